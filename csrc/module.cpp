@@ -36,7 +36,8 @@ PYBIND11_MODULE(_C, m) {
         return pybind11::make_tuple(s.limit, s.cached, s.in_use);
       },
       "bytes of large CPU outputs: (limit, cached, in use)");
-  m.def("load_own_kernel", &snnfast::load_own_kernel, "loads the kernel of a neuron that was compiled from a step function");
+  m.def("load_own_kernel", &snnfast::load_own_kernel,
+        "loads the kernel of a neuron that was compiled from a step function");
   m.def("set_output_memory_limit", &snnfast::output_memory::set_limit);
   m.def("release_output_memory", &snnfast::output_memory::release);
   m.def("keep_freed_memory", &snnfast::output_memory::keep_freed_memory);
@@ -50,7 +51,8 @@ PYBIND11_MODULE(_C, m) {
         return pybind11::make_tuple(driver, build);
       },
       "CUDA's of the driver and of the build, as 13000 for 13.0; 0: no driver");
-  m.def("cuda_driver_problem", &snnfast::cuda_driver_problem, "why the driver cannot run the kernels and what to do, or an empty string");
+  m.def("cuda_driver_problem", &snnfast::cuda_driver_problem,
+        "why the driver cannot run the kernels and what to do, or an empty string");
   m.attr("cuda_archs") = SNNFAST_CUDA_ARCHS;
   m.attr("cuda_compiler") = SNNFAST_CUDA_COMPILER;
 #else

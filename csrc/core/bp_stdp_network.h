@@ -54,7 +54,9 @@ struct BpStdpNetwork {
   }
   // Learning rate and thresholds of network k.
   SNNFAST_HD double rate(int64_t k) const { return lrs ? lrs[k] : lr; }
-  SNNFAST_HD double threshold(int64_t k, int64_t l) const { return thresholds ? thresholds[k * layers + l] : layer[l].threshold; }
+  SNNFAST_HD double threshold(int64_t k, int64_t l) const {
+    return thresholds ? thresholds[k * layers + l] : layer[l].threshold;
+  }
   // What an error of a presentation of B samples of network k is multiplied by.
   SNNFAST_HD double scale(int64_t k, int64_t B) const { return mean ? rate(k) / static_cast<double>(B) : rate(k); }
   // Samples of a presentation.

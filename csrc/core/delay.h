@@ -34,8 +34,8 @@ constexpr int64_t kDelayBlock = 128;  // neurons that a CPU takes through all st
 
 namespace {
 
-// Steps back with a weight lie in (d - radius, d + radius], which holds at most ceil(2 radius) of them: delay_taps, no more
-// than there are steps.
+// Steps back with a weight lie in (d - radius, d + radius], which holds at most ceil(2 radius) of them: delay_taps, no
+// more than there are steps.
 inline int64_t delay_taps(const DelayScan& a) {
   const double most = ::ceil(2. * a.radius);
   const int64_t steps = a.T + a.P;
@@ -63,7 +63,8 @@ struct DelayTaps {
     end = first + reach;
   }
 
-  // Of the input j steps back, a triangle around d; and its derivative by d, the one to the right where it has a corner.
+  // Of the input j steps back, a triangle around d; and its derivative by d, the one to the right where it has a
+  // corner.
   SNNFAST_HD C weight(int64_t j) const {
     const C at = static_cast<C>(j);
     return outside(at) ? C(0) : (at <= d ? radius - (d - at) : radius - (at - d)) * scale;

@@ -31,7 +31,8 @@ struct DiehlCookNumbers {
   Plasticity<double> rule;
   SNNFAST_DIEHL_COOK_NUMBERS(SNNFAST_PLAIN_FIELD)
 
-  static constexpr int64_t kCount = 0 SNNFAST_PLASTICITY_NUMBERS(SNNFAST_COUNTED_FIELD) SNNFAST_DIEHL_COOK_NUMBERS(SNNFAST_COUNTED_FIELD);
+  static constexpr int64_t kCount =
+      0 SNNFAST_PLASTICITY_NUMBERS(SNNFAST_COUNTED_FIELD) SNNFAST_DIEHL_COOK_NUMBERS(SNNFAST_COUNTED_FIELD);
   // From kCount numbers in this order.
   SNNFAST_HD void read(const double* from) {
     read_rule(rule, from);
@@ -65,7 +66,9 @@ struct DiehlCook : DiehlCookNumbers {
   SNNFAST_HD DiehlCook network(int64_t k) const {
     DiehlCook a = *this;
     const int64_t n = k * N, i = k * x.I;
-    const auto move = [&](void*& values, int64_t by) { values = static_cast<char*>(values) + by * (is_double ? 8 : 4); };
+    const auto move = [&](void*& values, int64_t by) {
+      values = static_cast<char*>(values) + by * (is_double ? 8 : 4);
+    };
     a.networks = 1;
     if (numbers) a.read(numbers + k * kCount), a.numbers = nullptr;
     move(a.w, k * w_stride_network), move(a.theta, n);

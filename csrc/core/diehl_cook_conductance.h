@@ -71,8 +71,9 @@ struct DiehlCookConductanceNumbers {
   Conductances g;
   double theta_plus, theta_decay;
 
-  static constexpr int64_t kCount = 3 SNNFAST_PLASTICITY_NUMBERS(SNNFAST_COUNTED_FIELD) +
-                                    2 * (0 SNNFAST_POPULATION_NUMBERS(SNNFAST_COUNTED_FIELD))SNNFAST_CONDUCTANCES_ARGUMENTS(SNNFAST_COUNTED_FIELD);
+  static constexpr int64_t kCount =
+      3 SNNFAST_PLASTICITY_NUMBERS(SNNFAST_COUNTED_FIELD) +
+      2 * (0 SNNFAST_POPULATION_NUMBERS(SNNFAST_COUNTED_FIELD))SNNFAST_CONDUCTANCES_ARGUMENTS(SNNFAST_COUNTED_FIELD);
   // From kCount numbers in this order.
   SNNFAST_HD void read(const double* from) {
     read_rule(rule, from);
@@ -84,7 +85,9 @@ struct DiehlCookConductanceNumbers {
   }
 
  private:
-  SNNFAST_HD static void read_population(Population& to, const double*& from) { SNNFAST_POPULATION_NUMBERS(SNNFAST_READ_FIELD) }
+  SNNFAST_HD static void read_population(Population& to, const double*& from) {
+    SNNFAST_POPULATION_NUMBERS(SNNFAST_READ_FIELD)
+  }
 };
 #undef SNNFAST_COUNTED_FIELD
 #undef SNNFAST_READ_FIELD
@@ -111,7 +114,9 @@ struct DiehlCookConductance : DiehlCookConductanceNumbers {
   SNNFAST_HD DiehlCookConductance network(int64_t k) const {
     DiehlCookConductance a = *this;
     const int64_t n = k * N, i = k * x.I;
-    const auto move = [&](void*& values, int64_t by) { values = static_cast<char*>(values) + by * (is_double ? 8 : 4); };
+    const auto move = [&](void*& values, int64_t by) {
+      values = static_cast<char*>(values) + by * (is_double ? 8 : 4);
+    };
     a.networks = 1;
     if (numbers) a.read(numbers + k * kCount), a.numbers = nullptr;
     move(a.w, k * w_stride_network);
@@ -122,7 +127,8 @@ struct DiehlCookConductance : DiehlCookConductanceNumbers {
     if (spikes) a.spikes += n * x.P * steps();
     if (!state.v) return a;
     DiehlCookConductanceState& s = a.state;
-    move(s.v, n), move(s.g_exc, n), move(s.g_inh, n), move(s.v_inh, n), move(s.g_exc_inh, n), move(s.trace_post, n), move(s.trace_post2, n);
+    move(s.v, n), move(s.g_exc, n), move(s.g_inh, n), move(s.v_inh, n), move(s.g_exc_inh, n), move(s.trace_post, n),
+        move(s.trace_post2, n);
     move(s.trace_pre, i * history()), move(s.trace_pre2, i * history());
     s.refractory += n, s.refractory_inh += n, s.last_inputs += i * longest_delay;
     return a;
@@ -147,7 +153,8 @@ SNNFAST_HD C fade(C x, C decay) {
   return x < C(1e-30) ? C(0) : x;
 }
 
-// The membrane after a step: `total` conductance and what it pulls to, each with its weight. Exact for constant conductances.
+// The membrane after a step: `total` conductance and what it pulls to, each with its weight. Exact for constant
+// conductances.
 template <class C>
 SNNFAST_HD C conductance_charge(C v, C total, C pull, C minus_rate) {
   const C target = pull / total;

@@ -15,7 +15,8 @@ namespace {
 // 1 / x of a number from 2^-126 to 2^126: on a GPU nvcc's division without its look for others, which rounds alike.
 SNNFAST_HD float reciprocal(float x) {
 #ifdef __CUDACC__
-  NV_IF_TARGET(NV_IS_DEVICE, (float guess; asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(guess) : "f"(x)); return fmaf(guess, fmaf(-x, guess, 1.f), guess);))
+  NV_IF_TARGET(NV_IS_DEVICE, (float guess; asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(guess) : "f"(x));
+                              return fmaf(guess, fmaf(-x, guess, 1.f), guess);))
 #endif
   return 1.f / x;
 }
@@ -81,8 +82,8 @@ SNNFAST_HD C exp_quotient(C x, C by, [[maybe_unused]] C per) {
   return z < C(0) ? small : C(1) / small;
 }
 #if defined(__CUDACC__) || defined(SNNFAST_CUDA_EMULATION)
-// The same bits, for a |by| from 2^-77 to 2^126, without a division: the guess's remainder is exact where exp(z) is not 1. Where the guess
-// is infinite z is NaN, which fminf takes for 87.
+// The same bits, for a |by| from 2^-77 to 2^126, without a division: the guess's remainder is exact where exp(z) is not
+// 1. Where the guess is infinite z is NaN, which fminf takes for 87.
 SNNFAST_HD float exp_quotient(float x, float by, float per) {
   const float guess = x * per;
   const float z = fmaf(fmaf(guess, -by, x), per, guess), small = exp_within(-fminf(fabsf(z), 87.f));

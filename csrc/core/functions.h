@@ -1,5 +1,5 @@
-// Functions of one number that generated neurons call, without branches, so that loops over them vectorise. exp is in exp.h; the
-// others are made of these by snnfast/compiler/functions.py.
+// Functions of one number that generated neurons call, without branches, so that loops over them vectorise. exp is in
+// exp.h; the others are made of these by snnfast/compiler/functions.py.
 #pragma once
 #include "exp.h"
 
@@ -35,8 +35,12 @@ SNNFAST_HD C smaller(C a, C b) {
 
 // x = mantissa_of(x) 2^exponent_of(x) with a mantissa in [0.5, 1), for positive normal numbers.
 SNNFAST_HD float mantissa_of(float x) { return bit_cast<float>((bit_cast<uint32_t>(x) & 0x807fffffu) | 0x3f000000u); }
-SNNFAST_HD double mantissa_of(double x) { return bit_cast<double>((bit_cast<uint64_t>(x) & 0x800fffffffffffffu) | 0x3fe0000000000000u); }
-SNNFAST_HD float exponent_of(float x) { return static_cast<float>(static_cast<int32_t>(bit_cast<uint32_t>(x) >> 23 & 0xffu) - 126); }
+SNNFAST_HD double mantissa_of(double x) {
+  return bit_cast<double>((bit_cast<uint64_t>(x) & 0x800fffffffffffffu) | 0x3fe0000000000000u);
+}
+SNNFAST_HD float exponent_of(float x) {
+  return static_cast<float>(static_cast<int32_t>(bit_cast<uint32_t>(x) >> 23 & 0xffu) - 126);
+}
 SNNFAST_HD double exponent_of(double x) {
   // Without a conversion of 64-bit integers, which AVX2 lacks: the exponent becomes the low bits of 2^52.
   return bit_cast<double>((bit_cast<uint64_t>(x) >> 52 & 0x7ffu) | 0x4330000000000000u) - (4503599627370496. + 1022.);

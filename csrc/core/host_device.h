@@ -1,8 +1,8 @@
 #pragma once
 #include <cstdint>
 
-// SNNFAST_UNROLL: loops over the few states and parameters of a neuron must be gone before the loop over neurons is vectorised.
-// SNNFAST_SIMD: of a loop of the CPU, no step reads what another writes.
+// SNNFAST_UNROLL: loops over the few states and parameters of a neuron must be gone before the loop over neurons is
+// vectorised. SNNFAST_SIMD: of a loop of the CPU, no step reads what another writes.
 #if defined(__CUDACC__)
 #define SNNFAST_HD __host__ __device__ __forceinline__
 #define SNNFAST_UNROLL _Pragma("unroll")

@@ -1,16 +1,16 @@
-// The frame around a neuron's maths: what the scans over time (csrc/cpu, csrc/cuda) are given. The maths itself is a struct that
-// snnfast/compiler makes of the neuron's equation: of ours when the package is built (snnfast/compiler/neurons.py), of a user's while a
-// program runs. It holds all that the scans do not know:
+// The frame around a neuron's maths: what the scans over time (csrc/cpu, csrc/cuda) are given. The maths itself is a
+// struct that snnfast/compiler makes of the neuron's equation: of ours when the package is built
+// (snnfast/compiler/neurons.py), of a user's while a program runs. It holds all that the scans do not know:
 //
 //   enum { ..., kStates }        states; the first is the membrane
-//   enum { ..., kParams }        parameters in the order of the operator's arguments: numbers, or tensors with gradients
+//   enum { ..., kParams }        in the order of the operator's arguments: numbers, or tensors with gradients
 //   enum { ..., kSettings }      numbers and flags that are the same for all neurons and have no gradient
-//   enum { ..., kCoefficients }  what a step needs of a neuron's parameters, computed once; kLeast, if there is one, is set here
-//   kEach, kEachCoefficients     how many of the last parameters may be tensors where Uniform, and how many of the last coefficients
-//                                depend on them
+//   enum { ..., kCoefficients }  what a step needs of the parameters, computed once; the scans set kLeast, if any
+//   kEach, kEachCoefficients     number of parameters, the last ones, that may be tensors where Uniform, and number of
+//                                coefficients that depend on them, the last ones, too
 //   kTape<Uniform>               how many numbers of a step `step_backward` reads
 //   kMoves                       the threshold is no coefficient
-//   kTakesSlope                  `step_backward` is given the surrogate's slope at `margin`; else the surrogate is part of it
+//   kTakesSlope                  `step_backward` takes the surrogate's slope at `margin`; else it computes the slope
 //   kReads                       there is a kernel for a readout, which never fires: Reset::none
 //   kMore                        it has more inputs and outputs than one (MoreRows)
 //   kGeneric                     one kernel serves numbers and tensors and all surrogates: slower, and quick to build
@@ -20,10 +20,11 @@
 //   rest, rest_backward          the states of a neuron without input
 //   step                         states before -> after, in place; saves `tape`; returns its first output, the spikes
 //   margin                       how far the membrane was above the threshold
-//   step_backward                in `grad`, dL/d(states after) -> dL/d(states before); adds to `grad_params`; returns dL/dx. `attached`:
-//                                0 where no gradient goes through the spike into the reset
+//   step_backward                in `grad`, dL/d(states after) -> dL/d(states before); adds to `grad_params`;
+//                                returns dL/dx. `attached`: 0 where no gradient goes through the spike into the reset
 //
-// The last three are for one way to reset, and for parameters that are numbers but for the last kEach (Uniform), or any.
+// The last three are for one kind of reset, and for parameters that are numbers except the last kEach
+// (Uniform), or any.
 #pragma once
 #include <cstdint>
 #include <type_traits>
@@ -52,8 +53,8 @@ struct Param {
 };
 
 constexpr int kMostStates = 16;
-// Inputs and outputs of a generated neuron besides the first of each. Each has a place among the states: an input is read into it
-// before a step, an output is written from it after a step. data is null at the other places.
+// Inputs and outputs of a generated neuron besides the first of each. Each has a place among the states: an input is
+// read into it before a step, an output is written from it after a step. data is null at the other places.
 struct MoreRows {
   Rows inputs[kMostStates];
   void* outputs[kMostStates];      // [T, N] in C
@@ -65,17 +66,20 @@ struct MoreRows {
 template <class Neuron>
 struct NeuronScan {
   int64_t T, N;
-  int64_t N_all;                          // neurons of the whole call, of which these are N (ops/pooled.h): rows of checkpoints and gradients are so long
+  // neurons of the whole call, of which these are N (ops/pooled.h): rows of checkpoints and gradients are so long
+  int64_t N_all;
   Rows x;                                 // [T, N]
   const void* state_in[Neuron::kStates];  // [N], null: at rest
-  const void* checkpoints;                // [(T - 1) / checkpoint_every, states, N]: the state before step k * checkpoint_every, k >= 1
-  int64_t checkpoint_every;               // 0: none are kept
+  const void*
+      checkpoints;  // [(T - 1) / checkpoint_every, states, N]: the state before step k * checkpoint_every, k >= 1
+  int64_t checkpoint_every;  // 0: none are kept
   Param param[Neuron::kParams];
   double settings[Neuron::kSettings];
   Reset reset;
   const MoreRows* more;  // null: none
 
-  // Whether every parameter is a number, but for the last kEach: all neurons share the coefficients of these, which have no gradient.
+  // Whether every parameter is a number, but for the last kEach: all neurons share the coefficients of these, which
+  // have no gradient.
   SNNFAST_HD bool uniform() const {
     bool all = true;
     for (int k = 0; k < Neuron::kParams - Neuron::kEach; k++) all = all && !param[k].data;
@@ -98,8 +102,8 @@ struct NeuronBackward : NeuronScan<Neuron> {
   int32_t surrogate;
   double alpha;
   bool detach_reset;
-  void* grad_x;                          // [T, N_all] in x's dtype; of an x that repeats its mean over the steps, [N_all]
-  bool x_repeats;                        // false on a GPU
+  void* grad_x;    // [T, N_all] in x's dtype; of an x that repeats its mean over the steps, [N_all]
+  bool x_repeats;  // false on a GPU
   void* grad_state_in[Neuron::kStates];  // [N] or null
   void* grad_param[Neuron::kParams];     // [N] or null: per neuron, summed over time
 };
@@ -107,7 +111,9 @@ struct NeuronBackward : NeuronScan<Neuron> {
 constexpr int64_t kNeuronBlock = 256;  // neurons that a CPU takes through all steps at a time
 // Rows of the tape of a step, at most.
 template <class Neuron>
-constexpr int64_t kNeuronTapeRows = Neuron::template kTape<true> > Neuron::template kTape<false> ? Neuron::template kTape<true> : Neuron::template kTape<false>;
+constexpr int64_t kNeuronTapeRows =
+    Neuron::template kTape<true> > Neuron::template kTape<false> ? Neuron::template kTape<true>
+                                                                 : Neuron::template kTape<false>;
 
 namespace {
 
@@ -127,8 +133,8 @@ SNNFAST_HD constexpr bool shared_coefficient(int k) {
   return Uniform && k < Neuron::kCoefficients - Neuron::kEachCoefficients;
 }
 
-// Whether kLeast is the least membrane that fires, so that to compare with it is all that a step does; else it is the least margin
-// above the threshold. On a GPU the subtraction costs less than the register for one number more.
+// Whether kLeast is the least membrane that fires, so that to compare with it is all that a step does; else it is the
+// least margin above the threshold. On a GPU the subtraction costs less than the register for one number more.
 #if defined(__CUDACC__) || defined(SNNFAST_CUDA_EMULATION)
 template <class Neuron>
 constexpr bool kByMembrane = false;
@@ -137,7 +143,8 @@ template <class Neuron>
 constexpr bool kByMembrane = !Neuron::kMoves;
 #endif
 
-// The margin at which a neuron fires: 0, or strictly above, the least number that is kept where denormal ones are flushed.
+// The margin at which a neuron fires: 0, or strictly above, the least number that is kept where denormal ones are
+// flushed.
 template <class C>
 SNNFAST_HD C least_margin(bool strict) {
   return strict ? (sizeof(C) == 8 ? C(2.2250738585072014e-308) : C(1.17549435e-38)) : C(0);
@@ -147,8 +154,8 @@ SNNFAST_HD C least_margin(bool strict) {
 SNNFAST_HD float next_above(float x) { return bit_cast<float>(bit_cast<uint32_t>(x) + (x > 0 ? 1 : -1)); }
 SNNFAST_HD double next_above(double x) { return bit_cast<double>(bit_cast<uint64_t>(x) + (x > 0 ? 1 : -1)); }
 
-// The least membrane of which `membrane - threshold >= margin`. Above an infinite threshold comes NaN, which no membrane reaches; above
-// one of minus infinity all but itself.
+// The least membrane of which `membrane - threshold >= margin`. Above an infinite threshold comes NaN, which no
+// membrane reaches; above one of minus infinity all but itself.
 template <class C>
 SNNFAST_HD C least_membrane(C threshold, C margin) {
   const C least = threshold + margin;

@@ -1,5 +1,5 @@
-// Philox 4x32-10 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011): four random words from a counter
-// and a key, with no state, so that any thread can make any word.
+// Philox 4x32-10 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011): four random words from a
+// counter and a key, with no state, so that any thread can make any word.
 #pragma once
 #include <cstdint>
 
@@ -29,7 +29,8 @@ SNNFAST_HD void philox4x32_10(Words<Word> (&counters)[kCounters], uint32_t key0,
       const Words<Word> c = counters[k];
       const auto x = Multiply<Word>::by(c.x, 0xD2511F53u);
       const auto z = Multiply<Word>::by(c.z, 0xCD9E8D57u);
-      counters[k] = {static_cast<Word>(z >> 32) ^ c.y ^ key0, static_cast<Word>(z), static_cast<Word>(x >> 32) ^ c.w ^ key1, static_cast<Word>(x)};
+      counters[k] = {static_cast<Word>(z >> 32) ^ c.y ^ key0, static_cast<Word>(z),
+                     static_cast<Word>(x >> 32) ^ c.w ^ key1, static_cast<Word>(x)};
     }
     key0 += 0x9E3779B9u;  // golden ratio and sqrt(3) - 1, the Weyl sequence of the keys
     key1 += 0xBB67AE85u;

@@ -1,4 +1,5 @@
-// One synapse of spike-timing-dependent plasticity and one step. Formulas, names and order are those of snnfast/plasticity.py.
+// One synapse of spike-timing-dependent plasticity and one step. Formulas, names and order are those of
+// snnfast/plasticity.py.
 #pragma once
 #include <cmath>
 #include <cstdint>

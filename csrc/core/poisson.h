@@ -1,5 +1,5 @@
-// Bernoulli spikes from counted random numbers. Element e = t N + n of a sequence [T, N] takes word e % 4 of the counter
-// e / 4, whichever thread or device makes it.
+// Bernoulli spikes from counted random numbers. Element e = t N + n of a sequence [T, N] takes word e % 4 of the
+// counter e / 4, whichever thread or device makes it.
 #pragma once
 #include "core/philox.h"
 
@@ -34,9 +34,11 @@ SNNFAST_HD Words<uint32_t> poisson_words(int64_t counter, int64_t seed) {
   return one[0];
 }
 
-// A uniform number in [0, 1): 24 bits, which float holds exactly, so that every device compares alike, p = 0 never fires
-// and p = 1 always does.
-SNNFAST_HD float poisson_uniform(uint32_t word) { return static_cast<float>(static_cast<int32_t>(word >> 8)) * (1.f / 16777216.f); }
+// A uniform number in [0, 1): 24 bits, which float holds exactly, so that every device compares alike, p = 0 never
+// fires and p = 1 always does.
+SNNFAST_HD float poisson_uniform(uint32_t word) {
+  return static_cast<float>(static_cast<int32_t>(word >> 8)) * (1.f / 16777216.f);
+}
 
 SNNFAST_HD bool poisson_fires(float uniform, float p) { return uniform < p; }
 

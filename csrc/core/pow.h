@@ -1,6 +1,6 @@
-// base^exponent for base >= 0 and exponent >= 0 in float without a branch or a call, so that loops over it vectorise and
-// every device rounds alike: 2^(exponent log2(base)), log2 by the series of atanh on [sqrt(1/2), sqrt(2)). The relative error
-// is below 1.2e-7 (1 + exponent |log2(base)|). 0^0 is 1; below 2^-126 a base counts as 0.
+// base^exponent for base >= 0 and exponent >= 0 in float without a branch or a call, so that loops over it vectorise
+// and every device rounds alike: 2^(exponent log2(base)), log2 by the series of atanh on [sqrt(1/2), sqrt(2)). The
+// relative error is below 1.2e-7 (1 + exponent |log2(base)|). 0^0 is 1; below 2^-126 a base counts as 0.
 #pragma once
 #include "bit_cast.h"
 

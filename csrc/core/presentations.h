@@ -37,7 +37,8 @@ struct Presentations {
   }
 };
 
-// The spikes of one presentation: in step t the inputs inputs[offsets[t]] ... inputs[offsets[t + 1] - 1] fire, ascending.
+// The spikes of one presentation: in step t the inputs inputs[offsets[t]] ... inputs[offsets[t + 1] - 1] fire,
+// ascending.
 struct SpikeTrain {
   int32_t* inputs;
   int32_t* offsets;

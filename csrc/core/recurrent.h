@@ -1,7 +1,7 @@
 // Neurons whose spikes come back to them. The neurons of a sample, H of them, get at step t what x brings and
-// sum_j weight_ij r_j[t], where r_j[t] is what arrives then of neuron j's spikes: those of the step before, s_j[t - 1], or with a
-// delay d_j, linear between two steps, (1 - f) s_j[t - 1 - l] + f s_j[t - 2 - l] with l = floor(d_j), f = d_j - l. The sum begins
-// with x and goes by j. Any neuron of neuron.h; this knows nothing of its maths.
+// sum_j weight_ij r_j[t], where r_j[t] is what arrives then of neuron j's spikes: those of the step before, s_j[t - 1],
+// or with a delay d_j, linear between two steps, (1 - f) s_j[t - 1 - l] + f s_j[t - 2 - l] with l = floor(d_j), f = d_j
+// - l. The sum begins with x and goes by j. Any neuron of neuron.h; this knows nothing of its maths.
 #pragma once
 #include "arena.h"
 #include "neuron.h"
@@ -38,13 +38,14 @@ struct RecurrentBackward : NeuronBackward<Neuron> {
   void* columns;       // [recurrent_columns, N] in C, on CUDA: what a neuron keeps
 };
 
-constexpr int64_t kRecurrentThreads = 512;  // of a CUDA block, which is one sample; up to so many neurons keep their states in registers
+constexpr int64_t kRecurrentThreads =
+    512;  // of a CUDA block, which is one sample; up to so many neurons keep their states in registers
 
 // Numbers that a CUDA block needs at a step: the events that arrive (Events), and gradients of the inputs.
 SNNFAST_HD int64_t recurrent_room(int64_t H) { return 3 * H + (H + 31) / 32 + 128; }
 
-// What a neuron keeps in memory on CUDA: its states, their gradients and those of parameters, of what arrived and of the delay, and the
-// tape between checkpoints.
+// What a neuron keeps in memory on CUDA: its states, their gradients and those of parameters, of what arrived and of
+// the delay, and the tape between checkpoints.
 template <class Neuron>
 constexpr int64_t recurrent_columns(int64_t steps) {
   return 2 * Neuron::kStates + Neuron::kParams + 2 + steps * kNeuronTapeRows<Neuron>;
@@ -59,10 +60,12 @@ struct RecurrentWeightGradient {
   void* parts;
 };
 
-constexpr int64_t kRecurrentGroup = 4;   // samples that a CPU takes side by side, so that a weight that is read serves them all
+constexpr int64_t kRecurrentGroup =
+    4;  // samples that a CPU takes side by side, so that a weight that is read serves them all
 constexpr int64_t kRecurrentParts = 16;  // partial sums of the gradient of the weights, at most
 
-// Groups of samples, and the parts that they are taken in: the same for any number of threads, as is the order of all sums.
+// Groups of samples, and the parts that they are taken in: the same for any number of threads, as is the order of all
+// sums.
 struct RecurrentParts {
   int64_t groups, groups_a_part, parts;
   SNNFAST_HD explicit RecurrentParts(int64_t samples)
@@ -94,7 +97,8 @@ SNNFAST_HD Lag<C> lag_of(C delay, int64_t most) {
   return {steps, C(1) - late, late, true};
 }
 
-// Rows of a block that a CPU keeps of a piece of a sample: states and their gradients, those of parameters, and coefficients.
+// Rows of a block that a CPU keeps of a piece of a sample: states and their gradients, those of parameters, and
+// coefficients.
 template <class Neuron>
 constexpr int64_t kRecurrentPieceRows = 2 * Neuron::kStates + Neuron::kParams + Neuron::kCoefficients;
 
@@ -107,14 +111,15 @@ struct RecurrentMemory {
   int32_t *index, *count;
   C *current, *spikes, *row;  // [group, padded]
   C* under_way;               // [ring, group, padded]: spikes
-  C* returned;                // [ring, group, padded]: gradients of what arrived; with delays [group, padded, ring + 16]
-  C* grad_delay;              // [group, padded]
-  Lag<C>* lags;               // [H]
-  // Of how many steps what arrives is known, in the backward pass. With delays that takes as many steps before, so it is done for as many
-  // at a time.
+  C* returned;    // [ring, group, padded]: gradients of what arrived; with delays [group, padded, ring + 16]
+  C* grad_delay;  // [group, padded]
+  Lag<C>* lags;   // [H]
+  // Of how many steps what arrives is known, in the backward pass. With delays that takes as many steps before, so it
+  // is done for as many at a time.
   int64_t lists, bytes;
 
-  RecurrentMemory(char* memory, int64_t piece_rows, int64_t tape_rows, const Recurrence& r, int64_t steps, bool backward)
+  RecurrentMemory(char* memory, int64_t piece_rows, int64_t tape_rows, const Recurrence& r, int64_t steps,
+                  bool backward)
       : lists(backward && r.delay && steps ? (r.ring + steps - 1) / steps * steps : steps) {
     Arena arena(memory);
     const int64_t H = r.H, ring = r.ring, wide = padded(H), samples = kRecurrentGroup;

@@ -6,7 +6,8 @@
 
 namespace snnfast {
 
-// Which inputs are not 0: bit i % 64 of word i / 64 of a row is input i's. Lists are made of bits that are 0 after the last input.
+// Which inputs are not 0: bit i % 64 of word i / 64 of a row is input i's. Lists are made of bits that are 0 after the
+// last input.
 struct SpikeBits {
   int64_t rows, inputs, words;  // words of a row
   const void* x;                // [rows, inputs], contiguous

@@ -13,8 +13,8 @@ struct SpikeTranspose {
   uint64_t* to;
 };
 
-// The events of a sum, listed for each of its results, which are the rows of the bits. Lists are cut where the index of an
-// event passes a multiple of `chunk`: list (n, c) has the events [starts[n chunks + c], starts[n chunks + c + 1]).
+// The events of a sum, listed for each of its results, which are the rows of the bits. Lists are cut where the index of
+// an event passes a multiple of `chunk`: list (n, c) has the events [starts[n chunks + c], starts[n chunks + c + 1]).
 struct SpikeLists {
   SpikeBits of;
   int64_t x_row, x_column;  // strides of its x
@@ -54,13 +54,17 @@ constexpr int64_t kSpikeBlock = 256;   // bytes of a row of the table that are s
 constexpr int64_t kSpikeChunk = 1024;  // rows of the table: with the block's bytes 256 KiB, in every second-level cache
 constexpr int64_t kSpikeTile = 1024;   // results that are summed before they are written in another type or order
 
-// Gains that are measured, for processors with AVX2 or AVX-512 (docs/ops/spike_linear.md). What a product of matrices costs by
-// multiplications and, where outputs are few, by inputs; and sums of rows by events, additions and what they copy first.
-inline bool spikes_by_events(int64_t nonzeros, int64_t rows, int64_t inputs, int64_t outputs, Dtype dtype, bool in_place) {
+// Gains that are measured, for processors with AVX2 or AVX-512 (docs/ops/spike_linear.md). What a product of matrices
+// costs by multiplications and, where outputs are few, by inputs; and sums of rows by events, additions and what they
+// copy first.
+inline bool spikes_by_events(int64_t nonzeros, int64_t rows, int64_t inputs, int64_t outputs, Dtype dtype,
+                             bool in_place) {
   const int64_t lanes = dtype == Dtype::f64 ? 8 : 16;
-  const double additions = static_cast<double>(nonzeros) * static_cast<double>((outputs + lanes - 1) / lanes * lanes + 8);
+  const double additions =
+      static_cast<double>(nonzeros) * static_cast<double>((outputs + lanes - 1) / lanes * lanes + 8);
   const double copied = static_cast<double>(rows + (in_place ? 0 : inputs)) * static_cast<double>(outputs);
-  const double products = static_cast<double>(rows) * static_cast<double>(inputs) * static_cast<double>(outputs + (outputs < 4 ? 4 * outputs : 16));
+  const double products = static_cast<double>(rows) * static_cast<double>(inputs) *
+                          static_cast<double>(outputs + (outputs < 4 ? 4 * outputs : 16));
   const double worth = dtype == Dtype::bf16 ? 0.15 : 0.4;
   return additions + 4 * copied <= worth * products;
 }

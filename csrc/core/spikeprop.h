@@ -1,5 +1,5 @@
-// A neuron of the spike response model between two events. In units of e / tau an event adds its weight to p, and a time s
-// later u(s) = exp(-s / tau) (q + p s). What the kernels of both devices are given stands here, too.
+// A neuron of the spike response model between two events. In units of e / tau an event adds its weight to p, and a
+// time s later u(s) = exp(-s / tau) (q + p s). What the kernels of both devices are given stands here, too.
 #pragma once
 #include <cstdint>
 
@@ -89,8 +89,8 @@ SNNFAST_HD C spikeprop_slope(C q, C p, C s, C inverse_tau) {
 }
 
 // q + p s - threshold exp(s / tau) is concave in s. So a neuron below the threshold that reaches it within `length` has
-// q + p length >= threshold (1 + length / tau): one comparison leaves almost nothing but crossings. A little less is asked
-// for, so that rounding hides none.
+// q + p length >= threshold (1 + length / tau): one comparison leaves almost nothing but crossings. A little less is
+// asked for, so that rounding hides none.
 template <class C>
 SNNFAST_HD C spikeprop_bound(double length, double inverse_tau, double threshold) {
   constexpr double slack = sizeof(C) == 8 ? 1e-15 : 5e-7;
@@ -104,8 +104,8 @@ SNNFAST_HD C spikeprop_top(C q, C p, C length, C tau) {
   return top < length ? top : length;
 }
 
-// One Newton step towards the threshold from s on the left of it. As the function is concave no step passes the crossing,
-// so none needs a safeguard but for rounding near the top.
+// One Newton step towards the threshold from s on the left of it. As the function is concave no step passes the
+// crossing, so none needs a safeguard but for rounding near the top.
 template <class C>
 SNNFAST_HD C spikeprop_newton(C q, C p, C s, C top, const SpikePropConstants<C>& c) {
   const C decay = exp_nonpositive(-s * c.inverse_tau);
@@ -116,8 +116,8 @@ SNNFAST_HD C spikeprop_newton(C q, C p, C s, C top, const SpikePropConstants<C>&
   return gap > 0 ? bounded : s;
 }
 
-// Steps until the change is lost in the rounding of the time; where the potential only grazes the threshold they halve the
-// distance, down to half the digits.
+// Steps until the change is lost in the rounding of the time; where the potential only grazes the threshold they halve
+// the distance, down to half the digits.
 constexpr int kSpikePropSteps = 60;
 template <class C>
 constexpr C kSpikePropRounding = sizeof(C) == 8 ? C(5e-17) : C(3e-8);

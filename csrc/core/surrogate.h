@@ -1,4 +1,5 @@
-// Derivatives of the spike with respect to u = h - v_threshold. Names, order and formulas are those of snnfast/surrogate.py.
+// Derivatives of the spike with respect to u = h - v_threshold. Names, order and formulas are those of
+// snnfast/surrogate.py.
 #pragma once
 #include <type_traits>
 

@@ -7,7 +7,8 @@
 namespace snnfast::cpu::SNNFAST_ISA {
 namespace {
 
-// Adds the sums over a few rows of G vectors of L channels, in the type that computes, to those of the block in float64.
+// Adds the sums over a few rows of G vectors of L channels, in the type that computes, to those of the block in
+// float64.
 template <class T, int L, int G, bool kGrad>
 inline void add_channels(const BatchNormSums& a, int64_t begin, int64_t end, int64_t channel) {
   using Stored = Channels<T, L>;
@@ -55,7 +56,8 @@ void sums_of(BatchNormSums a, int64_t begin, int64_t end) {
     a.sums = sums + u * 2 * a.C;
     for (int64_t c = 0; c < 2 * a.C; c++) a.sums[c] = 0;
     const int64_t last = min((u + 1) * a.block, a.rows);
-    for (int64_t r = u * a.block; r < last; r += kBatchNormRows) add_rows<T, L, 4, kGrad>(a, r, min(r + kBatchNormRows, last), 0);
+    for (int64_t r = u * a.block; r < last; r += kBatchNormRows)
+      add_rows<T, L, 4, kGrad>(a, r, min(r + kBatchNormRows, last), 0);
   }
 }
 
@@ -71,7 +73,8 @@ inline typename Channels<T, L>::Type result_of(const BatchNormResult& a, const T
 // A row from `channel` on.
 template <class T, int L, bool kGrad>
 inline void result_row(const BatchNormResult& a, const T* x, const T* grad, T* to, int64_t channel) {
-  for (; channel + L <= a.C; channel += L) Channels<T, L>::store(to + channel, result_of<T, L, kGrad>(a, x, grad, channel));
+  for (; channel + L <= a.C; channel += L)
+    Channels<T, L>::store(to + channel, result_of<T, L, kGrad>(a, x, grad, channel));
   if constexpr (L > 1)
     if (channel < a.C) result_row<T, L / 2, kGrad>(a, x, grad, to, channel);
 }
@@ -79,7 +82,8 @@ inline void result_row(const BatchNormResult& a, const T* x, const T* grad, T* t
 template <class T, bool kGrad>
 void results_of(const BatchNormResult& a, int64_t begin, int64_t end) {
   constexpr int L = Vectors<typename Channels<T, 1>::Compute>::kLanes;
-  const bool streaming = kStreamLine == L * sizeof(T) && a.C % L == 0 && reinterpret_cast<uintptr_t>(a.result) % 64 == 0 && streams<T>(a.rows, a.C);
+  const bool streaming = kStreamLine == L * sizeof(T) && a.C % L == 0 &&
+                         reinterpret_cast<uintptr_t>(a.result) % 64 == 0 && streams<T>(a.rows, a.C);
   // From the last block on, the first that a cache still holds.
   for (int64_t u = end - 1; u >= begin; u--) {
     const int64_t last = min((u + 1) * a.block, a.rows);

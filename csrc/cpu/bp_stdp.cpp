@@ -40,8 +40,8 @@ void windows_of(const BpStdp& a, int64_t t0, int64_t t1, int64_t begin, int64_t 
 
 template <class C>
 void weights_of(const BpStdp& a, int64_t t0, int64_t t1, int64_t begin, int64_t end) {
-  add_changes(static_cast<C*>(a.w), a.I, static_cast<const C*>(a.error) + t0 * a.B * a.O, a.O, static_cast<C>(a.scale), static_cast<const C*>(a.windows), a.I,
-              (t1 - t0) * a.B, begin, end);
+  add_changes(static_cast<C*>(a.w), a.I, static_cast<const C*>(a.error) + t0 * a.B * a.O, a.O, static_cast<C>(a.scale),
+              static_cast<const C*>(a.windows), a.I, (t1 - t0) * a.B, begin, end);
 }
 
 }  // namespace

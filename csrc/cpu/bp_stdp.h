@@ -12,7 +12,8 @@ constexpr int64_t kSlots = 128;  // whose windows the second-level cache holds b
 
 // row[i] += sum of factor[k] windows[k stride + i] over the `count` slots[k], in this order, for i in [0, V lanes).
 template <class C, int V>
-inline void add_windows(C* row, const C* windows, int64_t stride, const int32_t* slots, const C* factors, int64_t count) {
+inline void add_windows(C* row, const C* windows, int64_t stride, const int32_t* slots, const C* factors,
+                        int64_t count) {
   using Vector = typename Vectors<C>::Type;
   constexpr int kLanes = Vectors<C>::kLanes;
   Vector sum[V];
@@ -27,8 +28,8 @@ inline void add_windows(C* row, const C* windows, int64_t stride, const int32_t*
 
 // w[o, i] += scale error[k, o] windows[k, i], k = 0, 1, ..., for o in [begin, end).
 template <class C>
-void add_changes(C* w, int64_t I, const C* errors, int64_t error_stride, C scale, const C* windows, int64_t window_stride, int64_t count, int64_t begin,
-                 int64_t end) {
+void add_changes(C* w, int64_t I, const C* errors, int64_t error_stride, C scale, const C* windows,
+                 int64_t window_stride, int64_t count, int64_t begin, int64_t end) {
   constexpr int kLanes = Vectors<C>::kLanes;
   int32_t slots[kSlots];
   C factors[kSlots];
@@ -45,7 +46,8 @@ void add_changes(C* w, int64_t I, const C* errors, int64_t error_stride, C scale
       if (used == 0) continue;
       C* row = w + o * I;
       int64_t i = 0;
-      for (; i + 8 * kLanes <= I; i += 8 * kLanes) add_windows<C, 8>(row + i, own + i, window_stride, slots, factors, used);
+      for (; i + 8 * kLanes <= I; i += 8 * kLanes)
+        add_windows<C, 8>(row + i, own + i, window_stride, slots, factors, used);
       for (; i + kLanes <= I; i += kLanes) add_windows<C, 1>(row + i, own + i, window_stride, slots, factors, used);
       for (; i < I; i++)
         for (int64_t k = 0; k < used; k++) row[i] += factors[k] * own[slots[k] * window_stride + i];

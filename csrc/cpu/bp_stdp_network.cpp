@@ -1,5 +1,5 @@
-// Work follows the spikes: currents are sums of the weights of those that occur, changes touch the weights of the neurons
-// in whose windows they are. For this, weights lie in blocks of neurons, input by input, that the caches hold.
+// Work follows the spikes: currents are sums of the weights of those that occur, changes touch the weights of the
+// neurons in whose windows they are. For this, weights lie in blocks of neurons, input by input, that the caches hold.
 #include "cpu/parallel_for.h"
 
 #include "core/arena.h"
@@ -42,7 +42,9 @@ struct Layer {
 struct Block {
   int64_t first, vectors;
 };
-inline int64_t block_count(int64_t vectors) { return vectors / kBlockVectors + __builtin_popcountll(static_cast<uint64_t>(vectors % kBlockVectors)); }
+inline int64_t block_count(int64_t vectors) {
+  return vectors / kBlockVectors + __builtin_popcountll(static_cast<uint64_t>(vectors % kBlockVectors));
+}
 inline Block block_of(int64_t vectors, int64_t k) {
   int64_t first = 0, left = vectors;
   for (;; k--) {
@@ -86,9 +88,11 @@ class Network {
 
   void run() {
     if (packs_)
-      for (int64_t l = 0; l < a_.layers; l++) parallel(blocks(l), layers_[l].I * kLanes * kBlockVectors, [&](int64_t k) { pack(layers_[l], k); });
+      for (int64_t l = 0; l < a_.layers; l++)
+        parallel(blocks(l), layers_[l].I * kLanes * kBlockVectors, [&](int64_t k) { pack(layers_[l], k); });
     for (int64_t p0 = 0; p0 < a_.x.P; p0 += B_) present(p0, min(B_, a_.x.P - p0));
-    if (a_.learns) parallel(blocks(0), layers_[0].I * kLanes * kBlockVectors, [&](int64_t k) { unpack(layers_[0], k); });
+    if (a_.learns)
+      parallel(blocks(0), layers_[0].I * kLanes * kBlockVectors, [&](int64_t k) { unpack(layers_[0], k); });
   }
 
  private:
@@ -152,9 +156,10 @@ class Network {
       for (int64_t i = 0; i < n; i++) f(i);
       return;
     }
-    parallel_for_(n, work < kGrain ? kGrain / (work > 0 ? work : 1) : 1, &f, [](const void* context, int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; i++) (*static_cast<const F*>(context))(i);
-    });
+    parallel_for_(n, work < kGrain ? kGrain / (work > 0 ? work : 1) : 1, &f,
+                  [](const void* context, int64_t begin, int64_t end) {
+                    for (int64_t i = begin; i < end; i++) (*static_cast<const F*>(context))(i);
+                  });
   }
 
   void pack(const Layer<C>& y, int64_t k) const {
@@ -164,7 +169,8 @@ class Network {
     for (int64_t o0 = 0; o0 < width; o0 += kLanes)
       for (int64_t i0 = 0; i0 < y.I; i0 += kTile)
         for (int64_t o = o0; o < o0 + kLanes; o++)
-          for (int64_t i = i0; i < i0 + kTile && i < y.I; i++) to[i * width + o] = first + o < y.O ? y.w[(first + o) * y.I + i] : C(0);
+          for (int64_t i = i0; i < i0 + kTile && i < y.I; i++)
+            to[i * width + o] = first + o < y.O ? y.w[(first + o) * y.I + i] : C(0);
   }
 
   void unpack(const Layer<C>& y, int64_t k) const {
@@ -204,21 +210,26 @@ class Network {
   void begin(int64_t p0, int64_t b) const {
     const int64_t p = p0 + b;
     const Neurons<C>& inputs = neurons_[0];
-    encode_presentation(a_.x, p, encoding_ + b * encoding_bytes_, {inputs.spikes + b * (a_.x.T * inputs.N + kSlack), inputs.offsets + b * (a_.x.T + 1)});
+    encode_presentation(a_.x, p, encoding_ + b * encoding_bytes_,
+                        {inputs.spikes + b * (a_.x.T * inputs.N + kSlack), inputs.offsets + b * (a_.x.T + 1)});
     for (int64_t n = 1; n <= a_.layers; n++) neurons_[n].offsets[b * (a_.x.T + 1)] = 0;
-    for (int64_t n = 0; n <= a_.layers && a_.learns; n++) memset(neurons_[n].counts + b * neurons_[n].N, 0, sizeof(int32_t) * neurons_[n].N);
+    for (int64_t n = 0; n <= a_.layers && a_.learns; n++)
+      memset(neurons_[n].counts + b * neurons_[n].N, 0, sizeof(int32_t) * neurons_[n].N);
     for (int64_t l = 0; l < a_.layers; l++) {
       const Layer<C>& y = layers_[l];
       C* v = y.v + b * y.vectors * kLanes;
-      for (int64_t o = 0; o < y.O; o++) v[o] = a_.carry ? static_cast<const C*>(a_.layer[l].v_before)[p * y.O + o] : C(0);
-      for (int64_t o = y.O; o < y.vectors * kLanes; o++) v[o] = -static_cast<C>(__builtin_huge_val());  // padding never fires
+      for (int64_t o = 0; o < y.O; o++)
+        v[o] = a_.carry ? static_cast<const C*>(a_.layer[l].v_before)[p * y.O + o] : C(0);
+      for (int64_t o = y.O; o < y.vectors * kLanes; o++)
+        v[o] = -static_cast<C>(__builtin_huge_val());  // padding never fires
     }
   }
 
   void end(int64_t p0, int64_t b) const {
     for (int64_t l = 0; l < a_.layers; l++) {
       const Layer<C>& y = layers_[l];
-      memcpy(static_cast<C*>(a_.layer[l].v_after) + (p0 + b) * y.O, y.v + b * y.vectors * kLanes, sizeof(C) * static_cast<size_t>(y.O));
+      memcpy(static_cast<C*>(a_.layer[l].v_after) + (p0 + b) * y.O, y.v + b * y.vectors * kLanes,
+             sizeof(C) * static_cast<size_t>(y.O));
     }
   }
 
@@ -233,7 +244,8 @@ class Network {
     // Sample by sample within a block, so that its weights stay in the cache.
     parallel(blocks(l) * B, (t1 - t0) * (y.I / 8 + 1) * kBlockVectors, [&](int64_t k) {
       const Block block = block_of(y.vectors, k / B);
-      with_width(block.vectors, [&](auto width) { forward_block<decltype(width)::value>(l, block.first, k % B, t0, t1); });
+      with_width(block.vectors,
+                 [&](auto width) { forward_block<decltype(width)::value>(l, block.first, k % B, t0, t1); });
     });
   }
 
@@ -264,7 +276,8 @@ class Network {
         // The additions of one sum wait for each other; those of the next step's need not.
         for (int k = 0; k < V; k++) ahead[k] = zero;
         int32_t next = offsets[t + 1];
-        for (; s < offsets[t + 1] && next < offsets[t + 2]; s++, next++) add_row<V>(w, spikes[s], current), add_row<V>(w, spikes[next], ahead);
+        for (; s < offsets[t + 1] && next < offsets[t + 2]; s++, next++)
+          add_row<V>(w, spikes[s], current), add_row<V>(w, spikes[next], ahead);
         for (; next < offsets[t + 2]; next++) add_row<V>(w, spikes[next], ahead);
       }
       for (; s < offsets[t + 1]; s++) add_row<V>(w, spikes[s], current);
@@ -303,7 +316,8 @@ class Network {
   void list(int64_t l, int64_t p0, int64_t b, int64_t t0, int64_t t1) const {
     const Layer<C>& y = layers_[l];
     const Neurons<C>& x = neurons_[l + 1];
-    int32_t *out = x.spikes + b * (a_.x.T * x.N + kSlack), *offsets = x.offsets + b * (a_.x.T + 1), *next = out + offsets[t0];
+    int32_t *out = x.spikes + b * (a_.x.T * x.N + kSlack), *offsets = x.offsets + b * (a_.x.T + 1),
+            *next = out + offsets[t0];
     for (int64_t t = t0; t < t1; t++) {
       const uint16_t* fired = y.fired + (b * a_.x.T + t) * y.vectors;
       for (int64_t k = 0; k < y.vectors; k++) next = append_set(next, static_cast<int32_t>(k * kLanes), fired[k]);
@@ -319,7 +333,8 @@ class Network {
   void learn(int64_t p0, int64_t B, int64_t t0, int64_t t1) const {
     int64_t slots = 0;
     for (int64_t t = t0; t < t1; t++)
-      for (int64_t b = 0; b < B; b++) slot_of_[(t - t0) * B_ + b] = a_.desired[t * a_.x.P + p0 + b] ? static_cast<int32_t>(slots++) : -1;
+      for (int64_t b = 0; b < B; b++)
+        slot_of_[(t - t0) * B_ + b] = a_.desired[t * a_.x.P + p0 + b] ? static_cast<int32_t>(slots++) : -1;
     int64_t work = 0;
     for (int64_t n = 0; n <= a_.layers; n++) work += neurons_[n].N;
     parallel(B, (t1 - t0) * work, [&](int64_t b) { errors(p0, b, t0, t1); });
@@ -330,12 +345,14 @@ class Network {
       const Neurons<C>&x = neurons_[l], &out = neurons_[l + 1];
       parallel(blocks(l), slots * y.I, [&](int64_t k) {
         const Block block = block_of(y.vectors, k);
-        with_width(block.vectors, [&](auto width) { change_block<decltype(width)::value>(l, block.first, slots, scale); });
+        with_width(block.vectors,
+                   [&](auto width) { change_block<decltype(width)::value>(l, block.first, slots, scale); });
       });
       // Errors are passed back along the rows.
       if (l > 0)
-        parallel((y.O + 7) / 8, slots * y.I,
-                 [&](int64_t k) { add_changes(y.w, y.I, out.error, out.padded, scale, x.windows, x.N, slots, 8 * k, min(8 * k + 8, y.O)); });
+        parallel((y.O + 7) / 8, slots * y.I, [&](int64_t k) {
+          add_changes(y.w, y.I, out.error, out.padded, scale, x.windows, x.N, slots, 8 * k, min(8 * k + 8, y.O));
+        });
     }
   }
 
@@ -352,7 +369,9 @@ class Network {
         if (n == 0) break;
         C* error = x.error + slot * x.padded;
         memset(error, 0, sizeof(C) * static_cast<size_t>(x.padded));
-        if (wrong) pass_back(layers_[n].w, x.N, layers_[n].O, neurons_[n + 1].error + slot * neurons_[n + 1].padded, x.counts + b * x.N, error);
+        if (wrong)
+          pass_back(layers_[n].w, x.N, layers_[n].O, neurons_[n + 1].error + slot * neurons_[n + 1].padded,
+                    x.counts + b * x.N, error);
       }
     }
   }
@@ -364,7 +383,8 @@ class Network {
     int32_t* counts = x.counts + b * x.N;
     if (n > 0) {
       const int64_t vectors = layers_[n - 1].vectors;
-      const uint16_t *fired = layers_[n - 1].fired + b * a_.x.T * vectors, *come = fired + t * vectors, *leave = fired + leaves * vectors;
+      const uint16_t *fired = layers_[n - 1].fired + b * a_.x.T * vectors, *come = fired + t * vectors,
+                     *leave = fired + leaves * vectors;
       for (int64_t k = 0; k < vectors; k++) add_difference(counts + k * kLanes, come[k], leaves < 0 ? 0 : leave[k]);
       return;
     }

@@ -29,8 +29,12 @@ struct Channels<BFloat16, L> : Vector<float, L> {
   using typename Vector<float, L>::Type;
   using Bits = typename Vector<uint32_t, L>::Type;
   typedef uint16_t Loose __attribute__((vector_size(L * sizeof(BFloat16)), aligned(sizeof(BFloat16))));
-  static inline Type load(const BFloat16* from) { return reinterpret_cast<Type>(__builtin_convertvector(*reinterpret_cast<const Loose*>(from), Bits) << 16); }
-  static inline void store(BFloat16* to, Type value) { *reinterpret_cast<Loose*>(to) = __builtin_convertvector(reinterpret_cast<Bits>(value) >> 16, Loose); }
+  static inline Type load(const BFloat16* from) {
+    return reinterpret_cast<Type>(__builtin_convertvector(*reinterpret_cast<const Loose*>(from), Bits) << 16);
+  }
+  static inline void store(BFloat16* to, Type value) {
+    *reinterpret_cast<Loose*>(to) = __builtin_convertvector(reinterpret_cast<Bits>(value) >> 16, Loose);
+  }
   // To a number that bfloat16 has, as Store<BFloat16> does.
   static inline Type round(Type value) {
     const Bits u = reinterpret_cast<Bits>(value), rounded = u + 0x7fffu + ((u >> 16) & 1u);

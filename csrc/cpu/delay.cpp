@@ -1,7 +1,7 @@
-// Neighbours have other delays, so a row of the output comes from many rows of the input. Rows go through stages: stage s keeps
-// the last 2^s rows and hands on, of each neuron, the row or the one 2^s steps before, by a bit of its delay. So every load is
-// aligned and whole, and what is kept are as many rows as the longest delay has steps, and not the sequence. Many rows of a
-// vector of neurons go through in registers: a stage then keeps only what the next rows need.
+// Neighbours have other delays, so a row of the output comes from many rows of the input. Rows go through stages: stage
+// s keeps the last 2^s rows and hands on, of each neuron, the row or the one 2^s steps before, by a bit of its delay.
+// So every load is aligned and whole, and what is kept are as many rows as the longest delay has steps, and not the
+// sequence. Many rows of a vector of neurons go through in registers: a stage then keeps only what the next rows need.
 #include "core/delay.h"
 
 #include <type_traits>
@@ -46,7 +46,8 @@ class Delays {
   static constexpr int64_t L = Vectors<C>::kLanes;
 
  public:
-  Delays(const DelayScan& a, C* scratch) : a_(a), taps_(Taps ? Taps : delay_taps(a)), span_(Taps ? Taps - 1 : taps_ - 1 + kRows), weights_(scratch) {
+  Delays(const DelayScan& a, C* scratch)
+      : a_(a), taps_(Taps ? Taps : delay_taps(a)), span_(Taps ? Taps - 1 : taps_ - 1 + kRows), weights_(scratch) {
     slopes_ = weights_ + taps_ * kBlock;
     shifted_ = slopes_ + taps_ * kBlock;
     bits_ = reinterpret_cast<Int*>(shifted_ + span_ * kBlock);
@@ -107,8 +108,8 @@ class Delays {
     for (int64_t i = 0; Taps == 2 && i < width_; i++) totals[i] = totals[i] * slopes_[kBlock + i] + C(0);
   }
 
-  // The next rows, of which whole vectors can be read. Of each vector of neurons, from i on, use(i, steps, weighted, sloped) gets
-  // them by whole delays, and the sums to make of them. Meanwhile fetch(k) is called once for each row.
+  // The next rows, of which whole vectors can be read. Of each vector of neurons, from i on, use(i, steps, weighted,
+  // sloped) gets them by whole delays, and the sums to make of them. Meanwhile fetch(k) is called once for each row.
   template <class Fetch, class Use>
   void push(const Tile<const C>& rows, const Fetch& fetch, const Use& use) {
     // Copies: a store of a vector might change members.
@@ -218,7 +219,8 @@ struct Ahead {
   }
 };
 
-// Rows of m neurons from n0 that are taken at a time: `count` of them, from step t on, each `by` steps after the one before, 1 or -1.
+// Rows of m neurons from n0 that are taken at a time: `count` of them, from step t on, each `by` steps after the one
+// before, 1 or -1.
 struct Taken {
   int64_t n0, m, t, by, count;
 
@@ -231,14 +233,16 @@ inline bool whole_vectors(const Taken& r) {
   return r.m % Vectors<C>::kLanes == 0;
 }
 
-// Rows of x: in place where they lie so, else in buffer. Before the first step they are those of past, and before these 0.
+// Rows of x: in place where they lie so, else in buffer. Before the first step they are those of past, and before these
+// 0.
 template <class C>
 inline Tile<const C> inputs(const DelayScan& a, const Taken& r, C (*buffer)[kBlock]) {
   if (a.x.data && a.x.inner_stride && a.x.dtype == native<C>() && whole_vectors<C>(r) && !r.past())
     return {row_at<C>(a.x, r.t, r.n0), r.by * a.x.time_stride, r.count - 1};
   for (int64_t k = 0; k < kRows; k++) {
     const int64_t t = r.step(min(k, r.count - 1));
-    const C* const row = t < -a.P ? nullptr : read_row<C>(t < 0 ? a.past : a.x, t < 0 ? t + a.P : t, r.n0, r.m, buffer[k]);
+    const C* const row =
+        t < -a.P ? nullptr : read_row<C>(t < 0 ? a.past : a.x, t < 0 ? t + a.P : t, r.n0, r.m, buffer[k]);
     for (int64_t i = row ? r.m : 0; i < kBlock; i++) buffer[k][i] = C(0);
     if (row && row != buffer[k]) copy(buffer[k], row, r.m);
   }
@@ -254,7 +258,8 @@ class Outputs {
         data_(data),
         past_(past),
         streaming_(streams<C>(a.T, a.N)),
-        lines_(kVectorBytes == 64 && streaming_ && a.N % kLine<C> == 0 && m % kLine<C> == 0 && reinterpret_cast<uintptr_t>(data) % 64 == 0) {}
+        lines_(kVectorBytes == 64 && streaming_ && a.N % kLine<C> == 0 && m % kLine<C> == 0 &&
+               reinterpret_cast<uintptr_t>(data) % 64 == 0) {}
 
   Tile<C> rows(const Taken& r, C (*buffer)[kBlock]) const {
     if (data_ && a_.x.dtype == native<C>() && whole_vectors<C>(r) && (lines_ || !streaming_) && !r.past())
@@ -262,13 +267,17 @@ class Outputs {
     return {buffer[0], kBlock, kRows - 1};
   }
 
-  // Whether they go past the caches straight from registers: a vector must be a whole line of 64 bytes, and written once.
-  bool lines(const Taken& r, const Tile<C>& rows, C (*buffer)[kBlock]) const { return lines_ && r.count == kRows && rows.first != buffer[0]; }
+  // Whether they go past the caches straight from registers: a vector must be a whole line of 64 bytes, and written
+  // once.
+  bool lines(const Taken& r, const Tile<C>& rows, C (*buffer)[kBlock]) const {
+    return lines_ && r.count == kRows && rows.first != buffer[0];
+  }
 
   void flush(const Taken& r, const Tile<C>& rows, C (*buffer)[kBlock]) const {
     for (int64_t k = 0; k < r.count && rows.first == buffer[0]; k++) {
       const int64_t t = r.step(k);
-      if (void* const to = t < 0 ? past_ : data_) flush_row(to, a_.x.dtype, (t < 0 ? t + a_.P : t) * a_.N + r.n0, r.m, streaming_, buffer[k]);
+      if (void* const to = t < 0 ? past_ : data_)
+        flush_row(to, a_.x.dtype, (t < 0 ? t + a_.P : t) * a_.N + r.n0, r.m, streaming_, buffer[k]);
     }
   }
 
@@ -289,7 +298,9 @@ void block(const DelayForward& a, Delays<C, Taps>& delays, int64_t n0, int64_t m
     const Tile<C> y = outputs.rows(taken, y_buffer);
     const Ahead fetch(a.x, t + kRows, 1, a.T, n0, m);
     const auto run = [&](auto lines) {
-      delays.push(x, fetch, [&](int64_t i, const auto* steps, const auto& weighted, const auto&) { store<decltype(lines)::value>(y, i, steps, weighted); });
+      delays.push(x, fetch, [&](int64_t i, const auto* steps, const auto& weighted, const auto&) {
+        store<decltype(lines)::value>(y, i, steps, weighted);
+      });
     };
     outputs.lines(taken, y, y_buffer) ? run(std::true_type{}) : run(std::false_type{});
     outputs.flush(taken, y, y_buffer);

@@ -1,7 +1,7 @@
 // The network of Diehl and Cook, driven by events. Two things make it fast. Most steps of most neurons are only noted
 // down: while an upper bound on how close a group of neurons is to its thresholds stays below zero, nothing needs to be
-// known about it, and what the end of a presentation finds unevaluated never is. And a neuron that has spiked leaves its
-// group: its weights are copied side by side, learned there and written back once a presentation.
+// known about it, and what the end of a presentation finds unevaluated never is. And a neuron that has spiked leaves
+// its group: its weights are copied side by side, learned there and written back once a presentation.
 #include "cpu/diehl_cook_groups.h"
 #include "cpu/presentations.h"
 
@@ -13,7 +13,8 @@ constexpr int64_t kRefresh = 128;  // presentations between two exact computatio
 template <class C>
 class Presentation {
  public:
-  Presentation(const DiehlCook& a, const DiehlCookWeights<C>& w, DiehlCookThread<C>& own, const SpikeTrain& train, int64_t p)
+  Presentation(const DiehlCook& a, const DiehlCookWeights<C>& w, DiehlCookThread<C>& own, const SpikeTrain& train,
+               int64_t p)
       : a_(a),
         w_(w),
         o_(own),
@@ -81,7 +82,8 @@ class Presentation {
     neuron.trace_post = trace;
     neuron.trace_post2 = trace2;
     neuron.plastic = trace != 0;
-    for (int64_t d = 0; d < a_.inhibition_delay; d++) o_.own[o_.slot[n] * a_.inhibition_delay + d] = s.last_spikes[d * a_.N + n];
+    for (int64_t d = 0; d < a_.inhibition_delay; d++)
+      o_.own[o_.slot[n] * a_.inhibition_delay + d] = s.last_spikes[d * a_.N + n];
   }
 
   Active& activate(int64_t n) {
@@ -205,7 +207,8 @@ class Presentation {
     } else {
       SNNFAST_SIMD
       for (int64_t i = 0; i < a_.x.I; i++) o_.trace_pre[i] *= rule_.decay_pre;
-      for (const int32_t* i = pre.begin; i != pre.end; i++) o_.trace_pre[*i] = stdp_trace(o_.trace_pre[*i], true, rule_.all);
+      for (const int32_t* i = pre.begin; i != pre.end; i++)
+        o_.trace_pre[*i] = stdp_trace(o_.trace_pre[*i], true, rule_.all);
     }
     if (second) {
       SNNFAST_SIMD
@@ -213,7 +216,8 @@ class Presentation {
     }
     with_kind(rule_.kind, [&](auto kind) { change<decltype(kind)::value>(pre, t); });
     if (second)
-      for (const int32_t* i = pre.begin; i != pre.end; i++) o_.trace_pre2[*i] = stdp_trace(o_.trace_pre2[*i], true, rule_.all);
+      for (const int32_t* i = pre.begin; i != pre.end; i++)
+        o_.trace_pre2[*i] = stdp_trace(o_.trace_pre2[*i], true, rule_.all);
   }
 
   template <PlasticityKind K>
@@ -227,7 +231,9 @@ class Presentation {
       const C trace_post2 = n.trace_post2 * rule_.decay_post2, *trace_pre = o_.trace_pre;
       n.trace_post2 = stdp_trace(trace_post2, n.spikes, rule_.all);
       const C loss = stdp_loss<K>(rule_, trace_post, C(0));
-      const auto lost = [&](int32_t i) { return (triplets ? stdp_loss<K>(rule_, trace_post, o_.trace_pre2[i]) : loss) * stdp_shrinkage<K>(rule_, w[i]); };
+      const auto lost = [&](int32_t i) {
+        return (triplets ? stdp_loss<K>(rule_, trace_post, o_.trace_pre2[i]) : loss) * stdp_shrinkage<K>(rule_, w[i]);
+      };
       // A triplet needs a second spike to grow anything.
       const bool grows = n.spikes && (K != PlasticityKind::triplet || rule_.lr_post != 0 || trace_post2 != 0);
       if (grows) {
@@ -235,9 +241,11 @@ class Presentation {
         traced = true;
         if (depresses)
           for (const int32_t* i = pre.begin; i != pre.end; i++)
-            o_.kept[*i] = stdp_clamp(rule_, w[*i] + (stdp_potentiation<K>(rule_, w[*i], trace_pre[*i], trace_post2) - lost(*i)));
+            o_.kept[*i] =
+                stdp_clamp(rule_, w[*i] + (stdp_potentiation<K>(rule_, w[*i], trace_pre[*i], trace_post2) - lost(*i)));
         SNNFAST_SIMD
-        for (int64_t i = 0; i < a_.x.I; i++) w[i] = stdp_clamp(rule_, w[i] + stdp_potentiation<K>(rule_, w[i], trace_pre[i], trace_post2));
+        for (int64_t i = 0; i < a_.x.I; i++)
+          w[i] = stdp_clamp(rule_, w[i] + stdp_potentiation<K>(rule_, w[i], trace_pre[i], trace_post2));
         if (depresses)
           for (const int32_t* i = pre.begin; i != pre.end; i++) w[*i] = o_.kept[*i];
       } else if (depresses && trace_post != 0) {
@@ -282,7 +290,8 @@ class Presentation {
         const double scale = a_.norm / sum[m];
         C* column = o_.columns + (k0 + m) * a_.x.I;
         SNNFAST_SIMD
-        for (int64_t i = 0; i < a_.x.I; i++) column[i] = stdp_clamp(rule_, static_cast<C>(static_cast<double>(column[i]) * scale));
+        for (int64_t i = 0; i < a_.x.I; i++)
+          column[i] = stdp_clamp(rule_, static_cast<C>(static_cast<double>(column[i]) * scale));
       }
     }
   }
@@ -369,11 +378,17 @@ void diehl_cook_memory(const DiehlCook& a, int64_t* shared, int64_t* own, int64_
   *encoding = encode_bytes(a.x);
 }
 
-void diehl_cook_prepare(const DiehlCook& a, char* shared) { a.is_double ? prepare<double>(a, shared) : prepare<float>(a, shared); }
+void diehl_cook_prepare(const DiehlCook& a, char* shared) {
+  a.is_double ? prepare<double>(a, shared) : prepare<float>(a, shared);
+}
 
-void diehl_cook_finish(const DiehlCook& a, char* shared) { a.is_double ? finish<double>(a, shared) : finish<float>(a, shared); }
+void diehl_cook_finish(const DiehlCook& a, char* shared) {
+  a.is_double ? finish<double>(a, shared) : finish<float>(a, shared);
+}
 
-void diehl_cook_encode(const DiehlCook& a, int64_t p, char* memory, const SpikeTrain& train) { encode_presentation(a.x, p, memory, train); }
+void diehl_cook_encode(const DiehlCook& a, int64_t p, char* memory, const SpikeTrain& train) {
+  encode_presentation(a.x, p, memory, train);
+}
 
 void diehl_cook_present(const DiehlCook& a, char* shared, char* own, const SpikeTrain& train, int64_t p) {
   a.is_double ? present<double>(a, shared, own, train, p) : present<float>(a, shared, own, train, p);

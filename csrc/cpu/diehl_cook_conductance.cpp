@@ -45,8 +45,15 @@ void finish(const DiehlCookConductance& a, char* memory) {
 template <class C>
 class ConductancePresentation {
  public:
-  ConductancePresentation(const DiehlCookConductance& a, const ConductanceWeights<C>& w, const ConductanceThread<C>& own, const SpikeTrain& train, int64_t p)
-      : a_(a), w_(w), o_(own), train_(train), p_(p), history_(a.history()), rule_(a.learns ? plasticity<C>(a.rule) : Plasticity<C>{}) {
+  ConductancePresentation(const DiehlCookConductance& a, const ConductanceWeights<C>& w,
+                          const ConductanceThread<C>& own, const SpikeTrain& train, int64_t p)
+      : a_(a),
+        w_(w),
+        o_(own),
+        train_(train),
+        p_(p),
+        history_(a.history()),
+        rule_(a.learns ? plasticity<C>(a.rule) : Plasticity<C>{}) {
     second_ = rule_.lr_pre_triplet != 0 || a.state.v;
     begin();
     for (int64_t t = 0; t < a_.steps(); t++) step(t);
@@ -162,8 +169,10 @@ class ConductancePresentation {
     C *v = o_.v, *g_exc = o_.g_exc, *g_inh = o_.g_inh;
     const C* threshold = o_.threshold;
     int32_t *refractory = o_.refractory, *spiked = o_.spiked, any = 0;
-    const C mean_exc = C(a_.g.mean_exc), mean_inh = C(a_.g.mean_inh), decay_exc = C(a_.g.decay_exc), decay_inh = C(a_.g.decay_inh);
-    const C e_exc = C(a_.g.e_exc), e_inh = C(a_.g.e_inh), v_rest = C(a_.exc.v_rest), v_reset = C(a_.exc.v_reset), minus_rate = C(-a_.exc.rate);
+    const C mean_exc = C(a_.g.mean_exc), mean_inh = C(a_.g.mean_inh), decay_exc = C(a_.g.decay_exc),
+            decay_inh = C(a_.g.decay_inh);
+    const C e_exc = C(a_.g.e_exc), e_inh = C(a_.g.e_inh), v_rest = C(a_.exc.v_rest), v_reset = C(a_.exc.v_reset),
+            minus_rate = C(-a_.exc.rate);
     const int32_t held = static_cast<int32_t>(a_.exc.refractory);
 #pragma omp simd reduction(| : any)
     for (int64_t n = 0; n < o_.padded; n++) {
@@ -183,7 +192,8 @@ class ConductancePresentation {
   int32_t charge_inhibitory() {
     C *v = o_.v_inh, *g_exc = o_.g_exc_inh;
     int32_t *refractory = o_.refractory_inh, *spiked = o_.spiked_inh, count = 0;
-    const C mean_exc = C(a_.g.mean_exc), decay_exc = C(a_.g.decay_exc), e_exc = C(a_.g.e_exc), threshold = C(a_.inh.v_threshold);
+    const C mean_exc = C(a_.g.mean_exc), decay_exc = C(a_.g.decay_exc), e_exc = C(a_.g.e_exc),
+            threshold = C(a_.inh.v_threshold);
     const C v_rest = C(a_.inh.v_rest), v_reset = C(a_.inh.v_reset), minus_rate = C(-a_.inh.rate);
     const int32_t held = static_cast<int32_t>(a_.inh.refractory);
 #pragma omp simd reduction(+ : count)
@@ -221,7 +231,8 @@ class ConductancePresentation {
       const Inputs arriving = inputs(t - delay);
       for (const int32_t* i = arriving.begin; i != arriving.end; i++) {
         C* w = w_.w + *i * w_.stride;
-        const C trace_pre2 = Depresses && second_ ? fade(o_.trace_pre2[row(t - delay - 1) + *i], rule_.decay_pre2) : C(0);
+        const C trace_pre2 =
+            Depresses && second_ ? fade(o_.trace_pre2[row(t - delay - 1) + *i], rule_.decay_pre2) : C(0);
         const auto reach = [&](int64_t n) {
           g_exc[n] += w[n];
           if constexpr (Depresses) {
@@ -270,11 +281,13 @@ class ConductancePresentation {
     else
       arrive<K, true, false>(t);
     for (int64_t k = 0; k < count_; k++) grow<K>(t, o_.spikes[k]);
-    for (int64_t k = 0; k < count_; k++) o_.trace_post2[o_.spikes[k]] = stdp_trace(o_.trace_post2[o_.spikes[k]], true, rule_.all);
+    for (int64_t k = 0; k < count_; k++)
+      o_.trace_post2[o_.spikes[k]] = stdp_trace(o_.trace_post2[o_.spikes[k]], true, rule_.all);
     if (second_) {
       const C* last = o_.trace_pre2 + row(t - 1);
       C* now = o_.trace_pre2 + row(t);
-      for (int64_t i = 0; i < I; i++) now[i] = stdp_trace(fade(last[i], rule_.decay_pre2), o_.fired[row(t) + i] != 0, rule_.all);
+      for (int64_t i = 0; i < I; i++)
+        now[i] = stdp_trace(fade(last[i], rule_.decay_pre2), o_.fired[row(t) + i] != 0, rule_.all);
     }
   }
 
@@ -308,7 +321,8 @@ class ConductancePresentation {
     }
     const int64_t I = a_.x.I, steps = a_.steps();
     for (int64_t h = 0; h < history_; h++) {
-      const int64_t from = row(steps - history_ + h), trace = a_.learns ? from : h * I;  // without a rule traces stand still
+      const int64_t from = row(steps - history_ + h),
+                    trace = a_.learns ? from : h * I;  // without a rule traces stand still
       for (int64_t i = 0; i < I; i++) {
         at(s.trace_pre)[h * I + i] = o_.trace_pre[trace + i];
         at(s.trace_pre2)[h * I + i] = o_.trace_pre2[trace + i];
@@ -343,17 +357,22 @@ void diehl_cook_conductance_memory(const DiehlCookConductance& a, int64_t* share
   *encoding = encode_bytes(a.x);
 }
 
-void diehl_cook_conductance_prepare(const DiehlCookConductance& a, char* shared) { a.is_double ? prepare<double>(a, shared) : prepare<float>(a, shared); }
+void diehl_cook_conductance_prepare(const DiehlCookConductance& a, char* shared) {
+  a.is_double ? prepare<double>(a, shared) : prepare<float>(a, shared);
+}
 
 void diehl_cook_conductance_encode(const DiehlCookConductance& a, int64_t p, char* memory, const SpikeTrain& train) {
   encode_presentation(a.x, p, memory, train);
 }
 
-void diehl_cook_conductance_present(const DiehlCookConductance& a, char* shared, char* own, const SpikeTrain& train, int64_t p) {
+void diehl_cook_conductance_present(const DiehlCookConductance& a, char* shared, char* own, const SpikeTrain& train,
+                                    int64_t p) {
   a.is_double ? present<double>(a, shared, own, train, p) : present<float>(a, shared, own, train, p);
 }
 
 // Brings the weights back to where they came from.
-void diehl_cook_conductance_finish(const DiehlCookConductance& a, char* shared) { a.is_double ? finish<double>(a, shared) : finish<float>(a, shared); }
+void diehl_cook_conductance_finish(const DiehlCookConductance& a, char* shared) {
+  a.is_double ? finish<double>(a, shared) : finish<float>(a, shared);
+}
 
 }  // namespace snnfast::cpu::SNNFAST_ISA

@@ -31,9 +31,9 @@ struct ConductanceThread {
   C *v, *g_exc, *g_inh, *threshold, *trace_post, *trace_post2, *v_inh, *g_exc_inh;  // [padded]
   int32_t *refractory, *refractory_inh, *spiked, *spiked_inh;                       // [padded]
   double *theta, *sum;                                                              // [padded]
-  int32_t* spikes;                                                                  // [N] neurons that spike in this step
-  C *trace_pre, *trace_pre2;                                                        // [history, I] step s in row s mod history
-  uint8_t* fired;                                                                   // the same
+  int32_t* spikes;                     // [N] neurons that spike in this step
+  C *trace_pre, *trace_pre2;           // [history, I] step s in row s mod history
+  uint8_t* fired;                      // the same
   int32_t *carried, *carried_offsets;  // inputs of the steps before the first: [longest_delay * I], [longest_delay + 1]
 
   ConductanceThread(const DiehlCookConductance& a, Arena& memory) {

@@ -1,5 +1,5 @@
-// Neurons of the network of Diehl and Cook that have not spiked in a presentation yet, in groups. While an upper bound on how
-// close a group is to its thresholds stays below zero, its steps are only noted down.
+// Neurons of the network of Diehl and Cook that have not spiked in a presentation yet, in groups. While an upper bound
+// on how close a group is to its thresholds stays below zero, its steps are only noted down.
 #pragma once
 #include "cpu/diehl_cook_weights.h"
 
@@ -24,7 +24,8 @@ struct Stimulus {
 template <class C>
 class Groups {
  public:
-  Groups(const DiehlCook& a, const DiehlCookWeights<C>& w, DiehlCookThread<C>& own, const Stimulus& inputs) : a_(a), w_(w), o_(own), inputs_(inputs) {}
+  Groups(const DiehlCook& a, const DiehlCookWeights<C>& w, DiehlCookThread<C>& own, const Stimulus& inputs)
+      : a_(a), w_(w), o_(own), inputs_(inputs) {}
 
   // Before the first step: membranes `v`, or 0.
   void begin(const C* v) {
@@ -73,7 +74,8 @@ class Groups {
     o_.least_threshold[g] = least < infinity<C>() ? least : C(0);
   }
 
-  // Brings a group's membranes to step t, its inhibition at the end of that step not included; returns the largest margin.
+  // Brings a group's membranes to step t, its inhibition at the end of that step not included; returns the largest
+  // margin.
   C evaluate(int64_t g, int64_t t) {
     const int64_t lanes = a_.N - g * kGroup, vectors = lanes < kGroup ? (lanes + kLanes - 1) / kLanes : kVectors;
     if (vectors > kVectors - kVectors / 4)

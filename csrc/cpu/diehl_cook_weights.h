@@ -101,7 +101,8 @@ void finish(const DiehlCook& a, char* memory) {
         for (int64_t n = 0; n < lanes; n++) to[i * a.w_stride_input + n] = w.weights[g][i * kGroup + n];
     } else {
       for (int64_t n = 0; n < lanes; n++)
-        for (int64_t i = 0; i < a.x.I; i++) to[n * a.w_stride_neuron + i * a.w_stride_input] = w.weights[g][i * kGroup + n];
+        for (int64_t i = 0; i < a.x.I; i++)
+          to[n * a.w_stride_neuron + i * a.w_stride_input] = w.weights[g][i * kGroup + n];
     }
   }
 }

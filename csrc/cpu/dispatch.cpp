@@ -13,8 +13,9 @@ int best() {
   __builtin_cpu_init();
   // What -march=x86-64-v3 and v4 may emit.
   const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
-  const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
-                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+                  __builtin_cpu_supports("avx512vl");
   const int has = v4 ? 2 : v3 ? 1 : 0;
   return has < SNNFAST_ISAS ? has : SNNFAST_ISAS - 1;
 #else
@@ -33,7 +34,8 @@ Choice choose() {
   if (!want || !*want) return {have, ""};
   for (int i = 0; i < 3; i++) {
     if (std::strcmp(want, kNames[i]) != 0) continue;
-    if (i >= SNNFAST_ISAS) return {have, "this build has no kernels for the instruction set that SNNFAST_CPU_ISA asks for"};
+    if (i >= SNNFAST_ISAS)
+      return {have, "this build has no kernels for the instruction set that SNNFAST_CPU_ISA asks for"};
     if (i > have) return {have, "this processor does not have the instruction set that SNNFAST_CPU_ISA asks for"};
     return {i, ""};
   }

@@ -1,5 +1,5 @@
-// Vectors of the width that the processor's registers have, with the one thing that vector types of the compiler lack: a
-// comparison as bits.
+// Vectors of the width that the processor's registers have, with the one thing that vector types of the compiler lack:
+// a comparison as bits.
 #pragma once
 #include <cstdint>
 
@@ -42,7 +42,8 @@ inline uint32_t at_least(const FloatVector& a, const FloatVector& b) {
 #if defined(__AVX512F__)
   return _mm512_cmp_ps_mask(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b), _CMP_GE_OQ);
 #elif defined(__AVX2__)
-  return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b), _CMP_GE_OQ)));
+  return static_cast<uint32_t>(
+      _mm256_movemask_ps(_mm256_cmp_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b), _CMP_GE_OQ)));
 #elif defined(__SSE2__)
   return static_cast<uint32_t>(_mm_movemask_ps(_mm_cmpge_ps(reinterpret_cast<__m128>(a), reinterpret_cast<__m128>(b))));
 #else
@@ -56,9 +57,11 @@ inline uint32_t at_least(const DoubleVector& a, const DoubleVector& b) {
 #if defined(__AVX512F__)
   return _mm512_cmp_pd_mask(reinterpret_cast<__m512d>(a), reinterpret_cast<__m512d>(b), _CMP_GE_OQ);
 #elif defined(__AVX2__)
-  return static_cast<uint32_t>(_mm256_movemask_pd(_mm256_cmp_pd(reinterpret_cast<__m256d>(a), reinterpret_cast<__m256d>(b), _CMP_GE_OQ)));
+  return static_cast<uint32_t>(
+      _mm256_movemask_pd(_mm256_cmp_pd(reinterpret_cast<__m256d>(a), reinterpret_cast<__m256d>(b), _CMP_GE_OQ)));
 #elif defined(__SSE2__)
-  return static_cast<uint32_t>(_mm_movemask_pd(_mm_cmpge_pd(reinterpret_cast<__m128d>(a), reinterpret_cast<__m128d>(b))));
+  return static_cast<uint32_t>(
+      _mm_movemask_pd(_mm_cmpge_pd(reinterpret_cast<__m128d>(a), reinterpret_cast<__m128d>(b))));
 #else
   uint32_t bits = 0;
   for (int l = 0; l < Vectors<double>::kLanes; l++) bits |= static_cast<uint32_t>(a[l] >= b[l]) << l;
@@ -74,7 +77,8 @@ inline void add_difference(int32_t* counts, uint32_t more, uint32_t less) {
   const __m512i by = _mm512_mask_blend_epi32(static_cast<__mmask16>(more), _mm512_set1_epi32(-1), _mm512_set1_epi32(1));
   _mm512_mask_storeu_epi32(counts, mask, _mm512_add_epi32(_mm512_maskz_loadu_epi32(mask, counts), by));
 #else
-  for (uint32_t bits = changed; bits; bits &= bits - 1) counts[__builtin_ctz(bits)] += more >> __builtin_ctz(bits) & 1 ? 1 : -1;
+  for (uint32_t bits = changed; bits; bits &= bits - 1)
+    counts[__builtin_ctz(bits)] += more >> __builtin_ctz(bits) & 1 ? 1 : -1;
 #endif
 }
 
@@ -84,7 +88,8 @@ inline int32_t list_counts(const int32_t* counts, int64_t n, int32_t* indices, i
 #if defined(__AVX512F__)
   const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   for (int64_t i = 0; i < n; i += 16) {
-    const __m512i here = _mm512_maskz_loadu_epi32(static_cast<__mmask16>(n - i < 16 ? (1u << (n - i)) - 1 : 0xffffu), counts + i);
+    const __m512i here =
+        _mm512_maskz_loadu_epi32(static_cast<__mmask16>(n - i < 16 ? (1u << (n - i)) - 1 : 0xffffu), counts + i);
     const __mmask16 some = _mm512_test_epi32_mask(here, here);
     const int32_t more = __builtin_popcount(some);
     const __mmask16 low = static_cast<__mmask16>((1u << more) - 1);
@@ -107,7 +112,8 @@ inline int32_t list_counts(const int32_t* counts, int64_t n, int32_t* indices, i
 inline int32_t* append_set(int32_t* out, int32_t first, uint32_t bits) {
 #if defined(__AVX512F__)
   const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  _mm512_storeu_si512(out, _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits), _mm512_add_epi32(lanes, _mm512_set1_epi32(first))));
+  _mm512_storeu_si512(out, _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits),
+                                                       _mm512_add_epi32(lanes, _mm512_set1_epi32(first))));
   return out + __builtin_popcount(bits);
 #else
   for (; bits; bits &= bits - 1) *out++ = first + __builtin_ctz(bits);
@@ -122,7 +128,9 @@ inline uint64_t sign_bits(const int8_t* spikes) {
 #elif defined(__SSE2__)
   uint64_t bits = 0;
   for (int l = 0; l < 64; l += 16)
-    bits |= static_cast<uint64_t>(static_cast<uint32_t>(_mm_movemask_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(spikes + l))))) << l;
+    bits |= static_cast<uint64_t>(
+                static_cast<uint32_t>(_mm_movemask_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(spikes + l)))))
+            << l;
   return bits;
 #else
   uint64_t bits = 0;
@@ -137,15 +145,19 @@ inline void transpose(const float* from, int64_t from_stride, float* to, int64_t
 #if defined(__AVX512F__)
   __m512 a[16], b[16];
   for (int k = 0; k < 16; k++) a[k] = _mm512_loadu_ps(from + k * from_stride);
-  for (int k = 0; k < 16; k += 2) b[k] = _mm512_unpacklo_ps(a[k], a[k + 1]), b[k + 1] = _mm512_unpackhi_ps(a[k], a[k + 1]);
+  for (int k = 0; k < 16; k += 2)
+    b[k] = _mm512_unpacklo_ps(a[k], a[k + 1]), b[k + 1] = _mm512_unpackhi_ps(a[k], a[k + 1]);
   for (int k = 0; k < 16; k += 4)
     for (int l = 0; l < 2; l++) {
       const __m512d low = _mm512_castps_pd(b[k + l]), high = _mm512_castps_pd(b[k + l + 2]);
-      a[k + 2 * l] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, high)), a[k + 2 * l + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, high));
+      a[k + 2 * l] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, high)),
+                a[k + 2 * l + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, high));
     }
   for (int k = 0; k < 16; k += 8)
-    for (int l = k; l < k + 4; l++) b[l] = _mm512_shuffle_f32x4(a[l], a[l + 4], 0x88), b[l + 4] = _mm512_shuffle_f32x4(a[l], a[l + 4], 0xdd);
-  for (int l = 0; l < 8; l++) a[l] = _mm512_shuffle_f32x4(b[l], b[l + 8], 0x88), a[l + 8] = _mm512_shuffle_f32x4(b[l], b[l + 8], 0xdd);
+    for (int l = k; l < k + 4; l++)
+      b[l] = _mm512_shuffle_f32x4(a[l], a[l + 4], 0x88), b[l + 4] = _mm512_shuffle_f32x4(a[l], a[l + 4], 0xdd);
+  for (int l = 0; l < 8; l++)
+    a[l] = _mm512_shuffle_f32x4(b[l], b[l + 8], 0x88), a[l + 8] = _mm512_shuffle_f32x4(b[l], b[l + 8], 0xdd);
   for (int k = 0; k < 16; k++) _mm512_storeu_ps(to + k * to_stride, a[k]);
 #else
   for (int k = 0; k < kTransposed; k++)

@@ -1,6 +1,6 @@
-// One step of a line of neurons on the CPU, forward and backward, for any neuron whose one-step maths stands in csrc/core: the
-// neurons are SIMD lanes. Keep standard-library templates out of what the instruction-set builds include: the linker could keep an
-// AVX-512 copy of one for everybody.
+// One step of a line of neurons on the CPU, forward and backward, for any neuron whose one-step maths stands in
+// csrc/core: the neurons are SIMD lanes. Keep standard-library templates out of what the instruction-set builds
+// include: the linker could keep an AVX-512 copy of one for everybody.
 #pragma once
 #include "core/neuron.h"
 #include "core/surrogate.h"
@@ -14,8 +14,8 @@ namespace {
 
 constexpr int64_t kBlock = kNeuronBlock;
 
-// What has a kernel of its own, which is fast and takes long to compile: parameters that are all numbers, and with them each
-// surrogate in float.
+// What has a kernel of its own, which is fast and takes long to compile: parameters that are all numbers, and with them
+// each surrogate in float.
 #ifdef SNNFAST_COMPACT
 template <class Neuron>
 constexpr bool kOwnForNumbers = false;
@@ -26,7 +26,8 @@ constexpr bool kOwnForNumbers = !Neuron::kGeneric;
 template <class C, bool Uniform>
 constexpr bool kOwnForSurrogates = Uniform && sizeof(C) == sizeof(float);
 
-// A step takes whole lines of 64 bytes. What a block's last line has behind neuron m is computed, too, and kept by nobody.
+// A step takes whole lines of 64 bytes. What a block's last line has behind neuron m is computed, too, and kept by
+// nobody.
 template <class C>
 inline int64_t whole_lines(int64_t m) {
   return (m + kLine<C> - 1) / kLine<C> * kLine<C>;
@@ -58,11 +59,13 @@ struct Coefficients {
     SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kCoefficients; k++) c[k] = values[k][shared_coefficient<Neuron, Uniform>(k) ? 0 : i];
   }
-  // In a loop over neurons, with those of neuron 0 read before it: so shared ones stay in registers, whatever the loop writes.
+  // In a loop over neurons, with those of neuron 0 read before it: so shared ones stay in registers, whatever the loop
+  // writes.
   inline __attribute__((always_inline)) void of(int64_t i, const C* shared, C* c) const {
     SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kCoefficients; k++) {
-      const bool one = shared_coefficient<Neuron, Uniform>(k), least = Neuron::kTakesSlope && !kByMembrane<Neuron> && k == 0;
+      const bool one = shared_coefficient<Neuron, Uniform>(k),
+                 least = Neuron::kTakesSlope && !kByMembrane<Neuron> && k == 0;
       c[k] = one || least ? shared[k] : values[k][one ? 0 : i];
     }
   }
@@ -72,7 +75,8 @@ struct Coefficients {
   void of_each(const NeuronScan<Neuron>& a, int64_t n0, int64_t m) {
     alignas(64) C params[Neuron::kParams][kBlock];
     for (int k = 0; k < Neuron::kParams; k++)
-      if (!shared_parameter<Neuron, Uniform>(k)) SNNFAST_ISA::read_param(a.param[k], n0, m, whole_lines<C>(m), params[k]);
+      if (!shared_parameter<Neuron, Uniform>(k))
+        SNNFAST_ISA::read_param(a.param[k], n0, m, whole_lines<C>(m), params[k]);
     for (int64_t i = 0; i < whole_lines<C>(m); i++) {
       C c[Neuron::kCoefficients], own[Neuron::kParams];
       SNNFAST_UNROLL
@@ -86,7 +90,8 @@ struct Coefficients {
 };
 
 template <class Neuron, class C, bool Uniform>
-void load_initial_state(const NeuronScan<Neuron>& a, const Coefficients<Neuron, C, Uniform>& coefficients, int64_t n0, int64_t m, C (*state)[kBlock]) {
+void load_initial_state(const NeuronScan<Neuron>& a, const Coefficients<Neuron, C, Uniform>& coefficients, int64_t n0,
+                        int64_t m, C (*state)[kBlock]) {
   for (int k = 0; k < Neuron::kStates; k++) {
     const C* in = static_cast<const C*>(a.state_in[k]);
     for (int64_t i = 0; i < m; i++) {
@@ -109,7 +114,8 @@ inline auto from(C (*rows)[Width], int64_t i) {
 // One step of a line of neurons, from neuron i of the block on. out: the tape's rows of this step.
 template <class Neuron, class C, Reset R, bool Uniform, Record Out, int64_t Width, int64_t TapeWidth>
 inline __attribute__((always_inline)) void step_line(const C* x, C (*states)[Width], C (*out)[TapeWidth], C* spikes,
-                                                     const Coefficients<Neuron, C, Uniform>& coefficients, const C* shared, int64_t i) {
+                                                     const Coefficients<Neuron, C, Uniform>& coefficients,
+                                                     const C* shared, int64_t i) {
   SNNFAST_LINE_SIMD
   for (int64_t l = 0; l < kLine<C>; l++) {
     C c[Neuron::kCoefficients], state[Neuron::kStates], tape[Neuron::template kTape<Uniform>] = {};
@@ -133,19 +139,24 @@ struct LineConstants {
   // As a line: GCC would compile the loop once more for 0, and its result would no longer stay in a register.
   alignas(64) C attached[kLine<C>];
 
-  inline __attribute__((always_inline)) LineConstants(const NeuronBackward<Neuron>& a, const Coefficients<Neuron, C, Uniform>& coefficients)
+  inline __attribute__((always_inline)) LineConstants(const NeuronBackward<Neuron>& a,
+                                                      const Coefficients<Neuron, C, Uniform>& coefficients)
       : alpha(static_cast<C>(a.alpha)) {
     for (C& one : attached) one = a.detach_reset ? C(0) : C(1);
     coefficients.of(0, shared);
   }
 };
 
-// Gradient of one step of a line of neurons, from neuron i of the block on. grad: dL/d(states after the step) on entry, dL/d(states
-// before it) on return. S is `count` where the surrogate is not known before, and its slopes are given.
-template <class Neuron, class C, Reset R, Surrogate S, bool Uniform, int64_t Width, int64_t TapeWidth, int64_t ParamsWidth>
-inline __attribute__((always_inline)) void line_backward(const C (*tape)[TapeWidth], const C* grad_spikes, const C* grad_v, const C* slopes, C (*grad)[Width],
-                                                         C* grad_x, C (*grad_params)[ParamsWidth], const Coefficients<Neuron, C, Uniform>& coefficients,
-                                                         const LineConstants<Neuron, C, Uniform>& constants, int64_t i) {
+// Gradient of one step of a line of neurons, from neuron i of the block on. grad: dL/d(states after the step) on entry,
+// dL/d(states before it) on return. S is `count` where the surrogate is not known before, and its slopes are given.
+template <class Neuron, class C, Reset R, Surrogate S, bool Uniform, int64_t Width, int64_t TapeWidth,
+          int64_t ParamsWidth>
+inline __attribute__((always_inline)) void line_backward(const C (*tape)[TapeWidth], const C* grad_spikes,
+                                                         const C* grad_v, const C* slopes, C (*grad)[Width], C* grad_x,
+                                                         C (*grad_params)[ParamsWidth],
+                                                         const Coefficients<Neuron, C, Uniform>& coefficients,
+                                                         const LineConstants<Neuron, C, Uniform>& constants,
+                                                         int64_t i) {
   SNNFAST_LINE_SIMD
   for (int64_t l = 0; l < kLine<C>; l++) {
     C c[Neuron::kCoefficients], read[Neuron::template kTape<Uniform>], g[Neuron::kStates], gp[Neuron::kParams];
@@ -162,7 +173,8 @@ inline __attribute__((always_inline)) void line_backward(const C (*tape)[TapeWid
       slope = slopes[l];
     else if constexpr (R != Reset::none && Neuron::kTakesSlope)
       slope = surrogate_derivative<S, C>(Neuron::template margin<R, Uniform>(read, c), constants.alpha);
-    grad_x[l] = Neuron::template step_backward<R, Uniform>(read, c, grad_spikes[l], slope, constants.attached[l], g, gp);
+    grad_x[l] =
+        Neuron::template step_backward<R, Uniform>(read, c, grad_spikes[l], slope, constants.attached[l], g, gp);
     SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kStates; k++) grad[k][l] = g[k];
     SNNFAST_UNROLL

@@ -6,8 +6,8 @@
 
 namespace snnfast::cpu::SNNFAST_ISA {
 
-// Replaces the m margins of a row by the surrogate's slopes there. Apart from the neuron's maths (slopes.cpp), which would else be
-// compiled for each surrogate.
+// Replaces the m margins of a row by the surrogate's slopes there. Apart from the neuron's maths (slopes.cpp), which
+// would else be compiled for each surrogate.
 void slopes(int32_t surrogate, float* row, float alpha, int64_t m);
 void slopes(int32_t surrogate, double* row, double alpha, int64_t m);
 
@@ -16,9 +16,11 @@ void slopes(int32_t surrogate, double* row, double alpha, int64_t m);
 namespace snnfast::cpu {
 namespace {
 
-// One step of m neurons, which are whole lines; out is the row of spikes, maybe past the caches, or the tape's rows of this step.
+// One step of m neurons, which are whole lines; out is the row of spikes, maybe past the caches, or the tape's rows of
+// this step.
 template <class Neuron, class C, Reset R, bool Uniform, Record Out>
-inline void step(const C* x, C (*states)[kBlock], C (*out)[kBlock], const Coefficients<Neuron, C, Uniform>& coefficients, int64_t m, bool past = false) {
+inline void step(const C* x, C (*states)[kBlock], C (*out)[kBlock],
+                 const Coefficients<Neuron, C, Uniform>& coefficients, int64_t m, bool past = false) {
   C shared[Neuron::kCoefficients];
   coefficients.of(0, shared);
   for (int64_t i = 0; i < m; i += kLine<C>) {
@@ -56,7 +58,8 @@ void forward_block(const NeuronForward<Neuron>& a, int64_t n0, int64_t m, RowsAh
   for (int64_t t = 0; t < a.T; t++) {
     if (a.checkpoints_out && t > 0 && t % a.checkpoint_every == 0)
       for (int k = 0; k < Neuron::kStates; k++)
-        copy(static_cast<C*>(a.checkpoints_out) + ((t / a.checkpoint_every - 1) * Neuron::kStates + k) * a.N_all + n0, state[k], m);
+        copy(static_cast<C*>(a.checkpoints_out) + ((t / a.checkpoint_every - 1) * Neuron::kStates + k) * a.N_all + n0,
+             state[k], m);
     const C* x = read_lines<C>(a.x, t, n0, m, x_buffer);
     if (t + kAhead < a.T)
       prefetch_row(a.x, t + kAhead, n0, m);
@@ -95,11 +98,13 @@ void margins(const C (*tape)[kBlock], const Coefficients<Neuron, C, Uniform>& co
   }
 }
 
-// Gradient of one step of m neurons, which are whole lines. Not inline: its caller would leave it too few registers for addresses.
+// Gradient of one step of m neurons, which are whole lines. Not inline: its caller would leave it too few registers for
+// addresses.
 template <class Neuron, class C, Reset R, Surrogate S, bool Uniform>
-__attribute__((noinline)) void step_backward(const C (*tape)[kBlock], const C* grad_spikes, const C* grad_v, C (*grad)[kBlock], C* grad_x,
-                                             C (*grad_params)[kBlock], const Coefficients<Neuron, C, Uniform>& coefficients, const NeuronBackward<Neuron>& a,
-                                             int64_t m, bool past) {
+__attribute__((noinline)) void step_backward(const C (*tape)[kBlock], const C* grad_spikes, const C* grad_v,
+                                             C (*grad)[kBlock], C* grad_x, C (*grad_params)[kBlock],
+                                             const Coefficients<Neuron, C, Uniform>& coefficients,
+                                             const NeuronBackward<Neuron>& a, int64_t m, bool past) {
   const LineConstants<Neuron, C, Uniform> constants(a, coefficients);
   constexpr bool given = S == Surrogate::count;
   alignas(64) C slope_row[given ? kBlock : 1];
@@ -109,8 +114,8 @@ __attribute__((noinline)) void step_backward(const C (*tape)[kBlock], const C* g
   }
   for (int64_t i = 0; i < m; i += kLine<C>) {
     alignas(64) C line[kLine<C>];
-    line_backward<Neuron, C, R, S, Uniform>(from(tape, i), grad_spikes + i, grad_v + i, slope_row + (given ? i : 0), from(grad, i), line, from(grad_params, i),
-                                            coefficients, constants, i);
+    line_backward<Neuron, C, R, S, Uniform>(from(tape, i), grad_spikes + i, grad_v + i, slope_row + (given ? i : 0),
+                                            from(grad, i), line, from(grad_params, i), coefficients, constants, i);
     write_line(grad_x + i, line, past);
   }
 }
@@ -126,12 +131,14 @@ struct BlockGradients {
 template <class Neuron, class C, bool Uniform>
 using TapeRows = C (*)[Neuron::template kTape<Uniform>][kBlock];  // of every step of a segment
 
-// Backward through the steps [t0, t0 + steps) of a block, whose tape is filled. Alone in knowing the surrogate: the rest of a
-// block is not compiled for each.
+// Backward through the steps [t0, t0 + steps) of a block, whose tape is filled. Alone in knowing the surrogate: the
+// rest of a block is not compiled for each.
 template <class Neuron, class C, Reset R, Surrogate S, bool Uniform>
-__attribute__((noinline)) void segment_backward(const NeuronBackward<Neuron>& a, const Coefficients<Neuron, C, Uniform>& coefficients,
-                                                TapeRows<Neuron, C, Uniform> tape, int64_t t0, int64_t steps, int64_t n0, int64_t m,
-                                                BlockGradients<Neuron, C, Uniform>& grad, RowsAhead& grad_ahead) {
+__attribute__((noinline)) void segment_backward(const NeuronBackward<Neuron>& a,
+                                                const Coefficients<Neuron, C, Uniform>& coefficients,
+                                                TapeRows<Neuron, C, Uniform> tape, int64_t t0, int64_t steps,
+                                                int64_t n0, int64_t m, BlockGradients<Neuron, C, Uniform>& grad,
+                                                RowsAhead& grad_ahead) {
   alignas(64) C spike_buffer[kBlock], v_buffer[kBlock], out_buffer[kBlock];
   const bool streaming = streams<C>(a.T, a.N_all);
   const int64_t next_block = min(a.N - n0 - m, kBlock);
@@ -151,17 +158,20 @@ __attribute__((noinline)) void segment_backward(const NeuronBackward<Neuron>& a,
     grad_ahead.fetch();
     if constexpr (Neuron::kMore)
       for (int k = 0; k < Neuron::kStates; k++)
-        if (a.more->grad_outputs[k].data) add_row(grad.states[k], read_row<C>(a.more->grad_outputs[k], t, n0, m, v_buffer), m);
+        if (a.more->grad_outputs[k].data)
+          add_row(grad.states[k], read_row<C>(a.more->grad_outputs[k], t, n0, m, v_buffer), m);
     C* grad_x = output_row<C>(a.grad_x, a.x.dtype, offset, lines != m || a.x_repeats, out_buffer);
-    step_backward<Neuron, C, R, S, Uniform>(tape[j], grad_spikes, grad_v, grad.states, grad_x, reinterpret_cast<C(*)[kBlock]>(&grad.params[0][0]), coefficients,
-                                            a, lines, writes_past(grad_x, streaming && grad_x != out_buffer));
+    step_backward<Neuron, C, R, S, Uniform>(tape[j], grad_spikes, grad_v, grad.states, grad_x,
+                                            reinterpret_cast<C(*)[kBlock]>(&grad.params[0][0]), coefficients, a, lines,
+                                            writes_past(grad_x, streaming && grad_x != out_buffer));
     if constexpr (Neuron::kMore)
       for (int k = 0; k < Neuron::kStates; k++)
         if (a.more->inputs[k].data) {
           if (a.more->grad_inputs[k]) flush_row(a.more->grad_inputs[k], a.x.dtype, offset, m, false, grad.states[k]);
           for (int64_t i = 0; i < lines; i++) grad.states[k][i] = C(0);
         }
-    if (grad_x == out_buffer) a.x_repeats ? add_row(grad.x, out_buffer, m) : flush_row(a.grad_x, a.x.dtype, offset, m, streaming, out_buffer);
+    if (grad_x == out_buffer)
+      a.x_repeats ? add_row(grad.x, out_buffer, m) : flush_row(a.grad_x, a.x.dtype, offset, m, streaming, out_buffer);
   }
 }
 
@@ -170,8 +180,8 @@ using SegmentBackward = decltype(&segment_backward<Neuron, C, Reset::none, Surro
 
 // tape: checkpoint_every tapes, filled anew for each segment between checkpoints.
 template <class Neuron, class C, Reset R, bool Uniform>
-void backward_block(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, Uniform> run_segment, int64_t n0, int64_t m, TapeRows<Neuron, C, Uniform> tape,
-                    RowsAhead& x_ahead, RowsAhead& grad_ahead) {
+void backward_block(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, Uniform> run_segment, int64_t n0,
+                    int64_t m, TapeRows<Neuron, C, Uniform> tape, RowsAhead& x_ahead, RowsAhead& grad_ahead) {
   alignas(64) C state[Neuron::kStates][kBlock];
   alignas(64) C x_buffer[kBlock];
   BlockGradients<Neuron, C, Uniform> grad;
@@ -192,7 +202,8 @@ void backward_block(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, 
     if (segment == 0) {
       load_initial_state(a, coefficients, n0, m, state);
     } else {
-      for (int k = 0; k < Neuron::kStates; k++) copy(state[k], static_cast<const C*>(a.checkpoints) + ((segment - 1) * Neuron::kStates + k) * a.N_all + n0, m);
+      for (int k = 0; k < Neuron::kStates; k++)
+        copy(state[k], static_cast<const C*>(a.checkpoints) + ((segment - 1) * Neuron::kStates + k) * a.N_all + n0, m);
     }
     for (int64_t j = 0; j < steps; j++) {
       const C* x = read_lines<C>(a.x, t0 + j, n0, m, x_buffer);
@@ -229,14 +240,16 @@ void backward_block(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, 
 template <class Neuron, class C, Reset R, bool Uniform>
 void forward_uniform(const NeuronForward<Neuron>& a, int64_t begin, int64_t end) {
   RowsAhead ahead(a.x, a.T, a.T, begin, end, kBlock, Order::forward, beyond_caches<C>(a.T, a.N_all));
-  for (int64_t n0 = begin; n0 < end; n0 += kBlock) forward_block<Neuron, C, R, Uniform>(a, n0, min(end - n0, kBlock), ahead);
+  for (int64_t n0 = begin; n0 < end; n0 += kBlock)
+    forward_block<Neuron, C, R, Uniform>(a, n0, min(end - n0, kBlock), ahead);
   stream_done();
 }
 
 template <class Neuron, class C, Reset R>
 void forward_blocks(const NeuronForward<Neuron>& a, int64_t begin, int64_t end) {
   constexpr bool own = kOwnForNumbers<Neuron>;
-  own&& a.uniform() ? forward_uniform<Neuron, C, R, own>(a, begin, end) : forward_uniform<Neuron, C, R, false>(a, begin, end);
+  own&& a.uniform() ? forward_uniform<Neuron, C, R, own>(a, begin, end)
+                    : forward_uniform<Neuron, C, R, false>(a, begin, end);
 }
 
 template <class Neuron, class C>
@@ -261,7 +274,8 @@ SegmentBackward<Neuron, C, Uniform> segment_of(int32_t surrogate) {
   } else if constexpr (!kOwnForSurrogates<C, Uniform>) {
     return &segment_backward<Neuron, C, R, Surrogate::count, Uniform>;
   } else {
-    return with_surrogate(surrogate, [](auto known) { return &segment_backward<Neuron, C, R, decltype(known)::value, Uniform>; });
+    return with_surrogate(surrogate,
+                          [](auto known) { return &segment_backward<Neuron, C, R, decltype(known)::value, Uniform>; });
   }
 }
 
@@ -272,7 +286,8 @@ void backward_parameters(const NeuronBackward<Neuron>& a, int64_t begin, int64_t
   RowsAhead x_ahead(a.x, a.T, a.checkpoint_every, begin, end, kBlock, Order::forward, far);
   RowsAhead grad_ahead(a.grad_spikes, a.T, a.checkpoint_every, begin, end, kBlock, Order::backward, far);
   const auto tape = static_cast<TapeRows<Neuron, C, Uniform>>(scratch);
-  for (int64_t n0 = begin; n0 < end; n0 += kBlock) backward_block<Neuron, C, R, Uniform>(a, run_segment, n0, min(end - n0, kBlock), tape, x_ahead, grad_ahead);
+  for (int64_t n0 = begin; n0 < end; n0 += kBlock)
+    backward_block<Neuron, C, R, Uniform>(a, run_segment, n0, min(end - n0, kBlock), tape, x_ahead, grad_ahead);
 }
 
 template <class Neuron, class C, Reset R>
@@ -299,7 +314,8 @@ void backward_as(const NeuronBackward<Neuron>& a, int64_t begin, int64_t end, vo
 // scratch: kNeuronTapeRows rows of a block for each step between checkpoints, 64-byte aligned, one scratch per thread.
 template <class Neuron>
 void backward(const NeuronBackward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
-  a.x.dtype == Dtype::f64 ? backward_as<Neuron, double>(a, begin, end, scratch) : backward_as<Neuron, float>(a, begin, end, scratch);
+  a.x.dtype == Dtype::f64 ? backward_as<Neuron, double>(a, begin, end, scratch)
+                          : backward_as<Neuron, float>(a, begin, end, scratch);
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
-// The backward pass of neurons whose parameters are all numbers. A strip of lines goes through all steps between two checkpoints with
-// its state, and then the state's gradient, in registers: to load and store them at every step took a third of the time. The loops
-// over the steps hold no call, which no register would survive: rows that do not lie as they are computed are converted before, or
-// after.
+// The backward pass of neurons whose parameters are all numbers. A strip of lines goes through all steps between two
+// checkpoints with its state, and then the state's gradient, in registers: to load and store them at every step took a
+// third of the time. The loops over the steps hold no call, which no register would survive: rows that do not lie as
+// they are computed are converted before, or after.
 #pragma once
 #include "cpu/lanes.h"
 #include "cpu/neuron_lines.h"
@@ -10,7 +10,8 @@ namespace snnfast::cpu {
 namespace {
 
 template <class Neuron, class C>
-constexpr bool kInStrips = kOwnForNumbers<Neuron> && kOwnForSurrogates<C, true> && kAlike<Neuron, true> && !Neuron::kMore;
+constexpr bool kInStrips =
+    kOwnForNumbers<Neuron> && kOwnForSurrogates<C, true> && kAlike<Neuron, true> && !Neuron::kMore;
 
 // Side by side, since each waits for its own last step; with AVX-512 they take 8 of 32 registers a state.
 constexpr int kStripLines = 8;
@@ -77,7 +78,8 @@ struct StripGradients {
 
 // Fills the tape of some steps. x may lie in the tape's first rows.
 template <class Neuron, class C, Reset R>
-__attribute__((noinline)) void record_strip(StripRows<const C> x, int64_t steps, const Coefficients<Neuron, C, true>& coefficients,
+__attribute__((noinline)) void record_strip(StripRows<const C> x, int64_t steps,
+                                            const Coefficients<Neuron, C, true>& coefficients,
                                             const C (*before)[kStrip<C>], StripTape<Neuron, C> tape, RowsAhead& ahead) {
   C shared[Neuron::kCoefficients];
   coefficients.of(0, shared);
@@ -99,8 +101,10 @@ __attribute__((noinline)) void record_strip(StripRows<const C> x, int64_t steps,
 
 // The gradient of these steps. grad: dL/d(states after them) on entry, dL/d(states before them) on return.
 template <class Neuron, class C, Reset R, Surrogate S>
-__attribute__((noinline)) void strip_backward(const NeuronBackward<Neuron>& a, const Coefficients<Neuron, C, true>& coefficients, StripTape<Neuron, C> tape,
-                                              int64_t steps, const StripGradients<C>& rows, C (*grad)[kStrip<C>], RowsAhead& ahead) {
+__attribute__((noinline)) void strip_backward(const NeuronBackward<Neuron>& a,
+                                              const Coefficients<Neuron, C, true>& coefficients,
+                                              StripTape<Neuron, C> tape, int64_t steps, const StripGradients<C>& rows,
+                                              C (*grad)[kStrip<C>], RowsAhead& ahead) {
   const LineConstants<Neuron, C, true> constants(a, coefficients);
   KeptStates<Neuron, C> kept;
   kept.read_all(grad);
@@ -115,7 +119,8 @@ __attribute__((noinline)) void strip_backward(const NeuronBackward<Neuron>& a, c
       const int64_t i = g * kLine<C>;
       alignas(64) C line[kLine<C>], state[Neuron::kStates][kLine<C>];
       kept.write(g, state[0], kLine<C>);
-      line_backward<Neuron, C, R, S, true>(from(tape[j], i), spikes + i, v + i, nullptr, state, line, no_params, coefficients, constants, i);
+      line_backward<Neuron, C, R, S, true>(from(tape[j], i), spikes + i, v + i, nullptr, state, line, no_params,
+                                           coefficients, constants, i);
       kept.read(g, state[0], kLine<C>);
       result[g].read(line);
     }
@@ -162,7 +167,8 @@ StripRows<const C> strip_rows(const Rows& rows, const StripPart& part, C* buffer
   return {buffer, stride};
 }
 
-// A row of m numbers, or of one value where there are none. What stands behind them is computed, too, and kept by nobody.
+// A row of m numbers, or of one value where there are none. What stands behind them is computed, too, and kept by
+// nobody.
 template <class C>
 inline void set_row(C* row, const C* numbers, C value, int64_t m) {
   for (int64_t i = 0; i < kStrip<C>; i++) row[i] = value;
@@ -187,8 +193,10 @@ struct StripWork {
         buffer(tape[min(a.T, a.checkpoint_every)][0]),
         v_buffer(buffer + min(a.T, a.checkpoint_every) * kStrip<C>),
         x_ahead(a.x, a.T, a.checkpoint_every, begin, end, kStrip<C>, Order::forward, beyond_caches<C>(a.T, a.N_all)),
-        grad_ahead(a.grad_spikes, a.T, a.checkpoint_every, begin, end, kStrip<C>, Order::backward, beyond_caches<C>(a.T, a.N_all)) {
-    static_assert(sizeof(C) * kStrip<C> * (Neuron::template kTape<true> + 2) <= sizeof(double) * kNeuronTapeRows<Neuron> * kNeuronBlock);  // neuron_tape_bytes
+        grad_ahead(a.grad_spikes, a.T, a.checkpoint_every, begin, end, kStrip<C>, Order::backward,
+                   beyond_caches<C>(a.T, a.N_all)) {
+    static_assert(sizeof(C) * kStrip<C> * (Neuron::template kTape<true> + 2) <=
+                  sizeof(double) * kNeuronTapeRows<Neuron> * kNeuronBlock);  // neuron_tape_bytes
     C c[Neuron::kCoefficients];
     coefficients.of(0, c);
     for (int k = 0; k < Neuron::kStates; k++) rest[k] = Neuron::rest(k, c);
@@ -197,7 +205,8 @@ struct StripWork {
 
 // Brings x's gradient from a buffer to where it belongs.
 template <class Neuron, class C>
-void strip_done(const NeuronBackward<Neuron>& a, const StripPart& part, const StripRows<C>& x, StripWork<Neuron, C>& work) {
+void strip_done(const NeuronBackward<Neuron>& a, const StripPart& part, const StripRows<C>& x,
+                StripWork<Neuron, C>& work) {
   const int64_t offset = part.t0 * a.N_all + part.n0;
   const bool streaming = streams<C>(a.T, a.N_all), bf16 = part.m == kStrip<C> && a.x.dtype == Dtype::bf16;
   for (int64_t j = 0; j < part.steps; j++) {
@@ -213,7 +222,8 @@ void strip_done(const NeuronBackward<Neuron>& a, const StripPart& part, const St
 // A part, whose states before it are in `work`.
 template <class Neuron, class C, Reset R>
 void strip_segment(const NeuronBackward<Neuron>& a, const StripPart& part, StripWork<Neuron, C>& work) {
-  const bool in_place = part.m == kStrip<C> && a.x.dtype == native<C>() && !a.x_repeats, streaming = streams<C>(a.T, a.N_all);
+  const bool in_place = part.m == kStrip<C> && a.x.dtype == native<C>() && !a.x_repeats,
+             streaming = streams<C>(a.T, a.N_all);
   const int64_t offset = part.t0 * a.N_all + part.n0;
   const StripRows<const C> x = strip_rows<C>(a.x, part, work.tape[0][0], Neuron::template kTape<true> * kStrip<C>);
   record_strip<Neuron, C, R>(x, part.steps, work.coefficients, work.state, work.tape, work.x_ahead);
@@ -237,7 +247,8 @@ void backward_strip(const NeuronBackward<Neuron>& a, int64_t n0, int64_t m, Stri
   if (a.x_repeats) set_row<C>(work.sum, nullptr, C(0), m);
   for (int64_t t0 = a.T ? (a.T - 1) / K * K : -1; t0 >= 0; t0 -= K) {
     const C* const kept = static_cast<const C*>(a.checkpoints) + (t0 / K - 1) * Neuron::kStates * a.N_all;
-    for (int k = 0; k < Neuron::kStates; k++) set_row(work.state[k], of_strip(t0 ? kept + k * a.N_all : a.state_in[k]), work.rest[k], m);
+    for (int k = 0; k < Neuron::kStates; k++)
+      set_row(work.state[k], of_strip(t0 ? kept + k * a.N_all : a.state_in[k]), work.rest[k], m);
     strip_segment<Neuron, C, R>(a, {t0, min(a.T - t0, K), n0, m}, work);
   }
   if (a.x_repeats) write_mean(a, work.sum, n0, m);
@@ -249,9 +260,12 @@ template <class Neuron, class C, Reset R>
 void backward_strips(const NeuronBackward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
   StripBackward<Neuron, C> run = &strip_backward<Neuron, C, R, Surrogate::straight_through>;
   if constexpr (R != Reset::none && Neuron::kTakesSlope)
-    run = with_surrogate(a.surrogate, [](auto known) -> StripBackward<Neuron, C> { return &strip_backward<Neuron, C, R, decltype(known)::value>; });
+    run = with_surrogate(a.surrogate, [](auto known) -> StripBackward<Neuron, C> {
+      return &strip_backward<Neuron, C, R, decltype(known)::value>;
+    });
   StripWork<Neuron, C> work(a, run, begin, end, scratch);
-  for (int64_t n0 = begin; n0 < end; n0 += kStrip<C>) backward_strip<Neuron, C, R>(a, n0, min(end - n0, kStrip<C>), work);
+  for (int64_t n0 = begin; n0 < end; n0 += kStrip<C>)
+    backward_strip<Neuron, C, R>(a, n0, min(end - n0, kStrip<C>), work);
 }
 
 }  // namespace

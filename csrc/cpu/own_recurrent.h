@@ -1,4 +1,5 @@
-// The same as own_neuron.h of neurons whose spikes come back to them: the generated source ends with SNNFAST_OWN_RECURRENT.
+// The same as own_neuron.h of neurons whose spikes come back to them: the generated source ends with
+// SNNFAST_OWN_RECURRENT.
 #pragma once
 #include "cpu/own_neuron.h"
 #include "cpu/recurrent_neuron.h"

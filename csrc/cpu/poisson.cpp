@@ -14,8 +14,8 @@ inline void draw(int64_t counter, int64_t seed, float* uniform) {
   for (int64_t i = 0; i < kBlock / 4; i += kPhiloxLanes) {
     PhiloxLanes c;
     for (int k = 0; k < kPhiloxLanes; k++) c[k] = static_cast<uint64_t>(counter + i + k);
-    const Words<PhiloxLanes> words =
-        philox4x32_10<PhiloxLanes>({c, c >> 32, PhiloxLanes{}, PhiloxLanes{}}, static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32));
+    const Words<PhiloxLanes> words = philox4x32_10<PhiloxLanes>(
+        {c, c >> 32, PhiloxLanes{}, PhiloxLanes{}}, static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32));
     const PhiloxLanes xy = (words.x & 0xffffffffu) | words.y << 32, zw = (words.z & 0xffffffffu) | words.w << 32;
     for (int k = 0; k < kPhiloxLanes; k++) pairs[2 * (i + k)] = xy[k], pairs[2 * (i + k) + 1] = zw[k];
   }

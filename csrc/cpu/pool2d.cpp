@@ -21,11 +21,13 @@ struct Bytes {
     const Twice twice = __builtin_convertvector(static_cast<Type>(*reinterpret_cast<const Loose*>(from)), Twice);
     return __builtin_convertvector(__builtin_convertvector(twice, Fourfold), Places);
   }
-  static inline void store(uint8_t* to, Places places) { *reinterpret_cast<Loose*>(to) = __builtin_convertvector(places, Type); }
+  static inline void store(uint8_t* to, Places places) {
+    *reinterpret_cast<Loose*>(to) = __builtin_convertvector(places, Type);
+  }
 };
 
-// The windows of rows [begin, end) of y. Where C is no multiple of L, the last vector overlaps the one before. Of equal maxima the
-// first counts, of NaNs the last, as PyTorch's. K: the window's size, or 0 for any.
+// The windows of rows [begin, end) of y. Where C is no multiple of L, the last vector overlaps the one before. Of equal
+// maxima the first counts, of NaNs the last, as PyTorch's. K: the window's size, or 0 for any.
 template <class T, int L, int K, bool Average>
 void pool_rows(const Pool2d& a, int64_t begin, int64_t end) {
   using Stored = Channels<T, L>;
@@ -65,7 +67,8 @@ void pool_gradients(const Pool2d& a, int64_t begin, int64_t end) {
   using Place = decltype(+Places{}[0]);
   using Compute = typename Stored::Compute;
   const int64_t kh = K ? K : a.kh, kw = K ? K : a.kw, C = a.C, row = a.W * C;
-  const bool streaming = kStreamLine == L * sizeof(T) && C % L == 0 && reinterpret_cast<uintptr_t>(a.grad_x) % 64 == 0 && streams<T>(a.N * a.H, row);
+  const bool streaming = kStreamLine == L * sizeof(T) && C % L == 0 &&
+                         reinterpret_cast<uintptr_t>(a.grad_x) % 64 == 0 && streams<T>(a.N * a.H, row);
   for (int64_t u = begin; u < end; u++) {
     T* grad_x = static_cast<T*>(a.grad_x) + (u / a.out_h * a.H + u % a.out_h * kh) * row;
     for (int64_t ox = 0; ox < a.out_w; ox++)

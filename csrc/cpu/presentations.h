@@ -34,7 +34,8 @@ template <class Bits>
 void encode_dense(const Presentations& x, int64_t p, Bits significant, const SpikeTrain& out) {
   int32_t* next = out.inputs;
   for (int64_t t = 0; t < x.T; t++) {
-    next = append_row(static_cast<const Bits*>(x.spikes) + p * x.presentation_stride + t * x.step_stride, x.I, significant, next);
+    next = append_row(static_cast<const Bits*>(x.spikes) + p * x.presentation_stride + t * x.step_stride, x.I,
+                      significant, next);
     out.offsets[t + 1] = static_cast<int32_t>(next - out.inputs);
   }
 }
@@ -43,21 +44,26 @@ inline void encode_events(const Presentations& x, int64_t p, const SpikeTrain& o
   const int64_t* offsets = x.offsets + p * (x.T + 1);
   for (int64_t t = 0; t < x.T; t++) out.offsets[t + 1] = static_cast<int32_t>(offsets[t + 1] - offsets[0]);
   const int64_t fired = offsets[x.T] - offsets[0];
-  if (fired > 0) memcpy(out.inputs, x.inputs + offsets[0], sizeof(int32_t) * static_cast<size_t>(fired));  // none may have no pointer
+  if (fired > 0)
+    memcpy(out.inputs, x.inputs + offsets[0],
+           sizeof(int32_t) * static_cast<size_t>(fired));  // none may have no pointer
 }
 
 // Where the words of kPhiloxLanes counters lie once x, y, z and w are interleaved: counter k's begin at word 4 k.
 constexpr int kBatch = 4 * kPhiloxLanes;
 
-// Appends those of inputs[kBatch] whose word, as a 24-bit number, is below its threshold. Writes up to 16 beyond the end.
-inline int32_t* append_fired(const Words<PhiloxLanes>& words, const uint32_t* threshold, const int32_t* inputs, int32_t* out) {
+// Appends those of inputs[kBatch] whose word, as a 24-bit number, is below its threshold. Writes up to 16 beyond the
+// end.
+inline int32_t* append_fired(const Words<PhiloxLanes>& words, const uint32_t* threshold, const int32_t* inputs,
+                             int32_t* out) {
   const PhiloxLanes xy = (words.x & 0xffffffffu) | words.y << 32, zw = (words.z & 0xffffffffu) | words.w << 32;
 #if defined(__AVX512F__)
   // The unpacking takes every second lane: rate_groups puts the counters there.
   const __m512i halves[2] = {_mm512_unpacklo_epi64(reinterpret_cast<__m512i>(xy), reinterpret_cast<__m512i>(zw)),
                              _mm512_unpackhi_epi64(reinterpret_cast<__m512i>(xy), reinterpret_cast<__m512i>(zw))};
   for (int half = 0; half < 2; half++) {
-    const __mmask16 fired = _mm512_cmplt_epu32_mask(_mm512_srli_epi32(halves[half], 8), _mm512_loadu_si512(threshold + 16 * half));
+    const __mmask16 fired =
+        _mm512_cmplt_epu32_mask(_mm512_srli_epi32(halves[half], 8), _mm512_loadu_si512(threshold + 16 * half));
     _mm512_storeu_si512(out, _mm512_maskz_compress_epi32(fired, _mm512_loadu_si512(inputs + 16 * half)));
     out += __builtin_popcount(fired);
   }
@@ -109,8 +115,10 @@ inline RateGroups rate_groups(const float* hz, float per_hz, int64_t inputs, int
   g.count = 0;
   const auto add = [&](int64_t counter) {
     const int64_t k = g.count++;
-    g.counter[k / kPhiloxLanes * kPhiloxLanes + lane_of(static_cast<int>(k % kPhiloxLanes))] = static_cast<uint64_t>(counter);
-    for (int64_t word = 0; word < 4; word++) g.threshold[4 * k + word] = 0, g.input[4 * k + word] = static_cast<int32_t>(4 * counter + word - phase);
+    g.counter[k / kPhiloxLanes * kPhiloxLanes + lane_of(static_cast<int>(k % kPhiloxLanes))] =
+        static_cast<uint64_t>(counter);
+    for (int64_t word = 0; word < 4; word++)
+      g.threshold[4 * k + word] = 0, g.input[4 * k + word] = static_cast<int32_t>(4 * counter + word - phase);
   };
   int64_t last = -1;
   for (int64_t i = 0; i < inputs; i++) {
@@ -120,7 +128,8 @@ inline RateGroups rate_groups(const float* hz, float per_hz, int64_t inputs, int
     if (counter != last) add(last = counter);
     const float up = scaled < 16777216.f ? scaled : 16777216.f;
     const uint32_t whole = static_cast<uint32_t>(up);
-    g.threshold[4 * (g.count - 1) + word] = whole + (static_cast<float>(whole) < up);  // k < p 2^24 for whole k: k < ceil(p 2^24)
+    g.threshold[4 * (g.count - 1) + word] =
+        whole + (static_cast<float>(whole) < up);  // k < p 2^24 for whole k: k < ceil(p 2^24)
   }
   while (g.count % kPhiloxLanes) add(0);
   return g;
@@ -132,7 +141,8 @@ inline void encode_rates(const Presentations& x, int64_t p, char* memory, const 
   int32_t* next = out.inputs;
   const int phases = x.I % 4 == 0 ? 1 : x.I % 2 == 0 ? 2 : 4;
   RateGroups groups[4];
-  for (int k = 0; k < phases; k++) groups[k] = rate_groups(x.hz + p * x.I, x.per_hz, x.I, k * (4 / phases), memory + k * rate_groups_bytes(x.I));
+  for (int k = 0; k < phases; k++)
+    groups[k] = rate_groups(x.hz + p * x.I, x.per_hz, x.I, k * (4 / phases), memory + k * rate_groups_bytes(x.I));
   for (int64_t t = 0; t < x.T; t++) {
     const uint64_t first = static_cast<uint64_t>(t * x.I / 4);
     const RateGroups& g = groups[t * x.I % 4 * phases / 4];
@@ -140,15 +150,17 @@ inline void encode_rates(const Presentations& x, int64_t p, char* memory, const 
       PhiloxLanes c;
       memcpy(&c, g.counter + k, sizeof c);
       c += first;
-      const Words<PhiloxLanes> words =
-          philox4x32_10<PhiloxLanes>({c, c >> 32, PhiloxLanes{}, PhiloxLanes{}}, static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32));
+      const Words<PhiloxLanes> words = philox4x32_10<PhiloxLanes>(
+          {c, c >> 32, PhiloxLanes{}, PhiloxLanes{}}, static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32));
       next = append_fired(words, g.threshold + 4 * k, g.input + 4 * k, next);
     }
     out.offsets[t + 1] = static_cast<int32_t>(next - out.inputs);
   }
 }
 
-inline int64_t encode_bytes(const Presentations& x) { return x.form == PresentationForm::rates ? 4 * rate_groups_bytes(x.I) : 0; }
+inline int64_t encode_bytes(const Presentations& x) {
+  return x.form == PresentationForm::rates ? 4 * rate_groups_bytes(x.I) : 0;
+}
 
 inline void encode_presentation(const Presentations& x, int64_t p, char* memory, const SpikeTrain& out) {
   out.offsets[0] = 0;

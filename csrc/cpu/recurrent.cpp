@@ -1,5 +1,5 @@
-// What recurrent layers of all neurons share on the CPU: the loop over time, weights in the rows that it reads, and the sum of their
-// gradients.
+// What recurrent layers of all neurons share on the CPU: the loop over time, weights in the rows that it reads, and the
+// sum of their gradients.
 #include "core/own_neuron.h"
 #include "cpu/recurrent_loop.h"
 
@@ -31,14 +31,16 @@ void sum(C* parts, int64_t count, int64_t H, C* grad_weight) {
 }
 
 template <class C>
-void groups(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neuron, int64_t begin, int64_t end, char* scratch) {
+void groups(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neuron, int64_t begin, int64_t end,
+            char* scratch) {
   const RecurrentMemory<C> memory(scratch, neuron.piece_rows, neuron.tape_rows, a.recurrence, 1, false);
   for (int64_t group = begin; group < end; group++) forward_group(a, neuron, group, memory);
   stream_done();
 }
 
 template <class C>
-void parts_of_groups(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& neuron, int64_t begin, int64_t end, char* scratch) {
+void parts_of_groups(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& neuron, int64_t begin, int64_t end,
+                     char* scratch) {
   const int64_t H = a.recurrence.H, size = H * padded(H), steps = min(a.T, a.checkpoint_every);
   const RecurrentMemory<C> memory(scratch, neuron.piece_rows, neuron.tape_rows, a.recurrence, steps, true);
   const RecurrentParts parts(a.N / H);
@@ -46,40 +48,49 @@ void parts_of_groups(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& n
     C* grad_weight = static_cast<C*>(a.grad_weight) + part * size;
     for (int64_t i = 0; i < size; i++) grad_weight[i] = C(0);
     const int64_t first = part * parts.groups_a_part, left = parts.groups - first;
-    for (int64_t group = first; group < first + min(left, parts.groups_a_part); group++) backward_group(a, neuron, group, memory, grad_weight);
+    for (int64_t group = first; group < first + min(left, parts.groups_a_part); group++)
+      backward_group(a, neuron, group, memory, grad_weight);
   }
   stream_done();
 }
 
 }  // namespace
 
-void recurrent_groups(const RecurrentForwardScan& a, const RecurrentNeuron<float>& neuron, int64_t begin, int64_t end, char* scratch) {
+void recurrent_groups(const RecurrentForwardScan& a, const RecurrentNeuron<float>& neuron, int64_t begin, int64_t end,
+                      char* scratch) {
   groups(a, neuron, begin, end, scratch);
 }
-void recurrent_groups(const RecurrentForwardScan& a, const RecurrentNeuron<double>& neuron, int64_t begin, int64_t end, char* scratch) {
+void recurrent_groups(const RecurrentForwardScan& a, const RecurrentNeuron<double>& neuron, int64_t begin, int64_t end,
+                      char* scratch) {
   groups(a, neuron, begin, end, scratch);
 }
-void recurrent_parts(const RecurrentBackwardScan& a, const RecurrentNeuron<float>& neuron, int64_t begin, int64_t end, char* scratch) {
+void recurrent_parts(const RecurrentBackwardScan& a, const RecurrentNeuron<float>& neuron, int64_t begin, int64_t end,
+                     char* scratch) {
   parts_of_groups(a, neuron, begin, end, scratch);
 }
-void recurrent_parts(const RecurrentBackwardScan& a, const RecurrentNeuron<double>& neuron, int64_t begin, int64_t end, char* scratch) {
+void recurrent_parts(const RecurrentBackwardScan& a, const RecurrentNeuron<double>& neuron, int64_t begin, int64_t end,
+                     char* scratch) {
   parts_of_groups(a, neuron, begin, end, scratch);
 }
 
 // A neuron that is compiled while the program runs; `neuron` is a RecurrentNeuron of its type.
-void own_recurrent_forward(const RecurrentForward<OwnNeuron>& a, const void* neuron, int64_t begin, int64_t end, void* scratch) {
+void own_recurrent_forward(const RecurrentForward<OwnNeuron>& a, const void* neuron, int64_t begin, int64_t end,
+                           void* scratch) {
   const auto run = [&](auto own) {
     own.scan = static_cast<const NeuronScan<OwnNeuron>*>(&a);
     groups(forward_scan(a), own, begin, end, static_cast<char*>(scratch));
   };
-  a.x.dtype == Dtype::f64 ? run(*static_cast<const RecurrentNeuron<double>*>(neuron)) : run(*static_cast<const RecurrentNeuron<float>*>(neuron));
+  a.x.dtype == Dtype::f64 ? run(*static_cast<const RecurrentNeuron<double>*>(neuron))
+                          : run(*static_cast<const RecurrentNeuron<float>*>(neuron));
 }
-void own_recurrent_backward(const RecurrentBackward<OwnNeuron>& a, const void* neuron, int64_t begin, int64_t end, void* scratch) {
+void own_recurrent_backward(const RecurrentBackward<OwnNeuron>& a, const void* neuron, int64_t begin, int64_t end,
+                            void* scratch) {
   const auto run = [&](auto own) {
     own.scan = static_cast<const NeuronScan<OwnNeuron>*>(&a);
     parts_of_groups(backward_scan(a), own, begin, end, static_cast<char*>(scratch));
   };
-  a.x.dtype == Dtype::f64 ? run(*static_cast<const RecurrentNeuron<double>*>(neuron)) : run(*static_cast<const RecurrentNeuron<float>*>(neuron));
+  a.x.dtype == Dtype::f64 ? run(*static_cast<const RecurrentNeuron<double>*>(neuron))
+                          : run(*static_cast<const RecurrentNeuron<float>*>(neuron));
 }
 
 void recurrent_pack(const Recurrence& r, bool is_double, void* to_post, void* to_pre) {

@@ -1,5 +1,5 @@
-// The loop over time of neurons that feed each other (core/recurrent.h) on the CPU: a group of samples runs through all time steps before
-// the next, a piece of a sample at a time. Knows no neuron: it is compiled once.
+// The loop over time of neurons that feed each other (core/recurrent.h) on the CPU: a group of samples runs through all
+// time steps before the next, a piece of a sample at a time. Knows no neuron: it is compiled once.
 #pragma once
 #include "cpu/recurrent_neuron.h"
 #include "cpu/recurrent_sums.h"
@@ -18,7 +18,8 @@ __attribute__((noinline)) const C* read_samples(const Rows& rows, int64_t t, int
   return read_row<C>(rows, t, n0, m, buffer);
 }
 template <class C>
-__attribute__((noinline)) void write_row(void* data, Dtype dtype, int64_t offset, int64_t m, bool streaming, const C* row) {
+__attribute__((noinline)) void write_row(void* data, Dtype dtype, int64_t offset, int64_t m, bool streaming,
+                                         const C* row) {
   flush_row(data, dtype, offset, m, streaming, row);
 }
 
@@ -47,8 +48,11 @@ struct Group {
     clear(memory.current, kRecurrentGroup * width);
     clear(memory.spikes, kRecurrentGroup * width);
     clear(memory.row, kRecurrentGroup * width);
-    for (int64_t j = 0; j < (r.delay ? H : 0); j++) memory.lags[j] = lag_of(static_cast<const C*>(r.delay)[j], a.T + r.K);
-    each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) { neuron.coefficients(neuron.scan, n0, m, coefficients(g, p)); });
+    for (int64_t j = 0; j < (r.delay ? H : 0); j++)
+      memory.lags[j] = lag_of(static_cast<const C*>(r.delay)[j], a.T + r.K);
+    each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
+      neuron.coefficients(neuron.scan, n0, m, coefficients(g, p));
+    });
   }
 
   static void clear(C* row, int64_t n) {
@@ -63,7 +67,9 @@ struct Group {
   }
 
   using Block = C (*)[kBlock];
-  Block piece(int64_t g, int64_t p, int row) const { return reinterpret_cast<Block>(memory.pieces + ((g * pieces + p) * neuron.piece_rows + row) * kBlock); }
+  Block piece(int64_t g, int64_t p, int row) const {
+    return reinterpret_cast<Block>(memory.pieces + ((g * pieces + p) * neuron.piece_rows + row) * kBlock);
+  }
   Block state(int64_t g, int64_t p) const { return piece(g, p, 0); }
   Block grad(int64_t g, int64_t p) const { return piece(g, p, neuron.states); }
   Block grad_params(int64_t g, int64_t p) const { return piece(g, p, 2 * neuron.states); }
@@ -79,7 +85,8 @@ struct Group {
     C* current = memory.current + g * width;
     const C* x = read_samples<C>(a.x, t, (first + g) * H, H, current);
     if (x != current) copy(current, x, H);
-    add_events(current, static_cast<const C*>(r.to_post), width, memory.index + list(j, g), memory.value + list(j, g), memory.count[j * kRecurrentGroup + g]);
+    add_events(current, static_cast<const C*>(r.to_post), width, memory.index + list(j, g), memory.value + list(j, g),
+               memory.count[j * kRecurrentGroup + g]);
     return current;
   }
 
@@ -92,7 +99,8 @@ struct Group {
 
   // Lists the events of a row: list j.
   int32_t list_row(int64_t j, int64_t g, const C* row) const {
-    return memory.count[j * kRecurrentGroup + g] = list_events(row, H, memory.index + list(j, g), memory.value + list(j, g));
+    return memory.count[j * kRecurrentGroup + g] =
+               list_events(row, H, memory.index + list(j, g), memory.value + list(j, g));
   }
 
   // With delays: the spikes of step t go into the rows of the steps at which they will arrive.
@@ -119,7 +127,8 @@ struct Group {
       }
   }
 
-  // Makes list j: what arrives at sample g at step t, the step after that of the last call. before: the spikes of the step before.
+  // Makes list j: what arrives at sample g at step t, the step after that of the last call. before: the spikes of the
+  // step before.
   void arrive(const C* before, int64_t t, int64_t j, int64_t g) const {
     if (!r.delay) {
       if (before)
@@ -144,8 +153,8 @@ struct Group {
       }
   }
 
-  // dL/d(spikes of step t) through what arrives of them: `row`. `returned` holds dL/d(what arrives), 0 after the last step. Delays get
-  // their gradient through these spikes, if they are given.
+  // dL/d(spikes of step t) through what arrives of them: `row`. `returned` holds dL/d(what arrives), 0 after the last
+  // step. Delays get their gradient through these spikes, if they are given.
   const C* returned(int64_t t, int64_t g, const C* spikes) const {
     C* row = memory.row + g * width;
     if (r.delay)
@@ -172,8 +181,8 @@ struct Group {
   }
 
  private:
-  // Neighbours read `returned` at other steps, so the steps of a neuron lie side by side there, the first once more behind the last: those
-  // of one cache line come next.
+  // Neighbours read `returned` at other steps, so the steps of a neuron lie side by side there, the first once more
+  // behind the last: those of one cache line come next.
   template <bool Before>
   void returned_late(int64_t t, int64_t g, const C* spikes, C* row) const {
     const int64_t apart = r.ring + 16, count = H, wrap = mask;
@@ -192,18 +201,22 @@ struct Group {
 };
 
 template <class C>
-void forward_group(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neuron, int64_t number, const RecurrentMemory<C>& memory) {
+void forward_group(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neuron, int64_t number,
+                   const RecurrentMemory<C>& memory) {
   const Group<C> group(a, neuron, memory, number);
   const int64_t H = group.H;
   const bool streaming = streams<C>(a.T, a.N);
-  group.each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) { neuron.initial_state(neuron.scan, group.coefficients(g, p), n0, m, group.state(g, p)); });
+  group.each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
+    neuron.initial_state(neuron.scan, group.coefficients(g, p), n0, m, group.state(g, p));
+  });
   const Rows none{};
   group.set_out(none, 0);
   for (int64_t t = 0; t < a.T; t++) {
     if (a.checkpoints_out && t > 0 && t % a.checkpoint_every == 0)
       group.each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
         for (int k = 0; k < neuron.states; k++)
-          copy(static_cast<C*>(a.checkpoints_out) + ((t / a.checkpoint_every - 1) * neuron.states + k) * a.N + n0, group.state(g, p)[k], m);
+          copy(static_cast<C*>(a.checkpoints_out) + ((t / a.checkpoint_every - 1) * neuron.states + k) * a.N + n0,
+               group.state(g, p)[k], m);
       });
     for (int64_t g = 0; g < group.samples; g++) {
       C* spikes = memory.spikes + g * group.width;
@@ -227,7 +240,8 @@ void forward_group(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neur
 
 // Adds to grad_weight, the sum of this group's part.
 template <class C>
-void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& neuron, int64_t number, const RecurrentMemory<C>& memory, C* grad_weight) {
+void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& neuron, int64_t number,
+                    const RecurrentMemory<C>& memory, C* grad_weight) {
   const Group<C> group(a, neuron, memory, number);
   const Recurrence& r = a.recurrence;
   const int64_t H = group.H, width = group.width, K = a.checkpoint_every;
@@ -251,7 +265,8 @@ void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& ne
         neuron.initial_state(neuron.scan, group.coefficients(g, p), n0, m, group.state(g, p));
       else
         for (int k = 0; k < neuron.states; k++)
-          copy(group.state(g, p)[k], static_cast<const C*>(a.checkpoints) + ((segment - 1) * neuron.states + k) * a.N + n0, m);
+          copy(group.state(g, p)[k],
+               static_cast<const C*>(a.checkpoints) + ((segment - 1) * neuron.states + k) * a.N + n0, m);
     });
     if (!r.delay) {
       known = t0;
@@ -276,7 +291,8 @@ void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& ne
       for (int64_t g = 0; g < group.samples; g++) {
         const int64_t n0 = (group.first + g) * H;
         if (t > 0) prefetch_row(a.grad_spikes, t - 1, n0, H);
-        const C* through = group.returned(t, g, a.grad_delay ? group.spikes_at(a.spikes, t, g, memory.current) : nullptr);
+        const C* through =
+            group.returned(t, g, a.grad_delay ? group.spikes_at(a.spikes, t, g, memory.current) : nullptr);
         C* grad_spikes = memory.spikes + g * width;
         if (a.grad_spikes.data) {
           const C* given = read_samples<C>(a.grad_spikes, t, n0, H, grad_spikes);
@@ -296,12 +312,12 @@ void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& ne
             neuron.margins(group.tape(j, g, p), group.coefficients(g, p), slope, m);
             SNNFAST_ISA::slopes(a.surrogate, slope, static_cast<C>(a.alpha), m);
           }
-          neuron.step_backward(neuron.scan, group.tape(j, g, p), grad_spikes + h0, grad_v, slope, group.grad(g, p), grad_x + h0, group.grad_params(g, p),
-                               group.coefficients(g, p), m);
+          neuron.step_backward(neuron.scan, group.tape(j, g, p), grad_spikes + h0, grad_v, slope, group.grad(g, p),
+                               grad_x + h0, group.grad_params(g, p), group.coefficients(g, p), m);
         }
         write_row(a.grad_x, a.x.dtype, t * a.N + n0, H, streaming, grad_x);
-        add_to_events(grad_x, grad_weight, width, memory.index + group.list(t - known, g), memory.value + group.list(t - known, g),
-                      memory.count[(t - known) * kRecurrentGroup + g]);
+        add_to_events(grad_x, grad_weight, width, memory.index + group.list(t - known, g),
+                      memory.value + group.list(t - known, g), memory.count[(t - known) * kRecurrentGroup + g]);
       }
       group.give_back(t);
     }

@@ -1,5 +1,6 @@
-// One step of a neuron whose spikes come back to it (core/recurrent.h) on the CPU, behind pointers: the loop over time (recurrent_loop.h)
-// knows no neuron and is compiled once. The maths of a step is that of neuron_loop.h, always with coefficients of its own for every neuron.
+// One step of a neuron whose spikes come back to it (core/recurrent.h) on the CPU, behind pointers: the loop over time
+// (recurrent_loop.h) knows no neuron and is compiled once. The maths of a step is that of neuron_loop.h, always with
+// coefficients of its own for every neuron.
 #pragma once
 #include "core/recurrent.h"
 #include "cpu/neuron_loop.h"
@@ -20,8 +21,8 @@ struct RecurrentNeuron {
   void (*step)(const C* x, Block states, C* spikes, Block tape, Given coefficients, int64_t m);
   // Of the backward pass alone; without margins a step knows its surrogate:
   void (*margins)(Given tape, Given coefficients, C* out, int64_t m);
-  void (*step_backward)(const void* scan, Given tape, const C* grad_spikes, const C* grad_v, const C* slope, Block grad, C* grad_x, Block grad_params,
-                        Given coefficients, int64_t m);
+  void (*step_backward)(const void* scan, Given tape, const C* grad_spikes, const C* grad_v, const C* slope, Block grad,
+                        C* grad_x, Block grad_params, Given coefficients, int64_t m);
   void (*rest_backward)(int state, const C* grad, Block grad_params, int64_t m);
 };
 
@@ -47,10 +48,14 @@ struct RecurrentBackwardScan : RecurrentScan {
 };
 
 // Over groups of samples, and over parts of groups.
-void recurrent_groups(const RecurrentForwardScan&, const RecurrentNeuron<float>&, int64_t begin, int64_t end, char* scratch);
-void recurrent_groups(const RecurrentForwardScan&, const RecurrentNeuron<double>&, int64_t begin, int64_t end, char* scratch);
-void recurrent_parts(const RecurrentBackwardScan&, const RecurrentNeuron<float>&, int64_t begin, int64_t end, char* scratch);
-void recurrent_parts(const RecurrentBackwardScan&, const RecurrentNeuron<double>&, int64_t begin, int64_t end, char* scratch);
+void recurrent_groups(const RecurrentForwardScan&, const RecurrentNeuron<float>&, int64_t begin, int64_t end,
+                      char* scratch);
+void recurrent_groups(const RecurrentForwardScan&, const RecurrentNeuron<double>&, int64_t begin, int64_t end,
+                      char* scratch);
+void recurrent_parts(const RecurrentBackwardScan&, const RecurrentNeuron<float>&, int64_t begin, int64_t end,
+                     char* scratch);
+void recurrent_parts(const RecurrentBackwardScan&, const RecurrentNeuron<double>&, int64_t begin, int64_t end,
+                     char* scratch);
 
 }  // namespace snnfast::cpu::SNNFAST_ISA
 
@@ -65,17 +70,21 @@ const Coefficients<Neuron, C, false>& coefficients_in(const C (*rows)[kBlock]) {
 
 template <class Neuron, class C>
 void recurrent_coefficients(const void* scan, int64_t n0, int64_t m, C (*out)[kBlock]) {
-  *reinterpret_cast<Coefficients<Neuron, C, false>*>(out) = Coefficients<Neuron, C, false>(*static_cast<const NeuronScan<Neuron>*>(scan), n0, m);
+  *reinterpret_cast<Coefficients<Neuron, C, false>*>(out) =
+      Coefficients<Neuron, C, false>(*static_cast<const NeuronScan<Neuron>*>(scan), n0, m);
 }
 
 template <class Neuron, class C>
-void recurrent_initial_state(const void* scan, const C (*coefficients)[kBlock], int64_t n0, int64_t m, C (*states)[kBlock]) {
-  load_initial_state(*static_cast<const NeuronScan<Neuron>*>(scan), coefficients_in<Neuron>(coefficients), n0, m, states);
+void recurrent_initial_state(const void* scan, const C (*coefficients)[kBlock], int64_t n0, int64_t m,
+                             C (*states)[kBlock]) {
+  load_initial_state(*static_cast<const NeuronScan<Neuron>*>(scan), coefficients_in<Neuron>(coefficients), n0, m,
+                     states);
 }
 
 // Without Taped nothing is written to the tape.
 template <class Neuron, class C, Reset R, bool Taped>
-void recurrent_step(const C* x, C (*states)[kBlock], C* spikes, C (*tape)[kBlock], const C (*given)[kBlock], int64_t m) {
+void recurrent_step(const C* x, C (*states)[kBlock], C* spikes, C (*tape)[kBlock], const C (*given)[kBlock],
+                    int64_t m) {
   const auto& coefficients = coefficients_in<Neuron>(given);
   SNNFAST_SIMD
   for (int64_t i = 0; i < m; i++) {
@@ -95,8 +104,9 @@ void recurrent_step(const C* x, C (*states)[kBlock], C* spikes, C (*tape)[kBlock
 
 // grad: dL/d(states after the step) on entry, dL/d(states before it) on return.
 template <class Neuron, class C, Reset R>
-void recurrent_step_backward(const void* scan, const C (*tape)[kBlock], const C* grad_spikes, const C* grad_v, const C* slope, C (*grad)[kBlock], C* grad_x,
-                             C (*grad_params)[kBlock], const C (*given)[kBlock], int64_t m) {
+void recurrent_step_backward(const void* scan, const C (*tape)[kBlock], const C* grad_spikes, const C* grad_v,
+                             const C* slope, C (*grad)[kBlock], C* grad_x, C (*grad_params)[kBlock],
+                             const C (*given)[kBlock], int64_t m) {
   const auto& coefficients = coefficients_in<Neuron>(given);
   C attached = C(1);
   if constexpr (Neuron::kTakesSlope) {
@@ -149,12 +159,14 @@ SNNFAST_ISA::RecurrentNeuron<C> recurrent_neuron(const NeuronScan<Neuron>& scan)
   neuron.scan = &scan;
   neuron.coefficients = &recurrent_coefficients<Neuron, C>;
   neuron.initial_state = &recurrent_initial_state<Neuron, C>;
-  neuron.step = scan.reset == Reset::hard ? &recurrent_step<Neuron, C, Reset::hard, Taped> : &recurrent_step<Neuron, C, Reset::soft, Taped>;
+  neuron.step = scan.reset == Reset::hard ? &recurrent_step<Neuron, C, Reset::hard, Taped>
+                                          : &recurrent_step<Neuron, C, Reset::soft, Taped>;
   return neuron;
 }
 
 template <class Neuron, class C>
-void recurrent_forward_as(const NeuronScan<Neuron>& a, const SNNFAST_ISA::RecurrentForwardScan& scan, int64_t begin, int64_t end, void* scratch) {
+void recurrent_forward_as(const NeuronScan<Neuron>& a, const SNNFAST_ISA::RecurrentForwardScan& scan, int64_t begin,
+                          int64_t end, void* scratch) {
   SNNFAST_ISA::recurrent_groups(scan, recurrent_neuron<Neuron, C, false>(a), begin, end, static_cast<char*>(scratch));
 }
 
@@ -170,10 +182,13 @@ void recurrent_forward(const RecurrentForward<Neuron>& a, int64_t begin, int64_t
 }
 
 template <class Neuron, class C>
-void recurrent_backward_as(const NeuronBackward<Neuron>& a, const SNNFAST_ISA::RecurrentBackwardScan& scan, int64_t begin, int64_t end, void* scratch) {
+void recurrent_backward_as(const NeuronBackward<Neuron>& a, const SNNFAST_ISA::RecurrentBackwardScan& scan,
+                           int64_t begin, int64_t end, void* scratch) {
   auto neuron = recurrent_neuron<Neuron, C, true>(a);
-  neuron.margins = a.reset == Reset::hard ? &recurrent_margins<Neuron, C, Reset::hard> : &recurrent_margins<Neuron, C, Reset::soft>;
-  neuron.step_backward = a.reset == Reset::hard ? &recurrent_step_backward<Neuron, C, Reset::hard> : &recurrent_step_backward<Neuron, C, Reset::soft>;
+  neuron.margins =
+      a.reset == Reset::hard ? &recurrent_margins<Neuron, C, Reset::hard> : &recurrent_margins<Neuron, C, Reset::soft>;
+  neuron.step_backward = a.reset == Reset::hard ? &recurrent_step_backward<Neuron, C, Reset::hard>
+                                                : &recurrent_step_backward<Neuron, C, Reset::soft>;
   neuron.rest_backward = &recurrent_rest_backward<Neuron, C>;
   SNNFAST_ISA::recurrent_parts(scan, neuron, begin, end, static_cast<char*>(scratch));
 }

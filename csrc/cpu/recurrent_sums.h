@@ -1,5 +1,5 @@
-// Sums over the neurons of a sample that feed each other: by events where spikes are sparse, dense where gradients are not.
-// Rows are padded to whole vectors; every number is summed in one order, whatever the vectors.
+// Sums over the neurons of a sample that feed each other: by events where spikes are sparse, dense where gradients are
+// not. Rows are padded to whole vectors; every number is summed in one order, whatever the vectors.
 #pragma once
 #include "core/recurrent.h"
 #include "cpu/lanes.h"

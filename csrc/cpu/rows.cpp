@@ -46,8 +46,12 @@ void read_runs(const Param& p, int64_t n0, int64_t m, int64_t lines, C* row) {
 
 void read_param(const Param& p, int64_t n0, int64_t m, int64_t lines, float* row) { read_runs(p, n0, m, lines, row); }
 void read_param(const Param& p, int64_t n0, int64_t m, int64_t lines, double* row) { read_runs(p, n0, m, lines, row); }
-const float* read_rare_row(const Rows& rows, int64_t t, int64_t n0, int64_t m, float* buffer) { return read_converted(rows, t, n0, m, buffer); }
-const double* read_rare_row(const Rows& rows, int64_t t, int64_t n0, int64_t m, double* buffer) { return read_converted(rows, t, n0, m, buffer); }
+const float* read_rare_row(const Rows& rows, int64_t t, int64_t n0, int64_t m, float* buffer) {
+  return read_converted(rows, t, n0, m, buffer);
+}
+const double* read_rare_row(const Rows& rows, int64_t t, int64_t n0, int64_t m, double* buffer) {
+  return read_converted(rows, t, n0, m, buffer);
+}
 void flush_half(void* out, int64_t m, const float* buffer) { convert_out(buffer, m, static_cast<Half*>(out)); }
 
 }  // namespace snnfast::cpu::SNNFAST_ISA

@@ -9,8 +9,8 @@
 
 namespace snnfast::cpu::SNNFAST_ISA {
 
-// Row t of neurons [n0, n0 + m), converted to buffer, which is returned: rows that repeat one value, or in another dtype than that of
-// buffer and bfloat16. Compiled once (rows.cpp), not wherever a row is read.
+// Row t of neurons [n0, n0 + m), converted to buffer, which is returned: rows that repeat one value, or in another
+// dtype than that of buffer and bfloat16. Compiled once (rows.cpp), not wherever a row is read.
 const float* read_rare_row(const Rows& rows, int64_t t, int64_t n0, int64_t m, float* buffer);
 const double* read_rare_row(const Rows& rows, int64_t t, int64_t n0, int64_t m, double* buffer);
 void flush_half(void* out, int64_t m, const float* buffer);
@@ -82,13 +82,15 @@ inline void prefetch_row(const Rows& rows, int64_t t, int64_t n0, int64_t m) {
 
 enum class Order { forward, backward };  // in which the steps of a segment are read
 
-// Fetches the rows that a scan reads later, one a step, into L2, for tensors that no cache holds: the prefetches into L1 above
-// come too late for memory, and L1 has too few misses under way (on Zen 4 rows come at 14 GB/s by them, at 19 by these). The
-// scan takes one block of neurons after the other, each through T steps in segments of K, the last segment first.
+// Fetches the rows that a scan reads later, one a step, into L2, for tensors that no cache holds: the prefetches into
+// L1 above come too late for memory, and L1 has too few misses under way (on Zen 4 rows come at 14 GB/s by them, at 19
+// by these). The scan takes one block of neurons after the other, each through T steps in segments of K, the last
+// segment first.
 class RowsAhead {
  public:
   // Not inline: once a call of a kernel, in each of its many versions.
-  __attribute__((noinline)) RowsAhead(const Rows& rows, int64_t T, int64_t K, int64_t begin, int64_t end, int64_t block, Order order, bool wanted)
+  __attribute__((noinline)) RowsAhead(const Rows& rows, int64_t T, int64_t K, int64_t begin, int64_t end, int64_t block,
+                                      Order order, bool wanted)
       : rows_(rows),
         wanted_(wanted && T),
         K_(K),
@@ -106,7 +108,8 @@ class RowsAhead {
   void fetch() {
     if (!wanted_) return;
     const int64_t left = end_ - n0_;
-    if (left > 0) prefetch_row<2>(rows_, t0_ + (order_ == Order::forward ? j_ : length_ - 1 - j_), n0_, min(left, block_));
+    if (left > 0)
+      prefetch_row<2>(rows_, t0_ + (order_ == Order::forward ? j_ : length_ - 1 - j_), n0_, min(left, block_));
     next();
   }
 
@@ -140,8 +143,8 @@ class RowsAhead {
   }
 };
 
-// Outputs from here on are written past the caches: a normal store first reads the line that it overwrites. Measured with
-// the next reader included: the same at 4 MiB, better above, worse at 2 MiB, which a cache still holds.
+// Outputs from here on are written past the caches: a normal store first reads the line that it overwrites. Measured
+// with the next reader included: the same at 4 MiB, better above, worse at 2 MiB, which a cache still holds.
 constexpr int64_t kStreamBytes = int64_t{4} << 20;
 
 template <class C>
@@ -149,7 +152,8 @@ inline bool streams(int64_t T, int64_t N) {
   return T * N * static_cast<int64_t>(sizeof(C)) >= kStreamBytes;
 }
 
-// Rows of larger tensors come from memory. Measured with an L3 of 32 MiB: RowsAhead costs time at 6 MiB, none at 8, saves some at 12.
+// Rows of larger tensors come from memory. Measured with an L3 of 32 MiB: RowsAhead costs time at 6 MiB, none at 8,
+// saves some at 12.
 template <class C>
 inline bool beyond_caches(int64_t T, int64_t N) {
   return T * N * static_cast<int64_t>(sizeof(C)) > 2 * kStreamBytes;
@@ -158,13 +162,19 @@ inline bool beyond_caches(int64_t T, int64_t N) {
 #if defined(__x86_64__)
 #if defined(__AVX512F__)
 constexpr int64_t kStreamLine = 64;
-inline void stream_line(void* to, const void* from) { _mm512_stream_si512(static_cast<__m512i*>(to), _mm512_load_si512(from)); }
+inline void stream_line(void* to, const void* from) {
+  _mm512_stream_si512(static_cast<__m512i*>(to), _mm512_load_si512(from));
+}
 #elif defined(__AVX__)
 constexpr int64_t kStreamLine = 32;
-inline void stream_line(void* to, const void* from) { _mm256_stream_si256(static_cast<__m256i*>(to), _mm256_load_si256(static_cast<const __m256i*>(from))); }
+inline void stream_line(void* to, const void* from) {
+  _mm256_stream_si256(static_cast<__m256i*>(to), _mm256_load_si256(static_cast<const __m256i*>(from)));
+}
 #else
 constexpr int64_t kStreamLine = 16;
-inline void stream_line(void* to, const void* from) { _mm_stream_si128(static_cast<__m128i*>(to), _mm_load_si128(static_cast<const __m128i*>(from))); }
+inline void stream_line(void* to, const void* from) {
+  _mm_stream_si128(static_cast<__m128i*>(to), _mm_load_si128(static_cast<const __m128i*>(from)));
+}
 #endif
 inline void stream_done() { _mm_sfence(); }  // before another thread may read them
 #else
@@ -174,16 +184,19 @@ inline void stream_done() {}
 #endif
 
 // Whether a row of an output, which begins there, is written past the caches.
-inline bool writes_past(const void* row, bool streaming) { return kStreamLine && streaming && reinterpret_cast<uintptr_t>(row) % 64 == 0; }
+inline bool writes_past(const void* row, bool streaming) {
+  return kStreamLine && streaming && reinterpret_cast<uintptr_t>(row) % 64 == 0;
+}
 
 // A line past the caches.
 template <class C>
 inline __attribute__((always_inline)) void stream_whole(C* to, const C* line) {
-  for (int64_t i = 0; i < 64; i += kStreamLine ? kStreamLine : 64) stream_line(to + i / sizeof(C), line + i / sizeof(C));
+  for (int64_t i = 0; i < 64; i += kStreamLine ? kStreamLine : 64)
+    stream_line(to + i / sizeof(C), line + i / sizeof(C));
 }
 
-// Writes a line that was just computed. Inlined, it takes it from the register where it was: a line that went through a buffer
-// would be stored twice, and stores are what such loops wait for.
+// Writes a line that was just computed. Inlined, it takes it from the register where it was: a line that went through a
+// buffer would be stored twice, and stores are what such loops wait for.
 template <class C>
 inline __attribute__((always_inline)) void write_line(C* to, const C* line, bool past) {
   if (__builtin_expect(kStreamLine && past, 0))

@@ -7,7 +7,8 @@
 namespace snnfast::cpu::SNNFAST_ISA {
 namespace {
 
-// Bits of 64 elements, and in `others` a bit for each that is neither 0 nor 1. The magnitude of 0 is 0, whatever its sign.
+// Bits of 64 elements, and in `others` a bit for each that is neither 0 nor 1. The magnitude of 0 is 0, whatever its
+// sign.
 template <class U>
 inline uint64_t bits_of(const U* x, U magnitude, U one, uint64_t* others) {
   alignas(64) int8_t spikes[64], odd[64];

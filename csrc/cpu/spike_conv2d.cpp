@@ -100,10 +100,11 @@ void sum_image(const SpikeConv2d& a, const Events<T>& e, const T* table, int64_t
   }
 }
 
-// The same of up to 16 outputs, for kernels of KW columns. For so few, an addition that waits for the one before is all the work. Here the
-// events of a pixel go, row by row of the kernel, into the KW outputs that this reaches, which stand in registers meanwhile: KW sums that
-// do not wait for each other. Each adds up the same numbers in the same order. Rows of outputs that more is to come for are in a ring of
-// kh, with the columns that lie outside of y. The table has the columns of the kernel side by side, the last first.
+// The same of up to 16 outputs, for kernels of KW columns. For so few, an addition that waits for the one before is all
+// the work. Here the events of a pixel go, row by row of the kernel, into the KW outputs that this reaches, which stand
+// in registers meanwhile: KW sums that do not wait for each other. Each adds up the same numbers in the same order.
+// Rows of outputs that more is to come for are in a ring of kh, with the columns that lie outside of y. The table has
+// the columns of the kernel side by side, the last first.
 template <class T, bool Ones, int KW>
 void sum_pixels_by(const SpikeConv2d& a, const Events<T>& e, const T* table, T* y, T* ring) {
   using Loose = typename Lanes<T>::Loose;
@@ -116,7 +117,8 @@ void sum_pixels_by(const SpikeConv2d& a, const Events<T>& e, const T* table, T* 
       for (int64_t i = 0; i < width; i++) row[x * width + i] = bias[i];
   };
   for (int64_t r = 0; r < a.kh; r++) start(ring + r * columns * width);
-  for (int64_t f = 0; f < a.H + a.kh - 1; f++) {  // row f of x is the last for row f of the outputs, of which y begins at row `above`
+  for (int64_t f = 0; f < a.H + a.kh - 1;
+       f++) {  // row f of x is the last for row f of the outputs, of which y begins at row `above`
     for (int64_t x = 0; f < a.H && x < a.W; x++) {
       const int32_t first = e.starts[f * a.W + x], last = e.starts[f * a.W + x + 1];
       for (int64_t r = 0; r < a.kh && first < last; r++) {
@@ -157,7 +159,8 @@ struct Phase {
   int64_t r, s;
 };
 
-// Events by channel: an event's key is the row of the padded gradient that the kernel's first weight of their phase sees.
+// Events by channel: an event's key is the row of the padded gradient that the kernel's first weight of their phase
+// sees.
 template <class T>
 struct ChannelEvents {
   T *padded, *values;      // padded: [out_h + 2 (kh - 1), out_w + 2 (kw - 1), width], 0 around the gradient
@@ -178,7 +181,8 @@ ChannelEvents<T> list_by_channel(const SpikeConv2d& a, const Image<T>& image, Ph
     for (int64_t x = 0; x < a.W; x++) {
       const int64_t right = x + a.pad_w - phase.s;
       if (right < 0 || right % a.stride_w) continue;
-      const int32_t key = static_cast<int32_t>((below / a.stride_h + a.kh - 1) * padded_w + right / a.stride_w + a.kw - 1);
+      const int32_t key =
+          static_cast<int32_t>((below / a.stride_h + a.kh - 1) * padded_w + right / a.stride_w + a.kw - 1);
       each_event(a, image, y * a.W + x, [&](int64_t c, T value) {
         const int64_t at = c * pixels + e.counts[c]++;
         e.keys[at] = key;
@@ -195,8 +199,8 @@ inline int64_t next_tap(const SpikeConv2d& a, Phase phase, int64_t tap, int64_t 
   return s < a.kw ? r * a.kw + s : (r + a.stride_h) * a.kw + phase.s;
 }
 
-// KW: the columns of the kernel, or 1 for any. Where registers hold their sums, the weights of a row of the kernel are summed at once: their
-// gradients lie side by side.
+// KW: the columns of the kernel, or 1 for any. Where registers hold their sums, the weights of a row of the kernel are
+// summed at once: their gradients lie side by side.
 template <class T, int Lines, bool Ones, int KW>
 void sum_gradient_by(const SpikeConv2d& a, const ChannelEvents<T>& e, Phase phase, T* table) {
   using Loose = typename Lanes<T>::Loose;
@@ -209,10 +213,12 @@ void sum_gradient_by(const SpikeConv2d& a, const ChannelEvents<T>& e, Phase phas
     if (count == 0) continue;
     // With a stride `taps` is 1.
     for (int64_t tap = phase.r * a.kw + phase.s; tap < a.kh * a.kw; tap = next_tap(a, phase, tap, taps)) {
-      const T* seen = e.padded - ((tap / a.kw - phase.r) / a.stride_h * padded_w + (tap % a.kw - phase.s) / a.stride_w) * width;
+      const T* seen =
+          e.padded - ((tap / a.kw - phase.r) / a.stride_h * padded_w + (tap % a.kw - phase.s) / a.stride_w) * width;
       Loose sums[taps][V], others[V] = {};
       for (int64_t j = 0; j < taps; j++)
-        for (int64_t v = 0; v < V; v++) sums[j][v] = *reinterpret_cast<const Loose*>(table + ((tap + j) * a.C + c) * width + v * lanes);
+        for (int64_t v = 0; v < V; v++)
+          sums[j][v] = *reinterpret_cast<const Loose*>(table + ((tap + j) * a.C + c) * width + v * lanes);
       const auto add = [&](Loose* some, int64_t j, int32_t k) {
         for (int64_t v = 0; v < V; v++) {
           const Loose g = *reinterpret_cast<const Loose*>(seen + (keys[k] - j) * width + v * lanes);
@@ -220,14 +226,16 @@ void sum_gradient_by(const SpikeConv2d& a, const ChannelEvents<T>& e, Phase phas
         }
       };
       int32_t k = 0;
-      // Few outputs have two sums, one event to each in turn: an addition waits for the one before, and few do not fill the wait.
+      // Few outputs have two sums, one event to each in turn: an addition waits for the one before, and few do not fill
+      // the wait.
       constexpr bool two = Lines <= 2 && taps == 1;
       for (; two && k + 2 <= count; k += 2) add(sums[0], 0, k), add(others, 0, k + 1);
       for (; k < count; k++)
         for (int64_t j = 0; j < taps; j++) add(sums[j], j, k);
       for (int64_t j = 0; j < taps; j++)
         for (int64_t v = 0; v < V; v++)
-          *reinterpret_cast<Loose*>(table + ((tap + j) * a.C + c) * width + v * lanes) = two ? sums[j][v] + others[v] : sums[j][v];
+          *reinterpret_cast<Loose*>(table + ((tap + j) * a.C + c) * width + v * lanes) =
+              two ? sums[j][v] + others[v] : sums[j][v];
     }
   }
 }
@@ -261,7 +269,8 @@ void pad(const SpikeConv2d& a, const T* grad, int64_t o, int64_t width, T* padde
 // run(lines, o, offset of its part of the table) for each block of outputs.
 template <class Run>
 void each_block(const SpikeConv2d& a, const Run& run) {
-  for (int64_t o = 0; o < a.O; o += kConvBlock) run((min(kConvBlock, a.O - o) + kConvLine - 1) / kConvLine, o, a.kh * a.kw * a.C * o);
+  for (int64_t o = 0; o < a.O; o += kConvBlock)
+    run((min(kConvBlock, a.O - o) + kConvLine - 1) / kConvLine, o, a.kh * a.kw * a.C * o);
 }
 
 // choice(Lines, Ones) as template arguments of one of eight functions.
@@ -271,10 +280,12 @@ void each_block(const SpikeConv2d& a, const Run& run) {
    : LINES == 3 ? (ONES ? &NAME<T, 3, true> : &NAME<T, 3, false>) \
                 : (ONES ? &NAME<T, 4, true> : &NAME<T, 4, false>))
 
-bool by_pixels(const SpikeConv2d& a) { return a.O <= kConvLine && (a.kw == 3 || a.kw == 5) && a.stride_h == 1 && a.stride_w == 1; }
+bool by_pixels(const SpikeConv2d& a) {
+  return a.O <= kConvLine && (a.kw == 3 || a.kw == 5) && a.stride_h == 1 && a.stride_w == 1;
+}
 
-// at(place in the weight, place in the table) of the weights of W outputs from o on, some inputs at a time, so that what is written or read
-// far apart stays in the first-level cache. The places of outputs that are not there are -1.
+// at(place in the weight, place in the table) of the weights of W outputs from o on, some inputs at a time, so that
+// what is written or read far apart stays in the first-level cache. The places of outputs that are not there are -1.
 template <class At>
 void each_weight(const SpikeConv2d& a, int64_t o, int64_t W, const At& at) {
   constexpr int64_t inputs = 16;
@@ -294,13 +305,15 @@ void pack(const SpikeConv2d& a) {
   T* table = static_cast<T*>(a.table);
   if (by_pixels(a)) {
     each_weight(a, 0, kConvLine, [&](int64_t place, int64_t to) {
-      const int64_t i = to % kConvLine, c = to / kConvLine % a.C, tap = to / kConvLine / a.C, r = tap / a.kw, s = a.kw - 1 - tap % a.kw;
+      const int64_t i = to % kConvLine, c = to / kConvLine % a.C, tap = to / kConvLine / a.C, r = tap / a.kw,
+                    s = a.kw - 1 - tap % a.kw;
       table[((r * a.C + c) * a.kw + s) * kConvLine + i] = place < 0 ? T(0) : weight[place];
     });
     return;
   }
   each_block(a, [&](int64_t lines, int64_t o, int64_t offset) {
-    each_weight(a, o, lines * kConvLine, [&](int64_t place, int64_t to) { table[offset + to] = place < 0 ? T(0) : weight[place]; });
+    each_weight(a, o, lines * kConvLine,
+                [&](int64_t place, int64_t to) { table[offset + to] = place < 0 ? T(0) : weight[place]; });
   });
 }
 
@@ -312,7 +325,8 @@ void forward_images(const SpikeConv2d& a, int64_t begin, int64_t end, char* scra
     if (by_pixels(a)) {
       const auto run = a.ones ? &sum_pixels<T, true> : &sum_pixels<T, false>;
       T* ring = reinterpret_cast<T*>(scratch);
-      run(a, list_events(a, image<T>(a, n), reinterpret_cast<char*>(ring + a.kh * (a.W + a.kw - 1) * kConvLine)), table, y, ring);
+      run(a, list_events(a, image<T>(a, n), reinterpret_cast<char*>(ring + a.kh * (a.W + a.kw - 1) * kConvLine)), table,
+          y, ring);
       continue;
     }
     const Events<T> e = list_events(a, image<T>(a, n), scratch);
@@ -335,7 +349,8 @@ void backward_groups(const SpikeConv2d& a, int64_t begin, int64_t end, char* scr
         for (phase.s = 0; phase.s < min(a.kw, a.stride_w); phase.s++) {
           const ChannelEvents<T> e = list_by_channel(a, image<T>(a, n), phase, scratch);
           each_block(a, [&](int64_t lines, int64_t o, int64_t offset) {
-            pad(a, static_cast<const T*>(a.grad) + n * a.out_h * a.out_w * a.O, o, lines * kConvLine, e.padded, lines != padded_for);
+            pad(a, static_cast<const T*>(a.grad) + n * a.out_h * a.out_w * a.O, o, lines * kConvLine, e.padded,
+                lines != padded_for);
             padded_for = lines;
             const auto run = SNNFAST_CONV_CHOICE(sum_gradient, lines, a.ones);
             run(a, e, phase, table + offset);
@@ -362,10 +377,12 @@ void unpack(const SpikeConv2d& a) {
 
 void spike_conv2d_pack(const SpikeConv2d& a) { a.dtype == Dtype::f64 ? pack<double>(a) : pack<float>(a); }
 void spike_conv2d_forward(const SpikeConv2d& a, int64_t begin, int64_t end, char* scratch) {
-  a.dtype == Dtype::f64 ? forward_images<double>(a, begin, end, scratch) : forward_images<float>(a, begin, end, scratch);
+  a.dtype == Dtype::f64 ? forward_images<double>(a, begin, end, scratch)
+                        : forward_images<float>(a, begin, end, scratch);
 }
 void spike_conv2d_backward(const SpikeConv2d& a, int64_t begin, int64_t end, char* scratch) {
-  a.dtype == Dtype::f64 ? backward_groups<double>(a, begin, end, scratch) : backward_groups<float>(a, begin, end, scratch);
+  a.dtype == Dtype::f64 ? backward_groups<double>(a, begin, end, scratch)
+                        : backward_groups<float>(a, begin, end, scratch);
 }
 void spike_conv2d_unpack(const SpikeConv2d& a) { a.dtype == Dtype::f64 ? unpack<double>(a) : unpack<float>(a); }
 

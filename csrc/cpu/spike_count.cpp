@@ -11,7 +11,8 @@ template <class C, Reset R>
 void count_block(const NeuronForward<SpikeCount>& a, int64_t n0, int64_t m) {
   alignas(64) C v[kBlock], count[kBlock], threshold[kBlock], x_buffer[kBlock];
   const C v_reset = static_cast<C>(a.settings[SpikeCount::kVReset]);
-  const C *v_in = static_cast<const C*>(a.state_in[SpikeCount::kV]), *count_in = static_cast<const C*>(a.state_in[SpikeCount::kCount]);
+  const C *v_in = static_cast<const C*>(a.state_in[SpikeCount::kV]),
+          *count_in = static_cast<const C*>(a.state_in[SpikeCount::kCount]);
   for (int64_t i = 0; i < m; i++) {
     v[i] = v_in ? v_in[n0 + i] : v_reset;
     count[i] = count_in ? count_in[n0 + i] : C(0);

@@ -8,7 +8,8 @@ namespace {
 
 // ---- lists
 
-// Bit i of word r becomes bit r of word i: blocks of 32 by 32 bits change places, then those of 16 within them, and so on.
+// Bit i of word r becomes bit r of word i: blocks of 32 by 32 bits change places, then those of 16 within them, and so
+// on.
 inline void transpose_bits(uint64_t* square) {
   uint64_t mask = 0xffffffff;
   for (int64_t size = 32; size; size /= 2, mask ^= mask << size)
@@ -31,7 +32,8 @@ void lists_of(const SpikeLists& a, int64_t begin, int64_t end) {
       const uint64_t bits = a.of.bits[r * a.of.words + w];
       int32_t* const before = out;
       if (limit - out >= 64 + 16)
-        for (int part = 0; part < 64; part += 16) out = append_set(out, first + part, static_cast<uint32_t>(bits >> part & 0xffff));
+        for (int part = 0; part < 64; part += 16)
+          out = append_set(out, first + part, static_cast<uint32_t>(bits >> part & 0xffff));
       else
         for (uint64_t left = bits; left; left &= left - 1) *out++ = first + __builtin_ctzll(left);
       if (a.values) {
@@ -63,13 +65,14 @@ void pack(const SpikeSums& a, int64_t k0, int64_t k1, int64_t o0, int64_t width,
   if (sizeof(T) == sizeof(float) && sizeof(C) == sizeof(float) && used == width && width % kTransposed == 0)
     for (; done + kTransposed <= K; done += kTransposed)
       for (int64_t o = 0; o < width; o += kTransposed)
-        transpose(reinterpret_cast<const float*>(source + done + o * a.source_column), a.source_column, reinterpret_cast<float*>(table + done * width + o),
-                  width);
+        transpose(reinterpret_cast<const float*>(source + done + o * a.source_column), a.source_column,
+                  reinterpret_cast<float*>(table + done * width + o), width);
   constexpr int64_t kLine = 64 / sizeof(T);
   for (int64_t k = done; k < K; k += kLine) {
     const int64_t last = min(K - k, kLine);
     for (int64_t o = 0; o < width; o++)
-      for (int64_t l = 0; l < last; l++) table[(k + l) * width + o] = o < used ? load_as<C>(source[k + l + o * a.source_column]) : C(0);
+      for (int64_t l = 0; l < last; l++)
+        table[(k + l) * width + o] = o < used ? load_as<C>(source[k + l + o * a.source_column]) : C(0);
   }
 }
 
@@ -78,11 +81,12 @@ struct Registers {
   static constexpr int value = n;
 };
 
-// Sums of V registers of a block, for the results [n0, n1) in chunk c. Those before are `from`, every `from_stride`: this chunk's go
-// on from there, or in blocks are added to them. R results are summed side by side: one alone waits for each of its additions.
+// Sums of V registers of a block, for the results [n0, n1) in chunk c. Those before are `from`, every `from_stride`:
+// this chunk's go on from there, or in blocks are added to them. R results are summed side by side: one alone waits for
+// each of its additions.
 template <class C, int V, int R, bool kScaled>
-void sum_rows(const SpikeSums& a, int64_t c, int64_t n0, int64_t n1, const C* table, int64_t stride, const C* from, int64_t from_stride, C* to,
-              int64_t to_stride) {
+void sum_rows(const SpikeSums& a, int64_t c, int64_t n0, int64_t n1, const C* table, int64_t stride, const C* from,
+              int64_t from_stride, C* to, int64_t to_stride) {
   using Vector = typename Vectors<C>::Type;
   constexpr int kLanes = Vectors<C>::kLanes;
   const auto add = [&](Vector* sum, int64_t e) {
@@ -109,15 +113,17 @@ void sum_rows(const SpikeSums& a, int64_t c, int64_t n0, int64_t n1, const C* ta
     SNNFAST_UNROLL
     for (int r = 0; r < R; r++) {
       for (; e[r] < end[r]; e[r]++) add(sum[r], e[r]);
-      for (int v = 0; v < V; v++) vector_at(to + r * to_stride + v * kLanes) = apart ? vector_at(from + r * from_stride + v * kLanes) + sum[r][v] : sum[r][v];
+      for (int v = 0; v < V; v++)
+        vector_at(to + r * to_stride + v * kLanes) =
+            apart ? vector_at(from + r * from_stride + v * kLanes) + sum[r][v] : sum[r][v];
     }
   }
   if constexpr (R > 1) sum_rows<C, V, 1, kScaled>(a, c, n, n1, table, stride, from, from_stride, to, to_stride);
 }
 
 template <class C, bool kScaled>
-void sum_block(const SpikeSums& a, int64_t c, int64_t n0, int64_t n1, const C* table, int64_t stride, int64_t width, const C* from, int64_t from_stride, C* to,
-               int64_t to_stride) {
+void sum_block(const SpikeSums& a, int64_t c, int64_t n0, int64_t n1, const C* table, int64_t stride, int64_t width,
+               const C* from, int64_t from_stride, C* to, int64_t to_stride) {
   constexpr int kLanes = Vectors<C>::kLanes;
   const auto sum = [&](auto registers, int64_t o) {
     constexpr int V = decltype(registers)::value;
@@ -127,7 +133,10 @@ void sum_block(const SpikeSums& a, int64_t c, int64_t n0, int64_t n1, const C* t
   };
   for (int64_t o = 0; o < width;) {
     const int64_t left = (width - o) / kLanes;
-    o += left >= 8 ? sum(Registers<8>(), o) : left >= 4 ? sum(Registers<4>(), o) : left >= 2 ? sum(Registers<2>(), o) : sum(Registers<1>(), o);
+    o += left >= 8   ? sum(Registers<8>(), o)
+         : left >= 4 ? sum(Registers<4>(), o)
+         : left >= 2 ? sum(Registers<2>(), o)
+                     : sum(Registers<1>(), o);
   }
 }
 
@@ -145,13 +154,14 @@ void write(const SpikeSums& a, int64_t n0, int64_t n1, int64_t o0, int64_t used,
   if (sizeof(T) == sizeof(float) && sizeof(C) == sizeof(float) && used == width && width % kTransposed == 0)
     for (; done + kTransposed <= N; done += kTransposed)
       for (int64_t o = 0; o < width; o += kTransposed)
-        transpose(reinterpret_cast<const float*>(sums + done * width + o), width, reinterpret_cast<float*>(result + done + o * a.result_column),
-                  a.result_column);
+        transpose(reinterpret_cast<const float*>(sums + done * width + o), width,
+                  reinterpret_cast<float*>(result + done + o * a.result_column), a.result_column);
   constexpr int64_t kLine = 64 / sizeof(T);
   for (int64_t n = done; n < N; n += kLine) {
     const int64_t last = min(N - n, kLine);
     for (int64_t o = 0; o < used; o++)
-      for (int64_t l = 0; l < last; l++) result[n + l + o * a.result_column] = Store<T>::from(sums[(n + l) * width + o]);
+      for (int64_t l = 0; l < last; l++)
+        result[n + l + o * a.result_column] = Store<T>::from(sums[(n + l) * width + o]);
   }
 }
 
@@ -164,7 +174,8 @@ void sums_of(const SpikeSums& a, int64_t block, int64_t begin, int64_t end, char
     for (int64_t o = 0; o < used; o++) bias[o] = load_as<C>(static_cast<const T*>(a.bias)[o0 + o]);
   C* const table = reinterpret_cast<C*>(scratch);
   C* const sums = table + kSpikeChunk * kBlock;
-  const bool reads_source = a.in_place && used == width, writes_result = sizeof(T) == sizeof(C) && a.result_column == 1 && used == width;
+  const bool reads_source = a.in_place && used == width,
+             writes_result = sizeof(T) == sizeof(C) && a.result_column == 1 && used == width;
   const int64_t tile = writes_result ? end - begin : kSpikeTile;
   for (int64_t n0 = begin; n0 < end; n0 += tile) {
     const int64_t n1 = end - n0 < tile ? end : n0 + tile;

@@ -1,6 +1,6 @@
-// Neurons are SIMD lanes, by blocks whose weights lie side by side for each event. The block is the outer loop, so that its
-// weights stay in the caches, and a sample ends when all lanes have fired. What a lane needs to find its time is noted at its
-// crossing and solved for the whole block at once.
+// Neurons are SIMD lanes, by blocks whose weights lie side by side for each event. The block is the outer loop, so that
+// its weights stay in the caches, and a sample ends when all lanes have fired. What a lane needs to find its time is
+// noted at its crossing and solved for the whole block at once.
 #include "core/spikeprop.h"
 
 #include "cpu/lanes.h"
@@ -111,7 +111,8 @@ uint32_t find_crossings(const Site<C>& s, uint32_t alive, Found<C>& f) {
           const int l = __builtin_ctz(rest);
           if (!(ps[l] > 0)) continue;
           const C top = spikeprop_top(qs[l], ps[l], s.v.length[g], c.tau);
-          if (top > 0 && spikeprop_potential(qs[l], ps[l], top, c.inverse_tau) >= c.threshold) fired |= uint32_t{1} << l;
+          if (top > 0 && spikeprop_potential(qs[l], ps[l], top, c.inverse_tau) >= c.threshold)
+            fired |= uint32_t{1} << l;
         }
         note(f, fired, qs, ps, C(0), s.v.begin[g], g);
         alive &= ~fired;
@@ -158,7 +159,8 @@ void find_peaks(const Site<C>& s, uint32_t silent, Found<C>& f, C* largest, int3
   for (int l = 0; l < L; l++) largest[l] = slope[l] = f.time[l] = 0, before[l] = 0, f.interval[l] = -1;
   const auto offer = [&](int l, C u, C after, C time, int64_t g) {
     if (!(silent >> l & 1) || !(u > 0 && u >= largest[l])) return;
-    largest[l] = u, f.q[l] = q[l], f.p[l] = p[l], f.after[l] = after, f.time[l] = time, f.interval[l] = static_cast<int32_t>(g);
+    largest[l] = u, f.q[l] = q[l], f.p[l] = p[l], f.after[l] = after, f.time[l] = time,
+    f.interval[l] = static_cast<int32_t>(g);
   };
   int64_t point = s.first_point;
   for (int64_t g = 0, e = 0; g < s.intervals; g++) {
@@ -167,7 +169,9 @@ void find_peaks(const Site<C>& s, uint32_t silent, Found<C>& f, C* largest, int3
     e = s.v.end[g];
     if (s.events.grid_points) {
       for (; point < s.grid.end[g]; point++)
-        for (int l = 0; l < L; l++) offer(l, (q[l] + p[l] * s.grid.after[point]) * s.grid.decay[point], s.grid.after[point], s.grid.time[point], g);
+        for (int l = 0; l < L; l++)
+          offer(l, (q[l] + p[l] * s.grid.after[point]) * s.grid.decay[point], s.grid.after[point], s.grid.time[point],
+                g);
     } else {
       for (int l = 0; l < L; l++) {
         if (!(p[l] * c.tau > (q[l] > 0 ? q[l] : C(0)))) continue;  // falls from here on
@@ -192,13 +196,15 @@ void find_peaks(const Site<C>& s, uint32_t silent, Found<C>& f, C* largest, int3
     C risen = f.p[l] * s.v.decay[g];
     for (int64_t e = s.v.end[g]; e + 1 < s.v.end[g + 1]; e++) {
       risen += s.w[static_cast<int64_t>(s.order[e]) * L + l];
-      if (risen * c.tau > largest[l]) before[l] = static_cast<int32_t>(e + 1), slope[l] = (risen - largest[l] * c.inverse_tau) * c.scale;
+      if (risen * c.tau > largest[l])
+        before[l] = static_cast<int32_t>(e + 1), slope[l] = (risen - largest[l] * c.inverse_tau) * c.scale;
     }
   }
 }
 
 template <class C>
-Site<C> site_of(const SpikePropEvents& a, const SpikePropConstants<C>& c, const SpikePropMemory<C>& m, int64_t block, int64_t b) {
+Site<C> site_of(const SpikePropEvents& a, const SpikePropConstants<C>& c, const SpikePropMemory<C>& m, int64_t block,
+                int64_t b) {
   return {a,
           c,
           m.packed + block * a.N * m.lanes,
@@ -214,7 +220,8 @@ Site<C> site_of(const SpikePropEvents& a, const SpikePropConstants<C>& c, const 
 }
 
 template <class C, int NV>
-void fire(const SpikePropForward& a, const SpikePropConstants<C>& c, const SpikePropMemory<C>& m, int64_t block, int64_t b) {
+void fire(const SpikePropForward& a, const SpikePropConstants<C>& c, const SpikePropMemory<C>& m, int64_t block,
+          int64_t b) {
   constexpr int L = NV * Vectors<C>::kLanes;
   const SpikePropEvents& events = a.events;
   const Site<C> s = site_of(events, c, m, block, b);
@@ -271,7 +278,8 @@ void sort_samples(const SpikePropForward& a, char* memory, int64_t begin, int64_
     const Intervals<C> v = m.intervals_of(events, b);
     const int64_t intervals = find_intervals<false>(events, b, v);
     m.counts[b] = static_cast<int32_t>(intervals);
-    if (events.grid_points) m.first_points[b] = static_cast<int32_t>(find_grid(events, v, intervals, m.grid_of(events, b)));
+    if (events.grid_points)
+      m.first_points[b] = static_cast<int32_t>(find_grid(events, v, intervals, m.grid_of(events, b)));
   }
 }
 
@@ -287,7 +295,8 @@ void mark_used(const SpikePropEvents& a, const SpikePropMemory<C>& m) {
 
 // Weights of the events of any sample, the neurons of a block side by side.
 template <class C>
-void pack_blocks(const SpikePropEvents& a, const void* weights, const SpikePropMemory<C>& m, int64_t begin, int64_t end) {
+void pack_blocks(const SpikePropEvents& a, const void* weights, const SpikePropMemory<C>& m, int64_t begin,
+                 int64_t end) {
   constexpr int64_t kTile = 16;
   const C* w = static_cast<const C*>(weights);
   for (int64_t block = begin; block < end; block++) {
@@ -350,7 +359,8 @@ void spikeprop_sizes(const SpikePropEvents& a, bool backward, SpikePropSizes* si
 }
 
 void spikeprop_sort(const SpikePropForward& a, char* memory, int64_t begin, int64_t end, void* scratch) {
-  a.events.is_double ? sort_samples<double>(a, memory, begin, end, scratch) : sort_samples<float>(a, memory, begin, end, scratch);
+  a.events.is_double ? sort_samples<double>(a, memory, begin, end, scratch)
+                     : sort_samples<float>(a, memory, begin, end, scratch);
 }
 
 void spikeprop_mark(const SpikePropEvents& a, bool backward, char* memory) {
@@ -358,27 +368,35 @@ void spikeprop_mark(const SpikePropEvents& a, bool backward, char* memory) {
 }
 
 void spikeprop_pack(const SpikePropEvents& a, const void* w, bool backward, char* memory, int64_t begin, int64_t end) {
-  a.is_double ? pack_blocks<double>(a, w, {a, backward, memory}, begin, end) : pack_blocks<float>(a, w, {a, backward, memory}, begin, end);
+  a.is_double ? pack_blocks<double>(a, w, {a, backward, memory}, begin, end)
+              : pack_blocks<float>(a, w, {a, backward, memory}, begin, end);
 }
 
 void spikeprop_fire(const SpikePropForward& a, char* memory, int64_t begin, int64_t end) {
   a.events.is_double ? fire_blocks<double>(a, memory, begin, end) : fire_blocks<float>(a, memory, begin, end);
 }
 
-void spikeprop_finish(const SpikePropForward& a, char* memory) { *a.status = a.events.is_double ? status_of<double>(a, memory) : status_of<float>(a, memory); }
+void spikeprop_finish(const SpikePropForward& a, char* memory) {
+  *a.status = a.events.is_double ? status_of<double>(a, memory) : status_of<float>(a, memory);
+}
 
 void spikeprop_intervals(const SpikePropBackward& a, char* memory, int64_t begin, int64_t end, bool* fits) {
-  *fits = a.events.is_double ? find_all_intervals<double>(a, memory, begin, end) : find_all_intervals<float>(a, memory, begin, end);
+  *fits = a.events.is_double ? find_all_intervals<double>(a, memory, begin, end)
+                             : find_all_intervals<float>(a, memory, begin, end);
 }
 
 void spikeprop_sum_weights(const SpikePropBackward& a, char* memory, int64_t begin, int64_t end, void* scratch) {
-  a.events.is_double ? sum_weights<double>(a, memory, begin, end, scratch) : sum_weights<float>(a, memory, begin, end, scratch);
+  a.events.is_double ? sum_weights<double>(a, memory, begin, end, scratch)
+                     : sum_weights<float>(a, memory, begin, end, scratch);
 }
 
 void spikeprop_sum_events(const SpikePropBackward& a, char* memory, int64_t begin, int64_t end, void* scratch) {
-  a.events.is_double ? sum_events<double>(a, memory, begin, end, scratch) : sum_events<float>(a, memory, begin, end, scratch);
+  a.events.is_double ? sum_events<double>(a, memory, begin, end, scratch)
+                     : sum_events<float>(a, memory, begin, end, scratch);
 }
 
-void spikeprop_sum_all(const SpikePropBackward& a, char* memory) { a.events.is_double ? sum_all<double>(a, memory) : sum_all<float>(a, memory); }
+void spikeprop_sum_all(const SpikePropBackward& a, char* memory) {
+  a.events.is_double ? sum_all<double>(a, memory) : sum_all<float>(a, memory);
+}
 
 }  // namespace snnfast::cpu::SNNFAST_ISA

@@ -1,6 +1,6 @@
-// Gradients of spike times, by the recursion of the forward pass in reverse: from the time of a neuron back to its first event,
-// dq and dp hold the derivatives of its potential by the q and p of each interval, times what the loss asks of it. No
-// exponential is taken for an event, and nothing grows in long windows.
+// Gradients of spike times, by the recursion of the forward pass in reverse: from the time of a neuron back to its
+// first event, dq and dp hold the derivatives of its potential by the q and p of each interval, times what the loss
+// asks of it. No exponential is taken for an event, and nothing grows in long windows.
 #pragma once
 #include "core/spikeprop.h"
 #include "cpu/lanes.h"
@@ -22,7 +22,8 @@ struct Starts {
 };
 
 template <class C>
-Starts<C> starts_of(const SpikePropBackward& a, const SpikePropConstants<C>& c, const Intervals<C>& v, int64_t b, int64_t j0, int64_t rows) {
+Starts<C> starts_of(const SpikePropBackward& a, const SpikePropConstants<C>& c, const Intervals<C>& v, int64_t b,
+                    int64_t j0, int64_t rows) {
   const SpikePropEvents& events = a.events;
   const int64_t row = b * events.O + j0;
   const C *t_out = static_cast<const C*>(a.t_out) + row, *slope = static_cast<const C*>(a.slope) + row;
@@ -124,8 +125,8 @@ bool find_all_intervals(const SpikePropBackward& a, char* memory, int64_t begin,
 
 // Sum over the samples [begin, end) of one block, [N, lanes].
 template <class C, int NV>
-void sum_of_samples(const SpikePropBackward& a, const SpikePropConstants<C>& c, const SpikePropMemory<C>& m, int64_t block, int64_t begin, int64_t end,
-                    C* sum) {
+void sum_of_samples(const SpikePropBackward& a, const SpikePropConstants<C>& c, const SpikePropMemory<C>& m,
+                    int64_t block, int64_t begin, int64_t end, C* sum) {
   typedef typename Vectors<C>::Type V;
   constexpr int L = NV * Vectors<C>::kLanes;
   const SpikePropEvents& events = a.events;
@@ -181,7 +182,8 @@ void sum_weights(const SpikePropBackward& a, char* memory, int64_t begin, int64_
 // ---- times of events, and tau
 
 template <class C, int NV, bool kWithTau>
-void go_back_for_events(const SpikePropBackward& a, const SpikePropConstants<C>& c, const SpikePropMemory<C>& m, int64_t b, C* sums, C* by_event) {
+void go_back_for_events(const SpikePropBackward& a, const SpikePropConstants<C>& c, const SpikePropMemory<C>& m,
+                        int64_t b, C* sums, C* by_event) {
   typedef typename Vectors<C>::Type V;
   constexpr int L = NV * Vectors<C>::kLanes;
   const SpikePropEvents& events = a.events;
@@ -217,7 +219,8 @@ void go_back_for_events(const SpikePropBackward& a, const SpikePropConstants<C>&
       by_event[order[before]] += s.weight[l] * static_cast<const C*>(a.slope)[b * events.O + j0 + l];
       const int32_t g = v.of_event[before - 1];
       if (before == v.end[g]) continue;
-      for (int32_t e = g ? v.end[g - 1] : 0; e < before; e++) by_event[order[e]] -= s.weight[l] * c.scale * w[static_cast<int64_t>(order[e]) * L + l];
+      for (int32_t e = g ? v.end[g - 1] : 0; e < before; e++)
+        by_event[order[e]] -= s.weight[l] * c.scale * w[static_cast<int64_t>(order[e]) * L + l];
     }
   }
   for (int64_t e = 0; e < n; e++) {
@@ -246,9 +249,11 @@ void sum_events(const SpikePropBackward& a, char* memory, int64_t begin, int64_t
     C* by_event = m.by_event + b * events.N;
     const bool narrow = m.lanes * sizeof(C) == 64;
     if (a.grad_tau)
-      narrow ? go_back_for_events<C, kNarrow, true>(a, c, m, b, sums, by_event) : go_back_for_events<C, 2 * kNarrow, true>(a, c, m, b, sums, by_event);
+      narrow ? go_back_for_events<C, kNarrow, true>(a, c, m, b, sums, by_event)
+             : go_back_for_events<C, 2 * kNarrow, true>(a, c, m, b, sums, by_event);
     else
-      narrow ? go_back_for_events<C, kNarrow, false>(a, c, m, b, sums, by_event) : go_back_for_events<C, 2 * kNarrow, false>(a, c, m, b, sums, by_event);
+      narrow ? go_back_for_events<C, kNarrow, false>(a, c, m, b, sums, by_event)
+             : go_back_for_events<C, 2 * kNarrow, false>(a, c, m, b, sums, by_event);
     if (!a.grad_t_in) continue;
     C* grad = static_cast<C*>(a.grad_t_in) + b * events.I;
     for (int64_t i = 0; i < events.I; i++) {
@@ -267,7 +272,8 @@ void sum_all(const SpikePropBackward& a, char* memory) {
   const SpikePropMemory<C> m(events, true, memory);
   if (a.grad_w && m.pieces > 1)
     for (int64_t block = 0; block < m.blocks; block++)
-      unpack(events, block, m.lanes, m.pieces, m.sums + block * m.pieces * events.N * m.lanes, static_cast<C*>(a.grad_w));
+      unpack(events, block, m.lanes, m.pieces, m.sums + block * m.pieces * events.N * m.lanes,
+             static_cast<C*>(a.grad_w));
   if (a.grad_delays) {
     const int64_t count = events.delay_stride ? events.N : events.K;
     C* grad = static_cast<C*>(a.grad_delays);

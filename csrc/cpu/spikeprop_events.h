@@ -12,7 +12,8 @@ constexpr C kInfinity = static_cast<C>(__builtin_inf());
 // ---- sorting
 
 template <class C>
-inline void merge_sorted(const C* times, const int32_t* order, int64_t begin, int64_t middle, int64_t end, C* to_times, int32_t* to_order) {
+inline void merge_sorted(const C* times, const int32_t* order, int64_t begin, int64_t middle, int64_t end, C* to_times,
+                         int32_t* to_order) {
   int64_t i = begin, j = middle;
   for (int64_t n = begin; n < end; n++) {
     const bool first = i < middle && (j >= end || !(times[j] < times[i]));
@@ -66,7 +67,8 @@ template <class C>
 Range<C> delay_range(const SpikePropEvents& a) {
   const C* delays = static_cast<const C*>(a.delays);
   Range<C> r = {kInfinity<C>, -kInfinity<C>};
-  for (int64_t k = 0; k < (a.delay_stride ? a.N : a.K); k++) r.low = delays[k] < r.low ? delays[k] : r.low, r.high = delays[k] > r.high ? delays[k] : r.high;
+  for (int64_t k = 0; k < (a.delay_stride ? a.N : a.K); k++)
+    r.low = delays[k] < r.low ? delays[k] : r.low, r.high = delays[k] > r.high ? delays[k] : r.high;
   return r;
 }
 
@@ -116,7 +118,8 @@ int64_t list_events(const SpikePropEvents& a, const C* t_in, C last_delay, const
     const int32_t number = static_cast<int32_t>(i * a.K);
     if (t_in[i] + last_delay <= end) {
 #pragma omp simd
-      for (int64_t k = 0; k < a.K; k++) m.times[n + k] = t_in[i] + d[k], m.order[n + k] = number + static_cast<int32_t>(k);
+      for (int64_t k = 0; k < a.K; k++)
+        m.times[n + k] = t_in[i] + d[k], m.order[n + k] = number + static_cast<int32_t>(k);
       n += a.K;
     } else {
       for (int64_t k = 0; k < a.K; k++) {
@@ -147,7 +150,9 @@ void sort_events(int64_t n, C low, C high, const SortMemory<C>& m, C* times, int
   const C scale = high > low ? C(65535) / (high - low) : C(0);
 #pragma omp simd
   for (int64_t i = 0; i < n; i++) {
-    const int32_t key = static_cast<int32_t>((m.times[i] - low) * scale), bounded = key < 0 ? 0 : key > 65535 ? 65535 : key;
+    const int32_t key = static_cast<int32_t>((m.times[i] - low) * scale), bounded = key < 0       ? 0
+                                                                                    : key > 65535 ? 65535
+                                                                                                  : key;
     m.low_digit[i] = static_cast<uint8_t>(bounded & 255), m.high_digit[i] = static_cast<uint8_t>(bounded >> 8);
   }
   for (int64_t i = 0; i < n; i++) by_low[m.low_digit[i]]++, by_high[m.high_digit[i]]++;
@@ -181,8 +186,8 @@ void sort_events(int64_t n, C low, C high, const SortMemory<C>& m, C* times, int
 
 // ---- intervals
 
-// Of one sample: interval g begins with the events [end[g - 1], end[g]), which come at one time, and is as long as it takes
-// to the next event or to t_max.
+// Of one sample: interval g begins with the events [end[g - 1], end[g]), which come at one time, and is as long as it
+// takes to the next event or to t_max.
 template <class C>
 struct Intervals {
   C *length, *decay, *bound, *begin;
@@ -231,7 +236,9 @@ struct Grid {
   C *time, *after, *decay;
   int32_t* end;  // [intervals]: the first point after the interval
 
-  static int64_t bytes(int64_t n, int64_t points) { return points ? (points * static_cast<int64_t>(3 * sizeof(C)) + n * 4 + 63) / 64 * 64 : 0; }
+  static int64_t bytes(int64_t n, int64_t points) {
+    return points ? (points * static_cast<int64_t>(3 * sizeof(C)) + n * 4 + 63) / 64 * 64 : 0;
+  }
   Grid(char* memory, int64_t n, int64_t points, int64_t b) {
     time = reinterpret_cast<C*>(memory + b * bytes(n, points));
     after = time + points;
@@ -249,7 +256,8 @@ int64_t find_grid(const SpikePropEvents& a, const Intervals<C>& v, int64_t inter
   while (first < a.grid_points && grid.time[first] <= v.begin[0]) first++;
   int64_t k = first;
   for (int64_t g = 0; g < intervals; g++) {
-    for (; k < a.grid_points && (g + 1 == intervals || grid.time[k] <= v.begin[g + 1]); k++) grid.after[k] = grid.time[k] - v.begin[g];
+    for (; k < a.grid_points && (g + 1 == intervals || grid.time[k] <= v.begin[g + 1]); k++)
+      grid.after[k] = grid.time[k] - v.begin[g];
     grid.end[g] = static_cast<int32_t>(k);
   }
   const C inverse_tau = static_cast<C>(1 / spikeprop_tau<C>(a));
@@ -267,8 +275,8 @@ inline int64_t lanes_of(int64_t neurons) {
   return neurons <= line ? line : 2 * line;
 }
 
-// Few blocks of neurons leave threads idle, so the sum over samples is cut in pieces: as many whatever the threads, so that it
-// is always the same.
+// Few blocks of neurons leave threads idle, so the sum over samples is cut in pieces: as many whatever the threads, so
+// that it is always the same.
 inline int64_t pieces_of(int64_t blocks, int64_t samples) {
   const int64_t wanted = blocks >= 8 ? 1 : 8 / blocks, most = (samples + 15) / 16;
   return max(min(wanted, most), 1);

@@ -1,6 +1,7 @@
-// Work follows the spikes. The weights go by blocks of rows, as many as SIMD lanes: a presynaptic spike weakens a column, so
-// its lanes are the rows of the block; a postsynaptic spike strengthens a row, so its lanes are columns. For every weight the
-// order of additions is that of the reference: potentiation and depression each in order of steps and samples.
+// Work follows the spikes. The weights go by blocks of rows, as many as SIMD lanes: a presynaptic spike weakens a
+// column, so its lanes are the rows of the block; a postsynaptic spike strengthens a row, so its lanes are columns. For
+// every weight the order of additions is that of the reference: potentiation and depression each in order of steps and
+// samples.
 #include "core/stdp.h"
 
 namespace snnfast::cpu::SNNFAST_ISA {
@@ -48,7 +49,8 @@ inline void each_flag(const uint8_t* flags, int64_t n, const Found& found) {
 
 // One step of both traces; x and x2 get what the rule uses.
 template <class C>
-inline void step_traces(int64_t n, const uint8_t* flags, bool all, C decay, C decay2, C* trace, C* trace2, C* x, C* x2) {
+inline void step_traces(int64_t n, const uint8_t* flags, bool all, C decay, C decay2, C* trace, C* trace2, C* x,
+                        C* x2) {
 #pragma omp simd
   for (int64_t i = 0; i < n; i++) {
     const C decayed = trace[i] * decay, spiked = all ? decayed + C(1) : C(1);
@@ -76,7 +78,8 @@ void traces_pre(const Stdp& a, const Plasticity<C>& p, int64_t b, uint8_t* flags
   for (int64_t t = 0; t < a.steps; t++) {
     const int64_t index = t * a.B + b;
     flags_of(a.pre, a.t0 + t, b, a.N_pre, flags);
-    step_traces(a.N_pre, flags, p.all, p.decay_pre, p.decay_pre2, trace, trace2, step_of<C>(a.x_pre, index, a.N_pre), step_of<C>(a.x_pre2, index, a.N_pre));
+    step_traces(a.N_pre, flags, p.all, p.decay_pre, p.decay_pre2, trace, trace2, step_of<C>(a.x_pre, index, a.N_pre),
+                step_of<C>(a.x_pre2, index, a.N_pre));
     int32_t* fired = a.fired + index * a.N_pre;
     int32_t count = 0;
     each_flag(flags, a.N_pre, [&](int64_t i) { fired[count++] = static_cast<int32_t>(i); });
@@ -96,7 +99,8 @@ void traces_post(const Stdp& a, const Plasticity<C>& p, int64_t b, uint8_t* flag
     for (int64_t j = a.N_post; j < a.padded_post; j++) x[j] = 0;
     uint16_t* fired = a.fired_post + t * blocks * a.B + b;
     for (int64_t k = 0; k < blocks; k++) fired[k * a.B] = 0;
-    each_flag(flags, a.N_post, [&](int64_t j) { fired[j / kRows<C> * a.B] |= static_cast<uint16_t>(1u << j % kRows<C>); });
+    each_flag(flags, a.N_post,
+              [&](int64_t j) { fired[j / kRows<C> * a.B] |= static_cast<uint16_t>(1u << j % kRows<C>); });
   }
 }
 
@@ -130,9 +134,11 @@ inline void growth_of_row(const Stdp& a, const Plasticity<C>& p, const C* w, C* 
 
 // A postsynaptic spike of row j in step t of sample b.
 template <PlasticityKind K, class C>
-inline void potentiate(const Stdp& a, const Plasticity<C>& p, int64_t t, int64_t b, int64_t j, const C* up, const C* down, C* grown) {
+inline void potentiate(const Stdp& a, const Plasticity<C>& p, int64_t t, int64_t b, int64_t j, const C* up,
+                       const C* down, C* grown) {
   const C* x_pre = static_cast<const C*>(a.x_pre) + (t * a.B + b) * a.N_pre;
-  const C x_post2 = K == PlasticityKind::triplet ? static_cast<const C*>(a.x_post2)[(t * a.B + b) * a.padded_post + j] : C(0);
+  const C x_post2 =
+      K == PlasticityKind::triplet ? static_cast<const C*>(a.x_post2)[(t * a.B + b) * a.padded_post + j] : C(0);
 #pragma omp simd
   for (int64_t i = 0; i < a.N_pre; i++) {
     const StdpGrowth<C> growth{kGrowthVaries<K> ? up[i] : C(1), K == PlasticityKind::exponential ? down[i] : C(0)};
@@ -230,7 +236,8 @@ void whole_sequence(const Stdp& a, const Plasticity<C>& p, Block<C> k) {
   if (!a.last || a.T == 0) return;
   for (int64_t r = 0; r < k.rows; r++) {
     C* w = k.w + r * a.w_stride;
-    for (int64_t i = 0; i < a.N_pre; i++) w[i] = stdp_clamp(p, w[i] + (grown[r * a.N_pre + i] - k.lost[i * kRows<C> + r]) * scale);
+    for (int64_t i = 0; i < a.N_pre; i++)
+      w[i] = stdp_clamp(p, w[i] + (grown[r * a.N_pre + i] - k.lost[i * kRows<C> + r]) * scale);
   }
 }
 
@@ -358,8 +365,8 @@ void traces_of(const Stdp& a, int64_t begin, int64_t end, uint8_t* flags) {
 
 }  // namespace
 
-// Traces of the chunk: presynaptic of the samples [begin, end) of the first B, postsynaptic of the second. scratch: a byte a
-// neuron and 8.
+// Traces of the chunk: presynaptic of the samples [begin, end) of the first B, postsynaptic of the second. scratch: a
+// byte a neuron and 8.
 void stdp_traces(const Stdp& a, int64_t begin, int64_t end, void* scratch) {
   if (a.is_double)
     traces_of<double>(a, begin, end, static_cast<uint8_t*>(scratch));

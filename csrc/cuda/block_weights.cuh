@@ -13,10 +13,12 @@ struct BlockWeights {
   C* w;  // of the first neuron and input
   int64_t stride_neuron, stride_input;
 
-  __device__ C& operator()(int64_t neuron, int64_t input) const { return w[neuron * stride_neuron + input * stride_input]; }
+  __device__ C& operator()(int64_t neuron, int64_t input) const {
+    return w[neuron * stride_neuron + input * stride_input];
+  }
 
-  // In a block's memory neurons lie side by side, in rows of an odd width: neither threads that take neighbouring neurons nor
-  // those that take neighbouring inputs meet in a bank of shared memory.
+  // In a block's memory neurons lie side by side, in rows of an odd width: neither threads that take neighbouring
+  // neurons nor those that take neighbouring inputs meet in a bank of shared memory.
   static SNNFAST_HD int64_t width(int64_t neurons) { return neurons | 1; }
   static SNNFAST_HD int64_t count(int64_t neurons, int64_t inputs) { return width(neurons) * inputs; }
   static __device__ BlockWeights in_memory(C* memory, int64_t neurons) { return {memory, 1, width(neurons)}; }

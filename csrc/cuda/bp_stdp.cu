@@ -21,7 +21,8 @@ struct Trains {
 
 // Spikes in the window of epsilon + 1 steps: running counts [B, N], and those of every slot [slots, N].
 template <class C>
-__global__ void __launch_bounds__(kThreads) bp_stdp_windows_kernel(const Trains x, int64_t epsilon, int64_t t0, int64_t t1, int32_t* counts, C* windows) {
+__global__ void __launch_bounds__(kThreads)
+    bp_stdp_windows_kernel(const Trains x, int64_t epsilon, int64_t t0, int64_t t1, int32_t* counts, C* windows) {
   const int64_t e = element();
   if (e >= x.B * x.N) return;
   int32_t count = counts[e];
@@ -35,8 +36,8 @@ __global__ void __launch_bounds__(kThreads) bp_stdp_windows_kernel(const Trains 
 
 // passed[k, i] = sum of error[k, o] w[o, i] over o, where a spike is in the window.
 template <class C>
-__global__ void __launch_bounds__(kThreads)
-    bp_stdp_pass_back_kernel(const C* w, int64_t I, int64_t O, const C* error, const C* windows, int64_t slots, C* passed) {
+__global__ void __launch_bounds__(kThreads) bp_stdp_pass_back_kernel(const C* w, int64_t I, int64_t O, const C* error,
+                                                                     const C* windows, int64_t slots, C* passed) {
   const int64_t e = element();
   if (e >= slots * I) return;
   const int64_t k = e / I, i = e % I;
@@ -51,7 +52,8 @@ __global__ void __launch_bounds__(kThreads)
 
 // w[o, i] += (scale error[k, o]) windows[k, i] for one k after the other.
 template <class C>
-__global__ void __launch_bounds__(kThreads) bp_stdp_weights_kernel(C* w, int64_t I, int64_t O, const C* error, C scale, const C* windows, int64_t slots) {
+__global__ void __launch_bounds__(kThreads)
+    bp_stdp_weights_kernel(C* w, int64_t I, int64_t O, const C* error, C scale, const C* windows, int64_t slots) {
   const int64_t e = element();
   if (e >= O * I) return;
   const int64_t o = e / I, i = e % I;
@@ -70,15 +72,16 @@ int run(const BpStdp& a, cudaStream_t stream) {
   for (int64_t t0 = 0; t0 < a.T; t0 += a.span) {
     const int64_t t1 = min(t0 + a.span, a.T), slots = (t1 - t0) * a.B;
     const C* error = static_cast<const C*>(a.error) + t0 * a.B * a.O;
-    SNNFAST_LAUNCH(bp_stdp_windows_kernel<C>, blocks_of(a.B * a.I, kThreads), kThreads, 0, stream, pre, a.epsilon, t0, t1, static_cast<int32_t*>(a.counts),
-                   windows);
+    SNNFAST_LAUNCH(bp_stdp_windows_kernel<C>, blocks_of(a.B * a.I, kThreads), kThreads, 0, stream, pre, a.epsilon, t0,
+                   t1, static_cast<int32_t*>(a.counts), windows);
     if (a.passed) {
       C* passed = static_cast<C*>(a.passed) + t0 * a.B * a.I;
-      SNNFAST_LAUNCH(bp_stdp_pass_back_kernel<C>, blocks_of(slots * a.I, kThreads), kThreads, 0, stream, w, a.I, a.O, error, windows, slots, passed);
+      SNNFAST_LAUNCH(bp_stdp_pass_back_kernel<C>, blocks_of(slots * a.I, kThreads), kThreads, 0, stream, w, a.I, a.O,
+                     error, windows, slots, passed);
     }
     if (a.O > 0)
-      SNNFAST_LAUNCH(bp_stdp_weights_kernel<C>, blocks_of(a.O * a.I, kThreads), kThreads, 0, stream, w, a.I, a.O, error, static_cast<C>(a.scale), windows,
-                     slots);
+      SNNFAST_LAUNCH(bp_stdp_weights_kernel<C>, blocks_of(a.O * a.I, kThreads), kThreads, 0, stream, w, a.I, a.O, error,
+                     static_cast<C>(a.scale), windows, slots);
   }
   return cudaGetLastError();
 }
@@ -86,7 +89,8 @@ int run(const BpStdp& a, cudaStream_t stream) {
 }  // namespace
 
 int launch_bp_stdp(const BpStdp& a, void* stream) {
-  return a.is_double ? run<double>(a, static_cast<cudaStream_t>(stream)) : run<float>(a, static_cast<cudaStream_t>(stream));
+  return a.is_double ? run<double>(a, static_cast<cudaStream_t>(stream))
+                     : run<float>(a, static_cast<cudaStream_t>(stream));
 }
 
 }  // namespace snnfast

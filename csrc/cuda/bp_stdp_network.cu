@@ -1,12 +1,14 @@
-// A network is a team of blocks, and one launch presents everything to all networks. A warp has 32 neurons of a sample for all
-// steps that see the same weights, a lane each, and leaves their spikes as the bits of a word. Currents are sums over the bits,
-// in the order of the inputs; for them the weights lie input by input, in a copy that changes as they do. Between layers, and
-// before and after a change of the weights, the blocks wait for each other: at the barrier of their cluster, if they are few.
+// A network is a team of blocks, and one launch presents everything to all networks. A warp has 32 neurons of a sample
+// for all steps that see the same weights, a lane each, and leaves their spikes as the bits of a word. Currents are
+// sums over the bits, in the order of the inputs; for them the weights lie input by input, in a copy that changes as
+// they do. Between layers, and before and after a change of the weights, the blocks wait for each other: at the barrier
+// of their cluster, if they are few.
 //
-// One block has all of that, and its copy of the weights, in shared memory, if they fit. Else the blocks of a cluster are parts of the
-// network, if each has room for its part: its neurons with the weights to them, and from them to the next layer, which it changes
-// as well, and so passes errors back without asking. Parts tell each other spikes, windows and errors: each writes those of its
-// neurons into the shared memory of all. Else memory is global, and the blocks divide all work.
+// One block has all of that, and its copy of the weights, in shared memory, if they fit. Else the blocks of a cluster
+// are parts of the network, if each has room for its part: its neurons with the weights to them, and from them to the
+// next layer, which it changes as well, and so passes errors back without asking. Parts tell each other spikes, windows
+// and errors: each writes those of its neurons into the shared memory of all. Else memory is global, and the blocks
+// divide all work.
 #include "cuda/bp_stdp_network_memory.cuh"
 #include "cuda/presentations.cuh"
 
@@ -46,11 +48,13 @@ class Block {
         threads_(parts() > 1 ? blockDim.x : static_cast<int64_t>(gridDim.x) * blockDim.x),
         lane_(static_cast<int>(threadIdx.x) % 32),
         memory_(g.plan.shared ? shared_memory : g.workspace + g.plan.workspace() + blockIdx.y * g.row),
-        tally_(g.plan.team_memory(g.workspace).template take<TallyWord>(GridTally::words(1, gridDim.x)), 1, blockIdx.x, gridDim.x) {}
+        tally_(g.plan.team_memory(g.workspace).template take<TallyWord>(GridTally::words(1, gridDim.x)), 1, blockIdx.x,
+               gridDim.x) {}
 
   __device__ void run() {
     for (int64_t l = 0; l < a_.layers && a_.packs(); l++) {
-      for_weights_to(g_.neurons[l + 1], a_.layer[l].I, [&](int64_t at, int64_t there) { own(g_.neurons[l + 1].packed)[at] = weights(l)[there]; });
+      for_weights_to(g_.neurons[l + 1], a_.layer[l].I,
+                     [&](int64_t at, int64_t there) { own(g_.neurons[l + 1].packed)[at] = weights(l)[there]; });
       if (parts() > 1 && a_.learns && l > 0) copy_back(l);
     }
     meet();
@@ -60,7 +64,8 @@ class Block {
     }
     // Where there are no parts, rows of the other layers have changed as well, since errors are passed back along them.
     for (int64_t l = 0; a_.learns && l < (parts() > 1 ? a_.layers : 1); l++)
-      for_weights_to(g_.neurons[l + 1], a_.layer[l].I, [&](int64_t at, int64_t there) { weights(l)[there] = own(g_.neurons[l + 1].packed)[at]; });
+      for_weights_to(g_.neurons[l + 1], a_.layer[l].I,
+                     [&](int64_t at, int64_t there) { weights(l)[there] = own(g_.neurons[l + 1].packed)[at]; });
   }
 
  private:
@@ -79,8 +84,12 @@ class Block {
   __device__ T* own(T* address) const {
     return reinterpret_cast<T*>(memory_ + reinterpret_cast<uintptr_t>(address));
   }
-  __device__ C* weights(int64_t l) const { return static_cast<C*>(a_.layer[l].w) + network_ * a_.layer[l].O * a_.layer[l].I; }
-  __device__ bool desired(int64_t t, int64_t b) const { return a_.desired[network_ * a_.desired_stride + t * x_.P + p0_ + b]; }
+  __device__ C* weights(int64_t l) const {
+    return static_cast<C*>(a_.layer[l].w) + network_ * a_.layer[l].O * a_.layer[l].I;
+  }
+  __device__ bool desired(int64_t t, int64_t b) const {
+    return a_.desired[network_ * a_.desired_stride + t * x_.P + p0_ + b];
+  }
 
   __device__ int64_t parts() const { return kParts ? g_.parts : 1; }
   // The first of the neurons that this part has, and how many they are.
@@ -161,7 +170,8 @@ class Block {
     const bool drawn = x_.form == PresentationForm::rates;
     const int64_t most = (x_.T + parts() - 1) / parts(), from = min(part_ * most, x_.T), steps = min(x_.T - from, most);
     if (drawn) {
-      const int64_t begin = from * x.N, end = begin + steps * x.N, counter = begin / 4, counters = (end + 3) / 4 - counter;
+      const int64_t begin = from * x.N, end = begin + steps * x.N, counter = begin / 4,
+                    counters = (end + 3) / 4 - counter;
       for (int64_t e = thread_; e < B_ * counters; e += threads_)
         draw(e / counters, counter + e % counters, begin, end, own(x.drawn) + e / counters * most * x.N);
       meet();
@@ -171,7 +181,8 @@ class Block {
       const auto [b, step] = Cell(row, steps);
       const int64_t n = word * 32 + lane_, t = from + step;
       const bool fires = n < x.N && (drawn ? own(x.drawn)[(b * most + step) * x.N + n] != 0
-                                           : is_spike(x_.spikes, x_.width, (p0_ + b) * x_.presentation_stride + t * x_.step_stride + n));
+                                           : is_spike(x_.spikes, x_.width,
+                                                      (p0_ + b) * x_.presentation_stride + t * x_.step_stride + n));
       tell_together(x.fired + (b * x_.T + t) * x.words + word, __ballot_sync(~0u, fires));
     });
     meet();
@@ -306,10 +317,13 @@ class Block {
     for_warps((x.N + inputs - 1) / inputs * out.own_words, [&](int64_t item) {
       const auto [group, word] = Cell(item, out.own_words);
       const int64_t i = group * inputs, j = word * 32 + lane_;
-      uint32_t bits = __ballot_sync(~0u, lane_ < inputs && i + lane_ < x.N && has_any(x.windows, x.N, i + lane_, slots));
+      uint32_t bits =
+          __ballot_sync(~0u, lane_ < inputs && i + lane_ < x.N && has_any(x.windows, x.N, i + lane_, slots));
       if (j >= count || !has_any(out.error, out.N, first + j, slots)) return;
       C* const rows = l > 0 && parts() == 1 ? weights(l) + (first + j) * x.N + i : nullptr;
-      while (bits) change(l, slots, scale, own(x.windows) + i, own(out.error) + first + j, own(out.packed) + i * out.own + j, rows, bits);
+      while (bits)
+        change(l, slots, scale, own(x.windows) + i, own(out.error) + first + j, own(out.packed) + i * out.own + j, rows,
+               bits);
     });
     if (l > 0 && parts() > 1) change_back(l, slots);
   }
@@ -328,8 +342,10 @@ class Block {
     return false;
   }
 
-  // The weights to a neuron of the next inputs whose bits are set; those bits are then 0. Beyond the last bit it is that of the first.
-  __device__ void change(int64_t l, int64_t slots, C scale, const C* windows, const C* error, C* packed, C* rows, uint32_t& bits) const {
+  // The weights to a neuron of the next inputs whose bits are set; those bits are then 0. Beyond the last bit it is
+  // that of the first.
+  __device__ void change(int64_t l, int64_t slots, C scale, const C* windows, const C* error, C* packed, C* rows,
+                         uint32_t& bits) const {
     const int64_t stride = g_.neurons[l + 1].own;
     int at[kTogether];
     C weight[kTogether];
@@ -356,7 +372,8 @@ class Block {
   __device__ void copy_back(int64_t l) const {
     for_weights_from(l, [&](C& w, int64_t o, int64_t i) { w = weights(l)[o * g_.neurons[l].N + i]; });
   }
-  // As change() does, of the weights from neurons of this part to those of the next layer, which it has beside their owners.
+  // As change() does, of the weights from neurons of this part to those of the next layer, which it has beside their
+  // owners.
   __device__ void change_back(int64_t l, int64_t slots) const {
     const Neurons<C>&x = g_.neurons[l], &out = g_.neurons[l + 1];
     const C scale = static_cast<C>(a_.scale(network_, B_));
@@ -439,11 +456,14 @@ int launch(const BpStdpNetwork& a, char* memory, cudaStream_t stream) {
 
 }  // namespace
 
-int64_t bp_stdp_network_workspace(const BpStdpNetwork& a) { return a.is_double ? workspace<double>(a) : workspace<float>(a); }
+int64_t bp_stdp_network_workspace(const BpStdpNetwork& a) {
+  return a.is_double ? workspace<double>(a) : workspace<float>(a);
+}
 
 int launch_bp_stdp_network(const BpStdpNetwork& a, void* workspace, void* stream) {
   char* memory = static_cast<char*>(workspace);
-  return a.is_double ? launch<double>(a, memory, static_cast<cudaStream_t>(stream)) : launch<float>(a, memory, static_cast<cudaStream_t>(stream));
+  return a.is_double ? launch<double>(a, memory, static_cast<cudaStream_t>(stream))
+                     : launch<float>(a, memory, static_cast<cudaStream_t>(stream));
 }
 
 }  // namespace snnfast

@@ -11,19 +11,19 @@ constexpr int64_t kAlone = 512;          // up to as many threads are one block,
 constexpr int64_t kSharedThreads = 256;  // of a block of several
 constexpr int64_t kChanges = 64;         // a thread more is worth waiting for with so many changes of weights
 
-// The neurons of a layer, or the inputs, and the weights to them; addresses count from the memory of the network, or of the part of
-// it that a block has. Parts have `own` neurons each, of no inputs, and tell each other what is of all N.
+// The neurons of a layer, or the inputs, and the weights to them; addresses count from the memory of the network, or of
+// the part of it that a block has. Parts have `own` neurons each, of no inputs, and tell each other what is of all N.
 template <class C>
 struct Neurons {
   int64_t N, own, own_words, words;  // words of a bit a neuron, of a part and of all: a part begins a new one
-  uint8_t* drawn;                    // [B, steps, N] of the inputs, where they are drawn; a part draws some of the steps
-  uint32_t* fired;                   // [B, T, words]
-  int32_t* counts;                   // [B, own] spikes in the window, running
-  C* windows;                        // [slots, N] the same of steps and samples that change weights
-  C* error;                          // [slots, N]
-  C* v;                              // [B, own]
-  C* packed;                         // [I, own]
-  C* back;                           // [O, own] of parts, the weights to the next layer, along which errors are passed back
+  uint8_t* drawn;   // [B, steps, N] of the inputs, where they are drawn; a part draws some of the steps
+  uint32_t* fired;  // [B, T, words]
+  int32_t* counts;  // [B, own] spikes in the window, running
+  C* windows;       // [slots, N] the same of steps and samples that change weights
+  C* error;         // [slots, N]
+  C* v;             // [B, own]
+  C* packed;        // [I, own]
+  C* back;          // [O, own] of parts, the weights to the next layer, along which errors are passed back
 };
 
 // Returns its bytes, from 0 on.
@@ -36,7 +36,8 @@ int64_t lay_out(const BpStdpNetwork& a, int64_t parts, Neurons<C> (&neurons)[kBp
     const int64_t shares = n > 0 ? parts : 1;
     x.N = n == 0 ? a.layer[0].I : a.layer[n - 1].O;
     x.own = (x.N + shares - 1) / shares, x.own_words = (x.own + 31) / 32, x.words = x.own_words * shares;
-    x.drawn = arena.take<uint8_t>(n == 0 && a.x.form == PresentationForm::rates ? B * ((T + parts - 1) / parts) * x.N : 0);
+    x.drawn =
+        arena.take<uint8_t>(n == 0 && a.x.form == PresentationForm::rates ? B * ((T + parts - 1) / parts) * x.N : 0);
     x.fired = arena.take<uint32_t>(B * T * x.words);
     x.counts = arena.take<int32_t>(slots ? B * x.own : 0);
     x.windows = arena.take<C>(n < a.layers ? slots * x.N : 0);
@@ -55,16 +56,18 @@ SNNFAST_HD int64_t parts_of(const Teams& plan) { return plan.weights ? plan.bloc
 inline int64_t threads_wanted(const BpStdpNetwork& a) {
   int64_t wanted = 1;
   for (int64_t l = 0; l < a.layers; l++) {
-    const int64_t I = a.layer[l].I, O = a.layer[l].O, B = a.samples(), changes = a.learns ? a.span * B * I * O / kChanges : 0;
+    const int64_t I = a.layer[l].I, O = a.layer[l].O, B = a.samples(),
+                  changes = a.learns ? a.span * B * I * O / kChanges : 0;
     const int64_t threads = max((O + 31) / 32 * 32 * B, changes);
     wanted = max(threads, wanted);
   }
   return wanted;
 }
 
-// For a plan that divide() made. What has a block's or a cluster's worth of threads, or of a cluster twice that, since its barrier and
-// memory are so much nearer, has its memory in shared memory, where that has room (hold_weights). Else what has no more than a
-// cluster's is one, if all networks run at the same time, and meets at its barrier all the same.
+// For a plan that divide() made. What has a block's or a cluster's worth of threads, or of a cluster twice that, since
+// its barrier and memory are so much nearer, has its memory in shared memory, where that has room (hold_weights). Else
+// what has no more than a cluster's is one, if all networks run at the same time, and meets at its barrier all the
+// same.
 template <class C, class Resident>
 void choose_blocks(const BpStdpNetwork& a, int64_t room, bool clusters, const Resident& resident, Teams& plan) {
   constexpr int64_t kMost = kLargestCluster * kAlone;

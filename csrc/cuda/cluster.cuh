@@ -1,5 +1,6 @@
-// The blocks of a cluster: a barrier for all their threads, and the shared memory of one for the others. Of sm_90 on: nothing
-// else in these sources depends on the architecture, and for older ones a kernel that needs a cluster is compiled without a body.
+// The blocks of a cluster: a barrier for all their threads, and the shared memory of one for the others. Of sm_90 on:
+// nothing else in these sources depends on the architecture, and for older ones a kernel that needs a cluster is
+// compiled without a body.
 #pragma once
 #include "cuda/launch.h"
 
@@ -15,14 +16,16 @@ constexpr bool kHasClusters = true;
 #endif
 
 #ifndef SNNFAST_CUDA_EMULATION
-// All threads of all blocks arrive; who waits, once for each time, goes on when they have, and sees what they did before.
+// All threads of all blocks arrive; who waits, once for each time, goes on when they have, and sees what they did
+// before.
 __device__ __forceinline__ void cluster_arrive() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("barrier.cluster.arrive.release;" ::: "memory");
 #endif
 }
 
-// The same by a thread that has nothing to show to other blocks, or met one that arrives with a fence: it waits for none of its stores.
+// The same by a thread that has nothing to show to other blocks, or met one that arrives with a fence: it waits for
+// none of its stores.
 __device__ __forceinline__ void cluster_arrive_relaxed() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");

@@ -1,5 +1,6 @@
-// What GridTally is, for a team that is a cluster: its blocks write their counts into each other's shared memory and meet at the
-// cluster's barrier, so that nothing goes through global memory. They are never further apart than a step, whatever the lag.
+// What GridTally is, for a team that is a cluster: its blocks write their counts into each other's shared memory and
+// meet at the cluster's barrier, so that nothing goes through global memory. They are never further apart than a step,
+// whatever the lag.
 #pragma once
 #include "cuda/cluster.cuh"
 #include "cuda/grid_tally.cuh"
@@ -29,7 +30,8 @@ class ClusterTally {
   __device__ void tell(int64_t s, int64_t count) {
     settle();
     if (threadIdx.x < blocks_) *in_block(notes_of(words_, s) + block_, threadIdx.x) = static_cast<TallyWord>(count);
-    // The first warp wrote all that other blocks read. A fence of every warp would wait for stores that none of them does.
+    // The first warp wrote all that other blocks read. A fence of every warp would wait for stores that none of them
+    // does.
     if (threadIdx.x < 32)
       cluster_arrive();
     else

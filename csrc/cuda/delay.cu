@@ -4,11 +4,11 @@
 #include "cuda/launch.h"
 #include "cuda/rows.cuh"
 
-// A thread takes V neighbours through all steps. The weights of kTaps taps are computed before the first step, and a window of as
-// many rows moves with the steps, so that each row is read once; rows of several steps are under way together. V is more than 1
-// where neighbours share a delay and so read the same rows. Neighbours whose delays differ read other rows at a time, which the
-// caches hold for as many steps as the delays spread over. With more taps than a window has (kTaps = 0) weights are computed anew
-// for each step.
+// A thread takes V neighbours through all steps. The weights of kTaps taps are computed before the first step, and a
+// window of as many rows moves with the steps, so that each row is read once; rows of several steps are under way
+// together. V is more than 1 where neighbours share a delay and so read the same rows. Neighbours whose delays differ
+// read other rows at a time, which the caches hold for as many steps as the delays spread over. With more taps than a
+// window has (kTaps = 0) weights are computed anew for each step.
 namespace snnfast {
 namespace {
 
@@ -124,7 +124,8 @@ __global__ void __launch_bounds__(kBlock) delay_forward_kernel(const DelayForwar
 
 // The gradients at step t of one neuron, tap by tap.
 template <class C, class T>
-__device__ __forceinline__ void delay_backward_at(const DelayBackward& a, const DelayTaps<C>& taps, int64_t count, int64_t n, int64_t t, C& grad_d) {
+__device__ __forceinline__ void delay_backward_at(const DelayBackward& a, const DelayTaps<C>& taps, int64_t count,
+                                                  int64_t n, int64_t t, C& grad_d) {
   const int64_t begin = max(taps.begin, -t), end = min(taps.begin + count, a.T - t);
   C total = C(0), moved = C(0);
   for (int64_t j = begin; j < end; j++) {
@@ -187,12 +188,13 @@ __global__ void __launch_bounds__(kBlock) delay_backward_kernel(const DelayBackw
 const Rows& read_rows(const DelayForward& a) { return a.x; }
 const Rows& read_rows(const DelayBackward& a) { return a.grad_y; }
 
-// Whether V neighbours share a delay, and find their rows where they can be loaded at once, and threads of V fill the GPU.
+// Whether V neighbours share a delay, and find their rows where they can be loaded at once, and threads of V fill the
+// GPU.
 template <class T, int V, class Scan>
 bool together(const Scan& a) {
   const bool shared = !a.d.data || a.d.count == 1 || a.d.inner % V == 0;
-  return shared && fills(a.N, sizeof(T), kStepsThatFill) && a.N % V == 0 && rows_aligned<T, V>(a.x) && rows_aligned<T, V>(a.past) &&
-         rows_aligned<T, V>(read_rows(a));
+  return shared && fills(a.N, sizeof(T), kStepsThatFill) && a.N % V == 0 && rows_aligned<T, V>(a.x) &&
+         rows_aligned<T, V>(a.past) && rows_aligned<T, V>(read_rows(a));
 }
 
 template <class C, class T, int V, int kTaps>

@@ -1,11 +1,11 @@
-// The network of Diehl and Cook, a thread a neuron (or several). Weights are touched where a spike touches them; neurons
-// lie side by side in the warps, so that w.T contiguous is fastest. Blocks own their neurons with their weights, and tell
-// each other no more than how many spiked, or which came out on top.
+// The network of Diehl and Cook, a thread a neuron (or several). Weights are touched where a spike touches them;
+// neurons lie side by side in the warps, so that w.T contiguous is fastest. Blocks own their neurons with their
+// weights, and tell each other no more than how many spiked, or which came out on top.
 //
-// With anything that one presentation leaves to the next, a network is one team and the launch presents all in order; its
-// blocks wait for each other every step, or `inhibition_delay` steps later if no winner has to be found. Else a team
-// of one block (of several, where images are few) takes the next image that no other has. Where weights and state lie, and how
-// blocks meet, is decided in teams.cuh.
+// With anything that one presentation leaves to the next, a network is one team and the launch presents all in order;
+// its blocks wait for each other every step, or `inhibition_delay` steps later if no winner has to be found. Else a
+// team of one block (of several, where images are few) takes the next image that no other has. Where weights and state
+// lie, and how blocks meet, is decided in teams.cuh.
 #include "cuda/diehl_cook_memory.cuh"
 
 #include "cuda/normalize.cuh"
@@ -33,8 +33,8 @@ struct Shared {
   int64_t arriving, spikes, winner;
 };
 
-// K: of the rule, or PlasticityKind::count where nothing is learned. Tally: how blocks meet. Neurons are counted from the first
-// of the block on.
+// K: of the rule, or PlasticityKind::count where nothing is learned. Tally: how blocks meet. Neurons are counted from
+// the first of the block on.
 template <PlasticityKind K, class C, class Tally>
 class Block {
  public:
@@ -103,7 +103,8 @@ class Block {
   }
   // The weights where the caller has them.
   __device__ BlockWeights<C> given() const {
-    return {static_cast<C*>(a_.network(network_).w) + first_ * a_.w_stride_neuron, a_.w_stride_neuron, a_.w_stride_input};
+    return {static_cast<C*>(a_.network(network_).w) + first_ * a_.w_stride_neuron, a_.w_stride_neuron,
+            a_.w_stride_input};
   }
   __device__ bool by_input() const { return a_.w_stride_input <= a_.w_stride_neuron; }
   __device__ C* theta() const { return at(a_.network(network_).theta) + first_; }
@@ -192,8 +193,8 @@ class Block {
     slot_ = slot_ + 1 < delay_ ? slot_ + 1 : 0;
   }
 
-  // How many spikes of `delay_` steps ago arrive, of `total`. That is asked for also where nothing of that time is left to
-  // arrive: blocks must not run away from each other.
+  // How many spikes of `delay_` steps ago arrive, of `total`. That is asked for also where nothing of that time is left
+  // to arrive: blocks must not run away from each other.
   __device__ int64_t arriving(int64_t t, int64_t total) const {
     if (!a_.carry && t < delay_) return 0;
     const bool candidates = a_.one_winner && now_ >= 2 * delay_;
@@ -274,7 +275,9 @@ class Block {
     }
   }
 
-  __device__ bool spikes(int64_t n) const { return m_.margin[n] >= 0 && (!a_.one_winner || first_ + n == shared_.winner); }
+  __device__ bool spikes(int64_t n) const {
+    return m_.margin[n] >= 0 && (!a_.one_winner || first_ + n == shared_.winner);
+  }
   // Whether neuron n spiked in the step that is now in place d of the last ones.
   __device__ bool& history(int64_t d, int64_t n) const { return m_.history[d * own_neurons_ + n]; }
 
@@ -331,7 +334,8 @@ class Block {
         if (m_.trace_post[n] != 0 && !spikes(n)) shrink(rule, n, inputs);
       });
     __syncthreads();
-    for (int32_t k = static_cast<int32_t>(threadIdx.x); second_ && k < inputs.count; k += static_cast<int32_t>(blockDim.x)) {
+    for (int32_t k = static_cast<int32_t>(threadIdx.x); second_ && k < inputs.count;
+         k += static_cast<int32_t>(blockDim.x)) {
       const int64_t i = inputs.begin[k];
       m_.trace_pre2[i] = stdp_trace(m_.trace_pre2[i], true, rule.all);
     }
@@ -342,7 +346,8 @@ class Block {
   __device__ void grow(const Plasticity<C>& rule, int64_t n, int64_t i) const {
     C& w = w_(n, i);
     C change = stdp_potentiation<K>(rule, w, m_.trace_pre[i], m_.trace_post2[n]);
-    if (m_.last_spike[i] == now_ && rule.depresses()) change -= stdp_depression<K>(rule, w, m_.trace_post[n], m_.trace_pre2[i]);
+    if (m_.last_spike[i] == now_ && rule.depresses())
+      change -= stdp_depression<K>(rule, w, m_.trace_post[n], m_.trace_pre2[i]);
     w = stdp_clamp(rule, w + change);
   }
 
@@ -363,7 +368,8 @@ class Block {
       if (m_.plastic[n]) m_.found[atomicAdd(&shared_.listed, 1)] = static_cast<int32_t>(n);
     });
     __syncthreads();
-    for (int32_t k = static_cast<int32_t>(threadIdx.x / 32); k < shared_.listed; k += static_cast<int32_t>(blockDim.x / 32))
+    for (int32_t k = static_cast<int32_t>(threadIdx.x / 32); k < shared_.listed;
+         k += static_cast<int32_t>(blockDim.x / 32))
       normalize_row(rule_, &w_(m_.found[k], 0), a_.x.I, w_.stride_input, own_.norm);
   }
 
@@ -391,7 +397,8 @@ class Block {
       s.last_input[i] = false;
     });
     __syncthreads();
-    for (int32_t k = static_cast<int32_t>(threadIdx.x); k < before_.count; k += static_cast<int32_t>(blockDim.x)) s.last_input[before_.begin[k]] = true;
+    for (int32_t k = static_cast<int32_t>(threadIdx.x); k < before_.count; k += static_cast<int32_t>(blockDim.x))
+      s.last_input[before_.begin[k]] = true;
   }
 };
 
@@ -406,7 +413,8 @@ __global__ void __launch_bounds__(kMostThreads) diehl_cook_kernel(const Argument
         shared.rule = plasticity<C>(shared.own.rule);
       }
       __syncthreads();
-      Block<K, C, Tally>(g, shared, g.plan.team_memory(g.workspace), g.plan.block_memory(g.workspace, memory), network).run(g.plan.teams);
+      Block<K, C, Tally>(g, shared, g.plan.team_memory(g.workspace), g.plan.block_memory(g.workspace, memory), network)
+          .run(g.plan.teams);
     }
   }
 }
@@ -438,7 +446,9 @@ int64_t diehl_cook_workspace(const DiehlCook& a) {
 int launch_diehl_cook(const DiehlCook& a, void* workspace, void* stream) {
   Arguments g{a, {}, static_cast<char*>(workspace)};
   const cudaError_t error = plan_of(a, g.plan);
-  return error == cudaSuccess ? launch_teams(a.is_double ? kernels_of<double>(a) : kernels_of<float>(a), static_cast<cudaStream_t>(stream), g) : error;
+  return error == cudaSuccess ? launch_teams(a.is_double ? kernels_of<double>(a) : kernels_of<float>(a),
+                                             static_cast<cudaStream_t>(stream), g)
+                              : error;
 }
 
 }  // namespace snnfast

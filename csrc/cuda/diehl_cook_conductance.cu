@@ -1,9 +1,9 @@
-// The network with conductances, a thread a neuron and its inhibitory partner (or several). Blocks own their neurons with
-// their weights; all that they tell each other is how many inhibitory neurons spiked, which acts in the next step.
+// The network with conductances, a thread a neuron and its inhibitory partner (or several). Blocks own their neurons
+// with their weights; all that they tell each other is how many inhibitory neurons spiked, which acts in the next step.
 //
-// With anything that one presentation leaves to the next, a network is one team and the launch presents all in order. Else a
-// team of one block (of several, where images are few) takes the next image that no other has. Where weights and state lie, and
-// how blocks meet, is decided in teams.cuh.
+// With anything that one presentation leaves to the next, a network is one team and the launch presents all in order.
+// Else a team of one block (of several, where images are few) takes the next image that no other has. Where weights and
+// state lie, and how blocks meet, is decided in teams.cuh.
 #include "cuda/diehl_cook_conductance_memory.cuh"
 
 namespace snnfast {
@@ -102,7 +102,8 @@ class ConductanceBlock {
   }
   // The weights where the caller has them.
   __device__ BlockWeights<C> given() const {
-    return {static_cast<C*>(a_.network(network_).w) + first_ * a_.w_stride_neuron, a_.w_stride_neuron, a_.w_stride_input};
+    return {static_cast<C*>(a_.network(network_).w) + first_ * a_.w_stride_neuron, a_.w_stride_neuron,
+            a_.w_stride_input};
   }
   __device__ bool by_input() const { return a_.w_stride_input <= a_.w_stride_neuron; }
   __device__ double* theta() const { return a_.network(network_).theta + first_; }
@@ -127,7 +128,8 @@ class ConductanceBlock {
     for (int64_t i = 0; i < a_.x.I; i++) sum += fabs(static_cast<double>(w_(n, i)));
     if (!(sum > 0)) return;
     const double factor = own_.norm / sum;
-    for (int64_t i = 0; i < a_.x.I; i++) w_(n, i) = stdp_clamp(rule_, static_cast<C>(static_cast<double>(w_(n, i)) * factor));
+    for (int64_t i = 0; i < a_.x.I; i++)
+      w_(n, i) = stdp_clamp(rule_, static_cast<C>(static_cast<double>(w_(n, i)) * factor));
   }
 
   __device__ void begin_neuron(int64_t n) const {
@@ -160,8 +162,10 @@ class ConductanceBlock {
     for (int64_t step = now_ - a_.longest_delay; step <= now_; step++) {
       int32_t sent = 0;
       if (a_.carry && step < now_) {
-        sent = list_spikes<uint8_t>(reinterpret_cast<const uint8_t*>(m_.fired + row(step)), a_.x.I, 0xff, m_.under_way + count);
-        for (int32_t k = static_cast<int32_t>(threadIdx.x); k < sent; k += 32) m_.sent[count + k] = static_cast<uint8_t>(step);
+        sent = list_spikes<uint8_t>(reinterpret_cast<const uint8_t*>(m_.fired + row(step)), a_.x.I, 0xff,
+                                    m_.under_way + count);
+        for (int32_t k = static_cast<int32_t>(threadIdx.x); k < sent; k += 32)
+          m_.sent[count + k] = static_cast<uint8_t>(step);
       }
       if (threadIdx.x == 0) m_.sent_counts[(step + history_) % history_] = sent;
       count += sent;
@@ -218,7 +222,8 @@ class ConductanceBlock {
 
   // The inhibition of the step before arrives.
   __device__ void inhibit(int64_t n) const {
-    if (inhibited_ && shared_.inhibiting) m_.g_inh[n] += C(own_.g.w_inh_exc) * (C(shared_.inhibiting) - C(m_.spiked_inh[n]));
+    if (inhibited_ && shared_.inhibiting)
+      m_.g_inh[n] += C(own_.g.w_inh_exc) * (C(shared_.inhibiting) - C(m_.spiked_inh[n]));
   }
 
   __device__ void charge_inhibitory(int64_t n) const {
@@ -298,7 +303,8 @@ class ConductanceBlock {
     m_.g_exc[n] = g_exc;
   }
 
-  // Traces of the step are in the rings, but for the second ones: rules read those as they were before the step's spikes.
+  // Traces of the step are in the rings, but for the second ones: rules read those as they were before the step's
+  // spikes.
   __device__ void learn(int32_t found) const {
     if (found) {
       const Plasticity<C> rule = rule_;
@@ -313,7 +319,8 @@ class ConductanceBlock {
     if (second_)
       for_all_inputs([&](int64_t i) {
         const int64_t to = row(now_) + i;
-        m_.trace_pre2[to] = stdp_trace(fade(m_.trace_pre2[row(now_ - 1) + i], rule_.decay_pre2), m_.fired[to], rule_.all);
+        m_.trace_pre2[to] =
+            stdp_trace(fade(m_.trace_pre2[row(now_ - 1) + i], rule_.decay_pre2), m_.fired[to], rule_.all);
       });
   }
 
@@ -385,7 +392,8 @@ __global__ void __launch_bounds__(kAlone) diehl_cook_conductance_kernel(const Ar
   }
 }
 
-__global__ void arrange_delays_kernel(const uint8_t* delays, int64_t networks, int64_t N, int64_t I, int64_t longest, uint8_t* arranged) {
+__global__ void arrange_delays_kernel(const uint8_t* delays, int64_t networks, int64_t N, int64_t I, int64_t longest,
+                                      uint8_t* arranged) {
   const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
   for (int64_t e = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; e < networks * N * I; e += stride) {
     const int64_t network = e / (N * I) * (N * I), delay = delays[network + e % N * I + (e - network) / N];
@@ -400,7 +408,8 @@ TeamKernels<Arguments> kernels() {
 
 template <class C>
 TeamKernels<Arguments> kernels_of(const DiehlCookConductance& a) {
-  return with_kind(a.learns ? a.rule.kind : PlasticityKind::additive, [](auto kind) { return kernels<decltype(kind)::value, C>(); });
+  return with_kind(a.learns ? a.rule.kind : PlasticityKind::additive,
+                   [](auto kind) { return kernels<decltype(kind)::value, C>(); });
 }
 
 cudaError_t plan_of(const DiehlCookConductance& a, Teams& plan) {
@@ -424,8 +433,8 @@ int launch_diehl_cook_conductance(const DiehlCookConductance& a, void* workspace
   if (a.delays && a.x.I) {
     uint8_t* arranged = reinterpret_cast<uint8_t*>(g.workspace + g.plan.workspace());
     const int64_t bytes = a.networks * a.N * a.x.I;
-    SNNFAST_LAUNCH(arrange_delays_kernel, bytes < 4096 * 256 ? blocks_of(bytes, 256) : 4096, 256, 0, stream, a.delays, a.networks, a.N, a.x.I, a.longest_delay,
-                   arranged);
+    SNNFAST_LAUNCH(arrange_delays_kernel, bytes < 4096 * 256 ? blocks_of(bytes, 256) : 4096, 256, 0, stream, a.delays,
+                   a.networks, a.N, a.x.I, a.longest_delay, arranged);
     g.delays = arranged;
   }
   return launch_teams(a.is_double ? kernels_of<double>(a) : kernels_of<float>(a), stream, g);

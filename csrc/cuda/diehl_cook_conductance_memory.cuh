@@ -31,15 +31,22 @@ struct ConductanceMemory {
   int32_t *input_lists, *input_counts;  // of BlockInputs
 
   // For inputs under way: for all, in whole groups.
-  static SNNFAST_HD int64_t room(const DiehlCookConductance& a) { return (a.history() * a.x.I + kTogether - 1) / kTogether * kTogether; }
+  static SNNFAST_HD int64_t room(const DiehlCookConductance& a) {
+    return (a.history() * a.x.I + kTogether - 1) / kTogether * kTogether;
+  }
 
   ConductanceMemory() = default;
   SNNFAST_HD ConductanceMemory(const DiehlCookConductance& a, const Teams& plan, Arena& team, Arena& block) {
-    const int64_t I = a.x.I, own = plan.own(a.N), rows = BlockInputs::rows(a.x, plan.threads), window = a.learns || a.state.v ? a.history() * I : 0;
-    const auto take = [&](auto*& piece, int64_t count) { piece = block.take<std::remove_reference_t<decltype(*piece)>>(count); };
+    const int64_t I = a.x.I, own = plan.own(a.N), rows = BlockInputs::rows(a.x, plan.threads),
+                  window = a.learns || a.state.v ? a.history() * I : 0;
+    const auto take = [&](auto*& piece, int64_t count) {
+      piece = block.take<std::remove_reference_t<decltype(*piece)>>(count);
+    };
     words = plan.take_told<TallyWord>(team, block, plan.tally_words(1));
-    take(v, own), take(g_exc, own), take(g_inh, own), take(v_inh, own), take(g_exc_inh, own), take(trace_post, own), take(trace_post2, own);
-    take(theta, own), take(refractory, own), take(refractory_inh, own), take(spiked, own), take(spiked_inh, own), take(found, own);
+    take(v, own), take(g_exc, own), take(g_inh, own), take(v_inh, own), take(g_exc_inh, own), take(trace_post, own),
+        take(trace_post2, own);
+    take(theta, own), take(refractory, own), take(refractory_inh, own), take(spiked, own), take(spiked_inh, own),
+        take(found, own);
     take(trace_pre, window), take(trace_pre2, window), take(fired, window);
     take(under_way, room(a)), take(sent, room(a)), take(sent_counts, a.history());
     take(input_lists, rows * I), take(input_counts, rows);

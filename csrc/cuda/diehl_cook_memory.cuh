@@ -30,7 +30,8 @@ struct DiehlCookMemory {
   int32_t *found, *input_lists, *input_counts;  // neurons that are above threshold: [own]; of BlockInputs
 
   SNNFAST_HD DiehlCookMemory(const DiehlCook& a, const Teams& plan, Arena& team, Arena& block) {
-    const int64_t own = plan.own(a.N), I = a.x.I, traced = a.learns || a.state.v ? 1 : 0, rows = BlockInputs::rows(a.x, plan.threads);
+    const int64_t own = plan.own(a.N), I = a.x.I, traced = a.learns || a.state.v ? 1 : 0,
+                  rows = BlockInputs::rows(a.x, plan.threads);
     words = plan.take_told<TallyWord>(team, block, plan.tally_words(a.lag()));
     candidates = plan.take_told<Candidate<C>>(team, block, tally_places(a.lag()) * plan.blocks);
     v = block.take<C>(own);

@@ -25,12 +25,14 @@ std::string cuda_driver_problem() {
   cuda_versions(&driver, &build);
   const int needed = build / 1000, number = first_driver(needed);
   if (driver == 0 || driver / 1000 >= needed) return "";
-  return "the NVIDIA driver is for CUDA " + release(driver) + ", but snnfast was built with CUDA " + release(build) + ", which needs a driver for CUDA " +
-         std::to_string(needed) + (number ? " (" + std::to_string(number) + " or later)" : "") + ": update the driver, or build snnfast with nvcc " +
-         std::to_string(driver / 1000) + " (set CUDA_HOME)";
+  return "the NVIDIA driver is for CUDA " + release(driver) + ", but snnfast was built with CUDA " + release(build) +
+         ", which needs a driver for CUDA " + std::to_string(needed) +
+         (number ? " (" + std::to_string(number) + " or later)" : "") +
+         ": update the driver, or build snnfast with nvcc " + std::to_string(driver / 1000) + " (set CUDA_HOME)";
 }
 
-// What a launch's error means, and what to do about it. Takes it out of the runtime, or the next launch would answer it again.
+// What a launch's error means, and what to do about it. Takes it out of the runtime, or the next launch would answer it
+// again.
 std::string cuda_error(int error) {
   (void)cudaGetLastError();
   const std::string text = cudaGetErrorString(static_cast<cudaError_t>(error));

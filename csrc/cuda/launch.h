@@ -8,8 +8,8 @@
 
 namespace snnfast {
 
-// The GPU that launches are planned for, an H100: it is busy with so many bytes under way, its 3.35 TB/s times the 630 ns of a
-// load; and no GPU takes more rows of blocks (gridDim.y). The emulated one is small: tests take both ways.
+// The GPU that launches are planned for, an H100: it is busy with so many bytes under way, its 3.35 TB/s times the 630
+// ns of a load; and no GPU takes more rows of blocks (gridDim.y). The emulated one is small: tests take both ways.
 constexpr int64_t kBytesInFlight = int64_t{1} << 21;
 #ifdef SNNFAST_CUDA_EMULATION
 constexpr int64_t kBytesThatFill = 192, kMostRows = 1;
@@ -17,11 +17,13 @@ constexpr int64_t kBytesThatFill = 192, kMostRows = 1;
 constexpr int64_t kBytesThatFill = kBytesInFlight, kMostRows = 65535;
 #endif
 
-// Whether N neurons with `bytes` of a step's input each, `steps` of them under way, fill such a GPU. If not, a scan over them wants
-// all the threads it can get, one a neuron, and more steps under way. Where 32 steps of 16 bits fill it, threads of a pair of neurons
-// are a warp for each of its 528 schedulers, and so enough.
+// Whether N neurons with `bytes` of a step's input each, `steps` of them under way, fill such a GPU. If not, a scan
+// over them wants all the threads it can get, one a neuron, and more steps under way. Where 32 steps of 16 bits fill
+// it, threads of a pair of neurons are a warp for each of its 528 schedulers, and so enough.
 constexpr int64_t kStepsThatFill = 4, kStepsOfPairs = 32;
-constexpr bool fills(int64_t N, int64_t bytes, int64_t steps, int64_t enough = kBytesThatFill) { return N * bytes * steps >= enough; }
+constexpr bool fills(int64_t N, int64_t bytes, int64_t steps, int64_t enough = kBytesThatFill) {
+  return N * bytes * steps >= enough;
+}
 
 // Blocks of `each` threads for n items.
 constexpr unsigned blocks_of(int64_t n, int64_t each) { return static_cast<unsigned>((n + each - 1) / each); }
@@ -32,12 +34,14 @@ constexpr unsigned grid_rows(int64_t rows) { return static_cast<unsigned>(min(ro
 }  // namespace snnfast
 
 #ifdef SNNFAST_CUDA_EMULATION
-#define SNNFAST_LAUNCH(KERNEL, GRID, BLOCK, SMEM, STREAM, ...) ((void)(STREAM), emulation::launch((GRID), (BLOCK), (SMEM), [&] { KERNEL(__VA_ARGS__); }))
+#define SNNFAST_LAUNCH(KERNEL, GRID, BLOCK, SMEM, STREAM, ...) \
+  ((void)(STREAM), emulation::launch((GRID), (BLOCK), (SMEM), [&] { KERNEL(__VA_ARGS__); }))
 #define SNNFAST_DYN_SHARED(T, NAME) T* NAME = emulation::dyn_smem<T>()
 // In every loop that waits for memory to change.
 #define SNNFAST_SPIN() emulation::spin()
 #else
-#define SNNFAST_LAUNCH(KERNEL, GRID, BLOCK, SMEM, STREAM, ...) KERNEL<<<(GRID), (BLOCK), (SMEM), (STREAM)>>>(__VA_ARGS__)
+#define SNNFAST_LAUNCH(KERNEL, GRID, BLOCK, SMEM, STREAM, ...) \
+  KERNEL<<<(GRID), (BLOCK), (SMEM), (STREAM)>>>(__VA_ARGS__)
 #define SNNFAST_DYN_SHARED(T, NAME)                                  \
   extern __shared__ __align__(16) unsigned char snnfast_dyn_smem_[]; \
   T* NAME = reinterpret_cast<T*>(snnfast_dyn_smem_)
@@ -65,7 +69,8 @@ cudaError_t allow_shared(Kernel kernel, int device, int64_t& room) {
   return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(room));
 }
 
-inline cudaLaunchConfig_t launch_config(dim3 grid, dim3 block, size_t smem, cudaStream_t stream, cudaLaunchAttribute& attribute) {
+inline cudaLaunchConfig_t launch_config(dim3 grid, dim3 block, size_t smem, cudaStream_t stream,
+                                        cudaLaunchAttribute& attribute) {
   return {grid, block, smem, stream, &attribute, 1};
 }
 
@@ -76,10 +81,11 @@ inline cudaLaunchAttribute cluster_of_blocks(unsigned blocks) {
   return cluster;
 }
 
-// Of a grid whose blocks wait for each other, so that all must be resident; refused if they cannot be. What goes wrong is
-// cudaGetLastError's, here and below.
+// Of a grid whose blocks wait for each other, so that all must be resident; refused if they cannot be. What goes wrong
+// is cudaGetLastError's, here and below.
 template <class... Parameters, class... Arguments>
-void launch_cooperative(dim3 grid, dim3 block, size_t smem, cudaStream_t stream, void (*kernel)(Parameters...), const Arguments&... arguments) {
+void launch_cooperative(dim3 grid, dim3 block, size_t smem, cudaStream_t stream, void (*kernel)(Parameters...),
+                        const Arguments&... arguments) {
   cudaLaunchAttribute cooperative{};
   cooperative.id = cudaLaunchAttributeCooperative;
   cooperative.val.cooperative = 1;
@@ -89,7 +95,8 @@ void launch_cooperative(dim3 grid, dim3 block, size_t smem, cudaStream_t stream,
 
 // Every `blocks` blocks that follow each other in x are a cluster.
 template <class... Parameters, class... Arguments>
-void launch_clusters(unsigned blocks, dim3 grid, dim3 block, size_t smem, cudaStream_t stream, void (*kernel)(Parameters...), const Arguments&... arguments) {
+void launch_clusters(unsigned blocks, dim3 grid, dim3 block, size_t smem, cudaStream_t stream,
+                     void (*kernel)(Parameters...), const Arguments&... arguments) {
   cudaLaunchAttribute cluster = cluster_of_blocks(blocks);
   const cudaLaunchConfig_t config = launch_config(grid, block, smem, stream, cluster);
   (void)cudaLaunchKernelEx(&config, kernel, arguments...);

@@ -1,6 +1,7 @@
 // The scan over time on CUDA, forward and backward, for any neuron whose one-step maths stands in csrc/core.
-// A thread runs V neighbouring neurons through all time steps (rows.cuh). The backward pass recomputes the states of one segment
-// between checkpoints into shared memory, a private column a thread; only rows that a warp has copied for its threads need a barrier.
+// A thread runs V neighbouring neurons through all time steps (rows.cuh). The backward pass recomputes the states of
+// one segment between checkpoints into shared memory, a private column a thread; only rows that a warp has copied for
+// its threads need a barrier.
 #pragma once
 #include "core/surrogate.h"
 #include "cuda/rows.cuh"
@@ -34,7 +35,9 @@ struct Lanes {
 };
 
 template <class Neuron, class C, int V, bool Uniform>
-__device__ __forceinline__ void load_initial_state(const NeuronScan<Neuron>& a, const Lanes<Neuron, C, V, Uniform>& lanes, int64_t n, C (*state)[V]) {
+__device__ __forceinline__ void load_initial_state(const NeuronScan<Neuron>& a,
+                                                   const Lanes<Neuron, C, V, Uniform>& lanes, int64_t n,
+                                                   C (*state)[V]) {
 #pragma unroll
   for (int k = 0; k < Neuron::kStates; k++) {
     load_neurons<C, V>(a.state_in[k], n, C(0), state[k]);
@@ -44,8 +47,8 @@ __device__ __forceinline__ void load_initial_state(const NeuronScan<Neuron>& a, 
   }
 }
 
-// Rows of each step that the backward pass keeps in shared memory: the tape, where parameters are numbers; else the states before the
-// step, from which the tape follows with x.
+// Rows of each step that the backward pass keeps in shared memory: the tape, where parameters are numbers; else the
+// states before the step, from which the tape follows with x.
 template <class Neuron, bool Uniform>
 struct Kept {
   static constexpr bool kTape = kAlike<Neuron, Uniform>;
@@ -54,7 +57,8 @@ struct Kept {
 
 // One step of V neurons; spikes as 0 and 1; `kept` gets the rows of Kept.
 template <class Neuron, class C, Reset R, int V, bool Uniform>
-__device__ __forceinline__ void step(const C* x, const Lanes<Neuron, C, V, Uniform>& lanes, C (*state)[V], C* spikes, C (*kept)[V]) {
+__device__ __forceinline__ void step(const C* x, const Lanes<Neuron, C, V, Uniform>& lanes, C (*state)[V], C* spikes,
+                                     C (*kept)[V]) {
   using Kept = Kept<Neuron, Uniform>;
 #pragma unroll
   for (int i = 0; i < V; i++) {
@@ -118,8 +122,8 @@ __device__ __forceinline__ void derivatives(const C* u, C alpha, C* out) {
   for (int i = 0; i < V; i++) out[i] = surrogate_derivative<S, C>(u[i], alpha);
 }
 
-// The default surrogate has kernels of its own; for the others, Surrogate::count, it is a run-time choice: the branch is the same for
-// all threads, and as template arguments they would multiply the kernels to compile.
+// The default surrogate has kernels of its own; for the others, Surrogate::count, it is a run-time choice: the branch
+// is the same for all threads, and as template arguments they would multiply the kernels to compile.
 template <Surrogate S, class C, int V>
 __device__ __forceinline__ void derivatives(int32_t surrogate, const C* u, C alpha, C* out) {
   if constexpr (S != Surrogate::count) return derivatives<S, C, V>(u, alpha, out);
@@ -134,16 +138,19 @@ __device__ __forceinline__ void derivatives(int32_t surrogate, const C* u, C alp
   }
 }
 
-// Whether a thread takes the surrogate's derivatives of all steps under way at once: one choice of the surrogate for them, and no step
-// waits for another's. Of few neurons, whose time that is; of many it would cost more registers than it gains.
+// Whether a thread takes the surrogate's derivatives of all steps under way at once: one choice of the surrogate for
+// them, and no step waits for another's. Of few neurons, whose time that is; of many it would cost more registers than
+// it gains.
 template <class Neuron, Reset R, int V, bool Uniform>
 constexpr bool kSlopesAhead = V == 1 && R != Reset::none && Kept<Neuron, Uniform>::kTape;
 
-// Gradient of one step of V neurons. kept: the rows of Kept; slope: the surrogate's derivatives if kSlopesAhead; grad: dL/d(states
-// after), becomes dL/d(states before).
+// Gradient of one step of V neurons. kept: the rows of Kept; slope: the surrogate's derivatives if kSlopesAhead; grad:
+// dL/d(states after), becomes dL/d(states before).
 template <class Neuron, class C, Reset R, int V, bool Uniform, Surrogate S>
-__device__ __forceinline__ void step_backward(const NeuronBackward<Neuron>& a, const Lanes<Neuron, C, V, Uniform>& lanes, const C* x, const C (*kept)[V],
-                                              C* slope, const C* grad_spikes, const C* grad_v, C (*grad)[V], C (*grad_params)[V], C* grad_x) {
+__device__ __forceinline__ void step_backward(const NeuronBackward<Neuron>& a,
+                                              const Lanes<Neuron, C, V, Uniform>& lanes, const C* x, const C (*kept)[V],
+                                              C* slope, const C* grad_spikes, const C* grad_v, C (*grad)[V],
+                                              C (*grad_params)[V], C* grad_x) {
   using Kept = Kept<Neuron, Uniform>;
   constexpr int kTape = Neuron::template kTape<Uniform>;
   C tape[V][kTape] = {};
@@ -158,10 +165,12 @@ __device__ __forceinline__ void step_backward(const NeuronBackward<Neuron>& a, c
       for (int k = 0; k < Neuron::kStates; k++) s[k] = kept[k][i];
       Neuron::template step<R, Uniform>(x[i], lanes.of(i), s, tape[i]);
     }
-    if constexpr (!kSlopesAhead<Neuron, R, V, Uniform>) slope[i] = Neuron::template margin<R, Uniform>(tape[i], lanes.of(i));
+    if constexpr (!kSlopesAhead<Neuron, R, V, Uniform>)
+      slope[i] = Neuron::template margin<R, Uniform>(tape[i], lanes.of(i));
   }
   const C attached = a.detach_reset ? C(0) : C(1);
-  if constexpr (R != Reset::none && !kSlopesAhead<Neuron, R, V, Uniform>) derivatives<S, C, V>(a.surrogate, slope, static_cast<C>(a.alpha), slope);
+  if constexpr (R != Reset::none && !kSlopesAhead<Neuron, R, V, Uniform>)
+    derivatives<S, C, V>(a.surrogate, slope, static_cast<C>(a.alpha), slope);
 #pragma unroll
   for (int i = 0; i < V; i++) {
     C g[Neuron::kStates], gp[Neuron::kParams];
@@ -170,7 +179,8 @@ __device__ __forceinline__ void step_backward(const NeuronBackward<Neuron>& a, c
 #pragma unroll
     for (int k = 0; k < Neuron::kParams; k++) gp[k] = shared_parameter<Neuron, Uniform>(k) ? C(0) : grad_params[k][i];
     g[0] += grad_v[i];
-    grad_x[i] = Neuron::template step_backward<R, Uniform>(tape[i], lanes.of(i), grad_spikes[i], slope[i], attached, g, gp);
+    grad_x[i] =
+        Neuron::template step_backward<R, Uniform>(tape[i], lanes.of(i), grad_spikes[i], slope[i], attached, g, gp);
 #pragma unroll
     for (int k = 0; k < Neuron::kStates; k++) grad[k][i] = g[k];
 #pragma unroll
@@ -188,10 +198,13 @@ __global__ void __launch_bounds__(kThreads<Narrow>, 1) neuron_backward_kernel(co
   using Column = Pack<C, V>;
   using Kept = Kept<Neuron, Uniform>;
   SNNFAST_DYN_SHARED(Column, columns);  // [steps of a segment][rows of Kept][kThreads<Narrow>]
-  const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads<Narrow> + threadIdx.x) * V, K = a.checkpoint_every, longest = min(a.T, K);
+  const int64_t n = (static_cast<int64_t>(blockIdx.x) * kThreads<Narrow> + threadIdx.x) * V, K = a.checkpoint_every,
+                longest = min(a.T, K);
   if (n >= a.N) return;
   const Lanes<Neuron, C, V, Uniform> lanes(a, n);
-  const auto column = [&](int j, int k) -> Column& { return columns[(j * Kept::kRows + k) * kThreads<Narrow> + threadIdx.x]; };
+  const auto column = [&](int j, int k) -> Column& {
+    return columns[(j * Kept::kRows + k) * kThreads<Narrow> + threadIdx.x];
+  };
   C grad[Neuron::kStates][V], grad_params[Neuron::kParams][V], state[Neuron::kStates][V];
 #pragma unroll
   for (int k = 0; k < Neuron::kStates; k++) load_neurons<C, V>(a.grad_state_out[k], n, C(0), grad[k]);
@@ -203,15 +216,16 @@ __global__ void __launch_bounds__(kThreads<Narrow>, 1) neuron_backward_kernel(co
     if (segment <= 0) return load_initial_state(a, lanes, n, state);
 #pragma unroll
     for (int k = 0; k < Neuron::kStates; k++)
-      load_neurons<C, V>(static_cast<const C*>(a.checkpoints) + ((segment - 1) * Neuron::kStates + k) * a.N, n, C(0), state[k]);
+      load_neurons<C, V>(static_cast<const C*>(a.checkpoints) + ((segment - 1) * Neuron::kStates + k) * a.N, n, C(0),
+                         state[k]);
   };
 
   using G = Incoming<C, T, R>;
   constexpr int kTiles = Segments<T, V, Narrow>::kTiles;
   char* const behind = reinterpret_cast<char*>(columns + longest * Kept::kRows * kThreads<Narrow>);
   const Segments<T, V, Narrow> all_x(a.x, behind, longest, n, a.N);
-  const Segments<G, V, Narrow, false> all_grads(R == Reset::none ? a.grad_v_seq : a.grad_spikes, behind + Segments<T, V, Narrow>::bytes(longest), longest, n,
-                                                a.N);
+  const Segments<G, V, Narrow, false> all_grads(R == Reset::none ? a.grad_v_seq : a.grad_spikes,
+                                                behind + Segments<T, V, Narrow>::bytes(longest), longest, n, a.N);
   const auto copy = [&](int tile, int64_t segment) {
     if constexpr (!Narrow) return;
     const int64_t begin = segment * K, steps = min(a.T - begin, K);
@@ -223,7 +237,9 @@ __global__ void __launch_bounds__(kThreads<Narrow>, 1) neuron_backward_kernel(co
   for (int k = 0; k < kTiles; k++) copy(k, last - k);
   if (Narrow) load_state(last);
   const auto grad_v_before = [&](int64_t t) { return Reader<C, V>::optional(a.grad_v_seq, t, n); };
-  const auto grad_x_before = [&](int64_t t) { return static_cast<char*>(a.grad_x) + (t * a.N + n) * static_cast<int64_t>(sizeof(T)); };
+  const auto grad_x_before = [&](int64_t t) {
+    return static_cast<char*>(a.grad_x) + (t * a.N + n) * static_cast<int64_t>(sizeof(T));
+  };
   const int64_t grad_x_stride = a.N * static_cast<int64_t>(sizeof(T));
   auto grad_v_rows = grad_v_before(a.T);
   char* grad_x_row = grad_x_before(a.T);
@@ -309,7 +325,8 @@ __global__ void __launch_bounds__(kThreads<Narrow>, 1) neuron_backward_kernel(co
         for (int k = 0; k < Kept::kRows; k++)
 #pragma unroll
           for (int i = 0; i < V; i++) kept[k][i] = column(j + u, k).at[i];
-        step_backward<Neuron, C, R, V, Uniform, S>(a, lanes, x, kept, slopes[u], grad_spikes, grad_v, grad, grad_params, grad_x);
+        step_backward<Neuron, C, R, V, Uniform, S>(a, lanes, x, kept, slopes[u], grad_spikes, grad_v, grad, grad_params,
+                                                   grad_x);
         grad_x_row -= grad_x_stride;
         store<T, V>(grad_x_row, 0, grad_x);
       }

@@ -7,14 +7,16 @@ namespace {
 
 constexpr int kShared = 48 * 1024;  // bytes that a block may have without asking
 
-// Neurons a thread: 16 bytes of T, but fewer of many states; in the backward pass, of which a step keeps `rows`, no more than shared
-// memory holds.
+// Neurons a thread: 16 bytes of T, but fewer of many states; in the backward pass, of which a step keeps `rows`, no
+// more than shared memory holds.
 template <class Neuron, class T, bool Uniform>
 constexpr int wide(int rows = 0) {
   if (Neuron::kGeneric) return 1;
   int numbers = static_cast<int>(16 / sizeof(T)) / Neuron::kStates;
   while (numbers > 1 && 16 * rows * kThreads<false> * static_cast<int>(sizeof(T)) * numbers > kShared) numbers /= 2;
-  return kAlike<Neuron, Uniform> || numbers < 2 ? numbers : numbers / 2;  // parameters and their gradients take a register a neuron each
+  return kAlike<Neuron, Uniform> || numbers < 2
+             ? numbers
+             : numbers / 2;  // parameters and their gradients take a register a neuron each
 }
 
 // Whether there are kernels with a pair of neurons a thread, for so many that the GPU has threads enough.
@@ -39,8 +41,10 @@ int launch_forward(const NeuronForward<Neuron>& a, cudaStream_t stream) {
 
 template <class Neuron, class C, class T, Reset R, bool Uniform, Surrogate S, int V, bool Narrow>
 int launch_backward(const NeuronBackward<Neuron>& a, cudaStream_t stream) {
-  const int64_t steps = min(a.T, a.checkpoint_every), columns = steps * Kept<Neuron, Uniform>::kRows * kThreads<Narrow> * V * static_cast<int64_t>(sizeof(C));
-  const int64_t shared = columns + Segments<T, V, Narrow>::bytes(steps) + Segments<Incoming<C, T, R>, V, Narrow>::bytes(steps);
+  const int64_t steps = min(a.T, a.checkpoint_every),
+                columns = steps * Kept<Neuron, Uniform>::kRows * kThreads<Narrow> * V * static_cast<int64_t>(sizeof(C));
+  const int64_t shared =
+      columns + Segments<T, V, Narrow>::bytes(steps) + Segments<Incoming<C, T, R>, V, Narrow>::bytes(steps);
   if (shared > kShared) return cudaErrorInvalidValue;  // more steps between checkpoints than shared memory holds
   const auto kernel = neuron_backward_kernel<Neuron, C, T, R, V, Uniform, Narrow, S>;
   SNNFAST_LAUNCH(kernel, (blocks<V, Narrow>(a.N)), kThreads<Narrow>, static_cast<size_t>(shared), stream, a);
@@ -54,17 +58,21 @@ bool gradients_aligned(const NeuronBackward<Neuron>& a, int64_t steps) {
 }
 template <class Neuron, class C, class T, Reset R, bool Uniform, Surrogate S>
 int launch_backward(const NeuronBackward<Neuron>& a, cudaStream_t stream) {
-  constexpr int V = wide<Neuron, C, Uniform>(Kept<Neuron, Uniform>::kRows);  // of C, whose states and gradients fill the registers
-  if (gradients_aligned<C, T, V>(a, kStepsThatFill)) return launch_backward<Neuron, C, T, R, Uniform, S, V, V == 1>(a, stream);
+  constexpr int V =
+      wide<Neuron, C, Uniform>(Kept<Neuron, Uniform>::kRows);  // of C, whose states and gradients fill the registers
+  if (gradients_aligned<C, T, V>(a, kStepsThatFill))
+    return launch_backward<Neuron, C, T, R, Uniform, S, V, V == 1>(a, stream);
   if constexpr (kPairs<T, R, Uniform>)
-    if (gradients_aligned<C, T, 2>(a, kStepsOfPairs)) return launch_backward<Neuron, C, T, R, Uniform, S, 2, true>(a, stream);
+    if (gradients_aligned<C, T, 2>(a, kStepsOfPairs))
+      return launch_backward<Neuron, C, T, R, Uniform, S, 2, true>(a, stream);
   return launch_backward<Neuron, C, T, R, Uniform, S, 1, true>(a, stream);
 }
 
 // Overloads on what is launched, so that the choice of template arguments is written once.
 template <class Neuron, class C, class T, Reset R>
 int launch_scan(const NeuronForward<Neuron>& a, cudaStream_t stream) {
-  return !Neuron::kGeneric && a.uniform() ? launch_forward<Neuron, C, T, R, !Neuron::kGeneric>(a, stream) : launch_forward<Neuron, C, T, R, false>(a, stream);
+  return !Neuron::kGeneric && a.uniform() ? launch_forward<Neuron, C, T, R, !Neuron::kGeneric>(a, stream)
+                                          : launch_forward<Neuron, C, T, R, false>(a, stream);
 }
 template <class Neuron, class C, class T, Reset R, bool Uniform>
 int launch_backward(const NeuronBackward<Neuron>& a, cudaStream_t stream) {
@@ -75,7 +83,8 @@ int launch_backward(const NeuronBackward<Neuron>& a, cudaStream_t stream) {
 }
 template <class Neuron, class C, class T, Reset R>
 int launch_scan(const NeuronBackward<Neuron>& a, cudaStream_t stream) {
-  return !Neuron::kGeneric && a.uniform() ? launch_backward<Neuron, C, T, R, !Neuron::kGeneric>(a, stream) : launch_backward<Neuron, C, T, R, false>(a, stream);
+  return !Neuron::kGeneric && a.uniform() ? launch_backward<Neuron, C, T, R, !Neuron::kGeneric>(a, stream)
+                                          : launch_backward<Neuron, C, T, R, false>(a, stream);
 }
 
 template <class Neuron, class C, class T, class Scan>

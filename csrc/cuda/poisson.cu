@@ -21,7 +21,8 @@ struct alignas(16) Four {
   float at[4];
 };
 
-// The first element of the thread's run u: neighbouring threads have neighbouring runs, so that a warp stores one piece of memory.
+// The first element of the thread's run u: neighbouring threads have neighbouring runs, so that a warp stores one piece
+// of memory.
 template <class Bits>
 constexpr int64_t kStride = static_cast<int64_t>(kRun<Bits>) * kThreads;
 
@@ -32,11 +33,13 @@ __global__ void __launch_bounds__(kThreads) poisson_kernel(const Poisson a) {
   const int64_t seed = *a.seed;
   const Bits one = static_cast<Bits>(a.one);
   const Index N = static_cast<Index>(a.N), step = static_cast<Index>(kStride<Bits> % a.N);
-  int64_t e = static_cast<int64_t>(blockIdx.x) * (kElements * kThreads) + kRun<Bits> * static_cast<int64_t>(threadIdx.x);
+  int64_t e =
+      static_cast<int64_t>(blockIdx.x) * (kElements * kThreads) + kRun<Bits> * static_cast<int64_t>(threadIdx.x);
   Index n = static_cast<Index>(e) % N;
   Words<uint32_t> drawn[kCounters];
 #pragma unroll
-  for (int k = 0; k < kElements; k += 4) drawn[k / 4] = poisson_counter((e + k / kRun<Bits> * kStride<Bits> + k % kRun<Bits>) / 4);
+  for (int k = 0; k < kElements; k += 4)
+    drawn[k / 4] = poisson_counter((e + k / kRun<Bits> * kStride<Bits> + k % kRun<Bits>) / 4);
   poisson_words(drawn, seed);
 #pragma unroll
   for (int u = 0; u < kElements; u += kRun<Bits>) {
@@ -71,14 +74,16 @@ __global__ void __launch_bounds__(kThreads) poisson_kernel(const Poisson a) {
 
 template <class Bits, class Index, bool Whole>
 int launch_as(const Poisson& a, cudaStream_t stream) {
-  SNNFAST_LAUNCH((poisson_kernel<Bits, Index, Whole>), blocks_of(a.total, kElements * kThreads), kThreads, 0, stream, a);
+  SNNFAST_LAUNCH((poisson_kernel<Bits, Index, Whole>), blocks_of(a.total, kElements * kThreads), kThreads, 0, stream,
+                 a);
   return cudaGetLastError();
 }
 
 template <class Bits>
 int launch(const Poisson& a, cudaStream_t stream) {
   const bool whole = a.N % 4 == 0 && reinterpret_cast<uintptr_t>(a.p) % 16 == 0;
-  if (a.total < (int64_t{1} << 31)) return whole ? launch_as<Bits, uint32_t, true>(a, stream) : launch_as<Bits, uint32_t, false>(a, stream);
+  if (a.total < (int64_t{1} << 31))
+    return whole ? launch_as<Bits, uint32_t, true>(a, stream) : launch_as<Bits, uint32_t, false>(a, stream);
   return whole ? launch_as<Bits, int64_t, true>(a, stream) : launch_as<Bits, int64_t, false>(a, stream);
 }
 

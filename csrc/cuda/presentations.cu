@@ -17,13 +17,16 @@ __global__ void __launch_bounds__(kThreads) bound_kernel(const T* from, int64_t 
 
 template <class T>
 void bound(const T* from, int64_t count, int64_t most, T* to, void* stream) {
-  if (count > 0) SNNFAST_LAUNCH((bound_kernel<T>), blocks_of(count, kThreads), kThreads, 0, static_cast<cudaStream_t>(stream), from, count, most, to);
+  if (count > 0)
+    SNNFAST_LAUNCH((bound_kernel<T>), blocks_of(count, kThreads), kThreads, 0, static_cast<cudaStream_t>(stream), from,
+                   count, most, to);
 }
 
 }  // namespace
 
 // Copies of the events whose `fired` inputs and whose offsets, of each network, lie where a kernel may read and write.
-int launch_bounded_events(const Presentations& x, int64_t networks, int64_t fired, int32_t* inputs, int64_t* offsets, void* stream) {
+int launch_bounded_events(const Presentations& x, int64_t networks, int64_t fired, int32_t* inputs, int64_t* offsets,
+                          void* stream) {
   bound(x.inputs, fired, x.I - 1, inputs, stream);
   bound(x.offsets, networks * x.P * (x.T + 1), x.I > 0 ? fired : 0, offsets, stream);
   return cudaGetLastError();

@@ -1,5 +1,5 @@
-// From the three forms of presentations to lists of firing inputs, by a block for itself: random numbers are cheaper than
-// waiting for those of another.
+// From the three forms of presentations to lists of firing inputs, by a block for itself: random numbers are cheaper
+// than waiting for those of another.
 #pragma once
 #include "core/poisson.h"
 #include "core/presentations.h"
@@ -88,8 +88,8 @@ __device__ inline int32_t list_rates(const Presentations& x, int64_t p, int64_t 
   return list_fired(x.I, phase, fires, out);
 }
 
-// Lists of some steps at a time, a warp each, in rows [chunk + 1, I] used in turn, so that the list of the step before is there
-// as well. Events need no encoding: they are lists.
+// Lists of some steps at a time, a warp each, in rows [chunk + 1, I] used in turn, so that the list of the step before
+// is there as well. Events need no encoding: they are lists.
 class BlockInputs {
  public:
   // Steps that a block of `threads` encodes at a time, for memory of rows(...) I and counts(...) int32_t.
@@ -100,12 +100,19 @@ class BlockInputs {
   static SNNFAST_HD int64_t rows(const Presentations& x, int64_t threads) { return chunk(x, threads) + 1; }
 
   __device__ BlockInputs(const Presentations& x, int64_t network, int32_t* lists, int32_t* counts)
-      : x_(x), network_(network), lists_(lists), counts_(counts), chunk_(chunk(x, blockDim.x)), rows_(rows(x, blockDim.x)) {}
+      : x_(x),
+        network_(network),
+        lists_(lists),
+        counts_(counts),
+        chunk_(chunk(x, blockDim.x)),
+        rows_(rows(x, blockDim.x)) {}
 
-  // A list from flags [I]. As all calls here: by all threads, and with a __syncthreads of the caller before the next one.
+  // A list from flags [I]. As all calls here: by all threads, and with a __syncthreads of the caller before the next
+  // one.
   __device__ StepInputs of(const bool* fired) {
     if (threadIdx.x < 32) {
-      const int32_t count = list_spikes<uint8_t>(reinterpret_cast<const uint8_t*>(fired), x_.I, 0xff, lists_ + row_ * x_.I);
+      const int32_t count =
+          list_spikes<uint8_t>(reinterpret_cast<const uint8_t*>(fired), x_.I, 0xff, lists_ + row_ * x_.I);
       if (threadIdx.x == 0) counts_[row_] = count;
     }
     __syncthreads();
@@ -151,8 +158,11 @@ class BlockInputs {
     if (x.form == PresentationForm::rates) return list_rates(x, p, t, out);
     switch (x.width) {
       case 1: return list_spikes<uint8_t>(static_cast<const uint8_t*>(x.spikes) + row, x.I, 0xff, out);
-      case 4: return list_spikes<uint32_t>(static_cast<const uint32_t*>(x.spikes) + row, x.I, 0x7fffffffu, out);  // -0 is no spike
-      default: return list_spikes<uint64_t>(static_cast<const uint64_t*>(x.spikes) + row, x.I, 0x7fffffffffffffffull, out);
+      case 4:
+        return list_spikes<uint32_t>(static_cast<const uint32_t*>(x.spikes) + row, x.I, 0x7fffffffu,
+                                     out);  // -0 is no spike
+      default:
+        return list_spikes<uint64_t>(static_cast<const uint64_t*>(x.spikes) + row, x.I, 0x7fffffffffffffffull, out);
     }
   }
 };

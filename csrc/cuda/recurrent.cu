@@ -1,4 +1,5 @@
-// What recurrent layers of all neurons share on CUDA: weights in the rows that the scans read, and the gradient of the weights.
+// What recurrent layers of all neurons share on CUDA: weights in the rows that the scans read, and the gradient of the
+// weights.
 #include "cuda/recurrent_steps.cuh"
 
 namespace snnfast {
@@ -9,15 +10,16 @@ constexpr int kSide = 16;  // of a tile of weights: a block has a thread for eac
 template <class C>
 __global__ void pack_kernel(const C* weight, int64_t H, C* to_post, C* to_pre) {
   const int64_t width = padded(H), size = H * width;
-  for (int64_t k = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; k < size; k += static_cast<int64_t>(gridDim.x) * blockDim.x) {
+  for (int64_t k = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; k < size;
+       k += static_cast<int64_t>(gridDim.x) * blockDim.x) {
     const int64_t row = k / width, column = k % width;
     to_pre[k] = column < H ? weight[row * H + column] : C(0);
     to_post[k] = column < H ? weight[column * H + row] : C(0);
   }
 }
 
-// A tile of one part: sum over the part's groups, their steps from the last on, and their samples, in this order, which is the CPU's, of
-// what arrived of j times dL/d(input of i).
+// A tile of one part: sum over the part's groups, their steps from the last on, and their samples, in this order, which
+// is the CPU's, of what arrived of j times dL/d(input of i).
 template <class C, class T>
 __global__ void weight_kernel(const RecurrentWeightGradient a) {
   __shared__ C grads[kSide][kSide], values[kSide][kSide];
@@ -25,13 +27,15 @@ __global__ void weight_kernel(const RecurrentWeightGradient a) {
   const int64_t H = r.H, width = padded(H), samples = a.N / H;
   const RecurrentParts parts(samples);
   const int column = static_cast<int>(threadIdx.x) % kSide, row = static_cast<int>(threadIdx.x) / kSide;
-  const int64_t i0 = static_cast<int64_t>(blockIdx.x) * kSide, j0 = static_cast<int64_t>(blockIdx.y) * kSide, part = blockIdx.z;
+  const int64_t i0 = static_cast<int64_t>(blockIdx.x) * kSide, j0 = static_cast<int64_t>(blockIdx.y) * kSide,
+                part = blockIdx.z;
   const int64_t first = part * parts.groups_a_part, left = parts.groups - first;
   const int64_t all = min(left, parts.groups_a_part) * a.T * kRecurrentGroup;
   C sum = C(0);
   for (int64_t k0 = 0; k0 < all; k0 += kSide) {
     const int64_t k = k0 + row, of_group = k % (a.T * kRecurrentGroup);
-    const int64_t sample = (first + k / (a.T * kRecurrentGroup)) * kRecurrentGroup + of_group % kRecurrentGroup, t = a.T - 1 - of_group / kRecurrentGroup;
+    const int64_t sample = (first + k / (a.T * kRecurrentGroup)) * kRecurrentGroup + of_group % kRecurrentGroup,
+                  t = a.T - 1 - of_group / kRecurrentGroup;
     const bool there = k < all && sample < samples;
     const int64_t i = i0 + column, j = j0 + column;
     grads[row][column] = there && i < H ? static_cast<const C*>(a.grad_current)[t * a.N + sample * H + i] : C(0);
@@ -48,7 +52,8 @@ __global__ void weight_kernel(const RecurrentWeightGradient a) {
 template <class C>
 __global__ void sum_kernel(const C* parts, int64_t count, int64_t H, C* grad_weight) {
   const int64_t width = padded(H);
-  for (int64_t k = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; k < H * H; k += static_cast<int64_t>(gridDim.x) * blockDim.x) {
+  for (int64_t k = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; k < H * H;
+       k += static_cast<int64_t>(gridDim.x) * blockDim.x) {
     const int64_t i = k / H, j = k % H;
     C sum = count ? parts[j * width + i] : C(0);
     for (int64_t part = 1; part < count; part++) sum += parts[(part * H + j) * width + i];
@@ -73,21 +78,24 @@ int launch_recurrent_pack(const Recurrence& r, bool is_double, void* to_post, vo
   const cudaStream_t stream = static_cast<cudaStream_t>(stream_pointer);
   const unsigned blocks = some_blocks(r.H * padded(r.H));
   if (is_double)
-    SNNFAST_LAUNCH(pack_kernel<double>, blocks, 256, 0, stream, static_cast<const double*>(r.weight), r.H, static_cast<double*>(to_post),
-                   static_cast<double*>(to_pre));
+    SNNFAST_LAUNCH(pack_kernel<double>, blocks, 256, 0, stream, static_cast<const double*>(r.weight), r.H,
+                   static_cast<double*>(to_post), static_cast<double*>(to_pre));
   else
-    SNNFAST_LAUNCH(pack_kernel<float>, blocks, 256, 0, stream, static_cast<const float*>(r.weight), r.H, static_cast<float*>(to_post),
-                   static_cast<float*>(to_pre));
+    SNNFAST_LAUNCH(pack_kernel<float>, blocks, 256, 0, stream, static_cast<const float*>(r.weight), r.H,
+                   static_cast<float*>(to_post), static_cast<float*>(to_pre));
   return cudaGetLastError();
 }
 
-int launch_recurrent_sum(void* parts, int64_t count, int64_t H, bool is_double, void* grad_weight, void* stream_pointer) {
+int launch_recurrent_sum(void* parts, int64_t count, int64_t H, bool is_double, void* grad_weight,
+                         void* stream_pointer) {
   const cudaStream_t stream = static_cast<cudaStream_t>(stream_pointer);
   const unsigned blocks = some_blocks(H * H);
   if (is_double)
-    SNNFAST_LAUNCH(sum_kernel<double>, blocks, 256, 0, stream, static_cast<const double*>(parts), count, H, static_cast<double*>(grad_weight));
+    SNNFAST_LAUNCH(sum_kernel<double>, blocks, 256, 0, stream, static_cast<const double*>(parts), count, H,
+                   static_cast<double*>(grad_weight));
   else
-    SNNFAST_LAUNCH(sum_kernel<float>, blocks, 256, 0, stream, static_cast<const float*>(parts), count, H, static_cast<float*>(grad_weight));
+    SNNFAST_LAUNCH(sum_kernel<float>, blocks, 256, 0, stream, static_cast<const float*>(parts), count, H,
+                   static_cast<float*>(grad_weight));
   return cudaGetLastError();
 }
 

@@ -1,7 +1,7 @@
-// The scan over time of neurons that feed each other on CUDA: a block is a sample and runs through all steps, so nothing but its own
-// threads wait for each other. A thread has one neuron, whose states are in its registers, or, beyond kRecurrentThreads, several in
-// memory, as is what arrives at a step, which otherwise is in shared memory. The weights are there if they fit, else they are read from
-// the cache.
+// The scan over time of neurons that feed each other on CUDA: a block is a sample and runs through all steps, so
+// nothing but its own threads wait for each other. A thread has one neuron, whose states are in its registers, or,
+// beyond kRecurrentThreads, several in memory, as is what arrives at a step, which otherwise is in shared memory. The
+// weights are there if they fit, else they are read from the cache.
 #pragma once
 #include "cuda/neuron_kernel.cuh"
 #include "cuda/recurrent_steps.cuh"
@@ -65,7 +65,8 @@ __device__ __forceinline__ void initial_state(const NeuronScan<Neuron>& a, const
 }
 
 template <class Neuron, class C, class T, Reset R, bool kOne>
-__global__ void __launch_bounds__(kRecurrentThreads, 1) recurrent_forward_kernel(const RecurrentForward<Neuron> a, bool staged) {
+__global__ void __launch_bounds__(kRecurrentThreads, 1)
+    recurrent_forward_kernel(const RecurrentForward<Neuron> a, bool staged) {
   SNNFAST_DYN_SHARED(C, memory);
   const Recurrence& r = a.recurrence;
   const int64_t H = r.H, width = padded(H), first = blockIdx.x * H;
@@ -86,7 +87,8 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1) recurrent_forward_kernel
     const Pack<T, 1> now = ahead;
     ahead = mine.row(a.x, t + 1, a.T);
     if (mine.has && r.delay) last = arriving<T, C>(spikes, r, a.T, t, mine.n);
-    const int32_t count = events.list(H, [&](int64_t i) { return kOne ? last : arriving<T, C>(spikes, r, a.T, t, first + i); });
+    const int32_t count =
+        events.list(H, [&](int64_t i) { return kOne ? last : arriving<T, C>(spikes, r, a.T, t, first + i); });
     for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
       const int64_t n = first + i;
       C x, s[Neuron::kStates], tape[Neuron::template kTape<false>];
@@ -96,7 +98,8 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1) recurrent_forward_kernel
       for (int k = 0; k < Neuron::kStates; k++) s[k] = state.get(k, n);
       if (a.checkpoints_out && t > 0 && t % a.checkpoint_every == 0)
 #pragma unroll
-        for (int k = 0; k < Neuron::kStates; k++) store<C, 1>(a.checkpoints_out, ((t / a.checkpoint_every - 1) * Neuron::kStates + k) * a.N + n, &s[k]);
+        for (int k = 0; k < Neuron::kStates; k++)
+          store<C, 1>(a.checkpoints_out, ((t / a.checkpoint_every - 1) * Neuron::kStates + k) * a.N + n, &s[k]);
       const C spike = Neuron::template step<R, false>(events.add(x, rows, width, i, count), c, s, tape);
       store<T, 1>(a.spikes, t * a.N + n, &spike);
       last = load_as<C>(Store<T>::from(spike));
@@ -112,9 +115,16 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1) recurrent_forward_kernel
 }
 
 template <class Neuron, class C, class T, Reset R, bool kOne>
-__global__ void __launch_bounds__(kRecurrentThreads, 1) recurrent_backward_kernel(const RecurrentBackward<Neuron> a, bool staged) {
+__global__ void __launch_bounds__(kRecurrentThreads, 1)
+    recurrent_backward_kernel(const RecurrentBackward<Neuron> a, bool staged) {
   SNNFAST_DYN_SHARED(C, memory);
-  enum { kGrad = Neuron::kStates, kGradParam = kGrad + Neuron::kStates, kReturned = kGradParam + Neuron::kParams, kGradDelay, kOwn };
+  enum {
+    kGrad = Neuron::kStates,
+    kGradParam = kGrad + Neuron::kStates,
+    kReturned = kGradParam + Neuron::kParams,
+    kGradDelay,
+    kOwn
+  };
   constexpr int kTape = Neuron::template kTape<false>;
   const Recurrence& r = a.recurrence;
   const int64_t H = r.H, width = padded(H), first = blockIdx.x * H, K = a.checkpoint_every;
@@ -125,17 +135,22 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1) recurrent_backward_kerne
   C* columns = static_cast<C*>(a.columns);
   const Mine<kOne, T> mine(H, first);
   Column<C, kOwn, kOne> own{{}, columns, a.N};
-  const auto tape = [&](int64_t j, int k, int64_t n) -> C& { return columns[(kOwn + j * kNeuronTapeRows<Neuron> + k) * a.N + n]; };
+  const auto tape = [&](int64_t j, int k, int64_t n) -> C& {
+    return columns[(kOwn + j * kNeuronTapeRows<Neuron> + k) * a.N + n];
+  };
   C c[Neuron::kCoefficients];
   const C attached = a.detach_reset ? C(0) : C(1);
 
   // dL/d(what arrives at step t), which is 0 outside the steps; all in memory with delays.
-  const auto arrived = [&](int64_t t, int64_t n) { return t < 0 || t >= a.T ? C(0) : static_cast<const C*>(a.returned)[t * a.N + n]; };
+  const auto arrived = [&](int64_t t, int64_t n) {
+    return t < 0 || t >= a.T ? C(0) : static_cast<const C*>(a.returned)[t * a.N + n];
+  };
   // dL/d(spike of step t) through what arrives of it; adds to that of the delay.
   const auto through = [&](int64_t t, int64_t n) {
     if (!r.delay) return t < -1 ? C(0) : own.get(kReturned, n);
     const Lag<C> lag = lag_of_neuron<C>(r, a.T, n);
-    const C early = arrived(t + 1 + lag.steps, n), late = arrived(t + 2 + lag.steps, n), spike = spike_at<T, C>(a.spikes, r, t, n);
+    const C early = arrived(t + 1 + lag.steps, n), late = arrived(t + 2 + lag.steps, n),
+            spike = spike_at<T, C>(a.spikes, r, t, n);
     if (lag.moves && spike != C(0)) own.set(kGradDelay, n, own.get(kGradDelay, n) + spike * (late - early));
     return lag.early * early + lag.late * late;
   };
@@ -160,17 +175,21 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1) recurrent_backward_kerne
         initial_state<Neuron>(a, c, n, own);
       else
 #pragma unroll
-        for (int k = 0; k < Neuron::kStates; k++) own.set(k, n, static_cast<const C*>(a.checkpoints)[((segment - 1) * Neuron::kStates + k) * a.N + n]);
+        for (int k = 0; k < Neuron::kStates; k++)
+          own.set(k, n, static_cast<const C*>(a.checkpoints)[((segment - 1) * Neuron::kStates + k) * a.N + n]);
     }
     Pack<T, 1> ahead = mine.row(a.x, t0, a.T);
-    const auto arrives = [&](int64_t t) { return mine.has && t < a.T ? arriving<T, C>(a.spikes, r, a.T, t, mine.n) : C(0); };
+    const auto arrives = [&](int64_t t) {
+      return mine.has && t < a.T ? arriving<T, C>(a.spikes, r, a.T, t, mine.n) : C(0);
+    };
     C coming = arrives(t0);
     for (int64_t j = 0; j < steps; j++) {
       const int64_t t = t0 + j;
       const Pack<T, 1> now = ahead;
       const C here = coming;
       ahead = mine.row(a.x, t + 1, a.T), coming = arrives(t + 1);
-      const int32_t count = events.list(H, [&](int64_t i) { return kOne ? here : arriving<T, C>(a.spikes, r, a.T, t, first + i); });
+      const int32_t count =
+          events.list(H, [&](int64_t i) { return kOne ? here : arriving<T, C>(a.spikes, r, a.T, t, first + i); });
       for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
         const int64_t n = first + i;
         C x, s[Neuron::kStates], written[kTape] = {};
@@ -261,7 +280,8 @@ int launch_samples(Kernel kernel, const Scan& a, cudaStream_t stream) {
   const bool staged = bytes + weights <= most;
   if (staged) bytes += weights;
   const int64_t threads = H < kRecurrentThreads ? (H + 31) / 32 * 32 : kRecurrentThreads;
-  SNNFAST_LAUNCH(kernel, static_cast<unsigned>(a.N / H), static_cast<unsigned>(threads), static_cast<size_t>(bytes), stream, a, staged);
+  SNNFAST_LAUNCH(kernel, static_cast<unsigned>(a.N / H), static_cast<unsigned>(threads), static_cast<size_t>(bytes),
+                 stream, a, staged);
   return cudaGetLastError();
 }
 
@@ -275,12 +295,14 @@ template <class Neuron, class C, class T, Reset R>
 int launch_recurrent_scan(const RecurrentBackward<Neuron>& a, cudaStream_t stream) {
   const int error = a.recurrence.room ? launch_samples<C>(recurrent_backward_kernel<Neuron, C, T, R, false>, a, stream)
                                       : launch_samples<C>(recurrent_backward_kernel<Neuron, C, T, R, true>, a, stream);
-  return error ? error : launch_recurrent_weight({a.T, a.N, a.recurrence, a.spikes, a.grad_current, a.grad_weight}, stream);
+  return error ? error
+               : launch_recurrent_weight({a.T, a.N, a.recurrence, a.spikes, a.grad_current, a.grad_weight}, stream);
 }
 
 template <class Neuron, class C, class T, class Scan>
 int launch_recurrent_as(const Scan& a, cudaStream_t stream) {
-  return a.reset == Reset::hard ? launch_recurrent_scan<Neuron, C, T, Reset::hard>(a, stream) : launch_recurrent_scan<Neuron, C, T, Reset::soft>(a, stream);
+  return a.reset == Reset::hard ? launch_recurrent_scan<Neuron, C, T, Reset::hard>(a, stream)
+                                : launch_recurrent_scan<Neuron, C, T, Reset::soft>(a, stream);
 }
 
 // Scan is RecurrentForward or RecurrentBackward.

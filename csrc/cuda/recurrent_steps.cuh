@@ -1,4 +1,5 @@
-// What arrives at neurons that feed each other (core/recurrent.h), on CUDA: read from the spikes of earlier steps, which are in memory.
+// What arrives at neurons that feed each other (core/recurrent.h), on CUDA: read from the spikes of earlier steps,
+// which are in memory.
 #pragma once
 #include "core/half.h"
 #include "core/recurrent.h"
@@ -25,7 +26,8 @@ __device__ __forceinline__ C arriving(const Rows& spikes, const Recurrence& r, i
   if (!r.delay) return spike_at<T, C>(spikes, r, t - 1, n);
   const Lag<C> lag = lag_of_neuron<C>(r, steps, n);
   if (lag.early == C(0) && lag.late == C(0)) return C(0);
-  return lag.late * spike_at<T, C>(spikes, r, t - 2 - lag.steps, n) + lag.early * spike_at<T, C>(spikes, r, t - 1 - lag.steps, n);
+  return lag.late * spike_at<T, C>(spikes, r, t - 2 - lag.steps, n) +
+         lag.early * spike_at<T, C>(spikes, r, t - 1 - lag.steps, n);
 }
 
 // The events of a sample at a step, in the order of its neurons.
@@ -34,7 +36,8 @@ struct Events {
   C* value;
   int32_t *index, *counts;  // [H], [warps of all neurons and of a block more]
 
-  __device__ Events(C* memory, int64_t H) : value(memory), index(reinterpret_cast<int32_t*>(memory + H)), counts(index + H) {}
+  __device__ Events(C* memory, int64_t H)
+      : value(memory), index(reinterpret_cast<int32_t*>(memory + H)), counts(index + H) {}
 
   // Of what(i), for neurons i < H; all threads of the block call it. Returns how many.
   template <class What>

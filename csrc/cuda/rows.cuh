@@ -1,5 +1,5 @@
-// Rows of a sequence as threads read and write them that have V neighbouring neurons each: V elements at a time, those of several
-// steps under way before the first is used: as bits, since a conversion between them would wait for each.
+// Rows of a sequence as threads read and write them that have V neighbouring neurons each: V elements at a time, those
+// of several steps under way before the first is used: as bits, since a conversion between them would wait for each.
 #pragma once
 #include <cstring>
 #include <type_traits>
@@ -16,7 +16,8 @@
 namespace snnfast {
 namespace {
 
-// Narrow: threads of one neuron, or of a pair of 16 bits, of which a warp copies the rows into shared memory; else threads read their own.
+// Narrow: threads of one neuron, or of a pair of 16 bits, of which a warp copies the rows into shared memory; else
+// threads read their own.
 template <bool Narrow>
 constexpr int kThreads = Narrow ? kNarrowThreads : 128;  // of a block
 
@@ -105,19 +106,23 @@ __device__ __forceinline__ void narrow(const C* values, Pack<T, V>& pack) {
 
 __device__ const uint4 kZeros = {};
 
-// The rows of a sequence, as a thread of V neighbours reads them from step t on; more than one only where they stand side by side.
+// The rows of a sequence, as a thread of V neighbours reads them from step t on; more than one only where they stand
+// side by side.
 template <class T, int V>
 struct Reader {
   const T* at;
   int64_t stride;
 
   __device__ __forceinline__ Reader(const Rows& rows, int64_t t, int64_t n)
-      : at(static_cast<const T*>(rows.data) + t * rows.time_stride + (V == 1 ? n * rows.inner_stride : n)), stride(rows.time_stride) {}
+      : at(static_cast<const T*>(rows.data) + t * rows.time_stride + (V == 1 ? n * rows.inner_stride : n)),
+        stride(rows.time_stride) {}
   // Of a sequence that may be missing: then zeros.
   static __device__ __forceinline__ Reader optional(const Rows& rows, int64_t t, int64_t n) {
     return rows.data ? Reader(rows, t, n) : Reader({&kZeros, rows.dtype, 0, 0}, 0, 0);
   }
-  __device__ __forceinline__ Pack<T, V> load(int64_t step) const { return *reinterpret_cast<const Pack<T, V>*>(at + step * stride); }
+  __device__ __forceinline__ Pack<T, V> load(int64_t step) const {
+    return *reinterpret_cast<const Pack<T, V>*>(at + step * stride);
+  }
   __device__ __forceinline__ void skip(int64_t steps) { at += steps * stride; }
 };
 
@@ -175,8 +180,8 @@ __device__ __forceinline__ void in_groups_back(int end, const Group& group) {
   }
 }
 
-// The rows of a sequence, read step by step. Where `Twice` says so, those of the next steps are under way while the present ones are
-// used.
+// The rows of a sequence, read step by step. Where `Twice` says so, those of the next steps are under way while the
+// present ones are used.
 template <class T, int V, bool Narrow, bool Twice = false>
 class Sequence {
   const Rows& x;
@@ -192,7 +197,8 @@ class Sequence {
 
  public:
   static constexpr size_t kShared = 0;  // bytes of a block
-  __device__ __forceinline__ Sequence(const Rows& x, int64_t steps, int64_t n, int64_t, void*) : x(x), steps(steps), n(n) {}
+  __device__ __forceinline__ Sequence(const Rows& x, int64_t steps, int64_t n, int64_t, void*)
+      : x(x), steps(steps), n(n) {}
 
   // Calls use(row of V neighbours) for the steps of [begin, end) in order.
   template <class Use>
@@ -233,7 +239,8 @@ class Sequence<T, V, true, Twice> {
 
  public:
   static constexpr size_t kShared = Ring::bytes(kTiles, kTile);
-  __device__ __forceinline__ Sequence(const Rows& x, int64_t steps, int64_t n, int64_t N, void* shared) : steps(steps), tiles(x, shared, kTiles, kTile, n, N) {
+  __device__ __forceinline__ Sequence(const Rows& x, int64_t steps, int64_t n, int64_t N, void* shared)
+      : steps(steps), tiles(x, shared, kTiles, kTile, n, N) {
     if (n < N)
 #pragma unroll 1
       for (int k = 0; k < kTiles; k++) copy(k * kTile);
@@ -276,8 +283,8 @@ struct Segments {
   }
 };
 
-// Of few neurons all but one of the tiles of a ring are under way; a tile is a segment. In float64 there is room for one, and with a
-// pair a thread for two.
+// Of few neurons all but one of the tiles of a ring are under way; a tile is a segment. In float64 there is room for
+// one, and with a pair a thread for two.
 template <class T, int V, bool Given>
 struct Segments<T, V, true, Given> {
   using Ring = Tiles<typename Pack<T, V>::Word, V>;
@@ -296,8 +303,12 @@ struct Segments<T, V, true, Given> {
   // steps: of the longest segment.
   __device__ __forceinline__ Segments(const Rows& rows, void* shared, int64_t steps, int64_t n, int64_t N)
       : tiles(rows, shared, kTiles, static_cast<int>(steps), n, N) {}
-  __device__ __forceinline__ void copy(int tile, int64_t begin, int64_t steps) const { tiles.copy(tile, begin, static_cast<int>(steps)); }
-  __device__ __forceinline__ Tile from(int tile, int64_t, int64_t step) const { return {tiles, tile, static_cast<int>(step)}; }
+  __device__ __forceinline__ void copy(int tile, int64_t begin, int64_t steps) const {
+    tiles.copy(tile, begin, static_cast<int>(steps));
+  }
+  __device__ __forceinline__ Tile from(int tile, int64_t, int64_t step) const {
+    return {tiles, tile, static_cast<int>(step)};
+  }
 };
 
 template <class C, int V>
@@ -311,7 +322,8 @@ __device__ __forceinline__ void load_neurons(const void* data, int64_t n, C othe
   }
 }
 
-// Where neuron n has its value of a parameter, and how many neurons from n on share it: for neighbours without another division.
+// Where neuron n has its value of a parameter, and how many neurons from n on share it: for neighbours without another
+// division.
 struct Place {
   int64_t at = 0, sharing = INT64_MAX;
 
@@ -350,24 +362,29 @@ __device__ __forceinline__ void load_params(const Param (&all)[kParams], int64_t
 
 // The coefficients of V neighbours from n on.
 template <class Neuron, class C, int V>
-__device__ __forceinline__ void neuron_coefficients(const NeuronScan<Neuron>& a, int64_t n, C (*c)[Neuron::kCoefficients]) {
+__device__ __forceinline__ void neuron_coefficients(const NeuronScan<Neuron>& a, int64_t n,
+                                                    C (*c)[Neuron::kCoefficients]) {
   C params[V][Neuron::kParams];
   load_params<C, V>(a.param, n, params);
 #pragma unroll
   for (int i = 0; i < V; i++) neuron_coefficients(a, params[i], c[i]);
 }
 
-inline bool aligned(const void* p, int64_t bytes) { return reinterpret_cast<uintptr_t>(p) % static_cast<uintptr_t>(bytes) == 0; }
+inline bool aligned(const void* p, int64_t bytes) {
+  return reinterpret_cast<uintptr_t>(p) % static_cast<uintptr_t>(bytes) == 0;
+}
 
 template <class T, int V>
 bool rows_aligned(const Rows& r) {
   return !r.data || (r.inner_stride && r.time_stride % V == 0 && aligned(r.data, sizeof(T) * V));
 }
 
-// Whether so many steps of the neurons fill the GPU, and threads of V find their rows and states where they can be loaded at once.
+// Whether so many steps of the neurons fill the GPU, and threads of V find their rows and states where they can be
+// loaded at once.
 template <class C, class T, int V, class Neuron>
 bool scan_aligned(const NeuronScan<Neuron>& a, int64_t steps) {
-  bool ok = fills(a.N, sizeof(T), steps) && a.N % V == 0 && rows_aligned<T, V>(a.x) && aligned(a.checkpoints, sizeof(C) * V);
+  bool ok =
+      fills(a.N, sizeof(T), steps) && a.N % V == 0 && rows_aligned<T, V>(a.x) && aligned(a.checkpoints, sizeof(C) * V);
   for (int k = 0; k < Neuron::kStates; k++) ok = ok && aligned(a.state_in[k], sizeof(C) * V);
   return ok;
 }

@@ -20,7 +20,8 @@ __global__ void __launch_bounds__(kThreads<V == 1>) spike_count_kernel(const Neu
     C x[V];
     widen(row, x);
 #pragma unroll
-    for (int i = 0; i < V; i++) spike_count_step<C, R>(x[i], threshold[i][SpikeCount::kVThreshold], v_reset, &v[i], &count[i]);
+    for (int i = 0; i < V; i++)
+      spike_count_step<C, R>(x[i], threshold[i][SpikeCount::kVThreshold], v_reset, &v[i], &count[i]);
   });
   store<C, V>(a.state_out[SpikeCount::kV], n, v);
   store<C, V>(a.state_out[SpikeCount::kCount], n, count);
@@ -30,9 +31,11 @@ template <class C, class T, Reset R>
 int launch_as(const NeuronForward<SpikeCount>& a, cudaStream_t stream) {
   constexpr int V = 16 / sizeof(T);
   if (scan_aligned<C, T, V>(a, kStepsThatFill))
-    SNNFAST_LAUNCH((spike_count_kernel<C, T, R, V>), (blocks<V, false>(a.N)), kThreads<false>, (Sequence<T, V, false>::kShared), stream, a);
+    SNNFAST_LAUNCH((spike_count_kernel<C, T, R, V>), (blocks<V, false>(a.N)), kThreads<false>,
+                   (Sequence<T, V, false>::kShared), stream, a);
   else
-    SNNFAST_LAUNCH((spike_count_kernel<C, T, R, 1>), (blocks<1, true>(a.N)), kThreads<true>, (Sequence<T, 1, true>::kShared), stream, a);
+    SNNFAST_LAUNCH((spike_count_kernel<C, T, R, 1>), (blocks<1, true>(a.N)), kThreads<true>,
+                   (Sequence<T, 1, true>::kShared), stream, a);
   return cudaGetLastError();
 }
 

@@ -1,5 +1,5 @@
-// A block sorts the events of a sample; then a thread a neuron goes through them, or, for few neurons, a warp scans them, its
-// lanes the events.
+// A block sorts the events of a sample; then a thread a neuron goes through them, or, for few neurons, a warp scans
+// them, its lanes the events.
 #include "cuda/spikeprop_backward.cuh"
 #include "cuda/spikeprop_events.cuh"
 
@@ -12,7 +12,8 @@ constexpr int kTile = 32;
 constexpr int kWeights = 8;  // of a neuron, in flight together
 
 template <class C>
-__global__ void __launch_bounds__(kTile* kRows) spikeprop_transpose_kernel(const C* w, C* transposed, int64_t N, int64_t O) {
+__global__ void __launch_bounds__(kTile* kRows)
+    spikeprop_transpose_kernel(const C* w, C* transposed, int64_t N, int64_t O) {
   __shared__ C tile[kTile][kTile + 1];
   const int64_t n0 = static_cast<int64_t>(blockIdx.x) * kTile, x = threadIdx.x % kTile, y = threadIdx.x / kTile;
   for (int64_t j0 = static_cast<int64_t>(blockIdx.y) * kTile; j0 < O; j0 += static_cast<int64_t>(gridDim.y) * kTile) {
@@ -30,9 +31,11 @@ __global__ void __launch_bounds__(kThreads) spikeprop_fire_many_kernel(const Spi
   __shared__ Event<C> events[kThreads];
   __shared__ C weights[kWeights][kThreads];  // a column a thread
   const SpikePropConstants<C> c(a.events);
-  const double inverse_tau = 1 / spikeprop_tau<C>(a.events), threshold = a.events.v_threshold * spikeprop_tau<C>(a.events) / kEuler;
+  const double inverse_tau = 1 / spikeprop_tau<C>(a.events),
+               threshold = a.events.v_threshold * spikeprop_tau<C>(a.events) / kEuler;
   const int64_t O = a.events.O, b = blockIdx.x, n = a.events.counts[2 * b];
-  for (int64_t j0 = static_cast<int64_t>(blockIdx.y) * kThreads; j0 < O; j0 += static_cast<int64_t>(gridDim.y) * kThreads) {
+  for (int64_t j0 = static_cast<int64_t>(blockIdx.y) * kThreads; j0 < O;
+       j0 += static_cast<int64_t>(gridDim.y) * kThreads) {
     const int64_t j = j0 + threadIdx.x;
     Found<C> f;
     C q = 0, p = 0, length = 0;
@@ -77,20 +80,21 @@ struct Run {
 
 template <class C>
 __device__ Run<C> then(const Run<C>& first, const Run<C>& second) {
-  return {first.length + second.length, first.decay * second.decay, second.decay * (first.q + first.p * second.length) + second.q,
-          second.decay * first.p + second.p};
+  return {first.length + second.length, first.decay * second.decay,
+          second.decay * (first.q + first.p * second.length) + second.q, second.decay * first.p + second.p};
 }
 
 template <class C>
 __device__ Run<C> from_lane(const Run<C>& run, int distance) {
-  return {__shfl_up_sync(~0u, run.length, distance), __shfl_up_sync(~0u, run.decay, distance), __shfl_up_sync(~0u, run.q, distance),
-          __shfl_up_sync(~0u, run.p, distance)};
+  return {__shfl_up_sync(~0u, run.length, distance), __shfl_up_sync(~0u, run.decay, distance),
+          __shfl_up_sync(~0u, run.q, distance), __shfl_up_sync(~0u, run.p, distance)};
 }
 
 template <class C, bool kPeak>
 __global__ void __launch_bounds__(kThreads) spikeprop_fire_few_kernel(const SpikePropForward a) {
   const SpikePropConstants<C> c(a.events);
-  const double inverse_tau = 1 / spikeprop_tau<C>(a.events), threshold = a.events.v_threshold * spikeprop_tau<C>(a.events) / kEuler;
+  const double inverse_tau = 1 / spikeprop_tau<C>(a.events),
+               threshold = a.events.v_threshold * spikeprop_tau<C>(a.events) / kEuler;
   const int lane = threadIdx.x % 32;
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
   if (i >= a.events.B * a.events.O) return;
@@ -138,7 +142,9 @@ __global__ void __launch_bounds__(kThreads) spikeprop_fire_few_kernel(const Spik
       const C other = __shfl_xor_sync(~0u, largest, distance);
       const int32_t other_before = __shfl_xor_sync(~0u, before, distance);
       const int other_writer = __shfl_xor_sync(~0u, writer, distance);
-      const bool takes = other > largest || (other == largest && (other_before > before || (other_before == before && other_writer < writer)));
+      const bool takes =
+          other > largest ||
+          (other == largest && (other_before > before || (other_before == before && other_writer < writer)));
       if (takes) largest = other, before = other_before, writer = other_writer;
     }
   }
@@ -153,7 +159,8 @@ __global__ void __launch_bounds__(kThreads) spikeprop_status_kernel(const SpikeP
   const C* t_out = static_cast<const C*>(a.t_out);
   int input = 0, delay = 0, fired = 0;
   for (int64_t b = threadIdx.x; b < events.B; b += kThreads) input |= problems[b];
-  for (int64_t k = threadIdx.x; k < (events.delay_stride ? events.N : events.K); k += kThreads) delay |= !(delays[k] >= 0 && delays[k] < infinity<C>());
+  for (int64_t k = threadIdx.x; k < (events.delay_stride ? events.N : events.K); k += kThreads)
+    delay |= !(delays[k] >= 0 && delays[k] < infinity<C>());
   for (int64_t i = threadIdx.x; i < events.B * events.O && !fired; i += kThreads) fired = t_out[i] < infinity<C>();
   const int bad = __syncthreads_or(input & kBadInput);
   const int late = __syncthreads_or(input & kLateInput);
@@ -162,7 +169,8 @@ __global__ void __launch_bounds__(kThreads) spikeprop_status_kernel(const SpikeP
   if (threadIdx.x) return;
   const double tau = spikeprop_tau<C>(events);
   const bool good_tau = tau > 0 && tau < infinity<double>();
-  *a.status = (bad ? kBadInput : 0) | (late ? kLateInput : 0) | (delay ? kBadDelay : 0) | (good_tau ? 0 : kBadTau) | (fired ? kFired : 0);
+  *a.status = (bad ? kBadInput : 0) | (late ? kLateInput : 0) | (delay ? kBadDelay : 0) | (good_tau ? 0 : kBadTau) |
+              (fired ? kFired : 0);
 }
 
 // ---- launches
@@ -174,13 +182,15 @@ int forward(const SpikePropForward& a, void* memory, cudaStream_t stream) {
   const unsigned B = static_cast<unsigned>(events.B);
   const auto counters = [](int threads) { return kDigits / 32 * threads * sizeof(uint32_t); };
   if (events.B > 0 && m.in_shared())
-    SNNFAST_LAUNCH((spikeprop_sort_kernel<C, true>), B, kThreads, counters(kThreads) + static_cast<size_t>(m.sort_bytes()), stream, events, m);
+    SNNFAST_LAUNCH((spikeprop_sort_kernel<C, true>), B, kThreads,
+                   counters(kThreads) + static_cast<size_t>(m.sort_bytes()), stream, events, m);
   else if (events.B > 0)
     SNNFAST_LAUNCH((spikeprop_sort_kernel<C, false>), B, kSortThreads, counters(kSortThreads), stream, events, m);
   if (events.B > 0 && events.O >= kMany) {
     const dim3 tiles(blocks_of(events.N, kTile), grid_rows(blocks_of(events.O, kTile)));
     if (events.N > 0)
-      SNNFAST_LAUNCH((spikeprop_transpose_kernel<C>), tiles, kTile * kRows, 0, stream, static_cast<const C*>(a.w), m.transposed, events.N, events.O);
+      SNNFAST_LAUNCH((spikeprop_transpose_kernel<C>), tiles, kTile * kRows, 0, stream, static_cast<const C*>(a.w),
+                     m.transposed, events.N, events.O);
     const dim3 grid(B, grid_rows(blocks_of(events.O, kThreads)));
     if (events.return_u_max)
       SNNFAST_LAUNCH((spikeprop_fire_many_kernel<C, true>), grid, kThreads, 0, stream, a, m.transposed);
@@ -205,7 +215,8 @@ int backward(const SpikePropBackward& a, void* memory, cudaStream_t stream) {
   const unsigned B = static_cast<unsigned>(events.B);
   const int64_t terminals = events.B * events.N, neurons = events.B * events.O;
   if (terminals > 0) SNNFAST_LAUNCH((spikeprop_rank_kernel<C>), B, kThreads, 0, stream, events, m);
-  if (neurons > 0) SNNFAST_LAUNCH((spikeprop_weight_kernel<C>), blocks_of(neurons, kThreads), kThreads, 0, stream, a, m);
+  if (neurons > 0)
+    SNNFAST_LAUNCH((spikeprop_weight_kernel<C>), blocks_of(neurons, kThreads), kThreads, 0, stream, a, m);
   if (a.grad_w && events.N > 0 && events.O > 0) {
     const dim3 grid(blocks_of(events.N, kThreads), grid_rows(blocks_of(events.O, kRows)));
     SNNFAST_LAUNCH((spikeprop_weights_kernel<C>), grid, kThreads, 0, stream, a, m, time);
@@ -215,10 +226,12 @@ int backward(const SpikePropBackward& a, void* memory, cudaStream_t stream) {
     SNNFAST_LAUNCH((spikeprop_events_kernel<C>), grid, kThreads, 0, stream, a, m, time);
   }
   if (a.grad_t_in && events.B * events.I > 0)
-    SNNFAST_LAUNCH((spikeprop_inputs_kernel<C>), blocks_of(events.B * events.I, kThreads), kThreads, 0, stream, m.by_event, static_cast<C*>(a.grad_t_in),
-                   events.B * events.I, events.K);
+    SNNFAST_LAUNCH((spikeprop_inputs_kernel<C>), blocks_of(events.B * events.I, kThreads), kThreads, 0, stream,
+                   m.by_event, static_cast<C*>(a.grad_t_in), events.B * events.I, events.K);
   const auto sum = [&](const C* terms, void* grad, int64_t sums, int64_t count) {
-    if (sums > 0) SNNFAST_LAUNCH((spikeprop_sum_kernel<C>), static_cast<unsigned>(sums), kThreads, 0, stream, terms, static_cast<C*>(grad), count, sums);
+    if (sums > 0)
+      SNNFAST_LAUNCH((spikeprop_sum_kernel<C>), static_cast<unsigned>(sums), kThreads, 0, stream, terms,
+                     static_cast<C*>(grad), count, sums);
   };
   if (a.grad_delays) {
     const int64_t delays = events.delay_stride ? events.N : events.K;

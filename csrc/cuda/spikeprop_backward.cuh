@@ -1,5 +1,5 @@
-// Gradients of spike times. Every term of every sum has a closed form, so threads are weights and events and go through samples
-// and neurons in order, without atomics.
+// Gradients of spike times. Every term of every sum has a closed form, so threads are weights and events and go through
+// samples and neurons in order, without atomics.
 #pragma once
 #include "cuda/spikeprop_events.cuh"
 
@@ -42,11 +42,13 @@ __global__ void __launch_bounds__(kThreads) spikeprop_weight_kernel(const SpikeP
 }
 
 template <class C>
-__global__ void __launch_bounds__(kThreads) spikeprop_events_kernel(const SpikePropBackward a, const Workspace<C> m, const C* time) {
+__global__ void __launch_bounds__(kThreads)
+    spikeprop_events_kernel(const SpikePropBackward a, const Workspace<C> m, const C* time) {
   const SpikePropEvents& events = a.events;
   const SpikePropConstants<C> c(events);
   const int64_t b = blockIdx.x;
-  for (int64_t n = static_cast<int64_t>(blockIdx.y) * kThreads + threadIdx.x; n < events.N; n += static_cast<int64_t>(gridDim.y) * kThreads) {
+  for (int64_t n = static_cast<int64_t>(blockIdx.y) * kThreads + threadIdx.x; n < events.N;
+       n += static_cast<int64_t>(gridDim.y) * kThreads) {
     const int32_t rank = m.rank[b * events.N + n];
     C by_event = 0, by_tau = 0;
     if (rank < INT32_MAX) {
@@ -57,7 +59,8 @@ __global__ void __launch_bounds__(kThreads) spikeprop_events_kernel(const SpikeP
         if (weight == 0) continue;
         if (rank < a.before[i]) {
           const C x = (time[i] - start) * c.inverse_tau;
-          const C moved = weight * static_cast<const C*>(a.w)[j * events.N + n] * (c.scale * exp_nonpositive(-x) * (1 - x));
+          const C moved =
+              weight * static_cast<const C*>(a.w)[j * events.N + n] * (c.scale * exp_nonpositive(-x) * (1 - x));
           by_event -= moved, by_tau -= moved * x;
         } else if (rank == m.kink[i]) {
           by_event += weight * static_cast<const C*>(a.slope)[i];
@@ -69,12 +72,14 @@ __global__ void __launch_bounds__(kThreads) spikeprop_events_kernel(const SpikeP
 }
 
 template <class C>
-__global__ void __launch_bounds__(kThreads) spikeprop_weights_kernel(const SpikePropBackward a, const Workspace<C> m, const C* time) {
+__global__ void __launch_bounds__(kThreads)
+    spikeprop_weights_kernel(const SpikePropBackward a, const Workspace<C> m, const C* time) {
   const SpikePropEvents& events = a.events;
   const SpikePropConstants<C> c(events);
   const int64_t n = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (n >= events.N) return;
-  for (int64_t j0 = static_cast<int64_t>(blockIdx.y) * kRows; j0 < events.O; j0 += static_cast<int64_t>(gridDim.y) * kRows) {
+  for (int64_t j0 = static_cast<int64_t>(blockIdx.y) * kRows; j0 < events.O;
+       j0 += static_cast<int64_t>(gridDim.y) * kRows) {
     C sum[kRows] = {};
     for (int64_t b = 0; b < events.B; b++) {
       const int32_t rank = m.rank[b * events.N + n];
@@ -97,7 +102,8 @@ __global__ void __launch_bounds__(kThreads) spikeprop_weights_kernel(const Spike
 }
 
 template <class C>
-__global__ void __launch_bounds__(kThreads) spikeprop_inputs_kernel(const C* by_event, C* grad, int64_t count, int64_t K) {
+__global__ void __launch_bounds__(kThreads)
+    spikeprop_inputs_kernel(const C* by_event, C* grad, int64_t count, int64_t K) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= count) return;
   C sum = 0;
@@ -107,7 +113,8 @@ __global__ void __launch_bounds__(kThreads) spikeprop_inputs_kernel(const C* by_
 
 // grad[d] = sum of terms[d + i stride], i < count; a block a sum, always in the same order.
 template <class C>
-__global__ void __launch_bounds__(kThreads) spikeprop_sum_kernel(const C* terms, C* grad, int64_t count, int64_t stride) {
+__global__ void __launch_bounds__(kThreads)
+    spikeprop_sum_kernel(const C* terms, C* grad, int64_t count, int64_t stride) {
   __shared__ double sums[kThreads];
   const int64_t d = blockIdx.x;
   double sum = 0;

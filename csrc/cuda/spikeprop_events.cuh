@@ -41,7 +41,9 @@ struct Workspace {
     bytes = arena.used();
   }
   // Keys and numbers, twice.
-  SNNFAST_HD int64_t sort_bytes() const { return (2 * N * static_cast<int64_t>(sizeof(C) + sizeof(int32_t)) + 7) / 8 * 8; }
+  SNNFAST_HD int64_t sort_bytes() const {
+    return (2 * N * static_cast<int64_t>(sizeof(C) + sizeof(int32_t)) + 7) / 8 * 8;
+  }
   bool in_shared() const { return sort_bytes() <= kSharedSort; }
 };
 
@@ -87,7 +89,8 @@ __device__ C time_of_key(Key<C> key) {
   return time;
 }
 
-// By all threads: each counter becomes the sum of those before it. There are kDigits a warp, so a thread has some neighbouring ones.
+// By all threads: each counter becomes the sum of those before it. There are kDigits a warp, so a thread has some
+// neighbouring ones.
 __device__ inline void sum_before(uint32_t* counters, uint32_t* of_warps) {
   constexpr int kEach = kDigits / 32;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -110,11 +113,12 @@ __device__ inline void sum_before(uint32_t* counters, uint32_t* of_warps) {
   }
 }
 
-// Sorts by keys, a digit a pass; equal ones keep their order, which is that of numbers. A warp has neighbouring events, and
-// counters[digit * warps + warp] says first how many of them have the digit, then where the next one of these goes. There is an even
-// number of passes, so that the sorted ones are where the first ones were.
+// Sorts by keys, a digit a pass; equal ones keep their order, which is that of numbers. A warp has neighbouring events,
+// and counters[digit * warps + warp] says first how many of them have the digit, then where the next one of these goes.
+// There is an even number of passes, so that the sorted ones are where the first ones were.
 template <class K>
-__device__ void sort_block(K* keys, int32_t* numbers, K* keys_out, int32_t* numbers_out, int64_t N, uint32_t* counters, uint32_t* of_warps) {
+__device__ void sort_block(K* keys, int32_t* numbers, K* keys_out, int32_t* numbers_out, int64_t N, uint32_t* counters,
+                           uint32_t* of_warps) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
   const int64_t each = (N + blockDim.x - 1) / blockDim.x * 32, begin = warp * each, end = min(begin + each, N);
   for (int shift = 0; shift < 8 * static_cast<int>(sizeof(K)); shift += kDigit) {
@@ -166,13 +170,15 @@ __global__ void __launch_bounds__(kSortThreads) spikeprop_sort_kernel(const Spik
   __shared__ uint32_t of_warps[kSortThreads / 32];
   __shared__ int32_t found[2];
   const int64_t b = blockIdx.x;
-  Key<C>* keys = reinterpret_cast<Key<C>*>(kInShared ? reinterpret_cast<char*>(counters + kDigits / 32 * blockDim.x) : m.sorting + b * m.sort_bytes());
+  Key<C>* keys = reinterpret_cast<Key<C>*>(kInShared ? reinterpret_cast<char*>(counters + kDigits / 32 * blockDim.x)
+                                                     : m.sorting + b * m.sort_bytes());
   int32_t* numbers = reinterpret_cast<int32_t*>(keys + 2 * a.N);
   const C* t_in = static_cast<const C*>(a.t_in) + b * a.I;
   const C* delays = static_cast<const C*>(a.delays);
   const C end = static_cast<C>(a.t_max);
   int bad = 0, late = 0;
-  for (int64_t i = threadIdx.x; i < a.I; i += blockDim.x) bad |= !(t_in[i] >= 0), late |= t_in[i] > end && t_in[i] < infinity<C>();
+  for (int64_t i = threadIdx.x; i < a.I; i += blockDim.x)
+    bad |= !(t_in[i] >= 0), late |= t_in[i] > end && t_in[i] < infinity<C>();
   if (threadIdx.x < 2) found[threadIdx.x] = 0;
   bad = __syncthreads_or(bad);
   late = __syncthreads_or(late);
@@ -188,13 +194,15 @@ __global__ void __launch_bounds__(kSortThreads) spikeprop_sort_kernel(const Spik
   sort_block(keys, numbers, keys + a.N, numbers + a.N, a.N, counters, of_warps);
   C* times = static_cast<C*>(a.times) + b * a.N;
   int32_t* order = a.order + b * a.N;
-  for (int64_t n = threadIdx.x; n < a.N; n += blockDim.x) times[n] = time_of_key<C>(keys[n]), order[n] = n < found[1] ? numbers[n] : -1;
+  for (int64_t n = threadIdx.x; n < a.N; n += blockDim.x)
+    times[n] = time_of_key<C>(keys[n]), order[n] = n < found[1] ? numbers[n] : -1;
   if (threadIdx.x < 2) a.counts[2 * b + threadIdx.x] = found[threadIdx.x];
 }
 
 // ---- one event and one neuron
 
-// The interval from event e to the next; of events at one time all but the last have none, and bounds that nothing reaches.
+// The interval from event e to the next; of events at one time all but the last have none, and bounds that nothing
+// reaches.
 template <class C>
 struct Event {
   C time, end, length, decay, bound;
@@ -216,7 +224,8 @@ __device__ int32_t first_point_behind(const SpikePropEvents& a, C time) {
 }
 
 template <class C>
-__device__ Event<C> event_of(const SpikePropEvents& a, int64_t b, int64_t e, int64_t n, double inverse_tau, double threshold) {
+__device__ Event<C> event_of(const SpikePropEvents& a, int64_t b, int64_t e, int64_t n, double inverse_tau,
+                             double threshold) {
   const C* times = static_cast<const C*>(a.times) + b * a.N;
   Event<C> event;
   event.time = times[e];
@@ -241,12 +250,15 @@ struct Found {
   C q = 0, p = 0, after = 0, time = 0, largest = 0, slope = 0;
   int32_t before = 0;
 
-  __device__ void set(C q_, C p_, C after_, C time_, int64_t e) { q = q_, p = p_, after = after_, time = time_, before = static_cast<int32_t>(e + 1); }
+  __device__ void set(C q_, C p_, C after_, C time_, int64_t e) {
+    q = q_, p = p_, after = after_, time = time_, before = static_cast<int32_t>(e + 1);
+  }
 };
 
 // Looks at the interval that event e begins, with q and p after the event; returns whether the neuron fires in it.
 template <class C, bool kPeak>
-__device__ bool examine(const SpikePropEvents& a, const SpikePropConstants<C>& c, const Event<C>& event, int64_t e, C q, C p, Found<C>& f) {
+__device__ bool examine(const SpikePropEvents& a, const SpikePropConstants<C>& c, const Event<C>& event, int64_t e, C q,
+                        C p, Found<C>& f) {
   for (int32_t k = event.first_point; k < event.last_point; k++) {
     const C time = static_cast<C>(static_cast<double>(k) * a.dt), after = time - event.time;
     const C u = (q + p * after) * exp_nonpositive(-after * c.inverse_tau);
@@ -262,7 +274,8 @@ __device__ bool examine(const SpikePropEvents& a, const SpikePropConstants<C>& c
   const C u = q + p * event.length;
   if (u >= event.bound) {
     const C top = p > 0 ? spikeprop_top(q, p, event.length, c.tau) : C(0);
-    f.fired = u * event.decay >= c.threshold || (top > 0 && spikeprop_potential(q, p, top, c.inverse_tau) >= c.threshold);
+    f.fired =
+        u * event.decay >= c.threshold || (top > 0 && spikeprop_potential(q, p, top, c.inverse_tau) >= c.threshold);
     if (f.fired) {
       f.set(q, p, 0, event.time, e);
       return true;

@@ -1,5 +1,6 @@
-// A thread owns kRows weights of one column for all steps of the chunk: no weight depends on another. Slots (step, sample) come
-// in tiles of 32, whose spikes are bit masks, so that a thread looks only at the slots in which its neurons fire.
+// A thread owns kRows weights of one column for all steps of the chunk: no weight depends on another. Slots (step,
+// sample) come in tiles of 32, whose spikes are bit masks, so that a thread looks only at the slots in which its
+// neurons fire.
 #include "core/stdp.h"
 #include "cuda/launch.h"
 #include "cuda/normalize.cuh"
@@ -34,7 +35,8 @@ struct Side {
 
 // Traces of one side of the synapses, one thread a neuron and sample.
 template <class C>
-__global__ void __launch_bounds__(kThreads) stdp_traces_kernel(const Side<C> s, bool all, int64_t B, int64_t t0, int64_t steps) {
+__global__ void __launch_bounds__(kThreads)
+    stdp_traces_kernel(const Side<C> s, bool all, int64_t B, int64_t t0, int64_t steps) {
   const int64_t e = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x, count = B * s.N;
   if (e >= count) return;
   const int64_t b = e / s.N, n = e % s.N;
@@ -54,13 +56,15 @@ __global__ void __launch_bounds__(kThreads) stdp_traces_kernel(const Side<C> s, 
 
 template <class C>
 struct Tile {
-  C pre[kTile][kTile + 1], post[kTile][kTile + 1];  // [slot][neuron]; + 1: lanes that look at different slots meet no bank twice
-  uint32_t mask_pre[kTile], mask_post[kTile];       // of a neuron: bit s is set if it fires in slot s
+  C pre[kTile][kTile + 1],
+      post[kTile][kTile + 1];  // [slot][neuron]; + 1: lanes that look at different slots meet no bank twice
+  uint32_t mask_pre[kTile], mask_post[kTile];  // of a neuron: bit s is set if it fires in slot s
 };
 
 // Loads x [slots, N] of the 32 neurons from n0 on and their spike masks, for the slots [q0, q0 + 32) below end.
 template <class C>
-__device__ void load_tile(const C* x, const uint8_t* spikes, int64_t N, int64_t n0, int64_t q0, int64_t end, C (*values)[kTile + 1], uint32_t* masks) {
+__device__ void load_tile(const C* x, const uint8_t* spikes, int64_t N, int64_t n0, int64_t q0, int64_t end,
+                          C (*values)[kTile + 1], uint32_t* masks) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   for (int slot = warp; slot < kTile; slot += kWarps) {
     const bool inside = q0 + slot < end && n0 + lane < N;
@@ -78,7 +82,8 @@ __global__ void __launch_bounds__(kThreads) stdp_weights_kernel(const Stdp a, co
   const C *x_pre = static_cast<const C*>(a.x_pre), *x_post = static_cast<const C*>(a.x_post);
   const int64_t slots = a.steps * a.B;
   // The grid is limited in this direction, so that a block may take several tiles of rows.
-  for (int64_t j0 = static_cast<int64_t>(blockIdx.y) * kTile; j0 < a.N_post; j0 += static_cast<int64_t>(gridDim.y) * kTile) {
+  for (int64_t j0 = static_cast<int64_t>(blockIdx.y) * kTile; j0 < a.N_post;
+       j0 += static_cast<int64_t>(gridDim.y) * kTile) {
     const int64_t jt = j0 + warp * kRows;
     C w[kRows], grown[kRows], lost[kRows], shrink[kRows];
     StdpGrowth<C> growth[kRows];
@@ -116,12 +121,14 @@ __global__ void __launch_bounds__(kThreads) stdp_weights_kernel(const Stdp a, co
           C up = Modulated ? C(0) : grown[r], down = Modulated ? C(0) : lost[r];
           for (uint32_t m = tile.mask_post[jr] & range; m; m &= m - 1) {
             const int s = __ffs(static_cast<int>(m)) - 1;
-            const C x_post2 = K == PlasticityKind::triplet ? static_cast<const C*>(a.x_post2)[(q0 + s) * a.N_post + jt + r] : C(0);
+            const C x_post2 =
+                K == PlasticityKind::triplet ? static_cast<const C*>(a.x_post2)[(q0 + s) * a.N_post + jt + r] : C(0);
             up += stdp_potentiation<K>(p, growth[r], tile.pre[s][lane], x_post2);
           }
           for (uint32_t m = fired_pre & range; m; m &= m - 1) {
             const int s = __ffs(static_cast<int>(m)) - 1;
-            const C x_pre2 = K == PlasticityKind::triplet ? static_cast<const C*>(a.x_pre2)[(q0 + s) * a.N_pre + i] : C(0);
+            const C x_pre2 =
+                K == PlasticityKind::triplet ? static_cast<const C*>(a.x_pre2)[(q0 + s) * a.N_pre + i] : C(0);
             down += stdp_loss<K>(p, tile.post[s][jr], x_pre2) * shrink[r];
           }
           if (Modulated) {
@@ -183,7 +190,9 @@ void launch_weights(const Stdp& a, const Plasticity<C>& p, cudaStream_t stream) 
 template <class C>
 void launch_traces(const Stdp& a, const Plasticity<C>& p, const Side<C>& side, cudaStream_t stream) {
   const int64_t neurons = a.B * side.N;
-  if (neurons > 0) SNNFAST_LAUNCH((stdp_traces_kernel<C>), blocks_of(neurons, kThreads), kThreads, 0, stream, side, p.all, a.B, a.t0, a.steps);
+  if (neurons > 0)
+    SNNFAST_LAUNCH((stdp_traces_kernel<C>), blocks_of(neurons, kThreads), kThreads, 0, stream, side, p.all, a.B, a.t0,
+                   a.steps);
 }
 
 template <class C>
@@ -191,13 +200,19 @@ int launch(const Stdp& a, cudaStream_t stream) {
   const Plasticity<C> p = plasticity<C>(a.rule);
   const auto as = [](void* pointer) { return static_cast<C*>(pointer); };
   if (a.steps > 0) {
-    launch_traces(a, p, Side<C>{a.pre, a.N_pre, p.decay_pre, p.decay_pre2, as(a.trace_pre), as(a.trace_pre2), as(a.x_pre), as(a.x_pre2), a.spikes_pre}, stream);
-    launch_traces(a, p, Side<C>{a.post, a.N_post, p.decay_post, p.decay_post2, as(a.trace_post), as(a.trace_post2), as(a.x_post), as(a.x_post2), a.spikes_post},
+    launch_traces(a, p,
+                  Side<C>{a.pre, a.N_pre, p.decay_pre, p.decay_pre2, as(a.trace_pre), as(a.trace_pre2), as(a.x_pre),
+                          as(a.x_pre2), a.spikes_pre},
+                  stream);
+    launch_traces(a, p,
+                  Side<C>{a.post, a.N_post, p.decay_post, p.decay_post2, as(a.trace_post), as(a.trace_post2),
+                          as(a.x_post), as(a.x_post2), a.spikes_post},
                   stream);
   }
   if (a.N_pre == 0 || a.N_post == 0) return cudaGetLastError();
   if (a.steps > 0) with_kind(p.kind, [&](auto kind) { launch_weights<decltype(kind)::value>(a, p, stream); });
-  if (a.last && a.norm > 0) SNNFAST_LAUNCH((stdp_normalize_kernel<C>), blocks_of(a.N_post, kWarps), kThreads, 0, stream, a, p);
+  if (a.last && a.norm > 0)
+    SNNFAST_LAUNCH((stdp_normalize_kernel<C>), blocks_of(a.N_post, kWarps), kThreads, 0, stream, a, p);
   return cudaGetLastError();
 }
 

@@ -1,12 +1,12 @@
-// Launches of networks that present images: a team of blocks presents one image at a time, each thread of it to neurons of its
-// own. Where a presentation leaves something to the next, a network is one team, which presents all in order. Networks are the
-// rows of the grid, which go on with the next one that no other row has; only where teams are one block, since there are
-// several only if all find room.
+// Launches of networks that present images: a team of blocks presents one image at a time, each thread of it to neurons
+// of its own. Where a presentation leaves something to the next, a network is one team, which presents all in order.
+// Networks are the rows of the grid, which go on with the next one that no other row has; only where teams are one
+// block, since there are several only if all find room.
 //
 // Where the memory of a block lies, and whether a team is a cluster, is choose_memory()'s rule:
-// 1. In order, weights are read again and again: a block takes those of its neurons into shared memory with its state, if one
-//    block, or the fewest of a cluster (2, 4, 8), have room for all, and as many networks run at the same time as would without;
-//    of clusters all.
+// 1. In order, weights are read again and again: a block takes those of its neurons into shared memory with its
+//    state, if one block, or the fewest of a cluster (2, 4, 8), have room for all, and as many networks run at the same
+//    time as would without; of clusters all.
 // 2. Else the state alone lies in shared memory, if as many blocks are resident with it as would be without.
 // 3. Else all lies in global memory.
 #pragma once
@@ -27,10 +27,11 @@ constexpr int64_t kLeastThreads = 128;    // inputs are encoded a warp a step
 constexpr int64_t kClusterThreads = 256;  // at least, of a block of a cluster: each encodes all inputs
 
 struct Teams {
-  int64_t threads, blocks, teams, networks;  // threads of a block, blocks of a team, teams of a network, networks at the same time
-  bool shared, weights;                      // whether a block's memory is shared memory; whether it holds the weights of its neurons
-  bool cluster;                              // whether the blocks of a team are one
-  int64_t team_bytes, block_bytes;           // of the memory that the blocks of a team share, and of that of a block
+  int64_t threads, blocks, teams,
+      networks;          // threads of a block, blocks of a team, teams of a network, networks at the same time
+  bool shared, weights;  // whether a block's memory is shared memory; whether it holds the weights of its neurons
+  bool cluster;          // whether the blocks of a team are one
+  int64_t team_bytes, block_bytes;  // of the memory that the blocks of a team share, and of that of a block
 
   SNNFAST_HD bool alone() const { return blocks == 1; }
   SNNFAST_HD int64_t all_teams() const { return networks * teams; }
@@ -40,7 +41,9 @@ struct Teams {
   int64_t dynamic_shared() const { return shared ? block_bytes : 0; }
   SNNFAST_HD int64_t workspace() const { return all_teams() * team_bytes + (shared ? 0 : all_blocks() * block_bytes); }
 
-  SNNFAST_HD int64_t tally_words(int64_t lag) const { return cluster ? ClusterTally::words(lag, blocks) : GridTally::words(lag, blocks); }
+  SNNFAST_HD int64_t tally_words(int64_t lag) const {
+    return cluster ? ClusterTally::words(lag, blocks) : GridTally::words(lag, blocks);
+  }
   // Memory of a tally: blocks that meet through global memory have it in that of the team.
   template <class T>
   SNNFAST_HD T* take_told(Arena& team, Arena& block, int64_t count) const {
@@ -50,11 +53,13 @@ struct Teams {
   __device__ int64_t team() const { return blockIdx.y * teams + blockIdx.x / blocks; }
   __device__ Arena team_memory(char* workspace) const { return Arena(workspace + team() * team_bytes); }
   __device__ Arena block_memory(char* workspace, char* shared_memory) const {
-    return Arena(shared ? shared_memory : workspace + all_teams() * team_bytes + (team() * blocks + blockIdx.x % blocks) * block_bytes);
+    return Arena(shared ? shared_memory
+                        : workspace + all_teams() * team_bytes + (team() * blocks + blockIdx.x % blocks) * block_bytes);
   }
 };
 
-// Up to `alone` neurons are one block, which waits for no other, of at most `most` threads; more are blocks of `shared` threads.
+// Up to `alone` neurons are one block, which waits for no other, of at most `most` threads; more are blocks of `shared`
+// threads.
 struct TeamSizes {
   int64_t alone, most, shared;
 
@@ -73,11 +78,12 @@ inline cudaError_t divide(int64_t resident, int64_t networks, int64_t N, int64_t
   return cudaSuccess;
 }
 
-// The first of the rule above, for a plan without shared memory; returns whether it holds. lay_out(plan) measures its memory, of
-// which a block may have `room` bytes in shared memory; resident(plan) is how many of its blocks run at the same time.
+// The first of the rule above, for a plan without shared memory; returns whether it holds. lay_out(plan) measures its
+// memory, of which a block may have `room` bytes in shared memory; resident(plan) is how many of its blocks run at the
+// same time.
 template <class LayOut, class Resident>
-bool hold_weights(int64_t networks, int64_t N, int64_t room, bool clusters, const TeamSizes& sizes, const LayOut& lay_out, const Resident& resident,
-                  Teams& plan) {
+bool hold_weights(int64_t networks, int64_t N, int64_t room, bool clusters, const TeamSizes& sizes,
+                  const LayOut& lay_out, const Resident& resident, Teams& plan) {
   for (int64_t blocks = 1; blocks <= (clusters ? kLargestCluster : 1); blocks *= 2) {
     Teams p{0, blocks, 1, blocks == 1 ? plan.networks : networks, true, true, blocks > 1, 0, 0};
     if (p.own(N) > sizes.alone) continue;
@@ -92,8 +98,8 @@ bool hold_weights(int64_t networks, int64_t N, int64_t room, bool clusters, cons
 
 // All of it.
 template <class LayOut, class Resident>
-void choose_memory(int64_t networks, int64_t N, bool in_order, int64_t room, bool clusters, const TeamSizes& sizes, const LayOut& lay_out,
-                   const Resident& resident, Teams& plan) {
+void choose_memory(int64_t networks, int64_t N, bool in_order, int64_t room, bool clusters, const TeamSizes& sizes,
+                   const LayOut& lay_out, const Resident& resident, Teams& plan) {
   if (in_order && hold_weights(networks, N, room, clusters, sizes, lay_out, resident, plan)) return;
   lay_out(plan);
   Teams p = plan;
@@ -125,7 +131,8 @@ struct TeamDevice {
     cudaFuncAttributes attributes{};
     cudaError_t error = cudaGetDevice(&device);
     if (error == cudaSuccess) error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
-    if (error == cudaSuccess && may_be_clusters()) error = cudaDeviceGetAttribute(&clusters, cudaDevAttrClusterLaunch, device);
+    if (error == cudaSuccess && may_be_clusters())
+      error = cudaDeviceGetAttribute(&clusters, cudaDevAttrClusterLaunch, device);
     if (error == cudaSuccess && clusters) error = cudaFuncGetAttributes(&attributes, kernels.cluster);
     // A driver may have compiled for this device what was written for an older one, where the kernel has no body.
     if (attributes.ptxVersion < kClusterPtx) clusters = 0;
@@ -142,7 +149,8 @@ cudaError_t resident_blocks(Kernel kernel, const TeamDevice& on, const Teams& pl
   if (plan.cluster) {
     const unsigned blocks = static_cast<unsigned>(plan.blocks);
     cudaLaunchAttribute cluster = cluster_of_blocks(blocks);
-    const cudaLaunchConfig_t config = launch_config(blocks, static_cast<unsigned>(plan.threads), bytes, nullptr, cluster);
+    const cudaLaunchConfig_t config =
+        launch_config(blocks, static_cast<unsigned>(plan.threads), bytes, nullptr, cluster);
     error = cudaOccupancyMaxActiveClusters(&found, kernel, &config);
     if (error != cudaSuccess) {  // a part of a GPU, or a virtual one: other teams do
       found = 0;
@@ -159,7 +167,8 @@ cudaError_t resident_blocks(Kernel kernel, const TeamDevice& on, const Teams& pl
 
 // Without shared memory.
 template <class Kernel>
-cudaError_t plan_teams(Kernel kernel, const TeamDevice& on, int64_t networks, int64_t N, int64_t images, int64_t threads, Teams& plan) {
+cudaError_t plan_teams(Kernel kernel, const TeamDevice& on, int64_t networks, int64_t N, int64_t images,
+                       int64_t threads, Teams& plan) {
   int64_t resident = 0;
   const cudaError_t error = resident_blocks(kernel, on, Teams{threads, 1, 1, 1, false, false, false, 0, 0}, resident);
   return error == cudaSuccess ? divide(resident, networks, N, images, threads, plan) : error;
@@ -167,7 +176,8 @@ cudaError_t plan_teams(Kernel kernel, const TeamDevice& on, int64_t networks, in
 
 // Memory: the pieces of a team and of a block, Memory(network, plan, team, block) by two arenas.
 template <class Memory, class Network, class Arguments>
-cudaError_t plan_teams(const TeamKernels<Arguments>& kernels, const Network& a, int64_t images, const TeamSizes& sizes, Teams& plan) {
+cudaError_t plan_teams(const TeamKernels<Arguments>& kernels, const Network& a, int64_t images, const TeamSizes& sizes,
+                       Teams& plan) {
   TeamDevice on;
   int64_t room = 0;
   cudaError_t error = on.ask(kernels);
@@ -196,7 +206,8 @@ cudaError_t launch_teams(const TeamKernels<Arguments>& kernels, cudaStream_t str
   const Teams& plan = arguments.plan;
   const dim3 blocks(static_cast<unsigned>(plan.teams * plan.blocks), static_cast<unsigned>(plan.networks));
   const unsigned threads = static_cast<unsigned>(plan.threads);
-  const size_t shared = static_cast<size_t>(plan.dynamic_shared()), told = static_cast<size_t>(plan.all_teams() * plan.team_bytes);
+  const size_t shared = static_cast<size_t>(plan.dynamic_shared()),
+               told = static_cast<size_t>(plan.all_teams() * plan.team_bytes);
   cudaError_t error = told ? cudaMemsetAsync(arguments.workspace, 0, told, stream) : cudaSuccess;
   if (error != cudaSuccess) return error;
   const auto kernel = kernels.of(plan);

@@ -1,5 +1,5 @@
-// Rows of few neurons, of which each thread has one: a warp copies those of its 32 neighbours into shared memory (cp.async) long
-// before it reads them. More rows are under way than registers could hold, and a copy takes 16 bytes.
+// Rows of few neurons, of which each thread has one: a warp copies those of its 32 neighbours into shared memory
+// (cp.async) long before it reads them. More rows are under way than registers could hold, and a copy takes 16 bytes.
 #pragma once
 #include <cstdint>
 
@@ -18,7 +18,9 @@ using SharedAddress = char*;
 inline SharedAddress shared_address(void* p) { return static_cast<char*>(p); }
 #else
 using SharedAddress = unsigned;
-__device__ __forceinline__ SharedAddress shared_address(void* p) { return static_cast<unsigned>(__cvta_generic_to_shared(p)); }
+__device__ __forceinline__ SharedAddress shared_address(void* p) {
+  return static_cast<unsigned>(__cvta_generic_to_shared(p));
+}
 template <unsigned Bytes>
 __device__ __forceinline__ void copy_async(SharedAddress to, const void* from) {
   if constexpr (Bytes == 16)  // past the first cache, which it would only fill
@@ -37,30 +39,35 @@ __device__ __forceinline__ void copies_wait() {
 constexpr int kNarrowThreads = 64;  // of a block
 constexpr int kTile = 16;           // steps
 
-// A ring of tiles of a sequence, as the threads of a warp see it that have neurons: V neighbours each, in a Word. Of a missing sequence
-// they are zeros.
+// A ring of tiles of a sequence, as the threads of a warp see it that have neurons: V neighbours each, in a Word. Of a
+// missing sequence they are zeros.
 template <class Word, int V>
 class Tiles {
-  static constexpr int kRow = 32 * sizeof(Word);                                                 // bytes
-  static constexpr int kChunk = 16 / sizeof(Word), kChunks = 32 / kChunk, kPass = 32 / kChunks;  // words of a copy, copies of a row, rows at a time
-  Word* const ring;                                                                              // of this warp: [tiles][steps][32]
+  static constexpr int kRow = 32 * sizeof(Word);  // bytes
+  static constexpr int kChunk = 16 / sizeof(Word), kChunks = 32 / kChunk,
+                       kPass = 32 / kChunks;  // words of a copy, copies of a row, rows at a time
+  Word* const ring;                           // of this warp: [tiles][steps][32]
   const Word* const data;
   const int64_t stride, inner;  // in words
   const int steps, lane;
   const bool whole;  // rows that can be copied 16 bytes at a time
 
  public:
-  static SNNFAST_HD constexpr int64_t bytes(int64_t tiles, int64_t steps) { return tiles * steps * kNarrowThreads * static_cast<int64_t>(sizeof(Word)); }
+  static SNNFAST_HD constexpr int64_t bytes(int64_t tiles, int64_t steps) {
+    return tiles * steps * kNarrowThreads * static_cast<int64_t>(sizeof(Word));
+  }
 
   // n: this thread's first neuron, of N. shared: bytes(tiles, steps) of the block.
   __device__ __forceinline__ Tiles(const Rows& rows, void* shared, int tiles, int steps, int64_t n, int64_t N)
       : ring(static_cast<Word*>(shared) + static_cast<int>(threadIdx.x / 32) * tiles * steps * 32),
-        data(rows.data ? static_cast<const Word*>(rows.data) + (n / V - threadIdx.x % 32) * rows.inner_stride : nullptr),
+        data(rows.data ? static_cast<const Word*>(rows.data) + (n / V - threadIdx.x % 32) * rows.inner_stride
+                       : nullptr),
         stride(rows.time_stride / V),
         inner(rows.inner_stride),
         steps(steps),
         lane(threadIdx.x % 32),
-        whole(inner == 1 && n / V - lane + 32 <= N / V && (reinterpret_cast<uintptr_t>(data) | static_cast<uintptr_t>(stride) * sizeof(Word)) % 16 == 0) {
+        whole(inner == 1 && n / V - lane + 32 <= N / V &&
+              (reinterpret_cast<uintptr_t>(data) | static_cast<uintptr_t>(stride) * sizeof(Word)) % 16 == 0) {
     if (!data)
 #pragma unroll 1
       for (int i = 0; i < tiles * steps; i++) ring[i * 32 + lane] = Word{};

@@ -1,5 +1,6 @@
-// cp.async as the emulator has it: a copy begins by making its destination NaN and comes no sooner than the thread that began it
-// waits for its group. So a missing wait reads NaN, as does a thread that reads another's copy without a barrier after that wait.
+// cp.async as the emulator has it: a copy begins by making its destination NaN and comes no sooner than the thread that
+// began it waits for its group. So a missing wait reads NaN, as does a thread that reads another's copy without a
+// barrier after that wait.
 #pragma once
 #include <cuda_runtime.h>
 
@@ -18,7 +19,8 @@ inline void writes([[maybe_unused]] void* to, [[maybe_unused]] unsigned bytes) {
 template <unsigned Bytes>
 void copy_async(void* to, const void* from) {
   static_assert(Bytes == 4 || Bytes == 8 || Bytes == 16, "a copy is of 4, 8 or 16 bytes");
-  if ((reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from)) % Bytes) fail("emulation: misaligned cp.async");
+  if ((reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from)) % Bytes)
+    fail("emulation: misaligned cp.async");
   writes(to, Bytes);
   std::memset(to, 0xff, Bytes);
   Thread* t = W().cur;

@@ -12,7 +12,8 @@
 #include "warps.h"
 
 namespace emulation {
-constexpr int kMultiprocessors = 4, kResidentBlocks = 2;     // of the emulated device; blocks a multiprocessor, whatever its registers
+constexpr int kMultiprocessors = 4,
+              kResidentBlocks = 2;  // of the emulated device; blocks a multiprocessor, whatever its registers
 constexpr size_t kLargestCluster = 8, kStaticShared = 1024;  // bytes of every kernel, as far as the host is told
 inline size_t most_shared() {
   const char* e = getenv("SNNFAST_EMULATION_SHARED");
@@ -46,7 +47,8 @@ EMULATOR inline std::string run_block(Worker& w, Sched sc) {
       std::swap(w.order[i - 1], w.order[(s >> 33) % i]);
     }
   }
-  if (!w.smem.empty()) std::memset(w.smem.data(), 0xff, w.smem.size());  // NaN: shows a read of shared memory nobody wrote
+  if (!w.smem.empty())
+    std::memset(w.smem.data(), 0xff, w.smem.size());  // NaN: shows a read of shared memory nobody wrote
   if (w.cluster) w.cluster->blocks[w.place] = &w;
   unsigned done = 0;
   bool moved_in_turn = false;
@@ -104,7 +106,8 @@ EMULATOR inline std::string run_block(Worker& w, Sched sc) {
     } else if (!moved) {
       char b[250];
       snprintf(b, sizeof b,
-               "emulation: deadlock in block (%u,%u,%u): %u threads at __syncthreads, %u in a warp collective, %u waiting for memory to change, %u exited",
+               "emulation: deadlock in block (%u,%u,%u): %u threads at __syncthreads, %u in a warp collective, %u "
+               "waiting for memory to change, %u exited",
                w.block.x, w.block.y, w.block.z, bar, warp, spinning, done);
       return b;
     }
@@ -115,7 +118,8 @@ EMULATOR inline std::string run_block(Worker& w, Sched sc) {
 inline bool refuses(dim3 g, dim3 b, size_t smem) {
   const size_t n = (size_t)b.x * b.y * b.z;
   const bool fits = device() || (smem <= max_dyn_smem && (smem == 0 || smem + kStaticShared <= most_shared()));
-  if (n && n <= 1024 && b.z <= 64 && g.x && g.y && g.z && g.x <= 2147483647u && g.y <= 65535 && g.z <= 65535 && fits) return false;
+  if (n && n <= 1024 && b.z <= 64 && g.x && g.y && g.z && g.x <= 2147483647u && g.y <= 65535 && g.z <= 65535 && fits)
+    return false;
   last_error = n > 1024 || n == 0 ? cudaErrorInvalidConfiguration : cudaErrorInvalidValue;
   return true;
 }
@@ -208,7 +212,9 @@ void launch_cooperative(dim3 g, dim3 b, size_t smem, F&& f) {
   launch_together(g, b, smem, f, 0, nb, nullptr);
 }
 
-inline size_t resident_clusters(size_t blocks, size_t smem) { return (size_t)kMultiprocessors * resident_blocks(smem) / blocks; }
+inline size_t resident_clusters(size_t blocks, size_t smem) {
+  return (size_t)kMultiprocessors * resident_blocks(smem) / blocks;
+}
 
 // Clusters of `blocks` blocks that follow each other in x.
 template <class F>

@@ -40,7 +40,8 @@ EMULATOR inline Cluster& own_cluster() {
 }
 EMULATOR inline void moved() { W().moved = true; }
 }  // namespace emulation
-#define EMULATION_HERE [[maybe_unused]] const char *file = __builtin_FILE(), [[maybe_unused]] int line = __builtin_LINE()
+#define EMULATION_HERE \
+  [[maybe_unused]] const char *file = __builtin_FILE(), [[maybe_unused]] int line = __builtin_LINE()
 inline void __syncthreads(EMULATION_HERE) { emulation::barrier(0, file, line); }
 inline int __syncthreads_count(int p, EMULATION_HERE) { return (int)(emulation::barrier(p, file, line) & 0xffffffff); }
 inline int __syncthreads_or(int p, EMULATION_HERE) { return __syncthreads_count(p, file, line) != 0; }
@@ -50,11 +51,13 @@ inline int __syncthreads_and(int p, EMULATION_HERE) {
 }
 inline void __syncwarp(unsigned m = ~0u, EMULATION_HERE) { emulation::warp_barrier(m, file, line); }
 // ---- clusters, as csrc/cuda/cluster.cuh has them on a GPU
-// All threads of all blocks arrive; who waits, once for each time, goes on when they have, and sees what they did before.
+// All threads of all blocks arrive; who waits, once for each time, goes on when they have, and sees what they did
+// before.
 EMULATOR inline void cluster_arrive_relaxed() {
   emulation::Cluster& c = emulation::own_cluster();
   emulation::Thread* t = emulation::W().cur;
-  if (std::exchange(t->arrived, true)) emulation::fail("emulation: a thread arrived twice at the barrier of its cluster");
+  if (std::exchange(t->arrived, true))
+    emulation::fail("emulation: a thread arrived twice at the barrier of its cluster");
   t->phase = c.phase;
   if (++c.arrived < c.threads) return;
   c.arrived = 0;
@@ -63,14 +66,16 @@ EMULATOR inline void cluster_arrive_relaxed() {
 }
 EMULATOR inline void cluster_arrive(EMULATION_HERE) {
 #if defined(__SANITIZE_THREAD__)
-  if (emulation::orders(file, line)) emulation::release(emulation::own_cluster().barrier_places + emulation::own_cluster().phase % 2);
+  if (emulation::orders(file, line))
+    emulation::release(emulation::own_cluster().barrier_places + emulation::own_cluster().phase % 2);
 #endif
   cluster_arrive_relaxed();
 }
 EMULATOR inline void cluster_wait(EMULATION_HERE) {
   emulation::Cluster& c = emulation::own_cluster();
   emulation::Thread* t = emulation::W().cur;
-  if (!std::exchange(t->arrived, false)) emulation::fail("emulation: a thread waits at the barrier of its cluster without having arrived");
+  if (!std::exchange(t->arrived, false))
+    emulation::fail("emulation: a thread waits at the barrier of its cluster without having arrived");
   while (c.phase == t->phase) emulation::spin();
 #if defined(__SANITIZE_THREAD__)
   if (emulation::orders(file, line)) emulation::acquire(c.barrier_places + t->phase % 2);
@@ -82,15 +87,18 @@ EMULATOR inline T* in_block(T* p, unsigned block) {
   emulation::Cluster& c = emulation::own_cluster();
   const char* at = reinterpret_cast<const char*>(p);
   const std::vector<char>& mine = emulation::W().smem;
-  if (at < mine.data() || at >= mine.data() + mine.size()) emulation::fail("emulation: no dynamic shared memory is mapped to another block");
-  if (block >= c.blocks.size() || !c.blocks[block]) emulation::fail("emulation: a block is reached that has not begun, or has ended");
+  if (at < mine.data() || at >= mine.data() + mine.size())
+    emulation::fail("emulation: no dynamic shared memory is mapped to another block");
+  if (block >= c.blocks.size() || !c.blocks[block])
+    emulation::fail("emulation: a block is reached that has not begun, or has ended");
   return reinterpret_cast<T*>(c.blocks[block]->smem.data() + (at - mine.data()));
 }
 inline void __threadfence(EMULATION_HERE) { emulation::fence(file, line); }
 template <class T>
 T __shfl_sync(unsigned m, T v, int src, int w = 32) {
   const int l = emulation::lane();
-  return emulation::unpack<T>(emulation::collective(emulation::OP_SHFL, m, emulation::pack(v), (l & ~(w - 1)) | (src & (w - 1))));
+  return emulation::unpack<T>(
+      emulation::collective(emulation::OP_SHFL, m, emulation::pack(v), (l & ~(w - 1)) | (src & (w - 1))));
 }
 template <class T>
 T __shfl_xor_sync(unsigned m, T v, int x, int w = 32) {
@@ -106,7 +114,9 @@ T __shfl_up_sync(unsigned m, T v, unsigned d, int w = 32) {
   if (s < (l & ~(w - 1))) s = l;
   return emulation::unpack<T>(emulation::collective(emulation::OP_SHFL, m, emulation::pack(v), s));
 }
-inline unsigned __ballot_sync(unsigned m, int p) { return (unsigned)emulation::collective(emulation::OP_BALLOT, m, p != 0, 0); }
+inline unsigned __ballot_sync(unsigned m, int p) {
+  return (unsigned)emulation::collective(emulation::OP_BALLOT, m, p != 0, 0);
+}
 
 template <class T, class F>
 T emulation_rmw(T* p, F f) {

@@ -89,7 +89,8 @@ EMULATOR inline void prepare(Fiber& f) {
 #endif
   if (!f.stack) {
     f.size = stack_size();
-    char* p = (char*)mmap(nullptr, f.size + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    char* p =
+        (char*)mmap(nullptr, f.size + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) throw std::runtime_error("emulation: no memory for a fiber stack");
     mprotect(p, 4096, PROT_NONE);  // overflow faults instead of corrupting a neighbour
     f.stack = p + 4096;

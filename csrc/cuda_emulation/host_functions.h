@@ -52,7 +52,9 @@ inline cudaError_t cudaDeviceGetAttribute(int* v, cudaDeviceAttr a, int) {
   const emulation::Device* const other = emulation::device();
   switch (a) {
     case cudaDevAttrMultiProcessorCount: *v = other ? (int)other->multiprocessors : emulation::kMultiprocessors; break;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *v = other ? (int)other->block_shared : (int)emulation::most_shared(); break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *v = other ? (int)other->block_shared : (int)emulation::most_shared();
+      break;
     case cudaDevAttrClusterLaunch: *v = other ? (int)other->clusters : 1;
   }
   return cudaSuccess;
@@ -61,10 +63,12 @@ template <class K>
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, K kernel) {
   const char* e = getenv("SNNFAST_EMULATION_PTX");
   const emulation::Device* const other = emulation::device();
-  *attributes = {other ? (size_t)other->use((const void*)kernel).static_shared : emulation::kStaticShared, e ? atoi(e) : 90};
+  *attributes = {other ? (size_t)other->use((const void*)kernel).static_shared : emulation::kStaticShared,
+                 e ? atoi(e) : 90};
   return cudaSuccess;
 }
-// What a kernel is allowed may not be lowered: a thread of the host that launches it with more would have lost its launch to another.
+// What a kernel is allowed may not be lowered: a thread of the host that launches it with more would have lost its
+// launch to another.
 template <class K>
 cudaError_t cudaFuncSetAttribute(K kernel, cudaFuncAttribute a, int v) {
   if (a != cudaFuncAttributeMaxDynamicSharedMemorySize || emulation::device()) return cudaSuccess;
@@ -74,14 +78,16 @@ cudaError_t cudaFuncSetAttribute(K kernel, cudaFuncAttribute a, int v) {
   int& before = allowed[{(const void*)kernel, emulation::most_shared()}];
   if (v < before) return emulation::last_error = cudaErrorInvalidValue;
   before = v;
-  if (v > 0 && v + emulation::kStaticShared > emulation::most_shared()) return emulation::last_error = cudaErrorInvalidValue;
+  if (v > 0 && v + emulation::kStaticShared > emulation::most_shared())
+    return emulation::last_error = cudaErrorInvalidValue;
   emulation::max_dyn_smem = std::max<size_t>(emulation::max_dyn_smem, v);
   return cudaSuccess;
 }
 template <class K>
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* n, K kernel, int threads, size_t smem) {
   const emulation::Device* const other = emulation::device();
-  *n = other ? (int)other->resident_blocks((const void*)kernel, threads, (int64_t)smem) : emulation::resident_blocks(smem);
+  *n = other ? (int)other->resident_blocks((const void*)kernel, threads, (int64_t)smem)
+             : emulation::resident_blocks(smem);
   return cudaSuccess;
 }
 template <class K>
@@ -89,14 +95,17 @@ cudaError_t cudaOccupancyMaxActiveClusters(int* n, K kernel, const cudaLaunchCon
   const size_t blocks = emulation::cluster_of(*config);
   if (getenv("SNNFAST_EMULATION_NO_QUERY")) return *n = -1, emulation::last_error = cudaErrorNotSupported;
   if (const emulation::Device* const other = emulation::device())
-    *n = (int)(other->multiprocessors * other->resident_blocks((const void*)kernel, config->blockDim.x, (int64_t)config->dynamicSmemBytes) / (int64_t)blocks);
+    *n = (int)(other->multiprocessors *
+               other->resident_blocks((const void*)kernel, config->blockDim.x, (int64_t)config->dynamicSmemBytes) /
+               (int64_t)blocks);
   else
     *n = (int)emulation::resident_clusters(blocks, config->dynamicSmemBytes);
   return cudaSuccess;
 }
 // A launch whose blocks are a cluster, or all of which are resident.
 template <class... Parameters, class... Arguments>
-cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...), const Arguments&... arguments) {
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
+                               const Arguments&... arguments) {
   const auto run = [&] { kernel(arguments...); };
   if (const size_t blocks = emulation::cluster_of(*config))
     emulation::launch_clusters(config->gridDim, config->blockDim, config->dynamicSmemBytes, blocks, run);

@@ -1,5 +1,5 @@
-// The GPU that launches are planned for: the emulated one is small; SNNFAST_EMULATION_DEVICE names a file with the numbers of another,
-// and with what the compiler reports of kernels. Launches are then planned, and noted, but not run.
+// The GPU that launches are planned for: the emulated one is small; SNNFAST_EMULATION_DEVICE names a file with the
+// numbers of another, and with what the compiler reports of kernels. Launches are then planned, and noted, but not run.
 #pragma once
 #include <dlfcn.h>
 
@@ -18,7 +18,8 @@ struct KernelUse {
   int64_t registers, static_shared;  // of a thread; of a block
 };
 
-// Of compute capability 8.0 or later: 65,536 registers a multiprocessor, and 1 KB of shared memory that the system takes of each block.
+// Of compute capability 8.0 or later: 65,536 registers a multiprocessor, and 1 KB of shared memory that the system
+// takes of each block.
 struct Device {
   int64_t multiprocessors, warps, blocks;  // warps and blocks of a multiprocessor
   int64_t shared, block_shared;            // bytes of a multiprocessor, and those that a block may ask for
@@ -29,7 +30,8 @@ struct Device {
     Dl_info here{};
     dladdr(kernel, &here);
     const auto found = kernels.find(reinterpret_cast<uintptr_t>(kernel) - reinterpret_cast<uintptr_t>(here.dli_fbase));
-    if (found == kernels.end()) throw std::runtime_error("emulation: SNNFAST_EMULATION_DEVICE says nothing of a kernel that is launched");
+    if (found == kernels.end())
+      throw std::runtime_error("emulation: SNNFAST_EMULATION_DEVICE says nothing of a kernel that is launched");
     return found->second;
   }
 
@@ -39,7 +41,8 @@ struct Device {
     const KernelUse& of = use(kernel);
     const int64_t warps_of_block = (threads + 31) / 32, of_warp = up(of.registers * 32, 256);
     int64_t most = warps / warps_of_block;
-    const int64_t by_registers = 65536 / 4 / of_warp * 4 / warps_of_block;  // a warp has those of one of four schedulers
+    const int64_t by_registers =
+        65536 / 4 / of_warp * 4 / warps_of_block;  // a warp has those of one of four schedulers
     const int64_t by_shared = shared / (up(of.static_shared + dynamic_shared, 128) + 1024);
     for (const int64_t other : {by_registers, by_shared, blocks}) most = other < most ? other : most;
     return most;

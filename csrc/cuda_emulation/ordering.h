@@ -22,7 +22,8 @@ EMULATOR inline void acquire(void* p) { __tsan_acquire(p); }
 inline char ended;  // stands for the end of a thread
 EMULATOR inline void thread_ends() { release(&ended); }
 EMULATOR inline void threads_have_ended() { acquire(&ended); }
-// Where the threads of a block, or of warp k - 1, meet: two places in turn, or who leaves one barrier would see who comes to the next.
+// Where the threads of a block, or of warp k - 1, meet: two places in turn, or who leaves one barrier would see who
+// comes to the next.
 EMULATOR inline void* meeting(unsigned k, unsigned count) { return W().barrier_places + 2 * k + count % 2; }
 EMULATOR inline void fence(const char* file, int line) {
   Thread* t = W().cur;

@@ -107,7 +107,8 @@ inline Worker& this_worker() {
   return *tls_worker;
 }
 
-// NaN in static shared memory, which is among the thread_local variables of this module: shows a read of what nobody wrote.
+// NaN in static shared memory, which is among the thread_local variables of this module: shows a read of what nobody
+// wrote.
 inline void poison_statics(Worker& w) {
   if (!w.statics) {
     dl_iterate_phdr(

@@ -1,4 +1,5 @@
-// Of sanitizer/tsan_interface_atomic.h, which GCC does not install: what an atomic load is told to ThreadSanitizer with.
+// Of sanitizer/tsan_interface_atomic.h, which GCC does not install: what an atomic load is told to ThreadSanitizer
+// with.
 #pragma once
 
 extern "C" {

@@ -27,7 +27,9 @@ inline Sched sched() {
 // Whose turn it is among blocks that are alive at once.
 class Turns {
  public:
-  Turns(size_t blocks, Sched sc) : alive_(blocks, true), wake_(blocks), left_(blocks), sc_(sc), random_(sc.seed) { turn_ = sc.kind == 1 ? blocks - 1 : 0; }
+  Turns(size_t blocks, Sched sc) : alive_(blocks, true), wake_(blocks), left_(blocks), sc_(sc), random_(sc.seed) {
+    turn_ = sc.kind == 1 ? blocks - 1 : 0;
+  }
   // Each returns whether the launch goes on.
   bool begin(size_t block) {
     std::unique_lock<std::mutex> lock(mutex_);

@@ -1,11 +1,11 @@
 // The arguments of an operator, written once. A list
 //
-//   #define SNNFAST_LIF_ARGUMENTS(FIELD) FIELD(Tensor, x) FIELD(State, v) FIELD(Parameter, decay) FIELD(bool, hard_reset)
-//   SNNFAST_ARGUMENTS(LifArguments, SNNFAST_LIF_ARGUMENTS)
+//   #define SNNFAST_LIF_ARGUMENTS(FIELD) FIELD(Tensor, x) FIELD(State, v) FIELD(Parameter, decay) FIELD(bool,
+//   hard_reset) SNNFAST_ARGUMENTS(LifArguments, SNNFAST_LIF_ARGUMENTS)
 //
-// makes a struct with these fields, whose schema and whose boxed function follow from their types. A field may be such a
-// struct itself; in the schema its fields bear its name before theirs. snnfast/calls/<stem>.py has the same fields in the
-// same order; tests/ops/test_calls.py compares the two.
+// makes a struct with these fields, whose schema and whose boxed function follow from their types. A field may be such
+// a struct itself; in the schema its fields bear its name before theirs. snnfast/calls/<stem>.py has the same fields in
+// the same order; tests/ops/test_calls.py compares the two.
 #pragma once
 #include <optional>
 #include <string>
@@ -63,7 +63,9 @@ struct Argument {  // of a struct made by SNNFAST_ARGUMENTS
   using Flat = typename T::Flat;
   static void schema(std::string& out, const std::string& name) { T::schema(out, name + "_"); }
 };
-inline void add_argument(std::string& out, const std::string& type, const std::string& name) { out += (out.empty() ? "" : ", ") + type + " " + name; }
+inline void add_argument(std::string& out, const std::string& type, const std::string& name) {
+  out += (out.empty() ? "" : ", ") + type + " " + name;
+}
 #define SNNFAST_PLAIN_ARGUMENT(TYPE, SCHEMA)                                                           \
   template <>                                                                                          \
   struct Argument<TYPE> {                                                                              \
@@ -95,12 +97,16 @@ struct Argument<Changed> {
 template <>
 struct Argument<OptionalChanged> {
   using Flat = Types<Optional>;
-  static void schema(std::string& out, const std::string& name) { add_argument(out, "Tensor" + alias(out) + "?", name); }
+  static void schema(std::string& out, const std::string& name) {
+    add_argument(out, "Tensor" + alias(out) + "?", name);
+  }
 };
 template <>
 struct Argument<ChangedList> {
   using Flat = Types<std::vector<Tensor>>;
-  static void schema(std::string& out, const std::string& name) { add_argument(out, "Tensor" + alias(out) + "[]", name); }
+  static void schema(std::string& out, const std::string& name) {
+    add_argument(out, "Tensor" + alias(out) + "[]", name);
+  }
 };
 template <>
 struct Argument<State> {
@@ -128,15 +134,17 @@ struct Argument<SurrogateChoice> {
 #define SNNFAST_FLAT_FIELD(TYPE, NAME) , typename Argument<TYPE>::Flat
 #define SNNFAST_SCHEMA_FIELD(TYPE, NAME) Argument<TYPE>::schema(out, prefix + #NAME);
 #define SNNFAST_VISIT_FIELD(TYPE, NAME) visit(#NAME, NAME);
-#define SNNFAST_ARGUMENTS(STRUCT, LIST)                                                                                  \
-  struct STRUCT {                                                                                                        \
-    LIST(SNNFAST_DECLARE_FIELD)                                                                                          \
-    using Flat = typename Joined<Types<> LIST(SNNFAST_FLAT_FIELD)>::type;                                                \
-    static void schema(std::string& out, [[maybe_unused]] const std::string& prefix = "") { LIST(SNNFAST_SCHEMA_FIELD) } \
-    template <class Visit>                                                                                               \
-    void each(const Visit& visit) const {                                                                                \
-      LIST(SNNFAST_VISIT_FIELD)                                                                                          \
-    }                                                                                                                    \
+#define SNNFAST_ARGUMENTS(STRUCT, LIST)                                                     \
+  struct STRUCT {                                                                           \
+    LIST(SNNFAST_DECLARE_FIELD)                                                             \
+    using Flat = typename Joined<Types<> LIST(SNNFAST_FLAT_FIELD)>::type;                   \
+    static void schema(std::string& out, [[maybe_unused]] const std::string& prefix = "") { \
+      LIST(SNNFAST_SCHEMA_FIELD)                                                            \
+    }                                                                                       \
+    template <class Visit>                                                                  \
+    void each(const Visit& visit) const {                                                   \
+      LIST(SNNFAST_VISIT_FIELD)                                                             \
+    }                                                                                       \
   };
 
 // "name(arguments, more) -> result"
@@ -152,8 +160,11 @@ template <class Arguments, auto function, class Flat, class Signature>
 struct Unpacked;
 template <class Arguments, auto function, class... F, class Result, class... More>
 struct Unpacked<Arguments, function, Types<F...>, Result (*)(const Arguments&, More...)> {
-  static Result call(F... fields, More... more) { return function(Arguments{std::move(fields)...}, std::move(more)...); }
+  static Result call(F... fields, More... more) {
+    return function(Arguments{std::move(fields)...}, std::move(more)...);
+  }
 };
-#define SNNFAST_BOX(ARGUMENTS, ...) TORCH_BOX((&Unpacked<ARGUMENTS, &__VA_ARGS__, typename ARGUMENTS::Flat, decltype(&__VA_ARGS__)>::call))
+#define SNNFAST_BOX(ARGUMENTS, ...) \
+  TORCH_BOX((&Unpacked<ARGUMENTS, &__VA_ARGS__, typename ARGUMENTS::Flat, decltype(&__VA_ARGS__)>::call))
 
 }  // namespace snnfast

@@ -39,8 +39,8 @@ Tensor channels_from_the_end(Tensor t) {
   return t;
 }
 
-// x, and tensors like it, as rows of channels. Rows with few channels lie `together` side by side as if they were one, so that
-// vectors are full; the rows left over are the rest.
+// x, and tensors like it, as rows of channels. Rows with few channels lie `together` side by side as if they were one,
+// so that vectors are full; the rows left over are the rest.
 class Batch {
  public:
   explicit Batch(const Tensor& x) : dtype(dtype_of(kOp, "x", x)), x_(x) {
@@ -134,7 +134,8 @@ class Batch {
     return total;
   }
 
-  // Coefficients by channel of kernel batch_norm_result; in float a mean is the sum of two, so that deviations from it are exact.
+  // Coefficients by channel of kernel batch_norm_result; in float a mean is the sum of two, so that deviations from it
+  // are exact.
   struct Coefficients {
     Values scale, grad_mean, slope, mean, shift;
   };
@@ -145,12 +146,15 @@ class Batch {
       of.shift[c] -= of.slope[c] * below_float(of.mean[c]);
       if (grad) of.shift[c] -= below_float(of.grad_mean[c]);
     }
-    const Table table = grad ? Table(*this, {&of.slope, &of.mean, &of.shift, &of.scale, &of.grad_mean}) : Table(*this, {&of.slope, &of.mean, &of.shift});
-    each_part(x.const_data_ptr(), grad ? grad->const_data_ptr() : nullptr, [&](const BatchNormRows& part, int64_t offset) {
-      BatchNormResult a{part, table[0], table[1], table[2], nullptr, nullptr, static_cast<char*>(to.mutable_data_ptr()) + offset};
-      if (grad) a.scale = table[3], a.grad_mean = table[4];
-      in_blocks(a, [&](int64_t begin, int64_t end) { cpu::batch_norm_result()(a, begin, end); });
-    });
+    const Table table = grad ? Table(*this, {&of.slope, &of.mean, &of.shift, &of.scale, &of.grad_mean})
+                             : Table(*this, {&of.slope, &of.mean, &of.shift});
+    each_part(
+        x.const_data_ptr(), grad ? grad->const_data_ptr() : nullptr, [&](const BatchNormRows& part, int64_t offset) {
+          BatchNormResult a{
+              part, table[0], table[1], table[2], nullptr, nullptr, static_cast<char*>(to.mutable_data_ptr()) + offset};
+          if (grad) a.scale = table[3], a.grad_mean = table[4];
+          in_blocks(a, [&](int64_t begin, int64_t end) { cpu::batch_norm_result()(a, begin, end); });
+        });
     return channels_from_the_end(to);
   }
 
@@ -164,13 +168,16 @@ class Batch {
   class Table {
    public:
     Table(const Batch& batch, std::initializer_list<const Values*> lists)
-        : bytes_(static_cast<size_t>(batch.C * batch.together) * (batch.dtype == Dtype::f64 ? sizeof(double) : sizeof(float))), memory_(bytes_ * lists.size()) {
+        : bytes_(static_cast<size_t>(batch.C * batch.together) *
+                 (batch.dtype == Dtype::f64 ? sizeof(double) : sizeof(float))),
+          memory_(bytes_ * lists.size()) {
       const auto fill = [&](auto* to) {
         for (const Values* values : lists)
           for (int64_t k = 0; k < batch.together; k++)
             for (const double value : *values) *to++ = static_cast<std::remove_reference_t<decltype(*to)>>(value);
       };
-      batch.dtype == Dtype::f64 ? fill(reinterpret_cast<double*>(memory_.data())) : fill(reinterpret_cast<float*>(memory_.data()));
+      batch.dtype == Dtype::f64 ? fill(reinterpret_cast<double*>(memory_.data()))
+                                : fill(reinterpret_cast<float*>(memory_.data()));
     }
     const void* operator[](size_t k) const { return memory_.data() + k * bytes_; }
 
@@ -186,14 +193,17 @@ Values rstd_of(const Values& var, double eps) {
   return result;
 }
 
-// Mean and biased variance of every channel, from the squares of deviations from the mean of some rows, which do not cancel.
+// Mean and biased variance of every channel, from the squares of deviations from the mean of some rows, which do not
+// cancel.
 std::pair<Values, Values> statistics(const Batch& batch, const Tensor& x) {
-  SNNFAST_CHECK(batch.rows > 0, kOp, ": x must have at least one value a channel where mean and var are None, got none");
+  SNNFAST_CHECK(batch.rows > 0, kOp,
+                ": x must have at least one value a channel where mean and var are None, got none");
   const size_t C = static_cast<size_t>(batch.C);
   const int64_t some = std::min(batch.rows, kSample), bytes = batch.C * static_cast<int64_t>(x.element_size());
   Values center(C);
   for (int64_t k = 0; k < some; k++) {
-    const Values row = batch.read(static_cast<const char*>(x.const_data_ptr()) + batch.rows / some * k * bytes, batch.dtype);
+    const Values row =
+        batch.read(static_cast<const char*>(x.const_data_ptr()) + batch.rows / some * k * bytes, batch.dtype);
     for (size_t c = 0; c < C; c++) center[c] += row[c] / static_cast<double>(some);
   }
   for (double& value : center) {
@@ -220,21 +230,25 @@ std::tuple<Tensor, Tensor> batch_norm_statistics(Tensor x) {
 template <class Device>
 std::tuple<Tensor, Tensor, Tensor> batch_norm_forward(const Arguments& arguments) {
   const Batch batch(arguments.x);
-  SNNFAST_CHECK(arguments.mean.has_value() == arguments.var.has_value(), kOp, ": mean and var must both be given or both be None");
+  SNNFAST_CHECK(arguments.mean.has_value() == arguments.var.has_value(), kOp,
+                ": mean and var must both be given or both be None");
   const Tensor x = batch.as_rows(arguments.x);
   const Values weight = batch.values("weight", arguments.weight, 1);
-  const auto [mean, var] = arguments.mean ? std::pair{batch.values("mean", arguments.mean, 0), batch.values("var", arguments.var, 0)} : statistics(batch, x);
+  const auto [mean, var] =
+      arguments.mean ? std::pair{batch.values("mean", arguments.mean, 0), batch.values("var", arguments.var, 0)}
+                     : statistics(batch, x);
   Values slope = rstd_of(var, arguments.eps);
   for (size_t c = 0; c < slope.size(); c++) slope[c] *= weight[c];
   const Tensor y = batch.result(x, nullptr, {{}, {}, slope, mean, batch.values("bias", arguments.bias, 0)});
   return {y, batch.tensor(mean, ScalarType::Double), batch.tensor(var, ScalarType::Double)};
 }
 
-// Gradients of x, weight and bias; empty where they are not wanted. of_batch: mean and var, which are given, are those of x itself. With
-// z = (x - mean) r and r = 1 / sqrt(var + eps), and means over the rows, dL/dx = weight r (g - mean(g) - z mean(g z)) then, else weight r g.
+// Gradients of x, weight and bias; empty where they are not wanted. of_batch: mean and var, which are given, are those
+// of x itself. With z = (x - mean) r and r = 1 / sqrt(var + eps), and means over the rows, dL/dx = weight r (g -
+// mean(g) - z mean(g z)) then, else weight r g.
 template <class Device>
-std::tuple<Tensor, Tensor, Tensor> batch_norm_backward(const Arguments& arguments, bool of_batch, Tensor grad_y, bool x_wanted, bool weight_wanted,
-                                                       bool bias_wanted) {
+std::tuple<Tensor, Tensor, Tensor> batch_norm_backward(const Arguments& arguments, bool of_batch, Tensor grad_y,
+                                                       bool x_wanted, bool weight_wanted, bool bias_wanted) {
   const Batch batch(arguments.x);
   check_tensor(kOp, "grad_y", grad_y, arguments.x.scalar_type(), sizes_of(arguments.x), "x", arguments.x);
   SNNFAST_CHECK(arguments.mean && arguments.var, kOp, ": mean and var must be given for gradients");

@@ -28,11 +28,15 @@ SNNFAST_ARGUMENTS(Arguments, SNNFAST_BP_STDP_ARGUMENTS)
 constexpr const char* kOp = "bp_stdp_";
 
 void run_on_cpu(const BpStdp& a) {
-  const auto parallel = [](int64_t n, int64_t work, const auto& kernel) { parallel_for(n, std::max<int64_t>(65536 / std::max<int64_t>(work, 1), 1), kernel); };
+  const auto parallel = [](int64_t n, int64_t work, const auto& kernel) {
+    parallel_for(n, std::max<int64_t>(65536 / std::max<int64_t>(work, 1), 1), kernel);
+  };
   for (int64_t t0 = 0; t0 < a.T; t0 += a.span) {
     const int64_t t1 = std::min(t0 + a.span, a.T), steps = t1 - t0;
-    parallel(a.B, steps * a.I * (a.passed ? 4 + a.O : 4), [&](int64_t begin, int64_t end) { cpu::bp_stdp_windows()(a, t0, t1, begin, end); });
-    parallel(a.O, steps * a.B * a.I, [&](int64_t begin, int64_t end) { cpu::bp_stdp_weights()(a, t0, t1, begin, end); });
+    parallel(a.B, steps * a.I * (a.passed ? 4 + a.O : 4),
+             [&](int64_t begin, int64_t end) { cpu::bp_stdp_windows()(a, t0, t1, begin, end); });
+    parallel(a.O, steps * a.B * a.I,
+             [&](int64_t begin, int64_t end) { cpu::bp_stdp_weights()(a, t0, t1, begin, end); });
   }
 }
 
@@ -43,7 +47,8 @@ Tensor bp_stdp(const Arguments& arguments) {
   SNNFAST_CHECK(pre.dim() == 3, kOp, ": pre must have shape [T, B, I], got ", shape_of(pre));
   check_like(kOp, "pre", pre, w, pre.scalar_type(), {pre.size(0), pre.size(1), w.size(1)});
   check_like(kOp, "error", error, w, w.scalar_type(), {pre.size(0), pre.size(1), w.size(0)});
-  SNNFAST_CHECK(is_spike_type(pre.scalar_type()), kOp, ": pre must be bool, uint8, float32 or float64, got ", text_of(pre.scalar_type()));
+  SNNFAST_CHECK(is_spike_type(pre.scalar_type()), kOp, ": pre must be bool, uint8, float32 or float64, got ",
+                text_of(pre.scalar_type()));
   check_contiguous(kOp, "pre", pre);
   check_contiguous(kOp, "error", error);
   SNNFAST_CHECK(arguments.epsilon >= 1, kOp, ": epsilon must be at least 1 step, got ", arguments.epsilon);

@@ -48,20 +48,26 @@ void check_threshold(double threshold, const Tensor& w) {
 
 void check_layers(const Arguments& arguments) {
   const std::vector<Tensor>& weights = arguments.weights.tensors;
-  SNNFAST_CHECK(!weights.empty() && weights.size() <= static_cast<size_t>(kBpStdpLayers), kOp, ": weights must be those of 1 to ", kBpStdpLayers,
-                " layers, got ", weights.size());
-  SNNFAST_CHECK(arguments.thresholds.tensor || arguments.thresholds.values.size() == weights.size(), kOp, ": thresholds must have one entry for each of ",
-                weights.size(), " layers, got ", arguments.thresholds.values.size());
-  SNNFAST_CHECK(arguments.state.empty() || arguments.state.size() == weights.size(), kOp, ": state must be empty or have one entry for each of ",
-                weights.size(), " layers, got ", arguments.state.size());
+  SNNFAST_CHECK(!weights.empty() && weights.size() <= static_cast<size_t>(kBpStdpLayers), kOp,
+                ": weights must be those of 1 to ", kBpStdpLayers, " layers, got ", weights.size());
+  SNNFAST_CHECK(arguments.thresholds.tensor || arguments.thresholds.values.size() == weights.size(), kOp,
+                ": thresholds must have one entry for each of ", weights.size(), " layers, got ",
+                arguments.thresholds.values.size());
+  SNNFAST_CHECK(arguments.state.empty() || arguments.state.size() == weights.size(), kOp,
+                ": state must be empty or have one entry for each of ", weights.size(), " layers, got ",
+                arguments.state.size());
   for (size_t l = 0; l < weights.size(); l++) {
     const Tensor& w = weights[l];
     check_float32_or_float64(kOp, "weights", w);
-    SNNFAST_CHECK(w.dim() == 2 || w.dim() == 3, kOp, ": weights must have shape [N, I] or [K, N, I], got ", shape_of(w));
+    SNNFAST_CHECK(w.dim() == 2 || w.dim() == 3, kOp, ": weights must have shape [N, I] or [K, N, I], got ",
+                  shape_of(w));
     check_contiguous(kOp, "weights", w);
-    check_like(kOp, "weights", w, weights[0], weights[0].scalar_type(), of_networks(weights[0], {w.size(-2), l == 0 ? w.size(-1) : weights[l - 1].size(-2)}));
+    check_like(kOp, "weights", w, weights[0], weights[0].scalar_type(),
+               of_networks(weights[0], {w.size(-2), l == 0 ? w.size(-1) : weights[l - 1].size(-2)}));
     if (!arguments.thresholds.tensor) check_threshold(arguments.thresholds.values[l], w);
-    for (size_t k = 0; k < l; k++) SNNFAST_CHECK(!overlap(weights[k], w), kOp, ": weights must not share memory: those of layers ", k, " and ", l, " do");
+    for (size_t k = 0; k < l; k++)
+      SNNFAST_CHECK(!overlap(weights[k], w), kOp, ": weights must not share memory: those of layers ", k, " and ", l,
+                    " do");
   }
 }
 
@@ -93,10 +99,10 @@ std::tuple<Tensor, Tensor, Tensor> bp_stdp_network(const Arguments& arguments) {
   a.networks = networks_of(first);
   a.x = presentations_of(kOp, device, first, arguments.x, kept);
   SNNFAST_CHECK(a.x.form != PresentationForm::events, kOp, ": x must be spikes or rates, got events");
-  SNNFAST_CHECK(arguments.labels.has_value() == arguments.desired.has_value(), kOp, ": labels and desired must be given together, got only ",
-                arguments.labels ? "labels" : "desired");
-  SNNFAST_CHECK(arguments.epsilon >= 1 && arguments.batch >= 1, kOp, ": epsilon and batch must be at least 1, got ", arguments.epsilon, " and ",
-                arguments.batch);
+  SNNFAST_CHECK(arguments.labels.has_value() == arguments.desired.has_value(), kOp,
+                ": labels and desired must be given together, got only ", arguments.labels ? "labels" : "desired");
+  SNNFAST_CHECK(arguments.epsilon >= 1 && arguments.batch >= 1, kOp, ": epsilon and batch must be at least 1, got ",
+                arguments.epsilon, " and ", arguments.batch);
   a.layers = static_cast<int64_t>(weights.size());
   a.batch = arguments.batch, a.epsilon = arguments.epsilon, a.mean = arguments.mean;
   // Settings of each network, where they differ.
@@ -138,10 +144,11 @@ std::tuple<Tensor, Tensor, Tensor> bp_stdp_network(const Arguments& arguments) {
   char* next_state = static_cast<char*>(state.mutable_data_ptr());
   for (size_t l = 0; l < weights.size(); l++) {
     BpStdpLayer& layer = a.layer[l];
-    layer.I = weights[l].size(-1), layer.O = weights[l].size(-2), layer.threshold = arguments.thresholds.tensor ? 0 : arguments.thresholds.values[l];
+    layer.I = weights[l].size(-1), layer.O = weights[l].size(-2),
+    layer.threshold = arguments.thresholds.tensor ? 0 : arguments.thresholds.values[l];
     layer.w = weights[l].mutable_data_ptr();
-    SNNFAST_CHECK(layer.O < (int64_t{1} << 31) && a.x.T * layer.O < (int64_t{1} << 31), kOp, ": a layer must have fewer than 2^31 spikes, got ", a.x.T,
-                  " steps of ", layer.O, " neurons");
+    SNNFAST_CHECK(layer.O < (int64_t{1} << 31) && a.x.T * layer.O < (int64_t{1} << 31), kOp,
+                  ": a layer must have fewer than 2^31 spikes, got ", a.x.T, " steps of ", layer.O, " neurons");
     if (l + 1 == weights.size()) {
       layer.spikes = static_cast<bool*>(spikes.mutable_data_ptr()), layer.spikes_stride = layer.O;
     } else if (arguments.return_hidden) {

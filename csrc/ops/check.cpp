@@ -34,12 +34,13 @@ void check_shape(const char* op, const char* name, const Tensor& t, const std::v
 }
 
 void check_dtype(const char* op, const char* name, const Tensor& t, ScalarType type) {
-  SNNFAST_CHECK(t.scalar_type() == type, op, ": ", name, " must be ", text_of(type), ", got ", text_of(t.scalar_type()));
+  SNNFAST_CHECK(t.scalar_type() == type, op, ": ", name, " must be ", text_of(type), ", got ",
+                text_of(t.scalar_type()));
 }
 
 void check_float32_or_float64(const char* op, const char* name, const Tensor& t) {
-  SNNFAST_CHECK(t.scalar_type() == ScalarType::Float || t.scalar_type() == ScalarType::Double, op, ": ", name, " must be float32 or float64, got ",
-                text_of(t.scalar_type()));
+  SNNFAST_CHECK(t.scalar_type() == ScalarType::Float || t.scalar_type() == ScalarType::Double, op, ": ", name,
+                " must be float32 or float64, got ", text_of(t.scalar_type()));
 }
 
 namespace {
@@ -52,12 +53,14 @@ std::string device_of(const Tensor& t) {
 }  // namespace
 
 void check_device(const char* op, const char* name, const Tensor& t, const char* other_name, const Tensor& other) {
-  SNNFAST_CHECK(t.is_cpu() == other.is_cpu() && t.is_cuda() == other.is_cuda() && t.get_device_index() == other.get_device_index(), op, ": ", name,
-                " must be on the device of ", other_name, ", ", device_of(other), ", got ", device_of(t));
+  SNNFAST_CHECK(t.is_cpu() == other.is_cpu() && t.is_cuda() == other.is_cuda() &&
+                    t.get_device_index() == other.get_device_index(),
+                op, ": ", name, " must be on the device of ", other_name, ", ", device_of(other), ", got ",
+                device_of(t));
 }
 
-void check_tensor(const char* op, const char* name, const Tensor& t, ScalarType type, const std::vector<int64_t>& shape, const char* other_name,
-                  const Tensor& other) {
+void check_tensor(const char* op, const char* name, const Tensor& t, ScalarType type, const std::vector<int64_t>& shape,
+                  const char* other_name, const Tensor& other) {
   check_shape(op, name, t, shape);
   check_dtype(op, name, t, type);
   check_device(op, name, t, other_name, other);
@@ -66,7 +69,8 @@ void check_tensor(const char* op, const char* name, const Tensor& t, ScalarType 
 void check_contiguous(const char* op, const char* name, const Tensor& t) {
   if (t.is_contiguous()) return;
   const auto strides = t.strides();
-  fail(op, ": ", name, " must be contiguous, got strides ", text_of({strides.begin(), strides.end()}), " for shape ", shape_of(t));
+  fail(op, ": ", name, " must be contiguous, got strides ", text_of({strides.begin(), strides.end()}), " for shape ",
+       shape_of(t));
 }
 
 int64_t elements(const char* op, const std::vector<int64_t>& sizes) {
@@ -77,7 +81,8 @@ int64_t elements(const char* op, const std::vector<int64_t>& sizes) {
     empty = empty || s == 0;
   }
   if (empty) return 0;
-  SNNFAST_CHECK(fits && n <= kMostElements, op, ": a tensor of shape ", text_of(sizes), " is too large: 2^56 elements are the most");
+  SNNFAST_CHECK(fits && n <= kMostElements, op, ": a tensor of shape ", text_of(sizes),
+                " is too large: 2^56 elements are the most");
   return n;
 }
 

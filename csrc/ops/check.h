@@ -1,5 +1,5 @@
-// Errors, whose first line is for a person: the op, the argument, what it must be and what came. And products of sizes that may be
-// anything.
+// Errors, whose first line is for a person: the op, the argument, what it must be and what came. And products of sizes
+// that may be anything.
 #pragma once
 #include <torch/csrc/stable/tensor.h>
 
@@ -38,8 +38,8 @@ void check_shape(const char* op, const char* name, const Tensor& t, const std::v
 void check_dtype(const char* op, const char* name, const Tensor& t, ScalarType type);
 void check_float32_or_float64(const char* op, const char* name, const Tensor& t);
 void check_device(const char* op, const char* name, const Tensor& t, const char* other_name, const Tensor& other);
-void check_tensor(const char* op, const char* name, const Tensor& t, ScalarType type, const std::vector<int64_t>& shape, const char* other_name,
-                  const Tensor& other);
+void check_tensor(const char* op, const char* name, const Tensor& t, ScalarType type, const std::vector<int64_t>& shape,
+                  const char* other_name, const Tensor& other);
 void check_contiguous(const char* op, const char* name, const Tensor& t);
 
 // Most elements of a tensor; snnfast/check.py has the same. Their bytes, and some more, can be counted in 64 bits.

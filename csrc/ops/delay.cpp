@@ -42,14 +42,17 @@ Tensor forward(const Arguments& arguments) {
     if constexpr (Device::kCuda)
       device.launch("delay", [&](void* stream) { return launch_delay_forward(a, stream); });
     else
-      device.parallel(a.N, 2 * a.T, [&](int64_t begin, int64_t end) { cpu::delay_forward()(a, begin, end, thread_scratch(delay_scratch(a))); });
+      device.parallel(a.N, 2 * a.T, [&](int64_t begin, int64_t end) {
+        cpu::delay_forward()(a, begin, end, thread_scratch(delay_scratch(a)));
+      });
   }
   return y;
 }
 
 // Gradients of x, d and past; what is not needed is empty.
 template <class Device>
-std::tuple<Tensor, Tensor, Tensor> backward(const Arguments& arguments, Tensor grad_y, bool x_needed, bool d_needed, bool past_needed) {
+std::tuple<Tensor, Tensor, Tensor> backward(const Arguments& arguments, Tensor grad_y, bool x_needed, bool d_needed,
+                                            bool past_needed) {
   const Tensor& x = arguments.x;
   NeuronTensors tensors("delay", x);
   const Device device(x);
@@ -64,12 +67,15 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Arguments& arguments, Tensor g
   };
   const Tensor grad_x = output(x_needed, sizes_of(x), x.scalar_type(), a.grad_x);
   const Tensor grad_d = output(d_needed, tensors.shape(), tensors.state_type(), a.grad_d);
-  const Tensor grad_past = output(past_needed, past_needed ? sizes_of(*arguments.past) : std::vector<int64_t>{}, x.scalar_type(), a.grad_past);
+  const Tensor grad_past = output(past_needed, past_needed ? sizes_of(*arguments.past) : std::vector<int64_t>{},
+                                  x.scalar_type(), a.grad_past);
   if (a.N > 0) {
     if constexpr (Device::kCuda)
       device.launch("delay", [&](void* stream) { return launch_delay_backward(a, stream); });
     else
-      device.parallel(a.N, 4 * a.T, [&](int64_t begin, int64_t end) { cpu::delay_backward()(a, begin, end, thread_scratch(delay_scratch(a))); });
+      device.parallel(a.N, 4 * a.T, [&](int64_t begin, int64_t end) {
+        cpu::delay_backward()(a, begin, end, thread_scratch(delay_scratch(a)));
+      });
   }
   return {grad_x, grad_d, grad_past};
 }
@@ -77,7 +83,8 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Arguments& arguments, Tensor g
 template <class Library>
 void schemas(Library& m) {
   m.def(schema<Arguments>("delay_forward", "Tensor").c_str());
-  m.def(schema<Arguments>("delay_backward", "(Tensor grad_x, Tensor grad_d, Tensor grad_past)", "Tensor grad_y, bool x_needed, bool d_needed, bool past_needed")
+  m.def(schema<Arguments>("delay_backward", "(Tensor grad_x, Tensor grad_d, Tensor grad_past)",
+                          "Tensor grad_y, bool x_needed, bool d_needed, bool past_needed")
             .c_str());
 }
 

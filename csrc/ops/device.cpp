@@ -5,7 +5,8 @@
 #include <algorithm>
 
 // In PyTorch's CUDA builds, and from 2.13 on; weak references let this file load elsewhere, too.
-extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stream(int32_t device_index, void** ret_stream);
+extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stream(int32_t device_index,
+                                                                                   void** ret_stream);
 extern "C" __attribute__((weak)) const char* torch_exception_get_what_without_backtrace();
 
 namespace snnfast {
@@ -15,7 +16,8 @@ bool torch_has_cuda() { return aoti_torch_get_current_cuda_stream != nullptr; }
 void* current_cuda_stream(int32_t device) {
   SNNFAST_CHECK(torch_has_cuda(), "snnfast: this PyTorch was built without CUDA");
   void* stream = nullptr;
-  SNNFAST_CHECK(aoti_torch_get_current_cuda_stream(device, &stream) == 0, "snnfast: there is no current stream on CUDA device ", device);
+  SNNFAST_CHECK(aoti_torch_get_current_cuda_stream(device, &stream) == 0,
+                "snnfast: there is no current stream on CUDA device ", device);
   return stream;
 }
 
@@ -25,7 +27,8 @@ int32_t number_of(ScalarType type) { return torch::stable::detail::to<int32_t>(t
 
 // Of the stable ABI an error brings but the place in its headers.
 [[noreturn]] void no_memory(const std::vector<int64_t>& shape, ScalarType type, const char* error) {
-  const double bytes = static_cast<double>(elements("snnfast", shape)) * static_cast<double>(aoti_torch_dtype_element_size(number_of(type)));
+  const double bytes = static_cast<double>(elements("snnfast", shape)) *
+                       static_cast<double>(aoti_torch_dtype_element_size(number_of(type)));
   fail("snnfast: no memory for a tensor of shape ", text_of(shape), ", which takes ", bytes / 1e9, " GB\n",
        torch_exception_get_what_without_backtrace ? torch_exception_get_what_without_backtrace() : error);
 }
@@ -51,8 +54,8 @@ Tensor fresh(const Tensor& like, const std::vector<int64_t>& shape, ScalarType t
     int32_t device = 0;
     AtenTensorHandle result = nullptr;
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device));
-    TORCH_ERROR_CODE_CHECK(
-        aoti_torch_empty_strided(static_cast<int64_t>(shape.size()), shape.data(), strides.data(), number_of(type), device, like.get_device_index(), &result));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(shape.size()), shape.data(), strides.data(),
+                                                    number_of(type), device, like.get_device_index(), &result));
     return Tensor(result);
   });
 }

@@ -23,10 +23,15 @@ Tensor zeros(const Tensor& like, const std::vector<int64_t>& shape, ScalarType t
 Tensor contiguous_of(const Tensor& t);
 
 // [N, C, H, W] -> [N, H, W, C] and back: views.
-inline Tensor channels_last(const Tensor& t) { return torch::stable::transpose(torch::stable::transpose(t, 1, 2), 2, 3); }
-inline Tensor channels_first(const Tensor& t) { return torch::stable::transpose(torch::stable::transpose(t, 2, 3), 1, 2); }
+inline Tensor channels_last(const Tensor& t) {
+  return torch::stable::transpose(torch::stable::transpose(t, 1, 2), 2, 3);
+}
+inline Tensor channels_first(const Tensor& t) {
+  return torch::stable::transpose(torch::stable::transpose(t, 2, 3), 1, 2);
+}
 
-// body(begin, end) over ranges of [0, n) by PyTorch's threads. Rethrows the first error of a body: across the stable ABI its text is lost.
+// body(begin, end) over ranges of [0, n) by PyTorch's threads. Rethrows the first error of a body: across the stable
+// ABI its text is lost.
 template <class Body>
 void parallel_for(int64_t n, int64_t grain, const Body& body) {
   std::mutex mutex;
@@ -64,7 +69,8 @@ struct Cpu {
     constexpr int64_t kUnit = 64;
     const int64_t per_unit = kUnit * std::max<int64_t>(work, 1);
     const int64_t grain = per_unit < 65536 ? 65536 / per_unit : 1;
-    parallel_for((n + kUnit - 1) / kUnit, grain, [&](int64_t begin, int64_t end) { kernel(begin * kUnit, std::min(end * kUnit, n)); });
+    parallel_for((n + kUnit - 1) / kUnit, grain,
+                 [&](int64_t begin, int64_t end) { kernel(begin * kUnit, std::min(end * kUnit, n)); });
   }
 };
 
@@ -87,7 +93,9 @@ struct Cuda {
   explicit Cuda(const Tensor& t) : guard(t.get_device_index()), device(t.get_device_index()) {}
   void* stream() const { return current_cuda_stream(device); }
 #endif
-  Tensor allocate(const Tensor& like, const std::vector<int64_t>& shape, ScalarType type) const { return fresh(like, shape, type); }
+  Tensor allocate(const Tensor& like, const std::vector<int64_t>& shape, ScalarType type) const {
+    return fresh(like, shape, type);
+  }
 
 #if defined(SNNFAST_WITH_CUDA) || defined(SNNFAST_CUDA_EMULATION)
   // launcher(stream) returns a cudaError_t.

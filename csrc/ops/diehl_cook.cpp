@@ -63,8 +63,10 @@ template <class Device>
 std::tuple<Tensor, Tensor> diehl_cook(const Arguments& from) {
   const Tensor& w = from.w.tensor;
   const int64_t most = int64_t{1} << 31;
-  SNNFAST_CHECK(0 <= from.refractory && from.refractory < most, kOp, ": refractory must be 0 to 2^31 - 1 steps, got ", from.refractory);
-  SNNFAST_CHECK(0 <= from.inhibition_delay && from.inhibition_delay < most, kOp, ": inhibition_delay must be 0 to 2^31 - 1 steps, got ", from.inhibition_delay);
+  SNNFAST_CHECK(0 <= from.refractory && from.refractory < most, kOp, ": refractory must be 0 to 2^31 - 1 steps, got ",
+                from.refractory);
+  SNNFAST_CHECK(0 <= from.inhibition_delay && from.inhibition_delay < most, kOp,
+                ": inhibition_delay must be 0 to 2^31 - 1 steps, got ", from.inhibition_delay);
   const Device device(w);
   DiehlCook a{};
   NetworkTensors tensors;
@@ -83,8 +85,9 @@ std::tuple<Tensor, Tensor> diehl_cook(const Arguments& from) {
       Tensor workspace = device.allocate(w, {diehl_cook_workspace(a)}, ScalarType::Byte);
       device.launch(kOp, [&](void* stream) { return launch_diehl_cook(a, workspace.mutable_data_ptr(), stream); });
     } else {
-      present_on_cpu<DiehlCook>(
-          a, w, {cpu::diehl_cook_memory(), cpu::diehl_cook_prepare(), cpu::diehl_cook_encode(), cpu::diehl_cook_present(), cpu::diehl_cook_finish()});
+      present_on_cpu<DiehlCook>(a, w,
+                                {cpu::diehl_cook_memory(), cpu::diehl_cook_prepare(), cpu::diehl_cook_encode(),
+                                 cpu::diehl_cook_present(), cpu::diehl_cook_finish()});
     }
   });
 }

@@ -17,7 +17,8 @@ T* pointer(const Tensor& t) {
 // The tensors of a state, taken by name in their order; shapes are those of one network.
 class StateTensors {
  public:
-  StateTensors(const char* op, const std::vector<Tensor>& tensors, const Tensor& w, size_t count) : op_(op), tensors_(tensors), w_(w) {
+  StateTensors(const char* op, const std::vector<Tensor>& tensors, const Tensor& w, size_t count)
+      : op_(op), tensors_(tensors), w_(w) {
     SNNFAST_CHECK(tensors.size() == count, op, ": state must have ", count, " tensors, got ", tensors.size());
   }
   template <class T>
@@ -43,7 +44,8 @@ struct NetworkTensors {
 
 // Checks what both have and enters it. Results are there once the network has its rest.
 template <class Device, class Network, class Arguments>
-void enter_weights(const char* op, const Device& device, const Arguments& from, ScalarType theta_type, Network& a, NetworkTensors& tensors) {
+void enter_weights(const char* op, const Device& device, const Arguments& from, ScalarType theta_type, Network& a,
+                   NetworkTensors& tensors) {
   const Tensor &w = from.w.tensor, &theta = from.theta.tensor;
   const ScalarType type = w.scalar_type();
   check_float32_or_float64(op, "w", w);
@@ -52,8 +54,8 @@ void enter_weights(const char* op, const Device& device, const Arguments& from, 
   a.N = w.size(-2);
   check_like(op, "theta", theta, w, theta_type, of_networks(w, {a.N}));
   const int64_t I = w.size(-1), most = int64_t{1} << 31;
-  SNNFAST_CHECK(a.networks < most && a.N < most && I < most && a.N * I < int64_t{1} << 48, op, ": w is too large, got ", a.networks, " times ", a.N, " times ",
-                I);
+  SNNFAST_CHECK(a.networks < most && a.N < most && I < most && a.N * I < int64_t{1} << 48, op, ": w is too large, got ",
+                a.networks, " times ", a.N, " times ", I);
   a.is_double = type == ScalarType::Double;
   a.w = w.mutable_data_ptr();
   a.w_stride_network = w.dim() == 3 ? w.stride(0) : 0;
@@ -106,7 +108,9 @@ void present_one_on_cpu(const Network& a, const Tensor& w, const CpuKernels<Netw
   const WorkMemory shared(w, shared_bytes);
   kernels.prepare(a, shared.get());
   const auto encode = [&](int64_t p, char* memory, const SpikeTrain& train) { kernels.encode(a, p, memory, train); };
-  const auto present = [&](char* own, const SpikeTrain& train, int64_t p) { kernels.present(a, shared.get(), own, train, p); };
+  const auto present = [&](char* own, const SpikeTrain& train, int64_t p) {
+    kernels.present(a, shared.get(), own, train, p);
+  };
   if (a.in_order() || a.state.v)
     present_in_order(w, a.x, own_bytes, encoding, encode, present);
   else

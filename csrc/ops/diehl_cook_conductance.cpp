@@ -24,10 +24,13 @@
   FIELD(bool, return_spikes)                            \
   FIELD(bool, return_state)
 
-SNNFAST_CPU_KERNEL(diehl_cook_conductance_memory, (const DiehlCookConductance&, int64_t* shared, int64_t* own, int64_t* encoding))
+SNNFAST_CPU_KERNEL(diehl_cook_conductance_memory,
+                   (const DiehlCookConductance&, int64_t* shared, int64_t* own, int64_t* encoding))
 SNNFAST_CPU_KERNEL(diehl_cook_conductance_prepare, (const DiehlCookConductance&, char* shared))
-SNNFAST_CPU_KERNEL(diehl_cook_conductance_encode, (const DiehlCookConductance&, int64_t p, char* memory, const SpikeTrain&))
-SNNFAST_CPU_KERNEL(diehl_cook_conductance_present, (const DiehlCookConductance&, char* shared, char* own, const SpikeTrain&, int64_t p))
+SNNFAST_CPU_KERNEL(diehl_cook_conductance_encode,
+                   (const DiehlCookConductance&, int64_t p, char* memory, const SpikeTrain&))
+SNNFAST_CPU_KERNEL(diehl_cook_conductance_present,
+                   (const DiehlCookConductance&, char* shared, char* own, const SpikeTrain&, int64_t p))
 SNNFAST_CPU_KERNEL(diehl_cook_conductance_finish, (const DiehlCookConductance&, char* shared))
 
 namespace snnfast {
@@ -69,7 +72,8 @@ std::tuple<Tensor, Tensor> diehl_cook_conductance(const Arguments& from) {
   const Tensor& w = from.w.tensor;
   const int64_t most = int64_t{1} << 31;
   for (const int64_t steps : {from.exc.refractory, from.inh.refractory, from.rest_steps})
-    SNNFAST_CHECK(0 <= steps && steps < most, kOp, ": refractory and rest_steps must be 0 to 2^31 - 1 steps, got ", steps);
+    SNNFAST_CHECK(0 <= steps && steps < most, kOp, ": refractory and rest_steps must be 0 to 2^31 - 1 steps, got ",
+                  steps);
   SNNFAST_CHECK(0 <= from.longest_delay && from.longest_delay < 256 && (from.delays || from.longest_delay == 0), kOp,
                 ": longest_delay must be 0 to 255 steps, and 0 without delays, got ", from.longest_delay);
   const Device device(w);
@@ -77,7 +81,9 @@ std::tuple<Tensor, Tensor> diehl_cook_conductance(const Arguments& from) {
   NetworkTensors tensors;
   enter_weights(kOp, device, from, ScalarType::Double, a, tensors);
   a.theta = pointer<double>(tensors.theta);
-  SNNFAST_CHECK(a.x.T + from.rest_steps < most, kOp, ": a presentation must have fewer than 2^31 steps with its rest, got ", a.x.T, " and ", from.rest_steps);
+  SNNFAST_CHECK(a.x.T + from.rest_steps < most, kOp,
+                ": a presentation must have fewer than 2^31 steps with its rest, got ", a.x.T, " and ",
+                from.rest_steps);
   a.rest_steps = from.rest_steps;
   if (from.delays) {
     check_like(kOp, "delays", *from.delays, w, ScalarType::Byte, of_networks(w, {a.N, a.x.I}));
@@ -91,11 +97,13 @@ std::tuple<Tensor, Tensor> diehl_cook_conductance(const Arguments& from) {
   return present(from, a, tensors, [&] {
     if constexpr (Device::kCuda) {
       Tensor workspace = device.allocate(w, {diehl_cook_conductance_workspace(a)}, ScalarType::Byte);
-      device.launch(kOp, [&](void* stream) { return launch_diehl_cook_conductance(a, workspace.mutable_data_ptr(), stream); });
+      device.launch(
+          kOp, [&](void* stream) { return launch_diehl_cook_conductance(a, workspace.mutable_data_ptr(), stream); });
     } else {
       present_on_cpu<DiehlCookConductance>(a, w,
-                                           {cpu::diehl_cook_conductance_memory(), cpu::diehl_cook_conductance_prepare(), cpu::diehl_cook_conductance_encode(),
-                                            cpu::diehl_cook_conductance_present(), cpu::diehl_cook_conductance_finish()});
+                                           {cpu::diehl_cook_conductance_memory(), cpu::diehl_cook_conductance_prepare(),
+                                            cpu::diehl_cook_conductance_encode(), cpu::diehl_cook_conductance_present(),
+                                            cpu::diehl_cook_conductance_finish()});
     }
   });
 }

@@ -12,7 +12,8 @@ Dtype dtype_of(const char* op, const char* name, const Tensor& t) {
   }
 }
 
-NeuronTensors::NeuronTensors(const char* op, const Tensor& x) : op_(op), x_(x), dtype_(dtype_of(op, "x", x)), shape_(sizes_of(x)) {
+NeuronTensors::NeuronTensors(const char* op, const Tensor& x)
+    : op_(op), x_(x), dtype_(dtype_of(op, "x", x)), shape_(sizes_of(x)) {
   SNNFAST_CHECK(x.dim() >= 1, op, ": x must have shape [T, ...], got []");
   elements(op, shape_);
   shape_.erase(shape_.begin());
@@ -55,13 +56,16 @@ Rows NeuronTensors::past(const Optional& t, int64_t* steps) {
   SNNFAST_CHECK(!shape.empty(), op_, ": past must have shape [P, *x.shape[1:]], got []");
   *steps = shape[0];
   shape.erase(shape.begin());
-  SNNFAST_CHECK(shape == shape_, op_, ": past must have shape [P, *x.shape[1:]], x.shape[1:] = ", text_of(shape_), ", got ", shape_of(*t));
+  SNNFAST_CHECK(shape == shape_, op_, ": past must have shape [P, *x.shape[1:]], x.shape[1:] = ", text_of(shape_),
+                ", got ", shape_of(*t));
   check_dtype(op_, "past", *t, x_.scalar_type());
   elements(op_, sizes_of(*t));
   return rows(*t, "past");
 }
 
-const void* NeuronTensors::neurons(const Optional& t, const char* name) { return t ? of_shape(*t, name, shape_) : nullptr; }
+const void* NeuronTensors::neurons(const Optional& t, const char* name) {
+  return t ? of_shape(*t, name, shape_) : nullptr;
+}
 
 const void* NeuronTensors::of_shape(const Tensor& t, const char* name, const std::vector<int64_t>& shape) {
   check_tensor(op_, name, t, state_type(), shape, "x", x_);
@@ -74,20 +78,21 @@ Param NeuronTensors::param(const Parameter& p, const char* name) {
   check_device(op_, name, t, "x", x_);
   check_dtype(op_, name, t, state_type());
   int64_t count = 1, inner = 1, d = static_cast<int64_t>(shape_.size()) - 1, k = t.dim() - 1;
-  SNNFAST_CHECK(t.dim() <= static_cast<int64_t>(shape_.size()), op_, ": ", name, " must have no more dimensions than x.shape[1:] = ", text_of(shape_),
-                ", got shape ", shape_of(t));
+  SNNFAST_CHECK(t.dim() <= static_cast<int64_t>(shape_.size()), op_, ": ", name,
+                " must have no more dimensions than x.shape[1:] = ", text_of(shape_), ", got shape ", shape_of(t));
   for (; k >= 0 && t.size(k) == 1; k--, d--) inner *= shape_[d];
   for (; k >= 0 && t.size(k) == shape_[d]; k--, d--) count *= shape_[d];
   for (; k >= 0 && t.size(k) == 1; k--, d--) {
   }
-  SNNFAST_CHECK(k < 0, op_, ": ", name, " must be one value or cover a run of the dimensions of x.shape[1:] = ", text_of(shape_),
+  SNNFAST_CHECK(k < 0, op_, ": ", name,
+                " must be one value or cover a run of the dimensions of x.shape[1:] = ", text_of(shape_),
                 ", with 1 for the others, got shape ", shape_of(t));
   return {keep(contiguous_of(t)).const_data_ptr(), p.value, count, inner > 0 ? inner : 1};
 }
 
 const void* NeuronTensors::checkpoints(const Tensor& t, int64_t count, int64_t states) const {
-  SNNFAST_CHECK(t.numel() == count * states * this->count(), op_, ": checkpoints must have ", count * states * this->count(), " elements, got shape ",
-                shape_of(t));
+  SNNFAST_CHECK(t.numel() == count * states * this->count(), op_, ": checkpoints must have ",
+                count * states * this->count(), " elements, got shape ", shape_of(t));
   check_contiguous(op_, "checkpoints", t);
   check_dtype(op_, "checkpoints", t, state_type());
   check_device(op_, "checkpoints", t, "x", x_);

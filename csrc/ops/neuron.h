@@ -1,5 +1,6 @@
-// What the operators of neurons are, but for their maths and their arguments: checks, allocation and dispatch around one scan
-// over time. These checks keep memory safe whoever calls torch.ops.snnfast; snnfast/calls checks first, with better words.
+// What the operators of neurons are, but for their maths and their arguments: checks, allocation and dispatch around
+// one scan over time. These checks keep memory safe whoever calls torch.ops.snnfast; snnfast/calls checks first, with
+// better words.
 #pragma once
 #include <type_traits>
 
@@ -24,8 +25,9 @@ class NeuronTensors {
   // An output that was not asked for.
   Tensor nothing() const;
 
-  // A [T, ...] tensor as rows: in place where a row is contiguous or repeats one value, else from a contiguous copy. `wide`: a kernel
-  // loads several neighbours at a time, so one value for all steps, as in the gradient of a sum, becomes one contiguous row.
+  // A [T, ...] tensor as rows: in place where a row is contiguous or repeats one value, else from a contiguous copy.
+  // `wide`: a kernel loads several neighbours at a time, so one value for all steps, as in the gradient of a sum,
+  // becomes one contiguous row.
   Rows rows(const Tensor& given, const char* name, bool wide = false);
   Rows optional_rows(const Optional& t, const char* name, ScalarType type, bool wide = false);
   // The rows [P, ...] before the first step, and how many.
@@ -33,7 +35,8 @@ class NeuronTensors {
   const void* neurons(const Optional& t, const char* name);
   const void* of_shape(const Tensor& t, const char* name, const std::vector<int64_t>& shape);
 
-  // A parameter tensor holds one value, or covers a run of neuron dimensions with 1s around it: [C, 1, 1] for [B, C, H, W].
+  // A parameter tensor holds one value, or covers a run of neuron dimensions with 1s around it: [C, 1, 1] for [B, C, H,
+  // W].
   Param param(const Parameter& p, const char* name);
 
   const void* checkpoints(const Tensor& t, int64_t count, int64_t states) const;
@@ -64,7 +67,8 @@ NeuronScan<Neuron> neuron_scan(const Arguments& arguments, Reset reset, NeuronTe
     if constexpr (std::is_same_v<Field, State>) a.state_in[state++] = tensors.neurons(field.tensor, name);
     if constexpr (std::is_same_v<Field, Parameter>) a.param[param++] = tensors.param(field, name);
   });
-  SNNFAST_CHECK(state == Neuron::kStates && param == Neuron::kParams, "snnfast: a neuron's arguments do not fit its maths");
+  SNNFAST_CHECK(state == Neuron::kStates && param == Neuron::kParams,
+                "snnfast: a neuron's arguments do not fit its maths");
   Neuron::settings(arguments, a.settings);
   a.reset = reset;
   return a;
@@ -81,7 +85,8 @@ template <class T, size_t>
 using Each = T;
 
 // The operators of one neuron. Kernels has forward(device, NeuronForward) and backward(device, NeuronBackward).
-template <class Neuron, class Arguments, class Kernels, class Device, class States = std::make_index_sequence<Neuron::kStates>,
+template <class Neuron, class Arguments, class Kernels, class Device,
+          class States = std::make_index_sequence<Neuron::kStates>,
           class Params = std::make_index_sequence<Neuron::kParams>>
 struct NeuronOperators;
 
@@ -106,23 +111,24 @@ struct NeuronOperators<Neuron, Arguments, Kernels, Device, std::index_sequence<S
     return outputs;
   }
 
-  // Gradients of x, states and parameters. Those of numbers are empty, and those of states unless they are needed. x_repeats: of x the
-  // mean over the steps, [1, ...].
-  static Backward backward(const Arguments& arguments, bool x_repeats, Tensor checkpoints, int64_t checkpoint_every, bool state_needed, Optional grad_spikes,
-                           Each<Optional, S>... grad_states, Optional grad_v_seq) {
+  // Gradients of x, states and parameters. Those of numbers are empty, and those of states unless they are needed.
+  // x_repeats: of x the mean over the steps, [1, ...].
+  static Backward backward(const Arguments& arguments, bool x_repeats, Tensor checkpoints, int64_t checkpoint_every,
+                           bool state_needed, Optional grad_spikes, Each<Optional, S>... grad_states,
+                           Optional grad_v_seq) {
     SNNFAST_CHECK(!Device::kCuda || !x_repeats, Kernels::kName, ": x_repeats must be false on CUDA, got true");
     NeuronTensors tensors(Kernels::kName, arguments.x);
     const Device device(arguments.x);
     NeuronBackward<Neuron> a{};
-    const Backward outputs =
-        backward_tensors(arguments, x_repeats, checkpoints, checkpoint_every, state_needed, grad_spikes, grad_states..., grad_v_seq, tensors, device, a);
+    const Backward outputs = backward_tensors(arguments, x_repeats, checkpoints, checkpoint_every, state_needed,
+                                              grad_spikes, grad_states..., grad_v_seq, tensors, device, a);
     if (a.N > 0) Kernels::backward(device, a);
     return outputs;
   }
 
   // Allocates the outputs of the forward pass, with or without the spikes; `a` is what the kernel is given.
-  static Forward forward_tensors(const Arguments& arguments, bool spikes_wanted, int64_t checkpoint_every, NeuronTensors& tensors, const Device& device,
-                                 NeuronForward<Neuron>& a) {
+  static Forward forward_tensors(const Arguments& arguments, bool spikes_wanted, int64_t checkpoint_every,
+                                 NeuronTensors& tensors, const Device& device, NeuronForward<Neuron>& a) {
     const Tensor& x = arguments.x;
     check_reset(arguments, tensors);
     static_cast<NeuronScan<Neuron>&>(a) = neuron_scan<Neuron>(arguments, reset(arguments), tensors);
@@ -134,8 +140,10 @@ struct NeuronOperators<Neuron, Arguments, Kernels, Device, std::index_sequence<S
     std::vector<int64_t> checkpoint_shape = tensors.shape();
     checkpoint_shape.insert(checkpoint_shape.begin(), {checkpoint_count(a.T, checkpoint_every), Neuron::kStates});
     const Tensor checkpoints = output(checkpoint_every > 0, checkpoint_shape, tensors.state_type());
-    const Tensor states[] = {(static_cast<void>(S), output(arguments.return_state, tensors.shape(), tensors.state_type()))...};
-    for (int k = 0; k < Neuron::kStates; k++) a.state_out[k] = arguments.return_state ? states[k].mutable_data_ptr() : nullptr;
+    const Tensor states[] = {
+        (static_cast<void>(S), output(arguments.return_state, tensors.shape(), tensors.state_type()))...};
+    for (int k = 0; k < Neuron::kStates; k++)
+      a.state_out[k] = arguments.return_state ? states[k].mutable_data_ptr() : nullptr;
     a.spikes = spikes_wanted ? spikes.mutable_data_ptr() : nullptr;
     a.v_seq = arguments.return_v_seq ? v_seq.mutable_data_ptr() : nullptr;
     a.checkpoints_out = checkpoint_every > 0 ? checkpoints.mutable_data_ptr() : nullptr;
@@ -144,13 +152,16 @@ struct NeuronOperators<Neuron, Arguments, Kernels, Device, std::index_sequence<S
   }
 
   // Allocates the outputs of the backward pass; `a` is what the kernel is given.
-  static Backward backward_tensors(const Arguments& arguments, bool x_repeats, const Tensor& checkpoints, int64_t checkpoint_every, bool state_needed,
-                                   const Optional& grad_spikes, const Each<Optional, S>&... grad_states, const Optional& grad_v_seq, NeuronTensors& tensors,
-                                   const Device& device, NeuronBackward<Neuron>& a) {
+  static Backward backward_tensors(const Arguments& arguments, bool x_repeats, const Tensor& checkpoints,
+                                   int64_t checkpoint_every, bool state_needed, const Optional& grad_spikes,
+                                   const Each<Optional, S>&... grad_states, const Optional& grad_v_seq,
+                                   NeuronTensors& tensors, const Device& device, NeuronBackward<Neuron>& a) {
     const Tensor& x = arguments.x;
     const char* op = tensors.op();
-    SNNFAST_CHECK(arguments.surrogate.number >= 0 && arguments.surrogate.number < static_cast<int64_t>(Surrogate::count), op,
-                  ": surrogate must be a number from 0 to ", static_cast<int64_t>(Surrogate::count) - 1, ", got ", arguments.surrogate.number);
+    SNNFAST_CHECK(
+        arguments.surrogate.number >= 0 && arguments.surrogate.number < static_cast<int64_t>(Surrogate::count), op,
+        ": surrogate must be a number from 0 to ", static_cast<int64_t>(Surrogate::count) - 1, ", got ",
+        arguments.surrogate.number);
     SNNFAST_CHECK(checkpoint_every >= 1, op, ": checkpoint_every must be at least 1, got ", checkpoint_every);
     check_reset(arguments, tensors);
     static_cast<NeuronScan<Neuron>&>(a) = neuron_scan<Neuron>(arguments, reset(arguments), tensors);
@@ -177,15 +188,17 @@ struct NeuronOperators<Neuron, Arguments, Kernels, Device, std::index_sequence<S
     bool learned[Neuron::kParams];  // a tensor without elements has no data pointer, so the pointers do not tell
     int param = 0;
     arguments.each([&](const char*, const auto& field) {
-      if constexpr (std::is_same_v<std::decay_t<decltype(field)>, Parameter>) learned[param++] = field.tensor.has_value();
+      if constexpr (std::is_same_v<std::decay_t<decltype(field)>, Parameter>)
+        learned[param++] = field.tensor.has_value();
     });
     const Tensor params[] = {per_neuron(learned[P], a.grad_param[P])...};
     return {grad_x, states[S]..., params[P]...};
   }
 };
 
-// Schemas of `op` from its arguments: what torch.ops.snnfast.<op>_forward and _backward take and give. `more`: arguments behind
-// the neuron's, what of the forward pass the backward pass is given besides checkpoints, and gradients behind the neuron's.
+// Schemas of `op` from its arguments: what torch.ops.snnfast.<op>_forward and _backward take and give. `more`:
+// arguments behind the neuron's, what of the forward pass the backward pass is given besides checkpoints, and gradients
+// behind the neuron's.
 struct MoreArguments {
   std::string arguments, kept, grads;
 };
@@ -202,11 +215,13 @@ void neuron_schemas(Library& m, const std::string& op, const MoreArguments& more
     }
     if constexpr (std::is_same_v<Field, Parameter>) grads_in += ", Tensor grad_" + s;
   });
-  m.def(schema<Arguments>(op + "_forward", "(Tensor spikes" + states_out + ", Tensor v_seq, Tensor checkpoints)", more.arguments + "int checkpoint_every")
+  m.def(schema<Arguments>(op + "_forward", "(Tensor spikes" + states_out + ", Tensor v_seq, Tensor checkpoints)",
+                          more.arguments + "int checkpoint_every")
             .c_str());
   m.def(schema<Arguments>(op + "_backward", "(Tensor grad_x" + grads_in + more.grads + ")",
-                          more.arguments + more.kept + "Tensor checkpoints, int checkpoint_every, bool state_needed, Tensor? grad_spikes" + grad_states +
-                              ", Tensor? grad_v_seq")
+                          more.arguments + more.kept +
+                              "Tensor checkpoints, int checkpoint_every, bool state_needed, Tensor? grad_spikes" +
+                              grad_states + ", Tensor? grad_v_seq")
             .c_str());
 }
 

@@ -17,10 +17,10 @@
 #include <unistd.h>
 
 // PyTorch 2.11 and later; a weak reference keeps 2.10 loading.
-extern "C" __attribute__((weak)) AOTITorchError torch_from_blob(void* data, int64_t ndim, const int64_t* sizes, const int64_t* strides, int64_t storage_offset,
-                                                                int32_t dtype, int32_t device_type, int32_t device_index, AtenTensorHandle* result,
-                                                                int32_t layout, const uint8_t* opaque_metadata, int64_t opaque_metadata_size,
-                                                                void (*deleter)(void* data, void* context), void* deleter_context);
+extern "C" __attribute__((weak)) AOTITorchError torch_from_blob(
+    void* data, int64_t ndim, const int64_t* sizes, const int64_t* strides, int64_t storage_offset, int32_t dtype,
+    int32_t device_type, int32_t device_index, AtenTensorHandle* result, int32_t layout, const uint8_t* opaque_metadata,
+    int64_t opaque_metadata_size, void (*deleter)(void* data, void* context), void* deleter_context);
 #endif
 
 namespace snnfast::output_memory {
@@ -48,7 +48,8 @@ struct Cache {
     limit = std::min<int64_t>(int64_t{1} << 30, memory / 16);
     if (const char* text = std::getenv("SNNFAST_CPU_CACHE_MB")) {
       int64_t megabytes = 0;
-      const auto read = std::from_chars(text, text + std::strlen(text), megabytes);  // atoll, compiled here, would need glibc 2.38
+      const auto read =
+          std::from_chars(text, text + std::strlen(text), megabytes);  // atoll, compiled here, would need glibc 2.38
       const int64_t most = memory >> 20;
       limit = (read.ec == std::errc::result_out_of_range ? most : std::clamp<int64_t>(megabytes, 0, most)) << 20;
     }
@@ -70,14 +71,16 @@ Cache& cache() {
   return *made;
 }
 
-// Whoever cannot have the lock at once does without the cache, so a fork while another thread holds it cannot hang the child.
+// Whoever cannot have the lock at once does without the cache, so a fork while another thread holds it cannot hang the
+// child.
 using Try = std::unique_lock<std::mutex>;
 
 void* map(int64_t bytes) {
   const size_t mapped = static_cast<size_t>(bytes + kHugePage);
   char* begin = static_cast<char*>(mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   if (begin == MAP_FAILED) return nullptr;
-  char* data = reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(begin) + kHugePage - 1) & ~static_cast<uintptr_t>(kHugePage - 1));
+  char* data = reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(begin) + kHugePage - 1) &
+                                       ~static_cast<uintptr_t>(kHugePage - 1));
   char *end = begin + mapped, *used_end = data + bytes;
   if (data > begin) munmap(begin, static_cast<size_t>(data - begin));
   if (end > used_end) munmap(used_end, static_cast<size_t>(end - used_end));
@@ -150,8 +153,9 @@ std::optional<torch::stable::Tensor> allocate(const std::vector<int64_t>& shape,
   if (!block.data) return std::nullopt;
   AtenTensorHandle handle = nullptr;
   const AOTITorchError error =
-      torch_from_blob(block.data, static_cast<int64_t>(shape.size()), shape.data(), strides.data(), 0, dtype, aoti_torch_device_type_cpu(), -1, &handle,
-                      aoti_torch_layout_strided(), nullptr, 0, &give_back, reinterpret_cast<void*>(static_cast<intptr_t>(block.bytes)));
+      torch_from_blob(block.data, static_cast<int64_t>(shape.size()), shape.data(), strides.data(), 0, dtype,
+                      aoti_torch_device_type_cpu(), -1, &handle, aoti_torch_layout_strided(), nullptr, 0, &give_back,
+                      reinterpret_cast<void*>(static_cast<intptr_t>(block.bytes)));
   if (error != 0) {
     give_back(block.data, reinterpret_cast<void*>(static_cast<intptr_t>(block.bytes)));
     return std::nullopt;
@@ -180,7 +184,9 @@ void release() {
 
 #else
 
-std::optional<torch::stable::Tensor> allocate(const std::vector<int64_t>&, torch::headeronly::ScalarType) { return std::nullopt; }
+std::optional<torch::stable::Tensor> allocate(const std::vector<int64_t>&, torch::headeronly::ScalarType) {
+  return std::nullopt;
+}
 Statistics statistics() { return {0, 0, 0}; }
 void set_limit(int64_t) {}
 void release() {}
@@ -189,7 +195,8 @@ void release() {}
 
 bool keep_freed_memory() {
 #if defined(__GLIBC__)
-  return mallopt(M_MMAP_MAX, 0) == 1 && mallopt(M_TRIM_THRESHOLD, -1) == 1;  // everything from the heap, which never shrinks
+  return mallopt(M_MMAP_MAX, 0) == 1 &&
+         mallopt(M_TRIM_THRESHOLD, -1) == 1;  // everything from the heap, which never shrinks
 #else
   return false;
 #endif

@@ -24,7 +24,8 @@ Statistics statistics();
 void set_limit(int64_t bytes);
 void release();  // returns all free blocks to the system
 
-// From now on malloc keeps what is freed for the whole process, whatever its size. False where malloc has no such setting.
+// From now on malloc keeps what is freed for the whole process, whatever its size. False where malloc has no such
+// setting.
 bool keep_freed_memory();
 
 }  // namespace snnfast::output_memory

@@ -1,5 +1,5 @@
-// The operators of every neuron that is compiled while the program runs: own_neuron_forward and own_neuron_backward, whose first
-// argument names a kernel that load_own_kernel has loaded.
+// The operators of every neuron that is compiled while the program runs: own_neuron_forward and own_neuron_backward,
+// whose first argument names a kernel that load_own_kernel has loaded.
 #include "core/own_neuron.h"
 
 #include <dlfcn.h>
@@ -10,8 +10,10 @@
 #include "cpu/dispatch.h"
 #include "ops/recurrent.h"
 
-SNNFAST_CPU_KERNEL(own_recurrent_forward, (const RecurrentForward<OwnNeuron>&, const void* neuron, int64_t begin, int64_t end, void* scratch))
-SNNFAST_CPU_KERNEL(own_recurrent_backward, (const RecurrentBackward<OwnNeuron>&, const void* neuron, int64_t begin, int64_t end, void* scratch))
+SNNFAST_CPU_KERNEL(own_recurrent_forward,
+                   (const RecurrentForward<OwnNeuron>&, const void* neuron, int64_t begin, int64_t end, void* scratch))
+SNNFAST_CPU_KERNEL(own_recurrent_backward,
+                   (const RecurrentBackward<OwnNeuron>&, const void* neuron, int64_t begin, int64_t end, void* scratch))
 
 namespace snnfast {
 namespace {
@@ -27,7 +29,8 @@ const OwnKernel& kernel_of(const std::string& name) {
   const std::lock_guard lock(kernels_mutex);
   const auto found = kernels().find(name);
   SNNFAST_CHECK(found != kernels().end(), "neuron: the kernel ", name,
-                " is not loaded in this process; import the module that defines the neuron and call it once, or call it without a program that was "
+                " is not loaded in this process; import the module that defines the neuron and call it once, or call "
+                "it without a program that was "
                 "exported elsewhere");
   return *found->second;
 }
@@ -42,19 +45,24 @@ struct Call {
   int64_t inputs, outputs, states;  // states that the step carries
 
   Call(const std::string& name, const Tensors& given, int64_t outputs)
-      : kernel(kernel_of(name)), tensors(kName, first(given)), inputs(static_cast<int64_t>(given.size())), outputs(outputs) {
+      : kernel(kernel_of(name)),
+        tensors(kName, first(given)),
+        inputs(static_cast<int64_t>(given.size())),
+        outputs(outputs) {
     states = kernel.states - (inputs - 1) - (outputs - 1);
-    SNNFAST_CHECK(outputs >= 1 && states >= 1 && kernel.states <= OwnNeuron::kStates, kName, ": ", inputs, " inputs and ", outputs,
-                  " outputs do not fit the kernel ", name);
+    SNNFAST_CHECK(outputs >= 1 && states >= 1 && kernel.states <= OwnNeuron::kStates, kName, ": ", inputs,
+                  " inputs and ", outputs, " outputs do not fit the kernel ", name);
     const bool is_double = tensors.state_type() == ScalarType::Double;
-    SNNFAST_CHECK(is_double == (kernel.is_double != 0), kName, ": the kernel ", name, " is for ", kernel.is_double ? "float64" : "float32");
+    SNNFAST_CHECK(is_double == (kernel.is_double != 0), kName, ": the kernel ", name, " is for ",
+                  kernel.is_double ? "float64" : "float32");
   }
 
   int64_t input_place(int64_t k) const { return states + k - 1; }
   int64_t output_place(int64_t k) const { return states + inputs - 1 + k - 1; }
 
   template <class Scan>
-  void fill(Scan& a, const Tensors& given, const Tensors& before, const std::vector<double>& numbers, const Tensors& parameters) {
+  void fill(Scan& a, const Tensors& given, const Tensors& before, const std::vector<double>& numbers,
+            const Tensors& parameters) {
     const Tensor& x = given[0];
     a.T = x.size(0);
     a.N = a.N_all = tensors.count();
@@ -65,10 +73,11 @@ struct Call {
       check_tensor(kName, "an input", t, x.scalar_type(), sizes_of(x), "x", x);
       more.inputs[input_place(k)] = tensors.rows(t, "an input");
     }
-    SNNFAST_CHECK(before.empty() || static_cast<int64_t>(before.size()) == states, kName, ": expected ", states, " states or none, got ", before.size());
+    SNNFAST_CHECK(before.empty() || static_cast<int64_t>(before.size()) == states, kName, ": expected ", states,
+                  " states or none, got ", before.size());
     for (size_t k = 0; k < before.size(); k++) a.state_in[k] = tensors.neurons(before[k], "a state");
-    SNNFAST_CHECK(static_cast<int64_t>(numbers.size() + parameters.size()) == kernel.params, kName, ": expected ", kernel.params, " parameters, got ",
-                  numbers.size() + parameters.size());
+    SNNFAST_CHECK(static_cast<int64_t>(numbers.size() + parameters.size()) == kernel.params, kName, ": expected ",
+                  kernel.params, " parameters, got ", numbers.size() + parameters.size());
     size_t k = 0;
     for (const double number : numbers) a.param[k++] = {nullptr, number, 1, 1};
     for (const Tensor& t : parameters) a.param[k++] = tensors.param({0., t}, "a parameter");
@@ -90,9 +99,10 @@ struct Call {
   }
 };
 
-// Allocates what a forward pass gives: the outputs, the states after the last step, the first state after every step, and checkpoints;
-// what is not wanted is empty.
-Tensors outputs_of(Call& call, const Tensor& x, bool return_v_seq, int64_t checkpoint_every, NeuronForward<OwnNeuron>& a) {
+// Allocates what a forward pass gives: the outputs, the states after the last step, the first state after every step,
+// and checkpoints; what is not wanted is empty.
+Tensors outputs_of(Call& call, const Tensor& x, bool return_v_seq, int64_t checkpoint_every,
+                   NeuronForward<OwnNeuron>& a) {
   const NeuronTensors& tensors = call.tensors;
   const Cpu device(x);
   Tensors result;
@@ -101,7 +111,8 @@ Tensors outputs_of(Call& call, const Tensor& x, bool return_v_seq, int64_t check
     return wanted ? result.back().mutable_data_ptr() : nullptr;
   };
   a.spikes = output(true, sizes_of(x), x.scalar_type());
-  for (int64_t k = 1; k < call.outputs; k++) call.more.outputs[call.output_place(k)] = output(true, sizes_of(x), tensors.state_type());
+  for (int64_t k = 1; k < call.outputs; k++)
+    call.more.outputs[call.output_place(k)] = output(true, sizes_of(x), tensors.state_type());
   for (int64_t k = 0; k < call.states; k++) a.state_out[k] = output(true, tensors.shape(), tensors.state_type());
   a.v_seq = output(return_v_seq, sizes_of(x), tensors.state_type());
   a.checkpoints_out = output(checkpoint_every > 0, call.checkpoint_shape(a.T, checkpoint_every), tensors.state_type());
@@ -109,15 +120,16 @@ Tensors outputs_of(Call& call, const Tensor& x, bool return_v_seq, int64_t check
   return result;
 }
 
-// Allocates what a backward pass gives, the gradients of inputs, states and parameters, and reads what it is given: the gradients of
-// outputs, of states and of the first state after every step; one without elements is 0.
-Tensors gradients_of(Call& call, const Tensor& x, const Tensors& states, size_t numbers, size_t parameters, const Tensor& checkpoints, int64_t checkpoint_every,
-                     const Tensors& grads, NeuronBackward<OwnNeuron>& a) {
+// Allocates what a backward pass gives, the gradients of inputs, states and parameters, and reads what it is given: the
+// gradients of outputs, of states and of the first state after every step; one without elements is 0.
+Tensors gradients_of(Call& call, const Tensor& x, const Tensors& states, size_t numbers, size_t parameters,
+                     const Tensor& checkpoints, int64_t checkpoint_every, const Tensors& grads,
+                     NeuronBackward<OwnNeuron>& a) {
   NeuronTensors& tensors = call.tensors;
   const Cpu device(x);
   SNNFAST_CHECK(checkpoint_every >= 1, Call::kName, ": checkpoint_every must be at least 1, got ", checkpoint_every);
-  SNNFAST_CHECK(static_cast<int64_t>(grads.size()) == call.outputs + call.states + 1, Call::kName, ": expected ", call.outputs + call.states + 1,
-                " gradients, got ", grads.size());
+  SNNFAST_CHECK(static_cast<int64_t>(grads.size()) == call.outputs + call.states + 1, Call::kName, ": expected ",
+                call.outputs + call.states + 1, " gradients, got ", grads.size());
   a.checkpoints = tensors.checkpoints(checkpoints, checkpoint_count(a.T, checkpoint_every), call.kernel.states);
   a.checkpoint_every = checkpoint_every;
   size_t at = 0;
@@ -126,7 +138,8 @@ Tensors gradients_of(Call& call, const Tensor& x, const Tensors& states, size_t 
     return t.numel() ? Optional(t) : Optional();
   };
   a.grad_spikes = tensors.optional_rows(given(), "a gradient", x.scalar_type());
-  for (int64_t k = 1; k < call.outputs; k++) call.more.grad_outputs[call.output_place(k)] = tensors.optional_rows(given(), "a gradient", tensors.state_type());
+  for (int64_t k = 1; k < call.outputs; k++)
+    call.more.grad_outputs[call.output_place(k)] = tensors.optional_rows(given(), "a gradient", tensors.state_type());
   for (int64_t k = 0; k < call.states; k++) a.grad_state_out[k] = tensors.neurons(given(), "the gradient of a state");
   a.grad_v_seq = tensors.optional_rows(given(), "a gradient", tensors.state_type());
   Tensors result;
@@ -135,77 +148,96 @@ Tensors gradients_of(Call& call, const Tensor& x, const Tensors& states, size_t 
     return result.back().mutable_data_ptr();
   };
   a.grad_x = output(sizes_of(x), x.scalar_type());
-  for (int64_t k = 1; k < call.inputs; k++) call.more.grad_inputs[call.input_place(k)] = output(sizes_of(x), x.scalar_type());
+  for (int64_t k = 1; k < call.inputs; k++)
+    call.more.grad_inputs[call.input_place(k)] = output(sizes_of(x), x.scalar_type());
   for (size_t k = 0; k < states.size(); k++) a.grad_state_in[k] = output(tensors.shape(), tensors.state_type());
   for (size_t k = 0; k < parameters; k++) a.grad_param[numbers + k] = output(tensors.shape(), tensors.state_type());
   return result;
 }
 
-Tensors forward(std::string name, Tensors inputs, Tensors states, std::vector<double> numbers, Tensors parameters, int64_t outputs, bool return_v_seq,
-                int64_t checkpoint_every) {
+Tensors forward(std::string name, Tensors inputs, Tensors states, std::vector<double> numbers, Tensors parameters,
+                int64_t outputs, bool return_v_seq, int64_t checkpoint_every) {
   Call call(name, inputs, outputs);
   NeuronForward<OwnNeuron> a{};
   call.fill(a, inputs, states, numbers, parameters);
-  SNNFAST_CHECK(call.kernel.forward, Call::kName, ": the kernel ", name, " is for neurons whose spikes come back to them");
+  SNNFAST_CHECK(call.kernel.forward, Call::kName, ": the kernel ", name,
+                " is for neurons whose spikes come back to them");
   const Tensors result = outputs_of(call, inputs[0], return_v_seq, checkpoint_every, a);
-  if (a.N > 0) Cpu(inputs[0]).parallel(a.N, a.T * call.kernel.states, [&](int64_t begin, int64_t end) { call.kernel.forward(a, begin, end); });
+  if (a.N > 0)
+    Cpu(inputs[0]).parallel(a.N, a.T * call.kernel.states,
+                            [&](int64_t begin, int64_t end) { call.kernel.forward(a, begin, end); });
   return result;
 }
 
-Tensors backward(std::string name, Tensors inputs, Tensors states, std::vector<double> numbers, Tensors parameters, int64_t outputs, Tensor checkpoints,
-                 int64_t checkpoint_every, Tensors grads) {
+Tensors backward(std::string name, Tensors inputs, Tensors states, std::vector<double> numbers, Tensors parameters,
+                 int64_t outputs, Tensor checkpoints, int64_t checkpoint_every, Tensors grads) {
   Call call(name, inputs, outputs);
   NeuronBackward<OwnNeuron> a{};
   call.fill(a, inputs, states, numbers, parameters);
-  SNNFAST_CHECK(call.kernel.backward, Call::kName, ": the kernel ", name, " is for neurons whose spikes come back to them");
-  const Tensors result = gradients_of(call, inputs[0], states, numbers.size(), parameters.size(), checkpoints, checkpoint_every, grads, a);
+  SNNFAST_CHECK(call.kernel.backward, Call::kName, ": the kernel ", name,
+                " is for neurons whose spikes come back to them");
+  const Tensors result =
+      gradients_of(call, inputs[0], states, numbers.size(), parameters.size(), checkpoints, checkpoint_every, grads, a);
   if (a.N > 0) {
     const int64_t steps = std::max<int64_t>(std::min(a.T, checkpoint_every), 1);
     const size_t bytes = sizeof(double) * static_cast<size_t>(steps * call.kernel.tape_rows * kNeuronBlock);
-    Cpu(inputs[0]).parallel(a.N, 2 * a.T * call.kernel.states, [&](int64_t begin, int64_t end) { call.kernel.backward(a, begin, end, thread_scratch(bytes)); });
+    Cpu(inputs[0]).parallel(a.N, 2 * a.T * call.kernel.states, [&](int64_t begin, int64_t end) {
+      call.kernel.backward(a, begin, end, thread_scratch(bytes));
+    });
   }
   return result;
 }
 
 // run(begin, end, scratch) over `units` groups or parts of groups of samples.
 template <class Run>
-void in_units(const Cpu& device, const OwnKernel& kernel, const Recurrence& r, int64_t T, int64_t steps, bool backward, int64_t units, const Run& run) {
-  const size_t bytes = static_cast<size_t>(RecurrentMemory<double>(nullptr, kernel.piece_rows, kernel.tape_rows, r, steps, backward).bytes);
+void in_units(const Cpu& device, const OwnKernel& kernel, const Recurrence& r, int64_t T, int64_t steps, bool backward,
+              int64_t units, const Run& run) {
+  const size_t bytes = static_cast<size_t>(
+      RecurrentMemory<double>(nullptr, kernel.piece_rows, kernel.tape_rows, r, steps, backward).bytes);
   recurrent_units(device, r, T, units, bytes, run);
 }
 
-Tensors recurrent_forward(std::string name, Tensor x, Tensors states, std::vector<double> numbers, Tensors parameters, bool return_v_seq, Tensor weight,
-                          Optional past, Optional delay, int64_t checkpoint_every) {
+Tensors recurrent_forward(std::string name, Tensor x, Tensors states, std::vector<double> numbers, Tensors parameters,
+                          bool return_v_seq, Tensor weight, Optional past, Optional delay, int64_t checkpoint_every) {
   const Tensors inputs = {x};
   Call call(name, inputs, 1);
   RecurrentForward<OwnNeuron> a{};
   call.fill(a, inputs, states, numbers, parameters);
-  SNNFAST_CHECK(call.kernel.recurrent_forward, Call::kName, ": the kernel ", name, " is not for neurons whose spikes come back to them");
+  SNNFAST_CHECK(call.kernel.recurrent_forward, Call::kName, ": the kernel ", name,
+                " is not for neurons whose spikes come back to them");
   const Tensors result = outputs_of(call, x, return_v_seq, checkpoint_every, a);
   const RecurrentTensors<Cpu> recurrent(Cpu(x), x, call.tensors, weight, past, delay);
   const Recurrence& r = a.recurrence = recurrent.recurrence;
   if (a.N > 0)
     in_units(Cpu(x), call.kernel, r, a.T, 1, false, RecurrentParts(a.N / r.H).groups,
-             [&](int64_t begin, int64_t end, void* scratch) { cpu::own_recurrent_forward()(a, call.kernel.recurrent_forward, begin, end, scratch); });
+             [&](int64_t begin, int64_t end, void* scratch) {
+               cpu::own_recurrent_forward()(a, call.kernel.recurrent_forward, begin, end, scratch);
+             });
   return result;
 }
 
-// Gradients of x, states and parameters, then of weight, past and delay; those of the last two are empty where there is none.
-Tensors recurrent_backward(std::string name, Tensor x, Tensors states, std::vector<double> numbers, Tensors parameters, Tensor weight, Optional past,
-                           Optional delay, Tensor spikes, Tensor checkpoints, int64_t checkpoint_every, Tensors grads) {
+// Gradients of x, states and parameters, then of weight, past and delay; those of the last two are empty where there is
+// none.
+Tensors recurrent_backward(std::string name, Tensor x, Tensors states, std::vector<double> numbers, Tensors parameters,
+                           Tensor weight, Optional past, Optional delay, Tensor spikes, Tensor checkpoints,
+                           int64_t checkpoint_every, Tensors grads) {
   const Tensors inputs = {x};
   Call call(name, inputs, 1);
   RecurrentBackward<OwnNeuron> a{};
   call.fill(a, inputs, states, numbers, parameters);
-  SNNFAST_CHECK(call.kernel.recurrent_backward, Call::kName, ": the kernel ", name, " is not for neurons whose spikes come back to them");
-  Tensors result = gradients_of(call, x, states, numbers.size(), parameters.size(), checkpoints, checkpoint_every, grads, a);
+  SNNFAST_CHECK(call.kernel.recurrent_backward, Call::kName, ": the kernel ", name,
+                " is not for neurons whose spikes come back to them");
+  Tensors result =
+      gradients_of(call, x, states, numbers.size(), parameters.size(), checkpoints, checkpoint_every, grads, a);
   const Cpu device(x);
   const RecurrentTensors<Cpu> recurrent(device, x, call.tensors, weight, past, delay);
   RecurrentGradients<Cpu> more(device, x, call.tensors, recurrent.recurrence, past, delay.has_value(), spikes, a);
   const Recurrence& r = a.recurrence;
   if (a.N > 0)
     in_units(Cpu(x), call.kernel, r, a.T, std::min(a.T, checkpoint_every), true, RecurrentParts(a.N / r.H).parts,
-             [&](int64_t begin, int64_t end, void* scratch) { cpu::own_recurrent_backward()(a, call.kernel.recurrent_backward, begin, end, scratch); });
+             [&](int64_t begin, int64_t end, void* scratch) {
+               cpu::own_recurrent_backward()(a, call.kernel.recurrent_backward, begin, end, scratch);
+             });
   more.sum(device);
   result.insert(result.end(), {more.weight, more.past, more.delay});
   return result;
@@ -218,7 +250,8 @@ void load_own_kernel(const std::string& name, const std::string& path) {
   void* const library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   SNNFAST_CHECK(library, "neuron: ", path, " cannot be loaded: ", dlerror());
   const auto* const kernel = static_cast<const OwnKernel*>(dlsym(library, "snnfast_own_kernel"));
-  SNNFAST_CHECK(kernel && kernel->forward_bytes == sizeof(NeuronForward<OwnNeuron>) && kernel->backward_bytes == sizeof(NeuronBackward<OwnNeuron>),
+  SNNFAST_CHECK(kernel && kernel->forward_bytes == sizeof(NeuronForward<OwnNeuron>) &&
+                    kernel->backward_bytes == sizeof(NeuronBackward<OwnNeuron>),
                 "neuron: ", path, " was compiled for another version of snnfast");
   const std::lock_guard lock(kernels_mutex);
   kernels()[name] = kernel;
@@ -228,16 +261,20 @@ void load_own_kernel(const std::string& name, const std::string& path) {
 
 STABLE_TORCH_LIBRARY_FRAGMENT(snnfast, m) {
   m.def(
-      "own_neuron_forward(str kernel, Tensor[] inputs, Tensor[] states, float[] numbers, Tensor[] parameters, int outputs, bool return_v_seq, int "
+      "own_neuron_forward(str kernel, Tensor[] inputs, Tensor[] states, float[] numbers, Tensor[] parameters, int "
+      "outputs, bool return_v_seq, int "
       "checkpoint_every) -> Tensor[]");
   m.def(
-      "own_neuron_backward(str kernel, Tensor[] inputs, Tensor[] states, float[] numbers, Tensor[] parameters, int outputs, Tensor checkpoints, int "
+      "own_neuron_backward(str kernel, Tensor[] inputs, Tensor[] states, float[] numbers, Tensor[] parameters, int "
+      "outputs, Tensor checkpoints, int "
       "checkpoint_every, Tensor[] grads) -> Tensor[]");
   m.def(
-      "own_recurrent_forward(str kernel, Tensor x, Tensor[] states, float[] numbers, Tensor[] parameters, bool return_v_seq, Tensor weight, Tensor? past, "
+      "own_recurrent_forward(str kernel, Tensor x, Tensor[] states, float[] numbers, Tensor[] parameters, bool "
+      "return_v_seq, Tensor weight, Tensor? past, "
       "Tensor? delay, int checkpoint_every) -> Tensor[]");
   m.def(
-      "own_recurrent_backward(str kernel, Tensor x, Tensor[] states, float[] numbers, Tensor[] parameters, Tensor weight, Tensor? past, Tensor? delay, "
+      "own_recurrent_backward(str kernel, Tensor x, Tensor[] states, float[] numbers, Tensor[] parameters, Tensor "
+      "weight, Tensor? past, Tensor? delay, "
       "Tensor spikes, Tensor checkpoints, int checkpoint_every, Tensor[] grads) -> Tensor[]");
 }
 STABLE_TORCH_LIBRARY_IMPL(snnfast, CPU, m) {

@@ -8,7 +8,8 @@
 
 namespace snnfast {
 
-Pool2d pool2d_of(const char* op, const Tensor& x, const std::vector<int64_t>& images, int64_t kernel_h, int64_t kernel_w, bool average) {
+Pool2d pool2d_of(const char* op, const Tensor& x, const std::vector<int64_t>& images, int64_t kernel_h,
+                 int64_t kernel_w, bool average) {
   SNNFAST_CHECK(x.is_cpu(), op, ": x must be on the CPU");
   Pool2d a{};
   a.N = images[0], a.C = images[1], a.H = images[2], a.W = images[3];
@@ -17,9 +18,11 @@ Pool2d pool2d_of(const char* op, const Tensor& x, const std::vector<int64_t>& im
   SNNFAST_CHECK(a.dtype != Dtype::f16, op, ": x must be float32, float64 or bfloat16, got float16");
   const int64_t least = a.dtype == Dtype::f64 ? kPoolChannels<double> : kPoolChannels<float>;
   SNNFAST_CHECK(a.C >= least, op, ": x must have at least ", least, " channels, got ", a.C);
-  SNNFAST_CHECK(a.kh >= 1 && a.kw >= 1 && a.kh <= a.H && a.kw <= a.W, op, ": the window must have at least 1 x 1 pixels and at most those of the image, ", a.H,
-                " x ", a.W, ", got ", a.kh, " x ", a.kw);
-  SNNFAST_CHECK(a.average || a.kh <= kPoolPlaces / a.kw, op, ": the window of a maximum must have at most ", kPoolPlaces, " pixels, got ", a.kh, " x ", a.kw);
+  SNNFAST_CHECK(a.kh >= 1 && a.kw >= 1 && a.kh <= a.H && a.kw <= a.W, op,
+                ": the window must have at least 1 x 1 pixels and at most those of the image, ", a.H, " x ", a.W,
+                ", got ", a.kh, " x ", a.kw);
+  SNNFAST_CHECK(a.average || a.kh <= kPoolPlaces / a.kw, op, ": the window of a maximum must have at most ",
+                kPoolPlaces, " pixels, got ", a.kh, " x ", a.kw);
   elements(op, sizes_of(x));
   a.out_h = a.H / a.kh, a.out_w = a.W / a.kw;
   return a;
@@ -49,7 +52,8 @@ std::tuple<Tensor, Tensor> pool2d_forward(const Arguments& arguments) {
   const Tensor x = contiguous_of(channels_last(arguments.x));
   const Device device(x);
   const std::vector<int64_t> shape{a.N, a.out_h, a.out_w, a.C};
-  const Tensor y = device.allocate(x, shape, x.scalar_type()), places = device.allocate(x, a.average ? std::vector<int64_t>{0} : shape, ScalarType::Byte);
+  const Tensor y = device.allocate(x, shape, x.scalar_type()),
+               places = device.allocate(x, a.average ? std::vector<int64_t>{0} : shape, ScalarType::Byte);
   if (a.N > 0) {
     a.x = x.const_data_ptr(), a.y = y.mutable_data_ptr(), a.places = static_cast<uint8_t*>(places.mutable_data_ptr());
     each_row(a, [&](int64_t begin, int64_t end) { cpu::pool2d_forward()(a, begin, end); });
@@ -63,11 +67,14 @@ Tensor pool2d_backward(const Arguments& arguments, Tensor places, Tensor grad_y)
   Pool2d a = sizes(arguments);
   const Tensor& x = arguments.x;
   check_tensor(kOp, "grad_y", grad_y, x.scalar_type(), {a.N, a.C, a.out_h, a.out_w}, "x", x);
-  check_tensor(kOp, "places", places, ScalarType::Byte, a.average ? std::vector<int64_t>{0} : std::vector<int64_t>{a.N, a.out_h, a.out_w, a.C}, "x", x);
+  check_tensor(kOp, "places", places, ScalarType::Byte,
+               a.average ? std::vector<int64_t>{0} : std::vector<int64_t>{a.N, a.out_h, a.out_w, a.C}, "x", x);
   check_contiguous(kOp, "places", places);
-  const Tensor grad = contiguous_of(channels_last(grad_y)), grad_x = Device(grad).allocate(grad, {a.N, a.H, a.W, a.C}, grad.scalar_type());
+  const Tensor grad = contiguous_of(channels_last(grad_y)),
+               grad_x = Device(grad).allocate(grad, {a.N, a.H, a.W, a.C}, grad.scalar_type());
   if (a.N > 0) {
-    a.grad = grad.const_data_ptr(), a.grad_x = grad_x.mutable_data_ptr(), a.places = static_cast<uint8_t*>(places.mutable_data_ptr());
+    a.grad = grad.const_data_ptr(), a.grad_x = grad_x.mutable_data_ptr(),
+    a.places = static_cast<uint8_t*>(places.mutable_data_ptr());
     each_row(a, [&](int64_t begin, int64_t end) { cpu::pool2d_backward()(a, begin, end); });
   }
   return channels_first(grad_x);

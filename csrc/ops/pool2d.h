@@ -11,6 +11,7 @@ SNNFAST_CPU_KERNEL(pool2d_backward, (const Pool2d&, int64_t begin, int64_t end))
 namespace snnfast {
 
 // Of images {N, C, H, W} in the dtype of x, checked, without their memory.
-Pool2d pool2d_of(const char* op, const Tensor& x, const std::vector<int64_t>& images, int64_t kernel_h, int64_t kernel_w, bool average);
+Pool2d pool2d_of(const char* op, const Tensor& x, const std::vector<int64_t>& images, int64_t kernel_h,
+                 int64_t kernel_w, bool average);
 
 }  // namespace snnfast

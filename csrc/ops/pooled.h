@@ -1,5 +1,6 @@
-// The operators of a neuron whose spikes are pooled, on the CPU: some neurons at a time go through all steps, and a cache still holds
-// their spikes when they are pooled. Forward, no spikes are written to memory; backward, no gradients of theirs.
+// The operators of a neuron whose spikes are pooled, on the CPU: some neurons at a time go through all steps, and a
+// cache still holds their spikes when they are pooled. Forward, no spikes are written to memory; backward, no gradients
+// of theirs.
 #pragma once
 #include "ops/pool2d.h"
 #include "ops/scratch.h"
@@ -13,8 +14,8 @@ T* advanced(T* data, int64_t bytes) {
   return data ? reinterpret_cast<T*>(reinterpret_cast<uintptr_t>(data) + static_cast<uintptr_t>(bytes)) : nullptr;
 }
 
-// Images x [T, B, H, W, C] in units, some of which are at work at a time: rows of windows, or images where rows behind the last window
-// belong to none, or where parameters differ within an image.
+// Images x [T, B, H, W, C] in units, some of which are at work at a time: rows of windows, or images where rows behind
+// the last window belong to none, or where parameters differ within an image.
 class PooledImages {
  public:
   template <class Scan>
@@ -27,7 +28,8 @@ class PooledImages {
     bool by_rows = window_.H % kernel_h == 0;
     for (const Param& p : scan.param) {
       const int64_t span = p.data && p.count > 1 ? p.count * p.inner : 1;  // after which values come again
-      SNNFAST_CHECK(image % span == 0, op, ": parameters must be the same for all images, got one for each of ", span, " neurons where an image has ", image);
+      SNNFAST_CHECK(image % span == 0, op, ": parameters must be the same for all images, got one for each of ", span,
+                    " neurons where an image has ", image);
       by_rows = by_rows && row % span == 0;
     }
     if (by_rows) window_.N *= window_.out_h, window_.H = kernel_h, window_.out_h = 1;
@@ -75,7 +77,8 @@ class PooledImages {
       const int64_t next = from + count * windows_, most = count * windows_;
       for (int64_t i = 0; i < most * size_; i += 64) __builtin_prefetch(advanced(grad, next * size_ + i));
       for (int64_t i = 0; i < (window_.average ? 0 : most); i += 64) __builtin_prefetch(advanced(places, next + i));
-      a.grad = advanced(grad, from * size_), a.grad_x = advanced(grad_spikes, to * size_), a.places = advanced(places, from);
+      a.grad = advanced(grad, from * size_), a.grad_x = advanced(grad_spikes, to * size_),
+      a.places = advanced(places, from);
       cpu::pool2d_backward()(a, 0, count * window_.out_h);
     });
   }
@@ -107,15 +110,18 @@ struct PooledOperators<Neuron, Arguments, Kernels, std::index_sequence<S...>, st
   using Operators = NeuronOperators<Neuron, Arguments, Kernels, Cpu>;
 
   // y, states, places of maxima in their windows, checkpoints
-  static typename Operators::Forward forward(const Arguments& arguments, int64_t kernel_h, int64_t kernel_w, bool average, int64_t checkpoint_every) {
+  static typename Operators::Forward forward(const Arguments& arguments, int64_t kernel_h, int64_t kernel_w,
+                                             bool average, int64_t checkpoint_every) {
     const Tensor& x = arguments.x;
     NeuronTensors tensors(Kernels::kName, x);
     check(tensors, arguments);
     const Cpu device(x);
     NeuronForward<Neuron> a{};
-    typename Operators::Forward outputs = Operators::forward_tensors(arguments, false, checkpoint_every, tensors, device, a);
+    typename Operators::Forward outputs =
+        Operators::forward_tensors(arguments, false, checkpoint_every, tensors, device, a);
     const PooledImages images(tensors.op(), x, kernel_h, kernel_w, average, a);
-    const Tensor y = device.allocate(x, images.pooled_shape(), x.scalar_type()), places = device.allocate(x, images.places_shape(), ScalarType::Byte);
+    const Tensor y = device.allocate(x, images.pooled_shape(), x.scalar_type()),
+                 places = device.allocate(x, images.places_shape(), ScalarType::Byte);
     std::get<0>(outputs) = y, std::get<1 + Neuron::kStates>(outputs) = places;
     if (a.N == 0) return outputs;
     images.each([&](int64_t first, int64_t count) {
@@ -130,8 +136,9 @@ struct PooledOperators<Neuron, Arguments, Kernels, std::index_sequence<S...>, st
   }
 
   // As of NeuronOperators.
-  static typename Operators::Backward backward(const Arguments& arguments, int64_t kernel_h, int64_t kernel_w, bool average, Tensor places, bool x_repeats,
-                                               Tensor checkpoints, int64_t checkpoint_every, bool state_needed, Optional grad_y,
+  static typename Operators::Backward backward(const Arguments& arguments, int64_t kernel_h, int64_t kernel_w,
+                                               bool average, Tensor places, bool x_repeats, Tensor checkpoints,
+                                               int64_t checkpoint_every, bool state_needed, Optional grad_y,
                                                Each<Optional, S>... grad_states, Optional grad_v_seq) {
     const Tensor& x = arguments.x;
     NeuronTensors tensors(Kernels::kName, x);
@@ -140,8 +147,9 @@ struct PooledOperators<Neuron, Arguments, Kernels, std::index_sequence<S...>, st
     SNNFAST_CHECK(!grad_v_seq, op, ": grad_v_seq must be none, got a tensor");
     const Cpu device(x);
     NeuronBackward<Neuron> a{};
-    const typename Operators::Backward outputs = Operators::backward_tensors(arguments, x_repeats, checkpoints, checkpoint_every, state_needed, std::nullopt,
-                                                                             grad_states..., std::nullopt, tensors, device, a);
+    const typename Operators::Backward outputs =
+        Operators::backward_tensors(arguments, x_repeats, checkpoints, checkpoint_every, state_needed, std::nullopt,
+                                    grad_states..., std::nullopt, tensors, device, a);
     const PooledImages images(op, x, kernel_h, kernel_w, average, a);
     check_tensor(op, "places", places, ScalarType::Byte, images.places_shape(), "x", x);
     check_contiguous(op, "places", places);
@@ -161,7 +169,8 @@ struct PooledOperators<Neuron, Arguments, Kernels, std::index_sequence<S...>, st
       part.grad_x = advanced(a.grad_x, images.bytes(first));
       char* scratch = static_cast<char*>(thread_scratch(tape + images.bytes()));
       if (grad) {
-        images.spread(grad->const_data_ptr(), static_cast<uint8_t*>(places.mutable_data_ptr()), first, count, scratch + tape);
+        images.spread(grad->const_data_ptr(), static_cast<uint8_t*>(places.mutable_data_ptr()), first, count,
+                      scratch + tape);
         part.grad_spikes = {scratch + tape, images.dtype(), part.N, 1};
       }
       Kernels::backward(part, scratch);
@@ -178,7 +187,8 @@ struct PooledOperators<Neuron, Arguments, Kernels, std::index_sequence<S...>, st
 
 template <class Arguments, class Library>
 void pooled_schemas(Library& m, const std::string& op) {
-  neuron_schemas<Arguments>(m, op, {"int kernel_h, int kernel_w, bool average, ", "Tensor places, bool x_repeats, ", ""});
+  neuron_schemas<Arguments>(m, op,
+                            {"int kernel_h, int kernel_w, bool average, ", "Tensor places, bool x_repeats, ", ""});
 }
 
 }  // namespace snnfast

@@ -34,7 +34,8 @@ struct Argument<Parameters> {
 
 SNNFAST_ARGUMENTS(PresentationsArguments, SNNFAST_PRESENTATIONS_ARGUMENTS)
 
-int launch_bounded_events(const Presentations& x, int64_t networks, int64_t fired, int32_t* inputs, int64_t* offsets, void* stream);
+int launch_bounded_events(const Presentations& x, int64_t networks, int64_t fired, int32_t* inputs, int64_t* offsets,
+                          void* stream);
 
 // Memory to work in, kept for the next call like that of outputs: fresh pages would cost more than a presentation.
 class WorkMemory {
@@ -47,7 +48,8 @@ class WorkMemory {
 };
 
 inline bool is_spike_type(ScalarType type) {
-  return type == ScalarType::Bool || type == ScalarType::Byte || type == ScalarType::Float || type == ScalarType::Double;
+  return type == ScalarType::Bool || type == ScalarType::Byte || type == ScalarType::Float ||
+         type == ScalarType::Double;
 }
 
 // Events are lists that tell a kernel where to read and to write.
@@ -58,8 +60,8 @@ inline void check_events(const char* op, const Presentations& x, int64_t fired) 
     offsets_fit = offsets[0] >= 0 && offsets[x.T] <= fired;
     for (int64_t t = 0; t < x.T; t++) offsets_fit &= offsets[t] <= offsets[t + 1];
     if (!offsets_fit) break;
-    // Within a step inputs ascend, so its first and its last one bound all. That they descend nowhere but from step to step
-    // is asked of the whole presentation at once, in SIMD.
+    // Within a step inputs ascend, so its first and its last one bound all. That they descend nowhere but from step to
+    // step is asked of the whole presentation at once, in SIMD.
     const int32_t *inputs = x.inputs + offsets[0], last = static_cast<int32_t>(x.I - 1);
     const int64_t count = offsets[x.T] - offsets[0];
     int32_t descents = 0, allowed = 0;
@@ -91,7 +93,8 @@ inline bool is_of_networks(const Tensor& w, const Tensor& t, int64_t dim) { retu
 
 // Presentations for weights w [N, I] or [K, N, I]; `kept` holds what had to be copied.
 template <class Device>
-Presentations presentations_of(const char* op, const Device& device, const Tensor& w, const PresentationsArguments& given, std::vector<Tensor>& kept) {
+Presentations presentations_of(const char* op, const Device& device, const Tensor& w,
+                               const PresentationsArguments& given, std::vector<Tensor>& kept) {
   Presentations x{};
   x.I = w.size(-1);
   const auto keep = [&](const Tensor& t) -> const Tensor& { return kept.emplace_back(contiguous_of(t)); };
@@ -99,10 +102,12 @@ Presentations presentations_of(const char* op, const Device& device, const Tenso
   if (given.spikes) {
     const Tensor& spikes = *given.spikes;
     const bool own = is_of_networks(w, spikes, 3);
-    SNNFAST_CHECK(own || spikes.dim() == 3, op, ": spikes must have shape [P, T, I] or, for K networks, [K, P, T, I], got ", shape_of(spikes));
+    SNNFAST_CHECK(own || spikes.dim() == 3, op,
+                  ": spikes must have shape [P, T, I] or, for K networks, [K, P, T, I], got ", shape_of(spikes));
     const std::vector<int64_t> part{spikes.size(-3), spikes.size(-2), x.I};
     check_like(op, "spikes", spikes, w, spikes.scalar_type(), own ? of_networks(w, part) : part);
-    SNNFAST_CHECK(is_spike_type(spikes.scalar_type()), op, ": spikes must be bool, uint8, float32 or float64, got ", text_of(spikes.scalar_type()));
+    SNNFAST_CHECK(is_spike_type(spikes.scalar_type()), op, ": spikes must be bool, uint8, float32 or float64, got ",
+                  text_of(spikes.scalar_type()));
     const Tensor& t = spikes.stride(-1) == 1 ? spikes : keep(spikes);
     x.form = PresentationForm::dense;
     x.P = t.size(-3), x.T = t.size(-2);
@@ -112,8 +117,8 @@ Presentations presentations_of(const char* op, const Device& device, const Tenso
   } else if (given.inputs && given.offsets) {
     const Tensor &inputs = *given.inputs, &offsets = *given.offsets;
     const bool own = is_of_networks(w, offsets, 2);
-    SNNFAST_CHECK((own || offsets.dim() == 2) && offsets.size(-1) >= 1, op, ": offsets must have shape [P, T + 1] or, for K networks, [K, P, T + 1], got ",
-                  shape_of(offsets));
+    SNNFAST_CHECK((own || offsets.dim() == 2) && offsets.size(-1) >= 1, op,
+                  ": offsets must have shape [P, T + 1] or, for K networks, [K, P, T + 1], got ", shape_of(offsets));
     SNNFAST_CHECK(inputs.dim() == 1, op, ": inputs must have 1 dimension, got shape ", shape_of(inputs));
     const std::vector<int64_t> part{offsets.size(-2), offsets.size(-1)};
     check_like(op, "inputs", inputs, w, ScalarType::Int, {inputs.size(0)});
@@ -124,10 +129,12 @@ Presentations presentations_of(const char* op, const Device& device, const Tenso
     x.inputs = keep(inputs).template const_data_ptr<int32_t>();
     x.offsets = keep(offsets).template const_data_ptr<int64_t>();
   } else {
-    SNNFAST_CHECK(given.hz && given.seeds && given.num_steps >= 0, op,
-                  ": x must be spikes, or inputs and offsets, or hz, seeds and num_steps of at least 0; one of them is missing");
+    SNNFAST_CHECK(
+        given.hz && given.seeds && given.num_steps >= 0, op,
+        ": x must be spikes, or inputs and offsets, or hz, seeds and num_steps of at least 0; one of them is missing");
     const bool own = is_of_networks(w, *given.hz, 2), own_seeds = is_of_networks(w, *given.seeds, 1);
-    SNNFAST_CHECK(own || given.hz->dim() == 2, op, ": hz must have shape [P, I] or, for K networks, [K, P, I], got ", shape_of(*given.hz));
+    SNNFAST_CHECK(own || given.hz->dim() == 2, op, ": hz must have shape [P, I] or, for K networks, [K, P, I], got ",
+                  shape_of(*given.hz));
     x.P = given.hz->size(-2), x.T = given.num_steps;
     const std::vector<int64_t> part{x.P, x.I}, part_seeds{x.P};
     check_like(op, "hz", *given.hz, w, ScalarType::Float, own ? of_networks(w, part) : part);
@@ -139,8 +146,8 @@ Presentations presentations_of(const char* op, const Device& device, const Tenso
     x.per_hz = static_cast<float>(given.per_hz);
   }
   const int64_t most = int64_t{1} << 31;
-  SNNFAST_CHECK(x.I < most && x.T < most && x.T * std::max<int64_t>(x.I, 1) < most, op, ": a presentation must have fewer than 2^31 elements, got ", x.T,
-                " steps of ", x.I, " inputs");
+  SNNFAST_CHECK(x.I < most && x.T < most && x.T * std::max<int64_t>(x.I, 1) < most, op,
+                ": a presentation must have fewer than 2^31 elements, got ", x.T, " steps of ", x.I, " inputs");
   if (x.form == PresentationForm::events) {
     const int64_t fired = given.inputs->size(0), networks = x.network_stride ? networks_of(w) : 1;
     if constexpr (Device::kCuda) {
@@ -149,7 +156,9 @@ Presentations presentations_of(const char* op, const Device& device, const Tenso
       const Tensor offsets = kept.emplace_back(torch::stable::empty_like(kept[1]));
       int32_t* bounded_inputs = static_cast<int32_t*>(inputs.mutable_data_ptr());
       int64_t* bounded_offsets = static_cast<int64_t*>(offsets.mutable_data_ptr());
-      device.launch(op, [&](void* stream) { return launch_bounded_events(x, networks, fired, bounded_inputs, bounded_offsets, stream); });
+      device.launch(op, [&](void* stream) {
+        return launch_bounded_events(x, networks, fired, bounded_inputs, bounded_offsets, stream);
+      });
       x.inputs = bounded_inputs, x.offsets = bounded_offsets;
     } else {
       for (int64_t k = 0; k < networks; k++) check_events(op, x.of(k), fired);
@@ -163,7 +172,11 @@ template <class Encode>
 class Trains {
  public:
   Trains(const Tensor& like, const Presentations& x, int64_t count, int64_t scratch, const Encode& encode)
-      : inputs_(x.T * x.I + kSlack), offsets_(x.T + 1), encode_(encode), memory_(like, count * (inputs_ + offsets_) * 4), scratch_(like, scratch) {}
+      : inputs_(x.T * x.I + kSlack),
+        offsets_(x.T + 1),
+        encode_(encode),
+        memory_(like, count * (inputs_ + offsets_) * 4),
+        scratch_(like, scratch) {}
   SpikeTrain train(int64_t k) const {
     int32_t* inputs = reinterpret_cast<int32_t*>(memory_.get()) + k * (inputs_ + offsets_);
     return {inputs, inputs + inputs_};
@@ -179,10 +192,11 @@ class Trains {
   WorkMemory memory_, scratch_;
 };
 
-// present(memory, train, p) for one presentation after the other, since each finds what the last one left; a second thread
-// encodes ahead.
+// present(memory, train, p) for one presentation after the other, since each finds what the last one left; a second
+// thread encodes ahead.
 template <class Encode, class Present>
-void present_in_order(const Tensor& like, const Presentations& x, int64_t own_bytes, int64_t scratch, const Encode& encode, const Present& present) {
+void present_in_order(const Tensor& like, const Presentations& x, int64_t own_bytes, int64_t scratch,
+                      const Encode& encode, const Present& present) {
   const int64_t chunk = std::clamp<int64_t>((int64_t{1} << 24) / (4 * (x.T * x.I + 1)), 1, 16);
   const auto end = [&](int64_t p) { return std::min(p + chunk, x.P); };
   const WorkMemory own(like, own_bytes);
@@ -204,7 +218,8 @@ void present_in_order(const Tensor& like, const Presentations& x, int64_t own_by
 
 // The same in any order.
 template <class Encode, class Present>
-void present_in_parallel(const Tensor& like, const Presentations& x, int64_t own_bytes, int64_t scratch, const Encode& encode, const Present& present) {
+void present_in_parallel(const Tensor& like, const Presentations& x, int64_t own_bytes, int64_t scratch,
+                         const Encode& encode, const Present& present) {
   parallel_for(x.P, 1, [&](int64_t first, int64_t last) {
     const WorkMemory own(like, own_bytes);
     const Trains<Encode> trains(like, x, 1, scratch, encode);

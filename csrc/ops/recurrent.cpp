@@ -11,7 +11,9 @@ int launch_recurrent_pack(const Recurrence&, bool is_double, void* to_post, void
 int launch_recurrent_sum(void* parts, int64_t count, int64_t H, bool is_double, void* grad_weight, void* stream);
 
 #if !defined(SNNFAST_CUDA_EMULATION)
-void recurrent_pack(const Cpu&, const Recurrence& r, bool is_double, void* to_post, void* to_pre) { cpu::recurrent_pack()(r, is_double, to_post, to_pre); }
+void recurrent_pack(const Cpu&, const Recurrence& r, bool is_double, void* to_post, void* to_pre) {
+  cpu::recurrent_pack()(r, is_double, to_post, to_pre);
+}
 void recurrent_sum(const Cpu&, void* parts, int64_t count, int64_t H, bool is_double, void* grad_weight) {
   cpu::recurrent_sum()(parts, count, H, is_double, grad_weight);
 }
@@ -19,10 +21,12 @@ void recurrent_sum(const Cpu&, void* parts, int64_t count, int64_t H, bool is_do
 
 #if defined(SNNFAST_WITH_CUDA) || defined(SNNFAST_CUDA_EMULATION)
 void recurrent_pack(const Cuda& device, const Recurrence& r, bool is_double, void* to_post, void* to_pre) {
-  device.launch("recurrent", [&](void* stream) { return launch_recurrent_pack(r, is_double, to_post, to_pre, stream); });
+  device.launch("recurrent",
+                [&](void* stream) { return launch_recurrent_pack(r, is_double, to_post, to_pre, stream); });
 }
 void recurrent_sum(const Cuda& device, void* parts, int64_t count, int64_t H, bool is_double, void* grad_weight) {
-  device.launch("recurrent", [&](void* stream) { return launch_recurrent_sum(parts, count, H, is_double, grad_weight, stream); });
+  device.launch("recurrent",
+                [&](void* stream) { return launch_recurrent_sum(parts, count, H, is_double, grad_weight, stream); });
 }
 #endif
 

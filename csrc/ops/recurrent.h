@@ -1,4 +1,5 @@
-// The operators of a neuron whose spikes come back to it: those of ops/neuron.h with weights, spikes before the first step and delays.
+// The operators of a neuron whose spikes come back to it: those of ops/neuron.h with weights, spikes before the first
+// step and delays.
 #pragma once
 #include "core/recurrent.h"
 #include "ops/neuron.h"
@@ -6,8 +7,8 @@
 
 namespace snnfast {
 
-// What recurrent layers of all neurons share (recurrent.cpp): the weights as rows that the kernels read, and the sum of `count` parts
-// of their gradient.
+// What recurrent layers of all neurons share (recurrent.cpp): the weights as rows that the kernels read, and the sum of
+// `count` parts of their gradient.
 void recurrent_pack(const Cpu&, const Recurrence& r, bool is_double, void* to_post, void* to_pre);
 void recurrent_pack(const Cuda&, const Recurrence& r, bool is_double, void* to_post, void* to_pre);
 void recurrent_sum(const Cpu&, void* parts, int64_t count, int64_t H, bool is_double, void* grad_weight);
@@ -20,7 +21,8 @@ class RecurrentTensors {
   Recurrence recurrence{};
   Tensor to_post, to_pre, room;
 
-  RecurrentTensors(const Device& device, const Tensor& x, NeuronTensors& tensors, const Tensor& weight, const Optional& past, const Optional& delay)
+  RecurrentTensors(const Device& device, const Tensor& x, NeuronTensors& tensors, const Tensor& weight,
+                   const Optional& past, const Optional& delay)
       : to_post(tensors.nothing()), to_pre(tensors.nothing()), room(tensors.nothing()) {
     const char* op = tensors.op();
     SNNFAST_CHECK(x.dim() >= 2, op, ": x must have shape [T, ..., H], got ", shape_of(x));
@@ -40,7 +42,9 @@ class RecurrentTensors {
       room = device.allocate(x, {tensors.count() / r.H, recurrent_room(r.H)}, tensors.state_type());
       r.room = room.mutable_data_ptr();
     }
-    if (r.H > 0) recurrent_pack(device, r, tensors.state_type() == ScalarType::Double, to_post.mutable_data_ptr(), to_pre.mutable_data_ptr());
+    if (r.H > 0)
+      recurrent_pack(device, r, tensors.state_type() == ScalarType::Double, to_post.mutable_data_ptr(),
+                     to_pre.mutable_data_ptr());
   }
 
  private:
@@ -49,8 +53,8 @@ class RecurrentTensors {
     int64_t longest = 0, size = 2;
     for (int64_t j = 0; j < (recurrence.delay ? recurrence.H : 0); j++) {
       const int64_t most = T + recurrence.K;
-      const int64_t steps =
-          is_double ? lag_of(static_cast<const double*>(recurrence.delay)[j], most).steps : lag_of(static_cast<const float*>(recurrence.delay)[j], most).steps;
+      const int64_t steps = is_double ? lag_of(static_cast<const double*>(recurrence.delay)[j], most).steps
+                                      : lag_of(static_cast<const float*>(recurrence.delay)[j], most).steps;
       longest = std::max(steps, longest);
     }
     while (size < longest + 3) size *= 2;
@@ -65,8 +69,8 @@ class RecurrentGradients {
   Tensor weight, past, delay;
 
   template <class Neuron>
-  RecurrentGradients(const Device& device, const Tensor& x, NeuronTensors& tensors, const Recurrence& r, const Optional& given_past, bool delayed,
-                     const Tensor& spikes, RecurrentBackward<Neuron>& a)
+  RecurrentGradients(const Device& device, const Tensor& x, NeuronTensors& tensors, const Recurrence& r,
+                     const Optional& given_past, bool delayed, const Tensor& spikes, RecurrentBackward<Neuron>& a)
       : weight(device.allocate(x, {r.H, r.H}, tensors.state_type())),
         past(given_past ? device.allocate(x, sizes_of(*given_past), x.scalar_type()) : tensors.nothing()),
         delay(delayed ? device.allocate(x, tensors.shape(), tensors.state_type()) : tensors.nothing()),
@@ -93,7 +97,8 @@ class RecurrentGradients {
 };
 
 // Kernels has forward(device, RecurrentForward) and backward(device, RecurrentBackward).
-template <class Neuron, class Arguments, class Kernels, class Device, class States = std::make_index_sequence<Neuron::kStates>,
+template <class Neuron, class Arguments, class Kernels, class Device,
+          class States = std::make_index_sequence<Neuron::kStates>,
           class Params = std::make_index_sequence<Neuron::kParams>>
 struct RecurrentOperators;
 
@@ -104,7 +109,8 @@ struct RecurrentOperators<Neuron, Arguments, Kernels, Device, std::index_sequenc
   using Backward = std::tuple<Tensor, Each<Tensor, S>..., Each<Tensor, P>..., Tensor, Tensor, Tensor>;
 
   // spikes, states, v_seq, checkpoints
-  static Forward forward(const Arguments& arguments, Tensor weight, Optional past, Optional delay, int64_t checkpoint_every) {
+  static Forward forward(const Arguments& arguments, Tensor weight, Optional past, Optional delay,
+                         int64_t checkpoint_every) {
     NeuronTensors tensors(Kernels::kName, arguments.x);
     SNNFAST_CHECK(arguments.fires, tensors.op(), ": fires must be true, got false");
     const Device device(arguments.x);
@@ -113,22 +119,26 @@ struct RecurrentOperators<Neuron, Arguments, Kernels, Device, std::index_sequenc
     const RecurrentTensors<Device> recurrent(device, arguments.x, tensors, weight, past, delay);
     a.recurrence = recurrent.recurrence;
     const bool columns = Device::kCuda && a.recurrence.H > kRecurrentThreads;
-    const Tensor scratch = columns ? device.allocate(arguments.x, {Neuron::kStates, a.N}, tensors.state_type()) : tensors.nothing();
+    const Tensor scratch =
+        columns ? device.allocate(arguments.x, {Neuron::kStates, a.N}, tensors.state_type()) : tensors.nothing();
     a.columns = columns ? scratch.mutable_data_ptr() : nullptr;
     if (a.N > 0) Kernels::forward(device, a);
     return outputs;
   }
 
-  // Gradients as of NeuronOperators, then of weight, past and delay; those of the last two are empty where there is none.
-  static Backward backward(const Arguments& arguments, Tensor weight, Optional past, Optional delay, Tensor spikes, Tensor checkpoints,
-                           int64_t checkpoint_every, bool state_needed, Optional grad_spikes, Each<Optional, S>... grad_states, Optional grad_v_seq) {
+  // Gradients as of NeuronOperators, then of weight, past and delay; those of the last two are empty where there is
+  // none.
+  static Backward backward(const Arguments& arguments, Tensor weight, Optional past, Optional delay, Tensor spikes,
+                           Tensor checkpoints, int64_t checkpoint_every, bool state_needed, Optional grad_spikes,
+                           Each<Optional, S>... grad_states, Optional grad_v_seq) {
     const Tensor& x = arguments.x;
     NeuronTensors tensors(Kernels::kName, x);
     SNNFAST_CHECK(arguments.fires, tensors.op(), ": fires must be true, got false");
     const Device device(x);
     RecurrentBackward<Neuron> a{};
     const typename Operators::Backward outputs =
-        Operators::backward_tensors(arguments, false, checkpoints, checkpoint_every, state_needed, grad_spikes, grad_states..., grad_v_seq, tensors, device, a);
+        Operators::backward_tensors(arguments, false, checkpoints, checkpoint_every, state_needed, grad_spikes,
+                                    grad_states..., grad_v_seq, tensors, device, a);
     const RecurrentTensors<Device> recurrent(device, x, tensors, weight, past, delay);
     const ScalarType type = tensors.state_type();
     RecurrentGradients<Device> more(device, x, tensors, recurrent.recurrence, past, delay.has_value(), spikes, a);
@@ -151,20 +161,25 @@ struct RecurrentOperators<Neuron, Arguments, Kernels, Device, std::index_sequenc
 
 // kernel(begin, end, scratch) over `units` groups or parts of groups.
 template <class Kernel>
-void recurrent_units(const Cpu& device, const Recurrence& r, int64_t T, int64_t units, size_t bytes, const Kernel& kernel) {
+void recurrent_units(const Cpu& device, const Recurrence& r, int64_t T, int64_t units, size_t bytes,
+                     const Kernel& kernel) {
   constexpr int64_t kOne = 64;  // what Cpu::parallel does not split
-  device.parallel(units * kOne, T * r.H, [&](int64_t begin, int64_t end) { kernel(begin / kOne, end / kOne, thread_scratch(bytes)); });
+  device.parallel(units * kOne, T * r.H,
+                  [&](int64_t begin, int64_t end) { kernel(begin / kOne, end / kOne, thread_scratch(bytes)); });
 }
 template <class Neuron, class Kernel>
-void recurrent_units(const Cpu& device, const Recurrence& r, int64_t T, int64_t steps, bool backward, int64_t units, const Kernel& kernel) {
-  const size_t bytes = static_cast<size_t>(RecurrentMemory<double>(nullptr, kRecurrentPieceRows<Neuron>, kNeuronTapeRows<Neuron>, r, steps, backward).bytes);
+void recurrent_units(const Cpu& device, const Recurrence& r, int64_t T, int64_t steps, bool backward, int64_t units,
+                     const Kernel& kernel) {
+  const size_t bytes = static_cast<size_t>(
+      RecurrentMemory<double>(nullptr, kRecurrentPieceRows<Neuron>, kNeuronTapeRows<Neuron>, r, steps, backward).bytes);
   recurrent_units(device, r, T, units, bytes, kernel);
 }
 
 template <class Arguments, class Library>
 void recurrent_schemas(Library& m, const std::string& neuron) {
   neuron_schemas<Arguments>(m, "recurrent_" + neuron,
-                            {"Tensor weight, Tensor? past, Tensor? delay, ", "Tensor spikes, ", ", Tensor grad_weight, Tensor grad_past, Tensor grad_delay"});
+                            {"Tensor weight, Tensor? past, Tensor? delay, ", "Tensor spikes, ",
+                             ", Tensor grad_weight, Tensor grad_past, Tensor grad_delay"});
 }
 
 }  // namespace snnfast

@@ -29,7 +29,12 @@ namespace {
 SNNFAST_ARGUMENTS(Arguments, SNNFAST_SPIKE_CONV2D_ARGUMENTS)
 
 constexpr const char* kOp = "spike_conv2d";
-enum Method : int64_t { kAuto, kEvents, kDense, kTurned };  // kTurned: kAuto, with the weight turned round for the gradient of x
+enum Method : int64_t {
+  kAuto,
+  kEvents,
+  kDense,
+  kTurned
+};  // kTurned: kAuto, with the weight turned round for the gradient of x
 
 void check(const char* name, const Tensor& t, const Tensor& x, const std::vector<int64_t>& shape) {
   check_tensor(kOp, name, t, x.scalar_type(), shape, "x", x);
@@ -40,28 +45,33 @@ SpikeConv2d sizes(const Arguments& arguments) {
   SNNFAST_CHECK(x.dim() == 4, kOp, ": x must have shape [B, C, H, W], got ", shape_of(x));
   SNNFAST_CHECK(x.is_cpu(), kOp, ": x must be on the CPU");
   const bool turned = arguments.method == kTurned;
-  SNNFAST_CHECK(weight.dim() == 4 && weight.size(turned ? 0 : 1) == x.size(1), kOp, ": weight must have shape ", turned ? "[C, O, kh, kw]" : "[O, C, kh, kw]",
-                " with C = ", x.size(1), ", got ", shape_of(weight));
+  SNNFAST_CHECK(weight.dim() == 4 && weight.size(turned ? 0 : 1) == x.size(1), kOp, ": weight must have shape ",
+                turned ? "[C, O, kh, kw]" : "[O, C, kh, kw]", " with C = ", x.size(1), ", got ", shape_of(weight));
   check("weight", weight, x, sizes_of(weight));
   SpikeConv2d a{};
   a.N = x.size(0), a.C = x.size(1), a.H = x.size(2), a.W = x.size(3);
   a.turned = turned, a.O = weight.size(turned ? 1 : 0), a.kh = weight.size(2), a.kw = weight.size(3);
-  a.stride_h = arguments.stride_h, a.stride_w = arguments.stride_w, a.pad_h = arguments.padding_h, a.pad_w = arguments.padding_w;
+  a.stride_h = arguments.stride_h, a.stride_w = arguments.stride_w, a.pad_h = arguments.padding_h,
+  a.pad_w = arguments.padding_w;
   constexpr int64_t most = int64_t{1} << 20;
-  SNNFAST_CHECK(a.kh >= 1 && a.kw >= 1 && a.kh <= most && a.kw <= most && a.H <= most && a.W <= most, kOp, ": images and kernels must have 1 to ", most,
-                " rows and columns, got images ", a.H, " x ", a.W, " and kernels ", a.kh, " x ", a.kw);
-  SNNFAST_CHECK(a.pad_h >= 0 && a.pad_h < a.kh && a.pad_w >= 0 && a.pad_w < a.kw, kOp, ": padding must be at least 0 and less than the kernel's size, ", a.kh,
-                " x ", a.kw, ", got ", a.pad_h, " and ", a.pad_w);
-  SNNFAST_CHECK(a.stride_h >= 1 && a.stride_w >= 1 && a.stride_h <= most && a.stride_w <= most && (!turned || a.stride_h * a.stride_w == 1), kOp,
-                ": stride must be 1 to ", turned ? 1 : most, ", got ", a.stride_h, " and ", a.stride_w);
+  SNNFAST_CHECK(a.kh >= 1 && a.kw >= 1 && a.kh <= most && a.kw <= most && a.H <= most && a.W <= most, kOp,
+                ": images and kernels must have 1 to ", most, " rows and columns, got images ", a.H, " x ", a.W,
+                " and kernels ", a.kh, " x ", a.kw);
+  SNNFAST_CHECK(a.pad_h >= 0 && a.pad_h < a.kh && a.pad_w >= 0 && a.pad_w < a.kw, kOp,
+                ": padding must be at least 0 and less than the kernel's size, ", a.kh, " x ", a.kw, ", got ", a.pad_h,
+                " and ", a.pad_w);
+  SNNFAST_CHECK(a.stride_h >= 1 && a.stride_w >= 1 && a.stride_h <= most && a.stride_w <= most &&
+                    (!turned || a.stride_h * a.stride_w == 1),
+                kOp, ": stride must be 1 to ", turned ? 1 : most, ", got ", a.stride_h, " and ", a.stride_w);
   const int64_t rows = a.H + 2 * a.pad_h - a.kh, columns = a.W + 2 * a.pad_w - a.kw;
   a.out_h = rows / a.stride_h + 1, a.out_w = columns / a.stride_w + 1;
-  SNNFAST_CHECK(rows >= 0 && columns >= 0, kOp, ": the kernel must be no larger than the images with their padding, ", a.H + 2 * a.pad_h, " x ",
-                a.W + 2 * a.pad_w, ", got ", a.kh, " x ", a.kw);
+  SNNFAST_CHECK(rows >= 0 && columns >= 0, kOp, ": the kernel must be no larger than the images with their padding, ",
+                a.H + 2 * a.pad_h, " x ", a.W + 2 * a.pad_w, ", got ", a.kh, " x ", a.kw);
   a.dtype = dtype_of(kOp, "x", x);
   // Keys are 32 bits wide.
   SNNFAST_CHECK(a.C <= most && elements(kOp, {a.H + 2 * a.kh, a.W + 2 * a.kw, a.C}) < (int64_t{1} << 31), kOp,
-                ": an image must have fewer than 2^31 pixels, with a kernel's size around it and all channels, got ", a.C, " channels of ", a.H, " x ", a.W);
+                ": an image must have fewer than 2^31 pixels, with a kernel's size around it and all channels, got ",
+                a.C, " channels of ", a.H, " x ", a.W);
   elements(kOp, {a.N, a.out_h, a.out_w, a.O});
   elements(kOp, {kConvGroups, a.kh, a.kw, a.C, a.O + kConvLine});
   const int64_t groups = std::clamp<int64_t>(a.N * a.H * a.W / kConvPixels, 1, kConvGroups);
@@ -82,20 +92,25 @@ void check_bits(const SpikeConv2d& a, const Tensor& x, const Tensor& bits, const
   check_contiguous(kOp, "found", found);
 }
 
-// PyTorch's product. Channels-last it copies the weights, which costs more than what they are multiplied with where they are
-// much larger: measured, several times as much for 512 channels of 2 x 2.
+// PyTorch's product. Channels-last it copies the weights, which costs more than what they are multiplied with where
+// they are much larger: measured, several times as much for 512 channels of 2 x 2.
 constexpr int64_t kLargeWeights = 2;
 
 Tensor product(const Tensor& x, const Arguments& arguments) {
   using torch::stable::detail::from;
-  const std::vector<int64_t> one{1, 1}, stride{arguments.stride_h, arguments.stride_w}, padding{arguments.padding_h, arguments.padding_w};
+  const std::vector<int64_t> one{1, 1}, stride{arguments.stride_h, arguments.stride_w},
+      padding{arguments.padding_h, arguments.padding_w};
   if (arguments.method == kTurned) {
-    const std::vector<int64_t> zero{0, 0}, cut{arguments.weight.size(2) - 1 - padding[0], arguments.weight.size(3) - 1 - padding[1]};
-    std::array<StableIValue, 8> stack{from(x), from(arguments.weight), from(arguments.bias), from(one), from(cut), from(zero), from(int64_t{1}), from(one)};
+    const std::vector<int64_t> zero{0, 0},
+        cut{arguments.weight.size(2) - 1 - padding[0], arguments.weight.size(3) - 1 - padding[1]};
+    std::array<StableIValue, 8> stack{
+        from(x),  from(arguments.weight), from(arguments.bias), from(one), from(cut), from(zero), from(int64_t{1}),
+        from(one)};
     TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::conv_transpose2d", "input", stack.data(), TORCH_ABI_VERSION));
     return torch::stable::detail::to<Tensor>(stack[0]);
   }
-  std::array<StableIValue, 7> stack{from(x), from(arguments.weight), from(arguments.bias), from(stride), from(padding), from(one), from(int64_t{1})};
+  std::array<StableIValue, 7> stack{
+      from(x), from(arguments.weight), from(arguments.bias), from(stride), from(padding), from(one), from(int64_t{1})};
   TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::conv2d", "", stack.data(), TORCH_ABI_VERSION));
   return torch::stable::detail::to<Tensor>(stack[0]);
 }
@@ -115,16 +130,20 @@ std::tuple<Tensor, Tensor, Tensor> spike_conv2d_forward(const Arguments& argumen
   SpikeConv2d a = sizes(arguments);
   const Optional& bias = arguments.bias;
   if (bias) check("bias", *bias, arguments.x, {a.O});
-  SNNFAST_CHECK(arguments.method >= kAuto && arguments.method <= kTurned, kOp, ": method must be 0, 1, 2 or 3, got ", arguments.method);
+  SNNFAST_CHECK(arguments.method >= kAuto && arguments.method <= kTurned, kOp, ": method must be 0, 1, 2 or 3, got ",
+                arguments.method);
   if (arguments.method == kEvents) check_dtype(a);
   const Device device(arguments.x);
   const Tensor x = contiguous_of(channels_last(arguments.x));
-  const Tensor bits = device.allocate(x, {a.N, conv_words(a)}, ScalarType::Long), found = device.allocate(x, {kFound}, ScalarType::Long);
+  const Tensor bits = device.allocate(x, {a.N, conv_words(a)}, ScalarType::Long),
+               found = device.allocate(x, {kFound}, ScalarType::Long);
   a.x = x.const_data_ptr(), a.bits = static_cast<uint64_t*>(bits.mutable_data_ptr());
-  const auto [nonzeros, others] = find_bits({a.N, a.H * a.W * a.C, conv_words(a), a.x, a.dtype, false, static_cast<uint64_t*>(bits.mutable_data_ptr())});
+  const auto [nonzeros, others] = find_bits(
+      {a.N, a.H * a.W * a.C, conv_words(a), a.x, a.dtype, false, static_cast<uint64_t*>(bits.mutable_data_ptr())});
   a.ones = others == 0;
   const bool able = a.dtype == Dtype::f32 || a.dtype == Dtype::f64;
-  const bool by_events = arguments.method == kEvents || (arguments.method != kDense && able && conv_by_events(nonzeros, a));
+  const bool by_events =
+      arguments.method == kEvents || (arguments.method != kDense && able && conv_by_events(nonzeros, a));
   int64_t* words = static_cast<int64_t*>(found.mutable_data_ptr());
   words[kNonzeros] = nonzeros, words[kOthers] = others, words[kByEvents] = by_events;
   if (!by_events) return {dense(x, arguments), bits, found};
@@ -136,7 +155,8 @@ std::tuple<Tensor, Tensor, Tensor> spike_conv2d_forward(const Arguments& argumen
   a.table = table.mutable_data_ptr(), a.y = y.mutable_data_ptr();
   cpu::spike_conv2d_pack()(a);
   parallel_for(a.N, 1, [&](int64_t begin, int64_t end) {
-    cpu::spike_conv2d_forward()(a, begin, end, static_cast<char*>(thread_scratch(static_cast<size_t>(conv_scratch(a)))));
+    cpu::spike_conv2d_forward()(a, begin, end,
+                                static_cast<char*>(thread_scratch(static_cast<size_t>(conv_scratch(a)))));
   });
   return {channels_first(y), bits, found};
 }
@@ -151,14 +171,16 @@ Tensor spike_conv2d_backward(const Arguments& arguments, Tensor bits, Tensor fou
   const Device device(arguments.x);
   a.bits = static_cast<const uint64_t*>(bits.const_data_ptr());
   a.ones = static_cast<const int64_t*>(found.const_data_ptr())[kOthers] == 0;
-  const Tensor x = a.ones ? arguments.x : contiguous_of(channels_last(arguments.x)), grad = contiguous_of(channels_last(grad_y));
+  const Tensor x = a.ones ? arguments.x : contiguous_of(channels_last(arguments.x)),
+               grad = contiguous_of(channels_last(grad_y));
   if (a.N == 0 || conv_table_size(a) == 0) return zeros(x, sizes_of(arguments.weight), x.scalar_type());
   const Tensor grad_weight = device.allocate(x, sizes_of(arguments.weight), x.scalar_type());
   const Tensor tables = device.allocate(x, {a.groups, conv_table_size(a)}, x.scalar_type());
   a.x = x.const_data_ptr(), a.grad = grad.const_data_ptr();
   a.grad_tables = tables.mutable_data_ptr(), a.grad_weight = grad_weight.mutable_data_ptr();
   parallel_for(a.groups, 1, [&](int64_t begin, int64_t end) {
-    cpu::spike_conv2d_backward()(a, begin, end, static_cast<char*>(thread_scratch(static_cast<size_t>(conv_scratch(a)))));
+    cpu::spike_conv2d_backward()(a, begin, end,
+                                 static_cast<char*>(thread_scratch(static_cast<size_t>(conv_scratch(a)))));
   });
   cpu::spike_conv2d_unpack()(a);
   return grad_weight;

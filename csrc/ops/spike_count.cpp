@@ -19,7 +19,8 @@ std::tuple<Tensor, Tensor> spike_count(const Arguments& arguments) {
   NeuronTensors tensors("spike_count", x);
   const Device device(x);
   NeuronForward<SpikeCount> a{};
-  static_cast<NeuronScan<SpikeCount>&>(a) = neuron_scan<SpikeCount>(arguments, arguments.v_reset ? Reset::hard : Reset::soft, tensors);
+  static_cast<NeuronScan<SpikeCount>&>(a) =
+      neuron_scan<SpikeCount>(arguments, arguments.v_reset ? Reset::hard : Reset::soft, tensors);
   const Tensor v_out = device.allocate(x, tensors.shape(), tensors.state_type());
   const Tensor count_out = device.allocate(x, tensors.shape(), tensors.state_type());
   a.state_out[SpikeCount::kV] = v_out.mutable_data_ptr();

@@ -27,7 +27,8 @@ SNNFAST_ARGUMENTS(Arguments, SNNFAST_SPIKE_LINEAR_ARGUMENTS)
 constexpr const char* kOp = "spike_linear";
 enum Method : int64_t { kAuto, kEvents, kDense };
 
-void check(const char* name, const Tensor& t, const Tensor& weight, ScalarType type, const std::vector<int64_t>& shape) {
+void check(const char* name, const Tensor& t, const Tensor& weight, ScalarType type,
+           const std::vector<int64_t>& shape) {
   check_tensor(kOp, name, t, type, shape, "weight", weight);
 }
 
@@ -47,7 +48,8 @@ struct Layer {
 
   // Rows of a [..., size] tensor.
   int64_t rows_of(const char* name, const Tensor& t, int64_t size) const {
-    SNNFAST_CHECK(t.dim() >= 1 && t.size(-1) == size, kOp, ": ", name, " must have shape [..., ", size, "], got ", shape_of(t));
+    SNNFAST_CHECK(t.dim() >= 1 && t.size(-1) == size, kOp, ": ", name, " must have shape [..., ", size, "], got ",
+                  shape_of(t));
     std::vector<int64_t> shape = sizes_of(t);
     elements(kOp, shape);
     shape.pop_back();
@@ -58,8 +60,8 @@ struct Layer {
 
   bool input_major() const { return weight.stride(0) == 1 || outputs == 1; }
 
-  // Whether rows of the table are the weights themselves: sums in the type of the weights, each input's side by side. Where the
-  // sets of a cache hold few of such rows a copy pays from some results on.
+  // Whether rows of the table are the weights themselves: sums in the type of the weights, each input's side by side.
+  // Where the sets of a cache hold few of such rows a copy pays from some results on.
   bool in_place() const {
     const int64_t stride = weight.stride(1) * static_cast<int64_t>(weight.element_size());
     return input_major() && (dtype == Dtype::f32 || dtype == Dtype::f64) && (stride % 1024 != 0 || rows < 64);
@@ -77,11 +79,13 @@ SpikeBits bits_of(const Layer& layer, const Tensor& bits) {
 Tensor ones(const Layer& layer, const Tensor& bits, const std::vector<int64_t>& shape) {
   const Tensor x = Cpu(bits).allocate(layer.weight, shape, layer.type);
   const SpikeBits a = bits_of(layer, bits);
-  in_parallel(a.rows, a.inputs, [&](int64_t begin, int64_t end) { cpu::spike_values()(a, begin, end, x.mutable_data_ptr()); });
+  in_parallel(a.rows, a.inputs,
+              [&](int64_t begin, int64_t end) { cpu::spike_values()(a, begin, end, x.mutable_data_ptr()); });
   return x;
 }
 
-// result = bias + sums by lists of events, which are those of the rows of `bits`, whose values lie in its x with these strides.
+// result = bias + sums by lists of events, which are those of the rows of `bits`, whose values lie in its x with these
+// strides.
 void sum_events(const Layer& layer, const SpikeBits& bits, int64_t x_row, int64_t x_column, bool scaled, SpikeSums a) {
   const Cpu device(layer.weight);
   SpikeLists lists{};
@@ -103,7 +107,8 @@ void sum_events(const Layer& layer, const SpikeBits& bits, int64_t x_row, int64_
   }
   lists.starts[count] = events;
   const Tensor indices = device.allocate(layer.weight, {events}, ScalarType::Int);
-  const Tensor values = device.allocate(layer.weight, {scaled ? events : 0}, layer.dtype == Dtype::f64 ? ScalarType::Double : ScalarType::Float);
+  const Tensor values = device.allocate(layer.weight, {scaled ? events : 0},
+                                        layer.dtype == Dtype::f64 ? ScalarType::Double : ScalarType::Float);
   lists.indices = static_cast<int32_t*>(indices.mutable_data_ptr());
   lists.values = scaled ? values.mutable_data_ptr() : nullptr;
   in_parallel(a.N, 4 * work, [&](int64_t begin, int64_t end) { cpu::spike_lists()(lists, begin, end); });
@@ -112,11 +117,13 @@ void sum_events(const Layer& layer, const SpikeBits& bits, int64_t x_row, int64_
   // A thread takes a block of outputs, or a part of its results where there are fewer blocks than threads.
   const int64_t width = kSpikeBlock / (layer.dtype == Dtype::f64 ? 8 : 4), blocks = (a.O + width - 1) / width;
   const int64_t threads = static_cast<int64_t>(torch::stable::get_num_threads());
-  const int64_t parts = std::max<int64_t>(std::min((threads + blocks - 1) / blocks, a.N / 256), 1), part = (a.N + parts - 1) / parts;
+  const int64_t parts = std::max<int64_t>(std::min((threads + blocks - 1) / blocks, a.N / 256), 1),
+                part = (a.N + parts - 1) / parts;
   const size_t scratch = static_cast<size_t>(kSpikeBlock * (kSpikeChunk + kSpikeTile));
   in_parallel(blocks * parts, (events / 8 + a.K) * width / parts, [&](int64_t begin, int64_t end) {
     char* memory = static_cast<char*>(thread_scratch(scratch));
-    for (int64_t k = begin; k < end; k++) cpu::spike_sums()(a, k / parts, k % parts * part, std::min((k % parts + 1) * part, a.N), memory);
+    for (int64_t k = begin; k < end; k++)
+      cpu::spike_sums()(a, k / parts, k % parts * part, std::min((k % parts + 1) * part, a.N), memory);
   });
 }
 
@@ -133,11 +140,12 @@ std::tuple<Tensor, Tensor, Tensor> spike_linear_forward(const Arguments& argumen
   const Optional& bias = arguments.bias;
   layer.rows = layer.rows_of("x", arguments.x, layer.inputs);
   const ScalarType type = arguments.x.scalar_type();
-  SNNFAST_CHECK(type == layer.type || type == ScalarType::Bool, kOp, ": x must be ", text_of(layer.type), ", the dtype of weight, or bool, got ",
-                text_of(type));
+  SNNFAST_CHECK(type == layer.type || type == ScalarType::Bool, kOp, ": x must be ", text_of(layer.type),
+                ", the dtype of weight, or bool, got ", text_of(type));
   check("x", arguments.x, layer.weight, type, sizes_of(arguments.x));
   if (bias) check("bias", *bias, layer.weight, layer.type, {layer.outputs});
-  SNNFAST_CHECK(arguments.method >= kAuto && arguments.method <= kDense, kOp, ": method must be 0, 1 or 2, got ", arguments.method);
+  SNNFAST_CHECK(arguments.method >= kAuto && arguments.method <= kDense, kOp, ": method must be 0, 1 or 2, got ",
+                arguments.method);
   const Device device(layer.weight);
   const Tensor x = contiguous_of(arguments.x);
   const Tensor bits = device.allocate(x, {layer.rows, (layer.inputs + 63) / 64}, ScalarType::Long);
@@ -146,7 +154,8 @@ std::tuple<Tensor, Tensor, Tensor> spike_linear_forward(const Arguments& argumen
   spikes.x = x.const_data_ptr();
   spikes.is_bool = type == ScalarType::Bool;
   const auto [nonzeros, others] = find_bits(spikes);
-  const bool by_events = arguments.method == kAuto ? spikes_by_events(nonzeros, layer.rows, layer.inputs, layer.outputs, layer.dtype, layer.in_place())
+  const bool by_events = arguments.method == kAuto ? spikes_by_events(nonzeros, layer.rows, layer.inputs, layer.outputs,
+                                                                      layer.dtype, layer.in_place())
                                                    : arguments.method == kEvents;
   int64_t* words = static_cast<int64_t*>(found.mutable_data_ptr());
   words[kNonzeros] = nonzeros, words[kOthers] = others, words[kByEvents] = by_events;
@@ -158,7 +167,8 @@ std::tuple<Tensor, Tensor, Tensor> spike_linear_forward(const Arguments& argumen
   const Tensor kept = bias ? contiguous_of(*bias) : layer.weight;
   SpikeSums a{};
   a.source = layer.weight.const_data_ptr();
-  a.source_row = layer.input_major() ? layer.weight.stride(1) : 1, a.source_column = layer.input_major() ? 1 : layer.weight.stride(0);
+  a.source_row = layer.input_major() ? layer.weight.stride(1) : 1,
+  a.source_column = layer.input_major() ? 1 : layer.weight.stride(0);
   a.in_place = layer.in_place();
   a.bias = bias ? kept.const_data_ptr() : nullptr;
   a.result = y.mutable_data_ptr();
@@ -170,16 +180,25 @@ std::tuple<Tensor, Tensor, Tensor> spike_linear_forward(const Arguments& argumen
 // The gradient of x from that of y, both as rows.
 Tensor grad_inputs(const Layer& layer, const Tensor& grad) {
   if (!has_few_outputs(layer.outputs, layer.inputs, layer.dtype)) return torch::stable::matmul(grad, layer.weight);
-  const Tensor weight = contiguous_of(layer.weight), grad_x = Cpu(weight).allocate(weight, {layer.rows, layer.inputs}, layer.type);
-  const FewOutputs a{layer.outputs, layer.inputs, layer.dtype, grad.const_data_ptr(), weight.const_data_ptr(), grad_x.mutable_data_ptr()};
-  in_parallel(layer.rows, layer.inputs * layer.outputs / 8, [&](int64_t begin, int64_t end) { cpu::few_outputs_backward()(a, begin, end); });
+  const Tensor weight = contiguous_of(layer.weight),
+               grad_x = Cpu(weight).allocate(weight, {layer.rows, layer.inputs}, layer.type);
+  const FewOutputs a{layer.outputs,
+                     layer.inputs,
+                     layer.dtype,
+                     grad.const_data_ptr(),
+                     weight.const_data_ptr(),
+                     grad_x.mutable_data_ptr()};
+  in_parallel(layer.rows, layer.inputs * layer.outputs / 8,
+              [&](int64_t begin, int64_t end) { cpu::few_outputs_backward()(a, begin, end); });
   return grad_x;
 }
 
-// Gradients of x, weight and bias; empty where they are not wanted. x may be empty where its bits are all there is to know.
+// Gradients of x, weight and bias; empty where they are not wanted. x may be empty where its bits are all there is to
+// know.
 template <class Device>
-std::tuple<Tensor, Tensor, Tensor> spike_linear_backward(const Arguments& arguments, Tensor bits, Tensor found, Tensor grad_y, bool x_wanted,
-                                                         bool weight_wanted, bool bias_wanted) {
+std::tuple<Tensor, Tensor, Tensor> spike_linear_backward(const Arguments& arguments, Tensor bits, Tensor found,
+                                                         Tensor grad_y, bool x_wanted, bool weight_wanted,
+                                                         bool bias_wanted) {
   const Tensor &weight = arguments.weight, &x = arguments.x;
   Layer layer(weight);
   layer.rows = layer.rows_of("grad_y", grad_y, layer.outputs);
@@ -201,7 +220,8 @@ std::tuple<Tensor, Tensor, Tensor> spike_linear_backward(const Arguments& argume
   if (!weight_wanted) return {grad_x, nothing(), grad_bias};
   const Tensor kept = scaled ? contiguous_of(x) : grad;
   if (!static_cast<const int64_t*>(found.const_data_ptr())[kByEvents]) {
-    const Tensor values = scaled ? torch::stable::view(kept, {layer.rows, layer.inputs}) : ones(layer, bits, {layer.rows, layer.inputs});
+    const Tensor values =
+        scaled ? torch::stable::view(kept, {layer.rows, layer.inputs}) : ones(layer, bits, {layer.rows, layer.inputs});
     return {grad_x, torch::stable::matmul(torch::stable::transpose(by_row, 0, 1), values), grad_bias};
   }
   const Tensor grad_weight = device.allocate(weight, {layer.outputs, layer.inputs}, layer.type);
@@ -219,7 +239,8 @@ std::tuple<Tensor, Tensor, Tensor> spike_linear_backward(const Arguments& argume
   const Tensor transposed = device.allocate(weight, {of_inputs.rows, of_inputs.words}, ScalarType::Long);
   of_inputs.bits = static_cast<uint64_t*>(transposed.mutable_data_ptr());
   const SpikeTranspose inputs{spikes, of_inputs.words, of_inputs.bits};
-  in_parallel(spikes.words, layer.rows * 8, [&](int64_t begin, int64_t end) { cpu::spike_transpose()(inputs, begin, end); });
+  in_parallel(spikes.words, layer.rows * 8,
+              [&](int64_t begin, int64_t end) { cpu::spike_transpose()(inputs, begin, end); });
   sum_events(layer, of_inputs, 1, layer.inputs, scaled, a);
   return {grad_x, grad_weight, grad_bias};
 }
@@ -227,9 +248,10 @@ std::tuple<Tensor, Tensor, Tensor> spike_linear_backward(const Arguments& argume
 template <class Library>
 void schemas(Library& m) {
   m.def(schema<Arguments>("spike_linear_forward", "(Tensor y, Tensor bits, Tensor found)").c_str());
-  m.def(schema<Arguments>("spike_linear_backward", "(Tensor grad_x, Tensor grad_weight, Tensor grad_bias)",
-                          "Tensor bits, Tensor found, Tensor grad_y, bool x_wanted, bool weight_wanted, bool bias_wanted")
-            .c_str());
+  m.def(
+      schema<Arguments>("spike_linear_backward", "(Tensor grad_x, Tensor grad_weight, Tensor grad_bias)",
+                        "Tensor bits, Tensor found, Tensor grad_y, bool x_wanted, bool weight_wanted, bool bias_wanted")
+          .c_str());
 }
 
 template <class Device, class Library>

@@ -12,12 +12,16 @@
 SNNFAST_CPU_KERNEL(spikeprop_sizes, (const SpikePropEvents&, bool backward, SpikePropSizes*))
 SNNFAST_CPU_KERNEL(spikeprop_sort, (const SpikePropForward&, char* memory, int64_t begin, int64_t end, void* scratch))
 SNNFAST_CPU_KERNEL(spikeprop_mark, (const SpikePropEvents&, bool backward, char* memory))
-SNNFAST_CPU_KERNEL(spikeprop_pack, (const SpikePropEvents&, const void* w, bool backward, char* memory, int64_t begin, int64_t end))
+SNNFAST_CPU_KERNEL(spikeprop_pack,
+                   (const SpikePropEvents&, const void* w, bool backward, char* memory, int64_t begin, int64_t end))
 SNNFAST_CPU_KERNEL(spikeprop_fire, (const SpikePropForward&, char* memory, int64_t begin, int64_t end))
 SNNFAST_CPU_KERNEL(spikeprop_finish, (const SpikePropForward&, char* memory))
-SNNFAST_CPU_KERNEL(spikeprop_intervals, (const SpikePropBackward&, char* memory, int64_t begin, int64_t end, bool* fits))
-SNNFAST_CPU_KERNEL(spikeprop_sum_weights, (const SpikePropBackward&, char* memory, int64_t begin, int64_t end, void* scratch))
-SNNFAST_CPU_KERNEL(spikeprop_sum_events, (const SpikePropBackward&, char* memory, int64_t begin, int64_t end, void* scratch))
+SNNFAST_CPU_KERNEL(spikeprop_intervals,
+                   (const SpikePropBackward&, char* memory, int64_t begin, int64_t end, bool* fits))
+SNNFAST_CPU_KERNEL(spikeprop_sum_weights,
+                   (const SpikePropBackward&, char* memory, int64_t begin, int64_t end, void* scratch))
+SNNFAST_CPU_KERNEL(spikeprop_sum_events,
+                   (const SpikePropBackward&, char* memory, int64_t begin, int64_t end, void* scratch))
 SNNFAST_CPU_KERNEL(spikeprop_sum_all, (const SpikePropBackward&, char* memory))
 
 namespace snnfast {
@@ -32,7 +36,8 @@ template <class Device>
 void run_forward(const Device& device, const Tensor& like, const SpikePropForward& a) {
   if constexpr (Device::kCuda) {
     const Tensor workspace = device.allocate(like, {spikeprop_workspace(a.events, false)}, ScalarType::Byte);
-    device.launch("spikeprop", [&](void* stream) { return launch_spikeprop_forward(a, workspace.mutable_data_ptr(), stream); });
+    device.launch("spikeprop",
+                  [&](void* stream) { return launch_spikeprop_forward(a, workspace.mutable_data_ptr(), stream); });
   } else {
     const SpikePropEvents& events = a.events;
     SpikePropSizes sizes;
@@ -43,8 +48,10 @@ void run_forward(const Device& device, const Tensor& like, const SpikePropForwar
     in_parallel(events.B, 8 * events.N + events.grid_points,
                 [&](int64_t begin, int64_t end) { cpu::spikeprop_sort()(a, m, begin, end, thread_scratch(scratch)); });
     cpu::spikeprop_mark()(events, false, m);
-    in_parallel(sizes.blocks, 32 * events.N, [&](int64_t begin, int64_t end) { cpu::spikeprop_pack()(events, a.w, false, m, begin, end); });
-    in_parallel(sizes.blocks * events.B, 4 * events.N + events.grid_points + 400, [&](int64_t begin, int64_t end) { cpu::spikeprop_fire()(a, m, begin, end); });
+    in_parallel(sizes.blocks, 32 * events.N,
+                [&](int64_t begin, int64_t end) { cpu::spikeprop_pack()(events, a.w, false, m, begin, end); });
+    in_parallel(sizes.blocks * events.B, 4 * events.N + events.grid_points + 400,
+                [&](int64_t begin, int64_t end) { cpu::spikeprop_fire()(a, m, begin, end); });
     cpu::spikeprop_finish()(a, m);
   }
 }
@@ -53,7 +60,8 @@ template <class Device>
 void run_backward(const Device& device, const Tensor& like, const SpikePropBackward& a) {
   if constexpr (Device::kCuda) {
     const Tensor workspace = device.allocate(like, {spikeprop_workspace(a.events, true)}, ScalarType::Byte);
-    device.launch("spikeprop", [&](void* stream) { return launch_spikeprop_backward(a, workspace.mutable_data_ptr(), stream); });
+    device.launch("spikeprop",
+                  [&](void* stream) { return launch_spikeprop_backward(a, workspace.mutable_data_ptr(), stream); });
   } else {
     const SpikePropEvents& events = a.events;
     SpikePropSizes sizes;
@@ -69,13 +77,16 @@ void run_backward(const Device& device, const Tensor& like, const SpikePropBackw
     });
     SNNFAST_CHECK(fits, "spikeprop: tape must be that of a forward pass with these arguments, got another");
     if (a.grad_w)
-      in_parallel(sizes.blocks * sizes.pieces, 4 * events.N * events.B / sizes.pieces,
-                  [&](int64_t begin, int64_t end) { cpu::spikeprop_sum_weights()(a, m, begin, end, thread_scratch(scratch)); });
+      in_parallel(sizes.blocks * sizes.pieces, 4 * events.N * events.B / sizes.pieces, [&](int64_t begin, int64_t end) {
+        cpu::spikeprop_sum_weights()(a, m, begin, end, thread_scratch(scratch));
+      });
     if (a.grad_t_in || a.grad_delays || a.grad_tau) {
       cpu::spikeprop_mark()(events, true, m);
-      in_parallel(sizes.blocks, 32 * events.N, [&](int64_t begin, int64_t end) { cpu::spikeprop_pack()(events, a.w, true, m, begin, end); });
-      in_parallel(events.B, 8 * events.N * sizes.blocks,
-                  [&](int64_t begin, int64_t end) { cpu::spikeprop_sum_events()(a, m, begin, end, thread_scratch(scratch)); });
+      in_parallel(sizes.blocks, 32 * events.N,
+                  [&](int64_t begin, int64_t end) { cpu::spikeprop_pack()(events, a.w, true, m, begin, end); });
+      in_parallel(events.B, 8 * events.N * sizes.blocks, [&](int64_t begin, int64_t end) {
+        cpu::spikeprop_sum_events()(a, m, begin, end, thread_scratch(scratch));
+      });
     }
     cpu::spikeprop_sum_all()(a, m);
   }
@@ -111,8 +122,8 @@ SpikePropEvents events_of(const Arguments& arguments) {
   SNNFAST_CHECK(w.dim() == 3, "spikeprop: w must have shape [O, I, K], got ", shape_of(w));
   check_contiguous("spikeprop", "w", w);
   SNNFAST_CHECK(t_in.dim() == 2, "spikeprop: t_in must have shape [B, I], got ", shape_of(t_in));
-  SNNFAST_CHECK(arguments.grid_points >= 0 && arguments.grid_points < (int64_t{1} << 31), "spikeprop: grid_points must be 0 to 2^31 - 1, got ",
-                arguments.grid_points);
+  SNNFAST_CHECK(arguments.grid_points >= 0 && arguments.grid_points < (int64_t{1} << 31),
+                "spikeprop: grid_points must be 0 to 2^31 - 1, got ", arguments.grid_points);
   SpikePropEvents a{};
   a.B = t_in.size(0), a.O = w.size(0), a.I = w.size(1), a.K = w.size(2), a.N = elements("spikeprop", {a.I, a.K});
   SNNFAST_CHECK(a.N < (int64_t{1} << 30), "spikeprop: a neuron must have fewer than 2^30 terminals, got ", a.N);
@@ -135,8 +146,8 @@ SpikePropEvents events_of(const Arguments& arguments) {
 
 // ---- the operators
 
-// What the backward pass needs to know of the forward pass lies in one tensor of 32-bit words: for a single sample making
-// tensors takes longer than finding the spikes.
+// What the backward pass needs to know of the forward pass lies in one tensor of 32-bit words: for a single sample
+// making tensors takes longer than finding the spikes.
 int64_t tape_words(const SpikePropEvents& a) {
   const int64_t real = a.is_double ? 2 : 1, terminals = a.B * a.N, neurons = a.B * a.O;
   return terminals * (real + 1) + neurons * (a.return_u_max ? real + 1 : 1) + 2 * a.B;
@@ -167,7 +178,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> spikeprop_forward(const Argum
   const ScalarType type = w.scalar_type();
   const Device device(w);
   const std::vector<int64_t> neurons{events.B, events.O};
-  Tensor t_out = device.allocate(w, neurons, type), u_max = device.allocate(w, events.return_u_max ? neurons : std::vector<int64_t>{0}, type);
+  Tensor t_out = device.allocate(w, neurons, type),
+         u_max = device.allocate(w, events.return_u_max ? neurons : std::vector<int64_t>{0}, type);
   Tensor slope = device.allocate(w, neurons, type), tape = device.allocate(w, {tape_words(events)}, ScalarType::Int);
   Tensor status = device.allocate(w, {1}, ScalarType::Int);
   const Tape found = lay_out(events, tape);
@@ -181,8 +193,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> spikeprop_forward(const Argum
 
 // Gradients of t_in, w, delays and tau; empty where they are not wanted.
 template <class Device>
-std::tuple<Tensor, Tensor, Tensor, Tensor> spikeprop_backward(const Arguments& arguments, Tensor t_out, Tensor slope, Tensor tape, Optional grad_t,
-                                                              Optional grad_u, bool t_in_wanted, bool w_wanted, bool delays_wanted, bool tau_wanted) {
+std::tuple<Tensor, Tensor, Tensor, Tensor> spikeprop_backward(const Arguments& arguments, Tensor t_out, Tensor slope,
+                                                              Tensor tape, Optional grad_t, Optional grad_u,
+                                                              bool t_in_wanted, bool w_wanted, bool delays_wanted,
+                                                              bool tau_wanted) {
   const Tensor& w = arguments.w;
   SpikePropBackward a{};
   a.events = events_of(arguments);
@@ -202,7 +216,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> spikeprop_backward(const Arguments& a
   };
   const Tensor grad_t_in = gradient(t_in_wanted, {events.B, events.I}, a.grad_t_in);
   const Tensor grad_w = gradient(w_wanted, {events.O, events.I, events.K}, a.grad_w);
-  const std::vector<int64_t> terminals = events.delay_stride ? std::vector<int64_t>{events.I, events.K} : std::vector<int64_t>{events.K};
+  const std::vector<int64_t> terminals =
+      events.delay_stride ? std::vector<int64_t>{events.I, events.K} : std::vector<int64_t>{events.K};
   const Tensor grad_delays = gradient(delays_wanted, terminals, a.grad_delays);
   const Tensor grad_tau = gradient(tau_wanted, {}, a.grad_tau);
   const Tape found = lay_out(events, tape);
@@ -218,9 +233,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> spikeprop_backward(const Arguments& a
 
 template <class Library>
 void schemas(Library& m) {
-  m.def(schema<Arguments>("spikeprop_forward", "(Tensor t_out, Tensor u_max, Tensor slope, Tensor tape, Tensor status)").c_str());
-  m.def(schema<Arguments>("spikeprop_backward", "(Tensor grad_t_in, Tensor grad_w, Tensor grad_delays, Tensor grad_tau)",
-                          "Tensor t_out, Tensor slope, Tensor tape, Tensor? grad_t, Tensor? grad_u, bool t_in_wanted, bool w_wanted, bool delays_wanted, "
+  m.def(schema<Arguments>("spikeprop_forward", "(Tensor t_out, Tensor u_max, Tensor slope, Tensor tape, Tensor status)")
+            .c_str());
+  m.def(schema<Arguments>("spikeprop_backward",
+                          "(Tensor grad_t_in, Tensor grad_w, Tensor grad_delays, Tensor grad_tau)",
+                          "Tensor t_out, Tensor slope, Tensor tape, Tensor? grad_t, Tensor? grad_u, bool t_in_wanted, "
+                          "bool w_wanted, bool delays_wanted, "
                           "bool tau_wanted")
             .c_str());
 }

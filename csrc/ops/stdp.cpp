@@ -42,7 +42,8 @@ SNNFAST_ARGUMENTS(Arguments, SNNFAST_STDP_ARGUMENTS)
 
 constexpr const char* kOp = "stdp_";
 
-// Memory for the traces of a chunk of steps, which the second-level cache holds: 40 MiB on an A100, 50 on an H100, beside the weights.
+// Memory for the traces of a chunk of steps, which the second-level cache holds: 40 MiB on an A100, 50 on an H100,
+// beside the weights.
 constexpr int64_t kChunkBytesCpu = int64_t{1} << 20;
 #ifdef SNNFAST_CUDA_EMULATION
 constexpr int64_t kChunkBytesCuda = int64_t{1} << 16;  // so that small tests run several chunks
@@ -52,7 +53,8 @@ constexpr int64_t kChunkBytesCuda = int64_t{16} << 20;
 
 StridedSpikes spikes_of(const char* name, const Tensor& t, const Tensor& w, const std::vector<int64_t>& shape) {
   const ScalarType type = t.scalar_type();
-  const bool floating = type == ScalarType::Float || type == ScalarType::Double || type == ScalarType::BFloat16 || type == ScalarType::Half;
+  const bool floating = type == ScalarType::Float || type == ScalarType::Double || type == ScalarType::BFloat16 ||
+                        type == ScalarType::Half;
   SNNFAST_CHECK(floating || type == ScalarType::Bool || type == ScalarType::Byte, kOp, ": ", name,
                 " must be bool, uint8, float32, float64, bfloat16 or float16, got ", text_of(type));
   check_like(kOp, name, t, w, type, shape);
@@ -62,7 +64,8 @@ StridedSpikes spikes_of(const char* name, const Tensor& t, const Tensor& w, cons
 // Memory for the traces and spikes of `steps` steps.
 template <class Device>
 void lay_out(Arena& arena, Stdp& a, int64_t steps) {
-  const int64_t real = a.is_double ? 8 : 4, rows = 64 / real, pre = steps * a.B * a.N_pre, post = steps * a.B * a.padded_post;
+  const int64_t real = a.is_double ? 8 : 4, rows = 64 / real, pre = steps * a.B * a.N_pre,
+                post = steps * a.B * a.padded_post;
   const bool triplet = a.rule.kind == PlasticityKind::triplet;
   a.x_pre = arena.take<char>(pre * real);
   a.x_post = arena.take<char>(post * real);
@@ -104,7 +107,8 @@ void stdp(const Arguments& arguments) {
   SNNFAST_CHECK(w.size(1) < (int64_t{1} << 31), kOp, ": w must have fewer than 2^31 columns, got ", w.size(1));
   SNNFAST_CHECK(pre.dim() == 3, kOp, ": pre must have shape [T, B, N_pre], got ", shape_of(pre));
   SNNFAST_CHECK(arguments.state.eligibility.tensor.has_value() == arguments.reward.has_value(), kOp,
-                ": eligibility and reward must be given together, got only ", arguments.reward ? "reward" : "eligibility");
+                ": eligibility and reward must be given together, got only ",
+                arguments.reward ? "reward" : "eligibility");
   const Device device(w);
   Stdp a{};
   a.rule = rule_of(kOp, arguments.rule);
@@ -114,7 +118,8 @@ void stdp(const Arguments& arguments) {
   a.T = pre.size(0), a.B = pre.size(1), a.N_pre = w.size(1), a.N_post = w.size(0);
   a.w_stride = a.N_post > 1 ? w.stride(0) : a.N_pre;
   a.w = w.mutable_data_ptr();
-  a.pre = spikes_of("pre", pre, w, {a.T, a.B, a.N_pre}), a.post = spikes_of("post", arguments.post, w, {a.T, a.B, a.N_post});
+  a.pre = spikes_of("pre", pre, w, {a.T, a.B, a.N_pre}),
+  a.post = spikes_of("post", arguments.post, w, {a.T, a.B, a.N_post});
   const auto state = [&](const char* name, const Tensor& t, const std::vector<int64_t>& shape) {
     check_like(kOp, name, t, w, w.scalar_type(), shape);
     check_contiguous(kOp, name, t);

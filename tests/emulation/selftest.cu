@@ -28,7 +28,8 @@ __device__ __forceinline__ float warp_sum(float v) {
 __global__ void __launch_bounds__(256) sum_kernel(const float* x, float* out, int64_t n) {
   SNNFAST_DYN_SHARED(float, part);
   float v = 0;
-  for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (int64_t)gridDim.x * blockDim.x) v += x[i];
+  for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (int64_t)gridDim.x * blockDim.x)
+    v += x[i];
   v = warp_sum(v);
   if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = v;
   __syncthreads();
@@ -66,7 +67,8 @@ __global__ void racy_kernel(const float* in, float* out) {  // the barrier is mi
   s[threadIdx.x] = in[threadIdx.x];
   out[threadIdx.x] = s[127 - threadIdx.x];
 }
-// Each thread copies four numbers, in two groups, and reads what its right neighbour copied first; a step of it may be missing.
+// Each thread copies four numbers, in two groups, and reads what its right neighbour copied first; a step of it may be
+// missing.
 template <bool Waits, bool Meets>
 __global__ void copy_kernel(const float* in, float* out) {
   __shared__ __align__(16) float first[32 * 4];
@@ -104,8 +106,10 @@ __global__ void many_barriers_kernel(float* x, int n) {
 __global__ void oob_kernel(float* x, int n) {
   if (threadIdx.x <= n) x[threadIdx.x] = 1.f;
 }  // off by one
-// Every step moves all values one place to the left, across blocks, by way of shared memory; totals[s] is asked for lag steps later.
-__global__ void rotate_kernel(int* x, int* y, int64_t n, int64_t steps, int64_t lag, snnfast::TallyWord* words, int64_t* totals) {
+// Every step moves all values one place to the left, across blocks, by way of shared memory; totals[s] is asked for lag
+// steps later.
+__global__ void rotate_kernel(int* x, int* y, int64_t n, int64_t steps, int64_t lag, snnfast::TallyWord* words,
+                              int64_t* totals) {
   __shared__ int mine[32];
   __shared__ int64_t asked;
   const snnfast::GridTally tally(words, lag, blockIdx.x, gridDim.x);
@@ -127,7 +131,8 @@ __global__ void rotate_kernel(int* x, int* y, int64_t n, int64_t steps, int64_t 
   }
 }
 // As far as blocks may be from each other: lag steps.
-__global__ void ahead_kernel(int* step, int64_t steps, int64_t lag, snnfast::TallyWord* words, int* farthest, int64_t* totals) {
+__global__ void ahead_kernel(int* step, int64_t steps, int64_t lag, snnfast::TallyWord* words, int* farthest,
+                             int64_t* totals) {
   const snnfast::GridTally tally(words, lag, blockIdx.x, gridDim.x);
   for (int64_t s = 0; s < steps; s++) {
     if (s >= lag) {
@@ -162,7 +167,8 @@ __global__ void told_kernel(int64_t steps, int64_t lag, int64_t* totals, int64_t
     if (lag > 1) continue;
     tally.total(s);
     if (threadIdx.x == 0)
-      for (unsigned b = 0; b < gridDim.x; b++) notes[(s * gridDim.x + blockIdx.x) * gridDim.x + b] = tally.notes_of(left, s)[b];
+      for (unsigned b = 0; b < gridDim.x; b++)
+        notes[(s * gridDim.x + blockIdx.x) * gridDim.x + b] = tally.notes_of(left, s)[b];
   }
   tally.end();
 }
@@ -209,11 +215,13 @@ int64_t st_resident_clusters() {
   return error == cudaSuccess && cudaPeekAtLastError() == cudaSuccess ? blocks : -1;
 }
 int st_rotate(int* x, int* y, int blocks, int64_t steps, int64_t lag, uint64_t* words, int64_t* totals) {
-  snnfast::launch_cooperative(blocks, 32, 0, nullptr, rotate_kernel, x, y, blocks * 32, steps, lag, (snnfast::TallyWord*)words, totals);
+  snnfast::launch_cooperative(blocks, 32, 0, nullptr, rotate_kernel, x, y, blocks * 32, steps, lag,
+                              (snnfast::TallyWord*)words, totals);
   return cudaGetLastError();
 }
 int st_ahead(int* step, int blocks, int64_t steps, int64_t lag, uint64_t* words, int* farthest, int64_t* totals) {
-  snnfast::launch_cooperative(blocks, 1, 0, nullptr, ahead_kernel, step, steps, lag, (snnfast::TallyWord*)words, farthest, totals);
+  snnfast::launch_cooperative(blocks, 1, 0, nullptr, ahead_kernel, step, steps, lag, (snnfast::TallyWord*)words,
+                              farthest, totals);
   return cudaGetLastError();
 }
 int st_absent(uint64_t* words) {
@@ -278,7 +286,8 @@ int st_toobig() {
   SNNFAST_LAUNCH(scan_kernel, 1, 2048, 0, nullptr, nullptr, nullptr);
   return cudaGetLastError();
 }
-// What an error is called with a driver for this CUDA, after a launch that nobody asked about; returns what is left of that.
+// What an error is called with a driver for this CUDA, after a launch that nobody asked about; returns what is left of
+// that.
 int st_error(int driver, int error, char* text, int size) {
 #ifdef SNNFAST_CUDA_EMULATION
   emulation::driver_version = driver;

@@ -190,6 +190,15 @@ def test_no_docstring_begins_with_a_relative_clause():
     assert not found, "\n".join(found)
 
 
+def test_no_line_of_cpp_or_prose_is_longer_than_120_columns():
+    """Ruff does the same for Python."""
+    tracked()
+    house = runpy.run_path(str(ROOT / "scripts/house.py"))
+    paths = house["files"]()
+    found = house["long_lines"](paths, house["CPP"], 120) + house["long_prose"](paths)
+    assert not found, "\n".join(found)
+
+
 def test_cuda_sources_are_the_same_for_every_architecture():
     """So that CI compiles them for one; in 8.0, the oldest, nothing of a newer one can be used by accident.
 

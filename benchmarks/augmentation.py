@@ -29,8 +29,9 @@ BATCHES = 400
 
 
 def prepare(task: Task) -> Prepared:
-    from snnfast.procedure import classifier, vgg16
-    from snnfast.procedure.run import Data
+    from snnfast.procedure import vgg16
+    from snnfast.train.runs import classifier
+    from snnfast.train.runs.run import Data
 
     batch, *size = task.shape
     settings = vgg16.preset("cifar10", width=0.5, batch_norm=True, batch_size=batch)
@@ -72,7 +73,7 @@ def one_by_one(images: Tensor, order: Tensor) -> Callable[[], Tensor]:
     from PIL import Image
     from torchvision import transforms
 
-    from snnfast.procedure.images import NORMALIZATION
+    from snnfast.train.runs.images import NORMALIZATION
 
     change = transforms.Compose(
         [

@@ -56,7 +56,8 @@ def loader(inputs: int, classes: int, batch: int, count: int) -> list[tuple[Tens
 
 def network(sizes: tuple[int, ...], steps: int, learned: int):  # type: ignore[no-untyped-def]
     """The model, after ``learned`` images, and its encoder."""
-    from snnfast import encoder, model
+    from snnfast import encoder
+    from snnfast import papers as model
 
     torch.manual_seed(0)
     inputs, *hidden, classes = sizes

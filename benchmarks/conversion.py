@@ -37,7 +37,7 @@ FORWARDS, PER_SPIKINGJELLY = 1.15, 3.0
 @functools.cache
 def trained(hidden: tuple[int, ...], learned: int) -> nn.Module:
     """The ReLU network, in evaluation mode."""
-    from snnfast.model import Diehl2015
+    from snnfast.papers import Diehl2015
 
     torch.manual_seed(0)
     model = Diehl2015(hidden=hidden or None, dropout=0.0)

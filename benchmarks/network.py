@@ -275,7 +275,7 @@ def theirs(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.M
 def ported(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.Module]]:
     """The same of the peer's network with its neurons replaced, and accelerated."""
     from snnfast.nn import accelerate, replace, reset
-    from snnfast.nn.replacing.port import Replaced
+    from snnfast.ports.port import Replaced
 
     network = EVERY[task.shape]
     net = accelerate(replace(theirs(task)[0], sequences=network.peer == "snntorch"))

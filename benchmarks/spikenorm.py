@@ -25,7 +25,7 @@ CHANNELS, SIDE = 32, 16
 
 
 def network(layers: int | None) -> nn.Module:
-    from snnfast.model import VGG16
+    from snnfast.papers import VGG16
 
     torch.manual_seed(0)
     if layers is None:
@@ -34,8 +34,8 @@ def network(layers: int | None) -> nn.Module:
 
 
 def prepare(task: Task) -> Prepared:
-    from snnfast.model import SVGG16
-    from snnfast.threshold import spikenorm
+    from snnfast.n3ml.threshold import spikenorm
+    from snnfast.papers import SVGG16
 
     steps, batch, *depth = task.shape
     ann = network(*depth or (None,)).eval().requires_grad_(False)

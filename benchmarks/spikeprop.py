@@ -125,9 +125,9 @@ def one_layer(op: Op, task: Task) -> Prepared:
 
 def training(op: Op | None, task: Task, batches: int) -> Prepared:
     """An epoch of ``snnfast train spikeprop --dataset mnist`` over so many batches, if need be with another op."""
+    from snnfast.papers.bohte2002.procedure import objective
     from snnfast.procedure import spikeprop as procedure
-    from snnfast.procedure.bohte2002 import objective
-    from snnfast.procedure.run import Data
+    from snnfast.train.runs.run import Data
 
     batch, inputs, _, hidden, _ = task.shape
     times, labels = pixels(inputs)
@@ -158,8 +158,8 @@ def _forward(layer: Any, op: Op, t: Tensor, return_u_max: bool = False) -> Any:
 def manual(task: Task) -> Prepared:
     """Iris by the manual's calls, a step a flower: 60 epochs of them, or some flowers in plain Python."""
     from benchmarks.baselines import python_loop
-    from snnfast.model import Bohte2002
-    from snnfast.optimizer import Bohte
+    from snnfast.n3ml.optimizer import Bohte
+    from snnfast.papers import Bohte2002
 
     _, inputs, terminals, hidden, outputs = task.shape
     times, wanted = flowers()

@@ -10,8 +10,8 @@ import torch
 from torch.utils.data import DataLoader
 
 import snnfast.data
-import snnfast.model
-import snnfast.threshold
+import snnfast.n3ml.threshold
+import snnfast.papers
 
 
 def main():
@@ -32,9 +32,9 @@ def main():
     train, test = (
         snnfast.data.load(**trained["data"], split=split) for split in ("train+val", "test")
     )
-    ann = snnfast.model.Diehl2015(**trained["network"])
+    ann = snnfast.papers.Diehl2015(**trained["network"])
     ann.load_state_dict(trained["model"])
-    snn = snnfast.model.SNN_Diehl2015(opt.batch_size, reset=opt.reset, **trained["network"])
+    snn = snnfast.papers.SNN_Diehl2015(opt.batch_size, reset=opt.reset, **trained["network"])
     snn.load_state_dict(trained["model"], strict=False)  # all but the thresholds
     if torch.cuda.is_available():
         ann, snn = ann.cuda(), snn.cuda()

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import snnfast.data
-import snnfast.model
+import snnfast.papers
 
 
 def run(loader, model, criterion, optimizer=None, max_steps=None):
@@ -56,7 +56,7 @@ def main():
     train_loader = DataLoader(train, batch_size=opt.batch_size, shuffle=True)
     test_loader = DataLoader(test, batch_size=opt.batch_size)
 
-    model = snnfast.model.Diehl2015(dropout=opt.dropout, **network)
+    model = snnfast.papers.Diehl2015(dropout=opt.dropout, **network)
     if torch.cuda.is_available():
         model = model.cuda()
     criterion = nn.CrossEntropyLoss()

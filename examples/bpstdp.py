@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 import snnfast.data
 import snnfast.encoder
 import snnfast.loss
-import snnfast.model
-import snnfast.optimizer
+import snnfast.n3ml.optimizer
+import snnfast.papers
 
 
 def train(loader, model, encoder, optimizer, opt):

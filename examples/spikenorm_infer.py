@@ -10,8 +10,8 @@ import torch
 from torch.utils.data import DataLoader
 
 import snnfast.data
-import snnfast.model
-import snnfast.threshold
+import snnfast.n3ml.threshold
+import snnfast.papers
 
 
 def signed_bernoulli(x):
@@ -44,9 +44,9 @@ def main():
 
     trained = torch.load(opt.file, weights_only=True)
     train, test = datasets(**trained["data"])
-    ann = snnfast.model.VGG16(**trained["network"])
+    ann = snnfast.papers.VGG16(**trained["network"])
     ann.load_state_dict(trained["model"])
-    snn = snnfast.model.SVGG16(ann, batch_size=opt.batch_size)
+    snn = snnfast.papers.SVGG16(ann, batch_size=opt.batch_size)
     if torch.cuda.is_available():
         snn = snn.cuda()
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import snnfast.data
-import snnfast.model
+import snnfast.papers
 
 
 def run(loader, model, criterion, optimizer=None, max_steps=None):
@@ -56,7 +56,7 @@ def main():
         for split in ("train+val", "test")
     )
 
-    model = snnfast.model.Wu2018(
+    model = snnfast.papers.Wu2018(
         time_interval=opt.time_interval,
         input_shape=(1, 8, 8) if name == "digits" else (1, 28, 28),
         encoding="direct",

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Subset
 
 import snnfast.data
 import snnfast.learning
-import snnfast.model
+import snnfast.papers
 
 
 def main():
@@ -25,7 +25,7 @@ def main():
     train = snnfast.data.load(**trained["data"], split="train+val")
     train = Subset(train, range(max(0, len(train) - opt.images), len(train)))
 
-    model = snnfast.model.DiehlAndCook2015(**trained["network"])
+    model = snnfast.papers.DiehlAndCook2015(**trained["network"])
     model.load_state_dict(trained["model"])
     counts, labels = model.respond(
         (images * trained["hz"], labels) for images, labels in DataLoader(train, batch_size=1000)

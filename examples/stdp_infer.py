@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 import snnfast.data
 import snnfast.learning
-import snnfast.model
+import snnfast.papers
 
 
 def main():
@@ -24,7 +24,7 @@ def main():
     torch.manual_seed(2)
     test = snnfast.data.load(**trained["data"], split="test")
 
-    model = snnfast.model.DiehlAndCook2015(**trained["network"])
+    model = snnfast.papers.DiehlAndCook2015(**trained["network"])
     model.load_state_dict(trained["model"])
     counts, labels = model.respond(
         (images * trained["hz"], labels) for images, labels in DataLoader(test, batch_size=1000)

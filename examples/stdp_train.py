@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Subset
 
 import snnfast.data
-import snnfast.model
+import snnfast.papers
 import snnfast.visual
 
 
@@ -35,7 +35,7 @@ def main():
     train = Subset(train, range(opt.max_images or len(train)))
     loader = DataLoader(train, batch_size=100, shuffle=True)
 
-    model = snnfast.model.DiehlAndCook2015(
+    model = snnfast.papers.DiehlAndCook2015(
         opt.neurons, shape, opt.preset, presentations=opt.epochs * len(train), **changes
     )
     figure = snnfast.visual.Live("receptive_fields.png")  # and a window where there is a display

@@ -82,6 +82,40 @@ def circles(graph: dict[str, set[str]]) -> list[list[str]]:
     return sorted(sorted(circle) for circle in found)
 
 
+def rooms(graph: dict[str, set[str]]) -> dict[str, set[str]]:
+    """The imports between rooms: the folders and loose modules of the package, except those that only re-export."""
+    found: dict[str, set[str]] = {}
+    for name, imports in graph.items():
+        room = room_of(name)
+        if room not in ("", *re_exports()):
+            found.setdefault(room, set()).update(room_of(other) for other in imports)
+    return {room: {other for other in others - {room, ""}} for room, others in found.items()}
+
+
+def room_of(name: str) -> str:
+    return name.split(".")[1] if "." in name else ""
+
+
+def re_exports() -> set[str]:
+    """Loose modules of a single import: older paths, and those of n3ml's manual."""
+    found = {"__main__"}
+    for path in PACKAGE.glob("*.py"):
+        body = ast.parse(path.read_text()).body[1:]
+        if body and all(isinstance(node, ast.ImportFrom) for node in body):
+            found.add(path.stem)
+    return found
+
+
+def levels(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Rooms on their levels, from the ground: each imports rooms of lower levels alone."""
+    found: list[list[str]] = []
+    done: set[str] = set()
+    while level := sorted(r for r, others in graph.items() if r not in done and others <= done):
+        found.append(level)
+        done.update(level)
+    return found
+
+
 def riddles(paths: list[Path]) -> list[str]:
     """Docstrings that begin with a relative clause."""
     found = []
@@ -134,9 +168,15 @@ def main() -> None:
     print(f"{package:8,}  lines of the package\n{rooms.total():8,}  lines in all, without JSON\n")
 
     known = modules()
-    top = [path for path in PACKAGE.glob("*.py") if not path.stem.startswith("__")]
-    print(f"{len(top):8,}  modules at the top level of snnfast")
     graph = {name: set(imported(name, path, known)) for name, path in known.items()}
+    of_rooms = rooms(graph)
+    loose = [room for room in of_rooms if (PACKAGE / f"{room}.py").exists()]
+    floors = levels(of_rooms)
+    print(
+        f"{len(of_rooms):8,}  rooms of snnfast on {len(floors)} levels, {len(loose)} of them loose modules"
+    )
+    for level in floors if places else ():
+        print(f"{'':10}{' '.join(level)}")
     found = {
         "circles of imports, those for types counted": [", ".join(c) for c in circles(graph)],
         'docstrings that begin with "What", "That of" or "Those of"': riddles(paths),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import import_module
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -51,6 +52,17 @@ def near(name: object, known: Iterable[str], prefix: str = "") -> str:
         difflib.get_close_matches(str(name).casefold(), names, 1) if isinstance(name, str) else []
     )
     return f"; did you mean {prefix + names[found[0]]!r}?" if found else ""
+
+
+def moved(package: str, name: str, homes: Mapping[str, str]) -> Any:
+    """Attribute ``name`` of ``package`` from the module that ``homes`` names: for paths that lead to a higher floor.
+
+    Raises:
+        AttributeError: ``homes`` has no such name.
+    """
+    if name not in homes:
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+    return getattr(import_module(homes[name]), name)
 
 
 def tensor(op: str, name: str, value: object) -> None:

@@ -8,7 +8,8 @@ from typing import Any, get_args
 
 import torch
 
-from snnfast import backend, devices
+from snnfast import backend
+from snnfast.backend import devices
 from snnfast.compiler import build
 
 __all__ = ["build_info"]

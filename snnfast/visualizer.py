@@ -1,5 +1,3 @@
-"""The window of weights that the STDP loop of n3ml's manual draws, by its name; see :mod:`snnfast.visual`."""
+"""Re-exports :mod:`snnfast.n3ml.visualizer`."""
 
-from snnfast.visual import show_weights as plot
-
-__all__ = ["plot"]
+from .n3ml.visualizer import *  # noqa: F403

@@ -17,7 +17,7 @@ import fake_cuda
 from backends import PRESENT, force
 from cases import case_name
 
-from snnfast import memory
+from snnfast.backend import memory
 from snnfast.compiler import build
 from snnfast.compiler.build import BeingCompiledError, library
 from snnfast.ops import own_neuron

@@ -7,8 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from snnfast import checkpoint
-from snnfast.checkpoint import CheckpointError, load_weights, read_checkpoint, write_checkpoint
+from snnfast.train import checkpoint
+from snnfast.train.checkpoint import (
+    CheckpointError,
+    load_weights,
+    read_checkpoint,
+    write_checkpoint,
+)
 
 CONTENT = {
     "kind": "test",

@@ -18,10 +18,12 @@ from typer.testing import CliRunner
 
 import snnfast
 from snnfast import backend, cli, data, procedure
-from snnfast.checkpoint import read_checkpoint, write_checkpoint
+from snnfast.cli import demo
 from snnfast.cli.options import plain_errors
-from snnfast.procedure import Procedure, demo, run
-from snnfast.procedure.folder import locked
+from snnfast.procedure import Procedure
+from snnfast.train.checkpoint import read_checkpoint, write_checkpoint
+from snnfast.train.runs import run
+from snnfast.train.runs.folder import locked
 
 QUICK = ["--steps", "2", "--batch-size", "200", "--device", "cpu"]
 

@@ -5,7 +5,7 @@ import sys
 import interpreter
 import pytest
 
-from snnfast.atomic import replacing
+from snnfast.files.atomic import replacing
 
 if sys.platform != "linux":
     pytest.skip(

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 from train_cases import DATA, go, tiny
 
-from snnfast.checkpoint import CheckpointError, load_weights, read_checkpoint
+from snnfast.papers.wu2018.procedure import rate_error
 from snnfast.procedure import stbp
-from snnfast.procedure.run import Data
-from snnfast.procedure.wu2018 import rate_error
 from snnfast.train import Run, evaluate, fit
+from snnfast.train.checkpoint import CheckpointError, load_weights, read_checkpoint
+from snnfast.train.runs.run import Data
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from snnfast.procedure import images, stbp
+from snnfast.procedure import stbp
 from snnfast.train import Run, fit
+from snnfast.train.runs import images
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

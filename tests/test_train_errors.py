@@ -5,10 +5,10 @@ import torch
 from torch import nn
 from train_cases import DATA, go, tiny
 
-from snnfast.checkpoint import CheckpointError, read_checkpoint
+from snnfast.papers.wu2018.procedure import rate_error
 from snnfast.procedure import stbp
-from snnfast.procedure.wu2018 import rate_error
 from snnfast.train import Run, fit
+from snnfast.train.checkpoint import CheckpointError, read_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -2,10 +2,11 @@
 
 import torch
 
-from snnfast.procedure import images, stbp
-from snnfast.procedure.run import Data
-from snnfast.procedure.wu2018 import rate_error
+from snnfast.papers.wu2018.procedure import rate_error
+from snnfast.procedure import stbp
 from snnfast.train import fit
+from snnfast.train.runs import images
+from snnfast.train.runs.run import Data
 
 DATA = (torch.rand(40, 1, 8, 8), torch.arange(40) % 10)
 

@@ -44,7 +44,7 @@ class FastSigmoid(Spike):
 
 
 def sequence(net: Any) -> Callable[[Tensor], Tensor]:
-    """The :class:`snnfast.model.SequenceNetwork` ``net`` of adLIF neurons: all layers of a step, then the next step."""
+    """A :class:`snnfast.papers.SequenceNetwork` of adLIF neurons: all layers of a step, then the next step."""
     layers: list[Any] = list(net.layers)
     hidden = [(time.layer, layer) for time, layer in zip(layers[:-2:2], layers[1:-2:2])]
     readout, out = layers[-2].layer, layers[-1]

@@ -12,7 +12,7 @@ import torch
 from snnfast import visual
 from snnfast.data import digits
 from snnfast.learning import assign_labels, predict
-from snnfast.model import DiehlAndCook2015
+from snnfast.papers import DiehlAndCook2015
 
 torch.manual_seed(0)
 images, labels = digits("train+val").tensors

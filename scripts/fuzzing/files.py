@@ -13,9 +13,9 @@ import torch
 from typer.testing import CliRunner
 
 from snnfast import cli, nir
-from snnfast.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from snnfast.nn import LIF, CubaLIF, Delay, Recurrent, Time
-from snnfast.procedure.folder import locked
+from snnfast.train.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
+from snnfast.train.runs.folder import locked
 
 from .draw import Draw, Finding, copied, same
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import snnfast
 from snnfast import backend, nn
-from snnfast.checkpoint import load_weights, write_checkpoint
+from snnfast.train.checkpoint import load_weights, write_checkpoint
 
 from .draw import Draw, Finding, copied, same, tensors_in, too_large, tried
 

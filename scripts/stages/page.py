@@ -203,7 +203,7 @@ def plastic(stages: Stages) -> tuple[str, ...]:
 
 
 def against_auto(stages: Stages) -> str:
-    """Where ``--device auto`` takes the slower device: it takes the CPU for plasticity (snnfast/devices.py)."""
+    """Where ``--device auto`` takes the slower device: it takes the CPU for plasticity (snnfast/backend/devices.py)."""
     cells = passes(stages, ("plasticity",), plastic(stages), "device")
     faster = [
         f"{key[0]} {key[1]} {key[3]} ({found['cpu'] / found['cuda']:.3g} times)"

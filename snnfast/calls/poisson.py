@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from snnfast import check, whole_batch
+from snnfast import check
+from snnfast.processes import whole_batch
 
 
 class PoissonCall(NamedTuple):

@@ -10,12 +10,14 @@ from typing import Annotated
 
 import typer
 
-from snnfast import __version__, memory
+from snnfast import __version__
+from snnfast.backend import memory
 from snnfast.cli import procedures
 from snnfast.cli.options import PATH, Device, chosen_device, command, plain_errors
 from snnfast.compiler import build
 from snnfast.info import build_info
-from snnfast.procedure import PROCEDURES, conversion, stdp
+from snnfast.papers.conversion import procedure as conversion
+from snnfast.procedure import PROCEDURES, stdp
 
 app = typer.Typer(
     name="snnfast",
@@ -70,7 +72,7 @@ def demo(
 ) -> None:
     """Train on the digits in the package and measure the speed: under a minute on 2 cores."""
     with plain_errors():
-        from snnfast.procedure.demo import run
+        from .demo import run
 
         run(out, seed=seed, device=chosen_device(device), echo=typer.echo)
 

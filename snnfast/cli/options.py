@@ -14,11 +14,12 @@ from typing import Annotated, Any, NoReturn
 import torch
 import typer
 
-from snnfast import backend, devices
-from snnfast.checkpoint import CheckpointError
+from snnfast import backend
+from snnfast.backend import devices
 from snnfast.info import build_info
-from snnfast.procedure.folder import FolderInUseError
-from snnfast.procedure.settings import Options, kind_of
+from snnfast.train.checkpoint import CheckpointError
+from snnfast.train.runs.folder import FolderInUseError
+from snnfast.train.runs.settings import Options, kind_of
 
 TORCHVISION = {"mnist": "MNIST", "smnist": "MNIST", "psmnist": "MNIST", "cifar10": "CIFAR-10"}
 
@@ -80,7 +81,7 @@ def command(
     out is not among the settings: it takes what the preset has.
 
     Args:
-        settings: whose fields made by :func:`snnfast.procedure.settings.option` become options.
+        settings: whose fields made by :func:`snnfast.train.runs.settings.option` become options.
         body: takes ``given`` first; its other parameters are annotated for typer. Its help is that of the command.
         only: names of the fields that become options; None: all.
         defaults: show the fields' defaults in the help, for settings without presets.

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from snnfast.checkpoint import same_settings
 from snnfast.cli.options import (
     PATH,
     Device,
@@ -23,13 +22,15 @@ from snnfast.cli.options import (
     swept,
     tell_interruption,
 )
-from snnfast.procedure import conversion, load, stdp
-from snnfast.procedure import diehl_cook2015_readout as readout
-from snnfast.procedure.folder import locked
-from snnfast.procedure.repeats import RESULTS, unfinished
-from snnfast.procedure.run import CHECKPOINT, Procedure
-from snnfast.procedure.trained import PREDICTIONS, predict
+from snnfast.papers.conversion import procedure as conversion
+from snnfast.papers.diehl_cook2015 import readout
+from snnfast.procedure import load, stdp
 from snnfast.processes import together
+from snnfast.train.checkpoint import same_settings
+from snnfast.train.runs.folder import locked
+from snnfast.train.runs.repeats import RESULTS, unfinished
+from snnfast.train.runs.run import CHECKPOINT, Procedure
+from snnfast.train.runs.trained import PREDICTIONS, predict
 
 Out = Annotated[
     Path | None,

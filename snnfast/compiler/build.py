@@ -21,8 +21,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from snnfast import backend
-from snnfast.atomic import replacing
-from snnfast.lock_file import HeldError, holding
+from snnfast.files.atomic import replacing
+from snnfast.files.lock_file import HeldError, holding
 
 __all__ = ["BeingCompiledError", "CompileError", "clear", "command", "folder", "kept", "library"]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from snnfast import check
-from snnfast.table import markdown
+from snnfast.files.table import markdown
 
 from .loader import checked_labels, each_batch, images_and_labels
 from .network import SpikingNetwork, increasing

@@ -6,6 +6,10 @@ name, ``image_folder`` images that lie in folders by class, ``load`` any of them
 events that a user has on disk. ``stratified_folds`` cuts a data set for cross-validation.
 """
 
+from typing import TYPE_CHECKING
+
+from snnfast import check as _check
+
 from .bundled import (
     CANCER_CLASSES,
     CANCER_FEATURES,
@@ -18,7 +22,6 @@ from .bundled import (
 )
 from .events import EventFrames, dvs128_gesture, heidelberg, nmnist
 from .folder import image_folder
-from .iris_loader import IRISDataLoader
 from .loading import load
 from .splits import stratified_folds
 from .vision import as_tensors, torchvision_dataset
@@ -43,6 +46,14 @@ __all__ = [
     "stratified_folds",
     "torchvision_dataset",
 ]
+
+_MANUAL = dict.fromkeys(("IRISDataLoader",), "snnfast.n3ml.iris_loader")
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        """Names of n3ml's manual."""
+        return _check.moved(__name__, name, _MANUAL)
 
 
 def __dir__() -> list[str]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from snnfast import check
-from snnfast.atomic import replacing
+from snnfast.files.atomic import replacing
 
 from .event_files import Recording, read_gestures, read_heidelberg, read_nmnist
 

@@ -1,9 +1,12 @@
 """Encoders: data to spikes, time first, or to the time of one spike each."""
 
+from typing import TYPE_CHECKING
+
+from snnfast import check as _check
+
 from .bernoulli import BernoulliEncoder
 from .labels import desired_times, label_encoder
 from .latency import LatencyEncoder
-from .manual import Population, Simple
 from .poisson import PoissonEncoder
 from .population import PopulationEncoder
 from .recorded import Recorded, from_times, to_times
@@ -23,6 +26,14 @@ __all__ = [
     "label_encoder",
     "to_times",
 ]
+
+_MANUAL = dict.fromkeys(("Population", "Simple"), "snnfast.n3ml.encoder")
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        """Names of n3ml's manual."""
+        return _check.moved(__name__, name, _MANUAL)
 
 
 def __dir__() -> list[str]:

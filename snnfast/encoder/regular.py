@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from snnfast import check, whole_batch
+from snnfast import check
+from snnfast.processes import whole_batch
 
 from .latency import real
 

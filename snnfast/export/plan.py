@@ -11,8 +11,8 @@ from torch import Tensor, fx, nn
 
 from snnfast.nn import Time, reset
 from snnfast.nn.fuse import folded
+from snnfast.nn.multi_step import in_time
 from snnfast.nn.plain import plain_copy, refuse_hooks, takes_one
-from snnfast.nn.replacing.wrapped import in_time
 from snnfast.nn.tracer import Tracer, place
 
 __all__ = ["NORMS", "LayerNode", "at_rest", "fold", "layers_of"]

@@ -12,10 +12,10 @@ from typing import NamedTuple
 from torch import nn
 
 from snnfast import check
-from snnfast.atomic import replacing
+from snnfast.files.atomic import replacing
+from snnfast.files.table import markdown
 from snnfast.nn import Delay, Recurrent, SpikeLinear, reset
 from snnfast.nn.state import Stateful
-from snnfast.table import markdown
 
 from .exact import OrderedConv2d, Quantised, exact
 from .neurons import neuron

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -12,14 +12,22 @@ from snnfast import check
 from snnfast.loss import bp_stdp_error
 from snnfast.ops import bp_stdp_
 
-if TYPE_CHECKING:
-    from snnfast.model import TavanaeiAndMaida2017
+
+class _Network(Protocol):
+    """A single network of layers with weights, as :class:`snnfast.papers.TavanaeiAndMaida2017`."""
+
+    networks: int | None
+
+    @property
+    def layers(self) -> Sequence[Any]: ...
+    @property
+    def weights(self) -> Sequence[Tensor]: ...
 
 
 class BpStdp:
     """BP-STDP's update (Tavanaei and Maida 2019) step by step.
 
-    The whole loop in one call, with the same result, is :meth:`snnfast.model.TavanaeiAndMaida2017.fit`.
+    The whole loop in one call, with the same result, is :meth:`snnfast.papers.TavanaeiAndMaida2017.fit`.
 
     Args:
         model: the network to train, a single one (``networks=None``).
@@ -27,15 +35,13 @@ class BpStdp:
         epsilon: how many steps a window reaches back.
 
     Example:
-        >>> net = snnfast.model.TavanaeiAndMaida2017(784, 20, 10)
+        >>> net = snnfast.papers.TavanaeiAndMaida2017(784, 20, 10)
         >>> learner, spikes = BpStdp(net), torch.zeros(784)
         >>> net(spikes)
         >>> learner.step([[spikes], [net.fc1.o], [net.fc2.o]], torch.eye(10)[3], 3)
     """
 
-    def __init__(
-        self, model: TavanaeiAndMaida2017, lr: float = 0.0005, *, epsilon: int = 4
-    ) -> None:
+    def __init__(self, model: _Network, lr: float = 0.0005, *, epsilon: int = 4) -> None:
         if model.networks is not None:
             raise ValueError(
                 f"BpStdp: model must be a single network, got networks={model.networks}; its fit trains several"

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from snnfast import check
 from snnfast.ops.spikeprop import Pull
 
-if TYPE_CHECKING:
-    from snnfast.model import Bohte2002
-
 Gradients = list[tuple[Tensor, Tensor]]  # of parameters
+
+
+class _Network(Protocol):
+    """Layers of neurons that fire once, as :class:`snnfast.papers.Bohte2002`."""
+
+    layers: Any
+
+    @property
+    def weights_only(self) -> bool: ...
+    def untracked(self, t: Tensor) -> tuple[Tensor, list[tuple[Tensor, Pull]]]: ...
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+    def __call__(self, t: Tensor) -> Any: ...
 
 
 class SpikePropDescent:
@@ -30,7 +39,7 @@ class SpikePropDescent:
         maximum: weights are kept at most this large.
 
     Example:
-        >>> net, learner = snnfast.model.Bohte2002(), SpikePropDescent()
+        >>> net, learner = snnfast.papers.Bohte2002(), SpikePropDescent()
         >>> learner.step(net, torch.rand(50) * 10, torch.tensor([8.0, 13.0, 13.0]))
     """
 
@@ -47,7 +56,7 @@ class SpikePropDescent:
                 f"SpikePropDescent: minimum must be at most maximum, {maximum:g}, got {minimum:g}"
             )
 
-    def step(self, model: Bohte2002, t_in: Tensor, target: Tensor) -> Tensor:
+    def step(self, model: _Network, t_in: Tensor, target: Tensor) -> Tensor:
         """Runs the network, changes its weights, and returns its answer from before the change.
 
         Args:
@@ -87,7 +96,7 @@ class SpikePropDescent:
                         weight.clamp_(self.minimum, self.maximum)
         return t.detach().view(shape)
 
-    def _run(self, model: Bohte2002, batch: Tensor) -> tuple[Tensor, Callable[[Tensor], Gradients]]:
+    def _run(self, model: _Network, batch: Tensor) -> tuple[Tensor, Callable[[Tensor], Gradients]]:
         """The output times, and a function from their gradient to the parameters and theirs."""
         if model.weights_only:
             t, pulls = model.untracked(batch)

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from snnfast.table import markdown
+from snnfast.files.table import markdown
 
 __all__ = ["Activity", "NeuronActivity", "ProductActivity"]
 

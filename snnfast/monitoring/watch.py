@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from snnfast import check
 from snnfast.nn.recurrent import Recurrent
-from snnfast.nn.replacing.port import Replaced
+from snnfast.nn.replaced import Replaced
 from snnfast.nn.spikeprop import SpikeProp
 from snnfast.nn.state import Stateful
 from snnfast.nn.time import Time

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from snnfast.atomic import replacing
+from snnfast.files.atomic import replacing
 
 from .export import to_nir
 from .layers import Graph

@@ -1,6 +1,6 @@
 """Layers: thin modules over :mod:`snnfast.ops`, for sequences ``[T, B, ...]``, time first, or for spike times."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from snnfast import check as _check
 
@@ -17,12 +17,9 @@ from .lif import IF, LI, LIF, ParametricLIF
 from .normlif import NormLIF
 from .patch_conv2d import PatchConv2d
 from .pooled import Pooled
-from .presets import NAMES as _OTHER_LIBRARIES
-from .presets import like
 from .qif import QIF
 from .readout import Count, FirstSpike, Last, Max, Rate, within
 from .recurrent import RLIF, Recurrent
-from .replace import replace
 from .sequential import Sequential
 from .spike_conv2d import SpikeConv2d
 from .spike_linear import SpikeLinear
@@ -70,11 +67,19 @@ __all__ = [
 ]
 
 
-if not TYPE_CHECKING:
+_PORTS = dict.fromkeys(("like", "replace"), "snnfast.ports")
+
+if TYPE_CHECKING:
+    like: Any
+    replace: Any
+else:
 
     def __getattr__(name):
-        """Names the nearest layer, of a neuron of another library the call that makes it."""
-        other = [preset for preset in _OTHER_LIBRARIES if preset.endswith(f".{name}")]
+        """Calls of snnfast.ports; else an error with the nearest layer, or the call that makes another library's."""
+        if name in _PORTS:
+            return _check.moved(__name__, name, _PORTS)
+        presets = _check.moved(__name__, "PRESETS", {"PRESETS": "snnfast.ports.presets"})
+        other = [preset for preset in presets if preset.endswith(f".{name}")]
         hint = f"; snnfast.nn.like({other[0]!r}) makes it" if other else _check.near(name, __all__)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
 

@@ -12,11 +12,9 @@ from torch import nn
 from snnfast import check
 
 from .hooks import hooked, refuse_own_forward
+from .multi_step import in_time
 from .order import order
 from .pooled import Pooled, PooledSequential, pools
-from .replacing.norse import Lift
-from .replacing.sequences import OverTime
-from .replacing.wrapped import in_time
 from .spike_conv2d import SpikeConv2d, has_events
 from .spike_linear import SpikeLinear
 from .spiking import Spiking
@@ -24,9 +22,6 @@ from .state import Stateful, without_graphs
 from .time import Time
 
 __all__ = ["accelerate"]
-
-# What runs layers without time on all steps at once.
-_FOLDING = (Time, OverTime, Lift)
 
 
 def accelerate(net: nn.Module) -> nn.Module:
@@ -71,7 +66,7 @@ def accelerate(net: nn.Module) -> nn.Module:
     folded = {
         layer
         for module in fast.modules()
-        if isinstance(module, _FOLDING)
+        if getattr(module, "folds_time", False)
         for layer in module.modules()
     }
     inside = {layer for m in fast.modules() if isinstance(m, Stateful) for layer in m.modules()}

@@ -16,10 +16,10 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from snnfast import check
+from snnfast.nn.replaced import Replaced
 from snnfast.processes import put_back
 
 from .recurrent import Recurrent
-from .replacing.port import Replaced
 from .sequential import Sequential
 from .spikeprop import SpikeProp, calibrate
 from .spiking import Spiking

@@ -63,7 +63,7 @@ class SpikeProp(nn.Module):
 
     weight: Tensor
     delays: Tensor
-    name: str = "SpikeProp"  #: in the warning; :class:`snnfast.model.Bohte2002` names its layers
+    name: str = "SpikeProp"  #: in the warning; :class:`snnfast.papers.Bohte2002` names its layers
 
     def __init__(
         self,

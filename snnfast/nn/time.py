@@ -11,11 +11,11 @@ from torch.autograd import forward_ad
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from snnfast import check, ops
-from snnfast.batch_norm import OverAllProcesses, keep_statistics
 from snnfast.ops.autograd import traced
 from snnfast.ops.batch_norm import has_kernel
 from snnfast.ops.repeat import once, repeat
 from snnfast.ops.spike_conv2d import laid_out, layout_for
+from snnfast.processes.batch_norm import OverAllProcesses, keep_statistics
 
 from .hooks import hooked, sees_every_step
 from .patch_conv2d import PatchConv2d
@@ -79,7 +79,9 @@ class Time(nn.Module):
         RuntimeError, ValueError: as a layer raises them for a shape, with the shape of ``x`` and the expected one.
     """
 
-    folds_time = True  # which dropouts inside have to know, for snnfast.whole_batch
+    folds_time = (
+        True  # layers inside run on all steps at once: for accelerate and dropouts in processes
+    )
 
     def __init__(self, *layers: nn.Module, fast: bool = True) -> None:
         super().__init__()

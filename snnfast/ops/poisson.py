@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snnfast import backend, whole_batch
+from snnfast import backend
 from snnfast.calls.call import flatten, public_op, unflatten
 from snnfast.calls.poisson import PoissonCall
+from snnfast.processes import whole_batch
 from snnfast.reference.poisson import poisson as reference
 
 

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from snnfast.backend.first_order import first_order
 from snnfast.calls import spikeprop as calls
 from snnfast.calls.call import equation
 from snnfast.calls.spikeprop import SpikePropCall, answer
-from snnfast.first_order import first_order
 
 
 @equation(calls.spikeprop, answer)

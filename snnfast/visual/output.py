@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.registry import BackendFilter, backend_registry
 from matplotlib.figure import Figure
 
-from snnfast.atomic import replacing
+from snnfast.files.atomic import replacing
 
 
 def save(figure: Figure, path: str | Path, *, dpi: int = 150) -> Path:

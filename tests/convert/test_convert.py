@@ -11,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812
 
 import snnfast
 from snnfast.conversion import SpikingNetwork
-from snnfast.model import ResNet20
+from snnfast.papers import ResNet20
 
 KINDS = [pytest.param(k, id=k.__name__) for k in NETWORKS]
 

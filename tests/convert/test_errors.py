@@ -8,8 +8,8 @@ from torch.nn import functional as F  # noqa: N812
 
 import snnfast
 from snnfast.conversion import QCFS, SpikingNetwork, fine_tune, quantise
-from snnfast.model import ResNet20
 from snnfast.nn import LIF
+from snnfast.papers import ResNet20
 
 
 def wrap(*layers):

@@ -8,7 +8,7 @@ import torch
 from mnist import lay_mnist, rows_of_classes
 from torch import nn
 
-import snnfast.model
+import snnfast.papers
 
 torchvision = pytest.importorskip("torchvision")
 

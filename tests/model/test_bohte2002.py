@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from snnfast import loss
-from snnfast.model import Bohte2002
-from snnfast.optimizer import Bohte
+from snnfast.n3ml.optimizer import Bohte
+from snnfast.papers import Bohte2002
 
 INF = math.inf
 

@@ -8,9 +8,9 @@ from diehl_cook2015_cases import CURRENT_BASED, assert_exact, assert_same, livel
 from samples import assert_all
 
 from snnfast import ops
-from snnfast.model import DiehlAndCook2015
-from snnfast.model.diehl_cook2015_settings import PRESETS
 from snnfast.ops import Events, Rates
+from snnfast.papers import DiehlAndCook2015
+from snnfast.papers.diehl_cook2015.settings import PRESETS
 
 
 def step_by_step(model, trains):

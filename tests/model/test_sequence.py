@@ -5,8 +5,8 @@ import torch
 from samples import assert_all
 
 from snnfast.data.sequences import binary_adding, copy_memory, delayed_xor
-from snnfast.model import SequenceNetwork
 from snnfast.nn import LIF, AdLIF, Recurrent
+from snnfast.papers import SequenceNetwork
 
 
 @pytest.mark.parametrize("num_steps", [2, 3, 100])

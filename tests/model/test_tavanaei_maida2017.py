@@ -6,8 +6,8 @@ import torch
 import snnfast
 from snnfast.encoder import BernoulliEncoder, label_encoder
 from snnfast.learning import BpStdp
-from snnfast.model import TavanaeiAndMaida2017, TravanaeiAndMaida2017
-from snnfast.optimizer import TavanaeiAndMaida
+from snnfast.n3ml.optimizer import TavanaeiAndMaida
+from snnfast.papers import TavanaeiAndMaida2017, TravanaeiAndMaida2017
 
 T = 20
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from snnfast.encoder import BernoulliEncoder, RegularEncoder, desired_times
-from snnfast.model import TavanaeiAndMaida2017
+from snnfast.papers import TavanaeiAndMaida2017
 
 
 def assert_exact(got, expected):

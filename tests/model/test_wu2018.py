@@ -6,8 +6,8 @@ from samples import assert_all
 from torch import nn
 
 from snnfast import backend
-from snnfast.model import Wu2018
 from snnfast.nn import Pooled
+from snnfast.papers import Wu2018
 
 
 def paper_code(net: Wu2018, x: torch.Tensor, T: int) -> torch.Tensor:

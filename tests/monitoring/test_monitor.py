@@ -11,7 +11,6 @@ from torch.utils.checkpoint import checkpoint
 
 import snnfast
 from snnfast import visual
-from snnfast.model import Wu2018
 from snnfast.nn import (
     IF,
     LI,
@@ -21,6 +20,7 @@ from snnfast.nn import (
     SpikeProp,
     Time,
 )
+from snnfast.papers import Wu2018
 from snnfast.procedure import PROCEDURES
 
 pytestmark = pytest.mark.usefixtures("one_thread")

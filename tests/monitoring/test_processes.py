@@ -6,7 +6,7 @@ import torch
 from interpreter import Interpreter
 
 import snnfast
-from snnfast.model import Wu2018
+from snnfast.papers import Wu2018
 
 PROCESS = """
 import json, sys, torch

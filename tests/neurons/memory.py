@@ -10,7 +10,7 @@ from backends import PRESENT
 from cases import check_each
 from samples import Sample, assert_equal, few, gradients, rich, samples
 
-from snnfast import memory
+from snnfast.backend import memory
 
 
 def test_fresh_memory_shows_nowhere(kernels, nan_memory, op):

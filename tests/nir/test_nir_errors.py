@@ -11,7 +11,6 @@ from torch import nn
 import snnfast
 from snnfast import nir as sn
 from snnfast import nn as sn_nn
-from snnfast.model import SequenceNetwork
 from snnfast.nn import (
     ALIF,
     LI,
@@ -20,6 +19,7 @@ from snnfast.nn import (
     Rate,
     Time,
 )
+from snnfast.papers import SequenceNetwork
 
 nir = pytest.importorskip("nir")
 

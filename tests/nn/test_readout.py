@@ -8,7 +8,7 @@ from samples import assert_equal
 
 from snnfast import loss
 from snnfast import nn as sn
-from snnfast.nn.replacing.wrapped import MultiStep
+from snnfast.nn.multi_step import MultiStep
 
 READOUTS = (sn.Rate(), sn.Count(), sn.Last(), sn.Max(), sn.FirstSpike())
 LENGTHS = torch.tensor([7, 3, 1])

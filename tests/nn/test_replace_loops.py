@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from snnfast import nn as sn
-from snnfast.nn.replacing.unrolling import UNROLLED
+from snnfast.ports.unrolling import UNROLLED
 
 
 class Images(nn.Module):

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from snnfast import nn as sn
-from snnfast.nn.replacing.unrolling import UNROLLED
+from snnfast.ports.unrolling import UNROLLED
 
 X = torch.rand(9, 5, 4, generator=torch.Generator().manual_seed(1)) * 2
 

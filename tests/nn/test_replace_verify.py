@@ -10,7 +10,7 @@ from replaced import loud, norse
 from torch import nn
 
 from snnfast import nn as sn
-from snnfast.nn.replacing.compare import agree
+from snnfast.ports.compare import agree
 
 
 class IFNode(nn.Module):

@@ -7,10 +7,12 @@ import torch
 from torch import nn
 
 import snnfast
-from snnfast.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from snnfast.nn import PatchConv2d
-from snnfast.procedure import Procedure, ann, classifier, diehl2015
-from snnfast.procedure.ann import Ann
+from snnfast.papers.conversion import ann
+from snnfast.papers.conversion.ann import Ann
+from snnfast.procedure import Procedure, diehl2015
+from snnfast.train.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
+from snnfast.train.runs import classifier
 
 
 def short(**changes):

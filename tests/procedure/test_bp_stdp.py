@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from snnfast import data
-from snnfast.checkpoint import CheckpointError, read_checkpoint
 from snnfast.encoder import RegularEncoder
-from snnfast.procedure import Procedure, bp_stdp, tavanaei_maida2017
-from snnfast.procedure.figures import Figures
-from snnfast.procedure.run import Data
+from snnfast.papers.tavanaei_maida2017 import procedure as tavanaei_maida2017
+from snnfast.procedure import Procedure, bp_stdp
+from snnfast.train.checkpoint import CheckpointError, read_checkpoint
+from snnfast.train.runs.figures import Figures
+from snnfast.train.runs.run import Data
 
 SMALL = {"hidden": (8,), "epochs": 3, "num_steps": 10}
 Settings, preset = bp_stdp.Settings, bp_stdp.preset

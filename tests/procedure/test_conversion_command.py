@@ -10,11 +10,14 @@ from torch import nn
 from torchvision.io import write_png
 
 import snnfast
-from snnfast.checkpoint import read_checkpoint, write_checkpoint
 from snnfast.conversion.report import Comparison
-from snnfast.procedure import Procedure, ann, conversion, diehl2015, images
-from snnfast.procedure.ann import Ann
-from snnfast.procedure.run import RESULT
+from snnfast.papers.conversion import ann
+from snnfast.papers.conversion import procedure as conversion
+from snnfast.papers.conversion.ann import Ann
+from snnfast.procedure import Procedure, diehl2015
+from snnfast.train.checkpoint import read_checkpoint, write_checkpoint
+from snnfast.train.runs import images
+from snnfast.train.runs.run import RESULT
 
 
 @pytest.fixture(scope="module")

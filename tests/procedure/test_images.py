@@ -7,7 +7,8 @@ from torch.nn import functional as F  # noqa: N812
 from torchvision import io
 from torchvision.transforms import functional as vision
 
-from snnfast.procedure import classifier, images, spiking_vgg, vgg16
+from snnfast.procedure import spiking_vgg, vgg16
+from snnfast.train.runs import classifier, images
 
 
 def test_a_crop_is_a_window_of_the_padded_image():

@@ -7,7 +7,7 @@ from procedures import SMALL
 from tqdm import tqdm
 
 import snnfast
-from snnfast.model import Diehl2015, DiehlAndCook2015, TavanaeiAndMaida2017, Wu2018
+from snnfast.papers import Diehl2015, DiehlAndCook2015, TavanaeiAndMaida2017, Wu2018
 from snnfast.procedure import PROCEDURES, bp_stdp, diehl2015, stbp, stdp
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -80,7 +80,7 @@ def test_models_have_the_presets_of_the_procedures(procedure, model, changes, da
     x = torch.zeros(2, side * side) if flat else torch.zeros(2, 1, side, side)
     part = x, torch.zeros(2, dtype=torch.int64)
     settings = procedure.preset(dataset, **changes)
-    expected = procedure.prepare(settings, snnfast.procedure.run.Data(part, part)).model
+    expected = procedure.prepare(settings, snnfast.train.runs.run.Data(part, part)).model
     expected = expected.network if flat else expected
     if procedure is stdp:
         changes = {"presentations": 2 * settings.epochs}

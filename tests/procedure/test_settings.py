@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 
 from snnfast import cli
 from snnfast.cli.options import command
-from snnfast.procedure import PROCEDURES, conversion
-from snnfast.procedure.settings import Options, option
+from snnfast.papers.conversion import procedure as conversion
+from snnfast.procedure import PROCEDURES
+from snnfast.train.runs.settings import Options, option
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,12 @@ import torch
 from samples import assert_all
 
 from snnfast import data, loss
-from snnfast.checkpoint import CheckpointError
-from snnfast.procedure import bohte2002, repeats, run, spikeprop
-from snnfast.procedure.bohte2002_figures import potentials, spikes
-from snnfast.procedure.figures import Figures
+from snnfast.papers.bohte2002 import procedure as bohte2002
+from snnfast.papers.bohte2002.figures import potentials, spikes
+from snnfast.procedure import spikeprop
+from snnfast.train.checkpoint import CheckpointError
+from snnfast.train.runs import repeats, run
+from snnfast.train.runs.figures import Figures
 
 INF = math.inf
 Settings = spikeprop.Settings

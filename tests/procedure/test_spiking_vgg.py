@@ -8,7 +8,7 @@ from command import call
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from snnfast.model import SpikingVGG
+from snnfast.papers import SpikingVGG
 from snnfast.procedure import spiking_vgg
 
 

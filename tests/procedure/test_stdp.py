@@ -7,14 +7,16 @@ import pytest
 import torch
 
 from snnfast import data
-from snnfast.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from snnfast.learning import assign_labels, predict
-from snnfast.model import DiehlAndCook2015
 from snnfast.ops import DiehlCookResult
-from snnfast.procedure import diehl_cook2015, figures, run, stdp
-from snnfast.procedure import diehl_cook2015_readout as readout
-from snnfast.procedure.figures import Figures
-from snnfast.procedure.run import CHECKPOINT, RESULT, Data
+from snnfast.papers import DiehlAndCook2015
+from snnfast.papers.diehl_cook2015 import procedure as diehl_cook2015
+from snnfast.papers.diehl_cook2015 import readout
+from snnfast.procedure import stdp
+from snnfast.train.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
+from snnfast.train.runs import figures, run
+from snnfast.train.runs.figures import Figures
+from snnfast.train.runs.run import CHECKPOINT, RESULT, Data
 
 QUICK = {"duration": 50.0, "theta_plus": 0.1}
 

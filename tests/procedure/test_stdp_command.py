@@ -5,9 +5,11 @@ import json
 import pytest
 from command import call
 
-from snnfast.checkpoint import read_checkpoint
-from snnfast.procedure import diehl_cook2015, run, stdp
-from snnfast.procedure.figures import Figures
+from snnfast.papers.diehl_cook2015 import procedure as diehl_cook2015
+from snnfast.procedure import stdp
+from snnfast.train.checkpoint import read_checkpoint
+from snnfast.train.runs import run
+from snnfast.train.runs.figures import Figures
 
 QUICK = ["--neurons", "12", "--duration", "50", "--theta-plus", "0.1", "--device", "cpu"]
 

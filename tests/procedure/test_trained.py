@@ -9,8 +9,8 @@ from procedures import SMALL
 
 import snnfast
 from snnfast import data, procedure
-from snnfast.checkpoint import CheckpointError
 from snnfast.procedure import PROCEDURES
+from snnfast.train.checkpoint import CheckpointError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 QUIET = {"progress": False, "echo": None}

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import snnfast
-from snnfast import backend, devices
-from snnfast.backend import BackendError
+from snnfast import backend
+from snnfast.backend import BackendError, devices
 from snnfast.cli.options import chosen_device
 from snnfast.procedure import PROCEDURES
 

@@ -175,7 +175,7 @@ def test_a_module_imports_only_what_stands_before_it(name):
 
 
 def test_an_import_upwards_is_seen():
-    source = "from snnfast import nn\nfrom ..ops import lif\nimport snnfast.model.vgg16\nfrom . import alif"
+    source = "from snnfast import nn\nfrom ..ops import lif\nimport snnfast.papers.conversion.vgg16\nfrom . import alif"
     assert list(imported("reference.lif", source)) == ["nn", "ops", "model.vgg16", "reference.alif"]
 
 

@@ -11,7 +11,8 @@ from backends import PRESENT
 from interpreter import python
 from samples import assert_equal
 
-from snnfast import memory, ops
+from snnfast import ops
+from snnfast.backend import memory
 
 pytestmark = [
     pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels"),

@@ -1,0 +1,177 @@
+"""``snnfast demo``: every procedure on data in the package, and how fast the fused layer is here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snnfast import backend, procedure, visual
+from snnfast.conversion import conversion_report
+from snnfast.files.atomic import replacing
+from snnfast.files.table import markdown
+from snnfast.nn import LIF
+from snnfast.papers.conversion import procedure as conversion
+from snnfast.train.runs.result import Result
+from snnfast.train.runs.run import CHECKPOINT, Procedure
+
+TIMED_SHAPE = (32, 64, 1024)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the demo's table; ``accuracy`` on held-out data, in [0, 1]."""
+
+    procedure: str
+    data: str
+    network: str
+    accuracy: float
+    seconds: float
+
+
+def run(
+    out: Path,
+    *,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    progress: bool | None = None,
+    echo: Callable[[str], object] = print,
+) -> list[Row]:
+    """Runs the demo of every procedure, writes figures and ``summary.md`` into ``out``.
+
+    Args:
+        out: folder, made if missing; files of an earlier demo are replaced.
+        seed: seed of everything random.
+        device: where it runs.
+        progress: progress bar; see :func:`snnfast.train.fit`.
+        echo: takes the lines of the summary.
+
+    Returns:
+        One row a procedure.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    how: dict[str, Any] = {"device": device, "progress": progress}
+    rows = [*(shown(demo, out, seed, **how) for demo in DEMOS), converted(out, seed, **how)]
+    summary = f"{table(rows)}\n\n{speed(device)}"
+    with replacing(out / "summary.md") as new:
+        new.write_text(f"{summary}\n")
+    for line in summary.splitlines():
+        echo(line)
+    echo(f"\nFigures and this table: {out.resolve()}")
+    return rows
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A procedure, and what its row of the table says of its network, with the settings' values in braces."""
+
+    procedure: Procedure[Any]
+    title: str
+    network: str
+
+
+DEMOS = (
+    Demo(procedure.stbp, "STBP (Wu 2018)", "conv 32-32-128-10, {num_steps} steps"),
+    Demo(procedure.spikeprop, "SpikeProp (Bohte 2002)", "50-10-3, {terminals} delays"),
+    Demo(
+        procedure.bp_stdp,
+        "BP-STDP (Tavanaei & Maida 2019)",
+        "64-{hidden[0]}-10, {num_steps} steps",
+    ),
+    Demo(procedure.stdp, "STDP (Diehl & Cook 2015)", "64-{neurons}, 250 steps"),
+)
+
+
+def shown(demo: Demo, out: Path, seed: int, **how: Any) -> Row:
+    """Trains by the preset of the procedure's own data set; files are in a folder of its name in ``out``."""
+    result = trained(demo.procedure, out, seed, **how)
+    settings = result.settings
+    network = demo.network.format(**settings.plain())
+    data = {"digits": "digits 8x8", "iris": "Iris"}[settings.dataset]
+    return Row(demo.title, data, network, result.accuracy, result.seconds)
+
+
+def trained(of: Procedure[Any], out: Path, seed: int, **how: Any) -> Result:
+    """A run of the default data set."""
+    folder = out / of.name
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+    with one_thread():
+        return of(seed=seed, out=folder, echo=None, **how)
+
+
+def converted(out: Path, seed: int, *, device: torch.device | str, progress: bool | None) -> Row:
+    """A ReLU network learns the 8x8 digits and becomes a spiking one."""
+    of = procedure.diehl2015
+    result = trained(of, out, seed, device=device, progress=progress)
+    data = of.load(result.settings, device=device)
+    start = time.perf_counter()
+    with one_thread():
+        chosen = conversion.Settings(seed=seed)
+        network = conversion.calibrated(chosen, result.model, data.train, progress=progress)
+        seconds = result.seconds + time.perf_counter() - start
+        report = conversion_report(result.model, network, [data.held_out], progress=progress)
+    visual.save(report.figure(), out / "conversion.png")
+    steps = f"conv 12-64-10, {report.steps[-1]} steps"
+    return Row("Conversion (Diehl 2015)", "digits 8x8", steps, report.accuracy[-1], seconds)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Networks this small gain little by more threads, and lose much where threads wait for a busy core."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def table(rows: list[Row]) -> str:
+    """The rows as a Markdown table, aligned for the terminal."""
+    head = ["procedure", "data", "network", "held-out accuracy", "training"]
+    cells = [
+        [r.procedure, r.data, r.network, f"{100 * r.accuracy:.2f} %", f"{r.seconds:.1f} s"]
+        for r in rows
+    ]
+    return markdown(head, cells)
+
+
+def speed(device: torch.device | str = "cpu") -> str:
+    """A sentence on the fused layer beside the same layer as a plain PyTorch loop, measured now."""
+    device = torch.device(device)
+    x = torch.randn(TIMED_SHAPE, device=device).requires_grad_()
+    layer = LIF(decay=0.2, decay_input=False, v_threshold=0.5, surrogate="rectangle")
+    chosen, why = backend.choose("lif", x, layer.surrogate)
+    if chosen == "reference":
+        return f"No fused layer runs here: {why}."
+    fused, loop = [], []
+    with one_thread():
+        # In turn, and the fastest of each: what other programs take away is neither's.
+        for _ in range(5):
+            fused.append(_seconds(layer, x))
+            with backend.use("reference"):
+                loop.append(_seconds(layer, x))
+    T, B, N = TIMED_SHAPE
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else "1 CPU thread"
+    return (
+        f"Fused LIF layer vs plain PyTorch loop, forward and backward: "
+        f"{min(loop) / min(fused):.1f} x faster here, {1e3 * min(fused):.2f} ms against "
+        f"{1e3 * min(loop):.2f} ms (T={T}, batch {B}, {N} neurons, float32, {where})."
+    )
+
+
+def _seconds(layer: LIF, x: Tensor) -> float:
+    grad = torch.ones_like(x)
+    if x.is_cuda:
+        torch.cuda.synchronize(x.device)
+    start = time.perf_counter()
+    torch.autograd.grad(layer(x), x, grad)
+    if x.is_cuda:
+        torch.cuda.synchronize(x.device)
+    return time.perf_counter() - start

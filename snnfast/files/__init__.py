@@ -1,0 +1,1 @@
+"""Files: replaced in one step, locked, and tables as text."""

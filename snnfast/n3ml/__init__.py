@@ -1,0 +1,1 @@
+"""Names and argument orders of n3ml's manual, each a few lines over the package's own."""

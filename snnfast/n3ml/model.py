@@ -1,0 +1,104 @@
+"""Networks with the names and calls of n3ml's manual; :mod:`snnfast.papers` has them without."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from snnfast import papers
+from snnfast.papers import (
+    SVGG16,
+    VGG16,
+    Diehl2015,
+    ResNet20,
+    SequenceNetwork,
+    SNN_Diehl2015,
+    SpikingVGG,
+    SResNet20,
+    TavanaeiAndMaida2017,
+    Wu2018,
+)
+
+__all__ = [
+    "SVGG16",
+    "VGG16",
+    "Bohte2002",
+    "Diehl2015",
+    "DiehlAndCook2015",
+    "ResNet20",
+    "SNN_Diehl2015",
+    "SResNet20",
+    "SequenceNetwork",
+    "SpikingVGG",
+    "TavanaeiAndMaida2017",
+    "TravanaeiAndMaida2017",
+    "Wu2018",
+]
+
+
+class DiehlAndCook2015(papers.DiehlAndCook2015):
+    """:class:`snnfast.papers.DiehlAndCook2015` with the calls of the manual's STDP loop."""
+
+    def init_param(self) -> None:
+        """``reset()``."""
+        self.reset()
+
+    def run(self, inputs: Mapping[str, Tensor]) -> None:
+        """``step(spikes)`` of ``{"inp": spikes}``."""
+        if not isinstance(inputs, Mapping):
+            raise TypeError(
+                f"DiehlAndCook2015: run takes {{'inp': spikes}}, got {type(inputs).__name__}"
+            )
+        if set(inputs) != {"inp"}:
+            raise ValueError(
+                f"DiehlAndCook2015: run takes {{'inp': spikes}}, got the names {sorted(inputs)}"
+            )
+        self.step(inputs["inp"])
+
+    def update(self) -> None:
+        """``learn()``."""
+        self.learn()
+
+
+class Bohte2002(papers.Bohte2002):
+    """:class:`snnfast.papers.Bohte2002` with the call of the manual's SpikeProp script."""
+
+    def initialize(self, delay: bool = True) -> None:
+        """``draw_weights(0.02, 0.1)``, n3ml's weights.
+
+        ``delay`` is taken and does nothing: the delays are the paper's 1, 2, ..., 16 ms, where n3ml draws whole numbers
+        from 0 to 9, the same for all neurons and some of them twice. Without this call weights have both signs, which
+        learns better; see :class:`snnfast.nn.SpikeProp` and :meth:`snnfast.model.Bohte2002.calibrate`.
+        """
+        self.draw_weights(0.02, 0.1)
+
+
+class TravanaeiAndMaida2017(TavanaeiAndMaida2017):
+    """:class:`TavanaeiAndMaida2017` with n3ml's arguments and its ``reset_variables``.
+
+    Args:
+        num_classes: its ``out_features``.
+        hidden_neurons: its ``hidden``.
+        **network: its other arguments.
+    """
+
+    def __init__(
+        self,
+        num_classes: int | None = None,
+        hidden_neurons: int | Sequence[int] | None = None,
+        **network: Any,
+    ) -> None:
+        if num_classes is not None:
+            network["out_features"] = num_classes
+        if hidden_neurons is not None:
+            network["hidden"] = hidden_neurons
+        super().__init__(**network)
+
+    def reset_variables(self, u: bool = True, w: bool = True) -> None:
+        """``reset()`` (``u``) and ``reset_parameters()`` (``w``)."""
+        if u:
+            self.reset()
+        if w:
+            self.reset_parameters()

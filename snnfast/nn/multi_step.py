@@ -1,0 +1,118 @@
+"""SpikingJelly's layers that take sequences, as torch.nn's in :class:`snnfast.nn.Time`."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snnfast.ops.autograd import traced
+
+from .hooks import hooked
+from .keys import keys_of
+from .time import TIMELESS, Time
+
+__all__ = ["MultiStep", "in_time"]
+
+
+class MultiStep(Time):
+    """:class:`snnfast.nn.Time` for a layer in SpikingJelly's step mode ``"m"``, with the names of that layer.
+
+    Its keys in a state dict, its parameters in ``named_parameters()`` and its modules in ``named_modules()`` have the
+    names that they have without it, so that optimizers may group them by name.
+
+    An input without a gradient on the CPU is compared over the steps: where it is the same at all of them, as images
+    after ``repeat(T, 1, 1, 1, 1)``, the layer runs once.
+
+    Args:
+        layer: the layer, of torch.nn.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__(layer)
+        keys_of(self, "layer")
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """``x`` ``[T, B, ...]`` -> ``[T, B, ...]``; of a linear layer ``[T, ...]``, too."""
+        if lengths is not None:
+            return super().forward(x, lengths)
+        if isinstance(x, Tensor) and x.dim() < 3:
+            result: Tensor = self.layer(x)
+            return result
+        return super().forward(x[:1].expand(x.shape) if _is_repeated(x) else x)
+
+    def named_modules(
+        self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Module]]:
+        """Itself and the layer under one name, and what is in the layer."""
+        memo = set() if memo is None else memo
+        if self in memo:
+            return
+        if remove_duplicate:
+            memo.add(self)
+        yield prefix, self
+        yield from self.layer.named_modules(memo, prefix, remove_duplicate)
+
+    def __getattr__(self, name: str) -> Any:
+        # The layer's weights and settings, by which forward may ask for them.
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("layer"), name)
+
+    @property
+    def step_mode(self) -> str:
+        """Always ``"m"``: a call takes all steps."""
+        return "m"
+
+    @step_mode.setter
+    def step_mode(self, mode: str) -> None:
+        if mode != "m":
+            raise ValueError(
+                f"{type(self.layer).__name__}: step_mode must be 'm', since its copy takes sequences, got {mode!r}"
+            )
+
+
+def _is_repeated(x: Tensor) -> bool:
+    plain = isinstance(x, Tensor) and not traced() and x.is_cpu and not x.requires_grad
+    several = plain and x.dim() > 1 and len(x) > 1 and x.stride(0) != 0
+    return several and torch.equal(x[1:], x[:-1])
+
+
+def in_time(net: nn.Module, *, training: bool) -> None:
+    """Changes ``net``: ``layer.Conv2d`` and its like in step mode ``"m"`` and ``SeqToANNContainer`` become ``Time``.
+
+    :func:`snnfast.nn.replace` leaves them as they are. Those with hooks, which see every step, stay. Unless
+    ``training``, dropout becomes an identity.
+    """
+    made: dict[nn.Module, nn.Module] = {}
+    for parent in list(net.modules()):
+        for name, child in parent._modules.items():  # also one that stands in several places
+            if child is None:
+                continue
+            if child not in made:
+                made[child] = _in_time(child, training)
+            parent._modules[name] = made[child]
+
+
+def _in_time(child: nn.Module, training: bool) -> nn.Module:
+    """Return the replacement of ``child``; often ``child`` itself."""
+    kind: Any = type(child)
+    if kind.__module__.partition(".")[0] != "spikingjelly":
+        return child
+    if kind.__name__ in ("Dropout", "Dropout2d") and not training:
+        return nn.Identity()
+    if hooked(child):
+        return child
+    if kind.__name__ == "SeqToANNContainer":
+        return MultiStep(nn.Sequential(OrderedDict(child._modules)))  # type: ignore[arg-type]
+    plain = getattr(nn, kind.__name__, None)
+    if plain in TIMELESS and plain in kind.__mro__ and getattr(child, "step_mode", "s") == "m":
+        if getattr(child, "return_indices", False):
+            return child
+        child.__class__ = plain
+        return MultiStep(child)
+    return child

@@ -1,0 +1,1 @@
+"""SpikeProp (Bohte, Kok, La Poutré 2002)."""

@@ -1,0 +1,1 @@
+"""Unsupervised STDP (Diehl and Cook 2015)."""

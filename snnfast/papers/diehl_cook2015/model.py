@@ -1,0 +1,519 @@
+"""The network of Diehl and Cook 2015: digits learned without labels, by spike-timing-dependent plasticity."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from snnfast import check
+from snnfast.calls.presentations import presentations
+from snnfast.ops import DiehlCookConductanceResult, DiehlCookResult, Events, Rates
+from snnfast.plasticity import Rule
+
+from ..networks import Draws, one_or_each, seeds_of
+from .parts import Excitatory, Input, Now, State, Synapses, normalize_each
+from .settings import DATASETS, Settings, for_dataset, of_networks, slower
+
+Result = DiehlCookResult | DiehlCookConductanceResult
+
+
+class DiehlAndCook2015(nn.Module):
+    """Inputs, excitatory neurons with adaptive thresholds, and the inhibition among them; learns without labels.
+
+    Every input reaches every excitatory neuron through ``xe.w`` ``[neurons, inputs]``, which learns. A neuron that
+    spikes inhibits all others, raises its own threshold ``exc.theta`` and learns the image, so that neurons come to
+    stand for different images. For the equations see :func:`snnfast.ops.diehl_cook_`, for the presets
+    :func:`snnfast.papers.diehl_cook2015.settings.preset`.
+
+    Two ways lead to the same weights, bit for bit. Whole presentations in one call, which is the fast way::
+
+        model.present(images)        # rates in Hz [P, ...], or spikes
+        model.fit(loader)            # batches of (images in Hz, labels)
+
+    and step by step::
+
+        model.reset()                                # at rest; weights and thresholds stay
+        for t in range(num_steps):
+            model.step(spikes[t])                    # one step of the neurons
+            model.learn()                            # plasticity of that step
+        model.normalize()
+
+    The manual calls these ``init_param()``, ``run({"inp": spikes[t]})``, ``update()`` and ``normalize()``; these run,
+    too.
+
+    In training mode weights and thresholds change; after ``model.eval()`` no call changes them. Weights have no
+    gradient.
+
+    Weights are drawn from U(0, w_init) and normalised at once. They are normalised again after each presentation in
+    which their neuron was plastic, so that between presentations the weights of every neuron have the sum ``norm``.
+
+    ``networks=K`` makes K independent networks, for example to train several seeds at once. Each is, bit for bit, the
+    model that is made alone after ``torch.manual_seed`` of its seed, if a loader draws nothing from PyTorch's generator
+    (a ``DataLoader`` does, unless it has a ``generator=``). All tensors and results begin with the dimension
+    K. A stimulus with this dimension gives each network its own; one without is presented to all. Networks may differ
+    in settings: K numbers for one of ``changes``, or K settings for ``preset``. What must be the same are delays,
+    refractory times and other counts of steps, the kind and traces of the rule, and how images are presented.
+
+    Args:
+        neurons: excitatory neurons.
+        input_shape: the shape of an image, or the number of its pixels.
+        preset: "manual", "n3ml", "paper", "tuned", or settings of your own, one or one a network.
+        dtype: of the weights: float32 or float64.
+        networks: how many networks at once; None: one, without a dimension for it.
+        seeds: one for each network, from which its weights and Poisson spikes are drawn; None: the seed that
+            ``torch.manual_seed`` has set last, and those after it.
+        **changes: other values for single settings, a list for one a network; see
+            :func:`snnfast.papers.diehl_cook2015.settings.change`.
+
+    Attributes:
+        xe.w: weights ``[neurons, inputs]``, or ``[K, neurons, inputs]``, contiguous when transposed.
+        exc.theta: what the thresholds have grown by ``[neurons]``, mV.
+        exc.v, exc.s, exc.x: membranes in mV, spikes and traces after the last ``step``.
+        inp.s, inp.x: spikes and traces of the inputs.
+        rule: the rule in force, a list of one a network where they differ; learning rates that fall during training
+            are set here.
+        settings: the settings of the preset, with changes; of the first network where they differ.
+
+    Example:
+        >>> model = snnfast.papers.DiehlAndCook2015(neurons=100)
+        >>> model.present(torch.rand(8, 1, 28, 28) * 128).counts.shape
+        torch.Size([8, 100])
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type or range; nothing is changed by a call that raises.
+
+    Source: Diehl and Cook, Unsupervised learning of digit recognition using spike-timing-dependent plasticity,
+    Frontiers in Computational Neuroscience 9:99 (2015).
+    """
+
+    rule: Rule | list[Rule]
+
+    def __init__(
+        self,
+        neurons: int = 100,
+        input_shape: int | Sequence[int] = 784,
+        preset: str | Settings | Sequence[Settings] = "manual",
+        *,
+        dtype: torch.dtype = torch.float32,
+        networks: int | None = None,
+        seeds: Sequence[int] | None = None,
+        **changes: Any,
+    ) -> None:
+        super().__init__()
+        self.neurons = check.whole("DiehlAndCook2015", "neurons", neurons)
+        shape = (input_shape,) if isinstance(input_shape, int) else input_shape
+        self.input_shape = check.sizes("DiehlAndCook2015", "input_shape", shape)
+        self._draws = Draws(seeds_of("DiehlAndCook2015", networks, seeds))
+        self._every = of_networks(preset, self.neurons, changes, networks)
+        self.settings = self._every[0]
+        self.rule = one_or_each([one.rule for one in self._every])
+        self.networks = networks
+        if networks is not None and self.settings.min_spikes:
+            raise ValueError(
+                "DiehlAndCook2015: networks must be None with min_spikes, which presents other images again to each, "
+                f"got networks={networks} and min_spikes={self.settings.min_spikes}"
+            )
+        now = Now()
+        self._now = now
+        self._plastic: Tensor | None = None
+        self._before: tuple[Tensor, State | None, Tensor] | None = None
+        self._looked_at: tuple[object, ...] | None = None
+        n_inputs = math.prod(self.input_shape)
+        every = () if networks is None else (networks,)
+        self.inp = Input(every, n_inputs, now)
+        self.exc = Excitatory(every, self.neurons, self._every, dtype, now)
+        self.xe = Synapses(every, n_inputs, self.neurons, self._every, dtype, self._draws)
+
+    @classmethod
+    def preset(
+        cls, dataset: str, neurons: int = 100, preset: str = "tuned", **changes: Any
+    ) -> DiehlAndCook2015:
+        """The network with which docs/results.md learned "digits" or "mnist".
+
+        Args:
+            dataset: the name of the data set; present its images at ``settings.intensity`` Hz for a white pixel.
+            neurons: excitatory neurons.
+            preset: as in the class.
+            **changes: ``presentations``, the images that training will present, and settings by name; see
+                :func:`snnfast.papers.diehl_cook2015.settings.for_dataset`.
+        """
+        try:
+            settings = for_dataset(dataset, preset, neurons, **changes)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"DiehlAndCook2015: {error}") from None
+        return cls(neurons, DATASETS[dataset].shape, settings)
+
+    @property
+    def norm(self) -> float | list[float]:
+        """Sum to which the weights of a neuron are normalised; a list where networks differ."""
+        return one_or_each([one.norm * math.prod(self.input_shape) for one in self._every])
+
+    def set_progress(self, progress: float) -> None:
+        """Sets the learning rates to what they should be after the part ``progress`` of the training, in [0, 1]."""
+        if not 0 <= progress <= 1:
+            raise ValueError(f"DiehlAndCook2015: progress must lie in [0, 1], got {progress}")
+        rules = [slower(one.rule, one.lr_final**progress) for one in self._every]
+        self.rule = one_or_each(rules)
+
+    # Step by step.
+
+    def reset(self) -> None:
+        """Puts all neurons and traces to rest; weights and thresholds stay."""
+        self._now.state = self._now.pre = self._now.post = None
+        self._before = None
+
+    def step(self, spikes: Tensor) -> None:
+        """One step of the neurons.
+
+        Args:
+            spikes: spikes of the inputs, in the shape of an image or flat; anything but 0 is a spike. With several
+                networks one for all, or one for each.
+        """
+        if not isinstance(spikes, Tensor):
+            raise TypeError(
+                f"DiehlAndCook2015: spikes must be a tensor, got {type(spikes).__name__}"
+            )
+        n_inputs, K = math.prod(self.input_shape), self.networks
+        own = K is not None and spikes.dim() > 1 and spikes.numel() == K * n_inputs
+        if spikes.numel() != n_inputs and not (own and spikes.shape[0] == K):
+            shapes = dict.fromkeys((str(list(self.input_shape)), f"[{n_inputs}]"))
+            raise ValueError(
+                f"DiehlAndCook2015: spikes must have shape {' or '.join(shapes)}"
+                f"{'' if K is None else f', or {K} before it'}, got {list(spikes.shape)}"
+            )
+        x = (spikes.detach() != 0).to(self.xe.w.device)
+        x = x.reshape(*((K,) if own else ()), 1, 1, n_inputs)
+        state, theta = self._now.state, self.exc.theta.clone()
+        result = self._op(x, state, None, theta=self.exc.theta, validate=state is None)
+        self._before = (x, state, theta) if self.training else None
+        self._now.state = result.state
+        self._now.pre = x.flatten(-3).expand(*self.exc.theta.shape[:-1], n_inputs)
+        self._now.post = cast(Tensor, result.spikes).flatten(-3)
+
+    def learn(self) -> None:
+        """Plasticity of the step that ``step`` made; in evaluation mode nothing happens.
+
+        Traces advance here, too, and not in ``step``: call it after every ``step`` of a presentation, or after none.
+        """
+        if not self.training:
+            return
+        if self._before is None:
+            raise RuntimeError(
+                "DiehlAndCook2015: learn needs a step before it: call step before each learn"
+            )
+        # The same step again, now with plasticity: exactly what the op does in one call.
+        x, state, theta = self._before
+        result = self._op(x, state, self.rule, theta=theta, validate=state is None)
+        self._now.state = result.state
+        self._before = None
+        plastic = cast(Tensor, self._now.post).clone()
+        if state is not None:
+            plastic |= state.trace_post != 0
+        self._plastic = plastic if self._plastic is None else self._plastic | plastic
+
+    def normalize(self) -> None:
+        """Scales the weights of every neuron that was plastic since the last call to the sum ``norm``.
+
+        With the preset "paper" it scales those of all neurons, before a presentation rather than after it.
+        """
+        if not self.training:
+            return
+        plastic = self._plastic
+        if self.settings.delayed:
+            plastic = torch.ones_like(self.exc.s)
+        if plastic is not None:
+            norms = self.norm if isinstance(self.norm, list) else [self.norm]
+            rules = self.rule if isinstance(self.rule, list) else [self.rule]
+            normalize_each(self.xe.w.detach(), plastic, norms, rules)
+        self._plastic = None
+
+    def _op(
+        self,
+        x: Tensor | Events | Rates,
+        state: State | None,
+        rule: Rule | list[Rule] | None,
+        *,
+        theta: Tensor,
+        validate: bool,
+        norm: float | list[float] | None = None,
+        stepwise: bool = True,
+        return_spikes: bool = True,
+    ) -> Result:
+        of_each = [one.keywords() for one in self._every]
+        keywords = {name: one_or_each([of[name] for of in of_each]) for name in of_each[0]}
+        if not self.training:
+            keywords |= {"theta_plus": 0.0, "tau_theta": None}
+        if self.settings.delayed:
+            keywords |= {"delays": self.xe.delays, "longest_delay": self.xe.longest_delay}
+            if stepwise:
+                keywords["rest"] = 0.0
+        op: Callable[..., Result] = self.settings.neurons.op
+        return op(
+            x,
+            self.xe.w,
+            theta,
+            rule=rule,
+            norm=norm,
+            state=state,
+            return_spikes=return_spikes,
+            return_state=stepwise,
+            validate=validate,
+            **keywords,
+        )
+
+    # Whole presentations.
+
+    def present(
+        self,
+        x: Tensor | Events | Rates,
+        *,
+        seeds: Tensor | None = None,
+        return_spikes: bool = False,
+        validate: bool = True,
+    ) -> Result:
+        """Presents P images one after the other, each to a network at rest, and learns unless in evaluation mode.
+
+        Args:
+            x: the stimuli. Floating point: rates in Hz, of one image or P, from which Poisson spikes are drawn for
+                ``settings.duration``. bool or uint8, or floating point of only 0 and 1 with at least one 1, as
+                encoders give it: spikes ``[T, ...]`` or ``[P, T, ...]``. Images have the shape given as
+                ``input_shape``, or any other with as many pixels. :class:`snnfast.ops.Events` and
+                :class:`snnfast.ops.Rates` are taken as they are. With K networks ``[P, ...]`` is presented to all, and
+                ``[K, P, ...]`` gives each its own.
+            seeds: int64 ``[P]``, or ``[K, P]``, for the Poisson spikes; None: drawn from PyTorch's CPU generator, or
+                from each network's own.
+            return_spikes: return the raster.
+            validate: check the values of ``x`` and the weights; on CUDA this waits for the device. Without it
+                floating point always means rates. Weights are looked at again only after something other than a
+                presentation has changed them; changes through ``.data`` go unseen.
+
+        Returns:
+            ``counts``, spikes of every neuron for every image, int32 ``[P, neurons]``; ``spikes`` bool
+            ``[P, T, neurons]`` or None. For an image presented several times (``settings.min_spikes``) those of the
+            last time.
+        """
+        stimuli = _stimuli(self, x, seeds, validate)
+        self.reset()
+
+        def present(stimuli: Tensor | Events | Rates) -> Result:
+            unchanged = self._looked_at is not None and self._looked_at == self._versions()
+            if validate and unchanged:  # the weights need no look, the stimuli do
+                w, neurons = self.xe.w, self.settings.neurons
+                presentations(
+                    neurons.op.__name__,
+                    stimuli,
+                    w.shape[-1],
+                    w.device,
+                    neurons.dt,
+                    True,
+                    self.networks,
+                )
+            result = self._op(
+                stimuli,
+                None,
+                self.rule if self.training else None,
+                theta=self.exc.theta,
+                validate=validate and not unchanged,
+                norm=self.norm if self.training else None,
+                stepwise=False,
+                return_spikes=return_spikes,
+            )
+            self._looked_at = self._versions() if validate else None
+            return result
+
+        if self.settings.min_spikes and isinstance(stimuli, Rates):
+            return self._until_enough(stimuli, present)
+        return present(stimuli)
+
+    def _versions(self) -> tuple[object, ...] | None:
+        """Return the versions of weights and thresholds, to see changes since validation; None for inference tensors.
+
+        Presentations keep the weights within bounds, so that the versions after one stand for valid weights, too.
+        """
+        w, theta = self.xe.w, self.exc.theta
+        if w.is_inference() or theta.is_inference():
+            return None
+        rules = self.rule if isinstance(self.rule, list) else [self.rule]
+        bounds = [(one.w_min, one.w_max) for one in rules] if self.training else None
+        return w.data_ptr(), w._version, theta.data_ptr(), theta._version, bounds
+
+    def _until_enough(self, rates: Rates, present: Callable[[Rates], Result]) -> Result:
+        """Presents images with ever higher rates until each has ``settings.min_spikes`` spikes."""
+        settings, P = self.settings, len(rates.hz)
+        everything = torch.arange(P, device=rates.hz.device)
+        whole = None
+        # What one image teaches is there for the next; without learning all may go at once.
+        for todo in everything.split(1) if self.training else (everything,):
+            times = 0
+            while len(todo):
+                hz = rates.hz[todo] * (1 + times * settings.boost)
+                result = present(Rates(hz, rates.num_steps, rates.seeds[todo] + times))
+                if whole is None:
+                    counts, spikes = result.counts, result.spikes
+                    whole = result._replace(
+                        counts=counts.new_empty((P, *counts.shape[1:])),
+                        spikes=None if spikes is None else spikes.new_empty((P, *spikes.shape[1:])),
+                    )
+                whole.counts[todo] = result.counts
+                if whole.spikes is not None:
+                    whole.spikes[todo] = cast(Tensor, result.spikes)
+                times += 1
+                peak = rates.hz[todo].amax(1) * (1 + times * settings.boost)
+                weak = result.counts.sum(1) < settings.min_spikes
+                todo = todo[weak & (peak > 0) & (peak <= 1000 / settings.neurons.dt)]
+        return present(rates) if whole is None else whole
+
+    def fit(self, loader: Iterable[Tensor | tuple[Any, ...]], epochs: int = 1) -> DiehlAndCook2015:
+        """Presents all images of ``loader``, ``epochs`` times, and learns.
+
+        Learning rates fall over the call as ``settings.lr_final`` says. Batches of some hundred images are fastest;
+        the weights depend only on the order of the images.
+
+        Args:
+            loader: batches of images in Hz ``[P, ...]``, alone or first in a tuple; labels are not looked at. Must
+                have a length if learning rates fall.
+            epochs: passes over ``loader``.
+        """
+        check.whole("DiehlAndCook2015", "epochs", epochs, 0)
+        falls = any(one.lr_final != 1 for one in self._every)
+        try:
+            batches = epochs * len(loader) if falls else 0  # type: ignore[arg-type]
+        except TypeError:
+            raise TypeError(
+                "DiehlAndCook2015: loader must have a length, since learning rates fall (lr_final), "
+                f"got {type(loader).__name__}"
+            ) from None
+        self.train()
+        done = 0
+        for _ in range(epochs):
+            for batch in loader:
+                if falls:
+                    self.set_progress(done / batches)
+                self.present(batch if isinstance(batch, Tensor) else batch[0])
+                done += 1
+        return self
+
+    def respond(self, loader: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Spikes of every neuron for every image of ``loader`` ``[P, neurons]`` without learning, and labels ``[P]``.
+
+        This is what :func:`snnfast.learning.assign_labels` takes; with several networks call it for each. The network
+        stays in the mode in which it was.
+
+        Raises:
+            ValueError: for a batch without labels, or no batch.
+        """
+        counts, labels = [], []
+        training = self.training
+        self.eval()
+        try:
+            for batch in loader:
+                if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+                    raise ValueError(
+                        "DiehlAndCook2015: respond needs batches (images, labels), got a "
+                        + type(batch).__name__
+                    )
+                images, of_images = batch
+                counts.append(self.present(images).counts)
+                labels.append(of_images)
+        finally:
+            self.train(training)
+        if not counts:
+            raise ValueError("DiehlAndCook2015: respond needs at least one batch")
+        return torch.cat(counts, -2), torch.cat(labels).to(counts[0].device)
+
+    def extra_repr(self) -> str:
+        """Return the settings that the parts do not show."""
+        return f"rule={self.rule}" + (
+            "" if self.networks is None else f", networks={self.networks}"
+        )
+
+    def _apply(self, *arguments: Any, **keywords: Any) -> Any:
+        result = super()._apply(*arguments, **keywords)  # type: ignore[no-untyped-call]
+        self._looked_at = None
+        # The state would stay behind, on the old device or of the old dtype.
+        self.reset()
+        device = self._now.device = self.xe.w.device
+        self._plastic = None if self._plastic is None else self._plastic.to(device)
+        return result
+
+
+def _stimuli(
+    model: DiehlAndCook2015, x: Tensor | Events | Rates, seeds: Tensor | None, validate: bool
+) -> Tensor | Events | Rates:
+    """``x`` and ``seeds`` of :meth:`DiehlAndCook2015.present` as its op takes them."""
+    device, n_inputs = model.xe.w.device, math.prod(model.input_shape)
+    validate = check.looks(validate, device)
+    name, K = type(model).__name__, model.networks
+    if isinstance(x, (Events, Rates)):
+        if seeds is not None:
+            raise ValueError(f"{name}: seeds are for images in Hz, got {type(x).__name__}")
+        return x
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: x must be a tensor, Events or Rates, got {type(x).__name__}")
+    check.dense(name, "x", x)
+    if seeds is not None:
+        check.tensor(name, "seeds", seeds)
+    x = x.detach().to(device)
+    spikes = x.dtype in (torch.bool, torch.uint8)
+    if not (spikes or x.is_floating_point()):
+        raise TypeError(
+            f"{name}: x must be rates in Hz (floating point) or spikes (bool, uint8), got {x.dtype}"
+        )
+    batches = _before_images(model, x)
+    if not spikes and validate and any(batches):
+        spikes = _are_spikes(x)
+    leading = 2 if spikes else 1
+    batch = next(
+        (
+            b
+            for b in batches
+            if leading - 1 <= len(b) <= leading or (len(b) == leading + 1 and b[0] == K)
+        ),
+        None,
+    )
+    if batch is None:
+        image = ", ".join(map(str, model.input_shape))
+        wanted = (
+            [f"[T, {image}]", f"[P, T, {image}]"] if spikes else [f"[{image}]", f"[P, {image}]"]
+        )
+        if K is not None:
+            wanted.append(f"[{K}, {wanted[-1][1:]}")
+        raise ValueError(
+            f"{name}: x of {x.dtype} must have shape {' or '.join(wanted)}, got {list(x.shape)}"
+        )
+    x = x.reshape(*((1,) * (leading - len(batch))), *batch, n_inputs)
+    if spikes:
+        if seeds is not None:
+            raise ValueError(f"{name}: seeds are for images in Hz, got spikes")
+        if validate and x.dtype == torch.uint8 and x.numel() and int(x.max()) > 1:
+            raise ValueError(
+                f"{name}: x of uint8 must be spikes, 0 or 1, got {int(x.max())}; give rates in Hz "
+                "as floating point"
+            )
+        return x.bool() if x.is_floating_point() else x
+    if validate and _are_spikes(x):
+        raise ValueError(
+            f"{name}: x of {x.dtype} must be rates in Hz, but is 0 or 1 everywhere; give spikes as "
+            "[T, ...] or [P, T, ...]"
+        )
+    if seeds is None:
+        count = x.shape[-2]
+        seeds = model._draws(lambda _: torch.randint(2**63 - 1, (count,)))
+    return Rates(x.float(), model.settings.num_steps, seeds.to(device))
+
+
+def _are_spikes(x: Tensor) -> bool:
+    """Whether all values are 0 or 1, and one is 1."""
+    return bool(x.numel()) and float(x.max()) == 1 and bool(((x == 0) | (x == 1)).all())
+
+
+def _before_images(model: DiehlAndCook2015, x: Tensor) -> list[tuple[int, ...]]:
+    """Sizes of the dimensions before an image's, as they may be read, first with ``input_shape`` or flat images."""
+    pixels = math.prod(model.input_shape)
+    first = [len(s) for s in (model.input_shape, (pixels,)) if tuple(x.shape[-len(s) :]) == s]
+    ends = [*(x.dim() - n for n in first), *range(x.dim())]
+    return [tuple(x.shape[:k]) for k in ends if math.prod(x.shape[k:]) == pixels]

@@ -1,0 +1,236 @@
+"""Sequences: tasks of memory, images by rows and by pixels, and your own, by backpropagation through time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from snnfast.data.sequences import TASKS, Task, binary_adding, copy_memory, delayed_xor
+from snnfast.data.splits import permutation
+from snnfast.nn import calibrate_
+from snnfast.train import Run
+from snnfast.train.runs import images
+from snnfast.train.runs.run import Data, Procedure
+from snnfast.train.runs.settings import SOURCES, Settings, option
+from snnfast.train.score import Decide
+
+from .model import NEURONS, READOUTS, SequenceNetwork
+
+MADE = {"adding": binary_adding, "xor": delayed_xor, "copy": copy_memory}
+IMAGES = {"smnist": Task(28, 10), "psmnist": Task(1, 10)}
+SEEDS = {"train": 1, "validation": 2, "test": 3}  # of the samples that are made
+HELD_OUT = 2000
+CALIBRATED = 256  # sequences for which the rates are set
+SURROGATES = ("atan", "fast_sigmoid", "gaussian", "rectangle", "sigmoid", "triangle")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceSettings(Settings):
+    """Settings of a run on sequences."""
+
+    name = "sequence"
+
+    dataset: str = option(
+        "adding",
+        "adding, xor or copy (generated); smnist (MNIST by rows) or psmnist (permuted MNIST by pixels); or your own "
+        f"sequences, frames of events, or images, by rows: {SOURCES}.",
+        choices=(*MADE, *IMAGES),
+        flag="--task --dataset",
+        own=True,
+    )
+    num_steps: int = option(100, "Steps of a generated sequence.", least=10, flag="--steps")
+    samples: int = option(20000, "How many training sequences to generate.", least=1)
+    hidden: tuple[int, ...] = option((192,), "Neurons of a layer; repeat for more layers.", least=1)
+    neuron: str = option("adlif", "lif, alif or adlif.", choices=NEURONS)
+    recurrent: bool = option(True, "Feed the spikes of a layer back to it.")
+    spikes_adapt: bool = option(
+        False, "Only spikes drive the adaptation of adlif (a is 0), which then remembers longer."
+    )
+    max_delay: float = option(
+        0.0, "Longest learned delay of the spikes that are fed back, in steps.", least=0
+    )
+    readout: str = option("last", "last, max or mean membrane.", choices=tuple(READOUTS))
+    tau: float = option(20.0, "Time constant of lif and alif, in steps.", least=1)
+    tau_out: float = option(5.0, "Time constant of the readout, in steps.", least=1)
+    surrogate: str = option("fast_sigmoid", "Surrogate gradient of the spikes.", choices=SURROGATES)
+    gain: float | None = option(
+        None,
+        "Factor on the initial input weights of every layer of neurons; default: so that each layer fires at a tenth "
+        "of the steps.",
+        above=0,
+    )
+    epochs: int = option(50, "Epochs; also the length of the learning rate's cosine.", least=0)
+    batch_size: int = option(64, "Sequences in each step.", least=1)
+    lr: float = option(3e-3, "Adam's initial learning rate.", above=0)
+    clip: float = option(1.0, "Clip gradients to this norm.", above=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        made = f"generated sequences, {', '.join(MADE)}"
+        self._only("num_steps", self.dataset in MADE, made, self.dataset)
+        self._only("samples", self.dataset in MADE, made, self.dataset)
+        self._only("readout", self.dataset != "copy", "tasks with one answer", self.dataset)
+        self._only("max_delay", self.recurrent, "recurrent layers", "recurrent=False")
+        self._only("spikes_adapt", self.neuron == "adlif", "adlif", self.neuron)
+        self._only("tau", self.neuron != "adlif", "lif and alif", self.neuron)
+
+
+class Sequence(Procedure[SequenceSettings]):
+    """Recurrent spiking networks on sequences, by backpropagation through time."""
+
+    name, title, Settings = "sequence", "Sequences", SequenceSettings
+    revival = "another --gain (none: calibrated), or a lower --lr"
+
+    def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of docs/results.md; for own sequences neutral ones."""
+        chosen = dict(CHOSEN.get(dataset, OWN))
+        if not changes.get("recurrent", True):
+            chosen.pop("max_delay", None)
+        return chosen
+
+    def load(
+        self,
+        settings: SequenceSettings,
+        root: str | Path | None = None,
+        *,
+        download: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> Data:
+        """Sequences ``[N, T, in_features]`` and labels: made by seeds that no other part has, or images, or own."""
+        raw: tuple[int, ...] = ()
+        if settings.dataset in MADE:
+            make, num_steps = MADE[settings.dataset], settings.num_steps
+            parts = (
+                make(count, num_steps, seed=SEEDS[name])
+                for name, count in (("train", settings.samples), (settings.held_out, HELD_OUT))
+            )
+        else:
+            of = "mnist" if settings.dataset in IMAGES else settings.dataset
+            opened = [
+                images.part(of, split, root, download, frames=True) for split in settings.splits
+            ]
+            raw = tuple(opened[0][0].shape[1:])
+            parts = ((rows(settings.dataset, x), labels) for x, labels in opened)
+        train, held_out = ((x.to(device), labels.to(device)) for x, labels in parts)
+        return Data(train, held_out, settings.held_out, raw)
+
+    def ready(self, settings: SequenceSettings, x: Tensor) -> Tensor:
+        """Images as rows, frames as they are; generated sequences are ready."""
+        return x if settings.dataset in MADE else rows(settings.dataset, x)
+
+    def model(self, settings: SequenceSettings, data: Data) -> SequenceNetwork:
+        """The network at its beginning."""
+        known = {**TASKS, **IMAGES}.get(settings.dataset)
+        own = Task(data.train[0].shape[2], images.classes(settings.dataset, data))
+        task = own if known is None else known
+        names: tuple[str, ...] = (
+            "neuron",
+            "recurrent",
+            "spikes_adapt",
+            "max_delay",
+            "readout",
+            "tau",
+            "tau_out",
+            "surrogate",
+        )
+        network = SequenceNetwork(
+            task.in_features,
+            settings.hidden,
+            task.classes,
+            outputs=task.outputs,
+            gain=settings.gain or 1.0,
+            **{name: getattr(settings, name) for name in names},
+        ).to(data.device)
+        if settings.gain is None:
+            # Evenly spaced: the samples may be sorted by class.
+            x = data.train[0]
+            calibrate_(network, x[torch.linspace(0, len(x) - 1, min(CALIBRATED, len(x))).long()])
+        return network
+
+    def optimizer(self, settings: SequenceSettings, model: nn.Module) -> torch.optim.Optimizer:
+        """Adam."""
+        return torch.optim.Adam(model.parameters(), lr=settings.lr, fused=True)
+
+    def decide(self, settings: SequenceSettings) -> Decide:
+        """The largest logit; of several answers all, as one number."""
+        return answer
+
+    def learning(self, settings: SequenceSettings, run: Run, data: Data) -> dict[str, Any]:
+        """Arguments of :func:`snnfast.train.fit`."""
+        # Recurrence makes some gradients very long.
+        return {
+            "batch_size": settings.batch_size,
+            "loss": cross_entropy,
+            "clip": settings.clip,
+            "calibrate": None,  # model has done it, or the gain is chosen
+        }
+
+    def measured(
+        self, settings: SequenceSettings, run: Run, data: Data
+    ) -> tuple[dict[str, Any], list[str]]:
+        """Parameters, and spikes a neuron and step for the first sequences that are held out."""
+        count = sum(p.numel() for p in run.model.parameters())
+        with torch.no_grad():
+            spikes = run.model.spikes(data.held_out[0][:100])  # type: ignore[operator]
+        rates = [round(s.mean().item(), 4) for s in spikes]
+        return {"parameters": count, "rates": rates}, [
+            f"{count} parameters, spikes a neuron and step {', '.join(f'{r:.3f}' for r in rates)}"
+        ]
+
+    def folder(self, settings: SequenceSettings) -> str:
+        """Name of the folder of results."""
+        return f"{super().folder(settings)}-{settings.neuron}"
+
+
+CHOSEN: dict[str, dict[str, Any]] = {
+    "adding": {"epochs": 64, "gain": 20.0},
+    "xor": {"samples": 10000, "hidden": (64,), "epochs": 15, "gain": 60.0},
+    "copy": {"hidden": (128,), "gain": 60.0, "max_delay": 100.0, "tau_out": 1.0, "epochs": 30},
+    "smnist": {"hidden": (128,), "readout": "mean", "epochs": 20, "gain": 5.0},
+    "psmnist": {
+        "hidden": (64, 212, 212),
+        "readout": "mean",
+        "epochs": 27,
+        "batch_size": 8,
+        "lr": 0.012,
+        "gain": 40.0,
+    },
+}
+
+OWN: dict[str, Any] = {"hidden": (128,), "readout": "mean", "epochs": 20}
+
+
+def rows(dataset: str, x: Tensor) -> Tensor:
+    """Images ``[N, C, H, W]`` as sequences of rows, of frames ``[N, T, C, H, W]`` as they are.
+
+    Of "psmnist" they are pixels in an order that is random and always the same.
+    """
+    if dataset != "psmnist":
+        return (x if x.dim() == 5 else x.transpose(1, 2)).flatten(2)
+    order = torch.from_numpy(permutation("psmnist", 784, 0))
+    return x.flatten(1)[:, order].unsqueeze(2)
+
+
+def answer(logits: Tensor) -> Tensor:
+    """Labels ``[B]`` of logits ``[B, classes]``; of ``[B, outputs, classes]`` as digits, the first one the last."""
+    found = logits.argmax(-1)
+    if found.dim() == 1:
+        return found
+    places = logits.shape[-1] ** torch.arange(found.shape[1], device=found.device)
+    return (found * places).sum(1)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy, mean over samples and answers; labels as in :func:`answer`."""
+    if logits.dim() == 2:
+        return F.cross_entropy(logits, labels)
+    classes = logits.shape[-1]
+    places = classes ** torch.arange(logits.shape[1], device=labels.device)
+    digits = labels[:, None] // places % classes
+    return F.cross_entropy(logits.flatten(0, 1), digits.flatten())

@@ -1,0 +1,1 @@
+"""Spiking VGG networks trained by STBP."""

@@ -1,0 +1,1 @@
+"""BP-STDP (Tavanaei and Maida 2017)."""

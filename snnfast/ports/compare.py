@@ -1,0 +1,267 @@
+"""Do two networks agree? :func:`agree` runs both and says where they first differ."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from snnfast.nn.replaced import Replaced
+from snnfast.nn.state import without_graphs
+from snnfast.nn.time import DROPOUTS
+
+__all__ = ["agree"]
+
+# Of membranes and outputs, relative to the largest: they are the same but for rounding.
+TOLERANCE = 1e-4
+# So large a part of the neurons of a layer may fire otherwise, as membranes within rounding of the threshold do.
+FEW = 1e-4
+
+Arguments: TypeAlias = tuple[Any, ...]  # of a call
+Returned: TypeAlias = dict[str, Tensor]  # by a call of a network: its tensors, by their places
+
+
+def agree(
+    net: nn.Module,
+    result: nn.Module,
+    names: list[str],
+    inputs: Sequence[Arguments],
+    *,
+    sequences: bool = False,
+    by_steps: bool = False,
+) -> None:
+    """Raises where ``result`` gives other outputs, or layers ``names`` other spikes or membranes, than ``net``.
+
+    A neuron within rounding of its threshold may fire otherwise, and then all that comes after it in that sample. What
+    is behind such neurons is left out, with a warning, if there are no more than one in 10,000 of a layer, or a single
+    one; where the layer returns membranes, these have to be at the threshold, and where it does not, a single one of
+    fewer neurons is not forgiven.
+
+    Args:
+        net: stays as it is; a copy of it runs, from rest.
+        result: likewise.
+        names: the layers to compare, in the order of the network.
+        inputs: the arguments of calls, one after the other.
+        sequences: layers of ``result`` take all steps in a call, those of ``net`` one.
+        by_steps: ``inputs`` is one sequence, of which ``net`` takes a step a call.
+    """
+    calls = [(now,) for now in inputs[0][0]] if by_steps else inputs
+    theirs, expected = _run(net, names, calls)
+    ours, returned = _run(result, names, inputs)
+    if sequences:
+        theirs = {
+            name: [[torch.stack(part) for part in zip(*calls)]] if calls else []
+            for name, calls in theirs.items()
+        }
+    if by_steps:
+        expected = [{key: torch.stack([step[key] for step in expected]) for key in expected[0]}]
+    samples = _Samples()
+    try:
+        for name in names:
+            layer = result.get_submodule(name)
+            where = f"{name or 'net'}, a {type(net.get_submodule(name)).__name__},"
+            if len(theirs[name]) != len(ours[name]):
+                raise ValueError(
+                    f"replace: {where} ran {len(theirs[name])} times in the network, {len(ours[name])} times in its "
+                    "copy"
+                )
+            step, samples.count = 0, 0
+            for a, b in zip(theirs[name], ours[name]):
+                step += _compare(where, layer, a, b, step, samples)
+        for call, (value, own) in enumerate(zip(expected, returned)):
+            _compare_outputs(call, value, own, samples)
+    except ValueError as error:
+        raise ValueError(f"{error}{_hint(net)}") from error
+    if samples.neurons:
+        warnings.warn(
+            f"replace: verify has left out {int(samples.out.sum())} of {len(samples.out)} samples from where "  # type: ignore[union-attr, arg-type]
+            f"{samples.neurons} neurons fire otherwise, as they do within rounding of the threshold",
+            stacklevel=3,
+        )
+
+
+def _hint(net: nn.Module) -> str:
+    """Return a hint at layers that make two runs of a network differ, whatever its neurons do; empty without any."""
+    norms = nn.modules.batchnorm._BatchNorm
+    found = [m for m in net.modules() if m.training and isinstance(m, (norms, *DROPOUTS))]
+    kinds = sorted({type(module).__name__ for module in found})
+    return f"; the network trains {', '.join(kinds)}: compare net.eval()" if kinds else ""
+
+
+class _Samples:
+    """The samples that are left out.
+
+    Attributes:
+        out: which, ``[B]``; None before any is.
+        neurons: how many neurons fired otherwise there, before all that this changes.
+        count: how many of the layer that is looked at.
+    """
+
+    def __init__(self) -> None:
+        self.out: Tensor | None = None
+        self.neurons = self.count = 0
+
+    def within(self, differ: Tensor) -> Tensor:
+        """``differ`` ``[T, B, ...]`` without what is left out."""
+        if self.out is None or differ.dim() < 3 or differ.shape[1] != len(self.out):
+            return differ
+        return differ & ~self.out.view(1, -1, *[1] * (differ.dim() - 2))
+
+    def leave_out(self, differ: Tensor, near: Tensor | None) -> None:
+        """Leaves samples out where few neurons fire otherwise at first; ``near``: membranes are at the threshold."""
+        if differ.dim() < 3:
+            return
+        differ = differ.flatten(2)
+        steps = differ.any(2)
+        hit = steps.any(0)
+        places = steps.float().argmax(0)[hit], hit.nonzero().flatten()
+        first = differ[places]  # [samples, neurons]
+        self.count += int(first.sum())
+        out = hit if self.out is None else hit | self.out
+        if near is None:
+            forgiven = self.count <= FEW * differ[0].numel()
+        else:
+            at_threshold = bool(near.flatten(2)[places][first].all())
+            forgiven = at_threshold and self.count <= max(1.0, FEW * differ[0].numel())
+        if forgiven and not bool(out.all()):
+            self.out = out
+            self.neurons += int(first.sum())
+
+
+def _compare(
+    where: str, layer: Any, theirs: list[Tensor], ours: list[Tensor], step: int, samples: _Samples
+) -> int:
+    """How many steps the call had."""
+    a, b = (_time_first(layer, t[0]) for t in (theirs, ours))
+    if a.shape != b.shape:
+        raise ValueError(
+            f"replace: {where} gives shape {list(b.shape)}, expected {list(a.shape)}, time first"
+        )
+    what = "spikes" if layer.fires else "membranes"
+    differ = samples.within(a != b if layer.fires else ~_close(a, b))
+    if layer.fires and bool(differ.any()):
+        samples.leave_out(differ, _near(layer, theirs, ours))
+        differ = samples.within(differ)
+    steps = differ.flatten(1).any(1).nonzero().flatten()
+    if len(steps):
+        first = int(steps[0])
+        count, neurons = int(differ[first].sum()), differ[first].numel()
+        raise ValueError(
+            f"replace: {what} of {where} differ from step {step + first} on, "
+            f"at that step in {count} of {neurons} neurons"
+        )
+    for state, own in zip(theirs[1:], ours[1:]):
+        # Of some states a sequence has the last alone.
+        state = state[-1] if state.dim() == own.dim() + 1 else state
+        if state.shape != own.shape:
+            continue
+        differ = ~_close(state, own)
+        # What has no time is the state after the last step.
+        differ = differ if differ.dim() == a.dim() else differ.unsqueeze(0)
+        if bool(samples.within(differ).any()):
+            raise ValueError(f"replace: states of {where} differ after step {step + len(a) - 1}")
+    return len(a)
+
+
+def _near(layer: Any, theirs: list[Tensor], ours: list[Tensor]) -> Tensor | None:
+    """Where membranes that snnTorch's neurons return, before their reset, are at the threshold; None for others."""
+    membranes = [t[-1] for t in (theirs, ours)]
+    if getattr(layer, "states", ())[-1:] != ("mem",) or any(
+        len(t) < 2 or t[-1].shape != t[0].shape for t in (theirs, ours)
+    ):
+        return None
+    scale = max(float(m.abs().max()) for m in membranes)
+    near = [(m - layer.threshold.to(m)).abs() <= TOLERANCE * scale for m in membranes]
+    return _time_first(layer, near[0] & near[1])
+
+
+def _compare_outputs(call: int, expected: Returned, returned: Returned, samples: _Samples) -> None:
+    """Compare the outputs of the networks in a call; raise ValueError where they differ."""
+    start = f"replace: outputs differ in call {call}: "
+    if expected.keys() != returned.keys():
+        raise ValueError(
+            f"{start}the network returns {len(expected)} tensors, its copy {len(returned)}, at other places"
+        )
+    for key, value in expected.items():
+        own = returned[key]
+        if value.shape != own.shape:
+            raise ValueError(
+                f"{start}{key or 'the result'} has shape {list(own.shape)}, expected {list(value.shape)}"
+            )
+        differ = ~_close(value, own)
+        if bool(differ.any()) and not _is_left_out(differ, samples):
+            raise ValueError(
+                f"{start}{key or 'the result'} does in {int(differ.sum())} of {differ.numel()} values"
+            )
+
+
+def _is_left_out(differ: Tensor, samples: _Samples) -> bool:
+    """Whether all that differs is in samples that are left out, wherever the samples are."""
+    if samples.out is None:
+        return False
+    dims = [dim for dim, size in enumerate(differ.shape) if size == len(samples.out)]
+    mixed = not dims  # a mean over the samples, say
+    return mixed or any(not bool(differ.movedim(dim, 0)[~samples.out].any()) for dim in dims)
+
+
+def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Tensor]]:
+    """All tensors in tuples, lists and dictionaries, without their graph, with their places."""
+    if isinstance(value, Tensor):
+        yield key, value.detach()
+    elif isinstance(value, (tuple, list, dict)):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, part in items:
+            yield from _leaves(part, f"{key}[{name!r}]")
+
+
+def _time_first(layer: Replaced, output: Tensor) -> Tensor:
+    output = layer.time_first(output)
+    return output.unsqueeze(-1) if output.dim() == 1 else output
+
+
+def _close(a: Tensor, b: Tensor) -> Tensor:
+    a, b = a.double(), b.double()
+    finite = a[a.isfinite()]
+    scale = float(finite.abs().max()) if finite.numel() else 0.0
+    return torch.isclose(a, b, rtol=TOLERANCE, atol=TOLERANCE * scale, equal_nan=True)
+
+
+def _run(
+    net: nn.Module, names: list[str], inputs: Sequence[Arguments]
+) -> tuple[dict[str, list[list[Tensor]]], list[Returned]]:
+    """Return the outputs of layers, by name and call, and of the network, by call; ``net`` stays unchanged."""
+    net = _copied(net, names)
+    for module in net.modules():
+        for name in ("reset", "reset_mem", "reset_states"):
+            forget = getattr(module, name, None)
+            if callable(forget):
+                forget()
+    found: dict[str, list[list[Tensor]]] = {name: [] for name in names}
+
+    def keep(name: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            found[name].append([tensor.clone() for _, tensor in _leaves(output)])
+
+        return hook
+
+    for name in names:
+        net.get_submodule(name).register_forward_hook(keep(name))
+    with torch.no_grad(), torch.random.fork_rng():
+        returned = [dict(_leaves(net(*arguments))) for arguments in inputs]
+    return found, returned
+
+
+def _copied(net: nn.Module, names: list[str]) -> nn.Module:
+    """A copy, also of layers whose own copying fails: that of Sinabs' recurrent ones."""
+    memo = without_graphs(net)
+    layers = [net.get_submodule(name) for name in names]
+    own = [layer for layer in layers if hasattr(layer, "__deepcopy__")]
+    for layer in own:
+        memo[id(layer)] = type(layer).__new__(type(layer))
+    for layer in own:
+        memo[id(layer)].__dict__.update(copy.deepcopy(layer.__dict__, memo))
+    return copy.deepcopy(net, memo)

@@ -1,0 +1,76 @@
+"""Functions and layers allowed in a loop over time steps: they treat all steps at once as they treat one."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from snnfast.nn.time import DROPOUTS, EACH
+
+__all__ = ["ADDITIONS", "LAYERS", "POOLS", "ZEROS", "is_elementwise", "is_fresh"]
+
+ADDITIONS = (operator.add, torch.add)
+ZEROS = ("new_zeros", torch.zeros, torch.zeros_like)
+POOLS: dict[Any, type[nn.Module]] = {
+    torch.max_pool2d: nn.MaxPool2d,
+    functional.max_pool2d: nn.MaxPool2d,
+    functional.avg_pool2d: nn.AvgPool2d,
+}
+# By their types: what inherits from them may do something else.
+LAYERS = (
+    *EACH,
+    *DROPOUTS,
+    *(nn.PReLU, nn.SELU, nn.CELU, nn.ReLU6, nn.Mish, nn.Hardswish, nn.Hardsigmoid, nn.LogSigmoid),
+)
+
+# Functions of every element, which change nothing. They are there as torch.*, and as methods.
+_COMPUTED = frozenset({
+    *("abs", "add", "sub", "mul", "div", "true_divide", "fmod", "remainder", "neg", "reciprocal"),
+    *("pow", "square", "sqrt", "rsqrt", "exp", "expm1", "log", "log1p", "sin", "cos", "tanh"),
+    *("sigmoid", "relu", "erf", "sign", "floor", "ceil", "round", "clamp", "clip", "where"),
+    *("maximum", "minimum", "eq", "ne", "lt", "le", "gt", "ge"),
+    *("logical_and", "logical_or", "logical_not"),
+})  # fmt: skip
+# They may return what they are given.
+_RETURNED = frozenset({
+    *("float", "double", "half", "bfloat16", "bool", "int", "long", "to", "type_as", "contiguous"),
+})  # fmt: skip
+_METHODS = _COMPUTED | _RETURNED | {"detach", "clone"}
+_OPERATORS = frozenset({
+    *(operator.add, operator.sub, operator.mul, operator.truediv, operator.mod, operator.pow),
+    *(operator.neg, operator.abs, operator.eq, operator.ne, operator.lt, operator.le),
+    *(operator.gt, operator.ge, operator.and_, operator.or_, operator.invert),
+})  # fmt: skip
+_FUNCTIONS = _OPERATORS | {
+    *(getattr(torch, name) for name in _COMPUTED),
+    *(torch.clone, torch.detach),
+    *(functional.relu, functional.relu6, functional.leaky_relu, functional.gelu, functional.elu),
+    *(functional.silu, functional.softplus, functional.selu, functional.celu, functional.mish),
+    *(functional.hardswish, functional.hardsigmoid, functional.hardtanh, functional.logsigmoid),
+    *(functional.softsign, functional.sigmoid, functional.tanh),
+}
+# Memory formats count dimensions.
+_REFUSED_KEYWORDS = ("memory_format", "out", "inplace")
+
+
+def is_elementwise(op: str, target: Any, keywords: dict[str, Any]) -> bool:
+    """Whether a node calls a function of every element."""
+    if any(keywords.get(name) for name in _REFUSED_KEYWORDS):
+        return False
+    return target in (_METHODS if op == "call_method" else _FUNCTIONS)
+
+
+def is_fresh(op: str, target: Any, layer: nn.Module | None) -> bool:
+    """Whether a node makes a tensor that is no view of another, so that a change of it changes nothing else."""
+    if layer is not None:
+        views = (nn.Identity, nn.Flatten, *DROPOUTS)
+        return (
+            type(layer) in LAYERS
+            and type(layer) not in views
+            and not getattr(layer, "inplace", False)
+        )
+    return target in (_COMPUTED if op == "call_method" else _FUNCTIONS - {torch.detach})

@@ -1,0 +1,175 @@
+"""A network of another library with its neurons replaced by this package's: :func:`replace`."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from snnfast import check
+from snnfast.nn.hooks import hooked, refuse_own_forward, take_hooks
+from snnfast.nn.replaced import Replaced
+from snnfast.nn.state import Stateful, without_graphs
+
+from .compare import agree
+from .libraries import LIBRARIES, Library
+from .loops import without_loop
+from .port import refuse
+from .sequences import over_time
+
+__all__ = ["replace"]
+
+
+def replace(
+    net: nn.Module,
+    *,
+    sequences: bool = False,
+    verify: Tensor | Sequence[Tensor | tuple[Any, ...]] | None = None,
+) -> nn.Module:
+    """A copy of a network of SpikingJelly, snnTorch, Norse or Sinabs whose neurons run on the kernels here.
+
+    Call the copy as you call ``net``: its neurons take a step or a sequence, and take and return states, as those of
+    the library. The results are equal but for rounding, and the membranes that it returns are the library's.
+    Parameters, buffers and the keys of the state dict are those of ``net``, so its files load, too. All other layers
+    stay (:func:`snnfast.nn.accelerate` speeds them up), and so do hooks. The copy takes over the states of
+    ``net``, without their graph, and keeps the same states between calls as the library's neurons;
+    :func:`snnfast.nn.reset` and :func:`snnfast.nn.detach` work on all. Neurons are recognised by the names of their
+    classes: no library is imported.
+
+    ============ ===================================================================================================
+    SpikingJelly ``IFNode``, ``LIFNode``, ``ParametricLIFNode``, ``CUBALIFNode``, ``QIFNode``, ``EIFNode``,
+                 ``IzhikevichNode``, ``KLIFNode``, ``ComplementaryLIFNode``, ``ILIFNode``, ``RAFNode``,
+                 ``GatedLIFNode``, ``TernaryIFNode``, ``TernaryLIFNode``, ``SimpleIFNode``, ``SimpleLIFNode``,
+                 ``HalfThresholdIFNode``, in step modes ``"s"`` and ``"m"``, with ``store_v_seq``;
+                 ``NonSpikingIFNode``, ``NonSpikingLIFNode``; containers and ``layer.*`` stay
+    snnTorch     ``Leaky``, ``Lapicque``, ``Synaptic``, ``RLeaky``, ``RSynaptic``, ``Alpha``
+    Norse        ``LIFBoxCell``, ``LIBoxCell``, ``LILinearCell``, and ``LIF``, ``LI``, ``IAF``, ``LSNN``, ``LIFEx``,
+                 ``LIFAdEx``, ``LIFRefrac``, ``LIFAdExRefrac``, ``Izhikevich`` with their cells, also the recurrent
+                 ones; ``Lift`` without its loop
+    Sinabs       ``LIF``, ``IAF``, ``ExpLeak``, ``ALIF``, ``LIFRecurrent``, ``IAFRecurrent``, squeezed or not
+    ============ ===================================================================================================
+
+    Neurons without a kernel run step by step in plain PyTorch, with a warning that says why; the page about each
+    library lists them. Surrogate gradients of :mod:`snnfast.surrogate` run in the kernels. Any other function is kept;
+    with it, the neurons run on the reference backend while gradients are recorded.
+
+    Args:
+        net: the network; it is not changed.
+        sequences: layers take all steps in one call, which is much faster. For an ``nn.Sequential`` that takes one step
+            a call, with ``init_hidden=True`` in neurons of snnTorch, the copy takes ``[T, B, ...]``; ``verify`` is then
+            a sequence, whose steps ``net`` gets one after the other. For another network of snnTorch, or with
+            cells of Norse, whose ``forward`` runs the steps in a loop and passes on the states, you call the copy as
+            ``net``. :mod:`torch.fx` takes the loop apart; code that it cannot take apart is refused, with its place.
+            Keys stay.
+        verify: an input of ``net``, or several that are given one after the other (``list(x)`` for a network that takes
+            one step a call); a tuple in the list is the arguments of one call, ``[(x, y)]``. Runs both networks from
+            rest, and compares every neuron's spikes, which must be equal, its membranes and the results of the
+            networks, which must agree to 1e-4 of the largest. Samples in which a membrane is within rounding of the
+            threshold may differ; if they are few, they are ignored with a warning.
+
+    Raises:
+        TypeError: if ``net`` is not a module, or ``verify`` is neither a tensor nor a sequence of tensors and tuples.
+        ValueError: for a neuron or a setting that cannot be mapped exactly, with its name and the reason; for a layer
+            whose ``forward`` was set on the instance; for a network without neurons; and with ``verify`` if the
+            networks differ, with the first layer and step.
+    """
+    check.module("replace", "net", net)
+    refuse_own_forward("replace", net)
+    inputs = _calls(verify)
+    if check.flag("replace", "sequences", sequences) and len(inputs) > 1:
+        raise ValueError(
+            f"replace: with sequences=True verify must be one sequence, got {len(inputs)}; of a network of several "
+            "inputs give [(x, y)]"
+        )
+    # What is in the memo stands in the copy for its original, wherever that is mentioned.
+    memo = without_graphs(net)
+    made: list[str] = []
+    for name, module in net.named_modules():
+        if any(name.startswith(f"{outer}.") or not outer for outer in made):
+            continue
+        library = _library(name, module)
+        if library is None:
+            continue
+        kind = type(module).__name__
+        where = f"{name or 'net'}, a {kind} of {library.name},"
+        memo[id(module)] = take_hooks(library.neurons[kind](where, module, memo), module, memo)
+        made.append(name)
+    if not made:
+        if any(isinstance(module, Replaced) for module in net.modules()):
+            raise ValueError(
+                "replace: the neurons of net are replaced already; give sequences=True with the library's network"
+            )
+        raise ValueError(f"replace: net has no neurons of {', '.join(LIBRARIES)}")
+    _warn_of_resets(net)
+    result: nn.Module = copy.deepcopy(net, memo)
+    by_steps = sequences and isinstance(result, (nn.Sequential, Stateful))
+    if sequences:
+        for name, module in net.named_modules():
+            if hooked(module):
+                raise ValueError(
+                    f"replace: sequences=True: {name or 'net'} has hooks, which would see all steps at once; "
+                    "register them on the copy"
+                )
+        result = over_time("", result) if by_steps else without_loop(result, inputs)
+    if inputs:
+        agree(net, result, made, inputs, sequences=sequences, by_steps=by_steps)
+    return result
+
+
+def _calls(verify: Any) -> list[tuple[Any, ...]]:
+    """The arguments of each call."""
+    if verify is None:
+        return []
+    calls = []
+    for x in verify if isinstance(verify, (list, tuple)) else [verify]:
+        if not isinstance(x, tuple) or not x:
+            check.tensor("replace", "verify", x)
+        calls.append(x if isinstance(x, tuple) else (x,))
+    if not calls:
+        raise ValueError("replace: verify must have an input, got none")
+    return calls
+
+
+def _warn_of_resets(net: nn.Module) -> None:
+    """Warns where a ``forward`` calls ``snntorch.utils.reset``, which passes over the neurons of the copy."""
+    found = []
+    for module in net.modules():
+        forward = getattr(type(module), "forward", None)  # TorchScript's classes have none
+        names = getattr(getattr(forward, "__code__", None), "co_names", ())
+        known = getattr(forward, "__globals__", {})
+        for value in (known.get(name) for name in names):
+            place = getattr(value, "__module__", getattr(value, "__name__", ""))
+            of_utils = place == "snntorch.utils" or (place == "snntorch" and "utils" in names)
+            if "reset" in names and of_utils:
+                found.append(type(module).__name__)
+    if found:
+        warnings.warn(
+            f"replace: the forward of {', '.join(dict.fromkeys(found))} calls snntorch.utils.reset, which does not "
+            "reset the neurons of the copy: call snnfast.nn.reset there, too",
+            stacklevel=3,
+        )
+
+
+def _library(name: str, module: nn.Module) -> Library | None:
+    """The library whose neuron ``module`` is; None if it is none.
+
+    Raises:
+        ValueError: for a neuron without an equal.
+    """
+    own = type(module)
+    for kind in own.__mro__:
+        library = LIBRARIES.get(kind.__module__.partition(".")[0])
+        if library is None or not library.is_neuron(kind):
+            continue
+        if kind is own and kind.__name__ in library.neurons:
+            return library
+        reason = library.refused.get(kind.__name__)
+        if reason is None and kind.__name__ in library.neurons:
+            reason = f"it inherits from {kind.__name__} and may do something else"
+        if reason is None:
+            reason = f"there are equals for {', '.join(library.neurons)}"
+        refuse(f"{name or 'net'}, a {own.__name__} of {library.name},", reason)
+    return None

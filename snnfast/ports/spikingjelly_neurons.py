@@ -1,0 +1,249 @@
+"""SpikingJelly's neurons that the package has: one class a node."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from snnfast import check, surrogate
+from snnfast.nn.cuba import CubaLIF
+from snnfast.nn.eif import EIF
+from snnfast.nn.izhikevich import Izhikevich
+from snnfast.nn.lif import IF, LIF, ParametricLIF
+from snnfast.nn.own_neuron import OwnLayer
+from snnfast.nn.qif import QIF
+from snnfast.nn.replaced import Replaced
+from snnfast.nn.spiking import Spiking
+from snnfast.nn.state import Stateful
+from snnfast.surrogate import Surrogate
+
+from .port import Memo, refuse
+
+__all__: list[str] = []
+
+_SURROGATES: dict[str, Callable[[float], Surrogate | None]] = {
+    "Sigmoid": surrogate.sigmoid,
+    "ATan": surrogate.atan,
+    "Erf": surrogate.gaussian,
+    "PiecewiseQuadratic": surrogate.triangle,
+    "Rect": surrogate.rectangle,
+    "SuperSpike": lambda alpha: surrogate.fast_sigmoid(1.0) if alpha == 1 else None,
+    "SoftSign": lambda alpha: surrogate.fast_sigmoid(2.0) if alpha == 2 else None,
+}
+
+
+def _surrogate(where: str, function: Any) -> Surrogate | Callable[[Tensor], Tensor]:
+    """Return the surrogate that the kernels know by name; any other function unchanged, for the reference to run."""
+    if isinstance(function, torch.nn.Module) and function.state_dict():
+        refuse(where, "its surrogate_function has parameters or buffers")
+    kind = type(function)
+    library = kind.__module__.partition(".")[0] == "spikingjelly"  # a user's may have the same name
+    make = _SURROGATES.get(kind.__name__) if library else None
+    known = make(float(function.alpha)) if make and getattr(function, "spiking", True) else None
+    return function if known is None else known
+
+
+class _Begun(Replaced, Stateful):
+    """A layer whose states begin with what they are in SpikingJelly's neuron, numbers, too, and so after a reset.
+
+    Attributes:
+        starts: by the name of a state, what it begins with where that is not what the layer makes of None.
+        resets: likewise after a reset.
+    """
+
+    theirs: ClassVar[dict[str, str]] = {}  # states with another name there
+    _step_mode: str
+    v_reset: Any
+    starts: dict[str, float]
+    resets: dict[str, float]
+
+    def _take_states(self, node: Any) -> None:
+        self.starts, self.resets = {}, {}
+        for name in self.states:
+            own = self.theirs.get(name, name)
+            value = getattr(node, own, None)
+            reset = getattr(node, "_memories_rv", {}).get(own)
+            if isinstance(value, Tensor):
+                setattr(self, name, value.detach().clone())
+            for begin, found in ((self.starts, value), (self.resets, reset)):
+                if isinstance(found, (int, float)) and found != self._at_rest(name):
+                    begin[name] = float(found)
+
+    def _at_rest(self, name: str) -> float:
+        """Return the resting value of a state, which replaces None."""
+        return 0.0 if name != "v" or self.v_reset is None else self.v_reset
+
+    def _start(self, x: Tensor) -> None:
+        """Before a sequence ``x``: states that begin with another value."""
+        for name, value in self.starts.items():
+            if getattr(self, name) is None:
+                state = x.new_full(x.shape[1:], value, dtype=check.state_dtype(x.dtype))
+                setattr(self, name, state)
+
+    def _keep_membranes(self, v_seq: Tensor) -> None:
+        """As ``v_seq``; in step mode ``"s"`` behind those that are there."""
+        known = self.v_seq if self.step_mode == "s" else None
+        self.v_seq = v_seq if known is None else torch.cat([known, v_seq])
+
+    @property
+    def step_mode(self) -> str:
+        """``"m"``, a call takes all steps ``[T, B, ...]``, or ``"s"``, it takes one, ``[B, ...]``."""
+        return self._step_mode
+
+    @step_mode.setter
+    def step_mode(self, mode: str) -> None:
+        check.choice(type(self).__name__, "step_mode", mode, ("s", "m"))
+        self._step_mode = mode
+
+    @property
+    def time_dim(self) -> int | None:  # type: ignore[override]
+        """Where the steps are in what a call takes and returns; None: a call is a step."""
+        return 0 if self.step_mode == "m" else None
+
+    def over_time(self, where: str) -> None:
+        """Takes sequences ``[T, B, ...]`` from now on."""
+        if self.step_mode == "m":
+            raise ValueError(
+                f"replace: {where}, a {type(self).__name__}, already takes sequences; leave sequences=True out"
+            )
+        self.step_mode = "m"
+
+    def reset(self) -> None:
+        """Forgets the state: the next call starts at rest, with any batch size."""
+        super().reset()
+        self.v_seq, self.starts = None, dict(getattr(self, "resets", {}))
+
+    def detach(self) -> None:
+        """Keeps the values of the state, and drops its graph."""
+        super().detach()
+        self.v_seq = None if self.v_seq is None else self.v_seq.detach()
+
+
+class BaseNode(_Begun, Spiking):
+    """Base that adds to this package's layers: step modes, ``store_v_seq`` and initial membrane potentials.
+
+    Attributes:
+        step_mode: ``"m"``, a call takes all steps ``[T, B, ...]``, or ``"s"``, it takes one, ``[B, ...]``.
+        store_v_seq: keep the membranes after every step as ``v_seq``; in step mode ``"s"`` it grows by every step.
+    """
+
+    def __init__(self, where: str, node: Any, memo: Memo) -> None:
+        super().__init__(**self._settings(where, node))
+        self._take_states(node)
+        self.step_mode, self.store_v_seq = node.step_mode, bool(getattr(node, "store_v_seq", False))
+        self.train(node.training)
+
+    def _settings(self, where: str, node: Any) -> dict[str, Any]:
+        return {
+            # Infinite, the membrane never fires; what is compared is finite.
+            "v_threshold": min(float(node.v_threshold), torch.finfo(torch.float32).max),
+            "v_reset": None if node.v_reset is None else float(node.v_reset),
+            "surrogate": _surrogate(where, node.surrogate_function),
+            "detach_reset": bool(node.detach_reset),
+            "stateful": True,
+        }
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Input ``[T, B, ...]``, or in step mode ``"s"`` ``[B, ...]``, -> spikes of the same shape."""
+        one = self.step_mode == "s"
+        result = super().forward(x.unsqueeze(0) if one else x)
+        if self.store_v_seq:
+            result, v_seq = result
+            self._keep_membranes(v_seq)
+        return result.squeeze(0) if one else result  # type: ignore[no-any-return]
+
+    @property
+    def calls_once(self) -> bool:
+        """Whether a call takes a sequence, and is one call of the op that gives spikes alone."""
+        own = isinstance(self, OwnLayer)  # whose kernels pool no spikes
+        return self.step_mode == "m" and not self.store_v_seq and not own
+
+    def _given(self, x: Tensor) -> dict[str, Any]:
+        self._start(x)
+        self.return_v_seq = self.store_v_seq
+        return super()._given(x)
+
+
+class IFNode(BaseNode, IF):
+    """SpikingJelly's ``IFNode``."""
+
+
+class LIFNode(BaseNode, LIF):
+    """SpikingJelly's ``LIFNode``."""
+
+    def _settings(self, where: str, node: Any) -> dict[str, Any]:
+        own = {"tau": float(node.tau), "decay_input": bool(node.decay_input)}
+        return own | super()._settings(where, node)
+
+
+class SimpleIFNode(IFNode):
+    """SpikingJelly's ``SimpleIFNode``."""
+
+
+class SimpleLIFNode(LIFNode):
+    """SpikingJelly's ``SimpleLIFNode``."""
+
+
+class HalfThresholdIFNode(IFNode):
+    """SpikingJelly's ``HalfThresholdIFNode``, which begins at half the threshold."""
+
+
+class ParametricLIFNode(BaseNode, ParametricLIF):
+    """SpikingJelly's ``ParametricLIFNode``, with its parameter ``w``."""
+
+    def __init__(self, where: str, node: Any, memo: Memo) -> None:
+        super().__init__(where, node, memo)
+        self.w = copy.deepcopy(node.w, memo)
+
+    def _settings(self, where: str, node: Any) -> dict[str, Any]:
+        return {"decay_input": bool(node.decay_input)} | super()._settings(where, node)
+
+
+class _Resting(BaseNode):
+    """A neuron whose op begins at ``v_rest`` or 0, and which itself begins at ``v_reset``, or 0 with a soft reset."""
+
+    def _at_rest(self, name: str) -> float:
+        return getattr(self, "v_rest", 0.0) if name == "v" else 0.0
+
+
+class CUBALIFNode(_Resting, CubaLIF):
+    """SpikingJelly's ``CUBALIFNode``: its current is the state ``i``, theirs ``c``."""
+
+    theirs: ClassVar[dict[str, str]] = {"i": "c"}
+
+    def _settings(self, where: str, node: Any) -> dict[str, Any]:
+        decays = {"decay": float(node.v_decay), "decay_syn": float(node.c_decay)}
+        own = {"decay_input": False, "v_rest": 0.0}
+        return decays | own | super()._settings(where, node)
+
+
+class _Nonlinear(_Resting):
+    """A neuron with settings of its own by SpikingJelly's names."""
+
+    own: tuple[str, ...]
+
+    def _settings(self, where: str, node: Any) -> dict[str, Any]:
+        own = {name.lower(): float(getattr(node, name)) for name in self.own}
+        return own | super()._settings(where, node)
+
+
+class QIFNode(_Nonlinear, QIF):
+    """SpikingJelly's ``QIFNode``."""
+
+    own = ("tau", "v_c", "a0", "v_rest")
+
+
+class EIFNode(_Nonlinear, EIF):
+    """SpikingJelly's ``EIFNode``."""
+
+    own = ("tau", "delta_T", "theta_rh", "v_rest")
+
+
+class IzhikevichNode(_Nonlinear, Izhikevich):
+    """SpikingJelly's ``IzhikevichNode``."""
+
+    own = ("tau", "v_c", "a0", "v_rest", "tau_w", "a", "b")

@@ -1,0 +1,421 @@
+"""Conversion of an unrolled loop over time steps into layers that take all steps: :class:`Loop`."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import count, pairwise
+from typing import Any, NoReturn, TypeAlias
+
+import torch
+from torch import Tensor, fx, nn
+
+from snnfast.nn.multi_step import MultiStep
+
+from .known import ADDITIONS, LAYERS, POOLS, ZEROS, is_elementwise, is_fresh
+from .port import Looping
+from .traces import CONSTANT, is_neuron, refuse_at
+from .unrolling import IN_PLACE, Node, Unrolling, beside, every_step, first_steps, rows
+
+__all__ = ["Loop"]
+
+Nodes: TypeAlias = tuple[Node, ...]  # of the steps
+
+# Methods that change something else than their result. So do those whose names end in one underscore.
+_EFFECTS = ("__setitem__", "setitem", "backward", "register_hook", "retain_grad")
+
+
+class _WithoutLoop(fx.GraphModule):
+    """A GraphModule has, and copies, what its graph needs, in that order; this one has what the network has."""
+
+    def take(self, attributes: dict[str, Any]) -> None:
+        """Layers, parameters and buffers with their keys, and plain attributes."""
+        for name in ("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set"):
+            self.__dict__[name] = attributes[name]
+        for name in attributes:
+            if not hasattr(self, name):
+                self.__dict__[name] = attributes[name]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> fx.GraphModule:
+        made = super().__deepcopy__(memo)
+        made.take(copy.deepcopy(vars(self), memo))  # type: ignore[operator]
+        return made
+
+
+class Loop:
+    """Unrolled graph, from which the graph ``made`` is built; the layers of ``net`` are changed."""
+
+    def __init__(self, net: nn.Module, trace: Unrolling, by_input: bool) -> None:
+        self.net, self.traced, self.graph = net, trace.root, trace.graph
+        self.given, self.by_input, self.unrolled = trace.given, by_input, trace.steps
+        self.made = fx.Graph()
+        self.calls: dict[str, list[Node]] = defaultdict(list)
+        self.changing: set[Node] = set()  # what depends on neurons
+        looked_up: dict[str, Node] = {}  # what forward looks up anew in each step is one value
+        for node in self.graph.nodes:
+            if node.op == "get_attr" or node.target in (getattr, operator.getitem, "size"):
+                key = f"{node.op} {node.target} {node.args} {node.kwargs}"
+                node.replace_all_uses_with(looked_up.setdefault(key, node))
+            if self._is_neuron(node):
+                self.calls[str(node.target)].append(node)
+            if self._is_neuron(node) or self.changing.intersection(node.all_input_nodes):
+                self.changing.add(node)
+        for node in self.graph.nodes:
+            self._has_no_effect(node)
+        for calls in self.calls.values():
+            layer = self._layer(calls[0])
+            if getattr(layer, "init_hidden", False):
+                self.refuse(
+                    calls[0],
+                    "it has init_hidden=True and may go on from the last call; take nn.Sequential",
+                )
+            if layer.time_dim is not None:
+                self.refuse(calls[0], "it takes sequences already")
+        self.known: dict[Node, Node] = {}  # values of ``graph`` in ``made``
+        self.stacks: dict[Nodes, Node] = {}
+        self.neurons: dict[str, Node | None] = {}  # None: its input is being made
+        self.wrapped: set[str] = set()  # layers that run in the loop
+        self.plain: set[str] = set()  # and outside of it
+        lengths = {len(calls) for calls in self.calls.values()}
+        self.steps = max(lengths, default=0)
+        if len(lengths) != 1 or self.steps < 2:
+            name = type(net).__name__
+            raise ValueError(
+                f"replace: sequences=True takes neurons in nn.Sequential, or in the loop of a forward that calls each "
+                f"once a step; {name} calls its neurons {', '.join(map(str, sorted(lengths)))} times"
+            )
+        if by_input and self.steps != self.unrolled:
+            first = next(iter(self.calls.values()))[0]
+            self.refuse(first, f"of {self.unrolled} steps of the input it takes {self.steps}")
+        try:
+            self._make()
+        except RecursionError:
+            (output,) = (node for node in self.graph.nodes if node.op == "output")
+            self.refuse(output, "its steps build on each other otherwise than by their states")
+
+    def _make(self) -> None:
+        (output,) = (node for node in self.graph.nodes if node.op == "output")
+        for node in self.graph.nodes:  # so that the arguments keep their order
+            if node.op == "placeholder":
+                self.static(node)
+        result = fx.node.map_arg(output.args[0], self.final)
+        self.made.output(result)
+        for name in self.wrapped:
+            parent, _, last = name.rpartition(".")
+            setattr(self.net.get_submodule(parent), last, MultiStep(self.net.get_submodule(name)))
+        for node in self.made.nodes:  # parameters, which are now inside
+            owner, _, last = str(node.target).rpartition(".")
+            if node.op == "get_attr" and owner in self.wrapped:
+                node.target = f"{owner}.layer.{last}"
+
+    def module(self) -> nn.Module:
+        """Return the module that takes all steps, with the network's keys, parameters and plain attributes."""
+        made = _WithoutLoop(self.net, self.made, type(self.net).__name__)
+        made.take(vars(self.net))
+        return made.train(self.net.training)
+
+    def _is_neuron(self, node: Node) -> bool:
+        return is_neuron(self.net, node)
+
+    def _layer(self, node: Node) -> Any:
+        return self.net.get_submodule(str(node.target))
+
+    def refuse(self, node: Node, why: str) -> NoReturn:
+        """Says where the loop cannot be taken apart, and why."""
+        refuse_at(self.net, node, why)
+
+    def _has_no_effect(self, node: Node) -> None:
+        """Refuses a node that changes something else than its result, which the trace does not tell."""
+        name = str(getattr(node.target, "__name__", node.target))
+        layer = self._layer(node) if node.op == "call_module" else None
+        if node.op in ("call_method", "call_function"):
+            changes = name.endswith("_") and not name.endswith("__")
+            keywords = node.kwargs.get("inplace"), node.kwargs.get("out")
+            if changes or any(keywords) or name in _EFFECTS:
+                self.refuse(node, "it changes its input in place, or something else")
+        known = isinstance(layer, Looping) or type(layer) in LAYERS
+        if layer is not None and not node.users and not known:
+            self.refuse(node, "nothing takes its result, and it may change something else")
+        in_place = node.meta.get(IN_PLACE, False)
+        if in_place or getattr(layer, "inplace", False):
+            source = node.args[0]
+            others = len(source.users) > 1 or (in_place and not self._is_fresh(source))
+            if others:
+                self.refuse(node, "it changes in place what something else reads, too")
+
+    def _is_fresh(self, node: Node) -> bool:
+        if node.target is operator.getitem and self._is_neuron(node.args[0]):
+            return True
+        layer = self._layer(node) if node.op == "call_module" else None
+        return is_fresh(node.op, node.target, layer)
+
+    @property
+    def count(self) -> Any:
+        """The number of steps."""
+        if self.given is None or not self.by_input:
+            return self.steps
+        source, dim = self.given
+        return self.made.call_method("size", (self.static(source), dim))
+
+    # ---- values that no step changes, and what forward returns
+
+    def static(self, node: Node) -> Node:
+        """Return the node in ``made`` of a value that no step changes."""
+        if node not in self.known:
+            if node in self.changing:
+                self.refuse(node, "a value of one step is used for all of them")
+            if node.op == "call_module":
+                self._once(node)
+            if node.op == "get_attr" and str(node.target).startswith(CONSTANT):
+                value = getattr(self.traced, str(node.target))
+                self.net.register_buffer(str(node.target), value, persistent=False)
+            self.known[node] = self.made.node_copy(node, self.static)
+        return self.known[node]
+
+    def final(self, node: Node) -> Node:
+        """Return the node in ``made`` of a value of the last step, or of all steps together."""
+        if node not in self.changing:
+            return self.static(node)
+        if node in self.known:
+            return self.known[node]
+        self.known[node] = made = self._final(node)
+        return made
+
+    def _final(self, node: Node) -> Node:
+        if node.target is torch.stack:
+            dim = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
+            every = self.stacked(self._every(node, node.args[0]))
+            return every if dim == 0 else self.made.call_method("movedim", (every, 0, dim))
+        if node.target in ADDITIONS and (terms := self._terms(node)):
+            return self.made.call_method("sum", (self.stacked(terms), 0))
+        if node.target is operator.getitem and node.args[0] in [c[-1] for c in self.calls.values()]:
+            name, item = str(node.args[0].target), node.args[1]
+            result = self.made.call_function(operator.getitem, (self._neuron(name), item))
+            last = item in self._layer(node.args[0]).every_step
+            return self.made.call_function(operator.getitem, (result, -1)) if last else result
+        if self._is_neuron(node):
+            self.refuse(node, "what it returns is not taken apart")
+        if node.op == "call_module":
+            self._once(node)
+        return self.made.node_copy(node, self.final)
+
+    def _once(self, node: Node) -> None:
+        if str(node.target) in self.wrapped:
+            self.refuse(node, "it runs in the loop, too")
+        self.plain.add(str(node.target))
+
+    def _every(self, node: Node, values: Any) -> Nodes:
+        found = tuple(values) if isinstance(values, (list, tuple)) else ()
+        if len(found) != self.steps or not all(isinstance(v, fx.Node) for v in found):
+            self.refuse(node, f"it does not take a value of each of {self.steps} steps")
+        return found
+
+    def _terms(self, node: Node) -> Nodes:
+        """Return the terms of a sum over the steps, which starts with 0 or with the first; empty for other nodes."""
+        terms: list[Node] = []
+        value: Any = node
+        while isinstance(value, fx.Node) and value.target in ADDITIONS and len(terms) < self.steps:
+            if len(value.args) != 2 or value.kwargs:  # alpha
+                return ()
+            value, term = value.args
+            terms.append(term)
+        if not (isinstance(value, (int, float)) and value == 0):
+            terms.append(value)
+        every = len(terms) == self.steps and all(isinstance(term, fx.Node) for term in terms)
+        return tuple(reversed(terms)) if every else ()
+
+    # ---- a value of every step
+
+    def stacked(self, nodes: Nodes) -> Node:
+        """``[T, ...]`` of what each step computes."""
+        if nodes not in self.stacks:
+            self.stacks[nodes] = self._stacked(nodes)
+        return self.stacks[nodes]
+
+    def _stacked(self, nodes: Nodes) -> Node:
+        first = nodes[0]
+        if all(node is first for node in nodes):
+            return self.made.call_function(every_step, (self.static(first), self.count))
+        for node in nodes[1:]:
+            if (node.op, node.target, len(node.args)) != (first.op, first.target, len(first.args)):
+                self.refuse(node, "steps do not all do the same")
+        if first.op == "call_module":
+            return self._module(nodes)
+        if first.target is operator.getitem:
+            return self._item(nodes)
+        if first.target in POOLS:
+            return self._pool(nodes)
+        name = (
+            first.target if isinstance(first.target, str) else getattr(first.target, "__name__", "")
+        )
+        if name in ("flatten", "view", "reshape") and not any(node.kwargs for node in nodes):
+            return self._rows(nodes)
+        if is_elementwise(first.op, first.target, first.kwargs):
+            return self._elementwise(nodes)
+        self.refuse(first, "it is not known to do the same to many steps as to one")
+
+    def _elementwise(self, nodes: Nodes) -> Node:
+        first = nodes[0]
+        keywords = first.kwargs
+        nodes_in = any(isinstance(value, fx.Node) for value in keywords.values())
+        if nodes_in or any(node.kwargs != keywords for node in nodes):
+            self.refuse(first, "its keywords are values of the trace, or differ between steps")
+        found = [self._operand(first, values) for values in zip(*(n.args for n in nodes))]
+        every = next((value for value, same in found if same), None)
+        if every is None:  # computed anew at each step, from what no step changes
+            return self.made.call_function(every_step, (self.static(first), self.count))
+        arguments = tuple(
+            value
+            if value is every or not isinstance(value, fx.Node)
+            else self.made.call_function(beside, (value, every, same))
+            for value, same in found
+        )
+        return self.made.create_node(first.op, first.target, arguments, dict(keywords))
+
+    def _operand(self, node: Node, values: Sequence[Any]) -> tuple[Any, bool]:
+        """An argument for all steps, and whether it has a value for each."""
+        given = values[0]
+        if all(type(value) is type(given) and value == given for value in values):
+            return (self.static(given) if isinstance(given, fx.Node) else given), False
+        if not all(isinstance(value, fx.Node) for value in values):
+            self.refuse(node, "its arguments differ between steps")
+        return self.stacked(tuple(values)), True
+
+    def _rows(self, nodes: Nodes) -> Node:
+        """Where every sample becomes a row."""
+        first = nodes[0]
+        given = [node.args[1:] for node in nodes]
+        sizes = [
+            tuple(s[0]) if len(s) == 1 and isinstance(s[0], (tuple, list)) else tuple(s)
+            for s in given
+        ]
+        if first.target in ("flatten", torch.flatten):
+            sizes = [(-1, -1) if size in ((1,), (1, -1)) else () for size in sizes]
+        if any(len(size) != 2 for size in sizes):
+            self.refuse(first, "it does not make a row of every sample")
+        sizes = [
+            (-1 if _is_batch_of(node.args[0], size[0]) else size[0], size[1])
+            for node, size in zip(nodes, sizes)
+        ]
+        size = tuple(self._operand(first, values)[0] for values in zip(*sizes))
+        x = self.stacked(tuple(node.args[0] for node in nodes))
+        return self.made.call_function(rows, (x, *size))
+
+    def _item(self, nodes: Nodes) -> Node:
+        sources, items = [n.args[0] for n in nodes], [n.args[1] for n in nodes]
+        first: Any = sources[0]
+        if all(s is first for s in sources):  # a sequence that is given
+            # x[t, :, :] is x[t].
+            items = [_without_ends(item) for item in items]
+            steps = range(self.steps)
+            of_dims = [list(steps), [(slice(None), t) for t in steps]]  # time first, or second
+            if items in of_dims:
+                sequence = self.static(first), self.count, of_dims.index(items)
+                return self.made.call_function(first_steps, sequence)
+            if all(item == items[0] for item in items) and first not in self.changing:
+                return self.made.call_function(every_step, (self.static(nodes[0]), self.count))
+        if not (isinstance(first, fx.Node) and sources == self.calls.get(str(first.target))):
+            self.refuse(nodes[0], "it is neither a step of what is given nor a result of a neuron")
+        if any(item != items[0] for item in items) or (
+            items[0] not in self._layer(first).every_step
+        ):
+            self.refuse(nodes[0], "of a neuron it is not known at every step")
+        return self.made.call_function(
+            operator.getitem, (self._neuron(str(first.target)), items[0])
+        )
+
+    def _module(self, nodes: Nodes) -> Node:
+        first = nodes[0]
+        layer, name = self._layer(first), str(first.target)
+        if isinstance(layer, Looping):
+            self.refuse(first, "what it returns is not taken apart, or its steps are not in order")
+        flattens = type(layer) is nn.Flatten and layer.start_dim == 1
+        if type(layer) not in LAYERS and not flattens:
+            self.refuse(
+                first, f"a {type(layer).__name__} may depend on the other samples, or on time"
+            )
+        if any(len(node.args) != 1 or node.kwargs for node in nodes):
+            self.refuse(first, "it takes more than one argument")
+        x = self.stacked(tuple(node.args[0] for node in nodes))
+        self._wrap(first, name)
+        return self.made.call_module(name, (x,))
+
+    def _wrap(self, node: Node, name: str) -> None:
+        if name in self.plain:
+            self.refuse(node, "it runs outside of the loop, too")
+        self.wrapped.add(name)
+
+    def _pool(self, nodes: Nodes) -> Node:
+        first = nodes[0]
+        if any((node.args[1:], node.kwargs) != (first.args[1:], first.kwargs) for node in nodes):
+            self.refuse(first, "its windows differ between steps")
+        x = self.stacked(tuple(node.args[0] for node in nodes))
+        names = (f"pool_{k}" for k in count())
+        name = next(name for name in names if not hasattr(self.net, name))
+        layer = POOLS[first.target](*first.args[1:], **first.kwargs)
+        setattr(self.net, name, MultiStep(layer))
+        return self.made.call_module(name, (x,))
+
+    def _neuron(self, name: str) -> Node:
+        calls = self.calls[name]
+        if name in self.neurons:
+            found = self.neurons[name]
+            if found is None:
+                self.refuse(calls[0], "its spikes come back to it through other layers")
+            return found
+        self.neurons[name] = None
+        for before, call in pairwise([None, *calls]):
+            self._goes_on(call, before)
+        x = self.stacked(tuple(call.args[0] for call in calls))
+        self._layer(calls[0]).take_sequence()
+        self.neurons[name] = made = self.made.call_module(name, (x,))
+        return made
+
+    def _goes_on(self, call: Node, before: Node | None) -> None:
+        """Refuses a step of a neuron that does not go on from the one ``before``, or else does not begin at rest."""
+        layer: Looping = self._layer(call)
+        states = call.args[1:]
+        named = layer.names_of_states[len(states) :]
+        states += tuple(call.kwargs[name] for name in named if name in call.kwargs)
+        if before is None and layer.begins_bare and not states:
+            states = (None,)
+        given = len(call.args) - 1 + len(call.kwargs)
+        if given > len(states) or len(states) != len(layer.handed_on):
+            self.refuse(call, "it is to be given its input and all of its states, in their order")
+        for state, result in zip(states, layer.handed_on):
+            bare = state is None and layer.begins_bare
+            if not (before is None if bare else self._hands_on(state, before, result)):
+                self.refuse(
+                    call,
+                    "it does not go on from the states of the step before, or does not begin at rest",
+                )
+
+    def _hands_on(self, state: Any, before: Node | None, k: int) -> bool:
+        if not isinstance(state, fx.Node):
+            return False
+        if before is not None:
+            return state.target is operator.getitem and state.args == (before, k)
+        if not str(state.target).startswith(CONSTANT):
+            return state.target in ZEROS
+        value = getattr(self.traced, str(state.target), None)
+        return isinstance(value, Tensor) and not bool(value.any())
+
+
+def _is_batch_of(x: Node, size: Node) -> bool:
+    """Whether ``size`` is ``x.size(0)`` or ``x.shape[0]``."""
+    target = getattr(size, "target", None)
+    if target is operator.getitem:
+        shape, dim = size.args
+        return bool(dim == 0 and shape.args == (x, "shape"))
+    return bool(target == "size" and size.args == (x, 0))
+
+
+def _without_ends(item: Any) -> Any:
+    """An index without the whole slices at its end."""
+    if not isinstance(item, tuple):
+        return item
+    while item and item[-1] in (slice(None), ...):
+        item = item[:-1]
+    return item[0] if len(item) == 1 else item

@@ -1,0 +1,206 @@
+"""Loops over steps, unrolled by ``torch.fx``, and the functions that run in their place."""
+
+from __future__ import annotations
+
+import functools
+import linecache
+import operator
+import sys
+from collections.abc import Callable, Iterator
+from types import FrameType, TracebackType
+from typing import Any, TypeAlias, TypeVar
+
+import torch
+from torch import Tensor, fx
+from torch.overrides import handle_torch_function, has_torch_function
+
+from snnfast.nn.tracer import Tracer
+
+__all__ = [
+    *("IN_PLACE", "LINE", "UNROLLED", "Node", "Unrolling", "beside", "every_step", "first_steps"),
+    *("line_of_error", "rows", "shown"),
+]
+
+Node: TypeAlias = Any  # of torch.fx, whose arguments may be anything
+F = TypeVar("F", bound=Callable[..., Any])
+
+# How often a loop is unrolled whose steps are those of the input; then what is made takes any number of them.
+UNROLLED = 5
+# In the meta data of a node: the line of forward that calls it, and whether it changes its first argument.
+LINE, IN_PLACE = "snnfast line", "snnfast in place"
+# Functions that take sizes, which torch.fx would want as numbers.
+_MAKERS = (torch.zeros, torch.ones, torch.full, torch.empty)
+
+
+class _Value(fx.Proxy):
+    """A value in the trace; the size of an input as a number is that of its steps."""
+
+    def __len__(self) -> int:
+        return self.tracer.steps_of(self.node, 0)  # type: ignore[attr-defined, no-any-return]
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise TypeError(
+            "a change of elements is not followed; torch.stack takes a list of the steps"
+        )
+
+    def __index__(self) -> int:
+        node, source = self.node, None
+        if node.target == "size":
+            source = node.args[0]
+        elif node.target is operator.getitem and node.args[0].args[1:] == ("shape",):  # type: ignore[union-attr]
+            source = node.args[0].args[0]  # type: ignore[union-attr]
+        dim = node.args[1] if len(node.args) > 1 else None
+        return self.tracer.steps_of(source, dim)  # type: ignore[attr-defined, no-any-return]
+
+
+def _in_place(operation: Callable[[Any, Any], Any]) -> Callable[[_Value, Any], Any]:
+    def run(self: _Value, other: Any) -> Any:
+        result = operation(self, other)
+        result.node.meta[IN_PLACE] = True
+        return result
+
+    return run
+
+
+# torch.fx takes x += y for x = x + y, and what else mentions x would not see the change.
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and_", "or_", "xor"):
+    setattr(_Value, f"__i{_name.rstrip('_')}__", _in_place(getattr(operator, _name)))
+
+
+class Unrolling(Tracer):
+    """Unrolls a loop over the steps of an input, too.
+
+    Args:
+        steps: how often.
+
+    Attributes:
+        given: the input whose size was asked for as a number, and the dimension.
+    """
+
+    # A buffer is looked up at each call, and is no constant.
+    proxy_buffer_attributes = True
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self._autowrap_function_ids.update(map(id, _MAKERS))
+        self._autowrap_search.append(torch)
+        self.steps = steps
+        self.given: tuple[Node, int] | None = None
+        self.modes = _modes()
+
+    def create_node(self, kind: str, *arguments: Any, **named: Any) -> fx.Node:
+        """A node, with the line of ``forward`` that it is made for.
+
+        Raises:
+            ValueError: where ``forward`` switches gradients or autocast, which no node would tell.
+        """
+        if _modes() != self.modes:
+            raise ValueError("it switches gradients or autocast on or off, which is not followed")
+        node = super().create_node(kind, *arguments, **named)
+        node.meta[LINE] = _line(sys._getframe(1))
+        return node
+
+    def proxy(self, node: Node) -> fx.Proxy:
+        """A value that may be asked for as a number."""
+        return _Value(node, self)
+
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        """The steps of an input, time first."""
+        return iter([obj[t] for t in range(self.steps_of(obj.node, 0))])  # type: ignore[index]
+
+    def steps_of(self, source: Node, dim: Any) -> int:
+        """So many steps as are unrolled, if a dimension of an input is asked for."""
+        known = isinstance(source, fx.Node) and source.op == "placeholder" and dim in (0, 1)
+        if not known or self.given not in (None, (source, dim)):
+            raise TypeError(
+                "the number of steps is neither a constant nor the size of an input as it is given, dimension 0 or 1"
+            )
+        self.given = source, dim
+        return self.steps
+
+
+def _modes() -> tuple[bool, ...]:
+    autocast = (torch.is_autocast_enabled(device) for device in ("cpu", "cuda"))
+    return torch.is_grad_enabled(), *autocast
+
+
+def _is_users(frame: FrameType) -> bool:
+    return frame.f_globals.get("__name__", "").partition(".")[0] not in ("torch", "snnfast")
+
+
+def _line(frame: FrameType | None) -> tuple[str, int] | None:
+    """File and number of the line that runs and is neither PyTorch's nor of this package."""
+    while frame is not None and not _is_users(frame):
+        frame = frame.f_back
+    return (frame.f_code.co_filename, frame.f_lineno) if frame else None
+
+
+def shown(line: tuple[str, int] | None) -> str:
+    """A line for the end of a message: where it is, and what it says."""
+    if line is None:
+        return ""
+    code = linecache.getline(*line).strip()
+    return f" ({line[0]}:{line[1]}{': ' if code else ''}{code})"
+
+
+def line_of_error(trace: TracebackType | None) -> str:
+    """The last such line on the way to an error, as :func:`shown` has it."""
+    found = None
+    while trace is not None:
+        if _is_users(trace.tb_frame):
+            found = trace.tb_frame.f_code.co_filename, trace.tb_lineno
+        trace = trace.tb_next
+    return shown(found)
+
+
+# ---- what runs in the place of a loop
+
+
+def _leaf(function: F) -> F:
+    """``function``, which tracers of ``torch.fx`` take as a whole."""
+
+    @functools.wraps(function)
+    def run(*arguments: Any) -> Any:
+        if has_torch_function(arguments):
+            return handle_torch_function(run, arguments, *arguments)
+        return function(*arguments)
+
+    return run  # type: ignore[return-value]
+
+
+@_leaf
+def every_step(x: Tensor, steps: int) -> Tensor:
+    """Expand a value that is the same at every step to ``[steps, ...]``."""
+    return x.expand(steps, *x.shape)
+
+
+@_leaf
+def first_steps(x: Tensor, steps: int, dim: int) -> Tensor:
+    """The steps of what is given, time first; the loop may leave later ones out."""
+    if x.shape[dim] < steps:
+        raise IndexError(
+            f"the loop takes {steps} steps of dimension {dim}, which has {x.shape[dim]}"
+        )
+    return x.narrow(dim, 0, steps).movedim(dim, 0)
+
+
+@_leaf
+def beside(x: Any, every: Tensor, same: bool) -> Any:
+    """``x`` next to a value of every step, where broadcasting does to all steps what it does to one."""
+    fits = not isinstance(x, Tensor) or (x.dim() == every.dim() if same else x.dim() < every.dim())
+    if not fits:
+        shapes = f"{list(x.shape[1:] if same else x.shape)} next to {list(every.shape[1:])}"
+        raise ValueError(f"a loop that was taken apart cannot broadcast values of a step, {shapes}")
+    return x
+
+
+@_leaf
+def rows(x: Tensor, batch: int, features: int) -> Tensor:
+    """``view(batch, features)`` at every step, one of the two being -1, if that makes a row of every sample."""
+    result = x.flatten(2)
+    if batch not in (-1, x.shape[1]) or features not in (-1, result.shape[2]):
+        raise ValueError(
+            f"a loop that was taken apart can make a row of every sample, {list(result.shape[1:])}, got view({batch}, "
+            f"{features})"
+        )
+    return result

@@ -1,0 +1,506 @@
+"""Supervised training in epochs, with progress bars, and checkpoints from which a run goes on bit for bit."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.swa_utils import update_bn
+from tqdm import tqdm
+
+from snnfast import check
+from snnfast.nn.calibration import calibrate_, firing_layers, look_for_time, rates
+from snnfast.processes import Processes, put_back
+from snnfast.processes.whole_batch import shared
+
+from .checkpoint import CheckpointError, read_checkpoint, same_settings, write_checkpoint
+from .score import (
+    EVALUATED,
+    Loss,
+    Part,
+    Score,
+    answer,
+    as_many_labels,
+    batches,
+    evaluate,
+    largest,
+)
+
+__all__ = ["Run", "Score", "evaluate", "fit", "largest"]
+
+Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
+
+# Steps in a row with a gradient that is not finite, after which a run stops.
+MOST_SKIPPED = 10
+# Rates of a layer at the beginning, outside of which fit calibrates it.
+DEAD, SATURATED = 0.01, 0.9
+MINUTE = 60.0  # between two lines of progress off a terminal, in seconds
+
+
+@dataclass
+class Run:
+    """A training run: everything that changes in its course, and so all that a checkpoint holds.
+
+    Attributes:
+        model: maps images ``[B, ...]`` to scores ``[B, classes]``.
+        optimizer: steps once a batch; None for a rule that changes the weights itself.
+        scheduler: steps once an epoch; None for a constant learning rate.
+        settings: plain values that decide the course of the run; a checkpoint resumes only under the same.
+        kind: what its checkpoints are checkpoints of, in a few words.
+        score: counts over the batches of the current epoch.
+        epoch: epochs done.
+        images: images presented in the current epoch.
+        order: the order of the images in that epoch; None before it has begun.
+        seconds: time spent on that epoch, without saving and drawing.
+        skipped: steps of that epoch whose gradient was not finite, and which changed nothing.
+        history: one dictionary an epoch; see :func:`fit`.
+        data: what samples look like and the names of their classes, for :func:`snnfast.load`.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer | None = None
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = "run"
+    score: Score = field(default_factory=Score)
+    epoch: int = 0
+    images: int = 0
+    order: Tensor | None = None
+    seconds: float = 0.0
+    skipped: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    # What a checkpoint takes by its value, and by its state_dict.
+    _plain = ("epoch", "images", "order", "seconds", "skipped", "history")
+    _stateful = ("model", "optimizer", "scheduler", "score")
+
+    def save(self, path: Path) -> None:
+        """Writes a checkpoint; ``path`` holds the old one or the new one at any moment, never a part."""
+        parts = {name: getattr(self, name) for name in self._stateful}
+        content = {
+            "kind": self.kind,
+            "settings": dict(self.settings),
+            "data": dict(self.data),
+            **{name: getattr(self, name) for name in self._plain},
+            **{name: None if part is None else part.state_dict() for name, part in parts.items()},
+            "rng": torch.get_rng_state(),
+            "rng_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+        write_checkpoint(path, content)
+
+    def load(self, path: Path) -> None:
+        """Goes on where the checkpoint ``path`` ended, random numbers included.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            CheckpointError: it is not a checkpoint of such a run, or of one with other settings.
+        """
+        checkpoint = read_checkpoint(path, self.kind)
+        try:
+            same_settings(path, checkpoint["settings"], self.settings)
+            for name in self._stateful:
+                part = getattr(self, name)
+                if part is not None:
+                    part.load_state_dict(checkpoint[name])
+            torch.set_rng_state(checkpoint["rng"])
+            if torch.cuda.is_available() and checkpoint["rng_cuda"]:
+                # As many as there are now: a run may go on with fewer GPUs.
+                torch.cuda.set_rng_state_all(checkpoint["rng_cuda"][: torch.cuda.device_count()])
+            checkpoint.setdefault("skipped", 0)  # which earlier versions did not have
+            for name in self._plain:
+                setattr(self, name, checkpoint[name])
+        except CheckpointError:
+            raise
+        except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise CheckpointError(f"{path} does not fit this run: {error}") from error
+
+
+def fit(
+    run: Run,
+    train: Part,
+    held_out: Part | None,
+    *,
+    epochs: int,
+    batch_size: int,
+    loss: Loss | None = None,
+    augment: Callable[[Tensor], Tensor] | None = None,
+    mix: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
+    precision: torch.dtype = torch.float32,
+    clip: float | None = None,
+    calibrate: float | None = 0.1,
+    recalibrate: Callable[[Tensor], Tensor] | None = None,
+    step: Step | None = None,
+    order: Callable[[int], Tensor] | None = None,
+    processes: Processes | None = None,
+    checkpoint: str | Path | None = None,
+    save_every: float = float("inf"),
+    progress: bool | None = None,
+    echo: Callable[[str], object] | None = tqdm.write,
+    after_batch: Callable[[Run], None] | None = None,
+    after_epoch: Callable[[Run], None] | None = None,
+) -> Run:
+    """Trains ``run.model`` until ``epochs`` epochs are done, counted from the run's beginning.
+
+    Order, augmentation and encoding draw from torch's global generator: ``torch.manual_seed`` before the model is made
+    fixes a run, and a checkpoint keeps the generator's state. The same machine, device and number of threads repeat a
+    run bit for bit, interrupted or not, in whatever batch.
+
+    ``run.history`` gains one dictionary an epoch: what ``run.score`` counted over its training batches, while the
+    weights change (``loss`` and ``accuracy``), ``held_out_loss`` and ``held_out_accuracy``, ``seconds``, and the
+    optimizer's ``lr``; accuracies in [0, 1]. A step whose gradient is not finite changes nothing and is not counted;
+    how many there were is ``skipped``, if there were any. After 10 in a row the run stops with what to try.
+
+    With ``processes`` each computes its share of every batch; gradients, counts and the statistics of batch
+    normalisation are gathered from all. Random numbers are those of one process, of which each uses its share: order,
+    augmentation, encoding and dropout layers. So the course of a run is that of one process with the same
+    ``batch_size``, to rounding, unless its model draws in another way (``docs/processes.md``). A share may be empty,
+    ``[0, ...]``. Checkpoints are written after epochs, by the first process, and go on with any number of
+    processes.
+
+    Args:
+        run: what is trained; its model may be on any device.
+        train: images ``[N, ...]`` and labels int64 ``[N]``, on any device; shuffled every epoch.
+        held_out: images and labels that are scored after every epoch; nothing is chosen by them. None: nothing is.
+        epochs: at least 0.
+        batch_size: images in each step; the last batch of an epoch may be smaller.
+        loss: scores ``[B, classes]`` and labels ``[B]`` to a scalar; may be None where there is a ``step`` and nothing
+            is held out.
+        augment: changes the training images ``[B, ...]`` of a batch.
+        mix: from the images, after ``augment``, and the labels of a batch to those that ``loss`` gets, for example
+            torchvision's ``v2.CutMix(num_classes=10)``, whose labels are shares ``[B, classes]``. Accuracies still
+            count the labels of ``train``.
+        precision: ``torch.bfloat16`` runs convolutions and products under autocast.
+        clip: the largest norm of the gradient over all parameters; a larger gradient is scaled down to it. None: no
+            limit.
+        calibrate: before the first step of a run, if a spiking layer fires at less than 0.01 or more than 0.9 of the
+            steps for the first batch, scale the weights so that all layers fire at this rate, by
+            :func:`snnfast.nn.calibrate_`; a line says so. None: leave the weights as they are. Rules with a ``step`` of
+            their own, and networks that it refuses, are left as they are.
+        recalibrate: from the training images ``[B, ...]`` of a batch to what the model is scored on. Given, batch
+            normalisation gets its means and variances anew after the last epoch, over all training images without
+            ``augment``. None: they stay those of the last batches, as they were augmented.
+        step: changes the weights by the images and labels of a batch, and returns what the model answered and the
+            loss, or None for a rule without one; None: the optimizer follows the gradient of ``loss``.
+        order: from the number of an epoch to the order of its images; None: at random.
+        processes: the processes that train together; None: this one alone. A ``step`` needs a single process.
+        checkpoint: file written after every epoch.
+        save_every: seconds after which it is also written within an epoch.
+        progress: show a progress bar; None: only if standard error is a terminal.
+        echo: called with one line for each epoch; None for silence.
+        after_batch: called after every batch but the last of an epoch, for example to draw.
+        after_epoch: called after every epoch.
+
+    Raises:
+        TypeError, ValueError: for a negative number of epochs, a batch size below 1, no training images, another number
+            of labels or in an order, another precision, ``recalibrate`` without batch normalisation, or gradients or
+            a loss that are not finite.
+        RuntimeError: in an epoch in which processes have drawn different random numbers where all draw the same.
+    """
+    epochs = check.whole("fit", "epochs", epochs, 0)
+    batch_size = check.whole("fit", "batch_size", batch_size)
+    clip = None if clip is None else check.positive("fit", "clip", clip)
+    calibrate = None if calibrate is None else check.positive("fit", "calibrate", calibrate)
+    if precision not in (torch.float32, torch.bfloat16):
+        raise ValueError(
+            f"fit: precision must be torch.float32 or torch.bfloat16, got {check.shown(precision)}"
+        )
+    checkpoint = None if checkpoint is None else Path(checkpoint)
+    n = len(train[0])
+    if n == 0:
+        raise ValueError("fit: train holds no images")
+    for name, part in {"train": train, "held_out": held_out}.items():
+        if part is not None:
+            as_many_labels("fit", name, part)
+    if run.order is not None and len(run.order) != n:
+        raise ValueError(f"fit: the epoch began with {len(run.order)} training images, got {n}")
+    if held_out is not None and loss is None:
+        raise ValueError("fit: held_out needs a loss to score it by, got loss=None")
+    if processes is not None and step is not None:
+        raise ValueError(
+            "fit: a rule with a step of its own trains in one process; use several for seeds side by side (--seeds)"
+        )
+    if isinstance(run.scheduler, ReduceLROnPlateau):
+        raise TypeError(
+            "fit: run.scheduler must step without a value; step ReduceLROnPlateau in after_epoch, by run.history"
+        )
+    if recalibrate is not None and not any(isinstance(m, _BatchNorm) for m in run.model.modules()):
+        raise ValueError("fit: recalibrate needs batch normalisation, the model has none")
+    look_for_time("fit", run.model)
+    learn = _gradient_step(run, loss, precision, clip, processes) if step is None else step
+    writes = processes is None or processes.rank == 0
+    if processes is not None:
+        save_every = float("inf")  # what was counted within an epoch lies with all of them
+        if not writes:
+            checkpoint = echo = after_batch = after_epoch = None
+            progress = False
+            run.score.start()  # the first one has what was counted before
+        processes.same_random_numbers()
+    in_a_row = 0  # of skipped steps
+    with _deterministic_convolutions():
+        if calibrate is not None and step is None and epochs > 0 and _untouched(run):
+            # Evenly spaced: the samples may be sorted by class.
+            chosen = torch.linspace(0, n - 1, min(batch_size, n)).long()
+            images, _ = next(batches(run.model, train, batch_size, chosen))
+            _calibrate(run.model, images, augment, calibrate, echo)
+        while run.epoch < epochs:
+            title = f"epoch {run.epoch + 1}/{epochs}"
+            rate = {} if run.optimizer is None else {"lr": run.optimizer.param_groups[0]["lr"]}
+            clock = saved = time.perf_counter()
+            if run.order is None:
+                run.score.start()
+                images_in_order = torch.randperm(n) if order is None else order(run.epoch)
+                check.shape("fit", "order", images_in_order, (n,))
+                run.order = images_in_order
+            with progress_bar(title, n, done=run.images, progress=progress) as bar:
+                run.model.train()
+                for images, labels in batches(
+                    run.model, train, batch_size, run.order[run.images :]
+                ):
+                    images = images if augment is None else augment(images)
+                    images, targets = (images, labels) if mix is None else mix(images, labels)
+                    try:
+                        outputs, value = learn(images, targets)
+                    except _NotFiniteError as error:
+                        in_a_row, run.skipped = in_a_row + 1, run.skipped + 1
+                        if in_a_row == MOST_SKIPPED:
+                            raise ValueError(_not_finite(error, in_a_row, title)) from None
+                    else:
+                        in_a_row = 0
+                        share = slice(None) if processes is None else processes.share(len(labels))
+                        run.score.add(outputs, labels[share], value)
+                    run.images += len(labels)
+                    if bar.update(len(labels)):
+                        bar.set_postfix_str(str(run.score), refresh=False)
+                    if run.images == n:
+                        break
+                    due = checkpoint is not None and time.perf_counter() - saved >= save_every
+                    if due or after_batch is not None:
+                        run.seconds += time.perf_counter() - clock
+                        if checkpoint is not None and due:
+                            run.save(checkpoint)
+                            saved = time.perf_counter()
+                        if after_batch is not None:
+                            after_batch(run)
+                        clock = time.perf_counter()
+            if processes is not None:
+                run.score.gather(processes)
+                if not processes.draw_the_same():
+                    raise RuntimeError(
+                        f"fit: processes drew different random numbers in {title}: order, augment and the layers that "
+                        "draw have to draw the same in every process, whatever its share of the images"
+                    )
+            row = run.score.row()
+            if not row.get("loss", 0.0) < float("inf"):
+                raise ValueError(f"fit: the loss became {row['loss']} in {title}{WAYS_OUT}")
+            row |= {"skipped": run.skipped} if run.skipped else {}
+            if run.scheduler is not None:
+                run.scheduler.step()
+            if recalibrate is not None and run.epoch + 1 == epochs:
+                _recalibrate(run.model, train, recalibrate, precision)
+            if held_out is not None and loss is not None:
+                scored = evaluate(
+                    run.model,
+                    held_out,
+                    batch_size=batch_size,
+                    loss=loss,
+                    decide=run.score.decide,
+                    precision=precision,
+                    processes=processes,
+                )
+                row |= {"held_out_loss": scored.loss, "held_out_accuracy": scored.accuracy}
+            row |= {"seconds": run.seconds + time.perf_counter() - clock, **rate}
+            run.history.append(row)
+            run.epoch, run.images, run.order, run.seconds = run.epoch + 1, 0, None, 0.0
+            run.skipped = 0
+            if checkpoint is not None:
+                run.save(checkpoint)
+            if echo is not None:
+                echo(f"{title}: {describe(row)}")
+            if after_epoch is not None:
+                after_epoch(run)
+    return run
+
+
+def _gradient_step(
+    run: Run,
+    loss: Loss | None,
+    precision: torch.dtype,
+    clip: float | None,
+    processes: Processes | None,
+) -> Step:
+    optimizer, model = run.optimizer, run.model
+    if optimizer is None or loss is None:
+        raise ValueError("fit: give run an optimizer and fit a loss, or give fit a step")
+
+    def follow() -> None:
+        # A norm of the gradient that is not finite would make all weights NaN, clipped or not.
+        parameters = [p for p in model.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if not norm.isfinite():
+            raise _NotFiniteError(f"the norm of the gradient is {norm.item():g}")
+        if clip is not None:
+            nn.utils.clip_grads_with_norm_(parameters, clip, norm)
+        optimizer.step()
+
+    def step(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = answer(model, images, precision)
+        value = loss(outputs, labels)
+        optimizer.zero_grad()
+        value.backward()
+        follow()
+        return outputs, value
+
+    if processes is None:
+        return step
+    parallel = processes.parallel(model)
+
+    def share_of_step(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+        with shared(model, processes, len(labels), run.images) as mine:
+            count = mine.stop - mine.start
+            outputs = answer(parallel, images[mine], precision)
+            value = loss(outputs, labels[mine])
+            optimizer.zero_grad()
+            # Gradients are averaged over processes, whose shares may differ. Who has none takes part, too: all have to
+            # meet in both passes. Its loss, a mean of nothing, is NaN; its gradients, sums over nothing, are 0.
+            (value * (count * processes.size / len(labels))).backward()
+        if len(labels) < processes.size:
+            processes.same_random_numbers()
+        follow()
+        return outputs, value if count else None
+
+    return share_of_step
+
+
+class _NotFiniteError(Exception):
+    """A step whose gradient is not finite: the weights are what they were."""
+
+
+WAYS_OUT = (
+    "; try a lower learning rate, clip= (--clip) for the norm of the gradient, smaller recurrent weights (a spectral "
+    "radius below 1), or fewer steps"
+)
+
+
+def _not_finite(error: Exception, steps: int, title: str) -> str:
+    return f"fit: {error} in {steps} steps in a row, in {title}; none of them changed the weights{WAYS_OUT}"
+
+
+def _untouched(run: Run) -> bool:
+    """Whether no step of the run has been made."""
+    return run.epoch == 0 and run.images == 0 and not (run.optimizer and run.optimizer.state)
+
+
+def _calibrate(
+    model: nn.Module,
+    images: Tensor,
+    augment: Callable[[Tensor], Tensor] | None,
+    rate: float,
+    echo: Callable[[str], object] | None,
+) -> None:
+    """Calibrate a network that has a silent or a saturated layer, and say so."""
+    if not firing_layers(model):
+        return
+    with put_back(images.device):
+        images = images if augment is None else augment(images)
+    try:
+        before = rates(model, images)
+        dead = {name: r for name, r in before.items() if not DEAD <= r <= SATURATED}
+        if not dead:
+            return
+        calibrate_(model, images, rate)
+    except (TypeError, ValueError):  # compiled, or a loop over steps: the layers themselves warn
+        return
+    if echo is not None:
+        shown = ", ".join(f"{name} at {r:.3g}" for name, r in dead.items())
+        echo(f"fires at the beginning: {shown} of the steps; weights scaled to a rate of {rate:g}")
+
+
+def _recalibrate(
+    model: nn.Module, train: Part, ready: Callable[[Tensor], Tensor], precision: torch.dtype
+) -> None:
+    """The statistics of batch normalisation over all of ``train``; of several processes each computes the same."""
+    device = next(model.parameters()).device
+    with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+        update_bn((ready(images) for images, _ in batches(model, train, EVALUATED)), model)
+
+
+def progress_bar(title: str, images: int, *, done: int = 0, progress: bool | None = None) -> Any:
+    """A bar over so many images, some of them done.
+
+    With ``progress=None`` it is a bar if standard error is a terminal, else a line a minute.
+
+    It is shown once it has lasted a moment: short epochs would flicker.
+    """
+    if progress is None and not sys.stderr.isatty():
+        return _Lines(title, images, done)
+    return tqdm(
+        total=images,
+        initial=done,
+        desc=title,
+        unit="img",
+        disable=progress is False,
+        delay=0.2,
+        leave=False,
+        dynamic_ncols=True,
+    )
+
+
+class _Lines:
+    """Progress off a terminal: a line a minute to standard error; by the calls of tqdm."""
+
+    def __init__(self, title: str, images: int, done: int) -> None:
+        self.title, self.images, self.done = title, images, done
+        self.said, self.due = time.perf_counter(), False
+
+    def __enter__(self) -> _Lines:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def update(self, images: int = 1) -> bool:
+        """Count; True if a line is due, which waits for its text until the next update."""
+        if self.due:
+            self.set_postfix_str("")
+        self.done += images
+        self.due = time.perf_counter() - self.said >= MINUTE
+        return self.due
+
+    def set_postfix_str(self, text: str, refresh: bool = True) -> None:
+        """Write the line if it is due."""
+        if self.due:
+            shown = f", {text}" if text else ""
+            tqdm.write(f"{self.title}: {self.done}/{self.images}{shown}", file=sys.stderr)
+            self.said, self.due = time.perf_counter(), False
+
+
+@contextmanager
+def _deterministic_convolutions() -> Iterator[None]:
+    """The fastest convolutions of cuDNN add up in any order: a resumed run would drift from an uninterrupted one."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
+
+
+def describe(row: Mapping[str, float]) -> str:
+    """An epoch's row of the history as text."""
+    names = {"accuracy": "training", "held_out_accuracy": "held out"}
+    shown = [f"loss {row['loss']:.4f}"] if "loss" in row else []
+    shown += [f"{name} {100 * row[key]:.2f} %" for key, name in names.items() if key in row]
+    if "skipped" in row:
+        shown.append(f"{row['skipped']} steps skipped, gradient not finite")
+    return ", ".join([*shown, f"{row['seconds']:.1f} s"])

@@ -1,0 +1,1 @@
+"""Runs of a training procedure: settings, repeats, folder, result, figures."""

@@ -1,0 +1,60 @@
+"""The folder of a run: one process at a time writes into it, and every file is replaced in one step."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from snnfast.files.atomic import replacing
+from snnfast.files.lock_file import HeldError, holding
+
+LOCK = ".lock"
+
+
+class FolderInUseError(RuntimeError):
+    """Another run writes into the folder."""
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds ``folder`` for this run; made if missing, and taken away again if nothing was written.
+
+    Raises:
+        FolderInUseError: another run holds it; the message says which.
+        OSError: the folder cannot be written.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with holding(folder / LOCK):
+            yield
+    except HeldError as error:
+        raise FolderInUseError(
+            f"{folder} is in use by {error}; wait for it, or give another folder"
+        ) from None
+    finally:
+        with suppress(OSError):
+            for path in made:
+                path.rmdir()
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes ``content``, null for numbers that are not finite, which JSON lacks.
+
+    ``path`` holds the old file or the new one at any moment, never a part.
+    """
+    text = json.dumps(_finite(content), indent=2, allow_nan=False)
+    with replacing(path) as new:
+        new.write_text(f"{text}\n")
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {name: _finite(value) for name, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content

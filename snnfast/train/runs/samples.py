@@ -1,0 +1,96 @@
+"""Samples as rows of features, in the parts of a run: the data set's own split, folds, or the patterns of XOR."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from snnfast import data
+
+from ..score import Part
+from . import images
+from .run import Data
+from .settings import FoldedSettings
+
+CLASSES = {"xor": 2, "iris": 3, "cancer": 2, "digits": 10, "mnist": 10}
+IMAGES = ("digits", "mnist")
+
+
+def classes(dataset: str, data: Data) -> int:
+    """Number of classes of a data set, also of own data."""
+    return CLASSES.get(dataset) or data.classes
+
+
+def load(
+    settings: FoldedSettings, root: str | Path | None = None, *, download: bool = False
+) -> Data:
+    """The parts of a run, each features ``[N, F]`` as they are in the data set and labels ``[N]``.
+
+    With ``settings.folds`` and ``settings.validate`` the held-out part is taken from the training folds: the fold kept
+    apart is not looked at. XOR is four patterns of 0 and 1, in every part. Own images are their pixels.
+
+    Args:
+        settings: names the data set, and what is held out.
+        root: folder of a set of torchvision in its layout; the others need none.
+        download: let torchvision download it into ``root``.
+
+    Raises:
+        ValueError, FileNotFoundError, ImportError: a set of torchvision without ``root``, not there, or without
+            torchvision; own images that :func:`snnfast.data.own.own_images` refuses.
+    """
+    if settings.dataset == "xor":
+        patterns = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+        whole = patterns, torch.tensor([0, 1, 1, 0])
+        return Data(whole, whole, raw=(2,))
+
+    raw: list[int] = []
+
+    def named(split: str) -> Part:
+        if settings.dataset not in CLASSES:
+            if split == "all":
+                both = zip(named("train+val"), named("test"))
+                whole, labels = (torch.cat(parts) for parts in both)
+                return whole, labels
+            pixels, labels = images.part(settings.dataset, split, root, download, unit=True)
+            raw[:] = pixels.shape[1:]
+            return pixels.flatten(1), labels
+        part = data.load(settings.dataset, root, split=split, download=download)
+        values, labels = data.as_tensors(part)
+        raw[:] = values.shape[1:]
+        return values.flatten(1), labels
+
+    if settings.folds is None:
+        train, held_out = map(named, settings.splits)
+        return Data(train, held_out, settings.held_out, tuple(raw))
+    values, labels = named("all")
+    fold = data.stratified_folds(labels, settings.folds, seed=settings.split_seed)
+    kept = fold != settings.fold
+    held_out = values[~kept], labels[~kept]
+    values, labels = values[kept], labels[kept]
+    if settings.validate:
+        inner = data.stratified_folds(labels, 5, seed=settings.split_seed) == 0
+        held_out = values[inner], labels[inner]
+        values, labels = values[~inner], labels[~inner]
+    return Data((values, labels), held_out, settings.held_out, tuple(raw))
+
+
+def moved(x: Tensor, shift: int, *, empty: float = 0.0) -> Tensor:
+    """Square images ``[B, H * H]``, each moved by up to ``shift`` pixels in both directions, at random.
+
+    Drawn on the CPU, so that every device sees the same.
+
+    Args:
+        x: the images.
+        shift: pixels.
+        empty: value of what comes in at the border.
+    """
+    start = torch.randint(2 * shift + 1, (2, len(x)))
+    side = math.isqrt(x.shape[1])
+    bordered = F.pad(x.view(-1, side, side), (shift,) * 4, value=empty).flatten(1)
+    row, column = (s[:, None] + torch.arange(side) for s in start)
+    index = row[:, :, None] * (side + 2 * shift) + column[:, None]
+    return bordered.gather(1, index.flatten(1).to(x.device))

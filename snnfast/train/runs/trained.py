@@ -1,0 +1,205 @@
+"""A finished run, ready to use: its network with classes and preprocessing."""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from snnfast import check
+from snnfast.processes import put_back
+
+from ..checkpoint import CheckpointError, load_weights, read_checkpoint
+from .images import pixels_of
+from .run import CHECKPOINT, Data, Procedure
+from .settings import Settings
+
+PREDICTIONS = "predictions.csv"
+_GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
+_ARRAYS = (".npz", ".npy", ".pt")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The network of a run, with what is needed to use it.
+
+    Example:
+        >>> net = snnfast.load("runs/stbp-mine")
+        >>> net(["photo.png"])                               # -> tensor([2])
+        >>> [net.classes[label] for label in net(images)]     # images [N, C, H, W], as the run was trained with
+        >>> net.model(net.preprocess(images))                 # what the network itself answers
+
+    Attributes:
+        model: the network, in evaluation mode.
+        classes: the name of every class, by its label.
+        settings: those of the run.
+        folder: where it was loaded from.
+        procedure: the procedure of the run.
+        shape: of a sample as the network takes it.
+        raw: of a sample before :meth:`preprocess`.
+        device: where the network is.
+    """
+
+    model: nn.Module
+    classes: tuple[str, ...]
+    settings: Settings
+    folder: Path
+    procedure: Procedure[Any]
+    shape: tuple[int, ...]
+    raw: tuple[int, ...]
+    device: torch.device
+
+    def preprocess(self, samples: Any) -> Tensor:
+        """Convert samples of the kind that the run was trained with into the network's input.
+
+        Args:
+            samples: images ``[N, C, H, W]`` or ``[N, H, W]``, bytes or floating point as in training, frames
+                ``[N, T, C, H, W]``, rows of features or sequences; a tensor or an array. Or paths of image files.
+
+        Raises:
+            TypeError, ValueError: for samples of another shape or dtype than those of the run.
+            FileNotFoundError: there is no such file.
+        """
+        if isinstance(samples, (str, Path)):
+            samples = [samples]
+        if isinstance(samples, Sequence) and all(isinstance(s, (str, Path)) for s in samples):
+            samples = torch.stack([self._read(Path(s).expanduser()) for s in samples])
+        if isinstance(samples, np.ndarray):
+            samples = torch.from_numpy(np.ascontiguousarray(samples))
+        check.tensor("load", "samples", samples)
+        if samples.dim() == len(self.raw) and len(self.raw) in (3, 4) and self.raw[-3] == 1:
+            samples = samples.unsqueeze(-3)
+        if samples.shape[1:] != self.raw:
+            raise ValueError(
+                f"load: samples must have shape [N, {', '.join(map(str, self.raw))}], as in the run in {self.folder}, "
+                f"got {list(samples.shape)}"
+            )
+        x = pixels_of(samples).to(self.device)
+        return self.procedure.ready(self.settings, x)
+
+    def __call__(self, samples: Any) -> Tensor:
+        """The label of every sample, int64 ``[N]``; -1 where the network decides for none."""
+        return self.labels(self.preprocess(samples))
+
+    @torch.no_grad()
+    def labels(self, x: Tensor) -> Tensor:
+        """The labels for what :meth:`preprocess` gives."""
+        parts = x.to(self.device).split(500)
+        with put_back(self.device):
+            found = [
+                self.procedure.answers(self.settings, self.model, part, self.folder)
+                for part in parts
+            ]
+        return torch.cat(found) if found else x.new_zeros(0, dtype=torch.int64)
+
+    def name(self, label: int) -> str:
+        """The name of a class; "-" for none."""
+        return self.classes[label] if label >= 0 else "-"
+
+    def _read(self, path: Path) -> Tensor:
+        """An image file ``[C, H, W]``, bytes, grey or in colours as the network takes them."""
+        from matplotlib import image
+
+        if not path.is_file():
+            raise FileNotFoundError(f"load: there is no image {path}")
+        try:
+            values = np.atleast_3d(image.imread(path))
+        except Exception as error:  # whatever a decoder raises
+            raise ValueError(f"load: {path} cannot be read as an image: {error}") from error
+        if values.dtype.kind == "f":  # PNG
+            values = (values * 255).round().astype(np.uint8)
+        pixels = torch.from_numpy(np.ascontiguousarray(values)).movedim(2, 0)
+        pixels = pixels[: 3 if len(pixels) >= 3 else 1]  # without transparency
+        if len(self.raw) != 3:
+            raise ValueError(
+                f"load: the run in {self.folder} takes samples of shape {list(self.raw)}, which no image file has"
+            )
+        if pixels.shape[1:] != self.raw[1:]:
+            height, width = pixels.shape[1:]
+            raise ValueError(
+                f"load: {path} has {width}x{height} pixels, the run in {self.folder} was trained with "
+                f"{self.raw[2]}x{self.raw[1]}; resize it"
+            )
+        if len(pixels) == 3 and self.raw[0] == 1:
+            grey = torch.tensor(_GREY).view(3, 1, 1)
+            return (pixels * grey).sum(0, keepdim=True).round().to(torch.uint8)
+        return pixels.expand(self.raw[0], -1, -1)
+
+
+def load_run(
+    procedures: Sequence[Procedure[Any]], folder: str | Path, device: torch.device | str
+) -> Trained:
+    """The network of the run in ``folder``, of one of ``procedures``; see :func:`snnfast.load`."""
+    folder = Path(folder).expanduser()
+    path = folder / CHECKPOINT
+    checkpoint = read_checkpoint(path)
+    found = next((p for p in procedures if p.Settings.name == checkpoint.get("kind")), None)
+    if found is None:
+        raise CheckpointError(
+            f"{path} is of kind {checkpoint.get('kind')!r}, not of a run of snnfast train"
+        )
+    procedure: Procedure[Any] = found
+    settings, described = procedure.stored(folder), checkpoint.get("data")
+    if not described:
+        raise CheckpointError(
+            f"{path} does not say what its samples look like: it is of an earlier version; go on with --resume"
+        )
+    device = torch.device(device)
+    # A sample of zeros has all that decides the shapes of a network; its weights come from the file.
+    sample = torch.zeros(1, *described["shape"], device=device)
+    label = torch.tensor([len(described["classes"]) - 1], device=device)
+    with put_back(device), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = procedure.model(settings, Data((sample, label), (sample, label)))
+    load_weights(model, path)
+    return Trained(
+        *(model.eval(), tuple(described["classes"]), settings, folder, procedure),
+        *(tuple(described["shape"]), tuple(described["raw"]), device),
+    )
+
+
+def predict(net: Trained, sources: Sequence[str | Path]) -> list[tuple[str, str]]:
+    """Classify image files and arrays in files; return (source, class) pairs, also saved in ``predictions.csv``.
+
+    Args:
+        net: a trained network.
+        sources: image files, and files ``.npz``, ``.npy`` or ``.pt`` with samples: ``images``, or the only array.
+    """
+    rows: list[tuple[str, str]] = []
+    for source in map(Path, sources):
+        if source.suffix in _ARRAYS:
+            labels = net(_samples(source.expanduser()))
+            rows += [(f"{source}[{i}]", net.name(int(label))) for i, label in enumerate(labels)]
+        else:
+            rows.append((str(source), net.name(int(net([source])[0]))))
+    with (net.folder / PREDICTIONS).open("w", newline="") as stream:
+        csv.writer(stream).writerows([("source", "class"), *rows])
+    return rows
+
+
+def _samples(path: Path) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(f"load: there is no file {path}")
+    try:
+        if path.suffix == ".pt":
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        else:
+            content = np.load(path, allow_pickle=False)
+    except Exception as error:  # whatever reading a damaged or foreign file raises
+        raise ValueError(f"{path} holds no plain arrays: {str(error).splitlines()[0]}") from error
+    if isinstance(content, (Tensor, np.ndarray)):
+        return content
+    names = list(content)
+    for name in ("images", "test_images"):
+        if name in names:
+            return content[name]
+    if len(names) == 1:
+        return content[names[0]]
+    raise ValueError(f"{path} must hold images, or one array, got {', '.join(names)}")

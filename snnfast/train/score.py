@@ -1,0 +1,174 @@
+"""How well a model answers, on one process or shared by several; :mod:`snnfast.train` gives these on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snnfast.processes import Processes
+from snnfast.processes.whole_batch import shared
+
+__all__ = [
+    "EVALUATED",
+    "Decide",
+    "Loss",
+    "Part",
+    "Score",
+    "answer",
+    "batches",
+    "evaluate",
+    "largest",
+]
+
+EVALUATED = 500  # images that evaluate takes at a time
+
+Part = tuple[Tensor, Tensor]  # images and labels
+Loss = Callable[[Tensor, Tensor], Tensor]
+Decide = Callable[[Tensor], Tensor]
+
+
+def largest(outputs: Tensor) -> Tensor:
+    """The class of the largest of ``outputs`` ``[B, classes]``."""
+    return outputs.argmax(1)
+
+
+class Score:
+    """Mean loss and accuracy over batches.
+
+    Args:
+        decide: outputs ``[B, classes]`` to predicted labels ``[B]``.
+    """
+
+    def __init__(self, decide: Decide = largest) -> None:
+        self.decide = decide
+        self.start()
+
+    def __str__(self) -> str:
+        return f"loss {self.loss:.4f}, {100 * self.accuracy:.2f} %"
+
+    def start(self) -> None:
+        """Begins to count anew."""
+        self.images = 0
+        self._loss: Tensor | float = 0.0
+        self._correct: Tensor | int = 0
+
+    def add(self, outputs: Tensor, labels: Tensor, loss: Tensor | None) -> None:
+        """Counts a batch; ``loss`` is its mean."""
+        # Stays on the device: reading a number here would make a GPU wait in every step.
+        self.images += len(labels)
+        if loss is not None:
+            self._loss = self._loss + loss.detach() * len(labels)
+        self._correct = self._correct + (self.decide(outputs.detach()) == labels).sum()
+
+    @property
+    def loss(self) -> float:
+        """Mean loss an image; NaN without images."""
+        return float(self._loss) / self.images if self.images else float("nan")
+
+    @property
+    def accuracy(self) -> float:
+        """Share of correct answers; NaN without images."""
+        return int(self._correct) / self.images if self.images else float("nan")
+
+    def row(self) -> dict[str, float]:
+        """Return the row of an epoch in the history of a run."""
+        return {"loss": self.loss, "accuracy": self.accuracy}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the counts, as plain values and tensors."""
+        return {"images": self.images, "loss": self._loss, "correct": self._correct}
+
+    def gather(self, processes: Processes) -> None:
+        """Counts what all processes have counted."""
+        counted = [self.images, float(self._loss), int(self._correct)]
+        images, self._loss, correct = processes.sums(counted)
+        self.images, self._correct = int(images), int(correct)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on counting from there."""
+        self.images, self._loss, self._correct = (state[k] for k in ("images", "loss", "correct"))
+
+
+def evaluate(
+    model: nn.Module,
+    data: tuple[Tensor, Tensor],
+    *,
+    loss: Loss,
+    decide: Decide = largest,
+    batch_size: int = EVALUATED,
+    precision: torch.dtype = torch.float32,
+    processes: Processes | None = None,
+) -> Score:
+    """Scores ``model`` on ``data`` in evaluation mode, and leaves it in that mode.
+
+    A stochastic encoding draws from PyTorch's global generator, whose state is restored afterwards. Of several
+    processes each scores its share of every batch.
+
+    Args:
+        model: maps images to outputs ``[B, classes]``.
+        data: images and labels.
+        loss: of outputs and labels, mean over a batch.
+        decide: the class of each row of outputs.
+        batch_size: images in each batch.
+        precision: bfloat16 for autocast, float32 for none.
+        processes: those that share the batches; None for one process.
+
+    Raises:
+        ValueError: for another number of labels than images.
+    """
+    as_many_labels("evaluate", "data", data)
+    model.eval()
+    score = Score(decide)
+    devices = {p.device for p in model.parameters() if p.is_cuda}
+    with torch.no_grad(), torch.random.fork_rng(devices=[d.index for d in devices]):
+        for first, (images, labels) in enumerate(batches(model, data, batch_size)):
+            alone = nullcontext(slice(None))
+            with (
+                alone if processes is None else shared(model, processes, len(labels), first) as mine
+            ):
+                images, labels = images[mine], labels[mine]
+                outputs = answer(model, images, precision)
+                score.add(outputs, labels, loss(outputs, labels) if len(labels) else None)
+    if processes is not None:
+        score.gather(processes)
+    return score
+
+
+def as_many_labels(function: str, name: str, part: Part) -> None:
+    """Raises ValueError unless ``part`` holds as many labels as images."""
+    images, labels = part
+    if len(images) != len(labels):
+        raise ValueError(
+            f"{function}: {name} must hold as many labels as images, got {len(images)} images and {len(labels)} labels"
+        )
+
+
+def batches(
+    model: nn.Module,
+    data: tuple[Tensor, Tensor],
+    batch_size: int,
+    order: Tensor | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of ``data``, in ``order`` if given, on the device of ``model``."""
+    images, labels = data
+    device = next((p.device for p in model.parameters()), images.device)
+    indices = torch.arange(len(images)) if order is None else order
+    for chosen in indices.split(batch_size):
+        yield (
+            images[chosen.to(images.device)].to(device, non_blocking=True),
+            labels[chosen.to(labels.device)].to(device, non_blocking=True),
+        )
+
+
+def answer(model: nn.Module, images: Tensor, precision: torch.dtype) -> Tensor:
+    """Scores of ``images``; products and convolutions in ``precision``, the scores in float32 or longer."""
+    if precision == torch.float32:
+        return model(images)  # type: ignore[no-any-return]
+    with torch.autocast(images.device.type, precision):
+        outputs = model(images)
+    # A loss in bfloat16 would round, and so would the sum over an epoch.
+    return outputs.float()  # type: ignore[no-any-return]

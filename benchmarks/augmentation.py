@@ -29,7 +29,7 @@ BATCHES = 400
 
 
 def prepare(task: Task) -> Prepared:
-    from snnfast.procedure import vgg16
+    from snnfast.papers.procedures import vgg16
     from snnfast.train.runs import classifier
     from snnfast.train.runs.run import Data
 

@@ -118,7 +118,7 @@ def ours(task: Task) -> Prepared:
 
 def additions(rasters: list[Tensor], labels: Tensor, desired: Tensor) -> float:
     """To currents, and to weights where there is an error; of all samples."""
-    from snnfast.loss import bp_stdp_error
+    from snnfast.nn.loss import bp_stdp_error
 
     sizes = [r.shape[2] for r in rasters]
     to_currents = sum(int(r.sum()) * n for r, n in zip(rasters, sizes[1:]))

@@ -126,7 +126,7 @@ def one_layer(op: Op, task: Task) -> Prepared:
 def training(op: Op | None, task: Task, batches: int) -> Prepared:
     """An epoch of ``snnfast train spikeprop --dataset mnist`` over so many batches, if need be with another op."""
     from snnfast.papers.bohte2002.procedure import objective
-    from snnfast.procedure import spikeprop as procedure
+    from snnfast.papers.procedures import spikeprop as procedure
     from snnfast.train.runs.run import Data
 
     batch, inputs, _, hidden, _ = task.shape

@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 
 import snnfast.data
 import snnfast.encoder
-import snnfast.loss
 import snnfast.n3ml.optimizer
+import snnfast.nn.loss
 import snnfast.papers
 
 

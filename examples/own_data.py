@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 
-from snnfast import procedure
+from snnfast.papers import procedures as procedure
 
 
 def drawn(count):

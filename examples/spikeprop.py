@@ -11,8 +11,8 @@ from torch import nn
 
 import snnfast.data
 import snnfast.encoder
-import snnfast.loss
 import snnfast.n3ml.optimizer
+import snnfast.nn.loss
 import snnfast.papers
 
 

@@ -161,11 +161,11 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="the places, too")
     places = parser.parse_args().list
     paths = files()
-    rooms = lines_by_room(paths)
-    for room, lines in sorted(rooms.items()):
+    sizes = lines_by_room(paths)
+    for room, lines in sorted(sizes.items()):
         print(f"{lines:8,}  {room}")
-    package = sum(lines for room, lines in rooms.items() if room.startswith("snnfast"))
-    print(f"{package:8,}  lines of the package\n{rooms.total():8,}  lines in all, without JSON\n")
+    package = sum(lines for room, lines in sizes.items() if room.startswith("snnfast"))
+    print(f"{package:8,}  lines of the package\n{sizes.total():8,}  lines in all, without JSON\n")
 
     known = modules()
     graph = {name: set(imported(name, path, known)) for name, path in known.items()}

@@ -32,10 +32,10 @@ if TYPE_CHECKING:
         visual,
         visualizer,
     )
+    from .compiler.info import build_info
     from .conversion.convert import convert
     from .conversion.report import conversion_report
     from .export.write import export_c
-    from .info import build_info
     from .monitoring.watch import monitor
     from .nn.own_neuron import neuron
     from .procedure import load
@@ -82,7 +82,7 @@ except _PackageNotFoundError:
     raise ImportError(f"snnfast is not installed: {backend.load_problem or __path__[0]}") from None
 
 _HOMES = {
-    "build_info": "info",
+    "build_info": "compiler.info",
     "conversion_report": "conversion",
     "convert": "conversion",
     "export_c": "export",

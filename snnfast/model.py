@@ -1,3 +1,4 @@
 """Re-exports :mod:`snnfast.n3ml.model`."""
 
 from .n3ml.model import *  # noqa: F403
+from .n3ml.model import __all__ as __all__

@@ -17,10 +17,11 @@ from procedures import SMALL
 from typer.testing import CliRunner
 
 import snnfast
-from snnfast import backend, cli, data, procedure
+from snnfast import backend, cli, data
 from snnfast.cli import demo
 from snnfast.cli.options import plain_errors
-from snnfast.procedure import Procedure
+from snnfast.papers import procedures as procedure
+from snnfast.papers.procedures import Procedure
 from snnfast.train.checkpoint import read_checkpoint, write_checkpoint
 from snnfast.train.runs import run
 from snnfast.train.runs.folder import locked

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from snnfast import loss
+from snnfast.nn import loss
 
 INF = math.inf
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from snnfast.procedure import stbp
+from snnfast.papers.procedures import stbp
 from snnfast.train import Run, fit
 from snnfast.train.runs import images
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from train_cases import DATA, go, tiny
 
+from snnfast.papers.procedures import stbp
 from snnfast.papers.wu2018.procedure import rate_error
-from snnfast.procedure import stbp
 from snnfast.train import Run, fit
 from snnfast.train.checkpoint import CheckpointError, read_checkpoint
 

@@ -2,8 +2,8 @@
 
 import torch
 
+from snnfast.papers.procedures import stbp
 from snnfast.papers.wu2018.procedure import rate_error
-from snnfast.procedure import stbp
 from snnfast.train import fit
 from snnfast.train.runs import images
 from snnfast.train.runs.run import Data

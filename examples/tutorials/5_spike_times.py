@@ -9,10 +9,10 @@ trains a network on Iris and looks at the times at which its neurons fire.
 
 import torch
 
-from snnfast import loss, visual
+from snnfast import visual
 from snnfast.data import iris
 from snnfast.encoder import PopulationEncoder
-from snnfast.nn import SpikeProp, calibrate
+from snnfast.nn import SpikeProp, calibrate, loss
 
 torch.manual_seed(0)
 values, labels = iris("train+val").tensors

@@ -27,6 +27,7 @@ class Draw(random.Random):
         super().__init__(seed)
         self.guards: list[tuple[Tensor, int]] = []
         self.special = self.chance(0.1)  # NaN and infinities among the values
+        self.out_of_range = False  # an index that values are not checked for
         torch.manual_seed(self.getrandbits(60))
 
     def chance(self, p: float) -> bool:

@@ -153,7 +153,7 @@ def try_model(d: Draw) -> None:
     got, problem = tried(
         lambda: run(model),
         name,
-        (name, "spikeprop", "bp_stdp_network", "diehl_cook", "images", "shape"),
+        (name, "spikeprop", "bp_stdp_network", "spike_linear", "diehl_cook", "images", "shape"),
         ours,
     )
     if problem:

@@ -92,7 +92,8 @@ def presented(d: Draw, inputs: int, rates: bool = True) -> Any:
     if form == 1:
         events = ops.Events.from_dense(d.spikes(count, steps, inputs))
         inside = d.guarded(events.inputs), d.guarded(events.offsets)
-        if d.chance(0.2) and events.inputs.numel():
+        d.out_of_range = d.chance(0.2) and events.inputs.numel() > 0
+        if d.out_of_range:
             inside[d.randrange(2)].view(-1)[0] = d.choice((-1, inputs, 2**31 - 1))
         return ops.Events(*inside)
     hz = d.guarded(torch.rand(count, inputs) * 900)
@@ -336,7 +337,7 @@ def try_op(d: Draw) -> None:
             raise Finding(
                 f"{name}: a tensor {list(t.shape)} changed without its version: a backward pass would be wrong"
             )
-    if too_large(mine) or (kwargs.get("validate") is False and hostile):
+    if too_large(mine) or (kwargs.get("validate") is False and (hostile or d.out_of_range)):
         return
     there = before
     torch.manual_seed(0)
@@ -349,7 +350,7 @@ def try_op(d: Draw) -> None:
     endless = isinstance(threshold, Tensor) and not threshold.isfinite().all()
     if endless and kwargs.get("v_reset") is None:
         return  # docs/testing.md: the reference's membrane is NaN
-    if name in LINEAR and d.special:  # by events 0 times infinity adds nothing
+    if name in LINEAR and (d.special or hostile):  # by events 0 times infinity adds nothing
         return
     rtol = tolerance(name, kwargs)
     same(got, want, f"{name}: the result", rtol, rtol)
@@ -443,6 +444,8 @@ def try_raw(d: Draw) -> None:
         flat = [d.guarded(a) if isinstance(a, Tensor) else a for a in copied(args)]
         for place in d.sample(range(len(flat)), min(d.randrange(1, 3), len(flat))):
             flat[place] = d.hostile(flat[place])
+        if any(isinstance(a, Tensor) and a.numel() > 2**34 for a in flat):
+            continue  # all one in memory, as expand makes them: a loop over them ends, but not today
         before = copied(flat)
         with torch.no_grad():
             _, problem = tried(lambda call=func, a=flat: call(*a), str(func), (), plain=False)

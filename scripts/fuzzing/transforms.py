@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from snnfast import loss, nn
-from snnfast.nn import Time
+from snnfast import nn
+from snnfast.nn import Time, loss
 from snnfast.nn.state import without_graphs
 
 from .draw import Draw, Finding, same

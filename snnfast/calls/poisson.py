@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from snnfast import check
-from snnfast.processes import whole_batch
+from snnfast.backend.processes import whole_batch
 
 
 class PoissonCall(NamedTuple):

@@ -15,9 +15,9 @@ from snnfast.backend import memory
 from snnfast.cli import procedures
 from snnfast.cli.options import PATH, Device, chosen_device, command, plain_errors
 from snnfast.compiler import build
-from snnfast.info import build_info
+from snnfast.compiler.info import build_info
 from snnfast.papers.conversion import procedure as conversion
-from snnfast.procedure import PROCEDURES, stdp
+from snnfast.papers.procedures import PROCEDURES, stdp
 
 app = typer.Typer(
     name="snnfast",

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snnfast import backend, procedure, visual
+from snnfast import backend, visual
 from snnfast.conversion import conversion_report
 from snnfast.files.atomic import replacing
 from snnfast.files.table import markdown
 from snnfast.nn import LIF
+from snnfast.papers import procedures as procedure
 from snnfast.papers.conversion import procedure as conversion
 from snnfast.train.runs.result import Result
 from snnfast.train.runs.run import CHECKPOINT, Procedure

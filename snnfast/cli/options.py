@@ -16,7 +16,7 @@ import typer
 
 from snnfast import backend
 from snnfast.backend import devices
-from snnfast.info import build_info
+from snnfast.compiler.info import build_info
 from snnfast.train.checkpoint import CheckpointError
 from snnfast.train.runs.folder import FolderInUseError
 from snnfast.train.runs.settings import Options, kind_of

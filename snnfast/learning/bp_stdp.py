@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from snnfast import check
-from snnfast.loss import bp_stdp_error
+from snnfast.nn.loss import bp_stdp_error
 from snnfast.ops import bp_stdp_
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,8 @@ def read(path: str | Path, *, dt: float | None = None, scheme: str | None = None
         ValueError: it is damaged, or no NIR file; names the path and the node.
     """
     nir = package("nir.read")
+    if not _strings_end(Path(path).read_bytes()):
+        raise ValueError(f"nir.read: {path} is damaged, or no NIR file: its strings have no end")
     try:
         graph = nir.read(str(path), type_check=False)
     except Exception as error:  # nir raises whatever comes first
@@ -63,6 +66,25 @@ def read(path: str | Path, *, dt: float | None = None, scheme: str | None = None
         return from_nir(graph, dt=dt, scheme=scheme)
     except ValueError as error:
         raise ValueError(f"nir.read: {path}: {error}") from error
+
+
+def _strings_end(data: bytes) -> bool:
+    """Whether each object in a heap of strings lies in the heap and has a size; else HDF5 2.0 reads it for ever.
+
+    HDF5 file format 3.0, section III.E: a head of 16 bytes, objects of a head and padded data; index 0 is what is free.
+    """
+    for found in re.finditer(b"GCOL\x01", data):
+        at = found.start() + 16
+        end = found.start() + int.from_bytes(data[at - 8 : at], "little")
+        while at + 16 <= end:
+            free, size = (
+                data[at : at + 2] == b"\0\0",
+                int.from_bytes(data[at + 8 : at + 16], "little"),
+            )
+            at += size if free else 16 + -(-size // 8) * 8
+            if at > min(end, len(data)) or (free and size < 16):
+                return False
+    return True
 
 
 def _unreadable(nir: Any, path: str | Path) -> str:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from matplotlib.figure import Figure
 
 from .style import BLUE, GREEN, VERMILION, finite_array, head, label_axes, new_figure
 
-if TYPE_CHECKING:
-    from snnfast.conversion import ConversionReport
+
+class _Report(Protocol):
+    """The fields of :class:`snnfast.conversion.ConversionReport` that are drawn."""
+
+    @property
+    def steps(self) -> Any: ...
+    @property
+    def accuracy(self) -> Any: ...
+    @property
+    def layers(self) -> Any: ...
+    @property
+    def labelled(self) -> Any: ...
+    @property
+    def ann_accuracy(self) -> Any: ...
 
 
-def conversion(report: ConversionReport, *, title: str | None = None) -> Figure:
+def conversion(report: _Report, *, title: str | None = None) -> Figure:
     """Draw a conversion report: by layer correlation and error, and the state of the neurons; accuracy against steps.
 
     Args:

@@ -8,8 +8,16 @@ from typer.testing import CliRunner
 
 from snnfast.cli import app
 from snnfast.data.own import is_own, label_of, own_images
+from snnfast.papers.procedures import (
+    PROCEDURES,
+    bp_stdp,
+    diehl2015,
+    sequence,
+    spikeprop,
+    stbp,
+    stdp,
+)
 from snnfast.papers.sequence.procedure import rows
-from snnfast.procedure import PROCEDURES, bp_stdp, diehl2015, sequence, spikeprop, stbp, stdp
 
 
 def same(a, b):

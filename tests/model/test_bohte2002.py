@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from snnfast import loss
 from snnfast.n3ml.optimizer import Bohte
+from snnfast.nn import loss
 from snnfast.papers import Bohte2002
 
 INF = math.inf

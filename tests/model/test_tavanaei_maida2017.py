@@ -6,8 +6,9 @@ import torch
 import snnfast
 from snnfast.encoder import BernoulliEncoder, label_encoder
 from snnfast.learning import BpStdp
+from snnfast.model import TravanaeiAndMaida2017
 from snnfast.n3ml.optimizer import TavanaeiAndMaida
-from snnfast.papers import TavanaeiAndMaida2017, TravanaeiAndMaida2017
+from snnfast.papers import TavanaeiAndMaida2017
 
 T = 20
 

@@ -21,7 +21,7 @@ from snnfast.nn import (
     Time,
 )
 from snnfast.papers import Wu2018
-from snnfast.procedure import PROCEDURES
+from snnfast.papers.procedures import PROCEDURES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -236,6 +236,18 @@ def test_a_damaged_file_is_a_value_error_with_its_path(tmp_path):
     assert sum(map(bool, errors)) > 60
 
 
+def test_a_heap_of_strings_that_never_ends_is_damaged(tmp_path):
+    """HDF5 2.0 reads an object of no size for ever."""
+    path = tmp_path / "net.nir"
+    sn.write(path, LIF(), (3,), dt=1e-3, scheme="euler")
+    data = bytearray(path.read_bytes())
+    start = data.index(b"GCOL\x01")
+    data[start + 16 : start + 32] = bytes(16)
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"net\.nir is damaged, or no NIR file: .*strings"):
+        sn.read(path)
+
+
 def test_the_node_of_a_damaged_file_is_named(tmp_path):
     path = tmp_path / "net.nir"
     written(path, graph_of(nir.Linear(weight=np.eye(3)), lif(3)))

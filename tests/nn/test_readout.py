@@ -6,8 +6,8 @@ import pytest
 import torch
 from samples import assert_equal
 
-from snnfast import loss
 from snnfast import nn as sn
+from snnfast.nn import loss
 from snnfast.nn.multi_step import MultiStep
 
 READOUTS = (sn.Rate(), sn.Count(), sn.Last(), sn.Max(), sn.FirstSpike())

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from snnfast import loss, ops
-from snnfast.nn import SpikeProp, calibrate
+from snnfast import ops
+from snnfast.nn import SpikeProp, calibrate, loss
 
 INF = math.inf
 

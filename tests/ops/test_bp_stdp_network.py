@@ -9,8 +9,9 @@ from bp_stdp_network_cases import kernel_call, on, rates, sample
 from interpreter import python
 from samples import assert_equal
 
-from snnfast import check, loss, ops, reference
+from snnfast import check, ops, reference
 from snnfast.calls.call import flatten
+from snnfast.nn import loss
 
 # T, P and the layers: one to three matrices, around registers and blocks of eight of them, and nothing.
 SHAPES = (

@@ -10,7 +10,7 @@ import snnfast
 from snnfast.nn import PatchConv2d
 from snnfast.papers.conversion import ann
 from snnfast.papers.conversion.ann import Ann
-from snnfast.procedure import Procedure, diehl2015
+from snnfast.papers.procedures import Procedure, diehl2015
 from snnfast.train.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from snnfast.train.runs import classifier
 

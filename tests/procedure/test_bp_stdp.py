@@ -10,8 +10,8 @@ import torch
 
 from snnfast import data
 from snnfast.encoder import RegularEncoder
+from snnfast.papers.procedures import Procedure, bp_stdp
 from snnfast.papers.tavanaei_maida2017 import procedure as tavanaei_maida2017
-from snnfast.procedure import Procedure, bp_stdp
 from snnfast.train.checkpoint import CheckpointError, read_checkpoint
 from snnfast.train.runs.figures import Figures
 from snnfast.train.runs.run import Data

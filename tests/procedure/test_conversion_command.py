@@ -14,7 +14,7 @@ from snnfast.conversion.report import Comparison
 from snnfast.papers.conversion import ann
 from snnfast.papers.conversion import procedure as conversion
 from snnfast.papers.conversion.ann import Ann
-from snnfast.procedure import Procedure, diehl2015
+from snnfast.papers.procedures import Procedure, diehl2015
 from snnfast.train.checkpoint import read_checkpoint, write_checkpoint
 from snnfast.train.runs import images
 from snnfast.train.runs.run import RESULT

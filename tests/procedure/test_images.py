@@ -7,7 +7,7 @@ from torch.nn import functional as F  # noqa: N812
 from torchvision import io
 from torchvision.transforms import functional as vision
 
-from snnfast.procedure import spiking_vgg, vgg16
+from snnfast.papers.procedures import spiking_vgg, vgg16
 from snnfast.train.runs import classifier, images
 
 

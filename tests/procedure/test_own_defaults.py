@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from snnfast import procedure
 from snnfast.monitoring import Activity, NeuronActivity
+from snnfast.papers import procedures as procedure
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 QUIET = {"progress": False, "echo": None}

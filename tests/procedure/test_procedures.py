@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 import snnfast
 from snnfast.papers import Diehl2015, DiehlAndCook2015, TavanaeiAndMaida2017, Wu2018
-from snnfast.procedure import PROCEDURES, bp_stdp, diehl2015, stbp, stdp
+from snnfast.papers.procedures import PROCEDURES, bp_stdp, diehl2015, stbp, stdp
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -9,8 +9,8 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 
 from snnfast.data.sequences import copy_memory
+from snnfast.papers.procedures import sequence
 from snnfast.papers.sequence.procedure import answer, cross_entropy, rows
-from snnfast.procedure import sequence
 
 SMALL = {"progress": False, "echo": None, "num_steps": 12, "samples": 64, "hidden": (12,)}
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from snnfast import cli
 from snnfast.cli.options import command
 from snnfast.papers.conversion import procedure as conversion
-from snnfast.procedure import PROCEDURES
+from snnfast.papers.procedures import PROCEDURES
 from snnfast.train.runs.settings import Options, option
 
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 from samples import assert_all
 
-from snnfast import data, loss
+from snnfast import data
+from snnfast.nn import loss
 from snnfast.papers.bohte2002 import procedure as bohte2002
 from snnfast.papers.bohte2002.figures import potentials, spikes
-from snnfast.procedure import spikeprop
+from snnfast.papers.procedures import spikeprop
 from snnfast.train.checkpoint import CheckpointError
 from snnfast.train.runs import repeats, run
 from snnfast.train.runs.figures import Figures

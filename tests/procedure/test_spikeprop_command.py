@@ -7,7 +7,7 @@ import command
 import pytest
 import torch
 
-from snnfast.procedure import Procedure, spikeprop
+from snnfast.papers.procedures import Procedure, spikeprop
 from snnfast.train.checkpoint import read_checkpoint
 
 QUICK = ["--hidden", "4", "--terminals", "3", "--device", "cpu", "--epochs", "2"]

@@ -12,7 +12,7 @@ from snnfast.ops import DiehlCookResult
 from snnfast.papers import DiehlAndCook2015
 from snnfast.papers.diehl_cook2015 import procedure as diehl_cook2015
 from snnfast.papers.diehl_cook2015 import readout
-from snnfast.procedure import stdp
+from snnfast.papers.procedures import stdp
 from snnfast.train.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from snnfast.train.runs import figures, run
 from snnfast.train.runs.figures import Figures

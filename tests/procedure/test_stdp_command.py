@@ -6,7 +6,7 @@ import pytest
 from command import call
 
 from snnfast.papers.diehl_cook2015 import procedure as diehl_cook2015
-from snnfast.procedure import stdp
+from snnfast.papers.procedures import stdp
 from snnfast.train.checkpoint import read_checkpoint
 from snnfast.train.runs import run
 from snnfast.train.runs.figures import Figures

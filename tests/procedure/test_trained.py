@@ -8,8 +8,9 @@ from matplotlib import image
 from procedures import SMALL
 
 import snnfast
-from snnfast import data, procedure
-from snnfast.procedure import PROCEDURES
+from snnfast import data
+from snnfast.papers import procedures as procedure
+from snnfast.papers.procedures import PROCEDURES
 from snnfast.train.checkpoint import CheckpointError
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -9,7 +9,7 @@ import snnfast
 from snnfast import backend
 from snnfast.backend import BackendError, devices
 from snnfast.cli.options import chosen_device
-from snnfast.procedure import PROCEDURES
+from snnfast.papers.procedures import PROCEDURES
 
 OLD = "the NVIDIA driver is for CUDA 12.4, but snnfast was built with CUDA 13.0: update the driver"
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from snnfast import encoder, loss, nn, ops
-from snnfast.nn import RLIF
+from snnfast import encoder, nn, ops
+from snnfast.nn import RLIF, loss
 
 OPS = sorted(name for name in ops.__all__ if name.islower())
 LABELS = (1, 2)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from cases import check_each
 
-from snnfast import encoder, loss, nn, ops, plasticity
+from snnfast import encoder, nn, ops, plasticity
 from snnfast.calls.neuron import NEURONS
-from snnfast.nn import SpikeProp
+from snnfast.nn import SpikeProp, loss
 
 HUGE = 10**400  # too large for a float, and Python prints no more than 4300 digits of such
 # By what the annotation says: the first that matches.

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snnfast import check, loss
-from snnfast.nn import SpikeProp, calibrate
+from snnfast import check
+from snnfast.nn import SpikeProp, calibrate, loss
 from snnfast.ops.spikeprop import Pull
 
 

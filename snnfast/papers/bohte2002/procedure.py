@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from snnfast import loss
 from snnfast.encoder import LatencyEncoder, PopulationEncoder
-from snnfast.nn import SpikeProp
+from snnfast.nn import SpikeProp, loss
 from snnfast.train import Run
 from snnfast.train.runs import samples
 from snnfast.train.runs.figures import Draw

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from snnfast import check
-from snnfast.loss import bp_stdp_loss
+from snnfast.nn.loss import bp_stdp_loss
 
 from ..networks import Draws, Setting, own
 

@@ -10,7 +10,8 @@ import torch
 
 from snnfast import backend
 from snnfast.backend import devices
-from snnfast.compiler import build
+
+from . import build
 
 __all__ = ["build_info"]
 

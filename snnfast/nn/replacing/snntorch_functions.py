@@ -38,7 +38,7 @@ class Steps(Looping):
     init_hidden: bool
     output: bool
     drops: ClassVar[bool]
-    from_rest = False  # every call starts at rest
+    keeps = True
     # Of a reset by subtraction: the membrane that a call ends with, as the kernel has it, and where it rests; and with
     # them the one that the call returned, and its version.
     _end: tuple[Tensor, Any] | None = None
@@ -60,10 +60,10 @@ class Steps(Looping):
         """Spikes and membranes, which come last."""
         return 0, max(self.handed_on)
 
-    def take_sequence(self) -> None:
-        """Takes sequences ``[T, B, ...]`` from rest from now on."""
-        super().take_sequence()
-        self.from_rest = True
+    @property
+    def returns_one(self) -> bool:  # type: ignore[override]
+        """Spikes, where it keeps its states and is not to return them."""
+        return self.init_hidden and not self.output
 
     def _keep(self, mem: Tensor) -> None:
         """Remembers what a call ends with, for when ``mem``, which it returns, comes back."""

@@ -102,7 +102,7 @@ class Neuron(Steps):
 
     def forward(self, input_: Tensor, *states: Tensor | None, **named: Tensor | None) -> Any:
         """A step ``[B, ...]`` -> spikes, or spikes and states, as snnTorch's neuron returns them; or all steps."""
-        if self.from_rest:
+        if not self.stateful:
             self.reset()
         given = dict(zip(self.states, states)) | named
         if self.init_hidden and any(state is not None for state in given.values()):

@@ -95,7 +95,8 @@ class Steps(Looping):
 
     def _graded(self) -> bool:
         factor = self.graded_spikes_factor
-        return factor.requires_grad or factor.numel() > 1 or as_number(factor, factor) != 1
+        plain = not (factor.requires_grad or factor.numel() > 1 or torch.compiler.is_compiling())
+        return not plain or as_number(factor, factor) != 1
 
     @abstractmethod
     def charge(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:

@@ -39,7 +39,7 @@ from .unrolling import (
 )
 from .wrapped import EachStep, MultiStep
 
-__all__ = ["Loop"]
+__all__ = ["Loop", "WithoutLoop"]
 
 Nodes: TypeAlias = tuple[Node, ...]  # of the steps
 
@@ -50,7 +50,7 @@ _EFFECTS = ("__setitem__", "setitem", "backward", "register_hook", "retain_grad"
 _KEEP = "call replace again on the changed network, or replace(net, sequences=False), which keeps its loop"
 
 
-class _WithoutLoop(fx.GraphModule):
+class WithoutLoop(fx.GraphModule):
     """A GraphModule has, and copies, what its graph needs, in that order; this one has what the network has."""
 
     def take(self, attributes: dict[str, Any]) -> None:
@@ -158,7 +158,7 @@ class Loop:
 
     def module(self) -> nn.Module:
         """Return the module that takes all steps, with the network's keys, parameters and plain attributes."""
-        made = _WithoutLoop(self.net, self.made, type(self.net).__name__)
+        made = WithoutLoop(self.net, self.made, type(self.net).__name__)
         made.take(vars(self.net))
         made.methods(type(self.net))
         return made.train(self.net.training)

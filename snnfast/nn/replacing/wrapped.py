@@ -81,6 +81,15 @@ class MultiStep(Time):
         except AttributeError:
             return getattr(super().__getattr__("layer"), name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # torch.export puts tensors where named_parameters() has them.
+        layer: Any = self._modules.get("layer") if "_modules" in self.__dict__ else None
+        for known in () if layer is None else (layer._parameters, layer._buffers):
+            if name in known:
+                known[name] = value
+                return
+        super().__setattr__(name, value)
+
     @property
     def step_mode(self) -> str:
         """Always ``"m"``: a call takes all steps."""

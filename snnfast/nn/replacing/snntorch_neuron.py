@@ -168,7 +168,7 @@ class Neuron(Steps):
 
     def _decay(self, name: str, x: Tensor) -> Any:
         value, least = as_number(getattr(self, name), x), self.least if name == "beta" else 0.0
-        return value.clamp(least, 1) if isinstance(value, Tensor) else min(max(value, least), 1.0)
+        return value.clamp(least, 1.0) if isinstance(value, Tensor) else min(max(value, least), 1.0)
 
     def _low_passed(self, x: Tensor, state: Tensor, decay: Any) -> Tensor:
         """A state without a reset, after every step; after a single call without time."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from json import loads
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +12,6 @@ import typer
 
 from benchmarks import (
     accuracy,
-    budget,
     machine,
     machine_code,
     neurons,
@@ -59,6 +57,9 @@ def add_command(benchmark: str) -> None:
         cpu_time: Annotated[
             bool, typer.Option(help="CPU seconds, for a busy machine; one thread only.")
         ] = False,
+        in_process: Annotated[
+            bool, typer.Option(help="All in this process: saves its starts, but a crash ends all.")
+        ] = False,
         quick: Annotated[bool, typer.Option(help="Tiny, in one process: does it run?")] = False,
     ) -> None:
         if shapes:
@@ -86,7 +87,9 @@ def add_command(benchmark: str) -> None:
                 budget=budget,
                 clock=clock,
             )
-            measurement = measure(task) if quick else measure_isolated(task)
+            if in_process:
+                torch.compiler.reset()
+            measurement = (measure if quick or in_process else measure_isolated)(task)
             typer.echo(report.progress(task, measurement), err=True)
             if task in results:
                 results[task].merge(measurement)
@@ -104,8 +107,6 @@ def add_command(benchmark: str) -> None:
             report.plot(
                 plot, rows, f"{benchmark}, {dtype}, {clock} time, {machine.device_name(device)}"
             )
-        if device == "cuda" and resources.nvcc() is not None:
-            print_resources("sm_90")
 
 
 for name in (
@@ -180,17 +181,15 @@ def print_machine_code(
     except RuntimeError as error:
         typer.echo(error, err=True)
         raise typer.Exit(1) from None
-    for lines in (budget.budget(found), budget.by_shape(found), budget.by_card(found)):
-        header, *rows = lines
-        typer.echo(report.table(header, rows) + "\n")
+    typer.echo(report.table(machine_code.Code._fields, [tuple(map(str, code)) for code in found]))
     if keep:
-        budget.keep(compiler, machine_code.ARCH, found)
+        machine_code.keep(compiler, found)
     if check:
-        kept = loads(budget.KEPT.read_text())
-        if kept["nvcc"] != compiler:
-            typer.echo(f"not judged: what is kept is of {kept['nvcc']}, this is {compiler}")
+        judge, kept = machine_code.kept()
+        if judge != compiler:
+            typer.echo(f"not judged: what is kept is of {judge}, this is {compiler}")
             return
-        complaints = budget.worse(kept, found)
+        complaints = machine_code.worse(kept, found)
         for complaint in complaints:
             typer.echo(f"WORSE: {complaint}")
         if complaints:

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,8 +93,10 @@ def sources(made: Path) -> list[Path]:
     return sorted([*(CSRC / "cuda").glob("*.cu"), *made.glob("*.cu")], key=lambda path: path.name)
 
 
-def compile_kernels(compiler: str, arch: str, source: Path) -> list[Kernel]:
-    """Compiles ``source`` with the flags of CMakeLists.txt and reads the compiler's report.
+def compile_kernels(
+    compiler: str, arch: str, source: Path, made: Sequence[str] = ("-c", "-o", os.devnull)
+) -> list[Kernel]:
+    """Compiles ``source`` with the flags of CMakeLists.txt, by the options ``made``, and reads the compiler's report.
 
     Raises:
         RuntimeError: with nvcc's message if it does not compile.
@@ -107,7 +110,7 @@ def compile_kernels(compiler: str, arch: str, source: Path) -> list[Kernel]:
         f"-I{source.parent}",
     ]
     done = subprocess.run(
-        [compiler, "--resource-usage", *flags, "-c", str(source), "-o", os.devnull],
+        [compiler, "--resource-usage", *flags, *made, str(source)],
         capture_output=True,
         text=True,
     )

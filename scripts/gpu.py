@@ -1,138 +1,406 @@
-"""Tries and measures everything on a machine with a GPU, in calls of at most 9 minutes.
+"""Builds, compares, measures and tests on a machine with a GPU, in calls of at most 9 minutes.
 
-    python scripts/gpu.py                          as many stages as fit, results in ./gpu-results; again: goes on
-    python scripts/gpu.py build smoke              some stages
+    python scripts/gpu.py                          as many parts as fit, results in ./gpu-results; again: continues
+    python scripts/gpu.py smoke tests              some stages
     python scripts/gpu.py --minutes 20             a longer call
     python scripts/gpu.py --archive FILE           results, logs and page, packed after every part
     python scripts/gpu.py --again tests            a stage anew
-    python scripts/gpu.py --rehearse               all stages on the CPU, at toy size: does the script itself work?
-    python scripts/gpu.py --page --docs            no stage: the page from what there is, and docs/gpu.md
+    python scripts/gpu.py --rehearse               on the CPU, at toy size: does the script itself work?
+    python scripts/gpu.py --docs                   no part: the page from what there is, into docs/gpu.md
 
-Stages stand in the order of what is worth most. Each is parts; a part leaves its result in DIR/results.json as soon as
-it ends, and its log in DIR/logs. A part that fails is a result; a process that crashes costs one part; what one call
-has no time for, or cuts off, the next goes on with. Without the kernels of this build on this GPU nothing is measured.
-Exit code 1 if a part failed or was not run.
+Each part is a command with a log of its own; parts stand in the order of their value. A part that fails is a result.
+What one call has no time for, or cuts off, the next call begins. Every part ends with the reason unless it runs the
+kernels of this build. Exit code 1 if a part failed or was not run.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
+import json
+import math
 import os
+import re
+import shutil
+import signal
 import subprocess
 import sys
+import tarfile
 import time
+from collections import Counter
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from stages import job, page
-from stages.job import LOST, ROOT, Job
-
-sys.path.append(str(ROOT))  # for the benchmarks
-
-# Where the parts of a stage are made.
-STAGES = {
-    "build": "build:parts",
-    "smoke": "smoke:parts",
-    "neurons": "timings:scans",
-    "plasticity": "timings:plasticity",
-    "sanitizer": "sanitizer:parts",
-    "tests": "tests:parts",
-    "network": "timings:networks",
-    "profile": "profile:parts",
-    "others": "timings:others",
-    "compile": "smoke:compile",
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = "results.json"
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+TRIES = 2  # of a part that the end of a call cuts off
+MEMORY = 3 << 30  # bytes of a GPU that a process of the tests may take
+NONE_CHOSEN = 5  # pytest's exit code where no test is one of CUDA
+SHAPES = ((16, 1 << 22), (100, 1 << 17), (500, 1 << 13), (32, 1 << 15))
+DTYPES = ("float32", "bfloat16", "float16")
+LOOPS = "reference_loop,tuned_loop,compiled_loop"
+JELLY = "spikingjelly,spikingjelly:torch,spikingjelly:triton,spikingjelly:cupy"
+CLUSTERED = ("diehl_cook", "diehl_cook_conductance", "bp_stdp_network")
+LEARNING = (*CLUSTERED, "stdp", "bp_stdp", "spikeprop")
+TOOLS = ("memcheck", "racecheck", "synccheck", "initcheck")
+# Ops that have kernels on CUDA: the others are PyTorch's, whose libraries read workspaces that nobody wrote.
+OURS = [
+    "lif",
+    "alif",
+    "normlif",
+    "delay",
+    "spike_count",
+    "poisson",
+    "stdp_",
+    "bp_stdp_",
+    "spikeprop",
+    "recurrent",
+]
+PROFILED = [
+    "lif",
+    "cuba",
+    "eif",
+    "delay",
+    "recurrent",
+    "spike_count",
+    "poisson",
+    "stdp_",
+    "diehl_cook_",
+    "spikeprop",
+]
+METRICS = (
+    "gpu__time_duration.sum,gpu__dram_throughput.avg.pct_of_peak_sustained_elapsed,launch__registers_per_thread,"
+    "sm__inst_issued.avg.pct_of_peak_sustained_active,sm__warps_active.avg.pct_of_peak_sustained_active,"
+    + ",".join(
+        f"smsp__average_warps_issue_stalled_{reason}_per_issue_active.ratio"
+        for reason in (
+            "long_scoreboard",
+            "short_scoreboard",
+            "math_pipe_throttle",
+            "barrier",
+            "wait",
+        )
+    )
+)
+# Each file of tests is in the first group whose pattern it fits; a group must end within a call.
+GROUPS = {
+    "neurons": r"tests/ops/test_(adlif|alif|cuba|eif|izhikevich|lif|normlif|qif|refractory)",
+    "plasticity": r"tests/ops/test_(stdp|bp_stdp|diehl_cook|presentations)",
+    "ops": r"tests/(ops|property|reference)/",
+    "modules": r"tests/(nn|convert|nir|export|encoder|learning)/",
+    "models": r"tests/(procedure|model|manual|examples|data|monitoring)/",
+    "rest": r"tests/(?!gpu/)",
 }
-CRASHES = 20  # of one stage, after which it ends
+BUILD = """
+import os, runpy, sys, torch
+if not torch.cuda.is_available():
+    sys.exit("PyTorch sees no GPU")
+os.environ |= {"SNNFAST_CUDA": "1", "SNNFAST_EMULATION": "0"}
+sys.argv = ["setup.py", "-q", "egg_info", "build_ext", "--inplace"]
+runpy.run_path("setup.py", run_name="__main__")
+"""
+INFORM = """
+import os, snnfast, torch
+print(os.cpu_count(), "cores; PyTorch", torch.__version__, torch.version.cuda, snnfast.build_info())
+if torch.cuda.is_available():
+    print(torch.cuda.get_device_properties(0))
+"""
 
 
-def inside(work: Job) -> int:
-    """One stage in this process."""
-    module, _, name = STAGES[work.stage].partition(":")
+class Part(NamedTuple):
+    """A command: its words, the seconds that it may take, variables, exit codes that are none of a failure."""
+
+    words: list[str]
+    seconds: float = 240
+    environment: dict[str, str] = {}  # noqa: RUF012
+    good: tuple[int, ...] = (0,)
+
+
+def python(*words: str) -> list[str]:
+    return [sys.executable, "-P", *words]
+
+
+def tests(*words: str, **environment: str) -> Part:
+    count = os.cpu_count() or 1
+    if found := shutil.which("nvidia-smi"):
+        asked = [found, "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+        free = subprocess.run(asked, capture_output=True, text=True).stdout.split()
+        count = max(1, min(count, (int(free[0]) << 20) // MEMORY)) if free else count
+    pytest = python("-m", "pytest", "-vv", "--tb=short", "-n", str(count))
+    return Part([*pytest, *words], 500, environment, (0, NONE_CHOSEN))
+
+
+def program(name: str) -> str:
+    return shutil.which(name) or f"/usr/local/cuda/bin/{name}"
+
+
+def benchmark(name: str, shapes: Any = SHAPES, dtype: str = "float32", baselines: str = "") -> Part:
+    """Medians beside the floor of a benchmark, which is a copy for neurons, in one process."""
+    sizes = ",".join("x".join(map(str, shape)) for shape in shapes)
+    words = ["--device", "cuda", "--dtype", dtype, "--shapes", sizes, "--baselines", baselines]
+    return Part(python("-m", "benchmarks", name, *words, "--in-process", "--budget", "1"))
+
+
+def parts() -> dict[str, Part]:
+    """Every part by its stage and name."""
+    sys.path.append(str(ROOT))
+    from benchmarks import delay, network, neurons, recurrent
+
+    found = {"build": Part(python("-c", f"{BUILD}\n{INFORM}"), 600)}
+    here = {"SNNFAST_FAIL_WITHOUT_CUDA": "1"}
+    found["smoke"] = tests("tests/gpu", "-k", "not compile", **here)._replace(good=(0,))
+    for dtype in DTYPES:
+        found[f"neurons: lif {dtype}"] = benchmark("lif", dtype=dtype)
+    found["neurons: delay"] = benchmark("delay", (*delay.SHAPES, *SHAPES[1:3]))
+    found["neurons: recurrent"] = benchmark("recurrent", recurrent.SHAPES)
+    cases = [(name, shape) for name in LEARNING for shape in neurons.module_of(name).SHAPES]
+    for name, shape in sorted(cases, key=lambda case: math.prod(case[1])):
+        part, where = benchmark(name, [shape]), f"plasticity: {name} {'x'.join(map(str, shape))}"
+        found[f"{where} cuda"] = part
+        if name in CLUSTERED:
+            found[f"{where} cuda, no clusters"] = part._replace(
+                environment={"SNNFAST_CLUSTERS": "0"}
+            )
+        words = ["cpu" if word == "cuda" else word for word in part.words]
+        found[f"{where} cpu"] = part._replace(words=words)
+    # Our kernels alone, except in initcheck, which must see what PyTorch's write. Each tensor is an allocation of its
+    # own, so that a write behind it is none into a neighbour. API errors: PyTorch asks the driver for what it lacks.
+    for tool in TOOLS:
+        words = [
+            program("compute-sanitizer"),
+            "--tool",
+            tool,
+            "--target-processes",
+            "all",
+            "--error-exitcode",
+            "9",
+        ]
+        words += ["--print-limit", "20", "--report-api-errors", "no"]
+        words += [] if tool == "initcheck" else ["--kernel-name", "kernel_substring=snnfast"]
+        words += python("tests/every_op.py", "cuda", "--only")
+        alone = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+        found[f"sanitizer: {tool} ops"] = Part([*words, *OURS, "--meeting"], 220, alone)
+        many = [*words, "lif", "cuba", "adlif", "delay", "--large"]
+        found[f"sanitizer: {tool} many"] = Part(many, 220, alone)
+    for name, files in grouped().items():
+        found[f"tests: {name}"] = tests(*files, "-k", "cuda and not emulation", **here)
+    others = f"{network.PRODUCTS},spikingjelly"
+    for shape in network.LARGE:
+        name = f"network: {'x'.join(map(str, shape))}"
+        found[name] = benchmark("network", [shape], "bfloat16", others)
+    words = [
+        program("ncu"),
+        "--csv",
+        "--page",
+        "raw",
+        "--print-units",
+        "base",
+        "--clock-control",
+        "none",
+    ]
+    words += ["--kernel-name-base", "demangled", "--kernel-name", "regex:snnfast"]
+    words += ["--metrics", METRICS, "--launch-count", "200"]
+    words += python("tests/every_op.py", "cuda", "--large", "--only", *PROFILED)
+    found["profile"] = Part(words)
+    for stem in (stem for stem in neurons.stems() if stem != "lif"):
+        for dtype in DTYPES:
+            found[f"others: {stem} {dtype}"] = benchmark(stem, dtype=dtype)
+    found["others: lif elsewhere"] = benchmark("lif", baselines=f"{LOOPS},{JELLY}")
+    found["compile"] = tests("tests/gpu", "-k", "compile", **here)._replace(good=(0,))
+    return found
+
+
+def rehearsal() -> dict[str, Part]:
+    """The same kinds of commands on the CPU, with emulated kernels; a sanitizer's without the tool."""
+    quick = python("-m", "benchmarks", "lif", "--quick", "--baselines", "", "--in-process")
+    return {
+        "build": Part(python("-c", INFORM)),
+        "smoke": tests("tests/gpu", SNNFAST_REHEARSE="1")._replace(good=(0,)),
+        "neurons: lif": Part(quick),
+        "plasticity: stdp": Part([*quick[:4], "stdp", *quick[5:]]),
+        "sanitizer: ops": Part(python("tests/every_op.py", "cpu", "--meeting", "--only", *OURS)),
+        "tests: ops": tests("tests/ops/test_alif.py", "-k", "worked_by_hand"),
+    }
+
+
+def grouped() -> dict[str, list[str]]:
+    """The files of tests in each group."""
+    found: dict[str, list[str]] = {name: [] for name in GROUPS}
+    for file in sorted(ROOT.glob("tests/**/test_*.py")):
+        path = file.relative_to(ROOT).as_posix()
+        for name in [name for name, which in GROUPS.items() if re.match(which, path)][:1]:
+            found[name].append(path)
+    return found
+
+
+def log_of(folder: Path, name: str) -> Path:
+    return folder / "logs" / f"{re.sub(r'[^a-z0-9_]+', '-', name.lower())}.log"
+
+
+def run(name: str, part: Part, folder: Path, left: float) -> dict[str, Any]:
+    """Run a part and say how it ended: ``done``, ``failed``, or ``cut off`` by the end of the call."""
+    log, begin = log_of(folder, name), time.monotonic()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    limit, code, why = min(part.seconds, left), None, ""
     try:
-        if work.stage != "build":
-            work.demand_kernels()
-        parts = getattr(importlib.import_module(f"stages.{module}"), name)(work)
-    except Exception as error:
-        work.parts["start"] = job.failure(error)
-        work.keep()
-        return 1
-    return work.run(parts)
-
-
-def outside(work: Job, deadline: float) -> None:
-    """One stage in a process of its own, and another one after a crash."""
-    for _ in range(CRASHES):
-        left = deadline - time.monotonic()
-        words = [sys.executable, __file__, work.stage, "--folder", str(work.folder)]
-        words += ["--archive", str(work.archive), "--inside", f"{left}"]
-        tree = work.tree
-        environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONUNBUFFERED": "1"}
-        with (work.folder / "logs" / f"{work.stage}.log").open("a") as log:
+        with log.open("w") as out:
+            process = subprocess.Popen(
+                part.words,
+                cwd=ROOT,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": str(ROOT),
+                    "PYTHONUNBUFFERED": "1",
+                    **part.environment,
+                },
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
             try:
-                code = subprocess.run(
-                    words + ["--rehearse"] * work.rehearse,
-                    env=environment,
-                    cwd=tree,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    timeout=max(left, 1) + 5,
-                ).returncode
+                code = process.wait(limit)
             except subprocess.TimeoutExpired:
-                Job(work.stage, work.folder, work.rehearse, archive=work.archive).cut_off()
-                return
-        if code >= 0 and code != LOST:
-            return
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    except OSError as error:  # there is no such program
+        code, why = 127, str(error)
+    text = log.read_text(errors="replace")
+    if code is None:
+        state, why = ("cut off" if limit == left else "failed"), f"not finished in {limit:.0f} s"
+    elif code not in part.good or re.search(r"SUMMARY: [1-9]", text):  # of a sanitizer
+        state, why = "failed", why or f"exit code {code}"
+    else:
+        state = "done"
+    why = why or (text.strip().splitlines() or [""])[-1][:160]
+    return {"state": state, "why": why, "seconds": round(time.monotonic() - begin, 1)}
+
+
+def results(folder: Path) -> dict[str, Any]:
+    """Return how each part ended so far."""
+    file = folder / RESULTS
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
+def keep(folder: Path, archive: Path, found: dict[str, Any]) -> None:
+    """Write results and page, and pack them with the logs: a machine may be taken away, and give back few files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    for file, text in ((RESULTS, json.dumps(found, indent=1)), ("page.md", page(folder, found))):
+        half = folder / f"{file}.new"
+        half.write_text(text + "\n")
+        half.replace(folder / file)
+    half = archive.with_name(archive.name + ".new")
+    with tarfile.open(half, "w:gz", compresslevel=3) as packed:
+        for name in (RESULTS, "page.md", "logs"):
+            if (folder / name).exists():
+                packed.add(folder / name, f"gpu-results/{name}")
+    half.replace(archive)
+
+
+def page(folder: Path, found: dict[str, Any]) -> str:
+    """Return how each part ended, the tables of benchmarks, and the last lines of parts that failed."""
+    lines = (
+        ["A rehearsal on the CPU: no figure is one of a GPU.", ""] if "rehearsed" in found else []
+    )
+    ran = {name: part for name, part in found.items() if name != "rehearsed"}
+    lines += ["| part | state | seconds | last line |", "| --- | --- | --- | --- |"]
+    for name, part in ran.items():
+        why = part["why"].replace("|", "/")
+        lines.append(f"| {name} | {part['state']} | {part['seconds']:.0f} | {why} |")
+    for name, part in ran.items():
+        log = log_of(folder, name)
+        text = log.read_text(errors="replace") if log.exists() else ""
+        table = re.search(r"^shape +threads.*", text, re.M | re.S)
+        if part["state"] == "failed":
+            failures = re.findall(r"^(?:FAILED|ERROR) .*", text, re.M)
+            shown = "\n".join(failures or text.splitlines()[-20:])
+        elif table:
+            shown = table[0]
+        else:
+            continue
+        lines += ["", f"### {name}", "", "```text", shown.strip(), "```"]
+    return "\n".join(lines)
+
+
+def write_docs(folder: Path, docs: Path) -> None:
+    """The page into the measured part of ``docs``.
+
+    Raises:
+        ValueError: for a rehearsal.
+    """
+    found = results(folder)
+    if "rehearsed" in found:
+        raise ValueError(
+            f"{docs.name} is made from measurements on a GPU, and this was a rehearsal"
+        )
+    before, _, rest = docs.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    docs.write_text(f"{before}{BEGIN}\n{page(folder, found)}\n{END}{after}")
+
+
+def call(
+    wanted: dict[str, Part], folder: Path, archive: Path, deadline: float, rehearse: bool
+) -> int:
+    """One call: what is not done yet, one part after the other. Returns the number of parts that are not done."""
+    found = results(folder) | ({"rehearsed": True} if rehearse else {})
+    if not any(ROOT.glob("snnfast/_C*.so")):
+        found.pop("build", None)  # results that came from another machine, without its build
+    for name, part in wanted.items():
+        before = found.get(name, {})
+        if before.get("state") in ("done", "failed"):
+            continue
+        if name != "build" and found.get("build", {}).get("state") != "done":
+            print(
+                f"{name}: not begun, since nothing is built: the part build comes first", flush=True
+            )
+            break
+        left = deadline - time.monotonic()
+        if left <= 0:
+            print(f"{name}: not begun; the next call goes on here", flush=True)
+            break
+        ended = run(name, part, folder, left)
+        if ended["state"] == "cut off":
+            ended["tries"] = before.get("tries", 0) + 1
+            if ended["tries"] == TRIES:
+                ended |= {"state": "failed", "why": f"cut off by the end of {TRIES} calls"}
+        found[name] = ended
+        print(f"{name}: {ended['state']}, {ended['seconds']:.0f} s, {ended['why']}", flush=True)
+        keep(folder, archive, found)
+    states = Counter(found.get(name, {}).get("state", "not run") for name in wanted)
+    print(", ".join(f"{count} {state}" for state, count in states.items()))
+    return len(wanted) - states["done"]
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"of {', '.join(STAGES)}")
+    parser.add_argument("stages", nargs="*", metavar="STAGE")
     parser.add_argument("--folder", type=Path, default=Path("gpu-results"))
     parser.add_argument("--minutes", type=float, default=9.0, help="of this call")
     parser.add_argument("--archive", type=Path, help="default: results.tar.gz in the folder")
     parser.add_argument("--again", action="store_true", help="what is done is done anew")
     parser.add_argument("--rehearse", action="store_true", help="on the CPU, at toy size")
-    parser.add_argument("--page", action="store_true", help="no stage, only the page")
     parser.add_argument("--docs", action="store_true", help="write the page into docs/gpu.md")
-    parser.add_argument("--inside", type=float, help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
-    unknown = set(chosen.stages) - set(STAGES)
-    if unknown:
-        parser.error(f"no such stage: {', '.join(sorted(unknown))}; there are {', '.join(STAGES)}")
+    deadline = time.monotonic() + 60 * chosen.minutes - 10  # to end the last part
     folder = chosen.folder.resolve()
     archive = chosen.archive.resolve() if chosen.archive else folder / "results.tar.gz"
-    if chosen.inside is not None:
-        return inside(Job(chosen.stages[0], folder, chosen.rehearse, chosen.inside, archive))
-    (folder / "logs").mkdir(parents=True, exist_ok=True)
-    deadline = (
-        time.monotonic() + 60 * chosen.minutes - 10
-    )  # to end the last part, and to write the page
-    failed = 0
-    for stage in () if chosen.page else chosen.stages or STAGES:
-        if chosen.again:
-            job.write(folder, {n: s for n, s in job.results(folder).items() if n != stage})
-        begin = time.monotonic()
-        if begin >= deadline:
-            print(f"{stage}: not begun; the next call goes on here", flush=True)
-            failed += 1
-            continue
-        outside(Job(stage, folder, chosen.rehearse, archive=archive), deadline)
-        parts = job.results(folder).get(stage, {"parts": {"start": {"state": "failed"}}})["parts"]
-        states = [part["state"] for part in parts.values()]
-        bad = sum(state not in ("done", "skipped") for state in states)
-        failed += bad
-        seconds = time.monotonic() - begin
-        print(
-            f"{stage}: {len(states)} parts, {bad} not as they should, {seconds:.0f} s", flush=True
-        )
-        if "start" in parts:
-            print(f"{stage}: {parts['start'].get('error', 'ended before its first part')}")
-    page.write(folder, ROOT / "docs/gpu.md" if chosen.docs else None)
-    job.pack(folder, archive)
-    print(folder / "page.md")
-    return min(failed, 1)
+    if chosen.docs:
+        write_docs(folder, ROOT / "docs/gpu.md")
+        return 0
+    known = rehearsal() if chosen.rehearse else parts()
+    stages = dict.fromkeys(name.partition(":")[0] for name in known)
+    if unknown := set(chosen.stages) - set(stages):
+        parser.error(f"no such stage: {', '.join(sorted(unknown))}; there are {', '.join(stages)}")
+    wanted = {
+        name: part
+        for name, part in known.items()
+        if not chosen.stages or name.partition(":")[0] in chosen.stages
+    }
+    if chosen.again:
+        keep(folder, archive, {n: p for n, p in results(folder).items() if n not in wanted})
+    return min(call(wanted, folder, archive, deadline, chosen.rehearse), 1)
 
 
 if __name__ == "__main__":

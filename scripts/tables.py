@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,6 @@ PAGES = [
     "docs/results.md",
     "docs/benchmarks.md",
     *(f"benchmarks/notes/{procedure['page']}.md" for procedure in PROCEDURES),
-    "benchmarks/notes/machine_code.md",
     "benchmarks/notes/speed_neurons.md",
     "benchmarks/notes/speed_networks.md",
     "docs/own_neuron.md",
@@ -86,10 +86,12 @@ def results_of(rows: Sequence[dict[str, Any]]) -> str:
 
 def missed_results() -> str:
     found = [(n, p, r) for n, (p, r) in enumerate(ENTRIES, 1) if "missed" in r]
-    return "\n".join(
+    lines = [
         f"- {n}, {p['title']}, {r['data']}, {r['network'] or 'any network'}: {r['ours']}; {r['missed']}."
         for n, p, r in found
-    )
+    ]
+    wrapped = [textwrap.fill(s, 120, subsequent_indent="  ", break_on_hyphens=False) for s in lines]
+    return "\n".join(wrapped)
 
 
 def short_results() -> str:
@@ -395,15 +397,6 @@ def generated(name: str) -> str:
     return "```cpp\n" + "\n".join(map(str.rstrip, text.splitlines())) + "\n```"
 
 
-def machine_code(name: str, *neurons: str) -> str:
-    """Return the table ``name`` of benchmarks.budget for the kernels in ``results/machine-code.json``."""
-    sys.path.append(str(ROOT))
-    from benchmarks import budget
-
-    head, *lines = getattr(budget, name)(budget.kept(), *neurons)
-    return table(head, lines)
-
-
 BOTH = "forward+backward"
 TABLES: dict[str, Callable[[], str]] = {
     "results": results,
@@ -450,8 +443,6 @@ TABLES: dict[str, Callable[[], str]] = {
             *("recurrent", "recurrent-zen5", "own-neuron"),
         )
     },
-    "budget-lif": partial(machine_code, "budget", "lif", "lif, tensors"),
-    **{f"gpu-{name}": partial(machine_code, name) for name in ("by_shape", "by_card")},
     **{f"results-{p['page']}": partial(results_of, p["rows"]) for p in PROCEDURES},
 }
 

@@ -152,6 +152,15 @@ def threads():
     torch.set_num_threads(before)
 
 
+def pytest_runtest_logreport(report):
+    """A GPU that no longer answers ends this process, so that pytest-xdist begins another one."""
+    if report.failed and "PYTEST_XDIST_WORKER" in os.environ and torch.cuda.is_initialized():
+        try:
+            torch.cuda.synchronize()
+        except RuntimeError:
+            os._exit(3)
+
+
 def pytest_collection_finish():
     """The thousands of tests stay; every full collection would walk them, and ``benchmarks`` asks for many."""
     gc.freeze()

@@ -14,6 +14,7 @@ from snnfast.nn.fuse import folded
 from snnfast.nn.multi_step import in_time
 from snnfast.nn.plain import plain_copy, refuse_hooks, takes_one
 from snnfast.nn.tracer import Tracer, place
+from snnfast.ports.own import own_layers
 
 __all__ = ["NORMS", "LayerNode", "at_rest", "fold", "layers_of"]
 
@@ -51,6 +52,7 @@ def at_rest(function: str, net: nn.Module, *leaves: type[nn.Module]) -> nn.Modul
     takes_one(function, net)
     still = plain_copy(net).cpu().float().requires_grad_(False)
     refuse_hooks(function, still)
+    still = own_layers(function, still)
     if Tracer(*leaves).is_leaf_module(still, ""):
         still = nn.Sequential(still)
     in_time(still, training=False)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from snnfast.nn import reset
 from snnfast.nn.plain import plain_copy, takes_one
 from snnfast.nn.state import Stateful
+from snnfast.ports.own import own_layers
 
 from .readout import READOUTS
 
@@ -50,7 +51,7 @@ class Step(nn.Module):
                     f"Step: {name or 'net'}, a {type(module).__name__}, reads out all steps; leave it out of net, and "
                     "give it the outputs of the steps"
                 )
-        self.net = plain_copy(net).requires_grad_(False)
+        self.net = own_layers("Step", plain_copy(net)).requires_grad_(False)
         self.eval()
         reset(self.net)
         self.names: list[str] = []

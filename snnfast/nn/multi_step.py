@@ -13,9 +13,27 @@ from snnfast.ops.autograd import traced
 
 from .hooks import hooked
 from .keys import keys_of
+from .patch_conv2d import PatchConv2d
+from .spike_conv2d import SpikeConv2d
+from .spike_linear import SpikeLinear
 from .time import TIMELESS, Time
 
-__all__ = ["MultiStep", "in_time"]
+__all__ = ["SAMPLE_DIMS", "EachStep", "MultiStep", "in_time"]
+
+# Layers that give an image the same result whatever else is in the batch, with the dimensions of an image.
+SAMPLE_DIMS: dict[type[nn.Module], int] = {
+    nn.Linear: 1,
+    SpikeLinear: 1,
+    nn.Conv1d: 2,
+    nn.MaxPool1d: 2,
+    nn.AvgPool1d: 2,
+    nn.Conv2d: 3,
+    PatchConv2d: 3,
+    SpikeConv2d: 3,
+    nn.MaxPool2d: 3,
+    nn.AvgPool2d: 3,
+    nn.Conv3d: 4,
+}
 
 
 class MultiStep(Time):
@@ -39,7 +57,7 @@ class MultiStep(Time):
         """``x`` ``[T, B, ...]`` -> ``[T, B, ...]``; of a linear layer ``[T, ...]``, too."""
         if lengths is not None:
             return super().forward(x, lengths)
-        if isinstance(x, Tensor) and x.dim() < 3:
+        if isinstance(x, Tensor) and x.dim() < SAMPLE_DIMS.get(type(self.layer), 1) + 2:
             result: Tensor = self.layer(x)
             return result
         return super().forward(x[:1].expand(x.shape) if _is_repeated(x) else x)
@@ -63,6 +81,15 @@ class MultiStep(Time):
         except AttributeError:
             return getattr(super().__getattr__("layer"), name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # torch.export puts tensors where named_parameters() has them.
+        layer: Any = self._modules.get("layer") if "_modules" in self.__dict__ else None
+        for known in () if layer is None else (layer._parameters, layer._buffers):
+            if name in known:
+                known[name] = value
+                return
+        super().__setattr__(name, value)
+
     @property
     def step_mode(self) -> str:
         """Always ``"m"``: a call takes all steps."""
@@ -74,6 +101,16 @@ class MultiStep(Time):
             raise ValueError(
                 f"{type(self.layer).__name__}: step_mode must be 'm', since its copy takes sequences, got {mode!r}"
             )
+
+
+class EachStep(MultiStep):
+    """Batch normalisation in a loop over the steps: while it trains, it takes the statistics of each step."""
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """``x`` ``[T, B, ...]`` -> ``[T, B, ...]``."""
+        if self.layer.training or self.layer.running_mean is None:
+            return torch.stack([self.layer(step) for step in x])
+        return super().forward(x, lengths)
 
 
 def _is_repeated(x: Tensor) -> bool:

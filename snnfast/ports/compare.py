@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, TypeAlias
 
 import torch
@@ -54,8 +55,7 @@ def agree(
     ours, returned = _run(result, names, inputs)
     if sequences:
         theirs = {
-            name: [[torch.stack(part) for part in zip(*calls)]] if calls else []
-            for name, calls in theirs.items()
+            name: _joined(result.get_submodule(name), theirs[name], ours[name]) for name in names
         }
     if by_steps:
         expected = [{key: torch.stack([step[key] for step in expected]) for key in expected[0]}]
@@ -177,6 +177,15 @@ def _near(layer: Any, theirs: list[Tensor], ours: list[Tensor]) -> Tensor | None
     scale = max(float(m.abs().max()) for m in membranes)
     near = [(m - layer.threshold.to(m)).abs() <= TOLERANCE * scale for m in membranes]
     return _time_first(layer, near[0] & near[1])
+
+
+def _joined(layer: Any, theirs: list[list[Tensor]], ours: list[list[Tensor]]) -> list[list[Tensor]]:
+    """What calls of a step return, as the calls of ``ours`` return it for all of their steps."""
+    lengths = [len(layer.time_first(call[0])) for call in ours]
+    if sum(lengths) != len(theirs):
+        return theirs
+    steps = iter(theirs)
+    return [[torch.stack(part) for part in zip(*islice(steps, length))] for length in lengths]
 
 
 def _compare_outputs(call: int, expected: Returned, returned: Returned, samples: _Samples) -> None:

@@ -11,10 +11,16 @@ from torch.nn import functional
 
 from snnfast.nn.time import DROPOUTS, EACH
 
-__all__ = ["ADDITIONS", "LAYERS", "POOLS", "ZEROS", "is_elementwise", "is_fresh"]
+__all__ = [
+    *("ADDITIONS", "LAYERS", "MAKERS", "NORMS", "POOLS", "SET", "ZEROS"),
+    *("is_elementwise", "is_fresh"),
+]
 
 ADDITIONS = (operator.add, torch.add)
 ZEROS = ("new_zeros", torch.zeros, torch.zeros_like)
+# Functions that make a tensor, and those that set elements of one.
+MAKERS = (*ZEROS, "new_empty", "new_full", torch.empty, torch.ones, torch.full, torch.empty_like)
+SET = ("__setitem__", operator.setitem)
 POOLS: dict[Any, type[nn.Module]] = {
     torch.max_pool2d: nn.MaxPool2d,
     functional.max_pool2d: nn.MaxPool2d,
@@ -26,6 +32,9 @@ LAYERS = (
     *DROPOUTS,
     *(nn.PReLU, nn.SELU, nn.CELU, nn.ReLU6, nn.Mish, nn.Hardswish, nn.Hardsigmoid, nn.LogSigmoid),
 )
+
+# They take statistics of each step while they train.
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 # Functions of every element, which change nothing. They are there as torch.*, and as methods.
 _COMPUTED = frozenset({

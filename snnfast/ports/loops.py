@@ -21,17 +21,17 @@ MORE = 40
 def without_loop(net: nn.Module, inputs: Sequence[tuple[Any, ...]] = ()) -> nn.Module:
     """``net`` with the loop over the steps in its ``forward`` taken apart: each layer takes all steps in one call.
 
-    ``net`` calls neurons that hand on their states, once a step, from rest. :mod:`torch.fx` unrolls the loop. What the
-    steps have in common becomes one call: of neurons over the sequence, of layers without time in
-    :class:`snnfast.nn.Time`. Its layers are changed.
+    ``net`` calls neurons once a step. :mod:`torch.fx` unrolls the loop. What the steps have in common becomes one call:
+    of neurons over the sequence, of layers without time in :class:`snnfast.nn.Time`.
 
     Args:
-        net: the network.
+        net: the network; it is not changed.
         inputs: arguments of calls, whose numbers of steps are looked at, too.
 
     Raises:
         ValueError: where torch.fx cannot follow ``forward``, or steps do more than that.
     """
+    net = copied(net)
     with torch.random.fork_rng():
         trace = _followed(net)
         others = []

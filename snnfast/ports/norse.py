@@ -9,10 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from snnfast.nn.patch_conv2d import PatchConv2d
+from snnfast.nn.multi_step import SAMPLE_DIMS
 from snnfast.nn.replaced import Replaced
-from snnfast.nn.spike_conv2d import SpikeConv2d
-from snnfast.nn.spike_linear import SpikeLinear
 from snnfast.nn.time import Time
 
 # Norse's states, by its names.
@@ -44,21 +42,6 @@ from .port import Library, Memo, refuse
 
 __all__ = ["NORSE"]
 
-# Layers that give an image the same result whatever else is in the batch, with the dimensions of an image.
-_SAMPLE_DIMS: dict[type[nn.Module], int] = {
-    nn.Linear: 1,
-    SpikeLinear: 1,
-    nn.Conv1d: 2,
-    nn.MaxPool1d: 2,
-    nn.AvgPool1d: 2,
-    nn.Conv2d: 3,
-    PatchConv2d: 3,
-    SpikeConv2d: 3,
-    nn.MaxPool2d: 3,
-    nn.AvgPool2d: 3,
-    nn.Conv3d: 4,
-}
-
 
 class Lift(nn.Module, Replaced):
     """Norse's ``Lift``, without its loop over the steps where the layer gives the same for all at once."""
@@ -79,7 +62,7 @@ class Lift(nn.Module, Replaced):
         layer = self.lifted_module
         if self.is_stateful:
             return layer(x, state)
-        dims = _SAMPLE_DIMS.get(type(layer))
+        dims = SAMPLE_DIMS.get(type(layer))
         if dims is None or x.dim() < dims + 2:
             return torch.stack([layer(step) for step in x])
         return Time(layer)(x)

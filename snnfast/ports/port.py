@@ -85,13 +85,17 @@ class Port(Replaced, Stateful):
 
 
 class Looping(Port):
-    """A neuron that is called once a step, in a loop that hands on its states.
+    """A neuron that is called once a step, in a loop that hands on its states, or that leaves them to it.
 
     Attributes:
-        begins_bare: whether the first step may leave its states out.
+        begins_bare: whether the first step may leave its states out, and then begins at rest.
+        keeps: whether any step may, and then goes on from the states of the call before.
+        returns_one: whether it returns its output alone.
     """
 
     begins_bare = False
+    keeps = False
+    returns_one = False
 
     @property
     @abstractmethod
@@ -108,9 +112,10 @@ class Looping(Port):
     def every_step(self) -> tuple[int, ...]:
         """Which results of a call over a sequence are those of all steps."""
 
-    def take_sequence(self) -> None:
-        """Takes sequences ``[T, B, ...]`` from rest from now on."""
+    def take_sequence(self, from_rest: bool) -> None:
+        """Takes sequences ``[T, B, ...]`` from now on, which begin at rest or go on from the call before."""
         self.time_dim = 0
+        self.stateful = not from_rest
 
 
 def as_number(value: float | Tensor, x: Tensor) -> Number:

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from snnfast import check
+from snnfast.nn.accelerate import accelerate
 from snnfast.nn.hooks import hooked, refuse_own_forward, take_hooks
 from snnfast.nn.replaced import Replaced
 from snnfast.nn.state import Stateful, without_graphs
@@ -22,11 +23,16 @@ from .sequences import over_time
 
 __all__ = ["replace"]
 
+_SLOW = (
+    "So the copy runs step by step, which is hardly faster than its library; the page about the library says which "
+    "loops are taken apart, and sequences=False keeps one without this warning"
+)
+
 
 def replace(
     net: nn.Module,
     *,
-    sequences: bool = False,
+    sequences: bool | None = None,
     verify: Tensor | Sequence[Tensor | tuple[Any, ...]] | None = None,
 ) -> nn.Module:
     """A copy of a network of SpikingJelly, snnTorch, Norse or Sinabs whose neurons run on the kernels here.
@@ -79,11 +85,8 @@ def replace(
     check.module("replace", "net", net)
     refuse_own_forward("replace", net)
     inputs = _calls(verify)
-    if check.flag("replace", "sequences", sequences) and len(inputs) > 1:
-        raise ValueError(
-            f"replace: with sequences=True verify must be one sequence, got {len(inputs)}; of a network of several "
-            "inputs give [(x, y)]"
-        )
+    if sequences is not None:
+        check.flag("replace", "sequences", sequences)
     # What is in the memo stands in the copy for its original, wherever that is mentioned.
     memo = without_graphs(net)
     made: list[str] = []
@@ -100,23 +103,45 @@ def replace(
     if not made:
         if any(isinstance(module, Replaced) for module in net.modules()):
             raise ValueError(
-                "replace: the neurons of net are replaced already; give sequences=True with the library's network"
+                "replace: the neurons of net are replaced already; give the library's network"
             )
         raise ValueError(f"replace: net has no neurons of {', '.join(LIBRARIES)}")
     _warn_of_resets(net)
     result: nn.Module = copy.deepcopy(net, memo)
-    by_steps = sequences and isinstance(result, (nn.Sequential, Stateful))
-    if sequences:
-        for name, module in net.named_modules():
-            if hooked(module):
-                raise ValueError(
-                    f"replace: sequences=True: {name or 'net'} has hooks, which would see all steps at once; "
-                    "register them on the copy"
-                )
-        result = over_time("", result) if by_steps else without_loop(result, inputs)
+    outside = isinstance(result, (nn.Sequential, Stateful))  # is the loop, if there is one
+    if sequences and outside and len(inputs) > 1:
+        raise ValueError(
+            f"replace: with sequences=True verify must be one sequence, got {len(inputs)}; of a network of several "
+            "inputs give [(x, y)]"
+        )
+    if sequences or (sequences is None and not outside and _takes_steps(result)):
+        try:
+            _refuse_hooks(net)
+            result = over_time("", result) if outside else accelerate(without_loop(result, inputs))
+            sequences = True
+        except ValueError as error:
+            if sequences:
+                raise
+            warnings.warn(f"{error}. {_SLOW}", stacklevel=2)
     if inputs:
-        agree(net, result, made, inputs, sequences=sequences, by_steps=by_steps)
+        taken = bool(sequences)
+        agree(net, result, made, inputs, sequences=taken, by_steps=taken and outside)
     return result
+
+
+def _takes_steps(net: nn.Module) -> bool:
+    """Whether neurons of ``net``, which has a ``forward``, take a step a call."""
+    called = type(net).forward is not nn.Module.forward
+    return called and any(isinstance(m, Replaced) and m.time_dim is None for m in net.modules())
+
+
+def _refuse_hooks(net: nn.Module) -> None:
+    """Refuses hooks, which would see all steps at once."""
+    for name, module in net.named_modules():
+        if hooked(module):
+            raise ValueError(
+                f"replace: {name or 'net'} has hooks, which would see all steps at once; register them on the copy"
+            )
 
 
 def _calls(verify: Any) -> list[tuple[Any, ...]]:

@@ -38,7 +38,7 @@ class Steps(Looping):
     init_hidden: bool
     output: bool
     drops: ClassVar[bool]
-    from_rest = False  # every call starts at rest
+    keeps = True
     # Of a reset by subtraction: the membrane that a call ends with, as the kernel has it, and where it rests; and with
     # them the one that the call returned, and its version.
     _end: tuple[Tensor, Any] | None = None
@@ -60,10 +60,10 @@ class Steps(Looping):
         """Spikes and membranes, which come last."""
         return 0, max(self.handed_on)
 
-    def take_sequence(self) -> None:
-        """Takes sequences ``[T, B, ...]`` from rest from now on."""
-        super().take_sequence()
-        self.from_rest = True
+    @property
+    def returns_one(self) -> bool:  # type: ignore[override]
+        """Spikes, where it keeps its states and is not to return them."""
+        return self.init_hidden and not self.output
 
     def _keep(self, mem: Tensor) -> None:
         """Remembers what a call ends with, for when ``mem``, which it returns, comes back."""
@@ -95,7 +95,8 @@ class Steps(Looping):
 
     def _graded(self) -> bool:
         factor = self.graded_spikes_factor
-        return factor.requires_grad or factor.numel() > 1 or as_number(factor, factor) != 1
+        plain = not (factor.requires_grad or factor.numel() > 1 or torch.compiler.is_compiling())
+        return not plain or as_number(factor, factor) != 1
 
     @abstractmethod
     def charge(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:

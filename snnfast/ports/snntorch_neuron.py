@@ -102,7 +102,7 @@ class Neuron(Steps):
 
     def forward(self, input_: Tensor, *states: Tensor | None, **named: Tensor | None) -> Any:
         """A step ``[B, ...]`` -> spikes, or spikes and states, as snnTorch's neuron returns them; or all steps."""
-        if self.from_rest:
+        if not self.stateful:
             self.reset()
         given = dict(zip(self.states, states)) | named
         if self.init_hidden and any(state is not None for state in given.values()):
@@ -168,7 +168,7 @@ class Neuron(Steps):
 
     def _decay(self, name: str, x: Tensor) -> Any:
         value, least = as_number(getattr(self, name), x), self.least if name == "beta" else 0.0
-        return value.clamp(least, 1) if isinstance(value, Tensor) else min(max(value, least), 1.0)
+        return value.clamp(least, 1.0) if isinstance(value, Tensor) else min(max(value, least), 1.0)
 
     def _low_passed(self, x: Tensor, state: Tensor, decay: Any) -> Tensor:
         """A state without a reset, after every step; after a single call without time."""

@@ -4,22 +4,43 @@ from __future__ import annotations
 
 import copy
 import operator
+import warnings
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import count, pairwise
+from itertools import count
 from typing import Any, NoReturn, TypeAlias
 
 import torch
 from torch import Tensor, fx, nn
 
-from snnfast.nn.multi_step import MultiStep
+from snnfast.nn.multi_step import EachStep, MultiStep
 
-from .known import ADDITIONS, LAYERS, POOLS, ZEROS, is_elementwise, is_fresh
+from .known import (
+    ADDITIONS,
+    LAYERS,
+    MAKERS,
+    NORMS,
+    POOLS,
+    SET,
+    ZEROS,
+    is_elementwise,
+    is_fresh,
+)
 from .port import Looping
 from .traces import CONSTANT, is_neuron, refuse_at
-from .unrolling import IN_PLACE, Node, Unrolling, beside, every_step, first_steps, rows
+from .unrolling import (
+    IN_PLACE,
+    LINE,
+    Node,
+    Unrolling,
+    beside,
+    every_step,
+    filled,
+    first_steps,
+    viewed,
+)
 
-__all__ = ["Loop"]
+__all__ = ["Loop", "WithoutLoop"]
 
 Nodes: TypeAlias = tuple[Node, ...]  # of the steps
 
@@ -27,7 +48,10 @@ Nodes: TypeAlias = tuple[Node, ...]  # of the steps
 _EFFECTS = ("__setitem__", "setitem", "backward", "register_hook", "retain_grad")
 
 
-class _WithoutLoop(fx.GraphModule):
+_KEEP = "call replace again on the changed network, or replace(net, sequences=False), which keeps its loop"
+
+
+class WithoutLoop(fx.GraphModule):
     """A GraphModule has, and copies, what its graph needs, in that order; this one has what the network has."""
 
     def take(self, attributes: dict[str, Any]) -> None:
@@ -35,8 +59,29 @@ class _WithoutLoop(fx.GraphModule):
         for name in ("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set"):
             self.__dict__[name] = attributes[name]
         for name in attributes:
-            if not hasattr(self, name):
+            if name not in self.__dict__:
                 self.__dict__[name] = attributes[name]
+
+    def methods(self, kind: type[nn.Module]) -> None:
+        """Names the methods of the network, which the copy has not."""
+        self.__dict__["_lost"] = frozenset(dir(kind)) - frozenset(dir(self))
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self.__dict__.get("_lost", ()):
+            raise AttributeError(
+                f"{type(self).__name__}: replace has taken the loop of its forward apart, and the copy has no {name}; "
+                "replace(net, sequences=False) keeps the loop, and what the network has"
+            )
+        return super().__getattr__(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        known = "_lost" in self.__dict__ and not name.startswith("_") and name != "training"
+        if known and name in self.__dict__ and self.__dict__[name] is not value:
+            warnings.warn(
+                f"{type(self).__name__}: replace has read its forward once, and {name} as it was then; {_KEEP}",
+                stacklevel=2,
+            )
+        super().__setattr__(name, value)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> fx.GraphModule:
         made = super().__deepcopy__(memo)
@@ -50,6 +95,7 @@ class Loop:
     def __init__(self, net: nn.Module, trace: Unrolling, by_input: bool) -> None:
         self.net, self.traced, self.graph = net, trace.root, trace.graph
         self.given, self.by_input, self.unrolled = trace.given, by_input, trace.steps
+        self.resets = trace.resets
         self.made = fx.Graph()
         self.calls: dict[str, list[Node]] = defaultdict(list)
         self.changing: set[Node] = set()  # what depends on neurons
@@ -58,6 +104,8 @@ class Loop:
             if node.op == "get_attr" or node.target in (getattr, operator.getitem, "size"):
                 key = f"{node.op} {node.target} {node.args} {node.kwargs}"
                 node.replace_all_uses_with(looked_up.setdefault(key, node))
+        self._collect()
+        for node in self.graph.nodes:
             if self._is_neuron(node):
                 self.calls[str(node.target)].append(node)
             if self._is_neuron(node) or self.changing.intersection(node.all_input_nodes):
@@ -65,26 +113,25 @@ class Loop:
         for node in self.graph.nodes:
             self._has_no_effect(node)
         for calls in self.calls.values():
-            layer = self._layer(calls[0])
-            if getattr(layer, "init_hidden", False):
-                self.refuse(
-                    calls[0],
-                    "it has init_hidden=True and may go on from the last call; take nn.Sequential",
-                )
-            if layer.time_dim is not None:
+            if self._layer(calls[0]).time_dim is not None:
                 self.refuse(calls[0], "it takes sequences already")
         self.known: dict[Node, Node] = {}  # values of ``graph`` in ``made``
         self.stacks: dict[Nodes, Node] = {}
         self.neurons: dict[str, Node | None] = {}  # None: its input is being made
-        self.wrapped: set[str] = set()  # layers that run in the loop
+        self.wrapped: dict[str, type[MultiStep]] = {}  # layers that run in the loop
         self.plain: set[str] = set()  # and outside of it
         lengths = {len(calls) for calls in self.calls.values()}
         self.steps = max(lengths, default=0)
         if len(lengths) != 1 or self.steps < 2:
-            name = type(net).__name__
+            times = ", ".join(map(str, sorted(lengths)))
+            if lengths <= {1}:
+                raise ValueError(
+                    f"replace: the forward of {type(net).__name__} has no loop over steps: a call is a step; put the "
+                    "loop into a forward, and the steps are taken together"
+                )
             raise ValueError(
-                f"replace: sequences=True takes neurons in nn.Sequential, or in the loop of a forward that calls each "
-                f"once a step; {name} calls its neurons {', '.join(map(str, sorted(lengths)))} times"
+                f"replace: the forward of {type(net).__name__} calls its neurons {times} times; a loop that calls each "
+                "once a step can be taken apart"
             )
         if by_input and self.steps != self.unrolled:
             first = next(iter(self.calls.values()))[0]
@@ -102,9 +149,9 @@ class Loop:
                 self.static(node)
         result = fx.node.map_arg(output.args[0], self.final)
         self.made.output(result)
-        for name in self.wrapped:
+        for name, wrap in self.wrapped.items():
             parent, _, last = name.rpartition(".")
-            setattr(self.net.get_submodule(parent), last, MultiStep(self.net.get_submodule(name)))
+            setattr(self.net.get_submodule(parent), last, wrap(self.net.get_submodule(name)))
         for node in self.made.nodes:  # parameters, which are now inside
             owner, _, last = str(node.target).rpartition(".")
             if node.op == "get_attr" and owner in self.wrapped:
@@ -112,8 +159,9 @@ class Loop:
 
     def module(self) -> nn.Module:
         """Return the module that takes all steps, with the network's keys, parameters and plain attributes."""
-        made = _WithoutLoop(self.net, self.made, type(self.net).__name__)
+        made = WithoutLoop(self.net, self.made, type(self.net).__name__)
         made.take(vars(self.net))
+        made.methods(type(self.net))
         return made.train(self.net.training)
 
     def _is_neuron(self, node: Node) -> bool:
@@ -125,6 +173,27 @@ class Loop:
     def refuse(self, node: Node, why: str) -> NoReturn:
         """Says where the loop cannot be taken apart, and why."""
         refuse_at(self.net, node, why)
+
+    def _collect(self) -> None:
+        """What ``forward`` writes into a tensor of its own, step by step, becomes one value."""
+        places = {node: count for count, node in enumerate(self.graph.nodes)}
+        for target in list(self.graph.nodes):
+            sets = [n for n in target.users if n.target in SET and n.args[0] is target]
+            items = [_without_ends(n.args[1]) for n in sets]
+            others = [n for n in target.users if n not in sets]
+            own = target.target in MAKERS or str(target.target).startswith(CONSTANT)
+            late = sets and all(places[n] > places[sets[-1]] for n in others)
+            dim = _dim_of(items)
+            if not (own and late and dim is not None):
+                continue
+            values = [n.args[2] for n in sets]
+            with self.graph.inserting_after(sets[-1]):
+                made = self.graph.call_function(filled, (target, values, dim))
+            made.meta[LINE] = sets[-1].meta.get(LINE)
+            for other in others:
+                other.replace_input_with(target, made)
+            for node in sets:
+                self.graph.erase_node(node)
 
     def _has_no_effect(self, node: Node) -> None:
         """Refuses a node that changes something else than its result, which the trace does not tell."""
@@ -188,6 +257,11 @@ class Loop:
             dim = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
             every = self.stacked(self._every(node, node.args[0]))
             return every if dim == 0 else self.made.call_method("movedim", (every, 0, dim))
+        if node.target is filled:
+            x, values, dim = node.args
+            return self.made.call_function(
+                filled, (self.static(x), self.stacked(self._every(node, values)), dim)
+            )
         if node.target in ADDITIONS and (terms := self._terms(node)):
             return self.made.call_method("sum", (self.stacked(terms), 0))
         if node.target is operator.getitem and node.args[0] in [c[-1] for c in self.calls.values()]:
@@ -196,7 +270,10 @@ class Loop:
             last = item in self._layer(node.args[0]).every_step
             return self.made.call_function(operator.getitem, (result, -1)) if last else result
         if self._is_neuron(node):
-            self.refuse(node, "what it returns is not taken apart")
+            calls = self.calls[str(node.target)]
+            if not self._layer(node).returns_one or node is not calls[-1]:
+                self.refuse(node, "what it returns is not taken apart")
+            return self.made.call_function(operator.getitem, (self._neuron(str(node.target)), -1))
         if node.op == "call_module":
             self._once(node)
         return self.made.node_copy(node, self.final)
@@ -247,11 +324,9 @@ class Loop:
             return self._item(nodes)
         if first.target in POOLS:
             return self._pool(nodes)
-        name = (
-            first.target if isinstance(first.target, str) else getattr(first.target, "__name__", "")
-        )
+        name = getattr(first.target, "__name__", first.target)
         if name in ("flatten", "view", "reshape") and not any(node.kwargs for node in nodes):
-            return self._rows(nodes)
+            return self._view(nodes, name)
         if is_elementwise(first.op, first.target, first.kwargs):
             return self._elementwise(nodes)
         self.refuse(first, "it is not known to do the same to many steps as to one")
@@ -263,15 +338,17 @@ class Loop:
         if nodes_in or any(node.kwargs != keywords for node in nodes):
             self.refuse(first, "its keywords are values of the trace, or differ between steps")
         found = [self._operand(first, values) for values in zip(*(n.args for n in nodes))]
-        every = next((value for value, same in found if same), None)
-        if every is None:  # computed anew at each step, from what no step changes
+        if not any(
+            same for _, same in found
+        ):  # computed anew at each step, from what no step changes
             return self.made.call_function(every_step, (self.static(first), self.count))
-        arguments = tuple(
-            value
-            if value is every or not isinstance(value, fx.Node)
-            else self.made.call_function(beside, (value, every, same))
-            for value, same in found
-        )
+        if len(found) > 1:
+            values, steps = zip(*found)
+            found = [
+                (self.made.call_function(beside, (v, steps, *values)) if same else v, same)
+                for v, same in found
+            ]
+        arguments = tuple(value for value, _ in found)
         return self.made.create_node(first.op, first.target, arguments, dict(keywords))
 
     def _operand(self, node: Node, values: Sequence[Any]) -> tuple[Any, bool]:
@@ -283,25 +360,27 @@ class Loop:
             self.refuse(node, "its arguments differ between steps")
         return self.stacked(tuple(values)), True
 
-    def _rows(self, nodes: Nodes) -> Node:
-        """Where every sample becomes a row."""
+    def _view(self, nodes: Nodes, name: str) -> Node:
         first = nodes[0]
-        given = [node.args[1:] for node in nodes]
+        x = self.stacked(tuple(node.args[0] for node in nodes))
+        if name == "flatten":
+            ends = [(*node.args[1:], -1)[:2] if len(node.args) > 1 else (0, -1) for node in nodes]
+            if any(end != ends[0] for end in ends):
+                self.refuse(first, "its dimensions differ between steps")
+            start, end = (d + 1 if d >= 0 else d for d in ends[0])
+            return self.made.call_method("flatten", (x, start, end))
         sizes = [
-            tuple(s[0]) if len(s) == 1 and isinstance(s[0], (tuple, list)) else tuple(s)
-            for s in given
+            tuple(given[0]) if given and isinstance(given[0], (tuple, list)) else given
+            for given in (node.args[1:] for node in nodes)
         ]
-        if first.target in ("flatten", torch.flatten):
-            sizes = [(-1, -1) if size in ((1,), (1, -1)) else () for size in sizes]
-        if any(len(size) != 2 for size in sizes):
-            self.refuse(first, "it does not make a row of every sample")
+        if len({len(size) for size in sizes}) != 1:
+            self.refuse(first, "its sizes differ between steps")
         sizes = [
-            (-1 if _is_batch_of(node.args[0], size[0]) else size[0], size[1])
+            tuple(None if _is_batch_of(node.args[0], s) else s for s in size)
             for node, size in zip(nodes, sizes)
         ]
-        size = tuple(self._operand(first, values)[0] for values in zip(*sizes))
-        x = self.stacked(tuple(node.args[0] for node in nodes))
-        return self.made.call_function(rows, (x, *size))
+        size = [self._operand(first, values)[0] for values in zip(*sizes)]
+        return self.made.call_function(viewed, (x, *size))
 
     def _item(self, nodes: Nodes) -> Node:
         sources, items = [n.args[0] for n in nodes], [n.args[1] for n in nodes]
@@ -309,10 +388,9 @@ class Loop:
         if all(s is first for s in sources):  # a sequence that is given
             # x[t, :, :] is x[t].
             items = [_without_ends(item) for item in items]
-            steps = range(self.steps)
-            of_dims = [list(steps), [(slice(None), t) for t in steps]]  # time first, or second
-            if items in of_dims:
-                sequence = self.static(first), self.count, of_dims.index(items)
+            dim = _dim_of(items)
+            if dim is not None:
+                sequence = self.static(first), self.count, dim
                 return self.made.call_function(first_steps, sequence)
             if all(item == items[0] for item in items) and first not in self.changing:
                 return self.made.call_function(every_step, (self.static(nodes[0]), self.count))
@@ -330,22 +408,21 @@ class Loop:
         first = nodes[0]
         layer, name = self._layer(first), str(first.target)
         if isinstance(layer, Looping):
+            if layer.returns_one and list(nodes) == self.calls[name]:
+                return self._neuron(name)
             self.refuse(first, "what it returns is not taken apart, or its steps are not in order")
         flattens = type(layer) is nn.Flatten and layer.start_dim == 1
-        if type(layer) not in LAYERS and not flattens:
+        if type(layer) not in (*LAYERS, *NORMS) and not flattens:
             self.refuse(
                 first, f"a {type(layer).__name__} may depend on the other samples, or on time"
             )
         if any(len(node.args) != 1 or node.kwargs for node in nodes):
             self.refuse(first, "it takes more than one argument")
         x = self.stacked(tuple(node.args[0] for node in nodes))
-        self._wrap(first, name)
-        return self.made.call_module(name, (x,))
-
-    def _wrap(self, node: Node, name: str) -> None:
         if name in self.plain:
-            self.refuse(node, "it runs outside of the loop, too")
-        self.wrapped.add(name)
+            self.refuse(first, "it runs outside of the loop, too")
+        self.wrapped[name] = EachStep if type(layer) in NORMS else MultiStep
+        return self.made.call_module(name, (x,))
 
     def _pool(self, nodes: Nodes) -> Node:
         first = nodes[0]
@@ -366,14 +443,30 @@ class Loop:
                 self.refuse(calls[0], "its spikes come back to it through other layers")
             return found
         self.neurons[name] = None
-        for before, call in pairwise([None, *calls]):
-            self._goes_on(call, before)
+        from_rest = self._goes_on(calls)
         x = self.stacked(tuple(call.args[0] for call in calls))
-        self._layer(calls[0]).take_sequence()
+        self._layer(calls[0]).take_sequence(from_rest)
         self.neurons[name] = made = self.made.call_module(name, (x,))
         return made
 
-    def _goes_on(self, call: Node, before: Node | None) -> None:
+    def _goes_on(self, calls: list[Node]) -> bool:
+        """Whether a neuron begins at rest; it may go on from the call before.
+
+        Steps that do not go on from each other are refused.
+        """
+        layer, resets = self._layer(calls[0]), self.resets.get(str(calls[0].target), [])
+        alone = [layer.keeps and len(call.args) == 1 and not call.kwargs for call in calls]
+        for step, call in enumerate(calls):
+            if not alone[step]:
+                self._takes_states(call, calls[step - 1] if step else None)
+            elif step in resets and step:
+                self.refuse(call, "it is reset between its steps")
+        from_rest = not alone[0] or 0 in resets
+        if resets and not from_rest:
+            self.refuse(calls[0], "it is reset after its steps, and not before them")
+        return from_rest
+
+    def _takes_states(self, call: Node, before: Node | None) -> None:
         """Refuses a step of a neuron that does not go on from the one ``before``, or else does not begin at rest."""
         layer: Looping = self._layer(call)
         states = call.args[1:]
@@ -410,6 +503,17 @@ def _is_batch_of(x: Node, size: Node) -> bool:
         shape, dim = size.args
         return bool(dim == 0 and shape.args == (x, "shape"))
     return bool(target == "size" and size.args == (x, 0))
+
+
+def _dim_of(items: list[Any]) -> int | None:
+    """The dimension whose steps are taken one after the other, from the first; None: they are others."""
+    if not items:
+        return None
+    *before, step = items[0] if isinstance(items[0], tuple) else (items[0],)
+    if before not in ([...], [slice(None)] * len(before)) or type(step) is not int:
+        return None
+    steps = [(*before, t) if before else t for t in range(len(items))]
+    return (-1 if before == [...] else len(before)) if items == steps else None
 
 
 def _without_ends(item: Any) -> Any:

@@ -10,7 +10,6 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, fx, nn
 
-from snnfast.nn.state import Stateful
 from snnfast.nn.tracer import place
 
 from .port import Looping
@@ -44,9 +43,12 @@ def unrolled(
     traced = copied(net)
     if training is not None:
         traced.train(training)
-    before = {name: _attributes(module) for name, module in traced.named_modules()}
     tracer = Unrolling(steps)
-    start = f"replace: sequences=True cannot follow the forward of {type(net).__name__}: "
+    for name, module in traced.named_modules():
+        if isinstance(module, Looping):
+            _forget(name, module, tracer)
+    before = {name: _attributes(module) for name, module in traced.named_modules()}
+    start = f"replace: the forward of {type(net).__name__} cannot be followed: "
     try:
         # forward may leave them switched off.
         with torch.set_grad_enabled(torch.is_grad_enabled()):
@@ -55,8 +57,6 @@ def unrolled(
         where = line_of_error(error.__traceback__)
         raise ValueError(f"{start}{type(error).__name__}: {error}{where}") from error
     for name, module in traced.named_modules():
-        if isinstance(module, Stateful):
-            continue
         was = before[name]
         for key, value in _attributes(module).items():
             if key not in was or value is not was[key] or _has_proxy(value):
@@ -68,6 +68,17 @@ def unrolled(
         if getattr(node.target, "__name__", "") == "_assert_is_none":  # of what is left out
             tracer.graph.erase_node(node)
     return tracer
+
+
+class _Unknown:
+    """A neuron's state while ``forward`` is traced: it is another at each step."""
+
+
+def _forget(name: str, neuron: Any, tracer: Unrolling) -> None:
+    """A neuron that tells the tracer of its resets, and whose states are not known."""
+    for state in neuron.states:
+        setattr(neuron, state, _Unknown())
+    neuron.reset = lambda: tracer.resets[name].append(tracer.calls[name])
 
 
 def may_be_none(net: nn.Module) -> list[str]:
@@ -108,7 +119,7 @@ def is_neuron(root: nn.Module, node: Node) -> bool:
 def refuse_at(net: nn.Module, node: Node, why: str) -> NoReturn:
     """Says where the loop of ``net`` cannot be taken apart, and why."""
     raise ValueError(
-        f"replace: sequences=True cannot take the loop in the forward of {type(net).__name__} apart at "
+        f"replace: the loop in the forward of {type(net).__name__} cannot be taken apart at "
         f"{node.target if node.op == 'call_module' else place(node)}: {why}{shown(node.meta.get(LINE))}"
     )
 

@@ -6,6 +6,7 @@ import functools
 import linecache
 import operator
 import sys
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, TypeAlias, TypeVar
@@ -17,8 +18,8 @@ from torch.overrides import handle_torch_function, has_torch_function
 from snnfast.nn.tracer import Tracer
 
 __all__ = [
-    *("IN_PLACE", "LINE", "UNROLLED", "Node", "Unrolling", "beside", "every_step", "first_steps"),
-    *("line_of_error", "rows", "shown"),
+    *("IN_PLACE", "LINE", "UNROLLED", "Node", "Unrolling", "beside", "every_step", "filled"),
+    *("first_steps", "line_of_error", "shown", "viewed"),
 ]
 
 Node: TypeAlias = Any  # of torch.fx, whose arguments may be anything
@@ -39,9 +40,7 @@ class _Value(fx.Proxy):
         return self.tracer.steps_of(self.node, 0)  # type: ignore[attr-defined, no-any-return]
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        raise TypeError(
-            "a change of elements is not followed; torch.stack takes a list of the steps"
-        )
+        self.tracer.create_proxy("call_function", operator.setitem, (self, index, value), {})
 
     def __index__(self) -> int:
         node, source = self.node, None
@@ -75,6 +74,7 @@ class Unrolling(Tracer):
 
     Attributes:
         given: the input whose size was asked for as a number, and the dimension.
+        resets: by the name of a neuron, how many of its calls came before each of its resets.
     """
 
     # A buffer is looked up at each call, and is no constant.
@@ -86,6 +86,8 @@ class Unrolling(Tracer):
         self._autowrap_search.append(torch)
         self.steps = steps
         self.given: tuple[Node, int] | None = None
+        self.calls: Counter[str] = Counter()
+        self.resets: dict[str, list[int]] = defaultdict(list)
         self.modes = _modes()
 
     def create_node(self, kind: str, *arguments: Any, **named: Any) -> fx.Node:
@@ -97,6 +99,7 @@ class Unrolling(Tracer):
         if _modes() != self.modes:
             raise ValueError("it switches gradients or autocast on or off, which is not followed")
         node = super().create_node(kind, *arguments, **named)
+        self.calls[str(node.target)] += kind == "call_module"
         node.meta[LINE] = _line(sys._getframe(1))
         return node
 
@@ -110,10 +113,10 @@ class Unrolling(Tracer):
 
     def steps_of(self, source: Node, dim: Any) -> int:
         """So many steps as are unrolled, if a dimension of an input is asked for."""
-        known = isinstance(source, fx.Node) and source.op == "placeholder" and dim in (0, 1)
+        known = isinstance(source, fx.Node) and source.op == "placeholder" and isinstance(dim, int)
         if not known or self.given not in (None, (source, dim)):
             raise TypeError(
-                "the number of steps is neither a constant nor the size of an input as it is given, dimension 0 or 1"
+                "the number of steps is neither a constant nor the size of an input as it is given"
             )
         self.given = source, dim
         return self.steps
@@ -185,22 +188,29 @@ def first_steps(x: Tensor, steps: int, dim: int) -> Tensor:
 
 
 @_leaf
-def beside(x: Any, every: Tensor, same: bool) -> Any:
-    """``x`` next to a value of every step, where broadcasting does to all steps what it does to one."""
-    fits = not isinstance(x, Tensor) or (x.dim() == every.dim() if same else x.dim() < every.dim())
-    if not fits:
-        shapes = f"{list(x.shape[1:] if same else x.shape)} next to {list(every.shape[1:])}"
-        raise ValueError(f"a loop that was taken apart cannot broadcast values of a step, {shapes}")
+def filled(x: Tensor, every: Tensor, dim: int) -> Tensor:
+    """``x``, whose steps along a dimension the loop has set."""
+    while every.dim() > x.dim() and every.shape[1] == 1:
+        every = every.squeeze(1)
+    x = x.clone()
+    x.narrow(dim, 0, len(every)).copy_(_in_rank(every, x.dim() - 1).movedim(0, dim))
     return x
 
 
 @_leaf
-def rows(x: Tensor, batch: int, features: int) -> Tensor:
-    """``view(batch, features)`` at every step, one of the two being -1, if that makes a row of every sample."""
-    result = x.flatten(2)
-    if batch not in (-1, x.shape[1]) or features not in (-1, result.shape[2]):
-        raise ValueError(
-            f"a loop that was taken apart can make a row of every sample, {list(result.shape[1:])}, got view({batch}, "
-            f"{features})"
-        )
-    return result
+def beside(every: Tensor, same: tuple[bool, ...], *others: Any) -> Tensor:
+    """``every`` ``[T, ...]`` so that it broadcasts next to ``others`` as each step does; ``same``: who has steps."""
+    sizes = [x.dim() - s for x, s in zip(others, same) if isinstance(x, Tensor)]
+    return _in_rank(every, max(sizes, default=0))
+
+
+@_leaf
+def viewed(x: Tensor, *sizes: int | None) -> Tensor:
+    """``view(*sizes)`` of every step; None is its first dimension."""
+    return x.reshape(len(x), *(x.shape[1] if size is None else size for size in sizes))
+
+
+def _in_rank(every: Tensor, rank: int) -> Tensor:
+    """``every`` ``[T, ...]`` whose steps have at least ``rank`` dimensions."""
+    missing = rank + 1 - every.dim()
+    return every.reshape(len(every), *[1] * missing, *every.shape[1:]) if missing > 0 else every

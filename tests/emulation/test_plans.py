@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from every_op import meeting
 
 from snnfast import testing
 
@@ -74,11 +75,8 @@ def test_where_memory_lies_and_how_blocks_meet(case):
 
 @pytest.mark.parametrize("clusters", [True, False])
 def test_examples_for_a_gpu_meet_in_clusters_and_in_grids(monkeypatch, clusters):
-    """Without clusters and grids the examples of scripts/stages would not notice a missing barrier on an H100."""
-    monkeypatch.syspath_prepend(ROOT / "scripts")
+    """Without clusters and grids the examples of tests/every_op.py would not notice a missing barrier on an H100."""
     monkeypatch.setenv("SNNFAST_CLUSTERS", str(int(clusters)))
-    from stages.ops import meeting
-
     found = {
         name: plans.plan(CARDS["H100"], example.run)
         for name, example in meeting("cpu").items()

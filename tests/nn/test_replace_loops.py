@@ -3,6 +3,7 @@
 import copy
 import io
 import operator
+import warnings
 
 import pytest
 import torch
@@ -142,7 +143,7 @@ def results(net, x):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_copy_gives_what_the_loop_gives_in_one_call_a_layer(name):
     net, x = made(name)
-    loop, fast = sn.replace(net), sn.replace(net, sequences=True)
+    loop, fast = sn.replace(net, sequences=False), sn.replace(net, sequences=True)
     keys = list(loop.state_dict())
     calls, handles = [], []
     for part, module in fast.named_modules():
@@ -184,7 +185,7 @@ def test_the_copy_gives_what_the_loop_gives_in_one_call_a_layer(name):
 
 def test_another_batch_and_training():
     net, _ = made("layers")
-    fast, loop = sn.replace(net.eval(), sequences=True), sn.replace(net)
+    fast, loop = sn.replace(net.eval(), sequences=True), sn.replace(net, sequences=False)
     assert not fast.training
     x = torch.rand(2, 4) * 2
     for a, b in zip(results(fast, x)[0], results(loop, x)[0]):
@@ -228,7 +229,7 @@ def not_from_rest(self, x):
 REFUSED = {
     "steps by values": (
         lambda s, x: [s.lif1(s.fc1(x), s.lif1.init_leaky())[0] for _ in range(x[0])],
-        "cannot follow the forward of Changed: TypeError: the number of steps is neither a constant nor",
+        "the forward of Changed cannot be followed: TypeError: the number of steps is neither a constant nor",
     ),
     "a tensor of the size of the input": (
         of_the_size, "at _tensor_constant0 .*: with 40 steps it is another than with 5",
@@ -236,7 +237,7 @@ REFUSED = {
     "steps in another order": (
         loop(lambda s, x, t, m: s.lif1(s.fc1(x[STEPS - 1 - t]), m)), "neither a step of what is given",
     ),
-    "one step": (loop(lambda s, x, t, m: s.lif1(s.fc1(x), m), steps=1), "calls its neurons 1 times"),
+    "one step": (loop(lambda s, x, t, m: s.lif1(s.fc1(x), m), steps=1), "has no loop over steps: a call is a step"),
     "other steps": (
         loop(lambda s, x, t, a, b: (s.lif1(s.fc1(x), a)[0], s.lif1(s.fc1(x), a)[1], s.lif2(s.fc2(x), b)[1]), 2),
         "calls its neurons 6, 12 times",
@@ -245,7 +246,7 @@ REFUSED = {
     "another function": (
         loop(lambda s, x, t, m: s.lif1(s.fc1(torch.cumsum(x, 0)), m)), "at cumsum.*: it is not known to do the same",
     ),
-    "batch norm": (loop(lambda s, x, t, m: s.lif1(s.norm(s.fc1(x)), m)), "at norm: a BatchNorm1d may depend"),
+    "a layer of its own": (loop(lambda s, x, t, m: s.lif1(s.cell(s.fc1(x)), m)), "at cell: a Softmax may depend"),
     "not handed on": (loop(lambda s, x, t, m: (s.lif1(s.fc1(x), m)[0], m)), "at lif1: it does not go on"),
     "a membrane that is changed": (
         loop(lambda s, x, t, m: s.lif1(s.fc1(x), m * 0.5)), "at lif1: it does not go on from the states",
@@ -255,7 +256,7 @@ REFUSED = {
     "through other layers": (through_layers, "steps do not all do the same|come back"),
     "not every step": (
         lambda self, x: torch.stack(list(loop(lambda s, x, t, m: s.lif1(s.fc1(x), m))(self, x))[:2]),
-        "cannot follow the forward",
+        "cannot be followed",
     ),
 }  # fmt: skip
 
@@ -263,28 +264,179 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_taken_apart_is_refused(name):
     forward, words = REFUSED[name]
-    net = changed(forward, norm=nn.BatchNorm1d(6), back=nn.Linear(3, 4)).float()
-    with pytest.raises(ValueError, match=f"replace: sequences=True .*{words}"):
+    net = changed(forward, cell=nn.Softmax(0), back=nn.Linear(3, 4)).float()
+    with pytest.raises(ValueError, match=f"replace: .*{words}"):
         sn.replace(net, sequences=True)
 
 
-def test_neurons_that_keep_their_states_are_refused():
-    class Hidden(Layers):
-        def forward(self, x):
-            return torch.stack([self.lif1(self.fc1(x)) for _ in range(STEPS)])
+def alike(forward, x, **layers):
+    """The loop and the copy without it: outputs and gradients of two calls, one after the other."""
+    net = changed(forward, **layers).float()
+    slow, fast = sn.replace(net, sequences=False), sn.replace(net, sequences=True)
+    for now in (x, x.flip(0)):
+        (got, grads), (want, wanted) = results(fast, now), results(slow, now)
+        assert want[0].any()
+        for a, b in zip((*got, *grads), (*want, *wanted), strict=True):
+            same(a, b)
+        sn.detach(fast), sn.detach(slow)
+    return fast, slow
 
-    hidden = Hidden()
-    hidden.lif1.init_hidden = True
-    with pytest.raises(ValueError, match="it has init_hidden=True"):
-        sn.replace(hidden.float(), sequences=True)
+
+def without_states(self, x):
+    spikes = []
+    for now in x:
+        spk, mem = self.lif1(self.fc1(now))
+        spikes.append(spk)
+    return torch.stack(spikes), mem, self.fc2(spk)
 
 
-def fails(forward, x, error, words):
-    """At the call: what the trace cannot see."""
-    net = changed(forward, extra=nn.Parameter(torch.ones(3, 6))).float()
-    sn.replace(net)(x)  # the loop runs
-    with pytest.raises(error, match=words):
-        sn.replace(net, sequences=True)(x)
+def reset_first(self, x):
+    self.lif1.reset_mem()
+    return without_states(self, x)
+
+
+def reset_by_the_package(self, x):
+    sn.reset(self)
+    return without_states(self, x)
+
+
+GIVEN = torch.rand(7, 5, 4, generator=torch.Generator().manual_seed(1)) * 2
+
+
+@pytest.mark.parametrize("forward", [without_states, reset_first, reset_by_the_package])
+def test_neurons_that_are_called_without_their_states(forward):
+    """As snnTorch has it of late. Without a reset they go on from the last call."""
+    fast, slow = alike(forward, GIVEN)
+    assert fast.lif1.stateful is (forward is without_states)
+    same(fast.lif1.mem, slow.lif1.mem)
+
+
+@pytest.mark.parametrize("output", [False, True])
+def test_neurons_with_hidden_states(output):
+    def forward(self, x):
+        spikes = []
+        for now in x:
+            spk = self.lif1(self.fc1(now))
+            spk = self.lif2(self.fc2(spk[0] if output else spk))
+            spikes.append(spk)
+        return torch.stack(spikes), spk
+
+    hidden = neuron()
+    hidden.init_hidden, hidden.output = True, output
+    last = neuron()
+    last.init_hidden = True
+    alike(forward, GIVEN, lif1=hidden, lif2=last)
+
+
+HELD = {
+    "between its steps": (
+        lambda s, t: s.lif1.reset_mem() if t == 3 else None, "at lif1: it is reset between its steps",
+    ),
+    "after its steps": (
+        lambda s, t: s.lif1.reset_mem() if t == 4 else None, "at lif1: it is reset after its steps, and not before",
+    ),
+    "a state that is set": (lambda s, t: setattr(s.lif1, "mem", None), "it keeps mem in lif1"),
+    "a state that is read": (lambda s, t: s.fc2(s.lif1.mem), "cannot be followed"),
+    "a threshold that is set": (lambda s, t: setattr(s.lif1, "threshold", torch.ones(())), "it keeps threshold in"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_states_that_forward_touches_are_refused(name):
+    touch, words = HELD[name]
+
+    def forward(self, x):
+        spikes = []
+        for t in range(4):
+            touch(self, t)
+            spikes.append(self.lif1(self.fc1(x[t]))[0])
+        touch(self, 4)
+        return torch.stack(spikes)
+
+    with pytest.raises(ValueError, match=words):
+        sn.replace(changed(forward).float(), sequences=True)
+
+
+@pytest.mark.parametrize("index", [lambda t: t, lambda t: (t, slice(None), slice(None))])
+def test_a_tensor_that_is_filled_step_by_step(index):
+    """As Norse's own models have it."""
+
+    def forward(self, x):
+        mem, late = self.lif1.init_leaky(), torch.zeros(x.shape[1], x.shape[0], 6)
+        spikes = torch.zeros(x.shape[0], x.shape[1], 6, dtype=torch.float64)
+        for t in range(x.shape[0]):
+            spk, mem = self.lif1(self.fc1(x[t]), mem)
+            spikes[index(t)] = spk
+            late[:, t] = mem
+        return spikes * 2, late, self.fc2(spk)
+
+    alike(forward, GIVEN)
+
+
+def test_batch_normalisation_takes_the_statistics_of_each_step():
+    def forward(self, x):
+        mem, spikes = self.lif1.init_leaky(), []
+        for now in x:
+            spk, mem = self.lif1(self.norm(self.fc1(now)), mem)
+            spikes.append(spk)
+        return torch.stack(spikes), self.fc2(spk)
+
+    norm = nn.BatchNorm1d(6)
+    nn.init.constant_(norm.weight, 3.0)
+    fast, slow = alike(forward, GIVEN, norm=norm)
+    same(fast.norm.running_var, slow.norm.running_var)
+    for a, b in zip(fast.eval()(GIVEN), slow.eval()(GIVEN)):
+        same(a, b)
+
+
+def test_steps_in_the_last_dimension():
+    def forward(self, x):
+        mem, spikes = self.lif1.init_leaky(), []
+        for t in range(x.shape[-1]):
+            spk, mem = self.lif1(self.fc1(x[..., t]), mem)
+            spikes.append(spk)
+        return torch.stack(spikes, -1), self.fc2(spk)
+
+    alike(forward, GIVEN.permute(1, 2, 0))
+
+
+def test_a_loop_is_taken_apart_by_default_and_else_its_line_is_told():
+    net = Layers().float()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fast = sn.replace(net)
+        assert fast.lif1.time_dim == 0
+        slow = sn.replace(changed(comes_back).float(), sequences=False)
+    words = r"at add in forward: its arguments differ.*test_replace_loops.py:\d+: before, mem2 = .*sequences=False"
+    with pytest.warns(UserWarning, match=words) as told:
+        other = sn.replace(changed(comes_back).float())
+    assert [warning.filename for warning in told] == [__file__]
+    assert other.lif1.time_dim is None
+    same(other(X), slow(X))
+    net.lif1.register_forward_hook(lambda *a: None)
+    with pytest.warns(UserWarning, match="lif1 has hooks, which would see all steps"):
+        assert sn.replace(net).lif1.time_dim is None
+
+
+def test_what_the_copy_has_lost_is_told():
+    class Own(Layers):
+        def classify(self, x):
+            return self(x)[0].sum(0)
+
+    net = Own().float()
+    net.num_steps = 7
+    fast = sn.replace(net)
+    for one in (fast, copy.deepcopy(fast)):
+        with pytest.raises(
+            AttributeError, match=r"the copy has no classify; replace\(net, sequences=False\)"
+        ):
+            one.classify(X)
+        with pytest.warns(UserWarning, match="read its forward once, and num_steps as it was then"):
+            one.num_steps = 9
+        one.eval().train()
+        with pytest.raises(AttributeError, match="has no attribute 'other'"):
+            one.other  # noqa: B018
+    assert sn.replace(net, sequences=False).classify(X).shape == (5, 3)
 
 
 def test_a_size_that_is_asked_for_need_not_be_that_of_the_steps():
@@ -296,7 +448,7 @@ def test_a_size_that_is_asked_for_need_not_be_that_of_the_steps():
         return loop(lambda s, x, t, m: s.lif1(s.fc1(x), m), steps=UNROLLED)(self, x)
 
     net = changed(forward).float()
-    same(sn.replace(net, sequences=True)(X[:3]), sn.replace(net)(X[:3]))
+    same(sn.replace(net, sequences=True)(X[:3]), sn.replace(net, sequences=False)(X[:3]))
 
 
 def test_tensors_that_forward_makes_move_with_the_network():
@@ -306,8 +458,8 @@ def test_tensors_that_forward_makes_move_with_the_network():
 
     net = changed(forward).float()
     fast = sn.replace(net, sequences=True)
-    same(fast(X), sn.replace(net)(X))
-    assert list(fast.state_dict()) == list(sn.replace(net).state_dict())
+    same(fast(X), sn.replace(net, sequences=False)(X))
+    assert list(fast.state_dict()) == list(sn.replace(net, sequences=False).state_dict())
     assert fast.double()(X.double()).dtype == torch.float64
     assert {tensor.dtype for tensor in fast.buffers()} == {torch.float64}
 
@@ -316,35 +468,47 @@ def test_later_steps_of_the_input_are_left_out():
     x = torch.rand(STEPS + 3, 5, 4) * 2
     net = changed(loop(lambda s, x, t, m: s.lif1(s.fc1(x[t]), m))).float()
     fast = sn.replace(net, sequences=True)
-    same(fast(x), sn.replace(net)(x))
+    same(fast(x), sn.replace(net, sequences=False)(x))
     with pytest.raises(IndexError, match="the loop takes 6 steps of dimension 0, which has 5"):
         fast(x[: STEPS - 1])
 
 
-def test_what_would_be_broadcast_otherwise_is_refused():
-    def over(self, x, t, mem):  # [6] next to [3, 6]
-        return self.lif1(self.fc1(x) + self.extra, mem)
-
-    fails(
-        loop(over), X[0], ValueError, r"cannot broadcast values of a step, \[3, 6\] next to \[6\]"
-    )
-
-    def between(self, x, t, mem):  # [1, 6] next to [6]
-        return self.lif1(self.fc1(x) + self.fc1(x[0]), mem)
-
-    fails(
-        loop(between),
-        X[:1],
-        ValueError,
-        r"cannot broadcast values of a step, \[6\] next to \[1, 6\]",
-    )
+STEP = {
+    "[5, 6] next to [2, 1, 6]": lambda s, x, t: s.fc1(x[t]) + s.extra,
+    "[2, 1, 6] next to [5, 6]": lambda s, x, t: s.extra * s.fc1(x[t]),
+    "[5, 6] next to [1, 5, 6]": lambda s, x, t: s.fc1(x[t]) + s.fc1(x[t]).view(1, 5, 6),
+    "view(1, -1)": lambda s, x, t: s.fc1(x[t]).view(1, -1),
+    "view(5, 2, 3)": lambda s, x, t: s.fc1(x[t]).view(5, 2, -1),
+    "flatten": lambda s, x, t: s.fc1(x[t]).view(5, 2, 3).flatten(-2),
+    "flatten all": lambda s, x, t: torch.flatten(s.fc1(x[t])),
+}
 
 
-def test_a_view_that_makes_no_rows_is_refused():
-    def view(self, x, t, mem):
-        return self.lif1(self.fc1(x).view(1, -1), mem)
+@pytest.mark.parametrize("name", STEP)
+def test_shapes_of_a_step(name):
+    """What broadcasting and views do to a step they do to all."""
 
-    fails(loop(view), X, ValueError, r"a row of every sample, \[5, 6\], got view\(1, -1\)")
+    def forward(self, x):
+        mem, spikes = self.lif1.init_leaky(), []
+        for t in range(7):
+            spk, mem = self.lif1(STEP[name](self, x, t), mem)
+            spikes.append(spk)
+        return torch.stack(spikes), self.extra.sum() * self.fc2.weight.sum() + self.fc2.bias.sum()
+
+    alike(forward, GIVEN, extra=nn.Parameter(torch.ones(2, 1, 6)))
+
+
+def test_images_without_a_batch():
+    def forward(self, x):
+        mem, spikes = self.lif1.init_leaky(), []
+        for now in x:
+            spk, mem = self.lif1(functional.max_pool2d(self.conv(now), 2), mem)
+            spikes.append(spk)
+        return torch.stack(
+            spikes
+        ), self.fc1.weight.sum() + self.fc2.weight.sum() + self.fc1.bias.sum() + self.fc2.bias.sum()
+
+    alike(forward, torch.rand(7, 2, 6, 6), conv=loud(nn.Conv2d(2, 3, 3)))
 
 
 IN_PLACE = {

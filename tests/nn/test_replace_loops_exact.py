@@ -78,7 +78,7 @@ def test_what_depends_on_the_number_of_steps_is_refused(name):
     assert UNROLLED == 5
     forward, words = FROZEN[name]
     net = changed(forward).float()
-    sn.replace(net)(X)  # the loop runs
+    sn.replace(net, sequences=False)(X)  # the loop runs
     with pytest.raises(ValueError, match=words):
         sn.replace(net, sequences=True)
 
@@ -103,7 +103,7 @@ def test_numbers_of_steps_that_the_copy_looks_up_are_kept():
     net = changed(forward).float()
     fast = sn.replace(net, sequences=True)
     for x in (X, X[:3]):
-        for a, b in zip(fast(x), sn.replace(net)(x)):
+        for a, b in zip(fast(x), sn.replace(net, sequences=False)(x)):
             same(a, b)
 
 
@@ -125,11 +125,25 @@ def running(self, x):
     return torch.stack(sums)
 
 
-def filled(self, x):
+def backwards(self, x):
     mem, spikes = self.lif1.init_leaky(), torch.zeros(STEPS, 5, 6)
     for t in range(STEPS):
-        spikes[t], mem = self.lif1(self.fc1(x), mem)
+        spikes[STEPS - 1 - t], mem = self.lif1(self.fc1(x), mem)
     return spikes
+
+
+def read_between(self, x):
+    mem, spikes = self.lif1.init_leaky(), torch.zeros(STEPS, 5, 6)
+    for t in range(STEPS):
+        spikes[t], mem = self.lif1(self.fc1(x) + spikes[0], mem)
+    return spikes
+
+
+def of_the_net(self, x):
+    mem = self.lif1.init_leaky()
+    for t in range(STEPS):
+        self.trace[t], mem = self.lif1(self.fc1(x), mem)
+    return self.trace
 
 
 def halved(self, x):
@@ -158,10 +172,12 @@ CHANGES = {
     "a function": (in_place(lambda s, c, m: torch.relu_(c)), "at relu_ in forward: it changes"),
     "a buffer": (in_place(lambda s, c, m: s.trace.mul_(0.5)), "at mul_ in forward: it changes"),
     "running sums": (running, "at add in forward: it changes in place what something else reads"),
-    "elements": (filled, "at __setitem__ in forward: it changes"),
+    "elements from the last": (backwards, "at __setitem__ in forward: it changes"),
+    "elements that are read": (read_between, "steps do not all do the same"),
+    "elements of a buffer": (of_the_net, "at setitem in forward: it changes"),
     "a view": (halved, "at mul in forward: it changes in place what something else reads"),
     "statistics": (in_place(lambda s, c, m: s.norm(c)), "at norm: nothing takes its result"),
-    "an attribute": (keeps, "cannot follow the forward of Changed: it keeps kept in the network"),
+    "an attribute": (keeps, "the forward of Changed cannot be followed: it keeps kept in the network"),
     "a number": (counts, "it keeps calls in the network"),
 }  # fmt: skip
 
@@ -187,7 +203,7 @@ def test_sums_in_place_are_sums():
 
     net = changed(forward)
     net.register_buffer("scale", torch.tensor(2.0))
-    fast, slow = sn.replace(net.float(), sequences=True), sn.replace(net)
+    fast, slow = sn.replace(net.float(), sequences=True), sn.replace(net, sequences=False)
     same(fast(X), slow(X))
     for one in (fast, slow):  # a buffer is no constant
         one.scale.fill_(0.5)
@@ -262,7 +278,7 @@ def test_an_argument_that_may_be_none_and_is_not_looked_at():
         return loop(lambda s, x, t, m: s.lif1(s.fc1(x), m))(self, x)
 
     net = changed(forward).float()
-    same(sn.replace(net, sequences=True)(X[0]), sn.replace(net)(X[0]))
+    same(sn.replace(net, sequences=True)(X[0]), sn.replace(net, sequences=False)(X[0]))
 
 
 def test_additions_with_a_factor_are_no_sums():
@@ -315,7 +331,7 @@ def test_functions_of_every_element(name):
 
     layers = nn.Sequential(nn.PReLU(), nn.SELU(), nn.Hardswish())
     net = changed(forward, layers=layers, fc1=loud(nn.Linear(4, 6))).float()
-    same(sn.replace(net, sequences=True)(X), sn.replace(net)(X))
+    same(sn.replace(net, sequences=True)(X), sn.replace(net, sequences=False)(X))
 
 
 @pytest.mark.parametrize(
@@ -328,7 +344,7 @@ def test_functions_of_every_element(name):
 )
 def test_rows_by_the_size_of_a_step(view):
     net = changed(given(lambda s, x, t: view(s.fc1(x[t])))).float()
-    same(sn.replace(net, sequences=True)(X), sn.replace(net)(X))
+    same(sn.replace(net, sequences=True)(X), sn.replace(net, sequences=False)(X))
 
 
 def test_plain_attributes_are_those_of_the_network():
@@ -336,14 +352,12 @@ def test_plain_attributes_are_those_of_the_network():
     fast = sn.replace(net, sequences=True)
     for one in (fast, copy.deepcopy(fast)):
         assert one.num_steps == 7
-        assert list(one.state_dict()) == list(sn.replace(net).state_dict())
-        same(one(X), sn.replace(net)(X))
+        assert list(one.state_dict()) == list(sn.replace(net, sequences=False).state_dict())
+        same(one(X), sn.replace(net, sequences=False)(X))
 
 
 def test_hooks_are_refused_which_would_see_all_steps_at_once():
     net = Layers()
     net.lif1.register_forward_hook(lambda *a: None)
-    with pytest.raises(
-        ValueError, match="replace: sequences=True: lif1 has hooks, which would see"
-    ):
+    with pytest.raises(ValueError, match="replace: lif1 has hooks, which would see"):
         sn.replace(net, sequences=True)

@@ -211,7 +211,7 @@ def test_what_cannot_take_sequences_is_refused():
     for net, error in (
         (nn.Sequential(snn.Leaky(0.9)), r"^replace: 0, a Leaky, hands its states on; sequences=True needs init_hidden"),
         (nn.Sequential(snn.Synaptic(0.9, 0.8, init_hidden=True, output=True)), "current of every step"),
-        (nn.ModuleList([sequential()]), r"cannot follow the forward of ModuleList"),
+        (nn.ModuleList([sequential()]), r"the forward of ModuleList cannot be followed"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=error):
             sn.replace(net, sequences=True)

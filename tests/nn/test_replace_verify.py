@@ -81,7 +81,7 @@ def test_several_arguments_of_a_call():
     with pytest.raises(TypeError, match=r"^replace: verify must be a tensor"):
         sn.replace(net, verify=[()])
     with pytest.raises(ValueError, match=r"one sequence, got 2; .* give \[\(x, y\)\]"):
-        sn.replace(changed(lambda s, x, y: x), sequences=True, verify=(X, X))
+        sn.replace(nn.Sequential(IFNode()), sequences=True, verify=(X, X))
 
 
 class Noisy(nn.Sequential):
@@ -126,7 +126,7 @@ def test_membranes_within_rounding_of_the_threshold():
 @pytest.mark.parametrize(("less", "forgiven"), [(1e-6, True), (0.1, False)])
 def test_membranes_that_are_returned_have_to_be_at_the_threshold(less, forgiven):
     net = changed(loop(lambda s, x, t, m: s.lif1(x[t], m), steps=3), lif2=nn.Identity()).float()
-    net = sn.replace(net)
+    net = sn.replace(net, sequences=False)
     x = torch.zeros(3, 5, 6)
     x[1, 2, 4] = 1 - less / 2
     other = copy.deepcopy(net)
@@ -143,13 +143,13 @@ def test_membranes_that_are_returned_have_to_be_at_the_threshold(less, forgiven)
 
 def test_a_neuron_that_never_runs():
     net = changed(loop(lambda s, x, t, m: s.lif1(s.fc1(x), m))).float()
-    ours = sn.replace(net)
+    ours = sn.replace(net, sequences=False)
     agree(ours, sn.replace(net, sequences=True), ["lif1", "lif2"], [(X[0],)], sequences=True)
 
 
 def test_neurons_that_are_replaced_already():
     once = sn.replace(Layers().float())
-    with pytest.raises(ValueError, match=r"replaced already; give sequences=True with the library"):
+    with pytest.raises(ValueError, match=r"replaced already; give the library's network"):
         sn.replace(once, sequences=True)
 
 

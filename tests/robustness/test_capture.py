@@ -1,7 +1,6 @@
 """CUDA graphs: every op with its default arguments goes into one after a warm-up, on a GPU that is not there."""
 
-from pathlib import Path
-
+import every_op
 import fake_cuda
 import pytest
 import torch
@@ -22,11 +21,8 @@ def cuda():
 
 
 @pytest.fixture
-def examples(monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "scripts")
-    from stages.ops import examples
-
-    return examples("cuda", steps=6, neurons=24)
+def examples():
+    return every_op.examples("cuda", steps=6, neurons=24)
 
 
 @pytest.mark.parametrize("op", OPS)

@@ -1,9 +1,8 @@
 """Values that are not there: ops and layers give shapes under FakeTensorMode, also those that look at values."""
 
-from pathlib import Path
-
 import pytest
 import torch
+from every_op import examples
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from snnfast import encoder, nn, ops
@@ -43,9 +42,6 @@ def test_what_looks_at_values_does_without(name, grad):
 
 @pytest.mark.parametrize("name", OPS)
 def test_every_op_gives_shapes(name, monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "scripts")
-    from stages.ops import examples
-
     want = shapes(examples("cpu", steps=6, neurons=24)[name].run())
     with FakeTensorMode(allow_non_fake_inputs=True):  # the first run has drawn gradients of outputs
         assert shapes(examples("cpu", steps=6, neurons=24)[name].run()) == want

@@ -1,4 +1,7 @@
-"""One small call of every op, forward and backward, the same on every device; and the ways that blocks meet."""
+"""One small call of every op, forward and backward, the same on every device; and the ways that blocks meet.
+
+As a program it runs them once, for compute-sanitizer and Nsight Compute: ``python tests/every_op.py cuda --meeting``.
+"""
 
 from __future__ import annotations
 
@@ -196,12 +199,15 @@ def networks(
 if __name__ == "__main__":
     import argparse
 
+    from benchmarks.timing import require_kernels
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("device", choices=("cpu", "cuda"))
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--large", action="store_true", help="sizes that fill a GPU")
     parser.add_argument("--meeting", action="store_true", help="the ways that blocks meet, too")
     chosen = parser.parse_args()
+    require_kernels(chosen.device)
     cases = examples(chosen.device, **(LARGE if chosen.large else {}))
     cases = {name: e for name, e in cases.items() if not chosen.only or name in chosen.only}
     if chosen.meeting:

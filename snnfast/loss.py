@@ -2,3 +2,4 @@
 
 from .nn.loss import *  # noqa: F403
 from .nn.loss import __all__ as __all__
+from .nn.loss import __dir__ as __dir__

@@ -2,3 +2,4 @@
 
 from .n3ml.model import *  # noqa: F403
 from .n3ml.model import __all__ as __all__
+from .n3ml.model import __dir__ as __dir__

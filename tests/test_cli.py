@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 import snnfast
 from snnfast import backend, cli, data
-from snnfast.cli import demo
+from snnfast.cli import demonstration as demo
 from snnfast.cli.options import plain_errors
 from snnfast.papers import procedures as procedure
 from snnfast.papers.procedures import Procedure

@@ -42,7 +42,7 @@ print(sorted(str(p) for p in set(folder.rglob("*")) - before if p.is_file()))
     ("write", "name"),
     [
         (
-            'checkpoint.write_checkpoint(folder / "c.pt", {"kind": "a", "w": torch.zeros(90000)})',
+            'train.checkpoint.write_checkpoint(folder / "c.pt", {"kind": "a", "w": torch.zeros(90000)})',
             "c.pt",
         ),
         ('data.nmnist(folder / "events", num_steps=30, cache=folder / "cache")', "nmnist-Train"),

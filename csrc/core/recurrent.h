@@ -38,8 +38,8 @@ struct RecurrentBackward : NeuronBackward<Neuron> {
   void* columns;       // [recurrent_columns, N] in C, on CUDA: what a neuron keeps
 };
 
-constexpr int64_t kRecurrentThreads =
-    512;  // of a CUDA block, which is one sample; up to so many neurons keep their states in registers
+// of a CUDA block, which is one sample; up to so many neurons keep their states in registers
+constexpr int64_t kRecurrentThreads = 512;
 
 // Numbers that a CUDA block needs at a step: the events that arrive (Events), and gradients of the inputs.
 SNNFAST_HD int64_t recurrent_room(int64_t H) { return 3 * H + (H + 31) / 32 + 128; }
@@ -60,8 +60,8 @@ struct RecurrentWeightGradient {
   void* parts;
 };
 
-constexpr int64_t kRecurrentGroup =
-    4;  // samples that a CPU takes side by side, so that a weight that is read serves them all
+// samples that a CPU takes side by side, so that a weight that is read serves them all
+constexpr int64_t kRecurrentGroup = 4;
 constexpr int64_t kRecurrentParts = 16;  // partial sums of the gradient of the weights, at most
 
 // Groups of samples, and the parts that they are taken in: the same for any number of threads, as is the order of all

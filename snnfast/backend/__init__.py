@@ -51,7 +51,7 @@ def _load() -> tuple[Any, str]:
     try:
         from snnfast import _C
     except ImportError as error:
-        here = Path(__file__).parent
+        here = Path(__file__).parents[1]
         built = any((here / f"_C{suffix}").exists() for suffix in EXTENSION_SUFFIXES)
         if not built and (here.parent / "csrc").is_dir():
             return None, (

@@ -72,7 +72,7 @@ def demo(
 ) -> None:
     """Train on the digits in the package and measure the speed: under a minute on 2 cores."""
     with plain_errors():
-        from .demo import run
+        from .demonstration import run
 
         run(out, seed=seed, device=chosen_device(device), echo=typer.echo)
 

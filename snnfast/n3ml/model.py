@@ -102,3 +102,7 @@ class TravanaeiAndMaida2017(TavanaeiAndMaida2017):
             self.reset()
         if w:
             self.reset_parameters()
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -180,7 +180,7 @@ def _near(layer: Any, theirs: list[Tensor], ours: list[Tensor]) -> Tensor | None
 
 
 def _joined(layer: Any, theirs: list[list[Tensor]], ours: list[list[Tensor]]) -> list[list[Tensor]]:
-    """What calls of a step return, as the calls of ``ours`` return it for all of their steps."""
+    """Return the results of calls of a step as the calls of ``ours`` return it for all of their steps."""
     lengths = [len(layer.time_first(call[0])) for call in ours]
     if sum(lengths) != len(theirs):
         return theirs

@@ -177,7 +177,8 @@ def _snntorch(port: Neuron, result: Any, refuse: Callable[[str], NoReturn]) -> n
     if result is None and port.output:
         refuse("it returns spikes and membranes; set its output to False")
     left, threshold = _value(port._left().clamp(0, 1)), _value(port.threshold)
-    synaptic = {"decay_syn": _value(port.alpha.clamp(0, 1))} if hasattr(port, "alpha") else {}
+    alpha: Any = getattr(port, "alpha", None)
+    synaptic = {} if alpha is None else {"decay_syn": _value(alpha.clamp(0, 1))}
     leak = {"decay": left, "decay_input": False, **synaptic}
     if result not in (None, 0):
         if port.mechanism != "none" or result != port.every_step[1]:

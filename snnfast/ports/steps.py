@@ -175,7 +175,7 @@ class Loop:
         refuse_at(self.net, node, why)
 
     def _collect(self) -> None:
-        """What ``forward`` writes into a tensor of its own, step by step, becomes one value."""
+        """Make one value of the steps that ``forward`` writes into a tensor of its own."""
         places = {node: count for count, node in enumerate(self.graph.nodes)}
         for target in list(self.graph.nodes):
             sets = [n for n in target.users if n.target in SET and n.args[0] is target]

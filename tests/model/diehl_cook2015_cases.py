@@ -2,7 +2,7 @@
 
 import torch
 
-from snnfast.papers import DiehlAndCook2015
+from snnfast.model import DiehlAndCook2015
 
 CURRENT_BASED = ["manual", "n3ml", "tuned"]
 

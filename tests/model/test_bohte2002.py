@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
+from snnfast.model import Bohte2002
 from snnfast.n3ml.optimizer import Bohte
 from snnfast.nn import loss
-from snnfast.papers import Bohte2002
 
 INF = math.inf
 

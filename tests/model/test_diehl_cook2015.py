@@ -8,8 +8,8 @@ from diehl_cook2015_cases import CURRENT_BASED, assert_exact, assert_same, livel
 from samples import assert_all
 
 from snnfast import ops
+from snnfast.model import DiehlAndCook2015
 from snnfast.ops import Events, Rates
-from snnfast.papers import DiehlAndCook2015
 from snnfast.papers.diehl_cook2015.settings import PRESETS
 
 

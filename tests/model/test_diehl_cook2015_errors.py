@@ -6,7 +6,7 @@ import pytest
 import torch
 from diehl_cook2015_cases import assert_same, lively, rates, spikes
 
-from snnfast.papers import DiehlAndCook2015
+from snnfast.model import DiehlAndCook2015
 
 
 @pytest.mark.parametrize(

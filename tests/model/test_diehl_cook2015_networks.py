@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from snnfast.papers import DiehlAndCook2015
+from snnfast.model import DiehlAndCook2015
 
 PAPER = {"theta_init": 5.0, "norm": 0.5, "rest": 0.0, "min_spikes": 0}
 

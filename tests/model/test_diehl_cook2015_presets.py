@@ -5,7 +5,7 @@ import torch
 from diehl_cook2015_cases import CURRENT_BASED, assert_exact, assert_same, lively, rates, spikes
 
 from snnfast import plasticity
-from snnfast.papers import DiehlAndCook2015
+from snnfast.model import DiehlAndCook2015
 from snnfast.papers.diehl_cook2015.settings import PRESETS, RULES, change, preset
 
 

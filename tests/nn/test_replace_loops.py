@@ -486,7 +486,7 @@ STEP = {
 
 @pytest.mark.parametrize("name", STEP)
 def test_shapes_of_a_step(name):
-    """What broadcasting and views do to a step they do to all."""
+    """Broadcasting and views do the same to each step."""
 
     def forward(self, x):
         mem, spikes = self.lif1.init_leaky(), []

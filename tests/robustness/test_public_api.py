@@ -13,8 +13,8 @@ import snnfast
 NAMES = {
     "snnfast": (
         "backend build_info checkpoint conversion conversion_report convert data encoder export export_c learning load "
-        "loss memory model monitor monitoring neuron nir nn ops optimizer plasticity procedure processes reference "
-        "surrogate testing threshold train visual visualizer"
+        "loss memory model monitor monitoring neuron nir nn ops optimizer papers plasticity ports procedure processes "
+        "reference surrogate testing threshold train visual visualizer"
     ),
     "snnfast.checkpoint": "CheckpointError",
     "snnfast.processes": "Alone Processes together",
@@ -40,6 +40,11 @@ NAMES = {
         "TavanaeiAndMaida2017 TravanaeiAndMaida2017 VGG16 Wu2018"
     ),
     "snnfast.optimizer": "Bohte TavanaeiAndMaida",
+    "snnfast.papers": (
+        "Bohte2002 Diehl2015 DiehlAndCook2015 ResNet20 SNN_Diehl2015 SequenceNetwork SpikingVGG SResNet20 SVGG16 "
+        "TavanaeiAndMaida2017 VGG16 Wu2018"
+    ),
+    "snnfast.ports": "like replace",
     "snnfast.visual": (
         "Live confusion conversion curves histograms potentials raster rasters receptive_fields save "
         "show_weights spike_times traces"

@@ -158,8 +158,8 @@ def _forward(layer: Any, op: Op, t: Tensor, return_u_max: bool = False) -> Any:
 def manual(task: Task) -> Prepared:
     """Iris by the manual's calls, a step a flower: 60 epochs of them, or some flowers in plain Python."""
     from benchmarks.baselines import python_loop
+    from snnfast.model import Bohte2002
     from snnfast.n3ml.optimizer import Bohte
-    from snnfast.papers import Bohte2002
 
     _, inputs, terminals, hidden, outputs = task.shape
     times, wanted = flowers()

@@ -10,11 +10,11 @@ from itertools import islice
 import torch
 from torch.utils.data import DataLoader
 
+import snnfast
 import snnfast.data
 import snnfast.encoder
 import snnfast.n3ml.optimizer
 import snnfast.nn.loss
-import snnfast.papers
 
 
 def train(loader, model, encoder, optimizer, opt):

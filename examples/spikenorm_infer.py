@@ -9,9 +9,9 @@ import argparse
 import torch
 from torch.utils.data import DataLoader
 
+import snnfast
 import snnfast.data
 import snnfast.n3ml.threshold
-import snnfast.papers
 
 
 def signed_bernoulli(x):

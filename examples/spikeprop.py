@@ -9,11 +9,11 @@ import argparse
 import torch
 from torch import nn
 
+import snnfast
 import snnfast.data
 import snnfast.encoder
 import snnfast.n3ml.optimizer
 import snnfast.nn.loss
-import snnfast.papers
 
 
 class LabelEncoder:
@@ -38,7 +38,7 @@ def accuracy(model, spikes, labels):
 def bohte(opt, train, train_target, test, test_target):
     """n3ml's procedure: squared error to target times, a step a sample."""
     label_encoder = LabelEncoder(3)
-    model = snnfast.papers.Bohte2002(50, 10, 3)
+    model = snnfast.model.Bohte2002(50, 10, 3)
     model.initialize()
     optimizer = snnfast.optimizer.Bohte(lr=0.0075 if opt.lr is None else opt.lr)
     for epoch in range(opt.epochs):
@@ -51,7 +51,7 @@ def bohte(opt, train, train_target, test, test_target):
 
 def adam(opt, train, train_target, test, test_target):
     """The same network, calibrated, with a cross-entropy of the first spike and batches of 20."""
-    model = snnfast.papers.Bohte2002(50, 10, 3, virtual=4.0)
+    model = snnfast.model.Bohte2002(50, 10, 3, virtual=4.0)
     model.calibrate(train, (9.0, 14.0))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01 if opt.lr is None else opt.lr)
     for epoch in range(opt.epochs):

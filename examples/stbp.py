@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+import snnfast
 import snnfast.data
-import snnfast.papers
 
 
 def run(loader, model, criterion, optimizer=None, max_steps=None):

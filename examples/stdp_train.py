@@ -9,8 +9,8 @@ import argparse
 import torch
 from torch.utils.data import DataLoader, Subset
 
+import snnfast
 import snnfast.data
-import snnfast.papers
 import snnfast.visual
 
 

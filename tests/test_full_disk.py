@@ -18,7 +18,7 @@ import resource, signal, warnings
 import numpy as np, torch
 from pathlib import Path
 import snnfast
-from snnfast import checkpoint, data, nir
+from snnfast import data, nir, train
 from snnfast.nn import LIF, Rate, SpikeLinear, Time
 warnings.simplefilter("ignore")
 net = torch.nn.Sequential(Time(SpikeLinear(300, 300)), LIF(), Time(SpikeLinear(300, 300)), Rate())

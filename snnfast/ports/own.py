@@ -88,7 +88,7 @@ class _Rewritten:
             self._pass(node, arguments[0])
         elif target is filled:
             self._pass(node, arguments[1])
-        elif (target is viewed and len(arguments) == 3 and arguments[1] in (None, -1)) or (
+        elif (target is viewed and len(arguments) == 3 and not _is_number(arguments[1])) or (
             name == "flatten" and arguments[1:] in ((2,), (2, -1))
         ):
             self._layer(node, Time(nn.Flatten()))
@@ -144,6 +144,11 @@ class _Rewritten:
         setattr(self.net.get_submodule(parent), last, made)
 
 
+def _is_number(size: Any) -> bool:
+    """Whether a size is neither that of the batch, which may be looked up, nor what is left."""
+    return isinstance(size, int) and size != -1
+
+
 # ---- one neuron
 
 
@@ -170,6 +175,7 @@ def _value(value: Any) -> Any:
 
 @_layer_of.register
 def _snntorch(port: Neuron, result: Any, refuse: Callable[[str], NoReturn]) -> nn.Module:
+    settings: Any = port  # of its kind
     if port.why:
         refuse(port.why)
     if port._graded():
@@ -177,8 +183,7 @@ def _snntorch(port: Neuron, result: Any, refuse: Callable[[str], NoReturn]) -> n
     if result is None and port.output:
         refuse("it returns spikes and membranes; set its output to False")
     left, threshold = _value(port._left().clamp(0, 1)), _value(port.threshold)
-    alpha: Any = getattr(port, "alpha", None)
-    synaptic = {} if alpha is None else {"decay_syn": _value(alpha.clamp(0, 1))}
+    synaptic = {"decay_syn": _value(settings.alpha.clamp(0, 1))} if hasattr(port, "alpha") else {}
     leak = {"decay": left, "decay_input": False, **synaptic}
     if result not in (None, 0):
         if port.mechanism != "none" or result != port.every_step[1]:

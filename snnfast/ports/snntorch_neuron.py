@@ -131,8 +131,9 @@ class Neuron(Steps):
             )
         spikes, *after = (self.steps if self.why else self.scan)(x, *before)
         last = after if one else [state[-1] for state in after]
-        for name, state in zip(self.states, last):
-            setattr(self, name, state)
+        if self.stateful or not torch.compiler.is_compiling():
+            for name, state in zip(self.states, last):
+                setattr(self, name, state)
         self._keep(last[-1])
         self.v_seq = self.time_first(after[-1]) if self.store_v_seq else None
         if one:
@@ -227,12 +228,12 @@ class Neuron(Steps):
         # Only what comes next needs the last one.
         one = self.time_dim is None
         every = self._shows() or (self.mechanism == "zero" and self.reset_delay)
-        every = every and len(x) > 1
+        every = every and not one
         arguments = firing | reset | {"return_v_seq": every}
         spikes, last, *others = run(x, v=v, decay=beta, decay_input=False, **arguments)
         v_seq = last if one else others.pop() if every else last.unsqueeze(0)
         if self.mechanism == "subtract":
-            now = spikes[0] if one else spikes[-len(v_seq) :]
+            now = spikes[0] if one else spikes if every else spikes[-1:]
             membrane = v_seq - rest + taken * now.detach()
             self._end = last, rest
         elif self.reset_delay:

@@ -193,7 +193,7 @@ def filled(x: Tensor, every: Tensor, dim: int) -> Tensor:
     while every.dim() > x.dim() and every.shape[1] == 1:
         every = every.squeeze(1)
     x = x.clone()
-    x.narrow(dim, 0, len(every)).copy_(_in_rank(every, x.dim() - 1).movedim(0, dim))
+    x.narrow(dim, 0, every.shape[0]).copy_(_in_rank(every, x.dim() - 1).movedim(0, dim))
     return x
 
 
@@ -207,10 +207,10 @@ def beside(every: Tensor, same: tuple[bool, ...], *others: Any) -> Tensor:
 @_leaf
 def viewed(x: Tensor, *sizes: int | None) -> Tensor:
     """``view(*sizes)`` of every step; None is its first dimension."""
-    return x.reshape(len(x), *(x.shape[1] if size is None else size for size in sizes))
+    return x.reshape(x.shape[0], *(x.shape[1] if size is None else size for size in sizes))
 
 
 def _in_rank(every: Tensor, rank: int) -> Tensor:
     """``every`` ``[T, ...]`` whose steps have at least ``rank`` dimensions."""
     missing = rank + 1 - every.dim()
-    return every.reshape(len(every), *[1] * missing, *every.shape[1:]) if missing > 0 else every
+    return every.reshape(every.shape[0], *[1] * missing, *every.shape[1:]) if missing > 0 else every

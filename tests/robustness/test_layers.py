@@ -44,7 +44,7 @@ def test_a_file_at_the_top_of_the_package_is_a_room_or_re_exports_one():
     own = loose & set(ROOMS)
     assert len(own) <= 8
     for name in loose - own:
-        assert (HOUSE["PACKAGE"] / f"{name}.py").read_text().count("\n") <= 4, name
+        assert (HOUSE["PACKAGE"] / f"{name}.py").read_text().count("\n") <= 5, name
 
 
 @pytest.mark.parametrize(

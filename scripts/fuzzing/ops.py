@@ -40,7 +40,9 @@ def neuron(d: Draw, name: str) -> dict[str, Any]:
     kwargs: dict[str, Any] = {"x": d.tensor(shape, dtype, -1.0, d.choice((1.0, 3.0)))}
     for key, parameter in inspect.signature(getattr(ops, name)).parameters.items():
         text = str(parameter.annotation)
-        if key in ("x", "refractory", "r", "max_spikes") or d.chance(0.5):  # silenced(): those
+        if key in ("x", "refractory", "r", "max_spikes") or d.chance(
+            0.5
+        ):  # refractory_call(): those
             continue
         if text == "bool":
             kwargs[key] = d.chance(0.5)
@@ -72,7 +74,7 @@ def usual(parameter: str) -> tuple[float, float]:
     return (-0.5, 0.5) if parameter in ("v_reset", "v_rest") else (0.5, 1.5)
 
 
-def silenced(d: Draw, kwargs: dict[str, Any]) -> dict[str, Any]:
+def refractory_call(d: Draw, kwargs: dict[str, Any]) -> dict[str, Any]:
     """With a refractory period, several spikes a step, or both."""
     x = kwargs["x"]
     if d.chance(0.7):
@@ -209,7 +211,7 @@ def recurrent(d: Draw) -> dict[str, Any]:
     name = d.choice(SILENT)
     kwargs = neuron(d, name)
     if d.chance(0.2):
-        kwargs = silenced(d, kwargs)
+        kwargs = refractory_call(d, kwargs)
     x = kwargs["x"]
     if x.dim() < 2:
         return {"x": x, "weight": d.tensor((3, 3), torch.float32), "neuron": name}
@@ -294,7 +296,7 @@ def arguments_of(d: Draw) -> tuple[str, dict[str, Any]]:
     """An op and arguments of it."""
     name = d.choice(tuple(ARGUMENTS))
     kwargs = ARGUMENTS[name](d)
-    return name, silenced(d, kwargs) if name in SILENT and d.chance(0.3) else kwargs
+    return name, refractory_call(d, kwargs) if name in SILENT and d.chance(0.3) else kwargs
 
 
 def try_op(d: Draw) -> None:

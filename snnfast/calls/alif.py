@@ -11,7 +11,7 @@ from snnfast.surrogate import SurrogateLike
 
 from .call import Parameter
 from .lif import lif
-from .neuron import membrane, neuron, silenced, spiking
+from .neuron import membrane, neuron_op, refractory_call, spiking
 
 
 class AlifCall(NamedTuple):
@@ -36,7 +36,7 @@ class AlifCall(NamedTuple):
     return_v_seq: bool
 
 
-@neuron(lif)
+@neuron_op(lif)
 def alif(
     x: Tensor,
     v: Tensor | None = None,
@@ -103,4 +103,4 @@ def alif(
         **membrane(op, x, tau, decay, decay_input, v_threshold, v_reset, v_rest),
         **spiking(op, strict, surrogate, detach_reset, return_state, return_v_seq),
     )
-    return silenced(op, call, r, refractory, max_spikes)
+    return refractory_call(op, call, r, refractory, max_spikes)

@@ -24,7 +24,7 @@ C = TypeVar("C")
 R = TypeVar("R")
 
 
-class Kind(NamedTuple):
+class FieldType(NamedTuple):
     """How a field of a call is handed to a kernel: as one plain argument or several.
 
     Attributes:
@@ -60,9 +60,9 @@ def _surrogate(value: Surrogate) -> tuple[int, float]:
     return value.number, value.alpha
 
 
-_KINDS: dict[Any, Kind] = {
+_KINDS: dict[Any, FieldType] = {
     **{
-        hint: Kind(f"{schema} {{}}", 1, _one, _same)
+        hint: FieldType(f"{schema} {{}}", 1, _one, _same)
         for hint, schema in {
             Tensor: "Tensor",
             Tensor | None: "Tensor?",
@@ -78,24 +78,24 @@ _KINDS: dict[Any, Kind] = {
             list[float]: "float[]",
         }.items()
     },
-    Parameter: Kind(
+    Parameter: FieldType(
         "float {0}, Tensor? {0}_tensor",
         2,
         _parameter,
         lambda number, tensor: number if tensor is None else tensor,
     ),
-    Parameters: Kind(
+    Parameters: FieldType(
         "float[] {0}, Tensor? {0}_tensor",
         2,
         _parameters,
         lambda numbers, tensor: numbers if tensor is None else tensor,
     ),
-    SurrogateLike: Kind("int {}, float alpha", 2, _surrogate, numbered),
+    SurrogateLike: FieldType("int {}, float alpha", 2, _surrogate, numbered),
 }
 
 
-def _nested(call: Any) -> Kind:
-    return Kind(
+def _nested(call: Any) -> FieldType:
+    return FieldType(
         ", ".join(k.schema.format(f"{{0}}_{name}") for name, k in zip(call._fields, call.kinds)),
         sum(kind.size for kind in call.kinds),
         flatten,
@@ -196,15 +196,15 @@ def public_op(reference: Callable[P, Any]) -> Callable[[Callable[[str, Any], R]]
 
 
 def equation(
-    check: Callable[P, C], answer: Callable[[C, Any], Any] = lambda call, outputs: outputs
+    check: Callable[P, C], result_of: Callable[[C, Any], Any] = lambda call, outputs: outputs
 ) -> Callable[[Callable[[C], R]], Callable[P, R]]:
     """Makes an equation, a function of a call in plain PyTorch, the public op of ``snnfast.reference``.
 
-    The op keeps the equation as an attribute. ``answer`` makes what the op returns of what the equation gives.
+    The op keeps the equation as an attribute. ``result_of`` makes what the op returns of what the equation gives.
     """
 
     def publish(function: Callable[[C], R]) -> Callable[P, R]:
-        op = public(check, lambda name, call: answer(call, function(call)), "snnfast.reference")
+        op = public(check, lambda name, call: result_of(call, function(call)), "snnfast.reference")
         op.__dict__["equation"] = function
         return op
 

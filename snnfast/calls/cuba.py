@@ -11,7 +11,7 @@ from snnfast.surrogate import SurrogateLike
 
 from .call import Parameter
 from .lif import lif
-from .neuron import membrane, neuron, reading, silenced, spiking
+from .neuron import membrane, neuron_op, reading, refractory_call, spiking
 
 
 class CubaCall(NamedTuple):
@@ -35,7 +35,7 @@ class CubaCall(NamedTuple):
     return_v_seq: bool
 
 
-@neuron(lif)
+@neuron_op(lif)
 def cuba(
     x: Tensor,
     v: Tensor | None = None,
@@ -91,10 +91,10 @@ def cuba(
         **membrane(op, x, tau, decay, decay_input, v_threshold, v_reset, v_rest),
         **spiking(op, strict, surrogate, detach_reset, return_state, return_v_seq),
     )
-    return silenced(op, call, r, refractory, max_spikes)
+    return refractory_call(op, call, r, refractory, max_spikes)
 
 
-@neuron(cuba)
+@neuron_op(cuba)
 def cubali(
     x: Tensor,
     v: Tensor | None = None,

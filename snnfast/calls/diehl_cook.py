@@ -111,7 +111,7 @@ class DiehlCookCall(NamedTuple):
         """The call of network ``k`` alone, which changes its part of the tensors."""
         return self._replace(**part_of_network(self, k, NUMBERS))
 
-    def answer(self, outputs: tuple[Tensor, Tensor]) -> DiehlCookResult:
+    def result_of(self, outputs: tuple[Tensor, Tensor]) -> DiehlCookResult:
         """Return the op's result, made from the counts and spikes of a kernel or the reference."""
         counts, spikes = outputs
         state = DiehlCookState(*self.state) if self.return_state else None

@@ -151,7 +151,7 @@ class DiehlCookConductanceCall(NamedTuple):
         delays = None if self.delays is None else self.delays[k]
         return self._replace(**part_of_network(self, k, NUMBERS), delays=delays)
 
-    def answer(self, outputs: tuple[Tensor, Tensor]) -> DiehlCookConductanceResult:
+    def result_of(self, outputs: tuple[Tensor, Tensor]) -> DiehlCookConductanceResult:
         """Return the op's result, made from the counts and spikes of a kernel or the reference."""
         counts, spikes = outputs
         state = DiehlCookConductanceState(*self.state) if self.return_state else None

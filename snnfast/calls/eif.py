@@ -11,7 +11,7 @@ from snnfast.surrogate import SurrogateLike
 
 from .call import Parameter
 from .lif import lif
-from .neuron import membrane, neuron, spiking
+from .neuron import membrane, neuron_op, spiking
 
 
 class EifCall(NamedTuple):
@@ -35,7 +35,7 @@ class EifCall(NamedTuple):
     return_v_seq: bool
 
 
-@neuron(lif)
+@neuron_op(lif)
 def eif(
     x: Tensor,
     v: Tensor | None = None,

@@ -10,7 +10,7 @@ from snnfast import check
 from snnfast.surrogate import SurrogateLike
 
 from .call import Parameter
-from .neuron import membrane, neuron, spiking
+from .neuron import membrane, neuron_op, spiking
 from .qif import qif
 
 
@@ -40,7 +40,7 @@ class IzhikevichCall(NamedTuple):
     return_v_seq: bool
 
 
-@neuron(qif)
+@neuron_op(qif)
 def izhikevich(
     x: Tensor,
     v: Tensor | None = None,

@@ -10,7 +10,7 @@ from snnfast import check
 from snnfast.surrogate import SurrogateLike
 
 from .call import Parameter
-from .neuron import membrane, neuron, reading, silenced, spiking
+from .neuron import membrane, neuron_op, reading, refractory_call, spiking
 
 
 class LifCall(NamedTuple):
@@ -32,7 +32,7 @@ class LifCall(NamedTuple):
     return_v_seq: bool
 
 
-@neuron()
+@neuron_op()
 def lif(
     x: Tensor,
     v: Tensor | None = None,
@@ -111,10 +111,10 @@ def lif(
         **membrane(op, x, tau, decay, decay_input, v_threshold, v_reset, v_rest),
         **spiking(op, strict, surrogate, detach_reset, return_state, return_v_seq),
     )
-    return silenced(op, call, r, refractory, max_spikes)
+    return refractory_call(op, call, r, refractory, max_spikes)
 
 
-@neuron(lif)
+@neuron_op(lif)
 def iaf(
     x: Tensor,
     v: Tensor | None = None,
@@ -147,10 +147,10 @@ def iaf(
         **membrane(op, x, None, 1.0, False, v_threshold, v_reset, None),
         **spiking(op, strict, surrogate, detach_reset, return_state, return_v_seq),
     )
-    return silenced(op, call, r, refractory, max_spikes)
+    return refractory_call(op, call, r, refractory, max_spikes)
 
 
-@neuron(lif)
+@neuron_op(lif)
 def li(
     x: Tensor,
     v: Tensor | None = None,

@@ -40,7 +40,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 NEURONS: dict[str, Callable[..., Any]] = {}
 
 
-def neuron(like: Callable[..., Any] | None = None) -> Callable[[F], F]:
+def neuron_op(like: Callable[..., Any] | None = None) -> Callable[[F], F]:
     """Enters the check of a neuron's op in :data:`NEURONS`.
 
     What its docstring leaves out of arguments, result and errors is that of the neuron ``like``.
@@ -167,7 +167,7 @@ def refractory_of(neuron: Any) -> Any:
     return _REFRACTORY[neuron]
 
 
-def silenced(op: str, call: C, r: Any, refractory: Any, max_spikes: Any) -> C:
+def refractory_call(op: str, call: C, r: Any, refractory: Any, max_spikes: Any) -> C:
     """``call``, or if its neurons have a refractory period or several spikes a step the call of such neurons."""
     given: Any = call
     plain = type(refractory) is type(max_spikes) is int and refractory == 0 and max_spikes == 1
@@ -195,7 +195,7 @@ def silenced(op: str, call: C, r: Any, refractory: Any, max_spikes: Any) -> C:
     return other
 
 
-def answer(call: Any, outputs: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
+def result_of(call: Any, outputs: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
     """Return the result of a neuron's op, made from the spikes, states and membranes of a kernel or the reference."""
     spikes, *states, v_seq = outputs
     if getattr(call, "refractory", None) == 0:  # r is 0, too

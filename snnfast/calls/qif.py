@@ -11,7 +11,7 @@ from snnfast.surrogate import SurrogateLike
 
 from .call import Parameter
 from .lif import lif
-from .neuron import membrane, neuron, spiking
+from .neuron import membrane, neuron_op, spiking
 
 
 class QifCall(NamedTuple):
@@ -35,7 +35,7 @@ class QifCall(NamedTuple):
     return_v_seq: bool
 
 
-@neuron(lif)
+@neuron_op(lif)
 def qif(
     x: Tensor,
     v: Tensor | None = None,

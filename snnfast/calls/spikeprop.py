@@ -1,4 +1,4 @@
-"""Calls of neurons that fire once, and the answer to them."""
+"""Calls of neurons that fire once, and the result_of to them."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def result(call: SpikePropCall, t_out: Tensor, u_max: Tensor, slope: Tensor) -> 
     return asked if len(asked) > 1 else t_out
 
 
-def answer(call: SpikePropCall, outputs: tuple[Tensor, Tensor, Tensor]) -> Any:
+def result_of(call: SpikePropCall, outputs: tuple[Tensor, Tensor, Tensor]) -> Any:
     """The same, of what the reference gives, after a look at values."""
     if looks(call):
         look_at_values(call)

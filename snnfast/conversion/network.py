@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from snnfast import check
-from snnfast.monitoring.watch import Telling
+from snnfast.monitoring.watch import Announcing
 
 from .analog import Analog, Node, Read
 from .neurons import Neurons
@@ -23,7 +23,7 @@ RESETS = ("soft", "hard")
 RESERVED = ("spiking", "input_shape", "batch_size", "_fitted")
 
 
-class SpikingNetwork(Analog, Telling):
+class SpikingNetwork(Analog, Announcing):
     """A ReLU network whose ReLUs have become integrate-and-fire neurons; weights stay as they are.
 
     :func:`snnfast.convert` makes one and calibrates its thresholds. Its modules have the same names as in the ReLU

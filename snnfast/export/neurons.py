@@ -20,7 +20,7 @@ from snnfast.nn.state import Stateful
 
 from .source import Source, Value, each, literal
 
-__all__ = ["neuron"]
+__all__ = ["neuron_code"]
 
 STEP = """
 static void $id(void) {
@@ -101,7 +101,7 @@ class _Neuron(NamedTuple):
     strict: bool
 
 
-def neuron(source: Source, id: str, layer: Stateful, x: Value, y: Value) -> None:
+def neuron_code(source: Source, id: str, layer: Stateful, x: Value, y: Value) -> None:
     """All neurons of a layer, from the currents ``x`` to the spikes, or membranes, ``y``.
 
     Raises:

@@ -11,7 +11,7 @@ from snnfast import ops
 from snnfast.nn import Delay, Recurrent
 
 from .exact import Quantised
-from .neurons import neuron
+from .neurons import neuron_code
 from .products import weights
 from .source import Source, Value
 
@@ -93,7 +93,7 @@ def recurrent(
         **weights(source, f"{id}_weight", weight.t(), quantised),
     )
     try:
-        neuron(source, f"{id}_neuron", layer.neuron, current, y)
+        neuron_code(source, f"{id}_neuron", layer.neuron, current, y)
     except ValueError as error:
         raise ValueError(f"holds a {type(layer.neuron).__name__} that {error}") from None
     remembered = {"past": past, "now": now, "steps": steps, "size": size}

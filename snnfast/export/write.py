@@ -18,7 +18,7 @@ from snnfast.nn import Delay, Recurrent, SpikeLinear, reset
 from snnfast.nn.state import Stateful
 
 from .exact import OrderedConv2d, Quantised, exact
-from .neurons import neuron
+from .neurons import neuron_code
 from .plan import LayerNode, at_rest, layers_of
 from .pooling import flatten, pool, reordered
 from .products import conv2d, linear
@@ -212,7 +212,7 @@ def _emit(
     elif isinstance(module, Delay):
         delay(source, id, module, x, y)
     elif isinstance(module, Stateful):
-        neuron(source, id, module, x, y)
+        neuron_code(source, id, module, x, y)
     elif type(module) in READOUTS:
         readout(source, id, module, x, y)
     else:

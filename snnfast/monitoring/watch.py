@@ -89,7 +89,7 @@ class Monitor(Tally):
             check.at_least_zero("monitor", "energy_mac", energy_mac),
         )
         self._handles: list[Any] = []
-        self._telling: list[Telling] = []
+        self._announcing: list[Announcing] = []
         self._running = False  # the network; a layer may run alone, or anew for a checkpoint
         super().__init__(net, kept, energy)
         self.on()
@@ -116,10 +116,10 @@ class Monitor(Tally):
             name = path or type(module).__name__
             if module in inner:
                 continue
-            if isinstance(module, Telling):
+            if isinstance(module, Announcing):
                 module.monitor = self
                 inner.update(module.modules())
-                self._telling.append(module)
+                self._announcing.append(module)
                 continue
             if isinstance(module, Replaced) and isinstance(module, Stateful):
                 self._watch_replaced(name, module)
@@ -141,9 +141,9 @@ class Monitor(Tally):
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        for module in self._telling:
+        for module in self._announcing:
             module.monitor = None
-        self._telling.clear()
+        self._announcing.clear()
 
     def __enter__(self) -> Monitor:
         return self.on()
@@ -291,7 +291,7 @@ class Monitor(Tally):
         self._add(name, kind, operations, dense, torch.ones_like(fired[0, 0]))
 
 
-class Telling(nn.Module):
+class Announcing(nn.Module):
     """A network that runs its layers where no hook sees them, and tells its monitor after a call what they did."""
 
     monitor: Monitor | None = None

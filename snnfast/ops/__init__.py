@@ -77,18 +77,18 @@ __all__ = [
 ]
 
 
-adlif = _neuron.neuron(_adlif)
-alif = _neuron.neuron(_alif)
-cuba = _neuron.neuron(_cuba)
-cubali = _neuron.neuron(_cubali)
-eif = _neuron.neuron(_eif)
-iaf = _neuron.neuron(_iaf)
-izhikevich = _neuron.neuron(_izhikevich)
-li = _neuron.neuron(_li)
-lif = _neuron.neuron(_lif)
-normlif = _neuron.neuron(_normlif)
-qif = _neuron.neuron(_qif)
-recurrent = _neuron.neuron(_recurrent)
+adlif = _neuron.with_kernels(_adlif)
+alif = _neuron.with_kernels(_alif)
+cuba = _neuron.with_kernels(_cuba)
+cubali = _neuron.with_kernels(_cubali)
+eif = _neuron.with_kernels(_eif)
+iaf = _neuron.with_kernels(_iaf)
+izhikevich = _neuron.with_kernels(_izhikevich)
+li = _neuron.with_kernels(_li)
+lif = _neuron.with_kernels(_lif)
+normlif = _neuron.with_kernels(_normlif)
+qif = _neuron.with_kernels(_qif)
+recurrent = _neuron.with_kernels(_recurrent)
 
 
 def register(namespace: str) -> None:

@@ -19,7 +19,7 @@ from snnfast.calls.call import (
     public,
     unflatten,
 )
-from snnfast.calls.neuron import answer, may_be_refractory, refractory_of
+from snnfast.calls.neuron import may_be_refractory, refractory_of, result_of
 from snnfast.calls.recurrent import FIELDS, recurrent_of
 from snnfast.check import state_dtype
 
@@ -56,7 +56,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class _Kind:
+class _Variant:
     """Structure of a neuron's call type, looked up once.
 
     Attributes:
@@ -108,27 +108,27 @@ class _Kind:
 
 
 _CHANNELS_LAST = [0, 1, 3, 4, 2]  # of [T, B, C, H, W]
-_KINDS: dict[Any, _Kind] = {}
-_POOLED: dict[Any, _Kind] = {}
+_KINDS: dict[Any, _Variant] = {}
+_POOLED: dict[Any, _Variant] = {}
 
 
-def neuron(reference: Callable[P, R]) -> Callable[P, R]:
+def with_kernels(reference: Callable[P, R]) -> Callable[P, R]:
     """The public op of a neuron, from its reference, or of all of them with recurrent connections."""
     check, equation = reference.check, reference.equation  # type: ignore[attr-defined]
     call_type = get_type_hints(check)["return"]
     if hasattr(call_type, "_fields"):
         refractory = [refractory_of(call_type)] if may_be_refractory(check) else []
         for plain in (call_type, *refractory):
-            _POOLED.setdefault(plain, _Kind(plain, pooled=True))
+            _POOLED.setdefault(plain, _Variant(plain, pooled=True))
             for each in (plain, recurrent_of(plain)):
-                _KINDS.setdefault(each, _Kind(each))
+                _KINDS.setdefault(each, _Variant(each))
 
     def run(op: str, call: Any) -> Any:
         kernels = backend.library(op, call.x, call.surrogate)
         outputs = (
             equation(call) if kernels is None else _scan(kernels, op, _KINDS[type(call)], call)
         )
-        return answer(call, outputs)
+        return result_of(call, outputs)
 
     return public(check, run, "snnfast.ops")
 
@@ -150,11 +150,11 @@ def pooled(op: str, call: Any, window: Window) -> Any:
     kernels = backend.library(op, x, call.surrogate)
     if not alike or kernels is not torch.ops.snnfast or not has_kernel(x[0], *window):
         return None
-    return answer(call, _scan(kernels, op, kind, call, window))
+    return result_of(call, _scan(kernels, op, kind, call, window))
 
 
 def _scan(
-    kernels: Any, op: str, kind: _Kind, call: Any, window: Window | tuple[()] = ()
+    kernels: Any, op: str, kind: _Variant, call: Any, window: Window | tuple[()] = ()
 ) -> tuple[Tensor, ...]:
     """Spikes, or these pooled, states and membranes; what was not asked for is empty."""
     x, flat = call.x, flatten(call)
@@ -193,7 +193,7 @@ def _scan(
     )
 
 
-def _lay_out(given: dict[int, Tensor], kind: _Kind, order: list[int] | None) -> None:
+def _lay_out(given: dict[int, Tensor], kind: _Variant, order: list[int] | None) -> None:
     """Brings the tensors ``given``, by place, into the layouts that the kernels read in place."""
     at_x = kind.at["x"]
     if order is not None:
@@ -215,7 +215,7 @@ class _Scan(torch.autograd.Function):
         ctx: Any,
         op: str,
         kernels: Any,
-        kind: _Kind,
+        kind: _Variant,
         every: int,
         x_repeats: bool,
         flat: list[Any],
@@ -235,7 +235,7 @@ def _save(
     ctx: Any,
     op: str,
     kernels: Any,
-    kind: _Kind,
+    kind: _Variant,
     every: int,
     x_repeats: bool,
     flat: list[Any],
@@ -296,7 +296,7 @@ def register(namespace: str) -> None:
             _register(namespace, kind)
 
 
-def _register(namespace: str, kind: _Kind) -> None:
+def _register(namespace: str, kind: _Variant) -> None:
     kernels, states, params = getattr(torch.ops, namespace), kind.states, kind.params
     forward, backward = f"{namespace}::{kind.forward}", f"{namespace}::{kind.backward}"
 

@@ -13,12 +13,12 @@ from snnfast import backend
 from snnfast.calls.call import extended, flatten, positions, public_op, unflatten
 from snnfast.calls.spikeprop import (
     SpikePropCall,
-    answer,
     look_at_silence,
     look_at_values,
     looks,
     needs_spikes,
     result,
+    result_of,
 )
 from snnfast.reference.spikeprop import spikeprop as reference
 
@@ -57,7 +57,7 @@ def spikeprop(op: str, call: SpikePropCall) -> Any:
     """Compute the spike times by a kernel or the reference."""
     kernels = backend.library(op, call.t_in)
     if kernels is None:
-        return answer(call, reference.equation(call))  # type: ignore[attr-defined]
+        return result_of(call, reference.equation(call))  # type: ignore[attr-defined]
     inputs = (call.t_in, call.w, call.delays, call.tau)
     refuse_transforms(op, inputs)
     flat = _contiguous(call)

@@ -6,10 +6,10 @@ from typing import Any
 
 from snnfast.calls import adlif as calls
 
-from .neuron import Fire, choose, neuron
+from .neuron import Fire, choose, equation_of
 
 
-@neuron(calls.adlif)
+@equation_of(calls.adlif)
 def adlif(
     fire: Fire,
     x: Any,

@@ -6,10 +6,10 @@ from typing import Any
 
 from snnfast.calls import alif as calls
 
-from .neuron import Fire, neuron
+from .neuron import Fire, equation_of
 
 
-@neuron(calls.alif)
+@equation_of(calls.alif)
 def alif(
     fire: Fire,
     x: Any,

@@ -6,7 +6,7 @@ from typing import Any
 
 from snnfast.calls import cuba as calls
 
-from .neuron import Fire, neuron
+from .neuron import Fire, equation_of
 
 
 def step(
@@ -27,5 +27,5 @@ def step(
     return s, v, i
 
 
-cuba = neuron(calls.cuba)(step)
-cubali = neuron(calls.cubali)(step)
+cuba = equation_of(calls.cuba)(step)
+cubali = equation_of(calls.cubali)(step)

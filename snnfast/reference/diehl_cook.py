@@ -14,7 +14,7 @@ from .presentations import spikes_of
 from .stdp import normalize
 
 
-@equation(calls.diehl_cook_, DiehlCookCall.answer)
+@equation(calls.diehl_cook_, DiehlCookCall.result_of)
 def diehl_cook_(call: DiehlCookCall) -> tuple[Tensor, Tensor]:
     """Spikes of P presentations, counted and one by one; weights, thresholds and the state change in place."""
     return one_by_one(call, present)

@@ -20,7 +20,7 @@ from .presentations import spikes_of
 from .stdp import normalize
 
 
-@equation(calls.diehl_cook_conductance_, DiehlCookConductanceCall.answer)
+@equation(calls.diehl_cook_conductance_, DiehlCookConductanceCall.result_of)
 def diehl_cook_conductance_(call: DiehlCookConductanceCall) -> tuple[Tensor, Tensor]:
     """Spikes of P presentations, counted and one by one; weights, thresholds and the state change in place."""
     return one_by_one(call, present)

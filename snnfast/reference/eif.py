@@ -7,10 +7,10 @@ from typing import Any
 from snnfast.calls import eif as calls
 
 from .exp import exp_upstroke
-from .neuron import Fire, neuron
+from .neuron import Fire, equation_of
 
 
-@neuron(calls.eif, prefetch=True)
+@equation_of(calls.eif, prefetch=True)
 def eif(
     fire: Fire,
     x: Any,

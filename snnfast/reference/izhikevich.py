@@ -6,10 +6,10 @@ from typing import Any
 
 from snnfast.calls import izhikevich as calls
 
-from .neuron import Fire, neuron
+from .neuron import Fire, equation_of
 
 
-@neuron(calls.izhikevich, prefetch=True)
+@equation_of(calls.izhikevich, prefetch=True)
 def izhikevich(
     fire: Fire,
     x: Any,

@@ -6,7 +6,7 @@ from typing import Any
 
 from snnfast.calls import lif as calls
 
-from .neuron import Fire, neuron
+from .neuron import Fire, equation_of
 
 
 def step(
@@ -17,6 +17,6 @@ def step(
     return s, v
 
 
-lif = neuron(calls.lif)(step)
-iaf = neuron(calls.iaf)(step)
-li = neuron(calls.li)(step)
+lif = equation_of(calls.lif)(step)
+iaf = equation_of(calls.iaf)(step)
+li = equation_of(calls.li)(step)

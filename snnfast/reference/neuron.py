@@ -13,7 +13,7 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from snnfast import check
 from snnfast.calls.call import equation, fields_of_kind
-from snnfast.calls.neuron import answer, may_be_refractory, refractory_of
+from snnfast.calls.neuron import may_be_refractory, refractory_of, result_of
 from snnfast.surrogate import differentiable, resolve
 
 from .exp import divided
@@ -45,7 +45,7 @@ class Equation(NamedTuple):
 EQUATIONS: dict[Any, Equation] = {}
 
 
-def neuron(
+def equation_of(
     check: Callable[P, Any], *, per_neuron: tuple[str, ...] = (), prefetch: bool = False
 ) -> Callable[[Step], Callable[P, tuple[Tensor, ...]]]:
     """Makes a step the public op of ``snnfast.reference`` whose arguments ``check`` checks."""
@@ -57,7 +57,7 @@ def neuron(
         EQUATIONS[call] = of_step = Equation(step, per_neuron, prefetch, reads)
         if may_be_refractory(check):
             EQUATIONS[refractory_of(call)] = of_step._replace(reads=False)
-        return equation(check, answer)(scan)
+        return equation(check, result_of)(scan)
 
     return enter
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from snnfast.calls import normlif as calls
 
-from .neuron import Fire, neuron
+from .neuron import Fire, equation_of
 
 
-@neuron(calls.normlif, per_neuron=("scale", "shift"))
+@equation_of(calls.normlif, per_neuron=("scale", "shift"))
 def normlif(
     fire: Fire,
     x: Any,

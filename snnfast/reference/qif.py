@@ -6,10 +6,10 @@ from typing import Any
 
 from snnfast.calls import qif as calls
 
-from .neuron import Fire, neuron
+from .neuron import Fire, equation_of
 
 
-@neuron(calls.qif, prefetch=True)
+@equation_of(calls.qif, prefetch=True)
 def qif(
     fire: Fire,
     x: Any,

@@ -11,12 +11,12 @@ from torch import Tensor
 from snnfast import check
 from snnfast.calls import recurrent as calls
 from snnfast.calls.call import equation, fields_of_kind
-from snnfast.calls.neuron import answer
+from snnfast.calls.neuron import result_of
 
 from .neuron import scan
 
 
-@equation(calls.recurrent, answer)
+@equation(calls.recurrent, result_of)
 def recurrent(call: Any) -> tuple[Tensor, ...]:
     neuron, dtype = calls.neuron_of(call), check.state_dtype(call.x.dtype)
     if len(call.x) == 0:

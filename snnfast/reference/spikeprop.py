@@ -11,10 +11,10 @@ from torch import Tensor
 from snnfast.backend.first_order import first_order
 from snnfast.calls import spikeprop as calls
 from snnfast.calls.call import equation
-from snnfast.calls.spikeprop import SpikePropCall, answer
+from snnfast.calls.spikeprop import SpikePropCall, result_of
 
 
-@equation(calls.spikeprop, answer)
+@equation(calls.spikeprop, result_of)
 def spikeprop(call: SpikePropCall) -> tuple[Tensor, Tensor, Tensor]:
     """Spike times, largest potentials and slopes."""
     return _FirstSpike.apply(call.t_in, call.w, call.delays, call.tau, call)  # type: ignore[no-any-return, no-untyped-call]

@@ -28,11 +28,11 @@ from .score import (
     Loss,
     Part,
     Score,
-    answer,
     as_many_labels,
     batches,
     evaluate,
     largest,
+    outputs_of,
 )
 
 __all__ = ["Run", "Score", "evaluate", "fit", "largest"]
@@ -353,7 +353,7 @@ def _gradient_step(
         optimizer.step()
 
     def step(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        outputs = answer(model, images, precision)
+        outputs = outputs_of(model, images, precision)
         value = loss(outputs, labels)
         optimizer.zero_grad()
         value.backward()
@@ -367,7 +367,7 @@ def _gradient_step(
     def share_of_step(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
         with shared(model, processes, len(labels), run.images) as mine:
             count = mine.stop - mine.start
-            outputs = answer(parallel, images[mine], precision)
+            outputs = outputs_of(parallel, images[mine], precision)
             value = loss(outputs, labels[mine])
             optimizer.zero_grad()
             # Gradients are averaged over processes, whose shares may differ. Who has none takes part, too: all have to

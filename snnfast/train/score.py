@@ -18,10 +18,10 @@ __all__ = [
     "Loss",
     "Part",
     "Score",
-    "answer",
     "batches",
     "evaluate",
     "largest",
+    "outputs_of",
 ]
 
 EVALUATED = 500  # images that evaluate takes at a time
@@ -131,7 +131,7 @@ def evaluate(
                 alone if processes is None else shared(model, processes, len(labels), first) as mine
             ):
                 images, labels = images[mine], labels[mine]
-                outputs = answer(model, images, precision)
+                outputs = outputs_of(model, images, precision)
                 score.add(outputs, labels, loss(outputs, labels) if len(labels) else None)
     if processes is not None:
         score.gather(processes)
@@ -164,7 +164,7 @@ def batches(
         )
 
 
-def answer(model: nn.Module, images: Tensor, precision: torch.dtype) -> Tensor:
+def outputs_of(model: nn.Module, images: Tensor, precision: torch.dtype) -> Tensor:
     """Scores of ``images``; products and convolutions in ``precision``, the scores in float32 or longer."""
     if precision == torch.float32:
         return model(images)  # type: ignore[no-any-return]

@@ -18,7 +18,7 @@ from samples import (
 
 from snnfast import ops
 from snnfast.calls.call import flatten
-from snnfast.calls.neuron import answer
+from snnfast.calls.neuron import result_of
 
 needs_kernels = pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels")
 EVERY = (0, 7, 32, 1000)  # steps between checkpoints of a raw call; 0 keeps none
@@ -46,7 +46,7 @@ class Function(torch.nn.Module):
     def raw(self, *values, every):
         call = getattr(ops, self.op.name).check(**self.with_tensors(values))
         kernel = getattr(torch.ops.snnfast, f"{self.op.kernel}_forward")
-        return answer(call, kernel(*flatten(call), every)[:-1])
+        return result_of(call, kernel(*flatten(call), every)[:-1])
 
 
 def functions(op):

@@ -13,7 +13,7 @@ from samples import Sample, assert_equal, gradients
 
 from snnfast import ops, reference
 from snnfast.calls.call import flatten, schema
-from snnfast.calls.neuron import answer, refractory_of
+from snnfast.calls.neuron import refractory_of, result_of
 
 OPS = [op for op in samples.neurons() if op.accepts("refractory")]
 KERNELS = [op for op in OPS if op.name == op.kernel]
@@ -261,7 +261,7 @@ def test_opcheck_and_vmap(kernels, op):
     kernel = getattr(kernels.ops, f"refractory_{op.kernel}_forward")
     x = flat[0].clone().requires_grad_()
     torch.library.opcheck(kernel.default, (x, *flat[1:], 7))
-    assert_equal(answer(call, kernel(*flat, 7)[:-1]), op(**arguments))
+    assert_equal(result_of(call, kernel(*flat, 7)[:-1]), op(**arguments))
     batch = torch.stack([arguments["x"], arguments["x"].flip(0)])
     rest = {k: a for k, a in arguments.items() if k != "x"}
     mapped = torch.vmap(lambda x: op(x=x, **rest))(batch)

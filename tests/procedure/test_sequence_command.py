@@ -10,7 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from snnfast.data.sequences import copy_memory
 from snnfast.papers.procedures import sequence
-from snnfast.papers.sequence.procedure import answer, cross_entropy, rows
+from snnfast.papers.sequence.procedure import cross_entropy, predicted, rows
 
 SMALL = {"progress": False, "echo": None, "num_steps": 12, "samples": 64, "hidden": (12,)}
 
@@ -45,12 +45,12 @@ def test_images_become_rows_or_pixels_in_one_order_for_all():
 
 def test_answers_and_loss_of_one_and_of_several():
     logits = torch.tensor([[1.0, 3, 2], [0, -1, -2]])
-    assert answer(logits).tolist() == [1, 0]
+    assert predicted(logits).tolist() == [1, 0]
     labels = torch.tensor([1, 2])
     torch.testing.assert_close(cross_entropy(logits, labels), F.cross_entropy(logits, labels))
     x, labels = copy_memory(6, 12)
     told = F.one_hot(x[:, :5, :8].argmax(2), 8).float()
-    assert answer(told).tolist() == labels.tolist()
+    assert predicted(told).tolist() == labels.tolist()
     assert cross_entropy(40 * told, labels).item() < 1e-6
     wrong = told.roll(1, 1)
     assert cross_entropy(40 * wrong, labels).item() > 10

@@ -15,7 +15,7 @@ from snnfast.ops import DiehlCookConductanceResult, DiehlCookResult, Events, Rat
 from snnfast.plasticity import Rule
 
 from ..networks import Draws, one_or_each, seeds_of
-from .parts import Excitatory, Input, Now, State, Synapses, normalize_each
+from .parts import Excitatory, Input, LastStep, State, Synapses, normalize_each
 from .settings import DATASETS, Settings, for_dataset, of_networks, slower
 
 Result = DiehlCookResult | DiehlCookConductanceResult
@@ -117,7 +117,7 @@ class DiehlAndCook2015(nn.Module):
                 "DiehlAndCook2015: networks must be None with min_spikes, which presents other images again to each, "
                 f"got networks={networks} and min_spikes={self.settings.min_spikes}"
             )
-        now = Now()
+        now = LastStep()
         self._now = now
         self._plastic: Tensor | None = None
         self._before: tuple[Tensor, State | None, Tensor] | None = None

@@ -35,7 +35,7 @@ def _filled(like: Tensor, values: Sequence[float]) -> Tensor:
     return each[:, None].expand(like.shape).clone()
 
 
-class Now:
+class LastStep:
     """Spikes and state of the last step; None at rest. The parts of a model share one."""
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Now:
 class Input(nn.Module):
     """The inputs, to be read: ``s`` spikes of the last step, ``x`` traces, both ``[*networks, neurons]``."""
 
-    def __init__(self, networks: Sequence[int], neurons: int, now: Now) -> None:
+    def __init__(self, networks: Sequence[int], neurons: int, now: LastStep) -> None:
         super().__init__()
         self.neurons, self._shape, self._now = neurons, (*networks, neurons), now
 
@@ -88,7 +88,7 @@ class Excitatory(nn.Module):
         neurons: int,
         every: Sequence[Settings],
         dtype: torch.dtype,
-        now: Now,
+        now: LastStep,
     ) -> None:
         super().__init__()
         self.neurons, self._every, self._now = neurons, every, now

@@ -159,7 +159,7 @@ class Sequence(Procedure[SequenceSettings]):
 
     def decide(self, settings: SequenceSettings) -> Decide:
         """The largest logit; of several answers all, as one number."""
-        return answer
+        return predicted
 
     def learning(self, settings: SequenceSettings, run: Run, data: Data) -> dict[str, Any]:
         """Arguments of :func:`snnfast.train.fit`."""
@@ -217,7 +217,7 @@ def rows(dataset: str, x: Tensor) -> Tensor:
     return x.flatten(1)[:, order].unsqueeze(2)
 
 
-def answer(logits: Tensor) -> Tensor:
+def predicted(logits: Tensor) -> Tensor:
     """Labels ``[B]`` of logits ``[B, classes]``; of ``[B, outputs, classes]`` as digits, the first one the last."""
     found = logits.argmax(-1)
     if found.dim() == 1:
@@ -227,7 +227,7 @@ def answer(logits: Tensor) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy, mean over samples and answers; labels as in :func:`answer`."""
+    """Cross-entropy, mean over samples and answers; labels as in :func:`predicted`."""
     if logits.dim() == 2:
         return F.cross_entropy(logits, labels)
     classes = logits.shape[-1]

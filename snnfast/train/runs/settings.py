@@ -144,7 +144,7 @@ class Options:
         return one.default_factory() if one.default is MISSING else one.default
 
 
-class Kind(NamedTuple):
+class OptionType(NamedTuple):
     """Type of a field of settings.
 
     Attributes:
@@ -160,7 +160,7 @@ class Kind(NamedTuple):
     length: int | None
 
 
-def kind_of(settings: type[Options], name: str) -> Kind:
+def kind_of(settings: type[Options], name: str) -> OptionType:
     """Return the kind of a field, from its annotation."""
     annotation = typing.get_type_hints(settings)[name]
     optional = isinstance(annotation, types.UnionType)
@@ -169,7 +169,7 @@ def kind_of(settings: type[Options], name: str) -> Kind:
     several = typing.get_origin(annotation) is tuple
     items = typing.get_args(annotation) if several else (annotation,)
     length = len(items) if several and Ellipsis not in items else None
-    return Kind(typing.get_origin(items[0]) or items[0], optional, several, length)
+    return OptionType(typing.get_origin(items[0]) or items[0], optional, several, length)
 
 
 @dataclass(frozen=True, kw_only=True)

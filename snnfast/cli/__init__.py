@@ -19,9 +19,13 @@ from snnfast.compiler.info import build_info
 from snnfast.papers.conversion import procedure as conversion
 from snnfast.papers.procedures import PROCEDURES, stdp
 
+RULES = "Rules, papers and networks (snnfast.papers):\n\n" + "\n\n".join(
+    f"train {p.name}: {p.paper}, {p.network_name}" for p in PROCEDURES
+)
 app = typer.Typer(
     name="snnfast",
     help="Spiking neural networks with fused kernels: train, convert, measure, and see what runs.",
+    epilog=RULES,
     no_args_is_help=True,
     add_completion=False,
 )

@@ -123,6 +123,7 @@ class Spikeprop(Procedure[SpikepropSettings]):
     """SpikeProp (Bohte et al. 2002): exact spike times."""
 
     name, title, Settings = "spikeprop", "SpikeProp", SpikepropSettings
+    paper, network_name = "Bohte et al. 2002", "Bohte2002"
     revival = "an earlier --fire-at, or --slope-min 1 or more"
 
     def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -118,6 +118,7 @@ class AnnOfDiehl2015(Ann):
     """ReLU network of Diehl et al. 2015, to be converted."""
 
     name = "diehl2015"
+    paper, network_name = "Diehl et al. 2015", "Diehl2015"
     networks = ("cnn", "dense")
 
 
@@ -125,6 +126,7 @@ class AnnOfSengupta2019(Ann):
     """VGG and residual ReLU networks, to be converted."""
 
     name = "vgg16"
+    paper, network_name = "Sengupta et al. 2019", "VGG16"
     networks = ("vgg", "vgg16", "resnet20")
 
     def usual(self, dataset: str) -> str:

@@ -41,6 +41,7 @@ class Stdp(Together[StdpSettings]):
     """Spike-timing-dependent plasticity (Diehl and Cook 2015): trains, labels the neurons, scores."""
 
     name, title, Settings = "stdp", "STDP", StdpSettings
+    paper, network_name = "Diehl and Cook 2015", "DiehlAndCook2015"
     own_preset = "mnist"
     work = "plasticity"
     figures_within_epochs = True

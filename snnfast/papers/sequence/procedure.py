@@ -85,6 +85,7 @@ class Sequence(Procedure[SequenceSettings]):
     """Recurrent spiking networks on sequences, by backpropagation through time."""
 
     name, title, Settings = "sequence", "Sequences", SequenceSettings
+    paper, network_name = "backpropagation through time", "SequenceNetwork"
     revival = "another --gain (none: calibrated), or a lower --lr"
 
     def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:

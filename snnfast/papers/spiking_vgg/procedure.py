@@ -30,6 +30,7 @@ class SpikingVgg(Classifier[SpikingVggSettings]):
     """A spiking VGG with batch norm, trained directly (STBP)."""
 
     name, title, Settings = "spiking-vgg", "Spiking VGG", SpikingVggSettings
+    paper, network_name = "Wu et al. 2018", "SpikingVGG"
     revival = "a lower --lr"
 
     def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -92,6 +92,7 @@ class BpStdp(Together[BpStdpSettings]):
     """BP-STDP (Tavanaei and Maida 2019)."""
 
     name, title, Settings = "bp-stdp", "BP-STDP", BpStdpSettings
+    paper, network_name = "Tavanaei and Maida 2019", "TavanaeiAndMaida2017"
     own_preset = "digits"
     revival = "another --scale or --std, or a lower --lr"
     work = "plasticity"

@@ -68,6 +68,7 @@ class Stbp(Procedure[StbpSettings]):
     """Spatio-temporal backpropagation (Wu et al. 2018)."""
 
     name, title, Settings = "stbp", "STBP", StbpSettings
+    paper, network_name = "Wu et al. 2018", "Wu2018"
     revival = "--batch-norm, or a lower --lr"
     load = staticmethod(partial(images.load, frames=True))
 

@@ -74,6 +74,8 @@ class Procedure(ABC, Generic[S]):
 
     name: ClassVar[str]  # of commands, folders and errors
     title: ClassVar[str]  # of figures
+    paper: ClassVar[str] = ""
+    network_name: ClassVar[str] = ""  # class of snnfast.papers
     figures_within_epochs: ClassVar[bool] = False
     revival: ClassVar[str] = "snnfast.nn.calibrate_"  # what to try with a silent or saturated layer
     own_preset: ClassVar[str] = ""  # that own data take; none: neutral settings

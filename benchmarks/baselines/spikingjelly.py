@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from spikingjelly.activation_based.model import (
+    ms_resnet,
     parametric_lif_net,
     sew_resnet,
     spiking_resnet,
@@ -182,4 +183,5 @@ ZOO = {
     "spiking_resnet18": partial(
         model, spiking_resnet.spiking_resnet18, 16, 3, 64, 64, num_classes=10
     ),
+    "ms_resnet18": partial(model, ms_resnet.ms_resnet18, 16, 3, 64, 64, num_classes=10, T=4),
 }

@@ -15,6 +15,7 @@ from .hooks import hooked, refuse_own_forward
 from .multi_step import in_time
 from .order import order
 from .pooled import Pooled, PooledSequential, pools
+from .replaced import Replaced
 from .spike_conv2d import SpikeConv2d, has_events
 from .spike_linear import SpikeLinear
 from .spiking import Spiking
@@ -37,7 +38,8 @@ def accelerate(net: nn.Module) -> nn.Module:
       the first layers is then one step in memory, so ``forward`` must not write into it.
     - ``inplace=True`` of activations is switched off, since their input may be kept for the backward pass.
 
-    A membrane within rounding of its threshold may fire in only one of the two networks. The keys of the state dict are
+    A network whose neurons take a step a call, as one that :func:`snnfast.nn.replace` leaves in a loop, stays as it is:
+    a step alone is too little work to gain by. A membrane within rounding of its threshold may fire in only one of the two networks. The keys of the state dict are
     those of ``net``, so files load either way. States are copied without their graphs. Call
     :func:`snnfast.nn.replace` first for a network of another library, so that its neurons are this package's; it must
     then take sequences ``[T, B, ...]``.
@@ -62,6 +64,8 @@ def accelerate(net: nn.Module) -> nn.Module:
     check.module("accelerate", "net", net)
     refuse_own_forward("accelerate", net)
     fast = copy.deepcopy(net, without_graphs(net))
+    if any(isinstance(m, Replaced) and m.time_dim is None for m in fast.modules()):
+        return fast
     in_time(fast, training=True)
     folded = {
         layer

@@ -67,9 +67,10 @@ class Steps(Looping):
 
     def _keep(self, mem: Tensor) -> None:
         """Remembers what a call ends with, for when ``mem``, which it returns, comes back."""
-        end, self._end = self._end, None
+        end = self._end
         plain = end is not None and isinstance(end[1], float) and not mem.is_inference()
-        self._returned = (mem, mem._version, *end) if plain else None  # type: ignore[misc]
+        returned = (mem, mem._version, *end) if plain else None  # type: ignore[misc]
+        vars(self).update(_end=None, _returned=returned)
 
     def _known(self, mem: Tensor, rest: Any) -> Tensor | None:
         """The membrane as the kernel has it, if ``mem`` is what the last call returned and rests there still."""

@@ -131,11 +131,11 @@ class Neuron(Steps):
             )
         spikes, *after = (self.steps if self.why else self.scan)(x, *before)
         last = after if one else [state[-1] for state in after]
+        kept = vars(self)  # nn.Module's setattr takes longer than an op
         if self.stateful or not torch.compiler.is_compiling():
-            for name, state in zip(self.states, last):
-                setattr(self, name, state)
+            kept.update(zip(self.states, last))
         self._keep(last[-1])
-        self.v_seq = self.time_first(after[-1]) if self.store_v_seq else None
+        kept["v_seq"] = self.time_first(after[-1]) if self.store_v_seq else None
         if one:
             spikes = last[0] if "spk" in self.states else spikes.squeeze(0)
         # snnTorch's inhibition passes over the factor.
@@ -235,7 +235,7 @@ class Neuron(Steps):
         if self.mechanism == "subtract":
             now = spikes[0] if one else spikes if every else spikes[-1:]
             membrane = v_seq - rest + taken * now.detach()
-            self._end = last, rest
+            vars(self)["_end"] = last, rest
         elif self.reset_delay:
             charge = x if current is None else current(spikes)
             before = v if one else torch.cat([v.unsqueeze(0), v_seq[:-1]])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Any, NamedTuple, ParamSpec, TypeVar, get_type_hints
+from typing import Annotated, Any, NamedTuple, ParamSpec, Protocol, TypeVar, cast, get_type_hints
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ ChangedList = Annotated[list[Tensor], "changed"]
 P = ParamSpec("P")
 C = TypeVar("C")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
 class FieldType(NamedTuple):
@@ -165,12 +166,24 @@ def positions(call: Any) -> dict[str, int]:
     return starts
 
 
-def public(check: Callable[P, C], run: Callable[[str, C], R], module: str) -> Callable[P, R]:
-    """The op that checks its arguments by ``check`` and answers by ``run(name, call)``.
+class Op(Protocol[P, R_co]):
+    """A public op: a function with the signature and the documentation of its check.
 
-    It has the signature and the documentation of ``check``, which it keeps as an attribute, and is at home in
-    ``module``.
+    Attributes:
+        check: checks the arguments and returns the call.
+        equation: the op in plain PyTorch, a function of the call; of ops in ``snnfast.reference``.
     """
+
+    __name__: str
+    check: Callable[P, Any]
+    equation: Callable[[Any], Any]
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Check the arguments and run the call."""
+
+
+def public(check: Callable[P, C], run: Callable[[str, C], R], module: str) -> Op[P, R]:
+    """Return the op of ``module`` that checks its arguments by ``check`` and returns ``run(name, call)``."""
     name = check.__name__
     backend.OPS.add(name)
     call = get_type_hints(check)["return"]
@@ -186,26 +199,25 @@ def public(check: Callable[P, C], run: Callable[[str, C], R], module: str) -> Ca
     op.__dict__["__signature__"] = signature.replace(return_annotation=signature.empty)
     op.__dict__["check"] = check
     op.__module__ = module
-    return op
+    return cast("Op[P, R]", op)
 
 
-def public_op(reference: Callable[P, Any]) -> Callable[[Callable[[str, Any], R]], Callable[P, R]]:
+def public_op(reference: Op[P, Any]) -> Callable[[Callable[[str, Any], R]], Op[P, R]]:
     """Makes a function of an op's name and call the public op beside ``reference``, with its arguments."""
-    check = reference.check  # type: ignore[attr-defined]
-    return lambda run: public(check, run, "snnfast.ops")
+    return lambda run: public(reference.check, run, "snnfast.ops")
 
 
 def equation(
     check: Callable[P, C], result_of: Callable[[C, Any], Any] = lambda call, outputs: outputs
-) -> Callable[[Callable[[C], R]], Callable[P, R]]:
+) -> Callable[[Callable[[C], R]], Op[P, R]]:
     """Makes an equation, a function of a call in plain PyTorch, the public op of ``snnfast.reference``.
 
     The op keeps the equation as an attribute. ``result_of`` makes what the op returns of what the equation gives.
     """
 
-    def publish(function: Callable[[C], R]) -> Callable[P, R]:
+    def publish(function: Callable[[C], R]) -> Op[P, R]:
         op = public(check, lambda name, call: result_of(call, function(call)), "snnfast.reference")
-        op.__dict__["equation"] = function
+        op.equation = function
         return op
 
     return publish

@@ -39,10 +39,10 @@ def accelerate(net: nn.Module) -> nn.Module:
     - ``inplace=True`` of activations is switched off, since their input may be kept for the backward pass.
 
     A network whose neurons take a step a call, as one that :func:`snnfast.nn.replace` leaves in a loop, stays as it is:
-    a step alone is too little work to gain by. A membrane within rounding of its threshold may fire in only one of the two networks. The keys of the state dict are
-    those of ``net``, so files load either way. States are copied without their graphs. Call
-    :func:`snnfast.nn.replace` first for a network of another library, so that its neurons are this package's; it must
-    then take sequences ``[T, B, ...]``.
+    a step alone is too little work to gain by. A membrane within rounding of its threshold may fire in only one of the
+    two networks. The keys of the state dict are those of ``net``, so files load either way. States are copied without
+    their graphs. Call :func:`snnfast.nn.replace` first for a network of another library, so that its neurons are this
+    package's; it must then take sequences ``[T, B, ...]``.
 
     Args:
         net: the network; it is not changed. Subclasses of PyTorch's layers stay as they are, and so do neurons and

@@ -4,26 +4,26 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from snnfast import backend
+from snnfast.calls.adlif import adlif as _adlif
+from snnfast.calls.alif import alif as _alif
 from snnfast.calls.bp_stdp_network import BpStdpNetworkResult
+from snnfast.calls.cuba import cuba as _cuba
+from snnfast.calls.cuba import cubali as _cubali
 from snnfast.calls.diehl_cook import DiehlCookResult, DiehlCookState
 from snnfast.calls.diehl_cook_conductance import (
     DiehlCookConductanceResult,
     DiehlCookConductanceState,
 )
+from snnfast.calls.eif import eif as _eif
+from snnfast.calls.izhikevich import izhikevich as _izhikevich
+from snnfast.calls.lif import iaf as _iaf
+from snnfast.calls.lif import li as _li
+from snnfast.calls.lif import lif as _lif
+from snnfast.calls.normlif import normlif as _normlif
 from snnfast.calls.presentations import Events, Rates
+from snnfast.calls.qif import qif as _qif
+from snnfast.calls.recurrent import recurrent as _recurrent
 from snnfast.calls.stdp import StdpState
-from snnfast.reference.adlif import adlif as _adlif
-from snnfast.reference.alif import alif as _alif
-from snnfast.reference.cuba import cuba as _cuba
-from snnfast.reference.cuba import cubali as _cubali
-from snnfast.reference.eif import eif as _eif
-from snnfast.reference.izhikevich import izhikevich as _izhikevich
-from snnfast.reference.lif import iaf as _iaf
-from snnfast.reference.lif import li as _li
-from snnfast.reference.lif import lif as _lif
-from snnfast.reference.normlif import normlif as _normlif
-from snnfast.reference.qif import qif as _qif
-from snnfast.reference.recurrent import recurrent as _recurrent
 
 from . import neuron as _neuron
 from .batch_norm import batch_norm

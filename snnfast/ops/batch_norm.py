@@ -40,7 +40,7 @@ def batch_norm(op: str, call: BatchNormCall) -> tuple[Tensor, Tensor, Tensor]:
     """Compute the normalisation by a kernel, PyTorch or the reference."""
     kernels = backend.library(op, call.x)
     if kernels is None:
-        return reference.equation(call)  # type: ignore[attr-defined,no-any-return]
+        return reference.equation(call)  # type: ignore[no-any-return]
     if kernels is not torch.ops.snnfast or not has_kernel(call.x):
         return _by_pytorch(call)
     differentiable = call.x, call.weight, call.bias

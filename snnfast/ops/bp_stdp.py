@@ -21,7 +21,7 @@ def bp_stdp_(op: str, call: BpStdpCall) -> Tensor | None:
     """The errors of the presynaptic neurons."""
     kernels = backend.library(op, call.w)
     if kernels is None:
-        return reference.equation(call)  # type: ignore[attr-defined,no-any-return]
+        return reference.equation(call)  # type: ignore[no-any-return]
     w = buffer(call.w)
     pre = call.pre if call.pre.dtype in DTYPES else call.pre != 0
     pre, error = pre.detach().contiguous(), call.error.detach().contiguous()

@@ -22,7 +22,7 @@ def bp_stdp_network_(op: str, call: BpStdpNetworkCall) -> BpStdpNetworkResult:
     """Run the network by a kernel or the reference; with labels, the weights change in place."""
     kernels = backend.library(op, call.weights[0])
     if kernels is None:
-        return reference.equation(call)  # type: ignore[attr-defined,no-any-return]
+        return reference.equation(call)  # type: ignore[no-any-return]
     weights, x = [buffer(w) for w in call.weights], call.x
     if x.spikes is not None and x.spikes.dtype not in DTYPES:
         x = x._replace(spikes=x.spikes != 0)

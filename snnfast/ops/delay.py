@@ -39,7 +39,7 @@ def delay(op: str, call: DelayCall) -> Tensor:
     """The shifted sequence."""
     kernels = backend.library(op, call.x)
     if kernels is None:
-        return reference.equation(call)  # type: ignore[attr-defined,no-any-return]
+        return reference.equation(call)  # type: ignore[no-any-return]
     refuse_transforms(op, call)
     order = dense_order(call.x)
     if order is not None:

@@ -19,7 +19,7 @@ from .in_place import raise_versions
 @public_op(reference)
 def diehl_cook_(op: str, call: DiehlCookCall) -> DiehlCookResult:
     """Run the presentations; weights and thresholds change in place."""
-    return call.result_of(present(op, call, reference.equation))  # type: ignore[attr-defined]
+    return call.result_of(present(op, call, reference.equation))
 
 
 def register(namespace: str) -> None:

@@ -15,7 +15,7 @@ from .diehl_cook import present, register_network
 @public_op(reference)
 def diehl_cook_conductance_(op: str, call: DiehlCookConductanceCall) -> DiehlCookConductanceResult:
     """Run the presentations; weights and thresholds change in place."""
-    return call.result_of(present(op, call, reference.equation))  # type: ignore[attr-defined]
+    return call.result_of(present(op, call, reference.equation))
 
 
 def register(namespace: str) -> None:

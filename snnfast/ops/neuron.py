@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, TypeVar, get_type_hints
+from typing import Any, ParamSpec, get_type_hints
 
 import torch
 from torch import Tensor
 
-from snnfast import backend
+from snnfast import backend, reference
 from snnfast.calls.call import (
+    Op,
     Parameter,
     extended,
     fields_of_kind,
@@ -53,7 +54,6 @@ Window = tuple[int, int, bool]
 WINDOW = {"kernel_h": int, "kernel_w": int, "average": bool}
 
 P = ParamSpec("P")
-R = TypeVar("R")
 
 
 class _Variant:
@@ -112,9 +112,9 @@ _KINDS: dict[Any, _Variant] = {}
 _POOLED: dict[Any, _Variant] = {}
 
 
-def with_kernels(reference: Callable[P, R]) -> Callable[P, R]:
-    """The public op of a neuron, from its reference, or of all of them with recurrent connections."""
-    check, equation = reference.check, reference.equation  # type: ignore[attr-defined]
+def with_kernels(check: Callable[P, Any]) -> Op[P, tuple[Tensor, ...]]:
+    """The public op of a neuron, from the check of its arguments, or of all of them with recurrent connections."""
+    equation = getattr(reference, check.__name__).equation
     call_type = get_type_hints(check)["return"]
     if hasattr(call_type, "_fields"):
         refractory = [refractory_of(call_type)] if may_be_refractory(check) else []

@@ -27,7 +27,7 @@ def pool2d(op: str, call: Pool2dCall) -> Tensor:
     """Compute the pooling by a kernel, PyTorch or the reference."""
     kernels = backend.library(op, call.x)
     if kernels is None:
-        return reference.equation(call)  # type: ignore[attr-defined,no-any-return]
+        return reference.equation(call)  # type: ignore[no-any-return]
     x = call.x
     if kernels is not torch.ops.snnfast or not has_kernel(*call):
         pool = functional.avg_pool2d if call.average else functional.max_pool2d

@@ -57,7 +57,7 @@ def spikeprop(op: str, call: SpikePropCall) -> Any:
     """Compute the spike times by a kernel or the reference."""
     kernels = backend.library(op, call.t_in)
     if kernels is None:
-        return result_of(call, reference.equation(call))  # type: ignore[attr-defined]
+        return result_of(call, reference.equation(call))
     inputs = (call.t_in, call.w, call.delays, call.tau)
     refuse_transforms(op, inputs)
     flat = _contiguous(call)
@@ -104,7 +104,7 @@ def untracked(t_in: Tensor, w: Tensor, delays: Tensor, **constants: Any) -> tupl
             t_out: Any = reference(*inputs, delays.detach(), **constants)
         return t_out.detach(), lambda grad, _: torch.autograd.grad(t_out, inputs, grad)  # type: ignore[return-value]
     tau = constants.pop("tau")
-    call = reference.check(  # type: ignore[attr-defined]
+    call = reference.check(
         t_in.detach(),
         w.detach(),
         delays.detach(),

@@ -19,7 +19,7 @@ def stdp_(op: str, call: StdpCall) -> StdpState:
     """The state after the last step."""
     kernels = backend.library(op, call.w)
     if kernels is None:
-        return reference.equation(call)  # type: ignore[attr-defined,no-any-return]
+        return reference.equation(call)  # type: ignore[no-any-return]
     w = buffer(call.w)
     kernels.stdp_(*flatten(call._replace(w=w, pre=call.pre.detach(), post=call.post.detach())))
     changed((call.w, w))

@@ -14,6 +14,7 @@ from snnfast.nn import SpikeProp, loss
 HUGE = 10**400  # too large for a float, and Python prints no more than 4300 digits of such
 # By what the annotation says: the first that matches.
 HOSTILE = {
+    "bool | None": ("no", 2),
     "bool": ("no", None, 2),
     "device": (),
     "Generator": ("a", 3, HUGE),

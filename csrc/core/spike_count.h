@@ -27,7 +27,7 @@ namespace {
 template <class C, Reset R>
 SNNFAST_HD void spike_count_step(C x, C threshold, C v_reset, C* v, C* count) {
   const C h = v_reset + (*v - v_reset) + x;
-  const bool fired = h >= threshold;
+  const bool fired = h - threshold >= 0;  // as the reference, also where both are infinite
   *v = fired ? (R == Reset::hard ? v_reset : h - threshold) : h;
   *count += fired ? C(1) : C(0);
 }

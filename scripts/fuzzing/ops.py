@@ -406,7 +406,7 @@ def gradients(name: str, got: Any, want: Any, mine: Any, there: Any) -> None:
         if not b.numel() or not bool(b.isfinite().all()):
             continue
         rough = 1e-3 if name == "spikeprop" else 1e-4
-        share = {torch.float64: 1e-12, torch.float32: rough}.get(a.dtype, 2.0**-7)
+        share = {torch.float64: 1e-12, torch.float32: rough}.get(a.dtype, 2.0**-6)
         same(a, b, f"{name}: a gradient", atol=share * max(float(b.abs().max()), 1e-3))
 
 

@@ -172,6 +172,16 @@ def test_special_values(kernels):
     assert got[0].tolist()[:4] == [0, 3, 0, 3]
 
 
+def test_an_infinite_membrane_does_not_reach_an_infinite_threshold(kernels):
+    """Their difference is NaN."""
+    v = torch.tensor([torch.inf, torch.inf, 0.0])
+    thresholds = torch.tensor([torch.inf, 1.0, torch.inf])
+    for op, device in ((ops.spike_count, kernels.device), (reference.spike_count, "cpu")):
+        arguments = [t.to(device) for t in (torch.zeros(1, 3), v)]
+        count, _ = op(*arguments, v_threshold=thresholds.to(device), v_reset=0.0)
+        assert count.tolist() == [0, 1, 0]
+
+
 @pytest.mark.parametrize("name", [n for n in PRESENT if n != "cuda"])
 def test_opcheck_finds_nothing(name):
     op = (torch.ops.snnfast_emulated if name == "cuda_emulation" else torch.ops.snnfast).spike_count

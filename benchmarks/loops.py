@@ -1,7 +1,7 @@
 """Training steps of snnTorch networks with a loop over the steps in ``forward``: as they are, and taken apart.
 
-``snnfast`` is ``accelerate(replace(net, sequences=True))``; ``steps`` is ``replace(net)``, which keeps the loop. A
-network is named by its input: ``T x B x 784`` is that of snnTorch's tutorial 5, 784-1000-10, ``T x B x 1 x 28 x 28``
+``snnfast`` is ``replace(net)``; ``steps`` is ``replace(net, sequences=False)``, which keeps the loop. A network is
+named by its input: ``T x B x 784`` is that of snnTorch's tutorial 5, 784-1000-10, ``T x B x 1 x 28 x 28``
 the convolutional one of tutorial 6, both with images that are the same at every step; ``T x B x 40`` is a sequence for
 recurrent, synaptic and leaky neurons, 40-64-32-5.
 """
@@ -24,13 +24,13 @@ STEP = "training step"
 
 def prepare(task: Task) -> Prepared:
     from benchmarks.baselines import snntorch
-    from snnfast.nn import accelerate, replace
+    from snnfast.nn import replace
 
     net: nn.Module = snntorch.looping(task.shape).to(task.device, task.torch_dtype)
     if task.implementation == neurons.OURS:
-        net = accelerate(replace(net, sequences=True))
-    elif task.implementation == "steps":
         net = replace(net)
+    elif task.implementation == "steps":
+        net = replace(net, sequences=False)
     elif task.implementation != FLOOR:
         raise neurons.Skip(f"choose from {FLOOR}, {neurons.OURS}, {', '.join(BASELINES)}")
     given = task.shape if len(task.shape) == 3 and task.shape[2] == 40 else task.shape[1:]

@@ -1,7 +1,7 @@
 """Training steps of other libraries' networks: as they are, after ``replace``, and after ``accelerate`` as well.
 
 Forward and backward, float32, minima of ``--repeats`` steps. The networks are some of SpikingJelly's models, and two of
-Norse; a loop over the steps in ``forward`` is taken apart before ``accelerate``. The largest difference is that of what
+Norse; ``replace`` takes a loop over the steps in ``forward`` apart. The largest difference is that of what
 they give from what the library gives, in float64: in float32 rounding turns a spike here and there.
 """
 
@@ -28,7 +28,6 @@ HEADER = (
 class Model(NamedTuple):
     net: nn.Module
     x: Tensor  # [T, B, ...]
-    loop: bool = False  # whether its forward has one
     reset: Callable[[nn.Module], object] = id  # before each batch
 
 
@@ -52,7 +51,7 @@ def line(name: str, model: Model, repeats: int, clock: str) -> tuple[str, ...]:
     from snnfast.nn import accelerate, replace, reset
 
     replaced = replace(model.net)
-    fast = accelerate(replace(model.net, sequences=True) if model.loop else replaced)
+    fast = accelerate(replaced)
     target = torch.zeros(model.x.shape[1], dtype=torch.long)
     task = Task("zoo", name, tuple(model.x.shape), repeats=repeats, clock=clock)
 
@@ -64,7 +63,8 @@ def line(name: str, model: Model, repeats: int, clock: str) -> tuple[str, ...]:
         return result[0] if isinstance(result, tuple) else result
 
     def step(net: nn.Module, begin: Callable[[nn.Module], object]) -> None:
-        functional.cross_entropy(run(net, begin, model.x).mean(0), target).backward()
+        y = run(net, begin, model.x)
+        functional.cross_entropy(y if y.dim() < 3 else y.mean(0), target).backward()
 
     seconds = [min(time_runs(partial(step, *way), task)) for way in ways]
     with torch.no_grad():

@@ -17,6 +17,7 @@ from norse.torch import (
     LSNNRecurrentCell,
     SequentialState,
 )
+from norse.torch.models.conv import ConvNet
 from torch import Tensor, nn
 
 from benchmarks.zoo import Model
@@ -85,7 +86,16 @@ def convolutions() -> Model:
 
 
 def loop() -> Model:
-    return Model(Recurrent(), (torch.rand(32, 64, 100) < 0.3).float(), loop=True)
+    return Model(Recurrent(), (torch.rand(32, 64, 100) < 0.3).float())
 
 
-ZOO = {"16C5-MP2-32C5-MP2-10": convolutions, "100-128-64-10, recurrent": loop}
+def own_model() -> Model:
+    """As Norse has it, with voltages that fill a tensor step by step."""
+    return Model(ConvNet(dtype=torch.get_default_dtype()), torch.rand(20, 8, 1, 28, 28))
+
+
+ZOO = {
+    "16C5-MP2-32C5-MP2-10": convolutions,
+    "100-128-64-10, recurrent": loop,
+    "ConvNet": own_model,
+}

@@ -127,9 +127,9 @@ print(net(torch.rand(25, 8, 64)).shape)
 # ``verify`` runs both networks and compares spikes and membranes; an error names the first layer and
 # step that differ. A neuron without an exact equal is refused, with the reason.
 #
-# A loop over steps stays a loop, and gains little. With ``sequences=True`` every layer takes all
-# steps in one call, which is fast: for an ``nn.Sequential`` that takes one step a call, and for a
-# loop in the ``forward`` of a network of snnTorch or Norse.
+# A loop over the steps in the ``forward`` of a network of snnTorch or Norse is taken apart: every
+# layer takes all steps in one call, which is fast. A loop that cannot be taken apart stays one, with
+# a warning. An ``nn.Sequential`` that takes one step a call takes sequences with ``sequences=True``.
 #
 # Where next
 # ----------

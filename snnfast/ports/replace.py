@@ -45,6 +45,11 @@ def replace(
     :func:`snnfast.nn.reset` and :func:`snnfast.nn.detach` work on all. Neurons are recognised by the names of their
     classes: no library is imported.
 
+    Where the ``forward`` of a network of snnTorch, or with cells of Norse, runs the steps in a loop, :mod:`torch.fx`
+    takes the loop apart: each layer takes all steps in one call, and :func:`snnfast.nn.accelerate` has done its part.
+    The copy has ``forward`` and the attributes of ``net``, but not its other methods. A loop that cannot be taken apart
+    stays one, with a warning that names the line and the reason.
+
     ============ ===================================================================================================
     SpikingJelly ``IFNode``, ``LIFNode``, ``ParametricLIFNode``, ``CUBALIFNode``, ``QIFNode``, ``EIFNode``,
                  ``IzhikevichNode``, ``KLIFNode``, ``ComplementaryLIFNode``, ``ILIFNode``, ``RAFNode``,
@@ -64,12 +69,10 @@ def replace(
 
     Args:
         net: the network; it is not changed.
-        sequences: layers take all steps in one call, which is much faster. For an ``nn.Sequential`` that takes one step
-            a call, with ``init_hidden=True`` in neurons of snnTorch, the copy takes ``[T, B, ...]``; ``verify`` is then
-            a sequence, whose steps ``net`` gets one after the other. For another network of snnTorch, or with
-            cells of Norse, whose ``forward`` runs the steps in a loop and passes on the states, you call the copy as
-            ``net``. :mod:`torch.fx` takes the loop apart; code that it cannot take apart is refused, with its place.
-            Keys stay.
+        sequences: None: a loop in ``forward`` is taken apart if it can be. True: else that is an error; and an
+            ``nn.Sequential`` that takes one step a call, with ``init_hidden=True`` in neurons of snnTorch, becomes one
+            that takes ``[T, B, ...]``; ``verify`` is then a sequence, whose steps ``net`` gets one after the other.
+            False: loops stay.
         verify: an input of ``net``, or several that are given one after the other (``list(x)`` for a network that takes
             one step a call); a tuple in the list is the arguments of one call, ``[(x, y)]``. Runs both networks from
             rest, and compares every neuron's spikes, which must be equal, its membranes and the results of the

@@ -82,7 +82,7 @@ nitpicky = True  # a reference that leads nowhere is an error
 nitpick_ignore_regex = [
     ("py:class", r"\w+\.(Annotated|OrderedDict)"),
     ("py:(class|obj)", r"\w+"),  # a type that only annotations name
-    ("py:(class|obj)", r"snnfast\.\w+\.\w+\.\w+"),  # a base that is not public
+    ("py:(class|obj)", r"snnfast(\.\w+){3,}"),  # a base that is not public
 ]
 
 

@@ -1,4 +1,4 @@
-"""Re-exports :mod:`snnfast.nn.loss`."""
+"""Losses on spike times, on sequences of spikes and membranes, and on rates; the decision by the first spike."""
 
 from .nn.loss import *  # noqa: F403
 from .nn.loss import __all__ as __all__

@@ -1,4 +1,4 @@
-"""Re-exports :mod:`snnfast.n3ml.optimizer`."""
+"""The learning rules of :mod:`snnfast.learning` that n3ml's manual has as optimizers, by its names and arguments."""
 
 from .n3ml.optimizer import *  # noqa: F403
 from .n3ml.optimizer import __all__ as __all__

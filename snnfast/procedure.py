@@ -1,4 +1,4 @@
-"""Re-exports :mod:`snnfast.papers.procedures`."""
+"""Training procedures, each a call: ``snnfast.procedure.stbp("mnist", root="data")`` trains and returns a result."""
 
 from .papers.procedures import *  # noqa: F403
 from .papers.procedures import __all__ as __all__

@@ -70,7 +70,7 @@ class Bohte2002(papers.Bohte2002):
 
         ``delay`` is taken and does nothing: the delays are the paper's 1, 2, ..., 16 ms, where n3ml draws whole numbers
         from 0 to 9, the same for all neurons and some of them twice. Without this call weights have both signs, which
-        learns better; see :class:`snnfast.nn.SpikeProp` and :meth:`snnfast.model.Bohte2002.calibrate`.
+        learns better; see :class:`snnfast.nn.SpikeProp` and :meth:`snnfast.papers.Bohte2002.calibrate`.
         """
         self.draw_weights(0.02, 0.1)
 

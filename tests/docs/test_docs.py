@@ -51,7 +51,8 @@ def test_commands_of_the_pages_have_options_that_exist():
 def test_the_api_reference_has_every_public_name():
     """Pages of a module's names follow from its __all__; the modules are listed."""
     listed = re.findall(r"^   snnfast\.(\S+)$", (ROOT / "docs/api.rst").read_text(), re.M)
-    assert {n for n in listed if "." not in n} == set(snnfast.__all__)
+    # the other names of snnfast.model are those of snnfast.papers
+    assert {n for n in listed if "." not in n} == set(snnfast.__all__) - {"model"}
     assert {n.partition(".")[0] for n in listed} == set(snnfast.__all__)
     for name in snnfast.__all__:
         value = getattr(snnfast, name)

@@ -18,7 +18,7 @@ struct OwnNeuron {
 struct OwnKernel {
   int64_t forward_bytes,
       backward_bytes;  // sizes of RecurrentForward and RecurrentBackward, which the operator compares with its own
-  int32_t states, params, tape_rows, piece_rows, checkpoint_every;
+  int32_t states, first_input, first_output, params, tape_rows, piece_rows, checkpoint_every;
   // Of x; on a CPU f32 stands for those of 16 bits, too.
   Dtype dtype;
   // On a CPU: the kernels; or, of neurons whose spikes come back to them, the two RecurrentNeuron of their type
@@ -43,6 +43,8 @@ constexpr OwnKernel own_kernel(Dtype dtype, int32_t checkpoint_every) {
   kernel.forward_bytes = sizeof(RecurrentForward<OwnNeuron>);
   kernel.backward_bytes = sizeof(RecurrentBackward<OwnNeuron>);
   kernel.states = Neuron::kStates;
+  kernel.first_input = Neuron::kFirstInput;
+  kernel.first_output = Neuron::kFirstOutput;
   kernel.params = Neuron::kParams;
   kernel.tape_rows = static_cast<int32_t>(kNeuronTapeRows<Neuron>);
   kernel.piece_rows = static_cast<int32_t>(kRecurrentPieceRows<Neuron>);

@@ -47,10 +47,11 @@ struct Call {
       : kernel(kernel_of(name)),
         tensors(kName, first(given)),
         inputs(static_cast<int64_t>(given.size())),
-        outputs(outputs) {
-    states = kernel.states - (inputs - 1) - (outputs - 1);
-    SNNFAST_CHECK(outputs >= 1 && states >= 1 && kernel.states <= OwnNeuron::kStates, kName, ": ", inputs,
-                  " inputs and ", outputs, " outputs do not fit the kernel ", name);
+        outputs(outputs),
+        states(kernel.first_input) {
+    SNNFAST_CHECK(inputs - 1 == kernel.first_output - kernel.first_input &&
+                      outputs - 1 == kernel.states - kernel.first_output && kernel.states <= OwnNeuron::kStates,
+                  kName, ": ", inputs, " inputs and ", outputs, " outputs do not fit the kernel ", name);
     const Dtype dtype = dtype_of(kName, "x", first(given)), state = dtype == Dtype::f64 ? dtype : Dtype::f32;
     SNNFAST_CHECK(kernel.dtype == (kernel.launches() ? dtype : state), kName, ": the kernel ", name,
                   " is not for x in ", text_of(first(given).scalar_type()));

@@ -489,10 +489,14 @@ def test_raw_calls_are_checked():
     ):
         call("nothing", [torch.rand(3, 2)], [], [], [], 1, False, 0)
     klif(torch.rand(3, 2))
-    name = next(
-        k.name
-        for v, k in klif._variants.items()
-        if not v.tensors and v.dtype == torch.float32 and v.target == "cpu" and not v.recurrent
+    gated(*torch.rand(2, 3, 2))
+    name, of_gated = (
+        next(
+            k.name
+            for v, k in op._variants.items()
+            if not v.tensors and v.dtype == torch.float32 and v.target == "cpu" and not v.recurrent
+        )
+        for op in (klif, gated)
     )
     numbers = [1.0] * len(own_kernels.KERNELS[name].numbers)
     for broken, error in (
@@ -506,6 +510,8 @@ def test_raw_calls_are_checked():
             "a state must have shape",
         ),
         ((name, [torch.rand(3, 2)] * 2, [], numbers, [], 1, False, 0), "do not fit the kernel"),
+        # As many states, inputs and outputs in all.
+        ((of_gated, [torch.rand(3, 2)] * 3, [], [1.0] * 4, [], 1, False, 0), "do not fit the ker"),
     ):
         with pytest.raises(RuntimeError, match=error):
             call(*broken)

@@ -446,4 +446,4 @@ def test_neurons_whose_fields_have_other_shapes_as_rockpool_writes_them(odd, tmp
     with pytest.raises(AssertionError, match="same shape"):
         nir.read(path)
     assert expected.any()
-    assert torch.equal(sn.read(path, **settings)(x), expected)
+    same(sn.read(path, **settings)(x), expected)

@@ -28,7 +28,13 @@ ROOT = Path(__file__).parent.resolve()
 DEFAULT_ARCHS = "8.0;9.0;10.0+PTX;12.0"
 OLDEST_ARCH = 80  # kernels copy by cp.async
 OLDEST_TORCH = (2, 10)
-HEADERS = ("core/*.h", "cpu/*.h", "cpu/rows.cpp")  # as in snnfast/compiler/build.py
+HEADERS = (
+    "core/*.h",
+    "cpu/*.h",
+    "cpu/rows.cpp",
+    "cuda/launch.h",
+    "cuda/*.cuh",
+)  # as in snnfast/compiler/build.py
 
 
 def compiler() -> str:

@@ -176,8 +176,13 @@ def print_machine_code(
     check: Annotated[bool, typer.Option(help="Fail if a kernel got worse than is kept.")] = False,
     keep: Annotated[bool, typer.Option(help="Keep what there is now.")] = False,
 ) -> None:
+    before = machine_code.kept()
     try:
-        compiler, found = machine_code.measure()
+        compiler = machine_code.release()
+        if check and (before.nvcc, before.sources) == (compiler, machine_code.digest()):
+            typer.echo("sources and compiler are those of the machine code that is kept")
+            return
+        found = machine_code.measure()
     except RuntimeError as error:
         typer.echo(error, err=True)
         raise typer.Exit(1) from None
@@ -185,11 +190,10 @@ def print_machine_code(
     if keep:
         machine_code.keep(compiler, found)
     if check:
-        judge, kept = machine_code.kept()
-        if judge != compiler:
-            typer.echo(f"not judged: what is kept is of {judge}, this is {compiler}")
+        if before.nvcc != compiler:
+            typer.echo(f"not judged: what is kept is of {before.nvcc}, this is {compiler}")
             return
-        complaints = machine_code.worse(kept, found)
+        complaints = machine_code.worse(before.kernels, found)
         for complaint in complaints:
             typer.echo(f"WORSE: {complaint}")
         if complaints:

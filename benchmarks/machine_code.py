@@ -9,6 +9,7 @@ Needs nvcc and nvdisasm (a CUDA toolkit, or ``pip install nvidia-cuda-nvdisasm``
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -56,8 +57,24 @@ def nvdisasm() -> str | None:
     return next((found for name in tries if (found := shutil.which(name))), None)
 
 
-def release(compiler: str) -> str:
-    done = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True)
+def tools() -> tuple[str, str]:
+    """Return the paths of nvcc and nvdisasm.
+
+    Raises:
+        RuntimeError: if there are none.
+    """
+    compiler, disassembler = resources.nvcc(), nvdisasm()
+    if compiler is None or disassembler is None:
+        raise RuntimeError(
+            "nvcc and nvdisasm are needed: put them on PATH, or set CUDA_HOME and pip install nvidia-cuda-nvdisasm"
+        )
+    return compiler, disassembler
+
+
+def release() -> str:
+    """Return nvcc's release."""
+    asked = [tools()[0], "--version"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=True)
     return done.stdout.strip().splitlines()[-1]
 
 
@@ -95,31 +112,43 @@ def instructions(listing: str) -> dict[str, int]:
     return dict(zip(resources.demangle(list(found)), found.values()))
 
 
-def measure() -> tuple[str, list[Code]]:
-    """Nvcc's release, and the code of every neuron's hot kernels.
+def measure() -> list[Code]:
+    """Return the code of every neuron's hot kernels.
 
     Raises:
         RuntimeError: without nvcc or nvdisasm, or if nvcc refuses a kernel.
     """
-    compiler, disassembler = resources.nvcc(), nvdisasm()
-    if compiler is None or disassembler is None:
-        raise RuntimeError(
-            "nvcc and nvdisasm are needed: put them on PATH, or set CUDA_HOME and pip install nvidia-cuda-nvdisasm"
-        )
     with tempfile.TemporaryDirectory() as made:
-        found = [codes(compiler, disassembler, stem, Path(made)) for stem in neurons.stems()]
-    return release(compiler), [code for of_neuron in found for code in of_neuron]
+        found = [codes(*tools(), stem, Path(made)) for stem in neurons.stems()]
+    return [code for of_neuron in found for code in of_neuron]
 
 
-def kept() -> tuple[str, list[Code]]:
-    """Return the release of nvcc and the code that ``machine-code.json`` has."""
+def digest() -> str:
+    """Of the sources that these kernels are compiled from, and of the options."""
+    with tempfile.TemporaryDirectory() as made:
+        write(made)
+        folders = resources.CSRC / "core", resources.CSRC / "cuda", Path(made)
+        files = [file for folder in folders for file in sorted(folder.glob("*.*h"))]
+        text = [SOURCE, *map(str, resources.FLAGS), *(file.read_text() for file in files)]
+    return hashlib.sha256("\0".join(text).encode()).hexdigest()
+
+
+class Kept(NamedTuple):
+    """``machine-code.json``: the release of nvcc, :func:`digest`, and the code."""
+
+    nvcc: str
+    sources: str
+    kernels: list[Code]
+
+
+def kept() -> Kept:
     document = json.loads(KEPT.read_text())
-    return document["nvcc"], [Code(**row) for row in document["kernels"]]
+    return Kept(**document | {"kernels": [Code(**row) for row in document["kernels"]]})
 
 
 def keep(compiler: str, found: Iterable[Code]) -> None:
     rows = [code._asdict() for code in found]
-    compact.write(KEPT, {"nvcc": compiler, "arch": ARCH, "kernels": rows})
+    compact.write(KEPT, Kept(compiler, digest(), rows)._asdict())
 
 
 def worse(before: Iterable[Code], found: list[Code]) -> list[str]:

@@ -14,6 +14,7 @@ from benchmarks import neurons
 from snnfast.compiler.neurons import write
 
 CSRC = Path(__file__).resolve().parents[1] / "csrc"
+FLAGS = ("-std=c++17", "-O3", "--fmad=false")
 
 
 class Kernel(NamedTuple):
@@ -101,14 +102,7 @@ def compile_kernels(
     Raises:
         RuntimeError: with nvcc's message if it does not compile.
     """
-    flags = [
-        f"-arch={arch}",
-        "-std=c++17",
-        "-O3",
-        "--fmad=false",
-        f"-I{CSRC}",
-        f"-I{source.parent}",
-    ]
+    flags = [f"-arch={arch}", *FLAGS, f"-I{CSRC}", f"-I{source.parent}"]
     done = subprocess.run(
         [compiler, "--resource-usage", *flags, *made, str(source)],
         capture_output=True,

@@ -9,7 +9,7 @@
 // PyTorch's headers do not go with pybind11's, so what csrc/ops offers is declared here again.
 namespace snnfast {
 bool torch_has_cuda();
-void load_own_kernel(const std::string& name, const std::string& path);
+int64_t load_own_kernel(const std::string& name, const std::string& path);
 namespace output_memory {
 struct Statistics {
   int64_t limit, cached, in_use;
@@ -37,7 +37,7 @@ PYBIND11_MODULE(_C, m) {
       },
       "bytes of large CPU outputs: (limit, cached, in use)");
   m.def("load_own_kernel", &snnfast::load_own_kernel,
-        "loads the kernel of a neuron that was compiled from a step function");
+        "loads the kernel of a neuron that was compiled from a step function; returns the steps between checkpoints");
   m.def("set_output_memory_limit", &snnfast::output_memory::set_limit);
   m.def("release_output_memory", &snnfast::output_memory::release);
   m.def("keep_freed_memory", &snnfast::output_memory::keep_freed_memory);

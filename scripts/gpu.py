@@ -211,15 +211,13 @@ def parts() -> dict[str, Part]:
 
 
 def rehearsal() -> dict[str, Part]:
-    """The same kinds of commands on the CPU, with emulated kernels; a sanitizer's without the tool."""
+    """Such commands on the CPU, with emulated kernels; a sanitizer's without the tool."""
     quick = python("-m", "benchmarks", "lif", "--quick", "--baselines", "", "--in-process")
     return {
         "build": Part(python("-c", INFORM)),
         "smoke": tests("tests/gpu", SNNFAST_REHEARSE="1")._replace(good=(0,)),
         "neurons: lif": Part(quick),
-        "plasticity: stdp": Part([*quick[:4], "stdp", *quick[5:]]),
         "sanitizer: ops": Part(python("tests/every_op.py", "cpu", "--meeting", "--only", *OURS)),
-        "tests: ops": tests("tests/ops/test_alif.py", "-k", "worked_by_hand"),
     }
 
 

@@ -87,18 +87,23 @@ DEVICES = (("232448", "1"), ("13000", "1"), ("0", "0"))
 # ---- the build
 
 
+def shrunk(file: str) -> str:
+    """The text of a source with its constants of :data:`SMALL`."""
+    text = (ROOT / "csrc" / file).read_text()
+    for name, value in SMALL[file].items():
+        text, count = re.subn(rf"(constexpr \w+ {name} =)\s+\d+;", rf"\g<1> {value};", text)
+        assert count == 1, f"{file}: no {name}"
+    return text
+
+
 def build(folder: Path) -> Path:
     """The operators on emulated CUDA, instrumented."""
     pytorch = Path(torch.__file__).parent
     sources = folder / "csrc"
     shutil.copytree(ROOT / "csrc", sources, dirs_exist_ok=True)
     write(str(sources / "core"))
-    for file, constants in SMALL.items():
-        text = (sources / file).read_text()
-        for name, value in constants.items():
-            text, count = re.subn(rf"(constexpr \w+ {name} = )\d+;", rf"\g<1>{value};", text)
-            assert count == 1, f"{file}: no {name}"
-        (sources / file).write_text(text)
+    for file in SMALL:
+        (sources / file).write_text(shrunk(file))
     # GCC looks at accesses to a static variable only where others might have its address, as those of a template in no
     # anonymous namespace.
     for file in sources.glob("c*/*"):

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -216,9 +216,8 @@ def _exp(exponent: Tensor) -> Tensor:
     return exponent.exp()
 
 
-def _power(mu: float, **constants: float | Trace) -> Rule:
-    kind = {0.0: "additive", 1.0: "linear"}.get(mu, "power")
-    return Rule(kind, mu=mu, **constants)  # type: ignore[arg-type]
+def _power(mu: float, **constants: Any) -> Rule:
+    return Rule({0.0: "additive", 1.0: "linear"}.get(mu, "power"), mu=mu, **constants)
 
 
 def pair(
@@ -240,16 +239,7 @@ def pair(
 
     :class:`Rule` says what the arguments are.
     """
-    return _power(
-        0.0,
-        lr_pre=lr_pre,
-        lr_post=lr_post,
-        tau_pre=tau_pre,
-        tau_post=tau_post,
-        trace=trace,
-        w_min=w_min,
-        w_max=w_max,
-    )
+    return _power(0.0, **locals())
 
 
 def soft_bounds(
@@ -270,16 +260,7 @@ def soft_bounds(
 
     :class:`Rule` says what the arguments are.
     """
-    return _power(
-        1.0,
-        lr_pre=lr_pre,
-        lr_post=lr_post,
-        tau_pre=tau_pre,
-        tau_post=tau_post,
-        trace=trace,
-        w_min=w_min,
-        w_max=w_max,
-    )
+    return _power(1.0, **locals())
 
 
 def power_law(
@@ -303,9 +284,8 @@ def power_law(
 
     :class:`Rule` says what the arguments are.
     """
-    return _power(
-        mu, lr_post=lr, x_tar=x_tar, tau_pre=tau_pre, trace=trace, w_min=w_min, w_max=w_max
-    )
+    given: dict[str, Any] = locals()
+    return _power(lr_post=given.pop("lr"), **given)
 
 
 def exponential(
@@ -326,16 +306,8 @@ def exponential(
 
     :class:`Rule` says what the arguments are.
     """
-    return Rule(
-        "exponential",
-        lr_post=lr,
-        x_tar=x_tar,
-        beta=beta,
-        tau_pre=tau_pre,
-        trace=trace,
-        w_min=w_min,
-        w_max=w_max,
-    )
+    given: dict[str, Any] = locals()
+    return Rule("exponential", lr_post=given.pop("lr"), **given)
 
 
 def pre_post(
@@ -358,17 +330,7 @@ def pre_post(
 
     :class:`Rule` says what the arguments are.
     """
-    return _power(
-        mu,
-        lr_pre=lr_pre,
-        lr_post=lr_post,
-        x_tar=x_tar,
-        tau_pre=tau_pre,
-        tau_post=tau_post,
-        trace=trace,
-        w_min=w_min,
-        w_max=w_max,
-    )
+    return _power(**locals())
 
 
 def triplet(
@@ -398,20 +360,9 @@ def triplet(
 
     :class:`Rule` says what the arguments are.
     """
-    return Rule(
-        "triplet",
-        lr_pre=lr_pre,
-        lr_post=lr_post_pair,
-        lr_pre_triplet=lr_pre_triplet,
-        lr_post_triplet=lr_post,
-        tau_pre=tau_pre,
-        tau_post=tau_post,
-        tau_pre2=tau_pre2,
-        tau_post2=tau_post2,
-        trace=trace,
-        w_min=w_min,
-        w_max=w_max,
-    )
+    given: dict[str, Any] = locals()
+    rates = {"lr_post": given.pop("lr_post_pair"), "lr_post_triplet": given.pop("lr_post")}
+    return Rule("triplet", **given, **rates)
 
 
 def reward_modulated(rule: Rule, tau_eligibility: float = 100.0) -> Rule:

@@ -12,7 +12,7 @@
 //   kMoves                       the threshold is no coefficient
 //   kTakesSlope                  `step_backward` takes the surrogate's slope at `margin`; else it computes the slope
 //   kReads                       there is a kernel for a readout, which never fires: Reset::none
-//   kMore                        it has more inputs and outputs than one (MoreRows)
+//   kFirstInput, kFirstOutput    further inputs, then further outputs are the last rows of the states (MoreRows)
 //   kGeneric                     one kernel serves numbers and tensors and all surrogates: slower, and quick to build
 //   kPrefetch                    CUDA kernels load inputs a group of steps ahead
 //   settings                     these from the operator's arguments
@@ -52,19 +52,25 @@ struct Param {
   int64_t count, inner;
 };
 
-constexpr int kMostStates = 16;
-// Inputs and outputs of a generated neuron besides the first of each. Each has a place among the states: an input is
-// read into it before a step, an output is written from it after a step. data is null at the other places.
-struct MoreRows {
-  Rows inputs[kMostStates];
-  void* outputs[kMostStates];      // [T, N] in C
-  Rows grad_outputs[kMostStates];  // in C
-  void* grad_inputs[kMostStates];  // [T, N] in the dtype of x
+// Whether a generated neuron has more inputs or outputs than one. They have places among the states, the inputs from
+// kFirstInput and the outputs from kFirstOutput on: an input is read into its place before a step, an output is written
+// from there after it.
+template <class Neuron>
+constexpr bool kHasMore = static_cast<int>(Neuron::kFirstInput) < static_cast<int>(Neuron::kStates);
+
+template <class Neuron, bool = kHasMore<Neuron>>
+struct MoreRows {};
+template <class Neuron>
+struct MoreRows<Neuron, true> {  // by places
+  Rows more_inputs[Neuron::kStates];
+  void* more_outputs[Neuron::kStates];      // [T, N] in C
+  Rows more_grad_outputs[Neuron::kStates];  // in C; data is null where there is none
+  void* more_grad_inputs[Neuron::kStates];  // [T, N] in the dtype of x
 };
 
 // The compute type C is double for f64 and float for every other dtype. All state is in C.
 template <class Neuron>
-struct NeuronScan {
+struct NeuronScan : MoreRows<Neuron> {
   int64_t T, N;
   // neurons of the whole call, of which these are N (ops/pooled.h): rows of checkpoints and gradients are so long
   int64_t N_all;
@@ -76,7 +82,6 @@ struct NeuronScan {
   Param param[Neuron::kParams];
   double settings[Neuron::kSettings];
   Reset reset;
-  const MoreRows* more;  // null: none
 
   // Whether every parameter is a number, but for the last kEach: all neurons share the coefficients of these, which
   // have no gradient.

@@ -46,9 +46,8 @@ SNNFAST_HD int64_t recurrent_room(int64_t H) { return 3 * H + (H + 31) / 32 + 12
 
 // What a neuron keeps in memory on CUDA: its states, their gradients and those of parameters, of what arrived and of
 // the delay, and the tape between checkpoints.
-template <class Neuron>
-constexpr int64_t recurrent_columns(int64_t steps) {
-  return 2 * Neuron::kStates + Neuron::kParams + 2 + steps * kNeuronTapeRows<Neuron>;
+constexpr int64_t recurrent_columns(int64_t states, int64_t params, int64_t tape_rows, int64_t steps) {
+  return 2 * states + params + 2 + steps * tape_rows;
 }
 
 // What the gradient of the weights is made of on CUDA.

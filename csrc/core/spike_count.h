@@ -13,6 +13,7 @@ namespace snnfast {
 
 struct SpikeCount {
   enum { kV, kCount, kStates };
+  static constexpr int kFirstInput = kStates;  // none besides x
   enum { kVThreshold, kParams };
   enum { kVReset, kSettings };  // where the membrane starts, too; 0 with a soft reset
   template <class Arguments>

@@ -34,11 +34,9 @@ inline void step(const C* x, C (*states)[kBlock], C (*out)[kBlock],
 // More inputs of a step, into their places among the states.
 template <class Neuron, class C>
 inline void read_more(const NeuronScan<Neuron>& a, int64_t t, int64_t n0, int64_t m, C (*state)[kBlock]) {
-  if constexpr (Neuron::kMore) {
-    for (int k = 0; k < Neuron::kStates; k++) {
-      const Rows& rows = a.more->inputs[k];
-      if (!rows.data) continue;
-      const C* row = read_row<C>(rows, t, n0, m, state[k]);
+  if constexpr (kHasMore<Neuron>) {
+    for (int k = Neuron::kFirstInput; k < Neuron::kFirstOutput; k++) {
+      const C* row = read_row<C>(a.more_inputs[k], t, n0, m, state[k]);
       if (row != state[k]) copy(state[k], row, m);
     }
   }
@@ -77,9 +75,9 @@ void forward_block(const NeuronForward<Neuron>& a, int64_t n0, int64_t m, RowsAh
       if (spikes == spike_buffer) flush_row(a.spikes, a.x.dtype, offset, m, streaming, spike_buffer);
     }
     if (a.v_seq) copy(static_cast<C*>(a.v_seq) + t * a.N + n0, state[0], m);
-    if constexpr (Neuron::kMore)
-      for (int k = 0; k < Neuron::kStates; k++)
-        if (a.more->outputs[k]) copy(static_cast<C*>(a.more->outputs[k]) + t * a.N + n0, state[k], m);
+    if constexpr (kHasMore<Neuron>)
+      for (int k = Neuron::kFirstOutput; k < Neuron::kStates; k++)
+        copy(static_cast<C*>(a.more_outputs[k]) + t * a.N + n0, state[k], m);
   }
   for (int k = 0; k < Neuron::kStates; k++)
     if (a.state_out[k]) copy(static_cast<C*>(a.state_out[k]) + n0, state[k], m);
@@ -156,20 +154,17 @@ __attribute__((noinline)) void segment_backward(const NeuronBackward<Neuron>& a,
     else
       prefetch_row(a.x, (a.T - 1) / K * K + kAhead - 1 - j, n0 + m, next_block);
     grad_ahead.fetch();
-    if constexpr (Neuron::kMore)
-      for (int k = 0; k < Neuron::kStates; k++)
-        if (a.more->grad_outputs[k].data)
-          add_row(grad.states[k], read_row<C>(a.more->grad_outputs[k], t, n0, m, v_buffer), m);
+    if constexpr (kHasMore<Neuron>)
+      for (int k = Neuron::kFirstOutput; k < Neuron::kStates; k++)
+        if (a.more_grad_outputs[k].data)
+          add_row(grad.states[k], read_row<C>(a.more_grad_outputs[k], t, n0, m, v_buffer), m);
     C* grad_x = output_row<C>(a.grad_x, a.x.dtype, offset, lines != m || a.x_repeats, out_buffer);
     step_backward<Neuron, C, R, S, Uniform>(tape[j], grad_spikes, grad_v, grad.states, grad_x,
                                             reinterpret_cast<C(*)[kBlock]>(&grad.params[0][0]), coefficients, a, lines,
                                             writes_past(grad_x, streaming && grad_x != out_buffer));
-    if constexpr (Neuron::kMore)
-      for (int k = 0; k < Neuron::kStates; k++)
-        if (a.more->inputs[k].data) {
-          if (a.more->grad_inputs[k]) flush_row(a.more->grad_inputs[k], a.x.dtype, offset, m, false, grad.states[k]);
-          for (int64_t i = 0; i < lines; i++) grad.states[k][i] = C(0);
-        }
+    if constexpr (kHasMore<Neuron>)
+      for (int k = Neuron::kFirstInput; k < Neuron::kFirstOutput; k++)
+        flush_row(a.more_grad_inputs[k], a.x.dtype, offset, m, false, grad.states[k]);
     if (grad_x == out_buffer)
       a.x_repeats ? add_row(grad.x, out_buffer, m) : flush_row(a.grad_x, a.x.dtype, offset, m, streaming, out_buffer);
   }

@@ -11,7 +11,7 @@ namespace {
 
 template <class Neuron, class C>
 constexpr bool kInStrips =
-    kOwnForNumbers<Neuron> && kOwnForSurrogates<C, true> && kAlike<Neuron, true> && !Neuron::kMore;
+    kOwnForNumbers<Neuron> && kOwnForSurrogates<C, true> && kAlike<Neuron, true> && !kHasMore<Neuron>;
 
 // Side by side, since each waits for its own last step; with AVX-512 they take 8 of 32 registers a state.
 constexpr int kStripLines = 8;

@@ -1,5 +1,4 @@
-// The same as own_neuron.h of neurons whose spikes come back to them: the generated source ends with
-// SNNFAST_OWN_RECURRENT.
+// The same as own_neuron.h of neurons whose spikes come back to them: the generated source ends with own_recurrent.
 #pragma once
 #include "cpu/own_neuron.h"
 #include "cpu/recurrent_neuron.h"
@@ -9,15 +8,13 @@ namespace {
 
 template <class Neuron, class C>
 void own_coefficients(const void* scan, int64_t n0, int64_t m, C (*out)[kBlock]) {
-  NeuronScan<Neuron> a;
-  copy_scan<Neuron>(*static_cast<const NeuronScan<OwnNeuron>*>(scan), a);
+  const NeuronScan<Neuron> a = call_of<Neuron>(*static_cast<const NeuronScan<OwnNeuron>*>(scan));
   recurrent_coefficients<Neuron, C>(static_cast<const void*>(&a), n0, m, out);
 }
 
 template <class Neuron, class C>
 void own_initial_state(const void* scan, const C (*coefficients)[kBlock], int64_t n0, int64_t m, C (*states)[kBlock]) {
-  NeuronScan<Neuron> a;
-  copy_scan<Neuron>(*static_cast<const NeuronScan<OwnNeuron>*>(scan), a);
+  const NeuronScan<Neuron> a = call_of<Neuron>(*static_cast<const NeuronScan<OwnNeuron>*>(scan));
   recurrent_initial_state<Neuron, C>(static_cast<const void*>(&a), coefficients, n0, m, states);
 }
 
@@ -34,9 +31,13 @@ constexpr SNNFAST_ISA::RecurrentNeuron<C> kOwnRecurrent = {Neuron::kStates,
                                                            &recurrent_step_backward<Neuron, C, Reset::hard>,
                                                            &recurrent_rest_backward<Neuron, C>};
 
+template <class Neuron, class C>
+constexpr OwnKernel own_recurrent() {
+  OwnKernel kernel = own_kernel<Neuron>(kDtype<C>, kCheckpointEvery);
+  kernel.recurrent_forward = &kOwnRecurrent<Neuron, C, false>;
+  kernel.recurrent_backward = &kOwnRecurrent<Neuron, C, true>;
+  return kernel;
+}
+
 }  // namespace
 }  // namespace snnfast::cpu
-
-#define SNNFAST_OWN_RECURRENT(NEURON, TYPE)                                                                      \
-  SNNFAST_OWN_KERNEL(NEURON, TYPE, nullptr, nullptr, &snnfast::cpu::kOwnRecurrent<snnfast::NEURON, TYPE, false>, \
-                     &snnfast::cpu::kOwnRecurrent<snnfast::NEURON, TYPE, true>)

@@ -96,6 +96,8 @@ __global__ void __launch_bounds__(kThreads<Narrow>, 1) neuron_forward_kernel(con
                   v_from = reinterpret_cast<uintptr_t>(a.v_seq) - reinterpret_cast<uintptr_t>(a.spikes) * kWidth;
   uintptr_t spikes_at = reinterpret_cast<uintptr_t>(a.spikes) + static_cast<uintptr_t>(n) * sizeof(T);
   const bool keeps_v = a.v_seq;
+  FurtherInputs<Neuron, T, V> further(a, 0, n);
+  int64_t element = n;  // of this step, in rows of N
   C* checkpoint = a.checkpoints_out ? static_cast<C*>(a.checkpoints_out) + n : nullptr;
   for (int64_t begin = 0; begin < a.T; begin += every) {
     if (begin > 0) {
@@ -105,7 +107,13 @@ __global__ void __launch_bounds__(kThreads<Narrow>, 1) neuron_forward_kernel(con
     rows.each(begin, a.T - begin < every ? a.T : begin + every, [&](const Pack<T, V>& row) {
       C x[V], spikes[V], kept[Kept<Neuron, Uniform>::kRows][V];
       widen(row, x);
+      further.read(state);
       step<Neuron, C, R, V, Uniform>(x, lanes, state, spikes, kept);
+      if constexpr (kHasMore<Neuron>) {
+#pragma unroll
+        for (int k = Neuron::kFirstOutput; k < Neuron::kStates; k++) store<C, V>(a.more_outputs[k], element, state[k]);
+        element += a.N;
+      }
       if constexpr (R != Reset::none) store<T, V>(reinterpret_cast<void*>(spikes_at), 0, spikes);
       if (keeps_v) store<C, V>(reinterpret_cast<void*>(v_from + kWidth * spikes_at), 0, state[0]);
       spikes_at += stride;
@@ -255,6 +263,7 @@ __global__ void __launch_bounds__(kThreads<Narrow>, 1) neuron_backward_kernel(co
       grad_v_rows = grad_v_before(begin + steps);
       grad_x_row = grad_x_before(begin + steps);
     }
+    FurtherInputs<Neuron, T, V> further(a, begin, n);
     auto x_rows = all_x.from(tile, begin, 0);
     auto grad_rows = all_grads.from(tile, begin, steps);
     constexpr bool kTwice = !Narrow && Neuron::kPrefetch;  // as in the forward pass
@@ -277,6 +286,7 @@ __global__ void __launch_bounds__(kThreads<Narrow>, 1) neuron_backward_kernel(co
       for (int u = 0; u < kSteps; u++) {
         C x[V], spikes[V], kept[Kept::kRows][V];
         widen(rows[u], x);
+        further.read(state);
         step<Neuron, C, R, V, Uniform>(x, lanes, state, spikes, kept);
 #pragma unroll
         for (int k = 0; k < Kept::kRows; k++)
@@ -325,8 +335,18 @@ __global__ void __launch_bounds__(kThreads<Narrow>, 1) neuron_backward_kernel(co
         for (int k = 0; k < Kept::kRows; k++)
 #pragma unroll
           for (int i = 0; i < V; i++) kept[k][i] = column(j + u, k).at[i];
+        if constexpr (kHasMore<Neuron>) {
+#pragma unroll
+          for (int k = Neuron::kFirstOutput; k < Neuron::kStates; k++)
+            widen(Reader<C, V>::optional(a.more_grad_outputs[k], begin + j + u, n).load(0), grad[k]);
+        }
         step_backward<Neuron, C, R, V, Uniform, S>(a, lanes, x, kept, slopes[u], grad_spikes, grad_v, grad, grad_params,
                                                    grad_x);
+        if constexpr (kHasMore<Neuron>) {
+#pragma unroll
+          for (int k = Neuron::kFirstInput; k < Neuron::kFirstOutput; k++)
+            store<T, V>(a.more_grad_inputs[k], (begin + j + u) * a.N + n, grad[k]);
+        }
         grad_x_row -= grad_x_stride;
         store<T, V>(grad_x_row, 0, grad_x);
       }
@@ -338,7 +358,7 @@ __global__ void __launch_bounds__(kThreads<Narrow>, 1) neuron_backward_kernel(co
 #pragma unroll
   for (int k = 0; k < Neuron::kStates; k++)
     if (a.grad_state_in[k]) store<C, V>(a.grad_state_in[k], n, grad[k]);
-  if constexpr (!Uniform) {
+  if constexpr (!kAlike<Neuron, Uniform>) {
 #pragma unroll
     for (int k = 0; k < Neuron::kStates; k++) {
       if (a.state_in[k]) continue;
@@ -356,7 +376,7 @@ __global__ void __launch_bounds__(kThreads<Narrow>, 1) neuron_backward_kernel(co
   if constexpr (!kAlike<Neuron, Uniform>) {
 #pragma unroll
     for (int k = 0; k < Neuron::kParams; k++)
-      if (a.grad_param[k]) store<C, V>(a.grad_param[k], n, grad_params[k]);
+      if (!shared_parameter<Neuron, Uniform>(k) && a.grad_param[k]) store<C, V>(a.grad_param[k], n, grad_params[k]);
   }
 }
 

@@ -11,7 +11,7 @@ constexpr int kShared = 48 * 1024;  // bytes that a block may have without askin
 // more than shared memory holds.
 template <class Neuron, class T, bool Uniform>
 constexpr int wide(int rows = 0) {
-  if (Neuron::kGeneric) return 1;
+  if (Neuron::kGeneric || static_cast<int>(16 / sizeof(T)) < Neuron::kStates) return 1;
   int numbers = static_cast<int>(16 / sizeof(T)) / Neuron::kStates;
   while (numbers > 1 && 16 * rows * kThreads<false> * static_cast<int>(sizeof(T)) * numbers > kShared) numbers /= 2;
   return kAlike<Neuron, Uniform> || numbers < 2
@@ -39,12 +39,16 @@ int launch_forward(const NeuronForward<Neuron>& a, cudaStream_t stream) {
   return launch_forward<Neuron, C, T, R, Uniform, 1, true>(a, stream);
 }
 
+// Shared memory of a block of the backward pass, for so many steps between checkpoints.
+template <class Neuron, class C, class T, Reset R, bool Uniform, int V, bool Narrow>
+constexpr int64_t backward_shared(int64_t steps) {
+  return steps * Kept<Neuron, Uniform>::kRows * kThreads<Narrow> * V * static_cast<int64_t>(sizeof(C)) +
+         Segments<T, V, Narrow>::bytes(steps) + Segments<Incoming<C, T, R>, V, Narrow>::bytes(steps);
+}
+
 template <class Neuron, class C, class T, Reset R, bool Uniform, Surrogate S, int V, bool Narrow>
 int launch_backward(const NeuronBackward<Neuron>& a, cudaStream_t stream) {
-  const int64_t steps = min(a.T, a.checkpoint_every),
-                columns = steps * Kept<Neuron, Uniform>::kRows * kThreads<Narrow> * V * static_cast<int64_t>(sizeof(C));
-  const int64_t shared =
-      columns + Segments<T, V, Narrow>::bytes(steps) + Segments<Incoming<C, T, R>, V, Narrow>::bytes(steps);
+  const int64_t shared = backward_shared<Neuron, C, T, R, Uniform, V, Narrow>(min(a.T, a.checkpoint_every));
   if (shared > kShared) return cudaErrorInvalidValue;  // more steps between checkpoints than shared memory holds
   const auto kernel = neuron_backward_kernel<Neuron, C, T, R, V, Uniform, Narrow, S>;
   SNNFAST_LAUNCH(kernel, (blocks<V, Narrow>(a.N)), kThreads<Narrow>, static_cast<size_t>(shared), stream, a);
@@ -54,6 +58,8 @@ template <class C, class T, int V, class Neuron>
 bool gradients_aligned(const NeuronBackward<Neuron>& a, int64_t steps) {
   bool ok = scan_aligned<C, T, V>(a, steps) && rows_aligned<T, V>(a.grad_spikes) && rows_aligned<C, V>(a.grad_v_seq);
   for (int k = 0; k < Neuron::kStates; k++) ok = ok && aligned(a.grad_state_out[k], sizeof(C) * V);
+  if constexpr (kHasMore<Neuron>)
+    for (int k = Neuron::kFirstOutput; k < Neuron::kStates; k++) ok = ok && rows_aligned<C, V>(a.more_grad_outputs[k]);
   return ok;
 }
 template <class Neuron, class C, class T, Reset R, bool Uniform, Surrogate S>

@@ -7,9 +7,6 @@
 #include "cuda/recurrent_steps.cuh"
 
 namespace snnfast {
-
-int launch_recurrent_weight(const RecurrentWeightGradient&, void* stream);  // recurrent.cu
-
 namespace {
 
 // Rows of numbers a neuron: in registers (kOne), or in columns [rows, N].
@@ -293,10 +290,8 @@ int launch_recurrent_scan(const RecurrentForward<Neuron>& a, cudaStream_t stream
 
 template <class Neuron, class C, class T, Reset R>
 int launch_recurrent_scan(const RecurrentBackward<Neuron>& a, cudaStream_t stream) {
-  const int error = a.recurrence.room ? launch_samples<C>(recurrent_backward_kernel<Neuron, C, T, R, false>, a, stream)
-                                      : launch_samples<C>(recurrent_backward_kernel<Neuron, C, T, R, true>, a, stream);
-  return error ? error
-               : launch_recurrent_weight({a.T, a.N, a.recurrence, a.spikes, a.grad_current, a.grad_weight}, stream);
+  return a.recurrence.room ? launch_samples<C>(recurrent_backward_kernel<Neuron, C, T, R, false>, a, stream)
+                           : launch_samples<C>(recurrent_backward_kernel<Neuron, C, T, R, true>, a, stream);
 }
 
 template <class Neuron, class C, class T, class Scan>

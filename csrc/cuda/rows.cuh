@@ -267,6 +267,38 @@ class Sequence<T, V, true, Twice> {
   }
 };
 
+// Further inputs of V neighbours from step t on, one step after the other, into their places among the states. Those of
+// the next step are under way while the present one runs.
+template <class Neuron, class T, int V>
+class FurtherInputs {
+  static constexpr int kFirst = Neuron::kFirstInput, kCount = Neuron::kFirstOutput - kFirst;
+  const NeuronScan<Neuron>& a;
+  int64_t t;
+  const int64_t n;
+  Pack<T, V> ahead[kCount > 0 ? kCount : 1];
+
+  __device__ __forceinline__ void fetch() {
+    if constexpr (kCount > 0)
+      if (t < a.T)
+#pragma unroll
+        for (int k = 0; k < kCount; k++) ahead[k] = Reader<T, V>(a.more_inputs[kFirst + k], t, n).load(0);
+  }
+
+ public:
+  __device__ __forceinline__ FurtherInputs(const NeuronScan<Neuron>& a, int64_t t, int64_t n) : a(a), t(t), n(n) {
+    fetch();
+  }
+  template <class C>
+  __device__ __forceinline__ void read(C (*state)[V]) {
+    if constexpr (kCount > 0) {
+#pragma unroll
+      for (int k = 0; k < kCount; k++) widen(ahead[k], state[kFirst + k]);
+      t++;
+      fetch();
+    }
+  }
+};
+
 // The rows of a sequence, which may be missing if it is not `Given`, read segment by segment in any order.
 template <class T, int V, bool Narrow, bool Given = true>
 struct Segments {
@@ -380,12 +412,14 @@ bool rows_aligned(const Rows& r) {
 }
 
 // Whether so many steps of the neurons fill the GPU, and threads of V find their rows and states where they can be
-// loaded at once.
+// loaded at once, those of all inputs.
 template <class C, class T, int V, class Neuron>
 bool scan_aligned(const NeuronScan<Neuron>& a, int64_t steps) {
   bool ok =
       fills(a.N, sizeof(T), steps) && a.N % V == 0 && rows_aligned<T, V>(a.x) && aligned(a.checkpoints, sizeof(C) * V);
   for (int k = 0; k < Neuron::kStates; k++) ok = ok && aligned(a.state_in[k], sizeof(C) * V);
+  if constexpr (kHasMore<Neuron>)
+    for (int k = Neuron::kFirstInput; k < Neuron::kFirstOutput; k++) ok = ok && rows_aligned<T, V>(a.more_inputs[k]);
   return ok;
 }
 

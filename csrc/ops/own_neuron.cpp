@@ -18,7 +18,7 @@ SNNFAST_CPU_KERNEL(own_recurrent_backward,
 namespace snnfast {
 namespace {
 
-// Kernels by name. They stay loaded: a thread may be in one.
+// Kernels by name, for all devices. They stay loaded: a thread may be in one.
 std::mutex kernels_mutex;
 std::unordered_map<std::string, const OwnKernel*>& kernels() {
   static auto* const all = new std::unordered_map<std::string, const OwnKernel*>;
@@ -41,20 +41,28 @@ using Tensors = std::vector<Tensor>;
 struct Call {
   const OwnKernel& kernel;
   NeuronTensors tensors;
-  MoreRows more{};
   int64_t inputs, outputs, states;  // states that the step carries
 
   Call(const std::string& name, const Tensors& given, int64_t outputs)
       : kernel(kernel_of(name)),
         tensors(kName, first(given)),
         inputs(static_cast<int64_t>(given.size())),
-        outputs(outputs) {
-    states = kernel.states - (inputs - 1) - (outputs - 1);
-    SNNFAST_CHECK(outputs >= 1 && states >= 1 && kernel.states <= OwnNeuron::kStates, kName, ": ", inputs,
-                  " inputs and ", outputs, " outputs do not fit the kernel ", name);
-    const bool is_double = tensors.state_type() == ScalarType::Double;
-    SNNFAST_CHECK(is_double == (kernel.is_double != 0), kName, ": the kernel ", name, " is for ",
-                  kernel.is_double ? "float64" : "float32");
+        outputs(outputs),
+        states(kernel.first_input) {
+    SNNFAST_CHECK(inputs - 1 == kernel.first_output - kernel.first_input &&
+                      outputs - 1 == kernel.states - kernel.first_output && kernel.states <= OwnNeuron::kStates,
+                  kName, ": ", inputs, " inputs and ", outputs, " outputs do not fit the kernel ", name);
+    const Dtype dtype = dtype_of(kName, "x", first(given)), state = dtype == Dtype::f64 ? dtype : Dtype::f32;
+    SNNFAST_CHECK(kernel.dtype == (kernel.launches() ? dtype : state), kName, ": the kernel ", name,
+                  " is not for x in ", text_of(first(given).scalar_type()));
+  }
+
+  // `function` of the kernel, which it has not for the other device, nor for neurons of the other kind.
+  template <class Function>
+  Function checked(Function function, const std::string& name) const {
+    SNNFAST_CHECK(function, kName, ": the kernel ", name,
+                  " is for another device, or not for neurons whose spikes come back to them, or only for these");
+    return function;
   }
 
   int64_t input_place(int64_t k) const { return states + k - 1; }
@@ -71,17 +79,17 @@ struct Call {
     for (int64_t k = 1; k < inputs; k++) {
       const Tensor& t = given[static_cast<size_t>(k)];
       check_tensor(kName, "an input", t, x.scalar_type(), sizes_of(x), "x", x);
-      more.inputs[input_place(k)] = tensors.rows(t, "an input");
+      a.more_inputs[input_place(k)] = tensors.rows(t, "an input");
     }
     SNNFAST_CHECK(before.empty() || static_cast<int64_t>(before.size()) == states, kName, ": expected ", states,
                   " states or none, got ", before.size());
     for (size_t k = 0; k < before.size(); k++) a.state_in[k] = tensors.neurons(before[k], "a state");
-    SNNFAST_CHECK(static_cast<int64_t>(numbers.size() + parameters.size()) == kernel.params, kName, ": expected ",
-                  kernel.params, " parameters, got ", numbers.size() + parameters.size());
+    const int64_t count = static_cast<int64_t>(numbers.size() + parameters.size());
+    SNNFAST_CHECK(std::max<int64_t>(count, 1) == kernel.params, kName, ": expected ", kernel.params,
+                  " parameters, got ", count);
     size_t k = 0;
     for (const double number : numbers) a.param[k++] = {nullptr, number, 1, 1};
     for (const Tensor& t : parameters) a.param[k++] = tensors.param({0., t}, "a parameter");
-    if (inputs > 1 || outputs > 1) a.more = &more;
   }
 
   std::vector<int64_t> checkpoint_shape(int64_t T, int64_t every) const {
@@ -101,10 +109,10 @@ struct Call {
 
 // Allocates what a forward pass gives: the outputs, the states after the last step, the first state after every step,
 // and checkpoints; what is not wanted is empty.
-Tensors outputs_of(Call& call, const Tensor& x, bool return_v_seq, int64_t checkpoint_every,
+template <class Device>
+Tensors outputs_of(const Call& call, const Device& device, const Tensor& x, bool return_v_seq, int64_t checkpoint_every,
                    NeuronForward<OwnNeuron>& a) {
   const NeuronTensors& tensors = call.tensors;
-  const Cpu device(x);
   Tensors result;
   const auto output = [&](bool wanted, const std::vector<int64_t>& shape, ScalarType type) {
     result.push_back(wanted ? device.allocate(x, shape, type) : tensors.nothing());
@@ -112,7 +120,7 @@ Tensors outputs_of(Call& call, const Tensor& x, bool return_v_seq, int64_t check
   };
   a.spikes = output(true, sizes_of(x), x.scalar_type());
   for (int64_t k = 1; k < call.outputs; k++)
-    call.more.outputs[call.output_place(k)] = output(true, sizes_of(x), tensors.state_type());
+    a.more_outputs[call.output_place(k)] = output(true, sizes_of(x), tensors.state_type());
   for (int64_t k = 0; k < call.states; k++) a.state_out[k] = output(true, tensors.shape(), tensors.state_type());
   a.v_seq = output(return_v_seq, sizes_of(x), tensors.state_type());
   a.checkpoints_out = output(checkpoint_every > 0, call.checkpoint_shape(a.T, checkpoint_every), tensors.state_type());
@@ -122,11 +130,11 @@ Tensors outputs_of(Call& call, const Tensor& x, bool return_v_seq, int64_t check
 
 // Allocates what a backward pass gives, the gradients of inputs, states and parameters, and reads what it is given: the
 // gradients of outputs, of states and of the first state after every step; one without elements is 0.
-Tensors gradients_of(Call& call, const Tensor& x, const Tensors& states, size_t numbers, size_t parameters,
-                     const Tensor& checkpoints, int64_t checkpoint_every, const Tensors& grads,
+template <class Device>
+Tensors gradients_of(Call& call, const Device& device, const Tensor& x, const Tensors& states, size_t numbers,
+                     size_t parameters, const Tensor& checkpoints, int64_t checkpoint_every, const Tensors& grads,
                      NeuronBackward<OwnNeuron>& a) {
   NeuronTensors& tensors = call.tensors;
-  const Cpu device(x);
   SNNFAST_CHECK(checkpoint_every >= 1, Call::kName, ": checkpoint_every must be at least 1, got ", checkpoint_every);
   SNNFAST_CHECK(static_cast<int64_t>(grads.size()) == call.outputs + call.states + 1, Call::kName, ": expected ",
                 call.outputs + call.states + 1, " gradients, got ", grads.size());
@@ -137,11 +145,11 @@ Tensors gradients_of(Call& call, const Tensor& x, const Tensors& states, size_t 
     const Tensor& t = grads[at++];
     return t.numel() ? Optional(t) : Optional();
   };
-  a.grad_spikes = tensors.optional_rows(given(), "a gradient", x.scalar_type());
-  for (int64_t k = 1; k < call.outputs; k++)
-    call.more.grad_outputs[call.output_place(k)] = tensors.optional_rows(given(), "a gradient", tensors.state_type());
+  const auto rows = [&](ScalarType type) { return tensors.optional_rows(given(), "a gradient", type, Device::kCuda); };
+  a.grad_spikes = rows(x.scalar_type());
+  for (int64_t k = 1; k < call.outputs; k++) a.more_grad_outputs[call.output_place(k)] = rows(tensors.state_type());
   for (int64_t k = 0; k < call.states; k++) a.grad_state_out[k] = tensors.neurons(given(), "the gradient of a state");
-  a.grad_v_seq = tensors.optional_rows(given(), "a gradient", tensors.state_type());
+  a.grad_v_seq = rows(tensors.state_type());
   Tensors result;
   const auto output = [&](const std::vector<int64_t>& shape, ScalarType type) {
     result.push_back(device.allocate(x, shape, type));
@@ -149,41 +157,48 @@ Tensors gradients_of(Call& call, const Tensor& x, const Tensors& states, size_t 
   };
   a.grad_x = output(sizes_of(x), x.scalar_type());
   for (int64_t k = 1; k < call.inputs; k++)
-    call.more.grad_inputs[call.input_place(k)] = output(sizes_of(x), x.scalar_type());
+    a.more_grad_inputs[call.input_place(k)] = output(sizes_of(x), x.scalar_type());
   for (size_t k = 0; k < states.size(); k++) a.grad_state_in[k] = output(tensors.shape(), tensors.state_type());
   for (size_t k = 0; k < parameters; k++) a.grad_param[numbers + k] = output(tensors.shape(), tensors.state_type());
   return result;
 }
 
+template <class Device>
 Tensors forward(std::string name, Tensors inputs, Tensors states, std::vector<double> numbers, Tensors parameters,
                 int64_t outputs, bool return_v_seq, int64_t checkpoint_every) {
   Call call(name, inputs, outputs);
+  const Device device(inputs[0]);
   NeuronForward<OwnNeuron> a{};
   call.fill(a, inputs, states, numbers, parameters);
-  SNNFAST_CHECK(call.kernel.forward, Call::kName, ": the kernel ", name,
-                " is for neurons whose spikes come back to them");
-  const Tensors result = outputs_of(call, inputs[0], return_v_seq, checkpoint_every, a);
-  if (a.N > 0)
-    Cpu(inputs[0]).parallel(a.N, a.T * call.kernel.states,
-                            [&](int64_t begin, int64_t end) { call.kernel.forward(a, begin, end); });
+  const Tensors result = outputs_of(call, device, inputs[0], return_v_seq, checkpoint_every, a);
+  if constexpr (Device::kCuda) {
+    const auto launch = call.checked(call.kernel.launch_forward, name);
+    if (a.N > 0) device.launch(Call::kName, [&](void* stream) { return launch(a, stream); });
+  } else {
+    const auto run = call.checked(call.kernel.forward, name);
+    device.parallel(a.N, a.T * call.kernel.states, [&](int64_t begin, int64_t end) { run(a, begin, end); });
+  }
   return result;
 }
 
+template <class Device>
 Tensors backward(std::string name, Tensors inputs, Tensors states, std::vector<double> numbers, Tensors parameters,
                  int64_t outputs, Tensor checkpoints, int64_t checkpoint_every, Tensors grads) {
   Call call(name, inputs, outputs);
+  const Device device(inputs[0]);
   NeuronBackward<OwnNeuron> a{};
   call.fill(a, inputs, states, numbers, parameters);
-  SNNFAST_CHECK(call.kernel.backward, Call::kName, ": the kernel ", name,
-                " is for neurons whose spikes come back to them");
-  const Tensors result =
-      gradients_of(call, inputs[0], states, numbers.size(), parameters.size(), checkpoints, checkpoint_every, grads, a);
-  if (a.N > 0) {
+  const Tensors result = gradients_of(call, device, inputs[0], states, numbers.size(), parameters.size(), checkpoints,
+                                      checkpoint_every, grads, a);
+  if constexpr (Device::kCuda) {
+    const auto launch = call.checked(call.kernel.launch_backward, name);
+    if (a.N > 0) device.launch(Call::kName, [&](void* stream) { return launch(a, stream); });
+  } else {
+    const auto run = call.checked(call.kernel.backward, name);
     const int64_t steps = std::max<int64_t>(std::min(a.T, checkpoint_every), 1);
     const size_t bytes = sizeof(double) * static_cast<size_t>(steps * call.kernel.tape_rows * kNeuronBlock);
-    Cpu(inputs[0]).parallel(a.N, 2 * a.T * call.kernel.states, [&](int64_t begin, int64_t end) {
-      call.kernel.backward(a, begin, end, thread_scratch(bytes));
-    });
+    device.parallel(a.N, 2 * a.T * call.kernel.states,
+                    [&](int64_t begin, int64_t end) { run(a, begin, end, thread_scratch(bytes)); });
   }
   return result;
 }
@@ -197,89 +212,114 @@ void in_units(const Cpu& device, const OwnKernel& kernel, const Recurrence& r, i
   recurrent_units(device, r, T, units, bytes, run);
 }
 
+template <class Device>
 Tensors recurrent_forward(std::string name, Tensor x, Tensors states, std::vector<double> numbers, Tensors parameters,
                           bool return_v_seq, Tensor weight, Optional past, Optional delay, int64_t checkpoint_every) {
   const Tensors inputs = {x};
   Call call(name, inputs, 1);
+  const Device device(x);
   RecurrentForward<OwnNeuron> a{};
   call.fill(a, inputs, states, numbers, parameters);
-  SNNFAST_CHECK(call.kernel.recurrent_forward, Call::kName, ": the kernel ", name,
-                " is not for neurons whose spikes come back to them");
-  const Tensors result = outputs_of(call, x, return_v_seq, checkpoint_every, a);
-  const RecurrentTensors<Cpu> recurrent(Cpu(x), x, call.tensors, weight, past, delay);
+  const Tensors result = outputs_of(call, device, x, return_v_seq, checkpoint_every, a);
+  RecurrentTensors<Device> recurrent(device, x, call.tensors, weight, past, delay);
   const Recurrence& r = a.recurrence = recurrent.recurrence;
-  if (a.N > 0)
-    in_units(Cpu(x), call.kernel, r, a.T, 1, false, RecurrentParts(a.N / r.H).groups,
-             [&](int64_t begin, int64_t end, void* scratch) {
-               cpu::own_recurrent_forward()(a, call.kernel.recurrent_forward, begin, end, scratch);
-             });
+  a.columns = recurrent.states(device, x, call.tensors, call.kernel.states);
+  if constexpr (Device::kCuda) {
+    const auto launch = call.checked(call.kernel.launch_recurrent_forward, name);
+    if (a.N > 0) device.launch(Call::kName, [&](void* stream) { return launch(a, stream); });
+  } else {
+    const void* const neuron = call.checked(call.kernel.recurrent_forward, name);
+    if (a.N > 0)
+      in_units(device, call.kernel, r, a.T, 1, false, RecurrentParts(a.N / r.H).groups,
+               [&](int64_t begin, int64_t end, void* scratch) {
+                 cpu::own_recurrent_forward()(a, neuron, begin, end, scratch);
+               });
+  }
   return result;
 }
 
 // Gradients of x, states and parameters, then of weight, past and delay; those of the last two are empty where there is
 // none.
+template <class Device>
 Tensors recurrent_backward(std::string name, Tensor x, Tensors states, std::vector<double> numbers, Tensors parameters,
                            Tensor weight, Optional past, Optional delay, Tensor spikes, Tensor checkpoints,
                            int64_t checkpoint_every, Tensors grads) {
   const Tensors inputs = {x};
   Call call(name, inputs, 1);
+  const Device device(x);
   RecurrentBackward<OwnNeuron> a{};
   call.fill(a, inputs, states, numbers, parameters);
-  SNNFAST_CHECK(call.kernel.recurrent_backward, Call::kName, ": the kernel ", name,
-                " is not for neurons whose spikes come back to them");
   Tensors result =
-      gradients_of(call, x, states, numbers.size(), parameters.size(), checkpoints, checkpoint_every, grads, a);
-  const Cpu device(x);
-  const RecurrentTensors<Cpu> recurrent(device, x, call.tensors, weight, past, delay);
-  RecurrentGradients<Cpu> more(device, x, call.tensors, recurrent.recurrence, past, delay.has_value(), spikes, a);
+      gradients_of(call, device, x, states, numbers.size(), parameters.size(), checkpoints, checkpoint_every, grads, a);
+  const RecurrentTensors<Device> recurrent(device, x, call.tensors, weight, past, delay);
+  const OwnKernel& kernel = call.kernel;
+  const int64_t steps = std::min(a.T, checkpoint_every);
+  RecurrentGradients<Device> more(device, x, call.tensors, recurrent.recurrence, past, delay.has_value(), spikes,
+                                  recurrent_columns(kernel.states, kernel.params, kernel.tape_rows, steps), a);
   const Recurrence& r = a.recurrence;
-  if (a.N > 0)
-    in_units(Cpu(x), call.kernel, r, a.T, std::min(a.T, checkpoint_every), true, RecurrentParts(a.N / r.H).parts,
-             [&](int64_t begin, int64_t end, void* scratch) {
-               cpu::own_recurrent_backward()(a, call.kernel.recurrent_backward, begin, end, scratch);
-             });
-  more.sum(device);
+  if constexpr (Device::kCuda) {
+    const auto launch = call.checked(kernel.launch_recurrent_backward, name);
+    if (a.N > 0) device.launch(Call::kName, [&](void* stream) { return launch(a, stream); });
+  } else {
+    const void* const neuron = call.checked(kernel.recurrent_backward, name);
+    if (a.N > 0)
+      in_units(device, kernel, r, a.T, steps, true, RecurrentParts(a.N / r.H).parts,
+               [&](int64_t begin, int64_t end, void* scratch) {
+                 cpu::own_recurrent_backward()(a, neuron, begin, end, scratch);
+               });
+  }
+  more.sum(device, a);
   result.insert(result.end(), {more.weight, more.past, more.delay});
   return result;
 }
 
+template <class Library>
+void schemas(Library& m) {
+  m.def(
+      "own_neuron_forward(str kernel, Tensor[] inputs, Tensor[] states, float[] numbers, Tensor[] parameters, int "
+      "outputs, bool return_v_seq, int checkpoint_every) -> Tensor[]");
+  m.def(
+      "own_neuron_backward(str kernel, Tensor[] inputs, Tensor[] states, float[] numbers, Tensor[] parameters, int "
+      "outputs, Tensor checkpoints, int checkpoint_every, Tensor[] grads) -> Tensor[]");
+  m.def(
+      "own_recurrent_forward(str kernel, Tensor x, Tensor[] states, float[] numbers, Tensor[] parameters, bool "
+      "return_v_seq, Tensor weight, Tensor? past, Tensor? delay, int checkpoint_every) -> Tensor[]");
+  m.def(
+      "own_recurrent_backward(str kernel, Tensor x, Tensor[] states, float[] numbers, Tensor[] parameters, Tensor "
+      "weight, Tensor? past, Tensor? delay, Tensor spikes, Tensor checkpoints, int checkpoint_every, Tensor[] grads) "
+      "-> Tensor[]");
+}
+
+template <class Device, class Library>
+void implementations(Library& m) {
+  m.impl("own_neuron_forward", TORCH_BOX(&forward<Device>));
+  m.impl("own_neuron_backward", TORCH_BOX(&backward<Device>));
+  m.impl("own_recurrent_forward", TORCH_BOX(&recurrent_forward<Device>));
+  m.impl("own_recurrent_backward", TORCH_BOX(&recurrent_backward<Device>));
+}
+
 }  // namespace
 
-// Loads the kernel of a shared library and gives it a name.
-void load_own_kernel(const std::string& name, const std::string& path) {
+// Loads the kernel of a shared library and gives it a name. Returns the steps between its checkpoints.
+int64_t load_own_kernel(const std::string& name, const std::string& path) {
   void* const library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   SNNFAST_CHECK(library, "neuron: ", path, " cannot be loaded: ", dlerror());
   const auto* const kernel = static_cast<const OwnKernel*>(dlsym(library, "snnfast_own_kernel"));
-  SNNFAST_CHECK(kernel && kernel->forward_bytes == sizeof(NeuronForward<OwnNeuron>) &&
-                    kernel->backward_bytes == sizeof(NeuronBackward<OwnNeuron>),
+  SNNFAST_CHECK(kernel && kernel->forward_bytes == sizeof(RecurrentForward<OwnNeuron>) &&
+                    kernel->backward_bytes == sizeof(RecurrentBackward<OwnNeuron>),
                 "neuron: ", path, " was compiled for another version of snnfast");
   const std::lock_guard lock(kernels_mutex);
   kernels()[name] = kernel;
+  return kernel->checkpoint_every;
 }
+
+#ifdef SNNFAST_CUDA_EMULATION
+// This library is no module of Python's.
+extern "C" __attribute__((visibility("default"))) int64_t snnfast_load_own_kernel(const char* name, const char* path) {
+  return load_own_kernel(name, path);
+}
+#endif
 
 }  // namespace snnfast
 
-STABLE_TORCH_LIBRARY_FRAGMENT(snnfast, m) {
-  m.def(
-      "own_neuron_forward(str kernel, Tensor[] inputs, Tensor[] states, float[] numbers, Tensor[] parameters, int "
-      "outputs, bool return_v_seq, int "
-      "checkpoint_every) -> Tensor[]");
-  m.def(
-      "own_neuron_backward(str kernel, Tensor[] inputs, Tensor[] states, float[] numbers, Tensor[] parameters, int "
-      "outputs, Tensor checkpoints, int "
-      "checkpoint_every, Tensor[] grads) -> Tensor[]");
-  m.def(
-      "own_recurrent_forward(str kernel, Tensor x, Tensor[] states, float[] numbers, Tensor[] parameters, bool "
-      "return_v_seq, Tensor weight, Tensor? past, "
-      "Tensor? delay, int checkpoint_every) -> Tensor[]");
-  m.def(
-      "own_recurrent_backward(str kernel, Tensor x, Tensor[] states, float[] numbers, Tensor[] parameters, Tensor "
-      "weight, Tensor? past, Tensor? delay, "
-      "Tensor spikes, Tensor checkpoints, int checkpoint_every, Tensor[] grads) -> Tensor[]");
-}
-STABLE_TORCH_LIBRARY_IMPL(snnfast, CPU, m) {
-  m.impl("own_neuron_forward", TORCH_BOX(&snnfast::forward));
-  m.impl("own_neuron_backward", TORCH_BOX(&snnfast::backward));
-  m.impl("own_recurrent_forward", TORCH_BOX(&snnfast::recurrent_forward));
-  m.impl("own_recurrent_backward", TORCH_BOX(&snnfast::recurrent_backward));
-}
+SNNFAST_REGISTER(snnfast::schemas, snnfast::implementations)

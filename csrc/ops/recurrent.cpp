@@ -8,6 +8,7 @@ SNNFAST_CPU_KERNEL(recurrent_sum, (void* parts, int64_t count, int64_t H, bool i
 namespace snnfast {
 
 int launch_recurrent_pack(const Recurrence&, bool is_double, void* to_post, void* to_pre, void* stream);
+int launch_recurrent_weight(const RecurrentWeightGradient&, void* stream);
 int launch_recurrent_sum(void* parts, int64_t count, int64_t H, bool is_double, void* grad_weight, void* stream);
 
 #if !defined(SNNFAST_CUDA_EMULATION)
@@ -23,6 +24,9 @@ void recurrent_sum(const Cpu&, void* parts, int64_t count, int64_t H, bool is_do
 void recurrent_pack(const Cuda& device, const Recurrence& r, bool is_double, void* to_post, void* to_pre) {
   device.launch("recurrent",
                 [&](void* stream) { return launch_recurrent_pack(r, is_double, to_post, to_pre, stream); });
+}
+void recurrent_weight(const Cuda& device, const RecurrentWeightGradient& a) {
+  device.launch("recurrent", [&](void* stream) { return launch_recurrent_weight(a, stream); });
 }
 void recurrent_sum(const Cuda& device, void* parts, int64_t count, int64_t H, bool is_double, void* grad_weight) {
   device.launch("recurrent",

@@ -7,10 +7,11 @@
 
 namespace snnfast {
 
-// What recurrent layers of all neurons share (recurrent.cpp): the weights as rows that the kernels read, and the sum of
-// `count` parts of their gradient.
+// What recurrent layers of all neurons share (recurrent.cpp): the weights as rows that the kernels read, and of their
+// gradient the parts, which the CPU's kernels add up themselves, and the sum of `count` parts.
 void recurrent_pack(const Cpu&, const Recurrence& r, bool is_double, void* to_post, void* to_pre);
 void recurrent_pack(const Cuda&, const Recurrence& r, bool is_double, void* to_post, void* to_pre);
+void recurrent_weight(const Cuda&, const RecurrentWeightGradient& a);
 void recurrent_sum(const Cpu&, void* parts, int64_t count, int64_t H, bool is_double, void* grad_weight);
 void recurrent_sum(const Cuda&, void* parts, int64_t count, int64_t H, bool is_double, void* grad_weight);
 
@@ -19,11 +20,11 @@ template <class Device>
 class RecurrentTensors {
  public:
   Recurrence recurrence{};
-  Tensor to_post, to_pre, room;
+  Tensor to_post, to_pre, room, columns;
 
   RecurrentTensors(const Device& device, const Tensor& x, NeuronTensors& tensors, const Tensor& weight,
                    const Optional& past, const Optional& delay)
-      : to_post(tensors.nothing()), to_pre(tensors.nothing()), room(tensors.nothing()) {
+      : to_post(tensors.nothing()), to_pre(tensors.nothing()), room(tensors.nothing()), columns(tensors.nothing()) {
     const char* op = tensors.op();
     SNNFAST_CHECK(x.dim() >= 2, op, ": x must have shape [T, ..., H], got ", shape_of(x));
     Recurrence& r = recurrence;
@@ -47,6 +48,13 @@ class RecurrentTensors {
                      to_pre.mutable_data_ptr());
   }
 
+  // Where a forward pass on CUDA keeps states; null for registers.
+  void* states(const Device& device, const Tensor& x, const NeuronTensors& tensors, int64_t rows) {
+    if (!Device::kCuda || recurrence.H <= kRecurrentThreads) return nullptr;
+    columns = device.allocate(x, {rows, tensors.count()}, tensors.state_type());
+    return columns.mutable_data_ptr();
+  }
+
  private:
   // Steps that spikes are under way, at most.
   int64_t ring(int64_t T, bool is_double) const {
@@ -62,15 +70,18 @@ class RecurrentTensors {
   }
 };
 
-// The gradients of weight, past and delay; those of the last two are empty where there is none.
+// The gradients of weight, past and delay; those of the last two are empty where there is none. Owns what the kernels
+// work in on CUDA.
 template <class Device>
 class RecurrentGradients {
  public:
   Tensor weight, past, delay;
 
+  // columns: rows of recurrent_columns.
   template <class Neuron>
   RecurrentGradients(const Device& device, const Tensor& x, NeuronTensors& tensors, const Recurrence& r,
-                     const Optional& given_past, bool delayed, const Tensor& spikes, RecurrentBackward<Neuron>& a)
+                     const Optional& given_past, bool delayed, const Tensor& spikes, int64_t columns,
+                     RecurrentBackward<Neuron>& a)
       : weight(device.allocate(x, {r.H, r.H}, tensors.state_type())),
         past(given_past ? device.allocate(x, sizes_of(*given_past), x.scalar_type()) : tensors.nothing()),
         delay(delayed ? device.allocate(x, tensors.shape(), tensors.state_type()) : tensors.nothing()),
@@ -83,17 +94,31 @@ class RecurrentGradients {
     a.grad_past = given_past ? past.mutable_data_ptr() : nullptr;
     a.grad_delay = delayed ? delay.mutable_data_ptr() : nullptr;
     a.grad_weight = partial_.mutable_data_ptr();
+    if constexpr (Device::kCuda) {
+      const auto take = [&](int64_t rows) {
+        scratch_.push_back(device.allocate(x, {rows, a.N}, tensors.state_type()));
+        return scratch_.back().mutable_data_ptr();
+      };
+      a.grad_current = take(a.T);
+      a.returned = delayed ? take(a.T) : nullptr;
+      a.columns = take(columns);
+    }
   }
 
-  // After the kernel: adds up the parts of the weights' gradient.
-  void sum(const Device& device) {
-    if (H_ > 0) recurrent_sum(device, partial_.mutable_data_ptr(), parts_, H_, is_double_, weight.mutable_data_ptr());
+  // After the kernel: adds up the weights' gradient.
+  template <class Neuron>
+  void sum(const Device& device, const RecurrentBackward<Neuron>& a) {
+    if (H_ == 0) return;
+    if constexpr (Device::kCuda)
+      if (a.N > 0) recurrent_weight(device, {a.T, a.N, a.recurrence, a.spikes, a.grad_current, a.grad_weight});
+    recurrent_sum(device, partial_.mutable_data_ptr(), parts_, H_, is_double_, weight.mutable_data_ptr());
   }
 
  private:
   int64_t H_, parts_;
   bool is_double_;
   Tensor partial_;
+  std::vector<Tensor> scratch_;
 };
 
 // Kernels has forward(device, RecurrentForward) and backward(device, RecurrentBackward).
@@ -116,12 +141,9 @@ struct RecurrentOperators<Neuron, Arguments, Kernels, Device, std::index_sequenc
     const Device device(arguments.x);
     RecurrentForward<Neuron> a{};
     const Forward outputs = Operators::forward_tensors(arguments, true, checkpoint_every, tensors, device, a);
-    const RecurrentTensors<Device> recurrent(device, arguments.x, tensors, weight, past, delay);
+    RecurrentTensors<Device> recurrent(device, arguments.x, tensors, weight, past, delay);
     a.recurrence = recurrent.recurrence;
-    const bool columns = Device::kCuda && a.recurrence.H > kRecurrentThreads;
-    const Tensor scratch =
-        columns ? device.allocate(arguments.x, {Neuron::kStates, a.N}, tensors.state_type()) : tensors.nothing();
-    a.columns = columns ? scratch.mutable_data_ptr() : nullptr;
+    a.columns = recurrent.states(device, arguments.x, tensors, Neuron::kStates);
     if (a.N > 0) Kernels::forward(device, a);
     return outputs;
   }
@@ -140,21 +162,12 @@ struct RecurrentOperators<Neuron, Arguments, Kernels, Device, std::index_sequenc
         Operators::backward_tensors(arguments, false, checkpoints, checkpoint_every, state_needed, grad_spikes,
                                     grad_states..., grad_v_seq, tensors, device, a);
     const RecurrentTensors<Device> recurrent(device, x, tensors, weight, past, delay);
-    const ScalarType type = tensors.state_type();
-    RecurrentGradients<Device> more(device, x, tensors, recurrent.recurrence, past, delay.has_value(), spikes, a);
-    Tensor scratch[3] = {tensors.nothing(), tensors.nothing(), tensors.nothing()};
-    if constexpr (Device::kCuda) {
-      const auto take = [&](int k, bool wanted, int64_t rows, void*& pointer) {
-        if (!wanted) return;
-        scratch[k] = device.allocate(x, {rows, a.N}, type);
-        pointer = scratch[k].mutable_data_ptr();
-      };
-      take(0, true, a.T, a.grad_current);
-      take(1, delay.has_value(), a.T, a.returned);
-      take(2, true, recurrent_columns<Neuron>(std::min(a.T, checkpoint_every)), a.columns);
-    }
+    const int64_t columns =
+        recurrent_columns(Neuron::kStates, Neuron::kParams, kNeuronTapeRows<Neuron>, std::min(a.T, checkpoint_every));
+    RecurrentGradients<Device> more(device, x, tensors, recurrent.recurrence, past, delay.has_value(), spikes, columns,
+                                    a);
     if (a.N > 0) Kernels::backward(device, a);
-    more.sum(device);
+    more.sum(device, a);
     return std::tuple_cat(outputs, std::make_tuple(more.weight, more.past, more.delay));
   }
 };

@@ -26,10 +26,15 @@ from snnfast.files.lock_file import HeldError, holding
 
 __all__ = ["BeingCompiledError", "CompileError", "clear", "command", "folder", "kept", "library"]
 
-# The flags of CPU kernels in CMakeLists.txt; tests/compiler/test_flags.py compares them.
-FLAGS = (
-    *("-std=c++17", "-O3", "-shared", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"),
-    *("-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math"),
+# The flags of kernels in CMakeLists.txt; tests/compiler/test_flags.py compares them.
+LIBRARY = ("-std=c++17", "-O3", "-shared")
+OBJECT = ("-fPIC", "-fvisibility=hidden", "-ffp-contract=off")
+FLAGS = (*LIBRARY, *OBJECT, "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math")
+CUDA_FLAGS = (*LIBRARY, "-Xcompiler", ",".join(OBJECT), "--fmad=false")
+# Of the CUDA sources on the CPU, for tests.
+EMULATED_FLAGS = (
+    *("-std=c++17", "-O1", "-shared", *OBJECT, "-Wno-unknown-pragmas", "-DSNNFAST_CUDA_EMULATION"),
+    *("-fsanitize=alignment", "-fsanitize-undefined-trap-on-error"),
 )
 NO_REP = ("-mmemset-strategy=libcall:-1:noalign", "-mmemcpy-strategy=libcall:-1:noalign")
 ISA_FLAGS: dict[str, tuple[str, ...]] = {
@@ -38,18 +43,20 @@ ISA_FLAGS: dict[str, tuple[str, ...]] = {
     "avx512": ("-march=x86-64-v4", "-mprefer-vector-width=512"),
 }
 # In csrc; an installation has them in snnfast/include (setup.py).
-HEADERS = ("core/*.h", "cpu/*.h", "cpu/rows.cpp")
+HEADERS = ("core/*.h", "cpu/*.h", "cpu/rows.cpp", "cuda/launch.h", "cuda/*.cuh")
 MOST_FILES = 200
 MOST_BYTES = 256 * 2**20
 TIMEOUT = 120.0  # seconds
 OURS = re.compile(r"\.?\w+-[0-9a-f]{64}\.(so|lock|so\.\d+\.new)", re.ASCII)
 DIGEST = hashlib.sha256().digest_size
 OTHER_COMPILER = "set CXX to a C++17 compiler that works"
+OTHER_NVCC = "set CUDACXX to an nvcc that works"
 OTHER_FOLDER = "set SNNFAST_CACHE_DIR to a folder of your own"
 
 _announced = False
-_failed: dict[str, str] = {}  # messages by source: a training loop starts a broken compiler once
-_locks: dict[str, threading.Lock] = {}  # by source: a second thread waits for the first one
+# By source and target:
+_failed: dict[tuple[str, str], str] = {}  # messages: a training loop starts a broken compiler once
+_locks: dict[tuple[str, str], threading.Lock] = {}  # a second thread waits for the first one
 os.register_at_fork(after_in_child=_locks.clear)  # the thread that holds one is not in the child
 
 
@@ -61,37 +68,44 @@ class BeingCompiledError(CompileError):
     """Another process is compiling the same library, so that a later call finds it."""
 
 
-def library(name: str, source: str) -> Path:
+def library(name: str, source: str, target: str = "cpu") -> Path:
     """Return the shared library of ``source``: from the cache, or compiled now.
 
     Args:
         name: part of the file name, and named on stderr when the first compilation of this process starts.
-        source: C++17, which may include the headers of ``csrc/core`` and ``csrc/cpu`` and ``cpu/rows.cpp``.
+        source: C++17, which may include the headers of ``csrc/core`` and ``csrc/cpu`` and ``cpu/rows.cpp``, or CUDA,
+            which may include those of ``csrc/core`` and ``csrc/cuda``.
+        target: ``cpu`` for this processor, the architecture of a GPU (``sm_90``), or ``cuda_emulation`` for CUDA on
+            this processor.
 
     Raises:
         BeingCompiledError: another process is compiling it.
         CompileError: no compiler, an error of it, no headers, or no safe or writable folder for the result. The same
             source raises the same error again, without another try.
     """
-    with _locks.setdefault(source, threading.Lock()):
-        if source in _failed:
-            raise CompileError(_failed[source])
+    this = source, target
+    with _locks.setdefault(this, threading.Lock()):
+        if this in _failed:
+            raise CompileError(_failed[this])
         try:
-            return _library(name, source)
+            return _library(name, source, target)
         except BeingCompiledError:
             raise
         except CompileError as error:
-            _failed[source] = str(error)
+            _failed[this] = str(error)
             raise
 
 
-def command(output: Path) -> list[str]:
-    """Return the command that compiles its standard input to the library ``output``.
+def command(output: Path, target: str = "cpu") -> list[str]:
+    """Return the command that compiles its standard input for ``target`` to the library ``output``.
 
     Raises:
-        CompileError: no compiler, no headers, or no compiled extension, which knows the instruction set.
+        CompileError: no compiler, no headers, no compiled extension, which knows the instruction set, or a compiler for
+            a later CUDA than the driver's.
     """
-    return [*_compiler()[0], *_flags(), f"-I{_headers()[0]}", "-x", "c++", "-", "-o", str(output)]
+    language = "cu" if _is_gpu(target) else "c++"
+    words = [*_compiler(_is_gpu(target))[0], *_flags(target), f"-I{_headers()[0]}"]
+    return [*words, "-x", language, "-", "-o", str(output)]
 
 
 def folder() -> Path:
@@ -119,16 +133,20 @@ def clear() -> tuple[int, int]:
     return found
 
 
-def _library(name: str, source: str) -> Path:
+def _is_gpu(target: str) -> bool:
+    return target.startswith("sm_")
+
+
+def _library(name: str, source: str, target: str) -> Path:
     stem = re.sub(r"\W", "_", name, flags=re.ASCII)[:60]
-    path = _safe_folder() / f"{stem}-{_key(source)}.so"
+    path = _safe_folder() / f"{stem}-{_key(source, target)}.so"
     if _is_whole(path):
         return path
     try:
         with holding(path.with_suffix(".lock")):
             if not _is_whole(path):  # another process may just have finished it
-                _announce(name, path.parent)
-                _compile(source, path)
+                _announce(name, target, path.parent)
+                _compile(source, target, path)
     except HeldError:
         raise BeingCompiledError("another process is compiling it") from None
     except OSError as error:
@@ -137,19 +155,19 @@ def _library(name: str, source: str) -> Path:
     return path
 
 
-def _compile(source: str, path: Path) -> None:
+def _compile(source: str, target: str, path: Path) -> None:
     with replacing(path) as new:
-        words = command(new)
-        _run(words, source.encode())
+        words, advice = command(new, target), OTHER_NVCC if _is_gpu(target) else OTHER_COMPILER
+        _run(words, advice, source.encode())
         if not (new.is_file() and new.stat().st_size):
-            raise CompileError(f"{words[0]} wrote no library; {OTHER_COMPILER}")
+            raise CompileError(f"{words[0]} wrote no library; {advice}")
         digest = hashlib.sha256(new.read_bytes()).digest()
         with new.open("ab") as stream:
             stream.write(digest)
 
 
-def _run(words: list[str], text: bytes = b"") -> str:
-    """Run a compiler, and return what it prints."""
+def _run(words: list[str], advice: str, text: bytes = b"") -> str:
+    """Run a compiler, and return what it prints. ``advice``: the way out, if it fails."""
     try:
         process = subprocess.Popen(
             words,
@@ -160,16 +178,12 @@ def _run(words: list[str], text: bytes = b"") -> str:
             start_new_session=True,
         )
     except OSError as error:
-        raise CompileError(
-            f"{words[0]} did not start: {error.strerror}; {OTHER_COMPILER}"
-        ) from error
+        raise CompileError(f"{words[0]} did not start: {error.strerror}; {advice}") from error
     with process:
         try:
             printed, complaint = process.communicate(text, TIMEOUT)
         except subprocess.TimeoutExpired:
-            raise CompileError(
-                f"{words[0]} took more than {TIMEOUT:g} s; {OTHER_COMPILER}"
-            ) from None
+            raise CompileError(f"{words[0]} took more than {TIMEOUT:g} s; {advice}") from None
         finally:
             if process.returncode is None:  # also after Ctrl-C
                 os.killpg(process.pid, signal.SIGKILL)  # with the processes that it started
@@ -177,34 +191,55 @@ def _run(words: list[str], text: bytes = b"") -> str:
         lines = [*filter(None, complaint.decode(errors="replace").splitlines())]
         lines.append(f"exit status {process.returncode}")
         first = next((line for line in lines if "error" in line.lower()), lines[0])
-        raise CompileError(f"{words[0]} failed: {first[:300]}; {OTHER_COMPILER}")
+        raise CompileError(f"{words[0]} failed: {first[:300]}; {advice}")
     return printed.decode(errors="replace")
 
 
-def _announce(name: str, where: Path) -> None:
+def _announce(name: str, target: str, where: Path) -> None:
     global _announced
     if not _announced:
         _announced = True
-        text = f"compiling the neuron {name} for this processor (about 3 s; kept in {where})"
+        device = "GPU (about 5 s" if _is_gpu(target) else "processor (about 3 s"
+        text = f"compiling the neuron {name} for this {device}; kept in {where})"
         print(f"snnfast: {text}", file=sys.stderr, flush=True)
 
 
 @functools.cache
-def _compiler() -> tuple[list[str], str]:
+def _compiler(cuda: bool = False) -> tuple[list[str], str]:
     """The command of the compiler, found as in setup.py, and the text of its version."""
-    tries = [os.environ.get("CXX"), "c++", "g++", "clang++"]
+    env = os.environ
+    if cuda:
+        homes = (f"{env[k]}/bin/nvcc" for k in ("CUDA_HOME", "CUDA_PATH") if env.get(k))
+        tries = [env.get("CUDACXX"), *homes, "nvcc", "/usr/local/cuda/bin/nvcc"]
+    else:
+        tries = [os.environ.get("CXX"), "c++", "g++", "clang++"]
     found = next((t.split() for t in tries if t and shutil.which(t.split()[0])), None)
     if found is None:
         raise CompileError(
-            "no C++ compiler was found (tried $CXX, c++, g++, clang++); install one, for example: apt-get install g++"
+            "no CUDA compiler was found (tried $CUDACXX, $CUDA_HOME, $CUDA_PATH, nvcc, /usr/local/cuda); install the "
+            "CUDA toolkit, or set CUDACXX to its nvcc"
+            if cuda
+            else "no C++ compiler was found (tried $CXX, c++, g++, clang++); install one, for example: "
+            "apt-get install g++"
         )
     words = [str(shutil.which(found[0])), *found[1:]]
-    return words, _run([*words, "--version"])
+    return words, _run([*words, "--version"], OTHER_NVCC if cuda else OTHER_COMPILER)
 
 
-def _flags() -> list[str]:
+def _flags(target: str = "cpu") -> list[str]:
+    if target == "cuda_emulation":
+        return [*EMULATED_FLAGS, f"-I{_headers()[0] / 'cuda_emulation'}"]
     if backend.extension is None:
         raise CompileError(backend.load_problem)
+    if _is_gpu(target):
+        (nvcc, *_), text = _compiler(cuda=True)
+        release, driver = re.search(r"release (\d+)", text), backend.extension.cuda_versions()[0]
+        if release and driver and int(release[1]) > driver // 1000:
+            raise CompileError(
+                f"{nvcc} is of CUDA {release[1]}, and the NVIDIA driver is for CUDA {driver // 1000}; update the "
+                "driver, or set CUDACXX to an older nvcc"
+            )
+        return [*CUDA_FLAGS, f"-arch={target}"]
     isa = backend.extension.cpu_isa()
     # GCC says so in its version; what it fills and copies by is an option for x86 alone.
     gcc = "Free Software Foundation" in _compiler()[1]
@@ -219,15 +254,16 @@ def _headers() -> tuple[Path, str]:
     for home in (package.parent / "csrc", package / "include"):  # of a checkout, of an installation
         if (home / "core/neuron.h").exists():
             digest = hashlib.sha256()
-            for path in sorted(path for pattern in HEADERS for path in home.glob(pattern)):
+            patterns = (*HEADERS, "cuda_emulation/*.h")  # those in no installation
+            for path in sorted(path for pattern in patterns for path in home.glob(pattern)):
                 digest.update(f"{path.relative_to(home)}\n".encode() + path.read_bytes())
             return home, digest.hexdigest()
     raise CompileError(f"{package / 'include'} has no C++ headers; install snnfast again")
 
 
-def _key(source: str) -> str:
-    words, compiler = _compiler()
-    parts = [source, _headers()[1], version("snnfast"), *words, compiler, *_flags()]
+def _key(source: str, target: str) -> str:
+    words, compiler = _compiler(_is_gpu(target))
+    parts = [source, _headers()[1], version("snnfast"), *words, compiler, *_flags(target)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 

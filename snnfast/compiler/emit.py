@@ -10,6 +10,8 @@ import textwrap
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+import torch
+
 from .derivative import computed
 from .expression import COMPARISONS, NUMBER, STEP, Node, plain
 from .plan import Plan
@@ -39,8 +41,8 @@ attached R Uniform
 RESERVED = {*_WORDS.split(), *CALLS.values()}
 # Names in a struct besides those of its coefficients; variables that look like these get other names.
 _MEMBERS = """
-kStates kParams kSettings kLeast kCoefficients kTape kEach kEachCoefficients kMore kMoves kGeneric kReads kPrefetch
-kTakesSlope
+kStates kParams kSettings kLeast kCoefficients kTape kEach kEachCoefficients kFirstInput kFirstOutput kMoves
+kGeneric kReads kPrefetch kTakesSlope
 """
 MEMBERS = {*_MEMBERS.split()}
 
@@ -103,20 +105,37 @@ def own_struct(name: str, plan: Plan, states: list[str]) -> str:
 
 
 def library_source(
-    name: str, plan: Plan, states: list[str], *, double: bool, recurrent: bool
+    name: str, plan: Plan, states: list[str], *, dtype: torch.dtype, recurrent: bool, cuda: bool
 ) -> str:
-    """The source of the shared library with a neuron's kernels for the CPU, for spikes that come back to it or not."""
+    """The source of the shared library with a neuron's kernels.
+
+    Args:
+        name: of the neuron's struct.
+        plan: its computation.
+        states: names of its states.
+        dtype: of its inputs; kernels for the CPU take those of 16 bits as float32.
+        recurrent: whether its spikes come back to it.
+        cuda: whether the kernels are for CUDA.
+    """
+    types = [f"own::{name}", "double" if dtype == torch.float64 else "float"]
+    kernel = "own_recurrent" if recurrent else "own_neuron"
+    if cuda:
+        header, room = "cuda/own_neuron.cuh", ""
+        types.append({torch.bfloat16: "BFloat16", torch.float16: "Half"}.get(dtype, types[1]))
+    else:
+        header, room = f"cpu/{kernel}.h", "cpu::"
     return f"""#include "core/functions.h"
-#include "core/neuron.h"
+#include "{header}"
 
 namespace snnfast {{
+namespace own {{
 
 {own_struct(name, plan, states)}
+}}  // namespace own
+
+SNNFAST_OWN_KERNEL({room}{kernel}<{", ".join(types)}>())
+
 }}  // namespace snnfast
-
-#include "cpu/own_{"recurrent" if recurrent else "neuron"}.h"
-
-SNNFAST_OWN_{"RECURRENT" if recurrent else "NEURON"}({name}, {"double" if double else "float"})
 """
 
 
@@ -156,7 +175,6 @@ class _Struct:
         self.name, self.variants, self.layout = name, variants, layout
         more_inputs = [f"input_{k}" for k in range(1, len(step.inputs))]
         more_outputs = [f"output_{k}" for k in range(1, len(step.outputs))]
-        self.has_more = bool(more_inputs or more_outputs)
         self.rows = [*layout.states, *more_inputs, *more_outputs]
         self.first_input = len(layout.states) - 1  # the row of input k is k further
         self.first_output = len(layout.states) + len(more_inputs) - 1
@@ -372,9 +390,10 @@ class _Struct:
         layout, flags = self.layout, self.layout.flags
         takes_slope, margin = flags["kTakesSlope"], self.variants[0].plan.margin
         states = [f"k{camel(row)}Row" for row in self.rows]
-        params = [f"kOf{camel(p)}" for p in layout.params]
+        # CUDA has no arrays of size 0.
+        params = [f"kOf{camel(p)}" for p in layout.params] or ["kNoParameter"]
         settings = [f"kOf{camel(s)}" for s in layout.settings]
-        coefficients = [self.coefficients[node.id] for node in self.order]
+        coefficients = [self.coefficients[node.id] for node in self.order] or ["kNoCoefficient"]
         setup = [f"c[{self.coefficients[n.id]}] = {strip(self.neuron(n))};" for n in self.order]
         at_rest = "kVRest" in coefficients
         rest_value = "state == 0 ? c[kVRest] : C(0)" if at_rest else "C(0)"
@@ -382,7 +401,7 @@ class _Struct:
         of_rest = "if (state == 0) grad_params[kOfVRest] += grad;" if "v_rest" in learned else ""
         constants = "\n".join(
             f"  static constexpr bool {name} = {str(value).lower()};"
-            for name, value in (flags | {"kMore": self.has_more}).items()
+            for name, value in flags.items()
         )
         threshold = (
             f"""
@@ -401,6 +420,7 @@ class _Struct:
   enum {{ {", ".join([*settings, "kSettings"])} }};
   enum {{ {", ".join([*["kLeast"] * takes_slope, *coefficients, "kCoefficients"])} }};
   static constexpr int kEach = {layout.per_neuron}, kEachCoefficients = {self.per_neuron};
+  static constexpr int kFirstInput = {self.first_input + 1}, kFirstOutput = {self.first_output + 1};
   template <bool Uniform>
   static constexpr int kTape = Uniform ? {self.tape_rows(True)} : {self.tape_rows(False)};
 {constants}

@@ -28,10 +28,13 @@ ALPHA, PERIOD, MOST = "surrogate_alpha", "refractory_steps", "most_spikes"
 
 
 class Variant(NamedTuple):
-    """Choices that a kernel is compiled for; parameters that are numbers are its arguments."""
+    """Choices that a kernel is compiled for; parameters that are numbers are its arguments.
+
+    Kernels for the CPU have the dtype of the states, those for CUDA the dtype of the inputs.
+    """
 
     recurrent: bool
-    double: bool
+    dtype: torch.dtype
     hard_reset: bool
     strict: bool
     detach_reset: bool
@@ -40,6 +43,7 @@ class Variant(NamedTuple):
     several: bool
     tensors: tuple[str, ...]
     globals: tuple[Any, ...]
+    target: str = "cpu"  # of snnfast.compiler.build
 
 
 class Call(NamedTuple):
@@ -227,7 +231,7 @@ class StepFunction:
             parameters[MOST] = most
         variant = Variant(
             False,
-            x.dtype == torch.float64,
+            check.state_dtype(x.dtype),
             hard,
             strict,
             detach,

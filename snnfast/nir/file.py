@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from snnfast.files.atomic import replacing
@@ -52,7 +53,10 @@ def read(path: str | Path, *, dt: float | None = None, scheme: str | None = None
     if not _strings_end(Path(path).read_bytes()):
         raise ValueError(f"nir.read: {path} is damaged, or no NIR file: its strings have no end")
     try:
-        graph = nir.read(str(path), type_check=False)
+        try:
+            graph = nir.read(str(path), type_check=False)
+        except AssertionError:
+            graph = _with_one_shape(nir, path)
     except Exception as error:  # nir raises whatever comes first
         if (
             isinstance(error, OSError) and error.errno is not None
@@ -66,6 +70,32 @@ def read(path: str | Path, *, dt: float | None = None, scheme: str | None = None
         return from_nir(graph, dt=dt, scheme=scheme)
     except ValueError as error:
         raise ValueError(f"nir.read: {path}: {error}") from error
+
+
+# What nir wants to have one shape, that of the neurons.
+_OF_NEURONS = ("tau", "tau_mem", "tau_syn", "r", "v_leak", "v_threshold", "v_reset", "w_in")
+
+
+def _with_one_shape(nir: Any, path: str | Path) -> Any:
+    """The graph of a file whose neurons have fields ``[n, 1]`` or numbers beside ``[n]``, as Rockpool writes them."""
+    import h5py  # nir needs it
+
+    def shape(node: dict[str, Any]) -> None:
+        for inner in node.get("nodes", {}).values():
+            shape(inner)
+        fields = {name: np.asarray(node[name]) for name in _OF_NEURONS if name in node}
+        if not fields:
+            return
+        most = max(fields.values(), key=lambda value: (value.size, -value.ndim))
+        for name, value in fields.items():
+            if value.size in (1, most.size):
+                value = value.reshape(most.shape if value.size == most.size else ())
+                node[name] = np.broadcast_to(value, most.shape).copy()
+
+    with h5py.File(path, "r") as file:
+        graph = nir.serialization.hdf2dict(file["node"])
+    shape(graph)
+    return nir.dict2NIRNode(graph | {"type_check": False})
 
 
 def _strings_end(data: bytes) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from snnfast import check
+from snnfast import backend, check
 
 from .autograd import (
     backward_pass,
@@ -20,27 +22,54 @@ from .autograd import (
 )
 from .layout import parameter_run
 
-__all__ = ["KERNELS", "Kernel", "call", "call_recurrent"]
+__all__ = ["KERNELS", "Kernel", "call", "call_recurrent", "load"]
 
-CHECKPOINT_EVERY = 32
 NO_SECOND = "the surrogate gradient has none"
 
 
 class Kernel(NamedTuple):
-    """A compiled kernel: its name in the operator, and the order of its parameters."""
+    """A compiled kernel.
+
+    Attributes:
+        name: its name in the operator.
+        numbers, tensors: its parameters, in order.
+        rows: number of its states, further inputs and further outputs.
+        namespace: of the operator.
+        checkpoint_every: steps between the checkpoints of its backward pass.
+    """
 
     name: str
     numbers: tuple[str, ...]
     tensors: tuple[str, ...]
     rows: int
+    namespace: str
+    checkpoint_every: int
+
+    def operator(self, name: str) -> Any:
+        """The operator ``name`` that runs this kernel."""
+        return getattr(getattr(torch.ops, self.namespace), name)
 
 
 # By name, for fakes; the operator has its own table.
 KERNELS: dict[str, Kernel] = {}
 
 
+def load(namespace: str, path: Path) -> int:
+    """Load a compiled kernel under the name of its file, and return the steps between its checkpoints.
+
+    Raises:
+        RuntimeError: it cannot be loaded.
+    """
+    if namespace == "snnfast":
+        assert backend.extension is not None, "a backend was chosen"
+        return backend.extension.load_own_kernel(path.stem, str(path))  # type: ignore[no-any-return]
+    (library,) = (each for each in torch.ops.loaded_libraries if "_cuda_emulation" in each)
+    found: int = ctypes.CDLL(library).snnfast_load_own_kernel(path.stem.encode(), bytes(path))
+    return found
+
+
 def call(
-    kernel: str,
+    kernel: Kernel,
     inputs: Sequence[Tensor],
     states: Sequence[Tensor],
     numbers: list[float],
@@ -49,16 +78,16 @@ def call(
     return_v_seq: bool,
 ) -> list[Tensor]:
     """Outputs, states and membranes of a kernel, with gradients where they are wanted."""
-    forward = torch.ops.snnfast.own_neuron_forward
+    forward, every = kernel.operator("own_neuron_forward"), kernel.checkpoint_every
     lists = list(inputs), list(states), numbers, list(parameters)
     tensors = (*inputs, *states, *parameters)
     if not wants_gradient(tensors):
-        found = below_autograd(forward, kernel, *lists, outputs, return_v_seq, 0)
+        found = below_autograd(forward, kernel.name, *lists, outputs, return_v_seq, 0)
         return list(found)[:-1]
     if traced():
-        return list(forward(kernel, *lists, outputs, return_v_seq, CHECKPOINT_EVERY))[:-1]
+        return list(forward(kernel.name, *lists, outputs, return_v_seq, every))[:-1]
     counts = len(inputs), len(states), len(parameters)
-    return list(_Scan.apply(kernel, counts, numbers, outputs, return_v_seq, *tensors))  # type: ignore[no-untyped-call]
+    return list(_Scan.apply(kernel.name, counts, numbers, outputs, return_v_seq, *tensors))  # type: ignore[no-untyped-call]
 
 
 class _Scan(torch.autograd.Function):
@@ -72,19 +101,11 @@ class _Scan(torch.autograd.Function):
         return_v_seq: bool,
         *tensors: Tensor,
     ) -> Any:
-        lists = _split(tensors, counts)
+        lists, this = _split(tensors, counts), KERNELS[kernel]
         found = below_autograd(
-            torch.ops.snnfast.own_neuron_forward,
-            *(
-                kernel,
-                lists[0],
-                lists[1],
-                numbers,
-                lists[2],
-                outputs,
-                return_v_seq,
-                CHECKPOINT_EVERY,
-            ),
+            this.operator("own_neuron_forward"),
+            *(kernel, lists[0], lists[1], numbers, lists[2]),
+            *(outputs, return_v_seq, this.checkpoint_every),
         )
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(found[-1], *tensors)
@@ -111,12 +132,12 @@ def call_recurrent(
     numbers = [call.parameters[name] for name in kernel.numbers]
     tensors = (x, *states, *parameters, weight, *(t for t in (past, delay) if t is not None))
     refuse_transforms(kernel.name.rpartition("-")[0], tensors)
-    forward = torch.ops.snnfast.own_recurrent_forward
+    forward = kernel.operator("own_recurrent_forward")
     plain = kernel.name, x, states, numbers, parameters, call.return_v_seq, weight, past, delay
     if not wants_gradient(tensors):
         return list(below_autograd(forward, *plain, 0))[:-1]
     if traced():
-        return list(forward(*plain, CHECKPOINT_EVERY))[:-1]
+        return list(forward(*plain, kernel.checkpoint_every))[:-1]
     counts = len(states), len(parameters), past is not None, delay is not None
     return list(_RecurrentScan.apply(kernel.name, counts, numbers, call.return_v_seq, *tensors))  # type: ignore[no-untyped-call]
 
@@ -143,20 +164,11 @@ class _RecurrentScan(torch.autograd.Function):
         *tensors: Tensor,
     ) -> Any:
         x, states, parameters, weight, past, delay = _RecurrentScan.lists(counts, tensors)
+        this = KERNELS[kernel]
         found = below_autograd(
-            torch.ops.snnfast.own_recurrent_forward,
-            *(
-                kernel,
-                x,
-                states,
-                numbers,
-                parameters,
-                return_v_seq,
-                weight,
-                past,
-                delay,
-                CHECKPOINT_EVERY,
-            ),
+            this.operator("own_recurrent_forward"),
+            *(kernel, x, states, numbers, parameters, return_v_seq),
+            *(weight, past, delay, this.checkpoint_every),
         )
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(found[0], found[-1], *tensors)
@@ -168,42 +180,20 @@ class _RecurrentScan(torch.autograd.Function):
         kernel, counts, numbers, return_v_seq = ctx.arguments
         spikes, checkpoints, *tensors = ctx.saved_tensors
         x, states, parameters, weight, past, delay = _RecurrentScan.lists(counts, tensors)
-        if not checkpoints.numel() and len(x) > CHECKPOINT_EVERY:
-            forward = torch.ops.snnfast.own_recurrent_forward
-            plain = (
-                kernel,
-                x,
-                states,
-                numbers,
-                parameters,
-                False,
-                weight,
-                past,
-                delay,
-                CHECKPOINT_EVERY,
-            )
-            checkpoints = forward(*plain)[-1]
+        this = KERNELS[kernel]
+        every, connections = this.checkpoint_every, (weight, past, delay)
+        neurons = kernel, x, states, numbers, parameters
+        if not checkpoints.numel() and len(x) > every:
+            forward = this.operator("own_recurrent_forward")
+            checkpoints = forward(*neurons, False, *connections, every)[-1]
         none = x.new_empty(0)
         given = [none if g is None else g for g in grads]
         given[-1] = given[-1] if return_v_seq else none
         found = list(
             backward_pass(
                 kernel.rpartition("-")[0],
-                torch.ops.snnfast.own_recurrent_backward,
-                *(
-                    kernel,
-                    x,
-                    states,
-                    numbers,
-                    parameters,
-                    weight,
-                    past,
-                    delay,
-                    spikes,
-                    checkpoints,
-                    CHECKPOINT_EVERY,
-                    given,
-                ),
+                this.operator("own_recurrent_backward"),
+                *(*neurons, *connections, spikes, checkpoints, every, given),
                 why=NO_SECOND,
             )
         )
@@ -227,29 +217,19 @@ def _gradients(
 ) -> list[Tensor]:
     kernel, counts, numbers, outputs, return_v_seq = arguments
     inputs, states, parameters = _split(tensors, counts)
-    if not checkpoints.numel() and len(inputs[0]) > CHECKPOINT_EVERY:  # a raw call that kept none
-        forward = torch.ops.snnfast.own_neuron_forward
-        plain = kernel, inputs, states, numbers, parameters, outputs, False, CHECKPOINT_EVERY
-        checkpoints = forward(*plain)[-1]
-    carried = KERNELS[kernel].rows - (len(inputs) - 1) - (outputs - 1)
+    this = KERNELS[kernel]
+    every, plain = this.checkpoint_every, (kernel, inputs, states, numbers, parameters, outputs)
+    if not checkpoints.numel() and len(inputs[0]) > every:  # a raw call that kept none
+        checkpoints = this.operator("own_neuron_forward")(*plain, False, every)[-1]
+    carried = this.rows - (len(inputs) - 1) - (outputs - 1)
     none = inputs[0].new_empty(0)
     given = [none if g is None else g for g in grads[: outputs + carried]]
     last = grads[outputs + carried] if return_v_seq else None
     given.append(none if last is None else last)
     found = backward_pass(
         kernel.rpartition("-")[0],
-        torch.ops.snnfast.own_neuron_backward,
-        *(
-            kernel,
-            inputs,
-            states,
-            numbers,
-            parameters,
-            outputs,
-            checkpoints,
-            CHECKPOINT_EVERY,
-            given,
-        ),
+        this.operator("own_neuron_backward"),
+        *(*plain, checkpoints, every, given),
         why=NO_SECOND,
     )
     return [
@@ -263,10 +243,9 @@ def _gradients(
 
 def register(namespace: str) -> None:
     """Makes the operators traceable without data, differentiable, and usable under ``torch.vmap``."""
-    if namespace != "snnfast":
-        return
-    forward, backward = "snnfast::own_neuron_forward", "snnfast::own_neuron_backward"
-    recurrent = "snnfast::own_recurrent_forward", "snnfast::own_recurrent_backward"
+    forward, backward = f"{namespace}::own_neuron_forward", f"{namespace}::own_neuron_backward"
+    recurrent = f"{namespace}::own_recurrent_forward", f"{namespace}::own_recurrent_backward"
+    operators = getattr(torch.ops, namespace)
 
     def results(
         x: Tensor, kernel: str, inputs: int, outputs: int, v_seq: bool, every: int
@@ -411,7 +390,7 @@ def register(namespace: str) -> None:
             return parameter_run(value, shape)
 
         dims = [None] * len(parameters) if in_dims[4] is None else in_dims[4]
-        found = torch.ops.snnfast.own_neuron_forward(
+        found = operators.own_neuron_forward(
             *(kernel, xs, behind(states, in_dims[2], 0), numbers),
             *([run(v, d) for v, d in zip(parameters, dims)], outputs, v_seq, every),
         )
@@ -422,7 +401,7 @@ def register(namespace: str) -> None:
         return found, [1] * outputs + [0] * carried + [1 if v_seq else 0, 0]
 
     torch.library.register_vmap(forward, mapped)
-    torch.library.register_vmap(recurrent[0], _one_by_one(torch.ops.snnfast.own_recurrent_forward))
+    torch.library.register_vmap(recurrent[0], _one_by_one(operators.own_recurrent_forward))
 
 
 def _one_by_one(kernel: Any) -> Callable[..., Any]:

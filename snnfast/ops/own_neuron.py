@@ -30,8 +30,6 @@ from .own_kernels import KERNELS, Kernel
 
 __all__ = ["OwnNeuron"]
 
-CPU_ALONE = "a neuron from a step function has kernels for the CPU alone"
-
 
 class Frame(NamedTuple):
     """Fields of a call that :func:`snnfast.reference.neuron.whole_step` reads."""
@@ -175,24 +173,18 @@ class OwnNeuron(StepFunction):
         if not self.compile:
             return None
         which, why = backend.choose(self.name, x)
-        if which == "cpu":
+        if which != "reference":
             try:
-                return self._compiled(variant)
+                return self._compiled(_for_target(variant, _target(which, x), x))
             except (CompileError, TraceError) as error:
                 # A step can be rewritten, but the surrogate may be another library's.
                 if isinstance(error, TraceError) and isinstance(variant.surrogate, str):
                     raise
-                if backend.forced() == "cpu":
+                if backend.forced() == which:
                     raise backend.BackendError(
-                        f"{self.name}: backend 'cpu' was asked for, but {error}"
+                        f"{self.name}: backend {which!r} was asked for, but {error}"
                     ) from error
                 why = str(error)
-        elif which != "reference":
-            why = CPU_ALONE
-            if backend.forced() == which:
-                raise backend.BackendError(
-                    f"{self.name}: backend {which!r} was asked for, but {why}"
-                )
         if backend.forced() != "reference" and not torch.onnx.is_in_onnx_export():
             backend._warn_once(f"{self.name} runs in plain PyTorch, which is slow: {why}")
         return None
@@ -202,17 +194,19 @@ class OwnNeuron(StepFunction):
         if not self.compile:
             return "plain PyTorch reference: it was made with compile=False"
         which, why = backend.choose(self.name, x)
-        if which == "cpu":
+        if which != "reference":
+            target = _target(which, x)
             try:
-                command(Path("kernel.so"))
+                command(Path("kernel.so"), target)
                 self.plan(self._plainest(x, surrogate))
             except (CompileError, TraceError) as error:
-                which, why = "reference", str(error)
+                why = str(error)
             else:
-                isa = "" if backend.extension is None else backend.extension.cpu_isa()
-                return f"CPU kernel compiled from its step ({isa}): {why}"
-        if which != "reference":
-            why = CPU_ALONE
+                assert backend.extension is not None, "a backend was chosen"
+                device, code = "CUDA", target
+                if which == "cpu":
+                    device, code = "CPU", backend.extension.cpu_isa()
+                return f"{device} kernel compiled from its step ({code}): {why}"
         return f"plain PyTorch reference: {why}"
 
     def _plainest(self, x: Tensor, surrogate: Any) -> Variant:
@@ -231,13 +225,13 @@ class OwnNeuron(StepFunction):
             except TraceError as error:
                 self._untraceable[variant] = str(error)
                 raise
-            path = library(self.name, source)
-            kernel = Kernel(path.stem, numbers, variant.tensors, rows)
-            assert backend.extension is not None, "the CPU's backend was chosen"
+            path = library(self.name, source, variant.target)
+            namespace = "snnfast_emulated" if variant.target == "cuda_emulation" else "snnfast"
             try:
-                backend.extension.load_own_kernel(kernel.name, str(path))
+                every = own_kernels.load(namespace, path)
             except RuntimeError as error:
                 raise CompileError(f"what was compiled cannot be loaded: {error}") from None
+            kernel = Kernel(path.stem, numbers, variant.tensors, rows, namespace, every)
             KERNELS[kernel.name] = kernel
             self._variants[variant] = kernel
             return kernel
@@ -246,7 +240,12 @@ class OwnNeuron(StepFunction):
         """The C++ of the kernel for ``variant``, its parameters that are numbers, in order, and its rows."""
         plan, states = self.plan(variant)
         source = emit.library_source(
-            _camel(self.name), plan, states, double=variant.double, recurrent=variant.recurrent
+            _camel(self.name),
+            plan,
+            states,
+            dtype=variant.dtype,
+            recurrent=variant.recurrent,
+            cuda=variant.target != "cpu",
         )
         return source, tuple(plan.step.numbers), len(states) + len(self.inputs) + self.outputs - 2
 
@@ -285,7 +284,7 @@ class OwnNeuron(StepFunction):
             states=len(states),
             numbers=numbers,
             tensors=variant.tensors,
-            dtype=torch.float64 if variant.double else torch.float32,
+            dtype=check.state_dtype(variant.dtype),
             frame=lambda leaves: leaves,  # type: ignore[arg-type, return-value]
             own=own,
         )
@@ -309,7 +308,7 @@ class OwnNeuron(StepFunction):
         parameters = [parameter_run(value, shape) for value in parameters]
         numbers = [call.parameters[name] for name in kernel.numbers]
         results = own_kernels.call(
-            kernel.name, inputs, given, numbers, parameters, self.outputs, call.return_v_seq
+            kernel, inputs, given, numbers, parameters, self.outputs, call.return_v_seq
         )
         outputs, states = results[: self.outputs], results[self.outputs : -1]
         v_seq = results[-1]
@@ -333,6 +332,18 @@ def _kernel_for(place: int, variant: tuple[Any, ...], x: Tensor) -> Kernel | Non
 # torch.compile cannot look into a compiler, and keeps the kernel: this is what torch.compiler.assume_constant_result
 # does, which takes a second to import.
 setattr(_kernel_for, "_dynamo_marked_constant", True)  # noqa: B010
+
+
+def _target(which: str, x: Tensor) -> str:
+    """Target of :mod:`snnfast.compiler.build` for a backend and the device of ``x``."""
+    if which != "cuda":
+        return which
+    major, minor = torch.cuda.get_device_capability(x.device)
+    return f"sm_{major}{minor}"
+
+
+def _for_target(variant: Variant, target: str, x: Tensor) -> Variant:
+    return variant if target == "cpu" else variant._replace(target=target, dtype=x.dtype)
 
 
 def _camel(name: str) -> str:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from snnfast.nn.time import DROPOUTS, EACH
 
 __all__ = [
-    *("ADDITIONS", "LAYERS", "MAKERS", "NORMS", "POOLS", "SET", "ZEROS"),
+    *("ADDITIONS", "LAYERS", "MAKERS", "NORMS", "POOLS", "RETURNED", "SET", "ZEROS"),
     *("is_elementwise", "is_fresh"),
 ]
 
@@ -45,10 +45,10 @@ _COMPUTED = frozenset({
     *("logical_and", "logical_or", "logical_not"),
 })  # fmt: skip
 # They may return what they are given.
-_RETURNED = frozenset({
+RETURNED = frozenset({
     *("float", "double", "half", "bfloat16", "bool", "int", "long", "to", "type_as", "contiguous"),
 })  # fmt: skip
-_METHODS = _COMPUTED | _RETURNED | {"detach", "clone"}
+_METHODS = _COMPUTED | RETURNED | {"detach", "clone"}
 _OPERATORS = frozenset({
     *(operator.add, operator.sub, operator.mul, operator.truediv, operator.mod, operator.pow),
     *(operator.neg, operator.abs, operator.eq, operator.ne, operator.lt, operator.le),

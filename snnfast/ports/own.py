@@ -178,6 +178,8 @@ def _snntorch(port: Neuron, result: Any, refuse: Callable[[str], NoReturn]) -> n
     settings: Any = port  # of its kind
     if port.why:
         refuse(port.why)
+    if isinstance(port, snntorch.Alpha):
+        refuse("its membrane is a sum of two currents")
     if port._graded():
         refuse("its spikes are graded")
     if result is None and port.output:

@@ -21,6 +21,7 @@ from .known import (
     MAKERS,
     NORMS,
     POOLS,
+    RETURNED,
     SET,
     ZEROS,
     is_elementwise,
@@ -342,7 +343,7 @@ class Loop:
             same for _, same in found
         ):  # computed anew at each step, from what no step changes
             return self.made.call_function(every_step, (self.static(first), self.count))
-        if len(found) > 1:
+        if len(found) > 1 and first.target not in RETURNED:  # x.to(other) does not broadcast
             values, steps = zip(*found)
             found = [
                 (self.made.call_function(beside, (v, steps, *values)) if same else v, same)

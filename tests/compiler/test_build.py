@@ -37,21 +37,22 @@ def cache(tmp_path, monkeypatch):
     build._compiler.cache_clear()
 
 
-def use_isa(monkeypatch, isa):
-    monkeypatch.setattr(backend, "extension", SimpleNamespace(cpu_isa=lambda: isa))
+def use_isa(monkeypatch, isa, driver=0):
+    found = SimpleNamespace(cpu_isa=lambda: isa, cuda_versions=lambda: (driver, 13000))
+    monkeypatch.setattr(backend, "extension", found)
 
 
 @pytest.fixture
 def fake(tmp_path, monkeypatch):
     """Makes $CXX a shell script, which notes its arguments; returns its calls, versions not counted."""
 
-    def make(body=COPY, version="fake 1.0", name="compiler"):
+    def make(body=COPY, version="fake 1.0", name="compiler", variable="CXX"):
         script, calls = tmp_path / name, tmp_path / "calls"
         script.write_text(
             f'#!/bin/sh\ncase "$*" in *--version) echo "{version}"; exit;; esac\necho "$@" >> {calls}\n{body}\n'
         )
         script.chmod(0o755)
-        monkeypatch.setenv("CXX", str(script))
+        monkeypatch.setenv(variable, str(script))
         build._compiler.cache_clear()
         return lambda: calls.read_text().splitlines() if calls.exists() else []
 
@@ -125,6 +126,47 @@ def test_arguments_of_cxx_are_passed_on(fake, monkeypatch):
     monkeypatch.setenv("CXX", os.environ["CXX"] + " -m64")
     build.library("klif", "source")
     assert calls()[0].startswith("-m64 -std=c++17 ")
+
+
+NVCC = {"version": "Cuda compilation tools, release 13.0", "variable": "CUDACXX", "name": "nvcc"}
+
+
+def test_nvcc_compiles_for_each_architecture(fake, monkeypatch, capfd):
+    calls = fake(**NVCC)
+    use_isa(monkeypatch, "base", driver=13010)
+    paths = {build.library("klif", "source", f"sm_{arch}") for arch in (80, 90, 80)}
+    assert len(paths) == 2
+    assert [call.split()[-5:-1] for call in calls()] == [["-x", "cu", "-", "-o"]] * 2
+    assert ["-arch=sm_80" in call for call in calls()] == [True, False]
+    assert "-fPIC,-fvisibility=hidden,-ffp-contract=off --fmad=false" in calls()[0]
+    assert "compiling the neuron klif for this GPU (about 5 s; kept in " in capfd.readouterr().err
+
+
+def test_a_driver_of_an_older_cuda_is_told(fake, monkeypatch):
+    fake(**NVCC)
+    use_isa(monkeypatch, "base", driver=12080)
+    with pytest.raises(
+        build.CompileError,
+        match=r"nvcc is of CUDA 13, and the NVIDIA driver is for CUDA 12; update",
+    ):
+        build.library("klif", "source", "sm_90")
+
+
+def test_without_nvcc_a_gpu_has_no_kernel(tmp_path, monkeypatch):
+    monkeypatch.setattr(build.shutil, "which", lambda name: None)
+    with pytest.raises(
+        build.CompileError,
+        match=r"no CUDA compiler was found \(tried \$CUDACXX.*set CUDACXX",
+    ):
+        build.library("klif", "source", "sm_90")
+
+
+def test_an_error_of_nvcc_says_which_variable_names_another(fake):
+    fake("echo 'nvcc fatal error: no sm_999' >&2; exit 1", **NVCC)
+    with pytest.raises(
+        build.CompileError, match=r"nvcc failed: .*no sm_999; set CUDACXX to an nvcc that works"
+    ):
+        build.library("klif", "source", "sm_999")
 
 
 ERROR = "echo 'In file included:' >&2; echo '<stdin>:1: error: no such thing' >&2; echo more >&2; exit 1"

@@ -34,6 +34,13 @@ def test_flags_of_gcc_are_those_of_the_build():
     assert "list(APPEND kernel_flags ${no_rep})" in CMAKE
 
 
+def test_flags_of_nvcc_are_those_of_the_build():
+    (flags,) = re.findall(r"target_compile_options\(cuda_kernels PRIVATE (.*?)\)", CMAKE)
+    assert "--fmad=false" in flags.split()
+    assert build.CUDA_FLAGS[-1] == "--fmad=false"
+    assert f"-std=c++{listed('CMAKE_CUDA_STANDARD')[0]}" in build.CUDA_FLAGS
+
+
 @pytest.mark.parametrize("isa", ["avx2", "avx512"])
 def test_flags_of_an_instruction_set_are_those_of_the_build(isa):
     assert list(build.ISA_FLAGS[isa]) == listed(f"flags_{isa}")
@@ -44,6 +51,10 @@ def test_compilers_are_those_of_the_build():
     (of_setup,) = re.findall(tries, (ROOT / "setup.py").read_text())
     (ours,) = re.findall(tries, Path(build.__file__).read_text())
     assert ours == of_setup
+    nvcc = re.compile(r'homes = .*\n +tries = \[env.get\("CUDACXX"\), .*\]')
+    (of_setup,) = nvcc.findall((ROOT / "setup.py").read_text())
+    (ours,) = nvcc.findall(Path(build.__file__).read_text())
+    assert ours.split() == of_setup.split()
 
 
 @pytest.mark.parametrize(
@@ -56,7 +67,7 @@ def test_compilers_are_those_of_the_build():
 )
 def test_options_of_gcc_for_x86_go_to_no_other(monkeypatch, machine, compiler, expected):
     monkeypatch.setattr(platform, "machine", lambda: machine)
-    monkeypatch.setattr(build, "_compiler", lambda: (["/usr/bin/c++"], compiler))
+    monkeypatch.setattr(build, "_compiler", lambda cuda=False: (["/usr/bin/c++"], compiler))
     monkeypatch.setattr(backend, "extension", SimpleNamespace(cpu_isa=lambda: "base"))
     words = build.command(Path("out.so"))
     assert (build.NO_REP[0] in words) == expected

@@ -50,17 +50,17 @@ def test_own_neurons_are_timed(monkeypatch, capsys):
         assert re.search(rf"\b{name}: kernel +[\d.]+ ms, loop +[\d.]+ ms", shown)
 
 
-@pytest.mark.parametrize("procedure", ["act_based", "spikenorm"])
-def test_a_network_is_trained_and_converted(procedure, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("method", ["act_based", "spikenorm"])
+def test_a_network_is_trained_and_converted(method, tmp_path, monkeypatch, capsys):
     """In this process: a new one would need longer to import than the scripts to run."""
     monkeypatch.chdir(tmp_path)
-    steps = ["--max-steps", "2", "--batch-size", "20"]
-    arguments = {"train": ["--epochs", "1"], "infer": ["--num-steps", "5"]}
-    for script, said in {"train": "epoch 1: training", "infer": "40 images"}.items():
-        monkeypatch.setattr(sys, "argv", [script, *arguments[script], *steps])
-        runpy.run_path(str(EXAMPLES / f"{procedure}_{script}.py"), run_name="__main__")
+    how = ["--method", method, "--max-steps", "2", "--batch-size", "20"]
+    how += ["--epochs", "1", "--num-steps", "5"]
+    for step, said in {"train": "epoch 1: training", "infer": "40 images"}.items():
+        monkeypatch.setattr(sys, "argv", ["conversion.py", step, *how])
+        runpy.run_path(str(EXAMPLES / "conversion.py"), run_name="__main__")
         assert said in capsys.readouterr().out
-    assert (tmp_path / f"{procedure}.pt").exists()
+    assert (tmp_path / "conversion.pt").exists()
 
 
 def test_every_example_of_ours_is_listed():

@@ -1,5 +1,7 @@
 """NIR both ways: the same bits after a round trip, and what other tools write."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -413,3 +415,35 @@ def test_a_flatten_may_count_from_the_end(start, end, shape):
     net = sn.from_nir(graph_of(flatten, shape=(2, 3, 4)), dt=1.0, scheme="euler")
     x = torch.arange(120.0).view(5, 1, 2, 3, 4)
     same(net(x), x.view(5, 1, *shape))
+
+
+@pytest.mark.parametrize("odd", [(3, 1), (1,), ()])
+def test_neurons_whose_fields_have_other_shapes_as_rockpool_writes_them(odd, tmp_path):
+    """Its synaptic time constants have a dimension more, that of the synapses; built by hand."""
+    import h5py
+
+    fields = {
+        n: np.full(3, v, np.float32) for n, v in {"tau_mem": 0.02, "r": 20.0, "v_leak": 0.0}.items()
+    }
+    ones = {n: np.ones(3, np.float32) for n in ("v_threshold", "w_in")}
+    neurons = nir.CubaLIF(tau_syn=np.full(3, 0.01, np.float32), **fields, **ones)
+    weight = np.arange(6, dtype=np.float32).reshape(3, 2)
+    nodes = {
+        "input": nir.Input({"input": np.array([2])}),
+        "0_LinearTorch": nir.Affine(weight, np.zeros(3, np.float32)),
+        "1_LIFTorch": neurons,
+        "output": nir.Output({"output": np.array([3])}),
+    }
+    path = tmp_path / "rockpool.nir"
+    nir.write(path, nir.NIRGraph(nodes, list(itertools.pairwise(nodes))))
+    x = torch.rand(20, 2, 2)
+    settings = {"dt": 1e-3, "scheme": "exponential"}
+    expected = sn.read(path, **settings)(x)
+    with h5py.File(path, "r+") as file:
+        group = file["node/nodes/1_LIFTorch"]
+        del group["tau_syn"]
+        group["tau_syn"] = np.full(odd, 0.01, np.float32)
+    with pytest.raises(AssertionError, match="same shape"):
+        nir.read(path)
+    assert expected.any()
+    same(sn.read(path, **settings)(x), expected)

@@ -477,6 +477,7 @@ STEP = {
     "[5, 6] next to [2, 1, 6]": lambda s, x, t: s.fc1(x[t]) + s.extra,
     "[2, 1, 6] next to [5, 6]": lambda s, x, t: s.extra * s.fc1(x[t]),
     "[5, 6] next to [1, 5, 6]": lambda s, x, t: s.fc1(x[t]) + s.fc1(x[t]).view(1, 5, 6),
+    "to another": lambda s, x, t: s.fc1(x[t]).to(s.extra).type_as(s.extra),
     "view(1, -1)": lambda s, x, t: s.fc1(x[t]).view(1, -1),
     "view(5, 2, 3)": lambda s, x, t: s.fc1(x[t]).view(5, 2, -1),
     "flatten": lambda s, x, t: s.fc1(x[t]).view(5, 2, 3).flatten(-2),

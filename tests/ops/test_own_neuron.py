@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from equations import gated, glif, klif, plain_lif, resonator, two_compartments
+from own_neuron_cases import Recurrent, compare, draw, readout
 from samples import assert_equal
 from torch import nn
 
@@ -22,12 +23,6 @@ from snnfast.ops import own_kernels, own_neuron
 needs_kernels = pytest.mark.skipif(
     snnfast.backend.extension is None, reason="the extension is not built"
 )
-
-
-@snnfast.neuron
-def readout(fire, x, v, *, decay=0.5):
-    v = decay * v + x
-    return torch.sin(v) + torch.log(1.5 + torch.cos(v)), v
 
 
 class Half(torch.autograd.Function):
@@ -44,38 +39,6 @@ class Half(torch.autograd.Function):
 
 def half(u):
     return Half.apply(u)
-
-
-def draw(*shape, seed=0, dtype=torch.float64, scale=1.0):
-    return scale * torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def compare(op, inputs, tolerance=1e-12, **arguments):
-    """Results and gradients of kernel and reference."""
-    results = []
-    for run in (op, op.reference):
-        leaves = {
-            k: v.clone().requires_grad_()
-            for k, v in arguments.items()
-            if isinstance(v, torch.Tensor)
-        }
-        xs = [x.clone().requires_grad_() for x in inputs]
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            outputs = [o for o in run(*xs, **(arguments | leaves)) if o is not None]
-        total = sum((o.double() * draw(*o.shape, seed=k)).sum() for k, o in enumerate(outputs))
-        grads = torch.autograd.grad(
-            total, [*xs, *leaves.values()], allow_unused=True, materialize_grads=True
-        )
-        results.append((outputs, grads))
-    (kernel, grads), (reference, expected) = results
-    assert len(kernel) == len(reference)
-    for got, right in zip(kernel, reference):
-        assert got.dtype == right.dtype
-        assert_equal(got, right)
-    for got, right in zip(grads, expected):
-        torch.testing.assert_close(got, right, rtol=tolerance, atol=tolerance)
-    return kernel
 
 
 @needs_kernels
@@ -144,6 +107,15 @@ def test_any_name_may_stand_in_a_step():
 
 
 @needs_kernels
+@pytest.mark.parametrize("name", ["rows", "param", "own"])
+def test_any_name_may_be_that_of_a_neuron(name):
+    """These are names of the code around."""
+    space = {}
+    exec(f"def {name}(fire, x, v):\n    s, _, v = fire(0.5 * v + x, 1.0)\n    return s, v", space)
+    compare(snnfast.neuron(space[name]), [draw(9, 3)])
+
+
+@needs_kernels
 def test_float32_over_many_blocks_and_channels_last():
     x = draw(37, 4, 6, 20, 20, dtype=torch.float32).to(memory_format=torch.contiguous_format)
     compare(klif, [x], 1e-4)
@@ -175,14 +147,6 @@ def test_is_the_packages_own_neuron():
 @pytest.mark.parametrize("delay", [None, 0.7])
 @pytest.mark.usefixtures("as_shipped")
 def test_recurrent_kernels_equal_the_reference(delay):
-    class Op:
-        def __call__(self, x, **more):
-            return klif.recurrent(x, **more)
-
-        def reference(self, x, **more):
-            with snnfast.backend.use("reference"):
-                return klif.recurrent(x, **more)
-
     more = {
         "weight": draw(7, 7, seed=3),
         "k": draw(7).abs(),
@@ -191,7 +155,7 @@ def test_recurrent_kernels_equal_the_reference(delay):
     }
     if delay is not None:
         more |= {"delay": draw(7, seed=5).abs() * 3, "past": (draw(4, 3, 7, seed=6) > 0.5).double()}
-    compare(Op(), [draw(40, 3, 7)], 1e-11, **more)
+    compare(Recurrent(klif), [draw(40, 3, 7)], 1e-11, **more)
 
 
 @needs_kernels
@@ -312,7 +276,7 @@ def test_a_step_that_cannot_be_compiled_says_so_with_its_line():
 
 @needs_kernels
 def test_without_a_compiler_it_runs_in_pytorch_and_warns_once(monkeypatch):
-    def broken(name, source):
+    def broken(name, source, target):
         raise CompileError("no compiler was found")
 
     @snnfast.neuron
@@ -504,7 +468,10 @@ def test_opcheck():
     name = next(
         k.name
         for v, k in klif._variants.items()
-        if v.tensors == ("k",) and not v.double and not v.recurrent
+        if v.tensors == ("k",)
+        and v.dtype == torch.float32
+        and v.target == "cpu"
+        and not v.recurrent
     )
     kernel = own_kernels.KERNELS[name]
     numbers = [0.5 + n for n in range(len(kernel.numbers))]
@@ -522,20 +489,29 @@ def test_raw_calls_are_checked():
     ):
         call("nothing", [torch.rand(3, 2)], [], [], [], 1, False, 0)
     klif(torch.rand(3, 2))
-    name = next(
-        k.name
-        for v, k in klif._variants.items()
-        if not v.tensors and not v.double and not v.recurrent
+    gated(*torch.rand(2, 3, 2))
+    name, of_gated = (
+        next(
+            k.name
+            for v, k in op._variants.items()
+            if not v.tensors and v.dtype == torch.float32 and v.target == "cpu" and not v.recurrent
+        )
+        for op in (klif, gated)
     )
     numbers = [1.0] * len(own_kernels.KERNELS[name].numbers)
     for broken, error in (
         ((name, [torch.rand(3, 2)], [], numbers[1:], [], 1, False, 0), "parameters, got"),
-        ((name, [torch.rand(3, 2).double()], [], numbers, [], 1, False, 0), "is for float32"),
+        (
+            (name, [torch.rand(3, 2).double()], [], numbers, [], 1, False, 0),
+            "is not for x in float64",
+        ),
         (
             (name, [torch.rand(3, 2)], [torch.rand(3)], numbers, [], 1, False, 0),
             "a state must have shape",
         ),
         ((name, [torch.rand(3, 2)] * 2, [], numbers, [], 1, False, 0), "do not fit the kernel"),
+        # As many states, inputs and outputs in all.
+        ((of_gated, [torch.rand(3, 2)] * 3, [], [1.0] * 4, [], 1, False, 0), "do not fit the ker"),
     ):
         with pytest.raises(RuntimeError, match=error):
             call(*broken)

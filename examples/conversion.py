@@ -15,7 +15,6 @@ from torch.utils.data import DataLoader
 
 import snnfast
 import snnfast.data
-
 import snnfast.n3ml.threshold
 
 NETWORKS = {"act_based": snnfast.papers.Diehl2015, "spikenorm": snnfast.papers.VGG16}

@@ -61,11 +61,12 @@ def one_thread():
 def wait_for_kernels():
     """Waits while another worker compiles the same kernel; users get plain PyTorch for that call.
 
-    With ``-O1`` kernels compile in half the time, and have the same bits; :func:`as_shipped` leaves users' flags.
+    ``-O0`` takes a quarter of the time to compile and gives the same bits; :func:`as_shipped` leaves users' flags.
     """
 
     def quick(target="cpu"):
-        return ["-O1" if flag == "-O3" else flag for flag in SHIPPED(target)]
+        level = "-O0" if target == "cpu" else "-O1"
+        return [level if flag == "-O3" else flag for flag in SHIPPED(target)]
 
     def patient(name, source, target="cpu"):
         while True:
@@ -97,6 +98,9 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(items):
     items[:] = [item for item in items if "NOTSET" not in item.name]  # no neuron
+    # PyTorch sees the emulated ops by the code that registers the CPU's: opcheck runs over those of lif alone.
+    checked = re.compile(r"opcheck.*cuda_emulation(?!-lif)")
+    items[:] = [item for item in items if not checked.search(item.nodeid)]
     for item in items if fake_cuda.WANTED else ():
         of_cuda = re.search(r"[\[-]cuda[]-]|TestCuda", item.nodeid)
         if of_cuda and any(name in item.nodeid for name in fake_cuda.UNABLE):

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import math
+import pickle
 import runpy
 import zlib
 from collections.abc import Callable
@@ -241,23 +243,29 @@ def learned(op: Op) -> list[str]:
 
 
 def samples(op: Op, *dtypes: torch.dtype) -> list[Sample]:
-    """Every variant at a few shapes, every shape with two variants.
+    """Every variant at a shape, every shape with two variants.
 
     Fewer where nothing new can fail: the 16-bit dtypes differ from float32 in how rows are read and written, and
-    float16 from bfloat16 in the conversion; float64 takes every variant at one of the shapes; sizes are the scan's
-    concern, and all of them are for ``SCANNED``.
+    float16 from bfloat16 in the conversion; float64 takes a variant at one of the shapes and float32 at the other;
+    sizes are the scan's concern, and all of them are for ``SCANNED``.
     """
     result = []
     for dtype in dtypes or DTYPES:
         narrow = dtype in (torch.bfloat16, torch.float16)
         step = {torch.bfloat16: 3, torch.float16: 9}.get(dtype, 1)
         for k, variant in enumerate(list(op.variants)[::step]):
-            shapes = FEW_SHAPES if dtype == torch.float32 else [FEW_SHAPES[narrow or k % 2]]
-            result += [Sample(op, variant, s, dtype) for s in shapes]
+            shape = FEW_SHAPES[narrow or (k + (dtype == torch.float32)) % 2]
+            result.append(Sample(op, variant, shape, dtype))
         for shape in SHAPES[:: (3 if narrow else 1) * (1 if op.name in SCANNED else 3)]:
             result.append(Sample(op, "plain", shape, dtype, with_states=False))
             result.append(Sample(op, rich(op), shape, dtype))
     return result
+
+
+def samples_on(kernels: Any, op: Op, dtype: torch.dtype) -> list[Sample]:
+    """Every second variant for the emulated kernels, whose maths is that of the CPU's; all sizes."""
+    every, always = kernels.name != "cuda_emulation", ("plain", rich(op))
+    return [s for k, s in enumerate(samples(op, dtype)) if every or k % 2 or s.variant in always]
 
 
 def by_dtype(op: Op) -> list[tuple[Op, torch.dtype]]:
@@ -295,12 +303,39 @@ def tensors(arguments: dict[str, Any]) -> dict[str, Tensor]:
     return {k: a for k, a in arguments.items() if isinstance(a, Tensor)}
 
 
-@functools.lru_cache(maxsize=400)
-def expected(sample: Sample, device: str) -> tuple[tuple[Tensor | None, ...], Any]:
+@functools.lru_cache(maxsize=1000)  # all samples of a file
+def expected(sample: Sample, device: str) -> tuple[list[Tensor | None], Any]:
     """Outputs and gradients of the reference, which several tests compare with."""
-    arguments = sample.arguments(device)
-    outputs = sample.op.reference(**arguments)
-    return outputs, gradients(sample.op.reference, arguments)
+    return outputs_and_gradients(sample.op.reference, sample.arguments(device))
+
+
+def outputs_and_gradients(
+    function: Callable[..., tuple[Tensor | None, ...]], arguments: dict[str, Any]
+) -> tuple[list[Tensor | None], Any]:
+    """Of one run; the reference takes most of the time of its tests."""
+    outputs: list[Tensor | None] = []
+
+    def run(**arguments: Any) -> tuple[Tensor | None, ...]:
+        found = function(**arguments)
+        outputs.extend(None if out is None else out.detach() for out in found)
+        return found
+
+    found = gradients(run, arguments)
+    return outputs, found
+
+
+_FOUND: dict[bytes, Any] = {}
+
+
+def once(function: Callable[..., Any], *given: Any, **arguments: Any) -> Any:
+    """What a reference returns for these arguments, and they afterwards: computed once for all kernels."""
+    key = pickle.dumps((function.__module__, function.__qualname__, given, arguments))
+    if key not in _FOUND:
+        if len(_FOUND) > 300:
+            _FOUND.clear()
+        given, arguments = copy.deepcopy((given, arguments))
+        _FOUND[key] = function(*given, **arguments), given
+    return _FOUND[key]
 
 
 def require_grad(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -256,11 +256,9 @@ def test_a_checkpoint_of_another_kind_is_told(tmp_path):
     [
         ("stbp", *QUICK),
         ("stdp", "--neurons", 5, "--duration", 20),
-        ("spikeprop", "--terminals", 2),
         ("spikeprop", "--terminals", 2, "--folds", 2),
         ("bp-stdp", "--dataset", "iris"),
         ("diehl2015", "--batch-size", 500),
-        ("vgg16", "--batch-size", 500),
     ],
 )
 def test_whoever_validates_never_sees_the_test_part(tmp_path, monkeypatch, command):

@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 from monitor_cases import brute_force, hooks, same
-from procedures import SMALL
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -21,7 +20,6 @@ from snnfast.nn import (
     Time,
 )
 from snnfast.papers import Wu2018
-from snnfast.papers.procedures import PROCEDURES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -319,18 +317,3 @@ def test_scalars_and_figures(tmp_path):
     for name, figure in figures.items():
         visual.save(figure, tmp_path / name, dpi=30)
         assert figure.axes[0].get_title(loc="left").startswith("layers.")
-
-
-@pytest.mark.parametrize("procedure", PROCEDURES, ids=lambda p: p.name)
-def test_every_procedure_can_be_watched(procedure, tmp_path):
-    small = SMALL.get(procedure.name, {}) | {"progress": False, "echo": None, "epochs": 0}
-    result = procedure(**small, out=tmp_path, monitor=True)
-    activity = result.activity
-    assert 1 <= activity.samples <= 500
-    assert activity.products
-    assert all(p.dense >= p.accumulates + p.multiply_accumulates for p in activity.products)
-    assert activity.total.energy > 0
-    assert str(activity) in result.summary()
-    kept = json.loads((tmp_path / "result.json").read_text())
-    assert kept["activity"] == json.loads(json.dumps(activity.as_dict()))
-    assert (tmp_path / "monitor_weights.png").exists() or procedure.name == "stdp"

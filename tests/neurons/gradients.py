@@ -15,7 +15,7 @@ from samples import (
     gradients,
     leaky,
     require_grad,
-    samples,
+    samples_on,
 )
 
 
@@ -25,7 +25,7 @@ def test_gradients_equal_the_reference(kernels, op, dtype):
         _, want = expected(sample, kernels.device)
         assert_gradients_close(gradients(op, sample.arguments(kernels.device)), want)
 
-    check_each(samples(op, dtype), check)
+    check_each(samples_on(kernels, op, dtype), check)
 
 
 @each("sample", lambda op: few(op, torch.float64))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from cases import check_each
-from samples import Sample, assert_equal, by_dtype, each, expected, firing, samples
+from samples import Sample, assert_equal, by_dtype, each, expected, firing, samples, samples_on
 
 from snnfast.surrogate import resolve
 from snnfast.testing import assert_spikes_close
@@ -39,7 +39,7 @@ def compare(kernels, sample):
 
 @each("op dtype", by_dtype)
 def test_outputs_equal_the_reference(kernels, op, dtype):
-    check_each(samples(op, dtype), lambda sample: compare(kernels, sample))
+    check_each(samples_on(kernels, op, dtype), lambda sample: compare(kernels, sample))
 
 
 def test_state_is_float32_whatever_the_dtype_of_the_spikes(kernels, op):

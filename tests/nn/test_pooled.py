@@ -32,7 +32,6 @@ NEURONS = {
     "Izhikevich": lambda: sn.Izhikevich(),
 }
 SILENT = ("lif", "cuba", "alif", "adlif")  # those that may have a refractory period
-STEMS = (*SILENT, *(f"refractory_{stem}" for stem in SILENT), "qif", "eif", "izhikevich")
 # B, H, W, pooling: windows that cover the image, rows and columns left over, bands of rows, one window an image
 SHAPES = {
     "whole": (3, 8, 6, nn.MaxPool2d(2)),
@@ -389,8 +388,8 @@ def test_opcheck(T, average):
     torch.library.opcheck(torch.ops.snnfast.pooled_lif_forward, (*flatten(call), 2, 3, average, 32))
 
 
-@pytest.mark.parametrize("stem", STEMS)
-def test_opcheck_of_every_neuron(stem):
+@pytest.mark.parametrize("stem", ["lif", "refractory_adlif"])  # the code is generated alike for all
+def test_opcheck_of_neurons(stem):
     x = torch.rand(3, 2, 4, 4, 8, dtype=torch.float64).requires_grad_()
     silence = {"refractory": 2} if stem.startswith("refractory_") else {}
     call = getattr(ops, stem.removeprefix("refractory_")).check(x, **silence)

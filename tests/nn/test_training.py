@@ -144,11 +144,9 @@ def test_compiled_layer_refuses_a_state_whose_graph_is_freed(backend):
     "make",
     [
         lambda: sn.ParametricLIF(channels=5, learnable_threshold=True),
-        lambda: sn.LIF(decay=torch.rand(5, 1)),
         lambda: sn.LIF(decay=nn.Parameter(torch.rand(5, 7)), v_threshold=torch.rand(7)),
-        lambda: sn.CubaLIF(learnable=True, channels=5),
     ],
-    ids=["plif", "decay", "decay of neurons", "cuba"],
+    ids=["plif", "decay of neurons"],
 )
 def test_compile_with_any_shape_and_tensors_of_parameters(make):
     torch._dynamo.reset()

@@ -277,8 +277,7 @@ def test_raw_gradients_with_wrong_arguments_are_refused():
         backward(X, None)
 
 
-@pytest.mark.parametrize("given", [False, True])
-@pytest.mark.parametrize("size", [(2, 3, 5, 4), (3, 4)])
+@pytest.mark.parametrize(("size", "given"), [((2, 3, 5, 4), False), ((3, 4), True)])
 def test_registration(size, given):
     kernels = torch.ops.snnfast
     weight, bias, *statistics = (p.requires_grad_() for p in parameters(size[1]))

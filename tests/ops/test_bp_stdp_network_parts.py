@@ -34,8 +34,7 @@ def way(request, monkeypatch):
     return request.param
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("schedule", ["fwd", "rand:1"])
+@pytest.mark.parametrize(("dtype", "schedule"), [(torch.float32, "rand:1"), (torch.float64, "fwd")])
 def test_cuda_emulation_does_what_the_reference_does(way, dtype, schedule, monkeypatch):
     monkeypatch.setenv("SNNFAST_EMULATION_SCHEDULE", schedule)
     shape, batch, update, _ = WAYS[way]

@@ -114,8 +114,9 @@ def test_each_is_what_it_is_alone(backend, form, update):
 
 
 @pytest.mark.skipif("cuda_emulation" not in PRESENT, reason="no emulated CUDA")
-@pytest.mark.parametrize("schedule", ["fwd", "rand:3"])
-@pytest.mark.parametrize("changed", ["CLUSTERS", "EMULATION_SHARED"])
+@pytest.mark.parametrize(
+    ("changed", "schedule"), [("CLUSTERS", "fwd"), ("EMULATION_SHARED", "rand:3")]
+)
 @pytest.mark.parametrize("samples", [2, 20])
 def test_without_clusters_or_shared_memory(samples, changed, schedule, monkeypatch):
     """A block with its memory in shared memory (2 samples) or a cluster (20), and neither."""

@@ -85,8 +85,10 @@ def test_more_neurons_than_a_block_of_cuda_takes(name, clusters, dynamics, sizes
 
 
 @pytest.mark.parametrize("name", [n for n in PRESENT if n == "cuda_emulation"])
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("dynamics", DYNAMICS)
+@pytest.mark.parametrize(
+    ("way", "dynamics"),  # each with each would show the same: where memory lies decides no spike
+    [(w, d) for k, w in enumerate(WAYS) for m, d in enumerate(DYNAMICS) if (k + m) % 3 == 0],
+)
 def test_wherever_cuda_has_its_memory(name, way, dynamics, monkeypatch):
     """130 neurons are one block, if all fits, and a cluster of 2 or 4; 1100 a cluster of 2, or a grid."""
     emulate(monkeypatch, way, EMULATION_SCHEDULE="rand:3")

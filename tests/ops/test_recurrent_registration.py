@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from recurrent_cases import LIF, OPS, Recurrent, case, each_kernel, needs_kernels
+from recurrent_cases import KERNELS, LIF, OPS, Recurrent, case, needs_kernels
 from samples import (
     assert_equal,
     assert_gradients_close,
@@ -38,7 +38,7 @@ def test_every_neuron_that_fires_is_tested():
 
 
 @needs_kernels
-@each_kernel
+@pytest.mark.parametrize("op", [LIF, KERNELS[0]], ids=str)  # the code is generated alike for all
 def test_opcheck_finds_nothing(op):
     for past, delay in ((0, None), (2, "real"))[op is not LIF :]:
         arguments = require_grad(case(op, "plain", (9, 2, 3), torch.float32, past, delay))

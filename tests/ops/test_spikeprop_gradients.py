@@ -235,8 +235,7 @@ def test_gradients_of_expanded_arguments(backend):
 
 
 @pytest.mark.filterwarnings(SILENT)
-@pytest.mark.parametrize("batch", [16, 17, 33, 130])
-@pytest.mark.parametrize("outputs", [3, 40])
+@pytest.mark.parametrize(("batch", "outputs"), [(16, 3), (17, 40), (33, 40), (130, 3)])
 def test_gradient_of_weights_over_pieces_of_the_batch(kernels, batch, outputs):
     """From 17 samples on the CPU sums the gradient of the weights in pieces of the batch."""
     a = leaves(case(batch, 7, 3, outputs), kernels.device)

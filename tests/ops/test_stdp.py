@@ -41,10 +41,15 @@ def assert_same(actual, expected, exact):
 
 @functools.cache
 def expected(name, dtype):
-    """Shapes, in float64 each twice, options in turn, and what the reference makes of them: for all kernels."""
+    """Shapes, options in turn, and what the reference makes of them: for all kernels.
+
+    In float64 each shape twice. A reward changes none of the formulas, so with one every other shape is enough.
+    """
     found = []
+    shapes = SHAPES * (1 + (dtype == torch.float64))
+    shapes = shapes[1::2] if name in MODULATED and name != "reward, pair" else shapes
     options = itertools.cycle(itertools.product(("step", "sequence"), ("sum", "mean"), (None, 3.0)))
-    for shape, (update, reduction, norm) in zip(SHAPES * (1 + (dtype == torch.float64)), options):
+    for shape, (update, reduction, norm) in zip(shapes, options):
         arguments = {"rule": RULES[name], "update": update, "reduction": reduction, "norm": norm}
         w, pre, post, reward = sample(shape, dtype)
         changed = w.clone()

@@ -1,5 +1,7 @@
 """Each procedure as one call, and the networks that models have presets of."""
 
+import json
+
 import pytest
 import torch
 from interpreter import python
@@ -13,9 +15,21 @@ from snnfast.papers.procedures import PROCEDURES, bp_stdp, diehl2015, stbp, stdp
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+def check_activity(result, folder):
+    activity = result.activity
+    assert 1 <= activity.samples <= 500
+    assert activity.products
+    assert all(p.dense >= p.accumulates + p.multiply_accumulates for p in activity.products)
+    assert activity.total.energy > 0
+    assert str(activity) in result.summary()
+    kept = json.loads((folder / "result.json").read_text())
+    assert kept["activity"] == json.loads(json.dumps(activity.as_dict()))
+    assert (folder / "monitor_weights.png").exists() or kept["procedure"] == "stdp"
+
+
 @pytest.mark.parametrize("procedure", PROCEDURES, ids=lambda p: p.name)
 def test_a_procedure_is_a_call(procedure, tmp_path):
-    """In memory and with a folder, which can be resumed: the same result."""
+    """In memory and with a folder, watched or resumed: the same result."""
     small = SMALL.get(procedure.name, {})
     small = small | {"progress": False, "echo": None, "epochs": 1, "seed": 3}
     result = procedure(**small)
@@ -25,7 +39,8 @@ def test_a_procedure_is_a_call(procedure, tmp_path):
     assert 0 <= result.accuracy <= 1
     assert (result.split, result.out) == ("test", None)
     assert result.summary().startswith(f"test accuracy {100 * result.accuracy:.2f} % after 1 ")
-    kept = procedure(**small, out=str(tmp_path))
+    kept = procedure(**small, out=str(tmp_path), monitor=True)
+    check_activity(kept, tmp_path)
     again = procedure(**small, out=tmp_path, resume=True)
     for other in (kept, again):
         assert other.accuracy == result.accuracy

@@ -1,11 +1,8 @@
 """Child processes."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-import pytest
+from interpreter import program, python
 
 import snnfast
 
@@ -28,15 +25,11 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_child_process_works_after_the_parent_has_used_threads(tmp_path, method):
+def test_a_spawned_process_works_after_the_parent_has_used_threads(tmp_path):
     script = tmp_path / "child.py"
     script.write_text(CHILD)
-    result = subprocess.run(
-        [sys.executable, str(script), method],
-        env={**os.environ, "PYTHONPATH": str(Path(snnfast.__file__).parents[1])},
-        capture_output=True,
-        text=True,
-        timeout=90,
-    )
-    assert result.returncode == 0, result.stderr
+    python(program(script), "spawn", PYTHONPATH=str(Path(snnfast.__file__).parents[1]))
+
+
+def test_a_fork_works_after_the_parent_has_used_threads():
+    python(CHILD, "fork", PYTHONPATH=str(Path(snnfast.__file__).parents[1]))

@@ -328,7 +328,7 @@ _FOUND: dict[bytes, Any] = {}
 
 
 def once(function: Callable[..., Any], *given: Any, **arguments: Any) -> Any:
-    """What a reference returns for these arguments, and they afterwards: computed once for all kernels."""
+    """Return the result of a reference and its arguments afterwards, computed once for all kernels."""
     key = pickle.dumps((function.__module__, function.__qualname__, given, arguments))
     if key not in _FOUND:
         if len(_FOUND) > 300:

@@ -124,13 +124,14 @@ def measure() -> list[Code]:
 
 
 def digest() -> str:
-    """Of the sources that these kernels are compiled from, and of the options."""
+    """Of the sources that these kernels are compiled from, without comments and spaces, and of the options."""
     with tempfile.TemporaryDirectory() as made:
         write(made)
         folders = resources.CSRC / "core", resources.CSRC / "cuda", Path(made)
         files = [file for folder in folders for file in sorted(folder.glob("*.*h"))]
         text = [SOURCE, *map(str, resources.FLAGS), *(file.read_text() for file in files)]
-    return hashlib.sha256("\0".join(text).encode()).hexdigest()
+    words = re.sub(r"//.*", "", "\n".join(text)).split()
+    return hashlib.sha256(" ".join(words).encode()).hexdigest()
 
 
 class Kept(NamedTuple):

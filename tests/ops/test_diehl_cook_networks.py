@@ -125,7 +125,7 @@ def test_each_is_what_it_is_alone(backend, name, form):
 
 
 @pytest.mark.skipif("cuda_emulation" not in PRESENT, reason="no emulated CUDA")
-@pytest.mark.parametrize(("way", "name"), [(way, OPS[k % 2]) for k, way in enumerate(WAYS)])
+@pytest.mark.parametrize(("way", "name"), [(way, list(OPS)[k % 2]) for k, way in enumerate(WAYS)])
 def test_wherever_cuda_has_their_memory(name, way, monkeypatch):
     """Two are two clusters of 2 blocks; there is no room for two of 4."""
     emulate(monkeypatch, way)

@@ -97,7 +97,7 @@ __global__ void __launch_bounds__(kThreads<Narrow>, 1) neuron_forward_kernel(con
   uintptr_t spikes_at = reinterpret_cast<uintptr_t>(a.spikes) + static_cast<uintptr_t>(n) * sizeof(T);
   const bool keeps_v = a.v_seq;
   FurtherInputs<Neuron, T, V> further(a, 0, n);
-  int64_t element = n;  // of this step, in rows of N
+  FurtherOutputs<Neuron, C, V> outputs(a, n);
   C* checkpoint = a.checkpoints_out ? static_cast<C*>(a.checkpoints_out) + n : nullptr;
   for (int64_t begin = 0; begin < a.T; begin += every) {
     if (begin > 0) {
@@ -109,11 +109,7 @@ __global__ void __launch_bounds__(kThreads<Narrow>, 1) neuron_forward_kernel(con
       widen(row, x);
       further.read(state);
       step<Neuron, C, R, V, Uniform>(x, lanes, state, spikes, kept);
-      if constexpr (kHasMore<Neuron>) {
-#pragma unroll
-        for (int k = Neuron::kFirstOutput; k < Neuron::kStates; k++) store<C, V>(a.more_outputs[k], element, state[k]);
-        element += a.N;
-      }
+      outputs.write(state);
       if constexpr (R != Reset::none) store<T, V>(reinterpret_cast<void*>(spikes_at), 0, spikes);
       if (keeps_v) store<C, V>(reinterpret_cast<void*>(v_from + kWidth * spikes_at), 0, state[0]);
       spikes_at += stride;

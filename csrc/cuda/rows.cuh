@@ -269,7 +269,7 @@ class Sequence<T, V, true, Twice> {
 
 // Further inputs of V neighbours from step t on, one step after the other, into their places among the states. Those of
 // the next step are under way while the present one runs.
-template <class Neuron, class T, int V>
+template <class Neuron, class T, int V, bool = kHasMore<Neuron>>
 class FurtherInputs {
   static constexpr int kFirst = Neuron::kFirstInput, kCount = Neuron::kFirstOutput - kFirst;
   const NeuronScan<Neuron>& a;
@@ -278,10 +278,9 @@ class FurtherInputs {
   Pack<T, V> ahead[kCount > 0 ? kCount : 1];
 
   __device__ __forceinline__ void fetch() {
-    if constexpr (kCount > 0)
-      if (t < a.T)
+    if (t < a.T)
 #pragma unroll
-        for (int k = 0; k < kCount; k++) ahead[k] = Reader<T, V>(a.more_inputs[kFirst + k], t, n).load(0);
+      for (int k = 0; k < kCount; k++) ahead[k] = Reader<T, V>(a.more_inputs[kFirst + k], t, n).load(0);
   }
 
  public:
@@ -290,13 +289,39 @@ class FurtherInputs {
   }
   template <class C>
   __device__ __forceinline__ void read(C (*state)[V]) {
-    if constexpr (kCount > 0) {
 #pragma unroll
-      for (int k = 0; k < kCount; k++) widen(ahead[k], state[kFirst + k]);
-      t++;
-      fetch();
-    }
+    for (int k = 0; k < kCount; k++) widen(ahead[k], state[kFirst + k]);
+    t++;
+    fetch();
   }
+};
+template <class Neuron, class T, int V>
+class FurtherInputs<Neuron, T, V, false> {
+ public:
+  __device__ __forceinline__ FurtherInputs(const NeuronScan<Neuron>&, int64_t, int64_t) {}
+  template <class C>
+  __device__ __forceinline__ void read(C (*)[V]) {}
+};
+
+// Further outputs of V neighbours from step 0 on, one step after the other, from their places among the states.
+template <class Neuron, class C, int V, bool = kHasMore<Neuron>>
+class FurtherOutputs {
+  const NeuronScan<Neuron>& a;
+  int64_t element;  // of this step, in rows of N
+
+ public:
+  __device__ __forceinline__ FurtherOutputs(const NeuronScan<Neuron>& a, int64_t n) : a(a), element(n) {}
+  __device__ __forceinline__ void write(const C (*state)[V]) {
+#pragma unroll
+    for (int k = Neuron::kFirstOutput; k < Neuron::kStates; k++) store<C, V>(a.more_outputs[k], element, state[k]);
+    element += a.N;
+  }
+};
+template <class Neuron, class C, int V>
+class FurtherOutputs<Neuron, C, V, false> {
+ public:
+  __device__ __forceinline__ FurtherOutputs(const NeuronScan<Neuron>&, int64_t) {}
+  __device__ __forceinline__ void write(const C (*)[V]) {}
 };
 
 // The rows of a sequence, which may be missing if it is not `Given`, read segment by segment in any order.

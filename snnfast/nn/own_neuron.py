@@ -70,6 +70,8 @@ class OwnLayer(Spiking):
         split = self.neuron.outputs
         states = results[split : split + len(self.states)]
         self._store_states(*states)
+        if self.neuron.fires:
+            self._watch(results[0])
         found = (*results[:split], *results[split + len(self.states) :])
         return found if len(found) > 1 else found[0]
 

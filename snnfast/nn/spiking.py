@@ -180,8 +180,7 @@ class Spiking(Stateful):
     def _finish(self, spikes: Tensor, *states_and_v_seq: Tensor | None) -> Any:
         n = len(self.states)
         self._store_states(*states_and_v_seq[:n])
-        if not torch.compiler.is_compiling() and self.training and self.watched is not None:
-            self._watch(spikes)
+        self._watch(spikes)
         return (spikes, *states_and_v_seq[n:]) if self.return_v_seq else spikes
 
     def _watch(self, spikes: Tensor) -> None:
@@ -189,10 +188,12 @@ class Spiking(Stateful):
 
         A call with spikes and without ends this, so a layer that works pays for its first call alone.
         """
+        if torch.compiler.is_compiling() or not self.training or self.watched is None:
+            return
         x = spikes.detach()
         if not check.looks(True, x.device) or torch._C._is_tracing() or x.numel() == 0:
             return
-        calls, steps, before = self.watched or (0, 0, -1)
+        calls, steps, before = self.watched
         value = int(bool(x.any()))
         if (value and not x.all()) or before not in (-1, value):
             self.watched = None

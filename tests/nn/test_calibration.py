@@ -4,6 +4,7 @@ import warnings
 
 import pytest
 import torch
+from equations import klif
 from torch import nn
 
 import snnfast
@@ -169,7 +170,9 @@ def call(net, x, times=10):
     return [str(w.message) for w in caught if "Nothing fires" in str(w.message)]
 
 
-@pytest.mark.parametrize("net", [LIF(tau=10.0), RLIF(30, 10.0), Recurrent(AdLIF(30), 30)])
+@pytest.mark.parametrize(
+    "net", [LIF(tau=10.0), RLIF(30, 10.0), Recurrent(AdLIF(30), 30), klif.layer()]
+)
 def test_a_silent_layer_warns_once_in_training(net):
     assert call(net.eval(), 0.01 * X) == []
     (text,) = call(net.train(), 0.01 * X)

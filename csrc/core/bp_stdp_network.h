@@ -57,7 +57,7 @@ struct BpStdpNetwork {
   SNNFAST_HD double threshold(int64_t k, int64_t l) const {
     return thresholds ? thresholds[k * layers + l] : layer[l].threshold;
   }
-  // What an error of a presentation of B samples of network k is multiplied by.
+  // Factor of the errors of a presentation of B samples of network k.
   SNNFAST_HD double scale(int64_t k, int64_t B) const { return mean ? rate(k) / static_cast<double>(B) : rate(k); }
   // Samples of a presentation.
   SNNFAST_HD int64_t samples() const { return min(batch, x.P); }

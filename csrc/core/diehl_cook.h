@@ -5,7 +5,7 @@
 
 namespace snnfast {
 
-// What the network remembers from step to step; null pointers where nobody asked for it. Shapes as in
+// State of the network between steps; null pointers where nobody asked for it. Shapes as in
 // snnfast/calls/diehl_cook.py.
 struct DiehlCookState {
   void* v;

@@ -25,7 +25,7 @@
 
 namespace snnfast {
 
-// What the network remembers from step to step; null pointers where nobody asked for it. Shapes as in
+// State of the network between steps; null pointers where nobody asked for it. Shapes as in
 // snnfast/calls/diehl_cook_conductance.py.
 struct DiehlCookConductanceState {
   void *v, *g_exc, *g_inh;
@@ -146,7 +146,7 @@ struct DiehlCookConductance : DiehlCookConductanceNumbers {
 
 namespace {
 
-// What fades is gone below this: before it would be subnormal, which slows processors down a hundredfold.
+// Decaying values are set to 0 below this: before they would be subnormal, which slows processors down a hundredfold.
 template <class C>
 SNNFAST_HD C fade(C x, C decay) {
   x *= decay;

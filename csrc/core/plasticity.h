@@ -9,7 +9,7 @@
 #include "host_device.h"
 #include "pow.h"
 
-// Those of Constants in snnfast/plasticity.py; the numbers among them.
+// The numbers of Constants in snnfast/plasticity.py.
 #define SNNFAST_PLASTICITY_ARGUMENTS(FIELD) \
   FIELD(int64_t, kind)                      \
   FIELD(bool, all)                          \
@@ -87,7 +87,7 @@ SNNFAST_HD float stdp_pow(float base, float exponent) { return pow_nonnegative(b
 SNNFAST_HD double stdp_exp(double x) { return std::exp(x); }
 SNNFAST_HD float stdp_exp(float x) { return exp_nonpositive(x); }
 
-// What of the growth depends on the weight: the same for all spikes that meet the same weight.
+// Factor of potentiation that depends on the weight: the same for all spikes that meet the same weight.
 template <class C>
 struct StdpGrowth {
   C up, down;
@@ -125,7 +125,7 @@ SNNFAST_HD C stdp_potentiation(const Plasticity<C>& p, C w, C x_pre, C x_post2) 
   return stdp_potentiation<K>(p, stdp_growth<K>(p, w), x_pre, x_post2);
 }
 
-// What of the loss depends on the weight.
+// Factor of depression that depends on the weight.
 template <PlasticityKind K, class C>
 SNNFAST_HD C stdp_shrinkage(const Plasticity<C>& p, C w) {
   if constexpr (K == PlasticityKind::linear) {
@@ -137,7 +137,7 @@ SNNFAST_HD C stdp_shrinkage(const Plasticity<C>& p, C w) {
   }
 }
 
-// What of the loss does not: lr_pre x_post, for the triplet rule with the second trace.
+// Factor of depression that does not: lr_pre x_post, for the triplet rule with the second trace.
 template <PlasticityKind K, class C>
 SNNFAST_HD C stdp_loss(const Plasticity<C>& p, C x_post, C x_pre2) {
   if constexpr (K == PlasticityKind::triplet) {

@@ -25,7 +25,7 @@ struct Presentations {
   // From a network's spikes, offsets or rates to those of the next one, and of seeds; 0: all have the same.
   int64_t network_stride, seeds_stride;
 
-  // Those of network k.
+  // The presentations of network k.
   SNNFAST_HD Presentations of(int64_t k) const {
     Presentations x = *this;
     switch (form) {

@@ -44,13 +44,13 @@ constexpr int64_t kRecurrentThreads = 512;
 // Numbers that a CUDA block needs at a step: the events that arrive (Events), and gradients of the inputs.
 SNNFAST_HD int64_t recurrent_room(int64_t H) { return 3 * H + (H + 31) / 32 + 128; }
 
-// What a neuron keeps in memory on CUDA: its states, their gradients and those of parameters, of what arrived and of
+// Memory of a neuron on CUDA: its states, their gradients and those of parameters, of what arrived and of
 // the delay, and the tape between checkpoints.
 constexpr int64_t recurrent_columns(int64_t states, int64_t params, int64_t tape_rows, int64_t steps) {
   return 2 * states + params + 2 + steps * tape_rows;
 }
 
-// What the gradient of the weights is made of on CUDA.
+// Inputs of the gradient of the weights on CUDA.
 struct RecurrentWeightGradient {
   int64_t T, N;
   Recurrence recurrence;
@@ -101,7 +101,7 @@ SNNFAST_HD Lag<C> lag_of(C delay, int64_t most) {
 template <class Neuron>
 constexpr int64_t kRecurrentPieceRows = 2 * Neuron::kStates + Neuron::kParams + Neuron::kCoefficients;
 
-// What a CPU thread works with, of one group of samples.
+// Memory of a CPU thread for one group of samples.
 template <class C>
 struct RecurrentMemory {
   C* pieces;  // [group, pieces of a sample, kRecurrentPieceRows, block]

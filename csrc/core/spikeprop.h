@@ -31,12 +31,12 @@ struct SpikePropForward {
   int32_t *before, *status;            // [B, O]: events before that time; [1]: bits below
 };
 
-// What the CPU kernels need of the caller: bytes of memory for the call and for a thread, and the items of their loops.
+// Sizes for the caller of the CPU kernels: bytes of memory for the call and for a thread, and the items of their loops.
 struct SpikePropSizes {
   int64_t memory, sort_scratch, sum_scratch, blocks, pieces;
 };
 
-// What is wrong with the values, and whether any neuron fired.
+// Errors in the values, and whether any neuron fired.
 enum SpikePropStatus : int32_t { kBadInput = 1, kLateInput = 2, kBadDelay = 4, kBadTau = 8, kFired = 16 };
 
 struct SpikePropBackward {

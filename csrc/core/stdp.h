@@ -1,4 +1,4 @@
-// What the kernels of the op stdp are given: weights, spike trains, states, and the memory for one chunk of steps.
+// Arguments of the kernels of stdp: weights, spike trains, states, and the memory for one chunk of steps.
 #pragma once
 #include "core/plasticity.h"
 

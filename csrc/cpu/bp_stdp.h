@@ -1,4 +1,4 @@
-// What BP-STDP does with rows of weights, for one layer pair and for networks.
+// Updates of rows of weights by BP-STDP, for one layer pair and for networks.
 #pragma once
 #include <cstdint>
 

@@ -410,7 +410,7 @@ class Network {
     return wrong;
   }
 
-  // What is not 0 of the window, in order.
+  // Nonzero elements of the window, in order.
   void keep_window(const Neurons<C>& x, int64_t b, int32_t slot) const {
     const int32_t* counts = x.counts + b * x.N;
     x.n_inputs[slot] = list_counts(counts, x.N, x.inputs + slot * x.N, x.times + slot * x.N);

@@ -221,7 +221,7 @@ class ConductancePresentation {
     }
   }
 
-  // What was sent first comes first. Weights of neurons that spike in this step are left to grow().
+  // Spikes arrive in the order in which they were sent. Weights of neurons that spike in this step are left to grow().
   template <PlasticityKind K, bool Depresses, bool Spikes>
   void arrive(int64_t t) {
     C* g_exc = o_.g_exc;

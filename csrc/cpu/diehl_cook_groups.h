@@ -6,7 +6,7 @@
 namespace snnfast::cpu {
 namespace {
 
-// What fires in the steps of a presentation.
+// Spikes in the steps of a presentation.
 struct Stimulus {
   struct Inputs {
     const int32_t *begin, *end;

@@ -11,7 +11,7 @@ constexpr const char* kNames[] = {"base", "avx2", "avx512"};
 int best() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  // What -march=x86-64-v3 and v4 may emit.
+  // Instructions that -march=x86-64-v3 and v4 may emit.
   const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
   const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                   __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&

@@ -14,7 +14,7 @@ namespace {
 
 constexpr int64_t kBlock = kNeuronBlock;
 
-// What has a kernel of its own, which is fast and takes long to compile: parameters that are all numbers, and with them
+// Cases with a kernel of their own, fast and slow to compile: parameters that are all numbers, and with them
 // each surrogate in float.
 #ifdef SNNFAST_COMPACT
 template <class Neuron>
@@ -132,7 +132,7 @@ inline __attribute__((always_inline)) void step_line(const C* x, C (*states)[Wid
   }
 }
 
-// What the gradients of all lines need.
+// Arguments that the gradients of all lines share.
 template <class Neuron, class C, bool Uniform>
 struct LineConstants {
   C alpha, shared[Neuron::kCoefficients];

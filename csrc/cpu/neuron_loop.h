@@ -118,7 +118,7 @@ __attribute__((noinline)) void step_backward(const C (*tape)[kBlock], const C* g
   }
 }
 
-// What a block carries backward through its steps.
+// Gradients that a block carries backward through its steps.
 template <class Neuron, class C, bool Uniform>
 struct BlockGradients {
   alignas(64) C states[Neuron::kStates][kBlock];

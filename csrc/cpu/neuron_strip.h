@@ -175,7 +175,7 @@ inline void set_row(C* row, const C* numbers, C value, int64_t m) {
   if (numbers) copy(row, numbers, m);
 }
 
-// What all strips of a call share.
+// Arguments that all strips of a call share.
 template <class Neuron, class C>
 struct StripWork {
   const Coefficients<Neuron, C, true> coefficients;

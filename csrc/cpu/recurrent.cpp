@@ -1,4 +1,4 @@
-// What recurrent layers of all neurons share on the CPU: the loop over time, weights in the rows that it reads, and the
+// Shared part of the recurrent layers on the CPU: the loop over time, weights in the rows that it reads, and the
 // sum of their gradients.
 #include "core/own_neuron.h"
 #include "cpu/recurrent_loop.h"

@@ -26,7 +26,7 @@ struct RecurrentNeuron {
   void (*rest_backward)(int state, const C* grad, Block grad_params, int64_t m);
 };
 
-// What of RecurrentForward and RecurrentBackward the loop reads; arrays by their first elements.
+// Fields of RecurrentForward and RecurrentBackward that the loop reads; arrays by their first elements.
 struct RecurrentScan {
   int64_t T, N, checkpoint_every;
   Rows x;

@@ -72,7 +72,7 @@ Range<C> delay_range(const SpikePropEvents& a) {
   return r;
 }
 
-// What is wrong with the input of a sample, and the range of its times up to t_max.
+// Errors in the input of a sample, and the range of its times up to t_max.
 template <class C>
 Range<C> input_range(const SpikePropEvents& a, const C* t_in, int32_t* problems) {
   constexpr int kChains = 8;

@@ -131,7 +131,7 @@ class Block {
     for (int64_t k = thread_ / 32; k < n; k += threads_ / 32) f(k);
   }
 
-  // What any thread wrote before it, all see behind it.
+  // Barrier: all threads see what any wrote before.
   __device__ void meet() {
     __syncthreads();
     if (gridDim.x == 1) return;

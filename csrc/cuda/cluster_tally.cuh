@@ -1,4 +1,4 @@
-// What GridTally is, for a team that is a cluster: its blocks write their counts into each other's shared memory and
+// GridTally for a team that is a cluster: its blocks write their counts into each other's shared memory and
 // meet at the cluster's barrier, so that nothing goes through global memory. They are never further apart than a step,
 // whatever the lag.
 #pragma once

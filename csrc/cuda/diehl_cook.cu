@@ -110,7 +110,7 @@ class Block {
   __device__ C* theta() const { return at(a_.network(network_).theta) + first_; }
   static __device__ C* at(void* state) { return static_cast<C*>(state); }
 
-  // What was before the first step.
+  // The state before the first step.
   __device__ void begin() {
     const DiehlCookState s = a_.network(network_).state;
     if (g_.plan.weights) given().copy_to(w_, own_neurons_, a_.x.I, by_input());

@@ -268,7 +268,7 @@ class ConductanceBlock {
     return delays_ ? delays_[static_cast<uint64_t>(static_cast<uint32_t>(i)) * static_cast<uint32_t>(a_.N) + n] : 0;
   }
 
-  // What was sent first comes first. Weights of neurons that spike in this step are left to grow().
+  // Spikes arrive in the order in which they were sent. Weights of neurons that spike in this step are left to grow().
   __device__ void arrive(int64_t n) const {
     const Plasticity<C> rule = rule_;  // not read again behind every weight that is written
     const bool depresses = learns_ && rule.depresses() && !m_.spiked[n];

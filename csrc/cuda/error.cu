@@ -31,7 +31,7 @@ std::string cuda_driver_problem() {
          ": update the driver, or build snnfast with nvcc " + std::to_string(driver / 1000) + " (set CUDA_HOME)";
 }
 
-// What a launch's error means, and what to do about it. Takes it out of the runtime, or the next launch would answer it
+// The text for a launch's error, with the way out. Takes it out of the runtime, or the next launch would answer it
 // again.
 std::string cuda_error(int error) {
   (void)cudaGetLastError();

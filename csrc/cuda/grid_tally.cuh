@@ -1,4 +1,4 @@
-// What the blocks of a team have to tell each other in every step: how much each counted (spikes, in most cases). It is
+// Numbers that the blocks of a team exchange in every step: how much each counted (spikes, in most cases). It is
 // a barrier at the same time: who knows the total of a step knows that every block has come that far, and sees what it
 // wrote before. Telling and asking are two calls, so that a total that is needed `lag` steps later costs no waiting in
 // between.

@@ -1,4 +1,4 @@
-// What lets one .cu source compile with nvcc and, for tests, with a host compiler against csrc/cuda_emulation.
+// Macros with which one .cu source compiles with nvcc and, for tests, with a host compiler against csrc/cuda_emulation.
 #pragma once
 #include <cuda_runtime.h>
 

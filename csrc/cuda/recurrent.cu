@@ -1,4 +1,4 @@
-// What recurrent layers of all neurons share on CUDA: weights in the rows that the scans read, and the gradient of the
+// Shared part of the recurrent layers on CUDA: weights in the rows that the scans read, and the gradient of the
 // weights.
 #include "cuda/recurrent_steps.cuh"
 

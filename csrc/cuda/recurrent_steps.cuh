@@ -1,4 +1,4 @@
-// What arrives at neurons that feed each other (core/recurrent.h), on CUDA: read from the spikes of earlier steps,
+// Input of neurons that feed each other (core/recurrent.h), on CUDA: read from the spikes of earlier steps,
 // which are in memory.
 #pragma once
 #include "core/half.h"
@@ -20,7 +20,7 @@ __device__ __forceinline__ Lag<C> lag_of_neuron(const Recurrence& r, int64_t ste
   return lag_of(static_cast<const C*>(r.delay)[n % r.H], steps + r.K);
 }
 
-// What arrives of neuron n at step t.
+// Spikes of neuron n that arrive at step t.
 template <class T, class C>
 __device__ __forceinline__ C arriving(const Rows& spikes, const Recurrence& r, int64_t steps, int64_t t, int64_t n) {
   if (!r.delay) return spike_at<T, C>(spikes, r, t - 1, n);

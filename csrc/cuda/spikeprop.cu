@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(kThreads) spikeprop_fire_many_kernel(const Spi
 
 // ---- few neurons
 
-// What a run of events does to q and p: they move over `length`, decay, and something is added.
+// The effect of a run of events on q and p: they move over `length`, decay, and something is added.
 template <class C>
 struct Run {
   C length, decay, q, p;

@@ -20,7 +20,7 @@ __global__ void __launch_bounds__(kThreads) spikeprop_rank_kernel(const SpikePro
   }
 }
 
-// What the loss asks of the potential of a neuron at its time.
+// Gradient of the loss with respect to the potential of a neuron at its time.
 template <class C>
 __global__ void __launch_bounds__(kThreads) spikeprop_weight_kernel(const SpikePropBackward a, const Workspace<C> m) {
   const SpikePropEvents& events = a.events;

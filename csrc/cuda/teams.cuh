@@ -122,7 +122,7 @@ inline bool may_be_clusters() {
   return !chosen || std::strcmp(chosen, "0") != 0;
 }
 
-// What a plan is chosen by.
+// Criteria of a plan.
 struct TeamDevice {
   int device = 0, multiprocessors = 0, clusters = 0;
 

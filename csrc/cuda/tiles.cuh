@@ -28,7 +28,7 @@ __device__ __forceinline__ void copy_async(SharedAddress to, const void* from) {
   else
     asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(to), "l"(from), "n"(Bytes) : "memory");
 }
-// What a thread has begun to copy since the last call is a group; it waits for all groups but the last `Behind`.
+// The copies that a thread has begun since the last call are a group; it waits for all groups but the last `Behind`.
 __device__ __forceinline__ void copies_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <unsigned Behind>
 __device__ __forceinline__ void copies_wait() {
@@ -100,7 +100,7 @@ class Tiles {
       }
     }
   }
-  // What this thread's neurons have at a step of a tile.
+  // Elements of this thread's neurons at a step of a tile.
   __device__ __forceinline__ Word at(int tile, int step) const { return ring[(tile * steps + step) * 32 + lane]; }
 };
 

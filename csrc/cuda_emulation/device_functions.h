@@ -1,4 +1,4 @@
-// What kernels call: barriers, warp collectives, atomics.
+// Functions that kernels call: barriers, warp collectives, atomics.
 #pragma once
 #include <cstring>
 #include <type_traits>

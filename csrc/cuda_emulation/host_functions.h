@@ -1,4 +1,4 @@
-// What launchers call.
+// Functions that launchers call.
 #pragma once
 #include <algorithm>
 #include <cstdlib>
@@ -67,7 +67,7 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, K kernel) {
                  e ? atoi(e) : 90};
   return cudaSuccess;
 }
-// What a kernel is allowed may not be lowered: a thread of the host that launches it with more would have lost its
+// A limit of a kernel may not be lowered: a thread of the host that launches it with more would have lost its
 // launch to another.
 template <class K>
 cudaError_t cudaFuncSetAttribute(K kernel, cudaFuncAttribute a, int v) {

@@ -1,4 +1,4 @@
-// What orders threads, for ThreadSanitizer: what one did before release(p) is seen by those that acquire(p) afterwards.
+// Order of threads, for ThreadSanitizer: what one did before release(p) is seen by those that acquire(p) afterwards.
 #pragma once
 #include <utility>
 #include "threads.h"

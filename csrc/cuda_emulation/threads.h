@@ -1,4 +1,4 @@
-// What the emulator knows of threads, blocks and clusters.
+// State of the emulator: threads, blocks and clusters.
 #pragma once
 #include <link.h>
 #include <pthread.h>

@@ -19,7 +19,7 @@ namespace snnfast {
 
 using Optional = std::optional<Tensor>;
 
-// What an operator changes in place.
+// Tensors that an operator changes in place.
 struct Changed {
   Tensor tensor;
 };

@@ -17,7 +17,7 @@
 
 namespace snnfast {
 
-// Those of PyTorch; an error says how much memory was asked for.
+// PyTorch's allocators; an error says how much memory was asked for.
 Tensor fresh(const Tensor& like, const std::vector<int64_t>& shape, ScalarType type);
 Tensor zeros(const Tensor& like, const std::vector<int64_t>& shape, ScalarType type);
 Tensor contiguous_of(const Tensor& t);

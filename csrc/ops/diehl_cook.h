@@ -1,4 +1,4 @@
-// What the operators of both networks of Diehl and Cook do alike: the tensors of a call, and presentations on the CPU.
+// Shared part of the operators of both networks of Diehl and Cook: the tensors of a call, and presentations on the CPU.
 #pragma once
 #include <tuple>
 #include <vector>
@@ -36,7 +36,7 @@ class StateTensors {
   size_t next_ = 0;
 };
 
-// What a call of either network works on and returns.
+// Tensors and results of a call of either network.
 struct NetworkTensors {
   Tensor theta, counts, spikes;
   std::vector<Tensor> kept;  // copies

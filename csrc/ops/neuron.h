@@ -1,4 +1,4 @@
-// What the operators of neurons are, but for their maths and their arguments: checks, allocation and dispatch around
+// Operators of neurons, except their maths and argument lists: checks, allocation and dispatch around
 // one scan over time. These checks keep memory safe whoever calls torch.ops.snnfast; snnfast/calls checks first, with
 // better words.
 #pragma once
@@ -74,7 +74,7 @@ NeuronScan<Neuron> neuron_scan(const Arguments& arguments, Reset reset, NeuronTe
   return a;
 }
 
-// What a CPU's backward kernel works in, a thread.
+// Memory of a CPU's backward kernel, a thread.
 template <class Neuron>
 size_t neuron_tape_bytes(const NeuronBackward<Neuron>& a) {
   const int64_t steps = std::max<int64_t>(std::min(a.T, a.checkpoint_every), 1);

@@ -73,7 +73,7 @@ class PooledImages {
   // The gradient of y -> that of spikes.
   void spread(const void* grad, uint8_t* places, int64_t first, int64_t count, void* grad_spikes) const {
     each_step(first, count, [&](Pool2d a, int64_t to, int64_t from) {
-      // What comes next lies elsewhere in every step, where the processor does not expect it.
+      // The next rows lie elsewhere in every step, where the processor does not expect it.
       const int64_t next = from + count * windows_, most = count * windows_;
       for (int64_t i = 0; i < most * size_; i += 64) __builtin_prefetch(advanced(grad, next * size_ + i));
       for (int64_t i = 0; i < (window_.average ? 0 : most); i += 64) __builtin_prefetch(advanced(places, next + i));

@@ -7,7 +7,7 @@
 
 namespace snnfast {
 
-// What recurrent layers of all neurons share (recurrent.cpp): the weights as rows that the kernels read, and of their
+// Shared part of the recurrent layers (recurrent.cpp): the weights as rows that the kernels read, and of their
 // gradient the parts, which the CPU's kernels add up themselves, and the sum of `count` parts.
 void recurrent_pack(const Cpu&, const Recurrence& r, bool is_double, void* to_post, void* to_pre);
 void recurrent_pack(const Cuda&, const Recurrence& r, bool is_double, void* to_post, void* to_pre);

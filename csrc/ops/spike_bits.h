@@ -1,4 +1,4 @@
-// What operators that sum spikes do with their bits.
+// Bits of spikes for the operators that sum spikes.
 #pragma once
 #include <atomic>
 
@@ -11,7 +11,7 @@ SNNFAST_CPU_KERNEL(spike_values, (const SpikeBits&, int64_t begin, int64_t end, 
 
 namespace snnfast {
 
-// What the tensor `found` holds, which goes with the bits.
+// Contents of the tensor `found`, which goes with the bits.
 enum { kNonzeros, kOthers, kByEvents, kFound };
 
 inline SpikesFound find_bits(const SpikeBits& a) {

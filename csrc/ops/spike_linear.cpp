@@ -32,7 +32,7 @@ void check(const char* name, const Tensor& t, const Tensor& weight, ScalarType t
   check_tensor(kOp, name, t, type, shape, "weight", weight);
 }
 
-// What both passes know of weights, and of inputs as rows.
+// Weights, and inputs as rows, for both passes.
 struct Layer {
   Tensor weight;  // with contiguous rows or columns
   int64_t rows = 0, inputs, outputs;

@@ -146,7 +146,7 @@ SpikePropEvents events_of(const Arguments& arguments) {
 
 // ---- the operators
 
-// What the backward pass needs to know of the forward pass lies in one tensor of 32-bit words: for a single sample
+// The tensors saved for the backward pass are one tensor of 32-bit words: for a single sample
 // making tensors takes longer than finding the spikes.
 int64_t tape_words(const SpikePropEvents& a) {
   const int64_t real = a.is_double ? 2 : 1, terminals = a.B * a.N, neurons = a.B * a.O;

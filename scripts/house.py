@@ -117,13 +117,13 @@ def levels(graph: dict[str, set[str]]) -> list[list[str]]:
 
 
 def riddles(paths: list[Path]) -> list[str]:
-    """Docstrings, and comments in C++, that begin with a relative clause."""
+    """Docstrings, and comments in C++ and in the package, that begin with a relative clause."""
     found = [
         f"{path.relative_to(ROOT)}:{number}"
         for path in paths
-        if path.suffix in CPP
+        if path.suffix in CPP or (PACKAGE in path.parents and path.suffix == ".py")
         for number, line in enumerate(path.read_text().splitlines(), 1)
-        if re.match(r"\s*// (What|That of|Those of)\b", line)
+        if re.match(r"\s*(//|#) (What|That of|Those of)\b", line)
     ]
     for path in (path for path in paths if path.suffix == ".py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -185,9 +185,7 @@ def main() -> None:
         print(f"{'':10}{' '.join(level)}")
     found = {
         "circles of imports, those for types counted": [", ".join(c) for c in circles(graph)],
-        'docstrings and C++ comments that begin with "What", "That of" or "Those of"': riddles(
-            paths
-        ),
+        'docstrings and comments that begin with "What", "That of" or "Those of"': riddles(paths),
         "C++ lines over 120 columns": long_lines(paths, CPP, 120),
         "Markdown lines over 120 columns, tables and code apart": long_prose(paths),
     }

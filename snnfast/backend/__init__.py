@@ -114,9 +114,9 @@ class _Force:
 
 
 _environment = _from_environment()
-# Those that this thread or task is inside of, the innermost last.
+# Backends that this thread or task has forced, the innermost last.
 _forces: ContextVar[tuple[_Force, ...]] = ContextVar("snnfast_backend", default=())
-# What was forced last, in any thread: torch.compile can guard a variable of the module, and no context variable.
+# The backend forced last, in any thread: torch.compile can guard a variable of the module, and no context variable.
 _last = _environment
 _warned: set[str] = set()
 

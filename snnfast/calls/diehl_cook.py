@@ -18,7 +18,7 @@ from .networks import networks_of, numbers, with_numbers
 from .presentations import Events, Presentations, Rates
 
 Setting = float | Sequence[float]  # of all networks, or one a network
-# What networks may differ in, in the order of the kernel.
+# Settings in which networks may differ, in the order of the kernel.
 NUMBERS = (
     *("rule", "norm", "decay", "v_threshold", "v_reset", "inhibition"),
     *("theta_plus", "theta_decay"),
@@ -268,7 +268,7 @@ def at_rest(w: Tensor, inhibition_delay: int) -> DiehlCookState:
     )
 
 
-# What both networks of Diehl and Cook check.
+# Checks of both networks of Diehl and Cook.
 
 NOTHING = Rule("additive")  # where no rule is given
 

@@ -26,7 +26,7 @@ from .diehl_cook import (
 from .networks import networks_of
 from .presentations import Events, Presentations, Rates
 
-# What networks may differ in, in the order of the kernel.
+# Settings in which networks may differ, in the order of the kernel.
 NUMBERS = ("rule", "norm", "exc", "inh", "g", "theta_plus", "theta_decay")
 
 

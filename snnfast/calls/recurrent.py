@@ -11,7 +11,7 @@ from snnfast import check
 from .call import extended
 from .neuron import NEURONS
 
-# What a recurrent call has behind the fields of its neuron's call.
+# Fields of a recurrent call after those of its neuron's call.
 FIELDS: dict[str, Any] = {"weight": Tensor, "past": Tensor | None, "delay": Tensor | None}
 
 

@@ -35,7 +35,7 @@ def _folder(text: str) -> Path:
 
 PATH: dict[str, Any] = {"parser": _folder, "metavar": "PATH"}
 
-# What is told in a line, and what PyTorch says in a RuntimeError when memory ends.
+# Errors that are told in a line, and the text of PyTorch's RuntimeError when memory ends.
 TOLD = (
     *(ValueError, TypeError, OSError, ImportError),
     *(CheckpointError, FolderInUseError, backend.BackendError),

@@ -11,7 +11,7 @@ from .trace import Step
 
 __all__ = ["Plan", "make_plan"]
 
-# What the backward pass does not compute again; neither does it the membrane at which a surrogate's slope is taken.
+# Functions that the backward pass does not compute again, nor the membrane at which a surrogate's slope is taken.
 EXPENSIVE = {"div", "sqrt", "exp_nonpositive", "exp_quotient", "mantissa", "exponent"}
 LARGE = 1 << 20
 

@@ -43,7 +43,7 @@ QUOTIENTS = {operator.truediv, torch.div, torch.divide, torch.true_divide}
 SCALINGS = {operator.mul, torch.mul, torch.multiply} | QUOTIENTS
 CONCATENATIONS = {torch.cat, torch.concat, torch.concatenate}
 OTHER_LINEAR = {operator.neg, operator.getitem, torch.mean, torch.reshape, torch.Tensor.contiguous}
-# What does the same at every run, though none of PyTorch's kernels has its name.
+# Functions that do the same at every run, though no kernel of PyTorch has their names.
 COMPOSED = {F.normalize, getattr}
 METHODS: dict[str, Callable[..., Any]] = {
     "add": torch.add,

@@ -85,7 +85,7 @@ class SpikingNetwork(Analog, Announcing):
         self.encoding = encoding
         self.unit_spikes = check.flag("convert", "unit_spikes", unit_spikes)
         self.spiking_output = check.flag("convert", "spiking_output", spiking_output)
-        # What another model has by this name may be anything.
+        # An attribute of this name of another model may be anything.
         own = type(model).__module__.startswith("snnfast.papers.")
         self.input_shape: tuple[int, ...] | None = (
             getattr(model, "input_shape", None) if own else None

@@ -57,7 +57,7 @@ DROP_INS: dict[type[nn.Module], type[nn.Module]] = {
     SpikeConv2d: nn.Conv2d,
     SpikeLinear: nn.Linear,
 }
-# What gives another view of its input's memory.
+# Functions that return a view of their input.
 VIEWS = {"view", "reshape", "flatten", "contiguous"}
 VIEW_FUNCTIONS = {operator.getitem, getattr, torch.flatten, torch.reshape}
 
@@ -136,7 +136,7 @@ def trace(model: nn.Module, *, max_pool: str = "rate") -> Traced:
         raise ValueError(
             f"convert: {type(model).__name__} cannot be traced by torch.fx: {_cause(error)}"
         ) from error
-    # What forward does without the images has run, and would stay what it was.
+    # Calls without the images have run, and would keep their results.
     drew = not torch.equal(drawn, torch.get_rng_state())
     if drew or written != _versions(model):
         why = "it draws at random in evaluation as well" if drew else KEPT

@@ -31,7 +31,7 @@ static void $id(void) {
 }
 """
 
-# What C99 lacks; csrc/core/functions.h has the same.
+# Functions that C99 lacks; csrc/core/functions.h has the same.
 FUNCTIONS = {
     "absolute": "static float absolute(float x) { return x < 0.0f ? -x : x; }",
     "sign_of": "static float sign_of(float x) { return x > 0.0f ? 1.0f : x < 0.0f ? -1.0f : 0.0f; }",

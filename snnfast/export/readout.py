@@ -19,7 +19,7 @@ static void $id(void) {
 }
 """
 
-# What a step does; `k` is what is kept between steps, and at what it begins.
+# The code of a step; `k`: the values kept between steps, and their first ones.
 READOUTS: dict[type[nn.Module], tuple[str, str]] = {
     Count: ("${y}[n] = ${k}[n] += x;", "0.0f"),
     Rate: ("${k}[n] += x; ${y}[n] = ${k}[n] / (float)(steps + 1);", "0.0f"),

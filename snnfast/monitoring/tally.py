@@ -109,7 +109,7 @@ class Tally:
         operations = active * fan_out(product, active.shape)
         self._add(place, type(product).__name__, operations, dense, spikes)
 
-    # What comes of it.
+    # The results.
 
     def reduce(self) -> Self:
         """Adds up what the monitors of all processes of ``torch.distributed`` have counted; all have to call it."""

@@ -17,7 +17,7 @@ from .scheme import Steps, delays_of, numbers
 
 __all__ = ["Cycle", "cycles_of", "recurrent"]
 
-# What a cycle may have one of, by the names of NIR's nodes.
+# Nodes of which a cycle may have one, by NIR's names.
 _PARTS = {
     "neuron": ("IF", "LIF", "CubaLIF"),
     "product": ("Linear", "Affine", "Scale"),

@@ -72,7 +72,7 @@ def read(path: str | Path, *, dt: float | None = None, scheme: str | None = None
         raise ValueError(f"nir.read: {path}: {error}") from error
 
 
-# What nir wants to have one shape, that of the neurons.
+# Fields that nir wants in one shape, that of the neurons.
 _OF_NEURONS = ("tau", "tau_mem", "tau_syn", "r", "v_leak", "v_threshold", "v_reset", "w_in")
 
 

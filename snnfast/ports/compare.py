@@ -160,7 +160,7 @@ def _compare(
         if state.shape != own.shape:
             continue
         differ = ~_close(state, own)
-        # What has no time is the state after the last step.
+        # A result without time is the state after the last step.
         differ = differ if differ.dim() == a.dim() else differ.unsqueeze(0)
         if bool(samples.within(differ).any()):
             raise ValueError(f"replace: states of {where} differ after step {step + len(a) - 1}")

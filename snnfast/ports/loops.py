@@ -14,7 +14,7 @@ from .unrolling import UNROLLED, Unrolling
 
 __all__ = ["without_loop"]
 
-# What is made has to be the same with so many steps, too, or it would hold for UNROLLED alone.
+# The graph has to be the same with so many steps, too, or it would hold for UNROLLED alone.
 MORE = 40
 
 

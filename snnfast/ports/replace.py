@@ -90,7 +90,7 @@ def replace(
     inputs = _calls(verify)
     if sequences is not None:
         check.flag("replace", "sequences", sequences)
-    # What is in the memo stands in the copy for its original, wherever that is mentioned.
+    # A value of the memo stands in the copy for its original, wherever that is mentioned.
     memo = without_graphs(net)
     made: list[str] = []
     for name, module in net.named_modules():

@@ -419,7 +419,7 @@ class ALIF(_Neuron):
                 s, v, _ = ops.lif(now.unsqueeze(0), v, **leak, **firing)
                 s = s[0]
                 if firing["v_reset"] is None:
-                    # What the op has taken off is the threshold without its gradient.
+                    # The op has subtracted the threshold without its gradient.
                     taken = threshold if self.takes_adapted else b0
                     v = v + s * (threshold.detach() - taken)
             b = rho * b + (1 - rho) * s

@@ -80,7 +80,7 @@ class Run:
     history: list[dict[str, float]] = field(default_factory=list)
     data: Mapping[str, Any] = field(default_factory=dict)
 
-    # What a checkpoint takes by its value, and by its state_dict.
+    # Fields that a checkpoint saves by value, and by state_dict.
     _plain = ("epoch", "images", "order", "seconds", "skipped", "history")
     _stateful = ("model", "optimizer", "scheduler", "score")
 

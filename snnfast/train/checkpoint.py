@@ -18,7 +18,7 @@ from snnfast.files.atomic import replacing
 __all__ = ["CheckpointError"]
 
 FORMAT = 2
-# What is read without being executed, besides tensors, dictionaries, lists and tuples.
+# Types that are read without executing anything, besides tensors, dictionaries, lists and tuples.
 VALUES = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size)
 
 

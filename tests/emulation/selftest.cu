@@ -286,8 +286,7 @@ int st_toobig() {
   SNNFAST_LAUNCH(scan_kernel, 1, 2048, 0, nullptr, nullptr, nullptr);
   return cudaGetLastError();
 }
-// What an error is called with a driver for this CUDA, after a launch that nobody asked about; returns what is left of
-// that.
+// The text of an error with a driver for this CUDA, after a launch whose error was not asked for; returns that error.
 int st_error(int driver, int error, char* text, int size) {
 #ifdef SNNFAST_CUDA_EMULATION
   emulation::driver_version = driver;

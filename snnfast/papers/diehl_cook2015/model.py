@@ -346,7 +346,7 @@ class DiehlAndCook2015(nn.Module):
         settings, P = self.settings, len(rates.hz)
         everything = torch.arange(P, device=rates.hz.device)
         whole = None
-        # What one image teaches is there for the next; without learning all may go at once.
+        # An image meets the weights that the one before left; without learning all may go at once.
         for todo in everything.split(1) if self.training else (everything,):
             times = 0
             while len(todo):

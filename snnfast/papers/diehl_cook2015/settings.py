@@ -344,7 +344,7 @@ def change(settings: Settings, **changes: Any) -> Settings:
     return changed
 
 
-# What networks of one model may differ in: numbers, but those that say how many steps something takes.
+# Settings in which networks of one model may differ: numbers, but those that say how many steps something takes.
 DIFFERS = {"norm", "w_init", "theta_init", "lr_final"} | (
     {f.name for kind in (Rule, CurrentBased, ConductanceBased) for f in fields(kind)}
     - {"kind", "trace", "tau_eligibility", "dt", "rest", "refractory", "refractory_inh"}

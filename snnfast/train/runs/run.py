@@ -103,7 +103,7 @@ class Procedure(ABC, Generic[S]):
             self.preset(**chosen), None if out is None else Path(out).expanduser(), **how
         )
 
-    # What is a procedure's own.
+    # Methods of each procedure.
 
     def preset(self, dataset: str | None = None, **changes: Any) -> S:
         """The settings of docs/results.md for a data set, with ``changes``."""
@@ -228,7 +228,7 @@ class Procedure(ABC, Generic[S]):
         """Name of the folder of results, if the command is given none."""
         return f"{self.name}-{label_of(settings.dataset)}"
 
-    # What all do.
+    # Methods that all share.
 
     def prepare(self, settings: S, data: Data) -> Run:
         """The run at its beginning; sets the seed of torch's global generator."""
@@ -297,7 +297,7 @@ class Procedure(ABC, Generic[S]):
             return self._watched(result, data) if monitor else result
         checkpoint, writes = out / CHECKPOINT, group.rank == 0
         with locked(out) if writes else nullcontext():
-            # What is wrong with a checkpoint is told before the data are read, what is wrong with the folder before
+            # Errors of a checkpoint are told before the data are read, those with the folder before
             # the first epoch.
             if resume:
                 stored = read_checkpoint(checkpoint, self.Settings.name)["settings"]

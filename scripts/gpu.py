@@ -9,8 +9,8 @@
     python scripts/gpu.py --docs                   no part: the page from what there is, into docs/gpu.md
 
 Each part is a command with a log of its own; parts stand in the order of their value. A part that fails is a result.
-What one call has no time for, or cuts off, the next call begins. Every part ends with the reason unless it runs the
-kernels of this build. Exit code 1 if a part failed or was not run.
+The next call begins with the part that a call cut off or had no time for. Every part ends with the reason unless it
+runs the kernels of this build. Exit code 1 if a part failed or was not run.
 """
 
 from __future__ import annotations

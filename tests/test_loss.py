@@ -217,3 +217,37 @@ def test_errors_of_lengths_name_the_loss(function):
         function(SPIKES, *labels, [4])
     with pytest.raises(ValueError, match=rf"^{function.__name__}: lengths must lie in \[1, 4\]"):
         function(SPIKES, *labels, torch.tensor([5]))
+
+
+def test_steps_without_a_label_do_not_count():
+    torch.manual_seed(0)
+    x = torch.randn(5, 3, 4, dtype=torch.float64, requires_grad=True)
+    labels = torch.randint(4, (5, 3))
+    labels[1, 2], lengths = -100, torch.tensor([5, 2, 4])
+    kept = (torch.arange(5)[:, None] < lengths) & (labels >= 0)
+    weight = torch.rand(4, dtype=torch.float64)
+    shares = x.log_softmax(-1).gather(2, labels.clamp(min=0)[..., None])[..., 0]
+    got = loss.ce_steps(x, labels, lengths, weight=weight)
+    each = weight[labels.clamp(min=0)] * kept
+    torch.testing.assert_close(got, -(each * shares).sum() / each.sum())
+    got.backward()
+    assert not x.grad[~kept].any()
+
+
+def test_tet_worked_by_hand():
+    x = torch.zeros(2, 1, 2, dtype=torch.float64)
+    x[1, 0, 0] = math.log(3)  # shares 3/4 and 1/4
+    x.requires_grad_()
+    got = loss.tet(x, torch.tensor([0]), share=0.25, target=1.0)
+    apart = (3 + (math.log(3) - 1) ** 2) / 4
+    assert got.item() == pytest.approx(0.75 * (math.log(2) - math.log(0.75)) / 2 + 0.25 * apart)
+    got.backward()  # of the first step -1/2 and +1/2, of the second -1/4 and 1/4
+    assert x.grad[0, 0].tolist() == pytest.approx([-0.1875 - 0.125, 0.1875 - 0.125])
+    alone = loss.tet(x, torch.tensor([0]), torch.tensor([1]), share=0.0)
+    assert alone.item() == pytest.approx(math.log(2))
+    with pytest.raises(ValueError, match=r"tet: share must lie in \[0, 1\], got 2"):
+        loss.tet(x, torch.tensor([0]), share=2.0)
+    with pytest.raises(
+        ValueError, match=r"ce_steps: x must have shape \[T, B, classes\] and labels"
+    ):
+        loss.ce_steps(x, torch.zeros(3, 2, dtype=torch.int64))

@@ -3,7 +3,7 @@
 ``digits``, ``iris`` and ``cancer`` need no download. ``torchvision_dataset`` opens the others by
 name, ``image_folder`` images that lie in folders by class, ``load`` any of them with one call, and
 ``as_tensors`` turns a data set into two tensors in memory. ``heidelberg``, ``nmnist`` and ``dvs128_gesture`` read
-events that a user has on disk. ``stratified_folds`` cuts a data set for cross-validation.
+events that a user has on disk, ``qtdb`` heartbeats. ``stratified_folds`` cuts a data set for cross-validation.
 """
 
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from .bundled import (
 from .events import EventFrames, dvs128_gesture, heidelberg, nmnist
 from .folder import image_folder
 from .loading import load
+from .qtdb import QTDB_CLASSES, qtdb
 from .splits import stratified_folds
 from .vision import as_tensors, torchvision_dataset
 
@@ -32,6 +33,7 @@ __all__ = [
     "DIGITS_CLASSES",
     "IRIS_CLASSES",
     "IRIS_FEATURES",
+    "QTDB_CLASSES",
     "EventFrames",
     "IRISDataLoader",
     "as_tensors",
@@ -43,6 +45,7 @@ __all__ = [
     "iris",
     "load",
     "nmnist",
+    "qtdb",
     "stratified_folds",
     "torchvision_dataset",
 ]

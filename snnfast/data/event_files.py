@@ -87,6 +87,25 @@ def read_nmnist(path: Path, label: int, side: int) -> Recording:
     return Recording(times, ((high >> 7) * side + y) * side + x, label)
 
 
+def read_list(path: Path) -> dict[Path, int]:
+    """The recordings ``number.bs2`` of a list of lines ``number class``, with their classes; # begins a comment.
+
+    Raises:
+        ValueError: another line, or no line.
+    """
+    found = {}
+    for line in path.read_text().splitlines():
+        words = line.partition("#")[0].split()
+        if not words:
+            continue
+        if len(words) != 2 or not all(word.isdecimal() for word in words):
+            raise ValueError(f"nmnist: {path} must hold lines 'number class', got {line!r}")
+        found[path.with_name(f"{words[0]}.bs2")] = int(words[1])
+    if not found:
+        raise ValueError(f"nmnist: {path} must name recordings, it is empty")
+    return found
+
+
 def read_aedat3(path: Path, side: int) -> tuple[Ints, Ints]:
     """Times in microseconds and addresses of the polarity events of an AEDAT 3.1 file; other events are passed over.
 

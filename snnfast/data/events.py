@@ -20,7 +20,7 @@ from torch import Tensor
 from snnfast import check
 from snnfast.files.atomic import replacing
 
-from .event_files import Recording, read_gestures, read_heidelberg, read_nmnist
+from .event_files import Recording, read_gestures, read_heidelberg, read_list, read_nmnist
 
 __all__ = ["EventFrames", "dvs128_gesture", "heidelberg", "nmnist"]
 
@@ -129,9 +129,12 @@ def nmnist(
 ) -> EventFrames:
     """N-MNIST: MNIST's digits before a moving event camera, ``root/Train/0/*.bin`` and ``root/Test/0/*.bin``.
 
+    Or a list of recordings, as SLAYER keeps a part of N-MNIST: a file of lines ``number class``, with ``number.bs2``
+    beside it.
+
     Args:
-        root: folder of both parts.
-        train: the part.
+        root: folder of both parts, or the file of a list.
+        train: the part; a list has one.
         dt: milliseconds a step; a recording is about 300 ms long.
         num_steps: steps; later events are left out.
         dtype: as in :func:`heidelberg`.
@@ -145,16 +148,23 @@ def nmnist(
 
     Source: Orchard et al., Converting static image datasets to spiking neuromorphic datasets using saccades (2015).
     """
-    folder = Path(root).expanduser() / ("Train" if check.flag("nmnist", "train", train) else "Test")
-    files = sorted(folder.glob("[0-9]/*.bin"))
-    if not files:
-        raise FileNotFoundError(f"nmnist: {folder} must hold recordings 0/*.bin to 9/*.bin")
+    train, source = check.flag("nmnist", "train", train), Path(root).expanduser()
+    if source.is_file():
+        found = read_list(source)
+        sources = [source, *found]
+    else:
+        source /= "Train" if train else "Test"
+        found = {file: int(file.parent.name) for file in sorted(source.glob("[0-9]/*.bin"))}
+        sources = list(found)
+        if not found:
+            raise FileNotFoundError(f"nmnist: {source} must hold recordings 0/*.bin to 9/*.bin")
 
     def recordings() -> Iterable[Recording]:
-        return (read_nmnist(file, int(file.parent.name), NMNIST_SIDE) for file in files)
+        return (read_nmnist(f, c, NMNIST_SIDE) for f, c in found.items())
 
     shape = (2, NMNIST_SIDE, NMNIST_SIDE)
-    return _frames("nmnist", folder, files, recordings, shape, dt, num_steps, dtype, cache, {})
+    sources = [_file("nmnist", file) for file in sources]
+    return _frames("nmnist", source, sources, recordings, shape, dt, num_steps, dtype, cache, {})
 
 
 def dvs128_gesture(

@@ -18,6 +18,7 @@ from torch import Tensor
 from snnfast import check
 
 from .folder import image_folder
+from .qtdb import QTDB_CLASSES
 from .splits import stratified_folds, train_or_val
 from .vision import as_tensors, official_name, torchvision_dataset
 
@@ -28,6 +29,7 @@ _FILES = (".npz", ".pt")
 _NAMES = {
     "iris": ("setosa", "versicolor", "virginica"),
     "cancer": ("benign", "malignant"),
+    "qtdb": QTDB_CLASSES,
     "cifar10": (
         *("airplane", "automobile", "bird", "cat", "deer"),
         *("dog", "frog", "horse", "ship", "truck"),

@@ -15,11 +15,14 @@ COPY_SYMBOLS, COPY_CLASSES = 5, 8
 
 
 class Task(NamedTuple):
-    """How large the input and the answer of a task are: ``outputs`` answers, each of so many classes."""
+    """How large the input and the answer of a task are: ``outputs`` answers, each of so many classes.
+
+    None: an answer at every step.
+    """
 
     in_features: int
     classes: int
-    outputs: int = 1
+    outputs: int | None = 1
 
 
 TASKS = {

@@ -17,6 +17,7 @@ __all__ = [
     "ce_count",
     "ce_membrane",
     "ce_rate",
+    "ce_steps",
     "ce_time",
     "first_spike",
     "first_spike_cross_entropy",
@@ -25,6 +26,7 @@ __all__ = [
     "rate_l1",
     "revival",
     "spike_time_squared_error",
+    "tet",
     "virtual_times",
 ]
 
@@ -280,6 +282,78 @@ def ce_time(spikes: Tensor, labels: Tensor, lengths: Tensor | None = None) -> Te
     """
     _sequence("ce_time", "spikes", spikes, labels, lengths)
     return F.cross_entropy(-FirstSpike()(spikes, lengths), labels)
+
+
+def ce_steps(
+    x: Tensor, labels: Tensor, lengths: Tensor | None = None, *, weight: Tensor | None = None
+) -> Tensor:
+    """Cross-entropy of the outputs with a label at every step; mean over the steps that have one.
+
+    Args:
+        x: outputs ``[T, B, classes]``: membranes, rates or any other scores.
+        labels: int64 ``[T, B]``; -100 at steps that do not count. Or ``[B]``: the same label at every step.
+        lengths: as in :func:`ce_rate`.
+        weight: of each class, floating point ``[classes]``; the mean is then weighted, as in
+            ``torch.nn.functional.cross_entropy``.
+    """
+    return F.cross_entropy(*_steps("ce_steps", x, labels, lengths), weight)
+
+
+def tet(
+    x: Tensor,
+    labels: Tensor,
+    lengths: Tensor | None = None,
+    *,
+    share: float = 0.05,
+    target: float = 1.0,
+) -> Tensor:
+    """Temporal efficient training: the loss at every step instead of that of the mean output.
+
+    ::
+
+        (1 - share) mean over t of CE(x[t], labels) + share mean over t of (x[t] - target)^2
+
+    The first term asks every step for the label; the second one keeps outputs near ``target``, the threshold of the
+    neurons in the paper, so that few of them become very large.
+
+    Args:
+        x: outputs ``[T, B, classes]``, before softmax.
+        labels: as in :func:`ce_steps`.
+        lengths: as in :func:`ce_rate`.
+        share: of the second term, in [0, 1].
+        target: of the second term.
+
+    Source: Deng, Li, Zhang, Gu, Temporal efficient training of spiking neural network via gradient re-weighting,
+    ICLR 2022.
+    """
+    share = check.number("tet", "share", share)
+    if not 0 <= share <= 1:
+        raise ValueError(f"tet: share must lie in [0, 1], got {share:g}")
+    target = check.number("tet", "target", target)
+    scores, wanted = _steps("tet", x, labels, lengths)
+    apart = (scores[wanted != -100] - target).square().mean()
+    return (1 - share) * F.cross_entropy(scores, wanted) + share * apart
+
+
+def _steps(
+    function: str, x: Tensor, labels: Tensor, lengths: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Outputs ``[T B, classes]`` and their labels, -100 beyond the end of a sample."""
+    check.tensor(function, "labels", labels)
+    if labels.dim() == 1:
+        _sequence(function, "x", x, labels, lengths)
+        labels = labels.expand(x.shape[:2])
+    else:
+        _tensors(function, x=x)
+        if x.dim() != 3 or labels.shape != x.shape[:2]:
+            raise ValueError(
+                f"{function}: x must have shape [T, B, classes] and labels [T, B] or [B], got {list(x.shape)} and "
+                f"{list(labels.shape)}"
+            )
+        _sequence(function, "x", x, labels[0], lengths)
+    if lengths is not None:
+        labels = torch.where(steps_within(function, x, lengths), labels, -100)
+    return x.flatten(0, 1), labels.flatten()
 
 
 def mse_count(

@@ -40,7 +40,7 @@ class Score:
     """Mean loss and accuracy over batches.
 
     Args:
-        decide: outputs ``[B, classes]`` to predicted labels ``[B]``.
+        decide: outputs ``[B, classes]`` to predicted labels ``[B]``, or ``[B, T, classes]`` to ``[B, T]``.
     """
 
     def __init__(self, decide: Decide = largest) -> None:
@@ -54,15 +54,22 @@ class Score:
         """Begins to count anew."""
         self.images = 0
         self._loss: Tensor | float = 0.0
-        self._correct: Tensor | int = 0
+        self._correct: Tensor | float = 0
 
     def add(self, outputs: Tensor, labels: Tensor, loss: Tensor | None) -> None:
-        """Counts a batch; ``loss`` is its mean."""
+        """Counts a batch; ``loss`` is its mean. Of labels ``[B, T]`` a sample counts by its share of right ones.
+
+        A label of -100 does not count, as in :func:`torch.nn.functional.cross_entropy`.
+        """
         # Stays on the device: reading a number here would make a GPU wait in every step.
         self.images += len(labels)
         if loss is not None:
             self._loss = self._loss + loss.detach() * len(labels)
-        self._correct = self._correct + (self.decide(outputs.detach()) == labels).sum()
+        right = self.decide(outputs.detach()) == labels
+        if labels.dim() > 1:
+            counted = (labels != -100).flatten(1).sum(1).clamp(min=1)
+            right = right.flatten(1).sum(1, dtype=torch.float64) / counted
+        self._correct = self._correct + right.sum()
 
     @property
     def loss(self) -> float:
@@ -72,7 +79,7 @@ class Score:
     @property
     def accuracy(self) -> float:
         """Share of correct answers; NaN without images."""
-        return int(self._correct) / self.images if self.images else float("nan")
+        return float(self._correct) / self.images if self.images else float("nan")
 
     def row(self) -> dict[str, float]:
         """Return the row of an epoch in the history of a run."""
@@ -84,9 +91,9 @@ class Score:
 
     def gather(self, processes: Processes) -> None:
         """Counts what all processes have counted."""
-        counted = [self.images, float(self._loss), int(self._correct)]
-        images, self._loss, correct = processes.sums(counted)
-        self.images, self._correct = int(images), int(correct)
+        counted = [self.images, float(self._loss), float(self._correct)]
+        images, self._loss, self._correct = processes.sums(counted)
+        self.images = int(images)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on counting from there."""

@@ -110,6 +110,26 @@ def test_nmnist_by_hand(tmp_path):
     assert data.nmnist(tmp_path, train=False).labels.tolist() == [7]
 
 
+def test_a_list_names_recordings_of_nmnist(tmp_path):
+    for number, x in ((7, 3), (12, 5)):
+        write_nmnist(tmp_path / f"{number}.bs2", [(x, 0, 1, 0)])
+    listed = tmp_path / "train.txt"
+    listed.write_text("#sample #class\n12\t4\n7 9\n")
+    found = data.nmnist(listed, num_steps=2, cache=tmp_path / "cache")
+    assert found.labels.tolist() == [4, 9]
+    assert found.frames.nonzero().tolist() == [[0, 0, 1, 0, 5], [1, 0, 1, 0, 3]]
+    listed.write_text("7 9")  # the cache is that of another list
+    assert data.nmnist(listed, num_steps=2, cache=tmp_path / "cache").labels.tolist() == [9]
+    for content, kind, message in (
+        ("", ValueError, "it is empty"),
+        ("7 nine", ValueError, "lines 'number class', got '7 nine'"),
+        ("8 1", FileNotFoundError, "there is no file .*8.bs2"),
+    ):
+        listed.write_text(content)
+        with pytest.raises(kind, match=f"^nmnist: .*{message}"):
+            data.nmnist(listed)
+
+
 def test_an_event_exactly_at_the_end_of_the_last_step_is_left_out(tmp_path):
     write_nmnist(
         tmp_path / "Train/3/1.bin", [(1, 2, 1, 299_999), (1, 2, 1, 300_000), (4, 4, 0, 300_001)]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 
+import snnfast
 from snnfast.data.sequences import copy_memory
 from snnfast.papers.procedures import sequence
 from snnfast.papers.sequence.procedure import cross_entropy, predicted, rows
@@ -54,6 +55,48 @@ def test_answers_and_loss_of_one_and_of_several():
     assert cross_entropy(40 * told, labels).item() < 1e-6
     wrong = told.roll(1, 1)
     assert cross_entropy(40 * wrong, labels).item() > 10
+
+
+def test_recordings_with_a_label_at_every_step(tmp_path):
+    io = pytest.importorskip("scipy.io")
+    torch.manual_seed(0)
+    for part, n in (("train", 48), ("test", 12)):  # the wave is the input of a moment ago
+        waves = torch.randint(4, (n, 10)).repeat_interleave(4, 1)
+        y = F.one_hot(waves, 6)
+        y[:, 30:33] = 0
+        content = {"x": F.one_hot(waves, 4).numpy(), "y": y.numpy()}
+        io.savemat(tmp_path / f"QTDB_{part}.mat", content)
+    where = {"root": tmp_path, "progress": False, "echo": None}
+    more = {"hidden": (24,), "batch_size": 8, "lr": 0.02}
+    result = sequence("qtdb", out=tmp_path / "run", epochs=8, **more, **where)
+    assert result.accuracy > 0.5  # a quarter by chance
+    assert (tmp_path / "run" / "sample.png").is_file()
+    trained = snnfast.load(tmp_path / "run")
+    x, labels = snnfast.data.qtdb(tmp_path, train=False)
+    found = trained(x)
+    right = ((found == labels).sum(1) / (labels >= 0).sum(1)).mean().item()
+    assert right == pytest.approx(result.accuracy)
+    assert trained.names(found[0, :2]).split()[0] in snnfast.data.QTDB_CLASSES
+    data = sequence.load(sequence.preset("qtdb", validate=True), tmp_path)
+    assert [len(part[0]) for part in (data.train, data.held_out)] == [44, 4]
+    with pytest.raises(ValueError, match="sequence: qtdb needs its folder"):
+        sequence("qtdb")
+
+
+def test_recordings_of_nmnist_in_folds(tmp_path):
+    for number in range(1, 25):  # the digit is the row
+        events = bytes([number, number % 2, 128, 0, 0]) * 3
+        (tmp_path / f"{number}.bs2").write_bytes(events)
+    for name, numbers in (("train20", range(1, 21)), ("test4", range(21, 25))):
+        (tmp_path / f"{name}.txt").write_text("".join(f"{n} {n % 2}\n" for n in numbers))
+    small = {"hidden": (8,), "batch_size": 8}
+    whole = sequence.load(sequence.preset("nmnist", **small), tmp_path)
+    assert [len(part[0]) for part in (whole.train, whole.held_out)] == [20, 4]
+    assert whole.train[0].shape == (20, 30, 2 * 34 * 34)
+    fold = sequence.load(sequence.preset("nmnist", folds=4, fold=1, validate=True), tmp_path)
+    assert [len(part[0]) for part in (fold.train, fold.held_out)] == [14, 4]
+    with pytest.raises(ValueError, match="sequence: folds is for nmnist"):
+        sequence.preset("xor", folds=3)
 
 
 def test_learns_delayed_xor_of_few_steps():

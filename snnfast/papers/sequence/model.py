@@ -31,6 +31,7 @@ class SequenceNetwork(nn.Module):
         hidden: neurons of each layer.
         num_classes: number of classes of each answer.
         outputs: number of answers. One is read out by ``readout``; several are the membranes at as many last steps.
+            None: the membranes at every step.
         neuron: ``"lif"``, ``"alif"`` or ``"adlif"``.
         recurrent: whether the spikes of a layer come back to it.
         spikes_adapt: whether only spikes drive the adaptation of ``"adlif"``, and not the membrane: ``a`` is 0. It then
@@ -54,7 +55,7 @@ class SequenceNetwork(nn.Module):
         hidden: Sequence[int],
         num_classes: int,
         *,
-        outputs: int = 1,
+        outputs: int | None = 1,
         neuron: str = "adlif",
         recurrent: bool = True,
         spikes_adapt: bool = False,
@@ -69,7 +70,7 @@ class SequenceNetwork(nn.Module):
         op = "SequenceNetwork"
         self.in_features = check.whole(op, "in_features", in_features)
         self.num_classes = check.whole(op, "num_classes", num_classes)
-        self.outputs = check.whole(op, "outputs", outputs)
+        self.outputs = None if outputs is None else check.whole(op, "outputs", outputs)
         recurrent = check.flag(op, "recurrent", recurrent)
         for name, value in (("tau", tau), ("tau_out", tau_out)):
             if check.number(op, name, value) < 1:
@@ -97,8 +98,8 @@ class SequenceNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``x`` ``[B, T, in_features]`` -> logits ``[B, num_classes]`` or ``[B, outputs, num_classes]``."""
         v: Tensor = self.layers(self._time_first(x))
-        if self.outputs > 1:
-            return v[-self.outputs :].transpose(0, 1)
+        if self.outputs != 1:
+            return v[-(self.outputs or len(v)) :].transpose(0, 1)
         read: Tensor = self.readout(v)
         return read
 
@@ -113,9 +114,10 @@ class SequenceNetwork(nn.Module):
 
     def _time_first(self, x: Tensor) -> Tensor:
         check.tensor("SequenceNetwork", "x", x)
-        if x.dim() != 3 or x.shape[2] != self.in_features or x.shape[1] < self.outputs:
+        fewest = self.outputs or 1
+        if x.dim() != 3 or x.shape[2] != self.in_features or x.shape[1] < fewest:
             raise ValueError(
-                f"SequenceNetwork: x must have shape [B, T, {self.in_features}], T at least {self.outputs}, got "
+                f"SequenceNetwork: x must have shape [B, T, {self.in_features}], T at least {fewest}, got "
                 f"{list(x.shape)}"
             )
         return x.to(next(self.parameters())).transpose(0, 1)

@@ -1,29 +1,37 @@
-"""Sequences: tasks of memory, images by rows and by pixels, and your own, by backpropagation through time."""
+"""Sequences: tasks of memory, images by rows and pixels, recordings, and your own, by backpropagation through time."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from snnfast import data as sets
 from snnfast.data.sequences import TASKS, Task, binary_adding, copy_memory, delayed_xor
-from snnfast.data.splits import permutation
+from snnfast.data.splits import permutation, train_or_val
 from snnfast.nn import calibrate_
+from snnfast.nn.loss import ce_steps
 from snnfast.train import Run
-from snnfast.train.runs import images
+from snnfast.train.runs import images, samples
+from snnfast.train.runs.figures import Draw
 from snnfast.train.runs.run import Data, Procedure
-from snnfast.train.runs.settings import SOURCES, Settings, option
-from snnfast.train.score import Decide
+from snnfast.train.runs.settings import SOURCES, FoldedSettings, option
+from snnfast.train.score import Decide, Part
 
+from .figures import sample
 from .model import NEURONS, READOUTS, SequenceNetwork
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MADE = {"adding": binary_adding, "xor": delayed_xor, "copy": copy_memory}
 IMAGES = {"smnist": Task(28, 10), "psmnist": Task(1, 10)}
+RECORDINGS = {"qtdb": Task(4, len(sets.QTDB_CLASSES), None), "nmnist": Task(2 * 34 * 34, 10)}
 SEEDS = {"train": 1, "validation": 2, "test": 3}  # of the samples that are made
 HELD_OUT = 2000
 CALIBRATED = 256  # sequences for which the rates are set
@@ -31,16 +39,16 @@ SURROGATES = ("atan", "fast_sigmoid", "gaussian", "rectangle", "sigmoid", "trian
 
 
 @dataclass(frozen=True, kw_only=True)
-class SequenceSettings(Settings):
+class SequenceSettings(FoldedSettings):
     """Settings of a run on sequences."""
 
     name = "sequence"
 
     dataset: str = option(
         "adding",
-        "adding, xor or copy (generated); smnist (MNIST by rows) or psmnist (permuted MNIST by pixels); or your own "
-        f"sequences, frames of events, or images, by rows: {SOURCES}.",
-        choices=(*MADE, *IMAGES),
+        "adding, xor or copy (generated); smnist (MNIST by rows) or psmnist (permuted MNIST by pixels); qtdb or nmnist "
+        f"(recordings); or your own sequences, frames of events, or images, by rows: {SOURCES}.",
+        choices=(*MADE, *IMAGES, *RECORDINGS),
         flag="--task --dataset",
         own=True,
     )
@@ -70,12 +78,19 @@ class SequenceSettings(Settings):
     lr: float = option(3e-3, "Adam's initial learning rate.", above=0)
     clip: float = option(1.0, "Clip gradients to this norm.", above=0)
 
+    @property
+    def learns_xor(self) -> bool:
+        """Its "xor" is another task than the four patterns."""
+        return False
+
     def __post_init__(self) -> None:
         super().__post_init__()
         made = f"generated sequences, {', '.join(MADE)}"
         self._only("num_steps", self.dataset in MADE, made, self.dataset)
         self._only("samples", self.dataset in MADE, made, self.dataset)
-        self._only("readout", self.dataset != "copy", "tasks with one answer", self.dataset)
+        one = self.dataset not in ("copy", "qtdb")
+        self._only("readout", one, "tasks with one answer", self.dataset)
+        self._only("folds", self.dataset == "nmnist", "nmnist", self.dataset)
         self._only("max_delay", self.recurrent, "recurrent layers", "recurrent=False")
         self._only("spikes_adapt", self.neuron == "adlif", "adlif", self.neuron)
         self._only("tau", self.neuron != "adlif", "lif and alif", self.neuron)
@@ -111,6 +126,12 @@ class Sequence(Procedure[SequenceSettings]):
                 make(count, num_steps, seed=SEEDS[name])
                 for name, count in (("train", settings.samples), (settings.held_out, HELD_OUT))
             )
+        elif settings.dataset in RECORDINGS:
+            if root is None:
+                raise ValueError(f"sequence: {settings.dataset} needs its folder: root= (--data)")
+            found = (qtdb if settings.dataset == "qtdb" else nmnist)(settings, Path(root))
+            raw = tuple(found[0][0].shape[1:])
+            parts = ((rows(settings.dataset, x), labels) for x, labels in found)
         else:
             of = "mnist" if settings.dataset in IMAGES else settings.dataset
             opened = [
@@ -123,11 +144,11 @@ class Sequence(Procedure[SequenceSettings]):
 
     def ready(self, settings: SequenceSettings, x: Tensor) -> Tensor:
         """Images as rows, frames as they are; generated sequences are ready."""
-        return x if settings.dataset in MADE else rows(settings.dataset, x)
+        return x if settings.dataset in (*MADE, "qtdb") else rows(settings.dataset, x)
 
     def model(self, settings: SequenceSettings, data: Data) -> SequenceNetwork:
         """The network at its beginning."""
-        known = {**TASKS, **IMAGES}.get(settings.dataset)
+        known = {**TASKS, **IMAGES, **RECORDINGS}.get(settings.dataset)
         own = Task(data.train[0].shape[2], images.classes(settings.dataset, data))
         task = own if known is None else known
         names: tuple[str, ...] = (
@@ -159,18 +180,35 @@ class Sequence(Procedure[SequenceSettings]):
         return torch.optim.Adam(model.parameters(), lr=settings.lr, fused=True)
 
     def decide(self, settings: SequenceSettings) -> Decide:
-        """The largest logit; of several answers all, as one number."""
-        return predicted
+        """The largest logit; of several answers all, as one number; of one at every step each."""
+        return each_step if settings.dataset == "qtdb" else predicted
 
     def learning(self, settings: SequenceSettings, run: Run, data: Data) -> dict[str, Any]:
         """Arguments of :func:`snnfast.train.fit`."""
         # Recurrence makes some gradients very long.
         return {
             "batch_size": settings.batch_size,
-            "loss": cross_entropy,
+            "loss": steps_cross_entropy if settings.dataset == "qtdb" else cross_entropy,
             "clip": settings.clip,
             "calibrate": None,  # model has done it, or the gain is chosen
         }
+
+    def figures(self, settings: SequenceSettings, run: Run, data: Data) -> dict[str, Draw]:
+        """Curves, and the first sample that is held out, with its spikes and the answer over time."""
+        x, label = (part[0] for part in data.held_out)
+        names = run.data["classes"]
+
+        def first(run: Run) -> Figure:
+            return sample(
+                run.model,
+                x,
+                label,
+                names,
+                title=f"{settings.dataset}: a {settings.held_out} sample",
+            )
+
+        own = {} if settings.dataset == "copy" else {"sample": first}  # whose label is five symbols
+        return {**super().figures(settings, run, data), **own}
 
     def measured(
         self, settings: SequenceSettings, run: Run, data: Data
@@ -202,6 +240,8 @@ CHOSEN: dict[str, dict[str, Any]] = {
         "lr": 0.012,
         "gain": 40.0,
     },
+    "qtdb": {"hidden": (36,), "epochs": 100, "batch_size": 32, "lr": 5e-3},
+    "nmnist": {"hidden": (128,), "readout": "mean", "epochs": 20, "batch_size": 32},
 }
 
 OWN: dict[str, Any] = {"hidden": (128,), "readout": "mean", "epochs": 20}
@@ -212,10 +252,49 @@ def rows(dataset: str, x: Tensor) -> Tensor:
 
     Of "psmnist" they are pixels in an order that is random and always the same.
     """
+    if dataset == "qtdb":
+        return x
     if dataset != "psmnist":
         return (x if x.dim() == 5 else x.transpose(1, 2)).flatten(2)
     order = torch.from_numpy(permutation("psmnist", 784, 0))
     return x.flatten(1)[:, order].unsqueeze(2)
+
+
+def qtdb(settings: SequenceSettings, root: Path) -> tuple[Part, Part]:
+    """The heartbeats of a run; a twelfth of those to train on is for validation."""
+    whole = sets.qtdb(root)
+    if not settings.validate:
+        return whole, sets.qtdb(root, train=False)
+    train, held_out = (
+        torch.from_numpy(train_or_val("qtdb", split, len(whole[0]), 0)) for split in settings.splits
+    )
+    return (whole[0][train], whole[1][train]), (whole[0][held_out], whole[1][held_out])
+
+
+def nmnist(settings: SequenceSettings, root: Path) -> tuple[Part, Part]:
+    """The recordings of a run: the set's two parts, or folds of both together."""
+    lists = [next(iter(sorted(root.glob(f"{name}*.txt"))), root) for name in ("train", "test")]
+    found = [sets.nmnist(source, train) for source, train in zip(lists, (True, False))]
+    train, test = ((part.frames, part.labels) for part in found)
+    if settings.folds is not None:
+        return samples.folded(
+            settings, (torch.cat([train[0], test[0]]), torch.cat([train[1], test[1]]))
+        )
+    if not settings.validate:
+        return train, test
+    x, labels = train
+    inner = sets.stratified_folds(labels, 12, seed=0) == 0
+    return (x[~inner], labels[~inner]), (x[inner], labels[inner])
+
+
+def each_step(logits: Tensor) -> Tensor:
+    """Labels ``[B, T]`` of logits ``[B, T, classes]``."""
+    return logits.argmax(-1)
+
+
+def steps_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy at every step that has a label; logits ``[B, T, classes]``, labels ``[B, T]``."""
+    return ce_steps(logits.transpose(0, 1), labels.transpose(0, 1))
 
 
 def predicted(logits: Tensor) -> Tensor:

@@ -66,7 +66,14 @@ def load(
     if settings.folds is None:
         train, held_out = map(named, settings.splits)
         return Data(train, held_out, settings.held_out, tuple(raw))
-    values, labels = named("all")
+    train, held_out = folded(settings, named("all"))
+    return Data(train, held_out, settings.held_out, tuple(raw))
+
+
+def folded(settings: FoldedSettings, whole: Part) -> tuple[Part, Part]:
+    """The samples of a run to train on and to score, of all there are; see :func:`load`."""
+    assert settings.folds is not None
+    values, labels = whole
     fold = data.stratified_folds(labels, settings.folds, seed=settings.split_seed)
     kept = fold != settings.fold
     held_out = values[~kept], labels[~kept]
@@ -75,7 +82,7 @@ def load(
         inner = data.stratified_folds(labels, 5, seed=settings.split_seed) == 0
         held_out = values[inner], labels[inner]
         values, labels = values[~inner], labels[~inner]
-    return Data((values, labels), held_out, settings.held_out, tuple(raw))
+    return (values, labels), held_out
 
 
 def moved(x: Tensor, shift: int, *, empty: float = 0.0) -> Tensor:

@@ -85,7 +85,10 @@ class Trained:
         return self.procedure.ready(self.settings, x)
 
     def __call__(self, samples: Any) -> Tensor:
-        """The label of every sample, int64 ``[N]``; -1 where the network decides for none."""
+        """The label of every sample, int64 ``[N]``; -1 where the network decides for none.
+
+        ``[N, T]`` of a network that answers at every step.
+        """
         return self.labels(self.preprocess(samples))
 
     @torch.no_grad()
@@ -102,6 +105,10 @@ class Trained:
     def name(self, label: int) -> str:
         """The name of a class; "-" for none."""
         return self.classes[label] if label >= 0 else "-"
+
+    def names(self, label: Tensor) -> str:
+        """The name of the class of a label, or of those at every step."""
+        return " ".join(self.name(k) for k in label.flatten().tolist())
 
     def _read(self, path: Path) -> Tensor:
         """An image file ``[C, H, W]``, bytes, grey or in colours as the network takes them."""
@@ -176,9 +183,9 @@ def predict(net: Trained, sources: Sequence[str | Path]) -> list[tuple[str, str]
     for source in map(Path, sources):
         if source.suffix in _ARRAYS:
             labels = net(_samples(source.expanduser()))
-            rows += [(f"{source}[{i}]", net.name(int(label))) for i, label in enumerate(labels)]
+            rows += [(f"{source}[{i}]", net.names(label)) for i, label in enumerate(labels)]
         else:
-            rows.append((str(source), net.name(int(net([source])[0]))))
+            rows.append((str(source), net.names(net([source])[0])))
     with (net.folder / PREDICTIONS).open("w", newline="") as stream:
         csv.writer(stream).writerows([("source", "class"), *rows])
     return rows

@@ -1,6 +1,8 @@
 """Own data reach 95 % with the settings that they get by default; a run says which settings, and names dead layers."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from snnfast.monitoring import Activity, NeuronActivity
 from snnfast.papers import procedures as procedure
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+PAGE = Path(__file__).parents[2] / "docs/spikeprop.md"
 QUIET = {"progress": False, "echo": None}
 
 
@@ -62,10 +65,45 @@ def test_own_sequences(sounds):
 
 
 def test_own_data_of_spikeprop_have_no_noise_of_the_digits(bars):
-    settings = procedure.spikeprop.preset(bars)
-    assert settings.jitter == 0
-    assert settings.shift == 0
+    result = procedure.spikeprop(bars, epochs=4, **QUIET)
+    assert result.accuracy >= 0.95
+    assert result.settings.jitter == 0
+    assert result.settings.shift == 0
     assert procedure.spikeprop.preset("digits").jitter == 2.0
+
+
+def yin_yang(seed):
+    """Points of Yin-Yang, as many of each of its three parts: yin, yang and the dots (Kriener et al. 2022)."""
+    points = torch.rand(8000, 2, generator=torch.Generator().manual_seed(seed))
+    x, y = points.T - 0.5
+    left, right = torch.hypot(x + 0.25, y), torch.hypot(x - 0.25, y)
+    labels = (((left > 0.1) & (left <= 0.25)) | ((y > 0) & (right > 0.25))).long()
+    labels[(left < 0.1) | (right < 0.1)] = 2
+    labels[torch.hypot(x, y) > 0.5] = 3
+    places = [(labels == label).nonzero()[:500, 0] for label in range(3)]
+    return points[torch.cat(places)], labels[torch.cat(places)]
+
+
+def test_the_example_of_the_page_of_spikeprop_learns_yin_yang():
+    (code,) = re.findall(
+        r"```python\n(.*?)```", PAGE.read_text().partition("## The paper")[0], re.S
+    )
+    for old, new in (
+        ("torch.rand(60, 2)", "train[0]"),
+        ("(values.sum(1) > 1).long()", "train[1]"),
+        ("SpikeProp(16, 10, ", "SpikeProp(16, 60, "),
+        ("SpikeProp(10, 2, ", "SpikeProp(60, 3, "),
+        ("range(5)", "range(80)"),
+    ):
+        assert old in code
+        code = code.replace(old, new)
+    torch.manual_seed(0)
+    names = {"train": yin_yang(1)}
+    exec(code, names)
+    x, labels = yin_yang(2)
+    with torch.no_grad():
+        times = names["output"](names["hidden"](names["code"](x).flatten(1)))
+    assert (names["loss"].first_spike(times, t_max=40.0) == labels).float().mean() >= 0.95
 
 
 def test_a_run_says_which_settings_it_took(bars):

@@ -135,4 +135,4 @@ print(f"from {delays.min():.1f} to {delays.max():.1f} steps, {delays.mean():.1f}
 # ----------
 # ``snnfast train sequence`` trains such networks on this task over 100 steps and more, on binary
 # adding, on copy memory and on the pixels of MNIST. Layers for sequences of different length, other
-# readouts and losses are in :doc:`/nn`.
+# readouts and losses are in :doc:`/sequences`.

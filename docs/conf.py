@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -16,6 +17,7 @@ from sphinx_gallery.scrapers import figure_rst
 import snnfast
 
 os.environ.setdefault("MPLBACKEND", "agg")
+sys.path.insert(0, str(Path(__file__).parent))  # equations.py
 
 project = "snnfast"
 author = copyright = "the authors of snnfast"
@@ -23,6 +25,7 @@ version = release = snnfast.__version__
 language = "en"
 
 extensions = [
+    "equations",
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",

@@ -6,6 +6,7 @@ A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``, so that no
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import sys
@@ -63,17 +64,24 @@ def cells(row: dict[str, Any], *names: str) -> list[str]:
 
 
 def results() -> str:
-    """Every row, and below the table the commands by the same numbers."""
-    head = ("", "procedure", "data", "network", "accuracy", "paper", "seeds", "time", "processor")
-    lines = [
-        (
-            str(number),
-            f"[{procedure['title']}]({GUIDES.get(procedure['page'], procedure['page'])}.md)",
-            *cells(row, "data", "network", "ours", "paper", "seeds", "time", "processor"),
-        )
-        for number, (procedure, row) in enumerate(ENTRIES, 1)
-    ]
-    return table(head, lines) + commands(row for _, row in ENTRIES)
+    """A table for each procedure; a row has its command in a fold."""
+    head = ("", "accuracy", "paper", "data", "network", "run")
+    parts, numbers = [], itertools.count(1)
+    for procedure in PROCEDURES:
+        page = GUIDES.get(procedure["page"], procedure["page"])
+        names = ("ours", "paper", "data", "network")
+        rows = procedure["rows"]
+        lines = [(str(next(numbers)), *cells(row, *names), folded(row)) for row in rows]
+        parts.append(f"## {procedure['title']}\n\n[Guide]({page}.md)\n\n{table(head, lines)}")
+    return "\n\n".join(parts)
+
+
+def folded(row: dict[str, Any]) -> str:
+    """How long a run took, and below it, when it is opened, its command."""
+    seeds = f"{row['seeds']} seed{'s' * (row['seeds'] != 1)}"
+    shown = ", ".join(filter(None, (seeds, row.get("time"), row.get("processor"))))
+    lines = "<br>".join(f"`{line}`" for line in row["command"].split("\n") if line)
+    return f"<details><summary>{shown}</summary>{lines}</details>"
 
 
 def results_of(rows: Sequence[dict[str, Any]]) -> str:
@@ -350,16 +358,21 @@ def goal(verdict: dict[str, Any]) -> str:
 
 
 def missed_speed() -> str:
-    """Limits that the kept runs did not keep."""
-    found, end = [], "-cpu-1-thread.json"
+    """Limits that the kept runs did not keep, in words."""
+    lines, end = [], "-cpu-1-thread.json"
     for path in sorted((ROOT / "benchmarks/results").glob(f"*{end}")):
         file = File(stem := path.name.removesuffix(end))
         for v in file.verdicts:
             if v.get("kept") is False:
                 op = re.sub("-(xeon|zen5)$", "", stem)
-                what = f"{op}, {size(v['shape'])}, {v['pass']}, {file.processor}"
-                found.append(f"- {what}: {v['ratio']} {short(v['value'])}, goal {goal(v)}.")
-    return "\n".join(found)
+                other, _, beside = v["ratio"].partition(" / ")
+                # "clones" and "delay / copies of x" count copies, the others how long another one takes.
+                counts = "a copy of the input" if not beside or "copies" in beside else "ours"
+                name = "snnfast" if counts != "ours" else PEERS.get(other, other.replace("_", " "))
+                times = f"{name}: {short(v['value'])} times as long as {counts}"
+                what = f"{op}, {v['pass'].replace('+', ' and ').replace('_', ' ')}"
+                lines.append((what, size(v["shape"]), times, goal(v), file.processor))
+    return table(("what", "x", "takes", "goal", "processor"), lines)
 
 
 def own_neurons() -> str:

@@ -67,8 +67,6 @@ class AdLIF(Spiking):
             gradient); ``"sigmoid"`` learns ``r`` in ``low + (high - low) sigmoid(r)``.
         q: factor on ``a`` and ``b`` in ``"baronig2025"``.
         v_reset, detach_reset: as for the other layers; the form's if ``"form"``.
-        firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``strict``, ``refractory``,
-            ``max_spikes``, ``surrogate``, ``stateful``, ``return_v_seq``.
 
     Attributes:
         raw_tau, raw_tau_w, raw_a, raw_b: the parameters, ``[1]`` or ``[C]``; :meth:`value` gives the values that they

@@ -32,8 +32,7 @@ class IF(Spiking):
     Spikes where ``h >= v_threshold``, then reset; :func:`snnfast.ops.iaf` has the whole equation.
 
     Args:
-        firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``strict``,
-            ``refractory``, ``max_spikes``, ``surrogate``, ``detach_reset``, ``stateful``, ``return_v_seq``.
+        v_threshold: threshold.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
@@ -65,11 +64,14 @@ class LIF(Spiking):
             buffers, or learned if they are an ``nn.Parameter``.
         decay_input: scale the input by ``1/tau``.
         v_rest: value to which the membrane decays; ``v_reset``, or 0 with soft reset, if None.
-        firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``strict``,
-            ``refractory``, ``max_spikes``, ``surrogate``, ``detach_reset``, ``stateful``, ``return_v_seq``.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
+
+    Example::
+
+        net = nn.Sequential(Time(nn.Linear(64, 100)), LIF(tau=2.0, decay_input=False))
+        spikes = net(torch.rand(25, 8, 64))    # [T, B, features] -> [25, 8, 100], zeros and ones
     """
 
     op = "lif"
@@ -106,8 +108,6 @@ class ParametricLIF(Spiking):
         learnable_threshold: learn ``v_threshold`` too, with the shape of ``w``, from the number given.
         decay_input: scale the input by ``1/tau``.
         v_rest: value to which the membrane decays; ``v_reset``, or 0 with soft reset, if None.
-        firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``strict``,
-            ``refractory``, ``max_spikes``, ``surrogate``, ``detach_reset``, ``stateful``, ``return_v_seq``.
 
     Attributes:
         w: the parameter, ``[1]`` or ``[C]``.

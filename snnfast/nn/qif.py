@@ -31,8 +31,6 @@ class QIF(Spiking):
         v_c: the critical voltage; above it the membrane grows until the neuron fires.
         decay_input: scale the input by ``1/tau``.
         v_rest: the resting potential; ``v_reset``, or 0 with soft reset, if None.
-        firing: as for :class:`Spiking <snnfast.nn.spiking.Spiking>`: ``v_threshold``, ``v_reset``, ``strict``,
-            ``surrogate``, ``detach_reset``, ``stateful``, ``return_v_seq``.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.

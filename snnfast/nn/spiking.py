@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any, TypedDict
@@ -47,14 +48,15 @@ class Spiking(Stateful):
     ``nn.Parameter`` of such a shape (learned).
 
     Args:
-        v_threshold: threshold.
+        v_threshold: threshold; a neuron fires at or above it.
         v_reset: membrane after a spike; None subtracts ``v_threshold`` instead (soft reset).
         strict: spike only if ``h > v_threshold``, not at it, as in snnTorch and Norse.
         refractory: number of steps without spikes after a spike; the membrane keeps its value after the reset.
             This and ``max_spikes`` are for :class:`IF`, :class:`LIF`, :class:`ParametricLIF`, :class:`CubaLIF`,
             :class:`ALIF` and :class:`AdLIF`; :func:`snnfast.ops.lif` has the equation.
         max_spikes: largest number of spikes in a step; None for any number. More than 1 needs a soft reset.
-        surrogate: a name, a :class:`snnfast.surrogate.Surrogate` or a callable; see :mod:`snnfast.surrogate`.
+        surrogate: derivative of a spike: a name, a :class:`snnfast.surrogate.Surrogate` or a callable; see
+            :mod:`snnfast.surrogate`.
         detach_reset: no gradient through the spike into the reset.
         stateful: keep the states between calls; see :class:`snnfast.nn.state.Stateful`.
         return_v_seq: return ``(spikes, v_seq)`` instead of ``spikes``.
@@ -74,13 +76,14 @@ class Spiking(Stateful):
     watched: tuple[int, int, int] | None = (0, 0, -1)
 
     def __init_subclass__(cls) -> None:
-        # help() and editors show what a layer takes with **firing, too.
+        # help(), editors and the page of a layer show what it takes with **firing, too.
         own = inspect.signature(cls.__init__).parameters
         shared = dict(inspect.signature(Spiking.__init__).parameters)
         del shared["unknown"]
         names = [*(n for n in own if n != "firing"), *(n for n in shared if n not in own)]
         parameters = [own.get(name) or shared[name] for name in names if name != "self"]
         cls.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        cls.__doc__ = _completed(cls)
 
     def __init__(
         self,
@@ -307,3 +310,18 @@ def one_or_each(layer: str, value: float, channels: int | None) -> Tensor:
         check.whole(layer, "channels", channels)
     # FSDP refuses parameters without dimensions.
     return torch.full((1 if channels is None else channels,), value)
+
+
+def _completed(layer: type[Spiking]) -> str | None:
+    """The docstring of a layer, with the entries of :class:`Spiking` for the arguments that it leaves out."""
+    whole, base, op = layer.__doc__, Spiking.__doc__, vars(layer).get("op")
+    if not whole or not base or op not in ops.__all__:  # python -OO has no docstrings
+        return whole
+    before, title, rest = inspect.cleandoc(whole).partition("Args:\n")
+    own, *after = rest.split("\n\n", 1)
+    named = {n for names in re.findall(r"^    (\w[\w, ]*):", own, re.M) for n in names.split(", ")}
+    if not may_be_refractory(getattr(ops, op).check):
+        named |= {"refractory", "max_spikes"}
+    shared = re.split(r"\n(?=    \w)", inspect.cleandoc(base).partition(title)[2])
+    missing = [entry for entry in shared if entry.split(":")[0].strip() not in named]
+    return before + title + "\n\n".join(["\n".join([own, *missing]), *after])

@@ -11,6 +11,7 @@ import pytest
 
 import snnfast
 from snnfast import ops
+from snnfast.nn.spiking import Spiking
 
 VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 SHAPE = r"``\[|shape"
@@ -91,3 +92,22 @@ def test_docstring_is_whole(name, value):
         assert re.search(SOURCE, text), f"{name} names no source"
     if name.startswith(("ops.", "nn.", "loss.")) and arguments and checks(value):
         assert "Raises:" in text, f"{name} does not say what it raises"
+
+
+def neurons():
+    """Spiking layers of snnfast.nn."""
+    layers = (getattr(snnfast.nn, name) for name in snnfast.nn.__all__)
+    return [x for x in layers if inspect.isclass(x) and issubclass(x, Spiking) and x is not Spiking]
+
+
+@pytest.mark.parametrize("layer", neurons(), ids=lambda layer: layer.__name__)
+def test_a_layer_documents_every_argument_that_it_takes(layer):
+    """Also those that all neurons share; not a refractory period where there is none."""
+    _, _, text = inspect.getdoc(layer).partition("Args:\n")
+    entries = re.findall(r"^    (\w[\w, ]*): ", text.partition("\n\n")[0], re.M)
+    named = [name for entry in entries for name in entry.split(", ")]
+    taken = set(inspect.signature(layer).parameters)
+    if "refractory" not in inspect.signature(getattr(ops, layer.op)).parameters:
+        taken -= {"refractory", "max_spikes"}
+    assert len(named) == len(set(named))
+    assert set(named) == taken

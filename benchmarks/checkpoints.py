@@ -14,8 +14,8 @@ BASELINES = ("every_1", "every_8", "every_16", "every_64")
 
 
 def prepare(task: Task) -> Prepared:
+    from snnfast import ops
     from snnfast.calls.call import flatten
-    from snnfast.calls.lif import lif as check
     from snnfast.ops.neuron import CHECKPOINT_EVERY
 
     if task.implementation == FLOOR:
@@ -25,7 +25,7 @@ def prepare(task: Task) -> Prepared:
     else:
         every = int(task.implementation.removeprefix("every_"))
     x, grad = lif.inputs(task)
-    flat = flatten(check(x, tau=2.0, surrogate="atan", return_state=False))
+    flat = flatten(ops.lif.check(x, tau=2.0, surrogate="atan", return_state=False))
 
     def training() -> tuple[torch.Tensor, ...]:
         *_, kept = torch.ops.snnfast.lif_forward(*flat, every)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import math
+import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from numbers import Integral, Real
@@ -63,6 +65,14 @@ def moved(package: str, name: str, homes: Mapping[str, str]) -> Any:
     if name not in homes:
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
     return getattr(import_module(homes[name]), name)
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn, and point to the line that called the package."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith("snnfast."):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
 
 
 def tensor(op: str, name: str, value: object) -> None:

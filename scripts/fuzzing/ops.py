@@ -39,7 +39,8 @@ def neuron(d: Draw, name: str) -> dict[str, Any]:
     shape, state = shape_of_neurons(d), state_dtype(dtype)
     kwargs: dict[str, Any] = {"x": d.tensor(shape, dtype, -1.0, d.choice((1.0, 3.0)))}
     for key, parameter in inspect.signature(getattr(ops, name)).parameters.items():
-        text = str(parameter.annotation)
+        text = parameter.annotation  # of neurons a type, of others its text
+        text = text if isinstance(text, str) else inspect.formatannotation(text)
         if key in ("x", "refractory", "r", "max_spikes") or d.chance(
             0.5
         ):  # refractory_call(): those

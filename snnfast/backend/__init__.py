@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from snnfast import check
 from snnfast.surrogate import Surrogate
 
 if TYPE_CHECKING:
@@ -157,10 +158,7 @@ def use(backend: str | None) -> Iterator[None]:
 def _warn_once(message: str) -> None:
     if message not in _warned:
         _warned.add(message)
-        frame, level = sys._getframe(1), 2
-        while frame.f_back and frame.f_globals.get("__name__", "").startswith("snnfast."):
-            frame, level = frame.f_back, level + 1
-        warnings.warn(message, BackendWarning, stacklevel=level)  # points to who called the package
+        check.warn(message, BackendWarning)
 
 
 def why_not(kernel: str, device: int | None = None) -> str:

@@ -1,7 +1,8 @@
-"""Fields, checks and results shared by the calls of all neurons.
+"""Arguments, checks and results of neurons: what all of them share stands here once.
 
-A neuron's call has its input ``x`` ``[T, ...]``, its states (fields ``Tensor | None``), its parameters (fields
-:data:`snnfast.calls.call.Parameter`), fields of its own, and:
+A neuron's op takes its input ``x`` ``[T, ...]``, its states, what its equation asks for by :class:`Given` and
+:class:`Tau`, and the arguments of :func:`_call`. Its call has ``x``, the states (fields ``Tensor | None``), the
+parameters (fields :data:`snnfast.calls.call.Parameter`), flags of its own, and:
 
 ``hard_reset``
     a spike resets the membrane to ``v_reset``; else it subtracts ``v_threshold``, and ``v_reset`` is unused.
@@ -24,175 +25,294 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from snnfast import check
-from snnfast.surrogate import SurrogateLike, resolve, straight_through
+from snnfast.surrogate import SurrogateLike, resolve
 
-from .call import extended
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-# The check of every neuron by the name of its op.
-NEURONS: dict[str, Callable[..., Any]] = {}
+from .call import Parameter, extended, prepare
 
 
-def neuron_op(like: Callable[..., Any] | None = None) -> Callable[[F], F]:
-    """Enters the check of a neuron's op in :data:`NEURONS`.
+class Given(NamedTuple):
+    """A parameter that is an argument: a number that ``checked`` lets through, or a tensor."""
 
-    What its docstring leaves out of arguments, result and errors is that of the neuron ``like``.
+    default: float
+    checked: Callable[[str, str, object], float] = check.number
+
+
+class Tau(NamedTuple):
+    """A parameter ``decay_<name>`` that is given as such or as ``tau_<name>``; without both ``tau`` is ``default``."""
+
+    default: float
+
+
+class Neuron(NamedTuple):
+    """An op of neurons.
+
+    Attributes:
+        check: checks the arguments and returns the call.
+        call: the type of the call.
+        states: names of the states.
+        own: arguments that not every neuron has, by the field of the call.
+        fixed: arguments of other neurons that it has not, with their values.
+        layer: name of the layer that is made from it, if one is.
     """
 
-    def enter(check: F) -> F:
-        NEURONS[check.__name__] = check
-        if like is not None and check.__doc__ is not None:  # python -OO has none
-            check.__doc__ = _completed(check, _sections(like))
-        return check
+    check: Callable[..., Any]
+    call: Any
+    states: tuple[str, ...]
+    own: dict[str, Given | Tau]
+    fixed: dict[str, Any]
+    layer: str
 
-    return enter
-
-
-def _completed(check: Callable[..., Any], like: dict[str, str]) -> str:
-    own = _sections(check)
-    said = _arguments(like["Args"]) | _arguments(own.get("Args", ""))
-    arguments = "\n".join(said[name] for name in inspect.signature(check).parameters)
-    whole = like | own | {"Args": arguments}
-    return "\n\n".join(f"{title}:\n{text}" if title else text for title, text in whole.items())
+    @property
+    def fires(self) -> bool:
+        """Whether its neurons fire."""
+        return "surrogate" not in self.fixed
 
 
-def _sections(check: Callable[..., Any]) -> dict[str, str]:
-    """The texts of a docstring by their titles; what is before has none."""
-    before, *rest = re.split(r"^(\w+):\n", inspect.getdoc(check) or "", flags=re.MULTILINE)
-    return {"": before.rstrip()} | {t: text.rstrip() for t, text in zip(rest[::2], rest[1::2])}
+# Every neuron by the name of its op; snnfast.reference enters them.
+NEURONS: dict[str, Neuron] = {}
+
+# Values of ``fixed``: of neurons that have no refractory period and one spike a step, and of readouts.
+ONE_SPIKE: dict[str, Any] = {"refractory": 0, "r": None, "max_spikes": 1}
+READOUT: dict[str, Any] = ONE_SPIKE | {
+    **{"v_threshold": 1.0, "v_reset": None, "strict": False, "surrogate": "straight_through"},
+    **{"detach_reset": False, "return_state": True, "return_v_seq": True},
+}
 
 
-def _arguments(text: str) -> dict[str, str]:
-    """The lines of every argument."""
-    entries = re.split(r"\n(?=    \w)", text)
-    return {entry.split(":")[0].strip(): entry for entry in entries}
-
-
-def membrane(
+def _call(
     op: str,
+    of: Any,
     x: Tensor,
-    tau: object,
-    decay: object,
-    decay_input: object,
-    v_threshold: object,
-    v_reset: object,
-    v_rest: object,
-    pulls: bool = False,
-) -> dict[str, Any]:
-    """The fields of a membrane that leaks and is reset; without ``v_rest`` it rests at ``v_reset``, or at 0.
-
-    With ``pulls`` the rate stands for the decay.
-    """
-    reset = 0.0 if v_reset is None else check.parameter(op, "v_reset", v_reset, x)
-    return {
-        **_leak(op, x, tau, decay, decay_input, pulls),
-        "v_threshold": check.parameter(op, "v_threshold", v_threshold, x),
-        "v_reset": reset,
-        "v_rest": reset if v_rest is None else check.parameter(op, "v_rest", v_rest, x),
-        "hard_reset": v_reset is not None,
-    }
-
-
-def _leak(
-    op: str, x: Tensor, tau: object, decay: object, decay_input: object, pulls: bool = False
-) -> dict[str, Any]:
+    states: tuple[Tensor | None, ...],
+    own: tuple[Any, ...],
+    fires: bool,
+    /,
+    tau: float | Tensor | None = None,
+    decay: float | Tensor | None = None,
+    decay_input: bool = True,
+    v_threshold: float | Tensor = 1.0,
+    v_reset: float | Tensor | None = 0.0,
+    v_rest: float | Tensor | None = None,
+    strict: bool = False,
+    refractory: int = 0,
+    r: Tensor | None = None,
+    max_spikes: int | None = 1,
+    surrogate: SurrogateLike = "atan",
+    detach_reset: bool = False,
+    return_state: bool = True,
+    return_v_seq: bool = False,
+) -> Any:
+    """The call of type ``of``, from the arguments that neurons share and the values of its own fields."""
     leak = check.leak(op, "decay", tau, decay, 2.0, x)
-    scaled = check.flag(op, "decay_input", decay_input)
+    scaled, pulls = check.flag(op, "decay_input", decay_input), "rate" in of._fields
     rate = leak.rate if scaled or pulls else 1.0
-    return {
-        **({"rate": rate} if pulls else {"decay": leak.decay}),
-        "gain": rate if scaled else 1.0,
-    }
-
-
-def spiking(
-    op: str,
-    strict: object,
-    surrogate: SurrogateLike,
-    detach_reset: object,
-    return_state: object,
-    return_v_seq: object,
-) -> dict[str, Any]:
-    """The fields of a neuron that fires."""
-    return {
-        "fires": True,
-        "strict": check.flag(op, "strict", strict),
-        "surrogate": resolve(surrogate),
-        "detach_reset": check.flag(op, "detach_reset", detach_reset),
-        "return_state": check.flag(op, "return_state", return_state),
-        "return_v_seq": check.flag(op, "return_v_seq", return_v_seq),
-    }
-
-
-def reading(
-    op: str, x: Tensor, tau: object, decay: object, decay_input: object, v_rest: object
-) -> dict[str, Any]:
-    """The fields of a readout: a membrane that never fires, given after every step."""
-    return {
-        **_leak(op, x, tau, decay, decay_input),
-        "v_threshold": 1.0,
-        "v_reset": 0.0,
-        "v_rest": check.parameter(op, "v_rest", v_rest, x),
-        "hard_reset": False,
-        "fires": False,
-        "strict": False,
-        "surrogate": straight_through(),
-        "detach_reset": False,
-        "return_state": True,
-        "return_v_seq": True,
-    }
-
-
-C = TypeVar("C")
-_REFRACTORY: dict[Any, Any] = {}
-
-
-def may_be_refractory(check: Callable[..., Any]) -> bool:
-    """Whether the neuron that ``check`` makes calls of may have a refractory period or several spikes a step."""
-    return "refractory" in inspect.signature(check).parameters
-
-
-def refractory_of(neuron: Any) -> Any:
-    """The type of a neuron's call when it has a refractory period or several spikes a step."""
-    if neuron not in _REFRACTORY:
-        fields = {"r": Tensor | None, "refractory": int, "max_spikes": float}
-        _REFRACTORY[neuron] = extended(neuron, f"Refractory{neuron.__name__}", fields)
-    return _REFRACTORY[neuron]
-
-
-def refractory_call(op: str, call: C, r: Any, refractory: Any, max_spikes: Any) -> C:
-    """``call``, or if its neurons have a refractory period or several spikes a step the call of such neurons."""
-    given: Any = call
+    hard = v_reset is not None
+    reset = check.parameter(op, "v_reset", v_reset, x) if hard else 0.0
+    threshold = check.parameter(op, "v_threshold", v_threshold, x)
+    call = of(
+        *(x, *states, rate if pulls else leak.decay, rate if scaled else 1.0, threshold, reset),
+        *(reset if v_rest is None else check.parameter(op, "v_rest", v_rest, x), *own, hard),
+        *(fires, check.flag(op, "strict", strict), resolve(surrogate)),
+        check.flag(op, "detach_reset", detach_reset),
+        check.flag(op, "return_state", return_state),
+        check.flag(op, "return_v_seq", return_v_seq),
+    )
     plain = type(refractory) is type(max_spikes) is int and refractory == 0 and max_spikes == 1
     if plain and r is None:
         return call
+    r, refractory, most = silence(op, x, r, refractory, max_spikes, hard)
+    if most > 1 and not isinstance(threshold, Tensor) and threshold <= 0:
+        raise ValueError(f"{op}: max_spikes above 1 needs v_threshold above 0, got {threshold}")
+    if not refractory and most == 1:
+        return call
+    return refractory_of(of)(*call, r, refractory, most)
+
+
+def silence(
+    op: str, x: Tensor, r: Any, refractory: Any, max_spikes: Any, hard_reset: bool
+) -> tuple[Tensor | None, int, float]:
+    """The checked steps of silence that are left, the refractory period, and the largest number of spikes a step."""
     refractory = check.whole(op, "refractory", refractory, 0)
     if refractory >= 2**24:  # which float32 counts one by one
         raise ValueError(f"{op}: refractory must be fewer than 2**24 steps, got {refractory}")
-    check.state(op, "r", r, given.x)
+    check.state(op, "r", r, x)
     if r is not None and not refractory:
         raise ValueError(f"{op}: r needs a refractory period, got refractory=0")
-    most = math.inf if max_spikes is None else check.whole(op, "max_spikes", max_spikes)
-    if most > 1:
-        if given.hard_reset:
-            raise ValueError(f"{op}: max_spikes above 1 needs a soft reset, v_reset=None")
-        if not isinstance(given.v_threshold, Tensor) and given.v_threshold <= 0:
-            raise ValueError(
-                f"{op}: max_spikes above 1 needs v_threshold above 0, got {given.v_threshold}"
-            )
-    if not refractory and most == 1:
-        return call
-    if r is not None:
-        r = r.detach()  # it counts steps
-    other: C = refractory_of(type(call))(*given, r, refractory, float(most))
-    return other
+    most = math.inf if max_spikes is None else float(check.whole(op, "max_spikes", max_spikes))
+    if most > 1 and hard_reset:
+        raise ValueError(f"{op}: max_spikes above 1 needs a soft reset, v_reset=None")
+    return None if r is None else r.detach(), refractory, most  # it counts steps: no gradient
+
+
+# Arguments that neurons share, by name, as :func:`_call` has them.
+SHARED = {
+    name: p.replace(kind=p.KEYWORD_ONLY)
+    for name, p in inspect.signature(_call, eval_str=True).parameters.items()
+    if p.kind == p.POSITIONAL_OR_KEYWORD
+}
+
+
+def enter(
+    step: Callable[..., Any],
+    like: str | None,
+    same: bool,
+    layer: str,
+    fixed: dict[str, Any],
+    chosen: Callable[..., Any] | None,
+) -> Neuron:
+    """Enters the op of a step function in :data:`NEURONS`; :func:`snnfast.reference.neuron.neuron` explains it."""
+    op, model = step.__name__, NEURONS.get(like or "")
+    if same and model is not None:
+        call, states, own = model.call, model.states, model.own
+    else:
+        call, states, own = _read(step)
+    choices = inspect.signature(chosen, eval_str=True).parameters.values() if chosen else ()
+    shared = [
+        p.replace(default=0.0) if name == "v_rest" and fixed is READOUT else p
+        for name, p in SHARED.items()
+        if name not in fixed
+    ]
+    at = 2 if "tau" in SHARED.keys() - fixed else 0  # behind the time constant
+    arguments = [
+        *(_argument("x", Tensor), *(_argument(name, Tensor | None, None) for name in states)),
+        *shared[:at],
+        *(p for name, argument in own.items() for p in _arguments(name, argument)),
+        *(p for p in choices if p.kind == p.KEYWORD_ONLY),
+        *shared[at:],
+    ]
+    checked = _check(op, call, states, own, chosen, arguments, fixed)
+    checked.__module__, checked.__doc__ = step.__module__, step.__doc__
+    checked.__annotations__ = {p.name: p.annotation for p in arguments} | {"return": call}
+    vars(checked).update(__wrapped__=step, __signature__=inspect.Signature(arguments))
+    if step.__doc__ is not None and model is not None:  # python -OO has none
+        names = [p.name for p in arguments]
+        checked.__doc__ = _completed(step.__doc__, model.check.__doc__ or "", names)
+    NEURONS[op] = neuron = Neuron(checked, call, states, own, fixed, layer)
+    return neuron
+
+
+def _check(
+    op: str,
+    call: Any,
+    states: tuple[str, ...],
+    own: dict[str, Given | Tau],
+    chosen: Callable[..., Any] | None,
+    arguments: list[inspect.Parameter],
+    fixed: dict[str, Any],
+) -> Callable[..., Any]:
+    """The check of a neuron's arguments, written out as by dataclasses: a loop over them takes a third longer."""
+    places, choices = len(states) + 1, list(inspect.signature(chosen).parameters) if chosen else []
+    of_step = call._fields[places + len(MEMBRANE) : call._fields.index("hard_reset")]
+    lines = [f"sequence({op!r}, x)", *(f"state({op!r}, {name!r}, {name}, x)" for name in states)]
+    for name, argument in own.items():
+        if isinstance(argument, Given):
+            lines.append(f"{name} = parameter({op!r}, {name!r}, {name}, x, own[{name!r}].checked)")
+            continue
+        tau, leak = (name.replace("decay", word) for word in ("tau", "leak"))
+        lines.append(f"{leak} = leak({op!r}, {name!r}, {tau}, {name}, {argument.default}, x)")
+        lines.append(f"{name} = {leak}.decay")
+    if chosen:
+        left = ", ".join(name for name in of_step if name not in own)
+        lines.append(f"{left} = chosen({', '.join(f'{name}={name}' for name in choices)})")
+    shared = ", ".join(repr(fixed[name]) if name in fixed else name for name in SHARED)
+    before, after = (f"({', '.join(names)},)" if names else "()" for names in (states, of_step))
+    lines.append(
+        f"return call({op!r}, of, x, {before}, {after}, {'surrogate' not in fixed}, {shared})"
+    )
+    bare = inspect.Signature([p.replace(annotation=p.empty) for p in arguments])
+    space: dict[str, Any] = {
+        "sequence": check.sequence,
+        "state": check.state,
+        "parameter": check.parameter,
+    }
+    space |= {"leak": check.leak, "own": own, "chosen": chosen, "of": call, "call": _call}
+    exec("\n    ".join([f"def {op}{bare}:", *lines]), space)
+    return space[op]  # type: ignore[no-any-return]
+
+
+# Fields of the membrane, in every call; in place of the decay of the equations that multiply by it some have its rate.
+MEMBRANE = ("decay", "gain", "v_threshold", "v_reset", "v_rest")
+
+
+def _read(step: Callable[..., Any]) -> tuple[Any, tuple[str, ...], dict[str, Given | Tau]]:
+    """The type of the call of a step function, names of its states, and its arguments that not every neuron has."""
+    every = list(inspect.signature(step, eval_str=True).parameters.values())
+    parameters = {p.name: p for p in every if p.kind == p.KEYWORD_ONLY}
+    states = tuple(p.name for p in every[2:] if p.name not in parameters)
+    pulls = "rate" in parameters
+    fields: dict[str, Any] = {"x": Tensor} | dict.fromkeys(states, Tensor | None)
+    fields |= {"rate" if pulls and name == "decay" else name: Parameter for name in MEMBRANE}
+    for name, p in parameters.items():
+        fields.setdefault(name, bool if p.annotation is bool else Parameter)
+    fields |= dict.fromkeys(("hard_reset", "fires", "strict"), bool) | {"surrogate": SurrogateLike}
+    fields |= dict.fromkeys(("detach_reset", "return_state", "return_v_seq"), bool)
+    call: Any = NamedTuple(f"{step.__name__.capitalize()}Call", list(fields.items()))  # type: ignore[misc]
+    call.__module__ = step.__module__
+    given = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
+    own = {n: Given(value) if isinstance(value, float) else value for n, value in given.items()}
+    return prepare(call), states, own
+
+
+def _argument(name: str, annotation: Any, *default: Any) -> inspect.Parameter:
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return inspect.Parameter(
+        name, kind, annotation=annotation, default=(*default, inspect.Parameter.empty)[0]
+    )
+
+
+def _arguments(name: str, argument: Given | Tau) -> list[inspect.Parameter]:
+    """The arguments that a parameter of an equation becomes."""
+    kind = inspect.Parameter.KEYWORD_ONLY
+    if isinstance(argument, Given):
+        return [inspect.Parameter(name, kind, annotation=float | Tensor, default=argument.default)]
+    names = name.replace("decay", "tau"), name
+    return [
+        inspect.Parameter(n, kind, annotation=float | Tensor | None, default=None) for n in names
+    ]
+
+
+def _completed(own: str, model: str, arguments: Iterable[str]) -> str:
+    """A docstring with what it leaves out of arguments, result and errors from that of a model."""
+    of_model, said = sections(model), sections(own)
+    every = entries(of_model["Args"]) | entries(said.get("Args", ""))
+    whole = of_model | said | {"Args": "\n".join(every[name] for name in arguments)}
+    return "\n\n".join(f"{title}:\n{text}" if title else text for title, text in whole.items())
+
+
+def sections(docstring: str) -> dict[str, str]:
+    """The texts of a docstring by their titles; what is before has none."""
+    text = inspect.cleandoc(docstring)
+    before, *rest = re.split(r"^(\w+):\n", text, flags=re.MULTILINE)
+    return {"": before.rstrip()} | {t: text.rstrip() for t, text in zip(rest[::2], rest[1::2])}
+
+
+def entries(text: str) -> dict[str, str]:
+    """The lines of every argument in the section of arguments."""
+    found = re.split(r"\n(?=    \w)", text)
+    return {entry.split(":")[0].strip(): entry for entry in found}
+
+
+_REFRACTORY: dict[Any, Any] = {}
+
+
+def refractory_of(call: Any) -> Any:
+    """The type of a neuron's call when it has a refractory period or several spikes a step."""
+    if call not in _REFRACTORY:
+        fields = {"r": Tensor | None, "refractory": int, "max_spikes": float}
+        _REFRACTORY[call] = extended(call, f"Refractory{call.__name__}", fields)
+    return _REFRACTORY[call]
+
+
+def calls_of(neuron: Neuron) -> list[Any]:
+    """The types of a neuron's calls: the usual one, and of neurons that may be refractory that of these."""
+    usual = [neuron.call]
+    return usual if "refractory" in neuron.fixed else [*usual, refractory_of(neuron.call)]
 
 
 def result_of(call: Any, outputs: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:

@@ -74,16 +74,12 @@ def recurrent(
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
     """
     check.sequence("recurrent", x)
-    if not isinstance(neuron, str) or neuron not in NEURONS:
+    if not isinstance(neuron, str) or neuron not in firing():
         raise ValueError(
             f"recurrent: neuron must be one of {', '.join(firing())}, got {check.shown(neuron)}"
         )
     connections("recurrent", x, weight, past, delay)
-    call: Any = NEURONS[neuron](x, **arguments)
-    if not call.fires:
-        raise ValueError(
-            f"recurrent: neuron must be one of {', '.join(firing())}, got {check.shown(neuron)}"
-        )
+    call = NEURONS[neuron].check(x, **arguments)
     return recurrent_of(call.__class__)(*call, weight, past, delay)
 
 
@@ -106,4 +102,4 @@ def connections(
 
 def firing() -> list[str]:
     """The names of the neurons that fire."""
-    return sorted(set(NEURONS) - {"li", "cubali"})
+    return sorted(name for name, neuron in NEURONS.items() if neuron.fires)

@@ -6,14 +6,14 @@ The build calls :func:`write` and compiles what it writes: nothing generated is 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor
 
 from snnfast.calls.call import Parameter, fields_of_kind
-from snnfast.calls.neuron import NEURONS, may_be_refractory, refractory_of
-from snnfast.reference.neuron import EQUATIONS, parameters_of, whole_step
+from snnfast.calls.neuron import NEURONS, calls_of
+from snnfast.reference.neuron import EQUATIONS, Frame, parameters_of, whole_step
 from snnfast.surrogate import SurrogateLike
 
 from .emit import Layout, Variant, camel, struct
@@ -38,11 +38,9 @@ TYPES: dict[Any, str] = {
 def _calls() -> dict[str, Any]:
     """The type of call of every kernel by its stem; those of refractory neurons are kernels of their own."""
     found: dict[str, Any] = {}
-    for check in NEURONS.values():
-        stem, call = check.__module__.rpartition(".")[2], get_type_hints(check)["return"]
-        found[stem] = call
-        if may_be_refractory(check):
-            found[f"refractory_{stem}"] = refractory_of(call)
+    for neuron in NEURONS.values():
+        stem = neuron.call.__module__.rpartition(".")[2]
+        found |= zip((stem, f"refractory_{stem}"), calls_of(neuron))
     return found
 
 
@@ -68,19 +66,6 @@ class _Spike:
 
     def __repr__(self) -> str:
         return "spike"
-
-
-class _Call(NamedTuple):
-    """Fields of a call that :func:`snnfast.reference.neuron.whole_step` reads."""
-
-    v_reset: Node
-    hard_reset: bool
-    fires: bool
-    surrogate: Any
-    detach_reset: Node
-    refractory: Any
-    max_spikes: Any
-    strict: bool = False  # that is in the number with which the margin is compared
 
 
 def step_of(call: Any) -> tuple[Step, list[str]]:
@@ -113,14 +98,15 @@ def _traced(
     """
     step, spike = EQUATIONS[call].step, _Spike(graph.leaf("given", "slope"))
     period, most = settings.get("refractory"), settings.get("max_spikes", 1.0)
-    frame = _Call(
+    frame = Frame(
         leaves["v_reset"],
         reset == "hard",
-        reset != "none",
-        spike,
+        False,  # strict: that is in the number with which the margin is compared
         graph.leaf("given", "attached") == 0,
+        spike,
         period,
         most if reset == "soft" else 1.0,
+        reset != "none",
     )
     given = {name: (settings | leaves)[name] for name in parameters_of(step)}
 

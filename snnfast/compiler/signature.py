@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from snnfast import check
+from snnfast.calls.neuron import SHARED, silence
 from snnfast.surrogate import Surrogate, resolve
 
 from .eager import Number
@@ -19,10 +20,8 @@ __all__ = ["ALPHA", "MOST", "PERIOD", "Call", "StepFunction", "Variant"]
 MOST_ROWS, MOST_PARAMETERS = 16, 48  # csrc/core/own_neuron.h
 
 # Arguments of every neuron besides the parameters of its step, with their defaults.
-FIRING: dict[str, Any] = {
-    **{"v_reset": 0.0, "strict": False, "refractory": 0, "r": None, "max_spikes": 1},
-    **{"surrogate": "atan", "detach_reset": False, "return_state": True, "return_v_seq": False},
-}
+NOT_OF_ALL = ("tau", "decay", "decay_input", "v_threshold", "v_rest")
+FIRING = {name: p.default for name, p in SHARED.items() if name not in NOT_OF_ALL}
 # Parameters of kernels that are none of the step.
 ALPHA, PERIOD, MOST = "surrogate_alpha", "refractory_steps", "most_spikes"
 
@@ -206,23 +205,15 @@ class StepFunction:
         surrogate = resolve(firing["surrogate"])
         strict = check.flag(op, "strict", firing["strict"])
         detach = check.flag(op, "detach_reset", firing["detach_reset"])
-        period = check.whole(op, "refractory", firing["refractory"], 0)
-        if period >= 2**24:
-            raise ValueError(f"{op}: refractory must be fewer than 2**24 steps, got {period}")
-        most = firing["max_spikes"]
-        most = float("inf") if most is None else float(check.whole(op, "max_spikes", most))
+        r, period, most = silence(
+            op, x, firing["r"], firing["refractory"], firing["max_spikes"], hard and self.fires
+        )
         if not self.fires:
             for name in ("strict", "refractory", "max_spikes", "detach_reset"):
                 if firing[name] != FIRING[name]:
                     raise ValueError(f"{op}: {name} needs spikes, and the step never calls fire")
-        if most > 1 and hard:
-            raise ValueError(f"{op}: max_spikes above 1 needs a soft reset, v_reset=None")
-        r = firing["r"]
-        check.state(op, "r", r, x)
-        if r is not None and not period:
-            raise ValueError(f"{op}: r needs a refractory period, got refractory=0")
         if period:
-            states.append(None if r is None else r.detach())
+            states.append(r)
         if isinstance(surrogate, Surrogate) and self.fires:
             parameters[ALPHA] = surrogate.alpha
         if period:

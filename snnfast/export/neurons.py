@@ -150,6 +150,6 @@ def _read(layer: Stateful, x: Tensor) -> _Neuron:
         return _Neuron(step, states, bound.parameters, False)
     if getattr(layer, "op", None) not in NEURONS:  # what replace made of other libraries' has none
         raise ValueError("has no equal in C")
-    call = NEURONS[layer.op](x, **layer._arguments(x))
+    call = NEURONS[layer.op].check(x, **layer._arguments(x))
     step, states = step_of(call)
     return _Neuron(step, states, call._asdict(), call.strict)

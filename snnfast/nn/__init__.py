@@ -4,20 +4,18 @@ from typing import TYPE_CHECKING, Any
 
 from snnfast import check as _check
 
+from . import neurons
 from .accelerate import accelerate
 from .adlif import AdLIF
-from .alif import ALIF
 from .calibration import calibrate_
-from .cuba import CubaLI, CubaLIF
+from .cuba_lif import CubaLIF
 from .delay import Delay
-from .eif import EIF
 from .fuse import fuse
-from .izhikevich import Izhikevich
-from .lif import IF, LI, LIF, ParametricLIF
+from .neurons import *
 from .normlif import NormLIF
+from .parametric_lif import ParametricLIF
 from .patch_conv2d import PatchConv2d
 from .pooled import Pooled
-from .qif import QIF
 from .readout import Count, FirstSpike, Last, Max, Rate, within
 from .recurrent import RLIF, Recurrent
 from .sequential import Sequential
@@ -28,20 +26,13 @@ from .state import detach, reset
 from .time import Time
 
 __all__ = [
-    "ALIF",
-    "EIF",
-    "IF",
-    "LI",
-    "LIF",
-    "QIF",
+    *neurons.__all__,
     "RLIF",
     "AdLIF",
     "Count",
-    "CubaLI",
     "CubaLIF",
     "Delay",
     "FirstSpike",
-    "Izhikevich",
     "Last",
     "Max",
     "NormLIF",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from snnfast import check
-from snnfast.calls.adlif import FORMS
+from snnfast.reference.adlif import FORMS
 
 from .spiking import Spiking, per_channel
 

@@ -17,7 +17,8 @@ from snnfast.ops.autograd import below_autograd, traced
 from snnfast.ops.batch_norm import has_kernel
 
 from .hooks import hooked
-from .lif import LIF, ParametricLIF
+from .neurons import LIF
+from .parametric_lif import ParametricLIF
 from .spiking import Spiking
 from .time import Time, takes
 

@@ -13,7 +13,7 @@ from snnfast import check
 
 from .adlif import AdLIF
 from .delaying import Delaying
-from .lif import LIF
+from .neurons import LIF
 from .spiking import Spiking, show
 
 __all__ = ["RLIF", "Recurrent"]

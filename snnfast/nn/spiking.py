@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-import re
 import warnings
 from collections.abc import Callable
 from typing import Any, TypedDict
@@ -14,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from snnfast import check, ops
-from snnfast.calls.neuron import may_be_refractory
+from snnfast.calls.neuron import NEURONS, entries, sections
 from snnfast.surrogate import SurrogateLike, resolve
 
 from .state import Stateful
 
-__all__ = ["Firing", "Spiking"]
+__all__ = ["Firing", "Leaky", "Spiking"]
 
+_NAMED = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
 # Calls and steps in training, without a change, after which a layer counts as silent or saturated.
 _CALLS, _STEPS = 4, 100
 # Whole numbers from here on are taken for the size that layers of other libraries want.
@@ -39,6 +39,14 @@ class Firing(TypedDict, total=False):
     detach_reset: bool
     stateful: bool
     return_v_seq: bool
+
+
+class Leaky(Firing, total=False):
+    """Keyword arguments of a layer whose membrane leaks, but for its time constant."""
+
+    decay: float | Tensor | None
+    decay_input: bool
+    v_rest: float | Tensor | None
 
 
 class Spiking(Stateful):
@@ -76,13 +84,9 @@ class Spiking(Stateful):
     watched: tuple[int, int, int] | None = (0, 0, -1)
 
     def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
         # help(), editors and the page of a layer show what it takes with **firing, too.
-        own = inspect.signature(cls.__init__).parameters
-        shared = dict(inspect.signature(Spiking.__init__).parameters)
-        del shared["unknown"]
-        names = [*(n for n in own if n != "firing"), *(n for n in shared if n not in own)]
-        parameters = [own.get(name) or shared[name] for name in names if name != "self"]
-        cls.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        cls.__signature__ = arguments(cls.__init__, Spiking.__init__)  # type: ignore[attr-defined]
         cls.__doc__ = _completed(cls)
 
     def __init__(
@@ -108,8 +112,9 @@ class Spiking(Stateful):
         self.max_spikes = (
             None if max_spikes is None else check.whole(layer, "max_spikes", max_spikes)
         )
-        own = may_be_refractory(getattr(self.function, "check", self.function))
-        if not own and (self.refractory or self.max_spikes != 1):
+        neuron = NEURONS.get(self.op)
+        silent = neuron is None or "refractory" not in neuron.fixed
+        if not silent and (self.refractory or self.max_spikes != 1):
             raise ValueError(f"{layer}: its neurons have no refractory period and no max_spikes")
         if self.max_spikes != 1 and v_reset is not None:
             raise ValueError(f"{layer}: max_spikes above 1 needs a soft reset, v_reset=None")
@@ -134,17 +139,6 @@ class Spiking(Stateful):
             self.__dict__.setdefault("r", None)
         else:
             self.__dict__.pop("r", None)
-
-    def _add_parameter(
-        self,
-        name: str,
-        value: float | Tensor | None,
-        checked: Callable[[str, str, object], float] = check.number,
-    ) -> None:
-        """A constant: None, a number that ``checked`` lets through, or a tensor, whose shape the op checks."""
-        if value is not None and not isinstance(value, Tensor):
-            checked(type(self).__name__, name, value)
-        self._add_constant(name, value)
 
     def forward(self, x: Tensor) -> Any:
         """Input current ``[T, B, ...]`` -> spikes of the same shape and dtype.
@@ -231,6 +225,17 @@ class Spiking(Stateful):
         return {name: getattr(self, name) for name in names} | shown
 
 
+def arguments(*functions: Callable[..., Any] | inspect.Signature) -> inspect.Signature:
+    """The named arguments of several functions, those of the first one first."""
+    found: dict[str, inspect.Parameter] = {}
+    for function in functions:
+        of = function if isinstance(function, inspect.Signature) else inspect.signature(function)
+        for name, p in of.parameters.items():
+            if p.kind in _NAMED and name != "self":
+                found.setdefault(name, p)
+    return inspect.Signature(sorted(found.values(), key=lambda p: p.kind))
+
+
 def add_decay(
     layer: Stateful,
     suffix: str,
@@ -241,10 +246,9 @@ def add_decay(
     """Gives ``layer`` the constants ``tau`` and ``decay``, of which one is given; of numbers both can be read."""
     name = type(layer).__name__
     if not suffix and isinstance(tau, int) and _LIKE_A_SIZE <= tau < 10**6:
-        warnings.warn(
+        check.warn(
             f"{name}({tau}): tau is a time constant of {tau} steps, not a number of neurons; a layer takes any "
-            f"number of them, [T, B, ...]. If you mean the time constant, write {tau}.0",
-            stacklevel=3,
+            f"number of them, [T, B, ...]. If you mean the time constant, write {tau}.0"
         )
     if isinstance(tau, Tensor) or isinstance(decay, Tensor):
         if tau is not None and decay is not None:
@@ -314,14 +318,14 @@ def one_or_each(layer: str, value: float, channels: int | None) -> Tensor:
 
 def _completed(layer: type[Spiking]) -> str | None:
     """The docstring of a layer, with the entries of :class:`Spiking` for the arguments that it leaves out."""
-    whole, base, op = layer.__doc__, Spiking.__doc__, vars(layer).get("op")
-    if not whole or not base or op not in ops.__all__:  # python -OO has no docstrings
-        return whole
-    before, title, rest = inspect.cleandoc(whole).partition("Args:\n")
-    own, *after = rest.split("\n\n", 1)
-    named = {n for names in re.findall(r"^    (\w[\w, ]*):", own, re.M) for n in names.split(", ")}
-    if not may_be_refractory(getattr(ops, op).check):
-        named |= {"refractory", "max_spikes"}
-    shared = re.split(r"\n(?=    \w)", inspect.cleandoc(base).partition(title)[2])
-    missing = [entry for entry in shared if entry.split(":")[0].strip() not in named]
-    return before + title + "\n\n".join(["\n".join([own, *missing]), *after])
+    whole, base = vars(layer).get("__doc__"), Spiking.__doc__
+    if not whole or not base or "op" not in vars(layer):  # python -OO has no docstrings
+        return layer.__doc__
+    own = sections(whole)
+    said = entries(own.get("Args", ""))
+    named = {name for names in said for name in names.split(", ")} | {""}
+    shared = entries(sections(base)["Args"])
+    own["Args"] = "\n".join(
+        [*filter(None, said.values()), *(text for n, text in shared.items() if n not in named)]
+    )
+    return "\n\n".join(f"{title}:\n{text}" if title else text for title, text in own.items())

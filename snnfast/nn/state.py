@@ -162,6 +162,17 @@ class Stateful(nn.Module):
         else:
             setattr(self, name, value)
 
+    def _add_parameter(
+        self,
+        name: str,
+        value: float | Tensor | None,
+        checked: Callable[[str, str, object], float] = check.number,
+    ) -> None:
+        """A constant: None, a number that ``checked`` lets through, or a tensor, whose shape the op checks."""
+        if value is not None and not isinstance(value, Tensor):
+            checked(type(self).__name__, name, value)
+        self._add_constant(name, value)
+
     def _constant(self, name: str, x: Tensor) -> Any:
         """A constant as the op takes it for ``x``."""
         value = getattr(self, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, get_type_hints
+from typing import Any, ParamSpec
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from snnfast.calls.call import (
     public,
     unflatten,
 )
-from snnfast.calls.neuron import may_be_refractory, refractory_of, result_of
+from snnfast.calls.neuron import NEURONS, calls_of, result_of
 from snnfast.calls.recurrent import FIELDS, recurrent_of
 from snnfast.check import state_dtype
 
@@ -115,13 +115,10 @@ _POOLED: dict[Any, _Variant] = {}
 def with_kernels(check: Callable[P, Any]) -> Op[P, tuple[Tensor, ...]]:
     """The public op of a neuron, from the check of its arguments, or of all of them with recurrent connections."""
     equation = getattr(reference, check.__name__).equation
-    call_type = get_type_hints(check)["return"]
-    if hasattr(call_type, "_fields"):
-        refractory = [refractory_of(call_type)] if may_be_refractory(check) else []
-        for plain in (call_type, *refractory):
-            _POOLED.setdefault(plain, _Variant(plain, pooled=True))
-            for each in (plain, recurrent_of(plain)):
-                _KINDS.setdefault(each, _Variant(each))
+    for plain in calls_of(NEURONS[check.__name__]) if check.__name__ in NEURONS else ():
+        _POOLED.setdefault(plain, _Variant(plain, pooled=True))
+        for each in (plain, recurrent_of(plain)):
+            _KINDS.setdefault(each, _Variant(each))
 
     def run(op: str, call: Any) -> Any:
         kernels = backend.library(op, call.x, call.surrogate)

@@ -265,65 +265,24 @@ def register(namespace: str) -> None:
         return [x.new_empty(x.shape[1:], dtype=check.state_dtype(x.dtype)) for _ in range(count)]
 
     @torch.library.register_fake(forward)
-    def _(
-        kernel: str,
-        inputs: Any,
-        states: Any,
-        numbers: Any,
-        parameters: Any,
-        outputs: int,
-        v_seq: bool,
-        every: int,
-    ) -> Any:
+    def _(*given: Any) -> Any:
+        kernel, inputs, _states, _numbers, _parameters, outputs, v_seq, every = given
         return results(inputs[0], kernel, len(inputs), outputs, v_seq, every)
 
     @torch.library.register_fake(backward)
-    def _(
-        kernel: str,
-        inputs: Any,
-        states: Any,
-        numbers: Any,
-        parameters: Any,
-        outputs: int,
-        checkpoints: Tensor,
-        every: int,
-        grads: Any,
-    ) -> Any:
-        return [
-            *(x.new_empty(x.shape) for x in inputs),
-            *neurons(inputs[0], len(states) + len(parameters)),
-        ]
+    def _(*given: Any) -> Any:
+        _kernel, inputs, states, _numbers, parameters, *_ = given
+        per_neuron = neurons(inputs[0], len(states) + len(parameters))
+        return [*(x.new_empty(x.shape) for x in inputs), *per_neuron]
 
     @torch.library.register_fake(recurrent[0])
-    def _(
-        kernel: str,
-        x: Tensor,
-        states: Any,
-        numbers: Any,
-        parameters: Any,
-        v_seq: bool,
-        weight: Tensor,
-        past: Any,
-        delay: Any,
-        every: int,
-    ) -> Any:
+    def _(*given: Any) -> Any:
+        kernel, x, _states, _numbers, _parameters, v_seq, *_connections, every = given
         return results(x, kernel, 1, 1, v_seq, every)
 
     @torch.library.register_fake(recurrent[1])
-    def _(
-        kernel: str,
-        x: Tensor,
-        states: Any,
-        numbers: Any,
-        parameters: Any,
-        weight: Tensor,
-        past: Any,
-        delay: Any,
-        spikes: Tensor,
-        checkpoints: Tensor,
-        every: int,
-        grads: Any,
-    ) -> Any:
+    def _(*given: Any) -> Any:
+        _kernel, x, states, _numbers, parameters, weight, past, delay, *_ = given
         nothing = x.new_empty(0, dtype=check.state_dtype(x.dtype))
         return [
             x.new_empty(x.shape),

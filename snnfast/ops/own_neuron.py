@@ -6,7 +6,7 @@ import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from snnfast.compiler.expression import Node, TraceError
 from snnfast.compiler.plan import Plan, make_plan
 from snnfast.compiler.signature import ALPHA, MOST, PERIOD, Call, StepFunction, Variant
 from snnfast.compiler.trace import Step, TracedSurrogate, trace
-from snnfast.reference.neuron import over_time, whole_step
+from snnfast.reference.neuron import Frame, over_time, whole_step
 from snnfast.reference.recurrent import fed_back
 
 from . import own_kernels
@@ -29,19 +29,6 @@ from .layout import dense_order, inverse, parameter_run, permute_neurons
 from .own_kernels import KERNELS, Kernel
 
 __all__ = ["OwnNeuron"]
-
-
-class Frame(NamedTuple):
-    """Fields of a call that :func:`snnfast.reference.neuron.whole_step` reads."""
-
-    v_reset: Any
-    strict: bool
-    detach_reset: bool
-    hard_reset: bool
-    surrogate: Any
-    refractory: Any
-    max_spikes: Any
-    fires: bool = True
 
 
 class OwnNeuron(StepFunction):
@@ -108,10 +95,7 @@ class OwnNeuron(StepFunction):
     def _frame(self, variant: Variant, parameters: dict[str, Any], surrogate: Any) -> Frame:
         return Frame(
             parameters.get("v_reset"),
-            variant.strict,
-            variant.detach_reset,
-            variant.hard_reset,
-            surrogate,
+            *(variant.hard_reset, variant.strict, variant.detach_reset, surrogate),
             parameters.get(PERIOD),
             parameters.get(MOST, 1.0),
         )

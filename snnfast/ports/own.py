@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, fx, nn
 
-from snnfast.nn.cuba import CubaLI, CubaLIF
-from snnfast.nn.lif import IF, LI, LIF
+from snnfast.nn.cuba_lif import CubaLIF
+from snnfast.nn.neurons import IF, LI, LIF, CubaLI
 from snnfast.nn.readout import Count, Last, Rate
 from snnfast.nn.recurrent import Recurrent
 from snnfast.nn.time import Time

@@ -15,11 +15,8 @@ from torch import Tensor
 
 from snnfast import check
 from snnfast.nn import equations
-from snnfast.nn.eif import EIF
-from snnfast.nn.izhikevich import Izhikevich
-from snnfast.nn.lif import IF, LIF
+from snnfast.nn.neurons import EIF, IF, LIF, QIF, Izhikevich
 from snnfast.nn.own_neuron import OwnLayer
-from snnfast.nn.qif import QIF
 from snnfast.nn.spiking import Spiking
 from snnfast.surrogate import SurrogateLike, fast_sigmoid
 

@@ -10,12 +10,10 @@ import torch
 from torch import Tensor
 
 from snnfast import check, surrogate
-from snnfast.nn.cuba import CubaLIF
-from snnfast.nn.eif import EIF
-from snnfast.nn.izhikevich import Izhikevich
-from snnfast.nn.lif import IF, LIF, ParametricLIF
+from snnfast.nn.cuba_lif import CubaLIF
+from snnfast.nn.neurons import EIF, IF, LIF, QIF, Izhikevich
 from snnfast.nn.own_neuron import OwnLayer
-from snnfast.nn.qif import QIF
+from snnfast.nn.parametric_lif import ParametricLIF
 from snnfast.nn.replaced import Replaced
 from snnfast.nn.spiking import Spiking
 from snnfast.nn.state import Stateful

@@ -5,34 +5,38 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple, ParamSpec, get_type_hints
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from snnfast import check
-from snnfast.calls.call import equation, fields_of_kind
-from snnfast.calls.neuron import may_be_refractory, refractory_of, result_of
+from snnfast.calls.call import Op, equation, fields_of_kind
+from snnfast.calls.neuron import ONE_SPIKE, READOUT, Given, Tau, calls_of, enter, result_of
 from snnfast.surrogate import differentiable, resolve
 
 from .exp import divided
 
-P = ParamSpec("P")
+__all__ = [
+    "EQUATIONS",
+    "ONE_SPIKE",
+    "READOUT",
+    "Equation",
+    "Given",
+    "Tau",
+    "choose",
+    "neuron",
+    "scan",
+]
 
-# ``fire(h, threshold)`` that a step is given: spikes, the membrane before the reset, and after it.
-Fire = Callable[..., tuple[Tensor, Tensor, Tensor]]
 Step = Callable[..., tuple[Tensor, ...]]
 
 
 class Equation(NamedTuple):
-    """The step of a neuron of the package, and what its kernels are told besides.
+    """The step of a neuron of the package, and what its kernels are told besides: :func:`neuron`.
 
-    Attributes:
-        step: ``step(fire, x, *states, **parameters) -> (spikes, *states)``; parameters are fields of the call.
-        per_neuron: parameters that may be tensors in the fast kernel for numbers, too.
-        reads: whether an op of it never fires.
-        prefetch: whether CUDA kernels load inputs a group of steps ahead: of long steps.
+    ``reads``: an op of it never fires.
     """
 
     step: Step
@@ -45,21 +49,56 @@ class Equation(NamedTuple):
 EQUATIONS: dict[Any, Equation] = {}
 
 
-def equation_of(
-    check: Callable[P, Any], *, per_neuron: tuple[str, ...] = (), prefetch: bool = False
-) -> Callable[[Step], Callable[P, tuple[Tensor, ...]]]:
-    """Makes a step the public op of ``snnfast.reference`` whose arguments ``check`` checks."""
+def neuron(
+    like: Callable[..., Any] | None = None,
+    *,
+    same: bool = False,
+    layer: str = "",
+    fixed: dict[str, Any] | None = None,
+    chosen: Callable[..., Any] | None = None,
+    per_neuron: tuple[str, ...] = (),
+    prefetch: bool = False,
+) -> Callable[[Step], Op[..., tuple[Tensor, ...]]]:
+    """Makes the equation of one time step the public op of ``snnfast.reference`` that bears its name.
 
-    def enter(step: Step) -> Callable[P, tuple[Tensor, ...]]:
-        call = get_type_hints(check)["return"]
-        reads = "surrogate" not in inspect.signature(check).parameters
-        reads = reads or (call in EQUATIONS and EQUATIONS[call].reads)
-        EQUATIONS[call] = of_step = Equation(step, per_neuron, prefetch, reads)
-        if may_be_refractory(check):
-            EQUATIONS[refractory_of(call)] = of_step._replace(reads=False)
-        return equation(check, result_of)(scan)
+    The step is ``step(fire, x, *states, **parameters) -> (spikes, *states)``. Its parameters ``decay`` or ``rate``,
+    ``gain``, ``v_threshold`` and ``v_rest`` come from the arguments that all neurons have
+    (:mod:`snnfast.calls.neuron`). A default makes an argument of another one: a number, :class:`Given` with a check,
+    or :class:`Tau` of a decay. Kernels, their derivatives, C, the op's signature and checks, and the layer follow.
 
-    return enter
+    Args:
+        like: a neuron whose documentation completes that of this one.
+        same: the step is that of ``like``, and so are the kernels; the function has a docstring alone.
+        layer: name of the layer in ``snnfast.nn`` that is made of it.
+        fixed: arguments of all neurons that this one has not, and their values.
+        chosen: gives the values of the other parameters without a default, from the leak of ``decay_<name>``, its
+            argument ``leak_<name>``, and from more arguments of the op, those by keyword.
+        per_neuron: parameters that may be tensors in the fast kernel for numbers, too.
+        prefetch: whether CUDA kernels load inputs a group of steps ahead: of long steps.
+    """
+
+    def publish(step: Step) -> Op[..., tuple[Tensor, ...]]:
+        of = enter(step, like and like.__name__, same, layer, fixed or {}, chosen)
+        made = EQUATIONS[of.call] if same else Equation(step, per_neuron, prefetch)
+        for call in calls_of(of):
+            EQUATIONS[call] = made._replace(reads=False)
+        EQUATIONS[of.call] = made._replace(reads=made.reads or not of.fires)
+        return equation(of.check, result_of)(scan)
+
+    return publish
+
+
+class Frame(NamedTuple):
+    """Fields of a call that :func:`whole_step` reads; of tensors or of values that are traced."""
+
+    v_reset: Any
+    hard_reset: bool
+    strict: bool
+    detach_reset: Any
+    surrogate: Any
+    refractory: Any = None  # None: never silent
+    max_spikes: Any = 1.0
+    fires: bool = True
 
 
 class _HardReset(torch.autograd.Function):
@@ -168,8 +207,7 @@ def whole_step(
 
     Args:
         step: the step function, ``step(fire, *inputs, *states, **parameters) -> (*outputs, *states)``.
-        call: ``hard_reset``, ``v_reset``, ``strict``, ``surrogate``, ``detach_reset``, ``fires`` and, of neurons that
-            may be silent or fire several times in a step, ``refractory`` (None: never silent) and ``max_spikes``.
+        call: a :class:`Frame`, or a call that has its fields.
         inputs: the inputs of this step.
         states: the states before it; of refractory neurons the last one counts the steps that are left.
         parameters: what the step takes by keyword.

@@ -12,7 +12,6 @@ import snnfast
 import snnfast.nn as sn
 from snnfast import ops
 from snnfast.calls.call import flatten
-from snnfast.calls.lif import lif
 from snnfast.nn import pooled as module
 from snnfast.nn.tracer import Tracer
 from snnfast.ops.repeat import repeat
@@ -336,7 +335,7 @@ def test_other_layers_are_refused(arguments, message):
 def raw(direction, **changed):
     """The kernel itself, with some arguments replaced."""
     x = torch.rand(3, 2, 4, 6, 8)
-    call = lif(changed.pop("x", x), None, tau=2.0)._replace(**changed.pop("call", {}))
+    call = ops.lif.check(changed.pop("x", x), None, tau=2.0)._replace(**changed.pop("call", {}))
     given = {"kernel_h": 2, "kernel_w": 2, "average": False}
     more = {"every": 32}
     if direction == "backward":
@@ -384,7 +383,7 @@ def test_opcheck(T, average):
     x = torch.rand(T, 2, 5, 6, 4, dtype=torch.float64).requires_grad_()
     v = torch.rand(2, 5, 6, 4, dtype=torch.float64).requires_grad_()
     threshold = torch.rand(4, dtype=torch.float64).requires_grad_()
-    call = lif(x, v, tau=2.0, v_threshold=threshold)
+    call = ops.lif.check(x, v, tau=2.0, v_threshold=threshold)
     torch.library.opcheck(torch.ops.snnfast.pooled_lif_forward, (*flatten(call), 2, 3, average, 32))
 
 

@@ -25,6 +25,7 @@ from snnfast.calls.call import (
     schema,
     unflatten,
 )
+from snnfast.calls.neuron import NEURONS as OF_NEURONS
 from snnfast.ops import neuron
 from snnfast.surrogate import SurrogateLike, resolve
 
@@ -39,7 +40,7 @@ CALLS = {
     for stem, module in MODULES.items()
     for name, call in vars(module).items()
     if name.endswith("Call") and hasattr(call, "_fields") and call.__module__ == module.__name__
-}
+} | {of.call.__module__.rpartition(".")[2]: of.call for of in OF_NEURONS.values()}
 needs_kernels = pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels")
 
 
@@ -69,6 +70,8 @@ def of_call(call):
 
 def checks(call):
     """The functions that make a call: the public ops it serves."""
+    if call.__module__.startswith("snnfast.reference"):
+        return {name: of.check for name, of in OF_NEURONS.items() if of.call is call}
     functions = inspect.getmembers(importlib.import_module(call.__module__), inspect.isfunction)
     return {n: f for n, f in functions if get_type_hints(f).get("return") is call}
 

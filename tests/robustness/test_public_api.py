@@ -9,7 +9,9 @@ import samples
 from interpreter import python
 
 import snnfast
+from snnfast.calls.neuron import NEURONS
 
+# Neurons and their layers: snnfast/ops/neurons.pyi and snnfast/nn/neurons.pyi.
 NAMES = {
     "snnfast": (
         "backend build_info checkpoint conversion conversion_report convert data encoder export export_c learning load "
@@ -56,14 +58,12 @@ NAMES = {
     "snnfast.ops": (
         "DiehlCookConductanceResult DiehlCookConductanceState DiehlCookResult DiehlCookState "
         "Events Rates StdpState BpStdpNetworkResult "
-        "adlif alif batch_norm bp_stdp_ bp_stdp_network_ cuba cubali delay diehl_cook_ diehl_cook_conductance_ eif "
-        "iaf izhikevich li lif normlif poisson pool2d qif recurrent spike_conv2d spike_count spike_linear spikeprop "
-        "stdp_"
+        "batch_norm bp_stdp_ bp_stdp_network_ delay diehl_cook_ diehl_cook_conductance_ poisson pool2d recurrent "
+        f"spike_conv2d spike_count spike_linear spikeprop stdp_ {' '.join(NEURONS)}"
     ),
     "snnfast.reference": (
-        "adlif alif batch_norm bp_stdp_ bp_stdp_network_ cuba cubali delay diehl_cook_ diehl_cook_conductance_ eif "
-        "iaf izhikevich li lif normlif poisson pool2d qif recurrent spike_conv2d spike_count spike_linear spikeprop "
-        "stdp_"
+        "batch_norm bp_stdp_ bp_stdp_network_ delay diehl_cook_ diehl_cook_conductance_ poisson pool2d recurrent "
+        f"spike_conv2d spike_count spike_linear spikeprop stdp_ {' '.join(NEURONS)}"
     ),
     "snnfast.surrogate": (
         "Surrogate atan fast_sigmoid gaussian rectangle resolve sigmoid straight_through triangle"

@@ -35,9 +35,12 @@ def rules() -> dict[str, Learn]:
         "soft bounds": plasticity.soft_bounds(LR_PRE, LR_POST),
         "pre and post": plasticity.pre_post(LR_PRE, LR_POST),
         "triplet": plasticity.triplet(LR_PRE, LR_POST),
+        "own": plasticity.OwnRule(
+            lambda s: LR_POST * s.s_post * s.x_pre - LR_PRE * s.s_pre * s.x_post
+        ),
     }
 
-    def learn(rule: plasticity.Rule, update: str) -> Learn:
+    def learn(rule: plasticity.Rule | plasticity.OwnRule, update: str) -> Learn:
         return lambda w, pre, post: ops.stdp_(
             w, pre, post, rule=rule, update=update, validate=False
         )

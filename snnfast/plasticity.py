@@ -10,6 +10,8 @@ After that, with ``s_pre`` and ``s_post`` the spikes of the same step and ``w`` 
 So two spikes in the same step are a pair in both directions. Where a rule has a second trace, its value after the
 decay and before this step's spike counts. ``csrc/core/plasticity.h`` holds the same formulas.
 
+An :class:`OwnRule` is any other equation, traced and compiled on first use.
+
 :func:`reward_modulated` turns any of these rules into a three-factor rule: the change above goes into an eligibility
 trace of the synapse, and a reward turns the trace into a change of weight.
 """
@@ -19,7 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -41,6 +43,7 @@ __all__ = [
 ]
 
 Trace = Literal["nearest", "all"]
+AnyRule = TypeVar("AnyRule", "Rule", "OwnRule")
 
 # In the order of csrc/core/plasticity.h; the position is the kernel's number for it.
 KINDS = ("additive", "linear", "power", "exponential", "triplet")
@@ -365,7 +368,7 @@ def triplet(
     return Rule("triplet", **given, **rates)
 
 
-def reward_modulated(rule: Rule, tau_eligibility: float = 100.0) -> Rule:
+def reward_modulated(rule: AnyRule, tau_eligibility: float = 100.0) -> AnyRule:
     """Reward-modulated STDP (R-STDP): ``rule`` with an eligibility trace, for learning from a delayed reward.
 
     Florian, Neural Computation 19, 2007; Izhikevich, Cerebral Cortex 17, 2007; Fremaux and Gerstner, Front. Neural
@@ -377,7 +380,7 @@ def reward_modulated(rule: Rule, tau_eligibility: float = 100.0) -> Rule:
     The learning rate is that of ``rule``; ``e`` is proportional to it. A reward of 0 changes no weight. The trace acts
     at once: a spike counts for the reward of its own step.
     """
-    if not isinstance(rule, Rule):
+    if not isinstance(rule, (Rule, OwnRule)):
         raise TypeError(
             f"reward_modulated: rule must be a rule of snnfast.plasticity, got {type(rule).__name__}"
         )
@@ -385,7 +388,7 @@ def reward_modulated(rule: Rule, tau_eligibility: float = 100.0) -> Rule:
 
 
 class Synapses(NamedTuple):
-    """Arguments of a custom plasticity rule in a step; the tensors broadcast to ``[B, N_post, N_pre]``.
+    """Arguments of a rule of your own in a step; the tensors broadcast to ``[B, N_post, N_pre]``.
 
     Attributes:
         w: weights before the step ``[N_post, N_pre]``.
@@ -393,6 +396,8 @@ class Synapses(NamedTuple):
         s_post: postsynaptic spikes, 0 or 1, ``[B, N_post, 1]``.
         x_pre: presynaptic traces after decay and spike, ``[B, 1, N_pre]``.
         x_post: postsynaptic traces after decay and spike, ``[B, N_post, 1]``.
+        x_pre2: second presynaptic traces after decay and before the spike, ``[B, 1, N_pre]``.
+        x_post2: second postsynaptic traces after decay and before the spike, ``[B, N_post, 1]``.
         reward: reward of the step ``[B, 1, 1]``; 0 where none is given.
     """
 
@@ -401,12 +406,40 @@ class Synapses(NamedTuple):
     s_post: Tensor
     x_pre: Tensor
     x_post: Tensor
+    x_pre2: Tensor
+    x_post2: Tensor
     reward: Tensor
+
+
+class OwnConstants(Constants):
+    """The constants of an :class:`OwnRule`: of its traces and bounds.
+
+    Attributes:
+        change: that of the rule.
+    """
+
+    change: Callable[[Synapses], Tensor]
+
+    def changes(self, seen: Synapses) -> Tensor:
+        """The change of every weight in a step, ``[B, N_post, N_pre]``."""
+        found = self.change(seen)
+        if not isinstance(found, Tensor):
+            raise TypeError(f"OwnRule: change must return a tensor, got {type(found).__name__}")
+        shape = (len(seen.s_pre), *seen.w.shape)
+        try:
+            return found.expand(shape)
+        except RuntimeError:
+            raise ValueError(
+                f"OwnRule: change must return a tensor that broadcasts to {list(shape)}, got {list(found.shape)}"
+            ) from None
 
 
 @dataclass(frozen=True)
 class OwnRule:
-    """A rule of your own, as a function of spikes and traces, for :class:`snnfast.learning.STDP`; in plain PyTorch.
+    """A rule of your own, the equation of a synapse, for :func:`snnfast.ops.stdp_` and ``snnfast.learning.STDP``.
+
+    On the CPU the equation is compiled, when it is first used, as that of a :func:`snnfast.neuron` is: see the page
+    "Your own neuron" for the functions that it may use. What cannot be compiled runs in plain PyTorch, with a warning.
 
     Example, a rule of which the depression grows with the weight, and potentiation with the square of the trace::
 
@@ -418,8 +451,10 @@ class OwnRule:
         change: from :class:`Synapses` to the change of every weight in a step, which broadcasts to
             ``[B, N_post, N_pre]``; changes of the batch are summed or averaged, and weights clamped to their bounds.
         tau_pre, tau_post: time constants of the traces, ms.
+        tau_pre2, tau_post2: time constants of the second traces, ms.
         trace: ``nearest``: a spike sets the trace to 1; ``all``: it adds 1.
         w_min, w_max: bounds of the weights.
+        tau_eligibility: time constant of the eligibility trace, ms, of a rule that is :func:`reward_modulated`.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type or range.
@@ -428,78 +463,27 @@ class OwnRule:
     change: Callable[[Synapses], Tensor]
     tau_pre: float = 20.0
     tau_post: float = 20.0
+    tau_pre2: float = 40.0
+    tau_post2: float = 40.0
     trace: Trace = "nearest"
     w_min: float = 0.0
     w_max: float = 1.0
+    tau_eligibility: float | None = None
 
     def __post_init__(self) -> None:
         if not callable(self.change):
             raise TypeError(f"OwnRule: change must be a function, got {type(self.change).__name__}")
-        # The other fields are those of the rules of this module.
-        names = ("tau_pre", "tau_post", "trace", "w_min", "w_max")
-        Rule("additive", **{name: getattr(self, name) for name in names})
+        self._same()
 
-    @torch.no_grad()
-    def run(
-        self,
-        w: Tensor,
-        pre: Tensor,
-        post: Tensor,
-        traces: tuple[Tensor, Tensor] | None,
-        *,
-        dt: float,
-        reward: Tensor,
-        mean: bool,
-        each_step: bool,
-    ) -> tuple[Tensor, Tensor]:
-        """Change ``w`` in place over a sequence.
+    def _same(self) -> Rule:
+        """A rule with the same traces and bounds; it checks them."""
+        return Rule("triplet", **{f.name: getattr(self, f.name) for f in fields(self)[1:]})
 
-        Args:
-            w: weights ``[N_post, N_pre]``.
-            pre: spikes ``[T, B, N_pre]``.
-            post: spikes ``[T, B, N_post]``.
-            traces: of earlier spikes, ``[B, N_pre]`` and ``[B, N_post]``; None: there were none.
-            dt: length of a step, ms.
-            reward: ``[T, B]``.
-            mean: average the changes over the batch instead of summing them.
-            each_step: change the weights after each step, not after the last.
-
-        Returns:
-            the traces after the last step.
-        """
-        same = Rule("additive", tau_pre=self.tau_pre, tau_post=self.tau_post, trace=self.trace)
-        constants = same.constants(dt)
-        before, after = pre != 0, post != 0
-        x_pre, x_post = traces or (
-            torch.zeros_like(before[0], dtype=w.dtype),
-            torch.zeros_like(after[0], dtype=w.dtype),
-        )
-        total = torch.zeros_like(w)
-        for t in range(len(pre)):
-            x_pre = constants.trace(x_pre * constants.decay_pre, before[t])
-            x_post = constants.trace(x_post * constants.decay_post, after[t])
-            seen = Synapses(
-                w.clone(),
-                *(before[t].to(w).unsqueeze(1), after[t].to(w).unsqueeze(2)),
-                *(x_pre.unsqueeze(1), x_post.unsqueeze(2), reward[t].view(-1, 1, 1)),
-            )
-            change = self.change(seen)
-            if not isinstance(change, Tensor):
-                raise TypeError(
-                    f"OwnRule: change must return a tensor, got {type(change).__name__}"
-                )
-            shape = (len(x_pre), *w.shape)
-            try:
-                change = change.expand(shape)
-            except RuntimeError:
-                raise ValueError(
-                    f"OwnRule: change must return a tensor that broadcasts to {list(shape)}, got {list(change.shape)}"
-                ) from None
-            total += change.mean(0) if mean else change.sum(0)
-            if each_step or t == len(pre) - 1:
-                w.copy_((w + total).clamp(self.w_min, self.w_max))
-                total.zero_()
-        return x_pre, x_post
+    def constants(self, dt: float) -> OwnConstants:
+        """The rule in steps of ``dt`` ms."""
+        made = OwnConstants(*self._same().constants(dt))
+        made.change = self.change
+        return made
 
 
 def __dir__() -> list[str]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from snnfast import check
-from snnfast.plasticity import Constants, Rule
+from snnfast.plasticity import Constants, OwnRule, Rule
 
 from .call import Changed, OptionalChanged
 
@@ -53,7 +53,7 @@ def stdp_(
     pre: Tensor,
     post: Tensor,
     *,
-    rule: Rule,
+    rule: Rule | OwnRule,
     dt: float = 1.0,
     state: StdpState | None = None,
     reward: float | Tensor | None = None,
@@ -78,11 +78,14 @@ def stdp_(
         e[b] <- e[b] exp(-dt / tau_eligibility) + s_post potentiation(w, ...) - s_pre depression(w, ...)
         grown = sum_b reward[t, b] e[b]        lost = 0
 
+    The change of an :class:`snnfast.plasticity.OwnRule` stands in place of potentiation and depression.
+
     ``w`` is **changed in place**; nothing is changed when an error is raised. There is no gradient. A sequence in two
     parts gives the result of the whole if the second part gets the state of the first (with ``update="step"`` and
     without ``norm``, which acts at the end of each call).
 
-    Work grows with the spikes, except for reward-modulated rules, whose eligibility decays everywhere in each step. The
+    Work grows with the spikes, except for reward-modulated rules, whose eligibility decays everywhere in each step, and
+    rules of your own, which are computed for every synapse. The
     CPU kernels equal the reference bit for bit, except in float32 for rules with a power or exponential of the weight,
     which agree to rounding. Sources of the rules: :mod:`snnfast.plasticity`.
 
@@ -93,7 +96,7 @@ def stdp_(
         rule: from :mod:`snnfast.plasticity`.
         dt: length of a step, ms.
         state: the state to start from, as returned; it is not changed. None: no neuron has spiked before.
-        reward: for a reward-modulated rule: a number, ``[T]`` or ``[T, B]``.
+        reward: for a reward-modulated rule: a number, ``[T]`` or ``[T, B]``. A rule of your own may read it.
         reduction: ``"sum"`` or ``"mean"`` of the changes over the batch.
         update: ``"step"`` or ``"sequence"``.
         norm: sum of magnitudes to which the weights of every postsynaptic neuron are scaled after the last step (rows
@@ -111,7 +114,7 @@ def stdp_(
     check.weights(op, "w", w, ("N_post", "N_pre"))
     check.spikes(op, "pre", pre, ("T", "B", w.shape[1]), w)
     check.spikes(op, "post", post, (*pre.shape[:2], w.shape[0]), w)
-    if not isinstance(rule, Rule):
+    if not isinstance(rule, (Rule, OwnRule)):
         raise TypeError(
             f"{op}: rule must be a rule of snnfast.plasticity, got {type(rule).__name__}"
         )
@@ -120,7 +123,7 @@ def stdp_(
     check.choice(op, "update", update, ("step", "sequence"))
     target = None if norm is None else check.positive(op, "norm", norm)
     batch, tau = pre.shape[1], rule.tau_eligibility
-    if (tau is None) != (reward is None):
+    if (tau is None) != (reward is None) and (tau is not None or isinstance(rule, Rule)):
         raise ValueError(
             f"{op}: reward must be None, since rule is not reward-modulated"
             if tau is None

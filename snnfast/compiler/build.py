@@ -200,7 +200,7 @@ def _announce(name: str, target: str, where: Path) -> None:
     if not _announced:
         _announced = True
         device = "GPU (about 5 s" if _is_gpu(target) else "processor (about 3 s"
-        text = f"compiling the neuron {name} for this {device}; kept in {where})"
+        text = f"compiling {name} for this {device}; kept in {where})"
         print(f"snnfast: {text}", file=sys.stderr, flush=True)
 
 

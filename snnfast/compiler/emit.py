@@ -7,7 +7,7 @@ import math
 import re
 import struct as struct_module
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,7 +17,7 @@ from .expression import COMPARISONS, NUMBER, STEP, Node, plain
 from .plan import Plan
 from .trace import Step
 
-__all__ = ["Layout", "Variant", "c99_step", "library_source", "struct"]
+__all__ = ["Layout", "Variant", "c99_step", "library_source", "rule_source", "struct"]
 
 # Numbers that all neurons share, and parameters: those of a user's neuron, each known to be a number or a tensor, and
 # those of ours, which may be either.
@@ -251,7 +251,7 @@ class _Struct:
             uses[node.id] = uses.get(node.id, 0) + 1
         lines: list[str] = []
         texts: dict[int, str] = {}
-        taken = set(RESERVED)
+        taken = RESERVED | set(known.values())
 
         def name_of(node: Node) -> str:
             wanted = "fires" if node.op == "fires" else self.names.get(node.id, "")
@@ -462,6 +462,36 @@ def _leaves(node: Node) -> list[Node]:
 
 def _parameters(node: Node) -> list[str]:
     return [n.value for n in _leaves(node) if n.op != "setting"]
+
+
+def rule_source(step: Step, arguments: Sequence[str]) -> str:
+    """The source of the shared library with the kernels of a plasticity rule, whose inputs are the ``arguments``."""
+    known = {node.id: name for node, name in zip(step.inputs, arguments)}
+    body = _Rule("", [], Layout([], [], 0, [], {}), step).function(
+        known, {"return": step.outputs[0]}
+    )
+    given = ", ".join(f"[[maybe_unused]] C {name}" for name in arguments)
+    return f"""#include "core/functions.h"
+#include "cpu/own_rule.h"
+
+namespace {{
+struct Rule {{
+  template <class C>
+  static C change({given}) {{
+    using namespace snnfast;
+{indent(body)}
+  }}
+}};
+}}  // namespace
+
+SNNFAST_OWN_RULE(Rule)
+"""
+
+
+class _Rule(_Struct):
+    @staticmethod
+    def is_coefficient(node: Node) -> bool:
+        return False
 
 
 class _C99(_Struct):

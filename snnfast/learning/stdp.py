@@ -33,7 +33,7 @@ class STDP:
     Of an ``nn.Conv2d`` every place of its kernel is a sample: the spikes below the kernel are presynaptic, those of the
     place postsynaptic, and all places change the same weights. ``norm`` is then for the weights of an output channel.
 
-    A rule of your own is a :class:`snnfast.plasticity.OwnRule`, in plain PyTorch.
+    A rule of your own is a :class:`snnfast.plasticity.OwnRule`.
 
     A reward that depends on what the neurons did comes after their spikes: with a reward-modulated rule, passes build
     up eligibility, and :meth:`reward` turns it into weight.
@@ -55,7 +55,7 @@ class STDP:
         TypeError, ValueError: for arguments of wrong type or range, now or by the first call.
     """
 
-    state: StdpState | tuple[Tensor, Tensor] | None
+    state: StdpState | None
 
     def __init__(
         self,
@@ -114,34 +114,24 @@ class STDP:
         """Change the weights by spikes of a dense layer."""
         weight = self.linear.weight
         w = weight if weight.dim() == 2 else weight.detach().reshape(len(weight), -1)
-        if isinstance(self.rule, OwnRule):
-            self._learn_own(self.rule, w.detach(), pre, post, reward)
-        else:
-            self._learn_by_op(self.rule, w, pre, post, reward)
-        if w.data_ptr() != weight.data_ptr():  # a kernel that is channels-last
-            with torch.no_grad():
-                weight.copy_(w.view_as(weight))
-
-    def _learn_by_op(
-        self, rule: Rule, w: Tensor, pre: Tensor, post: Tensor, reward: float | Tensor | None
-    ) -> None:
-        if reward is None and rule.tau_eligibility is not None:
+        if reward is None and self.rule.tau_eligibility is not None:
             reward = 0.0
         if isinstance(reward, Tensor):
             check.finite("STDP", "reward", reward)
         self.state = ops.stdp_(
-            w,
-            pre,
-            post,
-            rule=rule,
+            *(w, pre, post),
+            rule=self.rule,
             dt=self.dt,
-            state=self.state,  # type: ignore[arg-type]
+            state=self.state,
             reward=reward,
             reduction=self.reduction,
             update=self.update,
             norm=self.norm,
             validate=False,
         )
+        if w.data_ptr() != weight.data_ptr():  # a kernel that is channels-last
+            with torch.no_grad():
+                weight.copy_(w.view_as(weight))
 
     def _places(
         self, conv: nn.Conv2d, pre: Tensor, post: Tensor, reward: float | Tensor | None
@@ -165,24 +155,6 @@ class STDP:
         before = patches.transpose(1, 2).reshape(steps, batch * places, -1)
         return before, post.flatten(3).transpose(2, 3).reshape(steps, batch * places, -1), reward
 
-    def _learn_own(
-        self, rule: OwnRule, w: Tensor, pre: Tensor, post: Tensor, reward: float | Tensor | None
-    ) -> None:
-        check.spikes("STDP", "pre", pre, ("T", "B", w.shape[1]), w)
-        check.spikes("STDP", "post", post, (*pre.shape[:2], w.shape[0]), w)
-        value = torch.as_tensor(0.0 if reward is None else reward).to(w)
-        value = value[:, None] if value.dim() == 1 else value
-        self.state = rule.run(
-            *(w, pre, post, self.state),  # type: ignore[arg-type]
-            dt=self.dt,
-            reward=value.expand(pre.shape[:2]),
-            mean=self.reduction == "mean",
-            each_step=self.update == "step",
-        )
-        if self.norm is not None:
-            total = w.abs().sum(1, keepdim=True)
-            w.copy_((w * (self.norm / total.clamp(min=1e-30))).clamp(rule.w_min, rule.w_max))
-
     def step(self, pre: Tensor, post: Tensor, reward: float | Tensor | None = None) -> None:
         """One step of :meth:`run`: ``pre`` ``[B, in_features]``, ``post`` ``[B, out_features]``, ``reward`` ``[B]``."""
         dims, shape = (2, "[B, N]") if isinstance(self.linear, nn.Linear) else (4, "[B, C, H, W]")
@@ -200,11 +172,7 @@ class STDP:
 
         With ``norm`` the weights have been scaled before, by the last call, and are scaled again.
         """
-        if (
-            not isinstance(self.state, StdpState)
-            or self.state.eligibility is None
-            or isinstance(self.rule, OwnRule)
-        ):
+        if self.state is None or self.state.eligibility is None:
             raise ValueError(
                 "STDP: reward needs eligibility: a reward-modulated rule, and spikes since the last reset"
             )

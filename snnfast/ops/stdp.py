@@ -9,14 +9,18 @@ import torch
 from snnfast import backend
 from snnfast.calls.call import flatten, public_op
 from snnfast.calls.stdp import StdpCall, StdpState
+from snnfast.plasticity import OwnConstants
 from snnfast.reference.stdp import stdp_ as reference
 
+from . import own_rule
 from .in_place import buffer, changed
 
 
 @public_op(reference)
 def stdp_(op: str, call: StdpCall) -> StdpState:
     """The state after the last step."""
+    if isinstance(call.rule, OwnConstants):
+        return own_rule.run(op, call, call.rule)
     kernels = backend.library(op, call.w)
     if kernels is None:
         return reference.equation(call)  # type: ignore[no-any-return]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from snnfast.calls import stdp as calls
 from snnfast.calls.call import equation
-from snnfast.plasticity import Constants, Rule
+from snnfast.plasticity import Constants, OwnConstants, OwnRule, Rule, Synapses
 
 
 @equation(calls.stdp_)
@@ -20,11 +20,20 @@ def stdp_(call: calls.StdpCall) -> calls.StdpState:
         x_pre = rule.trace(x_pre * rule.decay_pre, pre[t])
         x_post = rule.trace(x_post * rule.decay_post, post[t])
         x_pre2, x_post2 = x_pre2 * rule.decay_pre2, x_post2 * rule.decay_post2
+        if isinstance(rule, OwnConstants):
+            reward = w.new_zeros(batch) if call.reward is None else call.reward[t]
+            of_pre = [value.unsqueeze(1) for value in (pre[t].to(w), x_pre, x_pre2)]
+            of_post = [value.unsqueeze(2) for value in (post[t].to(w), x_post, x_post2)]
+            per_synapse = (each for pair in zip(of_pre, of_post) for each in pair)
+            changes = rule.changes(Synapses._make([w.clone(), *per_synapse, reward.view(-1, 1, 1)]))
         for b in range(batch):
             up, down = torch.zeros_like(w), torch.zeros_like(w)
-            if eligibility is None or call.reward is None:
+            if eligibility is None:
                 up, down = grown, lost
             fired_pre, fired_post = pre[t, b], post[t, b]
+            if isinstance(rule, OwnConstants):
+                up += changes[b]
+                fired_pre = fired_post = fired_pre.new_zeros(())
             if fired_post.any():
                 up[fired_post] += rule.potentiation(
                     w[fired_post], x_pre[b], x_post2[b, fired_post, None]
@@ -45,7 +54,7 @@ def stdp_(call: calls.StdpCall) -> calls.StdpState:
     return calls.StdpState(x_pre, x_pre2, x_post, x_post2, eligibility)
 
 
-def normalize(w: Tensor, rows: Tensor, norm: float, rule: Rule | Constants) -> None:
+def normalize(w: Tensor, rows: Tensor, norm: float, rule: Rule | OwnRule | Constants) -> None:
     """Scales the rows of ``w`` where ``rows`` is True to a sum of magnitudes ``norm``; rows of zeros stay.
 
     The sum is in float64 and in order; the result stays within the rule's bounds.

@@ -75,7 +75,7 @@ def test_a_library_is_compiled_once_and_runs(cache, monkeypatch, capfd):
     monkeypatch.setattr(build, "_run", lambda *_: pytest.fail("compiled again"))
     assert build.library("klif", ANSWER) == path
     said = capfd.readouterr().err
-    expected = "snnfast: compiling the neuron klif for this processor (about 3 s; kept in "
+    expected = "snnfast: compiling klif for this processor (about 3 s; kept in "
     assert said == f"{expected}{cache})\n"
 
 
@@ -89,7 +89,7 @@ def test_the_first_compilation_is_announced_once(fake, capfd):
     fake()
     for source in ("a", "b", "a"):
         build.library("klif", source)
-    assert capfd.readouterr().err.count("snnfast: compiling the neuron klif") == 1
+    assert capfd.readouterr().err.count("snnfast: compiling klif") == 1
 
 
 def test_names_that_are_no_file_names(cache, fake):
@@ -139,7 +139,7 @@ def test_nvcc_compiles_for_each_architecture(fake, monkeypatch, capfd):
     assert [call.split()[-5:-1] for call in calls()] == [["-x", "cu", "-", "-o"]] * 2
     assert ["-arch=sm_80" in call for call in calls()] == [True, False]
     assert "-fPIC,-fvisibility=hidden,-ffp-contract=off --fmad=false" in calls()[0]
-    assert "compiling the neuron klif for this GPU (about 5 s; kept in " in capfd.readouterr().err
+    assert "compiling klif for this GPU (about 5 s; kept in " in capfd.readouterr().err
 
 
 def test_a_driver_of_an_older_cuda_is_told(fake, monkeypatch):

@@ -1,0 +1,143 @@
+"""Plasticity rules of users (:class:`snnfast.plasticity.OwnRule`) on the CPU: traced, and compiled on first use."""
+
+from __future__ import annotations
+
+import ctypes
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snnfast import backend
+from snnfast.calls.stdp import StdpCall, StdpState
+from snnfast.compiler.build import CompileError, library
+from snnfast.compiler.eager import KernelFunctions
+from snnfast.compiler.emit import rule_source
+from snnfast.compiler.expression import Node, TraceError
+from snnfast.compiler.trace import trace
+from snnfast.plasticity import OwnConstants, Synapses
+from snnfast.reference.stdp import normalize
+from snnfast.reference.stdp import stdp_ as reference
+
+from .autograd import traced
+from .in_place import buffer, changed
+
+# Evaluations of a rule that a thread should at least have.
+_FEW = 1 << 18
+
+
+class _Arguments(ctypes.Structure):
+    """The struct in csrc/cpu/own_rule.h."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("w", "s_pre", "x_pre", "x_pre2")),
+        *((name, ctypes.c_void_p) for name in ("s_post", "x_post", "x_post2")),
+        *((name, ctypes.c_void_p) for name in ("reward", "eligibility")),
+        *((name, ctypes.c_int64) for name in ("T", "B", "N_pre", "N_post", "each_step")),
+        *((name, ctypes.c_double) for name in ("decay_eligibility", "scale", "w_min", "w_max")),
+    ]
+
+
+def run(op: str, call: StdpCall, rule: OwnConstants) -> StdpState:
+    """The state after the last step; kernels run where they can, else the reference, with one warning."""
+    which, why = backend.choose(op, call.w)
+    if which == "cpu" and not traced() and call.pre.numel() and call.post.numel():
+        try:
+            return _by_kernel(call, rule, library("own_rule", _source(rule, call.w.dtype)))
+        except (CompileError, TraceError) as error:
+            if backend.forced() == which:
+                raise backend.BackendError(
+                    f"{op}: backend 'cpu' was asked for, but {error}"
+                ) from error
+            why = str(error)
+    elif which != "cpu":
+        why = why if which == "reference" else "it has kernels for the CPU alone"
+    if backend.forced() != "reference" and call.pre.numel() and call.post.numel() and not traced():
+        backend._warn_once(f"{op}: a rule of your own runs in plain PyTorch, which is slow: {why}")
+    with KernelFunctions(call.w.dtype):
+        return reference.equation(call)  # type: ignore[no-any-return]
+
+
+def _source(rule: OwnConstants, dtype: torch.dtype) -> str:
+    """The C++ of a rule: traced at every call, since numbers that it reads from outside may have changed."""
+
+    def step(_: Any, *values: Node) -> Node:
+        found = rule.change(Synapses(*values))  # type: ignore[arg-type]
+        if not isinstance(found, Node):
+            raise TraceError("change must return a value of its synapses")
+        return found
+
+    step.__name__ = "change"
+    if hasattr(rule.change, "__code__"):
+        step.__wrapped__ = rule.change  # type: ignore[attr-defined]
+    names = Synapses._fields
+    found = trace(
+        step,
+        **{"inputs": len(names), "states": 0, "numbers": [], "tensors": [], "own": []},  # type: ignore[arg-type]
+        dtype=dtype,
+        frame=lambda leaves: leaves,  # type: ignore[arg-type, return-value]
+    )
+    return rule_source(found, names)
+
+
+@cache
+def _loaded(path: str) -> ctypes.CDLL:
+    return ctypes.CDLL(path)
+
+
+def _by_kernel(call: StdpCall, rule: OwnConstants, path: Any) -> StdpState:
+    w, state = buffer(call.w), call.state
+    steps, batch, n_pre = call.pre.shape
+    n_post = len(w)
+    pre = _traces(
+        call.pre, state.trace_pre, state.trace_pre2, rule, rule.decay_pre, rule.decay_pre2, w
+    )
+    post = _traces(
+        call.post, state.trace_post, state.trace_post2, rule, rule.decay_post, rule.decay_post2, w
+    )
+    reward = w.new_zeros(steps, batch) if call.reward is None else call.reward
+    tensors = (w, *pre[:3], *post[:3], reward, state.eligibility)
+    arguments = _Arguments(
+        *(None if value is None else value.data_ptr() for value in tensors),
+        *(steps, batch, n_pre, n_post, call.each_step),
+        *(call.decay_eligibility, call.scale, rule.w_min, rule.w_max),
+    )
+    name = "own_rule_double" if w.dtype == torch.float64 else "own_rule_float"
+    function = getattr(_loaded(str(path)), name)
+    threads = max(1, min(torch.get_num_threads(), n_post, steps * batch * w.numel() // _FEW))
+    parts = [n_post * k // threads for k in range(threads + 1)]
+
+    def rows(begin: int, end: int) -> None:
+        function(ctypes.byref(arguments), ctypes.c_int64(begin), ctypes.c_int64(end))
+
+    if threads == 1:
+        rows(0, n_post)
+    else:
+        with ThreadPoolExecutor(threads) as pool:  # a call of ctypes holds no lock of Python
+            list(pool.map(rows, parts[:-1], parts[1:]))
+    if call.norm is not None:
+        normalize(w, w.new_ones(n_post, dtype=torch.bool), call.norm, rule)
+    changed((call.w, w))
+    return StdpState._make((*pre[3:], *post[3:], state.eligibility))
+
+
+def _traces(
+    spikes: Tensor,
+    x: Tensor,
+    x2: Tensor,
+    rule: OwnConstants,
+    decay: float,
+    decay2: float,
+    w: Tensor,
+) -> tuple[Tensor, ...]:
+    """Spikes, traces and second traces of every step, as a rule reads them, and both traces after the last one."""
+    fired = spikes.detach() != 0
+    first, second = [], []
+    for now in fired:
+        x, before = rule.trace(x * decay, now), x2 * decay2
+        x2 = rule.trace(before, now)
+        first.append(x)
+        second.append(before)
+    return fired.to(w.dtype).contiguous(), torch.stack(first), torch.stack(second), x, x2

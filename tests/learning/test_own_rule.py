@@ -1,0 +1,173 @@
+"""Rules of users: the compiled kernel equals the reference, and the rules of the package that they write down."""
+
+import warnings
+
+import pytest
+import torch
+
+from snnfast import backend, ops, plasticity
+from snnfast.compiler import build
+
+T, B, PRE, POST = 20, 3, 70, 40
+
+
+def spikes(neurons, seed, rate=0.2):
+    return torch.rand(T, B, neurons, generator=torch.Generator().manual_seed(seed)) < rate
+
+
+PRE_SPIKES, POST_SPIKES = spikes(PRE, 0), spikes(POST, 1)
+
+
+def weights(dtype):
+    generator = torch.Generator().manual_seed(2)
+    return 0.2 + 0.6 * torch.rand(POST, PRE, generator=generator, dtype=torch.float64).to(dtype)
+
+
+def pair(s):
+    s_pre = s.s_pre * 1.0  # a variable named as an argument
+    return 0.02 * s.s_post * s.x_pre - 0.01 * s_pre * s.x_post
+
+
+def triplet(s):
+    up = s.s_post * s.x_pre * (0.001 + 0.01 * s.x_post2)
+    return up - s.s_pre * s.x_post * (0.002 + 0.003 * s.x_pre2)
+
+
+def soft_bounds(s):
+    return 0.02 * s.s_post * s.x_pre * (1 - s.w) - 0.01 * s.s_pre * s.x_post * s.w
+
+
+def decay(s):
+    """Work where nothing spikes, a condition, an exponential and a reward."""
+    leak = torch.where(s.w > 0.5, -0.01, 0.001) * torch.exp(-s.w)
+    return leak + s.reward * torch.relu(s.x_pre - s.x_post)
+
+
+KNOWN = {
+    pair: plasticity.pair(0.01, 0.02),
+    triplet: plasticity.triplet(0.002, 0.01, lr_pre_triplet=0.003, lr_post_pair=0.001),
+    soft_bounds: plasticity.soft_bounds(0.01, 0.02),
+}
+HOW = {
+    "step": {},
+    "sequence": {"update": "sequence"},
+    "mean": {"reduction": "mean", "norm": 20.0},
+    "reward": {"reward": torch.linspace(-1, 1, T)},
+}
+
+
+def run(rule, dtype, which, how, w=None, steps=slice(None), state=None):
+    w = weights(dtype) if w is None else w
+    reward = {"reward": how["reward"][steps].to(dtype)} if "reward" in how else {}
+    with backend.use(which), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        arguments = {"rule": rule, "state": state, **how, **reward}
+        return w, ops.stdp_(w, PRE_SPIKES[steps], POST_SPIKES[steps], **arguments)
+
+
+def same(one, other):
+    for a, b in zip((one[0], *one[1]), (other[0], *other[1])):
+        if a is not None:
+            torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("change", [*KNOWN, decay])
+def test_the_kernel_has_the_bits_of_the_reference(change, how, dtype):
+    rule = plasticity.OwnRule(change)
+    if how == "reward" and change in KNOWN:
+        rule = plasticity.reward_modulated(rule, 50.0)
+    found = run(rule, dtype, "cpu", HOW[how])
+    same(found, run(rule, dtype, "reference", HOW[how]))
+    assert (found[0] - weights(dtype)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("change", KNOWN)
+def test_rules_of_the_package_as_equations(change, how):
+    known, own = KNOWN[change], plasticity.OwnRule(change)
+    if how == "reward":
+        known, own = (plasticity.reward_modulated(rule, 50.0) for rule in (known, own))
+    w, state = run(known, torch.float64, "cpu", HOW[how])
+    found, of_own = run(own, torch.float64, "cpu", HOW[how])
+    torch.testing.assert_close(found, w, rtol=1e-12, atol=1e-12)
+    for a, b in zip(of_own, state):
+        if a is not None:
+            torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_parts_strides_and_threads_change_nothing(monkeypatch):
+    rule = plasticity.reward_modulated(plasticity.OwnRule(triplet), 50.0)
+    whole = run(rule, torch.float32, "cpu", HOW["reward"])
+    wide = weights(torch.float32).repeat_interleave(2, 1)[:, ::2]
+    _, state = run(rule, torch.float32, "cpu", HOW["reward"], wide, slice(0, 9))
+    before = [None if value is None else value.clone() for value in state]
+    same((wide, run(rule, torch.float32, "cpu", HOW["reward"], wide, slice(9, T), state)[1]), whole)
+    for value, kept in zip(state, before):
+        torch.testing.assert_close(value, kept, rtol=0, atol=0)
+    monkeypatch.setattr("snnfast.ops.own_rule._FEW", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    same(run(rule, torch.float32, "cpu", HOW["reward"]), whole)
+
+
+def test_numbers_from_outside_are_read_at_every_call():
+    rate = {"lr": 0.01}
+    rule = plasticity.OwnRule(lambda s: rate["lr"] * s.s_post * s.x_pre)
+    first = run(rule, torch.float64, "cpu", {})[0]
+    rate["lr"] = 0.0
+    torch.testing.assert_close(run(rule, torch.float64, "cpu", {})[0], weights(torch.float64))
+    assert (first - weights(torch.float64)).abs().max() > 1e-3
+
+
+def refused(monkeypatch, change, match):
+    monkeypatch.setattr(backend, "_warned", set())
+    w, want = (
+        weights(torch.float64),
+        run(plasticity.OwnRule(change), torch.float64, "reference", {}),
+    )
+    with pytest.warns(backend.BackendWarning, match=match):
+        ops.stdp_(w, PRE_SPIKES, POST_SPIKES, rule=plasticity.OwnRule(change))
+    torch.testing.assert_close(w, want[0], rtol=0, atol=0)
+    with pytest.raises(backend.BackendError, match="backend 'cpu' was asked for, but"):
+        run(plasticity.OwnRule(change), torch.float64, "cpu", {})
+
+
+def test_what_cannot_be_compiled_runs_in_pytorch(monkeypatch):
+    def of_all_weights(s):
+        return 0.01 * s.s_post * (s.w.mean() - s.w)
+
+    refused(monkeypatch, of_all_weights, r"a rule of your own runs in plain PyTorch.*mean")
+
+    def branches(s):
+        return 0.01 * s.s_post * s.x_pre if (s.w >= 0).all() else 0 * s.w
+
+    refused(monkeypatch, branches, "a rule of your own runs in plain PyTorch")
+
+
+def test_a_broken_compiler_leaves_the_reference(monkeypatch, tmp_path):
+    monkeypatch.setenv("SNNFAST_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("CXX", "false")
+    monkeypatch.setattr(build, "_failed", {})
+    build._compiler.cache_clear()
+    try:
+        refused(monkeypatch, lambda s: 0.0123 * s.s_post * s.x_pre, "false")
+    finally:
+        build._compiler.cache_clear()
+
+
+def test_errors_and_no_steps():
+    rule = plasticity.OwnRule(pair)
+    with pytest.raises(ValueError, match=r"^stdp_: w must lie in \[0, 1\]"):
+        run(rule, torch.float64, "cpu", {}, 2 * weights(torch.float64))
+    with pytest.raises(
+        ValueError, match=r"^stdp_: reward must be given, since rule is reward-modul"
+    ):
+        run(plasticity.reward_modulated(rule), torch.float64, "cpu", {})
+    with pytest.raises(
+        TypeError, match=r"^stdp_: rule must be a rule of snnfast.plasticity, got fun"
+    ):
+        run(pair, torch.float64, "cpu", {})
+    w, state = run(rule, torch.float64, "cpu", {}, steps=slice(0, 0))
+    torch.testing.assert_close(w, weights(torch.float64), rtol=0, atol=0)
+    assert state.trace_pre.shape == (B, PRE)

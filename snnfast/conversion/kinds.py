@@ -10,12 +10,13 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F  # noqa: N812
 
+from snnfast.nn.graph import DROPOUT_FUNCTIONS, tells_a_size
+
 from .qcfs import QCFS
 
 # By exact type: what else is derived from these may do anything.
 PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
-DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout)
 RELUS = (nn.ReLU, QCFS)
 MAX_POOLS = (nn.MaxPool1d, nn.MaxPool2d)
 # Homogeneous: the output scales with the input, channel by channel.
@@ -29,7 +30,6 @@ HOMOGENEOUS = (
 )
 MAX_POOL_FUNCTIONS = {F.max_pool1d, F.max_pool2d, torch.max_pool1d, torch.max_pool2d}
 RELU_FUNCTIONS = {F.relu, F.relu_, torch.relu, torch.relu_}
-DROPOUT_FUNCTIONS = {F.dropout, F.dropout1d, F.dropout2d, F.alpha_dropout, torch.dropout}
 HOMOGENEOUS_FUNCTIONS = {
     F.avg_pool1d,
     F.avg_pool2d,
@@ -56,26 +56,6 @@ METHODS: dict[str, Callable[..., Any]] = {
     "flatten": torch.flatten,
     "contiguous": torch.Tensor.contiguous,
     "relu": torch.relu,
-}
-SIZE_METHODS = {"size", "dim"}
-SIZE_ATTRIBUTES = {"shape", "ndim", "dtype", "device"}
-SIZE_ARITHMETIC = {
-    operator.add,
-    operator.sub,
-    operator.mul,
-    operator.floordiv,
-    operator.mod,
-    operator.neg,
-    operator.getitem,
-}
-OUT_OF_PLACE: dict[Any, Any] = {
-    **{f"{method}_": method for method in ("add", "sub", "mul", "div", "relu")},
-    operator.iadd: operator.add,
-    operator.isub: operator.sub,
-    operator.imul: operator.mul,
-    operator.itruediv: operator.truediv,
-    F.relu_: torch.relu,
-    torch.relu_: torch.relu,
 }
 DIMS: dict[Any, int] = {
     nn.Conv1d: 3,
@@ -147,7 +127,7 @@ def kind_of(
     """
     if node.op in ("placeholder", "get_attr"):
         return ("input" if node.op == "placeholder" else "static"), ""
-    if _tells_a_size(node, kinds):
+    if tells_a_size(node, lambda one: kinds[one] == "size"):
         return "size", ""
     reads: list[fx.Node] = []
     fx.map_arg((node.args, node.kwargs), reads.append)  # one that is read twice counts twice
@@ -189,17 +169,6 @@ def flattens_all(node: fx.Node, layer: nn.Module | None) -> bool | None:
         return None
     given = dict(zip(("start_dim", "end_dim"), node.args[1:])) | node.kwargs
     return (given.get("start_dim", 0), given.get("end_dim", -1)) == (1, -1)
-
-
-def _tells_a_size(node: fx.Node, kinds: Mapping[fx.Node, str]) -> bool:
-    if node.op == "call_method":
-        return node.target in SIZE_METHODS
-    if node.op != "call_function":
-        return False
-    if node.target is getattr:
-        return node.args[1] in SIZE_ATTRIBUTES
-    reads = node.all_input_nodes
-    return node.target in SIZE_ARITHMETIC and bool(reads) and all(kinds[i] == "size" for i in reads)
 
 
 def _kind_of_module(layer: nn.Module) -> tuple[str, str]:

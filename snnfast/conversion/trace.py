@@ -15,21 +15,17 @@ from torch.nn.parameter import is_lazy
 
 from snnfast import check
 from snnfast.nn import PatchConv2d, SpikeConv2d, SpikeLinear
-from snnfast.nn.fuse import folded
+from snnfast.nn.graph import KEPT, LayerGraph
 from snnfast.nn.plain import plain_copy
 from snnfast.nn.tracer import Tracer, place
 
 from .analog import Node, Read
 from .kinds import (
-    BATCH_NORMS,
     DIMS,
-    DROPOUT_FUNCTIONS,
-    DROPOUTS,
     HOMOGENEOUS,
     HOMOGENEOUS_FUNCTIONS,
     MAX_POOL_FUNCTIONS,
     MAX_POOLS,
-    OUT_OF_PLACE,
     PRODUCT_FUNCTIONS,
     PRODUCTS,
     flattens_all,
@@ -42,7 +38,6 @@ HOOKED = "it has a forward hook or a forward of its own, which spikes would not 
 READ_LATER = (
     "it changes in place what is read again by another name; write it without the underscore"
 )
-KEPT = "it changes a parameter or buffer in place at every run, which a spiking network would not"
 # By a part of what torch.fx says.
 UNTRACEABLE = {
     "inputs to control flow": "its forward branches on values or on the shape of a tensor, as by if, while or assert, "
@@ -57,9 +52,6 @@ DROP_INS: dict[type[nn.Module], type[nn.Module]] = {
     SpikeConv2d: nn.Conv2d,
     SpikeLinear: nn.Linear,
 }
-# Functions that return a view of their input.
-VIEWS = {"view", "reshape", "flatten", "contiguous"}
-VIEW_FUNCTIONS = {operator.getitem, getattr, torch.flatten, torch.reshape}
 
 
 @dataclass(frozen=True)
@@ -156,120 +148,35 @@ def _cause(error: Exception) -> str:
     return next((cause for part, cause in UNTRACEABLE.items() if part in text), text)
 
 
-class _Conversion:
+class _Conversion(LayerGraph):
     """The graph of a model on its way to nodes."""
 
     def __init__(self, model: nn.Module, graph: fx.Graph) -> None:
-        self.model, self.graph = model, graph
-        self.layers = {
-            node.target: model.get_submodule(str(node.target))
-            for node in graph.nodes
-            if node.op == "call_module"
-        }
+        super().__init__(model, graph, chains=False)
         self.refused: dict[fx.Node | None, str] = {}
-        self.folded: set[fx.Node] = set()
 
     def traced(self, max_pool: str) -> Traced:
         """Rewrites the graph, and names its nodes by what they become."""
         self._refuse_hooks()
         for node in self.graph.nodes:
             _by_position(node)
-        self._leave_out_dropouts()
-        self._write_out_of_place()
-        self._fold_batch_norms()
+        self.leave_out()
+        for node, why in self.write_out_of_place(READ_LATER).items():
+            self.refused[node] = f"{self._place(node)}: {why}"
+        products, _ = self.fold()
+        self.rows = {node for layer, node in products.items() if isinstance(layer, nn.Linear)}
         for node in reversed(self.graph.nodes):
             if not node.users and node.op not in ("placeholder", "output"):
                 self.graph.erase_node(node)
         return self._named(max_pool)
 
     def _refuse_hooks(self) -> None:
-        called: list[tuple[fx.Node | None, nn.Module]] = [(None, self.model)]
-        called += [(n, self.layers[n.target]) for n in self.graph.nodes if n.op == "call_module"]
+        called: list[tuple[fx.Node | None, nn.Module]] = [(None, self.net)]
+        called += [(n, self.layer(n)) for n in self.graph.nodes if n.op == "call_module"]
         for node, layer in called:
             if layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer):
                 place = type(layer).__name__ if node is None else self._place(node)
                 self.refused[node] = f"{place}: {HOOKED}"
-
-    def _leave_out_dropouts(self) -> None:
-        for node in list(self.graph.nodes):
-            if node.op == "call_module":
-                leaves = type(self.layers[node.target]) in (*DROPOUTS, nn.Identity)
-            else:
-                is_dropout = node.op == "call_function" and node.target in DROPOUT_FUNCTIONS
-                given = node.args[2] if len(node.args) > 2 else node.kwargs.get("train")
-                leaves = is_dropout and not node.kwargs.get("training", given)
-            if leaves:
-                node.replace_all_uses_with(node.args[0])
-                self.graph.erase_node(node)
-
-    def _write_out_of_place(self) -> None:
-        """Replace in-place ReLUs and additions by out-of-place ones, whose results later nodes read."""
-        nodes = list(self.graph.nodes)
-        order = {node: i for i, node in enumerate(nodes)}
-        sizes: dict[fx.Node, str] = {}
-        for node in nodes:
-            sizes[node] = kind_of(node, None, sizes)[0] if node.op != "call_module" else ""
-            if not self._is_in_place(node):
-                continue
-            source = node.args[0]
-            if sizes.get(source) != "size":
-                if source.op == "get_attr":
-                    self.refused[node] = f"{self._place(node)}: {KEPT}"
-                for user in [u for u in source.users if order[u] > order[node]]:
-                    user.replace_input_with(source, node)
-                aliases = self._views_beside(source, node)
-                if any(order[u] > order[node] for alias in aliases for u in alias.users):
-                    self.refused[node] = f"{self._place(node)}: {READ_LATER}"
-            node.target = OUT_OF_PLACE.get(node.target, node.target)
-
-    def _is_in_place(self, node: fx.Node) -> bool:
-        if node.op == "call_module":
-            return bool(getattr(self.layers[node.target], "inplace", False))
-        if node.op == "call_method":
-            return node.target in OUT_OF_PLACE
-        is_relu = node.target is F.relu and bool(node.kwargs.get("inplace"))
-        return node.op == "call_function" and (node.target in OUT_OF_PLACE or is_relu)
-
-    def _views_beside(self, source: fx.Node, node: fx.Node) -> set[fx.Node]:
-        """The other nodes that show memory of ``source``."""
-        root = source
-        while self._is_view(root):
-            root = root.args[0]  # type: ignore[assignment]
-        found, todo = {root}, [root]
-        while todo:
-            new = {u for u in todo.pop().users if u is not node and self._is_view(u)} - found
-            found |= new
-            todo += new
-        return found - {source}
-
-    def _is_view(self, node: fx.Node) -> bool:
-        if node.op == "call_module":
-            return isinstance(self.layers[node.target], nn.Flatten) or self._is_in_place(node)
-        names = VIEWS if node.op == "call_method" else VIEW_FUNCTIONS
-        return node.op.startswith("call") and (node.target in names or self._is_in_place(node))
-
-    def _fold_batch_norms(self) -> None:
-        nodes = list(self.graph.nodes)
-        calls = [node.target for node in nodes if node.op == "call_module"]
-        # Who reads a weight by its name reads that of the model.
-        read = {str(n.target).rpartition(".")[0] for n in nodes if n.op == "get_attr"}
-        for node in nodes:
-            norm: Any = self.layers.get(node.target) if node.op == "call_module" else None
-            if type(norm) not in BATCH_NORMS or norm.running_mean is None:
-                continue
-            before = node.args[0]
-            if before.op != "call_module" or len(before.users) > 1 or before.target in read:
-                continue
-            layer: Any = self.layers[before.target]
-            if type(layer) not in PRODUCTS or calls.count(before.target) > 1:
-                continue
-            if len(layer.weight) != norm.num_features:
-                continue
-            self.layers[before.target] = folded(layer, norm)
-            if isinstance(layer, nn.Linear):
-                self.folded.add(before)
-            node.replace_all_uses_with(before)
-            self.graph.erase_node(node)
 
     def _named(self, max_pool: str) -> Traced:
         kinds: dict[fx.Node, str] = {}
@@ -278,7 +185,7 @@ class _Conversion:
         thresholds: dict[str, Tensor] = {}
         *ordered, output = self.graph.nodes
         for node in ordered:
-            layer = self.layers[node.target] if node.op == "call_module" else None
+            layer = self.layer(node)
             kind, why = kind_of(node, layer, kinds)
             kinds[node] = kind
             if kind == "max_pool" and max_pool == "refuse":
@@ -291,7 +198,7 @@ class _Conversion:
                 parts[str(node.target)] = layer
             elif node.op == "get_attr":
                 path = str(node.target)
-                parts.setdefault(path, operator.attrgetter(path)(self.model))
+                parts.setdefault(path, operator.attrgetter(path)(self.net))
             nodes[node.name] = self._node(node, kind, layer)
         if self.refused:
             raise ValueError("\n  ".join(["convert: cannot be converted:", *self.refused.values()]))
@@ -329,13 +236,13 @@ class _Conversion:
             is_product=is_product,
             is_homogeneous=is_homogeneous and flat is not False,
             is_flatten=bool(flat),
-            dims=2 if node in self.folded else DIMS.get(function),
+            dims=2 if node in self.rows else DIMS.get(function),
         )
 
     def _place(self, node: fx.Node) -> str:
         """Where a node stands, as a reader of the model would say it."""
         if node.op == "call_module":
-            return f"{node.target} ({type(self.layers[node.target]).__name__})"
+            return f"{node.target} ({type(self.layer(node)).__name__})"
         return place(node)
 
 

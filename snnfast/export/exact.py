@@ -12,7 +12,7 @@ from torch.nn import functional
 from snnfast.nn import Recurrent, SpikeConv2d, SpikeLinear, reset
 from snnfast.nn.spike_conv2d import has_events
 
-from .plan import NORMS, LayerNode, fold, layers_of
+from .plan import LayerNode, layers_of
 
 __all__ = ["OrderedConv2d", "Quantised", "exact", "paddings"]
 
@@ -101,10 +101,6 @@ def exact(still: nn.Module, input_shape: Sequence[int], quantise: bool) -> dict[
         ValueError: for what is no layer, and a normalisation that no product stands directly before, by name.
     """
     nodes = layers_of(still, input_shape)
-    fold(nodes)
-    for node in nodes:
-        if isinstance(node.module, NORMS):
-            _replace(still, node.name, nn.Identity())
     quantised: dict[str, Quantised] = {}
     for node in nodes:
         if quantise and isinstance(node.module, (*PRODUCTS, Recurrent)):

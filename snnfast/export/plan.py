@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
 
-from snnfast.nn import Time, reset
-from snnfast.nn.fuse import folded
+from snnfast.nn import reset
+from snnfast.nn.graph import LayerGraph
 from snnfast.nn.multi_step import in_time
 from snnfast.nn.plain import plain_copy, refuse_hooks, takes_one
 from snnfast.nn.tracer import Tracer, place
 from snnfast.ports.own import own_layers
 
-__all__ = ["NORMS", "LayerNode", "at_rest", "fold", "layers_of"]
+__all__ = ["LayerNode", "at_rest", "layers_of"]
 
-_PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d)
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
-NOTHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)  # in evaluation
-_IN_PLACE = (operator.iadd, "add_")
-_SUMS = (operator.add, torch.add, "add", *_IN_PLACE)
+_SUMS = (operator.add, torch.add, "add")
+_READ_LATER = "changes in place what is read again by another name; write it without changing it"
 
 
 class LayerNode(NamedTuple):
@@ -65,7 +62,8 @@ def layers_of(
 ) -> list[LayerNode]:
     """The layers of ``net``, which :func:`at_rest` gave; the last one gives its output.
 
-    Additions in place are sums that later layers read. Layers that do nothing are left out.
+    Batch normalisations are folded into the products directly before them, also in ``net``. Additions in place are sums
+    that later layers read. Layers that do nothing are left out.
 
     Args:
         net: the network.
@@ -73,14 +71,23 @@ def layers_of(
         leaves: types that count as one layer, besides those of ``torch.nn`` and :mod:`snnfast.nn`.
 
     Raises:
-        ValueError: for what is neither a layer nor a sum, by name, and for a ``forward`` that cannot be traced.
+        ValueError: for what is neither a layer nor a sum, by name, for a normalisation that cannot be folded, and for a
+            ``forward`` that cannot be traced.
     """
-    walk = _Walk(net, tuple(input_shape))
     try:
-        graph = Tracer(*leaves).trace(net)
+        trace = Tracer(*leaves).trace(net)
     except Exception as error:  # whatever forward says of what is no tensor
         raise ValueError(f"{type(net).__name__} cannot be traced by torch.fx: {error}") from error
-    for node in graph.nodes:
+    graph = LayerGraph(net, trace)
+    graph.leave_out()
+    walk = _Walk(graph, tuple(input_shape))
+    for node, why in graph.write_out_of_place(_READ_LATER).items():
+        raise ValueError(f"{place(node)} {why}")
+    _, stays = graph.fold()
+    for name, layer in graph.layers.items():
+        if layer in stays:
+            raise ValueError(f"{name}, a {type(layer).__name__}, cannot be folded: {stays[layer]}")
+    for node in trace.nodes:
         if node.op == "placeholder":
             walk.begin(node)
         elif node.op == "call_module" and len(node.args) == 1 and not node.kwargs:
@@ -109,11 +116,10 @@ class _Found(NamedTuple):
 class _Walk:
     """The list of layers, made along a traced network."""
 
-    def __init__(self, net: nn.Module, input_shape: tuple[int, ...]) -> None:
-        self.net, self.input_shape = net, input_shape
+    def __init__(self, graph: LayerGraph, input_shape: tuple[int, ...]) -> None:
+        self.graph, self.input_shape = graph, input_shape
         self.nodes: list[LayerNode] = []
-        self.values: dict[fx.Node, _Found] = {}
-        self.changed: dict[fx.Node, fx.Node] = {}  # by an addition in place of another name
+        self.values: dict[Any, _Found] = {}
         self.used: set[str] = set()
 
     def begin(self, node: fx.Node) -> None:
@@ -124,16 +130,12 @@ class _Walk:
 
     def layer(self, node: fx.Node) -> None:
         """A call of a layer."""
-        name = str(node.target)
-        module, found = self.net.get_submodule(name), self._read(node.args[0])
-        if isinstance(module, Time):
-            now = found._replace(x=found.x.flatten(0, 1), timed=False)
-            for inner_name, inner in _one_by_one(f"{name}.layer", module.layer):
-                now = self._run(inner_name, inner, now)
-            found = now._replace(x=now.x.unflatten(0, (1, 1)), timed=True)
+        name, layer, found = str(node.target), self.graph.layer(node), self.values[node.args[0]]
+        if found.timed and node.meta.get("in_time"):
+            now = self._run(name, layer, _Found(found.place, found.x.flatten(0, 1), False))
+            self.values[node] = _Found(now.place, now.x.unflatten(0, (1, 1)), True)
         else:
-            found = self._run(name, module, found)
-        self.values[node] = found
+            self.values[node] = self._run(name, layer, found)
 
     def adds(self, node: fx.Node) -> bool:
         """Whether ``node`` is a sum of two values."""
@@ -142,44 +144,24 @@ class _Walk:
 
     def sum(self, node: fx.Node) -> None:
         """A sum of two values."""
-        a, b = map(self._read, node.args)
+        a, b = map(self.values.__getitem__, node.args)
         if a.x.shape != b.x.shape:
             raise ValueError(
                 f"{place(node)} adds samples {list(a.x.shape[a.lead :])} and {list(b.x.shape[b.lead :])}"
             )
-        total = self._add(node.name, None, [a, b], a.x + b.x, a.lead)
-        if node.target in _IN_PLACE:
-            memory = a.x.untyped_storage().data_ptr()
-            for other, value in self.values.items():
-                if value is a:  # another name of the same tensor
-                    self.values[other] = total
-                elif value.x.untyped_storage().data_ptr() == memory:
-                    self.changed[other] = node
-        self.values[node] = total
+        self.values[node] = self._add(node.name, None, [a, b], a.x + b.x, a.lead)
 
     def end(self, given: Any) -> None:
         """Check that the network returns one tensor, the output of its last layer."""
         one = isinstance(given, fx.Node) and bool(self.nodes)
-        if not one or self._read(given).place != len(self.nodes) - 1:
+        if not one or self.values[given].place != len(self.nodes) - 1:
             raise ValueError("net must return one tensor, what its last layer gives")
-
-    def _read(self, node: Any) -> _Found:
-        if node in self.changed:
-            raise ValueError(
-                f"{place(self.changed[node])} changes in place what is read again by another name; write it without "
-                "changing it"
-            )
-        return self.values[node]
 
     def _run(self, name: str, layer: nn.Module, given: _Found) -> _Found:
         what, shape = f"{name}, a {type(layer).__name__},", list(given.x.shape[given.lead :])
-        if isinstance(layer, NOTHING):
-            return given
         if name in self.used:
             raise ValueError(f"{name} runs twice; give each place a layer of its own")
         self.used.add(name)
-        if isinstance(layer, NORMS) and (layer.running_mean is None or layer.running_var is None):
-            raise ValueError(f"{what} has no running statistics")
         try:
             with torch.no_grad():
                 y = layer(given.x)
@@ -207,36 +189,3 @@ class _Walk:
         before, after = tuple(first.x.shape[first.lead :]), tuple(y.shape[lead:])
         self.nodes.append(LayerNode(name, module, places, before, after))
         return _Found(len(self.nodes) - 1, y, lead == 2)
-
-
-def _one_by_one(name: str, layer: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    if type(layer) is nn.Sequential:
-        for i, inner in enumerate(layer):
-            yield from _one_by_one(f"{name}.{i}", inner)
-    else:
-        yield name, layer
-
-
-def fold(nodes: Sequence[LayerNode]) -> None:
-    """Changes products so that they do what the batch normalisations directly behind them do, too.
-
-    Raises:
-        ValueError: for a normalisation that no product stands directly before, or one that others read, by name.
-    """
-    for node in nodes:
-        norm: Any = node.module
-        if not isinstance(norm, NORMS):
-            continue
-        (place,) = node.inputs
-        product: Any = nodes[place].module if place >= 0 else None
-        readers = sum(place in other.inputs for other in nodes)
-        if (
-            not isinstance(product, _PRODUCTS)
-            or readers != 1
-            or len(product.weight) != norm.num_features
-        ):
-            raise ValueError(
-                f"{node.name}, a {type(norm).__name__}, normalises what is not directly a product, or is read elsewhere"
-            )
-        same: Any = folded(product, norm)
-        product.weight, product.bias = same.weight, same.bias

@@ -8,37 +8,13 @@ from typing import Any
 from torch import Tensor
 
 from snnfast import papers
-from snnfast.papers import (
-    SVGG16,
-    VGG16,
-    Diehl2015,
-    ResNet20,
-    SequenceNetwork,
-    SNN_Diehl2015,
-    SpikingVGG,
-    SResNet20,
-    TavanaeiAndMaida2017,
-    Wu2018,
-)
+from snnfast.papers import *  # noqa: F403
 
-__all__ = [
-    "SVGG16",
-    "VGG16",
-    "Bohte2002",
-    "Diehl2015",
-    "DiehlAndCook2015",
-    "ResNet20",
-    "SNN_Diehl2015",
-    "SResNet20",
-    "SequenceNetwork",
-    "SpikingVGG",
-    "TavanaeiAndMaida2017",
-    "TravanaeiAndMaida2017",
-    "Wu2018",
-]
+__all__ = ["TravanaeiAndMaida2017"]
+__all__ += papers.__all__
 
 
-class DiehlAndCook2015(papers.DiehlAndCook2015):
+class DiehlAndCook2015(papers.DiehlAndCook2015):  # type: ignore[no-redef]
     """:class:`snnfast.papers.DiehlAndCook2015` with the calls of the manual's STDP loop."""
 
     def init_param(self) -> None:
@@ -62,7 +38,7 @@ class DiehlAndCook2015(papers.DiehlAndCook2015):
         self.learn()
 
 
-class Bohte2002(papers.Bohte2002):
+class Bohte2002(papers.Bohte2002):  # type: ignore[no-redef]
     """:class:`snnfast.papers.Bohte2002` with the call of the manual's SpikeProp script."""
 
     def initialize(self, delay: bool = True) -> None:
@@ -75,7 +51,7 @@ class Bohte2002(papers.Bohte2002):
         self.draw_weights(0.02, 0.1)
 
 
-class TravanaeiAndMaida2017(TavanaeiAndMaida2017):
+class TravanaeiAndMaida2017(papers.TavanaeiAndMaida2017):
     """:class:`TavanaeiAndMaida2017` with n3ml's arguments and its ``reset_variables``.
 
     Args:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
 from snnfast import check
-from snnfast.export.plan import NORMS, LayerNode, at_rest, fold, layers_of
+from snnfast.export.plan import LayerNode, at_rest, layers_of
 from snnfast.nn import IF, LI, LIF, CubaLI, CubaLIF, Delay, ParametricLIF, Recurrent, Time
 from snnfast.nn.spiking import leak
 from snnfast.ops.own_neuron import OwnNeuron
@@ -52,7 +52,6 @@ def to_nir(net: nn.Module, input_shape: Sequence[int], *, dt: float, scheme: str
     still = at_rest("to_nir", net, *_LEAVES)
     try:
         layers = layers_of(still, shape, *_LEAVES)
-        fold(layers)
     except ValueError as error:
         raise ValueError(f"to_nir: {error}") from None
     found = _Export(nir, steps, still)
@@ -79,8 +78,6 @@ class _Export:
             given = [values[i] for i in node.inputs]
             if node.module is None:
                 values[place] = self._sum(node, *given)
-            elif isinstance(node.module, NORMS):  # folded into the product before it
-                values[place] = given[0]
             else:
                 values[place] = self._layer(node._replace(name=self._name(node.name)), *given)
         end = {"output": np.array(nodes[-1].after)}

@@ -11,9 +11,9 @@ from torch import nn
 
 from snnfast import check
 
+from .graph import LayerGraph
 from .hooks import hooked, refuse_own_forward
 from .multi_step import in_time
-from .order import order
 from .pooled import Pooled, PooledSequential, pools
 from .replaced import Replaced
 from .spike_conv2d import SpikeConv2d, has_events
@@ -95,8 +95,8 @@ def _pool(net: nn.Module) -> None:
         if type(module) is nn.Sequential and any(pools(*pair) for pair in pairwise(module)):
             module.__class__ = PooledSequential
     inside = {pair for m in net.modules() if type(m) is PooledSequential for pair in pairwise(m)}
-    before, uses, _, notes = order(net)
-    if notes:
+    graph = LayerGraph.of(net)
+    if graph.notes:
         return  # only what forward is known to do
     stays = {
         layer
@@ -107,12 +107,18 @@ def _pool(net: nn.Module) -> None:
     places: dict[nn.Module, list[str]] = defaultdict(list)
     for name, module in net.named_modules(remove_duplicate=False):
         places[module].append(name)
-    for pool, neuron in before.items():
+    for node in graph.graph.nodes:
+        source = graph.before(node)
+        pool, neuron = graph.layer(node), graph.layer(source) if source else None
         if (
             isinstance(neuron, Spiking)
             and neuron.calls_once
             and type(pool) in (nn.MaxPool2d, nn.AvgPool2d)
-            and uses[pool] == uses[neuron] == len(places[pool]) == len(places[neuron]) == 1
+            and graph.uses[pool]
+            == graph.uses[neuron]
+            == len(places[pool])
+            == len(places[neuron])
+            == 1
             and not hooked(pool)
             and not hooked(neuron)
             and pool not in stays

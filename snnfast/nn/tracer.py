@@ -13,26 +13,29 @@ from .normlif import NormLIF
 from .pooled import Pooled, PooledSequential
 from .state import Stateful
 
-__all__ = ["InPlace", "Tracer", "place"]
+__all__ = ["OPERATORS", "InPlace", "Tracer", "place"]
+
+
+# Operators in place, and those that return a new value.
+OPERATORS: dict[Any, Any] = {
+    getattr(operator, f"i{name.rstrip('_')}"): getattr(operator, name)
+    for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and_", "or_", "xor")
+}
 
 
 class InPlace(fx.Proxy):
     """Tells ``x += y`` from ``x = x + y``, which fx does not."""
 
-    def __iadd__(self, other: Any) -> Any:
-        return self._change(operator.iadd, other)
 
-    def __isub__(self, other: Any) -> Any:
-        return self._change(operator.isub, other)
-
-    def __imul__(self, other: Any) -> Any:
-        return self._change(operator.imul, other)
-
-    def __itruediv__(self, other: Any) -> Any:
-        return self._change(operator.itruediv, other)
-
-    def _change(self, operation: Callable[..., Any], other: Any) -> Any:
+def _change(operation: Callable[..., Any]) -> Callable[[InPlace, Any], fx.Proxy]:
+    def change(self: InPlace, other: Any) -> fx.Proxy:
         return self.tracer.create_proxy("call_function", operation, (self, other), {})
+
+    return change
+
+
+for _operation in OPERATORS:
+    setattr(InPlace, f"__{_operation.__name__}__", _change(_operation))
 
 
 class Tracer(fx.Tracer):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from snnfast.nn.multi_step import EachStep, MultiStep
+from snnfast.nn.tracer import OPERATORS
 
 from .known import (
     ADDITIONS,
@@ -30,7 +31,6 @@ from .known import (
 from .port import Looping
 from .traces import CONSTANT, is_neuron, refuse_at
 from .unrolling import (
-    IN_PLACE,
     LINE,
     Node,
     Unrolling,
@@ -208,7 +208,8 @@ class Loop:
         known = isinstance(layer, Looping) or type(layer) in LAYERS
         if layer is not None and not node.users and not known:
             self.refuse(node, "nothing takes its result, and it may change something else")
-        in_place = node.meta.get(IN_PLACE, False)
+        in_place = node.op == "call_function" and node.target in OPERATORS
+        node.target = OPERATORS[node.target] if in_place else node.target
         if in_place or getattr(layer, "inplace", False):
             source = node.args[0]
             others = len(source.users) > 1 or (in_place and not self._is_fresh(source))

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, fx
 from torch.overrides import handle_torch_function, has_torch_function
 
-from snnfast.nn.tracer import Tracer
+from snnfast.nn.tracer import InPlace, Tracer
 
 __all__ = [
-    *("IN_PLACE", "LINE", "UNROLLED", "Node", "Unrolling", "beside", "every_step", "filled"),
+    *("LINE", "UNROLLED", "Node", "Unrolling", "beside", "every_step", "filled"),
     *("first_steps", "line_of_error", "shown", "viewed"),
 ]
 
@@ -27,13 +27,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # How often a loop is unrolled whose steps are those of the input; then what is made takes any number of them.
 UNROLLED = 5
-# In the meta data of a node: the line of forward that calls it, and whether it changes its first argument.
-LINE, IN_PLACE = "snnfast line", "snnfast in place"
+# In the meta data of a node: the line of forward that calls it.
+LINE = "snnfast line"
 # Functions that take sizes, which torch.fx would want as numbers.
 _MAKERS = (torch.zeros, torch.ones, torch.full, torch.empty)
 
 
-class _Value(fx.Proxy):
+class _Value(InPlace):
     """A value in the trace; the size of an input as a number is that of its steps."""
 
     def __len__(self) -> int:
@@ -50,20 +50,6 @@ class _Value(fx.Proxy):
             source = node.args[0].args[0]  # type: ignore[union-attr]
         dim = node.args[1] if len(node.args) > 1 else None
         return self.tracer.steps_of(source, dim)  # type: ignore[attr-defined, no-any-return]
-
-
-def _in_place(operation: Callable[[Any, Any], Any]) -> Callable[[_Value, Any], Any]:
-    def run(self: _Value, other: Any) -> Any:
-        result = operation(self, other)
-        result.node.meta[IN_PLACE] = True
-        return result
-
-    return run
-
-
-# torch.fx takes x += y for x = x + y, and what else mentions x would not see the change.
-for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and_", "or_", "xor"):
-    setattr(_Value, f"__i{_name.rstrip('_')}__", _in_place(getattr(operator, _name)))
 
 
 class Unrolling(Tracer):

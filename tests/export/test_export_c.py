@@ -411,7 +411,7 @@ def converted():
     ("net", "error"),
     [
         (nn.Sequential(Time(nn.ReLU())), r"^export_c: 0\.layer, a ReLU, has no equal in C"),
-        (nn.Sequential(Time(nn.BatchNorm1d(3))), r"^export_c: 0\.layer, a BatchNorm1d, normalises what"),
+        (nn.Sequential(Time(nn.BatchNorm1d(3))), r"^export_c: 0\.layer, a BatchNorm1d, cannot be folded: it does not"),
         (nn.Sequential(LIF(return_v_seq=True)), r"^export_c: 0, a LIF, returns more than one tensor"),
         (nn.Sequential(LIF(v_threshold=torch.tensor([1.0, torch.inf, 1.0]))), r"^export_c: 0, a LIF, .*finite"),
         (Twice(), r"^export_c: lif runs twice"),
@@ -422,7 +422,7 @@ def converted():
         (nn.Sequential(Time(nn.Linear(4, 3))), r"^export_c: 0\.layer, a Linear, does not take \[3\], which"),
         (
             nn.Sequential(Time(nn.Linear(3, 3), nn.BatchNorm1d(3, track_running_stats=False))),
-            r"^export_c: 0\.layer\.1, a BatchNorm1d, has no running statistics",
+            r"^export_c: 0\.layer\.1, a BatchNorm1d, cannot be folded: it has no running statistics",
         ),
         (nn.Sequential(Functional()), r"^export_c: relu in 0 is no layer"),
         (Branching(), r"^export_c: Branching cannot be traced by torch\.fx: symbolically traced variables"),

@@ -1,4 +1,4 @@
-"""Errors of the network of Diehl and Cook: they name the argument and change nothing."""
+"""Errors of the two networks of Diehl and Cook: they name the argument and change nothing."""
 
 import pytest
 import torch
@@ -7,22 +7,19 @@ from diehl_cook_cases import assert_refused
 from samples import assert_equal
 
 from snnfast import ops, plasticity
-from snnfast.ops import DiehlCookState, Events, Rates
+from snnfast.ops import DiehlCookConductanceState, DiehlCookState, Events, Rates
 
 
-def arguments(**changes):
+def arguments(op, **changes):
     """Return the arguments of a valid call of 2 presentations, 3 steps, 5 inputs and 4 neurons, with ``changes``."""
-    given = {
-        "x": torch.ones(2, 3, 5),
-        "w": torch.full((4, 5), 0.5),
-        "theta": torch.zeros(4),
-        "rule": plasticity.pair(),
-    }
-    return {**given, **changes}
+    given = {"x": torch.ones(2, 3, 5), "w": torch.full((4, 5), 0.5), "rule": plasticity.pair()}
+    if op is ops.diehl_cook_:
+        return {**given, "theta": torch.zeros(4), **changes}
+    return {**given, "theta": torch.full((4,), 20.0).double(), "rest": 1.0, **changes}
 
 
 HZ, SEEDS = torch.ones(2, 5), torch.arange(2)
-ERRORS = {
+COMMON = {
     "x": (TypeError, "x must be a tensor, Events or Rates, got list", {"x": [1]}),
     "x shape": (
         ValueError,
@@ -66,23 +63,7 @@ ERRORS = {
         {"w": torch.full((4, 5), 1.5)},
     ),
     "w NaN": (ValueError, "w must lie in", {"w": torch.full((4, 5), float("nan"))}),
-    "w infinite": (
-        ValueError,
-        "w must be finite",
-        {"w": torch.full((4, 5), float("inf")), "rule": None},
-    ),
     "theta": (TypeError, "theta must be a tensor, got float", {"theta": 0.0}),
-    "theta dtype": (
-        TypeError,
-        "theta must have the dtype of w, torch.float32, got torch.float64",
-        {"theta": torch.zeros(4).double()},
-    ),
-    "theta shape": (
-        ValueError,
-        r"theta must have shape \[4\], got \[5\]",
-        {"theta": torch.zeros(5)},
-    ),
-    "theta NaN": (ValueError, "theta must be finite", {"theta": torch.full((4,), float("nan"))}),
     "rule": (
         TypeError,
         "rule must be a rule of snnfast.plasticity or None, got str",
@@ -99,26 +80,13 @@ ERRORS = {
         "norm must be None without a rule, got 2",
         {"norm": 2.0, "rule": None},
     ),
-    "state": (TypeError, "state must be a DiehlCookState or None, got tuple", {"state": ()}),
     "dt": (ValueError, "dt must be positive, got 0", {"dt": 0.0}),
     "tau": (ValueError, "tau must be positive, got -3", {"tau": -3.0}),
     "tau NaN": (ValueError, "tau must be finite", {"tau": float("nan")}),
     "tau_theta": (ValueError, "tau_theta must be positive, got 0", {"tau_theta": 0.0}),
     "refractory": (ValueError, "refractory must be at least 0, got -1", {"refractory": -1.0}),
-    "inhibition": (ValueError, "inhibition must be at least 0, got -1", {"inhibition": -1.0}),
     "theta_plus": (ValueError, "theta_plus must be at least 0, got -1", {"theta_plus": -1.0}),
     "v_threshold": (TypeError, "v_threshold must be a number, got str", {"v_threshold": "13"}),
-    "delay": (
-        ValueError,
-        "inhibition_delay must be at least 0, got -1",
-        {"inhibition_delay": -1},
-    ),
-    "delay type": (
-        TypeError,
-        "inhibition_delay must be an integer, got float",
-        {"inhibition_delay": 1.0},
-    ),
-    "one_winner": (TypeError, "one_winner must be True or False, got 'no'", {"one_winner": "no"}),
     "hz shape": (
         ValueError,
         r"x.hz must have shape \[P, 5\], got \[2, 4\]",
@@ -128,21 +96,6 @@ ERRORS = {
         TypeError,
         "x.hz must have dtype float32, got torch.float64",
         {"x": Rates(HZ.double(), 3, SEEDS)},
-    ),
-    "hz negative": (
-        ValueError,
-        r"x.hz must lie in \[0, 1000\] Hz, got values from -1",
-        {"x": Rates(-HZ, 3, SEEDS)},
-    ),
-    "hz NaN": (
-        ValueError,
-        r"x.hz must lie in \[0, 1000\] Hz",
-        {"x": Rates(HZ * float("nan"), 3, SEEDS)},
-    ),
-    "hz above 1/dt": (
-        ValueError,
-        r"x.hz must lie in \[0, 2000\] Hz, got values from 2001",
-        {"x": Rates(HZ * 2001, 3, SEEDS), "dt": 0.5},
     ),
     "num_steps": (
         ValueError,
@@ -195,31 +148,175 @@ ERRORS = {
         {"x": Events(torch.tensor([3]).int(), torch.tensor([0, 1]))},
     ),
 }
+OWN = {
+    ops.diehl_cook_: {
+        "w infinite": (
+            ValueError,
+            "w must be finite",
+            {"w": torch.full((4, 5), float("inf")), "rule": None},
+        ),
+        "theta dtype": (
+            TypeError,
+            "theta must have the dtype of w, torch.float32, got torch.float64",
+            {"theta": torch.zeros(4).double()},
+        ),
+        "theta shape": (
+            ValueError,
+            r"theta must have shape \[4\], got \[5\]",
+            {"theta": torch.zeros(5)},
+        ),
+        "theta NaN": (
+            ValueError,
+            "theta must be finite",
+            {"theta": torch.full((4,), float("nan"))},
+        ),
+        "state": (TypeError, "state must be a DiehlCookState or None, got tuple", {"state": ()}),
+        "inhibition": (ValueError, "inhibition must be at least 0, got -1", {"inhibition": -1.0}),
+        "delay": (
+            ValueError,
+            "inhibition_delay must be at least 0, got -1",
+            {"inhibition_delay": -1},
+        ),
+        "delay type": (
+            TypeError,
+            "inhibition_delay must be an integer, got float",
+            {"inhibition_delay": 1.0},
+        ),
+        "one_winner": (
+            TypeError,
+            "one_winner must be True or False, got 'no'",
+            {"one_winner": "no"},
+        ),
+        "hz negative": (
+            ValueError,
+            r"x.hz must lie in \[0, 1000\] Hz, got values from -1",
+            {"x": Rates(-HZ, 3, SEEDS)},
+        ),
+        "hz NaN": (
+            ValueError,
+            r"x.hz must lie in \[0, 1000\] Hz",
+            {"x": Rates(HZ * float("nan"), 3, SEEDS)},
+        ),
+        "hz above 1/dt": (
+            ValueError,
+            r"x.hz must lie in \[0, 2000\] Hz, got values from 2001",
+            {"x": Rates(HZ * 2001, 3, SEEDS), "dt": 0.5},
+        ),
+    },
+    ops.diehl_cook_conductance_: {
+        "w negative, fixed": (
+            ValueError,
+            "w must be at least 0 and not NaN, got values from -1 to -1",
+            {"w": torch.full((4, 5), -1.0), "rule": None},
+        ),
+        "theta dtype": (
+            TypeError,
+            "theta must have dtype torch.float64, got torch.float32",
+            {"theta": torch.zeros(4)},
+        ),
+        "theta shape": (
+            ValueError,
+            r"theta must have shape \[4\], got \[5\]",
+            {"theta": torch.zeros(5).double()},
+        ),
+        "theta NaN": (
+            ValueError,
+            "theta must be finite",
+            {"theta": torch.full((4,), float("nan")).double()},
+        ),
+        "rule below 0": (
+            ValueError,
+            "rule.w_min must be at least 0, a conductance, got -1",
+            {"rule": plasticity.pair(w_min=-1.0)},
+        ),
+        "state": (TypeError, "state must be a DiehlCookConductanceState or None", {"state": ()}),
+        "delays": (TypeError, "delays must be a tensor, got int", {"delays": 3}),
+        "delays dtype": (
+            TypeError,
+            "delays must have dtype torch.uint8, got torch.int64",
+            {"delays": torch.zeros(4, 5).long()},
+        ),
+        "delays shape": (
+            ValueError,
+            r"delays must have shape \[4, 5\], got \[5, 4\]",
+            {"delays": torch.zeros(5, 4, dtype=torch.uint8)},
+        ),
+        "delays device": (
+            ValueError,
+            "delays must be on the device of w, cpu, got meta",
+            {"delays": torch.zeros(4, 5, dtype=torch.uint8, device="meta")},
+        ),
+        "hz above 1/dt": (
+            ValueError,
+            r"x.hz must lie in \[0, 2000\] Hz, got values from 2001",
+            {"x": Rates(HZ * 2001, 3, SEEDS)},
+        ),
+        "hz negative": (
+            ValueError,
+            r"x.hz must lie in \[0, 2000\] Hz, got values from -1",
+            {"x": Rates(-HZ, 3, SEEDS)},
+        ),
+        "hz NaN": (
+            ValueError,
+            r"x.hz must lie in \[0, 2000\] Hz",
+            {"x": Rates(HZ * float("nan"), 3, SEEDS)},
+        ),
+        **{
+            name: (ValueError, f"{name} must be positive, got 0", {name: 0.0})
+            for name in ("dt", "tau", "tau_inh", "tau_g_exc", "tau_g_inh", "tau_theta")
+        },
+        **{
+            name: (ValueError, f"{name} must be at least 0, got -1", {name: -1.0})
+            for name in (
+                "rest",
+                "refractory",
+                "refractory_inh",
+                "w_exc_inh",
+                "w_inh_exc",
+                "theta_plus",
+            )
+        },
+        "w_exc_inh 1e300": (
+            ValueError,
+            "w_exc_inh must lie within the range",
+            {"w_exc_inh": 1e300},
+        ),
+        **{
+            name: (ValueError, f"{name} must be finite", {name: float("inf")})
+            for name in ("v_rest", "v_reset", "v_rest_inh", "v_reset_inh", "e_exc", "e_inh")
+        },
+    },
+}
+STATES = {ops.diehl_cook_: DiehlCookState, ops.diehl_cook_conductance_: DiehlCookConductanceState}
+CASES = [(op, case) for op, own in OWN.items() for case in (COMMON | own)]
 
 
 @pytest.mark.parametrize("backend", ["reference", *PRESENT])
-@pytest.mark.parametrize("case", ERRORS)
-def test_errors_name_the_argument_and_change_nothing(backend, case):
-    error, message, changes = ERRORS[case]
-    assert_refused(ops.diehl_cook_, backend, arguments(**changes), error, message)
+@pytest.mark.parametrize(("op", "case"), CASES)
+def test_errors_name_the_argument_and_change_nothing(backend, op, case):
+    error, message, changes = (COMMON | OWN[op])[case]
+    assert_refused(op, backend, arguments(op, **changes), error, message)
 
 
-@pytest.mark.parametrize("field", DiehlCookState._fields)
-def test_errors_name_the_part_of_the_state(field):
-    given = arguments()
-    state = ops.diehl_cook_(**given, return_state=True).state
+@pytest.mark.parametrize(
+    ("op", "field"), [(op, field) for op, kind in STATES.items() for field in kind._fields]
+)
+def test_errors_name_the_part_of_the_state(op, field):
+    given = arguments(op)
+    state = op(**given, return_state=True).state
     for wrong, error in (
         (torch.zeros(3, 3), ValueError),
         (None, TypeError),
         (getattr(state, field).to(torch.int64), TypeError),
     ):
-        with pytest.raises(error, match=rf"diehl_cook_: state\.{field} must"):
-            ops.diehl_cook_(**given, state=state._replace(**{field: wrong}))
+        with pytest.raises(error, match=rf"{op.__name__}: state\.{field} must"):
+            op(**given, state=state._replace(**{field: wrong}))
 
 
-def test_the_state_given_is_not_changed():
-    given = arguments()
-    state = ops.diehl_cook_(**given, return_state=True).state
+@pytest.mark.parametrize("op", STATES)
+def test_the_state_given_is_not_changed(op):
+    given = arguments(op)
+    state = op(**given, return_state=True).state
     before = [s.clone() for s in state]
-    ops.diehl_cook_(**given, state=state, return_state=True)
+    op(**given, state=state, return_state=True)
     assert_equal(list(state), before)

@@ -1,0 +1,303 @@
+"""A network as ``torch.fx`` traces it, to find and rewrite its layers: :class:`LayerGraph`."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn import functional as F  # noqa: N812
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from .hooks import HOOKS, hooked
+from .patch_conv2d import PatchConv2d
+from .pooled import PooledSequential
+from .sequential import Sequential
+from .spike_conv2d import SpikeConv2d
+from .spike_linear import SpikeLinear
+from .state import without_graphs
+from .time import DROPOUTS, Time
+from .tracer import OPERATORS, Tracer
+
+__all__ = ["DROPOUT_FUNCTIONS", "KEPT", "LINEAR", "PRODUCTS", "LayerGraph", "tells_a_size"]
+
+LINEAR = (nn.Linear, SpikeLinear)
+# By the type of a batch normalisation the products that it may stand behind: those of as many dimensions.
+PRODUCTS: dict[type[nn.Module], tuple[type[nn.Module], ...]] = {
+    nn.BatchNorm1d: (nn.Conv1d, *LINEAR),
+    nn.BatchNorm2d: (nn.Conv2d, PatchConv2d, SpikeConv2d),
+    nn.BatchNorm3d: (nn.Conv3d,),
+}
+KEPT = "it changes a parameter or buffer in place at every run, which a spiking network would not"
+DROPOUT_FUNCTIONS = {F.dropout, F.dropout1d, F.dropout2d, F.alpha_dropout, torch.dropout}
+
+_CHAINS = (nn.Sequential, PooledSequential, Sequential)
+_OUT_OF_PLACE: dict[Any, Any] = {
+    **OPERATORS,
+    **{f"{method}_": method for method in ("add", "sub", "mul", "div", "relu")},
+    F.relu_: torch.relu,
+    torch.relu_: torch.relu,
+}
+# They return a view of their input.
+_VIEWS = {"view", "reshape", "flatten", "contiguous"}
+_VIEW_FUNCTIONS = {operator.getitem, getattr, torch.flatten, torch.reshape}
+_SIZES = {
+    *(operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod, operator.neg),
+    operator.getitem,
+}
+
+
+class LayerGraph:
+    """The calls of a network, those of layers in ``nn.Sequential`` and ``Time`` one by one.
+
+    Args:
+        net: the network.
+        graph: its trace, in which containers are replaced by their layers; ``meta["in_time"]`` of these says whether
+            they are inside of :class:`snnfast.nn.Time`.
+        chains: leave containers as they are if false.
+
+    Attributes:
+        layers: those that are called, by name.
+        uses: number of calls of each layer.
+        notes: remark to add to the message that a layer stays; empty where ``torch.fx`` traces ``forward``.
+    """
+
+    def __init__(self, net: nn.Module, graph: fx.Graph, *, chains: bool = True) -> None:
+        self.net, self.graph, self.notes = net, graph, ""
+        self.layers: dict[str, nn.Module] = {}
+        for node in list(graph.nodes):
+            if node.op == "call_module":
+                self._take(node, chains)
+        self.uses = Counter(self.layer(node) for node in graph.nodes if node.op == "call_module")
+        given = (net.named_parameters, net.named_buffers)
+        tensors = {name: t for named in given for name, t in named(remove_duplicate=False)}
+        reads = [n for n in graph.nodes if n.op == "get_attr" and not all(map(_form, n.users))]
+        self._read = {tensors[n.target] for n in reads if n.target in tensors}
+
+    @classmethod
+    def of(cls, net: nn.Module) -> LayerGraph:
+        """The graph of a network that is left as it is.
+
+        Where ``torch.fx`` cannot follow ``forward``, only neighbours in ``nn.Sequential`` and ``Time`` are known.
+        """
+        # A copy is traced: layers of other libraries may keep what they are given.
+        shared = {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())}
+        traced = copy.deepcopy(net, without_graphs(net) | shared)
+        for module in traced.modules():  # which are not called with what is not there
+            for attribute in HOOKS:
+                module.__dict__[attribute] = type(module.__dict__[attribute])()
+        try:
+            return cls(net, Tracer().trace(traced))
+        except Exception as error:  # whatever forward does with values that are not there
+            graph = fx.Graph()
+            for name, module in net.named_modules():
+                if isinstance(module, (nn.Sequential, Time)):
+                    graph.create_node("call_module", name, (graph.placeholder("x"),))
+            self = cls(net, graph)
+            self.uses = Counter(module for _, module in net.named_modules(remove_duplicate=False))
+            self.notes = f" (torch.fx cannot follow forward: {type(error).__name__}: {error})"
+            return self
+
+    def layer(self, node: Any) -> Any:
+        """The layer that ``node`` calls; None for other nodes."""
+        return self.layers[str(node.target)] if node.op == "call_module" else None
+
+    def before(self, node: fx.Node) -> fx.Node | None:
+        """The call of the layer whose output ``node`` takes, if nothing else sees that output."""
+        source = node.args[0] if node.args else None
+        if not isinstance(source, fx.Node) or source.op != "call_module" or len(source.users) != 1:
+            return None
+        return None if self._seen_leaving(str(source.target), str(node.target)) else source
+
+    def leave_out(self) -> None:
+        """Takes out identities, and dropouts as in evaluation."""
+        for node in list(self.graph.nodes):
+            if node.op == "call_module":
+                leaves = type(self.layer(node)) in (*DROPOUTS, nn.Identity)
+            else:
+                is_dropout = node.op == "call_function" and node.target in DROPOUT_FUNCTIONS
+                given = node.args[2] if len(node.args) > 2 else node.kwargs.get("train")
+                leaves = is_dropout and not node.kwargs.get("training", given)
+            if leaves:
+                node.replace_all_uses_with(node.args[0])
+                self.graph.erase_node(node)
+
+    def write_out_of_place(self, read_later: str) -> dict[fx.Node, str]:
+        """Replaces ReLUs and arithmetic in place by such that return a new tensor, which later nodes read.
+
+        Args:
+            read_later: why that is refused where later nodes read the old one by another name, as by a view of it.
+
+        Returns:
+            Nodes that cannot be replaced, and why.
+        """
+        refused: dict[fx.Node, str] = {}
+        order = {node: i for i, node in enumerate(self.graph.nodes)}
+        sizes: set[fx.Node] = set()
+        for node in self.graph.nodes:
+            in_place, source = self._is_in_place(node), node.args[0] if node.args else None
+            if in_place and isinstance(source, fx.Node) and source not in sizes:
+                if source.op == "get_attr":
+                    refused[node] = KEPT
+                for user in [u for u in source.users if order[u] > order[node]]:
+                    user.replace_input_with(source, node)
+                aliases = self._views_beside(source, node)
+                if any(order[u] > order[node] for alias in aliases for u in alias.users):
+                    refused[node] = read_later
+            if in_place and node not in refused:
+                node.target = _OUT_OF_PLACE.get(node.target, node.target)
+            if tells_a_size(node, sizes.__contains__):
+                sizes.add(node)
+        return refused
+
+    def fold(self) -> tuple[dict[nn.Module, fx.Node], dict[nn.Module, str]]:
+        """Folds batch normalisations with running statistics into the products directly before them, also in the net.
+
+        Returns:
+            The products that do so now and their calls, and for each normalisation that stays the reason.
+        """
+        products: dict[nn.Module, fx.Node] = {}
+        norms = [m for m in self.net.modules() if isinstance(m, tuple(PRODUCTS))]
+        stays = {norm: self._refused(norm, None) for norm in norms}
+        for node in list(self.graph.nodes):
+            norm = self.layer(node)
+            source = self.before(node)
+            if norm not in stays or source is None:
+                continue
+            product = self.layer(source)
+            stays[norm] = self._refused(norm, product)
+            if stays[norm]:
+                continue
+            del stays[norm]
+            products.pop(product, None)
+            products[self._put(source, _folded(product, norm))] = source
+            self._put(node, nn.Identity())
+            node.replace_all_uses_with(source)
+            self.graph.erase_node(node)
+        return products, stays
+
+    def _take(self, node: fx.Node, chains: bool) -> None:
+        name = str(node.target)
+        module = self.net.get_submodule(name)
+        inner = [(name, module, False)]
+        if chains:
+            inner = list(_layers(name, module))
+        self.layers |= {name: layer for name, layer, _ in inner}
+        if [name] == [one for one, _, _ in inner]:
+            return
+        x, arguments, named = node.args[0], node.args, node.kwargs
+        with self.graph.inserting_before(node):
+            for one, _, in_time in inner:
+                x = self.graph.create_node("call_module", one, arguments, named)
+                x.meta = {**node.meta, "in_time": in_time}
+                arguments, named = (x,), {}
+        node.replace_all_uses_with(x)  # type: ignore[arg-type]
+        self.graph.erase_node(node)
+
+    def _put(self, node: fx.Node, layer: nn.Module) -> nn.Module:
+        """Puts ``layer`` in the place of the one that ``node`` calls, by all of its names."""
+        old = self.layer(node)
+        for name, module in list(self.net.named_modules(remove_duplicate=False)):
+            if module is old:
+                parent, _, last = name.rpartition(".")
+                setattr(self.net.get_submodule(parent), last, layer)
+        self.layers = {n: layer if one is old else one for n, one in self.layers.items()}
+        self.uses[layer] = self.uses[old]
+        return layer
+
+    def _seen_leaving(self, name: str, target: str) -> bool:
+        """Whether a container with hooks lies around ``name``, but not around ``target``."""
+        while "." in name:
+            name = name.rpartition(".")[0]
+            if not target.startswith(f"{name}.") and hooked(self.net.get_submodule(name)):
+                return True
+        return False
+
+    def _is_in_place(self, node: fx.Node) -> bool:
+        if node.op == "call_module":
+            return bool(getattr(self.layer(node), "inplace", False))
+        is_relu = node.target is F.relu and bool(node.kwargs.get("inplace"))
+        return node.op.startswith("call") and (node.target in _OUT_OF_PLACE or is_relu)
+
+    def _views_beside(self, source: fx.Node, node: fx.Node) -> set[fx.Node]:
+        """The other nodes that show memory of ``source``."""
+        root = source
+        while self._is_view(root):
+            root = root.args[0]  # type: ignore[assignment]
+        found, todo = {root}, [root]
+        while todo:
+            new = {u for u in todo.pop().users if u is not node and self._is_view(u)} - found
+            found |= new
+            todo += new
+        return found - {source}
+
+    def _is_view(self, node: fx.Node) -> bool:
+        if node.op == "call_module":
+            return isinstance(self.layer(node), nn.Flatten) or self._is_in_place(node)
+        names = _VIEWS if node.op == "call_method" else _VIEW_FUNCTIONS
+        return node.op.startswith("call") and (node.target in names or self._is_in_place(node))
+
+    def _refused(self, norm: Any, product: Any) -> str:
+        """Why ``norm`` cannot be folded into ``product``; empty if it can."""
+        if type(norm) not in PRODUCTS:
+            return f"it is {type(norm).__module__}'s, not torch.nn's"
+        if type(product) not in PRODUCTS[type(norm)]:
+            return "it does not directly follow a product that nothing else sees"
+        channels = product.out_features if type(product) in LINEAR else product.out_channels
+        if channels != norm.num_features:
+            return f"it has {norm.num_features} channels, the product before it {channels}"
+        if norm.running_mean is None or norm.running_var is None:
+            return "it has no running statistics"
+        if self.uses[norm] != 1 or self.uses[product] != 1:
+            return "it, or the product before it, is used more than once"
+        if any(t in self._read for m in (norm, product) for t in (*m.parameters(), *m.buffers())):
+            return "forward itself reads a weight of it, or of the product before it"
+        if any(hooked(module) for module in (norm, product)):
+            return "it, or the product before it, has hooks"
+        return ""
+
+
+def tells_a_size(node: fx.Node, is_size: Callable[[fx.Node], bool]) -> bool:
+    """Whether ``node`` is a size, dtype or device of a tensor, or computed from such alone."""
+    if node.op == "call_method":
+        return node.target in ("size", "dim")
+    if node.op != "call_function" or _form(node):
+        return node.op == "call_function"
+    reads = node.all_input_nodes
+    return node.target in _SIZES and bool(reads) and all(map(is_size, reads))
+
+
+def _form(node: fx.Node) -> bool:
+    """Whether ``node`` is ``tensor.dtype`` and the like."""
+    return node.target is getattr and node.args[1] in ("device", "dtype", "ndim", "shape")
+
+
+def _layers(
+    name: str, module: nn.Module, in_time: bool = False
+) -> Iterator[tuple[str, nn.Module, bool]]:
+    """The layers that run one after the other in ``module``; it itself, if it is one."""
+    if isinstance(module, Time):
+        yield from _layers(f"{name}.layer", module.layer, True)
+    elif isinstance(module, nn.Sequential) and type(module) in _CHAINS and not hooked(module):
+        for key, inner in module._modules.items():
+            yield from _layers(f"{name}.{key}".lstrip("."), inner, in_time)
+    else:
+        yield name, module, in_time
+
+
+def _folded(product: Any, norm: Any) -> nn.Module:
+    """A copy of a linear layer or convolution that does what it and ``norm`` behind it do, worked out in float64."""
+    given = (product.weight, product.bias, norm.running_mean, norm.running_var)
+    weight, bias, mean, var = (None if v is None else v.detach().double() for v in given)
+    gain, shift = (None if v is None else v.detach().double() for v in (norm.weight, norm.bias))
+    values = fuse_conv_bn_weights(weight, bias, mean, var, norm.eps, gain, shift)  # type: ignore[arg-type]
+    result = copy.deepcopy(product)
+    result.weight, result.bias = (
+        nn.Parameter(value.detach().to(product.weight.dtype), product.weight.requires_grad)
+        for value in values
+    )
+    return result  # type: ignore[no-any-return]

@@ -95,6 +95,9 @@ class Op:
         steady: keyword arguments with which it fires at ``v_threshold`` whatever it did before.
         variants: keyword arguments to test with, by name.
         worked: runs worked by hand, by name.
+        written: a step in Python floats, ``(n, x, *states) -> (s, *states)``; ``n`` has its constants, ``n.rest``,
+            ``n.gain`` of the input, and ``n.fire(h, above=0)``, which returns the spike and the membrane after it.
+        written_for: keyword arguments with which the reference is compared to it.
     """
 
     name: str
@@ -114,6 +117,8 @@ class Op:
     exact: bool = True
     fires: bool = True
     steady: dict[str, Any] = field(default_factory=dict)
+    written: Callable[..., tuple[float, ...]] | None = None
+    written_for: list[dict[str, Any]] = field(default_factory=list)
 
     def __str__(self) -> str:
         return self.name

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from snnfast import check, ops
 from snnfast.ops import Rates
 
 from .latency import real
-from .regular import number_of_steps
+from .regular import Intensities
 
 
-class BernoulliEncoder(nn.Module):
+class BernoulliEncoder(Intensities):
     """Spikes with probability ``min(1, x / scale)`` at every step, independently.
 
     The encoder of n3ml's BP-STDP procedure: with its default scale a white pixel fires in one step
@@ -34,22 +34,7 @@ class BernoulliEncoder(nn.Module):
         torch.Size([20, 1, 28, 28])
     """
 
-    def __init__(
-        self,
-        num_steps: int = 100,
-        scale: float = 5.0,
-        *,
-        generator: torch.Generator | None = None,
-        dtype: torch.dtype = torch.float32,
-        validate: bool = True,
-    ) -> None:
-        super().__init__()
-        self.num_steps = number_of_steps("BernoulliEncoder", "num_steps", num_steps)
-        check.generator("BernoulliEncoder", generator)
-        check.spike_dtype("BernoulliEncoder", dtype)
-        self.scale = check.positive("BernoulliEncoder", "scale", scale)
-        self.validate = check.flag("BernoulliEncoder", "validate", validate)
-        self.generator, self.dtype = generator, dtype
+    name = "BernoulliEncoder"
 
     def forward(self, x: Tensor) -> Tensor:
         """Spikes ``[num_steps, ...]`` of intensities ``[...]``, each at least 0.
@@ -88,7 +73,3 @@ class BernoulliEncoder(nn.Module):
         if self.validate:
             check.in_range("BernoulliEncoder", "x", x, 0.0, math.inf)
         return x / self.scale
-
-    def extra_repr(self) -> str:
-        """Return the settings that ``print`` shows."""
-        return f"num_steps={self.num_steps}, scale={self.scale:g}, dtype={self.dtype}"

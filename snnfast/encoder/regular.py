@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,34 @@ from .latency import real
 UNITS = 2**29
 
 
-class RegularEncoder(nn.Module):
+class Intensities(nn.Module):
+    """An encoder of intensities: its settings."""
+
+    name: ClassVar[str]
+
+    def __init__(
+        self,
+        num_steps: int = 100,
+        scale: float = 5.0,
+        *,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
+        validate: bool = True,
+    ) -> None:
+        super().__init__()
+        self.num_steps = number_of_steps(self.name, "num_steps", num_steps)
+        check.generator(self.name, generator)
+        check.spike_dtype(self.name, dtype)
+        self.scale = check.positive(self.name, "scale", scale)
+        self.validate = check.flag(self.name, "validate", validate)
+        self.generator, self.dtype = generator, dtype
+
+    def extra_repr(self) -> str:
+        """Return the settings that ``print`` shows."""
+        return f"num_steps={self.num_steps}, scale={self.scale:g}, dtype={self.dtype}"
+
+
+class RegularEncoder(Intensities):
     """Spikes at even distances, ``scale / x`` steps on average, after a random lag.
 
     Each element draws a phase from U[0, 1) and fires where ``phase + t r`` passes a whole number::
@@ -45,22 +73,7 @@ class RegularEncoder(nn.Module):
         tensor([5., 2.])
     """
 
-    def __init__(
-        self,
-        num_steps: int = 100,
-        scale: float = 5.0,
-        *,
-        generator: torch.Generator | None = None,
-        dtype: torch.dtype = torch.float32,
-        validate: bool = True,
-    ) -> None:
-        super().__init__()
-        self.num_steps = number_of_steps("RegularEncoder", "num_steps", num_steps)
-        check.generator("RegularEncoder", generator)
-        check.spike_dtype("RegularEncoder", dtype)
-        self.scale = check.positive("RegularEncoder", "scale", scale)
-        self.validate = check.flag("RegularEncoder", "validate", validate)
-        self.generator, self.dtype = generator, dtype
+    name = "RegularEncoder"
 
     def forward(self, x: Tensor) -> Tensor:
         """Spikes ``[num_steps, ...]`` of intensities ``[...]``, each at least 0.
@@ -82,10 +95,6 @@ class RegularEncoder(nn.Module):
             s.copy_(level >= UNITS)
             level &= UNITS - 1
         return spikes
-
-    def extra_repr(self) -> str:
-        """Return the settings that ``print`` shows."""
-        return f"num_steps={self.num_steps}, scale={self.scale:g}, dtype={self.dtype}"
 
 
 def number_of_steps(encoder: str, name: str, value: float) -> int:

@@ -192,34 +192,7 @@ val_loader = torch.utils.data.DataLoader(
    shuffle=False)
 """
 
-SENGUPTA_ANN = """
-from n3ml.model import VGG16
-
-model = VGG16()
-if torch.cuda.is_available():
-    model.cuda()
-criterion = nn.CrossEntropyLoss()
-optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
-
-best_acc = 0
-
-for epoch in range(num_epochs):
-    print("epoch: {}".format(epoch))
-    train(train_loader, model, criterion, optimizer)
-
-    loss, acc = validate(val_loader, model, criterion)
-    print("In test, loss: {} - acc: {}".format(loss, acc))
-
-    if acc > best_acc:
-        best_epoch = epoch
-        best_acc = acc
-        state_dict = {
-            'epoch': epoch,
-            'best_acc': best_acc,
-            'model': model.state_dict(),
-        }
-        torch.save(state_dict, opt.save)
-"""
+SENGUPTA_ANN = DIEHL_ANN.replace("Diehl2015", "VGG16")  # word for word but for the network
 
 SENGUPTA_SNN = """
 from n3ml.model import VGG16, SVGG16

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from neurons import *  # noqa: F403
 from neurons.properties import runs, wide_dtypes
-from samples import Op, Sample, Values, assert_equal
+from samples import Op, Values, assert_equal
 from variants import FIRING, LEAKY, LEAKY_FIRING, REFRACTORY
 
 from snnfast import ops
@@ -110,6 +110,14 @@ SOFT = {
     },
 }
 
+
+def written(n, x, v, w):
+    h = n.rest + n.decay * (v - n.rest) + n.gain * (x - w)
+    s, v = n.fire(h)
+    m, k = (v, 1 / n.tau_w * n.q) if hasattr(n, "q") else (h, 1.0)
+    return s, v, (1 - 1 / n.tau_w) * w + k * (n.a * (m - n.rest) + n.b * s)
+
+
 ADLIF = Op(
     name="adlif",
     kernel="adlif",
@@ -133,59 +141,13 @@ ADLIF = Op(
         **ADAPTIVE,
         **REFRACTORY,
     },
+    written=written,
+    written_for=[
+        {"tau": 2.7, "tau_w": 6.3, "a": 0.3, "b": 0.4, **own} for own in (BITTAR, {"q": 3.0})
+    ],
     worked={"hard": HARD, "detached": DETACHED, "soft": SOFT},
 )
 NEURONS = (ADLIF,)
-
-
-def equations(x, v, w, decay, gain, decay_w, tau_w, a, b, q, threshold, v_reset, v_rest):
-    """``q`` None: Bittar and Garner."""
-    spikes, v_seq = [], []
-    for x_t in x:
-        h = v_rest + decay * (v - v_rest) + gain * (x_t - w)
-        s = float(h >= threshold)
-        v = h if not s else h - threshold if v_reset is None else v_reset
-        m, k = (h, 1.0) if q is None else (v, 1 / tau_w * q)
-        w = decay_w * w + k * (a * (m - v_rest) + b * s)
-        spikes.append(s)
-        v_seq.append(v)
-    return spikes, v_seq, w
-
-
-@pytest.mark.parametrize("v_reset", [0.0, -0.25, None])
-@pytest.mark.parametrize("v_rest", [None, 0.3])
-@pytest.mark.parametrize("decay_input", [True, False])
-@pytest.mark.parametrize("q", [None, 3.0])
-def test_reference_follows_the_equations(v_reset, v_rest, decay_input, q):
-    """Written out for one neuron, one step at a time, in Python floats."""
-    x = Sample(ADLIF, "plain", (50, 3), torch.float64).arguments()["x"]
-    v, w = torch.tensor([0.1, 0.2, -0.3]).double(), torch.tensor([0.3, 0.0, -0.2]).double()
-    decay, decay_w = 1 - 1 / 2.7, 1 - 1 / 6.3
-    gain = 1 / 2.7 if decay_input else 1.0
-    rest = v_rest if v_rest is not None else v_reset or 0.0
-    options = {"tau": 2.7, "tau_w": 6.3, "a": 0.3, "b": 0.4, "decay_input": decay_input}
-    options |= {"v_threshold": 0.8, "v_reset": v_reset, "v_rest": v_rest, "return_v_seq": True}
-    options |= BITTAR if q is None else {"q": q}
-    spikes, last, adaptation, v_seq = ADLIF.reference(x=x, v=v, w=w, **options)
-    assert 0 < spikes.mean() < 1
-    for n in range(3):
-        of_neuron = (
-            v[n].item(),
-            w[n].item(),
-            decay,
-            gain,
-            decay_w,
-            6.3,
-            0.3,
-            0.4,
-            q,
-            0.8,
-            v_reset,
-            rest,
-        )
-        want = equations(x[:, n].tolist(), *of_neuron)
-        assert (spikes[:, n].tolist(), v_seq[:, n].tolist(), adaptation[n].item()) == want
-    assert_equal(last, v_seq[-1])
 
 
 @settings(max_examples=60)

@@ -1,12 +1,11 @@
 """``alif``: the shared tests of ``tests/neurons``, and what is special to it."""
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from neurons import *  # noqa: F403
 from neurons.properties import runs, wide_dtypes
-from samples import Op, Sample, Values, assert_equal
+from samples import Op, Values, assert_equal
 from variants import FIRING, LEAKY, LEAKY_FIRING, REFRACTORY
 
 from snnfast import ops
@@ -94,6 +93,12 @@ SOFT = {
     },
 }
 
+
+def written(n, x, v, a):
+    s, v = n.fire(n.rest + n.decay * (v - n.rest) + n.gain * x, n.beta * a)
+    return s, v, (1 - 1 / n.tau_adapt) * a + s
+
+
 ALIF = Op(
     name="alif",
     kernel="alif",
@@ -109,43 +114,11 @@ ALIF = Op(
     voltages=("v", "v_threshold", "v_reset", "v_rest", "beta"),
     steady={"beta": 0.0},
     variants={"plain": {}, **LEAKY, **FIRING, **LEAKY_FIRING, **ADAPTIVE, **REFRACTORY},
+    written=written,
+    written_for=[{"tau": 2.7, "tau_adapt": 6.3, "beta": beta} for beta in (0.2, 1.3)],
     worked={"hard": HARD, "detached": DETACHED, "soft": SOFT},
 )
 NEURONS = (ALIF,)
-
-
-def equations(x, v, a, decay, gain, decay_adapt, beta, threshold, v_reset, v_rest):
-    spikes, v_seq = [], []
-    for x_t in x:
-        h = v_rest + decay * (v - v_rest) + gain * x_t
-        s = float(h >= threshold + beta * a)
-        v = h if not s else h - threshold if v_reset is None else v_reset
-        a = decay_adapt * a + s
-        spikes.append(s)
-        v_seq.append(v)
-    return spikes, v_seq, a
-
-
-@pytest.mark.parametrize("v_reset", [0.0, -0.25, None])
-@pytest.mark.parametrize("v_rest", [None, 0.3])
-@pytest.mark.parametrize("decay_input", [True, False])
-@pytest.mark.parametrize("beta", [0.2, 1.3])
-def test_reference_follows_the_equations(v_reset, v_rest, decay_input, beta):
-    """Written out for one neuron, one step at a time, in Python floats."""
-    x = Sample(ALIF, "plain", (50, 3), torch.float64).arguments()["x"]
-    v, a = torch.tensor([0.1, 0.2, -0.3]).double(), torch.tensor([0.3, 0.0, 1.0]).double()
-    decay, decay_adapt = 1 - 1 / 2.7, 1 - 1 / 6.3
-    gain = 1 / 2.7 if decay_input else 1.0
-    rest = v_rest if v_rest is not None else v_reset or 0.0
-    options = {"tau": 2.7, "tau_adapt": 6.3, "beta": beta, "decay_input": decay_input}
-    options |= {"v_threshold": 0.8, "v_reset": v_reset, "v_rest": v_rest, "return_v_seq": True}
-    spikes, last, adaptation, v_seq = ALIF.reference(x=x, v=v, a=a, **options)
-    assert 0 < spikes.mean() < 1
-    for n in range(3):
-        of_neuron = v[n].item(), a[n].item(), decay, gain, decay_adapt, beta, 0.8, v_reset, rest
-        want = equations(x[:, n].tolist(), *of_neuron)
-        assert (spikes[:, n].tolist(), v_seq[:, n].tolist(), adaptation[n].item()) == want
-    assert_equal(last, v_seq[-1])
 
 
 @settings(max_examples=60)

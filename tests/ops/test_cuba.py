@@ -1,12 +1,10 @@
 """``cuba``: the shared tests of ``tests/neurons``, and what is special to it."""
 
-import pytest
-import torch
 from hypothesis import given, settings
 from neurons import *  # noqa: F403
 from neurons.properties import runs, wide_dtypes
 from neurons.values import INF, run
-from samples import Op, Sample, Values, assert_equal
+from samples import Op, Values, assert_equal
 from variants import FIRING, LEAKY, LEAKY_FIRING, REFRACTORY
 
 from snnfast import ops
@@ -48,6 +46,13 @@ CURRENT = {
     },
 }
 
+
+def written(n, x, v, i):
+    i = (1 - 1 / n.tau_syn) * i + x
+    s, v = n.fire(n.rest + n.decay * (v - n.rest) + n.gain * i)
+    return s, v, i
+
+
 CUBA = Op(
     name="cuba",
     kernel="cuba",
@@ -62,6 +67,8 @@ CUBA = Op(
     params=("v_threshold", "v_reset", "v_rest"),
     voltages=("v", "i", "v_threshold", "v_reset", "v_rest"),
     variants={"plain": {}, **LEAKY, **FIRING, **LEAKY_FIRING, **SYNAPTIC, **REFRACTORY},
+    written=written,
+    written_for=[{"tau": tau, "tau_syn": 3.3} for tau in (1.0, 2.0, 7.3)],
     worked={"current": CURRENT},
 )
 # Decays 1/2, no spikes: i = 2, 2, 3;  v = 4, 4, 5;  the membranes of the steps weigh 1, 2, 4, the last 4 more, i 8
@@ -98,39 +105,6 @@ CUBALI = Op(
     worked={"readout": READOUT},
 )
 NEURONS = (CUBA, CUBALI)
-
-
-def equations(x, v, i, decay, decay_syn, gain, threshold, v_reset, v_rest):
-    spikes, v_seq = [], []
-    for x_t in x:
-        i = decay_syn * i + x_t
-        h = v_rest + decay * (v - v_rest) + gain * i
-        s = float(h >= threshold)
-        v = h if not s else h - threshold if v_reset is None else v_reset
-        spikes.append(s)
-        v_seq.append(v)
-    return spikes, v_seq, i
-
-
-@pytest.mark.parametrize("v_reset", [0.0, -0.25, None])
-@pytest.mark.parametrize("v_rest", [None, 0.3])
-@pytest.mark.parametrize("decay_input", [True, False])
-@pytest.mark.parametrize("tau", [1.0, 2.0, 7.3])
-def test_reference_follows_the_equations(v_reset, v_rest, decay_input, tau):
-    """Written out for one neuron, one step at a time, in Python floats."""
-    x = Sample(CUBA, "plain", (50, 3), torch.float64).arguments()["x"]
-    v, i = torch.tensor([0.1, 0.2, -0.3]).double(), torch.tensor([0.3, 0.0, -1.0]).double()
-    decay, decay_syn = 1 - 1 / tau, 1 - 1 / 3.3
-    gain = 1 / tau if decay_input else 1.0
-    rest = v_rest if v_rest is not None else v_reset or 0.0
-    options = {"tau": tau, "decay_input": decay_input, "v_threshold": 0.8, "tau_syn": 3.3}
-    options |= {"v_reset": v_reset, "v_rest": v_rest, "return_v_seq": True}
-    spikes, last, current, v_seq = CUBA.reference(x=x, v=v, i=i, **options)
-    for n in range(3):
-        before = v[n].item(), i[n].item()
-        want = equations(x[:, n].tolist(), *before, decay, decay_syn, gain, 0.8, v_reset, rest)
-        assert (spikes[:, n].tolist(), v_seq[:, n].tolist(), current[n].item()) == want
-    assert_equal(last, v_seq[-1])
 
 
 def test_infinite_current_keeps_a_synapse_infinite_and_the_neuron_firing(backend):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from neurons import *  # noqa: F403
-from samples import Op, Sample, Values, assert_equal
+from samples import Op, Values
 from variants import HARD_FIRING, LEAKY
 
 from snnfast import ops
@@ -56,6 +56,12 @@ HARD = {
     },
 }
 
+
+def written(n, x, v):
+    upstroke = n.delta_t * math.exp((v - n.theta_rh) / n.delta_t)
+    return n.fire(v + n.rate * (upstroke - (v - n.rest)) + n.gain * x)
+
+
 EIF = Op(
     name="eif",
     kernel="eif",
@@ -85,46 +91,11 @@ EIF = Op(
         **HARD_FIRING,
         **OWN,
     },
+    written=written,
+    written_for=[{"tau": 2.7, "delta_t": 0.5, "theta_rh": 1.5}],
     worked={"hard": HARD},
 )
 NEURONS = (EIF,)
-
-
-def equations(x, v, rate, gain, delta_t, theta_rh, threshold, v_reset, v_rest):
-    spikes, v_seq = [], []
-    for x_t in x:
-        upstroke = delta_t * math.exp((v - theta_rh) / delta_t)
-        h = v + rate * (upstroke - (v - v_rest)) + gain * x_t
-        s = float(h >= threshold)
-        v = h if not s else h - threshold if v_reset is None else v_reset
-        spikes.append(s)
-        v_seq.append(v)
-    return spikes, v_seq
-
-
-@pytest.mark.parametrize("v_reset", [0.0, -0.25, None])
-@pytest.mark.parametrize("v_rest", [None, 0.1])
-@pytest.mark.parametrize("decay_input", [True, False])
-def test_reference_follows_the_equations(v_reset, v_rest, decay_input):
-    """Written out for one neuron, one step at a time, in Python floats."""
-    x = Sample(EIF, "plain", (50, 3), torch.float64).arguments()["x"] * 0.6
-    v = torch.tensor([0.1, 0.2, -0.3]).double()
-    rate = 1 / 2.7
-    gain = rate if decay_input else 1.0
-    rest = v_rest if v_rest is not None else v_reset or 0.0
-    own = {"delta_t": 0.5, "theta_rh": 1.5}
-    options = {"tau": 2.7, "decay_input": decay_input, "v_threshold": 0.8, "v_reset": v_reset}
-    options |= {"v_rest": v_rest, "return_v_seq": True} | own
-    spikes, last, v_seq = EIF.reference(x=x, v=v, **options)
-    assert 0 < spikes.mean() < 1
-    for n in range(3):
-        given = v[n].item(), rate, gain, 0.5, 1.5
-        want = equations(x[:, n].tolist(), *given, 0.8, v_reset, rest)
-        assert spikes[:, n].tolist() == want[0]
-        torch.testing.assert_close(
-            v_seq[:, n], torch.tensor(want[1], dtype=torch.float64), rtol=0, atol=1e-13
-        )
-    assert_equal(last, v_seq[-1])
 
 
 def test_the_exponential_is_that_of_mathematics():

@@ -1,6 +1,5 @@
 """``izhikevich``: the shared tests of ``tests/neurons``, and what is special to it."""
 
-import pytest
 import torch
 from neurons import *  # noqa: F403
 from samples import Op, Sample, Values, assert_equal
@@ -74,6 +73,13 @@ HARD = {
     },
 }
 
+
+def written(n, x, v, w):
+    h = v + n.rate * (n.a0 * ((v - n.rest) * (v - n.v_c))) + n.gain * (x - w)
+    s, v = n.fire(h)
+    return s, v, (1 - 1 / n.tau_w) * w + 1 / n.tau_w * (n.a * (h - n.rest)) + n.b * s
+
+
 IZHIKEVICH = Op(
     name="izhikevich",
     kernel="izhikevich",
@@ -105,44 +111,11 @@ IZHIKEVICH = Op(
         **HARD_FIRING,
         **OWN,
     },
+    written=written,
+    written_for=[{"tau": 2.7, "a0": 0.2, "v_c": 0.7, "tau_w": 3.1, "a": 0.3, "b": 0.2}],
     worked={"hard": HARD},
 )
 NEURONS = (IZHIKEVICH,)
-
-
-def equations(x, v, w, rate, gain, a0, v_c, decay_w, rate_w, a, b, threshold, v_reset, v_rest):
-    spikes, v_seq = [], []
-    for x_t in x:
-        h = v + rate * (a0 * ((v - v_rest) * (v - v_c))) + gain * (x_t - w)
-        s = float(h >= threshold)
-        v = h if not s else h - threshold if v_reset is None else v_reset
-        w = decay_w * w + rate_w * (a * (h - v_rest)) + b * s
-        spikes.append(s)
-        v_seq.append(v)
-    return spikes, v_seq, w
-
-
-@pytest.mark.parametrize("v_reset", [0.0, -0.25, None])
-@pytest.mark.parametrize("v_rest", [None, 0.1])
-@pytest.mark.parametrize("decay_input", [True, False])
-def test_reference_follows_the_equations(v_reset, v_rest, decay_input):
-    """Written out for one neuron, one step at a time, in Python floats."""
-    x = Sample(IZHIKEVICH, "plain", (50, 3), torch.float64).arguments()["x"] * 0.6
-    v = torch.tensor([0.1, 0.2, -0.3]).double()
-    w = torch.tensor([0.3, 0.0, -0.2]).double()
-    rate = 1 / 2.7
-    gain = rate if decay_input else 1.0
-    rest = v_rest if v_rest is not None else v_reset or 0.0
-    own = {"a0": 0.2, "v_c": 0.7, "tau_w": 3.1, "a": 0.3, "b": 0.2}
-    options = {"tau": 2.7, "decay_input": decay_input, "v_threshold": 0.8, "v_reset": v_reset}
-    options |= {"v_rest": v_rest, "return_v_seq": True} | own
-    spikes, last, recovery, v_seq = IZHIKEVICH.reference(x=x, v=v, w=w, **options)
-    assert 0 < spikes.mean() < 1
-    for n in range(3):
-        given = v[n].item(), w[n].item(), rate, gain, 0.2, 0.7, 1 - 1 / 3.1, 1 / 3.1, 0.3, 0.2
-        want = equations(x[:, n].tolist(), *given, 0.8, v_reset, rest)
-        assert (spikes[:, n].tolist(), v_seq[:, n].tolist(), recovery[n].item()) == want
-    assert_equal(last, v_seq[-1])
 
 
 def test_without_a_and_b_it_is_qif(backend):

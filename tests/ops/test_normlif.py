@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from neurons import *  # noqa: F403
 from neurons.properties import runs, wide_dtypes
-from samples import Op, Sample, Values, assert_equal, assert_gradients_close, gradients
+from samples import Op, Values, assert_equal, assert_gradients_close, gradients
 from variants import FIRING, LEAKY, LEAKY_FIRING
 
 from snnfast import ops
@@ -83,6 +83,11 @@ SOFT = {
     "gradients": {"x": [-1.0, -2.0, -4.0], "scale": 0.25 + 0.5 + 3.0, "shift": 7.0},
 }
 
+
+def written(n, x, v):
+    return n.fire(n.rest + n.decay * (v - n.rest) + n.gain * (n.scale * x + n.shift))
+
+
 NORMLIF = Op(
     name="normlif",
     kernel="normlif",
@@ -96,40 +101,11 @@ NORMLIF = Op(
     params=("v_threshold", "v_reset", "v_rest", "scale", "shift"),
     voltages=("v", "v_threshold", "v_reset", "v_rest", "shift"),
     variants={"plain": {}, **LEAKY, **FIRING, **LEAKY_FIRING, **NORMALISED},
+    written=written,
+    written_for=[{"tau": 2.7, "scale": 1.3, "shift": -0.2}],
     worked={"hard": HARD, "scaled": SCALED, "soft": SOFT},
 )
 NEURONS = (NORMLIF,)
-
-
-def equations(x, v, scale, shift, decay, gain, threshold, v_reset, v_rest):
-    spikes, v_seq = [], []
-    for x_t in x:
-        h = v_rest + decay * (v - v_rest) + gain * (scale * x_t + shift)
-        s = float(h >= threshold)
-        v = h if not s else h - threshold if v_reset is None else v_reset
-        spikes.append(s)
-        v_seq.append(v)
-    return spikes, v_seq
-
-
-@pytest.mark.parametrize("v_reset", [0.0, -0.25, None])
-@pytest.mark.parametrize("v_rest", [None, 0.3])
-@pytest.mark.parametrize("decay_input", [True, False])
-def test_reference_follows_the_equations(v_reset, v_rest, decay_input):
-    """Written out for one neuron, one step at a time, in Python floats."""
-    x = Sample(NORMLIF, "plain", (50, 3), torch.float64).arguments()["x"]
-    v = torch.tensor([0.1, 0.2, -0.3]).double()
-    decay = 1 - 1 / 2.7
-    gain = 1 / 2.7 if decay_input else 1.0
-    rest = v_rest if v_rest is not None else v_reset or 0.0
-    options = {"tau": 2.7, "decay_input": decay_input, "v_threshold": 0.8, "scale": 1.3}
-    options |= {"shift": -0.2, "v_reset": v_reset, "v_rest": v_rest, "return_v_seq": True}
-    spikes, last, v_seq = NORMLIF.reference(x=x, v=v, **options)
-    assert 0 < spikes.mean() < 1
-    for n in range(3):
-        want = equations(x[:, n].tolist(), v[n].item(), 1.3, -0.2, decay, gain, 0.8, v_reset, rest)
-        assert (spikes[:, n].tolist(), v_seq[:, n].tolist()) == want
-    assert_equal(last, v_seq[-1])
 
 
 @settings(max_examples=60)

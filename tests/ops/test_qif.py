@@ -1,9 +1,8 @@
 """``qif``: the shared tests of ``tests/neurons``, and what is special to it."""
 
-import pytest
 import torch
 from neurons import *  # noqa: F403
-from samples import Op, Sample, Values, assert_equal
+from samples import Op, Values
 from variants import HARD_FIRING, LEAKY
 
 from snnfast import ops
@@ -54,6 +53,11 @@ HARD = {
     },
 }
 
+
+def written(n, x, v):
+    return n.fire(v + n.rate * (n.a0 * ((v - n.rest) * (v - n.v_c))) + n.gain * x)
+
+
 QIF = Op(
     name="qif",
     kernel="qif",
@@ -83,42 +87,11 @@ QIF = Op(
         **HARD_FIRING,
         **OWN,
     },
+    written=written,
+    written_for=[{"tau": 2.7, "a0": 0.2, "v_c": 0.7}],
     worked={"hard": HARD},
 )
 NEURONS = (QIF,)
-
-
-def equations(x, v, rate, gain, a0, v_c, threshold, v_reset, v_rest):
-    spikes, v_seq = [], []
-    for x_t in x:
-        h = v + rate * (a0 * ((v - v_rest) * (v - v_c))) + gain * x_t
-        s = float(h >= threshold)
-        v = h if not s else h - threshold if v_reset is None else v_reset
-        spikes.append(s)
-        v_seq.append(v)
-    return spikes, v_seq
-
-
-@pytest.mark.parametrize("v_reset", [0.0, -0.25, None])
-@pytest.mark.parametrize("v_rest", [None, 0.1])
-@pytest.mark.parametrize("decay_input", [True, False])
-def test_reference_follows_the_equations(v_reset, v_rest, decay_input):
-    """Written out for one neuron, one step at a time, in Python floats."""
-    x = Sample(QIF, "plain", (50, 3), torch.float64).arguments()["x"] * 0.6
-    v = torch.tensor([0.1, 0.2, -0.3]).double()
-    rate = 1 / 2.7
-    gain = rate if decay_input else 1.0
-    rest = v_rest if v_rest is not None else v_reset or 0.0
-    own = {"a0": 0.2, "v_c": 0.7}
-    options = {"tau": 2.7, "decay_input": decay_input, "v_threshold": 0.8, "v_reset": v_reset}
-    options |= {"v_rest": v_rest, "return_v_seq": True} | own
-    spikes, last, v_seq = QIF.reference(x=x, v=v, **options)
-    assert 0 < spikes.mean() < 1
-    for n in range(3):
-        given = v[n].item(), rate, gain, 0.2, 0.7
-        want = equations(x[:, n].tolist(), *given, 0.8, v_reset, rest)
-        assert (spikes[:, n].tolist(), v_seq[:, n].tolist()) == want
-    assert_equal(last, v_seq[-1])
 
 
 def test_the_membrane_returns_below_the_critical_voltage_and_runs_away_above_it(backend):

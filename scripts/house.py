@@ -85,9 +85,10 @@ def circles(graph: dict[str, set[str]]) -> list[list[str]]:
 def rooms(graph: dict[str, set[str]]) -> dict[str, set[str]]:
     """The imports between rooms: the folders and loose modules of the package, except those that only re-export."""
     found: dict[str, set[str]] = {}
+    no_rooms = {"", *re_exports()}
     for name, imports in graph.items():
         room = room_of(name)
-        if room not in ("", *re_exports()):
+        if room not in no_rooms:
             found.setdefault(room, set()).update(room_of(other) for other in imports)
     return {room: {other for other in others - {room, ""}} for room, others in found.items()}
 

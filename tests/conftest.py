@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+from matplotlib.figure import Figure
+from matplotlib.image import imsave
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `import samples` and `import backends`
 
@@ -22,7 +24,7 @@ from snnfast.compiler import build
 from snnfast.compiler.build import BeingCompiledError, library
 from snnfast.ops import own_neuron
 
-SHIPPED = build._flags
+SHIPPED, SAVEFIG = build._flags, Figure.savefig
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.register_profile("explore", deadline=None, max_examples=2000)
@@ -78,6 +80,24 @@ def wait_for_kernels():
     own_neuron.library, build._flags = patient, quick
     yield
     own_neuron.library, build._flags = library, SHIPPED
+
+
+@pytest.fixture(autouse=True, scope="session")
+def sketches():
+    """Files of figures hold a point: to draw takes longer than such small networks train. :func:`drawn` does it."""
+
+    def sketch(figure, path, **_):
+        imsave(path, [[0.0]], format="png")
+
+    Figure.savefig = sketch
+    yield
+    Figure.savefig = SAVEFIG
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Figures are drawn."""
+    monkeypatch.setattr(Figure, "savefig", SAVEFIG)
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
 """Settings with which every procedure takes a second or less, by the name of the procedure."""
 
 SMALL = {
-    "stbp": {"num_steps": 2, "batch_size": 200},
+    "stbp": {"num_steps": 2, "batch_size": 200, "width": 0.2},
     "spikeprop": {"hidden": (4,), "terminals": 3},
     "diehl2015": {"batch_size": 500},
     "vgg16": {"batch_size": 500},
     "stdp": {"neurons": 4, "duration": 20.0},
-    "spiking-vgg": {"num_steps": 2, "width": 0.1},
+    "spiking-vgg": {"num_steps": 2, "batch_size": 200, "width": 0.05},
     "sequence": {"num_steps": 12, "samples": 64, "hidden": (12,)},
     "bp-stdp": {"hidden": (30,), "num_steps": 20},
 }

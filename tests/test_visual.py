@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 
 from snnfast import visual
 
+pytestmark = pytest.mark.usefixtures("drawn")
+
 
 def pixels(figure):
     canvas = FigureCanvasAgg(figure)

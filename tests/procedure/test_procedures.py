@@ -27,6 +27,7 @@ def check_activity(result, folder):
     assert (folder / "monitor_weights.png").exists() or kept["procedure"] == "stdp"
 
 
+@pytest.mark.usefixtures("drawn")
 @pytest.mark.parametrize("procedure", PROCEDURES, ids=lambda p: p.name)
 def test_a_procedure_is_a_call(procedure, tmp_path):
     """In memory and with a folder, watched or resumed: the same result."""

@@ -6,42 +6,40 @@ from pathlib import Path
 import pytest
 
 HOUSE = runpy.run_path(str(Path(__file__).parents[2] / "scripts/house.py"))
-MODULES = HOUSE["modules"]()
-# Imports for types count, too, and those in functions.
-GRAPH = {name: set(HOUSE["imported"](name, path, MODULES)) for name, path in MODULES.items()}
-ROOMS = HOUSE["rooms"](GRAPH)
 # The kernel library. Every other room is on the floor above. docs/architecture.md draws both.
 BELOW = {
-    *(
-        "check",
-        "files",
-        "surrogate",
-        "plasticity",
-        "backend",
-        "calls",
-        "reference",
-        "compiler",
-        "ops",
-    ),
+    *("check", "files", "surrogate", "plasticity", "backend", "calls", "reference", "compiler", "ops"),
     *("nn", "learning", "encoder", "testing"),
-}
+}  # fmt: skip
 
 
-def test_the_kernel_library_imports_nothing_of_the_floor_above():
-    assert set(ROOMS) >= BELOW
-    above = {room: sorted(ROOMS[room] - BELOW) for room in BELOW if ROOMS[room] - BELOW}
+@pytest.fixture(scope="module")
+def graph():
+    """Imports of every module, those for types and in functions, too."""
+    known = HOUSE["modules"]()
+    return {name: set(HOUSE["imported"](name, path, known)) for name, path in known.items()}
+
+
+@pytest.fixture(scope="module")
+def rooms(graph):
+    return HOUSE["rooms"](graph)
+
+
+def test_the_kernel_library_imports_nothing_of_the_floor_above(rooms):
+    assert set(rooms) >= BELOW
+    above = {room: sorted(rooms[room] - BELOW) for room in BELOW if rooms[room] - BELOW}
     assert not above
 
 
-def test_no_module_and_no_room_imports_itself_over_others():
-    assert not HOUSE["circles"](GRAPH)
-    assert not HOUSE["circles"](ROOMS)
-    assert sum(map(len, HOUSE["levels"](ROOMS))) == len(ROOMS)
+def test_no_module_and_no_room_imports_itself_over_others(graph, rooms):
+    assert not HOUSE["circles"](graph)
+    assert not HOUSE["circles"](rooms)
+    assert sum(map(len, HOUSE["levels"](rooms))) == len(rooms)
 
 
-def test_a_file_at_the_top_of_the_package_is_a_room_or_re_exports_one():
+def test_a_file_at_the_top_of_the_package_is_a_room_or_re_exports_one(rooms):
     loose = {path.stem for path in HOUSE["PACKAGE"].glob("*.py")} - {"__init__", "__main__"}
-    own = loose & set(ROOMS)
+    own = loose & set(rooms)
     assert len(own) <= 8
     for name in loose - own:
         assert (HOUSE["PACKAGE"] / f"{name}.py").read_text().count("\n") <= 5, name
@@ -62,7 +60,7 @@ def test_a_file_at_the_top_of_the_package_is_a_room_or_re_exports_one():
 def test_an_import_is_seen_wherever_it_stands(source, found, tmp_path):
     path = tmp_path / "lif.py"
     path.write_text(source)
-    assert list(HOUSE["imported"]("snnfast.reference.lif", path, MODULES)) == found
+    assert list(HOUSE["imported"]("snnfast.reference.lif", path, HOUSE["modules"]())) == found
 
 
 def test_a_circle_is_found():

@@ -18,7 +18,7 @@ from .spike_conv2d import SpikeConv2d
 from .spike_linear import SpikeLinear
 from .time import TIMELESS, Time
 
-__all__ = ["SAMPLE_DIMS", "EachStep", "MultiStep", "in_time"]
+__all__ = ["SAMPLE_DIMS", "EachStep", "MultiStep", "in_time", "layers_of_a_step"]
 
 # Layers that give an image the same result whatever else is in the batch, with the dimensions of an image.
 SAMPLE_DIMS: dict[type[nn.Module], int] = {
@@ -135,6 +135,22 @@ def in_time(net: nn.Module, *, training: bool) -> None:
             parent._modules[name] = made[child]
 
 
+def layers_of_a_step(net: nn.Module) -> None:
+    """Changes ``net``: ``layer.Conv2d`` and its like in step mode ``"s"`` become the layers of torch.nn."""
+    for child in net.modules():
+        if plain := _plain(child, "s"):
+            child.__class__ = plain
+
+
+def _plain(layer: Any, mode: str) -> Any:
+    """The class of torch.nn that a layer of SpikingJelly in a step mode inherits from; None for others."""
+    kind = type(layer)
+    plain = getattr(nn, kind.__name__, None)
+    library = kind.__module__.partition(".")[0] == "spikingjelly"
+    known = library and plain in TIMELESS and plain in kind.__mro__
+    return plain if known and getattr(layer, "step_mode", "s") == mode else None
+
+
 def _in_time(child: nn.Module, training: bool) -> nn.Module:
     """Return the replacement of ``child``; often ``child`` itself."""
     kind: Any = type(child)
@@ -146,8 +162,7 @@ def _in_time(child: nn.Module, training: bool) -> nn.Module:
         return child
     if kind.__name__ == "SeqToANNContainer":
         return MultiStep(nn.Sequential(OrderedDict(child._modules)))  # type: ignore[arg-type]
-    plain = getattr(nn, kind.__name__, None)
-    if plain in TIMELESS and plain in kind.__mro__ and getattr(child, "step_mode", "s") == "m":
+    if plain := _plain(child, "m"):
         if getattr(child, "return_indices", False):
             return child
         child.__class__ = plain

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snnfast.nn.multi_step import layers_of_a_step
+
 from .steps import Loop
 from .traces import copied, difference, is_neuron, may_be_none, refuse_at, unrolled
 from .unrolling import UNROLLED, Unrolling
@@ -32,6 +34,7 @@ def without_loop(net: nn.Module, inputs: Sequence[tuple[Any, ...]] = ()) -> nn.M
         ValueError: where torch.fx cannot follow ``forward``, or steps do more than that.
     """
     net = copied(net)
+    layers_of_a_step(net)
     with torch.random.fork_rng():
         trace = _followed(net)
         others = []

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from snnfast import check, ops, surrogate
 
-from .port import Looping, Memo, as_number, fires_above, recurrent, refuse, with_spikes
+from .port import Looping, Memo, Port, as_number, fires_above, recurrent, refuse, with_spikes
 
 __all__: list[str] = []
 
@@ -116,7 +116,7 @@ class Threshold:
         return spikes
 
 
-class _Neuron(Looping, ABC):
+class _Neuron(Looping, Port, ABC):
     """A neuron with its parameters ``p``, which keeps no state of its own.
 
     A call of a ``...Cell`` is a step, one of the others a sequence ``[T, ...]``.

@@ -84,7 +84,7 @@ class Port(Replaced, Stateful):
         return any(name in kind for kind in (self._parameters, self._buffers, self._modules))
 
 
-class Looping(Port):
+class Looping(Replaced):
     """A neuron that is called once a step, in a loop that hands on its states, or that leaves them to it.
 
     Attributes:

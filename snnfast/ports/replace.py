@@ -45,10 +45,10 @@ def replace(
     :func:`snnfast.nn.reset` and :func:`snnfast.nn.detach` work on all. Neurons are recognised by the names of their
     classes: no library is imported.
 
-    Where the ``forward`` of a network of snnTorch, or with cells of Norse, runs the steps in a loop, :mod:`torch.fx`
-    takes the loop apart: each layer takes all steps in one call, and :func:`snnfast.nn.accelerate` has done its part.
-    The copy has ``forward`` and the attributes of ``net``, but not its other methods. A loop that cannot be taken apart
-    stays one, with a warning that names the line and the reason.
+    Where the ``forward`` of a network of snnTorch, with cells of Norse, or with neurons of SpikingJelly in step mode
+    ``"s"`` runs the steps in a loop, :mod:`torch.fx` takes the loop apart: each layer takes all steps in one call, and
+    :func:`snnfast.nn.accelerate` has done its part. The copy has ``forward`` and the attributes of ``net``, but not its
+    other methods. A loop that cannot be taken apart stays one, with a warning that names the line and the reason.
 
     ============ ===================================================================================================
     SpikingJelly ``IFNode``, ``LIFNode``, ``ParametricLIFNode``, ``CUBALIFNode``, ``QIFNode``, ``EIFNode``,

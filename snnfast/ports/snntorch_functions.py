@@ -13,12 +13,12 @@ from torch.nn import functional
 from snnfast import check, surrogate
 from snnfast.surrogate import Surrogate
 
-from .port import Looping, as_number, fire
+from .port import Looping, Port, as_number, fire
 
 __all__ = ["Steps", "surrogate_of"]
 
 
-class Steps(Looping):
+class Steps(Looping, Port):
     """Steps in the order in which snnTorch charges, resets, rounds and fires.
 
     ::

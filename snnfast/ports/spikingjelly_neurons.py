@@ -19,7 +19,7 @@ from snnfast.nn.spiking import Spiking
 from snnfast.nn.state import Stateful
 from snnfast.surrogate import Surrogate
 
-from .port import Memo, refuse
+from .port import Looping, Memo, refuse
 
 __all__: list[str] = []
 
@@ -121,13 +121,19 @@ class _Begun(Replaced, Stateful):
         self.v_seq = None if self.v_seq is None else self.v_seq.detach()
 
 
-class BaseNode(_Begun, Spiking):
+class BaseNode(_Begun, Looping, Spiking):
     """Base that adds to this package's layers: step modes, ``store_v_seq`` and initial membrane potentials.
 
     Attributes:
+        from_rest: whether every call begins at rest.
         step_mode: ``"m"``, a call takes all steps ``[T, B, ...]``, or ``"s"``, it takes one, ``[B, ...]``.
         store_v_seq: keep the membranes after every step as ``v_seq``; in step mode ``"s"`` it grows by every step.
     """
+
+    from_rest = False
+    keeps = returns_one = True
+    names_of_states = handed_on = ()
+    every_step = (0,)
 
     def __init__(self, where: str, node: Any, memo: Memo) -> None:
         super().__init__(**self._settings(where, node))
@@ -148,11 +154,22 @@ class BaseNode(_Begun, Spiking):
     def forward(self, x: Tensor) -> Tensor:
         """Input ``[T, B, ...]``, or in step mode ``"s"`` ``[B, ...]``, -> spikes of the same shape."""
         one = self.step_mode == "s"
+        if self.from_rest:
+            self.reset()
         result = super().forward(x.unsqueeze(0) if one else x)
         if self.store_v_seq:
             result, v_seq = result
             self._keep_membranes(v_seq)
         return result.squeeze(0) if one else result  # type: ignore[no-any-return]
+
+    def take_sequence(self, from_rest: bool) -> None:
+        """Takes sequences ``[T, B, ...]`` from now on, which begin at rest or go on from the call before."""
+        if self.store_v_seq and not from_rest:
+            raise ValueError(
+                f"replace: a {type(self).__name__} with store_v_seq=True keeps the membranes of all calls; let forward "
+                "begin with functional.reset_net(self)"
+            )
+        self.step_mode, self.from_rest = "m", from_rest
 
     @property
     def calls_once(self) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -98,6 +98,7 @@ class Surrogate:
 
     name: str
     alpha: float
+    in_kernels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _is_known(self.name)

@@ -25,7 +25,6 @@ import torch
 from torch import Tensor
 
 from snnfast import check
-from snnfast.surrogate import Surrogate
 
 if TYPE_CHECKING:
     from torch import nn
@@ -217,7 +216,7 @@ def _why_not(kernel: str, x: Tensor, surrogate: object) -> str:
     problem = why_not(kernel, x.device.index)
     if problem:
         return problem
-    if surrogate is not None and not isinstance(surrogate, Surrogate):
+    if surrogate is not None and not getattr(surrogate, "in_kernels", False):
         return "a surrogate of your own has no kernel"
     return ""
 
@@ -247,7 +246,7 @@ def library(op: str, x: Tensor, surrogate: object = None) -> Any:
     if (
         extension is not None
         and x.is_cpu
-        and (surrogate is None or type(surrogate) is Surrogate)
+        and (surrogate is None or getattr(surrogate, "in_kernels", False))
         and not torch.compiler.is_compiling()
         and not _forces.get()
         and _environment is None

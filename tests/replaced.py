@@ -11,10 +11,10 @@ from snnfast import nn as sn
 ROUNDING = 1e-5
 
 
-def same(ours, theirs, exact=False):
+def same(ours, theirs, exact=False, rounding=ROUNDING):
     """Equal shapes and dtypes; equal values, or but for rounding."""
     assert ours.dtype == theirs.dtype
-    scale = 0 if exact else ROUNDING * max(1.0, float(theirs.detach().abs().max()))
+    scale = 0 if exact else rounding * max(1.0, float(theirs.detach().abs().max()))
     torch.testing.assert_close(ours, theirs, rtol=0, atol=scale)
 
 
@@ -25,7 +25,7 @@ def loss_of(outputs):
     )
 
 
-def agrees(neuron, run, x, *, fires=True, rate=(0.02, 0.99)):
+def agrees(neuron, run, x, *, fires=True, rate=(0.02, 0.99), rounding=ROUNDING):
     """``run(neuron, x)`` and the same of its replacement: outputs, gradients, keys; the original's file loads.
 
     Returns:
@@ -55,7 +55,7 @@ def agrees(neuron, run, x, *, fires=True, rate=(0.02, 0.99)):
         zeros = a is None or b is None  # no gradient, or one of 0
         assert not zeros or all(g is None or not g.any() for g in (a, b))
         if not zeros:
-            same(a, b)
+            same(a, b, rounding=rounding)
     return ours
 
 

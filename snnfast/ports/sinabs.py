@@ -16,7 +16,7 @@ from snnfast import check, ops, surrogate
 from snnfast.backend import BackendWarning
 
 from .port import Library, Memo, Port, as_number, refuse
-from .sinabs_functions import Functions, SpikeFunction
+from .sinabs_functions import Functions
 
 __all__ = ["SINABS"]
 
@@ -130,30 +130,30 @@ class _Neuron(Functions, Port, ABC):
         return as_number(alpha, x)
 
     def _firing(self, threshold: Any) -> dict[str, Any]:
-        """Threshold, reset and surrogate."""
-        gradient: Any = self.gradient
-        if gradient is None:
-            # Without a gradient to come, the kernels' own does.
-            wanted = torch.is_grad_enabled()
-            gradient = (
-                SpikeFunction(self.surrogate_grad_fn, threshold) if wanted else surrogate.atan()
-            )
+        """Threshold, reset and surrogate; without a gradient to come, the kernels' own surrogate does."""
+        gradient = self.gradient or surrogate.atan()
         return {"v_threshold": threshold, "surrogate": gradient} | (self.reset_to or {})
 
-    def _why_each_step(self) -> str:
-        """Why every step runs by Sinabs' own functions; nothing where an op does the same."""
-        if self.min_v_mem is not None:
-            return "no kernel has min_v_mem"
-        if self.reset_to is None:
-            return f"no kernel resets by {self.reset_fn}"
-        if self.most != 1 and self.reset_to["v_reset"] is not None:
-            return "no kernel fires several times in a step and resets to a value"
-        learns = torch.is_grad_enabled()
-        if self.most != 1 and learns:
-            return "the gradient of several spikes a step is Sinabs' own"
+    def _is_own(self) -> bool:
+        """Whether a neuron of Sinabs' own functions runs, instead of an op that does the same."""
+        value, learns = self.reset_to, torch.is_grad_enabled()
+        if self.min_v_mem is not None or value is None:
+            return True
+        if self.most != 1 and (learns or value["v_reset"] is not None):
+            return True
         threshold = self.spike_threshold  # of adaptive neurons a state
-        learns = learns and isinstance(threshold, nn.Parameter) and threshold.requires_grad
-        return "its threshold learns from resets alone" if learns else ""
+        of_resets = isinstance(threshold, nn.Parameter) and threshold.requires_grad
+        return learns and (of_resets or self.gradient is None)
+
+    def _own(self, x: Tensor, current: bool, adapts: bool, **arguments: Any) -> Any:
+        """Spikes, states and membranes of all steps, by Sinabs' own functions."""
+        bounded = self.min_v_mem is not None
+        neuron = self.neuron(bounded=bounded, current=current, adapts=adapts)
+        if not neuron.compile:
+            self._warn("its surrogate gradient is none of Sinabs'")
+        if bounded:
+            arguments["low"] = as_number(self.min_v_mem, x)
+        return neuron(x, **arguments, return_v_seq=True)
 
     def _fire(self, h: Tensor, threshold: Any) -> tuple[Tensor, Tensor]:
         """Spikes and membranes of one step, by Sinabs' own functions."""
@@ -174,9 +174,10 @@ class _Neuron(Functions, Port, ABC):
 class LIF(_Neuron):
     """Sinabs' ``LIF``, ``IAF`` (which has no leak) and ``ExpLeak`` (which never fires), with or without a current.
 
-    Several spikes a step (``MultiSpike``, ``MaxSpike``) are one call of an op without gradients. With them every step
-    runs Sinabs' own function, whose gradient looks at the whole membrane, where the kernels' does at the nearest
-    multiple of the threshold. So does what no kernel has: ``min_v_mem``, resets by another value than the threshold.
+    Several spikes a step (``MultiSpike``, ``MaxSpike``) are one call of an op without gradients. With them Sinabs' own
+    functions are compiled, as those of a :func:`snnfast.neuron`: their gradient looks at the whole membrane, where that
+    of ops does at the nearest multiple of the threshold. So is what no op has: surrogates, ``min_v_mem``, and resets by
+    another value than the threshold. With recurrent connections these run step by step.
     """
 
     kept = ("v_mem", "i_syn")
@@ -207,9 +208,8 @@ class LIF(_Neuron):
         if not self.fires:
             out, *states = (ops.cubali if current else ops.li)(x, v, **leak, **current)
             v_seq = out
-        elif why := self._why_each_step():
-            self._warn(why)
-            out, *states, v_seq = self._each_step(x, v, leak, current)
+        elif self._is_own():
+            out, *states, v_seq = self._by_own(x, v, leak, current)
         else:
             firing = self._firing(as_number(self.spike_threshold, x))
             if self.most != 1:
@@ -226,28 +226,14 @@ class LIF(_Neuron):
         self._record(**recorded)
         return out
 
-    def _each_step(
+    def _by_own(
         self, x: Tensor, v: Tensor | None, leak: dict[str, Any], current: dict[str, Any]
     ) -> list[Tensor]:
         """Spikes, the last states, and membranes, by Sinabs' own functions."""
-        decay, decay_syn = leak["decay"], current.get("decay_syn", 0.0)
-        gain = 1 - decay if leak["decay_input"] else 1.0
-        rest = x.new_zeros(x.shape[1:], dtype=check.state_dtype(x.dtype))
-        v, i = (rest if state is None else state for state in (v, current.get("i")))
-        back: Any = 0.0
-        all_spikes, v_seq = [], []
-        for now in x:
-            i = decay_syn * i + (now + back)
-            spikes, v = self._fire(decay * v + gain * i, self.spike_threshold)
-            back = self._back(spikes, decay_syn if current else 1.0)
-            all_spikes.append(spikes)
-            v_seq.append(v)
-        last = [v, i] if current else [v]
-        return [torch.stack(all_spikes), *last, torch.stack(v_seq)]
-
-    def _back(self, spikes: Tensor, scale: Any) -> Tensor | float:
-        """Return the recurrent input of the next step, times ``scale``; 0 without recurrent connections."""
-        return 0.0
+        decay = leak["decay"]
+        given = {"decay": decay, "gain": 1 - decay if leak["decay_input"] else 1.0, **current}
+        threshold = as_number(self.spike_threshold, x)
+        return self._own(x, bool(current), False, v=v, v_threshold=threshold, **given)  # type: ignore[no-any-return]
 
     def _run(self, x: Tensor, v: Tensor | None, arguments: dict[str, Any]) -> Any:
         return (ops.cuba if "i" in arguments else ops.lif)(x, v, **arguments)
@@ -280,7 +266,27 @@ class LIFRecurrent(LIF):
         """Yield the product of the recurrent weights; spikes arrive within the same call only."""
         yield "rec_connect", self._linear().weight, spikes[:-1].flatten(2)
 
+    def _by_own(
+        self, x: Tensor, v: Tensor | None, leak: dict[str, Any], current: dict[str, Any]
+    ) -> list[Tensor]:
+        self._warn("recurrent connections have kernels for some of its functions alone")
+        decay, decay_syn = leak["decay"], current.get("decay_syn", 0.0)
+        gain = 1 - decay if leak["decay_input"] else 1.0
+        rest = x.new_zeros(x.shape[1:], dtype=check.state_dtype(x.dtype))
+        v, i = (rest if state is None else state for state in (v, current.get("i")))
+        back: Any = 0.0
+        all_spikes, v_seq = [], []
+        for now in x:
+            i = decay_syn * i + (now + back)
+            spikes, v = self._fire(decay * v + gain * i, self.spike_threshold)
+            back = self._back(spikes, decay_syn if current else 1.0)
+            all_spikes.append(spikes)
+            v_seq.append(v)
+        last = [v, i] if current else [v]
+        return [torch.stack(all_spikes), *last, torch.stack(v_seq)]
+
     def _back(self, spikes: Tensor, scale: Any) -> Tensor:
+        """Return the recurrent input of the next step, times ``scale``."""
         linear = self._linear()
         back = functional.linear(spikes.flatten(1), linear.weight, linear.bias).view(spikes.shape)
         scaled: Tensor = scale * back
@@ -320,9 +326,8 @@ class ALIF(_Neuron):
     """Sinabs' ``ALIF`` and ``ALIFRecurrent``: the threshold is ``b0 + adapt_scale b``, and ``b`` grows by spikes.
 
     Sinabs gives the threshold no gradient where it is compared with the membrane, and takes the adapted one off in a
-    reset. No kernel does that over time, so with gradients, with such a reset and with recurrent connections every
-    step is a call of :func:`snnfast.ops.lif`; else all steps are one of :func:`snnfast.ops.alif`. Several spikes a
-    step, ``min_v_mem`` and resets by another value run by Sinabs' own functions.
+    reset. No op does that, so Sinabs' own functions are compiled, as those of a :func:`snnfast.neuron`. With recurrent
+    connections they run step by step.
     """
 
     names: tuple[str, ...] = (
@@ -349,81 +354,42 @@ class ALIF(_Neuron):
         super().__init__(where, original, memo)
         self.recurrent = bool(recurrent)
 
-    @property
-    def takes_adapted(self) -> bool:
-        """Whether a reset takes the adapted threshold off."""
-        soft = self.reset_to is not None and self.reset_to["v_reset"] is None
-        return soft and self.reset_fn.subtract_value is None
-
     def scan(self, x: Tensor) -> Tensor:
         rho = self._alpha("adapt", x)
         if self.has_current and self._state("i_syn", x) is None:
             self._keep(i_syn=x.new_zeros(x.shape[1:], dtype=check.state_dtype(x.dtype)))
         scale, b0 = as_number(self.adapt_scale, x), as_number(self.b0, x)
         v, b = self._state("v_mem", x), self._state("b", x)
-        why = "no kernel fires several times in a step here" if self.most != 1 else ""
-        why = why or self._why_each_step()
-        if why:
-            self._warn(why)
-        each = bool(why) or torch.is_grad_enabled() or self.takes_adapted or self.recurrent
-        run = self._each_step if each else self._at_once
-        spikes, v_seq, b = run(x, v, b, rho, scale, b0)
+        decay = self._alpha("mem", x)
+        given = {"decay": decay, "gain": 1 - decay if self.norm_input else 1.0}
+        given |= {"rho": rho, "scale": scale, "v_threshold": b0}
+        if self.has_current:  # which Sinabs forgets between calls
+            given |= {"decay_syn": self._alpha("syn", x), "i": self._state("i_syn", x)}
+        run = self._each_step if self.recurrent else self._all_steps
+        spikes, v_seq, b = run(x, v, b, **given)
         self._record(v_mem=v_seq)
         self._keep(v_mem=v_seq[-1], b=b, spike_threshold=b0 + scale * b)
         return spikes
 
-    def _leak(self, x: Tensor) -> dict[str, Any]:
-        own = {"v_rest": 0.0, "return_v_seq": True}
-        normed = self.norm_input and not self.has_current
-        return {"decay": self._alpha("mem", x), "decay_input": normed} | own
+    def _all_steps(self, x: Tensor, v: Any, b: Any, **given: Any) -> tuple[Tensor, Tensor, Tensor]:
+        spikes, _, b, *_, v_seq = self._own(x, self.has_current, True, v=v, b=b, **given)
+        return spikes, v_seq, b
 
-    def _current(self, x: Tensor) -> tuple[Any, Any]:
-        """``g`` and ``a`` of the current ``i[t] = g a (i[t-1] + x[t])``, which Sinabs forgets between calls."""
-        gain = 1 - self._alpha("mem", x) if self.norm_input else 1.0
-        return gain, self._alpha("syn", x)
-
-    def _at_once(
-        self, x: Tensor, v: Tensor | None, b: Tensor | None, rho: Any, scale: Any, b0: Any
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        a = None if b is None else b / (1 - rho)
-        adaptation = {"beta": scale * (1 - rho), "decay_adapt": rho}
-        if self.has_current:
-            gain, alpha = self._current(x)
-            share = gain * alpha
-            x = ops.li(share * x, self._state("i_syn", x), decay=share, decay_input=False)[0]
-        spikes, _, a, v_seq = ops.alif(x, v, a, **adaptation, **self._leak(x), **self._firing(b0))
-        return spikes, v_seq, (1 - rho) * a
-
-    def _each_step(
-        self, x: Tensor, v: Tensor | None, b: Tensor | None, rho: Any, scale: Any, b0: Any
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        leak = self._leak(x)
-        if b is None:
-            b = x.new_zeros(x.shape[1:], dtype=check.state_dtype(x.dtype))
-        own = self.most != 1 or bool(self._why_each_step())
-        decay = leak["decay"]
-        gain = 1 - decay if leak["decay_input"] else 1.0
-        if self.has_current:
-            current, (factor, alpha) = self._state("i_syn", x), self._current(x)
-        all_spikes, v_seq, back = [], [], None
+    def _each_step(self, x: Tensor, v: Any, b: Any, **given: Any) -> tuple[Tensor, Tensor, Tensor]:
+        self._warn("recurrent connections have kernels for neurons without adaptation alone")
+        decay, gain, rho = given["decay"], given["gain"], given["rho"]
+        rest = x.new_zeros(x.shape[1:], dtype=check.state_dtype(x.dtype))
+        v, b = (rest if state is None else state for state in (v, b))
+        i, back = given.get("i"), rest
+        all_spikes, v_seq = [], []
         for now in x:
-            threshold = b0 + scale * b
-            now = now if back is None else now + back
+            now = now + back
             if self.has_current:
-                now = current = factor * (alpha * (current + now))
-            if own:
-                before = torch.zeros_like(b) if v is None else v
-                s, v = self._fire(decay * before + gain * now, threshold)
-            else:
-                firing = self._firing(threshold.detach())
-                s, v, _ = ops.lif(now.unsqueeze(0), v, **leak, **firing)
-                s = s[0]
-                if firing["v_reset"] is None:
-                    # The op has subtracted the threshold without its gradient.
-                    taken = threshold if self.takes_adapted else b0
-                    v = v + s * (threshold.detach() - taken)
+                now = i = gain * (given["decay_syn"] * (i + now))
+            h = decay * v + (now if self.has_current else gain * now)
+            s, v = self._fire(h, given["v_threshold"] + given["scale"] * b)
             b = rho * b + (1 - rho) * s
-            back = self.rec_connect(s).reshape(now.shape) if self.recurrent else None
+            back = self.rec_connect(s).reshape(now.shape)
             all_spikes.append(s)
             v_seq.append(v)
         return torch.stack(all_spikes), torch.stack(v_seq), b

@@ -7,29 +7,16 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
 
 from snnfast import surrogate
+from snnfast.nn.own_neuron import Neuron
 
 from .port import refuse
 
-__all__ = ["Functions", "SpikeFunction"]
+__all__ = ["Functions"]
 
-
-class SpikeFunction:
-    """Spikes at the threshold with one of Sinabs' surrogate gradients, which look at membrane and threshold."""
-
-    def __init__(self, gradient: Callable[[Tensor, Any], Tensor], threshold: Any) -> None:
-        self.gradient, self.threshold = gradient, threshold
-
-    def __call__(self, u: Tensor) -> Tensor:
-        """Spikes of ``u = h - v_threshold``."""
-        return surrogate.spike(u, self)
-
-    def derivative(self, u: Tensor) -> Tensor:
-        """``ds/du`` at ``u``."""
-        threshold = torch.as_tensor(self.threshold, dtype=u.dtype, device=u.device)
-        return self.gradient(u + threshold, threshold)
+# Neurons of Sinabs' own functions, each made once.
+_MADE: dict[Any, Neuron] = {}
 
 
 class Functions:
@@ -70,10 +57,81 @@ class Functions:
 
     @property
     def gradient(self) -> surrogate.Surrogate | None:
-        """The kernels' equal of the surrogate gradient, or None: the reference runs Sinabs' own."""
+        """The kernels' equal of the surrogate gradient, or None."""
         own = self.surrogate_grad_fn
         plain = type(own).__name__ == "Gaussian" and own.mu == 0 and own.grad_scale == 1
         return surrogate.gaussian(1 / (math.sqrt(2) * own.sigma)) if plain else None
+
+    def neuron(self, *, bounded: bool, current: bool, adapts: bool) -> Neuron:
+        """The neuron that calls Sinabs' own functions in every step; compiled, unless the gradient is a user's.
+
+        Args:
+            bounded: whether the membrane has a lower bound.
+            current: whether it has a synaptic current.
+            adapts: whether its threshold adapts.
+        """
+        spikes, reset, gradient = self.spike_fn, self.reset_fn, self.surrogate_grad_fn
+        own = type(gradient).__module__.partition(".")[0] == "sinabs"
+        key = (
+            repr(spikes),
+            repr(reset),
+            repr(gradient) if own else gradient,
+            bounded,
+            current,
+            adapts,
+        )
+        if key in _MADE:
+            return _MADE[key]
+        slope = _COMPILED.get(type(gradient).__name__, lambda same: same)(gradient)
+
+        def fired(h: Any, threshold: Any, low: Any) -> tuple[Any, Any]:
+            s = spikes.apply(h, threshold, slope)
+            v = reset(s, {"v_mem": h}, threshold)["v_mem"]
+            return s, torch.relu(v - low) + low if bounded else v
+
+        def lif(fire, x, v, *, decay=0.9, gain=1.0, v_threshold=1.0, low=0.0):  # type: ignore[no-untyped-def]
+            return fired(decay * v + gain * x, v_threshold, low)
+
+        def cuba(  # type: ignore[no-untyped-def]
+            fire, x, v, i, *, decay=0.9, gain=1.0, decay_syn=0.9, v_threshold=1.0, low=0.0
+        ):
+            i = decay_syn * i + x
+            return (*fired(decay * v + gain * i, v_threshold, low), i)
+
+        def alif(  # type: ignore[no-untyped-def]
+            fire, x, v, b, *, decay=0.9, gain=1.0, rho=0.9, scale=1.8, v_threshold=1.0, low=0.0
+        ):
+            s, v = fired(decay * v + gain * x, v_threshold + scale * b, low)
+            return s, v, rho * b + (1 - rho) * s
+
+        def cuba_alif(  # type: ignore[no-untyped-def]
+            fire, x, v, b, i, *,
+            decay=0.9, gain=1.0, decay_syn=0.9, rho=0.9, scale=1.8, v_threshold=1.0, low=0.0,
+        ):  # fmt: skip
+            i = gain * (decay_syn * (i + x))
+            s, v = fired(decay * v + i, v_threshold + scale * b, low)
+            return s, v, rho * b + (1 - rho) * s, i
+
+        step = ((lif, cuba), (alif, cuba_alif))[adapts][current]
+        return _MADE.setdefault(key, Neuron(step, inputs=1, compile=own))
+
+
+def _gaussian(own: Any) -> Callable[[Any, Any], Any]:
+    def normal(x: Any, mu: float, sigma: float) -> Any:
+        return torch.exp(-((x - mu) ** 2) / (2 * sigma**2)) / (sigma * math.sqrt(2 * math.pi))
+
+    def slope(v: Any, threshold: Any) -> Any:
+        u, sigma = v - threshold, own.sigma
+        if type(own).__name__ == "Gaussian":
+            return normal(u, own.mu, sigma) * own.grad_scale
+        sides = normal(u, sigma, own.s * sigma) + normal(u, -sigma, own.s * sigma)
+        return ((1 + own.h) * normal(u, own.mu, sigma) - own.h * sides) * own.grad_scale
+
+    return slope
+
+
+# Surrogate gradients that read a tensor, which cannot be compiled, without it.
+_COMPILED = dict.fromkeys(("Gaussian", "MultiGaussian"), _gaussian)
 
 
 def _spikes_a_step(where: str, function: Any) -> float:

@@ -4,10 +4,12 @@ import copy
 
 import pytest
 import torch
+from backends import PRESENT
 from replaced import agrees, inputs, loud, same
 from torch import nn
 
 from snnfast import nn as sn
+from snnfast.backend import BackendWarning
 
 layers = pytest.importorskip("sinabs.layers")
 activation = pytest.importorskip("sinabs.activation")
@@ -66,10 +68,55 @@ CASES = [
 @pytest.mark.filterwarnings("ignore::snnfast.backend.BackendWarning")
 @pytest.mark.parametrize(("name", "settings"), CASES)
 def test_a_layer_gives_the_same_spikes_states_and_gradients(name, settings):
-    agrees(getattr(layers, name)(**settings), twice, inputs(4, 30, 6, low=-1.0, high=4.0))
+    layer, x = getattr(layers, name)(**settings), inputs(4, 30, 6, low=-1.0, high=4.0)
+    agrees(layer, twice, x, rounding=3e-5)  # gradients of a decay are sums of 720 terms
 
 
-@pytest.mark.filterwarnings("ignore:LIF runs in plain")
+TRAINED = [
+    ("LIF", {"tau_mem": 5.0}),
+    ("LIF", {"tau_mem": 5.0, "tau_syn": 3.0, **SINGLE}),
+    ("IAFSqueeze", {"batch_size": 4, "min_v_mem": -1.0}),
+    ("IAF", {"reset_fn": activation.MembraneReset(0.1), "spike_fn": activation.MaxSpike(2)}),
+    ("LIF", {"tau_mem": 5.0, "surrogate_grad_fn": activation.MultiGaussian(grad_scale=0.7)}),
+    ("IAF", {"surrogate_grad_fn": activation.Gaussian(mu=0.1)}),
+    ("ALIF", {"tau_mem": 5.0, "tau_adapt": 10.0, "tau_syn": 3.0}),
+]
+
+
+@pytest.mark.filterwarnings("error::snnfast.backend.BackendWarning")
+@pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels")
+@pytest.mark.parametrize(("name", "settings"), TRAINED)
+def test_in_training_the_functions_of_the_library_are_compiled(name, settings):
+    x = inputs(4, 30, 6, low=-1.0, high=4.0)
+    if "batch_size" in settings:
+        x = x.flatten(0, 1)
+    layer = getattr(layers, name)(**settings)
+    ours = sn.replace(layer)
+    gradients = []
+    for one in (layer, ours):
+        leaf = x.clone().requires_grad_()
+        outputs = [one(leaf), one.v_mem]
+        weights = inputs(*outputs[0].shape, seed=5), inputs(*outputs[1].shape, seed=6)
+        loss = sum((a * b).sum() for a, b in zip(outputs, weights))
+        gradients.append([*outputs, *torch.autograd.grad(loss, [leaf])])
+    same(gradients[1][0], gradients[0][0], exact=True)
+    for found, want in zip(gradients[1][1:], gradients[0][1:]):
+        same(found, want)
+
+
+class Steep:
+    """A gradient of a user's own, which may do what cannot be compiled."""
+
+    def __call__(self, v, threshold):
+        return torch.exp(-10 * (v - threshold).square())
+
+
+def test_another_surrogate_runs_in_plain_pytorch_and_says_so():
+    layer = layers.LIF(tau_mem=5.0, surrogate_grad_fn=Steep())
+    with pytest.warns(BackendWarning, match=r"LIF runs in plain PyTorch.*is none of Sinabs'"):
+        agrees(layer, twice, inputs(4, 30, 6, low=-1.0, high=4.0))
+
+
 @pytest.mark.parametrize("settings", [{}, ZERO])
 def test_a_threshold_learns_from_resets_alone(settings):
     layer = layers.LIF(tau_mem=5.0, **SINGLE, **GAUSS, **settings)
@@ -173,7 +220,6 @@ def test_recurrent_connections_stay_when_the_network_is_accelerated():
     same(sn.accelerate(ours)(x), ours(x))
 
 
-@pytest.mark.filterwarnings("ignore:LIF runs in plain")
 def test_functions_and_thresholds_that_are_set_or_loaded_later():
     settings = {"reset_fn": activation.MembraneSubtract(1.0), **SINGLE, **GAUSS}
     own = torch.tensor(1.0)  # the default is one tensor for all layers

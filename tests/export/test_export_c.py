@@ -43,7 +43,7 @@ class Residual(nn.Module):
         self.fc, self.lif, self.back = Time(events(9, 9)), LIF(v_threshold=0.2), Time(events(9, 4))
 
     def forward(self, x):
-        return self.back(x + self.lif(self.fc(x)))
+        return self.back(x + nn.functional.dropout(self.lif(self.fc(x)), training=self.training))
 
 
 class Added(Residual):

@@ -296,7 +296,11 @@ def ce_steps(
         weight: of each class, floating point ``[classes]``; the mean is then weighted, as in
             ``torch.nn.functional.cross_entropy``.
     """
-    return F.cross_entropy(*_steps("ce_steps", x, labels, lengths), weight)
+    scores, wanted = _steps("ce_steps", x, labels, lengths)
+    if weight is not None:
+        check.shape("ce_steps", "weight", weight, scores.shape[1:])
+        check.beside("ce_steps", "weight", weight, "x", x)
+    return F.cross_entropy(scores, wanted, weight)
 
 
 def tet(

@@ -1,11 +1,22 @@
 """Learning rules as objects over the ops, and labels for neurons that learned without any."""
 
 from .bp_stdp import BpStdp
+from .eprop import EProp
 from .labels import Assignment, assign_labels, predict
+from .ottt import OTTT
 from .spikeprop import SpikePropDescent
 from .stdp import STDP
 
-__all__ = ["STDP", "Assignment", "BpStdp", "SpikePropDescent", "assign_labels", "predict"]
+__all__ = [
+    "OTTT",
+    "STDP",
+    "Assignment",
+    "BpStdp",
+    "EProp",
+    "SpikePropDescent",
+    "assign_labels",
+    "predict",
+]
 
 
 def __dir__() -> list[str]:

@@ -1,0 +1,343 @@
+"""e-prop: gradients of recurrent networks while the sequence runs, by eligibility traces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from snnfast import check, ops
+from snnfast.nn import LI, Recurrent, Time
+from snnfast.nn.spiking import Spiking
+
+__all__ = ["EProp"]
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class EProp:
+    """Learns a recurrent network online, in memory that does not grow with the sequence.
+
+    For a layer of neurons with states ``h``, spikes ``z`` and input current ``I[t] = W (x[t], z[t-1], 1)``, and a
+    readout ``y[t] = kappa y[t-1] + gain (W_out z[t] + b_out)``::
+
+        eps_ji[t] = dh_j[t]/dh_j[t-1] eps_ji[t-1] + dh_j[t]/dI_j[t] (x[t], z[t-1], 1)_i     eligibility vector
+        e_ji[t]   = dz_j[t]/dh_j[t] eps_ji[t]                                               eligibility trace
+        dE/dW_ji  = sum over t of sum over k of B_kj dE/dy_k[t] (kappa-filtered e_ji)[t]
+
+    So the gradient is that of backpropagation through time, but that it does not flow through recurrent spikes: exact
+    without recurrent connections and with ``feedback="symmetric"``, where ``B`` is ``W_out``. Learned parameters of
+    neurons have eligibility traces, too. The readout's weights have their exact gradient.
+
+    :meth:`step` takes any number of steps. Within them the traces are computed by the fused kernels, a backward pass a
+    state, and one product of matrices; between calls they are kept, ``(states + 1) B N (inputs + N + 1)`` numbers a
+    layer. So steps in parts of some ten to a hundred are several times as fast as single ones, and the gradients the
+    same, to rounding.
+
+    Args:
+        net: an ``nn.Sequential`` of linear layers (``nn.Linear`` or ``nn.SpikeLinear``, in :class:`snnfast.nn.Time` or
+            not), each followed by neurons, alone or in :class:`snnfast.nn.Recurrent` (without delays); a linear layer
+            at the end, and :class:`snnfast.nn.LI` with a number as time constant after it, or nothing. The ``layers``
+            of :class:`snnfast.model.SequenceNetwork` are one.
+        loss: of outputs ``[K, B, classes]`` and what :meth:`step` is given as their targets; a scalar. The gradients
+            of a sequence in parts add up: a loss that sums over steps gives the gradient of the whole.
+        feedback: ``"symmetric"``, or ``"random"`` for matrices ``B`` that are drawn once, as the readout's weights
+            were. Several hidden layers need ``"random"``: each gets the error of the outputs directly.
+
+    Example:
+        >>> learn = snnfast.learning.EProp(net, nn.loss.ce_steps)
+        >>> optimizer = torch.optim.Adam(net.parameters())
+        >>> for x, labels in stream:                # [K, B, in_features], [K, B]
+        ...     optimizer.zero_grad()
+        ...     outputs = learn.step(x, labels)     # adds to the parameters' gradients
+        ...     optimizer.step()
+        >>> learn.reset()                           # before another sequence
+
+    Attributes:
+        feedback: of each hidden layer ``B`` ``[classes, N]``; None for the readout's weights.
+
+    Raises:
+        TypeError, ValueError: for another network, or arguments of wrong type, shape or range.
+
+    Source: Bellec et al., A solution to the learning dilemma for recurrent networks of spiking neurons, Nature
+    Communications 11 (2020). Its neurons pass no gradient through the reset; that is ``detach_reset`` of the layers.
+    """
+
+    def __init__(self, net: nn.Sequential, loss: Loss, *, feedback: str = "symmetric") -> None:
+        check.choice("EProp", "feedback", feedback, ("symmetric", "random"))
+        if not isinstance(net, nn.Sequential):
+            raise TypeError(f"EProp: net must be an nn.Sequential, got {check.kind(net)}")
+        layers = list(net)
+        self._li = layers[-1] if layers and isinstance(layers[-1], LI) else None
+        if self._li is not None:
+            _look_at_readout(self._li)
+            layers.pop()
+        if len(layers) < 3 or len(layers) % 2 == 0:
+            raise ValueError(
+                "EProp: net must be linear layers and neurons in turn, a linear layer, and LI or nothing, got "
+                f"{', '.join(type(layer).__name__ for layer in net)}"
+            )
+        linears = [_linear(layer) for layer in layers[::2]]
+        self._readout = linears[-1]
+        self._layers = [
+            _Layer(linear, cell, self._li) for linear, cell in zip(linears, layers[1::2])
+        ]
+        for before, after in pairwise(linears):
+            if after.in_features != before.out_features:
+                raise ValueError(
+                    f"EProp: a linear layer after {before.out_features} neurons must take as many inputs, got "
+                    f"{after.in_features}"
+                )
+        self.loss = loss
+        self.feedback: list[Tensor] | None = None
+        if feedback == "random":
+            like = self._readout.weight
+            bound = 1 / self._readout.in_features**0.5
+            self.feedback = [
+                like.new_empty(len(like), linear.out_features).uniform_(-bound, bound)
+                for linear in linears[:-1]
+            ]
+        elif len(self._layers) > 1:
+            raise ValueError(
+                "EProp: several hidden layers need feedback='random': only the last one has weights to the outputs"
+            )
+        self._bias: Tensor | None = None  # the readout's filtered 1
+
+    @torch.enable_grad()
+    def step(self, x: Tensor, target: Tensor) -> Tensor:
+        """Runs ``K`` steps and adds their gradients to those of the parameters.
+
+        Args:
+            x: input ``[K, B, in_features]``; ``K`` at least 1, the same ``B`` until :meth:`reset`.
+            target: what ``loss`` takes.
+
+        Returns:
+            the outputs ``[K, B, classes]``, without a graph.
+        """
+        check.sequence("EProp", x)
+        inputs = self._layers[0].linear.in_features
+        if x.dim() != 3 or x.shape[2] != inputs or len(x) == 0:
+            raise ValueError(
+                f"EProp: x must have shape [K, B, {inputs}] with at least one step, got {list(x.shape)}"
+            )
+        seen = x.detach()
+        for layer in self._layers:
+            seen = layer.run(seen)
+        weight, bias = self._readout.weight, self._readout.bias
+        y = F.linear(self._layers[-1].filtered.detach(), weight)
+        if bias is not None:
+            one = torch.ones_like(y[:, :1, :1])
+            if self._li is None:
+                y = y + bias
+            else:
+                steady, self._bias = ops.li(one, self._bias, **self._li._arguments(one))
+                y = y + bias * steady
+        value = self.loss(y, target)
+        if not isinstance(value, Tensor) or value.dim():
+            raise ValueError(f"EProp: loss must give a scalar, got {check.shown(value)}")
+        learned = [p for p in (weight, bias) if p is not None and p.requires_grad]
+        error, *grads = torch.autograd.grad(value, [y, *learned])
+        for parameter, grad in zip(learned, grads):
+            parameter.grad = grad if parameter.grad is None else parameter.grad + grad
+        feedback = [weight] if self.feedback is None else self.feedback
+        for layer, back in zip(self._layers, feedback):
+            layer.learn(error @ back.detach().to(error))
+        return y.detach()
+
+    def reset(self) -> None:
+        """Forgets states and traces: the next step begins another sequence, with any batch size."""
+        self._bias = None
+        for layer in self._layers:
+            layer.reset()
+
+    def state_dict(self) -> dict[str, Any]:
+        """States, traces and feedback, as plain values and tensors; those of the network are its own."""
+        return {
+            "bias": self._bias,
+            "feedback": self.feedback,
+            "layers": [layer.state_dict() for layer in self._layers],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from there.
+
+        Raises:
+            ValueError: it is of another network.
+        """
+        if len(state["layers"]) != len(self._layers):
+            raise ValueError(
+                f"EProp: the state must be of {len(self._layers)} hidden layers, got {len(state['layers'])}"
+            )
+        self._bias, self.feedback = state["bias"], state["feedback"]
+        for layer, kept in zip(self._layers, state["layers"]):
+            layer.load_state_dict(kept)
+
+
+class _Layer:
+    """A linear layer, the neurons after it, and their eligibility.
+
+    The readout's filter counts as one more state of each neuron, ``q``: with constant weights it may come before them.
+    """
+
+    filtered: Tensor  # the neurons' spikes, as the readout's membranes see them
+
+    def __init__(self, linear: nn.Linear, cell: nn.Module, li: LI | None) -> None:
+        self.linear, self.cell, self.li = linear, cell, li
+        neuron = cell.neuron if isinstance(cell, Recurrent) else cell
+        if not isinstance(neuron, Spiking):
+            raise TypeError(
+                f"EProp: a linear layer must be followed by neurons that fire, got {type(cell).__name__}"
+            )
+        if isinstance(cell, Recurrent):
+            if cell.delays is not None:
+                raise ValueError(
+                    "EProp: recurrent connections must have no delays: their spikes arrive after the traces"
+                )
+            if cell.features != linear.out_features:
+                raise ValueError(
+                    f"EProp: Recurrent has {cell.features} neurons after {linear.out_features} outputs"
+                )
+        self.neuron = neuron
+        self.reset()
+
+    def reset(self) -> None:
+        self.states: dict[str, Tensor | None] = {name: None for name in (*self.neuron.states, "q")}
+        self.past: Tensor | None = None
+        # Of each state: its derivatives by the weights [B, N, P], and by the neurons' parameters [B, N].
+        self.traces: dict[str, Tensor] = {}
+        self.parameter_traces: dict[str, dict[str, Tensor]] = {}
+        self._carry: Callable[[], None] | None = None
+
+    def run(self, x: Tensor) -> Tensor:
+        """Spikes ``[K, B, N]`` for inputs ``[K, B, M]``, without a graph."""
+        self.carry()
+        neuron, linear = self.neuron, self.linear
+        x = x.to(linear.weight)
+        current = linear(x).detach()
+        arguments = neuron._arguments(current) | {"return_state": True, "return_v_seq": False}
+        kept = {name: s for name, s in self.states.items() if s is not None}
+        q = kept.pop("q", torch.zeros_like(current[0]))
+        weights, seen = [linear.weight], [x]
+        if isinstance(self.cell, Recurrent):
+            back = self.cell.connected(self.cell.weight)
+            with torch.no_grad():
+                z = neuron.recurrent(current, back, self.past, **kept, **arguments)[0]
+                before = torch.zeros_like(z[:1]) if self.past is None else self.past
+                arrived = torch.cat([before, z[:-1]])
+                current += F.linear(arrived, back)
+            weights.append(back)
+            seen.append(arrived)
+        if linear.bias is not None:
+            weights.append(linear.bias[:, None])
+            seen.append(torch.ones_like(x[..., :1]))
+        self.weights, self.seen = torch.cat(weights, 1), torch.cat(seen, 2)
+        # What the spikes and the next states depend on, as leaves of a graph of this call alone.
+        self.current = current.requires_grad_()
+        own = {
+            name: s.detach().requires_grad_() for name, s in kept.items() if s.is_floating_point()
+        }
+        self.begin = own | {"q": q.detach().requires_grad_()}
+        self.parameters = {
+            name: value
+            for name, value in arguments.items()
+            if isinstance(value, Tensor) and value.requires_grad
+        }
+        self.leaves = {
+            name: value.detach().expand_as(q).clone().requires_grad_()
+            for name, value in self.parameters.items()
+        }
+        spikes, *after = neuron.function(current, **(kept | own | arguments | self.leaves))
+        self.end = dict(zip(neuron.states, after))
+        if self.li is None:
+            self.filtered, self.end["q"] = spikes, torch.zeros_like(q)
+        else:
+            self.filtered, self.end["q"] = ops.li(
+                spikes, self.begin["q"], **self.li._arguments(spikes)
+            )
+        self.states = {name: s.detach() for name, s in self.end.items()}
+        self.past = spikes[-1:].detach()
+        seen_next: Tensor = spikes.detach()
+        return seen_next
+
+    def learn(self, grad: Tensor) -> None:
+        """Adds the gradients for that of ``filtered``, ``[K, B, N]``."""
+        current, states, leaves = self._derivatives(self.filtered, grad)
+        by_weight = torch.einsum("kbn,kbp->np", current, self.seen)
+        for name, trace in self.traces.items():
+            by_weight += torch.einsum("bn,bnp->np", states[name], trace)
+        learned, by = ([self.weights], [by_weight]) if self.weights.requires_grad else ([], [])
+        for name, value in self.parameters.items():
+            found = leaves[name]
+            for state, traces in self.parameter_traces.items():
+                found = found + states[state] * traces[name]
+            learned, by = [*learned, value], [*by, found.sum_to_size(value.shape)]
+        if learned:
+            torch.autograd.backward(learned, by)
+        self._carry = self._trace
+
+    def carry(self) -> None:
+        """Computes the traces after the last steps; not before somebody needs them."""
+        if self._carry is not None:
+            self._carry()
+            self._carry = None
+
+    def _trace(self) -> None:
+        traces, parameter_traces = {}, {}
+        for name, end in self.end.items():
+            if not end.requires_grad:  # q without a filter, and what is left of a refractory period
+                continue
+            current, states, leaves = self._derivatives(end, torch.ones_like(end))
+            trace = torch.einsum("kbn,kbp->bnp", current, self.seen)
+            for before, kept in self.traces.items():
+                trace.addcmul_(states[before][..., None], kept)
+            traces[name] = trace
+            for before, all_kept in self.parameter_traces.items():
+                for parameter, value in all_kept.items():
+                    leaves[parameter] = leaves[parameter] + states[before] * value
+            parameter_traces[name] = leaves
+        self.traces, self.parameter_traces = traces, parameter_traces
+
+    def _derivatives(
+        self, of: Tensor, grad: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        """Gradients of ``of`` for the currents, the states before and the neurons' parameters; 0 where it has none."""
+        by = [self.current, *self.begin.values(), *self.leaves.values()]
+        found = torch.autograd.grad(
+            of, by, grad.to(of), retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        states = dict(zip(self.begin, found[1:]))
+        return found[0], states, dict(zip(self.leaves, found[1 + len(states) :]))
+
+    def state_dict(self) -> dict[str, Any]:
+        self.carry()
+        names = ("states", "past", "traces", "parameter_traces")
+        return {name: getattr(self, name) for name in names}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.reset()
+        for name, value in state.items():
+            setattr(self, name, value)
+
+
+def _linear(layer: nn.Module) -> nn.Linear:
+    found = layer.layer if isinstance(layer, Time) else layer
+    if not isinstance(found, nn.Linear):
+        raise TypeError(
+            f"EProp: net must have linear layers before neurons and at its end, got {type(layer).__name__}"
+        )
+    return found
+
+
+def _look_at_readout(li: LI) -> None:
+    for name in ("tau", "decay", "v_rest"):
+        value = getattr(li, name, None)
+        if isinstance(value, Tensor):
+            raise ValueError(
+                f"EProp: {name} of LI must be a number, got a tensor {list(value.shape)}"
+            )
+    if li.v_rest:
+        raise ValueError(f"EProp: v_rest of LI must be 0, got {li.v_rest:g}")

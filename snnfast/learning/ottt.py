@@ -1,0 +1,223 @@
+"""Online training through time: gradients of feed-forward networks at every step, by traces of the spikes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snnfast import check, ops
+from snnfast.nn import IF, LI, LIF, Time
+
+__all__ = ["OTTT"]
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+_NEURONS = (LIF, IF, LI)
+
+
+class OTTT:
+    """Learns a feed-forward network online, in memory that does not grow with the sequence.
+
+    For layers ``u[t] = decay v[t-1] + gain W s_in[t]`` with spikes ``s`` of the membranes ``u``::
+
+        trace[t] = decay trace[t-1] + s_in[t]                          of what comes in, with the decay of the neurons
+        dL/dW    = sum over t of gain delta[t] trace[t]^T
+        delta[t] = dL[t]/ds[t] ds[t]/du[t]                             back through the layers, within the step
+
+    The gradient of a step goes back through the layers of that step alone, as in a network without time, and reaches
+    earlier steps only by the traces. It is that of backpropagation through time if spikes do not flow into resets
+    (``detach_reset``, soft reset) and, with several layers, but for the way of errors over earlier steps of the layers
+    between. Biases have traces of 1.
+
+    :meth:`step` takes any number of steps; the neurons run in the fused kernels, the gradients of all steps in one
+    pass. Traces are kept between calls: one number an input of a layer.
+
+    Args:
+        net: an ``nn.Sequential`` of linear layers and convolutions, pooling and other layers without parameters, each
+            in a :class:`snnfast.nn.Time` of its own (linear ones need none), and neurons :class:`snnfast.nn.LIF`,
+            :class:`snnfast.nn.IF` or, as a readout, :class:`snnfast.nn.LI`, with a number as time constant. A linear
+            layer at the end without neurons gives outputs of each step alone.
+        loss: of outputs ``[K, B, ...]`` and what :meth:`step` is given as their targets; a scalar.
+
+    Example:
+        >>> learn = snnfast.learning.OTTT(net, nn.loss.ce_steps)
+        >>> for x, labels in stream:                # [K, B, ...], [K, B]
+        ...     optimizer.zero_grad()
+        ...     outputs = learn.step(x, labels)     # adds to the parameters' gradients
+        ...     optimizer.step()
+        >>> learn.reset()                           # before another sequence
+
+    Raises:
+        TypeError, ValueError: for another network, or arguments of wrong type or shape.
+
+    Source: Xiao, Meng, Zhang, He, Lin, Online training through time for spiking neural networks, NeurIPS 2022.
+    """
+
+    def __init__(self, net: nn.Sequential, loss: Loss) -> None:
+        if not isinstance(net, nn.Sequential):
+            raise TypeError(f"OTTT: net must be an nn.Sequential, got {check.kind(net)}")
+        self.loss = loss
+        self._layers: list[_Weights | _Neurons | nn.Module] = []
+        waiting: _Weights | None = None
+        for layer in net:
+            if isinstance(layer, _NEURONS):
+                _look_at(layer)
+                self._layers.append(_Neurons(layer))
+                if waiting is not None:
+                    waiting.neurons, waiting = layer, None
+            elif not any(p.requires_grad for p in layer.parameters()):
+                if not isinstance(layer, (Time, nn.Identity)):
+                    raise TypeError(
+                        f"OTTT: layers without parameters must be in Time, got {type(layer).__name__}"
+                    )
+                self._layers.append(layer)
+            else:
+                weights = _Weights(layer)
+                if waiting is not None:
+                    raise ValueError(
+                        "OTTT: neurons must follow all layers with weights but the last"
+                    )
+                self._layers.append(waiting := weights)
+        if not any(isinstance(layer, _Weights) for layer in self._layers):
+            raise ValueError("OTTT: net must have layers with weights")
+
+    @torch.enable_grad()
+    def step(self, x: Tensor, target: Tensor) -> Tensor:
+        """Runs ``K`` steps and adds their gradients to those of the parameters.
+
+        Args:
+            x: input ``[K, B, ...]``; the same ``B`` until :meth:`reset`.
+            target: what ``loss`` takes.
+
+        Returns:
+            the outputs ``[K, B, ...]``, without a graph.
+        """
+        check.sequence("OTTT", x)
+        if x.dim() < 3 or len(x) == 0:
+            raise ValueError(
+                f"OTTT: x must have shape [K, B, ...] with at least one step, got {list(x.shape)}"
+            )
+        y = x.detach()
+        for layer in self._layers:
+            y = layer(y)
+        value = self.loss(y, target)
+        if not isinstance(value, Tensor) or value.dim():
+            raise ValueError(f"OTTT: loss must give a scalar, got {check.shown(value)}")
+        value.backward()
+        return y.detach()
+
+    def reset(self) -> None:
+        """Forgets membranes and traces: the next step begins another sequence, with any batch size."""
+        for layer in self._kept:
+            layer.kept = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Membranes and traces; the weights are the network's own."""
+        return {"kept": [layer.kept for layer in self._kept]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from there.
+
+        Raises:
+            ValueError: it is of another network.
+        """
+        if len(state["kept"]) != len(self._kept):
+            raise ValueError(
+                f"OTTT: the state must be of {len(self._kept)} layers, got {len(state['kept'])}"
+            )
+        for layer, kept in zip(self._kept, state["kept"]):
+            layer.kept = kept
+
+    @property
+    def _kept(self) -> list[_Weights | _Neurons]:
+        return [layer for layer in self._layers if isinstance(layer, (_Weights, _Neurons))]
+
+
+class _Weights:
+    """A layer with weights: what comes in reaches the result, its trace the weights."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        inner = layer.layer if isinstance(layer, Time) else layer
+        if not isinstance(inner, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)) or (
+            not isinstance(layer, Time) and not isinstance(inner, nn.Linear)
+        ):
+            raise TypeError(
+                "OTTT: layers with weights must be nn.Linear, or linear or convolutions in Time, one in each, got "
+                f"{type(inner).__name__}"
+            )
+        self.layer, self.bias = layer, inner.bias
+        self.neurons: nn.Module | None = None
+        self.kept: Tensor | None = None  # the trace, and that of 1
+
+    def __call__(self, x: Tensor) -> Tensor:
+        parameters = dict(self.layer.named_parameters())
+        fixed = {name: p.detach() for name, p in parameters.items()}
+        y: Tensor = torch.func.functional_call(self.layer, fixed, (x,))
+        if self.neurons is None:
+            trace, ones = x.detach(), None
+        else:
+            seen = x.detach().flatten(2)
+            seen = torch.cat([seen, torch.ones_like(seen[..., :1])], 2)
+            trace, self.kept = ops.li(
+                seen, self.kept, decay=_decay(self.neurons), decay_input=False
+            )
+            trace, ones = trace[..., :-1].unflatten(2, x.shape[2:]).to(x), trace[..., -1]
+        # The value is y's, the gradient of the weights that of their product with the trace.
+        free = {n: p for n, p in parameters.items() if p is not self.bias}
+        bias = {n: torch.zeros_like(p) for n, p in parameters.items() if p is self.bias}
+        reached = torch.func.functional_call(self.layer, free | bias, (trace,))
+        y = y + (reached - reached.detach())
+        if self.bias is not None:
+            added = self.bias.view(-1, *(1,) * (y.dim() - 3))
+            times = 1.0 if ones is None else ones.view(*ones.shape, *(1,) * (y.dim() - 2)).to(y)
+            y = y + times * (added - added.detach())
+        return y
+
+
+class _Neurons:
+    """Neurons whose gradient stays within the step: each step of the sequence is one sample of a single step."""
+
+    def __init__(self, layer: LIF | IF | LI) -> None:
+        self.layer = layer
+        self.kept: Tensor | None = None  # the membrane
+
+    def __call__(self, x: Tensor) -> Tensor:
+        layer = self.layer
+        seen, arguments = x.detach(), layer._arguments(x)
+        if isinstance(layer, LI):
+            v_seq, end = ops.li(seen, self.kept, **arguments)
+        else:
+            arguments |= {"return_state": True, "return_v_seq": True}
+            _, end, v_seq = layer.function(seen, self.kept, **arguments)
+        rest = torch.full_like(end, _rest(layer)) if self.kept is None else self.kept
+        before = torch.cat([rest[None], v_seq[:-1]]).flatten(0, 1)
+        self.kept = end
+        run = ops.li if isinstance(layer, LI) else layer.function
+        found: Tensor = run(x.flatten(0, 1)[None], before, **arguments)[0].view_as(x)
+        return found
+
+
+def _rest(layer: LIF | IF | LI) -> float:
+    """The membrane before the first step."""
+    rest: Any = getattr(layer, "v_rest", None)
+    if rest is None and not isinstance(layer, LI):
+        rest = layer.v_reset
+    return float(rest or 0.0)
+
+
+def _decay(layer: nn.Module) -> float:
+    return 1.0 if isinstance(layer, IF) else float(layer.decay)  # type: ignore[arg-type]
+
+
+def _look_at(layer: LIF | IF | LI) -> None:
+    name = type(layer).__name__
+    for constant in ("tau", "decay", "v_rest", "v_reset"):
+        value = getattr(layer, constant, None)
+        if isinstance(value, Tensor):
+            raise ValueError(
+                f"OTTT: {constant} of {name} must be a number, got a tensor {list(value.shape)}: a trace has one decay"
+            )
+    if getattr(layer, "refractory", 0):
+        raise ValueError(f"OTTT: {name} must have no refractory period, in which its input is lost")

@@ -240,7 +240,7 @@ CHOSEN: dict[str, dict[str, Any]] = {
         "lr": 0.012,
         "gain": 40.0,
     },
-    "qtdb": {"hidden": (36,), "epochs": 100, "batch_size": 32, "lr": 5e-3},
+    "qtdb": {"hidden": (100,), "epochs": 40, "batch_size": 32, "lr": 0.01},
     "nmnist": {"hidden": (128,), "readout": "mean", "epochs": 20, "batch_size": 32},
 }
 

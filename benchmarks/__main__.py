@@ -129,6 +129,7 @@ for name in (
     "export_c",
     "own_neuron",
     "recurrent",
+    "eprop",
     "sequence",
     "spike_linear",
     "stdp",

@@ -262,6 +262,15 @@ def test_quick_stdp_runs(benchmarks, tmp_path):
     assert same == pytest.approx([same[0]] * len(same))
 
 
+def test_quick_eprop_has_the_gradient_of_plain_pytorch(benchmarks, tmp_path):
+    file = tmp_path / "eprop.json"
+    benchmarks("eprop", "--quick", "--json", str(file))
+    found = [row["facts"] for row in json.loads(file.read_text())["rows"] if row.get("facts")]
+    assert len(found) == 3
+    assert {round(facts["gradient"], 4) for facts in found} == {round(found[0]["gradient"], 4)}
+    assert found[0]["gradient"] > 0
+
+
 def test_quick_spikeprop_runs(benchmarks, tmp_path):
     file = tmp_path / "result.json"
     output = benchmarks("spikeprop", "--quick", "--dtype", "float64", "--json", str(file))

@@ -89,3 +89,61 @@ def own_neuron(op: Any) -> Callable[[Tensor], Tensor]:
         return torch.stack(spikes)
 
     return run
+
+
+class EProp:
+    """e-prop of Bellec et al. (2020): recurrent ALIF neurons, a hard reset to 0, detached, and a leaky readout."""
+
+    def __init__(self, net: Any, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+        self.first, cell, self.readout, self.li = net
+        self.cell, self.neuron, self.loss = cell, cell.neuron, loss
+        self.reset()
+
+    def reset(self) -> None:
+        self.state: Any = None
+
+    def step(self, x: Tensor, target: Tensor) -> None:
+        """Steps ``x`` ``[K, B, inputs]``, one after the other; adds to the gradients."""
+        with torch.no_grad():
+            for one, wanted in zip(x, target):
+                self._step(one, wanted)
+
+    def _step(self, x: Tensor, target: Tensor) -> None:
+        neuron, w_in, w_rec, w_out = (
+            self.neuron,
+            *(m.weight for m in (self.first, self.cell, self.readout)),
+        )
+        leak, kappa = 1 - 1 / neuron.tau, 1 - 1 / self.li.tau
+        rho, beta, rows = neuron.decay_adapt, neuron.beta, w_in.shape[0]
+        if self.state is None:
+            neurons = x.new_zeros(len(x), rows)
+            synapses = x.new_zeros(len(x), rows, x.shape[1] + rows + 1)
+            self.state = *(neurons,) * 3, *(synapses,) * 3, x.new_zeros(target.shape), neurons
+        s, v, a, eps_v, eps_a, kept, y, seen_out = self.state
+        seen = torch.cat([x, s, torch.ones_like(x[:, :1])], 1)
+        weight = torch.cat([w_in, w_rec, self.first.bias[:, None]], 1)
+        h = leak * v + functional.linear(seen, weight) / neuron.tau
+        u = h - (neuron.v_threshold + beta * a)
+        fired = (u >= 0).to(x)
+        slope = 1 / (1 + (torch.pi * u).square())  # of atan
+        # The membrane after a spike depends on nothing before it.
+        eps_v = (leak * (1 - s))[..., None] * eps_v + seen[:, None] / neuron.tau
+        trace = slope[..., None] * (eps_v - beta * eps_a)
+        eps_a = rho * eps_a + trace
+        kept = kappa * kept + trace / self.li.tau
+        seen_out = kappa * seen_out + fired / self.li.tau
+        y = kappa * y + functional.linear(fired, w_out, self.readout.bias) / self.li.tau
+        with torch.enable_grad():
+            out = y.detach().requires_grad_()
+            (error,) = torch.autograd.grad(self.loss(out, target), out)
+        found = ((error @ w_out)[..., None] * kept).sum(0)
+        one = x.shape[1]
+        for parameter, grad in (
+            (self.first.weight, found[:, :one]),
+            (self.cell.weight, found[:, one:-1]),
+            (self.first.bias, found[:, -1]),
+            (w_out, error.T @ seen_out),
+        ):
+            parameter.grad = grad if parameter.grad is None else parameter.grad + grad
+        v, a = h * (1 - fired), rho * a + fired
+        self.state = fired, v, a, eps_v, eps_a, kept, y, seen_out

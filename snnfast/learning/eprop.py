@@ -47,6 +47,7 @@ class EProp:
             of a sequence in parts add up: a loss that sums over steps gives the gradient of the whole.
         feedback: ``"symmetric"``, or ``"random"`` for matrices ``B`` that are drawn once, as the readout's weights
             were. Several hidden layers need ``"random"``: each gets the error of the outputs directly.
+        generator: draws them, on the CPU; None: PyTorch's global one.
 
     Example:
         >>> learn = snnfast.learning.EProp(net, nn.loss.ce_steps)
@@ -67,7 +68,14 @@ class EProp:
     Communications 11 (2020). Its neurons pass no gradient through the reset; that is ``detach_reset`` of the layers.
     """
 
-    def __init__(self, net: nn.Sequential, loss: Loss, *, feedback: str = "symmetric") -> None:
+    def __init__(
+        self,
+        net: nn.Sequential,
+        loss: Loss,
+        *,
+        feedback: str = "symmetric",
+        generator: torch.Generator | None = None,
+    ) -> None:
         check.choice("EProp", "feedback", feedback, ("symmetric", "random"))
         if not isinstance(net, nn.Sequential):
             raise TypeError(f"EProp: net must be an nn.Sequential, got {check.kind(net)}")
@@ -97,10 +105,13 @@ class EProp:
         if feedback == "random":
             like = self._readout.weight
             bound = 1 / self._readout.in_features**0.5
-            self.feedback = [
-                like.new_empty(len(like), linear.out_features).uniform_(-bound, bound)
+            drawn = (
+                torch.empty(len(like), linear.out_features).uniform_(
+                    -bound, bound, generator=generator
+                )
                 for linear in linears[:-1]
-            ]
+            )
+            self.feedback = [back.to(like) for back in drawn]
         elif len(self._layers) > 1:
             raise ValueError(
                 "EProp: several hidden layers need feedback='random': only the last one has weights to the outputs"
@@ -225,9 +236,10 @@ class _Layer:
         if isinstance(self.cell, Recurrent):
             back = self.cell.connected(self.cell.weight)
             with torch.no_grad():
-                z = neuron.recurrent(current, back, self.past, **kept, **arguments)[0]
-                before = torch.zeros_like(z[:1]) if self.past is None else self.past
-                arrived = torch.cat([before, z[:-1]])
+                arrived = torch.zeros_like(current[:1]) if self.past is None else self.past
+                if len(x) > 1:
+                    z = neuron.recurrent(current, back, self.past, **kept, **arguments)[0]
+                    arrived = torch.cat([arrived, z[:-1]])
                 current += F.linear(arrived, back)
             weights.append(back)
             seen.append(arrived)

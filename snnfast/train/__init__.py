@@ -35,7 +35,7 @@ from .score import (
     outputs_of,
 )
 
-__all__ = ["Run", "Score", "evaluate", "fit", "largest"]
+__all__ = ["Run", "Score", "Step", "evaluate", "fit", "largest"]
 
 Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
 

@@ -84,6 +84,35 @@ def test_recordings_with_a_label_at_every_step(tmp_path):
         sequence("qtdb")
 
 
+def test_eprop_learns_and_goes_on_bit_for_bit(tmp_path):
+    own = {**SMALL, "rule": "eprop", "samples": 600, "hidden": (16, 16), "gain": 60.0, "lr": 0.01}
+    whole = sequence("xor", out=tmp_path / "whole", epochs=3, **own)
+    assert whole.run.history[-1]["loss"] < whole.run.history[0]["loss"]
+
+    class StopError(Exception):
+        pass
+
+    def stop(run):
+        if run.epoch == 1:
+            raise StopError
+
+    settings = sequence.preset(
+        "xor", epochs=3, **{k: v for k, v in own.items() if k not in ("progress", "echo")}
+    )
+    data = sequence.load(settings)
+    run = sequence.prepare(settings, data)
+    quiet = {"progress": False, "echo": None}
+    with pytest.raises(StopError):
+        sequence.fit(settings, run, data, checkpoint=tmp_path / "c.pt", after_epoch=stop, **quiet)
+    again = sequence.prepare(settings, data)
+    again.load(tmp_path / "c.pt")
+    sequence.fit(settings, again, data, **quiet)
+    for a, b in zip(again.model.parameters(), whole.run.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+    with pytest.raises(ValueError, match="sequence: max_delay is for bptt"):
+        sequence.preset("xor", rule="eprop", max_delay=3.0)
+
+
 def test_recordings_of_nmnist_in_folds(tmp_path):
     for number in range(1, 25):  # the digit is the row
         events = bytes([number, number % 2, 128, 0, 0]) * 3

@@ -36,7 +36,7 @@ NAMES = {
         "BernoulliEncoder LatencyEncoder PoissonEncoder PopulationEncoder RegularEncoder "
         "desired_times from_times label_encoder to_times Population Recorded Simple"
     ),
-    "snnfast.learning": "STDP Assignment BpStdp SpikePropDescent assign_labels predict",
+    "snnfast.learning": "OTTT STDP Assignment BpStdp EProp SpikePropDescent assign_labels predict",
     "snnfast.model": (
         "Bohte2002 Diehl2015 DiehlAndCook2015 ResNet20 SNN_Diehl2015 SequenceNetwork SpikingVGG SResNet20 SVGG16 "
         "TavanaeiAndMaida2017 TravanaeiAndMaida2017 VGG16 Wu2018"

@@ -97,7 +97,10 @@ class SequenceNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` ``[B, T, in_features]`` -> logits ``[B, num_classes]`` or ``[B, outputs, num_classes]``."""
-        v: Tensor = self.layers(self._time_first(x))
+        return self.read(self.layers(self.time_first(x)))
+
+    def read(self, v: Tensor) -> Tensor:
+        """The logits of the readout's membranes ``[T, B, num_classes]``."""
         if self.outputs != 1:
             return v[-(self.outputs or len(v)) :].transpose(0, 1)
         read: Tensor = self.readout(v)
@@ -105,14 +108,15 @@ class SequenceNetwork(nn.Module):
 
     def spikes(self, x: Tensor) -> list[Tensor]:
         """The spikes of every layer of neurons, ``[T, B, features]``."""
-        v, found = self._time_first(x), []
+        v, found = self.time_first(x), []
         for layer in list(self.layers)[:-2]:
             v = layer(v)
             if not isinstance(layer, Time):
                 found.append(v)
         return found
 
-    def _time_first(self, x: Tensor) -> Tensor:
+    def time_first(self, x: Tensor) -> Tensor:
+        """``x`` ``[B, T, in_features]`` as the layers take it, ``[T, B, in_features]``."""
         check.tensor("SequenceNetwork", "x", x)
         fewest = self.outputs or 1
         if x.dim() != 3 or x.shape[2] != self.in_features or x.shape[1] < fewest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +14,15 @@ from torch.nn import functional as F  # noqa: N812
 from snnfast import data as sets
 from snnfast.data.sequences import TASKS, Task, binary_adding, copy_memory, delayed_xor
 from snnfast.data.splits import permutation, train_or_val
+from snnfast.learning import EProp
 from snnfast.nn import calibrate_
 from snnfast.nn.loss import ce_steps
-from snnfast.train import Run
+from snnfast.train import Run, Step
 from snnfast.train.runs import images, samples
 from snnfast.train.runs.figures import Draw
 from snnfast.train.runs.run import Data, Procedure
 from snnfast.train.runs.settings import SOURCES, FoldedSettings, option
-from snnfast.train.score import Decide, Part
+from snnfast.train.score import Decide, Loss, Part
 
 from .figures import sample
 from .model import NEURONS, READOUTS, SequenceNetwork
@@ -77,6 +78,11 @@ class SequenceSettings(FoldedSettings):
     batch_size: int = option(64, "Sequences in each step.", least=1)
     lr: float = option(3e-3, "Adam's initial learning rate.", above=0)
     clip: float = option(1.0, "Clip gradients to this norm.", above=0)
+    rule: str = option(
+        "bptt",
+        "bptt (backpropagation through time) or eprop (e-prop: gradients do not flow through recurrent spikes).",
+        choices=("bptt", "eprop"),
+    )
 
     @property
     def learns_xor(self) -> bool:
@@ -92,6 +98,7 @@ class SequenceSettings(FoldedSettings):
         self._only("readout", one, "tasks with one answer", self.dataset)
         self._only("folds", self.dataset == "nmnist", "nmnist", self.dataset)
         self._only("max_delay", self.recurrent, "recurrent layers", "recurrent=False")
+        self._only("max_delay", self.rule == "bptt", "bptt", self.rule)
         self._only("spikes_adapt", self.neuron == "adlif", "adlif", self.neuron)
         self._only("tau", self.neuron != "adlif", "lif and alif", self.neuron)
 
@@ -185,10 +192,12 @@ class Sequence(Procedure[SequenceSettings]):
 
     def learning(self, settings: SequenceSettings, run: Run, data: Data) -> dict[str, Any]:
         """Arguments of :func:`snnfast.train.fit`."""
+        loss = steps_cross_entropy if settings.dataset == "qtdb" else cross_entropy
         # Recurrence makes some gradients very long.
         return {
             "batch_size": settings.batch_size,
-            "loss": steps_cross_entropy if settings.dataset == "qtdb" else cross_entropy,
+            "loss": loss,
+            "step": eprop(run, loss, settings) if settings.rule == "eprop" else None,
             "clip": settings.clip,
             "calibrate": None,  # model has done it, or the gain is chosen
         }
@@ -285,6 +294,32 @@ def nmnist(settings: SequenceSettings, root: Path) -> tuple[Part, Part]:
     x, labels = train
     inner = sets.stratified_folds(labels, 12, seed=0) == 0
     return (x[~inner], labels[~inner]), (x[inner], labels[inner])
+
+
+def eprop(run: Run, loss: Loss, settings: SequenceSettings) -> Step:
+    """A step of training by e-prop, of whole sequences."""
+    network, optimizer = cast(SequenceNetwork, run.model), run.optimizer
+    assert optimizer is not None
+    found: list[Tensor] = []  # the loss
+
+    def scored(v: Tensor, labels: Tensor) -> Tensor:
+        found[:] = [loss(network.read(v), labels)]
+        return found[0]
+
+    feedback = "symmetric" if len(network.layers) == 4 else "random"
+    # A run that goes on has the feedback of its beginning.
+    drawn = torch.Generator().manual_seed(settings.seed)
+    learn = EProp(network.layers, scored, feedback=feedback, generator=drawn)
+
+    def step(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        optimizer.zero_grad()
+        learn.reset()
+        v = learn.step(network.time_first(x), labels)
+        if nn.utils.clip_grad_norm_(network.parameters(), settings.clip).isfinite():
+            optimizer.step()
+        return network.read(v), found[0]
+
+    return step
 
 
 def each_step(logits: Tensor) -> Tensor:

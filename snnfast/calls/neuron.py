@@ -123,9 +123,6 @@ def _call(
         check.flag(op, "return_state", return_state),
         check.flag(op, "return_v_seq", return_v_seq),
     )
-    plain = type(refractory) is type(max_spikes) is int and refractory == 0 and max_spikes == 1
-    if plain and r is None:
-        return call
     r, refractory, most = silence(op, x, r, refractory, max_spikes, hard)
     if most > 1 and not isinstance(threshold, Tensor) and threshold <= 0:
         raise ValueError(f"{op}: max_spikes above 1 needs v_threshold above 0, got {threshold}")
@@ -138,6 +135,9 @@ def silence(
     op: str, x: Tensor, r: Any, refractory: Any, max_spikes: Any, hard_reset: bool
 ) -> tuple[Tensor | None, int, float]:
     """The checked steps of silence that are left, the refractory period, and the largest number of spikes a step."""
+    plain = type(refractory) is type(max_spikes) is int and refractory == 0 and max_spikes == 1
+    if plain and r is None:
+        return None, 0, 1.0
     refractory = check.whole(op, "refractory", refractory, 0)
     if refractory >= 2**24:  # which float32 counts one by one
         raise ValueError(f"{op}: refractory must be fewer than 2**24 steps, got {refractory}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from .autograd import (
 )
 from .layout import parameter_run
 
-__all__ = ["KERNELS", "Kernel", "call", "call_recurrent", "load"]
+__all__ = ["KERNELS", "Kernel", "load", "neurons", "recurrent", "run"]
 
 NO_SECOND = "the surrogate gradient has none"
 
@@ -68,174 +69,148 @@ def load(namespace: str, path: Path) -> int:
     return found
 
 
-def call(
+class Call(NamedTuple):
+    """A call of a kernel, but for its tensors: inputs, states, parameters, and of recurrent neurons connections.
+
+    Attributes:
+        kernel: of KERNELS.
+        counts: how many inputs, states and parameters there are.
+        numbers: its parameters that are numbers.
+        outputs: how many outputs it has.
+        return_v_seq: whether to return the first state after every step.
+        connections: whether recurrent neurons have spikes of earlier steps, and delays; None: not recurrent.
+    """
+
+    kernel: Kernel
+    counts: tuple[int, int, int]
+    numbers: list[float]
+    outputs: int
+    return_v_seq: bool
+    connections: tuple[bool, bool] | None
+
+    def split(self, tensors: Sequence[Tensor]) -> tuple[Any, ...]:
+        """Inputs, states, parameters, and weight, past spikes and delay if they are recurrent."""
+        inputs, states, parameters = self.counts
+        a, b = inputs + states, inputs + states + parameters
+        if self.connections is None:
+            return list(tensors[:inputs]), list(tensors[inputs:a]), list(tensors[a:]), []
+        rest = iter(tensors[b:])
+        more = [next(rest) if is_there else None for is_there in (True, *self.connections)]
+        return list(tensors[:inputs]), list(tensors[inputs:a]), list(tensors[a:b]), more
+
+    @property
+    def operator(self) -> str:
+        """The name of its operator, to which the pass is added."""
+        return "own_neuron" if self.connections is None else "own_recurrent"
+
+    def forward(self, tensors: Sequence[Tensor], v_seq: bool) -> tuple[Any, ...]:
+        """The operator of the forward pass and its arguments."""
+        inputs, states, parameters, more = self.split(tensors)
+        own = self.connections is None
+        of_neurons = (
+            self.kernel.name,
+            inputs if own else inputs[0],
+            states,
+            self.numbers,
+            parameters,
+        )
+        last = (self.outputs, v_seq) if own else (v_seq, *more)
+        operator = self.kernel.operator(f"{self.operator}_forward")
+        return operator, *of_neurons, *last, self.kernel.checkpoint_every
+
+    def gradients(
+        self, kept: Sequence[Tensor], tensors: Sequence[Tensor], grads: Sequence[Tensor | None]
+    ) -> list[Tensor]:
+        """Gradients of all tensors from those of outputs, states and membranes, with what :meth:`kept` gave."""
+        *spikes, checkpoints = kept
+        inputs, states, parameters, more = self.split(tensors)
+        every, x = self.kernel.checkpoint_every, inputs[0]
+        if not checkpoints.numel() and len(x) > every:  # a raw call that kept none
+            forward, *plain = self.forward(tensors, False)
+            checkpoints = forward(*plain)[-1]
+        none = x.new_empty(0)
+        given = [none if grad is None else grad for grad in grads]
+        given[-1] = given[-1] if self.return_v_seq else none
+        own = self.connections is None
+        of_neurons = self.kernel.name, inputs if own else x, states, self.numbers, parameters
+        last = (self.outputs,) if own else (*more, *spikes)
+        operator = self.kernel.operator(f"{self.operator}_backward")
+        arguments = operator, *of_neurons, *last, checkpoints, every, given
+        found = backward_pass(self.kernel.name.rpartition("-")[0], *arguments, why=NO_SECOND)
+        if not own:
+            wanted = [True] * sum(self.counts) + [value is not None for value in more]
+            found = tuple(compress(found, wanted))
+        return [
+            grad if grad.shape == tensor.shape else grad.sum_to_size(tensor.shape)
+            for grad, tensor in zip(found, tensors)
+        ]
+
+    def kept(self, found: Sequence[Tensor]) -> list[Tensor]:
+        """Tensors among those of the forward pass that the backward pass needs."""
+        return [found[-1]] if self.connections is None else [found[0], found[-1]]
+
+
+def neurons(
     kernel: Kernel,
-    inputs: Sequence[Tensor],
-    states: Sequence[Tensor],
-    numbers: list[float],
-    parameters: Sequence[Tensor],
+    inputs: Any,
+    states: Any,
+    numbers: Any,
+    parameters: Any,
     outputs: int,
-    return_v_seq: bool,
-) -> list[Tensor]:
-    """Outputs, states and membranes of a kernel, with gradients where they are wanted."""
-    forward, every = kernel.operator("own_neuron_forward"), kernel.checkpoint_every
-    lists = list(inputs), list(states), numbers, list(parameters)
-    tensors = (*inputs, *states, *parameters)
-    if not wants_gradient(tensors):
-        found = below_autograd(forward, kernel.name, *lists, outputs, return_v_seq, 0)
-        return list(found)[:-1]
-    if traced():
-        return list(forward(kernel.name, *lists, outputs, return_v_seq, every))[:-1]
+    v_seq: bool,
+    *_: int,
+) -> tuple[Call, list[Tensor]]:
+    """The call of neurons, and its tensors, from the arguments of their operator."""
     counts = len(inputs), len(states), len(parameters)
-    return list(_Scan.apply(kernel.name, counts, numbers, outputs, return_v_seq, *tensors))  # type: ignore[no-untyped-call]
+    return Call(kernel, counts, numbers, outputs, v_seq, None), [*inputs, *states, *parameters]
+
+
+def recurrent(
+    kernel: Kernel, x: Tensor, states: Any, numbers: Any, parameters: Any, v_seq: bool,
+    weight: Tensor, past: Tensor | None, delay: Tensor | None, *_: int,
+) -> tuple[Call, list[Tensor]]:  # fmt: skip
+    """The same of recurrent neurons."""
+    there = past is not None, delay is not None
+    more = (t for t in (weight, past, delay) if t is not None)
+    call = Call(kernel, (1, len(states), len(parameters)), numbers, 1, v_seq, there)
+    return call, [x, *states, *parameters, *more]
+
+
+def run(of_arguments: Callable[..., Any], kernel: Kernel, *plain: Any) -> list[Tensor]:
+    """Outputs, states and membranes of :func:`neurons` or :func:`recurrent`, with gradients where they are wanted."""
+    call, tensors = of_arguments(kernel, *plain)
+    refuse_transforms(kernel.name.rpartition("-")[0], tensors)
+    forward = kernel.operator(f"{call.operator}_forward")
+    if not wants_gradient(tensors):
+        return list(below_autograd(forward, kernel.name, *plain, 0))[:-1]
+    if traced():
+        return list(forward(kernel.name, *plain, kernel.checkpoint_every))[:-1]
+    return list(_Scan.apply(call, *tensors))  # type: ignore[no-untyped-call]
 
 
 class _Scan(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        kernel: str,
-        counts: tuple[int, int, int],
-        numbers: list[float],
-        outputs: int,
-        return_v_seq: bool,
-        *tensors: Tensor,
-    ) -> Any:
-        lists, this = _split(tensors, counts), KERNELS[kernel]
-        found = below_autograd(
-            this.operator("own_neuron_forward"),
-            *(kernel, lists[0], lists[1], numbers, lists[2]),
-            *(outputs, return_v_seq, this.checkpoint_every),
-        )
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(found[-1], *tensors)
-        ctx.arguments = kernel, counts, numbers, outputs, return_v_seq
+    def forward(ctx: Any, call: Call, *tensors: Tensor) -> Any:
+        found = below_autograd(*call.forward(tensors, call.return_v_seq))
+        _keep(ctx, call, tensors, found)
         return tuple(found[:-1])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        checkpoints, *tensors = ctx.saved_tensors
-        return (*(None,) * 5, *_gradients(ctx.arguments, checkpoints, tensors, grads))
+        return None, *_differentiated(ctx, grads)
 
 
-def call_recurrent(
-    kernel: Kernel,
-    states: list[Tensor],
-    call: Any,
-    weight: Tensor,
-    past: Tensor | None,
-    delay: Tensor | None,
-) -> list[Tensor]:
-    """Spikes, states and membranes of neurons with recurrent connections, with gradients where they are wanted."""
-    (x,) = call.inputs
-    parameters = [parameter_run(call.parameters[name], x.shape[1:]) for name in kernel.tensors]
-    numbers = [call.parameters[name] for name in kernel.numbers]
-    tensors = (x, *states, *parameters, weight, *(t for t in (past, delay) if t is not None))
-    refuse_transforms(kernel.name.rpartition("-")[0], tensors)
-    forward = kernel.operator("own_recurrent_forward")
-    plain = kernel.name, x, states, numbers, parameters, call.return_v_seq, weight, past, delay
-    if not wants_gradient(tensors):
-        return list(below_autograd(forward, *plain, 0))[:-1]
-    if traced():
-        return list(forward(*plain, kernel.checkpoint_every))[:-1]
-    counts = len(states), len(parameters), past is not None, delay is not None
-    return list(_RecurrentScan.apply(kernel.name, counts, numbers, call.return_v_seq, *tensors))  # type: ignore[no-untyped-call]
+def _keep(ctx: Any, call: Call, tensors: Sequence[Tensor], found: Sequence[Tensor]) -> None:
+    kept = call.kept(found)
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*kept, *tensors)
+    ctx.call, ctx.count = call, len(kept)
 
 
-class _RecurrentScan(torch.autograd.Function):
-    @staticmethod
-    def lists(counts: tuple[int, int, bool, bool], tensors: Sequence[Tensor]) -> tuple[Any, ...]:
-        """x, states, parameters, weight, past and delay."""
-        states, parameters, has_past, has_delay = counts
-        x, *rest = tensors
-        a, b = states, states + parameters
-        weight, *more = rest[b:]
-        past = more[0] if has_past else None
-        delay = more[-1] if has_delay else None
-        return x, rest[:a], rest[a:b], weight, past, delay
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        kernel: str,
-        counts: Any,
-        numbers: list[float],
-        return_v_seq: bool,
-        *tensors: Tensor,
-    ) -> Any:
-        x, states, parameters, weight, past, delay = _RecurrentScan.lists(counts, tensors)
-        this = KERNELS[kernel]
-        found = below_autograd(
-            this.operator("own_recurrent_forward"),
-            *(kernel, x, states, numbers, parameters, return_v_seq),
-            *(weight, past, delay, this.checkpoint_every),
-        )
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(found[0], found[-1], *tensors)
-        ctx.arguments = kernel, counts, numbers, return_v_seq
-        return tuple(found[:-1])
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        kernel, counts, numbers, return_v_seq = ctx.arguments
-        spikes, checkpoints, *tensors = ctx.saved_tensors
-        x, states, parameters, weight, past, delay = _RecurrentScan.lists(counts, tensors)
-        this = KERNELS[kernel]
-        every, connections = this.checkpoint_every, (weight, past, delay)
-        neurons = kernel, x, states, numbers, parameters
-        if not checkpoints.numel() and len(x) > every:
-            forward = this.operator("own_recurrent_forward")
-            checkpoints = forward(*neurons, False, *connections, every)[-1]
-        none = x.new_empty(0)
-        given = [none if g is None else g for g in grads]
-        given[-1] = given[-1] if return_v_seq else none
-        found = list(
-            backward_pass(
-                kernel.rpartition("-")[0],
-                this.operator("own_recurrent_backward"),
-                *(*neurons, *connections, spikes, checkpoints, every, given),
-                why=NO_SECOND,
-            )
-        )
-        if past is None:
-            del found[-2]
-        if delay is None:
-            del found[-1]
-        return (*(None,) * 4, *(grad.sum_to_size(t.shape) for grad, t in zip(found, tensors)))
-
-
-def _split(tensors: Sequence[Tensor], counts: tuple[int, int, int]) -> list[list[Tensor]]:
-    a, b = counts[0], counts[0] + counts[1]
-    return [list(tensors[:a]), list(tensors[a:b]), list(tensors[b:])]
-
-
-def _gradients(
-    arguments: tuple[Any, ...],
-    checkpoints: Tensor,
-    tensors: Sequence[Tensor],
-    grads: Sequence[Tensor | None],
-) -> list[Tensor]:
-    kernel, counts, numbers, outputs, return_v_seq = arguments
-    inputs, states, parameters = _split(tensors, counts)
-    this = KERNELS[kernel]
-    every, plain = this.checkpoint_every, (kernel, inputs, states, numbers, parameters, outputs)
-    if not checkpoints.numel() and len(inputs[0]) > every:  # a raw call that kept none
-        checkpoints = this.operator("own_neuron_forward")(*plain, False, every)[-1]
-    carried = this.rows - (len(inputs) - 1) - (outputs - 1)
-    none = inputs[0].new_empty(0)
-    given = [none if g is None else g for g in grads[: outputs + carried]]
-    last = grads[outputs + carried] if return_v_seq else None
-    given.append(none if last is None else last)
-    found = backward_pass(
-        kernel.rpartition("-")[0],
-        this.operator("own_neuron_backward"),
-        *(*plain, checkpoints, every, given),
-        why=NO_SECOND,
-    )
-    return [
-        grad if grad.shape == tensor.shape else grad.sum_to_size(tensor.shape)
-        for grad, tensor in zip(found, tensors)
-    ]
+def _differentiated(ctx: Any, grads: Sequence[Tensor | None]) -> list[Tensor]:
+    saved: Any = ctx.saved_tensors
+    gradients: list[Tensor] = ctx.call.gradients(saved[: ctx.count], saved[ctx.count :], grads)
+    return gradients
 
 
 # ---- what PyTorch knows of the operators
@@ -244,7 +219,7 @@ def _gradients(
 def register(namespace: str) -> None:
     """Makes the operators traceable without data, differentiable, and usable under ``torch.vmap``."""
     forward, backward = f"{namespace}::own_neuron_forward", f"{namespace}::own_neuron_backward"
-    recurrent = f"{namespace}::own_recurrent_forward", f"{namespace}::own_recurrent_backward"
+    recurrent_names = f"{namespace}::own_recurrent_forward", f"{namespace}::own_recurrent_backward"
     operators = getattr(torch.ops, namespace)
 
     def results(
@@ -261,7 +236,7 @@ def register(namespace: str) -> None:
             x.new_empty((count, rows, *x.shape[1:]) if every else (0,), dtype=dtype),
         ]
 
-    def neurons(x: Tensor, count: int) -> list[Tensor]:
+    def of_neurons(x: Tensor, count: int) -> list[Tensor]:
         return [x.new_empty(x.shape[1:], dtype=check.state_dtype(x.dtype)) for _ in range(count)]
 
     @torch.library.register_fake(forward)
@@ -272,57 +247,46 @@ def register(namespace: str) -> None:
     @torch.library.register_fake(backward)
     def _(*given: Any) -> Any:
         _kernel, inputs, states, _numbers, parameters, *_ = given
-        per_neuron = neurons(inputs[0], len(states) + len(parameters))
+        per_neuron = of_neurons(inputs[0], len(states) + len(parameters))
         return [*(x.new_empty(x.shape) for x in inputs), *per_neuron]
 
-    @torch.library.register_fake(recurrent[0])
+    @torch.library.register_fake(recurrent_names[0])
     def _(*given: Any) -> Any:
         kernel, x, _states, _numbers, _parameters, v_seq, *_connections, every = given
         return results(x, kernel, 1, 1, v_seq, every)
 
-    @torch.library.register_fake(recurrent[1])
+    @torch.library.register_fake(recurrent_names[1])
     def _(*given: Any) -> Any:
         _kernel, x, states, _numbers, parameters, weight, past, delay, *_ = given
         nothing = x.new_empty(0, dtype=check.state_dtype(x.dtype))
         return [
             x.new_empty(x.shape),
-            *neurons(x, len(states) + len(parameters)),
+            *of_neurons(x, len(states) + len(parameters)),
             weight.new_empty(weight.shape),
             nothing if past is None else past.new_empty(past.shape),
-            nothing if delay is None else neurons(x, 1)[0],
+            nothing if delay is None else of_neurons(x, 1)[0],
         ]
 
-    def keep(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
-        kernel, xs, states, numbers, parameters, outputs, v_seq, _every = inputs
-        ctx.arguments = kernel, (len(xs), len(states), len(parameters)), numbers, outputs, v_seq
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(output[-1], *xs, *states, *parameters)
+    def differentiable(name: str, of_arguments: Callable[..., Any], places: Sequence[Any]) -> None:
+        """``places``: which of inputs, states, parameters and connections each argument is, if it has a gradient."""
 
-    def differentiate(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ...]:
-        checkpoints, *tensors = ctx.saved_tensors
-        counts = ctx.arguments[1]
-        found = _split(_gradients(ctx.arguments, checkpoints, tensors, grads), counts)
-        return None, found[0], found[1], None, found[2], None, None, None
+        def keep(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
+            call, tensors = of_arguments(KERNELS[inputs[0]], *inputs[1:])
+            _keep(ctx, call, tensors, output)
 
-    torch.library.register_autograd(forward, differentiate, setup_context=keep)
+        def differentiate(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ...]:
+            xs, states, parameters, more = ctx.call.split(_differentiated(ctx, grads[:-1]))
+            found = {"xs": xs, "x": xs[0], "states": states, "parameters": parameters}
+            found |= zip(("weight", "past", "delay"), more)
+            return tuple(found.get(place) for place in places)
 
-    def keep_recurrent(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
-        kernel, x, states, numbers, parameters, v_seq, weight, past, delay, _every = inputs
-        counts = len(states), len(parameters), past is not None, delay is not None
-        ctx.arguments = kernel, counts, numbers, v_seq
-        ctx.set_materialize_grads(False)
-        more = [t for t in (past, delay) if t is not None]
-        ctx.save_for_backward(output[0], output[-1], x, *states, *parameters, weight, *more)
+        torch.library.register_autograd(name, differentiate, setup_context=keep)
 
-    def differentiate_recurrent(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ...]:
-        found = _RecurrentScan.backward(ctx, *grads[:-1])[4:]
-        x, states, parameters, weight, past, delay = _RecurrentScan.lists(ctx.arguments[1], found)
-        return None, x, states, None, parameters, None, weight, past, delay, None
-
-    torch.library.register_autograd(
-        recurrent[0], differentiate_recurrent, setup_context=keep_recurrent
-    )
-    for name in (backward, recurrent[1]):
+    differentiable(forward, neurons, (None, "xs", "states", None, "parameters", *[None] * 3))
+    connected = ("weight", "past", "delay")
+    per_neuron = (None, "x", "states", None, "parameters", None)
+    differentiable(recurrent_names[0], recurrent, (*per_neuron, *connected, None))
+    for name in (backward, recurrent_names[1]):
         torch.library.register_autograd(name, no_double_backward("neuron", NO_SECOND))
 
     def mapped(info: Any, in_dims: Any, *arguments: Any) -> Any:
@@ -360,7 +324,7 @@ def register(namespace: str) -> None:
         return found, [1] * outputs + [0] * carried + [1 if v_seq else 0, 0]
 
     torch.library.register_vmap(forward, mapped)
-    torch.library.register_vmap(recurrent[0], _one_by_one(operators.own_recurrent_forward))
+    torch.library.register_vmap(recurrent_names[0], _one_by_one(operators.own_recurrent_forward))
 
 
 def _one_by_one(kernel: Any) -> Callable[..., Any]:

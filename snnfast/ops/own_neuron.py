@@ -24,7 +24,6 @@ from snnfast.reference.neuron import Frame, over_time, whole_step
 from snnfast.reference.recurrent import fed_back
 
 from . import own_kernels
-from .autograd import refuse_transforms
 from .layout import dense_order, inverse, parameter_run, permute_neurons
 from .own_kernels import KERNELS, Kernel
 
@@ -73,9 +72,11 @@ class OwnNeuron(StepFunction):
         connections(self.name, x, weight, past, delay)
         kernel = self._kernel(call.variant._replace(recurrent=True), x)
         if kernel is not None:
-            found = own_kernels.call_recurrent(
-                kernel, self._rest_or_none(call), call, weight, past, delay
-            )
+            parameters = [parameter_run(call.parameters[n], x.shape[1:]) for n in kernel.tensors]
+            numbers = [call.parameters[name] for name in kernel.numbers]
+            neurons = kernel, x, self._rest_or_none(call), numbers, parameters
+            more = call.return_v_seq, weight, past, delay
+            found = own_kernels.run(own_kernels.recurrent, *neurons, *more)
             return self._answer(call, found[:1], found[1:-1], found[-1])
         if len(x) == 0:
             return self._answer(call, *self._reference(call))
@@ -278,8 +279,6 @@ class OwnNeuron(StepFunction):
         x = call.inputs[0]
         given = self._rest_or_none(call)
         parameters = [call.parameters[name] for name in kernel.tensors]
-        tensors = [*call.inputs, *given, *parameters]
-        refuse_transforms(self.name, tensors)
         order = dense_order(x)
         shape = x.shape[1:]
         if order is not None:
@@ -291,9 +290,8 @@ class OwnNeuron(StepFunction):
             inputs = call.inputs
         parameters = [parameter_run(value, shape) for value in parameters]
         numbers = [call.parameters[name] for name in kernel.numbers]
-        results = own_kernels.call(
-            kernel, inputs, given, numbers, parameters, self.outputs, call.return_v_seq
-        )
+        plain = kernel, inputs, given, numbers, parameters, self.outputs, call.return_v_seq
+        results = own_kernels.run(own_kernels.neurons, *plain)
         outputs, states = results[: self.outputs], results[self.outputs : -1]
         v_seq = results[-1]
         states = states[: len(call.states)]

@@ -22,7 +22,7 @@ from cases import case_name
 from snnfast.backend import memory
 from snnfast.compiler import build
 from snnfast.compiler.build import BeingCompiledError, library
-from snnfast.ops import own_neuron
+from snnfast.ops import own_neuron, own_rule
 
 SHIPPED, SAVEFIG = build._flags, Figure.savefig
 
@@ -77,9 +77,11 @@ def wait_for_kernels():
             except BeingCompiledError:
                 time.sleep(0.1)
 
-    own_neuron.library, build._flags = patient, quick
+    own_neuron.library = own_rule.library = patient
+    build._flags = quick
     yield
-    own_neuron.library, build._flags = library, SHIPPED
+    own_neuron.library = own_rule.library = library
+    build._flags = SHIPPED
 
 
 @pytest.fixture(autouse=True, scope="session")

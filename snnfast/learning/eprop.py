@@ -247,7 +247,7 @@ class _Layer:
             weights.append(linear.bias[:, None])
             seen.append(torch.ones_like(x[..., :1]))
         self.weights, self.seen = torch.cat(weights, 1), torch.cat(seen, 2)
-        # What the spikes and the next states depend on, as leaves of a graph of this call alone.
+        # Leaves of a graph of this call alone: all that spikes and next states depend on.
         self.current = current.requires_grad_()
         own = {
             name: s.detach().requires_grad_() for name, s in kept.items() if s.is_floating_point()

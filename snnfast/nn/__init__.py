@@ -16,6 +16,7 @@ from .normlif import NormLIF
 from .parametric_lif import ParametricLIF
 from .patch_conv2d import PatchConv2d
 from .pooled import Pooled
+from .psn import PSN, SlidingPSN
 from .readout import Count, FirstSpike, Last, Max, Rate, within
 from .recurrent import RLIF, Recurrent
 from .sequential import Sequential
@@ -27,6 +28,7 @@ from .time import Time
 
 __all__ = [
     *neurons.__all__,
+    "PSN",
     "RLIF",
     "AdLIF",
     "Count",
@@ -42,6 +44,7 @@ __all__ = [
     "Rate",
     "Recurrent",
     "Sequential",
+    "SlidingPSN",
     "SpikeConv2d",
     "SpikeLinear",
     "SpikeProp",

@@ -32,7 +32,7 @@ __all__ = ["SPIKINGJELLY"]
 REFUSED = {
     **dict.fromkeys(
         ("PSN", "MaskedPSN", "SlidingPSN"),
-        "a step of it sees other steps by a matrix, and a neuron here sees the step before",
+        "a step of it sees other steps by a matrix: snnfast.nn.PSN and SlidingPSN take its weight, and minus its bias",
     ),
     **dict.fromkeys(
         ("OTTTLIFNode", "SLTTLIFNode", "DSRIFNode", "DSRLIFNode"),

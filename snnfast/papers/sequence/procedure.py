@@ -249,7 +249,7 @@ CHOSEN: dict[str, dict[str, Any]] = {
         "lr": 0.012,
         "gain": 40.0,
     },
-    "qtdb": {"hidden": (100,), "epochs": 40, "batch_size": 32, "lr": 0.01},
+    "qtdb": {"hidden": (100,), "epochs": 40, "batch_size": 16, "lr": 0.04},
     "nmnist": {"hidden": (128,), "readout": "mean", "epochs": 20, "batch_size": 32},
 }
 

@@ -92,6 +92,8 @@ GOOD = {
     "Pooled": {"neuron": nn.LIF(), "pool": torch.nn.MaxPool2d(2)},
     "Recurrent": {"neuron": nn.LIF(), "features": 4},
     "Delay": {"channels": 3, "max_delay": 4.0},
+    "PSN": {"num_steps": 2},
+    "SlidingPSN": {"order": 2},
     "Rate": {},
     "Count": {},
     "Last": {},

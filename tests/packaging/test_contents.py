@@ -56,7 +56,7 @@ def test_wheel_holds_the_package_and_nothing_else(python_files):
 
 
 def test_wheel_holds_types_and_data(python_files):
-    expected = {"py.typed", "_C.pyi", "data/SOURCES.md"}
+    expected = {"py.typed", "_C.pyi", "nn/neurons.pyi", "ops/neurons.pyi", "data/SOURCES.md"}
     expected |= {f"data/{name}.npz" for name in ("digits", "iris", "cancer")}
     assert {f"snnfast/{name}" for name in expected} <= python_files
 

@@ -184,7 +184,9 @@ class CMakeBuild(build_ext):
     """Each Extension is a CMake target of the same name; setuptools knows where the result belongs."""
 
     def finalize_options(self) -> None:
-        self.emulation = switch("SNNFAST_EMULATION", bool(self.inplace or self.editable_mode))
+        # In the source folder, where the tests are.
+        self.here = bool(self.inplace or self.editable_mode)
+        self.emulation = switch("SNNFAST_EMULATION", self.here)
         if self.emulation:
             self.distribution.ext_modules = [
                 Extension("snnfast._C", sources=[]),
@@ -221,6 +223,8 @@ class CMakeBuild(build_ext):
             f"-DSNNFAST_EMULATION={'ON' if self.emulation else 'OFF'}",
             f"-DSNNFAST_WERROR={'ON' if switch('SNNFAST_WERROR', False) else 'OFF'}",
             f"-DSNNFAST_BEST_ISA={best_isa()}",
+            # What is only used here needs no weaker sets; an editable install has them for the tests.
+            f"-DSNNFAST_ONE_ISA={'OFF' if self.here or os.environ.get('SNNFAST_BEST_ISA') else 'ON'}",
             f"-DSNNFAST_SANITIZE={sanitize}",
             f"-DCMAKE_BUILD_TYPE={'Debug' if self.debug else 'Release'}",
         ]

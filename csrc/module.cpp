@@ -28,6 +28,7 @@ std::string cuda_driver_problem();
 PYBIND11_MODULE(_C, m) {
   m.def("cpu_isa", &snnfast::cpu::isa_name, "the instruction set whose CPU kernels run");
   m.def("cpu_isa_problem", &snnfast::cpu::isa_problem, "why SNNFAST_CPU_ISA was not followed, or an empty string");
+  m.def("cpu_isas", &snnfast::cpu::isas, "instruction sets that the build has kernels for and this processor runs");
   m.def("torch_has_cuda", &snnfast::torch_has_cuda, "whether the PyTorch that loaded this is a CUDA build");
   m.def(
       "output_memory",

@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <string>
 
 namespace snnfast::cpu {
 namespace {
@@ -17,7 +18,7 @@ int best() {
                   __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
                   __builtin_cpu_supports("avx512vl");
   const int has = v4 ? 2 : v3 ? 1 : 0;
-  return has < SNNFAST_ISAS ? has : SNNFAST_ISAS - 1;
+  return has < SNNFAST_ISAS ? has : SNNFAST_ISAS - 1;  // below SNNFAST_FIRST_ISA no kernel may run
 #else
   return 0;
 #endif
@@ -34,7 +35,7 @@ Choice choose() {
   if (!want || !*want) return {have, ""};
   for (int i = 0; i < 3; i++) {
     if (std::strcmp(want, kNames[i]) != 0) continue;
-    if (i >= SNNFAST_ISAS)
+    if (i < SNNFAST_FIRST_ISA || i >= SNNFAST_ISAS)
       return {have, "this build has no kernels for the instruction set that SNNFAST_CPU_ISA asks for"};
     if (i > have) return {have, "this processor does not have the instruction set that SNNFAST_CPU_ISA asks for"};
     return {i, ""};
@@ -52,5 +53,14 @@ const Choice& choice() {
 Isa isa() { return static_cast<Isa>(choice().isa); }
 const char* isa_name() { return kNames[choice().isa]; }
 const char* isa_problem() { return choice().problem; }
+
+const char* isas() {
+  static const std::string found = [] {
+    std::string names;
+    for (int i = SNNFAST_FIRST_ISA; i <= best(); i++) names += (names.empty() ? "" : " ") + std::string(kNames[i]);
+    return names;
+  }();
+  return found.c_str();
+}
 
 }  // namespace snnfast::cpu

@@ -1,6 +1,13 @@
 // CPU kernels are compiled once per instruction set, each into its own namespace; the best one this processor has runs.
 #pragma once
 
+#include <initializer_list>
+
+// The build has kernels for the sets SNNFAST_FIRST_ISA to SNNFAST_ISAS - 1.
+#ifndef SNNFAST_FIRST_ISA
+#define SNNFAST_FIRST_ISA 0
+#endif
+
 namespace snnfast::cpu {
 
 enum class Isa : int { base, avx2, avx512 };
@@ -8,35 +15,41 @@ enum class Isa : int { base, avx2, avx512 };
 Isa isa();  // SNNFAST_CPU_ISA asks for a weaker one; read once
 const char* isa_name();
 const char* isa_problem();  // why SNNFAST_CPU_ISA could not be followed; empty if it was
+const char* isas();         // those that the build has and this processor runs, "base avx2"; empty: no kernel may run
 
-template <class F, class... More>
-F pick(F base, More... better) {
-  const F kernels[] = {base, better...};
-  return kernels[static_cast<int>(isa())];
+template <class F>
+F pick(std::initializer_list<F> kernels) {
+  return kernels.begin()[static_cast<int>(isa()) - SNNFAST_FIRST_ISA];
 }
 
 }  // namespace snnfast::cpu
 
 // Declares kernel NAME (argument list ARGS) in every instruction set's namespace, and NAME() which picks one.
-#define SNNFAST_CPU_KERNEL(NAME, ARGS)                                      \
-  SNNFAST_CPU_DECLARE(base, NAME, ARGS)                                     \
-  SNNFAST_CPU_DECLARE_BETTER(NAME, ARGS)                                    \
-  namespace snnfast::cpu {                                                  \
-  inline auto NAME() { return pick(&base::NAME SNNFAST_CPU_BETTER(NAME)); } \
+#define SNNFAST_CPU_KERNEL(NAME, ARGS)                                                                             \
+  SNNFAST_IN_BASE(SNNFAST_CPU_DECLARE(base, NAME, ARGS))                                                           \
+  SNNFAST_IN_AVX2(SNNFAST_CPU_DECLARE(avx2, NAME, ARGS))                                                           \
+  SNNFAST_IN_AVX512(SNNFAST_CPU_DECLARE(avx512, NAME, ARGS))                                                       \
+  namespace snnfast::cpu {                                                                                         \
+  inline auto NAME() {                                                                                             \
+    return pick({SNNFAST_IN_BASE(&base::NAME, ) SNNFAST_IN_AVX2(&avx2::NAME, ) SNNFAST_IN_AVX512(&avx512::NAME)}); \
+  }                                                                                                                \
   }
 #define SNNFAST_CPU_DECLARE(ISA, NAME, ARGS) \
   namespace snnfast::cpu::ISA {              \
   void NAME ARGS;                            \
   }
-// SNNFAST_ISAS: for how many of them the build has kernels.
-#if SNNFAST_ISAS == 3
-#define SNNFAST_CPU_DECLARE_BETTER(NAME, ARGS) \
-  SNNFAST_CPU_DECLARE(avx2, NAME, ARGS) SNNFAST_CPU_DECLARE(avx512, NAME, ARGS)
-#define SNNFAST_CPU_BETTER(NAME) , &avx2::NAME, &avx512::NAME
-#elif SNNFAST_ISAS == 2
-#define SNNFAST_CPU_DECLARE_BETTER(NAME, ARGS) SNNFAST_CPU_DECLARE(avx2, NAME, ARGS)
-#define SNNFAST_CPU_BETTER(NAME) , &avx2::NAME
+#if SNNFAST_FIRST_ISA == 0
+#define SNNFAST_IN_BASE(...) __VA_ARGS__
 #else
-#define SNNFAST_CPU_DECLARE_BETTER(NAME, ARGS)
-#define SNNFAST_CPU_BETTER(NAME)
+#define SNNFAST_IN_BASE(...)
+#endif
+#if SNNFAST_FIRST_ISA <= 1 && SNNFAST_ISAS >= 2
+#define SNNFAST_IN_AVX2(...) __VA_ARGS__
+#else
+#define SNNFAST_IN_AVX2(...)
+#endif
+#if SNNFAST_ISAS >= 3
+#define SNNFAST_IN_AVX512(...) __VA_ARGS__
+#else
+#define SNNFAST_IN_AVX512(...)
 #endif

@@ -62,6 +62,11 @@ def _load() -> tuple[Any, str]:
             f"the compiled extension snnfast._C did not load ({error}). Build it with "
             "'pip install .' in the source folder, for the Python that runs this"
         )
+    if not _C.cpu_isas():
+        return None, (
+            f"the CPU kernels of snnfast._C are for a newer processor than this one ({_C.cpu_isa()}). Build it here with "
+            "'pip install .', or elsewhere for all processors with SNNFAST_BEST_ISA=avx512"
+        )
     return _C, ""
 
 

@@ -234,6 +234,15 @@ def test_kernels_are_built_for_this_processor(tmp_path, flags, chosen, best):
     assert ask(code, SNNFAST_BEST_ISA=chosen).stdout.strip() == best
 
 
+@pytest.mark.parametrize(
+    ("here", "chosen", "one"),
+    [(False, "", "ON"), (True, "", "OFF"), (False, "avx2", "OFF"), (True, "avx2", "OFF")],
+)
+def test_weaker_sets_are_built_for_tests_and_for_other_processors(tmp_path, here, chosen, one):
+    words = configured(tmp_path, f"command.here = {here}", SNNFAST_BEST_ISA=chosen)
+    assert f"-DSNNFAST_ONE_ISA={one}" in words
+
+
 @pytest.mark.parametrize("archs", ["90", "9.0+PTX2", "sm_90", "8.0;all"])
 def test_bad_arch_list_is_an_error(archs):
     result = ask(f"module.cuda_archs({archs!r})")

@@ -1,13 +1,15 @@
 """The CPU kernels of every instruction set give the same bits."""
 
 import hashlib
+import re
+import types
 
 import pytest
 import torch
 from backends import PRESENT
 from interpreter import program, python
 
-ISAS = ("base", "avx2", "avx512")
+import snnfast
 
 
 def digest():
@@ -39,13 +41,24 @@ def digest():
 def test_every_instruction_set_gives_the_same_bits():
     from snnfast import backend
 
-    available = ISAS[: ISAS.index(backend.extension.cpu_isa()) + 1]
+    available = backend.extension.cpu_isas().split()
+    assert available[-1] == backend.extension.cpu_isa()
     # One after another: the tests have two cores.
     found = {}
     for isa in available:
         used, found[isa] = python(program(__file__), SNNFAST_CPU_ISA=isa).stdout.split()
         assert used == isa
     assert len(set(found.values())) == 1, found
+
+
+def test_kernels_for_a_newer_processor_do_not_run(monkeypatch):
+    from snnfast import backend
+
+    older = types.SimpleNamespace(cpu_isas=lambda: "", cpu_isa=lambda: "base")
+    monkeypatch.setattr(snnfast, "_C", older, raising=False)
+    extension, why = backend._load()
+    assert extension is None
+    assert re.search(r"newer processor than this one \(base\).*pip install .*BEST_ISA=avx512", why)
 
 
 if __name__ == "__main__":

@@ -133,12 +133,13 @@ def test_in_onnx(name, tmp_path):
     import onnxruntime
 
     net, expected = ported(NETS[name])
-    torch.onnx.export(net, (X,), tmp_path / "net.onnx", dynamo=True, verbose=False)
+    x = X[:4]  # of steps that are unrolled
+    torch.onnx.export(net, (x,), tmp_path / "net.onnx", dynamo=True, verbose=False)
     session = onnxruntime.InferenceSession(
         tmp_path / "net.onnx", providers=["CPUExecutionProvider"]
     )
-    (got,) = session.run(None, {session.get_inputs()[0].name: X.numpy()})
-    close(torch.from_numpy(got), expected)
+    (got,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    close(torch.from_numpy(got), expected[:4])
 
 
 class Images(nn.Module):

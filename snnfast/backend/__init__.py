@@ -64,8 +64,8 @@ def _load() -> tuple[Any, str]:
         )
     if not _C.cpu_isas():
         return None, (
-            f"the CPU kernels of snnfast._C are for a newer processor than this one ({_C.cpu_isa()}). Build it here with "
-            "'pip install .', or elsewhere for all processors with SNNFAST_BEST_ISA=avx512"
+            f"the CPU kernels of snnfast._C are for a newer processor than this one ({_C.cpu_isa()}). Build it here "
+            "with 'pip install .', or elsewhere for all processors with SNNFAST_BEST_ISA=avx512"
         )
     return _C, ""
 

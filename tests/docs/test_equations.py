@@ -1,14 +1,13 @@
 """Equations of docstrings and pages as HTML."""
 
-import sys
+import runpy
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("sphinx")
-sys.path.insert(0, str(Path(__file__).parents[2] / "docs"))
-
-from equations import is_equation, table, typeset
+DOCS = runpy.run_path(str(Path(__file__).parents[2] / "docs/equations.py"))
+is_equation, table, typeset = DOCS["is_equation"], DOCS["table"], DOCS["typeset"]
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ ADLIF = Op(
     name="adlif",
     kernel="adlif",
     signature=(
-        "x, v=None, w=None, *, form='baronig2025', tau=None, decay=None, tau_w=None, decay_w=None, a=0.5, b=1.0, "
+        "x, v=None, w=None, *, tau=None, decay=None, tau_w=None, decay_w=None, a=0.5, b=1.0, form='baronig2025', "
         "q=120.0, decay_input=True, v_threshold=1.0, v_reset=0.0, v_rest=None, "
         "strict=False, refractory=0, r=None, max_spikes=1, surrogate='atan', "
         "detach_reset=False, return_state=True, return_v_seq=False"

@@ -92,7 +92,7 @@ NORMLIF = Op(
     name="normlif",
     kernel="normlif",
     signature=(
-        "x, v=None, *, scale=1.0, shift=0.0, tau=None, decay=None, decay_input=True, v_threshold=1.0, "
+        "x, v=None, *, tau=None, decay=None, scale=1.0, shift=0.0, decay_input=True, v_threshold=1.0, "
         "v_reset=0.0, v_rest=None, strict=False, surrogate='atan', detach_reset=False, "
         "return_state=True, return_v_seq=False"
     ),

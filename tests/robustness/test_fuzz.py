@@ -141,9 +141,9 @@ def test_a_wrong_gradient_of_a_delay_is_found(monkeypatch):
 
 
 def test_a_tied_weight_that_is_folded_is_found(monkeypatch):
-    from snnfast.nn import order
+    from snnfast.nn import graph
 
-    monkeypatch.setattr(order, "_asks_for_its_form", lambda node: True)
+    monkeypatch.setattr(graph, "_form", lambda node: True)
     assert any("fuse" in f for f in targeted("transforms", 150))
 
 

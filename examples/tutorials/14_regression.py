@@ -97,7 +97,7 @@ from snnfast import visual
 
 with torch.no_grad():
     spikes = net[:2](test_x[:, :1])
-figure = visual.raster(spikes, title=f"{spikes.mean():.0%} of the neurons fire in a step")
+raster = visual.raster(spikes, title=f"{spikes.mean():.0%} of the neurons fire in a step")
 
 figure, axis = plt.subplots(figsize=(7, 2.5))
 axis.semilogy(errors)

@@ -59,7 +59,7 @@ class Score:
     def add(self, outputs: Tensor, labels: Tensor, loss: Tensor | None) -> None:
         """Counts a batch; ``loss`` is its mean. Of labels ``[B, T]`` a sample counts by its share of right ones.
 
-        A label of -100 does not count, as in :func:`torch.nn.functional.cross_entropy`.
+        A label of -100 does not count, as in ``torch.nn.functional.cross_entropy``.
         """
         # Stays on the device: reading a number here would make a GPU wait in every step.
         self.images += len(labels)

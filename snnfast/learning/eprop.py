@@ -42,7 +42,7 @@ class EProp:
         net: an ``nn.Sequential`` of linear layers (``nn.Linear`` or ``nn.SpikeLinear``, in :class:`snnfast.nn.Time` or
             not), each followed by neurons, alone or in :class:`snnfast.nn.Recurrent` (without delays); a linear layer
             at the end, and :class:`snnfast.nn.LI` with a number as time constant after it, or nothing. The ``layers``
-            of :class:`snnfast.model.SequenceNetwork` are one.
+            of :class:`snnfast.papers.SequenceNetwork` are one.
         loss: of outputs ``[K, B, classes]`` and what :meth:`step` is given as their targets; a scalar. The gradients
             of a sequence in parts add up: a loss that sums over steps gives the gradient of the whole.
         feedback: ``"symmetric"``, or ``"random"`` for matrices ``B`` that are drawn once, as the readout's weights

@@ -14,12 +14,28 @@ def sinabs(settings):
     class MembraneSubtract:
         subtract_value = None
 
+        def __call__(self, spikes, state, threshold):
+            return {**state, "v_mem": state["v_mem"] - spikes * threshold}
+
     class MembraneReset:
         reset_value = 0.0
+
+        def __call__(self, spikes, state, threshold):
+            return {**state, "v_mem": state["v_mem"] * (spikes == 0)}
 
     class SingleExponential:
         def __call__(self, v, threshold):
             return torch.exp(-(v - threshold).abs() / (0.5 * threshold)) / (0.5 * threshold)
+
+    class SingleSpike(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, v, threshold, slope):
+            ctx.slope = slope(v, threshold)
+            return (v >= threshold).to(v)
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad * ctx.slope, None, None
 
     resets = {"MembraneSubtract": MembraneSubtract, "MembraneReset": MembraneReset}
     return stand_in(
@@ -34,7 +50,7 @@ def sinabs(settings):
         train_alphas=False,
         record_states=True,
         surrogate_grad_fn=SingleExponential(),
-        spike_fn=type("SingleSpike", (), {}),
+        spike_fn=SingleSpike,
         reset_fn=resets[settings["reset_fn"]](),
     )
 

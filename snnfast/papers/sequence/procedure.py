@@ -286,9 +286,8 @@ def nmnist(settings: SequenceSettings, root: Path) -> tuple[Part, Part]:
     found = [sets.nmnist(source, train) for source, train in zip(lists, (True, False))]
     train, test = ((part.frames, part.labels) for part in found)
     if settings.folds is not None:
-        return samples.folded(
-            settings, (torch.cat([train[0], test[0]]), torch.cat([train[1], test[1]]))
-        )
+        whole = torch.cat([train[0], test[0]]), torch.cat([train[1], test[1]])
+        return samples.folded(settings, settings.folds, whole)
     if not settings.validate:
         return train, test
     x, labels = train
@@ -298,8 +297,8 @@ def nmnist(settings: SequenceSettings, root: Path) -> tuple[Part, Part]:
 
 def eprop(run: Run, loss: Loss, settings: SequenceSettings) -> Step:
     """A step of training by e-prop, of whole sequences."""
-    network, optimizer = cast(SequenceNetwork, run.model), run.optimizer
-    assert optimizer is not None
+    network = cast(SequenceNetwork, run.model)
+    optimizer = cast(torch.optim.Optimizer, run.optimizer)
     found: list[Tensor] = []  # the loss
 
     def scored(v: Tensor, labels: Tensor) -> Tensor:

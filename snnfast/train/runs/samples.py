@@ -66,15 +66,14 @@ def load(
     if settings.folds is None:
         train, held_out = map(named, settings.splits)
         return Data(train, held_out, settings.held_out, tuple(raw))
-    train, held_out = folded(settings, named("all"))
+    train, held_out = folded(settings, settings.folds, named("all"))
     return Data(train, held_out, settings.held_out, tuple(raw))
 
 
-def folded(settings: FoldedSettings, whole: Part) -> tuple[Part, Part]:
-    """The samples of a run to train on and to score, of all there are; see :func:`load`."""
-    assert settings.folds is not None
+def folded(settings: FoldedSettings, folds: int, whole: Part) -> tuple[Part, Part]:
+    """The samples of a run to train on and to score, of all there are in so many folds; see :func:`load`."""
     values, labels = whole
-    fold = data.stratified_folds(labels, settings.folds, seed=settings.split_seed)
+    fold = data.stratified_folds(labels, folds, seed=settings.split_seed)
     kept = fold != settings.fold
     held_out = values[~kept], labels[~kept]
     values, labels = values[kept], labels[kept]

@@ -17,6 +17,7 @@ from snnfast.nn.spiking import Spiking
 __all__ = ["EProp"]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+FILTER = "readout filter"  # among the names of a neuron's states, of which none has a space
 
 
 class EProp:
@@ -191,7 +192,7 @@ class EProp:
 class _Layer:
     """A linear layer, the neurons after it, and their eligibility.
 
-    The readout's filter counts as one more state of each neuron, ``q``: with constant weights it may come before them.
+    The readout's filter counts as one more state of each neuron: with constant weights it may come before them.
     """
 
     filtered: Tensor  # the neurons' spikes, as the readout's membranes see them
@@ -216,7 +217,9 @@ class _Layer:
         self.reset()
 
     def reset(self) -> None:
-        self.states: dict[str, Tensor | None] = {name: None for name in (*self.neuron.states, "q")}
+        self.states: dict[str, Tensor | None] = {
+            name: None for name in (*self.neuron.states, FILTER)
+        }
         self.past: Tensor | None = None
         # Of each state: its derivatives by the weights [B, N, P], and by the neurons' parameters [B, N].
         self.traces: dict[str, Tensor] = {}
@@ -231,7 +234,7 @@ class _Layer:
         current = linear(x).detach()
         arguments = neuron._arguments(current) | {"return_state": True, "return_v_seq": False}
         kept = {name: s for name, s in self.states.items() if s is not None}
-        q = kept.pop("q", torch.zeros_like(current[0]))
+        q = kept.pop(FILTER, torch.zeros_like(current[0]))
         weights, seen = [linear.weight], [x]
         if isinstance(self.cell, Recurrent):
             back = self.cell.connected(self.cell.weight)
@@ -252,7 +255,7 @@ class _Layer:
         own = {
             name: s.detach().requires_grad_() for name, s in kept.items() if s.is_floating_point()
         }
-        self.begin = own | {"q": q.detach().requires_grad_()}
+        self.begin = own | {FILTER: q.detach().requires_grad_()}
         self.parameters = {
             name: value
             for name, value in arguments.items()
@@ -265,10 +268,10 @@ class _Layer:
         spikes, *after = neuron.function(current, **(kept | own | arguments | self.leaves))
         self.end = dict(zip(neuron.states, after))
         if self.li is None:
-            self.filtered, self.end["q"] = spikes, torch.zeros_like(q)
+            self.filtered, self.end[FILTER] = spikes, torch.zeros_like(q)
         else:
-            self.filtered, self.end["q"] = ops.li(
-                spikes, self.begin["q"], **self.li._arguments(spikes)
+            self.filtered, self.end[FILTER] = ops.li(
+                spikes, self.begin[FILTER], **self.li._arguments(spikes)
             )
         self.states = {name: s.detach() for name, s in self.end.items()}
         self.past = spikes[-1:].detach()
@@ -300,7 +303,7 @@ class _Layer:
     def _trace(self) -> None:
         traces, parameter_traces = {}, {}
         for name, end in self.end.items():
-            if not end.requires_grad:  # q without a filter, and what is left of a refractory period
+            if not end.requires_grad:  # no filter, and what is left of a refractory period
                 continue
             current, states, leaves = self._derivatives(end, torch.ones_like(end))
             trace = torch.einsum("kbn,kbp->bnp", current, self.seen)

@@ -48,9 +48,8 @@ class _FromOp(Stateful):
     def _add_own(self, own: dict[str, Any]) -> None:
         """Makes constants of them."""
         if "v_rest" in own:
-            if (
-                isinstance(self, Readout) and own["v_rest"] is None
-            ):  # there is no v_reset in its place
+            # Readouts have no v_reset that could stand in its place.
+            if isinstance(self, Readout) and own["v_rest"] is None:
                 check.number(type(self).__name__, "v_rest", None)
             self._add_parameter("v_rest", own["v_rest"])
             add_decay(self, "", own["tau"], own["decay"])

@@ -35,7 +35,7 @@ from .score import (
     outputs_of,
 )
 
-__all__ = ["Run", "Score", "Step", "evaluate", "fit", "largest"]
+__all__ = ["Run", "Score", "Step", "descend", "evaluate", "fit", "largest"]
 
 Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
 
@@ -342,22 +342,12 @@ def _gradient_step(
     if optimizer is None or loss is None:
         raise ValueError("fit: give run an optimizer and fit a loss, or give fit a step")
 
-    def follow() -> None:
-        # A norm of the gradient that is not finite would make all weights NaN, clipped or not.
-        parameters = [p for p in model.parameters() if p.grad is not None]
-        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if not norm.isfinite():
-            raise _NotFiniteError(f"the norm of the gradient is {norm.item():g}")
-        if clip is not None:
-            nn.utils.clip_grads_with_norm_(parameters, clip, norm)
-        optimizer.step()
-
     def step(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         outputs = outputs_of(model, images, precision)
         value = loss(outputs, labels)
         optimizer.zero_grad()
         value.backward()
-        follow()
+        descend(model, optimizer, clip)
         return outputs, value
 
     if processes is None:
@@ -375,10 +365,26 @@ def _gradient_step(
             (value * (count * processes.size / len(labels))).backward()
         if len(labels) < processes.size:
             processes.same_random_numbers()
-        follow()
+        descend(model, optimizer, clip)
         return outputs, value if count else None
 
     return share_of_step
+
+
+def descend(model: nn.Module, optimizer: torch.optim.Optimizer, clip: float | None) -> None:
+    """Make a step along the gradients of ``model``, clipped to a norm; also for a ``step`` of :func:`fit`.
+
+    Raises:
+        an error that :func:`fit` counts: the gradient is not finite. Then the weights are as they were.
+    """
+    # A norm of the gradient that is not finite would make all weights NaN, clipped or not.
+    parameters = [p for p in model.parameters() if p.grad is not None]
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if not norm.isfinite():
+        raise _NotFiniteError(f"the norm of the gradient is {norm.item():g}")
+    if clip is not None:
+        nn.utils.clip_grads_with_norm_(parameters, clip, norm)
+    optimizer.step()
 
 
 class _NotFiniteError(Exception):

@@ -96,10 +96,10 @@ def test_gradients_without_a_filter_at_the_readout():
 
 def test_a_neuron_of_your_own():
     @snnfast.neuron
-    def leaky(fire, x, v, *, decay=0.7, v_threshold=1.0):
-        h = decay * v + torch.tanh(x)
+    def leaky(fire, x, v, q, *, decay=0.7, v_threshold=1.0):
+        h = decay * v + torch.tanh(x) - 0.1 * q
         s, h, v = fire(h, v_threshold)
-        return s, v
+        return s, v, 0.5 * q + h
 
     net = network(leaky.layer(decay=nn.Parameter(torch.full((6,), 0.7))), recurrent=False)
     x, target = torch.rand(20, 2, 4), torch.rand(20, 2, 3)

@@ -1,6 +1,7 @@
 """The procedure for sequences: its data, its answers, that it learns, and the command."""
 
 import json
+import math
 from functools import partial
 
 import command
@@ -109,6 +110,13 @@ def test_eprop_learns_and_goes_on_bit_for_bit(tmp_path):
     sequence.fit(settings, again, data, **quiet)
     for a, b in zip(again.model.parameters(), whole.run.model.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
+    with torch.no_grad():
+        again.model.layers[0].layer.weight.fill_(math.inf)
+    again.epoch = 2
+    with pytest.raises(
+        ValueError, match="fit: the norm of the gradient is nan in 10 steps in a row"
+    ):
+        sequence.fit(settings, again, data, **quiet)
     with pytest.raises(ValueError, match="sequence: max_delay is for bptt"):
         sequence.preset("xor", rule="eprop", max_delay=3.0)
 

@@ -17,7 +17,7 @@ from snnfast.data.splits import permutation, train_or_val
 from snnfast.learning import EProp
 from snnfast.nn import calibrate_
 from snnfast.nn.loss import ce_steps
-from snnfast.train import Run, Step
+from snnfast.train import Run, Step, descend
 from snnfast.train.runs import images, samples
 from snnfast.train.runs.figures import Draw
 from snnfast.train.runs.run import Data, Procedure
@@ -314,8 +314,7 @@ def eprop(run: Run, loss: Loss, settings: SequenceSettings) -> Step:
         optimizer.zero_grad()
         learn.reset()
         v = learn.step(network.time_first(x), labels)
-        if nn.utils.clip_grad_norm_(network.parameters(), settings.clip).isfinite():
-            optimizer.step()
+        descend(network, optimizer, settings.clip)
         return network.read(v), found[0]
 
     return step

@@ -51,7 +51,8 @@ def compiler() -> str:
 def nvcc() -> str | None:
     env = os.environ
     homes = (f"{env[k]}/bin/nvcc" for k in ("CUDA_HOME", "CUDA_PATH") if env.get(k))
-    tries = [env.get("CUDACXX"), *homes, "nvcc", "/usr/local/cuda/bin/nvcc"]
+    pip = map(str, Path(sysconfig.get_path("purelib")).glob("nvidia/cu*/bin/nvcc"))
+    tries = [env.get("CUDACXX"), *homes, "nvcc", "/usr/local/cuda/bin/nvcc", *pip]
     return next(filter(None, (shutil.which(t) for t in tries if t)), None)
 
 

@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import threading
 from contextlib import suppress
 from importlib.metadata import version
@@ -210,14 +211,15 @@ def _compiler(cuda: bool = False) -> tuple[list[str], str]:
     env = os.environ
     if cuda:
         homes = (f"{env[k]}/bin/nvcc" for k in ("CUDA_HOME", "CUDA_PATH") if env.get(k))
-        tries = [env.get("CUDACXX"), *homes, "nvcc", "/usr/local/cuda/bin/nvcc"]
+        pip = map(str, Path(sysconfig.get_path("purelib")).glob("nvidia/cu*/bin/nvcc"))
+        tries = [env.get("CUDACXX"), *homes, "nvcc", "/usr/local/cuda/bin/nvcc", *pip]
     else:
         tries = [os.environ.get("CXX"), "c++", "g++", "clang++"]
     found = next((t.split() for t in tries if t and shutil.which(t.split()[0])), None)
     if found is None:
         raise CompileError(
-            "no CUDA compiler was found (tried $CUDACXX, $CUDA_HOME, $CUDA_PATH, nvcc, /usr/local/cuda); install the "
-            "CUDA toolkit, or set CUDACXX to its nvcc"
+            "no CUDA compiler was found (tried $CUDACXX, $CUDA_HOME, $CUDA_PATH, nvcc, /usr/local/cuda, packages of "
+            "pip); set CUDACXX to an nvcc, or run: pip install nvidia-cuda-nvcc nvidia-cuda-cccl"
             if cuda
             else "no C++ compiler was found (tried $CXX, c++, g++, clang++); install one, for example: "
             "apt-get install g++"

@@ -156,9 +156,25 @@ def test_without_nvcc_a_gpu_has_no_kernel(tmp_path, monkeypatch):
     monkeypatch.setattr(build.shutil, "which", lambda name: None)
     with pytest.raises(
         build.CompileError,
-        match=r"no CUDA compiler was found \(tried \$CUDACXX.*set CUDACXX",
+        match=r"no CUDA compiler was found \(tried \$CUDACXX.*set CUDACXX.*pip install nvidia-cuda-nvcc",
     ):
         build.library("klif", "source", "sm_90")
+
+
+def test_an_nvcc_that_pip_installed_is_found(fake, tmp_path, monkeypatch):
+    calls = fake(**NVCC)
+    use_isa(monkeypatch, "base", driver=13010)
+    nvcc = tmp_path / "nvidia/cu13/bin/nvcc"
+    nvcc.parent.mkdir(parents=True)
+    nvcc.symlink_to(shutil.which(os.environ["CUDACXX"]))
+    monkeypatch.setenv("CUDACXX", "")
+    monkeypatch.setattr(build.sysconfig, "get_path", lambda name: str(tmp_path))
+    found = shutil.which
+    monkeypatch.setattr(
+        build.shutil, "which", lambda name: found(name) if name == str(nvcc) else None
+    )
+    build.library("klif", "source", "sm_90")
+    assert len(calls()) == 1
 
 
 def test_an_error_of_nvcc_says_which_variable_names_another(fake):

@@ -51,7 +51,7 @@ def test_compilers_are_those_of_the_build():
     (of_setup,) = re.findall(tries, (ROOT / "setup.py").read_text())
     (ours,) = re.findall(tries, Path(build.__file__).read_text())
     assert ours == of_setup
-    nvcc = re.compile(r'homes = .*\n +tries = \[env.get\("CUDACXX"\), .*\]')
+    nvcc = re.compile(r'homes = .*\n +pip = .*\n +tries = \[env.get\("CUDACXX"\), .*\]')
     (of_setup,) = nvcc.findall((ROOT / "setup.py").read_text())
     (ours,) = nvcc.findall(Path(build.__file__).read_text())
     assert ours.split() == of_setup.split()

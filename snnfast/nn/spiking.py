@@ -23,6 +23,7 @@ __all__ = ["Firing", "Leaky", "Spiking"]
 _NAMED = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
 # Calls and steps in training, without a change, after which a layer counts as silent or saturated.
 _CALLS, _STEPS = 4, 100
+_FEW = 1e-4  # of all neurons and steps, or all but so many: such spikes teach nothing either
 # Whole numbers from here on are taken for the size that layers of other libraries want.
 _LIKE_A_SIZE = 64
 
@@ -79,8 +80,8 @@ class Spiking(Stateful):
         "return_v_seq",
     )
 
-    # Calls in training so far, their steps, and what all neurons did in them: 0 never fired, 1 fired at every step;
-    # None: the layer is no longer watched.
+    # Calls in training so far, their steps, and what the neurons did in them: 0 hardly ever fired, 1 fired at nearly
+    # every step; None: the layer is no longer watched.
     watched: tuple[int, int, int] | None = (0, 0, -1)
 
     def __init_subclass__(cls) -> None:
@@ -181,9 +182,9 @@ class Spiking(Stateful):
         return (spikes, *states_and_v_seq[n:]) if self.return_v_seq else spikes
 
     def _watch(self, spikes: Tensor) -> None:
-        """Warn once if the neurons fire never, or always, over the first calls in training.
+        """Warn once if the neurons fire hardly ever, or nearly always, over the first calls in training.
 
-        A call with spikes and without ends this, so a layer that works pays for its first call alone.
+        A call between the two ends this, so a layer that works pays for its first call alone.
         """
         if torch.compiler.is_compiling() or not self.training or self.watched is None:
             return
@@ -191,8 +192,9 @@ class Spiking(Stateful):
         if not check.looks(True, x.device) or torch._C._is_tracing() or x.numel() == 0:
             return
         calls, steps, before = self.watched
-        value = int(bool(x.any()))
-        if (value and not x.all()) or before not in (-1, value):
+        rate = int(x.count_nonzero()) / x.numel()
+        value = int(rate > 0.5)
+        if _FEW < rate < 1 - _FEW or before not in (-1, value):
             self.watched = None
             return
         calls, steps = calls + 1, steps + len(x)
@@ -201,7 +203,8 @@ class Spiking(Stateful):
             return
         self.watched = None
         gain = "decay_input=False, " if getattr(self, "decay_input", False) else ""
-        what, threshold = ("fired at every step", "higher") if value else ("never fired", "lower")
+        what = {0.0: "never fired", 1.0: "fired at every step"}.get(rate, f"fired at {rate:.2g} of all steps")
+        threshold = "higher" if value else "lower"
         warnings.warn(
             f"{type(self).__name__}({self.extra_repr()}), x [T, B, {', '.join(map(str, x.shape[2:]))}]: its neurons "
             f"have {what} in the first {calls} calls of training ({steps} steps), so the layers before it learn little "

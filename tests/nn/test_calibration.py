@@ -194,6 +194,14 @@ def test_a_saturated_layer_warns_and_one_that_works_does_not():
     assert call(late, 0 * X) == []
 
 
+def test_a_single_spike_in_ten_thousand_does_not_count_as_firing():
+    x = torch.zeros(50, 8, 30)
+    x[0, 0, 0] = 10.0
+    (text,) = call(LIF(), x)
+    assert "have fired at 8.3e-05 of all steps in the first 4 calls of training (200 steps)" in text
+    assert "lower v_threshold" in text
+
+
 def test_a_compiled_layer_has_one_graph():
     net = nn.Sequential(Time(nn.Linear(30, 8)), LIF(tau=10.0))
     compiled = torch.compile(net, backend="eager", fullgraph=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections import defaultdict
 from itertools import pairwise
 from typing import Any
@@ -39,10 +40,11 @@ def accelerate(net: nn.Module) -> nn.Module:
     - ``inplace=True`` of activations is switched off, since their input may be kept for the backward pass.
 
     A network whose neurons take a step a call, as one that :func:`snnfast.nn.replace` leaves in a loop, stays as it is:
-    a step alone is too little work to gain by. A membrane within rounding of its threshold may fire in only one of the
-    two networks. The keys of the state dict are those of ``net``, so files load either way. States are copied without
-    their graphs. Call :func:`snnfast.nn.replace` first for a network of another library, so that its neurons are this
-    package's; it must then take sequences ``[T, B, ...]``.
+    a step alone is too little work to gain by. Those of other libraries warn, since ``replace`` was not called before.
+    A membrane within rounding of its threshold may fire in only one of the two networks. The keys of the state dict are
+    those of ``net``, so files load either way. States are copied without their graphs. Call :func:`snnfast.nn.replace`
+    first for a network of another library, so that its neurons are this package's; it must then take sequences ``[T, B,
+    ...]``.
 
     Args:
         net: the network; it is not changed. Subclasses of PyTorch's layers stay as they are, and so do neurons and
@@ -64,8 +66,16 @@ def accelerate(net: nn.Module) -> nn.Module:
     check.module("accelerate", "net", net)
     refuse_own_forward("accelerate", net)
     fast = copy.deepcopy(net, without_graphs(net))
-    if any(isinstance(m, Replaced) and m.time_dim is None for m in fast.modules()):
-        return fast
+    for name, module in fast.named_modules():
+        if isinstance(module, Replaced) and module.time_dim is None:
+            return fast
+        if library := _of_steps(module):
+            warnings.warn(
+                f"accelerate: {name or 'net'}, a {type(module).__name__} of {library}, takes a step a call, too little "
+                "work to gain by, so the network stays as it is; call snnfast.nn.replace first",
+                stacklevel=2,
+            )
+            return fast
     in_time(fast, training=True)
     folded = {
         layer
@@ -86,6 +96,18 @@ def accelerate(net: nn.Module) -> nn.Module:
             layer.inplace = False
     _pool(fast)
     return fast
+
+
+def _of_steps(module: nn.Module) -> str:
+    """The library of a neuron that takes a step a call; empty for other layers."""
+    kind = type(module)
+    library = kind.__module__.partition(".")[0]
+    steps = {
+        "snntorch": "_neurons" in kind.__module__,
+        "norse": kind.__name__.endswith("Cell"),
+        "spikingjelly": getattr(module, "step_mode", "m") == "s" and hasattr(module, "reset"),
+    }
+    return library if steps.get(library) else ""
 
 
 def _pool(net: nn.Module) -> None:

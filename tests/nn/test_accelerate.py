@@ -5,6 +5,7 @@ from collections import OrderedDict
 
 import pytest
 import torch
+from looping import Layers
 from replaced import loud
 from torch import nn
 
@@ -337,6 +338,17 @@ def test_its_layers_in_step_mode_m_run_in_time_with_the_same_keys():
     # A step a call is left alone.
     net[0].step_mode = "s"
     assert type(sn.accelerate(net)[0]) is type(net[0])
+
+
+def test_neurons_of_others_that_take_a_step_a_call_are_left_alone_with_a_warning():
+    net = Layers()
+    with pytest.warns(
+        UserWarning,
+        match=r"accelerate: lif1, a Leaky of snntorch, .* call snnfast.nn.replace first",
+    ):
+        fast = sn.accelerate(net)
+    assert type(fast.fc1) is type(net.fc1)
+    assert fast is not net
 
 
 def test_its_layers_in_several_places_stay_one_layer():

@@ -104,7 +104,7 @@ def add_command(benchmark: str) -> None:
         if json is not None:
             report.write_json(json, device, results, rows, verdicts)
         if plot is not None:
-            report.plot(
+            getattr(module, "plot", report.plot)(
                 plot, rows, f"{benchmark}, {dtype}, {clock} time, {machine.device_name(device)}"
             )
 
@@ -118,6 +118,7 @@ for name in (
     "conv",
     "network",
     "loops",
+    "memory",
     "poisson",
     "patch_conv2d",
     "pool2d",

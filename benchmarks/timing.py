@@ -25,6 +25,15 @@ QUEUE_CYCLES = 2_000_000  # of a GPU's clock: about a millisecond
 KEEP_FREED = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 
 
+CHILD = """
+import sys, runpy
+sys.path[0] = {package!r}
+import snnfast
+sys.path[0] = {root!r}
+runpy.run_module("benchmarks.timing", run_name="__main__")
+"""
+
+
 @dataclass(frozen=True)
 class Task:
     benchmark: str
@@ -170,15 +179,18 @@ def measure(task: Task) -> Measurement:
 
 
 def measure_isolated(task: Task) -> Measurement:
-    """Measures in a new process."""
+    """Measures in a new process, by the same build of snnfast: beside these files may be one without kernels."""
+    import snnfast
+    from benchmarks import neurons
+
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": str(task.threads),
-        **KEEP_FREED,
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+        **getattr(neurons.module_of(task.benchmark), "ENVIRONMENT", KEEP_FREED),
     }
+    package = Path(snnfast.__file__).resolve().parents[1]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.timing"],
+        [sys.executable, "-c", CHILD.format(package=str(package), root=str(ROOT))],
         input=json.dumps(asdict(task)),
         capture_output=True,
         text=True,

@@ -286,6 +286,17 @@ def test_quick_spikeprop_runs(benchmarks, tmp_path):
     assert loop["weights"] == pytest.approx(ours["weights"], rel=1e-5)
 
 
+def test_quick_memory_runs_with_the_loss_of_plain_layers(benchmarks, tmp_path):
+    file, picture = tmp_path / "memory.json", tmp_path / "memory.png"
+    benchmarks("memory", "--quick", "--json", str(file), "--plot", str(picture))
+    rows = json.loads(file.read_text())["rows"]
+    assert {"snnfast", "recomputed"} <= {row["implementation"] for row in rows}
+    losses = [row["facts"]["first loss"] for row in rows]
+    assert losses == pytest.approx([losses[0]] * len(losses))
+    assert all(row["facts"]["peak MB"] >= 0 for row in rows)
+    assert picture.stat().st_size > 0
+
+
 def test_quick_network_runs(benchmarks):
     output = benchmarks("network", "--quick")
     assert all(name in output for name in ("relu", "snnfast", "normlif", "spikes a step"))
@@ -371,6 +382,20 @@ def test_plot_is_drawn(benchmarks, tmp_path):
     file = tmp_path / "plot.png"
     benchmarks("lif", "--quick", "--baselines", "", "--plot", str(file))
     assert file.read_bytes().startswith(b"\x89PNG")
+
+
+def test_own_process_measures_the_build_that_is_imported(benchmarks, tmp_path, monkeypatch):
+    """``snnfast bench`` of an installed wheel, in a source folder in which nothing is built."""
+    from benchmarks import timing
+
+    shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks")
+    (tmp_path / "snnfast").mkdir()
+    (tmp_path / "snnfast" / "__init__.py").write_text("raise ImportError('not built')")
+    monkeypatch.setattr(timing, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    measured = timing.measure_isolated(timing.Task("lif", "snnfast", (3, 2, 5), repeats=1))
+    assert measured.skipped == ""
+    assert measured.seconds["forward"]
 
 
 def test_own_process_gives_the_same_facts(benchmarks):

@@ -10,7 +10,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 
 import jax
 from jax import numpy as jnp
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks import lif
 from benchmarks.timing import Prepared
@@ -80,3 +80,33 @@ def own_neuron_passes(neuron: str, x: Tensor, grad: Tensor) -> Prepared:
     spikes, _ = training(values, grads)
     facts = {"spikes a step": float(spikes.mean())}
     return Prepared({lif.TRAINING: lambda: jax.block_until_ready(training(values, grads))}, facts)
+
+
+def long_step(net: nn.Module, x: Tensor, target: Tensor) -> Callable[[], Any]:
+    """A training step of the network of :mod:`benchmarks.memory`, compiled; of parts of the steps states are kept."""
+    weights = [jnp.asarray(p.detach().numpy()) for p in net.parameters()]
+    values, labels = jnp.asarray(x.numpy()), jnp.asarray(target.numpy())
+    every = max(k for k in range(1, 65) if len(x) % k == 0)
+
+    def loss(weights: list[Any], x: Any) -> Any:
+        layers = list(zip(weights[::2], weights[1::2]))
+
+        def one(states: list[Any], s: Any) -> tuple[list[Any], Any]:
+            after = []
+            for (weight, bias), v in zip(layers, states):
+                s, v = fire(0.5 * v + s @ weight.T + bias, 1.0)
+                after.append(v)
+            return after, s
+
+        def part(states: list[Any], x: Any) -> tuple[list[Any], Any]:
+            states, spikes = jax.lax.scan(one, states, x)
+            return states, spikes.sum(0)
+
+        rest = [jnp.zeros((x.shape[1], len(weight))) for weight, _ in layers]
+        parts = x.reshape(-1, every, *x.shape[1:])
+        rates = jax.lax.scan(jax.checkpoint(part), rest, parts)[1].sum(0) / len(x)
+        chosen = jnp.take_along_axis(jax.nn.log_softmax(rates), labels[:, None], 1)
+        return -chosen.mean()
+
+    compiled = jax.jit(jax.value_and_grad(loss)).lower(weights, values).compile()
+    return lambda: jax.block_until_ready(compiled(weights, values))[0]

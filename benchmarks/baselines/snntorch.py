@@ -38,6 +38,28 @@ def lif() -> Callable[[Tensor], Tensor]:
     return run
 
 
+def long(ours: nn.Module) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
+    """The network of :mod:`benchmarks.memory`, a loop over the steps."""
+    layers: list[nn.Module] = []
+    for product in (m for m in ours.modules() if isinstance(m, nn.Linear)):
+        leaky = snntorch.Leaky(
+            beta=0.5,
+            spike_grad=snntorch.surrogate.atan(alpha=2.0),
+            reset_mechanism="zero",
+            reset_delay=False,
+            init_hidden=True,
+        )
+        layers += [nn.Linear(product.in_features, product.out_features), leaky]
+    net = nn.Sequential(*layers)
+    networks.copy_parameters(ours, net)
+
+    def run(x: Tensor) -> Tensor:
+        utils.reset(net)
+        return torch.stack([net(x_t) for x_t in x]).mean(0)
+
+    return net, run
+
+
 def network(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.Module]]:
     """The networks of :mod:`benchmarks.network` as its tutorials 5 and 6 have them: a loop over the steps."""
     fire: list[nn.Module] = []

@@ -145,6 +145,22 @@ def network(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.
     return net, run, fire
 
 
+def long(ours: nn.Module) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
+    """The network of :mod:`benchmarks.memory`, every layer multi-step."""
+    layers: list[nn.Module] = []
+    for product in (m for m in ours.modules() if isinstance(m, nn.Linear)):
+        lif = neuron.LIFNode(decay_input=False, surrogate_function=surrogate.ATan(), step_mode="m")
+        layers += [layer.Linear(product.in_features, product.out_features, step_mode="m"), lif]
+    net = nn.Sequential(*layers)
+    networks.copy_parameters(ours, net)
+
+    def run(x: Tensor) -> Tensor:
+        functional.reset_net(net)
+        return net(x).mean(0)
+
+    return net, run
+
+
 def with_its_neurons(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.Module]]:
     """The network of :mod:`benchmarks.network` itself, with SpikingJelly's neurons."""
     steps, described = task.shape[0], networks.EVERY[task.shape]

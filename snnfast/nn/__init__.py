@@ -18,6 +18,7 @@ from .patch_conv2d import PatchConv2d
 from .pooled import Pooled
 from .psn import PSN, SlidingPSN
 from .readout import Count, FirstSpike, Last, Max, Rate, within
+from .recomputed import Recomputed
 from .recurrent import RLIF, Recurrent
 from .sequential import Sequential
 from .spike_conv2d import SpikeConv2d
@@ -42,6 +43,7 @@ __all__ = [
     "PatchConv2d",
     "Pooled",
     "Rate",
+    "Recomputed",
     "Recurrent",
     "Sequential",
     "SlidingPSN",

@@ -14,6 +14,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from snnfast import check
 
 from .hooks import counts_steps, has_own_forward
+from .recomputed import Recomputed
 from .sequential import Sequential
 from .state import without_graphs
 
@@ -44,8 +45,8 @@ def plain_copy(net: nn.Module) -> nn.Module:
     """A copy in evaluation mode, whose weights are parameters: not pruned, normed or parametrised."""
     net = copy.deepcopy(net, without_graphs(net)).eval()
     for module in list(net.modules()):
-        if type(module) is Sequential:  # a copy of this kind takes no lengths
-            module.__class__ = nn.Sequential  # type: ignore[assignment]
+        if type(module) in (Recomputed, Sequential):  # a copy of this kind takes no lengths
+            module.__class__ = nn.Sequential
         if parametrize.is_parametrized(module):
             # PyTorch's own removal takes the weight from the class, which is that of the network that is copied, too.
             names = list(module.parametrizations)  # type: ignore[arg-type]

@@ -90,6 +90,7 @@ GOOD = {
     "RLIF": {"features": 4},
     "NormLIF": {"norm": torch.nn.BatchNorm1d(3), "neuron": nn.LIF()},
     "Pooled": {"neuron": nn.LIF(), "pool": torch.nn.MaxPool2d(2)},
+    "Recomputed": {},
     "Recurrent": {"neuron": nn.LIF(), "features": 4},
     "Delay": {"channels": 3, "max_delay": 4.0},
     "PSN": {"num_steps": 2},

@@ -15,8 +15,8 @@ BASELINES = ("every_1", "every_8", "every_16", "every_64")
 
 def prepare(task: Task) -> Prepared:
     from snnfast import ops
-    from snnfast.calls.call import flatten
     from snnfast.ops.neuron import CHECKPOINT_EVERY
+    from snnfast.reference.call import flatten
 
     if task.implementation == FLOOR:
         return lif.prepare(task)

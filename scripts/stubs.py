@@ -4,8 +4,8 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from snnfast.calls.neuron import NEURONS
 from snnfast.nn import neurons
+from snnfast.reference.neuron_arguments import NEURONS
 from snnfast.surrogate import SurrogateLike
 
 PACKAGE = Path(__file__).parents[1] / "snnfast"

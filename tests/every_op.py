@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from snnfast import backend, ops, plasticity
-from snnfast.calls.neuron import NEURONS
+from snnfast.reference.neuron_arguments import NEURONS
 
 # Of every op: its neurons fill a GPU whatever the size of an element, so that a thread has several (fills in
 # csrc/cuda/launch.h).

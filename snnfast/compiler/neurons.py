@@ -11,9 +11,9 @@ from typing import Any, get_type_hints
 import torch
 from torch import Tensor
 
-from snnfast.calls.call import Parameter, fields_of_kind
-from snnfast.calls.neuron import NEURONS, calls_of
+from snnfast.reference.call import Parameter, fields_of_kind
 from snnfast.reference.neuron import EQUATIONS, Frame, parameters_of, whole_step
+from snnfast.reference.neuron_arguments import NEURONS, calls_of
 from snnfast.surrogate import SurrogateLike
 
 from .emit import Layout, Variant, camel, struct

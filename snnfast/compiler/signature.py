@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from snnfast import check
-from snnfast.calls.neuron import SHARED, silence
+from snnfast.reference.neuron_arguments import SHARED, silence
 from snnfast.surrogate import Surrogate, resolve
 
 from .eager import Number

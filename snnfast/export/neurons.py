@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from snnfast.calls.neuron import NEURONS
 from snnfast.compiler.emit import c99_step
 from snnfast.compiler.evaluate import evaluate
 from snnfast.compiler.expression import Node
@@ -17,6 +16,7 @@ from snnfast.compiler.neurons import step_of
 from snnfast.compiler.trace import Step
 from snnfast.nn.own_neuron import OwnLayer
 from snnfast.nn.state import Stateful
+from snnfast.reference.neuron_arguments import NEURONS
 
 from .source import Source, Value, each, literal
 

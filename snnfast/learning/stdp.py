@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from snnfast import check, ops
-from snnfast.calls.stdp import Reduction, Update
 from snnfast.ops import StdpState
 from snnfast.plasticity import OwnRule, Rule
+from snnfast.reference.stdp import Reduction, Update
 
 
 class STDP:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from snnfast import check, ops
-from snnfast.calls.neuron import NEURONS, Tau, entries, sections
+from snnfast.reference.neuron_arguments import NEURONS, Tau, entries, sections
 
 from .spiking import Spiking, add_decay, arguments, leak, show
 from .state import Stateful

@@ -1,6 +1,6 @@
 """The layers that are made from their ops: neurons.pyi has their signatures."""
 
-from snnfast.calls.neuron import NEURONS
+from snnfast.reference.neuron_arguments import NEURONS
 
 from .from_op import FromOp, Readout
 

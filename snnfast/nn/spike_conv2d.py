@@ -8,7 +8,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from snnfast import check, ops
-from snnfast.calls.spike_conv2d import METHODS, Method
+from snnfast.reference.spike_conv2d import METHODS, Method
 
 __all__ = ["SpikeConv2d"]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from snnfast import check, ops
-from snnfast.calls.spike_linear import METHODS, Method
+from snnfast.reference.spike_linear import METHODS, Method
 
 __all__ = ["SpikeLinear"]
 

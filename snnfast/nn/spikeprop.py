@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from snnfast import check, ops
-from snnfast.calls.spikeprop import LAYER
 from snnfast.ops.spikeprop import Pull, untracked
+from snnfast.reference.spikeprop import LAYER
 
 __all__ = ["SpikeProp", "calibrate"]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from snnfast import check, ops
-from snnfast.calls.neuron import NEURONS, entries, sections
+from snnfast.reference.neuron_arguments import NEURONS, entries, sections
 from snnfast.surrogate import SurrogateLike, resolve
 
 from .state import Stateful
@@ -203,7 +203,9 @@ class Spiking(Stateful):
             return
         self.watched = None
         gain = "decay_input=False, " if getattr(self, "decay_input", False) else ""
-        what = {0.0: "never fired", 1.0: "fired at every step"}.get(rate, f"fired at {rate:.2g} of all steps")
+        what = {0.0: "never fired", 1.0: "fired at every step"}.get(
+            rate, f"fired at {rate:.2g} of all steps"
+        )
         threshold = "higher" if value else "lower"
         warnings.warn(
             f"{type(self).__name__}({self.extra_repr()}), x [T, B, {', '.join(map(str, x.shape[2:]))}]: its neurons "

@@ -4,15 +4,15 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from snnfast import backend
-from snnfast.calls.bp_stdp_network import BpStdpNetworkResult
-from snnfast.calls.diehl_cook import DiehlCookResult, DiehlCookState
-from snnfast.calls.diehl_cook_conductance import (
+from snnfast.reference.bp_stdp_network import BpStdpNetworkResult
+from snnfast.reference.diehl_cook import DiehlCookResult, DiehlCookState
+from snnfast.reference.diehl_cook_conductance import (
     DiehlCookConductanceResult,
     DiehlCookConductanceState,
 )
-from snnfast.calls.presentations import Events, Rates
-from snnfast.calls.recurrent import recurrent as _recurrent
-from snnfast.calls.stdp import StdpState
+from snnfast.reference.presentations import Events, Rates
+from snnfast.reference.recurrent import recurrent as _recurrent
+from snnfast.reference.stdp import StdpState
 
 from . import neurons
 from .batch_norm import batch_norm
@@ -58,7 +58,7 @@ __all__ = [
 ]
 
 
-recurrent = _with_kernels(_recurrent)
+recurrent = _with_kernels(_recurrent.check)
 
 
 def register(namespace: str) -> None:

@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from snnfast import backend
-from snnfast.calls.batch_norm import BatchNormCall
-from snnfast.calls.call import extended, flatten, public_op, unflatten
 from snnfast.check import state_dtype
+from snnfast.reference.batch_norm import BatchNormCall
 from snnfast.reference.batch_norm import batch_norm as reference
+from snnfast.reference.call import extended, flatten, public_op, unflatten
 
 from .autograd import (
     backward_pass,

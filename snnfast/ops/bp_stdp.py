@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from snnfast import backend
-from snnfast.calls.bp_stdp import BpStdpCall
-from snnfast.calls.call import flatten, public_op, unflatten
-from snnfast.calls.presentations import DTYPES
+from snnfast.reference.bp_stdp import BpStdpCall
 from snnfast.reference.bp_stdp import bp_stdp_ as reference
+from snnfast.reference.call import flatten, public_op, unflatten
+from snnfast.reference.presentations import DTYPES
 
 from .in_place import buffer, changed
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from snnfast import backend
-from snnfast.calls.bp_stdp_network import BpStdpNetworkCall, BpStdpNetworkResult
-from snnfast.calls.call import flatten, public_op, unflatten
-from snnfast.calls.presentations import DTYPES
+from snnfast.reference.bp_stdp_network import BpStdpNetworkCall, BpStdpNetworkResult
 from snnfast.reference.bp_stdp_network import bp_stdp_network_ as reference
+from snnfast.reference.call import flatten, public_op, unflatten
+from snnfast.reference.presentations import DTYPES
 
 from .in_place import buffer, changed
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from snnfast import backend
-from snnfast.calls.call import extended, flatten, positions, public_op, unflatten
-from snnfast.calls.delay import DelayCall
 from snnfast.check import state_dtype
+from snnfast.reference.call import extended, flatten, positions, public_op, unflatten
+from snnfast.reference.delay import DelayCall
 from snnfast.reference.delay import delay as reference
 
 from .autograd import (

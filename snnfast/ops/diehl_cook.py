@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from snnfast import backend
-from snnfast.calls.call import flatten, public_op, unflatten
-from snnfast.calls.diehl_cook import DiehlCookCall, DiehlCookResult
+from snnfast.reference.call import flatten, public_op, unflatten
+from snnfast.reference.diehl_cook import DiehlCookCall, DiehlCookResult
 from snnfast.reference.diehl_cook import diehl_cook_ as reference
 
 from .in_place import raise_versions

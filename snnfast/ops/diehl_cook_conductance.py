@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from snnfast.calls.call import public_op
-from snnfast.calls.diehl_cook_conductance import (
+from snnfast.reference.call import public_op
+from snnfast.reference.diehl_cook_conductance import (
     DiehlCookConductanceCall,
     DiehlCookConductanceResult,
 )

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from snnfast import backend, reference
-from snnfast.calls.call import (
+from snnfast.check import state_dtype
+from snnfast.reference.call import (
     Op,
     Parameter,
     extended,
@@ -20,9 +21,8 @@ from snnfast.calls.call import (
     public,
     unflatten,
 )
-from snnfast.calls.neuron import NEURONS, calls_of, result_of
-from snnfast.calls.recurrent import FIELDS, recurrent_of
-from snnfast.check import state_dtype
+from snnfast.reference.neuron_arguments import NEURONS, calls_of, result_of
+from snnfast.reference.recurrent import FIELDS, recurrent_of
 
 from .autograd import (
     backward_pass,

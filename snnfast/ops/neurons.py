@@ -1,6 +1,6 @@
 """Ops of the neurons, from their equations in :mod:`snnfast.reference`: neurons.pyi has their signatures."""
 
-from snnfast.calls.neuron import NEURONS
+from snnfast.reference.neuron_arguments import NEURONS
 
 from .neuron import with_kernels
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from snnfast import backend, check
-from snnfast.calls.recurrent import connections
 from snnfast.compiler import emit
 from snnfast.compiler.build import CompileError, command, library
 from snnfast.compiler.eager import KernelFunctions
@@ -21,7 +20,7 @@ from snnfast.compiler.plan import Plan, make_plan
 from snnfast.compiler.signature import ALPHA, MOST, PERIOD, Call, StepFunction, Variant
 from snnfast.compiler.trace import Step, TracedSurrogate, trace
 from snnfast.reference.neuron import Frame, over_time, whole_step
-from snnfast.reference.recurrent import fed_back
+from snnfast.reference.recurrent import connections, fed_back
 
 from . import own_kernels
 from .layout import dense_order, inverse, parameter_run, permute_neurons

@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 
 from snnfast import backend
-from snnfast.calls.stdp import StdpCall, StdpState
 from snnfast.compiler.build import CompileError, library
 from snnfast.compiler.eager import KernelFunctions
 from snnfast.compiler.emit import rule_source
 from snnfast.compiler.expression import Node, TraceError
 from snnfast.compiler.trace import trace
 from snnfast.plasticity import OwnConstants, Synapses
-from snnfast.reference.stdp import normalize
+from snnfast.reference.stdp import StdpCall, StdpState, normalize
 from snnfast.reference.stdp import stdp_ as reference
 
 from .autograd import traced

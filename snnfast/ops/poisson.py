@@ -9,8 +9,8 @@ from torch import Tensor
 
 from snnfast import backend
 from snnfast.backend.processes import whole_batch
-from snnfast.calls.call import flatten, public_op, unflatten
-from snnfast.calls.poisson import PoissonCall
+from snnfast.reference.call import flatten, public_op, unflatten
+from snnfast.reference.poisson import PoissonCall
 from snnfast.reference.poisson import poisson as reference
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from snnfast import backend
-from snnfast.calls.call import flatten, public_op, unflatten
-from snnfast.calls.pool2d import Pool2dCall
+from snnfast.reference.call import flatten, public_op, unflatten
+from snnfast.reference.pool2d import Pool2dCall
 from snnfast.reference.pool2d import pool2d as reference
 
 from .autograd import below_autograd, no_double_backward, refuse_transforms, traced, wants_gradient

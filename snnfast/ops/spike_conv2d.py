@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from snnfast import backend
-from snnfast.calls.call import flatten, public_op, unflatten
-from snnfast.calls.spike_conv2d import METHODS, SpikeConv2dCall
+from snnfast.reference.call import flatten, public_op, unflatten
+from snnfast.reference.spike_conv2d import METHODS, SpikeConv2dCall
 from snnfast.reference.spike_conv2d import spike_conv2d as reference
 
 from .autograd import (

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from snnfast import backend
-from snnfast.calls.call import flatten, public_op, unflatten
-from snnfast.calls.spike_count import SpikeCountCall
 from snnfast.check import state_dtype
+from snnfast.reference.call import flatten, public_op, unflatten
+from snnfast.reference.spike_count import SpikeCountCall
 from snnfast.reference.spike_count import spike_count as reference
 
 from .layout import dense_order, inverse, parameter_run, permute_neurons

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from snnfast import backend
-from snnfast.calls.call import extended, flatten, public_op, unflatten
-from snnfast.calls.spike_linear import SpikeLinearCall
+from snnfast.reference.call import extended, flatten, public_op, unflatten
+from snnfast.reference.spike_linear import SpikeLinearCall
 from snnfast.reference.spike_linear import spike_linear as reference
 
 from .autograd import (

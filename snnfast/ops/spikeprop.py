@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from snnfast import backend
-from snnfast.calls.call import extended, flatten, positions, public_op, unflatten
-from snnfast.calls.spikeprop import (
+from snnfast.reference.call import extended, flatten, positions, public_op, unflatten
+from snnfast.reference.spikeprop import (
     SpikePropCall,
     look_at_silence,
     look_at_values,

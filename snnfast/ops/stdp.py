@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from snnfast import backend
-from snnfast.calls.call import flatten, public_op
-from snnfast.calls.stdp import StdpCall, StdpState
 from snnfast.plasticity import OwnConstants
+from snnfast.reference.call import flatten, public_op
+from snnfast.reference.stdp import StdpCall, StdpState
 from snnfast.reference.stdp import stdp_ as reference
 
 from . import own_rule

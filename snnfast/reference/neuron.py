@@ -12,11 +12,19 @@ from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from snnfast import check
-from snnfast.calls.call import Op, equation, fields_of_kind
-from snnfast.calls.neuron import ONE_SPIKE, READOUT, Given, Tau, calls_of, enter, result_of
 from snnfast.surrogate import differentiable, resolve
 
+from .call import Op, fields_of_kind, reference_op
 from .exp import divided
+from .neuron_arguments import (
+    ONE_SPIKE,
+    READOUT,
+    Given,
+    Tau,
+    calls_of,
+    enter,
+    result_of,
+)
 
 __all__ = [
     "EQUATIONS",
@@ -63,8 +71,9 @@ def neuron(
 
     The step is ``step(fire, x, *states, **parameters) -> (spikes, *states)``. Its parameters ``decay`` or ``rate``,
     ``gain``, ``v_threshold`` and ``v_rest`` come from the arguments that all neurons have
-    (:mod:`snnfast.calls.neuron`). A default makes an argument of another one: a number, :class:`Given` with a check,
-    or :class:`Tau` of a decay. Kernels, their derivatives, C, the op's signature and checks, and the layer follow.
+    (:mod:`snnfast.reference.neuron_arguments`). A default makes an argument of another one: a number, :class:`Given`
+    with a check, or :class:`Tau` of a decay. Kernels, their derivatives, C, the op's signature and checks, and the
+    layer follow.
 
     Args:
         like: a neuron whose documentation completes that of this one.
@@ -83,7 +92,7 @@ def neuron(
         for call in calls_of(of):
             EQUATIONS[call] = made._replace(reads=False)
         EQUATIONS[of.call] = made._replace(reads=made.reads or not of.fires)
-        return equation(of.check, result_of)(scan)
+        return reference_op(scan, result_of)(of.check)
 
     return publish
 

@@ -9,16 +9,36 @@ import torch
 from torch import Tensor
 
 from snnfast import check
-from snnfast.calls import recurrent as calls
-from snnfast.calls.call import equation, fields_of_kind
-from snnfast.calls.neuron import result_of
 
+from .call import extended, fields_of_kind, reference_op
 from .neuron import scan
+from .neuron_arguments import NEURONS, result_of
+
+# Fields of a recurrent call after those of its neuron's call.
+FIELDS: dict[str, Any] = {"weight": Tensor, "past": Tensor | None, "delay": Tensor | None}
 
 
-@equation(calls.recurrent, result_of)
-def recurrent(call: Any) -> tuple[Tensor, ...]:
-    neuron, dtype = calls.neuron_of(call), check.state_dtype(call.x.dtype)
+_CALLS: dict[Any, Any] = {}
+
+
+def recurrent_of(neuron: Any) -> Any:
+    """The type of the recurrent call of a neuron's call: its fields, then :data:`FIELDS`.
+
+    Its attribute ``neuron`` is the type of the neuron's call.
+    """
+    if neuron not in _CALLS:
+        _CALLS[neuron] = extended(neuron, f"Recurrent{neuron.__name__}", FIELDS)
+        _CALLS[neuron].neuron = neuron
+    return _CALLS[neuron]
+
+
+def neuron_of(call: Any) -> Any:
+    """The neuron's call in a recurrent call."""
+    return type(call).neuron(*call[: -len(FIELDS)])
+
+
+def _recurrent(call: Any) -> tuple[Tensor, ...]:
+    neuron, dtype = neuron_of(call), check.state_dtype(call.x.dtype)
     if len(call.x) == 0:
         return scan(neuron)
     names = fields_of_kind(type(neuron), Tensor | None)
@@ -72,3 +92,75 @@ def _arriving(spikes: list[Tensor], delay: Tensor | None, most: int, x: Tensor) 
     early_spikes, late_spikes = (rows[j, k].movedim(0, -1) for k in (at, at - 1))
     arrived = (1 - late) * early_spikes + late * late_spikes
     return torch.where(delay >= most, 0.0, arrived)
+
+
+@reference_op(_recurrent, result_of)
+def recurrent(
+    x: Tensor,
+    weight: Tensor,
+    past: Tensor | None = None,
+    *,
+    neuron: str = "lif",
+    delay: Tensor | None = None,
+    **arguments: Any,
+) -> Any:
+    """Neurons with recurrent connections ``weight``, over all time steps of ``x``.
+
+    For the neurons of a sample, the last dimension of ``x``, and ``t = 0 ... T-1``::
+
+        I_i[t] = x_i[t] + sum_j weight_ij r_j[t]
+        r_j[t] = s_j[t-1]                                                     without delays
+        r_j[t] = (1 - f_j) s_j[t-1-l_j] + f_j s_j[t-2-l_j]                    l_j = floor(delay_j), f_j = delay_j - l_j
+
+    where ``I[t]`` is the input of the neuron, whose state and spikes ``s[t]`` follow the equation of its op (Bellec et
+    al., Long short-term memory and learning-to-learn in networks of spiking neurons, NeurIPS 2018). The sum begins
+    with ``x`` and continues in the order of ``j``; a neuron whose ``r_j`` is 0 adds nothing. Gradients flow to ``x``,
+    ``weight``, ``past``, ``delay``, the states and every parameter that is a tensor.
+
+    Args:
+        x: input current ``[T, ..., H]``; float32, float64, bfloat16 or float16, any strides.
+        weight: ``[H, H]``, from neuron ``j`` to neuron ``i`` at ``[i, j]``, as in ``torch.nn.Linear``; float64 for
+            float64 ``x``, else float32.
+        past: spikes of the ``P`` steps before the first, ``[P, *x.shape[1:]]`` in the dtype of ``x``, for example the
+            last of an earlier call. None: no spikes.
+        neuron: the name of a spiking neuron's op in :mod:`snnfast.ops`.
+        delay: axonal delay of each sending neuron in steps, in addition to the one step, ``[H]`` in the dtype of
+            ``weight``; any real number. A delay below 0 counts as 0 and has no gradient. None: 0.
+        arguments: those of ``snnfast.ops.<neuron>`` except ``x``, by name, including states.
+
+    Returns:
+        What the neuron's op returns: ``(spikes, *states)``, with ``return_v_seq`` ``(spikes, *states, v_seq)``.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
+    """
+    check.sequence("recurrent", x)
+    if not isinstance(neuron, str) or neuron not in firing():
+        raise ValueError(
+            f"recurrent: neuron must be one of {', '.join(firing())}, got {check.shown(neuron)}"
+        )
+    connections("recurrent", x, weight, past, delay)
+    call = NEURONS[neuron].check(x, **arguments)
+    return recurrent_of(call.__class__)(*call, weight, past, delay)
+
+
+def connections(
+    op: str, x: Tensor, weight: Tensor, past: Tensor | None, delay: Tensor | None
+) -> None:
+    """Checks the weights, the spikes before the first step and the delays of neurons with input ``x``."""
+    if x.dim() < 2:
+        raise ValueError(f"{op}: x must have shape [T, ..., H], got {list(x.shape)}")
+    sent = x.shape[-1:]
+    check.shape(op, "weight", weight, (*sent, *sent))
+    check.of_state(op, "weight", weight, x)
+    if past is not None:
+        check.shape(op, "past", past, ("P", *x.shape[1:]))
+        check.beside(op, "past", past, "x", x)
+    if delay is not None:
+        check.shape(op, "delay", delay, sent)
+        check.of_state(op, "delay", delay, x)
+
+
+def firing() -> list[str]:
+    """The names of the neurons that fire."""
+    return sorted(name for name, neuron in NEURONS.items() if neuron.fires)

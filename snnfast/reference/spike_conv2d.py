@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, get_args
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from snnfast.calls import spike_conv2d as calls
-from snnfast.calls.call import equation
+from snnfast import check
 from snnfast.check import state_dtype
 
+from .autocast import autocast
+from .call import reference_op
 
-@equation(calls.spike_conv2d)
-def spike_conv2d(call: calls.SpikeConv2dCall) -> Tensor:
+OP = "spike_conv2d"
+
+
+Method = Literal["auto", "events", "dense"]
+
+
+METHODS = get_args(Method)
+
+
+class SpikeConv2dCall(NamedTuple):
+    """See :func:`spike_conv2d`; ``method`` is a place in ``METHODS``."""
+
+    x: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    stride_h: int
+    stride_w: int
+    padding_h: int
+    padding_w: int
+    method: int
+
+
+def _spike_conv2d(call: SpikeConv2dCall) -> Tensor:
     dtype = state_dtype(call.x.dtype)
     h, w = call.padding_h, call.padding_w
     x, weight = pad(call.x.to(dtype), (w, w, h, h)), call.weight.to(dtype)
@@ -27,3 +52,89 @@ def spike_conv2d(call: calls.SpikeConv2dCall) -> Tensor:
             seen = x[:, :, r : r + rows : down, s : s + columns : right]
             y = y + torch.einsum("ncij,oc->noij", seen, weight[:, :, r, s])
     return y.to(call.x.dtype)
+
+
+@reference_op(_spike_conv2d)
+def spike_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    method: Method = "auto",
+) -> SpikeConv2dCall:
+    """A convolution of spikes: :func:`torch.nn.functional.conv2d`, which skips products with 0 on the CPU.
+
+    That is::
+
+        y[n, o, i, j] = bias[o] + sum over c, r, s of
+                        x[n, c, stride_h i + r - padding_h, stride_w j + s - padding_w] weight[o, c, r, s]
+
+    where ``x`` is 0 outside of the image; the dilation is 1. Gradients are those of this equation. By events,
+    ``y`` and the gradient of ``weight`` are sums over the ``x`` that are not 0, in a fixed order, the same for any
+    number of threads. With a stride of 1 the gradient of ``x``, a convolution of ``dL/dy``, is also such a sum if few
+    ``dL/dy`` are not 0, as after max pooling. The gradient of ``bias`` is PyTorch's. If all ``x`` are 0 or 1, events
+    keep one bit of each for the backward pass instead of ``x``, which then may change; else they keep ``x``. By events
+    an ``x`` of 0 adds nothing, even if its weight is infinite or NaN. On CUDA, for 16-bit dtypes, under
+    ``torch.autocast``, ``torch.compile``, ``torch.vmap`` and others that record or transform, it is PyTorch's
+    convolution.
+
+    Args:
+        x: ``[N, C, H, W]``, any values; read in place if channels-last.
+        weight: ``[O, C, kh, kw]``, in the dtype of ``x``.
+        bias: ``[O]``, in the dtype of ``x``, or None.
+        stride: pixels from one output to the next: a number, or one for rows and one for columns.
+        padding: zeros on each side, less than the kernel's size: a number, or one for rows and one for columns.
+        method: ``"events"``, for float32 and float64; ``"dense"``, PyTorch's convolution; or ``"auto"``, which counts
+            the ``x`` that are not 0 and chooses events if they are few, by the rule in ``docs/ops/spike_conv2d.md``.
+
+    Returns:
+        ``y`` ``[N, O, (H + 2 padding_h - kh) // stride_h + 1, (W + 2 padding_w - kw) // stride_w + 1]``; on the
+        CPU in float32 and float64 channels-last in memory, except with ``"dense"``.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape, dtype or device.
+        RuntimeError: for second derivatives and forward-mode differentiation by events.
+    """
+    check.tensor(OP, "x", x)
+    check.dtype(OP, "x", x.dtype, check.FLOATING)
+    check.shape(OP, "x", x, "NCHW")
+    if 0 in x.shape[2:]:
+        raise ValueError(f"{OP}: x must have pixels, got shape {list(x.shape)}")
+    check.choice(OP, "method", method, METHODS)
+    if method == "events" and x.dtype.itemsize < 4:
+        raise TypeError(
+            f"{OP}: method='events' takes x of float32 or float64, got {x.dtype}; use 'auto'"
+        )
+    check.tensor(OP, "weight", weight)
+    if weight.dim() != 4 or weight.shape[1] != x.shape[1] or 0 in (len(weight), *weight.shape[2:]):
+        raise ValueError(
+            f"{OP}: weight must have shape [O, {x.shape[1]}, kh, kw], got {list(weight.shape)}"
+        )
+    if bias is not None:
+        check.shape(OP, "bias", bias, weight.shape[:1])
+    x, weight, bias = autocast(x, weight, bias)
+    if bias is not None:
+        check.beside(OP, "bias", bias, "x", x)
+    check.beside(OP, "weight", weight, "x", x)
+    stride_h, stride_w = _two("stride", stride, 1)
+    padding_h, padding_w = _two("padding", padding, 0)
+    for side, kernel, size in zip((padding_h, padding_w), weight.shape[2:], x.shape[2:]):
+        if side >= kernel:
+            raise ValueError(f"{OP}: padding must be less than the kernel's {kernel}, got {side}")
+        if size + 2 * side < kernel:
+            raise ValueError(
+                f"{OP}: the kernel {list(weight.shape[2:])} is larger than the images "
+                f"{list(x.shape[2:])} with their padding"
+            )
+    sides = stride_h, stride_w, padding_h, padding_w
+    return SpikeConv2dCall(x, weight, bias, *sides, METHODS.index(method))
+
+
+def _two(name: str, value: int | Sequence[int], least: int) -> tuple[int, int]:
+    """A number for rows and one for columns."""
+    sides = (value, value) if isinstance(value, check.INTEGERS) else value
+    if not isinstance(sides, Sequence) or isinstance(sides, str) or len(sides) != 2:
+        raise TypeError(f"{OP}: {name} must be a number or two, got {check.shown(value)}")
+    return check.whole(OP, name, sides[0], least), check.whole(OP, name, sides[1], least)

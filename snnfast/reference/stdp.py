@@ -2,16 +2,55 @@
 
 from __future__ import annotations
 
+import math
+from typing import Literal, NamedTuple
+
 import torch
 from torch import Tensor
 
-from snnfast.calls import stdp as calls
-from snnfast.calls.call import equation
+from snnfast import check
 from snnfast.plasticity import Constants, OwnConstants, OwnRule, Rule, Synapses
 
+from .call import Changed, OptionalChanged, reference_op
 
-@equation(calls.stdp_)
-def stdp_(call: calls.StdpCall) -> calls.StdpState:
+Reduction = Literal["sum", "mean"]
+
+
+Update = Literal["step", "sequence"]
+
+
+class StdpState(NamedTuple):
+    """The state of synapses from one step to the next, besides their weights.
+
+    Attributes:
+        trace_pre, trace_pre2: first and second traces of the presynaptic neurons ``[B, N_pre]``.
+        trace_post, trace_post2: the same of the postsynaptic neurons ``[B, N_post]``.
+        eligibility: eligibility traces ``[B, N_post, N_pre]`` of a reward-modulated rule, else None.
+    """
+
+    trace_pre: Changed
+    trace_pre2: Changed
+    trace_post: Changed
+    trace_post2: Changed
+    eligibility: OptionalChanged
+
+
+class StdpCall(NamedTuple):
+    """See :func:`stdp_`; ``reward`` is ``[T, B]``, and ``state`` the call's own."""
+
+    w: Changed
+    pre: Tensor
+    post: Tensor
+    state: StdpState
+    reward: Tensor | None
+    rule: Constants
+    decay_eligibility: float
+    scale: float
+    each_step: bool
+    norm: float | None
+
+
+def _stdp(call: StdpCall) -> StdpState:
     w, pre, post, rule = call.w.detach(), call.pre.detach() != 0, call.post.detach() != 0, call.rule
     x_pre, x_pre2, x_post, x_post2, eligibility = call.state
     grown, lost = torch.zeros_like(w), torch.zeros_like(w)
@@ -51,7 +90,7 @@ def stdp_(call: calls.StdpCall) -> calls.StdpState:
             grown, lost = torch.zeros_like(w), torch.zeros_like(w)
     if call.norm is not None:
         normalize(w, w.new_ones(len(w), dtype=torch.bool), call.norm, rule)
-    return calls.StdpState(x_pre, x_pre2, x_post, x_post2, eligibility)
+    return StdpState(x_pre, x_pre2, x_post, x_post2, eligibility)
 
 
 def normalize(w: Tensor, rows: Tensor, norm: float, rule: Rule | OwnRule | Constants) -> None:
@@ -65,3 +104,155 @@ def normalize(w: Tensor, rows: Tensor, norm: float, rule: Rule | OwnRule | Const
         total = values.abs().cpu().cumsum(0)[-1].item() if values.numel() else 0.0
         if total > 0:
             w[j] = (values * (norm / total)).to(w.dtype).clamp(rule.w_min, rule.w_max)
+
+
+@reference_op(_stdp)
+def stdp_(
+    w: Tensor,
+    pre: Tensor,
+    post: Tensor,
+    *,
+    rule: Rule | OwnRule,
+    dt: float = 1.0,
+    state: StdpState | None = None,
+    reward: float | Tensor | None = None,
+    reduction: Reduction = "sum",
+    update: Update = "step",
+    norm: float | None = None,
+    validate: bool = True,
+) -> StdpCall:
+    """Changes the weights of a layer by the spikes of the neurons that it connects.
+
+    Traces are those of :mod:`snnfast.plasticity`, one for each neuron and sample (Morrison, Diesmann and Gerstner
+    2008). With the potentiation and depression of ``rule``, a step changes the weight from neuron i to neuron j by::
+
+        grown = sum_b s_post[t, b, j] potentiation(w, x_pre[t, b, i], ...)
+        lost  = sum_b s_pre[t, b, i] depression(w, x_post[t, b, j], ...)
+        w <- clamp(w + scale (grown - lost), w_min, w_max)        scale: 1 or, with reduction="mean", 1 / B
+
+    With ``update="step"`` this happens at each step, and ``w`` is the weight before the step; all samples of the batch
+    see the same one. With ``update="sequence"`` ``w`` is the weight before the call; ``grown`` and ``lost`` are summed
+    over all steps, too, and the sum is added and clamped once. For a reward-modulated rule::
+
+        e[b] <- e[b] exp(-dt / tau_eligibility) + s_post potentiation(w, ...) - s_pre depression(w, ...)
+        grown = sum_b reward[t, b] e[b]        lost = 0
+
+    The change of an :class:`snnfast.plasticity.OwnRule` stands in place of potentiation and depression.
+
+    ``w`` is **changed in place**; nothing is changed when an error is raised. There is no gradient. A sequence in two
+    parts gives the result of the whole if the second part gets the state of the first (with ``update="step"`` and
+    without ``norm``, which acts at the end of each call).
+
+    Work grows with the spikes, except for reward-modulated rules, whose eligibility decays everywhere in each step, and
+    rules of your own, which are computed for every synapse. The
+    CPU kernels equal the reference bit for bit, except in float32 for rules with a power or exponential of the weight,
+    which agree to rounding. Sources of the rules: :mod:`snnfast.plasticity`.
+
+    Args:
+        w: weights ``[N_post, N_pre]``, float32 or float64, within the bounds of ``rule``.
+        pre: presynaptic spikes ``[T, B, N_pre]``, bool, uint8 or floating point; anything but 0 is a spike.
+        post: postsynaptic spikes ``[T, B, N_post]``, likewise.
+        rule: from :mod:`snnfast.plasticity`.
+        dt: length of a step, ms.
+        state: the state to start from, as returned; it is not changed. None: no neuron has spiked before.
+        reward: for a reward-modulated rule: a number, ``[T]`` or ``[T, B]``. A rule of your own may read it.
+        reduction: ``"sum"`` or ``"mean"`` of the changes over the batch.
+        update: ``"step"`` or ``"sequence"``.
+        norm: sum of magnitudes to which the weights of every postsynaptic neuron are scaled after the last step (rows
+            of zeros stay; weights stay within the bounds); None: no scaling.
+        validate: check the values of ``w`` and ``reward``; on CUDA this waits for the device.
+
+    Returns:
+        :class:`StdpState` after the last step.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
+    """
+    op = "stdp_"
+    check.flag(op, "validate", validate)
+    check.weights(op, "w", w, ("N_post", "N_pre"))
+    check.spikes(op, "pre", pre, ("T", "B", w.shape[1]), w)
+    check.spikes(op, "post", post, (*pre.shape[:2], w.shape[0]), w)
+    if not isinstance(rule, (Rule, OwnRule)):
+        raise TypeError(
+            f"{op}: rule must be a rule of snnfast.plasticity, got {type(rule).__name__}"
+        )
+    step = check.positive(op, "dt", dt)
+    check.choice(op, "reduction", reduction, ("sum", "mean"))
+    check.choice(op, "update", update, ("step", "sequence"))
+    target = None if norm is None else check.positive(op, "norm", norm)
+    batch, tau = pre.shape[1], rule.tau_eligibility
+    if (tau is None) != (reward is None) and (tau is not None or isinstance(rule, Rule)):
+        raise ValueError(
+            f"{op}: reward must be None, since rule is not reward-modulated"
+            if tau is None
+            else f"{op}: reward must be given, since rule is reward-modulated"
+        )
+    rewards = None if reward is None else _reward(op, reward, w, pre, validate)
+    if state is not None:
+        _check_state(op, state, w, batch, tau is not None)
+    if validate:
+        check.in_range(op, "w", w.detach(), rule.w_min, rule.w_max)
+    return StdpCall(
+        w=w,
+        pre=pre,
+        post=post,
+        state=_at_rest(w, batch, tau is not None) if state is None else _copy(state),
+        reward=rewards,
+        rule=rule.constants(step),
+        decay_eligibility=0.0 if tau is None else math.exp(-step / tau),
+        scale=1.0 / max(batch, 1) if reduction == "mean" else 1.0,
+        each_step=update == "step",
+        norm=target,
+    )
+
+
+def _at_rest(w: Tensor, batch: int, modulated: bool) -> StdpState:
+    """The state of synapses whose neurons have been silent for long."""
+    n_post, n_pre = w.shape
+    pre, post = w.new_zeros((batch, n_pre)), w.new_zeros((batch, n_post))
+    eligibility = w.new_zeros((batch, n_post, n_pre)) if modulated else None
+    return StdpState(pre, pre.clone(), post, post.clone(), eligibility)
+
+
+def _copy(state: StdpState) -> StdpState:
+    return StdpState._make(
+        None if v is None else v.detach().clone(memory_format=torch.contiguous_format)
+        for v in state
+    )
+
+
+def _check_state(op: str, state: object, w: Tensor, batch: int, modulated: bool) -> None:
+    if not isinstance(state, StdpState):
+        raise TypeError(f"{op}: state must be a StdpState or None, got {type(state).__name__}")
+    if (state.eligibility is not None) != modulated:
+        wanted = "a tensor, since rule is" if modulated else "None, since rule is not"
+        raise ValueError(f"{op}: state.eligibility must be {wanted} reward-modulated")
+    n_post, n_pre = w.shape
+    shapes = (
+        (batch, n_pre),
+        (batch, n_pre),
+        (batch, n_post),
+        (batch, n_post),
+        (batch, n_post, n_pre),
+    )
+    for name, value, shape in zip(StdpState._fields, state, shapes[: 5 if modulated else 4]):
+        check.fits(op, f"state.{name}", value, shape, w.dtype, w.device)
+
+
+def _reward(op: str, reward: object, w: Tensor, pre: Tensor, validate: bool) -> Tensor:
+    """``reward`` as contiguous [T, B] in the dtype of ``w``."""
+    shape = pre.shape[:2]
+    if not isinstance(reward, Tensor):
+        return w.new_full(shape, check.number(op, "reward", reward))
+    if reward.dtype not in check.FLOATING:
+        raise TypeError(f"{op}: reward must be floating point, got {reward.dtype}")
+    if reward.shape not in ((), shape[:1], shape):
+        raise ValueError(
+            f"{op}: reward must be a number or have shape [{shape[0]}] or {list(shape)}, got {list(reward.shape)}"
+        )
+    check.on_device(op, "reward", reward, "w", w.device)
+    if validate:
+        check.finite(op, "reward", reward)
+    values = reward.detach().to(w.dtype)
+    return (values[:, None] if values.dim() == 1 else values).expand(shape).contiguous()

@@ -5,8 +5,8 @@ import re
 import pytest
 from interpreter import python
 
-from snnfast.calls.call import prepare
 from snnfast.compiler import neurons
+from snnfast.reference.call import prepare
 
 WITHOUT = "'snnfast._C', 'numpy', 'tqdm', 'typer', 'matplotlib', 'torchvision'"
 

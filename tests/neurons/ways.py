@@ -17,8 +17,8 @@ from samples import (
 )
 
 from snnfast import ops
-from snnfast.calls.call import flatten
-from snnfast.calls.neuron import result_of
+from snnfast.reference.call import flatten
+from snnfast.reference.neuron_arguments import result_of
 
 needs_kernels = pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels")
 EVERY = (0, 7, 32, 1000)  # steps between checkpoints of a raw call; 0 keeps none

@@ -11,10 +11,10 @@ from torch import nn
 import snnfast
 import snnfast.nn as sn
 from snnfast import ops
-from snnfast.calls.call import flatten
 from snnfast.nn import pooled as module
 from snnfast.nn.tracer import Tracer
 from snnfast.ops.repeat import repeat
+from snnfast.reference.call import flatten
 
 pytestmark = pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels")
 NEURONS = {

@@ -9,7 +9,7 @@ from backends import PRESENT, force
 from samples import assert_equal
 
 from snnfast import ops, reference
-from snnfast.calls.call import flatten
+from snnfast.reference.call import flatten
 
 OPTIONS = tuple(itertools.product(("step", "sequence"), ("sum", "mean"), (1, 4)))
 # T, B, I, O: around a register, eight of them, the slots that a cache holds, and nothing.

@@ -10,8 +10,8 @@ from interpreter import python
 from samples import assert_equal, once
 
 from snnfast import check, ops, reference
-from snnfast.calls.call import flatten
 from snnfast.nn import loss
+from snnfast.reference.call import flatten
 
 # T, P and the layers: one to three matrices, around registers and blocks of eight of them, and nothing.
 SHAPES = (

@@ -9,7 +9,7 @@ from bp_stdp_network_cases import kernel_call, rates, sample
 from samples import assert_equal
 
 from snnfast import ops
-from snnfast.calls.call import flatten
+from snnfast.reference.call import flatten
 
 
 def changed(**changes):

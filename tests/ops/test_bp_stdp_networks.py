@@ -9,7 +9,7 @@ from backends import PRESENT, force
 from samples import assert_equal
 
 from snnfast import ops
-from snnfast.calls.call import flatten
+from snnfast.reference.call import flatten
 
 SIZES = (9, 40, 33, 3)
 THRESHOLDS = [0.9] * 3

@@ -13,9 +13,10 @@ import pytest
 import torch
 from backends import PRESENT
 
-import snnfast.calls
+import snnfast.reference
 from snnfast import ops, reference
-from snnfast.calls.call import (
+from snnfast.ops import neuron
+from snnfast.reference.call import (
     Changed,
     Parameter,
     Parameters,
@@ -25,15 +26,14 @@ from snnfast.calls.call import (
     schema,
     unflatten,
 )
-from snnfast.calls.neuron import NEURONS as OF_NEURONS
-from snnfast.ops import neuron
+from snnfast.reference.neuron_arguments import NEURONS as OF_NEURONS
 from snnfast.surrogate import SurrogateLike, resolve
 
 PACKAGE = Path(snnfast.__file__).parent
 OPS = sorted(name for name in ops.__all__ if name.islower())
 MODULES = {
-    m.name: importlib.import_module(f"snnfast.calls.{m.name}")
-    for m in pkgutil.iter_modules(snnfast.calls.__path__)
+    m.name: importlib.import_module(f"snnfast.reference.{m.name}")
+    for m in pkgutil.iter_modules(snnfast.reference.__path__)
 }
 CALLS = {
     stem: call
@@ -70,10 +70,11 @@ def of_call(call):
 
 def checks(call):
     """The functions that make a call: the public ops it serves."""
-    if call.__module__.startswith("snnfast.reference"):
-        return {name: of.check for name, of in OF_NEURONS.items() if of.call is call}
+    if made := {name: of.check for name, of in OF_NEURONS.items() if of.call is call}:
+        return made
     functions = inspect.getmembers(importlib.import_module(call.__module__), inspect.isfunction)
-    return {n: f for n, f in functions if get_type_hints(f).get("return") is call}
+    found = {name: function.check for name, function in functions if hasattr(function, "check")}
+    return {name: check for name, check in found.items() if get_type_hints(check)["return"] is call}
 
 
 @needs_kernels
@@ -92,7 +93,7 @@ def test_fields_of_a_call_are_the_arguments_of_its_kernels(stem):
 @needs_kernels
 @pytest.mark.parametrize("op", OPS)
 def test_every_op_with_a_kernel_has_a_call(op):
-    """Of an op without one, nothing may stand in ``snnfast/calls``: it is still to be written that way."""
+    """Of an op without one, nothing may stand in ``snnfast/reference``: it is still to be written that way."""
     check = getattr(getattr(ops, op), "check", None)
     if check is None:
         assert op not in MODULES, f"snnfast.ops.{op} does not take its arguments from its call"

@@ -21,8 +21,8 @@ from interpreter import python
 from samples import assert_all, assert_equal
 
 from snnfast import ops, plasticity, reference
-from snnfast.calls.call import flatten
 from snnfast.ops import Events, Rates
+from snnfast.reference.call import flatten
 
 WEAK = {"inhibition": 0.5}  # with which one winner of many neurons lets others win the next steps
 # N, I: one group of 64 neurons or several, whole and partial; inputs in every phase of Philox's counters of 4.

@@ -7,8 +7,8 @@ from samples import assert_all, assert_equal
 from torch import nn
 
 from snnfast import ops, plasticity, reference
-from snnfast.calls.call import flatten
 from snnfast.ops import Events, Rates
+from snnfast.reference.call import flatten
 
 OPS = {
     "diehl_cook_": {"v_threshold": 2.0, "v_reset": 0.0},

@@ -10,8 +10,8 @@ from interpreter import python
 from samples import assert_all, assert_equal, once
 
 from snnfast import ops, plasticity, reference
-from snnfast.calls.call import flatten
 from snnfast.ops import Events, Rates
+from snnfast.reference.call import flatten
 
 # Conductances are not negative.
 RULES = {name: rule for name, rule in diehl_cook_cases.RULES.items() if name != "negative weights"}

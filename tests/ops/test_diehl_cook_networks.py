@@ -6,8 +6,8 @@ from backends import PRESENT, force
 from diehl_cook_cases import WAYS, emulate
 
 from snnfast import ops, plasticity, reference
-from snnfast.calls.call import flatten
 from snnfast.ops import Events, Rates
+from snnfast.reference.call import flatten
 
 RULE = plasticity.triplet(1e-3, 0.03, lr_pre_triplet=1e-3, w_max=9.0)
 OPS = {

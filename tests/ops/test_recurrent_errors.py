@@ -5,7 +5,7 @@ import torch
 from recurrent_cases import needs_kernels
 
 from snnfast import ops
-from snnfast.calls.call import flatten
+from snnfast.reference.call import flatten
 
 X, W = torch.zeros(4, 2, 3), torch.zeros(3, 3)
 MISTAKES = {

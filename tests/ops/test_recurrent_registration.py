@@ -11,9 +11,9 @@ from samples import (
 )
 
 from snnfast import ops
-from snnfast.calls import neuron as calls
-from snnfast.calls.call import flatten, schema
-from snnfast.calls.recurrent import firing, recurrent_of
+from snnfast.reference import neuron_arguments as calls
+from snnfast.reference.call import flatten, schema
+from snnfast.reference.recurrent import firing, recurrent_of
 
 
 @needs_kernels

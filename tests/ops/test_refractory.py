@@ -12,8 +12,8 @@ from backends import PRESENT
 from samples import Sample, assert_equal, gradients
 
 from snnfast import ops, reference
-from snnfast.calls.call import flatten, schema
-from snnfast.calls.neuron import refractory_of, result_of
+from snnfast.reference.call import flatten, schema
+from snnfast.reference.neuron_arguments import refractory_of, result_of
 
 OPS = [op for op in samples.neurons() if op.accepts("refractory")]
 KERNELS = [op for op in OPS if op.name == op.kernel]
@@ -240,7 +240,7 @@ def test_where_a_neuron_fires_is_that_of_the_reference_at_any_threshold(kernels,
 @each_kernel
 @pytest.mark.parametrize("recurrent", [False, True])
 def test_fields_of_the_call_are_the_arguments_of_the_kernel(op, recurrent):
-    from snnfast.calls.recurrent import recurrent_of
+    from snnfast.reference.recurrent import recurrent_of
 
     call = refractory_of(type(getattr(ops, op.name).check(torch.zeros(1))))
     call = recurrent_of(call) if recurrent else call

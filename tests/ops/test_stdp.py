@@ -10,7 +10,7 @@ from samples import assert_equal
 from stdp_cases import MODULATED, PLAIN, RULES, kernel_call, on, sample, with_reward
 
 from snnfast import ops, reference
-from snnfast.calls.call import flatten
+from snnfast.reference.call import flatten
 
 ROUNDED = ("power law", "exponential", "pre and post")  # float32 has functions of its own there
 # T, B, N_pre, N_post: around a block of 8 or 16 rows, a mask of 32 slots, and over several chunks of steps.

@@ -9,8 +9,8 @@ from samples import assert_equal
 from stdp_cases import MODULATED, PLAIN, kernel_call, sample
 
 from snnfast import ops, plasticity
-from snnfast.calls.call import flatten
 from snnfast.ops import StdpState
+from snnfast.reference.call import flatten
 
 
 def changed(**changes):

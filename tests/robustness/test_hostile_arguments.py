@@ -8,8 +8,8 @@ import torch
 from cases import check_each
 
 from snnfast import encoder, nn, ops, plasticity
-from snnfast.calls.neuron import NEURONS
 from snnfast.nn import SpikeProp, loss
+from snnfast.reference.neuron_arguments import NEURONS
 
 HUGE = 10**400  # too large for a float, and Python prints no more than 4300 digits of such
 # By what the annotation says: the first that matches.

@@ -9,7 +9,7 @@ import samples
 from interpreter import python
 
 import snnfast
-from snnfast.calls.neuron import NEURONS
+from snnfast.reference.neuron_arguments import NEURONS
 
 # Neurons and their layers: snnfast/ops/neurons.pyi and snnfast/nn/neurons.pyi.
 NAMES = {

@@ -84,7 +84,7 @@ def test_every_neuron_is_tested_under_its_name():
     import samples
 
     from snnfast import ops
-    from snnfast.calls import neuron
+    from snnfast.reference import neuron_arguments
 
     tested = {op.name: op.kernel for op in samples.neurons()}
     assert set(tested.values()) == set(NEURONS)
@@ -95,7 +95,7 @@ def test_every_neuron_is_tested_under_its_name():
         if check and check.__module__.rpartition(".")[2] in NEURONS
     }
     assert tested == of_neurons
-    assert set(tested) == set(neuron.NEURONS)
+    assert set(tested) == set(neuron_arguments.NEURONS)
 
 
 def test_no_test_compares_tensors_without_saying_where_they_differ():

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from snnfast import check
-from snnfast.calls.presentations import presentations
 from snnfast.ops import DiehlCookConductanceResult, DiehlCookResult, Events, Rates
 from snnfast.plasticity import Rule
+from snnfast.reference.presentations import presentations
 
 from ..networks import Draws, one_or_each, seeds_of
 from .parts import Excitatory, Input, LastStep, State, Synapses, normalize_each

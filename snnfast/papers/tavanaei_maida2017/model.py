@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from snnfast import check, ops
-from snnfast.calls.stdp import Reduction, Update
 from snnfast.encoder import BernoulliEncoder, desired_times
 from snnfast.encoder.labels import times_of
 from snnfast.ops import BpStdpNetworkResult, Rates
+from snnfast.reference.stdp import Reduction, Update
 
 from ..networks import Draws, Setting, seeds_of
 from .parts import NAME, Batch, Layer, Totals, Trained

@@ -207,17 +207,18 @@ def public_op(reference: Op[P, Any]) -> Callable[[Callable[[str, Any], R]], Op[P
     return lambda run: public(reference.check, run, "snnfast.ops")
 
 
-def equation(
-    check: Callable[P, C], result_of: Callable[[C, Any], Any] = lambda call, outputs: outputs
-) -> Callable[[Callable[[C], R]], Op[P, R]]:
-    """Makes an equation, a function of a call in plain PyTorch, the public op of ``snnfast.reference``.
+def reference_op(
+    equation: Callable[[Any], Any],
+    result_of: Callable[[Any, Any], Any] = lambda call, outputs: outputs,
+) -> Callable[[Callable[P, Any]], Op[P, Any]]:
+    """Makes a check, which returns a call, the public op of ``snnfast.reference`` by ``equation``, in plain PyTorch.
 
     The op keeps the equation as an attribute. ``result_of`` makes what the op returns of what the equation gives.
     """
 
-    def publish(function: Callable[[C], R]) -> Op[P, R]:
-        op = public(check, lambda name, call: result_of(call, function(call)), "snnfast.reference")
-        op.equation = function
+    def publish(check: Callable[P, Any]) -> Op[P, Any]:
+        op = public(check, lambda name, call: result_of(call, equation(call)), "snnfast.reference")
+        op.equation = equation
         return op
 
     return publish

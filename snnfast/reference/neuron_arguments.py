@@ -2,7 +2,7 @@
 
 A neuron's op takes its input ``x`` ``[T, ...]``, its states, what its equation asks for by :class:`Given` and
 :class:`Tau`, and the arguments of :func:`_call`. Its call has ``x``, the states (fields ``Tensor | None``), the
-parameters (fields :data:`snnfast.calls.call.Parameter`), flags of its own, and:
+parameters (fields :data:`snnfast.reference.call.Parameter`), flags of its own, and:
 
 ``hard_reset``
     a spike resets the membrane to ``v_reset``; else it subtracts ``v_threshold``, and ``v_reset`` is unused.

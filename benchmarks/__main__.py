@@ -113,7 +113,6 @@ for name in (
     *neurons.stems(),
     "batch_norm",
     "norm_lif",
-    "checkpoints",
     "layer",
     "conv",
     "network",
@@ -142,7 +141,6 @@ for name in (
     "conversion",
     "spikenorm",
     "shortcuts",
-    "augmentation",
 ):
     add_command(name)
 

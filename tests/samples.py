@@ -225,6 +225,11 @@ def firing(op: Op) -> list[Op]:
     return [op] if op.fires else []
 
 
+def scanned(op: Op) -> list[Op]:
+    """For what the scan does, whichever neuron it runs."""
+    return [op] if op.name in SCANNED else []
+
+
 def leaky(op: Op) -> list[Op]:
     return [op] if op.decays else []
 
@@ -252,16 +257,19 @@ def samples(op: Op, *dtypes: torch.dtype) -> list[Sample]:
 
     Fewer where nothing new can fail: the 16-bit dtypes differ from float32 in how rows are read and written, and
     float16 from bfloat16 in the conversion; float64 takes a variant at one of the shapes and float32 at the other;
-    sizes are the scan's concern, and all of them are for ``SCANNED``.
+    sizes are the scan's concern: all of them are for ``SCANNED`` in float64, half in float32. Other neurons take every
+    second variant in float32.
     """
     result = []
     for dtype in dtypes or DTYPES:
         narrow = dtype in (torch.bfloat16, torch.float16)
-        step = {torch.bfloat16: 3, torch.float16: 9}.get(dtype, 1)
+        single = 1 if op.name in SCANNED else 2
+        step = {torch.float32: single, torch.bfloat16: 3, torch.float16: 9}.get(dtype, 1)
         for k, variant in enumerate(list(op.variants)[::step]):
             shape = FEW_SHAPES[narrow or (k + (dtype == torch.float32)) % 2]
             result.append(Sample(op, variant, shape, dtype))
-        for shape in SHAPES[:: (3 if narrow else 1) * (1 if op.name in SCANNED else 3)]:
+        every = {torch.float64: 1, torch.float32: 2}.get(dtype, 3)
+        for shape in SHAPES[:: every * (1 if op.name in SCANNED else 3)]:
             result.append(Sample(op, "plain", shape, dtype, with_states=False))
             result.append(Sample(op, rich(op), shape, dtype))
     return result

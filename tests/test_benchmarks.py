@@ -111,11 +111,6 @@ def test_quick_readouts_run(benchmarks, dtype):
     assert "skipped" not in output
 
 
-def test_quick_checkpoints_run(benchmarks):
-    output = benchmarks("checkpoints", "--quick")
-    assert all(name in output for name in ("clone", "snnfast", "every_1 ", "every_64"))
-
-
 def test_quick_poisson_runs(benchmarks):
     output = benchmarks("poisson", "--quick")
     assert all(name in output for name in ("zeros", "snnfast", "rand", "bernoulli"))
@@ -147,11 +142,6 @@ def test_quick_conversion_runs(benchmarks):
 def test_quick_shortcuts_run(benchmarks):
     output = benchmarks("shortcuts", "--quick")
     assert all(name in output for name in ("layer", "snnfast", "10 %", "pool by 2"))
-
-
-def test_quick_augmentation_runs(benchmarks):
-    output = benchmarks("augmentation", "--quick")
-    assert all(name in output for name in ("step", "snnfast", "one_by_one"))
 
 
 def test_quick_spikenorm_finds_the_same_thresholds(benchmarks, tmp_path):

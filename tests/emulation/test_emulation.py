@@ -252,7 +252,7 @@ def test_address_sanitizer_finds_a_write_out_of_bounds(tmp_path, schedule):
     asan = subprocess.run(run, capture_output=True, text=True).stdout.strip()
     if not Path(asan).exists():
         pytest.skip("no libasan")
-    library = build(tmp_path / "asan.so", "-fsanitize=address", "-g")
+    library = build(tmp_path / "asan.so", "-fsanitize=address", "-g1", "-O0")
     code = f"import ctypes; ctypes.CDLL({str(library)!r}).st_oob(64)"
     result = subprocess.run(
         [sys.executable, "-c", code],

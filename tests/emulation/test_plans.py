@@ -122,7 +122,7 @@ def test_registers_decide_how_many_blocks_are_resident(monkeypatch):
                 kernels[name][0] = registers
         monkeypatch.setattr(plans.json, "loads", lambda text, changed=report: changed)
         # Memory that fits no block: only registers and threads count.
-        call = present(60000, 40, images=9999, **FROZEN)
+        call = present(60000, 40, images=999, **FROZEN)
         seen[registers] = plans.plan(CARDS["A100"], call).teams
     assert seen == {64: 8 * 108, 128: 4 * 108}
 

@@ -42,8 +42,8 @@ def run(device, dt, state=None, steps=None):
     return result, w.cpu(), theta.cpu()
 
 
-def test_same_spikes_weights_and_thresholds(backend):
-    result, w, theta = run(backend.device, RECORD["dt"])
+def test_same_spikes_weights_and_thresholds(kernels):
+    result, w, theta = run(kernels.device, RECORD["dt"])
     assert len(RECORD["spikes"]) == 17  # so that there is something to compare
     assert result.spikes[0].nonzero().tolist() == RECORD["spikes"]
     torch.testing.assert_close(w, double(RECORD["final_weights"]), rtol=0, atol=1e-12)
@@ -51,17 +51,17 @@ def test_same_spikes_weights_and_thresholds(backend):
     assert (w - double(RECORD["weights"])).abs().max() > 0.05
 
 
-def test_same_membranes_and_conductances(backend):
+def test_same_membranes_and_conductances(kernels):
     """Step by step, on a state that is handed from call to call."""
     w, delays = double(RECORD["weights"]), torch.tensor(RECORD["delays"], dtype=torch.uint8)
-    w, delays = w.to(backend.device), delays.to(backend.device)
-    theta = torch.full(w.shape[:1], RECORD["theta"], dtype=torch.float64, device=backend.device)
+    w, delays = w.to(kernels.device), delays.to(kernels.device)
+    theta = torch.full(w.shape[:1], RECORD["theta"], dtype=torch.float64, device=kernels.device)
     period = RECORD["image_steps"] + round(RECORD["rest"] / RECORD["dt"])
     every = RECORD["every"]
     presentation, step, source = torch.tensor(RECORD["inputs"]).T
     x = torch.zeros((3 * period, w.shape[1]), dtype=torch.bool)
     x[presentation * period + step, source] = True
-    x = x.to(backend.device)
+    x = x.to(kernels.device)
     settings = {
         "rule": triplet(**RECORD["rule"]),
         "delays": delays,

@@ -6,7 +6,7 @@ import torch
 from backends import PRESENT, force
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from samples import assert_all, assert_equal, assert_gradients_close, each, firing
+from samples import assert_all, assert_equal, assert_gradients_close, each, firing, scanned
 
 from snnfast import ops
 from snnfast.check import state_dtype
@@ -115,6 +115,7 @@ def test_gradients_of_any_call_equal_the_reference(op, data):
         assert_gradients_close(graded(op, arguments)[1], want, tolerance=1e-11)
 
 
+@each("op", scanned)
 @settings(max_examples=40)
 @given(data=data, cut=st.integers(0, 40))
 def test_time_in_two_calls_equals_one(op, data, cut):
@@ -141,6 +142,7 @@ def test_time_in_two_calls_equals_one(op, data, cut):
         assert_gradients_close(part_grads, grads, tolerance)
 
 
+@each("op", scanned)
 @settings(max_examples=40)
 @given(data=data, seed=seeds)
 def test_neurons_in_another_order_do_the_same(op, data, seed):
@@ -177,7 +179,7 @@ def test_membrane_is_v_reset_after_each_spike_and_below_threshold_otherwise(op, 
         assert (v_seq[~fired] < wide[~fired]).all()
 
 
-@each("op", firing)
+@each("op", lambda op: firing(op) and scanned(op))
 @settings(max_examples=40)
 @given(data=data)
 def test_last_state_is_the_last_of_the_sequence(op, data):
@@ -211,6 +213,7 @@ def test_scale_of_all_voltages_together_changes_no_spike(op, data, power):
         assert_equal(rest_scaled, [r * f for r, f in zip(rest, factors, strict=True)])
 
 
+@each("op", scanned)
 @settings(max_examples=40)
 @given(data=data)
 def test_one_step_at_a_time_equals_all_at_once(op, data):
@@ -230,6 +233,7 @@ def test_one_step_at_a_time_equals_all_at_once(op, data):
             assert_equal(options[name], state)
 
 
+@each("op", scanned)
 @settings(max_examples=25)
 @given(data=data, factor=st.sampled_from([0.5, 2.0, 4.0]))
 def test_gradient_is_linear_in_the_incoming_gradient(op, data, factor):

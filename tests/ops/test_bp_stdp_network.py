@@ -19,7 +19,7 @@ SHAPES = (
     (12, 3, (20, 17, 33, 4)),
     (9, 4, (30, 3)),
     (1, 1, (1, 1)),
-    (20, 6, (50, 150, 10)),
+    (8, 6, (50, 150, 10)),
     (0, 3, (5, 4)),
     (4, 0, (5, 4)),
     (4, 2, (0, 4, 3)),
@@ -89,8 +89,9 @@ class TestWorkedByHand:
 def test_same_as_the_reference(kernels, shape, dtype):
     tolerance = 0 if kernels.exact else 1e-5 if dtype == torch.float32 else 1e-12
     weights, *tensors = sample(shape, dtype)
-    # The options know nothing of the dtype.
-    options = OPTIONS if shape[1] < 6 and dtype == torch.float64 else OPTIONS[::5]
+    # The options know nothing of the dtype, and the emulated CUDA meets each of them with some shape.
+    every = kernels.name == "cpu" and shape[1] < 6 and dtype == torch.float64
+    options = OPTIONS if every else OPTIONS[::5]
     for update, reduction, batch, epsilon in options:
         arguments = {"thresholds": [0.9] * len(weights), "lr": 0.05, "epsilon": epsilon}
         arguments |= {"update": update, "reduction": reduction, "batch": batch}

@@ -1,6 +1,7 @@
 """The network of Diehl and Cook: the same on every backend bit for bit, cut in time, of any layout and size."""
 
 import functools
+import itertools
 
 import pytest
 import torch
@@ -55,14 +56,15 @@ def assert_equals_reference(name, rule, dynamics, dtype, sizes, count=3, steps=6
             assert_same(moved(got, "cpu"), expected, close)
 
 
-# The emulated CUDA meets every rule and every dynamics in both dtypes, but not each with each.
+# Every rule and every dynamics in both dtypes; each with each on the CPU in float64.
 CASES = [
     (name, rule, dynamics, dtype)
     for name in PRESENT
     for k, rule in enumerate(RULES)
     for m, dynamics in enumerate(DYNAMICS)
     for dtype in (torch.float64, torch.float32)
-    if name != "cuda_emulation" or (k + (m if dtype == torch.float64 else -m)) % len(DYNAMICS) == 0
+    if (name == "cpu" and dtype == torch.float64)
+    or (k + (m if dtype == torch.float64 else -m)) % len(DYNAMICS) == 0
 ]
 
 
@@ -73,8 +75,9 @@ def test_kernels_equal_reference(name, rule, dynamics, dtype):
 
 
 @pytest.mark.parametrize(("name", "clusters"), MEETING)
-@pytest.mark.parametrize("dynamics", DYNAMICS)
-@pytest.mark.parametrize("sizes", [(1100, 12), (2100, 9)], ids=str)
+@pytest.mark.parametrize(
+    ("dynamics", "sizes"), zip(DYNAMICS, itertools.cycle([(1100, 12), (2100, 9)])), ids=str
+)
 def test_more_neurons_than_a_block_of_cuda_takes(name, clusters, dynamics, sizes, monkeypatch):
     """Blocks wait for each other; in the larger one a thread has several neurons."""
     monkeypatch.setenv("SNNFAST_CLUSTERS", clusters)
@@ -132,7 +135,7 @@ def test_forms_of_input_are_one(name, sizes):
 
 @pytest.mark.parametrize("backend", ["reference", *PRESENT])
 @pytest.mark.parametrize("dynamics", DYNAMICS)
-@pytest.mark.parametrize("cuts", [(1, 2, 17, 10), (30,), (0, 30)], ids=str)
+@pytest.mark.parametrize("cuts", [(1, 2, 17, 10), (0, 30)], ids=str)
 def test_cut_in_time_is_the_same(backend, dynamics, cuts):
     """The state holds all there is to remember: also what is under way, and between blocks of a grid."""
     neurons = 1100 if len(cuts) == 4 else 20

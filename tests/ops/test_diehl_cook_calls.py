@@ -136,8 +136,7 @@ def settings_of(name):
 
 
 @pytest.mark.parametrize("backend", [b for b in PRESENT if b != "cuda_emulation"])
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize(("name", "dynamic"), zip(NAMES, (False, True), strict=True))
 def test_compiled_is_eager(backend, name, dynamic):
     torch._dynamo.reset()
     with force(backend) as on:
@@ -147,8 +146,7 @@ def test_compiled_is_eager(backend, name, dynamic):
             for k, v in settings_of(name).items()
         }
         eager, compiled = (Network(name, w, theta, **settings).to(on.device) for _ in range(2))
-        how = {} if name == NAMES[0] and dynamic else {"backend": "aot_eager"}  # inductor once
-        graph = torch.compile(compiled, fullgraph=True, dynamic=dynamic, **how)
+        graph = torch.compile(compiled, fullgraph=True, dynamic=dynamic, backend="aot_eager")
         for count in (2, 1):
             hz, seeds = x.hz[:count].to(on.device), x.seeds[:count].to(on.device)
             assert_equal(graph(hz, seeds), eager(hz, seeds))
@@ -158,14 +156,15 @@ def test_compiled_is_eager(backend, name, dynamic):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_compiled_raises_versions(name):
+def test_compiled_by_inductor_is_eager_and_raises_versions(name):
     torch._dynamo.reset()
     x, w, theta = sample(name)
-    network = Network(name, w, theta)
+    network, eager = Network(name, w, theta), Network(name, w, theta)
     graph = torch.compile(network, fullgraph=True)
     factor = torch.ones_like(network.w, requires_grad=True)
     loss = (factor * network.w).sum()
-    graph(x.hz, x.seeds)
+    assert_equal(graph(x.hz, x.seeds), eager(x.hz, x.seeds))
+    assert_equal(network.w, eager.w)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
 

@@ -3,14 +3,13 @@
 import copy
 import math
 import pickle
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
 from equations import gated, glif, klif, plain_lif, resonator, two_compartments
+from interpreter import python
 from own_neuron_cases import Recurrent, compare, draw, readout
 from samples import assert_equal
 from torch import nn
@@ -69,11 +68,19 @@ def half(u):
         (readout, {"decay": draw(7).sigmoid(), "return_v_seq": True}),
     ],
 )
-@pytest.mark.usefixtures("as_shipped")
 def test_kernels_equal_the_reference(op, arguments):
     inputs = [draw(70, 3, 7, seed=k, scale=1.5) for k in range(len(op.inputs))]
     outputs = compare(op, inputs, **arguments)
     assert op is readout or 0.01 < outputs[0].clamp(max=1).mean() < 0.99
+
+
+@needs_kernels
+@pytest.mark.usefixtures("as_shipped")
+def test_kernels_with_the_flags_of_users_equal_the_reference():
+    """SIMD, choices, and functions: flags take two seconds a kernel."""
+    compare(klif, [draw(70, 3, 7)], k=draw(7).abs(), v=draw(3, 7), return_v_seq=True)
+    inputs = [draw(70, 3, 7, seed=k, scale=1.5) for k in range(len(resonator.inputs))]
+    compare(resonator, inputs, omega=draw(7).abs() * 10, u=draw(3, 7), v_threshold=0.3)
 
 
 @snnfast.neuron
@@ -145,7 +152,6 @@ def test_is_the_packages_own_neuron():
 
 @needs_kernels
 @pytest.mark.parametrize("delay", [None, 0.7])
-@pytest.mark.usefixtures("as_shipped")
 def test_recurrent_kernels_equal_the_reference(delay):
     more = {
         "weight": draw(7, 7, seed=3),
@@ -330,10 +336,13 @@ def constants(fire, x, v, u, *, tau=3.0, period=9.0, v_threshold=0.4):
 
 
 @needs_kernels
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(
-    "arguments",
-    [{}, {"tau": torch.tensor([2.5] * 7)}, {"period": torch.tensor([8.0] * 7), "tau": 4.0}],
+    ("arguments", "dtype"),
+    [
+        ({}, torch.float64),
+        ({"tau": torch.tensor([2.5] * 7)}, torch.float32),
+        ({"period": torch.tensor([8.0] * 7), "tau": 4.0}, torch.float64),
+    ],
 )
 def test_functions_of_parameters_that_are_numbers_or_tensors(arguments, dtype):
     arguments = {k: v.to(dtype) if isinstance(v, torch.Tensor) else v for k, v in arguments.items()}
@@ -520,18 +529,15 @@ def test_raw_calls_are_checked():
 @needs_kernels
 def test_another_process_finds_the_kernel_in_the_cache(as_shipped):
     code = (
-        "import torch, own_neurons, time, snnfast.compiler.build as build\n"
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import torch, own_neurons, snnfast.compiler.build as build\n"
         "x = torch.rand(3, 2)\n"
         "def broken(*a, **k): raise AssertionError('compiled again')\n"
         "build.subprocess.run = broken\n"
         "print(own_neurons.klif(x)[0].sum().item())\n"
     )
     library("klif", klif.source(klif.bind((torch.zeros(1, 1),), {}).variant)[0])
-    folder = str(Path(__file__).parents[2] / "examples")
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=folder
-    )
-    assert done.returncode == 0, done.stderr
+    python(code, Path(__file__).parents[2] / "examples")
 
 
 @needs_kernels

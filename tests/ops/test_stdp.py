@@ -12,6 +12,11 @@ from stdp_cases import MODULATED, PLAIN, RULES, kernel_call, on, sample, with_re
 from snnfast import ops, reference
 from snnfast.reference.call import flatten
 
+WHOLE = (
+    "pair",
+    "triplet",
+    "reward, pair",
+)  # on the emulated CUDA, whose formulas are those of the CPU
 ROUNDED = ("power law", "exponential", "pre and post")  # float32 has functions of its own there
 # T, B, N_pre, N_post: around a block of 8 or 16 rows, a mask of 32 slots, and over several chunks of steps.
 SHAPES = (
@@ -70,7 +75,9 @@ def test_same_as_the_reference(kernels, name, dtype):
         state = ops.stdp_(w, pre, post, **arguments, **with_reward(name, reward))
         assert_same((w, *state), want, exact)
 
-    check_each(expected(name, dtype), check)
+    whole = kernels.name != "cuda_emulation" or name in WHOLE
+    cases = expected(name, dtype)
+    check_each(cases if whole else cases[1::4], check)
 
 
 @pytest.mark.parametrize("name", PLAIN)

@@ -20,7 +20,7 @@ PRODUCTS = (nn.Linear, nn.Conv2d)
 
 
 class Quantised(NamedTuple):
-    """Weights as ``scale q``, ``q`` of 8 bits from -127 to 127, ``scale`` one for each output.
+    """Weights as ``scale q``, ``q`` of at most 8 bits from -127 to 127, ``scale`` one for each output.
 
     Attributes:
         weight: ``scale q``.
@@ -95,7 +95,7 @@ def paddings(conv: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def exact(still: nn.Module, input_shape: Sequence[int], quantise: bool) -> dict[str, Quantised]:
-    """Changes a network at rest to one that computes as the program in C, and gives the weights of 8 bits by name.
+    """Changes a network at rest to one that computes as the program in C, and gives the weights of few bits by name.
 
     Raises:
         ValueError: for what is no layer, and a normalisation that no product stands directly before, by name.
@@ -103,9 +103,15 @@ def exact(still: nn.Module, input_shape: Sequence[int], quantise: bool) -> dict[
     nodes = layers_of(still, input_shape)
     quantised: dict[str, Quantised] = {}
     for node in nodes:
-        if quantise and isinstance(node.module, (*PRODUCTS, Recurrent)):
-            quantised[node.name] = Quantised.of(node.module.weight)
-            node.module.weight = nn.Parameter(quantised[node.name].weight, requires_grad=False)
+        if isinstance(node.module, (*PRODUCTS, Recurrent)):
+            trained = getattr(node.module, "quantized", None)  # of snnfast.nn.quantize
+            if trained is not None:
+                q, scale = trained
+                weight = node.module.weight.detach()
+                quantised[node.name] = Quantised(q, scale, weight, 0.0, 0.0)
+            elif quantise:
+                quantised[node.name] = Quantised.of(node.module.weight)
+                node.module.weight = nn.Parameter(quantised[node.name].weight, requires_grad=False)
         if isinstance(node.module, PRODUCTS):
             _replace(still, node.name, _ordered(node.name, node.module))
         elif isinstance(node.module, nn.AdaptiveAvgPool2d):

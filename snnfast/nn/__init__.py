@@ -17,6 +17,7 @@ from .parametric_lif import ParametricLIF
 from .patch_conv2d import PatchConv2d
 from .pooled import Pooled
 from .psn import PSN, SlidingPSN
+from .quantize import quantize
 from .readout import Count, FirstSpike, Last, Max, Rate, within
 from .recomputed import Recomputed
 from .recurrent import RLIF, Recurrent
@@ -57,6 +58,7 @@ __all__ = [
     "detach",
     "fuse",
     "like",
+    "quantize",
     "replace",
     "reset",
     "within",

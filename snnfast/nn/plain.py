@@ -14,6 +14,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from snnfast import check
 
 from .hooks import counts_steps, has_own_forward
+from .quantize import Quantized
 from .recomputed import Recomputed
 from .sequential import Sequential
 from .state import without_graphs
@@ -42,15 +43,21 @@ def takes_one(function: str, net: Any) -> None:
 
 
 def plain_copy(net: nn.Module) -> nn.Module:
-    """A copy in evaluation mode, whose weights are parameters: not pruned, normed or parametrised."""
+    """A copy in evaluation mode, whose weights are parameters: not pruned, normed or parametrised.
+
+    ``quantized`` of a layer that :func:`snnfast.nn.quantize` made are the whole numbers and scales of its weight.
+    """
     net = copy.deepcopy(net, without_graphs(net)).eval()
     for module in list(net.modules()):
         if type(module) in (Recomputed, Sequential):  # a copy of this kind takes no lengths
             module.__class__ = nn.Sequential
         if parametrize.is_parametrized(module):
             # PyTorch's own removal takes the weight from the class, which is that of the network that is copied, too.
-            names = list(module.parametrizations)  # type: ignore[arg-type]
+            made: Any = module.parametrizations
+            names = list(made)
             values = [getattr(module, name).detach().clone() for name in names]
+            if "weight" in names and type(made.weight[0]) is Quantized:
+                module.__dict__["quantized"] = made.weight[0].on_grid(made.weight.original)
             module.__class__ = parametrize.type_before_parametrizations(module)
             del module._modules["parametrizations"]
             for name, value in zip(names, values):

@@ -19,6 +19,7 @@ TWO_STEPS = {
     "monitor.py": ["--epochs", "1", "--max-steps", "2"],
     "nir_round_trip.py": ["--epochs", "1", "--max-steps", "2"],
     "own_data.py": ["--epochs", "1"],
+    "quantize.py": ["--epochs", "1", "--max-steps", "2"],
     "r_stdp.py": ["--trials", "2"],
     "spikeprop.py": ["--epochs", "1", "--max-steps", "2"],
     "stbp.py": ["--epochs", "1", "--max-steps", "2"],

@@ -149,13 +149,15 @@ for name in (
 def print_zoo(
     libraries: Annotated[str, typer.Option(help="One or several.")] = ",".join(zoo.LIBRARIES),
     repeats: Annotated[int, typer.Option(help="Steps of a network.")] = 5,
+    only: Annotated[str, typer.Option(help="Networks whose names hold this.")] = "",
+    gain: Annotated[float, typer.Option(help="Weights of batch normalisation, times this.")] = 1.0,
     cpu_time: Annotated[bool, typer.Option(help="CPU seconds, for a busy machine.")] = False,
 ) -> None:
     torch.set_num_threads(1)
     require_kernels("cpu")
     lines = []
     for library in libraries.split(","):
-        for name, model in zoo.models(library):
+        for name, model in zoo.models(library, gain, only):
             lines.append(zoo.line(name, model, repeats, "cpu" if cpu_time else "wall"))
             typer.echo("  ".join(lines[-1]), err=True)
     typer.echo(report.table(zoo.HEADER, lines))

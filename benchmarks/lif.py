@@ -13,7 +13,7 @@ from benchmarks.timing import Prepared, Task
 
 SHAPES = ((16, 64, 1024), (32, 32, 4096), (100, 32, 4096), (4, 32, 4096))
 QUICK_SHAPES = ((3, 2, 5),)
-BASELINES = neurons.BASELINES
+BASELINES = (*neurons.BASELINES, "jax")
 # The floor: a copy of x into other memory; malloc keeps it (timing.KEEP_FREED). "copy" goes into memory that is there.
 FLOOR = "clone"
 FORWARD, TRAINING, BACKWARD = "forward", "forward+backward", "backward"
@@ -53,6 +53,8 @@ def prepare(task: Task) -> Prepared:
     if task.implementation == FLOOR:
         out = torch.empty_like(x)
         prepared = Prepared({FLOOR: x.clone, "copy": lambda: out.copy_(x)}, {})
+    elif task.implementation == "jax":
+        prepared = neurons.baseline("jax").passes("lif", x, grad)
     else:
         prepared = passes(neurons.lif(task.implementation), x, grad)
     return prepared._replace(

@@ -7,7 +7,8 @@ same at every step, but for those of the block of a ResNet, which stands in the 
 ``ported`` is the peer's network after :func:`snnfast.nn.replace` and :func:`snnfast.nn.accelerate`.
 ``apart`` has neurons and the pooling of their spikes as two layers, where ``snnfast`` has them in one pass.
 ``normlif`` has every batch normalisation in the pass of the neurons behind it (:class:`snnfast.nn.NormLIF`).
-``relu`` is the same network with ReLU on T x B images; ``products`` has nothing in the place of neurons. The fact
+``relu`` is the same network with ReLU on T x B images, ``relu_once`` on B images, as a network without time runs;
+``products`` has nothing in the place of neurons. The fact
 "peak MB" is how much the process grew for a step at most.
 """
 
@@ -29,12 +30,13 @@ from benchmarks import neurons, report
 from benchmarks.timing import Prepared, Task
 
 FLOOR = "relu"
+ONCE = "relu_once"
 PRODUCTS = "products"
 FUSED = "fused"
 APART = "apart"
 NORMLIF = "normlif"
 PORTED = "ported"
-BASELINES = (FUSED, APART, NORMLIF, PORTED, "spikingjelly", "snntorch")
+BASELINES = (ONCE, FUSED, APART, NORMLIF, PORTED, "spikingjelly", "snntorch")
 STEP = "training step"
 EVALUATION = "evaluation"
 PER_RELU = 1.1  # what a convolutional network may take, beside ReLU
@@ -175,7 +177,9 @@ NETWORKS = {
         "784-1000-10", linear, TORCH | {"beta": 0.95}, True, "snntorch", 10.0, False
     ),
 }
-SHAPES = tuple(NETWORKS)
+# One image or sample alone.
+ALONE = {(shape[0], 1, *shape[2:]): network for shape, network in NETWORKS.items()}
+SHAPES = (*NETWORKS, *ALONE)
 # As the first, the second and so on.
 QUICK_SHAPES = ((2, 3, 1, 8, 8), (3, 2, 1, 16, 16), (2, 3, 4, 4, 4), (3, 2, 6))
 # Those that fill a GPU.
@@ -188,6 +192,7 @@ LARGE = {
 QUICK_LARGE = ((2, 2, 3, 8, 8), (4, 2, 9), (4, 2, 11))
 EVERY = {
     **NETWORKS,
+    **ALONE,
     **dict(zip(QUICK_SHAPES, NETWORKS.values())),
     **LARGE,
     **dict(zip(QUICK_LARGE, LARGE.values())),
@@ -216,7 +221,8 @@ def build(task: Task, neuron: Callable[[], nn.Module] | None = None) -> nn.Modul
     """The network, with the neurons that the implementation has; its parameters are those of all others."""
     network = EVERY[task.shape]
     torch.manual_seed(0)
-    instead: dict[str, Callable[[], nn.Module]] = {FLOOR: nn.ReLU, PRODUCTS: nn.Identity}
+    instead: dict[str, Callable[[], nn.Module]] = {PRODUCTS: nn.Identity}
+    instead |= dict.fromkeys((FLOOR, ONCE), nn.ReLU)
     make = neuron or instead.get(task.implementation) or functools.partial(neuron_of, network)
     net = network.layers(make, *task.shape[2:4]).to(task.device, task.torch_dtype)
     for module in net.modules():
@@ -295,8 +301,11 @@ def ported(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.M
 
 def over_time(task: Task, net: nn.Module, x: Tensor) -> Tensor:
     """Return the output of the network for ``x``, made by :func:`inputs`."""
+    once = task.implementation == ONCE
     if not EVERY[task.shape].constant:
-        return net(x)
+        return net(x[:1] if once else x)
+    if once:
+        return net(x[None])
     x = x.expand(task.shape[0], *x.shape)
     return net(x.contiguous() if task.implementation in (FLOOR, PRODUCTS) else x)
 
@@ -341,7 +350,7 @@ def prepare(task: Task) -> Prepared:
     network = EVERY[task.shape]
     if task.implementation == FUSED:
         return fused(task)
-    if task.implementation in (neurons.OURS, FLOOR, PRODUCTS, APART, NORMLIF):
+    if task.implementation in (neurons.OURS, FLOOR, ONCE, PRODUCTS, APART, NORMLIF):
         net, run, fire = ours(task)
     elif task.implementation == network.peer:
         net, run, fire = theirs(task)
@@ -361,7 +370,9 @@ def prepare(task: Task) -> Prepared:
         optimizer.zero_grad()
         x.grad = None
         y = run(x)
-        loss = functional.cross_entropy(y, target) if network.constant else (y * grad).mean()
+        loss = (
+            functional.cross_entropy(y, target) if network.constant else (y * grad[: len(y)]).mean()
+        )
         loss.backward()
         optimizer.step()
         return loss.detach()
@@ -370,10 +381,10 @@ def prepare(task: Task) -> Prepared:
     loss = step().item()
     peak = most_resident() - before
     facts = {"peak MB": peak} if task.shape in NETWORKS else {}
-    if task.implementation not in (FLOOR, PRODUCTS):
+    if task.implementation not in (FLOOR, ONCE, PRODUCTS):
         facts |= {"first loss": loss, "spikes a step": fired(fire, lambda: run(x))}
     passes = {STEP: step}
-    if task.implementation in (neurons.OURS, FLOOR, NORMLIF):
+    if task.implementation in (neurons.OURS, FLOOR, ONCE, NORMLIF):
         passes[EVALUATION] = functools.partial(evaluate, net, run, x)
     return Prepared(passes, facts)
 

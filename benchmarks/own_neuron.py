@@ -99,7 +99,7 @@ def prepare(task: Task) -> Prepared:
             facts |= first_calls(neuron)
         begin = cpu_seconds()
         if task.implementation == "jax":
-            made = neurons.baseline("jax").own_neuron_passes(neuron, drive * x, grad)
+            made = neurons.baseline("jax").passes(neuron, drive * x, grad)
         else:
             made = lif.passes(implementation(task.implementation, neuron), drive * x, grad)
         timed[neuron] = made.passes[lif.TRAINING]

@@ -1,12 +1,16 @@
-"""Training steps of other libraries' networks: as they are, after ``replace``, and after ``accelerate`` as well.
+"""Other libraries' networks: as they are, after ``replace``, after ``accelerate`` as well, and with ReLU.
 
-Forward and backward, float32, minima of ``--repeats`` steps. The networks are some of SpikingJelly's models, and two of
-Norse; ``replace`` takes a loop over the steps in ``forward`` apart. The largest difference is that of what
-they give from what the library gives, in float64: in float32 rounding turns a spike here and there.
+Forward and backward, and evaluation, float32, minima of ``--repeats`` steps, in turn. The networks are some of
+SpikingJelly's models, and two of Norse; ``replace`` takes a loop over the steps in ``forward`` apart. ReLU stands in
+the place of the neurons on all T x B images. The peak is what a step takes of the process at most. The rate is the
+share of neurons that fire a step; ``--gain`` multiplies the weights of batch normalisation, which decide it. The
+largest difference is that of what they give from what the library gives, in float64: in float32 rounding turns a spike
+here and there.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
@@ -15,13 +19,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks import neurons, report
-from benchmarks.timing import Task, time_runs
+from benchmarks import memory, neurons, report
+from benchmarks.network import fired
+from benchmarks.timing import Task, once
 
 LIBRARIES = ("spikingjelly", "norse")
 HEADER = (
-    *("network", "batch", "as it is", "replace", "and accelerate", "as it is / accelerated"),
-    "largest difference",
+    *("network", "batch", "rate", "as it is", "replace", "and accelerate", "ReLU"),
+    *("as it is / accelerated", "accelerated / ReLU", "evaluation, as it is", "accelerated"),
+    *("peak MB, as it is", "accelerated", "largest difference"),
 )
 
 
@@ -31,9 +37,11 @@ class Model(NamedTuple):
     reset: Callable[[nn.Module], object] = id  # before each batch
 
 
-def models(library: str) -> Iterator[tuple[str, Model]]:
-    """The networks of a library, each made when it is asked for."""
+def models(library: str, gain: float = 1.0, chosen: str = "") -> Iterator[tuple[str, Model]]:
+    """The networks of a library whose names hold ``chosen``, each made when it is asked for."""
     for name, make in neurons.baseline(library).ZOO.items():
+        if chosen not in name:
+            continue
         torch.manual_seed(0)
         model: Model = make()
         for module in model.net.modules():
@@ -43,18 +51,22 @@ def models(library: str) -> Iterator[tuple[str, Model]]:
             for parameter in model.net.parameters():
                 if parameter.dim() > 1:
                     parameter *= 6
+            for module in model.net.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.weight *= gain
         yield name, model
 
 
 def line(name: str, model: Model, repeats: int, clock: str) -> tuple[str, ...]:
     """A line of the table."""
     from snnfast.nn import accelerate, replace, reset
+    from snnfast.nn.spiking import Spiking
 
     replaced = replace(model.net)
     fast = accelerate(replaced)
     target = torch.zeros(model.x.shape[1], dtype=torch.long)
     task = Task("zoo", name, tuple(model.x.shape), repeats=repeats, clock=clock)
-
+    relu = with_relu(model.net)
     ways = [(model.net, model.reset), (replaced, reset), (fast, reset)]
 
     def run(net: nn.Module, begin: Callable[[nn.Module], object], x: Tensor) -> Tensor:
@@ -63,16 +75,51 @@ def line(name: str, model: Model, repeats: int, clock: str) -> tuple[str, ...]:
         return result[0] if isinstance(result, tuple) else result
 
     def step(net: nn.Module, begin: Callable[[nn.Module], object]) -> None:
+        net.zero_grad()
         y = run(net, begin, model.x)
         functional.cross_entropy(y if y.dim() < 3 else y.mean(0), target).backward()
 
-    seconds = [min(time_runs(partial(step, *way), task)) for way in ways]
+    def evaluate(net: nn.Module, begin: Callable[[nn.Module], object]) -> None:
+        net.eval()
+        with torch.no_grad():
+            run(net, begin, model.x)
+        net.train()
+
+    seconds = in_turn(
+        [partial(step, *way) for way in (*ways, *([(relu, id)] if relu else []))], task
+    )
+    alone = in_turn([partial(evaluate, *way) for way in (ways[0], ways[2])], task)
+    peaks = [memory.peak(partial(step, *way)) for way in (ways[0], ways[2])]
+    layers = [module for module in fast.modules() if isinstance(module, Spiking)]
+    rate = fired(layers, partial(run, *ways[2], model.x))
     with torch.no_grad():
         want, *results = [run(net.double(), begin, model.x.double()) for net, begin in ways]
     return (
-        name,
-        report.shape_text(task.shape),
+        *(name, report.shape_text(task.shape), f"{rate:.3f}"),
         *map(report.milliseconds, seconds),
-        f"{seconds[0] / seconds[-1]:.1f}",
+        *("-",) * (relu is None),
+        f"{seconds[0] / seconds[2]:.2f}",
+        f"{seconds[2] / seconds[3]:.2f}" if relu else "-",
+        *map(report.milliseconds, alone),
+        *(f"{mb:.0f}" for mb in peaks),
         f"{max((y - want).abs().max().item() for y in results):.0e}",
     )
+
+
+def in_turn(runs: list[Callable[[], object]], task: Task) -> list[float]:
+    """The least seconds of each of ``runs``, one after the other, so that a busy machine disturbs all alike."""
+    for run in runs:
+        run()
+    rounds = [[once(run, task)() for run in runs] for _ in range(task.repeats)]
+    return [min(found) for found in zip(*rounds)]
+
+
+def with_relu(net: nn.Module) -> nn.Module | None:
+    """A copy of a network of SpikingJelly with ReLU in the place of its neurons; None of another one."""
+    net, found = copy.deepcopy(net), False
+    for parent in list(net.modules()):
+        for name, child in parent.named_children():
+            if type(child).__name__.endswith("Node"):
+                setattr(parent, name, nn.ReLU())
+                found = True
+    return net if found else None

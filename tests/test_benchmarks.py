@@ -289,7 +289,9 @@ def test_quick_memory_runs_with_the_loss_of_plain_layers(benchmarks, tmp_path):
 
 def test_quick_network_runs(benchmarks):
     output = benchmarks("network", "--quick")
-    assert all(name in output for name in ("relu", "snnfast", "normlif", "spikes a step"))
+    assert all(
+        name in output for name in ("relu", "relu_once", "snnfast", "normlif", "spikes a step")
+    )
 
 
 def test_promises_of_networks_are_judged(benchmarks):

@@ -12,7 +12,7 @@ import jax
 from jax import numpy as jnp
 from torch import Tensor, nn
 
-from benchmarks import lif
+from benchmarks import lif as layer
 from benchmarks.timing import Prepared
 
 NOTE = "without the compilation"
@@ -53,15 +53,20 @@ def resonator(x: Any, u: Any, w: Any, q: Any) -> tuple[Any, ...]:
     return s, u, w, 0.9 * q + s
 
 
+def lif(x: Any, v: Any) -> tuple[Any, ...]:
+    return fire(v + 0.5 * (x - v), 1.0)
+
+
 STEPS: dict[str, tuple[Callable[..., tuple[Any, ...]], int]] = {
+    "lif": (lif, 1),
     "klif": (klif, 1),
     "two_compartments": (two_compartments, 2),
     "resonator": (resonator, 3),
 }
 
 
-def own_neuron_passes(neuron: str, x: Tensor, grad: Tensor) -> Prepared:
-    """Forward and backward of a neuron, compiled when it is first run."""
+def passes(neuron: str, x: Tensor, grad: Tensor) -> Prepared:
+    """Forward alone, and with the gradient of ``x``, of a neuron; compiled when it is first run."""
     step, count = STEPS[neuron]
     values, grads = jnp.asarray(x.numpy()), jnp.asarray(grad.numpy())
 
@@ -77,9 +82,13 @@ def own_neuron_passes(neuron: str, x: Tensor, grad: Tensor) -> Prepared:
         spikes, pull = jax.vjp(run, x)
         return spikes, pull(grad)[0]
 
+    forward = jax.jit(run)
+    timed: dict[str, Callable[[], object]] = {
+        layer.FORWARD: lambda: jax.block_until_ready(forward(values)),
+        layer.TRAINING: lambda: jax.block_until_ready(training(values, grads)),
+    }
     spikes, _ = training(values, grads)
-    facts = {"spikes a step": float(spikes.mean())}
-    return Prepared({lif.TRAINING: lambda: jax.block_until_ready(training(values, grads))}, facts)
+    return Prepared(timed, {"spikes a step": float(spikes.mean())})
 
 
 def long_step(net: nn.Module, x: Tensor, target: Tensor) -> Callable[[], Any]:

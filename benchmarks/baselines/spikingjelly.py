@@ -189,6 +189,13 @@ def model(make: Callable[..., nn.Module], batch: int, *image: int, **arguments: 
     )
 
 
+def small_vgg(**arguments: Any) -> nn.Module:
+    """Its VGG-11 with one small linear layer behind the convolutions."""
+    net = spiking_vgg.spiking_vgg11_bn(**arguments)
+    net.avgpool, net.classifier = layer.AdaptiveAvgPool2d(1), layer.Linear(512, 10)
+    return net
+
+
 ZOO = {
     "CIFAR10Net": partial(model, parametric_lif_net.CIFAR10Net, 32, 3, 32, 32, channels=32),
     "MNISTNet": partial(model, parametric_lif_net.MNISTNet, 64, 1, 28, 28, channels=32),
@@ -199,5 +206,13 @@ ZOO = {
     "spiking_resnet18": partial(
         model, spiking_resnet.spiking_resnet18, 16, 3, 64, 64, num_classes=10
     ),
+    **{
+        f"{name}, 32 x 32, batch {batch}": partial(model, make, batch, 3, 32, 32, **arguments)
+        for name, make, arguments in (
+            ("sew_resnet18", sew_resnet.sew_resnet18, {"num_classes": 10, "cnf": "ADD"}),
+            ("spiking_vgg11_bn", small_vgg, {}),
+        )
+        for batch in (8, 32)
+    },
     "ms_resnet18": partial(model, ms_resnet.ms_resnet18, 16, 3, 64, 64, num_classes=10, T=4),
 }

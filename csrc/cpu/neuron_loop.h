@@ -43,13 +43,13 @@ inline void read_more(const NeuronScan<Neuron>& a, int64_t t, int64_t n0, int64_
 }
 
 template <class Neuron, class C, Reset R, bool Uniform>
-void forward_block(const NeuronForward<Neuron>& a, int64_t n0, int64_t m, RowsAhead& ahead) {
+void forward_block(const NeuronForward<Neuron>& a, int64_t n0, int64_t m, RowsAhead& ahead, AcrossLines<C>& across) {
   alignas(64) C state[Neuron::kStates][kBlock];
   alignas(64) C x_buffer[kBlock];
   alignas(64) C spike_buffer[kBlock];
   const int64_t lines = whole_lines<C>(m);
   const Coefficients<Neuron, C, Uniform> coefficients(a, n0, m);
-  const bool streaming = streams<C>(a.T, a.N);
+  const bool streaming = streams<C>(a.T, a.N), shifted = AcrossLines<C>::wanted(a.spikes, a.x.dtype, a.N, streaming);
   const int64_t next_block = min(a.N - n0 - m, kBlock);
   load_initial_state(a, coefficients, n0, m, state);
   fill_line(x_buffer, m);
@@ -69,10 +69,13 @@ void forward_block(const NeuronForward<Neuron>& a, int64_t n0, int64_t m, RowsAh
       step<Neuron, C, R, Uniform, Record::nothing>(x, state, &spike_buffer, coefficients, lines);
     } else {
       const int64_t offset = t * a.N + n0;
-      C* spikes = output_row<C>(a.spikes, a.x.dtype, offset, lines != m, spike_buffer);
+      C* spikes = output_row<C>(a.spikes, a.x.dtype, offset, lines != m || shifted, spike_buffer);
       step<Neuron, C, R, Uniform, Record::spikes>(x, state, reinterpret_cast<C(*)[kBlock]>(spikes), coefficients, lines,
                                                   writes_past(spikes, streaming && spikes != spike_buffer));
-      if (spikes == spike_buffer) flush_row(a.spikes, a.x.dtype, offset, m, streaming, spike_buffer);
+      if (shifted)
+        across.write(t, n0, m, static_cast<C*>(a.spikes) + offset, spike_buffer);
+      else if (spikes == spike_buffer)
+        flush_row(a.spikes, a.x.dtype, offset, m, streaming, spike_buffer);
     }
     if (a.v_seq) copy(static_cast<C*>(a.v_seq) + t * a.N + n0, state[0], m);
     if constexpr (kHasMore<Neuron>)
@@ -136,9 +139,10 @@ __attribute__((noinline)) void segment_backward(const NeuronBackward<Neuron>& a,
                                                 const Coefficients<Neuron, C, Uniform>& coefficients,
                                                 TapeRows<Neuron, C, Uniform> tape, int64_t t0, int64_t steps,
                                                 int64_t n0, int64_t m, BlockGradients<Neuron, C, Uniform>& grad,
-                                                RowsAhead& grad_ahead) {
+                                                RowsAhead& grad_ahead, AcrossLines<C>& across) {
   alignas(64) C spike_buffer[kBlock], v_buffer[kBlock], out_buffer[kBlock];
-  const bool streaming = streams<C>(a.T, a.N_all);
+  const bool streaming = streams<C>(a.T, a.N_all),
+             shifted = !a.x_repeats && AcrossLines<C>::wanted(a.grad_x, a.x.dtype, a.N_all, streaming);
   const int64_t next_block = min(a.N - n0 - m, kBlock);
   const int64_t K = a.checkpoint_every, lines = whole_lines<C>(m);
   fill_line(spike_buffer, m);
@@ -158,14 +162,16 @@ __attribute__((noinline)) void segment_backward(const NeuronBackward<Neuron>& a,
       for (int k = Neuron::kFirstOutput; k < Neuron::kStates; k++)
         if (a.more_grad_outputs[k].data)
           add_row(grad.states[k], read_row<C>(a.more_grad_outputs[k], t, n0, m, v_buffer), m);
-    C* grad_x = output_row<C>(a.grad_x, a.x.dtype, offset, lines != m || a.x_repeats, out_buffer);
+    C* grad_x = output_row<C>(a.grad_x, a.x.dtype, offset, lines != m || a.x_repeats || shifted, out_buffer);
     step_backward<Neuron, C, R, S, Uniform>(tape[j], grad_spikes, grad_v, grad.states, grad_x,
                                             reinterpret_cast<C(*)[kBlock]>(&grad.params[0][0]), coefficients, a, lines,
                                             writes_past(grad_x, streaming && grad_x != out_buffer));
     if constexpr (kHasMore<Neuron>)
       for (int k = Neuron::kFirstInput; k < Neuron::kFirstOutput; k++)
         flush_row(a.more_grad_inputs[k], a.x.dtype, offset, m, false, grad.states[k]);
-    if (grad_x == out_buffer)
+    if (shifted)
+      across.write(t, n0, m, static_cast<C*>(a.grad_x) + offset, out_buffer);
+    else if (grad_x == out_buffer)
       a.x_repeats ? add_row(grad.x, out_buffer, m) : flush_row(a.grad_x, a.x.dtype, offset, m, streaming, out_buffer);
   }
 }
@@ -176,7 +182,8 @@ using SegmentBackward = decltype(&segment_backward<Neuron, C, Reset::none, Surro
 // tape: checkpoint_every tapes, filled anew for each segment between checkpoints.
 template <class Neuron, class C, Reset R, bool Uniform>
 void backward_block(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, Uniform> run_segment, int64_t n0,
-                    int64_t m, TapeRows<Neuron, C, Uniform> tape, RowsAhead& x_ahead, RowsAhead& grad_ahead) {
+                    int64_t m, TapeRows<Neuron, C, Uniform> tape, RowsAhead& x_ahead, RowsAhead& grad_ahead,
+                    AcrossLines<C>& across) {
   alignas(64) C state[Neuron::kStates][kBlock];
   alignas(64) C x_buffer[kBlock];
   BlockGradients<Neuron, C, Uniform> grad;
@@ -210,7 +217,7 @@ void backward_block(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, 
       read_more(a, t0 + j, n0, m, state);
       step<Neuron, C, R, Uniform, Record::tape>(x, state, tape[j], coefficients, lines);
     }
-    run_segment(a, coefficients, tape, t0, steps, n0, m, grad, grad_ahead);
+    run_segment(a, coefficients, tape, t0, steps, n0, m, grad, grad_ahead, across);
   }
   if (a.x_repeats) write_mean(a, grad.x, n0, m);
   for (int k = 0; k < Neuron::kStates; k++)
@@ -235,8 +242,9 @@ void backward_block(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, 
 template <class Neuron, class C, Reset R, bool Uniform>
 void forward_uniform(const NeuronForward<Neuron>& a, int64_t begin, int64_t end) {
   RowsAhead ahead(a.x, a.T, a.T, begin, end, kBlock, Order::forward, beyond_caches<C>(a.T, a.N_all));
+  AcrossLines<C> across(begin, end);
   for (int64_t n0 = begin; n0 < end; n0 += kBlock)
-    forward_block<Neuron, C, R, Uniform>(a, n0, min(end - n0, kBlock), ahead);
+    forward_block<Neuron, C, R, Uniform>(a, n0, min(end - n0, kBlock), ahead, across);
   stream_done();
 }
 
@@ -280,9 +288,10 @@ void backward_parameters(const NeuronBackward<Neuron>& a, int64_t begin, int64_t
   const bool far = beyond_caches<C>(a.T, a.N_all);
   RowsAhead x_ahead(a.x, a.T, a.checkpoint_every, begin, end, kBlock, Order::forward, far);
   RowsAhead grad_ahead(a.grad_spikes, a.T, a.checkpoint_every, begin, end, kBlock, Order::backward, far);
+  AcrossLines<C> across(begin, end);
   const auto tape = static_cast<TapeRows<Neuron, C, Uniform>>(scratch);
   for (int64_t n0 = begin; n0 < end; n0 += kBlock)
-    backward_block<Neuron, C, R, Uniform>(a, run_segment, n0, min(end - n0, kBlock), tape, x_ahead, grad_ahead);
+    backward_block<Neuron, C, R, Uniform>(a, run_segment, n0, min(end - n0, kBlock), tape, x_ahead, grad_ahead, across);
 }
 
 template <class Neuron, class C, Reset R>

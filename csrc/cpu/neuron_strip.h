@@ -183,6 +183,7 @@ struct StripWork {
   StripTape<Neuron, C> tape;
   C *buffer, *v_buffer;
   RowsAhead x_ahead, grad_ahead;
+  AcrossLines<C> across;
   C rest[Neuron::kStates];
   alignas(64) C state[Neuron::kStates][kStrip<C>], grad[Neuron::kStates][kStrip<C>], sum[kStrip<C>];
 
@@ -194,7 +195,8 @@ struct StripWork {
         v_buffer(buffer + min(a.T, a.checkpoint_every) * kStrip<C>),
         x_ahead(a.x, a.T, a.checkpoint_every, begin, end, kStrip<C>, Order::forward, beyond_caches<C>(a.T, a.N_all)),
         grad_ahead(a.grad_spikes, a.T, a.checkpoint_every, begin, end, kStrip<C>, Order::backward,
-                   beyond_caches<C>(a.T, a.N_all)) {
+                   beyond_caches<C>(a.T, a.N_all)),
+        across(begin, end) {
     static_assert(sizeof(C) * kStrip<C> * (Neuron::template kTape<true> + 2) <=
                   sizeof(double) * kNeuronTapeRows<Neuron> * kNeuronBlock);  // neuron_tape_bytes
     C c[Neuron::kCoefficients];
@@ -208,12 +210,15 @@ template <class Neuron, class C>
 void strip_done(const NeuronBackward<Neuron>& a, const StripPart& part, const StripRows<C>& x,
                 StripWork<Neuron, C>& work) {
   const int64_t offset = part.t0 * a.N_all + part.n0;
-  const bool streaming = streams<C>(a.T, a.N_all), bf16 = part.m == kStrip<C> && a.x.dtype == Dtype::bf16;
+  const bool streaming = streams<C>(a.T, a.N_all), bf16 = part.m == kStrip<C> && a.x.dtype == Dtype::bf16,
+             shifted = AcrossLines<C>::wanted(a.grad_x, a.x.dtype, a.N_all, streaming);
   for (int64_t j = 0; j < part.steps; j++) {
     if (a.x_repeats)
       add_row(work.sum, x.at(j), part.m);
     else if (bf16)
       convert_out(x.at(j), kStrip<C>, static_cast<BFloat16*>(a.grad_x) + offset + j * a.N_all);
+    else if (shifted)
+      work.across.write(part.t0 + j, part.n0, part.m, static_cast<C*>(a.grad_x) + offset + j * a.N_all, x.at(j));
     else
       flush_row(a.grad_x, a.x.dtype, offset + j * a.N_all, part.m, streaming, x.at(j));
   }
@@ -222,8 +227,9 @@ void strip_done(const NeuronBackward<Neuron>& a, const StripPart& part, const St
 // A part, whose states before it are in `work`.
 template <class Neuron, class C, Reset R>
 void strip_segment(const NeuronBackward<Neuron>& a, const StripPart& part, StripWork<Neuron, C>& work) {
-  const bool in_place = part.m == kStrip<C> && a.x.dtype == native<C>() && !a.x_repeats,
-             streaming = streams<C>(a.T, a.N_all);
+  const bool streaming = streams<C>(a.T, a.N_all),
+             in_place = part.m == kStrip<C> && a.x.dtype == native<C>() && !a.x_repeats &&
+                        !AcrossLines<C>::wanted(a.grad_x, a.x.dtype, a.N_all, streaming);
   const int64_t offset = part.t0 * a.N_all + part.n0;
   const StripRows<const C> x = strip_rows<C>(a.x, part, work.tape[0][0], Neuron::template kTape<true> * kStrip<C>);
   record_strip<Neuron, C, R>(x, part.steps, work.coefficients, work.state, work.tape, work.x_ahead);
@@ -232,7 +238,7 @@ void strip_segment(const NeuronBackward<Neuron>& a, const StripPart& part, Strip
   if (a.grad_v_seq.data) rows.v = strip_rows<C>(a.grad_v_seq, part, work.v_buffer, kStrip<C>);
   if (in_place) {
     rows.x = {static_cast<C*>(a.grad_x) + offset, a.N_all};
-    rows.past = a.N_all % kLine<C> == 0 && writes_past(rows.x.data, streaming);
+    rows.past = kStreamLine && streaming;
   }
   work.run(a, work.coefficients, work.tape, part.steps, rows, work.grad, work.grad_ahead);
   if (!in_place) strip_done(a, part, rows.x, work);

@@ -78,6 +78,7 @@ inline void prefetch_row(const Rows& rows, int64_t t, int64_t n0, int64_t m) {
   const char* row = address(rows, t, n0);
   const int64_t end = rows.inner_stride ? m * bytes_of(rows.dtype) : 1;
   for (int64_t i = 0; i < end; i += 64) __builtin_prefetch(row + i, 0, Cache);
+  __builtin_prefetch(row + end - 1, 0, Cache);  // of rows that begin within a line
 }
 
 enum class Order { forward, backward };  // in which the steps of a segment are read
@@ -121,6 +122,7 @@ class RowsAhead {
       const char* row = address(rows_, t0_ + (order_ == Order::forward ? j_ : length_ - 1 - j_), n0_);
       SNNFAST_UNROLL
       for (int l = 0; l < Lines; l++) __builtin_prefetch(row + 64 * l, 0, 2);
+      __builtin_prefetch(row + 64 * Lines - 1, 0, 2);
     }
     next();
   }
@@ -163,17 +165,17 @@ inline bool beyond_caches(int64_t T, int64_t N) {
 #if defined(__AVX512F__)
 constexpr int64_t kStreamLine = 64;
 inline void stream_line(void* to, const void* from) {
-  _mm512_stream_si512(static_cast<__m512i*>(to), _mm512_load_si512(from));
+  _mm512_stream_si512(static_cast<__m512i*>(to), _mm512_loadu_si512(from));
 }
 #elif defined(__AVX__)
 constexpr int64_t kStreamLine = 32;
 inline void stream_line(void* to, const void* from) {
-  _mm256_stream_si256(static_cast<__m256i*>(to), _mm256_load_si256(static_cast<const __m256i*>(from)));
+  _mm256_stream_si256(static_cast<__m256i*>(to), _mm256_loadu_si256(static_cast<const __m256i*>(from)));
 }
 #else
 constexpr int64_t kStreamLine = 16;
 inline void stream_line(void* to, const void* from) {
-  _mm_stream_si128(static_cast<__m128i*>(to), _mm_load_si128(static_cast<const __m128i*>(from)));
+  _mm_stream_si128(static_cast<__m128i*>(to), _mm_loadu_si128(static_cast<const __m128i*>(from)));
 }
 #endif
 inline void stream_done() { _mm_sfence(); }  // before another thread may read them
@@ -219,6 +221,49 @@ inline void stream(C* to, const C* from, int64_t m) {
     for (; i + lane <= m; i += lane) stream_line(to + i, from + i);
   copy(to + i, from + i, m - i);
 }
+
+// Rows that begin within a line of the caches, written past these a block at a time, blocks of neurons [begin, end) one
+// after the other. The line in which two blocks meet is written with the second; the end of the first is kept until
+// then, of the first steps, and for others goes through the caches.
+template <class C>
+class AcrossLines {
+ public:
+  AcrossLines(int64_t begin, int64_t end) : begin_(begin), end_(end) {}
+
+  // Whether rows of N numbers, the first of which stands at `data`, are such.
+  static bool wanted(const void* data, Dtype dtype, int64_t N, bool streaming) {
+    return kStreamLine && streaming && dtype == native<C>() &&
+           (N % kLine<C> != 0 || reinterpret_cast<uintptr_t>(data) % 64 != 0);
+  }
+
+  // Step t of neurons [n0, n0 + m). row: aligned, readable to the end of its last line; a block ends with a line, but
+  // for the last one. Not inline: one version for all neurons.
+  __attribute__((noinline)) void write(int64_t t, int64_t n0, int64_t m, C* to, const C* row) {
+    constexpr int64_t line = kLine<C>;
+    const int64_t before = static_cast<int64_t>(reinterpret_cast<uintptr_t>(to) % 64 / sizeof(C));
+    int64_t i = min(m, (line - before) % line);
+    if (n0 == begin_ || t >= kSteps) {
+      copy(to, row, i);
+    } else if (before) {
+      alignas(64) C ends[2 * line];
+      __builtin_memcpy(ends, kept_[t], 64);
+      __builtin_memcpy(ends + line, row, 64);
+      if (m < line - before) return copy(to - before, ends + line - before, before + m);
+      stream_whole(to - before, ends + line - before);
+    }
+    for (; i + line <= m; i += line) stream_whole(to + i, row + i);
+    if (n0 + m == end_ || t >= kSteps)
+      copy(to + i, row + i, m - i);
+    else
+      __builtin_memcpy(kept_[t], row + m - line, 64);
+  }
+
+ private:
+  static constexpr int64_t kSteps = 256;
+
+  const int64_t begin_, end_;
+  alignas(64) C kept_[kSteps][kLine<C>];
+};
 
 // Where to compute row t of a contiguous [T, N] output: in place, or in buffer for flush_row to convert or stream.
 template <class C>

@@ -26,16 +26,18 @@ class Recomputed(nn.Sequential):
     """``nn.Sequential`` that computes its forward pass again in the backward pass, some steps at a time.
 
     The layers take ``every`` steps of the sequence, then the next ones. Of the forward pass only the states before
-    each of these parts are kept; the backward pass goes through the parts from the last to the first, and runs each
-    once more. A state of four bytes then takes ``4 / every`` bytes a neuron and step, and spikes and currents of hidden
-    layers exist for ``every`` steps alone. It is gradient checkpointing (Chen et al., Training deep nets with sublinear
-    memory cost, 2016) over time, by :func:`torch.utils.checkpoint.checkpoint`, with the states handed on.
+    each of these parts are kept, and all of the last part; the backward pass goes through the parts from the last to
+    the first, and runs the others once more. A state of four bytes then takes ``4 / every`` bytes a neuron and step,
+    and spikes and currents of hidden layers exist for ``every`` steps alone. It is gradient checkpointing (Chen et al.,
+    Training deep nets with sublinear memory cost, 2016) over time, by :func:`torch.utils.checkpoint.checkpoint`, with
+    the states handed on.
 
     Spikes, states and gradients are those of ``nn.Sequential``, but for rounding where a layer sums over steps (the
     gradients of weights) or chooses by the sequence how it computes (``SpikeLinear`` with ``method="auto"``), and for
     the masks of dropout, which are drawn in another order. Gradients flow through all steps. Parts are computed in
-    evaluation, too. Forward hooks run twice in training. Under ``torch.compile``, ``torch.export``, ``torch.jit.trace``
-    and ``torch.vmap`` it is ``nn.Sequential``. The keys of its state dict are those of ``nn.Sequential``.
+    evaluation, too. Forward hooks run twice in training, but for the last part. Under ``torch.compile``,
+    ``torch.export``, ``torch.jit.trace`` and ``torch.vmap`` it is ``nn.Sequential``. The keys of its state dict are
+    those of ``nn.Sequential``.
 
     Args:
         layers: as those of ``nn.Sequential``: neurons and other layers with state of this package, and layers that
@@ -68,9 +70,10 @@ class Recomputed(nn.Sequential):
             return super().forward(x)  # type: ignore[no-untyped-call]
         layers = self._layers_with_state()
         states = [getattr(m, name) if m.stateful else None for m in layers for name in m.states]
-        outputs = []
-        for part in x.split(self.every):
-            if torch.is_grad_enabled():
+        outputs, parts = [], x.split(self.every)
+        for k, part in enumerate(parts, 1):
+            # The backward pass begins with the last part.
+            if k < len(parts) and torch.is_grad_enabled():
                 y, *states = checkpoint(self._part, part, *states, use_reentrant=False)
             else:
                 y, *states = self._part(part, *states)

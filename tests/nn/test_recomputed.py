@@ -143,8 +143,8 @@ def test_it_keeps_states_instead_of_sequences():
     for net in (whole, parts):
         net(x[:50]).sum().backward()  # gradients of weights, and what is made once
     assert kept(whole, x) > 4 * neurons
-    # a state of 4 bytes every 50 steps; besides, the states of the generator, 5 KB a part
-    assert kept(parts, x) < 4 / 50 * neurons + 20 * 6000
+    # a state of 4 bytes every 50 steps, and the last 50 steps; besides, the states of the generator, 5 KB a part
+    assert kept(parts, x) < (4 / 50 + 5 / 20) * neurons + 20 * 6000
 
 
 def test_the_backward_pass_may_be_repeated_and_masks_of_dropout_are_drawn_once():
@@ -279,3 +279,11 @@ def test_vmap_runs_the_layers_as_they_are():
     parts, whole = both("two layers", 6)
     x = torch.stack([spikes(), spikes(seed=1)])
     assert_equal((torch.vmap(parts)(x),), (torch.stack([whole(one) for one in x]),))
+
+
+def test_the_last_part_is_not_computed_again():
+    net, _ = both("two layers", 6)
+    lengths = []
+    net[0].register_forward_pre_hook(lambda _, given: lengths.append(len(given[0])))
+    net(spikes().requires_grad_()).sum().backward()
+    assert lengths == [6, 6, 6, 2, 6, 6, 6]

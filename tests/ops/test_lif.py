@@ -276,3 +276,35 @@ def test_readout_is_linear(arguments, seed):
     b, _ = ops.li(other, 2 * v, **arguments)
     c, _ = ops.li(x + 3 * other, 7 * v, **arguments)
     torch.testing.assert_close(c, a + 3 * b, rtol=1e-9, atol=1e-9)
+
+
+# T, N: more than 4 MiB in either dtype, which go past the caches. Rows that begin with a line, or within one; last
+# blocks and strips of 3 numbers, which may end before a line does; more steps than ends of rows are kept for.
+ROWS = [(33, 32768 + 3), (33, 32768 + 12), (300, 14 * 256 + 3), (33, 32768)]
+
+
+@pytest.mark.parametrize(("steps", "n"), ROWS)
+@pytest.mark.parametrize("neuron", ["lif", "alif"])
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_rows_that_go_past_the_caches_begin_anywhere(neuron, steps, n, learned, threads):
+    generator = torch.Generator().manual_seed(0)
+    x, grad = (1.5 * torch.randn(steps, n, generator=generator) for _ in range(2))
+    assert x.nbytes >= 2**22
+    tau = torch.tensor(3.0, requires_grad=learned) if learned else 3.0
+
+    def outputs(x, grad):
+        x = x.contiguous().requires_grad_()
+        spikes, *states = getattr(ops, neuron)(x, tau=tau)
+        return spikes, *states, *torch.autograd.grad(spikes, x, grad.contiguous())
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        found = outputs(x, grad)
+    finally:
+        torch.set_num_threads(before)
+    parts = [outputs(*pair) for pair in zip(x.split(1000, 1), grad.split(1000, 1))]
+    for whole, *pieces in zip(found, *parts):
+        assert_equal(whole, torch.cat(pieces, -1))
+    assert 0 < found[0].mean() < 1

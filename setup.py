@@ -239,6 +239,9 @@ class CMakeBuild(build_ext):
             (tree / "CMakeCache.txt").unlink(missing_ok=True)
             for detected in (tree / "CMakeFiles").glob("[0-9]*.*"):
                 shutil.rmtree(detected)
+            # Made anew for other headers; a compiler's cache would take an old one for a part of its input.
+            for precompiled in tree.glob("CMakeFiles/*/cmake_pch.hxx.gch"):
+                precompiled.unlink()
         subprocess.run([cmake, "-S", str(ROOT), "-B", str(tree), *args], check=True)
         stamp.write_text(signature)
         jobs = os.environ.get("MAX_JOBS") or str(os.cpu_count() or 1)

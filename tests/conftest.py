@@ -67,8 +67,8 @@ def wait_for_kernels():
     """
 
     def quick(target="cpu"):
-        level = "-O0" if target == "cpu" else "-O1"
-        return [level if flag == "-O3" else flag for flag in SHIPPED(target)]
+        level = "-O0" if target in ("cpu", "cuda_emulation") else "-O1"
+        return [level if flag in ("-O3", "-O1") else flag for flag in SHIPPED(target)]
 
     def patient(name, source, target="cpu"):
         while True:
@@ -108,6 +108,10 @@ def as_shipped(monkeypatch):
     monkeypatch.setattr(build, "_flags", SHIPPED)
 
 
+def pytest_addoption(parser):
+    parser.addoption("--share", metavar="K/N", help="run every N-th test, from the K-th on")
+
+
 def pytest_configure(config):
     # Kernels that tests compile are for this checkout, not for the user's cache.
     os.environ.setdefault("SNNFAST_CACHE_DIR", str(Path(__file__).parents[1] / "build" / "kernels"))
@@ -118,11 +122,14 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "each(names, cases): over ``cases(op)`` of every neuron")
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     items[:] = [item for item in items if "NOTSET" not in item.name]  # no neuron
     # PyTorch sees the emulated ops by the code that registers the CPU's: opcheck runs over those of lif alone.
     checked = re.compile(r"opcheck.*cuda_emulation(?!-lif)")
     items[:] = [item for item in items if not checked.search(item.nodeid)]
+    if config.option.share:
+        first, step = map(int, config.option.share.split("/"))
+        items[:] = items[first::step]
     for item in items if fake_cuda.WANTED else ():
         of_cuda = re.search(r"[\[-]cuda[]-]|TestCuda", item.nodeid)
         if of_cuda and any(name in item.nodeid for name in fake_cuda.UNABLE):

@@ -369,7 +369,7 @@ def test_resnet20_with_batch_norm_follows_its_rates():
         nn.init.uniform_(norm.weight, 0.5, 1.5)
         nn.init.uniform_(norm.running_mean, -0.2, 0.2)
     ann.eval()
-    x = torch.rand(4, 3, 8, 8, dtype=torch.float64)
+    x = torch.rand(1, 3, 8, 8, dtype=torch.float64)
     snn = snnfast.convert(ann, [x], method="max")
     assert len(snn.thresholds) == 3 + 2 * 3
     torch.testing.assert_close(snn(x, 2000), ann(x), rtol=0, atol=0.02 * ann(x).abs().max().item())

@@ -154,12 +154,16 @@ class Loop(nn.Module):
         (plain(), X, 1.0, "rate must lie between 0 and 1"),
         (nn.Linear(30, 2), X, 0.1, "Linear has no spiking layers"),
         (Loop(), X, 0.1, "lif is called several times in a call of the network"),
-        (torch.compile(plain()), X, 0.1, "net is compiled"),
     ],
 )
 def test_errors(net, x, rate, message):
     with pytest.raises(ValueError, match=f"calibrate_: {message}"):
         calibrate_(net, x, rate)
+
+
+def test_a_compiled_network_is_refused():
+    with pytest.raises(ValueError, match="calibrate_: net is compiled"):
+        calibrate_(torch.compile(plain()), X, 0.1)
 
 
 def call(net, x, times=10):

@@ -377,8 +377,7 @@ def test_raw_kernels_keep_memory_safe():
             raw("backward", **changed)
 
 
-@pytest.mark.parametrize("average", [False, True])
-@pytest.mark.parametrize("T", [3, 40])
+@pytest.mark.parametrize(("T", "average"), [(3, False), (40, True)])
 def test_opcheck(T, average):
     x = torch.rand(T, 2, 5, 6, 4, dtype=torch.float64).requires_grad_()
     v = torch.rand(2, 5, 6, 4, dtype=torch.float64).requires_grad_()

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from interpreter import python
 
 ROOT = Path(__file__).parents[2]
 pytest.importorskip("setuptools")
@@ -25,12 +26,8 @@ exec(compile(source[: source.rindex("setup(")], "setup.py", "exec"), module.__di
 
 def ask(question, **environment):
     """Runs ``question`` after setup.py's functions are defined; variables set to None are taken away."""
-    ours = (*environment, "SNNFAST_CUDA", "SNNFAST_EMULATION", "SNNFAST_WERROR")
-    env = {k: v for k, v in os.environ.items() if k not in ours and k not in ("LD_PRELOAD",)}
-    env |= {k: v for k, v in environment.items() if v is not None}
-    return subprocess.run(
-        [sys.executable, "-c", ASK + question], cwd=ROOT, env=env, capture_output=True, text=True
-    )
+    ours = dict.fromkeys(("SNNFAST_CUDA", "SNNFAST_EMULATION", "SNNFAST_WERROR"))
+    return python(ASK + question, check=False, cwd=ROOT, **ours | environment)
 
 
 BUILD = """

@@ -3,11 +3,6 @@
 
 #include <initializer_list>
 
-// The build has kernels for the sets SNNFAST_FIRST_ISA to SNNFAST_ISAS - 1.
-#ifndef SNNFAST_FIRST_ISA
-#define SNNFAST_FIRST_ISA 0
-#endif
-
 namespace snnfast::cpu {
 
 enum class Isa : int { base, avx2, avx512 };
@@ -19,33 +14,29 @@ const char* isas();         // those that the build has and this processor runs,
 
 template <class F>
 F pick(std::initializer_list<F> kernels) {
-  return kernels.begin()[static_cast<int>(isa()) - SNNFAST_FIRST_ISA];
+  return kernels.begin()[static_cast<int>(isa())];
 }
 
 }  // namespace snnfast::cpu
 
-// Declares kernel NAME (argument list ARGS) in every instruction set's namespace, and NAME() which picks one.
-#define SNNFAST_CPU_KERNEL(NAME, ARGS)                                                                             \
-  SNNFAST_IN_BASE(SNNFAST_CPU_DECLARE(base, NAME, ARGS))                                                           \
-  SNNFAST_IN_AVX2(SNNFAST_CPU_DECLARE(avx2, NAME, ARGS))                                                           \
-  SNNFAST_IN_AVX512(SNNFAST_CPU_DECLARE(avx512, NAME, ARGS))                                                       \
-  namespace snnfast::cpu {                                                                                         \
-  inline auto NAME() {                                                                                             \
-    return pick({SNNFAST_IN_BASE(&base::NAME, ) SNNFAST_IN_AVX2(&avx2::NAME, ) SNNFAST_IN_AVX512(&avx512::NAME)}); \
-  }                                                                                                                \
+// Declares kernel NAME (argument list ARGS) in every instruction set's namespace, and NAME() which picks one. Weakly: a
+// build may have the best set alone (SNNFAST_ONE_ISA), and the operators are compiled alike for all builds.
+#define SNNFAST_CPU_KERNEL(NAME, ARGS)                                                                                \
+  SNNFAST_CPU_DECLARE(base, NAME, ARGS)                                                                               \
+  SNNFAST_IN_AVX2(SNNFAST_CPU_DECLARE(avx2, NAME, ARGS))                                                              \
+  SNNFAST_IN_AVX512(SNNFAST_CPU_DECLARE(avx512, NAME, ARGS))                                                          \
+  namespace snnfast::cpu {                                                                                            \
+  inline auto NAME() { return pick({&base::NAME, SNNFAST_IN_AVX2(&avx2::NAME, ) SNNFAST_IN_AVX512(&avx512::NAME)}); } \
   }
 #define SNNFAST_CPU_DECLARE(ISA, NAME, ARGS) \
   namespace snnfast::cpu::ISA {              \
-  void NAME ARGS;                            \
+  SNNFAST_CPU_WEAK void NAME ARGS;           \
   }
-#if SNNFAST_FIRST_ISA == 0
-#define SNNFAST_IN_BASE(...) __VA_ARGS__
-#else
-#define SNNFAST_IN_BASE(...)
-#endif
-#if SNNFAST_FIRST_ISA <= 1 && SNNFAST_ISAS >= 2
+#if SNNFAST_ISAS >= 2
+#define SNNFAST_CPU_WEAK __attribute__((weak))
 #define SNNFAST_IN_AVX2(...) __VA_ARGS__
 #else
+#define SNNFAST_CPU_WEAK
 #define SNNFAST_IN_AVX2(...)
 #endif
 #if SNNFAST_ISAS >= 3

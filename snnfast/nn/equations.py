@@ -1,6 +1,7 @@
-"""Neurons of other libraries that no op has, each as the equation of one step: :func:`snnfast.neuron` compiles them.
+"""Neurons that no op has, each as the equation of one step: :func:`snnfast.neuron` compiles them.
 
-:func:`snnfast.nn.like` makes layers of them; :func:`snnfast.nn.replace` gives them the calls and keys of their library.
+Of those of other libraries :func:`snnfast.nn.like` makes layers; :func:`snnfast.nn.replace` gives them the calls and
+keys of their library.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from .own_neuron import neuron
 __all__ = [
     *(
         "SpikeCount",
+        "brf",
         "clif",
         "glif",
         "ilif",
@@ -29,6 +31,26 @@ __all__ = [
     *("lif_refrac", "raf", "ternary"),
     *("charge", "reset", "turn"),
 ]
+
+
+@neuron
+def brf(fire, x, u, w, q, *, omega=10.0, b_offset=1.0, dt=0.01, decay_q=0.9, v_threshold=1.0):
+    """Balanced resonate and fire (Higuchi et al., Balanced resonate-and-fire neurons, ICML 2024): no reset.
+
+    ``u + i w`` turns by ``omega`` and decays: with ``b_offset = 0`` and at rest its magnitude stays as it is, and
+    ``b_offset`` above 0, and ``q`` after spikes, damp it. ``u`` fires above ``v_threshold + q``. Needs ``dt |omega|``
+    below 1.
+
+    ::
+
+        b = (sqrt(1 - (dt omega)^2) - 1) / dt - b_offset - q
+        u + i w <- (1 + dt (b + i omega)) (u + i w) + dt x
+        s = u >= v_threshold + q            q <- decay_q q + s
+    """
+    b = (torch.sqrt(1 - (dt * omega) * (dt * omega)) - 1) / dt - torch.abs(b_offset) - q
+    u, w = u + dt * (b * u - omega * w + x), w + dt * (omega * u + b * w)
+    s, u, _ = fire(u, v_threshold + q)
+    return s, u, w, decay_q * q + s
 
 
 # ---- SpikingJelly

@@ -70,7 +70,7 @@ def test_the_first_scale_loses_least(weights, per_channel):
         with torch.no_grad():
             grid_of(other).log2_scale += torch.tensor(factor).log2()
         assert (other.weight - layer.weight).square().sum() > lost
-    assert torch.equal(layer.weight, made.parametrizations.weight.original)
+    torch.testing.assert_close(layer.weight, made.parametrizations.weight.original, rtol=0, atol=0)
 
 
 def network():
@@ -108,7 +108,7 @@ def test_all_products_and_folded_normalisations():
         assert value.grad.isfinite().all(), name
     again = quantize(network(), scale="free")
     again.load_state_dict(made.state_dict())
-    assert torch.equal(again(x), made(x))
+    torch.testing.assert_close(again(x), made(x), rtol=0, atol=0)
 
 
 def test_it_learns_with_4_bits():
@@ -154,7 +154,7 @@ def test_a_program_has_the_weights_that_were_trained(weights, scale, tmp_path):
     source = (tmp_path / "snn.c").read_text()
     assert source.count("static const int8_t") == 4
     for layer, plain in ((net[3].layer, report.network[3].layer), (net[4], report.network[4])):
-        assert torch.equal(layer.weight, plain.weight)
+        torch.testing.assert_close(layer.weight, plain.weight, rtol=0, atol=0)
 
 
 def test_errors():

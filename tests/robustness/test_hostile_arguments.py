@@ -113,7 +113,12 @@ GOOD = {
     "Sequential": {},
     "detach": {"net": nn.LIF()},
     "reset": {"net": nn.LIF()},
-    "quantize": {"net": torch.nn.Linear(4, 4), "weights": "int8", "per_channel": True, "scale": "free"},
+    "quantize": {
+        "net": torch.nn.Linear(4, 4),
+        "weights": "int8",
+        "per_channel": True,
+        "scale": "free",
+    },
     "fuse": {"net": torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4))},
     "accelerate": {"net": torch.nn.Linear(4, 4)},
     "replace": {"net": IFNode()},

@@ -10,10 +10,13 @@ from torch import Tensor, nn
 
 from snnfast import check
 from snnfast.nn import ALIF, LI, LIF, AdLIF, Last, Max, Rate, Recurrent, SpikeLinear, Time
+from snnfast.nn.equations import brf
 from snnfast.nn.spiking import Spiking
 from snnfast.surrogate import SurrogateLike
 
-NEURONS = ("lif", "alif", "adlif")
+NEURONS = ("lif", "alif", "adlif", "brf")
+# Where the frequencies and the damping of resonators begin, between the two.
+BRF = {"omega": (3.0, 10.0), "b_offset": (0.1, 1.0)}
 READOUTS = {"last": Last, "max": Max, "mean": Rate}
 
 
@@ -32,7 +35,8 @@ class SequenceNetwork(nn.Module):
         num_classes: number of classes of each answer.
         outputs: number of answers. One is read out by ``readout``; several are the membranes at as many last steps.
             None: the membranes at every step.
-        neuron: ``"lif"``, ``"alif"`` or ``"adlif"``.
+        neuron: ``"lif"``, ``"alif"``, ``"adlif"`` or ``"brf"``, balanced resonators (:data:`snnfast.nn.equations.brf`)
+            with a learned frequency and damping each.
         recurrent: whether the spikes of a layer come back to it.
         spikes_adapt: whether only spikes drive the adaptation of ``"adlif"``, and not the membrane: ``a`` is 0. It then
             decays without oscillations, and remembers longer.
@@ -134,4 +138,10 @@ def _neurons(
         return LIF(tau, surrogate=surrogate)
     if neuron == "alif":
         return ALIF(tau, surrogate=surrogate)
+    if neuron == "brf":
+        learned = {
+            name: nn.Parameter(torch.empty(features).uniform_(*drawn))
+            for name, drawn in BRF.items()
+        }
+        return brf.layer(surrogate=surrogate, v_reset=None, **learned)
     return AdLIF(features, a=(0.0, 0.0) if spikes_adapt else None, surrogate=surrogate)

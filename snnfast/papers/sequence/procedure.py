@@ -56,7 +56,7 @@ class SequenceSettings(FoldedSettings):
     num_steps: int = option(100, "Steps of a generated sequence.", least=10, flag="--steps")
     samples: int = option(20000, "How many training sequences to generate.", least=1)
     hidden: tuple[int, ...] = option((192,), "Neurons of a layer; repeat for more layers.", least=1)
-    neuron: str = option("adlif", "lif, alif or adlif.", choices=NEURONS)
+    neuron: str = option("adlif", "lif, alif, adlif or brf (balanced resonators).", choices=NEURONS)
     recurrent: bool = option(True, "Feed the spikes of a layer back to it.")
     spikes_adapt: bool = option(
         False, "Only spikes drive the adaptation of adlif (a is 0), which then remembers longer."
@@ -100,7 +100,7 @@ class SequenceSettings(FoldedSettings):
         self._only("max_delay", self.recurrent, "recurrent layers", "recurrent=False")
         self._only("max_delay", self.rule == "bptt", "bptt", self.rule)
         self._only("spikes_adapt", self.neuron == "adlif", "adlif", self.neuron)
-        self._only("tau", self.neuron != "adlif", "lif and alif", self.neuron)
+        self._only("tau", self.neuron in ("lif", "alif"), "lif and alif", self.neuron)
 
 
 class Sequence(Procedure[SequenceSettings]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from .exact import OrderedConv2d, Quantised, paddings
@@ -15,11 +16,16 @@ static void $id(void) {
   for (int i = 0; i < $inputs; i++) {
     const float x = ${x}[i];
     if (x != 0.0f) {
-      const $type *w = &$weight[i * $outputs];
+      const int w = i * $outputs;
       for (int o = 0; o < $outputs; o++) ${y}[o] += x * $w;
     }
   }
 }
+"""
+
+# Two whole numbers from -7 to 7 a byte, the first one below.
+INT4 = """
+static inline int int4(const uint8_t *q, int i) { return (q[i / 2] >> (i % 2 ? 4 : 0) & 15) - 8; }
 """
 
 # An image is [H, W, C], the weights are [rows, columns, C, outputs of the channel's group].
@@ -38,7 +44,7 @@ static void $id(void) {
       for (int s = 0; s < $kw; s++) {
         const int right = column + $left - s * $dw;
         if (right < 0 || right % $sw != 0 || right / $sw >= $out_w) continue;
-        const $type *w = &$weight[((r * $kw + s) * $channels + c) * $each];
+        const int w = ((r * $kw + s) * $channels + c) * $each;
         float *y = &${y}[(down / $sh * $out_w + right / $sw) * $outputs + first];
         for (int o = 0; o < $each; o++) y[o] += x * $w;
       }
@@ -50,13 +56,19 @@ static void $id(void) {
 
 def weights(
     source: Source, array: str, rows: Tensor, quantised: Quantised | None, at: str = "o"
-) -> dict[str, str]:
-    """The constant array of ``rows``, and how C reads one of them: ``w[o]``, or ``scale[o] * w[o]`` in 8 bits."""
+) -> str:
+    """Makes the constant array of ``rows``; how C reads weight ``o`` of the row that begins at ``w``."""
     if quantised is None:
-        return {"weight": source.floats(array, rows), "type": "float", "w": "w[o]"}
-    scale = source.floats(f"{array}_scale", quantised.scale)
-    source.integers(array, rows.flatten().tolist(), "int8_t")
-    return {"weight": array, "type": "int8_t", "w": f"({scale}[{at}] * (float)w[o])"}
+        return f"{source.floats(array, rows)}[w + o]"
+    scale, q = source.floats(f"{array}_scale", quantised.scale), rows.flatten().int()
+    if (q.abs() <= 7).all():
+        source.helper(INT4)
+        low, high = torch.cat([q, q[:1]])[: len(q) + len(q) % 2].add(8).view(-1, 2).unbind(1)
+        source.integers(array, (low + 16 * high).tolist(), "uint8_t")
+        read = f"int4({array}, w + o)"
+    else:
+        read = f"{source.integers(array, q.tolist(), 'int8_t')}[w + o]"
+    return f"({scale}[{at}] * (float){read})"
 
 
 def linear(
@@ -77,7 +89,7 @@ def linear(
         inputs=layer.in_features,
         outputs=layer.out_features,
         bias=_bias(source, id, layer.bias),
-        **weights(source, f"{id}_weight", _stored(layer.weight, quantised).t(), quantised),
+        w=weights(source, f"{id}_weight", _stored(layer.weight, quantised).t(), quantised),
     )
 
 
@@ -115,7 +127,7 @@ def conv2d(
         **dict(zip(("kh", "kw"), conv.kernel_size)),
         **dict(zip(("sh", "sw"), conv.stride)),
         **dict(zip(("dh", "dw"), conv.dilation)),
-        **weights(source, f"{id}_weight", rows, quantised, "first + o"),
+        w=weights(source, f"{id}_weight", rows, quantised, "first + o"),
     )
 
 

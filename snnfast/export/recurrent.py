@@ -24,7 +24,7 @@ static void $id(void) {
   for (int j = 0; j < $size; j++) {
     const float r = $arrived;
     if (r != 0.0f) {
-      const $type *w = &$weight[j * $size];
+      const int w = j * $size;
       for (int o = 0; o < $size; o++) ${current}[o] += r * $w;
     }
   }
@@ -90,7 +90,7 @@ def recurrent(
         x=x.array,
         current=current.array,
         arrived=arrived,
-        **weights(source, f"{id}_weight", weight.t(), quantised),
+        w=weights(source, f"{id}_weight", weight.t(), quantised),
     )
     try:
         neuron_code(source, f"{id}_neuron", layer.neuron, current, y)

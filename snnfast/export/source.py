@@ -69,9 +69,9 @@ class Source:
         return array
 
     def integers(self, array: str, values: Iterable[int], kind: str = "int") -> str:
-        """A constant array of integers: ``int8_t``, or ``int`` for places."""
+        """A constant array of integers: ``int8_t`` or ``uint8_t``, or ``int`` for places."""
         whole = [str(int(v)) for v in values]
-        self._weights += (1 if kind == "int8_t" else 4) * len(whole)
+        self._weights += (4 if kind == "int" else 1) * len(whole)
         self.constants.append(_array(kind, array, whole))
         return array
 

@@ -152,7 +152,11 @@ def test_a_program_has_the_weights_that_were_trained(weights, scale, tmp_path):
         )  # of 6 steps: one spike
     assert [loss.largest for loss in report.losses] == [0.0] * 4
     source = (tmp_path / "snn.c").read_text()
-    assert source.count("static const int8_t") == 4
+    assert source.count(f"static const {'u' * (weights == 'int4')}int8_t") == 4
+    bytes_of = {layer.name: layer.weights for layer in report.layers}
+    assert (
+        bytes_of["3.layer"] == 144 * 20 // (2 if weights == "int4" else 1) + 2 * 4 * 20
+    )  # and scales and biases
     for layer, plain in ((net[3].layer, report.network[3].layer), (net[4], report.network[4])):
         torch.testing.assert_close(layer.weight, plain.weight, rtol=0, atol=0)
 

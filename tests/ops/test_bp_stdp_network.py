@@ -4,9 +4,7 @@ import itertools
 
 import pytest
 import torch
-from backends import PRESENT
 from bp_stdp_network_cases import kernel_call, on, rates, sample
-from interpreter import python
 from samples import assert_equal, once
 
 from snnfast import check, ops, reference
@@ -232,25 +230,6 @@ def test_number_of_threads_does_not_matter(threads, update):
         torch.set_num_threads(before)
     assert_equal(result.spikes, wanted.spikes)
     assert_equal(weights, expected)
-
-
-def test_instruction_set_does_not_matter():
-    if "cpu" not in PRESENT:
-        pytest.skip("no CPU kernels")
-    script = (
-        "import torch; from snnfast import ops; g = torch.Generator().manual_seed(0)\n"
-        "w = [torch.randn(o, i, generator=g) for i, o in ((45, 150), (150, 19), (19, 3))]\n"
-        "x = torch.rand(9, 5, 45, generator=g) < .2; z = torch.rand(9, 5, generator=g) < .5\n"
-        "labels = torch.arange(5) % 3\n"
-        "for u in ('step', 'sequence'):\n"
-        "    ops.bp_stdp_network_(w, x, labels, z, thresholds=[.9] * 3, lr=.01, update=u)\n"
-        "print([v.flatten().tolist() for v in w])"
-    )
-    outputs = {
-        python(script, SNNFAST_BACKEND="cpu", SNNFAST_CPU_ISA=isa).stdout
-        for isa in ("base", "avx2", "")  # "": the best there is
-    }
-    assert len(outputs) == 1
 
 
 def test_uninitialised_memory_is_not_read(kernels, nan_memory):

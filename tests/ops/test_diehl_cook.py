@@ -18,7 +18,6 @@ from diehl_cook_cases import (
     run,
     sample,
 )
-from interpreter import python
 from samples import assert_all, assert_equal
 
 from snnfast import ops, plasticity, reference
@@ -262,27 +261,6 @@ def test_empty(name, shape):
     assert result.counts.sum() == 0
     assert result.spikes.shape == (p, t, n)
     assert result.state.v.shape == (n,)
-
-
-def test_same_for_any_number_of_threads_and_instruction_set():
-    code = """
-import sys, torch
-from snnfast import ops, plasticity
-for threads in sys.argv[1:]:
-    torch.set_num_threads(int(threads))
-    generator = torch.Generator().manual_seed(0)
-    w, theta = torch.rand(70, 30, generator=generator) * 0.4, torch.zeros(70)
-    x = ops.Rates(torch.rand(40, 30, generator=generator) * 200, 20, torch.arange(40))
-    rule = plasticity.triplet(1e-3, 0.03)
-    membrane = {"v_threshold": 4.0, "v_reset": 1.0}
-    learning = ops.diehl_cook_(x, w, theta, rule=rule, norm=7.0, one_winner=True, **membrane)
-    frozen = ops.diehl_cook_(x, w, theta, theta_plus=0.0, return_spikes=True, **membrane)
-    print(learning.counts.tolist(), frozen.counts.tolist(), w.tolist(), theta.tolist())
-"""
-    outputs = set()
-    for threads, isa in (("123", ""), ("1", "base"), ("2", "avx2")):
-        outputs.update(python(code, *threads, SNNFAST_CPU_ISA=isa).stdout.splitlines())
-    assert len(outputs) == 1
 
 
 @pytest.mark.parametrize("name", PRESENT)

@@ -8,7 +8,6 @@ import torch
 from backends import MEETING, PRESENT, force
 from diehl_cook_cases import ROUNDED, WAYS, assert_same, emulate, moved
 from diehl_cook_conductance_cases import dense, sample
-from interpreter import python
 from samples import assert_all, assert_equal, once
 
 from snnfast import ops, plasticity, reference
@@ -342,31 +341,6 @@ def test_empty(name, shape):
     assert result.counts.sum() == 0
     assert result.spikes.shape == (p, t + 4, n)
     assert result.state.v.shape == (n,)
-
-
-def test_same_for_any_number_of_threads_and_instruction_set():
-    code = """
-import sys, torch
-from snnfast import ops, plasticity
-for threads in sys.argv[1:]:
-    torch.set_num_threads(int(threads))
-    generator = torch.Generator().manual_seed(0)
-    w, theta = torch.rand(70, 30, generator=generator) * 0.4, torch.full((70,), 20.0).double()
-    delays = torch.randint(5, w.shape, generator=generator, dtype=torch.uint8)
-    x = ops.Rates(torch.rand(40, 30, generator=generator) * 300, 20, torch.arange(40))
-    rule = plasticity.triplet(1e-3, 0.03)
-    given = {"tau": 10.0, "rest": 5.0, "delays": delays}
-    learning = ops.diehl_cook_conductance_(x, w, theta, rule=rule, norm=5.0, **given)
-    frozen = ops.diehl_cook_conductance_(x, w, theta, theta_plus=0.0, tau_theta=None, return_spikes=True, **given)
-    print(int(learning.counts.sum()), int(frozen.counts.sum()), end=" ")
-    print(learning.counts.tolist(), frozen.counts.tolist(), w.tolist(), theta.tolist())
-"""
-    outputs = set()
-    for threads, isa in (("123", ""), ("1", "base"), ("2", "avx2")):
-        outputs.update(python(code, *threads, SNNFAST_CPU_ISA=isa).stdout.splitlines())
-    assert len(outputs) == 1
-    spikes = map(int, outputs.pop().split()[:2])
-    assert all(count > 10 for count in spikes)
 
 
 @pytest.mark.parametrize("name", PRESENT)

@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from backends import PRESENT
-from interpreter import python
 from samples import assert_equal
 from stdp_cases import PLAIN, RULES, on, sample, with_reward
 from torch import nn
@@ -106,24 +104,6 @@ def test_number_of_threads_does_not_matter(threads):
     finally:
         torch.set_num_threads(before)
     assert_equal(w, expected)
-
-
-def test_instruction_set_does_not_matter():
-    if "cpu" not in PRESENT:
-        pytest.skip("no CPU kernels")
-    script = (
-        "import torch; from snnfast import ops, plasticity as p; g = torch.Generator().manual_seed(0)\n"
-        "w = torch.rand(19, 45, generator=g); pre = torch.rand(9, 3, 45, generator=g) < .2\n"
-        "post = torch.rand(9, 3, 19, generator=g) < .2\n"
-        "for rule in (p.pair(), p.soft_bounds(), p.pre_post(), p.exponential(), p.triplet()):\n"
-        "    for u in ('step', 'sequence'): ops.stdp_(w, pre, post, rule=rule, update=u)\n"
-        "print(w.flatten().tolist())"
-    )
-    outputs = {
-        python(script, SNNFAST_BACKEND="cpu", SNNFAST_CPU_ISA=isa).stdout
-        for isa in ("base", "avx2", "")  # "": the best there is
-    }
-    assert len(outputs) == 1
 
 
 def test_uninitialised_memory_is_not_read(kernels, nan_memory):

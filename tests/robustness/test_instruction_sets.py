@@ -2,7 +2,9 @@
 
 import hashlib
 import re
+import sys
 import types
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,18 +14,33 @@ from interpreter import program, python
 import snnfast
 
 
-def digest():
-    """The instruction set in use, and a checksum of the outputs and gradients of all samples."""
-    from samples import gradients, neurons, samples
+def results():
+    """Outputs and gradients of every op; sizes are no multiples of a vector's."""
+    sys.path.append(str(Path(__file__).parents[1] / "ops"))
+    from every_op import examples, meeting
+    from recurrent_cases import KERNELS, Recurrent, case
+    from samples import gradients, neurons, rich, samples
+    from stdp_cases import RULES, sample, with_reward
 
-    from snnfast import backend, ops
+    from snnfast import ops
 
-    checksum = hashlib.sha256()
-    for sample in [s for op in neurons() for s in samples(op)[::4]]:
-        arguments = sample.arguments()
-        for t in (*sample.op(**arguments), *gradients(sample.op, arguments).values()):
-            if t is not None:
-                checksum.update(t.detach().flatten().view(torch.uint8).numpy().tobytes())
+    for one in [one for op in neurons() for one in samples(op)[::4]]:
+        arguments = one.arguments()
+        yield from one.op(**arguments)
+        yield from gradients(one.op, arguments).values()
+    for name, example in {**examples("cpu", neurons=77), **meeting("cpu", small=True)}.items():
+        # Without gradients that are PyTorch's sums, by threads.
+        yield from example.run()[: 3 if name in ("spike_linear", "spike_conv2d") else None]
+    for name, rule in RULES.items():
+        w, pre, post, reward = sample((9, 3, 45, 19), torch.float32)
+        for update in ("step", "sequence"):
+            ops.stdp_(w, pre, post, rule=rule, update=update, **with_reward(name, reward))
+        yield w
+    for op in KERNELS:
+        for dtype in (torch.float32, torch.float64):
+            given = case(op, rich(op), (20, 9, 37), dtype, 1, "real")
+            yield from Recurrent(op)(**given)
+            yield from gradients(Recurrent(op), given).values()
     g = torch.Generator().manual_seed(0)
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
         w, x, grad = (
@@ -32,21 +49,29 @@ def digest():
         w.requires_grad_()
         for spikes in ((x > 1).to(dtype), x * (x > 1)):
             y = ops.spike_linear(spikes, w, method="events")
-            for t in (y.detach(), *torch.autograd.grad(y, w, grad)):
-                checksum.update(t.flatten().view(torch.uint8).numpy().tobytes())
-    return backend.extension.cpu_isa(), checksum.hexdigest()
+            yield from (y, *torch.autograd.grad(y, w, grad))
+
+
+def digest(threads):
+    """The instruction set in use, and a checksum of all results by so many threads."""
+    torch.set_num_threads(threads)
+    checksum = hashlib.sha256()
+    for t in results():
+        if t is not None:
+            checksum.update(t.detach().flatten().view(torch.uint8).numpy().tobytes())
+    return snnfast.backend.extension.cpu_isa(), checksum.hexdigest()
 
 
 @pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels")
-def test_every_instruction_set_gives_the_same_bits():
-    from snnfast import backend
-
-    available = backend.extension.cpu_isas().split()
-    assert available[-1] == backend.extension.cpu_isa()
+def test_every_instruction_set_and_number_of_threads_gives_the_same_bits():
+    extension = snnfast.backend.extension
+    available = extension.cpu_isas().split()
+    assert available[-1] == extension.cpu_isa()
     # One after another: the tests have two cores.
     found = {}
-    for isa in available:
-        used, found[isa] = python(program(__file__), SNNFAST_CPU_ISA=isa).stdout.split()
+    for isa, threads in [*((isa, 1) for isa in available), (available[-1], 3)]:
+        done = python(program(__file__), threads, SNNFAST_CPU_ISA=isa)
+        used, found[isa, threads] = done.stdout.split()
         assert used == isa
     assert len(set(found.values())) == 1, found
 
@@ -62,4 +87,4 @@ def test_kernels_for_a_newer_processor_do_not_run(monkeypatch):
 
 
 if __name__ == "__main__":
-    print(*digest())
+    print(*digest(int(sys.argv[1])))

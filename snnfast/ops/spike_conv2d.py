@@ -47,11 +47,46 @@ def spike_conv2d(op: str, call: SpikeConv2dCall) -> Tensor:
         return F.conv2d(x, weight, bias, stride, padding)
     tensors = (x, weight, bias)
     refuse_transforms(op, tensors)
+    call = _without_padding_alone(call)
     if not wants_gradient(tensors):
         y, *_ = below_autograd(kernels.spike_conv2d_forward, *flatten(call))
     else:
         y = _Convolution.apply(*call)  # type: ignore[no-untyped-call]
     return y
+
+
+def _without_padding_alone(call: SpikeConv2dCall) -> SpikeConv2dCall:
+    """The same convolution without the rows and columns of the kernel that meet nothing but padding.
+
+    Of images of one pixel, as behind the last layers of a ResNet for small images, a kernel of 3 x 3 has one product of
+    nine left.
+    """
+    height, width = call.x.shape[2:]
+    h, w = call.weight.shape[2:]
+    if height >= h and width >= w:
+        return call
+    rows = _taps(height, h, call.stride_h, call.padding_h)
+    columns = _taps(width, w, call.stride_w, call.padding_w)
+    if not rows or not columns or (len(rows), len(columns)) == (h, w):
+        return call
+    # one copy, and one of its gradient
+    cut = (-columns.start, columns.stop - w, -rows.start, rows.stop - h)
+    weight = F.pad(call.weight, cut)
+    padding_h, padding_w = call.padding_h - rows.start, call.padding_w - columns.start
+    return call._replace(weight=weight, padding_h=padding_h, padding_w=padding_w)
+
+
+def _taps(size: int, kernel: int, stride: int, padding: int) -> range:
+    """The places of a kernel that meet an image; all where those alone would give another number of results."""
+    results = (size + 2 * padding - kernel) // stride + 1
+    met = [
+        k
+        for k in range(kernel)
+        if any(0 <= y * stride - padding + k < size for y in range(results))
+    ]
+    taps = range(met[0], met[-1] + 1) if met else range(0)
+    same = len(taps) and (size + 2 * (padding - taps.start) - len(taps)) // stride + 1 == results
+    return taps if same else range(kernel)
 
 
 # ---- autograd

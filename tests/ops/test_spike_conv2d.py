@@ -8,7 +8,8 @@ from spike_conv2d_cases import SIZES, events, needs_kernels, sample
 from torch.nn import functional
 
 from snnfast import ops, reference
-from snnfast.ops.spike_conv2d import LARGE_WEIGHTS, TURNED
+from snnfast.ops.spike_conv2d import LARGE_WEIGHTS, TURNED, _without_padding_alone
+from snnfast.reference.spike_conv2d import SpikeConv2dCall
 
 pytestmark = needs_kernels
 
@@ -231,3 +232,28 @@ def test_dense_products_with_large_weights(shape):
         got = torch.autograd.grad(y, (x, weight), grad)
         for a, b in zip((y, *got), (want, *torch.autograd.grad(want, (x, weight), grad))):
             torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("kernel", [(2, 2), (3, 3), (5, 4)])
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 3), (4, 1)])
+def test_images_smaller_than_the_kernel(size, kernel, stride):
+    """Rows and columns of the kernel that meet only padding are left out; their weights have a gradient of 0."""
+    generator = torch.Generator().manual_seed(0)
+    x = (torch.rand(3, 2, *size, generator=generator) < 0.5).double()
+    weight, bias = torch.randn(4, 2, *kernel, generator=generator).double(), torch.randn(4).double()
+    for padding in ((kernel[0] // 2, kernel[1] // 2), (kernel[0] - 1, kernel[1] - 1)):
+        for method in ("events", "auto"):
+            arguments = (x, weight, bias, padding)
+            got = outputs(ops.spike_conv2d, *arguments, stride=stride, method=method)
+            for a, b in zip(
+                got, outputs(functional.conv2d, *arguments, stride=stride), strict=True
+            ):
+                torch.testing.assert_close(a, b, rtol=0, atol=1e-12 * float(b.abs().max()))
+
+
+def test_of_a_pixel_one_weight_is_left():
+    weight = torch.ones(4, 2, 3, 3)
+    for side, stride, left in ((1, 1, (1, 1)), (2, 2, (2, 2)), (2, 1, (3, 3)), (3, 1, (3, 3))):
+        call = SpikeConv2dCall(torch.ones(1, 2, side, side), weight, None, stride, stride, 1, 1, 0)
+        assert _without_padding_alone(call).weight.shape[2:] == left

@@ -54,6 +54,7 @@ OURS = [
     "stdp_",
     "bp_stdp_",
     "spikeprop",
+    "eventprop",
     "recurrent",
 ]
 PROFILED = [

@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOUND = 66  # exit code of ThreadSanitizer
 # Kernels whose threads meet, and the operators around them; of the neurons' scans one.
 KERNELS = (
-    *("stdp", "bp_stdp_network", "spikeprop"),
+    *("stdp", "bp_stdp_network", "spikeprop", "eventprop"),
     *("diehl_cook", "diehl_cook_conductance", "recurrent"),
 )
 SOURCES = (
@@ -59,6 +59,7 @@ SMALL = {
     "cuda/teams.cuh": {"kLeastThreads": 64, "kClusterThreads": 64},
     "cuda/spikeprop_events.cuh": {"kThreads": 64, "kSortThreads": 64},
     "cuda/spikeprop.cu": {"kTile": 8},
+    "cuda/eventprop.cu": {"kThreads": 64},
     "cuda/recurrent.cu": {"kSide": 8},
     "core/recurrent.h": {"kRecurrentThreads": 64},
 }
@@ -212,6 +213,17 @@ def spikeprop() -> None:
         torch.autograd.grad(t.nan_to_num(posinf=0.0).sum() + u.sum(), inputs)
 
 
+def eventprop() -> None:
+    for neurons in (5, 70):
+        t_in, w = 8 * torch.rand(2, 10, 2), 4 * torch.rand(neurons, 10)
+        w_rec, waits = 0.1 - 0.2 * torch.rand(neurons, neurons), torch.rand(neurons, neurons)
+        for delays in (None, waits):
+            inputs = [x.requires_grad_() for x in (t_in, w, w_rec)]
+            given = dict(tau_mem=7.0, tau_syn=3.0, t_max=12.0, max_spikes=3, stops=True)
+            t, u = ops.eventprop(*inputs, delays_rec=delays, return_u_max=True, **given)
+            torch.autograd.grad(t.nan_to_num(posinf=0.0).sum() + u.sum(), inputs)
+
+
 def presented() -> list[object]:
     """The three forms of two presentations of 8 steps of 20 inputs."""
     torch.manual_seed(0)
@@ -279,6 +291,7 @@ CALLS: dict[str, tuple[Callable[[], None], ...]] = {
     "cuda/stdp.cu": (stdp,),
     "cuda/bp_stdp_network": (bp_stdp_network,),
     "cuda/spikeprop": (spikeprop,),
+    "cuda/eventprop": (eventprop,),
     "cuda/diehl_cook.cu": (diehl_cook,),
     "cuda/diehl_cook_conductance.cu": (conductance,),
     "cuda/presentations.cuh": (diehl_cook,),

@@ -93,6 +93,10 @@ def examples(device: str, steps: int = 12, neurons: int = 96) -> dict[str, Examp
     def times(t_in: Tensor, w: Tensor) -> Tensor:
         return ops.spikeprop(t_in, w, waits, tau=7.0, t_max=40.0).nan_to_num(posinf=0.0)
 
+    def all_times(t_in: Tensor, w: Tensor, w_rec: Tensor) -> Tensor:
+        constants = {"tau_mem": 7.0, "tau_syn": 3.0, "t_max": 40.0, "max_spikes": 4, "stops": True}
+        return ops.eventprop(t_in, w, w_rec, **constants).nan_to_num(posinf=0.0)
+
     of_neurons = {name: Example(getattr(ops, name), (x,), True) for name in NEURONS}
     return (
         of_neurons
@@ -104,6 +108,9 @@ def examples(device: str, steps: int = 12, neurons: int = 96) -> dict[str, Examp
             "stdp_": Example(learn, (w,), False),
             "bp_stdp_": Example(lambda w: ops.bp_stdp_(w, pre[:12], error[:12]), (w,), False),
             "spikeprop": Example(times, (t_in, terminals), True),
+            "eventprop": Example(
+                all_times, (t_in, 5 * w[:few], 0.1 - 0.2 * drawn(few, few, device=device)), True
+            ),
             "recurrent": Example(
                 ops.recurrent, (x[..., :few], 0.1 * drawn(few, few, device=device)), True
             ),

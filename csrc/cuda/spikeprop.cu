@@ -176,9 +176,7 @@ __global__ void __launch_bounds__(kThreads) spikeprop_status_kernel(const SpikeP
 // ---- launches
 
 template <class C>
-int forward(const SpikePropForward& a, void* memory, cudaStream_t stream) {
-  const SpikePropEvents& events = a.events;
-  const Workspace<C> m(events, false, memory);
+void sort(const SpikePropEvents& events, const Workspace<C>& m, cudaStream_t stream) {
   const unsigned B = static_cast<unsigned>(events.B);
   const auto counters = [](int threads) { return kDigits / 32 * threads * sizeof(uint32_t); };
   if (events.B > 0 && m.in_shared())
@@ -186,6 +184,14 @@ int forward(const SpikePropForward& a, void* memory, cudaStream_t stream) {
                    counters(kThreads) + static_cast<size_t>(m.sort_bytes()), stream, events, m);
   else if (events.B > 0)
     SNNFAST_LAUNCH((spikeprop_sort_kernel<C, false>), B, kSortThreads, counters(kSortThreads), stream, events, m);
+}
+
+template <class C>
+int forward(const SpikePropForward& a, void* memory, cudaStream_t stream) {
+  const SpikePropEvents& events = a.events;
+  const Workspace<C> m(events, false, memory);
+  const unsigned B = static_cast<unsigned>(events.B);
+  sort(events, m, stream);
   if (events.B > 0 && events.O >= kMany) {
     const dim3 tiles(blocks_of(events.N, kTile), grid_rows(blocks_of(events.O, kTile)));
     if (events.N > 0)
@@ -245,6 +251,16 @@ int backward(const SpikePropBackward& a, void* memory, cudaStream_t stream) {
 
 int64_t spikeprop_workspace(const SpikePropEvents& a, bool backward) {
   return a.is_double ? Workspace<double>(a, backward, nullptr).bytes : Workspace<float>(a, backward, nullptr).bytes;
+}
+
+// Sorts the events of each sample, and nothing else.
+int launch_spikeprop_sort(const SpikePropEvents& a, void* workspace, void* stream_pointer) {
+  const cudaStream_t stream = static_cast<cudaStream_t>(stream_pointer);
+  if (a.is_double)
+    sort<double>(a, {a, false, workspace}, stream);
+  else
+    sort<float>(a, {a, false, workspace}, stream);
+  return cudaGetLastError();
 }
 
 int launch_spikeprop_forward(const SpikePropForward& a, void* workspace, void* stream_pointer) {

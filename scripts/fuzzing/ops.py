@@ -193,6 +193,25 @@ def spikeprop(d: Draw) -> dict[str, Any]:
     }
 
 
+def eventprop(d: Draw) -> dict[str, Any]:
+    dtype = d.choice((torch.float32, torch.float64))
+    b, i, n, s = d.choice((0, 1, 3)), d.choice((0, 1, 4)), d.choice((0, 1, 5)), d.choice((0, 1, 3))
+    kwargs: dict[str, Any] = {
+        "t_in": d.plain(b, i, s, dtype=dtype, high=8.0),
+        "w": d.plain(n, i, dtype=dtype, high=4.0),
+        **{"tau_mem": 4.0, "tau_syn": d.choice((1.0, 4.0, 6.0)), "t_max": 20.0},
+        **{"return_u_max": d.chance(0.5), "return_slope": d.chance(0.5)},
+        **{"max_spikes": d.choice((1, 9)), "stops": d.chance(0.8)},
+    }
+    if d.chance(0.5):
+        kwargs["delays"] = d.plain(*((i,) if d.chance(0.5) else (n, i)), dtype=dtype, high=5.0)
+    if d.chance(0.5):
+        kwargs["w_rec"] = -d.plain(n, n, dtype=dtype)
+        if d.chance(0.5):
+            kwargs["delays_rec"] = d.plain(n, n, dtype=dtype, high=5.0)
+    return kwargs
+
+
 def delayed(d: Draw) -> dict[str, Any]:
     dtype = d.choice((torch.float32, torch.float64, torch.bfloat16, torch.float16))
     shape = d.choice(((0, 3), (5,), (7, 2, 3), (30, 300), (4, 2, 3, 5)))
@@ -275,8 +294,9 @@ NEURONS = (
     "spike_count",
 )
 LINEAR = ("spike_linear", "spike_conv2d")
+TIMES = ("spikeprop", "eventprop")
 SILENT = ("lif", "iaf", "cuba", "alif", "adlif")
-DIFFERENTIABLE = (*NEURONS[:-1], *LINEAR, "batch_norm", "delay", "pool2d", "recurrent", "spikeprop")
+DIFFERENTIABLE = (*NEURONS[:-1], *LINEAR, "batch_norm", "delay", "pool2d", "recurrent", *TIMES)
 LEARNING = ("stdp_", "bp_stdp_", "bp_stdp_network_", "diehl_cook_", "diehl_cook_conductance_")
 ARGUMENTS: dict[str, Callable[[Draw], dict[str, Any]]] = {
     **{name: partial(neuron, name=name) for name in NEURONS},
@@ -290,6 +310,7 @@ ARGUMENTS: dict[str, Callable[[Draw], dict[str, Any]]] = {
     "pool2d": pooled,
     "poisson": poisson,
     "spikeprop": spikeprop,
+    "eventprop": eventprop,
 }
 
 
@@ -371,7 +392,7 @@ def tolerance(name: str, kwargs: dict[str, Any]) -> float:
     if name in (*LINEAR, "batch_norm") or kwargs.get("method") == "average":
         of = kwargs["weight" if name in LINEAR else "x"]
         return {torch.float64: 1e-12, torch.float32: 1e-4}.get(of.dtype, 2.0**-6)
-    if name == "spikeprop":  # docs/ops/spikeprop.md
+    if name in TIMES:  # docs/ops/spikeprop.md
         return 1e-4 if kwargs["t_in"].dtype == torch.float32 else 1e-11
     return 0.0
 
@@ -408,7 +429,7 @@ def gradients(name: str, got: Any, want: Any, mine: Any, there: Any) -> None:
     for a, b in zip(*found):
         if not b.numel() or not bool(b.isfinite().all()):
             continue
-        rough = 1e-3 if name == "spikeprop" else 1e-4
+        rough = 1e-3 if name in TIMES else 1e-4
         share = {torch.float64: 1e-12, torch.float32: rough}.get(a.dtype, 2.0**-6)
         same(a, b, f"{name}: a gradient", atol=share * max(float(b.abs().max()), 1e-3))
 

@@ -1,6 +1,6 @@
 """Data sets: three that ship with the package, every torchvision image classification set, event recordings.
 
-``digits``, ``iris`` and ``cancer`` need no download. ``torchvision_dataset`` opens the others by
+``digits``, ``iris`` and ``cancer`` need no download, ``yin_yang`` is drawn. ``torchvision_dataset`` opens the others by
 name, ``image_folder`` images that lie in folders by class, ``load`` any of them with one call, and
 ``as_tensors`` turns a data set into two tensors in memory. ``heidelberg``, ``nmnist`` and ``dvs128_gesture`` read
 events that a user has on disk, ``qtdb`` heartbeats. ``stratified_folds`` cuts a data set for cross-validation.
@@ -26,6 +26,7 @@ from .loading import load
 from .qtdb import QTDB_CLASSES, qtdb
 from .splits import stratified_folds
 from .vision import as_tensors, torchvision_dataset
+from .yin_yang import YIN_YANG_CLASSES, yin_yang
 
 __all__ = [
     "CANCER_CLASSES",
@@ -34,6 +35,7 @@ __all__ = [
     "IRIS_CLASSES",
     "IRIS_FEATURES",
     "QTDB_CLASSES",
+    "YIN_YANG_CLASSES",
     "EventFrames",
     "IRISDataLoader",
     "as_tensors",
@@ -48,6 +50,7 @@ __all__ = [
     "qtdb",
     "stratified_folds",
     "torchvision_dataset",
+    "yin_yang",
 ]
 
 _MANUAL = dict.fromkeys(("IRISDataLoader",), "snnfast.n3ml.iris_loader")

@@ -14,8 +14,9 @@ from .bundled import cancer, digits, iris
 from .folder import image_folder
 from .splits import TORCHVISION_SPLITS, train_or_val
 from .vision import official_name, torchvision_dataset
+from .yin_yang import yin_yang
 
-_BUNDLED = {"cancer": cancer, "digits": digits, "iris": iris}
+_BUNDLED = {"cancer": cancer, "digits": digits, "iris": iris, "yin-yang": yin_yang}
 
 
 def load(
@@ -31,12 +32,12 @@ def load(
     """Open a data set by name and take one split of it.
 
     "train", "val" and "test" never share an item: choose settings on "val", report on "test".
-    "train+val" is the whole training part. For ``digits``, ``iris`` and ``cancer`` see these functions. For a
-    torchvision set or a folder of images, "val" is a fixed random twelfth of its training part (5,000 images of MNIST)
-    and "test" its test part.
+    "train+val" is the whole training part. For ``digits``, ``iris``, ``cancer`` and ``yin-yang`` see these functions.
+    For a torchvision set or a folder of images, "val" is a fixed random twelfth of its training part (5,000 images of
+    MNIST) and "test" its test part.
 
     Args:
-        name: "digits", "iris", "cancer", "folder" (``image_folder``), or a name of
+        name: "digits", "iris", "cancer", "yin-yang", "folder" (``image_folder``), or a name of
             ``torchvision_dataset``, in any case.
         root: Folder of a torchvision set or of images; the sets in the package need none.
         split: "train", "val", "train+val", "test", and for the sets in the package also "all".

@@ -21,6 +21,7 @@ from .folder import image_folder
 from .qtdb import QTDB_CLASSES
 from .splits import stratified_folds, train_or_val
 from .vision import as_tensors, official_name, torchvision_dataset
+from .yin_yang import YIN_YANG_CLASSES
 
 __all__ = ["is_own", "label_of", "own_images"]
 
@@ -30,6 +31,7 @@ _NAMES = {
     "iris": ("setosa", "versicolor", "virginica"),
     "cancer": ("benign", "malignant"),
     "qtdb": QTDB_CLASSES,
+    "yin-yang": YIN_YANG_CLASSES,
     "cifar10": (
         *("airplane", "automobile", "bird", "cat", "deer"),
         *("dog", "frog", "horse", "ship", "truck"),

@@ -179,8 +179,11 @@ def official_name(function: str, name: object, *, also: tuple[str, ...] = ()) ->
     """The official spelling of ``name``, of torchvision or ``also``; errors name ``function``."""
     if not isinstance(name, str):
         raise TypeError(f"{function}: name must be a string, got {type(name).__name__}")
-    known = {official.lower(): official for official in (*also, *_PARTS)}
-    key = name.lower().replace("-", "").replace("_", "")
+
+    def plain(spelling: str) -> str:
+        return spelling.lower().replace("-", "").replace("_", "")
+
+    known, key = {plain(official): official for official in (*also, *_PARTS)}, plain(name)
     if key in known:
         return known[key]
     close = [known[match] for match in difflib.get_close_matches(key, known, n=3, cutoff=0.5)]

@@ -10,6 +10,7 @@ from .adlif import AdLIF
 from .calibration import calibrate_
 from .cuba_lif import CubaLIF
 from .delay import Delay
+from .eventprop import EventProp, EventReadout
 from .fuse import fuse
 from .neurons import *
 from .normlif import NormLIF
@@ -36,6 +37,8 @@ __all__ = [
     "Count",
     "CubaLIF",
     "Delay",
+    "EventProp",
+    "EventReadout",
     "FirstSpike",
     "Last",
     "Max",

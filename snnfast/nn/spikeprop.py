@@ -13,6 +13,8 @@ from snnfast import check, ops
 from snnfast.ops.spikeprop import Pull, untracked
 from snnfast.reference.spikeprop import LAYER
 
+from .eventprop import EventProp, delay_bounds
+
 __all__ = ["SpikeProp", "calibrate"]
 
 # Between two layers that fire at all and two that fire at once lie about 4 decades.
@@ -131,6 +133,10 @@ class SpikeProp(nn.Module):
         finally:
             LAYER.reset(caller)
 
+    def first_times(self, t: Tensor) -> Tensor:
+        """Spike times ``[B, O]``; there is one for each neuron."""
+        return self(t)  # type: ignore[no-any-return]
+
     def untracked(self, t: Tensor) -> tuple[Tensor, Pull]:
         """Spike times ``[B, O]`` and a function for their gradients, without autograd.
 
@@ -184,8 +190,10 @@ class SpikeProp(nn.Module):
 
 
 @torch.no_grad()
-def calibrate(layer: SpikeProp, t: Tensor, mean_time: float, *, steps: int = 40) -> Tensor:
-    """Scales the weights of each neuron so that its mean firing time over ``t`` is ``mean_time``.
+def calibrate(
+    layer: SpikeProp | EventProp, t: Tensor, mean_time: float, *, steps: int = 40
+) -> Tensor:
+    """Scales the weights of each neuron so that its mean first firing time over ``t`` is ``mean_time``.
 
     The same as ``calibrate_(layer, t, mean_time=mean_time)`` (:func:`snnfast.nn.calibrate_`), which also sets the
     firing rates of networks with steps.
@@ -197,7 +205,7 @@ def calibrate(layer: SpikeProp, t: Tensor, mean_time: float, *, steps: int = 40)
 
     Args:
         layer: its ``weight`` is changed in place.
-        t: spike times of its inputs, ``[B, I]``; some hundred samples are enough.
+        t: spike times of its inputs, ``[B, I]``, or ``[B, I, S]`` for an EventProp; some hundred samples are enough.
         mean_time: in milliseconds, between 0 and ``layer.t_max``.
         steps: bisections.
 
@@ -209,10 +217,10 @@ def calibrate(layer: SpikeProp, t: Tensor, mean_time: float, *, steps: int = 40)
         TypeError, ValueError: for arguments of wrong type or range, and those of the layer; the weights are then what
             they were.
     """
-    if not isinstance(layer, SpikeProp):
+    if not isinstance(layer, (SpikeProp, EventProp)):
         raise TypeError(
-            f"calibrate: layer must be a SpikeProp, got {type(layer).__name__}; firing rates of a network are set by "
-            "snnfast.nn.calibrate_(net, x, rate=0.1)"
+            f"calibrate: layer must be a SpikeProp or an EventProp, got {type(layer).__name__}; firing rates of a "
+            "network are set by snnfast.nn.calibrate_(net, x, rate=0.1)"
         )
     target = check.number("calibrate", "mean_time", mean_time)
     if not 0 < target < layer.t_max:
@@ -223,10 +231,10 @@ def calibrate(layer: SpikeProp, t: Tensor, mean_time: float, *, steps: int = 40)
     before = layer.weight.detach().clone()
 
     def mean(log_gain: Tensor) -> Tensor:
-        layer.weight.copy_(before * log_gain.exp()[:, None, None])
+        layer.weight.copy_(before * log_gain.exp().view(-1, *(1,) * (before.dim() - 1)))
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "spikeprop: all outputs are silent")
-            times: Tensor = layer(t)
+            warnings.filterwarnings("ignore", ".*prop: all outputs are silent")
+            times = layer.first_times(t)
         return times.clamp(max=layer.t_max).mean(0)
 
     try:
@@ -260,14 +268,7 @@ def _delays(
     terminals = check.whole("SpikeProp", "delays", delays)
     if drawn_from is None:
         return torch.arange(1.0, terminals + 1)
-    if not isinstance(drawn_from, Sequence) or isinstance(drawn_from, str) or len(drawn_from) != 2:
-        raise TypeError(f"SpikeProp: delay_range must be two times, got {drawn_from!r}")
-    low, high = (check.number("SpikeProp", "delay_range", v) for v in drawn_from)
-    if not 0 <= low <= high:
-        raise ValueError(
-            f"SpikeProp: delay_range must be two times, 0 <= low <= high, got ({low:g}, {high:g})"
-        )
-    return torch.empty(inputs, terminals).uniform_(low, high)
+    return torch.empty(inputs, terminals).uniform_(*delay_bounds("SpikeProp", drawn_from))
 
 
 def _given_delays(delays: object, inputs: int) -> Tensor:

@@ -21,6 +21,7 @@ from .bp_stdp_network import bp_stdp_network_
 from .delay import delay
 from .diehl_cook import diehl_cook_
 from .diehl_cook_conductance import diehl_cook_conductance_
+from .eventprop import eventprop
 from .neuron import with_kernels as _with_kernels
 from .neurons import *
 from .poisson import poisson
@@ -47,6 +48,7 @@ __all__ = [
     "delay",
     "diehl_cook_",
     "diehl_cook_conductance_",
+    "eventprop",
     "poisson",
     "pool2d",
     "recurrent",

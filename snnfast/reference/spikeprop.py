@@ -399,30 +399,41 @@ def looks(call: SpikePropCall) -> bool:
 
 def look_at_values(call: SpikePropCall) -> None:
     """Raises a ValueError for times, delays or a time constant that are out of range."""
-    t_in, delays, tau, t_max = call.t_in.detach(), call.delays.detach(), call.tau, call.t_max
-    if t_in.numel():
-        earliest, latest = t_in.aminmax()
-        if not earliest >= 0:  # nor is NaN
+    look_at_times("spikeprop", call.t_in, call.t_max)
+    look_at_delays("spikeprop", "delays", call.delays)
+    if isinstance(call.tau, Tensor) and not 0 < call.tau.item() < math.inf:
+        raise ValueError(f"spikeprop: tau must be positive and finite, got {call.tau.item():g}")
+
+
+def look_at_times(op: str, t_in: Tensor, t_max: float) -> None:
+    """Raises a ValueError for input times that are negative, NaN or after ``t_max``."""
+    t_in = t_in.detach()
+    if not t_in.numel():
+        return
+    earliest, latest = t_in.aminmax()
+    if not earliest >= 0:  # nor is NaN
+        raise ValueError(
+            f"{op}: t_in must hold times that are at least 0 and not NaN, inf for no spike, "
+            f"got values from {earliest.item():g} to {latest.item():g}"
+        )
+    if latest > t_max:
+        spikes = t_in[t_in < math.inf]
+        if spikes.numel() and spikes.amax() > t_max:
             raise ValueError(
-                "spikeprop: t_in must hold times that are at least 0 and not NaN, inf for no spike, "
-                f"got values from {earliest.item():g} to {latest.item():g}"
+                f"{op}: t_max must not lie before the last input spike, got t_max {t_max:g} "
+                f"and a spike at {spikes.amax().item():g}"
             )
-        if latest > t_max:
-            spikes = t_in[t_in < math.inf]
-            if spikes.numel() and spikes.amax() > t_max:
-                raise ValueError(
-                    f"spikeprop: t_max must not lie before the last input spike, got t_max {t_max:g} "
-                    f"and a spike at {spikes.amax().item():g}"
-                )
+
+
+def look_at_delays(op: str, name: str, delays: Tensor) -> None:
+    """Raises a ValueError for delays that are negative or not finite."""
     if delays.numel():
-        least, most = delays.aminmax()
+        least, most = delays.detach().aminmax()
         if not (least >= 0 and most < math.inf):
             raise ValueError(
-                "spikeprop: delays must be finite and at least 0, "
+                f"{op}: {name} must be finite and at least 0, "
                 f"got values from {least.item():g} to {most.item():g}"
             )
-    if isinstance(tau, Tensor) and not 0 < tau.item() < math.inf:
-        raise ValueError(f"spikeprop: tau must be positive and finite, got {tau.item():g}")
 
 
 def needs_spikes(call: SpikePropCall) -> bool:
@@ -432,14 +443,14 @@ def needs_spikes(call: SpikePropCall) -> bool:
     return torch.is_grad_enabled() and recorded and not call.return_u_max
 
 
-def look_at_silence(call: SpikePropCall, learns: bool) -> None:
+def look_at_silence(call: Any, learns: bool, op: str = "spikeprop") -> None:
     """Where no neuron fired: raises a ValueError for weights that are not finite, else warns if it ``learns``."""
-    check.finite("spikeprop", "w", call.w)
+    check.finite(op, "w", call.w)
     if not learns:
         return
     layer = LAYER.get() and f"{LAYER.get()}, "
     warnings.warn(
-        f"spikeprop: all outputs are silent: no neuron of {layer}w {list(call.w.shape)} reached v_threshold = "
+        f"{op}: all outputs are silent: no neuron of {layer}w {list(call.w.shape)} reached v_threshold = "
         f"{call.v_threshold:g} by t_max = {call.t_max:g}, so t_out has no gradient. Scale up w, lower v_threshold, "
         "raise t_max, or train with u_max (return_u_max=True) until neurons fire",
         stacklevel=5,  # whoever called the public op

@@ -205,7 +205,11 @@ def test_calibrate_leaves_neurons_that_cannot_fire_and_says_so():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ((nn.Linear(2, 2), 5.0), TypeError, "layer must be a SpikeProp, got Linear"),
+        (
+            (nn.Linear(2, 2), 5.0),
+            TypeError,
+            "layer must be a SpikeProp or an EventProp, got Linear",
+        ),
         ((SpikeProp(2, 2), 0.0), ValueError, "mean_time must lie between 0 and t_max = 40 ms"),
         ((SpikeProp(2, 2), 40.0), ValueError, "mean_time must lie between 0 and t_max = 40 ms"),
         ((SpikeProp(2, 2), math.nan), ValueError, "mean_time must be finite"),

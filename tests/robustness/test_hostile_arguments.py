@@ -82,6 +82,12 @@ GOOD = {
         "tau": 2.0,
         "t_max": 9.0,
     },
+    "eventprop": {
+        "t_in": T,
+        "w": torch.ones(3, 2),
+        "w_rec": torch.ones(3, 3),
+        **{"tau_mem": 4.0, "tau_syn": 2.0, "t_max": 9.0},
+    },
     "stdp_": {"w": W, "pre": spikes(5, 2, 4), "post": spikes(5, 2, 3), "rule": plasticity.pair()},
     "bp_stdp_": {"w": W, "pre": spikes(5, 2, 4), "error": torch.zeros(5, 2, 3)},
     "bp_stdp_network_": {"weights": [W], "x": spikes(2, 5, 4), "thresholds": [0.9]},
@@ -105,6 +111,8 @@ GOOD = {
     "SpikeConv2d": {"in_channels": 3, "out_channels": 2, "kernel_size": 3},
     "SpikeLinear": {"in_features": 4, "out_features": 3},
     "SpikeProp": {"in_features": 2, "out_features": 3, "delays": 2},
+    "EventProp": {"in_features": 2, "out_features": 3, "max_spikes": 99},
+    "EventReadout": {"in_features": 2, "out_features": 3},
     "calibrate": {"layer": None, "t": T, "mean_time": 9.0},
     "calibrate_": {
         "net": torch.nn.Sequential(nn.Time(torch.nn.Linear(4, 3)), nn.LIF()),
@@ -153,7 +161,7 @@ GOOD = {
 }
 # Inputs of layers and encoders.
 INPUTS = {
-    "SpikeProp": T,
+    **dict.fromkeys(("SpikeProp", "EventProp", "EventReadout"), T),
     "Population": torch.zeros(2, 1),
     "PopulationEncoder": torch.zeros(2, 1),
     "LatencyEncoder": torch.zeros(2),
@@ -195,13 +203,13 @@ def test_every_public_function_is_tried():
     assert set(GOOD) == set(PUBLIC)
 
 
-@pytest.mark.filterwarnings("ignore:spikeprop. all outputs are silent", "ignore:calibrate")
+@pytest.mark.filterwarnings("ignore:.*prop. all outputs are silent", "ignore:calibrate")
 @pytest.mark.parametrize("name", PUBLIC)
 def test_what_is_replaced_was_good(name):
     call(name, GOOD[name])
 
 
-@pytest.mark.filterwarnings("ignore:spikeprop. all outputs are silent", "ignore:calibrate")
+@pytest.mark.filterwarnings("ignore:.*prop. all outputs are silent", "ignore:calibrate")
 @pytest.mark.parametrize("name", PUBLIC)
 def test_error_names_the_argument(name):
     hostile = list(arguments(name))

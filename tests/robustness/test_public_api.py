@@ -58,12 +58,12 @@ NAMES = {
     "snnfast.ops": (
         "DiehlCookConductanceResult DiehlCookConductanceState DiehlCookResult DiehlCookState "
         "Events Rates StdpState BpStdpNetworkResult "
-        "batch_norm bp_stdp_ bp_stdp_network_ delay diehl_cook_ diehl_cook_conductance_ poisson pool2d recurrent "
-        f"spike_conv2d spike_count spike_linear spikeprop stdp_ {' '.join(NEURONS)}"
+        "batch_norm bp_stdp_ bp_stdp_network_ delay diehl_cook_ diehl_cook_conductance_ eventprop poisson pool2d "
+        f"recurrent spike_conv2d spike_count spike_linear spikeprop stdp_ {' '.join(NEURONS)}"
     ),
     "snnfast.reference": (
-        "batch_norm bp_stdp_ bp_stdp_network_ delay diehl_cook_ diehl_cook_conductance_ poisson pool2d recurrent "
-        f"spike_conv2d spike_count spike_linear spikeprop stdp_ {' '.join(NEURONS)}"
+        "batch_norm bp_stdp_ bp_stdp_network_ delay diehl_cook_ diehl_cook_conductance_ eventprop poisson pool2d "
+        f"recurrent spike_conv2d spike_count spike_linear spikeprop stdp_ {' '.join(NEURONS)}"
     ),
     "snnfast.surrogate": (
         "Surrogate atan fast_sigmoid gaussian rectangle resolve sigmoid straight_through triangle"
@@ -74,6 +74,10 @@ NAMES = {
 }
 # Of the ops that are no neurons, whose tests hold it. Positional arguments before the star, keywords after it.
 SIGNATURES = {
+    "eventprop": (
+        "t_in, w, w_rec=None, *, delays=None, delays_rec=None, tau_mem, tau_syn, v_threshold=1.0, t_max, "
+        "max_spikes=16, stops=False, slope_min=0.05, return_u_max=False, return_slope=False, validate=True"
+    ),
     "spikeprop": (
         "t_in, w, delays, *, tau, v_threshold=1.0, t_max, dt=None, slope_min=0.05, "
         "return_u_max=False, return_slope=False, validate=True"

@@ -38,7 +38,7 @@ class SpikepropSettings(FoldedSettings):
 
     dataset: str = option(
         "iris",
-        f"iris, cancer, digits, xor (all in the package), mnist, or your own images: {SOURCES}.",
+        f"iris, cancer, digits, xor, yin-yang (all in the package), mnist, or your own images: {SOURCES}.",
         choices=tuple(CLASSES),
         own=True,
     )
@@ -149,7 +149,9 @@ class Spikeprop(Procedure[SpikepropSettings]):
         else:
             chosen |= {"terminals": 1, "tau": 60.0, "t_max": 30.0, "fire_at": (6.0, 9.0)}
             chosen |= {"low": -0.6, "batch_size": 32, "hidden": (400,)}
-            if dataset == "mnist":
+            if dataset == "yin-yang":
+                chosen |= {"hidden": (200,), "bias": 1, "slope_min": 1.0, "epochs": 100}
+            elif dataset == "mnist":
                 chosen |= {"span": 8.0, "threshold": 0.3, "epochs": 12, "lr": 0.002, "shift": 1}
             elif (
                 dataset not in CLASSES

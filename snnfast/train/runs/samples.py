@@ -16,7 +16,7 @@ from . import images
 from .run import Data
 from .settings import FoldedSettings
 
-CLASSES = {"xor": 2, "iris": 3, "cancer": 2, "digits": 10, "mnist": 10}
+CLASSES = {"xor": 2, "iris": 3, "cancer": 2, "yin-yang": 3, "digits": 10, "mnist": 10}
 IMAGES = ("digits", "mnist")
 
 

@@ -138,6 +138,7 @@ for name in (
     "diehl_cook",
     "diehl_cook_conductance",
     "spikeprop",
+    "eventprop",
     "conversion",
     "spikenorm",
     "shortcuts",

@@ -217,7 +217,7 @@ def _highest(
 
 
 def result_of(call: EventPropCall, outputs: tuple[Tensor, Tensor, Tensor]) -> Any:
-    """What the op returns, after a look at what came out."""
+    """Return the outputs that the call asks for; check the number of spikes and warn of silence."""
     t_out, u_max, slope = outputs
     if check.looks(call.validate, call.arrivals.device) and t_out.numel():
         first = t_out.detach()[..., 0]

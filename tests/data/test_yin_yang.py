@@ -29,7 +29,7 @@ def test_samples_are_what_they_say():
     whole, labels = data.yin_yang("all").tensors
     assert whole.shape == (6000, 4)
     assert whole.dtype == torch.float32
-    assert torch.equal(parts(whole[:, :2].double()), labels)
+    torch.testing.assert_close(parts(whole[:, :2].double()), labels, rtol=0, atol=0)
     torch.testing.assert_close(whole[:, 2:], 1 - whole[:, :2], rtol=0, atol=0)
     assert ((labels.bincount() - 2000).abs() < 120).all()
     assert data.YIN_YANG_CLASSES == ("yin", "yang", "dot")
@@ -39,7 +39,7 @@ def test_splits_share_nothing_and_are_the_whole():
     splits = [data.yin_yang(split).tensors for split in ("train", "val", "test")]
     assert [len(x) for x, _ in splits] == [4000, 1000, 1000]
     for k, whole in enumerate(data.yin_yang("all").tensors):
-        assert torch.equal(torch.cat([part[k] for part in splits]), whole)
+        torch.testing.assert_close(torch.cat([part[k] for part in splits]), whole, rtol=0, atol=0)
     assert len(data.yin_yang("train+val")) == 5000
     assert len(whole.unique()) == 3
     assert len(data.yin_yang("all").tensors[0].unique(dim=0)) == 6000
@@ -47,7 +47,7 @@ def test_splits_share_nothing_and_are_the_whole():
 
 def test_a_seed_draws_its_own_points_of_one_symbol():
     again, other = (data.yin_yang(seed=seed).tensors[0] for seed in (0, 1))
-    assert torch.equal(data.load("yin-yang").tensors[0], again)
+    torch.testing.assert_close(data.load("yin-yang").tensors[0], again, rtol=0, atol=0)
     assert not torch.equal(again, other)
 
 

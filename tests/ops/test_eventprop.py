@@ -122,7 +122,7 @@ def test_kernels_equal_the_reference(kernels, name):
     got = ops.eventprop(**on(kernels.device, a), **how)
     want = reference.eventprop(**a, **how)
     fired = want[0].isfinite()
-    assert torch.equal(got[0].cpu().isfinite(), fired)
+    torch.testing.assert_close(got[0].cpu().isfinite(), fired, rtol=0, atol=0)
     for g, w, tight in zip(got, want, (60e-12, 1e-12, 1e-12)):
         torch.testing.assert_close(g.cpu(), w, rtol=1e-12, atol=tight)
 
@@ -159,7 +159,7 @@ def test_any_call_equals_the_reference(seed, tau_mem, ratio, scale, recurrent, d
     ).any()
     if near:
         return
-    assert torch.equal(got[0].isfinite(), want[0].isfinite())
+    torch.testing.assert_close(got[0].isfinite(), want[0].isfinite(), rtol=0, atol=0)
     for g, w, tight in zip(
         got, want, (6e-9, 1e-9, 1e-9)
     ):  # of many spikes, each moved by those before
@@ -184,7 +184,7 @@ def test_float32_agrees_with_float64(backend, name):
     wide = ops.eventprop(**on(backend.device, a))
     narrow = ops.eventprop(**on(backend.device, a, torch.float32))
     assert narrow.dtype == torch.float32
-    assert torch.equal(narrow.isfinite(), wide.isfinite())
+    torch.testing.assert_close(narrow.isfinite(), wide.isfinite(), rtol=0, atol=0)
     fired = wide.isfinite()
     torch.testing.assert_close(narrow[fired].double(), wide[fired], rtol=0, atol=2e-3)
 
@@ -227,4 +227,4 @@ def test_results_are_the_same_for_any_number_of_threads():
             found.append((t.detach(), torch.autograd.grad(t.nan_to_num(posinf=0.0).sum(), w)[0]))
     finally:
         torch.set_num_threads(threads)
-    assert all(torch.equal(one, other) for one, other in zip(*found))
+    torch.testing.assert_close(*found, rtol=0, atol=0)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from samples import assert_all
 
+import snnfast
 from snnfast import data
 from snnfast.nn import loss
 from snnfast.papers.bohte2002 import procedure as bohte2002
@@ -392,3 +393,47 @@ def test_figures_show_spikes_and_potentials_of_one_sample(tmp_path):
     figures.finish(run)
     for name in ("curves", "spikes", "potentials"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+# Neurons that may fire several times.
+
+
+def test_lif_neurons_are_those_of_eventprop():
+    """Hidden neurons with the settings; outputs that fire once, later than the end where they are silent."""
+    settings = preset("yin-yang", neurons="lif", hidden=(5,), max_spikes=3, tau_syn=20.0, epochs=1)
+    parts = spikeprop.load(settings)
+    assert parts.train[0].shape == (5000, 5)
+    model = spikeprop.model(settings, parts)
+    hidden, output = model.layers
+    assert (hidden.max_spikes, hidden.tau_mem, hidden.tau_syn) == (3, 60.0, 20.0)
+    assert (output.max_spikes, output.out_features) == (1, 3)
+    t = model(parts.train[0][:50])
+    want = output(hidden(parts.train[0][:50]))[..., 0]
+    fired = want.isfinite()
+    assert fired.any()
+    torch.testing.assert_close(t[fired], want[fired], rtol=0, atol=0)
+    assert (t[~fired] > 30).all()
+
+
+def test_lif_neurons_learn_the_symbol(tmp_path):
+    how = {"neurons": "lif", "hidden": (30,), "epochs": 2, "validate": True}
+    result = snnfast.procedure.spikeprop("yin-yang", **how, out=tmp_path, progress=False)
+    assert result.accuracy > 0.6
+    labels = snnfast.load(tmp_path)(data.yin_yang("test").tensors[0])
+    assert (labels == data.yin_yang("test").tensors[1]).float().mean() > 0.6
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tau_syn": 3.0}, "spikeprop: tau_syn is for lif, got srm"),
+        ({"max_spikes": 2}, "spikeprop: max_spikes is for lif, got srm"),
+        (
+            {"neurons": "lif", "terminals": 4},
+            "spikeprop: neurons lif need terminals 1, and another data set than xor",
+        ),
+    ],
+)
+def test_settings_of_lif_neurons(changes, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        preset("yin-yang", **changes)

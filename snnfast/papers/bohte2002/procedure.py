@@ -24,9 +24,11 @@ from snnfast.train.runs.settings import SOURCES, FoldedSettings, option
 from snnfast.train.score import Decide, Loss, Part
 
 from . import figures as bohte2002_figures
+from .lif import LIFNetwork
 from .model import Bohte2002
 
 CODES = ("population", "latency")
+NEURONS = ("srm", "lif")
 LOSSES = ("cross-entropy", "squared-error")
 
 
@@ -60,7 +62,14 @@ class SpikepropSettings(FoldedSettings):
         "Synapses for each connection, with delays of 1 ms, 2 ms, ...; a single one has no delay.",
         least=1,
     )
+    neurons: str = option(
+        "srm", "srm, which fire once, as in the paper, or lif, by EventProp.", choices=NEURONS
+    )
     tau: float = option(7.0, "Time constant of the potentials, ms.", above=0)
+    tau_syn: float | None = option(
+        None, "lif: time constant of the currents, ms; default: --tau.", above=0
+    )
+    max_spikes: int = option(1, "lif: the most spikes of a hidden neuron.", least=1)
     t_max: float = option(40.0, "End of the observation, ms.", above=0)
     low: float = option(
         -0.5,
@@ -116,6 +125,13 @@ class SpikepropSettings(FoldedSettings):
             self._only(name, self.code == "population", "the population code", self.code)
         self._only("threshold", self.code == "latency", "the latency code", self.code)
         self._only("targets", self.loss == "squared-error", "squared-error", self.loss)
+        lif = self.neurons == "lif"
+        self._only("tau_syn", lif, "lif", self.neurons)
+        self._only("max_spikes", lif, "lif", self.neurons)
+        if lif and (self.terminals != 1 or self.dataset == "xor"):
+            raise ValueError(
+                "spikeprop: neurons lif need terminals 1, and another data set than xor"
+            )
         self._only("shift", self.dataset in IMAGES, " and ".join(IMAGES), self.dataset)
 
 
@@ -150,7 +166,8 @@ class Spikeprop(Procedure[SpikepropSettings]):
             chosen |= {"terminals": 1, "tau": 60.0, "t_max": 30.0, "fire_at": (6.0, 9.0)}
             chosen |= {"low": -0.6, "batch_size": 32, "hidden": (400,)}
             if dataset == "yin-yang":
-                chosen |= {"hidden": (200,), "bias": 1, "slope_min": 1.0, "epochs": 100}
+                chosen |= {"hidden": (300,), "slope_min": 18.0, "epochs": 60, "batch_size": 64}
+                chosen |= {"lr": 0.03 if changes.get("neurons") == "lif" else 0.01}
             elif dataset == "mnist":
                 chosen |= {"span": 8.0, "threshold": 0.3, "epochs": 12, "lr": 0.002, "shift": 1}
             elif (
@@ -190,19 +207,22 @@ class Spikeprop(Procedure[SpikepropSettings]):
         times: Tensor = coder(settings, train)(values.cpu())
         return times.to(x.device)
 
-    def model(self, settings: SpikepropSettings, data: Data) -> Bohte2002:
+    def model(self, settings: SpikepropSettings, data: Data) -> Bohte2002 | LIFNetwork:
         """The network, calibrated on the first 1,000 training samples."""
         times = data.train[0]
-        model = Bohte2002(
-            times.shape[1],
-            settings.hidden,
-            1 if settings.dataset == "xor" else classes(settings.dataset, data),
-            settings.terminals if settings.terminals > 1 else [0.0],
-            tau=settings.tau,
-            t_max=settings.t_max,
-            virtual=settings.virtual,
-            slope_min=settings.slope_min,
-        )
+        outputs = 1 if settings.dataset == "xor" else classes(settings.dataset, data)
+        how: dict[str, Any] = {
+            name: getattr(settings, name) for name in ("t_max", "virtual", "slope_min")
+        }
+        model: Bohte2002 | LIFNetwork
+        if settings.neurons == "lif":
+            how |= {"tau_mem": settings.tau, "tau_syn": settings.tau_syn or settings.tau}
+            how["max_spikes"] = settings.max_spikes
+            model = LIFNetwork(times.shape[1], settings.hidden, outputs, **how)
+        else:
+            delays = settings.terminals if settings.terminals > 1 else [0.0]
+            how["tau"] = settings.tau
+            model = Bohte2002(times.shape[1], settings.hidden, outputs, delays, **how)
         model.reset_parameters(settings.low, 1.0)
         model.to(times.device)
         model.calibrate(times[:1000], torch.linspace(*settings.fire_at, len(model.layers)).tolist())
@@ -237,6 +257,8 @@ class Spikeprop(Procedure[SpikepropSettings]):
         self, settings: SpikepropSettings, run: Run, data: Data
     ) -> tuple[dict[str, Any], list[str]]:
         """Cycles until XOR was learned; by layer the share of spikes whose slope is bounded in the gradient."""
+        if settings.neurons == "lif":
+            return {"clipped": None, "converged": None}, []
         clipped = clipped_shares(run.model, data.held_out[0])
         shown = ", ".join(
             "no spikes" if math.isnan(share) else f"{100 * share:.1f} %" for share in clipped
@@ -252,6 +274,8 @@ class Spikeprop(Procedure[SpikepropSettings]):
         if settings.dataset == "xor":  # where both parts are the same patterns
             names = {"loss": "loss", "accuracy": "accuracy"}
             drawn["curves"] = partial(self.drawn, settings, names=names)
+        if settings.neurons == "lif":
+            return drawn
         return drawn | bohte2002_figures.figures(settings.dataset, run, data.held_out)
 
 

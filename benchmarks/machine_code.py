@@ -124,11 +124,14 @@ def measure() -> list[Code]:
 
 
 def digest() -> str:
-    """Of the sources that these kernels are compiled from, without comments and spaces, and of the options."""
+    """Of the headers that these kernels are compiled from, without comments and spaces, and of the options."""
     with tempfile.TemporaryDirectory() as made:
         write(made)
-        folders = resources.CSRC / "core", resources.CSRC / "cuda", Path(made)
-        files = [file for folder in folders for file in sorted(folder.glob("*.*h"))]
+        files = [*sorted(Path(made).glob("*.h")), resources.CSRC / "cuda/neuron_launch.cuh"]
+        for file in files:  # and those that they include
+            for name in re.findall(r'#include "(.+)"', file.read_text()):
+                if (header := resources.CSRC / name).exists() and header not in files:
+                    files.append(header)
         text = [SOURCE, *map(str, resources.FLAGS), *(file.read_text() for file in files)]
     words = re.sub(r"//.*", "", "\n".join(text)).split()
     return hashlib.sha256(" ".join(words).encode()).hexdigest()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from snnfast import data
 from snnfast.monitoring import Activity, NeuronActivity
 from snnfast.papers import procedures as procedure
 
@@ -72,18 +73,6 @@ def test_own_data_of_spikeprop_have_no_noise_of_the_digits(bars):
     assert procedure.spikeprop.preset("digits").jitter == 2.0
 
 
-def yin_yang(seed):
-    """Points of Yin-Yang, as many of each of its three parts: yin, yang and the dots (Kriener et al. 2022)."""
-    points = torch.rand(8000, 2, generator=torch.Generator().manual_seed(seed))
-    x, y = points.T - 0.5
-    left, right = torch.hypot(x + 0.25, y), torch.hypot(x - 0.25, y)
-    labels = (((left > 0.1) & (left <= 0.25)) | ((y > 0) & (right > 0.25))).long()
-    labels[(left < 0.1) | (right < 0.1)] = 2
-    labels[torch.hypot(x, y) > 0.5] = 3
-    places = [(labels == label).nonzero()[:500, 0] for label in range(3)]
-    return points[torch.cat(places)], labels[torch.cat(places)]
-
-
 def test_the_example_of_the_page_of_spikeprop_learns_yin_yang():
     (code,) = re.findall(
         r"```python\n(.*?)```", PAGE.read_text().partition("## The paper")[0], re.S
@@ -98,11 +87,12 @@ def test_the_example_of_the_page_of_spikeprop_learns_yin_yang():
         assert old in code
         code = code.replace(old, new)
     torch.manual_seed(0)
-    names = {"train": yin_yang(1)}
+    x, labels = data.yin_yang("train").tensors
+    names = {"train": (x[:1500, :2], labels[:1500])}
     exec(code, names)
-    x, labels = yin_yang(2)
+    x, labels = data.yin_yang("test").tensors
     with torch.no_grad():
-        times = names["output"](names["hidden"](names["code"](x).flatten(1)))
+        times = names["output"](names["hidden"](names["code"](x[:, :2]).flatten(1)))
     assert (names["loss"].first_spike(times, t_max=40.0) == labels).float().mean() >= 0.95
 
 

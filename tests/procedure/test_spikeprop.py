@@ -248,7 +248,7 @@ def test_train_writes_checkpoint_and_figures(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"dataset": "moons"}, "dataset must be one of xor, iris, cancer, digits, mnist"),
+        ({"dataset": "moons"}, "dataset must be one of xor, iris, cancer, yin-yang, digits, mnist"),
         ({"code": "rate"}, "code must be one of population, latency, got 'rate'"),
         ({"loss": "hinge"}, "loss must be one of cross-entropy, squared-error"),
         ({"dataset": "digits"}, "the population code is for iris and cancer"),

@@ -171,18 +171,25 @@ PEERS = {"spikingjelly": "SpikingJelly", "snntorch": "snnTorch", "bindsnet": "Bi
 
 
 def networks() -> str:
-    """Training steps of whole networks."""
-    file, name = File("network"), "training step"
+    """Training steps of whole networks, and of one sample."""
+    file, name = File("network-zen3"), "training step"
+    alone = [(f"{label.rpartition(' ')[0]} 1", (s[0], 1, *s[2:]), p) for label, s, p in NETWORKS]
     lines = [
         (
             label,
             duration(file.seconds(shape, "snnfast", name)),
             f"{PEERS[peer]}: {file.ratio(shape, (peer, name), ('snnfast', name))}",
-            file.ratio(shape, ("relu", name), ("snnfast", name)),
+            *(file.ratio(shape, (relu, name), ("snnfast", name)) for relu in ("relu", "relu_once")),
         )
-        for label, shape, peer in NETWORKS
+        for label, shape, peer in (*NETWORKS, *alone)
     ]
-    head = ("a training step", "snnfast", "a peer takes", "the same network of ReLUs takes")
+    head = (
+        "a training step",
+        "snnfast",
+        "a peer takes",
+        "ReLUs on T × B images take",
+        "ReLUs once",
+    )
     return table(head, lines) + file.footer
 
 
@@ -190,7 +197,7 @@ def networks_figure(ink: str) -> Figure:
     """The same as bars in that colour of text, docs/networks-*.svg, for the first page of the site."""
     from matplotlib.figure import Figure
 
-    file, name = File("network"), "training step"
+    file, name = File("network-zen3"), "training step"
     figure = Figure(figsize=(4.2, 3.4), layout="constrained")
     axis = figure.subplots()
     for place, (label, shape, peer) in enumerate(reversed(NETWORKS)):
@@ -247,7 +254,7 @@ def speed() -> str:
     row = "training step"
     for label, shape, peer in NETWORKS:
         other = (PEERS[peer], peer, row)
-        add("network", f"training step of {label}", shape, row, other)
+        add("network-zen3", f"training step of {label}", shape, row, other)
     label, shape = "training step of SpikeLinear 1600×1024×1024, 5 % spikes", (1600, 1024, 1024)
     other = ("three dense products", "products", "products")
     add("spike-linear", label, shape, "5 %", other)
@@ -327,7 +334,7 @@ def network_steps(stem: str) -> str:
 
 def ported() -> str:
     """Training steps of a peer's networks as they are, ported, and written for this package."""
-    file, lines = File("network-zen5"), []
+    file, lines = File("network-zen3"), []
     for label, shape, peer in NETWORKS:
         times = [file.seconds(shape, one, "training step") for one in (peer, "ported", "snnfast")]
         ratios = f"{times[0] / times[1]:.1f}", f"{times[1] / times[2]:.2f}"
@@ -364,7 +371,7 @@ def missed_speed() -> str:
         file = File(stem := path.name.removesuffix(end))
         for v in file.verdicts:
             if v.get("kept") is False:
-                op = re.sub("-(xeon|zen5)$", "", stem)
+                op = re.sub("-(xeon|zen3|zen5)$", "", stem)
                 other, _, beside = v["ratio"].partition(" / ")
                 # "clones" and "delay / copies of x" count copies, the others how long another one takes.
                 counts = "a copy of the input" if not beside or "copies" in beside else "ours"
@@ -448,7 +455,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "ported": ported,
     "own-neuron": own_neurons,
     "struct-klif": partial(generated, "klif"),
-    **{stem: partial(network_steps, stem) for stem in ("network", "network-zen5", "network-xeon")},
+    "network": partial(network_steps, "network-zen3"),
     **{
         f"goals-{stem}": partial(goals, stem)
         for stem in (

@@ -194,7 +194,7 @@ struct Record {
     *slope = inside ? C(0) : (i_end - v_end) * c.inverse_mem;
   }
   SNNFAST_HD void finish(const EventPropConstants<C>& c, int32_t count) const {
-    if (u_max && count > 0) *u_max = c.threshold;
+    if (u_max && count != 0) *u_max = c.threshold;
   }
 };
 
@@ -490,7 +490,7 @@ SNNFAST_HD Pull<C> pull(const EventPropConstants<C>& c, const Anchors<C>& anchor
 template <class C>
 SNNFAST_HD C kink(const EventPropBackward& f, int64_t b, int64_t n, int64_t number) {
   const int64_t i = b * f.a.N + n;
-  if (!f.grad_u || f.source[i] != number || static_cast<const C*>(f.t_out)[i * f.a.S] < kNever<C>) return 0;
+  if (!f.grad_u || f.source[i] != number || static_cast<const C*>(f.t_out)[i * f.a.S] != kNever<C>) return 0;
   return static_cast<const C*>(f.grad_u)[i] * static_cast<const C*>(f.slope)[i * f.a.S];
 }
 

@@ -28,13 +28,7 @@ ROOT = Path(__file__).parent.resolve()
 DEFAULT_ARCHS = "8.0;9.0;10.0+PTX;12.0"
 OLDEST_ARCH = 80  # kernels copy by cp.async
 OLDEST_TORCH = (2, 10)
-HEADERS = (
-    "core/*.h",
-    "cpu/*.h",
-    "cpu/rows.cpp",
-    "cuda/launch.h",
-    "cuda/*.cuh",
-)  # as in snnfast/compiler/build.py
+HEADERS = ("core/*.h", "cpu/*.h", "cpu/rows.cpp", "cuda/launch.h", "cuda/*.cuh")  # as in snnfast/compiler/build.py
 
 
 def compiler() -> str:
@@ -83,9 +77,7 @@ def cuda_archs(text: str, compiler: str | None = None) -> str:
     for arch in re.split(r"[;,\s]+", text.strip()):
         m = re.fullmatch(r"(\d+)\.(\d+)([af]?)(\+PTX)?", arch)
         if not m:
-            sys.exit(
-                f"snnfast: TORCH_CUDA_ARCH_LIST: expected entries like 9.0 or 9.0+PTX, got {arch!r}"
-            )
+            sys.exit(f"snnfast: TORCH_CUDA_ARCH_LIST: expected entries like 9.0 or 9.0+PTX, got {arch!r}")
         number = int(m[1] + m[2])
         if number < OLDEST_ARCH:
             leave_out(arch, "the CUDA kernels need compute capability 8.0 or later")
@@ -96,9 +88,7 @@ def cuda_archs(text: str, compiler: str | None = None) -> str:
         else:
             out[f"{number}{m[3]}{'' if m[4] else '-real'}"] = None
     with_ptx = {arch for arch in out if not arch.endswith("-real")}
-    return ";".join(
-        arch for arch in out if arch in with_ptx or arch.removesuffix("-real") not in with_ptx
-    )
+    return ";".join(arch for arch in out if arch in with_ptx or arch.removesuffix("-real") not in with_ptx)
 
 
 def leave_out(arch: str, why: str) -> None:
@@ -140,9 +130,7 @@ def tools() -> tuple[str, str]:
     # pip sees to these, but not with --no-build-isolation.
     missing = [package for package in ("torch", "pybind11") if find_spec(package) is None]
     if missing:
-        sys.exit(
-            f"snnfast: building needs {' and '.join(missing)} (pip install {' '.join(missing)})"
-        )
+        sys.exit(f"snnfast: building needs {' and '.join(missing)} (pip install {' '.join(missing)})")
     torch = metadata.version("torch")
     if tuple(map(int, torch.split(".")[:2])) < OLDEST_TORCH:
         sys.exit(f"snnfast: building needs PyTorch 2.10 or later, got {torch}")
@@ -174,11 +162,7 @@ def cuda_arguments() -> list[str]:
                 f'set TORCH_CUDA_ARCH_LIST, e.g. to "{DEFAULT_ARCHS}"'
             )
         return ["-DSNNFAST_CUDA=0"]
-    return [
-        "-DSNNFAST_CUDA=1",
-        f"-DCMAKE_CUDA_COMPILER={found}",
-        f"-DSNNFAST_CUDA_ARCHS={archs}",
-    ]
+    return ["-DSNNFAST_CUDA=1", f"-DCMAKE_CUDA_COMPILER={found}", f"-DSNNFAST_CUDA_ARCHS={archs}"]
 
 
 class CMakeBuild(build_ext):
@@ -265,7 +249,4 @@ class BuildPython(build_py):
             self.copy_file(str(path), str(out))
 
 
-setup(
-    ext_modules=[Extension("snnfast._C", sources=[])],
-    cmdclass={"build_ext": CMakeBuild, "build_py": BuildPython},
-)
+setup(ext_modules=[Extension("snnfast._C", sources=[])], cmdclass={"build_ext": CMakeBuild, "build_py": BuildPython})

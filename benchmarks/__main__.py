@@ -10,21 +10,10 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks import (
-    accuracy,
-    machine,
-    machine_code,
-    neurons,
-    plans,
-    report,
-    resources,
-    zoo,
-)
+from benchmarks import accuracy, machine, machine_code, neurons, plans, report, resources, zoo
 from benchmarks.timing import Task, measure, measure_isolated, require_kernels
 
-app = typer.Typer(
-    help="Benchmarks of snnfast against plain PyTorch and other libraries.", no_args_is_help=True
-)
+app = typer.Typer(help="Benchmarks of snnfast against plain PyTorch and other libraries.", no_args_is_help=True)
 
 # Limits are promised on the CPU in float32.
 JUDGED = ("cpu", "float32")
@@ -36,27 +25,17 @@ def add_command(benchmark: str) -> None:
     @app.command(benchmark, help=module.__doc__)
     def run(
         device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-        dtype: Annotated[
-            str, typer.Option(help="float32, float64, bfloat16, float16.")
-        ] = "float32",
+        dtype: Annotated[str, typer.Option(help="float32, float64, bfloat16, float16.")] = "float32",
         threads: Annotated[str, typer.Option(help="CPU threads, one or several: 1,2.")] = "1",
         shapes: Annotated[str, typer.Option(help="Time first, one or several: 16x64x1024.")] = "",
         repeats: Annotated[int, typer.Option(help="Runs a process; fewer if they are slow.")] = 20,
-        budget: Annotated[
-            float, typer.Option(help="Seconds after which a slow pass is not repeated.")
-        ] = 2.0,
+        budget: Annotated[float, typer.Option(help="Seconds after which a slow pass is not repeated.")] = 2.0,
         rounds: Annotated[int, typer.Option(help="Processes an implementation, in turn.")] = 1,
-        baselines: Annotated[str, typer.Option(help="Some of them only.")] = ",".join(
-            module.BASELINES
-        ),
-        compiled: Annotated[
-            bool, typer.Option(help="Also torch.compile of the loop: slow.")
-        ] = False,
+        baselines: Annotated[str, typer.Option(help="Some of them only.")] = ",".join(module.BASELINES),
+        compiled: Annotated[bool, typer.Option(help="Also torch.compile of the loop: slow.")] = False,
         json: Annotated[Path | None, typer.Option(help="Write the results to this file.")] = None,
         plot: Annotated[Path | None, typer.Option(help="Draw the results into this file.")] = None,
-        cpu_time: Annotated[
-            bool, typer.Option(help="CPU seconds, for a busy machine; one thread only.")
-        ] = False,
+        cpu_time: Annotated[bool, typer.Option(help="CPU seconds, for a busy machine; one thread only.")] = False,
         in_process: Annotated[
             bool, typer.Option(help="All in this process: saves its starts, but a crash ends all.")
         ] = False,
@@ -165,9 +144,7 @@ def print_zoo(
 
 
 @app.command("accuracy", help=accuracy.__doc__)
-def print_accuracy(
-    page: Annotated[Path | None, typer.Option(help="Write the table into this page.")] = None,
-) -> None:
+def print_accuracy(page: Annotated[Path | None, typer.Option(help="Write the table into this page.")] = None) -> None:
     found = accuracy.lines()
     typer.echo(report.table(accuracy.HEADER, found))
     if page is not None:
@@ -204,9 +181,7 @@ def print_machine_code(
 
 
 @app.command("plans", help=plans.__doc__)
-def print_plans(
-    keep: Annotated[bool, typer.Option(help="Compile the kernels, keep nvcc's report.")] = False,
-) -> None:
+def print_plans(keep: Annotated[bool, typer.Option(help="Compile the kernels, keep nvcc's report.")] = False) -> None:
     try:
         if keep:
             plans.keep(plans.measure())
@@ -218,9 +193,7 @@ def print_plans(
 
 
 @app.command("resources", help=resources.__doc__)
-def print_resources(
-    arch: Annotated[str, typer.Option(help="The GPU architecture to compile for.")] = "sm_90",
-) -> None:
+def print_resources(arch: Annotated[str, typer.Option(help="The GPU architecture to compile for.")] = "sm_90") -> None:
     compiler = resources.nvcc()
     if compiler is None:
         typer.echo("nvcc was not found: put it on PATH or set CUDA_HOME", err=True)

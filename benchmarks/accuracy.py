@@ -21,10 +21,7 @@ from benchmarks.machine import describe
 LIMIT = 3  # times PyTorch's error
 FLOOR = 1.5e-7  # an error that is rounding: a bit of float32
 PARTS = ("result", "gradients", "statistics")
-HEADER = (
-    *("layer", "input", "result here", "PyTorch", "gradients here", "PyTorch"),
-    *("statistics here", "PyTorch"),
-)
+HEADER = (*("layer", "input", "result here", "PyTorch", "gradients here", "PyTorch"), *("statistics here", "PyTorch"))
 INPUTS = {"0 to 1": 0.0, "10 to 11": 10.0}
 
 
@@ -115,9 +112,7 @@ def _in_time(layers: list[nn.Module], x: Tensor, train: bool = True) -> Case:
 
 
 def _repeated(offset: float) -> Case:
-    case = _in_time(
-        [nn.Conv2d(8, 16, 3, bias=False), nn.BatchNorm2d(16)], _drawn(offset, 1, 32, 8, 20, 20)
-    )
+    case = _in_time([nn.Conv2d(8, 16, 3, bias=False), nn.BatchNorm2d(16)], _drawn(offset, 1, 32, 8, 20, 20))
     return case._replace(x=case.x.expand(4, *case.x.shape[1:]))
 
 
@@ -194,9 +189,7 @@ class _IF(nn.Module):
     """SpikingJelly's ``IFNode`` in plain PyTorch, of all steps, with the gradient of its sigmoid."""
 
     step_mode, v_threshold, v_reset, detach_reset = "m", 1.0, 0.0, False
-    surrogate_function = type(
-        "Sigmoid", (), {"__module__": "spikingjelly", "alpha": 4.0, "spiking": True}
-    )()
+    surrogate_function = type("Sigmoid", (), {"__module__": "spikingjelly", "alpha": 4.0, "spiking": True})()
 
     def forward(self, x: Tensor) -> Tensor:
         v, spikes = torch.zeros_like(x[0]), []

@@ -54,7 +54,5 @@ def prepare(task: Task) -> Prepared:
     for name, given in settings.items():
         y = run(*leaves, *given)
         grad = torch.randn_like(y)
-        passes[f"{name} gradient"] = partial(
-            torch.autograd.grad, y, leaves, grad, retain_graph=True
-        )
+        passes[f"{name} gradient"] = partial(torch.autograd.grad, y, leaves, grad, retain_graph=True)
     return Prepared(passes, {})

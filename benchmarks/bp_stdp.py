@@ -28,9 +28,7 @@ def ours() -> dict[str, Learn]:
     from snnfast import ops
 
     def learn(update: str, epsilon: int) -> Learn:
-        return lambda w, pre, error: ops.bp_stdp_(
-            w, pre, error, lr=LR, epsilon=epsilon, update=update, validate=False
-        )
+        return lambda w, pre, error: ops.bp_stdp_(w, pre, error, lr=LR, epsilon=epsilon, update=update, validate=False)
 
     passes = {update: learn(update, EPSILON) for update in (STEP, SEQUENCE)}
     return passes | {f"{SEQUENCE}, epsilon 40": learn(SEQUENCE, 40)}
@@ -66,6 +64,4 @@ def prepare(task: Task) -> Prepared:
 
     first = next(iter(learners.values()))
     facts = {"mean weight": run(first).double().mean().item()}
-    return Prepared(
-        {name: lambda learn=learn: run(learn) for name, learn in learners.items()}, facts
-    )
+    return Prepared({name: lambda learn=learn: run(learn) for name, learn in learners.items()}, facts)

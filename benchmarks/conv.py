@@ -25,9 +25,7 @@ CHANNELS, CLASSES = 32, 10
 class Net(nn.Module):
     """Two convolutions and a linear readout of the mean; the stateless layers see time as batch."""
 
-    def __init__(
-        self, size: tuple[int, ...], neurons: Sequence[Callable[[Tensor], Tensor]]
-    ) -> None:
+    def __init__(self, size: tuple[int, ...], neurons: Sequence[Callable[[Tensor], Tensor]]) -> None:
         super().__init__()
         in_channels, height, width = size
         self.conv1 = nn.Conv2d(in_channels, CHANNELS, 3, padding=1)

@@ -71,9 +71,7 @@ def prepare(task: Task) -> Prepared:
     return Prepared(dict(runs), facts, dict.fromkeys(runs, steps))
 
 
-def passes(
-    x: Tensor, model: nn.Module, calibration: list[Tensor], steps: int
-) -> dict[str, Callable[[], Tensor]]:
+def passes(x: Tensor, model: nn.Module, calibration: list[Tensor], steps: int) -> dict[str, Callable[[], Tensor]]:
     """Ours, by name."""
     import snnfast
     from snnfast.conversion import shortcuts

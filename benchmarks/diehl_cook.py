@@ -85,9 +85,7 @@ def rates(hz: Tensor, seed: int, steps: int):  # type: ignore[no-untyped-def]
     return ops.Rates(hz, steps, torch.arange(seed, seed + len(hz), device=hz.device))
 
 
-def learn(
-    network: Network, x: object, op: Callable[..., object] | None = None, **changes: object
-) -> object:
+def learn(network: Network, x: object, op: Callable[..., object] | None = None, **changes: object) -> object:
     """Presents ``x`` and learns."""
     from snnfast import ops, plasticity
 
@@ -112,10 +110,7 @@ def trains(network: Network, count: int, steps: int, dt: float = 1.0) -> Tensor:
     from snnfast import ops
 
     return torch.stack(
-        [
-            ops.poisson(hz * dt / 1000, steps, seed=p, dtype=torch.uint8)
-            for p, hz in enumerate(network.hz[:count])
-        ]
+        [ops.poisson(hz * dt / 1000, steps, seed=p, dtype=torch.uint8) for p, hz in enumerate(network.hz[:count])]
     )
 
 
@@ -154,6 +149,4 @@ def prepare(task: Task) -> Prepared:
     facts = {"spikes a presentation": result.counts.sum().item() / len(result.counts)}  # type: ignore[attr-defined]
     together = NETWORKS[network.w.device.type]
     facts[TOGETHER] = together
-    return Prepared(
-        passes, facts, dict.fromkeys(passes, LENGTH) | {ALONE: 1, TOGETHER: LENGTH * together}
-    )
+    return Prepared(passes, facts, dict.fromkeys(passes, LENGTH) | {ALONE: 1, TOGETHER: LENGTH * together})

@@ -43,16 +43,12 @@ def learned(inputs: int, outputs: int, presentations: int) -> Network:
     theta = torch.full((outputs,), 20.0, dtype=torch.float64)
     network = Network(w.t(), theta, diehl_cook.images(inputs) * INTENSITY)
     for first in range(0, presentations, 1000):
-        order = torch.randint(
-            len(network.hz), (min(1000, presentations - first),), generator=generator
-        )
+        order = torch.randint(len(network.hz), (min(1000, presentations - first),), generator=generator)
         learn(network, rates(network.hz[order], first, 700))
     return network
 
 
-def learn(
-    network: Network, x: object, op: Callable[..., object] | None = None, **changes: object
-) -> object:
+def learn(network: Network, x: object, op: Callable[..., object] | None = None, **changes: object) -> object:
     """Presents ``x`` and learns."""
     from snnfast import ops, plasticity
 
@@ -65,9 +61,7 @@ def learn(
         "rest": REST,
         "validate": False,
     }
-    return (op or ops.diehl_cook_conductance_)(
-        x, network.w, network.theta, **{**arguments, **changes}
-    )
+    return (op or ops.diehl_cook_conductance_)(x, network.w, network.theta, **{**arguments, **changes})
 
 
 def ours(network: Network, steps: int) -> dict[str, Callable[[], object]]:

@@ -73,10 +73,7 @@ def prepare(task: Task) -> Prepared:
     online(STEPS)
     weight: Any = net[0].weight
     with torch.no_grad():
-        facts = {
-            "spikes a step": net[1](net[0](x)).mean().item(),
-            "gradient": weight.grad.norm().item(),
-        }
+        facts = {"spikes a step": net[1](net[0](x)).mean().item(), "gradient": weight.grad.norm().item()}
     passes = {SEQUENCE: lambda: online(STEPS)}
     if name == neurons.OURS:
         passes[SINGLE] = lambda: online(1)
@@ -88,7 +85,5 @@ def verdicts(found: list[report.Row]) -> list[dict[str, Any]]:
     return [
         report.verdict(row.task.shape, row.name, "plain_loop / snnfast", row.per_ours, ">=", SLOWER)
         for row in found
-        if row.task.threads == 1
-        and row.task.implementation == "plain_loop"
-        and row.task.shape in SHAPES
+        if row.task.threads == 1 and row.task.implementation == "plain_loop" and row.task.shape in SHAPES
     ]

@@ -57,9 +57,7 @@ def prepare(task: Task) -> Prepared:
     batch, inputs, count, outputs = task.shape
     torch.manual_seed(0)
     t_in = (torch.rand(batch, inputs, count) * 40).to(task.torch_dtype).requires_grad_()
-    w = ((torch.rand(outputs, inputs) - 0.3) * 30 / (inputs * math.sqrt(count))).to(
-        task.torch_dtype
-    )
+    w = ((torch.rand(outputs, inputs) - 0.3) * 30 / (inputs * math.sqrt(count))).to(task.torch_dtype)
     w.requires_grad_()
     name = task.implementation
     if name in STEPS:

@@ -39,7 +39,5 @@ def prepare(task: Task) -> Prepared:
     def training() -> tuple[Tensor, ...]:
         return torch.autograd.grad(run(linear(x)), tuple(linear.parameters()), grad)
 
-    facts = (
-        {} if task.implementation == FLOOR else {"spikes a step": forward().double().mean().item()}
-    )
+    facts = {} if task.implementation == FLOOR else {"spikes a step": forward().double().mean().item()}
     return Prepared({FORWARD: forward, TRAINING: training}, facts)

@@ -57,9 +57,7 @@ def prepare(task: Task) -> Prepared:
         prepared = neurons.baseline("jax").passes("lif", x, grad)
     else:
         prepared = passes(neurons.lif(task.implementation), x, grad)
-    return prepared._replace(
-        bytes_moved={name: count * x.nbytes for name, count in TENSORS_MOVED.items()}
-    )
+    return prepared._replace(bytes_moved={name: count * x.nbytes for name, count in TENSORS_MOVED.items()})
 
 
 def passes(run: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -> Prepared:
@@ -88,11 +86,7 @@ def verdicts(rows: list[report.Row]) -> list[dict[str, Any]]:
 
 def limit_verdicts(rows: list[report.Row]) -> list[dict[str, Any]]:
     """One thread against the clone and the baselines; None where the shape was not asked for."""
-    measured = {
-        (row.task.shape, row.name, row.task.implementation): row
-        for row in rows
-        if row.task.threads == 1
-    }
+    measured = {(row.task.shape, row.name, row.task.implementation): row for row in rows if row.task.threads == 1}
     found = []
     for limit in LIMITS:
         ours = measured.get((limit.shape, limit.name, neurons.OURS))
@@ -110,9 +104,7 @@ def limit_verdicts(rows: list[report.Row]) -> list[dict[str, Any]]:
 def thread_verdicts(rows: list[report.Row]) -> list[dict[str, Any]]:
     """More threads must not be slower than one."""
     ours = [row for row in rows if row.task.implementation == neurons.OURS]
-    alone = {
-        (row.task.shape, row.name): row.minimum_seconds for row in ours if row.task.threads == 1
-    }
+    alone = {(row.task.shape, row.name): row.minimum_seconds for row in ours if row.task.threads == 1}
     return [
         report.verdict(
             row.task.shape,

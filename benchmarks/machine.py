@@ -18,9 +18,7 @@ def cpu_model() -> str:
     if not cpuinfo.exists():
         return platform.processor() or platform.machine()
     first = cpuinfo.read_text().split("\n\n")[0].splitlines()
-    about = {
-        name.strip(): value.strip() for name, _, value in (line.partition(":") for line in first)
-    }
+    about = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in first)}
     core = amd_core(int(about.get("cpu family", 0)), int(about.get("model", 0)))
     return about.get("model name", platform.machine()) + (f" ({core})" if core else "")
 
@@ -62,9 +60,5 @@ def describe(device: str) -> dict[str, Any]:
     }
     if device == "cuda":
         properties = torch.cuda.get_device_properties(0)
-        machine |= {
-            "gpu": properties.name,
-            "gpu_memory_bytes": properties.total_memory,
-            "cuda": torch.version.cuda,
-        }
+        machine |= {"gpu": properties.name, "gpu_memory_bytes": properties.total_memory, "cuda": torch.version.cuda}
     return machine

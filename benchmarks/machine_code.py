@@ -92,9 +92,7 @@ def codes(compiler: str, disassembler: str, stem: str, folder: Path) -> list[Cod
     source.write_text(SOURCE.format(stem=stem, neuron=neuron, calls=" + ".join(calls)))
     made = ["-cubin", "-o", str(cubin)]
     kernels = resources.compile_kernels(compiler, ARCH, source, made)
-    listing = subprocess.run(
-        [disassembler, "-hex", str(cubin)], capture_output=True, text=True, check=True
-    ).stdout
+    listing = subprocess.run([disassembler, "-hex", str(cubin)], capture_output=True, text=True, check=True).stdout
     counted = instructions(listing)
     return sorted(Code(k.name, k.registers, k.spill_bytes, counted[k.name]) for k in kernels)
 

@@ -145,11 +145,7 @@ def resnet(neuron: Callable[[], nn.Module], channels: int, size: int) -> nn.Modu
 
 
 # Channels that come and go, and strides.
-RESNET = (
-    (64, 64, 64, 128, 128, 256, 256, 512),
-    (64, 64, 128, 128, 256, 256, 512, 512),
-    (1, 1, 2, 1, 2, 1, 2, 1),
-)
+RESNET = ((64, 64, 64, 128, 128, 256, 256, 512), (64, 64, 128, 128, 256, 256, 512, 512), (1, 1, 2, 1, 2, 1, 2, 1))
 
 
 def square(neuron: Callable[[], nn.Module], features: int) -> nn.Module:
@@ -167,15 +163,9 @@ NETWORKS = {
     (4, 128, 1, 28, 28): Network(
         "conv 32-32, batch norm, max pooling", normalized, JELLY, True, "spikingjelly", 3.0, True
     ),
-    (50, 64, 1, 28, 28): Network(
-        "12C5-MP2-64C5-MP2-10", tutorial, TORCH, True, "snntorch", 1.5, True
-    ),
-    (4, 32, 64, 16, 16): Network(
-        "SEW ResNet block", residual, JELLY, False, "spikingjelly", 1.6, True
-    ),
-    (25, 128, 784): Network(
-        "784-1000-10", linear, TORCH | {"beta": 0.95}, True, "snntorch", 10.0, False
-    ),
+    (50, 64, 1, 28, 28): Network("12C5-MP2-64C5-MP2-10", tutorial, TORCH, True, "snntorch", 1.5, True),
+    (4, 32, 64, 16, 16): Network("SEW ResNet block", residual, JELLY, False, "spikingjelly", 1.6, True),
+    (25, 128, 784): Network("784-1000-10", linear, TORCH | {"beta": 0.95}, True, "snntorch", 10.0, False),
 }
 # One image or sample alone.
 ALONE = {(shape[0], 1, *shape[2:]): network for shape, network in NETWORKS.items()}
@@ -370,9 +360,7 @@ def prepare(task: Task) -> Prepared:
         optimizer.zero_grad()
         x.grad = None
         y = run(x)
-        loss = (
-            functional.cross_entropy(y, target) if network.constant else (y * grad[: len(y)]).mean()
-        )
+        loss = functional.cross_entropy(y, target) if network.constant else (y * grad[: len(y)]).mean()
         loss.backward()
         optimizer.step()
         return loss.detach()

@@ -43,12 +43,7 @@ def verdicts(found: list[report.Row]) -> list[dict[str, Any]]:
     ]
     return [
         report.verdict(
-            row.task.shape,
-            row.name,
-            f"{row.task.benchmark} / lif",
-            1 / row.per_ours,
-            "<=",
-            LIMITS[row.task.benchmark],
+            row.task.shape, row.name, f"{row.task.benchmark} / lif", 1 / row.per_ours, "<=", LIMITS[row.task.benchmark]
         )
         for row in rows
     ]

@@ -29,11 +29,7 @@ BASELINES = ("lif", "plain_loop", "tuned_loop", "spikingjelly", "jax")
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 # Neurons, and by what the input is multiplied so that they fire.
 DRIVE = {"klif": 1.0, "two_compartments": 0.5, "resonator": 30.0}
-SLOWER = {
-    "plain_loop": 12.0,
-    "tuned_loop": 12.0,
-    "jax": 3.0,
-}  # how many times snnfast's time each may take at least
+SLOWER = {"plain_loop": 12.0, "tuned_loop": 12.0, "jax": 3.0}  # how many times snnfast's time each may take at least
 PER_STATE = 1.25  # how many times LIF's time a state may take
 FIRST_CALL, CACHED = 3.0, 0.1  # CPU seconds of the first call at most
 
@@ -61,9 +57,7 @@ def first_calls(neuron: str) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "SNNFAST_CACHE_DIR": folder}
         for when in ("first call", "cached"):
-            done = subprocess.run(
-                command, env=environment, capture_output=True, text=True, check=True
-            )
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
             found[f"s {neuron}, {when}"] = float(done.stdout)
     return found
 

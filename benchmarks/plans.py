@@ -81,9 +81,7 @@ def measure() -> dict[str, Any]:
         for source in SOURCES:
             path = resources.CSRC / f"cuda/{source}.cu"
             kernels = resources.compile_kernels(compiler, arch, path)
-            found.setdefault(arch, {}).update(
-                {k.name: [k.registers, k.shared_bytes] for k in kernels}
-            )
+            found.setdefault(arch, {}).update({k.name: [k.registers, k.shared_bytes] for k in kernels})
     return found
 
 
@@ -100,9 +98,7 @@ def places() -> dict[str, int]:
     listed = subprocess.run(["nm", str(library)], capture_output=True, text=True, check=True)
     rows = [line.split() for line in listed.stdout.splitlines() if "_kernel" in line]
     rows = [row for row in rows if len(row) == 3 and row[1] in "tTwW"]
-    return dict(
-        zip(resources.demangle([row[2] for row in rows]), [int(row[0], 16) for row in rows])
-    )
+    return dict(zip(resources.demangle([row[2] for row in rows]), [int(row[0], 16) for row in rows]))
 
 
 @contextmanager
@@ -116,9 +112,7 @@ def planned_for(card: Card) -> Iterator[Callable[[], list[Launch]]]:
     with tempfile.TemporaryDirectory() as folder:
         device, trace = Path(folder) / "device", Path(folder) / "trace"
         lines = [" ".join(map(str, card[:-1]))]
-        lines += [
-            f"{places()[name]} {r} {s}" for name, (r, s) in kernels.items() if name in places()
-        ]
+        lines += [f"{places()[name]} {r} {s}" for name, (r, s) in kernels.items() if name in places()]
         device.write_text("\n".join(lines) + "\n")
         variables = {"SNNFAST_EMULATION_DEVICE": str(device), "SNNFAST_EMULATION_TRACE": str(trace)}
         before = {name: os.environ.get(name) for name in variables}
@@ -152,10 +146,7 @@ def cases() -> dict[str, Callable[[], object]]:
     found: dict[str, Callable[[], object]] = {}
     for module, frozen in (
         (diehl_cook, {"rule": None, "theta_plus": 0.0, "norm": None}),
-        (
-            diehl_cook_conductance,
-            {"rule": None, "theta_plus": 0.0, "tau_theta": None, "norm": None},
-        ),
+        (diehl_cook_conductance, {"rule": None, "theta_plus": 0.0, "tau_theta": None, "norm": None}),
     ):
         stem = module.__name__.rpartition(".")[2]
         for steps, inputs, outputs in module.SHAPES:
@@ -174,13 +165,7 @@ def cases() -> dict[str, Callable[[], object]]:
 
 
 def present(
-    module: Any,
-    steps: int,
-    inputs: int,
-    outputs: int,
-    images: int = 2,
-    networks: int = 0,
-    **changes: object,
+    module: Any, steps: int, inputs: int, outputs: int, images: int = 2, networks: int = 0, **changes: object
 ) -> None:
     many = (networks,) if networks else ()
     kind = torch.float32 if module is diehl_cook else torch.float64
@@ -219,9 +204,5 @@ def table() -> Iterator[list[str]]:
 
 
 def words(found: Launch) -> str:
-    way = {
-        "blocks": "",
-        "grid": f"grid of {found.meeting}, ",
-        "cluster": f"cluster of {found.meeting}, ",
-    }
+    way = {"blocks": "", "grid": f"grid of {found.meeting}, ", "cluster": f"cluster of {found.meeting}, "}
     return f"{found.teams} × {way[found.way]}{found.threads} threads, {found.shared / KIB:.0f} KiB"

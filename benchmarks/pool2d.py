@@ -35,7 +35,5 @@ def prepare(task: Task) -> Prepared:
         run = partial(ours if task.implementation == neurons.OURS else pytorch, x, 2)
         passes[f"{method} forward"] = torch.no_grad()(run)
         y = run()
-        passes[f"{method} gradient"] = partial(
-            torch.autograd.grad, y, x, torch.randn_like(y), retain_graph=True
-        )
+        passes[f"{method} gradient"] = partial(torch.autograd.grad, y, x, torch.randn_like(y), retain_graph=True)
     return Prepared(passes, {})

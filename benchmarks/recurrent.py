@@ -22,11 +22,7 @@ DELAYS = {"delays": 10, "long_delays": 300}  # up to so many steps
 BASELINES = ("lif", "adlif", *DELAYS, "plain_loop", "tuned_loop", "snntorch", "norse")
 FORWARD, TRAINING = "forward", "forward+backward"
 # How many times snnfast's time each may take at least, forward and backward, by shape.
-LIMITS = {
-    (SHAPES[0], "plain_loop"): 8.0,
-    (SHAPES[0], "compiled_loop"): 6.0,
-    (SHAPES[1], "plain_loop"): 12.0,
-}
+LIMITS = {(SHAPES[0], "plain_loop"): 8.0, (SHAPES[0], "compiled_loop"): 6.0, (SHAPES[1], "plain_loop"): 12.0}
 ADLIF = 1.5  # how many times LIF's it may take
 
 Run = Callable[[Tensor, Tensor], Tensor]
@@ -102,9 +98,7 @@ def verdicts(found: list[report.Row]) -> list[dict[str, Any]]:
             continue
         if (shape, name) in LIMITS:
             ratio = f"{name} / snnfast"
-            judged.append(
-                report.verdict(shape, TRAINING, ratio, row.per_ours, ">=", LIMITS[shape, name])
-            )
+            judged.append(report.verdict(shape, TRAINING, ratio, row.per_ours, ">=", LIMITS[shape, name]))
         if name == "adlif" and shape in SHAPES:
             judged.append(report.verdict(shape, TRAINING, "adlif / lif", row.per_ours, "<=", ADLIF))
     return judged

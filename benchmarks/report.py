@@ -119,14 +119,7 @@ def verdict(
     shape: tuple[int, ...], name: str, ratio: str, value: float | None, sign: str, limit: float
 ) -> dict[str, Any]:
     kept = None if value is None else value <= limit if sign == "<=" else value >= limit
-    return {
-        "shape": shape,
-        "pass": name,
-        "ratio": ratio,
-        "value": value,
-        "limit": f"{sign} {limit:g}",
-        "kept": kept,
-    }
+    return {"shape": shape, "pass": name, "ratio": ratio, "value": value, "limit": f"{sign} {limit:g}", "kept": kept}
 
 
 def verdict_table(judged: list[dict[str, Any]]) -> str:
@@ -134,26 +127,15 @@ def verdict_table(judged: list[dict[str, Any]]) -> str:
     return table(
         ("shape", "pass", "ratio", "value", "limit", ""),
         [
-            (
-                shape_text(v["shape"]),
-                v["pass"],
-                v["ratio"],
-                cell(v["value"]),
-                v["limit"],
-                words[v["kept"]],
-            )
+            (shape_text(v["shape"]), v["pass"], v["ratio"], cell(v["value"]), v["limit"], words[v["kept"]])
             for v in judged
         ],
     )
 
 
-def write_json(
-    path: Path, device: str, results: Results, found: list[Row], judged: list[dict[str, Any]]
-) -> None:
+def write_json(path: Path, device: str, results: Results, found: list[Row], judged: list[dict[str, Any]]) -> None:
     skipped = [
-        {**asdict(task), "reason": measurement.skipped}
-        for task, measurement in results.items()
-        if measurement.skipped
+        {**asdict(task), "reason": measurement.skipped} for task, measurement in results.items() if measurement.skipped
     ]
     rows = [asdict(row) for row in found]
     document = {

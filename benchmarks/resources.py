@@ -42,9 +42,7 @@ def demangle(names: list[str]) -> list[str]:
 
 
 def shorten(name: str) -> str:
-    name = re.sub(
-        r"\(anonymous namespace\)::|^void |snnfast::|cuda::|\([A-Za-z_:]+\)(?=\d)", "", name
-    )
+    name = re.sub(r"\(anonymous namespace\)::|^void |snnfast::|cuda::|\([A-Za-z_:]+\)(?=\d)", "", name)
     depth = 0
     for i, character in enumerate(name):
         depth += (character == "<") - (character == ">")
@@ -60,24 +58,14 @@ def parse(source: str, log: str) -> list[Kernel]:
         mangled = block.partition("'")[0]
         # Function properties of device functions may come before those of the kernel itself.
         _, _, properties = block.partition(f"Function properties for {mangled}")
-        memory = re.search(
-            r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads",
-            properties,
-        )
+        memory = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", properties)
         registers = re.search(r"Used (\d+) registers", properties)
         shared = re.search(r"(\d+) bytes smem", properties)
         if memory is None or registers is None:
             raise ValueError(f"{source}: cannot read nvcc's report on {mangled}")
         stack, stores, loads = map(int, memory.groups())
         kernels.append(
-            Kernel(
-                source,
-                mangled,
-                int(registers[1]),
-                int(shared[1]) if shared else 0,
-                stack,
-                stores + loads,
-            )
+            Kernel(source, mangled, int(registers[1]), int(shared[1]) if shared else 0, stack, stores + loads)
         )
     names = demangle([kernel.name for kernel in kernels])
     return [kernel._replace(name=name) for kernel, name in zip(kernels, names)]
@@ -103,11 +91,7 @@ def compile_kernels(
         RuntimeError: with nvcc's message if it does not compile.
     """
     flags = [f"-arch={arch}", *FLAGS, f"-I{CSRC}", f"-I{source.parent}"]
-    done = subprocess.run(
-        [compiler, "--resource-usage", *flags, *made, str(source)],
-        capture_output=True,
-        text=True,
-    )
+    done = subprocess.run([compiler, "--resource-usage", *flags, *made, str(source)], capture_output=True, text=True)
     log = done.stdout + done.stderr
     if done.returncode != 0:
         raise RuntimeError(f"nvcc could not compile {source.name}:\n{log}")

@@ -49,9 +49,7 @@ def prepare(task: Task) -> Prepared:
         images = x.detach().requires_grad_()
         name = f"{100 * share:g} %"
         passes[f"forward, {name}"] = torch.no_grad()(partial(run, x, weight))
-        passes[f"gradient of the weights, {name}"] = partial(
-            torch.autograd.grad, y, weight, grad, retain_graph=True
-        )
+        passes[f"gradient of the weights, {name}"] = partial(torch.autograd.grad, y, weight, grad, retain_graph=True)
         passes[f"gradient of images, {name}"] = partial(
             torch.autograd.grad, run(images, weight.detach()), images, sparse, retain_graph=True
         )

@@ -86,9 +86,7 @@ def anew(ann: nn.Module, images: Tensor, steps: int) -> list[Tensor]:
                     x = x.flatten(1)
                 x = layer(x)
                 if i in thresholds:
-                    spikes, v[i] = ops.iaf(
-                        x.unsqueeze(0), v.get(i), v_threshold=thresholds[i], v_reset=None
-                    )
+                    spikes, v[i] = ops.iaf(x.unsqueeze(0), v.get(i), v_threshold=thresholds[i], v_reset=None)
                     x = spikes[0]
             largest = torch.maximum(largest, x.max())
         thresholds[last] = largest

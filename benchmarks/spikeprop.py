@@ -96,12 +96,7 @@ def one_layer(op: Op, task: Task) -> Prepared:
     batch, inputs, terminals, outputs = task.shape
     torch.manual_seed(0)
     if terminals > 1:
-        t_in, delays, mean_time, constants = (
-            torch.randint(0, 10, (batch, inputs)),
-            terminals,
-            12.0,
-            PAPER,
-        )
+        t_in, delays, mean_time, constants = (torch.randint(0, 10, (batch, inputs)), terminals, 12.0, PAPER)
     else:
         t_in, delays, mean_time, constants = pixels(inputs)[0][:batch], [0.0], 6.0, PIXELS
     layer = SpikeProp(inputs, outputs, delays, **constants).to(task.torch_dtype)

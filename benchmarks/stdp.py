@@ -35,15 +35,11 @@ def rules() -> dict[str, Learn]:
         "soft bounds": plasticity.soft_bounds(LR_PRE, LR_POST),
         "pre and post": plasticity.pre_post(LR_PRE, LR_POST),
         "triplet": plasticity.triplet(LR_PRE, LR_POST),
-        "own": plasticity.OwnRule(
-            lambda s: LR_POST * s.s_post * s.x_pre - LR_PRE * s.s_pre * s.x_post
-        ),
+        "own": plasticity.OwnRule(lambda s: LR_POST * s.s_post * s.x_pre - LR_PRE * s.s_pre * s.x_post),
     }
 
     def learn(rule: plasticity.Rule | plasticity.OwnRule, update: str) -> Learn:
-        return lambda w, pre, post: ops.stdp_(
-            w, pre, post, rule=rule, update=update, validate=False
-        )
+        return lambda w, pre, post: ops.stdp_(w, pre, post, rule=rule, update=update, validate=False)
 
     passes = {STEP: learn(pair, STEP), SEQUENCE: learn(pair, SEQUENCE)}
     return passes | {f"{STEP}, {name}": learn(rule, STEP) for name, rule in costly.items()}
@@ -73,6 +69,4 @@ def prepare(task: Task) -> Prepared:
 
     first = next(iter(learners.values()))
     facts = {"mean weight": run(first).double().mean().item()}
-    return Prepared(
-        {name: lambda learn=learn: run(learn) for name, learn in learners.items()}, facts
-    )
+    return Prepared({name: lambda learn=learn: run(learn) for name, learn in learners.items()}, facts)

@@ -128,9 +128,7 @@ def time_runs(run: Callable[[], object], task: Task) -> list[float]:
     gc.collect()
     gc.disable()
     try:
-        while len(seconds) < task.repeats and (
-            len(seconds) < FEWEST_RUNS or time.perf_counter() < deadline
-        ):
+        while len(seconds) < task.repeats and (len(seconds) < FEWEST_RUNS or time.perf_counter() < deadline):
             seconds.append(timed())
     finally:
         gc.enable()
@@ -170,10 +168,7 @@ def measure(task: Task) -> Measurement:
         sys.exit(f"benchmarks: {error}")
     except (ImportError, neurons.Skip, RuntimeError, TypeError) as error:
         return Measurement(skipped=f"{type(error).__name__}: {str(error).splitlines()[0]}")
-    seconds = {
-        name: [of_all / prepared.times.get(name, 1) for of_all in runs]
-        for name, runs in timed.items()
-    }
+    seconds = {name: [of_all / prepared.times.get(name, 1) for of_all in runs] for name, runs in timed.items()}
     version, note = neurons.described(task.implementation)
     return Measurement(seconds, prepared.facts, prepared.bytes_moved, version, note)
 

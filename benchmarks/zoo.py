@@ -85,9 +85,7 @@ def line(name: str, model: Model, repeats: int, clock: str) -> tuple[str, ...]:
             run(net, begin, model.x)
         net.train()
 
-    seconds = in_turn(
-        [partial(step, *way) for way in (*ways, *([(relu, id)] if relu else []))], task
-    )
+    seconds = in_turn([partial(step, *way) for way in (*ways, *([(relu, id)] if relu else []))], task)
     alone = in_turn([partial(evaluate, *way) for way in (ways[0], ways[2])], task)
     peaks = [memory.peak(partial(step, *way)) for way in (ways[0], ways[2])]
     layers = [module for module in fast.modules() if isinstance(module, Spiking)]

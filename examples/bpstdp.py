@@ -23,9 +23,7 @@ def train(loader, model, encoder, optimizer, opt):
     for image, label in islice(loader, opt.max_steps):
         image, label = image.squeeze(dim=0), label.squeeze()
         spiked_image = encoder(image).flatten(1)
-        spiked_label = snnfast.encoder.label_encoder(
-            label, opt.beta, opt.num_classes, opt.time_interval
-        )
+        spiked_label = snnfast.encoder.label_encoder(label, opt.beta, opt.num_classes, opt.time_interval)
         spike_buffer = {"inp": [], "fc1": [], "fc2": []}
         for t in range(opt.time_interval):
             model(spiked_image[t])

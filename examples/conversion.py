@@ -80,10 +80,7 @@ def train(opt):
         with torch.no_grad():
             tested, _ = run(test_loader, model, criterion, max_steps=opt.max_steps)
         scheduler.step()
-        print(
-            f"epoch {epoch + 1}: training {100 * accuracy:.2f} % (loss {loss:.4f}), "
-            f"test {100 * tested:.2f} %"
-        )
+        print(f"epoch {epoch + 1}: training {100 * accuracy:.2f} % (loss {loss:.4f}), test {100 * tested:.2f} %")
         torch.save({"network": network, "data": data, "model": model.state_dict()}, opt.file)
 
 
@@ -102,9 +99,7 @@ def infer(opt):
         snn.load_state_dict(trained["model"], strict=False)  # all but the thresholds
         ann, snn = ann.to(opt.device), snn.to(opt.device)
         threshold = snnfast.n3ml.threshold.activation_based(
-            train_loader=DataLoader(training, batch_size=1000),
-            model=ann,
-            percentile=opt.percentile,
+            train_loader=DataLoader(training, batch_size=1000), model=ann, percentile=opt.percentile
         )
         snn.update_threshold(threshold)
     else:
@@ -129,9 +124,7 @@ def infer(opt):
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("step", choices=["train", "infer"])
     parser.add_argument("--method", choices=list(NETWORKS), default="act_based")
     parser.add_argument("--data", default="digits", help="digits, or the folder of the data set")
@@ -141,9 +134,7 @@ def main():
     parser.add_argument("--batch-size", type=int, help="32 to train, 100 to infer")
     parser.add_argument("--num-steps", type=int, default=200, help="of the network with spikes")
     parser.add_argument("--reset", choices=["hard", "soft"], default="hard", help="of act_based")
-    parser.add_argument(
-        "--percentile", type=float, default=99.9, help="act_based; 100: the paper's"
-    )
+    parser.add_argument("--percentile", type=float, default=99.9, help="act_based; 100: the paper's")
     parser.add_argument("--scaling-factor", type=float, default=0.8, help="of spikenorm")
     parser.add_argument("--file", default="conversion.pt", help="of the trained network")
     parser.add_argument("--seed", type=int, default=0)

@@ -53,16 +53,11 @@ def main():
             print(report)
             subprocess.run(["make", "-s", "-C", folder], check=True)
             frames = "\n".join(
-                "reset\n"
-                + "\n".join([" ".join(map(str, image.flatten().tolist()))] * options.num_steps)
+                "reset\n" + "\n".join([" ".join(map(str, image.flatten().tolist()))] * options.num_steps)
                 for image in held_out
             )
-            done = subprocess.run(
-                [f"{folder}/snn"], input=frames, capture_output=True, text=True, check=True
-            )
-            steps = torch.tensor(
-                [[float(n) for n in row.split()] for row in done.stdout.splitlines()]
-            )
+            done = subprocess.run([f"{folder}/snn"], input=frames, capture_output=True, text=True, check=True)
+            steps = torch.tensor([[float(n) for n in row.split()] for row in done.stdout.splitlines()])
             outputs = steps[options.num_steps - 1 :: options.num_steps]
             torch.testing.assert_close(outputs, report.network(currents(held_out)), rtol=0, atol=0)
             print(f"C, {weights}: {accuracy(outputs, truth):.2f} %, the bits of PyTorch's network")

@@ -26,9 +26,7 @@ def main():
     torch.manual_seed(0)
     images, labels = data.as_tensors(data.load("digits", split="train"))
     held_out, _ = data.as_tensors(data.load("digits", split="test"))
-    net = nn.Sequential(
-        Time(nn.Flatten(), nn.Linear(64, 100)), LIF(), Time(nn.Linear(100, 10)), LIF(), Rate()
-    )
+    net = nn.Sequential(Time(nn.Flatten(), nn.Linear(64, 100)), LIF(), Time(nn.Linear(100, 10)), LIF(), Rate())
     optimizer = torch.optim.Adam(net.parameters(), lr=4e-3)
     rows = []
     for epoch in range(1, options.epochs + 1):
@@ -43,9 +41,7 @@ def main():
             net(held_out.expand(options.num_steps, -1, -1, -1, -1))
         scalars = watching.activity().scalars()
         rows.append({"epoch": epoch, **scalars})
-        print(
-            f"epoch {epoch}: loss {loss.item():.4f}, {scalars['network/energy'] * 1e9:.3g} nJ an image"
-        )
+        print(f"epoch {epoch}: loss {loss.item():.4f}, {scalars['network/energy'] * 1e9:.3g} nJ an image")
     print(watching.activity())
     for name, figure in watching.figures().items():
         visual.save(figure, f"{name}.png")

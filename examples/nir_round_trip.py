@@ -25,9 +25,7 @@ def main():
     torch.manual_seed(0)
     images, labels = data.as_tensors(data.load("digits", split="train"))
     held_out, truth = data.as_tensors(data.load("digits", split="test"))
-    net = nn.Sequential(
-        Time(nn.Flatten(), nn.Linear(64, 100)), LIF(), Time(nn.Linear(100, 10)), LI(tau=4.0)
-    )
+    net = nn.Sequential(Time(nn.Flatten(), nn.Linear(64, 100)), LIF(), Time(nn.Linear(100, 10)), LI(tau=4.0))
     optimizer = torch.optim.Adam(net.parameters(), lr=4e-3)
 
     def currents(images):
@@ -45,9 +43,7 @@ def main():
     snnfast.nir.write("digits.nir", net, input_shape=(1, 8, 8), dt=1e-3, scheme="euler")
     back = snnfast.nir.read("digits.nir")
     with torch.no_grad():
-        torch.testing.assert_close(
-            back(currents(held_out)), net(currents(held_out)), rtol=0, atol=0
-        )
+        torch.testing.assert_close(back(currents(held_out)), net(currents(held_out)), rtol=0, atol=0)
     print("digits.nir: the same membranes, bit for bit")
 
 

@@ -78,9 +78,7 @@ def main() -> None:
         seconds(op, inputs)  # compiles
         kernel = 1e3 * min(seconds(op, inputs) for _ in range(5))
         loop = 1e3 * min(seconds(op.reference, inputs) for _ in range(2))
-        print(
-            f"{op.name:>16}: kernel {kernel:6.1f} ms, loop {loop:6.1f} ms, {loop / kernel:4.1f} times"
-        )
+        print(f"{op.name:>16}: kernel {kernel:6.1f} ms, loop {loop:6.1f} ms, {loop / kernel:4.1f} times")
 
 
 if __name__ == "__main__":

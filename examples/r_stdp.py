@@ -31,9 +31,7 @@ def main():
     with torch.no_grad():
         linear.weight.copy_(0.4 + 0.2 * torch.rand(linear.weight.shape, generator=generator))
     neurons = LIF(tau=10.0, decay_input=False, v_threshold=5.0)
-    rule = plasticity.reward_modulated(
-        plasticity.pair(lr_pre=0.0, lr_post=opt.lr), tau_eligibility=100.0
-    )
+    rule = plasticity.reward_modulated(plasticity.pair(lr_pre=0.0, lr_post=opt.lr), tau_eligibility=100.0)
     learner = learning.STDP(linear, rule, reduction="mean")
     usual = torch.zeros(ACTIONS)  # reward, by stimulus
 

@@ -92,9 +92,7 @@ def main():
         for part in ("train", "test")
     )
     procedure = bohte if opt.optimizer == "bohte" else adam
-    for epoch, trained, tested in procedure(
-        opt, train, data["train.target"], test, data["test.target"]
-    ):
+    for epoch, trained, tested in procedure(opt, train, data["train.target"], test, data["test.target"]):
         print(f"epoch {epoch + 1}: training {100 * trained:.2f} %, test {100 * tested:.2f} %")
 
 

@@ -48,18 +48,12 @@ def main():
 
     name, root = ("digits", None) if opt.data == "digits" else ("mnist", opt.data)
     train_loader, test_loader = (
-        DataLoader(
-            snnfast.data.load(name, root, split=split),
-            batch_size=opt.batch_size,
-            shuffle=split != "test",
-        )
+        DataLoader(snnfast.data.load(name, root, split=split), batch_size=opt.batch_size, shuffle=split != "test")
         for split in ("train+val", "test")
     )
 
     model = snnfast.papers.Wu2018(
-        time_interval=opt.time_interval,
-        input_shape=(1, 8, 8) if name == "digits" else (1, 28, 28),
-        encoding="direct",
+        time_interval=opt.time_interval, input_shape=(1, 8, 8) if name == "digits" else (1, 28, 28), encoding="direct"
     )
     if torch.cuda.is_available():
         model = model.cuda()

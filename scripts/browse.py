@@ -47,15 +47,9 @@ def open_page(browser: Browser, home: str, found: list[str]) -> Page:
     page.on("console", lambda m: m.type == "error" and tell(f"console: {m.text}"))
     page.on("pageerror", lambda error: tell(f"script: {error}"))
     # The search reads the pages it has found; leaving it stops those that are still under way, which is no fault.
-    page.on(
-        "requestfailed",
-        lambda r: r.failure == "net::ERR_ABORTED" or tell(f"not loaded ({r.failure}): {r.url}"),
-    )
+    page.on("requestfailed", lambda r: r.failure == "net::ERR_ABORTED" or tell(f"not loaded ({r.failure}): {r.url}"))
     page.on("response", lambda r: r.status >= 400 and tell(f"{r.status}: {r.url}"))
-    page.on(
-        "request",
-        lambda r: r.url.startswith((home, "data:", "blob:")) or tell(f"from elsewhere: {r.url}"),
-    )
+    page.on("request", lambda r: r.url.startswith((home, "data:", "blob:")) or tell(f"from elsewhere: {r.url}"))
     return page
 
 

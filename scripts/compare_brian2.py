@@ -71,13 +71,7 @@ def stimulus() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return spikes, weights, delays
 
 
-def run(
-    spikes: np.ndarray,
-    weights: np.ndarray,
-    delays: np.ndarray,
-    method: str,
-    finer: int,
-) -> tuple[Any, Any]:
+def run(spikes: np.ndarray, weights: np.ndarray, delays: np.ndarray, method: str, finer: int) -> tuple[Any, Any]:
     """The monitors, and the synapses of the inputs, after a run of all presentations."""
     b.start_scope()
     b.defaultclock.dt = DT / finer * b.ms
@@ -91,9 +85,7 @@ def run(
     }
     namespace = {**c, **rule, **means}
     # Brian2 counts the step of the spike into the refractory time, the op (as Brian 1) does not.
-    held = {
-        name: (CONSTANTS[name] + DT / finer) * b.ms for name in ("refractory", "refractory_inh")
-    }
+    held = {name: (CONSTANTS[name] + DT / finer) * b.ms for name in ("refractory", "refractory_inh")}
 
     exc = b.NeuronGroup(
         NEURONS,
@@ -141,10 +133,7 @@ def run(
         """,
         # The triplet rule with the weight, and the spikes of a step, as snnfast.plasticity takes them: the weight
         # drives before it learns, and two spikes of the same step are a pair in both directions.
-        on_pre={
-            "drive": "g_exc_post += w",
-            "arrive": "pre1 = 1; w = clip(w - lr_pre * post1, w_min, w_max)",
-        },
+        on_pre={"drive": "g_exc_post += w", "arrive": "pre1 = 1; w = clip(w - lr_pre * post1, w_min, w_max)"},
         on_post={
             "mark": "seen = post2; post1 = 1; post2 = 1",
             "grow": "w = clip(w + lr_post * pre1 * seen, w_min, w_max)",
@@ -158,13 +147,9 @@ def run(
     to_exc.w = weights[to_exc.j, to_exc.i]
     for pathway in (to_exc.drive, to_exc.arrive):
         pathway.delay = delays[to_exc.j, to_exc.i] * DT * b.ms
-    exc_inh = b.Synapses(
-        exc, inh, on_pre="g_exc_post += w_exc_inh", namespace={"w_exc_inh": CONSTANTS["w_exc_inh"]}
-    )
+    exc_inh = b.Synapses(exc, inh, on_pre="g_exc_post += w_exc_inh", namespace={"w_exc_inh": CONSTANTS["w_exc_inh"]})
     exc_inh.connect(j="i")
-    inh_exc = b.Synapses(
-        inh, exc, on_pre="g_inh_post += w_inh_exc", namespace={"w_inh_exc": CONSTANTS["w_inh_exc"]}
-    )
+    inh_exc = b.Synapses(inh, exc, on_pre="g_inh_post += w_inh_exc", namespace={"w_inh_exc": CONSTANTS["w_inh_exc"]})
     inh_exc.connect(condition="i != j")
 
     # `when="end"`: the values that the step leaves behind, as the op's state.

@@ -166,9 +166,7 @@ def numbers(first: int, count: int | None, minutes: float | None) -> Iterator[in
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--cases", type=int, help="how many; 2000, or with --minutes no end")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, help="for how long")
@@ -176,9 +174,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--case", type=int, help="only this case")
     parser.add_argument("--only", nargs="+", choices=TARGETS, default=(), help="only these targets")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument(
-        "--timeout", type=float, default=60.0, help="seconds after which a case hangs"
-    )
+    parser.add_argument("--timeout", type=float, default=60.0, help="seconds after which a case hangs")
     given = parser.parse_args(arguments)
     only, seed = tuple(given.only), given.seed
     count = 2000 if given.cases is None and given.minutes is None else given.cases

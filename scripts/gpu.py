@@ -57,30 +57,13 @@ OURS = [
     "eventprop",
     "recurrent",
 ]
-PROFILED = [
-    "lif",
-    "cuba",
-    "eif",
-    "delay",
-    "recurrent",
-    "spike_count",
-    "poisson",
-    "stdp_",
-    "diehl_cook_",
-    "spikeprop",
-]
+PROFILED = ["lif", "cuba", "eif", "delay", "recurrent", "spike_count", "poisson", "stdp_", "diehl_cook_", "spikeprop"]
 METRICS = (
     "gpu__time_duration.sum,gpu__dram_throughput.avg.pct_of_peak_sustained_elapsed,launch__registers_per_thread,"
     "sm__inst_issued.avg.pct_of_peak_sustained_active,sm__warps_active.avg.pct_of_peak_sustained_active,"
     + ",".join(
         f"smsp__average_warps_issue_stalled_{reason}_per_issue_active.ratio"
-        for reason in (
-            "long_scoreboard",
-            "short_scoreboard",
-            "math_pipe_throttle",
-            "barrier",
-            "wait",
-        )
+        for reason in ("long_scoreboard", "short_scoreboard", "math_pipe_throttle", "barrier", "wait")
     )
 )
 # Each file of tests is in the first group whose pattern it fits; a group must end within a call.
@@ -159,23 +142,13 @@ def parts() -> dict[str, Part]:
         part, where = benchmark(name, [shape]), f"plasticity: {name} {'x'.join(map(str, shape))}"
         found[f"{where} cuda"] = part
         if name in CLUSTERED:
-            found[f"{where} cuda, no clusters"] = part._replace(
-                environment={"SNNFAST_CLUSTERS": "0"}
-            )
+            found[f"{where} cuda, no clusters"] = part._replace(environment={"SNNFAST_CLUSTERS": "0"})
         words = ["cpu" if word == "cuda" else word for word in part.words]
         found[f"{where} cpu"] = part._replace(words=words)
     # Our kernels alone, except in initcheck, which must see what PyTorch's write. Each tensor is an allocation of its
     # own, so that a write behind it is none into a neighbour. API errors: PyTorch asks the driver for what it lacks.
     for tool in TOOLS:
-        words = [
-            program("compute-sanitizer"),
-            "--tool",
-            tool,
-            "--target-processes",
-            "all",
-            "--error-exitcode",
-            "9",
-        ]
+        words = [program("compute-sanitizer"), "--tool", tool, "--target-processes", "all", "--error-exitcode", "9"]
         words += ["--print-limit", "20", "--report-api-errors", "no"]
         words += [] if tool == "initcheck" else ["--kernel-name", "kernel_substring=snnfast"]
         words += python("tests/every_op.py", "cuda", "--only")
@@ -189,16 +162,7 @@ def parts() -> dict[str, Part]:
     for shape in network.LARGE:
         name = f"network: {'x'.join(map(str, shape))}"
         found[name] = benchmark("network", [shape], "bfloat16", others)
-    words = [
-        program("ncu"),
-        "--csv",
-        "--page",
-        "raw",
-        "--print-units",
-        "base",
-        "--clock-control",
-        "none",
-    ]
+    words = [program("ncu"), "--csv", "--page", "raw", "--print-units", "base", "--clock-control", "none"]
     words += ["--kernel-name-base", "demangled", "--kernel-name", "regex:snnfast"]
     words += ["--metrics", METRICS, "--launch-count", "200"]
     words += python("tests/every_op.py", "cuda", "--large", "--only", *PROFILED)
@@ -246,12 +210,7 @@ def run(name: str, part: Part, folder: Path, left: float) -> dict[str, Any]:
             process = subprocess.Popen(
                 part.words,
                 cwd=ROOT,
-                env={
-                    **os.environ,
-                    "PYTHONPATH": str(ROOT),
-                    "PYTHONUNBUFFERED": "1",
-                    **part.environment,
-                },
+                env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **part.environment},
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -298,9 +257,7 @@ def keep(folder: Path, archive: Path, found: dict[str, Any]) -> None:
 
 def page(folder: Path, found: dict[str, Any]) -> str:
     """Return how each part ended, the tables of benchmarks, and the last lines of parts that failed."""
-    lines = (
-        ["A rehearsal on the CPU: no figure is one of a GPU.", ""] if "rehearsed" in found else []
-    )
+    lines = ["A rehearsal on the CPU: no figure is one of a GPU.", ""] if "rehearsed" in found else []
     ran = {name: part for name, part in found.items() if name != "rehearsed"}
     lines += ["| part | state | seconds | last line |", "| --- | --- | --- | --- |"]
     for name, part in ran.items():
@@ -329,17 +286,13 @@ def write_docs(folder: Path, docs: Path) -> None:
     """
     found = results(folder)
     if "rehearsed" in found:
-        raise ValueError(
-            f"{docs.name} is made from measurements on a GPU, and this was a rehearsal"
-        )
+        raise ValueError(f"{docs.name} is made from measurements on a GPU, and this was a rehearsal")
     before, _, rest = docs.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     docs.write_text(f"{before}{BEGIN}\n{page(folder, found)}\n{END}{after}")
 
 
-def call(
-    wanted: dict[str, Part], folder: Path, archive: Path, deadline: float, rehearse: bool
-) -> int:
+def call(wanted: dict[str, Part], folder: Path, archive: Path, deadline: float, rehearse: bool) -> int:
     """One call: what is not done yet, one part after the other. Returns the number of parts that are not done."""
     found = results(folder) | ({"rehearsed": True} if rehearse else {})
     if not any(ROOT.glob("snnfast/_C*.so")):
@@ -349,9 +302,7 @@ def call(
         if before.get("state") in ("done", "failed"):
             continue
         if name != "build" and found.get("build", {}).get("state") != "done":
-            print(
-                f"{name}: not begun, since nothing is built: the part build comes first", flush=True
-            )
+            print(f"{name}: not begun, since nothing is built: the part build comes first", flush=True)
             break
         left = deadline - time.monotonic()
         if left <= 0:
@@ -371,9 +322,7 @@ def call(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("stages", nargs="*", metavar="STAGE")
     parser.add_argument("--folder", type=Path, default=Path("gpu-results"))
     parser.add_argument("--minutes", type=float, default=9.0, help="of this call")
@@ -393,9 +342,7 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown := set(chosen.stages) - set(stages):
         parser.error(f"no such stage: {', '.join(sorted(unknown))}; there are {', '.join(stages)}")
     wanted = {
-        name: part
-        for name, part in known.items()
-        if not chosen.stages or name.partition(":")[0] in chosen.stages
+        name: part for name, part in known.items() if not chosen.stages or name.partition(":")[0] in chosen.stages
     }
     if chosen.again:
         keep(folder, archive, {n: p for n, p in results(folder).items() if n not in wanted})

@@ -162,9 +162,7 @@ def long_prose(paths: list[Path]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--list", action="store_true", help="the places, too")
     places = parser.parse_args().list
     paths = files()
@@ -179,9 +177,7 @@ def main() -> None:
     of_rooms = rooms(graph)
     loose = [room for room in of_rooms if (PACKAGE / f"{room}.py").exists()]
     floors = levels(of_rooms)
-    print(
-        f"{len(of_rooms):8,}  rooms of snnfast on {len(floors)} levels, {len(loose)} of them loose modules"
-    )
+    print(f"{len(of_rooms):8,}  rooms of snnfast on {len(floors)} levels, {len(loose)} of them loose modules")
     for level in floors if places else ():
         print(f"{'':10}{' '.join(level)}")
     found = {

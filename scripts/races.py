@@ -69,18 +69,13 @@ SPARE: dict[tuple[str, int], str] = {
     ("cuda/bp_stdp_network.cu", 3): VOTE,
     ("cuda/bp_stdp_network.cu", 5): "threads overwrite no weights but those that they have read",
     ("cuda/diehl_cook.cu", 12): "no step reads what is set to 0; the next barrier orders the rest",
-    (
-        "cuda/diehl_cook_conductance.cu",
-        2,
-    ): "only without steps are weights as they were before a barrier",
+    ("cuda/diehl_cook_conductance.cu", 2): "only without steps are weights as they were before a barrier",
     ("cuda/recurrent_kernel.cuh", 1): "the list of the first step meets before a weight is read",
     ("cuda/spikeprop.cu", 5): "the threads have met to know that all are done",
     **{("cuda/spikeprop.cu", k): VOTE for k in (6, 7, 8, 9)},
     **{("cuda/spikeprop_events.cuh", k): "two votes in turn: one is enough" for k in (8, 9)},
 }
-MEETS = re.compile(
-    r"\b(?:__(?:syncthreads|syncwarp|threadfence)(?:_or|_and|_count)?|cluster_(?:arrive|wait))\("
-)
+MEETS = re.compile(r"\b(?:__(?:syncthreads|syncwarp|threadfence)(?:_or|_and|_count)?|cluster_(?:arrive|wait))\(")
 # Shared memory that a block may have, and whether teams may be clusters.
 DEVICES = (("232448", "1"), ("13000", "1"), ("0", "0"))
 
@@ -108,9 +103,7 @@ def build(folder: Path) -> Path:
     # GCC looks at accesses to a static variable only where others might have its address, as those of a template in no
     # anonymous namespace.
     for file in sources.glob("c*/*"):
-        file.write_text(
-            file.read_text().replace("\nnamespace {\n", "\ninline namespace SOURCE {\n")
-        )
+        file.write_text(file.read_text().replace("\nnamespace {\n", "\ninline namespace SOURCE {\n"))
     for template, made in TEMPLATES.items():
         text = (sources / template).read_text().replace("@stem@", "lif").replace("@Neuron@", "Lif")
         (sources / made).write_text(text.replace("@STEM@", "LIF"))
@@ -163,9 +156,7 @@ def planted(sources: Path, only: str = "", share: int = 1) -> list[tuple[str, in
 # ---- the calls, in a process that ThreadSanitizer has been loaded into
 
 
-def on_each_device(
-    *devices: tuple[str, str],
-) -> Callable[[Callable[[], None]], Callable[[], None]]:
+def on_each_device(*devices: tuple[str, str]) -> Callable[[Callable[[], None]], Callable[[], None]]:
     def on_each(call: Callable[[], None]) -> Callable[[], None]:
         @functools.wraps(call)
         def calls() -> None:
@@ -346,9 +337,7 @@ def inside(library: Path, only: str, share: int) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--folder", type=Path, help="of the build; one that is removed if left out")
     parser.add_argument("--only", default="", help="plants in files with this in their names")
     parser.add_argument("--share", type=int, default=1, help="plants one of so many")

@@ -63,9 +63,7 @@ def inputs(seed: int, x_max: float) -> tuple[Tensor, Tensor, Tensor]:
     return x, v0, weights
 
 
-def record(
-    neuron: Neuron, settings: Settings, x: Tensor, v0: Tensor, weights: Tensor
-) -> dict[str, Any]:
+def record(neuron: Neuron, settings: Settings, x: Tensor, v0: Tensor, weights: Tensor) -> dict[str, Any]:
     decay, gain, rest = neuron.charge(settings)
     h = rest + decay * (v0 - rest) + gain * x[0]
     x, v0 = x.clone().requires_grad_(), v0.clone().requires_grad_()
@@ -95,10 +93,7 @@ def step_by_step(cell: Any, x: Tensor, state: Any) -> tuple[Tensor, Tensor]:
 def run_spikingjelly(node: str, settings: Settings, x: Tensor, v0: Tensor) -> tuple[Tensor, Tensor]:
     from spikingjelly.activation_based import neuron, surrogate
 
-    arguments = {
-        **settings,
-        "surrogate_function": getattr(surrogate, settings["surrogate_function"])(),
-    }
+    arguments = {**settings, "surrogate_function": getattr(surrogate, settings["surrogate_function"])()}
     neurons = getattr(neuron, node)(**arguments, step_mode="m", store_v_seq=True).to(DTYPE)
     neurons.v = v0
     return neurons(x), neurons.v_seq
@@ -127,14 +122,9 @@ def spikingjelly_lif(node: str, tau: str) -> Neuron:
 
 def spikingjelly_if() -> Neuron:
     settings = product(
-        v_threshold=(V_THRESHOLD,),
-        v_reset=(0.0, -0.25, None),
-        surrogate_function=("ATan",),
-        detach_reset=(False, True),
+        v_threshold=(V_THRESHOLD,), v_reset=(0.0, -0.25, None), surrogate_function=("ATan",), detach_reset=(False, True)
     )
-    return Neuron(
-        settings, lambda *args: run_spikingjelly("IFNode", *args), lambda _: (1.0, 1.0, 0.0)
-    )
+    return Neuron(settings, lambda *args: run_spikingjelly("IFNode", *args), lambda _: (1.0, 1.0, 0.0))
 
 
 def spikingjelly_nonlinear(node: str, **own: tuple[float, ...]) -> Neuron:
@@ -241,10 +231,7 @@ def snntorch_leaky(strong: bool) -> Neuron:
         return step_by_step(snntorch.Leaky(**{**settings, **exact}), x, v0)
 
     settings = product(
-        beta=(0.9, 0.5),
-        threshold=(V_THRESHOLD,),
-        reset_mechanism=("subtract", "zero"),
-        reset_delay=(True, False),
+        beta=(0.9, 0.5), threshold=(V_THRESHOLD,), reset_mechanism=("subtract", "zero"), reset_delay=(True, False)
     )
     # Without the delay, Leaky 1.0 compares with a wrong membrane after a reset that leaves it above
     # threshold, see docs/semantics.md. Weak input never does.
@@ -314,10 +301,7 @@ def sinabs_lif() -> Neuron:
 
 # Rates that are not given are float32 in Norse.
 CURRENT = {"tau_mem_inv": 100.0, "tau_syn_inv": 200.0, "v_leak": 0.1, "v_th": 0.9, "v_reset": -0.2}
-ADAPTIVE = {
-    **{**CURRENT, "delta_T": 0.4},
-    **{"adaptation_spike": 0.3, "adaptation_current": 5.0, "tau_ada_inv": 30.0},
-}
+ADAPTIVE = {**{**CURRENT, "delta_T": 0.4}, **{"adaptation_spike": 0.3, "adaptation_current": 5.0, "tau_ada_inv": 30.0}}
 NEURONS = {
     "spikingjelly_lif": spikingjelly_lif("LIFNode", "tau"),
     "spikingjelly_plif": spikingjelly_lif("ParametricLIFNode", "init_tau"),
@@ -329,9 +313,7 @@ NEURONS = {
     "sinabs_lif": sinabs_lif(),
     "spikingjelly_qif": spikingjelly_nonlinear("QIFNode", v_c=(0.8,), a0=(1.0, 0.4)),
     "spikingjelly_eif": spikingjelly_nonlinear("EIFNode", delta_T=(1.0, 0.3), theta_rh=(0.8,)),
-    "spikingjelly_izhikevich": spikingjelly_nonlinear(
-        "IzhikevichNode", tau_w=(2.0, 4.0), a=(0.5,), b=(0.25,)
-    ),
+    "spikingjelly_izhikevich": spikingjelly_nonlinear("IzhikevichNode", tau_w=(2.0, 4.0), a=(0.5,), b=(0.25,)),
     "spikingjelly_klif": spikingjelly_steps(
         "KLIFNode",
         product(
@@ -367,18 +349,10 @@ NEURONS = {
     ),
     "spikingjelly_gated": spikingjelly_gated(),
     "norse_lif_ex": norse_cell(
-        "LIFExCell",
-        lambda norse, **own: norse.LIFExParameters(**own),
-        [{**CURRENT, "delta_T": 0.4}],
+        "LIFExCell", lambda norse, **own: norse.LIFExParameters(**own), [{**CURRENT, "delta_T": 0.4}]
     ),
-    "norse_lif_adex": norse_cell(
-        "LIFAdExCell", lambda norse, **own: norse.LIFAdExParameters(**own), [ADAPTIVE]
-    ),
-    "norse_lif_refrac": norse_cell(
-        "LIFRefracCell",
-        norse_refractory("LIFRefrac"),
-        [{**CURRENT, "rho_reset": 2.0}],
-    ),
+    "norse_lif_adex": norse_cell("LIFAdExCell", lambda norse, **own: norse.LIFAdExParameters(**own), [ADAPTIVE]),
+    "norse_lif_refrac": norse_cell("LIFRefracCell", norse_refractory("LIFRefrac"), [{**CURRENT, "rho_reset": 2.0}]),
     "norse_lif_adex_refrac": norse_cell(
         "LIFAdExRefracCell", norse_refractory("LIFAdExRefrac"), [{**ADAPTIVE, "rho_reset": 2.0}]
     ),

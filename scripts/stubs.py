@@ -44,11 +44,7 @@ def of_ops() -> str:
     for name, neuron in NEURONS.items():
         results = len(neuron.states) + 1
         arguments = signature([*inspect.signature(neuron.check).parameters.values()], "    ")
-        result = (
-            f"tuple[{', '.join(['Tensor'] * results)}]"
-            if not neuron.fires
-            else "tuple[Tensor, ...]"
-        )
+        result = f"tuple[{', '.join(['Tensor'] * results)}]" if not neuron.fires else "tuple[Tensor, ...]"
         text += f"\ndef {name}(\n{arguments}\n) -> {result}: ...\n"
     return text
 

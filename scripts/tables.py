@@ -41,9 +41,7 @@ def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """A Markdown table; a missing figure is a dash."""
     rows = [head, ["---"] * len(head), *([cell or "–" for cell in line] for line in lines)]
     text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-    return re.sub(
-        r"(?<=\d) (?=(%|×|min|m?s|µs)\b|%|×)|(?<=AMD) (?=EPYC)|(?<=Intel) (?=Xeon)", "\u00a0", text
-    )
+    return re.sub(r"(?<=\d) (?=(%|×|min|m?s|µs)\b|%|×)|(?<=AMD) (?=EPYC)|(?<=Intel) (?=Xeon)", "\u00a0", text)
 
 
 # ---- accuracies
@@ -183,13 +181,7 @@ def networks() -> str:
         )
         for label, shape, peer in (*NETWORKS, *alone)
     ]
-    head = (
-        "a training step",
-        "snnfast",
-        "a peer takes",
-        "ReLUs on T × B images take",
-        "ReLUs once",
-    )
+    head = ("a training step", "snnfast", "a peer takes", "ReLUs on T × B images take", "ReLUs once")
     return table(head, lines) + file.footer
 
 
@@ -220,8 +212,7 @@ def neurons() -> str:
     lines = []
     for shape in LIF_SHAPES:
         others = (
-            file.ratio(shape, (other, ours[1]), ours)
-            for other in ("reference_loop", "tuned_loop", "spikingjelly")
+            file.ratio(shape, (other, ours[1]), ours) for other in ("reference_loop", "tuned_loop", "spikingjelly")
         )
         lines.append((size(shape), duration(file.seconds(shape, *ours)), *others))
     head = ("x [T, B, N]", "snnfast", "plain PyTorch", "tuned PyTorch loop", "SpikingJelly 2.0")
@@ -232,18 +223,10 @@ def speed() -> str:
     """One line for each thing that has a benchmark: what it takes, and what the next best takes."""
     lines = []
 
-    def add(
-        stem: str,
-        label: str,
-        shape: Sequence[int],
-        ours: str,
-        *others: tuple[str, str, str],
-    ) -> None:
+    def add(stem: str, label: str, shape: Sequence[int], ours: str, *others: tuple[str, str, str]) -> None:
         file = File(stem)
         mine = ("snnfast", ours)
-        beside = "; ".join(
-            f"{title} {file.ratio(shape, (name, row), mine)}" for title, name, row in others
-        )
+        beside = "; ".join(f"{title} {file.ratio(shape, (name, row), mine)}" for title, name, row in others)
         time = duration(file.seconds(shape, *mine))
         lines.append((label, time, beside, file.processor))
 
@@ -281,10 +264,7 @@ def speed() -> str:
         ("dense products alone", "products", "products"),
     )
     row = "constant current"
-    for label, shape in (
-        ("12c5-2s-64c5-2s-10", (100, 100)),
-        ("784-1200-1200-10", (100, 100, 1200, 1200)),
-    ):
+    for label, shape in (("12c5-2s-64c5-2s-10", (100, 100)), ("784-1200-1200-10", (100, 100, 1200, 1200))):
         others = [("SpikingJelly", "spikingjelly", row), ("the ANN's forward", "ann", "ann")]
         label = f"a step of {label}, converted, batch 100"
         add("conversion", label, shape, row, *others)
@@ -295,9 +275,7 @@ def times(stem: str, columns: dict[str, tuple[str, str]]) -> str:
     """Times of an op and of what stands beside it, a line a shape; a column is an implementation and a pass."""
     file = File(stem)
     shapes = dict.fromkeys(tuple(row["shape"]) for row in file.rows)
-    lines = [
-        (size(s), *(duration(file.seconds(s, *at)) for at in columns.values())) for s in shapes
-    ]
+    lines = [(size(s), *(duration(file.seconds(s, *at)) for at in columns.values())) for s in shapes]
     return table(("x", *columns), lines) + file.footer
 
 
@@ -397,9 +375,7 @@ def own_neurons() -> str:
         ours = file.row(shape, "snnfast", name)
         others = (file.ratio(shape, (other, name), ("snnfast", name)) for other in columns)
         calls = (ours["facts"][f"s {name}, {when}"] for when in ("first call", "cached"))
-        lines.append(
-            (f"`{name}`", duration(ours["minimum_seconds"]), *others, *map(duration, calls))
-        )
+        lines.append((f"`{name}`", duration(ours["minimum_seconds"]), *others, *map(duration, calls)))
     head = ("neuron", "snnfast", *columns.values(), "first call", "from the cache")
     lif = duration(file.seconds(shape, "lif", "lif"))
     return f"{table(head, lines)}{file.footer} `x` is {size(shape)}; LIF takes {lif}."
@@ -429,11 +405,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "delay": partial(
         times,
         "delay",
-        {
-            "copy": ("copy", "copy"),
-            "forward": ("snnfast", "forward"),
-            "forward and backward": ("snnfast", BOTH),
-        },
+        {"copy": ("copy", "copy"), "forward": ("snnfast", "forward"), "forward and backward": ("snnfast", BOTH)},
     ),
     "recurrent": partial(
         times,

@@ -50,9 +50,7 @@ def looks(validate: object, device: torch.device) -> bool:
 def near(name: object, known: Iterable[str], prefix: str = "") -> str:
     """Return a question for the name among ``known`` that is most like ``name``, or "" if none is like it."""
     names = {one.casefold(): one for one in known}
-    found = (
-        difflib.get_close_matches(str(name).casefold(), names, 1) if isinstance(name, str) else []
-    )
+    found = difflib.get_close_matches(str(name).casefold(), names, 1) if isinstance(name, str) else []
     return f"; did you mean {prefix + names[found[0]]!r}?" if found else ""
 
 
@@ -114,42 +112,32 @@ def shape(op: str, name: str, value: object, *allowed: Sequence[int | str]) -> N
 def on_device(op: str, name: str, value: Tensor, other: str, device: torch.device) -> None:
     """On ``device``, that of the argument ``other``."""
     if value.device != device:
-        raise ValueError(
-            f"{op}: {name} must be on the device of {other}, {device}, got {value.device}"
-        )
+        raise ValueError(f"{op}: {name} must be on the device of {other}, {device}, got {value.device}")
 
 
 def beside(op: str, name: str, value: Tensor, other: str, like: Tensor) -> None:
     """With the dtype and on the device of ``like``, the argument ``other``."""
     if value.dtype != like.dtype:
-        raise TypeError(
-            f"{op}: {name} must have the dtype of {other}, {like.dtype}, got {value.dtype}"
-        )
+        raise TypeError(f"{op}: {name} must have the dtype of {other}, {like.dtype}, got {value.dtype}")
     on_device(op, name, value, other, like.device)
 
 
 def spike_dtype(op: str, value: object) -> None:
     """A dtype that spikes may have, as the argument ``dtype``."""
     if not isinstance(value, torch.dtype) or value not in SPIKE_DTYPES:
-        raise TypeError(
-            f"{op}: dtype must be one of {dtype_names(SPIKE_DTYPES)}, got {shown(value)}"
-        )
+        raise TypeError(f"{op}: dtype must be one of {dtype_names(SPIKE_DTYPES)}, got {shown(value)}")
 
 
 def elements(op: str, name: str, shape: Sequence[int]) -> None:
     """A shape whose elements can be counted and have an address; ``name`` is the argument that made it so large."""
     if not torch.compiler.is_compiling() and math.prod(shape) > MOST_ELEMENTS:
-        raise ValueError(
-            f"{op}: {name} is too large: a tensor of shape {list(shape)} has more than 2**56 elements"
-        )
+        raise ValueError(f"{op}: {name} is too large: a tensor of shape {list(shape)} has more than 2**56 elements")
 
 
 def generator(op: str, value: object) -> None:
     """A generator of random numbers, or None."""
     if value is not None and not isinstance(value, torch.Generator):
-        raise TypeError(
-            f"{op}: generator must be a torch.Generator or None, got {type(value).__name__}"
-        )
+        raise TypeError(f"{op}: generator must be a torch.Generator or None, got {type(value).__name__}")
 
 
 def sequence(op: str, x: Tensor) -> None:
@@ -157,9 +145,7 @@ def sequence(op: str, x: Tensor) -> None:
     tensor(op, "x", x)
     if x.dtype not in FLOATING:
         way_out = "" if x.is_complex() else "; give x.float()"
-        raise TypeError(
-            f"{op}: x must have one of the dtypes {dtype_names(FLOATING)}, got {x.dtype}{way_out}"
-        )
+        raise TypeError(f"{op}: x must have one of the dtypes {dtype_names(FLOATING)}, got {x.dtype}{way_out}")
     if x.dim() == 0:
         raise ValueError(f"{op}: x must have shape [T, ...], got a tensor without dimensions")
     elements(op, "x", x.shape)
@@ -173,9 +159,7 @@ def state(op: str, name: str, value: Tensor | None, x: Tensor) -> None:
         raise TypeError(f"{op}: {name} must be a tensor or None, got {type(value).__name__}")
     dense(op, name, value)
     if value.shape != x.shape[1:]:
-        raise ValueError(
-            f"{op}: {name} must have shape x.shape[1:] = {list(x.shape[1:])}, got {list(value.shape)}"
-        )
+        raise ValueError(f"{op}: {name} must have shape x.shape[1:] = {list(x.shape[1:])}, got {list(value.shape)}")
     of_state(op, name, value, x)
 
 
@@ -208,11 +192,7 @@ def number(op: str, name: str, value: object) -> float:
 
 
 def parameter(
-    op: str,
-    name: str,
-    value: object,
-    x: Tensor,
-    checked: Callable[[str, str, object], float] = number,
+    op: str, name: str, value: object, x: Tensor, checked: Callable[[str, str, object], float] = number
 ) -> float | Tensor:
     """A number that ``checked`` lets through, or a tensor that broadcasts over the neurons ``x.shape[1:]``.
 
@@ -294,11 +274,7 @@ def at_least_zero(op: str, name: str, value: object) -> float:
 
 
 def setting(
-    op: str,
-    name: str,
-    value: object,
-    networks: int | None,
-    checked: Callable[[str, str, object], float],
+    op: str, name: str, value: object, networks: int | None, checked: Callable[[str, str, object], float]
 ) -> float | list[float]:
     """A number that ``checked`` lets through, or a sequence of one for each of several networks."""
     if isinstance(value, str) or not isinstance(value, Sequence):
@@ -306,20 +282,12 @@ def setting(
     if networks is None:
         raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__}")
     if len(value) != networks:
-        raise ValueError(
-            f"{op}: {name} must be a number or {networks}, one a network, got {len(value)}"
-        )
+        raise ValueError(f"{op}: {name} must be a number or {networks}, one a network, got {len(value)}")
     return [checked(op, f"{name}[{k}]", one) for k, one in enumerate(value)]
 
 
 def fits(
-    op: str,
-    name: str,
-    value: Any,
-    sizes: Sequence[int],
-    dtype: torch.dtype,
-    device: torch.device,
-    other: str = "w",
+    op: str, name: str, value: Any, sizes: Sequence[int], dtype: torch.dtype, device: torch.device, other: str = "w"
 ) -> None:
     """A tensor of these sizes and this dtype on ``device``, that of the argument ``other``."""
     shape(op, name, value, sizes)
@@ -365,12 +333,7 @@ def labels(op: str, name: str, value: object) -> Tensor:
     """A class, or a tensor ``[B]`` of classes; as int64."""
     if not isinstance(value, Tensor):
         return torch.tensor(whole(op, name, value, -(2**63)))
-    if (
-        value.is_floating_point()
-        or value.is_complex()
-        or value.dtype == torch.bool
-        or value.dim() > 1
-    ):
+    if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool or value.dim() > 1:
         raise TypeError(
             f"{op}: {name} must be a class or a tensor [B] of integers, got {list(value.shape)} of {value.dtype}"
         )
@@ -392,14 +355,8 @@ def in_range(op: str, name: str, values: Tensor, low: float, high: float, unit: 
         return
     smallest, largest = values.aminmax()
     if not ((smallest >= low) & (largest <= high)):
-        allowed = (
-            f"lie in [{low:g}, {high:g}]{unit}"
-            if high < math.inf
-            else f"be at least {low:g}{unit} and not NaN"
-        )
-        raise ValueError(
-            f"{op}: {name} must {allowed}, got values from {smallest.item():g} to {largest.item():g}"
-        )
+        allowed = f"lie in [{low:g}, {high:g}]{unit}" if high < math.inf else f"be at least {low:g}{unit} and not NaN"
+        raise ValueError(f"{op}: {name} must {allowed}, got values from {smallest.item():g} to {largest.item():g}")
 
 
 def dtype_names(dtypes: Sequence[torch.dtype]) -> str:

@@ -104,10 +104,7 @@ class Constants(NamedTuple):
         if kind == "power":
             return self.lr_post * gap * _pow(self.w_max - w, self.mu)
         if kind == "exponential":
-            grow, shrink = (
-                _exp(-self.beta * (w - self.w_min)),
-                _exp(-self.beta * (self.w_max - w)),
-            )
+            grow, shrink = (_exp(-self.beta * (w - self.w_min)), _exp(-self.beta * (self.w_max - w)))
             return self.lr_post * (x_pre * grow - self.x_tar * shrink)
         return x_pre * (self.lr_post + self.lr_post_triplet * x_post2) * torch.ones_like(w)
 
@@ -161,14 +158,10 @@ class Rule:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ValueError(
-                f"plasticity: kind must be one of {', '.join(KINDS)}, got {self.kind!r}"
-            )
+            raise ValueError(f"plasticity: kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name in ("kind", "trace") or (
-                field.name == "tau_eligibility" and value is None
-            ):
+            if field.name in ("kind", "trace") or (field.name == "tau_eligibility" and value is None):
                 continue
             check.number("plasticity", field.name, value)
             if value <= 0 and field.name.startswith("tau"):
@@ -176,9 +169,7 @@ class Rule:
             if value < 0 and field.name.startswith(("mu", "beta")):
                 raise ValueError(f"plasticity: {field.name} must be at least 0, got {value:g}")
         if not self.w_min < self.w_max:
-            raise ValueError(
-                f"plasticity: w_min must be below w_max, got {self.w_min:g} and {self.w_max:g}"
-            )
+            raise ValueError(f"plasticity: w_min must be below w_max, got {self.w_min:g} and {self.w_max:g}")
         check.choice("plasticity", "trace", self.trace, ("nearest", "all"))
 
     def has(self, name: str) -> bool:
@@ -381,9 +372,7 @@ def reward_modulated(rule: AnyRule, tau_eligibility: float = 100.0) -> AnyRule:
     at once: a spike counts for the reward of its own step.
     """
     if not isinstance(rule, (Rule, OwnRule)):
-        raise TypeError(
-            f"reward_modulated: rule must be a rule of snnfast.plasticity, got {type(rule).__name__}"
-        )
+        raise TypeError(f"reward_modulated: rule must be a rule of snnfast.plasticity, got {type(rule).__name__}")
     return replace(rule, tau_eligibility=tau_eligibility)
 
 

@@ -217,10 +217,7 @@ def straight_through() -> Surrogate:
 
 _DEFAULTS = {
     made.name: made
-    for made in (
-        *(atan(), sigmoid(), fast_sigmoid(), rectangle(), triangle(), gaussian()),
-        straight_through(),
-    )
+    for made in (*(atan(), sigmoid(), fast_sigmoid(), rectangle(), triangle(), gaussian()), straight_through())
 }
 
 

@@ -13,12 +13,7 @@ __all__ = ["assert_spikes_close", "load_cuda_emulation"]
 
 
 def assert_spikes_close(
-    actual: Tensor,
-    expected: Tensor,
-    margin: Tensor,
-    *,
-    band: float = 1e-5,
-    max_flips: float = 1e-3,
+    actual: Tensor, expected: Tensor, margin: Tensor, *, band: float = 1e-5, max_flips: float = 1e-3
 ) -> None:
     """Asserts that two spike tensors agree wherever the membrane was not within ``band`` of the threshold.
 

@@ -31,9 +31,7 @@ settings.register_profile("explore", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("SNNFAST_HYPOTHESIS", "repeatable"))
 
 # Shared tests of what the scan over time does: memory, strides, sizes, threads, the ways to call it.
-OF_THE_SCAN = {
-    f"neurons.{name}" for name in ("compiled", "determinism", "layouts", "memory", "sizes", "ways")
-}
+OF_THE_SCAN = {f"neurons.{name}" for name in ("compiled", "determinism", "layouts", "memory", "sizes", "ways")}
 
 
 @pytest.fixture(params=[*PRESENT, "reference"])

@@ -108,12 +108,8 @@ def examples(device: str, steps: int = 12, neurons: int = 96) -> dict[str, Examp
             "stdp_": Example(learn, (w,), False),
             "bp_stdp_": Example(lambda w: ops.bp_stdp_(w, pre[:12], error[:12]), (w,), False),
             "spikeprop": Example(times, (t_in, terminals), True),
-            "eventprop": Example(
-                all_times, (t_in, 5 * w[:few], 0.1 - 0.2 * drawn(few, few, device=device)), True
-            ),
-            "recurrent": Example(
-                ops.recurrent, (x[..., :few], 0.1 * drawn(few, few, device=device)), True
-            ),
+            "eventprop": Example(all_times, (t_in, 5 * w[:few], 0.1 - 0.2 * drawn(few, few, device=device)), True),
+            "recurrent": Example(ops.recurrent, (x[..., :few], 0.1 * drawn(few, few, device=device)), True),
             "spike_linear": Example(ops.spike_linear, (pre.to(w.dtype), w), True),
             "batch_norm": Example(lambda x: ops.batch_norm(x)[0], (images,), True),
             "pool2d": Example(lambda x: ops.pool2d(x, 2), (images,), True),
@@ -176,25 +172,17 @@ def networks(
         for i, o in ((inputs, neurons), (inputs, hidden), (hidden, 10))
     )
     batch = 3 if delay is None else 1  # of one the memory fits a cluster
-    more: dict[str, Any] = (
-        {} if delay is None else {"inhibition_delay": delay, "one_winner": not delay}
-    )
+    more: dict[str, Any] = {} if delay is None else {"inhibition_delay": delay, "one_winner": not delay}
 
     def current(w: Tensor, theta: Tensor) -> object:
-        return ops.diehl_cook_(
-            presented, w, theta, rule=rule, norm=0.1 * inputs, v_threshold=1.0, **more
-        )
+        return ops.diehl_cook_(presented, w, theta, rule=rule, norm=0.1 * inputs, v_threshold=1.0, **more)
 
     def conductance(w: Tensor, theta: Tensor) -> object:
-        return ops.diehl_cook_conductance_(
-            presented, w, theta, rule=rule, delays=delays, norm=0.1 * inputs
-        )
+        return ops.diehl_cook_conductance_(presented, w, theta, rule=rule, delays=delays, norm=0.1 * inputs)
 
     def layers(first: Tensor, last: Tensor) -> object:
         spikes = presented.transpose(0, 1).bool()
-        return ops.bp_stdp_network_(
-            [first, last], spikes, labels, desired, thresholds=[0.9, 1.0], batch=batch
-        )
+        return ops.bp_stdp_network_([first, last], spikes, labels, desired, thresholds=[0.9, 1.0], batch=batch)
 
     return {
         "diehl_cook_": Example(current, (w, theta), False),

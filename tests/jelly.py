@@ -20,8 +20,7 @@ class Surrogate:
 
 
 Sigmoid, ATan = (
-    named(n, "spikingjelly.activation_based.surrogate")(type(n, (Surrogate,), {}))
-    for n in ("Sigmoid", "ATan")
+    named(n, "spikingjelly.activation_based.surrogate")(type(n, (Surrogate,), {})) for n in ("Sigmoid", "ATan")
 )
 
 
@@ -55,9 +54,7 @@ class LIFNode(Node):
             v = self.charge(now)
             fired = (v >= self.v_threshold).to(v)
             soft = self.v_reset is None
-            self.v = (
-                v - fired * self.v_threshold if soft else torch.where(fired > 0, self.v_reset, v)
-            )
+            self.v = v - fired * self.v_threshold if soft else torch.where(fired > 0, self.v_reset, v)
             spikes.append(fired)
         return torch.stack(spikes)
 

@@ -8,10 +8,7 @@ STEPS = 6
 
 
 def neuron(**settings):
-    return leaky(
-        {"beta": 0.8, "threshold": 1.0, "reset_mechanism": "subtract", "reset_delay": True}
-        | settings
-    )
+    return leaky({"beta": 0.8, "threshold": 1.0, "reset_mechanism": "subtract", "reset_delay": True} | settings)
 
 
 class Layers(nn.Module):

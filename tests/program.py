@@ -28,7 +28,5 @@ def run(folder, x, outputs):
     for b in range(x.shape[1]):
         program.snn_reset()
         for t in range(len(x)):
-            program.snn_step(
-                frames[t, b].ctypes.data_as(pointer), result[t, b].ctypes.data_as(pointer)
-            )
+            program.snn_step(frames[t, b].ctypes.data_as(pointer), result[t, b].ctypes.data_as(pointer))
     return torch.from_numpy(result)

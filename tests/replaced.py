@@ -20,9 +20,7 @@ def same(ours, theirs, exact=False, rounding=ROUNDING):
 
 def loss_of(outputs):
     """A loss that looks at all that ``outputs`` hold."""
-    return sum(
-        (o * torch.arange(o.numel(), dtype=o.dtype).sin().view(o.shape)).sum() for o in outputs
-    )
+    return sum((o * torch.arange(o.numel(), dtype=o.dtype).sin().view(o.shape)).sum() for o in outputs)
 
 
 def agrees(neuron, run, x, *, fires=True, rate=(0.02, 0.99), rounding=ROUNDING):

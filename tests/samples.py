@@ -24,15 +24,7 @@ from torch import Tensor
 from snnfast import ops, reference
 from snnfast.check import state_dtype
 
-SURROGATES = (
-    "atan",
-    "sigmoid",
-    "fast_sigmoid",
-    "rectangle",
-    "triangle",
-    "gaussian",
-    "straight_through",
-)
+SURROGATES = ("atan", "sigmoid", "fast_sigmoid", "rectangle", "triangle", "gaussian", "straight_through")
 # A soft spike of each, whose derivative it is.
 PRIMITIVES = {
     "atan": lambda u, a: torch.atan(math.pi / 2 * a * u) / math.pi + 0.5,
@@ -288,9 +280,7 @@ def by_dtype(op: Op) -> list[tuple[Op, torch.dtype]]:
 def few(op: Op, dtype: torch.dtype = torch.float32, *variants: str) -> list[Sample]:
     """A handful of samples, for slow tests: those of ``variants`` that the neuron has."""
     wanted = variants or ("plain", "soft", "all_tensors", "decay_channel")
-    return [
-        Sample(op, variant, (5, 2, 3, 4), dtype) for variant in wanted if variant in op.variants
-    ]
+    return [Sample(op, variant, (5, 2, 3, 4), dtype) for variant in wanted if variant in op.variants]
 
 
 def owner(op: Op) -> list[Op]:
@@ -353,18 +343,14 @@ def once(function: Callable[..., Any], *given: Any, **arguments: Any) -> Any:
 
 def require_grad(arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments with every tensor a leaf that wants a gradient."""
-    return {
-        k: a.detach().requires_grad_() if isinstance(a, Tensor) else a for k, a in arguments.items()
-    }
+    return {k: a.detach().requires_grad_() if isinstance(a, Tensor) else a for k, a in arguments.items()}
 
 
 def cotangents(outputs: tuple[Tensor | None, ...], seed: int = 0) -> list[Tensor | None]:
     """Return weights of the outputs for a gradient: normal numbers, the same each time."""
     generator = torch.Generator().manual_seed(seed)
     return [
-        None
-        if out is None
-        else torch.randn(out.shape, generator=generator, dtype=torch.float64).to(out)
+        None if out is None else torch.randn(out.shape, generator=generator, dtype=torch.float64).to(out)
         for out in outputs
     ]
 
@@ -382,10 +368,7 @@ def gradients(
     ]
     inputs = tensors(arguments)
     grads = torch.autograd.grad(
-        [out for out, _ in pairs],
-        list(inputs.values()),
-        [g for _, g in pairs],
-        allow_unused=True,
+        [out for out, _ in pairs], list(inputs.values()), [g for _, g in pairs], allow_unused=True
     )
     return dict(zip(inputs, grads, strict=True))
 
@@ -408,17 +391,10 @@ def assert_equal(actual: Any, expected: Any, what: str = "") -> None:
     elif expected is None:
         assert actual is None, what
     else:
-        torch.testing.assert_close(
-            actual, expected, rtol=0, atol=0, equal_nan=True, msg=lambda m: f"{what}: {m}"
-        )
+        torch.testing.assert_close(actual, expected, rtol=0, atol=0, equal_nan=True, msg=lambda m: f"{what}: {m}")
 
 
-GRADIENT_TOLERANCE = {
-    torch.float64: 1e-12,
-    torch.float32: 1e-5,
-    torch.bfloat16: 2**-7,
-    torch.float16: 2**-10,
-}
+GRADIENT_TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2**-7, torch.float16: 2**-10}
 
 
 def assert_gradients_close(
@@ -432,11 +408,7 @@ def assert_gradients_close(
     assert actual.keys() == expected.keys()
 
     def largest(grad: Tensor | None) -> float:
-        return (
-            0.0
-            if grad is None or not grad.numel()
-            else grad.double().abs().nan_to_num(0).max().item()
-        )
+        return 0.0 if grad is None or not grad.numel() else grad.double().abs().nan_to_num(0).max().item()
 
     for name, want in expected.items():
         got = actual[name]

@@ -28,9 +28,7 @@ def benchmarks(monkeypatch):
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
 def test_quick_run_writes_json(benchmarks, name, dtype, tmp_path):
     file = tmp_path / "out" / "result.json"
-    benchmarks(
-        name, "--quick", "--dtype", dtype, "--baselines", "reference_loop", "--json", str(file)
-    )
+    benchmarks(name, "--quick", "--dtype", dtype, "--baselines", "reference_loop", "--json", str(file))
     document = json.loads(file.read_text())
     assert document["machine"]["cpu"]
     measured = {row["implementation"] for row in document["rows"]}
@@ -41,9 +39,7 @@ def test_quick_run_writes_json(benchmarks, name, dtype, tmp_path):
         assert all(fact == pytest.approx(facts[0]) for fact in facts)
 
 
-@pytest.mark.parametrize(
-    "command", [("lif", "--quick"), ("lif", "--quick", "--device", "cuda"), ("zoo",)]
-)
+@pytest.mark.parametrize("command", [("lif", "--quick"), ("lif", "--quick", "--device", "cuda"), ("zoo",)])
 def test_what_would_time_the_reference_ends_with_the_reason(monkeypatch, command):
     """A build that failed, a source folder in which nothing is built, an old driver."""
     monkeypatch.syspath_prepend(ROOT)
@@ -88,8 +84,7 @@ def test_an_op_that_falls_back_is_not_timed(monkeypatch):
     monkeypatch.setattr(lif, "prepare", prepare)
     monkeypatch.setattr(backend, "_warned", set())
     with pytest.raises(
-        SystemExit,
-        match="benchmarks: lif runs in plain PyTorch, which is slow: a surrogate of your own",
+        SystemExit, match="benchmarks: lif runs in plain PyTorch, which is slow: a surrogate of your own"
     ):
         measure(Task("lif", "snnfast", (3, 4)))
 
@@ -154,10 +149,7 @@ def test_quick_spikenorm_finds_the_same_thresholds(benchmarks, tmp_path):
 
 def test_quick_spike_conv2d_runs(benchmarks):
     output = benchmarks("spike_conv2d", "--quick")
-    assert all(
-        name in output
-        for name in ("conv2d", "snnfast", "events", "of the weights, 5 %", "of images")
-    )
+    assert all(name in output for name in ("conv2d", "snnfast", "events", "of the weights, 5 %", "of images"))
 
 
 def test_quick_pool2d_runs(benchmarks):
@@ -197,9 +189,7 @@ def test_quick_recurrent_runs_with_the_spikes_of_the_loops(benchmarks, tmp_path)
 
 def test_quick_own_neuron_runs_with_the_spikes_of_the_loops(benchmarks, tmp_path):
     file = tmp_path / "result.json"
-    output = benchmarks(
-        "own_neuron", "--quick", "--baselines", "lif,plain_loop,tuned_loop", "--json", str(file)
-    )
+    output = benchmarks("own_neuron", "--quick", "--baselines", "lif,plain_loop,tuned_loop", "--json", str(file))
     assert all(name in output for name in ("klif", "two_compartments", "resonator", "lif"))
     rows = json.loads(file.read_text())["rows"]
     rates = {r["implementation"]: r.get("facts", {}).get("spikes a step, klif") for r in rows}
@@ -208,9 +198,7 @@ def test_quick_own_neuron_runs_with_the_spikes_of_the_loops(benchmarks, tmp_path
 
 def test_quick_sequence_runs_with_the_loss_of_the_loop(benchmarks, tmp_path):
     benchmarks("sequence", "--quick", "--json", str(tmp_path / "x.json"))
-    rows = {
-        row["implementation"]: row for row in json.loads((tmp_path / "x.json").read_text())["rows"]
-    }
+    rows = {row["implementation"]: row for row in json.loads((tmp_path / "x.json").read_text())["rows"]}
     assert set(rows) == {"products", "snnfast", "delays", "plain_loop"}
     losses = [rows[name]["facts"]["loss"] for name in ("snnfast", "plain_loop")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
@@ -241,9 +229,7 @@ def test_quick_stdp_runs(benchmarks, tmp_path):
     file = tmp_path / "result.json"
     benchmarks("stdp", "--quick", "--dtype", "float64", "--json", str(file))
     rows = json.loads(file.read_text())["rows"]
-    assert {"clamp", "snnfast", "outer_products", "matrix_products"} <= {
-        r["implementation"] for r in rows
-    }
+    assert {"clamp", "snnfast", "outer_products", "matrix_products"} <= {r["implementation"] for r in rows}
     same = [
         r["facts"]["mean weight"]
         for r in rows
@@ -268,9 +254,7 @@ def test_quick_spikeprop_runs(benchmarks, tmp_path):
     rows = json.loads(file.read_text())["rows"]
     found = {(r["implementation"], len(r["shape"]), r["name"]): r.get("facts") for r in rows}
     for name in ("matrix_products", "reference_loop"):
-        assert found[name, 4, "forward"]["ms"] == pytest.approx(
-            found["snnfast", 4, "forward"]["ms"] + 0.05, abs=0.01
-        )
+        assert found[name, 4, "forward"]["ms"] == pytest.approx(found["snnfast", 4, "forward"]["ms"] + 0.05, abs=0.01)
         assert {(name, 4, "forward+backward"), (name, 5, "training")} <= set(found)
     loop, ours = (found[name, 5, "Bohte.step"] for name in ("python_loop", "snnfast"))
     assert loop["weights"] == pytest.approx(ours["weights"], rel=1e-5)
@@ -289,9 +273,7 @@ def test_quick_memory_runs_with_the_loss_of_plain_layers(benchmarks, tmp_path):
 
 def test_quick_network_runs(benchmarks):
     output = benchmarks("network", "--quick")
-    assert all(
-        name in output for name in ("relu", "relu_once", "snnfast", "normlif", "spikes a step")
-    )
+    assert all(name in output for name in ("relu", "relu_once", "snnfast", "normlif", "spikes a step"))
 
 
 def test_promises_of_networks_are_judged(benchmarks):
@@ -327,10 +309,7 @@ def test_promises_of_bp_stdp_are_judged(benchmarks):
         Task("bp_stdp_network", "manual_loop", single): Measurement({"fit": [0.99e-3]}),
     }
     verdicts = benchmark.verdicts(report.rows(results, "products"))
-    assert [(v["value"], v["kept"]) for v in verdicts] == [
-        (120.0, True),
-        (pytest.approx(99.0), False),
-    ]
+    assert [(v["value"], v["kept"]) for v in verdicts] == [(120.0, True), (pytest.approx(99.0), False)]
 
 
 def test_promises_of_spikeprop_are_judged(benchmarks):
@@ -454,11 +433,7 @@ def test_quick_bp_stdp_runs(benchmarks, tmp_path):
     file = tmp_path / "result.json"
     benchmarks("bp_stdp", "--quick", "--dtype", "float64", "--json", str(file))
     rows = json.loads(file.read_text())["rows"]
-    same = [
-        row["facts"]["mean weight"]
-        for row in rows
-        if row["implementation"] in ("snnfast", "matrix_products")
-    ]
+    same = [row["facts"]["mean weight"] for row in rows if row["implementation"] in ("snnfast", "matrix_products")]
     assert len(same) > 2
     assert same == pytest.approx([same[0]] * len(same))
 

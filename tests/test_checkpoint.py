@@ -8,12 +8,7 @@ import pytest
 import torch
 
 from snnfast.train import checkpoint
-from snnfast.train.checkpoint import (
-    CheckpointError,
-    load_weights,
-    read_checkpoint,
-    write_checkpoint,
-)
+from snnfast.train.checkpoint import CheckpointError, load_weights, read_checkpoint, write_checkpoint
 
 CONTENT = {
     "kind": "test",

@@ -111,9 +111,7 @@ def test_build_info_follows_a_forced_backend():
 def test_train_writes_checkpoint_and_figures(tmp_path):
     text = call("train", "stbp", *QUICK, "--epochs", 2, "--out", tmp_path)
     assert "test accuracy" in text
-    assert {p.name for p in tmp_path.iterdir()} == {
-        *("checkpoint.pt", "curves.png", "raster.png", "result.json"),
-    }
+    assert {p.name for p in tmp_path.iterdir()} == {*("checkpoint.pt", "curves.png", "raster.png", "result.json")}
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -155,9 +153,7 @@ def test_weights_of_an_earlier_run(tmp_path):
     assert "there is no checkpoint no.pt" in text
     for many in ("--seeds", 2), ("--sweep", "lr=0.1,0.2"):
         text = call("train", "stbp", *QUICK, *many, "--weights", file, code=2)
-        assert "--weights is for one run; leave --seeds, --folds and --sweep out" in " ".join(
-            text.split()
-        )
+        assert "--weights is for one run; leave --seeds, --folds and --sweep out" in " ".join(text.split())
 
 
 def test_fully_connected_and_validation(tmp_path):
@@ -264,9 +260,7 @@ def test_a_checkpoint_of_another_kind_is_told(tmp_path):
 def test_whoever_validates_never_sees_the_test_part(tmp_path, monkeypatch, command):
     """It is not even read; with folds the fold that is held out is not among the data."""
     splits, real = [], data.load
-    monkeypatch.setattr(
-        data, "load", lambda *a, split, **k: splits.append(split) or real(*a, split=split, **k)
-    )
+    monkeypatch.setattr(data, "load", lambda *a, split, **k: splits.append(split) or real(*a, split=split, **k))
     text = call("train", *command, "--epochs", 1, "--validate", "--out", tmp_path)
     assert "validation accuracy" in text
     assert "test accuracy" not in text
@@ -290,10 +284,7 @@ def write_mnist(root, images=60, labels=60, largest=9, part="train"):
         ("cut", "train-images-idx3-ubyte must have 47056 bytes for 60x28x28, got 40000"),
         ("short", "train-images-idx3-ubyte must begin with 16 bytes of sizes, got 13"),
         ("gz", "must begin with 0x803, got 0x1f8b0800, which is a compressed file: unpack it"),
-        (
-            "packed",
-            "train-images-idx3-ubyte must be unpacked, got train-images-idx3-ubyte.gz",
-        ),
+        ("packed", "train-images-idx3-ubyte must be unpacked, got train-images-idx3-ubyte.gz"),
         ("labels", "train-images-idx3-ubyte must begin with 0x803, got 0x801"),
     ],
 )
@@ -326,9 +317,7 @@ def test_demo_writes_its_files(tmp_path, monkeypatch):
     """Of one epoch; .ci/run trains it whole, and looks at its accuracies."""
     real = demo.trained
     monkeypatch.setattr(
-        demo,
-        "trained",
-        lambda of, *where, **how: real(of, *where, epochs=1, **SMALL.get(of.name, {}), **how),
+        demo, "trained", lambda of, *where, **how: real(of, *where, epochs=1, **SMALL.get(of.name, {}), **how)
     )
     text = call("demo", "--out", tmp_path, "--device", "cpu")
     assert (tmp_path / "stbp" / "raster.png").exists()

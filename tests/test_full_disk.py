@@ -8,9 +8,7 @@ import pytest
 from snnfast.files.atomic import replacing
 
 if sys.platform != "linux":
-    pytest.skip(
-        "files of a limited size stand for a full disk as on Linux", allow_module_level=True
-    )
+    pytest.skip("files of a limited size stand for a full disk as on Linux", allow_module_level=True)
 
 # A file that grows beyond the limit is an OSError, as one on a full disk is.
 LIMITED = """
@@ -41,10 +39,7 @@ print(sorted(str(p) for p in set(folder.rglob("*")) - before if p.is_file()))
 @pytest.mark.parametrize(
     ("write", "name"),
     [
-        (
-            'train.checkpoint.write_checkpoint(folder / "c.pt", {"kind": "a", "w": torch.zeros(90000)})',
-            "c.pt",
-        ),
+        ('train.checkpoint.write_checkpoint(folder / "c.pt", {"kind": "a", "w": torch.zeros(90000)})', "c.pt"),
         ('data.nmnist(folder / "events", num_steps=30, cache=folder / "cache")', "nmnist-Train"),
         ('snnfast.export_c(net, folder / "program")', "snn.c"),
         ('nir.write(folder / "net.nir", net[:2], (300,), dt=1.0, scheme="euler")', "net.nir"),

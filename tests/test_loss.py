@@ -110,14 +110,10 @@ def test_revival_pushes_only_neurons_that_are_silent_nearly_always():
         loss.revival(t, u, share=2.0)
 
 
-@pytest.mark.parametrize(
-    "label", [torch.tensor([0.5]), torch.tensor([True]), torch.zeros(1, 1).long()]
-)
+@pytest.mark.parametrize("label", [torch.tensor([0.5]), torch.tensor([True]), torch.zeros(1, 1).long()])
 def test_labels_of_bp_stdp_are_classes(label):
     r = torch.zeros(3, 1, 2)
-    with pytest.raises(
-        TypeError, match=r"label must be a class or a tensor \[B\] of integers, got"
-    ):
+    with pytest.raises(TypeError, match=r"label must be a class or a tensor \[B\] of integers, got"):
         loss.bp_stdp_error(r, torch.zeros(3, 1, 2), label)
 
 
@@ -168,9 +164,7 @@ def test_rate_penalties_worked_by_hand():
     assert value.item() == pytest.approx((0.075**2 + 0 + 0.125**2) / 3)
 
 
-@pytest.mark.parametrize(
-    "function", [loss.ce_rate, loss.ce_count, loss.ce_time, loss.ce_membrane, loss.mse_count]
-)
+@pytest.mark.parametrize("function", [loss.ce_rate, loss.ce_count, loss.ce_time, loss.ce_membrane, loss.mse_count])
 def test_losses_of_sequences_leave_out_what_is_beyond_the_end(function):
     torch.manual_seed(0)
     x = (torch.rand(6, 2, 3, dtype=torch.float64) < 0.4).double()
@@ -211,9 +205,7 @@ def test_errors_of_losses_of_sequences(call, error, message):
 )  # fmt: skip
 def test_errors_of_lengths_name_the_loss(function):
     labels = () if function in (loss.rate_l1, loss.rate_bounds) else (LABELS,)
-    with pytest.raises(
-        TypeError, match=f"^{function.__name__}: lengths must be a tensor, got list"
-    ):
+    with pytest.raises(TypeError, match=f"^{function.__name__}: lengths must be a tensor, got list"):
         function(SPIKES, *labels, [4])
     with pytest.raises(ValueError, match=rf"^{function.__name__}: lengths must lie in \[1, 4\]"):
         function(SPIKES, *labels, torch.tensor([5]))
@@ -247,7 +239,5 @@ def test_tet_worked_by_hand():
     assert alone.item() == pytest.approx(math.log(2))
     with pytest.raises(ValueError, match=r"tet: share must lie in \[0, 1\], got 2"):
         loss.tet(x, torch.tensor([0]), share=2.0)
-    with pytest.raises(
-        ValueError, match=r"ce_steps: x must have shape \[T, B, classes\] and labels"
-    ):
+    with pytest.raises(ValueError, match=r"ce_steps: x must have shape \[T, B, classes\] and labels"):
         loss.ce_steps(x, torch.zeros(3, 2, dtype=torch.int64))

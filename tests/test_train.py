@@ -107,14 +107,7 @@ def test_history_has_a_row_an_epoch():
     go(settings, run, 3, after_epoch=lambda r: seen.append(r.epoch))
     assert seen == [1, 2, 3]
     assert len(run.history) == 3
-    assert set(run.history[0]) == {
-        "loss",
-        "accuracy",
-        "held_out_loss",
-        "held_out_accuracy",
-        "seconds",
-        "lr",
-    }
+    assert set(run.history[0]) == {"loss", "accuracy", "held_out_loss", "held_out_accuracy", "seconds", "lr"}
     assert run.history[0]["lr"] > run.history[2]["lr"]
 
 
@@ -182,9 +175,7 @@ def test_evaluate_counts():
             return torch.eye(10)[x.long().flatten()]
 
     images = torch.tensor([0.0, 1, 2, 3]).view(4, 1)
-    score = evaluate(
-        Fixed(), (images, torch.tensor([0, 1, 2, 9])), loss=lambda o, y: o.sum(), batch_size=3
-    )
+    score = evaluate(Fixed(), (images, torch.tensor([0, 1, 2, 9])), loss=lambda o, y: o.sum(), batch_size=3)
     assert score.accuracy == 0.75
     assert score.loss == (3 * 3 + 1 * 1) / 4
 

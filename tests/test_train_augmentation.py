@@ -55,16 +55,7 @@ def test_the_loss_gets_mixed_images_and_labels_and_the_accuracy_the_first_labels
     def double_and_swap(x, labels):
         return 2 * x, F.one_hot(1 - labels, 2).float()
 
-    fit(
-        run,
-        data,
-        None,
-        epochs=1,
-        batch_size=2,
-        loss=F.cross_entropy,
-        mix=double_and_swap,
-        echo=None,
-    )
+    fit(run, data, None, epochs=1, batch_size=2, loss=F.cross_entropy, mix=double_and_swap, echo=None)
     # Each image has the outputs 2 and 0, and the label of the 0.
     assert run.history[0]["loss"] == pytest.approx(math.log(1 + math.exp(2)))
     assert run.history[0]["accuracy"] == 1

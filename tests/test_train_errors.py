@@ -66,23 +66,11 @@ def test_foreign_and_missing_checkpoints_are_refused(tmp_path):
     [
         ({"epochs": -1}, "epochs must be at least 0, got -1"),
         ({"clip": -1.0}, "fit: clip must be positive, got -1"),
-        (
-            {"train": (DATA[0], DATA[1][:7])},
-            "train must hold as many labels as images, got 40 images and 7 l",
-        ),
-        (
-            {"held_out": (DATA[0][:7], DATA[1])},
-            "held_out must hold as many labels as images, got 7",
-        ),
+        ({"train": (DATA[0], DATA[1][:7])}, "train must hold as many labels as images, got 40 images and 7 l"),
+        ({"held_out": (DATA[0][:7], DATA[1])}, "held_out must hold as many labels as images, got 7"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        (
-            {"loss": None, "step": lambda x, y: (x, None)},
-            "held_out needs a loss to score it by, got loss=None",
-        ),
-        (
-            {"loss": None, "held_out": None},
-            "give run an optimizer and fit a loss, or give fit a step",
-        ),
+        ({"loss": None, "step": lambda x, y: (x, None)}, "held_out needs a loss to score it by, got loss=None"),
+        ({"loss": None, "held_out": None}, "give run an optimizer and fit a loss, or give fit a step"),
         ({"train": (DATA[0][:0], DATA[1][:0])}, "train holds no images"),
         ({"precision": "bf16"}, "precision must be torch.float32 or torch.bfloat16, got 'bf16'"),
         ({"precision": torch.float16}, "precision must be .*, got torch.float16"),

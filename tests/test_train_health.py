@@ -45,9 +45,7 @@ def test_a_network_that_never_fires_is_calibrated_and_learns(seed):
     said = []
     run = trained(dead(), said)
     assert run.history[-1]["held_out_accuracy"] >= 0.95
-    assert said[0] == (
-        "fires at the beginning: 1 at 0, 3 at 0 of the steps; weights scaled to a rate of 0.1"
-    )
+    assert said[0] == ("fires at the beginning: 1 at 0, 3 at 0 of the steps; weights scaled to a rate of 0.1")
 
 
 @pytest.mark.filterwarnings("ignore:LIF.*Nothing fires")
@@ -108,9 +106,7 @@ def test_after_ten_in_a_row_the_run_stops_with_what_to_try():
     BlowUp.calls, BlowUp.first, BlowUp.end = 0, 2, 99
     torch.manual_seed(0)
     model = Tail()
-    with pytest.raises(
-        ValueError, match=r"fit: the norm of the gradient is inf in 10 steps in a row, in ep"
-    ) as e:
+    with pytest.raises(ValueError, match=r"fit: the norm of the gradient is inf in 10 steps in a row, in ep") as e:
         trained(model, clip=1.0)
     for word in ("lower learning rate", "--clip", "spectral radius"):
         assert word in str(e.value)
@@ -152,11 +148,7 @@ def test_off_a_terminal_a_line_a_minute(monkeypatch, capsys):
             if bar.update(100):
                 bar.set_postfix_str("loss 0.5", refresh=False)
     lines = capsys.readouterr().err.splitlines()
-    assert lines == [
-        "epoch 1/3: 300/1000, loss 0.5",
-        "epoch 1/3: 600/1000, loss 0.5",
-        "epoch 1/3: 900/1000, loss 0.5",
-    ]
+    assert lines == ["epoch 1/3: 300/1000, loss 0.5", "epoch 1/3: 600/1000, loss 0.5", "epoch 1/3: 900/1000, loss 0.5"]
     with train.progress_bar("quiet", 100, progress=False) as bar:
         now[0] += 100.0
         bar.update(50)

@@ -36,8 +36,7 @@ FIGURES = {
     "rasters": lambda: visual.rasters({"a": torch.eye(4), "b": torch.zeros(4, 2)}),
     "traces": lambda: visual.traces({"a": torch.rand(5, 3), "b": torch.rand(5, 1)}),
     "histograms": lambda: visual.histograms(
-        {"a": torch.rand(50), "b": torch.ones(9), "c": torch.zeros(2), "d": torch.rand(3, 3)},
-        xlabel="Weight",
+        {"a": torch.rand(50), "b": torch.ones(9), "c": torch.zeros(2), "d": torch.rand(3, 3)}, xlabel="Weight"
     ),
     "spike_times": lambda: visual.spike_times({"input": [0.0, 2.0], "output": [5.0, math.inf]}),
 }
@@ -56,9 +55,7 @@ def test_figures_leave_pyplot_alone(name, monkeypatch, tmp_path):
     visual.save(FIGURES[name](), tmp_path / "figure.png", dpi=40)
 
 
-@pytest.mark.parametrize(
-    "make", [torch.tensor, np.array, list], ids=["tensor", "numpy", "nested list"]
-)
+@pytest.mark.parametrize("make", [torch.tensor, np.array, list], ids=["tensor", "numpy", "nested list"])
 def test_tensors_arrays_and_lists_are_drawn_alike(make):
     assert spike_marks(visual.raster(make([[0, 1], [1, 0]]))) == [(0, 1), (1, 0)]
 
@@ -123,9 +120,7 @@ def test_potentials_of_a_silent_constant_membrane():
 # receptive_fields
 
 
-@pytest.mark.parametrize(
-    ("n", "columns", "grid"), [(1, None, (1, 1)), (10, None, (3, 4)), (5, 2, (3, 2))]
-)
+@pytest.mark.parametrize(("n", "columns", "grid"), [(1, None, (1, 1)), (10, None, (3, 4)), (5, 2, (3, 2))])
 def test_receptive_fields_tile_any_number_of_neurons(n, columns, grid):
     w = torch.rand(n, 6)
     shown = image_of(visual.receptive_fields(w, shape=(2, 3), columns=columns)).get_array()
@@ -277,9 +272,7 @@ def test_bad_input_is_named(function, arguments, options, message):
 # save and Live
 
 
-@pytest.mark.parametrize(
-    ("name", "start"), [("a.png", b"\x89PNG"), ("a.svg", b"<?xml"), ("a.pdf", b"%PDF")]
-)
+@pytest.mark.parametrize(("name", "start"), [("a.png", b"\x89PNG"), ("a.svg", b"<?xml"), ("a.pdf", b"%PDF")])
 def test_save_writes_the_format_of_the_suffix(tmp_path, name, start):
     path = visual.save(visual.raster(torch.eye(2)), tmp_path / "new" / name)
     assert path == tmp_path / "new" / name

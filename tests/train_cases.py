@@ -12,9 +12,7 @@ DATA = (torch.rand(40, 1, 8, 8), torch.arange(40) % 10)
 
 
 def tiny(seed=0, epochs=4, **changes):
-    settings = stbp.Settings(
-        num_steps=3, epochs=epochs, batch_size=16, shift=1.0, seed=seed, **changes
-    )
+    settings = stbp.Settings(num_steps=3, epochs=epochs, batch_size=16, shift=1.0, seed=seed, **changes)
     return settings, stbp.prepare(settings, Data(DATA, DATA))
 
 

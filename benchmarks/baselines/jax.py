@@ -23,10 +23,7 @@ def spike(u: Any) -> Any:
     return (u >= 0).astype(u.dtype)
 
 
-spike.defvjp(
-    lambda u: (spike(u), u),
-    lambda u, grad: (grad / (1 + (jnp.pi * u) ** 2),),
-)
+spike.defvjp(lambda u: (spike(u), u), lambda u, grad: (grad / (1 + (jnp.pi * u) ** 2),))
 
 
 def fire(h: Any, threshold: Any) -> tuple[Any, Any]:

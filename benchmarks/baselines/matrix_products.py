@@ -43,15 +43,7 @@ def stdp() -> dict[str, Callable[[Tensor, Tensor, Tensor], object]]:
     return {STEP: step, SEQUENCE: sequence}
 
 
-def spikeprop(
-    t_in: Tensor,
-    w: Tensor,
-    delays: Tensor,
-    *,
-    tau: float,
-    t_max: float,
-    return_u_max: bool = False,
-) -> Any:
+def spikeprop(t_in: Tensor, w: Tensor, delays: Tensor, *, tau: float, t_max: float, return_u_max: bool = False) -> Any:
     """First spike times on a grid by the potentials at all of its points, a product a sample; threshold 1."""
     events, weights = (t_in[:, :, None] + delays).flatten(1), w.flatten(1)
 

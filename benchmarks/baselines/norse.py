@@ -94,8 +94,4 @@ def own_model() -> Model:
     return Model(ConvNet(dtype=torch.get_default_dtype()), torch.rand(20, 8, 1, 28, 28))
 
 
-ZOO = {
-    "16C5-MP2-32C5-MP2-10": convolutions,
-    "100-128-64-10, recurrent": loop,
-    "ConvNet": own_model,
-}
+ZOO = {"16C5-MP2-32C5-MP2-10": convolutions, "100-128-64-10, recurrent": loop, "ConvNet": own_model}

@@ -22,9 +22,7 @@ def step(x: Tensor, s: Tensor, v: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     return s, h * (1.0 - s)
 
 
-def recurrent(
-    weight: Tensor, step: Callable[..., tuple[Tensor, Tensor]] = step
-) -> Callable[[Tensor, Tensor], Tensor]:
+def recurrent(weight: Tensor, step: Callable[..., tuple[Tensor, Tensor]] = step) -> Callable[[Tensor, Tensor], Tensor]:
     def run(x: Tensor, w: Tensor) -> Tensor:
         s = v = torch.zeros_like(x[0])
         spikes = []
@@ -51,10 +49,7 @@ def sequence(net: Any) -> Callable[[Tensor], Tensor]:
     keep = 1 - 1 / out.tau
 
     def run(x: Tensor) -> Tensor:
-        decays = [
-            [torch.exp(-1 / layer.neuron.value(name)) for name in ("tau", "tau_w")]
-            for _, layer in hidden
-        ]
+        decays = [[torch.exp(-1 / layer.neuron.value(name)) for name in ("tau", "tau_w")] for _, layer in hidden]
         couplings = [[layer.neuron.value(name) for name in ("a", "b")] for _, layer in hidden]
         states = [x.new_zeros(3, len(x), layer.features).unbind() for _, layer in hidden]
         v_out, total = x.new_zeros(len(x), net.num_classes), x.new_zeros(len(x), net.num_classes)
@@ -109,10 +104,7 @@ class EProp:
                 self._step(one, wanted)
 
     def _step(self, x: Tensor, target: Tensor) -> None:
-        neuron, w_in, w_rec, w_out = (
-            self.neuron,
-            *(m.weight for m in (self.first, self.cell, self.readout)),
-        )
+        neuron, w_in, w_rec, w_out = (self.neuron, *(m.weight for m in (self.first, self.cell, self.readout)))
         leak, kappa = 1 - 1 / neuron.tau, 1 - 1 / self.li.tau
         rho, beta, rows = neuron.decay_adapt, neuron.beta, w_in.shape[0]
         if self.state is None:

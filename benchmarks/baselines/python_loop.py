@@ -22,9 +22,7 @@ def slope_of_response(s: float) -> float:
     return (1 - s / TAU) / TAU * math.exp(1 - s / TAU) if s > 0 else 0.0
 
 
-def weighted(
-    response: Callable[[float], float], t: float, times: list[float], w: Terminals
-) -> float:
+def weighted(response: Callable[[float], float], t: float, times: list[float], w: Terminals) -> float:
     """The sum over inputs and terminals at the time ``t``."""
     u = 0.0
     for i in range(len(times)):
@@ -58,9 +56,7 @@ def first_spike(times: list[float], w: Terminals, stop: bool) -> float:
             above, side = above / 2 if side == -1 else above, -1
 
 
-def bohte(
-    weights: list[list[Terminals]], samples: list[Sample], stop: bool
-) -> list[list[Terminals]]:
+def bohte(weights: list[list[Terminals]], samples: list[Sample], stop: bool) -> list[list[Terminals]]:
     """The weights ``[layer][neuron][input][terminal]`` after a step a sample.
 
     ``stop`` ends a neuron's time at its spike; n3ml goes through all of it.

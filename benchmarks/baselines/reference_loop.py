@@ -26,9 +26,7 @@ def diehl_cook(network: network_benchmark.Network, spikes: Tensor) -> Callable[[
     return lambda: network_benchmark.learn(network, spikes[None], snnfast.reference.diehl_cook_)
 
 
-def diehl_cook_conductance(
-    network: network_benchmark.Network, spikes: Tensor
-) -> Callable[[], object]:
+def diehl_cook_conductance(network: network_benchmark.Network, spikes: Tensor) -> Callable[[], object]:
     import snnfast
 
     op = snnfast.reference.diehl_cook_conductance_

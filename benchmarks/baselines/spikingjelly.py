@@ -9,13 +9,7 @@ from typing import Any
 
 import torch
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
-from spikingjelly.activation_based.model import (
-    ms_resnet,
-    parametric_lif_net,
-    sew_resnet,
-    spiking_resnet,
-    spiking_vgg,
-)
+from spikingjelly.activation_based.model import ms_resnet, parametric_lif_net, sew_resnet, spiking_resnet, spiking_vgg
 from torch import Tensor, nn
 
 from benchmarks import network as networks
@@ -85,9 +79,7 @@ def stdp() -> dict[str, Callable[[Tensor, Tensor, Tensor], object]]:
     return {STEP: learn}
 
 
-def conversion(
-    x: Tensor, model: nn.Module, calibration: list[Tensor], steps: int
-) -> Callable[[], Tensor]:
+def conversion(x: Tensor, model: nn.Module, calibration: list[Tensor], steps: int) -> Callable[[], Tensor]:
     """Its ``ann2snn``: thresholds by percentile, soft reset, a loop over steps as its documentation has it."""
     from spikingjelly.activation_based import ann2snn
 
@@ -164,9 +156,7 @@ def long(ours: nn.Module) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
 def with_its_neurons(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.Module]]:
     """The network of :mod:`benchmarks.network` itself, with SpikingJelly's neurons."""
     steps, described = task.shape[0], networks.EVERY[task.shape]
-    net = networks.build(
-        task, lambda: neuron.LIFNode(surrogate_function=surrogate.ATan(), step_mode="m")
-    )
+    net = networks.build(task, lambda: neuron.LIFNode(surrogate_function=surrogate.ATan(), step_mode="m"))
 
     def run(x: Tensor) -> Tensor:
         functional.reset_net(net)
@@ -177,16 +167,9 @@ def with_its_neurons(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor],
 
 def model(make: Callable[..., nn.Module], batch: int, *image: int, **arguments: Any) -> Model:
     """One of its models for :mod:`benchmarks.zoo`, an image at 4 steps."""
-    net = make(
-        spiking_neuron=neuron.LIFNode,
-        surrogate_function=surrogate.ATan(),
-        detach_reset=True,
-        **arguments,
-    )
+    net = make(spiking_neuron=neuron.LIFNode, surrogate_function=surrogate.ATan(), detach_reset=True, **arguments)
     functional.set_step_mode(net, "m")
-    return Model(
-        net, torch.rand(batch, *image).expand(4, batch, *image), reset=functional.reset_net
-    )
+    return Model(net, torch.rand(batch, *image).expand(4, batch, *image), reset=functional.reset_net)
 
 
 def small_vgg(**arguments: Any) -> nn.Module:
@@ -200,12 +183,8 @@ ZOO = {
     "CIFAR10Net": partial(model, parametric_lif_net.CIFAR10Net, 32, 3, 32, 32, channels=32),
     "MNISTNet": partial(model, parametric_lif_net.MNISTNet, 64, 1, 28, 28, channels=32),
     "spiking_vgg11_bn": partial(model, spiking_vgg.spiking_vgg11_bn, 16, 3, 64, 64, num_classes=10),
-    "sew_resnet18": partial(
-        model, sew_resnet.sew_resnet18, 16, 3, 64, 64, num_classes=10, cnf="ADD"
-    ),
-    "spiking_resnet18": partial(
-        model, spiking_resnet.spiking_resnet18, 16, 3, 64, 64, num_classes=10
-    ),
+    "sew_resnet18": partial(model, sew_resnet.sew_resnet18, 16, 3, 64, 64, num_classes=10, cnf="ADD"),
+    "spiking_resnet18": partial(model, spiking_resnet.spiking_resnet18, 16, 3, 64, 64, num_classes=10),
     **{
         f"{name}, 32 x 32, batch {batch}": partial(model, make, batch, 3, 32, 32, **arguments)
         for name, make, arguments in (

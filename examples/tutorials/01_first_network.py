@@ -54,13 +54,7 @@ print(images.shape, labels.shape)
 # the whole sequence, and :class:`~snnfast.nn.Rate` takes the mean over time. All 8 steps of a layer run
 # in one kernel.
 
-net = nn.Sequential(
-    Time(nn.Flatten(), nn.Linear(64, 128)),
-    LIF(),
-    Time(nn.Linear(128, 10)),
-    LIF(),
-    Rate(),
-)
+net = nn.Sequential(Time(nn.Flatten(), nn.Linear(64, 128)), LIF(), Time(nn.Linear(128, 10)), LIF(), Rate())
 
 # %%
 # The network gets the same image at every step: each pixel is a current. ``expand`` needs no memory

@@ -23,9 +23,7 @@ test_images, test_labels = digits("test").tensors
 # ------
 # Each of 64 neurons has a weight to every pixel, at random.
 
-model = DiehlAndCook2015(
-    64, input_shape=(1, 8, 8), preset="tuned", presentations=4 * len(images), norm=0.3
-)
+model = DiehlAndCook2015(64, input_shape=(1, 8, 8), preset="tuned", presentations=4 * len(images), norm=0.3)
 figure = visual.receptive_fields(model.xe.w, shape=(8, 8), title="before any image")
 
 # %%

@@ -55,9 +55,7 @@ figure.tight_layout(pad=0.3)
 # normalisation, no augmentation. The first line of a run says which it took. ``snnfast train stbp
 # --dataset drawings.npz`` is the same in a shell.
 
-result = snnfast.procedure.stbp(
-    str(folder / "drawings.npz"), epochs=10, out=folder / "run", progress=False
-)
+result = snnfast.procedure.stbp(str(folder / "drawings.npz"), epochs=10, out=folder / "run", progress=False)
 print(f"{result.accuracy:.1%} of the images that were held out")
 
 # %%

@@ -87,10 +87,7 @@ def inputs(steps: int) -> Tensor:
 def learned(rule) -> Tensor:
     """The weights after 40 s."""
     torch.manual_seed(0)
-    layer, neuron = (
-        nn.Linear(100, 1, bias=False),
-        LIF(tau=10.0, decay_input=False, v_threshold=16.0),
-    )
+    layer, neuron = (nn.Linear(100, 1, bias=False), LIF(tau=10.0, decay_input=False, v_threshold=16.0))
     nn.init.uniform_(layer.weight, 0.45, 0.55)
     STDP(layer, rule).listen(neuron)
     for _ in range(160):  # the weights change after each 250 ms

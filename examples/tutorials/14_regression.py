@@ -28,9 +28,7 @@ def pendulums(count: int, steps: int = 100) -> tuple[Tensor, Tensor]:
     phase, damping = 6.3 * torch.rand(1, count, 1), 0.005 + 0.01 * torch.rand(1, count, 1)
     swing = torch.exp(-damping * t)
     position = swing * torch.sin(speed * t + phase)
-    velocity = swing * (
-        speed * torch.cos(speed * t + phase) - damping * torch.sin(speed * t + phase)
-    )
+    velocity = swing * (speed * torch.cos(speed * t + phase) - damping * torch.sin(speed * t + phase))
     return position + 0.1 * torch.randn_like(position), velocity / 0.087
 
 
@@ -45,10 +43,7 @@ test_x, test_target = pendulums(128)
 # :func:`~snnfast.nn.calibrate_` makes every neuron fire at a fifth of the steps before training.
 
 net = nn.Sequential(
-    Time(nn.Linear(1, 100)),
-    Recurrent(AdLIF(100, surrogate="fast_sigmoid"), 100),
-    Time(nn.Linear(100, 1)),
-    LI(tau=3.0),
+    Time(nn.Linear(1, 100)), Recurrent(AdLIF(100, surrogate="fast_sigmoid"), 100), Time(nn.Linear(100, 1)), LI(tau=3.0)
 )
 print("firing rates:", calibrate_(net, x, rate=0.2))
 

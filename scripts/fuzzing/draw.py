@@ -49,11 +49,7 @@ class Draw(random.Random):
                 raise Finding("something was written outside of a tensor")
 
     def tensor(
-        self,
-        shape: tuple[int, ...],
-        dtype: torch.dtype = torch.float32,
-        low: float = 0.0,
-        high: float = 1.0,
+        self, shape: tuple[int, ...], dtype: torch.dtype = torch.float32, low: float = 0.0, high: float = 1.0
     ) -> Tensor:
         """Uniform values; in any layout."""
         t = (torch.rand(shape, dtype=torch.float64) * (high - low) + low).to(dtype)
@@ -84,29 +80,21 @@ class Draw(random.Random):
             t = value.detach()
             return self.choice(
                 (
-                    lambda: t.to(
-                        self.choice(
-                            (torch.float64, torch.float32, torch.int64, torch.int8, torch.bool)
-                        )
-                    ),
+                    lambda: t.to(self.choice((torch.float64, torch.float32, torch.int64, torch.int8, torch.bool))),
                     lambda: t.to(torch.complex64),
                     lambda: t[None],
                     lambda: t.flatten(),
                     lambda: t[..., :0] if t.dim() else t,
                     lambda: t[1:] if t.dim() else t,
                     lambda: self.guarded(
-                        torch.full_like(t, self.choice((-1, 0, 2**30)), dtype=torch.int64).to(
-                            t.dtype
-                        )
+                        torch.full_like(t, self.choice((-1, 0, 2**30)), dtype=torch.int64).to(t.dtype)
                     ),
                     lambda: self.guarded(torch.randint(-3, 9, t.shape).to(t.dtype)),
                     lambda: t.new_zeros(()),
                     lambda: torch.full_like(t, math.nan) if t.is_floating_point() else t,
                     lambda: t.new_zeros((1, 0, 3)),
                     lambda: t.to_sparse(),
-                    lambda: t.new_zeros((1,) * max(t.dim(), 1)).expand(
-                        self.choice(HUGE), *(1,) * (t.dim() - 1)
-                    ),
+                    lambda: t.new_zeros((1,) * max(t.dim(), 1)).expand(self.choice(HUGE), *(1,) * (t.dim() - 1)),
                     lambda: None,
                     lambda: 3,
                     lambda: 2.5,
@@ -120,34 +108,9 @@ class Draw(random.Random):
             return self.choice((-1, 0, 1, 3, *HUGE, 10**400, 2.5, "a", None))
         if isinstance(value, (list, tuple)):
             return self.choice(
-                (
-                    value[:-1],
-                    [*value, *value],
-                    None,
-                    3,
-                    "a",
-                    [None],
-                    [-1],
-                    [math.nan],
-                    [1e-46] * len(value),
-                )
+                (value[:-1], [*value, *value], None, 3, "a", [None], [-1], [math.nan], [1e-46] * len(value))
             )
-        others = (
-            -1.0,
-            0.0,
-            1.0,
-            1e-46,
-            1e-300,
-            1e300,
-            math.nan,
-            math.inf,
-            -math.inf,
-            10**400,
-            "a",
-            None,
-            object(),
-            3,
-        )
+        others = (-1.0, 0.0, 1.0, 1e-46, 1e-300, 1e300, math.nan, math.inf, -math.inf, 10**400, "a", None, object(), 3)
         return self.choice(others)
 
 
@@ -191,9 +154,7 @@ def same(got: Any, want: Any, what: str, rtol: float = 0.0, atol: float = 0.0) -
             raise Finding(f"{what} differs: {' '.join(str(error).split())}") from None
 
 
-def tried(
-    call: Callable[[], Any], name: str, named: tuple[str, ...], plain: bool = True
-) -> tuple[Any, str]:
+def tried(call: Callable[[], Any], name: str, named: tuple[str, ...], plain: bool = True) -> tuple[Any, str]:
     """The result and no error, or no result and what a good error said."""
     try:
         return call(), ""

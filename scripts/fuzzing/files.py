@@ -19,22 +19,7 @@ from snnfast.train.runs.folder import locked
 
 from .draw import Draw, Finding, copied, same
 
-HOSTILE = (
-    "-1",
-    "0",
-    "1",
-    "nan",
-    "inf",
-    "1e400",
-    "9" * 30,
-    "a",
-    "",
-    "no such",
-    "/dev/null/x",
-    "digits",
-    "mnist",
-    "[]",
-)
+HOSTILE = ("-1", "0", "1", "nan", "inf", "1e400", "9" * 30, "a", "", "no such", "/dev/null/x", "digits", "mnist", "[]")
 # What trains within a second, one epoch of little; some of it.
 QUICK = {
     "spikeprop": ("--dataset", "xor", "--epochs", "1"),
@@ -125,27 +110,13 @@ def try_run(d: Draw) -> None:
     name = d.choice(sorted(QUICK))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
-        words = [
-            "train",
-            name,
-            *QUICK[name],
-            "--device",
-            "cpu",
-            "--out",
-            str(out),
-            "--seed",
-            str(d.randrange(9)),
-        ]
+        words = ["train", name, *QUICK[name], "--device", "cpu", "--out", str(out), "--seed", str(d.randrange(9))]
         if d.chance(0.3):
             with locked(out):
                 before = sorted(p.name for p in out.iterdir())
                 result = CliRunner().invoke(cli.app, words + ["--resume"] * d.chance(0.5))
-                if result.exit_code != 2 or "is in use by process" not in " ".join(
-                    result.output.split()
-                ):
-                    raise Finding(
-                        f"{' '.join(words)} beside a run: exit code {result.exit_code}: {result.output}"
-                    )
+                if result.exit_code != 2 or "is in use by process" not in " ".join(result.output.split()):
+                    raise Finding(f"{' '.join(words)} beside a run: exit code {result.exit_code}: {result.output}")
                 if sorted(p.name for p in out.iterdir()) != before:
                     raise Finding(f"{' '.join(words)} beside a run wrote into its folder")
             return
@@ -155,9 +126,7 @@ def try_run(d: Draw) -> None:
         read = {p.name: p.read_bytes() for p in out.glob("*.pt")}
         again = CliRunner().invoke(cli.app, [*words, "--resume"])
         if again.exit_code:
-            raise Finding(
-                f"{' '.join(words)} --resume: exit code {again.exit_code}: {again.output}"
-            )
+            raise Finding(f"{' '.join(words)} --resume: exit code {again.exit_code}: {again.output}")
         for path, whole in read.items():
             same(
                 torch.load(out / path, weights_only=True).get("model"),
@@ -210,21 +179,8 @@ def try_nir(d: Draw) -> None:
                 data[d.randrange(len(data))] ^= 1 << d.randrange(8)
             path.write_bytes(data[: d.choice((len(data), d.randrange(len(data))))])
         else:
-            values = (
-                np.zeros(0),
-                np.array(b"text"),
-                np.array(-1),
-                np.ones((2, 2, 2)),
-                np.ones(4),
-                np.array(np.nan),
-            )
-            values += (
-                np.ones(3) * 1j,
-                np.ones(3),
-                -np.ones(3),
-                np.array(b"LIF"),
-                np.array([b"a", b"b", b"c"]),
-            )
+            values = (np.zeros(0), np.array(b"text"), np.array(-1), np.ones((2, 2, 2)), np.ones(4), np.array(np.nan))
+            values += (np.ones(3) * 1j, np.ones(3), -np.ones(3), np.array(b"LIF"), np.array([b"a", b"b", b"c"]))
             with h5py.File(path, "r+") as file:
                 found: list[str] = []
                 file.visit(found.append)
@@ -280,12 +236,7 @@ def try_checkpoint(d: Draw) -> None:
         elif damage == 3:
             data = bytearray(d.randbytes(d.randrange(200)))
         elif damage == 4:
-            torch.save(
-                d.choice(
-                    ([1, 2], {"format": 2}, torch.zeros(3), {**before, "format": 2, "checksum": ""})
-                ),
-                path,
-            )
+            torch.save(d.choice(([1, 2], {"format": 2}, torch.zeros(3), {**before, "format": 2, "checksum": ""})), path)
             data = bytearray(path.read_bytes())
         path.write_bytes(data)
         kind = "another" if damage == 5 else d.choice((None, "fuzz"))
@@ -293,9 +244,7 @@ def try_checkpoint(d: Draw) -> None:
             again = read_checkpoint(path, kind)
         except CheckpointError as error:
             if str(path) not in str(error) or "\n" in str(error):
-                raise Finding(
-                    f"an error that does not name the file in one line: {error}"
-                ) from error
+                raise Finding(f"an error that does not name the file in one line: {error}") from error
             return
         again.pop("format")
         if damage == 5:

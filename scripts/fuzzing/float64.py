@@ -13,19 +13,7 @@ from snnfast import ops
 from .draw import Draw, Finding
 
 DOUBLE = torch.float64
-NEURONS = (
-    "lif",
-    "iaf",
-    "li",
-    "cuba",
-    "cubali",
-    "alif",
-    "adlif",
-    "qif",
-    "eif",
-    "izhikevich",
-    "normlif",
-)
+NEURONS = ("lif", "iaf", "li", "cuba", "cubali", "alif", "adlif", "qif", "eif", "izhikevich", "normlif")
 # Parameters by neuron, besides those of the membrane, with their ranges; a time constant is drawn from `TAUS`.
 OWN: dict[str, dict[str, tuple[float, float]]] = {
     "cuba": {"tau_syn": (1, 1)},
@@ -34,13 +22,7 @@ OWN: dict[str, dict[str, tuple[float, float]]] = {
     "adlif": {"tau_w": (1, 1), "a": (-0.3, 0.6), "b": (0.0, 1.0)},
     "qif": {"a0": (0.2, 1.0), "v_c": (0.3, 0.9)},
     "eif": {"delta_t": (0.3, 1.5), "theta_rh": (0.5, 1.2)},
-    "izhikevich": {
-        "tau_w": (1, 1),
-        "a0": (0.2, 1.0),
-        "v_c": (0.3, 0.9),
-        "a": (-0.2, 0.3),
-        "b": (0.0, 0.3),
-    },
+    "izhikevich": {"tau_w": (1, 1), "a0": (0.2, 1.0), "v_c": (0.3, 0.9), "a": (-0.2, 0.3), "b": (0.0, 0.3)},
     "normlif": {"scale": (0.5, 2.0), "shift": (-0.5, 0.5)},
 }
 STATES = {"cuba": "i", "cubali": "i", "alif": "a", "adlif": "w", "izhikevich": "w"}
@@ -82,9 +64,7 @@ def charge(name: str, p: dict[str, Any], x: Tensor, v: Tensor, state: Any) -> tu
     return v - rate * (v - rest) + gain * x, state
 
 
-def loop(
-    name: str, p: dict[str, Any], x: Tensor, v: Tensor, state: Any, firing: bool
-) -> tuple[Any, float]:
+def loop(name: str, p: dict[str, Any], x: Tensor, v: Tensor, state: Any, firing: bool) -> tuple[Any, float]:
     """Spikes (or membranes of neurons that do not fire), the last states, and the least margin of a threshold."""
     outputs, nearest = [], math.inf
     for now in x:
@@ -129,11 +109,7 @@ def drawn(d: Draw, name: str, shape: tuple[int, ...]) -> tuple[dict[str, Any], d
         values(key, low, high)
     if firing:
         values("v_threshold", 0.5, 1.2)
-        if d.chance(0.4) and name not in (
-            "qif",
-            "eif",
-            "izhikevich",
-        ):  # whose membranes would run away
+        if d.chance(0.4) and name not in ("qif", "eif", "izhikevich"):  # whose membranes would run away
             arguments["v_reset"] = None
         else:
             values("v_reset", -0.4, 0.1)
@@ -154,17 +130,13 @@ def near(got: Tensor, want: Tensor, scale: float, what: str) -> None:
         raise Finding(f"{what} is {worst:.3g} off, allowed are {bound:.3g}")
 
 
-def compare(
-    d: Draw, what: str, outputs: Any, want: Any, leaves: Any, wanted: Any, dtype: torch.dtype
-) -> None:
+def compare(d: Draw, what: str, outputs: Any, want: Any, leaves: Any, wanted: Any, dtype: torch.dtype) -> None:
     """Outputs, and gradients of a random weighting of them, with those of the loop."""
     close, steep = (1e-10, 1e-8) if dtype == DOUBLE else (2e-4, 1e-3)
     for k, (got, there) in enumerate(zip(outputs, want)):
         near(got, there, close, f"{what}: result {k}")
     weights = [torch.randn(there.shape, dtype=DOUBLE) for there in want]
-    sums = [
-        sum((o.double() * w).sum() for o, w in zip(given, weights)) for given in (outputs, want)
-    ]
+    sums = [sum((o.double() * w).sum() for o, w in zip(given, weights)) for given in (outputs, want)]
     got, there = (
         torch.autograd.grad(total, list(of.values()), allow_unused=True, materialize_grads=True)
         for total, of in zip(sums, (leaves, wanted))
@@ -206,10 +178,9 @@ def try_delay(d: Draw) -> None:
     dtype = d.choice((torch.float32, DOUBLE))
     x = torch.randn(shape, dtype=DOUBLE).to(dtype)
     past = torch.randn(d.choice((0, 2, 9)), *shape[1:], dtype=DOUBLE).to(dtype)
-    steps = (
-        torch.rand(shape[1:] if d.chance(0.5) else shape[-1:], dtype=DOUBLE)
-        * d.choice((1.0, 6.0, 40.0))
-    ).to(dtype)
+    steps = (torch.rand(shape[1:] if d.chance(0.5) else shape[-1:], dtype=DOUBLE) * d.choice((1.0, 6.0, 40.0))).to(
+        dtype
+    )
     leaves = {k: v.clone().requires_grad_() for k, v in (("x", x), ("d", steps), ("past", past))}
     wanted = {k: v.double().requires_grad_() for k, v in (("x", x), ("d", steps), ("past", past))}
     whole = torch.cat([wanted["past"], wanted["x"]])
@@ -222,9 +193,7 @@ def try_delay(d: Draw) -> None:
 
         def row(place: Tensor) -> Tensor:
             inside = (place >= 0) & (place < len(whole))
-            return torch.where(
-                inside, whole.gather(0, place.clamp(0, len(whole) - 1)[None])[0], 0.0
-            )
+            return torch.where(inside, whole.gather(0, place.clamp(0, len(whole) - 1)[None])[0], 0.0)
 
         rows.append((1 - f) * row(at) + f * row(at - 1))
     want = torch.stack(rows)
@@ -238,11 +207,7 @@ def try_recurrent(d: Draw) -> None:
     dtype = d.choice((torch.float32, DOUBLE))
     x = (torch.rand(steps, batch, features, dtype=DOUBLE) * 3).to(dtype)
     weight = (torch.randn(features, features, dtype=DOUBLE) * 0.3).to(dtype)
-    p: dict[str, Any] = {
-        "tau": d.choice((1.5, 4.0, 100.0)),
-        "decay_input": d.chance(0.5),
-        "v_threshold": 1.0,
-    }
+    p: dict[str, Any] = {"tau": d.choice((1.5, 4.0, 100.0)), "decay_input": d.chance(0.5), "v_threshold": 1.0}
     p |= {"v_reset": d.choice((0.0, None)), "v_rest": 0.0}
     leaves = {"x": x.clone().requires_grad_(), "weight": weight.clone().requires_grad_()}
     wanted = {"x": x.double().requires_grad_(), "weight": weight.double().requires_grad_()}

@@ -36,9 +36,7 @@ def try_layer(d: Draw) -> None:
     kwargs: dict[str, Any] = {}
     for key, parameter in inspect.signature(made).parameters.items():
         if d.chance(0.3) and isinstance(parameter.default, (bool, float)):
-            kwargs[key] = (
-                d.chance(0.5) if isinstance(parameter.default, bool) else d.uniform(1.1, 3.0)
-            )
+            kwargs[key] = d.chance(0.5) if isinstance(parameter.default, bool) else d.uniform(1.1, 3.0)
     hostile = d.chance(0.3)
     key = d.choice(list(inspect.signature(made).parameters))
     if hostile:
@@ -51,9 +49,7 @@ def try_layer(d: Draw) -> None:
         nn.reset(net)
         return net(value)
 
-    layer, problem = tried(
-        lambda: made(**kwargs), name, (name, key, key.replace("tau", "decay"), "layer", "surrogate")
-    )
+    layer, problem = tried(lambda: made(**kwargs), name, (name, key, key.replace("tau", "decay"), "layer", "surrogate"))
     if problem or too_large(given):
         return
     words = (name, layer.op, key, "x", "surrogate", "spike")
@@ -72,35 +68,20 @@ def try_layer(d: Draw) -> None:
         first = torch.stack([p[0] if isinstance(p, tuple) else p for p in parts])
         same(first, got[0] if isinstance(got, tuple) else got, f"{name}: by step", 1e-5, 1e-5)
         return
-    if (
-        not isinstance(given, Tensor)
-        or given.dtype != torch.float32
-        or given.dim() != 3
-        or not given.numel()
-    ):
+    if not isinstance(given, Tensor) or given.dtype != torch.float32 or given.dim() != 3 or not given.numel():
         return
     before = torch.nn.Linear(given.shape[2], given.shape[2])
     found = []
     for mapped in (False, True):
         before.zero_grad()
         net = torch.nn.Sequential(before, layer)
-        out = (
-            torch.vmap(net, in_dims=1, out_dims=1)(given[:, :, None])
-            if mapped
-            else net(given[:, :, None])
-        )
+        out = torch.vmap(net, in_dims=1, out_dims=1)(given[:, :, None]) if mapped else net(given[:, :, None])
         sum(o.sum() for o in tensors_in(out) if o.requires_grad).backward()
         found.append([before.weight.grad, before.bias.grad])
         if before.weight.grad is None:
             raise Finding(f"{name}: the layer before it got no gradient, vmap {mapped}")
     if not given.isnan().any():
-        same(
-            found[1],
-            found[0],
-            f"{name}: gradients under vmap",
-            1e-4,
-            1e-4 * float(found[0][0].abs().max()),
-        )
+        same(found[1], found[0], f"{name}: gradients under vmap", 1e-4, 1e-4 * float(found[0][0].abs().max()))
 
 
 MODELS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
@@ -109,14 +90,8 @@ MODELS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "Bohte2002": ({"in_features": 6, "hidden": 4, "out_features": 2, "delays": 3}, (2, 6)),
     "TavanaeiAndMaida2017": ({"in_features": 6, "hidden": 4, "out_features": 3}, (2, 6)),
     "DiehlAndCook2015": ({"neurons": 4, "input_shape": 9, "preset": "manual"}, (2, 9)),
-    "ResNet20": (
-        {"width": 2, "blocks": 1, "input_shape": (1, 8, 8), "num_classes": 3},
-        (2, 1, 8, 8),
-    ),
-    "VGG16": (
-        {"plan": (3, "P"), "hidden": (4,), "input_shape": (1, 8, 8), "num_classes": 3},
-        (2, 1, 8, 8),
-    ),
+    "ResNet20": ({"width": 2, "blocks": 1, "input_shape": (1, 8, 8), "num_classes": 3}, (2, 1, 8, 8)),
+    "VGG16": ({"plan": (3, "P"), "hidden": (4,), "input_shape": (1, 8, 8), "num_classes": 3}, (2, 1, 8, 8)),
 }
 
 
@@ -191,9 +166,7 @@ def same_but_for_ties(network: Any, images: Tensor, got: Tensor) -> None:
             eps, alike = torch.finfo(images.dtype).eps, torch.zeros(len(images), dtype=torch.bool)
             for roundings in itertools.product((-4, 0, 4), repeat=len(network.thresholds)):
                 moved = copy.deepcopy(network)
-                moved.update_threshold(
-                    [(1 + r * eps) * th for r, th in zip(roundings, network.thresholds)]
-                )
+                moved.update_threshold([(1 + r * eps) * th for r, th in zip(roundings, network.thresholds)])
                 alike |= torch.isclose(moved(images, 7), got, 1e-5, 1e-5).flatten(1).all(1)
                 if bool(alike.all()):
                     return
@@ -208,11 +181,7 @@ def try_convert(d: Draw) -> None:
         out = d.choice((2, 4))
         layers += [torch.nn.Conv2d(n, out, 3, padding=1, bias=d.chance(0.7))]
         layers += [torch.nn.BatchNorm2d(out)] if d.chance(0.4) else []
-        layers += [
-            d.choice(
-                (torch.nn.ReLU(), torch.nn.ReLU(inplace=True), torch.nn.Sequential(torch.nn.ReLU()))
-            )
-        ]
+        layers += [d.choice((torch.nn.ReLU(), torch.nn.ReLU(inplace=True), torch.nn.Sequential(torch.nn.ReLU())))]
         if d.chance(0.4) and size > 2:
             layers += [d.choice((torch.nn.AvgPool2d(2), torch.nn.MaxPool2d(2)))]
             size //= 2
@@ -249,13 +218,7 @@ def try_convert(d: Draw) -> None:
     }
     key = "images"
     if d.chance(0.4):
-        key = d.choice(
-            [
-                k
-                for k in inspect.signature(snnfast.convert).parameters
-                if k not in ("model", "progress")
-            ]
-        )
+        key = d.choice([k for k in inspect.signature(snnfast.convert).parameters if k not in ("model", "progress")])
         value = {"calibration_loader": [images], "num_steps": 5}.get(
             key, inspect.signature(snnfast.convert).parameters[key].default
         )
@@ -266,24 +229,13 @@ def try_convert(d: Draw) -> None:
     if too_large(loader):
         return
     before = copied(dict(model.state_dict()))
-    words = (
-        "convert",
-        key,
-        "SpikingNetwork",
-        "images",
-        "loader",
-        "Poisson",
-        "poisson",
-        "threshold",
-    )
+    words = ("convert", key, "SpikingNetwork", "images", "loader", "Poisson", "poisson", "threshold")
     network, problem = tried(lambda: snnfast.convert(model, loader, **kwargs), "convert", words)
     same(dict(model.state_dict()), before, "convert: the model's weights")
     if problem:
         return
     with torch.no_grad():
-        same(
-            network.analog(images)[0], model(images), "convert: the ReLU network within", 1e-4, 1e-4
-        )
+        same(network.analog(images)[0], model(images), "convert: the ReLU network within", 1e-4, 1e-4)
     if kwargs.get("encoding") is not None and not isinstance(kwargs["encoding"], str):
         return
     got, problem = tried(lambda: network(images, 7), "SpikingNetwork", words)

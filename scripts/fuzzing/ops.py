@@ -14,19 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from snnfast import ops, plasticity, reference
 from snnfast.check import state_dtype
 
-from .draw import (
-    ERRORS,
-    HALF,
-    HUGE,
-    Draw,
-    Finding,
-    copied,
-    readable,
-    same,
-    tensors_in,
-    too_large,
-    tried,
-)
+from .draw import ERRORS, HALF, HUGE, Draw, Finding, copied, readable, same, tensors_in, too_large, tried
 
 
 def shape_of_neurons(d: Draw) -> tuple[int, ...]:
@@ -41,16 +29,12 @@ def neuron(d: Draw, name: str) -> dict[str, Any]:
     for key, parameter in inspect.signature(getattr(ops, name)).parameters.items():
         text = parameter.annotation  # of neurons a type, of others its text
         text = text if isinstance(text, str) else inspect.formatannotation(text)
-        if key in ("x", "refractory", "r", "max_spikes") or d.chance(
-            0.5
-        ):  # refractory_call(): those
+        if key in ("x", "refractory", "r", "max_spikes") or d.chance(0.5):  # refractory_call(): those
             continue
         if text == "bool":
             kwargs[key] = d.chance(0.5)
         elif key == "surrogate":
-            kwargs[key] = d.choice(
-                ("atan", "sigmoid", "fast_sigmoid", "rectangle", "triangle", "gaussian")
-            )
+            kwargs[key] = d.choice(("atan", "sigmoid", "fast_sigmoid", "rectangle", "triangle", "gaussian"))
         elif key == "count":
             kwargs[key] = d.guarded(torch.zeros(shape[1:], dtype=torch.int32))
         elif "float" not in text:
@@ -100,16 +84,11 @@ def presented(d: Draw, inputs: int, rates: bool = True) -> Any:
             inside[d.randrange(2)].view(-1)[0] = d.choice((-1, inputs, 2**31 - 1))
         return ops.Events(*inside)
     hz = d.guarded(torch.rand(count, inputs) * 900)
-    return ops.Rates(
-        hz, steps if d.chance(0.95) else d.choice(HUGE), d.guarded(torch.randint(0, 99, (count,)))
-    )
+    return ops.Rates(hz, steps if d.chance(0.95) else d.choice(HUGE), d.guarded(torch.randint(0, 99, (count,))))
 
 
 def rule_of(d: Draw) -> Any:
-    made = getattr(
-        plasticity,
-        d.choice(("pair", "triplet", "power_law", "exponential", "soft_bounds", "pre_post")),
-    )
+    made = getattr(plasticity, d.choice(("pair", "triplet", "power_law", "exponential", "soft_bounds", "pre_post")))
     return made(trace=d.choice(("nearest", "all")))
 
 
@@ -129,10 +108,7 @@ def layer_pair(d: Draw, name: str) -> dict[str, Any]:
         kwargs["epsilon"] = d.choice((1, 4, 9))
     else:
         kwargs |= {"post": d.spikes(t, b, n), "rule": rule_of(d)}
-    return kwargs | {
-        "reduction": d.choice(("sum", "mean")),
-        "update": d.choice(("step", "sequence")),
-    }
+    return kwargs | {"reduction": d.choice(("sum", "mean")), "update": d.choice(("step", "sequence"))}
 
 
 def bp_stdp_network(d: Draw) -> dict[str, Any]:
@@ -217,10 +193,7 @@ def delayed(d: Draw) -> dict[str, Any]:
     shape = d.choice(((0, 3), (5,), (7, 2, 3), (30, 300), (4, 2, 3, 5)))
     state = state_dtype(dtype)
     few = tuple(s if d.chance(0.5) else 1 for s in shape[1:])
-    kwargs: dict[str, Any] = {
-        "x": d.tensor(shape, dtype, -2, 2),
-        "sigma": d.choice((0.0, 0.5, 3.0)),
-    }
+    kwargs: dict[str, Any] = {"x": d.tensor(shape, dtype, -2, 2), "sigma": d.choice((0.0, 0.5, 3.0))}
     kwargs["d"] = d.tensor(few, state, -1, 12) if d.chance(0.6) else d.uniform(0, 40)
     if d.chance(0.5):
         kwargs["past"] = d.tensor((d.choice((0, 1, 6)), *shape[1:]), dtype, -2, 2)
@@ -355,9 +328,7 @@ def try_op(d: Draw) -> None:
         same(mine, before, f"{name}: an argument after an error ({problem})")
     for t, old, version in zip(tensors_in(mine), tensors_in(before), versions):
         changed = (
-            readable(t)
-            and t.numel()
-            and not torch.equal(torch.nan_to_num(t.detach()), torch.nan_to_num(old.detach()))
+            readable(t) and t.numel() and not torch.equal(torch.nan_to_num(t.detach()), torch.nan_to_num(old.detach()))
         )
         if changed and t._version == version:
             raise Finding(
@@ -413,19 +384,14 @@ def gradients(name: str, got: Any, want: Any, mine: Any, there: Any) -> None:
     for outputs, arguments in ((got, mine), (want, there)):
         leaves = [t for t in tensors_in(arguments) if t.requires_grad]
         loss = [
-            (o * torch.linspace(0.5, 1.5, o.numel()).view(o.shape).to(o))
-            .double()
-            .nan_to_num(posinf=0.0)
-            .sum()
+            (o * torch.linspace(0.5, 1.5, o.numel()).view(o.shape).to(o)).double().nan_to_num(posinf=0.0).sum()
             for o in tensors_in(outputs)
             if o.requires_grad
         ]
         if not loss:
             return
         # None at all is as good as zero.
-        found.append(
-            torch.autograd.grad(sum(loss), leaves, allow_unused=True, materialize_grads=True)
-        )
+        found.append(torch.autograd.grad(sum(loss), leaves, allow_unused=True, materialize_grads=True))
     for a, b in zip(*found):
         if not b.numel() or not bool(b.isfinite().all()):
             continue
@@ -457,11 +423,7 @@ def try_raw(d: Draw) -> None:
     with recorder:
         try:
             result = getattr(ops, name)(**kwargs)
-            losses = [
-                o.double().nan_to_num(posinf=0.0).sum()
-                for o in tensors_in(result)
-                if o.requires_grad
-            ]
+            losses = [o.double().nan_to_num(posinf=0.0).sum() for o in tensors_in(result) if o.requires_grad]
             if losses:
                 sum(losses).backward()
         except ERRORS:

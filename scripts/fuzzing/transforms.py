@@ -91,9 +91,7 @@ def attach(d: Draw, net: torch.nn.Module) -> str:
     module = d.choice(modules)
     kind = d.choice(("hook", "pre hook", "forward", "script", "none", "none", "none"))
     if kind == "hook":
-        module.register_forward_hook(
-            lambda m, given, out: out * 1.25 if isinstance(out, Tensor) else None
-        )
+        module.register_forward_hook(lambda m, given, out: out * 1.25 if isinstance(out, Tensor) else None)
     elif kind == "pre hook":
         module.register_forward_pre_hook(lambda m, given: tuple(g * 0.75 for g in given))
     elif kind == "forward":
@@ -104,12 +102,7 @@ def attach(d: Draw, net: torch.nn.Module) -> str:
             else lambda *given: whole(*given) * 1.25
         )
     elif kind == "script":
-        places = [
-            (m, n)
-            for m in net.modules()
-            for n, c in m.named_children()
-            if type(c) is torch.nn.Linear
-        ]
+        places = [(m, n) for m in net.modules() for n, c in m.named_children() if type(c) is torch.nn.Linear]
         parent, name = d.choice(places)
         setattr(parent, name, torch.jit.script(getattr(parent, name)))
     return kind
@@ -165,11 +158,7 @@ def library_neuron(d: Draw) -> tuple[str, Any, Any]:
     if name == "spikingjelly":
         neuron = import_module("spikingjelly.activation_based.neuron")
         functional_ = import_module("spikingjelly.activation_based.functional")
-        settings = {
-            "v_threshold": d.uniform(0.4, 1.2),
-            "v_reset": d.choice((0.0, None, -0.2)),
-            "step_mode": "m",
-        }
+        settings = {"v_threshold": d.uniform(0.4, 1.2), "v_reset": d.choice((0.0, None, -0.2)), "step_mode": "m"}
         settings |= {"detach_reset": d.chance(0.5)}
         kind = d.choice(("IFNode", "LIFNode", "ParametricLIFNode"))
         if kind != "IFNode":
@@ -199,9 +188,7 @@ def try_library(d: Draw) -> None:
     steps, batch = d.choice((1, 7, 30)), d.choice((1, 3))
     time_first = name != "sinabs"
     neuron = neuron.double()
-    x = torch.rand(
-        (steps, batch, 5) if time_first else (batch, steps, 5), dtype=torch.float64
-    ) * d.choice((0.5, 2.0))
+    x = torch.rand((steps, batch, 5) if time_first else (batch, steps, 5), dtype=torch.float64) * d.choice((0.5, 2.0))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ours = nn.replace(neuron)
@@ -247,9 +234,7 @@ def try_lengths(d: Draw) -> None:
         again = copy.deepcopy(layer)
         out = again(leaf, lengths)
         out.square().sum().backward()
-        found.append(
-            (out.detach(), leaf.grad, *(p.grad for p in again.parameters()), *again.buffers())
-        )
+        found.append((out.detach(), leaf.grad, *(p.grad for p in again.parameters()), *again.buffers()))
     same(found[1], found[0], f"{name} with padding")
     for b in range(batch):  # each sample as if alone
         if "norm" in name:

@@ -75,9 +75,7 @@ def _warn_of_variables() -> None:
     problems = []
     text = os.environ.get("SNNFAST_CPU_CACHE_MB", "0")
     if not (text.isascii() and text.isdecimal()):
-        problems.append(
-            f"SNNFAST_CPU_CACHE_MB must be a whole number of MiB, at least 0, got {text!r}; it counts as 0"
-        )
+        problems.append(f"SNNFAST_CPU_CACHE_MB must be a whole number of MiB, at least 0, got {text!r}; it counts as 0")
     elif sys.platform == "linux":  # elsewhere nothing is cached
         most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE") >> 20
         # Compared by their lengths first: int() refuses thousands of digits.
@@ -95,9 +93,7 @@ def _warn_of_variables() -> None:
         warnings.warn(problem, BackendWarning, stacklevel=2)
     if extension is not None and (problem := extension.cpu_isa_problem()):
         isa = os.environ["SNNFAST_CPU_ISA"]
-        warnings.warn(
-            f"{problem}, got {isa!r}; {extension.cpu_isa()} runs", BackendWarning, stacklevel=2
-        )
+        warnings.warn(f"{problem}, got {isa!r}; {extension.cpu_isa()} runs", BackendWarning, stacklevel=2)
 
 
 extension, load_problem = _load()
@@ -303,9 +299,7 @@ def explain(module_or_op: nn.Module | str | Any, *tensors: Tensor) -> str:
         rows = [(op, own or op, None)]
     if not tensors:
         raise ValueError("explain: give the input tensors, so that device and dtype are known")
-    return "\n".join(
-        f"{label}: {_describe(op, tensors[0], surrogate)}" for label, op, surrogate in rows
-    )
+    return "\n".join(f"{label}: {_describe(op, tensors[0], surrogate)}" for label, op, surrogate in rows)
 
 
 def _own_neuron(module: Any) -> Any:

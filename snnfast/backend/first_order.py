@@ -12,9 +12,7 @@ WHY = "only first derivatives are implemented"
 
 class _FirstOrder(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, op: str, why: str, function: Callable[..., Any], args: Any, *tensors: Any
-    ) -> Any:
+    def forward(ctx: Any, op: str, why: str, function: Callable[..., Any], args: Any, *tensors: Any) -> Any:
         ctx.op, ctx.why = op, why
         result = function(*args)
         return tuple(result) if isinstance(result, list) else result

@@ -57,8 +57,7 @@ def _version(asked: bool) -> None:
 @app.callback()
 def everywhere(
     version: Annotated[
-        bool,
-        typer.Option("--version", is_eager=True, callback=_version, help="Show the version."),
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Show the version.")
     ] = False,
 ) -> None:
     """Options without a command."""
@@ -66,12 +65,8 @@ def everywhere(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for figures and table.", **PATH)] = Path(
-        "snnfast-demo"
-    ),
-    seed: Annotated[
-        int, typer.Option(min=0, max=2**32 - 1, help="Seed of all random numbers.")
-    ] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for figures and table.", **PATH)] = Path("snnfast-demo"),
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of all random numbers.")] = 0,
     device: Device = "auto",
 ) -> None:
     """Train on the digits in the package and measure the speed: under a minute on 2 cores."""
@@ -82,9 +77,7 @@ def demo(
 
 
 @app.command()
-def info(
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-) -> None:
+def info(as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
     """Show versions, instruction set, CUDA architectures, and what runs here and why."""
     values = build_info()
     if as_json:
@@ -97,9 +90,7 @@ def info(
 
 
 @app.command()
-def cache(
-    clear: Annotated[bool, typer.Option("--clear", help="Delete them.")] = False,
-) -> None:
+def cache(clear: Annotated[bool, typer.Option("--clear", help="Delete them.")] = False) -> None:
     """Show how many compiled neurons are kept, and where, or delete them."""
     with plain_errors():
         number, size = build.clear() if clear else build.kept()
@@ -107,10 +98,7 @@ def cache(
     typer.echo(f"{number} libraries ({size:,} bytes) {said} {build.folder()}")
 
 
-@app.command(
-    add_help_option=False,
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-)
+@app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def bench(context: typer.Context) -> None:
     """Run the benchmarks; needs the folder benchmarks/ of the source in the current directory."""
     sys.path.insert(0, str(Path.cwd()))

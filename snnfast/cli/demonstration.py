@@ -80,11 +80,7 @@ class Demo:
 DEMOS = (
     Demo(procedure.stbp, "STBP (Wu 2018)", "conv 32-32-128-10, {num_steps} steps"),
     Demo(procedure.spikeprop, "SpikeProp (Bohte 2002)", "50-10-3, {terminals} delays"),
-    Demo(
-        procedure.bp_stdp,
-        "BP-STDP (Tavanaei & Maida 2019)",
-        "64-{hidden[0]}-10, {num_steps} steps",
-    ),
+    Demo(procedure.bp_stdp, "BP-STDP (Tavanaei & Maida 2019)", "64-{hidden[0]}-10, {num_steps} steps"),
     Demo(procedure.stdp, "STDP (Diehl & Cook 2015)", "64-{neurons}, 250 steps"),
 )
 
@@ -136,10 +132,7 @@ def one_thread() -> Iterator[None]:
 def table(rows: list[Row]) -> str:
     """The rows as a Markdown table, aligned for the terminal."""
     head = ["procedure", "data", "network", "held-out accuracy", "training"]
-    cells = [
-        [r.procedure, r.data, r.network, f"{100 * r.accuracy:.2f} %", f"{r.seconds:.1f} s"]
-        for r in rows
-    ]
+    cells = [[r.procedure, r.data, r.network, f"{100 * r.accuracy:.2f} %", f"{r.seconds:.1f} s"] for r in rows]
     return markdown(head, cells)
 
 

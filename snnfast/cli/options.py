@@ -36,16 +36,8 @@ def _folder(text: str) -> Path:
 PATH: dict[str, Any] = {"parser": _folder, "metavar": "PATH"}
 
 # Errors that are told in a line, and the text of PyTorch's RuntimeError when memory ends.
-TOLD = (
-    *(ValueError, TypeError, OSError, ImportError),
-    *(CheckpointError, FolderInUseError, backend.BackendError),
-)
-OUT_OF_MEMORY = (
-    "allocate memory",
-    "not enough memory",
-    "out of memory",
-    "size calculation overflowed",
-)
+TOLD = (*(ValueError, TypeError, OSError, ImportError), *(CheckpointError, FolderInUseError, backend.BackendError))
+OUT_OF_MEMORY = ("allocate memory", "not enough memory", "out of memory", "size calculation overflowed")
 
 Root = Annotated[
     Path | None,
@@ -57,23 +49,14 @@ Root = Annotated[
 ]
 Download = Annotated[bool, typer.Option(help="Download the data set into --data.")]
 Resume = Annotated[bool, typer.Option(help="Continue the run in --out.")]
-Device = Annotated[
-    str, typer.Option(help="auto (the faster one: see snnfast info), cpu, cuda or cuda:N.")
-]
+Device = Annotated[str, typer.Option(help="auto (the faster one: see snnfast info), cpu, cuda or cuda:N.")]
 # More than this the system may refuse to start, which ends the process.
 MOST_THREADS = max(64, 4 * (os.cpu_count() or 1))
-Threads = Annotated[
-    int | None,
-    typer.Option(min=1, max=MOST_THREADS, help="CPU threads; default: PyTorch's choice."),
-]
+Threads = Annotated[int | None, typer.Option(min=1, max=MOST_THREADS, help="CPU threads; default: PyTorch's choice.")]
 
 
 def command(
-    settings: type[Options],
-    body: Callable[..., None],
-    *,
-    only: Container[str] | None = None,
-    defaults: bool = False,
+    settings: type[Options], body: Callable[..., None], *, only: Container[str] | None = None, defaults: bool = False
 ) -> Callable[..., None]:
     """``body`` as a function whose parameters typer makes options of: the fields of ``settings``, then its own.
 
@@ -87,11 +70,7 @@ def command(
         defaults: show the fields' defaults in the help, for settings without presets.
     """
     own = list(inspect.signature(body, eval_str=True).parameters.values())[1:]
-    own.append(
-        inspect.Parameter(
-            "threads", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Threads
-        )
-    )
+    own.append(inspect.Parameter("threads", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Threads))
     known = [name for name in _commanded(settings) if only is None or name in only]
     # Arguments come first, those of one procedure before those of all.
     own.sort(key=lambda p: p.default is not inspect.Parameter.empty)
@@ -101,11 +80,7 @@ def command(
     def call(**values: Any) -> None:
         named, threads = {name: values.pop(name) for name in known}, values.pop("threads")
         with plain_errors():
-            given = {
-                name: _value(settings, name, value)
-                for name, value in named.items()
-                if value not in (None, [])
-            }
+            given = {name: _value(settings, name, value) for name, value in named.items() if value not in (None, [])}
             if threads is not None:
                 torch.set_num_threads(threads)
             body(given, **values)
@@ -134,10 +109,7 @@ def _parameter(settings: type[Options], name: str, defaults: bool) -> inspect.Pa
         text = f"{text} Default: {shown}."
     option = typer.Option(*flag.split(), help=text, show_default=False)
     return inspect.Parameter(
-        name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=None,
-        annotation=Annotated[annotation | None, option],
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[annotation | None, option]
     )
 
 
@@ -158,9 +130,7 @@ def swept(settings: type[Options], texts: list[str]) -> dict[str, list[Any]]:
         flag, equals, values = text.partition("=")
         if not (flag and equals and values):
             raise ValueError(f"--sweep must be NAME=VALUE,VALUE,..., got {text!r}")
-        name = next(
-            (n for n in _commanded(settings) if f"--{flag}" in _flag(settings, n).split()), None
-        )
+        name = next((n for n in _commanded(settings) if f"--{flag}" in _flag(settings, n).split()), None)
         if name is None or name in KEPT:
             raise ValueError(f"--sweep {flag}: it sweeps over no such option")
         if name in found:
@@ -237,9 +207,7 @@ def chosen_device(name: str, work: devices.Work = "batches") -> torch.device:
         raise ValueError(f"--device must be auto, cpu, cuda or cuda:N, got {name!r}")
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            raise ValueError(
-                f"--device {name} was asked for, but {build_info()['cuda_backend_why']}; use --device cpu"
-            )
+            raise ValueError(f"--device {name} was asked for, but {build_info()['cuda_backend_why']}; use --device cpu")
         if (device.index or 0) >= torch.cuda.device_count():
             raise ValueError(f"--device {name}: there are {torch.cuda.device_count()} GPUs")
     return device

@@ -33,14 +33,9 @@ from snnfast.train.runs.run import CHECKPOINT, Procedure
 from snnfast.train.runs.trained import PREDICTIONS, predict
 
 Out = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder of results; default: a folder in runs/ named after the settings.", **PATH
-    ),
+    Path | None, typer.Option(help="Folder of results; default: a folder in runs/ named after the settings.", **PATH)
 ]
-Watch = Annotated[
-    bool, typer.Option("--monitor", help="Count spikes and operations of the network that results.")
-]
+Watch = Annotated[bool, typer.Option("--monitor", help="Count spikes and operations of the network that results.")]
 
 
 def training(procedure: Procedure[Any]) -> Callable[..., None]:
@@ -50,15 +45,12 @@ def training(procedure: Procedure[Any]) -> Callable[..., None]:
         given: dict[str, Any],
         *,
         seeds: Annotated[
-            int | None,
-            typer.Option(
-                min=1, max=10**6, help="Train once for each of N seeds and show the mean."
-            ),
+            int | None, typer.Option(min=1, max=10**6, help="Train once for each of N seeds and show the mean.")
         ] = None,
         sweep: Annotated[
             list[str] | None,
             typer.Option(
-                help="NAME=V1,V2,...: train once for each value of this option; of several, for all combinations.",
+                help="NAME=V1,V2,...: train once for each value of this option; of several, for all combinations."
             ),
         ] = None,
         data: Root = None,
@@ -68,10 +60,7 @@ def training(procedure: Procedure[Any]) -> Callable[..., None]:
         resume: Resume = False,
         weights: Annotated[
             Path | None,
-            typer.Option(
-                help="Start from the weights of this checkpoint; not looked at with --resume.",
-                **PATH,
-            ),
+            typer.Option(help="Start from the weights of this checkpoint; not looked at with --resume.", **PATH),
         ] = None,
         monitor: Watch = False,
     ) -> None:
@@ -110,17 +99,12 @@ def convert(
     given: dict[str, Any],
     *,
     run: Annotated[
-        Path,
-        typer.Argument(
-            help="Folder of a run of train diehl2015 or train vgg16.", **{**PATH, "metavar": "RUN"}
-        ),
+        Path, typer.Argument(help="Folder of a run of train diehl2015 or train vgg16.", **{**PATH, "metavar": "RUN"})
     ],
     data: Root = None,
     download: Download = False,
     device: Device = "auto",
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of results; default: RUN/<method>.", **PATH)
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of results; default: RUN/<method>.", **PATH)] = None,
     resume: Resume = False,
     monitor: Watch = False,
 ) -> None:
@@ -129,9 +113,7 @@ def convert(
     needs_root(conversion.ANN.stored(run).dataset, data)
     where: dict[str, Any] = {"root": data, "download": download, "device": chosen_device(device)}
     try:
-        result = conversion.convert(
-            run, out=folder, resume=resume, monitor=monitor, **where, **given
-        )
+        result = conversion.convert(run, out=folder, resume=resume, monitor=monitor, **where, **given)
     except KeyboardInterrupt:
         tell_interruption(folder / conversion.CHECKPOINT)
     typer.echo(result.summary())
@@ -142,9 +124,7 @@ def assign(
     *,
     images: Annotated[
         int | None,
-        typer.Option(
-            help="How many training images decide, the last ones; if left out ten a neuron, at least 10,000."
-        ),
+        typer.Option(help="How many training images decide, the last ones; if left out ten a neuron, at least 10,000."),
     ] = None,
     data: Root = None,
     device: Device = "auto",
@@ -157,9 +137,7 @@ def assign(
         typer.echo(readout.assign(settings, run, loaded, folder, images=images).summary())
 
 
-def infer(
-    given: dict[str, Any], *, data: Root = None, device: Device = "auto", out: Out = None
-) -> None:
+def infer(given: dict[str, Any], *, data: Root = None, device: Device = "auto", out: Out = None) -> None:
     """Scores a run whose neurons have labels on the test images, or the validation split of its settings."""
     folder = _trained(given, out)
     settings, run, loaded = stdp.reopen(folder, root=data, device=chosen_device(device))

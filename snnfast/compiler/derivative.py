@@ -62,9 +62,7 @@ def _clamp(n: Node, grad: Node) -> list[Node]:
     x, *bounds = n.args
     has_low, has_high = n.value
     low, high = bounds[0], bounds[-1]
-    inside: Any = (
-        (x >= low) & (x <= high) if has_low and has_high else x >= low if has_low else x <= high
-    )
+    inside: Any = (x >= low) & (x <= high) if has_low and has_high else x >= low if has_low else x <= high
     result = [where(inside, grad, 0.0)]
     if has_low:
         result.append(where((x < low) & (low < high) if has_high else x < low, grad, 0.0))
@@ -100,25 +98,11 @@ RULES: dict[str, Callable[[Node, Node], list[Node]]] = {
     "minimum": lambda n, g: _extremum(n, g, n.args[0] > n.args[1], n.args[0] < n.args[1]),
     "where": lambda n, g: [n.graph.constant(0), where(n.args[0], g, 0.0), where(n.args[0], 0.0, g)],
 }
-FLAT = (
-    "constant",
-    "detach",
-    "fires",
-    "sign",
-    "floor",
-    "ceil",
-    "round",
-    "trunc",
-    *COMPARISONS,
-    *LOGICAL,
-)
+FLAT = ("constant", "detach", "fires", "sign", "floor", "ceil", "round", "trunc", *COMPARISONS, *LOGICAL)
 
 
 def gradients(
-    outputs: Iterable[tuple[Node, Node]],
-    graph: Graph,
-    leaves: Iterable[Node],
-    names: dict[int, str],
+    outputs: Iterable[tuple[Node, Node]], graph: Graph, leaves: Iterable[Node], names: dict[int, str]
 ) -> list[Node]:
     """Gradients of the leaves, from ``outputs``: each node with its own gradient; 0 where nothing flows.
 
@@ -157,9 +141,6 @@ def _local(node: Node, grad: Node) -> list[Node]:
     zero = node.graph.constant(0)
     returned = node.value.backward(grad)
     grads = returned if isinstance(returned, tuple) else (returned,)
-    by_place = [
-        zero if g is None else number(g) if isinstance(g, Node) else node.graph.constant(g)
-        for g in grads
-    ]
+    by_place = [zero if g is None else number(g) if isinstance(g, Node) else node.graph.constant(g) for g in grads]
     # The first operand is the value; the others are what the function was called with.
     return [zero, *(by_place[place] for place in node.value.places)]

@@ -22,9 +22,7 @@ class KernelFunctions(TorchFunctionMode):
         super().__init__()
         self.dtype = dtype
 
-    def __torch_function__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(function, "__name__", "")
         known = name in functions.__all__ and len(args) == 1 and not kwargs
         if known and not isinstance(args[0], Number):
@@ -47,18 +45,9 @@ class Number(float):
         return tools.partial(function, self)
 
     @classmethod
-    def __torch_function__(
-        cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         named = kwargs or {}
-        like = next(
-            (
-                a
-                for a in (*args, *named.values())
-                if isinstance(a, Tensor) and a.is_floating_point()
-            ),
-            None,
-        )
+        like = next((a for a in (*args, *named.values()) if isinstance(a, Tensor) and a.is_floating_point()), None)
         if like is not None:
 
             def beside(value: Any) -> Any:
@@ -67,10 +56,7 @@ class Number(float):
             return function(*map(beside, args), **{k: beside(a) for k, a in named.items()})
         if any(isinstance(a, Tensor) for a in args):  # a condition: the mode chooses
             return function(*(float(a) if isinstance(a, cls) else a for a in args), **named)
-        wide = [
-            torch.tensor(float(a), dtype=torch.float64) if type(a) in (cls, float) else a
-            for a in args
-        ]
+        wide = [torch.tensor(float(a), dtype=torch.float64) if type(a) in (cls, float) else a for a in args]
         wide = [torch.tensor(a) if isinstance(a, bool) else a for a in wide]
         return cls(KernelFunctions(torch.float64).__torch_function__(function, types, wide, named))
 

@@ -104,9 +104,7 @@ def own_struct(name: str, plan: Plan, states: list[str]) -> str:
     return struct(name, [Variant(plan)], layout)
 
 
-def library_source(
-    name: str, plan: Plan, states: list[str], *, dtype: torch.dtype, recurrent: bool, cuda: bool
-) -> str:
+def library_source(name: str, plan: Plan, states: list[str], *, dtype: torch.dtype, recurrent: bool, cuda: bool) -> str:
     """The source of the shared library with a neuron's kernels.
 
     Args:
@@ -140,11 +138,7 @@ SNNFAST_OWN_KERNEL({room}{kernel}<{", ".join(types)}>())
 
 
 def c99_step(
-    step: Step,
-    states: list[str],
-    coefficient: Callable[[Node], str],
-    places: dict[str, str],
-    strict: bool = False,
+    step: Step, states: list[str], coefficient: Callable[[Node], str], places: dict[str, str], strict: bool = False
 ) -> list[str]:
     """Statements of C99 that take one neuron through one step.
 
@@ -197,9 +191,7 @@ class _Struct:
         self.coefficients: dict[int, str] = {}
         for node in self.order:
             named = node.op in LEAVES
-            wanted = "k" + (
-                camel(node.value) if named else camel(self.names.get(node.id, "")) or "Derived"
-            )
+            wanted = "k" + (camel(node.value) if named else camel(self.names.get(node.id, "")) or "Derived")
             label, again = wanted, 1
             while label in taken or (label == "kDerived"):
                 label, again = f"{wanted}{again}", again + 1
@@ -244,9 +236,7 @@ class _Struct:
         uses: dict[int, int] = {}
         for node in order:
             for arg in self.operands(node):
-                uses[arg.id] = uses.get(arg.id, 0) + (
-                    2 if node.op in ("relu", "power", "clamp") else 1
-                )
+                uses[arg.id] = uses.get(arg.id, 0) + (2 if node.op in ("relu", "power", "clamp") else 1)
         for node in map(plain, outputs.values()):
             uses[node.id] = uses.get(node.id, 0) + 1
         lines: list[str] = []
@@ -266,13 +256,9 @@ class _Struct:
             is_read = node.op in ("state", "grad_state") and text in outputs  # before it is written
             if not text:
                 args = [texts[a.id] for a in self.operands(node)]
-                text = (
-                    self.fires(*args) if node.op == "fires" else formula(node, args, self.constant)
-                )
+                text = self.fires(*args) if node.op == "fires" else formula(node, args, self.constant)
             if is_read or (
-                node.id not in known
-                and self.is_computed(node)
-                and (uses[node.id] > 1 or node.id in self.names)
+                node.id not in known and self.is_computed(node) and (uses[node.id] > 1 or node.id in self.names)
             ):
                 name = name_of(node)
                 lines.append(f"const {self.kinds[node.is_condition]} {name} = {strip(text)};")
@@ -400,8 +386,7 @@ class _Struct:
         learned = {p for v in self.variants for p in v.plan.step.tensors}
         of_rest = "if (state == 0) grad_params[kOfVRest] += grad;" if "v_rest" in learned else ""
         constants = "\n".join(
-            f"  static constexpr bool {name} = {str(value).lower()};"
-            for name, value in flags.items()
+            f"  static constexpr bool {name} = {str(value).lower()};" for name, value in flags.items()
         )
         threshold = (
             f"""
@@ -467,9 +452,7 @@ def _parameters(node: Node) -> list[str]:
 def rule_source(step: Step, arguments: Sequence[str]) -> str:
     """The source of the shared library with the kernels of a plasticity rule, whose inputs are the ``arguments``."""
     known = {node.id: name for node, name in zip(step.inputs, arguments)}
-    body = _Rule("", [], Layout([], [], 0, [], {}), step).function(
-        known, {"return": step.outputs[0]}
-    )
+    body = _Rule("", [], Layout([], [], 0, [], {}), step).function(known, {"return": step.outputs[0]})
     given = ", ".join(f"[[maybe_unused]] C {name}" for name in arguments)
     return f"""#include "core/functions.h"
 #include "cpu/own_rule.h"

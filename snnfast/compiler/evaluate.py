@@ -15,10 +15,7 @@ from .expression import NUMBER, Node, plain
 __all__ = ["evaluate"]
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
-    **{
-        op: getattr(torch, op)
-        for op in ("add", "sub", "mul", "div", "neg", "abs", "sign", "relu", "sqrt", "floor")
-    },
+    **{op: getattr(torch, op) for op in ("add", "sub", "mul", "div", "neg", "abs", "sign", "relu", "sqrt", "floor")},
     **{op: getattr(torch, op) for op in ("ceil", "round", "trunc", "minimum", "maximum", "where")},
     **{op: getattr(torch, op) for op in ("lt", "le", "gt", "ge", "eq", "ne")},
     **{op: getattr(torch, f"logical_{op}") for op in ("and", "or", "not")},

@@ -66,9 +66,7 @@ class Node:
 
     __slots__ = ("args", "graph", "id", "is_condition", "level", "op", "value")
 
-    def __init__(
-        self, graph: Graph, op: str, args: tuple[Node, ...], value: Any, level: int | None
-    ) -> None:
+    def __init__(self, graph: Graph, op: str, args: tuple[Node, ...], value: Any, level: int | None) -> None:
         self.graph, self.op, self.args, self.value = graph, op, args, value
         self.id = len(graph.nodes)
         self.level: int = max((a.level for a in args), default=NUMBER) if level is None else level
@@ -87,9 +85,7 @@ class Node:
         return torch.float64 if self.level == NUMBER else self.graph.dtype
 
     @classmethod
-    def __torch_function__(
-        cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(function, "__name__", str(function))
         if name not in ELEMENTWISE:
             raise TraceError(
@@ -306,9 +302,7 @@ def _compare(op: str, a: Any, b: Any) -> Node:
 def _condition(value: Any) -> Node:
     if isinstance(value, Node) and value.is_condition:
         return value
-    raise TraceError(
-        f"{user_line()}: a condition is expected, such as v > 0, got {type(value).__name__}"
-    )
+    raise TraceError(f"{user_line()}: a condition is expected, such as v > 0, got {type(value).__name__}")
 
 
 def _not(a: Any) -> Node:
@@ -415,10 +409,7 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     **{op: _scaled_add(op) for op in ("add", "sub", "mul", "div")},
     **{name: _scaled_add("div") for name in ("true_divide", "divide")},
     **{"multiply": _scaled_add("mul"), "subtract": _scaled_add("sub")},
-    **{
-        op: _unary(op)
-        for op in ("neg", "abs", "sign", "relu", "sqrt", "floor", "ceil", "round", "trunc")
-    },
+    **{op: _unary(op) for op in ("neg", "abs", "sign", "relu", "sqrt", "floor", "ceil", "round", "trunc")},
     **{"negative": _unary("neg"), "absolute": _unary("abs"), "detach": _unary("detach")},
     **{op: lambda a, b, op=op: _call(op, a, b) for op in ("minimum", "maximum")},
     **{op: lambda a, b, op=op: _compare(op, a, b) for op in COMPARISONS},
@@ -460,18 +451,6 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "exponent": _unary("exponent"),
 }
 _PUBLIC = (
-    *(
-        "+ - * / **",
-        "comparisons",
-        "& | ~",
-        "exp",
-        "log",
-        "sqrt",
-        "abs",
-        "sign",
-        "relu",
-        "sigmoid",
-        "tanh",
-    ),
+    *("+ - * / **", "comparisons", "& | ~", "exp", "log", "sqrt", "abs", "sign", "relu", "sigmoid", "tanh"),
     *("sin", "cos", "where", "minimum", "maximum", "clamp", "floor", "ceil", "round", "detach"),
 )

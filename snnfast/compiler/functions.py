@@ -51,9 +51,7 @@ class _Log(torch.autograd.Function):
         terms = 12 if _double(x) else 6
         near = s * _polynomial(s * s, [2 / (2 * k + 1) for k in reversed(range(terms))])
         high, rest = (
-            (6.93147180369123816490e-01, 1.90821492927058770002e-10)
-            if _double(x)
-            else (0.693145752, 1.42860677e-6)
+            (6.93147180369123816490e-01, 1.90821492927058770002e-10) if _double(x) else (0.693145752, 1.42860677e-6)
         )
         result = e * high + (near + e * rest)
         below = torch.where(x == 0, -math.inf, math.nan)

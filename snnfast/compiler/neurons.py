@@ -137,11 +137,7 @@ def header(stem: str) -> str:
     generic = stem.startswith("refractory_")
     params = list(fields_of_kind(call, Parameter))
     leaves = {name: graph.leaf("parameter", name, NEURON) for name in params}
-    given = {
-        name: graph.leaf("setting", name, NUMBER)
-        for name in call._fields
-        if hints[name] in (bool, int, float)
-    }
+    given = {name: graph.leaf("setting", name, NUMBER) for name in call._fields if hints[name] in (bool, int, float)}
     flags_and_numbers = {n: leaf != 0 if hints[n] is bool else leaf for n, leaf in given.items()}
     per_neuron = len(equation.per_neuron)
     if tuple(params[len(params) - per_neuron :]) != equation.per_neuron:
@@ -165,9 +161,7 @@ def header(stem: str) -> str:
     states = list(fields_of_kind(call, Tensor | None))
     text = struct(camel(stem), variants, Layout(states, params, per_neuron, settings, flags))
     fields = " \\\n".join(f"  FIELD({TYPES[hints[name]]}, {name})" for name in call._fields)
-    out = "\n".join(
-        f"    out[kOf{camel(name)}] = static_cast<double>(a.{name});" for name in settings
-    )
+    out = "\n".join(f"    out[kOf{camel(name)}] = static_cast<double>(a.{name});" for name in settings)
     setter = f"""
   template <class Arguments>
   static void settings(const Arguments& a, double* out) {{

@@ -58,9 +58,7 @@ def make_plan(step: Step, margin: Node | None = None) -> Plan:
     at = len(step.inputs), len(step.inputs) + len(step.states)
     margins = [] if margin is None else [margin]
     tape = _tape([*step.outputs, *step.after], found, margins)
-    rest = [
-        p["v_rest"] for p in (step.numbers, step.tensors) if "v_rest" in p
-    ]  # where the first state starts
+    rest = [p["v_rest"] for p in (step.numbers, step.tensors) if "v_rest" in p]  # where the first state starts
     shared = _coefficients([*step.outputs, *step.after, *found, *tape, *rest, *margins])
     return Plan(
         step,
@@ -114,16 +112,12 @@ def _tape(forward: list[Node], backward: list[Node], margins: list[Node]) -> lis
     in_forward = {node.id for node in computed(forward)}
     nodes = [node for node in computed(read.values()) if node.level == STEP]
     expensive = {n.id for n in nodes if n.op in EXPENSIVE and n.id in in_forward}
-    return minimum_cut(
-        nodes, sources={n.id for n in nodes if not n.args} | expensive | membranes, sinks=set(read)
-    )
+    return minimum_cut(nodes, sources={n.id for n in nodes if not n.args} | expensive | membranes, sinks=set(read))
 
 
 def minimum_cut(nodes: list[Node], sources: set[int], sinks: set[int]) -> list[Node]:
     """The fewest nodes on all paths from sources to sinks, as near to the sinks as possible; conditions are not cut."""
-    flow: dict[
-        tuple[int, int], int
-    ] = {}  # residual capacities between halves of nodes: 2 id enters, 2 id + 1 leaves
+    flow: dict[tuple[int, int], int] = {}  # residual capacities between halves of nodes: 2 id enters, 2 id + 1 leaves
     beside: dict[int, set[int]] = {}
 
     def edge(a: int, b: int, capacity: int) -> None:
@@ -154,9 +148,7 @@ def minimum_cut(nodes: list[Node], sources: set[int], sinks: set[int]) -> list[N
     return [n for n in nodes if 2 * n.id + 1 in reaching and 2 * n.id not in reaching]
 
 
-def _path(
-    start: int, end: int, flow: dict[tuple[int, int], int], beside: dict[int, set[int]]
-) -> list[tuple[int, int]]:
+def _path(start: int, end: int, flow: dict[tuple[int, int], int], beside: dict[int, set[int]]) -> list[tuple[int, int]]:
     before = {start: start}
     queue = deque([start])
     while queue and end not in before:

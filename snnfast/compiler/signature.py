@@ -99,17 +99,13 @@ class StepFunction:
         self.parameters: dict[str, float] = {}
         for p in by_name:
             if p.name in FIRING and p.name != "v_reset":
-                raise TypeError(
-                    f"{op}: {p.name} is an argument of every neuron; call this parameter otherwise"
-                )
+                raise TypeError(f"{op}: {p.name} is an argument of every neuron; call this parameter otherwise")
             if p.default is p.empty:
                 raise TypeError(f"{op}: the parameter {p.name} needs a default, a number")
             self.parameters[p.name] = check.number(op, p.name, p.default)
         taken = [name for name in names if name in FIRING or name in self.parameters]
         if taken:
-            raise TypeError(
-                f"{op}: {taken[0]} is an argument of every neuron; call this input or state otherwise"
-            )
+            raise TypeError(f"{op}: {taken[0]} is an argument of every neuron; call this input or state otherwise")
 
     def _try_out(self) -> tuple[int, bool]:
         """How many outputs the step has, and whether it fires, from a step of one neuron."""
@@ -122,10 +118,7 @@ class StepFunction:
 
         with torch.no_grad():
             returned = self.step(
-                fire,
-                *[zero] * len(self.inputs),
-                *[zero] * len(self.states),
-                **self.named(self.parameters),
+                fire, *[zero] * len(self.inputs), *[zero] * len(self.states), **self.named(self.parameters)
             )
         results = returned if isinstance(returned, tuple) else (returned,)
         outputs = len(results) - len(self.states)
@@ -178,9 +171,7 @@ class StepFunction:
                 raise TypeError(f"{op}: {name} is given twice")
             if name not in places and name not in self.parameters and name not in FIRING:
                 known = (*self.states, *self.parameters, *FIRING)
-                raise TypeError(
-                    f"{op}: there is no argument {name!r}; there are {', '.join(known)}"
-                )
+                raise TypeError(f"{op}: there is no argument {name!r}; there are {', '.join(known)}")
             given[name] = value
         for name in self.inputs:
             if name not in given:
@@ -205,9 +196,7 @@ class StepFunction:
         surrogate = resolve(firing["surrogate"])
         strict = check.flag(op, "strict", firing["strict"])
         detach = check.flag(op, "detach_reset", firing["detach_reset"])
-        r, period, most = silence(
-            op, x, firing["r"], firing["refractory"], firing["max_spikes"], hard and self.fires
-        )
+        r, period, most = silence(op, x, firing["r"], firing["refractory"], firing["max_spikes"], hard and self.fires)
         if not self.fires:
             for name in ("strict", "refractory", "max_spikes", "detach_reset"):
                 if firing[name] != FIRING[name]:

@@ -71,9 +71,7 @@ def _apply_traced(function: Any, *arguments: Any) -> Node:
     else:
         result = function.forward(custom, *arguments)
     if not isinstance(result, Node):
-        raise TraceError(
-            f"{user_line()}: {function.__name__} must return one value, got {type(result).__name__}"
-        )
+        raise TraceError(f"{user_line()}: {function.__name__} must return one value, got {type(result).__name__}")
     inputs = [a for a in arguments if isinstance(a, Node)]
     result = number(result)
     return result.graph.node("custom", result, *inputs, value=_Identity(custom))

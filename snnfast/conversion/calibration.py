@@ -65,9 +65,7 @@ def _activations(network: SpikingNetwork, images: Tensor, name: str) -> dict[str
     try:
         return network.analog(images)[1]
     except (RuntimeError, IndexError) as error:  # of a layer of PyTorch
-        raise ValueError(
-            f"{name}: the model does not take images of shape {list(images.shape)}: {error}"
-        ) from error
+        raise ValueError(f"{name}: the model does not take images of shape {list(images.shape)}: {error}") from error
 
 
 class Histogram:
@@ -104,9 +102,7 @@ class Histogram:
             self.width = torch.where(beyond, 2 * self.width, self.width)
         bins = (rows.double() / self.width.unsqueeze(1)).long().clamp_(max=self.bins - 1)
         bins += torch.arange(len(rows), device=bins.device).unsqueeze(1) * self.bins
-        self.counts += torch.bincount(bins.flatten(), minlength=self.counts.numel()).view_as(
-            self.counts
-        )
+        self.counts += torch.bincount(bins.flatten(), minlength=self.counts.numel()).view_as(self.counts)
 
     def any(self) -> bool:
         """Whether a number is above 0, or NaN."""
@@ -191,13 +187,10 @@ def from_currents(
                     currents.add(x.clamp(min=0))
             if not currents.any():
                 raise ValueError(
-                    f"{name}: no current into {place} is above 0 within {T} steps; "
-                    "give more steps or images"
+                    f"{name}: no current into {place} is above 0 within {T} steps; give more steps or images"
                 )
             neurons = network.neurons(layer)
-            neurons.threshold = neurons.checked(
-                factor * currents.value().double(), f"{name}: threshold of {place}"
-            )
+            neurons.threshold = neurons.checked(factor * currents.value().double(), f"{name}: threshold of {place}")
             found.append(neurons.threshold)
             for run in runs:
                 run.fire(layer)
@@ -213,11 +206,7 @@ class Layers(Stream):
     """A run of one batch layer by layer: all steps of a layer, from the kept spikes of those before."""
 
     def __init__(
-        self,
-        network: SpikingNetwork,
-        images: Tensor,
-        num_steps: int,
-        encoding: Encoder | None = None,
+        self, network: SpikingNetwork, images: Tensor, num_steps: int, encoding: Encoder | None = None
     ) -> None:
         plan = network.plan
         neurons = {name: network.neurons(name) for name in plan.neurons}
@@ -289,9 +278,7 @@ class Layers(Stream):
         return found
 
 
-def batches(
-    network: SpikingNetwork, loader: Loader, name: str, progress: bool | None
-) -> Iterator[Tensor]:
+def batches(network: SpikingNetwork, loader: Loader, name: str, progress: bool | None) -> Iterator[Tensor]:
     """The images of ``loader``; sets the network's input shape by the first of them."""
     empty = True
     for batch in each_batch(loader, name, progress=progress):

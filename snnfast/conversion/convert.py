@@ -22,12 +22,7 @@ from .stream import Encoder
 OPTIONS: dict[str, dict[str, Any]] = {
     "max": {"per_channel": False},
     "percentile": {"per_channel": False, "percentile": 99.9},
-    "spikenorm": {
-        "per_channel": False,
-        "percentile": 100.0,
-        "num_steps": 100,
-        "scaling_factor": 1.0,
-    },
+    "spikenorm": {"per_channel": False, "percentile": 100.0, "num_steps": 100, "scaling_factor": 1.0},
     "qcfs": {"levels": 4, "epochs": 1, "lr": 1e-3},
 }
 METHODS = tuple(OPTIONS)
@@ -120,20 +115,12 @@ def convert(
                 f"convert: qcfs needs reset='soft' and initial_membrane=0.5, got {reset!r} and {initial_membrane!r}"
             )
         if not (isinstance(model, nn.Module) and any(isinstance(m, QCFS) for m in model.modules())):
-            model = quantise(
-                model, calibration_loader, levels=options.pop("levels"), progress=progress
-            )
+            model = quantise(model, calibration_loader, levels=options.pop("levels"), progress=progress)
             fine_tune(model, calibration_loader, **options, progress=progress)
         elif unused := [name for name in options if given[name] is not None]:
-            raise ValueError(
-                f"convert: {unused[0]} is for a model without QCFS; this one is taken as it is"
-            )
+            raise ValueError(f"convert: {unused[0]} is for a model without QCFS; this one is taken as it is")
     network = SpikingNetwork(
-        model,
-        reset=reset,
-        initial_membrane=initial_membrane,
-        max_pool=max_pool,
-        encoding=encoding,
+        model, reset=reset, initial_membrane=initial_membrane, max_pool=max_pool, encoding=encoding
     )
     if method == "spikenorm":
         from_currents(network, calibration_loader, **options, progress=progress, name="convert")
@@ -150,10 +137,7 @@ def options_of(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """The options of ``method``, by their defaults where ``given`` has None; raises for one of another method."""
     for name, value in given.items():
         check_option(method, name, value)
-    return {
-        name: default if given[name] is None else given[name]
-        for name, default in OPTIONS[method].items()
-    }
+    return {name: default if given[name] is None else given[name] for name, default in OPTIONS[method].items()}
 
 
 def check_option(method: str, option: str, value: object, name: str | None = None) -> None:
@@ -166,11 +150,7 @@ def check_option(method: str, option: str, value: object, name: str | None = Non
 
 
 def quantise(
-    model: nn.Module,
-    calibration_loader: Iterable[Any],
-    *,
-    levels: int = 4,
-    progress: bool | None = None,
+    model: nn.Module, calibration_loader: Iterable[Any], *, levels: int = 4, progress: bool | None = None
 ) -> nn.Module:
     """A copy of ``model`` whose ReLUs are :class:`QCFS`, with the largest activations as thresholds; to be trained.
 
@@ -187,21 +167,14 @@ def quantise(
     """
     check.whole("quantise", "levels", levels)
     network = SpikingNetwork(model)
-    thresholds = from_activations(
-        network, calibration_loader, percentile=99.9, progress=progress, name="quantise"
-    )
+    thresholds = from_activations(network, calibration_loader, percentile=99.9, progress=progress, name="quantise")
     device = next((p.device for p in network.parameters()), None)
     layers = [QCFS(threshold.item(), levels).to(device) for threshold in thresholds]
     return Quantised(network, network.plan.nodes, network.plan.result, layers)
 
 
 def fine_tune(
-    model: nn.Module,
-    loader: Iterable[Any],
-    *,
-    epochs: int = 1,
-    lr: float = 1e-3,
-    progress: bool | None = None,
+    model: nn.Module, loader: Iterable[Any], *, epochs: int = 1, lr: float = 1e-3, progress: bool | None = None
 ) -> None:
     """Trains ``model`` on batches of images and labels with the cross-entropy of its scores, by Adam, in place.
 

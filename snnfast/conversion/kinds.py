@@ -20,23 +20,10 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 RELUS = (nn.ReLU, QCFS)
 MAX_POOLS = (nn.MaxPool1d, nn.MaxPool2d)
 # Homogeneous: the output scales with the input, channel by channel.
-HOMOGENEOUS = (
-    nn.AvgPool1d,
-    nn.AvgPool2d,
-    nn.AdaptiveAvgPool1d,
-    nn.AdaptiveAvgPool2d,
-    nn.Flatten,
-    nn.Identity,
-)
+HOMOGENEOUS = (nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Identity)
 MAX_POOL_FUNCTIONS = {F.max_pool1d, F.max_pool2d, torch.max_pool1d, torch.max_pool2d}
 RELU_FUNCTIONS = {F.relu, F.relu_, torch.relu, torch.relu_}
-HOMOGENEOUS_FUNCTIONS = {
-    F.avg_pool1d,
-    F.avg_pool2d,
-    F.adaptive_avg_pool1d,
-    F.adaptive_avg_pool2d,
-    torch.flatten,
-}
+HOMOGENEOUS_FUNCTIONS = {F.avg_pool1d, F.avg_pool2d, F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, torch.flatten}
 PRODUCT_FUNCTIONS = {F.linear, F.conv1d, F.conv2d}
 ADDITIONS = {operator.add, operator.sub, torch.add, torch.sub, torch.subtract}
 QUOTIENTS = {operator.truediv, torch.div, torch.divide, torch.true_divide}
@@ -91,10 +78,7 @@ CLIPPED = (
     "fine-tune with method='qcfs', which learns where to clip"
 )
 BELOW = "it clips from below; where that is at 0, write torch.relu"
-SATURATING = (
-    "no rate follows its curve; where it is the last layer, leave it off: the largest score stays "
-    "the largest"
-)
+SATURATING = "no rate follows its curve; where it is the last layer, leave it off: the largest score stays the largest"
 STATISTIC = "it divides by a statistic of every sample, which spikes do not have; use batch norm"
 UNKNOWN = (
     "it has no spiking form here; known are Linear, Conv1d, Conv2d, BatchNorm, ReLU, Dropout, "
@@ -113,9 +97,7 @@ REASONS = {
 }
 
 
-def kind_of(
-    node: fx.Node, layer: nn.Module | None, kinds: Mapping[fx.Node, str]
-) -> tuple[str, str]:
+def kind_of(node: fx.Node, layer: nn.Module | None, kinds: Mapping[fx.Node, str]) -> tuple[str, str]:
     """Return the kind of ``node``, see :class:`Node`, and why it cannot be converted, empty where it can.
 
     A node that cannot be converted has no kind, unless it reads no signal: then it is "static", for its readers.

@@ -13,14 +13,10 @@ from snnfast import check
 Loader = Iterable[Any]
 
 
-def each_batch(
-    loader: Loader, op: str, *, progress: bool | None, what: str | None = None
-) -> Iterable[Any]:
+def each_batch(loader: Loader, op: str, *, progress: bool | None, what: str | None = None) -> Iterable[Any]:
     """The batches of ``loader`` under a progress bar named ``what``, or ``op``, with which errors begin."""
     if not (hasattr(loader, "__iter__") or hasattr(loader, "__getitem__")):
-        raise TypeError(
-            f"{op}: the loader must give batches of images, got {type(loader).__name__}"
-        )
+        raise TypeError(f"{op}: the loader must give batches of images, got {type(loader).__name__}")
     disable = None if progress is None else not progress
     bar: Iterable[Any] = tqdm(loader, desc=what or op, unit="batch", disable=disable, leave=False)
     return bar

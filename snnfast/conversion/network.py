@@ -87,9 +87,7 @@ class SpikingNetwork(Analog, Announcing):
         self.spiking_output = check.flag("convert", "spiking_output", spiking_output)
         # An attribute of this name of another model may be anything.
         own = type(model).__module__.startswith("snnfast.papers.")
-        self.input_shape: tuple[int, ...] | None = (
-            getattr(model, "input_shape", None) if own else None
-        )
+        self.input_shape: tuple[int, ...] | None = getattr(model, "input_shape", None) if own else None
         self.plan = Plan(
             nodes,
             result,
@@ -132,9 +130,7 @@ class SpikingNetwork(Analog, Announcing):
                 neither a number nor, without ``unit_spikes``, ``[C]`` or ``[C, 1, ...]``, one a channel.
         """
         if not isinstance(threshold, (Sequence, Tensor)) or isinstance(threshold, str):
-            raise TypeError(
-                f"update_threshold: threshold must be a list, got {type(threshold).__name__}"
-            )
+            raise TypeError(f"update_threshold: threshold must be a list, got {type(threshold).__name__}")
         names = self.plan.neurons
         if len(threshold) != len(names):
             raise ValueError(
@@ -180,12 +176,8 @@ class SpikingNetwork(Analog, Announcing):
         """
         if confidence is not None:
             if self.monitor is not None:
-                raise ValueError(
-                    "SpikingNetwork: a monitor counts all steps of all images; leave confidence out"
-                )
-            return self.classify(
-                images, num_steps, confidence=confidence, warm_up=warm_up, chunk=chunk
-            )[0]
+                raise ValueError("SpikingNetwork: a monitor counts all steps of all images; leave confidence out")
+            return self.classify(images, num_steps, confidence=confidence, warm_up=warm_up, chunk=chunk)[0]
         _check_warm_up("SpikingNetwork", "num_steps", num_steps, warm_up)
         stream = self.stream(images, warm_up=warm_up, watch=self.monitor is not None)
         stream.advance(num_steps, chunk=chunk)
@@ -194,13 +186,7 @@ class SpikingNetwork(Analog, Announcing):
         return stream.output().to(images.device)
 
     def classify(
-        self,
-        images: Tensor,
-        num_steps: int,
-        *,
-        confidence: float,
-        warm_up: int = 0,
-        chunk: int | None = None,
+        self, images: Tensor, num_steps: int, *, confidence: float, warm_up: int = 0, chunk: int | None = None
     ) -> tuple[Tensor, Tensor]:
         """Scores, and how many steps each image took, ``[B]``; arguments are those of :meth:`forward`."""
         if not 0 < check.number("SpikingNetwork", "confidence", confidence) <= 1:
@@ -227,9 +213,7 @@ class SpikingNetwork(Analog, Announcing):
             scores = self.analog(images)[0]
         return scores.to(images.device), steps.to(images.device)
 
-    def over_time(
-        self, images: Tensor, steps: Sequence[int], *, warm_up: int = 0, chunk: int | None = None
-    ) -> Tensor:
+    def over_time(self, images: Tensor, steps: Sequence[int], *, warm_up: int = 0, chunk: int | None = None) -> Tensor:
         """Scores after each number of steps in ``steps``, which must increase, ``[len(steps), B, classes]``."""
         wanted = increasing("SpikingNetwork", steps, warm_up)
         stream = self.stream(images, warm_up=warm_up)
@@ -239,9 +223,7 @@ class SpikingNetwork(Analog, Announcing):
             outputs.append(stream.output())
         return torch.stack(outputs).to(images.device)
 
-    def stream(
-        self, images: Tensor, *, warm_up: int = 0, record: bool = False, watch: bool = False
-    ) -> Stream:
+    def stream(self, images: Tensor, *, warm_up: int = 0, record: bool = False, watch: bool = False) -> Stream:
         """A run over ``images`` that you can continue step by step; see :class:`Stream`."""
         check.whole("SpikingNetwork", "warm_up", warm_up, least=0)
         unset = [place for place, th in zip(self.places, self.thresholds) if bool(th.isnan().any())]
@@ -274,9 +256,7 @@ class SpikingNetwork(Analog, Announcing):
         shape = self.input_shape
         if images.dim() < 2 or (shape is not None and tuple(images.shape[1:]) != tuple(shape)):
             sizes = "..." if shape is None else ", ".join(map(str, shape))
-            raise ValueError(
-                f"SpikingNetwork: images must have shape [B, {sizes}], got {list(images.shape)}"
-            )
+            raise ValueError(f"SpikingNetwork: images must have shape [B, {sizes}], got {list(images.shape)}")
         if not bool(images.isfinite().all()):
             raise ValueError("SpikingNetwork: images must be finite, got NaN or infinity")
         parameter = next(self.parameters(), None)
@@ -304,9 +284,7 @@ class SpikingNetwork(Analog, Announcing):
             batch = images[:1].repeat(count, *(1,) * (images.dim() - 1))
             values = self.run(self.plan.nodes.values(), batch)
         for name, place in zip(self.plan.neurons, self.places):
-            self.neurons(name).fit(
-                values[name].shape[1:], f"SpikingNetwork: the threshold of {place}"
-            )
+            self.neurons(name).fit(values[name].shape[1:], f"SpikingNetwork: the threshold of {place}")
         self._fitted = images.shape[1:]
 
     def extra_repr(self) -> str:

@@ -44,13 +44,9 @@ class Neurons(nn.Module):
     def checked(self, value: object, name: str) -> Tensor:
         """``value`` as a threshold of these neurons, above 0, in its shape; ``name`` is what errors call it."""
         try:
-            result = torch.as_tensor(
-                value, dtype=self.threshold.dtype, device=self.threshold.device
-            )
+            result = torch.as_tensor(value, dtype=self.threshold.dtype, device=self.threshold.device)
         except (TypeError, ValueError, RuntimeError):
-            raise TypeError(
-                f"{name} must be a number or a tensor of numbers, got {type(value).__name__}"
-            ) from None
+            raise TypeError(f"{name} must be a number or a tensor of numbers, got {type(value).__name__}") from None
         if not (result.numel() and result.isfinite().all() and (result > 0).all()):
             raise ValueError(f"{name} must be positive and finite, got {_short(result)}")
         return self._by_channel(result.detach().clone(), name)

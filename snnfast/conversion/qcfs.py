@@ -60,9 +60,7 @@ class Quantised(Analog):
         layers: one for every spiking node.
     """
 
-    def __init__(
-        self, network: Analog, nodes: dict[str, Node], result: str, layers: Sequence[QCFS]
-    ) -> None:
+    def __init__(self, network: Analog, nodes: dict[str, Node], result: str, layers: Sequence[QCFS]) -> None:
         super().__init__()
         kept = (network._parameters, network._buffers, network._modules)
         parts: dict[str, Any] = {k: part for own in kept for k, part in own.items()}
@@ -70,9 +68,7 @@ class Quantised(Analog):
         learned = {f"qcfs{i}": layer for i, layer in enumerate(layers)}
         names = iter(learned)
         self.nodes = [
-            replace(node, kind="affine", op="call_module", target=next(names))
-            if node.kind == "spiking"
-            else node
+            replace(node, kind="affine", op="call_module", target=next(names)) if node.kind == "spiking" else node
             for node in nodes.values()
         ]
         self.result = result

@@ -110,10 +110,7 @@ class ConversionReport:
             for r in self.layers
         ]
         head = "neurons at|neurons|threshold|correlation|error|rate|spikes|dead|saturated"
-        products = [
-            (r.place, f"{r.synaptic_operations:.4g}", f"{r.multiplications:.4g}")
-            for r in self.products
-        ]
+        products = [(r.place, f"{r.synaptic_operations:.4g}", f"{r.multiplications:.4g}") for r in self.products]
         what = "accuracy" if self.labelled else "agreement"
         accuracy = [(str(s), f"{100 * a:.2f} %") for s, a in zip(self.steps, self.accuracy)]
         accuracy.append(("ANN", f"{100 * self.ann_accuracy:.2f} %"))
@@ -122,9 +119,7 @@ class ConversionReport:
             markdown(["product", "synaptic operations", "multiplications of the ANN"], products),
             markdown(["steps", what], accuracy),
         )
-        title = (
-            f"{self.images} images, {self.steps[-1]} steps; spikes and operations are an image's"
-        )
+        title = f"{self.images} images, {self.steps[-1]} steps; spikes and operations are an image's"
         return "\n\n".join((title, *parts))
 
     def figure(self) -> Figure:
@@ -184,9 +179,7 @@ class Comparison:
         images: how many it has seen.
     """
 
-    def __init__(
-        self, ann: nn.Module, snn: SpikingNetwork, steps: Sequence[int] = STEPS, warm_up: int = 0
-    ) -> None:
+    def __init__(self, ann: nn.Module, snn: SpikingNetwork, steps: Sequence[int] = STEPS, warm_up: int = 0) -> None:
         check.module("conversion_report", "ann", ann)
         if not isinstance(snn, SpikingNetwork):
             raise TypeError(
@@ -255,9 +248,7 @@ class Comparison:
             tuple(layer.report(n) for layer in self._layers.values()),
             tuple(
                 ProductReport(
-                    self.snn.plan.nodes[name].place,
-                    self._operations[name] / n,
-                    self._multiplications[name] / n,
+                    self.snn.plan.nodes[name].place, self._operations[name] / n, self._multiplications[name] / n
                 )
                 for name in self._products
             ),

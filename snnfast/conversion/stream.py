@@ -77,9 +77,7 @@ class Stream:
         self._buffers: dict[str, Tensor] = {}
         self._pools: dict[str, tuple[Tensor, Tensor]] = {}
         self._calls = {
-            node.name: self._call(node)
-            for node in plan.nodes.values()
-            if node.kind not in ("input", "spiking")
+            node.name: self._call(node) for node in plan.nodes.values() if node.kind not in ("input", "spiking")
         }
         if plan.constant_input:
             self.constant[plan.input] = images
@@ -121,10 +119,7 @@ class Stream:
                 active, unit = (x != 0) * float(self.steps), are_spikes(x)
             else:
                 known = self.counts.get(node.source)
-                active, unit = (
-                    self.active[node.name] if known is None else known,
-                    self._unit[node.name],
-                )
+                active, unit = (self.active[node.name] if known is None else known, self._unit[node.name])
             samples = active.flatten(0, active.dim() - sample_dims(product) - 1)
             total = samples.sum(0, dtype=torch.float64)
             monitor.add_inputs(str(node.target), product, total, len(samples) * self.steps, unit)
@@ -216,16 +211,12 @@ class Stream:
             for row in rows:
                 if not isinstance(row, Tensor) or row.shape != images.shape:
                     got = list(row.shape) if isinstance(row, Tensor) else type(row).__name__
-                    raise ValueError(
-                        f"SpikingNetwork: the encoder must keep the shape {list(images.shape)}, got {got}"
-                    )
+                    raise ValueError(f"SpikingNetwork: the encoder must keep the shape {list(images.shape)}, got {got}")
             return torch.stack([row.to(images) for row in rows])
         p, sign = images.abs(), images.sign()
         # A seed a step, so that chunks of any size see the same spikes.
         rows = [
-            ops.poisson(p, 1, seed=self._seed + self.steps + t, dtype=images.dtype, validate=False)[
-                0
-            ]
+            ops.poisson(p, 1, seed=self._seed + self.steps + t, dtype=images.dtype, validate=False)[0]
             for t in range(steps)
         ]
         return torch.stack([row * sign for row in rows])

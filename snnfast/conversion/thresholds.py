@@ -48,11 +48,7 @@ def thresholds_from_activations(
     network = SpikingNetwork(model, spiking_output=True)
     _check_chain(network)
     largest = from_activations(
-        network,
-        loader,
-        percentile=percentile,
-        progress=progress,
-        name="thresholds_from_activations",
+        network, loader, percentile=percentile, progress=progress, name="thresholds_from_activations"
     )
     if not consistent:
         return largest

@@ -35,9 +35,7 @@ from .kinds import (
 from .qcfs import QCFS
 
 HOOKED = "it has a forward hook or a forward of its own, which spikes would not pass; remove it"
-READ_LATER = (
-    "it changes in place what is read again by another name; write it without the underscore"
-)
+READ_LATER = "it changes in place what is read again by another name; write it without the underscore"
 # By a part of what torch.fx says.
 UNTRACEABLE = {
     "inputs to control flow": "its forward branches on values or on the shape of a tensor, as by if, while or assert, "
@@ -125,16 +123,12 @@ def trace(model: nn.Module, *, max_pool: str = "rate") -> Traced:
     try:
         graph = _OneSignal(QCFS).trace(model)
     except Exception as error:
-        raise ValueError(
-            f"convert: {type(model).__name__} cannot be traced by torch.fx: {_cause(error)}"
-        ) from error
+        raise ValueError(f"convert: {type(model).__name__} cannot be traced by torch.fx: {_cause(error)}") from error
     # Calls without the images have run, and would keep their results.
     drew = not torch.equal(drawn, torch.get_rng_state())
     if drew or written != _versions(model):
         why = "it draws at random in evaluation as well" if drew else KEPT
-        raise ValueError(
-            f"convert: cannot be converted:\n  forward of {type(model).__name__}: {why}"
-        )
+        raise ValueError(f"convert: cannot be converted:\n  forward of {type(model).__name__}: {why}")
     return _Conversion(model, graph).traced(max_pool)
 
 
@@ -204,9 +198,7 @@ class _Conversion(LayerGraph):
             raise ValueError("\n  ".join(["convert: cannot be converted:", *self.refused.values()]))
         values = list(kinds.values())
         if values.count("input") != 1:
-            raise ValueError(
-                f"convert: the model must take one tensor, got {values.count('input')}"
-            )
+            raise ValueError(f"convert: the model must take one tensor, got {values.count('input')}")
         if "spiking" not in values:
             raise ValueError("convert: the model has no ReLU, so there is nothing that could spike")
         result = output.args[0]

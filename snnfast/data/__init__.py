@@ -10,16 +10,7 @@ from typing import TYPE_CHECKING
 
 from snnfast import check as _check
 
-from .bundled import (
-    CANCER_CLASSES,
-    CANCER_FEATURES,
-    DIGITS_CLASSES,
-    IRIS_CLASSES,
-    IRIS_FEATURES,
-    cancer,
-    digits,
-    iris,
-)
+from .bundled import CANCER_CLASSES, CANCER_FEATURES, DIGITS_CLASSES, IRIS_CLASSES, IRIS_FEATURES, cancer, digits, iris
 from .events import EventFrames, dvs128_gesture, heidelberg, nmnist
 from .folder import image_folder
 from .loading import load

@@ -54,12 +54,7 @@ def digits(
     """
     stored = _read("digits.npz")
     indices = stratified(
-        "digits",
-        stored["labels"],
-        split,
-        seed=seed,
-        test_fraction=test_fraction,
-        val_fraction=val_fraction,
+        "digits", stored["labels"], split, seed=seed, test_fraction=test_fraction, val_fraction=val_fraction
     )
     images = torch.from_numpy(stored["images"][indices]).to(torch.float32).div_(16).unsqueeze_(1)
     return TensorDataset(images, torch.from_numpy(stored["labels"][indices]).to(torch.int64))
@@ -88,26 +83,15 @@ def iris(
     """
     stored = _read("iris.npz")
     indices = stratified(
-        "iris",
-        stored["labels"],
-        split,
-        seed=seed,
-        test_fraction=test_fraction,
-        val_fraction=val_fraction,
+        "iris", stored["labels"], split, seed=seed, test_fraction=test_fraction, val_fraction=val_fraction
     )
     return TensorDataset(
-        torch.from_numpy(stored["features"][indices]),
-        torch.from_numpy(stored["labels"][indices]).to(torch.int64),
+        torch.from_numpy(stored["features"][indices]), torch.from_numpy(stored["labels"][indices]).to(torch.int64)
     )
 
 
 def cancer(
-    split: str = "train",
-    *,
-    seed: int = 0,
-    test_fraction: float = 0.2,
-    val_fraction: float = 0.2,
-    complete: bool = True,
+    split: str = "train", *, seed: int = 0, test_fraction: float = 0.2, val_fraction: float = 0.2, complete: bool = True
 ) -> TensorDataset:
     """Wisconsin breast cancer, the original set: 699 biopsies, nine scores from 1 to 10 each.
 
@@ -135,19 +119,9 @@ def cancer(
     if complete:
         rows = (features > 0).all(axis=1)
         features, labels = features[rows], labels[rows]
-    indices = stratified(
-        "cancer",
-        labels,
-        split,
-        seed=seed,
-        test_fraction=test_fraction,
-        val_fraction=val_fraction,
-    )
+    indices = stratified("cancer", labels, split, seed=seed, test_fraction=test_fraction, val_fraction=val_fraction)
     scores = torch.from_numpy(features[indices]).to(torch.float32)
-    return TensorDataset(
-        scores.masked_fill_(scores == 0, torch.nan),
-        torch.from_numpy(labels[indices]).to(torch.int64),
-    )
+    return TensorDataset(scores.masked_fill_(scores == 0, torch.nan), torch.from_numpy(labels[indices]).to(torch.int64))
 
 
 def _read(file: str) -> dict[str, npt.NDArray[np.uint8]]:

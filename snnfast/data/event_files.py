@@ -33,9 +33,7 @@ def read_heidelberg(path: Path, units: int) -> Iterator[Recording]:
     try:
         import h5py
     except ImportError as error:
-        raise ImportError(
-            f"heidelberg: {path} is HDF5, which h5py reads: pip install 'snnfast[events]'"
-        ) from error
+        raise ImportError(f"heidelberg: {path} is HDF5, which h5py reads: pip install 'snnfast[events]'") from error
     try:
         file = h5py.File(path, "r")
     except OSError as error:
@@ -55,9 +53,7 @@ def read_heidelberg(path: Path, units: int) -> Iterator[Recording]:
             where = f"heidelberg: sample {k} of {path}"
             seconds, addresses = np.asarray(times[k]), np.asarray(found[k])
             if not (seconds.dtype.kind in "iuf" and addresses.dtype.kind in "iuf"):
-                raise ValueError(
-                    f"{where}: times and units must be numbers, got {seconds.dtype} and {addresses.dtype}"
-                )
+                raise ValueError(f"{where}: times and units must be numbers, got {seconds.dtype} and {addresses.dtype}")
             seconds = seconds.astype(np.float64)
             if seconds.shape != addresses.shape:
                 raise ValueError(f"{where} has {len(seconds)} times and {len(addresses)} units")
@@ -131,15 +127,11 @@ def read_aedat3(path: Path, side: int) -> tuple[Ints, Ints]:
         size, _, overflow, _, count, _ = np.frombuffer(raw, "<i4", 6, position + 4).tolist()
         position += 28
         if size <= 0 or count < 0 or position + size * count > len(raw):
-            raise ValueError(
-                f"aedat3: {path} ends within a packet of {count} events of {size} bytes"
-            )
+            raise ValueError(f"aedat3: {path} ends within a packet of {count} events of {size} bytes")
         if kind == 1:
             if size != 8:
                 raise ValueError(f"aedat3: {path}: a polarity event must have 8 bytes, got {size}")
-            data, stamp = (
-                np.frombuffer(raw, "<u4", 2 * count, position).astype(np.int64).reshape(-1, 2).T
-            )
+            data, stamp = np.frombuffer(raw, "<u4", 2 * count, position).astype(np.int64).reshape(-1, 2).T
             valid = (data & 1).astype(bool)
             x, y = data >> 17 & 0x7FFF, data >> 2 & 0x7FFF
             for name, values in (("x", x), ("y", y)):
@@ -164,9 +156,7 @@ def read_gestures(recording: Path, side: int) -> Iterator[Recording]:
     with table.open(newline="") as stream:
         rows = csv.DictReader(stream)
         if not {*COLUMNS} <= {*(rows.fieldnames or ())}:
-            raise ValueError(
-                f"dvs128_gesture: {table} {wanted}, got {', '.join(rows.fieldnames or ()) or 'none'}"
-            )
+            raise ValueError(f"dvs128_gesture: {table} {wanted}, got {', '.join(rows.fieldnames or ()) or 'none'}")
         for row in rows:
             try:
                 label, start, end = (int(row[n]) for n in COLUMNS)
@@ -185,6 +175,4 @@ def _check(where: str, name: str, values: npt.NDArray[Any], count: int, first: i
             f"{where}: {name} must lie in [{first}, {last}], got values from {values.min()} to {values.max()}"
         )
     if not np.array_equal(values, np.floor(values)):
-        raise ValueError(
-            f"{where}: {name} must be integers, got {values[values != np.floor(values)].flat[0]}"
-        )
+        raise ValueError(f"{where}: {name} must be integers, got {values[values != np.floor(values)].flat[0]}")

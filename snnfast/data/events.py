@@ -57,15 +57,11 @@ class EventFrames(NamedTuple):
         try:
             chosen = torch.as_tensor(indices)
         except (RuntimeError, TypeError, ValueError):
-            raise TypeError(
-                f"EventFrames: indices must be integers [B], got {check.shown(indices)}"
-            ) from None
+            raise TypeError(f"EventFrames: indices must be integers [B], got {check.shown(indices)}") from None
         if chosen.shape == (0,):
             chosen = chosen.long()  # PyTorch takes an empty list for one of floats
         if chosen.dim() != 1 or chosen.dtype not in INTEGERS:
-            raise TypeError(
-                f"EventFrames: indices must be integers [B], got {list(chosen.shape)} of {chosen.dtype}"
-            )
+            raise TypeError(f"EventFrames: indices must be integers [B], got {list(chosen.shape)} of {chosen.dtype}")
         chosen = chosen.long()
         return self.frames[chosen].transpose(0, 1), self.labels[chosen], self.lengths[chosen]
 
@@ -113,9 +109,7 @@ def heidelberg(
         return (r._replace(addresses=r.addresses // pool) for r in read_heidelberg(file, UNITS))
 
     shape = (UNITS // pool,)
-    return _frames(
-        "heidelberg", file, [file], recordings, shape, dt, num_steps, dtype, cache, {"pool": pool}
-    )
+    return _frames("heidelberg", file, [file], recordings, shape, dt, num_steps, dtype, cache, {"pool": pool})
 
 
 def nmnist(
@@ -217,9 +211,7 @@ def dvs128_gesture(
 
     shape, own = (2, side, side), {"pool": pool}
     sources = [trials, *files, *tables]
-    return _frames(
-        "dvs128_gesture", trials, sources, recordings, shape, dt, num_steps, dtype, cache, own
-    )
+    return _frames("dvs128_gesture", trials, sources, recordings, shape, dt, num_steps, dtype, cache, own)
 
 
 def _file(function: str, path: Path) -> Path:
@@ -312,12 +304,7 @@ def _mapped(file: Path, shape: tuple[int, ...], kind: npt.DTypeLike) -> npt.NDAr
 
 
 def _count(
-    name: str,
-    recordings: Iterable[Recording],
-    size: tuple[int, ...],
-    dt: float,
-    kind: npt.DTypeLike,
-    room: IO[bytes],
+    name: str, recordings: Iterable[Recording], size: tuple[int, ...], dt: float, kind: npt.DTypeLike, room: IO[bytes]
 ) -> npt.NDArray[np.int64]:
     """Write the frames of all recordings, a byte a cell; returns their labels, lengths and checksums ``[3, N]``."""
     num_steps, cells = size[0], int(np.prod(size[1:]))
@@ -332,11 +319,7 @@ def _count(
             counts = np.bincount(places, minlength=num_steps * cells)
             frames = np.minimum(counts, 255).astype(kind)
             room.write(frames.data)
-        except (
-            MemoryError,
-            OverflowError,
-            ValueError,
-        ):  # NumPy's words depend on how much too large it is
+        except (MemoryError, OverflowError, ValueError):  # NumPy's words depend on how much too large it is
             raise MemoryError(
                 f"{name}: num_steps={num_steps} steps of {cells} cells, {9 * num_steps * cells / 1e9:.3g} GB while a "
                 f"recording is counted and {num_steps * cells / 1e9:.3g} GB kept of each, do not fit into memory; give "

@@ -76,9 +76,7 @@ class _Decode:
         except RuntimeError as error:
             raise ValueError(f"image_folder: {path} cannot be read as an image: {error}") from error
         if image.dtype != torch.uint8:
-            raise ValueError(
-                f"image_folder: {path} must have 8 bits a colour, got {torch.iinfo(image.dtype).bits}"
-            )
+            raise ValueError(f"image_folder: {path} must have 8 bits a colour, got {torch.iinfo(image.dtype).bits}")
         height, width = image.shape[1:]
         if self.size is None:
             self.size = height, width

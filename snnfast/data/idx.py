@@ -48,17 +48,13 @@ def _count(path: Path, magic: int, words: int) -> int:
         header = np.frombuffer(start, dtype=">u4")
         expected = 4 * words + int(np.prod(header[1:].astype(np.int64)))
         if size != expected:
-            raise ValueError(
-                f"{path} must have {expected} bytes for {'x'.join(map(str, header[1:]))}, got {size}"
-            )
+            raise ValueError(f"{path} must have {expected} bytes for {'x'.join(map(str, header[1:]))}, got {size}")
         if words == 2:
             largest = int(np.frombuffer(stream.read(), dtype=np.uint8).max(initial=0))
             if largest >= CLASSES:
                 raise ValueError(f"{path} must hold labels from 0 to {CLASSES - 1}, got {largest}")
         elif tuple(header[2:]) != (28, 28):
-            raise ValueError(
-                f"{path} must hold images of 28x28, got {'x'.join(map(str, header[2:]))}"
-            )
+            raise ValueError(f"{path} must hold images of 28x28, got {'x'.join(map(str, header[2:]))}")
     if header[1] == 0:
         raise ValueError(f"{path} holds no items")
     return int(header[1])

@@ -32,10 +32,7 @@ _NAMES = {
     "cancer": ("benign", "malignant"),
     "qtdb": QTDB_CLASSES,
     "yin-yang": YIN_YANG_CLASSES,
-    "cifar10": (
-        *("airplane", "automobile", "bird", "cat", "deer"),
-        *("dog", "frog", "horse", "ship", "truck"),
-    ),
+    "cifar10": (*("airplane", "automobile", "bird", "cat", "deer"), *("dog", "frog", "horse", "ship", "truck")),
 }
 _PARTS = ("train_images", "train_labels", "test_images", "test_labels")
 
@@ -72,9 +69,7 @@ def class_names(source: str, classes: int) -> list[str]:
     return found if len(found) == classes else list(map(str, range(classes)))
 
 
-def own_images(
-    source: str, split: str, root: str | Path | None = None, *, download: bool = False
-) -> Part:
+def own_images(source: str, split: str, root: str | Path | None = None, *, download: bool = False) -> Part:
     """Images and labels of a user's own data.
 
     Args:
@@ -102,9 +97,7 @@ def own_images(
             that do not count from 0, a class without images.
     """
     train, test = _opened(source, root, download)
-    train, test = (
-        _checked(source, name, part) for name, part in (("training", train), ("test", test))
-    )
+    train, test = (_checked(source, name, part) for name, part in (("training", train), ("test", test)))
     _check_classes(source, train[1], test[1])
     if train[0].shape[1:] != test[0].shape[1:]:
         raise ValueError(
@@ -123,9 +116,7 @@ def _opened(source: str, root: str | Path | None, download: bool) -> tuple[Any, 
     if path.suffix in _FILES:
         return _parts(source, _npz(path) if path.suffix == ".npz" else _pt(path))
     if path.is_dir():
-        train, test = (
-            as_tensors(image_folder(path, part), dtype=torch.uint8) for part in (True, False)
-        )
+        train, test = (as_tensors(image_folder(path, part), dtype=torch.uint8) for part in (True, False))
         return train, test
     module, colon, function = source.partition(":")
     if colon:
@@ -138,10 +129,7 @@ def _opened(source: str, root: str | Path | None, download: bool) -> tuple[Any, 
             f"{source} needs the folder of {official} in torchvision's layout: --data FOLDER, root= in Python; "
             "--download fetches it"
         )
-    train, test = (
-        as_tensors(torchvision_dataset(source, root, part, download=download))
-        for part in (True, False)
-    )
+    train, test = (as_tensors(torchvision_dataset(source, root, part, download=download)) for part in (True, False))
     return train, test
 
 
@@ -202,9 +190,7 @@ def _called(source: str, module: str, function: str) -> tuple[Any, Any]:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise  # it is there, and imports what is not
-        raise ImportError(
-            f"{source}: no module {module!r} is in the current folder or installed"
-        ) from None
+        raise ImportError(f"{source}: no module {module!r} is in the current folder or installed") from None
     finally:
         sys.path.remove(here)
     made = getattr(loaded, function, None)
@@ -229,9 +215,7 @@ def _checked(source: str, name: str, part: Any) -> Part:
     try:
         images, labels = map(_tensor, part)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"{source}: {name} images and labels must be arrays of numbers: {error}"
-        ) from error
+        raise ValueError(f"{source}: {name} images and labels must be arrays of numbers: {error}") from error
     check.dense(source, f"{name} images", images)
     check.dense(source, f"{name} labels", labels)
     if images.dim() == 3:
@@ -259,9 +243,7 @@ def _checked(source: str, name: str, part: Any) -> Part:
     elif images.dtype in (torch.uint8, torch.bool) or images.is_floating_point():
         images = images.to(torch.float32)
     else:
-        raise TypeError(
-            f"{source}: {name} images must be floating point or uint8, got {images.dtype}"
-        )
+        raise TypeError(f"{source}: {name} images must be floating point or uint8, got {images.dtype}")
     if not bool(images.isfinite().all()):
         raise ValueError(f"{source}: {name} images must be finite, got NaN or infinity")
     return images, labels.to(torch.int64)
@@ -285,9 +267,7 @@ def _check_classes(source: str, train: Tensor, test: Tensor) -> None:
             f"{source}: labels go up to {high}, but no training image is of class {', '.join(map(str, empty[:5]))}"
         )
     if int(test.max()) > high:
-        raise ValueError(
-            f"{source}: test labels go up to {int(test.max())}, training labels to {high}"
-        )
+        raise ValueError(f"{source}: test labels go up to {int(test.max())}, training labels to {high}")
 
 
 def _size(images: Tensor) -> str:

@@ -53,11 +53,7 @@ def qtdb(root: str | Path, train: bool = True) -> tuple[Tensor, Tensor]:
     shapes = f"x {list(x.shape)} and y {list(y.shape)}"
     if x.ndim != 3 or x.shape[2] != _CHANNELS or y.shape != (*x.shape[:2], len(QTDB_CLASSES)):
         raise ValueError(f"qtdb: {path} must hold x [N, T, 4] and y [N, T, 6], got {shapes}")
-    if not (
-        np.isin(x, (-1, 0, 1)).all() and np.isin(y, (0, 1)).all() and y.sum(2).max(initial=0) <= 1
-    ):
-        raise ValueError(
-            f"qtdb: {path} must hold x of -1, 0 and 1, and y of one class a step or none"
-        )
+    if not (np.isin(x, (-1, 0, 1)).all() and np.isin(y, (0, 1)).all() and y.sum(2).max(initial=0) <= 1):
+        raise ValueError(f"qtdb: {path} must hold x of -1, 0 and 1, and y of one class a step or none")
     labels = np.where(y.any(2), y.argmax(2), -100)
     return torch.from_numpy(x.astype(np.int8)), torch.from_numpy(labels.astype(np.int64))

@@ -25,11 +25,7 @@ class Task(NamedTuple):
     outputs: int | None = 1
 
 
-TASKS = {
-    "adding": Task(2, 3),
-    "xor": Task(2, 2),
-    "copy": Task(COPY_CLASSES + 1, COPY_CLASSES, COPY_SYMBOLS),
-}
+TASKS = {"adding": Task(2, 3), "xor": Task(2, 2), "copy": Task(COPY_CLASSES + 1, COPY_CLASSES, COPY_SYMBOLS)}
 
 
 def binary_adding(samples: int, num_steps: int = 100, *, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -111,9 +107,7 @@ def copy_memory(samples: int, num_steps: int = 100, *, seed: int = 0) -> tuple[T
     return x, (symbols * COPY_CLASSES ** torch.arange(count)).sum(1)
 
 
-def _drawn(
-    task: str, samples: int, num_steps: int, seed: int, fewest: int
-) -> tuple[int, int, torch.Generator]:
+def _drawn(task: str, samples: int, num_steps: int, seed: int, fewest: int) -> tuple[int, int, torch.Generator]:
     samples = check.whole(task, "samples", samples)
     num_steps = check.whole(task, "num_steps", num_steps, fewest)
     generator = torch.Generator().manual_seed(check.whole(task, "seed", seed, 0))

@@ -32,13 +32,7 @@ def permutation(name: str, n: int, seed: object) -> npt.NDArray[np.int64]:
 
 
 def stratified(
-    name: str,
-    labels: npt.NDArray[np.uint8],
-    split: str,
-    *,
-    seed: int,
-    test_fraction: float,
-    val_fraction: float,
+    name: str, labels: npt.NDArray[np.uint8], split: str, *, seed: int, test_fraction: float, val_fraction: float
 ) -> npt.NDArray[np.int64]:
     """Indices of one split, in random order; every class has its share in each split.
 
@@ -70,9 +64,7 @@ def stratified(
         part[members[n_test + n_val :]] = "train"
     indices = order[np.isin(part[order], split.split("+"))]
     if len(indices) == 0:
-        raise ValueError(
-            f"{name}: split {split!r} holds nothing with {test_fraction=} and {val_fraction=}"
-        )
+        raise ValueError(f"{name}: split {split!r} holds nothing with {test_fraction=} and {val_fraction=}")
     return indices
 
 
@@ -102,9 +94,7 @@ def stratified_folds(labels: Tensor, folds: int, *, seed: int = 0) -> Tensor:
         came = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
         raise TypeError(f"stratified_folds: labels must be a tensor of integers, got {came}")
     if labels.dim() != 1 or len(labels) == 0:
-        raise ValueError(
-            f"stratified_folds: labels must have shape [N], N at least 1, got {list(labels.shape)}"
-        )
+        raise ValueError(f"stratified_folds: labels must have shape [N], N at least 1, got {list(labels.shape)}")
     folds = check.whole("stratified_folds", "folds", folds, 2)
     classes = labels.cpu().numpy()
     smallest = int(np.unique(classes, return_counts=True)[1].min())
@@ -128,9 +118,7 @@ def train_or_val(name: str, split: str, n: int, seed: int) -> npt.NDArray[np.int
     """
     order, n_val = permutation(name, n, seed), round(n / 12)
     if not n_val:
-        raise ValueError(
-            f"{name}: a twelfth of the training part is for validation, which needs 7 items, got {n}"
-        )
+        raise ValueError(f"{name}: a twelfth of the training part is for validation, which needs 7 items, got {n}")
     return order[:n_val] if split == "val" else order[n_val:]
 
 

@@ -99,9 +99,7 @@ def torchvision_dataset(
     argument, train_value, test_value = _PARTS[official]
     options = {argument: train_value if train else test_value, **options}
     if download and official in _NO_DOWNLOAD:
-        raise ValueError(
-            f"torchvision_dataset: torchvision cannot download {official}; place it in {root}"
-        )
+        raise ValueError(f"torchvision_dataset: torchvision cannot download {official}; place it in {root}")
     if download:
         options["download"] = True
     options["transform"] = transforms.ToTensor() if transform is None else transform
@@ -121,9 +119,7 @@ def torchvision_dataset(
     return opened
 
 
-def as_tensors(
-    dataset: Dataset[Any], *, dtype: torch.dtype = torch.float32
-) -> tuple[Tensor, Tensor]:
+def as_tensors(dataset: Dataset[Any], *, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     """All images and labels of a data set as two tensors.
 
     torchvision sets that keep their images in memory (MNIST and its kin, CIFAR, SVHN, STL10, USPS)
@@ -155,9 +151,7 @@ def as_tensors(
     elif images.dtype == torch.uint8:
         images = images.to(torch.float32).div_(255)
     elif dtype == torch.uint8:
-        raise ValueError(
-            f"as_tensors: dtype torch.uint8 needs a data set of 8-bit images, got {images.dtype}"
-        )
+        raise ValueError(f"as_tensors: dtype torch.uint8 needs a data set of 8-bit images, got {images.dtype}")
     return images.to(dtype), labels.to(torch.int64, copy=True)
 
 
@@ -165,10 +159,7 @@ def torchvision_modules(function: str) -> tuple[ModuleType, ModuleType]:
     """``torchvision.datasets`` and ``torchvision.transforms``; errors name ``function``."""
     try:
         importlib.import_module("torchvision")
-        return (
-            importlib.import_module("torchvision.datasets"),
-            importlib.import_module("torchvision.transforms"),
-        )
+        return (importlib.import_module("torchvision.datasets"), importlib.import_module("torchvision.transforms"))
     except ImportError as error:
         raise ImportError(
             f'{function}: needs torchvision, which is not installed: pip install "snnfast[vision]"'
@@ -198,10 +189,7 @@ def _not_found(official: str, folder: Path, error: Exception) -> str:
     remedy = f"place it there in torchvision's layout{layout}"
     if official not in _NO_DOWNLOAD:
         remedy = f"pass download=True (--download of a command), or {remedy}"
-    return (
-        f"torchvision_dataset: {official} is not in {folder.resolve()}; {remedy}. "
-        f"torchvision says: {error}"
-    )
+    return f"torchvision_dataset: {official} is not in {folder.resolve()}; {remedy}. torchvision says: {error}"
 
 
 def _in_memory(dataset: Dataset[Any]) -> tuple[Tensor, Tensor] | None:
@@ -276,9 +264,7 @@ def _read_items(dataset: Dataset[Any]) -> tuple[Tensor, Tensor]:
 def _item(dataset: Dataset[Any], index: int) -> tuple[Tensor, int]:
     item = dataset[index]
     if not isinstance(item, (tuple, list)) or len(item) != 2:
-        raise TypeError(
-            f"as_tensors: items must be (image, label) pairs, got {type(item).__name__}"
-        )
+        raise TypeError(f"as_tensors: items must be (image, label) pairs, got {type(item).__name__}")
     image, label = item
     if not isinstance(image, Tensor):
         is_pil = hasattr(image, "getbands")
@@ -288,6 +274,4 @@ def _item(dataset: Dataset[Any], index: int) -> tuple[Tensor, int]:
     try:
         return image, operator.index(label)
     except TypeError:
-        raise TypeError(
-            f"as_tensors: labels must be integers, got {type(label).__name__} for item {index}"
-        ) from None
+        raise TypeError(f"as_tensors: labels must be integers, got {type(label).__name__} for item {index}") from None

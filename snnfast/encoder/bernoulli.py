@@ -44,11 +44,7 @@ class BernoulliEncoder(Intensities):
             ValueError: if an intensity is negative or NaN.
         """
         return ops.poisson(
-            self._probability(x),
-            self.num_steps,
-            generator=self.generator,
-            dtype=self.dtype,
-            validate=False,
+            self._probability(x), self.num_steps, generator=self.generator, dtype=self.dtype, validate=False
         )
 
     def seeds(self, samples: int) -> Tensor:

@@ -9,9 +9,7 @@ from torch.nn import functional as F  # noqa: N812
 from snnfast import check
 
 
-def desired_times(
-    samples: int, beta: float, num_steps: int, *, generator: torch.Generator | None = None
-) -> Tensor:
+def desired_times(samples: int, beta: float, num_steps: int, *, generator: torch.Generator | None = None) -> Tensor:
     """When the output of a sample's class should fire: in each step with probability ``beta / 1000``, independently.
 
     Args:
@@ -44,12 +42,7 @@ def times_of(uniform: Tensor, beta: float) -> Tensor:
 
 
 def label_encoder(
-    label: int | Tensor,
-    beta: float,
-    num_classes: int,
-    num_steps: int,
-    *,
-    generator: torch.Generator | None = None,
+    label: int | Tensor, beta: float, num_classes: int, num_steps: int, *, generator: torch.Generator | None = None
 ) -> Tensor:
     """The spikes that BP-STDP wants: the output of the class at :func:`desired_times`, the others never.
 

@@ -34,14 +34,10 @@ class LatencyEncoder(nn.Module):
         tensor([0.0000, 7.5000,    inf])
     """
 
-    def __init__(
-        self, t_max: float, *, threshold: float | None = 0.0, dt: float | None = None
-    ) -> None:
+    def __init__(self, t_max: float, *, threshold: float | None = 0.0, dt: float | None = None) -> None:
         super().__init__()
         self.t_max = check.positive("LatencyEncoder", "t_max", t_max)
-        self.threshold = (
-            None if threshold is None else check.number("LatencyEncoder", "threshold", threshold)
-        )
+        self.threshold = None if threshold is None else check.number("LatencyEncoder", "threshold", threshold)
         self.dt = None if dt is None else check.positive("LatencyEncoder", "dt", dt)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -53,8 +53,7 @@ class PoissonEncoder(nn.Module):
         self.num_steps = round(self.duration / self.dt)
         if self.num_steps < 0 or abs(self.num_steps * self.dt - self.duration) > 1e-6 * self.dt:
             raise ValueError(
-                f"PoissonEncoder: duration must be a multiple of dt = {self.dt:g} ms, "
-                f"got {self.duration:g} ms"
+                f"PoissonEncoder: duration must be a multiple of dt = {self.dt:g} ms, got {self.duration:g} ms"
             )
         self.validate = check.flag("PoissonEncoder", "validate", validate)
         self.generator, self.dtype = generator, dtype
@@ -70,11 +69,7 @@ class PoissonEncoder(nn.Module):
         if self.validate:
             check.in_range("PoissonEncoder", "rates", rates, 0.0, 1000.0 / self.dt, " Hz")
         return ops.poisson(
-            rates * (self.dt / 1000.0),
-            self.num_steps,
-            generator=self.generator,
-            dtype=self.dtype,
-            validate=False,
+            rates * (self.dt / 1000.0), self.num_steps, generator=self.generator, dtype=self.dtype, validate=False
         )
 
     def extra_repr(self) -> str:

@@ -67,8 +67,7 @@ class PopulationEncoder(nn.Module):
         super().__init__()
         check.whole("PopulationEncoder", "neurons", neurons, 3)
         low, high = (
-            features("PopulationEncoder", name, value)
-            for name, value in (("minimum", minimum), ("maximum", maximum))
+            features("PopulationEncoder", name, value) for name, value in (("minimum", minimum), ("maximum", maximum))
         )
         if low.dim() != 1 or low.shape != high.shape:
             raise ValueError(
@@ -81,9 +80,7 @@ class PopulationEncoder(nn.Module):
                 f"PopulationEncoder: maximum must be above minimum, got {high[f]:g} and {low[f]:g} for feature {f}"
             )
         if centers not in CENTERS:
-            raise ValueError(
-                f"PopulationEncoder: centers must be one of {', '.join(CENTERS)}, got {centers!r}"
-            )
+            raise ValueError(f"PopulationEncoder: centers must be one of {', '.join(CENTERS)}, got {centers!r}")
         self.neurons = neurons
         self.t_max = check.positive("PopulationEncoder", "t_max", t_max)
         self.silent_from = check.positive("PopulationEncoder", "silent_from", silent_from)
@@ -107,9 +104,7 @@ class PopulationEncoder(nn.Module):
         """
         x = features("PopulationEncoder", "x", x)
         if x.dim() == 0 or x.shape[-1] != len(self.center):
-            raise ValueError(
-                f"PopulationEncoder: x must have shape [..., {len(self.center)}], got {list(x.shape)}"
-            )
+            raise ValueError(f"PopulationEncoder: x must have shape [..., {len(self.center)}], got {list(x.shape)}")
         a = ((x[..., None].double() - self.center) / self.sigma[:, None]).square().div(-2).exp()
         t = on_grid(self.t_max * (1 - a), self.dt, self.t_max)
         return t.masked_fill(t >= self.silent_from, torch.inf).to(x.dtype)

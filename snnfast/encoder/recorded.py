@@ -65,13 +65,9 @@ def from_times(
     step = check.positive(op, "dt", dt)
     times = _column(op, "t", t).to(torch.float64)
     units = _column(op, "unit", unit, len(times))
-    samples = (
-        torch.zeros_like(units) if sample is None else _column(op, "sample", sample, len(times))
-    )
+    samples = torch.zeros_like(units) if sample is None else _column(op, "sample", sample, len(times))
     if not bool(times.isfinite().all()) or bool((times < 0).any()):
-        raise ValueError(
-            f"{op}: t must be finite and at least 0, got {times.min().item():g} to {times.max().item():g}"
-        )
+        raise ValueError(f"{op}: t must be finite and at least 0, got {times.min().item():g} to {times.max().item():g}")
     check.in_range(op, "unit", units, 0, neurons - 1)
     at = (times / step).floor().long()
     steps = int(at.max()) + 1 if num_steps is None and len(at) else num_steps
@@ -111,7 +107,5 @@ def _column(op: str, name: str, values: Any, size: int | None = None) -> Tensor:
         wanted = "[S]" if size is None else f"[{size}], one a spike"
         raise ValueError(f"{op}: {name} must have shape {wanted}, got {list(column.shape)}")
     if column.is_complex() or (size is not None and len(column) and column.is_floating_point()):
-        raise TypeError(
-            f"{op}: {name} must be {'integers' if size is not None else 'numbers'}, got {column.dtype}"
-        )
+        raise TypeError(f"{op}: {name} must be {'integers' if size is not None else 'numbers'}, got {column.dtype}")
     return column if size is None else column.to(torch.int64)

@@ -65,8 +65,7 @@ class OrderedConv2d(nn.Module):
         x = functional.pad(x, (left, right, top, bottom))
         (kh, kw), (sh, sw), (dh, dw) = conv.kernel_size, conv.stride, conv.dilation
         rows, columns = (
-            (size - d * (k - 1) - 1) // s + 1
-            for size, d, k, s in zip(x.shape[2:], (dh, dw), (kh, kw), (sh, sw))
+            (size - d * (k - 1) - 1) // s + 1 for size, d, k, s in zip(x.shape[2:], (dh, dw), (kh, kw), (sh, sw))
         )
         y = x.new_zeros(len(x), conv.out_channels, rows, columns)
         if conv.bias is not None:
@@ -84,10 +83,7 @@ class OrderedConv2d(nn.Module):
 def paddings(conv: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:
     """Zeros above and below, and left and right, of an image."""
     if isinstance(conv.padding, str):
-        total = [
-            d * (k - 1) if conv.padding == "same" else 0
-            for d, k in zip(conv.dilation, conv.kernel_size)
-        ]
+        total = [d * (k - 1) if conv.padding == "same" else 0 for d, k in zip(conv.dilation, conv.kernel_size)]
         (a, b), (c, d) = ((n // 2, n - n // 2) for n in total)
     else:
         (a, b), (c, d) = ((int(n), int(n)) for n in conv.padding)
@@ -148,8 +144,6 @@ def _ordered(name: str, product: nn.Linear | nn.Conv2d) -> nn.Module:
 def _windows(node: LayerNode) -> nn.Module:
     """Windows of one size, instead of a number of them."""
     if any(size % parts for size, parts in zip(node.before[1:], node.after[1:])):
-        raise ValueError(
-            f"{node.name}, an AdaptiveAvgPool2d, has windows of several sizes in {list(node.before)}"
-        )
+        raise ValueError(f"{node.name}, an AdaptiveAvgPool2d, has windows of several sizes in {list(node.before)}")
     sides = tuple(size // parts for size, parts in zip(node.before[1:], node.after[1:]))
     return nn.AvgPool2d(cast("tuple[int, int]", sides))

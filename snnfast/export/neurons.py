@@ -112,10 +112,9 @@ def neuron_code(source: Source, id: str, layer: Stateful, x: Value, y: Value) ->
     if getattr(layer, "return_v_seq", False):
         raise ValueError("returns membranes, too; set return_v_seq=False")
     step, states, parameters, strict = _read(layer, torch.zeros(1, 1, *x.shape))
-    leaves = {
-        node.id: torch.tensor(parameters[name], dtype=torch.float64)
-        for name, node in step.numbers.items()
-    } | {node.id: parameters[name].detach().float() for name, node in step.tensors.items()}
+    leaves = {node.id: torch.tensor(parameters[name], dtype=torch.float64) for name, node in step.numbers.items()} | {
+        node.id: parameters[name].detach().float() for name, node in step.tensors.items()
+    }
 
     def coefficient(node: Node) -> str:
         named = f"{id}_{node.value if node.op in ('number', 'tensor') else f'c{node.id}'}"
@@ -124,10 +123,7 @@ def neuron_code(source: Source, id: str, layer: Stateful, x: Value, y: Value) ->
 
     rest = each(source, f"{id}_rest", parameters.get("v_rest", 0.0), x.shape)
     at_rest = [rest, *[literal(0.0)] * (len(states) - 1)]
-    places = {
-        name: f"{source.kept(f'{id}_{name}_state', x.size, start)}[n]"
-        for name, start in zip(states, at_rest)
-    }
+    places = {name: f"{source.kept(f'{id}_{name}_state', x.size, start)}[n]" for name, start in zip(states, at_rest)}
     lines = c99_step(step, states, coefficient, places | {"x": "x", "y": f"{y.array}[n]"}, strict)
     for name in dict.fromkeys(re.findall(r"\b[a-z_]+(?=\()", " ".join(lines))):
         if name not in FUNCTIONS:
@@ -142,9 +138,7 @@ def _read(layer: Stateful, x: Tensor) -> _Neuron:
     if isinstance(layer, OwnLayer) and layer.op == OwnLayer.op:
         own = layer.neuron
         if len(own.inputs) > 1 or own.outputs > 1:
-            raise ValueError(
-                f"has {len(own.inputs)} inputs and {own.outputs} outputs; in C a neuron has one of each"
-            )
+            raise ValueError(f"has {len(own.inputs)} inputs and {own.outputs} outputs; in C a neuron has one of each")
         bound = own.bind((x,), layer._arguments(x))
         step, states = own.traced(bound.variant)
         return _Neuron(step, states, bound.parameters, False)

@@ -57,9 +57,7 @@ def at_rest(function: str, net: nn.Module, *leaves: type[nn.Module]) -> nn.Modul
     return still
 
 
-def layers_of(
-    net: nn.Module, input_shape: Sequence[int], *leaves: type[nn.Module]
-) -> list[LayerNode]:
+def layers_of(net: nn.Module, input_shape: Sequence[int], *leaves: type[nn.Module]) -> list[LayerNode]:
     """The layers of ``net``, which :func:`at_rest` gave; the last one gives its output.
 
     Batch normalisations are folded into the products directly before them, also in ``net``. Additions in place are sums
@@ -146,9 +144,7 @@ class _Walk:
         """A sum of two values."""
         a, b = map(self.values.__getitem__, node.args)
         if a.x.shape != b.x.shape:
-            raise ValueError(
-                f"{place(node)} adds samples {list(a.x.shape[a.lead :])} and {list(b.x.shape[b.lead :])}"
-            )
+            raise ValueError(f"{place(node)} adds samples {list(a.x.shape[a.lead :])} and {list(b.x.shape[b.lead :])}")
         self.values[node] = self._add(node.name, None, [a, b], a.x + b.x, a.lead)
 
     def end(self, given: Any) -> None:
@@ -181,9 +177,7 @@ class _Walk:
         lost = given.x.dim() - y.dim() == 1  # a readout takes the steps away
         return self._add(name, layer, [given], y, given.lead - lost)
 
-    def _add(
-        self, name: str, module: nn.Module | None, sources: Sequence[_Found], y: Tensor, lead: int
-    ) -> _Found:
+    def _add(self, name: str, module: nn.Module | None, sources: Sequence[_Found], y: Tensor, lead: int) -> _Found:
         first = sources[0]
         places = tuple(s.place for s in sources)
         before, after = tuple(first.x.shape[first.lead :]), tuple(y.shape[lead:])

@@ -59,9 +59,7 @@ def pool(source: Source, id: str, layer: nn.MaxPool2d | nn.AvgPool2d, x: Value, 
             divisor = "(bottom - top) * (right - left)"
         words = {"start": "0.0f", "step": "y += x;", "end": f"y / (float)({divisor})"}
     shapes = {"channels": x.shape[0], "h": x.shape[1], "w": x.shape[2], "out_h": y.shape[1]}
-    source.function(
-        POOL, id=id, x=x.array, y=y.array, out_w=y.shape[2], **shapes, **values, **words
-    )
+    source.function(POOL, id=id, x=x.array, y=y.array, out_w=y.shape[2], **shapes, **values, **words)
 
 
 def flatten(source: Source, id: str, layer: nn.Flatten, x: Value, y: Value) -> None:
@@ -77,9 +75,7 @@ def flatten(source: Source, id: str, layer: nn.Flatten, x: Value, y: Value) -> N
 
 def reordered(source: Source, id: str, x: Value, y: str, *, to_image: bool) -> None:
     """From PyTorch's ``[C, H, W]`` to ``[H, W, C]``, or back; anything else as it is."""
-    channels, pixels = (
-        (x.shape[0], x.size // max(x.shape[0], 1)) if len(x.shape) == 3 else (x.size, 1)
-    )
+    channels, pixels = (x.shape[0], x.size // max(x.shape[0], 1)) if len(x.shape) == 3 else (x.size, 1)
     plain, image = f"c * {pixels} + p", f"p * {channels} + c"
     to, start = (image, plain) if to_image else (plain, image)
     values = {"pixels": pixels, "channels": channels}

@@ -54,9 +54,7 @@ static void $id(void) {
 """
 
 
-def weights(
-    source: Source, array: str, rows: Tensor, quantised: Quantised | None, at: str = "o"
-) -> str:
+def weights(source: Source, array: str, rows: Tensor, quantised: Quantised | None, at: str = "o") -> str:
     """Makes the constant array of ``rows``; how C reads weight ``o`` of the row that begins at ``w``."""
     if quantised is None:
         return f"{source.floats(array, rows)}[w + o]"
@@ -71,9 +69,7 @@ def weights(
     return f"({scale}[{at}] * (float){read})"
 
 
-def linear(
-    source: Source, id: str, layer: nn.Linear, x: Value, y: Value, quantised: Quantised | None
-) -> None:
+def linear(source: Source, id: str, layer: nn.Linear, x: Value, y: Value, quantised: Quantised | None) -> None:
     """A linear layer of one dimension a sample.
 
     Raises:
@@ -94,12 +90,7 @@ def linear(
 
 
 def conv2d(
-    source: Source,
-    id: str,
-    layer: nn.Conv2d | OrderedConv2d,
-    x: Value,
-    y: Value,
-    quantised: Quantised | None,
+    source: Source, id: str, layer: nn.Conv2d | OrderedConv2d, x: Value, y: Value, quantised: Quantised | None
 ) -> None:
     """A convolution."""
     conv = layer.conv if isinstance(layer, OrderedConv2d) else layer

@@ -56,9 +56,7 @@ static void $id(void) {
 """
 
 
-def recurrent(
-    source: Source, id: str, layer: Recurrent, x: Value, y: Value, quantised: Quantised | None
-) -> None:
+def recurrent(source: Source, id: str, layer: Recurrent, x: Value, y: Value, quantised: Quantised | None) -> None:
     """The layer's neurons with what comes back added to their currents.
 
     Raises:

@@ -91,9 +91,7 @@ class Step(nn.Module):
             ValueError: for another number of states.
         """
         if len(states) != len(self.names):
-            raise ValueError(
-                f"Step: takes x and {len(self.names)} states ({', '.join(self.names)}), got {len(states)}"
-            )
+            raise ValueError(f"Step: takes x and {len(self.names)} states ({', '.join(self.names)}), got {len(states)}")
         for (layer, name), value in zip(self._states(), states):
             setattr(layer, name, value)
         y = self.net(x[None])[0]

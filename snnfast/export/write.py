@@ -80,11 +80,7 @@ class CExport(NamedTuple):
 
 
 def export_c(
-    net: nn.Module,
-    folder: str | Path,
-    input_shape: Sequence[int] | None = None,
-    *,
-    weights: str = "float32",
+    net: nn.Module, folder: str | Path, input_shape: Sequence[int] | None = None, *, weights: str = "float32"
 ) -> CExport:
     """Writes ``net`` as C99 without dependencies: ``snn.h``, ``snn.c``, a ``main.c`` and a ``Makefile``.
 
@@ -138,9 +134,7 @@ def _input_shape(net: nn.Module, given: Sequence[int] | None) -> tuple[int, ...]
     if given is not None:
         shape = tuple(check.sizes("export_c", "input_shape", given))
         if len(shape) not in (1, 3):
-            raise ValueError(
-                f"export_c: input_shape must be [features] or [C, H, W], got {list(shape)}"
-            )
+            raise ValueError(f"export_c: input_shape must be [features] or [C, H, W], got {list(shape)}")
         return shape
     first = next(m for m in net.modules() if not list(m.children()) or isinstance(m, Recurrent))
     if isinstance(first, nn.Linear):
@@ -148,14 +142,11 @@ def _input_shape(net: nn.Module, given: Sequence[int] | None) -> tuple[int, ...]
     if isinstance(first, Recurrent):
         return (first.features,)
     raise ValueError(
-        f"export_c: give input_shape: the first layer, a {type(first).__name__}, takes inputs of "
-        "several sizes"
+        f"export_c: give input_shape: the first layer, a {type(first).__name__}, takes inputs of several sizes"
     )
 
 
-def _program(
-    nodes: list[LayerNode], shape: tuple[int, ...], quantised: dict[str, Quantised]
-) -> tuple[Source, str]:
+def _program(nodes: list[LayerNode], shape: tuple[int, ...], quantised: dict[str, Quantised]) -> tuple[Source, str]:
     """The source of all layers, and the array of the last one's output."""
     source = Source()
     source.counter("steps")
@@ -188,14 +179,7 @@ def _program(
     return source, plain
 
 
-def _emit(
-    source: Source,
-    id: str,
-    node: LayerNode,
-    given: list[Value],
-    y: Value,
-    quantised: Quantised | None,
-) -> None:
+def _emit(source: Source, id: str, node: LayerNode, given: list[Value], y: Value, quantised: Quantised | None) -> None:
     module, x = node.module, given[0]
     if module is None:
         source.function(SUM, id=id, size=x.size, a=x.array, b=given[1].array, y=y.array)
@@ -220,11 +204,7 @@ def _emit(
 
 
 def _write(
-    made: CExport,
-    source: Source,
-    output: str,
-    shapes: tuple[tuple[int, ...], tuple[int, ...]],
-    weights: str,
+    made: CExport, source: Source, output: str, shapes: tuple[tuple[int, ...], tuple[int, ...]], weights: str
 ) -> None:
     about = [f"{name}: {kind}, {list(s)}" for name, kind, s, _, _ in made.layers if kind]
     sizes = [f'"{n},{list(s)},{w},{m}\\n"' for n, _, s, w, m in made.layers]

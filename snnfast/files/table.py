@@ -12,6 +12,4 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     cells = [list(head), *map(list, rows)]
     widths = [max(map(len, column)) for column in zip(*cells)]
     cells.insert(1, ["-" * width for width in widths])
-    return "\n".join(
-        "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths)) + " |" for row in cells
-    )
+    return "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(row, widths)) + " |" for row in cells)

@@ -7,16 +7,7 @@ from .ottt import OTTT
 from .spikeprop import SpikePropDescent
 from .stdp import STDP
 
-__all__ = [
-    "OTTT",
-    "STDP",
-    "Assignment",
-    "BpStdp",
-    "EProp",
-    "SpikePropDescent",
-    "assign_labels",
-    "predict",
-]
+__all__ = ["OTTT", "STDP", "Assignment", "BpStdp", "EProp", "SpikePropDescent", "assign_labels", "predict"]
 
 
 def __dir__() -> list[str]:

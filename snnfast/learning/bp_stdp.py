@@ -50,12 +50,7 @@ class BpStdp:
         check.at_least_zero("BpStdp", "lr", lr)
         check.whole("BpStdp", "epsilon", epsilon)
 
-    def step(
-        self,
-        windows: Sequence[Sequence[Tensor]],
-        desired: Tensor,
-        label: int | Tensor,
-    ) -> None:
+    def step(self, windows: Sequence[Sequence[Tensor]], desired: Tensor, label: int | Tensor) -> None:
         """Changes the weights by the errors of the last step.
 
         Args:
@@ -72,9 +67,7 @@ class BpStdp:
         """
         layers = self.model.layers
         if len(windows) != len(layers) + 1:
-            raise ValueError(
-                f"BpStdp: windows must be of the inputs and of {len(layers)} layers, got {len(windows)}"
-            )
+            raise ValueError(f"BpStdp: windows must be of the inputs and of {len(layers)} layers, got {len(windows)}")
         sizes = [layers[0].weight.shape[1], *(layer.weight.shape[0] for layer in layers)]
         last = [self._last(depth, steps, n) for depth, (steps, n) in enumerate(zip(windows, sizes))]
         for depth, window in enumerate(last):
@@ -118,8 +111,7 @@ class BpStdp:
             check.on_device("BpStdp", name, spikes, "the weights", self.model.weights[0].device)
             if spikes.shape != last[0].shape:
                 raise ValueError(
-                    f"BpStdp: {name} must hold steps of one shape, "
-                    f"got {list(last[0].shape)} and {list(spikes.shape)}"
+                    f"BpStdp: {name} must hold steps of one shape, got {list(last[0].shape)} and {list(spikes.shape)}"
                 )
         window = torch.stack(last)
         return window if window.dim() == 3 else window[:, None]

@@ -70,12 +70,7 @@ class EProp:
     """
 
     def __init__(
-        self,
-        net: nn.Sequential,
-        loss: Loss,
-        *,
-        feedback: str = "symmetric",
-        generator: torch.Generator | None = None,
+        self, net: nn.Sequential, loss: Loss, *, feedback: str = "symmetric", generator: torch.Generator | None = None
     ) -> None:
         check.choice("EProp", "feedback", feedback, ("symmetric", "random"))
         if not isinstance(net, nn.Sequential):
@@ -92,9 +87,7 @@ class EProp:
             )
         linears = [_linear(layer) for layer in layers[::2]]
         self._readout = linears[-1]
-        self._layers = [
-            _Layer(linear, cell, self._li) for linear, cell in zip(linears, layers[1::2])
-        ]
+        self._layers = [_Layer(linear, cell, self._li) for linear, cell in zip(linears, layers[1::2])]
         for before, after in pairwise(linears):
             if after.in_features != before.out_features:
                 raise ValueError(
@@ -107,9 +100,7 @@ class EProp:
             like = self._readout.weight
             bound = 1 / self._readout.in_features**0.5
             drawn = (
-                torch.empty(len(like), linear.out_features).uniform_(
-                    -bound, bound, generator=generator
-                )
+                torch.empty(len(like), linear.out_features).uniform_(-bound, bound, generator=generator)
                 for linear in linears[:-1]
             )
             self.feedback = [back.to(like) for back in drawn]
@@ -133,9 +124,7 @@ class EProp:
         check.sequence("EProp", x)
         inputs = self._layers[0].linear.in_features
         if x.dim() != 3 or x.shape[2] != inputs or len(x) == 0:
-            raise ValueError(
-                f"EProp: x must have shape [K, B, {inputs}] with at least one step, got {list(x.shape)}"
-            )
+            raise ValueError(f"EProp: x must have shape [K, B, {inputs}] with at least one step, got {list(x.shape)}")
         seen = x.detach()
         for layer in self._layers:
             seen = layer.run(seen)
@@ -168,11 +157,7 @@ class EProp:
 
     def state_dict(self) -> dict[str, Any]:
         """States, traces and feedback, as plain values and tensors; those of the network are its own."""
-        return {
-            "bias": self._bias,
-            "feedback": self.feedback,
-            "layers": [layer.state_dict() for layer in self._layers],
-        }
+        return {"bias": self._bias, "feedback": self.feedback, "layers": [layer.state_dict() for layer in self._layers]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on from there.
@@ -201,25 +186,19 @@ class _Layer:
         self.linear, self.cell, self.li = linear, cell, li
         neuron = cell.neuron if isinstance(cell, Recurrent) else cell
         if not isinstance(neuron, Spiking):
-            raise TypeError(
-                f"EProp: a linear layer must be followed by neurons that fire, got {type(cell).__name__}"
-            )
+            raise TypeError(f"EProp: a linear layer must be followed by neurons that fire, got {type(cell).__name__}")
         if isinstance(cell, Recurrent):
             if cell.delays is not None:
                 raise ValueError(
                     "EProp: recurrent connections must have no delays: their spikes arrive after the traces"
                 )
             if cell.features != linear.out_features:
-                raise ValueError(
-                    f"EProp: Recurrent has {cell.features} neurons after {linear.out_features} outputs"
-                )
+                raise ValueError(f"EProp: Recurrent has {cell.features} neurons after {linear.out_features} outputs")
         self.neuron = neuron
         self.reset()
 
     def reset(self) -> None:
-        self.states: dict[str, Tensor | None] = {
-            name: None for name in (*self.neuron.states, FILTER)
-        }
+        self.states: dict[str, Tensor | None] = {name: None for name in (*self.neuron.states, FILTER)}
         self.past: Tensor | None = None
         # Of each state: its derivatives by the weights [B, N, P], and by the neurons' parameters [B, N].
         self.traces: dict[str, Tensor] = {}
@@ -252,27 +231,20 @@ class _Layer:
         self.weights, self.seen = torch.cat(weights, 1), torch.cat(seen, 2)
         # Leaves of a graph of this call alone: all that spikes and next states depend on.
         self.current = current.requires_grad_()
-        own = {
-            name: s.detach().requires_grad_() for name, s in kept.items() if s.is_floating_point()
-        }
+        own = {name: s.detach().requires_grad_() for name, s in kept.items() if s.is_floating_point()}
         self.begin = own | {FILTER: q.detach().requires_grad_()}
         self.parameters = {
-            name: value
-            for name, value in arguments.items()
-            if isinstance(value, Tensor) and value.requires_grad
+            name: value for name, value in arguments.items() if isinstance(value, Tensor) and value.requires_grad
         }
         self.leaves = {
-            name: value.detach().expand_as(q).clone().requires_grad_()
-            for name, value in self.parameters.items()
+            name: value.detach().expand_as(q).clone().requires_grad_() for name, value in self.parameters.items()
         }
         spikes, *after = neuron.function(current, **(kept | own | arguments | self.leaves))
         self.end = dict(zip(neuron.states, after))
         if self.li is None:
             self.filtered, self.end[FILTER] = spikes, torch.zeros_like(q)
         else:
-            self.filtered, self.end[FILTER] = ops.li(
-                spikes, self.begin[FILTER], **self.li._arguments(spikes)
-            )
+            self.filtered, self.end[FILTER] = ops.li(spikes, self.begin[FILTER], **self.li._arguments(spikes))
         self.states = {name: s.detach() for name, s in self.end.items()}
         self.past = spikes[-1:].detach()
         seen_next: Tensor = spikes.detach()
@@ -316,14 +288,10 @@ class _Layer:
             parameter_traces[name] = leaves
         self.traces, self.parameter_traces = traces, parameter_traces
 
-    def _derivatives(
-        self, of: Tensor, grad: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    def _derivatives(self, of: Tensor, grad: Tensor) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         """Gradients of ``of`` for the currents, the states before and the neurons' parameters; 0 where it has none."""
         by = [self.current, *self.begin.values(), *self.leaves.values()]
-        found = torch.autograd.grad(
-            of, by, grad.to(of), retain_graph=True, allow_unused=True, materialize_grads=True
-        )
+        found = torch.autograd.grad(of, by, grad.to(of), retain_graph=True, allow_unused=True, materialize_grads=True)
         states = dict(zip(self.begin, found[1:]))
         return found[0], states, dict(zip(self.leaves, found[1 + len(states) :]))
 
@@ -341,9 +309,7 @@ class _Layer:
 def _linear(layer: nn.Module) -> nn.Linear:
     found = layer.layer if isinstance(layer, Time) else layer
     if not isinstance(found, nn.Linear):
-        raise TypeError(
-            f"EProp: net must have linear layers before neurons and at its end, got {type(layer).__name__}"
-        )
+        raise TypeError(f"EProp: net must have linear layers before neurons and at its end, got {type(layer).__name__}")
     return found
 
 
@@ -351,8 +317,6 @@ def _look_at_readout(li: LI) -> None:
     for name in ("tau", "decay", "v_rest"):
         value = getattr(li, name, None)
         if isinstance(value, Tensor):
-            raise ValueError(
-                f"EProp: {name} of LI must be a number, got a tensor {list(value.shape)}"
-            )
+            raise ValueError(f"EProp: {name} of LI must be a number, got a tensor {list(value.shape)}")
     if li.v_rest:
         raise ValueError(f"EProp: v_rest of LI must be 0, got {li.v_rest:g}")

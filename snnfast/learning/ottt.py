@@ -69,16 +69,12 @@ class OTTT:
                     waiting.neurons, waiting = layer, None
             elif not any(p.requires_grad for p in layer.parameters()):
                 if not isinstance(layer, (Time, nn.Identity)):
-                    raise TypeError(
-                        f"OTTT: layers without parameters must be in Time, got {type(layer).__name__}"
-                    )
+                    raise TypeError(f"OTTT: layers without parameters must be in Time, got {type(layer).__name__}")
                 self._layers.append(layer)
             else:
                 weights = _Weights(layer)
                 if waiting is not None:
-                    raise ValueError(
-                        "OTTT: neurons must follow all layers with weights but the last"
-                    )
+                    raise ValueError("OTTT: neurons must follow all layers with weights but the last")
                 self._layers.append(waiting := weights)
         if not any(isinstance(layer, _Weights) for layer in self._layers):
             raise ValueError("OTTT: net must have layers with weights")
@@ -96,9 +92,7 @@ class OTTT:
         """
         check.sequence("OTTT", x)
         if x.dim() < 3 or len(x) == 0:
-            raise ValueError(
-                f"OTTT: x must have shape [K, B, ...] with at least one step, got {list(x.shape)}"
-            )
+            raise ValueError(f"OTTT: x must have shape [K, B, ...] with at least one step, got {list(x.shape)}")
         y = x.detach()
         for layer in self._layers:
             y = layer(y)
@@ -124,9 +118,7 @@ class OTTT:
             ValueError: it is of another network.
         """
         if len(state["kept"]) != len(self._kept):
-            raise ValueError(
-                f"OTTT: the state must be of {len(self._kept)} layers, got {len(state['kept'])}"
-            )
+            raise ValueError(f"OTTT: the state must be of {len(self._kept)} layers, got {len(state['kept'])}")
         for layer, kept in zip(self._kept, state["kept"]):
             layer.kept = kept
 
@@ -160,9 +152,7 @@ class _Weights:
         else:
             seen = x.detach().flatten(2)
             seen = torch.cat([seen, torch.ones_like(seen[..., :1])], 2)
-            trace, self.kept = ops.li(
-                seen, self.kept, decay=_decay(self.neurons), decay_input=False
-            )
+            trace, self.kept = ops.li(seen, self.kept, decay=_decay(self.neurons), decay_input=False)
             trace, ones = trace[..., :-1].unflatten(2, x.shape[2:]).to(x), trace[..., -1]
         # The value is y's, the gradient of the weights that of their product with the trace.
         free = {n: p for n, p in parameters.items() if p is not self.bias}

@@ -43,18 +43,14 @@ class SpikePropDescent:
         >>> learner.step(net, torch.rand(50) * 10, torch.tensor([8.0, 13.0, 13.0]))
     """
 
-    def __init__(
-        self, lr: float = 0.0075, *, minimum: float | None = None, maximum: float | None = None
-    ) -> None:
+    def __init__(self, lr: float = 0.0075, *, minimum: float | None = None, maximum: float | None = None) -> None:
         self.lr = check.positive("SpikePropDescent", "lr", lr)
         for name, bound in (("minimum", minimum), ("maximum", maximum)):
             if bound is not None:
                 check.number("SpikePropDescent", name, bound)
         self.minimum, self.maximum = minimum, maximum
         if minimum is not None and maximum is not None and minimum > maximum:
-            raise ValueError(
-                f"SpikePropDescent: minimum must be at most maximum, {maximum:g}, got {minimum:g}"
-            )
+            raise ValueError(f"SpikePropDescent: minimum must be at most maximum, {maximum:g}, got {minimum:g}")
 
     def step(self, model: _Network, t_in: Tensor, target: Tensor) -> Tensor:
         """Runs the network, changes its weights, and returns its answer from before the change.
@@ -78,8 +74,7 @@ class SpikePropDescent:
         shape = t.shape[2 - t_in.dim() :]
         if target.shape != shape:
             raise ValueError(
-                f"SpikePropDescent: target must have the shape of the outputs, {list(shape)}, "
-                f"got {list(target.shape)}"
+                f"SpikePropDescent: target must have the shape of the outputs, {list(shape)}, got {list(target.shape)}"
             )
         if bool(target.isnan().any()):
             raise ValueError("SpikePropDescent: target must be times, or inf, got NaN")
@@ -103,9 +98,7 @@ class SpikePropDescent:
             return t, lambda error: _back(pulls, error)
         tracked: Tensor = model(batch)
         parameters = [p for p in model.parameters() if p.requires_grad]
-        return tracked.detach(), lambda error: list(
-            zip(parameters, torch.autograd.grad(tracked, parameters, error))
-        )
+        return tracked.detach(), lambda error: list(zip(parameters, torch.autograd.grad(tracked, parameters, error)))
 
 
 def _back(pulls: list[tuple[Tensor, Pull]], error: Tensor) -> Gradients:

@@ -68,9 +68,7 @@ class STDP:
         norm: float | None = None,
     ) -> None:
         if not isinstance(linear, (nn.Linear, nn.Conv2d)):
-            raise TypeError(
-                f"STDP: linear must be an nn.Linear or nn.Conv2d, got {check.kind(linear)}"
-            )
+            raise TypeError(f"STDP: linear must be an nn.Linear or nn.Conv2d, got {check.kind(linear)}")
         if isinstance(linear, nn.Conv2d) and (
             linear.groups != 1 or linear.padding_mode != "zeros" or isinstance(linear.padding, str)
         ):
@@ -79,9 +77,7 @@ class STDP:
                 f"groups={linear.groups}, padding={linear.padding}, {linear.padding_mode}"
             )
         if not isinstance(rule, (Rule, OwnRule)):
-            raise TypeError(
-                f"STDP: rule must be a rule of snnfast.plasticity, got {type(rule).__name__}"
-            )
+            raise TypeError(f"STDP: rule must be a rule of snnfast.plasticity, got {type(rule).__name__}")
         try:
             check.in_range("STDP", "linear.weight", linear.weight.detach(), rule.w_min, rule.w_max)
         except ValueError as error:
@@ -140,9 +136,7 @@ class STDP:
         check.shape("STDP", "pre", pre, ("T", "B", conv.in_channels, "H", "W"))
         steps, batch = pre.shape[:2]
         how: Any = (conv.kernel_size, conv.dilation, conv.padding, conv.stride)
-        patches = functional.unfold(
-            pre.flatten(0, 1).to(conv.weight.dtype), *how
-        )  # [T B, C K K, L]
+        patches = functional.unfold(pre.flatten(0, 1).to(conv.weight.dtype), *how)  # [T B, C K K, L]
         wanted = (steps, batch, conv.out_channels)
         if post.dim() != 5 or post.shape[:3] != wanted or post[0, 0, 0].numel() != patches.shape[2]:
             raise ValueError(
@@ -160,9 +154,7 @@ class STDP:
         dims, shape = (2, "[B, N]") if isinstance(self.linear, nn.Linear) else (4, "[B, C, H, W]")
         for name, value in (("pre", pre), ("post", post)):
             if value.dim() != dims:
-                raise ValueError(
-                    f"STDP: {name} of one step must have shape {shape}, got {list(value.shape)}"
-                )
+                raise ValueError(f"STDP: {name} of one step must have shape {shape}, got {list(value.shape)}")
         if isinstance(reward, Tensor) and reward.dim() == 1:
             reward = reward[None]
         self.run(pre[None], post[None], reward)
@@ -173,9 +165,7 @@ class STDP:
         With ``norm`` the weights have been scaled before, by the last call, and are scaled again.
         """
         if self.state is None or self.state.eligibility is None:
-            raise ValueError(
-                "STDP: reward needs eligibility: a reward-modulated rule, and spikes since the last reset"
-            )
+            raise ValueError("STDP: reward needs eligibility: a reward-modulated rule, and spikes since the last reset")
         eligibility, weight = self.state.eligibility, self.linear.weight.detach()
         w = weight.reshape(len(weight), -1)
         if not isinstance(reward, Tensor):
@@ -183,9 +173,7 @@ class STDP:
         batch = len(eligibility)
         check.dtype("STDP", "reward", reward.dtype, check.FLOATING)
         if reward.shape not in ((), (batch,)):
-            raise ValueError(
-                f"STDP: reward must be a number or have shape [{batch}], got {list(reward.shape)}"
-            )
+            raise ValueError(f"STDP: reward must be a number or have shape [{batch}], got {list(reward.shape)}")
         check.on_device("STDP", "reward", reward, "linear.weight", w.device)
         check.finite("STDP", "reward", reward)
         change = torch.einsum("b,bji->ji", reward.to(w).expand(batch), eligibility)

@@ -141,11 +141,7 @@ class Activity:
             for n in self.neurons
             for name in ("spikes", "rate", "silent", "saturated")
         }
-        named |= {
-            f"{p.place}/{name}": getattr(p, name)
-            for p in self._with_total()
-            for name in _OPERATIONS
-        }
+        named |= {f"{p.place}/{name}": getattr(p, name) for p in self._with_total() for name in _OPERATIONS}
         return {name: value for name, value in named.items() if not math.isnan(value)}
 
     def as_dict(self) -> dict[str, Any]:

@@ -89,17 +89,11 @@ class ProductCounts(Counts):
         spikes = spikes.to(operations.device)
         none = torch.zeros_like(operations)
         counts = torch.stack(
-            [
-                torch.where(spikes, operations, none),
-                torch.where(spikes, none, operations),
-                dense.to(operations),
-            ]
+            [torch.where(spikes, operations, none), torch.where(spikes, none, operations), dense.to(operations)]
         )
         self.counts = self.counts.to(counts.device) + counts
 
-    def report(
-        self, place: str, samples: int, energy_ac: float, energy_mac: float
-    ) -> ProductActivity:
+    def report(self, place: str, samples: int, energy_ac: float, energy_mac: float) -> ProductActivity:
         """The numbers of the product at ``place``, a sample's of so many; energies in joules an operation."""
         ac, mac, dense = (self.counts / samples).tolist()
         return ProductActivity(place, self.kind, ac, mac, dense, ac * energy_ac + mac * energy_mac)

@@ -72,9 +72,7 @@ class Tally:
         if fired.shape[1]:
             self.spikes[place] = fired[:, 0].detach()
 
-    def add_counts(
-        self, place: str, kind: str, count: Tensor, num_steps: int, first: Tensor
-    ) -> None:
+    def add_counts(self, place: str, kind: str, count: Tensor, num_steps: int, first: Tensor) -> None:
         """Adds numbers of spikes ``[B, ...]`` in ``num_steps`` steps, and those of the first sample ``[T, ...]``."""
         each = count.flatten(1).long()
         part = self._neurons.setdefault(place, NeuronCounts(kind, steps=True))
@@ -87,15 +85,11 @@ class Tally:
         dense = active.new_tensor(float(x.numel() * len(weight)))
         self._add(place, kind, active * (weight != 0).sum(0), dense, are_spikes(x))
 
-    def _add(
-        self, place: str, kind: str, operations: Tensor, dense: Tensor, spikes: Tensor
-    ) -> None:
+    def _add(self, place: str, kind: str, operations: Tensor, dense: Tensor, spikes: Tensor) -> None:
         part = self._products.setdefault(place, ProductCounts(kind))
         part.add(operations.sum(), dense, spikes)
 
-    def add_inputs(
-        self, place: str, product: nn.Module, active: Tensor, presented: int, spikes: Tensor
-    ) -> None:
+    def add_inputs(self, place: str, product: nn.Module, active: Tensor, presented: int, spikes: Tensor) -> None:
         """Counts the operations of a product.
 
         Args:
@@ -140,10 +134,7 @@ class Tally:
             )
         return Activity(
             tuple(part.report(name, self.samples) for name, part in self._neurons.items()),
-            tuple(
-                part.report(name, self.samples, *self._energy)
-                for name, part in self._products.items()
-            ),
+            tuple(part.report(name, self.samples, *self._energy) for name, part in self._products.items()),
             self.samples,
             *self._energy,
         )

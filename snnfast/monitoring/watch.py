@@ -28,11 +28,7 @@ ENERGY_AC, ENERGY_MAC = 0.9e-12, 4.6e-12
 
 
 def monitor(
-    net: nn.Module,
-    *,
-    membranes: int = 0,
-    energy_ac: float = ENERGY_AC,
-    energy_mac: float = ENERGY_MAC,
+    net: nn.Module, *, membranes: int = 0, energy_ac: float = ENERGY_AC, energy_mac: float = ENERGY_MAC
 ) -> Monitor:
     """Counts what ``net`` does, layer by layer, until the monitor is off.
 
@@ -71,12 +67,7 @@ class Monitor(Tally):
     """
 
     def __init__(
-        self,
-        net: nn.Module,
-        *,
-        membranes: int = 0,
-        energy_ac: float = ENERGY_AC,
-        energy_mac: float = ENERGY_MAC,
+        self, net: nn.Module, *, membranes: int = 0, energy_ac: float = ENERGY_AC, energy_mac: float = ENERGY_MAC
     ) -> None:
         check.module("monitor", "net", net)
         if isinstance(net, DistributedDataParallel):
@@ -158,9 +149,7 @@ class Monitor(Tally):
 
     def _after(self, module: nn.Module, call: Callable[..., Any], always: bool = False) -> None:
         hook = _Hook(call)
-        self._handles.append(
-            module.register_forward_hook(hook, with_kwargs=True, always_call=always)
-        )
+        self._handles.append(module.register_forward_hook(hook, with_kwargs=True, always_call=always))
 
     def _begin(self, net: nn.Module, inputs: tuple[Any, ...]) -> None:
         self._batch, self._running = None, True
@@ -252,9 +241,7 @@ class Monitor(Tally):
         self._after(module, end, always=shows)  # type: ignore[arg-type]
 
     @torch.no_grad()
-    def _add_product(
-        self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any
-    ) -> None:
+    def _add_product(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if not self._running:
             return
         x, *_ = inputs  # a transposed convolution may also be given the size of its output
@@ -265,16 +252,12 @@ class Monitor(Tally):
         presented = x.numel() // max(sample.numel(), 1) * times
         self.add_inputs(name, module, active_inputs(module, x) * times, presented, are_spikes(x))
 
-    def _add_recurrent(
-        self, name: str, module: Recurrent, spikes: Tensor, past: Tensor | None
-    ) -> None:
+    def _add_recurrent(self, name: str, module: Recurrent, spikes: Tensor, past: Tensor | None) -> None:
         arrived = arriving(spikes, module.delays, past)
         self.add_linear(name, type(module).__name__, arrived, module.connected(module.weight))
 
     @torch.no_grad()
-    def _add_times(
-        self, name: str, module: SpikeProp, inputs: tuple[Any, ...], output: Any
-    ) -> None:
+    def _add_times(self, name: str, module: SpikeProp, inputs: tuple[Any, ...], output: Any) -> None:
         if not self._running:
             return
         times = output[0] if isinstance(output, tuple) else output
@@ -305,9 +288,7 @@ class _Hook:
     def __init__(self, call: Callable[..., Any]) -> None:
         self.call = call
 
-    def __call__(
-        self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], *output: Any
-    ) -> Any:
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], *output: Any) -> Any:
         return self.call(module, (*inputs, *named.values()), *output)
 
 

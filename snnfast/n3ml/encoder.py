@@ -22,9 +22,7 @@ class Simple(BernoulliEncoder):
     """
 
     def __init__(self, time_interval: int = 100, scale: float = 5.0, **options: Any) -> None:
-        super().__init__(
-            number_of_steps("Simple", "time_interval", time_interval), scale, **options
-        )
+        super().__init__(number_of_steps("Simple", "time_interval", time_interval), scale, **options)
 
 
 class Population(PopulationEncoder):

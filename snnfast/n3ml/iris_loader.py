@@ -48,9 +48,7 @@ class IRISDataLoader:
         return {
             f"{part}.{name}": values.to(dtype, copy=True)
             for part, tensors in self._parts.items()
-            for name, values, dtype in zip(
-                ("data", "target"), tensors, (torch.float64, torch.int64)
-            )
+            for name, values, dtype in zip(("data", "target"), tensors, (torch.float64, torch.int64))
         }
 
     def summarize(self) -> dict[str, Tensor]:

@@ -24,13 +24,9 @@ class DiehlAndCook2015(papers.DiehlAndCook2015):  # type: ignore[no-redef]
     def run(self, inputs: Mapping[str, Tensor]) -> None:
         """``step(spikes)`` of ``{"inp": spikes}``."""
         if not isinstance(inputs, Mapping):
-            raise TypeError(
-                f"DiehlAndCook2015: run takes {{'inp': spikes}}, got {type(inputs).__name__}"
-            )
+            raise TypeError(f"DiehlAndCook2015: run takes {{'inp': spikes}}, got {type(inputs).__name__}")
         if set(inputs) != {"inp"}:
-            raise ValueError(
-                f"DiehlAndCook2015: run takes {{'inp': spikes}}, got the names {sorted(inputs)}"
-            )
+            raise ValueError(f"DiehlAndCook2015: run takes {{'inp': spikes}}, got the names {sorted(inputs)}")
         self.step(inputs["inp"])
 
     def update(self) -> None:
@@ -61,10 +57,7 @@ class TravanaeiAndMaida2017(papers.TavanaeiAndMaida2017):
     """
 
     def __init__(
-        self,
-        num_classes: int | None = None,
-        hidden_neurons: int | Sequence[int] | None = None,
-        **network: Any,
+        self, num_classes: int | None = None, hidden_neurons: int | Sequence[int] | None = None, **network: Any
     ) -> None:
         if num_classes is not None:
             network["out_features"] = num_classes

@@ -26,10 +26,7 @@ class TavanaeiAndMaida(BpStdp):
     """:class:`snnfast.learning.BpStdp` with n3ml's argument names."""
 
     def step(  # type: ignore[override]
-        self,
-        spike_buffer: Mapping[str, Sequence[Tensor]],
-        spiked_label: Tensor,
-        label: int | Tensor,
+        self, spike_buffer: Mapping[str, Sequence[Tensor]], spiked_label: Tensor, label: int | Tensor
     ) -> None:
         """As there, with the windows of the inputs under "inp", and those of the layers under "fc1", "fc2", ...
 

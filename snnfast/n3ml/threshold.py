@@ -7,11 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from snnfast.conversion import (
-    SpikingNetwork,
-    thresholds_from_activations,
-    thresholds_from_currents,
-)
+from snnfast.conversion import SpikingNetwork, thresholds_from_activations, thresholds_from_currents
 
 __all__ = ["activation_based", "spikenorm"]
 
@@ -34,10 +30,5 @@ def spikenorm(
     ``model`` is its ``network``, ``train_loader`` its ``loader``, and ``encoder`` its ``encoding``.
     """
     return thresholds_from_currents(
-        model,
-        train_loader,
-        num_steps,
-        scaling_factor=scaling_factor,
-        encoding=encoder,
-        **options,
+        model, train_loader, num_steps, scaling_factor=scaling_factor, encoding=encoder, **options
     )

@@ -12,15 +12,4 @@ from .file import read, write
 from .layers import CubaLI, Graph, Offset, Scale, SumPool2d, Threshold
 from .load import from_nir
 
-__all__ = [
-    "CubaLI",
-    "Graph",
-    "Offset",
-    "Scale",
-    "SumPool2d",
-    "Threshold",
-    "from_nir",
-    "read",
-    "to_nir",
-    "write",
-]
+__all__ = ["CubaLI", "Graph", "Offset", "Scale", "SumPool2d", "Threshold", "from_nir", "read", "to_nir", "write"]

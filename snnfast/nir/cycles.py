@@ -18,11 +18,7 @@ from .scheme import Steps, delays_of, numbers
 __all__ = ["Cycle", "cycles_of", "recurrent"]
 
 # Nodes of which a cycle may have one, by NIR's names.
-_PARTS = {
-    "neuron": ("IF", "LIF", "CubaLIF"),
-    "product": ("Linear", "Affine", "Scale"),
-    "delay": ("Delay",),
-}
+_PARTS = {"neuron": ("IF", "LIF", "CubaLIF"), "product": ("Linear", "Affine", "Scale"), "delay": ("Delay",)}
 
 
 class Cycle(NamedTuple):
@@ -33,9 +29,7 @@ class Cycle(NamedTuple):
     delay: str | None
 
 
-def cycles_of(
-    kinds: Mapping[str, str], sources: dict[str, list[str]], passes: Sequence[str]
-) -> dict[str, Cycle]:
+def cycles_of(kinds: Mapping[str, str], sources: dict[str, list[str]], passes: Sequence[str]) -> dict[str, Cycle]:
     """The cycles by the name of their neurons; takes them out of ``sources``.
 
     Args:
@@ -145,9 +139,7 @@ def _contract(name: str, sources: dict[str, list[str]], fed: dict[str, list[str]
             fed[source].remove(name)
 
 
-def _strongly_connected(
-    sources: Mapping[str, Sequence[str]], fed: Mapping[str, Sequence[str]]
-) -> list[set[str]]:
+def _strongly_connected(sources: Mapping[str, Sequence[str]], fed: Mapping[str, Sequence[str]]) -> list[set[str]]:
     """Nodes that reach each other, and those that feed themselves; in linear time, by Kosaraju's algorithm.
 
     Args:

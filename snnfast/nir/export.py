@@ -117,14 +117,10 @@ class _Export:
         if make is None:
             own = getattr(node.module, "neuron", None)
             step = ", whose equation is a step function" if isinstance(own, OwnNeuron) else ""
-            raise ValueError(
-                f"to_nir: NIR has no equal for {node.name}, a {type(node.module).__name__}{step}"
-            )
+            raise ValueError(f"to_nir: NIR has no equal for {node.name}, a {type(node.module).__name__}{step}")
         return make(self, node.name, node.module, node.before)
 
-    def _recurrent(
-        self, node: LayerNode, layer: Recurrent, sources: tuple[str, ...]
-    ) -> tuple[str, ...]:
+    def _recurrent(self, node: LayerNode, layer: Recurrent, sources: tuple[str, ...]) -> tuple[str, ...]:
         """Neurons, and a cycle through a Linear, with a Delay before it where spikes take more than one step."""
         if not isinstance(layer.neuron, tuple(_KINDS)) or len(node.after) != 1:
             own = getattr(layer.neuron, "neuron", None)
@@ -147,18 +143,14 @@ class _Export:
 
     def _linear(self, name: str, layer: nn.Linear, shape: tuple[int, ...]) -> Any:
         if len(shape) != 1:
-            raise ValueError(
-                f"to_nir: {name} must get one dimension a sample, got {list(shape)}; flatten it before"
-            )
+            raise ValueError(f"to_nir: {name} must get one dimension a sample, got {list(shape)}; flatten it before")
         if layer.bias is None:
             return self.nir.Linear(weight=_array(layer.weight))
         return self.nir.Affine(weight=_array(layer.weight), bias=_array(layer.bias))
 
     def _conv(self, name: str, layer: Any, shape: tuple[int, ...]) -> Any:
         if layer.padding_mode != "zeros":
-            raise ValueError(
-                f"to_nir: NIR has no equal for {name}, which pads by {layer.padding_mode}"
-            )
+            raise ValueError(f"to_nir: NIR has no equal for {name}, which pads by {layer.padding_mode}")
         two = isinstance(layer, nn.Conv2d)
         values = {n: getattr(layer, n) for n in ("stride", "padding", "dilation")}
         if not two:
@@ -166,11 +158,7 @@ class _Export:
         bias = np.zeros(layer.out_channels, np.float32) if layer.bias is None else layer.bias
         size = tuple(shape[1:]) if two else shape[1]
         made = (self.nir.Conv2d if two else self.nir.Conv1d)(
-            input_shape=size,
-            weight=_array(layer.weight),
-            groups=layer.groups,
-            bias=_array(bias),
-            **values,
+            input_shape=size, weight=_array(layer.weight), groups=layer.groups, bias=_array(bias), **values
         )
         made.input_type = {"input": np.array(shape)}  # nir's is wrong where there are groups
         return made
@@ -205,18 +193,14 @@ class _Export:
     def _offset(self, name: str, layer: Offset, shape: tuple[int, ...]) -> Any:
         if len(shape) != 1:
             raise ValueError(f"to_nir: NIR has no equal for {name}, an Offset of {list(shape)}")
-        return self.nir.Affine(
-            weight=np.eye(*shape, dtype=np.float32), bias=_filled(layer.offset, shape)
-        )
+        return self.nir.Affine(weight=np.eye(*shape, dtype=np.float32), bias=_filled(layer.offset, shape))
 
     def _threshold(self, name: str, layer: Threshold, shape: tuple[int, ...]) -> Any:
         return self.nir.Threshold(threshold=_filled(layer.v_threshold, shape))
 
     def _delay(self, name: str, layer: Delay, shape: tuple[int, ...]) -> Any:
         if layer.sigma:
-            raise ValueError(
-                f"to_nir: {name} spreads spikes by sigma = {layer.sigma:g}; set it to 0 first"
-            )
+            raise ValueError(f"to_nir: {name} spreads spikes by sigma = {layer.sigma:g}; set it to 0 first")
         steps = layer.delays.detach().double().numpy()
         per_neuron = steps.reshape(-1, *(1,) * (len(shape) - 1)) * self.steps.dt
         # float64: a delay of float32 comes back bit for bit.
@@ -264,9 +248,7 @@ class _Export:
         syn = _leak(synapse, shape)
         return self._filtered(name, layer[1], syn, shape, scaled=synapse.decay_input)
 
-    def _filtered(
-        self, name: str, membrane: Any, syn: _Leak, shape: tuple[int, ...], scaled: bool
-    ) -> Any:
+    def _filtered(self, name: str, membrane: Any, syn: _Leak, shape: tuple[int, ...], scaled: bool) -> Any:
         leak, metadata = self._leak(name, membrane, _leak(membrane, shape), shape)
         current, of_current = self._current(name, syn, shape, scaled=scaled)
         leak["tau_mem"] = leak.pop("tau")
@@ -281,9 +263,7 @@ class _Export:
         if rest is None:
             rest = getattr(layer, "v_reset", 0.0)
         if not layer.decay_input and (rate <= 0).any():
-            raise ValueError(
-                f"to_nir: {name} mixes neurons with and without leak; NIR has no equal"
-            )
+            raise ValueError(f"to_nir: {name} mixes neurons with and without leak; NIR has no equal")
         r = 1.0 if layer.decay_input else 1 / rate
         fields = {"tau": self.steps.tau(f"to_nir: {name}", rate), "r": r, "v_leak": rest}
         filled = {n: _filled(v, shape) for n, v in fields.items()}
@@ -302,17 +282,12 @@ class _Export:
 
     def _firing(self, name: str, layer: Any, shape: tuple[int, ...]) -> dict[str, Any]:
         if layer.v_reset is None:
-            raise ValueError(
-                f"to_nir: {name} resets by subtraction, NIR's neurons to v_reset; NIR has no equal"
-            )
+            raise ValueError(f"to_nir: {name} resets by subtraction, NIR's neurons to v_reset; NIR has no equal")
         for extra, usual in (("refractory", 0), ("max_spikes", 1)):
             value = getattr(layer, extra, usual)
             if value != usual:
                 raise ValueError(f"to_nir: {name} has {extra}={value}; NIR has no equal")
-        return {
-            "v_threshold": _filled(layer.v_threshold, shape),
-            "v_reset": _filled(layer.v_reset, shape),
-        }
+        return {"v_threshold": _filled(layer.v_threshold, shape), "v_reset": _filled(layer.v_reset, shape)}
 
 
 _KINDS: dict[type[nn.Module], Callable[..., Any]] = {
@@ -367,9 +342,7 @@ def _values(value: Any) -> Any:
 def _exact(metadata: dict[str, Any]) -> dict[str, Any]:
     """Return metadata for values that NIR's float32 fields cannot hold exactly."""
     # HDF5 compresses no number: those go as they are, not as arrays.
-    plain = {
-        n: v.item() if np.ndim(v) == 0 and hasattr(v, "item") else v for n, v in metadata.items()
-    }
+    plain = {n: v.item() if np.ndim(v) == 0 and hasattr(v, "item") else v for n, v in metadata.items()}
     return {f"snnfast_{name}": value for name, value in plain.items()}
 
 

@@ -20,14 +20,7 @@ from .package import package
 __all__ = ["read", "write"]
 
 
-def write(
-    path: str | Path,
-    net: nn.Module,
-    input_shape: Sequence[int],
-    *,
-    dt: float,
-    scheme: str,
-) -> None:
+def write(path: str | Path, net: nn.Module, input_shape: Sequence[int], *, dt: float, scheme: str) -> None:
     """Writes ``net`` as the NIR file ``path``; other arguments and errors are those of :func:`snnfast.nir.to_nir`.
 
     Raises:
@@ -58,9 +51,7 @@ def read(path: str | Path, *, dt: float | None = None, scheme: str | None = None
         except AssertionError:
             graph = _with_one_shape(nir, path)
     except Exception as error:  # nir raises whatever comes first
-        if (
-            isinstance(error, OSError) and error.errno is not None
-        ):  # HDF5's own errors have no number
+        if isinstance(error, OSError) and error.errno is not None:  # HDF5's own errors have no number
             raise
         node = _unreadable(nir, path)
         raise ValueError(
@@ -107,10 +98,7 @@ def _strings_end(data: bytes) -> bool:
         at = found.start() + 16
         end = found.start() + int.from_bytes(data[at - 8 : at], "little")
         while at + 16 <= end:
-            free, size = (
-                data[at : at + 2] == b"\0\0",
-                int.from_bytes(data[at + 8 : at + 16], "little"),
-            )
+            free, size = (data[at : at + 2] == b"\0\0", int.from_bytes(data[at + 8 : at + 16], "little"))
             at += size if free else 16 + -(-size // 8) * 8
             if at > min(end, len(data)) or (free and size < 16):
                 return False

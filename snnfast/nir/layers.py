@@ -72,9 +72,7 @@ class SumPool2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[N, C, H, W]`` -> ``[N, C, H', W']``."""
-        return functional.avg_pool2d(
-            x, self.kernel_size, self.stride, self.padding, divisor_override=1
-        )
+        return functional.avg_pool2d(x, self.kernel_size, self.stride, self.padding, divisor_override=1)
 
     def extra_repr(self) -> str:
         """Its windows."""
@@ -109,9 +107,7 @@ class Graph(nn.Module):
         output: the module whose output is that of the graph.
     """
 
-    def __init__(
-        self, modules: Mapping[str, nn.Module], sources: Mapping[str, Sequence[str]], output: str
-    ) -> None:
+    def __init__(self, modules: Mapping[str, nn.Module], sources: Mapping[str, Sequence[str]], output: str) -> None:
         super().__init__()
         self.sources = {name: tuple(sources[name]) for name in sorted_by_need(sources)}
         self.output = output

@@ -50,30 +50,21 @@ def from_nir(graph: Any, *, dt: float | None = None, scheme: str | None = None) 
         raise TypeError(f"from_nir: graph must be a NIRGraph, got {type(graph).__name__}")
     kept = graph.metadata if isinstance(graph.metadata, dict) else {}
     if not isinstance(kept.get("dt"), (float, int, np.number, type(None))):
-        raise ValueError(
-            f"from_nir: the dt that the graph keeps must be a number, got {kept['dt']!r}"
-        )
+        raise ValueError(f"from_nir: the dt that the graph keeps must be a number, got {kept['dt']!r}")
     dt = kept.get("dt") if dt is None else dt
     scheme = _text(kept.get("scheme")) if scheme is None else scheme
     for name, value in (("dt", dt), ("scheme", scheme)):
         if value is None:
-            raise ValueError(
-                f"from_nir: the graph does not say its {name}, and NIR has no default; give {name}="
-            )
+            raise ValueError(f"from_nir: the graph does not say its {name}, and NIR has no default; give {name}=")
     steps = checked("from_nir", float(dt) if isinstance(dt, np.generic) else dt, scheme)
     try:
         nodes, sources = _taken_apart(graph)
     except RecursionError:
         raise ValueError("from_nir: the graph has graphs in graphs without end") from None
-    ends = {
-        kind: [n for n, node in nodes.items() if _kind(node) == kind]
-        for kind in ("Input", "Output")
-    }
+    ends = {kind: [n for n, node in nodes.items() if _kind(node) == kind] for kind in ("Input", "Output")}
     for kind, names in ends.items():
         if len(names) != 1:
-            raise ValueError(
-                f"from_nir: the graph must have one {kind}, got {', '.join(names) or 'none'}"
-            )
+            raise ValueError(f"from_nir: the graph must have one {kind}, got {', '.join(names) or 'none'}")
     (entry,), (end,) = ends["Input"], ends["Output"]
     if not sources[end]:
         raise ValueError(f"from_nir: nothing leads to {end}")
@@ -97,18 +88,13 @@ def from_nir(graph: Any, *, dt: float | None = None, scheme: str | None = None) 
         before = dimensions[sources[name][0]]
         x = _sum_of_samples(name, [samples[source] for source in sources[name]])
         with _named(f"{name}, a {kinds[name]}, cannot be read"):
-            loaded = _Load(
-                name, nodes[name], steps, before, None if x is None else tuple(x.shape[2:])
-            )
+            loaded = _Load(name, nodes[name], steps, before, None if x is None else tuple(x.shape[2:]))
             modules[name], dimensions[name] = loaded.module()
             if name in cycles:
                 modules[name] = recurrent(modules[name], cycles[name], nodes, steps)
         samples[name] = None
         if x is not None:
-            with (
-                _named(f"{name}, a {kinds[name]}, does not take samples {list(x.shape[2:])}"),
-                torch.no_grad(),
-            ):
+            with _named(f"{name}, a {kinds[name]}, does not take samples {list(x.shape[2:])}"), torch.no_grad():
                 samples[name] = modules[name](x)
     return Graph(modules, {n: [""] if n == entry else sources[n] for n in order}, end)
 
@@ -162,9 +148,7 @@ def _taken_apart(graph: Any, prefix: str = "") -> tuple[dict[str, Any], dict[str
         for kind, side in (("Input", enter), ("Output", leave)):
             names = [n for n in inner if _kind(inner[n]) == kind]
             if len(names) != 1:
-                raise ValueError(
-                    f"from_nir: the graph {whole} must have one {kind}, got {len(names)}"
-                )
+                raise ValueError(f"from_nir: the graph {whole} must have one {kind}, got {len(names)}")
             side[name] = names[0]
             inner[names[0]] = _PassOn()
         nodes |= inner
@@ -196,14 +180,11 @@ def _dimensions_of_input(node: Any) -> int:
 class _Load:
     """One node as a module."""
 
-    def __init__(
-        self, name: str, node: Any, steps: Steps, dimensions: int, sample: tuple[int, ...] | None
-    ) -> None:
+    def __init__(self, name: str, node: Any, steps: Steps, dimensions: int, sample: tuple[int, ...] | None) -> None:
         self.name, self.node, self.steps, self.dimensions = name, node, steps, dimensions
         self.sample = sample
         self.exact = {
-            key.removeprefix("snnfast_"): value
-            for key, value in (getattr(node, "metadata", None) or {}).items()
+            key.removeprefix("snnfast_"): value for key, value in (getattr(node, "metadata", None) or {}).items()
         }
 
     def module(self) -> tuple[nn.Module, int]:
@@ -225,9 +206,7 @@ class _Load:
     def _affine(self) -> nn.Module:
         node, weight = self.node, self._tensor("weight")
         if weight.dim() != 2:
-            raise ValueError(
-                f"from_nir: {self.name} must have a weight [out, in], got {list(weight.shape)}"
-            )
+            raise ValueError(f"from_nir: {self.name} must have a weight [out, in], got {list(weight.shape)}")
         linear = nn.Linear(weight.shape[1], weight.shape[0], bias=hasattr(node, "bias"))
         linear.weight = nn.Parameter(weight)
         if hasattr(node, "bias"):
@@ -251,9 +230,7 @@ class _Load:
 
     def _sumpool2d(self) -> nn.Module:
         kind = SumPool2d if _kind(self.node) == "SumPool2d" else nn.AvgPool2d
-        return Time(
-            kind(*(_whole(getattr(self.node, n)) for n in ("kernel_size", "stride", "padding")))
-        )
+        return Time(kind(*(_whole(getattr(self.node, n)) for n in ("kernel_size", "stride", "padding"))))
 
     _avgpool2d = _sumpool2d
 
@@ -276,9 +253,7 @@ class _Load:
         steps = delays_of(self.name, self.node) / self.steps.dt
         self._check_neurons("delay", steps)
         if steps.ndim == 0:
-            raise ValueError(
-                f"from_nir: {self.name} has one delay for any number of channels; give it one for each"
-            )
+            raise ValueError(f"from_nir: {self.name} has one delay for any number of channels; give it one for each")
         each = steps.reshape(len(steps), -1)
         if (each != each[:, :1]).any():
             raise ValueError(
@@ -342,11 +317,7 @@ class _Load:
             decay_input, scale = False, None
         elif np.all(r == 1):
             scale = None
-        leak = {
-            **given,
-            "decay_input": decay_input,
-            "v_rest": self._constant(self._each("v_leak")),
-        }
+        leak = {**given, "decay_input": decay_input, "v_rest": self._constant(self._each("v_leak"))}
         return leak, scale
 
     def _current(self, scaled: bool) -> tuple[dict[str, Any], Any]:
@@ -367,9 +338,7 @@ class _Load:
             kept = np.asarray(kept, dtype=np.float64)
             # Whoever has changed the time constant since meant it.
             one, other = (kept * rate, 1.0) if name == "tau" else (1 - kept, rate)
-            if np.broadcast_shapes(kept.shape, rate.shape) == rate.shape and np.allclose(
-                one, other, rtol=1e-6, atol=0
-            ):
+            if np.broadcast_shapes(kept.shape, rate.shape) == rate.shape and np.allclose(one, other, rtol=1e-6, atol=0):
                 return {name: self._constant(kept)}, rate
         if (rate == 0).any():
             return {"decay": self._constant(1 - rate)}, rate

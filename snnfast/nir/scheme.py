@@ -54,9 +54,7 @@ def delays_of(name: str, node: Any) -> Array:
     seconds = numbers(name, node, "delay")
     bad = seconds[~((seconds >= 0) & np.isfinite(seconds))]
     if bad.size:
-        raise ValueError(
-            f"from_nir: {name}: delays must be finite and at least 0 s, got {bad[0]:g}"
-        )
+        raise ValueError(f"from_nir: {name}: delays must be finite and at least 0 s, got {bad[0]:g}")
     return seconds
 
 
@@ -74,9 +72,7 @@ class Steps:
         if self.scheme == "euler":
             return np.asarray(self.dt / gone)
         if (gone >= 1).any():
-            raise ValueError(
-                f"{where}: a decay of 0 has no time constant with scheme='exponential'; use 'euler'"
-            )
+            raise ValueError(f"{where}: a decay of 0 has no time constant with scheme='exponential'; use 'euler'")
         return np.asarray(-self.dt / np.log1p(-gone))
 
     def rate(self, where: str, tau: Any) -> Array:

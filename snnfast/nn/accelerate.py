@@ -77,12 +77,7 @@ def accelerate(net: nn.Module) -> nn.Module:
             )
             return fast
     in_time(fast, training=True)
-    folded = {
-        layer
-        for module in fast.modules()
-        if getattr(module, "folds_time", False)
-        for layer in module.modules()
-    }
+    folded = {layer for module in fast.modules() if getattr(module, "folds_time", False) for layer in module.modules()}
     inside = {layer for m in fast.modules() if isinstance(m, Stateful) for layer in m.modules()}
     for module in fast.modules():
         layer: Any = module
@@ -136,11 +131,7 @@ def _pool(net: nn.Module) -> None:
             isinstance(neuron, Spiking)
             and neuron.calls_once
             and type(pool) in (nn.MaxPool2d, nn.AvgPool2d)
-            and graph.uses[pool]
-            == graph.uses[neuron]
-            == len(places[pool])
-            == len(places[neuron])
-            == 1
+            and graph.uses[pool] == graph.uses[neuron] == len(places[pool]) == len(places[neuron]) == 1
             and not hooked(pool)
             and not hooked(neuron)
             and pool not in stays

@@ -123,17 +123,12 @@ class AdLIF(Spiking):
 
     def _bounded(self, name: str, raw: Tensor) -> Tensor:
         low, high = self.ranges[name]
-        return (
-            raw.clamp(low, high) if self.bounds == "clamp" else low + (high - low) * raw.sigmoid()
-        )
+        return raw.clamp(low, high) if self.bounds == "clamp" else low + (high - low) * raw.sigmoid()
 
     def _arguments(self, x: Tensor) -> dict[str, Any]:
         values = {n: self._bounded(n, self._constant(f"raw_{n}", x)) for n in self.ranges}
         values = {n: per_channel(self, f"raw_{n}", value, x) for n, value in values.items()}
-        decays = {
-            "decay": torch.exp(-1 / values["tau"]),
-            "decay_w": torch.exp(-1 / values["tau_w"]),
-        }
+        decays = {"decay": torch.exp(-1 / values["tau"]), "decay_w": torch.exp(-1 / values["tau_w"])}
         own = {"form": self.form, "a": values["a"], "b": values["b"], "q": self.q, "v_rest": 0.0}
         return super()._arguments(x) | decays | own
 

@@ -40,9 +40,7 @@ _PASSES = 8
 def calibrate_(net: SpikeProp, x: Tensor, *, mean_time: float) -> Tensor: ...
 @overload
 def calibrate_(net: nn.Module, x: Tensor, rate: float = 0.1) -> dict[str, float]: ...
-def calibrate_(
-    net: nn.Module, x: Tensor, rate: float = 0.1, *, mean_time: float | None = None
-) -> Any:
+def calibrate_(net: nn.Module, x: Tensor, rate: float = 0.1, *, mean_time: float | None = None) -> Any:
     """Set the weights before every spiking layer so that the layer fires at ``rate`` for the batch ``x``.
 
     Neurons that never fire, or fire at every step, have little or no gradient. Whether they do is decided by the scale
@@ -87,17 +85,13 @@ def calibrate_(
     check.module("calibrate_", "net", net)
     if isinstance(net, SpikeProp):
         if mean_time is None:
-            raise TypeError(
-                "calibrate_: SpikeProp fires at times, not at rates: give mean_time= in milliseconds"
-            )
+            raise TypeError("calibrate_: SpikeProp fires at times, not at rates: give mean_time= in milliseconds")
         return calibrate(net, x, mean_time)
     if mean_time is not None:
         raise TypeError(f"calibrate_: mean_time is for SpikeProp, got {type(net).__name__}")
     target = check.number("calibrate_", "rate", rate)
     if not 0 < target < 1:
-        raise ValueError(
-            f"calibrate_: rate must lie between 0 and 1 spikes a neuron and step, got {target:g}"
-        )
+        raise ValueError(f"calibrate_: rate must lie between 0 and 1 spikes a neuron and step, got {target:g}")
     check.tensor("calibrate_", "x", x)
     found: dict[str, float] = {}
     for _ in range(_PASSES):
@@ -330,11 +324,7 @@ def _left_as_it_is(net: nn.Module, device: torch.device) -> Iterator[None]:
     modes = {module: module.training for module in net.modules()}
     norms = [b for m in net.modules() if isinstance(m, _BatchNorm) for b in m.buffers()]
     statistics = [b.clone() for b in norms]
-    states = {
-        m: {name: getattr(m, name) for name in m.states}
-        for m in net.modules()
-        if isinstance(m, Stateful)
-    }
+    states = {m: {name: getattr(m, name) for name in m.states} for m in net.modules() if isinstance(m, Stateful)}
     looking = {m: m.watched for m in net.modules() if isinstance(m, Spiking)}
     try:
         net.train()

@@ -43,9 +43,7 @@ class Delay(Delaying):
     d: nn.Parameter
     surrogate = None
 
-    def __init__(
-        self, channels: int, max_delay: float, *, sigma: float = 0.0, stateful: bool = False
-    ) -> None:
+    def __init__(self, channels: int, max_delay: float, *, sigma: float = 0.0, stateful: bool = False) -> None:
         super().__init__(stateful=stateful)
         channels = check.whole("Delay", "channels", channels)
         self.max_delay = check.at_least_zero("Delay", "max_delay", max_delay)
@@ -61,9 +59,7 @@ class Delay(Delaying):
         """``x`` ``[T, B, channels, ...]`` -> the same shape, each channel later by its delay."""
         check.sequence("Delay", x)
         if x.dim() < 3 or x.shape[2] != len(self.d):
-            raise ValueError(
-                f"Delay: x must have shape [T, B, {len(self.d)}, ...], got {list(x.shape)}"
-            )
+            raise ValueError(f"Delay: x must have shape [T, B, {len(self.d)}, ...], got {list(x.shape)}")
         (past,) = self._load_states(x)
         past = None if past is None else past.to(x.dtype)
         d = per_channel(self, "d", self.delays.to(check.state_dtype(x.dtype)), x)

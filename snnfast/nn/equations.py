@@ -16,18 +16,7 @@ from torch import Tensor
 from .own_neuron import neuron
 
 __all__ = [
-    *(
-        "SpikeCount",
-        "brf",
-        "clif",
-        "glif",
-        "ilif",
-        "izhikevich2003",
-        "klif",
-        "lif_adex",
-        "lif_adex_refrac",
-        "lif_ex",
-    ),
+    *("SpikeCount", "brf", "clif", "glif", "ilif", "izhikevich2003", "klif", "lif_adex", "lif_adex_refrac", "lif_ex"),
     *("lif_refrac", "raf", "ternary"),
     *("charge", "reset", "turn"),
 ]

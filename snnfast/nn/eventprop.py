@@ -19,9 +19,7 @@ __all__ = ["EventProp", "EventReadout"]
 class _Synapses(nn.Module):
     """Weights ``[out_features, in_features]``, time constants and the end of the simulation."""
 
-    def __init__(
-        self, in_features: int, out_features: int, tau_mem: float, tau_syn: float, t_max: float
-    ) -> None:
+    def __init__(self, in_features: int, out_features: int, tau_mem: float, tau_syn: float, t_max: float) -> None:
         super().__init__()
         layer = type(self).__name__
         self.in_features = check.whole(layer, "in_features", in_features)
@@ -125,10 +123,7 @@ class EventProp(_Synapses):
             raise ValueError("EventProp: learn_delays must come with a delay_range, got None")
         n = self.out_features
         self.weight_rec = nn.Parameter(torch.empty(n, n)) if recurrent else None
-        for name, wanted, inputs in (
-            ("delays", True, self.in_features),
-            ("delays_rec", recurrent, n),
-        ):
+        for name, wanted, inputs in (("delays", True, self.in_features), ("delays_rec", recurrent, n)):
             d = None
             if delay_range is not None and wanted:
                 low, high = delay_bounds("EventProp", delay_range)
@@ -143,9 +138,7 @@ class EventProp(_Synapses):
         """Draws the weights uniformly between ``low`` and ``high``, scaled; those of recurrence around 0."""
         super().reset_parameters(low * self.v_threshold, high * self.v_threshold)
         if self.weight_rec is not None:
-            bound = (
-                0.1 * float(self.weight.detach().abs().max()) * self.in_features / self.out_features
-            )
+            bound = 0.1 * float(self.weight.detach().abs().max()) * self.in_features / self.out_features
             with torch.no_grad():
                 self.weight_rec.uniform_(-bound, bound)
 
@@ -163,10 +156,7 @@ class EventProp(_Synapses):
         return times[..., 0]
 
     def _run(self, t: Tensor, max_spikes: int, stops: bool, return_u_max: bool) -> Any:
-        delays = [
-            d.abs() if d is not None and d.requires_grad else d
-            for d in (self.delays, self.delays_rec)
-        ]
+        delays = [d.abs() if d is not None and d.requires_grad else d for d in (self.delays, self.delays_rec)]
         caller = None if torch.compiler.is_compiling() else LAYER.set("EventProp")
         try:
             return ops.eventprop(
@@ -244,9 +234,7 @@ class EventReadout(_Synapses):
         """Spike times ``[B, I]`` or ``[B, I, S]`` -> scores ``[B, N]``."""
         if self.readout == "max":
             constants = {"v_threshold": None, "max_spikes": 1, **self._constants()}
-            _, u_max = ops.eventprop(
-                t, self.weight, return_u_max=True, validate=self.validate, **constants
-            )
+            _, u_max = ops.eventprop(t, self.weight, return_u_max=True, validate=self.validate, **constants)
             return u_max  # type: ignore[no-any-return]
         check.shape("EventReadout", "t", t, ("B", self.in_features, "S"), ("B", self.in_features))
         left = (self.t_max - (t if t.dim() == 3 else t[..., None])).clamp(min=0)
@@ -267,7 +255,5 @@ def delay_bounds(layer: str, delay_range: tuple[float, float]) -> tuple[float, f
         raise TypeError(f"{layer}: delay_range must be two times, got {delay_range!r}")
     low, high = (check.number(layer, "delay_range", v) for v in delay_range)
     if not 0 <= low <= high:
-        raise ValueError(
-            f"{layer}: delay_range must be two times, 0 <= low <= high, got ({low:g}, {high:g})"
-        )
+        raise ValueError(f"{layer}: delay_range must be two times, 0 <= low <= high, got ({low:g}, {high:g})")
     return low, high

@@ -36,9 +36,7 @@ class _FromOp(Stateful):
         layer = type(self).__name__
         names = [p.name for p in _of_op(self.op).parameters.values() if p.kind != p.KEYWORD_ONLY]
         if len(taus) > len(names):
-            raise TypeError(
-                f"{layer}: takes {', '.join(names) or 'nothing'} by position, got {len(taus)} arguments"
-            )
+            raise TypeError(f"{layer}: takes {', '.join(names) or 'nothing'} by position, got {len(taus)} arguments")
         for name, value in zip(names, taus):
             if name in given:
                 raise TypeError(f"{layer}: {name} is given twice")
@@ -67,9 +65,7 @@ class _FromOp(Stateful):
         shown = leak(self, "") if "decay_input" in self.constants else {}
         for name, argument in NEURONS[self.op].own.items():
             is_decay = isinstance(argument, Tau)
-            shown |= (
-                leak(self, name.removeprefix("decay")) if is_decay else {name: getattr(self, name)}
-            )
+            shown |= leak(self, name.removeprefix("decay")) if is_decay else {name: getattr(self, name)}
         return shown
 
 

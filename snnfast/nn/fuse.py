@@ -56,16 +56,13 @@ def fuse(net: nn.Module) -> nn.Module:
     for name, norm in norms.items():
         if norm in reasons:
             kind = type(norm).__name__
-            warnings.warn(
-                f"fuse: {name}, a {kind}, stays: {reasons[norm]}{graph.notes}", stacklevel=2
-            )
+            warnings.warn(f"fuse: {name}, a {kind}, stays: {reasons[norm]}{graph.notes}", stacklevel=2)
     for product in products:
         if isinstance(product, LINEAR):
             product.register_forward_pre_hook(_takes_rows)
     if products and graph.notes:
         warnings.warn(
-            "fuse: what follows each other in nn.Sequential or Time was folded as if forward calls it so"
-            f"{graph.notes}",
+            f"fuse: what follows each other in nn.Sequential or Time was folded as if forward calls it so{graph.notes}",
             stacklevel=2,
         )
     return made.eval()

@@ -46,10 +46,7 @@ _OUT_OF_PLACE: dict[Any, Any] = {
 # They return a view of their input.
 _VIEWS = {"view", "reshape", "flatten", "contiguous"}
 _VIEW_FUNCTIONS = {operator.getitem, getattr, torch.flatten, torch.reshape}
-_SIZES = {
-    *(operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod, operator.neg),
-    operator.getitem,
-}
+_SIZES = {*(operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod, operator.neg), operator.getitem}
 
 
 class LayerGraph:
@@ -277,9 +274,7 @@ def _form(node: fx.Node) -> bool:
     return node.target is getattr and node.args[1] in ("device", "dtype", "ndim", "shape")
 
 
-def _layers(
-    name: str, module: nn.Module, in_time: bool = False
-) -> Iterator[tuple[str, nn.Module, bool]]:
+def _layers(name: str, module: nn.Module, in_time: bool = False) -> Iterator[tuple[str, nn.Module, bool]]:
     """The layers that run one after the other in ``module``; it itself, if it is one."""
     if isinstance(module, Time):
         yield from _layers(f"{name}.layer", module.layer, True)
@@ -298,7 +293,6 @@ def _folded(product: Any, norm: Any) -> nn.Module:
     values = fuse_conv_bn_weights(weight, bias, mean, var, norm.eps, gain, shift)  # type: ignore[arg-type]
     result = copy.deepcopy(product)
     result.weight, result.bias = (
-        nn.Parameter(value.detach().to(product.weight.dtype), product.weight.requires_grad)
-        for value in values
+        nn.Parameter(value.detach().to(product.weight.dtype), product.weight.requires_grad) for value in values
     )
     return result  # type: ignore[no-any-return]

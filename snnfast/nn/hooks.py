@@ -74,7 +74,5 @@ def refuse_own_forward(function: str, net: nn.Module) -> None:
 
 def take_hooks(made: nn.Module, original: nn.Module, memo: Memo) -> nn.Module:
     """``made`` with copies of the hooks of ``original``; ``memo`` is that of the copy of the network."""
-    made.__dict__.update(
-        {name: copy.deepcopy(original.__dict__[name], memo) for name in (*HOOKS, *_CALLED)}
-    )
+    made.__dict__.update({name: copy.deepcopy(original.__dict__[name], memo) for name in (*HOOKS, *_CALLED)})
     return made

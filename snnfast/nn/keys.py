@@ -19,17 +19,13 @@ def keys_of(outer: nn.Module, name: str) -> None:
     outer.register_load_state_dict_pre_hook(partial(_with, f"{name}."))
 
 
-def _without(
-    name: str, outer: nn.Module, state_dict: dict[str, Any], prefix: str, metadata: Any
-) -> None:
+def _without(name: str, outer: nn.Module, state_dict: dict[str, Any], prefix: str, metadata: Any) -> None:
     start = prefix + name
     for key in [key for key in state_dict if key.startswith(start)]:
         state_dict[prefix + key[len(start) :]] = state_dict.pop(key)
 
 
-def _with(
-    name: str, outer: nn.Module, state_dict: dict[str, Any], prefix: str, *unused: Any
-) -> None:
+def _with(name: str, outer: nn.Module, state_dict: dict[str, Any], prefix: str, *unused: Any) -> None:
     start = prefix + name
     own = [key for key in state_dict if key.startswith(prefix) and not key.startswith(start)]
     for key in own:

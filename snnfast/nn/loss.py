@@ -31,9 +31,7 @@ __all__ = [
 ]
 
 
-def virtual_times(
-    t: Tensor, u_max: Tensor, *, t_max: float, v_threshold: float = 1.0, scale: float = 4.0
-) -> Tensor:
+def virtual_times(t: Tensor, u_max: Tensor, *, t_max: float, v_threshold: float = 1.0, scale: float = 4.0) -> Tensor:
     """Spike times with a finite time, and a gradient, for silent neurons.
 
     ::
@@ -193,9 +191,7 @@ def bp_stdp_error(r: Tensor, z: Tensor, label: int | Tensor, epsilon: int = 4) -
     fired, wanted = (x if x.dim() == 3 else x[:, None] for x in (r != 0, z != 0))
     labels = check.labels("bp_stdp_error", "label", label).to(r.device).view(-1)
     if labels.shape != fired.shape[1:2]:
-        raise ValueError(
-            f"bp_stdp_error: label must have shape [{fired.shape[1]}], got {list(labels.shape)}"
-        )
+        raise ValueError(f"bp_stdp_error: label must have shape [{fired.shape[1]}], got {list(labels.shape)}")
     check.in_range("bp_stdp_error", "label", labels, 0, r.shape[-1] - 1)
     # Whether each fired in the last ``steps`` steps, twice as many each time: quicker than a running count.
     in_window, steps = fired, 1
@@ -254,9 +250,7 @@ def ce_count(spikes: Tensor, labels: Tensor, lengths: Tensor | None = None) -> T
     return F.cross_entropy(Count()(spikes, lengths), labels)
 
 
-def ce_membrane(
-    v_seq: Tensor, labels: Tensor, lengths: Tensor | None = None, *, readout: str = "max"
-) -> Tensor:
+def ce_membrane(v_seq: Tensor, labels: Tensor, lengths: Tensor | None = None, *, readout: str = "max") -> Tensor:
     """Cross-entropy of the outputs' membranes, read out over time, with the labels; mean over samples.
 
     Args:
@@ -268,9 +262,7 @@ def ce_membrane(
     _sequence("ce_membrane", "v_seq", v_seq, labels, lengths)
     check.choice("ce_membrane", "readout", readout, ("max", "mean", "last"))
     if readout != "mean" and len(v_seq) == 0:
-        raise ValueError(
-            f"ce_membrane: v_seq must have at least one step, got shape {list(v_seq.shape)}"
-        )
+        raise ValueError(f"ce_membrane: v_seq must have at least one step, got shape {list(v_seq.shape)}")
     read = {"max": Max, "mean": Rate, "last": Last}[readout]()
     return F.cross_entropy(read(v_seq, lengths), labels)
 
@@ -284,9 +276,7 @@ def ce_time(spikes: Tensor, labels: Tensor, lengths: Tensor | None = None) -> Te
     return F.cross_entropy(-FirstSpike()(spikes, lengths), labels)
 
 
-def ce_steps(
-    x: Tensor, labels: Tensor, lengths: Tensor | None = None, *, weight: Tensor | None = None
-) -> Tensor:
+def ce_steps(x: Tensor, labels: Tensor, lengths: Tensor | None = None, *, weight: Tensor | None = None) -> Tensor:
     """Cross-entropy of the outputs with a label at every step; mean over the steps that have one.
 
     Args:
@@ -304,12 +294,7 @@ def ce_steps(
 
 
 def tet(
-    x: Tensor,
-    labels: Tensor,
-    lengths: Tensor | None = None,
-    *,
-    share: float = 0.05,
-    target: float = 1.0,
+    x: Tensor, labels: Tensor, lengths: Tensor | None = None, *, share: float = 0.05, target: float = 1.0
 ) -> Tensor:
     """Temporal efficient training: the loss at every step instead of that of the mean output.
 
@@ -339,9 +324,7 @@ def tet(
     return (1 - share) * F.cross_entropy(scores, wanted) + share * apart
 
 
-def _steps(
-    function: str, x: Tensor, labels: Tensor, lengths: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def _steps(function: str, x: Tensor, labels: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
     """Outputs ``[T B, classes]`` and their labels, -100 beyond the end of a sample."""
     check.tensor(function, "labels", labels)
     if labels.dim() == 1:
@@ -361,12 +344,7 @@ def _steps(
 
 
 def mse_count(
-    spikes: Tensor,
-    labels: Tensor,
-    lengths: Tensor | None = None,
-    *,
-    correct: float = 1.0,
-    incorrect: float = 0.0,
+    spikes: Tensor, labels: Tensor, lengths: Tensor | None = None, *, correct: float = 1.0, incorrect: float = 0.0
 ) -> Tensor:
     """Squared error of the outputs' spike counts, as shares of the steps.
 
@@ -401,9 +379,7 @@ def rate_l1(spikes: Tensor, lengths: Tensor | None = None) -> Tensor:
     return rates.mean()
 
 
-def rate_bounds(
-    spikes: Tensor, lengths: Tensor | None = None, *, low: float = 0.01, high: float = 0.5
-) -> Tensor:
+def rate_bounds(spikes: Tensor, lengths: Tensor | None = None, *, low: float = 0.01, high: float = 0.5) -> Tensor:
     """A penalty on neurons that fire too little or too much, to be added to a loss.
 
     The squared distance of each neuron's rate, its mean over time and batch, to ``[low, high]``, mean over neurons:
@@ -427,9 +403,7 @@ def _spikes(function: str, spikes: Tensor, lengths: Tensor | None) -> None:
     check.tensor(function, "spikes", spikes)
     check.dtype(function, "spikes", spikes.dtype, check.FLOATING)
     if spikes.dim() < 2:
-        raise ValueError(
-            f"{function}: spikes must have shape [T, B, ...], got {list(spikes.shape)}"
-        )
+        raise ValueError(f"{function}: spikes must have shape [T, B, ...], got {list(spikes.shape)}")
     _lengths(function, spikes, lengths)
 
 

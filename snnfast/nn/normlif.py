@@ -64,9 +64,7 @@ class NormLIF(nn.Sequential):
         if not isinstance(layer, tuple(_DIMENSIONS)):
             raise TypeError(f"NormLIF: norm must be nn.BatchNorm1d, 2d or 3d, got {kind(layer)}")
         if not isinstance(neuron, (LIF, ParametricLIF)):
-            raise TypeError(
-                f"NormLIF: neuron must be LIF or ParametricLIF of snnfast.nn, got {kind(neuron)}"
-            )
+            raise TypeError(f"NormLIF: neuron must be LIF or ParametricLIF of snnfast.nn, got {kind(neuron)}")
         super().__init__(norm if isinstance(norm, Time) else Time(norm), neuron)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Any:
@@ -128,18 +126,14 @@ def _scale_and_shift(norm: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return x, scale, shift
 
 
-def _affine(
-    weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor, eps: float
-) -> tuple[Tensor, Tensor]:
+def _affine(weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     rstd = 1 / (var + eps).sqrt()
     scale = rstd if weight is None else weight * rstd
     shift = -mean * scale if bias is None else bias - mean * scale
     return scale, shift
 
 
-def _forward(
-    ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
-) -> tuple[Tensor, ...]:
+def _forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> tuple[Tensor, ...]:
     """``x`` ``[T, B, C, ...]``, scale and shift of a normalisation by its own mean and variance; these, in float64."""
     images, state = x.flatten(0, 1), state_dtype(x.dtype)
     if has_kernel(images):
@@ -183,8 +177,7 @@ class _ByGradient(torch.autograd.Function):
         else:
             one, m, rstd = (v.to(state_dtype(x.dtype)) for v in (std, mean, 1 / std))
             grad_x, sum_z, total = torch.ops.aten.native_batch_norm_backward(
-                *(more.contiguous(), images.contiguous(), one, None, None, m, rstd),
-                *(True, ctx.eps, [True] * 3),
+                *(more.contiguous(), images.contiguous(), one, None, None, m, rstd), *(True, ctx.eps, [True] * 3)
             )
         grad_x = grad_x.view(x.shape)
         if weight is None:

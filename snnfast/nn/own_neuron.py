@@ -89,20 +89,12 @@ class Neuron(OwnNeuron):
     def layer(self) -> type[OwnLayer]:
         """The class of its layers."""
         for name in (*self.parameters, *self.states):
-            if hasattr(nn.Module, name) or name in (
-                "neuron",
-                "function",
-                "op",
-                "states",
-                "constants",
-            ):
+            if hasattr(nn.Module, name) or name in ("neuron", "function", "op", "states", "constants"):
                 raise TypeError(
                     f"neuron {self.name}: {name} is an attribute of every module; call this parameter or state "
                     "otherwise"
                 )
-        firing = [
-            name for name in Spiking.constants if name not in ("v_threshold", *self.parameters)
-        ]
+        firing = [name for name in Spiking.constants if name not in ("v_threshold", *self.parameters)]
         name = "".join(part[:1].upper() + part[1:] for part in self.name.split("_"))
         space = {
             "neuron": self,
@@ -119,9 +111,7 @@ class Neuron(OwnNeuron):
 def neuron(step: Callable[..., Any], /) -> Neuron: ...
 @overload
 def neuron(*, inputs: int = 1, compile: bool = True) -> Callable[[Callable[..., Any]], Neuron]: ...
-def neuron(
-    step: Callable[..., Any] | None = None, /, *, inputs: int = 1, compile: bool = True
-) -> Any:
+def neuron(step: Callable[..., Any] | None = None, /, *, inputs: int = 1, compile: bool = True) -> Any:
     """Makes an op, its reference in plain PyTorch, and a layer from the equation of one time step.
 
     On the CPU the step is traced, differentiated and compiled when it is first called for a dtype, a reset, a surrogate

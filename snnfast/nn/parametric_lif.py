@@ -56,9 +56,7 @@ class ParametricLIF(Spiking):
         super().__init__(**firing)
         self._add_parameter("v_rest", v_rest)
         self.w = learned_tau("ParametricLIF", "init_tau", init_tau, channels)
-        self.learnable_threshold = check.flag(
-            type(self).__name__, "learnable_threshold", learnable_threshold
-        )
+        self.learnable_threshold = check.flag(type(self).__name__, "learnable_threshold", learnable_threshold)
         self.decay_input = check.flag(type(self).__name__, "decay_input", decay_input)
 
     @property
@@ -74,9 +72,7 @@ class ParametricLIF(Spiking):
             arguments["v_threshold"] = per_channel(self, "v_threshold", threshold, x)
         return arguments
 
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *arguments: Any
-    ) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
         """Takes SpikingJelly's ``w``, too, which has no dimension."""
         w = state_dict.get(f"{prefix}w")
         if isinstance(w, Tensor) and w.dim() == 0:

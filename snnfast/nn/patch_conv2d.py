@@ -49,16 +49,9 @@ class PatchConv2d(nn.Conv2d):
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | Sequence[int],
-        *more: Any,
-        **keywords: Any,
+        self, in_channels: int, out_channels: int, kernel_size: int | Sequence[int], *more: Any, **keywords: Any
     ) -> None:
-        super().__init__(
-            *checked("PatchConv2d", in_channels, out_channels, kernel_size), *more, **keywords
-        )
+        super().__init__(*checked("PatchConv2d", in_channels, out_channels, kernel_size), *more, **keywords)
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` ``[N, C, H, W]`` -> ``[N, O, ...]``."""
@@ -112,9 +105,7 @@ def _gradients(ctx: Any, grad: Tensor, rows: Tensor, weight: Tensor) -> tuple[Te
 
 
 def _result(x: Tensor, kernel: Any, padding: Any) -> tuple[int, int]:
-    height, width = (
-        size + 2 * pad - side + 1 for size, side, pad in zip(x.shape[2:], kernel, padding)
-    )
+    height, width = (size + 2 * pad - side + 1 for size, side, pad in zip(x.shape[2:], kernel, padding))
     return height, width
 
 

@@ -31,9 +31,7 @@ def takes_one(function: str, net: Any) -> None:
     check.module(function, "net", net)
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     wanted = [
-        p.name
-        for p in inspect.signature(net.forward).parameters.values()
-        if p.kind in kinds and p.default is p.empty
+        p.name for p in inspect.signature(net.forward).parameters.values() if p.kind in kinds and p.default is p.empty
     ]
     if len(wanted) > 1:
         raise ValueError(

@@ -42,18 +42,12 @@ class Pooled(nn.Sequential):
 
     def __init__(self, neuron: Spiking, pool: nn.Module) -> None:
         if not isinstance(neuron, Spiking):
-            raise TypeError(
-                f"Pooled: neuron must be a spiking layer of snnfast.nn, got {check.kind(neuron)}"
-            )
+            raise TypeError(f"Pooled: neuron must be a spiking layer of snnfast.nn, got {check.kind(neuron)}")
         if neuron.return_v_seq:
-            raise ValueError(
-                "Pooled: neuron must have return_v_seq=False: membranes are not pooled"
-            )
+            raise ValueError("Pooled: neuron must have return_v_seq=False: membranes are not pooled")
         layer = pool.layer if isinstance(pool, Time) else pool
         if not isinstance(layer, (nn.MaxPool2d, nn.AvgPool2d)):
-            raise TypeError(
-                f"Pooled: pool must be nn.MaxPool2d or nn.AvgPool2d, got {check.kind(layer)}"
-            )
+            raise TypeError(f"Pooled: pool must be nn.MaxPool2d or nn.AvgPool2d, got {check.kind(layer)}")
         super().__init__(neuron, pool if isinstance(pool, Time) else Time(pool))
         keys_of(self, "0")
 

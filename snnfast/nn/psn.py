@@ -40,9 +40,7 @@ class PSN(nn.Module):
     NeurIPS 2023, whose bias is minus this one.
     """
 
-    def __init__(
-        self, num_steps: int, *, order: int | None = None, surrogate: SurrogateLike = "atan"
-    ) -> None:
+    def __init__(self, num_steps: int, *, order: int | None = None, surrogate: SurrogateLike = "atan") -> None:
         super().__init__()
         self.num_steps = check.whole("PSN", "num_steps", num_steps)
         self.order = None if order is None else check.whole("PSN", "order", order)

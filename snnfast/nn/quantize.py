@@ -62,22 +62,14 @@ class Quantized(nn.Module):
         if scale.requires_grad:
             scale.register_hook(lambda grad: grad * self._share)
         u = (weight / scale).clamp(-self.most, self.most)
-        return (
-            u + (u.round() - u).detach()
-        ) * scale  # exact: u and its nearest whole number are close
+        return (u + (u.round() - u).detach()) * scale  # exact: u and its nearest whole number are close
 
     def extra_repr(self) -> str:
         """The range of ``q``."""
         return f"q from {-self.most} to {self.most}" + ", scale a power of two" * self.power_of_two
 
 
-def quantize(
-    net: nn.Module,
-    weights: str = "int8",
-    *,
-    per_channel: bool = True,
-    scale: str = "free",
-) -> nn.Module:
+def quantize(net: nn.Module, weights: str = "int8", *, per_channel: bool = True, scale: str = "free") -> nn.Module:
     """A copy of a network whose weights are whole numbers of few bits, to be trained on (quantisation-aware training).
 
     Every weight of a linear layer, a convolution or recurrent connections becomes::
@@ -156,8 +148,5 @@ def _best_scale(rows: Tensor, most: int) -> Tensor:
     """The scale of each row that changes it least, in the square."""
     end = rows.abs().amax(1)
     scales = torch.where(end > 0, end, 1.0)[:, None] / most * _PARTS.to(rows.device)
-    errors = [
-        ((rows / s).round().clamp(-most, most) * s - rows).square().sum(1)
-        for s in scales.split(1, 1)
-    ]
+    errors = [((rows / s).round().clamp(-most, most) * s - rows).square().sum(1) for s in scales.split(1, 1)]
     return scales.gather(1, torch.stack(errors, 1).argmin(1, keepdim=True))

@@ -80,9 +80,7 @@ class Max(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """``x`` ``[T, ...]``, at least one step, -> ``[...]``; ``lengths`` as in :meth:`Rate.forward`."""
         _some_steps("Max", x)
-        return (
-            x if lengths is None else torch.where(_kept("Max", x, lengths), x, -torch.inf)
-        ).amax(0)
+        return (x if lengths is None else torch.where(_kept("Max", x, lengths), x, -torch.inf)).amax(0)
 
 
 class FirstSpike(nn.Module):
@@ -142,9 +140,7 @@ def _within(op: str, lengths: Tensor, num_steps: int, batch: int | None) -> Tens
             if batch is not None and lengths.shape == (num_steps,)
             else ""
         )
-        raise ValueError(
-            f"{op}: lengths must have shape [{wanted}], got {list(lengths.shape)}{hint}"
-        )
+        raise ValueError(f"{op}: lengths must have shape [{wanted}], got {list(lengths.shape)}{hint}")
     lengths = lengths.long()
     check.in_range(op, "lengths", lengths, 1, num_steps)
     return torch.arange(num_steps, device=lengths.device)[:, None] < lengths

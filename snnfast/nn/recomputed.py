@@ -112,9 +112,7 @@ class Recomputed(nn.Sequential):
         for name, layer in self.named_modules():
             kind = type(layer).__name__
             if isinstance(layer, _WHOLE):
-                raise ValueError(
-                    f"Recomputed: layer {name}, a {kind}, needs all steps at once; put it outside"
-                )
+                raise ValueError(f"Recomputed: layer {name}, a {kind}, needs all steps at once; put it outside")
             if isinstance(layer, _BatchNorm) and (layer.training or layer.running_mean is None):
                 raise ValueError(
                     f"Recomputed: layer {name}, a {kind}, normalises by the statistics of all steps; put it outside, "

@@ -86,9 +86,7 @@ class Recurrent(Delaying):
                 continue
             check.tensor(layer, name, value)
             if value.shape != shape:
-                raise ValueError(
-                    f"{layer}: {name} must have shape {list(shape)}, got {list(value.shape)}"
-                )
+                raise ValueError(f"{layer}: {name} must have shape {list(shape)}, got {list(value.shape)}")
         if delay is not None:
             check.finite(layer, "delay", delay)
         max_delay = check.at_least_zero(layer, "max_delay", max_delay)
@@ -133,9 +131,7 @@ class Recurrent(Delaying):
         neuron, layer = self.neuron, type(self).__name__
         check.sequence(layer, x)
         if x.dim() < 2 or x.shape[-1] != self.features:
-            raise ValueError(
-                f"{layer}: x must have shape [T, ..., {self.features}], got {list(x.shape)}"
-            )
+            raise ValueError(f"{layer}: x must have shape [T, ..., {self.features}], got {list(x.shape)}")
         (past,) = self._load_states(x)
         weight, delay = self.connected(self._constant("weight", x)), self.delays
         if isinstance(delay, Tensor):  # the op refuses what is none
@@ -159,9 +155,7 @@ class Recurrent(Delaying):
         layer = type(self).__name__
         if self.d is None:
             if self.max_delay:
-                raise ValueError(
-                    f"{layer}: max_delay must be given when the layer is made, which draws d"
-                )
+                raise ValueError(f"{layer}: max_delay must be given when the layer is made, which draws d")
             return self.delay
         if self.delay is not None:
             raise ValueError(f"{layer}: give delay or max_delay, not both")

@@ -44,9 +44,7 @@ class SpikeConv2d(nn.Conv2d):
         **keywords: Any,
     ) -> None:
         check.choice("SpikeConv2d", "method", method, METHODS)
-        super().__init__(
-            *checked("SpikeConv2d", in_channels, out_channels, kernel_size), *more, **keywords
-        )
+        super().__init__(*checked("SpikeConv2d", in_channels, out_channels, kernel_size), *more, **keywords)
         self.method: Method = method
         if method == "events" and not has_events(self):
             raise ValueError(

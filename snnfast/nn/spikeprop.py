@@ -190,9 +190,7 @@ class SpikeProp(nn.Module):
 
 
 @torch.no_grad()
-def calibrate(
-    layer: SpikeProp | EventProp, t: Tensor, mean_time: float, *, steps: int = 40
-) -> Tensor:
+def calibrate(layer: SpikeProp | EventProp, t: Tensor, mean_time: float, *, steps: int = 40) -> Tensor:
     """Scales the weights of each neuron so that its mean first firing time over ``t`` is ``mean_time``.
 
     The same as ``calibrate_(layer, t, mean_time=mean_time)`` (:func:`snnfast.nn.calibrate_`), which also sets the
@@ -224,9 +222,7 @@ def calibrate(
         )
     target = check.number("calibrate", "mean_time", mean_time)
     if not 0 < target < layer.t_max:
-        raise ValueError(
-            f"calibrate: mean_time must lie between 0 and t_max = {layer.t_max:g} ms, got {target:g}"
-        )
+        raise ValueError(f"calibrate: mean_time must lie between 0 and t_max = {layer.t_max:g} ms, got {target:g}")
     check.whole("calibrate", "steps", steps)
     before = layer.weight.detach().clone()
 
@@ -257,9 +253,7 @@ def calibrate(
     return reached
 
 
-def _delays(
-    delays: int | Sequence[float] | Tensor, drawn_from: tuple[float, float] | None, inputs: int
-) -> Tensor:
+def _delays(delays: int | Sequence[float] | Tensor, drawn_from: tuple[float, float] | None, inputs: int) -> Tensor:
     """Delays ``[K]`` or ``[I, K]``: 1 to K, drawn, or as they are given."""
     if not isinstance(delays, int) or isinstance(delays, bool):
         if drawn_from is not None:
@@ -275,23 +269,17 @@ def _given_delays(delays: object, inputs: int) -> Tensor:
     d = _as_tensor("delays", delays, "a number of terminals or their delays")
     d = d if d.dtype == torch.float64 else d.float()
     if d.numel() == 0 or d.dim() not in (1, 2) or (d.dim() == 2 and len(d) != inputs):
-        raise ValueError(
-            f"SpikeProp: delays must have shape [K] or [{inputs}, K], K at least 1, got {list(d.shape)}"
-        )
+        raise ValueError(f"SpikeProp: delays must have shape [K] or [{inputs}, K], K at least 1, got {list(d.shape)}")
     if not ((d >= 0) & d.isfinite()).all():
         low, high = d.min().item(), d.max().item()
-        raise ValueError(
-            f"SpikeProp: delays must be finite and at least 0, got values from {low} to {high}"
-        )
+        raise ValueError(f"SpikeProp: delays must be finite and at least 0, got values from {low} to {high}")
     return d
 
 
 def _signs(signs: Sequence[float] | Tensor, inputs: int) -> Tensor:
     s = _as_tensor("signs", signs, "a tensor or numbers").float()
     if s.shape != (inputs,) or not (s.abs() == 1).all():
-        raise ValueError(
-            f"SpikeProp: signs must be +1 or -1 for each of {inputs} inputs, got {signs}"
-        )
+        raise ValueError(f"SpikeProp: signs must be +1 or -1 for each of {inputs} inputs, got {signs}")
     return s
 
 

@@ -71,14 +71,7 @@ class Spiking(Stateful):
         return_v_seq: return ``(spikes, v_seq)`` instead of ``spikes``.
     """
 
-    constants: tuple[str, ...] = (
-        "v_threshold",
-        "v_reset",
-        "strict",
-        "surrogate",
-        "detach_reset",
-        "return_v_seq",
-    )
+    constants: tuple[str, ...] = ("v_threshold", "v_reset", "strict", "surrogate", "detach_reset", "return_v_seq")
 
     # Calls in training so far, their steps, and what the neurons did in them: 0 hardly ever fired, 1 fired at nearly
     # every step; None: the layer is no longer watched.
@@ -106,13 +99,9 @@ class Spiking(Stateful):
     ) -> None:
         layer = type(self).__name__
         for name in unknown:
-            raise TypeError(
-                f"{layer}: there is no argument {name!r}; snnfast.nn.like takes other libraries' arguments"
-            )
+            raise TypeError(f"{layer}: there is no argument {name!r}; snnfast.nn.like takes other libraries' arguments")
         self.refractory = refractory
-        self.max_spikes = (
-            None if max_spikes is None else check.whole(layer, "max_spikes", max_spikes)
-        )
+        self.max_spikes = None if max_spikes is None else check.whole(layer, "max_spikes", max_spikes)
         neuron = NEURONS.get(self.op)
         silent = neuron is None or "refractory" not in neuron.fixed
         if not silent and (self.refractory or self.max_spikes != 1):
@@ -203,9 +192,7 @@ class Spiking(Stateful):
             return
         self.watched = None
         gain = "decay_input=False, " if getattr(self, "decay_input", False) else ""
-        what = {0.0: "never fired", 1.0: "fired at every step"}.get(
-            rate, f"fired at {rate:.2g} of all steps"
-        )
+        what = {0.0: "never fired", 1.0: "fired at every step"}.get(rate, f"fired at {rate:.2g} of all steps")
         threshold = "higher" if value else "lower"
         warnings.warn(
             f"{type(self).__name__}({self.extra_repr()}), x [T, B, {', '.join(map(str, x.shape[2:]))}]: its neurons "
@@ -242,11 +229,7 @@ def arguments(*functions: Callable[..., Any] | inspect.Signature) -> inspect.Sig
 
 
 def add_decay(
-    layer: Stateful,
-    suffix: str,
-    tau: float | Tensor | None,
-    decay: float | Tensor | None,
-    default: float = 2.0,
+    layer: Stateful, suffix: str, tau: float | Tensor | None, decay: float | Tensor | None, default: float = 2.0
 ) -> None:
     """Gives ``layer`` the constants ``tau`` and ``decay``, of which one is given; of numbers both can be read."""
     name = type(layer).__name__
@@ -330,7 +313,5 @@ def _completed(layer: type[Spiking]) -> str | None:
     said = entries(own.get("Args", ""))
     named = {name for names in said for name in names.split(", ")} | {""}
     shared = entries(sections(base)["Args"])
-    own["Args"] = "\n".join(
-        [*filter(None, said.values()), *(text for n, text in shared.items() if n not in named)]
-    )
+    own["Args"] = "\n".join([*filter(None, said.values()), *(text for n, text in shared.items() if n not in named)])
     return "\n\n".join(f"{title}:\n{text}" if title else text for title, text in own.items())

@@ -70,13 +70,9 @@ class Stateful(nn.Module):
             RuntimeError: with ``stateful=False``, where every step would start at rest.
         """
         if not self.stateful:
-            raise RuntimeError(
-                f"{type(self).__name__}.step: needs stateful=True, or each step would start at rest"
-            )
+            raise RuntimeError(f"{type(self).__name__}.step: needs stateful=True, or each step would start at rest")
         result = self(x.unsqueeze(0))
-        return (
-            tuple(r.squeeze(0) for r in result) if isinstance(result, tuple) else result.squeeze(0)
-        )
+        return tuple(r.squeeze(0) for r in result) if isinstance(result, tuple) else result.squeeze(0)
 
     def _load_states(self, x: Tensor) -> tuple[Tensor | None, ...]:
         """The states before the first step of ``x``, as its op takes them."""
@@ -97,9 +93,7 @@ class Stateful(nn.Module):
         """A state must be a tensor for batches of the shape of ``x``."""
         layer = type(self).__name__
         if not isinstance(value, Tensor):
-            raise TypeError(
-                f"{layer}: the state {name} must be a tensor or None, got {type(value).__name__}"
-            )
+            raise TypeError(f"{layer}: the state {name} must be a tensor or None, got {type(value).__name__}")
         if value.shape != self._state_shape(value, x):
             hint = ""
             if value.shape == x.shape:
@@ -148,9 +142,7 @@ class Stateful(nn.Module):
         if torch._C._functorch.is_batchedtensor(value):
             return "under torch.vmap"
         # A layer that is given its states, as by snnfast.export.Step, gives them back.
-        return (
-            "in torch.jit.trace" if torch._C._is_tracing() and getattr(self, name) is None else ""
-        )
+        return "in torch.jit.trace" if torch._C._is_tracing() and getattr(self, name) is None else ""
 
     def _add_constant(self, name: str, value: float | Tensor | None) -> None:
         """A tensor becomes a buffer, a parameter stays one, a number is a plain attribute."""
@@ -163,10 +155,7 @@ class Stateful(nn.Module):
             setattr(self, name, value)
 
     def _add_parameter(
-        self,
-        name: str,
-        value: float | Tensor | None,
-        checked: Callable[[str, str, object], float] = check.number,
+        self, name: str, value: float | Tensor | None, checked: Callable[[str, str, object], float] = check.number
     ) -> None:
         """A constant: None, a number that ``checked`` lets through, or a tensor, whose shape the op checks."""
         if value is not None and not isinstance(value, Tensor):
@@ -197,9 +186,7 @@ class Stateful(nn.Module):
         # deepcopy refuses tensors with a graph.
         return {name: _without_graph(value) for name, value in self.__dict__.items()}
 
-    def _save_to_state_dict(
-        self, destination: dict[str, Any], prefix: str, keep_vars: bool
-    ) -> None:
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         if self.stateful and self.saved:
             for name in self.states:

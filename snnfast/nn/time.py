@@ -79,9 +79,7 @@ class Time(nn.Module):
         RuntimeError, ValueError: as a layer raises them for a shape, with the shape of ``x`` and the expected one.
     """
 
-    folds_time = (
-        True  # layers inside run on all steps at once: for accelerate and dropouts in processes
-    )
+    folds_time = True  # layers inside run on all steps at once: for accelerate and dropouts in processes
 
     def __init__(self, *layers: nn.Module, fast: bool = True) -> None:
         super().__init__()
@@ -89,16 +87,13 @@ class Time(nn.Module):
             raise ValueError("Time: give at least one layer")
         for layer in layers:
             if not isinstance(layer, nn.Module):
-                raise TypeError(
-                    f"Time: layers must be modules, one after the other, got {check.kind(layer)}"
-                )
+                raise TypeError(f"Time: layers must be modules, one after the other, got {check.kind(layer)}")
         self.layer = layers[0] if len(layers) == 1 else nn.Sequential(*layers)
         self.fast = check.flag("Time", "fast", fast)
         for module in self.layer.modules():
             if isinstance(module, Stateful):
                 raise ValueError(
-                    f"Time: takes layers without time, but {type(module).__name__} needs "
-                    "[T, B, ...]; put it outside"
+                    f"Time: takes layers without time, but {type(module).__name__} needs [T, B, ...]; put it outside"
                 )
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -138,9 +133,7 @@ class Time(nn.Module):
         y = _single(_one_tensor(y))
         return repeat(y, steps) if alike else _unfold(y, steps, batch)
 
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *arguments: Any
-    ) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
         """Takes keys of one layer as those of the first of several, or the other way round."""
         start, several = f"{prefix}layer.", type(self.layer) is nn.Sequential
         found = [key for key in state_dict if key.startswith(start)]
@@ -169,9 +162,7 @@ _DIMENSIONS: dict[type[nn.Module], int] = {
 }
 
 
-def refuse_without_time(
-    function: str, name: str, layer: nn.Module, x: Tensor | None = None
-) -> None:
+def refuse_without_time(function: str, name: str, layer: nn.Module, x: Tensor | None = None) -> None:
     """Refuse a convolution, pooling or batch normalisation outside :class:`Time` that is given a sequence.
 
     Args:
@@ -239,8 +230,7 @@ def _refused(layer: nn.Module, x: Tensor, y: Tensor, error: Exception) -> str:
             "batch-first sequence x.transpose(0, 1)"
         )
     return (
-        f"Time: {type(layer).__name__} does not take {list(y.shape)}, all steps of x {list(x.shape)}: {error}. "
-        f"{wanted}"
+        f"Time: {type(layer).__name__} does not take {list(y.shape)}, all steps of x {list(x.shape)}: {error}. {wanted}"
     )
 
 
@@ -253,9 +243,7 @@ def _one_tensor(y: Tensor) -> Tensor:
 def _unfold(y: Tensor, steps: int, batch: int) -> Tensor:
     y = _one_tensor(y)
     if y.dim() == 0 or y.shape[0] != steps * batch:
-        raise ValueError(
-            f"Time: the layer must keep the batch of T B = {steps * batch}, got shape {list(y.shape)}"
-        )
+        raise ValueError(f"Time: the layer must keep the batch of T B = {steps * batch}, got shape {list(y.shape)}")
     return y.view(steps, batch, *y.shape[1:])
 
 
@@ -311,12 +299,7 @@ def _two(value: Any) -> tuple[int, int]:
 
 def _normalizes(norm: Any, y: Tensor) -> bool:
     """Whether :func:`snnfast.ops.batch_norm` does for ``y`` what ``norm`` does."""
-    return (
-        y.dim() > 1
-        and y.shape[1] == norm.num_features
-        and y.numel() > y.shape[1]
-        and takes(norm, y)
-    )
+    return y.dim() > 1 and y.shape[1] == norm.num_features and y.numel() > y.shape[1] and takes(norm, y)
 
 
 def _normalize(norm: Any, y: Tensor, steps: int) -> Tensor:
@@ -336,16 +319,12 @@ def takes(norm: Any, y: Tensor) -> bool:
     """Whether parameters and statistics of a normalisation have dtypes and devices that its op takes beside ``y``."""
     values = (*norm.parameters(), norm.running_mean, norm.running_var)
     dtypes = (y.dtype, check.state_dtype(y.dtype))
-    return y.is_floating_point() and all(
-        p is None or (p.dtype in dtypes and p.device == y.device) for p in values
-    )
+    return y.is_floating_point() and all(p is None or (p.dtype in dtypes and p.device == y.device) for p in values)
 
 
 def _holds_norm(layer: nn.Module) -> bool:
     """Whether PyTorch's batch normalisation runs inside, which adds with little precision channels-last on the CPU."""
-    return any(
-        isinstance(m, _BatchNorm) and not isinstance(m, OverAllProcesses) for m in layer.modules()
-    )
+    return any(isinstance(m, _BatchNorm) and not isinstance(m, OverAllProcesses) for m in layer.modules())
 
 
 def _single(y: Tensor) -> Tensor:

@@ -49,11 +49,7 @@ class Tracer(fx.Tracer):
         """Whether the tracer looks no deeper."""
         own = type(module).__module__.startswith("snnfast.nn.")
         own = own and not isinstance(module, (NormLIF, Pooled, PooledSequential))
-        leaf = (
-            own
-            or isinstance(module, (Stateful, torch.jit.ScriptModule))
-            or type(module) in self.more
-        )
+        leaf = own or isinstance(module, (Stateful, torch.jit.ScriptModule)) or type(module) in self.more
         return leaf or super().is_leaf_module(module, name)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:

@@ -6,10 +6,7 @@ from pkgutil import iter_modules
 from snnfast import backend
 from snnfast.reference.bp_stdp_network import BpStdpNetworkResult
 from snnfast.reference.diehl_cook import DiehlCookResult, DiehlCookState
-from snnfast.reference.diehl_cook_conductance import (
-    DiehlCookConductanceResult,
-    DiehlCookConductanceState,
-)
+from snnfast.reference.diehl_cook_conductance import DiehlCookConductanceResult, DiehlCookConductanceState
 from snnfast.reference.presentations import Events, Rates
 from snnfast.reference.recurrent import recurrent as _recurrent
 from snnfast.reference.stdp import StdpState

@@ -59,11 +59,7 @@ def backward_pass(op: str, kernel: Any, *arguments: Any, why: str = WHY) -> tupl
 
 def traced() -> bool:
     """Whether what runs is recorded or transformed, so that the kernel itself, with its gradient, must be seen."""
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._is_tracing()
-    )
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or torch._C._is_tracing()
 
 
 def has_values(x: Tensor) -> bool:

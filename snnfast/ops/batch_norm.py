@@ -14,20 +14,11 @@ from snnfast.reference.batch_norm import BatchNormCall
 from snnfast.reference.batch_norm import batch_norm as reference
 from snnfast.reference.call import extended, flatten, public_op, unflatten
 
-from .autograd import (
-    backward_pass,
-    below_autograd,
-    no_double_backward,
-    refuse_transforms,
-    traced,
-    wants_gradient,
-)
+from .autograd import backward_pass, below_autograd, no_double_backward, refuse_transforms, traced, wants_gradient
 
 _WANTED = ("x_wanted", "weight_wanted", "bias_wanted")
 BackwardBatchNormCall = extended(
-    BatchNormCall,
-    "BackwardBatchNormCall",
-    {"of_batch": bool, "grad_y": Tensor, **dict.fromkeys(_WANTED, bool)},
+    BatchNormCall, "BackwardBatchNormCall", {"of_batch": bool, "grad_y": Tensor, **dict.fromkeys(_WANTED, bool)}
 )
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 # Channels-last memory of images and volumes. For [B, C] of fewer values PyTorch's is faster.
@@ -128,9 +119,7 @@ def register(namespace: str) -> None:
     forward, backward = "snnfast::batch_norm_forward", "snnfast::batch_norm_backward"
 
     def like(x: Tensor) -> Tensor:
-        return torch.empty_like(x.movedim(1, -1), memory_format=torch.contiguous_format).movedim(
-            -1, 1
-        )
+        return torch.empty_like(x.movedim(1, -1), memory_format=torch.contiguous_format).movedim(-1, 1)
 
     def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
         mean, var = (x.new_empty(x.shape[1], dtype=torch.float64) for _ in range(2))
@@ -145,10 +134,7 @@ def register(namespace: str) -> None:
     def _(*flat: Any) -> tuple[Tensor, ...]:
         call = unflatten(BackwardBatchNormCall, flat)
         x = call.x
-        grads = (
-            x.new_empty(x.shape[1], dtype=(x if p is None else p).dtype)
-            for p in (call.weight, call.bias)
-        )
+        grads = (x.new_empty(x.shape[1], dtype=(x if p is None else p).dtype) for p in (call.weight, call.bias))
         wanted = (getattr(call, name) for name in _WANTED)
         return tuple(g if w else x.new_empty(0) for g, w in zip((like(x), *grads), wanted))
 

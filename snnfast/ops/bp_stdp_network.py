@@ -35,11 +35,7 @@ def bp_stdp_network_(op: str, call: BpStdpNetworkCall) -> BpStdpNetworkResult:
         before = (*weights[0].shape[:-2], call.x.shape[0])
         layers = state.split([math.prod(before) * n for n in sizes])
         membranes = tuple(v.view(*before, n) for n, v in zip(sizes, layers))
-    return BpStdpNetworkResult(
-        fired,
-        hidden.split(sizes[:-1], -1) if call.return_hidden else None,
-        membranes,
-    )
+    return BpStdpNetworkResult(fired, hidden.split(sizes[:-1], -1) if call.return_hidden else None, membranes)
 
 
 def register(namespace: str) -> None:

@@ -14,23 +14,14 @@ from snnfast.reference.call import extended, flatten, positions, public_op, unfl
 from snnfast.reference.delay import DelayCall
 from snnfast.reference.delay import delay as reference
 
-from .autograd import (
-    backward_pass,
-    below_autograd,
-    no_double_backward,
-    refuse_transforms,
-    traced,
-    wants_gradient,
-)
+from .autograd import backward_pass, below_autograd, no_double_backward, refuse_transforms, traced, wants_gradient
 from .layout import batched, dense_order, inverse, parameter_run, permute_neurons
 
 _AT = positions(DelayCall)
 # Where x, a d tensor and past stand among the plain arguments.
 _TENSORS = (_AT["x"], _AT["d"] + 1, _AT["past"])
 BackwardDelayCall = extended(
-    DelayCall,
-    "BackwardDelayCall",
-    {"grad_y": Tensor, "x_needed": bool, "d_needed": bool, "past_needed": bool},
+    DelayCall, "BackwardDelayCall", {"grad_y": Tensor, "x_needed": bool, "d_needed": bool, "past_needed": bool}
 )
 
 
@@ -130,17 +121,13 @@ def register(namespace: str) -> None:
 
     @torch.library.register_vmap(forward)
     def _(info: Any, in_dims: tuple[int | None, ...], *flat: Any) -> Any:
-        return kernels.delay_forward(
-            *batched(flat, in_dims, _AT["x"], sequences, info.batch_size)
-        ), 1
+        return kernels.delay_forward(*batched(flat, in_dims, _AT["x"], sequences, info.batch_size)), 1
 
     @torch.library.register_vmap(backward)
     def _(info: Any, in_dims: tuple[int | None, ...], *flat: Any) -> Any:
         call = unflatten(BackwardDelayCall, flat)
         batch_at = sequences | {positions(BackwardDelayCall)["grad_y"]: 1}
-        return kernels.delay_backward(
-            *batched(flat, in_dims, _AT["x"], batch_at, info.batch_size)
-        ), (
+        return kernels.delay_backward(*batched(flat, in_dims, _AT["x"], batch_at, info.batch_size)), (
             1 if call.x_needed else None,
             0 if call.d_needed else None,
             1 if call.past_needed else None,

@@ -30,9 +30,7 @@ def register(namespace: str) -> None:
 # For both networks of Diehl and Cook.
 
 
-def present(
-    op: str, call: Any, equation: Callable[[Any], tuple[Tensor, Tensor]]
-) -> tuple[Tensor, Tensor]:
+def present(op: str, call: Any, equation: Callable[[Any], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Counts and spikes, of the kernel or of the reference."""
     kernels = backend.library(op, call.w)
     # Without neurons the kernels have nothing to do; the traces of the inputs still change.

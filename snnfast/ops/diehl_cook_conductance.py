@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from snnfast.reference.call import public_op
-from snnfast.reference.diehl_cook_conductance import (
-    DiehlCookConductanceCall,
-    DiehlCookConductanceResult,
-)
+from snnfast.reference.diehl_cook_conductance import DiehlCookConductanceCall, DiehlCookConductanceResult
 from snnfast.reference.diehl_cook_conductance import diehl_cook_conductance_ as reference
 
 from .diehl_cook import present, register_network

@@ -14,14 +14,7 @@ from snnfast.reference.call import extended, flatten, positions, public_op, unfl
 from snnfast.reference.eventprop import EventPropCall, result_of
 from snnfast.reference.eventprop import eventprop as reference
 
-from .autograd import (
-    backward_pass,
-    below_autograd,
-    no_double_backward,
-    refuse_transforms,
-    traced,
-    wants_gradient,
-)
+from .autograd import backward_pass, below_autograd, no_double_backward, refuse_transforms, traced, wants_gradient
 from .layout import one_by_one
 
 _NAMES = ("arrivals", "w", "w_rec", "delays_rec")
@@ -64,9 +57,7 @@ def eventprop(op: str, call: EventPropCall) -> Any:
 class _Spikes(torch.autograd.Function):
     # Faster than autograd registered with the kernel.
     @staticmethod
-    def forward(
-        ctx: Any, kernels: Any, flat: Sequence[Any], *tensors: Tensor | None
-    ) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, kernels: Any, flat: Sequence[Any], *tensors: Tensor | None) -> tuple[Tensor, ...]:
         t_out, u_max, *found = below_autograd(kernels.eventprop_forward, *flat)
         _save(ctx, kernels, flat, t_out, *found)
         ctx.mark_non_differentiable(found[0])
@@ -85,9 +76,7 @@ def _save(ctx: Any, kernels: Any, flat: Sequence[Any], *found: Tensor) -> None:
     ctx.set_materialize_grads(False)
 
 
-def _gradients(
-    ctx: Any, wanted: Sequence[bool], grad_t: Tensor | None, grad_u: Tensor | None
-) -> list[Tensor | None]:
+def _gradients(ctx: Any, wanted: Sequence[bool], grad_t: Tensor | None, grad_u: Tensor | None) -> list[Tensor | None]:
     """Gradients of the tensors that are ``wanted`` from those of the times and the largest potentials."""
     *tensors, t_out, slope, peak, source = ctx.saved_tensors
     flat = list(ctx.plain)
@@ -129,9 +118,7 @@ def register(namespace: str) -> None:
         _save(ctx, kernels, inputs, t_out, *found)
         ctx.mark_non_differentiable(*found)
 
-    def differentiate(
-        ctx: Any, grad_t: Tensor | None, grad_u: Tensor | None, *_: Any
-    ) -> tuple[Tensor | None, ...]:
+    def differentiate(ctx: Any, grad_t: Tensor | None, grad_u: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
         result: list[Tensor | None] = [None] * len(ctx.plain)
         wanted = [ctx.needs_input_grad[k] for k in _TENSORS]
         for k, grad in zip(_TENSORS, _gradients(ctx, wanted, grad_t, grad_u)):
@@ -140,10 +127,7 @@ def register(namespace: str) -> None:
 
     torch.library.register_autograd(forward, differentiate, setup_context=setup_context)
     torch.library.register_autograd(backward, no_double_backward("eventprop"))
-    for name, kernel in (
-        (forward, kernels.eventprop_forward),
-        (backward, kernels.eventprop_backward),
-    ):
+    for name, kernel in ((forward, kernels.eventprop_forward), (backward, kernels.eventprop_backward)):
         # There is no batch of weights in the kernels.
         torch.library.register_vmap(name, one_by_one(_of_contiguous(kernel)))
 

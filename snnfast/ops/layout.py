@@ -57,11 +57,7 @@ def parameter_run(value: Tensor, neurons: Sequence[int]) -> Tensor:
 
 
 def batched(
-    flat: Sequence[Any],
-    in_dims: Sequence[int | None],
-    at_x: int,
-    batch_at: dict[int, int],
-    size: int,
+    flat: Sequence[Any], in_dims: Sequence[int | None], at_x: int, batch_at: dict[int, int], size: int
 ) -> list[Any]:
     """The plain arguments with the batch as the first dimension of the neurons.
 

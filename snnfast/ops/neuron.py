@@ -11,35 +11,12 @@ from torch import Tensor
 
 from snnfast import backend, reference
 from snnfast.check import state_dtype
-from snnfast.reference.call import (
-    Op,
-    Parameter,
-    extended,
-    fields_of_kind,
-    flatten,
-    positions,
-    public,
-    unflatten,
-)
+from snnfast.reference.call import Op, Parameter, extended, fields_of_kind, flatten, positions, public, unflatten
 from snnfast.reference.neuron_arguments import NEURONS, calls_of, result_of
 from snnfast.reference.recurrent import FIELDS, recurrent_of
 
-from .autograd import (
-    backward_pass,
-    below_autograd,
-    no_double_backward,
-    refuse_transforms,
-    traced,
-    wants_gradient,
-)
-from .layout import (
-    batched,
-    dense_order,
-    inverse,
-    one_by_one,
-    parameter_run,
-    permute_neurons,
-)
+from .autograd import backward_pass, below_autograd, no_double_backward, refuse_transforms, traced, wants_gradient
+from .layout import batched, dense_order, inverse, one_by_one, parameter_run, permute_neurons
 from .pool2d import has_kernel
 from .repeat import repeats
 
@@ -76,9 +53,7 @@ class _Variant:
         neuron = getattr(call, "neuron", call)
         recurrent = "" if neuron is call else "recurrent_"
         refractory = "refractory_" if "refractory" in neuron._fields else ""
-        self.stem = (
-            "pooled_" * pooled + recurrent + refractory + neuron.__module__.rpartition(".")[2]
-        )
+        self.stem = "pooled_" * pooled + recurrent + refractory + neuron.__module__.rpartition(".")[2]
         self.states = fields_of_kind(neuron, Tensor | None)
         self.params = fields_of_kind(neuron, Parameter)
         self.more = tuple(FIELDS) if recurrent else ()
@@ -122,9 +97,7 @@ def with_kernels(check: Callable[P, Any]) -> Op[P, tuple[Tensor, ...]]:
 
     def run(op: str, call: Any) -> Any:
         kernels = backend.library(op, call.x, call.surrogate)
-        outputs = (
-            equation(call) if kernels is None else _scan(kernels, op, _KINDS[type(call)], call)
-        )
+        outputs = equation(call) if kernels is None else _scan(kernels, op, _KINDS[type(call)], call)
         return result_of(call, outputs)
 
     return public(check, run, "snnfast.ops")
@@ -139,9 +112,7 @@ def pooled(op: str, call: Any, window: Window) -> Any:
     x, kind = call.x, _POOLED[type(call)]
     params = (getattr(call, name) for name in kind.params)
     alike = all(
-        not isinstance(p, Tensor)
-        or p.shape == x.shape[2:]
-        or (p.dim() < 4 and sum(size != 1 for size in p.shape) < 2)
+        not isinstance(p, Tensor) or p.shape == x.shape[2:] or (p.dim() < 4 and sum(size != 1 for size in p.shape) < 2)
         for p in params
     )
     kernels = backend.library(op, x, call.surrogate)
@@ -150,9 +121,7 @@ def pooled(op: str, call: Any, window: Window) -> Any:
     return result_of(call, _scan(kernels, op, kind, call, window))
 
 
-def _scan(
-    kernels: Any, op: str, kind: _Variant, call: Any, window: Window | tuple[()] = ()
-) -> tuple[Tensor, ...]:
+def _scan(kernels: Any, op: str, kind: _Variant, call: Any, window: Window | tuple[()] = ()) -> tuple[Tensor, ...]:
     """Spikes, or these pooled, states and membranes; what was not asked for is empty."""
     x, flat = call.x, flatten(call)
     given = {place: flat[place] for place in kind.gradient if flat[place] is not None}
@@ -175,9 +144,7 @@ def _scan(
             outputs = getattr(kernels, kind.forward)(*flat, every)
         else:
             again = on_cpu and not kind.more and repeats(x)
-            outputs = _Scan.apply(
-                op, kernels, kind, every, again, flat, tuple(given), *given.values()
-            )  # type: ignore[no-untyped-call]
+            outputs = _Scan.apply(op, kernels, kind, every, again, flat, tuple(given), *given.values())  # type: ignore[no-untyped-call]
     outputs = outputs[: len(kind.states) + 2]
     if order is None:
         return outputs
@@ -276,8 +243,7 @@ def _gradients(ctx: Any, grads: Sequence[Tensor | None]) -> list[Tensor]:
     if ctx.x_repeats:
         found[0] = found[0].expand_as(tensors[0])  # x is the first
     return [
-        grad if grad.shape == tensor.shape else grad.sum_to_size(tensor.shape)
-        for grad, tensor in zip(found, tensors)
+        grad if grad.shape == tensor.shape else grad.sum_to_size(tensor.shape) for grad, tensor in zip(found, tensors)
     ]
 
 

@@ -13,14 +13,7 @@ from torch import Tensor
 
 from snnfast import backend, check
 
-from .autograd import (
-    backward_pass,
-    below_autograd,
-    no_double_backward,
-    refuse_transforms,
-    traced,
-    wants_gradient,
-)
+from .autograd import backward_pass, below_autograd, no_double_backward, refuse_transforms, traced, wants_gradient
 from .layout import parameter_run
 
 __all__ = ["KERNELS", "Kernel", "load", "neurons", "recurrent", "run"]
@@ -107,13 +100,7 @@ class Call(NamedTuple):
         """The operator of the forward pass and its arguments."""
         inputs, states, parameters, more = self.split(tensors)
         own = self.connections is None
-        of_neurons = (
-            self.kernel.name,
-            inputs if own else inputs[0],
-            states,
-            self.numbers,
-            parameters,
-        )
+        of_neurons = (self.kernel.name, inputs if own else inputs[0], states, self.numbers, parameters)
         last = (self.outputs, v_seq) if own else (v_seq, *more)
         operator = self.kernel.operator(f"{self.operator}_forward")
         return operator, *of_neurons, *last, self.kernel.checkpoint_every
@@ -151,14 +138,7 @@ class Call(NamedTuple):
 
 
 def neurons(
-    kernel: Kernel,
-    inputs: Any,
-    states: Any,
-    numbers: Any,
-    parameters: Any,
-    outputs: int,
-    v_seq: bool,
-    *_: int,
+    kernel: Kernel, inputs: Any, states: Any, numbers: Any, parameters: Any, outputs: int, v_seq: bool, *_: int
 ) -> tuple[Call, list[Tensor]]:
     """The call of neurons, and its tensors, from the arguments of their operator."""
     counts = len(inputs), len(states), len(parameters)
@@ -222,9 +202,7 @@ def register(namespace: str) -> None:
     recurrent_names = f"{namespace}::own_recurrent_forward", f"{namespace}::own_recurrent_backward"
     operators = getattr(torch.ops, namespace)
 
-    def results(
-        x: Tensor, kernel: str, inputs: int, outputs: int, v_seq: bool, every: int
-    ) -> list[Tensor]:
+    def results(x: Tensor, kernel: str, inputs: int, outputs: int, v_seq: bool, every: int) -> list[Tensor]:
         dtype, rows = check.state_dtype(x.dtype), KERNELS[kernel].rows
         carried = rows - (inputs - 1) - (outputs - 1)
         count = torch.sym_max((x.shape[0] + every - 1) // every - 1, 0) if every else 0
@@ -297,9 +275,7 @@ def register(namespace: str) -> None:
         def behind(values: Sequence[Tensor], dims: Any, at: int) -> list[Tensor]:
             dims = [None] * len(values) if dims is None else dims
             return [
-                v.unsqueeze(at).expand(*v.shape[:at], size, *v.shape[at:])
-                if d is None
-                else v.movedim(d, at)
+                v.unsqueeze(at).expand(*v.shape[:at], size, *v.shape[at:]) if d is None else v.movedim(d, at)
                 for v, d in zip(values, dims)
             ]
 
@@ -336,10 +312,7 @@ def _one_by_one(kernel: Any) -> Callable[..., Any]:
                 return [pick(v, d, k) for v, d in zip(value, dim or [None] * len(value))]
             return value if dim is None else value.select(dim, k)
 
-        found = [
-            kernel(*(pick(v, d, k) for v, d in zip(arguments, in_dims)))
-            for k in range(info.batch_size)
-        ]
+        found = [kernel(*(pick(v, d, k) for v, d in zip(arguments, in_dims))) for k in range(info.batch_size)]
         outputs = [torch.stack(column) for column in zip(*found)]
         return outputs, [0] * len(outputs)
 

@@ -53,13 +53,7 @@ class OwnNeuron(StepFunction):
         return self._answer(call, *self._reference(call))
 
     def recurrent(
-        self,
-        x: Tensor,
-        weight: Tensor,
-        past: Tensor | None = None,
-        *,
-        delay: Tensor | None = None,
-        **arguments: Any,
+        self, x: Tensor, weight: Tensor, past: Tensor | None = None, *, delay: Tensor | None = None, **arguments: Any
     ) -> tuple[Any, ...]:
         """The neurons with recurrent connections: :func:`snnfast.ops.recurrent`, which says what the arguments are."""
         if len(self.inputs) > 1 or self.outputs > 1 or not self.fires:
@@ -165,9 +159,7 @@ class OwnNeuron(StepFunction):
                 if isinstance(error, TraceError) and isinstance(variant.surrogate, str):
                     raise
                 if backend.forced() == which:
-                    raise backend.BackendError(
-                        f"{self.name}: backend {which!r} was asked for, but {error}"
-                    ) from error
+                    raise backend.BackendError(f"{self.name}: backend {which!r} was asked for, but {error}") from error
                 why = str(error)
         if backend.forced() != "reference" and not torch.onnx.is_in_onnx_export():
             backend._warn_once(f"{self.name} runs in plain PyTorch, which is slow: {why}")
@@ -240,9 +232,7 @@ class OwnNeuron(StepFunction):
 
     def traced(self, variant: Variant) -> tuple[Step, list[str]]:
         """One step of ``variant``, and the names of its states."""
-        hidden = [
-            name for name, is_there in (("v_reset", variant.hard_reset and self.fires),) if is_there
-        ]
+        hidden = [name for name, is_there in (("v_reset", variant.hard_reset and self.fires),) if is_there]
         hidden += [ALPHA] * (isinstance(variant.surrogate, str) and self.fires)
         hidden += [PERIOD] * variant.refractory + [MOST] * variant.several
         own = [name for name in self.parameters if name != "v_reset" or variant.hard_reset]

@@ -47,9 +47,7 @@ def run(op: str, call: StdpCall, rule: OwnConstants) -> StdpState:
             return _by_kernel(call, rule, library("own_rule", _source(rule, call.w.dtype)))
         except (CompileError, TraceError) as error:
             if backend.forced() == which:
-                raise backend.BackendError(
-                    f"{op}: backend 'cpu' was asked for, but {error}"
-                ) from error
+                raise backend.BackendError(f"{op}: backend 'cpu' was asked for, but {error}") from error
             why = str(error)
     elif which != "cpu":
         why = why if which == "reference" else "it has kernels for the CPU alone"
@@ -90,12 +88,8 @@ def _by_kernel(call: StdpCall, rule: OwnConstants, path: Any) -> StdpState:
     w, state = buffer(call.w), call.state
     steps, batch, n_pre = call.pre.shape
     n_post = len(w)
-    pre = _traces(
-        call.pre, state.trace_pre, state.trace_pre2, rule, rule.decay_pre, rule.decay_pre2, w
-    )
-    post = _traces(
-        call.post, state.trace_post, state.trace_post2, rule, rule.decay_post, rule.decay_post2, w
-    )
+    pre = _traces(call.pre, state.trace_pre, state.trace_pre2, rule, rule.decay_pre, rule.decay_pre2, w)
+    post = _traces(call.post, state.trace_post, state.trace_post2, rule, rule.decay_post, rule.decay_post2, w)
     reward = w.new_zeros(steps, batch) if call.reward is None else call.reward
     tensors = (w, *pre[:3], *post[:3], reward, state.eligibility)
     arguments = _Arguments(
@@ -123,13 +117,7 @@ def _by_kernel(call: StdpCall, rule: OwnConstants, path: Any) -> StdpState:
 
 
 def _traces(
-    spikes: Tensor,
-    x: Tensor,
-    x2: Tensor,
-    rule: OwnConstants,
-    decay: float,
-    decay2: float,
-    w: Tensor,
+    spikes: Tensor, x: Tensor, x2: Tensor, rule: OwnConstants, decay: float, decay2: float, w: Tensor
 ) -> tuple[Tensor, ...]:
     """Spikes, traces and second traces of every step, as a rule reads them, and both traces after the last one."""
     fired = spikes.detach() != 0

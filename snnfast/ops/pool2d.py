@@ -114,8 +114,6 @@ def register(namespace: str) -> None:
         _save(ctx, inputs, places)
         ctx.mark_non_differentiable(places)
 
-    torch.library.register_autograd(
-        forward, lambda ctx, grad, _: _gradients(ctx, grad), setup_context=setup_context
-    )
+    torch.library.register_autograd(forward, lambda ctx, grad, _: _gradients(ctx, grad), setup_context=setup_context)
 
     torch.library.register_autograd(backward, no_double_backward("pool2d"))

@@ -14,13 +14,7 @@ from snnfast.reference.call import flatten, public_op, unflatten
 from snnfast.reference.spike_conv2d import METHODS, SpikeConv2dCall
 from snnfast.reference.spike_conv2d import spike_conv2d as reference
 
-from .autograd import (
-    below_autograd,
-    has_values,
-    no_double_backward,
-    refuse_transforms,
-    wants_gradient,
-)
+from .autograd import below_autograd, has_values, no_double_backward, refuse_transforms, wants_gradient
 
 # Behind the methods of a call: "auto", with weights [C, O, kh, kw] whose rows and columns go from the last one on.
 TURNED = len(METHODS)
@@ -79,11 +73,7 @@ def _without_padding_alone(call: SpikeConv2dCall) -> SpikeConv2dCall:
 def _taps(size: int, kernel: int, stride: int, padding: int) -> range:
     """The places of a kernel that meet an image; all where those alone would give another number of results."""
     results = (size + 2 * padding - kernel) // stride + 1
-    met = [
-        k
-        for k in range(kernel)
-        if any(0 <= y * stride - padding + k < size for y in range(results))
-    ]
+    met = [k for k in range(kernel) if any(0 <= y * stride - padding + k < size for y in range(results))]
     taps = range(met[0], met[-1] + 1) if met else range(0)
     same = len(taps) and (size + 2 * (padding - taps.start) - len(taps)) // stride + 1 == results
     return taps if same else range(kernel)

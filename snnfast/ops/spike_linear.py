@@ -15,14 +15,7 @@ from snnfast.reference.call import extended, flatten, public_op, unflatten
 from snnfast.reference.spike_linear import SpikeLinearCall
 from snnfast.reference.spike_linear import spike_linear as reference
 
-from .autograd import (
-    backward_pass,
-    below_autograd,
-    has_values,
-    no_double_backward,
-    refuse_transforms,
-    wants_gradient,
-)
+from .autograd import backward_pass, below_autograd, has_values, no_double_backward, refuse_transforms, wants_gradient
 from .layout import one_by_one
 
 _WANTED = ("x_wanted", "weight_wanted", "bias_wanted")
@@ -63,9 +56,7 @@ class _Product(torch.autograd.Function):
     # The forward(ctx, ...) form is faster than autograd registered with the kernel (below), and can look at values.
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, method: int) -> Tensor:
-        y, bits, found = below_autograd(
-            torch.ops.snnfast.spike_linear_forward, x, weight, bias, method
-        )
+        y, bits, found = below_autograd(torch.ops.snnfast.spike_linear_forward, x, weight, bias, method)
         _, weight_wanted, *_ = ctx.needs_input_grad
         if not (weight_wanted and found[_OTHERS]):
             x = x.new_empty(0)  # the bits are all that the backward pass reads
@@ -122,8 +113,7 @@ def register(namespace: str) -> None:
         weight, before = call.weight, call.grad_y.shape[:-1]
         shapes = ((*before, weight.shape[1]), weight.shape, weight.shape[:1])
         return tuple(
-            weight.new_empty(shape if getattr(call, wanted) else (0,))
-            for shape, wanted in zip(shapes, _WANTED)
+            weight.new_empty(shape if getattr(call, wanted) else (0,)) for shape, wanted in zip(shapes, _WANTED)
         )
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -131,14 +121,9 @@ def register(namespace: str) -> None:
         _save(ctx, unflatten(SpikeLinearCall, inputs), bits, found)
         ctx.mark_non_differentiable(bits, found)
 
-    torch.library.register_autograd(
-        forward, lambda ctx, grad, *_: _gradients(ctx, grad), setup_context=setup_context
-    )
+    torch.library.register_autograd(forward, lambda ctx, grad, *_: _gradients(ctx, grad), setup_context=setup_context)
 
     torch.library.register_autograd(backward, no_double_backward("spike_linear"))
-    for kernel, name in (
-        (kernels.spike_linear_forward, forward),
-        (kernels.spike_linear_backward, backward),
-    ):
+    for kernel, name in ((kernels.spike_linear_forward, forward), (kernels.spike_linear_backward, backward)):
         # One call after the other: the share of spikes, by which each is done, is its own.
         torch.library.register_vmap(name, one_by_one(kernel))

@@ -22,14 +22,7 @@ from snnfast.reference.spikeprop import (
 )
 from snnfast.reference.spikeprop import spikeprop as reference
 
-from .autograd import (
-    backward_pass,
-    below_autograd,
-    no_double_backward,
-    refuse_transforms,
-    traced,
-    wants_gradient,
-)
+from .autograd import backward_pass, below_autograd, no_double_backward, refuse_transforms, traced, wants_gradient
 from .layout import one_by_one
 
 # Bits of what the kernels find in the values; csrc/core/spikeprop.h.
@@ -105,11 +98,7 @@ def untracked(t_in: Tensor, w: Tensor, delays: Tensor, **constants: Any) -> tupl
         return t_out.detach(), lambda grad, _: torch.autograd.grad(t_out, inputs, grad)  # type: ignore[return-value]
     tau = constants.pop("tau")
     call = reference.check(
-        t_in.detach(),
-        w.detach(),
-        delays.detach(),
-        tau=tau.detach() if isinstance(tau, Tensor) else tau,
-        **constants,
+        t_in.detach(), w.detach(), delays.detach(), tau=tau.detach() if isinstance(tau, Tensor) else tau, **constants
     )
     flat = _contiguous(call)
     t_out, _, slope, tape, status = below_autograd(kernels.spikeprop_forward, *flat)
@@ -130,9 +119,7 @@ def untracked(t_in: Tensor, w: Tensor, delays: Tensor, **constants: Any) -> tupl
 class _FirstSpike(torch.autograd.Function):
     # The forward(ctx, ...) form is faster than autograd registered with the kernel (below), and so are few arguments.
     @staticmethod
-    def forward(
-        ctx: Any, kernels: Any, flat: Sequence[Any], *tensors: Tensor | None
-    ) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, kernels: Any, flat: Sequence[Any], *tensors: Tensor | None) -> tuple[Tensor, ...]:
         t_out, u_max, slope, tape, status = below_autograd(kernels.spikeprop_forward, *flat)
         _save(ctx, kernels, flat, t_out, slope, tape)
         ctx.mark_non_differentiable(slope, status)
@@ -151,9 +138,7 @@ def _save(ctx: Any, kernels: Any, flat: Sequence[Any], *found: Tensor) -> None:
     ctx.set_materialize_grads(False)
 
 
-def _gradients(
-    ctx: Any, wanted: Sequence[bool], grad_t: Tensor | None, grad_u: Tensor | None
-) -> list[Tensor | None]:
+def _gradients(ctx: Any, wanted: Sequence[bool], grad_t: Tensor | None, grad_u: Tensor | None) -> list[Tensor | None]:
     """Gradients of the tensors that are ``wanted`` from those of the times and the largest potentials."""
     *tensors, t_out, slope, tape = ctx.saved_tensors
     flat = list(ctx.plain)
@@ -194,8 +179,7 @@ def register(namespace: str) -> None:
         call = unflatten(BackwardSpikePropCall, flat)
         shapes = (call.t_in.shape, call.w.shape, call.delays.shape, ())
         return tuple(
-            call.w.new_empty(shape if getattr(call, wanted) else (0,))
-            for shape, wanted in zip(shapes, _WANTED)
+            call.w.new_empty(shape if getattr(call, wanted) else (0,)) for shape, wanted in zip(shapes, _WANTED)
         )
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -203,9 +187,7 @@ def register(namespace: str) -> None:
         _save(ctx, kernels, inputs, t_out, slope, tape)
         ctx.mark_non_differentiable(slope, tape, status)
 
-    def differentiate(
-        ctx: Any, grad_t: Tensor | None, grad_u: Tensor | None, *_: Any
-    ) -> tuple[Tensor | None, ...]:
+    def differentiate(ctx: Any, grad_t: Tensor | None, grad_u: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
         result: list[Tensor | None] = [None] * len(ctx.plain)
         wanted = [ctx.needs_input_grad[k] for k in _TENSORS]
         for k, grad in zip(_TENSORS, _gradients(ctx, wanted, grad_t, grad_u)):
@@ -215,10 +197,7 @@ def register(namespace: str) -> None:
     torch.library.register_autograd(forward, differentiate, setup_context=setup_context)
 
     torch.library.register_autograd(backward, no_double_backward("spikeprop"))
-    for name, kernel in (
-        (forward, kernels.spikeprop_forward),
-        (backward, kernels.spikeprop_backward),
-    ):
+    for name, kernel in ((forward, kernels.spikeprop_forward), (backward, kernels.spikeprop_backward)):
         # There is no batch of weights in the kernels, nor one of tapes.
         torch.library.register_vmap(name, one_by_one(_of_contiguous(kernel)))
 

@@ -54,9 +54,7 @@ def agree(
     theirs, expected = _run(net, names, calls)
     ours, returned = _run(result, names, inputs)
     if sequences:
-        theirs = {
-            name: _joined(result.get_submodule(name), theirs[name], ours[name]) for name in names
-        }
+        theirs = {name: _joined(result.get_submodule(name), theirs[name], ours[name]) for name in names}
     if by_steps:
         expected = [{key: torch.stack([step[key] for step in expected]) for key in expected[0]}]
     samples = _Samples()
@@ -132,15 +130,11 @@ class _Samples:
             self.neurons += int(first.sum())
 
 
-def _compare(
-    where: str, layer: Any, theirs: list[Tensor], ours: list[Tensor], step: int, samples: _Samples
-) -> int:
+def _compare(where: str, layer: Any, theirs: list[Tensor], ours: list[Tensor], step: int, samples: _Samples) -> int:
     """How many steps the call had."""
     a, b = (_time_first(layer, t[0]) for t in (theirs, ours))
     if a.shape != b.shape:
-        raise ValueError(
-            f"replace: {where} gives shape {list(b.shape)}, expected {list(a.shape)}, time first"
-        )
+        raise ValueError(f"replace: {where} gives shape {list(b.shape)}, expected {list(a.shape)}, time first")
     what = "spikes" if layer.fires else "membranes"
     differ = samples.within(a != b if layer.fires else ~_close(a, b))
     if layer.fires and bool(differ.any()):
@@ -198,14 +192,10 @@ def _compare_outputs(call: int, expected: Returned, returned: Returned, samples:
     for key, value in expected.items():
         own = returned[key]
         if value.shape != own.shape:
-            raise ValueError(
-                f"{start}{key or 'the result'} has shape {list(own.shape)}, expected {list(value.shape)}"
-            )
+            raise ValueError(f"{start}{key or 'the result'} has shape {list(own.shape)}, expected {list(value.shape)}")
         differ = ~_close(value, own)
         if bool(differ.any()) and not _is_left_out(differ, samples):
-            raise ValueError(
-                f"{start}{key or 'the result'} does in {int(differ.sum())} of {differ.numel()} values"
-            )
+            raise ValueError(f"{start}{key or 'the result'} does in {int(differ.sum())} of {differ.numel()} values")
 
 
 def _is_left_out(differ: Tensor, samples: _Samples) -> bool:

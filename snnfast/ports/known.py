@@ -77,9 +77,5 @@ def is_fresh(op: str, target: Any, layer: nn.Module | None) -> bool:
     """Whether a node makes a tensor that is no view of another, so that a change of it changes nothing else."""
     if layer is not None:
         views = (nn.Identity, nn.Flatten, *DROPOUTS)
-        return (
-            type(layer) in LAYERS
-            and type(layer) not in views
-            and not getattr(layer, "inplace", False)
-        )
+        return type(layer) in LAYERS and type(layer) not in views and not getattr(layer, "inplace", False)
     return target in (_COMPUTED if op == "call_method" else _FUNCTIONS - {torch.detach})

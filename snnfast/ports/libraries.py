@@ -8,6 +8,4 @@ from .spikingjelly import SPIKINGJELLY
 
 __all__ = ["LIBRARIES", "Library"]
 
-LIBRARIES: dict[str, Library] = {
-    library.name: library for library in (SPIKINGJELLY, SNNTORCH, NORSE, SINABS)
-}
+LIBRARIES: dict[str, Library] = {library.name: library for library in (SPIKINGJELLY, SNNTORCH, NORSE, SINABS)}

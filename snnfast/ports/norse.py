@@ -26,18 +26,7 @@ from .norse_equations import (
     LIFRefrac,
     LIFRefracRecurrent,
 )
-from .norse_neurons import (
-    IAF,
-    LI,
-    LIF,
-    LSNN,
-    LIBox,
-    LIFBox,
-    LIFRecurrent,
-    LILinear,
-    LSNNRecurrent,
-    _Neuron,
-)
+from .norse_neurons import IAF, LI, LIF, LSNN, LIBox, LIFBox, LIFRecurrent, LILinear, LSNNRecurrent, _Neuron
 from .port import Library, Memo, refuse
 
 __all__ = ["NORSE"]

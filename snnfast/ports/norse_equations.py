@@ -78,18 +78,13 @@ class _Equation(_Neuron):
     def _equation(self, x: Tensor) -> dict[str, Any]:
         """The arguments of the op."""
         own = {name: as_number(getattr(self.inner, key), x) for name, key in self.settings.items()}
-        rates = {
-            name: as_number(getattr(self.inner, key), x) * self.dt
-            for name, key in self.rates.items()
-        }
+        rates = {name: as_number(getattr(self.inner, key), x) * self.dt for name, key in self.rates.items()}
         if self.holds is not None:
             own["rho_reset"] = as_number(self.p.rho_reset, x)
         firing = fires_above(self.spike_function, as_number(self.inner.v_th, x))
         return own | rates | firing
 
-    def _run(
-        self, x: Tensor, states: list[Tensor], arguments: dict[str, Any]
-    ) -> tuple[Tensor, list[Tensor], Tensor]:
+    def _run(self, x: Tensor, states: list[Tensor], arguments: dict[str, Any]) -> tuple[Tensor, list[Tensor], Tensor]:
         """Spikes, the last states, and the membranes."""
         spikes, *after, v_seq = self.neuron(x, *states, **arguments, return_v_seq=True)
         return spikes, after, v_seq
@@ -103,9 +98,7 @@ class _RecurrentEquation(_Recurrent, _Equation):
     def scan(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         return super().scan(functional.linear(x, self.input_weights), state)
 
-    def _run(
-        self, x: Tensor, states: list[Tensor], arguments: dict[str, Any]
-    ) -> tuple[Tensor, list[Tensor], Tensor]:
+    def _run(self, x: Tensor, states: list[Tensor], arguments: dict[str, Any]) -> tuple[Tensor, list[Tensor], Tensor]:
         z, *others = states
         weight = self._weight(x)
         wide = x.to(weight.dtype)

@@ -148,9 +148,7 @@ class _Neuron(Looping, Port, ABC):
             refuse(where, "its method 'logistic' draws spikes at random")
         # Norse's cells ignore their alpha for the default surrogate.
         own = getattr(self.inner, "alpha", None)
-        self.spike_function = (
-            surrogate.fast_sigmoid(1.0) if method == "super" else Threshold(method, own)
-        )
+        self.spike_function = surrogate.fast_sigmoid(1.0) if method == "super" else Threshold(method, own)
 
     def forward(self, input_tensor: Tensor, state: Any = None) -> Any:
         """``(output, state)``, of a step or of a sequence."""
@@ -176,11 +174,7 @@ class _Neuron(Looping, Port, ABC):
         return 1 - as_number(getattr(self.p, rate), x) * self.dt
 
     def _leak(self, x: Tensor) -> dict[str, Any]:
-        return {
-            "decay": self._decay("tau_mem_inv", x),
-            "decay_input": True,
-            "v_rest": as_number(self.p.v_leak, x),
-        }
+        return {"decay": self._decay("tau_mem_inv", x), "decay_input": True, "v_rest": as_number(self.p.v_leak, x)}
 
     def _firing(self, x: Tensor) -> dict[str, Any]:
         threshold = as_number(self.p.v_th, x)
@@ -268,9 +262,7 @@ class LIF(_Synaptic):
     def scan(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         decay_syn = self._decay("tau_syn_inv", x)
         drive, v = self._begin(x, state)
-        spikes, v, i, *v_seq = ops.cuba(
-            drive, v, decay_syn=decay_syn, **self._firing(x), return_v_seq=self._watched
-        )
+        spikes, v, i, *v_seq = ops.cuba(drive, v, decay_syn=decay_syn, **self._firing(x), return_v_seq=self._watched)
         self._show(v_seq)
         if self.record_states:
             return spikes, CurrentState(v_seq[0], self._currents(drive, decay_syn))
@@ -312,10 +304,7 @@ class _Recurrent(_Neuron, ABC):
     recurrent_weights: Tensor
     autapses: bool
 
-    names = (
-        *_Neuron.names,
-        *("autapses", "input_size", "hidden_size", "input_weights", "recurrent_weights"),
-    )
+    names = (*_Neuron.names, *("autapses", "input_size", "hidden_size", "input_weights", "recurrent_weights"))
 
     def _weight(self, x: Tensor) -> Tensor:
         """The recurrent weights in the dtype of the states of ``x``."""
@@ -376,9 +365,7 @@ class LSNN(_Neuron):
         drive = torch.cat([i.unsqueeze(0), currents[:-1]])
         drive = drive.to(x.dtype)
         adaptation = {"beta": decay_b * beta, "decay_adapt": decay_b}
-        spikes, v, a_last, *v_seq = ops.alif(
-            drive, v, a, **adaptation, **self._firing(x), return_v_seq=self._watched
-        )
+        spikes, v, a_last, *v_seq = ops.alif(drive, v, a, **adaptation, **self._firing(x), return_v_seq=self._watched)
         self._show(v_seq)
         if not self.record_states:
             return spikes, AdaptiveState(v, i_last, v_th + beta * a_last)

@@ -154,9 +154,7 @@ def _is_number(size: Any) -> bool:
 
 def _own(function: str, name: str, port: Any, result: Any) -> nn.Module:
     def refuse(why: str) -> NoReturn:
-        raise ValueError(
-            f"{function}: {name}, a {type(port).__name__}, has no layer of its own here: {why}"
-        )
+        raise ValueError(f"{function}: {name}, a {type(port).__name__}, has no layer of its own here: {why}")
 
     return _layer_of(port, result, refuse).eval().requires_grad_(False)
 

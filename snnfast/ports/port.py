@@ -129,17 +129,13 @@ def as_number(value: float | Tensor, x: Tensor) -> Number:
     return value.view(()) if value.numel() == 1 else value
 
 
-def fires_above(
-    surrogate: Surrogate | Callable[[Tensor], Tensor], threshold: Number
-) -> dict[str, Any]:
+def fires_above(surrogate: Surrogate | Callable[[Tensor], Tensor], threshold: Number) -> dict[str, Any]:
     """Arguments of an op for spikes above the threshold; a function of the other library sees to that itself."""
     strict = isinstance(surrogate, Surrogate)
     return {"v_threshold": threshold, "surrogate": surrogate, "strict": strict}
 
 
-def recurrent(
-    x: Tensor, weight: Tensor, sent: Tensor | None, *, neuron: str, **arguments: Any
-) -> Any:
+def recurrent(x: Tensor, weight: Tensor, sent: Tensor | None, *, neuron: str, **arguments: Any) -> Any:
     """:func:`snnfast.ops.recurrent` after the spikes ``sent`` ``[B, H]``; of a single step the neuron's op: quicker."""
     sent = None if sent is None else sent.to(x.dtype)
     if len(x) != 1 or x.dtype != weight.dtype:

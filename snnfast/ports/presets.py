@@ -117,9 +117,7 @@ def _snntorch_leaky(
     beta = check.number("snntorch.Leaky", "beta", beta)
     threshold = check.number("snntorch.Leaky", "threshold", threshold)
     if reset_mechanism not in ("subtract", "zero"):
-        raise ValueError(
-            f"snntorch.Leaky: reset_mechanism must be 'subtract' or 'zero', got {reset_mechanism!r}"
-        )
+        raise ValueError(f"snntorch.Leaky: reset_mechanism must be 'subtract' or 'zero', got {reset_mechanism!r}")
     fires_at = threshold
     if reset_delay and reset_mechanism == "subtract":
         if not 0 < beta <= 1:
@@ -189,9 +187,7 @@ def _norse_lif_box(
     )
 
 
-def _klif(
-    *, tau: float, decay_input: bool, scale_reset: bool, v_reset: float | None, **others: Any
-) -> OwnLayer:
+def _klif(*, tau: float, decay_input: bool, scale_reset: bool, v_reset: float | None, **others: Any) -> OwnLayer:
     own = equations.charge(tau, decay_input) | equations.reset(v_reset)
     return equations.klif.layer(**own, scaled=float(scale_reset), **others)
 
@@ -214,9 +210,7 @@ def _raf(*, b: float, omega: float, dt: float, **others: Any) -> OwnLayer:
     return equations.raf.layer(**equations.turn(b, omega, dt), **others)
 
 
-def _ternary(
-    *, tau: float | None = None, decay_input: bool = False, v_reset: float | None, **others: Any
-) -> OwnLayer:
+def _ternary(*, tau: float | None = None, decay_input: bool = False, v_reset: float | None, **others: Any) -> OwnLayer:
     own = {} if tau is None else equations.charge(tau, decay_input)
     return equations.ternary.layer(**own, **equations.reset(v_reset), **others)
 
@@ -245,10 +239,7 @@ def _keywords(defaults: dict[str, Any]) -> inspect.Signature:
 
 
 _CURRENT = {"tau_syn_inv": 200.0, "tau_mem_inv": 100.0, "v_leak": 0.0, "v_th": 1.0, "v_reset": 0.0}
-_ADAPTIVE = {
-    **_CURRENT,
-    **{"adaptation_current": 4.0, "adaptation_spike": 0.02, "delta_T": 0.5, "tau_ada_inv": 2.0},
-}
+_ADAPTIVE = {**_CURRENT, **{"adaptation_current": 4.0, "adaptation_spike": 0.02, "delta_T": 0.5, "tau_ada_inv": 2.0}}
 _COUNTS = {"detach_reset": False, "stateful": False, "return_v_seq": False}
 _ilif.__signature__ = _keywords(  # type: ignore[attr-defined]
     {"tau": 4 / 3, "v_threshold": 1.0, "max_spike_count": 4, "grad_window": None} | _COUNTS
@@ -259,15 +250,11 @@ PRESETS: dict[str, Callable[..., Spiking]] = {
     "spikingjelly.LIFNode": _spikingjelly(LIF, tau=2.0, decay_input=True),
     "spikingjelly.IFNode": _spikingjelly(IF),
     "spikingjelly.QIFNode": _spikingjelly(QIF, tau=2.0, v_c=0.8, a0=1.0, v_rest=0.0, v_reset=-0.1),
-    "spikingjelly.EIFNode": _spikingjelly(
-        EIF, tau=2.0, delta_T=1.0, theta_rh=0.8, v_rest=0.0, v_reset=-0.1
-    ),
+    "spikingjelly.EIFNode": _spikingjelly(EIF, tau=2.0, delta_T=1.0, theta_rh=0.8, v_rest=0.0, v_reset=-0.1),
     "spikingjelly.IzhikevichNode": _spikingjelly(
         Izhikevich, tau=2.0, v_c=0.8, a0=1.0, v_rest=-0.1, tau_w=2.0, a=0.0, b=0.0
     ),
-    "spikingjelly.KLIFNode": _spikingjelly(
-        _klif, tau=2.0, decay_input=True, scale_reset=False, k=1.0
-    ),
+    "spikingjelly.KLIFNode": _spikingjelly(_klif, tau=2.0, decay_input=True, scale_reset=False, k=1.0),
     "spikingjelly.ComplementaryLIFNode": _spikingjelly(
         equations.clif.layer, tau=2.0, v_reset=None, surrogate="rectangle"
     ),

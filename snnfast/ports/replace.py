@@ -30,10 +30,7 @@ _SLOW = (
 
 
 def replace(
-    net: nn.Module,
-    *,
-    sequences: bool | None = None,
-    verify: Tensor | Sequence[Tensor | tuple[Any, ...]] | None = None,
+    net: nn.Module, *, sequences: bool | None = None, verify: Tensor | Sequence[Tensor | tuple[Any, ...]] | None = None
 ) -> nn.Module:
     """A copy of a network of SpikingJelly, snnTorch, Norse or Sinabs whose neurons run on the kernels here.
 
@@ -105,9 +102,7 @@ def replace(
         made.append(name)
     if not made:
         if any(isinstance(module, Replaced) for module in net.modules()):
-            raise ValueError(
-                "replace: the neurons of net are replaced already; give the library's network"
-            )
+            raise ValueError("replace: the neurons of net are replaced already; give the library's network")
         raise ValueError(f"replace: net has no neurons of {', '.join(LIBRARIES)}")
     _warn_of_resets(net)
     result: nn.Module = copy.deepcopy(net, memo)

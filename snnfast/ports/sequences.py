@@ -70,9 +70,7 @@ def over_time(name: str, module: nn.Module) -> nn.Module:
     if isinstance(module, Stateful):
         tell: Any = getattr(module, "over_time", None)
         if tell is None:
-            raise ValueError(
-                f"replace: {name or 'net'}, a {type(module).__name__}, {_takes(module)}"
-            )
+            raise ValueError(f"replace: {name or 'net'}, a {type(module).__name__}, {_takes(module)}")
         tell(name or "net")
         return module
     neurons = [(n, inner) for n, inner in module.named_modules() if isinstance(inner, Stateful)]
@@ -87,9 +85,7 @@ def over_time(name: str, module: nn.Module) -> nn.Module:
     if type(module) is not nn.Sequential:
         if neurons and not any(hasattr(neuron, "over_time") for _, neuron in neurons):
             key, neuron = neurons[0]
-            raise ValueError(
-                f"replace: {_path(name, key)}, a {type(neuron).__name__}, {_takes(neuron)}"
-            )
+            raise ValueError(f"replace: {_path(name, key)}, a {type(neuron).__name__}, {_takes(neuron)}")
         raise ValueError(
             f"replace: sequences=True takes neurons in nn.Sequential, and {name or 'net'} is a "
             f"{type(module).__name__}, which runs its steps itself"

@@ -72,9 +72,7 @@ class _Neuron(Functions, Port, ABC):
         super().zero_grad(set_to_none)
         self.detach()
 
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *arguments: Any
-    ) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
         # A file has states of the batch that it was saved after.
         for name in self.kept:
             saved, own = state_dict.get(prefix + name), self._buffers.get(name)
@@ -165,9 +163,7 @@ class _Neuron(Functions, Port, ABC):
 
     def _warn(self, why: str) -> None:
         warnings.warn(
-            f"{type(self).__name__} runs in plain PyTorch, which is slow: {why}",
-            BackendWarning,
-            stacklevel=3,
+            f"{type(self).__name__} runs in plain PyTorch, which is slow: {why}", BackendWarning, stacklevel=3
         )
 
 
@@ -214,21 +210,15 @@ class LIF(_Neuron):
             firing = self._firing(as_number(self.spike_threshold, x))
             if self.most != 1:
                 firing["max_spikes"] = None if self.most == math.inf else int(self.most)
-            out, *states, v_seq = self._run(
-                x, v, {**leak, **firing, **current, "return_v_seq": True}
-            )
+            out, *states, v_seq = self._run(x, v, {**leak, **firing, **current, "return_v_seq": True})
         self._keep(**dict(zip(self.kept, states)))
         recorded = {"v_mem": v_seq}
         if current and self.record_states:
-            recorded["i_syn"] = ops.li(
-                x, current["i"], decay=current["decay_syn"], decay_input=False
-            )[0]
+            recorded["i_syn"] = ops.li(x, current["i"], decay=current["decay_syn"], decay_input=False)[0]
         self._record(**recorded)
         return out
 
-    def _by_own(
-        self, x: Tensor, v: Tensor | None, leak: dict[str, Any], current: dict[str, Any]
-    ) -> list[Tensor]:
+    def _by_own(self, x: Tensor, v: Tensor | None, leak: dict[str, Any], current: dict[str, Any]) -> list[Tensor]:
         """Spikes, the last states, and membranes, by Sinabs' own functions."""
         decay = leak["decay"]
         given = {"decay": decay, "gain": 1 - decay if leak["decay_input"] else 1.0, **current}
@@ -266,9 +256,7 @@ class LIFRecurrent(LIF):
         """Yield the product of the recurrent weights; spikes arrive within the same call only."""
         yield "rec_connect", self._linear().weight, spikes[:-1].flatten(2)
 
-    def _by_own(
-        self, x: Tensor, v: Tensor | None, leak: dict[str, Any], current: dict[str, Any]
-    ) -> list[Tensor]:
+    def _by_own(self, x: Tensor, v: Tensor | None, leak: dict[str, Any], current: dict[str, Any]) -> list[Tensor]:
         self._warn("recurrent connections have kernels for some of its functions alone")
         decay, decay_syn = leak["decay"], current.get("decay_syn", 0.0)
         gain = 1 - decay if leak["decay_input"] else 1.0
@@ -316,10 +304,7 @@ class LIFRecurrent(LIF):
             # Nothing comes back to the first step, not even the bias.
             x = torch.cat([x[:1], x[1:] + back])
         results = ops.recurrent(x, weight, neuron=neuron, v=v, **flat)
-        return [
-            r.view(shape if r.dim() == x.dim() else shape[1:]) if isinstance(r, Tensor) else r
-            for r in results
-        ]
+        return [r.view(shape if r.dim() == x.dim() else shape[1:]) if isinstance(r, Tensor) else r for r in results]
 
 
 class ALIF(_Neuron):
@@ -398,9 +383,7 @@ class ALIF(_Neuron):
 SINABS = Library(
     name="sinabs",
     neurons={
-        **dict.fromkeys(
-            ("LIF", "LIFSqueeze", "IAF", "IAFSqueeze", "ExpLeak", "ExpLeakSqueeze"), LIF
-        ),
+        **dict.fromkeys(("LIF", "LIFSqueeze", "IAF", "IAFSqueeze", "ExpLeak", "ExpLeakSqueeze"), LIF),
         **dict.fromkeys(("LIFRecurrent", "IAFRecurrent"), LIFRecurrent),
         **dict.fromkeys(("ALIF", "ALIFSqueeze", "ALIFRecurrent"), ALIF),
     },

@@ -72,14 +72,7 @@ class Functions:
         """
         spikes, reset, gradient = self.spike_fn, self.reset_fn, self.surrogate_grad_fn
         own = type(gradient).__module__.partition(".")[0] == "sinabs"
-        key = (
-            repr(spikes),
-            repr(reset),
-            repr(gradient) if own else gradient,
-            bounded,
-            current,
-            adapts,
-        )
+        key = (repr(spikes), repr(reset), repr(gradient) if own else gradient, bounded, current, adapts)
         if key in _MADE:
             return _MADE[key]
         slope = _COMPILED.get(type(gradient).__name__, lambda same: same)(gradient)

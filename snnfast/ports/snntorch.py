@@ -41,9 +41,7 @@ class Lapicque(Neuron):
 
     def __init__(self, where: str, original: Any, memo: Memo) -> None:
         if original.beta.requires_grad:
-            refuse(
-                where, "learn_beta=True learns nothing: snnTorch computes R and C from beta once"
-            )
+            refuse(where, "learn_beta=True learns nothing: snnTorch computes R and C from beta once")
         super().__init__(where, original, memo)
 
     def _left(self) -> Tensor:
@@ -72,9 +70,7 @@ class Synaptic(Neuron):
     def scan(self, x: Tensor, syn: Tensor, mem: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         beta, alpha = self._decay("beta", x), self._decay("alpha", x)
         if self.mechanism == "none":
-            every, last, syn = ops.cubali(
-                x, mem, syn, decay=beta, decay_syn=alpha, decay_input=False
-            )
+            every, last, syn = ops.cubali(x, mem, syn, decay=beta, decay_syn=alpha, decay_input=False)
             membrane = last if self.time_dim is None else every
             return self._fires_at(membrane, x), self._last(syn), membrane
 
@@ -114,9 +110,7 @@ class Alpha(Neuron):
 
     @staticmethod
     def _membrane(exc: Tensor, inh: Tensor, alpha: Any, beta: Any) -> Tensor:
-        log_alpha, log_beta = (
-            (v if isinstance(v, Tensor) else torch.tensor(v)).log() for v in (alpha, beta)
-        )
+        log_alpha, log_beta = ((v if isinstance(v, Tensor) else torch.tensor(v)).log() for v in (alpha, beta))
         return (log_alpha / (log_beta - log_alpha) + 1) * (exc + inh)
 
     def charge(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
@@ -125,9 +119,7 @@ class Alpha(Neuron):
         exc, inh = alpha * states[0] + x, beta * states[1] - x
         return exc, inh, self._membrane(exc, inh, alpha, beta)
 
-    def reset_by(
-        self, reset: Tensor, before: tuple[Tensor, ...], after: tuple[Tensor, ...]
-    ) -> tuple[Tensor, ...]:
+    def reset_by(self, reset: Tensor, before: tuple[Tensor, ...], after: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """All states at 0; by subtraction as snnTorch has it, the threshold off one current and the other one at 0."""
         if self.mechanism == "none":
             return after
@@ -147,10 +139,7 @@ class _Recurrent(Neuron):
 
     def __init__(self, where: str, original: Any, memo: Memo) -> None:
         if not original.reset_delay and type(original).__name__ == "RSynaptic":
-            refuse(
-                where,
-                "reset_delay=False of RSynaptic resets the membrane that it was given, not its own",
-            )
+            refuse(where, "reset_delay=False of RSynaptic resets the membrane that it was given, not its own")
         self.is_matrix = type(original.recurrent).__name__ in ("Linear", "RecurrentOneToOne")
         one_to_one = ("V",) if hasattr(original, "V") else ()
         self.own = (*self.own, *one_to_one, "recurrent")  # type: ignore[misc]
@@ -159,9 +148,7 @@ class _Recurrent(Neuron):
     def _why(self) -> str:
         if not self.is_matrix:
             return f"no kernel has recurrent connections by a {type(self.recurrent).__name__}"
-        return super()._why() or (
-            "no kernel is recurrent without a reset" if self.mechanism == "none" else ""
-        )
+        return super()._why() or ("no kernel is recurrent without a reset" if self.mechanism == "none" else "")
 
     def _back(self, spk: Tensor) -> Tensor:
         """Return the recurrent input from the spikes of the previous step."""
@@ -206,8 +193,7 @@ class RLeaky(_Recurrent):
             return recurrent(x, weight, spk, neuron="lif", **arguments)
 
         spikes, membrane = self._integrate(
-            *(run, x, mem, self._decay("beta", x)),
-            lambda spikes: with_spikes(x, spk, weight, spikes),
+            *(run, x, mem, self._decay("beta", x)), lambda spikes: with_spikes(x, spk, weight, spikes)
         )
         return spikes, self._sent(spikes), membrane
 

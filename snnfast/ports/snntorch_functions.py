@@ -138,9 +138,7 @@ class Steps(Looping, Port):
                 mem = mem - again * mem
         return spikes, *currents, mem
 
-    def reset_by(
-        self, reset: Tensor, before: tuple[Tensor, ...], after: tuple[Tensor, ...]
-    ) -> tuple[Tensor, ...]:
+    def reset_by(self, reset: Tensor, before: tuple[Tensor, ...], after: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The states after a step, reset where the membrane was above the threshold before it."""
         *currents, mem = after
         if self.mechanism == "subtract":

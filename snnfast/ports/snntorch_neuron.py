@@ -125,9 +125,7 @@ class Neuron(Steps):
             before.append(state.to(check.state_dtype(x.dtype)))
         if self.why:
             warnings.warn(
-                f"{type(self).__name__} runs in plain PyTorch, which is slow: {self.why}",
-                BackendWarning,
-                stacklevel=2,
+                f"{type(self).__name__} runs in plain PyTorch, which is slow: {self.why}", BackendWarning, stacklevel=2
             )
         spikes, *after = (self.steps if self.why else self.scan)(x, *before)
         last = after if one else [state[-1] for state in after]

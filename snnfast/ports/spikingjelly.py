@@ -40,17 +40,13 @@ REFUSED = {
     ),
     **dict.fromkeys(("MPBNBaseNode", "MPBNLIFNode"), "batch normalisation changes its membrane"),
     **dict.fromkeys(
-        ("NoisyCUBALIFNode", "NoisyILCCUBALIFNode", "NoisyNonSpikingIFNode"),
-        "it draws noise for its membrane",
+        ("NoisyCUBALIFNode", "NoisyILCCUBALIFNode", "NoisyNonSpikingIFNode"), "it draws noise for its membrane"
     ),
     **dict.fromkeys(
-        ("ILCIFNode", "ILCLIFNode", "ILCCUBALIFNode"),
-        "its neurons drive each other by weights of its own",
+        ("ILCIFNode", "ILCLIFNode", "ILCCUBALIFNode"), "its neurons drive each other by weights of its own"
     ),
     "STBIFNode": "it bounds the sum of all that it has fired, for inference alone",
-    **dict.fromkeys(
-        ("FewSpikeNode", "HGNode", "OutlierAwareThresholdNode"), "it reads a table of codes"
-    ),
+    **dict.fromkeys(("FewSpikeNode", "HGNode", "OutlierAwareThresholdNode"), "it reads a table of codes"),
     "LIAFNode": "it gives what a function of yours makes of the membrane",
     "FlexSN": "its equation is a function of yours: make a neuron of it by snnfast.neuron",
 }

@@ -38,10 +38,7 @@ class ComplementaryLIFNode(_Resting, equations.clif.layer):  # type: ignore[name
 
     def __init__(self, where: str, node: Any, memo: Memo) -> None:
         if node.store_state_seqs:
-            refuse(
-                where,
-                "store_state_seqs=True keeps both states of every step; store_v_seq=True keeps v",
-            )
+            refuse(where, "store_state_seqs=True keeps both states of every step; store_v_seq=True keeps v")
         super().__init__(where, node, memo)
 
     def _settings(self, where: str, node: Any) -> dict[str, Any]:
@@ -60,9 +57,7 @@ class ILIFNode(_Resting, equations.ilif.layer):  # type: ignore[name-defined, mi
         count = node.surrogate_function
         if type(count).__name__ != "MultiLevelSpikeCount" or not count.spiking:
             refuse(where, "its surrogate_function is not a spiking MultiLevelSpikeCount")
-        spikes = equations.SpikeCount(
-            int(count.max_spike_count), float(count.grad_min), float(count.grad_max)
-        )
+        spikes = equations.SpikeCount(int(count.max_spike_count), float(count.grad_min), float(count.grad_max))
         own = {"decay": 1 - 1 / float(node.tau), "surrogate": spikes}
         return super()._settings(where, node) | own
 
@@ -113,9 +108,7 @@ class GatedLIFNode(_Begun, equations.glif.layer):  # type: ignore[name-defined, 
     def forward(self, x: Tensor) -> Tensor:
         """Input ``[T, B, C, H, W]`` -> spikes of the same shape."""
         if x.dim() != 5 or len(x) != self.T:
-            raise ValueError(
-                f"GatedLIFNode: x must have shape [{self.T}, B, C, H, W], got {list(x.shape)}"
-            )
+            raise ValueError(f"GatedLIFNode: x must have shape [{self.T}, B, C, H, W], got {list(x.shape)}")
         self.return_v_seq = self.store_v_seq
         share = 1 - self._gate("beta", x) * (1 - self._gate("conduct", x))
         result = super().forward((x * share).to(x.dtype))
@@ -181,9 +174,7 @@ class _NonSpiking(nn.Module, Replaced):
         super().__init__()
         self.decode = node.decode
         tau = getattr(node, "tau", None)
-        self.leak: dict[str, Any] = (
-            {"decay": 1.0, "decay_input": False} if tau is None else {"tau": float(tau)}
-        )
+        self.leak: dict[str, Any] = {"decay": 1.0, "decay_input": False} if tau is None else {"tau": float(tau)}
         self.train(node.training)
 
     def forward(self, x: Tensor) -> Any:

@@ -16,30 +16,10 @@ from torch import Tensor, fx, nn
 from snnfast.nn.multi_step import EachStep, MultiStep
 from snnfast.nn.tracer import OPERATORS
 
-from .known import (
-    ADDITIONS,
-    LAYERS,
-    MAKERS,
-    NORMS,
-    POOLS,
-    RETURNED,
-    SET,
-    ZEROS,
-    is_elementwise,
-    is_fresh,
-)
+from .known import ADDITIONS, LAYERS, MAKERS, NORMS, POOLS, RETURNED, SET, ZEROS, is_elementwise, is_fresh
 from .port import Looping
 from .traces import CONSTANT, is_neuron, refuse_at
-from .unrolling import (
-    LINE,
-    Node,
-    Unrolling,
-    beside,
-    every_step,
-    filled,
-    first_steps,
-    viewed,
-)
+from .unrolling import LINE, Node, Unrolling, beside, every_step, filled, first_steps, viewed
 
 __all__ = ["Loop", "WithoutLoop"]
 
@@ -261,9 +241,7 @@ class Loop:
             return every if dim == 0 else self.made.call_method("movedim", (every, 0, dim))
         if node.target is filled:
             x, values, dim = node.args
-            return self.made.call_function(
-                filled, (self.static(x), self.stacked(self._every(node, values)), dim)
-            )
+            return self.made.call_function(filled, (self.static(x), self.stacked(self._every(node, values)), dim))
         if node.target in ADDITIONS and (terms := self._terms(node)):
             return self.made.call_method("sum", (self.stacked(terms), 0))
         if node.target is operator.getitem and node.args[0] in [c[-1] for c in self.calls.values()]:
@@ -340,16 +318,11 @@ class Loop:
         if nodes_in or any(node.kwargs != keywords for node in nodes):
             self.refuse(first, "its keywords are values of the trace, or differ between steps")
         found = [self._operand(first, values) for values in zip(*(n.args for n in nodes))]
-        if not any(
-            same for _, same in found
-        ):  # computed anew at each step, from what no step changes
+        if not any(same for _, same in found):  # computed anew at each step, from what no step changes
             return self.made.call_function(every_step, (self.static(first), self.count))
         if len(found) > 1 and first.target not in RETURNED:  # x.to(other) does not broadcast
             values, steps = zip(*found)
-            found = [
-                (self.made.call_function(beside, (v, steps, *values)) if same else v, same)
-                for v, same in found
-            ]
+            found = [(self.made.call_function(beside, (v, steps, *values)) if same else v, same) for v, same in found]
         arguments = tuple(value for value, _ in found)
         return self.made.create_node(first.op, first.target, arguments, dict(keywords))
 
@@ -377,10 +350,7 @@ class Loop:
         ]
         if len({len(size) for size in sizes}) != 1:
             self.refuse(first, "its sizes differ between steps")
-        sizes = [
-            tuple(None if _is_batch_of(node.args[0], s) else s for s in size)
-            for node, size in zip(nodes, sizes)
-        ]
+        sizes = [tuple(None if _is_batch_of(node.args[0], s) else s for s in size) for node, size in zip(nodes, sizes)]
         size = [self._operand(first, values)[0] for values in zip(*sizes)]
         return self.made.call_function(viewed, (x, *size))
 
@@ -398,13 +368,9 @@ class Loop:
                 return self.made.call_function(every_step, (self.static(nodes[0]), self.count))
         if not (isinstance(first, fx.Node) and sources == self.calls.get(str(first.target))):
             self.refuse(nodes[0], "it is neither a step of what is given nor a result of a neuron")
-        if any(item != items[0] for item in items) or (
-            items[0] not in self._layer(first).every_step
-        ):
+        if any(item != items[0] for item in items) or (items[0] not in self._layer(first).every_step):
             self.refuse(nodes[0], "of a neuron it is not known at every step")
-        return self.made.call_function(
-            operator.getitem, (self._neuron(str(first.target)), items[0])
-        )
+        return self.made.call_function(operator.getitem, (self._neuron(str(first.target)), items[0]))
 
     def _module(self, nodes: Nodes) -> Node:
         first = nodes[0]
@@ -415,9 +381,7 @@ class Loop:
             self.refuse(first, "what it returns is not taken apart, or its steps are not in order")
         flattens = type(layer) is nn.Flatten and layer.start_dim == 1
         if type(layer) not in (*LAYERS, *NORMS) and not flattens:
-            self.refuse(
-                first, f"a {type(layer).__name__} may depend on the other samples, or on time"
-            )
+            self.refuse(first, f"a {type(layer).__name__} may depend on the other samples, or on time")
         if any(len(node.args) != 1 or node.kwargs for node in nodes):
             self.refuse(first, "it takes more than one argument")
         x = self.stacked(tuple(node.args[0] for node in nodes))
@@ -482,10 +446,7 @@ class Loop:
         for state, result in zip(states, layer.handed_on):
             bare = state is None and layer.begins_bare
             if not (before is None if bare else self._hands_on(state, before, result)):
-                self.refuse(
-                    call,
-                    "it does not go on from the states of the step before, or does not begin at rest",
-                )
+                self.refuse(call, "it does not go on from the states of the step before, or does not begin at rest")
 
     def _hands_on(self, state: Any, before: Node | None, k: int) -> bool:
         if not isinstance(state, fx.Node):

@@ -26,9 +26,7 @@ def copied(net: nn.Module) -> nn.Module:
     return copy.deepcopy(net, {id(parameter): parameter for parameter in net.parameters()})
 
 
-def unrolled(
-    net: nn.Module, steps: int, *, training: bool | None = None, left_out: bool = False
-) -> Unrolling:
+def unrolled(net: nn.Module, steps: int, *, training: bool | None = None, left_out: bool = False) -> Unrolling:
     """The trace of a copy of ``net``.
 
     Args:
@@ -60,9 +58,7 @@ def unrolled(
         was = before[name]
         for key, value in _attributes(module).items():
             if key not in was or value is not was[key] or _has_proxy(value):
-                raise ValueError(
-                    f"{start}it keeps {key} in {name or 'the network'}, which the copy would not do"
-                )
+                raise ValueError(f"{start}it keeps {key} in {name or 'the network'}, which the copy would not do")
     for node in list(tracer.graph.nodes):
         node.meta.pop("is_wrapped", None)
         if getattr(node.target, "__name__", "") == "_assert_is_none":  # of what is left out
@@ -87,9 +83,7 @@ def may_be_none(net: nn.Module) -> list[str]:
     return [p.name for p in parameters if p.default is None]
 
 
-def difference(
-    first: fx.Graph, second: fx.Graph, roots: tuple[nn.Module, nn.Module]
-) -> Node | None:
+def difference(first: fx.Graph, second: fx.Graph, roots: tuple[nn.Module, nn.Module]) -> Node | None:
     """Where two graphs do not do the same, with the same constants; None if they do.
 
     Args:

@@ -101,9 +101,7 @@ class Unrolling(Tracer):
         """So many steps as are unrolled, if a dimension of an input is asked for."""
         known = isinstance(source, fx.Node) and source.op == "placeholder" and isinstance(dim, int)
         if not known or self.given not in (None, (source, dim)):
-            raise TypeError(
-                "the number of steps is neither a constant nor the size of an input as it is given"
-            )
+            raise TypeError("the number of steps is neither a constant nor the size of an input as it is given")
         self.given = source, dim
         return self.steps
 
@@ -167,9 +165,7 @@ def every_step(x: Tensor, steps: int) -> Tensor:
 def first_steps(x: Tensor, steps: int, dim: int) -> Tensor:
     """The steps of what is given, time first; the loop may leave later ones out."""
     if x.shape[dim] < steps:
-        raise IndexError(
-            f"the loop takes {steps} steps of dimension {dim}, which has {x.shape[dim]}"
-        )
+        raise IndexError(f"the loop takes {steps} steps of dimension {dim}, which has {x.shape[dim]}")
     return x.narrow(dim, 0, steps).movedim(dim, 0)
 
 

@@ -83,9 +83,7 @@ def _bp_stdp_network(call: BpStdpNetworkCall) -> BpStdpNetworkResult:
     for k in range(*networks) if networks else ():
         present_all(call.network(k), [s[k] for s in rasters], [v[k] for v in after])
     return BpStdpNetworkResult(
-        rasters[-1],
-        tuple(rasters[:-1]) if call.return_hidden else None,
-        tuple(after) if call.return_state else None,
+        rasters[-1], tuple(rasters[:-1]) if call.return_hidden else None, tuple(after) if call.return_state else None
     )
 
 
@@ -288,9 +286,7 @@ def bp_stdp_network_(
 
 def _weights(op: str, weights: object) -> None:
     if not isinstance(weights, Sequence):
-        raise TypeError(
-            f"{op}: weights must be a sequence of tensors, got {type(weights).__name__}"
-        )
+        raise TypeError(f"{op}: weights must be a sequence of tensors, got {type(weights).__name__}")
     if not 1 <= len(weights) <= LAYERS:
         raise ValueError(f"{op}: weights must hold 1 to {LAYERS} matrices, got {len(weights)}")
     for depth, w in enumerate(weights):
@@ -301,14 +297,10 @@ def _weights(op: str, weights: object) -> None:
         check.beside(op, name, w, "weights[0]", before)
     for (i, a), (k, b) in combinations(enumerate(weights), 2):
         if check.overlap(a, b):
-            raise ValueError(
-                f"{op}: weights[{i}] and weights[{k}] must not share memory: each learns for itself"
-            )
+            raise ValueError(f"{op}: weights[{i}] and weights[{k}] must not share memory: each learns for itself")
 
 
-def _taught(
-    op: str, name: str, value: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype, w: Tensor
-) -> None:
+def _taught(op: str, name: str, value: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype, w: Tensor) -> None:
     """Checks what is taught: the same to all networks, or to each its own."""
     each = isinstance(value, Tensor) and w.dim() == 3 and value.dim() == len(shape) + 1
     check.fits(op, name, value, (w.shape[0], *shape) if each else shape, dtype, w.device)
@@ -318,16 +310,11 @@ def _one_a_layer(op: str, name: str, values: object, weights: Sequence[Tensor]) 
     if not isinstance(values, Sequence):
         raise TypeError(f"{op}: {name} must be a sequence, got {type(values).__name__}")
     if len(values) != len(weights):
-        raise ValueError(
-            f"{op}: {name} must have one entry a layer, {len(weights)}, got {len(values)}"
-        )
+        raise ValueError(f"{op}: {name} must have one entry a layer, {len(weights)}, got {len(values)}")
 
 
 def _thresholds(
-    op: str,
-    thresholds: Sequence[float | Sequence[float]],
-    weights: Sequence[Tensor],
-    networks: int | None,
+    op: str, thresholds: Sequence[float | Sequence[float]], weights: Sequence[Tensor], networks: int | None
 ) -> Parameters:
     _one_a_layer(op, "thresholds", thresholds, weights)
     every = [

@@ -80,16 +80,10 @@ _KINDS: dict[Any, FieldType] = {
         }.items()
     },
     Parameter: FieldType(
-        "float {0}, Tensor? {0}_tensor",
-        2,
-        _parameter,
-        lambda number, tensor: number if tensor is None else tensor,
+        "float {0}, Tensor? {0}_tensor", 2, _parameter, lambda number, tensor: number if tensor is None else tensor
     ),
     Parameters: FieldType(
-        "float[] {0}, Tensor? {0}_tensor",
-        2,
-        _parameters,
-        lambda numbers, tensor: numbers if tensor is None else tensor,
+        "float[] {0}, Tensor? {0}_tensor", 2, _parameters, lambda numbers, tensor: numbers if tensor is None else tensor
     ),
     SurrogateLike: FieldType("int {}, float alpha", 2, _surrogate, numbered),
 }
@@ -110,8 +104,7 @@ def prepare(call: Any) -> Any:
         hints = get_type_hints(call, include_extras=True)
         nested = {name for name in call._fields if hasattr(hints[name], "_fields")}
         call.kinds = tuple(
-            _nested(prepare(hints[name])) if name in nested else _KINDS[hints[name]]
-            for name in call._fields
+            _nested(prepare(hints[name])) if name in nested else _KINDS[hints[name]] for name in call._fields
         )
         several = [(place, kind.flat) for place, kind in enumerate(call.kinds) if kind.size != 1]
         call.several = tuple(reversed(several))  # from the last on, so that places stay
@@ -208,8 +201,7 @@ def public_op(reference: Op[P, Any]) -> Callable[[Callable[[str, Any], R]], Op[P
 
 
 def reference_op(
-    equation: Callable[[Any], Any],
-    result_of: Callable[[Any, Any], Any] = lambda call, outputs: outputs,
+    equation: Callable[[Any], Any], result_of: Callable[[Any, Any], Any] = lambda call, outputs: outputs
 ) -> Callable[[Callable[P, Any]], Op[P, Any]]:
     """Makes a check, which returns a call, the public op of ``snnfast.reference`` by ``equation``, in plain PyTorch.
 

@@ -30,11 +30,7 @@ def _delay(call: DelayCall) -> Tensor:
     reach = float(math.ceil(2 * radius))
     known = torch.cat([x.new_zeros((1, *neurons)), past, x]).to(dtype)  # row 0 is silence
     now = torch.arange(1 + len(past), 1 + steps, device=x.device).view(-1, *(1,) * len(neurons))
-    d = (
-        torch.as_tensor(call.d, dtype=dtype, device=x.device)
-        .expand(neurons)
-        .clamp(0.0, steps + reach)
-    )
+    d = torch.as_tensor(call.d, dtype=dtype, device=x.device).expand(neurons).clamp(0.0, steps + reach)
     first = (d.detach() - radius).floor() + 1
     y = torch.zeros(x.shape, dtype=dtype, device=x.device)
     for k in range(int(min(reach, steps))):
@@ -48,9 +44,7 @@ def _delay(call: DelayCall) -> Tensor:
 
 
 @reference_op(_delay)
-def delay(
-    x: Tensor, d: float | Tensor, past: Tensor | None = None, *, sigma: float = 0.0
-) -> DelayCall:
+def delay(x: Tensor, d: float | Tensor, past: Tensor | None = None, *, sigma: float = 0.0) -> DelayCall:
     """``x`` delayed by ``d`` steps, a real number, with linear interpolation between two steps.
 
     For every neuron and ``t = 0 ... T-1``, with ``n = floor(d)`` and ``f = d - n``::

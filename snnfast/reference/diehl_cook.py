@@ -22,10 +22,7 @@ Setting = float | Sequence[float]  # of all networks, or one a network
 
 
 # Settings in which networks may differ, in the order of the kernel.
-NUMBERS = (
-    *("rule", "norm", "decay", "v_threshold", "v_reset", "inhibition"),
-    *("theta_plus", "theta_decay"),
-)
+NUMBERS = (*("rule", "norm", "decay", "v_threshold", "v_reset", "inhibition"), *("theta_plus", "theta_decay"))
 
 
 class DiehlCookState(NamedTuple):
@@ -198,10 +195,7 @@ def learn(call: DiehlCookCall, s: DiehlCookState, pre: Tensor, post: Tensor) -> 
         change[:, pre] -= rule.depression(w[:, pre], x_post[:, None], x_pre2[pre])
     w.copy_((w + change).clamp(rule.w_min, rule.w_max))
     return s._replace(
-        trace_pre=x_pre,
-        trace_post=x_post,
-        trace_pre2=rule.trace(x_pre2, pre),
-        trace_post2=rule.trace(x_post2, post),
+        trace_pre=x_pre, trace_post=x_post, trace_pre2=rule.trace(x_pre2, pre), trace_post2=rule.trace(x_post2, post)
     )
 
 
@@ -297,9 +291,7 @@ def diehl_cook_(
     plastic_weights(op, w, theta, rule, validate)
     step = check.positive(op, "dt", dt)
 
-    def own(
-        op: str, tau: float, v_threshold: float, v_reset: float, inhibition: float
-    ) -> dict[str, Any]:
+    def own(op: str, tau: float, v_threshold: float, v_reset: float, inhibition: float) -> dict[str, Any]:
         return {
             "decay": math.exp(-step / check.positive(op, "tau", tau)),
             "v_threshold": check.number(op, "v_threshold", v_threshold),
@@ -331,9 +323,7 @@ def diehl_cook_(
         inhibition_delay=delay,
         one_winner=check.flag(op, "one_winner", one_winner),
         **settings,
-        state=own_state(
-            op, state, DiehlCookState, return_state, w.device, lambda: at_rest(w, delay)
-        ),
+        state=own_state(op, state, DiehlCookState, return_state, w.device, lambda: at_rest(w, delay)),
         carry=state is not None,
         return_spikes=check.flag(op, "return_spikes", return_spikes),
         return_state=check.flag(op, "return_state", return_state),
@@ -362,12 +352,7 @@ def settings_of_networks(
     """The fields ``NUMBERS`` of a call, by ``own`` those that one op has, and ``numbers``, if networks differ."""
 
     def settings(
-        op: str,
-        rule: Rule | None,
-        norm: float | None,
-        theta_plus: float,
-        tau_theta: float | None,
-        **others: float,
+        op: str, rule: Rule | None, norm: float | None, theta_plus: float, tau_theta: float | None, **others: float
     ) -> dict[str, Any]:
         """Of one network, in the order of the call."""
         if norm is not None and rule is None:
@@ -389,14 +374,9 @@ def settings_of_networks(
         return {**settings(op, **given), "numbers": None}
     for name in several:
         if len(given[name]) != networks or not networks:
-            raise ValueError(
-                f"{op}: {name} must be one for all or {networks}, one a network, got {len(given[name])}"
-            )
+            raise ValueError(f"{op}: {name} must be one for all or {networks}, one a network, got {len(given[name])}")
     every = [
-        settings(
-            f"{op}: network {k}",
-            **{name: v[k] if name in several else v for name, v in given.items()},
-        )
+        settings(f"{op}: network {k}", **{name: v[k] if name in several else v for name, v in given.items()})
         for k in range(networks)
     ]
     rows = [[n for part in one.values() for n in numbers(part)] for one in every]
@@ -429,15 +409,11 @@ def plastic_weights(
     rules = rules_of(op, w, rule)
     for one in rules:
         if one.tau_eligibility is not None:
-            raise ValueError(
-                f"{op}: rule must not wait for a reward; use snnfast.ops.stdp_ for that"
-            )
+            raise ValueError(f"{op}: rule must not wait for a reward; use snnfast.ops.stdp_ for that")
     if not validate:
         return
     for k, one in enumerate(rules):
-        check.in_range(
-            op, "w", w.detach()[k] if len(rules) > 1 else w.detach(), one.w_min, one.w_max
-        )
+        check.in_range(op, "w", w.detach()[k] if len(rules) > 1 else w.detach(), one.w_min, one.w_max)
     if not rules:
         check.finite(op, "w", w)
     check.finite(op, "theta", theta)
@@ -451,9 +427,7 @@ def rules_of(op: str, w: Tensor, rule: object) -> Sequence[Rule]:
     rules = rule if several else (rule,)
     for one in rules:  # type: ignore[attr-defined]
         if not isinstance(one, Rule):
-            raise TypeError(
-                f"{op}: rule must be a rule of snnfast.plasticity or None, got {type(one).__name__}"
-            )
+            raise TypeError(f"{op}: rule must be a rule of snnfast.plasticity or None, got {type(one).__name__}")
         if (one.kind, one.trace) != (rules[0].kind, rules[0].trace):  # type: ignore[index]
             raise ValueError(
                 f"{op}: rules of networks must be of one kind and trace, "
@@ -485,20 +459,13 @@ def whole_steps(op: str, name: str, time: object, dt: float) -> int:
 
 
 def own_state(
-    op: str,
-    state: object,
-    kind: type,
-    asked: object,
-    device: torch.device,
-    at_rest: Callable[[], Any],
+    op: str, state: object, kind: type, asked: object, device: torch.device, at_rest: Callable[[], Any]
 ) -> list[Tensor]:
     """The tensors of a state that the call may change: a copy of ``state``, or at rest if one is asked for."""
     if state is None:
         return list(at_rest()) if asked else []
     if not isinstance(state, kind):
-        raise TypeError(
-            f"{op}: state must be a {kind.__name__} or None, got {type(state).__name__}"
-        )
+        raise TypeError(f"{op}: state must be a {kind.__name__} or None, got {type(state).__name__}")
     expected = at_rest()
     for name, value, like in zip(expected._fields, state, expected):  # type: ignore[call-overload]
         check.fits(op, f"state.{name}", value, like.shape, like.dtype, device)

@@ -196,9 +196,7 @@ def step(
 ) -> tuple[Tensor, DiehlCookConductanceState]:
     """Spikes ``[N]`` of the excitatory neurons and the state after them."""
     g = call.g
-    v = membrane(
-        call.exc, s.v, s.refractory, g.e_exc, s.g_exc * g.mean_exc, g.e_inh, s.g_inh * g.mean_inh
-    )
+    v = membrane(call.exc, s.v, s.refractory, g.e_exc, s.g_exc * g.mean_exc, g.e_inh, s.g_inh * g.mean_inh)
     v_inh = membrane(call.inh, s.v_inh, s.refractory_inh, g.e_exc, s.g_exc_inh * g.mean_exc)
     call.theta.mul_(call.theta_decay)
     spikes = (s.refractory == 0) & (v >= (call.exc.v_threshold + call.theta).to(v.dtype))
@@ -418,9 +416,7 @@ def diehl_cook_conductance_(
     if validate and rule is None:
         check.in_range(op, "w", w.detach(), 0.0, math.inf)
     step = check.positive(op, "dt", dt)
-    stimuli = presentations.presentations(
-        op, x, w.shape[-1], w.device, step, validate, networks_of(w)
-    )
+    stimuli = presentations.presentations(op, x, w.shape[-1], w.device, step, validate, networks_of(w))
     longest = _longest(op, delays, longest_delay, w, validate)
 
     def steps(name: str, value: float) -> int:
@@ -507,9 +503,7 @@ def diehl_cook_conductance_(
     )
 
 
-def at_rest(
-    w: Tensor, longest_delay: int, v_rest: Setting, v_rest_inh: Setting
-) -> DiehlCookConductanceState:
+def at_rest(w: Tensor, longest_delay: int, v_rest: Setting, v_rest_inh: Setting) -> DiehlCookConductanceState:
     """The state of a network that has been silent for long."""
 
     def resting(v: Setting) -> Tensor:
@@ -550,7 +544,5 @@ def _longest(op: str, delays: Tensor | None, given: int | None, w: Tensor, valid
         return LONGEST_DELAY if given is None else given
     longest = int(delays.max()) if delays.numel() else 0
     if given is not None and longest > given:
-        raise ValueError(
-            f"{op}: delays must be at most longest_delay, {given} steps, got {longest}"
-        )
+        raise ValueError(f"{op}: delays must be at most longest_delay, {given} steps, got {longest}")
     return longest if given is None else given

@@ -98,9 +98,7 @@ def _eventprop(a: EventPropCall) -> tuple[Tensor, Tensor, Tensor]:
     per_row = a.arrivals.shape[-2] * a.arrivals.shape[-1]
     times, order = a.arrivals.flatten(1).sort(dim=1, stable=True)
     learned = [x for x in (a.arrivals, a.w, a.w_rec, a.delays_rec) if x is not None]
-    nothing = torch.cat(
-        [x.flatten()[:0] for x in learned]
-    ).sum()  # has their gradients, which are zero
+    nothing = torch.cat([x.flatten()[:0] for x in learned]).sum()  # has their gradients, which are zero
     v = i = nothing.expand(samples, neurons)
     t_out = v.new_full((samples, neurons, spikes), math.inf) + nothing
     slopes, u_max = t_out.detach(), v
@@ -158,9 +156,7 @@ def _eventprop(a: EventPropCall) -> tuple[Tensor, Tensor, Tensor]:
 
         # One arrival a sample.
         arrives = comes & ~fires
-        number = (order[each, at.clamp(max=last)] if last >= 0 else torch.zeros_like(at)) % max(
-            times.shape[1], 1
-        )
+        number = (order[each, at.clamp(max=last)] if last >= 0 else torch.zeros_like(at)) % max(times.shape[1], 1)
         weight = torch.zeros_like(v)
         if last >= 0:
             weight = a.w[:, number % per_row // a.arrivals.shape[-1]].T
@@ -170,9 +166,7 @@ def _eventprop(a: EventPropCall) -> tuple[Tensor, Tensor, Tensor]:
         weight = torch.where(first_input[:, None], weight, 0.0)
         if a.delays_rec is not None and neurons and a.w_rec is not None:
             source, target = spike // (spikes * neurons), spike % neurons
-            from_spike = (
-                torch.nn.functional.one_hot(target, neurons) * a.w_rec[target, source, None]
-            )
+            from_spike = torch.nn.functional.one_hot(target, neurons) * a.w_rec[target, source, None]
             weight = torch.where(first_input[:, None], weight, from_spike.to(weight.dtype))
             reached_now = torch.nn.functional.one_hot(spike, neurons * spikes * neurons).bool()
             reached_now &= (arrives & ~first_input)[:, None]
@@ -346,9 +340,7 @@ def eventprop(
     if spikes >= 2**30:
         raise ValueError(f"eventprop: max_spikes must be below 2**30, got {spikes}")
     check.elements("eventprop", "max_spikes", (t_in.shape[0] + 1, neurons + 1, spikes))
-    threshold = (
-        math.inf if v_threshold is None else check.positive("eventprop", "v_threshold", v_threshold)
-    )
+    threshold = math.inf if v_threshold is None else check.positive("eventprop", "v_threshold", v_threshold)
     return EventPropCall(
         arrivals=arrivals,
         w=w,
@@ -367,14 +359,7 @@ def eventprop(
     )
 
 
-def _delays(
-    name: str,
-    delays: Tensor,
-    one: tuple[int, ...],
-    two: tuple[int, ...],
-    t_in: Tensor,
-    looks: bool,
-) -> None:
+def _delays(name: str, delays: Tensor, one: tuple[int, ...], two: tuple[int, ...], t_in: Tensor, looks: bool) -> None:
     check.shape("eventprop", name, delays, one, two)
     check.beside("eventprop", name, delays, "t_in", t_in)
     if looks:

@@ -48,9 +48,7 @@ def with_numbers(value: Any, each: Iterator[float]) -> Any:
     return value._replace(**{name: next(each) for name in names})  # type: ignore[attr-defined]
 
 
-def one_by_one(
-    call: Any, equation: Callable[[Any], tuple[Tensor, Tensor]]
-) -> tuple[Tensor, Tensor]:
+def one_by_one(call: Any, equation: Callable[[Any], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Counts and spikes by ``equation``: of the one network of ``call``, or ``[K, ...]`` of each of its K alone."""
     if call.w.dim() == 2:
         return equation(call)

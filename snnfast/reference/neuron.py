@@ -16,27 +16,9 @@ from snnfast.surrogate import differentiable, resolve
 
 from .call import Op, fields_of_kind, reference_op
 from .exp import divided
-from .neuron_arguments import (
-    ONE_SPIKE,
-    READOUT,
-    Given,
-    Tau,
-    calls_of,
-    enter,
-    result_of,
-)
+from .neuron_arguments import ONE_SPIKE, READOUT, Given, Tau, calls_of, enter, result_of
 
-__all__ = [
-    "EQUATIONS",
-    "ONE_SPIKE",
-    "READOUT",
-    "Equation",
-    "Given",
-    "Tau",
-    "choose",
-    "neuron",
-    "scan",
-]
+__all__ = ["EQUATIONS", "ONE_SPIKE", "READOUT", "Equation", "Given", "Tau", "choose", "neuron", "scan"]
 
 Step = Callable[..., tuple[Tensor, ...]]
 
@@ -128,11 +110,7 @@ class _HardReset(torch.autograd.Function):
         # grad (1 - s) and grad s, also where grad is infinite or NaN and does not count
         of_h = torch.where(s == 1, 0.0, torch.where(s == 0, grad, grad * (1 - s)))
         of_reset = torch.where(s == 0, 0.0, torch.where(s == 1, grad, grad * s)) if given else None
-        return (
-            of_h,
-            grad * (v_reset - h),
-            None if of_reset is None else of_reset.sum_to_size(v_reset.shape),
-        )
+        return (of_h, grad * (v_reset - h), None if of_reset is None else of_reset.sum_to_size(v_reset.shape))
 
 
 class _SoftReset(torch.autograd.Function):
@@ -150,20 +128,11 @@ class _SoftReset(torch.autograd.Function):
         s, *given = ctx.saved_tensors
         amount = given[0] if given else ctx.amount
         of_amount = torch.where(s == 0, 0.0, torch.where(s == 1, grad, grad * s)) if given else None
-        return (
-            grad,
-            -(grad * amount),
-            None if of_amount is None else -of_amount.sum_to_size(amount.shape),
-        )
+        return (grad, -(grad * amount), None if of_amount is None else -of_amount.sum_to_size(amount.shape))
 
 
 def fire(
-    call: Any,
-    h: Tensor,
-    threshold: float | Tensor,
-    subtract: float | Tensor,
-    held: Tensor,
-    silent: Tensor | None,
+    call: Any, h: Tensor, threshold: float | Tensor, subtract: float | Tensor, held: Tensor, silent: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Spikes where ``h >= threshold`` (strictly above, if the call says so), ``h``, and the membrane after the reset.
 
@@ -204,11 +173,7 @@ def choose(flag: bool, yes: Any, no: Any) -> Any:
 
 
 def whole_step(
-    step: Callable[..., Any],
-    call: Any,
-    inputs: Sequence[Any],
-    states: Sequence[Any],
-    parameters: dict[str, Any],
+    step: Callable[..., Any], call: Any, inputs: Sequence[Any], states: Sequence[Any], parameters: dict[str, Any]
 ) -> tuple[list[Any], list[Any]]:
     """One step, with refractory period and reset: outputs, and the states after it.
 

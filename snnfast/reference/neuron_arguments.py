@@ -222,15 +222,9 @@ def _check(
         lines.append(f"{left} = chosen({', '.join(f'{name}={name}' for name in choices)})")
     shared = ", ".join(repr(fixed[name]) if name in fixed else name for name in SHARED)
     before, after = (f"({', '.join(names)},)" if names else "()" for names in (states, of_step))
-    lines.append(
-        f"return call({op!r}, of, x, {before}, {after}, {'surrogate' not in fixed}, {shared})"
-    )
+    lines.append(f"return call({op!r}, of, x, {before}, {after}, {'surrogate' not in fixed}, {shared})")
     bare = inspect.Signature([p.replace(annotation=p.empty) for p in arguments])
-    space: dict[str, Any] = {
-        "sequence": check.sequence,
-        "state": check.state,
-        "parameter": check.parameter,
-    }
+    space: dict[str, Any] = {"sequence": check.sequence, "state": check.state, "parameter": check.parameter}
     space |= {"leak": check.leak, "own": own, "chosen": chosen, "of": call, "call": _call}
     exec("\n    ".join([f"def {op}{bare}:", *lines]), space)
     return space[op]  # type: ignore[no-any-return]
@@ -261,9 +255,7 @@ def _read(step: Callable[..., Any]) -> tuple[Any, tuple[str, ...], dict[str, Giv
 
 def _argument(name: str, annotation: Any, *default: Any) -> inspect.Parameter:
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    return inspect.Parameter(
-        name, kind, annotation=annotation, default=(*default, inspect.Parameter.empty)[0]
-    )
+    return inspect.Parameter(name, kind, annotation=annotation, default=(*default, inspect.Parameter.empty)[0])
 
 
 def _arguments(name: str, argument: Given | Tau) -> list[inspect.Parameter]:
@@ -272,9 +264,7 @@ def _arguments(name: str, argument: Given | Tau) -> list[inspect.Parameter]:
     if isinstance(argument, Given):
         return [inspect.Parameter(name, kind, annotation=float | Tensor, default=argument.default)]
     names = name.replace("decay", "tau"), name
-    return [
-        inspect.Parameter(n, kind, annotation=float | Tensor | None, default=None) for n in names
-    ]
+    return [inspect.Parameter(n, kind, annotation=float | Tensor | None, default=None) for n in names]
 
 
 def _completed(own: str, model: str, arguments: Iterable[str]) -> str:

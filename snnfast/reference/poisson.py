@@ -120,16 +120,11 @@ def poisson(
     if check.flag("poisson", "validate", validate):
         check.in_range("poisson", "p", p, 0.0, 1.0)
     return PoissonCall(
-        p if p.dtype == torch.float32 else p.to(torch.float32),
-        _seed(generator, seed, p.device),
-        num_steps,
-        dtype,
+        p if p.dtype == torch.float32 else p.to(torch.float32), _seed(generator, seed, p.device), num_steps, dtype
     )
 
 
-def _seed(
-    generator: torch.Generator | None, seed: int | Tensor | None, device: torch.device
-) -> Tensor:
+def _seed(generator: torch.Generator | None, seed: int | Tensor | None, device: torch.device) -> Tensor:
     """One int64 on ``device``, without waiting for the device."""
     check.generator("poisson", generator)
     if seed is not None:
@@ -145,14 +140,9 @@ def _seed(
     else:
         source = generator.device
         if source.type != "cpu" and source != device:
-            raise ValueError(
-                f"poisson: generator must be on cpu or the device of p, {device}, got {source}"
-            )
+            raise ValueError(f"poisson: generator must be on cpu or the device of p, {device}, got {source}")
         if recorded and source != device:
-            raise ValueError(
-                "poisson: in a CUDA graph generator must be on the device of p, "
-                f"{device}, got {source}"
-            )
+            raise ValueError(f"poisson: in a CUDA graph generator must be on the device of p, {device}, got {source}")
     with whole_batch.drawing():
         drawn = torch.randint(0, 2**63 - 1, (1,), generator=generator, device=source)
     if source == device:
@@ -168,9 +158,7 @@ def _given_seed(seed: int | Tensor, device: torch.device) -> Tensor:
         check.on_device("poisson", "seed", seed, "p", device)
         return seed if seed.dim() == 1 else seed.reshape(1)
     if isinstance(seed, bool) or not isinstance(seed, check.INTEGERS):
-        raise TypeError(
-            f"poisson: seed must be an integer or a tensor of one, got {type(seed).__name__}"
-        )
+        raise TypeError(f"poisson: seed must be an integer or a tensor of one, got {type(seed).__name__}")
     value = int(seed)
     if not -(2**63) <= value < 2**64:
         raise ValueError(f"poisson: seed must lie in [-2**63, 2**64), got {check.shown(value)}")

@@ -78,8 +78,6 @@ def pool2d(x: Tensor, kernel: int | Sequence[int], *, method: Method = "max") ->
     kernel_h, kernel_w = check.sizes(OP, "kernel", sides, 2)
     for name, side, size in zip(("rows", "columns"), (kernel_h, kernel_w), x.shape[2:]):
         if side > size:
-            raise ValueError(
-                f"{OP}: kernel must have at most the image's {size} {name}, got {side}"
-            )
+            raise ValueError(f"{OP}: kernel must have at most the image's {size} {name}, got {side}")
     check.choice(OP, "method", method, METHODS)
     return Pool2dCall(x, kernel_h, kernel_w, method == "average")

@@ -36,14 +36,9 @@ class Events(NamedTuple):
         fired = (spikes != 0).flatten(0, -3)
         ends = fired.flatten(0, 1).sum(1).cumsum(0).view(fired.shape[:2])
         starts = torch.cat([ends.new_zeros(1), ends.flatten()])[: -1 if ends.numel() else None]
-        first = (
-            starts.view(fired.shape[:2])[:, :1] if ends.numel() else ends.new_zeros((len(ends), 1))
-        )
+        first = starts.view(fired.shape[:2])[:, :1] if ends.numel() else ends.new_zeros((len(ends), 1))
         offsets = torch.cat([first, ends], 1)
-        return cls(
-            fired.nonzero()[:, 2].to(torch.int32),
-            offsets.view(*spikes.shape[:-2], offsets.shape[1]),
-        )
+        return cls(fired.nonzero()[:, 2].to(torch.int32), offsets.view(*spikes.shape[:-2], offsets.shape[1]))
 
 
 class Rates(NamedTuple):
@@ -102,13 +97,7 @@ class Presentations(NamedTuple):
 
 
 def presentations(
-    op: str,
-    x: object,
-    inputs: int,
-    device: torch.device,
-    dt: float,
-    validate: bool,
-    networks: int | None = None,
+    op: str, x: object, inputs: int, device: torch.device, dt: float, validate: bool, networks: int | None = None
 ) -> Presentations:
     """Checks presentations for ``inputs`` inputs on ``device``; ``validate`` looks at values, too.
 
@@ -132,13 +121,7 @@ def presentations(
 
 
 def rates(
-    op: str,
-    x: Rates,
-    inputs: int,
-    device: torch.device,
-    dt: float,
-    validate: bool,
-    networks: int | None = None,
+    op: str, x: Rates, inputs: int, device: torch.device, dt: float, validate: bool, networks: int | None = None
 ) -> Presentations:
     """Checks rates."""
     _fits(op, "x.hz", x.hz, (torch.float32,), device, ("P", inputs), networks)
@@ -153,8 +136,7 @@ def size(op: str, num_steps: int, count: int, what: str = "inputs") -> None:
     """The places of a presentation's spikes are counted in 32 bits."""
     if num_steps * max(count, 1) >= 2**31:
         raise ValueError(
-            f"{op}: a presentation must have fewer than 2**31 elements, "
-            f"got {num_steps} steps of {count} {what}"
+            f"{op}: a presentation must have fewer than 2**31 elements, got {num_steps} steps of {count} {what}"
         )
 
 

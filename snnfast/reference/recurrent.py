@@ -48,9 +48,7 @@ def _recurrent(call: Any) -> tuple[Tensor, ...]:
         return s[0], states
 
     states = [getattr(neuron, name) for name in names]
-    spikes, states, v_seq = fed_back(
-        step, call.x.to(dtype), states, call.weight, call.past, call.delay
-    )
+    spikes, states, v_seq = fed_back(step, call.x.to(dtype), states, call.weight, call.past, call.delay)
     return spikes.to(call.x.dtype), *states, v_seq
 
 
@@ -136,17 +134,13 @@ def recurrent(
     """
     check.sequence("recurrent", x)
     if not isinstance(neuron, str) or neuron not in firing():
-        raise ValueError(
-            f"recurrent: neuron must be one of {', '.join(firing())}, got {check.shown(neuron)}"
-        )
+        raise ValueError(f"recurrent: neuron must be one of {', '.join(firing())}, got {check.shown(neuron)}")
     connections("recurrent", x, weight, past, delay)
     call = NEURONS[neuron].check(x, **arguments)
     return recurrent_of(call.__class__)(*call, weight, past, delay)
 
 
-def connections(
-    op: str, x: Tensor, weight: Tensor, past: Tensor | None, delay: Tensor | None
-) -> None:
+def connections(op: str, x: Tensor, weight: Tensor, past: Tensor | None, delay: Tensor | None) -> None:
     """Checks the weights, the spikes before the first step and the delays of neurons with input ``x``."""
     if x.dim() < 2:
         raise ValueError(f"{op}: x must have shape [T, ..., H], got {list(x.shape)}")

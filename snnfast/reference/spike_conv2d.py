@@ -104,14 +104,10 @@ def spike_conv2d(
         raise ValueError(f"{OP}: x must have pixels, got shape {list(x.shape)}")
     check.choice(OP, "method", method, METHODS)
     if method == "events" and x.dtype.itemsize < 4:
-        raise TypeError(
-            f"{OP}: method='events' takes x of float32 or float64, got {x.dtype}; use 'auto'"
-        )
+        raise TypeError(f"{OP}: method='events' takes x of float32 or float64, got {x.dtype}; use 'auto'")
     check.tensor(OP, "weight", weight)
     if weight.dim() != 4 or weight.shape[1] != x.shape[1] or 0 in (len(weight), *weight.shape[2:]):
-        raise ValueError(
-            f"{OP}: weight must have shape [O, {x.shape[1]}, kh, kw], got {list(weight.shape)}"
-        )
+        raise ValueError(f"{OP}: weight must have shape [O, {x.shape[1]}, kh, kw], got {list(weight.shape)}")
     if bias is not None:
         check.shape(OP, "bias", bias, weight.shape[:1])
     x, weight, bias = autocast(x, weight, bias)

@@ -43,9 +43,7 @@ def _spike_linear(call: SpikeLinearCall) -> Tensor:
 
 
 @reference_op(_spike_linear)
-def spike_linear(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, method: Method = "auto"
-) -> SpikeLinearCall:
+def spike_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, method: Method = "auto") -> SpikeLinearCall:
     """A linear map of spikes: :func:`torch.nn.functional.linear`, which skips products with 0 on the CPU.
 
         y[..., o] = bias[o] + sum over i of x[..., i] weight[o, i]
@@ -90,13 +88,10 @@ def spike_linear(
     outputs, inputs = weight.shape
     if x.dim() == 0 or x.shape[-1] != inputs:
         raise ValueError(
-            f"{OP}: x must have shape [..., {inputs}] for a weight of shape {list(weight.shape)}, "
-            f"got {list(x.shape)}"
+            f"{OP}: x must have shape [..., {inputs}] for a weight of shape {list(weight.shape)}, got {list(x.shape)}"
         )
     if x.dtype not in (weight.dtype, torch.bool):
-        raise TypeError(
-            f"{OP}: x must have the dtype of weight, {weight.dtype}, or torch.bool, got {x.dtype}"
-        )
+        raise TypeError(f"{OP}: x must have the dtype of weight, {weight.dtype}, or torch.bool, got {x.dtype}")
     check.on_device(OP, "weight", weight, "x", x.device)
     if bias is not None:
         check.shape(OP, "bias", bias, (outputs,))

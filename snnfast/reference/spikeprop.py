@@ -90,12 +90,7 @@ class Point(NamedTuple):
 class _FirstSpike(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        t_in: Tensor,
-        w: Tensor,
-        delays: Tensor,
-        tau: float | Tensor,
-        a: SpikePropCall,
+        ctx: Any, t_in: Tensor, w: Tensor, delays: Tensor, tau: float | Tensor, a: SpikePropCall
     ) -> tuple[Tensor, Tensor, Tensor]:
         events = _evolve(t_in, w, delays, tau, a.t_max)
         candidates = _on_grid(events, tau, a) if a.grid_points else _tops(events, tau)
@@ -105,9 +100,7 @@ class _FirstSpike(torch.autograd.Function):
         u_max = peak.potential.clone() if a.return_u_max else t_in.new_empty(0)
         slope = torch.where(fired, spike.slope, math.inf)
         is_tensor = isinstance(tau, Tensor)
-        ctx.save_for_backward(
-            t_in, w, delays, tau if is_tensor else None, fired, events.order, *point[:3]
-        )
+        ctx.save_for_backward(t_in, w, delays, tau if is_tensor else None, fired, events.order, *point[:3])
         ctx.tau, ctx.settings = None if is_tensor else tau, a
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(slope)
@@ -237,9 +230,7 @@ def _first_and_largest(
         length = events.length[:, None].expand_as(events.q)
         at_end = after == length.gather(2, event[:, :, None])[:, :, 0]
         slope = torch.where(at_end, slope, 0.0)
-        following = torch.cat(
-            (events.times[:, 1:], torch.full_like(events.times[:, :1], a.t_max)), 1
-        )
+        following = torch.cat((events.times[:, 1:], torch.full_like(events.times[:, :1], a.t_max)), 1)
         following = following[:, None].expand_as(events.q).gather(2, event[:, :, None])[:, :, 0]
         time = torch.where(at_end, following, time + after)
     else:
@@ -353,8 +344,7 @@ def spikeprop(
         raise ValueError("spikeprop: delays must hold at least one delay, got none")
     if delays.dim() == 2 and delays.shape[0] != inputs:
         raise ValueError(
-            f"spikeprop: delays must have shape [K] or [I, K] with I = {inputs} as in t_in, "
-            f"got {list(delays.shape)}"
+            f"spikeprop: delays must have shape [K] or [I, K] with I = {inputs} as in t_in, got {list(delays.shape)}"
         )
     if synapses != [inputs, terminals]:
         raise ValueError(
@@ -373,9 +363,7 @@ def spikeprop(
     # The last point is t_max if that is a multiple of dt but for rounding.
     points = int(end / step * (1 + 1e-9)) + 1 if step else 0
     if points >= 2**31:
-        raise ValueError(
-            f"spikeprop: dt must leave fewer than 2**31 steps up to t_max = {end:g}, got {step:g}"
-        )
+        raise ValueError(f"spikeprop: dt must leave fewer than 2**31 steps up to t_max = {end:g}, got {step:g}")
     return SpikePropCall(
         t_in=t_in,
         w=w,
@@ -431,8 +419,7 @@ def look_at_delays(op: str, name: str, delays: Tensor) -> None:
         least, most = delays.detach().aminmax()
         if not (least >= 0 and most < math.inf):
             raise ValueError(
-                f"{op}: {name} must be finite and at least 0, "
-                f"got values from {least.item():g} to {most.item():g}"
+                f"{op}: {name} must be finite and at least 0, got values from {least.item():g} to {most.item():g}"
             )
 
 

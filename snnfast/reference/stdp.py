@@ -74,13 +74,9 @@ def _stdp(call: StdpCall) -> StdpState:
                 up += changes[b]
                 fired_pre = fired_post = fired_pre.new_zeros(())
             if fired_post.any():
-                up[fired_post] += rule.potentiation(
-                    w[fired_post], x_pre[b], x_post2[b, fired_post, None]
-                )
+                up[fired_post] += rule.potentiation(w[fired_post], x_pre[b], x_post2[b, fired_post, None])
             if rule.depresses and fired_pre.any():
-                down[:, fired_pre] += rule.depression(
-                    w[:, fired_pre], x_post[b, :, None], x_pre2[b, fired_pre]
-                )
+                down[:, fired_pre] += rule.depression(w[:, fired_pre], x_post[b, :, None], x_pre2[b, fired_pre])
             if eligibility is not None and call.reward is not None:
                 eligibility[b] = eligibility[b] * call.decay_eligibility + (up - down)
                 grown += call.reward[t, b] * eligibility[b]
@@ -174,9 +170,7 @@ def stdp_(
     check.spikes(op, "pre", pre, ("T", "B", w.shape[1]), w)
     check.spikes(op, "post", post, (*pre.shape[:2], w.shape[0]), w)
     if not isinstance(rule, (Rule, OwnRule)):
-        raise TypeError(
-            f"{op}: rule must be a rule of snnfast.plasticity, got {type(rule).__name__}"
-        )
+        raise TypeError(f"{op}: rule must be a rule of snnfast.plasticity, got {type(rule).__name__}")
     step = check.positive(op, "dt", dt)
     check.choice(op, "reduction", reduction, ("sum", "mean"))
     check.choice(op, "update", update, ("step", "sequence"))
@@ -217,8 +211,7 @@ def _at_rest(w: Tensor, batch: int, modulated: bool) -> StdpState:
 
 def _copy(state: StdpState) -> StdpState:
     return StdpState._make(
-        None if v is None else v.detach().clone(memory_format=torch.contiguous_format)
-        for v in state
+        None if v is None else v.detach().clone(memory_format=torch.contiguous_format) for v in state
     )
 
 
@@ -229,13 +222,7 @@ def _check_state(op: str, state: object, w: Tensor, batch: int, modulated: bool)
         wanted = "a tensor, since rule is" if modulated else "None, since rule is not"
         raise ValueError(f"{op}: state.eligibility must be {wanted} reward-modulated")
     n_post, n_pre = w.shape
-    shapes = (
-        (batch, n_pre),
-        (batch, n_pre),
-        (batch, n_post),
-        (batch, n_post),
-        (batch, n_post, n_pre),
-    )
+    shapes = ((batch, n_pre), (batch, n_pre), (batch, n_post), (batch, n_post), (batch, n_post, n_pre))
     for name, value, shape in zip(StdpState._fields, state, shapes[: 5 if modulated else 4]):
         check.fits(op, f"state.{name}", value, shape, w.dtype, w.device)
 

@@ -23,17 +23,7 @@ from snnfast.backend.processes.whole_batch import shared
 from snnfast.nn.calibration import calibrate_, firing_layers, look_for_time, rates
 
 from .checkpoint import CheckpointError, read_checkpoint, same_settings, write_checkpoint
-from .score import (
-    EVALUATED,
-    Loss,
-    Part,
-    Score,
-    as_many_labels,
-    batches,
-    evaluate,
-    largest,
-    outputs_of,
-)
+from .score import EVALUATED, Loss, Part, Score, as_many_labels, batches, evaluate, largest, outputs_of
 
 __all__ = ["Run", "Score", "Step", "descend", "evaluate", "fit", "largest"]
 
@@ -211,9 +201,7 @@ def fit(
     clip = None if clip is None else check.positive("fit", "clip", clip)
     calibrate = None if calibrate is None else check.positive("fit", "calibrate", calibrate)
     if precision not in (torch.float32, torch.bfloat16):
-        raise ValueError(
-            f"fit: precision must be torch.float32 or torch.bfloat16, got {check.shown(precision)}"
-        )
+        raise ValueError(f"fit: precision must be torch.float32 or torch.bfloat16, got {check.shown(precision)}")
     checkpoint = None if checkpoint is None else Path(checkpoint)
     n = len(train[0])
     if n == 0:
@@ -263,9 +251,7 @@ def fit(
                 run.order = images_in_order
             with progress_bar(title, n, done=run.images, progress=progress) as bar:
                 run.model.train()
-                for images, labels in batches(
-                    run.model, train, batch_size, run.order[run.images :]
-                ):
+                for images, labels in batches(run.model, train, batch_size, run.order[run.images :]):
                     images = images if augment is None else augment(images)
                     images, targets = (images, labels) if mix is None else mix(images, labels)
                     try:
@@ -332,11 +318,7 @@ def fit(
 
 
 def _gradient_step(
-    run: Run,
-    loss: Loss | None,
-    precision: torch.dtype,
-    clip: float | None,
-    processes: Processes | None,
+    run: Run, loss: Loss | None, precision: torch.dtype, clip: float | None, processes: Processes | None
 ) -> Step:
     optimizer, model = run.optimizer, run.model
     if optimizer is None or loss is None:
@@ -431,9 +413,7 @@ def _calibrate(
         echo(f"fires at the beginning: {shown} of the steps; weights scaled to a rate of {rate:g}")
 
 
-def _recalibrate(
-    model: nn.Module, train: Part, ready: Callable[[Tensor], Tensor], precision: torch.dtype
-) -> None:
+def _recalibrate(model: nn.Module, train: Part, ready: Callable[[Tensor], Tensor], precision: torch.dtype) -> None:
     """The statistics of batch normalisation over all of ``train``; of several processes each computes the same."""
     device = next(model.parameters()).device
     with torch.autocast(device.type, precision, enabled=precision != torch.float32):

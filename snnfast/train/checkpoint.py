@@ -71,19 +71,13 @@ def read_checkpoint(path: Path, kind: str | None = None) -> dict[str, Any]:
             checkpoint = torch.load(stream, map_location="cpu", weights_only=True)
         except Exception as error:  # whatever unpickling a broken or foreign file raises
             # PyTorch's own words are of its reader, or advise to unpickle whatever is in the file.
-            raise CheckpointError(
-                f"{path} is no readable checkpoint: it is damaged, or of another program"
-            ) from error
+            raise CheckpointError(f"{path} is no readable checkpoint: it is damaged, or of another program") from error
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path} is no checkpoint of this version of snnfast (format {FORMAT})"
-        )
+        raise CheckpointError(f"{path} is no checkpoint of this version of snnfast (format {FORMAT})")
     if checkpoint.pop("checksum", None) != checksum(checkpoint):
         raise CheckpointError(f"{path} is damaged: its checksum is not that of what it holds")
     if kind is not None and checkpoint.get("kind") != kind:
-        raise CheckpointError(
-            f"{path} must be of kind {kind!r}, got one of kind {checkpoint.get('kind')!r}"
-        )
+        raise CheckpointError(f"{path} must be of kind {kind!r}, got one of kind {checkpoint.get('kind')!r}")
     return checkpoint
 
 
@@ -154,9 +148,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     """
     checkpoint = read_checkpoint(path)
     if "model" not in checkpoint:
-        raise CheckpointError(
-            f"{path} holds no network to start from, it is of kind {checkpoint.get('kind')!r}"
-        )
+        raise CheckpointError(f"{path} holds no network to start from, it is of kind {checkpoint.get('kind')!r}")
     before = copy.deepcopy(model.state_dict())
     try:
         model.load_state_dict(checkpoint["model"])

@@ -12,17 +12,7 @@ from torch import Tensor, nn
 from snnfast.backend.processes import Processes
 from snnfast.backend.processes.whole_batch import shared
 
-__all__ = [
-    "EVALUATED",
-    "Decide",
-    "Loss",
-    "Part",
-    "Score",
-    "batches",
-    "evaluate",
-    "largest",
-    "outputs_of",
-]
+__all__ = ["EVALUATED", "Decide", "Loss", "Part", "Score", "batches", "evaluate", "largest", "outputs_of"]
 
 EVALUATED = 500  # images that evaluate takes at a time
 
@@ -134,9 +124,7 @@ def evaluate(
     with torch.no_grad(), torch.random.fork_rng(devices=[d.index for d in devices]):
         for first, (images, labels) in enumerate(batches(model, data, batch_size)):
             alone = nullcontext(slice(None))
-            with (
-                alone if processes is None else shared(model, processes, len(labels), first) as mine
-            ):
+            with alone if processes is None else shared(model, processes, len(labels), first) as mine:
                 images, labels = images[mine], labels[mine]
                 outputs = outputs_of(model, images, precision)
                 score.add(outputs, labels, loss(outputs, labels) if len(labels) else None)
@@ -155,10 +143,7 @@ def as_many_labels(function: str, name: str, part: Part) -> None:
 
 
 def batches(
-    model: nn.Module,
-    data: tuple[Tensor, Tensor],
-    batch_size: int,
-    order: Tensor | None = None,
+    model: nn.Module, data: tuple[Tensor, Tensor], batch_size: int, order: Tensor | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of ``data``, in ``order`` if given, on the device of ``model``."""
     images, labels = data

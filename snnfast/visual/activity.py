@@ -10,17 +10,7 @@ from matplotlib.figure import Figure
 
 from snnfast import check
 
-from .style import (
-    BLUE,
-    VERMILION,
-    Array,
-    Values,
-    finite_array,
-    head,
-    label_axes,
-    new_figure,
-    whole_ticks,
-)
+from .style import BLUE, VERMILION, Array, Values, finite_array, head, label_axes, new_figure, whole_ticks
 
 _MAX_MEMBRANES = 16
 
@@ -54,17 +44,13 @@ def raster(
     """
     values = finite_array("raster", "spikes", spikes)
     if values.ndim < 2:
-        raise ValueError(
-            f"raster: spikes must have shape [T, N] or [T, B, ...], got {list(values.shape)}"
-        )
+        raise ValueError(f"raster: spikes must have shape [T, N] or [T, B, ...], got {list(values.shape)}")
     if values.min() < 0:
         raise ValueError(f"raster: spikes must not be negative, got {values.min():g}")
     check.positive("raster", "dt", dt)
     if values.ndim > 2:
         if not 0 <= sample < values.shape[1]:
-            raise ValueError(
-                f"raster: sample must lie in [0, {values.shape[1]}), the batch, got {sample}"
-            )
+            raise ValueError(f"raster: sample must lie in [0, {values.shape[1]}), the batch, got {sample}")
         values = values[:, sample].reshape(len(values), -1)
     steps, neurons = values.shape
     if ax is None:
@@ -134,8 +120,7 @@ def potentials(
         levels = finite_array("potentials", "threshold", threshold)
         if levels.ndim > 1 or levels.size not in (1, neurons):
             raise ValueError(
-                f"potentials: threshold must be a number or have shape [{neurons}], "
-                f"got shape {list(levels.shape)}"
+                f"potentials: threshold must be a number or have shape [{neurons}], got shape {list(levels.shape)}"
             )
         levels = np.broadcast_to(levels, (neurons,))
     fired: Array | None = None
@@ -143,8 +128,7 @@ def potentials(
         fired = finite_array("potentials", "spikes", spikes)
         if fired.shape != values.shape:
             raise ValueError(
-                f"potentials: spikes must have the shape of v, {list(values.shape)}, "
-                f"got {list(fired.shape)}"
+                f"potentials: spikes must have the shape of v, {list(values.shape)}, got {list(fired.shape)}"
             )
     figure = new_figure(7.0, min(1.2 + 1.1 * neurons, 14.0) if neurons > 1 else 3.0)
     rows = figure.subplots(neurons, 1, sharex=True, sharey=True, squeeze=False)[:, 0]
@@ -154,9 +138,7 @@ def potentials(
     for neuron, ax in enumerate(rows):
         ax.plot(time, values[:, neuron], color=BLUE, linewidth=1.3, label="membrane")
         if levels is not None:
-            ax.axhline(
-                levels[neuron], color=VERMILION, linewidth=1.1, linestyle="--", label="threshold"
-            )
+            ax.axhline(levels[neuron], color=VERMILION, linewidth=1.1, linestyle="--", label="threshold")
         if fired is not None:
             at = time[fired[:, neuron] > 0]
             ax.scatter(
@@ -172,9 +154,7 @@ def potentials(
     handles, names = rows[0].get_legend_handles_labels()
     if len(handles) > 1:
         figure.legend(handles, names, loc="outside upper right", ncols=3, frameon=False, fontsize=9)
-    rows[0].set_ylim(
-        float(values.min()) - 0.08 * span, highest + (0.25 if spikes is not None else 0.08) * span
-    )
+    rows[0].set_ylim(float(values.min()) - 0.08 * span, highest + (0.25 if spikes is not None else 0.08) * span)
     rows[-1].set_xlim(time[0] - 0.5 * dt, time[-1] + 0.5 * dt)
     rows[-1].set_xlabel(f"Time ({unit})")
     if dt == 1:

@@ -44,9 +44,7 @@ def conversion(report: _Report, *, title: str | None = None) -> Figure:
     number = range(1, len(report.layers) + 1)
     figure = new_figure(12.4, 3.4)
     match, state, time = figure.subplots(1, 3)
-    match.plot(
-        number, [r.correlation for r in report.layers], "o-", color=BLUE, label="correlation"
-    )
+    match.plot(number, [r.correlation for r in report.layers], "o-", color=BLUE, label="correlation")
     match.plot(number, [r.error for r in report.layers], "s--", color=VERMILION, label="error")
     label_axes(match, "Layer", "Activation and rate", None)
     match.set_ylim(bottom=0)

@@ -9,24 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .activity import raster
-from .style import (
-    BLUE,
-    COLORS,
-    Array,
-    Values,
-    finite_array,
-    head,
-    label_axes,
-    new_figure,
-    whole_ticks,
-)
+from .style import BLUE, COLORS, Array, Values, finite_array, head, label_axes, new_figure, whole_ticks
 
 _MAX_COLUMNS = 3
 
 
-def rasters(
-    spikes: Mapping[str, Values], *, dt: float = 1.0, unit: str = "steps", title: str | None = None
-) -> Figure:
+def rasters(spikes: Mapping[str, Values], *, dt: float = 1.0, unit: str = "steps", title: str | None = None) -> Figure:
     """Draw the spikes of several layers, one raster under the other, over one time axis.
 
     Args:
@@ -52,9 +40,7 @@ def rasters(
     return figure
 
 
-def traces(
-    v: Mapping[str, Values], *, dt: float = 1.0, unit: str = "steps", title: str | None = None
-) -> Figure:
+def traces(v: Mapping[str, Values], *, dt: float = 1.0, unit: str = "steps", title: str | None = None) -> Figure:
     """Draw membrane potentials of several layers, one under the other, a line a neuron.
 
     Args:
@@ -75,9 +61,7 @@ def traces(
     for ax, (name, raw) in zip(rows, v.items()):
         values = finite_array("traces", f"v[{name!r}]", raw)
         if values.ndim != 2:
-            raise ValueError(
-                f"traces: v[{name!r}] must have shape [T, n], got {list(values.shape)}"
-            )
+            raise ValueError(f"traces: v[{name!r}] must have shape [T, n], got {list(values.shape)}")
         for neuron, trace in enumerate(values.T):
             color = COLORS[neuron % len(COLORS)]
             ax.plot(np.arange(len(trace)) * dt, trace, color=color, linewidth=1.1)
@@ -89,9 +73,7 @@ def traces(
     return figure
 
 
-def histograms(
-    values: Mapping[str, Values], *, xlabel: str, bins: int = 40, title: str | None = None
-) -> Figure:
+def histograms(values: Mapping[str, Values], *, xlabel: str, bins: int = 40, title: str | None = None) -> Figure:
     """Draw how the values of several layers are spread, side by side, on a logarithmic count.
 
     Args:
@@ -131,8 +113,6 @@ def _histogram(ax: Axes, values: Array, bins: int) -> None:
 
 def _check(function: str, argument: str, values: object) -> None:
     if not isinstance(values, Mapping):
-        raise ValueError(
-            f"{function}: {argument} must map names to values, got {type(values).__name__}"
-        )
+        raise ValueError(f"{function}: {argument} must map names to values, got {type(values).__name__}")
     if not values:
         raise ValueError(f"{function}: {argument} must have at least one layer, got none")

@@ -39,9 +39,7 @@ def save(figure: Figure, path: str | Path, *, dpi: int = 150) -> Path:
     kind = target.suffix[1:].lower()
     supported = figure.canvas.get_supported_filetypes()
     if kind not in supported:
-        raise ValueError(
-            f"save: path must end in one of {', '.join(sorted(supported))}, got {target.name!r}"
-        )
+        raise ValueError(f"save: path must end in one of {', '.join(sorted(supported))}, got {target.name!r}")
     with replacing(target) as new:
         figure.savefig(new, dpi=dpi, format=kind)
     return target

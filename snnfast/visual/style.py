@@ -27,10 +27,7 @@ def finite_array(function: str, argument: str, value: Any) -> Array:
     array = filled_array(function, argument, value)
     if not np.isfinite(array).all():
         where = np.argwhere(~np.isfinite(array))[0]
-        raise ValueError(
-            f"{function}: {argument} must be finite, got {array[tuple(where)]} "
-            f"at index {where.tolist()}"
-        )
+        raise ValueError(f"{function}: {argument} must be finite, got {array[tuple(where)]} at index {where.tolist()}")
     return array
 
 
@@ -41,9 +38,7 @@ def filled_array(function: str, argument: str, value: Any) -> Array:
     try:
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
-        raise ValueError(
-            f"{function}: {argument} must hold numbers in one shape, got {type(value).__name__}"
-        ) from None
+        raise ValueError(f"{function}: {argument} must hold numbers in one shape, got {type(value).__name__}") from None
     if array.size == 0:
         raise ValueError(f"{function}: {argument} must not be empty, got shape {list(array.shape)}")
     return array

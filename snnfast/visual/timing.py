@@ -8,18 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .style import (
-    BLUE,
-    VERMILION,
-    Array,
-    Values,
-    filled_array,
-    finite_array,
-    head,
-    label_axes,
-    new_figure,
-    whole_ticks,
-)
+from .style import BLUE, VERMILION, Array, Values, filled_array, finite_array, head, label_axes, new_figure, whole_ticks
 
 
 def spike_times(
@@ -52,22 +41,16 @@ def spike_times(
     if not before:
         raise ValueError("spike_times: before must have at least one population, got none")
     if after is not None and list(after) != list(before):
-        raise ValueError(
-            f"spike_times: after must have the populations of before, {list(before)}, got {list(after)}"
-        )
+        raise ValueError(f"spike_times: after must have the populations of before, {list(before)}, got {list(after)}")
     sides = [before] if after is None else [before, after]
     times = [{name: _times(name, raw) for name, raw in side.items()} for side in sides]
     names = list(before)
     if mark is not None and not 0 <= mark < len(times[0][names[-1]]):
-        raise ValueError(
-            f"spike_times: mark must lie in [0, {len(times[0][names[-1]])}), got {mark}"
-        )
+        raise ValueError(f"spike_times: mark must lie in [0, {len(times[0][names[-1]])}), got {mark}")
     # Many neurons need some height, but 40 times as many not 40 times as much.
     heights = [1 + np.log2(len(times[0][name])) / 2 for name in names]
     figure = new_figure(4.0 * len(sides) + 0.6, 0.8 + 0.6 * sum(heights))
-    axes = figure.subplots(
-        len(names), len(sides), sharex=True, sharey="row", squeeze=False, height_ratios=heights
-    )
+    axes = figure.subplots(len(names), len(sides), sharex=True, sharey="row", squeeze=False, height_ratios=heights)
     for column, side in enumerate(times):
         for row, name in enumerate(names):
             last = row == len(names) - 1

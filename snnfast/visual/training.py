@@ -15,9 +15,7 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _MAX_ANNOTATED_CLASSES = 20
 
 
-def curves(
-    history: Mapping[str, Sequence[float]], *, xlabel: str = "Epoch", title: str | None = None
-) -> Figure:
+def curves(history: Mapping[str, Sequence[float]], *, xlabel: str = "Epoch", title: str | None = None) -> Figure:
     """Draw training curves: accuracy and loss side by side.
 
     Args:
@@ -41,16 +39,12 @@ def curves(
     for name, raw in history.items():
         values = finite_array("curves", f"history[{name!r}]", raw)
         if values.ndim != 1:
-            raise ValueError(
-                f"curves: history[{name!r}] must be a sequence of numbers, "
-                f"got shape {list(values.shape)}"
-            )
+            raise ValueError(f"curves: history[{name!r}] must be a sequence of numbers, got shape {list(values.shape)}")
         panel = _panel_of(name)
         if panel == "Accuracy (%)":
             if values.min() < 0 or values.max() > 1:
                 raise ValueError(
-                    f"curves: history[{name!r}] must be fractions in [0, 1], "
-                    f"got {values.min():g} to {values.max():g}"
+                    f"curves: history[{name!r}] must be fractions in [0, 1], got {values.min():g} to {values.max():g}"
                 )
             values = 100 * values
         panels.setdefault(panel, {})[name] = values
@@ -63,9 +57,7 @@ def curves(
     return figure
 
 
-def confusion(
-    matrix: Values, *, labels: Sequence[str] | None = None, title: str | None = None
-) -> Figure:
+def confusion(matrix: Values, *, labels: Sequence[str] | None = None, title: str | None = None) -> Figure:
     """Draw a confusion matrix; colour is the share of each true class, numbers are counts.
 
     Args:
@@ -116,9 +108,7 @@ def confusion(
     ax.set_ylabel("True class")
     correct = np.trace(counts)
     ax.set_title(
-        title or f"Accuracy {100 * correct / total:.1f} % ({correct:,g} of {total:,g})",
-        fontsize=11,
-        loc="left",
+        title or f"Accuracy {100 * correct / total:.1f} % ({correct:,g} of {total:,g})", fontsize=11, loc="left"
     )
     bar = figure.colorbar(image, ax=ax, fraction=0.046, pad=0.03)
     bar.set_label("Share of the true class (%)")

@@ -40,19 +40,11 @@ def receptive_fields(
     """
     values = finite_array("receptive_fields", "w", w)
     if values.ndim not in (2, 3):
-        raise ValueError(
-            "receptive_fields: w must have shape [n, pixels] or [n, H, W], "
-            f"got {list(values.shape)}"
-        )
+        raise ValueError(f"receptive_fields: w must have shape [n, pixels] or [n, H, W], got {list(values.shape)}")
     if values.ndim == 2:
-        values = values.reshape(
-            len(values), *_tile_shape("receptive_fields", values.shape[1], shape)
-        )
+        values = values.reshape(len(values), *_tile_shape("receptive_fields", values.shape[1], shape))
     elif shape is not None and tuple(shape) != values.shape[1:]:
-        raise ValueError(
-            f"receptive_fields: shape must be that of w, {list(values.shape[1:])}, "
-            f"got {list(shape)}"
-        )
+        raise ValueError(f"receptive_fields: shape must be that of w, {list(values.shape[1:])}, got {list(shape)}")
     if columns is not None and columns < 1:
         raise ValueError(f"receptive_fields: columns must be at least 1, got {columns}")
     neurons, height, width = values.shape
@@ -77,12 +69,7 @@ def receptive_fields(
         fixed_aspect=True,
     )
     ax = figure.add_subplot()
-    image = ax.imshow(
-        canvas,
-        cmap=colormap,
-        norm=Normalize(*limits),
-        interpolation="nearest",
-    )
+    image = ax.imshow(canvas, cmap=colormap, norm=Normalize(*limits), interpolation="nearest")
     ax.set_axis_off()
     if title:
         ax.set_title(title, fontsize=11, loc="left")
@@ -92,9 +79,7 @@ def receptive_fields(
     return figure
 
 
-def show_weights(
-    fig: Figure | None, mat: AxesImage | None, w: Values
-) -> tuple[Figure | None, AxesImage | None]:
+def show_weights(fig: Figure | None, mat: AxesImage | None, w: Values) -> tuple[Figure | None, AxesImage | None]:
     """Show the input weights of neurons in a window and keep it up to date.
 
     ``fig, mat = show_weights(fig, mat, w)`` with None for both at first; later calls redraw the same window. Without a
@@ -152,12 +137,8 @@ def _tile_shape(function: str, pixels: int, shape: tuple[int, int] | None) -> tu
     if shape is None:
         side = math.isqrt(pixels)
         if side * side != pixels:
-            raise ValueError(
-                f"{function}: w with {pixels} pixels a neuron is not square; give shape=(H, W)"
-            )
+            raise ValueError(f"{function}: w with {pixels} pixels a neuron is not square; give shape=(H, W)")
         return side, side
     if len(shape) != 2 or shape[0] * shape[1] != pixels:
-        raise ValueError(
-            f"{function}: shape must be (H, W) with H * W = {pixels}, got {tuple(shape)}"
-        )
+        raise ValueError(f"{function}: shape must be (H, W) with H * W = {pixels}, got {tuple(shape)}")
     return shape

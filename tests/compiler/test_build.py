@@ -20,9 +20,7 @@ from snnfast.compiler import build
 ANSWER = 'extern "C" __attribute__((visibility("default"))) int answer() { return 42; }'
 # A compiler whose library is the source itself.
 COPY = 'for out; do :; done; cat > "$out"'
-NEEDS_COMPILER = pytest.mark.skipif(
-    not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="no C++ compiler"
-)
+NEEDS_COMPILER = pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="no C++ compiler")
 
 
 @pytest.fixture(autouse=True)
@@ -145,10 +143,7 @@ def test_nvcc_compiles_for_each_architecture(fake, monkeypatch, capfd):
 def test_a_driver_of_an_older_cuda_is_told(fake, monkeypatch):
     fake(**NVCC)
     use_isa(monkeypatch, "base", driver=12080)
-    with pytest.raises(
-        build.CompileError,
-        match=r"nvcc is of CUDA 13, and the NVIDIA driver is for CUDA 12; update",
-    ):
+    with pytest.raises(build.CompileError, match=r"nvcc is of CUDA 13, and the NVIDIA driver is for CUDA 12; update"):
         build.library("klif", "source", "sm_90")
 
 
@@ -170,18 +165,14 @@ def test_an_nvcc_that_pip_installed_is_found(fake, tmp_path, monkeypatch):
     monkeypatch.setenv("CUDACXX", "")
     monkeypatch.setattr(build.sysconfig, "get_path", lambda name: str(tmp_path))
     found = shutil.which
-    monkeypatch.setattr(
-        build.shutil, "which", lambda name: found(name) if name == str(nvcc) else None
-    )
+    monkeypatch.setattr(build.shutil, "which", lambda name: found(name) if name == str(nvcc) else None)
     build.library("klif", "source", "sm_90")
     assert len(calls()) == 1
 
 
 def test_an_error_of_nvcc_says_which_variable_names_another(fake):
     fake("echo 'nvcc fatal error: no sm_999' >&2; exit 1", **NVCC)
-    with pytest.raises(
-        build.CompileError, match=r"nvcc failed: .*no sm_999; set CUDACXX to an nvcc that works"
-    ):
+    with pytest.raises(build.CompileError, match=r"nvcc failed: .*no sm_999; set CUDACXX to an nvcc that works"):
         build.library("klif", "source", "sm_999")
 
 
@@ -283,10 +274,7 @@ def test_a_library_that_another_process_has_just_finished(fake, monkeypatch):
 
 def test_a_second_thread_waits(fake, tmp_path):
     calls, found = fake(WAIT.format(tmp_path)), []
-    threads = [
-        threading.Thread(target=lambda: found.append(build.library("klif", "source")))
-        for _ in range(2)
-    ]
+    threads = [threading.Thread(target=lambda: found.append(build.library("klif", "source"))) for _ in range(2)]
     for thread in threads:
         thread.start()
     wait_for(tmp_path / "started")
@@ -427,9 +415,7 @@ def used(path, at):
 def test_the_least_recently_used_libraries_go(cache, fake, monkeypatch):
     fake()
     monkeypatch.setattr(build, "MOST_FILES", 3)
-    first, _, third = (
-        used(build.library("klif", source), at) for at, source in enumerate("abc", start=1)
-    )
+    first, _, third = (used(build.library("klif", source), at) for at, source in enumerate("abc", start=1))
     (cache / "of the user.so").touch()
     used(cache / "of the user.so", 0)
     build.library("klif", "a")

@@ -9,9 +9,7 @@ from samples import assert_equal
 
 import snnfast
 
-pytestmark = pytest.mark.skipif(
-    snnfast.backend.extension is None, reason="the extension is not built"
-)
+pytestmark = pytest.mark.skipif(snnfast.backend.extension is None, reason="the extension is not built")
 
 
 def instructions(seed):
@@ -19,9 +17,7 @@ def instructions(seed):
     made = []
     for k in range(12):
         function = chance.choice(UNARY + BINARY)
-        made.append(
-            (function, [chance.randint(0, k + 3) for _ in range(1 if function in UNARY else 2)])
-        )
+        made.append((function, [chance.randint(0, k + 3) for _ in range(1 if function in UNARY else 2)]))
     return made
 
 
@@ -37,9 +33,7 @@ def test_random_steps_have_the_bits_and_gradients_of_pytorch(seed):
     step.__name__ = f"random_{seed}"
     op = snnfast.neuron(step)
     generator = torch.Generator().manual_seed(seed)
-    x, v, p = (
-        torch.randn(s, generator=generator, dtype=torch.float64) for s in ((40, 3, 5), (3, 5), (5,))
-    )
+    x, v, p = (torch.randn(s, generator=generator, dtype=torch.float64) for s in ((40, 3, 5), (3, 5), (5,)))
     results = []
     for call in (op, op.reference):
         leaves = [t.clone().requires_grad_() for t in (x, v, p)]
@@ -50,6 +44,4 @@ def test_random_steps_have_the_bits_and_gradients_of_pytorch(seed):
         assert_equal(got, right)
     for got, right in zip(results[0][2:], results[1][2:]):
         scale = right.abs().max().clamp(min=1)
-        torch.testing.assert_close(
-            got / scale, right / scale, rtol=1e-12, atol=1e-12, equal_nan=True
-        )
+        torch.testing.assert_close(got / scale, right / scale, rtol=1e-12, atol=1e-12, equal_nan=True)

@@ -59,11 +59,7 @@ def test_compilers_are_those_of_the_build():
 
 @pytest.mark.parametrize(
     ("machine", "compiler", "expected"),
-    [
-        ("x86_64", GNU, True),
-        ("aarch64", GNU, False),
-        ("x86_64", "clang version 19.1.0", False),
-    ],
+    [("x86_64", GNU, True), ("aarch64", GNU, False), ("x86_64", "clang version 19.1.0", False)],
 )
 def test_options_of_gcc_for_x86_go_to_no_other(monkeypatch, machine, compiler, expected):
     monkeypatch.setattr(platform, "machine", lambda: machine)

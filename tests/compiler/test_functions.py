@@ -11,9 +11,7 @@ RANGES = {"exp": 20.0, "log": 3.0, "sin": 100.0, "cos": 100.0, "sigmoid": 8.0, "
 
 
 def arguments(name: str, dtype: torch.dtype) -> torch.Tensor:
-    x = RANGES[name] * torch.randn(
-        4000, generator=torch.Generator().manual_seed(0), dtype=torch.float64
-    )
+    x = RANGES[name] * torch.randn(4000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return (x.abs() + 1e-3 if name == "log" else x).to(dtype)
 
 
@@ -41,9 +39,6 @@ def test_special_values():
     x = torch.tensor([-math.inf, -200.0, 200.0, math.inf, math.nan])
     assert functions.sigmoid(x)[[0, 3]].tolist() == [pytest.approx(0, abs=1e-37), 1]
     assert functions.tanh(x).tolist()[:4] == [-1, -1, 1, 1]
-    assert functions.exp(x)[[1, 2]].tolist() == [
-        pytest.approx(math.exp(-87)),
-        pytest.approx(math.exp(87), rel=1e-6),
-    ]
+    assert functions.exp(x)[[1, 2]].tolist() == [pytest.approx(math.exp(-87)), pytest.approx(math.exp(87), rel=1e-6)]
     for name in ("exp", "sigmoid", "tanh", "sin", "cos"):
         assert getattr(functions, name)(x)[-1].isnan()

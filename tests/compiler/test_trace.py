@@ -51,21 +51,13 @@ def test_gradients_of_random_steps_are_those_of_autograd(instructions, seed):
     x, v, p, g, g_v = (torch.randn(20, generator=generator, dtype=torch.float64) for _ in range(5))
     real = [t.clone().requires_grad_() for t in (x, v, p)]
     s, v_after = run(instructions, real)
-    expected = torch.autograd.grad(
-        [s, v_after], real, [g, g_v], allow_unused=True, materialize_grads=True
-    )
+    expected = torch.autograd.grad([s, v_after], real, [g, g_v], allow_unused=True, materialize_grads=True)
     found = plan.step
     leaves = {found.inputs[0].id: x, found.states[0].id: v, found.tensors["p"].id: p}
-    torch.testing.assert_close(
-        evaluate(found.outputs[0], leaves), s.detach(), rtol=1e-12, atol=1e-12
-    )
+    torch.testing.assert_close(evaluate(found.outputs[0], leaves), s.detach(), rtol=1e-12, atol=1e-12)
     # The backward pass has nothing but the tape, coefficients and gradients.
     tape = {node.id: evaluate(node, leaves) for node in plan.tape}
-    known = {
-        found.tensors["p"].id: p,
-        plan.grad_outputs[0].id: g,
-        plan.grad_after[0].id: g_v,
-    } | tape
+    known = {found.tensors["p"].id: p, plan.grad_outputs[0].id: g, plan.grad_after[0].id: g_v} | tape
     for node, right in zip((*plan.grad_inputs, *plan.grad_states, *plan.grad_tensors), expected):
         got = evaluate(node, known).expand(20)
         torch.testing.assert_close(got, right, rtol=1e-11, atol=1e-11, equal_nan=True)
@@ -89,11 +81,7 @@ def test_no_gradient_is_nan_that_autograd_has_not(instructions, seed):
         results = run(instructions, real)
     expected = torch.autograd.grad(results, real, grads, allow_unused=True, materialize_grads=True)
     found = plan.step
-    leaves = {
-        found.inputs[0].id: values[0],
-        found.states[0].id: values[1],
-        found.tensors["p"].id: values[2],
-    }
+    leaves = {found.inputs[0].id: values[0], found.states[0].id: values[1], found.tensors["p"].id: values[2]}
     leaves |= {plan.grad_outputs[0].id: grads[0], plan.grad_after[0].id: grads[1]}
     for node, right in zip((*plan.grad_inputs, *plan.grad_states, *plan.grad_tensors), expected):
         got = evaluate(node, leaves).expand(60)
@@ -116,9 +104,7 @@ def test_the_backward_pass_computes_no_exponential_again():
         return torch.sigmoid(h) * h, h
 
     plan = make_plan(traced(step))
-    computed = below(
-        (*plan.grad_inputs, *plan.grad_states, *plan.grad_tensors), {n.id for n in plan.tape}
-    )
+    computed = below((*plan.grad_inputs, *plan.grad_states, *plan.grad_tensors), {n.id for n in plan.tape})
     assert "exp_nonpositive" in {n.op for n in below(plan.step.outputs, ())}
     assert not {"exp_nonpositive", "input", "state"} & {n.op for n in computed}
     assert len(plan.tape) == 3  # v, for the gradient of p, and both functions

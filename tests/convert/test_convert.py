@@ -43,9 +43,7 @@ def test_scores_go_to_the_models(kind, per_channel):
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_chunk_gives_the_same_bits(kind, encoding):
     model, x = make(kind), images()
-    network = snnfast.convert(
-        model, [x], method="percentile", per_channel=kind is Dense, encoding=encoding
-    )
+    network = snnfast.convert(model, [x], method="percentile", per_channel=kind is Dense, encoding=encoding)
     torch.manual_seed(5)
     want = network(x, 40)
     for chunk in (1, 3, 7, 40, 100):
@@ -76,13 +74,7 @@ def test_equals_a_loop_over_steps():
     """A network with everything stateful in it, written out in plain PyTorch."""
     torch.manual_seed(0)
     model = nn.Sequential(
-        nn.Conv2d(2, 4, 3),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(4, 3, 2),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(12, 5),
+        nn.Conv2d(2, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(12, 5)
     ).double()
     x = images(dtype=torch.float64)
     for reset, initial, warm_up in (("soft", 0.0, 0), ("soft", 0.5, 7), ("hard", 0.25, 24)):
@@ -157,9 +149,7 @@ def test_scores_leave_the_warm_up_out(kind, spiking_output):
 def test_rate_of_a_pool_is_the_largest_rate_at_every_step():
     """Which input spikes the most may change; the pool neither loses nor doubles a spike."""
     torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Linear(4, 6), nn.ReLU(), nn.Unflatten(1, (1, 6)), nn.MaxPool1d(3), nn.Flatten()
-    )
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Unflatten(1, (1, 6)), nn.MaxPool1d(3), nn.Flatten())
     with pytest.raises(ValueError, match=r"2 \(Unflatten\)"):
         SpikingNetwork(model)
 
@@ -198,9 +188,7 @@ def test_early_exit_keeps_each_images_scores():
         sure = full[:, i].softmax(1).amax(1) >= confidence
         first = int(sure.int().argmax()) if bool(sure.any()) else 11
         assert steps[i] == 5 * (first + 1)
-    torch.testing.assert_close(
-        network(x, 60, confidence=confidence, chunk=5), scores, rtol=0, atol=0
-    )
+    torch.testing.assert_close(network(x, 60, confidence=confidence, chunk=5), scores, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -52,12 +52,7 @@ def test_products_leave_silent_inputs_out_where_few_spike(monkeypatch, unit_spik
 
     torch.manual_seed(0)
     model = nn.Sequential(
-        nn.Flatten(),
-        nn.Linear(128, 600),
-        nn.ReLU(),
-        nn.Linear(600, 500),
-        nn.ReLU(),
-        nn.Linear(500, 5),
+        nn.Flatten(), nn.Linear(128, 600), nn.ReLU(), nn.Linear(600, 500), nn.ReLU(), nn.Linear(500, 5)
     ).double()
     x = images(dtype=torch.float64)
     network = SpikingNetwork(model, unit_spikes=unit_spikes)
@@ -84,9 +79,7 @@ def pooled():
     torch.manual_seed(0)
     convolutions = [nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 6, 3), nn.Conv2d(6, 4, 2, stride=2)]
     a, b, c = convolutions
-    model = nn.Sequential(
-        *(a, nn.ReLU(), nn.AvgPool2d(2), b, nn.ReLU(), c, nn.ReLU(), nn.Flatten(), nn.Linear(4, 3))
-    )
+    model = nn.Sequential(*(a, nn.ReLU(), nn.AvgPool2d(2), b, nn.ReLU(), c, nn.ReLU(), nn.Flatten(), nn.Linear(4, 3)))
     x = torch.rand(5, 1, 8, 8, dtype=torch.float64)
     network = SpikingNetwork(model.double())
     network.update_threshold([2.0, 0.5, 0.5])
@@ -143,9 +136,7 @@ def test_weights_of_a_product_are_read_where_they_lie(outputs):
 
 
 @pytest.mark.parametrize("side", [8, 9])
-@pytest.mark.parametrize(
-    "arguments", [{"kernel_size": 2}, {"kernel_size": (3, 3), "stride": 3}, {"kernel_size": 4}]
-)
+@pytest.mark.parametrize("arguments", [{"kernel_size": 2}, {"kernel_size": (3, 3), "stride": 3}, {"kernel_size": 4}])
 def test_average_pools_by_sums_of_rows(side, arguments):
     x = torch.rand(3, 2, side, side, dtype=torch.float64)
     pool = nn.AvgPool2d(**arguments)

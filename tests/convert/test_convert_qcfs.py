@@ -15,9 +15,7 @@ def test_qcfs_is_what_neurons_do_in_levels_steps():
     levels = 6
     layer = QCFS(1.5, levels)
     x = torch.linspace(-1, 3, 401)
-    spikes, _ = snnfast.ops.iaf(
-        x.expand(levels, -1), torch.full_like(x, 0.75), v_threshold=1.5, v_reset=None
-    )
+    spikes, _ = snnfast.ops.iaf(x.expand(levels, -1), torch.full_like(x, 0.75), v_threshold=1.5, v_reset=None)
     torch.testing.assert_close(layer(x).detach(), spikes.mean(0) * 1.5)
 
 
@@ -36,9 +34,7 @@ def test_fine_tuned_thresholds_serve_few_steps():
     torch.manual_seed(0)
     x = torch.rand(400, 2)
     y = (x[:, 0] > x[:, 1]).long()
-    model = nn.Sequential(
-        nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 2)
-    )
+    model = nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 2))
     loader = list(zip(x.split(50), y.split(50)))
     fine_tune(model, loader, epochs=20, lr=1e-2, progress=False)
     before = copy.deepcopy(model.state_dict())

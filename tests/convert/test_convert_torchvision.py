@@ -39,9 +39,7 @@ def test_torchvision_converts_unchanged(torchvision_networks, name, layers, meth
     assert network(x, 2).shape == scores.shape
 
 
-@pytest.mark.parametrize(
-    ("name", "layers"), [("resnet18", 17), ("resnet50", 49), ("vgg16", 15), ("vgg19_bn", 18)]
-)
+@pytest.mark.parametrize(("name", "layers"), [("resnet18", 17), ("resnet50", 49), ("vgg16", 15), ("vgg19_bn", 18)])
 def test_whole_networks_of_torchvision_are_known_to_the_last_node(name, layers):
     models = pytest.importorskip("torchvision.models")
     with torch.device("meta"):

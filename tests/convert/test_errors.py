@@ -255,11 +255,7 @@ WRONG = (
 
 @pytest.mark.parametrize(("arguments", "error", "message"), WRONG, ids=[w[2] for w in WRONG])
 def test_wrong_arguments_of_convert(arguments, error, message):
-    arguments = {
-        "model": make(Functional),
-        "calibration_loader": [X],
-        "progress": False,
-    } | arguments
+    arguments = {"model": make(Functional), "calibration_loader": [X], "progress": False} | arguments
     with pytest.raises(error, match=message):
         snnfast.convert(**arguments)
 
@@ -272,11 +268,7 @@ def network():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (
-            lambda n: n(X[:, :1], 5),
-            ValueError,
-            r"images must have shape \[B, 2, 8, 8\], got \[4, 1",
-        ),
+        (lambda n: n(X[:, :1], 5), ValueError, r"images must have shape \[B, 2, 8, 8\], got \[4, 1"),
         (lambda n: n(X[0], 5), ValueError, r"images must have shape"),
         (lambda n: n(X.long(), 5), TypeError, "images must be floating point"),
         (lambda n: n(X.numpy(), 5), TypeError, "images must be a tensor, got ndarray"),
@@ -298,32 +290,16 @@ def network():
         ),
         (lambda n: n.stream(X, warm_up=-1), ValueError, "warm_up must be at least 0, got -1"),
         (lambda n: n(X, 5, warm_up=1.0), TypeError, "warm_up must be an integer, got float"),
-        (
-            lambda n: n(X, 5, warm_up=5),
-            ValueError,
-            "num_steps must be more than warm_up, got 5 and 5",
-        ),
-        (
-            lambda n: n.over_time(X, [3, 9], warm_up=4),
-            ValueError,
-            "steps must be more than warm_up, got 3 and 4",
-        ),
+        (lambda n: n(X, 5, warm_up=5), ValueError, "num_steps must be more than warm_up, got 5 and 5"),
+        (lambda n: n.over_time(X, [3, 9], warm_up=4), ValueError, "steps must be more than warm_up, got 3 and 4"),
         (
             lambda n: n.classify(X, 2, confidence=0.9, warm_up=2),
             ValueError,
             "num_steps must be more than warm_up, got 2 and 2",
         ),
         (lambda n: n.update_threshold([1.0]), ValueError, "each of the 3 layers of neurons, got 1"),
-        (
-            lambda n: n.update_threshold([1.0, 0.0, 1.0]),
-            ValueError,
-            r"threshold\[1\] must be positive",
-        ),
-        (
-            lambda n: n.update_threshold([1.0, 2.0, float("nan")]),
-            ValueError,
-            r"threshold\[2\] must be",
-        ),
+        (lambda n: n.update_threshold([1.0, 0.0, 1.0]), ValueError, r"threshold\[1\] must be positive"),
+        (lambda n: n.update_threshold([1.0, 2.0, float("nan")]), ValueError, r"threshold\[2\] must be"),
         (lambda n: n.update_threshold(1.0), TypeError, "threshold must be a list, got float"),
         (lambda n: snnfast.conversion_report(make(Functional), n, []), ValueError, "no images"),
         (lambda n: snnfast.conversion_report(n, make(Functional), [X]), TypeError, "snn must be a"),
@@ -397,9 +373,7 @@ def test_without_thresholds_nothing_runs():
 
 
 def test_an_encoder_must_keep_the_shape():
-    network = snnfast.convert(
-        make(Functional), [X], method="max", encoding=lambda images: images[:, :1]
-    )
+    network = snnfast.convert(make(Functional), [X], method="max", encoding=lambda images: images[:, :1])
     with pytest.raises(ValueError, match=r"the encoder must keep the shape \[4, 2, 8, 8\]"):
         network(X, 2)
 

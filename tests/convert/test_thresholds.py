@@ -93,9 +93,7 @@ def test_balance_is_that_of_convert(reset):
     snn = SNN_Diehl2015(input_shape=(1, 8, 8), kernel_size=3, padding=1, reset=reset).double()
     snn.load_state_dict(model.state_dict(), strict=False)
     snn.update_threshold(activation_based([x], model))
-    ours = snnfast.convert(
-        model, [x], method="max", reset=reset, encoding="poisson", initial_membrane=0.0
-    )
+    ours = snnfast.convert(model, [x], method="max", reset=reset, encoding="poisson", initial_membrane=0.0)
     torch.manual_seed(0)
     a = snn.stream(x, record=True).advance(50)
     torch.manual_seed(0)
@@ -120,13 +118,9 @@ def test_balance_needs_a_chain_without_biases():
         activation_based([images()], make(Functional))
     with pytest.raises(ValueError, match=r"add in .*joins branches"):
         activation_based([torch.rand(2, 3, 16, 16)], ResNet20(4, 1, input_shape=(3, 16, 16)))
-    with pytest.raises(
-        ValueError, match=r"thresholds_from_activations: the loader holds no images"
-    ):
+    with pytest.raises(ValueError, match=r"thresholds_from_activations: the loader holds no images"):
         activation_based([], small())
-    with pytest.raises(
-        ValueError, match=r"thresholds_from_activations: percentile must lie in \(0, 100\]"
-    ):
+    with pytest.raises(ValueError, match=r"thresholds_from_activations: percentile must lie in \(0, 100\]"):
         activation_based([digits()], small(), percentile=-5)
     with pytest.raises(ValueError, match=r"images must have shape \[B, 1, 8, 8\]"):
         activation_based([images()], small())
@@ -200,10 +194,7 @@ def currents(network, layer, x, T):
     seen = []
     stream = network.stream(x, record=True)
     call = stream._fire
-    stream._fire = lambda n, x: (
-        seen.append(x.clone()) if n == name else None,
-        call(n, x),
-    )[1]
+    stream._fire = lambda n, x: (seen.append(x.clone()) if n == name else None, call(n, x))[1]
     stream.advance(T, chunk=1)
     return torch.cat(seen)
 
@@ -222,13 +213,7 @@ def test_spikenorm_is_the_largest_current_of_the_running_network(kind):
 def test_spikenorm_takes_a_percentile_of_the_currents(kind, per_channel):
     model, x = make(kind, dtype=torch.float64), images(dtype=torch.float64)
     network = snnfast.convert(
-        model,
-        [x],
-        method="spikenorm",
-        num_steps=12,
-        percentile=90,
-        per_channel=per_channel,
-        initial_membrane=0.0,
+        model, [x], method="spikenorm", num_steps=12, percentile=90, per_channel=per_channel, initial_membrane=0.0
     )
     for layer, threshold in enumerate(network.thresholds):
         seen = currents(network, layer, x, 12).clamp(min=0)
@@ -247,9 +232,7 @@ def test_spikenorm_with_the_manuals_encoder_and_several_batches():
     snn = SVGG16(ann, batch_size=3)
     thresholds = spikenorm(
         train_loader=x.split(3),
-        encoder=lambda x: torch.mul(
-            torch.le(torch.rand_like(x), torch.abs(x) * 1.0).float(), torch.sign(x)
-        ),
+        encoder=lambda x: torch.mul(torch.le(torch.rand_like(x), torch.abs(x) * 1.0).float(), torch.sign(x)),
         model=snn,
         num_steps=20,
         scaling_factor=0.9,
@@ -302,11 +285,7 @@ def test_spikenorm_errors():
         (([], None, snn, 5), ValueError, "thresholds_from_currents: the loader holds no images"),
         (([x], None, snn, 0), ValueError, "num_steps must be at least 1"),
         (([x], None, snn, 5, -1.0), ValueError, "scaling_factor must be positive"),
-        (
-            ([x], None, nn.Linear(2, 2), 5),
-            TypeError,
-            "network must be a spiking network, got Linear",
-        ),
+        (([x], None, nn.Linear(2, 2), 5), TypeError, "network must be a spiking network, got Linear"),
         (([x], "poisson", snn, 5), TypeError, "encoding must be callable, got str"),
         (([x[:, :, :3]], None, snn, 5), ValueError, r"images must have shape \[B, 1, 4, 4\]"),
     ):

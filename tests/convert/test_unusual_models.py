@@ -32,10 +32,7 @@ def test_a_weight_read_beside_its_folded_layer():
 
 def test_a_weight_shared_by_two_layers():
     model = Written(
-        lambda m, h: m.two(F.relu(m.norm(m.one(h)))),
-        one=nn.Linear(16, 16),
-        two=nn.Linear(16, 16),
-        norm=norm(),
+        lambda m, h: m.two(F.relu(m.norm(m.one(h)))), one=nn.Linear(16, 16), two=nn.Linear(16, 16), norm=norm()
     )
     model.two.weight = model.one.weight
     follows(model)
@@ -74,9 +71,7 @@ def test_batch_norm_over_another_dimension_than_the_layers_is_not_folded():
 
     torch.manual_seed(0)
     follows(Rows(5))
-    with pytest.raises(
-        ValueError, match=r"fc \(Linear\) needs an input of 2 dimensions, .*16, 8\]"
-    ):
+    with pytest.raises(ValueError, match=r"fc \(Linear\) needs an input of 2 dimensions, .*16, 8\]"):
         snnfast.convert(Rows(16).double(), [X])
 
 
@@ -143,10 +138,7 @@ def test_division_that_rounds_is_refused(divide, mode):
         (lambda m, h: h // 1, "floordiv in forward: it has no spiking form"),
         (lambda m, h: (h.view(-1, 4, 4).relu_(), h)[1], "relu_ in forward: it changes in place"),
         (lambda m, h: (F.relu_(h[:, :3]), h)[1], "relu_ in forward: it changes in place"),
-        (
-            lambda m, h: (h.flatten(1), F.relu_(h))[0],
-            "relu_ in forward: it changes in place",
-        ),
+        (lambda m, h: (h.flatten(1), F.relu_(h))[0], "relu_ in forward: it changes in place"),
     ],
 )
 def test_what_is_not_affine_is_refused(forward, message):
@@ -198,9 +190,7 @@ def test_in_place_changes_reach_later_readers(forward):
         lambda m, h: m.relu(input=h),
         lambda m, h: m.drop(input=h),
         lambda m, h: F.dropout(input=h, p=0.5, training=False),
-        lambda m, h: torch.flatten(
-            input=F.avg_pool1d(input=h.view(-1, 16, 1), kernel_size=1), start_dim=1
-        ),
+        lambda m, h: torch.flatten(input=F.avg_pool1d(input=h.view(-1, 16, 1), kernel_size=1), start_dim=1),
     ],
 )
 def test_arguments_by_name(forward):
@@ -295,9 +285,7 @@ NAMES = (
 
 @pytest.mark.parametrize("name", NAMES)
 def test_modules_of_any_name(name, tmp_path):
-    model = Written(
-        lambda m, h: getattr(m, name)(h), **{name: nn.Sequential(nn.Linear(16, 16), nn.ReLU())}
-    )
+    model = Written(lambda m, h: getattr(m, name)(h), **{name: nn.Sequential(nn.Linear(16, 16), nn.ReLU())})
     network = follows(model)
     weight = getattr(model, name)[0].weight
     assert f"{name}.0.weight" in network.state_dict()
@@ -388,8 +376,7 @@ def counts_up(m, h):
 
 
 @pytest.mark.parametrize(
-    ("forward", "message"),
-    [(lambda m, h: h + torch.rand(16), "it draws at random"), (counts_up, "buffer in place")],
+    ("forward", "message"), [(lambda m, h: h + torch.rand(16), "it draws at random"), (counts_up, "buffer in place")]
 )
 def test_what_runs_without_the_images_must_be_the_same_at_every_run(forward, message):
     refused(Written(forward, norm=norm()), f"forward of Written: .*{message}")

@@ -20,12 +20,8 @@ WEIGHTS = {
     "weight_norm": parametrizations.weight_norm,
     "spectral_norm": parametrizations.spectral_norm,
     "orthogonal": parametrizations.orthogonal,
-    "old_weight_norm": pytest.param(
-        weight_norm, marks=pytest.mark.filterwarnings("ignore::FutureWarning")
-    ),
-    "old_spectral_norm": pytest.param(
-        spectral_norm, marks=pytest.mark.filterwarnings("ignore::FutureWarning")
-    ),
+    "old_weight_norm": pytest.param(weight_norm, marks=pytest.mark.filterwarnings("ignore::FutureWarning")),
+    "old_spectral_norm": pytest.param(spectral_norm, marks=pytest.mark.filterwarnings("ignore::FutureWarning")),
 }
 
 
@@ -34,10 +30,7 @@ WEIGHTS = {
 def test_weights_that_are_worked_out_at_every_call(change, tied):
     """Also after a training step, and where another layer has the parameter they are made of."""
     model = Written(
-        lambda m, h: m.other(F.relu(m.norm(m.same(h)))),
-        same=nn.Linear(16, 16),
-        other=nn.Linear(16, 16),
-        norm=norm(),
+        lambda m, h: m.other(F.relu(m.norm(m.same(h)))), same=nn.Linear(16, 16), other=nn.Linear(16, 16), norm=norm()
     ).double()
     plain = nn.Parameter(model.same.weight.detach().clone())
     model.same.weight = plain

@@ -69,10 +69,7 @@ def test_shipped_values_are_those_compared_with_the_copies():
 
 @pytest.mark.parametrize("name", ["digits.npz", "iris.npz", "cancer.npz"])
 def test_shipped_files_open_without_pickle(name):
-    with (
-        resources.files(data).joinpath(name).open("rb") as stream,
-        np.load(stream, allow_pickle=False) as stored,
-    ):
+    with resources.files(data).joinpath(name).open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
         assert all(stored[key].dtype.kind in "uf" for key in stored.files)
 
 
@@ -103,9 +100,7 @@ def test_iris_loader_keeps_one_split_and_its_values():
     again = loader.run()
     torch.testing.assert_close(first["test.data"], again["test.data"], rtol=0, atol=0)
     assert again["train.data"].min() > 0
-    torch.testing.assert_close(
-        data.IRISDataLoader(seed=3).run()["train.data"], again["train.data"], rtol=0, atol=0
-    )
+    torch.testing.assert_close(data.IRISDataLoader(seed=3).run()["train.data"], again["train.data"], rtol=0, atol=0)
     assert not torch.equal(data.IRISDataLoader(seed=4).run()["train.data"], again["train.data"])
     everything = torch.cat([again["train.data"], again["test.data"]])
     assert sorted(everything.tolist()) == sorted(data.iris("all").tensors[0].double().tolist())
@@ -145,12 +140,7 @@ def test_load_gives_bundled_sets():
 
 def test_load_splits_torchvision_sets(mnist_root):
     parts = {s: data.load("mnist", mnist_root, s) for s in ("train", "val", "train+val", "test")}
-    assert {s: len(part) for s, part in parts.items()} == {
-        "train": 33,
-        "val": 3,
-        "train+val": 36,
-        "test": 6,
-    }
+    assert {s: len(part) for s, part in parts.items()} == {"train": 33, "val": 3, "train+val": 36, "test": 6}
     assert sorted(parts["train"].indices + parts["val"].indices) == list(range(36))
     assert data.load("mnist", mnist_root, "val").indices == parts["val"].indices
     assert data.load("mnist", mnist_root, "val", seed=1).indices != parts["val"].indices

@@ -48,9 +48,7 @@ def test_seed_changes_the_split():
 
 def test_val_fraction_leaves_the_test_part_alone():
     less = data.digits("test", val_fraction=0.0).tensors[0]
-    torch.testing.assert_close(
-        less, data.digits("test", val_fraction=0.5).tensors[0], rtol=0, atol=0
-    )
+    torch.testing.assert_close(less, data.digits("test", val_fraction=0.5).tensors[0], rtol=0, atol=0)
     assert len(data.digits("train", val_fraction=0.0)) == len(data.digits("train+val"))
 
 

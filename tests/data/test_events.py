@@ -42,13 +42,8 @@ def write_nmnist(path, found):
 
 
 def packet(kind, found, overflow=0):
-    body = b"".join(
-        struct.pack("<Ii", (x << 17) | (y << 2) | (p << 1) | valid, t)
-        for x, y, p, t, valid in found
-    )
-    return (
-        struct.pack("<hhiiiiii", kind, 0, 8, 4, overflow, len(found), len(found), len(found)) + body
-    )
+    body = b"".join(struct.pack("<Ii", (x << 17) | (y << 2) | (p << 1) | valid, t) for x, y, p, t, valid in found)
+    return struct.pack("<hhiiiiii", kind, 0, 8, 4, overflow, len(found), len(found), len(found)) + body
 
 
 def write_gestures(folder, name, packets, rows):
@@ -96,9 +91,7 @@ def test_counts_end_at_255(tmp_path):
 
 
 def test_nmnist_by_hand(tmp_path):
-    write_nmnist(
-        tmp_path / "Train/3/00002.bin", [(33, 0, 1, 9_999), (2, 31, 0, 10_000), (2, 31, 0, 15_000)]
-    )
+    write_nmnist(tmp_path / "Train/3/00002.bin", [(33, 0, 1, 9_999), (2, 31, 0, 10_000), (2, 31, 0, 15_000)])
     write_nmnist(tmp_path / "Train/0/00001.bin", [(1, 2, 1, 290_000)])
     write_nmnist(tmp_path / "Test/7/00001.bin", [])
     found = data.nmnist(tmp_path)
@@ -131,9 +124,7 @@ def test_a_list_names_recordings_of_nmnist(tmp_path):
 
 
 def test_an_event_exactly_at_the_end_of_the_last_step_is_left_out(tmp_path):
-    write_nmnist(
-        tmp_path / "Train/3/1.bin", [(1, 2, 1, 299_999), (1, 2, 1, 300_000), (4, 4, 0, 300_001)]
-    )
+    write_nmnist(tmp_path / "Train/3/1.bin", [(1, 2, 1, 299_999), (1, 2, 1, 300_000), (4, 4, 0, 300_001)])
     found = data.nmnist(tmp_path)
     assert found.frames.shape == (1, 30, 2, 34, 34)
     assert found.frames.nonzero().tolist() == [[0, 29, 1, 2, 1]]
@@ -143,15 +134,9 @@ def test_an_event_exactly_at_the_end_of_the_last_step_is_left_out(tmp_path):
 
 def test_gestures_by_hand(tmp_path):
     polarity = [(127, 4, 1, 1_000_000, 1), (0, 0, 0, 1_030_000, 1), (9, 9, 1, 1_030_000, 0)]
-    packets = [
-        packet(0, [(0, 0, 0, 5, 1)]),
-        packet(1, polarity),
-        packet(1, [(5, 6, 1, 10, 1)], overflow=1),
-    ]
+    packets = [packet(0, [(0, 0, 0, 5, 1)]), packet(1, polarity), packet(1, [(5, 6, 1, 10, 1)], overflow=1)]
     late = (1 << 31) + 5
-    write_gestures(
-        tmp_path, "user01.aedat", packets, [(11, 1_000_000, 1_100_000), (1, late, late + 9)]
-    )
+    write_gestures(tmp_path, "user01.aedat", packets, [(11, 1_000_000, 1_100_000), (1, late, late + 9)])
     (tmp_path / "trials_to_train.txt").write_text("user01.aedat\n\n")
     found = data.dvs128_gesture(tmp_path, num_steps=3)
     assert found.frames.shape == (2, 3, 2, 32, 32)
@@ -164,9 +149,7 @@ def test_gestures_by_hand(tmp_path):
 # ---- the cache
 
 
-def test_the_cache_is_used_and_notices_other_settings_and_other_files(
-    spoken, tmp_path, monkeypatch
-):
+def test_the_cache_is_used_and_notices_other_settings_and_other_files(spoken, tmp_path, monkeypatch):
     reads = []
     count = events._count
     monkeypatch.setattr(events, "_count", lambda *a: reads.append(1) or count(*a))
@@ -264,8 +247,7 @@ def test_a_flipped_bit_in_the_cache_is_noticed(spoken, tmp_path, name, dtype):
 def test_more_steps_than_fit_into_memory_are_a_clear_error(spoken, tmp_path, num_steps, cached):
     cache = tmp_path / "cache" if cached else None
     with pytest.raises(
-        MemoryError,
-        match=rf"^heidelberg: num_steps={num_steps} steps of 700 cells, .* give fewer steps",
+        MemoryError, match=rf"^heidelberg: num_steps={num_steps} steps of 700 cells, .* give fewer steps"
     ):
         data.heidelberg(spoken, num_steps=num_steps, cache=cache)
     assert not cached or not list(cache.iterdir())
@@ -295,10 +277,7 @@ def test_two_programs_with_other_settings_get_each_its_own(spoken, tmp_path, mon
 
     monkeypatch.setattr(np, "save", between)
     first = data.heidelberg(spoken, num_steps=4, cache=tmp_path)
-    for found in (
-        [first, *second],
-        [data.heidelberg(spoken, num_steps=n, cache=tmp_path) for n in (4, 5)],
-    ):
+    for found in ([first, *second], [data.heidelberg(spoken, num_steps=n, cache=tmp_path) for n in (4, 5)]):
         for one, wanted in zip(found, want):
             torch.testing.assert_close(tuple(one), tuple(wanted), rtol=0, atol=0)
 
@@ -313,11 +292,7 @@ def test_two_programs_with_other_settings_get_each_its_own(spoken, tmp_path, mon
         ({"dt": 1e-10}, ValueError, "heidelberg: dt must be at least 1e-06 ms, got 1e-10"),
         ({"num_steps": 0}, ValueError, "heidelberg: num_steps must be at least 1, got 0"),
         ({"pool": 3}, ValueError, "heidelberg: pool must divide 700, got 3"),
-        (
-            {"dtype": torch.float32},
-            TypeError,
-            "dtype must be torch.uint8 or torch.bool, got torch.float32",
-        ),
+        ({"dtype": torch.float32}, TypeError, "dtype must be torch.uint8 or torch.bool, got torch.float32"),
     ],
 )
 def test_errors_of_arguments(spoken, options, error, message):
@@ -326,9 +301,7 @@ def test_errors_of_arguments(spoken, options, error, message):
 
 
 def test_an_event_at_the_border_of_steps_belongs_to_the_later_one(tmp_path):
-    write_nmnist(
-        tmp_path / "Train/0/1.bin", [(0, 0, 0, 16_100)]
-    )  # 1000 * 16.1 is more in floating point
+    write_nmnist(tmp_path / "Train/0/1.bin", [(0, 0, 0, 16_100)])  # 1000 * 16.1 is more in floating point
     assert data.nmnist(tmp_path, dt=16.1, num_steps=3).lengths.tolist() == [2]
 
 
@@ -367,10 +340,7 @@ def test_errors_of_files(tmp_path, spoken, monkeypatch):
     with pytest.raises(ValueError, match=r"text.h5 is no HDF5 file"):
         data.heidelberg(tmp_path / "text.h5")
     file = write_heidelberg(tmp_path / "units.h5", [[(0.1, 700)]], [0])
-    with pytest.raises(
-        ValueError,
-        match=r"sample 0 of .*units.h5: units must lie in \[0, 699\], got values from 700",
-    ):
+    with pytest.raises(ValueError, match=r"sample 0 of .*units.h5: units must lie in \[0, 699\], got values from 700"):
         data.heidelberg(file)
     file = write_heidelberg(tmp_path / "times.h5", [[(-0.1, 7)]], [0])
     with pytest.raises(ValueError, match=r"sample 0 of .*times.h5: times must lie in \[0, 1e6\) s"):
@@ -378,11 +348,7 @@ def test_errors_of_files(tmp_path, spoken, monkeypatch):
     h5py = pytest.importorskip("h5py")
     for name, value, message in (
         ("labels", 3, r"equally many times, units and labels, got shapes \[3\], \[3\], \[\]"),
-        (
-            "spikes/times",
-            [b"a", b"b", b"c"],
-            "sample 0 of .*: times and units must be numbers, got",
-        ),
+        ("spikes/times", [b"a", b"b", b"c"], "sample 0 of .*: times and units must be numbers, got"),
     ):
         file = write_heidelberg(tmp_path / "odd.h5", SPOKEN, [4, 0, 19])
         with h5py.File(file, "a") as content:
@@ -396,16 +362,12 @@ def test_errors_of_files(tmp_path, spoken, monkeypatch):
     with pytest.raises(FileNotFoundError, match=r"nmnist: .*Train must hold recordings"):
         data.nmnist(tmp_path)
     write_nmnist(tmp_path / "Train/1/1.bin", [(34, 0, 0, 1)])
-    with pytest.raises(
-        ValueError, match=r"1.bin: x must lie in \[0, 33\], got values from 34 to 34"
-    ):
+    with pytest.raises(ValueError, match=r"1.bin: x must lie in \[0, 33\], got values from 34 to 34"):
         data.nmnist(tmp_path)
     (tmp_path / "Train/1/1.bin").write_bytes(b"1234567")
     with pytest.raises(ValueError, match=r"1.bin must have five bytes an event, got 7 bytes"):
         data.nmnist(tmp_path)
-    with pytest.raises(
-        FileNotFoundError, match=r"dvs128_gesture: there is no file .*trials_to_test.txt"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"dvs128_gesture: there is no file .*trials_to_test.txt"):
         data.dvs128_gesture(tmp_path, train=False)
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(ImportError, match=r"h5py reads: pip install 'snnfast\[events\]'"):
@@ -433,9 +395,7 @@ def test_errors_of_aedat_files(tmp_path, content, message):
 def test_errors_of_tables_of_gestures(tmp_path):
     write_gestures(tmp_path, "a.aedat", [], [(1, 0, "x")])
     (tmp_path / "trials_to_train.txt").write_text("a.aedat")
-    with pytest.raises(
-        ValueError, match=r"a_labels.csv must have the columns class, startTime_usec"
-    ):
+    with pytest.raises(ValueError, match=r"a_labels.csv must have the columns class, startTime_usec"):
         data.dvs128_gesture(tmp_path)
     (tmp_path / "a_labels.csv").write_text("class,start,end\n")
     with pytest.raises(ValueError, match=r"columns class, .* of integers, got class, start, end"):

@@ -8,15 +8,7 @@ from typer.testing import CliRunner
 
 from snnfast.cli import app
 from snnfast.data.own import is_own, label_of, own_images
-from snnfast.papers.procedures import (
-    PROCEDURES,
-    bp_stdp,
-    diehl2015,
-    sequence,
-    spikeprop,
-    stbp,
-    stdp,
-)
+from snnfast.papers.procedures import PROCEDURES, bp_stdp, diehl2015, sequence, spikeprop, stbp, stdp
 from snnfast.papers.sequence.procedure import rows
 
 
@@ -80,16 +72,12 @@ def test_a_function_of_a_module(tmp_path, monkeypatch):
         own_images("my_sets:one", "test")
     with pytest.raises(ValueError, match="has no function 'none'"):
         own_images("my_sets:none", "test")
-    with pytest.raises(
-        ImportError, match=r"^no_such_module:both: no module 'no_such_module' is in"
-    ):
+    with pytest.raises(ImportError, match=r"^no_such_module:both: no module 'no_such_module' is in"):
         own_images("no_such_module:both", "test")
     for source in (":", "my_sets:", ":both", ".my_sets:both"):
         with pytest.raises(ValueError, match=f"^{source} must be module:function"):
             own_images(source, "test")
-    with pytest.raises(
-        ValueError, match=r"^json:loads must be callable without arguments: missing"
-    ):
+    with pytest.raises(ValueError, match=r"^json:loads must be callable without arguments: missing"):
         own_images("json:loads", "test")
     (tmp_path / "needs_more.py").write_text("import not_there_either\n")
     with pytest.raises(ImportError, match=r"^No module named 'not_there_either'"):
@@ -114,9 +102,7 @@ def test_a_folder_of_images(tmp_path):
 
 def test_a_set_of_torchvision_needs_its_folder():
     assert is_own("Fashion-MNIST")
-    with pytest.raises(
-        ValueError, match=r"^kmnist needs the folder of KMNIST in torchvision.*--data FOLDER"
-    ):
+    with pytest.raises(ValueError, match=r"^kmnist needs the folder of KMNIST in torchvision.*--data FOLDER"):
         own_images("kmnist", "train")
 
 
@@ -133,20 +119,14 @@ def test_a_set_of_torchvision_needs_its_folder():
             r"all images must have shape \[N, C, H, W\] or \[N, H, W\], frames \[N, T, C, H, W\]",
         ),
         ({"images": np.full((36, 4, 4), np.nan)}, r"all images must be finite"),
-        (
-            {"images": np.zeros((36, 4, 4), np.int64)},
-            r"must be floating point or uint8, got torch.int64",
-        ),
+        ({"images": np.zeros((36, 4, 4), np.int64)}, r"must be floating point or uint8, got torch.int64"),
         ({"images": np.array([None] * 36)}, r"holds no plain arrays"),
         (
             {"labels": np.arange(36) % 3 * 10**12},
             r"go up to 2000000000000, but no training image is of class 1, 2, 3, 4, 5$",
         ),
         ({"labels": (np.arange(36) % 3).astype(">i8")}, None),
-        (
-            {"pixels": np.zeros(3), "images": None},
-            r"must hold train_images, .*, or images and labels",
-        ),
+        ({"pixels": np.zeros(3), "images": None}, r"must hold train_images, .*, or images and labels"),
     ],
 )
 def test_what_is_wrong_with_arrays_is_told(tmp_path, change, error):
@@ -164,10 +144,7 @@ def test_damaged_files_are_told(tmp_path):
     """Whatever byte is wrong: either nothing of it is seen, or it is told in a ValueError."""
     images, labels = arrays(height=3, width=2)
     np.savez_compressed(tmp_path / "mine.npz", images=images, labels=labels)
-    torch.save(
-        {"images": torch.from_numpy(images), "labels": torch.from_numpy(labels)},
-        tmp_path / "mine.pt",
-    )
+    torch.save({"images": torch.from_numpy(images), "labels": torch.from_numpy(labels)}, tmp_path / "mine.pt")
     for suffix, kind in ("npz", "arrays"), ("pt", "tensors"):
         file = tmp_path / f"mine.{suffix}"
         whole = file.read_bytes()
@@ -304,9 +281,7 @@ def test_frames_of_events_are_currents_of_their_steps(tmp_path):
         stbp(source, **QUIET, encoding="bernoulli")
     data = sequence.load(sequence.preset(source))
     assert data.train[0].shape == (15, 5, 2 * 8 * 6)
-    with pytest.raises(
-        ValueError, match=r"mine\.npz has frames \[.*\], which only stbp and sequence take"
-    ):
+    with pytest.raises(ValueError, match=r"mine\.npz has frames \[.*\], which only stbp and sequence take"):
         diehl2015(source, **QUIET)
 
 
@@ -315,9 +290,7 @@ def test_rates_and_times_take_pixels_from_0_to_1(train, tmp_path):
     images, labels = arrays()
     source = str(tmp_path / "mine.npz")
     np.savez(source, images=images.astype(np.float32), labels=labels)  # bytes without their scale
-    with pytest.raises(
-        ValueError, match=r"mine\.npz: pixels must lie in \[0, 1\], got values from"
-    ):
+    with pytest.raises(ValueError, match=r"mine\.npz: pixels must lie in \[0, 1\], got values from"):
         train(source, **QUIET)
 
 

@@ -51,9 +51,7 @@ def test_a_seed_draws_its_own_points_of_one_symbol():
     assert not torch.equal(again, other)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"), [({"split": "dev"}, "split"), ({"seed": -1}, "seed")]
-)
+@pytest.mark.parametrize(("arguments", "message"), [({"split": "dev"}, "split"), ({"seed": -1}, "seed")])
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=f"^yin_yang: {message}"):
         data.yin_yang(**arguments)

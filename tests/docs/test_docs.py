@@ -82,9 +82,7 @@ def test_every_environment_variable_is_listed():
     for folder in ("csrc", "snnfast", "tests", "benchmarks", "scripts", "examples"):
         for suffix in ("py", "h", "cpp", "cu", "cuh"):
             sources += [name(p) for p in (ROOT / folder).rglob(f"*.{suffix}")]
-    read = re.compile(
-        r"""(?:getenv|environ(?:\.get|\.setdefault)?|env\.get|switch|choice|setenv)\W+(SNNFAST_\w+)"""
-    )
+    read = re.compile(r"""(?:getenv|environ(?:\.get|\.setdefault)?|env\.get|switch|choice|setenv)\W+(SNNFAST_\w+)""")
     found = {v for s in sources for v in read.findall((ROOT / s).read_text())}
     listed = set(re.findall(r"^\| `(SNNFAST_\w+)", (ROOT / "docs/build.md").read_text(), re.M))
     assert {"SNNFAST_BACKEND", "SNNFAST_CUDA", "SNNFAST_CPU_ISA"} <= found

@@ -81,9 +81,7 @@ def checks(value):
 @pytest.mark.parametrize(("name", "value"), public(), ids=lambda x: x if isinstance(x, str) else "")
 def test_docstring_is_whole(name, value):
     text = said(value)
-    arguments = [
-        p.name for p in inspect.signature(value).parameters.values() if p.kind not in VARIABLE
-    ]
+    arguments = [p.name for p in inspect.signature(value).parameters.values() if p.kind not in VARIABLE]
     unnamed = [argument for argument in arguments if not re.search(rf"\b{argument}\b", text)]
     assert not unnamed, f"{name} does not say what {', '.join(unnamed)} is"
     if name.startswith("ops.") and inspect.isfunction(value):

@@ -33,9 +33,7 @@ def test_typeset(text, html):
 
 
 def test_a_block_is_aligned_at_its_signs():
-    lines = table("h[t] = x[t]      charge\nv    <- 0\n= -1             where x[t] > 0").split(
-        "<tr>"
-    )[1:]
+    lines = table("h[t] = x[t]      charge\nv    <- 0\n= -1             where x[t] > 0").split("<tr>")[1:]
     cells = [line.split("<td>")[1:] for line in lines]
     assert [len(row) for row in cells] == [3, 2, 3]
     assert cells[0][2].startswith("charge<")

@@ -190,9 +190,7 @@ def test_a_lag_lets_blocks_run_ahead_but_not_further(library, lag):
     numbers = blocks, ctypes.c_int64(steps), ctypes.c_int64(lag)
     tensors = pointer(words), pointer(farthest), pointer(totals)
     assert library.st_ahead(pointer(step), *numbers, *tensors) == 0
-    torch.testing.assert_close(
-        totals, torch.arange(steps - lag) * (blocks * (blocks - 1) // 2), rtol=0, atol=0
-    )
+    torch.testing.assert_close(totals, torch.arange(steps - lag) * (blocks * (blocks - 1) // 2), rtol=0, atol=0)
     assert farthest.item() == lag - 1
 
 
@@ -216,11 +214,7 @@ def test_launch_of_too_many_threads_is_refused(library):
     ("driver", "error", "expected"),
     [
         (13000, 9, "invalid configuration argument"),
-        (
-            13010,
-            209,
-            "no kernel image is available for execution on the device: build snnfast for this GPU ",
-        ),
+        (13010, 209, "no kernel image is available for execution on the device: build snnfast for this GPU "),
         (
             12040,
             35,

@@ -12,9 +12,7 @@ from snnfast import backend, ops, testing
 ROOT = Path(__file__).parents[2]
 WIDE, NARROW = 128, 64  # threads of a block whose threads have several neurons, or one
 
-pytestmark = pytest.mark.skipif(
-    not testing.load_cuda_emulation(), reason="the emulated CUDA is not built"
-)
+pytestmark = pytest.mark.skipif(not testing.load_cuda_emulation(), reason="the emulated CUDA is not built")
 
 
 @pytest.fixture
@@ -69,8 +67,7 @@ def test_one_value_a_step_is_read_by_a_thread_a_neuron(launched):
 
 
 @pytest.mark.parametrize(
-    ("shape", "together"),
-    [((), 4), ((1,), 4), ((16, 1, 1), 4), ((2, 16, 8, 1), 4), ((8, 8), 1), ((2, 16, 8, 8), 1)],
+    ("shape", "together"), [((), 4), ((1,), 4), ((16, 1, 1), 4), ((2, 16, 8, 1), 4), ((8, 8), 1), ((2, 16, 8, 8), 1)]
 )
 def test_neighbours_that_share_a_delay_share_a_thread(launched, shape, together):
     x = torch.rand(6, 2, 16, 8, 8)
@@ -110,9 +107,7 @@ def test_delays_of_a_window_have_the_bits_of_the_cpu(shape, sigma, dtype):
         for a, b in zip(got[:2], want[:2]):
             torch.testing.assert_close(a, b, rtol=0, atol=0)
         for a, b in zip(got[2:], want[2:]):
-            torch.testing.assert_close(
-                a, b, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-4
-            )
+            torch.testing.assert_close(a, b, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-4)
 
 
 def test_recurrent_layers_of_several_sizes_do_not_lower_each_others_memory():

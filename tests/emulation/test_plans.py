@@ -18,15 +18,11 @@ from benchmarks import bp_stdp_network, diehl_cook, plans
 from benchmarks.plans import CARDS
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.skipif(
-    not testing.load_cuda_emulation(), reason="the emulated CUDA is not built"
-)
+pytestmark = pytest.mark.skipif(not testing.load_cuda_emulation(), reason="the emulated CUDA is not built")
 
 
 def present(inputs, outputs, networks=0, images=2, **changes):
-    return functools.partial(
-        plans.present, diehl_cook, 250, inputs, outputs, images, networks, **changes
-    )
+    return functools.partial(plans.present, diehl_cook, 250, inputs, outputs, images, networks, **changes)
 
 
 def layers(*sizes, networks=0, batch=1, **changes):
@@ -43,24 +39,12 @@ CASES = {
     "weights fit the fewest blocks": ("H100", present(784, 100), ("cluster", 2, 1, 256, True)),
     "weights fit one block": ("H100", present(100, 400), ("blocks", 1, 1, 416, True)),
     "many neurons": ("H100", present(784, 6400), ("grid", 25, 1, 256, True)),
-    "more neurons than a block of a cluster": (
-        "H100",
-        present(20, 2000),
-        ("cluster", 2, 1, 512, True),
-    ),
+    "more neurons than a block of a cluster": ("H100", present(20, 2000), ("cluster", 2, 1, 512, True)),
     "nothing fits": ("L4", present(60000, 40), ("blocks", 1, 1, 128, False)),
-    "images at the same time": (
-        "H100",
-        present(784, 400, images=999, **FROZEN),
-        ("blocks", 1, 132, 416, True),
-    ),
+    "images at the same time": ("H100", present(784, 400, images=999, **FROZEN), ("blocks", 1, 132, 416, True)),
     "layers need a cluster": ("H100", layers(784, 500, 10), ("cluster", 8, 1, 512, True)),
     "layers without clusters": ("A100", layers(784, 500, 10), ("grid", 24, 1, 256, False)),
-    "layers that fit one block": (
-        "H100",
-        layers(100, 50, 10, networks=132),
-        ("blocks", 1, 132, 128, True),
-    ),
+    "layers that fit one block": ("H100", layers(100, 50, 10, networks=132), ("blocks", 1, 132, 128, True)),
 }
 
 
@@ -78,9 +62,7 @@ def test_examples_for_a_gpu_meet_in_clusters_and_in_grids(monkeypatch, clusters)
     """Without clusters and grids the examples of tests/every_op.py would not notice a missing barrier on an H100."""
     monkeypatch.setenv("SNNFAST_CLUSTERS", str(int(clusters)))
     found = {
-        name: plans.plan(CARDS["H100"], example.run)
-        for name, example in meeting("cpu").items()
-        if not example.summed
+        name: plans.plan(CARDS["H100"], example.run) for name, example in meeting("cpu").items() if not example.summed
     }
     ways = {name: (launch.way, launch.meeting) for name, launch in found.items()}
     current = "diehl_cook_ {}, inhibition delay 0"
@@ -95,9 +77,7 @@ def test_examples_for_a_gpu_meet_in_clusters_and_in_grids(monkeypatch, clusters)
         assert ways[current.format("9x2100")] == ("grid", 9)
         assert ways["bp_stdp_network_ 784x400, inhibition delay 0"][0] == "grid"
         assert ways["diehl_cook_conductance_ 12x1100, inhibition delay 0"][0] == "grid"
-    lagging = {
-        name.replace("delay 0", "delay 3") for name in ways if name.startswith("diehl_cook_ ")
-    }
+    lagging = {name.replace("delay 0", "delay 3") for name in ways if name.startswith("diehl_cook_ ")}
     assert lagging <= ways.keys()
 
 
@@ -131,9 +111,7 @@ def test_a_plan_runs_nothing(monkeypatch):
     w = torch.zeros(400, 784)
     theta = torch.full((400,), -5.0)
     network = diehl_cook.Network(w, theta, torch.full((2, 784), 900.0))
-    call = functools.partial(
-        diehl_cook.learn, network, diehl_cook.rates(network.hz, 0, 20), v_threshold=0.0
-    )
+    call = functools.partial(diehl_cook.learn, network, diehl_cook.rates(network.hz, 0, 20), v_threshold=0.0)
     plans.plan(CARDS["H100"], call)
     assert not w.any()
     assert "SNNFAST_EMULATION_DEVICE" not in os.environ

@@ -65,8 +65,7 @@ def test_input_of_any_real_dtype(dtype):
 
 
 @pytest.mark.parametrize(
-    ("rates", "got"),
-    [([-1.0, 5.0], "-1 to 5"), ([math.nan, 5.0], "nan to nan"), ([5.0, 1001.0], "5 to 1001")],
+    ("rates", "got"), [([-1.0, 5.0], "-1 to 5"), ([math.nan, 5.0], "nan to nan"), ([5.0, 1001.0], "5 to 1001")]
 )
 def test_impossible_rates_raise(backend, rates, got):
     rates = torch.tensor(rates, device=backend.device)
@@ -150,10 +149,7 @@ def test_negative_or_nan_intensities_raise(backend, x, got):
     x = torch.tensor(x, device=backend.device)
     with pytest.raises(ValueError, match="BernoulliEncoder") as caught:
         BernoulliEncoder(10)(x)
-    assert (
-        str(caught.value)
-        == f"BernoulliEncoder: x must be at least 0 and not NaN, got values from {got}"
-    )
+    assert str(caught.value) == f"BernoulliEncoder: x must be at least 0 and not NaN, got values from {got}"
     BernoulliEncoder(10, validate=False)(x)
 
 
@@ -196,9 +192,7 @@ def test_encoders_are_modules_without_parameters():
     assert net(torch.ones(2, 3)).shape == (20, 6)
     assert not net.state_dict()
     assert repr(net[0]) == "PoissonEncoder(duration=10, dt=0.5, dtype=torch.uint8)"
-    assert (
-        repr(BernoulliEncoder()) == "BernoulliEncoder(num_steps=100, scale=5, dtype=torch.float32)"
-    )
+    assert repr(BernoulliEncoder()) == "BernoulliEncoder(num_steps=100, scale=5, dtype=torch.float32)"
     assert copy.deepcopy(net)(torch.ones(2, 3)).shape == (20, 6)
 
 

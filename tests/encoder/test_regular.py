@@ -39,9 +39,7 @@ def test_a_batch_gives_what_its_samples_give_alone():
     torch.manual_seed(3)
     together = encoder(x)
     torch.manual_seed(3)
-    torch.testing.assert_close(
-        together, torch.stack([encoder(row) for row in x], 1), rtol=0, atol=0
-    )
+    torch.testing.assert_close(together, torch.stack([encoder(row) for row in x], 1), rtol=0, atol=0)
     assert together.dtype == torch.bool
     assert not torch.equal(encoder(x), encoder(x))
 

@@ -80,11 +80,7 @@ def test_population_takes_tensors_and_moves_with_the_module():
         ({"neurons": 6.0}, TypeError, "neurons must be an integer, got float"),
         ({"minimum": "a"}, TypeError, "minimum must be a tensor, got str"),
         ({"maximum": [4.0]}, ValueError, "must have one shape [F], got [2] and [1]"),
-        (
-            {"maximum": [4.0, -2.0]},
-            ValueError,
-            "maximum must be above minimum, got -2 and -2 for feature 1",
-        ),
+        ({"maximum": [4.0, -2.0]}, ValueError, "maximum must be above minimum, got -2 and -2 for feature 1"),
         ({"minimum": [0.0, math.nan]}, ValueError, "minimum must be finite, got nan"),
         ({"centers": "none"}, ValueError, "centers must be one of paper, n3ml, got 'none'"),
         ({"t_max": 0}, ValueError, "t_max must be positive, got 0"),
@@ -120,10 +116,7 @@ def test_latency_worked_by_hand():
     assert LatencyEncoder(8.0)(x).tolist() == [[0, 2], [6, INF]]
     assert LatencyEncoder(8.0, threshold=None)(x).tolist() == [[0, 2], [6, 8]]
     assert LatencyEncoder(8.0, threshold=0.25)(x).tolist() == [[0, 2], [INF, INF]]
-    assert LatencyEncoder(8.0, dt=4.0)(x).tolist() == [
-        [0, 0],
-        [8, INF],
-    ]  # 2 / 4 and 6 / 4 go to even
+    assert LatencyEncoder(8.0, dt=4.0)(x).tolist() == [[0, 0], [8, INF]]  # 2 / 4 and 6 / 4 go to even
     assert LatencyEncoder(8.0)(x.double()).dtype == torch.float64
 
 

@@ -78,12 +78,7 @@ def trained_delay():
 @snnfast.neuron
 def many_functions(fire, x, v, u, *, k=0.3):
     u = torch.tanh(u) * 0.5 + torch.sin(x) + torch.sigmoid(k * v) * torch.exp(-torch.abs(u))
-    u = (
-        u
-        + torch.floor(x) * 0.1
-        + torch.sign(v) * torch.cos(u).clamp(-0.5, 0.5)
-        - torch.round(u) * 0.01
-    )
+    u = u + torch.floor(x) * 0.1 + torch.sign(v) * torch.cos(u).clamp(-0.5, 0.5) - torch.round(u) * 0.01
     s, _, v = fire(v * 0.8 + torch.relu(x) + torch.maximum(u, x) * k, 1.0)
     return s, v, u
 
@@ -191,9 +186,7 @@ class Strided(nn.Sequential):
     def __init__(self):
         norms = [nn.BatchNorm2d(6), nn.BatchNorm1d(5)]
         with torch.no_grad():
-            for value in (
-                v for n in norms for v in (n.weight, n.bias, n.running_mean, n.running_var)
-            ):
+            for value in (v for n in norms for v in (n.weight, n.bias, n.running_mean, n.running_var)):
                 value.uniform_(0.5, 2.0)
         first = nn.Conv2d(2, 6, (3, 2), stride=(2, 1), padding=1, groups=2, bias=False)
         second = nn.Conv2d(6, 4, 3, padding="same", dilation=2)

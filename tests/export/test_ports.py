@@ -53,8 +53,7 @@ class Norse(nn.Module):
         self.box = norse("LIFBoxCell", "norse.torch.module.lif_box")(RATES)
         self.lif = norse("LIFCell", "norse.torch.module.lif")({"tau_syn_inv": 200.0, **RATES})
         self.out = norse("LILinearCell", "norse.torch.module.leaky_integrator")(
-            {n: v for n, v in RATES.items() if n in ("tau_mem_inv", "v_leak", "dt")}
-            | {"tau_syn_inv": 200.0}
+            {n: v for n, v in RATES.items() if n in ("tau_mem_inv", "v_leak", "dt")} | {"tau_syn_inv": 200.0}
         )
         self.out.input_size, self.out.hidden_size = 6, 2
         self.out.input_weights = nn.Parameter(torch.rand(2, 6, generator=GENERATOR) + 1)
@@ -99,9 +98,7 @@ def test_as_nir(name):
     pytest.importorskip("nir")
     net, expected = ported(NETS[name])
     if name == "snntorch":
-        with pytest.raises(
-            ValueError, match=r"^to_nir: lif1 resets by subtraction, NIR's neurons to v_reset"
-        ):
+        with pytest.raises(ValueError, match=r"^to_nir: lif1 resets by subtraction, NIR's neurons to v_reset"):
             snnfast.nir.to_nir(net, (4,), dt=1e-3, scheme="euler")
         return
     graph = snnfast.nir.to_nir(net, (4,), dt=1e-3, scheme="euler")
@@ -135,9 +132,7 @@ def test_in_onnx(name, tmp_path):
     net, expected = ported(NETS[name])
     x = X[:2]  # of steps that are unrolled, each some seconds
     torch.onnx.export(net, (x,), tmp_path / "net.onnx", dynamo=True, verbose=False)
-    session = onnxruntime.InferenceSession(
-        tmp_path / "net.onnx", providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
     (got,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     close(torch.from_numpy(got), expected[:2])
 
@@ -174,12 +169,7 @@ def lapicque():
         "snntorch._neurons.lapicque",
         "Lapicque",
         buffers=constants | {"reset_mechanism_val": 0.0, "mem": []},
-        **{
-            "reset_mechanism": "subtract",
-            "reset_delay": True,
-            "time_step": 1.0,
-            "spike_grad": surrogate(2.0),
-        },
+        **{"reset_mechanism": "subtract", "reset_delay": True, "time_step": 1.0, "spike_grad": surrogate(2.0)},
         **dict.fromkeys(("inhibition", "state_quant", "init_hidden", "output"), False),
     )
 
@@ -223,10 +213,7 @@ def scaled(self, x):
 
 REFUSED = {
     "both results": (both, "of lif1, a Leaky, more than one result is used, and a layer gives one"),
-    "membranes": (
-        membranes,
-        "lif1, a Leaky, has no layer of its own here: its membranes are those before a reset",
-    ),
+    "membranes": (membranes, "lif1, a Leaky, has no layer of its own here: its membranes are those before a reset"),
     "a function": (scaled, "mul in forward is no layer"),
 }
 

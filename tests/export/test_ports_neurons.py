@@ -20,9 +20,7 @@ SNNTORCH = {
     "Synaptic": lambda: snn.Synaptic(alpha=0.4, beta=0.7),
     "Synaptic, to zero": lambda: snn.Synaptic(alpha=0.4, beta=0.7, reset_mechanism="zero"),
     "RLeaky": lambda: snn.RLeaky(beta=0.7, linear_features=4),
-    "RSynaptic": lambda: snn.RSynaptic(
-        alpha=0.4, beta=0.7, linear_features=4, reset_mechanism="zero"
-    ),
+    "RSynaptic": lambda: snn.RSynaptic(alpha=0.4, beta=0.7, linear_features=4, reset_mechanism="zero"),
 }
 NORSE = {
     "LIFBoxCell": lambda: norse.LIFBoxCell(norse.LIFBoxParameters(v_th=torch.as_tensor(0.1))),
@@ -31,9 +29,7 @@ NORSE = {
     "LIFCell": lambda: norse.LIFCell(norse.LIFParameters(v_th=torch.as_tensor(0.1))),
     "LICell": lambda: norse.LICell(),
     "LILinearCell": lambda: norse.LILinearCell(4, 3),
-    "LIFRecurrentCell": lambda: norse.LIFRecurrentCell(
-        4, 5, p=norse.LIFParameters(v_th=torch.as_tensor(0.05))
-    ),
+    "LIFRecurrentCell": lambda: norse.LIFRecurrentCell(4, 5, p=norse.LIFParameters(v_th=torch.as_tensor(0.05))),
     "with autapses": lambda: norse.LIFRecurrentCell(
         4, 5, p=norse.LIFParameters(v_th=torch.as_tensor(0.05)), autapses=True
     ),
@@ -83,14 +79,8 @@ def test_a_neuron_as_a_layer(name):
 
 
 REFUSED = {
-    "inhibition": (
-        lambda: Kept(snn.Leaky(beta=0.8, inhibition=True)),
-        "no kernel leaves one spike a sample",
-    ),
-    "graded": (
-        lambda: Kept(snn.Leaky(beta=0.8, graded_spikes_factor=2.0)),
-        "its spikes are graded",
-    ),
+    "inhibition": (lambda: Kept(snn.Leaky(beta=0.8, inhibition=True)), "no kernel leaves one spike a sample"),
+    "graded": (lambda: Kept(snn.Leaky(beta=0.8, graded_spikes_factor=2.0)), "its spikes are graded"),
     "no reset": (lambda: Kept(snn.Leaky(beta=0.8, reset_mechanism="none")), "it has no reset"),
     "Alpha": (
         lambda: Kept(snn.Alpha(alpha=0.8, beta=0.7, reset_mechanism="none")),
@@ -104,9 +94,7 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_neuron_without_a_layer_is_refused(name):
     make, words = REFUSED[name]
-    with pytest.raises(
-        ValueError, match=f"^Step: neuron, .*, has no layer of its own here: {words}"
-    ):
+    with pytest.raises(ValueError, match=f"^Step: neuron, .*, has no layer of its own here: {words}"):
         snnfast.export.Step(sn.replace(make()))
 
 
@@ -114,16 +102,11 @@ def test_a_neuron_without_a_layer_is_refused(name):
 def test_layers_that_keep_their_states_in_a_sequence(mechanism):
     torch.manual_seed(0)
     settings = {"beta": 0.8, "threshold": 0.2, "init_hidden": True, "reset_mechanism": mechanism}
-    net = nn.Sequential(
-        nn.Linear(4, 5), snn.Leaky(**settings), nn.Linear(5, 3), snn.Leaky(**settings)
-    )
+    net = nn.Sequential(nn.Linear(4, 5), snn.Leaky(**settings), nn.Linear(5, 3), snn.Leaky(**settings))
     fast = sn.replace(net, sequences=True, verify=X)
     expected = fast(X).detach()
     assert expected.unique().numel() > 1
     torch.testing.assert_close(one_by_one(fast), expected, rtol=0, atol=1e-5)
     net[3].output = True
-    with pytest.raises(
-        ValueError,
-        match=r"^Step: 3, a Leaky, .*: it returns spikes and membranes; set its",
-    ):
+    with pytest.raises(ValueError, match=r"^Step: 3, a Leaky, .*: it returns spikes and membranes; set its"):
         snnfast.export.Step(sn.replace(net, sequences=True))

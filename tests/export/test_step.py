@@ -108,8 +108,7 @@ def exported(net, x, strict=False):
 def test_every_state_is_an_input_of_its_own(layer):
     """The reference starts all states from one tensor."""
     net = nn.Sequential(
-        getattr(sn, layer)(v_threshold=0.3, refractory=2),
-        sn.Recurrent(sn.ALIF(v_threshold=0.2, refractory=1), 4),
+        getattr(sn, layer)(v_threshold=0.3, refractory=2), sn.Recurrent(sn.ALIF(v_threshold=0.2, refractory=1), 4)
     )
     x = torch.rand(20, 1, 4, generator=torch.Generator().manual_seed(1)) * 6
     with snnfast.backend.use("reference"), torch.no_grad():
@@ -221,31 +220,15 @@ def test_aotinductor_runs_without_python(tmp_path):
     start = step.start(x[0])
     with snnfast.backend.use("reference"), torch.no_grad():
         program = torch.export.export(step, (x[0], *start))
-    package = torch._inductor.aoti_compile_and_package(
-        program, package_path=str(tmp_path / "step.pt2")
-    )
+    package = torch._inductor.aoti_compile_and_package(program, package_path=str(tmp_path / "step.pt2"))
     (tmp_path / "main.cpp").write_text(MAIN)
     torch.jit.script(Given(x, *start)).save(str(tmp_path / "given.pt"))
     root = Path(torch.__file__).parent
     includes = [f"-I{root}/include", f"-I{root}/include/torch/csrc/api/include"]
     libraries = [f"-L{root}/lib", f"-Wl,-rpath,{root}/lib", "-ltorch", "-ltorch_cpu", "-lc10"]
-    command = [
-        "c++",
-        "-std=c++20",
-        "-O0",
-        *includes,
-        "main.cpp",
-        "-o",
-        "main",
-        "-Wl,--no-as-needed",
-        *libraries,
-    ]
+    command = ["c++", "-std=c++20", "-O0", *includes, "main.cpp", "-o", "main", "-Wl,--no-as-needed", *libraries]
     subprocess.run(command, cwd=tmp_path, check=True)
-    done = subprocess.run(
-        [str(tmp_path / "main"), package, str(tmp_path / "given.pt")],
-        capture_output=True,
-        text=True,
-    )
+    done = subprocess.run([str(tmp_path / "main"), package, str(tmp_path / "given.pt")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = torch.tensor([float.fromhex(line) for line in done.stdout.split()])
     with torch.no_grad():

@@ -94,9 +94,7 @@ def test_a_second_device(name):
     check_close(examples("cuda:1")[name].run(), on_cpu(examples("cpu")[name]))
 
 
-@pytest.mark.skipif(
-    not ON_GPU, reason="no CUDA device; tests/robustness/test_capture.py simulates one"
-)
+@pytest.mark.skipif(not ON_GPU, reason="no CUDA device; tests/robustness/test_capture.py simulates one")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_graph_writes_the_same_again(name):
     graph, got = graph_of(examples("cuda")[name].run)

@@ -78,9 +78,7 @@ def test_gradients_are_those_through_time_but_for_recurrent_spikes(name, recurre
     torch.testing.assert_close(got_y, y, rtol=1e-12, atol=1e-12)
     for a, b in zip(got, want, strict=True):
         assert b is None or b.isfinite().all()
-        torch.testing.assert_close(
-            a, torch.zeros_like(a) if b is None and a is not None else b, rtol=1e-11, atol=1e-12
-        )
+        torch.testing.assert_close(a, torch.zeros_like(a) if b is None and a is not None else b, rtol=1e-11, atol=1e-12)
 
 
 def test_gradients_without_a_filter_at_the_readout():
@@ -112,14 +110,7 @@ def test_a_neuron_of_your_own():
 
 def test_two_steps_worked_by_hand():
     # h[0] = 2 w, h[1] = v[0] / 2 + 2 w; slope 1 / 4 each (sigmoid at its middle); detached soft reset.
-    neuron = LIF(
-        decay=0.5,
-        decay_input=False,
-        v_threshold=2.0,
-        v_reset=None,
-        detach_reset=True,
-        surrogate="rectangle",
-    )
+    neuron = LIF(decay=0.5, decay_input=False, v_threshold=2.0, v_reset=None, detach_reset=True, surrogate="rectangle")
     net = nn.Sequential(nn.Linear(1, 1, bias=False), neuron, nn.Linear(1, 1, bias=False))
     with torch.no_grad():
         net[0].weight.fill_(0.9)
@@ -141,9 +132,7 @@ def test_random_feedback_reaches_every_layer():
     def cell():
         return Recurrent(LIF(3.0, decay_input=False), 6)
 
-    net = nn.Sequential(
-        Time(nn.Linear(4, 6)), cell(), Time(SpikeLinear(6, 6)), cell(), nn.Linear(6, 3), LI(4.0)
-    )
+    net = nn.Sequential(Time(nn.Linear(4, 6)), cell(), Time(SpikeLinear(6, 6)), cell(), nn.Linear(6, 3), LI(4.0))
     x, target = torch.rand(30, 2, 4) * 4, torch.rand(30, 2, 3)
     with pytest.raises(ValueError, match="several hidden layers need feedback='random'"):
         EProp(net, squares)
@@ -192,9 +181,7 @@ def test_what_is_kept_does_not_grow_with_the_sequence():
     def size(value):
         if isinstance(value, torch.Tensor):
             return value.numel()
-        values = (
-            value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-        )
+        values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
         return sum(map(size, values))
 
     sizes = set()
@@ -246,9 +233,7 @@ def test_weights_learn_while_the_sequence_runs():
             "Recurrent has 4 neurons after 3 outputs",
         ),
         (
-            lambda: nn.Sequential(
-                nn.Linear(2, 3), Recurrent(LIF(), 3, max_delay=2.0), nn.Linear(3, 2)
-            ),
+            lambda: nn.Sequential(nn.Linear(2, 3), Recurrent(LIF(), 3, max_delay=2.0), nn.Linear(3, 2)),
             ValueError,
             "must have no delays",
         ),

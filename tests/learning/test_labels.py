@@ -69,17 +69,11 @@ def test_many_images_are_counted_exactly():
     counts = torch.randint(0, 20, (2500, 30), generator=generator)
     labels = torch.randint(0, 7, (2500,), generator=generator)
     assigned = assign_labels(counts, labels, 9)
-    rates = [
-        [counts[labels == c, n].double().mean().nan_to_num(0).item() for c in range(9)]
-        for n in range(30)
-    ]
+    rates = [[counts[labels == c, n].double().mean().nan_to_num(0).item() for c in range(9)] for n in range(30)]
     assert assigned.rates.tolist() == rates
     whole = predict(counts, assigned)
     torch.testing.assert_close(
-        whole,
-        torch.cat([predict(c[None], assigned) for c in counts[:50]] + [whole[50:]]),
-        rtol=0,
-        atol=0,
+        whole, torch.cat([predict(c[None], assigned) for c in counts[:50]] + [whole[50:]]), rtol=0, atol=0
     )
     assert predict(counts[:0], assigned).shape == (0,)
 
@@ -90,11 +84,7 @@ def test_many_images_are_counted_exactly():
         (lambda: assign_labels([1], LABELS), TypeError, "counts must be a tensor, got list"),
         (lambda: assign_labels(COUNTS[0], LABELS), ValueError, r"shape \[P, N\], got \[3\]"),
         (lambda: assign_labels(-COUNTS, LABELS), ValueError, "counts must be at least 0, got -4"),
-        (
-            lambda: assign_labels(COUNTS / 0, LABELS),
-            ValueError,
-            "counts must be at least 0, got nan",
-        ),
+        (lambda: assign_labels(COUNTS / 0, LABELS), ValueError, "counts must be at least 0, got nan"),
         (lambda: assign_labels(COUNTS > 0, LABELS), TypeError, "numbers of spikes, got torch.bool"),
         (lambda: assign_labels(COUNTS, LABELS[:3]), ValueError, r"shape \[4\], got \[3\]"),
         (lambda: assign_labels(COUNTS, LABELS / 1), TypeError, "integers, got torch.float32"),

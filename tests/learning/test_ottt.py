@@ -36,12 +36,7 @@ SOFT = {"v_reset": None, "detach_reset": True}
 
 @pytest.mark.parametrize("parts", [1, 7, 30])
 @pytest.mark.parametrize(
-    "make",
-    [
-        lambda: LIF(4.0, **SOFT),
-        lambda: IF(**SOFT),
-        lambda: LIF(decay=0.8, decay_input=False, **SOFT),
-    ],
+    "make", [lambda: LIF(4.0, **SOFT), lambda: IF(**SOFT), lambda: LIF(decay=0.8, decay_input=False, **SOFT)]
 )
 def test_one_hidden_layer_has_the_gradient_through_time(make, parts):
     net = nn.Sequential(nn.Linear(4, 6), make(), Time(nn.Linear(6, 3)))
@@ -84,9 +79,7 @@ def loop(net, x, target):
         for n, (out, trace, one, inner) in used.items():
             flat = trace.flatten(0, 1)
             weight = inner.weight.detach().clone().requires_grad_()
-            again = (
-                F.conv2d(flat, weight) if isinstance(inner, nn.Conv2d) else F.linear(flat, weight)
-            )
+            again = F.conv2d(flat, weight) if isinstance(inner, nn.Conv2d) else F.linear(flat, weight)
             again.backward(out.grad.flatten(0, 1))
             bias = out.grad.flatten(0, 1).sum([d for d in range(out.dim() - 1) if d != 1]) * one
             old = grads.get(n, (0.0, 0.0))

@@ -122,10 +122,7 @@ def test_numbers_from_outside_are_read_at_every_call():
 
 def refused(monkeypatch, change, match):
     monkeypatch.setattr(backend, "_warned", set())
-    w, want = (
-        weights(torch.float64),
-        run(plasticity.OwnRule(change), torch.float64, "reference", {}),
-    )
+    w, want = (weights(torch.float64), run(plasticity.OwnRule(change), torch.float64, "reference", {}))
     with pytest.warns(backend.BackendWarning, match=match):
         ops.stdp_(w, PRE_SPIKES, POST_SPIKES, rule=plasticity.OwnRule(change))
     torch.testing.assert_close(w, want[0], rtol=0, atol=0)
@@ -160,13 +157,9 @@ def test_errors_and_no_steps():
     rule = plasticity.OwnRule(pair)
     with pytest.raises(ValueError, match=r"^stdp_: w must lie in \[0, 1\]"):
         run(rule, torch.float64, "cpu", {}, 2 * weights(torch.float64))
-    with pytest.raises(
-        ValueError, match=r"^stdp_: reward must be given, since rule is reward-modul"
-    ):
+    with pytest.raises(ValueError, match=r"^stdp_: reward must be given, since rule is reward-modul"):
         run(plasticity.reward_modulated(rule), torch.float64, "cpu", {})
-    with pytest.raises(
-        TypeError, match=r"^stdp_: rule must be a rule of snnfast.plasticity, got fun"
-    ):
+    with pytest.raises(TypeError, match=r"^stdp_: rule must be a rule of snnfast.plasticity, got fun"):
         run(pair, torch.float64, "cpu", {})
     w, state = run(rule, torch.float64, "cpu", {}, steps=slice(0, 0))
     torch.testing.assert_close(w, weights(torch.float64), rtol=0, atol=0)

@@ -131,9 +131,7 @@ def test_listening_learns_in_training_mode_only(layer, stateful, folded):
     torch.testing.assert_close(linear.weight, expected, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(
-    "copied", [copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))]
-)
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))])
 def test_a_copy_of_a_network_that_listens_teaches_itself(layer, copied):
     linear, pre, _ = layer
     network = nn.Sequential(linear, LIF(tau=3.0, v_threshold=0.4))
@@ -158,17 +156,9 @@ def test_autograd_notices_that_weights_changed(layer):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (
-            {"linear": nn.Conv1d(1, 1, 1)},
-            TypeError,
-            "linear must be an nn.Linear or nn.Conv2d, got Conv1d",
-        ),
+        ({"linear": nn.Conv1d(1, 1, 1)}, TypeError, "linear must be an nn.Linear or nn.Conv2d, got Conv1d"),
         ({"rule": "pair"}, TypeError, "rule must be a rule of snnfast.plasticity, got str"),
-        (
-            {"rule": plasticity.pair(w_max=0.5)},
-            ValueError,
-            "linear.weight must lie in [0, 0.5], got values from ",
-        ),
+        ({"rule": plasticity.pair(w_max=0.5)}, ValueError, "linear.weight must lie in [0, 0.5], got values from "),
     ],
 )
 def test_errors(layer, change, error, message):
@@ -180,9 +170,7 @@ def test_errors(layer, change, error, message):
 def test_errors_of_steps_and_rewards(layer):
     linear, pre, post = layer
     learner = STDP(linear, RULE)
-    with pytest.raises(
-        ValueError, match=r"STDP: post of one step must have shape \[B, N\], got \[10, 3, 7\]"
-    ):
+    with pytest.raises(ValueError, match=r"STDP: post of one step must have shape \[B, N\], got \[10, 3, 7\]"):
         learner.step(pre[0], post)
     with pytest.raises(ValueError, match="STDP: reward needs eligibility"):
         learner.reward(1.0)
@@ -190,9 +178,7 @@ def test_errors_of_steps_and_rewards(layer):
     with pytest.raises(ValueError, match="STDP: reward needs eligibility"):
         learner.reward(1.0)
     learner.run(pre, post)
-    with pytest.raises(
-        ValueError, match=r"STDP: reward must be a number or have shape \[3\], got \[2\]"
-    ):
+    with pytest.raises(ValueError, match=r"STDP: reward must be a number or have shape \[3\], got \[2\]"):
         learner.reward(torch.zeros(2))
     before = linear.weight.detach().clone()
     for wrong in (torch.tensor([math.nan, 1.0, 1.0]), torch.tensor(math.inf)):
@@ -204,9 +190,7 @@ def test_errors_of_steps_and_rewards(layer):
         with pytest.raises(TypeError, match="STDP: reward must have one of the dtypes float32"):
             learner.reward(torch.ones(3, dtype=dtype))
     torch.testing.assert_close(linear.weight.detach(), before, rtol=0, atol=0)
-    with pytest.raises(
-        ValueError, match=r"stdp_: state.trace_pre must have shape \[2, 12\], got \[3, 12\]"
-    ):
+    with pytest.raises(ValueError, match=r"stdp_: state.trace_pre must have shape \[2, 12\], got \[3, 12\]"):
         learner.run(pre[:, :2], post[:, :2])
 
 

@@ -71,9 +71,7 @@ def test_negative_rates_are_anti_hebbian():
     torch.testing.assert_close(changes[1], -changes[0], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"stride": 2, "padding": 1}, {"dilation": 2, "kernel_size": (2, 3)}]
-)
+@pytest.mark.parametrize("options", [{}, {"stride": 2, "padding": 1}, {"dilation": 2, "kernel_size": (2, 3)}])
 @pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize("last", [False, True])
 def test_a_convolution_learns_at_every_place(options, own, last):
@@ -88,9 +86,7 @@ def test_a_convolution_learns_at_every_place(options, own, last):
     expected = conv.weight.detach().clone()
     # By hand: each place is a dense layer of the pixels below it, all with the weights before the step.
     dense = nn.Linear(expected[0].numel(), 5, bias=False, dtype=torch.float64)
-    patches = nn.functional.unfold(
-        pre.flatten(0, 1), conv.kernel_size, conv.dilation, conv.padding, conv.stride
-    )
+    patches = nn.functional.unfold(pre.flatten(0, 1), conv.kernel_size, conv.dilation, conv.padding, conv.stride)
     with torch.no_grad():
         dense.weight.copy_(expected.flatten(1))
     rows = patches.view(6, 2, -1, patches.shape[2]).transpose(2, 3).flatten(1, 2)
@@ -146,9 +142,7 @@ def test_errors_of_recorded_spikes(arguments, error, message):
 
 
 def test_errors_say_the_way_out():
-    with pytest.raises(
-        ValueError, match=r"nn\.init\.uniform_\(linear\.weight, 0, 1\), or give the rule.*w_min=-1"
-    ):
+    with pytest.raises(ValueError, match=r"nn\.init\.uniform_\(linear\.weight, 0, 1\), or give the rule.*w_min=-1"):
         STDP(nn.Linear(4, 3), plasticity.pair())
     STDP(nn.Linear(4, 3), plasticity.pair(w_min=-1.0))
     with pytest.raises(ValueError, match=r"must have groups=1.*got groups=2"):
@@ -169,9 +163,5 @@ def test_errors_say_the_way_out():
             STDP(layer, plasticity.OwnRule(change)).run(pre, post)
         torch.testing.assert_close(layer.weight, linear().weight, rtol=0, atol=0)
     conv = nn.Conv2d(1, 2, 3)
-    with pytest.raises(
-        ValueError, match=r"post must be the spikes behind the convolution.*36 places"
-    ):
-        STDP(conv, plasticity.pair(w_min=-1.0)).run(
-            torch.zeros(2, 1, 1, 8, 8), torch.zeros(2, 1, 2, 8, 8)
-        )
+    with pytest.raises(ValueError, match=r"post must be the spikes behind the convolution.*36 places"):
+        STDP(conv, plasticity.pair(w_min=-1.0)).run(torch.zeros(2, 1, 1, 8, 8), torch.zeros(2, 1, 2, 8, 8))

@@ -197,9 +197,7 @@ def names(monkeypatch):
     torch.manual_seed(0)
     # The manual's validation says .cuda(), and its network stays on the CPU.
     monkeypatch.setattr(torch.Tensor, "cuda", lambda self: self)
-    opt = SimpleNamespace(
-        num_classes=10, hidden_neurons=30, time_interval=20, lr=0.01, beta=250, epsilon=4
-    )
+    opt = SimpleNamespace(num_classes=10, hidden_neurons=30, time_interval=20, lr=0.01, beta=250, epsilon=4)
     names = {"opt": opt, "torch": torch, "np": np, "plt": plt}
     for part in (FUNCTIONS, MODEL):
         exec(compile(part.replace("n3ml", "snnfast"), "manual", "exec"), names)
@@ -219,15 +217,11 @@ def test_bp_stdp_snippet_runs_as_printed(names):
     with redirect_stdout(printed):
         for name in ("model", "encoder", "optimizer", "opt"):
             assert name in names
-        names["train"](
-            data, names["model"], names["encoder"], names["optimizer"], names["mse"], names["opt"]
-        )
+        names["train"](data, names["model"], names["encoder"], names["optimizer"], names["mse"], names["opt"])
     assert "label: 3" in printed.getvalue()
     assert all((w != old).any() for w, old in zip(names["model"].weights, before))
     after = [w.clone() for w in names["model"].weights]
-    loss, accuracy = names["validate"](
-        data, names["model"], names["encoder"], names["mse"], names["opt"]
-    )
+    loss, accuracy = names["validate"](data, names["model"], names["encoder"], names["mse"], names["opt"])
     assert loss >= 0
     assert 0 <= accuracy <= 1
     for w, old in zip(names["model"].weights, after):

@@ -211,9 +211,7 @@ snn.update_threshold(threshold)
 """
 
 
-CUDA = pytest.param(
-    True, marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-)
+CUDA = pytest.param(True, marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))
 
 
 def run(opt, cuda, monkeypatch, parts, *, ann):
@@ -236,13 +234,8 @@ def run(opt, cuda, monkeypatch, parts, *, ann):
 @pytest.mark.parametrize("cuda", [False, CUDA])
 def test_diehl_snippet_runs_as_printed(tmp_path, monkeypatch, capsys, cuda):
     lay_mnist(tmp_path, train=rows_of_classes(40), t10k=rows_of_classes(20))
-    opt = SimpleNamespace(
-        data=str(tmp_path), save=tmp_path / "ann.pt", batch_size=10, num_epochs=4, num_steps=30
-    )
-    parts = (
-        *(IMPORTS, DIEHL_DATA, FUNCTIONS, DIEHL_ANN, DIEHL_SNN, WEIGHTS, DIEHL_THRESHOLD),
-        INFERENCE,
-    )
+    opt = SimpleNamespace(data=str(tmp_path), save=tmp_path / "ann.pt", batch_size=10, num_epochs=4, num_steps=30)
+    parts = (*(IMPORTS, DIEHL_DATA, FUNCTIONS, DIEHL_ANN, DIEHL_SNN, WEIGHTS, DIEHL_THRESHOLD), INFERENCE)
     names = run(opt, cuda, monkeypatch, parts, ann=snnfast.model.Diehl2015)
     printed = capsys.readouterr().out
     assert printed.count("In test, loss") == 4
@@ -270,12 +263,7 @@ def test_sengupta_snippet_runs_as_printed(tmp_path, monkeypatch, capsys, cuda):
 
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", cifar10)
     opt = SimpleNamespace(
-        data=str(tmp_path),
-        save=tmp_path / "ann.pt",
-        batch_size=4,
-        num_epochs=1,
-        num_steps=20,
-        scaling_factor=0.7,
+        data=str(tmp_path), save=tmp_path / "ann.pt", batch_size=4, num_epochs=1, num_steps=20, scaling_factor=0.7
     )
     parts = (
         *(IMPORTS, SENGUPTA_DATA, FUNCTIONS, SENGUPTA_ANN, SENGUPTA_SNN, WEIGHTS),

@@ -185,14 +185,7 @@ def train(train_loader, model, criterion, optimizer):
 
 
 @pytest.mark.parametrize(
-    "cuda",
-    [
-        False,
-        pytest.param(
-            True,
-            marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
-        ),
-    ],
+    "cuda", [False, pytest.param(True, marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
 )
 def test_stbp_snippet_runs_as_printed(tmp_path, monkeypatch, capsys, cuda):
     mpl.use("Agg")

@@ -96,9 +96,7 @@ def test_stdp_snippet_runs_as_printed(tmp_path):
     model = names["model"]
     learned = (model.xe.w != before).any(1)
     assert learned.any()
-    torch.testing.assert_close(
-        model.xe.w[learned].sum(1), torch.full_like(before[learned, 0], 78.4)
-    )
+    torch.testing.assert_close(model.xe.w[learned].sum(1), torch.full_like(before[learned, 0], 78.4))
     torch.testing.assert_close(model.exc.theta > 0, learned, rtol=0, atol=0)
     torch.testing.assert_close(torch.from_numpy(names["w"]), model.xe.w, rtol=0, atol=0)
     # 100 neurons as 10 by 10 tiles with a pixel between them, showing the weights of now.

@@ -54,9 +54,7 @@ def test_the_warning_of_silent_neurons_names_the_layer():
     net = Bohte2002(3, 4, 2)
     with torch.no_grad():
         net.layers[1].weight.zero_()
-    with pytest.warns(
-        UserWarning, match=r"^spikeprop: all outputs are silent: no neuron of layers\.1, w \["
-    ):
+    with pytest.warns(UserWarning, match=r"^spikeprop: all outputs are silent: no neuron of layers\.1, w \["):
         net(torch.zeros(2, 3))
 
 
@@ -145,11 +143,7 @@ def test_bounds_hold_for_weights_alone(options):
         ({"lr": "a"}, TypeError, "lr must be a number"),
         ({"minimum": "a"}, TypeError, "minimum must be a number, got str"),
         ({"maximum": float("nan")}, ValueError, "maximum must be finite, got nan"),
-        (
-            {"minimum": 1.0, "maximum": 0.0},
-            ValueError,
-            "minimum must be at most maximum, 0, got 1",
-        ),
+        ({"minimum": 1.0, "maximum": 0.0}, ValueError, "minimum must be at most maximum, 0, got 1"),
     ],
 )
 def test_errors_of_bohte(arguments, error, message):

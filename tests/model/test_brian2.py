@@ -77,9 +77,7 @@ def test_same_membranes_and_conductances(kernels):
         for name in ("v", "g_exc", "g_inh", "v_inh"):
             expected = double(RECORD[name][sample])
             torch.testing.assert_close(getattr(state, name).cpu(), expected, rtol=0, atol=2e-9)
-        torch.testing.assert_close(
-            theta.cpu(), double(RECORD["theta_trace"][sample]), rtol=0, atol=2e-9
-        )
+        torch.testing.assert_close(theta.cpu(), double(RECORD["theta_trace"][sample]), rtol=0, atol=2e-9)
         begin = 1 + sample * every
         part = x[None, begin : begin + every]
         state = ops.diehl_cook_conductance_(part, w, theta, state=state, **settings).state

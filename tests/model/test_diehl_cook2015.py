@@ -52,9 +52,7 @@ def test_rates_are_the_spikes_of_the_poisson_op():
     one, two, three = lively(), lively(), lively()
     seeds = torch.tensor([5, 6, 7])
     hz = rates()
-    trains = torch.stack(
-        [ops.poisson(r * (1 / 1000), 60, seed=int(s), dtype=torch.bool) for r, s in zip(hz, seeds)]
-    )
+    trains = torch.stack([ops.poisson(r * (1 / 1000), 60, seed=int(s), dtype=torch.bool) for r, s in zip(hz, seeds)])
     counts = one.present(hz, seeds=seeds).counts
     assert_exact(counts, two.present(trains).counts)
     assert_exact(counts, three.present(Rates(hz.flatten(1), 60, seeds)).counts)
@@ -65,10 +63,7 @@ def test_rates_are_the_spikes_of_the_poisson_op():
 def test_one_image_and_one_spike_train_need_no_batch():
     one, two = lively(), lively()
     seeds = torch.tensor([5])
-    assert_exact(
-        one.present(rates(1)[0], seeds=seeds).counts,
-        two.present(rates(1)[0].flatten(), seeds=seeds).counts,
-    )
+    assert_exact(one.present(rates(1)[0], seeds=seeds).counts, two.present(rates(1)[0].flatten(), seeds=seeds).counts)
     assert one.present(spikes(1)[0]).counts.shape == (1, 6)
     assert one.present(rates(0)).counts.shape == (0, 6)
 
@@ -80,8 +75,7 @@ def test_events_are_spikes():
         trains.nonzero()[:, 2].int(),
         torch.stack(
             [
-                torch.cat([torch.zeros(1, dtype=torch.int64), trains[p].sum(1).cumsum(0)])
-                + trains[:p].sum()
+                torch.cat([torch.zeros(1, dtype=torch.int64), trains[p].sum(1).cumsum(0)]) + trains[:p].sum()
                 for p in range(2)
             ]
         ),
@@ -175,9 +169,7 @@ def test_normalize_leaves_neurons_alone_that_were_not_plastic():
     step_by_step(model, spikes(1))
     changed = (model.xe.w != before).any(1)
     assert changed.any()
-    torch.testing.assert_close(
-        model.xe.w[changed].sum(1), torch.full_like(before[changed].sum(1), 6.0)
-    )
+    torch.testing.assert_close(model.xe.w[changed].sum(1), torch.full_like(before[changed].sum(1), 6.0))
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -187,9 +179,7 @@ def test_every_neuron_has_the_same_sum_of_weights_from_the_beginning(preset, dty
     model = DiehlAndCook2015(40, (8, 9), preset, dtype=dtype, duration=60)
     sums = torch.full((40,), model.norm, dtype=dtype)
     torch.testing.assert_close(model.xe.w.sum(1), sums)
-    counts = model.present(
-        torch.rand(3, 8, 9, generator=torch.Generator().manual_seed(0)) * 300
-    ).counts
+    counts = model.present(torch.rand(3, 8, 9, generator=torch.Generator().manual_seed(0)) * 300).counts
     if preset != "paper":  # whose neurons learn before they spike
         assert 0 < (counts.sum(0) > 0).sum() < 40
     model.normalize()

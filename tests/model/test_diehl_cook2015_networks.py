@@ -32,9 +32,7 @@ def networks(count=3, preset="manual", **changes):
                 6,
                 (5, 4),
                 preset,
-                **{"norm": 0.3, "v_threshold": 3.0, "v_reset": 0.0, "inhibition": 0.5}
-                if preset != "paper"
-                else PAPER,
+                **{"norm": 0.3, "v_threshold": 3.0, "v_reset": 0.0, "inhibition": 0.5} if preset != "paper" else PAPER,
                 duration=60,
                 theta_plus=0.3,
                 lr=0.02,
@@ -201,11 +199,7 @@ def test_seeds_of_any_kind_and_copies():
             r"got networks=2 and min_spikes=5",
         ),
         ({"norm": [0.1]}, ValueError, "norm must be one, got 1"),
-        (
-            {"networks": 2, "norm": [0.1]},
-            ValueError,
-            "norm must be one for all or 2, one a network",
-        ),
+        ({"networks": 2, "norm": [0.1]}, ValueError, "norm must be one for all or 2, one a network"),
         (
             {"networks": 2, "refractory": [5.0, 2.0]},
             ValueError,
@@ -216,11 +210,7 @@ def test_seeds_of_any_kind_and_copies():
             ValueError,
             "kind must be the same for all networks, got additive and triplet",
         ),
-        (
-            {"networks": 2, "duration": [250, 300]},
-            ValueError,
-            "duration must be the same for all networks",
-        ),
+        ({"networks": 2, "duration": [250, 300]}, ValueError, "duration must be the same for all networks"),
     ],
 )
 def test_errors_of_the_constructor(arguments, error, message):
@@ -232,7 +222,5 @@ def test_errors_name_the_shapes_of_several_networks():
     model = DiehlAndCook2015(6, (5, 4), networks=3)
     with pytest.raises(ValueError, match=r"\[5, 4\] or \[20\], or 3 before it, got \[2, 20\]"):
         model.step(torch.ones(2, 20))
-    with pytest.raises(
-        ValueError, match=r"\[5, 4\] or \[P, 5, 4\] or \[3, P, 5, 4\], got \[2, 2, 5, 4\]"
-    ):
+    with pytest.raises(ValueError, match=r"\[5, 4\] or \[P, 5, 4\] or \[3, P, 5, 4\], got \[2, 2, 5, 4\]"):
         model.present(torch.full((2, 2, 5, 4), 0.5))

@@ -100,9 +100,7 @@ def test_rates_are_not_raised_beyond_a_spike_a_step():
 
 
 def test_every_setting_can_be_changed_by_its_name():
-    settings = change(
-        preset("tuned", 100), lr=0.5, inhibition=60.0, norm=0.2, duration=100, lr_pre=0.1
-    )
+    settings = change(preset("tuned", 100), lr=0.5, inhibition=60.0, norm=0.2, duration=100, lr_pre=0.1)
     assert settings.rule.lr_post_triplet == 0.5
     assert settings.rule.lr_pre == 0.1
     assert settings.neurons.inhibition == 60

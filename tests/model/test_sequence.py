@@ -58,9 +58,7 @@ def test_made_samples_are_those_of_their_seed(make):
 @pytest.mark.parametrize("neuron", ["lif", "alif", "adlif"])
 def test_network_answers_and_learns(neuron, recurrent):
     torch.manual_seed(0)
-    net = SequenceNetwork(
-        2, (8, 6), 3, neuron=neuron, recurrent=recurrent, gain=60.0, max_delay=3.0
-    )
+    net = SequenceNetwork(2, (8, 6), 3, neuron=neuron, recurrent=recurrent, gain=60.0, max_delay=3.0)
     x = binary_adding(5, 24)[0]
     logits = net(x)
     assert logits.shape == (5, 3)

@@ -207,12 +207,7 @@ def steps(*spikes):
             r"windows\[2\] must have shape \[3\] or \[B, 3\], got \[4\]",
         ),
         (steps(None, None, None), [0, 1, 0], TypeError, "desired must be a tensor, got list"),
-        (
-            steps(None, None, None),
-            torch.ones(1),
-            ValueError,
-            r"desired must have shape \[3\] or \[1, 3\], got \[1\]",
-        ),
+        (steps(None, None, None), torch.ones(1), ValueError, r"desired must have shape \[3\] or \[1, 3\], got \[1\]"),
     ],
 )
 def test_wrong_windows_are_named_and_change_nothing(windows, desired, error, message):

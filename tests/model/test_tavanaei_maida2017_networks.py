@@ -46,10 +46,7 @@ def test_each_is_the_one_made_alone_with_its_seed(encode):
     assert_exact(torch.get_rng_state(), before)
     for k, (one, state) in enumerate(alone):
         torch.set_rng_state(state)
-        for got, expected in (
-            (trained, one.fit(data, encoder, lr=0.05)),
-            (scored, one.score(data, encoder)),
-        ):
+        for got, expected in ((trained, one.fit(data, encoder, lr=0.05)), (scored, one.score(data, encoder))):
             assert got.samples == expected.samples
             assert (float(got.accuracy[k]), float(got.loss[k])) == expected[1:]
     assert_each_is(together, alone)
@@ -78,11 +75,7 @@ def test_each_has_its_own_settings():
     lr, threshold, output = (0.05, 0.0, 0.2), [0.5, 0.9, 1.3], (1.0, 0.7, 2.0)
     std = 0.5, (0.3, 1.0, 0.0), 0.8
     together, alone = networks(
-        own=lambda k: {
-            "threshold": threshold[k],
-            "output_threshold": output[k],
-            "std": (0.5, std[1][k], 0.8),
-        },
+        own=lambda k: {"threshold": threshold[k], "output_threshold": output[k], "std": (0.5, std[1][k], 0.8)},
         threshold=threshold,
         output_threshold=output,
         std=std,
@@ -158,16 +151,8 @@ def test_seeds_of_any_kind_and_copies():
         ({"networks": 2, "seeds": "12"}, TypeError, "seeds must be a sequence of integers"),
         ({"networks": 2, "seeds": [1]}, ValueError, "seeds must be 2, one a network, got 1"),
         ({"threshold": [1.0]}, TypeError, "threshold must be a number, got list"),
-        (
-            {"networks": 2, "threshold": [1.0]},
-            ValueError,
-            "threshold must be a number or 2, one a network, got 1",
-        ),
-        (
-            {"networks": 2, "output_threshold": [1.0, 0]},
-            ValueError,
-            r"threshold\[1\] must be positive, got 0",
-        ),
+        ({"networks": 2, "threshold": [1.0]}, ValueError, "threshold must be a number or 2, one a network, got 1"),
+        ({"networks": 2, "output_threshold": [1.0, 0]}, ValueError, r"threshold\[1\] must be positive, got 0"),
         ({"networks": 2, "std": [1.0, [1, "a"]]}, TypeError, r"std\[1\] must be a number, got str"),
         ({"networks": 2, "threshold": "12"}, TypeError, "threshold must be a number, got str"),
     ],

@@ -49,9 +49,7 @@ def lively(net: Wu2018) -> Wu2018:
     return net
 
 
-@pytest.mark.parametrize(
-    ("shape", "hidden"), [((1, 28, 28), None), ((1, 8, 8), None), ((1, 8, 8), (20, 16))]
-)
+@pytest.mark.parametrize(("shape", "hidden"), [((1, 28, 28), None), ((1, 8, 8), None), ((1, 8, 8), (20, 16))])
 def test_equals_the_papers_code_in_values_and_gradients(shape, hidden):
     torch.manual_seed(1)
     net = lively(Wu2018(num_steps=6, input_shape=shape, hidden=hidden, encoding="direct"))
@@ -69,18 +67,11 @@ def test_equals_the_papers_code_in_values_and_gradients(shape, hidden):
 def test_the_layers_are_those_of_the_paper():
     shapes = {name: tuple(p.shape) for name, p in Wu2018().named_parameters() if "weight" in name}
     assert list(shapes.values()) == [(32, 1, 3, 3), (32, 32, 3, 3), (128, 1568), (10, 128)]
-    assert [tuple(p.shape) for p in Wu2018(hidden=(800,)).parameters()] == [
-        (800, 784),
-        (800,),
-        (10, 800),
-        (10,),
-    ]
+    assert [tuple(p.shape) for p in Wu2018(hidden=(800,)).parameters()] == [(800, 784), (800,), (10, 800), (10,)]
 
 
 def test_width_is_a_factor_on_channels_and_hidden_neurons():
-    shapes = [
-        tuple(p.shape) for name, p in Wu2018(width=0.5).named_parameters() if "weight" in name
-    ]
+    shapes = [tuple(p.shape) for name, p in Wu2018(width=0.5).named_parameters() if "weight" in name]
     assert shapes == [(16, 1, 3, 3), (16, 16, 3, 3), (64, 784), (10, 64)]
     assert Wu2018(width=0.5)(torch.rand(2, 1, 28, 28)).shape == (2, 10)
 
@@ -216,11 +207,7 @@ def test_cuda_agrees_with_cpu():
         ({"voters": 1.5}, TypeError, "voters must be"),
         ({"width": 0}, ValueError, "width must be positive, got 0"),
         ({"width": "2"}, TypeError, "width must be a number, got str"),
-        (
-            {"width": 2, "hidden": (9,)},
-            ValueError,
-            "width is for the network without hidden, got 2",
-        ),
+        ({"width": 2, "hidden": (9,)}, ValueError, "width is for the network without hidden, got 2"),
         ({"encoding": "rate"}, ValueError, "encoding must be one of bernoulli, direct"),
     ],
 )

@@ -10,15 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 import snnfast
 from snnfast import visual
-from snnfast.nn import (
-    IF,
-    LI,
-    LIF,
-    RLIF,
-    Rate,
-    SpikeProp,
-    Time,
-)
+from snnfast.nn import IF, LI, LIF, RLIF, Rate, SpikeProp, Time
 from snnfast.papers import Wu2018
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -99,9 +91,7 @@ def test_only_calls_of_the_network_count():
         net[1](x)
     with snnfast.monitor(again, membranes=1) as watching:
         again(x).sum().backward()  # runs the layers once more
-    counts = [
-        [(n.spikes, n.rate, n.saturated) for n in of.activity().neurons] for of in (once, watching)
-    ]
+    counts = [[(n.spikes, n.rate, n.saturated) for n in of.activity().neurons] for of in (once, watching)]
     assert counts[0] == counts[1]
     assert once.activity().total == watching.activity().total
     assert once.activity().products[0].dense == 4 * 9
@@ -290,9 +280,7 @@ def test_a_converted_network_tells_what_its_report_tells(encoding):
         once = product.place == "conv" and encoding == "constant"
         counts = (product.accumulates, product.multiply_accumulates)
         assert counts[spikes] == 0
-        assert counts[not spikes] == pytest.approx(
-            want.synaptic_operations * (steps if once else 1)
-        )
+        assert counts[not spikes] == pytest.approx(want.synaptic_operations * (steps if once else 1))
     assert set(watching.figures()) == {"rates", "raster", "weights"}
 
 

@@ -59,10 +59,7 @@ def test_operations_are_those_that_neurobench_has_counted(kind):
 @pytest.mark.parametrize("kind", RECORDED)
 def test_replaced_networks_count_alike_by_steps_and_by_sequences(kind):
     snn = pytest.importorskip("snntorch")
-    theirs, x = (
-        layers(lambda output=False: snn.Leaky(0.9, init_hidden=True, output=output)),
-        given(kind),
-    )
+    theirs, x = (layers(lambda output=False: snn.Leaky(0.9, init_hidden=True, output=output)), given(kind))
     assert found(replace(theirs), *x) == pytest.approx(RECORDED[kind])
     assert found(replace(theirs, sequences=True), x) == pytest.approx(RECORDED[kind])
 
@@ -75,9 +72,7 @@ def test_the_record_is_neurobenchs(kind):
     from neurobench.metrics.workload import SynapticOperations
     from neurobench.models import SNNTorchModel
 
-    model = SNNTorchModel(
-        layers(lambda output=False: snn.Leaky(0.9, init_hidden=True, output=output))
-    )
+    model = SNNTorchModel(layers(lambda output=False: snn.Leaky(0.9, init_hidden=True, output=output)))
     samples = torch.utils.data.TensorDataset(given(kind).transpose(0, 1), torch.zeros(SAMPLES))
     loader = torch.utils.data.DataLoader(samples, batch_size=SAMPLES)
     benchmark = Benchmark(model, loader, [], [], [[], [SynapticOperations]])

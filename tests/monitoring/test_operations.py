@@ -6,18 +6,7 @@ from monitor_cases import brute_force, hooks, same
 from torch import nn
 
 import snnfast
-from snnfast.nn import (
-    LI,
-    LIF,
-    RLIF,
-    CubaLI,
-    CubaLIF,
-    Delay,
-    Recurrent,
-    SpikeConv2d,
-    SpikeLinear,
-    Time,
-)
+from snnfast.nn import LI, LIF, RLIF, CubaLI, CubaLIF, Delay, Recurrent, SpikeConv2d, SpikeLinear, Time
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

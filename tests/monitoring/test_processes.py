@@ -35,9 +35,7 @@ distributed.destroy_process_group()
 
 
 def test_two_processes_count_as_one(tmp_path):
-    processes = [
-        Interpreter(PROCESS, rank, tmp_path / "store", GLOO_SOCKET_IFNAME="lo") for rank in (0, 1)
-    ]
+    processes = [Interpreter(PROCESS, rank, tmp_path / "store", GLOO_SOCKET_IFNAME="lo") for rank in (0, 1)]
     outputs = [p.wait().stdout for p in processes]
     torch.manual_seed(0)
     net = Wu2018(3, input_shape=(1, 8, 8), encoding="direct")

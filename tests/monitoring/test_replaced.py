@@ -72,10 +72,7 @@ def test_spikes_and_operations_are_the_librarys(library):
         spikes = torch.stack(fired[neurons.place])
         assert spikes.any()
         assert neurons.spikes * activity.samples == pytest.approx(float(spikes.sum()))
-        assert (neurons.neurons, neurons.rate) == (
-            6,
-            pytest.approx(float((spikes != 0).float().mean())),
-        )
+        assert (neurons.neurons, neurons.rate) == (6, pytest.approx(float((spikes != 0).float().mean())))
         assert watching.membranes[neurons.place].shape == (12 // len(calls), 2)
     found = {p.place: p for p in activity.products if p.place in inner}
     assert found.keys() == inner.keys()
@@ -83,8 +80,6 @@ def test_spikes_and_operations_are_the_librarys(library):
         sent = torch.stack(fired["1" if "input" in place else place[0]])
         if library is sinabs:  # what is fired last in a call does not come back
             sent = sent[0].transpose(0, 1)[:-1]
-        operations = (sent != 0).double().flatten(0, -2).sum(0) @ (inner[place] != 0).double().sum(
-            0
-        )
+        operations = (sent != 0).double().flatten(0, -2).sum(0) @ (inner[place] != 0).double().sum(0)
         counted = product.accumulates + product.multiply_accumulates
         assert counted * activity.samples == pytest.approx(float(operations))

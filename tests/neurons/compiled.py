@@ -113,9 +113,7 @@ def test_exported_program_gives_the_same_for_any_number_of_steps(op, learned):
         x = Sample(op, "plain", (T, 5), torch.float32).arguments()["x"]
         assert_equal(program(x), net(x))
         if learned:
-            grads = [
-                torch.autograd.grad((made(x) * x).sum(), made.scale)[0] for made in (program, net)
-            ]
+            grads = [torch.autograd.grad((made(x) * x).sum(), made.scale)[0] for made in (program, net)]
             assert_equal(*grads)
 
 

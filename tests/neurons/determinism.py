@@ -5,16 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from backends import PRESENT, force
-from samples import (
-    Sample,
-    assert_equal,
-    cotangents,
-    each,
-    gradients,
-    require_grad,
-    rich,
-    tensors,
-)
+from samples import Sample, assert_equal, cotangents, each, gradients, require_grad, rich, tensors
 
 
 def large(op):
@@ -65,8 +56,7 @@ def test_split_of_the_batch_changes_nothing(kernels, op, parts):
     ]
     for k in range(2):
         merged = [
-            torch.cat(pieces, 1 if pieces[0].dim() == 3 else 0)
-            for pieces in zip(*(f[k] for f in found), strict=True)
+            torch.cat(pieces, 1 if pieces[0].dim() == 3 else 0) for pieces in zip(*(f[k] for f in found), strict=True)
         ]
         assert_equal(merged, list(want[k]))
 

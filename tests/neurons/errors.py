@@ -75,12 +75,7 @@ def mistakes(op):
             f"x must have one of the dtypes float32, float64, bfloat16, float16, got {dtype}"
             + ("" if dtype.is_complex else "; give x.float()"),
         )
-    mistake(
-        "x-0d",
-        {"x": zeros()},
-        ValueError,
-        "x must have shape [T, ...], got a tensor without dimensions",
-    )
+    mistake("x-0d", {"x": zeros()}, ValueError, "x must have shape [T, ...], got a tensor without dimensions")
     for state in op.states:
         for shape in ((2, 4), (3,), (), (4, 2, 3), (1, 3)):
             mistake(
@@ -118,8 +113,7 @@ def mistakes(op):
                 f"{name}-shape-{shape}",
                 {name: zeros(*shape)},
                 ValueError,
-                f"{name} must be a number or broadcast to x.shape[1:] = [2, 3], "
-                f"got shape {list(shape)}",
+                f"{name} must be a number or broadcast to x.shape[1:] = [2, 3], got shape {list(shape)}",
             )
         for dtype in (torch.float64, torch.int64):
             mistake(
@@ -130,43 +124,19 @@ def mistakes(op):
             )
     for name in (*op.decays, *taus, *op.params):
         for value in (float("nan"), -float("inf")):
-            mistake(
-                f"{name}-{value}", {name: value}, ValueError, f"{name} must be finite, got {value}"
-            )
-        mistake(
-            f"{name}-1e300",
-            {name: 1e300},
-            ValueError,
-            f"{name} must lie within the range of float32, got 1e+300",
-        )
+            mistake(f"{name}-{value}", {name: value}, ValueError, f"{name} must be finite, got {value}")
+        mistake(f"{name}-1e300", {name: 1e300}, ValueError, f"{name} must lie within the range of float32, got 1e+300")
         for value in ("2", True, 2j):
             kind = type(value).__name__
-            mistake(
-                f"{name}-{kind}", {name: value}, TypeError, f"{name} must be a number, got {kind}"
-            )
+            mistake(f"{name}-{kind}", {name: value}, TypeError, f"{name} must be a number, got {kind}")
     for name, (value, message) in op.refused.items():
         mistake(f"{name}-{value}", {name: value}, ValueError, f"{name} {message}")
     for decay, tau in zip(op.decays, taus, strict=True):
         for value in (-0.1, 1.1, 2):
-            mistake(
-                f"{decay}-{value}",
-                {decay: value},
-                ValueError,
-                f"{decay} must lie in [0, 1], got {float(value)}",
-            )
+            mistake(f"{decay}-{value}", {decay: value}, ValueError, f"{decay} must lie in [0, 1], got {float(value)}")
         for value in (0.9, 0, -2.0):
-            mistake(
-                f"{tau}-{value}",
-                {tau: value},
-                ValueError,
-                f"{tau} must be at least 1 step, got {float(value)}",
-            )
-        mistake(
-            f"{decay}-and-{tau}",
-            {decay: 0.5, tau: 2.0},
-            ValueError,
-            f"give {tau} or {decay}, not both",
-        )
+            mistake(f"{tau}-{value}", {tau: value}, ValueError, f"{tau} must be at least 1 step, got {float(value)}")
+        mistake(f"{decay}-and-{tau}", {decay: 0.5, tau: 2.0}, ValueError, f"give {tau} or {decay}, not both")
     if op.fires:
         found.append(
             Mistake(
@@ -184,8 +154,7 @@ def mistakes(op):
                 "surrogate-type",
                 {"surrogate": 3.0},
                 TypeError,
-                "surrogate: expected a name, a snnfast.surrogate.Surrogate or a callable "
-                "u -> spikes, got float",
+                "surrogate: expected a name, a snnfast.surrogate.Surrogate or a callable u -> spikes, got float",
             )
         )
     return found
@@ -249,9 +218,7 @@ def test_argument_on_another_device_is_named(backend, op):
         elsewhere = torch.zeros(2, 3, device="meta")
         with pytest.raises(ValueError, match="device") as caught:
             op(**{**arguments, name: elsewhere})
-        assert str(caught.value) == (
-            f"{op.name}: {name} must be on the device of x, {device}, got meta"
-        )
+        assert str(caught.value) == (f"{op.name}: {name} must be on the device of x, {device}, got meta")
 
 
 def test_integers_serve_as_numbers(backend, op):

@@ -36,9 +36,7 @@ def test_gradient_of_the_soft_recursion_is_that_of_finite_differences(op, varian
         return tuple(out for out in outputs if out is not None)
 
     inputs = [arguments[k].requires_grad_() for k in names]
-    assert torch.autograd.gradcheck(
-        function, inputs, eps=1e-6, atol=1e-7, rtol=1e-6, fast_mode=True
-    )
+    assert torch.autograd.gradcheck(function, inputs, eps=1e-6, atol=1e-7, rtol=1e-6, fast_mode=True)
 
 
 @each("op", lambda op: [] if op.fires else [op])
@@ -47,6 +45,4 @@ def test_gradient_of_a_readout_is_that_of_finite_differences(op):
     names = list(arguments)
     inputs = [a.requires_grad_() for a in arguments.values()]
     for function in (op, op.reference):
-        assert torch.autograd.gradcheck(
-            lambda *values, f=function: f(**dict(zip(names, values, strict=True))), inputs
-        )
+        assert torch.autograd.gradcheck(lambda *values, f=function: f(**dict(zip(names, values, strict=True))), inputs)

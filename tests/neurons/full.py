@@ -27,14 +27,9 @@ def run(op, arguments, weights):
     pairs = [(out, g) for out, g in zip(outputs, weights, strict=True) if out is not None]
     inputs = tensors(arguments)
     grads = torch.autograd.grad(
-        [out for out, _ in pairs],
-        list(inputs.values()),
-        [g for _, g in pairs],
-        allow_unused=True,
+        [out for out, _ in pairs], list(inputs.values()), [g for _, g in pairs], allow_unused=True
     )
-    return [out if out is None else out.detach() for out in outputs], dict(
-        zip(inputs, grads, strict=True)
-    )
+    return [out if out is None else out.detach() for out in outputs], dict(zip(inputs, grads, strict=True))
 
 
 def half(value, k, neurons):

@@ -4,16 +4,7 @@ import fake_cuda
 import pytest
 import torch
 from cases import check_each
-from samples import (
-    Sample,
-    assert_equal,
-    assert_gradients_close,
-    cotangents,
-    gradients,
-    require_grad,
-    rich,
-    tensors,
-)
+from samples import Sample, assert_equal, assert_gradients_close, cotangents, gradients, require_grad, rich, tensors
 
 
 def transposed(t):
@@ -37,9 +28,7 @@ def sliced_time(t):
 
 
 def sliced_last(t):
-    return (
-        torch.stack([t, torch.full_like(t, torch.nan)], -1).flatten(-2)[..., ::2] if t.dim() else t
-    )
+    return torch.stack([t, torch.full_like(t, torch.nan)], -1).flatten(-2)[..., ::2] if t.dim() else t
 
 
 def cut_out(t):
@@ -125,10 +114,7 @@ def test_layout_of_the_incoming_gradients_changes_nothing(kernels, op):
 def test_gradient_of_a_sum_which_is_expanded_equals_that_of_ones(kernels, op):
     sample = sample_of(op, (18, 3, 4), torch.float32)
     found = []
-    for loss in (
-        lambda out: out.sum(),
-        lambda out: (out * torch.ones_like(out)).sum(),
-    ):
+    for loss in (lambda out: out.sum(), lambda out: (out * torch.ones_like(out)).sum()):
         arguments = require_grad(sample.arguments(kernels.device))
         total = sum(loss(out) for out in op(**arguments))
         found.append(torch.autograd.grad(total, list(tensors(arguments).values())))

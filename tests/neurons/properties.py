@@ -12,9 +12,7 @@ from snnfast import ops
 from snnfast.check import state_dtype
 
 data = st.data()
-shapes = st.tuples(st.integers(0, 40)) | st.tuples(
-    st.integers(0, 40), st.integers(0, 3), st.integers(0, 70)
-)
+shapes = st.tuples(st.integers(0, 40)) | st.tuples(st.integers(0, 40), st.integers(0, 3), st.integers(0, 70))
 dtypes = st.sampled_from([torch.float64, torch.float32, torch.bfloat16, torch.float16])
 wide_dtypes = st.sampled_from([torch.float64, torch.float32])
 seeds = st.integers(0, 2**31)
@@ -65,9 +63,7 @@ def runs(draw, op, dtypes=dtypes, shapes=shapes):
         arguments["v_reset"] = draw(hard if op.runs_away else st.none() | hard)
         arguments["detach_reset"] = draw(st.booleans())
         arguments["return_v_seq"] = True
-        arguments["surrogate"] = draw(
-            st.sampled_from(["atan", "sigmoid", "fast_sigmoid", "triangle", "gaussian"])
-        )
+        arguments["surrogate"] = draw(st.sampled_from(["atan", "sigmoid", "fast_sigmoid", "triangle", "gaussian"]))
     return arguments
 
 
@@ -89,15 +85,11 @@ def test_outputs_of_any_call_equal_the_reference(op, data):
 
 def graded(function, arguments):
     """Outputs, and gradients of a fixed weighting of them."""
-    arguments = {
-        k: a.clone().requires_grad_() if isinstance(a, torch.Tensor) else a
-        for k, a in arguments.items()
-    }
+    arguments = {k: a.clone().requires_grad_() if isinstance(a, torch.Tensor) else a for k, a in arguments.items()}
     outputs = function(**arguments)
     generator = torch.Generator().manual_seed(0)
     loss = sum(
-        (torch.randn(out.shape, generator=generator, dtype=torch.float64).to(out) * out).sum()
-        for out in outputs
+        (torch.randn(out.shape, generator=generator, dtype=torch.float64).to(out) * out).sum() for out in outputs
     )
     inputs = {k: a for k, a in arguments.items() if isinstance(a, torch.Tensor)}
     grads = torch.autograd.grad(loss, list(inputs.values()), allow_unused=True)

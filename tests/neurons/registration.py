@@ -5,16 +5,7 @@ import torch
 import torch.autograd.forward_ad as forward_ad
 from backends import PRESENT
 from cases import check_each
-from samples import (
-    Sample,
-    assert_equal,
-    cotangents,
-    each,
-    few,
-    owner,
-    require_grad,
-    rich,
-)
+from samples import Sample, assert_equal, cotangents, each, few, owner, require_grad, rich
 from torch.utils._python_dispatch import TorchDispatchMode
 
 NAMESPACES = {"cpu": "snnfast", "cuda_emulation": "snnfast_emulated"}
@@ -40,9 +31,7 @@ def calls(sample, grad=True, device="cpu"):
         arguments = sample.arguments(device)
         outputs = sample.op(**(require_grad(arguments) if grad else arguments))
         if grad:
-            pairs = [
-                (o, g) for o, g in zip(outputs, cotangents(outputs), strict=True) if o is not None
-            ]
+            pairs = [(o, g) for o, g in zip(outputs, cotangents(outputs), strict=True) if o is not None]
             torch.autograd.backward([o for o, _ in pairs], [g for _, g in pairs])
     return recorder.calls
 
@@ -225,9 +214,7 @@ def test_raw_call_with_any_wrong_number_is_refused(kernels, op):
     (_, _), (backward, args) = calls(sample, device=kernels.device)
     for name, values in {"surrogate": (-1, 7, 2**40), "checkpoint_every": (0, -1)}.items():
         for value in values:
-            with pytest.raises(
-                RuntimeError, match=rf"(surrogate must|checkpoint_every must).*, got {value}$"
-            ):
+            with pytest.raises(RuntimeError, match=rf"(surrogate must|checkpoint_every must).*, got {value}$"):
                 backward(*replaced(backward, args, **{name: value}))
 
 

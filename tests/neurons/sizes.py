@@ -2,16 +2,7 @@
 
 import pytest
 import torch
-from samples import (
-    Sample,
-    assert_equal,
-    assert_gradients_close,
-    cotangents,
-    each,
-    gradients,
-    require_grad,
-    tensors,
-)
+from samples import Sample, assert_equal, assert_gradients_close, cotangents, each, gradients, require_grad, tensors
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 
@@ -49,10 +40,7 @@ def test_one_neuron_without_dimensions_equals_one_in_a_row(backend, op):
     assert_equal(got, [out[..., 0] for out in wide])
 
 
-@each(
-    "op variant",
-    lambda op: [(op, v) for v in op.variants if v in ("plain", "v_seq")],
-)
+@each("op variant", lambda op: [(op, v) for v in op.variants if v in ("plain", "v_seq")])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("expanded", [False, True], ids=["random", "ones"])
 def test_many_neurons_have_the_bits_of_a_few_at_a_time(kernels, op, variant, dtype, expanded):
@@ -87,9 +75,7 @@ def test_hundred_thousand_steps_equal_those_run_in_parts(kernels, op):
     assert_equal(part_states, states)
 
 
-def test_gradient_through_hundred_thousand_steps_is_that_of_the_last_where_memory_fades(
-    kernels, op
-):
+def test_gradient_through_hundred_thousand_steps_is_that_of_the_last_where_memory_fades(kernels, op):
     """With decay 0.6 a gradient is gone after 100 steps: the last 200 of 100,000 must give the same."""
     decays = {name: 0.6 for name in op.decays} or {}
     x = Sample(op, "plain", (100_000, 2), torch.float64).arguments(kernels.device)["x"]
@@ -116,10 +102,7 @@ def test_shapes_beyond_32_bits_are_right_without_data(op):
         assert all(state.shape == (40_000,) and state.dtype == torch.float32 for state in states)
 
 
-@each(
-    "op variant",
-    lambda op: [(op, v) for v in op.variants if v in ("plain", "v_seq", "return_state")],
-)
+@each("op variant", lambda op: [(op, v) for v in op.variants if v in ("plain", "v_seq", "return_state")])
 @pytest.mark.parametrize("grad", [False, True])
 def test_fake_tensors_have_the_shapes_dtypes_and_strides_of_real_ones(op, variant, grad):
     for shape in ((40, 3, 2), (0, 3), (5, 0), (6,)):
@@ -127,10 +110,7 @@ def test_fake_tensors_have_the_shapes_dtypes_and_strides_of_real_ones(op, varian
         arguments["x"].requires_grad_(grad)
         real = op(**arguments)
         with FakeTensorMode() as mode:
-            faked = {
-                k: mode.from_tensor(a) if isinstance(a, torch.Tensor) else a
-                for k, a in arguments.items()
-            }
+            faked = {k: mode.from_tensor(a) if isinstance(a, torch.Tensor) else a for k, a in arguments.items()}
             fake = op(**faked)
         for r, f in zip(real, fake, strict=True):
             assert (r is None) == (f is None)
@@ -142,7 +122,5 @@ def test_fake_tensors_have_the_shapes_dtypes_and_strides_of_real_ones(op, varian
 def test_sizes_whose_product_overflows_get_an_error(kernels, op):
     for shape in ((2**62 + 2**18, 1), (2**57,)):
         x = torch.zeros((1,) * len(shape), device=kernels.device).expand(shape)
-        with pytest.raises(
-            ValueError, match=rf"^{op.name}: x is too large: a tensor of shape \[{shape[0]}"
-        ):
+        with pytest.raises(ValueError, match=rf"^{op.name}: x is too large: a tensor of shape \[{shape[0]}"):
             op(x=x)

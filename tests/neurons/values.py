@@ -109,10 +109,7 @@ def test_infinite_threshold_of_a_neuron_silences_it(backend, op):
 @each("op", lambda op: [] if op.runs_away else firing(op))
 def test_a_soft_reset_by_an_infinite_threshold_leaves_the_membrane(backend, op):
     thresholds = (torch.tensor(value, device=backend.device) for value in (INF, 1e30))
-    found = [
-        run(op, [0.5, 2.0, -1.0], backend.device, v_reset=None, v_threshold=threshold)
-        for threshold in thresholds
-    ]
+    found = [run(op, [0.5, 2.0, -1.0], backend.device, v_reset=None, v_threshold=threshold) for threshold in thresholds]
     assert found[0][0] == found[1][0] == [0, 0, 0]
     assert found[0][1].isfinite().all()
     assert_equal(found[0][1], found[1][1])
@@ -194,15 +191,11 @@ def test_no_gradient_is_nan_that_the_reference_has_as_a_number(kernels, op, dtyp
     arguments |= {name: drawn(SPECIAL_DECAYS, neurons) for name in op.decays}
     for name in op.params:
         if name != "v_reset" or v_reset is not None:
-            arguments[name] = drawn(
-                SPECIAL_PARAMETERS.get(name, (0.0, 1.0, -1.0, 0.5, 1e-40, 1e30, 3e38)), neurons
-            )
+            arguments[name] = drawn(SPECIAL_PARAMETERS.get(name, (0.0, 1.0, -1.0, 0.5, 1e-40, 1e30, 3e38)), neurons)
     if v_reset is None:
         arguments["v_reset"] = None
     want, got = gradients(op.reference, arguments), gradients(op, arguments)
-    finite = torch.stack(
-        [g.isfinite().view(-1, neurons).all(0) for g in want.values() if g is not None]
-    ).all(0)
+    finite = torch.stack([g.isfinite().view(-1, neurons).all(0) for g in want.values() if g is not None]).all(0)
     assert finite.sum() > 50
     for name, grad in got.items():
         if grad is not None:

@@ -5,16 +5,7 @@ import warnings
 import pytest
 import torch
 from backends import PRESENT
-from samples import (
-    Sample,
-    assert_equal,
-    assert_gradients_close,
-    cotangents,
-    each,
-    learned,
-    owner,
-    tensors,
-)
+from samples import Sample, assert_equal, assert_gradients_close, cotangents, each, learned, owner, tensors
 
 from snnfast import ops
 from snnfast.reference.call import flatten
@@ -103,17 +94,14 @@ def test_second_derivative_of_a_raw_call_is_refused(op):
 def test_gradients_under_vmap_are_those_of_a_loop(kernels, op, variant):
     """Over every tensor at once, and over one of them alone."""
     function = Function(op, variant)
-    every = [
-        torch.stack([v, v.flip(0), v * 0.5]).detach().to(kernels.device) for v in function.values
-    ]
+    every = [torch.stack([v, v.flip(0), v * 0.5]).detach().to(kernels.device) for v in function.values]
     for mapped in [range(len(every)), *([k] for k in range(len(every)))]:
         values = [v if k in mapped else v[0] for k, v in enumerate(every)]
         in_dims = tuple(0 if k in mapped else None for k in range(len(values)))
 
         def loop(*values, in_dims=in_dims):
             runs = [
-                function(*(v if d is None else v[b] for v, d in zip(values, in_dims, strict=True)))
-                for b in range(3)
+                function(*(v if d is None else v[b] for v, d in zip(values, in_dims, strict=True))) for b in range(3)
             ]
             return [torch.stack(outs) for outs in zip(*runs, strict=True)]
 
@@ -135,9 +123,7 @@ def test_gradients_of_many_weightings_at_once_are_those_of_a_loop(kernels, op, v
     together = tuple(torch.stack(of_output) for of_output in zip(*weights, strict=True))
 
     def gradients(*weights, **options):
-        return torch.autograd.grad(
-            outputs, values, weights, retain_graph=True, allow_unused=True, **options
-        )
+        return torch.autograd.grad(outputs, values, weights, retain_graph=True, allow_unused=True, **options)
 
     loop = [gradients(*one) for one in weights]
     for got in (torch.vmap(gradients)(*together), gradients(*together, is_grads_batched=True)):
@@ -163,8 +149,7 @@ def test_second_derivative_of_many_weightings_is_refused(kernels, op):
 def test_second_derivative_under_vmap_is_refused(kernels, op):
     function = Function(op, "plain")
     function.arguments = {
-        k: a.to(kernels.device) if isinstance(a, torch.Tensor) else a
-        for k, a in function.arguments.items()
+        k: a.to(kernels.device) if isinstance(a, torch.Tensor) else a for k, a in function.arguments.items()
     }
 
     def run(*values):
@@ -196,10 +181,7 @@ def test_gradients_of_a_traced_module_are_the_same(op, variant):
 
 @needs_kernels
 @pytest.mark.usefixtures("fresh_compiler")
-@each(
-    "op variant compiler",
-    lambda op: [(*functions(op)[-1], compiler) for compiler in ("aot_eager", "eager")],
-)
+@each("op variant compiler", lambda op: [(*functions(op)[-1], compiler) for compiler in ("aot_eager", "eager")])
 def test_gradients_of_a_compiled_module_are_the_same(op, variant, compiler):
     function = Function(op, variant)
     assert_same(torch.compile(function, fullgraph=True, backend=compiler), function)

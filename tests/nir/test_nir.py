@@ -10,18 +10,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from snnfast import nir as sn
-from snnfast.nn import (
-    IF,
-    LI,
-    LIF,
-    RLIF,
-    CubaLI,
-    CubaLIF,
-    Delay,
-    ParametricLIF,
-    Recurrent,
-    Time,
-)
+from snnfast.nn import IF, LI, LIF, RLIF, CubaLI, CubaLIF, Delay, ParametricLIF, Recurrent, Time
 
 nir = pytest.importorskip("nir")
 
@@ -167,13 +156,7 @@ def test_fields_are_nirs(tmp_path):
         graph = sn.to_nir(LIF(2.0, v_threshold=0.3), (4,), dt=1e-3, scheme=scheme)
         assert graph.metadata == {"dt": 1e-3, "scheme": scheme, "source": "snnfast"}
         (node,) = (n for n in graph.nodes.values() if isinstance(n, nir.LIF))
-        for field, value in {
-            "tau": tau,
-            "r": 1,
-            "v_leak": 0,
-            "v_threshold": 0.3,
-            "v_reset": 0,
-        }.items():
+        for field, value in {"tau": tau, "r": 1, "v_leak": 0, "v_threshold": 0.3, "v_reset": 0}.items():
             found = getattr(node, field)
             assert (found.shape, found.dtype) == ((4,), np.float32), field
             np.testing.assert_allclose(found, value, rtol=1e-6)
@@ -256,18 +239,12 @@ def test_an_integrator_of_resistance_1_counts_its_input():
 def test_resistance_and_weight_scale_the_input():
     """r = 3 and w_in = 2 by hand, Euler of 1 s: v = 0.5 v + 0.5 (v_leak + r i), i = 0.75 i + 0.25 w_in x."""
     full = np.full
-    lif = nir.LIF(
-        tau=full(2, 2.0), r=np.array([3.0, 1.0]), v_leak=full(2, 0.1), v_threshold=full(2, 9.0)
-    )
+    lif = nir.LIF(tau=full(2, 2.0), r=np.array([3.0, 1.0]), v_leak=full(2, 0.1), v_threshold=full(2, 9.0))
     x = torch.ones(2, 1, 2)
     net = sn.from_nir(graph_of(lif, shape=(2,)), dt=1.0, scheme="euler")
     net.nodes["n0"][1].return_v_seq = True
-    torch.testing.assert_close(
-        net.nodes["n0"](x)[1].flatten(), torch.tensor([1.6, 0.6, 2.35, 0.85])
-    )
-    cuba = nir.CubaLI(
-        tau_syn=full(1, 4.0), tau_mem=full(1, 2.0), r=full(1, 3.0), v_leak=full(1, 0.0), w_in=2.0
-    )
+    torch.testing.assert_close(net.nodes["n0"](x)[1].flatten(), torch.tensor([1.6, 0.6, 2.35, 0.85]))
+    cuba = nir.CubaLI(tau_syn=full(1, 4.0), tau_mem=full(1, 2.0), r=full(1, 3.0), v_leak=full(1, 0.0), w_in=2.0)
     v = sn.from_nir(graph_of(cuba, shape=(1,)), dt=1.0, scheme="euler")(x[..., :1]).flatten()
     torch.testing.assert_close(v, torch.tensor([0.75, 0.375 + 1.5 * 0.875]))
 
@@ -326,27 +303,17 @@ def test_spikes_come_back_one_step_later_and_by_the_delay():
     ends = {"in": nir.Input(np.array([1])), "out": nir.Output(None)}
     edges = [("in", "lif"), ("lif", "out")]
     graph = nir.NIRGraph(
-        {**ends, "lif": lif(1), "back": back},
-        [*edges, ("lif", "back"), ("back", "lif")],
-        type_check=False,
+        {**ends, "lif": lif(1), "back": back}, [*edges, ("lif", "back"), ("back", "lif")], type_check=False
     )
     net = sn.from_nir(graph, dt=1.0, scheme="euler")
     assert isinstance(net.nodes["lif"], Recurrent)
     assert net(x).flatten().tolist() == [1, 1, 1, 1, 1, 1]
     late = {"late": nir.Delay(delay=np.array([1.0]))}
     around = [("lif", "late"), ("late", "back"), ("back", "lif")]
-    graph = nir.NIRGraph(
-        {**ends, "lif": lif(1), "back": back, **late}, [*edges, *around], type_check=False
-    )
+    graph = nir.NIRGraph({**ends, "lif": lif(1), "back": back, **late}, [*edges, *around], type_check=False)
     assert sn.from_nir(graph, dt=1.0, scheme="euler")(x).flatten().tolist() == [1, 0, 1, 0, 1, 0]
     again = sn.to_nir(sn.from_nir(graph, dt=1.0, scheme="euler"), (1,), dt=1.0, scheme="euler")
-    assert sorted(type(n).__name__ for n in again.nodes.values()) == [
-        "Delay",
-        "Input",
-        "LIF",
-        "Linear",
-        "Output",
-    ]
+    assert sorted(type(n).__name__ for n in again.nodes.values()) == ["Delay", "Input", "LIF", "Linear", "Output"]
 
 
 def test_a_cycle_inside_a_graph_with_a_bias_and_resistances():
@@ -357,9 +324,7 @@ def test_a_cycle_inside_a_graph_with_a_bias_and_resistances():
     names = {"input": nir.Input(np.array([3])), "lif": neurons, "output": nir.Output(None)}
     names["w_rec"] = nir.Affine(weight=w, bias=bias)
     around = [("input", "lif"), ("lif", "w_rec"), ("w_rec", "lif"), ("lif", "output")]
-    net = sn.from_nir(
-        graph_of(nir.NIRGraph(names, around, type_check=False)), dt=1.0, scheme="euler"
-    )
+    net = sn.from_nir(graph_of(nir.NIRGraph(names, around, type_check=False)), dt=1.0, scheme="euler")
     x = torch.rand(20, 2, 3, generator=torch.Generator().manual_seed(0))
     # The equation in a loop.
     v = s = torch.zeros(2, 3)
@@ -407,8 +372,7 @@ def test_a_network_goes_on_learning_after_a_round_trip():
 
 
 @pytest.mark.parametrize(
-    ("start", "end", "shape"),
-    [(1, -1, (2, 12)), (-2, -1, (2, 12)), (-3, -2, (6, 4)), (0, 1, (6, 4)), (0, -1, (24,))],
+    ("start", "end", "shape"), [(1, -1, (2, 12)), (-2, -1, (2, 12)), (-3, -2, (6, 4)), (0, 1, (6, 4)), (0, -1, (24,))]
 )
 def test_a_flatten_may_count_from_the_end(start, end, shape):
     flatten = nir.Flatten({"input": np.array([2, 3, 4])}, start, end)
@@ -422,9 +386,7 @@ def test_neurons_whose_fields_have_other_shapes_as_rockpool_writes_them(odd, tmp
     """Its synaptic time constants have a dimension more, that of the synapses; built by hand."""
     import h5py
 
-    fields = {
-        n: np.full(3, v, np.float32) for n, v in {"tau_mem": 0.02, "r": 20.0, "v_leak": 0.0}.items()
-    }
+    fields = {n: np.full(3, v, np.float32) for n, v in {"tau_mem": 0.02, "r": 20.0, "v_leak": 0.0}.items()}
     ones = {n: np.ones(3, np.float32) for n in ("v_threshold", "w_in")}
     neurons = nir.CubaLIF(tau_syn=np.full(3, 0.01, np.float32), **fields, **ones)
     weight = np.arange(6, dtype=np.float32).reshape(3, 2)

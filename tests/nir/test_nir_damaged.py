@@ -28,21 +28,13 @@ def changed(node, fields):
 
 def lif(size, **fields):
     one = np.ones(size, np.float32)
-    return changed(
-        nir.LIF(tau=2 * one, r=one, v_leak=0 * one, v_threshold=one, v_reset=0 * one), fields
-    )
+    return changed(nir.LIF(tau=2 * one, r=one, v_leak=0 * one, v_threshold=one, v_reset=0 * one), fields)
 
 
 def cuba(size, **fields):
     one = np.ones(size, np.float32)
     node = nir.CubaLIF(
-        tau_mem=2 * one,
-        tau_syn=2 * one,
-        r=one,
-        v_leak=0 * one,
-        v_threshold=one,
-        v_reset=0 * one,
-        w_in=one,
+        tau_mem=2 * one, tau_syn=2 * one, r=one, v_leak=0 * one, v_threshold=one, v_reset=0 * one, w_in=one
     )
     return changed(node, fields)
 
@@ -50,57 +42,30 @@ def cuba(size, **fields):
 @pytest.mark.parametrize(
     ("node", "error"),
     [
-        (
-            nir.Delay(delay=np.array([1.0, -1.0, 0.0])),
-            "n0: delays must be finite and at least 0 s, got -1",
-        ),
-        (
-            nir.Delay(delay=np.array([1.0, np.nan, 0.0])),
-            "n0: delays must be finite and at least 0 s, got nan",
-        ),
-        (
-            nir.Delay(delay=np.array([1.0, np.inf, 0.0])),
-            "n0: delays must be finite and at least 0 s, got inf",
-        ),
+        (nir.Delay(delay=np.array([1.0, -1.0, 0.0])), "n0: delays must be finite and at least 0 s, got -1"),
+        (nir.Delay(delay=np.array([1.0, np.nan, 0.0])), "n0: delays must be finite and at least 0 s, got nan"),
+        (nir.Delay(delay=np.array([1.0, np.inf, 0.0])), "n0: delays must be finite and at least 0 s, got inf"),
         (nir.Delay(delay=np.ones(4)), r"n0, a Delay, gets samples \[3\], but has delay of \[4\]"),
         (
             nir.Linear(weight=np.eye(3) * (1 + 1j)),
             r"n0, a Linear, must have real numbers as its weight, got \[3, 3\] of complex128",
         ),
-        (
-            nir.Affine(weight=np.eye(3), bias=np.ones(3) * 1j),
-            "n0, a Affine, must have real numbers as its bias",
-        ),
-        (
-            nir.Affine(weight=np.eye(3), bias=np.ones(2)),
-            "n0, a Affine, cannot be read: RuntimeError: ",
-        ),
+        (nir.Affine(weight=np.eye(3), bias=np.ones(3) * 1j), "n0, a Affine, must have real numbers as its bias"),
+        (nir.Affine(weight=np.eye(3), bias=np.ones(2)), "n0, a Affine, cannot be read: RuntimeError: "),
         (nir.Linear(weight=np.eye(4)), r"n0, a Linear, does not take samples \[3\]: "),
         (nir.Scale(scale=np.ones(3) * 1j), "n0, a Scale, must have real numbers as its scale"),
-        (
-            nir.Scale(scale=np.ones((2, 3))),
-            r"n0, a Scale, gets samples \[3\], but has scale of \[2, 3\]",
-        ),
-        (
-            nir.Threshold(threshold=np.ones(4)),
-            r"n0, a Threshold, gets samples \[3\], but has threshold of \[4\]",
-        ),
+        (nir.Scale(scale=np.ones((2, 3))), r"n0, a Scale, gets samples \[3\], but has scale of \[2, 3\]"),
+        (nir.Threshold(threshold=np.ones(4)), r"n0, a Threshold, gets samples \[3\], but has threshold of \[4\]"),
         (lif(4), r"n0, a LIF, gets samples \[3\], but has tau of \[4\]"),
         (lif(3, v_reset=np.zeros(4)), r"n0, a LIF, gets samples \[3\], but has v_reset of \[4\]"),
         (lif(3, tau=np.ones(3) * 1j), "n0, a LIF, must have real numbers as its tau"),
-        (
-            lif(3, v_leak=np.array(["a"] * 3)),
-            r"n0, a LIF, must have real numbers as its v_leak, got \[3\] of <U1",
-        ),
+        (lif(3, v_leak=np.array(["a"] * 3)), r"n0, a LIF, must have real numbers as its v_leak, got \[3\] of <U1"),
         (cuba(4), r"n0, a CubaLIF, gets samples \[3\], but has tau_mem of \[4\]"),
         (cuba(3, w_in=np.ones(2)), r"n0, a CubaLIF, gets samples \[3\], but has w_in of \[2\]"),
         (nir.IF(np.ones(4), np.ones(4), np.zeros(4)), r"n0, a IF, gets samples \[3\], but has "),
         (nir.LI(tau=np.ones(4), r=np.ones(4), v_leak=np.zeros(4)), r"n0, a LI, gets samples \[3\]"),
         (nir.I(r=np.ones(4)), r"n0, a I, gets samples \[3\], but has r of \[4\]"),
-        (
-            nir.Conv2d((4, 4), np.ones((1, 1, 3, 3)), 1, 0, 1, 1, np.ones(1)),
-            r"n0, a Conv2d, does not take samples",
-        ),
+        (nir.Conv2d((4, 4), np.ones((1, 1, 3, 3)), 1, 0, 1, 1, np.ones(1)), r"n0, a Conv2d, does not take samples"),
     ],
 )
 def test_a_node_that_cannot_be_is_named(node, error):
@@ -160,21 +125,15 @@ def test_graphs_that_are_made_up_are_refused():
         read(graph)
     graph = graph_of(lif(3))
     graph.edges.append(("in", "n0", "out"))
-    with pytest.raises(
-        ValueError, match=r"^from_nir: an edge must name two nodes, got \('in', 'n0', 'out'\)"
-    ):
+    with pytest.raises(ValueError, match=r"^from_nir: an edge must name two nodes, got \('in', 'n0', 'out'\)"):
         read(graph)
     graph = graph_of(lif(3))
     graph.metadata = {"dt": "soon", "scheme": "euler"}
-    with pytest.raises(
-        ValueError, match=r"^from_nir: the dt that the graph keeps must be a number, got 'soon'"
-    ):
+    with pytest.raises(ValueError, match=r"^from_nir: the dt that the graph keeps must be a number, got 'soon'"):
         sn.from_nir(graph)
     graph = graph_of(nir.Linear(weight=np.ones((2, 3))))
     graph.edges.append(("in", "out"))
-    with pytest.raises(
-        ValueError, match=r"^from_nir: out gets samples \[2\] and \[3\], which have no sum"
-    ):
+    with pytest.raises(ValueError, match=r"^from_nir: out gets samples \[2\] and \[3\], which have no sum"):
         read(graph)
 
 
@@ -197,20 +156,11 @@ def written(path, graph):
 def files(path, count):
     """Damaged files of a whole one: fields missing, of other types and shapes, and flipped bytes."""
     weight = np.eye(3, dtype=np.float32)
-    graph = graph_of(
-        nir.Affine(weight=weight, bias=np.ones(3)), lif(3), nir.Delay(delay=np.ones(3)), cuba(3)
-    )
+    graph = graph_of(nir.Affine(weight=weight, bias=np.ones(3)), lif(3), nir.Delay(delay=np.ones(3)), cuba(3))
     written(path, graph)
     whole = path.read_bytes()
     draw = random.Random(0)
-    values = [
-        np.zeros(0),
-        np.array(b"text"),
-        np.array(-1),
-        np.ones((2, 2, 2)),
-        np.ones(3) * 1j,
-        np.array(np.nan),
-    ]
+    values = [np.zeros(0), np.array(b"text"), np.array(-1), np.ones((2, 2, 2)), np.ones(3) * 1j, np.array(np.nan)]
     for case in range(count):
         path.write_bytes(whole)
         if case % 2:
@@ -256,9 +206,7 @@ def test_the_node_of_a_damaged_file_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"net\.nir is damaged, or no NIR file: the node n1: "):
         sn.read(path, dt=1.0, scheme="euler")
     path.write_bytes(path.read_bytes()[:700])
-    with pytest.raises(
-        ValueError, match=r"^nir\.read: .*net\.nir is damaged, or no NIR file: OSError: "
-    ):
+    with pytest.raises(ValueError, match=r"^nir\.read: .*net\.nir is damaged, or no NIR file: OSError: "):
         sn.read(path)
     with pytest.raises(FileNotFoundError):
         sn.read(tmp_path / "none.nir")
@@ -307,15 +255,10 @@ def test_order_by_need_is_that_of_waves():
         rank = names[:]
         draw.shuffle(rank)
         place = {name: i for i, name in enumerate(rank)}
-        sources = {
-            n: [s for s in names if place[s] < place[n] and draw.random() < 0.3] or [""]
-            for n in names
-        }
+        sources = {n: [s for s in names if place[s] < place[n] and draw.random() < 0.3] or [""] for n in names}
         done = []
         while len(done) < len(names):  # as it is defined
-            done += [
-                n for n in names if n not in done and all(s == "" or s in done for s in sources[n])
-            ]
+            done += [n for n in names if n not in done and all(s == "" or s in done for s in sources[n])]
         assert sorted_by_need(sources) == done
 
 
@@ -338,9 +281,7 @@ def test_cycles_of_random_graphs_are_found():
             return found
 
         behind = {name: reached(name, sources) for name in sources}
-        want = {
-            frozenset(b for b in behind[a] if a in behind[b]) for a in sources if a in behind[a]
-        }
+        want = {frozenset(b for b in behind[a] if a in behind[b]) for a in sources if a in behind[a]}
         assert {frozenset(group) for group in _strongly_connected(sources, fed)} == want
 
 

@@ -11,14 +11,7 @@ from torch import nn
 import snnfast
 from snnfast import nir as sn
 from snnfast import nn as sn_nn
-from snnfast.nn import (
-    ALIF,
-    LI,
-    LIF,
-    Delay,
-    Rate,
-    Time,
-)
+from snnfast.nn import ALIF, LI, LIF, Delay, Rate, Time
 from snnfast.papers import SequenceNetwork
 
 nir = pytest.importorskip("nir")
@@ -154,9 +147,7 @@ def test_without_the_package_the_extra_is_named(monkeypatch):
 
 def test_an_old_package_is_named(monkeypatch):
     monkeypatch.setattr("importlib.metadata.version", lambda name: "1.0.4")
-    with pytest.raises(
-        ImportError, match=r"^from_nir: needs nir 1\.0\.8 or later, got 1\.0\.4: pip"
-    ):
+    with pytest.raises(ImportError, match=r"^from_nir: needs nir 1\.0\.8 or later, got 1\.0\.4: pip"):
         sn.from_nir(nir.NIRGraph({}, [], type_check=False))
 
 

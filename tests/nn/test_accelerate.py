@@ -134,17 +134,11 @@ def test_pooling_runs_in_the_neurons_pass(name, passes):
 
 
 def test_states_go_on():
-    net = nn.Sequential(
-        Time(loud(nn.Conv2d(2, 8, 3))), LIF(stateful=True), Time(nn.MaxPool2d(2))
-    ).double()
+    net = nn.Sequential(Time(loud(nn.Conv2d(2, 8, 3))), LIF(stateful=True), Time(nn.MaxPool2d(2))).double()
     x = x_of()
     net(x)
     fast = sn.accelerate(net)
-    assert (
-        list(fast.state_dict())
-        == list(net.state_dict())
-        == ["0.layer.weight", "0.layer.bias", "1.v"]
-    )
+    assert list(fast.state_dict()) == list(net.state_dict()) == ["0.layer.weight", "0.layer.bias", "1.v"]
     for _ in range(2):
         torch.testing.assert_close(fast(x), net(x), rtol=0, atol=0)
     fast.load_state_dict(net.state_dict())
@@ -176,17 +170,9 @@ def test_what_stays_as_it_is(passes):
         passes.clear()
         sn.accelerate(net)(x_of().float())
         assert len(passes) == count
-    net = Time(
-        Own(1, 1, 3),
-        nn.Conv2d(2, 2, 3, groups=2),
-        nn.Conv2d(1, 1, 3, padding="same"),
-        nn.Conv1d(1, 1, 3),
-    )
+    net = Time(Own(1, 1, 3), nn.Conv2d(2, 2, 3, groups=2), nn.Conv2d(1, 1, 3, padding="same"), nn.Conv1d(1, 1, 3))
     assert kinds(sn.accelerate(net)) == ["Own", "Conv2d", "Conv2d", "Conv1d"]
-    assert kinds(sn.accelerate(nn.Sequential(nn.Conv2d(1, 1, 3), nn.MaxPool2d(2)))) == [
-        "Conv2d",
-        "MaxPool2d",
-    ]
+    assert kinds(sn.accelerate(nn.Sequential(nn.Conv2d(1, 1, 3), nn.MaxPool2d(2)))) == ["Conv2d", "MaxPool2d"]
     with pytest.raises(TypeError, match="accelerate: net must be a module, got Tensor"):
         sn.accelerate(torch.zeros(1))
 
@@ -216,9 +202,7 @@ class Keeps(nn.Module):
 
 
 def test_nothing_is_left_in_a_layer_that_keeps_things():
-    net = nn.Sequential(
-        Keeps(), Time(loud(nn.Conv2d(2, 8, 3))), LIF(), Time(nn.MaxPool2d(2))
-    ).double()
+    net = nn.Sequential(Keeps(), Time(loud(nn.Conv2d(2, 8, 3))), LIF(), Time(nn.MaxPool2d(2))).double()
     fast = sn.accelerate(net)
     assert fast[0].kept is None
     equal(fast, net, x_of())
@@ -270,9 +254,7 @@ def test_layers_called_one_by_one_give_what_they_gave(hidden, passes):
 
 
 def test_activations_in_place_are_given_what_may_be_kept():
-    net = nn.Sequential(
-        Time(loud(nn.Conv2d(2, 8, 3))), nn.ReLU(inplace=True), LIF(), Time(nn.MaxPool2d(2))
-    ).double()
+    net = nn.Sequential(Time(loud(nn.Conv2d(2, 8, 3))), nn.ReLU(inplace=True), LIF(), Time(nn.MaxPool2d(2))).double()
     fast = sn.accelerate(net)
     assert net[1].inplace
     image = x_of()[:1].expand(4, 3, 2, 8, 8)
@@ -299,12 +281,8 @@ def jelly(kind, *arguments, **more):
 
 def test_its_layers_in_step_mode_m_run_in_time_with_the_same_keys():
     torch.manual_seed(0)
-    container = type(
-        "SeqToANNContainer", (nn.Sequential,), {"__module__": "spikingjelly.activation_based.layer"}
-    )
-    container.forward = lambda self, x: nn.Sequential.forward(self, x.flatten(0, 1)).unflatten(
-        0, x.shape[:2]
-    )
+    container = type("SeqToANNContainer", (nn.Sequential,), {"__module__": "spikingjelly.activation_based.layer"})
+    container.forward = lambda self, x: nn.Sequential.forward(self, x.flatten(0, 1)).unflatten(0, x.shape[:2])
     net = nn.Sequential(
         jelly(nn.Conv2d, 2, 8, 3), jelly(nn.BatchNorm2d, 8), ParametricLIF(2.0), jelly(nn.MaxPool2d, 2),
         jelly(nn.Flatten), loud(jelly(nn.Linear, 72, 5)), LIF(), container(loud(nn.Linear(5, 4))), LIF(),
@@ -330,10 +308,7 @@ def test_its_layers_in_step_mode_m_run_in_time_with_the_same_keys():
     assert fast[0](other).stride(0) != 0
     torch.testing.assert_close(fast(other), net(other), rtol=0, atol=0)
     fast[0].step_mode = "m"
-    with pytest.raises(
-        ValueError,
-        match="SpikeConv2d: step_mode must be 'm', since its copy takes sequences, got 's'",
-    ):
+    with pytest.raises(ValueError, match="SpikeConv2d: step_mode must be 'm', since its copy takes sequences, got 's'"):
         fast[0].step_mode = "s"
     # A step a call is left alone.
     net[0].step_mode = "s"
@@ -342,10 +317,7 @@ def test_its_layers_in_step_mode_m_run_in_time_with_the_same_keys():
 
 def test_neurons_of_others_that_take_a_step_a_call_are_left_alone_with_a_warning():
     net = Layers()
-    with pytest.warns(
-        UserWarning,
-        match=r"accelerate: lif1, a Leaky of snntorch, .* call snnfast.nn.replace first",
-    ):
+    with pytest.warns(UserWarning, match=r"accelerate: lif1, a Leaky of snntorch, .* call snnfast.nn.replace first"):
         fast = sn.accelerate(net)
     assert type(fast.fc1) is type(net.fc1)
     assert fast is not net
@@ -382,9 +354,7 @@ def test_its_layers_keep_their_settings_and_take_what_they_took():
         _ = fast[0].nothing
     x = torch.rand(5, 4, dtype=torch.float64)
     torch.testing.assert_close(fast(x), nn.functional.linear(x, linear.weight, linear.bias))
-    container = type(
-        "SeqToANNContainer", (nn.Sequential,), {"__module__": "spikingjelly.activation_based.layer"}
-    )
+    container = type("SeqToANNContainer", (nn.Sequential,), {"__module__": "spikingjelly.activation_based.layer"})
     named = container(OrderedDict(conv=nn.Conv2d(2, 2, 3), norm=nn.BatchNorm2d(2)))
     net = nn.Sequential(named)
     assert list(sn.accelerate(net).state_dict()) == list(net.state_dict())
@@ -410,9 +380,7 @@ class TestTheLibrariesThemselves:
         x = 2 * torch.rand(6, 3, 1, 8, 8, dtype=torch.float64)
         for one in (net, fast):
             torch.manual_seed(1)
-            one.result = [
-                one(x) for _ in range(2)
-            ]  # the second goes on from the state, with the dropout of the first
+            one.result = [one(x) for _ in range(2)]  # the second goes on from the state, with the dropout of the first
             functional.reset_net(one)
         for a, b in zip(fast.result, net.result):
             torch.testing.assert_close(a, b, rtol=0, atol=0)

@@ -30,9 +30,7 @@ def made(*args, **kwargs):
 def test_layer_is_its_op(form, bounds, channels, shape):
     layer, x = made(channels, form=form, bounds=bounds, return_v_seq=True), sequence(*shape)
     values = {
-        n: layer.value(n).detach().view(-1, *(1,) * (len(shape) - 3))
-        if channels
-        else layer.value(n)[0].detach()
+        n: layer.value(n).detach().view(-1, *(1,) * (len(shape) - 3)) if channels else layer.value(n)[0].detach()
         for n in NAMES
     }
     got = layer(x)
@@ -57,10 +55,9 @@ def test_layer_is_its_op(form, bounds, channels, shape):
 @pytest.mark.parametrize("bounds", BOUNDS)
 def test_parameters_start_all_over_the_ranges_of_the_paper(form, bounds):
     layer = made(2000, form=form, bounds=bounds)
-    ranges = {
-        "baronig2025": ((5, 25), (60, 300), (0, 1), (0, 2)),
-        "bittar2022": ((5, 25), (30, 120), (-1, 1), (0, 2)),
-    }[form]
+    ranges = {"baronig2025": ((5, 25), (60, 300), (0, 1), (0, 2)), "bittar2022": ((5, 25), (30, 120), (-1, 1), (0, 2))}[
+        form
+    ]
     for name, (low, high) in zip(NAMES, ranges, strict=True):
         value, width = layer.value(name), high - low
         assert ((value >= low) & (value <= high)).all(), name
@@ -72,16 +69,9 @@ def test_parameters_start_all_over_the_ranges_of_the_paper(form, bounds):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("bounds", BOUNDS)
-def test_gradients_of_the_parameters_are_those_of_finite_differences_of_a_smooth_spike(
-    form, bounds
-):
+def test_gradients_of_the_parameters_are_those_of_finite_differences_of_a_smooth_spike(form, bounds):
     layer = made(
-        3,
-        form=form,
-        bounds=bounds,
-        surrogate=lambda u: torch.sigmoid(0.7 * u),
-        q=5.0,
-        detach_reset=False,
+        3, form=form, bounds=bounds, surrogate=lambda u: torch.sigmoid(0.7 * u), q=5.0, detach_reset=False
     ).double()
     x = sequence(20, 2, 3, dtype=torch.float64)
 
@@ -104,9 +94,7 @@ def test_a_clamped_parameter_has_no_gradient_outside_and_a_sigmoid_one_never_lea
     layer = made(3, a=(0.0, 0.0), b=(0.0, 2.0), bounds="sigmoid")
     with torch.no_grad():
         layer.raw_b.copy_(torch.tensor([-3.0, 0.0, 3.0]))
-    torch.testing.assert_close(
-        layer.value("b"), torch.tensor([0.0949, 1.0, 1.9051]), atol=1e-4, rtol=0
-    )
+    torch.testing.assert_close(layer.value("b"), torch.tensor([0.0949, 1.0, 1.9051]), atol=1e-4, rtol=0)
     layer(x).sum().backward()
     assert (layer.raw_b.grad != 0).all()
 
@@ -160,24 +148,12 @@ def test_repr_shows_what_is_learned():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (
-            {"form": "euler"},
-            ValueError,
-            "AdLIF: form must be baronig2025 or bittar2022, got 'euler'",
-        ),
+        ({"form": "euler"}, ValueError, "AdLIF: form must be baronig2025 or bittar2022, got 'euler'"),
         ({"bounds": "none"}, ValueError, "AdLIF: bounds must be clamp or sigmoid, got 'none'"),
         ({"channels": 0}, ValueError, "AdLIF: channels must be at least 1"),
         ({"tau": 5.0}, TypeError, r"AdLIF: tau must be a range \(low, high\), got 5.0"),
-        (
-            {"tau": (0, 5)},
-            ValueError,
-            r"AdLIF: tau must be a range \(low, high\) with 0 < low <= high",
-        ),
-        (
-            {"a": (2, 1)},
-            ValueError,
-            r"AdLIF: a must be a range \(low, high\) with low <= high, got \(2, 1\)",
-        ),
+        ({"tau": (0, 5)}, ValueError, r"AdLIF: tau must be a range \(low, high\) with 0 < low <= high"),
+        ({"a": (2, 1)}, ValueError, r"AdLIF: a must be a range \(low, high\) with low <= high, got \(2, 1\)"),
         ({"b": ("0", 1)}, TypeError, "AdLIF: b must be a number"),
         ({"q": float("inf")}, ValueError, "AdLIF: q must be finite"),
         ({"v_reset": "none"}, TypeError, "AdLIF: v_reset must be a number"),

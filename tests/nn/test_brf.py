@@ -25,9 +25,7 @@ def test_without_an_offset_the_magnitude_stays(omega):
 def test_by_hand():
     """omega 60 and dt 0.01: sqrt(1 - 0.36) is 0.8, so b = -20 - 1 - q, and 1 + dt b = 0.79 - dt q."""
     x = torch.tensor([[100.0], [100.0], [0.0]]).double().requires_grad_()
-    s, u, w, q = brf(
-        x, omega=60.0, b_offset=1.0, v_threshold=1.0, return_state=True, surrogate=surrogate.atan()
-    )
+    s, u, w, q = brf(x, omega=60.0, b_offset=1.0, v_threshold=1.0, return_state=True, surrogate=surrogate.atan())
     u1, q1 = 1.0, 1.0  # fires
     u2, w2, q2 = u1 + 0.01 * (-22 * u1) + 1.0, 0.01 * 60 * u1, 0.9 * q1  # 1.78, below 1 + 1
     u3, w3 = u2 + 0.01 * (-21.9 * u2 - 60 * w2), w2 + 0.01 * (60 * u2 - 21.9 * w2)

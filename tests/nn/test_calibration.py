@@ -120,9 +120,7 @@ def test_only_weights_change():
 def test_a_layer_that_cannot_reach_the_rate_is_named():
     net = nn.Sequential(Time(nn.Linear(30, 4, bias=False)), LIF())
     nn.init.constant_(net[0].layer.weight, -1.0)
-    with pytest.warns(
-        UserWarning, match=r"calibrate_: 1, LIF\(.*fires at 0 of the steps, and at 0.1 with no"
-    ):
+    with pytest.warns(UserWarning, match=r"calibrate_: 1, LIF\(.*fires at 0 of the steps, and at 0.1 with no"):
         assert calibrate_(net, X) == {"1": 0.0}
 
 
@@ -174,9 +172,7 @@ def call(net, x, times=10):
     return [str(w.message) for w in caught if "Nothing fires" in str(w.message)]
 
 
-@pytest.mark.parametrize(
-    "net", [LIF(tau=10.0), RLIF(30, 10.0), Recurrent(AdLIF(30), 30), klif.layer()]
-)
+@pytest.mark.parametrize("net", [LIF(tau=10.0), RLIF(30, 10.0), Recurrent(AdLIF(30), 30), klif.layer()])
 def test_a_silent_layer_warns_once_in_training(net):
     assert call(net.eval(), 0.01 * X) == []
     (text,) = call(net.train(), 0.01 * X)
@@ -213,7 +209,5 @@ def test_a_compiled_layer_has_one_graph():
 
 
 def test_the_old_name_says_where_rates_are_set():
-    with pytest.raises(
-        TypeError, match=r"layer must be a SpikeProp.*calibrate_\(net, x, rate=0.1\)"
-    ):
+    with pytest.raises(TypeError, match=r"layer must be a SpikeProp.*calibrate_\(net, x, rate=0.1\)"):
         snnfast.nn.calibrate(plain(), X, 0.1)

@@ -126,6 +126,4 @@ def test_another_batch_wants_a_reset():
 
 def test_repr_says_what_it_is():
     assert repr(layer()) == "Delay(channels=5, max_delay=7.0)"
-    assert repr(layer(sigma=1.0, stateful=True)) == (
-        "Delay(channels=5, max_delay=7.0, sigma=1.0, stateful=True)"
-    )
+    assert repr(layer(sigma=1.0, stateful=True)) == ("Delay(channels=5, max_delay=7.0, sigma=1.0, stateful=True)")

@@ -18,27 +18,18 @@ def seeded():
 
 
 def test_layer_is_the_op_with_its_weights_and_delays():
-    layer = EventProp(
-        6, 4, recurrent=True, delay_range=(1.0, 5.0), learn_delays=True, v_threshold=0.7, **TAUS
-    )
+    layer = EventProp(6, 4, recurrent=True, delay_range=(1.0, 5.0), learn_delays=True, v_threshold=0.7, **TAUS)
     t = torch.rand(3, 6, 2) * 8
     with torch.no_grad():
         layer.delays[0, 0], layer.delays_rec[1, 0] = -2.0, -3.0
     more = {"delays": layer.delays.abs(), "delays_rec": layer.delays_rec.abs()}
-    expected = ops.eventprop(
-        t, layer.weight, layer.weight_rec, **more, **TAUS, v_threshold=0.7, t_max=40.0
-    )
+    expected = ops.eventprop(t, layer.weight, layer.weight_rec, **more, **TAUS, v_threshold=0.7, t_max=40.0)
     times, u_max = layer(t, return_u_max=True)
     torch.testing.assert_close(times, expected, rtol=0, atol=0)
     assert u_max.shape == (3, 4)
     times.nan_to_num(posinf=0.0).sum().backward()
     assert all(p.grad.any() for p in layer.parameters())
-    assert sorted(dict(layer.named_parameters())) == [
-        "delays",
-        "delays_rec",
-        "weight",
-        "weight_rec",
-    ]
+    assert sorted(dict(layer.named_parameters())) == ["delays", "delays_rec", "weight", "weight_rec"]
 
 
 def test_delays_that_are_not_learned_are_kept_with_the_layer():
@@ -86,9 +77,7 @@ def test_calibrated_neurons_fire_first_at_the_chosen_time():
     reached = calibrate(layer, t, 12.0)
     assert (reached - 12).abs().median() < 0.1  # a mean jumps where a sample's spike comes or goes
     assert (reached - 12).abs().max() < 2
-    torch.testing.assert_close(
-        layer.first_times(t).clamp(max=40).mean(0), reached, rtol=0, atol=1e-4
-    )
+    torch.testing.assert_close(layer.first_times(t).clamp(max=40).mean(0), reached, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("readout", ["max", "mean", "first"])
@@ -121,16 +110,8 @@ def test_a_network_learns(readout):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (
-            {"learn_delays": True},
-            ValueError,
-            "EventProp: learn_delays must come with a delay_range, got None",
-        ),
-        (
-            {"delay_range": (3.0, 1.0)},
-            ValueError,
-            "EventProp: delay_range must be two times, 0 <= low <= high",
-        ),
+        ({"learn_delays": True}, ValueError, "EventProp: learn_delays must come with a delay_range, got None"),
+        ({"delay_range": (3.0, 1.0)}, ValueError, "EventProp: delay_range must be two times, 0 <= low <= high"),
         ({"tau_syn": -1.0}, ValueError, "EventProp: tau_syn must be positive, got -1"),
         ({"stops": 1}, TypeError, "EventProp: stops must be True or False, got 1"),
     ],
@@ -145,8 +126,5 @@ def test_what_is_printed():
     assert repr(EventProp(5, 2, recurrent=True, t_max=30.0, max_spikes=1, stops=True)) == (
         "EventProp(5, 2, tau_mem=20, tau_syn=5, t_max=30, max_spikes=1, stops=True, recurrent=True)"
     )
-    assert (
-        repr(EventReadout(5, 2, "mean"))
-        == "EventReadout(5, 2, tau_mem=20, tau_syn=5, t_max=40, readout=mean)"
-    )
+    assert repr(EventReadout(5, 2, "mean")) == "EventReadout(5, 2, tau_mem=20, tau_syn=5, t_max=40, readout=mean)"
     assert isinstance(SpikeProp(2, 2).first_times(torch.zeros(1, 2)), torch.Tensor)

@@ -6,17 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from snnfast.nn import (
-    IF,
-    LIF,
-    ParametricLIF,
-    PatchConv2d,
-    Rate,
-    SpikeConv2d,
-    SpikeLinear,
-    Time,
-    fuse,
-)
+from snnfast.nn import IF, LIF, ParametricLIF, PatchConv2d, Rate, SpikeConv2d, SpikeLinear, Time, fuse
 
 
 def trained(net):
@@ -88,10 +78,7 @@ NETWORKS = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_computes_the_same(name):
     net = trained(NETWORKS[name]())
-    names, state = (
-        [n for n, _ in net.named_modules()],
-        {k: v.clone() for k, v in net.state_dict().items()},
-    )
+    names, state = ([n for n, _ in net.named_modules()], {k: v.clone() for k, v in net.state_dict().items()})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fused = fuse(net.train())
@@ -158,23 +145,11 @@ def hooked():
             lambda: nn.Sequential(nn.Conv2d(2, 2, 1), nn.ReLU(), nn.BatchNorm2d(2)),
             "2, a BatchNorm2d, stays: it does not",
         ),
-        (
-            lambda: nn.Sequential(nn.BatchNorm2d(2), nn.Conv2d(2, 2, 1)),
-            "0, a BatchNorm2d, stays: it does not directly",
-        ),
-        (
-            lambda: nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2, track_running_stats=False)),
-            "no running stat",
-        ),
-        (
-            lambda: nn.Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(2)),
-            "it has 2 channels, the product before it 3",
-        ),
+        (lambda: nn.Sequential(nn.BatchNorm2d(2), nn.Conv2d(2, 2, 1)), "0, a BatchNorm2d, stays: it does not directly"),
+        (lambda: nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2, track_running_stats=False)), "no running stat"),
+        (lambda: nn.Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(2)), "it has 2 channels, the product before it 3"),
         (Twice, "norm, a BatchNorm2d, stays: it, or the product before it, is used more than once"),
-        (
-            Seen,
-            "norm, a BatchNorm2d, stays: it does not directly follow a product that nothing else sees",
-        ),
+        (Seen, "norm, a BatchNorm2d, stays: it does not directly follow a product that nothing else sees"),
         (hooked, "1, a BatchNorm2d, stays: it, or the product before it, has hooks"),
     ],
 )
@@ -189,9 +164,7 @@ def test_what_stays_is_said(net, words):
 
 def test_where_forward_cannot_be_followed_sequences_are_fused():
     net = trained(Branch())
-    with pytest.warns(
-        UserWarning, match="fuse: norm, .* stays: .*torch.fx cannot follow forward: TraceError"
-    ):
+    with pytest.warns(UserWarning, match="fuse: norm, .* stays: .*torch.fx cannot follow forward: TraceError"):
         fused = fuse(net)
     assert kinds(fused) == ["Conv2d", "BatchNorm2d", "Conv2d", "Identity"]
     with torch.no_grad():
@@ -206,9 +179,7 @@ def test_what_is_folded_where_forward_cannot_be_followed_is_said():
             return super().forward(x)
 
     net = trained(nn.Sequential(Shaped(nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3)))))
-    with pytest.warns(
-        UserWarning, match=r"fuse: what follows each other in .* \(torch.fx cannot follow"
-    ):
+    with pytest.warns(UserWarning, match=r"fuse: what follows each other in .* \(torch.fx cannot follow"):
         fused = fuse(net)
     assert kinds(fused) == ["Conv2d", "Identity"]
 
@@ -218,9 +189,7 @@ def test_a_linear_layer_takes_rows():
     fused = fuse(trained(nn.Sequential(Time(nn.Linear(4, 4), nn.BatchNorm1d(4)))))
     x = torch.rand(2, 3, 4, 4, dtype=torch.float64)
     assert fused(x[0]).shape == x[0].shape
-    with pytest.raises(
-        ValueError, match=r"fuse: a linear layer .* takes \[N, C\], got \[6, 4, 4\]"
-    ):
+    with pytest.raises(ValueError, match=r"fuse: a linear layer .* takes \[N, C\], got \[6, 4, 4\]"):
         fused(x)
 
 
@@ -236,9 +205,7 @@ def test_hooks_are_not_called_while_the_order_is_looked_at():
     inner.register_forward_hook(lambda module, given, result: seen.append(type(result)))
     net = trained(nn.Sequential(inner, nn.BatchNorm2d(3)))
     seen.clear()
-    with pytest.warns(
-        UserWarning, match="1, a BatchNorm2d, stays"
-    ):  # the hook sees what comes before it
+    with pytest.warns(UserWarning, match="1, a BatchNorm2d, stays"):  # the hook sees what comes before it
         fuse(net)
     assert not seen
 
@@ -248,9 +215,7 @@ def test_a_class_of_its_own_stays_and_is_named():
         pass
 
     net = nn.Sequential(nn.Conv2d(1, 2, 3), Norm(2))
-    with pytest.warns(
-        UserWarning, match=r"fuse: 1, a Norm, stays: it is .*test_fuse's, not torch.nn's"
-    ):
+    with pytest.warns(UserWarning, match=r"fuse: 1, a Norm, stays: it is .*test_fuse's, not torch.nn's"):
         assert kinds(fuse(net)) == ["Conv2d", "Norm"]
 
 
@@ -285,9 +250,7 @@ class TiedDecoder(nn.Module):
 def test_a_weight_that_forward_reads_itself_is_not_folded(read):
     net = trained(TiedDecoder(read))
     x = torch.randn(6, 3).double()
-    with pytest.warns(
-        UserWarning, match="norm, a BatchNorm1d, stays: forward itself reads a weight of it"
-    ):
+    with pytest.warns(UserWarning, match="norm, a BatchNorm1d, stays: forward itself reads a weight of it"):
         fused = fuse(net)
     assert isinstance(fused.norm, nn.BatchNorm1d)
     torch.testing.assert_close(fused(x), net(x), rtol=0, atol=0)

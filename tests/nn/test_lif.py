@@ -14,22 +14,13 @@ LAYERS = {
     "if": (sn.IF, {}),
     "if_soft": (sn.IF, {"v_reset": None, "v_threshold": 2}),
     "lif": (sn.LIF, {}),
-    "lif_options": (
-        sn.LIF,
-        {"tau": 3, "decay_input": False, "v_reset": -0.5, "v_rest": -0.2, "surrogate": "sigmoid"},
-    ),
-    "lif_decay": (
-        sn.LIF,
-        {"decay": 0.9, "v_reset": None, "v_threshold": 0.2, "detach_reset": True},
-    ),
+    "lif_options": (sn.LIF, {"tau": 3, "decay_input": False, "v_reset": -0.5, "v_rest": -0.2, "surrogate": "sigmoid"}),
+    "lif_decay": (sn.LIF, {"decay": 0.9, "v_reset": None, "v_threshold": 0.2, "detach_reset": True}),
     "plif": (sn.ParametricLIF, {}),
     "cuba": (sn.CubaLIF, {}),
     "cuba_options": (sn.CubaLIF, {"tau": 3.0, "decay_syn": 0.7, "decay_input": False}),
     "alif": (sn.ALIF, {}),
-    "alif_options": (
-        sn.ALIF,
-        {"decay": 0.8, "beta": 0.6, "tau_adapt": 5.0, "decay_input": False, "v_reset": None},
-    ),
+    "alif_options": (sn.ALIF, {"decay": 0.8, "beta": 0.6, "tau_adapt": 5.0, "decay_input": False, "v_reset": None}),
     "if_tensors": (sn.IF, {"v_threshold": EACH + 0.5, "v_reset": EACH - 0.6}),
     "lif_tensors": (sn.LIF, {"tau": EACH + 1.5, "v_reset": EACH - 0.6, "v_rest": EACH - 0.5}),
     "cuba_tensors": (sn.CubaLIF, {"decay_syn": EACH, "v_reset": EACH - 0.6, "v_rest": EACH - 0.5}),
@@ -53,15 +44,7 @@ LAYERS |= {
     "izhikevich": (sn.Izhikevich, {}),
     "izhikevich_options": (
         sn.Izhikevich,
-        {
-            "tau": 3.0,
-            "a0": 0.5,
-            "v_c": EACH,
-            "decay_w": 0.6,
-            "a": EACH,
-            "b": 0.4,
-            "decay_input": False,
-        },
+        {"tau": 3.0, "a0": 0.5, "v_c": EACH, "decay_w": 0.6, "a": EACH, "b": 0.4, "decay_input": False},
     ),
 }
 OPS = {"qif": ops.qif, "eif": ops.eif, "izhikevich": ops.izhikevich}
@@ -169,14 +152,9 @@ START = {"tau": 2.0, "decay": 0.5, "v_threshold": 0.8, "v_reset": 0.1, "v_rest":
 @pytest.mark.parametrize("shape", [(), (3,)])
 def test_every_parameter_is_learned(layer, shape):
     """All at once; each is a parameter of the module and its gradient that of the op."""
-    start = {
-        n: torch.full(shape, START[n.partition("_")[0] if n not in START else n])
-        for n in LEARNED[layer]
-    }
+    start = {n: torch.full(shape, START[n.partition("_")[0] if n not in START else n]) for n in LEARNED[layer]}
     learner = layer(**{name: nn.Parameter(value.clone()) for name, value in start.items()})
-    assert (
-        set(learner.state_dict()) == {name for name, _ in learner.named_parameters()} == set(start)
-    )
+    assert set(learner.state_dict()) == {name for name, _ in learner.named_parameters()} == set(start)
     x = sequence(9, 2, 3)
     out = learner(x)
     out.square().sum().backward()
@@ -226,10 +204,7 @@ def test_parametric_lif_learns_tau_and_threshold(shape, channels):
 
 def test_one_learned_constant_serves_a_single_neuron():
     torch.testing.assert_close(
-        sn.ParametricLIF(learnable_threshold=True)(sequence(9)),
-        sn.LIF()(sequence(9)),
-        rtol=0,
-        atol=0,
+        sn.ParametricLIF(learnable_threshold=True)(sequence(9)), sn.LIF()(sequence(9)), rtol=0, atol=0
     )
 
 
@@ -329,9 +304,7 @@ def test_a_readout_with_a_current_is_its_op():
     x = sequence(5, 2, 3)
     options = {"tau": 3.0, "decay_syn": 0.7, "decay_input": False, "v_rest": 0.5}
     for arguments in ({}, options):
-        torch.testing.assert_close(
-            sn.CubaLI(**arguments)(x), ops.cubali(x, **arguments)[0], rtol=0, atol=0
-        )
+        torch.testing.assert_close(sn.CubaLI(**arguments)(x), ops.cubali(x, **arguments)[0], rtol=0, atol=0)
     whole, parts = sn.CubaLI(**options), sn.CubaLI(**options, stateful=True)
     torch.testing.assert_close(torch.cat([parts(x[:2]), parts(x[2:])]), whole(x), rtol=0, atol=0)
     assert parts.i.shape == (2, 3)
@@ -379,11 +352,7 @@ def test_repr_shows_the_constants():
         (lambda: sn.CubaLIF(tau_syn=0), ValueError, "CubaLIF: tau_syn must be at least 1"),
         (lambda: sn.CubaLIF(tau_syn=2, decay_syn=0.5), ValueError, "give tau_syn or decay_syn"),
         (lambda: sn.CubaLIF(channels=3), ValueError, "channels needs learnable=True"),
-        (
-            lambda: sn.ParametricLIF(channels=0),
-            ValueError,
-            "ParametricLIF: channels must be at least 1, got 0",
-        ),
+        (lambda: sn.ParametricLIF(channels=0), ValueError, "ParametricLIF: channels must be at least 1, got 0"),
         (lambda: sn.CubaLIF(learnable=True, decay=0.5), ValueError, "starts from tau and tau_syn"),
         (lambda: sn.CubaLIF(1.0, learnable=True), ValueError, "tau must be above 1"),
         (lambda: sn.ALIF(0.5), ValueError, "ALIF: tau must be at least 1"),
@@ -392,11 +361,7 @@ def test_repr_shows_the_constants():
         (lambda: sn.Izhikevich(a0=-1.0), ValueError, "Izhikevich: a0 must be at least 0, got -1"),
         (lambda: sn.ALIF(tau_adapt=0), ValueError, "ALIF: tau_adapt must be at least 1"),
         (lambda: sn.ALIF(decay_adapt=1.5), ValueError, r"decay_adapt must lie in \[0, 1\]"),
-        (
-            lambda: sn.ALIF(tau_adapt=2, decay_adapt=0.5),
-            ValueError,
-            "give tau_adapt or decay_adapt",
-        ),
+        (lambda: sn.ALIF(tau_adapt=2, decay_adapt=0.5), ValueError, "give tau_adapt or decay_adapt"),
         (lambda: sn.ALIF(beta="1"), TypeError, "ALIF: beta must be a number"),
         (lambda: sn.ALIF(beta=float("nan")), ValueError, "ALIF: beta must be finite"),
         (lambda: sn.ParametricLIF(1.0), ValueError, "init_tau must be above 1"),
@@ -430,9 +395,7 @@ def test_wrong_input_raises(layer, x, error, message):
         layer(x)
 
 
-@pytest.mark.parametrize(
-    "layer", [sn.LIF, sn.LI, sn.ALIF, sn.CubaLIF, sn.QIF, sn.EIF, sn.Izhikevich]
-)
+@pytest.mark.parametrize("layer", [sn.LIF, sn.LI, sn.ALIF, sn.CubaLIF, sn.QIF, sn.EIF, sn.Izhikevich])
 def test_a_decay_is_a_number_when_the_time_constant_was_one(layer):
     made = layer(tau=4.0)
     assert (made.decay, made.tau) == (0.75, 4.0)

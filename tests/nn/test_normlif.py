@@ -32,9 +32,7 @@ NEURONS = {
     "soft": lambda: sn.LIF(3.0, v_reset=None, strict=True, surrogate="triangle"),
     "resting": lambda: sn.LIF(decay=0.7, v_rest=0.2, v_reset=-0.1, detach_reset=True),
     "unscaled": lambda: sn.LIF(2.0, decay_input=False, v_threshold=1.5),
-    "tensors": lambda: sn.LIF(
-        torch.full((CHANNELS, 1, 1), 2.5), v_threshold=nn.Parameter(torch.tensor(0.8))
-    ),
+    "tensors": lambda: sn.LIF(torch.full((CHANNELS, 1, 1), 2.5), v_threshold=nn.Parameter(torch.tensor(0.8))),
     "learned": lambda: sn.ParametricLIF(2.0, channels=CHANNELS),
     "stateful": lambda: sn.LIF(2.0, stateful=True),
     "v_seq": lambda: sn.LIF(2.0, return_v_seq=True),
@@ -56,9 +54,7 @@ def passes(monkeypatch):
 
 
 def sequence(T=6, batch=4, rest=(6, 7), dtype=torch.float64, layout=torch.contiguous_format):
-    x = torch.randn(
-        T, batch, CHANNELS, *rest, generator=torch.Generator().manual_seed(0), dtype=dtype
-    )
+    x = torch.randn(T, batch, CHANNELS, *rest, generator=torch.Generator().manual_seed(0), dtype=dtype)
     x = 3 * x + torch.linspace(-2, 2, CHANNELS).to(dtype).view(-1, *(1,) * len(rest))
     return x.flatten(0, 1).contiguous(memory_format=layout).unflatten(0, (T, batch))
 
@@ -103,11 +99,7 @@ def assert_alike(one, two, x, tolerance=1e-12, spikes=0.0):
     else:
         assert_close(y, y2, tolerance)
         assert_close(grads, grads2, tolerance)
-    assert_close(
-        [b.double() for b in one.buffers()],
-        [b.double() for b in two.buffers()],
-        max(tolerance, 1e-12),
-    )
+    assert_close([b.double() for b in one.buffers()], [b.double() for b in two.buffers()], max(tolerance, 1e-12))
     assert y[0].stride() == y2[0].stride()
     assert 0 < (y[0] > 0).double().mean() < 1
 
@@ -254,10 +246,7 @@ APART = {
     "hook of the neuron": hooked("1"),
     "own neuron": lambda: (sn.NormLIF(nn.BatchNorm2d(CHANNELS), Own()).double(), sequence()),
     "own norm": lambda: (sn.NormLIF(OwnNorm(CHANNELS), sn.LIF()).double(), sequence()),
-    "slow Time": lambda: (
-        sn.NormLIF(sn.Time(nn.BatchNorm2d(CHANNELS), fast=False), sn.LIF()).double(),
-        sequence(),
-    ),
+    "slow Time": lambda: (sn.NormLIF(sn.Time(nn.BatchNorm2d(CHANNELS), fast=False), sn.LIF()).double(), sequence()),
     "one image": lambda: (apart()[0], sequence(1)[0].expand(3, *sequence().shape[1:])),
 }
 
@@ -388,11 +377,7 @@ ERRORS = {
     "norm": (lambda: sn.NormLIF(nn.LayerNorm(3), sn.LIF()), TypeError, f"{NO_NORM}LayerNorm"),
     "no norm": (lambda: sn.NormLIF(3, sn.LIF()), TypeError, f"{NO_NORM}int"),
     "neuron": (lambda: sn.NormLIF(nn.BatchNorm1d(3), sn.IF()), TypeError, f"{NO_NEURON}IF"),
-    "class": (
-        lambda: sn.NormLIF(nn.BatchNorm1d(3), sn.LIF),
-        TypeError,
-        f"{NO_NEURON}the class LIF",
-    ),
+    "class": (lambda: sn.NormLIF(nn.BatchNorm1d(3), sn.LIF), TypeError, f"{NO_NEURON}the class LIF"),
     "channels": (lambda: layer()(torch.zeros(2, 2, 4)), RuntimeError, REFUSED),
     "dimensions": (lambda: layer()(torch.zeros(2, 2, 3, 4, 5)), ValueError, REFUSED),
     "one value": (lambda: layer()(torch.zeros(1, 1, 3)), ValueError, "more than 1 value"),

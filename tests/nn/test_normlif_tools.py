@@ -13,9 +13,7 @@ CHANNELS = 5
 
 
 def test_tools_see_two_layers():
-    net = nn.Sequential(
-        sn.Time(nn.Conv2d(3, CHANNELS, 3)), sn.NormLIF(nn.BatchNorm2d(CHANNELS), sn.LIF())
-    )
+    net = nn.Sequential(sn.Time(nn.Conv2d(3, CHANNELS, 3)), sn.NormLIF(nn.BatchNorm2d(CHANNELS), sn.LIF()))
     targets = [node.target for node in Tracer().trace(net).nodes if node.op == "call_module"]
     assert targets == ["0", "1.0", "1.1"]
     x = torch.randn(2, 2, 3, 8, 8)
@@ -26,9 +24,7 @@ def test_tools_see_two_layers():
 
 
 def test_exports_are_those_of_two_layers(tmp_path):
-    net = nn.Sequential(
-        sn.Time(nn.Linear(3, CHANNELS)), sn.NormLIF(nn.BatchNorm1d(CHANNELS), sn.LIF())
-    )
+    net = nn.Sequential(sn.Time(nn.Linear(3, CHANNELS)), sn.NormLIF(nn.BatchNorm1d(CHANNELS), sn.LIF()))
     net(torch.randn(4, 2, 3))
     two = nn.Sequential(net[0], *net[1])
     written = []
@@ -41,9 +37,7 @@ def test_exports_are_those_of_two_layers(tmp_path):
 
 def test_to_nir_sees_two_layers():
     pytest.importorskip("nir")
-    net = nn.Sequential(
-        sn.Time(nn.Linear(3, CHANNELS)), sn.NormLIF(nn.BatchNorm1d(CHANNELS), sn.LIF())
-    )
+    net = nn.Sequential(sn.Time(nn.Linear(3, CHANNELS)), sn.NormLIF(nn.BatchNorm1d(CHANNELS), sn.LIF()))
     net(torch.randn(4, 2, 3))
     nodes = [
         snnfast.nir.to_nir(one, (3,), dt=1e-3, scheme="euler").nodes.values()
@@ -54,9 +48,7 @@ def test_to_nir_sees_two_layers():
 
 def test_accelerate_and_pooling_keep_the_results():
     net = nn.Sequential(
-        sn.Time(nn.Conv2d(3, CHANNELS, 3)),
-        sn.NormLIF(nn.BatchNorm2d(CHANNELS), sn.LIF()),
-        sn.Time(nn.MaxPool2d(2)),
+        sn.Time(nn.Conv2d(3, CHANNELS, 3)), sn.NormLIF(nn.BatchNorm2d(CHANNELS), sn.LIF()), sn.Time(nn.MaxPool2d(2))
     ).double()
     x = torch.randn(4, 2, 3, 8, 8, dtype=torch.float64)
     fast = sn.accelerate(net)

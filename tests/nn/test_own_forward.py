@@ -35,8 +35,7 @@ def test_a_forward_set_on_an_instance_is_refused_by_name(function, place):
     layer.forward = types.MethodType(type(layer).forward, layer)
     name, kind = "net" if place is None else place, type(layer).__name__
     with pytest.raises(
-        ValueError,
-        match=rf"^{function.__name__}: {name}, a {kind}, has a forward of its own, set on the instance",
+        ValueError, match=rf"^{function.__name__}: {name}, a {kind}, has a forward of its own, set on the instance"
     ):
         function(net)
     del layer.forward
@@ -47,16 +46,12 @@ def test_a_forward_set_on_an_instance_is_refused_by_name(function, place):
 def test_an_adapter_and_a_compiled_layer_are_refused(function):
     net = network()
     adapter = Adapter(net[0])
-    with pytest.raises(
-        ValueError, match=rf"^{function.__name__}: 0, a Linear, has a forward of its own"
-    ):
+    with pytest.raises(ValueError, match=rf"^{function.__name__}: 0, a Linear, has a forward of its own"):
         function(net)
     assert adapter.down.weight.grad is None
     net = network()
     net[3] = torch.compile(net[3])
-    with pytest.raises(
-        ValueError, match=rf"^{function.__name__}: 3, a OptimizedModule, has a forward"
-    ):
+    with pytest.raises(ValueError, match=rf"^{function.__name__}: 3, a OptimizedModule, has a forward"):
         function(net)
 
 
@@ -75,9 +70,7 @@ def test_a_scripted_layer_stays(function):
 
 def test_training_the_copy_of_a_scripted_layer_leaves_the_source_alone():
     """PyTorch's own copy passes its gradients on to the original."""
-    net = nn.Sequential(
-        nn.Linear(4, 5), torch.jit.script(nn.Sequential(nn.Linear(5, 3), nn.ReLU()))
-    )
+    net = nn.Sequential(nn.Linear(4, 5), torch.jit.script(nn.Sequential(nn.Linear(5, 3), nn.ReLU())))
     fast = sn.accelerate(net)
     fast(torch.rand(6, 4)).sum().backward()
     assert all(p.is_leaf and p.grad is not None for p in fast.parameters())

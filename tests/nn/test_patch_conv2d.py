@@ -47,9 +47,7 @@ def by_product(y: torch.Tensor) -> bool:
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("last", [True, False], ids=["channels-last", "contiguous"])
 @pytest.mark.parametrize(("channels", "outputs", "kernel", "padding", "size"), LAYERS)
-def test_result_and_gradients_are_those_of_conv2d(
-    channels, outputs, kernel, padding, size, last, bias
-):
+def test_result_and_gradients_are_those_of_conv2d(channels, outputs, kernel, padding, size, last, bias):
     torch.manual_seed(0)
     conv = layer(channels, outputs, kernel, padding=padding, bias=bias)
     layout = torch.channels_last if last else torch.contiguous_format
@@ -167,9 +165,7 @@ def test_state_dict_copies_and_vmap():
     torch.testing.assert_close(copy.deepcopy(conv).weight, plain.weight, rtol=0, atol=0)
     conv = layer(4, 4, 3, padding=1)
     x = small_integers(3, 2, 4, 2, 2)
-    torch.testing.assert_close(
-        torch.vmap(conv)(x), torch.stack([conv(one) for one in x]), rtol=0, atol=0
-    )
+    torch.testing.assert_close(torch.vmap(conv)(x), torch.stack([conv(one) for one in x]), rtol=0, atol=0)
 
 
 def test_compiled_it_is_conv2d():

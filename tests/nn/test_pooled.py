@@ -148,9 +148,7 @@ def test_worked_by_hand():
 
 
 @pytest.mark.parametrize("shape", ["whole", "left over", "large"])
-@pytest.mark.parametrize(
-    ("size", "one_pass"), [((8, 1, 1), True), ((1,), True), ("image", True), ("batch", False)]
-)
+@pytest.mark.parametrize(("size", "one_pass"), [((8, 1, 1), True), ((1,), True), ("image", True), ("batch", False)])
 def test_parameters_of_channels_pixels_and_images(shape, size, one_pass, passes):
     B, H, W, pool = SHAPES[shape]
     size = {"image": (8, H, W), "batch": (B, 8, H, W)}.get(size, size)

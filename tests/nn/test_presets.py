@@ -55,9 +55,7 @@ def compare(trace, neuron, case):
     tolerance = {"rtol": 0, "atol": 1e-6 if rounded else 1e-12}
     assert spikes.long().tolist() == case["spikes"]
     for ours, theirs in ((v_seq, "v_seq"), (grad_x, "grad_x"), (grad_v0, "grad_v0")):
-        torch.testing.assert_close(
-            ours, torch.tensor(case[theirs], dtype=torch.float64), **tolerance
-        )
+        torch.testing.assert_close(ours, torch.tensor(case[theirs], dtype=torch.float64), **tolerance)
 
 
 def compare_spikes_in_float32(trace, neuron, case):

@@ -43,13 +43,9 @@ def test_masked_and_sliding_see_only_so_many_steps_before(order):
         grads[layer] = x.grad.clone()
     torch.testing.assert_close(grads[masked], grads[sliding], rtol=1e-12, atol=1e-12)
     assert grads[masked].any()
-    for back in range(
-        min(order, 6)
-    ):  # what the shared tap gets is the sum of what each step's own gets
+    for back in range(min(order, 6)):  # what the shared tap gets is the sum of what each step's own gets
         tap = masked.weight.grad.diagonal(-back).sum()
-        torch.testing.assert_close(
-            sliding.weight.grad[order - 1 - back], tap, rtol=1e-11, atol=1e-12
-        )
+        torch.testing.assert_close(sliding.weight.grad[order - 1 - back], tap, rtol=1e-11, atol=1e-12)
     torch.testing.assert_close(sliding.bias.grad, masked.bias.grad.sum(), rtol=1e-12, atol=1e-12)
 
 
@@ -72,9 +68,7 @@ def test_equals_spikingjelly(kind):
 
 
 def test_bad_arguments():
-    with pytest.raises(
-        ValueError, match=r"PSN: x must have 4 steps, .*SlidingPSN takes any number"
-    ):
+    with pytest.raises(ValueError, match=r"PSN: x must have 4 steps, .*SlidingPSN takes any number"):
         PSN(4)(torch.rand(3, 2))
     with pytest.raises(ValueError, match="PSN: order must be at least 1"):
         PSN(4, order=0)

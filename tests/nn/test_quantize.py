@@ -28,9 +28,7 @@ def with_scale(layer, *scales):
 
 
 def test_weights_by_hand():
-    layer = with_scale(
-        with_weight([[0.26, -0.9, 0.1], [3.0, 0.0, -0.125]], weights="int4"), 0.1, 0.25
-    )
+    layer = with_scale(with_weight([[0.26, -0.9, 0.1], [3.0, 0.0, -0.125]], weights="int4"), 0.1, 0.25)
     q, scale = grid_of(layer).on_grid(layer.parametrizations.weight.original)
     assert q.tolist() == [[3, -7, 1], [7, 0, 0]]  # -0.125 / 0.25 is half way: to the even one
     torch.testing.assert_close(scale, torch.tensor([0.1, 0.25]).double(), rtol=1e-7, atol=0)
@@ -88,11 +86,7 @@ def test_all_products_and_folded_normalisations():
     net, x = network(), 3 * torch.rand(6, 5, 1, 8, 8)
     made = quantize(net)
     kinds = [type(m) for m in made.modules() if parametrize.is_parametrized(m)]
-    assert [
-        parametrize.type_before_parametrizations(m)
-        for m in made.modules()
-        if parametrize.is_parametrized(m)
-    ] == [
+    assert [parametrize.type_before_parametrizations(m) for m in made.modules() if parametrize.is_parametrized(m)] == [
         nn.Conv2d,
         SpikeLinear,
         RLIF,
@@ -116,9 +110,7 @@ def test_it_learns_with_4_bits():
     torch.manual_seed(0)
     labels = torch.arange(3).repeat(40)
     x = (torch.randn(120, 12) + 1.2 * torch.eye(3, 12).repeat(40, 1)).expand(8, 120, 12)
-    net = nn.Sequential(
-        Time(nn.Linear(12, 16)), LIF(decay_input=False), Time(nn.Linear(16, 3)), Rate()
-    )
+    net = nn.Sequential(Time(nn.Linear(12, 16)), LIF(decay_input=False), Time(nn.Linear(16, 3)), Rate())
 
     def fit(net, steps):
         optimizer = torch.optim.Adam(net.parameters(), 1e-2)
@@ -147,16 +139,12 @@ def test_a_program_has_the_weights_that_were_trained(weights, scale, tmp_path):
     report = snnfast.export_c(net, tmp_path, (1, 8, 8))
     torch.testing.assert_close(run(tmp_path, x, 10)[-1], report.network(x), rtol=0, atol=0)
     with torch.no_grad():
-        torch.testing.assert_close(
-            report.network(x), net(x), rtol=0, atol=0.17
-        )  # of 6 steps: one spike
+        torch.testing.assert_close(report.network(x), net(x), rtol=0, atol=0.17)  # of 6 steps: one spike
     assert [loss.largest for loss in report.losses] == [0.0] * 4
     source = (tmp_path / "snn.c").read_text()
     assert source.count(f"static const {'u' * (weights == 'int4')}int8_t") == 4
     bytes_of = {layer.name: layer.weights for layer in report.layers}
-    assert (
-        bytes_of["3.layer"] == 144 * 20 // (2 if weights == "int4" else 1) + 2 * 4 * 20
-    )  # and scales and biases
+    assert bytes_of["3.layer"] == 144 * 20 // (2 if weights == "int4" else 1) + 2 * 4 * 20  # and scales and biases
     for layer, plain in ((net[3].layer, report.network[3].layer), (net[4], report.network[4])):
         torch.testing.assert_close(layer.weight, plain.weight, rtol=0, atol=0)
 
@@ -165,30 +153,12 @@ def test_errors():
     tied = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     tied[1].weight = tied[0].weight
     cases = [
-        (
-            nn.Sequential(LIF()),
-            "quantize: net has no linear layer, convolution or recurrent connections",
-        ),
-        (
-            tied,
-            "quantize: the weight of 0, a Linear, is that of another layer, too; give each its own",
-        ),
-        (
-            nn.Sequential(nn.ConvTranspose2d(1, 1, 2)),
-            "quantize: 0, a ConvTranspose2d, is not supported",
-        ),
-        (
-            quantize(nn.Linear(3, 2)),
-            "quantize: the weight of net, a ParametrizedLinear, is parametrised",
-        ),
-        (
-            parametrizations.weight_norm(nn.Linear(3, 2)),
-            "a ParametrizedLinear, is parametrised or pruned already",
-        ),
-        (
-            nn.Sequential(LIF(), Time(nn.BatchNorm1d(3)), nn.Linear(3, 2)),
-            "1.layer, a BatchNorm1d, cannot be folded",
-        ),
+        (nn.Sequential(LIF()), "quantize: net has no linear layer, convolution or recurrent connections"),
+        (tied, "quantize: the weight of 0, a Linear, is that of another layer, too; give each its own"),
+        (nn.Sequential(nn.ConvTranspose2d(1, 1, 2)), "quantize: 0, a ConvTranspose2d, is not supported"),
+        (quantize(nn.Linear(3, 2)), "quantize: the weight of net, a ParametrizedLinear, is parametrised"),
+        (parametrizations.weight_norm(nn.Linear(3, 2)), "a ParametrizedLinear, is parametrised or pruned already"),
+        (nn.Sequential(LIF(), Time(nn.BatchNorm1d(3)), nn.Linear(3, 2)), "1.layer, a BatchNorm1d, cannot be folded"),
     ]
     for net, message in cases:
         with pytest.raises(ValueError, match=message.replace("(", r"\(")):

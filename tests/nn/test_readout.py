@@ -49,9 +49,7 @@ def test_nothing_beyond_the_end_counts_and_none_of_it_has_a_gradient(readout, fi
 def test_a_network_does_not_see_the_filling():
     """Neurons look back only: results and gradients are those of each sample alone."""
     torch.manual_seed(0)
-    net = torch.nn.Sequential(
-        sn.Time(torch.nn.Linear(4, 6)), sn.LIF(), sn.Time(torch.nn.Linear(6, 3)), sn.LI()
-    )
+    net = torch.nn.Sequential(sn.Time(torch.nn.Linear(4, 6)), sn.LIF(), sn.Time(torch.nn.Linear(6, 3)), sn.LI())
     x = torch.randn(9, 3, 4) * 3
     lengths = torch.tensor([9, 4, 2])
     x[~sn.within(lengths, 9)] = 50.0
@@ -143,9 +141,7 @@ def test_lengths_may_be_narrower_than_the_number_of_steps(dtype):
     x = spikes(300, 2, 3)
     lengths = torch.tensor([100, 127])
     assert_equal([sn.Rate()(x, lengths.to(dtype))], [sn.Rate()(x, lengths)])
-    with pytest.raises(
-        ValueError, match=r"lengths must lie in \[1, 300\], got values from 0 to 127"
-    ):
+    with pytest.raises(ValueError, match=r"lengths must lie in \[1, 300\], got values from 0 to 127"):
         sn.Rate()(x, torch.tensor([0, 127]).to(dtype))
 
 

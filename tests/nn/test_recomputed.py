@@ -133,9 +133,7 @@ def kept(net, x):
 
 def test_it_keeps_states_instead_of_sequences():
     torch.manual_seed(0)
-    whole = nn.Sequential(
-        *(layer for _ in range(3) for layer in (linear(64, 64), sn.LIF(v_threshold=0.1)))
-    )
+    whole = nn.Sequential(*(layer for _ in range(3) for layer in (linear(64, 64), sn.LIF(v_threshold=0.1))))
     whole.append(linear(64, 2))
     x = (torch.rand(1000, 4, 64) < 0.3).float()
     neurons = 1000 * 4 * 3 * 64
@@ -148,9 +146,7 @@ def test_it_keeps_states_instead_of_sequences():
 
 
 def test_the_backward_pass_may_be_repeated_and_masks_of_dropout_are_drawn_once():
-    net = sn.Recomputed(
-        sn.Time(nn.Dropout(0.5), nn.Linear(WIDTH, WIDTH)), sn.LI(), every=6
-    ).double()
+    net = sn.Recomputed(sn.Time(nn.Dropout(0.5), nn.Linear(WIDTH, WIDTH)), sn.LI(), every=6).double()
     x = torch.ones(STEPS, BATCH, WIDTH, dtype=torch.float64, requires_grad=True)
     y = net(x)
     grads = [torch.autograd.grad(y.sum(), x, retain_graph=True)[0] for _ in range(2)]
@@ -184,20 +180,14 @@ def test_layers_that_need_all_steps_are_refused(case):
 
 
 def test_memories_of_another_library_are_refused():
-    node = type(
-        "MemoryModule", (nn.Identity,), {"__module__": "spikingjelly.activation_based.base"}
-    )
-    with pytest.raises(
-        TypeError, match=r"^Recomputed: layer 0, a MemoryModule of SpikingJelly, .*replace first"
-    ):
+    node = type("MemoryModule", (nn.Identity,), {"__module__": "spikingjelly.activation_based.base"})
+    with pytest.raises(TypeError, match=r"^Recomputed: layer 0, a MemoryModule of SpikingJelly, .*replace first"):
         sn.Recomputed(node())(spikes())
 
 
 def test_batch_normalisation_by_running_statistics_is_taken():
     torch.manual_seed(0)
-    whole = nn.Sequential(
-        linear(), sn.Time(nn.BatchNorm1d(WIDTH).eval()), sn.LIF(**LIVELY)
-    ).double()
+    whole = nn.Sequential(linear(), sn.Time(nn.BatchNorm1d(WIDTH).eval()), sn.LIF(**LIVELY)).double()
     y = sn.Recomputed(*whole, every=6)(spikes())
     assert_equal((y,), (whole(spikes()),))
     whole[1].layer.running_mean = None
@@ -209,9 +199,7 @@ def test_a_neuron_in_two_places_is_refused():
     """It would go on from the state of the first place."""
     lif = sn.LIF()
     net = sn.Recomputed(lif, linear(), lif, every=6).double()
-    with pytest.raises(
-        ValueError, match=r"^Recomputed: a LIF runs twice, but has one state to hand on; give"
-    ):
+    with pytest.raises(ValueError, match=r"^Recomputed: a LIF runs twice, but has one state to hand on; give"):
         net(spikes())
     assert not lif.stateful
     assert lif.v is None

@@ -37,9 +37,7 @@ def test_it_is_the_op_with_the_arguments_of_the_neuron(backend, neuron):
     sequence = 20 * x(20, 3, 5).to(backend.device)
     spikes, v_seq = layer(sequence)
     inner = layer.neuron
-    want, *_, want_v = ops.recurrent(
-        sequence, layer.weight, neuron=inner.op, **inner._arguments(sequence)
-    )
+    want, *_, want_v = ops.recurrent(sequence, layer.weight, neuron=inner.op, **inner._arguments(sequence))
     assert_equal(spikes.detach(), want.detach())
     assert_equal(v_seq.detach(), want_v.detach())
     assert spikes.any()
@@ -58,13 +56,9 @@ def test_steps_equal_the_whole_sequence(neuron, options):
     sequence = x(30, 2, 5)
     want = whole(sequence)
     found = [stepped.step(x_t) for x_t in sequence]
-    assert_equal(
-        [torch.stack(s).detach() for s in zip(*found, strict=True)], [w.detach() for w in want]
-    )
+    assert_equal([torch.stack(s).detach() for s in zip(*found, strict=True)], [w.detach() for w in want])
     found = [parts(part) for part in sequence.split([1, 9, 20])]
-    assert_equal(
-        [torch.cat(s).detach() for s in zip(*found, strict=True)], [w.detach() for w in want]
-    )
+    assert_equal([torch.cat(s).detach() for s in zip(*found, strict=True)], [w.detach() for w in want])
 
 
 def test_the_gradient_goes_through_the_state():
@@ -210,43 +204,23 @@ def test_rlif_is_recurrent_lif():
     [
         (lambda: Recurrent(nn.ReLU(), 5), TypeError, "neuron must be a layer of neurons that fire"),
         (lambda: Recurrent(snnfast.nn.LI(), 5), TypeError, r"such as LIF\(\), got LI$"),
-        (
-            lambda: Recurrent(LIF, 5),
-            TypeError,
-            r"such as LIF\(\), got the class LIF, not an instance of it",
-        ),
+        (lambda: Recurrent(LIF, 5), TypeError, r"such as LIF\(\), got the class LIF, not an instance of it"),
         (
             lambda: Recurrent(snnfast.nn.like("snntorch.Leaky", beta=0.9, return_v_seq=True), 5),
             ValueError,
             "neuron must have return_v_seq=False: its membranes are not those of its op",
         ),
         (lambda: Recurrent(LIF(), 0), ValueError, "features must be at least 1"),
-        (
-            lambda: Recurrent(LIF(), 5, weight=torch.zeros(4, 5)),
-            ValueError,
-            r"weight must have shape \[5, 5\]",
-        ),
-        (
-            lambda: Recurrent(LIF(), 5, delay=torch.zeros(4)),
-            ValueError,
-            r"delay must have shape \[5\]",
-        ),
+        (lambda: Recurrent(LIF(), 5, weight=torch.zeros(4, 5)), ValueError, r"weight must have shape \[5, 5\]"),
+        (lambda: Recurrent(LIF(), 5, delay=torch.zeros(4)), ValueError, r"delay must have shape \[5\]"),
         (
             lambda: Recurrent(LIF(), 2, delay=torch.tensor([1.0, torch.inf])),
             ValueError,
             "delay must be finite, got NaN or infinity",
         ),
         (lambda: Recurrent(LIF(), 5, max_delay=-1), ValueError, "max_delay must be at least 0"),
-        (
-            lambda: RLIF(5, delay=torch.zeros(5), max_delay=1),
-            ValueError,
-            "RLIF: give delay or max_delay, not both",
-        ),
-        (
-            lambda: RLIF(5)(torch.zeros(3, 2, 4)),
-            ValueError,
-            r"RLIF: x must have shape \[T, ..., 5\]",
-        ),
+        (lambda: RLIF(5, delay=torch.zeros(5), max_delay=1), ValueError, "RLIF: give delay or max_delay, not both"),
+        (lambda: RLIF(5)(torch.zeros(3, 2, 4)), ValueError, r"RLIF: x must have shape \[T, ..., 5\]"),
         (lambda: RLIF(5)(torch.zeros(5)), ValueError, r"RLIF: x must have shape \[T, ..., 5\]"),
         (lambda: RLIF(5).step(torch.zeros(2, 5)), RuntimeError, "RLIF.step: needs stateful=True"),
     ],
@@ -302,7 +276,5 @@ def test_a_compiled_layer_notices_longer_delays(fresh_compiler):
 def test_a_layer_with_a_state_says_how_many_features_it_takes():
     layer = RLIF(5, stateful=True)
     layer(x(3, 2, 5))
-    with pytest.raises(
-        ValueError, match=r"^RLIF: x must have shape \[T, ..., 5\], got \[3, 2, 4\]"
-    ):
+    with pytest.raises(ValueError, match=r"^RLIF: x must have shape \[T, ..., 5\], got \[3, 2, 4\]"):
         layer(x(3, 2, 4))

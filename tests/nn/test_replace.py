@@ -36,8 +36,7 @@ def network(**settings):
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [{}, {"v_reset": None}, {"decay_input": False, "v_reset": -0.2}, {"v_threshold": 0.5}],
+    "settings", [{}, {"v_reset": None}, {"decay_input": False, "v_reset": -0.2}, {"v_threshold": 0.5}]
 )
 def test_a_network_gives_the_same_spikes_and_keys(settings):
     net = network(**settings)
@@ -115,9 +114,7 @@ def test_an_infinite_threshold_is_a_membrane_that_never_fires():
 
 def test_hooks_of_neurons_stay():
     net, seen = network(), []
-    net[3].register_forward_hook(
-        lambda module, given, result: seen.append(type(module)) or 0 * result
-    )
+    net[3].register_forward_hook(lambda module, given, result: seen.append(type(module)) or 0 * result)
     net[1].register_full_backward_hook(lambda *a: seen.append("backward"))
     ours = sn.replace(net)
     x = torch.rand(20, 3, 5)
@@ -145,9 +142,7 @@ def test_a_file_that_is_loaded_leaves_the_states():
     """As in SpikingJelly and snnTorch, whose files have no states."""
     net = network()
     ours, jelly = sn.replace(net), torch.rand(20, 3, 5) * 3
-    torch_net = sn.replace(
-        leaky({"beta": 0.5, "threshold": 1.0, "reset_mechanism": "zero", "reset_delay": True})
-    )
+    torch_net = sn.replace(leaky({"beta": 0.5, "threshold": 1.0, "reset_mechanism": "zero", "reset_delay": True}))
     torch_net(torch.full((1, 1), 0.5))
     expected = copy.deepcopy(ours)
     for one in (ours, expected):

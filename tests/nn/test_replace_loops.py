@@ -88,10 +88,7 @@ class Cells(nn.Module):
     def __init__(self):
         super().__init__()
         rates = {"tau_mem_inv": 100.0, "v_leak": 0.0, "v_th": 1.0, "v_reset": 0.0, "dt": 0.001}
-        self.fc, self.box = (
-            loud(nn.Linear(4, 6), 9.0),
-            norse("LIFBoxCell", "norse.torch.module.lif_box")(rates),
-        )
+        self.fc, self.box = (loud(nn.Linear(4, 6), 9.0), norse("LIFBoxCell", "norse.torch.module.lif_box")(rates))
         self.late = loud(nn.Linear(6, 3), 9.0)
         self.lif = norse("LIFCell", "norse.torch.module.lif")({"tau_syn_inv": 200.0, **rates})
 
@@ -113,10 +110,7 @@ NETWORKS = {
     "images": (Images, torch.rand(STEPS, 5, 1, 8, 8, generator=torch.Generator().manual_seed(1))),
     "sums": (Sums, X.view(5, 2, 2)),
     "given": (Given, torch.rand(9, 5, 4, generator=torch.Generator().manual_seed(1)) * 2),
-    "batch first": (
-        BatchFirst,
-        torch.rand(5, 13, 4, generator=torch.Generator().manual_seed(1)) * 2,
-    ),
+    "batch first": (BatchFirst, torch.rand(5, 13, 4, generator=torch.Generator().manual_seed(1)) * 2),
     "cells": (Cells, torch.rand(9, 5, 4, generator=torch.Generator().manual_seed(1)) * 2),
 }
 
@@ -131,12 +125,8 @@ def results(net, x):
     """Return the outputs of ``net`` for ``x``, and the gradients of ``x`` and the parameters."""
     x = x.clone().requires_grad_()
     out = net(x)
-    outputs = list(
-        out.values() if isinstance(out, dict) else out if isinstance(out, tuple) else [out]
-    )
-    loss = sum(
-        (y * torch.arange(y.numel(), dtype=y.dtype).sin().view(y.shape)).sum() for y in outputs
-    )
+    outputs = list(out.values() if isinstance(out, dict) else out if isinstance(out, tuple) else [out])
+    loss = sum((y * torch.arange(y.numel(), dtype=y.dtype).sin().view(y.shape)).sum() for y in outputs)
     return outputs, torch.autograd.grad(loss, [x, *net.parameters()])
 
 
@@ -427,9 +417,7 @@ def test_what_the_copy_has_lost_is_told():
     net.num_steps = 7
     fast = sn.replace(net)
     for one in (fast, copy.deepcopy(fast)):
-        with pytest.raises(
-            AttributeError, match=r"the copy has no classify; replace\(net, sequences=False\)"
-        ):
+        with pytest.raises(AttributeError, match=r"the copy has no classify; replace\(net, sequences=False\)"):
             one.classify(X)
         with pytest.warns(UserWarning, match="read its forward once, and num_steps as it was then"):
             one.num_steps = 9

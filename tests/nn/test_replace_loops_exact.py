@@ -314,9 +314,7 @@ ELEMENTWISE = {
     "of two": lambda s, c: torch.maximum(c, -c).minimum(s.fc1.bias),
     "activations": lambda s, c: functional.elu(c) + functional.silu(c) + functional.softplus(c),
     "layers": lambda s, c: s.layers(c),
-    "types": lambda s, c: (
-        (c > 0.2).to(s.fc1.bias.dtype).contiguous() + c.to("cpu").to(torch.float32)
-    ),
+    "types": lambda s, c: (c > 0.2).to(s.fc1.bias.dtype).contiguous() + c.to("cpu").to(torch.float32),
 }
 
 
@@ -335,12 +333,7 @@ def test_functions_of_every_element(name):
 
 
 @pytest.mark.parametrize(
-    "view",
-    [
-        lambda c: c.view(c.size(0), -1),
-        lambda c: c.reshape(c.shape[0], -1),
-        lambda c: c.view(c.size(0), 6),
-    ],
+    "view", [lambda c: c.view(c.size(0), -1), lambda c: c.reshape(c.shape[0], -1), lambda c: c.view(c.size(0), 6)]
 )
 def test_rows_by_the_size_of_a_step(view):
     net = changed(given(lambda s, x, t: view(s.fc1(x[t])))).float()

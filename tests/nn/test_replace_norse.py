@@ -54,9 +54,7 @@ def adaptive():
 
 
 def refractory():
-    return norse.LIFRefracParameters(
-        each()._replace(tau_mem_inv=torch.tensor(90.0)), torch.tensor(3.0)
-    )
+    return norse.LIFRefracParameters(each()._replace(tau_mem_inv=torch.tensor(90.0)), torch.tensor(3.0))
 
 
 def adaptive_refractory():
@@ -71,13 +69,9 @@ CELLS = {
     "LIFRefracCell": lambda: norse.LIFRefracCell(refractory()),
     "LIFRefracRecurrentCell": lambda: norse.LIFRefracRecurrentCell(6, 5, refractory()),
     "LIFAdExRefracCell": lambda: norse.LIFAdExRefracCell(adaptive_refractory()),
-    "LIFAdExRefracRecurrentCell": lambda: norse.LIFAdExRefracRecurrentCell(
-        6, 5, adaptive_refractory()
-    ),
+    "LIFAdExRefracRecurrentCell": lambda: norse.LIFAdExRefracRecurrentCell(6, 5, adaptive_refractory()),
     "LIFBoxCell": lambda: norse.LIFBoxCell(),
-    "LIFBoxCell subtract": lambda: norse.LIFBoxCell(
-        lif_box.LIFBoxParameters(reset_method=reset.reset_subtract)
-    ),
+    "LIFBoxCell subtract": lambda: norse.LIFBoxCell(lif_box.LIFBoxParameters(reset_method=reset.reset_subtract)),
     "LIFCell": lambda: norse.LIFCell(),
     "LIFCell of each its own": lambda: norse.LIFCell(each()),
     "IAFCell": lambda: norse.IAFCell(),
@@ -89,18 +83,14 @@ CELLS = {
 }
 LAYERS = {
     "LIFEx": lambda: norse.LIFEx(),
-    "LIFEx erfc": lambda: norse.LIFEx(
-        norse.LIFExParameters(method="heavi_erfc", alpha=torch.tensor(2.0))
-    ),
+    "LIFEx erfc": lambda: norse.LIFEx(norse.LIFExParameters(method="heavi_erfc", alpha=torch.tensor(2.0))),
     "LIFAdEx": lambda: norse.LIFAdEx(adaptive()),
     "LIFAdExRecurrent": lambda: norse.LIFAdExRecurrent(6, 5, adaptive()),
     "LIFRefracRecurrent": lambda: norse.LIFRefracRecurrent(6, 5, refractory()),
     "LIFAdExRefracRecurrent": lambda: norse.LIFAdExRefracRecurrent(6, 5, adaptive_refractory()),
     "LIF": lambda: norse.LIF(),
     "LIF of each its own": lambda: norse.LIF(each(), dt=0.002),
-    "LIF erfc": lambda: norse.LIF(
-        norse.LIFParameters(method="heavi_erfc", alpha=torch.tensor(2.0))
-    ),
+    "LIF erfc": lambda: norse.LIF(norse.LIFParameters(method="heavi_erfc", alpha=torch.tensor(2.0))),
     "LIFRecurrent": lambda: norse.LIFRecurrent(6, 5),
     "LSNN": lambda: norse.LSNN(lsnn()),
     "LSNNRecurrent": lambda: norse.LSNNRecurrent(6, 5, lsnn()),
@@ -144,9 +134,7 @@ def test_a_readout_gives_the_same_membranes(name):
     agrees(getattr(norse, name)(*sizes), run, inputs(30, 4, 6, **X), fires=False)
 
 
-@pytest.mark.parametrize(
-    "name", ["LI", "LIF", "LIFRecurrent", "LSNN", "LSNNRecurrent", "LIFBoxCell", "LIBoxCell"]
-)
+@pytest.mark.parametrize("name", ["LI", "LIF", "LIFRecurrent", "LSNN", "LSNNRecurrent", "LIFBoxCell", "LIBoxCell"])
 def test_a_learned_leak_or_threshold_learns_nothing_from_where_states_begin(name):
     torch.manual_seed(0)
     sizes = (6, 5) if name.endswith("Recurrent") else ()
@@ -269,10 +257,7 @@ def test_a_loop_over_the_steps_is_taken_apart(cell):
         (lambda: norse.LIF(norse.LIFParameters(method="adjoint")), "adjoint"),
         (lambda: norse.LIF(norse.LIFParameters(method="logistic")), "at random"),
         (lambda: norse.LSNN(norse.LSNNParameters(beta=torch.tensor(0.0))), "beta must not be 0"),
-        (
-            lambda: norse.Lift(norse.LIFMCRecurrentCell(3, 3)),
-            "it lifts a LIFMCRecurrentCell, which keeps a state",
-        ),
+        (lambda: norse.Lift(norse.LIFMCRecurrentCell(3, 3)), "it lifts a LIFMCRecurrentCell, which keeps a state"),
     ],
 )
 def test_what_has_no_equal_is_refused(make, error):

@@ -145,14 +145,7 @@ def test_an_adaptive_layer_without_gradients_runs_all_steps_at_once(reset_fn, ta
         ("IAF", {"spike_fn": activation.MaxSpike(2), "spike_threshold": torch.tensor(0.5)}),
         ("IAF", {"spike_threshold": torch.tensor(0.7)}),
         ("LIFRecurrent", {"tau_mem": 5.0, "norm_input": False, "rec_connect": linear(True)}),
-        (
-            "LIFRecurrent",
-            {
-                "tau_mem": 5.0,
-                "tau_syn": torch.tensor([2.0, 3, 4, 5, 6, 7]),
-                "rec_connect": linear(True),
-            },
-        ),
+        ("LIFRecurrent", {"tau_mem": 5.0, "tau_syn": torch.tensor([2.0, 3, 4, 5, 6, 7]), "rec_connect": linear(True)}),
     ],
 )
 def test_several_spikes_a_step_without_gradients_are_one_call(name, settings):
@@ -186,11 +179,7 @@ def test_a_readout_gives_the_same_membranes(norm_input):
 
 @pytest.mark.parametrize(
     ("name", "settings"),
-    [
-        ("LIF", {"tau_mem": 5.0, "tau_syn": 3.0, **SINGLE}),
-        ("IAF", SINGLE),
-        ("ExpLeak", {"tau_mem": 5.0}),
-    ],
+    [("LIF", {"tau_mem": 5.0, "tau_syn": 3.0, **SINGLE}), ("IAF", SINGLE), ("ExpLeak", {"tau_mem": 5.0})],
 )
 def test_recordings_hold_every_step(name, settings):
     layer = getattr(layers, name)(**settings, record_states=True)
@@ -266,15 +255,11 @@ def test_states_are_saved_reset_and_detached():
     sn.detach(ours)
     assert not ours.v_mem.requires_grad
     ours(x).sum().backward()
-    with pytest.raises(
-        RuntimeError, match=r"the state v_mem carries the graph of an earlier batch"
-    ):
+    with pytest.raises(RuntimeError, match=r"the state v_mem carries the graph of an earlier batch"):
         ours(x)
     ours.zero_grad()
     ours(x)
-    with pytest.raises(
-        ValueError, match=r"^LIF: the state v_mem has shape \[4, 6\], but a step has \[2, 6\]"
-    ):
+    with pytest.raises(ValueError, match=r"^LIF: the state v_mem has shape \[4, 6\], but a step has \[2, 6\]"):
         ours(x[:2])
     sn.reset(ours)
     layer.reset_states()

@@ -53,10 +53,7 @@ CASES = [
     ("Synaptic", {"alpha": 0.6, "reset_mechanism": "zero", "reset_delay": False}),
     ("Lapicque", {"beta": 0.5, "reset_mechanism": "zero"}),
     ("Lapicque", {"beta": 0.5, "reset_mechanism": "zero", "learn_threshold": True}),
-    (
-        "Synaptic",
-        {"alpha": 0.6, "reset_mechanism": "zero", "learn_alpha": True, "learn_beta": True},
-    ),
+    ("Synaptic", {"alpha": 0.6, "reset_mechanism": "zero", "learn_alpha": True, "learn_beta": True}),
     ("Alpha", {"alpha": 0.9, "reset_mechanism": "none", "learn_beta": True}),
     ("RLeaky", RECURRENT),
     ("RLeaky", RECURRENT | {"learn_recurrent": False, "learn_beta": True}),
@@ -341,8 +338,7 @@ def test_a_loop_over_the_steps_is_taken_apart(kind):
     assert list(ours.state_dict()) == list(net.state_dict())
     for part in (x, x[:4]):
         (theirs, wanted), (own, found) = (
-            (out := module(part), torch.autograd.grad(loss_of(out), module.parameters()))
-            for module in (net, ours)
+            (out := module(part), torch.autograd.grad(loss_of(out), module.parameters())) for module in (net, ours)
         )
         assert theirs[0].any()
         for a, b in zip([*own, *found], [*theirs, *wanted], strict=True):

@@ -19,9 +19,7 @@ def test_neurons_reproduce_recorded_traces(name):
     x, v0, _ = inputs_of(trace)
     for case in trace["cases"]:
         own = dict(case["settings"])
-        own["surrogate_function"] = {"Sigmoid": Sigmoid(4.0), "ATan": ATan(2.0)}[
-            own["surrogate_function"]
-        ]
+        own["surrogate_function"] = {"Sigmoid": Sigmoid(4.0), "ATan": ATan(2.0)}[own["surrogate_function"]]
         layer = sn.replace(kind(**own, store_v_seq=True))
         layer.v = v0
         assert layer(x).long().tolist() == case["spikes"]
@@ -374,9 +372,7 @@ class TestTheLibraryItself:
 
     @pytest.mark.filterwarnings("ignore:klif runs in plain")
     def test_a_surrogate_that_cannot_be_compiled_is_kept(self):
-        node = self.neuron.KLIFNode(
-            step_mode="m", surrogate_function=self.surrogate.PiecewiseExp(2.0)
-        )
+        node = self.neuron.KLIFNode(step_mode="m", surrogate_function=self.surrogate.PiecewiseExp(2.0))
         agrees(node, lambda m, x: (m.reset(), m(x))[1:], inputs(20, 4, 6, high=4.0))
 
     @pytest.mark.parametrize(
@@ -390,8 +386,6 @@ class TestTheLibraryItself:
     )  # fmt: skip
     @pytest.mark.filterwarnings("ignore:lif runs in plain")
     def test_a_surrogate(self, name, alpha, kernel):
-        node = self.neuron.LIFNode(
-            step_mode="m", surrogate_function=getattr(self.surrogate, name)(alpha)
-        )
+        node = self.neuron.LIFNode(step_mode="m", surrogate_function=getattr(self.surrogate, name)(alpha))
         ours = agrees(node, lambda m, x: (m.reset(), m(x))[1:], inputs(20, 4, 6, high=4.0))
         assert getattr(ours.surrogate, "name", None) == kernel

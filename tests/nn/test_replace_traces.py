@@ -104,9 +104,7 @@ def test_a_neuron_reproduces_its_trace(name):
         gradients = torch.autograd.grad((weights * spikes).sum(), (x, v0))
         assert spikes.long().tolist() == case["spikes"]
         # Where the library casts to float32 inside.
-        tolerance = (
-            1e-6 if settings.get("reset_delay") is False or "reset_fn" in settings else 1e-12
-        )
+        tolerance = 1e-6 if settings.get("reset_delay") is False or "reset_fn" in settings else 1e-12
         for value, key in ((membranes, "v_seq"), *zip(gradients, ("grad_x", "grad_v0"))):
             expected = torch.tensor(case[key], dtype=torch.float64)
             torch.testing.assert_close(value.detach(), expected, rtol=0, atol=tolerance)

@@ -20,9 +20,7 @@ class IFNode(nn.Module):
         super().__init__()
         self.v_threshold, self.v_reset, self.v, self.more = 1.0, 0.0, 0.0, more
         self.step_mode, self.detach_reset, self.store_v_seq = "m", False, False
-        self.surrogate_function = type(
-            "Sigmoid", (), {"__module__": "spikingjelly", "alpha": 4.0, "spiking": True}
-        )()
+        self.surrogate_function = type("Sigmoid", (), {"__module__": "spikingjelly", "alpha": 4.0, "spiking": True})()
 
     def reset(self):
         self.v = 0.0
@@ -112,9 +110,7 @@ def test_membranes_within_rounding_of_the_threshold():
     with pytest.warns(UserWarning, match=words):
         sn.replace(net, verify=x)
     _, x = ties(3, 50, 51)
-    with pytest.raises(
-        ValueError, match=r"spikes of 0, a IFNode, differ from step 1 on, .* in 3 of"
-    ):
+    with pytest.raises(ValueError, match=r"spikes of 0, a IFNode, differ from step 1 on, .* in 3 of"):
         sn.replace(net, verify=x)
     # What differs in other samples does.
     net[2].more = 1.0
@@ -187,9 +183,7 @@ def test_batch_normalisation_over_all_steps_is_refused():
     x = torch.rand(STEPS, 5, 4)
     fast(x)
     fast.train()
-    with pytest.raises(
-        RuntimeError, match=r"1\.0, a BatchNorm1d, takes its statistics at every step"
-    ):
+    with pytest.raises(RuntimeError, match=r"1\.0, a BatchNorm1d, takes its statistics at every step"):
         fast(x)
 
 

@@ -60,7 +60,5 @@ def test_it_is_exported_as_nn_sequential(tmp_path):
 def test_a_container_of_pytorch_inside_is_refused_with_lengths():
     net = snnfast.nn.Sequential(nn.Sequential(Time(nn.Linear(7, 3))), Rate())
     net(X)
-    with pytest.raises(
-        TypeError, match=r"layer 0 is an nn.Sequential of PyTorch.*use snnfast.nn.Seq"
-    ):
+    with pytest.raises(TypeError, match=r"layer 0 is an nn.Sequential of PyTorch.*use snnfast.nn.Seq"):
         net(X, LENGTHS)

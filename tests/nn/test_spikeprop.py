@@ -21,9 +21,7 @@ def test_layer_is_the_op_with_its_weights_and_delays():
     layer = SpikeProp(6, 4, tau=5.0, v_threshold=0.7, t_max=30.0)
     t = torch.rand(3, 6) * 8
     assert layer.delays.tolist() == list(range(1, 17))
-    expected = ops.spikeprop(
-        t, layer.weight, torch.arange(1.0, 17), tau=5.0, v_threshold=0.7, t_max=30.0
-    )
+    expected = ops.spikeprop(t, layer.weight, torch.arange(1.0, 17), tau=5.0, v_threshold=0.7, t_max=30.0)
     torch.testing.assert_close(layer(t), expected, rtol=0, atol=0)
     times, u_max = layer(t, return_u_max=True)
     torch.testing.assert_close(times, expected, rtol=0, atol=0)
@@ -112,9 +110,7 @@ def test_signs_hold_whatever_the_weights_become():
     assert (w[:, 2] <= 0).all()
     torch.testing.assert_close(w.abs(), layer.weight.abs(), rtol=0, atol=0)
     t = torch.rand(2, 3)
-    torch.testing.assert_close(
-        layer(t), ops.spikeprop(t, w, layer.delays, tau=7.0, t_max=40.0), rtol=0, atol=0
-    )
+    torch.testing.assert_close(layer(t), ops.spikeprop(t, w, layer.delays, tau=7.0, t_max=40.0), rtol=0, atol=0)
     assert "signs" in layer.state_dict()
 
 
@@ -205,11 +201,7 @@ def test_calibrate_leaves_neurons_that_cannot_fire_and_says_so():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (
-            (nn.Linear(2, 2), 5.0),
-            TypeError,
-            "layer must be a SpikeProp or an EventProp, got Linear",
-        ),
+        ((nn.Linear(2, 2), 5.0), TypeError, "layer must be a SpikeProp or an EventProp, got Linear"),
         ((SpikeProp(2, 2), 0.0), ValueError, "mean_time must lie between 0 and t_max = 40 ms"),
         ((SpikeProp(2, 2), 40.0), ValueError, "mean_time must lie between 0 and t_max = 40 ms"),
         ((SpikeProp(2, 2), math.nan), ValueError, "mean_time must be finite"),

@@ -96,11 +96,7 @@ def test_graph_reaches_through_calls_until_detach():
 def test_a_freed_graph_gives_snnfasts_own_message(layer, layout, backend):
     layer = layer(stateful=True)
     x = sequence(3, 2, 3, 2, 2).requires_grad_()
-    y = (
-        x
-        if layout == "contiguous"
-        else x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
-    )
+    y = x if layout == "contiguous" else x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
     with snnfast.backend.use(backend):
         layer(y).sum().backward()
         with pytest.raises(RuntimeError, match=r"state v carries the graph .* call reset\(\) or"):
@@ -117,9 +113,7 @@ def test_a_freed_graph_gives_snnfasts_own_message(layer, layout, backend):
 def test_a_freed_graph_before_the_layer_is_told_too():
     net = nn.Sequential(sn.Time(nn.Linear(3, 4)), sn.Delay(4, 2.0, stateful=True))
     net(torch.rand(5, 2, 3)).sum().backward()
-    with pytest.raises(
-        RuntimeError, match="Delay: the state past carries the graph of an earlier batch"
-    ):
+    with pytest.raises(RuntimeError, match="Delay: the state past carries the graph of an earlier batch"):
         net(torch.rand(5, 2, 3))
 
 

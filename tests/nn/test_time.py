@@ -28,9 +28,7 @@ def test_time_runs_the_layer_at_every_step(layer, shape):
 def test_several_layers_share_one_folding():
     conv, pool = nn.Conv2d(1, 2, 3), nn.AvgPool2d(2)
     x = torch.rand(3, 2, 1, 6, 6)
-    torch.testing.assert_close(
-        sn.Time(conv, pool)(x), sn.Time(pool)(sn.Time(conv)(x)), rtol=0, atol=0
-    )
+    torch.testing.assert_close(sn.Time(conv, pool)(x), sn.Time(pool)(sn.Time(conv)(x)), rtol=0, atol=0)
 
 
 def test_batch_norm_takes_statistics_over_time_and_batch():
@@ -59,12 +57,7 @@ def test_folding_is_a_view():
 
 
 @pytest.mark.parametrize(
-    ("layer", "shown"),
-    [
-        (nn.Linear, "the class Linear"),
-        ([nn.Linear(2, 2)], "list"),
-        (torch.relu, "builtin_"),
-    ],
+    ("layer", "shown"), [(nn.Linear, "the class Linear"), ([nn.Linear(2, 2)], "list"), (torch.relu, "builtin_")]
 )
 def test_what_is_no_layer_is_refused(layer, shown):
     with pytest.raises(TypeError, match=f"^Time: layers must be modules, .* got {shown}"):
@@ -113,8 +106,7 @@ def test_a_layer_that_refuses_the_shape_is_named_with_the_shape_wanted():
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.bool, torch.float16, torch.float64])
 def test_a_layer_that_refuses_the_dtype_says_so(dtype):
     with pytest.raises(
-        RuntimeError,
-        match=rf"Linear does not .* x is {dtype}, the weights are torch.float32; give x.float\(\)$",
+        RuntimeError, match=rf"Linear does not .* x is {dtype}, the weights are torch.float32; give x.float\(\)$"
     ):
         sn.Time(nn.Linear(7, 2))(torch.ones(5, 3, 7, dtype=dtype))
     with pytest.raises(TypeError, match=r"^Time: x must be a tensor, got ndarray"):
@@ -128,9 +120,7 @@ def test_keys_are_those_documented_and_files_of_the_other_kind_load(layers):
     assert list(several.state_dict()) == ["layer.0.weight", "layer.0.bias"]
     given, taken = (one, several) if layers == 1 else (several, one)
     nn.Sequential(taken).load_state_dict(nn.Sequential(given).state_dict())
-    torch.testing.assert_close(
-        list(taken.state_dict().values()), list(given.state_dict().values()), rtol=0, atol=0
-    )
+    torch.testing.assert_close(list(taken.state_dict().values()), list(given.state_dict().values()), rtol=0, atol=0)
     again = sn.Time(nn.Sequential(nn.Linear(3, 2), nn.ReLU()))
     again.load_state_dict(one.state_dict())
     with pytest.raises(RuntimeError, match="Missing key"):

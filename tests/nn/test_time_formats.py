@@ -73,9 +73,7 @@ def test_group_norm_of_images_without_a_gradient(channels):
     assert y.stride()[2:] == (16, 4, 1)
     plain = sn.Time(conv, norm, fast=False)(x)
     weight = torch.randn(y.shape)
-    for found, wanted in zip(
-        *(torch.autograd.grad(z, norm.parameters(), weight) for z in (y, plain))
-    ):
+    for found, wanted in zip(*(torch.autograd.grad(z, norm.parameters(), weight) for z in (y, plain))):
         torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3)
 
 

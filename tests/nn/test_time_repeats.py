@@ -139,9 +139,7 @@ def test_layers_for_spikes_run_once_too():
 @pytest.mark.parametrize("steps", [2, 3, 40])
 @pytest.mark.parametrize("layers", ["linear", "convolution"])
 def test_neurons_sum_the_gradient_of_an_input_that_repeats(neuron, steps, layers):
-    layer, size = (
-        (nn.Linear(4, 5), (3, 4)) if layers == "linear" else (nn.Conv2d(2, 5, 3), (3, 2, 6, 5))
-    )
+    layer, size = (nn.Linear(4, 5), (3, 4)) if layers == "linear" else (nn.Conv2d(2, 5, 3), (3, 2, 6, 5))
     net = nn.Sequential(sn.Time(layer), neuron).double()
     x = torch.rand(size, generator=torch.Generator().manual_seed(0)).double() * 4
     found = []

@@ -11,9 +11,7 @@ from snnfast import nn as sn
 
 def small_net(**lif):
     torch.manual_seed(0)
-    return nn.Sequential(
-        sn.Time(nn.Linear(3, 8)), sn.LIF(**lif), nn.Linear(8, 2), sn.ParametricLIF(), sn.Rate()
-    )
+    return nn.Sequential(sn.Time(nn.Linear(3, 8)), sn.LIF(**lif), nn.Linear(8, 2), sn.ParametricLIF(), sn.Rate())
 
 
 def sequence(*shape):
@@ -164,25 +162,18 @@ def test_compile_with_any_shape_and_tensors_of_parameters(make):
 def test_export_with_dynamic_time_and_batch():
     net = small_net().eval()
     dynamic = torch.export.Dim.DYNAMIC
-    exported = torch.export.export(
-        net, (sequence(5, 4, 3),), dynamic_shapes=({0: dynamic, 1: dynamic},)
-    ).module()
+    exported = torch.export.export(net, (sequence(5, 4, 3),), dynamic_shapes=({0: dynamic, 1: dynamic},)).module()
     for shape in ((5, 4, 3), (7, 2, 3)):
-        torch.testing.assert_close(
-            exported(sequence(*shape)), net(sequence(*shape)), rtol=0, atol=0
-        )
+        torch.testing.assert_close(exported(sequence(*shape)), net(sequence(*shape)), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
-    "layer",
-    [sn.IF(), sn.LIF(), sn.LIF(tau=torch.full((3,), 3.0)), sn.CubaLIF(), sn.ALIF(), sn.LI()],
+    "layer", [sn.IF(), sn.LIF(), sn.LIF(tau=torch.full((3,), 3.0)), sn.CubaLIF(), sn.ALIF(), sn.LI()]
 )
 def test_vmap_is_a_loop_over_the_mapped_dimension(layer):
     x = sequence(4, 5, 2, 3)
     with torch.no_grad():
-        torch.testing.assert_close(
-            torch.vmap(layer)(x), torch.stack([layer(one) for one in x]), rtol=0, atol=0
-        )
+        torch.testing.assert_close(torch.vmap(layer)(x), torch.stack([layer(one) for one in x]), rtol=0, atol=0)
 
 
 def test_vmap_over_an_ensemble_of_layers():

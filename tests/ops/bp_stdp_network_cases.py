@@ -11,9 +11,7 @@ def sample(shape, dtype=torch.float64, seed=0):
     """Weights, input spikes, labels and desired times."""
     num_steps, samples, sizes = shape
     generator = torch.Generator().manual_seed(seed)
-    weights = [
-        torch.randn((o, i), generator=generator, dtype=dtype) for i, o in itertools.pairwise(sizes)
-    ]
+    weights = [torch.randn((o, i), generator=generator, dtype=dtype) for i, o in itertools.pairwise(sizes)]
     x = torch.rand((num_steps, samples, sizes[0]), generator=generator) < 0.3
     labels = torch.randint(sizes[-1], (samples,), generator=generator)
     desired = torch.rand((num_steps, samples), generator=generator) < 0.4

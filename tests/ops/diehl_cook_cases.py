@@ -51,11 +51,7 @@ def sample(sizes, dtype=torch.float64, count=3, steps=60, seed=0, low=0.0):
     generator = torch.Generator().manual_seed(seed)
     w = (torch.rand(n, i, generator=generator, dtype=torch.float64) * 0.4 + low).to(dtype)
     theta = torch.rand(n, generator=generator, dtype=torch.float64).to(dtype)
-    hz = (
-        torch.rand(count, i, generator=generator)
-        * 300
-        * (torch.rand(count, i, generator=generator) < 0.4)
-    )
+    hz = torch.rand(count, i, generator=generator) * 300 * (torch.rand(count, i, generator=generator) < 0.4)
     return w, theta, Rates(hz, steps, torch.arange(count) + 7)
 
 
@@ -98,18 +94,13 @@ def moved(value, device):
 
 def assert_refused(op, backend, given, error, message):
     """``op(**given)`` raises, on the backend's device, and leaves the tensors given as they are."""
-    here = {
-        k: v for k, v in given.items() if isinstance(v, torch.Tensor) and v.device.type == "cpu"
-    }
+    here = {k: v for k, v in given.items() if isinstance(v, torch.Tensor) and v.device.type == "cpu"}
     before = {k: v.clone() for k, v in here.items()}
     with force(backend) as on:
         if backend == "cuda":
             # Rows that are one row stay so.
             there = {k: v.to(on.device).as_strided(v.shape, v.stride()) for k, v in here.items()}
-            given = {
-                k: there.get(k, moved(v, on.device) if isinstance(v, tuple) else v)
-                for k, v in given.items()
-            }
+            given = {k: there.get(k, moved(v, on.device) if isinstance(v, tuple) else v) for k, v in given.items()}
             message = message.replace("of w, cpu,", "of w, cuda:0,")
         with pytest.raises(error, match=f"{op.__name__}: {message}"):
             op(**given)

@@ -66,8 +66,7 @@ def on(device, a, dtype=F64):
 def leaves(a, device="cpu"):
     """The arguments with every tensor a leaf that wants a gradient."""
     return {
-        k: v.detach().clone().to(device).requires_grad_() if isinstance(v, torch.Tensor) else v
-        for k, v in a.items()
+        k: v.detach().clone().to(device).requires_grad_() if isinstance(v, torch.Tensor) else v for k, v in a.items()
     }
 
 

@@ -22,19 +22,13 @@ def compare(op, inputs, tolerance=1e-12, **arguments):
     """Results and gradients of kernel and reference."""
     results = []
     for run in (op, op.reference):
-        leaves = {
-            k: v.clone().requires_grad_()
-            for k, v in arguments.items()
-            if isinstance(v, torch.Tensor)
-        }
+        leaves = {k: v.clone().requires_grad_() for k, v in arguments.items() if isinstance(v, torch.Tensor)}
         xs = [x.clone().requires_grad_() for x in inputs]
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             outputs = [o for o in run(*xs, **(arguments | leaves)) if o is not None]
         total = sum((o.double() * draw(*o.shape, seed=k)).sum() for k, o in enumerate(outputs))
-        grads = torch.autograd.grad(
-            total, [*xs, *leaves.values()], allow_unused=True, materialize_grads=True
-        )
+        grads = torch.autograd.grad(total, [*xs, *leaves.values()], allow_unused=True, materialize_grads=True)
         results.append((outputs, grads))
     (kernel, grads), (reference, expected) = results
     assert len(kernel) == len(reference)

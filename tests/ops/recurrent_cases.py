@@ -26,9 +26,7 @@ class Recurrent:
         return self.run(neuron=self.op.name, **arguments)
 
 
-def case(
-    op, variant="plain", shape=(35, 3, 7), dtype=torch.float64, past=0, delay=None, device="cpu"
-):
+def case(op, variant="plain", shape=(35, 3, 7), dtype=torch.float64, past=0, delay=None, device="cpu"):
     """The arguments of a neuron, and weights, spikes before the first step, and delays."""
     sample = Sample(op, variant if variant in op.variants else "plain", shape, dtype)
     generator, wide, H = sample.generator(), state_dtype(dtype), shape[-1]

@@ -42,16 +42,10 @@ def inputs(shape, dtype=F64, part=0.2, unit=True, seed=0):
 def case(size, dtype=F64, part=0.2, unit=True, bias=True):
     shape, outputs = size
     weight = uniform(outputs, shape[-1], seed=2, dtype=dtype)
-    return (
-        inputs(shape, dtype, part, unit),
-        weight,
-        uniform(outputs, seed=3, dtype=dtype) if bias else None,
-    )
+    return (inputs(shape, dtype, part, unit), weight, uniform(outputs, seed=3, dtype=dtype) if bias else None)
 
 
 def gradients(op, x, weight, bias, grad, **how):
     leaves = [a.detach().requires_grad_(a.is_floating_point()) for a in (x, weight, bias)]
     y = op(*leaves, **how)
-    return torch.autograd.grad(
-        y, [a for a in leaves if a.requires_grad], grad, materialize_grads=True
-    )
+    return torch.autograd.grad(y, [a for a in leaves if a.requires_grad], grad, materialize_grads=True)

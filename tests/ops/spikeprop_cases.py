@@ -24,13 +24,7 @@ def case(batch, inputs, terminals, outputs, seed=0, dtype=F64, coding="real", sc
         delays = delays[0] if inputs else uniform(terminals)
     t_in = torch.where(uniform(batch, inputs) < 0.3, math.inf, t_in)
     w = (uniform(outputs, inputs, terminals) - 0.35) * scale * 14 / max(inputs * terminals, 1)
-    return {
-        "t_in": t_in.to(dtype),
-        "w": w.to(dtype),
-        "delays": delays.to(dtype),
-        "tau": tau,
-        "t_max": 18.0,
-    }
+    return {"t_in": t_in.to(dtype), "w": w.to(dtype), "delays": delays.to(dtype), "tau": tau, "t_max": 18.0}
 
 
 def on(device, arguments):
@@ -67,8 +61,7 @@ def leaves(a, device="cpu"):
     """The arguments with every tensor, and tau as one, a leaf that wants a gradient."""
     a = {**a, "tau": torch.tensor(a["tau"], dtype=a["w"].dtype)}
     return {
-        k: v.detach().clone().to(device).requires_grad_() if isinstance(v, torch.Tensor) else v
-        for k, v in a.items()
+        k: v.detach().clone().to(device).requires_grad_() if isinstance(v, torch.Tensor) else v for k, v in a.items()
     }
 
 

@@ -27,8 +27,7 @@ ADAPTIVE = {
     "bittar_hard": BITTAR | {"a": -0.1, "b": 0.5, "tau_w": 5.0, "return_v_seq": True},
     "bittar_each": BITTAR
     | {"a": Values(-0.3, 0.3), "b": Values(0.0, 1.0), "decay_w": Values(0.5, 1.0), "v_reset": None},
-    "bittar_channel": BITTAR
-    | {"a": Values(-0.3, 0.3, "channel"), "b": 0.3, "decay_w": Values(0.5, 1.0, "last")},
+    "bittar_channel": BITTAR | {"a": Values(-0.3, 0.3, "channel"), "b": 0.3, "decay_w": Values(0.5, 1.0, "last")},
     "bittar_rest": BITTAR | {"v_rest": Values(-0.3, 0.3), "a": 0.3, "decay": Values(0.1, 0.9)},
     "detached": {"detach_reset": True, "a": Values(0.0, 0.02), "b": Values(0.0, 0.1)},
     "return_state": {"return_state": False},
@@ -133,18 +132,9 @@ ADLIF = Op(
     voltages=("v", "w", "v_threshold", "v_reset", "v_rest", "b"),
     options={"form": ("baronig2025", "bittar2022"), "q": (0.0, 1.5)},
     steady={"a": 0.0, "b": 0.0},
-    variants={
-        "plain": {"a": 0.05, "b": 0.02},
-        **LEAKY,
-        **FIRING,
-        **LEAKY_FIRING,
-        **ADAPTIVE,
-        **REFRACTORY,
-    },
+    variants={"plain": {"a": 0.05, "b": 0.02}, **LEAKY, **FIRING, **LEAKY_FIRING, **ADAPTIVE, **REFRACTORY},
     written=written,
-    written_for=[
-        {"tau": 2.7, "tau_w": 6.3, "a": 0.3, "b": 0.4, **own} for own in (BITTAR, {"q": 3.0})
-    ],
+    written_for=[{"tau": 2.7, "tau_w": 6.3, "a": 0.3, "b": 0.4, **own} for own in (BITTAR, {"q": 3.0})],
     worked={"hard": HARD, "detached": DETACHED, "soft": SOFT},
 )
 NEURONS = (ADLIF,)
@@ -164,14 +154,7 @@ def test_without_a_and_b_it_is_lif(arguments):
 def test_forms_differ_in_the_membrane_of_a_spike(backend):
     """Bittar and Garner use the membrane before the reset, Baronig et al. the membrane after it."""
     x = torch.tensor([3.0], device=backend.device)
-    options = {
-        "decay_input": False,
-        "decay_w": 0.5,
-        "a": 1.0,
-        "b": 0.25,
-        "v_reset": -1.0,
-        "v_rest": 0.0,
-    }
+    options = {"decay_input": False, "decay_w": 0.5, "a": 1.0, "b": 0.25, "v_reset": -1.0, "v_rest": 0.0}
     assert [t.item() for t in ops.adlif(x, **options, q=2.0)] == [1, -1.0, -0.75]
     assert [t.item() for t in ops.adlif(x, **options, **BITTAR)] == [1, -1.0, 3.25]
 
@@ -181,13 +164,7 @@ def test_the_symplectic_form_oscillates_where_the_other_grows():
     x = torch.zeros(400, 1, dtype=torch.float64)
     x[0] = 0.5
     decay, decay_w, strength = math.exp(-1 / 25), math.exp(-1 / 60), 60.0
-    options = {
-        "decay": decay,
-        "decay_w": decay_w,
-        "b": 0.0,
-        "v_threshold": 1e9,
-        "return_v_seq": True,
-    }
+    options = {"decay": decay, "decay_w": decay_w, "b": 0.0, "v_threshold": 1e9, "return_v_seq": True}
     v_seq = ops.adlif(x, a=strength / 120, **options)[-1]
     assert v_seq[-50:].abs().max() < v_seq[:50].abs().max() / 100
     assert (v_seq[:100].sign().diff(dim=0) != 0).sum() > 4

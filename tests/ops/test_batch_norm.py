@@ -57,9 +57,7 @@ def test_equals_the_reference(size, dtype, given):
     # in float64, of the same values
     wide = [t.double() for t in arguments]
     assert_close(got, outputs(reference.batch_norm, *wide), TOLERANCES[dtype])
-    assert_close(
-        outputs(ops.batch_norm, x), outputs(reference.batch_norm, wide[0]), TOLERANCES[dtype]
-    )
+    assert_close(outputs(ops.batch_norm, x), outputs(reference.batch_norm, wide[0]), TOLERANCES[dtype])
 
 
 @pytest.mark.parametrize("size", SIZES[:2])
@@ -67,11 +65,7 @@ def test_gradients_are_pytorchs_in_float64(size):
     x, (weight, bias, mean, var) = images(size), parameters(size[1])
 
     def pytorch(x, weight, bias, mean=None, var=None):
-        return (
-            functional.batch_norm(x, mean, var, weight, bias, mean is None),
-            x.mean((0, 2, 3)),
-            0 * x[0, :, 0, 0],
-        )
+        return (functional.batch_norm(x, mean, var, weight, bias, mean is None), x.mean((0, 2, 3)), 0 * x[0, :, 0, 0])
 
     for given in ((), (mean, var)):
         got = outputs(ops.batch_norm, x, weight, bias, *given)
@@ -82,11 +76,7 @@ def test_gradients_are_pytorchs_in_float64(size):
 
 
 def test_worked_by_hand():
-    x = (
-        torch.tensor([[1.0, 10.0], [3.0, 30.0]])
-        .view(2, 2, 1, 1)
-        .contiguous(memory_format=torch.channels_last)
-    )
+    x = torch.tensor([[1.0, 10.0], [3.0, 30.0]]).view(2, 2, 1, 1).contiguous(memory_format=torch.channels_last)
     weight, bias = torch.tensor([2.0, 1.0]), torch.tensor([0.5, 0.0])
     y, mean, var = ops.batch_norm(x, weight, bias, eps=1e-30)
     assert (mean.tolist(), var.tolist()) == ([2.0, 20.0], [1.0, 100.0])
@@ -223,22 +213,12 @@ X, C = torch.ones(2, 3, 4, 5), torch.ones(3)
         ((X.int(),), {}, TypeError, "batch_norm: x must have one of the dtypes"),
         ((C,), {}, ValueError, r"batch_norm: x must have shape \[B, C, ...\], got \[3\]"),
         ((X, C[:2]), {}, ValueError, r"batch_norm: weight must have shape \[3\], got \[2\]"),
-        (
-            (X, None, C[None]),
-            {},
-            ValueError,
-            r"batch_norm: bias must have shape \[3\], got \[1, 3\]",
-        ),
+        ((X, None, C[None]), {}, ValueError, r"batch_norm: bias must have shape \[3\], got \[1, 3\]"),
         ((X, C.double()), {}, TypeError, "batch_norm: weight must have dtype float32, got"),
         ((X, None, None, C), {}, ValueError, "batch_norm: var must be given if mean is"),
         ((X,), {"var": C}, ValueError, "batch_norm: mean must be given if var is"),
         ((X, None, None, C.clone().requires_grad_(), C), {}, ValueError, "mean must not require"),
-        (
-            (X[:1, :, :1, :1],),
-            {},
-            ValueError,
-            "x must have more than 1 value a channel .* got shape",
-        ),
+        ((X[:1, :, :1, :1],), {}, ValueError, "x must have more than 1 value a channel .* got shape"),
         ((X,), {"eps": 0.0}, ValueError, "batch_norm: eps must be positive, got 0"),
     ],
 )
@@ -266,9 +246,7 @@ def test_raw_calls_with_wrong_arguments_are_refused(arguments, words):
 
 def test_raw_gradients_with_wrong_arguments_are_refused():
     def backward(grad, mean=C):
-        return torch.ops.snnfast.batch_norm_backward(
-            X, None, None, mean, C, 1e-5, True, grad, True, True, True
-        )
+        return torch.ops.snnfast.batch_norm_backward(X, None, None, mean, C, 1e-5, True, grad, True, True, True)
 
     for grad in (X[:1], X[:, 0], X.double()):
         with pytest.raises(RuntimeError, match=r"batch_norm: grad_y must (have shape|be float32)"):
@@ -308,13 +286,7 @@ def test_nothing():
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(
     "settings",
-    [
-        {},
-        {"momentum": None},
-        {"affine": False},
-        {"track_running_stats": False},
-        {"eps": 0.3, "momentum": 0.7},
-    ],
+    [{}, {"momentum": None}, {"affine": False}, {"track_running_stats": False}, {"eps": 0.3, "momentum": 0.7}],
 )
 def test_time_normalises_by_it(settings, training):
     torch.manual_seed(0)
@@ -345,12 +317,7 @@ def test_norms_that_time_does_not_know_get_contiguous_images(kind):
     """PyTorch's channels-last sums are less precise."""
     seen, norm = [], nn.BatchNorm2d(8)
     hook = lambda layer, args: seen.append(args[0].is_contiguous())  # noqa: E731
-    layer = {
-        "hooked": norm,
-        "subclass": Own(8),
-        "block": nn.ModuleList([norm]),
-        "sync": nn.SyncBatchNorm(8),
-    }[kind]
+    layer = {"hooked": norm, "subclass": Own(8), "block": nn.ModuleList([norm]), "sync": nn.SyncBatchNorm(8)}[kind]
     if kind == "block":
         layer.forward = norm.forward
     layer.register_forward_pre_hook(hook)

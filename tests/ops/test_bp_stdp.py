@@ -95,9 +95,7 @@ def test_same_as_the_reference(kernels, shape, dtype):
         assert min(shape) == 0 or shape[0] == 1 or not torch.equal(expected, w)
 
 
-@pytest.mark.parametrize(
-    "dtype", [torch.uint8, torch.float32, torch.float64, torch.bfloat16, torch.float16]
-)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64, torch.bfloat16, torch.float16])
 def test_what_is_not_zero_is_a_spike(kernels, dtype):
     w, pre, error = (x.to(kernels.device) for x in sample((9, 3, 21, 17)))
     expected = w.clone()
@@ -161,17 +159,9 @@ def test_uninitialised_memory_is_not_read(kernels, nan_memory):
     ("change", "error", "message"),
     [
         ({"w": [1.0]}, TypeError, "w must be a tensor, got list"),
-        (
-            {"w": torch.zeros(4, 5).half()},
-            TypeError,
-            "w must have dtype float32 or float64, got torch.float16",
-        ),
+        ({"w": torch.zeros(4, 5).half()}, TypeError, "w must have dtype float32 or float64, got torch.float16"),
         ({"w": torch.zeros(5)}, ValueError, "w must have shape [N_post, N_pre], got [5]"),
-        (
-            {"w": torch.zeros(1, 5).expand(4, 5)},
-            ValueError,
-            "w must not overlap itself, got strides [0, 1]",
-        ),
+        ({"w": torch.zeros(1, 5).expand(4, 5)}, ValueError, "w must not overlap itself, got strides [0, 1]"),
         ({"w": torch.full((4, 5), math.nan)}, ValueError, "w must be finite, got NaN or infinity"),
         ({"pre": None}, TypeError, "pre must be a tensor, got NoneType"),
         (
@@ -180,34 +170,14 @@ def test_uninitialised_memory_is_not_read(kernels, nan_memory):
             "pre must have one of the dtypes bool, uint8, float32, float64, bfloat16, float16, got torch.int64",
         ),
         ({"pre": torch.zeros(3, 2, 4)}, ValueError, "pre must have shape [T, B, 5], got [3, 2, 4]"),
-        (
-            {"pre": torch.zeros(3, 2, 5, device="meta")},
-            ValueError,
-            "pre must be on the device of w, cpu, got meta",
-        ),
-        (
-            {"error": torch.zeros(3, 1, 4)},
-            ValueError,
-            "error must have shape [3, 2, 4], got [3, 1, 4]",
-        ),
-        (
-            {"error": torch.zeros(3, 2, 4).double()},
-            TypeError,
-            "error must have dtype torch.float32, got torch.float64",
-        ),
-        (
-            {"error": torch.full((3, 2, 4), math.inf)},
-            ValueError,
-            "error must be finite, got NaN or infinity",
-        ),
+        ({"pre": torch.zeros(3, 2, 5, device="meta")}, ValueError, "pre must be on the device of w, cpu, got meta"),
+        ({"error": torch.zeros(3, 1, 4)}, ValueError, "error must have shape [3, 2, 4], got [3, 1, 4]"),
+        ({"error": torch.zeros(3, 2, 4).double()}, TypeError, "error must have dtype torch.float32, got torch.float64"),
+        ({"error": torch.full((3, 2, 4), math.inf)}, ValueError, "error must be finite, got NaN or infinity"),
         ({"lr": -1.0}, ValueError, "lr must be at least 0, got -1"),
         ({"lr": math.nan}, ValueError, "lr must be finite, got nan"),
         ({"epsilon": 0}, ValueError, "epsilon must be at least 1, got 0"),
-        (
-            {"epsilon": 4.0},
-            TypeError,
-            "epsilon must be an integer, got float",
-        ),
+        ({"epsilon": 4.0}, TypeError, "epsilon must be an integer, got float"),
         ({"update": "epoch"}, ValueError, "update must be step or sequence, got 'epoch'"),
         ({"reduction": "max"}, ValueError, "reduction must be sum or mean, got 'max'"),
     ],
@@ -228,9 +198,7 @@ def test_errors(name, change, error, message):
 @pytest.mark.parametrize("shape", [(3, 2, 5, 4), (0, 1, 3, 2), (2, 1, 0, 2)])
 @pytest.mark.parametrize("return_error", [True, False])
 def test_opcheck(kernels, shape, return_error):
-    call = ops.bp_stdp_.check(
-        *(x.to(kernels.device) for x in sample(shape)), return_error=return_error
-    )
+    call = ops.bp_stdp_.check(*(x.to(kernels.device) for x in sample(shape)), return_error=return_error)
     torch.library.opcheck(kernels.ops.bp_stdp_.default, flatten(call))
 
 
@@ -239,11 +207,7 @@ def test_opcheck(kernels, shape, return_error):
     [
         ("w", torch.zeros(4, 5).half(), "w must be float32 or float64, got float16"),
         ("w", torch.zeros(5, 4).double().T, "w must have contiguous rows, got strides [1, 4]"),
-        (
-            "w",
-            torch.zeros(4, 6).double()[:, :5],
-            "w must be contiguous, got strides [6, 1] for shape [4, 5]",
-        ),
+        ("w", torch.zeros(4, 6).double()[:, :5], "w must be contiguous, got strides [6, 1] for shape [4, 5]"),
         ("pre", torch.zeros(3, 2, 6), "pre must have shape [3, 2, 5], got [3, 2, 6]"),
         ("pre", torch.zeros(3, 10), "pre must have shape [T, B, I], got [3, 10]"),
         ("pre", torch.zeros(3, 2, 5).half(), "uint8, float32 or float64, got float16"),

@@ -76,9 +76,7 @@ class TestWorkedByHand:
     def test_nothing_is_wrong_where_no_spike_is_desired(self, backend):
         weights, x, labels, desired = on(backend.device, *sample((7, 5, (9, 6, 3))))
         before = [w.clone() for w in weights]
-        ops.bp_stdp_network_(
-            weights, x, labels, torch.zeros_like(desired), thresholds=[0.9, 0.9], lr=1.0
-        )
+        ops.bp_stdp_network_(weights, x, labels, torch.zeros_like(desired), thresholds=[0.9, 0.9], lr=1.0)
         assert_equal(weights, before)
 
 
@@ -116,14 +114,7 @@ def test_same_as_its_layers_one_by_one(backend, update):
         # Forward with weights that do not change: learn from the last step alone.
         desired[:-1] = False
     result = ops.bp_stdp_network_(
-        weights,
-        x,
-        labels,
-        desired,
-        thresholds=thresholds,
-        lr=0.1,
-        update=update,
-        return_hidden=True,
+        weights, x, labels, desired, thresholds=thresholds, lr=0.1, update=update, return_hidden=True
     )
     own = torch.nn.functional.one_hot(labels, 3).bool()
     error = loss.bp_stdp_error(result.spikes, desired[..., None] & own, labels).double()
@@ -159,9 +150,7 @@ def test_presentations_in_one_call_or_in_many(backend):
     parts = []
     for first in range(0, 7, 3):
         part = slice(first, first + 3)
-        parts.append(
-            ops.bp_stdp_network_(expected, x[:, part], labels[part], desired[:, part], **arguments)
-        )
+        parts.append(ops.bp_stdp_network_(expected, x[:, part], labels[part], desired[:, part], **arguments))
     result = ops.bp_stdp_network_(weights, x, labels, desired, batch=3, **arguments)
     assert_equal(weights, expected)
     assert_equal(result.spikes, torch.cat([p.spikes for p in parts], 1))
@@ -184,9 +173,7 @@ def test_cut_in_time_with_a_state(backend, samples):
     assert_equal(state, whole.state)
 
 
-@pytest.mark.parametrize(
-    "dtype", [torch.uint8, torch.float32, torch.float64, torch.bfloat16, torch.float16]
-)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64, torch.bfloat16, torch.float16])
 def test_what_is_not_zero_is_a_spike(kernels, dtype):
     weights, x, labels, desired = on(kernels.device, *sample((7, 5, (9, 6, 3))))
     expected = [w.clone() for w in weights]
@@ -243,12 +230,7 @@ def test_uninitialised_memory_is_not_read(kernels, nan_memory):
 
 @pytest.mark.parametrize(
     ("shape", "learns"),
-    [
-        ((3, 2, (5, 4, 3)), True),
-        ((3, 2, (5, 4, 3)), False),
-        ((0, 2, (5, 3)), True),
-        ((2, 1, (0, 4, 2)), False),
-    ],
+    [((3, 2, (5, 4, 3)), True), ((3, 2, (5, 4, 3)), False), ((0, 2, (5, 3)), True), ((2, 1, (0, 4, 2)), False)],
 )
 def test_opcheck(kernels, shape, learns):
     call = kernel_call(shape, kernels.device, learns, state=not learns)
@@ -257,12 +239,8 @@ def test_opcheck(kernels, shape, learns):
 
 def test_rates_without_inputs(backend):
     weights = [torch.zeros(4, 0, device=backend.device), torch.ones(3, 4, device=backend.device)]
-    x = ops.Rates(
-        torch.zeros(17, 0, device=backend.device), 6, torch.arange(17, device=backend.device)
-    )
-    result = ops.bp_stdp_network_(
-        weights, x, thresholds=[1.0, 1.0], return_hidden=True, return_state=True
-    )
+    x = ops.Rates(torch.zeros(17, 0, device=backend.device), 6, torch.arange(17, device=backend.device))
+    result = ops.bp_stdp_network_(weights, x, thresholds=[1.0, 1.0], return_hidden=True, return_state=True)
     assert not result.spikes.any()
     assert not result.hidden[0].any()
     assert [v.shape for v in result.state] == [(17, 4), (17, 3)]
@@ -303,9 +281,7 @@ def test_raises_the_version_of_the_weights(backend):
 
 def test_compiles_to_one_graph(kernels):
     def learn(w1, w2, x, labels, desired):
-        result = ops.bp_stdp_network_(
-            [w1, w2], x, labels, desired, thresholds=[0.9, 0.9], validate=False
-        )
+        result = ops.bp_stdp_network_([w1, w2], x, labels, desired, thresholds=[0.9, 0.9], validate=False)
         return result.spikes.sum(0)
 
     weights, *tensors = on(kernels.device, *sample((4, 3, (20, 9, 3))))

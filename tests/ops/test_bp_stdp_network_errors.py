@@ -14,14 +14,7 @@ from snnfast.reference.call import flatten
 
 def changed(**changes):
     weights, x, labels, desired = sample((3, 2, (5, 4, 3)), torch.float32)
-    return {
-        "weights": weights,
-        "x": x,
-        "labels": labels,
-        "desired": desired,
-        "thresholds": [0.9, 0.9],
-        **changes,
-    }
+    return {"weights": weights, "x": x, "labels": labels, "desired": desired, "thresholds": [0.9, 0.9], **changes}
 
 
 ALONE = {"labels": None, "desired": None}
@@ -32,16 +25,8 @@ ALONE = {"labels": None, "desired": None}
     [
         ({"weights": 1.0}, TypeError, "weights must be a sequence of tensors, got float"),
         ({"weights": []}, ValueError, "weights must hold 1 to 16 matrices, got 0"),
-        (
-            {"weights": [torch.zeros(5, 5)] * 17},
-            ValueError,
-            "weights must hold 1 to 16 matrices, got 17",
-        ),
-        (
-            {"weights": [torch.zeros(4, 5), None]},
-            TypeError,
-            "weights[1] must be a tensor, got NoneType",
-        ),
+        ({"weights": [torch.zeros(5, 5)] * 17}, ValueError, "weights must hold 1 to 16 matrices, got 17"),
+        ({"weights": [torch.zeros(4, 5), None]}, TypeError, "weights[1] must be a tensor, got NoneType"),
         (
             {"weights": [torch.zeros(4, 5), torch.zeros(3, 5)]},
             ValueError,
@@ -78,39 +63,15 @@ ALONE = {"labels": None, "desired": None}
             "x must have one of the dtypes bool, uint8, float32, float64, bfloat16, float16, got torch.int32",
         ),
         ({"labels": None}, ValueError, "give labels and desired, or neither"),
-        (
-            {"labels": torch.tensor([0, 3])},
-            ValueError,
-            "labels must lie in [0, 2], got values from 0 to 3",
-        ),
-        (
-            {"labels": torch.tensor([-1, 0])},
-            ValueError,
-            "labels must lie in [0, 2], got values from -1 to 0",
-        ),
+        ({"labels": torch.tensor([0, 3])}, ValueError, "labels must lie in [0, 2], got values from 0 to 3"),
+        ({"labels": torch.tensor([-1, 0])}, ValueError, "labels must lie in [0, 2], got values from -1 to 0"),
         ({"labels": torch.zeros(3).long()}, ValueError, "labels must have shape [2], got [3]"),
-        (
-            {"labels": torch.zeros(2)},
-            TypeError,
-            "labels must have dtype torch.int64, got torch.float32",
-        ),
-        (
-            {"desired": torch.zeros(2, 2).bool()},
-            ValueError,
-            "desired must have shape [3, 2], got [2, 2]",
-        ),
-        (
-            {"desired": torch.zeros(3, 2)},
-            TypeError,
-            "desired must have dtype torch.bool, got torch.float32",
-        ),
+        ({"labels": torch.zeros(2)}, TypeError, "labels must have dtype torch.int64, got torch.float32"),
+        ({"desired": torch.zeros(2, 2).bool()}, ValueError, "desired must have shape [3, 2], got [2, 2]"),
+        ({"desired": torch.zeros(3, 2)}, TypeError, "desired must have dtype torch.bool, got torch.float32"),
         ({"thresholds": [1.0]}, ValueError, "thresholds must have one entry a layer, 2, got 1"),
         ({"thresholds": [1.0, 0.0]}, ValueError, "thresholds[1] must be positive, got 0"),
-        (
-            {"thresholds": [1e-46, 1e-46]},
-            ValueError,
-            "thresholds[0] must lie within the range of float32, got 1e-46",
-        ),
+        ({"thresholds": [1e-46, 1e-46]}, ValueError, "thresholds[0] must lie within the range of float32, got 1e-46"),
         (
             {"x": rates(2, 5)._replace(num_steps=2**62)},
             ValueError,
@@ -122,16 +83,8 @@ ALONE = {"labels": None, "desired": None}
         ({"reduction": "max"}, ValueError, "reduction must be sum or mean, got 'max'"),
         ({"batch": 0}, ValueError, "batch must be at least 1, got 0"),
         ({"batch": 1.0}, TypeError, "batch must be an integer, got float"),
-        (
-            {"state": [torch.zeros(2, 4), torch.zeros(2, 3)]},
-            ValueError,
-            "state must be None where the network learns",
-        ),
-        (
-            {**ALONE, "state": [torch.zeros(2, 4)]},
-            ValueError,
-            "state must have one entry a layer, 2, got 1",
-        ),
+        ({"state": [torch.zeros(2, 4), torch.zeros(2, 3)]}, ValueError, "state must be None where the network learns"),
+        ({**ALONE, "state": [torch.zeros(2, 4)]}, ValueError, "state must have one entry a layer, 2, got 1"),
         (
             {**ALONE, "state": [torch.zeros(2, 4), torch.zeros(2, 4)]},
             ValueError,
@@ -157,26 +110,14 @@ EVENTS = {"inputs": torch.zeros(1).int(), "offsets": torch.zeros(2, 4).long()}
     ("change", "message"),
     [
         ({"weights": []}, "weights must be those of 1 to 16 layers, got 0"),
-        (
-            {"weights": [torch.zeros(4, 5).half()] * 2},
-            "weights must be float32 or float64, got float16",
-        ),
-        (
-            {"weights": [torch.zeros(4, 5), torch.zeros(3, 5)]},
-            "weights must have shape [3, 4], got [3, 5]",
-        ),
-        (
-            {"weights": [torch.zeros(4, 5), torch.zeros(3, 4).double()]},
-            "weights must be float32, got float64",
-        ),
+        ({"weights": [torch.zeros(4, 5).half()] * 2}, "weights must be float32 or float64, got float16"),
+        ({"weights": [torch.zeros(4, 5), torch.zeros(3, 5)]}, "weights must have shape [3, 4], got [3, 5]"),
+        ({"weights": [torch.zeros(4, 5), torch.zeros(3, 4).double()]}, "weights must be float32, got float64"),
         (
             {"weights": [torch.zeros(4, 5), torch.zeros(4, 3).T]},  # whose strides move to a GPU
             "weights must be contiguous, got",
         ),
-        (
-            {"x": {"spikes": torch.zeros(2, 3, 6)}},
-            "spikes must have shape [2, 3, 5], got [2, 3, 6]",
-        ),
+        ({"x": {"spikes": torch.zeros(2, 3, 6)}}, "spikes must have shape [2, 3, 5], got [2, 3, 6]"),
         ({"x": {"spikes": torch.zeros(2, 3, 5).half()}}, "uint8, float32 or float64, got float16"),
         ({"x": {"spikes": None}}, "x must be spikes, or inputs and offsets, or hz, seeds"),
         ({"x": {"spikes": None, **EVENTS}}, "x must be spikes or rates, got events"),
@@ -190,10 +131,7 @@ EVENTS = {"inputs": torch.zeros(1).int(), "offsets": torch.zeros(2, 4).long()}
         ({"epsilon": 0}, "epsilon and batch must be at least 1, got "),
         ({"batch": 0}, "epsilon and batch must be at least 1, got "),
         ({"state": [torch.zeros(2, 4)]}, "one entry for each of 2 layers, got 1"),
-        (
-            {"state": [torch.zeros(2, 4), torch.zeros(2, 4)]},
-            "state must have shape [2, 3], got [2, 4]",
-        ),
+        ({"state": [torch.zeros(2, 4), torch.zeros(2, 4)]}, "state must have shape [2, 3], got [2, 4]"),
     ],
 )
 def test_the_op_itself_is_safe(kernels, change, message):
@@ -239,8 +177,7 @@ def test_weights_may_not_share_memory(name):
             with pytest.raises(ValueError, match="bp_stdp_network_: ") as caught:
                 ops.bp_stdp_network_(**{**arguments, "labels": torch.tensor([0, 3])})
             assert str(caught.value) == (
-                "bp_stdp_network_: weights[0] and weights[1] must not share memory: "
-                "each learns for itself"
+                "bp_stdp_network_: weights[0] and weights[1] must not share memory: each learns for itself"
             )
         for weights in ([w[:4], w[4:8]], [wide[:, ::2], wide[:, 1::2]]):
             arguments["weights"] = weights

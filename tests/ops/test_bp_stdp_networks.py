@@ -19,9 +19,7 @@ DOUBLE = torch.empty(0, dtype=torch.float64)
 def sample(networks, samples=3, num_steps=6):
     """Weights ``[K, N, I]``, spikes ``[K, T, P, I]``, labels ``[K, P]``, desired times ``[K, T, P]``."""
     generator = torch.Generator().manual_seed(0)
-    weights = [
-        torch.randn(networks, o, i, generator=generator) for i, o in itertools.pairwise(SIZES)
-    ]
+    weights = [torch.randn(networks, o, i, generator=generator) for i, o in itertools.pairwise(SIZES)]
     x = torch.rand(networks, num_steps, samples, SIZES[0], generator=generator) < 0.3
     labels = torch.randint(SIZES[-1], (networks, samples), generator=generator)
     desired = torch.rand(networks, num_steps, samples, generator=generator) < 0.4
@@ -64,11 +62,7 @@ def on_device(value, device):
 def own_settings(networks):
     """Learning rates and thresholds that differ, one network learning nothing; one layer's thresholds are the same."""
     lr = [0.1 * k / networks for k in range(networks)]
-    return lr, [
-        [0.3 + 0.7 * k / networks for k in range(networks)],
-        0.9,
-        ([1.3, 0.4, 0.7] * 3)[:networks],
-    ]
+    return lr, [[0.3 + 0.7 * k / networks for k in range(networks)], 0.9, ([1.3, 0.4, 0.7] * 3)[:networks]]
 
 
 def own_number(value, k):
@@ -85,9 +79,7 @@ def everything(weights, x, labels, desired, lr=0.05, thresholds=THRESHOLDS, **op
     return [v for r in (learned, answer, after) for v in (r.spikes, *r.hidden, *r.state)] + weights
 
 
-def assert_each_is_what_it_is_alone(
-    weights, x, labels, desired, lr=0.05, thresholds=THRESHOLDS, **options
-):
+def assert_each_is_what_it_is_alone(weights, x, labels, desired, lr=0.05, thresholds=THRESHOLDS, **options):
     together = everything(weights, x, labels, desired, lr, thresholds, **options)
     for k in range(len(weights[0])):
         alone = everything(
@@ -114,9 +106,7 @@ def test_each_is_what_it_is_alone(backend, form):
 
 
 @pytest.mark.skipif("cuda_emulation" not in PRESENT, reason="no emulated CUDA")
-@pytest.mark.parametrize(
-    ("changed", "schedule"), [("CLUSTERS", "fwd"), ("EMULATION_SHARED", "rand:3")]
-)
+@pytest.mark.parametrize(("changed", "schedule"), [("CLUSTERS", "fwd"), ("EMULATION_SHARED", "rand:3")])
 @pytest.mark.parametrize("samples", [2, 20])
 def test_without_clusters_or_shared_memory(samples, changed, schedule, monkeypatch):
     """A block with its memory in shared memory (2 samples) or a cluster (20), and neither."""
@@ -222,19 +212,13 @@ WRONG = {
         r"weights\[1\] must have shape \[3, N, 4\], got \[3, 4\]",
     ),
     "spikes": ({"x": torch.zeros(2, 6, 3, 9)}, r"x must have shape \[3, T, P, 9\]"),
-    "hz": (
-        {"x": rates(2)},
-        r"x.hz must have shape \[P, 9\] or \[3, P, 9\], got \[2, 3, 9\]",
-    ),
+    "hz": ({"x": rates(2)}, r"x.hz must have shape \[P, 9\] or \[3, P, 9\], got \[2, 3, 9\]"),
     "labels": ({"labels": torch.zeros(2, 3).long()}, r"labels must have shape \[3, 3\]"),
     "label": ({"labels": torch.zeros(4).long()}, r"labels must have shape \[3\], got \[4\]"),
     "desired": ({"desired": torch.zeros(2, 6, 3).bool()}, r"desired must have shape \[3, 6, 3\]"),
     "lr": ({"lr": [0.1, 0.2]}, "lr must be a number or 3, one a network, got 2"),
     "negative lr": ({"lr": [0.1, 0.2, -1]}, r"lr\[2\] must be at least 0, got -1"),
-    "thresholds": (
-        {"thresholds": [0.9, [1.0], 0.9]},
-        r"thresholds\[1\] must be a number or 3, one a network, got 1",
-    ),
+    "thresholds": ({"thresholds": [0.9, [1.0], 0.9]}, r"thresholds\[1\] must be a number or 3, one a network, got 1"),
     "thresholds of float32 zero": (
         {"thresholds": [0.9, 0.9, (0.9, 1e-46, 0.9)]},
         r"thresholds\[2\]\[1\] must lie within the range of float32, got 1e-46",
@@ -289,16 +273,10 @@ def test_thresholds_that_nobody_looked_at_write_nowhere(bad):
         (r"weights must have shape \[N, I\] or \[K, N, I\]", {"weights": [torch.zeros(9)] * 3}),
         (r"weights must have shape \[3, ", {"weights": sample(3)[0][:2] + sample(2)[0][2:]}),
         (r"labels must have shape \[3, 3\], got \[2, 3\]", {"labels": torch.zeros(2, 3).long()}),
-        (
-            r"desired must have shape \[3, 6, 3\], got \[2, 6, 3\]",
-            {"desired": torch.zeros(2, 6, 3).bool()},
-        ),
+        (r"desired must have shape \[3, 6, 3\], got \[2, 6, 3\]", {"desired": torch.zeros(2, 6, 3).bool()}),
         (r"lr must have shape \[3\], got \[2\]", {"lr": DOUBLE.new_ones(2)}),
         ("lr must be float64, got float32", {"lr": torch.ones(3)}),
-        (
-            r"thresholds must have shape \[3, 3\], got \[3, 2\]",
-            {"thresholds": DOUBLE.new_ones(3, 2)},
-        ),
+        (r"thresholds must have shape \[3, 3\], got \[3, 2\]", {"thresholds": DOUBLE.new_ones(3, 2)}),
         (r"state must have shape \[3, 3, ", {"state": [torch.zeros(3, n) for n in SIZES[1:]]}),
     ],
 )

@@ -16,16 +16,7 @@ from backends import PRESENT
 import snnfast.reference
 from snnfast import ops, reference
 from snnfast.ops import neuron
-from snnfast.reference.call import (
-    Changed,
-    Parameter,
-    Parameters,
-    flatten,
-    positions,
-    prepare,
-    schema,
-    unflatten,
-)
+from snnfast.reference.call import Changed, Parameter, Parameters, flatten, positions, prepare, schema, unflatten
 from snnfast.reference.neuron_arguments import NEURONS as OF_NEURONS
 from snnfast.surrogate import SurrogateLike, resolve
 
@@ -56,10 +47,7 @@ def kernels(stem):
 
 def described(parsed):
     """Name, type and whether it is changed, of each argument."""
-    return [
-        (a.name, str(a.type), bool(a.alias_info and a.alias_info.is_write))
-        for a in parsed.arguments
-    ]
+    return [(a.name, str(a.type), bool(a.alias_info and a.alias_info.is_write)) for a in parsed.arguments]
 
 
 def of_call(call):
@@ -119,10 +107,7 @@ BACKWARD = {
 def test_every_backward_kernel_has_a_call():
     own = {stem for stem in CALLS if (PACKAGE / f"ops/{stem}.py").exists()}
     # The kernels of these two take no call, but what their forward pass found.
-    assert set(BACKWARD) == {k for k in own if "_backward" in kernels(k)} - {
-        "pool2d",
-        "spike_conv2d",
-    }
+    assert set(BACKWARD) == {k for k in own if "_backward" in kernels(k)} - {"pool2d", "spike_conv2d"}
 
 
 @needs_kernels
@@ -132,9 +117,7 @@ def test_fields_of_a_backward_call_are_all_arguments_of_its_kernel(stem):
 
 
 @needs_kernels
-@pytest.mark.parametrize(
-    "kind", [*neuron._KINDS.values(), *neuron._POOLED.values()], ids=lambda k: k.stem
-)
+@pytest.mark.parametrize("kind", [*neuron._KINDS.values(), *neuron._POOLED.values()], ids=lambda k: k.stem)
 def test_fields_of_a_neuron_s_calls_are_all_arguments_of_its_kernels(kind):
     found = kernels(kind.stem)
     assert of_call(kind.forward_call) == found["_forward"]
@@ -231,9 +214,7 @@ class Whole(NamedTuple):
 
 
 def test_schema_of_a_call_with_parts_is_that_by_hand():
-    assert schema(Whole) == (
-        "Tensor(!) w, float part_rate, Tensor? part_seeds, float tau, Tensor? tau_tensor"
-    )
+    assert schema(Whole) == ("Tensor(!) w, float part_rate, Tensor? part_seeds, float tau, Tensor? tau_tensor")
     whole = Whole(tensor(), Part(0.5, None), 2.0)
     assert same(flatten(whole), [whole.w, 0.5, None, 2.0, None])
     assert positions(Whole) == {"w": 0, "part": 1, "tau": 3}
@@ -254,11 +235,7 @@ def written_by_calls():
 @pytest.mark.parametrize("path", written_by_calls(), ids=lambda path: path.stem)
 def test_fakes_take_plain_arguments_by_name(path):
     """They take them all as one list and ``unflatten`` it; nothing is found by counting from its start or end."""
-    fakes = [
-        f
-        for f in functions_of(path)
-        if any("register_fake" in ast.unparse(d) for d in f.decorator_list)
-    ]
+    fakes = [f for f in functions_of(path) if any("register_fake" in ast.unparse(d) for d in f.decorator_list)]
     for fake in fakes:
         names = [a.arg for a in (*fake.args.posonlyargs, *fake.args.args, *fake.args.kwonlyargs)]
         assert fake.args.vararg, f"{path}:{fake.lineno}"
@@ -279,8 +256,7 @@ def counted(source):
 
 
 @pytest.mark.parametrize(
-    "read",
-    ["flat[0]", "flat[-1]", "flat[2:]", "flat[-3 - n]", "call[3:]", "ctx.needs_input_grad[1]"],
+    "read", ["flat[0]", "flat[-1]", "flat[2:]", "flat[-3 - n]", "call[3:]", "ctx.needs_input_grad[1]"]
 )
 def test_an_argument_found_by_a_number_is_seen(read):
     assert list(counted(f"a = {read}")) == [f"line 1: {read}"]

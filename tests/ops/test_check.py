@@ -14,10 +14,7 @@ def test_every_message_of_check_is_tested():
     """Each ``raise`` of ``snnfast/check.py`` stands in the errors of the neurons, or in the tests of what needs it."""
     raised = re.findall(r'f"\{op\}: (.*?)[\[{"]', inspect.getsource(check))
     raised += re.findall(r'f"\{op\}: \{\w+\} (.*?)[\[{"]', inspect.getsource(check))
-    messages = (
-        " ".join(m.message for op in neurons() for m in mistakes(op))
-        + " must be on the device of x, "
-    )
+    messages = " ".join(m.message for op in neurons() for m in mistakes(op)) + " must be on the device of x, "
     others = set(Path(__file__).parents[1].rglob("test_*.py"))
     messages += " ".join(file.read_text() for file in others)
     assert len(raised) >= 12

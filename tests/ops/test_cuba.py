@@ -14,10 +14,7 @@ SYNAPTIC = {
     "decay_syn_0": {"decay_syn": 0.0},
     "decay_syn_1": {"decay_syn": 1.0},
     "decay_syn_each": {"decay_syn": Values(0.0, 1.0)},
-    "both_decays_channel": {
-        "decay": Values(0.0, 1.0, "channel"),
-        "decay_syn": Values(0.0, 1.0, "last"),
-    },
+    "both_decays_channel": {"decay": Values(0.0, 1.0, "channel"), "decay_syn": Values(0.0, 1.0, "last")},
     "tau_syn_scalar": {"tau_syn": Values(1.5, 5.0, "scalar"), "decay_input": False},
     "return_state": {"return_state": False},
 }
@@ -26,14 +23,7 @@ SYNAPTIC = {
 #   dL/di = 8 + 6 = 14;  7 + 3.5 = 10.5;  5.25 - 0.75 = 4.5
 #   dL/ddecay = 6 * 0.5;  dL/ddecay_syn = 14 * 0.5 + 10.5 * 1;  dL/ds = 4 - 2, 2 - 1.5, 1 - 1.75
 CURRENT = {
-    "inputs": {
-        "x": [1.0, 0.0, 0.0],
-        "v": 0.0,
-        "i": 0.0,
-        "decay": 0.5,
-        "decay_syn": 0.5,
-        "v_threshold": 1.0,
-    },
+    "inputs": {"x": [1.0, 0.0, 0.0], "v": 0.0, "i": 0.0, "decay": 0.5, "decay_syn": 0.5, "v_threshold": 1.0},
     "options": {"decay_input": False},
     "outputs": [[1, 0, 0], 0.5, 0.25],
     "gradients": {
@@ -78,13 +68,7 @@ READOUT = {
     "inputs": {"x": [1.0, 1.0, 2.0], "v": 4.0, "i": 2.0, "decay": 0.5, "decay_syn": 0.5},
     "options": {"decay_input": False},
     "outputs": [[4.0, 4.0, 5.0], 5.0, 3.0],
-    "gradients": {
-        "x": [11.0, 14.0, 16.0],
-        "v": 2.0,
-        "i": 5.5,
-        "decay": 72.0,
-        "decay_syn": 82.0,
-    },
+    "gradients": {"x": [11.0, 14.0, 16.0], "v": 2.0, "i": 5.5, "decay": 72.0, "decay_syn": 82.0},
 }
 CUBALI = Op(
     name="cubali",
@@ -97,11 +81,7 @@ CUBALI = Op(
     params=("v_rest",),
     voltages=("v", "i", "v_rest"),
     fires=False,
-    variants={
-        "plain": {},
-        **LEAKY,
-        **{name: options for name, options in SYNAPTIC.items() if name != "return_state"},
-    },
+    variants={"plain": {}, **LEAKY, **{name: options for name, options in SYNAPTIC.items() if name != "return_state"}},
     worked={"readout": READOUT},
 )
 NEURONS = (CUBA, CUBALI)

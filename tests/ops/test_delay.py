@@ -10,16 +10,7 @@ from samples import assert_equal
 
 from snnfast import ops, reference
 
-SHAPES = (
-    (0, 3),
-    (4, 0),
-    (6,),
-    (1, 1),
-    (17, 5),
-    (9, 2, 70),
-    (60, 3, 47),
-    (3, 2, 4, 20),
-)
+SHAPES = ((0, 3), (4, 0), (6,), (1, 1), (17, 5), (9, 2, 70), (60, 3, 47), (3, 2, 4, 20))
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 SIGMAS = (0.0, 0.5, 3.2)
 
@@ -69,9 +60,7 @@ def gradients(op, x, d, past, sigma, grad):
 )
 def test_gradients_equal_the_reference(kernels, dtype, bound, sigma):
     def check(shape):
-        x, past, grad = (
-            sequence(n, *shape[1:], dtype=dtype, seed=n) for n in (shape[0], 4, shape[0])
-        )
+        x, past, grad = (sequence(n, *shape[1:], dtype=dtype, seed=n) for n in (shape[0], 4, shape[0]))
         d = delays(x)
         want = gradients(reference.delay, x, d, past, sigma, grad)
         got = gradients(ops.delay, *on(kernels.device, x, d, past), sigma, grad.to(kernels.device))
@@ -179,9 +168,7 @@ def test_a_delay_each(backend, shape):
     x = sequence(20, 5, 3, 7)
     d = torch.rand(shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64) * 5
     want_x, want_d, _ = gradients(reference.delay, x, d, x[:0], 0.0, x)
-    got_x, got_d, _ = gradients(
-        ops.delay, *on(backend.device, x, d, x[:0]), 0.0, x.to(backend.device)
-    )
+    got_x, got_d, _ = gradients(ops.delay, *on(backend.device, x, d, x[:0]), 0.0, x.to(backend.device))
     assert got_d.shape == shape
     torch.testing.assert_close(got_x.cpu(), want_x, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(got_d.cpu(), want_d, rtol=1e-12, atol=1e-10)
@@ -260,9 +247,7 @@ def test_outputs_beyond_the_caches_are_written_whole(kernels, neurons):
     want = x.new_zeros(x.shape)
     want[2:] += 0.5 * x[:-2]
     want[3:] += 0.5 * x[:-3]
-    torch.testing.assert_close(
-        ops.delay(*on(kernels.device, x, d)).cpu(), want, rtol=1e-6, atol=1e-6
-    )
+    torch.testing.assert_close(ops.delay(*on(kernels.device, x, d)).cpu(), want, rtol=1e-6, atol=1e-6)
 
 
 def test_uninitialised_memory_does_not_show(kernels, nan_memory):
@@ -308,9 +293,7 @@ def test_vmap_equals_a_loop(kernels, dims):
     y = torch.vmap(ops.delay, in_dims=dims)(*leaves)
     grad = sequence(*y.shape, seed=5).to(kernels.device)
     got = [y.detach(), *torch.autograd.grad(y, leaves, grad)]
-    each = [
-        [t if dim is None else t.select(dim, k) for t, dim in zip(leaves, dims)] for k in range(3)
-    ]
+    each = [[t if dim is None else t.select(dim, k) for t, dim in zip(leaves, dims)] for k in range(3)]
     y = torch.stack([ops.delay(*e) for e in each])
     want = [y.detach(), *torch.autograd.grad(y, leaves, grad)]
     torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
@@ -349,20 +332,12 @@ WRONG = (
     ({"d": -0.5}, ValueError, r"delay: d must be at least 0, got -0.5"),
     ({"d": "1"}, TypeError, r"delay: d must be a number, got str"),
     ({"d": math.nan}, ValueError, r"delay: d must be finite, got nan"),
-    (
-        {"d": torch.ones(4)},
-        ValueError,
-        r"d must be a number or broadcast to x.shape\[1:\] = \[2, 3\]",
-    ),
+    ({"d": torch.ones(4)}, ValueError, r"d must be a number or broadcast to x.shape\[1:\] = \[2, 3\]"),
     ({"d": torch.ones(3).double()}, TypeError, r"delay: d must have dtype torch.float32"),
     ({"past": 0.0}, TypeError, r"delay: past must be a tensor, got float"),
     ({"past": torch.zeros(5, 3)}, ValueError, r"past must have shape \[P, 2, 3\], got \[5, 3\]"),
     ({"past": torch.tensor(0.0)}, ValueError, r"past must have shape \[P, 2, 3\], got \[\]"),
-    (
-        {"past": X.double()},
-        TypeError,
-        r"past must have the dtype of x, torch.float32, got torch.float64",
-    ),
+    ({"past": X.double()}, TypeError, r"past must have the dtype of x, torch.float32, got torch.float64"),
     ({"sigma": -1.0}, ValueError, r"delay: sigma must be at least 0, got -1"),
     ({"sigma": torch.ones(1)}, TypeError, r"delay: sigma must be a number, got Tensor"),
 )

@@ -6,18 +6,7 @@ import itertools
 import pytest
 import torch
 from backends import MEETING, PRESENT, force
-from diehl_cook_cases import (
-    DYNAMICS,
-    ROUNDED,
-    RULES,
-    WAYS,
-    assert_same,
-    dense,
-    emulate,
-    moved,
-    run,
-    sample,
-)
+from diehl_cook_cases import DYNAMICS, ROUNDED, RULES, WAYS, assert_same, dense, emulate, moved, run, sample
 from samples import assert_all, assert_equal
 
 from snnfast import ops, plasticity, reference
@@ -32,14 +21,10 @@ SIZES = ((5, 31), (64, 28), (70, 30), (130, 49))
 @functools.cache
 def expected_of(rule, dynamics, dtype, sizes, count, steps, **changes):
     """The arguments of a call, and what the reference gives."""
-    w, theta, x = sample(
-        sizes, dtype, count, steps, low=-0.1 if rule == "negative weights" else 0.0
-    )
+    w, theta, x = sample(sizes, dtype, count, steps, low=-0.1 if rule == "negative weights" else 0.0)
     norm = None if rule in ("none", "negative weights") else 0.25 * sizes[1]
     arguments = {"rule": RULES[rule], "norm": norm, **DYNAMICS[dynamics]} | changes
-    expected = run(
-        reference.diehl_cook_, x, w, theta, return_spikes=True, return_state=True, **arguments
-    )
+    expected = run(reference.diehl_cook_, x, w, theta, return_spikes=True, return_state=True, **arguments)
     assert expected[0].counts.sum() > 3
     return (x, w, theta), arguments, expected
 
@@ -62,8 +47,7 @@ CASES = [
     for k, rule in enumerate(RULES)
     for m, dynamics in enumerate(DYNAMICS)
     for dtype in (torch.float64, torch.float32)
-    if (name == "cpu" and dtype == torch.float64)
-    or (k + (m if dtype == torch.float64 else -m)) % len(DYNAMICS) == 0
+    if (name == "cpu" and dtype == torch.float64) or (k + (m if dtype == torch.float64 else -m)) % len(DYNAMICS) == 0
 ]
 
 
@@ -74,9 +58,7 @@ def test_kernels_equal_reference(name, rule, dynamics, dtype):
 
 
 @pytest.mark.parametrize(("name", "clusters"), MEETING)
-@pytest.mark.parametrize(
-    ("dynamics", "sizes"), zip(DYNAMICS, itertools.cycle([(1100, 12), (2100, 9)])), ids=str
-)
+@pytest.mark.parametrize(("dynamics", "sizes"), zip(DYNAMICS, itertools.cycle([(1100, 12), (2100, 9)])), ids=str)
 def test_more_neurons_than_a_block_of_cuda_takes(name, clusters, dynamics, sizes, monkeypatch):
     """Blocks wait for each other; in the larger one a thread has several neurons."""
     monkeypatch.setenv("SNNFAST_CLUSTERS", clusters)
@@ -152,17 +134,11 @@ def test_cut_in_time_is_the_same(backend, dynamics, cuts):
         whole, w_whole, theta_whole = run(ops.diehl_cook_, spikes, w, theta, **arguments)
         w_cut, theta_cut, state, raster = w.clone(), theta.clone(), None, []
         for piece in spikes.split(list(cuts), dim=1):
-            part = ops.diehl_cook_(
-                piece, w_cut, theta_cut, state=state, v_threshold=4.0, v_reset=1.0, **arguments
-            )
+            part = ops.diehl_cook_(piece, w_cut, theta_cut, state=state, v_threshold=4.0, v_reset=1.0, **arguments)
             state = part.state
             raster.append(part.spikes)
         assert_same(
-            (
-                whole._replace(spikes=torch.cat(raster, 1), counts=whole.counts, state=state),
-                w_cut,
-                theta_cut,
-            ),
+            (whole._replace(spikes=torch.cat(raster, 1), counts=whole.counts, state=state), w_cut, theta_cut),
             (whole, w_whole, theta_whole),
         )
         assert whole.spikes.sum() > 1
@@ -182,13 +158,9 @@ def test_layouts(backend, layout):
             laid = w.to(on.device) if layout == "rows" else room[2:72, 3:59:2]
             laid.copy_(w)
         thresholds = (
-            torch.stack([theta, theta], 1).to(on.device)[:, 0]
-            if layout == "sliced"
-            else theta.to(on.device).clone()
+            torch.stack([theta, theta], 1).to(on.device)[:, 0] if layout == "sliced" else theta.to(on.device).clone()
         )
-        result = ops.diehl_cook_(
-            x, laid, thresholds, v_threshold=4.0, v_reset=1.0, rule=RULES["triplet"], norm=7.0
-        )
+        result = ops.diehl_cook_(x, laid, thresholds, v_threshold=4.0, v_reset=1.0, rule=RULES["triplet"], norm=7.0)
         assert_equal(result.counts.cpu(), expected[0].counts)
         assert_equal(laid.cpu(), expected[1])
         assert_equal(thresholds.cpu(), expected[2])
@@ -200,9 +172,7 @@ def test_layouts(backend, layout):
 @pytest.mark.parametrize("backend", ["reference", *PRESENT])
 def test_many_presentations_in_one_call_or_in_many(backend):
     """Chunks, refreshed bounds and copied weights begin and end within them."""
-    w, theta, x = sample(
-        (70, 28), torch.float32, count=40 if backend == "reference" else 70, steps=12
-    )
+    w, theta, x = sample((70, 28), torch.float32, count=40 if backend == "reference" else 70, steps=12)
     arguments = {"rule": RULES["triplet"], "norm": 7.0, "inhibition_delay": 0, "one_winner": True}
     with force(backend) as on:
         x = Rates(x.hz.to(on.device), x.num_steps, x.seeds.to(on.device))
@@ -211,9 +181,7 @@ def test_many_presentations_in_one_call_or_in_many(backend):
         w_cut, theta_cut, counts = w.clone(), theta.clone(), []
         for p in range(0, len(x.hz), 7):
             part = Rates(x.hz[p : p + 7], x.num_steps, x.seeds[p : p + 7])
-            result = ops.diehl_cook_(
-                part, w_cut, theta_cut, v_threshold=4.0, v_reset=1.0, **arguments
-            )
+            result = ops.diehl_cook_(part, w_cut, theta_cut, v_threshold=4.0, v_reset=1.0, **arguments)
             counts.append(result.counts)
         assert_equal(torch.cat(counts), whole[0].counts)
         assert_equal(w_cut, whole[1])
@@ -226,16 +194,12 @@ def test_weights_keep_their_sum_and_bounds(name):
     with force(name) as on:
         x = Rates(x.hz.to(on.device), x.num_steps, x.seeds.to(on.device))
         before = w.clone()
-        result, after, _ = run(
-            ops.diehl_cook_, x, w.to(on.device), theta.to(on.device), rule=RULES["pair"], norm=7.0
-        )
+        result, after, _ = run(ops.diehl_cook_, x, w.to(on.device), theta.to(on.device), rule=RULES["pair"], norm=7.0)
         plastic = (result.counts.sum(0) > 0).cpu()
         after = after.cpu()
     assert plastic.any()
     assert not plastic.all()
-    torch.testing.assert_close(
-        after[plastic].sum(1), torch.full((int(plastic.sum()),), 7.0, dtype=w.dtype)
-    )
+    torch.testing.assert_close(after[plastic].sum(1), torch.full((int(plastic.sum()),), 7.0, dtype=w.dtype))
     assert_equal(after[~plastic], before[~plastic])
     assert after.min() >= 0
     assert after.max() <= 1
@@ -273,13 +237,6 @@ def test_opcheck(name, form, carry):
     with force(name) as on:
         x, w, theta, state = moved((x, w, theta, state), on.device)
         call = ops.diehl_cook_.check(
-            x,
-            w,
-            theta,
-            rule=RULES["pair"],
-            norm=2.0,
-            state=state,
-            v_threshold=4.0,
-            return_spikes=True,
+            x, w, theta, rule=RULES["pair"], norm=2.0, state=state, v_threshold=4.0, return_spikes=True
         )
         torch.library.opcheck(on.ops.diehl_cook_, tuple(flatten(call)))

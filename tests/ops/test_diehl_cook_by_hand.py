@@ -57,11 +57,7 @@ def explicit_network(spikes, w, exc, inh, steps):
         torch.zeros(n, dtype=w.dtype),
         torch.zeros(n, dtype=w.dtype),
     )
-    v_i, refractory_i, s_i = (
-        torch.full((n,), -60.0, dtype=w.dtype),
-        torch.zeros(n),
-        torch.zeros(n, dtype=w.dtype),
-    )
+    v_i, refractory_i, s_i = (torch.full((n,), -60.0, dtype=w.dtype), torch.zeros(n), torch.zeros(n, dtype=w.dtype))
     s_in, raster = torch.zeros(w.shape[1], dtype=w.dtype), []
     decay, decay_i = math.exp(-1 / 100), math.exp(-1 / 10)
     for t in range(steps):
@@ -90,9 +86,7 @@ def test_direct_inhibition_is_that_of_inhibitory_partners(name):
     raster, theta = explicit_network(spikes[0], w, 120.0, 22.5, 250)
     with force(name) as on:
         adaptive = torch.zeros(30, dtype=torch.float64, device=on.device)
-        result = ops.diehl_cook_(
-            spikes.to(on.device), w.to(on.device), adaptive, return_spikes=True
-        )
+        result = ops.diehl_cook_(spikes.to(on.device), w.to(on.device), adaptive, return_spikes=True)
     assert raster.sum() > 10
     assert_equal(result.spikes[0].cpu(), raster)
     torch.testing.assert_close(adaptive.cpu(), theta, rtol=0, atol=1e-12)

@@ -10,10 +10,7 @@ from snnfast import ops, plasticity, reference
 from snnfast.ops import Events, Rates
 from snnfast.reference.call import flatten
 
-OPS = {
-    "diehl_cook_": {"v_threshold": 2.0, "v_reset": 0.0},
-    "diehl_cook_conductance_": {"tau": 10.0, "rest": 2.0},
-}
+OPS = {"diehl_cook_": {"v_threshold": 2.0, "v_reset": 0.0}, "diehl_cook_conductance_": {"tau": 10.0, "rest": 2.0}}
 NAMES = list(OPS)
 FROZEN = {"rule": None, "theta_plus": 0.0, "tau_theta": None}
 
@@ -23,9 +20,7 @@ def sample(name, dtype=torch.float32, neurons=6, inputs=8, count=2, steps=12):
     generator = torch.Generator().manual_seed(0)
     w = (torch.rand(neurons, inputs, generator=generator) * 0.5).to(dtype)
     current = name == "diehl_cook_"
-    theta = torch.full(
-        (neurons,), 0.0 if current else 20.0, dtype=dtype if current else torch.float64
-    )
+    theta = torch.full((neurons,), 0.0 if current else 20.0, dtype=dtype if current else torch.float64)
     hz = torch.rand(count, inputs, generator=generator) * 500
     return Rates(hz, steps, torch.arange(count)), w, theta
 
@@ -141,10 +136,7 @@ def test_compiled_is_eager(backend, name, dynamic):
     torch._dynamo.reset()
     with force(backend) as on:
         x, w, theta = sample(name)
-        settings = {
-            k: v.to(on.device) if isinstance(v, torch.Tensor) else v
-            for k, v in settings_of(name).items()
-        }
+        settings = {k: v.to(on.device) if isinstance(v, torch.Tensor) else v for k, v in settings_of(name).items()}
         eager, compiled = (Network(name, w, theta, **settings).to(on.device) for _ in range(2))
         graph = torch.compile(compiled, fullgraph=True, dynamic=dynamic, backend="aot_eager")
         for count in (2, 1):
@@ -202,25 +194,13 @@ def raw(backend, name, call):
 
 
 HOSTILE = {
-    "inputs above": (
-        torch.tensor([1, 8, 9, 2000], dtype=torch.int32),
-        torch.tensor([[0, 2, 2, 4]]),
-    ),
-    "inputs below": (
-        torch.tensor([-1, 1, -2000, 3], dtype=torch.int32),
-        torch.tensor([[0, 2, 2, 4]]),
-    ),
-    "inputs again and again": (
-        torch.zeros(4000, dtype=torch.int32),
-        torch.tensor([[0, 4000, 4000, 4000]]),
-    ),
+    "inputs above": (torch.tensor([1, 8, 9, 2000], dtype=torch.int32), torch.tensor([[0, 2, 2, 4]])),
+    "inputs below": (torch.tensor([-1, 1, -2000, 3], dtype=torch.int32), torch.tensor([[0, 2, 2, 4]])),
+    "inputs again and again": (torch.zeros(4000, dtype=torch.int32), torch.tensor([[0, 4000, 4000, 4000]])),
     "offsets above": (torch.tensor([1, 2], dtype=torch.int32), torch.tensor([[0, 1, 2, 900]])),
     "offsets below": (torch.tensor([1, 2], dtype=torch.int32), torch.tensor([[-900, 0, 1, 2]])),
     "offsets back": (torch.tensor([1, 2], dtype=torch.int32), torch.tensor([[0, 2, 0, 2]])),
-    "offsets beyond 32 bits": (
-        torch.tensor([1, 2], dtype=torch.int32),
-        torch.tensor([[0, 2**40, 2**40, 2]]),
-    ),
+    "offsets beyond 32 bits": (torch.tensor([1, 2], dtype=torch.int32), torch.tensor([[0, 2**40, 2**40, 2]])),
 }
 
 
@@ -242,11 +222,7 @@ def test_events_out_of_range_touch_nothing_but_the_weights(backend, name, case, 
             else:
                 one = Events(events.inputs[:0], torch.zeros_like(events.offsets))
                 call = getattr(ops, name).check(one, inside, theta.to(on.device), **given)
-                raw(
-                    on,
-                    name,
-                    call._replace(x=call.x._replace(inputs=events.inputs, offsets=events.offsets)),
-                )
+                raw(on, name, call._replace(x=call.x._replace(inputs=events.inputs, offsets=events.offsets)))
         except RuntimeError as error:
             assert "must ascend" in str(error)  # noqa: PT017
             assert_equal(inside.cpu(), w)
@@ -264,17 +240,8 @@ def test_delays_beyond_the_longest_count_as_the_longest(backend, carry):
     for given in (delays, delays.clamp(max=3)):
         with force(backend) as on:
             x, w, theta = sample(name)
-            x, w, theta = (
-                Rates(x.hz.to(on.device), 12, x.seeds.to(on.device)),
-                w.to(on.device),
-                theta.to(on.device),
-            )
-            settings = {
-                "delays": given.to(on.device),
-                "longest_delay": 3,
-                "validate": False,
-                "return_state": True,
-            }
+            x, w, theta = (Rates(x.hz.to(on.device), 12, x.seeds.to(on.device)), w.to(on.device), theta.to(on.device))
+            settings = {"delays": given.to(on.device), "longest_delay": 3, "validate": False, "return_state": True}
             result = run(name, x, w, theta, **settings)
             if carry:
                 result = run(name, x, w, theta, state=result.state, **settings)
@@ -315,26 +282,10 @@ def test_raw_calls_with_wrong_arguments_are_refused(backend, name, text, changes
     ("changes", "error", "message"),
     [
         ({"longest_delay": 3}, ValueError, "longest_delay must be None without delays, got 3"),
-        (
-            {"longest_delay": 256, "delays": 2},
-            ValueError,
-            "longest_delay must be at most 255 steps, got 256",
-        ),
-        (
-            {"longest_delay": -1, "delays": 2},
-            ValueError,
-            "longest_delay must be at least 0, got -1",
-        ),
-        (
-            {"longest_delay": 2.0, "delays": 2},
-            TypeError,
-            "longest_delay must be an integer, got float",
-        ),
-        (
-            {"longest_delay": 1, "delays": 2},
-            ValueError,
-            "delays must be at most longest_delay, 1 steps, got 2",
-        ),
+        ({"longest_delay": 256, "delays": 2}, ValueError, "longest_delay must be at most 255 steps, got 256"),
+        ({"longest_delay": -1, "delays": 2}, ValueError, "longest_delay must be at least 0, got -1"),
+        ({"longest_delay": 2.0, "delays": 2}, TypeError, "longest_delay must be an integer, got float"),
+        ({"longest_delay": 1, "delays": 2}, ValueError, "delays must be at most longest_delay, 1 steps, got 2"),
         ({"rest": 1e12}, ValueError, r"rest must be less than 2\*\*31 steps of 0.5 ms, got 1"),
     ],
 )
@@ -354,20 +305,8 @@ def test_a_longer_longest_delay_changes_nothing_but_the_state(backend):
     for longest in (None, 2, 9):
         with force(backend) as on:
             x, w, theta = sample(name)
-            x, w, theta = (
-                Rates(x.hz.to(on.device), 12, x.seeds.to(on.device)),
-                w.to(on.device),
-                theta.to(on.device),
-            )
-            result = run(
-                name,
-                x,
-                w,
-                theta,
-                delays=delays.to(on.device),
-                longest_delay=longest,
-                return_spikes=True,
-            )
+            x, w, theta = (Rates(x.hz.to(on.device), 12, x.seeds.to(on.device)), w.to(on.device), theta.to(on.device))
+            result = run(name, x, w, theta, delays=delays.to(on.device), longest_delay=longest, return_spikes=True)
             results.append((result.spikes, w, theta))
     assert_equal(results[1], results[0])
     assert_equal(results[2], results[0])

@@ -180,9 +180,7 @@ def test_cut_in_time_is_the_same(backend, dynamics, rule):
         }
         if "delays" in arguments:
             arguments["delays"] = delays_to(arguments["delays"], w)
-        whole, w_whole, theta_whole = run(
-            ops.diehl_cook_conductance_, spikes, w, theta, **arguments
-        )
+        whole, w_whole, theta_whole = run(ops.diehl_cook_conductance_, spikes, w, theta, **arguments)
         w_cut, theta_cut, state, raster = w.clone(), theta.clone(), None, []
         for piece in spikes.split([1, 0, 2, 22, 15], dim=1):
             part = ops.diehl_cook_conductance_(piece, w_cut, theta_cut, state=state, **arguments)
@@ -226,13 +224,7 @@ def test_presentations_go_on_from_a_state(backend, rule):
     long = torch.cat((spikes, spikes.new_zeros(3, 10, 24)), 1).view(1, 90, 24)
     with force(backend) as on:
         w, theta = w.to(on.device), theta.to(on.device)
-        arguments = {
-            "rule": RULES[rule],
-            "delays": 25,
-            "w_inh_exc": 0.1,
-            "return_spikes": True,
-            "return_state": True,
-        }
+        arguments = {"rule": RULES[rule], "delays": 25, "w_inh_exc": 0.1, "return_spikes": True, "return_state": True}
         op = ops.diehl_cook_conductance_
         state = run(op, spikes[:1].to(on.device), w, theta, **arguments)[0].state
         got, w_got, theta_got = run(op, spikes.to(on.device), w, theta, state=state, **arguments)
@@ -264,9 +256,7 @@ def test_layouts(backend, layout):
         if layout == "sliced":
             thresholds = torch.stack([theta, theta], 1).to(on.device)[:, 0]
             delays = torch.stack([delays, delays], 2)[..., 1]
-        result = ops.diehl_cook_conductance_(
-            x, laid, thresholds, tau=20.0, rest=5.0, **{**arguments, "delays": delays}
-        )
+        result = ops.diehl_cook_conductance_(x, laid, thresholds, tau=20.0, rest=5.0, **{**arguments, "delays": delays})
         assert result.counts.any()
         assert_equal(result.counts.cpu(), expected[0].counts)
         assert_equal(laid.cpu(), expected[1])
@@ -309,9 +299,7 @@ def test_weights_are_normalised_before_the_presentation(name):
         expected = torch.full((35,), 5.0, dtype=w.dtype)
         expected[3] = 0
         torch.testing.assert_close(after.sum(1).cpu(), expected)
-        result, after, _ = run(
-            ops.diehl_cook_conductance_, x, w, theta, rule=RULES["soft bounds"], norm=5.0
-        )
+        result, after, _ = run(ops.diehl_cook_conductance_, x, w, theta, rule=RULES["soft bounds"], norm=5.0)
         spiked = (result.counts[1] > 0).cpu()
         off = (after.sum(1).cpu() - expected).abs() > 1e-3
         assert off[spiked].all()
@@ -350,18 +338,10 @@ def test_opcheck(name, form, carry):
     spikes = dense(x, 8)
     x = {"spikes": spikes, "events": Events.from_dense(spikes), "rates": x}[form]
     delays = delays_to(2, w)
-    state = reference.diehl_cook_conductance_(
-        spikes, w, theta, delays=delays, return_state=True
-    ).state
+    state = reference.diehl_cook_conductance_(spikes, w, theta, delays=delays, return_state=True).state
     op = ops.diehl_cook_conductance_
     with force(name) as on:
         x, w, theta, delays, state = (moved(v, on.device) for v in (x, w, theta, delays, state))
-        given = {
-            "rule": RULES["pair"],
-            "norm": 3.0,
-            "delays": delays,
-            "rest": 1.5,
-            "return_spikes": True,
-        }
+        given = {"rule": RULES["pair"], "norm": 3.0, "delays": delays, "rest": 1.5, "return_spikes": True}
         call = op.check(x, w, theta, state=state if carry else None, **given)
         torch.library.opcheck(on.ops.diehl_cook_conductance_, tuple(flatten(call)))

@@ -126,9 +126,7 @@ def test_a_spike_carries_the_same_charge_in_steps_of_any_length(name):
             theta = torch.full((1,), 20.0, dtype=torch.float64, device=on.device)
             x = torch.zeros(1, round(20 / dt) + 1, 1, dtype=torch.bool, device=on.device)
             x[:, 0] = True
-            state = ops.diehl_cook_conductance_(
-                x, w, theta, dt=dt, rest=0.0, return_state=True
-            ).state
+            state = ops.diehl_cook_conductance_(x, w, theta, dt=dt, rest=0.0, return_state=True).state
             peaks.append(state.v.item())
     # 65 mV from reversal, 0.5 of the leak for 1 ms, decays by exp(-20 / 100).
     assert peaks[2] == pytest.approx(-65 + 65 * 0.5 / 100 * math.exp(-0.2), abs=0.01)

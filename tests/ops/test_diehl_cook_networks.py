@@ -82,9 +82,7 @@ def results(name, x, w, theta, arguments, calls):
     w, theta, given = w.clone(), theta.clone(), []
     state = None
     for settings in calls:
-        result = getattr(ops, name)(
-            x, w, theta, state=state, return_spikes=True, **{**arguments, **settings}
-        )
+        result = getattr(ops, name)(x, w, theta, state=state, return_spikes=True, **{**arguments, **settings})
         state = result.state
         given += [result.counts, result.spikes, *(() if state is None else state)]
     return [value.cpu() for value in (*given, w, theta)]
@@ -136,9 +134,7 @@ def test_wherever_cuda_has_their_memory(name, way, monkeypatch):
 
 
 @pytest.mark.parametrize("name", OPS)
-@pytest.mark.parametrize(
-    ("networks", "neurons", "count", "steps"), [(11, 4, 1, 8), (3, 1100, 1, 7), (2, 5, 9, 8)]
-)
+@pytest.mark.parametrize(("networks", "neurons", "count", "steps"), [(11, 4, 1, 8), (3, 1100, 1, 7), (2, 5, 9, 8)])
 def test_more_than_a_device_runs_at_the_same_time(kernels, name, networks, neurons, count, steps):
     """Rows of a grid and threads go on with other networks; those of several blocks, which wait, have theirs each."""
     x, w, theta, arguments = sample(name, networks, neurons, 5, count, steps)
@@ -158,9 +154,7 @@ def own_settings(name, networks):
 
     own = {
         "rule": [
-            plasticity.triplet(
-                1e-3 * k, 0.03 * k, lr_pre_triplet=1e-3, w_max=9.0 + k, tau_pre=5.0 + k
-            )
+            plasticity.triplet(1e-3 * k, 0.03 * k, lr_pre_triplet=1e-3, w_max=9.0 + k, tau_pre=5.0 + k)
             for k in range(networks)
         ],
         "norm": each(4.0, 0.5),
@@ -278,10 +272,7 @@ def test_no_network_and_the_fake(kernels, name):
 WRONG = {
     "w": ({"w": torch.ones(2, 3, 6, 9)}, r"w must have shape \[N, I\] or \[K, N, I\]"),
     "theta": ({"theta": torch.ones(6)}, r"theta must have shape \[3, 6\], got \[6\]"),
-    "spikes": (
-        {"x": torch.ones(2, 2, 12, 9)},
-        r"x must have shape \[P, T, 9\] or \[3, P, T, 9\], got \[2, 2, 12, 9\]",
-    ),
+    "spikes": ({"x": torch.ones(2, 2, 12, 9)}, r"x must have shape \[P, T, 9\] or \[3, P, T, 9\], got \[2, 2, 12, 9\]"),
     "hz": (
         {"x": Rates(torch.ones(3, 2, 8), 12, torch.arange(2))},
         r"x.hz must have shape \[P, 9\] or \[3, P, 9\], got \[3, 2, 8\]",
@@ -299,23 +290,14 @@ WRONG = {
         r"x.inputs must lie in \[0, 8\], got values from 0 to 9",
     ),
     "state": ({"state": 6}, r"state.v must have shape \[3, 6\], got \[6\]"),
-    "settings": (
-        {"theta_plus": [0.1, 0.2]},
-        "theta_plus must be one for all or 3, one a network, got 2",
-    ),
-    "a setting": (
-        {"theta_plus": [0.1, 0.2, -1.0]},
-        "network 2: theta_plus must be at least 0, got -1",
-    ),
+    "settings": ({"theta_plus": [0.1, 0.2]}, "theta_plus must be one for all or 3, one a network, got 2"),
+    "a setting": ({"theta_plus": [0.1, 0.2, -1.0]}, "network 2: theta_plus must be at least 0, got -1"),
     "rules": ({"rule": [RULE]}, "rule must be one for all or 3, one a network, got 1"),
     "kinds": (
         {"rule": [RULE, RULE, plasticity.pair()]},
         "rules of networks must be of one kind and trace, got triplet, nearest and additive, nearest",
     ),
-    "bounds": (
-        {"rule": [RULE, plasticity.triplet(w_max=1e-3), RULE]},
-        r"w must lie in \[0, 0.001\]",
-    ),
+    "bounds": ({"rule": [RULE, plasticity.triplet(w_max=1e-3), RULE]}, r"w must lie in \[0, 0.001\]"),
 }
 
 

@@ -13,23 +13,11 @@ HALF = -1 / math.log(0.5)  # ms: the time constant with which something halves i
 
 def present(backend, spikes, w, **settings):
     """The result, on the CPU; membranes halve in a step, a current of 1 is a spike, of less than 2 no second one."""
-    given = {
-        "tau": HALF,
-        "v_threshold": 1.0,
-        "v_reset": 0.0,
-        "refractory": 0.0,
-        "theta_plus": 0.0,
-        "inhibition": 0.0,
-    }
+    given = {"tau": HALF, "v_threshold": 1.0, "v_reset": 0.0, "refractory": 0.0, "theta_plus": 0.0, "inhibition": 0.0}
     with force(backend) as on:
         theta = torch.zeros(len(w), dtype=w.dtype, device=on.device)
         result = ops.diehl_cook_(
-            spikes.to(on.device),
-            w.to(on.device),
-            theta,
-            return_spikes=True,
-            return_state=True,
-            **{**given, **settings},
+            spikes.to(on.device), w.to(on.device), theta, return_spikes=True, return_state=True, **{**given, **settings}
         )
     return result.spikes.cpu(), [s.cpu() for s in result.state]
 
@@ -89,10 +77,7 @@ def test_a_weight_that_has_grown_counts_in_the_next_presentation(backend, neuron
     spikes[1:, 11, 2] = True  # has not gained
     rule = plasticity.pair(0.0, 4.0, tau_pre=HALF, w_max=9.0)
     raster, _ = present(backend, spikes, w, rule=rule)
-    assert raster.nonzero().tolist() == [
-        [0, 3, neurons - 1],
-        *([p, 5, neurons - 1] for p in range(1, 5)),
-    ]
+    assert raster.nonzero().tolist() == [[0, 3, neurons - 1], *([p, 5, neurons - 1] for p in range(1, 5))]
 
 
 @pytest.mark.parametrize("backend", ["reference", *PRESENT])

@@ -85,12 +85,7 @@ EIF = Op(
     exact=False,
     steady={"theta_rh": 1e3, "delta_t": 1.0},
     runs_away=True,
-    variants={
-        "plain": {},
-        **LEAKY,
-        **HARD_FIRING,
-        **OWN,
-    },
+    variants={"plain": {}, **LEAKY, **HARD_FIRING, **OWN},
     written=written,
     written_for=[{"tau": 2.7, "delta_t": 0.5, "theta_rh": 1.5}],
     worked={"hard": HARD},
@@ -125,14 +120,9 @@ def test_a_sharp_spike_has_a_gradient_of_its_sharpness(kernels, dtype):
         tensors |= {"v": [1.3], "delta_t": [0.0005]}  # at most e^708
     grads = []
     for function in (ops.eif, EIF.reference):
-        given = {
-            k: torch.tensor(v, dtype=dtype, device=kernels.device).requires_grad_()
-            for k, v in tensors.items()
-        }
+        given = {k: torch.tensor(v, dtype=dtype, device=kernels.device).requires_grad_() for k, v in tensors.items()}
         spikes = function(**given)[0]
-        grads.append(
-            torch.autograd.grad(spikes.sum(), list(given.values()), materialize_grads=True)
-        )
+        grads.append(torch.autograd.grad(spikes.sum(), list(given.values()), materialize_grads=True))
         assert spikes.item() == 1
     for a, b in zip(*grads):
         assert b.isfinite().all()

@@ -26,9 +26,7 @@ def test_two_spikes_by_hand(backend, dtype):
     t, u, slope = ops.eventprop(t_in, w, **BY_HAND, return_u_max=True, return_slope=True)
     first = 3 - 2 * math.log(16 / 19)
     tight = 1e-13 if dtype == F64 else 2e-6
-    assert t[0, 0].tolist() == pytest.approx(
-        [first, first - 2 * math.log(3 / 4)] + [math.inf] * 2, abs=tight
-    )
+    assert t[0, 0].tolist() == pytest.approx([first, first - 2 * math.log(3 / 4)] + [math.inf] * 2, abs=tight)
     assert slope[0, 0].tolist() == pytest.approx([13 / 6, 1.0, math.inf, math.inf], abs=10 * tight)
     assert u[:, 0].tolist() == [1.0, 0.0]
     assert_all(t[1], math.inf)
@@ -66,9 +64,7 @@ def test_largest_potential_by_hand(backend):
     t, u = ops.eventprop(t_in, w, **BY_HAND, return_u_max=True)
     assert_all(t, math.inf)
     assert u.tolist() == [[pytest.approx(0.5, abs=1e-15), 0.0]]
-    _, u = ops.eventprop(
-        t_in, w, **(BY_HAND | {"t_max": 1 + math.log(4 / 3) * 2}), return_u_max=True
-    )
+    _, u = ops.eventprop(t_in, w, **(BY_HAND | {"t_max": 1 + math.log(4 / 3) * 2}), return_u_max=True)
     assert u[0, 0].item() == pytest.approx(2 * (3 / 4 - 9 / 16), abs=1e-15)
 
 
@@ -128,9 +124,7 @@ def test_kernels_equal_the_reference(kernels, name):
 
 
 def test_cases_have_spikes_and_silence():
-    counts = [
-        ops.eventprop(**case(**CASES[name]), validate=False).isfinite().sum(2) for name in CASES
-    ]
+    counts = [ops.eventprop(**case(**CASES[name]), validate=False).isfinite().sum(2) for name in CASES]
     silent = torch.cat([c.flatten() == 0 for c in counts]).double().mean()
     assert 0.2 < silent < 0.8
     assert max(int(c.max()) for c in counts) > 10
@@ -148,21 +142,15 @@ def test_cases_have_spikes_and_silence():
 )
 def test_any_call_equals_the_reference(seed, tau_mem, ratio, scale, recurrent, delays):
     """Where no neuron nearly misses the threshold; there a rounding decides, and derivatives are without bound."""
-    a = case(
-        2, 4, 2, 3, (tau_mem, tau_mem * ratio), recurrent, delays, delays * recurrent, scale, seed
-    )
+    a = case(2, 4, 2, 3, (tau_mem, tau_mem * ratio), recurrent, delays, delays * recurrent, scale, seed)
     a |= {"max_spikes": 12, "stops": True, "t_max": 45.0}
     how = {"return_u_max": True, "return_slope": True, "validate": False}
     got, want = ops.eventprop(**a, **how), reference.eventprop(**a, **how)
-    near = (want[2] < 1e-3 / tau_mem).any() or (
-        (want[1] - 1).abs().lt(1e-9) & want[0][..., 0].isinf()
-    ).any()
+    near = (want[2] < 1e-3 / tau_mem).any() or ((want[1] - 1).abs().lt(1e-9) & want[0][..., 0].isinf()).any()
     if near:
         return
     torch.testing.assert_close(got[0].isfinite(), want[0].isfinite(), rtol=0, atol=0)
-    for g, w, tight in zip(
-        got, want, (6e-9, 1e-9, 1e-9)
-    ):  # of many spikes, each moved by those before
+    for g, w, tight in zip(got, want, (6e-9, 1e-9, 1e-9)):  # of many spikes, each moved by those before
         torch.testing.assert_close(g, w, rtol=1e-9, atol=tight)
 
 
@@ -199,9 +187,7 @@ def test_neurons_may_stop(backend):
 
 
 @pytest.mark.filterwarnings(SILENT)
-@pytest.mark.parametrize(
-    ("inputs", "neurons", "batch"), [(0, 3, 2), (3, 0, 2), (3, 3, 0), (3, 65, 1)]
-)
+@pytest.mark.parametrize(("inputs", "neurons", "batch"), [(0, 3, 2), (3, 0, 2), (3, 3, 0), (3, 65, 1)])
 @pytest.mark.parametrize("recurrent", [False, True])
 def test_sizes(backend, inputs, neurons, batch, recurrent):
     a = on(backend.device, case(batch, inputs, 2, max(neurons, 1), recurrent=recurrent))

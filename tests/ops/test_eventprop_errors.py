@@ -25,33 +25,13 @@ def good():
         ({"w": 3.0}, TypeError, "w must be a tensor, got float"),
         ({"t_in": torch.ones(3)}, ValueError, "t_in must have shape [B, I, S] or [B, I], got [3]"),
         ({"w": torch.ones(4)}, ValueError, "w must have shape [N, I], got [4]"),
-        (
-            {"w": torch.ones(4, 2)},
-            ValueError,
-            "w must have shape [N, I] with I = 3 as in t_in, got [4, 2]",
-        ),
-        (
-            {"w": torch.ones(4, 3, dtype=F64)},
-            TypeError,
-            "w must have the dtype of t_in, torch.float32, got",
-        ),
-        (
-            {"t_in": torch.ones(1, 3, 2).half()},
-            TypeError,
-            "t_in must have one of the dtypes float32, float64, got",
-        ),
+        ({"w": torch.ones(4, 2)}, ValueError, "w must have shape [N, I] with I = 3 as in t_in, got [4, 2]"),
+        ({"w": torch.ones(4, 3, dtype=F64)}, TypeError, "w must have the dtype of t_in, torch.float32, got"),
+        ({"t_in": torch.ones(1, 3, 2).half()}, TypeError, "t_in must have one of the dtypes float32, float64, got"),
         ({"w_rec": torch.ones(3, 4)}, ValueError, "w_rec must have shape [4, 4], got [3, 4]"),
-        (
-            {"delays_rec": torch.ones(4)},
-            ValueError,
-            "delays_rec must come with w_rec, got w_rec None",
-        ),
+        ({"delays_rec": torch.ones(4)}, ValueError, "delays_rec must come with w_rec, got w_rec None"),
         ({"delays": torch.ones(4)}, ValueError, "delays must have shape [3] or [4, 3], got [4]"),
-        (
-            {"delays": torch.tensor([0.0, -1.0, 0.0])},
-            ValueError,
-            "delays must be finite and at least 0, got values",
-        ),
+        ({"delays": torch.tensor([0.0, -1.0, 0.0])}, ValueError, "delays must be finite and at least 0, got values"),
         (
             {"w_rec": torch.ones(4, 4), "delays_rec": torch.full((4,), math.inf)},
             ValueError,
@@ -62,11 +42,7 @@ def good():
             ValueError,
             "t_in must hold times that are at least 0 and not NaN, inf for no spike, got values from -1 to inf",
         ),
-        (
-            {"t_max": 2.5},
-            ValueError,
-            "t_max must not lie before the last input spike, got t_max 2.5 and a spike at 3",
-        ),
+        ({"t_max": 2.5}, ValueError, "t_max must not lie before the last input spike, got t_max 2.5 and a spike at 3"),
         ({"tau_mem": 0.0}, ValueError, "tau_mem must be positive, got 0"),
         ({"tau_syn": math.nan}, ValueError, "tau_syn must be finite, got nan"),
         ({"v_threshold": -1}, ValueError, "v_threshold must be positive, got -1"),
@@ -79,10 +55,7 @@ def good():
     ],
 )
 def test_bad_arguments(backend, change, error, message):
-    a = {
-        k: v.to(backend.device) if isinstance(v, torch.Tensor) else v
-        for k, v in {**good(), **change}.items()
-    }
+    a = {k: v.to(backend.device) if isinstance(v, torch.Tensor) else v for k, v in {**good(), **change}.items()}
     with pytest.raises(error) as raised:
         ops.eventprop(**a)
     assert str(raised.value).startswith(f"eventprop: {message}")
@@ -93,10 +66,7 @@ def test_more_spikes_than_have_room(backend, recurrent):
     a = {k: v.to(backend.device) if isinstance(v, torch.Tensor) else v for k, v in good().items()}
     a["w"] = torch.cat((0.4 * a["w"], 100 * a["w"][:1]))
     a["w_rec"] = a["w"].new_zeros(5, 5) if recurrent else None
-    with pytest.raises(
-        ValueError,
-        match=r"^eventprop: max_spikes must be at least the number of spikes of each neur",
-    ):
+    with pytest.raises(ValueError, match=r"^eventprop: max_spikes must be at least the number of spikes of each neur"):
         ops.eventprop(**a, max_spikes=5)
     t = ops.eventprop(**a, max_spikes=5, validate=False)
     assert t[0, 4].isnan().all()
@@ -106,9 +76,7 @@ def test_more_spikes_than_have_room(backend, recurrent):
 def test_silence_is_told_while_only_spikes_can_give_a_gradient(backend):
     a = {k: v.to(backend.device) if isinstance(v, torch.Tensor) else v for k, v in good().items()}
     a["w"] = (0.01 * a["w"]).requires_grad_()
-    with pytest.warns(
-        UserWarning, match=r"^eventprop: all outputs are silent: no neuron of w \[4, 3\] reached"
-    ):
+    with pytest.warns(UserWarning, match=r"^eventprop: all outputs are silent: no neuron of w \[4, 3\] reached"):
         ops.eventprop(**a)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

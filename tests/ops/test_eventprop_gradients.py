@@ -77,9 +77,7 @@ def test_slope_guard_bounds_the_gradient(backend):
 
 
 @pytest.mark.filterwarnings(SILENT)
-@pytest.mark.parametrize(
-    "kernels", [name for name in PRESENT if name == "cpu"], indirect=True
-)  # others equal it
+@pytest.mark.parametrize("kernels", [name for name in PRESENT if name == "cpu"], indirect=True)  # others equal it
 @pytest.mark.parametrize("name", CASES)
 def test_gradients_by_finite_differences(kernels, name):
     """Every number of every argument, with the same spikes on both sides; central, and of fourth order."""
@@ -127,15 +125,10 @@ def test_gradients_of_float32(kernels):
     found = []
     for dtype in (torch.float32, F64):
         a = case(**CASES["plain"])
-        a = leaves(
-            {k: v.to(dtype) if isinstance(v, torch.Tensor) else v for k, v in a.items()},
-            kernels.device,
-        )
+        a = leaves({k: v.to(dtype) if isinstance(v, torch.Tensor) else v for k, v in a.items()}, kernels.device)
         found.append(torch.autograd.grad(loss(*ops.eventprop(**a, return_u_max=True)), graded(a)))
     for got, want in zip(*found):
-        torch.testing.assert_close(
-            got.double(), want, rtol=1e-3, atol=1e-3 * want.abs().max().item()
-        )
+        torch.testing.assert_close(got.double(), want, rtol=1e-3, atol=1e-3 * want.abs().max().item())
 
 
 def test_a_second_derivative_raises(kernels):
@@ -150,9 +143,7 @@ def test_only_inputs_and_spikes_are_saved():
     """Memory grows with spikes, not with arrivals at neurons or with time."""
     a = leaves(case(4, 50, 20, 30, max_spikes=5, scale=0.2))
     saved = []
-    with torch.autograd.graph.saved_tensors_hooks(
-        lambda x: saved.append(x.numel()) or x, lambda x: x
-    ):
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x.numel()) or x, lambda x: x):
         ops.eventprop(**a, validate=False)
     inputs, spikes = a["t_in"].numel() + a["w"].numel(), 4 * 30 * 5
     assert sum(saved) <= inputs + 2 * spikes

@@ -31,9 +31,7 @@ def test_gradients_are_the_same_however_it_runs(kernels, name):
     want = torch.autograd.grad(run(*inputs), inputs)
     for way, function in ways.items():
         for got, expected in zip(torch.autograd.grad(function(*inputs), inputs), want):
-            torch.testing.assert_close(
-                got, expected, rtol=1e-12, atol=1e-10, msg=lambda m, way=way: f"{way}: {m}"
-            )
+            torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-10, msg=lambda m, way=way: f"{way}: {m}")
 
 
 @pytest.mark.parametrize("return_u_max", [False, True])
@@ -46,14 +44,7 @@ def test_opcheck(kernels, name, return_u_max):
         torch.library.opcheck(kernels.ops.eventprop_forward.default, arguments)
     arguments = tuple(v.detach() if isinstance(v, torch.Tensor) else v for v in arguments)
     t, u, slope, peak, source = kernels.ops.eventprop_forward(*arguments)
-    more = (
-        t,
-        slope,
-        peak,
-        source,
-        torch.ones_like(t),
-        torch.ones_like(u) if return_u_max else None,
-    )
+    more = (t, slope, peak, source, torch.ones_like(t), torch.ones_like(u) if return_u_max else None)
     wanted = (True, True, name == "recurrent", False)
     torch.library.opcheck(kernels.ops.eventprop_backward.default, (*arguments, *more, *wanted))
 

@@ -16,11 +16,7 @@ OWN = {
     "detached": {"b": 0.2, "detach_reset": True},
     "decay_w_0": {"decay_w": 0.0},
     "decay_w_1": {"decay_w": 1.0},
-    "decay_w_each": {
-        "decay_w": Values(0.0, 1.0),
-        "a": Values(0.0, 0.5, "channel"),
-        "b": Values(0.0, 0.5, "last"),
-    },
+    "decay_w_each": {"decay_w": Values(0.0, 1.0), "a": Values(0.0, 0.5, "channel"), "b": Values(0.0, 0.5, "last")},
     "soft": {"v_reset": None, "a0": 0.02, "b": 0.3},
     "all_tensors": {
         "decay": Values(0.3, 0.9),
@@ -105,12 +101,7 @@ IZHIKEVICH = Op(
     },
     steady={"a0": 0.0, "a": 0.0, "b": 0.0},
     runs_away=True,
-    variants={
-        "plain": {},
-        **LEAKY,
-        **HARD_FIRING,
-        **OWN,
-    },
+    variants={"plain": {}, **LEAKY, **HARD_FIRING, **OWN},
     written=written,
     written_for=[{"tau": 2.7, "a0": 0.2, "v_c": 0.7, "tau_w": 3.1, "a": 0.3, "b": 0.2}],
     worked={"hard": HARD},

@@ -24,33 +24,21 @@ HARD = {
     "inputs": {"x": [0.75, 0.75, 0.25], "v": 0.0, "decay": 0.5, "v_threshold": 1.0},
     "options": {"decay_input": False},
     "outputs": [[0, 1, 0], 0.25],
-    "gradients": {
-        "x": [0.7578125, -1.9375, 7.0],
-        "v": 0.37890625,
-        "decay": -1.453125,
-        "v_threshold": -2.7890625,
-    },
+    "gradients": {"x": [0.7578125, -1.9375, 7.0], "v": 0.37890625, "decay": -1.453125, "v_threshold": -2.7890625},
 }
 # The same h from twice the input at gain 1/2; dL/ddecay loses sum dL/dh[t] x[t] = 1.73046875.
 SCALED = {
     "inputs": {**HARD["inputs"], "x": [1.5, 1.5, 0.5]},
     "options": {},
     "outputs": HARD["outputs"],
-    "gradients": {
-        **HARD["gradients"],
-        "x": [0.37890625, -0.96875, 3.5],
-        "decay": -3.18359375,
-    },
+    "gradients": {**HARD["gradients"], "x": [0.37890625, -0.96875, 3.5], "decay": -3.18359375},
 }
 # The same from tau = 2, of which decay and gain are made: dL/dtau = dL/ddecay / tau^2, with the part that the gain has.
 TAU = {
     "inputs": {"x": [1.5, 1.5, 0.5], "v": 0.0, "tau": 2.0, "v_threshold": 1.0},
     "options": {},
     "outputs": SCALED["outputs"],
-    "gradients": {
-        **{name: SCALED["gradients"][name] for name in ("x", "v", "v_threshold")},
-        "tau": -3.18359375 / 4,
-    },
+    "gradients": {**{name: SCALED["gradients"][name] for name in ("x", "v", "v_threshold")}, "tau": -3.18359375 / 4},
 }
 # No gradient through the reset: dv/dh = 1 - s, so dL/dh = 8 = 4 + 4;  2 = 2 + 0;  2 = 1 + 2/2.
 DETACHED = {
@@ -259,10 +247,7 @@ def test_higher_threshold_never_fires_earlier(arguments, more):
 @settings(max_examples=60)
 @given(runs(IAF, wide_dtypes))
 def test_no_leak_is_iaf(arguments):
-    assert_equal(
-        list(ops.iaf(**arguments)),
-        list(ops.lif(**arguments, decay=1.0, decay_input=False)),
-    )
+    assert_equal(list(ops.iaf(**arguments)), list(ops.lif(**arguments, decay=1.0, decay_input=False)))
 
 
 @settings(max_examples=60)

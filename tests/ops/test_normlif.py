@@ -43,14 +43,7 @@ NORMALISED = {
 # The inputs 2 x - 1/2 are those of the run HARD of tests/ops/test_lif.py, and so is dL/dy = 0.7578125, -1.9375, 7
 #   dL/dx = 2 dL/dy;  dL/dscale = sum dL/dy x = -1.1796875 * 0.625 + 7 * 0.375;  dL/dshift = sum dL/dy
 HARD = {
-    "inputs": {
-        "x": [0.625, 0.625, 0.375],
-        "v": 0.0,
-        "scale": 2.0,
-        "shift": -0.5,
-        "decay": 0.5,
-        "v_threshold": 1.0,
-    },
+    "inputs": {"x": [0.625, 0.625, 0.375], "v": 0.0, "scale": 2.0, "shift": -0.5, "decay": 0.5, "v_threshold": 1.0},
     "options": {"decay_input": False},
     "outputs": [[0, 1, 0], 0.25],
     "gradients": {

@@ -19,9 +19,7 @@ from snnfast.compiler.build import CompileError, library
 from snnfast.compiler.expression import TraceError
 from snnfast.ops import own_kernels, own_neuron
 
-needs_kernels = pytest.mark.skipif(
-    snnfast.backend.extension is None, reason="the extension is not built"
-)
+needs_kernels = pytest.mark.skipif(snnfast.backend.extension is None, reason="the extension is not built")
 
 
 class Half(torch.autograd.Function):
@@ -44,24 +42,12 @@ def half(u):
 @pytest.mark.parametrize(
     ("op", "arguments"),
     [
-        (
-            klif,
-            {
-                "k": draw(7).abs(),
-                "decay": 0.8,
-                "v": draw(3, 7),
-                "v_reset": None,
-                "return_v_seq": True,
-            },
-        ),
+        (klif, {"k": draw(7).abs(), "decay": 0.8, "v": draw(3, 7), "v_reset": None, "return_v_seq": True}),
         (klif, {"k": 1.3, "surrogate": snnfast.surrogate.sigmoid(3.0), "detach_reset": True}),
         (glif, {"alpha": draw(7).sigmoid(), "beta": draw(1).sigmoid(), "gamma": draw(7).sigmoid()}),
         (two_compartments, {"refractory": 2, "strict": True, "beta_d": draw(7), "v_reset": -0.2}),
         (two_compartments, {"v_reset": None, "max_spikes": 3, "surrogate": "triangle"}),
-        (
-            resonator,
-            {"omega": draw(7).abs() * 10, "b_offset": 0.5, "u": draw(3, 7), "v_threshold": 0.3},
-        ),
+        (resonator, {"omega": draw(7).abs() * 10, "b_offset": 0.5, "u": draw(3, 7), "v_threshold": 0.3}),
         (gated, {"decay": draw(7).sigmoid()}),
         (plain_lif, {"v_rest": draw(7), "v_threshold": draw(1, 7).abs(), "v_reset": draw(7)}),
         (plain_lif, {"surrogate": half}),
@@ -153,12 +139,7 @@ def test_is_the_packages_own_neuron():
 @needs_kernels
 @pytest.mark.parametrize("delay", [None, 0.7])
 def test_recurrent_kernels_equal_the_reference(delay):
-    more = {
-        "weight": draw(7, 7, seed=3),
-        "k": draw(7).abs(),
-        "v": draw(3, 7, seed=4),
-        "return_v_seq": True,
-    }
+    more = {"weight": draw(7, 7, seed=3), "k": draw(7).abs(), "v": draw(3, 7, seed=4), "return_v_seq": True}
     if delay is not None:
         more |= {"delay": draw(7, seed=5).abs() * 3, "past": (draw(4, 3, 7, seed=6) > 0.5).double()}
     compare(Recurrent(klif), [draw(40, 3, 7)], 1e-11, **more)
@@ -195,9 +176,7 @@ def test_glif_is_that_of_spikingjelly():
         layer.conduct[:] = layer.conduct[0]  # one gain for all steps
     names = {"decay": "tau", "leak": "linear_decay", "v_subtract": "v_subreset"}
     own = {
-        name: getattr(layer, names.get(name, name)).sigmoid().view(-1, 1, 1)
-        for name in glif.parameters
-        if name != "g"
+        name: getattr(layer, names.get(name, name)).sigmoid().view(-1, 1, 1) for name in glif.parameters if name != "g"
     }
     x = draw(12, 3, 4, 5, 5, scale=1.5).requires_grad_()
     spikes = glif(x, g=layer.conduct[0].sigmoid().view(-1, 1, 1), **own)[0]
@@ -205,10 +184,7 @@ def test_glif_is_that_of_spikingjelly():
     assert_equal(spikes, expected)
     leaves = [x, layer.tau, layer.gamma, layer.v_subreset]
     weights = draw(*x.shape, seed=9)
-    grads = [
-        torch.autograd.grad((y * weights).sum(), leaves, retain_graph=True)
-        for y in (spikes, expected)
-    ]
+    grads = [torch.autograd.grad((y * weights).sum(), leaves, retain_graph=True) for y in (spikes, expected)]
     for got, right in zip(*grads):
         torch.testing.assert_close(got, right, rtol=1e-12, atol=1e-12)
 
@@ -236,10 +212,7 @@ def test_no_steps_and_no_neurons():
         (lambda: snnfast.neuron(lambda fire, x: x), "at least one state by position"),
         (lambda: snnfast.neuron(lambda fire, x, v, *more: (x, v)), "have no names"),
         (lambda: snnfast.neuron(lambda fire, x, v, *, k: (x, v)), "k needs a default"),
-        (
-            lambda: snnfast.neuron(lambda fire, x, v, *, strict=1: (x, v)),
-            "strict is an argument of every neuron",
-        ),
+        (lambda: snnfast.neuron(lambda fire, x, v, *, strict=1: (x, v)), "strict is an argument of every neuron"),
         (lambda: snnfast.neuron(lambda fire, x, v: v), "must return its outputs"),
         (lambda: snnfast.neuron(3), "step must be a function, got int"),
         (lambda: klif(torch.zeros(3, 2), q=1), "there is no argument 'q'"),
@@ -266,10 +239,7 @@ def test_a_step_that_cannot_be_compiled_says_so_with_its_line():
         s, _, v = fire(v + x - x.mean(), 1.0)
         return s, v
 
-    with pytest.raises(
-        TraceError,
-        match=r"test_own_neuron.py:\d+ \(`s, _, v = fire\(v \+ x - x.mean\(\), 1.0\)`\)",
-    ):
+    with pytest.raises(TraceError, match=r"test_own_neuron.py:\d+ \(`s, _, v = fire\(v \+ x - x.mean\(\), 1.0\)`\)"):
         step(torch.zeros(3, 2))
 
     @snnfast.neuron(compile=False)
@@ -291,19 +261,13 @@ def test_without_a_compiler_it_runs_in_pytorch_and_warns_once(monkeypatch):
         return s, v
 
     monkeypatch.setattr(own_neuron, "library", broken)
-    with pytest.warns(
-        snnfast.backend.BackendWarning,
-        match="step runs in plain PyTorch, which is slow: no compiler",
-    ):
+    with pytest.warns(snnfast.backend.BackendWarning, match="step runs in plain PyTorch, which is slow: no compiler"):
         spikes, _ = step(torch.ones(3, 2))
     assert spikes.sum() == 6
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         step(torch.ones(3, 2))
-    with (
-        snnfast.backend.use("cpu"),
-        pytest.raises(snnfast.backend.BackendError, match="no compiler was found"),
-    ):
+    with snnfast.backend.use("cpu"), pytest.raises(snnfast.backend.BackendError, match="no compiler was found"):
         step(torch.ones(3, 2))
 
 
@@ -347,10 +311,7 @@ def constants(fire, x, v, u, *, tau=3.0, period=9.0, v_threshold=0.4):
 def test_functions_of_parameters_that_are_numbers_or_tensors(arguments, dtype):
     arguments = {k: v.to(dtype) if isinstance(v, torch.Tensor) else v for k, v in arguments.items()}
     spikes, *_ = compare(
-        constants,
-        [draw(40, 3, 7, dtype=dtype)],
-        1e-12 if dtype == torch.float64 else 1e-4,
-        **arguments,
+        constants, [draw(40, 3, 7, dtype=dtype)], 1e-12 if dtype == torch.float64 else 1e-4, **arguments
     )
     assert 0.01 < spikes.mean() < 0.99
 
@@ -477,10 +438,7 @@ def test_opcheck():
     name = next(
         k.name
         for v, k in klif._variants.items()
-        if v.tensors == ("k",)
-        and v.dtype == torch.float32
-        and v.target == "cpu"
-        and not v.recurrent
+        if v.tensors == ("k",) and v.dtype == torch.float32 and v.target == "cpu" and not v.recurrent
     )
     kernel = own_kernels.KERNELS[name]
     numbers = [0.5 + n for n in range(len(kernel.numbers))]
@@ -493,9 +451,7 @@ def test_opcheck():
 @needs_kernels
 def test_raw_calls_are_checked():
     call = torch.ops.snnfast.own_neuron_forward
-    with pytest.raises(
-        RuntimeError, match="the kernel nothing is not loaded in this process; import the module"
-    ):
+    with pytest.raises(RuntimeError, match="the kernel nothing is not loaded in this process; import the module"):
         call("nothing", [torch.rand(3, 2)], [], [], [], 1, False, 0)
     klif(torch.rand(3, 2))
     gated(*torch.rand(2, 3, 2))
@@ -510,14 +466,8 @@ def test_raw_calls_are_checked():
     numbers = [1.0] * len(own_kernels.KERNELS[name].numbers)
     for broken, error in (
         ((name, [torch.rand(3, 2)], [], numbers[1:], [], 1, False, 0), "parameters, got"),
-        (
-            (name, [torch.rand(3, 2).double()], [], numbers, [], 1, False, 0),
-            "is not for x in float64",
-        ),
-        (
-            (name, [torch.rand(3, 2)], [torch.rand(3)], numbers, [], 1, False, 0),
-            "a state must have shape",
-        ),
+        ((name, [torch.rand(3, 2).double()], [], numbers, [], 1, False, 0), "is not for x in float64"),
+        ((name, [torch.rand(3, 2)], [torch.rand(3)], numbers, [], 1, False, 0), "a state must have shape"),
         ((name, [torch.rand(3, 2)] * 2, [], numbers, [], 1, False, 0), "do not fit the kernel"),
         # As many states, inputs and outputs in all.
         ((of_gated, [torch.rand(3, 2)] * 3, [], [1.0] * 4, [], 1, False, 0), "do not fit the ker"),
@@ -546,16 +496,12 @@ def test_a_surrogate_that_cannot_be_compiled_runs_in_pytorch_and_warns():
         return (u >= 0).to(u) + u.sub_(u.detach())
 
     x = torch.rand(5, 3)
-    with pytest.warns(
-        snnfast.backend.BackendWarning, match="klif runs in plain PyTorch, .*sub_ can"
-    ):
+    with pytest.warns(snnfast.backend.BackendWarning, match="klif runs in plain PyTorch, .*sub_ can"):
         spikes, _ = klif(x, surrogate=in_place)
     assert_equal(spikes, klif(x)[0])
     with (
         snnfast.backend.use("cpu"),
-        pytest.raises(
-            snnfast.backend.BackendError, match=r"'cpu' was asked for, but .*sub_ cannot"
-        ),
+        pytest.raises(snnfast.backend.BackendError, match=r"'cpu' was asked for, but .*sub_ cannot"),
     ):
         klif(x, surrogate=in_place)
 

@@ -82,9 +82,7 @@ def test_emulated_recurrent_kernels_equal_the_reference(delay):
     ],
 )
 @pytest.mark.usefixtures("nan_memory")
-def test_neurons_share_a_thread_where_they_fill_the_device(
-    op, dtype, neurons, threads, tmp_path, monkeypatch
-):
+def test_neurons_share_a_thread_where_they_fill_the_device(op, dtype, neurons, threads, tmp_path, monkeypatch):
     trace = tmp_path / "trace"
     monkeypatch.setenv("SNNFAST_EMULATION_TRACE", str(trace))
     with force("cuda_emulation"):
@@ -126,12 +124,7 @@ def test_fewer_steps_between_checkpoints_fit_into_shared_memory():
 def test_opcheck():
     kernel = emulated_kernel(klif, torch.rand(3, 6))
     state = torch.rand(6, requires_grad=True)
-    given = (
-        [torch.rand(40, 6, requires_grad=True)],
-        [state],
-        [0.5 + n for n in range(len(kernel.numbers))],
-        [],
-    )
+    given = ([torch.rand(40, 6, requires_grad=True)], [state], [0.5 + n for n in range(len(kernel.numbers))], [])
     op = torch.ops.snnfast_emulated.own_neuron_forward.default
     torch.library.opcheck(op, (kernel.name, *given, 1, True, kernel.checkpoint_every))
 
@@ -206,26 +199,17 @@ def test_without_nvcc_a_gpu_runs_the_reference_and_warns_once(gpu, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         step(x)
-    with (
-        snnfast.backend.use("cuda"),
-        pytest.raises(snnfast.backend.BackendError, match="no CUDA compiler was found"),
-    ):
+    with snnfast.backend.use("cuda"), pytest.raises(snnfast.backend.BackendError, match="no CUDA compiler was found"):
         step(x)
 
 
 # ---- nvcc
 
 
-@pytest.mark.skipif(
-    not any(map(shutil.which, ("nvcc", "/usr/local/cuda/bin/nvcc"))), reason="no nvcc"
-)
+@pytest.mark.skipif(not any(map(shutil.which, ("nvcc", "/usr/local/cuda/bin/nvcc"))), reason="no nvcc")
 @pytest.mark.parametrize(
     ("op", "dtype", "recurrent"),
-    [
-        (wide, torch.float64, False),
-        (klif, torch.bfloat16, True),
-        (bare, torch.float32, False),
-    ],
+    [(wide, torch.float64, False), (klif, torch.bfloat16, True), (bare, torch.float32, False)],
 )
 def test_nvcc_compiles_them_without_spills(op, dtype, recurrent, tmp_path):
     x = [torch.zeros(1, 2, dtype=dtype) for _ in op.inputs]

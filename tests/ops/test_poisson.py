@@ -9,14 +9,7 @@ from backends import PRESENT
 from snnfast import ops, reference
 from snnfast.reference.poisson import philox4x32_10
 
-DTYPES = (
-    torch.bool,
-    torch.uint8,
-    torch.float32,
-    torch.float64,
-    torch.bfloat16,
-    torch.float16,
-)
+DTYPES = (torch.bool, torch.uint8, torch.float32, torch.float64, torch.bfloat16, torch.float16)
 SEEDS = (0, 1, 12345, 2**32, 2**63 - 1, 2**64 - 1, -1, -(2**63))
 # Around the 4 elements of a counter, the CPU's unit of 64 and block of 256, CUDA's block of 4096.
 SHAPES = (
@@ -73,9 +66,7 @@ def test_first_spikes_are_philox_of_counter_and_key_zero(backend):
         only_k[k] = at
         assert not ops.poisson(only_k, 1, seed=0).any()
         only_k[k] = above
-        assert ops.poisson(only_k, 1, seed=0).flatten().tolist() == [
-            float(j == k) for j in range(4)
-        ]
+        assert ops.poisson(only_k, 1, seed=0).flatten().tolist() == [float(j == k) for j in range(4)]
 
 
 @pytest.mark.parametrize(("shape", "num_steps"), SHAPES)
@@ -97,9 +88,7 @@ def test_every_seed_gives_the_spikes_of_the_reference(kernels, seed):
     torch.testing.assert_close(actual.cpu(), reference.poisson(p, 7, seed=seed), rtol=0, atol=0)
     as_int64 = seed - 2**64 if seed >= 2**63 else seed
     tensor = torch.tensor(as_int64, device=kernels.device)
-    torch.testing.assert_close(
-        ops.poisson(p.to(kernels.device), 7, seed=tensor), actual, rtol=0, atol=0
-    )
+    torch.testing.assert_close(ops.poisson(p.to(kernels.device), 7, seed=tensor), actual, rtol=0, atol=0)
 
 
 def test_seeds_differ():
@@ -115,9 +104,7 @@ def test_seeds_differ():
 def test_probabilities_count_in_float32(backend, p_dtype):
     p = probabilities((5, 9)).to(p_dtype)
     expected = reference.poisson(p.float(), 6, seed=3)
-    torch.testing.assert_close(
-        ops.poisson(p.to(backend.device), 6, seed=3).cpu(), expected, rtol=0, atol=0
-    )
+    torch.testing.assert_close(ops.poisson(p.to(backend.device), 6, seed=3).cpu(), expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -134,12 +121,8 @@ def test_probabilities_count_in_float32(backend, p_dtype):
 )
 def test_layout_of_probabilities_does_not_matter(backend, view):
     p = view(probabilities((3, 16)).to(backend.device))
-    torch.testing.assert_close(
-        ops.poisson(p, 5, seed=9), ops.poisson(p.contiguous(), 5, seed=9), rtol=0, atol=0
-    )
-    torch.testing.assert_close(
-        ops.poisson(p, 5, seed=9).cpu(), reference.poisson(p.cpu(), 5, seed=9), rtol=0, atol=0
-    )
+    torch.testing.assert_close(ops.poisson(p, 5, seed=9), ops.poisson(p.contiguous(), 5, seed=9), rtol=0, atol=0)
+    torch.testing.assert_close(ops.poisson(p, 5, seed=9).cpu(), reference.poisson(p.cpu(), 5, seed=9), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -151,9 +134,7 @@ def test_number_of_threads_does_not_matter(threads):
         spikes = ops.poisson(p, 300, seed=4, dtype=torch.uint8)
     finally:
         torch.set_num_threads(before)
-    torch.testing.assert_close(
-        spikes, reference.poisson(p, 300, seed=4, dtype=torch.uint8), rtol=0, atol=0
-    )
+    torch.testing.assert_close(spikes, reference.poisson(p, 300, seed=4, dtype=torch.uint8), rtol=0, atol=0)
 
 
 def test_manual_seed_repeats_and_calls_differ(backend):
@@ -171,9 +152,7 @@ def test_manual_seed_gives_the_same_spikes_everywhere(backend):
     torch.manual_seed(8)
     expected = reference.poisson(p, 10)
     torch.manual_seed(8)
-    torch.testing.assert_close(
-        ops.poisson(p.to(backend.device), 10).cpu(), expected, rtol=0, atol=0
-    )
+    torch.testing.assert_close(ops.poisson(p.to(backend.device), 10).cpu(), expected, rtol=0, atol=0)
 
 
 def test_generator_is_honoured_and_leaves_the_global_one_alone(backend):
@@ -295,9 +274,7 @@ class TestCuda:
         spikes = ops.poisson(p, 2049, seed=3, dtype=torch.bool)
         index = torch.arange(2**31 + 5, 2**31 + 105)
         counter, zero = index // 4, torch.zeros_like(index)
-        words = torch.stack(
-            philox4x32_10((counter & 0xFFFFFFFF, counter >> 32, zero, zero), (zero + 3, zero)), 1
-        )
+        words = torch.stack(philox4x32_10((counter & 0xFFFFFFFF, counter >> 32, zero, zero), (zero + 3, zero)), 1)
         uniform = (words.gather(1, (index % 4)[:, None])[:, 0] >> 8) * 2.0**-24
         expected = uniform < p.cpu()[index % len(p)]
         torch.testing.assert_close(spikes.flatten()[index.cuda()].cpu(), expected, rtol=0, atol=0)

@@ -18,26 +18,10 @@ from snnfast import ops
             TypeError,
             "p must have one of the dtypes float32, float64, bfloat16, float16, got torch.int64",
         ),
-        (
-            {"p": torch.tensor([-0.25, 0.5])},
-            ValueError,
-            "p must lie in [0, 1], got values from -0.25 to 0.5",
-        ),
-        (
-            {"p": torch.tensor([0.5, 1.25])},
-            ValueError,
-            "p must lie in [0, 1], got values from 0.5 to 1.25",
-        ),
-        (
-            {"p": torch.tensor([0.5, math.nan])},
-            ValueError,
-            "p must lie in [0, 1], got values from nan to nan",
-        ),
-        (
-            {"p": torch.tensor([math.inf])},
-            ValueError,
-            "p must lie in [0, 1], got values from inf to inf",
-        ),
+        ({"p": torch.tensor([-0.25, 0.5])}, ValueError, "p must lie in [0, 1], got values from -0.25 to 0.5"),
+        ({"p": torch.tensor([0.5, 1.25])}, ValueError, "p must lie in [0, 1], got values from 0.5 to 1.25"),
+        ({"p": torch.tensor([0.5, math.nan])}, ValueError, "p must lie in [0, 1], got values from nan to nan"),
+        ({"p": torch.tensor([math.inf])}, ValueError, "p must lie in [0, 1], got values from inf to inf"),
         (  # also without steps, of which no spikes would be
             {"p": torch.zeros(1).expand(2**62 + 2**18), "num_steps": 0},
             ValueError,
@@ -47,39 +31,22 @@ from snnfast import ops
         ({"num_steps": 2.0}, TypeError, "num_steps must be an integer, got float"),
         ({"num_steps": True}, TypeError, "num_steps must be an integer, got bool"),
         ({"seed": 2**64}, ValueError, f"seed must lie in [-2**63, 2**64), got {2**64}"),
-        (
-            {"seed": -(2**63) - 1},
-            ValueError,
-            f"seed must lie in [-2**63, 2**64), got {-(2**63) - 1}",
-        ),
+        ({"seed": -(2**63) - 1}, ValueError, f"seed must lie in [-2**63, 2**64), got {-(2**63) - 1}"),
         ({"seed": 1.0}, TypeError, "seed must be an integer or a tensor of one, got float"),
         ({"seed": False}, TypeError, "seed must be an integer or a tensor of one, got bool"),
-        (
-            {"seed": torch.tensor([1.0])},
-            TypeError,
-            "seed must have dtype int64, got torch.float32",
-        ),
+        ({"seed": torch.tensor([1.0])}, TypeError, "seed must have dtype int64, got torch.float32"),
         ({"seed": torch.tensor([1, 2])}, ValueError, "seed must have one value, got shape [2]"),
         (
             {"seed": torch.zeros(1, dtype=torch.int64, device="meta")},
             ValueError,
             "seed must be on the device of p, cpu, got meta",
         ),
-        (
-            {"generator": "a"},
-            TypeError,
-            "generator must be a torch.Generator or None, got str",
-        ),
-        (
-            {"seed": 1, "generator": torch.Generator()},
-            ValueError,
-            "give generator or seed, not both",
-        ),
+        ({"generator": "a"}, TypeError, "generator must be a torch.Generator or None, got str"),
+        ({"seed": 1, "generator": torch.Generator()}, ValueError, "give generator or seed, not both"),
         (
             {"dtype": torch.int64},
             TypeError,
-            "dtype must be one of bool, uint8, float32, float64, bfloat16, float16, "
-            "got torch.int64",
+            "dtype must be one of bool, uint8, float32, float64, bfloat16, float16, got torch.int64",
         ),
     ],
 )

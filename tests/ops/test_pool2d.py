@@ -223,9 +223,7 @@ def test_raw_calls_with_wrong_arguments_are_refused(arguments, words):
 
 def test_raw_gradients_with_a_wrong_gradient_are_refused():
     for grad in (torch.ones(2, 4, 2, 2), torch.ones(2, 4, 6), torch.ones(2, 4, 2, 3).double()):
-        with pytest.raises(
-            RuntimeError, match=r"pool2d: grad_y must (have shape .*|be float32), got"
-        ):
+        with pytest.raises(RuntimeError, match=r"pool2d: grad_y must (have shape .*|be float32), got"):
             torch.ops.snnfast.pool2d_backward(X, 2, 2, False, PLACES, grad)
 
 

@@ -66,10 +66,7 @@ def test_strides_of_spikes(kernels, name):
         torch.testing.assert_close(present(name, view, **arguments).spikes, wanted, rtol=0, atol=0)
     once = spikes[:1].expand(3, 9, 12)
     torch.testing.assert_close(
-        present(name, once, **arguments).spikes,
-        present(name, once.clone(), **arguments).spikes,
-        rtol=0,
-        atol=0,
+        present(name, once, **arguments).spikes, present(name, once.clone(), **arguments).spikes, rtol=0, atol=0
     )
 
 
@@ -92,8 +89,7 @@ WRONG = {
 def test_unchecked_events_reach_nothing_else(kernels, name, wrong):
     inputs, offsets = WRONG[wrong]
     x = Events(
-        torch.tensor(inputs, dtype=torch.int32, device=kernels.device),
-        torch.tensor(offsets, device=kernels.device),
+        torch.tensor(inputs, dtype=torch.int32, device=kernels.device), torch.tensor(offsets, device=kernels.device)
     )
     if kernels.name != "cpu":
         present(name, x, 5, kernels.device, validate=False)

@@ -33,14 +33,7 @@ OWN = {
 #   with p = v (v - 2) = 0, -0.75, 0 before the steps: dL/ddecay = -sum dL/dh p / 2, dL/da0 = sum dL/dh p / 2,
 #   dL/dv_c = -sum dL/dh v / 4
 HARD = {
-    "inputs": {
-        "x": [0.5, 0.6875, 0.25],
-        "v": 0.0,
-        "decay": 0.5,
-        "v_threshold": 1.0,
-        "a0": 0.5,
-        "v_c": 2.0,
-    },
+    "inputs": {"x": [0.5, 0.6875, 0.25], "v": 0.0, "decay": 0.5, "v_threshold": 1.0, "a0": 0.5, "v_c": 2.0},
     "options": {"decay_input": False},
     "outputs": [[0, 1, 0], 0.25],
     "gradients": {
@@ -81,12 +74,7 @@ QIF = Op(
     },
     steady={"a0": 0.0},
     runs_away=True,
-    variants={
-        "plain": {},
-        **LEAKY,
-        **HARD_FIRING,
-        **OWN,
-    },
+    variants={"plain": {}, **LEAKY, **HARD_FIRING, **OWN},
     written=written,
     written_for=[{"tau": 2.7, "a0": 0.2, "v_c": 0.7}],
     worked={"hard": HARD},

@@ -110,8 +110,7 @@ def test_layouts_change_nothing(kernels):
     arguments = case(LIF, "decay_each", past=3, delay="real", device=kernels.device)
     want = Recurrent(LIF)(**arguments), gradients(Recurrent(LIF), arguments)
     turned = {
-        k: a.mT.contiguous().mT if isinstance(a, torch.Tensor) and a.dim() > 1 else a
-        for k, a in arguments.items()
+        k: a.mT.contiguous().mT if isinstance(a, torch.Tensor) and a.dim() > 1 else a for k, a in arguments.items()
     }
     assert_equal(Recurrent(LIF)(**turned), want[0])
     assert_equal(gradients(Recurrent(LIF), turned), want[1])
@@ -153,9 +152,7 @@ def test_time_in_parts_equals_the_whole(kernels, op, delay):
     whole = torch.autograd.grad((spikes, *states), wanted, weights)
     pieces = torch.autograd.grad((torch.cat(parts), *now.values()), wanted, weights)
     names = ("x", "weight", "delay")
-    assert_gradients_close(
-        dict(zip(names, pieces, strict=False)), dict(zip(names, whole, strict=False))
-    )
+    assert_gradients_close(dict(zip(names, pieces, strict=False)), dict(zip(names, whole, strict=False)))
 
 
 @needs_kernels
@@ -213,9 +210,7 @@ def test_gradient_of_the_soft_recursion_is_that_of_finite_differences(op, v_rese
         return reference.recurrent(neuron=op.name, **given)
 
     inputs = [arguments[k].requires_grad_() for k in names]
-    assert torch.autograd.gradcheck(
-        function, inputs, eps=1e-6, atol=1e-7, rtol=1e-6, fast_mode=True
-    )
+    assert torch.autograd.gradcheck(function, inputs, eps=1e-6, atol=1e-7, rtol=1e-6, fast_mode=True)
 
 
 @needs_kernels

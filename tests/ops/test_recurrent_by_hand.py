@@ -20,9 +20,7 @@ def test_a_run_worked_by_hand(backend, dtype):
 
     x = tensor([[1.0, 0.5], [0.25, 0.25], [0.5, 1.0]])
     weight, past, v = tensor([[0.0, 0.5], [1.0, -0.25]]), tensor([[0.0, 0.0]]), tensor([0.0, 0.0])
-    spikes, last = ops.recurrent(
-        x, weight, past, v=v, decay=0.5, decay_input=False, surrogate="straight_through"
-    )
+    spikes, last = ops.recurrent(x, weight, past, v=v, decay=0.5, decay_input=False, surrogate="straight_through")
     assert spikes.tolist() == [[1, 0], [0, 1], [1, 0]]
     assert last.tolist() == [0, 0.75]
     weights = torch.tensor([[1.0], [2.0], [4.0]], dtype=dtype, device=backend.device)

@@ -3,12 +3,7 @@
 import pytest
 import torch
 from recurrent_cases import KERNELS, LIF, OPS, Recurrent, case, needs_kernels
-from samples import (
-    assert_equal,
-    assert_gradients_close,
-    cotangents,
-    require_grad,
-)
+from samples import assert_equal, assert_gradients_close, cotangents, require_grad
 
 from snnfast import ops
 from snnfast.reference import neuron_arguments as calls
@@ -59,8 +54,7 @@ def test_vmap_over_any_argument_equals_a_loop(kernels, wanted):
     generator = torch.Generator().manual_seed(5)
     batch = torch.stack(
         [
-            arguments[wanted]
-            + torch.rand(arguments[wanted].shape, generator=generator).to(arguments[wanted])
+            arguments[wanted] + torch.rand(arguments[wanted].shape, generator=generator).to(arguments[wanted])
             for _ in range(3)
         ]
     )
@@ -122,9 +116,7 @@ def test_second_derivatives_and_tangents_are_refused(kernels):
     with pytest.raises(RuntimeError, match=r"^recurrent: a second derivative"):
         grad.sum().backward()
     with torch.autograd.forward_ad.dual_level():
-        weight = torch.autograd.forward_ad.make_dual(
-            arguments["weight"].detach(), torch.ones_like(arguments["weight"])
-        )
+        weight = torch.autograd.forward_ad.make_dual(arguments["weight"].detach(), torch.ones_like(arguments["weight"]))
         with pytest.raises(RuntimeError, match=r"^recurrent: forward-mode"):
             ops.recurrent(arguments["x"].detach(), weight)
 

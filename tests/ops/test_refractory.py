@@ -110,15 +110,11 @@ def test_after_a_spike_there_are_so_many_steps_without(backend, op, n):
 
 
 def test_spikes_are_as_many_as_there_are_whole_thresholds(backend):
-    h = torch.tensor(
-        [-3.0, -0.1, 0.0, 0.4, 0.5, 0.9, 1.0, 1.4, 1.5, 2.0, 7.3], device=backend.device
-    )
+    h = torch.tensor([-3.0, -0.1, 0.0, 0.4, 0.5, 0.9, 1.0, 1.4, 1.5, 2.0, 7.3], device=backend.device)
     for most, strict in ((None, False), (3, False), (3, True), (2**20, True)):
         options = {"decay": 0.0, "decay_input": False, "v_reset": None, "v_threshold": 0.5}
         spikes, v = ops.lif(h[None], max_spikes=most, strict=strict, **options)
-        whole = [
-            math.ceil(x / 0.5) - 1 if strict else math.floor(x / 0.5) for x in h.double().tolist()
-        ]
+        whole = [math.ceil(x / 0.5) - 1 if strict else math.floor(x / 0.5) for x in h.double().tolist()]
         want = [min(max(k, 0), most or math.inf) for k in whole]
         assert spikes[0].tolist() == want
         assert_equal(v, h - 0.5 * spikes[0])
@@ -150,9 +146,7 @@ def test_the_count_has_no_gradient(kernels):
     # No steps: the same count.
     _, _, left = ops.lif(torch.zeros(0, 4, device=kernels.device), refractory=2, r=count)
     assert left.tolist() == [1.0] * 4
-    assert not left.requires_grad or torch.autograd.grad(left.sum(), count, allow_unused=True) == (
-        None,
-    )
+    assert not left.requires_grad or torch.autograd.grad(left.sum(), count, allow_unused=True) == (None,)
 
 
 @each_op
@@ -195,30 +189,12 @@ def test_where_a_neuron_fires_is_that_of_the_reference_at_any_threshold(kernels,
     """Kernels compare the membrane with the least that fires, the reference what it is above the threshold."""
     far, tiny, eps = math.inf, torch.finfo(dtype).tiny, torch.finfo(dtype).eps
     # up to tiny / eps the neighbours of a number are closer to it than the least margin
-    sizes = [
-        0,
-        tiny * eps,
-        tiny,
-        3 * tiny,
-        tiny / eps / 4,
-        tiny / eps / 2,
-        tiny / eps,
-        2 * tiny / eps,
-        0.7,
-        1,
-        far,
-    ]
+    sizes = [0, tiny * eps, tiny, 3 * tiny, tiny / eps / 4, tiny / eps / 2, tiny / eps, 2 * tiny / eps, 0.7, 1, far]
     sizes += [torch.finfo(dtype).max, tiny / eps / 2 * (1 - eps / 2), math.nan]
     at = torch.tensor([*sizes, *(-s for s in sizes)], dtype=dtype)
     below, above = (torch.nextafter(at, torch.full_like(at, way)) for way in (-far, far))
     x = torch.stack([at, below, above, at + tiny, at - tiny, at + 2 * tiny])
-    x = torch.cat(
-        [
-            x,
-            torch.nextafter(x, torch.full_like(x, far)),
-            torch.nextafter(x, torch.full_like(x, -far)),
-        ]
-    )
+    x = torch.cat([x, torch.nextafter(x, torch.full_like(x, far)), torch.nextafter(x, torch.full_like(x, -far))])
     still = {"decay": 1.0} if op.runs_away else {"decay": 0.0}
     still = (still if op.decays else {}) | ({"decay_input": False} if op.decays else {})
     own = {"decay_syn": 0.0} if op.name == "cuba" else {}
@@ -248,9 +224,7 @@ def test_fields_of_the_call_are_the_arguments_of_the_kernel(op, recurrent):
     want = torch._C.parse_schema(f"op({schema(call)}) -> ()").arguments
     for end in ("_forward", "_backward"):
         found = getattr(torch.ops.snnfast, stem + end).default._schema.arguments
-        assert [(a.name, str(a.type)) for a in found[: len(want)]] == [
-            (a.name, str(a.type)) for a in want
-        ]
+        assert [(a.name, str(a.type)) for a in found[: len(want)]] == [(a.name, str(a.type)) for a in want]
 
 
 @each_kernel

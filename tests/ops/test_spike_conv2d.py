@@ -56,9 +56,7 @@ def test_strides_worked_by_hand():
     weight = torch.tensor([[[[2.0, 3.0]]]], requires_grad=True)
     y = events(x, weight, stride=2, padding=(0, 1))
     assert y.flatten().tolist() == [0.0, 2.0, 2.0]  # those at -1 and 0, 1 and 2, 3 and 4
-    assert torch.autograd.grad(y, weight, torch.tensor([[[[1.0, 10.0, 100.0]]]]))[
-        0
-    ].flatten().tolist() == [110.0, 0.0]
+    assert torch.autograd.grad(y, weight, torch.tensor([[[[1.0, 10.0, 100.0]]]]))[0].flatten().tolist() == [110.0, 0.0]
 
 
 @pytest.mark.parametrize("method", ["auto", "events", "dense"])
@@ -91,11 +89,7 @@ def test_the_same_bits_from_any_number_of_threads_and_any_layout(size):
     x, weight, bias, padding = sample(size, torch.float32)
     threads, found = torch.get_num_threads(), []
     try:
-        for count, memory_format in (
-            (1, torch.contiguous_format),
-            (2, torch.channels_last),
-            (8, torch.channels_last),
-        ):
+        for count, memory_format in ((1, torch.contiguous_format), (2, torch.channels_last), (8, torch.channels_last)):
             torch.set_num_threads(count)
             laid = x.contiguous(memory_format=memory_format)
             found.append(outputs(events, laid, weight, bias, padding))
@@ -114,15 +108,11 @@ def test_images_one_by_one_and_strides():
         y, torch.cat([events(i, weight, bias, padding=padding) for i in x.split(1)]), rtol=0, atol=0
     )
     expanded = x[:1].expand_as(x)
-    torch.testing.assert_close(
-        events(expanded, weight, bias, padding=padding)[5], y[0], rtol=0, atol=0
-    )
+    torch.testing.assert_close(events(expanded, weight, bias, padding=padding)[5], y[0], rtol=0, atol=0)
     wide = torch.zeros(*x.shape[:3], 14, dtype=x.dtype)
     wide[..., ::2] = x
     strided = weight.transpose(2, 3).contiguous().transpose(2, 3)
-    torch.testing.assert_close(
-        events(wide[..., ::2], strided, bias, padding=padding), y, rtol=0, atol=0
-    )
+    torch.testing.assert_close(events(wide[..., ::2], strided, bias, padding=padding), y, rtol=0, atol=0)
 
 
 def test_what_is_zero_adds_nothing_and_nan_is_not_zero():
@@ -146,8 +136,7 @@ def test_nothing(shape):
 
 
 @pytest.mark.parametrize(
-    ("nonzeros", "o", "by_events"),
-    [(0, 16, 1), (785, 16, 1), (786, 16, 0), (785, 9, 1), (1365, 64, 1), (1366, 64, 0)],
+    ("nonzeros", "o", "by_events"), [(0, 16, 1), (785, 16, 1), (786, 16, 0), (785, 9, 1), (1365, 64, 1), (1366, 64, 0)]
 )
 def test_the_rule(nonzeros, o, by_events):
     """Whole lines of 16 outputs, a wait for each output and row of the kernel, and the copy of the weights."""
@@ -196,9 +185,7 @@ def test_registration(stride):
     for a, b in zip(got, torch.autograd.grad(want.square().sum(), inputs)):
         torch.testing.assert_close(a, b)
     plain = [t.detach() if isinstance(t, torch.Tensor) else t for t in forward]
-    torch.library.opcheck(
-        torch.ops.snnfast.spike_conv2d_backward, (*plain, bits, found, y.detach())
-    )
+    torch.library.opcheck(torch.ops.snnfast.spike_conv2d_backward, (*plain, bits, found, y.detach()))
 
 
 def test_registration_of_turned_weights():
@@ -219,11 +206,7 @@ def test_the_rule_of_large_weights_is_one_in_both_languages():
 def test_dense_products_with_large_weights(shape):
     """They take images by channels, and give them channels-last."""
     weight = torch.randn(30, 40, 3, 3, dtype=torch.float64, requires_grad=True)
-    x = (
-        torch.rand(shape, dtype=torch.float64)
-        .to(memory_format=torch.channels_last)
-        .requires_grad_()
-    )
+    x = torch.rand(shape, dtype=torch.float64).to(memory_format=torch.channels_last).requires_grad_()
     for stride in (1, 2):
         y = ops.spike_conv2d(x, weight, stride=stride, padding=1)
         want = functional.conv2d(x, weight, stride=stride, padding=1)
@@ -246,9 +229,7 @@ def test_images_smaller_than_the_kernel(size, kernel, stride):
         for method in ("events", "auto"):
             arguments = (x, weight, bias, padding)
             got = outputs(ops.spike_conv2d, *arguments, stride=stride, method=method)
-            for a, b in zip(
-                got, outputs(functional.conv2d, *arguments, stride=stride), strict=True
-            ):
+            for a, b in zip(got, outputs(functional.conv2d, *arguments, stride=stride), strict=True):
                 torch.testing.assert_close(a, b, rtol=0, atol=1e-12 * float(b.abs().max()))
 
 

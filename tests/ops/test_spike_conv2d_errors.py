@@ -57,10 +57,7 @@ def test_errors(arguments, keywords, error, words):
         ((X[..., :1], W, None, 1, 1, 0, 0, 1), "no larger than the images"),
         ((X, W, None, 1, 1, 0, 0, 4), "method must be 0, 1, 2 or 3"),
         ((X.half(), W.half(), None, 1, 1, 0, 0, 1), "float32 or float64, got float16"),
-        (
-            (X[:1, :, :1, :1].expand(1, 3, 2**16, 2**16), W, None, 1, 1, 0, 0, 1),
-            r"fewer than 2\^31 pixels",
-        ),
+        ((X[:1, :, :1, :1].expand(1, 3, 2**16, 2**16), W, None, 1, 1, 0, 0, 1), r"fewer than 2\^31 pixels"),
     ],
 )
 def test_raw_calls_with_wrong_arguments_are_refused(arguments, words):
@@ -73,9 +70,7 @@ def test_raw_calls_with_wrong_arguments_are_refused(arguments, words):
 
 def test_raw_gradients_with_a_wrong_gradient_are_refused():
     for grad in (torch.ones(2, 4, 3, 2), torch.ones(2, 4, 9), torch.ones(2, 4, 3, 3).double()):
-        with pytest.raises(
-            RuntimeError, match=r"spike_conv2d: grad_y must (have shape .*|be float32), got"
-        ):
+        with pytest.raises(RuntimeError, match=r"spike_conv2d: grad_y must (have shape .*|be float32), got"):
             torch.ops.snnfast.spike_conv2d_backward(X, W, None, 1, 1, 0, 0, 1, *BITS, grad)
 
 
@@ -91,6 +86,4 @@ def test_raw_gradients_with_a_wrong_gradient_are_refused():
 )
 def test_raw_gradients_with_wrong_bits_are_refused(bits, found, words):
     with pytest.raises(RuntimeError, match=f"spike_conv2d: {words}"):
-        torch.ops.snnfast.spike_conv2d_backward(
-            X, W, None, 1, 1, 0, 0, 1, bits, found, torch.ones(2, 4, 3, 3)
-        )
+        torch.ops.snnfast.spike_conv2d_backward(X, W, None, 1, 1, 0, 0, 1, bits, found, torch.ones(2, 4, 3, 3))

@@ -8,19 +8,7 @@ from samples import assert_equal
 
 from snnfast import ops, reference
 
-SHAPES = (
-    (0, 3),
-    (4, 0),
-    (6,),
-    (1, 1),
-    (5, 3),
-    (9, 31),
-    (7, 4, 33),
-    (2, 513),
-    (3, 2, 4, 400),
-    (64, 2),
-    (5, 2, 3, 4, 5),
-)
+SHAPES = ((0, 3), (4, 0), (6,), (1, 1), (5, 3), (9, 31), (7, 4, 33), (2, 513), (3, 2, 4, 400), (64, 2), (5, 2, 3, 4, 5))
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 RESETS = (None, 0.0, -0.3)
 
@@ -84,9 +72,7 @@ def test_neighbours_of_one_thread_have_thresholds_of_their_own(kernels, dtype):
         got = ops.spike_count(x.to(kernels.device), v_threshold=moved)
         assert_equal([g.cpu() for g in got], list(want))
 
-    check_each(
-        [(1,), (3,), (2, 1), (2, 3), (5, 1, 1), (5, 2, 3), (4, 1, 1, 1), (4, 5, 2, 3)], check
-    )
+    check_each([(1,), (3,), (2, 1), (2, 3), (5, 1, 1), (5, 2, 3), (4, 1, 1, 1), (4, 5, 2, 3)], check)
 
 
 def test_hand_worked(backend):
@@ -207,9 +193,7 @@ def test_vmap_equals_a_loop(kernels, dim):
 
 
 def test_compiles_in_one_graph(kernels):
-    compiled = torch.compile(
-        lambda x, v: ops.spike_count(x, v), backend="aot_eager", fullgraph=True
-    )
+    compiled = torch.compile(lambda x, v: ops.spike_count(x, v), backend="aot_eager", fullgraph=True)
     x = current((5, 9)).to(kernels.device)
     v, _ = states(x)
     assert_equal(list(compiled(x, v)), list(ops.spike_count(x, v)))
@@ -218,11 +202,7 @@ def test_compiles_in_one_graph(kernels):
 X = torch.zeros(4, 2, 3)
 WRONG = (
     ({"x": [1.0]}, TypeError, r"spike_count: x must be a tensor, got list"),
-    (
-        {"x": torch.zeros(3, dtype=torch.int64)},
-        TypeError,
-        r"spike_count: x must have one of the dtypes",
-    ),
+    ({"x": torch.zeros(3, dtype=torch.int64)}, TypeError, r"spike_count: x must have one of the dtypes"),
     ({"x": torch.tensor(1.0)}, ValueError, r"spike_count: x must have shape \[T, ...\]"),
     ({"v": torch.zeros(3)}, ValueError, r"v must have shape x.shape\[1:\] = \[2, 3\], got \[3\]"),
     ({"v": torch.zeros(2, 3).double()}, TypeError, r"v must have dtype torch.float32"),
@@ -240,9 +220,7 @@ WRONG = (
 @pytest.mark.parametrize(("arguments", "error", "message"), WRONG, ids=[w[2] for w in WRONG])
 def test_errors(backend, arguments, error, message):
     arguments = {"x": X, **arguments}
-    moved = {
-        k: a.to(backend.device) if isinstance(a, torch.Tensor) else a for k, a in arguments.items()
-    }
+    moved = {k: a.to(backend.device) if isinstance(a, torch.Tensor) else a for k, a in arguments.items()}
     with pytest.raises(error, match=message):
         ops.spike_count(**moved)
 

@@ -28,10 +28,7 @@ def test_events_give_the_bits_of_the_reference(dtype, unit):
     def check(size):
         for bias in (True, False):
             arguments = case(size, dtype, unit=unit, bias=bias)
-            assert_equal(
-                [ops.spike_linear(*arguments, method="events")],
-                [reference.spike_linear(*arguments)],
-            )
+            assert_equal([ops.spike_linear(*arguments, method="events")], [reference.spike_linear(*arguments)])
 
     check_each(SIZES, check)
 
@@ -55,16 +52,12 @@ def test_is_the_linear_map(backend, dtype, method):
 @pytest.mark.parametrize("method", ["auto", "events", "dense"])
 def test_hand_worked(backend, method):
     weight = torch.tensor([[1.0, 2.0, 3.0], [-4.0, 5.0, 0.5]], dtype=F64, device=backend.device)
-    x = torch.tensor(
-        [[0.0, 1.0, 1.0], [0.0, 0.0, 0.0], [2.0, 0.0, -1.0]], dtype=F64, device=backend.device
-    )
+    x = torch.tensor([[0.0, 1.0, 1.0], [0.0, 0.0, 0.0], [2.0, 0.0, -1.0]], dtype=F64, device=backend.device)
     bias = torch.tensor([0.25, -1.0], dtype=F64, device=backend.device)
     y = ops.spike_linear(x, weight, bias, method=method)
     assert y.tolist() == [[5.25, 4.5], [0.25, -1.0], [-0.75, -9.5]]
     grad = torch.tensor([[1.0, 0.0], [10.0, 20.0], [0.5, -2.0]], dtype=F64, device=backend.device)
-    grad_x, grad_weight, grad_bias = gradients(
-        ops.spike_linear, x, weight, bias, grad, method=method
-    )
+    grad_x, grad_weight, grad_bias = gradients(ops.spike_linear, x, weight, bias, grad, method=method)
     assert grad_x.tolist() == [[1, 2, 3], [-70, 120, 40], [8.5, -9, 0.5]]
     assert grad_weight.tolist() == [[1, 1, 0.5], [-4, 0, 2]]
     assert grad_bias.tolist() == [11.5, 18.0]
@@ -171,9 +164,7 @@ def test_any_layout_gives_the_same(dtype, rows, n_in, n_out, method):
         got = [ops.spike_linear(*arguments, method=method), *got]
         if method == "events":
             assert_equal([got[0], got[2]], [want[0], want[2]])
-        close = (
-            {"atol": 0.1, "rtol": 0.02} if dtype == torch.bfloat16 else {"atol": 1e-4, "rtol": 1e-4}
-        )
+        close = {"atol": 0.1, "rtol": 0.02} if dtype == torch.bfloat16 else {"atol": 1e-4, "rtol": 1e-4}
         torch.testing.assert_close(got, want, **close)
 
 

@@ -31,9 +31,7 @@ def test_gradients_equal_the_reference(backend, method, unit):
 
 @pytest.mark.parametrize("unit", KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize(
-    ("rows", "n_in", "n_out"), [(5, 70, 40), (2100, 5, 3), (1030, 20, 70), (1100, 1100, 3)]
-)
+@pytest.mark.parametrize(("rows", "n_in", "n_out"), [(5, 70, 40), (2100, 5, 3), (1030, 20, 70), (1100, 1100, 3)])
 def test_weights_gradient_is_summed_row_by_row_in_blocks(rows, n_in, n_out, dtype, unit):
     x, weight, bias = case(((rows, n_in), n_out), dtype, unit=unit)
     grad = uniform(rows, n_out, seed=4, dtype=dtype)
@@ -41,9 +39,7 @@ def test_weights_gradient_is_summed_row_by_row_in_blocks(rows, n_in, n_out, dtyp
     block = math.ceil(math.ceil(rows / math.ceil(rows / 1024)) / 64) * 64
     for k in range(0, rows, block):
         part = torch.zeros_like(sums)
-        for x_row, grad_row in zip(
-            x[k : k + block].to(sums.dtype), grad[k : k + block].to(sums.dtype)
-        ):
+        for x_row, grad_row in zip(x[k : k + block].to(sums.dtype), grad[k : k + block].to(sums.dtype)):
             part += grad_row[:, None] * x_row
         sums += part
     got = gradients(ops.spike_linear, x, weight, bias, grad, method="events")
@@ -77,9 +73,7 @@ def test_weights_gradient_of_many_rows_is_as_exact_as_pytorch_s():
 def test_gradients_agree_with_finite_differences():
     x, weight, bias = (a.requires_grad_() for a in case(((3, 4), 5), unit=False, part=0.5))
     for method in ("events", "dense"):
-        assert torch.autograd.gradcheck(
-            lambda *a, how=method: ops.spike_linear(*a, method=how), (x, weight, bias)
-        )
+        assert torch.autograd.gradcheck(lambda *a, how=method: ops.spike_linear(*a, method=how), (x, weight, bias))
 
 
 @pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (0, 1), (1, 2)])
@@ -104,9 +98,7 @@ def test_spikes_are_kept_as_bits_with_the_same_gradients(dtype, method):
     y = ops.spike_linear(x, weight, bias, method=method)
     kept = y.grad_fn.saved_tensors
     assert [tuple(t.shape) for t in kept if t.data_ptr() == x.data_ptr()] == []
-    assert (
-        sum(t.numel() * t.element_size() for t in kept if t.dtype == torch.int64) == 24 * 3 * 8 + 24
-    )
+    assert sum(t.numel() * t.element_size() for t in kept if t.dtype == torch.int64) == 24 * 3 * 8 + 24
     grad = torch.ones_like(y)
     number = ("auto", "events", "dense").index(method)
     raw = (x, weight.detach(), bias, number)

@@ -130,10 +130,7 @@ def test_cases_have_spikes_and_silence():
 def test_float32_agrees_with_float64(backend, arguments):
     wide = ops.spikeprop(**on(backend.device, arguments))
     narrow = ops.spikeprop(
-        **{
-            k: v.to(backend.device, torch.float32) if isinstance(v, torch.Tensor) else v
-            for k, v in arguments.items()
-        }
+        **{k: v.to(backend.device, torch.float32) if isinstance(v, torch.Tensor) else v for k, v in arguments.items()}
     )
     assert narrow.dtype == torch.float32
     torch.testing.assert_close(narrow.isfinite(), wide.isfinite(), rtol=0, atol=0)

@@ -29,11 +29,7 @@ def good(device="cpu"):
         ({"delays": 16}, TypeError, "delays must be a tensor, got int"),
         ({"t_in": torch.ones(3)}, ValueError, "t_in must have shape [B, I], got [3]"),
         ({"w": torch.ones(4, 3)}, ValueError, "w must have shape [O, I, K], got [4, 3]"),
-        (
-            {"delays": torch.ones(4, 3, 2)},
-            ValueError,
-            "delays must have shape [K] or [I, K], got [4, 3, 2]",
-        ),
+        ({"delays": torch.ones(4, 3, 2)}, ValueError, "delays must have shape [K] or [I, K], got [4, 3, 2]"),
         (
             {"t_in": torch.ones(1, 3, dtype=torch.int64)},
             TypeError,
@@ -54,11 +50,7 @@ def good(device="cpu"):
             TypeError,
             "delays must have the dtype of t_in, torch.float32, got torch.int64",
         ),
-        (
-            {"w": torch.ones(4, 3, 2, device="meta")},
-            ValueError,
-            "w must be on the device of t_in, cpu, got meta",
-        ),
+        ({"w": torch.ones(4, 3, 2, device="meta")}, ValueError, "w must be on the device of t_in, cpu, got meta"),
         (
             {"delays": torch.ones(0), "w": torch.ones(4, 3, 0)},
             ValueError,
@@ -82,14 +74,12 @@ def good(device="cpu"):
         (
             {"t_in": torch.tensor([[0.0, math.nan, 1.0]])},
             ValueError,
-            "t_in must hold times that are at least 0 and not NaN, inf for no spike, "
-            "got values from nan to nan",
+            "t_in must hold times that are at least 0 and not NaN, inf for no spike, got values from nan to nan",
         ),
         (
             {"t_in": torch.tensor([[0.0, -1.0, 1.0]])},
             ValueError,
-            "t_in must hold times that are at least 0 and not NaN, inf for no spike, "
-            "got values from -1 to 1",
+            "t_in must hold times that are at least 0 and not NaN, inf for no spike, got values from -1 to 1",
         ),
         (
             {"t_in": torch.tensor([[0.0, 9.5, math.inf]])},
@@ -125,19 +115,11 @@ def good(device="cpu"):
             "tau must have the dtype of t_in, torch.float32, got torch.float64",
         ),
         ({"v_threshold": 0.0}, ValueError, "v_threshold must be positive, got 0"),
-        (
-            {"v_threshold": 1e-39},
-            ValueError,
-            "v_threshold must lie within the range of float32, got 1e-39",
-        ),
+        ({"v_threshold": 1e-39}, ValueError, "v_threshold must lie within the range of float32, got 1e-39"),
         ({"t_max": math.inf}, ValueError, "t_max must be finite, got inf"),
         ({"t_max": 0}, ValueError, "t_max must be positive, got 0"),
         ({"dt": 0.0}, ValueError, "dt must be positive, got 0"),
-        (
-            {"w": torch.full((4, 3, 2), math.nan)},
-            ValueError,
-            "w must be finite, got NaN or infinity",
-        ),
+        ({"w": torch.full((4, 3, 2), math.nan)}, ValueError, "w must be finite, got NaN or infinity"),
         ({"dt": True}, TypeError, "dt must be a number, got bool"),
         ({"slope_min": 0.0}, ValueError, "slope_min must be positive, got 0"),
     ],
@@ -196,9 +178,5 @@ def test_sizes_whose_product_overflows_get_an_error(kernels, t_in, w):
     delays = torch.ones(1, device=kernels.device)
     with pytest.raises(ValueError, match="spikeprop: t_in or w is too large: a tensor of shape"):
         ops.spikeprop(t_in, w, delays, tau=2.0, t_max=9.0)
-    with pytest.raises(
-        RuntimeError, match=r"^spikeprop: a tensor of shape \[\d+, \d+\] is too large"
-    ):
-        kernels.ops.spikeprop_forward(
-            *forward_arguments({"t_in": t_in, "w": w, "delays": delays, "tau": 2.0})
-        )
+    with pytest.raises(RuntimeError, match=r"^spikeprop: a tensor of shape \[\d+, \d+\] is too large"):
+        kernels.ops.spikeprop_forward(*forward_arguments({"t_in": t_in, "w": w, "delays": delays, "tau": 2.0}))

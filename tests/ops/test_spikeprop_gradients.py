@@ -36,10 +36,7 @@ def loss(a, dt=None, weigh_u=0.0, **more):
 @pytest.mark.parametrize("backend", ["reference"], indirect=True)  # with which the kernels agree
 @pytest.mark.parametrize(
     ("name", "weigh_u"),
-    [
-        ("real", 0.0),
-        *((n, 1.0) for n in ("real", "one_terminal", "long_tau", "weak", "one_lane_more")),
-    ],
+    [("real", 0.0), *((n, 1.0) for n in ("real", "one_terminal", "long_tau", "weak", "one_lane_more"))],
 )
 def test_gradients_by_finite_differences(backend, name, weigh_u):
     a = leaves(case(**CASES[name]), backend.device)
@@ -109,15 +106,7 @@ def test_slope_guard_bounds_the_gradient(backend):
     w = torch.full((1, 1, 1), 2 * math.exp(-0.5), dtype=F64, device=backend.device).requires_grad_()
     t_in = torch.tensor([[3.0]], dtype=F64, device=backend.device)
     for slope_min, divisor in ((0.05, 0.5), (1.0 + 1e-9, 0.5), (4.0, 2.0)):
-        t, slope = ops.spikeprop(
-            t_in,
-            w,
-            t_in.new_zeros(1),
-            tau=2.0,
-            t_max=9.0,
-            slope_min=slope_min,
-            return_slope=True,
-        )
+        t, slope = ops.spikeprop(t_in, w, t_in.new_zeros(1), tau=2.0, t_max=9.0, slope_min=slope_min, return_slope=True)
         (grad,) = torch.autograd.grad(t.sum(), w)
         assert grad.item() == pytest.approx(-0.5 * math.exp(0.5) / divisor, abs=1e-8)
         assert not slope.requires_grad
@@ -157,8 +146,7 @@ def test_kernels_agree_with_the_reference(kernels, name, dt, dtype):
     a = leaves(case(**CASES[name], dtype=dtype))
     want = reference.spikeprop(**a, dt=dt, return_u_max=True, return_slope=True)
     there = {
-        k: v.detach().to(kernels.device).requires_grad_() if isinstance(v, torch.Tensor) else v
-        for k, v in a.items()
+        k: v.detach().to(kernels.device).requires_grad_() if isinstance(v, torch.Tensor) else v for k, v in a.items()
     }
     got = ops.spikeprop(**there, dt=dt, return_u_max=True, return_slope=True)
     tight = 1e-12 if dtype == F64 else 1e-4

@@ -53,9 +53,7 @@ def test_an_event_at_the_time_of_the_spike_has_no_influence_on_the_grid_either(b
 def test_grid_times_are_the_first_points_above(backend, arguments, dt):
     batch, outputs = arguments["t_in"].shape[0], arguments["w"].shape[0]
     points = [k * dt for k in range(1 + int(18.0 / dt * (1 + 1e-9)))]
-    u = torch.stack(
-        [potential(arguments, torch.full((batch, outputs), t, dtype=F64)) for t in points]
-    )
+    u = torch.stack([potential(arguments, torch.full((batch, outputs), t, dtype=F64)) for t in points])
     clear = ((u - 1).abs() > 1e-12).all(0)
     assert clear.all()
     first = (u >= 1).byte().argmax(0)

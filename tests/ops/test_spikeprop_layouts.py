@@ -18,10 +18,7 @@ def test_layout_does_not_matter(backend, dt):
     expected = [*ops.spikeprop(**a, dt=dt, return_u_max=True)]
     layouts = {
         "t_in": (lambda v: v.mT.contiguous().mT, lambda v: torch.stack((v, v), 2)[:, :, 0]),
-        "w": (
-            lambda v: v.permute(2, 0, 1).contiguous().permute(1, 2, 0),
-            lambda v: v.flip(1).flip(1),
-        ),
+        "w": (lambda v: v.permute(2, 0, 1).contiguous().permute(1, 2, 0), lambda v: v.flip(1).flip(1)),
         "delays": (lambda v: v.mT.contiguous().mT,),
     }
     for name, views in layouts.items():
@@ -74,9 +71,7 @@ def test_number_of_threads_does_not_matter(name, threads):
         for count in (1, threads):
             torch.set_num_threads(count)
             t, u = ops.spikeprop(**a, return_u_max=True)
-            grads = torch.autograd.grad(
-                (t[t.isfinite()] ** 2).sum() + (u**2).sum(), [a[k] for k in GRADED]
-            )
+            grads = torch.autograd.grad((t[t.isfinite()] ** 2).sum() + (u**2).sum(), [a[k] for k in GRADED])
             found.append((t, u, *grads))
     finally:
         torch.set_num_threads(before)
@@ -105,9 +100,7 @@ def test_order_of_cuda_threads_changes_nothing(seed, outputs, monkeypatch):
         a = leaves(case(3, 20, 2, outputs, dtype=torch.float32))
         with force("cuda_emulation"):
             t, u = ops.spikeprop(**a, return_u_max=True)
-            grads = torch.autograd.grad(
-                (t[t.isfinite()] ** 2).sum() + (u**2).sum(), [a[k] for k in GRADED]
-            )
+            grads = torch.autograd.grad((t[t.isfinite()] ** 2).sum() + (u**2).sum(), [a[k] for k in GRADED])
         found.append((t, u, *grads))
     for one, other in zip(*found):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
@@ -119,6 +112,4 @@ def test_order_of_the_inputs_does_not_matter(backend, coding):
     order = torch.randperm(50, generator=torch.Generator().manual_seed(4))
     delays = a["delays"] if a["delays"].dim() == 1 else a["delays"][order]
     shuffled = {**a, "t_in": a["t_in"][:, order], "w": a["w"][:, order], "delays": delays}
-    torch.testing.assert_close(
-        ops.spikeprop(**a), ops.spikeprop(**shuffled), rtol=0, atol=1e-11, equal_nan=True
-    )
+    torch.testing.assert_close(ops.spikeprop(**a), ops.spikeprop(**shuffled), rtol=0, atol=1e-11, equal_nan=True)

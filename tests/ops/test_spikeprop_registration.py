@@ -62,9 +62,7 @@ def test_gradients_are_the_same_however_it_runs(kernels):
     assert all(g.any() for g in want)
     for name, way in ways.items():
         for got, expected in zip(gradients_of(way, a), want):
-            torch.testing.assert_close(
-                got, expected, rtol=1e-12, atol=1e-12, msg=lambda m, name=name: f"{name}: {m}"
-            )
+            torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12, msg=lambda m, name=name: f"{name}: {m}")
 
 
 @pytest.mark.filterwarnings(SILENT)

@@ -12,11 +12,7 @@ from stdp_cases import MODULATED, PLAIN, RULES, kernel_call, on, sample, with_re
 from snnfast import ops, reference
 from snnfast.reference.call import flatten
 
-WHOLE = (
-    "pair",
-    "triplet",
-    "reward, pair",
-)  # on the emulated CUDA, whose formulas are those of the CPU
+WHOLE = ("pair", "triplet", "reward, pair")  # on the emulated CUDA, whose formulas are those of the CPU
 ROUNDED = ("power law", "exponential", "pre and post")  # float32 has functions of its own there
 # T, B, N_pre, N_post: around a block of 8 or 16 rows, a mask of 32 slots, and over several chunks of steps.
 SHAPES = (
@@ -85,9 +81,7 @@ def test_same_learning_as_in_the_network_of_diehl_and_cook(backend, name):
     w, pre, _, _ = sample((30, 1, 40, 12))
     learned, theta = w.clone(), torch.zeros(12, dtype=torch.float64)
     network = {"v_threshold": 1.0, "v_reset": 0.0, "inhibition": 0.3, "refractory": 2.0}
-    result = reference.diehl_cook_(
-        pre.transpose(0, 1), learned, theta, rule=RULES[name], return_spikes=True, **network
-    )
+    result = reference.diehl_cook_(pre.transpose(0, 1), learned, theta, rule=RULES[name], return_spikes=True, **network)
     post = result.spikes.transpose(0, 1)
     assert 20 < post.sum() < 300
     w, pre, post = on(backend.device, w, pre, post)
@@ -103,12 +97,8 @@ def test_cut_in_two(backend, name):
     expected = ops.stdp_(whole, pre, post, rule=rule, **with_reward(name, reward))
     half = ops.stdp_(cut, pre[:5], post[:5], rule=rule, **with_reward(name, reward[:5]))
     kept = [s if s is None else s.clone() for s in half]
-    actual = ops.stdp_(
-        cut, pre[5:], post[5:], rule=rule, state=half, **with_reward(name, reward[5:])
-    )
-    assert_same(
-        (cut.cpu(), *actual), (whole.cpu(), *(s if s is None else s.cpu() for s in expected)), True
-    )
+    actual = ops.stdp_(cut, pre[5:], post[5:], rule=rule, state=half, **with_reward(name, reward[5:]))
+    assert_same((cut.cpu(), *actual), (whole.cpu(), *(s if s is None else s.cpu() for s in expected)), True)
     for k, h in zip(kept, half, strict=True):
         if k is not None:
             assert_equal(k, h)
@@ -135,8 +125,7 @@ def test_without_reward_nothing_is_learned_and_eligibility_builds_up(backend):
 
 
 @pytest.mark.parametrize(
-    ("shape", "name"),
-    [((3, 2, 5, 4), "reward, triplet"), ((0, 1, 3, 2), "pair"), ((2, 1, 0, 2), "power law")],
+    ("shape", "name"), [((3, 2, 5, 4), "reward, triplet"), ((0, 1, 3, 2), "pair"), ((2, 1, 0, 2), "power law")]
 )
 def test_opcheck(kernels, shape, name):
     call = kernel_call(shape, name, kernels.device)

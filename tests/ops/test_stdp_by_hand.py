@@ -11,9 +11,7 @@ from snnfast import ops, plasticity
 def one_synapse(rule, pre, post, device, w=0.5, **arguments):
     """The weight after every step of spike trains like "..|.", float64."""
     weight = torch.tensor([[w]], dtype=torch.float64, device=device)
-    trains = [
-        torch.tensor([c == "|" for c in s], device=device)[:, None, None] for s in (pre, post)
-    ]
+    trains = [torch.tensor([c == "|" for c in s], device=device)[:, None, None] for s in (pre, post)]
     state, weights = None, []
     for s_pre, s_post in zip(*trains, strict=True):
         state = ops.stdp_(weight, s_pre[None], s_post[None], rule=rule, state=state, **arguments)
@@ -37,9 +35,7 @@ class TestWorkedByHand:
         assert weights == pytest.approx([0.5] * 2 + [0.5 - 0.1 * decay(2, 5.0)] * 2, abs=1e-15)
 
     def test_spikes_of_one_step_pair_both_ways(self, backend):
-        assert one_synapse(plasticity.pair(0.1, 0.3), "|", "|", backend.device) == pytest.approx(
-            [0.7]
-        )
+        assert one_synapse(plasticity.pair(0.1, 0.3), "|", "|", backend.device) == pytest.approx([0.7])
 
     def test_nearest_and_all_spikes(self, backend):
         for trace, x in (("nearest", decay(1)), ("all", decay(1) + decay(3))):

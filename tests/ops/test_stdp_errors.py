@@ -26,32 +26,12 @@ REWARDED = MODULATED["reward, pair"]
     ("change", "error", "message"),
     [
         ({"w": [1.0]}, TypeError, "w must be a tensor, got list"),
-        (
-            {"w": torch.zeros(4, 5).half()},
-            TypeError,
-            "w must have dtype float32 or float64, got torch.float16",
-        ),
+        ({"w": torch.zeros(4, 5).half()}, TypeError, "w must have dtype float32 or float64, got torch.float16"),
         ({"w": torch.zeros(5)}, ValueError, "w must have shape [N_post, N_pre], got [5]"),
-        (
-            {"w": torch.full((4, 5), 1.5)},
-            ValueError,
-            "w must lie in [0, 1], got values from 1.5 to 1.5",
-        ),
-        (
-            {"w": torch.full((4, 5), math.nan)},
-            ValueError,
-            "w must lie in [0, 1], got values from nan to nan",
-        ),
-        (
-            {"w": torch.zeros(1, 5).expand(4, 5)},
-            ValueError,
-            "w must not overlap itself, got strides [0, 1]",
-        ),
-        (
-            {"w": torch.zeros(8).as_strided((4, 5), (1, 1))},
-            ValueError,
-            "w must not overlap itself, got strides [1, 1]",
-        ),
+        ({"w": torch.full((4, 5), 1.5)}, ValueError, "w must lie in [0, 1], got values from 1.5 to 1.5"),
+        ({"w": torch.full((4, 5), math.nan)}, ValueError, "w must lie in [0, 1], got values from nan to nan"),
+        ({"w": torch.zeros(1, 5).expand(4, 5)}, ValueError, "w must not overlap itself, got strides [0, 1]"),
+        ({"w": torch.zeros(8).as_strided((4, 5), (1, 1))}, ValueError, "w must not overlap itself, got strides [1, 1]"),
         ({"pre": None}, TypeError, "pre must be a tensor, got NoneType"),
         (
             {"pre": torch.zeros(3, 2, 5, dtype=torch.int64)},
@@ -60,21 +40,9 @@ REWARDED = MODULATED["reward, pair"]
         ),
         ({"pre": torch.zeros(3, 2, 4)}, ValueError, "pre must have shape [T, B, 5], got [3, 2, 4]"),
         ({"pre": torch.zeros(3, 5)}, ValueError, "pre must have shape [T, B, 5], got [3, 5]"),
-        (
-            {"pre": torch.zeros(3, 2, 5, device="meta")},
-            ValueError,
-            "pre must be on the device of w, cpu, got meta",
-        ),
-        (
-            {"post": torch.zeros(3, 2, 5)},
-            ValueError,
-            "post must have shape [3, 2, 4], got [3, 2, 5]",
-        ),
-        (
-            {"post": torch.zeros(3, 1, 4)},
-            ValueError,
-            "post must have shape [3, 2, 4], got [3, 1, 4]",
-        ),
+        ({"pre": torch.zeros(3, 2, 5, device="meta")}, ValueError, "pre must be on the device of w, cpu, got meta"),
+        ({"post": torch.zeros(3, 2, 5)}, ValueError, "post must have shape [3, 2, 4], got [3, 2, 5]"),
+        ({"post": torch.zeros(3, 1, 4)}, ValueError, "post must have shape [3, 2, 4], got [3, 1, 4]"),
         ({"rule": "pair"}, TypeError, "rule must be a rule of snnfast.plasticity, got str"),
         ({"dt": 0.0}, ValueError, "dt must be positive, got 0"),
         ({"dt": "1"}, TypeError, "dt must be a number, got str"),
@@ -107,11 +75,7 @@ REWARDED = MODULATED["reward, pair"]
             "reward must be finite, got NaN or infinity",
         ),
         ({"state": tuple(STATE)}, TypeError, "state must be a StdpState or None, got tuple"),
-        (
-            {"state": STATE._replace(trace_pre=0.0)},
-            TypeError,
-            "state.trace_pre must be a tensor, got float",
-        ),
+        ({"state": STATE._replace(trace_pre=0.0)}, TypeError, "state.trace_pre must be a tensor, got float"),
         (
             {"state": STATE._replace(trace_post2=torch.zeros(4))},
             ValueError,
@@ -162,10 +126,7 @@ def test_errors(name, change, error, message):
         ({"lr_post": math.inf}, "lr_post must be finite, got inf"),
         ({"w_min": 1.0}, "w_min must be below w_max, got 1 and 1"),
         ({"trace": "some"}, "trace must be nearest or all, got 'some'"),
-        (
-            {"kind": "cubic"},
-            "kind must be one of additive, linear, power, exponential, triplet, got 'cubic'",
-        ),
+        ({"kind": "cubic"}, "kind must be one of additive, linear, power, exponential, triplet, got 'cubic'"),
     ],
 )
 def test_errors_of_rules(change, message):
@@ -178,11 +139,7 @@ def test_errors_of_rules(change, message):
     ("field", "value", "message"),
     [
         ("w", torch.zeros(4, 5).half(), "w must be float32 or float64, got float16"),
-        (
-            "w",
-            torch.zeros(5, 4).double().T,
-            "w must have contiguous rows, got strides [1, 4] for shape [4, 5]",
-        ),
+        ("w", torch.zeros(5, 4).double().T, "w must have contiguous rows, got strides [1, 4] for shape [4, 5]"),
         ("w", torch.zeros(20).double(), "w must have 2 dimensions, got shape [20]"),
         ("pre", torch.zeros(3, 2, 6), "pre must have shape [3, 2, 5], got [3, 2, 6]"),
         ("pre", torch.zeros(3, 2, 5).long(), "bfloat16 or float16, got int64"),

@@ -9,16 +9,12 @@ from torch import nn
 from snnfast import ops, reference
 
 
-@pytest.mark.parametrize(
-    "dtype", [torch.uint8, torch.float32, torch.float64, torch.bfloat16, torch.float16]
-)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64, torch.bfloat16, torch.float16])
 def test_a_spike_is_what_is_not_0(backend, dtype):
     w, pre, post, _ = on(backend.device, *sample((6, 2, 20, 9)))
     expected = w.clone()
     ops.stdp_(expected, pre, post, rule=PLAIN["triplet"])
-    values = torch.tensor(
-        [1, 3, 255] if dtype == torch.uint8 else [1, -2, 1e-7], device=backend.device
-    )
+    values = torch.tensor([1, 3, 255] if dtype == torch.uint8 else [1, -2, 1e-7], device=backend.device)
     pick = torch.arange(20, device=backend.device) % 3
     pre, post = pre.to(dtype) * values.to(dtype)[pick], post.to(dtype) * values.to(dtype)[pick[:9]]
     if dtype.is_floating_point:
@@ -110,8 +106,6 @@ def test_uninitialised_memory_is_not_read(kernels, nan_memory):
     for name in RULES:
         w, pre, post, reward = on(kernels.device, *sample((40, 9, 60, 18)))
         for update in ("step", "sequence"):
-            state = ops.stdp_(
-                w, pre, post, rule=RULES[name], update=update, **with_reward(name, reward)
-            )
+            state = ops.stdp_(w, pre, post, rule=RULES[name], update=update, **with_reward(name, reward))
             assert w.isfinite().all()
             assert all(s is None or s.isfinite().all() for s in state)

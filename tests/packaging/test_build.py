@@ -44,13 +44,7 @@ def build_environment(tmp_path, tools):
         program = tmp_path / tool
         program.write_text("#!/bin/sh\nexit 1\n")
         program.chmod(0o755)
-    return {
-        "PATH": str(tmp_path),
-        "CXX": None,
-        "CUDACXX": None,
-        "CUDA_HOME": None,
-        "CUDA_PATH": None,
-    }
+    return {"PATH": str(tmp_path), "CXX": None, "CUDACXX": None, "CUDA_HOME": None, "CUDA_PATH": None}
 
 
 def test_missing_compiler_is_one_clear_message(tmp_path):
@@ -66,9 +60,7 @@ def test_missing_cmake_or_ninja_is_one_clear_message(tmp_path, missing):
     env = build_environment(tmp_path, {"cmake", "ninja", "g++"} - {missing})
     result = ask(BUILD % "inplace = True" + "command.tree()", **env)
     assert result.returncode == 1
-    assert result.stderr.strip() == (
-        "snnfast: building needs cmake and ninja (pip install cmake ninja)"
-    )
+    assert result.stderr.strip() == ("snnfast: building needs cmake and ninja (pip install cmake ninja)")
 
 
 @pytest.mark.parametrize(
@@ -90,17 +82,12 @@ def test_cuda_1_without_nvcc_is_an_error(tmp_path):
     question = BUILD % "inplace = True" + "module.nvcc = lambda: None\ncommand.tree()"
     result = ask(question, SNNFAST_CUDA="1", **env)
     assert result.returncode == 1
-    assert result.stderr.strip() == (
-        "snnfast: SNNFAST_CUDA=1, but no CUDA compiler (nvcc) was found; set CUDA_HOME"
-    )
+    assert result.stderr.strip() == ("snnfast: SNNFAST_CUDA=1, but no CUDA compiler (nvcc) was found; set CUDA_HOME")
 
 
 def configured(tmp_path, prepare, **environment):
     """Return the lines that a build prints, with the arguments for CMake, which is not run."""
-    env = {
-        **build_environment(tmp_path, ("cmake", "ninja", "g++")),
-        "CUDACXX": str(tmp_path / "nvcc"),
-    }
+    env = {**build_environment(tmp_path, ("cmake", "ninja", "g++")), "CUDACXX": str(tmp_path / "nvcc")}
     (tmp_path / "nvcc").write_text("#!/bin/sh\n")
     (tmp_path / "nvcc").chmod(0o755)
     question = (
@@ -138,11 +125,7 @@ def test_cuda_kernels_are_left_out_where_nothing_could_run_them(tmp_path, asked)
 
 @pytest.mark.parametrize(
     ("cards", "archs"),
-    [
-        ("8.6\n9.0\n9.0", "86-real;90"),
-        ("7.5\n8.6", "86"),
-        ("NVIDIA-SMI has failed", "80-real;90-real;100;120-real"),
-    ],
+    [("8.6\n9.0\n9.0", "86-real;90"), ("7.5\n8.6", "86"), ("NVIDIA-SMI has failed", "80-real;90-real;100;120-real")],
 )
 def test_architectures_are_those_of_the_cards(tmp_path, cards, archs):
     smi = tmp_path / "nvidia-smi"
@@ -159,17 +142,13 @@ def test_a_card_that_is_too_old_leaves_the_cpu(tmp_path):
     words = configured(tmp_path, "")
     assert "-DSNNFAST_CUDA=0" in words
     (said,) = [line for line in words if line.startswith("snnfast: no CUDA kernels are built")]
-    assert said.endswith(
-        "architecture 7.5+PTX: the CUDA kernels need compute capability 8.0 or later"
-    )
+    assert said.endswith("architecture 7.5+PTX: the CUDA kernels need compute capability 8.0 or later")
     env = build_environment(tmp_path, ("cmake", "ninja", "g++"))
     question = BUILD % "inplace = True" + "module.nvcc = lambda: 'nvcc'\ncommand.tree()"
     smi.write_text("#!/bin/sh\necho 7.5\n")
     refused = ask(question, SNNFAST_CUDA="1", TORCH_CUDA_ARCH_LIST="7.0 7.5", **env)
     assert refused.returncode == 1
-    assert (
-        "need compute capability 8.0 or later, and TORCH_CUDA_ARCH_LIST has none" in refused.stderr
-    )
+    assert "need compute capability 8.0 or later, and TORCH_CUDA_ARCH_LIST has none" in refused.stderr
 
 
 @pytest.mark.parametrize(
@@ -180,13 +159,9 @@ def test_a_card_that_is_too_old_leaves_the_cpu(tmp_path):
         ("8.8", "86"),
     ],
 )
-def test_architectures_that_the_compiler_does_not_know_get_ptx_of_an_older_one(
-    tmp_path, asked, archs
-):
+def test_architectures_that_the_compiler_does_not_know_get_ptx_of_an_older_one(tmp_path, asked, archs):
     compiler = tmp_path / "nvcc"
-    compiler.write_text(
-        "#!/bin/sh\nprintf 'compute_75\\ncompute_80\\ncompute_86\\ncompute_90\\n'\n"
-    )
+    compiler.write_text("#!/bin/sh\nprintf 'compute_75\\ncompute_80\\ncompute_86\\ncompute_90\\n'\n")
     compiler.chmod(0o755)
     result = ask(f"print(module.cuda_archs({asked!r}, {str(compiler)!r}))")
     *said, found = result.stdout.splitlines()
@@ -194,9 +169,7 @@ def test_architectures_that_the_compiler_does_not_know_get_ptx_of_an_older_one(
     assert len(said) == 2 or asked == "8.8"
 
 
-@pytest.mark.parametrize(
-    ("line", "cuda"), [("cuda: str | None = '13.0'", True), ("cuda = None", False)]
-)
+@pytest.mark.parametrize(("line", "cuda"), [("cuda: str | None = '13.0'", True), ("cuda = None", False)])
 def test_what_a_pytorch_is_built_for_is_read_from_its_version(tmp_path, line, cuda):
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "version.py").write_text(f"debug = False\n{line}\n")
@@ -205,9 +178,7 @@ def test_what_a_pytorch_is_built_for_is_read_from_its_version(tmp_path, line, cu
     assert f"-DSNNFAST_CUDA={int(cuda)}" in words
 
 
-@pytest.mark.parametrize(
-    "name", ["SNNFAST_CUDA", "SNNFAST_EMULATION", "SNNFAST_WERROR", "SNNFAST_BEST_ISA"]
-)
+@pytest.mark.parametrize("name", ["SNNFAST_CUDA", "SNNFAST_EMULATION", "SNNFAST_WERROR", "SNNFAST_BEST_ISA"])
 def test_a_switch_with_another_value_is_an_error(tmp_path, name):
     env = build_environment(tmp_path, ("cmake", "ninja", "g++"))
     result = ask(BUILD % "inplace = True" + "command.tree()", **env, **{name: "yes"})
@@ -232,8 +203,7 @@ def test_kernels_are_built_for_this_processor(tmp_path, flags, chosen, best):
 
 
 @pytest.mark.parametrize(
-    ("here", "chosen", "one"),
-    [(False, "", "ON"), (True, "", "OFF"), (False, "avx2", "OFF"), (True, "avx2", "OFF")],
+    ("here", "chosen", "one"), [(False, "", "ON"), (True, "", "OFF"), (False, "avx2", "OFF"), (True, "avx2", "OFF")]
 )
 def test_weaker_sets_are_built_for_tests_and_for_other_processors(tmp_path, here, chosen, one):
     words = configured(tmp_path, f"command.here = {here}", SNNFAST_BEST_ISA=chosen)

@@ -23,11 +23,7 @@ pytest.importorskip("setuptools")
 def setup_py(*arguments):
     env = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}
     result = subprocess.run(
-        [sys.executable, "setup.py", "--quiet", *arguments],
-        cwd=ROOT,
-        env=env,
-        capture_output=True,
-        text=True,
+        [sys.executable, "setup.py", "--quiet", *arguments], cwd=ROOT, env=env, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr
 
@@ -99,9 +95,7 @@ def test_version_stands_in_one_place():
     (version,) = re.findall(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.M)
     assert snnfast.__version__ == version == importlib.metadata.version("snnfast")
     for path in (ROOT / "snnfast").rglob("*.py"):
-        literals = (
-            n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)
-        )
+        literals = (n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant))
         assert version not in literals, path
     assert f"version: {version}\n" in (ROOT / "CITATION.cff").read_text()
 
@@ -110,9 +104,7 @@ def undefined_symbols(library):
     nm = shutil.which("nm")
     if nm is None:
         pytest.skip("needs nm")
-    out = subprocess.run(
-        [nm, "-D", "--undefined-only", str(library)], capture_output=True, text=True
-    )
+    out = subprocess.run([nm, "-D", "--undefined-only", str(library)], capture_output=True, text=True)
     return [line.split()[-1].partition("@")[0] for line in out.stdout.splitlines()]
 
 
@@ -130,9 +122,7 @@ def test_extension_needs_no_cuda_library_at_import():
     readelf = shutil.which("readelf")
     if readelf is None:
         pytest.skip("needs readelf")
-    out = subprocess.run(
-        [readelf, "-d", backend.extension.__file__], capture_output=True, text=True
-    )
+    out = subprocess.run([readelf, "-d", backend.extension.__file__], capture_output=True, text=True)
     needed = set(re.findall(r"NEEDED.*\[(.*?)\]", out.stdout))
     assert not [name for name in needed if "cuda" in name or "nvidia" in name], needed
     assert "RPATH" not in out.stdout

@@ -37,9 +37,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, changes):
     pairs = zip(parts.run.model.parameters(), whole.run.model.parameters(), strict=True)
     for a, b in pairs:
         torch.testing.assert_close(a, b, rtol=0, atol=0)
-    assert {p.name for p in (tmp_path / "parts").iterdir()} == {
-        *("checkpoint.pt", "result.json", "curves.png"),
-    }
+    assert {p.name for p in (tmp_path / "parts").iterdir()} == {*("checkpoint.pt", "result.json", "curves.png")}
     with pytest.raises(FileExistsError, match="exists: resume it"):
         diehl2015.train(settings, tmp_path / "parts")
     with pytest.raises(CheckpointError, match="other settings"):
@@ -84,8 +82,7 @@ def test_width_and_batch_norm_of_vgg16():
     wide = ann.network(Ann().preset("cifar10", network="vgg16"))
     half = ann.network(Ann().preset("cifar10", network="vgg16", width=0.5, batch_norm=True))
     layers = [
-        [m.weight.shape[0] for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
-        for net in (wide, half)
+        [m.weight.shape[0] for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear))] for net in (wide, half)
     ]
     assert layers[0] == [64, 64, 128, 128, *[256] * 3, *[512] * 6, 4096, 4096, 10]
     assert layers[1] == [n // 2 for n in layers[0][:-1]] + [10]
@@ -213,9 +210,7 @@ def test_wrong_settings(changes, message):
 
 
 def test_each_command_has_its_networks():
-    with pytest.raises(
-        ValueError, match=r"^diehl2015: network must be one of cnn, dense, got 'vgg'"
-    ):
+    with pytest.raises(ValueError, match=r"^diehl2015: network must be one of cnn, dense, got 'vgg'"):
         diehl2015.preset("digits", network="vgg")
 
 

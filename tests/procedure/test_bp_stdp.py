@@ -111,9 +111,7 @@ def test_learning_rate_falls_along_a_cosine():
 def test_shift_moves_training_images(monkeypatch):
     seen = []
     monkeypatch.setattr(
-        tavanaei_maida2017.Spiking,
-        "encode",
-        lambda self, x: seen.append(x) or torch.zeros(10, *x.shape),
+        tavanaei_maida2017.Spiking, "encode", lambda self, x: seen.append(x) or torch.zeros(10, *x.shape)
     )
     settings = preset("digits", shift=1, **SMALL | {"epochs": 1})
     go(settings)
@@ -145,17 +143,13 @@ def test_resumed_run_equals_the_uninterrupted_one(tmp_path, dataset):
     bp_stdp.fit(settings, run, parts, progress=False, echo=None)
     torch.testing.assert_close(weights(whole), weights(run), rtol=0, atol=0)
     names = ("loss", "accuracy", "held_out_loss", "held_out_accuracy")
-    assert [[row[n] for n in names] for row in whole.history] == [
-        [row[n] for n in names] for row in run.history
-    ]
+    assert [[row[n] for n in names] for row in whole.history] == [[row[n] for n in names] for row in run.history]
 
 
 def test_train_writes_checkpoint_and_figures(tmp_path):
     settings = preset("iris", **SMALL)
     result = bp_stdp.train(settings, tmp_path, progress=False)
-    assert {p.name for p in tmp_path.iterdir()} == {
-        *("checkpoint.pt", "curves.png", "raster.png", "result.json"),
-    }
+    assert {p.name for p in tmp_path.iterdir()} == {*("checkpoint.pt", "curves.png", "raster.png", "result.json")}
     for name in ("curves", "raster"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert f"{100 * result.accuracy:.2f} % after 3 epochs" in result.summary()
@@ -170,9 +164,7 @@ def test_drawing_does_not_change_the_course_of_a_run(tmp_path):
     parts = bp_stdp.load(settings)
     draw = bp_stdp.figures(settings, bp_stdp.prepare(settings, parts), parts)
     figures = Figures(tmp_path, draw, every=0.0)
-    torch.testing.assert_close(
-        weights(go(settings)), weights(go(settings, after_epoch=figures.update)), rtol=0, atol=0
-    )
+    torch.testing.assert_close(weights(go(settings)), weights(go(settings, after_epoch=figures.update)), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -184,25 +176,17 @@ def test_drawing_does_not_change_the_course_of_a_run(tmp_path):
         {"dataset": "digits", "epochs": 1, "update": "sequence", "batch_size": 20, "folds": 5},
     ],
 )
-def test_seeds_and_folds_are_trained_together_as_each_would_be_alone(
-    tmp_path, monkeypatch, changes
-):
+def test_seeds_and_folds_are_trained_together_as_each_would_be_alone(tmp_path, monkeypatch, changes):
     """As networks of one model, in calls of at most as many as there are threads; the last one is left alone."""
     chosen = Settings(**{**SMALL, **changes})
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     calls, trials = [], bp_stdp.trials
-    monkeypatch.setattr(
-        bp_stdp, "trials", lambda every, **where: calls.append(len(every)) or trials(every, **where)
-    )
+    monkeypatch.setattr(bp_stdp, "trials", lambda every, **where: calls.append(len(every)) or trials(every, **where))
     result = bp_stdp.repeat(chosen, (3, 5, 6), tmp_path, progress=False)
     assert calls == ([2] * 7 + [1] if chosen.folds else [2, 1])
     for row in result.runs[:: 7 if chosen.folds else 1]:
         cut = {"fold": row["fold"], "split_seed": row["seed"]} if chosen.folds else {}
-        alone = bp_stdp.train(
-            replace(chosen, seed=row["seed"], **cut),
-            progress=False,
-            echo=None,
-        )
+        alone = bp_stdp.train(replace(chosen, seed=row["seed"], **cut), progress=False, echo=None)
         assert (row["accuracy"], row["converged"]) == (alone.accuracy, alone.measured["converged"])
     assert len({row["accuracy"] for row in result.runs}) > 1
 
@@ -213,9 +197,7 @@ def test_a_sweep_trains_together_what_networks_may_differ_in(tmp_path, monkeypat
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     sizes, made = [], bp_stdp.model
     monkeypatch.setattr(
-        bp_stdp,
-        "model",
-        lambda *given: sizes.append(len(given[2]) if len(given) == 3 else 1) or made(*given),
+        bp_stdp, "model", lambda *given: sizes.append(len(given[2]) if len(given) == 3 else 1) or made(*given)
     )
     sweep = {"lr": [0.01, 0.05], "std": [(0.3,), (1.0, 0.5)], "shift": [0, 1], "beta": [250.0]}
     result = bp_stdp.repeat(chosen, [3], tmp_path, sweep=sweep, progress=False)
@@ -226,9 +208,7 @@ def test_a_sweep_trains_together_what_networks_may_differ_in(tmp_path, monkeypat
     assert len({row["accuracy"] for row in result.runs}) > 2
     assert "lr=0.01 std=[0.3] shift=0 beta=250.0: test accuracy" in result.summary()
     sizes.clear()
-    again = bp_stdp.repeat(
-        chosen, [3], tmp_path, sweep=sweep | {"beta": [250.0, 400.0]}, resume=True, progress=False
-    )
+    again = bp_stdp.repeat(chosen, [3], tmp_path, sweep=sweep | {"beta": [250.0, 400.0]}, resume=True, progress=False)
     assert sizes == [8]
     assert [row for row in again.runs if row["sweep"]["beta"] == 250.0] == result.runs
     assert [own["beta"] for own, _ in again.by_sweep()] == [250.0, 400.0] * 8
@@ -248,10 +228,7 @@ def test_repeats_train_every_seed_and_fold(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            {"dataset": "cancer"},
-            "dataset must be one of xor, iris, digits, mnist, or your own: .* got 'cancer'",
-        ),
+        ({"dataset": "cancer"}, "dataset must be one of xor, iris, digits, mnist, or your own: .* got 'cancer'"),
         ({"encoding": "morse"}, "encoding must be one of regular, bernoulli"),
         ({"update": "epoch"}, "update must be one of step, sequence"),
         ({"dataset": "xor", "validate": True}, "xor has four patterns"),
@@ -322,11 +299,7 @@ def test_a_sweep_is_a_table(tmp_path):
     lines = [line for line in text.splitlines() if "test accuracy" in line]
     assert all(line.endswith(" %, 1 seed") for line in lines)
     rows = [line.split(":")[0] for line in lines]
-    assert rows == [
-        f"num_steps={steps} cosine={cosine} hidden=[5]"
-        for steps in (5, 10)
-        for cosine in (True, False)
-    ]
+    assert rows == [f"num_steps={steps} cosine={cosine} hidden=[5]" for steps in (5, 10) for cosine in (True, False)]
 
 
 @pytest.mark.parametrize(

@@ -60,9 +60,7 @@ def test_ctrl_c_while_training(tmp_path, monkeypatch):
 
 def test_options_become_settings_that_suit_the_data(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(
-        Procedure, "train", lambda self, settings, *a, **k: seen.append(settings) or Summary()
-    )
+    monkeypatch.setattr(Procedure, "train", lambda self, settings, *a, **k: seen.append(settings) or Summary())
     for dataset, want in (("digits", "vgg"), ("mnist", "vgg"), ("cifar10", "vgg16")):
         call("train", "vgg16", "--dataset", dataset, "--data", tmp_path)
         assert seen[-1].network == want
@@ -251,9 +249,7 @@ def test_a_result_is_not_replaced(run, tmp_path):
     for folder in (run, tmp_path):
         before = (folder / "result.json").read_text()
         text = call("convert", run, *QUICK, *STEPS, "--out", folder, code=2)
-        assert "exists: resume it (resume=True, --resume), or give another folder" in " ".join(
-            text.split()
-        )
+        assert "exists: resume it (resume=True, --resume), or give another folder" in " ".join(text.split())
         assert (folder / "result.json").read_text() == before
     with pytest.raises(FileExistsError, match=r"result\.json exists"):
         diehl2015("digits", epochs=0, out=tmp_path, progress=False)

@@ -24,9 +24,7 @@ with locked(Path(sys.argv[1])):
 def test_a_second_run_is_told_who_holds_the_folder(tmp_path):
     with locked(tmp_path / "a" / "run"):
         with (
-            pytest.raises(
-                FolderInUseError, match=rf"is in use by process {os.getpid()} on \S+, since"
-            ),
+            pytest.raises(FolderInUseError, match=rf"is in use by process {os.getpid()} on \S+, since"),
             locked(tmp_path / "a" / "run"),
         ):
             pass
@@ -53,9 +51,7 @@ def test_json_has_null_for_what_is_not_finite(tmp_path):
 
 
 def test_a_killed_process_holds_nothing(tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline() == "held\n"
         with pytest.raises(FolderInUseError, match=f"process {process.pid} "), locked(tmp_path):

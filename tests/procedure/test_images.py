@@ -17,9 +17,7 @@ def test_a_crop_is_a_window_of_the_padded_image():
     cut = images.crop(x, 2)
     assert (cut.shape, cut.dtype) == (x.shape, torch.uint8)
     padded = F.pad(x, (2, 2, 2, 2))
-    windows = {
-        (t, left): padded[:, :, t : t + 5, left : left + 4] for t in range(5) for left in range(5)
-    }
+    windows = {(t, left): padded[:, :, t : t + 5, left : left + 4] for t in range(5) for left in range(5)}
     found = torch.stack([(cut == w).flatten(1).all(1) for w in windows.values()])
     torch.testing.assert_close(found.sum(0), torch.ones(300, dtype=torch.int64), rtol=0, atol=0)
     # Each of 25 windows 12 times on average.
@@ -60,9 +58,7 @@ def test_cutout_clears_one_square_an_image(shape):
     assert_equal(cleared, cleared[:, :1].expand(cleared.shape))
     # The centre is one of 30 pixels, each 20 times on average; at the border a part of the square lies outside.
     squares = {
-        (y, x): F.pad(torch.ones(3, 3), (x, 4 - x, y, 5 - y))[1:-1, 1:-1].bool()
-        for y in range(6)
-        for x in range(5)
+        (y, x): F.pad(torch.ones(3, 3), (x, 4 - x, y, 5 - y))[1:-1, 1:-1].bool() for y in range(6) for x in range(5)
     }
     found = torch.stack([(cleared[:, 0] == s).flatten(1).all(1) for s in squares.values()])
     torch.testing.assert_close(found.sum(0), torch.ones(600, dtype=torch.int64), rtol=0, atol=0)
@@ -82,9 +78,7 @@ def test_a_training_batch_is_normalised_before_its_cutout():
 def test_cutmix_gives_as_much_of_a_label_as_of_its_image():
     settings = vgg16.preset("digits", cutmix=1.0)
     mix = classifier.mix(settings, images.load(settings))
-    x = (
-        torch.arange(1.0, 7).view(6, 1, 1, 1).expand(-1, -1, 8, 8)
-    )  # an image of each of six classes
+    x = torch.arange(1.0, 7).view(6, 1, 1, 1).expand(-1, -1, 8, 8)  # an image of each of six classes
     torch.manual_seed(2)
     mixed, labels = mix(x.contiguous(), torch.arange(6))
     areas = torch.stack([(mixed == k + 1).float().mean((1, 2, 3)) for k in range(10)], 1)
@@ -146,22 +140,17 @@ def test_cifar10_may_lie_in_folders(tmp_path, validate):
         assert (found.split, len(found.held_out[1])) == ("validation", 2)
         return
     file = io.decode_image(str(tmp_path / "test" / "class09" / "2.png"))
-    torch.testing.assert_close(
-        found.held_out[0][-1:], images.normalize("cifar10", file[None]), rtol=0, atol=0
-    )
+    torch.testing.assert_close(found.held_out[0][-1:], images.normalize("cifar10", file[None]), rtol=0, atol=0)
     torch.testing.assert_close(found.held_out[1], torch.arange(30) // 3, rtol=0, atol=0)
     assert found.split == "test"
 
 
 @pytest.mark.parametrize(
-    ("wrong", "came"),
-    [({"side": 28}, "3x28x28 in 10 classes"), ({"classes": 11}, "3x32x32 in 11 classes")],
+    ("wrong", "came"), [({"side": 28}, "3x28x28 in 10 classes"), ({"classes": 11}, "3x32x32 in 11 classes")]
 )
 def test_other_images_are_no_cifar10(tmp_path, wrong, came):
     write_folder(tmp_path, **wrong)
-    with pytest.raises(
-        ValueError, match=f"load: cifar10 has images of 3x32x32 in 10 .* got {came}"
-    ):
+    with pytest.raises(ValueError, match=f"load: cifar10 has images of 3x32x32 in 10 .* got {came}"):
         images.load(settings(), tmp_path)
 
 

@@ -74,9 +74,7 @@ def test_own_data_of_spikeprop_have_no_noise_of_the_digits(bars):
 
 
 def test_the_example_of_the_page_of_spikeprop_learns_yin_yang():
-    (code,) = re.findall(
-        r"```python\n(.*?)```", PAGE.read_text().partition("## The paper")[0], re.S
-    )
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text().partition("## The paper")[0], re.S)
     for old, new in (
         ("torch.rand(60, 2)", "train[0]"),
         ("(values.sum(1) > 1).long()", "train[1]"),
@@ -99,9 +97,7 @@ def test_the_example_of_the_page_of_spikeprop_learns_yin_yang():
 def test_a_run_says_which_settings_it_took(bars):
     said = []
     procedure.stbp(bars, epochs=0, progress=False, echo=said.append)
-    assert said[0].startswith(
-        "stbp: neutral settings for data of your own: num_steps 8, encoding direct"
-    )
+    assert said[0].startswith("stbp: neutral settings for data of your own: num_steps 8, encoding direct")
     said.clear()
     procedure.sequence("xor", num_steps=12, samples=8, epochs=0, progress=False, echo=said.append)
     assert said == ["sequence: preset of xor: samples 8, hidden 64, epochs 0, gain 60.0"]
@@ -112,14 +108,9 @@ def test_images_in_the_layout_of_mnist_that_are_others_are_told(tmp_path):
     raw.mkdir(parents=True)
     rng = np.random.default_rng(0)
     for part, n in (("train", 60), ("t10k", 30)):
-        images, labels = (
-            rng.integers(0, 256, (n, 28, 28), np.uint8),
-            (np.arange(n) % 10).astype(np.uint8),
-        )
+        images, labels = (rng.integers(0, 256, (n, 28, 28), np.uint8), (np.arange(n) % 10).astype(np.uint8))
         for name, array in (("images-idx3", images), ("labels-idx1", labels)):
-            head = bytes([0, 0, 8, array.ndim]) + b"".join(
-                s.to_bytes(4, "big") for s in array.shape
-            )
+            head = bytes([0, 0, 8, array.ndim]) + b"".join(s.to_bytes(4, "big") for s in array.shape)
             (raw / f"{part}-{name}-ubyte").write_bytes(head + array.tobytes())
     pytest.importorskip("torchvision")
     said = []
@@ -136,9 +127,7 @@ def test_a_run_that_ends_with_a_silent_layer_names_it(bars, tmp_path):
                 run.model.layers[2].layer.bias.fill_(-1e3)
             return super().learning(settings, run, data)
 
-    result = Dead().train(
-        procedure.stbp.preset(bars, epochs=0, batch_norm=False), tmp_path / "out", **QUIET
-    )
+    result = Dead().train(procedure.stbp.preset(bars, epochs=0, batch_norm=False), tmp_path / "out", **QUIET)
     (line,) = [line for line in result.remarks if "layers.3" in line]
     assert line.startswith("layers.3.0 (LIF, ") or line.startswith("layers.3 (LIF, ")
     assert "is silent: 100 % of its neurons never fired for 20 samples; try --batch-norm" in line
@@ -154,7 +143,5 @@ def test_silent_and_saturated_layers():
         return Activity(layers, (), 7, 0.0, 0.0).troubles()
 
     assert lines(layer(0.2, 0.1), layer(0.01, 0.9), layer(float("nan"), 0.5)) == []
-    assert lines(layer(0.0, 1.0)) == [
-        "1 (LIF, 10 neurons) is silent: 100 % of its neurons never fired for 7 samples"
-    ]
+    assert lines(layer(0.0, 1.0)) == ["1 (LIF, 10 neurons) is silent: 100 % of its neurons never fired for 7 samples"]
     assert "fired at every step, 50 % of them never, for 7 samples" in lines(layer(0.5, 0.5))[0]

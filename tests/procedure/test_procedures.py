@@ -34,9 +34,7 @@ def test_a_procedure_is_a_call(procedure, tmp_path):
     small = SMALL.get(procedure.name, {})
     small = small | {"progress": False, "echo": None, "epochs": 1, "seed": 3}
     result = procedure(**small)
-    assert result.settings == procedure.preset(
-        **{n: v for n, v in small.items() if n not in ("progress", "echo")}
-    )
+    assert result.settings == procedure.preset(**{n: v for n, v in small.items() if n not in ("progress", "echo")})
     assert 0 <= result.accuracy <= 1
     assert (result.split, result.out) == ("test", None)
     assert result.summary().startswith(f"test accuracy {100 * result.accuracy:.2f} % after 1 ")
@@ -53,14 +51,10 @@ def test_a_procedure_is_a_call(procedure, tmp_path):
 
 @pytest.mark.parametrize("progress", [True, False, None])
 @pytest.mark.parametrize("procedure", [stdp, bp_stdp], ids=lambda p: p.name)
-def test_runs_that_train_together_show_their_bars_as_asked(
-    procedure, progress, tmp_path, monkeypatch
-):
+def test_runs_that_train_together_show_their_bars_as_asked(procedure, progress, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    monkeypatch.setattr(
-        snnfast.train, "tqdm", lambda **how: asked.append(how["disable"]) or tqdm(disable=True)
-    )
+    monkeypatch.setattr(snnfast.train, "tqdm", lambda **how: asked.append(how["disable"]) or tqdm(disable=True))
     monkeypatch.setattr(snnfast.train.sys.stderr, "isatty", lambda: True, raising=False)
     settings = procedure.preset("digits", **SMALL[procedure.name], epochs=1)
     procedure.repeat(settings, (3, 5), tmp_path, progress=progress)
@@ -70,10 +64,7 @@ def test_runs_that_train_together_show_their_bars_as_asked(
 def test_what_is_wrong_with_a_call_is_told():
     with pytest.raises(TypeError, match=r"^stbp: there is no setting 'steps'; known: dataset, "):
         stbp("digits", steps=3)
-    with pytest.raises(
-        ValueError,
-        match=r"^stbp: dataset must be one of digits, mnist, or your own: .*, got 'iris'",
-    ):
+    with pytest.raises(ValueError, match=r"^stbp: dataset must be one of digits, mnist, or your own: .*, got 'iris'"):
         stbp("iris")
     with pytest.raises(ValueError, match=r"^stbp: resume needs out, the folder of the run"):
         stbp("digits", resume=True)

@@ -52,8 +52,7 @@ def two(commands, folder):
     """Run ``commands`` in two processes and return the output of each."""
     both = {"WORLD_SIZE": "2", "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     processes = [
-        Interpreter(COMMANDS, folder / "store", *commands, RANK=rank, LOCAL_RANK=rank, **both)
-        for rank in ("0", "1")
+        Interpreter(COMMANDS, folder / "store", *commands, RANK=rank, LOCAL_RANK=rank, **both) for rank in ("0", "1")
     ]
     return [process.wait().stdout for process in processes]
 
@@ -141,9 +140,7 @@ def test_two_processes_train_as_one_and_seeds_side_by_side(images, tmp_path, mon
 
 def test_a_rule_of_its_own_has_one_process():
     run = Run(torch.nn.Linear(1, 1))
-    with pytest.raises(
-        ValueError, match=r"^fit: a rule with a step of its own trains in one.*--seeds"
-    ):
+    with pytest.raises(ValueError, match=r"^fit: a rule with a step of its own trains in one.*--seeds"):
         fit(run, (torch.zeros(1, 1), torch.zeros(1)), None, epochs=1, batch_size=1,
             step=lambda x, y: (x, None), processes=object())  # fmt: skip
 

@@ -97,9 +97,7 @@ def test_eprop_learns_and_goes_on_bit_for_bit(tmp_path):
         if run.epoch == 1:
             raise StopError
 
-    settings = sequence.preset(
-        "xor", epochs=3, **{k: v for k, v in own.items() if k not in ("progress", "echo")}
-    )
+    settings = sequence.preset("xor", epochs=3, **{k: v for k, v in own.items() if k not in ("progress", "echo")})
     data = sequence.load(settings)
     run = sequence.prepare(settings, data)
     quiet = {"progress": False, "echo": None}
@@ -113,9 +111,7 @@ def test_eprop_learns_and_goes_on_bit_for_bit(tmp_path):
     with torch.no_grad():
         again.model.layers[0].layer.weight.fill_(math.inf)
     again.epoch = 2
-    with pytest.raises(
-        ValueError, match="fit: the norm of the gradient is nan in 10 steps in a row"
-    ):
+    with pytest.raises(ValueError, match="fit: the norm of the gradient is nan in 10 steps in a row"):
         sequence.fit(settings, again, data, **quiet)
     with pytest.raises(ValueError, match="sequence: max_delay is for bptt"):
         sequence.preset("xor", rule="eprop", max_delay=3.0)
@@ -182,9 +178,7 @@ def test_command(tmp_path):
     found = json.loads((tmp_path / "result.json").read_text())
     assert found["settings"]["dataset"] == "copy"
     assert found["settings"]["neuron"] == "lif"
-    assert "one of adding, xor, copy, smnist, psmnist" in " ".join(
-        call("--task", "sum", code=2).split()
-    )
+    assert "one of adding, xor, copy, smnist, psmnist" in " ".join(call("--task", "sum", code=2).split())
     text = call("--task", "xor", *common[:-1], tmp_path / "two", "--seeds", 2)
     assert "mean over 2 seeds" in text
     assert "learned XOR" not in text

@@ -37,12 +37,7 @@ def test_sizes_are_the_papers():
         parts = spikeprop.load(settings)
         assert parts.train[0].shape[1] == inputs
         assert_all(parts.train[0][:, -settings.bias :], 0)
-    assert [preset(d).hidden for d in ("iris", "cancer", "xor", "mnist")] == [
-        (10,),
-        (15,),
-        (5,),
-        (400,),
-    ]
+    assert [preset(d).hidden for d in ("iris", "cancer", "xor", "mnist")] == [(10,), (15,), (5,), (400,)]
 
 
 def test_xor_is_the_papers():
@@ -111,9 +106,7 @@ def test_noise_is_of_the_training_copies_alone():
     plain = spikeprop.load(preset("iris", "latency"))
     same = spikeprop.load(preset("iris", "latency", copies=2))
     torch.testing.assert_close(same.train[0], plain.train[0].repeat(2, 1), rtol=0, atol=0)
-    noisy = [
-        spikeprop.load(preset("iris", "latency", copies=20, noise=0.1, seed=s)) for s in (0, 0, 1)
-    ]
+    noisy = [spikeprop.load(preset("iris", "latency", copies=20, noise=0.1, seed=s)) for s in (0, 0, 1)]
     torch.testing.assert_close(noisy[0].train[0], noisy[1].train[0], rtol=0, atol=0)
     assert not torch.equal(noisy[0].train[0], noisy[2].train[0])
     torch.testing.assert_close(noisy[0].train[1], plain.train[1].repeat(20), rtol=0, atol=0)
@@ -159,9 +152,7 @@ def test_network_is_calibrated_before_training():
 
 def test_seed_fixes_a_run():
     one, two, other = (go(preset("iris", seed=s, jitter=0.2, **SMALL)) for s in (1, 1, 2))
-    weights = [
-        torch.cat([p.flatten() for p in run.model.parameters()]) for run in (one, two, other)
-    ]
+    weights = [torch.cat([p.flatten() for p in run.model.parameters()]) for run in (one, two, other)]
     torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
     assert not torch.equal(weights[0], weights[2])
 
@@ -303,11 +294,7 @@ def test_repeats_go_on_where_they_ended(tmp_path, monkeypatch):
         spikeprop.repeat(replace(settings, lr=0.3), [0], tmp_path, resume=True)
     row = '{"fold": 0, "accuracy": 1.0, "converged": null, "seconds": 1.0}'
     rows = f'{{"settings": {{}}, "runs": [{row}]}}'
-    for content, why in (
-        ("{}", "'settings'"),
-        ('{"settings": null, "runs": []}', ""),
-        (rows, "run 0 lacks seed"),
-    ):
+    for content, why in (("{}", "'settings'"), ('{"settings": null, "runs": []}', ""), (rows, "run 0 lacks seed")):
         (tmp_path / "results.json").write_text(content)
         with pytest.raises(CheckpointError, match=f"results.json holds no results: {why}"):
             spikeprop.repeat(settings, [0], tmp_path, resume=True)
@@ -342,20 +329,14 @@ def test_a_run_among_many_goes_on_where_it_was_interrupted(tmp_path, monkeypatch
         (out / "results.json").unlink()  # as if the first run had been interrupted
         with pytest.raises(FileExistsError, match=r"unfinished-.*--resume"):
             spikeprop.repeat(settings, [0, 1], out)
-        with pytest.raises(
-            CheckpointError, match=r"other settings \(lr: 0[.]02 there, 0[.]3 here\)"
-        ):
+        with pytest.raises(CheckpointError, match=r"other settings \(lr: 0[.]02 there, 0[.]3 here\)"):
             spikeprop.repeat(replace(settings, lr=0.3), [1], out, resume=True)
         begun.clear()
         with pytest.raises(KeyboardInterrupt):
             spikeprop.repeat(settings, [0, 1], out, resume=True, progress=False)
         assert begun[-1] == (1, 2)
     begun.clear()
-    monkeypatch.setattr(
-        repeats.Unfinished,
-        "save",
-        lambda kept, run: begun.append((run.settings["seed"], run.epoch)),
-    )
+    monkeypatch.setattr(repeats.Unfinished, "save", lambda kept, run: begun.append((run.settings["seed"], run.epoch)))
     parts = spikeprop.repeat(settings, [0, 1], out, resume=True, progress=False)
     assert begun[0] >= (1, 2)
     assert [r["accuracy"] for r in parts.runs] == [r["accuracy"] for r in whole.runs]
@@ -428,10 +409,7 @@ def test_lif_neurons_learn_the_symbol(tmp_path):
     [
         ({"tau_syn": 3.0}, "spikeprop: tau_syn is for lif, got srm"),
         ({"max_spikes": 2}, "spikeprop: max_spikes is for lif, got srm"),
-        (
-            {"neurons": "lif", "terminals": 4},
-            "spikeprop: neurons lif need terminals 1, and another data set than xor",
-        ),
+        ({"neurons": "lif", "terminals": 4}, "spikeprop: neurons lif need terminals 1, and another data set than xor"),
     ],
 )
 def test_settings_of_lif_neurons(changes, message):

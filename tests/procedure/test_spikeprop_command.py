@@ -83,10 +83,7 @@ def test_repeats_that_are_interrupted_say_so(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (
-            ["--dataset", "moons"],
-            "dataset must be one of xor, iris, cancer, yin-yang, digits, mnist",
-        ),
+        (["--dataset", "moons"], "dataset must be one of xor, iris, cancer, yin-yang, digits, mnist"),
         (["--dataset", "mnist"], "mnist needs --data"),
         (["--dataset", "mnist", "--data", "nowhere"], "MNIST is not in"),
         (["--dataset", "digits", "--code", "population"], "the population code is for iris"),

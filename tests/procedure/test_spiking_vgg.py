@@ -45,9 +45,7 @@ def test_the_command_learns_and_keeps(tmp_path):
     assert kept["accuracy"] > 0.4
     settings, run, _ = spiking_vgg.reopen(tmp_path)
     assert (settings.num_steps, settings.width, run.model.num_steps) == (2, 0.1, 2)
-    assert [m.out_channels for m in run.model.modules() if isinstance(m, nn.Conv2d)] == [
-        *(6, 6, 13, 13, 26, 26)
-    ]
+    assert [m.out_channels for m in run.model.modules() if isinstance(m, nn.Conv2d)] == [*(6, 6, 13, 13, 26, 26)]
     assert "spiking_vgg" in " ".join(call("convert", tmp_path, code=2).split())
 
 

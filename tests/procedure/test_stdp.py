@@ -34,8 +34,7 @@ def assert_same_run(a, b):
     a, b = (read_checkpoint(path / CHECKPOINT) for path in (a, b))
     for content in (a, b):
         content["history"] = [
-            {name: value for name, value in row.items() if name != "seconds"}
-            for row in content["history"]
+            {name: value for name, value in row.items() if name != "seconds"} for row in content["history"]
         ]
     for name in ("kind", "epoch", "images", "history", "settings"):
         assert a[name] == b[name]
@@ -55,12 +54,8 @@ def few_images(monkeypatch):
     monkeypatch.setattr(Figures, "draw", lambda figures, run: None)
 
 
-@pytest.mark.parametrize(
-    ("call", "save_every"), [(1, 0.0), (3, 0.0), (4, 0.0), (6, 0.0), (3, math.inf), (6, math.inf)]
-)
-def test_an_interrupted_run_goes_on_bit_for_bit(
-    tmp_path, monkeypatch, few_images, call, save_every
-):
+@pytest.mark.parametrize(("call", "save_every"), [(1, 0.0), (3, 0.0), (4, 0.0), (6, 0.0), (3, math.inf), (6, math.inf)])
+def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch, few_images, call, save_every):
     """Between saves too: what was learned since the last one is learned again."""
     chosen = settings(epochs=2, images_per_call=50, changes=QUICK | {"lr_final": 0.1})
     monkeypatch.setattr(run, "SAVE_EVERY", save_every)
@@ -79,10 +74,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(
         with pytest.raises(PowerCutError):
             train(tmp_path / "parts", chosen)
     saved = read_checkpoint(tmp_path / "parts" / CHECKPOINT)
-    assert (saved["epoch"], saved["images"]) == (
-        (call - 1) // 3,
-        (call - 1) % 3 * 50 if save_every == 0 else 0,
-    )
+    assert (saved["epoch"], saved["images"]) == ((call - 1) // 3, (call - 1) % 3 * 50 if save_every == 0 else 0)
     train(tmp_path / "parts", chosen, resume=True)
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
@@ -265,10 +257,7 @@ def test_a_run_is_neither_overwritten_nor_resumed_with_other_settings(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (
-            {"dataset": "cifar"},
-            "dataset must be one of digits, mnist, or your own: .*, got 'cifar'",
-        ),
+        ({"dataset": "cifar"}, "dataset must be one of digits, mnist, or your own: .*, got 'cifar'"),
         ({"neurons": 0}, "neurons must be at least 1, got 0"),
         ({"preset": "best"}, "preset must be one of manual, n3ml, paper, tuned, got 'best'"),
         ({"epochs": -1}, "epochs must be at least 0, got -1"),
@@ -313,9 +302,7 @@ def test_a_sweep_trains_together_what_networks_may_differ_in(tmp_path, monkeypat
     chosen = settings(epochs=1, images_per_call=50, changes={"duration": 50.0})
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     sizes, load = [], stdp.load
-    monkeypatch.setattr(
-        stdp, "load", lambda one, *root, **how: sizes.append(one.neurons) or load(one, *root, **how)
-    )
+    monkeypatch.setattr(stdp, "load", lambda one, *root, **how: sizes.append(one.neurons) or load(one, *root, **how))
     neurons = chosen.neurons
     sweep = {"lr": [0.01, 0.1], "theta_plus": [0.1, 0.5], "neurons": [neurons, neurons + 1]}
     result = stdp.repeat(chosen, (3,), tmp_path, sweep=sweep, progress=False)
@@ -330,9 +317,7 @@ def test_seeds_are_trained_together_as_each_would_be_alone(tmp_path, monkeypatch
     chosen = settings(epochs=2, images_per_call=50, changes=QUICK | {"lr_final": 0.1})
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     calls = []
-    monkeypatch.setattr(
-        stdp, "trials", lambda every, **where: calls.append(len(every)) or trials(every, **where)
-    )
+    monkeypatch.setattr(stdp, "trials", lambda every, **where: calls.append(len(every)) or trials(every, **where))
     trials = type(stdp).trials.__get__(stdp)
     result = stdp.repeat(chosen, (3, 5, 6), tmp_path, progress=False)
     assert calls == [2, 1]

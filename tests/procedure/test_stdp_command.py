@@ -49,9 +49,7 @@ def test_ctrl_c_and_resume(tmp_path, monkeypatch):
     assert "repeat the command with --resume to go on" in text
     assert read_checkpoint(tmp_path / "parts" / "checkpoint.pt")["images"] == 500
     call(*common, "--out", tmp_path / "parts", "--resume")
-    one, two = (
-        json.loads((tmp_path / name / "result.json").read_text()) for name in ("whole", "parts")
-    )
+    one, two = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("whole", "parts"))
     for result in (one, two):
         del result["seconds"]
         for row in result["history"]:

@@ -110,11 +110,7 @@ def test_errors(tmp_path, colours):
     (tmp_path / "no.png").write_text("no image")
     for samples, error, message in (
         (images[:, :1], ValueError, r"samples must have shape \[N, 3, 8, 8\].*got \[36, 1, 8, 8\]"),
-        (
-            tmp_path / "large.png",
-            ValueError,
-            r"10x9 pixels, the run in .* was trained with 8x8; resize",
-        ),
+        (tmp_path / "large.png", ValueError, r"10x9 pixels, the run in .* was trained with 8x8; resize"),
         (tmp_path / "no.png", ValueError, r"no\.png cannot be read as an image"),
         (tmp_path / "missing.png", FileNotFoundError, "there is no image"),
         (3, TypeError, "samples must be a tensor"),

@@ -9,9 +9,7 @@ from snnfast import ops, plasticity, reference
 rates = st.floats(0, 2)
 taus = st.floats(0.5, 1e3)
 traces = st.sampled_from(["nearest", "all"])
-bounds = st.tuples(st.floats(-3, 0), st.floats(0.1, 3)).map(
-    lambda b: {"w_min": b[0], "w_max": b[1]}
-)
+bounds = st.tuples(st.floats(-3, 0), st.floats(0.1, 3)).map(lambda b: {"w_min": b[0], "w_max": b[1]})
 
 
 @st.composite
@@ -21,9 +19,7 @@ def rules(draw, additive=False):
     lr_pre, lr_post = draw(rates), draw(rates)
     made = [
         plasticity.pair(lr_pre, lr_post, **both),
-        plasticity.triplet(
-            lr_pre, lr_post, lr_pre_triplet=draw(rates), lr_post_pair=draw(rates), **both
-        ),
+        plasticity.triplet(lr_pre, lr_post, lr_pre_triplet=draw(rates), lr_post_pair=draw(rates), **both),
     ]
     if not additive:
         mu, x_tar = draw(st.floats(0, 3)), draw(st.floats(0, 2))
@@ -70,17 +66,10 @@ def test_weights_stay_in_bounds(run, update, norm):
     w, pre, post, arguments = run
     ops.stdp_(w, pre, post, update=update, norm=norm, **arguments)
     rule = arguments["rule"]
-    assert (
-        (w >= torch.tensor(rule.w_min, dtype=w.dtype))
-        & (w <= torch.tensor(rule.w_max, dtype=w.dtype))
-    ).all()
+    assert ((w >= torch.tensor(rule.w_min, dtype=w.dtype)) & (w <= torch.tensor(rule.w_max, dtype=w.dtype))).all()
 
 
-@given(
-    runs(dtypes=(torch.float64,)),
-    st.sampled_from(["step", "sequence"]),
-    st.sampled_from([None, 2.0]),
-)
+@given(runs(dtypes=(torch.float64,)), st.sampled_from(["step", "sequence"]), st.sampled_from([None, 2.0]))
 def test_equals_the_reference(run, update, norm):
     w, pre, post, arguments = run
     expected = w.clone()

@@ -86,9 +86,7 @@ def test_a_surrogate_under_torch_func_is_itself():
 @pytest.mark.filterwarnings("ignore::snnfast.backend.BackendWarning")
 @pytest.mark.parametrize("wrong", [lambda u: u[:1], lambda u: u.double()])
 def test_a_surrogate_of_ones_own_gives_spikes_like_u(wrong):
-    with pytest.raises(
-        ValueError, match=r"surrogate: spikes must be like u, \[2, 4\] of torch.float32"
-    ):
+    with pytest.raises(ValueError, match=r"surrogate: spikes must be like u, \[2, 4\] of torch.float32"):
         ops.lif(torch.rand(3, 2, 4), surrogate=wrong)
 
 
@@ -96,9 +94,7 @@ def test_surrogate_of_bad_width_is_refused():
     with pytest.raises(TypeError, match="surrogate: alpha must be a number, got str"):
         surrogate.atan("2")
     for alpha in (0.0, -1.0, float("nan"), float("inf")):
-        with pytest.raises(
-            ValueError, match=re.escape(f"must be positive and finite, got {alpha}")
-        ):
+        with pytest.raises(ValueError, match=re.escape(f"must be positive and finite, got {alpha}")):
             surrogate.atan(alpha)
 
 
@@ -108,7 +104,5 @@ def test_surrogate_of_unknown_name_is_refused():
 
 
 def test_a_surrogate_that_was_not_called_is_refused():
-    with pytest.raises(
-        TypeError, match=r"^surrogate: expected atan\(\.\.\.\), got the function atan"
-    ):
+    with pytest.raises(TypeError, match=r"^surrogate: expected atan\(\.\.\.\), got the function atan"):
         surrogate.resolve(surrogate.atan)

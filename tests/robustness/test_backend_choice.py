@@ -60,18 +60,14 @@ def test_forced_reference_warns_of_nothing(op, fresh_warnings):
 def test_forced_cpu_refuses_what_has_no_kernel():
     with use("cpu"), pytest.raises(BackendError) as caught:
         ops.lif(torch.zeros(2, 2), surrogate=own_surrogate)
-    assert str(caught.value) == (
-        "lif: backend 'cpu' was asked for, but a surrogate of your own has no kernel"
-    )
+    assert str(caught.value) == ("lif: backend 'cpu' was asked for, but a surrogate of your own has no kernel")
 
 
 @needs_kernels
 def test_forced_cuda_refuses_input_on_the_cpu():
     with use("cuda"), pytest.raises(BackendError) as caught:
         ops.lif(torch.zeros(2, 2))
-    assert str(caught.value) == (
-        "lif: backend 'cuda' was asked for, but the cuda kernels need input on cuda, got cpu"
-    )
+    assert str(caught.value) == ("lif: backend 'cuda' was asked for, but the cuda kernels need input on cuda, got cpu")
 
 
 @needs_kernels
@@ -162,9 +158,7 @@ def test_environment_of_an_unknown_name_is_an_error(monkeypatch):
 def test_explain_names_backend_and_reason():
     x = torch.zeros(2, 2)
     with use("reference"):
-        assert explain("lif", x) == (
-            "lif: plain PyTorch reference: SNNFAST_BACKEND or snnfast.backend.use asks for it"
-        )
+        assert explain("lif", x) == ("lif: plain PyTorch reference: SNNFAST_BACKEND or snnfast.backend.use asks for it")
         assert explain(ops.cuba, x).startswith("cuba: plain PyTorch reference")
     with pytest.raises(ValueError, match="give the input tensors"):
         explain("lif")
@@ -181,7 +175,5 @@ def test_explain_lists_the_layers_of_a_module():
     lines = [line.split(": ", 2) for line in explain(module, torch.zeros(2, 2)).splitlines()]
     # The neurons of a recurrent layer run in its op.
     ops = ("lif", "spike_linear", "spike_conv2d", "recurrent", "delay", "cuba")
-    assert [line[:2] for line in lines] == [
-        [name, op] for name, op in zip(("1", "2", "3", "4", "5", "6.0"), ops)
-    ]
+    assert [line[:2] for line in lines] == [[name, op] for name, op in zip(("1", "2", "3", "4", "5", "6.0"), ops)]
     assert all(line[2].startswith("CPU kernels") for line in lines)

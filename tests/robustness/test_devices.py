@@ -36,9 +36,7 @@ def machine(monkeypatch):
         monkeypatch.setattr(torch.cuda, "device_count", lambda: int(gpu))
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A card")
-        extension = SimpleNamespace(
-            with_cuda=kernels, cuda_driver_problem=lambda: driver_problem, cuda_archs=archs
-        )
+        extension = SimpleNamespace(with_cuda=kernels, cuda_driver_problem=lambda: driver_problem, cuda_archs=archs)
         monkeypatch.setattr(backend, "extension", extension)
         forget()
 
@@ -51,10 +49,7 @@ def machine(monkeypatch):
         ({"gpu": False}, "sees no GPU"),
         ({"kernels": False}, "built without CUDA kernels"),
         ({"driver_problem": OLD}, OLD),
-        (
-            {"capability": (7, 5)},
-            "A card has compute capability 7.5, and the CUDA kernels need 8.0",
-        ),
+        ({"capability": (7, 5)}, "A card has compute capability 7.5, and the CUDA kernels need 8.0"),
     ],
 )
 def test_without_a_gpu_that_runs_kernels_it_is_the_cpu(machine, there, why):
@@ -65,9 +60,7 @@ def test_without_a_gpu_that_runs_kernels_it_is_the_cpu(machine, there, why):
         assert why in choice.why
 
 
-@pytest.mark.parametrize(
-    "problem", ["Found no NVIDIA driver on your system", "No CUDA GPUs are available"]
-)
+@pytest.mark.parametrize("problem", ["Found no NVIDIA driver on your system", "No CUDA GPUs are available"])
 def test_a_pytorch_for_cuda_says_why_it_sees_no_gpu(machine, monkeypatch, problem):
     def init():
         raise RuntimeError(problem + ". Please look at your system.")

@@ -54,7 +54,5 @@ def test_a_layer_with_fixed_delays_keeps_its_state_without_values():
     assert layer.past.shape == (6, 2, 3)
     with FakeTensorMode():
         layer = RLIF(3, delay=torch.ones(3), stateful=True)
-        with pytest.raises(
-            RuntimeError, match="RLIF: with stateful=True the longest delay decides"
-        ):
+        with pytest.raises(RuntimeError, match="RLIF: with stateful=True the longest delay decides"):
             layer(torch.rand(9, 2, 3))

@@ -132,9 +132,7 @@ def test_a_neuron_unlike_its_equation_is_found(monkeypatch):
 
 def test_a_wrong_gradient_of_a_delay_is_found(monkeypatch):
     real = ops.delay
-    monkeypatch.setattr(
-        ops, "delay", lambda x, d, past: real(x, d.detach() + (d - d.detach()) * 1.1, past)
-    )
+    monkeypatch.setattr(ops, "delay", lambda x, d, past: real(x, d.detach() + (d - d.detach()) * 1.1, past))
     found = targeted("float64", 60)
     assert found
     assert all("delay in torch.float" in f and "gradient of d" in f for f in found)
@@ -158,9 +156,7 @@ def test_a_forward_that_is_dropped_is_found(monkeypatch):
 def test_padding_that_leaks_is_found(monkeypatch):
     from snnfast.nn import readout
 
-    monkeypatch.setattr(
-        readout, "_kept", lambda op, x, lengths: torch.ones_like(x[..., :1], dtype=torch.bool)
-    )
+    monkeypatch.setattr(readout, "_kept", lambda op, x, lengths: torch.ones_like(x[..., :1], dtype=torch.bool))
     assert any("with padding" in f for f in targeted("lengths", 40))
 
 

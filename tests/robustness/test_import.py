@@ -50,9 +50,7 @@ def test_without_extension_the_reference_serves_after_one_warning():
 @pytest.mark.parametrize("installed", [True, False])
 def test_a_source_folder_without_a_build_says_so(tmp_path, installed):
     sources = Path(__file__).parents[2]
-    shutil.copytree(
-        sources / "snnfast", tmp_path / "snnfast", ignore=shutil.ignore_patterns("*.so")
-    )
+    shutil.copytree(sources / "snnfast", tmp_path / "snnfast", ignore=shutil.ignore_patterns("*.so"))
     (tmp_path / "csrc").mkdir()
     if installed:
         (tmp_path / "snnfast-1.dist-info").mkdir()
@@ -102,10 +100,7 @@ def test_import_warns_of_nothing_and_loads_nothing_slow():
     ("variable", "message"),
     [
         ("SNNFAST_CPU_ISA", "SNNFAST_CPU_ISA must be base, avx2 or avx512, got 'neon'; "),
-        (
-            "SNNFAST_CPU_CACHE_MB",
-            "SNNFAST_CPU_CACHE_MB must be a whole number of MiB, at least 0, got",
-        ),
+        ("SNNFAST_CPU_CACHE_MB", "SNNFAST_CPU_CACHE_MB must be a whole number of MiB, at least 0, got"),
     ],
 )
 def test_a_wrong_variable_of_the_environment_is_told(variable, message):
@@ -117,29 +112,13 @@ def test_a_wrong_variable_of_the_environment_is_told(variable, message):
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
     [
-        (
-            "SNNFAST_CPU_CACH_MB",
-            "64",
-            "SNNFAST_CPU_CACH_MB is not read; is SNNFAST_CPU_CACHE_MB meant?",
-        ),
+        ("SNNFAST_CPU_CACH_MB", "64", "SNNFAST_CPU_CACH_MB is not read; is SNNFAST_CPU_CACHE_MB meant?"),
         ("SNNFAST_BACKENDS", "cpu", "SNNFAST_BACKENDS is not read; is SNNFAST_BACKEND meant?"),
         ("SNNFAST_CLUSTER", "0", "SNNFAST_CLUSTER is not read; is SNNFAST_CLUSTERS meant?"),
         ("SNNFAST_CLUSTERS", "x", "SNNFAST_CLUSTERS must be 0 or 1, got 'x'; it counts as 1"),
-        (
-            "SNNFAST_CPU_CACHE_MB",
-            "999999999999",
-            "SNNFAST_CPU_CACHE_MB must be at most the machine's memory of ",
-        ),
-        (
-            "SNNFAST_CPU_CACHE_MB",
-            "9" * 5000,
-            "SNNFAST_CPU_CACHE_MB must be at most the machine's memory of ",
-        ),
-        (
-            "SNNFAST_CPU_CACHE_MB",
-            "\u0664",
-            "SNNFAST_CPU_CACHE_MB must be a whole number of MiB, at least 0, got",
-        ),
+        ("SNNFAST_CPU_CACHE_MB", "999999999999", "SNNFAST_CPU_CACHE_MB must be at most the machine's memory of "),
+        ("SNNFAST_CPU_CACHE_MB", "9" * 5000, "SNNFAST_CPU_CACHE_MB must be at most the machine's memory of "),
+        ("SNNFAST_CPU_CACHE_MB", "\u0664", "SNNFAST_CPU_CACHE_MB must be a whole number of MiB, at least 0, got"),
     ],
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="the cache is for Linux")
@@ -152,8 +131,6 @@ def test_a_misspelt_or_huge_variable_is_told(variable, value, message):
 def test_no_variable_of_the_documentation_is_taken_for_a_misspelt_one():
     names = set(re.findall("`(SNNFAST_[A-Z_]+)`", (ROOT / "docs" / "build.md").read_text()))
     assert len(names) > 15
-    result = python(
-        "import snnfast", **dict.fromkeys(names - {"SNNFAST_BACKEND", "SNNFAST_CPU_ISA"}, "1")
-    )
+    result = python("import snnfast", **dict.fromkeys(names - {"SNNFAST_BACKEND", "SNNFAST_CPU_ISA"}, "1"))
     assert result.returncode == 0, result.stderr
     assert "Warning" not in result.stderr, result.stderr

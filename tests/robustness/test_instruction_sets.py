@@ -43,9 +43,7 @@ def results():
             yield from gradients(Recurrent(op), given).values()
     g = torch.Generator().manual_seed(0)
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
-        w, x, grad = (
-            torch.randn(s, generator=g).to(dtype) for s in ((80, 150), (40, 150), (40, 80))
-        )
+        w, x, grad = (torch.randn(s, generator=g).to(dtype) for s in ((80, 150), (40, 150), (40, 80)))
         w.requires_grad_()
         for spikes in ((x > 1).to(dtype), x * (x > 1)):
             y = ops.spike_linear(spikes, w, method="events")

@@ -49,10 +49,7 @@ def test_a_file_at_the_top_of_the_package_is_a_room_or_re_exports_one(rooms):
     ("source", "found"),
     [
         ("from snnfast import nn\nfrom ..ops import lif", ["snnfast.nn", "snnfast.ops"]),
-        (
-            "import snnfast.papers.wu2018\nfrom . import alif",
-            ["snnfast.papers.wu2018", "snnfast.reference.alif"],
-        ),
+        ("import snnfast.papers.wu2018\nfrom . import alif", ["snnfast.papers.wu2018", "snnfast.reference.alif"]),
         ("if TYPE_CHECKING:\n    from snnfast.train.score import Score", ["snnfast.train.score"]),
         ("def f():\n    from snnfast.nn.time import Time", ["snnfast.nn.time"]),
     ],

@@ -8,19 +8,7 @@ import torch
 from torch import nn
 
 import snnfast
-from snnfast.nn import (
-    LI,
-    LIF,
-    AdLIF,
-    CubaLIF,
-    ParametricLIF,
-    Rate,
-    Recurrent,
-    SpikeConv2d,
-    Time,
-    calibrate_,
-    like,
-)
+from snnfast.nn import LI, LIF, AdLIF, CubaLIF, ParametricLIF, Rate, Recurrent, SpikeConv2d, Time, calibrate_, like
 
 
 @pytest.mark.parametrize(
@@ -56,9 +44,7 @@ def test_arguments():
 
 @pytest.mark.parametrize("layer", [LIF, LI, CubaLIF])
 def test_a_size_for_tau_warns(layer):
-    with pytest.warns(
-        UserWarning, match=r"\(256\): tau is a time constant of 256 steps, not a number"
-    ) as caught:
+    with pytest.warns(UserWarning, match=r"\(256\): tau is a time constant of 256 steps, not a number") as caught:
         layer(256)
     assert caught[0].filename == __file__
     with warnings.catch_warnings():
@@ -100,9 +86,7 @@ def test_layers_outside_of_time(layer, shape):
         snnfast.train.fit(run, (x, torch.zeros(len(x))), None, epochs=1, batch_size=2, step=print)
 
 
-@pytest.mark.parametrize(
-    "name", ["", ".nn", ".ops", ".encoder", ".learning", ".model", ".surrogate", ".loss"]
-)
+@pytest.mark.parametrize("name", ["", ".nn", ".ops", ".encoder", ".learning", ".model", ".surrogate", ".loss"])
 def test_completion_shows_public_names(name):
     module = importlib.import_module(f"snnfast{name}")
     assert set(dir(module)) - {"__version__"} == set(module.__all__)
@@ -112,12 +96,7 @@ def test_completion_shows_public_names(name):
 def test_a_threshold_whose_shift_would_round_the_membrane_is_refused(threshold):
     with pytest.raises(ValueError, match=r"snntorch\.Leaky: threshold"):
         like("snntorch.Leaky", beta=0.9, threshold=threshold)
-    like(
-        "snntorch.Leaky",
-        beta=0.9,
-        threshold=threshold if threshold < 100 else 20.0,
-        reset_mechanism="zero",
-    )
+    like("snntorch.Leaky", beta=0.9, threshold=threshold if threshold < 100 else 20.0, reset_mechanism="zero")
 
 
 def test_one_time_constant_for_a_recurrent_layer_warns():

@@ -14,10 +14,7 @@ from samples import assert_equal
 from snnfast import ops
 from snnfast.backend import memory
 
-pytestmark = [
-    pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels"),
-    pytest.mark.usefixtures("fresh_cache"),
-]
+pytestmark = [pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels"), pytest.mark.usefixtures("fresh_cache")]
 LARGE = (40, 20_000)  # every output and gradient [T, N] takes 3 MiB
 
 
@@ -103,9 +100,7 @@ def test_out_of_memory_says_how_much_was_asked_for(limit):
     for call in (
         lambda: ops.poisson(torch.zeros(1), 2**45, seed=1),
         lambda: ops.lif(torch.zeros(1, 1).expand(2**45, 1)),
-        lambda: torch.ops.snnfast.poisson(
-            torch.zeros(1), torch.zeros(1).long(), 2**45, torch.float32
-        ),
+        lambda: torch.ops.snnfast.poisson(torch.zeros(1), torch.zeros(1).long(), 2**45, torch.float32),
     ):
         with pytest.raises(RuntimeError) as caught:
             call()

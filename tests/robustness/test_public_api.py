@@ -65,9 +65,7 @@ NAMES = {
         "batch_norm bp_stdp_ bp_stdp_network_ delay diehl_cook_ diehl_cook_conductance_ eventprop poisson pool2d "
         f"recurrent spike_conv2d spike_count spike_linear spikeprop stdp_ {' '.join(NEURONS)}"
     ),
-    "snnfast.surrogate": (
-        "Surrogate atan fast_sigmoid gaussian rectangle resolve sigmoid straight_through triangle"
-    ),
+    "snnfast.surrogate": ("Surrogate atan fast_sigmoid gaussian rectangle resolve sigmoid straight_through triangle"),
     "snnfast.backend": "BackendError BackendWarning explain use",
     "snnfast.memory": "Statistics keep_freed_memory release set_limit statistics",
     "snnfast.testing": "assert_spikes_close load_cuda_emulation",
@@ -87,8 +85,7 @@ SIGNATURES = {
         "norm=None, validate=True"
     ),
     "bp_stdp_": (
-        "w, pre, error, *, lr=0.0005, epsilon=4, update='step', reduction='sum', "
-        "return_error=True, validate=True"
+        "w, pre, error, *, lr=0.0005, epsilon=4, update='step', reduction='sum', return_error=True, validate=True"
     ),
     "bp_stdp_network_": (
         "weights, x, labels=None, desired=None, *, thresholds, dt=1.0, lr=0.0005, epsilon=4, "

@@ -15,17 +15,12 @@ ROOT = Path(__file__).parents[2]
 # csrc/ops/*.cpp that are no op; own_neuron runs kernels that are compiled while a program runs
 BESIDE_OPS = {"check", "device", "neuron", "output_memory", "own_neuron"}
 NEURONS = sorted(name for name in neurons.STEMS if not name.startswith("refractory_"))
-STEMS = sorted(
-    NEURONS + [p.stem for p in (ROOT / "csrc/ops").glob("*.cpp") if p.stem not in BESIDE_OPS]
-)
+STEMS = sorted(NEURONS + [p.stem for p in (ROOT / "csrc/ops").glob("*.cpp") if p.stem not in BESIDE_OPS])
 
 
 def tracked():
     result = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
     )
     if result.returncode:
         pytest.skip("not a git checkout")
@@ -116,19 +111,11 @@ def says_only_equal(node):
     of_all = node.func.value if called.endswith(".all") else None
     compared = isinstance(of_all, ast.Compare) and isinstance(of_all.ops[0], ast.Eq)
     by_eq = isinstance(of_all, ast.Call) and ast.unparse(of_all.func).endswith(".eq")
-    return (
-        called == "torch.equal" or (called == "all" and "torch.equal" in text) or compared or by_eq
-    )
+    return called == "torch.equal" or (called == "all" and "torch.equal" in text) or compared or by_eq
 
 
 @pytest.mark.parametrize(
-    "bare",
-    [
-        "torch.equal(a, b)",
-        "all(torch.equal(a, b) for a, b in x)",
-        "(a == 1).all()",
-        "a.sum(1).eq(1).all()",
-    ],
+    "bare", ["torch.equal(a, b)", "all(torch.equal(a, b) for a, b in x)", "(a == 1).all()", "a.sum(1).eq(1).all()"]
 )
 def test_a_bare_comparison_is_seen(bare):
     assert says_only_equal(ast.parse(bare, mode="eval").body)

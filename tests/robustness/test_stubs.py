@@ -14,9 +14,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts/stubs.py"
 @pytest.mark.parametrize("folder", ["ops", "nn"])
 def test_stubs_are_as_their_equations(folder):
     written = (Path(snnfast.__file__).parent / folder / "neurons.pyi").read_text()
-    assert runpy.run_path(str(SCRIPT))["stubs"]()[f"{folder}/neurons.pyi"] == written, (
-        "run python scripts/stubs.py"
-    )
+    assert runpy.run_path(str(SCRIPT))["stubs"]()[f"{folder}/neurons.pyi"] == written, "run python scripts/stubs.py"
 
 
 def test_stubs_have_every_argument_of_a_call():

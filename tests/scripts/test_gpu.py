@@ -123,9 +123,7 @@ def test_the_page_shows_states_tables_and_failures(gpu, tmp_path):
     failed = {"state": "failed", "why": "exit code 1", "seconds": 3.0}
     found = {"neurons: lif": done, "tests: ops": failed}
     (tmp_path / "logs").mkdir()
-    (tmp_path / "logs/neurons-lif.log").write_text(
-        "progress\nshape     threads  pass\n32x32768  1  x\n"
-    )
+    (tmp_path / "logs/neurons-lif.log").write_text("progress\nshape     threads  pass\n32x32768  1  x\n")
     (tmp_path / "logs/tests-ops.log").write_text("a\nFAILED t.py::test_a - assert 1 == 2\nb\n")
     page = gpu.page(tmp_path, found)
     assert "| neurons: lif | done | 7 | 32x32768 |" in page
@@ -159,12 +157,8 @@ def test_every_stage_is_documented_and_every_part_asks_for_kernels(gpu, monkeypa
         if "pytest" in part.words:
             assert part.environment["SNNFAST_FAIL_WITHOUT_CUDA"] == "1"
         elif name != "build":
-            assert {"benchmarks", "tests/every_op.py"} & set(
-                part.words
-            )  # both call require_kernels
-    files = [
-        word for name, part in parts.items() if name.startswith("tests") for word in part.words
-    ]
+            assert {"benchmarks", "tests/every_op.py"} & set(part.words)  # both call require_kernels
+    files = [word for name, part in parts.items() if name.startswith("tests") for word in part.words]
     for file in ROOT.glob("tests/**/test_*.py"):
         path = file.relative_to(ROOT).as_posix()
         assert files.count(path) == (not path.startswith("tests/gpu/"))

@@ -74,8 +74,7 @@ class OverAllProcesses(nn.modules.batchnorm._BatchNorm):
 
 
 _KINDS: dict[type[nn.Module], type[nn.Module]] = {
-    kind: type(kind.__name__, (OverAllProcesses, kind), {})
-    for kind in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    kind: type(kind.__name__, (OverAllProcesses, kind), {}) for kind in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 }
 
 
@@ -95,9 +94,7 @@ class _Normalize(torch.autograd.Function):
         sums, n = _over_processes(_by_channel(x), n)
         # Where this process has several values all have: nothing is read, and a GPU is not waited for.
         if own < 2 and int(n) < 2:
-            raise ValueError(
-                f"expected more than 1 value a channel in all processes together, got {int(n)}"
-            )
+            raise ValueError(f"expected more than 1 value a channel in all processes together, got {int(n)}")
         state = check.state_dtype(x.dtype)
         mean = (sums / n).to(state)
         (squares,) = _over_processes(_by_channel((x - _wide(mean, x)).square()))
@@ -109,9 +106,7 @@ class _Normalize(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(
-        ctx: Any, grad: Tensor, *unused: Any
-    ) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, grad: Tensor, *unused: Any) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
         x, weight, mean, scale, n = ctx.saved_tensors
         z = (x - _wide(mean, x)) * _wide(scale, x)
         own = _by_channel(grad), _by_channel(grad * z)

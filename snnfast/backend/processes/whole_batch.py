@@ -14,10 +14,7 @@ from .batch_norm import over_all_processes
 
 __all__ = ["drawing", "drawn", "is_shared", "shared"]
 
-_DROPOUTS = (
-    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
-    *(nn.AlphaDropout, nn.FeatureAlphaDropout),
-)
+_DROPOUTS = (*(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d), *(nn.AlphaDropout, nn.FeatureAlphaDropout))
 
 
 class _Share:
@@ -158,6 +155,4 @@ class _Dropout(nn.modules.dropout._DropoutNd):
         return drawn(super().forward, x, folded=self.folded)
 
 
-_KINDS: dict[type[nn.Module], type[nn.Module]] = {
-    kind: type(kind.__name__, (_Dropout, kind), {}) for kind in _DROPOUTS
-}
+_KINDS: dict[type[nn.Module], type[nn.Module]] = {kind: type(kind.__name__, (_Dropout, kind), {}) for kind in _DROPOUTS}

@@ -36,10 +36,7 @@ def figures(dataset: str, run: Run, part: Part) -> dict[str, Draw]:
         mark = label if len(now["output"]) > 1 else None
         return visual.spike_times(before, now, mark=mark, title=f"SpikeProp: {title}")
 
-    return {
-        "spikes": spike_times,
-        "potentials": lambda run: potentials(run.model, times, title=f"Outputs: {title}"),
-    }
+    return {"spikes": spike_times, "potentials": lambda run: potentials(run.model, times, title=f"Outputs: {title}")}
 
 
 @torch.no_grad()
@@ -70,9 +67,5 @@ def potentials(model: nn.Module, times: Tensor, *, title: str | None = None) -> 
 
 
 def _class(dataset: str, label: int) -> str:
-    names = {
-        "xor": ("false", "true"),
-        "iris": data.IRIS_CLASSES,
-        "cancer": data.CANCER_CLASSES,
-    }
+    names = {"xor": ("false", "true"), "iris": data.IRIS_CLASSES, "cancer": data.CANCER_CLASSES}
     return names[dataset][label] if dataset in names else f"a {label}"

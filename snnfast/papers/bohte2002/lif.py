@@ -38,8 +38,7 @@ class LIFNetwork(nn.Module):
         sizes = [*pairwise([in_features, *hidden, out_features])]
         spikes = [*(max_spikes for _ in hidden), 1]
         self.layers = nn.ModuleList(
-            EventProp(*size, max_spikes=most, stops=True, **options)
-            for size, most in zip(sizes, spikes)
+            EventProp(*size, max_spikes=most, stops=True, **options) for size, most in zip(sizes, spikes)
         )
         self.virtual = virtual
 

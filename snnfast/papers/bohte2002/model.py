@@ -61,20 +61,9 @@ class Bohte2002(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        between = check.sizes(
-            "Bohte2002", "hidden", [hidden] if isinstance(hidden, int) else hidden
-        )
+        between = check.sizes("Bohte2002", "hidden", [hidden] if isinstance(hidden, int) else hidden)
         self.layers = nn.ModuleList(
-            SpikeProp(
-                n_in,
-                n_out,
-                delays,
-                tau=tau,
-                v_threshold=v_threshold,
-                t_max=t_max,
-                dt=dt,
-                **options,
-            )
+            SpikeProp(n_in, n_out, delays, tau=tau, v_threshold=v_threshold, t_max=t_max, dt=dt, **options)
             for n_in, n_out in pairwise([in_features, *between, out_features])
         )
         for i, layer in enumerate(self._spiking()):
@@ -137,13 +126,7 @@ class Bohte2002(nn.Module):
         else:
             fired, u_max = last(times[-1], return_u_max=True)
             times.append(
-                loss.virtual_times(
-                    fired,
-                    u_max,
-                    t_max=self.t_max,
-                    v_threshold=self.v_threshold,
-                    scale=self.virtual,
-                )
+                loss.virtual_times(fired, u_max, t_max=self.t_max, v_threshold=self.v_threshold, scale=self.virtual)
             )
         return times if t.dim() == 2 else [x[0] for x in times]
 

@@ -46,48 +46,30 @@ class SpikepropSettings(FoldedSettings):
     )
     code: str = option("population", "population or latency.", choices=CODES)
     fields: int = option(12, "Neurons for each feature in the population code.", least=1)
-    beta: float = option(
-        1.5,
-        "Larger means narrower fields in the population code; 1.5 in the paper.",
-        above=0,
-    )
+    beta: float = option(1.5, "Larger means narrower fields in the population code; 1.5 in the paper.", above=0)
     span: float = option(10.0, "Time of the latest input spike, ms.", above=0)
-    threshold: float | None = option(
-        None, "Latency code: values up to this do not fire; default: all fire."
-    )
+    threshold: float | None = option(None, "Latency code: values up to this do not fire; default: all fire.")
     bias: int = option(1, "Inputs that always fire at 0.", least=0)
     hidden: tuple[int, ...] = option((10,), "Hidden neurons; repeat for more layers.", least=1)
     terminals: int = option(
-        16,
-        "Synapses for each connection, with delays of 1 ms, 2 ms, ...; a single one has no delay.",
-        least=1,
+        16, "Synapses for each connection, with delays of 1 ms, 2 ms, ...; a single one has no delay.", least=1
     )
-    neurons: str = option(
-        "srm", "srm, which fire once, as in the paper, or lif, by EventProp.", choices=NEURONS
-    )
+    neurons: str = option("srm", "srm, which fire once, as in the paper, or lif, by EventProp.", choices=NEURONS)
     tau: float = option(7.0, "Time constant of the potentials, ms.", above=0)
-    tau_syn: float | None = option(
-        None, "lif: time constant of the currents, ms; default: --tau.", above=0
-    )
+    tau_syn: float | None = option(None, "lif: time constant of the currents, ms; default: --tau.", above=0)
     max_spikes: int = option(1, "lif: the most spikes of a hidden neuron.", least=1)
     t_max: float = option(40.0, "End of the observation, ms.", above=0)
     low: float = option(
-        -0.5,
-        "Draw initial weights from U(low, 1), then scale them for each neuron; see --fire-at.",
-        below=1,
+        -0.5, "Draw initial weights from U(low, 1), then scale them for each neuron; see --fire-at.", below=1
     )
     fire_at: tuple[float, float] = option(
         (9.0, 14.0),
         "Mean firing times, ms, of the first layer and of the outputs before training; other layers fire in between.",
     )
-    slope_min: float = option(
-        0.05, "Least slope in the gradient, in units of threshold / tau.", least=0
-    )
+    slope_min: float = option(0.05, "Least slope in the gradient, in units of threshold / tau.", least=0)
     virtual: float = option(4.0, "Scale of the times of silent outputs.", above=0)
     loss: str = option(
-        "cross-entropy",
-        "cross-entropy of the first spike, or squared-error to target times.",
-        choices=LOSSES,
+        "cross-entropy", "cross-entropy of the first spike, or squared-error to target times.", choices=LOSSES
     )
     targets: tuple[float, float] = option(
         (12.0, 16.0),
@@ -96,14 +78,10 @@ class SpikepropSettings(FoldedSettings):
     )
     copies: int = option(1, "How often each sample is in the training part.", least=1)
     noise: float = option(
-        0.0,
-        "Standard deviation of noise on the features of each copy, as a share of their range.",
-        least=0,
+        0.0, "Standard deviation of noise on the features of each copy, as a share of their range.", least=0
     )
     jitter: float = option(
-        0.0,
-        "Standard deviation of noise on the input times, ms, drawn anew for each sample and epoch.",
-        least=0,
+        0.0, "Standard deviation of noise on the input times, ms, drawn anew for each sample and epoch.", least=0
     )
     shift: int = option(0, "Move images by up to this many pixels, anew in each epoch.", least=0)
     epochs: int = option(30, "Passes over the training data.", least=0)
@@ -114,9 +92,7 @@ class SpikepropSettings(FoldedSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.code == "population" and self.dataset not in ("iris", "cancer"):
-            raise ValueError(
-                f"spikeprop: the population code is for iris and cancer, {self.dataset} takes latency"
-            )
+            raise ValueError(f"spikeprop: the population code is for iris and cancer, {self.dataset} takes latency")
         if self.dataset == "xor" and (self.validate or self.folds or self.loss != "squared-error"):
             raise ValueError(
                 "spikeprop: xor has four patterns and one output: no validation, no folds, loss squared-error"
@@ -129,9 +105,7 @@ class SpikepropSettings(FoldedSettings):
         self._only("tau_syn", lif, "lif", self.neurons)
         self._only("max_spikes", lif, "lif", self.neurons)
         if lif and (self.terminals != 1 or self.dataset == "xor"):
-            raise ValueError(
-                "spikeprop: neurons lif need terminals 1, and another data set than xor"
-            )
+            raise ValueError("spikeprop: neurons lif need terminals 1, and another data set than xor")
         self._only("shift", self.dataset in IMAGES, " and ".join(IMAGES), self.dataset)
 
 
@@ -170,9 +144,7 @@ class Spikeprop(Procedure[SpikepropSettings]):
                 chosen |= {"lr": 0.03 if changes.get("neurons") == "lif" else 0.01}
             elif dataset == "mnist":
                 chosen |= {"span": 8.0, "threshold": 0.3, "epochs": 12, "lr": 0.002, "shift": 1}
-            elif (
-                dataset not in CLASSES
-            ):  # own data: no noise, which is tuned to the times of the digits
+            elif dataset not in CLASSES:  # own data: no noise, which is tuned to the times of the digits
                 chosen |= {"threshold": 0.0, "slope_min": 18.0, "epochs": 80}
             else:
                 chosen |= {"threshold": 0.0, "jitter": 2.0, "slope_min": 18.0, "epochs": 80}
@@ -211,9 +183,7 @@ class Spikeprop(Procedure[SpikepropSettings]):
         """The network, calibrated on the first 1,000 training samples."""
         times = data.train[0]
         outputs = 1 if settings.dataset == "xor" else classes(settings.dataset, data)
-        how: dict[str, Any] = {
-            name: getattr(settings, name) for name in ("t_max", "virtual", "slope_min")
-        }
+        how: dict[str, Any] = {name: getattr(settings, name) for name in ("t_max", "virtual", "slope_min")}
         model: Bohte2002 | LIFNetwork
         if settings.neurons == "lif":
             how |= {"tau_mem": settings.tau, "tau_syn": settings.tau_syn or settings.tau}
@@ -247,22 +217,14 @@ class Spikeprop(Procedure[SpikepropSettings]):
 
     def learning(self, settings: SpikepropSettings, run: Run, data: Data) -> dict[str, Any]:
         """Arguments of :func:`snnfast.train.fit`."""
-        return {
-            "batch_size": settings.batch_size,
-            "loss": objective(settings),
-            "augment": augmentation(settings),
-        }
+        return {"batch_size": settings.batch_size, "loss": objective(settings), "augment": augmentation(settings)}
 
-    def measured(
-        self, settings: SpikepropSettings, run: Run, data: Data
-    ) -> tuple[dict[str, Any], list[str]]:
+    def measured(self, settings: SpikepropSettings, run: Run, data: Data) -> tuple[dict[str, Any], list[str]]:
         """Cycles until XOR was learned; by layer the share of spikes whose slope is bounded in the gradient."""
         if settings.neurons == "lif":
             return {"clipped": None, "converged": None}, []
         clipped = clipped_shares(run.model, data.held_out[0])
-        shown = ", ".join(
-            "no spikes" if math.isnan(share) else f"{100 * share:.1f} %" for share in clipped
-        )
+        shown = ", ".join("no spikes" if math.isnan(share) else f"{100 * share:.1f} %" for share in clipped)
         return (
             {"clipped": clipped, "converged": converged(settings, run)},
             [f"spikes whose slope is below slope_min, by layer: {shown}"],
@@ -293,9 +255,7 @@ def coder(settings: SpikepropSettings, train: Tensor) -> nn.Module:
     """From features ``[N, F]`` to input spike times ``[N, I]``, fitted to the training part."""
     low, high = train.amin(0), train.amax(0)
     if settings.code == "population":
-        encoder = PopulationEncoder(
-            settings.fields, low, high, settings.span, settings.span, beta=settings.beta
-        )
+        encoder = PopulationEncoder(settings.fields, low, high, settings.span, settings.span, beta=settings.beta)
         return _Code(encoder, settings.bias)
     latency = LatencyEncoder(settings.span, threshold=settings.threshold)
     if settings.dataset in ("iris", "cancer", "xor"):

@@ -45,8 +45,7 @@ class AnnSettings(ClassifierSettings):
     )
     pooling: str = option("average", "vgg16: average or max.", choices=("average", "max"))
     batch_norm: bool = option(
-        False,
-        "vgg16 and resnet20: batch norm after convolutions; in vgg16 it replaces the dropout there.",
+        False, "vgg16 and resnet20: batch norm after convolutions; in vgg16 it replaces the dropout there."
     )
     dropout: float = option(
         0.0,
@@ -73,9 +72,7 @@ class Ann(Classifier[AnnSettings]):
         """The settings of docs/results.md."""
         network = changes.get("network", self.usual(dataset))
         if network not in self.networks:
-            raise ValueError(
-                f"{self.name}: network must be one of {', '.join(self.networks)}, got {network!r}"
-            )
+            raise ValueError(f"{self.name}: network must be one of {', '.join(self.networks)}, got {network!r}")
         chosen: dict[str, Any] = {"network": network}
         if dataset == "mnist":
             chosen |= {"lr": 2e-3, "shift": 1.0, "rotate": 10.0, "scale": 0.1}
@@ -134,9 +131,7 @@ class AnnOfSengupta2019(Ann):
         return "vgg16" if dataset == "cifar10" else "vgg"
 
 
-def network(
-    settings: AnnSettings, shape: Sequence[int] | None = None, classes: int = images.CLASSES
-) -> nn.Module:
+def network(settings: AnnSettings, shape: Sequence[int] | None = None, classes: int = images.CLASSES) -> nn.Module:
     """The network that the settings name, with the weights it starts from; for images of ``shape`` in ``classes``."""
     shape = IMAGE_SHAPES[settings.dataset] if shape is None else tuple(shape)
     if settings.network in ("cnn", "dense"):
@@ -144,20 +139,11 @@ def network(
         if settings.dataset not in ("digits", "mnist"):
             # Images that are too small for the paper's convolutions get those of the digits.
             small = {"kernel_size": 3, "padding": 1} if min(shape[1:]) < 16 else {}
-            return Diehl2015(
-                input_shape=shape,
-                num_classes=classes,
-                hidden=hidden,
-                dropout=settings.dropout,
-                **small,
-            )
+            return Diehl2015(input_shape=shape, num_classes=classes, hidden=hidden, dropout=settings.dropout, **small)
         return Diehl2015.preset(settings.dataset, hidden=hidden, dropout=settings.dropout)
     if settings.network == "resnet20":
         return ResNet20(
-            input_shape=shape,
-            num_classes=classes,
-            dropout=settings.dropout,
-            batch_norm=settings.batch_norm,
+            input_shape=shape, num_classes=classes, dropout=settings.dropout, batch_norm=settings.batch_norm
         )
     if settings.network == "vgg":
         return VGG16(

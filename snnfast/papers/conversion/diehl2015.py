@@ -97,9 +97,7 @@ class Diehl2015(nn.Module):
             "mnist": {},
         }
         if dataset not in networks:
-            raise ValueError(
-                f"Diehl2015: dataset must be one of {', '.join(networks)}, got {dataset!r}"
-            )
+            raise ValueError(f"Diehl2015: dataset must be one of {', '.join(networks)}, got {dataset!r}")
         return cls(**{"dropout": 0.0, **networks[dataset], **changes})
 
     def forward(self, images: Tensor) -> Tensor:
@@ -155,8 +153,6 @@ class SNN_Diehl2015(SpikingNetwork):  # noqa: N801
             unit_spikes=True,
             spiking_output=True,
         )
-        self.batch_size = (
-            None if batch_size is None else whole("SNN_Diehl2015", "batch_size", batch_size)
-        )
+        self.batch_size = None if batch_size is None else whole("SNN_Diehl2015", "batch_size", batch_size)
         if threshold is not None:
             self.update_threshold(threshold)

@@ -19,12 +19,7 @@ from snnfast.conversion.network import increasing
 from snnfast.conversion.report import STEPS, Comparison
 from snnfast.monitoring import Activity, Monitor
 from snnfast.train import Run, progress_bar
-from snnfast.train.checkpoint import (
-    CheckpointError,
-    read_checkpoint,
-    same_settings,
-    write_checkpoint,
-)
+from snnfast.train.checkpoint import CheckpointError, read_checkpoint, same_settings, write_checkpoint
 from snnfast.train.runs import images, repeats
 from snnfast.train.runs.folder import locked, write_json
 from snnfast.train.runs.result import files
@@ -38,9 +33,9 @@ CHECKPOINT, FIGURE, KIND = "snn.pt", "report.png", "conversion"
 # Seconds between checkpoints while the images are scored.
 SAVE_EVERY = 60.0
 # Settings that not every method has, and what snnfast.convert calls them.
-OF_METHODS = {
-    name: name for name in ("percentile", "per_channel", "scaling_factor", "levels", "epochs", "lr")
-} | {"calibration_steps": "num_steps"}
+OF_METHODS = {name: name for name in ("percentile", "per_channel", "scaling_factor", "levels", "epochs", "lr")} | {
+    "calibration_steps": "num_steps"
+}
 ANN = Ann()
 
 
@@ -51,9 +46,7 @@ class Settings(Options):
     name = "convert"
 
     method: str = option(
-        "percentile",
-        "How thresholds are chosen: max, percentile, spikenorm or qcfs.",
-        choices=METHODS,
+        "percentile", "How thresholds are chosen: max, percentile, spikenorm or qcfs.", choices=METHODS
     )
     percentile: float | None = option(
         None,
@@ -61,45 +54,22 @@ class Settings(Options):
         above=0,
         most=100,
     )
-    per_channel: bool = option(
-        False, "One threshold for each channel (max, percentile, spikenorm)."
-    )
-    steps: tuple[int, ...] = option(
-        STEPS, "Score after this many steps; repeat for more, increasing.", least=1
-    )
-    warm_up: int = option(
-        0,
-        "How many steps at the beginning the scores leave out; less than all of --steps.",
-        least=0,
-    )
+    per_channel: bool = option(False, "One threshold for each channel (max, percentile, spikenorm).")
+    steps: tuple[int, ...] = option(STEPS, "Score after this many steps; repeat for more, increasing.", least=1)
+    warm_up: int = option(0, "How many steps at the beginning the scores leave out; less than all of --steps.", least=0)
     reset: str = option("soft", "soft (subtracts the threshold) or hard.")
-    encoder: str = option(
-        "constant", "constant current, poisson spikes, or saturating ones (values beyond 1)."
-    )
-    initial_membrane: float = option(
-        0.5, "Membrane before the first step, as a share of the threshold."
-    )
-    scaling_factor: float | None = option(
-        None,
-        "spikenorm: thresholds, as a share of the largest current (default 1).",
-    )
-    calibration_steps: int | None = option(
-        None, "spikenorm: steps of its run (default 100).", least=1
-    )
+    encoder: str = option("constant", "constant current, poisson spikes, or saturating ones (values beyond 1).")
+    initial_membrane: float = option(0.5, "Membrane before the first step, as a share of the threshold.")
+    scaling_factor: float | None = option(None, "spikenorm: thresholds, as a share of the largest current (default 1).")
+    calibration_steps: int | None = option(None, "spikenorm: steps of its run (default 100).", least=1)
     calibration_images: int | None = option(
-        None,
-        "How many training images choose the thresholds, drawn at random; default: all.",
-        least=1,
+        None, "How many training images choose the thresholds, drawn at random; default: all.", least=1
     )
     levels: int | None = option(None, "qcfs: levels to quantise to (default 4).", least=1)
     epochs: int | None = option(None, "qcfs: epochs of fine-tuning (default 1).")
     lr: float | None = option(None, "qcfs: learning rate of the fine-tuning (default 0.001).")
-    batch_size: int = option(
-        100, "Images in each batch; spikenorm calibrates on one batch.", least=1
-    )
-    images: int | None = option(
-        None, "Score this many held-out images, evenly spaced; default: all.", least=1
-    )
+    batch_size: int = option(100, "Images in each batch; spikenorm calibrates on one batch.", least=1)
+    images: int | None = option(None, "Score this many held-out images, evenly spaced; default: all.", least=1)
     seed: int = option(0, "Seed of all random numbers.", least=-(2**31), most=2**32 - 1)
     validate: bool = option(False, "Score the validation split of a run with --validate.")
 
@@ -250,11 +220,7 @@ def convert(
 
 
 def _finished(
-    settings: Settings,
-    run: Path,
-    root: str | Path | None,
-    download: bool,
-    device: torch.device | str,
+    settings: Settings, run: Path, root: str | Path | None, download: bool, device: torch.device | str
 ) -> tuple[AnnSettings, Run, Data]:
     """Settings, run and data of the ReLU network; what is held out are the images to score."""
     trained = ANN.stored(run)
@@ -265,9 +231,7 @@ def _finished(
         )
     _, finished, data = ANN.reopen(run, root=root, download=download, device=device)
     if finished.epoch < trained.epochs:
-        raise ValueError(
-            f"convert: the run in {run} is at epoch {finished.epoch} of {trained.epochs}; resume it"
-        )
+        raise ValueError(f"convert: the run in {run} is at epoch {finished.epoch} of {trained.epochs}; resume it")
     if trained.validate and not settings.validate:
         pixels, labels = images.part(trained.dataset, "test", root, download, device)
         data = Data(data.train, (images.normalize(trained.dataset, pixels), labels), "test")
@@ -283,13 +247,7 @@ def watch(network: SpikingNetwork, images: Tensor, settings: Settings) -> Monito
     return watching
 
 
-def calibrated(
-    settings: Settings,
-    model: nn.Module,
-    train: Part,
-    *,
-    progress: bool | None = None,
-) -> SpikingNetwork:
+def calibrated(settings: Settings, model: nn.Module, train: Part, *, progress: bool | None = None) -> SpikingNetwork:
     """The spiking network of ``model``, thresholds chosen on training images and labels."""
     images, labels = train
     generator = torch.Generator().manual_seed(settings.seed)
@@ -323,23 +281,16 @@ def converted(out: Path, model: nn.Module) -> SpikingNetwork:
     checkpoint = read_checkpoint(path, KIND)
     try:
         kept = checkpoint["settings"]
-        settings = Settings(
-            **{name: kept[name] for name in ("reset", "initial_membrane", "encoder")}
-        )
+        settings = Settings(**{name: kept[name] for name in ("reset", "initial_membrane", "encoder")})
     except (TypeError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} is not of a conversion: {error}") from error
     return _stored(path, checkpoint, settings, model)
 
 
-def _stored(
-    path: Path, checkpoint: dict[str, Any], settings: Settings, model: nn.Module
-) -> SpikingNetwork:
+def _stored(path: Path, checkpoint: dict[str, Any], settings: Settings, model: nn.Module) -> SpikingNetwork:
     try:
         network = SpikingNetwork(
-            model,
-            reset=settings.reset,
-            initial_membrane=settings.initial_membrane,
-            encoding=settings.encoder,
+            model, reset=settings.reset, initial_membrane=settings.initial_membrane, encoding=settings.encoder
         )
         # Names of neurons differ after fine-tuning, their order does not.
         found = network.load_state_dict(checkpoint["weights"], strict=False)
@@ -352,10 +303,7 @@ def _stored(
 
 
 def _batches(
-    comparison: Comparison,
-    held_out: Part,
-    settings: Settings,
-    progress: bool | None,
+    comparison: Comparison, held_out: Part, settings: Settings, progress: bool | None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the batches left to score, each with its own seed, so that a resumed run sees the same input spikes."""
     images, labels = held_out if settings.images is None else spread(held_out, settings.images)

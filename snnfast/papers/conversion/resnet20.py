@@ -17,9 +17,7 @@ MOST_BLOCKS = 10_000
 class Block(nn.Module):
     """Two convolutions and a shortcut that meet before a ReLU, the only place where signals add up."""
 
-    def __init__(
-        self, channels: int, out: int, stride: int, dropout: float, batch_norm: bool
-    ) -> None:
+    def __init__(self, channels: int, out: int, stride: int, dropout: float, batch_norm: bool) -> None:
         super().__init__()
         norm = nn.BatchNorm2d if batch_norm else nn.Identity
         same = channels == out and stride == 1
@@ -140,14 +138,8 @@ class SResNet20(SpikingNetwork):
         encoding: str | Encoder = "saturating",
     ) -> None:
         super().__init__(
-            resnet20,
-            reset=reset,
-            initial_membrane=initial_membrane,
-            encoding=encoding,
-            spiking_output=True,
+            resnet20, reset=reset, initial_membrane=initial_membrane, encoding=encoding, spiking_output=True
         )
-        self.batch_size = (
-            None if batch_size is None else whole("SResNet20", "batch_size", batch_size)
-        )
+        self.batch_size = None if batch_size is None else whole("SResNet20", "batch_size", batch_size)
         if threshold is not None:
             self.update_threshold(threshold)

@@ -129,9 +129,7 @@ class DiehlAndCook2015(nn.Module):
         self.xe = Synapses(every, n_inputs, self.neurons, self._every, dtype, self._draws)
 
     @classmethod
-    def preset(
-        cls, dataset: str, neurons: int = 100, preset: str = "tuned", **changes: Any
-    ) -> DiehlAndCook2015:
+    def preset(cls, dataset: str, neurons: int = 100, preset: str = "tuned", **changes: Any) -> DiehlAndCook2015:
         """The network with which docs/results.md learned "digits" or "mnist".
 
         Args:
@@ -174,9 +172,7 @@ class DiehlAndCook2015(nn.Module):
                 networks one for all, or one for each.
         """
         if not isinstance(spikes, Tensor):
-            raise TypeError(
-                f"DiehlAndCook2015: spikes must be a tensor, got {type(spikes).__name__}"
-            )
+            raise TypeError(f"DiehlAndCook2015: spikes must be a tensor, got {type(spikes).__name__}")
         n_inputs, K = math.prod(self.input_shape), self.networks
         own = K is not None and spikes.dim() > 1 and spikes.numel() == K * n_inputs
         if spikes.numel() != n_inputs and not (own and spikes.shape[0] == K):
@@ -202,9 +198,7 @@ class DiehlAndCook2015(nn.Module):
         if not self.training:
             return
         if self._before is None:
-            raise RuntimeError(
-                "DiehlAndCook2015: learn needs a step before it: call step before each learn"
-            )
+            raise RuntimeError("DiehlAndCook2015: learn needs a step before it: call step before each learn")
         # The same step again, now with plasticity: exactly what the op does in one call.
         x, state, theta = self._before
         result = self._op(x, state, self.rule, theta=theta, validate=state is None)
@@ -303,15 +297,7 @@ class DiehlAndCook2015(nn.Module):
             unchanged = self._looked_at is not None and self._looked_at == self._versions()
             if validate and unchanged:  # the weights need no look, the stimuli do
                 w, neurons = self.xe.w, self.settings.neurons
-                presentations(
-                    neurons.op.__name__,
-                    stimuli,
-                    w.shape[-1],
-                    w.device,
-                    neurons.dt,
-                    True,
-                    self.networks,
-                )
+                presentations(neurons.op.__name__, stimuli, w.shape[-1], w.device, neurons.dt, True, self.networks)
             result = self._op(
                 stimuli,
                 None,
@@ -413,8 +399,7 @@ class DiehlAndCook2015(nn.Module):
             for batch in loader:
                 if not isinstance(batch, (tuple, list)) or len(batch) != 2:
                     raise ValueError(
-                        "DiehlAndCook2015: respond needs batches (images, labels), got a "
-                        + type(batch).__name__
+                        "DiehlAndCook2015: respond needs batches (images, labels), got a " + type(batch).__name__
                     )
                 images, of_images = batch
                 counts.append(self.present(images).counts)
@@ -427,9 +412,7 @@ class DiehlAndCook2015(nn.Module):
 
     def extra_repr(self) -> str:
         """Return the settings that the parts do not show."""
-        return f"rule={self.rule}" + (
-            "" if self.networks is None else f", networks={self.networks}"
-        )
+        return f"rule={self.rule}" + ("" if self.networks is None else f", networks={self.networks}")
 
     def _apply(self, *arguments: Any, **keywords: Any) -> Any:
         result = super()._apply(*arguments, **keywords)  # type: ignore[no-untyped-call]
@@ -460,39 +443,27 @@ def _stimuli(
     x = x.detach().to(device)
     spikes = x.dtype in (torch.bool, torch.uint8)
     if not (spikes or x.is_floating_point()):
-        raise TypeError(
-            f"{name}: x must be rates in Hz (floating point) or spikes (bool, uint8), got {x.dtype}"
-        )
+        raise TypeError(f"{name}: x must be rates in Hz (floating point) or spikes (bool, uint8), got {x.dtype}")
     batches = _before_images(model, x)
     if not spikes and validate and any(batches):
         spikes = _are_spikes(x)
     leading = 2 if spikes else 1
     batch = next(
-        (
-            b
-            for b in batches
-            if leading - 1 <= len(b) <= leading or (len(b) == leading + 1 and b[0] == K)
-        ),
-        None,
+        (b for b in batches if leading - 1 <= len(b) <= leading or (len(b) == leading + 1 and b[0] == K)), None
     )
     if batch is None:
         image = ", ".join(map(str, model.input_shape))
-        wanted = (
-            [f"[T, {image}]", f"[P, T, {image}]"] if spikes else [f"[{image}]", f"[P, {image}]"]
-        )
+        wanted = [f"[T, {image}]", f"[P, T, {image}]"] if spikes else [f"[{image}]", f"[P, {image}]"]
         if K is not None:
             wanted.append(f"[{K}, {wanted[-1][1:]}")
-        raise ValueError(
-            f"{name}: x of {x.dtype} must have shape {' or '.join(wanted)}, got {list(x.shape)}"
-        )
+        raise ValueError(f"{name}: x of {x.dtype} must have shape {' or '.join(wanted)}, got {list(x.shape)}")
     x = x.reshape(*((1,) * (leading - len(batch))), *batch, n_inputs)
     if spikes:
         if seeds is not None:
             raise ValueError(f"{name}: seeds are for images in Hz, got spikes")
         if validate and x.dtype == torch.uint8 and x.numel() and int(x.max()) > 1:
             raise ValueError(
-                f"{name}: x of uint8 must be spikes, 0 or 1, got {int(x.max())}; give rates in Hz "
-                "as floating point"
+                f"{name}: x of uint8 must be spikes, 0 or 1, got {int(x.max())}; give rates in Hz as floating point"
             )
         return x.bool() if x.is_floating_point() else x
     if validate and _are_spikes(x):

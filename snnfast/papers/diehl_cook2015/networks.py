@@ -25,19 +25,13 @@ def draw(seed: int, images: int, epoch: int) -> tuple[Tensor, Tensor]:
     return order, torch.randint(2**63 - 1, (images,), generator=generator)
 
 
-def train(
-    every: Sequence[StdpSettings], data: Data, *, progress: bool | None = None
-) -> list[float]:
+def train(every: Sequence[StdpSettings], data: Data, *, progress: bool | None = None) -> list[float]:
     """The accuracy of each run on what is held out, in [0, 1], bit for bit as of the run alone."""
     settings, seeds = every[0], [one.seed for one in every]
     pixels, labels = data.train
     n, size = len(pixels), cast(int, settings.images_per_call)
     model = DiehlAndCook2015(
-        settings.neurons,
-        pixels.shape[1:],
-        [one.network(n) for one in every],
-        networks=len(every),
-        seeds=seeds,
+        settings.neurons, pixels.shape[1:], [one.network(n) for one in every], networks=len(every), seeds=seeds
     ).to(data.device)
     title = f"train {len(every)} networks"
     with progress_bar(title, settings.epochs * n, progress=progress) as bar:

@@ -29,9 +29,7 @@ class StdpSettings(Settings):
     epochs: int = option(2, "Passes over the training images.", least=0)
     rule: str | None = option(None, "Another rule of snnfast.plasticity, with its defaults.")
     lr: float | None = option(None, "Rate of potentiation.")
-    lr_final: float | None = option(
-        None, "Learning rates at the end, as a share of those at the start."
-    )
+    lr_final: float | None = option(None, "Learning rates at the end, as a share of those at the start.")
     theta_plus: float | None = option(None, "Growth of a threshold per spike, mV.")
     norm: float | None = option(None, "Sum of weights per input.")
     intensity: float | None = option(None, "Rate of a white pixel, Hz.")
@@ -40,9 +38,7 @@ class StdpSettings(Settings):
         {}, "NAME=VALUE: any other setting of network or rule; repeatable.", flag="--set"
     )
     images_per_call: int | None = option(
-        None,
-        "Set the learning rates anew after this many images; default: as the data set needs.",
-        least=1,
+        None, "Set the learning rates anew after this many images; default: as the data set needs.", least=1
     )
     seed: int = option(0, "Seed of weights, order and spikes.", least=0, most=2**32 - 1)
 

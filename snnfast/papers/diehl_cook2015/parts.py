@@ -83,12 +83,7 @@ class Excitatory(nn.Module):
     theta: Tensor
 
     def __init__(
-        self,
-        networks: Sequence[int],
-        neurons: int,
-        every: Sequence[Settings],
-        dtype: torch.dtype,
-        now: LastStep,
+        self, networks: Sequence[int], neurons: int, every: Sequence[Settings], dtype: torch.dtype, now: LastStep
     ) -> None:
         super().__init__()
         self.neurons, self._every, self._now = neurons, every, now

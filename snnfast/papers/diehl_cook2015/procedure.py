@@ -95,13 +95,7 @@ class Stdp(Together[StdpSettings]):
         }
 
     def result(
-        self,
-        settings: StdpSettings,
-        run: Run,
-        data: Data,
-        out: Path | None = None,
-        *,
-        progress: bool | None = None,
+        self, settings: StdpSettings, run: Run, data: Data, out: Path | None = None, *, progress: bool | None = None
     ) -> Result:
         """Labels the neurons by training images, and scores the images held out."""
         labels = readout.assign(settings, run, data, out, progress=progress)
@@ -119,9 +113,7 @@ class Stdp(Together[StdpSettings]):
         """As many as find room side by side; one where images are presented again."""
         return 1 if settings.network(1).min_spikes else side_by_side(device)
 
-    def several(
-        self, every: Sequence[StdpSettings], *, progress: bool | None = None, **where: Any
-    ) -> list[Trial]:
+    def several(self, every: Sequence[StdpSettings], *, progress: bool | None = None, **where: Any) -> list[Trial]:
         """Runs that differ in seeds and in what networks may differ in, several as one model of so many networks."""
 
         def trials(group: list[StdpSettings]) -> list[Trial]:
@@ -148,10 +140,7 @@ class Stdp(Together[StdpSettings]):
 
     def figures(self, settings: StdpSettings, run: Run, data: Data) -> dict[str, Draw]:
         """Receptive fields, and curves over the calls."""
-        return {
-            "receptive_fields": partial(receptive_fields, settings),
-            "curves": partial(self.curves, settings),
-        }
+        return {"receptive_fields": partial(receptive_fields, settings), "curves": partial(self.curves, settings)}
 
     def curves(self, settings: StdpSettings, run: Run) -> Figure | None:
         """Running accuracy and spikes an image over the calls of a run; None before the second."""
@@ -201,10 +190,7 @@ class Responses(Score):
     def add(self, outputs: Tensor, labels: Tensor, loss: Tensor | None) -> None:
         """Adds a call, of which ``outputs`` are the spikes ``[P, N]``."""
         spikes = outputs.sum(1)
-        row = {
-            "spikes": float(spikes.double().mean()),
-            "silent": float((spikes == 0).double().mean()),
-        }
+        row = {"spikes": float(spikes.double().mean()), "silent": float((spikes == 0).double().mean())}
         if bool(self.sums.any()):
             predicted = predict(outputs, assignment(self.sums, self.seen))
             row["accuracy"] = float((predicted == labels).double().mean())
@@ -244,7 +230,5 @@ def receptive_fields(settings: StdpSettings, run: Run) -> Figure:
 
 def alike(settings: StdpSettings) -> str:
     """The settings that runs have in common which are trained together."""
-    of_run = replace(
-        settings, seed=0, lr=None, lr_final=None, theta_plus=None, norm=None, changes={}
-    )
+    of_run = replace(settings, seed=0, lr=None, lr_final=None, theta_plus=None, norm=None, changes={})
     return repr((of_run, shared(settings.network(1))))

@@ -12,12 +12,7 @@ from torch import Tensor
 
 from snnfast.learning.labels import UNASSIGNED, VOTES, Assignment, assign_labels, predict
 from snnfast.train import Run, progress_bar
-from snnfast.train.checkpoint import (
-    CheckpointError,
-    read_checkpoint,
-    same_settings,
-    write_checkpoint,
-)
+from snnfast.train.checkpoint import CheckpointError, read_checkpoint, same_settings, write_checkpoint
 from snnfast.train.runs.images import classes
 from snnfast.train.runs.result import Result
 from snnfast.train.runs.run import Data
@@ -89,9 +84,7 @@ def assignment(folder: Path, device: torch.device) -> Assignment:
     """
     path = folder / LABELS
     if not path.is_file():
-        raise FileNotFoundError(
-            f"there are no labels {path}: assign them first (snnfast assign stdp)"
-        )
+        raise FileNotFoundError(f"there are no labels {path}: assign them first (snnfast assign stdp)")
     content = read_checkpoint(path, KIND)
     return Assignment(*(content[name].to(device) for name in ("labels", "rates")))
 
@@ -104,15 +97,11 @@ def stored(settings: StdpSettings, run: Run, data: Data, folder: Path) -> Labels
     """
     path = folder / LABELS
     if not path.is_file():
-        raise FileNotFoundError(
-            f"there are no labels {path}: assign them first (snnfast assign stdp)"
-        )
+        raise FileNotFoundError(f"there are no labels {path}: assign them first (snnfast assign stdp)")
     content = read_checkpoint(path, KIND)
     same_settings(path, content["settings"], settings.plain())
     if content["progress"] != [run.epoch, run.images]:
-        raise CheckpointError(
-            f"{path} is of an earlier state of the network; assign again (snnfast assign stdp)"
-        )
+        raise CheckpointError(f"{path} is of an earlier state of the network; assign again (snnfast assign stdp)")
     labels, rates = (content[name].to(data.device) for name in ("labels", "rates"))
     return Labels(Assignment(labels, rates), content["images"])
 
@@ -166,11 +155,7 @@ def assignment_images(settings: StdpSettings) -> int:
 
 
 def responses(
-    model: DiehlAndCook2015,
-    pixels: Tensor,
-    seed: int | Sequence[int],
-    purpose: str,
-    progress: bool | None = None,
+    model: DiehlAndCook2015, pixels: Tensor, seed: int | Sequence[int], purpose: str, progress: bool | None = None
 ) -> Tensor:
     """Spikes ``[P, N]`` for images in [0, 1], without learning; of K networks ``[K, P, N]``.
 

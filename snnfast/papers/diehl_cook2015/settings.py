@@ -119,9 +119,7 @@ class Settings:
         if not 0 < self.lr_final <= 1:
             raise ValueError(f"settings: lr_final must lie in (0, 1], got {self.lr_final}")
         if self.w_init > self.rule.w_max:
-            raise ValueError(
-                f"settings: w_init must be at most w_max, {self.rule.w_max:g}, got {self.w_init:g}"
-            )
+            raise ValueError(f"settings: w_init must be at most w_max, {self.rule.w_max:g}, got {self.w_init:g}")
         if not self.rule.w_min <= self.norm <= self.rule.w_max:
             raise ValueError(
                 "settings: norm, the mean weight of an input, must lie between w_min and w_max, "
@@ -158,12 +156,7 @@ _COMPETING = CurrentBased(inhibition_delay=0, one_winner=True)
 GROWTH = 15.0
 
 # Neurons: learning rate, that at the end as a part of it, inhibition in mV. The nearest size, by ratio, is taken.
-_TUNED = {
-    100: (0.03, 0.1, 160.0),
-    400: (0.03, 1.0, 120.0),
-    1600: (0.06, 0.5, 160.0),
-    6400: (0.1, 0.4, 120.0),
-}
+_TUNED = {100: (0.03, 0.1, 160.0), 400: (0.03, 1.0, 120.0), 1600: (0.06, 0.5, 160.0), 6400: (0.1, 0.4, 120.0)}
 
 
 def _growing(settings: Settings, neurons: int, presentations: int) -> Settings:
@@ -227,9 +220,7 @@ RULES: dict[str, Callable[..., Rule]] = {
 }
 
 
-def preset(
-    name: str = "manual", neurons: int = 100, *, presentations: int = 120_000, **changes: Any
-) -> Settings:
+def preset(name: str = "manual", neurons: int = 100, *, presentations: int = 120_000, **changes: Any) -> Settings:
     """The settings called ``name``, with ``changes``.
 
     - ``"manual"``: the rule that the n3ml manual prints, a power law, with competition within the step.
@@ -264,20 +255,13 @@ class DatasetSettings:
 
 
 DATASETS = {
-    "digits": DatasetSettings(
-        (1, 8, 8), 2_876, {"norm": 0.3, "intensity": 300.0}, {"inhibition": 120.0}
-    ),
+    "digits": DatasetSettings((1, 8, 8), 2_876, {"norm": 0.3, "intensity": 300.0}, {"inhibition": 120.0}),
     "mnist": DatasetSettings((1, 28, 28), 120_000),
 }
 
 
 def for_dataset(
-    dataset: str,
-    name: str = "tuned",
-    neurons: int = 100,
-    *,
-    presentations: int | None = None,
-    **changes: Any,
+    dataset: str, name: str = "tuned", neurons: int = 100, *, presentations: int | None = None, **changes: Any
 ) -> Settings:
     """The settings called ``name`` as they suit the images of a data set; other arguments are those of ``preset``.
 
@@ -362,10 +346,7 @@ def shared(settings: Settings) -> dict[str, Any]:
 
 
 def of_networks(
-    chosen: str | Settings | Sequence[Settings],
-    neurons: int,
-    changes: dict[str, Any],
-    networks: int | None,
+    chosen: str | Settings | Sequence[Settings], neurons: int, changes: dict[str, Any], networks: int | None
 ) -> list[Settings]:
     """The settings of all networks of a model, or of each where some are given as one a network.
 

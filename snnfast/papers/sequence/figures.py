@@ -17,9 +17,7 @@ _NEURONS = 64  # of a raster, the first ones
 
 
 @torch.no_grad()
-def sample(
-    model: nn.Module, x: Tensor, label: Tensor, classes: Sequence[str], *, title: str | None = None
-) -> Figure:
+def sample(model: nn.Module, x: Tensor, label: Tensor, classes: Sequence[str], *, title: str | None = None) -> Figure:
     """Input, spikes of every layer, and the probability of every class over time.
 
     Args:
@@ -55,12 +53,7 @@ def sample(
         if k >= 0:  # the right class at each step
             right = (label == k).expand(len(x)).cpu()
             last.fill_between(
-                range(len(x)),
-                1.05,
-                1.13,
-                where=right.tolist(),
-                color=COLORS[k % len(COLORS)],
-                step="mid",
+                range(len(x)), 1.05, 1.13, where=right.tolist(), color=COLORS[k % len(COLORS)], step="mid"
             )
     if len(classes) <= len(COLORS):
         last.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8, frameon=False)

@@ -131,17 +131,12 @@ class SequenceNetwork(nn.Module):
         return x.to(next(self.parameters())).transpose(0, 1)
 
 
-def _neurons(
-    neuron: str, features: int, spikes_adapt: bool, tau: float, surrogate: SurrogateLike
-) -> Spiking:
+def _neurons(neuron: str, features: int, spikes_adapt: bool, tau: float, surrogate: SurrogateLike) -> Spiking:
     if neuron == "lif":
         return LIF(tau, surrogate=surrogate)
     if neuron == "alif":
         return ALIF(tau, surrogate=surrogate)
     if neuron == "brf":
-        learned = {
-            name: nn.Parameter(torch.empty(features).uniform_(*drawn))
-            for name, drawn in BRF.items()
-        }
+        learned = {name: nn.Parameter(torch.empty(features).uniform_(*drawn)) for name, drawn in BRF.items()}
         return brf.layer(surrogate=surrogate, v_reset=None, **learned)
     return AdLIF(features, a=(0.0, 0.0) if spikes_adapt else None, surrogate=surrogate)

@@ -61,9 +61,7 @@ class SequenceSettings(FoldedSettings):
     spikes_adapt: bool = option(
         False, "Only spikes drive the adaptation of adlif (a is 0), which then remembers longer."
     )
-    max_delay: float = option(
-        0.0, "Longest learned delay of the spikes that are fed back, in steps.", least=0
-    )
+    max_delay: float = option(0.0, "Longest learned delay of the spikes that are fed back, in steps.", least=0)
     readout: str = option("last", "last, max or mean membrane.", choices=tuple(READOUTS))
     tau: float = option(20.0, "Time constant of lif and alif, in steps.", least=1)
     tau_out: float = option(5.0, "Time constant of the readout, in steps.", least=1)
@@ -141,9 +139,7 @@ class Sequence(Procedure[SequenceSettings]):
             parts = ((rows(settings.dataset, x), labels) for x, labels in found)
         else:
             of = "mnist" if settings.dataset in IMAGES else settings.dataset
-            opened = [
-                images.part(of, split, root, download, frames=True) for split in settings.splits
-            ]
+            opened = [images.part(of, split, root, download, frames=True) for split in settings.splits]
             raw = tuple(opened[0][0].shape[1:])
             parts = ((rows(settings.dataset, x), labels) for x, labels in opened)
         train, held_out = ((x.to(device), labels.to(device)) for x, labels in parts)
@@ -208,20 +204,12 @@ class Sequence(Procedure[SequenceSettings]):
         names = run.data["classes"]
 
         def first(run: Run) -> Figure:
-            return sample(
-                run.model,
-                x,
-                label,
-                names,
-                title=f"{settings.dataset}: a {settings.held_out} sample",
-            )
+            return sample(run.model, x, label, names, title=f"{settings.dataset}: a {settings.held_out} sample")
 
         own = {} if settings.dataset == "copy" else {"sample": first}  # whose label is five symbols
         return {**super().figures(settings, run, data), **own}
 
-    def measured(
-        self, settings: SequenceSettings, run: Run, data: Data
-    ) -> tuple[dict[str, Any], list[str]]:
+    def measured(self, settings: SequenceSettings, run: Run, data: Data) -> tuple[dict[str, Any], list[str]]:
         """Parameters, and spikes a neuron and step for the first sequences that are held out."""
         count = sum(p.numel() for p in run.model.parameters())
         with torch.no_grad():
@@ -241,14 +229,7 @@ CHOSEN: dict[str, dict[str, Any]] = {
     "xor": {"samples": 10000, "hidden": (64,), "epochs": 15, "gain": 60.0},
     "copy": {"hidden": (128,), "gain": 60.0, "max_delay": 100.0, "tau_out": 1.0, "epochs": 30},
     "smnist": {"hidden": (128,), "readout": "mean", "epochs": 20, "gain": 5.0},
-    "psmnist": {
-        "hidden": (64, 212, 212),
-        "readout": "mean",
-        "epochs": 27,
-        "batch_size": 8,
-        "lr": 0.012,
-        "gain": 40.0,
-    },
+    "psmnist": {"hidden": (64, 212, 212), "readout": "mean", "epochs": 27, "batch_size": 8, "lr": 0.012, "gain": 40.0},
     "qtdb": {"hidden": (100,), "epochs": 40, "batch_size": 16, "lr": 0.04},
     "nmnist": {"hidden": (128,), "readout": "mean", "epochs": 20, "batch_size": 32},
 }
@@ -274,9 +255,7 @@ def qtdb(settings: SequenceSettings, root: Path) -> tuple[Part, Part]:
     whole = sets.qtdb(root)
     if not settings.validate:
         return whole, sets.qtdb(root, train=False)
-    train, held_out = (
-        torch.from_numpy(train_or_val("qtdb", split, len(whole[0]), 0)) for split in settings.splits
-    )
+    train, held_out = (torch.from_numpy(train_or_val("qtdb", split, len(whole[0]), 0)) for split in settings.splits)
     return (whole[0][train], whole[1][train]), (whole[0][held_out], whole[1][held_out])
 
 

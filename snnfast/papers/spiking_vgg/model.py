@@ -78,9 +78,7 @@ class SpikingVGG(nn.Module):
             convolution = kind(channels, out, 3, padding=1, bias=False)
             nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
             layers.append(Time(*pools, convolution, nn.BatchNorm2d(out)))
-            layers.append(
-                LIF(tau=2.0, decay_input=False, v_reset=0.0, surrogate="atan", detach_reset=True)
-            )
+            layers.append(LIF(tau=2.0, decay_input=False, v_reset=0.0, surrogate="atan", detach_reset=True))
             channels, pools = out, []
         head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
         self.layers = nn.Sequential(*layers, Time(*pools, *head))

@@ -104,18 +104,14 @@ class TavanaeiAndMaida2017(nn.Module):
         last = 0.025 * between[-1] if output_threshold is None else output_threshold
         deviations = list(std) if isinstance(std, Sequence) else [std] * (len(sizes) - 1)
         if len(deviations) != len(sizes) - 1:
-            raise ValueError(
-                f"{NAME}: std must be a number or one a layer, {len(sizes) - 1}, got {len(deviations)}"
-            )
+            raise ValueError(f"{NAME}: std must be a number or one a layer, {len(sizes) - 1}, got {len(deviations)}")
         thresholds = [threshold] * len(between) + [last]
         for depth, (n_in, n_out) in enumerate(pairwise(sizes)):
             layer = Layer(n_in, n_out, thresholds[depth], deviations[depth], every, self.draws)
             self.add_module(f"fc{depth + 1}", layer)
 
     @classmethod
-    def preset(
-        cls, dataset: str, hidden: Sequence[int] | None = None, **changes: Any
-    ) -> TavanaeiAndMaida2017:
+    def preset(cls, dataset: str, hidden: Sequence[int] | None = None, **changes: Any) -> TavanaeiAndMaida2017:
         """The network of docs/results.md for "xor", "iris", "digits" or "mnist".
 
         Args:
@@ -158,12 +154,8 @@ class TavanaeiAndMaida2017(nn.Module):
         check.tensor("TavanaeiAndMaida2017", "x", x)
         own = self.networks is not None and x.dim() == 3
         if not (1 <= x.dim() <= 2 or own):
-            wanted = "[in_features] or [B, in_features]" + ", or [K, B, in_features]" * bool(
-                self.networks
-            )
-            raise ValueError(
-                f"TavanaeiAndMaida2017: x must have shape {wanted}, got {list(x.shape)}"
-            )
+            wanted = "[in_features] or [B, in_features]" + ", or [K, B, in_features]" * bool(self.networks)
+            raise ValueError(f"TavanaeiAndMaida2017: x must have shape {wanted}, got {list(x.shape)}")
         batch = (x if x.dim() > 1 else x[None]).to(self.weights[0].device)
         shape = (*self.weights[0].shape[:-2], *x.shape[own:-1])
         state = []
@@ -185,9 +177,7 @@ class TavanaeiAndMaida2017(nn.Module):
             layer.u, layer.o = u.view(*shape, -1), o.to(u).view(*shape, -1)
         return self.layers[-1].o
 
-    def present(
-        self, spikes: Tensor | Rates, *, dt: float = 1.0, return_hidden: bool = False
-    ) -> BpStdpNetworkResult:
+    def present(self, spikes: Tensor | Rates, *, dt: float = 1.0, return_hidden: bool = False) -> BpStdpNetworkResult:
         """All steps at once, from rest, without learning; ``u`` and ``o`` of the layers stay as they are.
 
         Args:
@@ -343,22 +333,16 @@ class TavanaeiAndMaida2017(nn.Module):
             return spikes
         check.tensor(NAME, "spikes", spikes)
         if spikes.dim() < 3:
-            raise ValueError(
-                f"{NAME}: spikes must have shape [T, B, ...], got {list(spikes.shape)}"
-            )
+            raise ValueError(f"{NAME}: spikes must have shape [T, B, ...], got {list(spikes.shape)}")
         own = self.networks is not None and spikes.dim() > 3 and spikes.shape[0] == self.networks
         own = own and spikes[0, :1, :1].numel() <= self.weights[0].shape[-1]
         return spikes.flatten(3 if own else 2)
 
-    def _drawn(
-        self, loader: Iterable[tuple[Tensor, Tensor]], encoder: nn.Module
-    ) -> Iterator[Batch]:
+    def _drawn(self, loader: Iterable[tuple[Tensor, Tensor]], encoder: nn.Module) -> Iterator[Batch]:
         """Draws batch by batch what the manual's loop draws, and leaves all else to be done for many at a time."""
         for batch in loader:
             if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-                raise ValueError(
-                    f"{NAME}: a batch must be images and labels, got a {type(batch).__name__}"
-                )
+                raise ValueError(f"{NAME}: a batch must be images and labels, got a {type(batch).__name__}")
             images, labels = batch
             samples = labels.shape[0] if labels.dim() == 1 else 0
             if samples == 0 or images.shape[0] != samples:
@@ -374,9 +358,7 @@ class TavanaeiAndMaida2017(nn.Module):
                 data = data if isinstance(encoder, BernoulliEncoder) else torch.stack(every[0])
             yield Batch(data, labels, seeds, uniform)
 
-    def _draw(
-        self, images: Tensor, samples: int, encoder: nn.Module, network: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _draw(self, images: Tensor, samples: int, encoder: nn.Module, network: int) -> tuple[Tensor, Tensor, Tensor]:
         """Images or spikes, seeds of the spikes, uniform numbers of the desired times."""
         if isinstance(encoder, BernoulliEncoder):
             data, seeds, steps = images, encoder.seeds(samples), encoder.num_steps
@@ -385,9 +367,7 @@ class TavanaeiAndMaida2017(nn.Module):
             seeds, steps = torch.empty(0, dtype=torch.int64), len(data)
         return data, seeds, torch.rand(samples, steps)
 
-    def _inputs(
-        self, batches: list[Batch], encoder: nn.Module, beta: float
-    ) -> tuple[Tensor | Rates, Tensor, Tensor]:
+    def _inputs(self, batches: list[Batch], encoder: nn.Module, beta: float) -> tuple[Tensor | Rates, Tensor, Tensor]:
         """Return the op's inputs: spikes or their rates, labels, desired times; several batches are concatenated."""
         device, classes = self.weights[0].device, self.weights[-1].shape[-2]
         labels = torch.cat([batch.labels for batch in batches])
@@ -405,12 +385,7 @@ class TavanaeiAndMaida2017(nn.Module):
 
 def preset(dataset: str, hidden: Sequence[int] | None = None) -> dict[str, Any]:
     """The arguments of the network of docs/results.md for a data set."""
-    sizes = {
-        "xor": (2, 20, 2),
-        "iris": (4, 30, 3),
-        "digits": (64, 300, 10),
-        "mnist": (784, 500, 10),
-    }
+    sizes = {"xor": (2, 20, 2), "iris": (4, 30, 3), "digits": (64, 300, 10), "mnist": (784, 500, 10)}
     if dataset not in sizes:
         raise ValueError(f"{NAME}: dataset must be one of {', '.join(sizes)}, got {dataset!r}")
     inputs, neurons, classes = sizes[dataset]

@@ -59,9 +59,7 @@ class Layer(nn.Module):
         """Draws the weights from N(0, std^2)."""
         w = self.weight.detach()
         shape, dtype = w.shape[-2:], w.dtype
-        w.copy_(
-            self._draws(lambda k: torch.empty(shape, dtype=dtype).normal_(std=own(self.std, k)))
-        )
+        w.copy_(self._draws(lambda k: torch.empty(shape, dtype=dtype).normal_(std=own(self.std, k))))
 
     def extra_repr(self) -> str:
         """Return the settings that ``print`` shows."""

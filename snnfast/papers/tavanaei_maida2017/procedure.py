@@ -50,21 +50,15 @@ class BpStdpSettings(FoldedSettings):
         choices=DATASETS,
         own=True,
     )
-    encoding: str = option(
-        "regular", "Input spikes: regular or bernoulli.", choices=tuple(ENCODINGS)
-    )
+    encoding: str = option("regular", "Input spikes: regular or bernoulli.", choices=tuple(ENCODINGS))
     num_steps: int = option(50, "Steps of a presentation.", least=1, flag="--steps")
     scale: float = option(2.0, "Intensity that fires in every step.", above=0)
     hidden: tuple[int, ...] = option((100,), "Hidden neurons; repeat for more layers.", least=1)
     std: tuple[float, ...] = option(
-        (1.0,),
-        "Standard deviation of the initial weights; one for all layers, or repeat for each layer.",
-        least=0,
+        (1.0,), "Standard deviation of the initial weights; one for all layers, or repeat for each layer.", least=0
     )
     epsilon: int = option(4, "Steps that a window reaches back.", least=1)
-    beta: float = option(
-        250.0, "Rate at which the right output should fire, Hz.", least=0, most=1000
-    )
+    beta: float = option(250.0, "Rate at which the right output should fire, Hz.", least=0, most=1000)
     update: str = option(
         "step",
         "When the weights change: in every step, as in the paper, or after each sequence.",
@@ -147,13 +141,9 @@ class BpStdp(Together[BpStdpSettings]):
         largest = samples.load(settings).train[0].max() if iris else torch.ones(())
         return _scaled(settings, largest, x.flatten(1))
 
-    def model(
-        self, settings: BpStdpSettings, data: Data, every: Sequence[BpStdpSettings] | None = None
-    ) -> Spiking:
+    def model(self, settings: BpStdpSettings, data: Data, every: Sequence[BpStdpSettings] | None = None) -> Spiking:
         """Encoder and network, or a network for each run of ``every``."""
-        encoder = ENCODINGS[settings.encoding](
-            settings.num_steps, settings.scale, dtype=torch.uint8
-        )
+        encoder = ENCODINGS[settings.encoding](settings.num_steps, settings.scale, dtype=torch.uint8)
         layers = len(settings.hidden) + 1
         stds = (one.std for one in every or (settings,))
         std = [one * layers if len(one) == 1 else one for one in stds]
@@ -184,9 +174,7 @@ class BpStdp(Together[BpStdpSettings]):
             "augment": partial(samples.moved, shift=settings.shift) if settings.shift else None,
         }
 
-    def measured(
-        self, settings: BpStdpSettings, run: Run, data: Data
-    ) -> tuple[dict[str, Any], list[str]]:
+    def measured(self, settings: BpStdpSettings, run: Run, data: Data) -> tuple[dict[str, Any], list[str]]:
         """Cycles until XOR was learned."""
         accuracies = [row["held_out_accuracy"] for row in run.history]
         return {"converged": converged(settings, accuracies)}, []
@@ -195,9 +183,7 @@ class BpStdp(Together[BpStdpSettings]):
         """As many as find room side by side."""
         return side_by_side(device)
 
-    def several(
-        self, every: Sequence[BpStdpSettings], *, progress: bool | None = None, **where: Any
-    ) -> list[Trial]:
+    def several(self, every: Sequence[BpStdpSettings], *, progress: bool | None = None, **where: Any) -> list[Trial]:
         """Runs of as many samples that differ in what networks may differ in, as one model of so many networks."""
         loaded: dict[BpStdpSettings, Data] = {}
 
@@ -215,12 +201,9 @@ class BpStdp(Together[BpStdpSettings]):
         def trials(group: list[BpStdpSettings]) -> list[Trial]:
             model = self.model(group[0], data(group[0]), group)
             size = samples_a_call(group[0])
-            last, epochs = _train(
-                group, model, [data(one) for one in group], size, progress=progress
-            )
+            last, epochs = _train(group, model, [data(one) for one in group], size, progress=progress)
             return [
-                Trial(float(last[k]), converged(one, [float(of[k]) for of in epochs]))
-                for k, one in enumerate(group)
+                Trial(float(last[k]), converged(one, [float(of[k]) for of in epochs])) for k, one in enumerate(group)
             ]
 
         return in_groups(every, key, trials)
@@ -243,10 +226,7 @@ class BpStdp(Together[BpStdpSettings]):
 
     def figures(self, settings: BpStdpSettings, run: Run, data: Data) -> dict[str, Draw]:
         """Curves, and a raster for the first sample that is held out."""
-        return {
-            **super().figures(settings, run, data),
-            "raster": lambda run: raster(run.model, data.held_out),
-        }
+        return {**super().figures(settings, run, data), "raster": lambda run: raster(run.model, data.held_out)}
 
 
 class Spiking(nn.Module):
@@ -275,12 +255,7 @@ class Spiking(nn.Module):
         return self.network.present(spikes, dt=SECOND).spikes
 
     def learn(
-        self,
-        every: Sequence[BpStdpSettings],
-        epoch: int,
-        spikes: Tensor | Rates,
-        labels: Tensor,
-        desired: Tensor,
+        self, every: Sequence[BpStdpSettings], epoch: int, spikes: Tensor | Rates, labels: Tensor, desired: Tensor
     ) -> Tensor:
         """Presents samples, a batch at a time in one call, and changes the weights; the output spikes.
 
@@ -370,12 +345,7 @@ def raster(model: nn.Module, part: Part) -> Figure:
 
 
 def _train(
-    every: Sequence[BpStdpSettings],
-    model: Spiking,
-    data: Sequence[Data],
-    size: int,
-    *,
-    progress: bool | None = None,
+    every: Sequence[BpStdpSettings], model: Spiking, data: Sequence[Data], size: int, *, progress: bool | None = None
 ) -> tuple[Tensor, list[Tensor]]:
     """Trains ``model``, whose networks draw all that a run alone draws, and in its order, ``size`` samples a call.
 
@@ -412,9 +382,7 @@ def _train(
     return _scored(every, model, held_out, EVALUATED), epochs
 
 
-def _scored(
-    every: Sequence[BpStdpSettings], model: Spiking, parts: Sequence[Part], size: int
-) -> Tensor:
+def _scored(every: Sequence[BpStdpSettings], model: Spiking, parts: Sequence[Part], size: int) -> Tensor:
     """The accuracy of each network ``[K]``, by what :func:`snnfast.train.evaluate` would draw for it alone."""
     draws, count = model.network.draws, len(parts[0][1])
     right: int | Tensor = 0

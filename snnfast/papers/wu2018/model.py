@@ -84,9 +84,7 @@ class Wu2018(nn.Module):
         self.voters = check.whole("Wu2018", "voters", voters)
         outputs = check.whole("Wu2018", "num_classes", num_classes) * self.voters
         if encoding not in ENCODINGS:
-            raise ValueError(
-                f"Wu2018: encoding must be one of {', '.join(ENCODINGS)}, got {encoding!r}"
-            )
+            raise ValueError(f"Wu2018: encoding must be one of {', '.join(ENCODINGS)}, got {encoding!r}")
         self.encoding = encoding
         check.positive("Wu2018", "width", width)
         if hidden is None:
@@ -180,9 +178,7 @@ def _neurons() -> LIF:
     return LIF(decay=0.2, decay_input=False, v_threshold=0.5, v_reset=0.0, surrogate="rectangle")
 
 
-def _convolutional(
-    input_shape: Sequence[int], outputs: int, factor: float
-) -> list[list[nn.Module]]:
+def _convolutional(input_shape: Sequence[int], outputs: int, factor: float) -> list[list[nn.Module]]:
     channels, height, width = input_shape
     if min(height, width) < 4:
         raise ValueError(f"Wu2018: two poolings by 2 need images of 4x4, got {height}x{width}")
@@ -196,9 +192,7 @@ def _convolutional(
     ]
 
 
-def _fully_connected(
-    input_shape: Sequence[int], hidden: Sequence[int], outputs: int
-) -> list[list[nn.Module]]:
+def _fully_connected(input_shape: Sequence[int], hidden: Sequence[int], outputs: int) -> list[list[nn.Module]]:
     sizes = [math.prod(input_shape), *hidden, outputs]
     synapses: list[list[nn.Module]] = [[SpikeLinear(*two)] for two in pairwise(sizes)]
     synapses[0].insert(0, nn.Flatten())

@@ -43,16 +43,10 @@ class StbpSettings(images.Augmented):
         "Default: the convolutional network.",
         least=1,
     )
-    width: float = option(
-        1.0, "Factor on the channels and neurons of the convolutional network.", above=0
-    )
+    width: float = option(1.0, "Factor on the channels and neurons of the convolutional network.", above=0)
     voters: int = option(1, "Output neurons of a class; its rate is their mean.", least=1)
-    num_steps: int = option(
-        5, "Time steps per image; frames have their own.", least=1, flag="--steps"
-    )
-    encoding: str = option(
-        "bernoulli", "bernoulli or direct; frames are direct.", choices=("bernoulli", "direct")
-    )
+    num_steps: int = option(5, "Time steps per image; frames have their own.", least=1, flag="--steps")
+    encoding: str = option("bernoulli", "bernoulli or direct; frames are direct.", choices=("bernoulli", "direct"))
     batch_norm: bool = option(False, "Batch norm over images and steps before all neurons.")
     epochs: int = option(20, "Epochs; also the length of the learning rate's cosine to 0.", least=0)
     batch_size: int = option(100, "Images in each step.", least=1)
@@ -85,9 +79,7 @@ class Stbp(Procedure[StbpSettings]):
         if dataset == "digits":
             return chosen | {"epochs": 20, "batch_size": 32, "lr": 4e-3}
         chosen |= {"shift": 1.0, "rotate": 10.0, "scale": 0.1, "elastic": 0.7}
-        return chosen | (
-            {"epochs": 24, "lr": 3e-3} if hidden is None else {"epochs": 60, "lr": 2e-3}
-        )
+        return chosen | ({"epochs": 24, "lr": 3e-3} if hidden is None else {"epochs": 60, "lr": 2e-3})
 
     def model(self, settings: StbpSettings, data: Data) -> Wu2018:
         """The network at its beginning."""
@@ -128,10 +120,7 @@ class Stbp(Procedure[StbpSettings]):
 
     def figures(self, settings: StbpSettings, run: Run, data: Data) -> dict[str, Draw]:
         """Curves, and a raster for the first image that is held out."""
-        return {
-            **super().figures(settings, run, data),
-            "raster": lambda run: raster(run.model, data.held_out),
-        }
+        return {**super().figures(settings, run, data), "raster": lambda run: raster(run.model, data.held_out)}
 
     def folder(self, settings: StbpSettings) -> str:
         """Name of the folder of results."""

@@ -34,30 +34,22 @@ class ClassifierSettings(images.Augmented):
     batch_size: int = option(100, "Images in each step.", least=1)
     optimizer: str = option("adam", "adam, or sgd with momentum 0.9.", choices=("adam", "sgd"))
     nesterov: bool = option(False, "sgd: use Nesterov's momentum.")
-    weight_decay: float = option(
-        0.0, "Share of each parameter that is added to its gradient.", least=0
-    )
-    label_smoothing: float = option(
-        0.0, "Share of a label that is spread over all classes.", least=0, below=1
-    )
+    weight_decay: float = option(0.0, "Share of each parameter that is added to its gradient.", least=0)
+    label_smoothing: float = option(0.0, "Share of a label that is spread over all classes.", least=0, below=1)
     lr: float = option(1e-3, "Largest learning rate.", above=0)
     schedule: str = option(
         "cosine",
         "Learning rate of an epoch: cosine falls to 0; one-cycle rises from lr / 25, then falls to nearly 0.",
         choices=("cosine", "one-cycle"),
     )
-    warm_up: float = option(
-        0.3, "one-cycle: share of the epochs in which the rate rises.", above=0, below=1
-    )
+    warm_up: float = option(0.3, "one-cycle: share of the epochs in which the rate rises.", above=0, below=1)
     precision: str = option(
         "float32",
         "float32, or bfloat16 for products and convolutions; weights stay float32.",
         choices=("float32", "bfloat16"),
     )
     crop: int = option(
-        0,
-        "Augmentation: width of a black border, in pixels; images are then cropped at random to their size.",
-        least=0,
+        0, "Augmentation: width of a black border, in pixels; images are then cropped at random to their size.", least=0
     )
     flip: bool = option(False, "Augmentation: mirror half of the images, at random.")
     cutout: int = option(
@@ -89,11 +81,7 @@ class Classifier(Procedure[C]):
 
     def ready(self, settings: C, x: Tensor) -> Tensor:
         """Normalised, where the data set is."""
-        return (
-            images.normalize(settings.dataset, 255 * x)
-            if settings.dataset in images.NORMALIZATION
-            else x
-        )
+        return images.normalize(settings.dataset, 255 * x) if settings.dataset in images.NORMALIZATION else x
 
     def optimizer(self, settings: C, model: nn.Module) -> torch.optim.Optimizer:
         """Adam, or SGD."""
@@ -101,17 +89,10 @@ class Classifier(Procedure[C]):
         if settings.optimizer == "adam":
             return torch.optim.Adam(parameters, settings.lr, weight_decay=decay, fused=True)
         return torch.optim.SGD(
-            parameters,
-            settings.lr,
-            momentum=0.9,
-            weight_decay=decay,
-            nesterov=settings.nesterov,
-            fused=True,
+            parameters, settings.lr, momentum=0.9, weight_decay=decay, nesterov=settings.nesterov, fused=True
         )
 
-    def scheduler(
-        self, settings: C, optimizer: torch.optim.Optimizer
-    ) -> torch.optim.lr_scheduler.LRScheduler | None:
+    def scheduler(self, settings: C, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler | None:
         """A cosine, or one cycle."""
         if settings.schedule == "cosine":
             return super().scheduler(settings, optimizer)
@@ -160,9 +141,7 @@ def augment(settings: ClassifierSettings) -> Callable[[Tensor], Tensor] | None:
     return change
 
 
-def mix(
-    settings: ClassifierSettings, data: Data
-) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
+def mix(settings: ClassifierSettings, data: Data) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
     """CutMix of torchvision in a share of the batches, or None when the settings ask for none."""
     if not settings.cutmix:
         return None

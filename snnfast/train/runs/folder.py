@@ -33,9 +33,7 @@ def locked(folder: Path) -> Iterator[None]:
         with holding(folder / LOCK):
             yield
     except HeldError as error:
-        raise FolderInUseError(
-            f"{folder} is in use by {error}; wait for it, or give another folder"
-        ) from None
+        raise FolderInUseError(f"{folder} is in use by {error}; wait for it, or give another folder") from None
     finally:
         with suppress(OSError):
             for path in made:

@@ -37,9 +37,7 @@ class Augmented(Settings):
     rotate: float = option(0.0, "Augmentation: rotate images by up to this many degrees.", least=0)
     scale: float = option(0.0, "Augmentation: scale images by up to this fraction.", least=0)
     elastic: float = option(
-        0.0,
-        "Augmentation: bend images by smooth random displacements; their standard deviation, in pixels.",
-        least=0,
+        0.0, "Augmentation: bend images by smooth random displacements; their standard deviation, in pixels.", least=0
     )
     recalibrate: bool = option(
         False,
@@ -74,16 +72,11 @@ def load(
             labels that are not of the size and in as many classes as the data set; frames where none are taken;
             pixels out of range; a border (crop) or a square (cutout) as wide as an image.
     """
-    train, held_out = (
-        part(settings.dataset, split, root, download, device, frames, unit)
-        for split in settings.splits
-    )
+    train, held_out = (part(settings.dataset, split, root, download, device, frames, unit) for split in settings.splits)
     for name in ("crop", "cutout"):
         value, side = getattr(settings, name, 0), min(train[0].shape[-2:])
         if value >= side:
-            raise ValueError(
-                f"{settings.name}: {name} must be less than the side of an image, {side}, got {value}"
-            )
+            raise ValueError(f"{settings.name}: {name} must be less than the side of an image, {side}, got {value}")
     ready = normalize(settings.dataset, held_out[0]), held_out[1]
     return Data(train, ready, settings.held_out)
 
@@ -143,9 +136,7 @@ def normalize(dataset: str, images: Tensor) -> Tensor:
     """8-bit images of a set in NORMALIZATION as floats, mean 0 and deviation 1 a colour; others as they are."""
     if dataset not in NORMALIZATION:
         return images
-    mean, deviation = (
-        torch.tensor(c, device=images.device).view(-1, 1, 1) for c in NORMALIZATION[dataset]
-    )
+    mean, deviation = (torch.tensor(c, device=images.device).view(-1, 1, 1) for c in NORMALIZATION[dataset])
     return images.to(torch.float32).div_(255).sub_(mean).div_(deviation)
 
 
@@ -204,12 +195,8 @@ def augmentation(settings: Augmented) -> Callable[[Tensor], Tensor] | None:
         y_scale, x_scale = 1 + draw[1] * settings.scale, 1 + draw[2] * settings.scale
         theta = torch.stack(
             [
-                torch.stack(
-                    [x_scale * angle.cos(), -angle.sin(), draw[3] * 2 * settings.shift / width], 1
-                ),
-                torch.stack(
-                    [angle.sin(), y_scale * angle.cos(), draw[4] * 2 * settings.shift / height], 1
-                ),
+                torch.stack([x_scale * angle.cos(), -angle.sin(), draw[3] * 2 * settings.shift / width], 1),
+                torch.stack([angle.sin(), y_scale * angle.cos(), draw[4] * 2 * settings.shift / height], 1),
             ],
             1,
         ).to(images)

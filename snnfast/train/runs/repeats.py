@@ -129,9 +129,7 @@ class Repeats:
         lines = [result]
         if self.settings.learns_xor:
             cycles = sorted(r["converged"] for r in self.runs if r["converged"] is not None)
-            lines.append(
-                f"{len(cycles)} of {len(self.runs)} seeds learned XOR within {self.settings.epochs} cycles"
-            )
+            lines.append(f"{len(cycles)} of {len(self.runs)} seeds learned XOR within {self.settings.epochs} cycles")
             if cycles:
                 nine_tenths = cycles[max(0, -(-9 * len(cycles) // 10) - 1)]
                 lines[-1] += (
@@ -257,13 +255,9 @@ def refuse_to_replace(*paths: Path) -> None:
             )
 
 
-def _same(
-    path: Path, there: Mapping[str, Any], here: Mapping[str, Any], but: Iterable[str]
-) -> None:
+def _same(path: Path, there: Mapping[str, Any], here: Mapping[str, Any], but: Iterable[str]) -> None:
     """Raises CheckpointError if settings differ in more than ``but``."""
-    there, here = (
-        {name: value for name, value in one.items() if name not in but} for one in (there, here)
-    )
+    there, here = ({name: value for name, value in one.items() if name not in but} for one in (there, here))
     same_settings(path, there, here)
 
 

@@ -55,17 +55,14 @@ class Result:
         learned = "" if cycles is None else f", learned after {cycles} cycles"
         epochs = "1 epoch" if self.run.epoch == 1 else f"{self.run.epoch} epochs"
         lines = [
-            f"{self.split} accuracy {100 * self.accuracy:.2f} % after {epochs}{learned}, "
-            f"{self.seconds:.1f} s",
+            f"{self.split} accuracy {100 * self.accuracy:.2f} % after {epochs}{learned}, {self.seconds:.1f} s",
             *self.remarks,
         ]
         if self.activity is not None:
             lines += ["", self.activity.table(), ""]
         if self.out is not None:
             lines.append(f"{self.out}: {', '.join(files(self.out))}")
-            lines.append(
-                f"use it: snnfast infer {self.out} IMAGES; in Python snnfast.load({str(self.out)!r})"
-            )
+            lines.append(f"use it: snnfast infer {self.out} IMAGES; in Python snnfast.load({str(self.out)!r})")
         return "\n".join(lines)
 
 

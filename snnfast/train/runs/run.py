@@ -82,9 +82,7 @@ class Procedure(ABC, Generic[S]):
     work: ClassVar[Work] = "batches"  # for which --device auto takes the faster device
     Settings: type[S]
 
-    def __call__(
-        self, dataset: str | None = None, *, out: str | Path | None = None, **options: Any
-    ) -> Result:
+    def __call__(self, dataset: str | None = None, *, out: str | Path | None = None, **options: Any) -> Result:
         """Trains by the preset of ``dataset``, or of the default one.
 
         Args:
@@ -99,9 +97,7 @@ class Procedure(ABC, Generic[S]):
         own = getfullargspec(self.train).kwonlyargs
         how = {name: options.pop(name) for name in own if name in options}
         chosen = options if dataset is None else {"dataset": dataset, **options}
-        return self.train(
-            self.preset(**chosen), None if out is None else Path(out).expanduser(), **how
-        )
+        return self.train(self.preset(**chosen), None if out is None else Path(out).expanduser(), **how)
 
     # Methods of each procedure.
 
@@ -118,12 +114,7 @@ class Procedure(ABC, Generic[S]):
 
     @abstractmethod
     def load(
-        self,
-        settings: S,
-        root: str | Path | None = None,
-        *,
-        download: bool = False,
-        device: torch.device | str = "cpu",
+        self, settings: S, root: str | Path | None = None, *, download: bool = False, device: torch.device | str = "cpu"
     ) -> Data:
         """The data of a run.
 
@@ -146,9 +137,7 @@ class Procedure(ABC, Generic[S]):
         """Return the optimizer; None for a rule that changes weights itself."""
         return None
 
-    def scheduler(
-        self, settings: S, optimizer: torch.optim.Optimizer
-    ) -> torch.optim.lr_scheduler.LRScheduler | None:
+    def scheduler(self, settings: S, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler | None:
         """The course of the learning rate: to 0 over the epochs along a cosine."""
         return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(settings.epochs, 1))
 
@@ -369,13 +358,7 @@ class Procedure(ABC, Generic[S]):
         return fit(run, data.train, epochs=settings.epochs, **{**own, **options})
 
     def result(
-        self,
-        settings: S,
-        run: Run,
-        data: Data,
-        out: Path | None = None,
-        *,
-        progress: bool | None = None,
+        self, settings: S, run: Run, data: Data, out: Path | None = None, *, progress: bool | None = None
     ) -> Result:
         """Scores a finished run on what is held out, and keeps the numbers in ``out``."""
         accuracy = self.score(settings, run, data)

@@ -25,9 +25,7 @@ def classes(dataset: str, data: Data) -> int:
     return CLASSES.get(dataset) or data.classes
 
 
-def load(
-    settings: FoldedSettings, root: str | Path | None = None, *, download: bool = False
-) -> Data:
+def load(settings: FoldedSettings, root: str | Path | None = None, *, download: bool = False) -> Data:
     """The parts of a run, each features ``[N, F]`` as they are in the data set and labels ``[N]``.
 
     With ``settings.folds`` and ``settings.validate`` the held-out part is taken from the training folds: the fold kept

@@ -73,13 +73,9 @@ class Options:
             if value is None and kind.optional:
                 continue
             if kind.several and not isinstance(value, tuple):
-                raise TypeError(
-                    f"{self.name}: {one.name} must be a tuple, got {type(value).__name__}"
-                )
+                raise TypeError(f"{self.name}: {one.name} must be a tuple, got {type(value).__name__}")
             if kind.length is not None and len(value) != kind.length:
-                raise ValueError(
-                    f"{self.name}: {one.name} must be {kind.length} values, got {len(value)}: {value}"
-                )
+                raise ValueError(f"{self.name}: {one.name} must be {kind.length} values, got {len(value)}: {value}")
             for item in value if kind.several else (value,):
                 self._check(one, kind.item, item)
 
@@ -179,9 +175,7 @@ class Settings(Options):
     dataset: str = option("digits", "Data set.")
     epochs: int = option(20, "Passes over the training data.", least=0)
     seed: int = option(0, "Seed of all random numbers; the first one with --seeds.")
-    validate: bool = option(
-        False, "Hold out the validation part and score it instead of the test part."
-    )
+    validate: bool = option(False, "Hold out the validation part and score it instead of the test part.")
 
     @property
     def held_out(self) -> str:
@@ -203,9 +197,7 @@ class Settings(Options):
 class FoldedSettings(Settings):
     """Settings of procedures for data sets so small that they are cross-validated."""
 
-    folds: int | None = option(
-        None, "Cross-validate on this many folds, cut anew for each seed.", least=2
-    )
+    folds: int | None = option(None, "Cross-validate on this many folds, cut anew for each seed.", least=2)
     fold: int = option(0, "The fold that is held out.", least=0, command=False)
     split_seed: int = option(0, "Seed of the folds.", command=False)
 
@@ -219,6 +211,4 @@ class FoldedSettings(Settings):
         if self.folds is not None and self.fold >= self.folds:
             raise ValueError(f"{self.name}: fold must lie in [0, {self.folds}), got {self.fold}")
         if self.dataset == "mnist" and self.folds:
-            raise ValueError(
-                f"{self.name}: folds are for the data sets in the package, not for mnist"
-            )
+            raise ValueError(f"{self.name}: folds are for the data sets in the package, not for mnist")

@@ -21,14 +21,10 @@ class Together(Procedure[S]):
         """How many runs are best trained together."""
 
     @abstractmethod
-    def several(
-        self, every: Sequence[S], *, progress: bool | None = None, **where: Any
-    ) -> list[Trial]:
+    def several(self, every: Sequence[S], *, progress: bool | None = None, **where: Any) -> list[Trial]:
         """Trains two runs or more; arguments are those of :meth:`trials`."""
 
-    def trials(
-        self, every: Sequence[S], *, out: Path, progress: bool | None = None, **where: Any
-    ) -> list[Trial]:
+    def trials(self, every: Sequence[S], *, out: Path, progress: bool | None = None, **where: Any) -> list[Trial]:
         """Trains one run as any procedure does, or several."""
         if len(every) > 1:
             return self.several(every, progress=progress, **where)
@@ -36,9 +32,7 @@ class Together(Procedure[S]):
 
 
 def in_groups(
-    every: Sequence[Any],
-    key: Callable[[Any], object],
-    trials: Callable[[list[Any]], Sequence[Trial]],
+    every: Sequence[Any], key: Callable[[Any], object], trials: Callable[[list[Any]], Sequence[Trial]]
 ) -> list[Trial]:
     """The trials of all settings, in their order, of one call of ``trials`` for those with the same ``key``."""
     groups: dict[object, list[int]] = {}

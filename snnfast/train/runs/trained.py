@@ -96,10 +96,7 @@ class Trained:
         """The labels for what :meth:`preprocess` gives."""
         parts = x.to(self.device).split(500)
         with put_back(self.device):
-            found = [
-                self.procedure.answers(self.settings, self.model, part, self.folder)
-                for part in parts
-            ]
+            found = [self.procedure.answers(self.settings, self.model, part, self.folder) for part in parts]
         return torch.cat(found) if found else x.new_zeros(0, dtype=torch.int64)
 
     def name(self, label: int) -> str:
@@ -140,18 +137,14 @@ class Trained:
         return pixels.expand(self.raw[0], -1, -1)
 
 
-def load_run(
-    procedures: Sequence[Procedure[Any]], folder: str | Path, device: torch.device | str
-) -> Trained:
+def load_run(procedures: Sequence[Procedure[Any]], folder: str | Path, device: torch.device | str) -> Trained:
     """The network of the run in ``folder``, of one of ``procedures``; see :func:`snnfast.load`."""
     folder = Path(folder).expanduser()
     path = folder / CHECKPOINT
     checkpoint = read_checkpoint(path)
     found = next((p for p in procedures if p.Settings.name == checkpoint.get("kind")), None)
     if found is None:
-        raise CheckpointError(
-            f"{path} is of kind {checkpoint.get('kind')!r}, not of a run of snnfast train"
-        )
+        raise CheckpointError(f"{path} is of kind {checkpoint.get('kind')!r}, not of a run of snnfast train")
     procedure: Procedure[Any] = found
     settings, described = procedure.stored(folder), checkpoint.get("data")
     if not described:

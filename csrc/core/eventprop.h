@@ -174,7 +174,9 @@ struct Record {
     return true;
   }
   SNNFAST_HD void overflow() const {
-    for (int64_t k = 0; k < S; k++) t_out[k] = static_cast<C>(__builtin_nan(""));
+    const C nan = static_cast<C>(__builtin_nan(""));
+    for (int64_t k = 0; k < S; k++) t_out[k] = nan;
+    if (u_max) *u_max = nan;
   }
   // From t to `end` without a spike. Of equal potentials the last counts: of several arrivals at one time, that from
   // which on it falls.
@@ -194,7 +196,7 @@ struct Record {
     *slope = inside ? C(0) : (i_end - v_end) * c.inverse_mem;
   }
   SNNFAST_HD void finish(const EventPropConstants<C>& c, int32_t count) const {
-    if (u_max && count != 0) *u_max = c.threshold;
+    if (u_max && count > 0) *u_max = c.threshold;
   }
 };
 

@@ -29,7 +29,7 @@ class Recomputed(nn.Sequential):
     each of these parts are kept, and all of the last part; the backward pass goes through the parts from the last to
     the first, and runs the others once more. A state of four bytes then takes ``4 / every`` bytes a neuron and step,
     and spikes and currents of hidden layers exist for ``every`` steps alone. It is gradient checkpointing (Chen et al.,
-    Training deep nets with sublinear memory cost, 2016) over time, by :func:`torch.utils.checkpoint.checkpoint`, with
+    Training deep nets with sublinear memory cost, 2016) over time, by ``torch.utils.checkpoint``, with
     the states handed on.
 
     Spikes, states and gradients are those of ``nn.Sequential``, but for rounding where a layer sums over steps (the

@@ -183,7 +183,7 @@ def _eventprop(a: EventPropCall) -> tuple[Tensor, Tensor, Tensor]:
     if a.w_rec is not None:
         full = full.any(1, keepdim=True).expand_as(full)
     t_out = t_out.masked_fill(full[:, :, None], math.nan)
-    u_max = torch.where(count > 0, a.v_threshold, u_max)
+    u_max = torch.where(count > 0, a.v_threshold, u_max).masked_fill(full, math.nan)
     fired_slopes = torch.where(t_out.detach() < math.inf, slopes, math.inf)
     return t_out, u_max, fired_slopes
 
@@ -296,7 +296,7 @@ def eventprop(
         return_slope: also return the slopes at the spikes, to see how many ``slope_min`` replaces.
         validate: check values, and the number of spikes, and warn if all neurons are silent while only spikes can give
             a gradient. On CUDA this waits for the device. Where values cannot be checked, or with False, a neuron with
-            too many spikes (with ``w_rec``: all of its sample) has the times NaN.
+            too many spikes (with ``w_rec``: all of its sample) has the times and ``u_max`` NaN, without gradients.
 
     Returns:
         ``t_out`` ``[B, N, max_spikes]``, sorted, inf after the last; or a tuple of it and of these, if requested

@@ -68,9 +68,14 @@ def test_more_spikes_than_have_room(backend, recurrent):
     a["w_rec"] = a["w"].new_zeros(5, 5) if recurrent else None
     with pytest.raises(ValueError, match=r"^eventprop: max_spikes must be at least the number of spikes of each neur"):
         ops.eventprop(**a, max_spikes=5)
-    t = ops.eventprop(**a, max_spikes=5, validate=False)
+    a["w"].requires_grad_()
+    t, u_max = ops.eventprop(**a, max_spikes=5, validate=False, return_u_max=True)
     assert t[0, 4].isnan().all()
     assert t[0, :4].isnan().all() if recurrent else not t[0, :4].isnan().any()
+    torch.testing.assert_close(u_max.isnan(), t[..., 0].isnan())
+    (t.sum() + u_max.sum()).backward()
+    of_full = a["w"].grad if recurrent else a["w"].grad[4]
+    torch.testing.assert_close(of_full, torch.zeros_like(of_full))
 
 
 def test_silence_is_told_while_only_spikes_can_give_a_gradient(backend):

@@ -35,7 +35,7 @@ class SequenceNetwork(nn.Module):
         num_classes: number of classes of each answer.
         outputs: number of answers. One is read out by ``readout``; several are the membranes at as many last steps.
             None: the membranes at every step.
-        neuron: ``"lif"``, ``"alif"``, ``"adlif"`` or ``"brf"``, balanced resonators (:data:`snnfast.nn.equations.brf`)
+        neuron: ``"lif"``, ``"alif"``, ``"adlif"`` or ``"brf"``, balanced resonators (``snnfast.nn.equations.brf``)
             with a learned frequency and damping each.
         recurrent: whether the spikes of a layer come back to it.
         spikes_adapt: whether only spikes drive the adaptation of ``"adlif"``, and not the membrane: ``a`` is 0. It then

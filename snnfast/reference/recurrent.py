@@ -127,7 +127,7 @@ def recurrent(
         arguments: those of ``snnfast.ops.<neuron>`` except ``x``, by name, including states.
 
     Returns:
-        What the neuron's op returns: ``(spikes, *states)``, with ``return_v_seq`` ``(spikes, *states, v_seq)``.
+        As the neuron's op: ``(spikes, *states)``, with ``return_v_seq`` ``(spikes, *states, v_seq)``.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.

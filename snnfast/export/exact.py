@@ -94,7 +94,8 @@ def exact(still: nn.Module, input_shape: Sequence[int], quantise: bool) -> dict[
     """Changes a network at rest to one that computes as the program in C, and gives the weights of few bits by name.
 
     Raises:
-        ValueError: for what is no layer, and a normalisation that no product stands directly before, by name.
+        ValueError: for what is no layer, a normalisation that no product stands directly before, and quantised weights
+            that something else changes, by name.
     """
     nodes = layers_of(still, input_shape)
     quantised: dict[str, Quantised] = {}
@@ -104,6 +105,11 @@ def exact(still: nn.Module, input_shape: Sequence[int], quantise: bool) -> dict[
             if trained is not None:
                 q, scale = trained
                 weight = node.module.weight.detach()
+                if not torch.equal(weight, q * scale.view(-1, *(1,) * (q.dim() - 1))):
+                    raise ValueError(
+                        f"{node.name}, a {type(node.module).__name__}, was quantised, and what came to it later, such "
+                        "as a batch normalisation behind it, changes its weights; call snnfast.nn.quantize last"
+                    )
                 quantised[node.name] = Quantised(q, scale, weight, 0.0, 0.0)
             elif quantise:
                 quantised[node.name] = Quantised.of(node.module.weight)

@@ -149,6 +149,16 @@ def test_a_program_has_the_weights_that_were_trained(weights, scale, tmp_path):
         torch.testing.assert_close(layer.weight, plain.weight, rtol=0, atol=0)
 
 
+def test_a_program_refuses_weights_that_a_later_normalisation_changes(tmp_path):
+    norm = nn.BatchNorm1d(4)
+    norm.running_var.fill_(3.0)
+    net = nn.Sequential(Time(quantize(nn.Linear(6, 4)), norm), LIF()).eval()
+    with pytest.raises(
+        ValueError, match=r"^export_c: 0.layer.0, a .*Linear, was quantised, .* call snnfast.nn.quantize l"
+    ):
+        snnfast.export_c(net, tmp_path, (6,))
+
+
 def test_errors():
     tied = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     tied[1].weight = tied[0].weight

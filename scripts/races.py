@@ -41,15 +41,10 @@ KERNELS = (
     *("diehl_cook", "diehl_cook_conductance", "recurrent"),
 )
 SOURCES = (
-    *(f"ops/{name}.cpp" for name in (*KERNELS, "check", "device", "neuron", "output_memory")),
+    *(f"ops/{name}.cpp" for name in (*KERNELS, "check", "device", "neuron", "neurons", "output_memory")),
     *(f"cuda/{name}.cu" for name in (*KERNELS, "error", "presentations")),
 )
-TEMPLATES = {
-    "ops/neuron.cpp.in": "ops/lif.cpp",
-    "cuda/neuron.cu.in": "cuda/lif.cu",
-    "ops/recurrent_neuron.cpp.in": "ops/recurrent_lif.cpp",
-    "cuda/recurrent_neuron.cu.in": "cuda/recurrent_lif.cu",
-}
+TEMPLATES = {"cuda/neuron.cu.in": "cuda/lif.cu", "cuda/recurrent_neuron.cu.in": "cuda/recurrent_lif.cu"}
 # Threads and neurons of blocks, made small.
 SMALL = {
     "cuda/stdp.cu": {"kRows": 16},
@@ -97,7 +92,7 @@ def build(folder: Path) -> Path:
     pytorch = Path(torch.__file__).parent
     sources = folder / "csrc"
     shutil.copytree(ROOT / "csrc", sources, dirs_exist_ok=True)
-    write(str(sources / "core"))
+    write(str(sources / "core"), ["lif"])
     for file in SMALL:
         (sources / file).write_text(shrunk(file))
     # GCC looks at accesses to a static variable only where others might have its address, as those of a template in no
@@ -106,7 +101,7 @@ def build(folder: Path) -> Path:
         file.write_text(file.read_text().replace("\nnamespace {\n", "\ninline namespace SOURCE {\n"))
     for template, made in TEMPLATES.items():
         text = (sources / template).read_text().replace("@stem@", "lif").replace("@Neuron@", "Lif")
-        (sources / made).write_text(text.replace("@STEM@", "LIF"))
+        (sources / made).write_text(text)
     flags = ["-std=c++17", "-O1", "-g1", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"]
     flags += ["-fsanitize=thread", "--param=tsan-distinguish-volatile=1", "-Wno-unknown-pragmas"]
     flags += ["-DSNNFAST_CUDA_EMULATION", "-DTORCH_TARGET_VERSION=0x020a000000000000"]

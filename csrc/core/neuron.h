@@ -15,7 +15,7 @@
 //   kFirstInput, kFirstOutput    further inputs, then further outputs are the last rows of the states (MoreRows)
 //   kGeneric                     one kernel serves numbers and tensors and all surrogates: slower, and quick to build
 //   kPrefetch                    CUDA kernels load inputs a group of steps ahead
-//   settings                     these from the operator's arguments
+//   kArguments                   of its operators (NeuronArgument), of a neuron of the package
 //   coefficients                 coefficients of one neuron from its parameters
 //   rest, rest_backward          the states of a neuron without input
 //   step                         states before -> after, in place; saves `tape`; returns its first output, the spikes
@@ -23,7 +23,7 @@
 //   step_backward                in `grad`, dL/d(states after) -> dL/d(states before); adds to `grad_params`;
 //                                returns dL/dx. `attached`: 0 where no gradient goes through the spike into the reset
 //
-// The last three are for one kind of reset, and for parameters that are numbers except the last kEach
+// The last three functions are for one kind of reset, and for parameters that are numbers except the last kEach
 // (Uniform), or any.
 #pragma once
 #include <cstdint>

@@ -2,13 +2,6 @@
 #pragma once
 #include "neuron.h"
 
-#define SNNFAST_SPIKE_COUNT_ARGUMENTS(FIELD) \
-  FIELD(Tensor, x)                           \
-  FIELD(State, v)                            \
-  FIELD(State, count)                        \
-  FIELD(Parameter, v_threshold)              \
-  FIELD(std::optional<double>, v_reset)
-
 namespace snnfast {
 
 struct SpikeCount {
@@ -16,10 +9,6 @@ struct SpikeCount {
   static constexpr int kFirstInput = kStates;  // none besides x
   enum { kVThreshold, kParams };
   enum { kVReset, kSettings };  // where the membrane starts, too; 0 with a soft reset
-  template <class Arguments>
-  static void settings(const Arguments& a, double* out) {
-    out[kVReset] = a.v_reset.value_or(0.);
-  }
 };
 
 namespace {

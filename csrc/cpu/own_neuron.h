@@ -1,7 +1,7 @@
 // The CPU kernels of one neuron that is compiled while the program runs. The generated source ends with
 // SNNFAST_OWN_KERNEL(snnfast::cpu::own_neuron<its struct, its type>()).
 #pragma once
-#include "core/own_neuron.h"
+#include "core/any_neuron.h"
 #include "cpu/neuron_loop.h"
 #include "cpu/rows.cpp"  // what the extension compiles once, and keeps to itself
 
@@ -14,12 +14,12 @@ template <class C>
 constexpr Dtype kDtype = sizeof(C) == 8 ? Dtype::f64 : Dtype::f32;
 
 template <class Neuron, class C>
-void own_forward(const NeuronForward<OwnNeuron>& a, int64_t begin, int64_t end) {
+void own_forward(const NeuronForward<AnyNeuron>& a, int64_t begin, int64_t end) {
   forward_uniform<Neuron, C, Reset::hard, true>(call_of<Neuron>(a), begin, end);
 }
 
 template <class Neuron, class C>
-void own_backward(const NeuronBackward<OwnNeuron>& any, int64_t begin, int64_t end, void* scratch) {
+void own_backward(const NeuronBackward<AnyNeuron>& any, int64_t begin, int64_t end, void* scratch) {
   const NeuronBackward<Neuron> a = call_of<Neuron>(any);
   if constexpr (kInStrips<Neuron, C>)
     backward_strips<Neuron, C, Reset::hard>(a, begin, end, scratch);

@@ -8,13 +8,13 @@ namespace {
 
 template <class Neuron, class C>
 void own_coefficients(const void* scan, int64_t n0, int64_t m, C (*out)[kBlock]) {
-  const NeuronScan<Neuron> a = call_of<Neuron>(*static_cast<const NeuronScan<OwnNeuron>*>(scan));
+  const NeuronScan<Neuron> a = call_of<Neuron>(*static_cast<const NeuronScan<AnyNeuron>*>(scan));
   recurrent_coefficients<Neuron, C>(static_cast<const void*>(&a), n0, m, out);
 }
 
 template <class Neuron, class C>
 void own_initial_state(const void* scan, const C (*coefficients)[kBlock], int64_t n0, int64_t m, C (*states)[kBlock]) {
-  const NeuronScan<Neuron> a = call_of<Neuron>(*static_cast<const NeuronScan<OwnNeuron>*>(scan));
+  const NeuronScan<Neuron> a = call_of<Neuron>(*static_cast<const NeuronScan<AnyNeuron>*>(scan));
   recurrent_initial_state<Neuron, C>(static_cast<const void*>(&a), coefficients, n0, m, states);
 }
 

@@ -1,6 +1,6 @@
 // Shared part of the recurrent layers on the CPU: the loop over time, weights in the rows that it reads, and the
 // sum of their gradients.
-#include "core/own_neuron.h"
+#include "core/any_neuron.h"
 #include "cpu/recurrent_loop.h"
 
 namespace snnfast::cpu::SNNFAST_ISA {
@@ -74,19 +74,19 @@ void recurrent_parts(const RecurrentBackwardScan& a, const RecurrentNeuron<doubl
 }
 
 // A neuron that is compiled while the program runs; `neuron` is a RecurrentNeuron of its type.
-void own_recurrent_forward(const RecurrentForward<OwnNeuron>& a, const void* neuron, int64_t begin, int64_t end,
+void own_recurrent_forward(const RecurrentForward<AnyNeuron>& a, const void* neuron, int64_t begin, int64_t end,
                            void* scratch) {
   const auto run = [&](auto own) {
-    own.scan = static_cast<const NeuronScan<OwnNeuron>*>(&a);
+    own.scan = static_cast<const NeuronScan<AnyNeuron>*>(&a);
     groups(forward_scan(a), own, begin, end, static_cast<char*>(scratch));
   };
   a.x.dtype == Dtype::f64 ? run(*static_cast<const RecurrentNeuron<double>*>(neuron))
                           : run(*static_cast<const RecurrentNeuron<float>*>(neuron));
 }
-void own_recurrent_backward(const RecurrentBackward<OwnNeuron>& a, const void* neuron, int64_t begin, int64_t end,
+void own_recurrent_backward(const RecurrentBackward<AnyNeuron>& a, const void* neuron, int64_t begin, int64_t end,
                             void* scratch) {
   const auto run = [&](auto own) {
-    own.scan = static_cast<const NeuronScan<OwnNeuron>*>(&a);
+    own.scan = static_cast<const NeuronScan<AnyNeuron>*>(&a);
     parts_of_groups(backward_scan(a), own, begin, end, static_cast<char*>(scratch));
   };
   a.x.dtype == Dtype::f64 ? run(*static_cast<const RecurrentNeuron<double>*>(neuron))

@@ -1,7 +1,7 @@
 // The CUDA kernels of one neuron that is compiled while the program runs. The generated source ends with
 // SNNFAST_OWN_KERNEL(snnfast::own_neuron<its struct, its compute type, the type of x>()), or own_recurrent.
 #pragma once
-#include "core/own_neuron.h"
+#include "core/any_neuron.h"
 #include "cuda/neuron_launch.cuh"
 #include "cuda/recurrent_kernel.cuh"
 
@@ -15,11 +15,11 @@ constexpr Dtype kDtype = sizeof(T) == 8                ? Dtype::f64
                                                        : Dtype::f16;
 
 template <class Neuron, class C, class T>
-int own_forward(const NeuronForward<OwnNeuron>& a, void* stream) {
+int own_forward(const NeuronForward<AnyNeuron>& a, void* stream) {
   return launch_forward<Neuron, C, T, Reset::hard, true>(call_of<Neuron>(a), static_cast<cudaStream_t>(stream));
 }
 template <class Neuron, class C, class T>
-int own_backward(const NeuronBackward<OwnNeuron>& a, void* stream) {
+int own_backward(const NeuronBackward<AnyNeuron>& a, void* stream) {
   return launch_backward<Neuron, C, T, Reset::hard, true, Surrogate::straight_through>(
       call_of<Neuron>(a), static_cast<cudaStream_t>(stream));
 }
@@ -49,8 +49,8 @@ constexpr OwnKernel own_neuron() {
 template <class Neuron, class C, class T>
 constexpr OwnKernel own_recurrent() {
   OwnKernel kernel = own_kernel<Neuron>(kDtype<T>, 16);
-  kernel.launch_recurrent_forward = &own_recurrent_scan<Neuron, C, T, RecurrentForward<OwnNeuron>>;
-  kernel.launch_recurrent_backward = &own_recurrent_scan<Neuron, C, T, RecurrentBackward<OwnNeuron>>;
+  kernel.launch_recurrent_forward = &own_recurrent_scan<Neuron, C, T, RecurrentForward<AnyNeuron>>;
+  kernel.launch_recurrent_backward = &own_recurrent_scan<Neuron, C, T, RecurrentBackward<AnyNeuron>>;
   return kernel;
 }
 

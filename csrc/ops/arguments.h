@@ -1,11 +1,11 @@
 // The arguments of an operator, written once. A list
 //
-//   #define SNNFAST_LIF_ARGUMENTS(FIELD) FIELD(Tensor, x) FIELD(State, v) FIELD(Parameter, decay) FIELD(bool,
-//   hard_reset) SNNFAST_ARGUMENTS(LifArguments, SNNFAST_LIF_ARGUMENTS)
+//   #define SNNFAST_DELAY_ARGUMENTS(FIELD) FIELD(Tensor, x) FIELD(Optional, state) FIELD(Parameter, delay)
+//   SNNFAST_ARGUMENTS(DelayArguments, SNNFAST_DELAY_ARGUMENTS)
 //
 // makes a struct with these fields, whose schema and whose boxed function follow from their types. A field may be such
-// a struct itself; in the schema its fields bear its name before theirs. snnfast/calls/<stem>.py has the same fields in
-// the same order; tests/ops/test_calls.py compares the two.
+// a struct itself; in the schema its fields bear its name before theirs. snnfast/reference/<stem>.py has the same fields
+// in the same order; tests/ops/test_calls.py compares the two.
 #pragma once
 #include <optional>
 #include <string>
@@ -29,19 +29,10 @@ struct OptionalChanged {
 struct ChangedList {
   std::vector<Tensor> tensors;
 };
-// The state of a neuron before the first step; none: at rest.
-struct State {
-  Optional tensor;
-};
 // A parameter of a neuron: a tensor, or a number.
 struct Parameter {
   double value;
   Optional tensor;
-};
-// A surrogate gradient: its number in core/surrogate.h, and its width.
-struct SurrogateChoice {
-  int64_t number;
-  double alpha;
 };
 
 template <class... T>
@@ -109,11 +100,6 @@ struct Argument<ChangedList> {
   }
 };
 template <>
-struct Argument<State> {
-  using Flat = Types<Optional>;
-  static void schema(std::string& out, const std::string& name) { add_argument(out, "Tensor?", name); }
-};
-template <>
 struct Argument<Parameter> {
   using Flat = Types<double, Optional>;
   static void schema(std::string& out, const std::string& name) {
@@ -121,29 +107,16 @@ struct Argument<Parameter> {
     add_argument(out, "Tensor?", name + "_tensor");
   }
 };
-template <>
-struct Argument<SurrogateChoice> {
-  using Flat = Types<int64_t, double>;
-  static void schema(std::string& out, const std::string& name) {
-    add_argument(out, "int", name);
-    add_argument(out, "float", "alpha");
-  }
-};
 
 #define SNNFAST_DECLARE_FIELD(TYPE, NAME) TYPE NAME;
 #define SNNFAST_FLAT_FIELD(TYPE, NAME) , typename Argument<TYPE>::Flat
 #define SNNFAST_SCHEMA_FIELD(TYPE, NAME) Argument<TYPE>::schema(out, prefix + #NAME);
-#define SNNFAST_VISIT_FIELD(TYPE, NAME) visit(#NAME, NAME);
 #define SNNFAST_ARGUMENTS(STRUCT, LIST)                                                     \
   struct STRUCT {                                                                           \
     LIST(SNNFAST_DECLARE_FIELD)                                                             \
     using Flat = typename Joined<Types<> LIST(SNNFAST_FLAT_FIELD)>::type;                   \
     static void schema(std::string& out, [[maybe_unused]] const std::string& prefix = "") { \
       LIST(SNNFAST_SCHEMA_FIELD)                                                            \
-    }                                                                                       \
-    template <class Visit>                                                                  \
-    void each(const Visit& visit) const {                                                   \
-      LIST(SNNFAST_VISIT_FIELD)                                                             \
     }                                                                                       \
   };
 

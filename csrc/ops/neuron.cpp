@@ -99,6 +99,24 @@ const void* NeuronTensors::checkpoints(const Tensor& t, int64_t count, int64_t s
   return t.const_data_ptr();
 }
 
+void fill_scan(const NeuronCall& call, NeuronTensors& tensors, NeuronScan<AnyNeuron>& a) {
+  SNNFAST_CHECK(call.fires || call.reads, call.op, ": fires must be true, got false");
+  a.T = call.x.size(0);
+  a.N = a.N_all = tensors.count();
+  a.x = tensors.rows(call.x, "x");
+  for (size_t k = 0; k < call.more_inputs.size(); k++) {
+    const Tensor& t = call.more_inputs[k];
+    check_tensor(call.op, "an input", t, call.x.scalar_type(), sizes_of(call.x), "x", call.x);
+    a.more_inputs[call.input_row(static_cast<int64_t>(k))] = tensors.rows(t, "an input");
+  }
+  for (size_t k = 0; k < call.states.size(); k++)
+    a.state_in[k] = tensors.neurons(call.states[k].second, call.states[k].first);
+  for (size_t k = 0; k < call.parameters.size(); k++)
+    a.param[k] = tensors.param(call.parameters[k].second, call.parameters[k].first);
+  std::copy(std::begin(call.settings), std::end(call.settings), a.settings);
+  a.reset = !call.fires ? Reset::none : call.hard_reset ? Reset::hard : Reset::soft;
+}
+
 const Tensor& NeuronTensors::keep(Tensor t) {
   kept_.push_back(std::move(t));
   return kept_.back();

@@ -1,12 +1,10 @@
-// Operators of neurons, except their maths and argument lists: checks, allocation and dispatch around
-// one scan over time. These checks keep memory safe whoever calls torch.ops.snnfast; snnfast/calls checks first, with
-// better words.
+// Operators of neurons, except their maths and argument lists: checks, allocation and dispatch around one scan over time.
+// These checks keep memory safe whoever calls torch.ops.snnfast; snnfast/reference checks first, with better words.
 #pragma once
-#include <type_traits>
-
-#include "core/neuron.h"
+#include "core/any_neuron.h"
 #include "core/surrogate.h"
 #include "ops/arguments.h"
+#include "ops/scratch.h"
 
 namespace snnfast {
 
@@ -54,175 +52,154 @@ class NeuronTensors {
 
 inline int64_t checkpoint_count(int64_t T, int64_t every) { return every > 0 && T > 0 ? (T - 1) / every : 0; }
 
-// The scan's input from an operator's arguments.
-template <class Neuron, class Arguments>
-NeuronScan<Neuron> neuron_scan(const Arguments& arguments, Reset reset, NeuronTensors& tensors) {
-  NeuronScan<Neuron> a{};
-  a.T = arguments.x.size(0);
-  a.N = a.N_all = tensors.count();
-  a.x = tensors.rows(arguments.x, "x");
-  int state = 0, param = 0;
-  arguments.each([&](const char* name, const auto& field) {
-    using Field = std::decay_t<decltype(field)>;
-    if constexpr (std::is_same_v<Field, State>) a.state_in[state++] = tensors.neurons(field.tensor, name);
-    if constexpr (std::is_same_v<Field, Parameter>) a.param[param++] = tensors.param(field, name);
-  });
-  SNNFAST_CHECK(state == Neuron::kStates && param == Neuron::kParams,
-                "snnfast: a neuron's arguments do not fit its maths");
-  Neuron::settings(arguments, a.settings);
-  a.reset = reset;
-  return a;
+using Tensors = std::vector<Tensor>;
+using Optionals = std::vector<Optional>;
+
+// The arguments of a call of neurons.
+struct NeuronCall {
+  const char* op;
+  Tensor x;
+  NeuronSizes sizes;
+  Tensors more_inputs{};
+  int64_t more_outputs = 0;
+  std::vector<std::pair<const char*, Optional>> states{};       // by name
+  std::vector<std::pair<const char*, Parameter>> parameters{};  // by name
+  double settings[AnyNeuron::kSettings] = {};
+  int64_t surrogate = 0;  // its number in core/surrogate.h, and its width
+  double alpha = 1;
+  bool fires = true, reads = true;  // whether they fire, and whether there is a kernel of those that do not
+  bool hard_reset = true, detach_reset = false, return_state = true, return_v_seq = false;
+
+  int64_t input_row(int64_t k) const { return sizes.first_input + k; }    // among states, of more_inputs
+  int64_t output_row(int64_t k) const { return sizes.first_output + k; }  // of more outputs
+};
+
+// What the scans of both passes are given.
+void fill_scan(const NeuronCall& call, NeuronTensors& tensors, NeuronScan<AnyNeuron>& a);
+
+// Allocates what a forward pass gives, which `a` then points to: spikes if wanted, more outputs, states, v_seq,
+// checkpoints.
+template <class Device>
+Tensors forward_tensors(const NeuronCall& call, bool spikes_wanted, int64_t checkpoint_every, NeuronTensors& tensors,
+                        const Device& device, NeuronForward<AnyNeuron>& a) {
+  const Tensor& x = call.x;
+  fill_scan(call, tensors, a);
+  Tensors outputs;
+  outputs.reserve(call.sizes.states + 3);
+  const auto output = [&](bool wanted, const std::vector<int64_t>& shape, ScalarType type) {
+    outputs.push_back(wanted ? device.allocate(x, shape, type) : tensors.nothing());
+    return wanted ? outputs.back().mutable_data_ptr() : nullptr;
+  };
+  const ScalarType type = tensors.state_type();
+  a.spikes = output(spikes_wanted, sizes_of(x), x.scalar_type());
+  for (int64_t k = 0; k < call.more_outputs; k++) a.more_outputs[call.output_row(k)] = output(true, sizes_of(x), type);
+  for (int64_t k = 0; k < call.sizes.first_input; k++)
+    a.state_out[k] = output(call.return_state, tensors.shape(), type);
+  a.v_seq = output(call.return_v_seq, sizes_of(x), type);
+  std::vector<int64_t> checkpoints = tensors.shape();
+  checkpoints.insert(checkpoints.begin(), {checkpoint_count(a.T, checkpoint_every), call.sizes.states});
+  a.checkpoints_out = output(checkpoint_every > 0, checkpoints, type);
+  a.checkpoint_every = checkpoint_every;
+  return outputs;
+}
+
+// Arguments of a backward pass. Gradients: of spikes, more outputs, states, v_seq.
+struct NeuronGradients {
+  Tensor checkpoints;
+  int64_t checkpoint_every;
+  bool state_needed;
+  Optionals grads;
+  bool x_repeats = false;  // of x the mean over the steps, [1, ...]
+};
+
+// Reads these, and allocates the gradients of x, more inputs, states and parameters, which `a` then points to. Those of
+// numbers are empty, and those of states unless they are needed.
+template <class Device>
+Tensors backward_tensors(const NeuronCall& call, const NeuronGradients& given, NeuronTensors& tensors,
+                         const Device& device, NeuronBackward<AnyNeuron>& a) {
+  const Tensor& x = call.x;
+  const int64_t states = call.sizes.first_input;
+  SNNFAST_CHECK(call.surrogate >= 0 && call.surrogate < static_cast<int64_t>(Surrogate::count), call.op,
+                ": surrogate must be a number from 0 to ", static_cast<int64_t>(Surrogate::count) - 1, ", got ",
+                call.surrogate);
+  SNNFAST_CHECK(given.checkpoint_every >= 1, call.op, ": checkpoint_every must be at least 1, got ",
+                given.checkpoint_every);
+  SNNFAST_CHECK(!Device::kCuda || !given.x_repeats, call.op, ": x_repeats must be false on CUDA, got true");
+  fill_scan(call, tensors, a);
+  SNNFAST_CHECK(static_cast<int64_t>(given.grads.size()) == call.more_outputs + states + 2, call.op, ": expected ",
+                call.more_outputs + states + 2, " gradients, got ", given.grads.size());
+  a.checkpoints =
+      tensors.checkpoints(given.checkpoints, checkpoint_count(a.T, given.checkpoint_every), call.sizes.states);
+  a.checkpoint_every = given.checkpoint_every;
+  auto grad = given.grads.begin();
+  const auto rows = [&](const char* name, ScalarType type) {
+    return tensors.optional_rows(*grad++, name, type, Device::kCuda);
+  };
+  a.grad_spikes = rows("grad_spikes", x.scalar_type());
+  for (int64_t k = 0; k < call.more_outputs; k++)
+    a.more_grad_outputs[call.output_row(k)] = rows("the gradient of an output", tensors.state_type());
+  for (int64_t k = 0; k < states; k++) a.grad_state_out[k] = tensors.neurons(*grad++, "the gradient of a state");
+  a.grad_v_seq = rows("grad_v_seq", tensors.state_type());
+  a.surrogate = static_cast<int32_t>(call.surrogate);
+  a.alpha = call.alpha;
+  a.detach_reset = call.detach_reset;
+  a.x_repeats = given.x_repeats;
+  Tensors outputs;
+  outputs.reserve(1 + call.more_inputs.size() + call.states.size() + call.parameters.size());
+  const auto output = [&](bool wanted, const std::vector<int64_t>& shape, ScalarType type) {
+    outputs.push_back(wanted ? device.allocate(x, shape, type) : tensors.nothing());
+    return wanted ? outputs.back().mutable_data_ptr() : nullptr;
+  };
+  std::vector<int64_t> sizes = sizes_of(x);
+  SNNFAST_CHECK(!given.x_repeats || a.T > 0, call.op, ": x must have at least one step where x_repeats, got none");
+  if (given.x_repeats) sizes[0] = 1;
+  a.grad_x = output(true, sizes, x.scalar_type());
+  for (size_t k = 0; k < call.more_inputs.size(); k++)
+    a.more_grad_inputs[call.input_row(static_cast<int64_t>(k))] = output(true, sizes, x.scalar_type());
+  for (size_t k = 0; k < call.states.size(); k++)
+    a.grad_state_in[k] = output(given.state_needed, tensors.shape(), tensors.state_type());
+  for (size_t k = 0; k < call.parameters.size(); k++)
+    a.grad_param[k] = output(call.parameters[k].second.tensor.has_value(), tensors.shape(), tensors.state_type());
+  return outputs;
 }
 
 // Memory of a CPU's backward kernel, a thread.
-template <class Neuron>
-size_t neuron_tape_bytes(const NeuronBackward<Neuron>& a) {
+inline size_t neuron_tape_bytes(const NeuronSizes& sizes, const NeuronBackward<AnyNeuron>& a) {
   const int64_t steps = std::max<int64_t>(std::min(a.T, a.checkpoint_every), 1);
-  return sizeof(double) * static_cast<size_t>(steps * kNeuronTapeRows<Neuron> * kNeuronBlock);
+  return sizeof(double) * static_cast<size_t>(steps * sizes.tape_rows * kNeuronBlock);
 }
 
-template <class T, size_t>
-using Each = T;
+// Both passes. kernel: on CUDA (const NeuronForward<AnyNeuron>&, void* stream), which returns an error of CUDA; on the
+// CPU (..., int64_t begin, int64_t end), in the backward pass with scratch.
+template <class Device, class Kernel>
+Tensors neuron_forward(const NeuronCall& call, int64_t checkpoint_every, const Kernel& kernel) {
+  NeuronTensors tensors(call.op, call.x);
+  const Device device(call.x);
+  NeuronForward<AnyNeuron> a{};
+  Tensors outputs = forward_tensors(call, call.fires, checkpoint_every, tensors, device, a);
+  if (a.N == 0) return outputs;
+  if constexpr (Device::kCuda)
+    device.launch(call.op, [&](void* stream) { return kernel(a, stream); });
+  else
+    device.parallel(a.N, a.T * call.sizes.states, [&](int64_t begin, int64_t end) { kernel(a, begin, end); });
+  return outputs;
+}
 
-// The operators of one neuron. Kernels has forward(device, NeuronForward) and backward(device, NeuronBackward).
-template <class Neuron, class Arguments, class Kernels, class Device,
-          class States = std::make_index_sequence<Neuron::kStates>,
-          class Params = std::make_index_sequence<Neuron::kParams>>
-struct NeuronOperators;
-
-template <class Neuron, class Arguments, class Kernels, class Device, size_t... S, size_t... P>
-struct NeuronOperators<Neuron, Arguments, Kernels, Device, std::index_sequence<S...>, std::index_sequence<P...>> {
-  static Reset reset(const Arguments& a) { return !a.fires ? Reset::none : a.hard_reset ? Reset::hard : Reset::soft; }
-
-  static void check_reset(const Arguments& a, const NeuronTensors& tensors) {
-    SNNFAST_CHECK(a.fires || Neuron::kReads, tensors.op(), ": fires must be true, got false");
+template <class Device, class Kernel>
+Tensors neuron_backward(const NeuronCall& call, const NeuronGradients& given, const Kernel& kernel) {
+  NeuronTensors tensors(call.op, call.x);
+  const Device device(call.x);
+  NeuronBackward<AnyNeuron> a{};
+  Tensors outputs = backward_tensors(call, given, tensors, device, a);
+  if (a.N == 0) return outputs;
+  if constexpr (Device::kCuda) {
+    device.launch(call.op, [&](void* stream) { return kernel(a, stream); });
+  } else {
+    const size_t bytes = neuron_tape_bytes(call.sizes, a);
+    device.parallel(a.N, 2 * a.T * call.sizes.states,
+                    [&](int64_t begin, int64_t end) { kernel(a, begin, end, thread_scratch(bytes)); });
   }
-
-  using Forward = std::tuple<Tensor, Each<Tensor, S>..., Tensor, Tensor>;
-  using Backward = std::tuple<Tensor, Each<Tensor, S>..., Each<Tensor, P>...>;
-
-  // spikes, states, v_seq, checkpoints
-  static Forward forward(const Arguments& arguments, int64_t checkpoint_every) {
-    NeuronTensors tensors(Kernels::kName, arguments.x);
-    const Device device(arguments.x);
-    NeuronForward<Neuron> a{};
-    const Forward outputs = forward_tensors(arguments, arguments.fires, checkpoint_every, tensors, device, a);
-    if (a.N > 0) Kernels::forward(device, a);
-    return outputs;
-  }
-
-  // Gradients of x, states and parameters. Those of numbers are empty, and those of states unless they are needed.
-  // x_repeats: of x the mean over the steps, [1, ...].
-  static Backward backward(const Arguments& arguments, bool x_repeats, Tensor checkpoints, int64_t checkpoint_every,
-                           bool state_needed, Optional grad_spikes, Each<Optional, S>... grad_states,
-                           Optional grad_v_seq) {
-    SNNFAST_CHECK(!Device::kCuda || !x_repeats, Kernels::kName, ": x_repeats must be false on CUDA, got true");
-    NeuronTensors tensors(Kernels::kName, arguments.x);
-    const Device device(arguments.x);
-    NeuronBackward<Neuron> a{};
-    const Backward outputs = backward_tensors(arguments, x_repeats, checkpoints, checkpoint_every, state_needed,
-                                              grad_spikes, grad_states..., grad_v_seq, tensors, device, a);
-    if (a.N > 0) Kernels::backward(device, a);
-    return outputs;
-  }
-
-  // Allocates the outputs of the forward pass, with or without the spikes; `a` is what the kernel is given.
-  static Forward forward_tensors(const Arguments& arguments, bool spikes_wanted, int64_t checkpoint_every,
-                                 NeuronTensors& tensors, const Device& device, NeuronForward<Neuron>& a) {
-    const Tensor& x = arguments.x;
-    check_reset(arguments, tensors);
-    static_cast<NeuronScan<Neuron>&>(a) = neuron_scan<Neuron>(arguments, reset(arguments), tensors);
-    const auto output = [&](bool wanted, const std::vector<int64_t>& shape, ScalarType type) {
-      return wanted ? device.allocate(x, shape, type) : tensors.nothing();
-    };
-    const Tensor spikes = output(spikes_wanted, sizes_of(x), x.scalar_type());
-    const Tensor v_seq = output(arguments.return_v_seq, sizes_of(x), tensors.state_type());
-    std::vector<int64_t> checkpoint_shape = tensors.shape();
-    checkpoint_shape.insert(checkpoint_shape.begin(), {checkpoint_count(a.T, checkpoint_every), Neuron::kStates});
-    const Tensor checkpoints = output(checkpoint_every > 0, checkpoint_shape, tensors.state_type());
-    const Tensor states[] = {
-        (static_cast<void>(S), output(arguments.return_state, tensors.shape(), tensors.state_type()))...};
-    for (int k = 0; k < Neuron::kStates; k++)
-      a.state_out[k] = arguments.return_state ? states[k].mutable_data_ptr() : nullptr;
-    a.spikes = spikes_wanted ? spikes.mutable_data_ptr() : nullptr;
-    a.v_seq = arguments.return_v_seq ? v_seq.mutable_data_ptr() : nullptr;
-    a.checkpoints_out = checkpoint_every > 0 ? checkpoints.mutable_data_ptr() : nullptr;
-    a.checkpoint_every = checkpoint_every;
-    return {spikes, states[S]..., v_seq, checkpoints};
-  }
-
-  // Allocates the outputs of the backward pass; `a` is what the kernel is given.
-  static Backward backward_tensors(const Arguments& arguments, bool x_repeats, const Tensor& checkpoints,
-                                   int64_t checkpoint_every, bool state_needed, const Optional& grad_spikes,
-                                   const Each<Optional, S>&... grad_states, const Optional& grad_v_seq,
-                                   NeuronTensors& tensors, const Device& device, NeuronBackward<Neuron>& a) {
-    const Tensor& x = arguments.x;
-    const char* op = tensors.op();
-    SNNFAST_CHECK(
-        arguments.surrogate.number >= 0 && arguments.surrogate.number < static_cast<int64_t>(Surrogate::count), op,
-        ": surrogate must be a number from 0 to ", static_cast<int64_t>(Surrogate::count) - 1, ", got ",
-        arguments.surrogate.number);
-    SNNFAST_CHECK(checkpoint_every >= 1, op, ": checkpoint_every must be at least 1, got ", checkpoint_every);
-    check_reset(arguments, tensors);
-    static_cast<NeuronScan<Neuron>&>(a) = neuron_scan<Neuron>(arguments, reset(arguments), tensors);
-    a.checkpoints = tensors.checkpoints(checkpoints, checkpoint_count(a.T, checkpoint_every), Neuron::kStates);
-    a.checkpoint_every = checkpoint_every;
-    a.grad_spikes = tensors.optional_rows(grad_spikes, "grad_spikes", x.scalar_type(), Device::kCuda);
-    a.grad_v_seq = tensors.optional_rows(grad_v_seq, "grad_v_seq", tensors.state_type(), Device::kCuda);
-    ((a.grad_state_out[S] = tensors.neurons(grad_states, "the gradient of a state")), ...);
-    a.surrogate = static_cast<int32_t>(arguments.surrogate.number);
-    a.alpha = arguments.surrogate.alpha;
-    a.detach_reset = arguments.detach_reset;
-    std::vector<int64_t> sizes = sizes_of(x);
-    SNNFAST_CHECK(!x_repeats || a.T > 0, op, ": x must have at least one step where x_repeats, got none");
-    if (x_repeats) sizes[0] = 1;
-    const Tensor grad_x = device.allocate(x, sizes, x.scalar_type());
-    a.grad_x = grad_x.mutable_data_ptr();
-    a.x_repeats = x_repeats;
-    const auto per_neuron = [&](bool wanted, void*& pointer) {
-      const Tensor t = wanted ? device.allocate(x, tensors.shape(), tensors.state_type()) : tensors.nothing();
-      pointer = wanted ? t.mutable_data_ptr() : nullptr;
-      return t;
-    };
-    const Tensor states[] = {per_neuron(state_needed, a.grad_state_in[S])...};
-    bool learned[Neuron::kParams];  // a tensor without elements has no data pointer, so the pointers do not tell
-    int param = 0;
-    arguments.each([&](const char*, const auto& field) {
-      if constexpr (std::is_same_v<std::decay_t<decltype(field)>, Parameter>)
-        learned[param++] = field.tensor.has_value();
-    });
-    const Tensor params[] = {per_neuron(learned[P], a.grad_param[P])...};
-    return {grad_x, states[S]..., params[P]...};
-  }
-};
-
-// Schemas of `op` from its arguments: what torch.ops.snnfast.<op>_forward and _backward take and give. `more`:
-// arguments behind the neuron's, what of the forward pass the backward pass is given besides checkpoints, and gradients
-// behind the neuron's.
-struct MoreArguments {
-  std::string arguments, kept, grads;
-};
-template <class Arguments, class Library>
-void neuron_schemas(Library& m, const std::string& op, const MoreArguments& more = {}) {
-  std::string states_out, grad_states, grads_in;
-  Arguments{}.each([&](const char* name, const auto& field) {
-    using Field = std::decay_t<decltype(field)>;
-    const std::string s = name;
-    if constexpr (std::is_same_v<Field, State>) {
-      states_out += ", Tensor " + s + "_out";
-      grad_states += ", Tensor? grad_" + s;
-      grads_in += ", Tensor grad_" + s + "_in";
-    }
-    if constexpr (std::is_same_v<Field, Parameter>) grads_in += ", Tensor grad_" + s;
-  });
-  m.def(schema<Arguments>(op + "_forward", "(Tensor spikes" + states_out + ", Tensor v_seq, Tensor checkpoints)",
-                          more.arguments + "int checkpoint_every")
-            .c_str());
-  m.def(schema<Arguments>(op + "_backward", "(Tensor grad_x" + grads_in + more.grads + ")",
-                          more.arguments + more.kept +
-                              "Tensor checkpoints, int checkpoint_every, bool state_needed, Tensor? grad_spikes" +
-                              grad_states + ", Tensor? grad_v_seq")
-            .c_str());
+  return outputs;
 }
 
 }  // namespace snnfast

@@ -3,7 +3,6 @@
 // of theirs.
 #pragma once
 #include "ops/pool2d.h"
-#include "ops/scratch.h"
 
 namespace snnfast {
 
@@ -18,15 +17,16 @@ T* advanced(T* data, int64_t bytes) {
 // the last window belong to none, or where parameters differ within an image.
 class PooledImages {
  public:
-  template <class Scan>
-  PooledImages(const char* op, const Tensor& x, int64_t kernel_h, int64_t kernel_w, bool average, const Scan& scan) {
+  PooledImages(const char* op, const Tensor& x, int64_t kernel_h, int64_t kernel_w, bool average,
+               const NeuronScan<AnyNeuron>& scan, int64_t params) {
     SNNFAST_CHECK(x.dim() == 5, op, ": x must have shape [T, B, H, W, C], got ", shape_of(x));
     window_ = pool2d_of(op, x, {x.size(1), x.size(4), x.size(2), x.size(3)}, kernel_h, kernel_w, average);
     T_ = x.size(0), size_ = static_cast<int64_t>(x.element_size()), state_size_ = size_ == 8 ? 8 : 4;
     shape_ = {T_, window_.N, window_.out_h, window_.out_w, window_.C};
     const int64_t image = window_.H * window_.W * window_.C, row = kernel_h * window_.W * window_.C;
     bool by_rows = window_.H % kernel_h == 0;
-    for (const Param& p : scan.param) {
+    for (int64_t k = 0; k < params; k++) {
+      const Param& p = scan.param[k];
       const int64_t span = p.data && p.count > 1 ? p.count * p.inner : 1;  // after which values come again
       SNNFAST_CHECK(image % span == 0, op, ": parameters must be the same for all images, got one for each of ", span,
                     " neurons where an image has ", image);
@@ -100,95 +100,78 @@ class PooledImages {
   }
 };
 
-// Kernels has forward(NeuronForward) and backward(NeuronBackward, scratch).
-template <class Neuron, class Arguments, class Kernels, class States = std::make_index_sequence<Neuron::kStates>,
-          class Params = std::make_index_sequence<Neuron::kParams>>
-struct PooledOperators;
-
-template <class Neuron, class Arguments, class Kernels, size_t... S, size_t... P>
-struct PooledOperators<Neuron, Arguments, Kernels, std::index_sequence<S...>, std::index_sequence<P...>> {
-  using Operators = NeuronOperators<Neuron, Arguments, Kernels, Cpu>;
-
-  // y, states, places of maxima in their windows, checkpoints
-  static typename Operators::Forward forward(const Arguments& arguments, int64_t kernel_h, int64_t kernel_w,
-                                             bool average, int64_t checkpoint_every) {
-    const Tensor& x = arguments.x;
-    NeuronTensors tensors(Kernels::kName, x);
-    check(tensors, arguments);
-    const Cpu device(x);
-    NeuronForward<Neuron> a{};
-    typename Operators::Forward outputs =
-        Operators::forward_tensors(arguments, false, checkpoint_every, tensors, device, a);
-    const PooledImages images(tensors.op(), x, kernel_h, kernel_w, average, a);
-    const Tensor y = device.allocate(x, images.pooled_shape(), x.scalar_type()),
-                 places = device.allocate(x, images.places_shape(), ScalarType::Byte);
-    std::get<0>(outputs) = y, std::get<1 + Neuron::kStates>(outputs) = places;
-    if (a.N == 0) return outputs;
-    images.each([&](int64_t first, int64_t count) {
-      NeuronForward<Neuron> part = images.part(a, first, count);
-      for (auto& pointer : part.state_out) pointer = advanced(pointer, images.state_bytes(first));
-      part.checkpoints_out = advanced(a.checkpoints_out, images.state_bytes(first));
-      part.spikes = thread_scratch(images.bytes());
-      Kernels::forward(part);
-      images.pool(part.spikes, first, count, y.mutable_data_ptr(), static_cast<uint8_t*>(places.mutable_data_ptr()));
-    });
-    return outputs;
-  }
-
-  // As of NeuronOperators.
-  static typename Operators::Backward backward(const Arguments& arguments, int64_t kernel_h, int64_t kernel_w,
-                                               bool average, Tensor places, bool x_repeats, Tensor checkpoints,
-                                               int64_t checkpoint_every, bool state_needed, Optional grad_y,
-                                               Each<Optional, S>... grad_states, Optional grad_v_seq) {
-    const Tensor& x = arguments.x;
-    NeuronTensors tensors(Kernels::kName, x);
-    const char* op = tensors.op();
-    check(tensors, arguments);
-    SNNFAST_CHECK(!grad_v_seq, op, ": grad_v_seq must be none, got a tensor");
-    const Cpu device(x);
-    NeuronBackward<Neuron> a{};
-    const typename Operators::Backward outputs =
-        Operators::backward_tensors(arguments, x_repeats, checkpoints, checkpoint_every, state_needed, std::nullopt,
-                                    grad_states..., std::nullopt, tensors, device, a);
-    const PooledImages images(op, x, kernel_h, kernel_w, average, a);
-    check_tensor(op, "places", places, ScalarType::Byte, images.places_shape(), "x", x);
-    check_contiguous(op, "places", places);
-    Optional grad;
-    if (grad_y) {
-      check_tensor(op, "grad_y", *grad_y, x.scalar_type(), images.pooled_shape(), "x", x);
-      grad = contiguous_of(*grad_y);
-    }
-    if (a.N == 0) return outputs;
-    const size_t tape = neuron_tape_bytes(a);
-    images.each([&](int64_t first, int64_t count) {
-      NeuronBackward<Neuron> part = images.part(a, first, count);
-      const int64_t state = images.state_bytes(first);
-      for (auto& pointer : part.grad_state_out) pointer = advanced(pointer, state);
-      for (auto& pointer : part.grad_state_in) pointer = advanced(pointer, state);
-      for (auto& pointer : part.grad_param) pointer = advanced(pointer, state);
-      part.grad_x = advanced(a.grad_x, images.bytes(first));
-      char* scratch = static_cast<char*>(thread_scratch(tape + images.bytes()));
-      if (grad) {
-        images.spread(grad->const_data_ptr(), static_cast<uint8_t*>(places.mutable_data_ptr()), first, count,
-                      scratch + tape);
-        part.grad_spikes = {scratch + tape, images.dtype(), part.N, 1};
-      }
-      Kernels::backward(part, scratch);
-    });
-    return outputs;
-  }
-
- private:
-  static void check(const NeuronTensors& tensors, const Arguments& arguments) {
-    SNNFAST_CHECK(arguments.fires, tensors.op(), ": fires must be true, got false");
-    SNNFAST_CHECK(!arguments.return_v_seq, tensors.op(), ": return_v_seq must be false, got true");
-  }
+struct Windows {
+  int64_t height, width;
+  bool average;
 };
 
-template <class Arguments, class Library>
-void pooled_schemas(Library& m, const std::string& op) {
-  neuron_schemas<Arguments>(m, op,
-                            {"int kernel_h, int kernel_w, bool average, ", "Tensor places, bool x_repeats, ", ""});
+inline void check_pooled(const NeuronCall& call) {
+  SNNFAST_CHECK(call.fires, call.op, ": fires must be true, got false");
+  SNNFAST_CHECK(!call.return_v_seq, call.op, ": return_v_seq must be false, got true");
+}
+
+// y, states, places of maxima in their windows, checkpoints. kernel: that of the neurons, as of neuron_forward.
+template <class Kernel>
+Tensors pooled_forward(const NeuronCall& call, const Windows& w, int64_t checkpoint_every, const Kernel& kernel) {
+  const Tensor& x = call.x;
+  NeuronTensors tensors(call.op, x);
+  check_pooled(call);
+  const Cpu device(x);
+  NeuronForward<AnyNeuron> a{};
+  Tensors outputs = forward_tensors(call, false, checkpoint_every, tensors, device, a);
+  const PooledImages images(call.op, x, w.height, w.width, w.average, a, call.sizes.params);
+  const Tensor y = outputs[0] = device.allocate(x, images.pooled_shape(), x.scalar_type());
+  const Tensor places = outputs[1 + call.states.size()] = device.allocate(x, images.places_shape(), ScalarType::Byte);
+  if (a.N == 0) return outputs;
+  images.each([&](int64_t first, int64_t count) {
+    NeuronForward<AnyNeuron> part = images.part(a, first, count);
+    for (auto& pointer : part.state_out) pointer = advanced(pointer, images.state_bytes(first));
+    part.checkpoints_out = advanced(a.checkpoints_out, images.state_bytes(first));
+    part.spikes = thread_scratch(images.bytes());
+    kernel(part, 0, part.N);
+    images.pool(part.spikes, first, count, y.mutable_data_ptr(), static_cast<uint8_t*>(places.mutable_data_ptr()));
+  });
+  return outputs;
+}
+
+// Gradients as of backward_tensors; given.grads begins with that of y.
+template <class Kernel>
+Tensors pooled_backward(const NeuronCall& call, const Windows& w, const Tensor& places, NeuronGradients given,
+                        const Kernel& kernel) {
+  const Tensor& x = call.x;
+  NeuronTensors tensors(call.op, x);
+  check_pooled(call);
+  SNNFAST_CHECK(!given.grads.back(), call.op, ": grad_v_seq must be none, got a tensor");
+  const Cpu device(x);
+  const Optional grad_y = std::exchange(given.grads.front(), std::nullopt);
+  NeuronBackward<AnyNeuron> a{};
+  Tensors outputs = backward_tensors(call, given, tensors, device, a);
+  const PooledImages images(call.op, x, w.height, w.width, w.average, a, call.sizes.params);
+  check_tensor(call.op, "places", places, ScalarType::Byte, images.places_shape(), "x", x);
+  check_contiguous(call.op, "places", places);
+  Optional grad;
+  if (grad_y) {
+    check_tensor(call.op, "grad_y", *grad_y, x.scalar_type(), images.pooled_shape(), "x", x);
+    grad = contiguous_of(*grad_y);
+  }
+  if (a.N == 0) return outputs;
+  const size_t tape = neuron_tape_bytes(call.sizes, a);
+  images.each([&](int64_t first, int64_t count) {
+    NeuronBackward<AnyNeuron> part = images.part(a, first, count);
+    const int64_t state = images.state_bytes(first);
+    for (auto& pointer : part.grad_state_out) pointer = advanced(pointer, state);
+    for (auto& pointer : part.grad_state_in) pointer = advanced(pointer, state);
+    for (auto& pointer : part.grad_param) pointer = advanced(pointer, state);
+    part.grad_x = advanced(a.grad_x, images.bytes(first));
+    char* scratch = static_cast<char*>(thread_scratch(tape + images.bytes()));
+    if (grad) {
+      images.spread(grad->const_data_ptr(), static_cast<uint8_t*>(places.mutable_data_ptr()), first, count,
+                    scratch + tape);
+      part.grad_spikes = {scratch + tape, images.dtype(), part.N, 1};
+    }
+    kernel(part, 0, part.N, scratch);
+  });
+  return outputs;
 }
 
 }  // namespace snnfast

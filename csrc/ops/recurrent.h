@@ -1,9 +1,7 @@
 // The operators of a neuron whose spikes come back to it: those of ops/neuron.h with weights, spikes before the first
 // step and delays.
 #pragma once
-#include "core/recurrent.h"
 #include "ops/neuron.h"
-#include "ops/scratch.h"
 
 namespace snnfast {
 
@@ -78,10 +76,9 @@ class RecurrentGradients {
   Tensor weight, past, delay;
 
   // columns: rows of recurrent_columns.
-  template <class Neuron>
   RecurrentGradients(const Device& device, const Tensor& x, NeuronTensors& tensors, const Recurrence& r,
                      const Optional& given_past, bool delayed, const Tensor& spikes, int64_t columns,
-                     RecurrentBackward<Neuron>& a)
+                     RecurrentBackward<AnyNeuron>& a)
       : weight(device.allocate(x, {r.H, r.H}, tensors.state_type())),
         past(given_past ? device.allocate(x, sizes_of(*given_past), x.scalar_type()) : tensors.nothing()),
         delay(delayed ? device.allocate(x, tensors.shape(), tensors.state_type()) : tensors.nothing()),
@@ -106,8 +103,7 @@ class RecurrentGradients {
   }
 
   // After the kernel: adds up the weights' gradient.
-  template <class Neuron>
-  void sum(const Device& device, const RecurrentBackward<Neuron>& a) {
+  void sum(const Device& device, const RecurrentBackward<AnyNeuron>& a) {
     if (H_ == 0) return;
     if constexpr (Device::kCuda)
       if (a.N > 0) recurrent_weight(device, {a.T, a.N, a.recurrence, a.spikes, a.grad_current, a.grad_weight});
@@ -121,78 +117,69 @@ class RecurrentGradients {
   std::vector<Tensor> scratch_;
 };
 
-// Kernels has forward(device, RecurrentForward) and backward(device, RecurrentBackward).
-template <class Neuron, class Arguments, class Kernels, class Device,
-          class States = std::make_index_sequence<Neuron::kStates>,
-          class Params = std::make_index_sequence<Neuron::kParams>>
-struct RecurrentOperators;
-
-template <class Neuron, class Arguments, class Kernels, class Device, size_t... S, size_t... P>
-struct RecurrentOperators<Neuron, Arguments, Kernels, Device, std::index_sequence<S...>, std::index_sequence<P...>> {
-  using Operators = NeuronOperators<Neuron, Arguments, Kernels, Device>;
-  using Forward = typename Operators::Forward;
-  using Backward = std::tuple<Tensor, Each<Tensor, S>..., Each<Tensor, P>..., Tensor, Tensor, Tensor>;
-
-  // spikes, states, v_seq, checkpoints
-  static Forward forward(const Arguments& arguments, Tensor weight, Optional past, Optional delay,
-                         int64_t checkpoint_every) {
-    NeuronTensors tensors(Kernels::kName, arguments.x);
-    SNNFAST_CHECK(arguments.fires, tensors.op(), ": fires must be true, got false");
-    const Device device(arguments.x);
-    RecurrentForward<Neuron> a{};
-    const Forward outputs = Operators::forward_tensors(arguments, true, checkpoint_every, tensors, device, a);
-    RecurrentTensors<Device> recurrent(device, arguments.x, tensors, weight, past, delay);
-    a.recurrence = recurrent.recurrence;
-    a.columns = recurrent.states(device, arguments.x, tensors, Neuron::kStates);
-    if (a.N > 0) Kernels::forward(device, a);
-    return outputs;
-  }
-
-  // Gradients as of NeuronOperators, then of weight, past and delay; those of the last two are empty where there is
-  // none.
-  static Backward backward(const Arguments& arguments, Tensor weight, Optional past, Optional delay, Tensor spikes,
-                           Tensor checkpoints, int64_t checkpoint_every, bool state_needed, Optional grad_spikes,
-                           Each<Optional, S>... grad_states, Optional grad_v_seq) {
-    const Tensor& x = arguments.x;
-    NeuronTensors tensors(Kernels::kName, x);
-    SNNFAST_CHECK(arguments.fires, tensors.op(), ": fires must be true, got false");
-    const Device device(x);
-    RecurrentBackward<Neuron> a{};
-    const typename Operators::Backward outputs =
-        Operators::backward_tensors(arguments, false, checkpoints, checkpoint_every, state_needed, grad_spikes,
-                                    grad_states..., grad_v_seq, tensors, device, a);
-    const RecurrentTensors<Device> recurrent(device, x, tensors, weight, past, delay);
-    const int64_t columns =
-        recurrent_columns(Neuron::kStates, Neuron::kParams, kNeuronTapeRows<Neuron>, std::min(a.T, checkpoint_every));
-    RecurrentGradients<Device> more(device, x, tensors, recurrent.recurrence, past, delay.has_value(), spikes, columns,
-                                    a);
-    if (a.N > 0) Kernels::backward(device, a);
-    more.sum(device, a);
-    return std::tuple_cat(outputs, std::make_tuple(more.weight, more.past, more.delay));
-  }
+// Both passes; kernel is given RecurrentForward or RecurrentBackward, and on the CPU runs groups of samples or parts of
+// groups, with scratch.
+struct Connections {
+  Tensor weight;
+  Optional past, delay;
 };
 
 // kernel(begin, end, scratch) over `units` groups or parts of groups.
 template <class Kernel>
-void recurrent_units(const Cpu& device, const Recurrence& r, int64_t T, int64_t units, size_t bytes,
-                     const Kernel& kernel) {
+void recurrent_units(const Cpu& device, const NeuronSizes& sizes, const Recurrence& r, int64_t T, int64_t steps,
+                     bool backward, int64_t units, const Kernel& kernel) {
   constexpr int64_t kOne = 64;  // what Cpu::parallel does not split
+  const size_t bytes = static_cast<size_t>(
+      RecurrentMemory<double>(nullptr, sizes.piece_rows, sizes.tape_rows, r, steps, backward).bytes);
   device.parallel(units * kOne, T * r.H,
                   [&](int64_t begin, int64_t end) { kernel(begin / kOne, end / kOne, thread_scratch(bytes)); });
 }
-template <class Neuron, class Kernel>
-void recurrent_units(const Cpu& device, const Recurrence& r, int64_t T, int64_t steps, bool backward, int64_t units,
-                     const Kernel& kernel) {
-  const size_t bytes = static_cast<size_t>(
-      RecurrentMemory<double>(nullptr, kRecurrentPieceRows<Neuron>, kNeuronTapeRows<Neuron>, r, steps, backward).bytes);
-  recurrent_units(device, r, T, units, bytes, kernel);
+
+template <class Device, class Kernel>
+Tensors recurrent_forward(const NeuronCall& call, const Connections& given, int64_t checkpoint_every,
+                          const Kernel& kernel) {
+  NeuronTensors tensors(call.op, call.x);
+  SNNFAST_CHECK(call.fires, call.op, ": fires must be true, got false");
+  const Device device(call.x);
+  RecurrentForward<AnyNeuron> a{};
+  Tensors outputs = forward_tensors(call, true, checkpoint_every, tensors, device, a);
+  RecurrentTensors<Device> recurrent(device, call.x, tensors, given.weight, given.past, given.delay);
+  const Recurrence& r = a.recurrence = recurrent.recurrence;
+  a.columns = recurrent.states(device, call.x, tensors, call.sizes.states);
+  if (a.N == 0) return outputs;
+  if constexpr (Device::kCuda)
+    device.launch(call.op, [&](void* stream) { return kernel(a, stream); });
+  else
+    recurrent_units(device, call.sizes, r, a.T, 1, false, RecurrentParts(a.N / r.H).groups,
+                    [&](int64_t begin, int64_t end, void* scratch) { kernel(a, begin, end, scratch); });
+  return outputs;
 }
 
-template <class Arguments, class Library>
-void recurrent_schemas(Library& m, const std::string& neuron) {
-  neuron_schemas<Arguments>(m, "recurrent_" + neuron,
-                            {"Tensor weight, Tensor? past, Tensor? delay, ", "Tensor spikes, ",
-                             ", Tensor grad_weight, Tensor grad_past, Tensor grad_delay"});
+// Gradients as of backward_tensors, then of weight, past and delay; those of the last two are empty where there is none.
+template <class Device, class Kernel>
+Tensors recurrent_backward(const NeuronCall& call, const Connections& given, const Tensor& spikes,
+                           const NeuronGradients& gradients, const Kernel& kernel) {
+  NeuronTensors tensors(call.op, call.x);
+  SNNFAST_CHECK(call.fires, call.op, ": fires must be true, got false");
+  const Device device(call.x);
+  RecurrentBackward<AnyNeuron> a{};
+  Tensors outputs = backward_tensors(call, gradients, tensors, device, a);
+  const RecurrentTensors<Device> recurrent(device, call.x, tensors, given.weight, given.past, given.delay);
+  const NeuronSizes& sizes = call.sizes;
+  const int64_t steps = std::min(a.T, gradients.checkpoint_every);
+  RecurrentGradients<Device> more(device, call.x, tensors, recurrent.recurrence, given.past, given.delay.has_value(),
+                                  spikes, recurrent_columns(sizes.states, sizes.params, sizes.tape_rows, steps), a);
+  const Recurrence& r = a.recurrence;
+  if (a.N > 0) {
+    if constexpr (Device::kCuda)
+      device.launch(call.op, [&](void* stream) { return kernel(a, stream); });
+    else
+      recurrent_units(device, sizes, r, a.T, steps, true, RecurrentParts(a.N / r.H).parts,
+                      [&](int64_t begin, int64_t end, void* scratch) { kernel(a, begin, end, scratch); });
+  }
+  more.sum(device, a);
+  outputs.insert(outputs.end(), {more.weight, more.past, more.delay});
+  return outputs;
 }
 
 }  // namespace snnfast

@@ -11,6 +11,12 @@ int launch_spike_count(const NeuronForward<SpikeCount>&, void* stream);
 
 namespace {
 
+#define SNNFAST_SPIKE_COUNT_ARGUMENTS(FIELD) \
+  FIELD(Tensor, x)                           \
+  FIELD(Optional, v)                         \
+  FIELD(Optional, count)                     \
+  FIELD(Parameter, v_threshold)              \
+  FIELD(std::optional<double>, v_reset)
 SNNFAST_ARGUMENTS(Arguments, SNNFAST_SPIKE_COUNT_ARGUMENTS)
 
 template <class Device>
@@ -19,8 +25,14 @@ std::tuple<Tensor, Tensor> spike_count(const Arguments& arguments) {
   NeuronTensors tensors("spike_count", x);
   const Device device(x);
   NeuronForward<SpikeCount> a{};
-  static_cast<NeuronScan<SpikeCount>&>(a) =
-      neuron_scan<SpikeCount>(arguments, arguments.v_reset ? Reset::hard : Reset::soft, tensors);
+  a.T = x.size(0);
+  a.N = a.N_all = tensors.count();
+  a.x = tensors.rows(x, "x");
+  a.state_in[SpikeCount::kV] = tensors.neurons(arguments.v, "v");
+  a.state_in[SpikeCount::kCount] = tensors.neurons(arguments.count, "count");
+  a.param[SpikeCount::kVThreshold] = tensors.param(arguments.v_threshold, "v_threshold");
+  a.settings[SpikeCount::kVReset] = arguments.v_reset.value_or(0.);
+  a.reset = arguments.v_reset ? Reset::hard : Reset::soft;
   const Tensor v_out = device.allocate(x, tensors.shape(), tensors.state_type());
   const Tensor count_out = device.allocate(x, tensors.shape(), tensors.state_type());
   a.state_out[SpikeCount::kV] = v_out.mutable_data_ptr();

@@ -5,6 +5,7 @@ The build calls :func:`write` and compiles what it writes: nothing generated is 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -24,15 +25,17 @@ from .trace import Step, trace
 __all__ = ["STEMS", "header", "step_of", "write"]
 
 RESETS = ("hard", "soft", "none")
-TYPES: dict[Any, str] = {
-    Tensor: "Tensor",
-    Tensor | None: "State",
-    Parameter: "Parameter",
-    bool: "bool",
-    int: "int64_t",
-    float: "double",
-    SurrogateLike: "SurrogateChoice",
+# NeuronArgument::Kind in csrc/core/any_neuron.h by type; flags that all neurons have are called by their names.
+KINDS: dict[Any, str] = {
+    Tensor: "input",
+    Tensor | None: "state",
+    Parameter: "parameter",
+    bool: "flag",
+    int: "integer",
+    float: "number",
+    SurrogateLike: "surrogate",
 }
+FLAGS = ("hard_reset", "fires", "detach_reset", "return_state", "return_v_seq")
 
 
 def _calls() -> dict[str, Any]:
@@ -131,7 +134,7 @@ def _traced(
 
 
 def header(stem: str) -> str:
-    """The header of a neuron: the list of its operator's arguments, and the struct of ``csrc/core/neuron.h``."""
+    """The header of a neuron: the struct of ``csrc/core/neuron.h``, with the list of its operators' arguments."""
     call = STEMS[stem]
     equation, hints, graph = EQUATIONS[call], get_type_hints(call), Graph(torch.float32)
     generic = stem.startswith("refractory_")
@@ -160,37 +163,46 @@ def header(stem: str) -> str:
     flags |= {"kPrefetch": equation.prefetch, "kTakesSlope": True}
     states = list(fields_of_kind(call, Tensor | None))
     text = struct(camel(stem), variants, Layout(states, params, per_neuron, settings, flags))
-    fields = " \\\n".join(f"  FIELD({TYPES[hints[name]]}, {name})" for name in call._fields)
-    out = "\n".join(f"    out[kOf{camel(name)}] = static_cast<double>(a.{name});" for name in settings)
-    setter = f"""
-  template <class Arguments>
-  static void settings(const Arguments& a, double* out) {{
-{out}
-  }}
-}};
-"""
+    arguments = ",\n".join(
+        f'      {{"{name}", NeuronArgument::{name if name in FLAGS else KINDS[hints[name]]}'
+        f"{f', kOf{camel(name)}' if name in settings else ''}}}"
+        for name in call._fields
+    )
     neuron = stem.removeprefix("refractory_")
     return f"""// Made from the equation of {neuron} in snnfast/reference by snnfast/compiler/neurons.py.
 #pragma once
+#include "core/any_neuron.h"
 #include "core/functions.h"
-#include "core/neuron.h"
-
-#define SNNFAST_{stem.upper()}_ARGUMENTS(FIELD) \\
-{fields}
 
 namespace snnfast {{
 
 {text.removesuffix("};" + chr(10)).rstrip()}
-{setter}
+
+  static constexpr NeuronArgument kArguments[] = {{
+{arguments}}};
+}};
+
 }}  // namespace snnfast
 """
 
 
-def write(folder: str) -> list[str]:
-    """Writes all headers, and gives their stems; one that is as it was is left alone, and nothing compiled again."""
+def write(folder: str, stems: Iterable[str] = STEMS) -> list[str]:
+    """Writes the headers of neurons, and one that lists them. Returns the stems.
+
+    A header that is as it was is left alone, and nothing is compiled again.
+    """
+    headers = {stem: header(stem) for stem in stems}
+    includes = "".join(f'#include "core/{stem}.h"\n' for stem in headers)
+    each = " \\\n".join(f"  NEURON({stem}, {camel(stem)})" for stem in headers)
+    listed = f"""// The neurons of this build, made by snnfast/compiler/neurons.py: NEURON(stem, struct) for each.
+#pragma once
+{includes}
+#define SNNFAST_NEURONS(NEURON) \\
+{each}
+"""
     Path(folder).mkdir(parents=True, exist_ok=True)
-    for stem in STEMS:
-        path, text = Path(folder, f"{stem}.h"), header(stem)
+    for name, text in (*headers.items(), ("neurons", listed)):
+        path = Path(folder, f"{name}.h")
         if not path.exists() or path.read_text() != text:
             path.write_text(text)
-    return list(STEMS)
+    return list(headers)

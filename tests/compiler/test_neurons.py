@@ -24,6 +24,15 @@ print(*write({str(tmp_path)!r}))
         assert (tmp_path / f"{stem}.h").read_text() == neurons.header(stem)
 
 
+def test_a_build_may_have_some_neurons_alone(tmp_path):
+    assert neurons.write(str(tmp_path), ["qif", "lif"]) == ["qif", "lif"]
+    assert {path.name for path in tmp_path.iterdir()} == {"qif.h", "lif.h", "neurons.h"}
+    assert re.findall(r"NEURON\((\w+), (\w+)\)", (tmp_path / "neurons.h").read_text().partition("#define")[2]) == [
+        ("qif", "Qif"),
+        ("lif", "Lif"),
+    ]
+
+
 def test_a_header_that_is_as_it_was_is_left_alone(tmp_path):
     neurons.write(str(tmp_path))
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
@@ -36,11 +45,11 @@ def test_a_header_that_is_as_it_was_is_left_alone(tmp_path):
 
 @pytest.mark.parametrize("stem", neurons.STEMS)
 def test_the_list_of_arguments_is_that_of_the_call(stem):
-    fields = re.findall(r"FIELD\((\w+), (\w+)\)", neurons.header(stem))
+    arguments = re.findall(r'\{"(\w+)", NeuronArgument::(\w+)', neurons.header(stem))
     call = neurons.STEMS[stem]
-    assert tuple(name for _, name in fields) == call._fields
-    sizes = {"Parameter": 2, "SurrogateChoice": 2}
-    assert [sizes.get(kind, 1) for kind, _ in fields] == [kind.size for kind in prepare(call).kinds]
+    assert tuple(name for name, _ in arguments) == call._fields
+    sizes = {"parameter": 2, "surrogate": 2}
+    assert [sizes.get(kind, 1) for _, kind in arguments] == [kind.size for kind in prepare(call).kinds]
 
 
 @pytest.mark.parametrize(

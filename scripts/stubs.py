@@ -6,13 +6,13 @@ from typing import Any
 
 from snnfast.nn import neurons
 from snnfast.reference.neuron_arguments import NEURONS
-from snnfast.surrogate import SurrogateLike
+from snnfast.reference.surrogate import SurrogateLike
 
 PACKAGE = Path(__file__).parents[1] / "snnfast"
 HEAD = """# Made by scripts/stubs.py from the equations in snnfast/reference.
 from torch import Tensor
 
-from snnfast.surrogate import SurrogateLike
+from snnfast.reference.surrogate import SurrogateLike
 
 __all__ = {}
 """

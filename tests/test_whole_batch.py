@@ -16,7 +16,7 @@ from snnfast.nn import Time
 from snnfast.ports.sequences import OverTime
 from snnfast.processes import Processes
 from snnfast.train import Run, fit
-from snnfast.backend.processes.whole_batch import shared
+from snnfast.processes.whole_batch import shared
 
 rank = int(sys.argv[1])
 distributed.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)

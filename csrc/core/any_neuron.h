@@ -1,6 +1,6 @@
-// Calls of neurons whatever their maths: the operators (csrc/ops) fill in the scans of AnyNeuron, which has room for every
-// neuron, and a kernel takes from them what its neuron has (call_of). So an operator is compiled once for all neurons,
-// those that are compiled while the program runs (snnfast/compiler) included.
+// Calls of neurons whatever their maths: the operators (csrc/ops) fill in the scans of AnyNeuron, which has room for
+// every neuron, and a kernel takes the fields of its neuron from them (call_of). So an operator is compiled once for
+// all neurons, those that are compiled while the program runs (snnfast/compiler) included.
 #pragma once
 #include "recurrent.h"
 
@@ -17,6 +17,7 @@ struct AnyNeuron {
 // An argument of the operators of one of the package's neurons. snnfast/compiler/neurons.py writes their lists from the
 // fields of its call in snnfast/reference; tests/ops/test_calls.py compares the two.
 struct NeuronArgument {
+  // From flag to number: settings of the neuron; behind them: flags that all neurons have.
   enum Kind {
     input,
     state,
@@ -24,12 +25,12 @@ struct NeuronArgument {
     surrogate,
     flag,
     integer,
-    number,  // settings
+    number,
     hard_reset,
     fires,
     detach_reset,
     return_state,
-    return_v_seq  // flags that all neurons have
+    return_v_seq
   };
   const char* name;
   Kind kind;

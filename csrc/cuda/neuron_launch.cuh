@@ -7,20 +7,21 @@ namespace {
 
 constexpr int kShared = 48 * 1024;  // bytes that a block may have without asking
 
-// Whether one kernel serves numbers and tensors and all surrogates, a neuron a thread: of some emulated neurons, too.
+// Whether one kernel serves numbers and tensors and all surrogates, a neuron a thread: in float64, which is for checks
+// of gradients, and of some emulated neurons.
 #ifdef SNNFAST_COMPACT
-template <class Neuron>
+template <class Neuron, class C>
 constexpr bool kOneKernel = true;
 #else
-template <class Neuron>
-constexpr bool kOneKernel = Neuron::kGeneric;
+template <class Neuron, class C>
+constexpr bool kOneKernel = Neuron::kGeneric || sizeof(C) == 8;
 #endif
 
 // Neurons a thread: 16 bytes of T, but fewer of many states; in the backward pass, of which a step keeps `rows`, no
 // more than shared memory holds.
 template <class Neuron, class T, bool Uniform>
 constexpr int wide(int rows = 0) {
-  if (kOneKernel<Neuron> || static_cast<int>(16 / sizeof(T)) < Neuron::kStates) return 1;
+  if (kOneKernel<Neuron, T> || static_cast<int>(16 / sizeof(T)) < Neuron::kStates) return 1;
   int numbers = static_cast<int>(16 / sizeof(T)) / Neuron::kStates;
   while (numbers > 1 && 16 * rows * kThreads<false> * static_cast<int>(sizeof(T)) * numbers > kShared) numbers /= 2;
   return kAlike<Neuron, Uniform> || numbers < 2
@@ -86,20 +87,20 @@ int launch_backward(const NeuronBackward<Neuron>& a, cudaStream_t stream) {
 // Overloads on what is launched, so that the choice of template arguments is written once.
 template <class Neuron, class C, class T, Reset R>
 int launch_scan(const NeuronForward<Neuron>& a, cudaStream_t stream) {
-  return !kOneKernel<Neuron> && a.uniform() ? launch_forward<Neuron, C, T, R, !kOneKernel<Neuron>>(a, stream)
-                                            : launch_forward<Neuron, C, T, R, false>(a, stream);
+  return !kOneKernel<Neuron, C> && a.uniform() ? launch_forward<Neuron, C, T, R, !kOneKernel<Neuron, C>>(a, stream)
+                                               : launch_forward<Neuron, C, T, R, false>(a, stream);
 }
 template <class Neuron, class C, class T, Reset R, bool Uniform>
 int launch_backward(const NeuronBackward<Neuron>& a, cudaStream_t stream) {
-  constexpr bool kOwn = !kOneKernel<Neuron> && R != Reset::none;
+  constexpr bool kOwn = !kOneKernel<Neuron, C> && R != Reset::none;
   return kOwn && a.surrogate == static_cast<int32_t>(Surrogate::atan)
              ? launch_backward<Neuron, C, T, R, Uniform, kOwn ? Surrogate::atan : Surrogate::count>(a, stream)
              : launch_backward<Neuron, C, T, R, Uniform, Surrogate::count>(a, stream);
 }
 template <class Neuron, class C, class T, Reset R>
 int launch_scan(const NeuronBackward<Neuron>& a, cudaStream_t stream) {
-  return !kOneKernel<Neuron> && a.uniform() ? launch_backward<Neuron, C, T, R, !kOneKernel<Neuron>>(a, stream)
-                                            : launch_backward<Neuron, C, T, R, false>(a, stream);
+  return !kOneKernel<Neuron, C> && a.uniform() ? launch_backward<Neuron, C, T, R, !kOneKernel<Neuron, C>>(a, stream)
+                                               : launch_backward<Neuron, C, T, R, false>(a, stream);
 }
 
 template <class Neuron, class C, class T, class Scan>

@@ -23,9 +23,9 @@ int own_backward(const NeuronBackward<AnyNeuron>& a, void* stream) {
   return launch_backward<Neuron, C, T, Reset::hard, true, Surrogate::straight_through>(
       call_of<Neuron>(a), static_cast<cudaStream_t>(stream));
 }
-template <class Neuron, class C, class T, class Scan>
+template <class Neuron, class C, class Scan>
 int own_recurrent_scan(const Scan& a, void* stream) {
-  return launch_recurrent_scan<Neuron, C, T, Reset::hard>(call_of<Neuron>(a), static_cast<cudaStream_t>(stream));
+  return launch_recurrent_scan<Neuron, C, Reset::hard>(call_of<Neuron>(a), static_cast<cudaStream_t>(stream));
 }
 
 // Steps between checkpoints: as many as shared memory holds in blocks of few neurons, 16 at most.
@@ -49,8 +49,8 @@ constexpr OwnKernel own_neuron() {
 template <class Neuron, class C, class T>
 constexpr OwnKernel own_recurrent() {
   OwnKernel kernel = own_kernel<Neuron>(kDtype<T>, 16);
-  kernel.launch_recurrent_forward = &own_recurrent_scan<Neuron, C, T, RecurrentForward<AnyNeuron>>;
-  kernel.launch_recurrent_backward = &own_recurrent_scan<Neuron, C, T, RecurrentBackward<AnyNeuron>>;
+  kernel.launch_recurrent_forward = &own_recurrent_scan<Neuron, C, RecurrentForward<AnyNeuron>>;
+  kernel.launch_recurrent_backward = &own_recurrent_scan<Neuron, C, RecurrentBackward<AnyNeuron>>;
   return kernel;
 }
 

@@ -20,7 +20,7 @@ __global__ void pack_kernel(const C* weight, int64_t H, C* to_post, C* to_pre) {
 
 // A tile of one part: sum over the part's groups, their steps from the last on, and their samples, in this order, which
 // is the CPU's, of what arrived of j times dL/d(input of i).
-template <class C, class T>
+template <class C>
 __global__ void weight_kernel(const RecurrentWeightGradient a) {
   __shared__ C grads[kSide][kSide], values[kSide][kSide];
   const Recurrence& r = a.recurrence;
@@ -39,7 +39,7 @@ __global__ void weight_kernel(const RecurrentWeightGradient a) {
     const bool there = k < all && sample < samples;
     const int64_t i = i0 + column, j = j0 + column;
     grads[row][column] = there && i < H ? static_cast<const C*>(a.grad_current)[t * a.N + sample * H + i] : C(0);
-    values[row][column] = there && j < H ? arriving<T, C>(a.spikes, r, a.T, t, sample * H + j) : C(0);
+    values[row][column] = there && j < H ? arriving<C>(a.spikes, r, a.T, t, sample * H + j) : C(0);
     __syncthreads();
     for (int k1 = 0; k1 < kSide; k1++)
       if (values[k1][row] != C(0)) sum += values[k1][row] * grads[k1][column];
@@ -64,11 +64,11 @@ __global__ void sum_kernel(const C* parts, int64_t count, int64_t H, C* grad_wei
 // For a loop that strides by the grid.
 unsigned some_blocks(int64_t size) { return size < 256 * 1024 ? blocks_of(size, 256) : 1024; }
 
-template <class C, class T>
+template <class C>
 int launch_weight(const RecurrentWeightGradient& a, cudaStream_t stream) {
   const unsigned tiles = blocks_of(a.recurrence.H, kSide);
   const dim3 grid(tiles, tiles, static_cast<unsigned>(RecurrentParts(a.N / a.recurrence.H).parts));
-  SNNFAST_LAUNCH((weight_kernel<C, T>), grid, kSide * kSide, 0, stream, a);
+  SNNFAST_LAUNCH(weight_kernel<C>, grid, kSide * kSide, 0, stream, a);
   return cudaGetLastError();
 }
 
@@ -101,12 +101,7 @@ int launch_recurrent_sum(void* parts, int64_t count, int64_t H, bool is_double, 
 
 int launch_recurrent_weight(const RecurrentWeightGradient& a, void* stream_pointer) {
   const cudaStream_t stream = static_cast<cudaStream_t>(stream_pointer);
-  switch (a.spikes.dtype) {
-    case Dtype::f32: return launch_weight<float, float>(a, stream);
-    case Dtype::f64: return launch_weight<double, double>(a, stream);
-    case Dtype::bf16: return launch_weight<float, BFloat16>(a, stream);
-    default: return launch_weight<float, Half>(a, stream);
-  }
+  return a.spikes.dtype == Dtype::f64 ? launch_weight<double>(a, stream) : launch_weight<float>(a, stream);
 }
 
 }  // namespace snnfast

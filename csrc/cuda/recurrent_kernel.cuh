@@ -26,14 +26,14 @@ struct Column {
 };
 
 // The neuron of a thread that has one, with loads that are under way before its block meets.
-template <bool kOne, class T>
+template <bool kOne, class C>
 struct Mine {
   bool has;
   int64_t n;
 
   __device__ __forceinline__ Mine(int64_t H, int64_t first) : has(kOne && threadIdx.x < H), n(first + threadIdx.x) {}
-  __device__ __forceinline__ Pack<T, 1> row(const Rows& x, int64_t t, int64_t steps) const {
-    return has && t < steps ? Reader<T, 1>(x, t, n).load(0) : Pack<T, 1>{};
+  __device__ __forceinline__ Bits<C> row(const Rows& x, int64_t t, int64_t steps) const {
+    return has && t < steps ? bits_at<C>(x, t, n) : Bits<C>(0);
   }
 };
 
@@ -61,7 +61,7 @@ __device__ __forceinline__ void initial_state(const NeuronScan<Neuron>& a, const
   }
 }
 
-template <class Neuron, class C, class T, Reset R, bool kOne>
+template <class Neuron, class C, Reset R, bool kOne>
 __global__ void __launch_bounds__(kRecurrentThreads, 1)
     recurrent_forward_kernel(const RecurrentForward<Neuron> a, bool staged) {
   SNNFAST_DYN_SHARED(C, memory);
@@ -76,20 +76,20 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1)
     neuron_coefficients<Neuron, C, 1>(a, first + i, &c);
     initial_state<Neuron>(a, c, first + i, state);
   }
-  const Mine<kOne, T> mine(H, first);
+  const Mine<kOne, C> mine(H, first);
   C last = C(0);  // of a thread with one neuron: its spike of the step before, as it stands in memory
-  if (mine.has && !r.delay) last = spike_at<T, C>(spikes, r, -1, mine.n);
-  Pack<T, 1> ahead = mine.row(a.x, 0, a.T);
+  if (mine.has && !r.delay) last = spike_at<C>(spikes, r, -1, mine.n);
+  Bits<C> ahead = mine.row(a.x, 0, a.T);
   for (int64_t t = 0; t < a.T; t++) {
-    const Pack<T, 1> now = ahead;
+    const Bits<C> now = ahead;
     ahead = mine.row(a.x, t + 1, a.T);
-    if (mine.has && r.delay) last = arriving<T, C>(spikes, r, a.T, t, mine.n);
+    if (mine.has && r.delay) last = arriving<C>(spikes, r, a.T, t, mine.n);
     const int32_t count =
-        events.list(H, [&](int64_t i) { return kOne ? last : arriving<T, C>(spikes, r, a.T, t, first + i); });
+        events.list(H, [&](int64_t i) { return kOne ? last : arriving<C>(spikes, r, a.T, t, first + i); });
     for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
       const int64_t n = first + i;
-      C x, s[Neuron::kStates], tape[Neuron::template kTape<false>];
-      widen(kOne ? now : Reader<T, 1>(a.x, t, n).load(0), &x);
+      const C x = number_of<C>(kOne ? now : bits_at<C>(a.x, t, n), a.x.dtype);
+      C s[Neuron::kStates], tape[Neuron::template kTape<false>];
       if constexpr (!kOne) neuron_coefficients<Neuron, C, 1>(a, n, &c);
 #pragma unroll
       for (int k = 0; k < Neuron::kStates; k++) s[k] = state.get(k, n);
@@ -98,8 +98,7 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1)
         for (int k = 0; k < Neuron::kStates; k++)
           store<C, 1>(a.checkpoints_out, ((t / a.checkpoint_every - 1) * Neuron::kStates + k) * a.N + n, &s[k]);
       const C spike = Neuron::template step<R, false>(events.add(x, rows, width, i, count), c, s, tape);
-      store<T, 1>(a.spikes, t * a.N + n, &spike);
-      last = load_as<C>(Store<T>::from(spike));
+      last = put(a.spikes, a.x.dtype, t * a.N + n, spike);
       if (a.v_seq) store<C, 1>(a.v_seq, t * a.N + n, &s[0]);
 #pragma unroll
       for (int k = 0; k < Neuron::kStates; k++) state.set(k, n, s[k]);
@@ -111,7 +110,7 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1)
       if (a.state_out[k]) static_cast<C*>(a.state_out[k])[first + i] = state.get(k, first + i);
 }
 
-template <class Neuron, class C, class T, Reset R, bool kOne>
+template <class Neuron, class C, Reset R, bool kOne>
 __global__ void __launch_bounds__(kRecurrentThreads, 1)
     recurrent_backward_kernel(const RecurrentBackward<Neuron> a, bool staged) {
   SNNFAST_DYN_SHARED(C, memory);
@@ -130,7 +129,7 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1)
   const C* to_pre = staged_rows<C>(r.to_pre, H * width, staged, memory);
   const C* to_post = static_cast<const C*>(r.to_post);
   C* columns = static_cast<C*>(a.columns);
-  const Mine<kOne, T> mine(H, first);
+  const Mine<kOne, C> mine(H, first);
   Column<C, kOwn, kOne> own{{}, columns, a.N};
   const auto tape = [&](int64_t j, int k, int64_t n) -> C& {
     return columns[(kOwn + j * kNeuronTapeRows<Neuron> + k) * a.N + n];
@@ -147,7 +146,7 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1)
     if (!r.delay) return t < -1 ? C(0) : own.get(kReturned, n);
     const Lag<C> lag = lag_of_neuron<C>(r, a.T, n);
     const C early = arrived(t + 1 + lag.steps, n), late = arrived(t + 2 + lag.steps, n),
-            spike = spike_at<T, C>(a.spikes, r, t, n);
+            spike = spike_at<C>(a.spikes, r, t, n);
     if (lag.moves && spike != C(0)) own.set(kGradDelay, n, own.get(kGradDelay, n) + spike * (late - early));
     return lag.early * early + lag.late * late;
   };
@@ -175,22 +174,22 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1)
         for (int k = 0; k < Neuron::kStates; k++)
           own.set(k, n, static_cast<const C*>(a.checkpoints)[((segment - 1) * Neuron::kStates + k) * a.N + n]);
     }
-    Pack<T, 1> ahead = mine.row(a.x, t0, a.T);
+    Bits<C> ahead = mine.row(a.x, t0, a.T);
     const auto arrives = [&](int64_t t) {
-      return mine.has && t < a.T ? arriving<T, C>(a.spikes, r, a.T, t, mine.n) : C(0);
+      return mine.has && t < a.T ? arriving<C>(a.spikes, r, a.T, t, mine.n) : C(0);
     };
     C coming = arrives(t0);
     for (int64_t j = 0; j < steps; j++) {
       const int64_t t = t0 + j;
-      const Pack<T, 1> now = ahead;
+      const Bits<C> now = ahead;
       const C here = coming;
       ahead = mine.row(a.x, t + 1, a.T), coming = arrives(t + 1);
       const int32_t count =
-          events.list(H, [&](int64_t i) { return kOne ? here : arriving<T, C>(a.spikes, r, a.T, t, first + i); });
+          events.list(H, [&](int64_t i) { return kOne ? here : arriving<C>(a.spikes, r, a.T, t, first + i); });
       for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
         const int64_t n = first + i;
-        C x, s[Neuron::kStates], written[kTape] = {};
-        widen(kOne ? now : Reader<T, 1>(a.x, t, n).load(0), &x);
+        C x = number_of<C>(kOne ? now : bits_at<C>(a.x, t, n), a.x.dtype);
+        C s[Neuron::kStates], written[kTape] = {};
         x = events.add(x, to_post, width, i, count);
         if constexpr (!kOne) neuron_coefficients<Neuron, C, 1>(a, n, &c);
 #pragma unroll
@@ -207,21 +206,21 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1)
       for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
         const int64_t n = first + i;
         if constexpr (!kOne) neuron_coefficients<Neuron, C, 1>(a, n, &c);
-        C read[kTape], g[Neuron::kStates], gp[Neuron::kParams], grad_spike = C(0), grad_v = C(0);
+        C read[kTape], g[Neuron::kStates], gp[Neuron::kParams], grad_v = C(0);
+        C grad_spike = a.grad_spikes.data ? number_at<C>(a.grad_spikes, t, n) : C(0);
 #pragma unroll
         for (int k = 0; k < kTape; k++) read[k] = tape(j, k, n);
 #pragma unroll
         for (int k = 0; k < Neuron::kStates; k++) g[k] = own.get(kGrad + k, n);
 #pragma unroll
         for (int k = 0; k < Neuron::kParams; k++) gp[k] = own.get(kGradParam + k, n);
-        if (a.grad_spikes.data) widen(Reader<T, 1>(a.grad_spikes, t, n).load(0), &grad_spike);
         if (a.grad_v_seq.data) widen(Reader<C, 1>(a.grad_v_seq, t, n).load(0), &grad_v);
         grad_spike += through(t, n);
         g[0] += grad_v;
         C slope = Neuron::template margin<R, false>(read, c);
         derivatives<Surrogate::count, C, 1>(a.surrogate, &slope, static_cast<C>(a.alpha), &slope);
         const C grad_x = Neuron::template step_backward<R, false>(read, c, grad_spike, slope, attached, g, gp);
-        store<T, 1>(a.grad_x, t * a.N + n, &grad_x);
+        put(a.grad_x, a.x.dtype, t * a.N + n, grad_x);
         static_cast<C*>(a.grad_current)[t * a.N + n] = current[i] = grad_x;
 #pragma unroll
         for (int k = 0; k < Neuron::kStates; k++) own.set(kGrad + k, n, g[k]);
@@ -243,8 +242,7 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1)
   for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
     const int64_t n = first + i;
     for (int64_t t = -1; t >= -r.K; t--) {
-      const C grad = through(t, n);
-      store<T, 1>(a.grad_past, (t + r.K) * a.N + n, &grad);
+      put(a.grad_past, a.x.dtype, (t + r.K) * a.N + n, through(t, n));
     }
     if (a.grad_delay) static_cast<C*>(a.grad_delay)[n] = own.get(kGradDelay, n);
     C gp[Neuron::kParams];
@@ -282,34 +280,30 @@ int launch_samples(Kernel kernel, const Scan& a, cudaStream_t stream) {
   return cudaGetLastError();
 }
 
-template <class Neuron, class C, class T, Reset R>
+template <class Neuron, class C, Reset R>
 int launch_recurrent_scan(const RecurrentForward<Neuron>& a, cudaStream_t stream) {
-  return a.recurrence.room ? launch_samples<C>(recurrent_forward_kernel<Neuron, C, T, R, false>, a, stream)
-                           : launch_samples<C>(recurrent_forward_kernel<Neuron, C, T, R, true>, a, stream);
+  return a.recurrence.room ? launch_samples<C>(recurrent_forward_kernel<Neuron, C, R, false>, a, stream)
+                           : launch_samples<C>(recurrent_forward_kernel<Neuron, C, R, true>, a, stream);
 }
 
-template <class Neuron, class C, class T, Reset R>
+template <class Neuron, class C, Reset R>
 int launch_recurrent_scan(const RecurrentBackward<Neuron>& a, cudaStream_t stream) {
-  return a.recurrence.room ? launch_samples<C>(recurrent_backward_kernel<Neuron, C, T, R, false>, a, stream)
-                           : launch_samples<C>(recurrent_backward_kernel<Neuron, C, T, R, true>, a, stream);
+  return a.recurrence.room ? launch_samples<C>(recurrent_backward_kernel<Neuron, C, R, false>, a, stream)
+                           : launch_samples<C>(recurrent_backward_kernel<Neuron, C, R, true>, a, stream);
 }
 
-template <class Neuron, class C, class T, class Scan>
+template <class Neuron, class C, class Scan>
 int launch_recurrent_as(const Scan& a, cudaStream_t stream) {
-  return a.reset == Reset::hard ? launch_recurrent_scan<Neuron, C, T, Reset::hard>(a, stream)
-                                : launch_recurrent_scan<Neuron, C, T, Reset::soft>(a, stream);
+  return a.reset == Reset::hard ? launch_recurrent_scan<Neuron, C, Reset::hard>(a, stream)
+                                : launch_recurrent_scan<Neuron, C, Reset::soft>(a, stream);
 }
 
 // Scan is RecurrentForward or RecurrentBackward.
 template <class Neuron, class Scan>
 int launch_recurrent(const Scan& a, void* stream_pointer) {
   const cudaStream_t stream = static_cast<cudaStream_t>(stream_pointer);
-  switch (a.x.dtype) {
-    case Dtype::f32: return launch_recurrent_as<Neuron, float, float>(a, stream);
-    case Dtype::f64: return launch_recurrent_as<Neuron, double, double>(a, stream);
-    case Dtype::bf16: return launch_recurrent_as<Neuron, float, BFloat16>(a, stream);
-    default: return launch_recurrent_as<Neuron, float, Half>(a, stream);
-  }
+  return a.x.dtype == Dtype::f64 ? launch_recurrent_as<Neuron, double>(a, stream)
+                                 : launch_recurrent_as<Neuron, float>(a, stream);
 }
 
 }  // namespace

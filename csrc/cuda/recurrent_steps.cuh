@@ -3,16 +3,55 @@
 #pragma once
 #include "core/half.h"
 #include "core/recurrent.h"
-#include "cuda/launch.h"
+#include "cuda/rows.cuh"
 
 namespace snnfast {
 namespace {
 
-template <class T, class C>
+// Numbers in the dtype of x, which the kernels here learn when they run: their time goes into sums. As bits, so that a
+// load may be under way while a block meets.
+template <class C>
+using Bits = std::conditional_t<sizeof(C) == 8, uint64_t, uint32_t>;
+
+template <class C>
+__device__ __forceinline__ Bits<C> bits_at(const Rows& x, int64_t t, int64_t n) {
+  const int64_t at = t * x.time_stride + n * x.inner_stride;
+  if (sizeof(C) == 8 || x.dtype == Dtype::f32) return static_cast<const Bits<C>*>(x.data)[at];
+  return static_cast<const uint16_t*>(x.data)[at];
+}
+
+template <class C>
+__device__ __forceinline__ C number_of(Bits<C> bits, Dtype dtype) {
+  if (sizeof(C) == 8 || dtype == Dtype::f32) return bit_cast<C>(bits);
+  const uint16_t half = static_cast<uint16_t>(bits);
+  return dtype == Dtype::bf16 ? load_as<C>(BFloat16{half}) : load_as<C>(Half{half});
+}
+
+template <class C>
+__device__ __forceinline__ C number_at(const Rows& x, int64_t t, int64_t n) {
+  return number_of<C>(bits_at<C>(x, t, n), x.dtype);
+}
+
+// Writes a number, and returns it as it stands there.
+template <class C>
+__device__ __forceinline__ C put(void* data, Dtype dtype, int64_t at, C value) {
+  if (sizeof(C) == 8 || dtype == Dtype::f32) {
+    store<C, 1>(data, at, &value);
+    return value;
+  }
+  const float number = static_cast<float>(value);
+  if (dtype == Dtype::bf16) {
+    store<BFloat16, 1>(data, at, &number);
+    return load_as<C>(Store<BFloat16>::from(number));
+  }
+  store<Half, 1>(data, at, &number);
+  return load_as<C>(Store<Half>::from(number));
+}
+
+template <class C>
 __device__ __forceinline__ C spike_at(const Rows& spikes, const Recurrence& r, int64_t t, int64_t n) {
-  if (t >= 0) return load_as<C>(static_cast<const T*>(spikes.data)[t * spikes.time_stride + n * spikes.inner_stride]);
-  if (t + r.K < 0) return C(0);
-  return load_as<C>(static_cast<const T*>(r.past.data)[(t + r.K) * r.past.time_stride + n * r.past.inner_stride]);
+  if (t >= 0) return number_at<C>(spikes, t, n);
+  return t + r.K < 0 ? C(0) : number_at<C>(r.past, t + r.K, n);
 }
 
 template <class C>
@@ -21,13 +60,13 @@ __device__ __forceinline__ Lag<C> lag_of_neuron(const Recurrence& r, int64_t ste
 }
 
 // Spikes of neuron n that arrive at step t.
-template <class T, class C>
+template <class C>
 __device__ __forceinline__ C arriving(const Rows& spikes, const Recurrence& r, int64_t steps, int64_t t, int64_t n) {
-  if (!r.delay) return spike_at<T, C>(spikes, r, t - 1, n);
+  if (!r.delay) return spike_at<C>(spikes, r, t - 1, n);
   const Lag<C> lag = lag_of_neuron<C>(r, steps, n);
   if (lag.early == C(0) && lag.late == C(0)) return C(0);
-  return lag.late * spike_at<T, C>(spikes, r, t - 2 - lag.steps, n) +
-         lag.early * spike_at<T, C>(spikes, r, t - 1 - lag.steps, n);
+  return lag.late * spike_at<C>(spikes, r, t - 2 - lag.steps, n) +
+         lag.early * spike_at<C>(spikes, r, t - 1 - lag.steps, n);
 }
 
 // The events of a sample at a step, in the order of its neurons.

@@ -4,8 +4,8 @@
 //   SNNFAST_ARGUMENTS(DelayArguments, SNNFAST_DELAY_ARGUMENTS)
 //
 // makes a struct with these fields, whose schema and whose boxed function follow from their types. A field may be such
-// a struct itself; in the schema its fields bear its name before theirs. snnfast/reference/<stem>.py has the same fields
-// in the same order; tests/ops/test_calls.py compares the two.
+// a struct itself; in the schema its fields bear its name before theirs. snnfast/reference/<stem>.py has the same
+// fields in the same order; tests/ops/test_calls.py compares the two.
 #pragma once
 #include <optional>
 #include <string>

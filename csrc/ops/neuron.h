@@ -1,5 +1,6 @@
-// Operators of neurons, except their maths and argument lists: checks, allocation and dispatch around one scan over time.
-// These checks keep memory safe whoever calls torch.ops.snnfast; snnfast/reference checks first, with better words.
+// Operators of neurons, except their maths and argument lists: checks, allocation and dispatch around one scan over
+// time. These checks keep memory safe whoever calls torch.ops.snnfast; snnfast/reference checks first, with better
+// words.
 #pragma once
 #include "core/any_neuron.h"
 #include "core/surrogate.h"
@@ -74,10 +75,10 @@ struct NeuronCall {
   int64_t output_row(int64_t k) const { return sizes.first_output + k; }  // of more outputs
 };
 
-// What the scans of both passes are given.
+// The fields of `a` that both passes have.
 void fill_scan(const NeuronCall& call, NeuronTensors& tensors, NeuronScan<AnyNeuron>& a);
 
-// Allocates what a forward pass gives, which `a` then points to: spikes if wanted, more outputs, states, v_seq,
+// Allocates the outputs of a forward pass, which `a` then points to: spikes if wanted, more outputs, states, v_seq,
 // checkpoints.
 template <class Device>
 Tensors forward_tensors(const NeuronCall& call, bool spikes_wanted, int64_t checkpoint_every, NeuronTensors& tensors,

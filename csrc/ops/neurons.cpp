@@ -87,7 +87,8 @@ struct Kernels<Cuda> {
 
 // ---- arguments
 
-// What PyTorch hands over to an operator, in the order of its schema. All of it is to be taken, or memory is lost.
+// Arguments of an operator as PyTorch hands them over, in the order of its schema. All are to be taken, or memory is
+// lost.
 class Stack {
  public:
   explicit Stack(StableIValue* at) : begin_(at), at_(at) {}

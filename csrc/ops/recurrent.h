@@ -155,7 +155,8 @@ Tensors recurrent_forward(const NeuronCall& call, const Connections& given, int6
   return outputs;
 }
 
-// Gradients as of backward_tensors, then of weight, past and delay; those of the last two are empty where there is none.
+// Gradients as of backward_tensors, then of weight, past and delay; those of the last two are empty where there is
+// none.
 template <class Device, class Kernel>
 Tensors recurrent_backward(const NeuronCall& call, const Connections& given, const Tensor& spikes,
                            const NeuronGradients& gradients, const Kernel& kernel) {

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from snnfast.backend.processes import together
 from snnfast.cli.options import (
     PATH,
     Device,
@@ -26,6 +25,7 @@ from snnfast.cli.options import (
 from snnfast.papers.conversion import procedure as conversion
 from snnfast.papers.diehl_cook2015 import readout
 from snnfast.papers.procedures import load, stdp
+from snnfast.processes import together
 from snnfast.train.checkpoint import same_settings
 from snnfast.train.runs.folder import locked
 from snnfast.train.runs.repeats import RESULTS, unfinished

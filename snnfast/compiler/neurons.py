@@ -15,7 +15,7 @@ from torch import Tensor
 from snnfast.reference.call import Parameter, fields_of_kind
 from snnfast.reference.neuron import EQUATIONS, Frame, parameters_of, whole_step
 from snnfast.reference.neuron_arguments import NEURONS, calls_of
-from snnfast.surrogate import SurrogateLike
+from snnfast.reference.surrogate import SurrogateLike
 
 from .emit import Layout, Variant, camel, struct
 from .expression import NEURON, NUMBER, Graph, Node, where

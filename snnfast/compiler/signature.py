@@ -11,7 +11,7 @@ from torch import Tensor
 
 from snnfast import check
 from snnfast.reference.neuron_arguments import SHARED, silence
-from snnfast.surrogate import Surrogate, resolve
+from snnfast.reference.surrogate import Surrogate, resolve
 
 from .eager import Number
 

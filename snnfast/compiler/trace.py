@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from snnfast.surrogate import DERIVATIVES, spike
+from snnfast.reference.surrogate import DERIVATIVES, spike
 
 from .expression import NEURON, NUMBER, Graph, Node, TraceError, lift, number, user_line
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from snnfast import check
-from snnfast.backend.processes import whole_batch
+from snnfast.processes import whole_batch
 
 from .latency import real
 

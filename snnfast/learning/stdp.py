@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from snnfast import check, ops
 from snnfast.ops import StdpState
-from snnfast.plasticity import OwnRule, Rule
+from snnfast.reference.plasticity import OwnRule, Rule
 from snnfast.reference.stdp import Reduction, Update
 
 

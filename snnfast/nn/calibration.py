@@ -16,8 +16,8 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from snnfast import check
-from snnfast.backend.processes import put_back
 from snnfast.nn.replaced import Replaced
+from snnfast.processes import put_back
 
 from .recurrent import Recurrent
 from .sequential import Sequential

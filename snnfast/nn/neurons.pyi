@@ -1,7 +1,7 @@
 # Made by scripts/stubs.py from the equations in snnfast/reference.
 from torch import Tensor
 
-from snnfast.surrogate import SurrogateLike
+from snnfast.reference.surrogate import SurrogateLike
 
 __all__ = ['ALIF', 'CubaLI', 'EIF', 'IF', 'Izhikevich', 'LI', 'LIF', 'QIF']
 

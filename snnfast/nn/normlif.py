@@ -11,10 +11,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from snnfast import ops
-from snnfast.backend.processes.batch_norm import keep_statistics
 from snnfast.check import kind, state_dtype
 from snnfast.ops.autograd import below_autograd, traced
 from snnfast.ops.batch_norm import has_kernel
+from snnfast.processes.batch_norm import keep_statistics
 
 from .hooks import hooked
 from .neurons import LIF

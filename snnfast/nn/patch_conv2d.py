@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from snnfast import check
-from snnfast.backend.first_order import first_order
+from snnfast.reference.first_order import first_order
 
 from .spike_conv2d import checked, has_events
 

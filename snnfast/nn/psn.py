@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from snnfast import check
-from snnfast.surrogate import SurrogateLike, resolve
+from snnfast.reference.surrogate import SurrogateLike, resolve
 
 __all__ = ["PSN", "SlidingPSN"]
 

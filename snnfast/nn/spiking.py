@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from snnfast import check, ops
 from snnfast.reference.neuron_arguments import NEURONS, entries, sections
-from snnfast.surrogate import SurrogateLike, resolve
+from snnfast.reference.surrogate import SurrogateLike, resolve
 
 from .state import Stateful
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from snnfast import check
-from snnfast.surrogate import Surrogate
+from snnfast.reference.surrogate import Surrogate
 
 __all__ = ["Memo", "Stateful", "detach", "is_memory", "reset", "without_graphs"]
 

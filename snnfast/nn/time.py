@@ -11,11 +11,11 @@ from torch.autograd import forward_ad
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from snnfast import check, ops
-from snnfast.backend.processes.batch_norm import OverAllProcesses, keep_statistics
 from snnfast.ops.autograd import traced
 from snnfast.ops.batch_norm import has_kernel
 from snnfast.ops.repeat import once, repeat
 from snnfast.ops.spike_conv2d import laid_out, layout_for
+from snnfast.processes.batch_norm import OverAllProcesses, keep_statistics
 
 from .hooks import hooked, sees_every_step
 from .patch_conv2d import PatchConv2d

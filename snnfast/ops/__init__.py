@@ -58,6 +58,7 @@ __all__ = [
 
 
 recurrent = _with_kernels(_recurrent.check)
+backend.OPS.update(name for name in __all__ if hasattr(globals()[name], "check"))
 
 
 def register(namespace: str) -> None:

@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 from torch.overrides import has_torch_function
 
 from snnfast import check
-from snnfast.backend.first_order import WHY, first_order, refusal
+from snnfast.reference.first_order import WHY, first_order, refusal
 
 
 def refuse_transforms(op: str, arguments: Iterable[Any]) -> None:

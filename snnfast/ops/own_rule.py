@@ -16,7 +16,7 @@ from snnfast.compiler.eager import KernelFunctions
 from snnfast.compiler.emit import rule_source
 from snnfast.compiler.expression import Node, TraceError
 from snnfast.compiler.trace import trace
-from snnfast.plasticity import OwnConstants, Synapses
+from snnfast.reference.plasticity import OwnConstants, Synapses
 from snnfast.reference.stdp import StdpCall, StdpState, normalize
 from snnfast.reference.stdp import stdp_ as reference
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from snnfast import backend
-from snnfast.backend.processes import whole_batch
+from snnfast.processes import whole_batch
 from snnfast.reference.call import flatten, public_op, unflatten
 from snnfast.reference.poisson import PoissonCall
 from snnfast.reference.poisson import poisson as reference

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from snnfast import backend
-from snnfast.plasticity import OwnConstants
 from snnfast.reference.call import flatten, public_op
+from snnfast.reference.plasticity import OwnConstants
 from snnfast.reference.stdp import StdpCall, StdpState
 from snnfast.reference.stdp import stdp_ as reference
 

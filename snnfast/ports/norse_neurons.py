@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from snnfast import check, ops, surrogate
+from snnfast import check, ops
+from snnfast.reference import surrogate
 
 from .port import Looping, Memo, Port, as_number, fires_above, recurrent, refuse, with_spikes
 

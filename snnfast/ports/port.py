@@ -15,7 +15,7 @@ from snnfast import check, ops
 from snnfast.nn.replaced import Replaced
 from snnfast.nn.spiking import show
 from snnfast.nn.state import Memo, Stateful
-from snnfast.surrogate import Surrogate
+from snnfast.reference.surrogate import Surrogate
 
 __all__ = ["Library", "Looping", "Memo", "Port", "refuse"]
 

@@ -18,7 +18,7 @@ from snnfast.nn import equations
 from snnfast.nn.neurons import EIF, IF, LIF, QIF, Izhikevich
 from snnfast.nn.own_neuron import OwnLayer
 from snnfast.nn.spiking import Spiking
-from snnfast.surrogate import SurrogateLike, fast_sigmoid
+from snnfast.reference.surrogate import SurrogateLike, fast_sigmoid
 
 from . import norse_equations as norse
 from .snntorch_neuron import MOST_SHIFT

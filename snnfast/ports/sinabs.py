@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from snnfast import check, ops, surrogate
+from snnfast import check, ops
 from snnfast.backend import BackendWarning
+from snnfast.reference import surrogate
 
 from .port import Library, Memo, Port, as_number, refuse
 from .sinabs_functions import Functions

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 import torch
 
-from snnfast import surrogate
 from snnfast.nn.own_neuron import Neuron
+from snnfast.reference import surrogate
 
 from .port import refuse
 

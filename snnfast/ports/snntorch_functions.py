@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from snnfast import check, surrogate
-from snnfast.surrogate import Surrogate
+from snnfast import check
+from snnfast.reference import surrogate
+from snnfast.reference.surrogate import Surrogate
 
 from .port import Looping, Port, as_number, fire
 

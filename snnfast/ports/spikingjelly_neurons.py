@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from snnfast import check, surrogate
+from snnfast import check
 from snnfast.nn.cuba_lif import CubaLIF
 from snnfast.nn.neurons import EIF, IF, LIF, QIF, Izhikevich
 from snnfast.nn.own_neuron import OwnLayer
@@ -17,7 +17,8 @@ from snnfast.nn.parametric_lif import ParametricLIF
 from snnfast.nn.replaced import Replaced
 from snnfast.nn.spiking import Spiking
 from snnfast.nn.state import Stateful
-from snnfast.surrogate import Surrogate
+from snnfast.reference import surrogate
+from snnfast.reference.surrogate import Surrogate
 
 from .port import Looping, Memo, refuse
 

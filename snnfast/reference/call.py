@@ -10,8 +10,7 @@ from typing import Annotated, Any, NamedTuple, ParamSpec, Protocol, TypeVar, cas
 import torch
 from torch import Tensor
 
-from snnfast import backend
-from snnfast.surrogate import Surrogate, SurrogateLike, numbered
+from snnfast.reference.surrogate import Surrogate, SurrogateLike, numbered
 
 Parameter = float | Tensor
 Parameters = list[float] | Tensor  # some numbers, or as many for each of several networks
@@ -178,7 +177,6 @@ class Op(Protocol[P, R_co]):
 def public(check: Callable[P, C], run: Callable[[str, C], R], module: str) -> Op[P, R]:
     """Return the op of ``module`` that checks its arguments by ``check`` and returns ``run(name, call)``."""
     name = check.__name__
-    backend.OPS.add(name)
     call = get_type_hints(check)["return"]
     if hasattr(call, "_fields"):  # else one of several calls
         prepare(call)

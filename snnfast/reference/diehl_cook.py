@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from snnfast import check
-from snnfast.plasticity import Constants, Rule
+from snnfast.reference.plasticity import Constants, Rule
 
 from . import presentations
 from .call import Changed, ChangedList, reference_op

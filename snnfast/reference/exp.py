@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snnfast.surrogate import differentiable
+from snnfast.reference.surrogate import differentiable
 
 _REDUCTION = {
     # log2(e), 1.5 * 2**(mantissa bits - 1), ln(2) in two parts, smallest argument, bits to shift, exponent of 1

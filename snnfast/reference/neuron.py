@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from snnfast import check
-from snnfast.surrogate import differentiable, resolve
+from snnfast.reference.surrogate import differentiable, resolve
 
 from .call import Op, fields_of_kind, reference_op
 from .exp import divided

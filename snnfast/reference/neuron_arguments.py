@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from snnfast import check
-from snnfast.surrogate import SurrogateLike, resolve
+from snnfast.reference.surrogate import SurrogateLike, resolve
 
 from .call import Parameter, extended, prepare
 

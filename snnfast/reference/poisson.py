@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from snnfast import check
-from snnfast.backend.processes import whole_batch
+from snnfast.processes import whole_batch
 
 from .call import reference_op
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from snnfast import check
-from snnfast.backend.first_order import first_order
+from snnfast.reference.first_order import first_order
 
 from .call import Parameter, reference_op
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from snnfast import check
-from snnfast.plasticity import Constants, OwnConstants, OwnRule, Rule, Synapses
+from snnfast.reference.plasticity import Constants, OwnConstants, OwnRule, Rule, Synapses
 
 from .call import Changed, OptionalChanged, reference_op
 

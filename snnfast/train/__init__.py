@@ -18,9 +18,9 @@ from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 
 from snnfast import check
-from snnfast.backend.processes import Processes, put_back
-from snnfast.backend.processes.whole_batch import shared
 from snnfast.nn.calibration import calibrate_, firing_layers, look_for_time, rates
+from snnfast.processes import Processes, put_back
+from snnfast.processes.whole_batch import shared
 
 from .checkpoint import CheckpointError, read_checkpoint, same_settings, write_checkpoint
 from .score import EVALUATED, Loss, Part, Score, as_many_labels, batches, evaluate, largest, outputs_of

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snnfast.backend.processes import Processes
-from snnfast.backend.processes.whole_batch import shared
+from snnfast.processes import Processes
+from snnfast.processes.whole_batch import shared
 
 __all__ = ["EVALUATED", "Decide", "Loss", "Part", "Score", "batches", "evaluate", "largest", "outputs_of"]
 

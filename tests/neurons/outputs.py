@@ -5,7 +5,7 @@ import torch
 from cases import check_each
 from samples import Sample, assert_equal, by_dtype, each, expected, firing, samples, samples_on
 
-from snnfast.surrogate import resolve
+from snnfast.reference.surrogate import resolve
 from snnfast.testing import assert_spikes_close
 
 

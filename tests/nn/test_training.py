@@ -297,7 +297,7 @@ lif.v = before
 lif(net[0](torch.zeros_like(mine)))
 torch.testing.assert_close(net[1].v, lif.v)
 
-from snnfast.backend.processes.batch_norm import over_all_processes
+from snnfast.processes.batch_norm import over_all_processes
 
 # By hand: z = x, of all processes, g = (1, 0, 0, 0), its mean and that of g z are 1/4 and -1/4; dx = g - 1/4 + z / 4.
 norm = nn.BatchNorm1d(1, eps=0.0).double()

@@ -18,7 +18,7 @@ from snnfast import ops, reference
 from snnfast.ops import neuron
 from snnfast.reference.call import Changed, Parameter, Parameters, flatten, positions, prepare, schema, unflatten
 from snnfast.reference.neuron_arguments import NEURONS as OF_NEURONS
-from snnfast.surrogate import SurrogateLike, resolve
+from snnfast.reference.surrogate import SurrogateLike, resolve
 
 PACKAGE = Path(snnfast.__file__).parent
 OPS = sorted(name for name in ops.__all__ if name.islower())

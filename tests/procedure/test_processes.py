@@ -7,8 +7,8 @@ import pytest
 import torch
 from interpreter import Interpreter
 
-from snnfast.backend.processes import Processes
 from snnfast.papers import procedures as procedure
+from snnfast.processes import Processes
 from snnfast.train import Run, fit
 
 # Several commands in one start of two processes.

@@ -8,7 +8,7 @@ import pytest
 HOUSE = runpy.run_path(str(Path(__file__).parents[2] / "scripts/house.py"))
 # The kernel library. Every other room is on the floor above. docs/architecture.md draws both.
 BELOW = {
-    *("check", "files", "surrogate", "plasticity", "backend", "reference", "compiler", "ops"),
+    *("check", "files", "processes", "backend", "reference", "compiler", "ops"),
     *("nn", "learning", "encoder", "testing"),
 }  # fmt: skip
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from snnfast import check
 from snnfast.ops import DiehlCookConductanceResult, DiehlCookResult, Events, Rates
-from snnfast.plasticity import Rule
+from snnfast.reference.plasticity import Rule
 from snnfast.reference.presentations import presentations
 
 from ..networks import Draws, one_or_each, seeds_of

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from snnfast.ops import DiehlCookConductanceState, DiehlCookState
-from snnfast.plasticity import Rule
+from snnfast.reference.plasticity import Rule
 from snnfast.reference.stdp import normalize
 
 from ..networks import Draws

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from snnfast import ops
-from snnfast.backend.processes import put_back
 from snnfast.data.own import label_of
 from snnfast.learning.labels import assignment, class_sums, predict
 from snnfast.monitoring import Monitor
+from snnfast.processes import put_back
 from snnfast.train import Run, Score
 from snnfast.train.runs import images
 from snnfast.train.runs.figures import Draw

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from snnfast import check, ops, plasticity
-from snnfast.plasticity import Rule
+from snnfast import check, ops
+from snnfast.reference import plasticity
+from snnfast.reference.plasticity import Rule
 
 NAME = "DiehlAndCook2015"
 

@@ -12,7 +12,7 @@ from snnfast import check
 from snnfast.nn import ALIF, LI, LIF, AdLIF, Last, Max, Rate, Recurrent, SpikeLinear, Time
 from snnfast.nn.equations import brf
 from snnfast.nn.spiking import Spiking
-from snnfast.surrogate import SurrogateLike
+from snnfast.reference.surrogate import SurrogateLike
 
 NEURONS = ("lif", "alif", "adlif", "brf")
 # Where the frequencies and the damping of resonators begin, between the two.

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from snnfast.backend.processes import put_back
 from snnfast.encoder import BernoulliEncoder, RegularEncoder, desired_times
 from snnfast.monitoring import Monitor
 from snnfast.nn.loss import bp_stdp_loss
 from snnfast.ops import Rates
+from snnfast.processes import put_back
 from snnfast.train import Run, Step, progress_bar
 from snnfast.train.runs import samples
 from snnfast.train.runs.figures import Draw

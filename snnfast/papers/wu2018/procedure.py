@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from snnfast.backend.processes import put_back
+from snnfast.processes import put_back
 from snnfast.train import Run, evaluate
 from snnfast.train.runs import images
 from snnfast.train.runs.figures import Draw

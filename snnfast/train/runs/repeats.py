@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from tqdm import tqdm
 
-from snnfast.backend.processes import Alone, Processes
+from snnfast.processes import Alone, Processes
 from snnfast.train import Run
 
 from ..checkpoint import CheckpointError, read_checkpoint, same_settings

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from snnfast.backend.devices import Work
-from snnfast.backend.processes import Alone, Processes
 from snnfast.data.own import class_names, label_of
 from snnfast.monitoring import Monitor
 from snnfast.nn import SpikeProp
 from snnfast.nn.calibration import firing_layers
+from snnfast.processes import Alone, Processes
 from snnfast.train import Run, Score, evaluate, fit, largest
 
 from ..checkpoint import CheckpointError, load_weights, read_checkpoint, same_settings

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from snnfast import check
-from snnfast.backend.processes import put_back
+from snnfast.processes import put_back
 
 from ..checkpoint import CheckpointError, load_weights, read_checkpoint
 from .images import pixels_of

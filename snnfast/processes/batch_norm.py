@@ -11,8 +11,6 @@ from torch import Tensor, distributed, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from snnfast import check
-
 __all__ = ["OverAllProcesses", "keep_statistics", "over_all_processes"]
 
 
@@ -95,7 +93,7 @@ class _Normalize(torch.autograd.Function):
         # Where this process has several values all have: nothing is read, and a GPU is not waited for.
         if own < 2 and int(n) < 2:
             raise ValueError(f"expected more than 1 value a channel in all processes together, got {int(n)}")
-        state = check.state_dtype(x.dtype)
+        state = torch.promote_types(x.dtype, torch.float32)
         mean = (sums / n).to(state)
         (squares,) = _over_processes(_by_channel((x - _wide(mean, x)).square()))
         var = (squares / n).to(state)

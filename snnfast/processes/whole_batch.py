@@ -62,7 +62,7 @@ def shared(model: nn.Module, processes: Processes, total: int, first: int = 0) -
     """While inside, ``model`` computes for a share of a batch what one process computes for it in the whole batch.
 
     Every process has to run it with its share, the slice that is given, also where that is empty. Batch normalisation
-    is :func:`snnfast.backend.processes.batch_norm.over_all_processes`. Dropout layers, :func:`snnfast.ops.poisson`
+    is :func:`snnfast.processes.batch_norm.over_all_processes`. Dropout layers, :func:`snnfast.ops.poisson`
     and the encoders draw the numbers of the whole batch, from generators in the state in which one process would have
     them, and use those of the share. Whatever else draws, ``functional.dropout`` and ``torch.rand_like`` for example,
     draws numbers that differ by process and batch, and moves no generator.

@@ -1,0 +1,479 @@
+"""Rules of spike-timing-dependent plasticity: how traces of spikes change a weight.
+
+A rule is about one synapse with weight ``w``, from a presynaptic neuron with trace ``x_pre`` to a postsynaptic neuron
+with trace ``x_post``. In a step of ``dt`` every trace decays, ``x <- x exp(-dt / tau)``, and is then set to 1
+(``trace="nearest"``: only the nearest spike counts) or incremented by 1 (``trace="all"``) where its neuron spikes.
+After that, with ``s_pre`` and ``s_post`` the spikes of the same step and ``w`` the weight before it::
+
+    w <- clamp(w + s_post potentiation(w) - s_pre depression(w), w_min, w_max)
+
+So two spikes in the same step are a pair in both directions. Where a rule has a second trace, its value after the
+decay and before this step's spike counts. ``csrc/core/plasticity.h`` holds the same formulas.
+
+An :class:`OwnRule` is any other equation, traced and compiled on first use.
+
+:func:`reward_modulated` turns any of these rules into a three-factor rule: the change above goes into an eligibility
+trace of the synapse, and a reward turns the trace into a change of weight.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from snnfast import check
+
+__all__ = [
+    "Constants",
+    "OwnRule",
+    "Rule",
+    "Synapses",
+    "exponential",
+    "pair",
+    "power_law",
+    "pre_post",
+    "reward_modulated",
+    "soft_bounds",
+    "triplet",
+]
+
+Trace = Literal["nearest", "all"]
+AnyRule = TypeVar("AnyRule", "Rule", "OwnRule")
+
+# In the order of csrc/core/plasticity.h; the position is the kernel's number for it.
+KINDS = ("additive", "linear", "power", "exponential", "triplet")
+
+
+# Which kinds have the constants that not all have.
+_HAVE = {
+    "x_tar": ("additive", "linear", "power", "exponential"),
+    "mu": ("power",),
+    "beta": ("exponential",),
+    **dict.fromkeys(("lr_pre_triplet", "lr_post_triplet", "tau_pre2", "tau_post2"), ("triplet",)),
+}
+
+
+class Constants(NamedTuple):
+    """A rule in steps, as equations and kernels use it; see :meth:`Rule.constants`.
+
+    Attributes:
+        kind: number of the formula in ``KINDS``.
+        all: a spike increments a trace, and does not set it to 1.
+        decay_pre, decay_post, decay_pre2, decay_post2: of the traces, per step.
+        lr_pre, lr_post, lr_pre_triplet, lr_post_triplet, x_tar, mu, beta, w_min, w_max: as in :class:`Rule`.
+    """
+
+    kind: int
+    all: bool
+    decay_pre: float
+    decay_post: float
+    decay_pre2: float
+    decay_post2: float
+    lr_pre: float
+    lr_post: float
+    lr_pre_triplet: float
+    lr_post_triplet: float
+    x_tar: float
+    mu: float
+    beta: float
+    w_min: float
+    w_max: float
+
+    def trace(self, decayed: Tensor, spikes: Tensor) -> Tensor:
+        """A trace after the decay and, where ``spikes`` is True, the spike."""
+        return torch.where(spikes, decayed + 1 if self.all else 1.0, decayed)
+
+    @property
+    def depresses(self) -> bool:
+        """Whether presynaptic spikes change weights."""
+        return self.lr_pre != 0 or self.lr_pre_triplet != 0
+
+    def potentiation(self, w: Tensor, x_pre: Tensor, x_post2: Tensor) -> Tensor:
+        """Growth of ``w`` at a postsynaptic spike, elementwise; the tensors broadcast."""
+        kind = KINDS[self.kind]
+        gap = x_pre - self.x_tar
+        if kind == "additive":
+            return self.lr_post * gap * torch.ones_like(w)
+        if kind == "linear":
+            return self.lr_post * gap * (self.w_max - w)
+        if kind == "power":
+            return self.lr_post * gap * _pow(self.w_max - w, self.mu)
+        if kind == "exponential":
+            grow, shrink = (_exp(-self.beta * (w - self.w_min)), _exp(-self.beta * (self.w_max - w)))
+            return self.lr_post * (x_pre * grow - self.x_tar * shrink)
+        return x_pre * (self.lr_post + self.lr_post_triplet * x_post2) * torch.ones_like(w)
+
+    def depression(self, w: Tensor, x_post: Tensor, x_pre2: Tensor) -> Tensor:
+        """Loss of ``w`` at a presynaptic spike, elementwise; the tensors broadcast."""
+        kind = KINDS[self.kind]
+        if kind == "linear":
+            return self.lr_pre * x_post * (w - self.w_min)
+        if kind == "power":
+            return self.lr_pre * x_post * _pow(w - self.w_min, self.mu)
+        if kind == "triplet":
+            return x_post * (self.lr_pre + self.lr_pre_triplet * x_pre2) * torch.ones_like(w)
+        return self.lr_pre * x_post * torch.ones_like(w)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule with its constants; made by the functions of this module.
+
+    Attributes:
+        kind: the formula: ``additive`` (exponent ``mu`` 0), ``linear`` (1), ``power``, ``exponential`` or ``triplet``.
+        lr_pre: rate of the depression at a presynaptic spike; negative rates turn a rule around (anti-Hebbian).
+        lr_post: rate of the potentiation at a postsynaptic spike.
+        lr_pre_triplet, lr_post_triplet: the triplet rule's rates of terms with the second trace.
+        x_tar: the presynaptic trace at which a postsynaptic spike leaves the weight as it is.
+        mu: exponent of the dependence on the weight.
+        beta: steepness of the exponential dependence on the weight.
+        tau_pre, tau_post: time constants of the traces, ms.
+        tau_pre2, tau_post2: time constants of the second traces, ms.
+        trace: ``nearest`` or ``all``.
+        w_min, w_max: bounds of the weights.
+        tau_eligibility: time constant of the eligibility trace, ms; None for a rule that needs no reward.
+    """
+
+    kind: str
+    lr_pre: float = 0.0
+    lr_post: float = 0.0
+    lr_pre_triplet: float = 0.0
+    lr_post_triplet: float = 0.0
+    x_tar: float = 0.0
+    mu: float = 0.0
+    beta: float = 0.0
+    tau_pre: float = 20.0
+    tau_post: float = 20.0
+    tau_pre2: float = 40.0
+    tau_post2: float = 40.0
+    trace: Trace = "nearest"
+    w_min: float = 0.0
+    w_max: float = 1.0
+    tau_eligibility: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"plasticity: kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in ("kind", "trace") or (field.name == "tau_eligibility" and value is None):
+                continue
+            check.number("plasticity", field.name, value)
+            if value <= 0 and field.name.startswith("tau"):
+                raise ValueError(f"plasticity: {field.name} must be positive, got {value:g} ms")
+            if value < 0 and field.name.startswith(("mu", "beta")):
+                raise ValueError(f"plasticity: {field.name} must be at least 0, got {value:g}")
+        if not self.w_min < self.w_max:
+            raise ValueError(f"plasticity: w_min must be below w_max, got {self.w_min:g} and {self.w_max:g}")
+        check.choice("plasticity", "trace", self.trace, ("nearest", "all"))
+
+    def has(self, name: str) -> bool:
+        """Whether the attribute ``name`` takes part in the formula."""
+        return self.kind in _HAVE.get(name, KINDS)
+
+    def constants(self, dt: float) -> Constants:
+        """The rule in steps of ``dt`` ms."""
+        return Constants(
+            kind=KINDS.index(self.kind),
+            all=self.trace == "all",
+            decay_pre=math.exp(-dt / self.tau_pre),
+            decay_post=math.exp(-dt / self.tau_post),
+            decay_pre2=math.exp(-dt / self.tau_pre2),
+            decay_post2=math.exp(-dt / self.tau_post2),
+            lr_pre=self.lr_pre,
+            lr_post=self.lr_post,
+            lr_pre_triplet=self.lr_pre_triplet,
+            lr_post_triplet=self.lr_post_triplet,
+            x_tar=self.x_tar,
+            mu=self.mu,
+            beta=self.beta,
+            w_min=self.w_min,
+            w_max=self.w_max,
+        )
+
+
+def _pow(base: Tensor, exponent: float) -> Tensor:
+    """In float64 on the CPU the C library's, as in the kernels: PyTorch's own differs in the last bit."""
+    if base.dtype == torch.float64 and base.is_cpu:
+        return base.clone().apply_(lambda value: math.pow(value, exponent))
+    return base.pow(exponent)
+
+
+def _exp(exponent: Tensor) -> Tensor:
+    if exponent.dtype == torch.float64 and exponent.is_cpu:
+        return exponent.clone().apply_(math.exp)
+    return exponent.exp()
+
+
+def _power(mu: float, **constants: Any) -> Rule:
+    return Rule({0.0: "additive", 1.0: "linear"}.get(mu, "power"), mu=mu, **constants)
+
+
+def pair(
+    lr_pre: float = 1e-4,
+    lr_post: float = 1e-2,
+    *,
+    tau_pre: float = 20.0,
+    tau_post: float = 20.0,
+    trace: Trace = "nearest",
+    w_min: float = 0.0,
+    w_max: float = 1.0,
+) -> Rule:
+    """The pair rule, additive in the weight.
+
+    Song, Miller and Abbott, Nature Neuroscience 3, 2000; with traces: Morrison, Diesmann and Gerstner, Biological
+    Cybernetics 98, 2008::
+
+        potentiation = lr_post x_pre        depression = lr_pre x_post
+
+    :class:`Rule` says what the arguments are.
+    """
+    return _power(0.0, **locals())
+
+
+def soft_bounds(
+    lr_pre: float = 1e-4,
+    lr_post: float = 1e-2,
+    *,
+    tau_pre: float = 20.0,
+    tau_post: float = 20.0,
+    trace: Trace = "nearest",
+    w_min: float = 0.0,
+    w_max: float = 1.0,
+) -> Rule:
+    """The multiplicative rule: steps shrink towards the bounds.
+
+    van Rossum, Bi and Turrigiano, J. Neurosci. 20, 2000; Rubin, Lee and Sompolinsky, Phys. Rev. Lett. 86, 2001::
+
+        potentiation = lr_post x_pre (w_max - w)        depression = lr_pre x_post (w - w_min)
+
+    :class:`Rule` says what the arguments are.
+    """
+    return _power(1.0, **locals())
+
+
+def power_law(
+    lr: float = 1e-2,
+    *,
+    x_tar: float = 0.4,
+    mu: float = 0.2,
+    tau_pre: float = 20.0,
+    trace: Trace = "nearest",
+    w_min: float = 0.0,
+    w_max: float = 1.0,
+) -> Rule:
+    """Power-law dependence on the weight; the formula of the n3ml manual.
+
+    Diehl and Cook, Front. Comput. Neurosci. 9:99, 2015, section 2.3::
+
+        potentiation = lr (x_pre - x_tar) (w_max - w)^mu        depression = 0
+
+    ``x_tar`` is the presynaptic trace at which a postsynaptic spike changes nothing: synapses whose neuron was silent
+    for longer are weakened.
+
+    :class:`Rule` says what the arguments are.
+    """
+    given: dict[str, Any] = locals()
+    return _power(lr_post=given.pop("lr"), **given)
+
+
+def exponential(
+    lr: float = 1e-2,
+    *,
+    x_tar: float = 0.4,
+    beta: float = 1.0,
+    tau_pre: float = 20.0,
+    trace: Trace = "nearest",
+    w_min: float = 0.0,
+    w_max: float = 1.0,
+) -> Rule:
+    """Exponential dependence on the weight.
+
+    Diehl and Cook 2015, section 2.3, weights counted from ``w_min``::
+
+        potentiation = lr (x_pre e^(-beta (w - w_min)) - x_tar e^(-beta (w_max - w)))        depression = 0
+
+    :class:`Rule` says what the arguments are.
+    """
+    given: dict[str, Any] = locals()
+    return Rule("exponential", lr_post=given.pop("lr"), **given)
+
+
+def pre_post(
+    lr_pre: float = 1e-4,
+    lr_post: float = 1e-2,
+    *,
+    x_tar: float = 0.4,
+    mu: float = 0.2,
+    tau_pre: float = 20.0,
+    tau_post: float = 20.0,
+    trace: Trace = "nearest",
+    w_min: float = 0.0,
+    w_max: float = 1.0,
+) -> Rule:
+    """The pre-and-post rule.
+
+    Diehl and Cook 2015, section 2.3, weights counted from ``w_min``::
+
+        potentiation = lr_post (x_pre - x_tar) (w_max - w)^mu        depression = lr_pre x_post (w - w_min)^mu
+
+    :class:`Rule` says what the arguments are.
+    """
+    return _power(**locals())
+
+
+def triplet(
+    lr_pre: float = 1e-4,
+    lr_post: float = 1e-2,
+    *,
+    lr_pre_triplet: float = 0.0,
+    lr_post_pair: float = 0.0,
+    tau_pre: float = 20.0,
+    tau_post: float = 20.0,
+    tau_pre2: float = 40.0,
+    tau_post2: float = 40.0,
+    trace: Trace = "nearest",
+    w_min: float = 0.0,
+    w_max: float = 1.0,
+) -> Rule:
+    """The triplet rule; with the defaults that of Diehl and Cook 2015.
+
+    Pfister and Gerstner, J. Neurosci. 26, 2006::
+
+        potentiation = x_pre (lr_post_pair + lr_post x_post2)
+        depression = x_post (lr_pre + lr_pre_triplet x_pre2)
+
+    ``lr_post_pair``, ``lr_post``, ``lr_pre`` and ``lr_pre_triplet`` are A2+, A3+, A2- and A3- of Pfister and Gerstner;
+    ``tau_pre``, ``tau_pre2``, ``tau_post`` and ``tau_post2`` their tau+, tau_x, tau- and tau_y. With the defaults a
+    neuron's first spike strengthens nothing: potentiation waits for a second one.
+
+    :class:`Rule` says what the arguments are.
+    """
+    given: dict[str, Any] = locals()
+    rates = {"lr_post": given.pop("lr_post_pair"), "lr_post_triplet": given.pop("lr_post")}
+    return Rule("triplet", **given, **rates)
+
+
+def reward_modulated(rule: AnyRule, tau_eligibility: float = 100.0) -> AnyRule:
+    """Reward-modulated STDP (R-STDP): ``rule`` with an eligibility trace, for learning from a delayed reward.
+
+    Florian, Neural Computation 19, 2007; Izhikevich, Cerebral Cortex 17, 2007; Fremaux and Gerstner, Front. Neural
+    Circuits 9:85, 2016. In every step::
+
+        e <- e exp(-dt / tau_eligibility) + s_post potentiation(w) - s_pre depression(w)
+        w <- clamp(w + reward e, w_min, w_max)
+
+    The learning rate is that of ``rule``; ``e`` is proportional to it. A reward of 0 changes no weight. The trace acts
+    at once: a spike counts for the reward of its own step.
+    """
+    if not isinstance(rule, (Rule, OwnRule)):
+        raise TypeError(f"reward_modulated: rule must be a rule of snnfast.plasticity, got {type(rule).__name__}")
+    return replace(rule, tau_eligibility=tau_eligibility)
+
+
+class Synapses(NamedTuple):
+    """Arguments of a rule of your own in a step; the tensors broadcast to ``[B, N_post, N_pre]``.
+
+    Attributes:
+        w: weights before the step ``[N_post, N_pre]``.
+        s_pre: presynaptic spikes, 0 or 1, ``[B, 1, N_pre]``.
+        s_post: postsynaptic spikes, 0 or 1, ``[B, N_post, 1]``.
+        x_pre: presynaptic traces after decay and spike, ``[B, 1, N_pre]``.
+        x_post: postsynaptic traces after decay and spike, ``[B, N_post, 1]``.
+        x_pre2: second presynaptic traces after decay and before the spike, ``[B, 1, N_pre]``.
+        x_post2: second postsynaptic traces after decay and before the spike, ``[B, N_post, 1]``.
+        reward: reward of the step ``[B, 1, 1]``; 0 where none is given.
+    """
+
+    w: Tensor
+    s_pre: Tensor
+    s_post: Tensor
+    x_pre: Tensor
+    x_post: Tensor
+    x_pre2: Tensor
+    x_post2: Tensor
+    reward: Tensor
+
+
+class OwnConstants(Constants):
+    """The constants of an :class:`OwnRule`: of its traces and bounds.
+
+    Attributes:
+        change: that of the rule.
+    """
+
+    change: Callable[[Synapses], Tensor]
+
+    def changes(self, seen: Synapses) -> Tensor:
+        """The change of every weight in a step, ``[B, N_post, N_pre]``."""
+        found = self.change(seen)
+        if not isinstance(found, Tensor):
+            raise TypeError(f"OwnRule: change must return a tensor, got {type(found).__name__}")
+        shape = (len(seen.s_pre), *seen.w.shape)
+        try:
+            return found.expand(shape)
+        except RuntimeError:
+            raise ValueError(
+                f"OwnRule: change must return a tensor that broadcasts to {list(shape)}, got {list(found.shape)}"
+            ) from None
+
+
+@dataclass(frozen=True)
+class OwnRule:
+    """A rule of your own, the equation of a synapse, for :func:`snnfast.ops.stdp_` and ``snnfast.learning.STDP``.
+
+    On the CPU the equation is compiled, when it is first used, as that of a :func:`snnfast.neuron` is: see the page
+    "Your own neuron" for the functions that it may use. What cannot be compiled runs in plain PyTorch, with a warning.
+
+    Example, a rule of which the depression grows with the weight, and potentiation with the square of the trace::
+
+        >>> def change(s):
+        ...     return 0.01 * s.s_post * s.x_pre**2 - 0.02 * s.s_pre * s.x_post * s.w
+        >>> learner = snnfast.learning.STDP(linear, plasticity.OwnRule(change, tau_pre=15.0))
+
+    Attributes:
+        change: from :class:`Synapses` to the change of every weight in a step, which broadcasts to
+            ``[B, N_post, N_pre]``; changes of the batch are summed or averaged, and weights clamped to their bounds.
+        tau_pre, tau_post: time constants of the traces, ms.
+        tau_pre2, tau_post2: time constants of the second traces, ms.
+        trace: ``nearest``: a spike sets the trace to 1; ``all``: it adds 1.
+        w_min, w_max: bounds of the weights.
+        tau_eligibility: time constant of the eligibility trace, ms, of a rule that is :func:`reward_modulated`.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type or range.
+    """
+
+    change: Callable[[Synapses], Tensor]
+    tau_pre: float = 20.0
+    tau_post: float = 20.0
+    tau_pre2: float = 40.0
+    tau_post2: float = 40.0
+    trace: Trace = "nearest"
+    w_min: float = 0.0
+    w_max: float = 1.0
+    tau_eligibility: float | None = None
+
+    def __post_init__(self) -> None:
+        if not callable(self.change):
+            raise TypeError(f"OwnRule: change must be a function, got {type(self.change).__name__}")
+        self._same()
+
+    def _same(self) -> Rule:
+        """A rule with the same traces and bounds; it checks them."""
+        return Rule("triplet", **{f.name: getattr(self, f.name) for f in fields(self)[1:]})
+
+    def constants(self, dt: float) -> OwnConstants:
+        """The rule in steps of ``dt`` ms."""
+        made = OwnConstants(*self._same().constants(dt))
+        made.change = self.change
+        return made
+
+
+def __dir__() -> list[str]:
+    return __all__

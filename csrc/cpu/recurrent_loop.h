@@ -23,6 +23,17 @@ __attribute__((noinline)) void write_row(void* data, Dtype dtype, int64_t offset
   flush_row(data, dtype, offset, m, streaming, row);
 }
 
+// Spikes as they stand in the dtype of x: 16 bits do not hold every count of several spikes a step.
+template <class T, class C>
+void rounded_to(int64_t m, C* spikes) {
+  for (int64_t i = 0; i < m; i++) spikes[i] = load_as<C>(Store<T>::from(spikes[i]));
+}
+template <class C>
+__attribute__((noinline)) void as_stored(Dtype dtype, int64_t m, C* spikes) {
+  if (dtype == Dtype::bf16) rounded_to<BFloat16>(m, spikes);
+  if (dtype == Dtype::f16) rounded_to<Half>(m, spikes);
+}
+
 // ---- a group of samples
 
 // A group of samples: where its neurons are, and what arrives there.
@@ -230,6 +241,7 @@ void forward_group(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neur
         if (a.v_seq) copy(static_cast<C*>(a.v_seq) + t * a.N + n0 + h0, group.state(g, p)[0], m);
       }
       write_row(a.spikes, a.x.dtype, t * a.N + n0, H, streaming, spikes);
+      as_stored(a.x.dtype, H, spikes);
     }
   }
   group.each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
@@ -284,6 +296,7 @@ void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& ne
           const int64_t h0 = p * kBlock, m = min(H - h0, kBlock);
           neuron.step(current + h0, group.state(g, p), spikes + h0, group.tape(j, g, p), group.coefficients(g, p), m);
         }
+        as_stored(a.x.dtype, H, spikes);
       }
     }
     for (int64_t j = steps - 1; j >= 0; j--) {

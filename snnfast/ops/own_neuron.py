@@ -80,10 +80,8 @@ class OwnNeuron(StepFunction):
             outputs, after = whole_step(self.step, frame, [value], states, own)
             return outputs[0].to(value.dtype), after
 
-        dtype = check.state_dtype(x.dtype)
-        with KernelFunctions(dtype):
-            wide = x.to(dtype)
-            spikes, states, v_seq = fed_back(step, wide, self._rest(call), weight, past, delay)
+        with KernelFunctions(check.state_dtype(x.dtype)):
+            spikes, states, v_seq = fed_back(step, x, self._rest(call), weight, past, delay)
         return self._answer(call, [spikes.to(x.dtype)], states, v_seq)
 
     def _frame(self, variant: Variant, parameters: dict[str, Any], surrogate: Any) -> Frame:

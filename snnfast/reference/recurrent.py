@@ -38,7 +38,7 @@ def neuron_of(call: Any) -> Any:
 
 
 def _recurrent(call: Any) -> tuple[Tensor, ...]:
-    neuron, dtype = neuron_of(call), check.state_dtype(call.x.dtype)
+    neuron = neuron_of(call)
     if len(call.x) == 0:
         return scan(neuron)
     names = fields_of_kind(type(neuron), Tensor | None)
@@ -48,7 +48,7 @@ def _recurrent(call: Any) -> tuple[Tensor, ...]:
         return s[0], states
 
     states = [getattr(neuron, name) for name in names]
-    spikes, states, v_seq = fed_back(step, call.x.to(dtype), states, call.weight, call.past, call.delay)
+    spikes, states, v_seq = fed_back(step, call.x, states, call.weight, call.past, call.delay)
     return spikes.to(call.x.dtype), *states, v_seq
 
 
@@ -60,7 +60,11 @@ def fed_back(
     past: Tensor | None,
     delay: Tensor | None,
 ) -> tuple[Tensor, list[Any], Tensor]:
-    """Spikes, last states and first states of ``step(x[t] + what arrives, states) -> spikes, states``."""
+    """Spikes, last states and first states of ``step(x[t] + what arrives, states) -> spikes, states``.
+
+    Spikes come back as they stand in the dtype of ``x``: 16 bits do not hold every count of several spikes a step.
+    """
+    stored, x = x.dtype, x.to(check.state_dtype(x.dtype))
     before = [] if past is None else list(past.to(x.dtype))
     spikes, v_seq = list(before), []
     for current in x:
@@ -70,6 +74,9 @@ def fed_back(
             # 0 times infinity adds nothing.
             current = current + torch.where((r == 0) & ~w.isfinite(), 0.0, r * w)
         s, states = step(current, states)
+        if stored != x.dtype:
+            there = s.detach().to(stored).to(x.dtype)
+            s = torch.where(there == s, s, s + (there - s.detach()))  # an infinite one has no difference
         spikes.append(s)
         v_seq.append(states[0])
     return torch.stack(spikes[len(before) :]), states, torch.stack(v_seq)

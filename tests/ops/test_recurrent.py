@@ -130,6 +130,27 @@ def test_without_weights_it_is_the_neuron(kernels, op):
     assert_equal(Recurrent(op)(**arguments), op(**plain))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("delay", "T"), [(None, 20), (1.5, 46)])
+def test_more_spikes_than_16_bits_count_come_back_as_they_stand(backend, dtype, delay, T):
+    found = []
+    for op, where in ((ops.recurrent, backend.name), (reference.recurrent, "reference")):
+        torch.manual_seed(0)
+        x = torch.rand(T, 2, 7, device=backend.device).to(dtype).requires_grad_()
+        weight = torch.full((7, 7), 0.25, device=backend.device, requires_grad=True)
+        options = {"delay": torch.full((7,), delay, device=backend.device)} if delay else {}
+        with force(where):
+            spikes, v = op(x, weight=weight, neuron="lif", v_reset=None, max_spikes=None, decay_input=False, **options)[
+                :2
+            ]
+            loss = (spikes.float() * torch.linspace(0.1, 1.0, spikes.numel(), device=x.device).view(spikes.shape)).sum()
+            found.append((spikes, v, *torch.autograd.grad(loss, (x, weight))))
+    (spikes, v, *grads), (same_spikes, same_v, *same_grads) = found
+    assert 3e3 < spikes.max() < 6e4
+    torch.testing.assert_close((spikes, v), (same_spikes, same_v), rtol=0, atol=0)
+    torch.testing.assert_close(grads, same_grads, rtol=0.01, atol=0.01 * float(same_grads[1].max()))
+
+
 @each_op
 @pytest.mark.parametrize("delay", DELAYS)
 def test_time_in_parts_equals_the_whole(kernels, op, delay):

@@ -28,22 +28,22 @@ SNNFAST_NEURONS(SNNFAST_DECLARE_NEURON)
 namespace snnfast {
 namespace {
 
-struct OurNeuron {
+struct PackageNeuron {
   const char *stem, *recurrent, *pooled;  // names of operators
   const NeuronArgument* arguments;
   size_t count;
   NeuronSizes sizes;
   bool reads;
 };
-#define SNNFAST_OUR_NEURON(STEM, NEURON)   \
-  OurNeuron{#STEM,                         \
-            "recurrent_" #STEM,            \
-            "pooled_" #STEM,               \
-            NEURON::kArguments,            \
-            std::size(NEURON::kArguments), \
-            neuron_sizes<NEURON>(),        \
-            NEURON::kReads},
-const OurNeuron kNeurons[] = {SNNFAST_NEURONS(SNNFAST_OUR_NEURON)};
+#define SNNFAST_PACKAGE_NEURON(STEM, NEURON)   \
+  PackageNeuron{#STEM,                         \
+                "recurrent_" #STEM,            \
+                "pooled_" #STEM,               \
+                NEURON::kArguments,            \
+                std::size(NEURON::kArguments), \
+                neuron_sizes<NEURON>(),        \
+                NEURON::kReads},
+const PackageNeuron kNeurons[] = {SNNFAST_NEURONS(SNNFAST_PACKAGE_NEURON)};
 
 // The kernels of neuron k.
 template <class Device>
@@ -105,7 +105,7 @@ class Stack {
   StableIValue *begin_, *at_;
 };
 
-NeuronCall take_call(Stack& stack, const OurNeuron& neuron, const char* op) {
+NeuronCall take_call(Stack& stack, const PackageNeuron& neuron, const char* op) {
   NeuronCall call{op, Tensor(), neuron.sizes};
   call.reads = neuron.reads;
   call.states.reserve(static_cast<size_t>(neuron.sizes.states));
@@ -218,7 +218,7 @@ struct MoreArguments {
 };
 
 template <class Library>
-void define(Library& m, const OurNeuron& neuron, const std::string& op, const MoreArguments& more) {
+void define(Library& m, const PackageNeuron& neuron, const std::string& op, const MoreArguments& more) {
   std::string arguments, states_out, grad_states, grads_in;
   const auto add = [&](const char* type, const std::string& name) { arguments += type + (" " + name) + ", "; };
   for (size_t k = 0; k < neuron.count; k++) {
@@ -253,7 +253,7 @@ void define(Library& m, const OurNeuron& neuron, const std::string& op, const Mo
 
 template <class Library>
 void schemas(Library& m) {
-  for (const OurNeuron& neuron : kNeurons) {
+  for (const PackageNeuron& neuron : kNeurons) {
     define(m, neuron, neuron.stem, {"", "bool x_repeats, ", ""});
     define(m, neuron, neuron.recurrent,
            {"Tensor weight, Tensor? past, Tensor? delay, ", "Tensor spikes, ",

@@ -10,7 +10,7 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks import accuracy, machine, machine_code, neurons, plans, report, resources, zoo
+from benchmarks import accuracy, deploy, machine, machine_code, neurons, plans, report, resources, zoo
 from benchmarks.timing import Task, measure, measure_isolated, require_kernels
 
 app = typer.Typer(help="Benchmarks of snnfast against plain PyTorch and other libraries.", no_args_is_help=True)
@@ -100,6 +100,7 @@ for name in (
     "poisson",
     "patch_conv2d",
     "pool2d",
+    "integer_lif",
     "spike_conv2d",
     "spike_count",
     "readout",
@@ -149,6 +150,20 @@ def print_accuracy(page: Annotated[Path | None, typer.Option(help="Write the tab
     typer.echo(report.table(accuracy.HEADER, found))
     if page is not None:
         accuracy.write(page, found)
+
+
+@app.command("deploy", help=deploy.__doc__)
+def print_deploy(
+    folder: Annotated[Path, typer.Argument(help="Networks that are trained; those missing are trained into it.")],
+    root: Annotated[Path | None, typer.Option(help="Folder of torchvision's MNIST.")] = None,
+    cases: Annotated[str, typer.Option(help="One or several.")] = ",".join(deploy.CASES),
+    rounds: Annotated[int, typer.Option(help="Of time, the minimum of which counts.")] = 15,
+    epochs: Annotated[int | None, typer.Option(help="Of each training.")] = None,
+) -> None:
+    torch.set_num_threads(1)
+    require_kernels("cpu")
+    found = [line for name in cases.split(",") for line in deploy.lines(name, folder, root, rounds, epochs)]
+    typer.echo(report.table(deploy.HEADER, found))
 
 
 @app.command("machine_code", help=machine_code.__doc__)

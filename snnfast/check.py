@@ -140,10 +140,10 @@ def generator(op: str, value: object) -> None:
         raise TypeError(f"{op}: generator must be a torch.Generator or None, got {type(value).__name__}")
 
 
-def sequence(op: str, x: Tensor) -> None:
-    """``x`` must be a floating-point tensor ``[T, ...]``."""
+def sequence(op: str, x: Tensor, also: Sequence[torch.dtype] = ()) -> None:
+    """``x`` must be a floating-point tensor ``[T, ...]``, or have one of the dtypes ``also``."""
     tensor(op, "x", x)
-    if x.dtype not in FLOATING:
+    if x.dtype not in FLOATING and x.dtype not in also:
         way_out = "" if x.is_complex() else "; give x.float()"
         raise TypeError(f"{op}: x must have one of the dtypes {dtype_names(FLOATING)}, got {x.dtype}{way_out}")
     if x.dim() == 0:
@@ -296,13 +296,13 @@ def fits(
     on_device(op, name, value, other, device)
 
 
-def whole(op: str, name: str, value: object, least: int = 1) -> int:
-    """An integer of 64 bits, ``least`` or more."""
+def whole(op: str, name: str, value: object, least: int = 1, most: int = 2**63 - 1) -> int:
+    """An integer of 64 bits, ``least`` to ``most``."""
     if isinstance(value, bool) or not isinstance(value, INTEGERS):
         raise TypeError(f"{op}: {name} must be an integer, got {type(value).__name__}")
     value = value if isinstance(value, (int, torch.SymInt)) else int(value)
-    if not least <= value < 2**63:
-        bound = f"at least {least}" if value < least else "less than 2**63"
+    if not least <= value <= most:
+        bound = f"at least {least}" if value < least else "less than 2**63" if most == 2**63 - 1 else f"at most {most}"
         raise ValueError(f"{op}: {name} must be {bound}, got {shown(value)}")
     return value  # type: ignore[return-value]
 

@@ -87,6 +87,9 @@ def examples(device: str, steps: int = 12, neurons: int = 96) -> dict[str, Examp
     images = (drawn(steps, 3, 8, 8, device=device, seed=10) < 0.1).to(w.dtype)
     kernels = drawn(4, 3, 3, 3, device=device, seed=11)
 
+    whole = (1 << 22) * drawn(steps, 3, neurons, device=device, seed=12).mul(9).int()
+    gain = torch.ones(neurons, dtype=torch.int32, device=device)
+
     def learn(w: Tensor) -> object:
         return ops.stdp_(w, pre, post, rule=plasticity.pair(1e-4, 1e-3))
 
@@ -103,6 +106,7 @@ def examples(device: str, steps: int = 12, neurons: int = 96) -> dict[str, Examp
         | networks(device, 40, neurons, 64, steps)
         | {
             "delay": Example(lambda x: ops.delay(x, 1.5), (x,), True),
+            "integer_lif": Example(lambda x: ops.integer_lif(x, gain=gain, bias=gain), (whole,), False),
             "spike_count": Example(ops.spike_count, (x,), False),
             "poisson": Example(lambda p: ops.poisson(p, steps, seed=7), (x[0] / 3,), False),
             "stdp_": Example(learn, (w,), False),

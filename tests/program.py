@@ -18,15 +18,23 @@ def compiled(folder, *options):
     subprocess.run([COMPILER, *STRICT, *options], cwd=folder, check=True)
 
 
-def run(folder, x, outputs):
-    """The program on every sample of ``x [T, B, ...]``: what it gives after every step."""
+def loaded(folder):
     compiled(folder, "-O1", "-shared", "-fPIC", "-o", "snn.so", "snn.c")
-    program = ctypes.CDLL(str(folder / "snn.so"))
+    return ctypes.CDLL(str(folder / "snn.so"))
+
+
+def run(folder, x, outputs, kind=np.float32, program=None):
+    """The program on every sample of ``x [T, B, ...]``: what it gives after every step, of ``kind``.
+
+    Of an ``x`` that is expanded over time it gets the first frame alone.
+    """
+    program = program or loaded(folder)
     frames = np.ascontiguousarray(x.numpy().reshape(*x.shape[:2], -1))
-    result = np.full((*x.shape[:2], outputs), np.nan, np.float32)
-    pointer = ctypes.POINTER(ctypes.c_float)
+    result = np.full((*x.shape[:2], outputs), -1, kind)
+    once = x.stride(0) == 0
     for b in range(x.shape[1]):
         program.snn_reset()
         for t in range(len(x)):
-            program.snn_step(frames[t, b].ctypes.data_as(pointer), result[t, b].ctypes.data_as(pointer))
+            frame = None if once and t else ctypes.c_void_p(frames[t, b].ctypes.data)
+            program.snn_step(frame, ctypes.c_void_p(result[t, b].ctypes.data))
     return torch.from_numpy(result)

@@ -157,6 +157,20 @@ def test_quick_pool2d_runs(benchmarks):
     assert all(name in output for name in ("clone", "snnfast", "pytorch", "average gradient"))
 
 
+def test_quick_integer_lif_runs(benchmarks):
+    output = benchmarks("integer_lif", "--quick")
+    assert all(name in output for name in ("copy", "snnfast", "lif", "reference"))
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler (cc)")
+def test_networks_are_trained_and_shipped(benchmarks, tmp_path):
+    output = benchmarks("deploy", str(tmp_path), "--cases", "digits", "--epochs", "1", "--rounds", "1")
+    ways = ("ReLU, PyTorch", "spiking, PyTorch int8", "spiking, C float32", "spiking, C int8", "spiking, C int4")
+    assert all(way in output for way in ways)
+    again = benchmarks("deploy", str(tmp_path), "--cases", "digits", "--epochs", "1", "--rounds", "1")
+    assert "epoch" not in again
+
+
 def test_quick_batch_norm_runs(benchmarks):
     output = benchmarks("batch_norm", "--quick")
     names = ("clone", "snnfast", "pytorch", "contiguous", "evaluation gradient")

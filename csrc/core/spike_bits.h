@@ -12,7 +12,7 @@ struct SpikeBits {
   int64_t rows, inputs, words;  // words of a row
   const void* x;                // [rows, inputs], contiguous
   Dtype dtype;
-  bool is_bool;  // x has a byte an element, and no dtype
+  bool bytes;  // x is bool or int8, and has no dtype
   uint64_t* bits;
 };
 

@@ -15,6 +15,7 @@ struct SpikeConv2d {
       out_w;               // y and its gradient [N, out_h, out_w, O], contiguous
   int64_t images, groups;  // images of a group
   Dtype dtype;
+  bool whole;            // x and weight are int8, y, bias and table int32, as wide as the dtype
   bool turned;           // weight is [C, O, kh, kw], and its rows and columns are taken from the last one on
   const uint64_t* bits;  // of x, an image a row
   bool ones;             // the bits are all there is to know of x, which is then not read

@@ -34,6 +34,7 @@ struct SpikeSums {
   const int32_t* indices;
   const void* values;
   Dtype dtype;  // of source, bias and result; sums are float64 for float64, else float32
+  bool whole;   // source is int8, and all else int32; no dtype
   const void* source;
   int64_t source_row, source_column;  // strides; one of them is 1
   bool in_place;                      // rows of the source are read where they lie
@@ -49,6 +50,9 @@ struct FewOutputs {
   const void *grad, *weight;
   void* grad_x;  // all contiguous
 };
+
+// Inputs of int8 weights, at most, and the largest bias: sums fit in 32 bits.
+constexpr int64_t kMostWholeInputs = 65535, kMostWholeBias = int64_t{1} << 30;
 
 constexpr int64_t kSpikeBlock = 256;   // bytes of a row of the table that are summed in registers
 constexpr int64_t kSpikeChunk = 1024;  // rows of the table: with the block's bytes 256 KiB, in every second-level cache

@@ -34,6 +34,17 @@ inline const typename Vectors<C>::Loose& vector_at(const C* p) {
   return *reinterpret_cast<const typename Vectors<C>::Loose*>(p);
 }
 
+// Numbers as vectors of C, which are wider than int8.
+template <class C>
+inline typename Vectors<C>::Type vector_as(const C* p) {
+  return vector_at(p);
+}
+template <class C>
+inline typename Vectors<C>::Type vector_as(const int8_t* p) {
+  typedef int8_t Bytes __attribute__((vector_size(Vectors<C>::kLanes), aligned(1), may_alias));
+  return __builtin_convertvector(*reinterpret_cast<const Bytes*>(p), typename Vectors<C>::Type);
+}
+
 using FloatVector = Vectors<float>::Type;
 using DoubleVector = Vectors<double>::Type;
 

@@ -62,7 +62,7 @@ void expand(const SpikeBits& a, int64_t begin, int64_t end, U one, void* x) {
 
 // Bits of the rows [begin, end), and how many there are.
 void spike_bits(const SpikeBits& a, int64_t begin, int64_t end, SpikesFound* found) {
-  if (a.is_bool) return find<uint8_t>(a, begin, end, 0xff, 1, found);
+  if (a.bytes) return find<uint8_t>(a, begin, end, 0xff, 1, found);
   switch (a.dtype) {
     case Dtype::f32: return find<uint32_t>(a, begin, end, 0x7fffffffu, 0x3f800000u, found);
     case Dtype::f64: return find<uint64_t>(a, begin, end, 0x7fffffffffffffffu, 0x3ff0000000000000u, found);

@@ -45,8 +45,8 @@ struct Events {
   int32_t *keys, *starts;  // of the events of each pixel, and the end of the last
 };
 
-template <class T>
-Events<T> list_events(const SpikeConv2d& a, const Image<T>& image, char* scratch) {
+template <class T, class X>
+Events<T> list_events(const SpikeConv2d& a, const Image<X>& image, char* scratch) {
   const int64_t pixels = a.H * a.W;
   Events<T> e{reinterpret_cast<T*>(scratch), nullptr, nullptr};
   e.keys = reinterpret_cast<int32_t*>(e.values + pixels * a.C);
@@ -55,7 +55,7 @@ Events<T> list_events(const SpikeConv2d& a, const Image<T>& image, char* scratch
   for (int64_t p = 0; p < pixels; p++) {
     e.starts[p] = count;
     const int32_t column = static_cast<int32_t>(p % a.W * a.C);
-    each_event(a, image, p, [&](int64_t c, T value) {
+    each_event(a, image, p, [&](int64_t c, X value) {
       e.keys[count] = column + static_cast<int32_t>(c);
       e.values[count++] = value;
     });
@@ -299,9 +299,10 @@ void each_weight(const SpikeConv2d& a, int64_t o, int64_t W, const At& at) {
         }
 }
 
-template <class T>
+// X: of x and weight, T: of sums.
+template <class T, class X = T>
 void pack(const SpikeConv2d& a) {
-  const T* weight = static_cast<const T*>(a.weight);
+  const X* weight = static_cast<const X*>(a.weight);
   T* table = static_cast<T*>(a.table);
   if (by_pixels(a)) {
     each_weight(a, 0, kConvLine, [&](int64_t place, int64_t to) {
@@ -317,7 +318,7 @@ void pack(const SpikeConv2d& a) {
   });
 }
 
-template <class T>
+template <class T, class X = T>
 void forward_images(const SpikeConv2d& a, int64_t begin, int64_t end, char* scratch) {
   const T* table = static_cast<const T*>(a.table);
   for (int64_t n = begin; n < end; n++) {
@@ -325,11 +326,11 @@ void forward_images(const SpikeConv2d& a, int64_t begin, int64_t end, char* scra
     if (by_pixels(a)) {
       const auto run = a.ones ? &sum_pixels<T, true> : &sum_pixels<T, false>;
       T* ring = reinterpret_cast<T*>(scratch);
-      run(a, list_events(a, image<T>(a, n), reinterpret_cast<char*>(ring + a.kh * (a.W + a.kw - 1) * kConvLine)), table,
-          y, ring);
+      run(a, list_events<T>(a, image<X>(a, n), reinterpret_cast<char*>(ring + a.kh * (a.W + a.kw - 1) * kConvLine)),
+          table, y, ring);
       continue;
     }
-    const Events<T> e = list_events(a, image<T>(a, n), scratch);
+    const Events<T> e = list_events<T>(a, image<X>(a, n), scratch);
     each_block(a, [&](int64_t lines, int64_t o, int64_t offset) {
       const auto run = SNNFAST_CONV_CHOICE(sum_image, lines, a.ones);
       run(a, e, table + offset, o, y);
@@ -375,10 +376,13 @@ void unpack(const SpikeConv2d& a) {
 
 }  // namespace
 
-void spike_conv2d_pack(const SpikeConv2d& a) { a.dtype == Dtype::f64 ? pack<double>(a) : pack<float>(a); }
+void spike_conv2d_pack(const SpikeConv2d& a) {
+  a.whole ? pack<int32_t, int8_t>(a) : a.dtype == Dtype::f64 ? pack<double>(a) : pack<float>(a);
+}
 void spike_conv2d_forward(const SpikeConv2d& a, int64_t begin, int64_t end, char* scratch) {
-  a.dtype == Dtype::f64 ? forward_images<double>(a, begin, end, scratch)
-                        : forward_images<float>(a, begin, end, scratch);
+  a.whole                 ? forward_images<int32_t, int8_t>(a, begin, end, scratch)
+  : a.dtype == Dtype::f64 ? forward_images<double>(a, begin, end, scratch)
+                          : forward_images<float>(a, begin, end, scratch);
 }
 void spike_conv2d_backward(const SpikeConv2d& a, int64_t begin, int64_t end, char* scratch) {
   a.dtype == Dtype::f64 ? backward_groups<double>(a, begin, end, scratch)

@@ -1,5 +1,7 @@
 #include "core/spike_linear.h"
 
+#include <type_traits>
+
 #include "core/half.h"
 #include "cpu/lanes.h"
 
@@ -84,16 +86,19 @@ struct Registers {
 // Sums of V registers of a block, for the results [n0, n1) in chunk c. Those before are `from`, every `from_stride`:
 // this chunk's go on from there, or in blocks are added to them. R results are summed side by side: one alone waits for
 // each of its additions.
-template <class C, int V, int R, bool kScaled>
-void sum_rows(const SpikeSums& a, int64_t c, int64_t n0, int64_t n1, const C* table, int64_t stride, const C* from,
+template <class C, int V, int R, bool kScaled, class S>
+void sum_rows(const SpikeSums& a, int64_t c, int64_t n0, int64_t n1, const S* table, int64_t stride, const C* from,
               int64_t from_stride, C* to, int64_t to_stride) {
   using Vector = typename Vectors<C>::Type;
   constexpr int kLanes = Vectors<C>::kLanes;
   const auto add = [&](Vector* sum, int64_t e) {
-    const C* row = table + a.indices[e] * stride;
+    const S* row = table + a.indices[e] * stride;
     const C value = kScaled ? static_cast<const C*>(a.values)[e] : C(1);
     SNNFAST_UNROLL
-    for (int v = 0; v < V; v++) sum[v] += kScaled ? value * vector_at(row + v * kLanes) : vector_at(row + v * kLanes);
+    for (int v = 0; v < V; v++) {
+      const Vector weights = vector_as<C>(row + v * kLanes);
+      sum[v] += kScaled ? value * weights : weights;
+    }
   };
   const bool apart = a.in_blocks && c > 0;
   int64_t n = n0;
@@ -121,8 +126,8 @@ void sum_rows(const SpikeSums& a, int64_t c, int64_t n0, int64_t n1, const C* ta
   if constexpr (R > 1) sum_rows<C, V, 1, kScaled>(a, c, n, n1, table, stride, from, from_stride, to, to_stride);
 }
 
-template <class C, bool kScaled>
-void sum_block(const SpikeSums& a, int64_t c, int64_t n0, int64_t n1, const C* table, int64_t stride, int64_t width,
+template <class C, bool kScaled, class S>
+void sum_block(const SpikeSums& a, int64_t c, int64_t n0, int64_t n1, const S* table, int64_t stride, int64_t width,
                const C* from, int64_t from_stride, C* to, int64_t to_stride) {
   constexpr int kLanes = Vectors<C>::kLanes;
   const auto sum = [&](auto registers, int64_t o) {
@@ -165,17 +170,18 @@ void write(const SpikeSums& a, int64_t n0, int64_t n1, int64_t o0, int64_t used,
   }
 }
 
-template <class C, class T>
+// C: of sums, T: of the source, R: of bias and result.
+template <class C, class T, class R = T>
 void sums_of(const SpikeSums& a, int64_t block, int64_t begin, int64_t end, char* scratch) {
   constexpr int64_t kBlock = kSpikeBlock / sizeof(C), kLanes = Vectors<C>::kLanes;
   const int64_t o0 = block * kBlock, used = min(a.O - o0, kBlock), width = (used + kLanes - 1) / kLanes * kLanes;
   alignas(64) C bias[kBlock] = {};
   if (a.bias)
-    for (int64_t o = 0; o < used; o++) bias[o] = load_as<C>(static_cast<const T*>(a.bias)[o0 + o]);
+    for (int64_t o = 0; o < used; o++) bias[o] = load_as<C>(static_cast<const R*>(a.bias)[o0 + o]);
   C* const table = reinterpret_cast<C*>(scratch);
   C* const sums = table + kSpikeChunk * kBlock;
   const bool reads_source = a.in_place && used == width,
-             writes_result = sizeof(T) == sizeof(C) && a.result_column == 1 && used == width;
+             writes_result = sizeof(R) == sizeof(C) && a.result_column == 1 && used == width;
   const int64_t tile = writes_result ? end - begin : kSpikeTile;
   for (int64_t n0 = begin; n0 < end; n0 += tile) {
     const int64_t n1 = end - n0 < tile ? end : n0 + tile;
@@ -184,16 +190,21 @@ void sums_of(const SpikeSums& a, int64_t block, int64_t begin, int64_t end, char
     for (int64_t c = 0; c < a.chunks; c++) {
       const int64_t k0 = c * a.chunk, k1 = a.K - k0 < a.chunk ? a.K : k0 + a.chunk;
       if (!reads_source && (a.chunks > 1 || n0 == begin)) pack<C, T>(a, k0, k1, o0, width, table);
-      const C* rows = reads_source ? static_cast<const C*>(a.source) + k0 * a.source_row + o0 : table;
-      const int64_t stride = reads_source ? a.source_row : width;
       const C* from = c ? to : bias;
       const int64_t from_stride = c ? to_stride : 0;
-      if (a.values)
-        sum_block<C, true>(a, c, n0, n1, rows, stride, width, from, from_stride, to, to_stride);
+      const auto sum = [&](const auto* rows, int64_t stride) {
+        if (a.values)
+          sum_block<C, true>(a, c, n0, n1, rows, stride, width, from, from_stride, to, to_stride);
+        else
+          sum_block<C, false>(a, c, n0, n1, rows, stride, width, from, from_stride, to, to_stride);
+      };
+      using Source = std::conditional_t<std::is_same_v<T, int8_t>, T, C>;  // 16 bits are never read in place
+      if (reads_source)
+        sum(static_cast<const Source*>(a.source) + k0 * a.source_row + o0, a.source_row);
       else
-        sum_block<C, false>(a, c, n0, n1, rows, stride, width, from, from_stride, to, to_stride);
+        sum(table, width);
     }
-    if (!writes_result) write<C, T>(a, n0, n1, o0, used, sums, width);
+    if (!writes_result) write<C, R>(a, n0, n1, o0, used, sums, width);
   }
 }
 
@@ -268,6 +279,7 @@ void spike_counts(const SpikeLists& a, int64_t begin, int64_t end) {
 
 // The lists of the rows [begin, end).
 void spike_lists(const SpikeLists& a, int64_t begin, int64_t end) {
+  if (a.of.bytes) return lists_of<int32_t, int8_t>(a, begin, end);  // bool has no values
   switch (a.of.dtype) {
     case Dtype::f32: return lists_of<float, float>(a, begin, end);
     case Dtype::f64: return lists_of<double, double>(a, begin, end);
@@ -278,6 +290,7 @@ void spike_lists(const SpikeLists& a, int64_t begin, int64_t end) {
 
 // The results [begin, end) of a block of outputs.
 void spike_sums(const SpikeSums& a, int64_t block, int64_t begin, int64_t end, char* scratch) {
+  if (a.whole) return sums_of<int32_t, int8_t, int32_t>(a, block, begin, end, scratch);
   switch (a.dtype) {
     case Dtype::f32: return sums_of<float, float>(a, block, begin, end, scratch);
     case Dtype::f64: return sums_of<double, double>(a, block, begin, end, scratch);

@@ -1,8 +1,9 @@
 // Bits of spikes for the operators that sum spikes.
 #pragma once
 #include <atomic>
+#include <cstdlib>
 
-#include "core/spike_bits.h"
+#include "core/spike_linear.h"
 #include "cpu/dispatch.h"
 #include "ops/device.h"
 
@@ -22,6 +23,18 @@ inline SpikesFound find_bits(const SpikeBits& a) {
     nonzeros += here.nonzeros, others += here.others;
   });
   return {nonzeros, others};
+}
+
+// Sums of int8 in int32 must not overflow.
+inline void check_whole(const char* op, int64_t inputs, const std::optional<Tensor>& bias) {
+  SNNFAST_CHECK(inputs <= kMostWholeInputs, op, ": an output of int8 weights must have at most ", kMostWholeInputs,
+                " inputs, whose sum fits in 32 bits, got ", inputs);
+  if (!bias) return;
+  const Tensor kept = contiguous_of(*bias);
+  const int32_t* b = static_cast<const int32_t*>(kept.const_data_ptr());
+  for (int64_t o = 0; o < kept.numel(); o++)
+    SNNFAST_CHECK(std::abs(int64_t{b[o]}) <= kMostWholeBias, op, ": bias must lie in [", -kMostWholeBias, ", ",
+                  kMostWholeBias, "], got ", b[o]);
 }
 
 }  // namespace snnfast

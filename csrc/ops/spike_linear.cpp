@@ -36,10 +36,15 @@ void check(const char* name, const Tensor& t, const Tensor& weight, ScalarType t
 struct Layer {
   Tensor weight;  // with contiguous rows or columns
   int64_t rows = 0, inputs, outputs;
-  Dtype dtype;
+  bool whole;   // int8, summed in int32
+  Dtype dtype;  // where whole, one as wide as the sums
   ScalarType type;
 
-  explicit Layer(const Tensor& w) : weight(w), dtype(dtype_of(kOp, "weight", w)), type(w.scalar_type()) {
+  explicit Layer(const Tensor& w)
+      : weight(w),
+        whole(w.scalar_type() == ScalarType::Char),
+        dtype(whole ? Dtype::f32 : dtype_of(kOp, "weight", w)),
+        type(w.scalar_type()) {
     SNNFAST_CHECK(w.dim() == 2, kOp, ": weight must have shape [out, in], got ", shape_of(w));
     outputs = w.size(0), inputs = w.size(1);
     const bool by_rows = w.stride(1) == 1 || inputs == 1, by_columns = w.stride(0) == 1 || outputs == 1;
@@ -57,6 +62,8 @@ struct Layer {
     elements(kOp, {n, std::max(inputs, outputs) + 64});
     return n;
   }
+
+  ScalarType sum_type() const { return whole ? ScalarType::Int : type; }
 
   bool input_major() const { return weight.stride(0) == 1 || outputs == 1; }
 
@@ -90,7 +97,7 @@ void sum_events(const Layer& layer, const SpikeBits& bits, int64_t x_row, int64_
   const Cpu device(layer.weight);
   SpikeLists lists{};
   lists.of = bits, lists.x_row = x_row, lists.x_column = x_column;
-  a.N = bits.rows, a.K = bits.inputs, a.O = layer.outputs, a.dtype = layer.dtype;
+  a.N = bits.rows, a.K = bits.inputs, a.O = layer.outputs, a.dtype = layer.dtype, a.whole = layer.whole;
   a.chunks = std::max<int64_t>((a.K + kSpikeChunk - 1) / kSpikeChunk, 1);
   a.chunk = std::max<int64_t>(((a.K + a.chunks - 1) / a.chunks + 63) / 64 * 64, 64);
   lists.chunk = a.chunk, lists.chunks = a.chunks;
@@ -107,8 +114,9 @@ void sum_events(const Layer& layer, const SpikeBits& bits, int64_t x_row, int64_
   }
   lists.starts[count] = events;
   const Tensor indices = device.allocate(layer.weight, {events}, ScalarType::Int);
-  const Tensor values = device.allocate(layer.weight, {scaled ? events : 0},
-                                        layer.dtype == Dtype::f64 ? ScalarType::Double : ScalarType::Float);
+  const Tensor values =
+      device.allocate(layer.weight, {scaled ? events : 0},
+                      layer.dtype == Dtype::f64 ? ScalarType::Double : ScalarType::Float);  // int32, too
   lists.indices = static_cast<int32_t*>(indices.mutable_data_ptr());
   lists.values = scaled ? values.mutable_data_ptr() : nullptr;
   in_parallel(a.N, 4 * work, [&](int64_t begin, int64_t end) { cpu::spike_lists()(lists, begin, end); });
@@ -143,26 +151,29 @@ std::tuple<Tensor, Tensor, Tensor> spike_linear_forward(const Arguments& argumen
   SNNFAST_CHECK(type == layer.type || type == ScalarType::Bool, kOp, ": x must be ", text_of(layer.type),
                 ", the dtype of weight, or bool, got ", text_of(type));
   check("x", arguments.x, layer.weight, type, sizes_of(arguments.x));
-  if (bias) check("bias", *bias, layer.weight, layer.type, {layer.outputs});
+  if (bias) check("bias", *bias, layer.weight, layer.sum_type(), {layer.outputs});
   SNNFAST_CHECK(arguments.method >= kAuto && arguments.method <= kDense, kOp, ": method must be 0, 1 or 2, got ",
                 arguments.method);
+  SNNFAST_CHECK(!layer.whole || arguments.method != kDense, kOp, ": int8 weights are summed by events, got method 2");
+  if (layer.whole) check_whole(kOp, layer.inputs, bias);
   const Device device(layer.weight);
   const Tensor x = contiguous_of(arguments.x);
   const Tensor bits = device.allocate(x, {layer.rows, (layer.inputs + 63) / 64}, ScalarType::Long);
   const Tensor found = device.allocate(x, {kFound}, ScalarType::Long);
   SpikeBits spikes = bits_of(layer, bits);
   spikes.x = x.const_data_ptr();
-  spikes.is_bool = type == ScalarType::Bool;
+  spikes.bytes = type == ScalarType::Bool || layer.whole;
   const auto [nonzeros, others] = find_bits(spikes);
-  const bool by_events = arguments.method == kAuto ? spikes_by_events(nonzeros, layer.rows, layer.inputs, layer.outputs,
-                                                                      layer.dtype, layer.in_place())
-                                                   : arguments.method == kEvents;
+  const bool by_events = layer.whole                 ? true
+                         : arguments.method == kAuto ? spikes_by_events(nonzeros, layer.rows, layer.inputs,
+                                                                        layer.outputs, layer.dtype, layer.in_place())
+                                                     : arguments.method == kEvents;
   int64_t* words = static_cast<int64_t*>(found.mutable_data_ptr());
   words[kNonzeros] = nonzeros, words[kOthers] = others, words[kByEvents] = by_events;
   std::vector<int64_t> shape = sizes_of(x);
-  if (!by_events) return {linear(spikes.is_bool ? ones(layer, bits, shape) : x, layer.weight, bias), bits, found};
+  if (!by_events) return {linear(spikes.bytes ? ones(layer, bits, shape) : x, layer.weight, bias), bits, found};
   shape.back() = layer.outputs;
-  const Tensor y = device.allocate(x, shape, layer.type);
+  const Tensor y = device.allocate(x, shape, layer.sum_type());
   if (layer.rows == 0 || layer.outputs == 0) return {y, bits, found};
   const Tensor kept = bias ? contiguous_of(*bias) : layer.weight;
   SpikeSums a{};
@@ -201,6 +212,7 @@ std::tuple<Tensor, Tensor, Tensor> spike_linear_backward(const Arguments& argume
                                                          bool bias_wanted) {
   const Tensor &weight = arguments.weight, &x = arguments.x;
   Layer layer(weight);
+  SNNFAST_CHECK(!layer.whole, kOp, ": int8 weights have no gradient");
   layer.rows = layer.rows_of("grad_y", grad_y, layer.outputs);
   check("grad_y", grad_y, weight, layer.type, sizes_of(grad_y));
   check("bits", bits, weight, ScalarType::Long, {layer.rows, (layer.inputs + 63) / 64});

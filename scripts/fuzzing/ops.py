@@ -228,6 +228,12 @@ def linear(d: Draw, name: str) -> dict[str, Any]:
         shape = (d.choice((0, 1, 3)), inputs, d.choice((3, 7)), d.choice((3, 8)))
     x = d.tensor(shape, dtype, -2, 2) if d.chance(0.3) else d.spikes(*shape)
     booleans = name == "spike_linear" and x.dtype == torch.bool
+    if d.chance(0.2):
+        whole = {
+            "x": x if booleans else (9 * x).to(torch.int8),
+            "weight": d.tensor((outputs, inputs, *kernel), torch.int8, -128, 128),
+        }
+        return whole | ({"bias": d.tensor((outputs,), torch.int32, -9, 9)} if d.chance(0.5) else {})
     kwargs: dict[str, Any] = {
         "x": x if booleans else x.to(dtype),
         "weight": d.tensor((outputs, inputs, *kernel), dtype, -0.5, 0.5),
@@ -238,6 +244,24 @@ def linear(d: Draw, name: str) -> dict[str, Any]:
     if kernel and d.chance(0.5):
         kwargs["padding"] = d.choice((0, 1, (1, 0), [0, 2]))
     return kwargs
+
+
+def integer_lif(d: Draw) -> dict[str, Any]:
+    """Neurons in whole numbers, small or close to the largest."""
+    shape = d.choice(((3, 2, 4), (0, 1, 2), (5, 1, 3, 2, 2), (2, 0, 3)))
+    size = d.choice((9, 2**20, 2**28))
+    kwargs: dict[str, Any] = {
+        "x": d.tensor(shape, torch.int32, -9, 9),
+        "gain": d.tensor((shape[2],), torch.int32, 0, 9) * (size // 9),
+    }
+    kwargs["bias"] = d.tensor((shape[2],), torch.int32, -1, 2) * size
+    if d.chance(0.5):
+        kwargs["v"] = d.tensor(shape[1:], torch.int32, -4, 4) * size
+    if d.chance(0.5):
+        kwargs["decay"] = d.choice((0, 1, 20001, 32768))
+    if d.chance(0.5):
+        kwargs["v_threshold"] = d.choice((None, 1, 77, 2**30 - 1))
+    return kwargs | ({"v_reset": d.choice((None, -5))} if d.chance(0.5) else {})
 
 
 def images(d: Draw) -> Tensor:
@@ -280,6 +304,7 @@ ARGUMENTS: dict[str, Callable[[Draw], dict[str, Any]]] = {
     "delay": delayed,
     "recurrent": recurrent,
     "batch_norm": normalised,
+    "integer_lif": integer_lif,
     "pool2d": pooled,
     "poisson": poisson,
     "spikeprop": spikeprop,

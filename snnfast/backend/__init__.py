@@ -33,7 +33,7 @@ __all__ = ["BackendError", "BackendWarning", "explain", "use"]
 
 OPS: set[str] = set()  # the names of all ops
 # Ops whose kernels are for the CPU alone.
-CPU_ONLY = ("batch_norm", "pool2d", "spike_conv2d", "spike_linear")
+CPU_ONLY = ("batch_norm", "integer_lif", "pool2d", "spike_conv2d", "spike_linear")
 # Variables of the environment, after SNNFAST_.
 VARIABLES = ("BACKEND", "CACHE_DIR", "CLUSTERS", "CPU_CACHE_MB", "CPU_ISA")
 BACKENDS = ("cpu", "cuda", "reference", "cuda_emulation")

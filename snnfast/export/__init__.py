@@ -1,13 +1,15 @@
 """Trained networks for machines without Python.
 
 :func:`snnfast.export_c` writes plain C. :class:`snnfast.export.Step` is for ``torch.export``, ONNX and AOTInductor.
+:func:`snnfast.export.integer` makes whole numbers of a network that was trained with few bits.
 """
 
+from .integer import integer
 from .source import Layer
 from .step import Step
 from .write import CExport, Loss, export_c
 
-__all__ = ["CExport", "Layer", "Loss", "Step", "export_c"]
+__all__ = ["CExport", "Layer", "Loss", "Step", "export_c", "integer"]
 
 
 def __dir__() -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,9 @@ from torch.nn import functional
 from snnfast.nn import Recurrent, SpikeConv2d, SpikeLinear, reset
 from snnfast.nn.spike_conv2d import has_events
 
-from .plan import LayerNode, layers_of
+from .plan import LayerNode, layers_of, replace
 
-__all__ = ["OrderedConv2d", "Quantised", "exact", "paddings"]
+__all__ = ["PRODUCTS", "OrderedConv2d", "Quantised", "exact", "paddings", "trained_weights"]
 
 PRODUCTS = (nn.Linear, nn.Conv2d)
 
@@ -90,6 +90,26 @@ def paddings(conv: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:
     return (a, b), (c, d)
 
 
+def trained_weights(node: LayerNode) -> Quantised | None:
+    """The weights of a layer that :func:`snnfast.nn.quantize` made; else None.
+
+    Raises:
+        ValueError: if something else has changed them since, by name.
+    """
+    layer: Any = node.module
+    trained = getattr(layer, "quantized", None)
+    if trained is None:
+        return None
+    q, scale = trained
+    weight = layer.weight.detach()
+    if not torch.equal(weight, q * scale.view(-1, *(1,) * (q.dim() - 1))):
+        raise ValueError(
+            f"{node.name}, a {type(layer).__name__}, was quantised, and what came to it later, such "
+            "as a batch normalisation behind it, changes its weights; call snnfast.nn.quantize last"
+        )
+    return Quantised(q, scale, weight, 0.0, 0.0)
+
+
 def exact(still: nn.Module, input_shape: Sequence[int], quantise: bool) -> dict[str, Quantised]:
     """Changes a network at rest to one that computes as the program in C, and gives the weights of few bits by name.
 
@@ -101,30 +121,18 @@ def exact(still: nn.Module, input_shape: Sequence[int], quantise: bool) -> dict[
     quantised: dict[str, Quantised] = {}
     for node in nodes:
         if isinstance(node.module, (*PRODUCTS, Recurrent)):
-            trained = getattr(node.module, "quantized", None)  # of snnfast.nn.quantize
+            trained = trained_weights(node)
             if trained is not None:
-                q, scale = trained
-                weight = node.module.weight.detach()
-                if not torch.equal(weight, q * scale.view(-1, *(1,) * (q.dim() - 1))):
-                    raise ValueError(
-                        f"{node.name}, a {type(node.module).__name__}, was quantised, and what came to it later, such "
-                        "as a batch normalisation behind it, changes its weights; call snnfast.nn.quantize last"
-                    )
-                quantised[node.name] = Quantised(q, scale, weight, 0.0, 0.0)
-            elif quantise:
+                quantised[node.name] = trained
+            elif quantise and node.module.weight.is_floating_point():
                 quantised[node.name] = Quantised.of(node.module.weight)
                 node.module.weight = nn.Parameter(quantised[node.name].weight, requires_grad=False)
-        if isinstance(node.module, PRODUCTS):
-            _replace(still, node.name, _ordered(node.name, node.module))
+        if isinstance(node.module, PRODUCTS) and node.module.weight.is_floating_point():
+            replace(still, node.name, _ordered(node.name, node.module))
         elif isinstance(node.module, nn.AdaptiveAvgPool2d):
-            _replace(still, node.name, _windows(node))
+            replace(still, node.name, _windows(node))
     reset(still)
     return quantised
-
-
-def _replace(net: nn.Module, name: str, layer: nn.Module) -> None:
-    parent, _, last = name.rpartition(".")
-    setattr(net.get_submodule(parent), last, layer)
 
 
 def _ordered(name: str, product: nn.Linear | nn.Conv2d) -> nn.Module:

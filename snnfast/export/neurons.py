@@ -14,19 +14,34 @@ from snnfast.compiler.evaluate import evaluate
 from snnfast.compiler.expression import Node
 from snnfast.compiler.neurons import step_of
 from snnfast.compiler.trace import Step
+from snnfast.nn import IntegerLIF
 from snnfast.nn.own_neuron import OwnLayer
 from snnfast.nn.state import Stateful
 from snnfast.reference.neuron_arguments import NEURONS
 
 from .source import Source, Value, each, literal
 
-__all__ = ["neuron_code"]
+__all__ = ["integer_lif", "neuron_code"]
 
 STEP = """
 static void $id(void) {
   for (int n = 0; n < $size; n++) {
     const float x = ${x}[n];
     $body
+  }
+}
+"""
+
+# h >> 15 is to the next lower whole number, as every compiler has it; no part of a sum has more than 32 bits.
+INTEGER_LIF = """
+static void $id(void) {
+  for (int n = 0; n < $size; n++) {
+    const int c = n % $channels;
+    const int32_t before = ${v}[n];
+    const int32_t h = (before >> 15) * $decay + ((before & 32767) * $decay >> 15) + ${x}[n] * $gain + $bias;
+    const int32_t cut = h > $limit ? $limit : h < -$limit ? -$limit : h;
+    snn_saturated += cut != h;
+    $fire
   }
 }
 """
@@ -90,6 +105,20 @@ NEEDS = {
     "mantissa_of": ("bits_of", "of_bits"),
     "exponent_of": ("bits_of",),
 }
+
+
+def integer_lif(source: Source, id: str, layer: IntegerLIF, x: Value, y: Value) -> None:
+    """Neurons in whole numbers."""
+    channels, v = x.shape[0], source.kept(f"{id}_v_state", x.size, "0", "int32_t")
+    source.counted("snn_saturated")
+    fire = f"{y.array}[n] = {v}[n] = cut;"
+    if layer.v_threshold is not None:
+        after = f"cut - {layer.v_threshold}" if layer.v_reset is None else layer.v_reset
+        fire = f"{y.array}[n] = cut >= {layer.v_threshold};\n    {v}[n] = {y.array}[n] ? {after} : cut;"
+    arrays = {n: source.integers(f"{id}_{n}", getattr(layer, n).tolist(), "int32_t") for n in ("gain", "bias")}
+    each = {name: f"{array}[c]" for name, array in arrays.items()}
+    values = {"size": x.size, "channels": channels, "decay": layer.decay, "limit": layer.limit}
+    source.function(INTEGER_LIF, id=id, x=x.array, v=v, fire=fire, **each, **values)
 
 
 class _Neuron(NamedTuple):

@@ -9,14 +9,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx, nn
 
-from snnfast.nn import reset
+from snnfast import check
+from snnfast.nn import Recurrent, reset
 from snnfast.nn.graph import LayerGraph
 from snnfast.nn.multi_step import in_time
 from snnfast.nn.plain import plain_copy, refuse_hooks, takes_one
 from snnfast.nn.tracer import Tracer, place
 from snnfast.ports.own import own_layers
 
-__all__ = ["LayerNode", "at_rest", "layers_of"]
+__all__ = ["LayerNode", "at_rest", "input_dtype", "input_shape_of", "layers_of", "replace"]
 
 _SUMS = (operator.add, torch.add, "add")
 _READ_LATER = "changes in place what is read again by another name; write it without changing it"
@@ -30,6 +31,7 @@ class LayerNode(NamedTuple):
         module: the layer; None for the sum of two ``inputs``.
         inputs: the places of those in the list that feed it; -1 is the network's input.
         before, after: shapes of a sample, without steps and batch, of which the dimensions of a Flatten are.
+        dtype: of what it gives.
     """
 
     name: str
@@ -37,6 +39,7 @@ class LayerNode(NamedTuple):
     inputs: tuple[int, ...]
     before: tuple[int, ...]
     after: tuple[int, ...]
+    dtype: torch.dtype
 
 
 def at_rest(function: str, net: nn.Module, *leaves: type[nn.Module]) -> nn.Module:
@@ -55,6 +58,39 @@ def at_rest(function: str, net: nn.Module, *leaves: type[nn.Module]) -> nn.Modul
     in_time(still, training=False)
     reset(still)
     return still
+
+
+def input_shape_of(function: str, net: nn.Module, given: Sequence[int] | None) -> tuple[int, ...]:
+    """The shape of a sample: the one that was given, or that of the first layer of ``net``.
+
+    Raises:
+        TypeError, ValueError: with the name of the ``function``, for another shape, and for None where the first layer
+            takes several.
+    """
+    if given is not None:
+        shape = tuple(check.sizes(function, "input_shape", given))
+        if len(shape) not in (1, 3):
+            raise ValueError(f"{function}: input_shape must be [features] or [C, H, W], got {list(shape)}")
+        return shape
+    first = next(m for m in net.modules() if not list(m.children()) or isinstance(m, Recurrent))
+    if isinstance(first, nn.Linear):
+        return (first.in_features,)
+    if isinstance(first, Recurrent):
+        return (first.features,)
+    raise ValueError(
+        f"{function}: give input_shape: the first layer, a {type(first).__name__}, takes inputs of several sizes"
+    )
+
+
+def input_dtype(net: nn.Module) -> torch.dtype:
+    """The dtype of the samples that ``net`` takes."""
+    return torch.int8 if any(p.dtype == torch.int8 for p in net.parameters()) else torch.float32
+
+
+def replace(net: nn.Module, name: str, layer: nn.Module) -> None:
+    """Puts ``layer`` in the place of that ``name``."""
+    parent, _, last = name.rpartition(".")
+    setattr(net.get_submodule(parent), last, layer)
 
 
 def layers_of(net: nn.Module, input_shape: Sequence[int], *leaves: type[nn.Module]) -> list[LayerNode]:
@@ -124,7 +160,8 @@ class _Walk:
         """The network's input."""
         if self.values:
             raise ValueError(f"net must take one input, got also {node.name}")
-        self.values[node] = _Found(-1, torch.zeros(1, 1, *self.input_shape), True)
+        x = torch.zeros(1, 1, *self.input_shape, dtype=input_dtype(self.graph.net))
+        self.values[node] = _Found(-1, x, True)
 
     def layer(self, node: fx.Node) -> None:
         """A call of a layer."""
@@ -181,5 +218,5 @@ class _Walk:
         first = sources[0]
         places = tuple(s.place for s in sources)
         before, after = tuple(first.x.shape[first.lead :]), tuple(y.shape[lead:])
-        self.nodes.append(LayerNode(name, module, places, before, after))
+        self.nodes.append(LayerNode(name, module, places, before, after, y.dtype))
         return _Found(len(self.nodes) - 1, y, lead == 2)

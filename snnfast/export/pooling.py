@@ -18,10 +18,10 @@ static void $id(void) {
       const int top = r0 > 0 ? r0 : 0, bottom = r1 < $h ? r1 : $h;
       const int left = s0 > 0 ? s0 : 0, right = s1 < $w ? s1 : $w;
       for (int c = 0; c < $channels; c++) {
-        float y = $start;
+        $kind y = $start;
         for (int r = top; r < bottom; r++)
           for (int s = left; s < right; s++) {
-            const float x = ${x}[(r * $w + s) * $channels + c];
+            const $kind x = ${x}[(r * $w + s) * $channels + c];
             $step
           }
         ${y}[(row * $out_w + column) * $channels + c] = $end;
@@ -49,7 +49,7 @@ def pool(source: Source, id: str, layer: nn.MaxPool2d | nn.AvgPool2d, x: Value, 
     if isinstance(layer, nn.MaxPool2d):
         if _pair(layer.dilation) != (1, 1):
             raise ValueError("has dilated windows")
-        words = {"start": "-INFINITY", "step": "if (x > y) y = x;", "end": "y"}
+        words = {"start": "-INFINITY" if x.kind == "float" else "INT8_MIN", "step": "if (x > y) y = x;", "end": "y"}
     else:
         if layer.divisor_override is not None:
             divisor = str(layer.divisor_override)
@@ -59,7 +59,7 @@ def pool(source: Source, id: str, layer: nn.MaxPool2d | nn.AvgPool2d, x: Value, 
             divisor = "(bottom - top) * (right - left)"
         words = {"start": "0.0f", "step": "y += x;", "end": f"y / (float)({divisor})"}
     shapes = {"channels": x.shape[0], "h": x.shape[1], "w": x.shape[2], "out_h": y.shape[1]}
-    source.function(POOL, id=id, x=x.array, y=y.array, out_w=y.shape[2], **shapes, **values, **words)
+    source.function(POOL, id=id, kind=x.kind, x=x.array, y=y.array, out_w=y.shape[2], **shapes, **values, **words)
 
 
 def flatten(source: Source, id: str, layer: nn.Flatten, x: Value, y: Value) -> None:

@@ -14,10 +14,10 @@ LINEAR = """
 static void $id(void) {
   for (int o = 0; o < $outputs; o++) ${y}[o] = $bias;
   for (int i = 0; i < $inputs; i++) {
-    const float x = ${x}[i];
-    if (x != 0.0f) {
+    const $kind x = ${x}[i];
+    if (x != 0) {
       const int w = i * $outputs;
-      for (int o = 0; o < $outputs; o++) ${y}[o] += x * $w;
+      for (int o = 0; o < $outputs; o++) ${y}[o] += $times$w;
     }
   }
 }
@@ -34,8 +34,8 @@ static void $id(void) {
   for (int p = 0; p < $out_h * $out_w; p++)
     for (int o = 0; o < $outputs; o++) ${y}[p * $outputs + o] = $bias;
   for (int i = 0; i < $h * $w_in * $channels; i++) {
-    const float x = ${x}[i];
-    if (x == 0.0f) continue;
+    const $kind x = ${x}[i];
+    if (x == 0) continue;
     const int row = i / ($w_in * $channels), column = i / $channels % $w_in, c = i % $channels;
     const int first = c / $per_group * $each;
     for (int r = 0; r < $kh; r++) {
@@ -45,8 +45,8 @@ static void $id(void) {
         const int right = column + $left - s * $dw;
         if (right < 0 || right % $sw != 0 || right / $sw >= $out_w) continue;
         const int w = ((r * $kw + s) * $channels + c) * $each;
-        float *y = &${y}[(down / $sh * $out_w + right / $sw) * $outputs + first];
-        for (int o = 0; o < $each; o++) y[o] += x * $w;
+        $sum *y = &${y}[(down / $sh * $out_w + right / $sw) * $outputs + first];
+        for (int o = 0; o < $each; o++) y[o] += $times$w;
       }
     }
   }
@@ -56,9 +56,11 @@ static void $id(void) {
 
 def weights(source: Source, array: str, rows: Tensor, quantised: Quantised | None, at: str = "o") -> str:
     """Makes the constant array of ``rows``; how C reads weight ``o`` of the row that begins at ``w``."""
-    if quantised is None:
+    whole = rows.dtype == torch.int8  # of snnfast.export.integer, whose neurons know the scales
+    if quantised is None and not whole:
         return f"{source.floats(array, rows)}[w + o]"
-    scale, q = source.floats(f"{array}_scale", quantised.scale), rows.flatten().int()
+    q = rows.flatten().int()
+    scale = "" if quantised is None else source.floats(f"{array}_scale", quantised.scale)
     if (q.abs() <= 7).all():
         source.helper(INT4)
         low, high = torch.cat([q, q[:1]])[: len(q) + len(q) % 2].add(8).view(-1, 2).unbind(1)
@@ -66,7 +68,12 @@ def weights(source: Source, array: str, rows: Tensor, quantised: Quantised | Non
         read = f"int4({array}, w + o)"
     else:
         read = f"{source.integers(array, q.tolist(), 'int8_t')}[w + o]"
-    return f"({scale}[{at}] * (float){read})"
+    return read if whole else f"({scale}[{at}] * (float){read})"
+
+
+def _kinds(x: Value, y: Value) -> dict[str, str]:
+    """Types of input and sums, and the factor of a weight: none where inputs are spikes."""
+    return {"kind": x.kind, "sum": y.kind, "times": "" if x.ones else "x * "}
 
 
 def linear(source: Source, id: str, layer: nn.Linear, x: Value, y: Value, quantised: Quantised | None) -> None:
@@ -84,7 +91,8 @@ def linear(source: Source, id: str, layer: nn.Linear, x: Value, y: Value, quanti
         y=y.array,
         inputs=layer.in_features,
         outputs=layer.out_features,
-        bias=_bias(source, id, layer.bias),
+        **_kinds(x, y),
+        bias=_bias(source, id, layer.bias, y),
         w=weights(source, f"{id}_weight", _stored(layer.weight, quantised).t(), quantised),
     )
 
@@ -114,7 +122,8 @@ def conv2d(
         out_w=y.shape[2],
         top=top,
         left=left,
-        bias=_bias(source, id, conv.bias),
+        **_kinds(x, y),
+        bias=_bias(source, id, conv.bias, y),
         **dict(zip(("kh", "kw"), conv.kernel_size)),
         **dict(zip(("sh", "sw"), conv.stride)),
         **dict(zip(("dh", "dw"), conv.dilation)),
@@ -126,5 +135,11 @@ def _stored(weight: Tensor, quantised: Quantised | None) -> Tensor:
     return weight if quantised is None else quantised.q
 
 
-def _bias(source: Source, id: str, bias: Tensor | None) -> str:
-    return "0.0f" if bias is None else f"{source.floats(f'{id}_bias', bias)}[o]"
+def _bias(source: Source, id: str, bias: Tensor | None, y: Value) -> str:
+    if bias is None:
+        return "0" if y.kind == "int32_t" else "0.0f"
+    return (
+        f"{source.floats(f'{id}_bias', bias)}[o]"
+        if bias.is_floating_point()
+        else (f"{source.integers(f'{id}_bias', bias.tolist(), 'int32_t')}[o]")
+    )

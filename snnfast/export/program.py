@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["HEADER", "MAIN", "MAKEFILE", "NETWORK"]
+__all__ = ["HEADER", "MAIN", "MAKEFILE", "NETWORK", "SATURATED"]
 
 HEADER = """
 /* A spiking network, written by snnfast $version. C99, no dependencies, all memory static.
@@ -10,6 +10,8 @@ HEADER = """
    $about */
 #ifndef SNN_H
 #define SNN_H
+
+#include <stdint.h>
 
 #define SNN_INPUTS $inputs /* $input_shape */
 #define SNN_OUTPUTS $outputs /* $output_shape */
@@ -21,18 +23,24 @@ HEADER = """
 /* Forgets what was: the next step is the first. To be called before the first one, too. */
 void snn_reset(void);
 
-/* One step: the input of this step, and what the network gives after it. Both as PyTorch has them, row by row. */
-void snn_step(const float *input, float *output);
+typedef $input_type snn_input;
+typedef $output_type snn_output;
 
+/* One step: the input of this step, and what the network gives after it. Both as PyTorch has them, row by row. Of an
+   input that is the same as in the step before give 0: products of it are not computed again. */
+void snn_step(const snn_input *input, snn_output *output);
+$saturated
 #endif
+"""
+
+SATURATED = """
+/* How many membranes were beyond their limit, and cut, since the program began. */
+extern long snn_saturated;
 """
 
 NETWORK = """
 #include "snn.h"
-
-#include <math.h>
-#include <stdint.h>
-
+$math
 $constants
 
 $variables
@@ -44,8 +52,11 @@ void snn_reset(void) {
   $resets
 }
 
-void snn_step(const float *input, float *output) {
-  for (int n = 0; n < SNN_INPUTS; n++) input_frame[n] = input[n];
+void snn_step(const snn_input *input, snn_output *output) {
+  if (input) {
+    for (int n = 0; n < SNN_INPUTS; n++) input_frame[n] = input[n];
+    $once
+  }
   $calls
   for (int n = 0; n < SNN_OUTPUTS; n++) output[n] = $output[n];
   steps++;
@@ -56,7 +67,7 @@ MAIN = r"""
 /* Reads frames from the standard input and writes what the network gives after each.
 
      snn            numbers in words, SNN_INPUTS a frame; the word reset begins a new sequence. One line out a frame.
-     snn --binary   float32 as the machine has them, in and out
+     snn --binary   snn_input in and snn_output out, as the machine has them
      snn --sizes    the bytes of every layer, and nothing else */
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,13 +75,14 @@ MAIN = r"""
 
 #include "snn.h"
 
-static float input[SNN_INPUTS], output[SNN_OUTPUTS];
+static snn_input input[SNN_INPUTS];
+static snn_output output[SNN_OUTPUTS];
 
 static int binary(void) {
   size_t found; /* in bytes: of a number that is cut off, fread would not tell */
   while ((found = fread(input, 1, sizeof(input), stdin)) == sizeof(input)) {
     snn_step(input, output);
-    if (fwrite(output, sizeof(float), SNN_OUTPUTS, stdout) != SNN_OUTPUTS) return 1;
+    if (fwrite(output, sizeof(snn_output), SNN_OUTPUTS, stdout) != SNN_OUTPUTS) return 1;
   }
   if (found == 0) return 0;
   fprintf(stderr, "snn: the last frame has %lu bytes of %lu\n", (unsigned long)found, (unsigned long)sizeof(input));
@@ -85,7 +97,7 @@ static int text(void) {
       snn_reset();
       continue;
     }
-    input[found] = strtof(word, &end);
+    input[found] = (snn_input)strtof(word, &end);
     if (*end != '\0') {
       fprintf(stderr, "snn: %s is no number\n", word);
       return 1;
@@ -93,7 +105,7 @@ static int text(void) {
     if (++found < SNN_INPUTS) continue;
     found = 0;
     snn_step(input, output);
-    for (int n = 0; n < SNN_OUTPUTS; n++) printf(n ? " %.9g" : "%.9g", (double)output[n]);
+    for (int n = 0; n < SNN_OUTPUTS; n++) printf(n ? " %.10g" : "%.10g", (double)output[n]);
     printf("\n");
   }
   if (found == 0) return 0;

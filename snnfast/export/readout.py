@@ -13,7 +13,7 @@ __all__ = ["READOUTS", "readout"]
 STEP = """
 static void $id(void) {
   for (int n = 0; n < $size; n++) {
-    const float x = ${x}[n];
+    const $kind x = ${x}[n];
     $body
   }
 }
@@ -36,7 +36,9 @@ READOUTS: dict[type[nn.Module], tuple[str, str]] = {
 def readout(source: Source, id: str, layer: nn.Module, x: Value, y: Value) -> None:
     """One value of each neuron."""
     body, rest = READOUTS[type(layer)]
-    k = source.kept(f"{id}_kept", x.size, rest) if rest else ""
+    if y.kind != "float":
+        rest = {Count: "0", Max: "INT32_MIN"}.get(type(layer), "")
+    k = source.kept(f"{id}_kept", x.size, rest, y.kind) if rest else ""
     if isinstance(layer, FirstSpike):
         source.resets.append(f"for (int n = 0; n < {x.size}; n++) {y.array}[n] = 0.0f;")
-    source.function(STEP.replace("$body", body), id=id, size=x.size, x=x.array, y=y.array, k=k)
+    source.function(STEP.replace("$body", body), id=id, kind=x.kind, size=x.size, x=x.array, y=y.array, k=k)

@@ -10,14 +10,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Layer", "Source", "Value", "each", "literal"]
+__all__ = ["KINDS", "Layer", "Source", "Value", "each", "literal"]
+
+BYTES = {"float": 4, "int": 4, "int32_t": 4, "int8_t": 1, "uint8_t": 1}
+KINDS = {torch.float32: "float", torch.int8: "int8_t", torch.int32: "int32_t", torch.int64: "int32_t"}
 
 
 class Value(NamedTuple):
-    """Output of a layer: an array in C, and the shape of a sample in PyTorch. In C, images are ``[H, W, C]``."""
+    """Output of a layer: an array in C, and the shape of a sample in PyTorch. In C, images are ``[H, W, C]``.
+
+    ``kind``: of its numbers. ``ones``: they are 0 and 1.
+    """
 
     array: str
     shape: tuple[int, ...]
+    kind: str = "float"
+    ones: bool = False
 
     @property
     def size(self) -> int:
@@ -51,10 +59,16 @@ class Source:
         self.variables: list[str] = []
         self.helpers: list[str] = []
         self.functions: list[str] = []
+        self.once: list[str] = []  # calls that only a new input needs
         self.calls: list[str] = []
+        self._waits = False
         self.resets: list[str] = []
         self.layers: list[Layer] = []
         self._weights = self._memory = 0
+
+    def waits(self) -> None:
+        """From here on functions are called in every step, whether the input is new or not."""
+        self._waits = True
 
     def layer(self, name: str, kind: str, shape: tuple[int, ...]) -> None:
         """Ends a layer: what was added since the last one is its own."""
@@ -69,21 +83,21 @@ class Source:
         return array
 
     def integers(self, array: str, values: Iterable[int], kind: str = "int") -> str:
-        """A constant array of integers: ``int8_t`` or ``uint8_t``, or ``int`` for places."""
+        """A constant array of integers: ``int8_t``, ``uint8_t`` or ``int32_t``, or ``int`` for places."""
         whole = [str(int(v)) for v in values]
-        self._weights += (4 if kind == "int" else 1) * len(whole)
+        self._weights += BYTES[kind] * len(whole)
         self.constants.append(_array(kind, array, whole))
         return array
 
-    def memory(self, array: str, size: int) -> str:
-        """Static memory, float32, 0 at the start and after a reset."""
-        self._memory += 4 * size
-        self.variables.append(f"static float {array}[{size}];")
+    def memory(self, array: str, size: int, kind: str = "float") -> str:
+        """Static memory, 0 at the start."""
+        self._memory += BYTES[kind] * size
+        self.variables.append(f"static {kind} {array}[{size}];")
         return array
 
-    def kept(self, array: str, size: int, rest: str = "0.0f") -> str:
+    def kept(self, array: str, size: int, rest: str = "0.0f", kind: str = "float") -> str:
         """Static memory that a reset sets to ``rest``, an expression of ``n``."""
-        self.memory(array, size)
+        self.memory(array, size, kind)
         self.resets.append(f"for (int n = 0; n < {size}; n++) {array}[n] = {rest};")
         return array
 
@@ -94,15 +108,20 @@ class Source:
         self.resets.append(f"{name} = 0;")
         return name
 
+    def counted(self, name: str) -> None:
+        """A number that the caller may read, and that no reset touches."""
+        if (line := f"long {name};") not in self.variables:
+            self.variables.append(line)
+
     def helper(self, text: str) -> None:
         """A function that others call, once."""
         if text not in self.helpers:
             self.helpers.append(text)
 
     def function(self, template: str, **values: object) -> None:
-        """A function without arguments named ``$id``, called in every step after those before it."""
+        """A function without arguments named ``$id``, called after those before it."""
         self.functions.append(Template(template.strip("\n")).substitute(values))
-        self.calls.append(f"{values['id']}();")
+        (self.calls if self._waits else self.once).append(f"{values['id']}();")
 
 
 def literal(value: float) -> str:

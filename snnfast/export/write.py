@@ -14,23 +14,25 @@ from torch import nn
 from snnfast import check
 from snnfast.files.atomic import replacing
 from snnfast.files.table import markdown
-from snnfast.nn import Delay, Recurrent, SpikeLinear, reset
+from snnfast.nn import Delay, IntegerLIF, Recurrent, SpikeLinear, reset
 from snnfast.nn.state import Stateful
 
 from .exact import OrderedConv2d, Quantised, exact
-from .neurons import neuron_code
-from .plan import LayerNode, at_rest, layers_of
+from .neurons import integer_lif, neuron_code
+from .plan import LayerNode, at_rest, input_dtype, input_shape_of, layers_of
 from .pooling import flatten, pool, reordered
 from .products import conv2d, linear
-from .program import HEADER, MAIN, MAKEFILE, NETWORK
+from .program import HEADER, MAIN, MAKEFILE, NETWORK, SATURATED
 from .readout import READOUTS, readout
 from .recurrent import delay, recurrent
-from .source import Layer, Source, Value
+from .source import KINDS, Layer, Source, Value
 
 __all__ = ["CExport", "Loss", "export_c"]
 
 WEIGHTS = ("float32", "int8")
 POOLS = (nn.AvgPool2d, nn.MaxPool2d)  # an AdaptiveAvgPool2d is an AvgPool2d by now
+PASSES = (nn.MaxPool2d, nn.Flatten)
+TIMELESS = (SpikeLinear, nn.Conv2d, OrderedConv2d, *POOLS, nn.Flatten)
 SUM = """
 static void $id(void) {
   for (int n = 0; n < $size; n++) ${y}[n] = ${a}[n] + ${b}[n];
@@ -116,13 +118,13 @@ def export_c(
     """
     check.choice("export_c", "weights", weights, WEIGHTS)
     network = at_rest("export_c", net)
-    shape = _input_shape(network, input_shape)
+    shape = input_shape_of("export_c", network, input_shape)
     try:
         quantised = exact(network, shape, weights == "int8")
         nodes = layers_of(network, shape)
     except ValueError as error:
         raise ValueError(f"export_c: {error}") from None
-    source, output = _program(nodes, shape, quantised)
+    source, output = _program(nodes, shape, KINDS[input_dtype(network)], quantised)
     reset(network)
     losses = [Loss(name, q.largest, q.relative) for name, q in quantised.items()]
     made = CExport(Path(folder), network, source.layers, losses)
@@ -130,29 +132,15 @@ def export_c(
     return made
 
 
-def _input_shape(net: nn.Module, given: Sequence[int] | None) -> tuple[int, ...]:
-    if given is not None:
-        shape = tuple(check.sizes("export_c", "input_shape", given))
-        if len(shape) not in (1, 3):
-            raise ValueError(f"export_c: input_shape must be [features] or [C, H, W], got {list(shape)}")
-        return shape
-    first = next(m for m in net.modules() if not list(m.children()) or isinstance(m, Recurrent))
-    if isinstance(first, nn.Linear):
-        return (first.in_features,)
-    if isinstance(first, Recurrent):
-        return (first.features,)
-    raise ValueError(
-        f"export_c: give input_shape: the first layer, a {type(first).__name__}, takes inputs of several sizes"
-    )
-
-
-def _program(nodes: list[LayerNode], shape: tuple[int, ...], quantised: dict[str, Quantised]) -> tuple[Source, str]:
-    """The source of all layers, and the array of the last one's output."""
+def _program(
+    nodes: list[LayerNode], shape: tuple[int, ...], kind: str, quantised: dict[str, Quantised]
+) -> tuple[Source, Value]:
+    """The source of all layers, and the last one's output."""
     source = Source()
     source.counter("steps")
-    frame = Value(source.memory("input_frame", math.prod(shape)), shape)
+    frame = Value(source.memory("input_frame", math.prod(shape), kind), shape, kind)
     if len(shape) == 3:
-        image = source.memory("input_image", frame.size)
+        image = source.memory("input_image", frame.size, kind)
         reordered(source, "input_reordered", frame, image, to_image=True)
         frame = frame._replace(array=image)
     source.layer("input", "", shape)
@@ -161,7 +149,10 @@ def _program(nodes: list[LayerNode], shape: tuple[int, ...], quantised: dict[str
         kind = "sum" if node.module is None else type(node.module).__name__
         given = [values[i] for i in node.inputs]
         id = f"{kind.lower()}_{place}"
-        y = Value(source.memory(f"{id}_y", math.prod(node.after)), node.after)
+        made = KINDS[node.dtype]
+        y = Value(source.memory(f"{id}_y", math.prod(node.after), made), node.after, made, _spikes(node, given[0]))
+        if not isinstance(node.module, TIMELESS):
+            source.waits()
         try:
             if len(node.after) not in (1, 3):
                 raise ValueError(f"gives {list(node.after)} a sample, not [features] or [C, H, W]")
@@ -172,11 +163,17 @@ def _program(nodes: list[LayerNode], shape: tuple[int, ...], quantised: dict[str
         values[place] = y
     last = values[len(nodes) - 1]
     if len(last.shape) != 3:
-        return source, last.array
-    plain = source.memory("output_frame", last.size)
+        return source, last
+    plain = source.memory("output_frame", last.size, last.kind)
     reordered(source, "output_reordered", last, plain, to_image=False)
     source.layer("output", "", last.shape)
-    return source, plain
+    return source, last._replace(array=plain)
+
+
+def _spikes(node: LayerNode, x: Value) -> bool:
+    """Whether a layer in whole numbers gives spikes, which need no products."""
+    layer = node.module
+    return layer.v_threshold is not None if isinstance(layer, IntegerLIF) else x.ones and isinstance(layer, PASSES)
 
 
 def _emit(source: Source, id: str, node: LayerNode, given: list[Value], y: Value, quantised: Quantised | None) -> None:
@@ -195,6 +192,8 @@ def _emit(source: Source, id: str, node: LayerNode, given: list[Value], y: Value
         recurrent(source, id, module, x, y, quantised)
     elif isinstance(module, Delay):
         delay(source, id, module, x, y)
+    elif isinstance(module, IntegerLIF):
+        integer_lif(source, id, module, x, y)
     elif isinstance(module, Stateful):
         neuron_code(source, id, module, x, y)
     elif type(module) in READOUTS:
@@ -204,13 +203,14 @@ def _emit(source: Source, id: str, node: LayerNode, given: list[Value], y: Value
 
 
 def _write(
-    made: CExport, source: Source, output: str, shapes: tuple[tuple[int, ...], tuple[int, ...]], weights: str
+    made: CExport, source: Source, output: Value, shapes: tuple[tuple[int, ...], tuple[int, ...]], weights: str
 ) -> None:
     about = [f"{name}: {kind}, {list(s)}" for name, kind, s, _, _ in made.layers if kind]
+    whole = any(layer.kind == IntegerLIF.__name__ for layer in made.layers)
     sizes = [f'"{n},{list(s)},{w},{m}\\n"' for n, _, s, w, m in made.layers]
     words = {
         "version": version("snnfast"),
-        "about": "\n   ".join([f"Weights in {weights}.", *about]),
+        "about": "\n   ".join(["Whole numbers alone." if whole else f"Weights in {weights}.", *about]),
         "layers": " \\\n  ".join(size.replace(", ", "x") for size in sizes),
         "weight_bytes": str(sum(layer.weights for layer in made.layers)),
         "memory_bytes": str(sum(layer.memory for layer in made.layers)),
@@ -218,8 +218,13 @@ def _write(
         "variables": "\n".join(source.variables),
         "functions": "\n\n".join([*source.helpers, *source.functions]),
         "resets": "\n  ".join(source.resets),
+        "once": "\n    ".join(source.once),
         "calls": "\n  ".join(source.calls),
-        "output": output,
+        "output": output.array,
+        "input_type": KINDS[input_dtype(made.network)],
+        "saturated": SATURATED if whole else "",
+        "math": "" if whole else "\n#include <math.h>\n",
+        "output_type": output.kind,
     }
     for end, shape in zip(("input", "output"), shapes):
         words |= {f"{end}s": str(math.prod(shape)), f"{end}_shape": str(list(shape))}

@@ -12,9 +12,10 @@ from torch.nn.modules.utils import _pair
 
 from snnfast import check
 from snnfast.export.plan import LayerNode, at_rest, layers_of
-from snnfast.nn import IF, LI, LIF, CubaLI, CubaLIF, Delay, ParametricLIF, Recurrent, Time
+from snnfast.nn import IF, LI, LIF, CubaLI, CubaLIF, Delay, IntegerLIF, ParametricLIF, Recurrent, Time
 from snnfast.nn.spiking import leak
 from snnfast.ops.own_neuron import OwnNeuron
+from snnfast.reference.integer_lif import DECAY
 
 from .layers import CubaLI as TwoLI
 from .layers import Graph, Offset, Scale, SumPool2d, Threshold
@@ -23,6 +24,7 @@ from .scheme import Steps, checked
 
 __all__ = ["to_nir"]
 
+INTEGER_LIF = ("gain", "bias", "decay", "v_threshold", "v_reset", "limit", "unit")  # what it is made of
 _LEAVES = (Scale, Offset, SumPool2d, TwoLI)
 
 
@@ -33,7 +35,8 @@ def to_nir(net: nn.Module, input_shape: Sequence[int], *, dt: float, scheme: str
     any modules and with sums of their outputs. ``nn.Linear`` is an Affine, or a Linear without bias; batch
     normalisation directly after a product is folded into it, as in evaluation; dropout and identities vanish.
     ``dt``, ``scheme`` and what NIR cannot say (whether a neuron fires at its threshold) are kept in ``metadata``, by
-    which :func:`from_nir` gives the same spikes bit for bit.
+    which :func:`from_nir` gives the same spikes bit for bit. A network of :func:`snnfast.export.integer` has its int8
+    weights and, in the membrane's units, its neurons; its whole numbers are in ``metadata``, too.
 
     Args:
         net: the network.
@@ -206,6 +209,25 @@ class _Export:
         # float64: a delay of float32 comes back bit for bit.
         return self.nir.Delay(delay=np.ascontiguousarray(np.broadcast_to(per_neuron, shape)))
 
+    def _integer_lif(self, name: str, layer: IntegerLIF, shape: tuple[int, ...]) -> Any:
+        """In units of its membrane; the whole numbers themselves are metadata."""
+        exact = _exact({n: _values(v) for n in INTEGER_LIF if (v := getattr(layer, n)) is not None})
+        gain, bias = (_values(v.view(-1, *(1,) * (len(shape) - 1))) for v in (layer.gain, layer.bias))
+        rate = 1 - layer.decay / DECAY
+        fields = {"v_threshold": _filled(layer.v_threshold, shape)} if layer.v_threshold is not None else {}
+        if fields:
+            if layer.v_reset is None:
+                raise ValueError(f"to_nir: {name} resets by subtraction, NIR's neurons to v_reset; NIR has no equal")
+            fields["v_reset"] = _filled(layer.v_reset, shape)
+        if rate == 0:
+            if bias.any():
+                raise ValueError(f"to_nir: {name} has a bias and no leak; NIR has no equal")
+            kind = self.nir.IF if fields else self.nir.I
+            return kind(r=_filled(gain / self.steps.dt, shape), **fields, metadata=exact)
+        leaky = {"tau": self.steps.tau(f"to_nir: {name}", rate), "r": gain / rate, "v_leak": bias / rate}
+        kind = self.nir.LIF if fields else self.nir.LI
+        return kind(**{n: _filled(v, shape) for n, v in leaky.items()}, **fields, metadata=exact)
+
     def _iaf(self, name: str, layer: IF, shape: tuple[int, ...]) -> Any:
         return self.nir.IF(
             r=_filled(1 / self.steps.dt, shape),
@@ -292,6 +314,7 @@ class _Export:
 
 _KINDS: dict[type[nn.Module], Callable[..., Any]] = {
     Threshold: _Export._threshold,
+    IntegerLIF: _Export._integer_lif,
     IF: _Export._iaf,
     LIF: _Export._lif,
     ParametricLIF: _Export._lif,

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from snnfast.nn import IF, LI, LIF, CubaLIF, Delay, Time
+from snnfast.nn import IF, LI, LIF, CubaLIF, Delay, IntegerLIF, SpikeConv2d, SpikeLinear, Time
 
 from .cycles import cycles_of, recurrent
+from .export import INTEGER_LIF
 from .layers import CubaLI, Graph, Scale, SumPool2d, Threshold, sorted_by_need
 from .package import package
 from .scheme import Steps, checked, delays_of, numbers
@@ -77,7 +78,8 @@ def from_nir(graph: Any, *, dt: float | None = None, scheme: str | None = None) 
         raise ValueError(f"from_nir: {error}") from None
     dimensions = {entry: _dimensions_of_input(nodes[entry])}
     with _named(f"{entry}, an Input, cannot be read"):
-        samples = {entry: _sample_of_input(nodes[entry])}
+        whole = any(np.asarray(getattr(node, "weight", 0.0)).dtype == np.int8 for node in nodes.values())
+        samples = {entry: _sample_of_input(nodes[entry], torch.int8 if whole else torch.float32)}
     modules: dict[str, nn.Module] = {}
     for name in order:
         if name == entry:
@@ -110,13 +112,13 @@ def _named(what: str) -> Iterator[None]:
         raise ValueError(f"from_nir: {what}: {type(error).__name__}: {error}") from error
 
 
-def _sample_of_input(node: Any) -> Tensor | None:
+def _sample_of_input(node: Any, dtype: torch.dtype) -> Tensor | None:
     """Zeros ``[1, 1, ...]`` of the shape of an Input; None if it does not say one."""
     shape = np.asarray((node.input_type or {}).get("input"))
     if shape.ndim > 1 or not np.issubdtype(shape.dtype, np.integer) or (shape < 1).any():
         return None
-    # Whatever the defaults of dtype and device: the graph is of float32, on the CPU. Expanded, it takes no memory.
-    zero = torch.zeros((), dtype=torch.float32, device="cpu")
+    # Whatever the defaults of dtype and device: on the CPU. Expanded, it takes no memory.
+    zero = torch.zeros((), dtype=dtype, device="cpu")
     return zero.expand(1, 1, *shape.ravel().tolist())
 
 
@@ -193,6 +195,7 @@ class _Load:
         make = getattr(self, f"_{kind.lower().strip('_')}", None)
         if make is None:
             raise ValueError(f"from_nir: there is no equal for {self.name}, a {kind}")
+        make = self._integer_lif if "gain" in self.exact else make
         made = make()  # of a Flatten it sets the dimensions anew
         return made, _DIMENSIONS.get(kind, self.dimensions)
 
@@ -207,8 +210,9 @@ class _Load:
         node, weight = self.node, self._tensor("weight")
         if weight.dim() != 2:
             raise ValueError(f"from_nir: {self.name} must have a weight [out, in], got {list(weight.shape)}")
-        linear = nn.Linear(weight.shape[1], weight.shape[0], bias=hasattr(node, "bias"))
-        linear.weight = nn.Parameter(weight)
+        kind = SpikeLinear if weight.dtype == torch.int8 else nn.Linear
+        linear = kind(weight.shape[1], weight.shape[0], bias=hasattr(node, "bias"))
+        linear.weight = nn.Parameter(weight, requires_grad=weight.is_floating_point())
         if hasattr(node, "bias"):
             linear.bias = nn.Parameter(self._tensor("bias").expand(len(weight)).contiguous())
         return Time(linear)
@@ -219,11 +223,13 @@ class _Load:
         weight, two = self._tensor("weight"), _kind(self.node) == "Conv2d"
         options = {n: _whole(getattr(self.node, n), two) for n in ("stride", "padding", "dilation")}
         groups = int(self.node.groups)
-        conv: Any = cast(Any, nn.Conv2d if two else nn.Conv1d)(
-            weight.shape[1] * groups, len(weight), tuple(weight.shape[2:]), groups=groups, **options
+        whole = weight.dtype == torch.int8
+        conv: Any = cast(Any, SpikeConv2d if whole else nn.Conv2d if two else nn.Conv1d)(
+            weight.shape[1] * groups, len(weight), tuple(weight.shape[2:]), groups=groups, bias=not whole, **options
         )
-        conv.weight = nn.Parameter(weight)
-        conv.bias = nn.Parameter(self._tensor("bias").expand(len(weight)).contiguous())
+        conv.weight = nn.Parameter(weight, requires_grad=not whole)
+        if not whole:
+            conv.bias = nn.Parameter(self._tensor("bias").expand(len(weight)).contiguous())
         return Time(conv)
 
     _conv1d = _conv2d
@@ -265,6 +271,13 @@ class _Load:
         return delay
 
     # Neurons.
+
+    def _integer_lif(self) -> nn.Module:
+        given = {n: np.asarray(self.exact[n]) for n in INTEGER_LIF if n in self.exact}
+        whole = {n: torch.from_numpy(given.pop(n).astype(np.int32)) for n in ("gain", "bias")}
+        for name in ("decay", "v_threshold", "v_reset", "limit"):
+            whole[name] = int(given.pop(name)) if name in given else None  # type: ignore[assignment]
+        return IntegerLIF(**whole, unit=float(given["unit"]))  # type: ignore[arg-type]
 
     def _i(self) -> nn.Module:
         return self._scaled(LI(decay=1.0, decay_input=False), self._gain())
@@ -374,7 +387,8 @@ class _Load:
     def _tensor(self, name: str) -> Tensor:
         if name == "scale":
             self._each(name)
-        array = numbers(self.name, self.node, name).astype(np.float32)
+        whole = name == "weight" and np.asarray(self.node.weight).dtype == np.int8
+        array = numbers(self.name, self.node, name).astype(np.int8 if whole else np.float32)
         return self._shaped(torch.from_numpy(array)) if name == "scale" else torch.from_numpy(array)
 
     def _shaped(self, value: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from .cuba_lif import CubaLIF
 from .delay import Delay
 from .eventprop import EventProp, EventReadout
 from .fuse import fuse
+from .integer_lif import IntegerLIF
 from .neurons import *
 from .normlif import NormLIF
 from .parametric_lif import ParametricLIF
@@ -40,6 +41,7 @@ __all__ = [
     "EventProp",
     "EventReadout",
     "FirstSpike",
+    "IntegerLIF",
     "Last",
     "Max",
     "NormLIF",

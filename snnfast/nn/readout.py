@@ -11,6 +11,8 @@ from snnfast import check
 
 __all__ = ["Count", "FirstSpike", "Last", "Max", "Rate", "within"]
 
+WHOLE = (torch.int8, torch.int32)  # of snnfast.nn.IntegerLIF
+
 
 def within(lengths: Tensor, num_steps: int) -> Tensor:
     """Which steps belong to each sample: bool ``[num_steps, B]``, True before its end.
@@ -54,11 +56,11 @@ class Count(nn.Module):
     """The number of spikes: the sum over time of ``[T, ...]``; its gradient is like that of :class:`Rate`."""
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """``x`` ``[T, ...]`` -> ``[...]``, float64 for float64 ``x``, else float32: bfloat16 counts to 256.
+        """``x`` ``[T, ...]`` -> ``[...]``, float64 for float64 ``x``, int64 for int8, else float32.
 
         ``lengths`` as in :meth:`Rate.forward`.
         """
-        check.sequence("Count", x)
+        check.sequence("Count", x, WHOLE)
         return _sum(x if lengths is None else torch.where(_kept("Count", x, lengths), x, 0))
 
 
@@ -111,7 +113,7 @@ class FirstSpike(nn.Module):
 
 
 def _some_steps(op: str, x: Tensor) -> None:
-    check.sequence(op, x)
+    check.sequence(op, x, WHOLE)
     if len(x) == 0:
         raise ValueError(f"{op}: x must have at least one step, got shape {list(x.shape)}")
 

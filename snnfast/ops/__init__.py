@@ -19,6 +19,7 @@ from .delay import delay
 from .diehl_cook import diehl_cook_
 from .diehl_cook_conductance import diehl_cook_conductance_
 from .eventprop import eventprop
+from .integer_lif import integer_lif
 from .neuron import with_kernels as _with_kernels
 from .neurons import *
 from .poisson import poisson
@@ -46,6 +47,7 @@ __all__ = [
     "diehl_cook_",
     "diehl_cook_conductance_",
     "eventprop",
+    "integer_lif",
     "poisson",
     "pool2d",
     "recurrent",

@@ -13,8 +13,10 @@ from snnfast import backend
 from snnfast.reference.call import flatten, public_op, unflatten
 from snnfast.reference.spike_conv2d import METHODS, SpikeConv2dCall
 from snnfast.reference.spike_conv2d import spike_conv2d as reference
+from snnfast.reference.spike_linear import result_dtype
 
 from .autograd import below_autograd, has_values, no_double_backward, refuse_transforms, wants_gradient
+from .spike_linear import exactly
 
 # Behind the methods of a call: "auto", with weights [C, O, kh, kw] whose rows and columns go from the last one on.
 TURNED = len(METHODS)
@@ -29,16 +31,17 @@ def spike_conv2d(op: str, call: SpikeConv2dCall) -> Tensor:
         return reference.equation(call)  # type: ignore[no-any-return]
     # A program that is exported without the kernels has one product, not one for each weight.
     x, weight, bias = call.x, call.weight, call.bias
+    whole = x.dtype == torch.int8
     if (
         kernels is not torch.ops.snnfast
         or not x.is_cpu
-        or x.dtype.itemsize < 4
+        or (not whole and x.dtype.itemsize < 4)
         or METHODS[call.method] == "dense"
-        or not has_values(x)
-        or torch.is_autocast_enabled("cpu")
+        or (not whole and not has_values(x))
+        or (not whole and torch.is_autocast_enabled("cpu"))
     ):
         stride, padding = (call.stride_h, call.stride_w), (call.padding_h, call.padding_w)
-        return F.conv2d(x, weight, bias, stride, padding)
+        return exactly(F.conv2d, x, weight, bias, stride, padding)
     tensors = (x, weight, bias)
     refuse_transforms(op, tensors)
     call = _without_padding_alone(call)
@@ -188,7 +191,7 @@ def register(namespace: str) -> None:
         )
         words = (math.prod(x.shape[1:]) + 63) // 64
         return (
-            x.new_empty(size).permute(0, 3, 1, 2),
+            x.new_empty(size, dtype=result_dtype(x.dtype)).permute(0, 3, 1, 2),
             x.new_empty((len(x), words), dtype=torch.int64),
             x.new_empty((3,), dtype=torch.int64),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from snnfast import backend
 from snnfast.reference.call import extended, flatten, public_op, unflatten
-from snnfast.reference.spike_linear import SpikeLinearCall
+from snnfast.reference.spike_linear import SpikeLinearCall, result_dtype
 from snnfast.reference.spike_linear import spike_linear as reference
 
 from .autograd import backward_pass, below_autograd, has_values, no_double_backward, refuse_transforms, wants_gradient
@@ -37,7 +37,7 @@ def spike_linear(op: str, call: SpikeLinearCall) -> Tensor:
         return reference.equation(call)  # type: ignore[no-any-return]
     # A program that is exported without the kernels has one product, not one for each input.
     if kernels is not torch.ops.snnfast or not x.is_cpu:
-        return F.linear(x.to(weight.dtype), weight, bias)
+        return exactly(F.linear, x, weight, bias)
     tensors = (x, weight, bias)
     refuse_transforms(op, tensors)
     if not wants_gradient(tensors):
@@ -47,6 +47,13 @@ def spike_linear(op: str, call: SpikeLinearCall) -> Tensor:
     else:
         y, *_ = kernels.spike_linear_forward(*flatten(call))
     return y
+
+
+def exactly(product: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None, *more: Any) -> Tensor:
+    """A product of PyTorch's, of int8 through float64, which holds its sums."""
+    if weight.dtype != torch.int8:
+        return product(x.to(weight.dtype), weight, bias, *more)
+    return product(x.double(), weight.double(), None if bias is None else bias.double(), *more).int()
 
 
 # ---- autograd
@@ -102,7 +109,7 @@ def register(namespace: str) -> None:
         call = unflatten(SpikeLinearCall, flat)
         before, words = call.x.shape[:-1], (call.x.shape[-1] + 63) // 64
         return (
-            call.weight.new_empty(*before, call.weight.shape[0]),
+            call.weight.new_empty((*before, call.weight.shape[0]), dtype=result_dtype(call.weight.dtype)),
             call.x.new_empty((math.prod(before), words), dtype=torch.int64),
             call.x.new_empty((3,), dtype=torch.int64),
         )

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from snnfast import check
-from snnfast.check import state_dtype
 
 from .autocast import autocast
 from .call import reference_op
@@ -20,6 +19,8 @@ Method = Literal["auto", "events", "dense"]
 
 
 METHODS = get_args(Method)
+# Of int8 weights; csrc/core/spike_linear.h
+MOST_INPUTS, MOST_BIAS = 65535, 2**30
 
 
 class SpikeLinearCall(NamedTuple):
@@ -31,15 +32,46 @@ class SpikeLinearCall(NamedTuple):
     method: int
 
 
+def sum_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of sums of weights of ``dtype``."""
+    return torch.int32 if dtype == torch.int8 else check.state_dtype(dtype)
+
+
+def result_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of ``y``, and of the bias, for weights of ``dtype``."""
+    return torch.int32 if dtype == torch.int8 else dtype
+
+
+def check_bias(op: str, bias: Tensor, other: str, like: Tensor) -> None:
+    """A bias beside ``like``, the argument ``other``: in its dtype, for int8 in that of the sums."""
+    if like.dtype != torch.int8:
+        check.beside(op, "bias", bias, other, like)
+    check.dtype(op, "bias", bias.dtype, (result_dtype(like.dtype),))
+    check.on_device(op, "bias", bias, other, like.device)
+
+
+def check_whole(op: str, inputs: int, bias: Tensor | None, method: str) -> None:
+    """Refuses sums of int8 that int32 may not hold, and what they cannot be computed by."""
+    if method == "dense":
+        raise ValueError(f"{op}: int8 weights are summed by events; use method='auto', got 'dense'")
+    if inputs > MOST_INPUTS:
+        raise ValueError(
+            f"{op}: an output of int8 weights must have at most {MOST_INPUTS} inputs, whose sum fits in 32 bits, got "
+            f"{inputs}"
+        )
+    if bias is not None:
+        check.in_range(op, "bias", bias, -MOST_BIAS, MOST_BIAS)
+
+
 def _spike_linear(call: SpikeLinearCall) -> Tensor:
-    dtype = state_dtype(call.weight.dtype)
+    dtype = sum_dtype(call.weight.dtype)
     x, weight = call.x.to(dtype), call.weight.to(dtype)
     y = x.new_zeros(*x.shape[:-1], len(weight))
     if call.bias is not None:
         y = y + call.bias.to(dtype)
     for x_i, weight_i in zip(x.split(1, -1), weight.unbind(1)):
         y = y + x_i * weight_i
-    return y.to(call.weight.dtype)
+    return y.to(result_dtype(call.weight.dtype))
 
 
 @reference_op(_spike_linear)
@@ -60,18 +92,23 @@ def spike_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, metho
     derivatives raise an error. For the backward pass one bit of each ``x`` is kept if all are 0 or 1, else ``x``
     itself.
 
-    On CUDA it is PyTorch's dense product. Under ``torch.autocast`` all arguments are cast as for ``linear``.
+    Weights of int8 are for trained networks (:func:`snnfast.export.integer`): ``y`` and ``bias`` are then int32, ``x``
+    is int8 or bool, sums are always by events and exact, and there are no gradients. An output has at most 65,535
+    inputs, and its bias is at most ``2**30``: no sum overflows.
+
+    On CUDA it is PyTorch's dense product, of int8 in float64, which is exact, too. Under ``torch.autocast`` all
+    arguments are cast as for ``linear``.
 
     Args:
         x: ``[..., in]``, any strides; any values, in the dtype of ``weight``, or bool.
-        weight: ``[out, in]``, float32, float64, bfloat16 or float16, any strides. If the weights of each input are
-            contiguous (``w.t()`` of a ``w`` ``[in, out]``), they are not copied.
-        bias: ``[out]``, in the dtype of ``weight``, or None.
+        weight: ``[out, in]``, float32, float64, bfloat16, float16 or int8, any strides. If the weights of each input
+            are contiguous (``w.t()`` of a ``w`` ``[in, out]``), they are not copied.
+        bias: ``[out]``, in the dtype of ``y``, or None.
         method: ``"events"``; ``"dense"``, PyTorch's product; or ``"auto"``, which counts the ``x`` that are not 0 and
             chooses events if they are few, by the rule in ``docs/ops/spike_linear.md``.
 
     Returns:
-        ``y`` ``[..., out]``, in the dtype of ``weight``.
+        ``y`` ``[..., out]``, in the dtype of ``weight``; int32 for int8.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype or device.
@@ -83,7 +120,7 @@ def spike_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, metho
         check.tensor(OP, "bias", bias)
     check.choice(OP, "method", method, METHODS)
     x, weight, bias = autocast(x, weight, bias)
-    check.dtype(OP, "weight", weight.dtype, check.FLOATING)
+    check.dtype(OP, "weight", weight.dtype, (*check.FLOATING, torch.int8))
     check.shape(OP, "weight", weight, ("out", "in"))
     outputs, inputs = weight.shape
     if x.dim() == 0 or x.shape[-1] != inputs:
@@ -95,5 +132,7 @@ def spike_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, metho
     check.on_device(OP, "weight", weight, "x", x.device)
     if bias is not None:
         check.shape(OP, "bias", bias, (outputs,))
-        check.beside(OP, "bias", bias, "weight", weight)
+        check_bias(OP, bias, "weight", weight)
+    if weight.dtype == torch.int8:
+        check_whole(OP, inputs, bias, method)
     return SpikeLinearCall(x=x, weight=weight, bias=bias, method=METHODS.index(method))

@@ -34,7 +34,7 @@ BITS = torch.tensor([[-1, 2**11 - 1]] * 2), torch.tensor([150, 0, 1])
         ((X[..., :0], W, None), {"padding": 2}, ValueError, r"x must have pixels, got shape"),
         ((X[..., :2], W), {}, ValueError, r"kernel \[3, 3\] is larger than the images \[5, 2\]"),
         ((X, W), {"method": "sparse"}, ValueError, "method must be auto or events or dense"),
-        ((X.half(), W.half()), {"method": "events"}, TypeError, "takes x of float32 or float64"),
+        ((X.half(), W.half()), {"method": "events"}, TypeError, "takes x of float32, float64 or int8"),
     ],
 )
 def test_errors(arguments, keywords, error, words):

@@ -54,6 +54,7 @@ class IFNode(torch.nn.Module):
 X = torch.zeros(3, 2, 4)
 T = torch.tensor([[1.0, 2.0], [3.0, math.inf]])
 W = torch.full((3, 4), 0.5)
+WHOLE = {"gain": torch.ones(4, dtype=torch.int32), "bias": torch.zeros(4, dtype=torch.int32)}
 COMPETITION = {"x": spikes(2, 5, 4), "w": W, "theta": torch.zeros(3)}
 FIELDS = {"neurons": 4, "minimum": [0.0], "maximum": [1.0]}
 # What each is called with while one argument after the other is replaced; layers are given an input, too.
@@ -64,6 +65,8 @@ GOOD = {
     "pool2d": {"x": torch.zeros(2, 3, 4, 4), "kernel": 2},
     "spike_conv2d": {"x": torch.zeros(2, 3, 4, 4), "weight": torch.ones(2, 3, 3, 3)},
     "delay": {"x": X, "d": 1.5},
+    "integer_lif": {"x": X.int(), **WHOLE},
+    "IntegerLIF": WHOLE,
     "recurrent": {"x": X, "weight": torch.zeros(4, 4)},
     "spike_count": {"x": X},
     "spike_linear": {"x": X, "weight": W},
@@ -148,6 +151,7 @@ INPUTS = {
     "PopulationEncoder": torch.zeros(2, 1),
     "LatencyEncoder": torch.zeros(2),
     "Delay": torch.zeros(4, 2, 3),
+    "IntegerLIF": torch.zeros(3, 2, 4, dtype=torch.int32),
     "PatchConv2d": torch.zeros(2, 3, 4, 4),
     "SpikeConv2d": torch.zeros(2, 3, 4, 4),
     "NormLIF": torch.zeros(4, 2, 3),

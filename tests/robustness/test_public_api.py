@@ -24,7 +24,7 @@ NAMES = {
         "METHODS QCFS ConversionReport LayerReport Neurons ProductReport SpikingNetwork Stream "
         "conversion_report convert fine_tune quantise thresholds_from_activations thresholds_from_currents"
     ),
-    "snnfast.export": "CExport Layer Loss Step export_c",
+    "snnfast.export": "CExport Layer Loss Step export_c integer",
     "snnfast.monitoring": "Activity Monitor NeuronActivity ProductActivity Tally monitor",
     "snnfast.nir": "CubaLI Graph Offset Scale SumPool2d Threshold from_nir read to_nir write",
     "snnfast.procedure": (
@@ -58,12 +58,12 @@ NAMES = {
     "snnfast.ops": (
         "DiehlCookConductanceResult DiehlCookConductanceState DiehlCookResult DiehlCookState "
         "Events Rates StdpState BpStdpNetworkResult "
-        "batch_norm bp_stdp_ bp_stdp_network_ delay diehl_cook_ diehl_cook_conductance_ eventprop poisson pool2d "
-        f"recurrent spike_conv2d spike_count spike_linear spikeprop stdp_ {' '.join(NEURONS)}"
+        "batch_norm bp_stdp_ bp_stdp_network_ delay diehl_cook_ diehl_cook_conductance_ eventprop integer_lif poisson "
+        f"pool2d recurrent spike_conv2d spike_count spike_linear spikeprop stdp_ {' '.join(NEURONS)}"
     ),
     "snnfast.reference": (
-        "batch_norm bp_stdp_ bp_stdp_network_ delay diehl_cook_ diehl_cook_conductance_ eventprop poisson pool2d "
-        f"recurrent spike_conv2d spike_count spike_linear spikeprop stdp_ {' '.join(NEURONS)}"
+        "batch_norm bp_stdp_ bp_stdp_network_ delay diehl_cook_ diehl_cook_conductance_ eventprop integer_lif poisson "
+        f"pool2d recurrent spike_conv2d spike_count spike_linear spikeprop stdp_ {' '.join(NEURONS)}"
     ),
     "snnfast.surrogate": ("Surrogate atan fast_sigmoid gaussian rectangle resolve sigmoid straight_through triangle"),
     "snnfast.backend": "BackendError BackendWarning explain use",
@@ -106,6 +106,7 @@ SIGNATURES = {
         "return_spikes=False, return_state=False, validate=True"
     ),
     "batch_norm": "x, weight=None, bias=None, mean=None, var=None, *, eps=1e-05",
+    "integer_lif": ("x, v=None, *, gain, bias, decay=16384, v_threshold=16777216, v_reset=0, limit=1073741823"),
     "pool2d": "x, kernel, *, method='max'",
     "spike_conv2d": "x, weight, bias=None, *, stride=1, padding=0, method='auto'",
     "delay": "x, d, past=None, *, sigma=0.0",

@@ -1,0 +1,358 @@
+"""A spiking network beside the ReLU network with the same layers, as each would be shipped to one core of a processor.
+
+Both are trained here, the spiking one for few steps and spikes, then with int8 weights. The image of a sample is the
+same at every step, and its product is computed once. Programs in C run in this process, through ctypes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+BATCH = 128
+FEW = 0.05  # spikes a neuron and step, at most
+PENALTY = 5.0
+
+
+class Case(NamedTuple):
+    """A data set, and a network of it.
+
+    Attributes:
+        data: its name.
+        shape: of a sample.
+        steps: of the spiking network.
+        epochs: of each network.
+        layers: ``layers(fire)`` are those of a network; ``fire()`` is what stands behind a product.
+    """
+
+    data: str
+    shape: tuple[int, ...]
+    steps: int
+    epochs: int
+    layers: Callable[[Callable[[], nn.Module]], list[nn.Module]]
+
+
+def _digits(fire: Callable[[], nn.Module]) -> list[nn.Module]:
+    return [
+        *(nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), fire(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), fire(), nn.MaxPool2d(2), nn.Flatten()),
+        nn.Linear(128, 10),
+    ]
+
+
+def _conv(fire: Callable[[], nn.Module]) -> list[nn.Module]:
+    return [
+        *(nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), fire(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), fire(), nn.MaxPool2d(2), nn.Flatten()),
+        *(nn.Linear(1568, 128), fire(), nn.Linear(128, 10)),
+    ]
+
+
+def _wide(fire: Callable[[], nn.Module]) -> list[nn.Module]:
+    return [nn.Flatten(), nn.Linear(784, 1200), fire(), nn.Linear(1200, 1200), fire(), nn.Linear(1200, 10)]
+
+
+CASES = {
+    "digits": Case("digits", (1, 8, 8), 4, 40, _digits),
+    "mnist-1200": Case("MNIST", (1, 28, 28), 3, 4, _wide),
+    "mnist-conv": Case("MNIST", (1, 28, 28), 3, 4, _conv),
+}
+
+
+def relu_network(case: Case) -> nn.Sequential:
+    """The network with ReLUs, ``[B, ...] -> [B, 10]``."""
+    return nn.Sequential(*case.layers(nn.ReLU))
+
+
+def spiking_network(case: Case) -> nn.Sequential:
+    """The same with spikes, ``[T, B, ...] -> [B, 10]``: the membranes of the outputs at the last step."""
+    from snnfast.nn import LI, LIF, Last, SpikeConv2d, SpikeLinear, Time
+
+    net = nn.Sequential()
+    folded: list[nn.Module] = []
+    for layer in (*case.layers(lambda: LIF(tau=2.0, decay_input=False)), LI(tau=4.0, decay_input=False)):
+        if isinstance(layer, (LIF, LI)):
+            net.extend([Time(*folded), layer])
+            folded = []
+        elif isinstance(layer, nn.Linear):
+            folded.append(SpikeLinear(layer.in_features, layer.out_features))
+        elif isinstance(layer, nn.Conv2d):
+            folded.append(SpikeConv2d(layer.in_channels, layer.out_channels, layer.kernel_size, padding=layer.padding))
+        else:
+            folded.append(layer)
+    return net.append(Last())
+
+
+def spike_rates(net: nn.Sequential, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Outputs, and the mean of the spikes of each layer."""
+    from snnfast.nn import LIF
+
+    rates = []
+    for layer in net:
+        x = layer(x)
+        if isinstance(layer, LIF):
+            rates.append(x.mean())
+    return x, torch.stack(rates)
+
+
+def load(case: Case, split: str, root: Path | None) -> tuple[Tensor, Tensor]:
+    from snnfast import data
+
+    return data.as_tensors(data.load(case.data, root, split))
+
+
+def fit(net: nn.Module, case: Case, root: Path | None, epochs: int, lr: float, kept: Path) -> None:
+    """Trains ``net``, and keeps it and what comes next in ``kept`` after every epoch; goes on from there."""
+    images, labels = load(case, "train+val", root)
+    spiking = any(hasattr(layer, "surrogate") for layer in net)
+    optimizer = torch.optim.Adam(net.parameters(), lr=lr)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, epochs * -(-len(images) // BATCH))
+    parts = {"net": net, "optimizer": optimizer, "schedule": schedule}
+    done = 0
+    if kept.exists():
+        saved = torch.load(kept)
+        done = saved.pop("done")
+        for name, state in saved.items():
+            parts[name].load_state_dict(state)
+    for epoch in range(done, epochs):
+        torch.manual_seed(epoch)
+        net.train()
+        total, few = 0.0, 0.0
+        for chosen in torch.randperm(len(images)).split(BATCH):
+            x, y = images[chosen], labels[chosen]
+            if spiking:
+                outputs, rates = spike_rates(net, x.expand(case.steps, *x.shape))
+                loss = cross_entropy(outputs, y) + PENALTY * (rates - 0.8 * FEW).relu().sum()
+                few = rates.detach()
+            else:
+                loss = cross_entropy(net(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            total += loss.item() * len(chosen) / len(images)
+        torch.save({"done": epoch + 1} | {name: part.state_dict() for name, part in parts.items()}, kept)
+        print(f"{kept.stem}: epoch {epoch + 1} of {epochs}, loss {total:.4f}, spikes {few}", flush=True)
+
+
+def trained(name: str, case: Case, folder: Path, root: Path | None) -> dict[str, nn.Module]:
+    """The networks of a case, trained, or taken from ``folder``."""
+    from snnfast.nn import quantize
+
+    folder.mkdir(parents=True, exist_ok=True)
+    nets: dict[str, Any] = {}
+    torch.manual_seed(0)
+    nets["relu"] = relu_network(case)
+    fit(nets["relu"], case, root, case.epochs, 3e-3 if case.data == "digits" else 1e-3, folder / f"{name}-relu.pt")
+    torch.manual_seed(0)
+    nets["float32"] = spiking_network(case)
+    fit(nets["float32"], case, root, case.epochs, 3e-3, folder / f"{name}-float32.pt")
+    for weights in ("int8", "int4"):
+        nets[weights] = quantize(nets["float32"].eval(), weights)
+        fit(nets[weights], case, root, -(-case.epochs // 4), 5e-4, folder / f"{name}-{weights}.pt")
+    for net in nets.values():
+        net.eval()
+    return nets
+
+
+# ---- what is shipped
+
+
+class Shipped(NamedTuple):
+    """A way to run a network.
+
+    Attributes:
+        run: images ``[B, ...]`` -> outputs ``[B, 10]``.
+        weights: bytes of all weights.
+        read: bytes of the weights that a sample reads; of spiking networks the mean over the test samples.
+        memory: bytes of states and values between layers, where they are static.
+    """
+
+    run: Callable[[Tensor], Tensor]
+    weights: int
+    read: float
+    memory: int = 0
+
+
+def whole(x: Tensor) -> Tensor:
+    """Images in [0, 1] as int8."""
+    return (127 * x).round().to(torch.int8)
+
+
+def in_pytorch(net: nn.Module, steps: int) -> Callable[[Tensor], Tensor]:
+    """``net`` on images, as they are with 0 steps, else expanded over time."""
+
+    def run(x: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return net(x.expand(steps, *x.shape) if steps else x)
+
+    return run
+
+
+def in_c(net: nn.Module, case: Case, folder: Path) -> tuple[Callable[[Tensor], Tensor], int, int]:
+    """``net`` as a program; bytes of its weights and memory."""
+    import snnfast
+
+    report = snnfast.export_c(net, folder, case.shape)
+    options = ["-std=c99", "-O3", "-march=native", "-ffp-contract=off", "-shared", "-fPIC", "-o", "snn.so"]
+    subprocess.run(["cc", *options, "snn.c"], cwd=folder, check=True)
+    library = ctypes.CDLL(str(folder / "snn.so"))
+    step, reset = library.snn_step, library.snn_reset
+    step.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    integers = any(layer.kind == "IntegerLIF" for layer in report.layers)
+
+    def run(x: Tensor) -> Tensor:
+        x = x.contiguous()
+        y = torch.empty(len(x), 10, dtype=torch.int32 if integers else torch.float32)
+        for at, to in zip(range(x.data_ptr(), x.data_ptr() + x.nbytes, x[0].nbytes), y):
+            reset()
+            step(at, to.data_ptr())
+            for _ in range(case.steps - 1):
+                step(None, to.data_ptr())
+        return y
+
+    return run, sum(layer.weights for layer in report.layers), sum(layer.memory for layer in report.layers)
+
+
+def in_onnxruntime(net: nn.Module, case: Case, folder: Path, images: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """``net`` in ONNX Runtime; in int8 if images are given to calibrate activations with."""
+    import onnxruntime
+    from onnxruntime import quantization as q
+
+    path = folder / "net.onnx"
+    x = torch.zeros(2, *case.shape)
+    torch.onnx.export(net, (x,), str(path), dynamo=True, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), verbose=False)
+    if images is not None:
+        name = onnxruntime.InferenceSession(str(path)).get_inputs()[0].name
+
+        class Reader(q.CalibrationDataReader):
+            batches = iter(images.split(50))
+
+            def get_next(self) -> Any:
+                x = next(self.batches, None)
+                return None if x is None else {name: x.numpy()}
+
+        ready, path = folder / "ready.onnx", folder / "int8.onnx"
+        q.quant_pre_process(str(folder / "net.onnx"), str(ready))
+        # Without VNNI products of pairs of 8 bits need a bit to spare.
+        q.quantize_static(str(ready), str(path), Reader(), per_channel=True, reduce_range=True)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0])
+
+
+def bytes_read(net: nn.Module, x: Tensor, size: int) -> float:
+    """Of weights, a sample: a row of them for each input that is not 0, of the first product once."""
+    import snnfast
+
+    read: list[Tensor] = []
+
+    def count(layer: Any, given: tuple[Tensor, ...], _: Any) -> None:
+        each = layer.weight[:, 0].numel() * size
+        read.append((given[0] != 0).sum() * each)
+
+    kinds = (snnfast.nn.SpikeLinear, snnfast.nn.SpikeConv2d)
+    hooks = [m.register_forward_hook(count) for m in net.modules() if isinstance(m, kinds)]
+    with torch.no_grad():
+        net(x)
+    for hook in hooks:
+        hook.remove()
+    steps = len(x)
+    read[0] = read[0] / steps
+    return float(sum(read)) / x.shape[1]
+
+
+@contextmanager
+def shipped(name: str, case: Case, folder: Path, root: Path | None) -> Iterator[dict[str, Shipped]]:
+    """The networks of a case in every way."""
+    from snnfast.export import integer
+    from snnfast.nn import SpikeLinear, fuse
+
+    nets = trained(name, case, folder, root)
+    images = load(case, "train+val", root)[0][:500]
+    samples = load(case, "test", root)[0][:200]
+    relu = fuse(nets["relu"].eval())
+    number = sum(p.numel() for p in relu.parameters())
+    steps = case.steps
+    made = {"ReLU, PyTorch": Shipped(in_pytorch(relu, 0), 4 * number, 4 * number)}
+    with tempfile.TemporaryDirectory() as where:
+        places = [Path(where) / str(k) for k in range(5)]
+        for place in places:
+            place.mkdir()
+        if find_spec("onnxruntime") is not None:
+            run = in_onnxruntime(relu, case, places[0], None)
+            made["ReLU, ONNX Runtime float32"] = Shipped(run, 4 * number, 4 * number)
+            run = in_onnxruntime(relu, case, places[1], images)
+            made["ReLU, ONNX Runtime int8"] = Shipped(run, number, number)
+        spiking = fuse(nets["float32"].eval())
+        for layer in spiking.modules():
+            if isinstance(
+                layer, SpikeLinear
+            ):  # the weights of an input side by side, so that one row is by events, too
+                layer.weight = nn.Parameter(layer.weight.detach().t().contiguous().t())
+        read = bytes_read(spiking, samples.expand(steps, *samples.shape), 4)
+        made["spiking, PyTorch float32"] = Shipped(in_pytorch(spiking, steps), 4 * number, read)
+        run, weights, memory = in_c(spiking, case, places[2])
+        made["spiking, C float32"] = Shipped(run, weights, read, memory)
+        for place, of in zip(places[3:], ("int8", "int4")):
+            net = integer(nets[of], case.shape, unit=1 / 127)
+            few = whole(samples)
+            read = bytes_read(net, few.expand(steps, *few.shape), 1) / (2 if of == "int4" else 1)
+            if of == "int8":
+                run = in_pytorch(net, steps)
+                made[f"spiking, PyTorch {of}"] = Shipped(lambda x, run=run: run(whole(x)), number, read)
+            program, weights, memory = in_c(net, case, place)
+            made[f"spiking, C {of}"] = Shipped(lambda x, run=program: run(whole(x)), weights, read, memory)
+        yield made
+
+
+def accuracy(run: Callable[[Tensor], Tensor], case: Case, root: Path | None) -> float:
+    """Share of the test samples that ``run`` gets right, in %."""
+    images, labels = load(case, "test", root)
+    right = sum(int((run(x).argmax(1) == y).sum()) for x, y in zip(images.split(500), labels.split(500)))
+    return 100 * right / len(images)
+
+
+def milliseconds(made: dict[str, Shipped], images: Tensor, batch: int, rounds: int) -> dict[str, float]:
+    """CPU time of a batch, the minimum of rounds that take the ways in turn; every call has other images."""
+    batches = [x.clone() for x in images.split(batch)[: 256 if batch == 1 else 8]]
+    best = dict.fromkeys(made, float("inf"))
+    for _ in range(rounds):
+        for name, way in made.items():
+            start = time.process_time()
+            for x in batches:
+                way.run(x)
+            best[name] = min(best[name], (time.process_time() - start) / len(batches))
+    return {name: 1e3 * value for name, value in best.items()}
+
+
+HEADER = ("network", "as", "accuracy %", "ms, batch 1", "ms, batch 64", "weights KB", "read a sample KB", "memory KB")
+
+
+def lines(name: str, folder: Path, root: Path | None, rounds: int, epochs: int | None) -> list[tuple[str, ...]]:
+    """Rows of the table."""
+    case = CASES[name]._replace(**{} if epochs is None else {"epochs": epochs})
+    with shipped(name, case, folder, root) as made:
+        images = load(case, "test", root)[0]
+        one, many = (milliseconds(made, images, batch, rounds) for batch in (1, 64))
+        return [
+            (
+                *(name, of, f"{accuracy(way.run, case, root):.2f}", f"{one[of]:.3f}", f"{many[of]:.2f}"),
+                *(f"{way.weights / 1000:.1f}", f"{way.read / 1000:.1f}"),
+                f"{way.memory / 1000:.1f}" if way.memory else "",
+            )
+            for of, way in made.items()
+        ]

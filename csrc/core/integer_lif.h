@@ -1,0 +1,29 @@
+// Leaky integrate-and-fire neurons in whole numbers of 32 bits.
+#pragma once
+#include <cstdint>
+
+#include "neuron.h"
+
+namespace snnfast {
+
+constexpr int32_t kMostWholeCurrent = 1 << 29;  // of x gain, and of a bias
+constexpr int32_t kMostWholeMembrane = (1 << 30) - 1;
+constexpr int32_t kWholeDecay = 1 << 15;  // a decay of 1
+
+// Neuron n is of channel n / inner % channels.
+struct IntegerLif {
+  int64_t T, N, channels, inner;
+  const int32_t* x;  // step t at x + t time_stride
+  int64_t time_stride;
+  const int32_t *v, *gain, *bias;  // v [N], or null: 0
+  int32_t decay, threshold, v_reset, limit;
+  Reset reset;  // none: y has the membranes, int32, else the spikes, int8
+  void* y;
+  int32_t* v_out;
+};
+
+struct IntegerLifFound {
+  int64_t saturated, beyond;  // neurons and steps whose membrane was cut; whose current was too large
+};
+
+}  // namespace snnfast

@@ -1,0 +1,85 @@
+"""Neurons of whole numbers, for networks that are trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snnfast import check, ops
+from snnfast.reference.integer_lif import DECAY, MOST_MEMBRANE
+
+from .state import Stateful
+
+__all__ = ["IntegerLIF"]
+
+
+class IntegerLIF(Stateful):
+    """Leaky integrate-and-fire neurons in whole numbers of 32 bits; :func:`snnfast.ops.integer_lif` has the equation.
+
+    :func:`snnfast.export.integer` makes them of trained neurons.
+
+    Args:
+        gain, bias, decay, v_threshold, v_reset, limit: as in :func:`snnfast.ops.integer_lif`.
+        unit: what a membrane of 1 stands for in the network that was trained.
+        stateful: keep the membrane between calls; see :class:`snnfast.nn.state.Stateful`.
+
+    Attributes:
+        saturated: how often a membrane was cut at ``limit`` since the layer was made, int64; the first time it warns.
+
+    Example:
+        >>> one = torch.ones(100, dtype=torch.int32)
+        >>> net = IntegerLIF(one << 18, 0 * one)
+        >>> net(torch.randint(-9, 99, (25, 8, 100), dtype=torch.int32)).dtype
+        torch.int8
+    """
+
+    op = "integer_lif"
+    surrogate = None
+    constants = ("gain", "bias", "decay", "v_threshold", "v_reset", "limit")
+    gain: Tensor
+    bias: Tensor
+    saturated: Tensor
+
+    def __init__(
+        self,
+        gain: Tensor,
+        bias: Tensor,
+        *,
+        decay: int = DECAY // 2,
+        v_threshold: int | None = 2**24,
+        v_reset: int | None = 0,
+        limit: int = MOST_MEMBRANE,
+        unit: float = 1.0,
+        stateful: bool = False,
+    ) -> None:
+        super().__init__(stateful=stateful)
+        for name, value in (("gain", gain), ("bias", bias), ("saturated", torch.zeros((), dtype=torch.int64))):
+            check.tensor("IntegerLIF", name, value)
+            self.register_buffer(name, value.detach().clone(), persistent=name != "saturated")
+        self.decay, self.v_threshold, self.v_reset, self.limit = decay, v_threshold, v_reset, limit
+        self.unit = check.positive("IntegerLIF", "unit", unit)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Sums ``[T, B, C, ...]``, int32 -> spikes, int8, or without a threshold membranes, int32."""
+        if self.stateful and self.v is not None:
+            self._check_state("v", self.v, x)
+        y, v, saturated = ops.integer_lif(x, self.v if self.stateful else None, **self._arguments(x))
+        self._store_states(v)
+        if check.looks(True, x.device) and saturated:
+            if not self.saturated:
+                check.warn(
+                    f"IntegerLIF: {int(saturated)} of {x.numel()} membranes were beyond {self.limit} and cut; the "
+                    "layer's `saturated` counts on. Inputs or weights are larger than the threshold is meant for"
+                )
+            self.saturated += saturated
+        return y
+
+    def _constant(self, name: str, x: Tensor) -> Any:
+        return getattr(self, name)
+
+    def extra_repr(self) -> str:
+        """The constants; tensors by their number."""
+        shown = ("decay", "v_threshold", "v_reset", "limit")
+        return f"{len(self.gain)} channels, " + ", ".join(f"{name}={getattr(self, name)}" for name in shown)

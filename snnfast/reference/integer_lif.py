@@ -1,0 +1,117 @@
+"""Leaky integrate-and-fire neurons in whole numbers."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from snnfast import check
+
+from .call import reference_op
+
+OP = "integer_lif"
+MOST_CURRENT = 2**29
+MOST_MEMBRANE = 2**30 - 1
+DECAY = 2**15  # a decay of 1
+
+
+class IntegerLifCall(NamedTuple):
+    """See :func:`integer_lif`; ``channel`` is the dimension of ``x`` that ``gain`` and ``bias`` are of."""
+
+    x: Tensor
+    v: Tensor | None
+    gain: Tensor
+    bias: Tensor
+    decay: int
+    v_threshold: int
+    v_reset: int
+    limit: int
+    reads: bool
+    hard_reset: bool
+    channel: int
+
+
+def _integer_lif(call: IntegerLifCall) -> tuple[Tensor, Tensor, Tensor]:
+    x, limit = call.x, call.limit
+    along = [-1 if d == call.channel else 1 for d in range(1, x.dim())]
+    current = x.long() * call.gain.view(along)
+    check.in_range(OP, "x gain", current, -MOST_CURRENT, MOST_CURRENT)
+    v = torch.zeros_like(x[:1].sum(0)) if call.v is None else call.v.long().clamp(-limit, limit)
+    saturated, rows = v.new_zeros(()), []
+    for row in current + call.bias.view(along):
+        h = (v * call.decay >> 15) + row
+        v = h.clamp(-limit, limit)
+        saturated = saturated + (v != h).sum()
+        if not call.reads:
+            fired = v >= call.v_threshold
+            v = torch.where(fired, call.v_reset if call.hard_reset else v - call.v_threshold, v)
+            rows.append(fired.to(torch.int8))
+        else:
+            rows.append(v.int())
+    y = torch.stack(rows) if rows else x.new_empty(x.shape, dtype=torch.int32 if call.reads else torch.int8)
+    return y, v.int(), saturated
+
+
+@reference_op(_integer_lif)
+def integer_lif(
+    x: Tensor,
+    v: Tensor | None = None,
+    *,
+    gain: Tensor,
+    bias: Tensor,
+    decay: int = DECAY // 2,
+    v_threshold: int | None = 2**24,
+    v_reset: int | None = 0,
+    limit: int = MOST_MEMBRANE,
+) -> IntegerLifCall:
+    """Leaky integrate-and-fire neurons in whole numbers of 32 bits: the same bits on every machine.
+
+    For every neuron of channel ``c`` and ``t = 0 ... T-1``::
+
+        h[t] = clamp(floor(decay v[t-1] / 2**15) + gain[c] x[t] + bias[c], -limit, limit)
+        s[t] = 1 if h[t] >= v_threshold else 0
+        v[t] = v_reset where s[t] = 1, else h[t]      hard reset (v_reset given)
+        v[t] = h[t] - s[t] v_threshold                soft reset (v_reset None)
+
+    Nothing wraps: a membrane beyond ``limit`` is cut, and the result says how many were; a current beyond ``2**29`` is
+    an error. There are no gradients: :func:`snnfast.nn.quantize` trains, :func:`snnfast.export.integer` makes such
+    neurons of those trained, and :func:`snnfast.export_c` writes them. On CUDA they run in plain PyTorch.
+
+    Args:
+        x: ``[T, B, C, ...]``, int32: sums of whole weights, from :func:`snnfast.ops.spike_linear` and
+            :func:`snnfast.ops.spike_conv2d`; any strides.
+        v: membrane before the first step, ``x.shape[1:]``, int32; 0 if None, and what is beyond ``limit`` is cut.
+        gain: ``[C]``, int32, 0 to ``2**29``.
+        bias: ``[C]``, int32, at most ``2**29`` in magnitude.
+        decay: of the membrane, 0 to ``2**15``, which is 1.
+        v_threshold: 1 to ``limit``; None: the neurons never fire, and ``y`` has their membranes.
+        v_reset: membrane after a spike; None subtracts ``v_threshold`` instead.
+        limit: largest magnitude of a membrane, at most ``2**30 - 1``; ``2**15 - 1`` for 16 bits.
+
+    Returns:
+        ``(y, v, saturated)``: spikes ``[T, B, C, ...]``, int8, or membranes, int32; the membrane after the last step;
+        and how often one was cut, int64 without dimensions.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: for arguments of wrong type, shape, dtype, device or range.
+    """
+    check.tensor(OP, "x", x)
+    check.dtype(OP, "x", x.dtype, (torch.int32,))
+    if x.dim() < 3:
+        raise ValueError(f"{OP}: x must have shape [T, B, C, ...], got {list(x.shape)}")
+    check.elements(OP, "x", x.shape)
+    if v is not None:
+        check.shape(OP, "v", v, x.shape[1:])
+        check.beside(OP, "v", v, "x", x)
+    for name, value, low in (("gain", gain, 0), ("bias", bias, -MOST_CURRENT)):
+        check.shape(OP, name, value, x.shape[2:3])
+        check.beside(OP, name, value, "x", x)
+        check.in_range(OP, name, value, low, MOST_CURRENT)
+    limit = check.whole(OP, "limit", limit, 1, MOST_MEMBRANE)
+    decay = check.whole(OP, "decay", decay, 0, DECAY)
+    reads, hard = v_threshold is None, v_reset is not None
+    threshold = check.whole(OP, "v_threshold", v_threshold, 1, limit) if not reads else 1
+    reset = check.whole(OP, "v_reset", v_reset, -limit, limit) if hard else 0
+    return IntegerLifCall(x, v, gain, bias, decay, threshold, reset, limit, reads, hard, channel=2)

@@ -1,0 +1,235 @@
+"""``integer``: one network of whole numbers in PyTorch, C and NIR, with the same spikes, and no floating point in C."""
+
+import ctypes
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+from program import COMPILER, STRICT, loaded, needs_compiler, run
+from torch import nn
+
+import snnfast
+from snnfast import backend
+from snnfast.export import integer
+from snnfast.nn import (
+    IF,
+    LI,
+    LIF,
+    RLIF,
+    Count,
+    IntegerLIF,
+    Last,
+    ParametricLIF,
+    Rate,
+    SpikeLinear,
+    Time,
+    calibrate_,
+    quantize,
+)  # fmt: skip
+
+
+def same(a, b):
+    torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def network(*end, pool=True, soft=False):
+    torch.manual_seed(0)
+    side = 4 if pool else 8
+    net = nn.Sequential(
+        Time(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4)), LIF(v_reset=None if soft else 0.0, decay_input=False),
+        Time(*(nn.MaxPool2d(2),) * pool, nn.Flatten()), Time(nn.Linear(4 * side * side, 20)), LIF(3.0, strict=True),
+        Time(SpikeLinear(20, 10)), *(end or (LI(4.0),)),
+    )  # fmt: skip
+    calibrate_(net, torch.rand(4, 16, 1, 8, 8), rate=0.2)
+    return net.eval()
+
+
+def small(weights="int8", *end, scale="free", **kind):
+    return quantize(network(*end, **kind), weights, scale=scale).eval()
+
+
+def frames(steps=6, batch=5):
+    x = torch.rand(steps, batch, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    return (127 * x).round().to(torch.int8)
+
+
+@needs_compiler
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("scale", ["free", "power-of-two"])
+@pytest.mark.parametrize("weights", ["int8", "int4"])
+def test_pytorch_its_reference_and_c_have_the_same_spikes(weights, scale, soft, tmp_path):
+    net = integer(small(weights, scale=scale, soft=soft), (1, 8, 8), unit=1 / 127)
+    x = frames()
+    y = net(x)
+    assert y.dtype == torch.int32
+    spikes = net[:5](x)
+    assert spikes.dtype == torch.int8
+    assert 0.02 < spikes.float().mean() < 0.5
+    with backend.use("reference"):
+        same(net(x), y)
+        same(net[:5](x), spikes)
+    report = snnfast.export_c(net, tmp_path, (1, 8, 8))
+    same(run(tmp_path, x, 10, np.int32), y)
+    same(report.network(x), y)
+    assert len(re.findall(rf"static const {'u' * (weights == 'int4')}int8_t", (tmp_path / "snn.c").read_text())) == 3
+    snnfast.export_c(net[:5], tmp_path / "spikes", (1, 8, 8))
+    same(run(tmp_path / "spikes", x, 20, np.int8), spikes)
+
+
+def test_nir_has_the_same_spikes(tmp_path):
+    pytest.importorskip("nir")
+    for end, soft in ((LI(4.0), False), (IF(), False)):
+        net, x = integer(small("int8", end, pool=False, soft=soft), (1, 8, 8), unit=1 / 127), frames()
+        if isinstance(end, IF):
+            net[6].bias.zero_()
+        snnfast.nir.write(tmp_path / "net.nir", net, (1, 8, 8), dt=1.0, scheme="euler")
+        read = snnfast.nir.read(tmp_path / "net.nir")
+        same(read(x), net(x))
+        assert net(x).count_nonzero() > 0
+        again = snnfast.nir.from_nir(snnfast.nir.to_nir(read, (1, 8, 8), dt=1.0, scheme="euler"))
+        same(again(x), net(x))
+        kept = next(layer for layer in read.modules() if isinstance(layer, IntegerLIF))
+        assert (kept.unit, kept.limit) == (net[1].unit, net[1].limit)
+    for end, soft, message in ((LI(4.0), True, "resets by subtraction"), (IF(), False, "has a bias and no leak")):
+        net = integer(small("int8", end, pool=False, soft=soft), (1, 8, 8))
+        with pytest.raises(ValueError, match=f"to_nir: [16] {message}"):
+            snnfast.nir.to_nir(net, (1, 8, 8), dt=1.0, scheme="euler")
+
+
+@pytest.mark.parametrize("scale", ["free", "power-of-two"])
+def test_it_is_the_network_that_was_trained(scale):
+    """But for rounding: with powers of two, and an input and a decay that are whole, the same spikes."""
+    net = small("int8", ParametricLIF(2.0), scale=scale)
+    x = (frames(8, 40) > 60).to(torch.int8)
+    made = integer(net, (1, 8, 8))
+    with torch.no_grad():
+        for end in (2, 5, 7):
+            differ = (made[:end](x).float() != net[:end](x.float())).float().mean()
+            assert differ < 0.003
+            assert made[:end](x).float().mean() > 0.01
+    with_membranes = integer(small(scale=scale), (1, 8, 8))
+    with torch.no_grad():
+        want, got = small(scale=scale)(x.float()), with_membranes(x) * with_membranes[6].unit
+    close = (want - got).abs() < 1e-4
+    assert close.float().mean() > 0.9
+
+
+@needs_compiler
+@pytest.mark.parametrize(("end", "kind"), [(Last(), np.int32), (Count(), np.int32), (Rate(), np.int32)])
+def test_readouts_and_an_input_that_stays(end, kind, tmp_path):
+    neuron = LI(4.0) if isinstance(end, Last) else LIF(2.0, v_threshold=0.2)
+    net = integer(small("int8", neuron, end), (1, 8, 8), unit=1 / 127)
+    x = frames(1).expand(6, 5, 1, 8, 8)
+    snnfast.export_c(net, tmp_path, (1, 8, 8))
+    same(run(tmp_path, x, 10, kind)[-1].long(), net(x).long())
+    assert net(x).count_nonzero() > 0
+    once, _, always = (tmp_path / "snn.c").read_text().rpartition("if (input) {")[2].partition("  }\n")
+    assert "spikeconv2d_0();" in once
+    assert "integerlif_1();" in always
+
+
+@needs_compiler
+def test_a_float_network_s_input_that_stays(tmp_path):
+    net = nn.Sequential(Time(SpikeLinear(9, 8, method="events")), LIF(), Time(SpikeLinear(8, 3, method="events")))
+    x = torch.rand(1, 4, 9).mul(5).expand(6, 4, 9)
+    report = snnfast.export_c(net, tmp_path)
+    same(run(tmp_path, x, 3), report.network(x))
+
+
+@needs_compiler
+def test_membranes_that_are_cut_are_counted_alike(tmp_path):
+    net = integer(small(), (1, 8, 8), unit=1.0, limit=2**15 - 1)
+    program_x = frames()
+    with pytest.warns(UserWarning, match="were beyond 32767 and cut"):
+        y = net(program_x)
+    snnfast.export_c(net, tmp_path, (1, 8, 8))
+    program = loaded(tmp_path)
+    same(run(tmp_path, program_x, 10, np.int32, program), y)
+    counted = sum(int(layer.saturated) for layer in net.modules() if isinstance(layer, IntegerLIF))
+    assert counted == ctypes.c_long.in_dll(program, "snn_saturated").value > 0
+
+
+def compilers():
+    """Compilers at hand, with options by which floating point would need a function, or not compile at all."""
+    found = {"arm-none-eabi-gcc": ["-mcpu=cortex-m0", "-mthumb"], "aarch64-linux-gnu-gcc": ["-mgeneral-regs-only"]}
+    found = {name: options for name, options in found.items() if shutil.which(name)}
+    return found | ({COMPILER: ["-mno-sse", "-mno-80387"]} if _x86() else {COMPILER: ["-mgeneral-regs-only"]})
+
+
+def _x86():
+    return (
+        subprocess.run([COMPILER, "-dumpmachine"], capture_output=True, text=True, check=True).stdout[:3] in "x86 i68"
+    )
+
+
+@needs_compiler
+@pytest.mark.parametrize("weights", ["int8", "int4"])
+def test_no_floating_point_at_all(weights, tmp_path):
+    """Compiled without a floating-point unit: no function of a library is missing but memset and the like."""
+    snnfast.export_c(integer(small(weights), (1, 8, 8), unit=1 / 127), tmp_path, (1, 8, 8))
+    for compiler, options in compilers().items():
+        subprocess.run([compiler, *STRICT, *options, "-O2", "-c", "snn.c"], cwd=tmp_path, check=True)
+        listed = subprocess.run(["nm", "-u", "snn.o"], cwd=tmp_path, capture_output=True, text=True, check=True)
+        missing = {line.split()[-1] for line in listed.stdout.splitlines()}
+        assert missing <= {"memset", "memcpy", "_GLOBAL_OFFSET_TABLE_"}, compiler
+    text = (tmp_path / "snn.c").read_text()
+    assert not re.search(r"\b(float|double)\b|\d\.\d", text)
+
+
+@needs_compiler
+def test_a_network_of_floats_would_be_found(tmp_path):
+    snnfast.export_c(small(), tmp_path, (1, 8, 8))
+    compiler, options = next(reversed(compilers().items()))
+    made = subprocess.run([compiler, *STRICT, *options, "-O2", "-c", "snn.c"], cwd=tmp_path, capture_output=True)
+    if made.returncode == 0:
+        listed = subprocess.run(["nm", "-u", "snn.o"], cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert "__" in listed.stdout
+
+
+def test_a_copy_that_is_saved_and_loaded(tmp_path):
+    net, x = integer(small(), (1, 8, 8), unit=1 / 127), frames()
+    other = integer(quantize(network(), "int8"), (1, 8, 8), unit=1 / 127)
+    for buffer in other.buffers():
+        buffer.zero_()
+    other.load_state_dict(net.state_dict())
+    same(other(x), net(x))
+
+
+def test_errors():
+    linear = quantize(nn.Sequential(Time(nn.Linear(8, 3))))
+
+    def behind(*layers):
+        return quantize(nn.Sequential(Time(nn.Linear(8, 3)), *layers))
+
+    heavy = nn.Sequential(Time(nn.Linear(8, 3)), LIF(v_threshold=1e-5))
+    cases = [
+        (nn.Sequential(Time(nn.Linear(8, 3)), LIF()), "0.layer, a Linear, has weights in floating point; call"),
+        (linear, "0.layer gives sums; end the network with neurons, such as LI"),
+        (behind(Rate()), "1, a Rate, stands between a product and its neurons"),
+        (behind(LIF(refractory=2)), "1, a LIF, has a refractory period"),
+        (behind(LIF(torch.tensor([2.0, 3.0, 4.0]))), "1, a LIF, has a decay for each neuron"),
+        (behind(LIF(v_reset=None, v_rest=0.1)), "1, a LIF, has a soft reset and v_rest=0.1"),
+        (behind(LIF(v_threshold=-1.0)), "1, a LIF, has v_threshold=-1, not above v_rest=0"),
+        (behind(RLIF(3)), "1, a RLIF, stands between a product and its neurons; put it behind them"),
+        (behind(LIF(), LIF()), "2, a LIF, does not stand directly behind a linear layer or a convolution"),
+        (behind(LI(), Time(nn.Linear(3, 2)), LI()), "2.layer, a Linear, gets no spikes"),
+        (quantize(heavy), "1, a LIF, has v_threshold=1e-05, and its currents could reach"),
+        (behind(LIF(), Time(nn.AvgPool1d(1))), "2.layer, a AvgPool1d, has no equal in whole numbers"),
+    ]
+    for net, message in cases:
+        with pytest.raises(ValueError, match=f"integer: {re.escape(message)}"):
+            integer(net)
+    wide = quantize(nn.Sequential(Time(nn.Linear(65536, 1)), LI()))
+    with pytest.raises(ValueError, match="has 65536 inputs an output; sums of at most 65535 fit in 32 bits"):
+        integer(wide)
+    grouped = quantize(nn.Sequential(Time(nn.Conv2d(2, 2, 3, groups=2)), LI()))
+    with pytest.raises(ValueError, match=r"0.layer, a Conv2d, has groups, a dilation"):
+        integer(grouped, (2, 4, 4))
+    with pytest.raises(ValueError, match="integer: give input_shape: the first layer, a Conv2d"):
+        integer(grouped)
+    for settings in ({"unit": 0}, {"limit": 100}, {"limit": 2**30}):
+        with pytest.raises(ValueError, match=f"integer: {next(iter(settings))} must be"):
+            integer(linear, **settings)

@@ -64,7 +64,7 @@ def _wide(fire: Callable[[], nn.Module]) -> list[nn.Module]:
 
 
 CASES = {
-    "digits": Case("digits", (1, 8, 8), 4, 40, _digits),
+    "digits": Case("digits", (1, 8, 8), 4, 150, _digits),
     "mnist-1200": Case("MNIST", (1, 28, 28), 3, 4, _wide),
     "mnist-conv": Case("MNIST", (1, 28, 28), 3, 4, _conv),
 }
@@ -175,14 +175,16 @@ class Shipped(NamedTuple):
     Attributes:
         run: images ``[B, ...]`` -> outputs ``[B, 10]``.
         weights: bytes of all weights.
-        read: bytes of the weights that a sample reads; of spiking networks the mean over the test samples.
+        read: bytes of the weights in all products, or sums, of a sample; of spiking networks a mean over samples.
         memory: bytes of states and values between layers, where they are static.
+        bits: the images are int8.
     """
 
     run: Callable[[Tensor], Tensor]
     weights: int
     read: float
     memory: int = 0
+    bits: bool = False
 
 
 def whole(x: Tensor) -> Tensor:
@@ -254,25 +256,25 @@ def in_onnxruntime(net: nn.Module, case: Case, folder: Path, images: Tensor | No
     return lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0])
 
 
-def bytes_read(net: nn.Module, x: Tensor, size: int) -> float:
-    """Of weights, a sample: a row of them for each input that is not 0, of the first product once."""
-    import snnfast
+def bytes_read(net: nn.Module, x: Tensor, size: int, batch: int) -> float:
+    """Of weights, a sample: for each input, of spiking layers for each that is not 0, the weights that it meets."""
+    from snnfast.nn import SpikeConv2d, SpikeLinear
 
-    read: list[Tensor] = []
+    read: list[float] = []
 
-    def count(layer: Any, given: tuple[Tensor, ...], _: Any) -> None:
-        each = layer.weight[:, 0].numel() * size
-        read.append((given[0] != 0).sum() * each)
+    def count(layer: Any, given: tuple[Tensor, ...], y: Tensor) -> None:
+        spiking = isinstance(layer, (SpikeLinear, SpikeConv2d))
+        inputs = int(given[0].count_nonzero()) if spiking else given[0].numel()
+        read.append(inputs * layer.weight[:, 0].numel() * size)
 
-    kinds = (snnfast.nn.SpikeLinear, snnfast.nn.SpikeConv2d)
-    hooks = [m.register_forward_hook(count) for m in net.modules() if isinstance(m, kinds)]
+    hooks = [m.register_forward_hook(count) for m in net.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
     with torch.no_grad():
         net(x)
     for hook in hooks:
         hook.remove()
-    steps = len(x)
-    read[0] = read[0] / steps
-    return float(sum(read)) / x.shape[1]
+    if x.stride(0) == 0:
+        read[0] /= len(x)  # hooked layers see all steps
+    return sum(read) / batch
 
 
 @contextmanager
@@ -287,53 +289,55 @@ def shipped(name: str, case: Case, folder: Path, root: Path | None) -> Iterator[
     relu = fuse(nets["relu"].eval())
     number = sum(p.numel() for p in relu.parameters())
     steps = case.steps
-    made = {"ReLU, PyTorch": Shipped(in_pytorch(relu, 0), 4 * number, 4 * number)}
+    read = bytes_read(relu, samples, 1, len(samples))
+    made = {"ReLU, PyTorch": Shipped(in_pytorch(relu, 0), 4 * number, 4 * read)}
     with tempfile.TemporaryDirectory() as where:
         places = [Path(where) / str(k) for k in range(5)]
         for place in places:
             place.mkdir()
         if find_spec("onnxruntime") is not None:
             run = in_onnxruntime(relu, case, places[0], None)
-            made["ReLU, ONNX Runtime float32"] = Shipped(run, 4 * number, 4 * number)
+            made["ReLU, ONNX Runtime float32"] = Shipped(run, 4 * number, 4 * read)
             run = in_onnxruntime(relu, case, places[1], images)
-            made["ReLU, ONNX Runtime int8"] = Shipped(run, number, number)
+            made["ReLU, ONNX Runtime int8"] = Shipped(run, number, read)
         spiking = fuse(nets["float32"].eval())
         for layer in spiking.modules():
             if isinstance(
                 layer, SpikeLinear
             ):  # the weights of an input side by side, so that one row is by events, too
                 layer.weight = nn.Parameter(layer.weight.detach().t().contiguous().t())
-        read = bytes_read(spiking, samples.expand(steps, *samples.shape), 4)
+        read = bytes_read(spiking, samples.expand(steps, *samples.shape), 4, len(samples))
         made["spiking, PyTorch float32"] = Shipped(in_pytorch(spiking, steps), 4 * number, read)
         run, weights, memory = in_c(spiking, case, places[2])
         made["spiking, C float32"] = Shipped(run, weights, read, memory)
         for place, of in zip(places[3:], ("int8", "int4")):
             net = integer(nets[of], case.shape, unit=1 / 127)
             few = whole(samples)
-            read = bytes_read(net, few.expand(steps, *few.shape), 1) / (2 if of == "int4" else 1)
+            read = bytes_read(net, few.expand(steps, *few.shape), 1, len(few)) / (2 if of == "int4" else 1)
             if of == "int8":
-                run = in_pytorch(net, steps)
-                made[f"spiking, PyTorch {of}"] = Shipped(lambda x, run=run: run(whole(x)), number, read)
-            program, weights, memory = in_c(net, case, place)
-            made[f"spiking, C {of}"] = Shipped(lambda x, run=program: run(whole(x)), weights, read, memory)
+                made[f"spiking, PyTorch {of}"] = Shipped(in_pytorch(net, steps), number, read, bits=True)
+            run, weights, memory = in_c(net, case, place)
+            made[f"spiking, C {of}"] = Shipped(run, weights, read, memory, bits=True)
         yield made
 
 
-def accuracy(run: Callable[[Tensor], Tensor], case: Case, root: Path | None) -> float:
-    """Share of the test samples that ``run`` gets right, in %."""
+def accuracy(way: Shipped, case: Case, root: Path | None) -> float:
+    """Share of the test samples that are right, in %."""
     images, labels = load(case, "test", root)
-    right = sum(int((run(x).argmax(1) == y).sum()) for x, y in zip(images.split(500), labels.split(500)))
+    images = whole(images) if way.bits else images
+    right = sum(int((way.run(x).argmax(1) == y).sum()) for x, y in zip(images.split(500), labels.split(500)))
     return 100 * right / len(images)
 
 
 def milliseconds(made: dict[str, Shipped], images: Tensor, batch: int, rounds: int) -> dict[str, float]:
     """CPU time of a batch, the minimum of rounds that take the ways in turn; every call has other images."""
     batches = [x.clone() for x in images.split(batch)[: 256 if batch == 1 else 8]]
+    ready = {True: [whole(x) for x in batches], False: batches}
     best = dict.fromkeys(made, float("inf"))
     for _ in range(rounds):
         for name, way in made.items():
             start = time.process_time()
-            for x in batches:
+            for x in ready[way.bits]:
                 way.run(x)
             best[name] = min(best[name], (time.process_time() - start) / len(batches))
     return {name: 1e3 * value for name, value in best.items()}
@@ -350,7 +354,7 @@ def lines(name: str, folder: Path, root: Path | None, rounds: int, epochs: int |
         one, many = (milliseconds(made, images, batch, rounds) for batch in (1, 64))
         return [
             (
-                *(name, of, f"{accuracy(way.run, case, root):.2f}", f"{one[of]:.3f}", f"{many[of]:.2f}"),
+                *(name, of, f"{accuracy(way, case, root):.2f}", f"{one[of]:.3f}", f"{many[of]:.2f}"),
                 *(f"{way.weights / 1000:.1f}", f"{way.read / 1000:.1f}"),
                 f"{way.memory / 1000:.1f}" if way.memory else "",
             )

@@ -16,6 +16,7 @@ struct IntegerLif {
   const int32_t* x;  // step t at x + t time_stride
   int64_t time_stride;
   const int32_t *v, *gain, *bias;  // v [N], or null: 0
+  const int32_t* most;             // [channels]: largest magnitude of x
   int32_t decay, threshold, v_reset, limit;
   Reset reset;  // none: y has the membranes, int32, else the spikes, int8
   void* y;

@@ -10,12 +10,14 @@ constexpr int64_t kBlock = kNeuronBlock;
 template <Reset R>
 void block(const IntegerLif& a, int64_t n0, int64_t m, IntegerLifFound* found) {
   alignas(64) int32_t v[kBlock], gain[kBlock], bias[kBlock], most[kBlock];
+  int64_t c = n0 / a.inner % a.channels, left = a.inner - n0 % a.inner;  // of this channel
   for (int64_t i = 0; i < m; i++) {
-    const int64_t c = (n0 + i) / a.inner % a.channels;
     const int32_t given = a.v ? a.v[n0 + i] : 0;
     v[i] = given > a.limit ? a.limit : given < -a.limit ? -a.limit : given;
-    gain[i] = a.gain[c], bias[i] = a.bias[c];
-    most[i] = kMostWholeCurrent / (gain[i] > 1 ? gain[i] : 1);
+    gain[i] = a.gain[c], bias[i] = a.bias[c], most[i] = a.most[c];
+    if (--left) continue;
+    left = a.inner;
+    if (++c == a.channels) c = 0;
   }
   for (int64_t t = 0; t < a.T; t++) {
     const int32_t* x = a.x + t * a.time_stride + n0;

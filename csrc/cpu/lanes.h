@@ -41,8 +41,16 @@ inline typename Vectors<C>::Type vector_as(const C* p) {
 }
 template <class C>
 inline typename Vectors<C>::Type vector_as(const int8_t* p) {
-  typedef int8_t Bytes __attribute__((vector_size(Vectors<C>::kLanes), aligned(1), may_alias));
-  return __builtin_convertvector(*reinterpret_cast<const Bytes*>(p), typename Vectors<C>::Type);
+  using Vector = typename Vectors<C>::Type;
+#if defined(__AVX512F__)
+  return reinterpret_cast<Vector>(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+#elif defined(__AVX2__)
+  return reinterpret_cast<Vector>(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+#else
+  Vector wide;
+  for (int l = 0; l < Vectors<C>::kLanes; l++) wide[l] = p[l];
+  return wide;
+#endif
 }
 
 using FloatVector = Vectors<float>::Type;

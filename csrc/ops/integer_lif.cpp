@@ -29,7 +29,7 @@ SNNFAST_ARGUMENTS(Arguments, SNNFAST_INTEGER_LIF_ARGUMENTS)
 constexpr const char* kOp = "integer_lif";
 
 void check_range(const char* name, int64_t value, int64_t low, int64_t high) {
-  SNNFAST_CHECK(low <= value && value <= high, kOp, ": ", name, " must be ", low, " to ", high, ", got ", value);
+  SNNFAST_CHECK(low <= value && value <= high, kOp, ": ", name, " must lie in [", low, ", ", high, "], got ", value);
 }
 
 void check_values(const char* name, const Tensor& t, int64_t low) {
@@ -79,6 +79,10 @@ std::tuple<Tensor, Tensor, Tensor> integer_lif(const Arguments& arguments) {
   a.v_reset = static_cast<int32_t>(arguments.v_reset), a.limit = static_cast<int32_t>(arguments.limit);
   a.reset = arguments.reads ? Reset::none : arguments.hard_reset ? Reset::hard : Reset::soft;
   a.y = y.mutable_data_ptr(), a.v_out = static_cast<int32_t*>(v_out.mutable_data_ptr());
+  const Tensor most = device.allocate(x, {a.channels}, ScalarType::Int);
+  int32_t* largest = static_cast<int32_t*>(most.mutable_data_ptr());
+  for (int64_t c = 0; c < a.channels; c++) largest[c] = kMostWholeCurrent / std::max(a.gain[c], 1);
+  a.most = largest;
   std::atomic<int64_t> cut{0}, beyond{0};
   device.parallel(a.N, a.T, [&](int64_t begin, int64_t end) {
     IntegerLifFound here{};

@@ -35,14 +35,17 @@ static void $id(void) {
 # h >> 15 is to the next lower whole number, as every compiler has it; no part of a sum has more than 32 bits.
 INTEGER_LIF = """
 static void $id(void) {
-  for (int n = 0; n < $size; n++) {
-    const int c = n % $channels;
-    const int32_t before = ${v}[n];
-    const int32_t h = (before >> 15) * $decay + ((before & 32767) * $decay >> 15) + ${x}[n] * $gain + $bias;
-    const int32_t cut = h > $limit ? $limit : h < -$limit ? -$limit : h;
-    snn_saturated += cut != h;
-    $fire
-  }
+  int beyond = 0;
+  for (int p = 0; p < $pixels; p++)
+    for (int c = 0; c < $channels; c++) {
+      const int n = p * $channels + c;
+      const int32_t before = ${v}[n];
+      const int32_t h = (before >> 15) * $decay + ((before & 32767) * $decay >> 15) + ${x}[n] * $gain + $bias;
+      const int32_t cut = h > $limit ? $limit : h < -$limit ? -$limit : h;
+      beyond += cut != h;
+      $fire
+    }
+  snn_saturated += beyond;
 }
 """
 
@@ -114,10 +117,10 @@ def integer_lif(source: Source, id: str, layer: IntegerLIF, x: Value, y: Value) 
     fire = f"{y.array}[n] = {v}[n] = cut;"
     if layer.v_threshold is not None:
         after = f"cut - {layer.v_threshold}" if layer.v_reset is None else layer.v_reset
-        fire = f"{y.array}[n] = cut >= {layer.v_threshold};\n    {v}[n] = {y.array}[n] ? {after} : cut;"
+        fire = f"{y.array}[n] = cut >= {layer.v_threshold};\n      {v}[n] = cut >= {layer.v_threshold} ? {after} : cut;"
     arrays = {n: source.integers(f"{id}_{n}", getattr(layer, n).tolist(), "int32_t") for n in ("gain", "bias")}
     each = {name: f"{array}[c]" for name, array in arrays.items()}
-    values = {"size": x.size, "channels": channels, "decay": layer.decay, "limit": layer.limit}
+    values = {"pixels": x.size // channels, "channels": channels, "decay": layer.decay, "limit": layer.limit}
     source.function(INTEGER_LIF, id=id, x=x.array, v=v, fire=fire, **each, **values)
 
 

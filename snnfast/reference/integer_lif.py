@@ -36,6 +36,8 @@ class IntegerLifCall(NamedTuple):
 def _integer_lif(call: IntegerLifCall) -> tuple[Tensor, Tensor, Tensor]:
     x, limit = call.x, call.limit
     along = [-1 if d == call.channel else 1 for d in range(1, x.dim())]
+    check.in_range(OP, "gain", call.gain, 0, MOST_CURRENT)
+    check.in_range(OP, "bias", call.bias, -MOST_CURRENT, MOST_CURRENT)
     current = x.long() * call.gain.view(along)
     check.in_range(OP, "x gain", current, -MOST_CURRENT, MOST_CURRENT)
     v = torch.zeros_like(x[:1].sum(0)) if call.v is None else call.v.long().clamp(-limit, limit)
@@ -105,10 +107,9 @@ def integer_lif(
     if v is not None:
         check.shape(OP, "v", v, x.shape[1:])
         check.beside(OP, "v", v, "x", x)
-    for name, value, low in (("gain", gain, 0), ("bias", bias, -MOST_CURRENT)):
+    for name, value in (("gain", gain), ("bias", bias)):  # the kernel looks at their values, and so does the equation
         check.shape(OP, name, value, x.shape[2:3])
         check.beside(OP, name, value, "x", x)
-        check.in_range(OP, name, value, low, MOST_CURRENT)
     limit = check.whole(OP, "limit", limit, 1, MOST_MEMBRANE)
     decay = check.whole(OP, "decay", decay, 0, DECAY)
     reads, hard = v_threshold is None, v_reset is not None

@@ -64,9 +64,9 @@ def _wide(fire: Callable[[], nn.Module]) -> list[nn.Module]:
 
 
 CASES = {
-    "digits": Case("digits", (1, 8, 8), 4, 150, _digits),
-    "mnist-1200": Case("MNIST", (1, 28, 28), 3, 4, _wide),
-    "mnist-conv": Case("MNIST", (1, 28, 28), 3, 4, _conv),
+    "digits": Case("digits", (1, 8, 8), 4, 60, _digits),
+    "mnist-1200": Case("MNIST", (1, 28, 28), 3, 2, _wide),
+    "mnist-conv": Case("MNIST", (1, 28, 28), 3, 2, _conv),
 }
 
 
@@ -155,9 +155,11 @@ def trained(name: str, case: Case, folder: Path, root: Path | None) -> dict[str,
     torch.manual_seed(0)
     nets["relu"] = relu_network(case)
     fit(nets["relu"], case, root, case.epochs, 3e-3 if case.data == "digits" else 1e-3, folder / f"{name}-relu.pt")
-    torch.manual_seed(0)
-    nets["float32"] = spiking_network(case)
-    fit(nets["float32"], case, root, case.epochs, 3e-3, folder / f"{name}-float32.pt")
+    nets["float32"] = spiking_network(case)  # begins with the weights of the other
+    for values in (nn.Module.parameters, nn.Module.buffers):
+        for value, of_relu in zip(values(nets["float32"]), values(nets["relu"])):
+            value.data.copy_(of_relu)
+    fit(nets["float32"], case, root, case.epochs, 2e-3, folder / f"{name}-float32.pt")
     for weights in ("int8", "int4"):
         nets[weights] = quantize(nets["float32"].eval(), weights)
         fit(nets[weights], case, root, -(-case.epochs // 4), 5e-4, folder / f"{name}-{weights}.pt")

@@ -82,7 +82,7 @@ def test_pytorch_its_reference_and_c_have_the_same_spikes(weights, scale, soft, 
 def test_nir_has_the_same_spikes(tmp_path):
     pytest.importorskip("nir")
     for end, soft in ((LI(4.0), False), (IF(), False)):
-        net, x = integer(small("int8", end, pool=False, soft=soft), (1, 8, 8), unit=1 / 127), frames()
+        net, x = integer(small("int8", end, pool=False, soft=soft), (1, 8, 8), unit=1 / 127, limit=2**26), frames()
         if isinstance(end, IF):
             net[6].bias.zero_()
         snnfast.nir.write(tmp_path / "net.nir", net, (1, 8, 8), dt=1.0, scheme="euler")
@@ -115,6 +115,19 @@ def test_it_is_the_network_that_was_trained(scale):
         want, got = small(scale=scale)(x.float()), with_membranes(x) * with_membranes[6].unit
     close = (want - got).abs() < 1e-4
     assert close.float().mean() > 0.9
+
+
+@pytest.mark.parametrize("unit", [1.0, 1 / 127])
+@pytest.mark.parametrize("strict", [False, True])
+def test_at_the_threshold(strict, unit):
+    """An input of 1 reaches it; above it is one of 2."""
+    layer = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(layer.weight)
+    net = quantize(nn.Sequential(Time(layer), LIF(decay_input=False, v_threshold=64 * unit, strict=strict)))
+    nn.init.constant_(net[0].layer.parametrizations.weight[0].log2_scale, -6.0)  # 64 / 64
+    made = integer(net, unit=unit)
+    spikes = [made(torch.tensor([[[value]]], dtype=torch.int8)).item() for value in (63, 64, 65)]
+    assert spikes == [0, int(not strict), 1]
 
 
 @needs_compiler

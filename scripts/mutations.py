@@ -9,8 +9,8 @@ A mistake that survives means that a test is missing. Nothing in this checkout i
 Mistakes of scripts/mistakes/STEM.txt take a line each:
 
     tests tests/ops/test_lif.py -k "by_hand"     arguments of pytest: one of these tests must fail
-    in csrc/core/lif.h                           the file, for the lines below
-    decay dropped :: decay * v => v              name, what stands there (\n ends a line), what it becomes
+    in snnfast/reference/lif.py                  the file, for the lines below
+    decay dropped :: decay * (v => (v            name, what stands there (\n ends a line), what it becomes
 """
 
 from __future__ import annotations

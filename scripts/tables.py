@@ -33,6 +33,7 @@ PAGES = [
     "benchmarks/notes/speed_neurons.md",
     "benchmarks/notes/speed_networks.md",
     "docs/own_neuron.md",
+    "docs/why_spikes.md",
     *(f"docs/ops/{op}.md" for op in ("adlif", "alif", "delay", "recurrent")),
 ]
 
@@ -92,10 +93,7 @@ def results_of(rows: Sequence[dict[str, Any]]) -> str:
 
 def missed_results() -> str:
     found = [(n, p, r) for n, (p, r) in enumerate(ENTRIES, 1) if "missed" in r]
-    lines = [
-        f"- {n}, {p['title']}, {r['data']}, {r['network'] or 'any network'}: {r['ours']}; {r['missed']}."
-        for n, p, r in found
-    ]
+    lines = [f"- {n}, {p['title']}, {r['data']}: {r['ours']}; {r['missed']}." for n, p, r in found]
     wrapped = [textwrap.fill(s, 120, subsequent_indent="  ", break_on_hyphens=False) for s in lines]
     return "\n".join(wrapped)
 
@@ -206,19 +204,6 @@ def networks_figure(ink: str) -> Figure:
     return figure
 
 
-def neurons() -> str:
-    """Layers of LIF neurons alone."""
-    file, ours = File("lif"), ("snnfast", "forward+backward")
-    lines = []
-    for shape in LIF_SHAPES:
-        others = (
-            file.ratio(shape, (other, ours[1]), ours) for other in ("reference_loop", "tuned_loop", "spikingjelly")
-        )
-        lines.append((size(shape), duration(file.seconds(shape, *ours)), *others))
-    head = ("x [T, B, N]", "snnfast", "plain PyTorch", "tuned PyTorch loop", "SpikingJelly 2.0")
-    return table(head, lines) + f"\n\nForward and backward, one thread of an {file.processor}."
-
-
 def speed() -> str:
     """One line for each thing that has a benchmark: what it takes, and what the next best takes."""
     lines = []
@@ -327,16 +312,6 @@ def kept(verdict: dict[str, Any]) -> str:
     return f"{short(verdict['value'])} ({goal(verdict)}){missed}"
 
 
-def goals(stem: str) -> str:
-    """The ratios that have a limit, and whether they keep it."""
-    lines = [
-        (size(v["shape"]), v["pass"], v["ratio"], short(v["value"]), goal(v), reached)
-        for v in File(stem).verdicts
-        if (reached := {True: "reached", False: "**not reached**"}.get(v.get("kept")))
-    ]
-    return table(("x", "pass", "ratio", "measured", "goal", ""), lines)
-
-
 def goal(verdict: dict[str, Any]) -> str:
     sign, limit = verdict["limit"].split()
     return f"at {'most' if sign == '<=' else 'least'} {limit}"
@@ -382,15 +357,15 @@ def own_neurons() -> str:
 
 
 def generated(name: str) -> str:
-    """The struct that the package's compiler makes of a neuron of examples/own_neurons.py."""
+    """The steps that the package's compiler makes of a neuron of examples/own_neurons.py."""
     sys.path[:0] = [str(ROOT), str(ROOT / "examples")]
     import own_neurons
     import torch
 
     op = getattr(own_neurons, name)
     source = op.source(op.bind((torch.zeros(1, 1),), {}).variant)[0]
-    text = source[source.index("struct") : source.index("}  // namespace")].rstrip()
-    return "```cpp\n" + "\n".join(map(str.rstrip, text.splitlines())) + "\n```"
+    steps = re.findall(r"^  template <Reset R, [^\n]*\n  static SNNFAST_HD C step.*?^  }\n", source, re.S | re.M)
+    return "```cpp\n" + textwrap.dedent("".join(steps)) + "```"
 
 
 BOTH = "forward+backward"
@@ -399,7 +374,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "missed-results": missed_results,
     "short-results": short_results,
     "networks": networks,
-    "neurons": neurons,
     "speed": speed,
     "missed-speed": missed_speed,
     "delay": partial(
@@ -426,15 +400,8 @@ TABLES: dict[str, Callable[[], str]] = {
     **{stem: partial(judged, stem) for stem in ("lif", "lif-zen5", "lif-xeon")},
     "ported": ported,
     "own-neuron": own_neurons,
-    "struct-klif": partial(generated, "klif"),
+    "steps-klif": partial(generated, "klif"),
     "network": partial(network_steps, "network-zen3"),
-    **{
-        f"goals-{stem}": partial(goals, stem)
-        for stem in (
-            *("adlif", "alif", "delay", "delay-zen5", "delay-xeon"),
-            *("recurrent", "recurrent-zen5", "own-neuron"),
-        )
-    },
     **{f"results-{p['page']}": partial(results_of, p["rows"]) for p in PROCEDURES},
 }
 

@@ -6,7 +6,7 @@
 namespace snnfast {
 
 // State of the network between steps; null pointers where nobody asked for it. Shapes as in
-// snnfast/calls/diehl_cook.py.
+// snnfast/reference/diehl_cook.py.
 struct DiehlCookState {
   void* v;
   int32_t* refractory;

@@ -26,7 +26,7 @@
 namespace snnfast {
 
 // State of the network between steps; null pointers where nobody asked for it. Shapes as in
-// snnfast/calls/diehl_cook_conductance.py.
+// snnfast/reference/diehl_cook_conductance.py.
 struct DiehlCookConductanceState {
   void *v, *g_exc, *g_inh;
   int32_t* refractory;

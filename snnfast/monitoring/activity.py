@@ -40,7 +40,7 @@ class NeuronActivity:
 
 @dataclass(frozen=True)
 class ProductActivity:
-    """A Linear, a convolution, or the recurrent weights of a layer of neurons. All numbers are a sample's.
+    """A Linear, a convolution, or the recurrent weights of a layer of neurons. All numbers are per sample.
 
     Attributes:
         place: where it stands in the network.
@@ -109,7 +109,7 @@ class Activity:
             )
             for p in self._with_total()
         ]
-        parts = [f"{self.samples} samples; spikes and operations are a sample's"]
+        parts = [f"{self.samples} samples; spikes and operations per sample"]
         if neurons:
             head = "neurons at|kind|neurons|spikes|rate|silent|saturated"
             parts.append(markdown(head.split("|"), neurons))

@@ -118,7 +118,7 @@ class Spiking(Stateful):
 
     @property
     def refractory(self) -> int:
-        """How many steps a neuron is silent after it has fired; with any, the steps that are left are a state."""
+        """Refractory period in steps; if it is not 0, the remaining refractory steps are a state of the layer."""
         return self._refractory
 
     @refractory.setter

@@ -107,5 +107,5 @@ class _Exp(torch.autograd.Function):
 
 
 def exp_saturating(x: Tensor) -> Tensor:
-    """``exp(x)`` of ``csrc/core/eif.h``, with its gradient; at most ``e^87`` in float32, ``e^708`` in float64."""
+    """``exp(x)`` of ``csrc/core/exp.h``, with its gradient; at most ``e^87`` in float32, ``e^708`` in float64."""
     return _Exp.apply(x)  # type: ignore[no-untyped-call, no-any-return]

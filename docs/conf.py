@@ -73,6 +73,16 @@ def together(app: Sphinx, what: str, name: str, value: Any, options: Any, lines:
             lines[number] = line.replace(field[2], field[2].replace(", ", ","), 1)
 
 
+def public_bases(app: Sphinx, name: str, value: type, options: Any, bases: list[type]) -> None:
+    """A class whose bases are private shows the nearest public one."""
+    modules = [getattr(snnfast, module) for module in snnfast.__all__]
+    public = {
+        getattr(module, name) for module in modules for name in getattr(module, "__all__", ()) if name[0].isupper()
+    }
+    if any(getattr(base, "__module__", "").startswith("snnfast") and base not in public for base in bases):
+        bases[:] = [next(c for c in value.__mro__[1:] if c in public or not c.__module__.startswith("snnfast"))]
+
+
 # ---- links to other documentation, by names and pages that are kept here: a build needs no network
 INVENTORIES = {
     "python": "https://docs.python.org/3/",
@@ -105,6 +115,7 @@ def setup(app: Sphinx) -> None:
     """Connects what is above."""
     app.connect("autodoc-before-process-signature", types_of_an_op)
     app.connect("autodoc-process-docstring", together, priority=900)  # after napoleon
+    app.connect("autodoc-process-bases", public_bases)
     app.connect("missing-reference", by_its_public_name, priority=400)  # before intersphinx
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from snnfast import check
 from snnfast.nn.replaced import Replaced
 from snnfast.processes import put_back
 
+from .recomputed import Recomputed
 from .recurrent import Recurrent
 from .sequential import Sequential
 from .spikeprop import SpikeProp, calibrate
@@ -320,13 +322,16 @@ def _sources(x: Tensor) -> tuple[list[nn.Module], bool]:
 
 @contextmanager
 def _left_as_it_is(net: nn.Module, device: torch.device) -> Iterator[None]:
-    """Training mode inside; modes, statistics, states and random numbers are restored."""
+    """Training mode, all steps in one part; modes, parts, statistics, states and random numbers are restored."""
     modes = {module: module.training for module in net.modules()}
     norms = [b for m in net.modules() if isinstance(m, _BatchNorm) for b in m.buffers()]
     statistics = [b.clone() for b in norms]
     states = {m: {name: getattr(m, name) for name in m.states} for m in net.modules() if isinstance(m, Stateful)}
     looking = {m: m.watched for m in net.modules() if isinstance(m, Spiking)}
+    parts = {m: m.every for m in net.modules() if isinstance(m, Recomputed)}
     try:
+        for recomputed in parts:
+            recomputed.every = sys.maxsize
         net.train()
         for stateful in states:
             stateful.reset()
@@ -344,3 +349,5 @@ def _left_as_it_is(net: nn.Module, device: torch.device) -> Iterator[None]:
                 setattr(stateful, name, value)
         for spiking, count in looking.items():
             spiking.watched = count
+        for recomputed, every in parts.items():
+            recomputed.every = every

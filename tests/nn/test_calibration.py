@@ -1,5 +1,6 @@
 """calibrate_ sets the firing rates of all layers; layers that are silent or saturated in training warn."""
 
+import copy
 import warnings
 
 import pytest
@@ -17,6 +18,7 @@ from snnfast.nn import (
     NormLIF,
     Pooled,
     Rate,
+    Recomputed,
     Recurrent,
     SpikeConv2d,
     SpikeLinear,
@@ -85,6 +87,16 @@ def test_images_pooling_and_a_shortcut_of_spikes():
     for name, value in reached.items():
         assert value == pytest.approx(0.15, rel=0.35)
         assert rate_of(net, name, x) == pytest.approx(value, rel=0.05)
+
+
+def test_layers_that_are_recomputed_in_parts():
+    torch.manual_seed(0)
+    layers = (Time(nn.Linear(20, 30)), LIF(tau=10.0), Time(nn.Linear(30, 10)), LIF(tau=10.0))
+    plain, parts = nn.Sequential(*layers), nn.Sequential(Recomputed(*copy.deepcopy(layers), every=5))
+    x = (torch.rand(12, 8, 20) < 0.2).float()
+    assert list(calibrate_(parts, x).values()) == list(calibrate_(plain, x).values())
+    assert parts[0].every == 5
+    torch.testing.assert_close(parts(x), plain(x))
 
 
 def test_every_neuron_fires_alike():

@@ -143,6 +143,7 @@ sphinx_gallery_conf = {
     "image_scrapers": (new_figures,),
     "abort_on_example_error": True,
     "download_all_examples": False,
+    "capture_repr": (),
     "min_reported_time": 1e9,
     "show_memory": False,
     "show_signature": False,

@@ -52,9 +52,16 @@ print(images.shape, labels.shape)
 # ---------
 # Neurons are modules like any other. :class:`~snnfast.nn.Time` runs layers without time over
 # the whole sequence, and :class:`~snnfast.nn.Rate` takes the mean over time. All 8 steps of a layer run
-# in one kernel.
+# in one kernel. With ``decay_input=False`` the input is not scaled by ``1/tau``: the weights that PyTorch
+# draws are small, and neurons that never fire learn nothing (:doc:`/nothing_fires`).
 
-net = nn.Sequential(Time(nn.Flatten(), nn.Linear(64, 128)), LIF(), Time(nn.Linear(128, 10)), LIF(), Rate())
+net = nn.Sequential(
+    Time(nn.Flatten(), nn.Linear(64, 128)),
+    LIF(decay_input=False),
+    Time(nn.Linear(128, 10)),
+    LIF(decay_input=False),
+    Rate(),
+)
 
 # %%
 # The network gets the same image at every step: each pixel is a current. ``expand`` needs no memory

@@ -69,7 +69,7 @@ print(" ".join(f"{a:.1%}" for a in accuracies))
 # Every op has a reference in plain PyTorch, a loop over time. ``backend.use`` forces it. Spikes are
 # equal bit for bit; the times differ.
 
-x = torch.rand(16, 32, 4096, requires_grad=True)
+x = (3 * torch.rand(16, 32, 4096)).requires_grad_()
 layer = LIF()
 
 

@@ -61,17 +61,17 @@ figure.tight_layout()
 # A layer that learns
 # -------------------
 # ``resonate.layer`` is a class of layers. A parameter given as an ``nn.Parameter`` is learned. Here
-# the neuron learns to fire for pulses that come every 14 steps.
+# the neuron learns to fire for pulses that come every 12 steps.
 
 layer = resonate.layer(period=nn.Parameter(torch.tensor([10.0])), v_reset=None, detach_reset=True)
 print(layer)
 pulses = torch.zeros(100, 1)
-pulses[::14] = 0.8
+pulses[::12] = 0.8
 optimizer = torch.optim.Adam(layer.parameters(), lr=0.1)
 counts = []
 for _ in range(60):
     count = layer(pulses).sum()
-    loss = (count - 4).square()
+    loss = (count - 6).square()
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()

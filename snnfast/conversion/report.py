@@ -119,7 +119,7 @@ class ConversionReport:
             markdown(["product", "synaptic operations", "multiplications of the ANN"], products),
             markdown(["steps", what], accuracy),
         )
-        title = f"{self.images} images, {self.steps[-1]} steps; spikes and operations are an image's"
+        title = f"{self.images} images, {self.steps[-1]} steps; spikes and operations per image"
         return "\n\n".join((title, *parts))
 
     def figure(self) -> Figure:

@@ -30,7 +30,13 @@ from snnfast.nn import LIF, Rate, Time
 
 device = "cuda" if torch.cuda.is_available() else "cpu"
 torch.manual_seed(0)
-net = nn.Sequential(Time(nn.Flatten(), nn.Linear(64, 128)), LIF(), Time(nn.Linear(128, 10)), LIF(), Rate()).to(device)
+net = nn.Sequential(
+    Time(nn.Flatten(), nn.Linear(64, 128)),
+    LIF(decay_input=False),
+    Time(nn.Linear(128, 10)),
+    LIF(decay_input=False),
+    Rate(),
+).to(device)
 images, labels = (t.to(device) for t in digits("train").tensors)
 print(backend.explain(net, images))
 
@@ -99,9 +105,13 @@ def train(file: str) -> None:
 
     torch.manual_seed(0)  # the same weights and the same order everywhere
     images, labels = (t.to(device) for t in digits("train").tensors)
-    net = nn.Sequential(Time(nn.Flatten(), nn.Linear(64, 128)), LIF(), Time(nn.Linear(128, 10)), LIF(), Rate()).to(
-        device
-    )
+    net = nn.Sequential(
+        Time(nn.Flatten(), nn.Linear(64, 128)),
+        LIF(decay_input=False),
+        Time(nn.Linear(128, 10)),
+        LIF(decay_input=False),
+        Rate(),
+    ).to(device)
     net = nn.parallel.DistributedDataParallel(net)
     optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
     losses = []

@@ -110,7 +110,6 @@ figure.tight_layout()
 # symmetric rule takes every input that fires close to the neuron's spikes, and does not ask for the
 # order.
 #
-# %%
 # Where next
 # ----------
 # :doc:`/ops/stdp` lists the rules of the package, with triplets, bounds and rewards;

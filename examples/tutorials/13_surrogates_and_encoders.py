@@ -16,8 +16,9 @@ from snnfast.data import digits
 from snnfast.encoder import BernoulliEncoder, RegularEncoder
 from snnfast.nn import LIF, Rate, Time, calibrate_
 
-images, labels = (t.flatten(1) if t.dim() > 2 else t for t in digits("train+val").tensors)
-test_images, test_labels = (t.flatten(1) if t.dim() > 2 else t for t in digits("test").tensors)
+images, labels = digits("train+val").tensors
+test_images, test_labels = digits("test").tensors
+images, test_images = images.flatten(1), test_images.flatten(1)
 STEPS = 8
 
 # %%

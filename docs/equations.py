@@ -47,7 +47,7 @@ def group(text: str, start: int) -> int:
 
 def typeset(text: str) -> str:
     """One side of an equation as HTML."""
-    text = re.sub(r"\bsum over ([\w, ]+?) of ", r"Σ[\1] ", text)
+    text = re.sub(r"\bsum over ([\w, <>=]+?) of ", r"Σ[\1] ", text)
     out, place = [], 0
     while place < len(text):
         token = TOKEN.match(text, place)

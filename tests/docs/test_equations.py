@@ -24,6 +24,7 @@ is_equation, table, typeset = DOCS["is_equation"], DOCS["table"], DOCS["typeset"
         ("(w - 1)^mu", "(<i>w</i> − 1)<sup><i>μ</i></sup>"),
         ("sum_i w[i]", "Σ<sub><i>i</i></sub> <i>w</i><sub><i>i</i></sub>"),
         ("sum over i, k of w", "Σ<sub><i>i</i>, <i>k</i></sub> <i>w</i>"),
+        ("sum over j >= 0 of w", "Σ<sub><i>j</i> ≥ 0</sub> <i>w</i>"),
         ("sum_{k != j} s", "Σ<sub><i>k</i> ≠ <i>j</i></sub> <i>s</i>"),
         ("1 if a < b", "1 if <i>a</i> &lt; <i>b</i>"),
     ],

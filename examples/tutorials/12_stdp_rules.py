@@ -69,7 +69,7 @@ figure.tight_layout()
 # What a neuron learns from it
 # ----------------------------
 # All hundred inputs fire at 20 Hz on average. The first fifty fire in volleys, one after the other
-# within 10 ms; the others know nothing of each other. No one tells the neuron. ``listen`` makes the
+# within 10 ms; the others fire independently. The neuron gets no label. ``listen`` makes the
 # layer learn whenever it runs.
 
 

@@ -31,7 +31,7 @@ def main():
     images, labels = data.as_tensors(data.load("digits", split="train"))
     held_out, truth = data.as_tensors(data.load("digits", split="test"))
     hidden, last = SpikeLinear(64, 100, method="events"), SpikeLinear(100, 10, method="events")
-    net = nn.Sequential(Time(nn.Flatten(), hidden), LIF(), Time(last), LI(tau=4.0), Last())
+    net = nn.Sequential(Time(nn.Flatten(), hidden), LIF(decay_input=False), Time(last), LI(tau=4.0), Last())
     optimizer = torch.optim.Adam(net.parameters(), lr=4e-3)
 
     def currents(images):

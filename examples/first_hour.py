@@ -23,7 +23,7 @@ from snnfast.papers import procedures as procedure
 def silent_network():
     """A layer that never fires says so, and calibration makes it fire."""
     torch.manual_seed(0)
-    net = nn.Sequential(*(Time(nn.Linear(64, 32)), LIF(tau=10.0)), *(Time(nn.Linear(32, 3)), LIF(tau=10.0)), Rate())
+    net = nn.Sequential(Time(nn.Linear(64, 32)), LIF(tau=10.0), Time(nn.Linear(32, 3)), LIF(tau=10.0), Rate())
     x = (torch.rand(20, 16, 64) < 0.2).float()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

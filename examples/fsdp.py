@@ -36,9 +36,14 @@ def main():
     torch.manual_seed(0)  # the same weights and the same order everywhere
     images, labels = data.as_tensors(data.load("digits", split="train"))
     net = nn.Sequential(
-        Time(nn.Flatten(), nn.Linear(64, 100)), ParametricLIF(2.0), Time(nn.Linear(100, 100)), RLIF(100),
-        Time(nn.Linear(100, 10)), LI(tau=4.0), Last(),
-    ).to(device)  # fmt: skip
+        Time(nn.Flatten(), nn.Linear(64, 100)),
+        ParametricLIF(2.0, decay_input=False),
+        Time(nn.Linear(100, 100)),
+        RLIF(100, decay_input=False),
+        Time(nn.Linear(100, 10)),
+        LI(tau=4.0),
+        Last(),
+    ).to(device)
     mesh = init_device_mesh(device, (size,))
     for layer in (net[0], net[2], net[3]):  # gathered one after the other, when they are needed
         fully_shard(layer, mesh=mesh)

@@ -25,8 +25,12 @@ class Classifier(lightning.LightningModule):
         super().__init__()
         self.save_hyperparameters()
         self.net = nn.Sequential(
-            Time(nn.Flatten(), nn.Linear(64, 100)), LIF(), Time(nn.Linear(100, 10)), LI(tau=4.0), Last()
-        )  # fmt: skip
+            Time(nn.Flatten(), nn.Linear(64, 100)),
+            LIF(decay_input=False),
+            Time(nn.Linear(100, 10)),
+            LI(tau=4.0),
+            Last(),
+        )
 
     def forward(self, images):
         """Images to the membranes of the outputs after the last step, ``[B, 10]``."""

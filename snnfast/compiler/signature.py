@@ -17,7 +17,7 @@ from .eager import Number
 
 __all__ = ["ALPHA", "MOST", "PERIOD", "Call", "StepFunction", "Variant"]
 
-MOST_ROWS, MOST_PARAMETERS = 16, 48  # csrc/core/own_neuron.h
+MOST_ROWS, MOST_PARAMETERS = 16, 48  # csrc/core/any_neuron.h
 
 # Arguments of every neuron besides the parameters of its step, with their defaults.
 NOT_OF_ALL = ("tau", "decay", "decay_input", "v_threshold", "v_rest")

@@ -72,7 +72,7 @@ def integer_lif(
 
     For every neuron of channel ``c`` and ``t = 0 ... T-1``::
 
-        h[t] = clamp(floor(decay v[t-1] / 2**15) + gain[c] x[t] + bias[c], -limit, limit)
+        h[t] = clamp(floor(decay v[t-1] / 2^15) + gain[c] x[t] + bias[c], -limit, limit)
         s[t] = 1 if h[t] >= v_threshold else 0
         v[t] = v_reset where s[t] = 1, else h[t]      hard reset (v_reset given)
         v[t] = h[t] - s[t] v_threshold                soft reset (v_reset None)

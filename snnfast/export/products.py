@@ -138,8 +138,6 @@ def _stored(weight: Tensor, quantised: Quantised | None) -> Tensor:
 def _bias(source: Source, id: str, bias: Tensor | None, y: Value) -> str:
     if bias is None:
         return "0" if y.kind == "int32_t" else "0.0f"
-    return (
-        f"{source.floats(f'{id}_bias', bias)}[o]"
-        if bias.is_floating_point()
-        else (f"{source.integers(f'{id}_bias', bias.tolist(), 'int32_t')}[o]")
-    )
+    name = f"{id}_bias"
+    array = source.floats(name, bias) if bias.is_floating_point() else source.integers(name, bias.tolist(), "int32_t")
+    return f"{array}[o]"

@@ -101,7 +101,8 @@ def export_c(
     Args:
         net: layers of ``torch.nn`` (Linear, Conv2d, AvgPool2d, MaxPool2d, AdaptiveAvgPool2d, Flatten, BatchNorm,
             Dropout, Identity) in :class:`snnfast.nn.Time`, of :mod:`snnfast.nn` (IF, LIF, ParametricLIF, LI, CubaLIF,
-            CubaLI, ALIF, AdLIF, Recurrent, RLIF, Delay, SpikeLinear, SpikeConv2d, readouts), and sums of their outputs.
+            CubaLI, ALIF, AdLIF, Recurrent, RLIF, Delay, SpikeLinear, SpikeConv2d, readouts), and sums of their outputs;
+            or a network of :func:`snnfast.export.integer`, whose program has no floating point.
         folder: where to write; it is made if it is not there. A ``main.c`` or ``Makefile`` that is there stays.
         input_shape: of a sample, ``[features]`` or ``[C, H, W]``; may be None where the first layer is linear.
         weights: ``"float32"``, or ``"int8"``: the weights of each output as ``scale q`` with ``q`` from -127 to 127.

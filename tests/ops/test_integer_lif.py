@@ -44,7 +44,7 @@ def test_by_hand():
 
 @pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels")
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("shape", [(5, 3, 7), (4, 2, 3, 5, 4), (1, 1, 300), (0, 2, 3), (3, 0, 4), (2, 600, 1)])
+@pytest.mark.parametrize("shape", [(5, 3, 7), (4, 2, 3, 5, 4), (1, 1, 300), (0, 2, 3), (3, 0, 4), (2, 600, 1), (3, 2, 5, 9, 11)])
 def test_equals_the_reference(shape, kind):
     x = drawn(*shape)
     last = x.movedim(2, -1).contiguous().movedim(-1, 2)  # channels-last

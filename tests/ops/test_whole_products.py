@@ -103,6 +103,7 @@ def test_raw_calls_are_refused():
     for run, message in (
         (lambda: raw.spike_linear_forward(x, weight, None, 2), "int8 weights are summed by events, got method 2"),
         (lambda: raw.spike_linear_forward(x, weight, torch.full((3,), -(2**31)).int(), 0), "bias must lie in"),
+        (lambda: raw.spike_linear_forward(spikes(1, 65536), drawn(1, 65536), None, 0), "at most 65535 inputs"),
         (
             lambda: raw.spike_linear_backward(
                 x, weight, None, 0, *raw.spike_linear_forward(x, weight, None, 0)[1:], x, True, False, False

@@ -9,6 +9,7 @@ from snnfast.nn import IntegerLIF
 from snnfast.reference.call import flatten
 from snnfast.reference.integer_lif import MOST_CURRENT, MOST_MEMBRANE
 
+SHAPES = ((5, 3, 7), (4, 2, 3, 5, 4), (1, 1, 300), (0, 2, 3), (3, 0, 4), (2, 600, 1), (3, 2, 5, 9, 11))
 KINDS = {"hard": {}, "soft": {"v_reset": None}, "membranes": {"v_threshold": None}, "to -5": {"v_reset": -5}}
 
 
@@ -44,7 +45,7 @@ def test_by_hand():
 
 @pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels")
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("shape", [(5, 3, 7), (4, 2, 3, 5, 4), (1, 1, 300), (0, 2, 3), (3, 0, 4), (2, 600, 1), (3, 2, 5, 9, 11)])
+@pytest.mark.parametrize("shape", SHAPES)
 def test_equals_the_reference(shape, kind):
     x = drawn(*shape)
     last = x.movedim(2, -1).contiguous().movedim(-1, 2)  # channels-last

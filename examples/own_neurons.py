@@ -22,21 +22,6 @@ def klif(fire, x, v, *, decay=0.5, k=1.0, v_threshold=1.0):
 
 
 @snnfast.neuron
-def glif(
-    fire, x, v, s, *, alpha=0.5, beta=0.5, gamma=0.5, decay=0.75, leak=0.1, g=0.5, v_subtract=1.0, v_threshold=1.0
-):  # fmt: skip
-    """GLIF (Yao et al. 2022): gates between exponential and linear leak, input gains, and hard and soft reset.
-
-    ``v`` is the membrane before the reset and ``s`` the last spike, as in the paper's code. The paper learns every
-    parameter through a sigmoid, and a gain ``g`` for each step; here they are given as they are, and ``g`` is one.
-    """
-    v = (1 - alpha * (1 - decay)) * v * (1 - gamma * s) - (1 - gamma) * v_subtract * s
-    v = v - (1 - alpha) * leak + (1 - beta * (1 - g)) * x
-    s, v, _ = fire(v, v_threshold)
-    return s, v, s
-
-
-@snnfast.neuron
 def two_compartments(fire, x, v, d, *, beta_d=-0.5, beta_s=0.5, gamma=0.5, v_threshold=1.0):
     """TC-LIF (Zhang et al. 2024): a dendrite ``d`` and a soma ``v`` that drive each other."""
     d = d + beta_d * v + x
@@ -73,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--num-steps", type=int, default=64)
     x = torch.randn(parser.parse_args().num_steps, 32, 1024, requires_grad=True)
-    for op in (klif, glif, two_compartments, resonator, gated):
+    for op in (klif, two_compartments, resonator, gated):
         inputs = [x] * len(op.inputs)
         seconds(op, inputs)  # compiles
         kernel = 1e3 * min(seconds(op, inputs) for _ in range(5))

@@ -4,9 +4,10 @@ import sys
 from pathlib import Path
 
 import snnfast
+from snnfast.nn.equations import glif
 
 sys.path.append(str(Path(__file__).parents[1] / "examples"))
-from own_neurons import gated, glif, klif, resonator, two_compartments
+from own_neurons import gated, klif, resonator, two_compartments
 
 __all__ = ["gated", "glif", "klif", "plain_lif", "resonator", "two_compartments"]
 

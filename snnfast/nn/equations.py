@@ -78,11 +78,19 @@ def klif(
 
 
 @neuron
-def glif(fire, x, v, s, *, decay=0.5, leak=0.0, part=0.5, subtract=0.5, v_threshold=0.5):
-    """``GatedLIFNode`` of an input that its gate has scaled; its reset comes with the next step (Yao et al. 2022)."""
-    h = decay * v - leak + x - s * (part * v + subtract)
-    s, h, _ = fire(h, v_threshold)
-    return s, h, s
+def glif(
+    fire, x, v, s, *, alpha=0.5, beta=0.5, gamma=0.5, decay=0.75, leak=0.1, g=0.5, v_subtract=1.0, v_threshold=1.0
+):  # fmt: skip
+    """GLIF (Yao et al. 2022): gates between exponential and linear leak, input gains, and hard and soft reset.
+
+    ``v`` is the membrane before the reset and ``s`` the last spike, as in the paper's code. The paper learns every
+    parameter through a sigmoid, and a gain ``g`` for each step, as SpikingJelly's ``GatedLIFNode`` does; here they are
+    given as they are, and ``g`` is one.
+    """
+    v = (1 - alpha * (1 - decay)) * v * (1 - gamma * s) - (1 - gamma) * v_subtract * s
+    v = v - (1 - alpha) * leak + (1 - beta * (1 - g)) * x
+    s, v, _ = fire(v, v_threshold)
+    return s, v, s
 
 
 @neuron

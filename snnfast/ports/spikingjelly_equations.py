@@ -133,18 +133,14 @@ class GatedLIFNode(_Begun, equations.glif.layer):  # type: ignore[name-defined, 
         return gate if gate.dim() == 0 else gate.view(-1, 1, 1)
 
     def _arguments(self, x: Tensor) -> dict[str, Any]:
-        a, c, tau, linear, subreset = (
-            self._gate(name, x) for name in ("alpha", "gamma", "tau", "linear_decay", "v_subreset")
-        )
-        decay = 1 - a * (1 - tau)
-        arguments: dict[str, Any] = super()._arguments(x)
-        return arguments | {
-            "decay": decay,
-            "leak": (1 - a) * linear,
-            "part": decay * c,
-            "subtract": (1 - c) * subreset,
-            "v_threshold": self._gate("v_threshold", x),
+        names = {"decay": "tau", "leak": "linear_decay", "v_subtract": "v_subreset"}
+        own = {
+            name: self._gate(names.get(name, name), x)
+            for name in equations.glif.parameters
+            if name not in ("beta", "g")
         }
+        arguments: dict[str, Any] = super()._arguments(x)
+        return arguments | own | {"beta": 0.0}  # the input has passed its gates
 
     def _given(self, x: Tensor) -> dict[str, Any]:
         self._start(x)

@@ -44,7 +44,7 @@ def test_own_neurons_are_timed(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["own_neurons.py", "--num-steps", "2"])
     runpy.run_path(str(EXAMPLES / "own_neurons.py"), run_name="__main__")
     shown = capsys.readouterr().out
-    for name in ("klif", "glif", "two_compartments", "resonator", "gated"):
+    for name in ("klif", "two_compartments", "resonator", "gated"):
         assert re.search(rf"\b{name}: kernel +[\d.]+ ms, loop +[\d.]+ ms", shown)
 
 

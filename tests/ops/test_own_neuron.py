@@ -165,6 +165,16 @@ def test_a_run_worked_by_hand():
         assert grad.flatten().tolist() == pytest.approx([-1.2, 3.2, 2.0, 0.0])
 
 
+def test_glif_at_the_ends_of_its_gates():
+    """A LIF with a hard reset, and an IF with a linear leak and a soft reset."""
+    x = draw(30, 7, scale=2.0)
+    lif = snnfast.ops.lif(x, decay=0.7, decay_input=False, return_state=False)[0]
+    assert_equal(glif(x, alpha=1.0, beta=0.0, gamma=1.0, decay=0.7)[0], lif)
+    leaks = snnfast.ops.lif(x - 0.125, decay=1.0, decay_input=False, v_reset=None, return_state=False)[0]
+    assert_equal(glif(x, alpha=0.0, beta=0.0, gamma=0.0, leak=0.125)[0], leaks)
+    assert min(lif.mean(), leaks.mean()) > 0.05
+
+
 def test_glif_is_that_of_spikingjelly():
     neurons = pytest.importorskip("spikingjelly.activation_based.neuron")
     from spikingjelly.activation_based import surrogate

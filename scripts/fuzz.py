@@ -46,6 +46,7 @@ TARGETS: dict[str, tuple[Callable[[Draw], None], int]] = {
     "transforms": (transforms.try_transform, 5),
     "libraries": (transforms.try_library, 3),
     "lengths": (transforms.try_lengths, 4),
+    "learners": (networks.try_learner, 4),
     "nir": (files.try_nir, 4),
     "runs": (files.try_run, 1),
 }

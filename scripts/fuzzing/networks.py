@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import snnfast
-from snnfast import backend, nn
+from snnfast import backend, learning, nn
 from snnfast.train.checkpoint import load_weights, write_checkpoint
 
 from .draw import Draw, Finding, copied, same, tensors_in, too_large, tried
@@ -244,3 +244,58 @@ def try_convert(d: Draw) -> None:
     same(network(images, 7, chunk=2), got, "SpikingNetwork: in chunks")
     same_but_for_ties(network, images, got)
     same(loaded_again(network)(images, 7), got, "SpikingNetwork: saved and loaded")
+
+
+def try_learner(d: Draw) -> None:
+    """e-prop and OTTT: gradients through time where theory says so, the same in parts, and from a checkpoint on."""
+    rule = d.choice(("EProp", "OTTT"))
+    inputs, hidden, outputs = d.choice((1, 3, 7)), d.choice((1, 4, 9)), d.choice((1, 3))
+    steps, batch, tau = d.choice((1, 2, 9)), d.choice((0, 1, 3)), d.uniform(1.1, 6.0)
+    soft: dict[str, Any] = {"v_reset": None, "detach_reset": True}
+    neurons = [nn.LIF(tau, **soft), nn.IF(**soft)]
+    if rule == "EProp":
+        neurons += [nn.LIF(tau), nn.LIF(tau, refractory=2), nn.ALIF(tau), nn.AdLIF(hidden), nn.CubaLIF(tau, 2.0)]
+    cell: torch.nn.Module = d.choice(neurons)
+    recurrent = rule == "EProp" and d.chance(0.4)
+    if recurrent:
+        cell = nn.Recurrent(cell, hidden)
+    first, last = (torch.nn.Linear(*sizes, bias=d.chance(0.7)) for sizes in ((inputs, hidden), (hidden, outputs)))
+    readout = [nn.LI(d.uniform(1.1, 6.0))] if d.chance(0.7) else []
+    net = torch.nn.Sequential(first, cell, last, *readout).double()
+    with torch.no_grad():
+        first.weight.mul_(4)
+    x = 2 * torch.rand(steps, batch, inputs, dtype=torch.float64)
+    target = torch.rand(steps, batch, outputs, dtype=torch.float64)
+
+    def squares(y: Tensor, wanted: Tensor) -> Tensor:
+        return (y - wanted).square().sum()
+
+    def learned(parts: int, saved: bool = False) -> list[Tensor]:
+        """Outputs and gradients in so many steps a call, with another learner for each call if ``saved``."""
+        one = copy.deepcopy(net)
+        learn, found = getattr(learning, rule)(one, squares), []
+        for part in zip(x.split(parts), target.split(parts)):
+            found.append(learn.step(*part))
+            if saved:
+                state = copied(learn.state_dict())
+                learn = getattr(learning, rule)(one, squares)
+                learn.load_state_dict(state)
+        return [torch.cat(found), *(p.grad for p in one.parameters())]
+
+    whole, parts = learned(steps), d.randrange(1, steps + 1)
+    same(learned(parts), whole, f"{rule}: in parts of {parts} of {steps} steps", 1e-9, 1e-10)
+    same(learned(parts, saved=True), learned(parts), f"{rule}: from checkpoints on")
+    if not recurrent and (rule == "EProp" or not readout):
+        y = net(x)
+        squares(y, target).backward()
+        through_time = [y.detach(), *(p.grad for p in net.parameters())]
+        same(whole, through_time, f"{rule}: unlike backpropagation through time", 1e-9, 1e-10)
+    one = copy.deepcopy(net)
+    one.zero_grad()
+    learn, given = getattr(learning, rule)(one, squares), d.hostile(x)
+    if too_large(given):
+        return
+    words = (rule, "x", "size", "shape")
+    _, problem = tried(lambda: learn.step(given, target), rule, words)
+    if problem and any(p.grad is not None for p in one.parameters()):
+        raise Finding(f"{rule}: gradients after an error ({problem})")

@@ -140,6 +140,7 @@ class _Weights:
                 f"{type(inner).__name__}"
             )
         self.layer, self.bias = layer, inner.bias
+        self.behind = 0 if isinstance(inner, nn.Linear) else inner.weight.dim() - 2  # dimensions after the channels
         self.neurons: nn.Module | None = None
         self.kept: Tensor | None = None  # the trace, and that of 1
 
@@ -151,7 +152,7 @@ class _Weights:
             trace, ones = x.detach(), None
         else:
             seen = x.detach().flatten(2)
-            seen = torch.cat([seen, torch.ones_like(seen[..., :1])], 2)
+            seen = torch.cat([seen, seen.new_ones(*seen.shape[:2], 1)], 2)
             trace, self.kept = ops.li(seen, self.kept, decay=_decay(self.neurons), decay_input=False)
             trace, ones = trace[..., :-1].unflatten(2, x.shape[2:]).to(x), trace[..., -1]
         # The value is y's, the gradient of the weights that of their product with the trace.
@@ -160,7 +161,7 @@ class _Weights:
         reached = torch.func.functional_call(self.layer, free | bias, (trace,))
         y = y + (reached - reached.detach())
         if self.bias is not None:
-            added = self.bias.view(-1, *(1,) * (y.dim() - 3))
+            added = self.bias.view(-1, *(1,) * self.behind)
             times = 1.0 if ones is None else ones.view(*ones.shape, *(1,) * (y.dim() - 2)).to(y)
             y = y + times * (added - added.detach())
         return y

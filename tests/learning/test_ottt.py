@@ -170,6 +170,18 @@ def test_other_networks_are_refused(make, kind, message):
         OTTT(make(), squares)
 
 
+def test_a_linear_layer_takes_dimensions_between():
+    """Six places of a batch, each with the six outputs of a linear layer: its bias belongs to the outputs."""
+    net = nn.Sequential(nn.Linear(4, 6), LIF(4.0, **SOFT), nn.Linear(6, 3))
+    x, target = 3 * torch.rand(5, 2, 6, 4), torch.rand(5, 2, 6, 3)
+    whole = copy.deepcopy(net)
+    squares(whole(x), target).backward()
+    _, got = gradients(net, x, target, 2)
+    for a, b in zip(got, whole.parameters(), strict=True):
+        torch.testing.assert_close(a, b.grad, rtol=1e-11, atol=1e-12)
+    assert OTTT(net, squares).step(x[:, :, :0], target[:, :, :0]).shape == (5, 2, 0, 3)
+
+
 def test_bad_arguments():
     learn = OTTT(nn.Sequential(nn.Linear(4, 6), LIF(), nn.Linear(6, 3)), lambda y, target: y)
     for x in (torch.rand(3, 4), torch.rand(0, 2, 4)):

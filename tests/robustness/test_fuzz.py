@@ -112,7 +112,7 @@ def targeted(target, cases, seed=5):
     return [f for case in range(cases) if (f := fuzz.run_case(seed, case, (target,)))]
 
 
-@pytest.mark.parametrize("target", ["float64", "transforms", "lengths", "nir", "libraries"])
+@pytest.mark.parametrize("target", ["float64", "transforms", "lengths", "learners", "nir", "libraries"])
 def test_a_target_finds_nothing_in_what_there_is(target):
     assert not targeted(target, 12)
 
@@ -158,6 +158,15 @@ def test_padding_that_leaks_is_found(monkeypatch):
 
     monkeypatch.setattr(readout, "_kept", lambda op, x, lengths: torch.ones_like(x[..., :1], dtype=torch.bool))
     assert any("with padding" in f for f in targeted("lengths", 40))
+
+
+def test_a_trace_that_is_not_kept_is_found(monkeypatch):
+    from snnfast.learning.eprop import _Layer
+
+    monkeypatch.setattr(_Layer, "carry", lambda layer: None)
+    found = targeted("learners", 12)
+    assert found
+    assert all("EProp: in parts of" in f for f in found)
 
 
 def test_a_tie_of_two_orders_of_a_sum_is_no_finding():

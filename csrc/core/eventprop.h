@@ -468,23 +468,24 @@ struct Anchors {
   }
 };
 
-// Derivatives of the loss by a weight, and by the time of an arrival of weight 1, `s` before a spike.
+// Derivatives of the loss by a weight, by the time of an arrival of weight 1, and by the potential, `s` before a spike.
 template <class C>
 struct Pull {
-  C weight, time;
+  C weight, time, potential;
 };
 
 template <class C>
 SNNFAST_HD Pull<C> pull(const EventPropConstants<C>& c, C by_potential, C by_current, C s) {
   const Passed<C> d = c.after(s);
   return {by_potential * d.response + by_current * d.syn,
-          by_current * d.syn * c.inverse_syn - by_potential * (d.syn - d.response) * c.inverse_mem};
+          by_current * d.syn * c.inverse_syn - by_potential * (d.syn - d.response) * c.inverse_mem,
+          by_potential * d.mem};
 }
 
 template <class C>
 SNNFAST_HD Pull<C> pull(const EventPropConstants<C>& c, const Anchors<C>& anchors, C arrival) {
   const int64_t k = anchors.after(arrival);
-  if (k >= anchors.count) return {0, 0};
+  if (k >= anchors.count) return {0, 0, 0};
   return pull(c, anchors.by_potential[k], anchors.by_current[k], anchors.time[k] - arrival);
 }
 

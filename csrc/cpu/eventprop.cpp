@@ -1,5 +1,5 @@
 // Neurons that do not feed each other run in blocks, whose weights lie side by side for each input; others a sample at
-// a time. In the backward pass the arrivals before a spike follow each other in order of time.
+// a time. The backward pass of the arrivals runs in the same blocks, from the last to the first.
 #include "core/eventprop.h"
 
 #include "cpu/spikeprop_events.h"
@@ -51,30 +51,54 @@ void find_adjoints(const EventPropBackward& f, int32_t* left, int64_t begin, int
       for (int64_t n = 0; n < f.a.N; n++) set_anchors(f, c, b, n);
 }
 
-// Of all arrivals of a row before the last spike of neuron n, in order of time; returns how many.
-template <class C>
-int64_t pull_all(const EventPropBackward& f, const EventPropConstants<C>& c, int64_t b, int64_t n, int64_t row,
-                 Pull<C>* pulls) {
-  const Anchors<C> anchors(f, b, n);
-  const C* times = static_cast<const C*>(f.a.inputs.times) + row * f.a.inputs.N;
-  const int64_t kept = f.a.inputs.counts[2 * row];
-  int64_t first = 0;
-  for (int64_t k = 0; k < anchors.count; k++) {
-    const C time = anchors.time[k], by_potential = anchors.by_potential[k], by_current = anchors.by_current[k];
-    int64_t last = first;
-    while (last < kept && times[last] < time) last++;
-    SNNFAST_SIMD
-    for (int64_t e = first; e < last; e++) pulls[e] = pull(c, by_potential, by_current, time - times[e]);
-    first = last;
+// Adjoints of neurons n0 ... n0 + lanes of sample b, from the last arrival of `row` to the first. `visit` takes the number
+// of each arrival, and of each neuron the derivatives by its weight, and by its time at a weight of 1: those of `pull`.
+template <class C, int kLanes, class Visit>
+void run_back(const EventPropBackward& f, const EventPropConstants<C>& c, int64_t b, int64_t n0, int64_t lanes,
+              int64_t row, Passed<C>* passed, const Visit& visit) {
+  const int64_t E = f.a.inputs.N;
+  const C* times = static_cast<const C*>(f.a.inputs.times) + row * E;
+  const int32_t* order = f.a.inputs.order + row * E;
+  C before[kLanes], by_potential[kLanes], by_weight[kLanes], by_time[kLanes], latest = -1;
+  int64_t left[kLanes], kept = f.a.inputs.counts[2 * row];
+  const auto next_anchor = [&](const Anchors<C>& anchors, int64_t l) {
+    before[l] = left[l] > 0 ? anchors.time[left[l] - 1] : C(-1);
+  };
+  for (int64_t l = 0; l < lanes; l++) {
+    const Anchors<C> anchors(f, b, n0 + l);
+    by_potential[l] = by_weight[l] = by_time[l] = 0, left[l] = anchors.count;
+    next_anchor(anchors, l);
+    latest = before[l] > latest ? before[l] : latest;
   }
-  return first;
+  while (kept > 0 && !(times[kept - 1] < latest)) kept--;
+  SNNFAST_SIMD
+  for (int64_t e = 0; e + 1 < kept; e++) passed[e] = c.after(times[e + 1] - times[e]);
+  if (kept > 0) passed[kept - 1] = c.after(C(0));
+  for (int64_t e = kept - 1; e >= 0; e--) {
+    const C t = times[e];
+    const Passed<C> d = passed[e];
+    int32_t look = 0;
+    for (int64_t l = 0; l < lanes; l++) {
+      const C pulled = by_potential[l] * d.response;
+      by_potential[l] *= d.mem, by_weight[l] = by_weight[l] * d.syn + pulled;
+      by_time[l] = by_time[l] * d.syn + pulled * c.inverse_mem;
+      look |= before[l] > t;
+    }
+    for (int64_t l = 0; look && l < lanes; l++) {
+      if (!(before[l] > t)) continue;
+      const Anchors<C> anchors(f, b, n0 + l);
+      while (left[l] > 0 && anchors.time[left[l] - 1] > t) left[l]--;
+      const int64_t k = left[l];
+      const Pull<C> p = pull(c, anchors.by_potential[k], anchors.by_current[k], anchors.time[k] - t);
+      by_weight[l] = p.weight, by_time[l] = p.time, by_potential[l] = p.potential;
+      next_anchor(anchors, l);
+    }
+    visit(order[e], by_weight, by_time);
+  }
 }
 
 template <class C>
-void add_times(const EventPropBackward& f, int64_t b, int64_t n, const int32_t* order, const Pull<C>* pulls,
-               int64_t count, C* grad) {
-  const C* w = static_cast<const C*>(f.w) + n * f.a.I;
-  for (int64_t e = 0; e < count; e++) grad[order[e]] += w[order[e] / f.a.S_in] * pulls[e].time;
+void add_kink(const EventPropBackward& f, int64_t b, int64_t n, C* grad) {
   const int64_t number = f.grad_u ? f.source[b * f.a.N + n] : -1;
   if (number >= 0 && number < f.a.I * f.a.S_in) grad[number] += kink<C>(f, b, n, number);
 }
@@ -84,41 +108,66 @@ void zero(C* values, int64_t count) {
   __builtin_memset(values, 0, static_cast<size_t>(count) * sizeof(C));
 }
 
-// Gradients that are sums over samples, of the neurons [begin, end), and those of arrivals that are a neuron's own.
+// Gradients that are sums over samples, of neurons n0 ... n0 + lanes, and those of arrivals that are a neuron's own.
+template <class C, int kLanes>
+void sum_by_neuron(const EventPropBackward& f, const EventPropConstants<C>& c, int64_t n0, int64_t lanes,
+                   void* scratch) {
+  const EventProp& a = f.a;
+  Passed<C>* passed = static_cast<Passed<C>*>(scratch);
+  C *sums = reinterpret_cast<C*>(passed + a.inputs.N), *grad = nullptr;  // [I, lanes]
+  const C* w = static_cast<const C*>(f.w) + n0 * a.I;
+  const bool own_rows = a.rows_of_neurons && f.grad_arrivals;
+  zero(sums, a.I * lanes);
+  for (int64_t b = 0; (f.grad_w || own_rows) && b < a.B; b++) {
+    const int64_t row = a.rows_of_neurons ? b * a.N + n0 : b;
+    if (own_rows) zero(grad = static_cast<C*>(f.grad_arrivals) + row * a.inputs.N, a.inputs.N);
+    run_back<C, kLanes>(f, c, b, n0, lanes, row, passed, [&](int32_t number, const C* by_weight, const C* by_time) {
+      const int64_t input = number / a.S_in;
+      for (int64_t l = 0; l < lanes; l++) sums[input * lanes + l] += by_weight[l];
+      if (grad) grad[number] += w[input] * by_time[0];
+    });
+    if (grad) add_kink(f, b, n0, grad);
+  }
+  for (int64_t l = 0; f.grad_w && l < lanes; l++)
+    for (int64_t i = 0; i < a.I; i++) static_cast<C*>(f.grad_w)[(n0 + l) * a.I + i] = sums[i * lanes + l];
+  for (int64_t n = n0; (f.grad_w_rec || f.grad_delays_rec) && n < n0 + lanes; n++)
+    for (int64_t from = 0; from < a.N; from++) sum_recurrent(f, c, n, from);
+}
+
 template <class C>
 void sum_by_neuron(const EventPropBackward& f, int64_t begin, int64_t end, void* scratch) {
   const EventPropConstants<C> c(f.a);
-  Pull<C>* pulls = static_cast<Pull<C>*>(scratch);
-  const int64_t E = f.a.inputs.N, I = f.a.I, N = f.a.N;
-  const bool own_rows = f.a.rows_of_neurons && f.grad_arrivals;
-  for (int64_t n = begin; n < end; n++) {
-    C* grad_w = f.grad_w ? static_cast<C*>(f.grad_w) + n * I : nullptr;
-    if (grad_w) zero(grad_w, I);
-    for (int64_t b = 0; (grad_w || own_rows) && b < f.a.B; b++) {
-      const int64_t row = f.a.rows_of_neurons ? b * N + n : b;
-      const int32_t* order = f.a.inputs.order + row * E;
-      const int64_t count = pull_all(f, c, b, n, row, pulls);
-      for (int64_t e = 0; grad_w && e < count; e++) grad_w[order[e] / f.a.S_in] += pulls[e].weight;
-      if (!own_rows) continue;
-      C* grad = static_cast<C*>(f.grad_arrivals) + row * E;
-      zero(grad, E);
-      add_times(f, b, n, order, pulls, count, grad);
-    }
-    for (int64_t from = 0; (f.grad_w_rec || f.grad_delays_rec) && from < N; from++) sum_recurrent(f, c, n, from);
-  }
+  for (int64_t item = begin; item < end; item++)
+    if (f.a.rows_of_neurons)
+      sum_by_neuron<C, 1>(f, c, item, 1, scratch);
+    else
+      sum_by_neuron<C, kBlock>(f, c, item * kBlock, min(f.a.N - item * kBlock, kBlock), scratch);
 }
 
 // Gradients of arrivals that all neurons share.
 template <class C>
 void sum_by_sample(const EventPropBackward& f, int64_t begin, int64_t end, void* scratch) {
+  constexpr int kChains = 8;
   const EventPropConstants<C> c(f.a);
-  Pull<C>* pulls = static_cast<Pull<C>*>(scratch);
-  const int64_t E = f.a.inputs.N;
+  const int64_t E = f.a.inputs.N, N = f.a.N;
   for (int64_t b = begin; b < end; b++) {
     C* grad = static_cast<C*>(f.grad_arrivals) + b * E;
     zero(grad, E);
-    for (int64_t n = 0; n < f.a.N; n++)
-      add_times(f, b, n, f.a.inputs.order + b * E, pulls, pull_all(f, c, b, n, b, pulls), grad);
+    for (int64_t n0 = 0; n0 < N; n0 += kBlock) {
+      const int64_t lanes = min(N - n0, kBlock);
+      const C* w = static_cast<const C*>(f.a.w_in) + n0;
+      C products[kBlock] = {};
+      run_back<C, kBlock>(f, c, b, n0, lanes, b, static_cast<Passed<C>*>(scratch),
+                          [&](int32_t number, const C*, const C* by_time) {
+                            const C* weights = w + number / f.a.S_in * N;
+                            for (int64_t l = 0; l < lanes; l++) products[l] = weights[l] * by_time[l];
+                            C sums[kChains] = {};
+                            for (int l = 0; l < kBlock; l += kChains)
+                              for (int k = 0; k < kChains; k++) sums[k] += products[l + k];
+                            for (int k = 0; k < kChains; k++) grad[number] += sums[k];
+                          });
+      for (int64_t l = 0; l < lanes; l++) add_kink(f, b, n0 + l, grad);
+    }
   }
 }
 

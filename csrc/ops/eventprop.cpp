@@ -52,7 +52,10 @@ struct Held {
     tensors.push_back(t);
     return t.mutable_data_ptr();
   }
+  void* take_transposed(const Tensor& t) { return take(contiguous_of(torch::stable::transpose(t, 0, 1))); }
 };
+
+constexpr int64_t kBlock = 64;  // neurons, cpu/eventprop.cpp
 
 // Sorts the rows of a matrix of times.
 template <class Device>
@@ -126,9 +129,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> eventprop_forward(const Argum
   EventPropForward f{};
   f.a = common(device, held, arguments, false);
   EventProp& a = f.a;
-  const auto transposed = [&](const Tensor& t) { return held.take(contiguous_of(torch::stable::transpose(t, 0, 1))); };
-  a.w_in = transposed(w);
-  if (arguments.w_rec) a.w_rec = transposed(*arguments.w_rec);
+  a.w_in = held.take_transposed(w);
+  if (arguments.w_rec) a.w_rec = held.take_transposed(*arguments.w_rec);
   if (arguments.delays_rec) {
     held.tensors.push_back(contiguous_of(torch::stable::transpose(*arguments.delays_rec, 0, 1)));
     const Tensor delays = held.tensors.back();
@@ -150,7 +152,6 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> eventprop_forward(const Argum
   if constexpr (Device::kCuda) {
     device.launch("eventprop", [&](void* stream) { return launch_eventprop_forward(f, stream); });
   } else {
-    constexpr int64_t kBlock = 64;  // cpu/eventprop.cpp
     const int64_t blocks = (a.N + kBlock - 1) / kBlock;
     const int64_t items = a.w_rec ? a.B : a.rows_of_neurons ? a.B * a.N : a.B * blocks;
     if (a.N > 0)
@@ -204,14 +205,17 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> eventprop_backward(const Arguments& a
   if constexpr (Device::kCuda) {
     device.launch("eventprop", [&](void* stream) { return launch_eventprop_backward(f, left, stream); });
   } else {
-    const size_t scratch = static_cast<size_t>(a.inputs.N) * 2 * sizeof(double);
+    const bool by_sample = f.grad_arrivals && !a.rows_of_neurons;
+    if (by_sample) f.a.w_in = held.take_transposed(w);
+    const size_t scratch = static_cast<size_t>(3 * a.inputs.N + kBlock * a.I) * sizeof(double);
     in_parallel(a.B, 64 * a.N * a.S,
                 [&](int64_t begin, int64_t end) { cpu::eventprop_adjoints()(f, left, begin, end); });
-    in_parallel(a.N, 16 * a.B * a.inputs.N, [&](int64_t begin, int64_t end) {
+    const int64_t items = a.rows_of_neurons ? a.N : (a.N + kBlock - 1) / kBlock;
+    in_parallel(items, 64 * a.B * (a.inputs.N + 8), [&](int64_t begin, int64_t end) {
       cpu::eventprop_by_neuron()(f, begin, end, thread_scratch(scratch));
     });
-    if (f.grad_arrivals && !a.rows_of_neurons)
-      in_parallel(a.B, 16 * a.N * a.inputs.N, [&](int64_t begin, int64_t end) {
+    if (by_sample)
+      in_parallel(a.B, 2 * a.N * a.inputs.N, [&](int64_t begin, int64_t end) {
         cpu::eventprop_by_sample()(f, begin, end, thread_scratch(scratch));
       });
   }

@@ -231,7 +231,7 @@ CHOSEN: dict[str, dict[str, Any]] = {
     "smnist": {"hidden": (128,), "readout": "mean", "epochs": 20, "gain": 5.0},
     "psmnist": {"hidden": (64, 212, 212), "readout": "mean", "epochs": 27, "batch_size": 8, "lr": 0.012, "gain": 40.0},
     "qtdb": {"hidden": (100,), "epochs": 40, "batch_size": 16, "lr": 0.04},
-    "nmnist": {"hidden": (128,), "readout": "mean", "epochs": 20, "batch_size": 32},
+    "nmnist": {"hidden": (256,), "recurrent": False, "readout": "mean", "epochs": 20, "batch_size": 32, "lr": 0.03},
 }
 
 OWN: dict[str, Any] = {"hidden": (128,), "readout": "mean", "epochs": 20}

@@ -10,7 +10,7 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks import accuracy, deploy, machine, machine_code, neurons, plans, report, resources, zoo
+from benchmarks import accuracy, deploy, machine, machine_code, methods, neurons, plans, report, resources, zoo
 from benchmarks.timing import Task, measure, measure_isolated, require_kernels
 
 app = typer.Typer(help="Benchmarks of snnfast against plain PyTorch and other libraries.", no_args_is_help=True)
@@ -110,6 +110,7 @@ for name in (
     "own_neuron",
     "recurrent",
     "eprop",
+    "ottt",
     "sequence",
     "spike_linear",
     "stdp",
@@ -164,6 +165,22 @@ def print_deploy(
     require_kernels("cpu")
     found = [line for name in cases.split(",") for line in deploy.lines(name, folder, root, rounds, epochs)]
     typer.echo(report.table(deploy.HEADER, found))
+
+
+@app.command("methods", help=methods.__doc__)
+def print_methods(
+    hidden: Annotated[int, typer.Option(help="Neurons.")] = 300,
+    epochs: Annotated[int, typer.Option(help="Of each method.")] = 60,
+    seeds: Annotated[int, typer.Option(help="Networks of each method.")] = 1,
+    validate: Annotated[bool, typer.Option(help="Score the validation part instead of the test part.")] = False,
+) -> None:
+    torch.set_num_threads(1)
+    require_kernels("cpu")
+    lines = []
+    for line in methods.rows(hidden, epochs, seeds, validate):
+        typer.echo("  ".join(line), err=True)
+        lines.append(line)
+    typer.echo(report.table(methods.HEADER, lines))
 
 
 @app.command("machine_code", help=machine_code.__doc__)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from benchmarks import neurons, report
 from benchmarks.timing import Prepared, Task
-from snnfast.learning import EProp
+from snnfast import learning
 from snnfast.nn import ALIF, LI, Recurrent
 
 SHAPES = ((500, 16, 100),)
@@ -46,14 +46,18 @@ def squares(y: Tensor, target: Tensor) -> Tensor:
 
 
 def prepare(task: Task) -> Prepared:
+    return prepared(task, network(task.shape[2]), "EProp")
+
+
+def prepared(task: Task, net: nn.Sequential, rule: str) -> Prepared:
+    """Whole sequences by a rule of :mod:`snnfast.learning`, of whose name ``plain_loop`` has one, too."""
     steps, batch, features = task.shape
-    net = network(features)
     x = (torch.rand(steps, batch, features) < 0.1).float()
     target = torch.rand(steps, batch, 10)
-    learn: Any = EProp(net, squares)
+    learn = getattr(learning, rule)(net, squares)
     name = task.implementation
     if name == "plain_loop":
-        learn = neurons.baseline(name).EProp(net, squares)
+        learn = getattr(neurons.baseline(name), rule)(net, squares)
     elif name not in (neurons.OURS, FLOOR):
         raise neurons.Skip(f"choose from {neurons.OURS}, {FLOOR}, {', '.join(BASELINES)}")
 

@@ -28,11 +28,11 @@ TAU_MEM, TAU_SYN, T_MAX, MAX_SPIKES = 20.0, 5.0, 60.0, 16
 SLOWER, SAVED = 8.0, 0.5  # least time of plain PyTorch, and most memory, beside steps of 1 ms
 
 
-def spikes_in_steps(t_in: Tensor, dt: float) -> Tensor:
+def spikes_in_steps(t_in: Tensor, dt: float, t_max: float = T_MAX) -> Tensor:
     """Spike counts ``[T, B, I]`` of times ``[B, I, S]``."""
-    steps = round(T_MAX / dt)
+    steps = round(t_max / dt)
     counts = torch.zeros(steps + 1, *t_in.shape[:2], dtype=t_in.dtype)
-    at = (t_in.nan_to_num(posinf=T_MAX) / dt).long().clamp(max=steps)
+    at = (t_in.nan_to_num(posinf=t_max) / dt).long().clamp(max=steps)
     counts.scatter_add_(0, at.movedim(2, 0), torch.ones_like(t_in.movedim(2, 0)))
     return counts[:-1]
 

@@ -252,13 +252,22 @@ def test_quick_stdp_runs(benchmarks, tmp_path):
     assert same == pytest.approx([same[0]] * len(same))
 
 
-def test_quick_eprop_has_the_gradient_of_plain_pytorch(benchmarks, tmp_path):
-    file = tmp_path / "eprop.json"
-    benchmarks("eprop", "--quick", "--json", str(file))
+@pytest.mark.parametrize("rule", ["eprop", "ottt"])
+def test_quick_online_rules_have_the_gradient_of_plain_pytorch(benchmarks, tmp_path, rule):
+    file = tmp_path / "rule.json"
+    benchmarks(rule, "--quick", "--json", str(file))
     found = [row["facts"] for row in json.loads(file.read_text())["rows"] if row.get("facts")]
     assert len(found) == 3
     assert {round(facts["gradient"], 4) for facts in found} == {round(found[0]["gradient"], 4)}
     assert found[0]["gradient"] > 0
+
+
+def test_methods_train_and_report(benchmarks):
+    output = benchmarks("methods", "--hidden", "3", "--epochs", "1", "--validate")
+    table = output[output.index("method ") :].splitlines()
+    for name, line in zip(("steps of 1 ms", "e-prop", "exact events", "steps of 0.1 ms"), table[1:5], strict=True):
+        assert name in line
+        assert "%" in line
 
 
 def test_quick_spikeprop_runs(benchmarks, tmp_path):

@@ -139,3 +139,46 @@ class EProp:
             parameter.grad = grad if parameter.grad is None else parameter.grad + grad
         v, a = h * (1 - fired), rho * a + fired
         self.state = fired, v, a, eps_v, eps_a, kept, y, seen_out
+
+
+class OTTT:
+    """OTTT of Xiao et al. (2022): linear layers and LIF neurons in turn, soft resets, and a leaky readout."""
+
+    def __init__(self, net: Any, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+        layers = list(net)
+        self.linears, self.neurons, self.loss = layers[::2], layers[1::2], loss
+        self.reset()
+
+    def reset(self) -> None:
+        self.traces: list[Tensor | float] = [0.0] * len(self.linears)
+        self.membranes: list[Tensor | float] = [0.0] * len(self.linears)
+
+    def step(self, x: Tensor, target: Tensor) -> None:
+        """Steps ``x`` ``[K, B, inputs]``, one after the other; adds to the gradients."""
+        with torch.no_grad():
+            for one, wanted in zip(x, target):
+                self._step(one, wanted)
+
+    def _step(self, s: Tensor, target: Tensor) -> None:
+        slopes = []
+        for k, (linear, neuron) in enumerate(zip(self.linears, self.neurons)):
+            leak = 1 - 1 / neuron.tau
+            self.traces[k] = leak * self.traces[k] + torch.cat([s, torch.ones_like(s[:, :1])], 1)
+            u = leak * self.membranes[k] + linear(s) / neuron.tau
+            if k + 1 == len(self.linears):
+                self.membranes[k] = u
+                break
+            s = (u >= neuron.v_threshold).to(u)
+            self.membranes[k] = u - neuron.v_threshold * s
+            slopes.append(1 / (1 + (torch.pi * (u - neuron.v_threshold)).square()))  # of atan
+        with torch.enable_grad():
+            out = u.detach().requires_grad_()
+            (delta,) = torch.autograd.grad(self.loss(out, target), out)
+        for k in reversed(range(len(self.linears))):
+            linear, trace = self.linears[k], self.traces[k]
+            delta = delta / self.neurons[k].tau
+            found = delta.T @ trace
+            for parameter, grad in ((linear.weight, found[:, :-1]), (linear.bias, found[:, -1])):
+                parameter.grad = grad if parameter.grad is None else parameter.grad + grad
+            if k > 0:
+                delta = (delta @ linear.weight) * slopes[k - 1]

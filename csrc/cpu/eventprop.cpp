@@ -52,7 +52,7 @@ void find_adjoints(const EventPropBackward& f, int32_t* left, int64_t begin, int
 }
 
 // Adjoints of neurons n0 ... n0 + lanes of sample b, from the last arrival of `row` to the first. `visit` takes the
-// number of each arrival, and of each neuron the derivatives by its weight, and by its time at a weight of 1, as `pull`.
+// number of each arrival, and of each neuron the derivatives by its weight and by its time at a weight of 1, of `pull`.
 template <class C, int kLanes, class Visit>
 void run_back(const EventPropBackward& f, const EventPropConstants<C>& c, int64_t b, int64_t n0, int64_t lanes,
               int64_t row, Passed<C>* passed, const Visit& visit) {

@@ -279,16 +279,24 @@ def bytes_read(net: nn.Module, x: Tensor, size: int, batch: int) -> float:
     return sum(read) / batch
 
 
+def folded(net: nn.Module) -> nn.Module:
+    """``net`` with its batch normalisations, if any, folded."""
+    from snnfast.nn import fuse
+
+    norms = any(isinstance(layer, nn.BatchNorm2d) for layer in net.modules())
+    return fuse(net.eval()) if norms else net.eval()
+
+
 @contextmanager
 def shipped(name: str, case: Case, folder: Path, root: Path | None) -> Iterator[dict[str, Shipped]]:
     """The networks of a case in every way."""
     from snnfast.export import integer
-    from snnfast.nn import SpikeLinear, fuse
+    from snnfast.nn import SpikeLinear
 
     nets = trained(name, case, folder, root)
     images = load(case, "train+val", root)[0][:500]
     samples = load(case, "test", root)[0][:200]
-    relu = fuse(nets["relu"].eval())
+    relu = folded(nets["relu"])
     number = sum(p.numel() for p in relu.parameters())
     steps = case.steps
     read = bytes_read(relu, samples, 1, len(samples))
@@ -302,7 +310,7 @@ def shipped(name: str, case: Case, folder: Path, root: Path | None) -> Iterator[
             made["ReLU, ONNX Runtime float32"] = Shipped(run, 4 * number, 4 * read)
             run = in_onnxruntime(relu, case, places[1], images)
             made["ReLU, ONNX Runtime int8"] = Shipped(run, number, read)
-        spiking = fuse(nets["float32"].eval())
+        spiking = folded(nets["float32"])
         for layer in spiking.modules():
             if isinstance(
                 layer, SpikeLinear

@@ -6,6 +6,7 @@ same at every step, and its product is computed once. Programs in C run in this 
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import subprocess
 import tempfile
@@ -151,18 +152,20 @@ def trained(name: str, case: Case, folder: Path, root: Path | None) -> dict[str,
     from snnfast.nn import quantize
 
     folder.mkdir(parents=True, exist_ok=True)
-    nets: dict[str, Any] = {}
+    more, lr = -(-case.epochs // 4), 3e-3 if case.data == "digits" else 1e-3
     torch.manual_seed(0)
-    nets["relu"] = relu_network(case)
-    fit(nets["relu"], case, root, case.epochs, 3e-3 if case.data == "digits" else 1e-3, folder / f"{name}-relu.pt")
-    nets["float32"] = spiking_network(case)  # begins with the weights of the other
+    begun = relu_network(case)
+    fit(begun, case, root, case.epochs, lr, folder / f"{name}-begun.pt")
+    # All go on from there, as long as each other: ReLUs for as many epochs as spikes and then few bits.
+    nets: dict[str, Any] = {"relu": copy.deepcopy(begun), "float32": spiking_network(case)}
+    fit(nets["relu"], case, root, case.epochs + more, lr, folder / f"{name}-relu.pt")
     for values in (nn.Module.parameters, nn.Module.buffers):
-        for value, of_relu in zip(values(nets["float32"]), values(nets["relu"])):
+        for value, of_relu in zip(values(nets["float32"]), values(begun)):
             value.data.copy_(of_relu)
     fit(nets["float32"], case, root, case.epochs, 2e-3, folder / f"{name}-float32.pt")
     for weights in ("int8", "int4"):
         nets[weights] = quantize(nets["float32"].eval(), weights)
-        fit(nets[weights], case, root, -(-case.epochs // 4), 5e-4, folder / f"{name}-{weights}.pt")
+        fit(nets[weights], case, root, more, 5e-4, folder / f"{name}-{weights}.pt")
     for net in nets.values():
         net.eval()
     return nets

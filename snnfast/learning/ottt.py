@@ -93,6 +93,8 @@ class OTTT:
         check.sequence("OTTT", x)
         if x.dim() < 3 or len(x) == 0:
             raise ValueError(f"OTTT: x must have shape [K, B, ...] with at least one step, got {list(x.shape)}")
+        weight = next(layer.weight for layer in self._layers if isinstance(layer, _Weights))
+        check.dtype("OTTT", "x", x.dtype, (weight.dtype,))
         y = x.detach()
         for layer in self._layers:
             y = layer(y)
@@ -139,7 +141,7 @@ class _Weights:
                 "OTTT: layers with weights must be nn.Linear, or linear or convolutions in Time, one in each, got "
                 f"{type(inner).__name__}"
             )
-        self.layer, self.bias = layer, inner.bias
+        self.layer, self.weight, self.bias = layer, inner.weight, inner.bias
         self.behind = 0 if isinstance(inner, nn.Linear) else inner.weight.dim() - 2  # dimensions after the channels
         self.neurons: nn.Module | None = None
         self.kept: Tensor | None = None  # the trace, and that of 1

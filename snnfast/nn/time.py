@@ -213,6 +213,9 @@ def _run(layer: nn.Module, y: Tensor, steps: int) -> Tensor:
     if found := window(layer, y):
         height, width, average = found
         return ops.pool2d(y, (height, width), method="average" if average else "max")
+    if type(layer) is nn.MaxPool2d and y.dtype in (torch.int8, torch.uint8) and y.is_cpu and not layer.return_indices:
+        # PyTorch's kernel for channels-last images counts their pixels in the 8 bits of their type.
+        return layer(y.short()).to(y.dtype)  # type: ignore[no-any-return]
     y = layer(y)
     return _single(y) if type(layer) is nn.InstanceNorm2d else y
 

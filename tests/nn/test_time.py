@@ -128,3 +128,11 @@ def test_keys_are_those_documented_and_files_of_the_other_kind_load(layers):
     both = sn.Time(nn.Linear(3, 2), nn.Linear(2, 2))
     with pytest.raises(RuntimeError, match="Unexpected key"):
         one.load_state_dict(both.state_dict())
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8])
+def test_max_pooling_takes_images_of_more_pixels_than_8_bits_count(dtype):
+    x = torch.randint(0, 100, (3, 2, 4, 28, 28), dtype=dtype)
+    pooled = sn.Time(nn.MaxPool2d(2))(x.movedim(2, -1).contiguous().movedim(-1, 2))
+    assert pooled.dtype == dtype
+    assert_equal([pooled], [nn.MaxPool2d(2)(x.flatten(0, 1)).unflatten(0, (3, 2))])

@@ -112,7 +112,7 @@ NeuronCall take_call(Stack& stack, const PackageNeuron& neuron, const char* op) 
   call.parameters.reserve(static_cast<size_t>(neuron.sizes.params));
   for (size_t k = 0; k < neuron.count; k++) {
     const NeuronArgument& argument = neuron.arguments[k];
-    double* const setting = call.settings + argument.setting;
+    double unused = 0, *const setting = argument.setting < 0 ? &unused : call.settings + argument.setting;
     switch (argument.kind) {
       case NeuronArgument::input: call.x = stack.take<Tensor>(); break;
       case NeuronArgument::state: call.states.push_back({argument.name, {stack.take<Optional>()}}); break;

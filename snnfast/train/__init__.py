@@ -1,4 +1,4 @@
-"""Supervised training in epochs, with progress bars, and checkpoints from which a run goes on bit for bit."""
+"""Supervised training in epochs, with progress bars and checkpoints from which a run resumes bit for bit."""
 
 from __future__ import annotations
 
@@ -29,31 +29,31 @@ __all__ = ["Run", "Score", "Step", "descend", "evaluate", "fit", "largest"]
 
 Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
 
-# Steps in a row with a gradient that is not finite, after which a run stops.
+# A run stops after this number of consecutive steps with a gradient that is not finite.
 MOST_SKIPPED = 10
-# Rates of a layer at the beginning, outside of which fit calibrates it.
+# fit calibrates a network with a layer whose initial firing rate is outside of this range.
 DEAD, SATURATED = 0.01, 0.9
-MINUTE = 60.0  # between two lines of progress off a terminal, in seconds
+MINUTE = 60.0  # seconds between two lines of progress without a terminal
 
 
 @dataclass
 class Run:
-    """A training run: everything that changes in its course, and so all that a checkpoint holds.
+    """A training run: everything that changes while it trains, which is the content of a checkpoint.
 
     Attributes:
         model: maps images ``[B, ...]`` to scores ``[B, classes]``.
         optimizer: steps once a batch; None for a rule that changes the weights itself.
         scheduler: steps once an epoch; None for a constant learning rate.
-        settings: plain values that decide the course of the run; a checkpoint resumes only under the same.
-        kind: what its checkpoints are checkpoints of, in a few words.
+        settings: plain values that determine the run; a checkpoint resumes only with equal settings.
+        kind: a few words that its checkpoints store, to tell them from those of other procedures.
         score: counts over the batches of the current epoch.
         epoch: epochs done.
         images: images presented in the current epoch.
-        order: the order of the images in that epoch; None before it has begun.
-        seconds: time spent on that epoch, without saving and drawing.
-        skipped: steps of that epoch whose gradient was not finite, and which changed nothing.
+        order: order of the images in the current epoch; None before it has begun.
+        seconds: time spent on the current epoch, without saving and drawing.
+        skipped: steps of the current epoch that changed nothing, because the gradient was not finite.
         history: one dictionary an epoch; see :func:`fit`.
-        data: what samples look like and the names of their classes, for :func:`snnfast.load`.
+        data: shape of the samples and names of their classes, for :func:`snnfast.load`.
     """
 
     model: nn.Module
@@ -75,7 +75,7 @@ class Run:
     _stateful = ("model", "optimizer", "scheduler", "score")
 
     def save(self, path: Path) -> None:
-        """Writes a checkpoint; ``path`` holds the old one or the new one at any moment, never a part."""
+        """Write a checkpoint atomically: ``path`` holds the old or the new file at any moment."""
         parts = {name: getattr(self, name) for name in self._stateful}
         content = {
             "kind": self.kind,
@@ -89,11 +89,11 @@ class Run:
         write_checkpoint(path, content)
 
     def load(self, path: Path) -> None:
-        """Goes on where the checkpoint ``path`` ended, random numbers included.
+        """Restore the run from the checkpoint ``path``, random-number state included.
 
         Raises:
             FileNotFoundError: there is no such file.
-            CheckpointError: it is not a checkpoint of such a run, or of one with other settings.
+            CheckpointError: it is not a checkpoint of such a run, or its settings differ.
         """
         checkpoint = read_checkpoint(path, self.kind)
         try:
@@ -104,9 +104,9 @@ class Run:
                     part.load_state_dict(checkpoint[name])
             torch.set_rng_state(checkpoint["rng"])
             if torch.cuda.is_available() and checkpoint["rng_cuda"]:
-                # As many as there are now: a run may go on with fewer GPUs.
+                # A run may resume with fewer GPUs.
                 torch.cuda.set_rng_state_all(checkpoint["rng_cuda"][: torch.cuda.device_count()])
-            checkpoint.setdefault("skipped", 0)  # which earlier versions did not have
+            checkpoint.setdefault("skipped", 0)  # absent in checkpoints of earlier versions
             for name in self._plain:
                 setattr(self, name, checkpoint[name])
         except CheckpointError:
@@ -139,34 +139,36 @@ def fit(
     after_batch: Callable[[Run], None] | None = None,
     after_epoch: Callable[[Run], None] | None = None,
 ) -> Run:
-    """Trains ``run.model`` until ``epochs`` epochs are done, counted from the run's beginning.
+    """Train ``run.model`` until ``epochs`` epochs are done, counted from the beginning of the run.
 
     Order, augmentation and encoding draw from torch's global generator: ``torch.manual_seed`` before the model is made
     fixes a run, and a checkpoint keeps the generator's state. The same machine, device and number of threads repeat a
     run bit for bit, interrupted or not, in whatever batch.
 
-    ``run.history`` gains one dictionary an epoch: what ``run.score`` counted over its training batches, while the
-    weights change (``loss`` and ``accuracy``), ``held_out_loss`` and ``held_out_accuracy``, ``seconds``, and the
-    optimizer's ``lr``; accuracies in [0, 1]. A step whose gradient is not finite changes nothing and is not counted;
-    how many there were is ``skipped``, if there were any. After 10 in a row the run stops with what to try.
+    ``run.history`` gains one dictionary an epoch: ``loss`` and ``accuracy``, counted by ``run.score`` over the training
+    batches while the weights change; ``held_out_loss`` and ``held_out_accuracy``; ``seconds``; and the optimizer's
+    ``lr``. Accuracies are in [0, 1]. A step whose gradient is not finite changes nothing and is not counted;
+    ``skipped`` is the number of such steps, if there were any. After 10 in a row the run stops with an error that says
+    what to try.
 
-    With ``processes`` each computes its share of every batch; gradients, counts and the statistics of batch
-    normalisation are gathered from all. Random numbers are those of one process, of which each uses its share: order,
-    augmentation, encoding and dropout layers. So the course of a run is that of one process with the same
-    ``batch_size``, to rounding, unless its model draws in another way (``docs/processes.md``). A share may be empty,
-    ``[0, ...]``. Checkpoints are written after epochs, by the first process, and go on with any number of
+    With ``processes``, each process computes its share of every batch; gradients, counts and the statistics of batch
+    normalisation are gathered from all. All processes draw the random numbers of a single process (order,
+    augmentation, encoding and dropout layers), and each uses its share of them. So a run equals that of one process
+    with the same ``batch_size``, to rounding, unless its model draws in another way (``docs/processes.md``). A share
+    may be empty, ``[0, ...]``. The first process writes checkpoints, after epochs; they resume with any number of
     processes.
 
     Args:
-        run: what is trained; its model may be on any device.
+        run: the run to train; its model may be on any device.
         train: images ``[N, ...]`` and labels int64 ``[N]``, on any device; shuffled every epoch.
-        held_out: images and labels that are scored after every epoch; nothing is chosen by them. None: nothing is.
+        held_out: images and labels that are scored after every epoch; the training does not depend on them. None: no
+            scoring.
         epochs: at least 0.
         batch_size: images in each step; the last batch of an epoch may be smaller.
-        loss: scores ``[B, classes]`` and labels ``[B]`` to a scalar; may be None where there is a ``step`` and nothing
-            is held out.
+        loss: scores ``[B, classes]`` and labels ``[B]`` to a scalar; may be None with a ``step`` and without
+            ``held_out``.
         augment: changes the training images ``[B, ...]`` of a batch.
-        mix: from the images, after ``augment``, and the labels of a batch to those that ``loss`` gets, for example
+        mix: maps the images, after ``augment``, and the labels of a batch to the arguments of ``loss``, for example
             torchvision's ``v2.CutMix(num_classes=10)``, whose labels are shares ``[B, classes]``. Accuracies still
             count the labels of ``train``.
         precision: ``torch.bfloat16`` runs convolutions and products under autocast.
@@ -174,14 +176,14 @@ def fit(
             limit.
         calibrate: before the first step of a run, if a spiking layer fires at less than 0.01 or more than 0.9 of the
             steps for the first batch, scale the weights so that all layers fire at this rate, by
-            :func:`snnfast.nn.calibrate_`; a line says so. None: leave the weights as they are. Rules with a ``step`` of
-            their own, and networks that it refuses, are left as they are.
-        recalibrate: from the training images ``[B, ...]`` of a batch to what the model is scored on. Given, batch
-            normalisation gets its means and variances anew after the last epoch, over all training images without
-            ``augment``. None: they stay those of the last batches, as they were augmented.
-        step: changes the weights by the images and labels of a batch, and returns what the model answered and the
-            loss, or None for a rule without one; None: the optimizer follows the gradient of ``loss``.
-        order: from the number of an epoch to the order of its images; None: at random.
+            :func:`snnfast.nn.calibrate_`; a line says so. None: leave the weights as they are. With a ``step``, and for
+            networks that :func:`snnfast.nn.calibrate_` refuses, the weights stay as they are.
+        recalibrate: maps the training images ``[B, ...]`` of a batch to the input of the model in evaluation. With it,
+            the means and variances of batch normalisation are computed anew after the last epoch, over all training
+            images without ``augment``. None: they stay those of the last batches, as they were augmented.
+        step: changes the weights by the images and labels of a batch, and returns the outputs of the model and the
+            loss, or None for a rule without a loss; None: the optimizer follows the gradient of ``loss``.
+        order: maps the number of an epoch to the order of its images; None: at random.
         processes: the processes that train together; None: this one alone. A ``step`` needs a single process.
         checkpoint: file written after every epoch.
         save_every: seconds after which it is also written within an epoch.
@@ -194,7 +196,7 @@ def fit(
         TypeError, ValueError: for a negative number of epochs, a batch size below 1, no training images, another number
             of labels or in an order, another precision, ``recalibrate`` without batch normalisation, or gradients or
             a loss that are not finite.
-        RuntimeError: in an epoch in which processes have drawn different random numbers where all draw the same.
+        RuntimeError: processes drew different random numbers in an epoch where all must draw the same.
     """
     epochs = check.whole("fit", "epochs", epochs, 0)
     batch_size = check.whole("fit", "batch_size", batch_size)
@@ -227,13 +229,13 @@ def fit(
     learn = _gradient_step(run, loss, precision, clip, processes) if step is None else step
     writes = processes is None or processes.rank == 0
     if processes is not None:
-        save_every = float("inf")  # what was counted within an epoch lies with all of them
+        save_every = float("inf")  # within an epoch the counts are spread over all processes
         if not writes:
             checkpoint = echo = after_batch = after_epoch = None
             progress = False
-            run.score.start()  # the first one has what was counted before
+            run.score.start()  # the first process has the counts of the checkpoint
         processes.same_random_numbers()
-    in_a_row = 0  # of skipped steps
+    in_a_row = 0  # consecutive skipped steps
     with _deterministic_convolutions():
         if calibrate is not None and step is None and epochs > 0 and _untouched(run):
             # Evenly spaced: the samples may be sorted by class.
@@ -342,8 +344,9 @@ def _gradient_step(
             outputs = outputs_of(parallel, images[mine], precision)
             value = loss(outputs, labels[mine])
             optimizer.zero_grad()
-            # Gradients are averaged over processes, whose shares may differ. Who has none takes part, too: all have to
-            # meet in both passes. Its loss, a mean of nothing, is NaN; its gradients, sums over nothing, are 0.
+            # Gradients are averaged over processes, whose shares may differ in size. A process with an empty share
+            # takes part, because both passes synchronise. Its loss, an empty mean, is NaN; its gradients, empty sums,
+            # are 0.
             (value * (count * processes.size / len(labels))).backward()
         if len(labels) < processes.size:
             processes.same_random_numbers()
@@ -354,12 +357,12 @@ def _gradient_step(
 
 
 def descend(model: nn.Module, optimizer: torch.optim.Optimizer, clip: float | None) -> None:
-    """Make a step along the gradients of ``model``, clipped to a norm; also for a ``step`` of :func:`fit`.
+    """Step along the gradients of ``model``, clipped to a norm; also for a ``step`` of :func:`fit`.
 
     Raises:
-        an error that :func:`fit` counts: the gradient is not finite. Then the weights are as they were.
+        an error that :func:`fit` counts: the gradient is not finite. The weights are unchanged.
     """
-    # A norm of the gradient that is not finite would make all weights NaN, clipped or not.
+    # A gradient whose norm is not finite would make all weights NaN, clipped or not.
     parameters = [p for p in model.parameters() if p.grad is not None]
     norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     if not norm.isfinite():
@@ -370,7 +373,7 @@ def descend(model: nn.Module, optimizer: torch.optim.Optimizer, clip: float | No
 
 
 class _NotFiniteError(Exception):
-    """A step whose gradient is not finite: the weights are what they were."""
+    """The gradient of a step is not finite; the weights are unchanged."""
 
 
 WAYS_OUT = (
@@ -384,7 +387,7 @@ def _not_finite(error: Exception, steps: int, title: str) -> str:
 
 
 def _untouched(run: Run) -> bool:
-    """Whether no step of the run has been made."""
+    """Return whether the run has made no step yet."""
     return run.epoch == 0 and run.images == 0 and not (run.optimizer and run.optimizer.state)
 
 
@@ -414,18 +417,18 @@ def _calibrate(
 
 
 def _recalibrate(model: nn.Module, train: Part, ready: Callable[[Tensor], Tensor], precision: torch.dtype) -> None:
-    """The statistics of batch normalisation over all of ``train``; of several processes each computes the same."""
+    """Compute the statistics of batch normalisation over all of ``train``; every process computes the same."""
     device = next(model.parameters()).device
     with torch.autocast(device.type, precision, enabled=precision != torch.float32):
         update_bn((ready(images) for images, _ in batches(model, train, EVALUATED)), model)
 
 
 def progress_bar(title: str, images: int, *, done: int = 0, progress: bool | None = None) -> Any:
-    """A bar over so many images, some of them done.
+    """Return a progress bar over ``images`` images, of which ``done`` are done.
 
     With ``progress=None`` it is a bar if standard error is a terminal, else a line a minute.
 
-    It is shown once it has lasted a moment: short epochs would flicker.
+    It appears after a moment, so that short epochs do not flicker.
     """
     if progress is None and not sys.stderr.isatty():
         return _Lines(title, images, done)
@@ -442,7 +445,7 @@ def progress_bar(title: str, images: int, *, done: int = 0, progress: bool | Non
 
 
 class _Lines:
-    """Progress off a terminal: a line a minute to standard error; by the calls of tqdm."""
+    """Progress without a terminal: a line a minute to standard error, with the interface of tqdm."""
 
     def __init__(self, title: str, images: int, done: int) -> None:
         self.title, self.images, self.done = title, images, done
@@ -455,7 +458,7 @@ class _Lines:
         pass
 
     def update(self, images: int = 1) -> bool:
-        """Count; True if a line is due, which waits for its text until the next update."""
+        """Count images; return whether a line is due, which waits for its text until the next update."""
         if self.due:
             self.set_postfix_str("")
         self.done += images
@@ -472,7 +475,7 @@ class _Lines:
 
 @contextmanager
 def _deterministic_convolutions() -> Iterator[None]:
-    """The fastest convolutions of cuDNN add up in any order: a resumed run would drift from an uninterrupted one."""
+    """Use deterministic convolutions; with the fastest ones of cuDNN a resumed run would drift from an uninterrupted one."""
     cudnn = torch.backends.cudnn
     before = cudnn.deterministic, cudnn.benchmark
     cudnn.deterministic, cudnn.benchmark = True, False
@@ -483,7 +486,7 @@ def _deterministic_convolutions() -> Iterator[None]:
 
 
 def describe(row: Mapping[str, float]) -> str:
-    """An epoch's row of the history as text."""
+    """Return a row of the history as text."""
     names = {"accuracy": "training", "held_out_accuracy": "held out"}
     shown = [f"loss {row['loss']:.4f}"] if "loss" in row else []
     shown += [f"{name} {100 * row[key]:.2f} %" for key, name in names.items() if key in row]

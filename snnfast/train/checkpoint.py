@@ -27,12 +27,12 @@ class CheckpointError(RuntimeError):
 
 
 def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes a checkpoint; ``path`` holds the old one or the new one at any moment, never a part.
+    """Write a checkpoint atomically: ``path`` holds the old or the new file at any moment.
 
     Args:
         path: the file; missing folders are made.
-        content: plain values, containers and tensors; ``"kind"`` says in a few words what it is a checkpoint of. Of
-            NumPy's numbers Python's are written.
+        content: plain values, containers and tensors; ``"kind"`` says in a few words what it is a checkpoint of.
+            NumPy's numbers are written as Python's.
 
     Raises:
         OSError: the file cannot be written; the old one is untouched.
@@ -46,7 +46,7 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
             stream.flush()
             os.fsync(stream.fileno())
     except (OSError, RuntimeError) as error:
-        # PyTorch's own error follows that of a full disk, and hides it.
+        # PyTorch raises an error of its own after that of a full disk, and hides it.
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, OSError):
             cause = cause.__context__
@@ -54,7 +54,7 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path, kind: str | None = None) -> dict[str, Any]:
-    """The content of a checkpoint, on the CPU; nothing in it is executed.
+    """Return the content of a checkpoint, on the CPU; nothing in it is executed.
 
     Args:
         path: the file.
@@ -70,7 +70,7 @@ def read_checkpoint(path: Path, kind: str | None = None) -> dict[str, Any]:
         try:
             checkpoint = torch.load(stream, map_location="cpu", weights_only=True)
         except Exception as error:  # whatever unpickling a broken or foreign file raises
-            # PyTorch's own words are of its reader, or advise to unpickle whatever is in the file.
+            # PyTorch's message describes its reader, or advises to unpickle the file without checks.
             raise CheckpointError(f"{path} is no readable checkpoint: it is damaged, or of another program") from error
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:
         raise CheckpointError(f"{path} is no checkpoint of this version of snnfast (format {FORMAT})")
@@ -82,7 +82,7 @@ def read_checkpoint(path: Path, kind: str | None = None) -> dict[str, Any]:
 
 
 def checksum(content: Any) -> str:
-    """SHA-256 over names, values and every tensor's dtype, shape and bytes."""
+    """Return the SHA-256 over names, values and the dtype, shape and bytes of every tensor."""
     digest = hashlib.sha256()
     for part in _parts(content):
         digest.update(part)
@@ -107,12 +107,12 @@ def _parts(value: Any) -> Iterator[bytes | memoryview]:
 
 
 def of_python(value: Any) -> Any:
-    """Python's number for one of NumPy, which neither checkpoints nor JSON can hold; anything else as it is."""
+    """Convert a number of NumPy, which neither checkpoints nor JSON can hold, to Python's; return others unchanged."""
     return value.item() if isinstance(value, np.generic) else value
 
 
 def _plain(place: str, value: Any) -> Any:
-    """``value``, which stands at ``place``, as :func:`read_checkpoint` can read it."""
+    """Return ``value``, found at ``place``, in a form that :func:`read_checkpoint` can read."""
     value = of_python(value)
     if type(value) is dict:
         return {key: _plain(f"{place}[{key!r}]", item) for key, item in value.items()}
@@ -123,15 +123,15 @@ def _plain(place: str, value: Any) -> Any:
     return value
 
 
-def same_settings(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    """Raises CheckpointError unless the settings in the checkpoint ``path`` are those of this run.
+def same_settings(path: Path, stored: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+    """Raise CheckpointError unless the settings ``stored`` in the checkpoint ``path`` equal those of this run.
 
-    A setting that the checkpoint does not name is newer than it, and was off: 0, False or None.
+    A setting that the checkpoint lacks was added later; its value then was 0, False or None.
     """
     differing = [
-        f"{name}: {_shown(there, name)} there, {_shown(here, name)} here"
-        for name in sorted({*there, *here})
-        if (there.get(name) != here.get(name) if name in there else here[name])
+        f"{name}: {_shown(stored, name)} there, {_shown(current, name)} here"
+        for name in sorted({*stored, *current})
+        if (stored.get(name) != current.get(name) if name in stored else current[name])
     ]
     if differing:
         raise CheckpointError(
@@ -140,7 +140,7 @@ def same_settings(path: Path, there: Mapping[str, Any], here: Mapping[str, Any])
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Gives ``model`` the weights of a checkpoint and leaves everything else of it alone.
+    """Load the weights of a checkpoint into ``model``; nothing else of it changes.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -153,7 +153,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     try:
         model.load_state_dict(checkpoint["model"])
     except (RuntimeError, TypeError) as error:
-        model.load_state_dict(before)  # PyTorch loads what fits before it complains of the rest
+        model.load_state_dict(before)  # PyTorch loads the parts that fit before it raises
         raise CheckpointError(f"{path} does not fit this network: {error}") from error
 
 

@@ -1,4 +1,4 @@
-"""How well a model answers, on one process or shared by several; :mod:`snnfast.train` gives these on."""
+"""Loss and accuracy of a model, on one process or shared by several. Re-exported by :mod:`snnfast.train`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Decide = Callable[[Tensor], Tensor]
 
 
 def largest(outputs: Tensor) -> Tensor:
-    """The class of the largest of ``outputs`` ``[B, classes]``."""
+    """Return the class of the largest of ``outputs`` ``[B, classes]``."""
     return outputs.argmax(1)
 
 
@@ -41,13 +41,13 @@ class Score:
         return f"loss {self.loss:.4f}, {100 * self.accuracy:.2f} %"
 
     def start(self) -> None:
-        """Begins to count anew."""
+        """Set the counts to 0."""
         self.images = 0
         self._loss: Tensor | float = 0.0
         self._correct: Tensor | float = 0
 
     def add(self, outputs: Tensor, labels: Tensor, loss: Tensor | None) -> None:
-        """Counts a batch; ``loss`` is its mean. Of labels ``[B, T]`` a sample counts by its share of right ones.
+        """Count a batch; ``loss`` is its mean. With labels ``[B, T]``, a sample counts by its share of correct labels.
 
         A label of -100 does not count, as in ``torch.nn.functional.cross_entropy``.
         """
@@ -63,7 +63,7 @@ class Score:
 
     @property
     def loss(self) -> float:
-        """Mean loss an image; NaN without images."""
+        """Mean loss per image; NaN without images."""
         return float(self._loss) / self.images if self.images else float("nan")
 
     @property
@@ -80,13 +80,13 @@ class Score:
         return {"images": self.images, "loss": self._loss, "correct": self._correct}
 
     def gather(self, processes: Processes) -> None:
-        """Counts what all processes have counted."""
+        """Replace the counts by their sums over all processes."""
         counted = [self.images, float(self._loss), float(self._correct)]
         images, self._loss, self._correct = processes.sums(counted)
         self.images = int(images)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on counting from there."""
+        """Continue counting from a saved state."""
         self.images, self._loss, self._correct = (state[k] for k in ("images", "loss", "correct"))
 
 
@@ -100,19 +100,19 @@ def evaluate(
     precision: torch.dtype = torch.float32,
     processes: Processes | None = None,
 ) -> Score:
-    """Scores ``model`` on ``data`` in evaluation mode, and leaves it in that mode.
+    """Score ``model`` on ``data`` in evaluation mode, and leave it in that mode.
 
-    A stochastic encoding draws from PyTorch's global generator, whose state is restored afterwards. Of several
-    processes each scores its share of every batch.
+    A stochastic encoding draws from PyTorch's global generator, whose state is restored afterwards. With several
+    processes, each scores its share of every batch.
 
     Args:
         model: maps images to outputs ``[B, classes]``.
         data: images and labels.
-        loss: of outputs and labels, mean over a batch.
-        decide: the class of each row of outputs.
+        loss: maps outputs and labels to the mean loss of a batch.
+        decide: maps outputs to predicted labels.
         batch_size: images in each batch.
         precision: bfloat16 for autocast, float32 for none.
-        processes: those that share the batches; None for one process.
+        processes: the processes that share the batches; None for one process.
 
     Raises:
         ValueError: for another number of labels than images.
@@ -124,8 +124,8 @@ def evaluate(
     with torch.no_grad(), torch.random.fork_rng(devices=[d.index for d in devices]):
         for first, (images, labels) in enumerate(batches(model, data, batch_size)):
             alone = nullcontext(slice(None))
-            with alone if processes is None else shared(model, processes, len(labels), first) as mine:
-                images, labels = images[mine], labels[mine]
+            with alone if processes is None else shared(model, processes, len(labels), first) as share:
+                images, labels = images[share], labels[share]
                 outputs = outputs_of(model, images, precision)
                 score.add(outputs, labels, loss(outputs, labels) if len(labels) else None)
     if processes is not None:
@@ -134,7 +134,7 @@ def evaluate(
 
 
 def as_many_labels(function: str, name: str, part: Part) -> None:
-    """Raises ValueError unless ``part`` holds as many labels as images."""
+    """Raise ValueError unless ``part`` holds as many labels as images."""
     images, labels = part
     if len(images) != len(labels):
         raise ValueError(
@@ -145,7 +145,7 @@ def as_many_labels(function: str, name: str, part: Part) -> None:
 def batches(
     model: nn.Module, data: tuple[Tensor, Tensor], batch_size: int, order: Tensor | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of ``data``, in ``order`` if given, on the device of ``model``."""
+    """Yield batches of ``data``, in ``order`` if given, on the device of ``model``."""
     images, labels = data
     device = next((p.device for p in model.parameters()), images.device)
     indices = torch.arange(len(images)) if order is None else order
@@ -157,7 +157,7 @@ def batches(
 
 
 def outputs_of(model: nn.Module, images: Tensor, precision: torch.dtype) -> Tensor:
-    """Scores of ``images``; products and convolutions in ``precision``, the scores in float32 or longer."""
+    """Return the scores of ``images``; products and convolutions in ``precision``, the scores in float32 or longer."""
     if precision == torch.float32:
         return model(images)  # type: ignore[no-any-return]
     with torch.autocast(images.device.type, precision):

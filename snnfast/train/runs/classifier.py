@@ -80,11 +80,11 @@ class Classifier(Procedure[C]):
     load = staticmethod(images.load)
 
     def ready(self, settings: C, x: Tensor) -> Tensor:
-        """Normalised, where the data set is."""
+        """Normalise the samples of a data set that is trained normalised."""
         return images.normalize(settings.dataset, 255 * x) if settings.dataset in images.NORMALIZATION else x
 
     def optimizer(self, settings: C, model: nn.Module) -> torch.optim.Optimizer:
-        """Adam, or SGD."""
+        """Return Adam or SGD."""
         parameters, decay = model.parameters(), settings.weight_decay
         if settings.optimizer == "adam":
             return torch.optim.Adam(parameters, settings.lr, weight_decay=decay, fused=True)
@@ -93,19 +93,19 @@ class Classifier(Procedure[C]):
         )
 
     def scheduler(self, settings: C, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler | None:
-        """A cosine, or one cycle."""
+        """Return a cosine schedule or a one-cycle schedule."""
         if settings.schedule == "cosine":
             return super().scheduler(settings, optimizer)
-        # One step more than epochs: the last epoch learns, too.
+        # One step more than epochs: the learning rate of the last epoch is not 0.
         steps, rising = max(settings.epochs, 1) + 1, settings.warm_up
-        if rising * steps == 1:  # the first epoch has the top, where PyTorch divides 0 by 0
+        if rising * steps == 1:  # the first epoch has the largest rate, and PyTorch divides 0 by 0
             rising -= 1e-9
         return torch.optim.lr_scheduler.OneCycleLR(
             optimizer, settings.lr, steps, pct_start=rising, cycle_momentum=False
         )
 
     def learning(self, settings: C, run: Run, data: Data) -> dict[str, Any]:
-        """Arguments of :func:`snnfast.train.fit`."""
+        """Return the arguments of :func:`snnfast.train.fit`."""
         return {
             "batch_size": settings.batch_size,
             "loss": partial(F.cross_entropy, label_smoothing=settings.label_smoothing),
@@ -117,7 +117,7 @@ class Classifier(Procedure[C]):
 
 
 def augment(settings: ClassifierSettings) -> Callable[[Tensor], Tensor] | None:
-    """From the training images of a batch to what the network takes, changed at random; None if nothing changes."""
+    """Return the map from training images to the network's input, changed at random; None if nothing changes."""
     move = images.augmentation(settings)
     changes: list[Callable[[Tensor], Tensor]] = []
     if settings.crop:
@@ -134,15 +134,15 @@ def augment(settings: ClassifierSettings) -> Callable[[Tensor], Tensor] | None:
         return None
 
     def change(batch: Tensor) -> Tensor:
-        for one in changes:
-            batch = one(batch)
+        for transform in changes:
+            batch = transform(batch)
         return batch
 
     return change
 
 
 def mix(settings: ClassifierSettings, data: Data) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
-    """CutMix of torchvision in a share of the batches, or None when the settings ask for none."""
+    """Return CutMix of torchvision in a share of the batches, or None when the settings ask for none."""
     if not settings.cutmix:
         return None
     classes = images.classes(settings.dataset, data)

@@ -1,4 +1,4 @@
-"""The figures of a run while it goes on."""
+"""Figures of a run, drawn while it trains."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ class Figures:
     """Figures of a run, as files in ``out`` and live where there is a display."""
 
     def __init__(self, out: Path, draw: Mapping[str, Draw], every: float = 5.0) -> None:
-        """Draws once in ``every`` seconds at most, and spends at most a twentieth of the time on it."""
+        """Draw at most once in ``every`` seconds, and for at most a twentieth of the time."""
         from snnfast import visual
 
         self._draw = {name: (visual.Live(out / f"{name}.png"), how) for name, how in draw.items()}
         self._every, self._next = every, -math.inf
 
     def update(self, run: Run) -> None:
-        """Draws, unless it did so a moment ago: short epochs are not to wait for figures."""
+        """Draw, unless a drawing is recent: short epochs must not wait for figures."""
         if time.monotonic() >= self._next:
             self.draw(run)
 
     def draw(self, run: Run) -> None:
-        """Draws now."""
+        """Draw at once."""
         start = time.monotonic()
         for live, how in self._draw.values():
             figure = how(run)
@@ -42,7 +42,7 @@ class Figures:
         self._next = end + max(self._every, 20 * (end - start))
 
     def finish(self, run: Run) -> None:
-        """Draws the last state and closes the windows; the files stay."""
+        """Draw the last state and close the windows; the files stay."""
         self.draw(run)
         for live, _ in self._draw.values():
             live.close()

@@ -1,4 +1,4 @@
-"""The folder of a run: one process at a time writes into it, and every file is replaced in one step."""
+"""Folder of a run: one process at a time writes into it, and every file is replaced atomically."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class FolderInUseError(RuntimeError):
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds ``folder`` for this run; made if missing, and taken away again if nothing was written.
+    """Lock ``folder`` for this run; create it if missing, and remove it again if nothing was written.
 
     Raises:
-        FolderInUseError: another run holds it; the message says which.
+        FolderInUseError: another run holds the lock; the message names it.
         OSError: the folder cannot be written.
     """
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with holding(folder / LOCK):
@@ -36,15 +36,12 @@ def locked(folder: Path) -> Iterator[None]:
         raise FolderInUseError(f"{folder} is in use by {error}; wait for it, or give another folder") from None
     finally:
         with suppress(OSError):
-            for path in made:
+            for path in created:
                 path.rmdir()
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes ``content``, null for numbers that are not finite, which JSON lacks.
-
-    ``path`` holds the old file or the new one at any moment, never a part.
-    """
+    """Write ``content`` atomically; numbers that are not finite, which JSON lacks, become null."""
     text = json.dumps(_finite(content), indent=2, allow_nan=False)
     with replacing(path) as new:
         new.write_text(f"{text}\n")

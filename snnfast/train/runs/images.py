@@ -21,11 +21,11 @@ from .settings import Settings, option
 
 IMAGE_SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 CLASSES = 10
-# Mean and standard deviation of a colour, as the manual normalises them. Training images of these sets stay 8-bit in
-# memory, a quarter of the floats: a batch is cropped and mirrored as bytes, then normalised.
+# Mean and standard deviation per colour, as n3ml's manual normalises them. Training images of these sets stay 8-bit in
+# memory, a quarter of the size of floats: a batch is cropped and mirrored as bytes, then normalised.
 NORMALIZATION = {"cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))}
 
-# Points a side at which elastic displacements are drawn: 7 pixels apart in an image of MNIST.
+# Elastic displacements are drawn on a grid with this side, for MNIST 7 pixels apart.
 ELASTIC = 5
 
 
@@ -55,22 +55,22 @@ def load(
     frames: bool = False,
     unit: bool = False,
 ) -> Data:
-    """The images of a run: what a network takes, but for training images of a set in NORMALIZATION.
+    """Return the images of a run as network inputs; training images of a set in NORMALIZATION are not yet normalised.
 
     Args:
-        settings: names the data set, and whether the validation split is kept apart.
+        settings: the data set, and whether the validation split is held out.
         root: folder of MNIST or CIFAR-10 in torchvision's layout; the digits need none. CIFAR-10 may also lie there as
             images, ``train/CLASS/*`` and ``test/CLASS/*``.
         download: let torchvision download the set into ``root``.
-        device: where the tensors go.
-        frames: whether own data may be frames of events ``[N, T, C, H, W]``.
-        unit: whether pixels of own data must lie in [0, 1].
+        device: device of the tensors.
+        frames: whether a user's data may be frames of events ``[N, T, C, H, W]``.
+        unit: whether pixels of a user's data must lie in [0, 1].
 
     Raises:
         ValueError, FileNotFoundError, ImportError: a torchvision set without ``root``, not there, damaged, or without
-            torchvision; images in folders that are not as :func:`snnfast.data.image_folder` wants them; images or
-            labels that are not of the size and in as many classes as the data set; frames where none are taken;
-            pixels out of range; a border (crop) or a square (cutout) as wide as an image.
+            torchvision; a folder that :func:`snnfast.data.image_folder` refuses; images of another size, or labels
+            of more classes, than those of the data set; frames without ``frames``; pixels out of range; a border
+            (crop) or a square (cutout) as wide as an image.
     """
     train, held_out = (part(settings.dataset, split, root, download, device, frames, unit) for split in settings.splits)
     for name in ("crop", "cutout"):
@@ -90,17 +90,17 @@ def part(
     frames: bool = False,
     unit: bool = False,
 ) -> Part:
-    """Images and labels of a split, not yet normalised; arguments and errors as in :func:`load`."""
+    """Return images and labels of a split, not yet normalised; arguments and errors as in :func:`load`."""
     if dataset not in IMAGE_SHAPES:
-        own = own_images(dataset, split, root, download=download)
-        if own[0].dim() == 5 and not frames:
+        user_data = own_images(dataset, split, root, download=download)
+        if user_data[0].dim() == 5 and not frames:
             raise ValueError(
-                f"{dataset} has frames {list(own[0].shape)}, which only stbp and sequence take; "
+                f"{dataset} has frames {list(user_data[0].shape)}, which only stbp and sequence take; "
                 "give images [N, C, H, W]"
             )
         if unit:
-            check.in_range(dataset, "pixels", own[0], 0.0, 1.0)
-        return own[0].to(device), own[1].to(device)
+            check.in_range(dataset, "pixels", user_data[0], 0.0, 1.0)
+        return user_data[0].to(device), user_data[1].to(device)
     colours, wanted = dataset in NORMALIZATION, IMAGE_SHAPES[dataset]
     in_folders = colours and root is not None and _is_image_folder(Path(root))
     name = "folder" if in_folders else dataset
@@ -117,7 +117,7 @@ def part(
 
 
 def classes(dataset: str, data: Data) -> int:
-    """Number of classes of a data set: ten, or those of own data."""
+    """Return the number of classes of a data set: ten, or that of a user's data."""
     return CLASSES if dataset in IMAGE_SHAPES else data.classes
 
 
@@ -126,14 +126,14 @@ def _is_image_folder(root: Path) -> bool:
 
 
 def pixels_of(images: Tensor) -> Tensor:
-    """Bytes as float32, of images ``[N, C, H, W]`` scaled to [0, 1]; floating point as float32."""
+    """Convert to float32; bytes of images ``[N, C, H, W]`` are scaled to [0, 1]."""
     if images.dtype == torch.uint8 and images.dim() == 4:
         return images.to(torch.float32).div_(255)
     return images.to(torch.float32)
 
 
 def normalize(dataset: str, images: Tensor) -> Tensor:
-    """8-bit images of a set in NORMALIZATION as floats, mean 0 and deviation 1 a colour; others as they are."""
+    """Normalise 8-bit images of a set in NORMALIZATION to mean 0 and deviation 1 per colour; others are unchanged."""
     if dataset not in NORMALIZATION:
         return images
     mean, deviation = (torch.tensor(c, device=images.device).view(-1, 1, 1) for c in NORMALIZATION[dataset])
@@ -141,7 +141,7 @@ def normalize(dataset: str, images: Tensor) -> Tensor:
 
 
 def crop(images: Tensor, padding: int) -> Tensor:
-    """Images ``[B, C, H, W]``, each padded with so many black pixels on every side and cut at random to its size."""
+    """Pad images ``[B, C, H, W]`` with ``padding`` black pixels on every side and crop each at random to its size."""
     B, _, height, width = images.shape
     # Drawn on the CPU, so that every device sees the same images.
     top, left = torch.randint(2 * padding + 1, (2, B)).to(images.device)
@@ -150,16 +150,16 @@ def crop(images: Tensor, padding: int) -> Tensor:
 
 
 def flip(images: Tensor) -> Tensor:
-    """Images ``[B, C, H, W]``, every second one on average mirrored left to right."""
+    """Mirror images ``[B, C, H, W]`` left to right, each with probability 0.5."""
     # Drawn on the CPU, so that every device sees the same images.
     mirrored = (torch.rand(len(images)) < 0.5).to(images.device).view(-1, 1, 1, 1)
     return torch.where(mirrored, images.flip(-1), images)
 
 
 def cutout(images: Tensor, side: int) -> Tensor:
-    """Images ``[B, ..., H, W]``, each with a square of zeros at a random place, cut off at the border.
+    """Set a square at a random place of each image ``[B, ..., H, W]`` to 0, clipped at the border.
 
-    "Cutout" of DeVries and Taylor (arXiv 2017): the centre of the square is a pixel of the image, each as likely.
+    "Cutout" of DeVries and Taylor (arXiv 2017): the centre of the square is uniform over the pixels of the image.
     """
     B, height, width = len(images), *images.shape[-2:]
     # Drawn on the CPU, so that every device sees the same images.
@@ -173,15 +173,15 @@ def cutout(images: Tensor, side: int) -> Tensor:
 
 
 def recalibration(settings: Augmented) -> Callable[[Tensor], Tensor] | None:
-    """The ``recalibrate`` of :func:`snnfast.train.fit`, or None when the settings ask for none."""
+    """Return ``recalibrate`` of :func:`snnfast.train.fit`, or None when the settings ask for none."""
     return partial(normalize, settings.dataset) if settings.recalibrate else None
 
 
 def augmentation(settings: Augmented) -> Callable[[Tensor], Tensor] | None:
-    """Random shifts, rotations, scalings and elastic displacements of a batch, or None when the settings ask for none.
+    """Return random shifts, rotations, scalings and elastic displacements of a batch; None without any of them.
 
-    Elastic ones, as Simard, Steinkraus and Platt distort digits (ICDAR 2003), are normally distributed at 5x5 points
-    over an image and cubic in between.
+    Elastic displacements (Simard, Steinkraus and Platt, ICDAR 2003) are normally distributed at 5x5 points of an image
+    and interpolated bicubically.
     """
     if not (settings.shift or settings.rotate or settings.scale or settings.elastic):
         return None

@@ -1,4 +1,4 @@
-"""A procedure over many seeds, folds and settings: how accurate it is, and how sure that is."""
+"""Repeated runs of a procedure over seeds, folds and settings: accuracies and their spread."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Trial:
     """A finished run.
 
     Attributes:
-        accuracy: on what was held out, in [0, 1].
+        accuracy: accuracy on the held-out part, in [0, 1].
         converged: cycles until XOR was learned; None if it was not, and for other data.
-        seconds: of training; None: an equal part of what the runs trained together took.
+        seconds: time of training; None: an equal part of the time of the runs that were trained together.
     """
 
     accuracy: float
@@ -41,12 +41,12 @@ class Trial:
 
 
 class Unfinished:
-    """The checkpoint of one of many runs while it lasts; a short one has none.
+    """Checkpoint of one of many runs while it trains; a short run has none.
 
     Args:
         out: the folder of the runs.
-        settings: of this one.
-        every: seconds from one checkpoint to the next.
+        settings: the settings of this run.
+        every: seconds between two checkpoints.
     """
 
     def __init__(self, out: Path, settings: Settings, every: float) -> None:
@@ -55,23 +55,23 @@ class Unfinished:
         self._every, self._saved = every, time.monotonic()
 
     def load(self, run: Run) -> None:
-        """Goes on from the checkpoint, if there is one."""
+        """Resume from the checkpoint, if there is one."""
         if self._path.exists():
             run.load(self._path)
 
     def save(self, run: Run) -> None:
-        """Writes it, unless that was a moment ago."""
+        """Write the checkpoint, unless the last one is recent."""
         if time.monotonic() - self._saved >= self._every:
             run.save(self._path)
             self._saved = time.monotonic()
 
     def end(self) -> None:
-        """Takes it away."""
+        """Delete the checkpoint."""
         self._path.unlink(missing_ok=True)
 
 
 def unfinished(out: Path) -> list[Path]:
-    """The checkpoints of runs in ``out`` that have not ended."""
+    """Return the checkpoints of unfinished runs in ``out``."""
     return sorted(out.glob("unfinished-*.pt"))
 
 
@@ -80,11 +80,11 @@ class Repeats:
     """Finished runs.
 
     Attributes:
-        settings: those of the runs, but for seed, fold and what is swept.
-        runs: a dictionary a run: ``seed``, ``fold``, ``accuracy`` on what was held out in [0, 1], ``seconds``, and
+        settings: the settings of the runs, except seed, fold and the swept settings.
+        runs: one dictionary per run: ``seed``, ``fold``, ``accuracy`` on the held-out part in [0, 1], ``seconds``, and
             ``converged``, the cycles until XOR was learned, None if it was not or for other data. In a sweep also
-            ``sweep``, the settings of its own.
-        out: where results.json is.
+            ``sweep``, the swept settings of the run.
+        out: folder of results.json.
     """
 
     settings: Settings
@@ -92,25 +92,25 @@ class Repeats:
     out: Path
 
     def by_seed(self) -> dict[int, float]:
-        """The accuracy of each seed, the mean over its folds."""
+        """Return the accuracy of each seed, the mean over its folds."""
         seeds = sorted({run["seed"] for run in self.runs})
-        of = {s: [run["accuracy"] for run in self.runs if run["seed"] == s] for s in seeds}
-        return {seed: statistics.fmean(values) for seed, values in of.items()}
+        accuracies = {s: [run["accuracy"] for run in self.runs if run["seed"] == s] for s in seeds}
+        return {seed: statistics.fmean(values) for seed, values in accuracies.items()}
 
     def by_sweep(self) -> list[tuple[dict[str, Any], Repeats]]:
-        """The settings of a sweep that runs have of their own, and these runs; without a sweep none and all."""
-        every: dict[str, list[dict[str, Any]]] = {}
+        """Return pairs of swept settings and their runs; without a sweep one pair, no settings and all runs."""
+        groups: dict[str, list[dict[str, Any]]] = {}
         for run in self.runs:
-            every.setdefault(json.dumps(run.get("sweep", {})), []).append(run)
-        return [(json.loads(key), replace(self, runs=runs)) for key, runs in every.items()]
+            groups.setdefault(json.dumps(run.get("sweep", {})), []).append(run)
+        return [(json.loads(key), replace(self, runs=runs)) for key, runs in groups.items()]
 
     def summary(self) -> str:
-        """The result in some lines, in a sweep one for each of its settings."""
-        every = self.by_sweep()
+        """Return the result in a few lines, in a sweep one for each combination of settings."""
+        groups = self.by_sweep()
         lines = []
-        for own, of in every:
-            named = " ".join(f"{name}={value}" for name, value in own.items())
-            lines += [f"{named}: {line}" if named else line for line in of._lines()]
+        for swept, repeats in groups:
+            named = " ".join(f"{name}={value}" for name, value in swept.items())
+            lines += [f"{named}: {line}" if named else line for line in repeats._lines()]
         lines.append(f"{sum(r['seconds'] for r in self.runs):.0f} s; {self.out / RESULTS}")
         return "\n".join(lines)
 
@@ -151,26 +151,26 @@ def repeat(
     processes: Processes | None = None,
     progress: bool | None = None,
 ) -> Repeats:
-    """Trains anew for every seed, with ``settings.folds`` for every fold of every seed, and that for all of a sweep.
+    """Train for every combination of a sweep, every seed and, with ``settings.folds``, every fold.
 
     A seed fixes weights and order, and with folds also how the data are split. ``out / "results.json"`` is written
     after every call of ``trials``.
 
     Args:
         trials: trains by the settings of at most ``at_once`` runs; takes ``progress``, too.
-        settings: of all runs; ``seed``, ``fold`` and ``split_seed`` are replaced.
+        settings: settings of all runs; ``seed``, ``fold`` and ``split_seed`` are replaced.
         seeds: at least one.
         out: folder, made if missing.
-        sweep: settings in place of those of all runs, for one set of runs after the other.
+        sweep: settings that replace those of all runs, one set of runs after the other.
         at_once: runs that are trained together.
-        resume: skip the runs of which ``out`` has results, and go on with those that were interrupted; both must
-            have the same settings.
-        processes: run side by side, each other runs, gathered after each; the first one writes. None: one after the
-            other.
+        resume: skip the runs that have results in ``out``, and resume those that were interrupted; both must have the
+            same settings.
+        processes: divide the runs among processes, and gather the results; the first process writes. None: train the
+            runs one after the other.
         progress: show a progress bar; None: only if standard error is a terminal.
 
     Raises:
-        ValueError: no seeds, and those of ``trials``.
+        ValueError: no seeds, or raised by ``trials``.
         FileExistsError: ``out`` holds results or an unfinished run, and ``resume`` is False.
         FileNotFoundError, snnfast.checkpoint.CheckpointError: there is nothing to resume, or it does not fit.
     """
@@ -183,34 +183,34 @@ def repeat(
     begun = unfinished(out)
     if not resume:
         refuse_to_replace(path, *begun)
-    varied = {"seed", *cut, *(name for one in sweep for name in one)}
+    varied = {"seed", *cut, *(name for changes in sweep for name in changes)}
     for file in begun:
         _same(file, read_checkpoint(file)["settings"], plain, varied)
     before = _read(path, plain) if resume and (path.exists() or not begun) else []
     known = {(json.dumps(run.get("sweep", {})), run["seed"], run["fold"]): run for run in before}
-    variants = {json.dumps(own): replace(settings, **own) for own in sweep}
-    wanted = [(own, s, fold) for own in variants for s in seeds for fold in range(folds or 1)]
-    left = [key for key in wanted if key not in known]
+    variants = {json.dumps(changes): replace(settings, **changes) for changes in sweep}
+    wanted = [(swept, s, fold) for swept in variants for s in seeds for fold in range(folds or 1)]
+    remaining = [key for key in wanted if key not in known]
     group = processes or Alone()
-    group.wait()  # all have read what was there before the first one writes
+    group.wait()  # all read the folder before the first process writes
     writes = group.rank == 0
     shown = progress if writes else False
     bar = tqdm(
         total=len(wanted),
-        initial=len(wanted) - len(left),
+        initial=len(wanted) - len(remaining),
         unit="run",
         disable=None if shown is None else not shown,
         leave=False,
         dynamic_ncols=True,
     )
     with bar:
-        for begin in range(0, len(left), group.size * at_once):
-            now = left[begin : begin + group.size * at_once]
-            each = -(-len(now) // group.size)
-            first = group.rank * each
-            mine = _run(partial(trials, progress=shown), variants, now[first : first + each], cut)
-            known |= dict(zip(now, itertools.chain(*group.gather(mine))))
-            bar.update(len(now))
+        for begin in range(0, len(remaining), group.size * at_once):
+            keys = remaining[begin : begin + group.size * at_once]
+            share = -(-len(keys) // group.size)
+            first = group.rank * share
+            rows = _run(partial(trials, progress=shown), variants, keys[first : first + share], cut)
+            known |= dict(zip(keys, itertools.chain(*group.gather(rows))))
+            bar.update(len(keys))
             if writes:
                 write_json(path, {"settings": plain, "runs": list(known.values())})
     return Repeats(settings, [known[key] for key in wanted], out)
@@ -222,32 +222,32 @@ def _run(
     keys: Sequence[tuple[str, int, int]],
     cut: set[str],
 ) -> list[dict[str, Any]]:
-    """Rows of the results: the runs of some settings, seeds and folds, each with its part of the time."""
-    every = []
-    for own, seed, fold in keys:
-        settings = variants[own]
-        by: dict[str, Any] = {"fold": fold, "split_seed": seed if _folds(settings) else 0}
-        every.append(replace(settings, seed=seed, **{name: by[name] for name in cut}))
+    """Train the runs of ``keys`` and return their rows of the results, each with its part of the time."""
+    runs = []
+    for swept, seed, fold in keys:
+        settings = variants[swept]
+        values: dict[str, Any] = {"fold": fold, "split_seed": seed if _folds(settings) else 0}
+        runs.append(replace(settings, seed=seed, **{name: values[name] for name in cut}))
     start = time.perf_counter()
-    finished = trials(every) if every else ()
+    finished = trials(runs) if runs else ()
     seconds = (time.perf_counter() - start) / max(len(keys), 1)
     return [
         {
-            **({} if own == "{}" else {"sweep": json.loads(own)}),
-            **{"seed": seed, "fold": fold, **asdict(one)},
-            "seconds": seconds if one.seconds is None else one.seconds,
+            **({} if swept == "{}" else {"sweep": json.loads(swept)}),
+            **{"seed": seed, "fold": fold, **asdict(trial)},
+            "seconds": seconds if trial.seconds is None else trial.seconds,
         }
-        for (own, seed, fold), one in zip(keys, finished, strict=True)
+        for (swept, seed, fold), trial in zip(keys, finished, strict=True)
     ]
 
 
 def combinations(values: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """A sweep over all combinations of the values of some settings."""
+    """Return a sweep over all combinations of the values of some settings."""
     return [dict(zip(values, chosen)) for chosen in itertools.product(*values.values())]
 
 
 def refuse_to_replace(*paths: Path) -> None:
-    """Raises FileExistsError if one of the files that a run would replace is there."""
+    """Raise FileExistsError if one of the files that a run would replace exists."""
     for path in paths:
         if path.exists():
             raise FileExistsError(
@@ -255,10 +255,12 @@ def refuse_to_replace(*paths: Path) -> None:
             )
 
 
-def _same(path: Path, there: Mapping[str, Any], here: Mapping[str, Any], but: Iterable[str]) -> None:
-    """Raises CheckpointError if settings differ in more than ``but``."""
-    there, here = ({name: value for name, value in one.items() if name not in but} for one in (there, here))
-    same_settings(path, there, here)
+def _same(path: Path, stored: Mapping[str, Any], current: Mapping[str, Any], but: Iterable[str]) -> None:
+    """Raise CheckpointError if settings differ in more than ``but``."""
+    stored, current = (
+        {name: value for name, value in settings.items() if name not in but} for settings in (stored, current)
+    )
+    same_settings(path, stored, current)
 
 
 def _folds(settings: Settings) -> int | None:

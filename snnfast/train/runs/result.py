@@ -1,4 +1,4 @@
-"""The result of a finished run."""
+"""Result of a finished run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Result:
         measured: further numbers, by name.
         remarks: lines of the summary.
         out: folder of its files; None if there are none.
-        activity: what the network did for the first 500 samples held out; None unless asked for.
+        activity: activity of the network for the first 500 held-out samples; None unless asked for.
     """
 
     settings: Settings
@@ -50,7 +50,7 @@ class Result:
         return sum(row["seconds"] for row in self.run.history)
 
     def summary(self) -> str:
-        """The result in some lines."""
+        """Return the result in a few lines."""
         cycles = self.measured.get("converged")
         learned = "" if cycles is None else f", learned after {cycles} cycles"
         epochs = "1 epoch" if self.run.epoch == 1 else f"{self.run.epoch} epochs"
@@ -67,5 +67,5 @@ class Result:
 
 
 def files(folder: Path) -> list[str]:
-    """Names of what a run wrote into its folder."""
+    """Return the names of the files in the folder of a run."""
     return sorted(p.name for p in folder.iterdir() if p.is_file() and p.name[0] != ".")

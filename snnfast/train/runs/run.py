@@ -1,4 +1,4 @@
-"""Base of all procedures: load, train, score, save, resume, draw, repeat."""
+"""Base class of all procedures: load, train, score, save, resume, draw, repeat."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 CHECKPOINT, RESULT = "checkpoint.pt", "result.json"
 SAVE_EVERY = 30.0  # seconds, within an epoch
-WATCHED = 500  # samples held out that a monitor sees
-LOOKED_AT = 100  # of these, for silent and saturated layers at the end of every run
+WATCHED = 500  # held-out samples that a monitor records
+LOOKED_AT = 100  # held-out samples that are checked for silent and saturated layers at the end of every run
 # Images of each class of MNIST: of the training part, and of both parts.
 MNIST = (
     (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
@@ -48,61 +48,61 @@ S = TypeVar("S", bound=Settings)
 
 @dataclass(frozen=True)
 class Data:
-    """Samples and labels in memory: those to train on, and those to score, which are of ``split``, by name."""
+    """Samples and labels in memory, to train on and to score; ``split`` names the scored part."""
 
     train: Part
     held_out: Part
     split: str = "test"
-    raw: tuple[int, ...] = ()  # shape of a sample before it was made ready, where that changes it
+    raw: tuple[int, ...] = ()  # shape of a sample before preprocessing, where that changes it
 
     @property
     def device(self) -> torch.device:
-        """Where they are."""
+        """Device of the tensors."""
         return self.train[0].device
 
     @property
     def classes(self) -> int:
-        """How many classes the labels of both parts are of."""
+        """Number of classes in the labels of both parts."""
         return 1 + max(int(labels.max()) for _, labels in (self.train, self.held_out))
 
 
 class Procedure(ABC, Generic[S]):
-    """A training procedure; each one of the package adds its own settings, model, learning and figures.
+    """A training procedure; subclasses add settings, model, learning and figures.
 
-    ``procedure(dataset, **changes)`` trains with the settings of docs/results.md for a data set, and returns a result.
+    ``procedure(dataset, **changes)`` trains with the settings of docs/results.md for a data set and returns a result.
     """
 
-    name: ClassVar[str]  # of commands, folders and errors
-    title: ClassVar[str]  # of figures
+    name: ClassVar[str]  # in commands, folders and errors
+    title: ClassVar[str]  # in figures
     paper: ClassVar[str] = ""
-    network_name: ClassVar[str] = ""  # class of snnfast.papers
+    network_name: ClassVar[str] = ""  # a class of snnfast.papers
     figures_within_epochs: ClassVar[bool] = False
     revival: ClassVar[str] = "snnfast.nn.calibrate_"  # what to try with a silent or saturated layer
-    own_preset: ClassVar[str] = ""  # that own data take; none: neutral settings
-    work: ClassVar[Work] = "batches"  # for which --device auto takes the faster device
+    own_preset: ClassVar[str] = ""  # preset for a user's data; empty: neutral settings
+    work: ClassVar[Work] = "batches"  # kind of work by which --device auto chooses the device
     Settings: type[S]
 
     def __call__(self, dataset: str | None = None, *, out: str | Path | None = None, **options: Any) -> Result:
-        """Trains by the preset of ``dataset``, or of the default one.
+        """Train with the preset of ``dataset``, or of the default data set.
 
         Args:
             dataset: one of the data sets of the settings.
             out: folder of checkpoint, result and figures; None: nothing is written.
             **options: ``root``, ``download``, ``device``, ``resume``, ``weights``, ``monitor``, ``processes``,
-                ``progress``, ``echo`` of :meth:`train`, and any setting that is to differ from the preset.
+                ``progress``, ``echo`` of :meth:`train`, and any setting that shall differ from the preset.
 
         Raises:
             TypeError, ValueError: for a setting of another name, or a value of wrong type or range.
         """
-        own = getfullargspec(self.train).kwonlyargs
-        how = {name: options.pop(name) for name in own if name in options}
+        train_options = getfullargspec(self.train).kwonlyargs
+        how = {name: options.pop(name) for name in train_options if name in options}
         chosen = options if dataset is None else {"dataset": dataset, **options}
         return self.train(self.preset(**chosen), None if out is None else Path(out).expanduser(), **how)
 
     # Methods of each procedure.
 
     def preset(self, dataset: str | None = None, **changes: Any) -> S:
-        """The settings of docs/results.md for a data set, with ``changes``."""
+        """Return the settings of docs/results.md for a data set, with ``changes``."""
         dataset = self.Settings.default("dataset") if dataset is None else dataset
         self.Settings.check_choice("dataset", dataset)
         self.Settings.check_names(self.name, changes)
@@ -116,13 +116,13 @@ class Procedure(ABC, Generic[S]):
     def load(
         self, settings: S, root: str | Path | None = None, *, download: bool = False, device: torch.device | str = "cpu"
     ) -> Data:
-        """The data of a run.
+        """Return the data of a run.
 
         Args:
-            settings: names the data set, and whether a validation part is kept apart.
+            settings: the data set, and whether a validation part is held out.
             root: folder of a data set that is not in the package.
             download: let torchvision download it into ``root``.
-            device: where the tensors go.
+            device: device of the tensors.
 
         Raises:
             ValueError, FileNotFoundError, ImportError: a data set of torchvision without ``root``, not there, damaged,
@@ -131,43 +131,43 @@ class Procedure(ABC, Generic[S]):
 
     @abstractmethod
     def model(self, settings: S, data: Data) -> nn.Module:
-        """The network at its beginning, on the device of the data."""
+        """Return the untrained network, on the device of the data."""
 
     def optimizer(self, settings: S, model: nn.Module) -> torch.optim.Optimizer | None:
         """Return the optimizer; None for a rule that changes weights itself."""
         return None
 
     def scheduler(self, settings: S, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler | None:
-        """The course of the learning rate: to 0 over the epochs along a cosine."""
+        """Return the learning-rate schedule: a cosine that falls to 0 over the epochs."""
         return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(settings.epochs, 1))
 
     def decide(self, settings: S) -> Decide:
-        """From outputs to labels."""
+        """Return the map from outputs to labels."""
         return largest
 
     def counts(self, settings: S, data: Data) -> Score:
-        """Return the score that counts right answers over an epoch."""
+        """Return the score that counts correct answers over an epoch."""
         return Score(self.decide(settings))
 
     @abstractmethod
     def learning(self, settings: S, run: Run, data: Data) -> dict[str, Any]:
-        """Arguments of :func:`snnfast.train.fit`: ``batch_size``, ``loss``, ``step``, ``augment`` and others."""
+        """Return arguments of :func:`snnfast.train.fit`: ``batch_size``, ``loss``, ``step``, ``augment`` and others."""
 
     def figures(self, settings: S, run: Run, data: Data) -> dict[str, Draw]:
         """Return the functions that draw figures during a run, by file name."""
         return {"curves": partial(self.curves, settings)}
 
     def score(self, settings: S, run: Run, data: Data) -> float:
-        """The accuracy on the held-out part, in [0, 1]."""
+        """Return the accuracy on the held-out part, in [0, 1]."""
         loss = self.learning(settings, run, data)["loss"]
         return evaluate(run.model, data.held_out, loss=loss, decide=run.score.decide).accuracy
 
     def measured(self, settings: S, run: Run, data: Data) -> tuple[dict[str, Any], list[str]]:
-        """More numbers of a finished run, and lines about them."""
+        """Return more numbers of a finished run, and lines about them."""
         return {}, []
 
     def watch(self, settings: S, run: Run, data: Data) -> Monitor:
-        """A monitor that has seen the network score the first samples held out."""
+        """Return a monitor that recorded the network while it scored the first held-out samples."""
         samples, labels = data.held_out
         few = replace(data, held_out=(samples[:WATCHED], labels[:WATCHED]))
         with Monitor(run.model, membranes=4) as watching:
@@ -175,7 +175,7 @@ class Procedure(ABC, Generic[S]):
         return watching
 
     def announce(self, settings: S, data: Data, echo: Callable[[str], object] | None) -> None:
-        """Say which preset a run took, and whether images that are called MNIST's are others."""
+        """Report the preset of a run, and images that are named MNIST but differ from it."""
         if echo is None:
             return
         values = {f.name: getattr(settings, f.name) for f in fields(settings)}
@@ -183,8 +183,8 @@ class Procedure(ABC, Generic[S]):
         shown = ", ".join(f"{name} {_shown(values[name])}" for name in chosen)
         preset = f"preset of {settings.dataset}"
         if self.is_own(settings):
-            what = f"preset of {self.own_preset}" if self.own_preset else "neutral settings"
-            preset = f"{what} for data of your own"
+            source = f"preset of {self.own_preset}" if self.own_preset else "neutral settings"
+            preset = f"{source} for data of your own"
         echo(f"{self.name}: {preset}{shown and f': {shown}'}")
         if settings.dataset == "mnist":
             labels = torch.cat([part[1].flatten().cpu() for part in (data.train, data.held_out)])
@@ -196,12 +196,12 @@ class Procedure(ABC, Generic[S]):
                 )
 
     def is_own(self, settings: S) -> bool:
-        """Whether the data set is a user's own, for which there is no published setting."""
+        """Return whether the data set is a user's, for which there is no published setting."""
         choices = self.Settings.__dataclass_fields__["dataset"].metadata["choices"]
         return bool(choices) and settings.dataset not in choices
 
     def troubles(self, settings: S, run: Run, data: Data) -> list[str]:
-        """A line for every silent or saturated layer of a trained network, with what to try."""
+        """Return a line for every silent or saturated layer of a trained network, with advice."""
         watched = type(self).watch is not Procedure.watch
         model = run.model
         if not watched and not firing_layers(model) and not _fires_once(model):
@@ -214,13 +214,13 @@ class Procedure(ABC, Generic[S]):
         return [f"{line}; try {self.revival} (docs: Nothing fires)" for line in lines]
 
     def folder(self, settings: S) -> str:
-        """Name of the folder of results, if the command is given none."""
+        """Return the default name of the folder of results."""
         return f"{self.name}-{label_of(settings.dataset)}"
 
-    # Methods that all share.
+    # Methods shared by all procedures.
 
     def prepare(self, settings: S, data: Data) -> Run:
-        """The run at its beginning; sets the seed of torch's global generator."""
+        """Return an untrained run; sets the seed of torch's global generator."""
         torch.manual_seed(settings.seed)
         model = self.model(settings, data)
         optimizer = self.optimizer(settings, model)
@@ -248,20 +248,20 @@ class Procedure(ABC, Generic[S]):
         progress: bool | None = None,
         echo: Callable[[str], object] | None = tqdm.write,
     ) -> Result:
-        """Trains and scores; keeps checkpoint, result and figures in ``out``, and shows the figures live in a window.
+        """Train and score; save checkpoint, result and figures in ``out``, and show the figures live in a window.
 
         Args:
-            settings: what decides the run.
+            settings: the settings of the run.
             out: folder, made if missing; None: nothing is written.
             root: folder of the data set.
             download: let torchvision download it.
-            device: where it runs.
-            resume: go on from the checkpoint in ``out``, which must be of the same settings.
+            device: device of the network and the data.
+            resume: resume from the checkpoint in ``out``, which must have the same settings.
             weights: a checkpoint of a run with the same network, to start from its weights; unused when resuming.
-            monitor: count what the trained network does; see :func:`snnfast.monitor`. Its figures are
+            monitor: record the activity of the trained network; see :func:`snnfast.monitor`. Its figures are
                 ``monitor_*.png``.
             processes: the processes that train this run together, each on its ``device``; see
-                :func:`snnfast.train.fit`. The first one writes and prints. None: this one alone.
+                :func:`snnfast.train.fit`. The first one writes and prints. None: this process alone.
             progress: progress bar; see :func:`snnfast.train.fit`.
             echo: called with one line for each epoch; None for silence.
 
@@ -272,7 +272,7 @@ class Procedure(ABC, Generic[S]):
             OSError: ``out`` cannot be written.
             ValueError, ImportError: see :meth:`load`.
         """
-        said: dict[str, Any] = {"progress": progress, "echo": echo, "processes": processes}
+        options: dict[str, Any] = {"progress": progress, "echo": echo, "processes": processes}
         group = processes or Alone()
         start = partial(self._start, settings, root, download, device, group, weights=weights)
         first = echo if group.rank == 0 and not resume else None
@@ -281,31 +281,30 @@ class Procedure(ABC, Generic[S]):
                 raise ValueError(f"{self.name}: resume needs out, the folder of the run, got None")
             run, data = start()
             self.announce(settings, data, first)
-            self.fit(settings, run, data, **said)
+            self.fit(settings, run, data, **options)
             result = self.result(settings, run, data, progress=progress)
             return self._watched(result, data) if monitor else result
         checkpoint, writes = out / CHECKPOINT, group.rank == 0
         with locked(out) if writes else nullcontext():
-            # Errors of a checkpoint are told before the data are read, those with the folder before
-            # the first epoch.
+            # Raise errors of a checkpoint before the data are read, and errors of the folder before the first epoch.
             if resume:
                 stored = read_checkpoint(checkpoint, self.Settings.name)["settings"]
                 same_settings(checkpoint, stored, settings.plain())
             else:
                 repeats.refuse_to_replace(checkpoint, out / RESULT)
             run, data = start(checkpoint if resume else None)
-            group.wait()  # all have seen what was there before the first one writes
+            group.wait()  # all read the folder before the first process writes
             if not writes:
-                self.fit(settings, run, data, **said)
+                self.fit(settings, run, data, **options)
                 return self.result(settings, run, data, progress=False)
             figures = Figures(out, self.figures(settings, run, data))
             if not resume:
                 run.save(checkpoint)
             self.announce(settings, data, first)
-            said |= {"checkpoint": checkpoint, "save_every": SAVE_EVERY}
+            options |= {"checkpoint": checkpoint, "save_every": SAVE_EVERY}
             if self.figures_within_epochs:
-                said["after_batch"] = figures.update
-            self.fit(settings, run, data, after_epoch=figures.update, **said)
+                options["after_batch"] = figures.update
+            self.fit(settings, run, data, after_epoch=figures.update, **options)
             figures.finish(run)
             result = self.result(settings, run, data, out, progress=progress)
             return self._watched(result, data) if monitor else result
@@ -320,9 +319,9 @@ class Procedure(ABC, Generic[S]):
         checkpoint: Path | None = None,
         weights: str | Path | None = None,
     ) -> tuple[Run, Data]:
-        """The run at its beginning, or where ``checkpoint`` ended, and its data.
+        """Return a run, untrained or restored from ``checkpoint``, and its data.
 
-        Of several processes the first one alone downloads, before the others look.
+        With several processes, the first one downloads before the others read.
         """
         first = group.rank == 0
         if download and not first:
@@ -343,24 +342,24 @@ class Procedure(ABC, Generic[S]):
         return run, data
 
     def ready(self, settings: S, x: Tensor) -> Tensor:
-        """Return the network's input for samples ``[N, ...]``, as own data has them."""
+        """Return the network's input for samples ``[N, ...]`` of a user's data."""
         return x
 
     def answers(self, settings: S, model: nn.Module, x: Tensor, folder: Path) -> Tensor:
-        """The labels ``[N]`` that a trained network gives samples that are ready."""
+        """Return the labels ``[N]`` that a trained network predicts for preprocessed samples."""
         return self.decide(settings)(model(x))
 
     def fit(self, settings: S, run: Run, data: Data, **options: Any) -> Run:
-        """Trains ``run`` to its end; ``options`` as in :func:`snnfast.train.fit`."""
-        # Published settings are kept to the bit.
-        own = {"held_out": data.held_out, "calibrate": 0.1 if self.is_own(settings) else None}
-        own |= self.learning(settings, run, data)
-        return fit(run, data.train, epochs=settings.epochs, **{**own, **options})
+        """Train ``run`` to its end; ``options`` as in :func:`snnfast.train.fit`."""
+        # Calibration would change the published results.
+        defaults = {"held_out": data.held_out, "calibrate": 0.1 if self.is_own(settings) else None}
+        defaults |= self.learning(settings, run, data)
+        return fit(run, data.train, epochs=settings.epochs, **{**defaults, **options})
 
     def result(
         self, settings: S, run: Run, data: Data, out: Path | None = None, *, progress: bool | None = None
     ) -> Result:
-        """Scores a finished run on what is held out, and keeps the numbers in ``out``."""
+        """Score a finished run on the held-out part, and save the numbers in ``out``."""
         accuracy = self.score(settings, run, data)
         measured, remarks = self.measured(settings, run, data)
         remarks = [*remarks, *self.troubles(settings, run, data)]
@@ -380,7 +379,7 @@ class Procedure(ABC, Generic[S]):
         return result
 
     def keep(self, result: Result) -> None:
-        """Writes ``result.json``, if there is a folder for it."""
+        """Write ``result.json``, if the run has a folder."""
         if result.out is not None:
             numbers = {
                 "procedure": self.name,
@@ -407,9 +406,9 @@ class Procedure(ABC, Generic[S]):
         progress: bool | None = None,
         **where: Any,
     ) -> repeats.Repeats:
-        """Trains anew for every seed and fold; ``out / "results.json"`` is written after each, a checkpoint meanwhile.
+        """Train for every seed and fold; write ``out / "results.json"`` after each, and checkpoints meanwhile.
 
-        With ``sweep`` that is done for all combinations of its values of settings, ``{"lr": (0.001, 0.002)}``.
+        With ``sweep``, train for all combinations of its values of settings, ``{"lr": (0.001, 0.002)}``.
 
         ``where`` are ``root``, ``download`` and ``device`` of :meth:`train`.
         """
@@ -428,29 +427,29 @@ class Procedure(ABC, Generic[S]):
             )
 
     def at_once(self, settings: S, device: torch.device | str) -> int:
-        """How many runs are best trained together."""
+        """Return the number of runs to train together."""
         return 1
 
     def trials(
         self, every: Sequence[S], *, out: Path, progress: bool | None = None, **where: Any
     ) -> list[repeats.Trial]:
-        """Trains as many runs as :meth:`at_once` says, one, with a checkpoint in ``out``; ``where`` as in repeat."""
+        """Train a group of runs, here a single run, with a checkpoint in ``out``; ``where`` as in :meth:`repeat`."""
         (settings,) = every
         data = self.load(settings, **where)
         run = self.prepare(settings, data)
-        kept = repeats.Unfinished(out, settings, SAVE_EVERY)
-        kept.load(run)
+        unfinished = repeats.Unfinished(out, settings, SAVE_EVERY)
+        unfinished.load(run)
         how: dict[str, Any] = {"progress": progress, "echo": None}
-        self.fit(settings, run, data, after_batch=kept.save, after_epoch=kept.save, **how)
+        self.fit(settings, run, data, after_batch=unfinished.save, after_epoch=unfinished.save, **how)
         result = self.result(settings, run, data, progress=progress)
-        kept.end()
+        unfinished.end()
         return [repeats.Trial(result.accuracy, result.measured.get("converged"), result.seconds)]
 
     def stored(self, folder: Path) -> S:
-        """The settings of the run in ``folder``.
+        """Return the settings of the run in ``folder``.
 
         Raises:
-            FileNotFoundError, snnfast.checkpoint.CheckpointError: there is no checkpoint, or one of something else.
+            FileNotFoundError, snnfast.checkpoint.CheckpointError: there is no checkpoint, or it is of another kind.
         """
         path = folder / CHECKPOINT
         checkpoint = read_checkpoint(path, self.Settings.name)
@@ -467,13 +466,13 @@ class Procedure(ABC, Generic[S]):
         download: bool = False,
         device: torch.device | str = "cpu",
     ) -> tuple[S, Run, Data]:
-        """Settings, run and data of the checkpoint in ``folder``; errors as in :meth:`stored` and :meth:`load`."""
+        """Return settings, run and data of the run in ``folder``; errors as in :meth:`stored` and :meth:`load`."""
         settings = self.stored(folder)
         run, data = self._start(settings, root, download, device, Alone(), folder / CHECKPOINT)
         return settings, run, data
 
     def curves(self, settings: S, run: Run) -> Figure | None:
-        """Loss and accuracy over the epochs of a run; None before the first."""
+        """Draw loss and accuracy over the epochs of a run; None before the first epoch."""
         _, held_out = settings.splits
         names = {
             "train_loss": "loss",
@@ -484,7 +483,7 @@ class Procedure(ABC, Generic[S]):
         return self.drawn(settings, run, names)
 
     def drawn(self, settings: S, run: Run, names: Mapping[str, str]) -> Figure | None:
-        """Columns of a run's history by the names they are to have in the figure."""
+        """Draw columns of a run's history; ``names`` maps their names in the figure to those in the history."""
         from snnfast import visual
 
         if not run.history:

@@ -1,4 +1,4 @@
-"""Samples as rows of features, in the parts of a run: the data set's own split, folds, or the patterns of XOR."""
+"""Samples as rows of features: the split of the data set, folds, or the patterns of XOR."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ IMAGES = ("digits", "mnist")
 
 
 def classes(dataset: str, data: Data) -> int:
-    """Number of classes of a data set, also of own data."""
+    """Return the number of classes of a data set, also of a user's data."""
     return CLASSES.get(dataset) or data.classes
 
 
 def load(settings: FoldedSettings, root: str | Path | None = None, *, download: bool = False) -> Data:
-    """The parts of a run, each features ``[N, F]`` as they are in the data set and labels ``[N]``.
+    """Return the parts of a run: features ``[N, F]`` with the values of the data set, and labels ``[N]``.
 
-    With ``settings.folds`` and ``settings.validate`` the held-out part is taken from the training folds: the fold kept
-    apart is not looked at. XOR is four patterns of 0 and 1, in every part. Own images are their pixels.
+    With ``settings.folds`` and ``settings.validate``, the held-out part is taken from the training folds, and the test
+    fold is unused. XOR is four patterns of 0 and 1, in every part. A user's images are flattened to their pixels.
 
     Args:
-        settings: names the data set, and what is held out.
+        settings: the data set, and the held-out part.
         root: folder of a set of torchvision in its layout; the others need none.
         download: let torchvision download it into ``root``.
 
     Raises:
         ValueError, FileNotFoundError, ImportError: a set of torchvision without ``root``, not there, or without
-            torchvision; own images that :func:`snnfast.data.own.own_images` refuses.
+            torchvision; a user's images that :func:`snnfast.data.own.own_images` refuses.
     """
     if settings.dataset == "xor":
         patterns = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
@@ -50,8 +50,8 @@ def load(settings: FoldedSettings, root: str | Path | None = None, *, download: 
     def named(split: str) -> Part:
         if settings.dataset not in CLASSES:
             if split == "all":
-                both = zip(named("train+val"), named("test"))
-                whole, labels = (torch.cat(parts) for parts in both)
+                splits = zip(named("train+val"), named("test"))
+                whole, labels = (torch.cat(parts) for parts in splits)
                 return whole, labels
             pixels, labels = images.part(settings.dataset, split, root, download, unit=True)
             raw[:] = pixels.shape[1:]
@@ -69,12 +69,12 @@ def load(settings: FoldedSettings, root: str | Path | None = None, *, download: 
 
 
 def folded(settings: FoldedSettings, folds: int, whole: Part) -> tuple[Part, Part]:
-    """The samples of a run to train on and to score, of all there are in so many folds; see :func:`load`."""
+    """Split the samples into ``folds`` folds; return the parts to train on and to score, see :func:`load`."""
     values, labels = whole
     fold = data.stratified_folds(labels, folds, seed=settings.split_seed)
-    kept = fold != settings.fold
-    held_out = values[~kept], labels[~kept]
-    values, labels = values[kept], labels[kept]
+    training = fold != settings.fold
+    held_out = values[~training], labels[~training]
+    values, labels = values[training], labels[training]
     if settings.validate:
         inner = data.stratified_folds(labels, 5, seed=settings.split_seed) == 0
         held_out = values[inner], labels[inner]
@@ -83,14 +83,14 @@ def folded(settings: FoldedSettings, folds: int, whole: Part) -> tuple[Part, Par
 
 
 def moved(x: Tensor, shift: int, *, empty: float = 0.0) -> Tensor:
-    """Square images ``[B, H * H]``, each moved by up to ``shift`` pixels in both directions, at random.
+    """Move square images ``[B, H * H]`` by up to ``shift`` pixels in both directions, at random.
 
-    Drawn on the CPU, so that every device sees the same.
+    Shifts are drawn on the CPU, so that every device sees the same images.
 
     Args:
         x: the images.
         shift: pixels.
-        empty: value of what comes in at the border.
+        empty: value of the pixels that enter at the border.
     """
     start = torch.randint(2 * shift + 1, (2, len(x)))
     side = math.isqrt(x.shape[1])

@@ -1,4 +1,4 @@
-"""Settings of procedures: frozen dataclasses whose fields say what they are, check themselves and become options."""
+"""Settings of procedures: frozen dataclasses whose fields are documented, checked and turned into command options."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def option(
     """A field of settings.
 
     Args:
-        default: the value of a run that does not name it; a dictionary is copied.
-        help: what it is.
+        default: the default value; a dictionary is copied.
+        help: documentation of the field.
         choices: the only values allowed.
-        least: the value is at least this, or every one of a tuple.
-        most: at most this.
-        above: larger than this.
-        below: smaller than this.
-        flag: name on the command line, where it is not the field's; several with spaces between them.
-        command: whether the command line has it.
-        own: besides ``choices`` it may name a user's own data; see :func:`snnfast.data.own.own_images`.
+        least: smallest value allowed, also for every item of a tuple.
+        most: largest value allowed.
+        above: the value must be larger.
+        below: the value must be smaller.
+        flag: name on the command line, where it differs from the field; several, separated by spaces.
+        command: whether the field is an option of the command line.
+        own: allow a user's data besides ``choices``; see :func:`snnfast.data.own.own_images`.
     """
     bounds = {"choices": choices, "least": least, "most": most, "above": above, "below": below}
     metadata = {"help": help, "flag": flag, "command": command, "own": own, **bounds}
@@ -63,24 +63,24 @@ class Options:
     name: ClassVar[str]
 
     def __post_init__(self) -> None:
-        for one in fields(self):
-            value = getattr(self, one.name)
-            kind = kind_of(type(self), one.name)
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            kind = kind_of(type(self), setting.name)
             if kind.several and isinstance(value, (list, tuple)):
                 value = tuple(map(of_python, value))
             value = of_python(value)
-            object.__setattr__(self, one.name, value)
+            object.__setattr__(self, setting.name, value)
             if value is None and kind.optional:
                 continue
             if kind.several and not isinstance(value, tuple):
-                raise TypeError(f"{self.name}: {one.name} must be a tuple, got {type(value).__name__}")
+                raise TypeError(f"{self.name}: {setting.name} must be a tuple, got {type(value).__name__}")
             if kind.length is not None and len(value) != kind.length:
-                raise ValueError(f"{self.name}: {one.name} must be {kind.length} values, got {len(value)}: {value}")
+                raise ValueError(f"{self.name}: {setting.name} must be {kind.length} values, got {len(value)}: {value}")
             for item in value if kind.several else (value,):
-                self._check(one, kind.item, item)
+                self._check(setting, kind.item, item)
 
-    def _check(self, one: Field[Any], kind: type, value: Any) -> None:
-        limits, op, name = one.metadata, self.name, one.name
+    def _check(self, setting: Field[Any], kind: type, value: Any) -> None:
+        limits, op, name = setting.metadata, self.name, setting.name
         self.check_choice(name, value)
         if kind is int:
             if isinstance(value, bool) or not isinstance(value, int):
@@ -104,50 +104,50 @@ class Options:
                 most = f"at most {limits['most']:.15g}"
             raise ValueError(f"{op}: {name} must be {most}, got {value}")
 
-    def _only(self, name: str, has_effect: bool, of: str, came: str) -> None:
-        """Raises ValueError if a field that has no effect here is set."""
+    def _only(self, name: str, has_effect: bool, purpose: str, came: str) -> None:
+        """Raise ValueError if a field is set that has no effect with these settings."""
         if not has_effect and getattr(self, name) != self.default(name):
-            raise ValueError(f"{self.name}: {name} is for {of}, got {came}")
+            raise ValueError(f"{self.name}: {name} is for {purpose}, got {came}")
 
     def plain(self) -> dict[str, Any]:
-        """The values by name as a checkpoint keeps them: lists for tuples."""
+        """Return the values by name as a checkpoint stores them: lists for tuples."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     @classmethod
     def check_names(cls, op: str, names: Iterable[str]) -> None:
-        """Raises TypeError if one of ``names`` is not that of a field."""
-        known = [one.name for one in fields(cls)]
+        """Raise TypeError if one of ``names`` is not that of a field."""
+        known = [setting.name for setting in fields(cls)]
         for name in names:
             if name not in known:
                 raise TypeError(f"{op}: there is no setting {name!r}; known: {', '.join(known)}")
 
     @classmethod
     def check_choice(cls, name: str, value: Any) -> None:
-        """Raises ValueError if a field has choices, and ``value`` is none of them."""
+        """Raise ValueError if a field has choices, and ``value`` is none of them."""
         metadata = cls.__dataclass_fields__[name].metadata
         choices = metadata["choices"]
         if not choices or value in choices or (metadata["own"] and is_own(value)):
             return
-        own = ", or your own: a file .npz or .pt, a folder, module:function, a set of torchvision"
+        hint = ", or your own: a file .npz or .pt, a folder, module:function, a set of torchvision"
         raise ValueError(
-            f"{cls.name}: {name} must be one of {', '.join(choices)}{own if metadata['own'] else ''}, got {value!r}"
+            f"{cls.name}: {name} must be one of {', '.join(choices)}{hint if metadata['own'] else ''}, got {value!r}"
         )
 
     @classmethod
     def default(cls, name: str) -> Any:
-        """The value of a field that nobody sets."""
-        one: Any = cls.__dataclass_fields__[name]
-        return one.default_factory() if one.default is MISSING else one.default
+        """Return the default value of a field."""
+        setting: Any = cls.__dataclass_fields__[name]
+        return setting.default_factory() if setting.default is MISSING else setting.default
 
 
 class OptionType(NamedTuple):
     """Type of a field of settings.
 
     Attributes:
-        item: the type of its value, or of those in its tuple.
+        item: type of the value, or of the items of a tuple.
         optional: whether it may be None.
         several: whether the field is a tuple.
-        length: how many values the tuple must have; None for any number, and for no tuple.
+        length: length of the tuple; None for any length, and for other fields.
     """
 
     item: type
@@ -157,7 +157,7 @@ class OptionType(NamedTuple):
 
 
 def kind_of(settings: type[Options], name: str) -> OptionType:
-    """Return the kind of a field, from its annotation."""
+    """Return the type of a field, from its annotation."""
     annotation = typing.get_type_hints(settings)[name]
     optional = isinstance(annotation, types.UnionType)
     if optional:
@@ -170,7 +170,7 @@ def kind_of(settings: type[Options], name: str) -> OptionType:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(Options):
-    """Settings that all procedures share. They determine the course of a run, and its result."""
+    """Settings that all procedures share. They determine a run and its result."""
 
     dataset: str = option("digits", "Data set.")
     epochs: int = option(20, "Passes over the training data.", least=0)
@@ -179,23 +179,23 @@ class Settings(Options):
 
     @property
     def held_out(self) -> str:
-        """The part that is scored: "validation" or "test"."""
+        """Name of the scored part: "validation" or "test"."""
         return "validation" if self.validate else "test"
 
     @property
     def splits(self) -> tuple[str, str]:
-        """The splits of :func:`snnfast.data.load` to train on and to score."""
+        """Names of the splits of :func:`snnfast.data.load` to train on and to score."""
         return ("train", "val") if self.validate else ("train+val", "test")
 
     @property
     def learns_xor(self) -> bool:
-        """Whether its runs learn the four patterns of XOR, and count the cycles until they know them."""
+        """Whether a run learns the four patterns of XOR, and counts the cycles until all are correct."""
         return False
 
 
 @dataclass(frozen=True, kw_only=True)
 class FoldedSettings(Settings):
-    """Settings of procedures for data sets so small that they are cross-validated."""
+    """Settings of procedures for small data sets, which may be cross-validated."""
 
     folds: int | None = option(None, "Cross-validate on this many folds, cut anew for each seed.", least=2)
     fold: int = option(0, "The fold that is held out.", least=0, command=False)
@@ -203,7 +203,7 @@ class FoldedSettings(Settings):
 
     @property
     def learns_xor(self) -> bool:
-        """Whether its runs learn the four patterns of XOR, and count the cycles until they know them."""
+        """Whether a run learns the four patterns of XOR, and counts the cycles until all are correct."""
         return self.dataset == "xor"
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Procedures that train several runs as one."""
+"""Procedures that train several runs in a batch."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Together(Procedure[S]):
 
     @abstractmethod
     def at_once(self, settings: S, device: torch.device | str) -> int:
-        """How many runs are best trained together."""
+        """Return the number of runs to train together."""
 
     @abstractmethod
     def several(self, every: Sequence[S], *, progress: bool | None = None, **where: Any) -> list[Trial]:
-        """Trains two runs or more; arguments are those of :meth:`trials`."""
+        """Train two runs or more; arguments as in :meth:`trials`."""
 
     def trials(self, every: Sequence[S], *, out: Path, progress: bool | None = None, **where: Any) -> list[Trial]:
-        """Trains one run as any procedure does, or several."""
+        """Train one run as the base class does, or several together."""
         if len(every) > 1:
             return self.several(every, progress=progress, **where)
         return super().trials(every, out=out, progress=progress, **where)
@@ -34,10 +34,10 @@ class Together(Procedure[S]):
 def in_groups(
     every: Sequence[Any], key: Callable[[Any], object], trials: Callable[[list[Any]], Sequence[Trial]]
 ) -> list[Trial]:
-    """The trials of all settings, in their order, of one call of ``trials`` for those with the same ``key``."""
+    """Call ``trials`` once for all settings with the same ``key``; return the trials in the order of ``every``."""
     groups: dict[object, list[int]] = {}
-    for k, one in enumerate(every):
-        groups.setdefault(key(one), []).append(k)
+    for k, settings in enumerate(every):
+        groups.setdefault(key(settings), []).append(k)
     done: dict[int, Trial] = {}
     for members in groups.values():
         done |= zip(members, trials([every[k] for k in members]), strict=True)
@@ -45,7 +45,7 @@ def in_groups(
 
 
 def side_by_side(device: torch.device | str) -> int:
-    """How many networks that know nothing of each other find room: one a thread, or a multiprocessor of a GPU."""
+    """Return the number of independent networks that run in parallel: threads, or multiprocessors of a GPU."""
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).multi_processor_count

@@ -1,4 +1,4 @@
-"""A finished run, ready to use: its network with classes and preprocessing."""
+"""Inference with the network of a finished run: classes, preprocessing, predictions."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ _ARRAYS = (".npz", ".npy", ".pt")
 
 @dataclass(frozen=True)
 class Trained:
-    """The network of a run, with what is needed to use it.
+    """The network of a run, with its classes and preprocessing.
 
     Example:
         >>> net = snnfast.load("runs/stbp-mine")
         >>> net(["photo.png"])                               # -> tensor([2])
         >>> [net.classes[label] for label in net(images)]     # images [N, C, H, W], as the run was trained with
-        >>> net.model(net.preprocess(images))                 # what the network itself answers
+        >>> net.model(net.preprocess(images))                 # the outputs of the network
 
     Attributes:
         model: the network, in evaluation mode.
-        classes: the name of every class, by its label.
-        settings: those of the run.
-        folder: where it was loaded from.
+        classes: the names of the classes, by label.
+        settings: the settings of the run.
+        folder: the folder of the run.
         procedure: the procedure of the run.
-        shape: of a sample as the network takes it.
-        raw: of a sample before :meth:`preprocess`.
-        device: where the network is.
+        shape: shape of a sample of the network's input.
+        raw: shape of a sample before :meth:`preprocess`.
+        device: device of the network.
     """
 
     model: nn.Module
@@ -85,37 +85,37 @@ class Trained:
         return self.procedure.ready(self.settings, x)
 
     def __call__(self, samples: Any) -> Tensor:
-        """The label of every sample, int64 ``[N]``; -1 where the network decides for none.
+        """Return the label of every sample, int64 ``[N]``; -1 where the network decides for none.
 
-        ``[N, T]`` of a network that answers at every step.
+        A network that answers at every time step returns ``[N, T]``.
         """
         return self.labels(self.preprocess(samples))
 
     @torch.no_grad()
     def labels(self, x: Tensor) -> Tensor:
-        """The labels for what :meth:`preprocess` gives."""
+        """Return the labels of preprocessed samples."""
         parts = x.to(self.device).split(500)
         with put_back(self.device):
             found = [self.procedure.answers(self.settings, self.model, part, self.folder) for part in parts]
         return torch.cat(found) if found else x.new_zeros(0, dtype=torch.int64)
 
     def name(self, label: int) -> str:
-        """The name of a class; "-" for none."""
+        """Return the name of a class; "-" for none."""
         return self.classes[label] if label >= 0 else "-"
 
     def names(self, label: Tensor) -> str:
-        """The name of the class of a label, or of those at every step."""
+        """Return the name of the class of a label, or the names at every time step."""
         return " ".join(self.name(k) for k in label.flatten().tolist())
 
     def _read(self, path: Path) -> Tensor:
-        """An image file ``[C, H, W]``, bytes, grey or in colours as the network takes them."""
+        """Read an image file as bytes ``[C, H, W]``, grey or in colours as the network takes them."""
         from matplotlib import image
 
         if not path.is_file():
             raise FileNotFoundError(f"load: there is no image {path}")
         try:
             values = np.atleast_3d(image.imread(path))
-        except Exception as error:  # whatever a decoder raises
+        except Exception as error:  # decoders raise many types
             raise ValueError(f"load: {path} cannot be read as an image: {error}") from error
         if values.dtype.kind == "f":  # PNG
             values = (values * 255).round().astype(np.uint8)
@@ -138,7 +138,7 @@ class Trained:
 
 
 def load_run(procedures: Sequence[Procedure[Any]], folder: str | Path, device: torch.device | str) -> Trained:
-    """The network of the run in ``folder``, of one of ``procedures``; see :func:`snnfast.load`."""
+    """Load the network of the run in ``folder``, of one of ``procedures``; see :func:`snnfast.load`."""
     folder = Path(folder).expanduser()
     path = folder / CHECKPOINT
     checkpoint = read_checkpoint(path)
@@ -152,7 +152,7 @@ def load_run(procedures: Sequence[Procedure[Any]], folder: str | Path, device: t
             f"{path} does not say what its samples look like: it is of an earlier version; go on with --resume"
         )
     device = torch.device(device)
-    # A sample of zeros has all that decides the shapes of a network; its weights come from the file.
+    # A sample of zeros determines the shapes of the network; its weights come from the file.
     sample = torch.zeros(1, *described["shape"], device=device)
     label = torch.tensor([len(described["classes"]) - 1], device=device)
     with put_back(device), warnings.catch_warnings():
@@ -192,7 +192,7 @@ def _samples(path: Path) -> Any:
             content = torch.load(path, map_location="cpu", weights_only=True)
         else:
             content = np.load(path, allow_pickle=False)
-    except Exception as error:  # whatever reading a damaged or foreign file raises
+    except Exception as error:  # reading a damaged or foreign file raises many types
         raise ValueError(f"{path} holds no plain arrays: {str(error).splitlines()[0]}") from error
     if isinstance(content, (Tensor, np.ndarray)):
         return content

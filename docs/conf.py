@@ -44,7 +44,7 @@ exclude_patterns = ["_build", "**/sg_execution_times.rst", "sg_execution_times.r
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4
 
-# ---- API: every name of a module's __all__ has a page; those of names that are gone go
+# ---- API: a page for every name of a module's __all__; outdated pages are deleted
 shutil.rmtree(Path(__file__).parent / "api", ignore_errors=True)
 autosummary_generate = True
 autosummary_ignore_module_all = False
@@ -59,22 +59,22 @@ napoleon_use_rtype, napoleon_use_ivar = False, True
 
 
 def types_of_an_op(app: Sphinx, value: Any, bound: bool) -> None:
-    """An op has the annotations of its check, which are to be read in the check's module."""
+    """Give an op the annotations of its check, evaluated in the check's module."""
     if hasattr(value, "check"):
         hints = get_type_hints(value.check)
         hints.pop("return", None)
         value.__annotations__ = hints
 
 
-def together(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
-    """``:ivar a, b:`` would read as ``b`` of the type ``a,``."""
+def together(app: Sphinx, kind: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
+    """Join ``:ivar a, b:`` to ``a,b``, which Sphinx would read as ``b`` of type ``a,``."""
     for number, line in enumerate(lines):
         if field := re.match(r":(param|ivar) ([\w.]+, [^:]*):", line):
             lines[number] = line.replace(field[2], field[2].replace(", ", ","), 1)
 
 
 def public_bases(app: Sphinx, name: str, value: type, options: Any, bases: list[type]) -> None:
-    """A class whose bases are private shows the nearest public one."""
+    """Show the nearest public base of a class whose bases are private."""
     modules = [getattr(snnfast, module) for module in snnfast.__all__]
     public = {
         getattr(module, name) for module in modules for name in getattr(module, "__all__", ()) if name[0].isupper()
@@ -83,7 +83,7 @@ def public_bases(app: Sphinx, name: str, value: type, options: Any, bases: list[
         bases[:] = [next(c for c in value.__mro__[1:] if c in public or not c.__module__.startswith("snnfast"))]
 
 
-# ---- links to other documentation, by names and pages that are kept here: a build needs no network
+# ---- links to other documentation, from stored inventories: a build needs no network
 INVENTORIES = {
     "python": "https://docs.python.org/3/",
     "numpy": "https://numpy.org/doc/stable/",
@@ -91,7 +91,7 @@ INVENTORIES = {
     "matplotlib": "https://matplotlib.org/stable/",
 }
 intersphinx_mapping = {name: (url, f"inventories/{name}.txt") for name, url in INVENTORIES.items()}
-nitpicky = True  # a reference that leads nowhere is an error
+nitpicky = True  # a broken reference is an error
 nitpick_ignore_regex = [
     ("py:class", r"\w+\.(Annotated|OrderedDict)"),
     ("py:(class|obj)", r"\w+"),  # a type that only annotations name
@@ -100,7 +100,7 @@ nitpick_ignore_regex = [
 
 
 def by_its_public_name(app: Sphinx, env: Any, node: Any, contents: Any) -> None:
-    """Annotations say ``Tensor``, or ``torch.nn.modules.module.Module``: the names of the inventories are others."""
+    """Map names in annotations (``Tensor``, ``torch.nn.modules.module.Module``) to those in the inventories."""
     target = node.get("reftarget", "").strip("'")
     if node.get("refdomain") != "py" or target.startswith("snnfast."):
         return
@@ -112,7 +112,7 @@ def by_its_public_name(app: Sphinx, env: Any, node: Any, contents: Any) -> None:
 
 
 def setup(app: Sphinx) -> None:
-    """Connects what is above."""
+    """Connect the functions above to Sphinx."""
     app.connect("autodoc-before-process-signature", types_of_an_op)
     app.connect("autodoc-process-docstring", together, priority=900)  # after napoleon
     app.connect("autodoc-process-bases", public_bases)
@@ -121,7 +121,7 @@ def setup(app: Sphinx) -> None:
 
 # ---- tutorials, and the gallery
 def new_figures(block: Any, variables: dict[str, Any], gallery: dict[str, Any]) -> str:
-    """The figures that a block has made and named, whether pyplot knows them or not, and the files in ``pictures``."""
+    """Figures that a block has made and named, also outside pyplot, and the files in ``pictures``."""
     found = variables["example_globals"]
     paths = []
     for figure in {id(f): f for f in found.values() if isinstance(f, Figure)}.values():

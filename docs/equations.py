@@ -1,8 +1,8 @@
-"""Typeset equations from plain text: ``h[t] = decay v[t-1] + x[t]``, as docstrings and pages write them.
+"""Typeset the equations of docstrings and pages from plain text: ``h[t] = decay v[t-1] + x[t]``.
 
-In a docstring a block after ``::`` that is no Python is one; in a page a block of the language ``equation``. Each
-line has a left side, a right side and, three or more spaces later, a remark. Indices and the rest of a name after an
-underscore become subscripts, names of Greek letters the letters, ``^`` a superscript.
+An equation is a block of a docstring after ``::`` that is not Python, or a block of a page with the language
+``equation``. Each line has a left side, a right side and, three or more spaces later, a remark. Indices and the part of
+a name after an underscore become subscripts, names of Greek letters the letters, ``^`` a superscript.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SIDES = re.compile(r"^(?:(\S(?:(?!   ).)*?)\s+)?(=|\+=|-=|<-)\s+(.*)$")
 
 
 def letters(word: str) -> str:
-    """A variable of one letter in italics, with ``d`` before it for a derivative; a longer word upright."""
+    """Typeset a variable of one letter in italics, with ``d`` before it for a derivative, a longer word upright."""
     if word in GREEK or len(word.rstrip("\u0304")) == 1:
         return f"<i>{GREEK.get(word, word)}</i>"
     rest = word[1:]
@@ -36,7 +36,7 @@ def letters(word: str) -> str:
 
 
 def group(text: str, start: int) -> int:
-    """Where the bracket at ``start`` ends."""
+    """Index at which the bracket at ``start`` ends."""
     depth = 0
     for place in range(start, len(text)):
         depth += (text[place] in "([{") - (text[place] in ")]}")
@@ -102,7 +102,7 @@ def table(text: str) -> str:
 
 
 def is_equation(text: str) -> bool:
-    """Whether a block of a docstring is no code, and has a sign."""
+    """Return whether a block of a docstring is not code and has a relation sign."""
     try:
         ast.parse(text)
     except SyntaxError:
@@ -111,7 +111,7 @@ def is_equation(text: str) -> bool:
 
 
 def typeset_blocks(app: Sphinx, doctree: nodes.document) -> None:
-    """Put equations in the place of their text."""
+    """Replace the text of equations by HTML."""
     docstrings = app.env.docname.startswith("api/")
     for block in list(doctree.findall(nodes.literal_block)):
         of_docstring = docstrings and "language" not in block and is_equation(block.astext())
@@ -120,6 +120,6 @@ def typeset_blocks(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """An extension of Sphinx."""
+    """Register the extension."""
     app.connect("doctree-read", typeset_blocks)
     return {"parallel_read_safe": True}

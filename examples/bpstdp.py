@@ -18,7 +18,7 @@ import snnfast.nn.loss
 
 
 def train(loader, model, encoder, optimizer, opt):
-    """One image and one step after the other, as in the manual."""
+    """Train image by image and step by step, as in the manual."""
     corrects, total_loss, total = 0, 0.0, 0
     for image, label in islice(loader, opt.max_steps):
         image, label = image.squeeze(dim=0), label.squeeze()

@@ -26,7 +26,7 @@ SMALL = {  # for the digits in the package
 
 
 def datasets(name, root, moved=False):
-    """Training and test part; as in the manual CIFAR-10 is normalised, if ``moved`` cropped and mirrored at random."""
+    """Training and test data; CIFAR-10 normalised as in the manual, and cropped and mirrored at random if ``moved``."""
     change = {"train+val": None, "test": None}
     if name == "cifar10":
         from torchvision import transforms as t
@@ -38,7 +38,7 @@ def datasets(name, root, moved=False):
 
 
 def run(loader, model, criterion, optimizer=None, max_steps=None):
-    """One pass over the data; trains if there is an optimizer. Returns accuracy and loss."""
+    """Run one pass over the data, training if there is an optimizer; return accuracy and loss."""
     device = next(model.parameters()).device
     model.train(optimizer is not None)
     corrects, total_loss, total = 0, 0.0, 0
@@ -85,7 +85,7 @@ def train(opt):
 
 
 def signed_bernoulli(x):
-    """At every step a value fires with its magnitude as probability, with its sign."""
+    """Draw signed spikes: a value fires with its magnitude as probability and keeps its sign."""
     return torch.mul(torch.le(torch.rand_like(x), torch.abs(x) * 1.0).float(), torch.sign(x))
 
 
@@ -96,7 +96,7 @@ def infer(opt):
     ann.load_state_dict(trained["model"])
     if opt.method == "act_based":
         snn = snnfast.papers.SNN_Diehl2015(opt.batch_size, reset=opt.reset, **trained["network"])
-        snn.load_state_dict(trained["model"], strict=False)  # all but the thresholds
+        snn.load_state_dict(trained["model"], strict=False)  # everything except the thresholds
         ann, snn = ann.to(opt.device), snn.to(opt.device)
         threshold = snnfast.n3ml.threshold.activation_based(
             train_loader=DataLoader(training, batch_size=1000), model=ann, percentile=opt.percentile

@@ -1,8 +1,8 @@
-"""A new user's first hour: networks that fire, own data with default settings, a run that is used, a rule of one's own.
+"""A new user's first hour: networks that fire, your own data, a trained network in use, a rule of your own.
 
     python examples/first_hour.py
 
-Every step prints what came of it; it takes some seconds.
+Every step prints its result; the script takes some seconds.
 """
 
 import warnings
@@ -21,7 +21,7 @@ from snnfast.papers import procedures as procedure
 
 
 def silent_network():
-    """A layer that never fires says so, and calibration makes it fire."""
+    """Show the warning of a layer that never fires, and calibrate it."""
     torch.manual_seed(0)
     net = nn.Sequential(Time(nn.Linear(64, 32)), LIF(tau=10.0), Time(nn.Linear(32, 3)), LIF(tau=10.0), Rate())
     x = (torch.rand(20, 16, 64) < 0.2).float()
@@ -34,7 +34,7 @@ def silent_network():
 
 
 def own_images(folder):
-    """Own images with default settings, and the trained network on new ones."""
+    """Train on images of your own with default settings, and use the trained network."""
     rng = np.random.default_rng(0)
     labels = np.arange(120) % 2
     images = rng.random((120, 1, 16, 16), dtype=np.float32) * 0.4
@@ -49,7 +49,7 @@ def own_images(folder):
 
 
 def own_rule():
-    """Recorded spikes, and an anti-Hebbian rule written as a function of traces."""
+    """Apply an anti-Hebbian rule, written as a function of traces, to recorded spikes."""
     pre = from_times([0.2, 3.1, 3.4, 8.0], [0, 1, 2, 0], neurons=3)
     post = from_times([4.0, 9.0], [0, 1], neurons=2, num_steps=len(pre))
     post = torch.cat([post, post.new_zeros(len(pre) - len(post), 1, 2)])

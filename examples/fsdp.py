@@ -9,7 +9,7 @@ import argparse
 import os
 
 import torch
-import torch._dynamo  # loaded after the group, by the optimizer, it would keep the group to the end
+import torch._dynamo  # if the optimizer imports it after the group exists, it keeps the group to the end
 from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard

@@ -33,28 +33,28 @@ class Classifier(lightning.LightningModule):
         )
 
     def forward(self, images):
-        """Images to the membranes of the outputs after the last step, ``[B, 10]``."""
+        """Return the membranes of the outputs after the last step, ``[B, 10]``."""
         return self.net(images.expand(self.hparams.num_steps, *images.shape))
 
     def training_step(self, batch, index):
-        """The loss of a batch."""
+        """Return the loss of a batch."""
         images, labels = batch
         loss = cross_entropy(self(images), labels)
         self.log("loss", loss)
         return loss
 
     def test_step(self, batch, index):
-        """Counts right answers."""
+        """Log the accuracy on a batch."""
         images, labels = batch
         right = (self(images).argmax(1) == labels).float().mean()
         self.log("accuracy", right, batch_size=len(labels), sync_dist=True)
 
     def configure_optimizers(self):
-        """Adam."""
+        """Return the optimizer."""
         return torch.optim.Adam(self.parameters(), lr=self.hparams.lr)
 
     def on_train_epoch_end(self):
-        """Tells the loss of the last batch."""
+        """Print the loss of the last batch."""
         loss = self.trainer.callback_metrics["loss"]
         self.print(f"epoch {self.current_epoch + 1}: loss {loss:.4f}")
 

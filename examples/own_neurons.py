@@ -1,8 +1,8 @@
-"""Neurons that the package does not have, each from the equation of one step: they run as fast as its own.
+"""Neurons that the package does not have, each from the equation of one step, as fast as built-in ones.
 
     python examples/own_neurons.py [--num-steps 64]
 
-prints the time of a training step of each, in a kernel and as a loop of PyTorch.
+The script prints the time of a training step of each neuron, in a kernel and as a loop of PyTorch.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def resonator(fire, x, u, w, q, *, omega=10.0, b_offset=1.0, dt=0.01, v_threshol
 
 @snnfast.neuron(inputs=2)
 def gated(fire, x, gate, v, u, *, decay=0.9, v_threshold=1.0):
-    """Two inputs, two states, two outputs: a current, a gate that lets it in, and the spikes with what they carry."""
+    """Two inputs, two states, two outputs: a current and its gate, spikes and their amplitudes."""
     u = decay * u + torch.sigmoid(gate) * x
     s, _, v = fire(decay * v + u, v_threshold)
     return s, s * torch.tanh(u), v, u
@@ -54,7 +54,7 @@ def seconds(call, inputs) -> float:
 
 
 def main() -> None:
-    """Times each neuron on ``[num_steps, 32, 1024]``."""
+    """Time each neuron on ``[num_steps, 32, 1024]``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--num-steps", type=int, default=64)
     x = torch.randn(parser.parse_args().num_steps, 32, 1024, requires_grad=True)

@@ -64,10 +64,10 @@ def main():
         for weights in ("int8", "int4"):
             for scale in ("free", "power-of-two"):
                 small = quantize(net, weights, scale=scale)
-                of = f"{weights}, scale {scale}"
-                table.setdefault(f"{of}, rounded", []).append(accuracy(small, *held_out))
+                setting = f"{weights}, scale {scale}"
+                table.setdefault(f"{setting}, rounded", []).append(accuracy(small, *held_out))
                 fit(small, images, labels, options.epochs // 2, 1e-3, options.max_steps)
-                table.setdefault(f"{of}, trained", []).append(accuracy(small, *held_out))
+                table.setdefault(f"{setting}, trained", []).append(accuracy(small, *held_out))
         print(f"epoch {options.epochs} of seed {seed} done", flush=True)
     for name, values in table.items():
         mean = sum(values) / len(values)

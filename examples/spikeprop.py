@@ -17,26 +17,26 @@ import snnfast.nn.loss
 
 
 class LabelEncoder:
-    """The output of the class is to fire at 8 ms, the others at 13 ms."""
+    """Target times: 8 ms for the output of the class, 13 ms for the others."""
 
     def __init__(self, num_classes):
         self.num_classes = num_classes
 
     def run(self, label):
-        """Times wanted of the outputs for a label."""
+        """Return the target times of the outputs for a label."""
         o = torch.full((self.num_classes,), 13.0)
         o[label] = 8.0
         return o
 
 
 def accuracy(model, spikes, labels):
-    """A silent output never wins: it is inf, and the first spike decides."""
+    """Share of samples whose first output spike is right; a silent output (inf) never wins."""
     with torch.no_grad():
         return (snnfast.loss.first_spike(model(spikes)) == labels).float().mean().item()
 
 
 def bohte(opt, train, train_target, test, test_target):
-    """n3ml's procedure: squared error to target times, a step a sample."""
+    """Train by n3ml's procedure: squared error to target times, one update for each sample."""
     label_encoder = LabelEncoder(3)
     model = snnfast.model.Bohte2002(50, 10, 3)
     model.initialize()
@@ -50,7 +50,7 @@ def bohte(opt, train, train_target, test, test_target):
 
 
 def adam(opt, train, train_target, test, test_target):
-    """The same network, calibrated, with a cross-entropy of the first spike and batches of 20."""
+    """Train the same network, calibrated, with a cross-entropy of the first spike and batches of 20."""
     model = snnfast.model.Bohte2002(50, 10, 3, virtual=4.0)
     model.calibrate(train, (9.0, 14.0))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01 if opt.lr is None else opt.lr)
@@ -86,7 +86,7 @@ def main():
         not_to_fire=opt.not_to_fire,
         dt=1,
     )
-    # Four features of twelve neurons each, and two that always fire at 0.
+    # Four features of twelve neurons each, and two inputs that always fire at 0.
     train, test = (
         nn.functional.pad(data_encoder.run(data[f"{part}.data"]).flatten(1), (0, 2)).float()
         for part in ("train", "test")

@@ -1,4 +1,4 @@
-"""STBP: trains the network of Wu et al. 2018 on MNIST, as in n3ml's manual, or on the digits in the package.
+"""STBP: train the network of Wu et al. 2018 on MNIST, as in n3ml's manual, or on the digits in the package.
 
 python examples/stbp.py --data digits
 python examples/stbp.py --data ~/mnist --epochs 20
@@ -15,7 +15,7 @@ import snnfast.data
 
 
 def run(loader, model, criterion, optimizer=None, max_steps=None):
-    """One pass over the data; trains if there is an optimizer. Returns accuracy and loss."""
+    """Run one pass over the data, training if there is an optimizer; return accuracy and loss."""
     device = next(model.parameters()).device
     corrects, total_loss, total = 0, 0.0, 0
     for step, (images, labels) in enumerate(loader):

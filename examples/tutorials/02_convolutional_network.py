@@ -74,7 +74,7 @@ layer = LIF()
 
 
 def milliseconds(name: str) -> float:
-    """The quickest of five forward and backward passes."""
+    """Time of the fastest of five forward and backward passes."""
     best = float("inf")
     with backend.use(name):
         for _ in range(5):

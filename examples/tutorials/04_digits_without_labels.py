@@ -47,11 +47,11 @@ figure = visual.receptive_fields(model.xe.w, shape=(8, 8), title="after four tim
 # Only now are labels used: a neuron gets the class for which it fires most. Then the neurons
 # vote on test images.
 
-counts, of = model.respond([(rates, labels)])
-assigned = assign_labels(counts, of, num_classes=10)
-counts, of = model.respond([(test_images * 300, test_labels)])
+counts, targets = model.respond([(rates, labels)])
+assigned = assign_labels(counts, targets, num_classes=10)
+counts, targets = model.respond([(test_images * 300, test_labels)])
 classes = predict(counts, assigned, vote="proportion")
-print(f"{(classes == of).float().mean():.1%} of {len(of)} test images")
+print(f"{(classes == targets).float().mean():.1%} of {len(targets)} test images")
 
-matrix = torch.bincount(of * 10 + classes, minlength=100).view(10, 10)
+matrix = torch.bincount(targets * 10 + classes, minlength=100).view(10, 10)
 figure = visual.confusion(matrix)

@@ -26,7 +26,7 @@ test_x, test_labels = delayed_xor(1000, STEPS, seed=1)
 
 
 def sequence(samples: torch.Tensor) -> torch.Tensor:
-    """``[B, T, 2]`` of bytes -> ``[T, B, 2]``: layers have time first."""
+    """Turn bytes ``[B, T, 2]`` into floats ``[T, B, 2]``: layers take time first."""
     return samples.transpose(0, 1).float()
 
 
@@ -70,7 +70,7 @@ def network(hidden: nn.Module) -> nn.Sequential:
 
 
 def train(net: nn.Module, epochs: int = 10) -> list[float]:
-    """Trains, and returns the test accuracy after each epoch."""
+    """Train, and return the test accuracy after each epoch."""
     optimizer = torch.optim.Adam(net.parameters(), lr=0.005)
     accuracies = []
     for _ in range(epochs):

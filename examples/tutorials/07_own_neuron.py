@@ -43,7 +43,7 @@ def resonate(fire, x, v, u, *, period=10.0, decay=0.97, v_threshold=1.0):
 
 # %%
 # That is all: ``resonate`` is an op. The first call compiles a kernel for all time steps, forward
-# and backward, and keeps it on disk. The neuron fires for pulses with its own period, and for no
+# and backward, and stores it on disk. The neuron fires for pulses with its own period, and for no
 # others:
 
 figure, axes = plt.subplots(3, 1, sharex=True, figsize=(7, 4))
@@ -79,8 +79,8 @@ for _ in range(60):
 print(f"spikes: {counts[0]} before, {counts[-1]} after; period {layer.period.item():.1f}")
 
 # %%
-# What the kernel wins
-# --------------------
+# What the kernel gains
+# ---------------------
 # Without a kernel every operation of every step writes a tensor, which the backward pass reads
 # again. The kernel keeps the states in registers. This is the loop that one would write, and the
 # same neuron as the op:
@@ -91,8 +91,8 @@ def loop(x: Tensor) -> Tensor:
     turn, across = 0.97 * torch.cos(angle), 0.97 * torch.sin(angle)
     u, v = torch.zeros_like(x[0]), torch.zeros_like(x[0])
     spike, spikes = surrogate.atan(), []
-    for now in x:
-        u, v = turn * u - across * v + now, across * u + turn * v
+    for x_t in x:
+        u, v = turn * u - across * v + x_t, across * u + turn * v
         spikes.append(spike(v - 1))
         v = v - spikes[-1]
     return torch.stack(spikes)
@@ -103,7 +103,7 @@ x = torch.randn(100, 16, 512, requires_grad=True)
 
 
 def milliseconds(neurons) -> float:
-    """The quickest of five forward and backward passes, in CPU time."""
+    """CPU time of the fastest of five forward and backward passes."""
     best = float("inf")
     for _ in range(5):
         start = time.process_time()

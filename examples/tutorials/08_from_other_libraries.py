@@ -3,9 +3,9 @@ From SpikingJelly, snnTorch, Norse or Sinabs
 ============================================
 
 The same neuron differs from library to library: when it resets, whether it scales its input, whether
-it fires at the threshold or above. This tutorial takes neurons over by their old names, loads the
-weights of a trained network, and says how a whole network moves in one line. Nothing but snnfast has
-to be installed to run it.
+it fires at the threshold or above. This tutorial builds neurons by their old names, loads the
+weights of a trained network, and shows how to move a whole network in one line. It needs only snnfast
+to be installed.
 """
 
 import time
@@ -52,11 +52,11 @@ figure.tight_layout()
 
 
 def leaky(x: Tensor, beta: float) -> Tensor:
-    """``[T, B, N]`` -> spikes: above 1 the neuron fires, and loses 1 in the next step."""
+    """Return the spikes for ``[T, B, N]``: above 1 a neuron fires, and loses 1 in the next step."""
     membrane, spikes = torch.zeros_like(x[0]), []
-    for now in x:
+    for x_t in x:
         reset = (membrane > 1).float()
-        membrane = beta * membrane + now - reset
+        membrane = beta * membrane + x_t - reset
         spikes.append((membrane > 1).float())
     return torch.stack(spikes)
 
@@ -73,7 +73,7 @@ print(f"{same:.2%} of {x.numel():,} spikes are the same")
 
 
 def milliseconds(neurons) -> float:
-    """The quickest of five."""
+    """Time of the fastest of five calls."""
     best = float("inf")
     for _ in range(5):
         start = time.perf_counter()
@@ -125,10 +125,10 @@ print(net(torch.rand(25, 8, 64)).shape)
 #     fast = replace(theirs, verify=x)
 #
 # ``verify`` runs both networks and compares spikes and membranes; an error names the first layer and
-# step that differ. A neuron without an exact equal is refused, with the reason.
+# step that differ. A neuron without an exact equivalent is refused, with the reason.
 #
 # A loop over the steps in the ``forward`` of a network of snnTorch or Norse is taken apart: every
-# layer takes all steps in one call, which is fast. A loop that cannot be taken apart stays one, with
+# layer takes all steps in one call, which is fast. A loop that cannot be taken apart stays, with
 # a warning. An ``nn.Sequential`` that takes one step a call takes sequences with ``sequences=True``.
 #
 # Where next

@@ -2,7 +2,7 @@
 On a GPU, and on several
 ========================
 
-A network of this package moves to a GPU as any other, and PyTorch's tools train it in several
+A network of this package moves to a GPU like any other, and PyTorch's tools train it in several
 processes. This tutorial runs on a GPU if there is one, else on the CPU.
 """
 
@@ -91,7 +91,7 @@ def train(file: str) -> None:
     from pathlib import Path
 
     import torch
-    import torch._dynamo  # loaded after the group, by the optimizer, it would keep the group to the end
+    import torch._dynamo  # if the optimizer imports it after the group exists, it keeps the group to the end
     from torch import distributed, nn
 
     from snnfast.data import digits
@@ -127,7 +127,7 @@ def train(file: str) -> None:
             losses.append(loss.item() / size)
     if rank == 0:
         Path(file).write_text(json.dumps(losses))
-    del net  # first what uses the group
+    del net  # before the group that it uses
     distributed.destroy_process_group()
 
 
@@ -137,7 +137,7 @@ def train(file: str) -> None:
 
 
 def run(processes: int) -> list[float]:
-    """The losses of the program in so many processes."""
+    """Run the program in several processes, and return its losses."""
     with tempfile.TemporaryDirectory() as folder:
         program, result = Path(folder, "train.py"), Path(folder, "losses.json")
         program.write_text(f"{inspect.getsource(train)}\ntrain({str(result)!r})\n")
@@ -149,18 +149,18 @@ def run(processes: int) -> list[float]:
 
 
 several = max(torch.cuda.device_count(), 1) if device == "cuda" else 2
-one, more = run(1), run(several)
-print(f"the losses differ by at most {max(abs(a - b) for a, b in zip(one, more, strict=True)):.1e}")
+single, more = run(1), run(several)
+print(f"the losses differ by at most {max(abs(a - b) for a, b in zip(single, more, strict=True)):.1e}")
 
 figure, axis = plt.subplots(figsize=(7, 3))
-axis.plot(one, label="one process", linewidth=4, color="lightgray")
+axis.plot(single, label="one process", linewidth=4, color="lightgray")
 axis.plot(more, label=f"{several} processes", linewidth=1, color="crimson")
 axis.set(xlabel="step of the optimizer", ylabel="loss")
 axis.legend()
 figure.tight_layout()
 
 # %%
-# Both give the same curve: the mean gradient of two halves of a batch equals that of the whole, but
+# Both give the same curve: the mean gradient of two halves of a batch equals that of the whole, except
 # for rounding.
 #
 # By command

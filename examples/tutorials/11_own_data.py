@@ -21,13 +21,13 @@ folder = Path(tempfile.mkdtemp())
 # A file
 # ------
 # An ``.npz`` file holds ``images`` and ``labels``, and the names of the classes if there are any. A
-# folder ``train/CLASS/*.png`` does as well. Here are 300 drawings, in bytes, with noise.
+# folder ``train/CLASS/*.png`` works as well. Here are 300 drawings, in bytes, with noise.
 
 CLASSES = ("cross", "ring", "stripes")
 
 
 def drawing(label: int) -> np.ndarray:
-    """24 x 24 pixels, somewhere, of some size."""
+    """Draw a shape of random place and size on 24 x 24 pixels."""
     y, x = np.mgrid[:24, :24]
     x, y = x - rng.uniform(8, 15), y - rng.uniform(8, 15)
     size = rng.uniform(4, 7)

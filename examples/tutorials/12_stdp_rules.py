@@ -31,7 +31,7 @@ post = from_times([40.5], [0], neurons=1, num_steps=len(pre))
 
 
 def curve(rule) -> Tensor:
-    """The change of each weight."""
+    """Return the change of each weight."""
     layer = nn.Linear(INPUTS, 1, bias=False)
     nn.init.constant_(layer.weight, 0.5)
     STDP(layer, rule).run(pre, post)
@@ -54,10 +54,10 @@ def symmetric(s) -> Tensor:
     return 0.002 * (s.s_post * s.x_pre + s.s_pre * s.x_post) - 0.0018 * s.s_pre
 
 
-own = plasticity.OwnRule(symmetric)
+custom = plasticity.OwnRule(symmetric)
 
 figure, axis = plt.subplots(figsize=(7, 3.2))
-for name, rule in (("pair", pair), ("symmetric", own)):
+for name, rule in (("pair", pair), ("symmetric", custom)):
     axis.plot(torch.arange(INPUTS) - 40, curve(rule), ".-", label=name)
 axis.axhline(0, color="gray", linewidth=0.8)
 axis.axvline(0, color="gray", linewidth=0.8)
@@ -85,7 +85,7 @@ def inputs(steps: int) -> Tensor:
 
 
 def learned(rule) -> Tensor:
-    """The weights after 40 s."""
+    """Return the weights after 40 s."""
     torch.manual_seed(0)
     layer, neuron = (nn.Linear(100, 1, bias=False), LIF(tau=10.0, decay_input=False, v_threshold=16.0))
     nn.init.uniform_(layer.weight, 0.45, 0.55)
@@ -96,7 +96,7 @@ def learned(rule) -> Tensor:
 
 
 figure, axes = plt.subplots(1, 2, sharey=True, figsize=(7, 3.2))
-for axis, (name, rule) in zip(axes, (("pair", pair), ("symmetric", own)), strict=True):
+for axis, (name, rule) in zip(axes, (("pair", pair), ("symmetric", custom)), strict=True):
     weights = learned(rule)
     axis.scatter(torch.arange(100), weights, s=12, c=["crimson"] * 50 + ["gray"] * 50)
     axis.set(title=name, xlabel="input (red: volleys, in their order)")
@@ -107,8 +107,8 @@ figure.tight_layout()
 
 # %%
 # By the pair rule the inputs that fire first win, and the neuron answers earlier and earlier. The
-# symmetric rule takes every input that fires close to the neuron's spikes, and does not ask for the
-# order.
+# symmetric rule strengthens every input that fires close to the neuron's spikes, before or after
+# them.
 #
 # Where next
 # ----------

@@ -40,7 +40,7 @@ figure.tight_layout()
 # The encoders
 # ------------
 # A constant current needs no encoder: the first layer makes the spikes. ``BernoulliEncoder`` draws
-# each step by chance; ``RegularEncoder`` has the same rates without the chance. The last one is
+# each step at random; ``RegularEncoder`` has the same rates with regular spikes. The last encoder is
 # written here: a pixel fires once, and the brighter it is, the earlier.
 
 
@@ -96,7 +96,7 @@ def accuracy(encoder, slope: str, seed: int) -> float:
 
 
 def compare(axis, title: str, runs: dict) -> None:
-    """A row for each choice: every seed a dot."""
+    """Plot a row for each choice, with a dot for each seed."""
     for row, (name, (encoder, slope)) in enumerate(runs.items()):
         found = [accuracy(encoder, slope, seed) for seed in range(2)]
         axis.plot(found, [row] * 2, "o", color="royalblue", alpha=0.6)
@@ -113,5 +113,5 @@ figure.tight_layout()
 # %%
 # The surrogates with a width learn; ``straight_through``, whose slope is 1 however far a membrane is
 # from the threshold, does not in this network. The width (``alpha``) often matters more than the
-# shape: :doc:`/surrogates` has the formulas. Chance in the input costs little here; a single spike
-# for each pixel says less in eight steps. :doc:`/encoders` has the other encoders.
+# shape: :doc:`/surrogates` has the formulas. Random input spikes cost little here; a single spike
+# for each pixel tells less in eight steps. :doc:`/encoders` has the other encoders.

@@ -3,8 +3,8 @@ Regression: a signal in, a signal out
 =====================================
 
 Spiking networks also compute values. The readout :class:`snnfast.nn.LI` leaks and does not fire; its
-membrane is a continuous output at every step. Here a network hears the noisy position of a pendulum
-and says how fast it moves.
+membrane is a continuous output at every step. Here a network gets the noisy position of a pendulum
+and estimates its velocity.
 """
 
 import matplotlib.pyplot as plt
@@ -61,18 +61,18 @@ for _ in range(25):
         errors.append(loss.item())
 
 # %%
-# How well does it know?
-# ----------------------
-# The share of the variance that the answer leaves unexplained, beside the slope of the noisy
-# position from step to step.
+# How good is the estimate?
+# -------------------------
+# The share of the variance that the answer leaves unexplained, compared with that of the slope of the
+# noisy position from step to step.
 
 with torch.no_grad():
     answer = net(test_x)
 variance = test_target.var()
-left = nn.functional.mse_loss(answer, test_target) / variance
+unexplained = nn.functional.mse_loss(answer, test_target) / variance
 slope = torch.diff(test_x, dim=0, prepend=test_x[:1]) / 0.087
 noise = nn.functional.mse_loss(slope, test_target) / variance
-print(f"unexplained: {left:.1%}; by the slope of the input: {noise:.1%}")
+print(f"unexplained: {unexplained:.1%}; by the slope of the input: {noise:.1%}")
 
 figure, axes = plt.subplots(2, 1, sharex=True, figsize=(7, 4.5))
 axes[0].plot(test_x[:, 0], color="gray")

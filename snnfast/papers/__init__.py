@@ -1,4 +1,4 @@
-"""Published networks and how they are trained, a folder a paper."""
+"""Published networks and their training procedures, one folder per paper."""
 
 from .bohte2002.model import Bohte2002
 from .conversion.diehl2015 import Diehl2015, SNN_Diehl2015

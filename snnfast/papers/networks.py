@@ -1,4 +1,4 @@
-"""Models of many networks that know nothing of each other: how many, and the random numbers of each."""
+"""Models of several independent networks: seeds, settings per network and random numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Setting = float | Sequence[float]  # of all networks, or one a network
 
 
 def seeds_of(name: str, networks: object, seeds: object) -> Sequence[int] | None:
-    """The arguments ``networks`` and ``seeds`` of the model ``name``, checked: a seed a network; None: of one alone."""
+    """Check ``networks`` and ``seeds`` of the model ``name``; return one seed per network, None without networks."""
     if networks is None:
         if seeds is not None:
             raise ValueError(f"{name}: seeds need networks, got networks=None")
@@ -32,47 +32,47 @@ def seeds_of(name: str, networks: object, seeds: object) -> Sequence[int] | None
     return [check.whole(name, "seeds", seed, 0) for seed in seeds]
 
 
-def own(value: Setting, k: int) -> float:
+def setting_of(value: Setting, k: int) -> float:
     """Return the setting of network ``k``."""
     return value[k] if isinstance(value, Sequence) else value
 
 
-def one_or_each(values: list[V]) -> V | list[V]:
+def shared_or_list(values: list[V]) -> V | list[V]:
     """Return the value that all networks share, or the list of their values where they differ."""
     return values if any(value != values[0] for value in values) else values[0]
 
 
 class Draws:
-    """Random numbers from PyTorch's CPU generator: of several networks each as it would find that alone.
+    """Random numbers from PyTorch's CPU generator, for each network the same as if it were alone.
 
     Args:
-        seeds: that ``torch.manual_seed`` was given for each network; None: there is one, and nobody set it.
+        seeds: seed of each network, as for ``torch.manual_seed``; None: a single network without a seed.
     """
 
     def __init__(self, seeds: Sequence[int] | None) -> None:
         self._seeds = seeds
         self._states: list[Tensor] = []
 
-    def each(self, draw: Callable[[int], R]) -> list[R]:
-        """``draw(k)`` for each network ``k``, one after the other; of one alone ``draw(0)``."""
+    def per_network(self, draw: Callable[[int], R]) -> list[R]:
+        """Call ``draw(k)`` for each network ``k``, one after the other; ``draw(0)`` for a single network."""
         if self._seeds is None:
             return [draw(0)]
-        made = []
+        results = []
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             for k, seed in enumerate(self._seeds):
                 if k < len(self._states):
                     torch.set_rng_state(self._states[k])
-                else:  # not before it is known that memory holds so many networks
+                else:  # not earlier: memory might not hold all networks
                     self._states.append(torch.empty(0))
                     torch.default_generator.manual_seed(seed % 2**64)
-                made.append(draw(k))
+                results.append(draw(k))
                 self._states[k] = torch.get_rng_state()
-        return made
+        return results
 
     def __call__(self, draw: Callable[[int], Tensor]) -> Tensor:
-        """Return the draws of :meth:`each`, stacked along a first dimension of networks if there are several."""
-        made = self.each(draw)
-        return made[0] if self._seeds is None else torch.stack(made)
+        """Return the results of :meth:`per_network`, stacked along a first dimension if there are several networks."""
+        results = self.per_network(draw)
+        return results[0] if self._seeds is None else torch.stack(results)
 
     @contextmanager
     def put_back(self) -> Iterator[None]:

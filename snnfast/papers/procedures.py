@@ -1,8 +1,8 @@
-"""Training procedures, each a call: ``snnfast.procedure.stbp("mnist", root="data")`` trains and returns a result.
+"""Training procedures as functions: ``snnfast.procedure.stbp("mnist", root="data")`` trains and returns a result.
 
-A procedure takes a data set, the settings that should differ from those of docs/results.md, and where to read and
-write; see :class:`Procedure`. :func:`convert` makes a spiking network of a trained ReLU network. ``snnfast train`` and
-``snnfast convert`` are the same as commands.
+A procedure takes a data set, settings that differ from those of docs/results.md, and folders to read and write; see
+:class:`Procedure`. :func:`convert` converts a trained ReLU network to a spiking network. The commands ``snnfast train``
+and ``snnfast convert`` do the same.
 """
 
 from pathlib import Path
@@ -34,19 +34,19 @@ PROCEDURES = (stbp, stdp, spikeprop, bp_stdp, diehl2015, vgg16, spiking_vgg, seq
 
 
 def load(folder: str | Path, *, device: torch.device | str = "cpu") -> Trained:
-    """The trained network of a run of ``snnfast train`` or of :mod:`snnfast.procedure`, with classes and preprocessing.
+    """Load the trained network of a run of ``snnfast train`` or :mod:`snnfast.procedure`, with its preprocessing.
 
     Args:
-        folder: of the run, with its ``checkpoint.pt``.
-        device: where the network goes.
+        folder: folder of the run, with its ``checkpoint.pt``.
+        device: device of the network.
 
     Example:
         >>> net = snnfast.load("runs/stbp-digits")
         >>> net(images)                                      # labels [N]
 
     Raises:
-        FileNotFoundError, snnfast.checkpoint.CheckpointError: there is no checkpoint, it is damaged, of something else,
-            or of a version that did not keep what its samples look like.
+        FileNotFoundError, snnfast.checkpoint.CheckpointError: there is no checkpoint, it is damaged, of another kind,
+            or of a version that did not store the shape of the samples.
     """
     return load_run(PROCEDURES, folder, device)
 

@@ -475,7 +475,7 @@ class _Lines:
 
 @contextmanager
 def _deterministic_convolutions() -> Iterator[None]:
-    """Use deterministic convolutions; with the fastest ones of cuDNN a resumed run would drift from an uninterrupted one."""
+    """Use deterministic convolutions; the fastest ones of cuDNN would make a resumed run drift."""
     cudnn = torch.backends.cudnn
     before = cudnn.deterministic, cudnn.benchmark
     cudnn.deterministic, cudnn.benchmark = True, False

@@ -23,7 +23,7 @@ _TRACES = 512  # points of a trace
 
 
 def figures(dataset: str, run: Run, part: Part) -> dict[str, Draw]:
-    """Spike times and potentials for the first sample of ``part``; ``run`` is at its beginning."""
+    """Return figures of spike times and potentials for the first sample of ``part``; ``run`` is untrained."""
     times, label = part[0][:1], int(part[1][0])
     title = f"{dataset}, {_class(dataset, label)}"
     before = spikes(run.model, times)
@@ -31,17 +31,17 @@ def figures(dataset: str, run: Run, part: Part) -> dict[str, Draw]:
     def spike_times(run: Run) -> Figure:
         from snnfast import visual
 
-        now = spikes(run.model, times)
+        after = spikes(run.model, times)
         # XOR has one output for both classes.
-        mark = label if len(now["output"]) > 1 else None
-        return visual.spike_times(before, now, mark=mark, title=f"SpikeProp: {title}")
+        mark = label if len(after["output"]) > 1 else None
+        return visual.spike_times(before, after, mark=mark, title=f"SpikeProp: {title}")
 
     return {"spikes": spike_times, "potentials": lambda run: potentials(run.model, times, title=f"Outputs: {title}")}
 
 
 @torch.no_grad()
 def spikes(model: nn.Module, times: Tensor) -> dict[str, Tensor]:
-    """Spike times of the inputs and of every layer for the first of ``times`` ``[B, I]``; silent neurons are inf."""
+    """Return spike times of inputs and layers for the first of ``times`` ``[B, I]``; inf without a spike."""
     network = cast(Bohte2002, model)
     first, *hidden, last = (t[0] for t in network.spike_times(times[:1]))
     names = ["hidden"] if len(hidden) == 1 else [f"hidden {i + 1}" for i in range(len(hidden))]
@@ -51,7 +51,7 @@ def spikes(model: nn.Module, times: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def potentials(model: nn.Module, times: Tensor, *, title: str | None = None) -> Figure:
-    """Potentials of the outputs, 16 at most, for the first of ``times`` ``[B, I]``."""
+    """Draw the potentials of at most 16 outputs for the first of ``times`` ``[B, I]``."""
     from snnfast import visual
 
     network = cast(Bohte2002, model)

@@ -1,4 +1,4 @@
-"""SpikeProp's network with leaky integrate-and-fire neurons, which may fire several times."""
+"""Network of SpikeProp with leaky integrate-and-fire neurons, which may fire several times."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from snnfast.nn import EventProp, calibrate, loss
 
 
 class LIFNetwork(nn.Module):
-    """Layers of :class:`snnfast.nn.EventProp`, of which the first output spike decides.
+    """Layers of :class:`snnfast.nn.EventProp`; the first output spike decides.
 
     Args:
         in_features: inputs.
-        hidden: hidden neurons, one number a layer.
-        out_features: outputs, one a class.
-        max_spikes: after so many spikes a hidden neuron fires no more; outputs fire once.
+        hidden: hidden neurons, one number per layer.
+        out_features: outputs, one per class.
+        max_spikes: largest number of spikes of a hidden neuron; outputs fire once.
         virtual: scale of the times of silent outputs, in milliseconds; see :func:`snnfast.loss.virtual_times`.
-        **options: of the layers, such as ``tau_mem``, ``tau_syn`` and ``t_max``.
+        **options: arguments of the layers, such as ``tau_mem``, ``tau_syn`` and ``t_max``.
     """
 
     def __init__(
@@ -43,19 +43,19 @@ class LIFNetwork(nn.Module):
         self.virtual = virtual
 
     def reset_parameters(self, low: float, high: float) -> None:
-        """Draws the weights of every layer; see :meth:`snnfast.nn.EventProp.reset_parameters`."""
+        """Draw the weights of every layer; see :meth:`snnfast.nn.EventProp.reset_parameters`."""
         for layer in self.layers:
             cast(EventProp, layer).reset_parameters(low, high)
 
     def calibrate(self, t: Tensor, mean_times: Sequence[float]) -> None:
-        """Scales weights so that each layer fires first at its mean time; see :func:`snnfast.nn.calibrate`."""
+        """Scale weights so that each layer first fires at its mean time; see :func:`snnfast.nn.calibrate`."""
         with torch.no_grad():
             for layer, mean_time in zip(self.layers, mean_times):
                 calibrate(cast(EventProp, layer), t, mean_time)
                 t = layer(t)
 
     def forward(self, t: Tensor) -> Tensor:
-        """Spike times of the inputs ``[B, in_features]`` -> first times of the outputs ``[B, out_features]``, in ms."""
+        """Map input spike times ``[B, in_features]`` to first output spike times ``[B, out_features]``, in ms."""
         *hidden, last = self.layers
         for layer in hidden:
             t = layer(t)

@@ -1,4 +1,4 @@
-"""The network of Bohte et al. 2002, trained by SpikeProp."""
+"""Network of Bohte et al. 2002, trained by SpikeProp."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from snnfast.ops.spikeprop import Pull
 
 
 class Bohte2002(nn.Module):
-    """Layers of :class:`snnfast.nn.SpikeProp` neurons, each firing once: times in, times out.
+    """Layers of :class:`snnfast.nn.SpikeProp` neurons, which fire once; inputs and outputs are spike times.
 
     Without arguments it is the paper's network for Iris: 50 inputs, 10 hidden neurons, 3 outputs, and 16 synapses of
     different delays from each neuron to each neuron of the next layer. The first output spike decides.
@@ -23,7 +23,7 @@ class Bohte2002(nn.Module):
     Args:
         in_features: inputs.
         hidden: hidden neurons; several numbers for several hidden layers.
-        out_features: outputs, one a class.
+        out_features: outputs, one per class.
         delays: the number of terminals of each connection, with delays 1, 2, ... ms; or the delays themselves, as in
             the layer.
         v_threshold: the threshold of all neurons.
@@ -32,10 +32,10 @@ class Bohte2002(nn.Module):
         dt: None for exact times; 1.0 for n3ml's whole milliseconds.
         virtual: None: silent outputs are ``inf``. A number of milliseconds: they get the times of
             :func:`snnfast.loss.virtual_times`, after ``t_max``, with this ``scale``, and so have a gradient.
-        **options: of the layers, such as ``slope_min`` and ``learn_delays``.
+        **options: arguments of the layers, such as ``slope_min`` and ``learn_delays``.
 
     Raises:
-        TypeError, ValueError: for arguments of wrong type or range; from ``forward`` those of the op.
+        TypeError, ValueError: for arguments of wrong type or range; ``forward`` raises the errors of the op.
 
     Source: Bohte, Kok, La Poutre, Error-backpropagation in temporally encoded networks of spiking neurons,
     Neurocomputing 48 (2002).
@@ -72,20 +72,20 @@ class Bohte2002(nn.Module):
         self.virtual = None if virtual is None else check.number("Bohte2002", "virtual", virtual)
 
     def reset_parameters(self, low: float = -0.5, high: float = 1.0) -> None:
-        """Draws the weights of every layer; see :meth:`snnfast.nn.SpikeProp.reset_parameters`."""
+        """Draw the weights of every layer; see :meth:`snnfast.nn.SpikeProp.reset_parameters`."""
         for layer in self._spiking():
             layer.reset_parameters(low, high)
 
     def draw_weights(self, low: float, high: float) -> None:
-        """Draws the weights from U(low, high), without scaling by their number."""
+        """Draw the weights from U(low, high), without scaling by their number."""
         for layer in self._spiking():
             nn.init.uniform_(layer.weight, low, high)
 
     def calibrate(self, t: Tensor, mean_times: Sequence[float]) -> None:
-        """Scales each layer's weights so that its neurons fire at ``mean_times[layer]`` on average.
+        """Scale the weights of each layer so that its neurons fire at ``mean_times[layer]`` on average.
 
-        The mean is over the inputs ``t`` ``[B, in_features]``; see :func:`snnfast.nn.calibrate`. An error leaves all
-        weights as they were.
+        The mean is over the inputs ``t`` ``[B, in_features]``; see :func:`snnfast.nn.calibrate`. After an error all
+        weights are unchanged.
         """
         if len(mean_times) != len(self.layers):
             raise ValueError(
@@ -105,15 +105,15 @@ class Bohte2002(nn.Module):
                 raise
 
     def forward(self, t: Tensor) -> Tensor:
-        """Spike times of the inputs ``[B, in_features]`` -> of the outputs ``[B, out_features]``, in milliseconds.
+        """Map spike times of the inputs ``[B, in_features]`` to those of the outputs ``[B, out_features]``, in ms.
 
-        One sample ``[in_features]`` gives ``[out_features]``. Inputs that are ``inf``, or -1 as n3ml's encoder gives
-        them, are silent.
+        One sample ``[in_features]`` gives ``[out_features]``. Inputs at ``inf``, or at -1 as in n3ml's encoder, do not
+        fire.
         """
         return self.spike_times(t)[-1]
 
     def spike_times(self, t: Tensor) -> list[Tensor]:
-        """Spike times of the inputs and of every layer, a tensor each."""
+        """Return the spike times of the inputs and of every layer, one tensor each."""
         check.tensor("Bohte2002", "t", t)
         check.dtype("Bohte2002", "t", t.dtype, check.REAL)
         batch = t if t.dim() == 2 else t[None]
@@ -132,7 +132,7 @@ class Bohte2002(nn.Module):
 
     @property
     def weights_only(self) -> bool:
-        """Whether nothing but weights is learned, each layer's own, and no output time is virtual."""
+        """Whether only separate weights of each layer are learned, and no output time is virtual."""
         return self.virtual is None and all(
             layer.signs is None
             and layer.weight.requires_grad
@@ -142,7 +142,7 @@ class Bohte2002(nn.Module):
         )
 
     def untracked(self, t: Tensor) -> tuple[Tensor, list[tuple[Tensor, Pull]]]:
-        """Output times of a batch, and each layer's weight with :meth:`snnfast.nn.SpikeProp.untracked`'s function."""
+        """Return output times, and per layer its weight and the function of :meth:`snnfast.nn.SpikeProp.untracked`."""
         t = self._heard(t)
         pulls = []
         for layer in self._spiking():
@@ -151,7 +151,7 @@ class Bohte2002(nn.Module):
         return t, pulls
 
     def _heard(self, t: Tensor) -> Tensor:
-        """The times as the layers take them: silent is inf, not -1, and the dtype that of the weights."""
+        """Convert times for the layers: inf instead of -1, in the dtype of the weights."""
         return t.to(self._spiking()[0].weight.dtype).masked_fill(t == -1, torch.inf)
 
     def _spiking(self) -> list[SpikeProp]:

@@ -1,4 +1,4 @@
-"""SpikeProp (Bohte et al. 2002): training spike times, on XOR, Iris, Wisconsin breast cancer, digits and MNIST."""
+"""Training by SpikeProp (Bohte et al. 2002), on XOR, Iris, Wisconsin breast cancer, digits and MNIST."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LOSSES = ("cross-entropy", "squared-error")
 
 @dataclass(frozen=True, kw_only=True)
 class SpikepropSettings(FoldedSettings):
-    """Settings of a run of SpikeProp. Times in milliseconds."""
+    """Settings of a run of SpikeProp. Times are in milliseconds."""
 
     name = "spikeprop"
 
@@ -117,7 +117,7 @@ class Spikeprop(Procedure[SpikepropSettings]):
     revival = "an earlier --fire-at, or --slope-min 1 or more"
 
     def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings of docs/results.md."""
+        """Return the settings of docs/results.md."""
         code = changes.get("code", "population" if dataset in ("iris", "cancer") else "latency")
         chosen: dict[str, Any] = {"code": code}
         if dataset == "xor":
@@ -144,7 +144,7 @@ class Spikeprop(Procedure[SpikepropSettings]):
                 chosen |= {"lr": 0.03 if changes.get("neurons") == "lif" else 0.01}
             elif dataset == "mnist":
                 chosen |= {"span": 8.0, "threshold": 0.3, "epochs": 12, "lr": 0.002, "shift": 1}
-            elif dataset not in CLASSES:  # own data: no noise, which is tuned to the times of the digits
+            elif dataset not in CLASSES:  # a user's data: no jitter, which is tuned to the digits
                 chosen |= {"threshold": 0.0, "slope_min": 18.0, "epochs": 80}
             else:
                 chosen |= {"threshold": 0.0, "jitter": 2.0, "slope_min": 18.0, "epochs": 80}
@@ -158,9 +158,9 @@ class Spikeprop(Procedure[SpikepropSettings]):
         download: bool = False,
         device: torch.device | str = "cpu",
     ) -> Data:
-        """The data of a run as spike times, in the parts of :func:`snnfast.train.runs.samples.load`.
+        """Return the data of a run as spike times, in the parts of :func:`snnfast.train.runs.samples.load`.
 
-        The code is fitted to the training part alone, before its noise.
+        The code is fitted to the training part without noise.
         """
         parts = samples.load(settings, root, download=download)
         encode = coder(settings, parts.train[0])
@@ -172,7 +172,7 @@ class Spikeprop(Procedure[SpikepropSettings]):
         return Data(part(copies), part(parts.held_out), parts.split, parts.raw)
 
     def ready(self, settings: SpikepropSettings, x: Tensor) -> Tensor:
-        """Spike times; the codes of iris and cancer are fitted to their training parts."""
+        """Return spike times; the codes of iris and cancer are fitted to their training parts."""
         values = x.flatten(1)
         fitted = settings.dataset in ("iris", "cancer", "xor")
         train = samples.load(settings).train[0] if fitted else values
@@ -180,7 +180,7 @@ class Spikeprop(Procedure[SpikepropSettings]):
         return times.to(x.device)
 
     def model(self, settings: SpikepropSettings, data: Data) -> Bohte2002 | LIFNetwork:
-        """The network, calibrated on the first 1,000 training samples."""
+        """Return the network, calibrated on the first 1,000 training samples."""
         times = data.train[0]
         outputs = 1 if settings.dataset == "xor" else classes(settings.dataset, data)
         how: dict[str, Any] = {name: getattr(settings, name) for name in ("t_max", "virtual", "slope_min")}
@@ -199,28 +199,28 @@ class Spikeprop(Procedure[SpikepropSettings]):
         return model
 
     def optimizer(self, settings: SpikepropSettings, model: nn.Module) -> torch.optim.Optimizer:
-        """Adam."""
+        """Return Adam."""
         return torch.optim.Adam(model.parameters(), lr=settings.lr, fused=True)
 
     def scheduler(
         self, settings: SpikepropSettings, optimizer: torch.optim.Optimizer
     ) -> torch.optim.lr_scheduler.LRScheduler | None:
-        """A cosine, or None."""
+        """Return a cosine schedule, or None."""
         return super().scheduler(settings, optimizer) if settings.cosine else None
 
     def decide(self, settings: SpikepropSettings) -> Decide:
-        """The label of output times ``[B, O]``: the first spike; for XOR the nearer target. No spike, no label: -1."""
+        """Return the map from output times ``[B, O]`` to labels: first spike, for XOR the nearer target; else -1."""
         if settings.dataset != "xor":
             return lambda t: loss.first_spike(t, settings.t_max)
         middle = sum(settings.targets) / 2
         return lambda t: torch.where(t[:, 0] > settings.t_max, -1, (t[:, 0] < middle).long())
 
     def learning(self, settings: SpikepropSettings, run: Run, data: Data) -> dict[str, Any]:
-        """Arguments of :func:`snnfast.train.fit`."""
+        """Return the arguments of :func:`snnfast.train.fit`."""
         return {"batch_size": settings.batch_size, "loss": objective(settings), "augment": augmentation(settings)}
 
     def measured(self, settings: SpikepropSettings, run: Run, data: Data) -> tuple[dict[str, Any], list[str]]:
-        """Cycles until XOR was learned; by layer the share of spikes whose slope is bounded in the gradient."""
+        """Return cycles until XOR was learned, and by layer the share of spikes whose slope is bounded."""
         if settings.neurons == "lif":
             return {"clipped": None, "converged": None}, []
         clipped = clipped_shares(run.model, data.held_out[0])
@@ -231,9 +231,9 @@ class Spikeprop(Procedure[SpikepropSettings]):
         )
 
     def figures(self, settings: SpikepropSettings, run: Run, data: Data) -> dict[str, Draw]:
-        """Curves; spike times before and after, and potentials of the outputs, for the first sample held out."""
+        """Return curves, and spike times and output potentials for the first held-out sample."""
         drawn = super().figures(settings, run, data)
-        if settings.dataset == "xor":  # where both parts are the same patterns
+        if settings.dataset == "xor":  # both parts are the same patterns
             names = {"loss": "loss", "accuracy": "accuracy"}
             drawn["curves"] = partial(self.drawn, settings, names=names)
         if settings.neurons == "lif":
@@ -242,7 +242,7 @@ class Spikeprop(Procedure[SpikepropSettings]):
 
 
 def _noisy(settings: SpikepropSettings, x: Tensor) -> Tensor:
-    """The copies ``[copies N, F]`` of the training features ``[N, F]``, the same for every run of a seed."""
+    """Return noisy copies ``[copies N, F]`` of the training features ``[N, F]``, the same for every run of a seed."""
     copies = x.repeat(settings.copies, 1)
     if not settings.noise:
         return copies
@@ -252,7 +252,7 @@ def _noisy(settings: SpikepropSettings, x: Tensor) -> Tensor:
 
 
 def coder(settings: SpikepropSettings, train: Tensor) -> nn.Module:
-    """From features ``[N, F]`` to input spike times ``[N, I]``, fitted to the training part."""
+    """Return the encoder of features ``[N, F]`` into spike times ``[N, I]``, fitted to the training part."""
     low, high = train.amin(0), train.amax(0)
     if settings.code == "population":
         encoder = PopulationEncoder(settings.fields, low, high, settings.span, settings.span, beta=settings.beta)
@@ -260,11 +260,11 @@ def coder(settings: SpikepropSettings, train: Tensor) -> nn.Module:
     latency = LatencyEncoder(settings.span, threshold=settings.threshold)
     if settings.dataset in ("iris", "cancer", "xor"):
         return _Code(latency, settings.bias, low, high)
-    return _Code(latency, settings.bias, 0.0, 1.0)  # pixels, which noise may move out of bounds
+    return _Code(latency, settings.bias, 0.0, 1.0)  # pixels: noise may exceed the bounds
 
 
 class _Code(nn.Module):
-    """An encoder of features, scaled to [0, 1] where there are bounds, and ``bias`` inputs that always fire at 0."""
+    """An encoder of features, scaled to [0, 1] if bounded, with ``bias`` inputs that always fire at 0."""
 
     def __init__(self, encoder: nn.Module, bias: int, low: Any = None, high: Any = None) -> None:
         super().__init__()
@@ -277,7 +277,7 @@ class _Code(nn.Module):
 
 
 def objective(settings: SpikepropSettings) -> Loss:
-    """The loss of a run: output times ``[B, O]`` and labels ``[B]`` to a scalar."""
+    """Return the loss of a run, a function of output times ``[B, O]`` and labels ``[B]``."""
     if settings.loss == "cross-entropy":
         return partial(loss.first_spike_cross_entropy, t_max=settings.t_max)
     early, late = settings.targets
@@ -302,7 +302,7 @@ def augmentation(settings: SpikepropSettings) -> Callable[[Tensor], Tensor] | No
             pixels = t[:, : t.shape[1] - settings.bias]
             moved = samples.moved(pixels, settings.shift, empty=math.inf)
             t = torch.cat([moved, t[:, pixels.shape[1] :]], 1)
-        if settings.jitter:  # nothing comes before 0, silent stays silent
+        if settings.jitter:  # no spike before 0; inf stays inf
             t = (t + (torch.randn(t.shape) * settings.jitter).to(t)).clamp(min=0)
         return t
 
@@ -310,7 +310,7 @@ def augmentation(settings: SpikepropSettings) -> Callable[[Tensor], Tensor] | No
 
 
 def converged(settings: SpikepropSettings, run: Run) -> int | None:
-    """Cycles until XOR was learned: the first with a sum of squared errors below 1 ms^2; None if there is none."""
+    """Return the first cycle of XOR whose sum of squared errors is below 1 ms^2; None if there is none."""
     if settings.dataset != "xor":
         return None
     # The loss is half the mean over the four patterns.
@@ -319,7 +319,7 @@ def converged(settings: SpikepropSettings, run: Run) -> int | None:
 
 
 def clipped_shares(model: nn.Module, times: Tensor) -> list[float]:
-    """By layer :meth:`snnfast.nn.SpikeProp.clipped_share` for the first 1,000 of the input times ``[N, I]``."""
+    """Return :meth:`snnfast.nn.SpikeProp.clipped_share` by layer for the first 1,000 of the input times ``[N, I]``."""
     network = cast(Bohte2002, model)
     with torch.no_grad():
         heard = network.spike_times(times[:1000])

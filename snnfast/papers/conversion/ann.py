@@ -1,4 +1,4 @@
-"""Training of ReLU networks that are to be converted: Diehl et al. 2015 on MNIST, VGG16 on CIFAR-10."""
+"""Training of ReLU networks for conversion: Diehl et al. 2015 on MNIST, VGG16 on CIFAR-10."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NETWORKS = ("cnn", "dense", "vgg", "vgg16", "resnet20")
 
 @dataclass(frozen=True, kw_only=True)
 class AnnSettings(ClassifierSettings):
-    """Settings of a run that trains an ANN to be converted."""
+    """Settings of a run that trains an ANN for conversion."""
 
     name = "ann"
 
@@ -63,13 +63,13 @@ class AnnSettings(ClassifierSettings):
 
 
 class Ann(Classifier[AnnSettings]):
-    """ReLU networks, to be converted."""
+    """ReLU networks for conversion."""
 
     name, title, Settings = "ann", "ANN", AnnSettings
     networks: ClassVar[tuple[str, ...]] = NETWORKS
 
     def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings of docs/results.md."""
+        """Return the settings of docs/results.md."""
         network = changes.get("network", self.usual(dataset))
         if network not in self.networks:
             raise ValueError(f"{self.name}: network must be one of {', '.join(self.networks)}, got {network!r}")
@@ -90,29 +90,29 @@ class Ann(Classifier[AnnSettings]):
         return chosen
 
     def usual(self, dataset: str) -> str:
-        """The network for a data set, if none is named."""
+        """Return the default network of a data set."""
         return self.networks[0]
 
     def model(self, settings: AnnSettings, data: Data) -> nn.Module:
-        """The network that the settings name, with the weights it starts from."""
+        """Return the untrained network of the settings."""
         shape, classes = data.train[0].shape[1:], images.classes(settings.dataset, data)
         model = network(settings, shape, classes).to(data.device)
         if settings.precision == "bfloat16":
-            # Convolutions and poolings in bfloat16 are faster so.
+            # Convolutions and poolings in bfloat16 are faster in this layout.
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            if torch.cpu._is_avx512_bf16_supported():  # where it is known to be faster
+            if torch.cpu._is_avx512_bf16_supported():  # faster by measurement
                 for layer in model.modules():
                     if type(layer) is nn.Conv2d:
-                        layer.__class__ = PatchConv2d  # for the small images of the last layers
+                        layer.__class__ = PatchConv2d  # faster for the small images of the last layers
         return model
 
     def folder(self, settings: AnnSettings) -> str:
-        """Name of the folder of results."""
+        """Return the name of the folder of results."""
         return f"{settings.network}-{label_of(settings.dataset)}"
 
 
 class AnnOfDiehl2015(Ann):
-    """ReLU network of Diehl et al. 2015, to be converted."""
+    """ReLU network of Diehl et al. 2015 for conversion."""
 
     name = "diehl2015"
     paper, network_name = "Diehl et al. 2015", "Diehl2015"
@@ -120,24 +120,24 @@ class AnnOfDiehl2015(Ann):
 
 
 class AnnOfSengupta2019(Ann):
-    """VGG and residual ReLU networks, to be converted."""
+    """VGG and residual ReLU networks for conversion."""
 
     name = "vgg16"
     paper, network_name = "Sengupta et al. 2019", "VGG16"
     networks = ("vgg", "vgg16", "resnet20")
 
     def usual(self, dataset: str) -> str:
-        """VGG16 for CIFAR-10, else the small one."""
+        """Return VGG16 for CIFAR-10, else the small network."""
         return "vgg16" if dataset == "cifar10" else "vgg"
 
 
 def network(settings: AnnSettings, shape: Sequence[int] | None = None, classes: int = images.CLASSES) -> nn.Module:
-    """The network that the settings name, with the weights it starts from; for images of ``shape`` in ``classes``."""
+    """Return the untrained network of the settings, for images of ``shape`` in ``classes`` classes."""
     shape = IMAGE_SHAPES[settings.dataset] if shape is None else tuple(shape)
     if settings.network in ("cnn", "dense"):
         hidden = None if settings.network == "cnn" else (1200, 1200)
         if settings.dataset not in ("digits", "mnist"):
-            # Images that are too small for the paper's convolutions get those of the digits.
+            # Images too small for the paper's convolutions use those of the digits.
             small = {"kernel_size": 3, "padding": 1} if min(shape[1:]) < 16 else {}
             return Diehl2015(input_shape=shape, num_classes=classes, hidden=hidden, dropout=settings.dropout, **small)
         return Diehl2015.preset(settings.dataset, hidden=hidden, dropout=settings.dropout)

@@ -1,4 +1,4 @@
-"""The ReLU networks of Diehl et al. 2015, to be converted, and their spiking twins."""
+"""ReLU networks of Diehl et al. 2015 for conversion, and their spiking counterparts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from snnfast.conversion.stream import Encoder
 
 
 class Diehl2015(nn.Module):
-    """ReLU network without biases, which becomes spiking by its thresholds alone.
+    """ReLU network without biases, whose conversion only chooses thresholds.
 
     Without ``hidden`` it is the convolutional network of the paper, 28x28-12c5-2s-64c5-2s-10o::
 
@@ -27,8 +27,8 @@ class Diehl2015(nn.Module):
         num_classes: outputs.
         hidden: sizes of the hidden layers of a fully connected network; None for the convolutional one.
         dropout: probability of dropout, in [0, 1).
-        kernel_size: of both convolutions.
-        padding: of both convolutions; ``kernel_size=3, padding=1`` suits the 8x8 digits in the package.
+        kernel_size: kernel size of both convolutions.
+        padding: padding of both convolutions; ``kernel_size=3, padding=1`` suits the 8x8 digits in the package.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type or range; by ``forward`` for images of another shape.
@@ -86,7 +86,7 @@ class Diehl2015(nn.Module):
 
     @classmethod
     def preset(cls, dataset: str, **changes: Any) -> Diehl2015:
-        """The network of docs/results.md for "digits" or "mnist", without dropout.
+        """Return the network of docs/results.md for "digits" or "mnist", without dropout.
 
         Args:
             dataset: the name of the data set.
@@ -101,17 +101,17 @@ class Diehl2015(nn.Module):
         return cls(**{"dropout": 0.0, **networks[dataset], **changes})
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images ``[B, *input_shape]`` -> scores ``[B, num_classes]``."""
+        """Map images ``[B, *input_shape]`` to scores ``[B, num_classes]``."""
         for layer in self.children():
             images = layer(images)
         return images
 
 
 class SNN_Diehl2015(SpikingNetwork):  # noqa: N801
-    """:class:`Diehl2015` with integrate-and-fire neurons for ReLUs and on the output, and with its weights.
+    """:class:`Diehl2015` with the same weights and integrate-and-fire neurons for ReLUs and on the output.
 
-    At every step a pixel fires with its value as probability; a spike counts 1; a neuron that reaches its threshold
-    fires and starts again from 0. The result is the number of spikes of every output. Poolings have no neurons.
+    At every time step a pixel fires with its value as probability. A spike counts 1. A neuron that reaches its
+    threshold fires and resets to 0. The result is the spike count of every output. Poolings have no neurons.
 
     Example:
         >>> snn = SNN_Diehl2015(batch_size=100)
@@ -121,7 +121,7 @@ class SNN_Diehl2015(SpikingNetwork):  # noqa: N801
 
     Args:
         batch_size: ignored; accepted so that the manual's calls run.
-        threshold: one a layer of neurons; see :func:`snnfast.conversion.thresholds_from_activations`. None: set them
+        threshold: one per layer of neurons; see :func:`snnfast.conversion.thresholds_from_activations`. None: set them
             later.
         reset: "hard", as in the paper, or "soft".
         initial_membrane: membrane before the first step, as a part of the threshold, in [0, 1).

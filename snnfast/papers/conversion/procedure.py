@@ -1,4 +1,4 @@
-"""From a run of :mod:`snnfast.papers.conversion.ann` to a spiking network, and a report of how well it follows."""
+"""Conversion of a run of :mod:`snnfast.papers.conversion.ann` to a spiking network, with a report of its accuracy."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from .ann import Ann, AnnSettings
 CHECKPOINT, FIGURE, KIND = "snn.pt", "report.png", "conversion"
 # Seconds between checkpoints while the images are scored.
 SAVE_EVERY = 60.0
-# Settings that not every method has, and what snnfast.convert calls them.
-OF_METHODS = {name: name for name in ("percentile", "per_channel", "scaling_factor", "levels", "epochs", "lr")} | {
+# Settings of some methods only, and their names in snnfast.convert.
+METHOD_SETTINGS = {name: name for name in ("percentile", "per_channel", "scaling_factor", "levels", "epochs", "lr")} | {
     "calibration_steps": "num_steps"
 }
 ANN = Ann()
@@ -75,8 +75,8 @@ class Settings(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, theirs in OF_METHODS.items():
-            check_option(self.method, theirs, getattr(self, name), name)
+        for name, argument in METHOD_SETTINGS.items():
+            check_option(self.method, argument, getattr(self, name), name)
         increasing("convert", self.steps, self.warm_up)
 
 
@@ -85,13 +85,13 @@ class ConversionResult:
     """A finished conversion.
 
     Attributes:
-        network: the spiking one.
-        report: on the held-out images.
-        split: which images were scored, "test" or "validation".
+        network: the spiking network.
+        report: report on the held-out images.
+        split: the part that was scored, "test" or "validation".
         seconds_calibrating: time to choose the thresholds, fine-tuning included.
         seconds_scoring: time to run both networks over all images, without interruptions.
-        out: where the files are.
-        activity: what the network did for at most 500 held-out images, evenly spaced; None unless asked for.
+        out: folder of the files.
+        activity: activity of the network for at most 500 held-out images, evenly spaced; None unless asked for.
     """
 
     network: SpikingNetwork
@@ -103,7 +103,7 @@ class ConversionResult:
     activity: Activity | None = None
 
     def summary(self) -> str:
-        """The report's tables, and where the files are."""
+        """Return the tables of the report, and the files in ``out``."""
         watched = "" if self.activity is None else f"{self.activity.table()}\n\n"
         return (
             f"{self.split} split: {self.report.table()}\n\n{watched}"
@@ -124,23 +124,24 @@ def convert(
     progress: bool | None = None,
     **options: Any,
 ) -> ConversionResult:
-    """Converts the network of a run and scores it; keeps checkpoint, result and picture in ``out``.
+    """Convert the network of a run and score it; save checkpoint, result and picture in ``out``.
 
     Args:
-        run: folder of a run of ``snnfast train diehl2015`` or ``vgg16``, or of these procedures as calls.
+        run: folder of a run of ``snnfast train diehl2015`` or ``vgg16``, or of these procedures in Python.
         out: folder, made if missing; None: a folder in ``run``, named after the method.
         root: folder of the data set.
         download: let torchvision download the data set.
-        device: where it runs.
-        resume: go on from the checkpoint in ``out``, which must be of the same settings and the same run.
-        monitor: count what the spiking network does; see :func:`snnfast.monitor`. Its figures are ``monitor_*.png``.
+        device: device of the networks and the data.
+        resume: resume from the checkpoint in ``out``, which must have the same settings and the same run.
+        monitor: record the activity of the spiking network; see :func:`snnfast.monitor`. Its figures are
+            ``monitor_*.png``.
         progress: show a progress bar; None: only if standard error is a terminal.
-        **options: any of the :class:`Settings`, which decide the conversion: ``method``, ``steps``, ...
+        **options: any of the :class:`Settings` of the conversion: ``method``, ``steps``, ...
 
     Raises:
         FileExistsError: ``out`` holds a checkpoint or a result, and ``resume`` is False.
-        FileNotFoundError, snnfast.checkpoint.CheckpointError: there is no such run, or nothing to resume, or it does
-            not fit.
+        FileNotFoundError, snnfast.checkpoint.CheckpointError: there is no such run, nothing to resume, or the
+            checkpoint does not fit.
         TypeError, ValueError, ImportError: see :func:`snnfast.convert` and ``snnfast.train.runs.images.load``.
     """
     from snnfast import visual
@@ -171,14 +172,14 @@ def convert(
             comparison = Comparison(model, network, settings.steps, settings.warm_up)
 
         def save() -> None:
-            own = {k: v for k, v in network.state_dict().items() if not k.startswith("spiking.")}
+            weights = {k: v for k, v in network.state_dict().items() if not k.startswith("spiking.")}
             content = {
                 "kind": KIND,
                 "settings": identity,
                 "seconds": seconds,
                 "comparison": comparison.state_dict(),
                 "thresholds": [t.cpu() for t in network.thresholds],
-                "weights": own,
+                "weights": weights,
             }
             write_checkpoint(path, content)
 
@@ -222,7 +223,7 @@ def convert(
 def _finished(
     settings: Settings, run: Path, root: str | Path | None, download: bool, device: torch.device | str
 ) -> tuple[AnnSettings, Run, Data]:
-    """Settings, run and data of the ReLU network; what is held out are the images to score."""
+    """Return settings, run and data of the ReLU network; the held-out part is the images to score."""
     trained = ANN.stored(run)
     if settings.validate and not trained.validate:
         raise ValueError(
@@ -239,7 +240,7 @@ def _finished(
 
 
 def watch(network: SpikingNetwork, images: Tensor, settings: Settings) -> Monitor:
-    """A monitor that has seen all steps of the network for ``images``."""
+    """Return a monitor that recorded all time steps of the network for ``images``."""
     torch.manual_seed(settings.seed)
     with Monitor(network) as watching:
         for batch in images.split(settings.batch_size):
@@ -248,7 +249,7 @@ def watch(network: SpikingNetwork, images: Tensor, settings: Settings) -> Monito
 
 
 def calibrated(settings: Settings, model: nn.Module, train: Part, *, progress: bool | None = None) -> SpikingNetwork:
-    """The spiking network of ``model``, thresholds chosen on training images and labels."""
+    """Convert ``model``, with thresholds chosen on training images and labels."""
     images, labels = train
     generator = torch.Generator().manual_seed(settings.seed)
     torch.manual_seed(settings.seed)
@@ -257,13 +258,13 @@ def calibrated(settings: Settings, model: nn.Module, train: Part, *, progress: b
         images, labels = images[chosen.to(images.device)], labels[chosen.to(labels.device)]
     pairs = TensorDataset(images, labels)
     order = RandomSampler(pairs, generator=generator)
-    # Whole batches are indexed at once.
+    # The sampler yields batches, so that each batch is indexed at once.
     sampler = BatchSampler(order, settings.batch_size, drop_last=False)
     return conversion.convert(
         model,
         DataLoader(pairs, sampler=sampler, batch_size=None),
         method=settings.method,
-        **{theirs: getattr(settings, name) for name, theirs in OF_METHODS.items()},
+        **{argument: getattr(settings, name) for name, argument in METHOD_SETTINGS.items()},
         reset=settings.reset,
         initial_membrane=settings.initial_membrane,
         encoding=settings.encoder,
@@ -272,16 +273,16 @@ def calibrated(settings: Settings, model: nn.Module, train: Part, *, progress: b
 
 
 def converted(out: Path, model: nn.Module) -> SpikingNetwork:
-    """The spiking network that :func:`convert` kept in ``out``; ``model`` is the ReLU network it was made of.
+    """Load the spiking network that :func:`convert` saved in ``out``; ``model`` is its ReLU network.
 
     Raises:
-        FileNotFoundError, snnfast.checkpoint.CheckpointError: there is no checkpoint, or one of something else.
+        FileNotFoundError, snnfast.checkpoint.CheckpointError: there is no checkpoint, or it is of another kind.
     """
     path = out / CHECKPOINT
     checkpoint = read_checkpoint(path, KIND)
     try:
-        kept = checkpoint["settings"]
-        settings = Settings(**{name: kept[name] for name in ("reset", "initial_membrane", "encoder")})
+        stored = checkpoint["settings"]
+        settings = Settings(**{name: stored[name] for name in ("reset", "initial_membrane", "encoder")})
     except (TypeError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} is not of a conversion: {error}") from error
     return _stored(path, checkpoint, settings, model)
@@ -305,7 +306,7 @@ def _stored(path: Path, checkpoint: dict[str, Any], settings: Settings, model: n
 def _batches(
     comparison: Comparison, held_out: Part, settings: Settings, progress: bool | None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the batches left to score, each with its own seed, so that a resumed run sees the same input spikes."""
+    """Yield the remaining batches to score, each with its seed, so that a resumed run has the same input spikes."""
     images, labels = held_out if settings.images is None else spread(held_out, settings.images)
     size = settings.batch_size
     with progress_bar("score", len(images), done=comparison.images, progress=progress) as bar:
@@ -325,7 +326,7 @@ def _percent(right: int, comparison: Comparison) -> str:
 
 
 def spread(part: Part, n: int) -> Part:
-    """``n`` images and labels, evenly spaced: the first ones of a folder are all of one class."""
+    """Return ``n`` images and labels, evenly spaced, because the first images of a folder are all of one class."""
     images, labels = part
     n = min(n, len(images))
     chosen = torch.arange(n, device=images.device) * len(images) // n

@@ -1,4 +1,4 @@
-"""The residual network of Sengupta et al. 2019, to be converted."""
+"""Residual network of Sengupta et al. 2019 for conversion."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_BLOCKS = 10_000
 
 
 class Block(nn.Module):
-    """Two convolutions and a shortcut that meet before a ReLU, the only place where signals add up."""
+    """Residual block: two convolutions and a shortcut, added before a ReLU."""
 
     def __init__(self, channels: int, out: int, stride: int, dropout: float, batch_norm: bool) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Block(nn.Module):
         self.relu2 = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[B, channels, H, W]`` -> ``[B, out, H / stride, W / stride]``."""
+        """Map ``[B, channels, H, W]`` to ``[B, out, H / stride, W / stride]``."""
         y: Tensor = self.dropout(self.relu1(self.norm1(self.conv1(x))))
         y = self.norm2(self.conv2(y))
         return self.relu2(y + self.norm3(self.shortcut(x)))  # type: ignore[no-any-return]
@@ -43,12 +43,12 @@ class ResNet20(nn.Module):
 
     Three convolutions 3x3 in place of the first one of He et al., each with a ReLU; three groups of ``blocks`` residual
     blocks with ``width``, 2 ``width``, 4 ``width`` channels, the later groups starting with stride 2; average pooling
-    over the image; one fully connected layer. A ReLU stands at every junction, so that the signals that meet there are
-    spikes of neurons whose thresholds can be balanced together.
+    over the image; one fully connected layer. A ReLU follows every addition, so that the summands are spikes of neurons
+    whose thresholds can be balanced together.
 
     Args:
         width: channels of the first group.
-        blocks: residual blocks a group, at most 10,000.
+        blocks: residual blocks per group, at most 10,000.
         input_shape: channels, height and width of an image.
         num_classes: outputs.
         dropout: probability of dropout inside a block.
@@ -75,7 +75,7 @@ class ResNet20(nn.Module):
         name = type(self).__name__
         self.input_shape = sizes(name, "input_shape", input_shape, 3)
         whole(name, "width", width)
-        if whole(name, "blocks", blocks) > MOST_BLOCKS:  # each is made, which would not end
+        if whole(name, "blocks", blocks) > MOST_BLOCKS:  # making more would take too long
             raise ValueError(f"{name}: blocks must be at most {MOST_BLOCKS}, got {blocks}")
         whole(name, "num_classes", num_classes)
         number(name, "dropout", dropout)
@@ -100,21 +100,21 @@ class ResNet20(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
                 if name.endswith("conv2") and not batch_norm:
-                    # Without batch normalisation the variance would double at every junction.
+                    # Without batch normalisation the variance would double at every addition.
                     module.weight.data.mul_(residual)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images ``[B, *input_shape]`` -> scores ``[B, num_classes]``."""
+        """Map images ``[B, *input_shape]`` to scores ``[B, num_classes]``."""
         x = self.pool(self.groups(self.stem(images)))
         return self.fc(torch.flatten(x, 1))  # type: ignore[no-any-return]
 
 
 class SResNet20(SpikingNetwork):
-    """A :class:`ResNet20` with integrate-and-fire neurons for ReLUs and on the output, and with the same weights.
+    """:class:`ResNet20` with the same weights and integrate-and-fire neurons for ReLUs and on the output.
 
-    It works as :class:`snnfast.papers.SVGG16`, except that a spike counts for the threshold of its neuron. At a
-    junction, the paper balances the thresholds of the neurons that meet there together, so that their spikes are worth
-    the same. In units of the activations they are, whatever the thresholds.
+    It works as :class:`snnfast.papers.SVGG16`, except that a spike has the value of the threshold of its neuron. The
+    paper balances the thresholds of neurons whose spikes are added, so that these spikes have equal values. In units of
+    the activations they have, whatever the thresholds.
 
     Args:
         resnet20: the ReLU network, trained or not; it is copied.

@@ -1,4 +1,4 @@
-"""VGG networks without biases, after Sengupta et al. 2019, to be converted."""
+"""VGG networks without biases, after Sengupta et al. 2019, for conversion."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HIDDEN = (4096, 4096)
 
 
 class VGG16(nn.Module):
-    """VGG16 for CIFAR-10 as Sengupta et al. train it: no biases, average pooling, dropout; or a network of its kind.
+    """VGG16 for CIFAR-10 as Sengupta et al. train it: no biases, average pooling, dropout; or a similar network.
 
     Thirteen convolutions 3x3 with padding 1, each followed by a ReLU, and by dropout 0.2 where no pooling comes next;
     four poolings by 2; then fully connected 2048-4096-4096-10 with dropout 0.5.
@@ -93,25 +93,25 @@ class VGG16(nn.Module):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images ``[B, *input_shape]`` -> scores ``[B, num_classes]``."""
+        """Map images ``[B, *input_shape]`` to scores ``[B, num_classes]``."""
         return self.classifier(torch.flatten(self.features(images), 1))  # type: ignore[no-any-return]
 
 
 class SVGG16(SpikingNetwork):
-    """A :class:`VGG16` with integrate-and-fire neurons for ReLUs and on the output, and with the same weights.
+    """:class:`VGG16` with the same weights and integrate-and-fire neurons for ReLUs and on the output.
 
-    At every step a value of an image fires with its magnitude as probability and with its own sign. Values beyond 1,
-    as normalised images have them, fire at every step. A spike counts 1; a neuron that reaches its threshold fires and
-    subtracts it. The result is the number of spikes of every output. Poolings have no neurons.
+    At every time step a value of an image fires with its magnitude as probability, and the spike has its sign. Values
+    beyond 1, as in normalised images, fire at every step. A spike counts 1. A neuron that reaches its threshold fires
+    and subtracts it. The result is the spike count of every output. Poolings have no neurons.
 
     Args:
         vgg16: the ReLU network, trained or not; it is copied.
         batch_size: ignored; accepted so that the manual's calls run.
-        threshold: one a layer of neurons; see :func:`snnfast.conversion.thresholds_from_currents`. None: set them
+        threshold: one per layer of neurons; see :func:`snnfast.conversion.thresholds_from_currents`. None: set them
             later.
         reset: "soft", as in n3ml, or "hard", as in the paper.
         initial_membrane: membrane before the first step, as a part of the threshold, in [0, 1).
-        encoding: "saturating" spikes, as above; "poisson", the same, but values beyond 1 are an error; "constant"
+        encoding: "saturating" spikes, as above; "poisson", where values beyond 1 are an error; "constant"
             current; or a callable.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The network of Diehl and Cook 2015: digits learned without labels, by spike-timing-dependent plasticity."""
+"""Network of Diehl and Cook 2015, which learns digits without labels by spike-timing-dependent plasticity."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from snnfast.ops import DiehlCookConductanceResult, DiehlCookResult, Events, Rat
 from snnfast.reference.plasticity import Rule
 from snnfast.reference.presentations import presentations
 
-from ..networks import Draws, one_or_each, seeds_of
+from ..networks import Draws, seeds_of, shared_or_list
 from .parts import Excitatory, Input, LastStep, State, Synapses, normalize_each
 from .settings import DATASETS, Settings, for_dataset, of_networks, slower
 
@@ -22,11 +22,11 @@ Result = DiehlCookResult | DiehlCookConductanceResult
 
 
 class DiehlAndCook2015(nn.Module):
-    """Inputs, excitatory neurons with adaptive thresholds, and the inhibition among them; learns without labels.
+    """Excitatory neurons with adaptive thresholds that inhibit one another; learns without labels.
 
-    Every input reaches every excitatory neuron through ``xe.w`` ``[neurons, inputs]``, which learns. A neuron that
-    spikes inhibits all others, raises its own threshold ``exc.theta`` and learns the image, so that neurons come to
-    stand for different images. For the equations see :func:`snnfast.ops.diehl_cook_`, for the presets
+    Every input is connected to every excitatory neuron by plastic weights ``xe.w`` ``[neurons, inputs]``. A neuron that
+    spikes inhibits all others, raises its threshold ``exc.theta`` and learns the image, so that neurons come to
+    represent different images. For the equations see :func:`snnfast.ops.diehl_cook_`, for the presets
     :func:`snnfast.papers.diehl_cook2015.settings.preset`.
 
     Two ways lead to the same weights, bit for bit. Whole presentations in one call, which is the fast way::
@@ -42,8 +42,8 @@ class DiehlAndCook2015(nn.Module):
             model.learn()                            # plasticity of that step
         model.normalize()
 
-    The manual calls these ``init_param()``, ``run({"inp": spikes[t]})``, ``update()`` and ``normalize()``; these run,
-    too.
+    The manual's names of these methods run, too: ``init_param()``, ``run({"inp": spikes[t]})``, ``update()`` and
+    ``normalize()``.
 
     In training mode weights and thresholds change; after ``model.eval()`` no call changes them. Weights have no
     gradient.
@@ -51,31 +51,31 @@ class DiehlAndCook2015(nn.Module):
     Weights are drawn from U(0, w_init) and normalised at once. They are normalised again after each presentation in
     which their neuron was plastic, so that between presentations the weights of every neuron have the sum ``norm``.
 
-    ``networks=K`` makes K independent networks, for example to train several seeds at once. Each is, bit for bit, the
-    model that is made alone after ``torch.manual_seed`` of its seed, if a loader draws nothing from PyTorch's generator
-    (a ``DataLoader`` does, unless it has a ``generator=``). All tensors and results begin with the dimension
-    K. A stimulus with this dimension gives each network its own; one without is presented to all. Networks may differ
-    in settings: K numbers for one of ``changes``, or K settings for ``preset``. What must be the same are delays,
-    refractory times and other counts of steps, the kind and traces of the rule, and how images are presented.
+    ``networks=K`` makes K independent networks, for example to train several seeds at once. Each equals, bit for bit,
+    a model that is made alone after ``torch.manual_seed`` of its seed, if the loader draws nothing from PyTorch's
+    generator (a ``DataLoader`` does, unless it has a ``generator=``). All tensors and results have a first dimension K.
+    A stimulus with this dimension holds one stimulus per network; one without is presented to all. Networks may differ
+    in settings: K numbers for one of ``changes``, or K settings for ``preset``. They must share delays, refractory
+    periods and other numbers of steps, the kind and traces of the rule, and how images are presented.
 
     Args:
         neurons: excitatory neurons.
         input_shape: the shape of an image, or the number of its pixels.
-        preset: "manual", "n3ml", "paper", "tuned", or settings of your own, one or one a network.
-        dtype: of the weights: float32 or float64.
-        networks: how many networks at once; None: one, without a dimension for it.
-        seeds: one for each network, from which its weights and Poisson spikes are drawn; None: the seed that
-            ``torch.manual_seed`` has set last, and those after it.
-        **changes: other values for single settings, a list for one a network; see
+        preset: "manual", "n3ml", "paper", "tuned", or settings; or a sequence of settings, one per network.
+        dtype: dtype of the weights: float32 or float64.
+        networks: number of networks; None: one, without a dimension for it.
+        seeds: one seed per network, from which its weights and Poisson spikes are drawn; None: the last seed of
+            ``torch.manual_seed`` and its successors.
+        **changes: other values for single settings, or lists of one value per network; see
             :func:`snnfast.papers.diehl_cook2015.settings.change`.
 
     Attributes:
         xe.w: weights ``[neurons, inputs]``, or ``[K, neurons, inputs]``, contiguous when transposed.
-        exc.theta: what the thresholds have grown by ``[neurons]``, mV.
-        exc.v, exc.s, exc.x: membranes in mV, spikes and traces after the last ``step``.
+        exc.theta: growth of the thresholds ``[neurons]``, mV.
+        exc.v, exc.s, exc.x: membrane potentials in mV, spikes and traces after the last ``step``.
         inp.s, inp.x: spikes and traces of the inputs.
-        rule: the rule in force, a list of one a network where they differ; learning rates that fall during training
-            are set here.
+        rule: the current rule, or a list of one per network where they differ; learning rates that fall during
+            training are set here.
         settings: the settings of the preset, with changes; of the first network where they differ.
 
     Example:
@@ -84,7 +84,7 @@ class DiehlAndCook2015(nn.Module):
         torch.Size([8, 100])
 
     Raises:
-        TypeError, ValueError: for arguments of wrong type or range; nothing is changed by a call that raises.
+        TypeError, ValueError: for arguments of wrong type or range; a call that raises changes nothing.
 
     Source: Diehl and Cook, Unsupervised learning of digit recognition using spike-timing-dependent plasticity,
     Frontiers in Computational Neuroscience 9:99 (2015).
@@ -110,33 +110,33 @@ class DiehlAndCook2015(nn.Module):
         self._draws = Draws(seeds_of("DiehlAndCook2015", networks, seeds))
         self._every = of_networks(preset, self.neurons, changes, networks)
         self.settings = self._every[0]
-        self.rule = one_or_each([one.rule for one in self._every])
+        self.rule = shared_or_list([settings.rule for settings in self._every])
         self.networks = networks
         if networks is not None and self.settings.min_spikes:
             raise ValueError(
                 "DiehlAndCook2015: networks must be None with min_spikes, which presents other images again to each, "
                 f"got networks={networks} and min_spikes={self.settings.min_spikes}"
             )
-        now = LastStep()
-        self._now = now
+        last_step = LastStep()
+        self._last_step = last_step
         self._plastic: Tensor | None = None
         self._before: tuple[Tensor, State | None, Tensor] | None = None
-        self._looked_at: tuple[object, ...] | None = None
+        self._validated: tuple[object, ...] | None = None
         n_inputs = math.prod(self.input_shape)
-        every = () if networks is None else (networks,)
-        self.inp = Input(every, n_inputs, now)
-        self.exc = Excitatory(every, self.neurons, self._every, dtype, now)
-        self.xe = Synapses(every, n_inputs, self.neurons, self._every, dtype, self._draws)
+        leading = () if networks is None else (networks,)
+        self.inp = Input(leading, n_inputs, last_step)
+        self.exc = Excitatory(leading, self.neurons, self._every, dtype, last_step)
+        self.xe = Synapses(leading, n_inputs, self.neurons, self._every, dtype, self._draws)
 
     @classmethod
     def preset(cls, dataset: str, neurons: int = 100, preset: str = "tuned", **changes: Any) -> DiehlAndCook2015:
-        """The network with which docs/results.md learned "digits" or "mnist".
+        """Return the network of docs/results.md for "digits" or "mnist".
 
         Args:
             dataset: the name of the data set; present its images at ``settings.intensity`` Hz for a white pixel.
             neurons: excitatory neurons.
             preset: as in the class.
-            **changes: ``presentations``, the images that training will present, and settings by name; see
+            **changes: ``presentations``, the number of images that training will present, and settings by name; see
                 :func:`snnfast.papers.diehl_cook2015.settings.for_dataset`.
         """
         try:
@@ -148,50 +148,50 @@ class DiehlAndCook2015(nn.Module):
     @property
     def norm(self) -> float | list[float]:
         """Sum to which the weights of a neuron are normalised; a list where networks differ."""
-        return one_or_each([one.norm * math.prod(self.input_shape) for one in self._every])
+        return shared_or_list([settings.norm * math.prod(self.input_shape) for settings in self._every])
 
     def set_progress(self, progress: float) -> None:
-        """Sets the learning rates to what they should be after the part ``progress`` of the training, in [0, 1]."""
+        """Set the learning rates for the fraction ``progress`` of the training, in [0, 1]."""
         if not 0 <= progress <= 1:
             raise ValueError(f"DiehlAndCook2015: progress must lie in [0, 1], got {progress}")
-        rules = [slower(one.rule, one.lr_final**progress) for one in self._every]
-        self.rule = one_or_each(rules)
+        rules = [slower(settings.rule, settings.lr_final**progress) for settings in self._every]
+        self.rule = shared_or_list(rules)
 
     # Step by step.
 
     def reset(self) -> None:
-        """Puts all neurons and traces to rest; weights and thresholds stay."""
-        self._now.state = self._now.pre = self._now.post = None
+        """Reset all neurons and traces to rest; weights and thresholds stay."""
+        self._last_step.state = self._last_step.pre = self._last_step.post = None
         self._before = None
 
     def step(self, spikes: Tensor) -> None:
-        """One step of the neurons.
+        """Advance the neurons by one time step.
 
         Args:
             spikes: spikes of the inputs, in the shape of an image or flat; anything but 0 is a spike. With several
-                networks one for all, or one for each.
+                networks, one tensor for all, or one per network.
         """
         if not isinstance(spikes, Tensor):
             raise TypeError(f"DiehlAndCook2015: spikes must be a tensor, got {type(spikes).__name__}")
         n_inputs, K = math.prod(self.input_shape), self.networks
-        own = K is not None and spikes.dim() > 1 and spikes.numel() == K * n_inputs
-        if spikes.numel() != n_inputs and not (own and spikes.shape[0] == K):
+        per_network = K is not None and spikes.dim() > 1 and spikes.numel() == K * n_inputs
+        if spikes.numel() != n_inputs and not (per_network and spikes.shape[0] == K):
             shapes = dict.fromkeys((str(list(self.input_shape)), f"[{n_inputs}]"))
             raise ValueError(
                 f"DiehlAndCook2015: spikes must have shape {' or '.join(shapes)}"
                 f"{'' if K is None else f', or {K} before it'}, got {list(spikes.shape)}"
             )
         x = (spikes.detach() != 0).to(self.xe.w.device)
-        x = x.reshape(*((K,) if own else ()), 1, 1, n_inputs)
-        state, theta = self._now.state, self.exc.theta.clone()
+        x = x.reshape(*((K,) if per_network else ()), 1, 1, n_inputs)
+        state, theta = self._last_step.state, self.exc.theta.clone()
         result = self._op(x, state, None, theta=self.exc.theta, validate=state is None)
         self._before = (x, state, theta) if self.training else None
-        self._now.state = result.state
-        self._now.pre = x.flatten(-3).expand(*self.exc.theta.shape[:-1], n_inputs)
-        self._now.post = cast(Tensor, result.spikes).flatten(-3)
+        self._last_step.state = result.state
+        self._last_step.pre = x.flatten(-3).expand(*self.exc.theta.shape[:-1], n_inputs)
+        self._last_step.post = cast(Tensor, result.spikes).flatten(-3)
 
     def learn(self) -> None:
-        """Plasticity of the step that ``step`` made; in evaluation mode nothing happens.
+        """Apply the plasticity of the last ``step``; a no-op in evaluation mode.
 
         Traces advance here, too, and not in ``step``: call it after every ``step`` of a presentation, or after none.
         """
@@ -199,20 +199,20 @@ class DiehlAndCook2015(nn.Module):
             return
         if self._before is None:
             raise RuntimeError("DiehlAndCook2015: learn needs a step before it: call step before each learn")
-        # The same step again, now with plasticity: exactly what the op does in one call.
+        # Repeat the step with plasticity: equal to a single call of the op, bit for bit.
         x, state, theta = self._before
         result = self._op(x, state, self.rule, theta=theta, validate=state is None)
-        self._now.state = result.state
+        self._last_step.state = result.state
         self._before = None
-        plastic = cast(Tensor, self._now.post).clone()
+        plastic = cast(Tensor, self._last_step.post).clone()
         if state is not None:
             plastic |= state.trace_post != 0
         self._plastic = plastic if self._plastic is None else self._plastic | plastic
 
     def normalize(self) -> None:
-        """Scales the weights of every neuron that was plastic since the last call to the sum ``norm``.
+        """Scale the weights of every neuron that was plastic since the last call to the sum ``norm``.
 
-        With the preset "paper" it scales those of all neurons, before a presentation rather than after it.
+        With the preset "paper", scale those of all neurons, before a presentation rather than after it.
         """
         if not self.training:
             return
@@ -237,8 +237,8 @@ class DiehlAndCook2015(nn.Module):
         stepwise: bool = True,
         return_spikes: bool = True,
     ) -> Result:
-        of_each = [one.keywords() for one in self._every]
-        keywords = {name: one_or_each([of[name] for of in of_each]) for name in of_each[0]}
+        by_network = [settings.keywords() for settings in self._every]
+        keywords = {name: shared_or_list([values[name] for values in by_network]) for name in by_network[0]}
         if not self.training:
             keywords |= {"theta_plus": 0.0, "tau_theta": None}
         if self.settings.delayed:
@@ -269,33 +269,32 @@ class DiehlAndCook2015(nn.Module):
         return_spikes: bool = False,
         validate: bool = True,
     ) -> Result:
-        """Presents P images one after the other, each to a network at rest, and learns unless in evaluation mode.
+        """Present P images one after the other, each to a network at rest, and learn unless in evaluation mode.
 
         Args:
             x: the stimuli. Floating point: rates in Hz, of one image or P, from which Poisson spikes are drawn for
                 ``settings.duration``. bool or uint8, or floating point of only 0 and 1 with at least one 1, as
-                encoders give it: spikes ``[T, ...]`` or ``[P, T, ...]``. Images have the shape given as
-                ``input_shape``, or any other with as many pixels. :class:`snnfast.ops.Events` and
-                :class:`snnfast.ops.Rates` are taken as they are. With K networks ``[P, ...]`` is presented to all, and
-                ``[K, P, ...]`` gives each its own.
+                returned by encoders: spikes ``[T, ...]`` or ``[P, T, ...]``. Images have the shape ``input_shape``, or
+                any other with as many pixels. :class:`snnfast.ops.Events` and :class:`snnfast.ops.Rates` are passed to
+                the op. With K networks ``[P, ...]`` is presented to all, and ``[K, P, ...]`` holds stimuli per network.
             seeds: int64 ``[P]``, or ``[K, P]``, for the Poisson spikes; None: drawn from PyTorch's CPU generator, or
-                from each network's own.
+                from the generator of each network.
             return_spikes: return the raster.
             validate: check the values of ``x`` and the weights; on CUDA this waits for the device. Without it
-                floating point always means rates. Weights are looked at again only after something other than a
-                presentation has changed them; changes through ``.data`` go unseen.
+                floating point always means rates. Weights are checked again only after something other than a
+                presentation has changed them; changes through ``.data`` go unnoticed.
 
         Returns:
             ``counts``, spikes of every neuron for every image, int32 ``[P, neurons]``; ``spikes`` bool
-            ``[P, T, neurons]`` or None. For an image presented several times (``settings.min_spikes``) those of the
-            last time.
+            ``[P, T, neurons]`` or None. For an image presented several times (``settings.min_spikes``) both are of the
+            last presentation.
         """
         stimuli = _stimuli(self, x, seeds, validate)
         self.reset()
 
         def present(stimuli: Tensor | Events | Rates) -> Result:
-            unchanged = self._looked_at is not None and self._looked_at == self._versions()
-            if validate and unchanged:  # the weights need no look, the stimuli do
+            unchanged = self._validated is not None and self._validated == self._versions()
+            if validate and unchanged:  # check the stimuli only
                 w, neurons = self.xe.w, self.settings.neurons
                 presentations(neurons.op.__name__, stimuli, w.shape[-1], w.device, neurons.dt, True, self.networks)
             result = self._op(
@@ -308,7 +307,7 @@ class DiehlAndCook2015(nn.Module):
                 stepwise=False,
                 return_spikes=return_spikes,
             )
-            self._looked_at = self._versions() if validate else None
+            self._validated = self._versions() if validate else None
             return result
 
         if self.settings.min_spikes and isinstance(stimuli, Rates):
@@ -316,23 +315,23 @@ class DiehlAndCook2015(nn.Module):
         return present(stimuli)
 
     def _versions(self) -> tuple[object, ...] | None:
-        """Return the versions of weights and thresholds, to see changes since validation; None for inference tensors.
+        """Return the versions of weights and thresholds, to detect changes; None for inference tensors.
 
-        Presentations keep the weights within bounds, so that the versions after one stand for valid weights, too.
+        Presentations keep the weights within bounds, so that the versions after one belong to valid weights, too.
         """
         w, theta = self.xe.w, self.exc.theta
         if w.is_inference() or theta.is_inference():
             return None
         rules = self.rule if isinstance(self.rule, list) else [self.rule]
-        bounds = [(one.w_min, one.w_max) for one in rules] if self.training else None
+        bounds = [(rule.w_min, rule.w_max) for rule in rules] if self.training else None
         return w.data_ptr(), w._version, theta.data_ptr(), theta._version, bounds
 
     def _until_enough(self, rates: Rates, present: Callable[[Rates], Result]) -> Result:
-        """Presents images with ever higher rates until each has ``settings.min_spikes`` spikes."""
+        """Present images with increasing rates until each has ``settings.min_spikes`` spikes."""
         settings, P = self.settings, len(rates.hz)
         everything = torch.arange(P, device=rates.hz.device)
         whole = None
-        # An image meets the weights that the one before left; without learning all may go at once.
+        # With learning, images are presented one by one, because each changes the weights; without it, all at once.
         for todo in everything.split(1) if self.training else (everything,):
             times = 0
             while len(todo):
@@ -354,18 +353,18 @@ class DiehlAndCook2015(nn.Module):
         return present(rates) if whole is None else whole
 
     def fit(self, loader: Iterable[Tensor | tuple[Any, ...]], epochs: int = 1) -> DiehlAndCook2015:
-        """Presents all images of ``loader``, ``epochs`` times, and learns.
+        """Present all images of ``loader``, ``epochs`` times, and learn.
 
-        Learning rates fall over the call as ``settings.lr_final`` says. Batches of some hundred images are fastest;
-        the weights depend only on the order of the images.
+        Learning rates fall during the call according to ``settings.lr_final``. Batches of some hundred images are
+        fastest; the weights depend only on the order of the images.
 
         Args:
-            loader: batches of images in Hz ``[P, ...]``, alone or first in a tuple; labels are not looked at. Must
-                have a length if learning rates fall.
+            loader: batches of images in Hz ``[P, ...]``, alone or first in a tuple; labels are ignored. Must have a
+                length if learning rates fall.
             epochs: passes over ``loader``.
         """
         check.whole("DiehlAndCook2015", "epochs", epochs, 0)
-        falls = any(one.lr_final != 1 for one in self._every)
+        falls = any(settings.lr_final != 1 for settings in self._every)
         try:
             batches = epochs * len(loader) if falls else 0  # type: ignore[arg-type]
         except TypeError:
@@ -384,10 +383,10 @@ class DiehlAndCook2015(nn.Module):
         return self
 
     def respond(self, loader: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Spikes of every neuron for every image of ``loader`` ``[P, neurons]`` without learning, and labels ``[P]``.
+        """Return spike counts of all neurons for all images of ``loader`` ``[P, neurons]``, and labels ``[P]``.
 
-        This is what :func:`snnfast.learning.assign_labels` takes; with several networks call it for each. The network
-        stays in the mode in which it was.
+        Nothing is learned. These are the arguments of :func:`snnfast.learning.assign_labels`; with several networks
+        call it for each. The mode of the network stays.
 
         Raises:
             ValueError: for a batch without labels, or no batch.
@@ -416,10 +415,10 @@ class DiehlAndCook2015(nn.Module):
 
     def _apply(self, *arguments: Any, **keywords: Any) -> Any:
         result = super()._apply(*arguments, **keywords)  # type: ignore[no-untyped-call]
-        self._looked_at = None
-        # The state would stay behind, on the old device or of the old dtype.
+        self._validated = None
+        # The state still has the old device or dtype.
         self.reset()
-        device = self._now.device = self.xe.w.device
+        device = self._last_step.device = self.xe.w.device
         self._plastic = None if self._plastic is None else self._plastic.to(device)
         return result
 
@@ -427,7 +426,7 @@ class DiehlAndCook2015(nn.Module):
 def _stimuli(
     model: DiehlAndCook2015, x: Tensor | Events | Rates, seeds: Tensor | None, validate: bool
 ) -> Tensor | Events | Rates:
-    """``x`` and ``seeds`` of :meth:`DiehlAndCook2015.present` as its op takes them."""
+    """Convert ``x`` and ``seeds`` of :meth:`DiehlAndCook2015.present` to the stimuli of the op."""
     device, n_inputs = model.xe.w.device, math.prod(model.input_shape)
     validate = check.looks(validate, device)
     name, K = type(model).__name__, model.networks
@@ -478,12 +477,12 @@ def _stimuli(
 
 
 def _are_spikes(x: Tensor) -> bool:
-    """Whether all values are 0 or 1, and one is 1."""
+    """Return whether all values are 0 or 1, and at least one is 1."""
     return bool(x.numel()) and float(x.max()) == 1 and bool(((x == 0) | (x == 1)).all())
 
 
 def _before_images(model: DiehlAndCook2015, x: Tensor) -> list[tuple[int, ...]]:
-    """Sizes of the dimensions before an image's, as they may be read, first with ``input_shape`` or flat images."""
+    """Return candidates for the leading sizes before the image, ``input_shape`` and flat images first."""
     pixels = math.prod(model.input_shape)
     first = [len(s) for s in (model.input_shape, (pixels,)) if tuple(x.shape[-len(s) :]) == s]
     ends = [*(x.dim() - n for n in first), *range(x.dim())]

@@ -1,4 +1,4 @@
-"""Runs of STDP that differ in seeds and numbers of the network, as the networks of one model."""
+"""Training of several runs of STDP as the networks of one model."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from .options import StdpSettings
 
 
 def draw(seed: int, images: int, epoch: int) -> tuple[Tensor, Tensor]:
-    """The order of the images in an epoch, and the seeds of their spikes: a run goes on from any call bit for bit."""
+    """Draw the order of the images in an epoch and the seeds of their spikes, so that a run resumes bit for bit."""
     generator = torch.Generator().manual_seed((seed << 20) + epoch)
     order = torch.randperm(images, generator=generator)
     return order, torch.randint(2**63 - 1, (images,), generator=generator)
 
 
 def train(every: Sequence[StdpSettings], data: Data, *, progress: bool | None = None) -> list[float]:
-    """The accuracy of each run on what is held out, in [0, 1], bit for bit as of the run alone."""
-    settings, seeds = every[0], [one.seed for one in every]
+    """Return the held-out accuracy of each run, in [0, 1], bit for bit that of the run trained alone."""
+    settings, seeds = every[0], [run.seed for run in every]
     pixels, labels = data.train
     n, size = len(pixels), cast(int, settings.images_per_call)
     model = DiehlAndCook2015(
-        settings.neurons, pixels.shape[1:], [one.network(n) for one in every], networks=len(every), seeds=seeds
+        settings.neurons, pixels.shape[1:], [run.network(n) for run in every], networks=len(every), seeds=seeds
     ).to(data.device)
     title = f"train {len(every)} networks"
     with progress_bar(title, settings.epochs * n, progress=progress) as bar:
         for epoch in range(settings.epochs):
-            order, of_spikes = map(torch.stack, zip(*(draw(seed, n, epoch) for seed in seeds)))
+            order, spike_seeds = map(torch.stack, zip(*(draw(seed, n, epoch) for seed in seeds)))
             for first in range(0, n, size):
                 model.set_progress((epoch * n + first) / (settings.epochs * n))
                 chosen = order[:, first : first + size].to(data.device)
                 rates = pixels[chosen] * model.settings.intensity
-                model.present(rates, seeds=of_spikes[:, first : first + size])
+                model.present(rates, seeds=spike_seeds[:, first : first + size])
                 bar.update(chosen.shape[1])
     images = readout.assignment_images(settings)
     counts = [

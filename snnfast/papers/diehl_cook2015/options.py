@@ -14,7 +14,7 @@ IMAGES_PER_CALL = {"digits": 100, "mnist": 1000}
 
 @dataclass(frozen=True, kw_only=True)
 class StdpSettings(Settings):
-    """Settings of a run of STDP. Settings of the network that are None are taken from its preset."""
+    """Settings of a run of STDP. Settings of the network that are None come from its preset."""
 
     name = "stdp"
 
@@ -49,10 +49,10 @@ class StdpSettings(Settings):
         self.network(1)
 
     def network(self, images: int) -> network.Settings:
-        """Settings of the network for a run over ``images`` training images; of own images those of MNIST."""
+        """Return settings of the network for ``images`` training images; a user's images get those of MNIST."""
         names = ("rule", "lr", "lr_final", "theta_plus", "norm", "intensity", "duration")
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        for name in ("dataset", "preset", "neurons", "presentations", *given):
+        options = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        for name in ("dataset", "preset", "neurons", "presentations", *options):
             if name in self.changes:
                 raise ValueError(
                     f"stdp: changes (--set) must not hold {name}, which has its own option or follows from others, "
@@ -64,7 +64,7 @@ class StdpSettings(Settings):
                 self.preset,
                 self.neurons,
                 presentations=max(self.epochs * images, 1),
-                **{**given, **self.changes},
+                **{**options, **self.changes},
             )
         except (ValueError, TypeError) as error:
             raise type(error)(f"stdp: {error}") from None

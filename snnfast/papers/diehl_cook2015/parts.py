@@ -1,4 +1,4 @@
-"""The parts of :class:`snnfast.papers.DiehlAndCook2015`, named and to be read as n3ml's."""
+"""Submodules of :class:`snnfast.papers.DiehlAndCook2015`, with n3ml's names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ State = DiehlCookState | DiehlCookConductanceState
 
 
 def normalize_each(w: Tensor, rows: Tensor, norms: Sequence[float], rules: Sequence[Rule]) -> None:
-    """:func:`normalize` with one sum and rule for all networks, or one for each."""
+    """Call :func:`normalize` with one sum and rule for all networks, or one per network."""
     if len(norms) == len(rules) == 1:
         normalize(w, rows, norms[0], rules[0])
         return
@@ -28,15 +28,15 @@ def normalize_each(w: Tensor, rows: Tensor, norms: Sequence[float], rules: Seque
 
 
 def _filled(like: Tensor, values: Sequence[float]) -> Tensor:
-    """A tensor ``[*networks, neurons]`` of one number for all, or one a network."""
+    """Return a tensor ``[*networks, neurons]`` filled with one number, or one per network."""
     if len(values) == 1:
         return torch.full_like(like, values[0])
-    each = torch.tensor(values, dtype=like.dtype).to(like.device)
-    return each[:, None].expand(like.shape).clone()
+    by_network = torch.tensor(values, dtype=like.dtype).to(like.device)
+    return by_network[:, None].expand(like.shape).clone()
 
 
 class LastStep:
-    """Spikes and state of the last step; None at rest. The parts of a model share one."""
+    """Spikes and state of the last step; None at rest. Shared by the submodules of a model."""
 
     def __init__(self) -> None:
         self.pre: Tensor | None = None
@@ -46,23 +46,23 @@ class LastStep:
 
 
 class Input(nn.Module):
-    """The inputs, to be read: ``s`` spikes of the last step, ``x`` traces, both ``[*networks, neurons]``."""
+    """The inputs: read-only ``s``, spikes of the last step, and ``x``, traces, both ``[*networks, neurons]``."""
 
-    def __init__(self, networks: Sequence[int], neurons: int, now: LastStep) -> None:
+    def __init__(self, networks: Sequence[int], neurons: int, last_step: LastStep) -> None:
         super().__init__()
-        self.neurons, self._shape, self._now = neurons, (*networks, neurons), now
+        self.neurons, self._shape, self._last_step = neurons, (*networks, neurons), last_step
 
     @property
     def s(self) -> Tensor:
         """Spikes of the last step, bool."""
-        now = self._now
-        return self._zeros(torch.bool) if now.pre is None else now.pre
+        last_step = self._last_step
+        return self._zeros(torch.bool) if last_step.pre is None else last_step.pre
 
     @property
     def x(self) -> Tensor:
         """Traces of the spikes."""
-        state = self._now.state
-        # Where inputs are delayed, older traces come before it.
+        state = self._last_step.state
+        # With delays, older traces precede it.
         return (
             self._zeros(torch.float32)
             if state is None
@@ -70,7 +70,7 @@ class Input(nn.Module):
         )
 
     def _zeros(self, dtype: torch.dtype) -> Tensor:
-        return torch.zeros(self._shape, dtype=dtype, device=self._now.device)
+        return torch.zeros(self._shape, dtype=dtype, device=self._last_step.device)
 
     def extra_repr(self) -> str:
         """Return the settings that ``print`` shows."""
@@ -83,39 +83,39 @@ class Excitatory(nn.Module):
     theta: Tensor
 
     def __init__(
-        self, networks: Sequence[int], neurons: int, every: Sequence[Settings], dtype: torch.dtype, now: LastStep
+        self, networks: Sequence[int], neurons: int, every: Sequence[Settings], dtype: torch.dtype, last_step: LastStep
     ) -> None:
         super().__init__()
-        self.neurons, self._every, self._now = neurons, every, now
+        self.neurons, self._every, self._last_step = neurons, every, last_step
         theta = torch.empty((*networks, neurons), dtype=every[0].neurons.theta_dtype or dtype)
-        self.register_buffer("theta", _filled(theta, [one.theta_init for one in every]))
+        self.register_buffer("theta", _filled(theta, [settings.theta_init for settings in every]))
 
     def _apply(self, *arguments: Any, **keywords: Any) -> Any:
         before = self.theta
         result = super()._apply(*arguments, **keywords)  # type: ignore[no-untyped-call]
-        # It moves, but is never rounded: another dtype is meant for the weights.
+        # Move theta to the new device, but keep its dtype: a change of dtype is for the weights.
         if self._every[0].neurons.theta_dtype not in (None, self.theta.dtype):
             self.theta = before.to(self.theta.device)
         return result
 
     @property
     def v(self) -> Tensor:
-        """Membranes, mV."""
-        state, dynamics = self._now.state, [one.neurons for one in self._every]
+        """Membrane potentials, mV."""
+        state, dynamics = self._last_step.state, [settings.neurons for settings in self._every]
         if state is None:
-            return _filled(self.theta, [one.v_rest for one in dynamics])
+            return _filled(self.theta, [neurons.v_rest for neurons in dynamics])
         return state.v + dynamics[0].v_zero
 
     @property
     def s(self) -> Tensor:
         """Spikes of the last step, bool."""
-        post = self._now.post
+        post = self._last_step.post
         return torch.zeros_like(self.theta, dtype=torch.bool) if post is None else post
 
     @property
     def x(self) -> Tensor:
         """Traces of the spikes."""
-        state = self._now.state
+        state = self._last_step.state
         return torch.zeros_like(self.theta) if state is None else state.trace_post
 
     def extra_repr(self) -> str:
@@ -127,7 +127,7 @@ class Synapses(nn.Module):
     """Weights ``w`` and ``delays`` (steps, or None) to excitatory neurons, both ``[*networks, neurons, inputs]``.
 
     Attributes:
-        longest_delay: steps that no delay exceeds; None without delays.
+        longest_delay: upper bound of the delays, in steps; None without delays.
     """
 
     delays: Tensor | None
@@ -143,7 +143,7 @@ class Synapses(nn.Module):
         draws: Draws,
     ) -> None:
         super().__init__()
-        # An input's weights lie together, as the kernels walk from input spike to input spike.
+        # The weights of an input are contiguous, because the kernels iterate over input spikes.
         w = torch.empty((*networks, inputs, neurons), dtype=dtype).mT
         self.w = nn.Parameter(w, requires_grad=False)
         self._every, self._draws = every, draws
@@ -157,17 +157,17 @@ class Synapses(nn.Module):
         self.register_buffer("delays", delays)
 
     def reset_parameters(self) -> None:
-        """Draws the weights anew, and scales each neuron's to the sum ``norm``."""
+        """Draw the weights anew, and scale those of each neuron to the sum ``norm``."""
         every, w = self._every, self.w.detach()
 
         def drawn(k: int) -> Tensor:
-            """In the order of [neurons, inputs], whatever the layout."""
+            """Draw in the order of [neurons, inputs], whatever the layout."""
             return torch.rand(w.shape[-2:], dtype=w.dtype) * every[k % len(every)].w_init
 
         w.copy_(self._draws(drawn))
         rows = torch.ones(w.shape[:-1], dtype=torch.bool, device=w.device)
-        norms = [one.norm * w.shape[-1] for one in every]
-        normalize_each(w, rows, norms, [one.rule for one in every])
+        norms = [settings.norm * w.shape[-1] for settings in every]
+        normalize_each(w, rows, norms, [settings.rule for settings in every])
 
     def extra_repr(self) -> str:
         """Return the settings that ``print`` shows."""

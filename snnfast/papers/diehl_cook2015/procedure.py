@@ -1,4 +1,4 @@
-"""STDP: the network of Diehl and Cook 2015 learns digits and MNIST without labels, then its neurons are labelled."""
+"""Training by STDP (Diehl and Cook 2015) on digits and MNIST without labels; then neurons are labelled."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from .settings import shared
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-VALIDATION_IMAGES = 10_000  # of MNIST: the last of the training set
-RECENT_IMAGES = 10_000  # about so many images decide on the labels of the running accuracy
+VALIDATION_IMAGES = 10_000  # the last images of the training set of MNIST
+RECENT_IMAGES = 10_000  # approximate number of images that determine the labels of the running accuracy
 
 
 class Stdp(Together[StdpSettings]):
@@ -47,7 +47,7 @@ class Stdp(Together[StdpSettings]):
     figures_within_epochs = True
 
     def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """The network's preset has the settings."""
+        """Return no changes: the preset of the network has the settings."""
         return {}
 
     def load(
@@ -58,7 +58,7 @@ class Stdp(Together[StdpSettings]):
         download: bool = False,
         device: torch.device | str = "cpu",
     ) -> Data:
-        """The images of a run; the validation split of MNIST are the last 10,000 training images."""
+        """Return the images of a run; the validation split of MNIST is the last 10,000 training images."""
         if not settings.validate or settings.dataset != "mnist":
             return images.load(settings, root, download=download, device=device, unit=True)
         pixels, labels = images.part(settings.dataset, "train+val", root, download, device)
@@ -67,17 +67,17 @@ class Stdp(Together[StdpSettings]):
         return Data((pixels[:n], labels[:n]), (pixels[n:], labels[n:]), "validation")
 
     def model(self, settings: StdpSettings, data: Data) -> DiehlAndCook2015:
-        """The network at its beginning."""
+        """Return the untrained network."""
         pixels = data.train[0]
         chosen = settings.network(len(pixels))
         return DiehlAndCook2015(settings.neurons, pixels.shape[1:], chosen).to(data.device)
 
     def counts(self, settings: StdpSettings, data: Data) -> Score:
-        """Running accuracy, and how much neurons spike."""
+        """Return the score: running accuracy and spike counts."""
         return Responses(settings.neurons, images.classes(settings.dataset, data), data.device)
 
     def learning(self, settings: StdpSettings, run: Run, data: Data) -> dict[str, Any]:
-        """Arguments of :func:`snnfast.train.fit`."""
+        """Return the arguments of :func:`snnfast.train.fit`."""
         n, model = len(data.train[0]), cast(DiehlAndCook2015, run.model)
         size = cast(int, settings.images_per_call)
         drawn = functools.lru_cache(1)(partial(networks.draw, settings.seed, n))
@@ -88,7 +88,7 @@ class Stdp(Together[StdpSettings]):
             return model.present(pixels * model.settings.intensity, seeds=seeds).counts, None
 
         return {
-            "held_out": None,  # before its neurons have labels the network answers nothing
+            "held_out": None,  # the network predicts nothing before its neurons have labels
             "batch_size": size,
             "step": step,
             "order": lambda epoch: drawn(epoch)[0],
@@ -97,33 +97,33 @@ class Stdp(Together[StdpSettings]):
     def result(
         self, settings: StdpSettings, run: Run, data: Data, out: Path | None = None, *, progress: bool | None = None
     ) -> Result:
-        """Labels the neurons by training images, and scores the images held out."""
+        """Label the neurons by training images, and score the held-out images."""
         labels = readout.assign(settings, run, data, out, progress=progress)
         result = readout.infer(settings, run, data, labels, out, progress=progress)
         self.keep(result)
         return result
 
     def answers(self, settings: StdpSettings, model: nn.Module, x: Tensor, folder: Path) -> Tensor:
-        """The mean vote of the neurons, by the labels in ``folder``."""
+        """Return the mean vote of the neurons, by the labels in ``folder``."""
         assigned = readout.assignment(folder, x.device)
         counts = readout.responses(cast(DiehlAndCook2015, model), x, settings.seed, "infer", False)
         return predict(counts, assigned, vote="mean")
 
     def at_once(self, settings: StdpSettings, device: torch.device | str) -> int:
-        """As many as find room side by side; one where images are presented again."""
+        """Return the number of networks that run in parallel; 1 if images are presented again."""
         return 1 if settings.network(1).min_spikes else side_by_side(device)
 
     def several(self, every: Sequence[StdpSettings], *, progress: bool | None = None, **where: Any) -> list[Trial]:
-        """Runs that differ in seeds and in what networks may differ in, several as one model of so many networks."""
+        """Train runs as networks of one model, grouped by the settings that networks of a model must share."""
 
         def trials(group: list[StdpSettings]) -> list[Trial]:
             data = self.load(group[0], **where)
-            return [Trial(one) for one in networks.train(group, data, progress=progress)]
+            return [Trial(accuracy) for accuracy in networks.train(group, data, progress=progress)]
 
-        return in_groups(every, alike, trials)
+        return in_groups(every, shared_settings, trials)
 
     def watch(self, settings: StdpSettings, run: Run, data: Data) -> Monitor:
-        """A monitor that has seen the network answer the first samples held out, each presented once."""
+        """Return a monitor that recorded one presentation of each of the first held-out samples."""
         model = cast(DiehlAndCook2015, run.model)
         rates = data.held_out[0][:WATCHED] * (model.settings.intensity * model.settings.neurons.dt)
         p = (rates.flatten(1) / 1000).clamp(max=1)
@@ -132,18 +132,18 @@ class Stdp(Together[StdpSettings]):
         model.eval()
         fired = model.present(spikes.transpose(0, 1), return_spikes=True).spikes
         watching = Monitor(model)
-        watching.off()  # one kernel runs the network, no hook sees it
+        watching.off()  # one kernel runs the network, without hooks
         watching.samples = len(p)
         watching.add_linear("xe", "synapses", spikes, model.xe.w)
         watching.add_spikes("exc", "excitatory", cast(Tensor, fired).transpose(0, 1))
         return watching
 
     def figures(self, settings: StdpSettings, run: Run, data: Data) -> dict[str, Draw]:
-        """Receptive fields, and curves over the calls."""
+        """Return receptive fields, and curves over the calls."""
         return {"receptive_fields": partial(receptive_fields, settings), "curves": partial(self.curves, settings)}
 
     def curves(self, settings: StdpSettings, run: Run) -> Figure | None:
-        """Running accuracy and spikes an image over the calls of a run; None before the second."""
+        """Draw running accuracy and spikes per image over the calls of a run; None before the second call."""
         from snnfast import visual
 
         calls = [row for row in cast(Responses, run.score).calls if "accuracy" in row]
@@ -157,7 +157,7 @@ class Stdp(Together[StdpSettings]):
         return visual.curves(series, xlabel=f"Images / {settings.images_per_call}", title=title)
 
     def folder(self, settings: StdpSettings) -> str:
-        """Name of the folder of results."""
+        """Return the name of the folder of results."""
         return f"{super().folder(settings)}-{settings.neurons}"
 
 
@@ -167,8 +167,8 @@ class Responses(Score):
     Attributes:
         sums: spikes of every neuron by class of the recent images ``[N, C]``.
         seen: number of these images by class ``[C]``.
-        calls: one dictionary a call: ``accuracy`` (by the labels that the images before it suggest; none in the first),
-            ``spikes`` an image, ``silent`` (part of the images without a spike).
+        calls: one dictionary per call: ``accuracy`` (by labels from the images before it; absent in the first),
+            ``spikes`` per image, ``silent`` (share of the images without a spike).
     """
 
     def __init__(self, neurons: int, classes: int, device: torch.device) -> None:
@@ -183,12 +183,12 @@ class Responses(Score):
         return f"{running}{row['spikes']:.1f} spikes an image, {100 * row['silent']:.1f} % silent"
 
     def start(self) -> None:
-        """Begins an epoch."""
+        """Begin an epoch."""
         super().start()
         self._before = len(self.calls)
 
     def add(self, outputs: Tensor, labels: Tensor, loss: Tensor | None) -> None:
-        """Adds a call, of which ``outputs`` are the spikes ``[P, N]``."""
+        """Add a call; ``outputs`` are its spike counts ``[P, N]``."""
         spikes = outputs.sum(1)
         row = {"spikes": float(spikes.double().mean()), "silent": float((spikes == 0).double().mean())}
         if bool(self.sums.any()):
@@ -201,7 +201,7 @@ class Responses(Score):
         self.sums, self.seen = keep * self.sums + sums, keep * self.seen + seen
 
     def row(self) -> dict[str, float]:
-        """The means over the calls of the epoch."""
+        """Return the means over the calls of the epoch."""
         calls = self.calls[self._before :]
         columns = {n: [c[n] for c in calls if n in c] for n in ("accuracy", "spikes", "silent")}
         return {name: sum(values) / len(values) for name, values in columns.items() if values}
@@ -212,23 +212,23 @@ class Responses(Score):
         return {"before": self._before, **{name: getattr(self, name) for name in names}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on counting from there."""
+        """Continue counting from a saved state."""
         self.images, self._before, self.calls = (state[k] for k in ("images", "before", "calls"))
         self.sums, self.seen = (state[k].to(self.sums.device) for k in ("sums", "seen"))
 
 
 def receptive_fields(settings: StdpSettings, run: Run) -> Figure:
-    """The weights of every neuron as an image."""
+    """Draw the weights of every neuron as an image."""
     from snnfast import visual
 
     model = cast(DiehlAndCook2015, run.model)
     channels, height, width = model.input_shape
     title = f"{settings.neurons} neurons, epoch {run.epoch + (run.images > 0)}"
-    # One channel below the other.
+    # Channels are drawn one below the other.
     return visual.receptive_fields(model.xe.w, shape=(channels * height, width), title=title)
 
 
-def alike(settings: StdpSettings) -> str:
-    """The settings that runs have in common which are trained together."""
-    of_run = replace(settings, seed=0, lr=None, lr_final=None, theta_plus=None, norm=None, changes={})
-    return repr((of_run, shared(settings.network(1))))
+def shared_settings(settings: StdpSettings) -> str:
+    """Return a key of the settings that runs of one model must share."""
+    common = replace(settings, seed=0, lr=None, lr_final=None, theta_plus=None, norm=None, changes={})
+    return repr((common, shared(settings.network(1))))

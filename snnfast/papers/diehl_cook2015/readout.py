@@ -23,22 +23,22 @@ from .options import StdpSettings
 LABELS, CONFUSION, KIND = "labels.pt", "confusion.png", "labels of stdp"
 ASSIGNMENT_IMAGES, ASSIGNMENT_IMAGES_A_NEURON = 10_000, 10
 IMAGES_PER_CALL = 1000
-# A run has numbered generators: epochs draw from those from 0 on, what does not learn from these, counted from the end.
+# Numbered generators of a run: epochs count from 0 up, presentations without learning from the end down.
 STREAMS = {"assign": 1, "infer": 2}
 
 
 class Labels(NamedTuple):
-    """The classes of the neurons, and of how many images they are."""
+    """The classes of the neurons, and the number of images that determined them."""
 
     assigned: Assignment
     images: int
 
     def summary(self) -> str:
-        """How many neurons every class has, in a line."""
-        of, known = self.assigned.labels, self.assigned.labels != UNASSIGNED
-        sizes = torch.bincount(of[known].cpu(), minlength=self.assigned.rates.shape[1]).tolist()
-        of_class = ", ".join(f"{c}: {n}" for c, n in enumerate(sizes))
-        return f"neurons of each class: {of_class}; without a class: {int((~known).sum())}"
+        """Return a line with the number of neurons of every class."""
+        labels, known = self.assigned.labels, self.assigned.labels != UNASSIGNED
+        sizes = torch.bincount(labels[known].cpu(), minlength=self.assigned.rates.shape[1]).tolist()
+        counts = ", ".join(f"{c}: {n}" for c, n in enumerate(sizes))
+        return f"neurons of each class: {counts}; without a class: {int((~known).sum())}"
 
 
 def assign(
@@ -50,10 +50,10 @@ def assign(
     images: int | None = None,
     progress: bool | None = None,
 ) -> Labels:
-    """Labels every neuron by its responses to the last ``images`` training images, learning nothing.
+    """Label every neuron by its responses to the last ``images`` training images, without learning.
 
-    By default these are ten a neuron and at least 10,000, or all there are. Written to ``labels.pt`` in ``out``, from
-    which :func:`stored` takes it.
+    By default these are ten per neuron and at least 10,000, or all. The labels are written to ``labels.pt`` in
+    ``out``, where :func:`stored` reads them.
     """
     if images is None:
         images = assignment_images(settings)
@@ -77,10 +77,10 @@ def assign(
 
 
 def assignment(folder: Path, device: torch.device) -> Assignment:
-    """The classes of the neurons in ``folder``.
+    """Return the classes of the neurons stored in ``folder``.
 
     Raises:
-        FileNotFoundError, snnfast.checkpoint.CheckpointError: no labels there, or damaged ones.
+        FileNotFoundError, snnfast.checkpoint.CheckpointError: the labels are missing or damaged.
     """
     path = folder / LABELS
     if not path.is_file():
@@ -90,10 +90,11 @@ def assignment(folder: Path, device: torch.device) -> Assignment:
 
 
 def stored(settings: StdpSettings, run: Run, data: Data, folder: Path) -> Labels:
-    """The labels in ``folder``.
+    """Return the labels in ``folder``.
 
     Raises:
-        FileNotFoundError, snnfast.checkpoint.CheckpointError: no labels there, or of another state of the network.
+        FileNotFoundError, snnfast.checkpoint.CheckpointError: the labels are missing, or belong to another state of
+            the network.
     """
     path = folder / LABELS
     if not path.is_file():
@@ -115,11 +116,11 @@ def infer(
     *,
     progress: bool | None = None,
 ) -> Result:
-    """Scores the held-out images by the neurons' labels; writes ``confusion.png`` into ``out``.
+    """Score the held-out images by the labels of the neurons; write ``confusion.png`` into ``out``.
 
-    ``measured`` of the result: ``votes``, the accuracy by name of the vote; ``silent``, the part of the images for
-    which no neuron spiked; ``spikes`` of all neurons an image; ``confusion``, counts ``[C][C]`` of the mean vote, rows
-    the true classes; ``assignment_images``.
+    ``measured`` of the result: ``votes``, the accuracy by name of the vote; ``silent``, the share of the images for
+    which no neuron spiked; ``spikes`` of all neurons per image; ``confusion``, counts ``[C][C]`` of the mean vote, one
+    row per true class; ``assignment_images``.
     """
     pixels, true = data.held_out
     counts = responses(cast(DiehlAndCook2015, run.model), pixels, settings.seed, "infer", progress)
@@ -133,36 +134,36 @@ def infer(
         from snnfast import visual
 
         visual.save(visual.confusion(confusion), out / CONFUSION)
-    silent, an_image = float((spikes == 0).double().mean()), float(spikes.mean())
+    silent, per_image = float((spikes == 0).double().mean()), float(spikes.mean())
     measured = {
         "votes": votes,
         "silent": silent,
-        "spikes": an_image,
+        "spikes": per_image,
         "confusion": confusion.tolist(),
         "assignment_images": labels.images,
     }
     remarks = (
         labels.summary(),
         f"{100 * votes['mean']:.2f} % (mean vote), {100 * votes['proportion']:.2f} % (proportion vote); "
-        f"{an_image:.1f} spikes an image, {100 * silent:.2f} % silent",
+        f"{per_image:.1f} spikes an image, {100 * silent:.2f} % silent",
     )
     return Result(settings, run, data.split, votes["mean"], measured, remarks, out)
 
 
 def assignment_images(settings: StdpSettings) -> int:
-    """How many training images decide on the labels of the neurons, if there are so many."""
+    """Return the largest number of training images that determine the labels of the neurons."""
     return max(ASSIGNMENT_IMAGES, ASSIGNMENT_IMAGES_A_NEURON * settings.neurons)
 
 
 def responses(
     model: DiehlAndCook2015, pixels: Tensor, seed: int | Sequence[int], purpose: str, progress: bool | None = None
 ) -> Tensor:
-    """Spikes ``[P, N]`` for images in [0, 1], without learning; of K networks ``[K, P, N]``.
+    """Return spike counts ``[P, N]`` for images in [0, 1], without learning; for K networks ``[K, P, N]``.
 
     Args:
-        model: the network, or K.
+        model: one network, or K.
         pixels: the images.
-        seed: of the run, or one a network.
+        seed: seed of the run, or one per network.
         purpose: "assign" or "infer", which draw different input spikes.
         progress: progress bar; see :func:`snnfast.train.fit`.
     """
@@ -170,13 +171,13 @@ def responses(
     if isinstance(seed, int):
         seeds = _spike_seeds(seed, len(pixels), purpose)
     else:
-        seeds = torch.stack([_spike_seeds(one, len(pixels), purpose) for one in seed])
+        seeds = torch.stack([_spike_seeds(s, len(pixels), purpose) for s in seed])
     intensity = model.settings.intensity
     counts = []
     with progress_bar(purpose, len(pixels), progress=progress) as bar:
         parts = zip(pixels.split(IMAGES_PER_CALL), seeds.split(IMAGES_PER_CALL, -1))
-        for part, of_part in parts:
-            counts.append(model.present(part * intensity, seeds=of_part).counts)
+        for part, part_seeds in parts:
+            counts.append(model.present(part * intensity, seeds=part_seeds).counts)
             bar.update(len(part))
     spikes = torch.cat(counts, -2)
     silent = float((spikes.sum(-1) == 0).double().mean())
@@ -189,6 +190,6 @@ def responses(
 
 
 def _spike_seeds(seed: int, images: int, purpose: str) -> Tensor:
-    """The seeds of the spikes of images that are presented without learning in the run of ``seed``."""
+    """Return the seeds of the spikes of images that the run of ``seed`` presents without learning."""
     generator = torch.Generator().manual_seed((seed << 20) + 2**20 - STREAMS[purpose])
     return torch.randint(2**63 - 1, (images,), generator=generator)

@@ -32,8 +32,8 @@ class CurrentBased:
 
     op = staticmethod(ops.diehl_cook_)
     v_rest = -65.0  # mV, n3ml's
-    v_zero = -65.0  # where the op counts from: rest
-    theta_dtype = None  # that of the weights
+    v_zero = -65.0  # potential that is 0 in the op: rest
+    theta_dtype = None  # the dtype of the weights
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class ConductanceBased:
 
     op = staticmethod(ops.diehl_cook_conductance_)
     v_zero = 0.0
-    theta_dtype = torch.float64  # a step's decay is below the resolution of float32
+    theta_dtype = torch.float64  # the decay of one step is below the resolution of float32
 
 
 @dataclass(frozen=True)
@@ -71,19 +71,19 @@ class Settings:
     """Settings of the network: its dynamics, and how it learns.
 
     Attributes:
-        rule: how the weights learn.
+        rule: the learning rule of the weights.
         neurons: dynamics of the neurons, and the op that computes them.
         norm: sum to which the weights of a neuron are normalised, per input; between ``w_min`` and ``w_max`` of the
-            rule, or it could not be reached.
+            rule, because it cannot be reached otherwise.
         w_init: weights are drawn from U(0, w_init).
         theta_init: adaptive part of the thresholds at the beginning, mV.
         max_delay: delays from inputs to neurons are drawn from U(0, max_delay), ms; conductance-based neurons only.
         duration: length of a presentation, ms.
         intensity: rate of a white pixel, Hz. The model itself takes rates: multiply pixels by it.
-        min_spikes: an image given as rates, to which the neurons answer with fewer spikes, is presented again with
-            higher rates, until they answer with this many or a rate has reached one spike a step.
-        boost: by what part of the first rates they rise each time; counts only with ``min_spikes``.
-        lr_final: learning rates at the end of training, as a part of those at the beginning; in between they fall
+        min_spikes: an image given as rates that evokes fewer spikes is presented again with higher rates, until it
+            evokes this many or a rate has reached one spike per step.
+        boost: increase of the rates per repetition, as a fraction of the first rates; used only with ``min_spikes``.
+        lr_final: learning rates at the end of training, as a fraction of those at the beginning; in between they fall
             exponentially.
     """
 
@@ -126,7 +126,7 @@ class Settings:
                 "settings: norm, the mean weight of an input, must lie between w_min and w_max, "
                 f"{self.rule.w_min:g} and {self.rule.w_max:g}, got {self.norm:g}"
             )
-        # The op knows what else may be wrong: asked here, it says so before anything is trained.
+        # The op checks the remaining arguments; called here, it raises before any training.
         w = torch.zeros(1, 1, dtype=torch.float32)
         stimulus = ops.Rates(w, self.num_steps, torch.zeros(1, dtype=torch.int64))
         theta = torch.zeros(1, dtype=self.neurons.theta_dtype or w.dtype)
@@ -141,22 +141,22 @@ class Settings:
 
     @property
     def delayed(self) -> bool:
-        """Whether inputs may reach neurons with a delay."""
+        """Whether connections from inputs may have delays."""
         return isinstance(self.neurons, ConductanceBased)
 
     def keywords(self) -> dict[str, Any]:
-        """The keyword arguments of the op."""
+        """Return the keyword arguments of the op."""
         return asdict(self.neurons)
 
 
-# Neurons that compete within the step: better than n3ml's two steps of delay, in which several neurons learn the same.
+# Neurons compete within the step. With n3ml's delay of two steps, several neurons learn the same image.
 _COMPETING = CurrentBased(inhibition_delay=0, one_winner=True)
 
-# By how much the threshold of a neuron grows over the training if every image makes one neuron spike once, mV. Settings
-# that did well at 100, 400, 1600 and 6400 neurons had this in common.
+# Growth of the threshold of a neuron over the training if every image makes one neuron spike once, mV. The best
+# settings at 100, 400, 1600 and 6400 neurons have this value in common.
 GROWTH = 15.0
 
-# Neurons: learning rate, that at the end as a part of it, inhibition in mV. The nearest size, by ratio, is taken.
+# Neurons: learning rate, final rate as a fraction of it, inhibition in mV. The nearest size, by ratio, is used.
 _TUNED = {100: (0.03, 0.1, 160.0), 400: (0.03, 1.0, 120.0), 1600: (0.06, 0.5, 160.0), 6400: (0.1, 0.4, 120.0)}
 
 
@@ -174,8 +174,8 @@ def _n3ml(neurons: int, presentations: int) -> Settings:
     return Settings(plasticity.pair(1e-10, 1e-3))
 
 
-# Neurons of the authors' program, for which its growth of the thresholds is meant: the fewer neurons share the spikes,
-# the faster each one's threshold grows. At 100 it would rise until images have to be shown again, and fewer learn.
+# Number of neurons of the authors' program, for which its growth of the thresholds is tuned. Fewer neurons share the
+# spikes, so that their thresholds grow faster. With 100 they would rise until images must be presented again.
 _AUTHORS_NEURONS = 400
 
 
@@ -222,10 +222,10 @@ RULES: dict[str, Callable[..., Rule]] = {
 
 
 def preset(name: str = "manual", neurons: int = 100, *, presentations: int = 120_000, **changes: Any) -> Settings:
-    """The settings called ``name``, with ``changes``.
+    """Return the settings called ``name``, with ``changes``.
 
-    - ``"manual"``: the rule that the n3ml manual prints, a power law, with competition within the step.
-    - ``"n3ml"``: what n3ml computes: the pair rule at its rates, its neurons and its delays.
+    - ``"manual"``: the rule of the n3ml manual, a power law, with competition within the step.
+    - ``"n3ml"``: the computation of n3ml: the pair rule at its rates, its neurons and its delays.
     - ``"paper"``: conductances, delays and constants of the authors' program, and its triplet rule. Thresholds grow by
       its 0.05 mV a spike at its 400 neurons, in proportion at other sizes.
     - ``"tuned"``: the triplet rule with the settings that were best at each size.
@@ -247,7 +247,7 @@ def preset(name: str = "manual", neurons: int = 100, *, presentations: int = 120
 
 @dataclass(frozen=True)
 class DatasetSettings:
-    """Settings of a data set: image shape, images presented in training, changes to presets, more to "tuned"."""
+    """Settings of a data set: image shape, images presented in training, changes to all presets and to "tuned"."""
 
     shape: tuple[int, int, int]
     presentations: int
@@ -264,7 +264,7 @@ DATASETS = {
 def for_dataset(
     dataset: str, name: str = "tuned", neurons: int = 100, *, presentations: int | None = None, **changes: Any
 ) -> Settings:
-    """The settings called ``name`` as they suit the images of a data set; other arguments are those of ``preset``.
+    """Return the settings called ``name``, adapted to a data set; other arguments as in :func:`preset`.
 
     Args:
         dataset: "digits" or "mnist".
@@ -278,23 +278,23 @@ def for_dataset(
     """
     if dataset not in DATASETS:
         raise ValueError(f"dataset must be one of {', '.join(DATASETS)}, got {dataset!r}")
-    of = DATASETS[dataset]
+    defaults = DATASETS[dataset]
     return preset(
         name,
         neurons,
-        presentations=of.presentations if presentations is None else presentations,
-        **{**of.changes, **(of.tuned if name == "tuned" else {}), **changes},
+        presentations=defaults.presentations if presentations is None else presentations,
+        **{**defaults.changes, **(defaults.tuned if name == "tuned" else {}), **changes},
     )
 
 
 def change(settings: Settings, **changes: Any) -> Settings:
-    """``settings`` with other values, each named as in :class:`Settings`, its ``neurons``, or its ``rule``.
+    """Return ``settings`` with other values, named as in :class:`Settings`, its ``neurons``, or its ``rule``.
 
-    ``rule`` may be the name of a function of :mod:`snnfast.plasticity`, taken with its defaults; ``lr`` is the rate of
-    the rule's potentiation, whatever it is called there.
+    ``rule`` may be the name of a function of :mod:`snnfast.plasticity`, called with its defaults; ``lr`` is the
+    potentiation rate of the rule, whatever its name there.
 
     Raises:
-        TypeError, ValueError: for an unknown name, one that the rule in force does not have, or a value of wrong type
+        TypeError, ValueError: for an unknown name, one that the current rule does not have, or a value of wrong type
             or out of range.
     """
     changes = dict(changes)
@@ -329,7 +329,7 @@ def change(settings: Settings, **changes: Any) -> Settings:
     return changed
 
 
-# Settings in which networks of one model may differ: numbers, but those that say how many steps something takes.
+# Settings in which networks of one model may differ: all numbers except numbers of steps.
 DIFFERS = {"norm", "w_init", "theta_init", "lr_final"} | (
     {f.name for kind in (Rule, CurrentBased, ConductanceBased) for f in fields(kind)}
     - {"kind", "trace", "tau_eligibility", "dt", "rest", "refractory", "refractory_inh"}
@@ -338,39 +338,39 @@ DIFFERS = {"norm", "w_init", "theta_init", "lr_final"} | (
 
 
 def shared(settings: Settings) -> dict[str, Any]:
-    """The settings that all networks of one model have in common, by name."""
+    """Return the settings that all networks of one model share, by name."""
     rule, neurons = settings.rule, settings.neurons
-    every = {"neurons": type(neurons).__name__}
+    values = {"neurons": type(neurons).__name__}
     for part in (settings, neurons, rule):
-        every |= {f.name: getattr(part, f.name) for f in fields(part) if f.name not in every}
-    return {n: v for n, v in every.items() if n not in DIFFERS and n != "rule"}
+        values |= {f.name: getattr(part, f.name) for f in fields(part) if f.name not in values}
+    return {n: v for n, v in values.items() if n not in DIFFERS and n != "rule"}
 
 
 def of_networks(
     chosen: str | Settings | Sequence[Settings], neurons: int, changes: dict[str, Any], networks: int | None
 ) -> list[Settings]:
-    """The settings of all networks of a model, or of each where some are given as one a network.
+    """Return the settings of all networks of a model, one for all, or one per network if some are lists.
 
     Raises:
-        TypeError, ValueError: for values out of range, and where networks differ in what they cannot.
+        TypeError, ValueError: for values out of range, and for networks that differ in settings they must share.
     """
-    given = {"preset": chosen, **changes}
-    several = [n for n, v in given.items() if isinstance(v, (list, tuple))]
+    arguments = {"preset": chosen, **changes}
+    several = [n for n, v in arguments.items() if isinstance(v, (list, tuple))]
     if not several:
         return [_settings(chosen, neurons, changes)]  # type: ignore[arg-type]
-    for what in several:
-        if networks is None or len(given[what]) != networks:
+    for name in several:
+        if networks is None or len(arguments[name]) != networks:
             wanted = "one" if networks is None else f"one for all or {networks}, one a network"
-            raise ValueError(f"{NAME}: {what} must be {wanted}, got {len(given[what])}")
+            raise ValueError(f"{NAME}: {name} must be {wanted}, got {len(arguments[name])}")
     every = []
     for k in range(networks or 0):
-        own = {n: v[k] if n in several else v for n, v in given.items()}
-        every.append(_settings(own.pop("preset"), neurons, own))
-    for what in shared(every[0]):
-        values = {shared(one).get(what) for one in every}
+        options = {n: v[k] if n in several else v for n, v in arguments.items()}
+        every.append(_settings(options.pop("preset"), neurons, options))
+    for name in shared(every[0]):
+        values = {shared(settings).get(name) for settings in every}
         if len(values) > 1:
             found = " and ".join(map(str, sorted(values, key=str)))
-            raise ValueError(f"{NAME}: {what} must be the same for all networks, got {found}")
+            raise ValueError(f"{NAME}: {name} must be the same for all networks, got {found}")
     return every
 
 
@@ -386,6 +386,6 @@ def _settings(chosen: str | Settings, neurons: int, changes: dict[str, Any]) -> 
 
 
 def slower(rule: Rule, factor: float) -> Rule:
-    """``rule`` with its rates multiplied by ``factor``."""
+    """Return ``rule`` with its rates multiplied by ``factor``."""
     rates = {f.name: factor * getattr(rule, f.name) for f in fields(rule) if f.name[:3] == "lr_"}
     return replace(rule, **rates)

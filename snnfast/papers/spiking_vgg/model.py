@@ -1,4 +1,4 @@
-"""A spiking VGG with batch norm, to be trained directly."""
+"""A spiking VGG with batch norm for direct training."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ PLAN = (64, 64, "P", 128, 128, "P", 256, 256)
 
 
 class SpikingVGG(nn.Module):
-    """Convolutions with batch norm and LIF neurons, trained through their surrogate gradients over all steps.
+    """Convolutions with batch norm and LIF neurons, trained by surrogate gradients over all time steps.
 
     Convolutions 3x3 with padding 1 and no bias, each followed by batch normalisation over images and steps and by LIF
     neurons; average poolings by 2 in between; then the average over the image, and a fully connected layer. The image
-    is the input current of every step: the first layer is computed once, and its neurons make the spikes. A score is
-    the mean of its current over the steps. Neurons follow::
+    is the input current of every step: the first layer is computed once, and its neurons emit the spikes. A score is
+    the mean of the output current over the steps. Neurons follow::
 
         h[t] = v[t-1] / 2 + x[t]        s[t] = 1 if h[t] >= 1 else 0        v[t] = 0 where s[t] = 1, else h[t]
 
@@ -64,7 +64,7 @@ class SpikingVGG(nn.Module):
                 f"{name}: images of {image[0]}x{image[1]} are too small for {list(plan).count('P')} poolings by 2"
             )
         layers: list[nn.Module] = []
-        pools: list[nn.Module] = []  # that do not follow neurons
+        pools: list[nn.Module] = []  # poolings that do not follow neurons
         for entry in plan:
             if entry == "P":
                 if layers and isinstance(layers[-1], LIF):
@@ -73,7 +73,7 @@ class SpikingVGG(nn.Module):
                     pools.append(nn.AvgPool2d(2))
                 continue
             out = whole(name, "plan", entry)
-            # images are no spikes
+            # the input of the first convolution is no spikes
             kind = SpikeConv2d if layers else nn.Conv2d
             convolution = kind(channels, out, 3, padding=1, bias=False)
             nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
@@ -84,7 +84,7 @@ class SpikingVGG(nn.Module):
         self.layers = nn.Sequential(*layers, Time(*pools, *head))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images ``[B, *input_shape]`` -> scores ``[B, num_classes]``."""
+        """Map images ``[B, *input_shape]`` to scores ``[B, num_classes]``."""
         if images.shape[1:] != torch.Size(self.input_shape):
             raise ValueError(
                 f"SpikingVGG: images must have shape [B, {', '.join(map(str, self.input_shape))}], got "

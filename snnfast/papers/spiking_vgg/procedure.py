@@ -34,7 +34,7 @@ class SpikingVgg(Classifier[SpikingVggSettings]):
     revival = "a lower --lr"
 
     def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """One cycle of SGD for CIFAR-10; Adam and fewer channels for others."""
+        """Return SGD with a one-cycle schedule for CIFAR-10; Adam and fewer channels for other data sets."""
         if dataset != "cifar10":
             small = {"width": 0.25, "lr": 4e-3}
             return small | ({"epochs": 6} if dataset == "mnist" else {"batch_size": 32})
@@ -48,13 +48,13 @@ class SpikingVgg(Classifier[SpikingVggSettings]):
         return chosen
 
     def model(self, settings: SpikingVggSettings, data: Data) -> SpikingVGG:
-        """The network at its beginning."""
+        """Return the untrained network."""
         model = SpikingVGG(
             [e if isinstance(e, str) else max(1, round(settings.width * e)) for e in PLAN],
             settings.num_steps,
             input_shape=data.train[0].shape[1:],
             num_classes=images.classes(settings.dataset, data),
         ).to(data.device)
-        # Convolutions, normalisation and poolings are faster so.
+        # Convolutions, normalisation and poolings are faster in this layout.
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model

@@ -1,4 +1,4 @@
-"""The network of Tavanaei and Maida, trained by BP-STDP."""
+"""Network of Tavanaei and Maida, trained by BP-STDP."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from snnfast.reference.stdp import Reduction, Update
 from ..networks import Draws, Setting, seeds_of
 from .parts import NAME, Batch, Layer, Totals, Trained
 
-SAMPLES_A_CALL = 1024  # of small batches, so that what a call costs is shared
-SECOND = 1000.0  # ms; the length of a step in which rates are probabilities
+SAMPLES_A_CALL = 1024  # small batches are joined up to this number, to amortise the cost of a call
+SECOND = 1000.0  # ms; with this step length, rates in Hz are probabilities per step
 
 
 class TavanaeiAndMaida2017(nn.Module):
-    """A fully connected network of integrate-and-fire neurons: spikes in, spikes out; the most active output decides.
+    """Fully connected network of integrate-and-fire neurons; the output with the most spikes decides.
 
     ``TravanaeiAndMaida2017`` is the same with n3ml's spelling, arguments and calls. Two ways lead to the same weights,
     bit for bit. Whole presentations in one call, which is the fast way::
@@ -39,30 +39,29 @@ class TavanaeiAndMaida2017(nn.Module):
             learner.step(windows, desired[t], label)
         model.reset()                                # at rest; weights stay
 
-    Layers are ``fc1``, ``fc2``, ...: the last has the outputs. Weights have no gradient.
+    Layers are ``fc1``, ``fc2``, ...; the last holds the outputs. Weights have no gradient.
 
-    With ``networks=K`` it is K networks that know nothing of each other, for example to train several seeds at once:
-    each is, bit for bit, the model that is made alone after ``torch.manual_seed`` of its seed, if the encoder has no
-    generator of its own and the loader draws nothing from PyTorch's (a ``DataLoader`` does, unless it has a
-    ``generator=``). Every tensor has the dimension K before its others, and so have results; what is presented may
-    have it, or is presented to all. Thresholds, deviations and learning rates may be K numbers: network k is the model
-    with the k-th of each. Sizes, steps and batches are the same for all.
+    ``networks=K`` makes K independent networks, for example to train several seeds at once. Each equals, bit for bit,
+    a model that is made alone after ``torch.manual_seed`` of its seed, if the encoder has no generator and the loader
+    draws nothing from PyTorch's (a ``DataLoader`` does, unless it has a ``generator=``). Every tensor and result has a
+    first dimension K; inputs may have it, or are presented to all. Thresholds, deviations and learning rates may be K
+    numbers, one per network. Sizes, steps and batches are the same for all.
 
     Args:
         in_features: inputs.
         hidden: neurons of the hidden layer; several numbers for several hidden layers.
-        out_features: outputs, one a class.
-        threshold: threshold of the hidden neurons, or one a network.
-        output_threshold: threshold of the outputs; None for the paper's, 0.025 times the number of neurons in the last
-            hidden layer. Or one a network.
-        std: standard deviation of the initial weights, one number or one a layer; the paper's is 1. That of a layer may
-            be one a network: ``[[0.1, 0.2], 0.3]``.
-        networks: so many networks at once; None: one, without a dimension for it.
-        seeds: one seed a network, from which its weights, spikes and desired times are drawn; None: PyTorch's, which
-            ``torch.manual_seed`` has set last, and those after it.
+        out_features: outputs, one per class.
+        threshold: threshold of the hidden neurons, or one per network.
+        output_threshold: threshold of the outputs, or one per network; None for the paper's, 0.025 times the number of
+            neurons in the last hidden layer.
+        std: standard deviation of the initial weights, one number or one per layer; the paper's is 1. That of a layer
+            may be a list of one per network: ``[[0.1, 0.2], 0.3]``.
+        networks: number of networks; None: one, without a dimension for it.
+        seeds: one seed per network, from which its weights, spikes and desired times are drawn; None: the last seed of
+            ``torch.manual_seed`` and its successors.
 
     Attributes:
-        draws: the random numbers of the networks.
+        draws: the random-number states of the networks.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type or range.
@@ -98,21 +97,21 @@ class TavanaeiAndMaida2017(nn.Module):
         ]
         if not between:
             raise ValueError(f"{NAME}: hidden must name at least one layer")
-        every = () if networks is None else (networks,)
+        leading = () if networks is None else (networks,)
         for pair in pairwise(sizes):
-            check.elements(NAME, "in_features, hidden, out_features or networks", (*every, *pair))
+            check.elements(NAME, "in_features, hidden, out_features or networks", (*leading, *pair))
         last = 0.025 * between[-1] if output_threshold is None else output_threshold
         deviations = list(std) if isinstance(std, Sequence) else [std] * (len(sizes) - 1)
         if len(deviations) != len(sizes) - 1:
             raise ValueError(f"{NAME}: std must be a number or one a layer, {len(sizes) - 1}, got {len(deviations)}")
         thresholds = [threshold] * len(between) + [last]
         for depth, (n_in, n_out) in enumerate(pairwise(sizes)):
-            layer = Layer(n_in, n_out, thresholds[depth], deviations[depth], every, self.draws)
+            layer = Layer(n_in, n_out, thresholds[depth], deviations[depth], leading, self.draws)
             self.add_module(f"fc{depth + 1}", layer)
 
     @classmethod
     def preset(cls, dataset: str, hidden: Sequence[int] | None = None, **changes: Any) -> TavanaeiAndMaida2017:
-        """The network of docs/results.md for "xor", "iris", "digits" or "mnist".
+        """Return the network of docs/results.md for "xor", "iris", "digits" or "mnist".
 
         Args:
             dataset: the name of the data set.
@@ -127,37 +126,37 @@ class TavanaeiAndMaida2017(nn.Module):
 
     @property
     def layers(self) -> list[Layer]:
-        """``fc1``, ``fc2``, ..."""
+        """The layers ``fc1``, ``fc2``, ..."""
         return [layer for layer in self.children() if isinstance(layer, Layer)]
 
     @property
     def weights(self) -> list[Tensor]:
-        """The matrices of all layers."""
+        """The weight matrices of all layers."""
         return [layer.weight for layer in self.layers]
 
     def reset(self) -> None:
-        """Takes all neurons to rest; weights stay."""
+        """Reset all neurons to rest; weights stay."""
         for layer in self.layers:
             layer.reset()
 
     def reset_parameters(self) -> None:
-        """Draws the weights of every layer anew."""
+        """Draw the weights of every layer anew."""
         for layer in self.layers:
             layer.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
-        """One step: input spikes ``[in_features]`` or ``[B, in_features]`` -> output spikes, like ``layers[-1].o``.
+        """Advance one time step: input spikes ``[in_features]`` or ``[B, in_features]`` to output spikes.
 
-        K networks all get these inputs; ``[K, B, in_features]`` gives each its own. They may be on another device than
-        the network, on which the spikes are.
+        With K networks these inputs are presented to all; ``[K, B, in_features]`` holds inputs per network. Inputs may
+        be on another device than the network; the output is on that of the network.
         """
         check.tensor("TavanaeiAndMaida2017", "x", x)
-        own = self.networks is not None and x.dim() == 3
-        if not (1 <= x.dim() <= 2 or own):
+        per_network = self.networks is not None and x.dim() == 3
+        if not (1 <= x.dim() <= 2 or per_network):
             wanted = "[in_features] or [B, in_features]" + ", or [K, B, in_features]" * bool(self.networks)
             raise ValueError(f"TavanaeiAndMaida2017: x must have shape {wanted}, got {list(x.shape)}")
         batch = (x if x.dim() > 1 else x[None]).to(self.weights[0].device)
-        shape = (*self.weights[0].shape[:-2], *x.shape[own:-1])
+        shape = (*self.weights[0].shape[:-2], *x.shape[per_network:-1])
         state = []
         for layer in self.layers:
             neurons = layer.weight.shape[-2]
@@ -178,10 +177,10 @@ class TavanaeiAndMaida2017(nn.Module):
         return self.layers[-1].o
 
     def present(self, spikes: Tensor | Rates, *, dt: float = 1.0, return_hidden: bool = False) -> BpStdpNetworkResult:
-        """All steps at once, from rest, without learning; ``u`` and ``o`` of the layers stay as they are.
+        """Run all time steps at once, from rest, without learning; ``u`` and ``o`` of the layers do not change.
 
         Args:
-            spikes: input spikes ``[T, B, ...]``, or :class:`snnfast.ops.Rates`. Of K networks those of all, or
+            spikes: input spikes ``[T, B, ...]``, or :class:`snnfast.ops.Rates`; for K networks shared by all, or
                 ``[K, T, B, ...]``.
             dt: length of a step in ms, for rates.
             return_hidden: also return the spikes of the hidden layers.
@@ -209,16 +208,16 @@ class TavanaeiAndMaida2017(nn.Module):
         batch: int | None = None,
         validate: bool = True,
     ) -> BpStdpNetworkResult:
-        """Presents all steps at once, from rest, and learns: :func:`snnfast.ops.bp_stdp_network_` with this network.
+        """Run all time steps at once, from rest, and learn, by :func:`snnfast.ops.bp_stdp_network_`.
 
         Args:
-            spikes: input spikes ``[T, P, ...]``, or :class:`snnfast.ops.Rates`. Of K networks these and what follows
-                are those of all, or have a dimension K before the others.
+            spikes: input spikes ``[T, P, ...]``, or :class:`snnfast.ops.Rates`. For K networks, spikes, labels and
+                desired times are shared by all or have a first dimension K.
             labels: int64 ``[P]``.
             desired: bool ``[T, P]``; from :func:`snnfast.encoder.desired_times`.
             dt: length of a step in ms, for rates.
-            lr: learning rate, or one a network.
-            epsilon: steps that a window reaches back.
+            lr: learning rate, or one per network.
+            epsilon: length of a window before the current step, in steps.
             update: ``"step"`` or ``"sequence"``.
             reduction: ``"sum"`` or ``"mean"``.
             batch: samples presented at a time; None: all.
@@ -251,17 +250,17 @@ class TavanaeiAndMaida2017(nn.Module):
         reduction: Reduction = "sum",
         progress: bool | None = False,
     ) -> Trained:
-        """Presents all samples of ``loader`` once, a batch at a time, and learns.
+        """Present all samples of ``loader`` once, a batch at a time, and learn.
 
-        With batches of one sample this is the manual's loop: the same random numbers, drawn in the same order, and the
-        same weights, bit for bit.
+        With batches of one sample this equals the manual's loop: the same random numbers, drawn in the same order, and
+        the same weights, bit for bit.
 
         Args:
             loader: batches ``(images [B, ...], labels [B])``.
-            encoder: images to spikes ``[T, B, ...]``, anything but 0 being one; None for
+            encoder: maps images to spikes ``[T, B, ...]``, where anything but 0 is a spike; None for
                 ``BernoulliEncoder(num_steps=20)``.
-            lr: learning rate, or one a network.
-            epsilon: steps that a window reaches back.
+            lr: learning rate, or one per network.
+            epsilon: length of a window before the current step, in steps.
             beta: rate at which the output of the class should fire, in Hz for steps of 1 ms.
             update: ``"step"``: weights change in every step; ``"sequence"``: after each batch, which is faster for
                 batches of many samples.
@@ -293,7 +292,7 @@ class TavanaeiAndMaida2017(nn.Module):
             )
             totals.add(result.spikes, labels, desired)
 
-        # tqdm takes None for: if it is a terminal
+        # disable=None of tqdm: enabled if standard error is a terminal
         shown = tqdm(loader, disable=None if progress is None else not progress, leave=False)
         size = 0
         for batch in self._drawn(shown, encoder):
@@ -315,7 +314,7 @@ class TavanaeiAndMaida2017(nn.Module):
         epsilon: int = 4,
         beta: float = 250.0,
     ) -> Trained:
-        """Presents all samples of ``loader`` once, without learning, and scores the answers."""
+        """Present all samples of ``loader`` once, without learning, and score the outputs."""
         encoder = BernoulliEncoder(num_steps=20) if encoder is None else encoder
         totals = Totals(epsilon, self.weights[0])
         for batch in self._drawn(loader, encoder):
@@ -328,18 +327,18 @@ class TavanaeiAndMaida2017(nn.Module):
         return [layer.threshold for layer in self.layers]
 
     def _flat(self, spikes: Tensor | Rates) -> Tensor | Rates:
-        """Spikes ``[T, P, ...]`` or ``[K, T, P, ...]`` with the inputs as their last dimension."""
+        """Flatten spikes ``[T, P, ...]`` or ``[K, T, P, ...]`` so that the last dimension is the inputs."""
         if isinstance(spikes, Rates):
             return spikes
         check.tensor(NAME, "spikes", spikes)
         if spikes.dim() < 3:
             raise ValueError(f"{NAME}: spikes must have shape [T, B, ...], got {list(spikes.shape)}")
-        own = self.networks is not None and spikes.dim() > 3 and spikes.shape[0] == self.networks
-        own = own and spikes[0, :1, :1].numel() <= self.weights[0].shape[-1]
-        return spikes.flatten(3 if own else 2)
+        per_network = self.networks is not None and spikes.dim() > 3 and spikes.shape[0] == self.networks
+        per_network = per_network and spikes[0, :1, :1].numel() <= self.weights[0].shape[-1]
+        return spikes.flatten(3 if per_network else 2)
 
     def _drawn(self, loader: Iterable[tuple[Tensor, Tensor]], encoder: nn.Module) -> Iterator[Batch]:
-        """Draws batch by batch what the manual's loop draws, and leaves all else to be done for many at a time."""
+        """Draw the random numbers of each batch in the order of the manual's loop, before batches are joined."""
         for batch in loader:
             if not isinstance(batch, (tuple, list)) or len(batch) != 2:
                 raise ValueError(f"{NAME}: a batch must be images and labels, got a {type(batch).__name__}")
@@ -350,16 +349,16 @@ class TavanaeiAndMaida2017(nn.Module):
                     f"{NAME}: a batch must be images [B, ...] and labels [B], "
                     f"got {list(images.shape)} and {list(labels.shape)}"
                 )
-            drawn = self.draws.each(partial(self._draw, images, samples, encoder))
+            drawn = self.draws.per_network(partial(self._draw, images, samples, encoder))
             data, seeds, uniform = drawn[0]
             if self.networks is not None:
-                every = list(zip(*drawn))
-                seeds, uniform = torch.stack(every[1]), torch.stack(every[2])
-                data = data if isinstance(encoder, BernoulliEncoder) else torch.stack(every[0])
+                by_kind = list(zip(*drawn))
+                seeds, uniform = torch.stack(by_kind[1]), torch.stack(by_kind[2])
+                data = data if isinstance(encoder, BernoulliEncoder) else torch.stack(by_kind[0])
             yield Batch(data, labels, seeds, uniform)
 
     def _draw(self, images: Tensor, samples: int, encoder: nn.Module, network: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Images or spikes, seeds of the spikes, uniform numbers of the desired times."""
+        """Return images or spikes, seeds of the spikes, and uniform numbers of the desired times."""
         if isinstance(encoder, BernoulliEncoder):
             data, seeds, steps = images, encoder.seeds(samples), encoder.num_steps
         else:
@@ -378,13 +377,13 @@ class TavanaeiAndMaida2017(nn.Module):
             spikes = encoder.rates(images, torch.cat([batch.seeds for batch in batches], -1))
         else:
             spikes = torch.cat([batch.data for batch in batches], -2)
-        desired_times(0, beta, 0)  # looks at beta
+        desired_times(0, beta, 0)  # checks beta
         uniform = torch.cat([batch.uniform for batch in batches], -2)
         return spikes, labels.to(device), times_of(uniform, beta).to(device)
 
 
 def preset(dataset: str, hidden: Sequence[int] | None = None) -> dict[str, Any]:
-    """The arguments of the network of docs/results.md for a data set."""
+    """Return the arguments of the network of docs/results.md for a data set."""
     sizes = {"xor": (2, 20, 2), "iris": (4, 30, 3), "digits": (64, 300, 10), "mnist": (784, 500, 10)}
     if dataset not in sizes:
         raise ValueError(f"{NAME}: dataset must be one of {', '.join(sizes)}, got {dataset!r}")

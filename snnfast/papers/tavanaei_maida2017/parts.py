@@ -1,4 +1,4 @@
-"""The parts of :class:`snnfast.papers.TavanaeiAndMaida2017`, and what its training counts."""
+"""Layers of :class:`snnfast.papers.TavanaeiAndMaida2017`, and statistics of its training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812
 from snnfast import check
 from snnfast.nn.loss import bp_stdp_loss
 
-from ..networks import Draws, Setting, own
+from ..networks import Draws, Setting, setting_of
 
 NAME = "TavanaeiAndMaida2017"
 
@@ -19,13 +19,13 @@ NAME = "TavanaeiAndMaida2017"
 class Layer(nn.Module):
     """Integrate-and-fire neurons behind a dense layer without bias.
 
-    Of K networks at once each tensor is ``[K, ...]``.
+    With K networks each tensor is ``[K, ...]``.
 
     Attributes:
         weight: ``[out_features, in_features]``; has no gradient.
-        threshold: at which a neuron fires and its membrane goes to 0; or a list, one a network.
-        u: membranes ``[out_features]`` or ``[B, out_features]``.
-        o: spikes of the last step, likewise, 0 or 1.
+        threshold: threshold; a neuron that fires resets to 0. Or a list, one per network.
+        u: membrane potentials ``[out_features]`` or ``[B, out_features]``.
+        o: spikes of the last step, 0 or 1, of the same shape.
     """
 
     u: Tensor
@@ -51,21 +51,21 @@ class Layer(nn.Module):
         self.reset_parameters()
 
     def reset(self) -> None:
-        """Takes the neurons to rest."""
+        """Reset the neurons to rest."""
         self.u = self.weight.new_zeros(self.weight.shape[:-1])
         self.o = torch.zeros_like(self.u)
 
     def reset_parameters(self) -> None:
-        """Draws the weights from N(0, std^2)."""
+        """Draw the weights from N(0, std^2)."""
         w = self.weight.detach()
         shape, dtype = w.shape[-2:], w.dtype
-        w.copy_(self._draws(lambda k: torch.empty(shape, dtype=dtype).normal_(std=own(self.std, k))))
+        w.copy_(self._draws(lambda k: torch.empty(shape, dtype=dtype).normal_(std=setting_of(self.std, k))))
 
     def extra_repr(self) -> str:
         """Return the settings that ``print`` shows."""
         out_features, in_features = self.weight.shape[-2:]
-        every = self.threshold if isinstance(self.threshold, list) else [self.threshold]
-        return f"{in_features}, {out_features}, threshold={', '.join(f'{one:g}' for one in every)}"
+        thresholds = self.threshold if isinstance(self.threshold, list) else [self.threshold]
+        return f"{in_features}, {out_features}, threshold={', '.join(f'{threshold:g}' for threshold in thresholds)}"
 
 
 class Trained(NamedTuple):
@@ -73,8 +73,8 @@ class Trained(NamedTuple):
 
     Attributes:
         samples: number of samples presented.
-        accuracy: share of right answers, in [0, 1]; NaN without samples. Of K networks float64 ``[K]``.
-        loss: :func:`snnfast.loss.bp_stdp_loss`, mean over samples; NaN without samples. Of K networks float64 ``[K]``.
+        accuracy: share of correct predictions, in [0, 1]; NaN without samples. For K networks float64 ``[K]``.
+        loss: :func:`snnfast.loss.bp_stdp_loss`, mean over samples; NaN without samples. For K networks float64 ``[K]``.
     """
 
     samples: int
@@ -83,13 +83,13 @@ class Trained(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A batch of a loader, and what was drawn for it.
+    """A batch of a loader, with its random numbers.
 
     Attributes:
         data: images ``[B, ...]``; spikes ``[T, B, I]``, or ``[K, ...]``, if the encoder is not ``BernoulliEncoder``.
-        labels: ``[B]``.
-        seeds: of the spikes of each image, ``[B]`` or ``[K, B]``.
-        uniform: of the desired times, ``[B, T]`` or ``[K, B, T]``.
+        labels: labels ``[B]``.
+        seeds: seeds of the spikes of each image, ``[B]`` or ``[K, B]``.
+        uniform: uniform random numbers of the desired times, ``[B, T]`` or ``[K, B, T]``.
     """
 
     data: Tensor
@@ -99,7 +99,7 @@ class Batch(NamedTuple):
 
 
 class Totals:
-    """Accuracy and loss over batches, of each network; stays on the device, so that a GPU does not wait."""
+    """Accuracy and loss of each network over batches, on the device, so that a GPU does not wait."""
 
     def __init__(self, epsilon: int, w: Tensor) -> None:
         self.samples, self._epsilon = 0, epsilon
@@ -107,15 +107,15 @@ class Totals:
         self._loss = w.new_zeros(w.shape[:-2], dtype=torch.float64)
 
     def add(self, spikes: Tensor, labels: Tensor, desired: Tensor) -> None:
-        """Counts a batch: output spikes ``[T, B, classes]``, or ``[K, ...]``."""
+        """Count a batch of output spikes ``[T, B, classes]``, or ``[K, ...]``."""
         wanted = desired[..., None] & F.one_hot(labels, spikes.shape[-1]).bool()
         self.samples += len(labels)
         self._right += (spikes.sum(-3).argmax(-1) == labels).sum(-1)
         if spikes.dim() == 3:
             losses = bp_stdp_loss(spikes, wanted, labels, self._epsilon)
         else:
-            each = zip(spikes, wanted)
-            losses = torch.stack([bp_stdp_loss(s, z, labels, self._epsilon) for s, z in each])
+            pairs = zip(spikes, wanted)
+            losses = torch.stack([bp_stdp_loss(s, z, labels, self._epsilon) for s, z in pairs])
         self._loss += losses * len(labels)
 
     def result(self) -> Trained:

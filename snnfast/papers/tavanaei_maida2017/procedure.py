@@ -1,4 +1,4 @@
-"""BP-STDP (Tavanaei and Maida 2019): supervised learning from spikes, on XOR, Iris, digits and MNIST."""
+"""Training by BP-STDP (Tavanaei and Maida 2019) on XOR, Iris, digits and MNIST."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 DATASETS = ("xor", "iris", "digits", "mnist")
 ENCODINGS = {"regular": RegularEncoder, "bernoulli": BernoulliEncoder}
 Drawn = tuple[Tensor | Rates, Tensor, Tensor]  # spikes, labels, desired times
-XOR_PRESENTATIONS = 25  # of each pattern, to score it
+XOR_PRESENTATIONS = 25  # presentations of each pattern in scoring
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ class BpStdp(Together[BpStdpSettings]):
     work = "plasticity"
 
     def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings of docs/results.md; for own images those of the digits."""
+        """Return the settings of docs/results.md; a user's images get those of the digits."""
         dataset = dataset if dataset in DATASETS else "digits"
         network = preset(dataset, changes.get("hidden"))
         hidden, std = network["hidden"], network["std"]
@@ -116,11 +116,11 @@ class BpStdp(Together[BpStdpSettings]):
         download: bool = False,
         device: torch.device | str = "cpu",
     ) -> Data:
-        """The data of a run as intensities ``[N, F]`` in [0, 1], cut by :func:`snnfast.train.runs.samples.load`.
+        """Return the data of a run as intensities ``[N, F]`` in [0, 1], from :func:`snnfast.train.runs.samples.load`.
 
-        Features of Iris are divided by the largest value of all of them in the training part: their proportions stay,
-        and proportions are what a network without bias can tell apart. XOR's are 0.2 for false and 1 for true, and
-        every pattern is scored several times, since its spikes are random.
+        Features of Iris are divided by the largest value in the training part. This keeps their proportions, which a
+        network without bias can distinguish. Features of XOR are 0.2 for false and 1 for true, and every pattern is
+        scored several times, because its spikes are random.
         """
         parts = samples.load(settings, root, download=download)
         scale = partial(_scaled, settings, parts.train[0].max())
@@ -136,24 +136,24 @@ class BpStdp(Together[BpStdpSettings]):
         return Data(train, held_out, parts.split, parts.raw)
 
     def ready(self, settings: BpStdpSettings, x: Tensor) -> Tensor:
-        """Intensities; those of Iris are divided by the largest value of the training part."""
+        """Return intensities; those of Iris are divided by the largest value of the training part."""
         iris = settings.dataset == "iris"
         largest = samples.load(settings).train[0].max() if iris else torch.ones(())
         return _scaled(settings, largest, x.flatten(1))
 
     def model(self, settings: BpStdpSettings, data: Data, every: Sequence[BpStdpSettings] | None = None) -> Spiking:
-        """Encoder and network, or a network for each run of ``every``."""
+        """Return encoder and network; with ``every``, a model with one network per run."""
         encoder = ENCODINGS[settings.encoding](settings.num_steps, settings.scale, dtype=torch.uint8)
         layers = len(settings.hidden) + 1
-        stds = (one.std for one in every or (settings,))
-        std = [one * layers if len(one) == 1 else one for one in stds]
+        stds = (run.std for run in every or (settings,))
+        std = [values * layers if len(values) == 1 else values for values in stds]
         network = TavanaeiAndMaida2017(
             data.train[0].shape[1],
             settings.hidden,
             samples.classes(settings.dataset, data),
             std=std[0] if every is None else list(zip(*std)),
             networks=None if every is None else len(every),
-            seeds=None if every is None else [one.seed for one in every],
+            seeds=None if every is None else [run.seed for run in every],
         )
         return Spiking(encoder, network).to(data.device)
 
@@ -162,7 +162,7 @@ class BpStdp(Together[BpStdpSettings]):
         return most_spikes
 
     def learning(self, settings: BpStdpSettings, run: Run, data: Data) -> dict[str, Any]:
-        """Arguments of :func:`snnfast.train.fit`."""
+        """Return the arguments of :func:`snnfast.train.fit`."""
 
         def loss(spikes: Tensor, labels: Tensor) -> Tensor:
             return _loss(settings, spikes, labels, _desired(settings, labels))
@@ -175,47 +175,48 @@ class BpStdp(Together[BpStdpSettings]):
         }
 
     def measured(self, settings: BpStdpSettings, run: Run, data: Data) -> tuple[dict[str, Any], list[str]]:
-        """Cycles until XOR was learned."""
+        """Return the cycles until XOR was learned."""
         accuracies = [row["held_out_accuracy"] for row in run.history]
         return {"converged": converged(settings, accuracies)}, []
 
     def at_once(self, settings: BpStdpSettings, device: torch.device | str) -> int:
-        """As many as find room side by side."""
+        """Return the number of networks that run in parallel."""
         return side_by_side(device)
 
     def several(self, every: Sequence[BpStdpSettings], *, progress: bool | None = None, **where: Any) -> list[Trial]:
-        """Runs of as many samples that differ in what networks may differ in, as one model of so many networks."""
+        """Train runs as networks of one model, grouped by sizes and settings that the networks must share."""
         loaded: dict[BpStdpSettings, Data] = {}
 
-        def data(one: BpStdpSettings) -> Data:
-            same = _alike(one)
+        def data(settings: BpStdpSettings) -> Data:
+            same = _shared(settings)
             if same not in loaded:
-                loaded[same] = self.load(one, **where)
+                loaded[same] = self.load(settings, **where)
             return loaded[same]
 
-        def key(one: BpStdpSettings) -> object:
-            train, held_out = data(one).train[0], data(one).held_out[0]
-            classes = samples.classes(one.dataset, data(one))
-            return _alike(_uncut(one)), len(train), len(held_out), classes
+        def key(settings: BpStdpSettings) -> object:
+            train, held_out = data(settings).train[0], data(settings).held_out[0]
+            classes = samples.classes(settings.dataset, data(settings))
+            return _shared(_uncut(settings)), len(train), len(held_out), classes
 
         def trials(group: list[BpStdpSettings]) -> list[Trial]:
             model = self.model(group[0], data(group[0]), group)
             size = samples_a_call(group[0])
-            last, epochs = _train(group, model, [data(one) for one in group], size, progress=progress)
+            last, epochs = _train(group, model, [data(settings) for settings in group], size, progress=progress)
             return [
-                Trial(float(last[k]), converged(one, [float(of[k]) for of in epochs])) for k, one in enumerate(group)
+                Trial(float(last[k]), converged(settings, [float(accuracies[k]) for accuracies in epochs]))
+                for k, settings in enumerate(group)
             ]
 
         return in_groups(every, key, trials)
 
     def watch(self, settings: BpStdpSettings, run: Run, data: Data) -> Monitor:
-        """A monitor that has seen the network answer the first samples held out."""
+        """Return a monitor that recorded the network for the first held-out samples."""
         model, x = cast(Spiking, run.model), data.held_out[0][:WATCHED]
         with put_back(x.device):
             spikes = model.encoder(x)
         answer = model.network.present(spikes, dt=SECOND, return_hidden=True)
         watching = Monitor(model)
-        watching.off()  # one kernel runs all layers, no hook sees them
+        watching.off()  # one kernel runs all layers, without hooks
         watching.samples = len(x)
         for layer, fired in zip(model.network.layers, (*(answer.hidden or ()), answer.spikes)):
             place, kind = next(n for n, m in model.named_modules() if m is layer), "IF"
@@ -225,43 +226,43 @@ class BpStdp(Together[BpStdpSettings]):
         return watching
 
     def figures(self, settings: BpStdpSettings, run: Run, data: Data) -> dict[str, Draw]:
-        """Curves, and a raster for the first sample that is held out."""
+        """Return curves, and a raster for the first held-out sample."""
         return {**super().figures(settings, run, data), "raster": lambda run: raster(run.model, data.held_out)}
 
 
 class Spiking(nn.Module):
-    """Encoder and network: intensities ``[B, F]`` to output spikes ``[T, B, classes]``."""
+    """Encoder and network, from intensities ``[B, F]`` to output spikes ``[T, B, classes]``."""
 
     def __init__(self, encoder: nn.Module, network: TavanaeiAndMaida2017) -> None:
         super().__init__()
         self.encoder, self.network = encoder, network
 
     def forward(self, x: Tensor) -> Tensor:
-        """Presents the samples; nothing changes."""
+        """Present the samples without learning."""
         return self.answer(self.encode(x))
 
     def encode(self, x: Tensor) -> Tensor | Rates:
-        """Spikes ``[T, B, F]``, or what the op draws them from."""
+        """Return spikes ``[T, B, F]``, or the rates from which the op draws them."""
         if isinstance(self.encoder, BernoulliEncoder):
             return self.encoder.rates(x)
         return self.encoder(x)  # type: ignore[no-any-return]
 
     def drawn(self, settings: BpStdpSettings, x: Tensor, labels: Tensor) -> Drawn:
-        """Spikes of the samples ``x``, their labels, and when the outputs of these should fire."""
+        """Return spikes of the samples ``x``, their labels, and the desired spike times of the outputs."""
         return self.encode(x), labels, _desired(settings, labels)
 
     def answer(self, spikes: Tensor | Rates) -> Tensor:
-        """Output spikes ``[T, B, classes]``; nothing changes."""
+        """Return output spikes ``[T, B, classes]`` without learning."""
         return self.network.present(spikes, dt=SECOND).spikes
 
     def learn(
         self, every: Sequence[BpStdpSettings], epoch: int, spikes: Tensor | Rates, labels: Tensor, desired: Tensor
     ) -> Tensor:
-        """Presents samples, a batch at a time in one call, and changes the weights; the output spikes.
+        """Present samples in one call, learning after each batch; return the output spikes.
 
         ``every``: the settings of each network.
         """
-        settings, rates = every[0], [learning_rate(one, epoch) for one in every]
+        settings, rates = every[0], [learning_rate(run, epoch) for run in every]
         return self.network.learn(
             spikes,
             labels,
@@ -275,7 +276,7 @@ class Spiking(nn.Module):
 
 
 def _scaled(settings: BpStdpSettings, largest: Tensor, x: Tensor) -> Tensor:
-    """Features ``[N, F]`` as intensities."""
+    """Scale features ``[N, F]`` to intensities."""
     if settings.dataset == "iris":
         return (x / largest.to(x)).clamp(max=1)
     return 0.2 + 0.8 * x if settings.dataset == "xor" else x
@@ -287,7 +288,7 @@ def most_spikes(spikes: Tensor) -> Tensor:
 
 
 def presenting(settings: BpStdpSettings, run: Run) -> Step:
-    """Presents samples, a batch at a time in one call, and changes the weights."""
+    """Return the training step: present samples in one call, learning after each batch."""
     model = cast(Spiking, run.model)
 
     def step(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -299,12 +300,12 @@ def presenting(settings: BpStdpSettings, run: Run) -> Step:
 
 
 def samples_a_call(settings: BpStdpSettings) -> int:
-    """Some batches, so that what a call costs is shared."""
+    """Return the number of samples per call: several batches, to amortise the cost of a call."""
     return max(1, SAMPLES_A_CALL // settings.batch_size) * settings.batch_size
 
 
 def learning_rate(settings: BpStdpSettings, epoch: int) -> float:
-    """In epoch 0, 1, ...: along half a cosine from ``settings.lr`` to 0, or ``settings.lr``."""
+    """Return the learning rate of epoch 0, 1, ...: half a cosine from ``settings.lr`` to 0, or constant."""
     if not settings.cosine:
         return settings.lr
     return settings.lr * (1 + math.cos(math.pi * epoch / settings.epochs)) / 2
@@ -320,11 +321,11 @@ def _loss(settings: BpStdpSettings, spikes: Tensor, labels: Tensor, desired: Ten
 
 
 def converged(settings: BpStdpSettings, accuracies: Sequence[float]) -> int | None:
-    """Cycles until XOR was learned: from the last of them on, no presentation of any pattern is answered wrong.
+    """Return the cycles until XOR was learned: every presentation of every pattern is correct from the last one on.
 
     Args:
-        settings: of the run.
-        accuracies: on what is held out, behind every epoch.
+        settings: the settings of the run.
+        accuracies: held-out accuracy after every epoch.
     """
     if settings.dataset != "xor" or not accuracies:
         return None
@@ -334,7 +335,7 @@ def converged(settings: BpStdpSettings, accuracies: Sequence[float]) -> int | No
 
 
 def raster(model: nn.Module, part: Part) -> Figure:
-    """Spikes of the outputs for the first sample of ``part``."""
+    """Draw the spikes of the outputs for the first sample of ``part``."""
     from snnfast import visual
 
     x, labels = part
@@ -347,27 +348,27 @@ def raster(model: nn.Module, part: Part) -> Figure:
 def _train(
     every: Sequence[BpStdpSettings], model: Spiking, data: Sequence[Data], size: int, *, progress: bool | None = None
 ) -> tuple[Tensor, list[Tensor]]:
-    """Trains ``model``, whose networks draw all that a run alone draws, and in its order, ``size`` samples a call.
+    """Train ``model``, ``size`` samples per call; every network draws the random numbers of a run trained alone.
 
     Args:
         every: the settings of each run.
-        model: a network for each.
-        data: of each, as many samples as of all others.
-        size: samples a call.
+        model: a model with one network per run.
+        data: the data of each run, with equal numbers of samples.
+        size: samples per call.
         progress: progress bar; see :func:`snnfast.train.fit`.
 
     Returns:
-        The accuracy of each run on what is held out ``[K]``, in [0, 1], bit for bit as of the run alone; and of XOR
-        those behind every epoch.
+        The held-out accuracy of each run ``[K]``, in [0, 1], bit for bit that of the run trained alone; for XOR also
+        the accuracies after every epoch.
     """
-    draws, settings, held_out = model.network.draws, every[0], [one.held_out for one in data]
+    draws, settings, held_out = model.network.draws, every[0], [run.held_out for run in data]
     n, epochs = len(data[0].train[0]), []
     title = f"train {len(every)} networks"
     with progress_bar(title, settings.epochs * n, progress=progress) as bar:
         for epoch in range(settings.epochs):
-            order = torch.stack(draws.each(lambda _: torch.randperm(n)))
-            for of_networks in order.split(size, 1):
-                chosen = of_networks.to(model.network.weights[0].device)
+            order = torch.stack(draws.per_network(lambda _: torch.randperm(n)))
+            for indices in order.split(size, 1):
+                chosen = indices.to(model.network.weights[0].device)
 
                 def drawn(k: int, chosen: Tensor = chosen) -> Drawn:
                     images, labels = (values[chosen[k]] for values in data[k].train)
@@ -375,7 +376,7 @@ def _train(
                         images = samples.moved(images, every[k].shift)
                     return model.drawn(every[k], images, labels)
 
-                model.learn(every, epoch, *_stacked(draws.each(drawn)))
+                model.learn(every, epoch, *_stacked(draws.per_network(drawn)))
                 bar.update(chosen.shape[1])
             if settings.dataset == "xor":
                 epochs.append(_scored(every, model, held_out, size))
@@ -383,7 +384,7 @@ def _train(
 
 
 def _scored(every: Sequence[BpStdpSettings], model: Spiking, parts: Sequence[Part], size: int) -> Tensor:
-    """The accuracy of each network ``[K]``, by what :func:`snnfast.train.evaluate` would draw for it alone."""
+    """Return the accuracy of each network ``[K]``, with the draws of :func:`snnfast.train.evaluate` for it alone."""
     draws, count = model.network.draws, len(parts[0][1])
     right: int | Tensor = 0
     with draws.put_back():
@@ -393,18 +394,18 @@ def _scored(every: Sequence[BpStdpSettings], model: Spiking, parts: Sequence[Par
                 x, labels = (values[first : first + size] for values in parts[k])
                 return model.drawn(every[k], x, labels)
 
-            spikes, labels, _ = _stacked(draws.each(drawn))
+            spikes, labels, _ = _stacked(draws.per_network(drawn))
             right = right + (model.answer(spikes).sum(1).argmax(-1) == labels).sum(1)
     return torch.as_tensor(right).double() / max(count, 1)
 
 
-def _alike(settings: BpStdpSettings) -> BpStdpSettings:
-    """The settings without what may differ between networks of one model, besides the data."""
+def _shared(settings: BpStdpSettings) -> BpStdpSettings:
+    """Return the settings that networks of one model must share, besides the data."""
     return replace(settings, seed=0, lr=1.0, cosine=True, beta=0.0, shift=0, std=(1.0,))
 
 
 def _uncut(settings: BpStdpSettings) -> BpStdpSettings:
-    """The settings without those of the split of the data."""
+    """Return the settings without those of the split of the data."""
     return replace(settings, fold=0, split_seed=0)
 
 

@@ -1,4 +1,4 @@
-"""The network of Wu et al. 2018, trained by spatio-temporal backpropagation (STBP)."""
+"""Network of Wu et al. 2018, trained by spatio-temporal backpropagation (STBP)."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ class Wu2018(nn.Module):
         num_classes: outputs.
         hidden: sizes of the hidden layers of a fully connected network; None for the convolutional one.
         width: factor on the channels (32) and hidden neurons (128) of the convolutional network.
-        voters: output neurons of a class; the rate of a class is their mean. One neuron has ``num_steps + 1`` rates,
-            so classes tie; the paper's network has one.
+        voters: output neurons per class; the rate of a class is their mean. A neuron has ``num_steps + 1`` rates,
+            so that classes may tie; the paper's network has one.
         encoding: ``"bernoulli"``: at every step a pixel fires with its value as probability (``x > U``, as in the
             paper's code; a value of 1 or more always fires, so images scaled by 32 run as in the manual).
             ``"direct"``: the pixel itself is the input current of every step; the first layer is then computed once
             for all steps.
         batch_norm: batch normalisation over images and steps before all neurons; the paper's network has none.
         batch_size: ignored; accepted so that the manual's calls run.
-        time_interval: the manual's name of ``num_steps``.
+        time_interval: ``num_steps`` in the manual.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type or range; by ``forward`` for images of another shape.
@@ -105,7 +105,7 @@ class Wu2018(nn.Module):
 
     @classmethod
     def preset(cls, dataset: str, *, hidden: Sequence[int] | None = None, **changes: Any) -> Wu2018:
-        """The network of docs/results.md for "digits" or "mnist", convolutional or with ``hidden`` layers.
+        """Return the network of docs/results.md for "digits" or "mnist", convolutional or with ``hidden`` layers.
 
         Args:
             dataset: the name of the data set.
@@ -115,13 +115,13 @@ class Wu2018(nn.Module):
         return cls(**{**preset(dataset, hidden), **changes})
 
     def forward(self, images: Tensor, num_steps: int | None = None) -> Tensor:
-        """Firing rates of the outputs.
+        """Return the firing rates of the outputs.
 
         Args:
             images: ``[B, *input_shape]``, floating point, pixels usually in [0, 1]; or frames of events
                 ``[B, T, *input_shape]``, each the input current of its step. They may be on another device than the
                 network, as in the manual, whose script moves only the network to the GPU.
-            num_steps: steps, at least 1; the network's own if None. Frames bring their own.
+            num_steps: number of steps, at least 1; None: that of the network. Frames determine it themselves.
 
         Returns:
             Spikes per step of every class, ``[B, num_classes]``, float32 (float64 for float64 images), in [0, 1],
@@ -133,7 +133,7 @@ class Wu2018(nn.Module):
         return F.avg_pool1d(rates.unsqueeze(1), self.voters).squeeze(1).to(images.device)
 
     def spikes(self, images: Tensor, num_steps: int | None = None) -> Tensor:
-        """The outputs' spikes ``[T, B, num_classes * voters]``; as :meth:`forward`, on the device of the network."""
+        """Return the spikes of the outputs ``[T, B, num_classes * voters]``, on the device of the network."""
         frames = images.dim() == 5
         if images.dim() not in (4, 5) or tuple(images.shape[-3:]) != self.input_shape:
             wanted = ", ".join(map(str, ("B", *"T" * frames, *self.input_shape)))
@@ -144,7 +144,7 @@ class Wu2018(nn.Module):
         if frames:
             x = images.transpose(0, 1)
         elif self.encoding == "bernoulli":
-            # Unchecked: values above 1 and below 0 mean always and never, and a check would make a GPU wait.
+            # No validation: values above 1 always fire, values below 0 never, and a check would make a GPU wait.
             x = ops.poisson(images, T, dtype=images.dtype, validate=False)
         else:
             x = images.expand(T, *images.shape)
@@ -158,7 +158,7 @@ class Wu2018(nn.Module):
 
 
 def preset(dataset: str, hidden: Sequence[int] | None = None) -> dict[str, Any]:
-    """The arguments of the network of docs/results.md for a data set."""
+    """Return the arguments of the network of docs/results.md for a data set."""
     shapes = {"digits": (1, 8, 8), "mnist": (1, 28, 28)}
     if dataset not in shapes:
         raise ValueError(
@@ -194,7 +194,7 @@ def _convolutional(input_shape: Sequence[int], outputs: int, factor: float) -> l
 
 def _fully_connected(input_shape: Sequence[int], hidden: Sequence[int], outputs: int) -> list[list[nn.Module]]:
     sizes = [math.prod(input_shape), *hidden, outputs]
-    synapses: list[list[nn.Module]] = [[SpikeLinear(*two)] for two in pairwise(sizes)]
+    synapses: list[list[nn.Module]] = [[SpikeLinear(*pair)] for pair in pairwise(sizes)]
     synapses[0].insert(0, nn.Flatten())
     return synapses
 

@@ -1,4 +1,4 @@
-"""STBP: spatio-temporal backpropagation with the network of Wu et al. 2018, on digits and MNIST."""
+"""Training by STBP, spatio-temporal backpropagation (Wu et al. 2018), on digits and MNIST."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ class Stbp(Procedure[StbpSettings]):
     load = staticmethod(partial(images.load, frames=True))
 
     def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings of docs/results.md; for own data neutral ones, with batch norm."""
+        """Return the settings of docs/results.md; a user's data gets neutral settings, with batch norm."""
         hidden = changes.get("hidden")
         if dataset not in ("digits", "mnist"):
             chosen = {"num_steps": 8, "encoding": "direct", "batch_size": 32, "lr": 4e-3}
-            # Of few images the running statistics of batch norm lag behind.
+            # With few images the running statistics of batch norm lag behind.
             norm = {"batch_norm": True, "recalibrate": True}
             return chosen | (norm if changes.get("batch_norm", True) else {})
         network = preset(dataset, hidden)
@@ -82,7 +82,7 @@ class Stbp(Procedure[StbpSettings]):
         return chosen | ({"epochs": 24, "lr": 3e-3} if hidden is None else {"epochs": 60, "lr": 2e-3})
 
     def model(self, settings: StbpSettings, data: Data) -> Wu2018:
-        """The network at its beginning."""
+        """Return the untrained network."""
         if data.train[0].dim() == 5 and settings.encoding != "direct":
             raise ValueError(f"stbp: encoding {settings.encoding} is for images, got frames")
         model = Wu2018(
@@ -95,15 +95,15 @@ class Stbp(Procedure[StbpSettings]):
             encoding=settings.encoding,
             batch_norm=settings.batch_norm,
         ).to(data.device)
-        # Convolutions and poolings are faster so, most of all in bfloat16; the neurons read either layout in place.
+        # Convolutions and poolings are faster in this layout, most in bfloat16; neurons read both layouts in place.
         return model.to(memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
 
     def optimizer(self, settings: StbpSettings, model: nn.Module) -> torch.optim.Optimizer:
-        """Adam."""
+        """Return Adam."""
         return torch.optim.Adam(model.parameters(), lr=settings.lr, fused=True)
 
     def learning(self, settings: StbpSettings, run: Run, data: Data) -> dict[str, Any]:
-        """Arguments of :func:`snnfast.train.fit`."""
+        """Return the arguments of :func:`snnfast.train.fit`."""
         return {
             "batch_size": settings.batch_size,
             "loss": rate_error,
@@ -113,22 +113,22 @@ class Stbp(Procedure[StbpSettings]):
         }
 
     def score(self, settings: StbpSettings, run: Run, data: Data) -> float:
-        """As after every epoch."""
+        """Return the held-out accuracy, computed as after every epoch."""
         learning = self.learning(settings, run, data)
         how = {name: learning[name] for name in ("batch_size", "loss", "precision")}
         return evaluate(run.model, data.held_out, **how).accuracy
 
     def figures(self, settings: StbpSettings, run: Run, data: Data) -> dict[str, Draw]:
-        """Curves, and a raster for the first image that is held out."""
+        """Return curves, and a raster for the first held-out image."""
         return {**super().figures(settings, run, data), "raster": lambda run: raster(run.model, data.held_out)}
 
     def folder(self, settings: StbpSettings) -> str:
-        """Name of the folder of results."""
+        """Return the name of the folder of results."""
         return super().folder(settings) + ("-fc" if settings.hidden else "")
 
 
 def rate_error(rates: Tensor, labels: Tensor) -> Tensor:
-    """Mean squared error between the outputs' rates ``[B, classes]`` and the one-hot labels, as in the manual.
+    """Return the mean squared error between output rates ``[B, classes]`` and one-hot labels, as in the manual.
 
     The paper's loss (its equation 5) sums over the classes and halves: the same up to a constant, which Adam ignores.
     """
@@ -136,7 +136,7 @@ def rate_error(rates: Tensor, labels: Tensor) -> Tensor:
 
 
 def raster(model: nn.Module, images: Part, *, num_steps: int = 40) -> Figure:
-    """Spikes of the last hidden layer of a :class:`Wu2018` for the first of ``images``."""
+    """Draw the spikes of the last hidden layer of a :class:`Wu2018` for the first of ``images``."""
     from snnfast import visual
 
     recorded: list[Tensor] = []

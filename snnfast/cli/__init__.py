@@ -94,8 +94,8 @@ def cache(clear: Annotated[bool, typer.Option("--clear", help="Delete them.")] =
     """Show how many compiled neurons are kept, and where, or delete them."""
     with plain_errors():
         number, size = build.clear() if clear else build.kept()
-    said = "deleted from" if clear else "in"
-    typer.echo(f"{number} libraries ({size:,} bytes) {said} {build.folder()}")
+    place = "deleted from" if clear else "in"
+    typer.echo(f"{number} libraries ({size:,} bytes) {place} {build.folder()}")
 
 
 @app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -119,6 +119,6 @@ def bench(context: typer.Context) -> None:
 
 def main() -> None:
     """Entry point of the command ``snnfast``."""
-    # Here and not in the commands: it holds for the whole process, which is ours only here.
+    # Set here and not in the commands, because it affects the whole process, which may be a user's there.
     memory.keep_freed_memory()
     app()

@@ -1,4 +1,4 @@
-"""``snnfast demo``: every procedure on data in the package, and how fast the fused layer is here."""
+"""``snnfast demo``: every procedure on data in the package, and the speed of the fused layer on this machine."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ def run(
     progress: bool | None = None,
     echo: Callable[[str], object] = print,
 ) -> list[Row]:
-    """Runs the demo of every procedure, writes figures and ``summary.md`` into ``out``.
+    """Run the demo of every procedure; write figures and ``summary.md`` into ``out``.
 
     Args:
         out: folder, made if missing; files of an earlier demo are replaced.
-        seed: seed of everything random.
-        device: where it runs.
+        seed: seed of all random numbers.
+        device: device of the training.
         progress: progress bar; see :func:`snnfast.train.fit`.
-        echo: takes the lines of the summary.
+        echo: called with each line of the summary.
 
     Returns:
-        One row a procedure.
+        One row per procedure.
     """
     out.mkdir(parents=True, exist_ok=True)
     how: dict[str, Any] = {"device": device, "progress": progress}
@@ -70,7 +70,7 @@ def run(
 
 @dataclass(frozen=True)
 class Demo:
-    """A procedure, and what its row of the table says of its network, with the settings' values in braces."""
+    """A procedure, and its row of the table: title, and network with names of settings in braces."""
 
     procedure: Procedure[Any]
     title: str
@@ -86,7 +86,7 @@ DEMOS = (
 
 
 def shown(demo: Demo, out: Path, seed: int, **how: Any) -> Row:
-    """Trains by the preset of the procedure's own data set; files are in a folder of its name in ``out``."""
+    """Train with the preset of the default data set; write into a folder in ``out`` named after the procedure."""
     result = trained(demo.procedure, out, seed, **how)
     settings = result.settings
     network = demo.network.format(**settings.plain())
@@ -94,19 +94,19 @@ def shown(demo: Demo, out: Path, seed: int, **how: Any) -> Row:
     return Row(demo.title, data, network, result.accuracy, result.seconds)
 
 
-def trained(of: Procedure[Any], out: Path, seed: int, **how: Any) -> Result:
-    """A run of the default data set."""
-    folder = out / of.name
+def trained(procedure: Procedure[Any], out: Path, seed: int, **how: Any) -> Result:
+    """Train on the default data set."""
+    folder = out / procedure.name
     (folder / CHECKPOINT).unlink(missing_ok=True)
     with one_thread():
-        return of(seed=seed, out=folder, echo=None, **how)
+        return procedure(seed=seed, out=folder, echo=None, **how)
 
 
 def converted(out: Path, seed: int, *, device: torch.device | str, progress: bool | None) -> Row:
-    """A ReLU network learns the 8x8 digits and becomes a spiking one."""
-    of = procedure.diehl2015
-    result = trained(of, out, seed, device=device, progress=progress)
-    data = of.load(result.settings, device=device)
+    """Train a ReLU network on the 8x8 digits and convert it to a spiking network."""
+    ann = procedure.diehl2015
+    result = trained(ann, out, seed, device=device, progress=progress)
+    data = ann.load(result.settings, device=device)
     start = time.perf_counter()
     with one_thread():
         chosen = conversion.Settings(seed=seed)
@@ -120,7 +120,7 @@ def converted(out: Path, seed: int, *, device: torch.device | str, progress: boo
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Networks this small gain little by more threads, and lose much where threads wait for a busy core."""
+    """Use one thread: small networks gain little from more, and lose much when threads wait for a busy core."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -130,14 +130,14 @@ def one_thread() -> Iterator[None]:
 
 
 def table(rows: list[Row]) -> str:
-    """The rows as a Markdown table, aligned for the terminal."""
+    """Format the rows as a Markdown table, aligned for the terminal."""
     head = ["procedure", "data", "network", "held-out accuracy", "training"]
     cells = [[r.procedure, r.data, r.network, f"{100 * r.accuracy:.2f} %", f"{r.seconds:.1f} s"] for r in rows]
     return markdown(head, cells)
 
 
 def speed(device: torch.device | str = "cpu") -> str:
-    """A sentence on the fused layer beside the same layer as a plain PyTorch loop, measured now."""
+    """Measure the fused layer and the same layer as a plain PyTorch loop; return the comparison as a sentence."""
     device = torch.device(device)
     x = torch.randn(TIMED_SHAPE, device=device).requires_grad_()
     layer = LIF(decay=0.2, decay_input=False, v_threshold=0.5, surrogate="rectangle")
@@ -146,7 +146,7 @@ def speed(device: torch.device | str = "cpu") -> str:
         return f"No fused layer runs here: {why}."
     fused, loop = [], []
     with one_thread():
-        # In turn, and the fastest of each: what other programs take away is neither's.
+        # Alternate, and take the fastest of each, to exclude the load of other programs.
         for _ in range(5):
             fused.append(_seconds(layer, x))
             with backend.use("reference"):

@@ -1,4 +1,4 @@
-"""Options of the commands: those of a dataclass of settings, those that all have; and how wrong input is told."""
+"""Options of the commands, from a dataclass of settings or shared by all; and error messages for wrong input."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from snnfast.train.runs.settings import Options, kind_of
 
 TORCHVISION = {"mnist": "MNIST", "smnist": "MNIST", "psmnist": "MNIST", "cifar10": "CIFAR-10"}
 
-# Options that a sweep leaves alone: those with presets of their own, and those of which runs have all values anyway.
-KEPT = ("dataset", "preset", "code", "seed", "folds")
+# Options that a sweep excludes: they select presets, or runs have all their values anyway.
+NOT_SWEPT = ("dataset", "preset", "code", "seed", "folds")
 
 
 def _folder(text: str) -> Path:
-    if not text:  # Path takes it for the current folder
+    if not text:  # Path("") is the current folder
         raise typer.BadParameter("must be a path, got ''")
-    return Path(text).expanduser()  # a shell leaves --out=~/run as it is
+    return Path(text).expanduser()  # a shell does not expand --out=~/run
 
 
 PATH: dict[str, Any] = {"parser": _folder, "metavar": "PATH"}
 
-# Errors that are told in a line, and the text of PyTorch's RuntimeError when memory ends.
-TOLD = (*(ValueError, TypeError, OSError, ImportError), *(CheckpointError, FolderInUseError, backend.BackendError))
+# Errors that are reported in a line, and texts of PyTorch's RuntimeError when memory runs out.
+REPORTED = (*(ValueError, TypeError, OSError, ImportError), *(CheckpointError, FolderInUseError, backend.BackendError))
 OUT_OF_MEMORY = ("allocate memory", "not enough memory", "out of memory", "size calculation overflowed")
 
 Root = Annotated[
@@ -50,7 +50,7 @@ Root = Annotated[
 Download = Annotated[bool, typer.Option(help="Download the data set into --data.")]
 Resume = Annotated[bool, typer.Option(help="Continue the run in --out.")]
 Device = Annotated[str, typer.Option(help="auto (the faster one: see snnfast info), cpu, cuda or cuda:N.")]
-# More than this the system may refuse to start, which ends the process.
+# The system may refuse to start more threads than this, which ends the process.
 MOST_THREADS = max(64, 4 * (os.cpu_count() or 1))
 Threads = Annotated[int | None, typer.Option(min=1, max=MOST_THREADS, help="CPU threads; default: PyTorch's choice.")]
 
@@ -58,32 +58,38 @@ Threads = Annotated[int | None, typer.Option(min=1, max=MOST_THREADS, help="CPU 
 def command(
     settings: type[Options], body: Callable[..., None], *, only: Container[str] | None = None, defaults: bool = False
 ) -> Callable[..., None]:
-    """``body`` as a function whose parameters typer makes options of: the fields of ``settings``, then its own.
+    """Wrap ``body`` as a function for typer, with the fields of ``settings`` and the parameters of ``body`` as options.
 
-    ``body`` is called with ``given``, the settings that the user named, and its own parameters. An option that is left
-    out is not among the settings: it takes what the preset has.
+    The first argument of ``body`` is a dictionary of the settings that the user named. Settings that the user leaves
+    out have the values of the preset.
 
     Args:
-        settings: whose fields made by :func:`snnfast.train.runs.settings.option` become options.
-        body: takes ``given`` first; its other parameters are annotated for typer. Its help is that of the command.
+        settings: a class whose fields made by :func:`snnfast.train.runs.settings.option` become options.
+        body: takes the named settings first; its other parameters are annotated for typer. Its docstring is the help.
         only: names of the fields that become options; None: all.
         defaults: show the fields' defaults in the help, for settings without presets.
     """
-    own = list(inspect.signature(body, eval_str=True).parameters.values())[1:]
-    own.append(inspect.Parameter("threads", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Threads))
+    body_parameters = list(inspect.signature(body, eval_str=True).parameters.values())[1:]
+    body_parameters.append(
+        inspect.Parameter("threads", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Threads)
+    )
     known = [name for name in _commanded(settings) if only is None or name in only]
-    # Arguments come first, those of one procedure before those of all.
-    own.sort(key=lambda p: p.default is not inspect.Parameter.empty)
-    first = sum(p.default is inspect.Parameter.empty for p in own)
-    parameters = [*own[:first], *(_parameter(settings, n, defaults) for n in known), *own[first:]]
+    # Arguments come first, then options of the procedure, then shared options.
+    body_parameters.sort(key=lambda p: p.default is not inspect.Parameter.empty)
+    first = sum(p.default is inspect.Parameter.empty for p in body_parameters)
+    parameters = [
+        *body_parameters[:first],
+        *(_parameter(settings, n, defaults) for n in known),
+        *body_parameters[first:],
+    ]
 
     def call(**values: Any) -> None:
         named, threads = {name: values.pop(name) for name in known}, values.pop("threads")
         with plain_errors():
-            given = {name: _value(settings, name, value) for name, value in named.items() if value not in (None, [])}
+            changes = {name: _value(settings, name, value) for name, value in named.items() if value not in (None, [])}
             if threads is not None:
                 torch.set_num_threads(threads)
-            body(given, **values)
+            body(changes, **values)
 
     call.__doc__ = body.__doc__
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -92,7 +98,7 @@ def command(
 
 
 def _commanded(settings: type[Options]) -> list[str]:
-    """The names of the fields that a command has as options."""
+    """Return the names of the fields that are options of a command."""
     return [f.name for f in fields(settings) if f.metadata["command"]]
 
 
@@ -124,24 +130,24 @@ def _value(settings: type[Options], name: str, value: Any) -> Any:
 
 
 def swept(settings: type[Options], texts: list[str]) -> dict[str, list[Any]]:
-    """The values of fields that ``--sweep NAME=V1,V2`` names, each ``texts``."""
+    """Parse ``texts`` of the form ``NAME=V1,V2`` to values by field name."""
     found: dict[str, list[Any]] = {}
     for text in texts:
         flag, equals, values = text.partition("=")
         if not (flag and equals and values):
             raise ValueError(f"--sweep must be NAME=VALUE,VALUE,..., got {text!r}")
         name = next((n for n in _commanded(settings) if f"--{flag}" in _flag(settings, n).split()), None)
-        if name is None or name in KEPT:
+        if name is None or name in NOT_SWEPT:
             raise ValueError(f"--sweep {flag}: it sweeps over no such option")
         if name in found:
             raise ValueError(f"--sweep {flag} must be given once, with all values: {flag}=V1,V2")
         kind = kind_of(settings, name)
         try:
-            each = [_swept(kind.item, value) for value in values.split(",")]
+            items = [_swept(kind.item, value) for value in values.split(",")]
         except (ValueError, KeyError):
             wanted = "yes or no" if kind.item is bool else f"of type {kind.item.__name__}"
             raise ValueError(f"--sweep {flag} must be {wanted}, got {values!r}") from None
-        found[name] = [(one,) for one in each] if kind.several else each
+        found[name] = [(item,) for item in items] if kind.several else items
     return found
 
 
@@ -170,10 +176,10 @@ def _name_and_value(flag: str, text: str) -> tuple[str, Any]:
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Wrong input, what the system refuses and Ctrl-C are told in a line, without a traceback."""
+    """Report wrong input, errors of the system and Ctrl-C in a line, without a traceback."""
     try:
         yield
-    except TOLD as error:
+    except REPORTED as error:
         text = str(error)
         if isinstance(error, OSError) and error.filename is not None:
             text = f"{error.filename}: {error.strerror}"
@@ -194,7 +200,7 @@ def _tell(text: str, error: Exception) -> NoReturn:
 
 
 def chosen_device(name: str, work: devices.Work = "batches") -> torch.device:
-    """The device that ``--device`` names, if it is there; auto: the faster one for the work."""
+    """Return the device that ``--device`` names, if it exists; auto: the faster one for the work."""
     if name == "auto":
         name = devices.auto(work).device.type
     if name == "cuda" and "LOCAL_RANK" in os.environ:
@@ -214,7 +220,7 @@ def chosen_device(name: str, work: devices.Work = "batches") -> torch.device:
 
 
 def needs_root(dataset: str, root: Path | None) -> None:
-    """Says what a data set of torchvision lacks before anything is computed."""
+    """Raise ValueError if a data set of torchvision lacks its folder, before anything is computed."""
     if dataset in TORCHVISION and root is None:
         raise ValueError(
             f"{dataset} needs --data, the folder of {TORCHVISION[dataset]} in torchvision's layout; "
@@ -222,9 +228,9 @@ def needs_root(dataset: str, root: Path | None) -> None:
         )
 
 
-def tell_interruption(*kept: Path) -> NoReturn:
-    """Ends the command as a shell expects of Ctrl-C, and says how to go on if one of the files ``kept`` is there."""
-    there = any(path.exists() for path in kept)
-    tip = "; repeat the command with --resume to go on" if there else "; nothing was saved yet"
-    typer.secho(f"\nsnnfast: interrupted{tip if kept else ''}", err=True, fg="yellow")
+def tell_interruption(*saved: Path) -> NoReturn:
+    """End the command with the exit status of Ctrl-C; say how to resume if one of the files ``saved`` exists."""
+    resumable = any(path.exists() for path in saved)
+    tip = "; repeat the command with --resume to go on" if resumable else "; nothing was saved yet"
+    typer.secho(f"\nsnnfast: interrupted{tip if saved else ''}", err=True, fg="yellow")
     raise typer.Exit(130) from None

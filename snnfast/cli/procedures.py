@@ -1,4 +1,4 @@
-"""``snnfast train``, ``assign``, ``infer`` and ``convert``: from options to results in the terminal."""
+"""Commands ``snnfast train``, ``assign``, ``infer`` and ``convert``."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ Watch = Annotated[bool, typer.Option("--monitor", help="Count spikes and operati
 
 
 def training(procedure: Procedure[Any]) -> Callable[..., None]:
-    """The command that trains by a procedure."""
+    """Return the command that trains by a procedure."""
 
     def train(
-        given: dict[str, Any],
+        changes: dict[str, Any],
         *,
         seeds: Annotated[
             int | None, typer.Option(min=1, max=10**6, help="Train once for each of N seeds and show the mean.")
@@ -64,7 +64,7 @@ def training(procedure: Procedure[Any]) -> Callable[..., None]:
         ] = None,
         monitor: Watch = False,
     ) -> None:
-        settings = procedure.preset(**given)
+        settings = procedure.preset(**changes)
         needs_root(settings.dataset, data)
         values = swept(procedure.Settings, sweep or [])
         many = bool(values) or seeds is not None or getattr(settings, "folds", None) is not None
@@ -80,9 +80,9 @@ def training(procedure: Procedure[Any]) -> Callable[..., None]:
                 where["processes"] = processes
                 done: Any
                 if many:
-                    of = range(settings.seed, settings.seed + (seeds or 1))
+                    seed_range = range(settings.seed, settings.seed + (seeds or 1))
                     where |= {"sweep": values, "resume": resume}
-                    done = procedure.repeat(settings, of, folder, **where)
+                    done = procedure.repeat(settings, seed_range, folder, **where)
                 else:
                     where |= {"weights": weights, "monitor": monitor}
                     done = procedure.train(settings, folder, resume=resume, **where)
@@ -96,7 +96,7 @@ def training(procedure: Procedure[Any]) -> Callable[..., None]:
 
 
 def convert(
-    given: dict[str, Any],
+    changes: dict[str, Any],
     *,
     run: Annotated[
         Path, typer.Argument(help="Folder of a run of train diehl2015 or train vgg16.", **{**PATH, "metavar": "RUN"})
@@ -109,18 +109,18 @@ def convert(
     monitor: Watch = False,
 ) -> None:
     """Convert a trained ReLU network to a spiking one, and report how well it follows."""
-    folder = out or run / conversion.Settings(**given).method
+    folder = out or run / conversion.Settings(**changes).method
     needs_root(conversion.ANN.stored(run).dataset, data)
     where: dict[str, Any] = {"root": data, "download": download, "device": chosen_device(device)}
     try:
-        result = conversion.convert(run, out=folder, resume=resume, monitor=monitor, **where, **given)
+        result = conversion.convert(run, out=folder, resume=resume, monitor=monitor, **where, **changes)
     except KeyboardInterrupt:
         tell_interruption(folder / conversion.CHECKPOINT)
     typer.echo(result.summary())
 
 
 def assign(
-    given: dict[str, Any],
+    changes: dict[str, Any],
     *,
     images: Annotated[
         int | None,
@@ -131,15 +131,15 @@ def assign(
     out: Out = None,
 ) -> None:
     """Labels the neurons of a run by their responses to training images."""
-    folder = _trained(given, out)
+    folder = _trained(changes, out)
     settings, run, loaded = stdp.reopen(folder, root=data, device=chosen_device(device))
     with locked(folder):
         typer.echo(readout.assign(settings, run, loaded, folder, images=images).summary())
 
 
-def infer(given: dict[str, Any], *, data: Root = None, device: Device = "auto", out: Out = None) -> None:
+def infer(changes: dict[str, Any], *, data: Root = None, device: Device = "auto", out: Out = None) -> None:
     """Scores a run whose neurons have labels on the test images, or the validation split of its settings."""
-    folder = _trained(given, out)
+    folder = _trained(changes, out)
     settings, run, loaded = stdp.reopen(folder, root=data, device=chosen_device(device))
     with locked(folder):
         labels = readout.stored(settings, run, loaded, folder)
@@ -152,10 +152,10 @@ RUN = "run"
 
 
 class RunOrProcedure(TyperGroup):
-    """Commands of which the first argument may also be the folder of a run."""
+    """A group of commands whose first argument may also be the folder of a run."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command ``run`` where the first argument is no command."""
+        """Use the command ``run`` if the first argument is no command."""
         if args and args[0] not in self.commands:
             args = [RUN, *args]
         return super().resolve_command(ctx, args)
@@ -181,9 +181,9 @@ def classify(
     typer.echo(f"{len(rows)} predictions in {run / PREDICTIONS}", err=True)
 
 
-def _trained(given: dict[str, Any], out: Path | None) -> Path:
-    """The folder of a run, which must have the settings that are given."""
-    folder = out or Path("runs") / stdp.folder(stdp.preset(**given))
+def _trained(changes: dict[str, Any], out: Path | None) -> Path:
+    """Return the folder of a run; raise an error if its settings differ from ``changes``."""
+    folder = out or Path("runs") / stdp.folder(stdp.preset(**changes))
     settings = stdp.stored(folder).plain()
-    same_settings(folder / CHECKPOINT, settings, {**settings, **given})
+    same_settings(folder / CHECKPOINT, settings, {**settings, **changes})
     return folder

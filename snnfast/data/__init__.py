@@ -1,9 +1,9 @@
-"""Data sets: three that ship with the package, every torchvision image classification set, event recordings.
+"""Data sets: three in the package, every torchvision image classification set, event recordings.
 
-``digits``, ``iris`` and ``cancer`` need no download, ``yin_yang`` is drawn. ``torchvision_dataset`` opens the others by
-name, ``image_folder`` images that lie in folders by class, ``load`` any of them with one call, and
-``as_tensors`` turns a data set into two tensors in memory. ``heidelberg``, ``nmnist`` and ``dvs128_gesture`` read
-events that a user has on disk, ``qtdb`` heartbeats. ``stratified_folds`` cuts a data set for cross-validation.
+``digits``, ``iris`` and ``cancer`` need no download, ``yin_yang`` is generated. ``torchvision_dataset`` opens the
+others by name, ``image_folder`` opens images in one folder per class, ``load`` opens any of them, and ``as_tensors``
+converts a data set to two tensors in memory. ``heidelberg``, ``nmnist`` and ``dvs128_gesture`` read event recordings
+from disk, ``qtdb`` heartbeats. ``stratified_folds`` splits a data set for cross-validation.
 """
 
 from typing import TYPE_CHECKING
@@ -49,7 +49,7 @@ _MANUAL = dict.fromkeys(("IRISDataLoader",), "snnfast.n3ml.iris_loader")
 if not TYPE_CHECKING:
 
     def __getattr__(name):
-        """Names of n3ml's manual."""
+        """Resolve names of n3ml's manual."""
         return _check.moved(__name__, name, _MANUAL)
 
 

@@ -1,4 +1,4 @@
-"""The small data sets that ship with the package; their origin and licence are in SOURCES.md."""
+"""Small data sets in the package; their origin and licence are in SOURCES.md."""
 
 from __future__ import annotations
 

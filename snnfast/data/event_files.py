@@ -1,4 +1,4 @@
-"""The formats of event recordings: HDF5 of SHD and SSC, N-MNIST's five bytes an event, AEDAT 3.1; none is unpickled."""
+"""File formats of event recordings: HDF5 of SHD and SSC, N-MNIST, AEDAT 3.1. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COLUMNS = ("class", "startTime_usec", "endTime_usec")
 
 
 class Recording(NamedTuple):
-    """One sample: times in microseconds from its beginning, addresses of the events, and a class."""
+    """A sample: times in microseconds from its beginning, addresses of the events, and a class."""
 
     times: Ints
     addresses: Ints
@@ -24,7 +24,7 @@ class Recording(NamedTuple):
 
 
 def read_heidelberg(path: Path, units: int) -> Iterator[Recording]:
-    """Samples of an HDF5 file with ``spikes/times`` in seconds, ``spikes/units`` and ``labels``.
+    """Yield the samples of an HDF5 file with ``spikes/times`` in seconds, ``spikes/units`` and ``labels``.
 
     Raises:
         ImportError: without h5py.
@@ -68,7 +68,7 @@ def read_heidelberg(path: Path, units: int) -> Iterator[Recording]:
 
 
 def read_nmnist(path: Path, label: int, side: int) -> Recording:
-    """One recording of N-MNIST: per event x, y, and polarity in the top bit of 24, whose others are microseconds.
+    """Read a recording of N-MNIST: per event x, y, a polarity bit and 23 bits of microseconds.
 
     Raises:
         ValueError: a length that is no multiple of five, or pixels outside of the sensor.
@@ -84,7 +84,7 @@ def read_nmnist(path: Path, label: int, side: int) -> Recording:
 
 
 def read_list(path: Path) -> dict[Path, int]:
-    """The recordings ``number.bs2`` of a list of lines ``number class``, with their classes; # begins a comment.
+    """Read a list of lines ``number class``; return recordings ``number.bs2`` with classes. # begins a comment.
 
     Raises:
         ValueError: another line, or no line.
@@ -103,7 +103,7 @@ def read_list(path: Path) -> dict[Path, int]:
 
 
 def read_aedat3(path: Path, side: int) -> tuple[Ints, Ints]:
-    """Times in microseconds and addresses of the polarity events of an AEDAT 3.1 file; other events are passed over.
+    """Read times in microseconds and addresses of the polarity events of an AEDAT 3.1 file; skip other events.
 
     Raises:
         ValueError: another version, a packet that is cut off, or pixels outside of the sensor.
@@ -144,11 +144,11 @@ def read_aedat3(path: Path, side: int) -> tuple[Ints, Ints]:
 
 
 def read_gestures(recording: Path, side: int) -> Iterator[Recording]:
-    """The gestures of one AEDAT recording, cut out by ``NAME_labels.csv`` beside it: class from 1, start and end in us.
+    """Yield the gestures of an AEDAT recording, cut by ``NAME_labels.csv`` next to it: class from 1, start, end in us.
 
     Raises:
         FileNotFoundError: there is no such table.
-        ValueError: a table of another kind, classes that do not exist, or a recording that is none.
+        ValueError: a table of another kind, classes that do not exist, or a damaged recording.
     """
     table = recording.with_name(f"{recording.stem}_labels.csv")
     times, addresses = read_aedat3(recording, side)
@@ -168,7 +168,7 @@ def read_gestures(recording: Path, side: int) -> Iterator[Recording]:
 
 
 def _check(where: str, name: str, values: npt.NDArray[Any], count: int, first: int = 0) -> None:
-    """So many integers from ``first`` on are allowed."""
+    """Raise ValueError unless all values are integers in [first, first + count)."""
     last = first + count - 1
     if values.size and not bool(np.all((values >= first) & (values <= last))):
         raise ValueError(

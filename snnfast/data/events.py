@@ -1,4 +1,4 @@
-"""Event recordings that a user has on disk, as counts a time step: SHD and SSC, N-MNIST, DVS128 gestures."""
+"""Event recordings on disk as counts per time step: SHD and SSC, N-MNIST, DVS128 gestures."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from .event_files import Recording, read_gestures, read_heidelberg, read_list, r
 
 __all__ = ["EventFrames", "dvs128_gesture", "heidelberg", "nmnist"]
 
-VERSION = 3  # of the cache; a change of what frames are, or of its files, makes it another
-LEAST_DT = 1e-6  # of a step; recordings count microseconds
+VERSION = 3  # version of the cache; increase it when frames or files of the cache change
+LEAST_DT = 1e-6  # ms; recordings count microseconds
 UNITS, NMNIST_SIDE, GESTURE_SIDE = 700, 34, 128
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 class EventFrames(NamedTuple):
-    """Samples of events, counted a time step.
+    """Samples of events, counted per time step.
 
     Attributes:
         frames: ``[N, T, ...]``, uint8 counts up to 255, or bool. With a cache they stay in its file, which is mapped
@@ -46,10 +46,10 @@ class EventFrames(NamedTuple):
     lengths: Tensor
 
     def batch(self, indices: Tensor | Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Samples as layers take them: frames ``[T, B, ...]``, uint8 or bool, labels and lengths ``[B]``.
+        """Return samples for layers: frames ``[T, B, ...]``, uint8 or bool, labels and lengths ``[B]``.
 
-        Only the batch is copied. Give ``frames.float()`` to a network. ``DataLoader(range(len(labels)),
-        collate_fn=batch)`` makes batches of it.
+        Only the batch is copied. Networks take ``frames.float()``. ``DataLoader(range(len(labels)),
+        collate_fn=batch)`` yields batches.
 
         Raises:
             TypeError: for indices that are not integers ``[B]``, such as a mask.
@@ -59,7 +59,7 @@ class EventFrames(NamedTuple):
         except (RuntimeError, TypeError, ValueError):
             raise TypeError(f"EventFrames: indices must be integers [B], got {check.shown(indices)}") from None
         if chosen.shape == (0,):
-            chosen = chosen.long()  # PyTorch takes an empty list for one of floats
+            chosen = chosen.long()  # PyTorch converts an empty list to floats
         if chosen.dim() != 1 or chosen.dtype not in INTEGERS:
             raise TypeError(f"EventFrames: indices must be integers [B], got {list(chosen.shape)} of {chosen.dtype}")
         chosen = chosen.long()
@@ -78,24 +78,25 @@ def heidelberg(
     dtype: torch.dtype = torch.uint8,
     cache: str | Path | None = None,
 ) -> EventFrames:
-    """Spoken digits or commands as an artificial cochlea hears them: a file of SHD or SSC, such as ``shd_train.h5``.
+    """Read spoken digits or commands, coded by an artificial cochlea: SHD or SSC, such as ``shd_train.h5``.
 
     Args:
         path: HDF5 file with ``spikes/times`` (s), ``spikes/units`` (0 to 699) and ``labels``; needs h5py.
-        dt: milliseconds a step.
-        num_steps: steps; later events are left out.
-        pool: how many neighbouring units are counted together; divides 700.
-        dtype: torch.uint8 for counts, torch.bool for whether there was an event.
-        cache: folder that keeps the frames between programs, with a checksum for each sample, which is checked when
-            they are opened (at some 2 GB a second, once the file is in memory). Other settings, a file of the data set
-            that has changed, or damaged files in the cache make them anew. None: nothing is written.
+        dt: length of a step in milliseconds.
+        num_steps: number of steps; later events are dropped.
+        pool: number of neighbouring units that are counted together; divides 700.
+        dtype: torch.uint8 for counts, torch.bool for the presence of events.
+        cache: folder that stores the frames between programs, with a checksum for each sample, which is checked when
+            they are opened (at some 2 GB a second, once the file is in memory). They are computed anew for other
+            settings, if a file of the data set has changed, or if files in the cache are damaged. None: nothing is
+            written.
 
     Returns:
         Frames ``[N, num_steps, 700 / pool]``.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type or range, or a file of another kind.
-        FileNotFoundError: it is not there. ImportError: without h5py. MemoryError: for more steps than fit.
+        FileNotFoundError: there is no such file. ImportError: without h5py. MemoryError: for more steps than fit.
         OSError: the cache cannot be written.
 
     Source: Cramer et al., The Heidelberg spiking data sets, IEEE TNNLS (2020).
@@ -121,16 +122,16 @@ def nmnist(
     dtype: torch.dtype = torch.uint8,
     cache: str | Path | None = None,
 ) -> EventFrames:
-    """N-MNIST: MNIST's digits before a moving event camera, ``root/Train/0/*.bin`` and ``root/Test/0/*.bin``.
+    """Read N-MNIST, digits of MNIST before a moving event camera, ``root/Train/0/*.bin`` and ``root/Test/0/*.bin``.
 
-    Or a list of recordings, as SLAYER keeps a part of N-MNIST: a file of lines ``number class``, with ``number.bs2``
-    beside it.
+    Or read a list of recordings, as in SLAYER's part of N-MNIST: a file of lines ``number class``, with ``number.bs2``
+    next to it.
 
     Args:
         root: folder of both parts, or the file of a list.
-        train: the part; a list has one.
-        dt: milliseconds a step; a recording is about 300 ms long.
-        num_steps: steps; later events are left out.
+        train: the part; ignored for a list.
+        dt: length of a step in milliseconds; a recording is about 300 ms long.
+        num_steps: number of steps; later events are dropped.
         dtype: as in :func:`heidelberg`.
         cache: as in :func:`heidelberg`.
 
@@ -171,13 +172,13 @@ def dvs128_gesture(
     dtype: torch.dtype = torch.uint8,
     cache: str | Path | None = None,
 ) -> EventFrames:
-    """DVS128 Gesture: eleven hand gestures, in the AEDAT 3.1 files that ``root/trials_to_train.txt`` (or test) names.
+    """Read DVS128 Gesture, eleven hand gestures, from AEDAT 3.1 files listed in ``root/trials_to_train.txt`` (or test).
 
     Args:
         root: folder of the recordings and their ``NAME_labels.csv``.
         train: the part.
-        dt: milliseconds a step; a gesture is about 6 s long.
-        num_steps: steps; later events are left out.
+        dt: length of a step in milliseconds; a gesture is about 6 s long.
+        num_steps: number of steps; later events are dropped.
         pool: side of the squares of pixels that are counted together; divides 128.
         dtype: as in :func:`heidelberg`.
         cache: as in :func:`heidelberg`.
@@ -209,9 +210,9 @@ def dvs128_gesture(
                 polarity, y = np.divmod(rest, GESTURE_SIDE)
                 yield r._replace(addresses=(polarity * side + y // pool) * side + x // pool)
 
-    shape, own = (2, side, side), {"pool": pool}
+    shape, settings = (2, side, side), {"pool": pool}
     sources = [trials, *files, *tables]
-    return _frames("dvs128_gesture", trials, sources, recordings, shape, dt, num_steps, dtype, cache, own)
+    return _frames("dvs128_gesture", trials, sources, recordings, shape, dt, num_steps, dtype, cache, settings)
 
 
 def _file(function: str, path: Path) -> Path:
@@ -230,11 +231,11 @@ def _frames(
     num_steps: int,
     dtype: torch.dtype,
     cache: str | Path | None,
-    own: dict[str, Any],
+    more_settings: dict[str, Any],
 ) -> EventFrames:
-    """Frames of recordings, from the cache if they are there by the same settings of the same files.
+    """Return frames of recordings, from the cache if it holds those of the same settings and files.
 
-    The cache holds one set of frames of each ``part``, the file or folder that the recordings are of.
+    The cache holds one set of frames per ``part``, the file or folder of the recordings.
     """
     dt, num_steps = check.positive(name, "dt", dt), check.whole(name, "num_steps", num_steps)
     if dt < LEAST_DT:
@@ -250,7 +251,7 @@ def _frames(
         "num_steps": num_steps,
         "shape": list(shape),
         "dtype": str(dtype),
-        **own,
+        **more_settings,
         "sources": [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in sources],
     }
     if cache is None:
@@ -263,23 +264,23 @@ def _frames(
     digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
     counted, tabled = (folder / f"{stem}-{digest}{end}" for end in (".bin", ".npy"))
     try:
-        return _held(counted, tabled, size, kind)
+        return _cached(counted, tabled, size, kind)
     except (OSError, ValueError, EOFError, BadZipFile):
-        pass  # there is nothing, or it is damaged
+        pass  # the cache is empty or damaged
     with replacing(counted) as new:
         with new.open("wb") as stream:
             table = _count(name, recordings(), size, dt, kind, stream)
         frames = _mapped(new, (table.shape[1], *size), kind)
     with replacing(tabled) as new, new.open("wb") as stream:
         np.save(stream, table, allow_pickle=False)
-    for other in folder.glob(f"{glob.escape(stem)}-*"):  # by other settings, or of other files
+    for other in folder.glob(f"{glob.escape(stem)}-*"):  # frames of other settings or other files
         if other not in (counted, tabled):
             other.unlink(missing_ok=True)
     return _tensors(frames, table)
 
 
-def _held(counted: Path, tabled: Path, size: tuple[int, ...], kind: npt.DTypeLike) -> EventFrames:
-    """Return the contents of the cache's files; raise ValueError if they do not fit each other."""
+def _cached(counted: Path, tabled: Path, size: tuple[int, ...], kind: npt.DTypeLike) -> EventFrames:
+    """Return the contents of the files of the cache; raise ValueError if they are inconsistent."""
     table = np.load(tabled, allow_pickle=False)
     if table.ndim != 2 or len(table) != 3 or table.dtype != np.int64:
         raise ValueError(f"{tabled} must hold labels, lengths and checksums")
@@ -294,32 +295,32 @@ def _held(counted: Path, tabled: Path, size: tuple[int, ...], kind: npt.DTypeLik
 
 
 def _checksum(frames: npt.NDArray[Any], label: int, length: int) -> int:
-    """Of a sample, with its label and length."""
+    """Return the checksum of a sample with its label and length."""
     return zlib.crc32(frames.data, zlib.crc32(f"{label} {length}".encode()))
 
 
 def _mapped(file: Path, shape: tuple[int, ...], kind: npt.DTypeLike) -> npt.NDArray[Any]:
-    # "c": PyTorch wants to write, which changes the copy in memory and never the file.
+    # "c", copy on write: PyTorch needs writable memory, and the file must not change.
     return np.memmap(file, kind, "c", shape=shape) if shape[0] else np.zeros(shape, kind)
 
 
 def _count(
     name: str, recordings: Iterable[Recording], size: tuple[int, ...], dt: float, kind: npt.DTypeLike, room: IO[bytes]
 ) -> npt.NDArray[np.int64]:
-    """Write the frames of all recordings, a byte a cell; returns their labels, lengths and checksums ``[3, N]``."""
+    """Write the frames of all recordings, a byte per cell; return labels, lengths and checksums ``[3, N]``."""
     num_steps, cells = size[0], int(np.prod(size[1:]))
     width = round(1000 * dt, 9)  # microseconds: 1000 * 16.1 is more than 16100
     rows: list[tuple[int, int, int]] = []
     for r in recordings:
-        steps = np.floor(r.times / width)  # may be more than an integer holds
+        steps = np.floor(r.times / width)  # may exceed the range of integers
         inside = steps < num_steps
         steps = steps[inside].astype(np.int64)
-        places = steps * cells + r.addresses[inside]
+        cell_indices = steps * cells + r.addresses[inside]
         try:
-            counts = np.bincount(places, minlength=num_steps * cells)
+            counts = np.bincount(cell_indices, minlength=num_steps * cells)
             frames = np.minimum(counts, 255).astype(kind)
             room.write(frames.data)
-        except (MemoryError, OverflowError, ValueError):  # NumPy's words depend on how much too large it is
+        except (MemoryError, OverflowError, ValueError):  # the type depends on the size
             raise MemoryError(
                 f"{name}: num_steps={num_steps} steps of {cells} cells, {9 * num_steps * cells / 1e9:.3g} GB while a "
                 f"recording is counted and {num_steps * cells / 1e9:.3g} GB kept of each, do not fit into memory; give "

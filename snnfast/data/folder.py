@@ -1,4 +1,4 @@
-"""Images in folders by class."""
+"""Images in one folder per class."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PARTS = ("train", "test")
 
 
 def image_folder(root: str | Path, train: bool = True) -> Dataset[tuple[Tensor, int]]:
-    """Open images that lie as ``root/train/CLASS/*`` and ``root/test/CLASS/*``, each part torchvision's ImageFolder.
+    """Open images in ``root/train/CLASS/*`` and ``root/test/CLASS/*``, each part as torchvision's ImageFolder.
 
     torchvision decodes a file (JPEG, PNG, WebP) when its item is read; ``as_tensors`` reads every item once.
 
@@ -24,13 +24,13 @@ def image_folder(root: str | Path, train: bool = True) -> Dataset[tuple[Tensor, 
         train: The training part, or the test part.
 
     Returns:
-        Data set of (image, label) pairs: uint8 [3, H, W], and the place of the class among their sorted names. Reading
-        a file that is not an image, of more than 8 bits a colour, or not as large as the first one read, is a
-        ValueError that names it.
+        Data set of (image, label) pairs: uint8 [3, H, W], and the index of the class among the sorted names. Reading a
+        file that is not an image, has more than 8 bits per colour, or differs in size from the first one read, raises
+        a ValueError that names it.
 
     Raises:
         ImportError: torchvision is not installed.
-        FileNotFoundError: A part is not there, or has no classes, or a class has no images.
+        FileNotFoundError: A part is missing or has no classes, or a class has no images.
         ValueError: The classes of both parts differ.
     """
     datasets, _ = torchvision_modules("image_folder")
@@ -64,7 +64,7 @@ def _classes(part: Path) -> set[str]:
 
 
 class _Decode:
-    """A file to uint8 [3, H, W], as large as the first."""
+    """Decoder of image files to uint8 [3, H, W], which must have the size of the first."""
 
     def __init__(self) -> None:
         self.size: tuple[int, int] | None = None

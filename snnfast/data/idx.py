@@ -1,4 +1,4 @@
-"""Files of MNIST and its kin, looked at before torchvision reads them: it takes what is cut off or mixed up as data."""
+"""Checks of files of MNIST and similar sets, because torchvision reads truncated or mixed-up files without error."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ CLASSES = 10
 
 
 def check_files(raw: Path, train: bool) -> None:
-    """Looks at the images and labels of one part in ``raw``; files that are missing are torchvision's to tell.
+    """Check the image and label files of one part in ``raw``; torchvision reports missing files.
 
     Raises:
-        ValueError: a file that is empty, compressed, of another kind or not as long as it says, a label above 9, or
-            other numbers of images and labels; the message names the file.
+        ValueError: a file that is empty, compressed, of another kind or of another length than its header says, a label
+            above 9, or different numbers of images and labels; the message names the file.
     """
     part = "train" if train else "t10k"
     counts = {}

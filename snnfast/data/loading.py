@@ -1,4 +1,4 @@
-"""One call for any data set by name."""
+"""Open any data set by name."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def load(
     download: bool = False,
     **options: Any,
 ) -> Dataset[Any]:
-    """Open a data set by name and take one split of it.
+    """Open one split of a data set by name.
 
     "train", "val" and "test" never share an item: choose settings on "val", report on "test".
     "train+val" is the whole training part. For ``digits``, ``iris``, ``cancer`` and ``yin-yang`` see these functions.
@@ -48,7 +48,7 @@ def load(
             arguments of the torchvision class.
 
     Returns:
-        Data set of (image, label) pairs; ``as_tensors`` gives it as two tensors.
+        Data set of (image, label) pairs; ``as_tensors`` converts it to two tensors.
 
     Raises:
         ImportError: A torchvision set without torchvision.

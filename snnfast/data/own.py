@@ -1,4 +1,4 @@
-"""A user's own data: arrays in a file, images in folders, a function of a module, torchvision's sets by name."""
+"""A user's data: arrays in a file, images in folders, a function of a module, torchvision's sets by name."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ _PARTS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 def is_own(source: object) -> bool:
-    """Whether ``source`` names data of one of the kinds of :func:`own_images`; the data need not be there."""
-    if not isinstance(source, str) or not source:  # which pathlib takes for the current folder
+    """Return whether ``source`` names data of a kind that :func:`own_images` reads; the data need not exist."""
+    if not isinstance(source, str) or not source:  # Path("") is the current folder
         return False
     if Path(source).suffix in _FILES or "/" in source or "\\" in source or ":" in source:
         return True
@@ -50,14 +50,14 @@ def is_own(source: object) -> bool:
 
 
 def label_of(source: str) -> str:
-    """``source`` as a part of a file name."""
+    """Convert ``source`` to a part of a file name."""
     return Path(source).stem.replace(":", "-") if is_own(source) else source
 
 
 def class_names(source: str, classes: int) -> list[str]:
-    """The names of the classes of a data set, by label; the labels themselves where nothing names them.
+    """Return the names of the classes of a data set, by label; the labels themselves if there are no names.
 
-    Of own data these are the folders, sorted, or the array ``classes`` of a file.
+    For a user's data these are the folders, sorted, or the array ``classes`` of a file.
     """
     path = Path(source).expanduser()
     found: list[str] = list(_NAMES.get(source, ()))
@@ -70,7 +70,7 @@ def class_names(source: str, classes: int) -> list[str]:
 
 
 def own_images(source: str, split: str, root: str | Path | None = None, *, download: bool = False) -> Part:
-    """Images and labels of a user's own data.
+    """Read images and labels of a user's data.
 
     Args:
         source: one of
@@ -79,15 +79,15 @@ def own_images(source: str, split: str, root: str | Path | None = None, *, downl
               or with ``images`` and ``labels``, of which a sixth of each class is the test part. Nothing is unpickled.
               Images are ``[N, C, H, W]`` or ``[N, H, W]``, frames of events ``[N, T, C, H, W]``.
             - a folder of images, ``train/CLASS/*`` and ``test/CLASS/*``; see :func:`snnfast.data.image_folder`.
-            - ``module:function``; called without arguments, it returns ``((images, labels), (images, labels))``, those
-              to train on and those to test on. The module is looked for in the current folder, too.
+            - ``module:function``; called without arguments, it returns ``((images, labels), (images, labels))``, the
+              training part and the test part. The module may be in the current folder.
             - the name of a set of :func:`snnfast.data.torchvision_dataset`.
         split: "train", "val", "train+val" or "test"; "val" is a fixed random twelfth of the training part.
         root: folder of a set of torchvision.
         download: let torchvision download it.
 
     Returns:
-        Images ``[N, C, H, W]``, float32, bytes scaled to [0, 1], or frames ``[N, T, C, H, W]``, counts as they are,
+        Images ``[N, C, H, W]``, float32, bytes scaled to [0, 1], or frames ``[N, T, C, H, W]``, counts unscaled,
         and labels int64 ``[N]``.
 
     Raises:
@@ -142,8 +142,8 @@ def _npz(path: Path) -> Mapping[str, Any]:
             return {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: there is no such file") from None
-    except Exception as error:  # whatever reading a damaged or foreign file raises
-        first = str(error).partition(". ")[0]  # numpy goes on with how to unpickle
+    except Exception as error:  # reading a damaged or foreign file raises many types
+        first = str(error).partition(". ")[0]  # the rest of numpy's message explains unpickling
         raise ValueError(f"{path} holds no plain arrays: {first}") from error
 
 
@@ -152,7 +152,7 @@ def _pt(path: Path) -> Mapping[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: there is no such file") from None
-    except Exception as error:  # whatever reading a damaged or foreign file raises
+    except Exception as error:  # reading a damaged or foreign file raises many types
         first = str(error).partition("\n")[0]
         raise ValueError(f"{path} holds no plain tensors: {first}") from error
     if not isinstance(content, Mapping):
@@ -183,25 +183,25 @@ def _parts(source: str, arrays: Mapping[str, Any]) -> tuple[Any, Any]:
 def _called(source: str, module: str, function: str) -> tuple[Any, Any]:
     if not all(name.isidentifier() for name in (*module.split("."), function)):
         raise ValueError(f"{source} must be module:function, names of Python")
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
+    folder = str(Path.cwd())
+    sys.path.insert(0, folder)
     try:
         loaded = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise  # it is there, and imports what is not
+            raise  # the module exists, but imports a missing one
         raise ImportError(f"{source}: no module {module!r} is in the current folder or installed") from None
     finally:
-        sys.path.remove(here)
-    made = getattr(loaded, function, None)
-    if not callable(made):
+        sys.path.remove(folder)
+    source_function = getattr(loaded, function, None)
+    if not callable(source_function):
         raise ValueError(f"{source}: the module {module} has no function {function!r}")
     try:
-        with suppress(ValueError):  # some built-in functions do not tell
-            inspect.signature(made).bind()
+        with suppress(ValueError):  # some built-in functions have no signature
+            inspect.signature(source_function).bind()
     except TypeError as error:
         raise ValueError(f"{source} must be callable without arguments: {error}") from None
-    returned = made()
+    returned = source_function()
     try:
         (a, b), (c, d) = returned
     except (TypeError, ValueError):
@@ -250,7 +250,7 @@ def _checked(source: str, name: str, part: Any) -> Part:
 
 
 def _tensor(value: Any) -> Tensor:
-    if isinstance(value, np.ndarray):  # PyTorch takes no other order of bytes
+    if isinstance(value, np.ndarray):  # PyTorch requires native byte order
         value = value.astype(value.dtype.newbyteorder("="), copy=False)
     return torch.as_tensor(value)
 
@@ -259,7 +259,7 @@ def _check_classes(source: str, train: Tensor, test: Tensor) -> None:
     low, high = int(min(train.min(), test.min())), int(train.max())
     if low != 0:
         raise ValueError(f"{source}: labels must count from 0, the smallest is {low}")
-    # Of a label beyond the number of images there are enough classes without one below that number.
+    # A label beyond the number of images implies enough classes without images below that number.
     classes = torch.arange(min(high, len(train) + 4) + 1)
     empty = classes[~torch.isin(classes, train)].tolist()
     if empty:

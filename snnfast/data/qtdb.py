@@ -1,4 +1,4 @@
-"""Heartbeats of the QT Database: level-crossing coded electrocardiograms with the wave at every step."""
+"""Heartbeats of the QT Database: level-crossing coded electrocardiograms, labelled with the wave at every step."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _CHANNELS = 4
 
 
 def qtdb(root: str | Path, train: bool = True) -> tuple[Tensor, Tensor]:
-    """Electrocardiograms as events, and the wave at every step: ``root/QTDB_train.mat`` and ``root/QTDB_test.mat``.
+    """Read electrocardiograms as events, with the wave at every step: ``root/QTDB_train.mat`` or ``QTDB_test.mat``.
 
-    Two electrodes, each with one channel for rises and one for falls of the signal by a level.
+    There are two electrodes, each with one channel for rises and one for falls of the signal by a level.
 
     Args:
         root: folder of both files; they are read by scipy.
@@ -27,11 +27,11 @@ def qtdb(root: str | Path, train: bool = True) -> tuple[Tensor, Tensor]:
 
     Returns:
         Events int8 ``[N, T, 4]``, -1, 0 or 1, and labels int64 ``[N, T]`` in the order of ``QTDB_CLASSES``; -100, which
-        PyTorch's losses leave out, at steps that the file puts into no class (8 % and 10 % of them). ``T`` is 1,301.
+        PyTorch's losses ignore, at steps without a class in the file (8 % and 10 % of them). ``T`` is 1,301.
 
     Raises:
         TypeError, ValueError: for a file of another kind.
-        FileNotFoundError: it is not there. ImportError: without scipy.
+        FileNotFoundError: there is no such file. ImportError: without scipy.
 
     Source: Laguna et al. (1997), PhysioNet, coded and cut by Yin, Corradi, Bohte, Nature Machine Intelligence 3 (2021).
     """
@@ -47,7 +47,7 @@ def qtdb(root: str | Path, train: bool = True) -> tuple[Tensor, Tensor]:
         ) from error
     try:
         content = loadmat(path, variable_names=("x", "y"))
-    except Exception as error:  # whatever reading a damaged or foreign file raises
+    except Exception as error:  # reading a damaged or foreign file raises many types
         raise ValueError(f"qtdb: {path} is no file of MATLAB: {error}") from error
     x, y = (np.asarray(content.get(name, ())) for name in ("x", "y"))
     shapes = f"x {list(x.shape)} and y {list(y.shape)}"

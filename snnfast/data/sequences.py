@@ -1,4 +1,4 @@
-"""Memory tasks whose samples are generated: binary adding, delayed XOR, copy memory."""
+"""Memory tasks with generated samples: binary adding, delayed XOR, copy memory."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ COPY_SYMBOLS, COPY_CLASSES = 5, 8
 
 
 class Task(NamedTuple):
-    """How large the input and the answer of a task are: ``outputs`` answers, each of so many classes.
+    """Sizes of the input and the target of a task: ``outputs`` targets, each with ``classes`` classes.
 
-    None: an answer at every step.
+    ``outputs=None``: a target at every step.
     """
 
     in_features: int
@@ -29,15 +29,15 @@ TASKS = {"adding": Task(2, 3), "xor": Task(2, 2), "copy": Task(COPY_CLASSES + 1,
 
 
 def binary_adding(samples: int, num_steps: int = 100, *, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Binary adding: the sum of two marked bits of a long row of random ones.
+    """Generate binary adding: the sum of two marked bits in a long sequence of random bits.
 
     At every step the first input is a random bit. The second is 1 at two steps, one in each half of the sequence, drawn
-    at random. The label is the sum of the two bits there: 0, 1 or 2, where 1 comes half of the time.
+    at random. The label is the sum of the two bits there: 0, 1 or 2, where 1 has probability 1/2.
 
     Args:
-        samples: how many.
+        samples: number of samples.
         num_steps: steps of each, at least 2.
-        seed: of the random numbers.
+        seed: seed of the random numbers.
 
     Returns:
         uint8 ``[samples, num_steps, 2]`` of 0 and 1, and labels int64 ``[samples]``.
@@ -47,54 +47,54 @@ def binary_adding(samples: int, num_steps: int = 100, *, seed: int = 0) -> tuple
     samples, num_steps, generator = _drawn("binary_adding", samples, num_steps, seed, 2)
     x = torch.randint(2, (samples, num_steps, 2), generator=generator, dtype=torch.uint8)
     x[..., 1] = 0
-    half, each = num_steps // 2, torch.arange(samples)
+    half, rows = num_steps // 2, torch.arange(samples)
     labels = torch.zeros(samples, dtype=torch.int64)
     for first, last in ((0, half), (half, num_steps)):
         at = torch.randint(first, last, (samples,), generator=generator)
-        x[each, at, 1] = 1
-        labels += x[each, at, 0]
+        x[rows, at, 1] = 1
+        labels += x[rows, at, 0]
     return x, labels
 
 
 def delayed_xor(samples: int, num_steps: int = 100, *, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Delayed XOR: whether two spikes, far apart in time, came on different inputs.
+    """Generate delayed XOR: whether two spikes, far apart in time, are on different inputs.
 
-    One spike comes in the first quarter of the steps, one in the last, each at a random step on one of two inputs.
+    One spike is in the first quarter of the steps, one in the last, each at a random step on one of two inputs.
 
     Args:
-        samples: how many.
+        samples: number of samples.
         num_steps: steps of each, at least 4.
-        seed: of the random numbers.
+        seed: seed of the random numbers.
 
     Returns:
         uint8 ``[samples, num_steps, 2]`` of 0 and 1, and labels int64 ``[samples]``, 0 or 1.
     """
     samples, num_steps, generator = _drawn("delayed_xor", samples, num_steps, seed, 4)
     x = torch.zeros(samples, num_steps, 2, dtype=torch.uint8)
-    quarter, each = num_steps // 4, torch.arange(samples)
+    quarter, rows = num_steps // 4, torch.arange(samples)
     labels = torch.zeros(samples, dtype=torch.int64)
     for first, last in ((0, quarter), (num_steps - quarter, num_steps)):
         at = torch.randint(first, last, (samples,), generator=generator)
         bit = torch.randint(2, (samples,), generator=generator)
-        x[each, at, bit] = 1
+        x[rows, at, bit] = 1
         labels ^= bit
     return x, labels
 
 
 def copy_memory(samples: int, num_steps: int = 100, *, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Copy memory: five symbols out of eight must be repeated when, many steps later, a cue comes.
+    """Generate copy memory: five symbols out of eight must be repeated on a cue many steps later.
 
     The symbols are spikes on one of eight inputs, at the first five steps. A ninth input fires at the last five steps;
-    at each of these one symbol must be repeated, in their order.
+    at each of these one symbol must be repeated, in the same order.
 
     Args:
-        samples: how many.
+        samples: number of samples.
         num_steps: steps of each, at least 10.
-        seed: of the random numbers.
+        seed: seed of the random numbers.
 
     Returns:
-        uint8 ``[samples, num_steps, 9]`` of 0 and 1, and labels int64 ``[samples]``: the symbols as one number to the
-        base of eight, the first symbol its last digit.
+        uint8 ``[samples, num_steps, 9]`` of 0 and 1, and labels int64 ``[samples]``: the symbols as one number in
+        base 8, with the first symbol as its last digit.
 
     Source: Hochreiter and Schmidhuber (1997); Arjovsky, Shah, Bengio (2016).
     """

@@ -1,4 +1,4 @@
-"""Training, validation and test parts of a data set, the same on every machine."""
+"""Splits of a data set into training, validation and test parts, the same on every machine."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def check_fraction(name: str, argument: str, value: object) -> float:
 
 
 def permutation(name: str, n: int, seed: object) -> npt.NDArray[np.int64]:
-    """A random order of ``n`` items, fixed by ``seed``.
+    """Return a random order of ``n`` items, determined by ``seed``.
 
-    NumPy promises the raw stream of PCG64 for all versions, but not ``Generator.permutation``: so
+    NumPy guarantees the raw stream of PCG64 for all versions, but not ``Generator.permutation``, so
     the order is the rank of raw numbers.
     """
     raw = np.random.PCG64(check.whole(name, "seed", seed, 0)).random_raw(n)
@@ -34,7 +34,7 @@ def permutation(name: str, n: int, seed: object) -> npt.NDArray[np.int64]:
 def stratified(
     name: str, labels: npt.NDArray[np.uint8], split: str, *, seed: int, test_fraction: float, val_fraction: float
 ) -> npt.NDArray[np.int64]:
-    """Indices of one split, in random order; every class has its share in each split.
+    """Return the indices of one split, in random order; every class has its share in each split.
 
     The test part is drawn first and does not depend on ``val_fraction``; the validation part is
     drawn from what remains, so "train", "val" and "test" never share an item and "train+val" is the
@@ -69,7 +69,7 @@ def stratified(
 
 
 def stratified_folds(labels: Tensor, folds: int, *, seed: int = 0) -> Tensor:
-    """The fold of each item for cross-validation; every class is spread evenly over the folds.
+    """Return the fold of each item for cross-validation; every class is spread evenly over the folds.
 
     Each fold has ``1 / folds`` of the items of each class, and of all items, up to one. A seed gives the same folds on
     every machine.
@@ -103,7 +103,7 @@ def stratified_folds(labels: Tensor, folds: int, *, seed: int = 0) -> Tensor:
             f"stratified_folds: folds must be at most {smallest}, the size of the smallest class, got {folds}"
         )
     order = permutation("stratified_folds", len(classes), seed)
-    # One class after the other, each in random order, and the folds in turn through all of them.
+    # Sorted by class, in random order within a class; folds are assigned in turn.
     by_class = order[np.argsort(classes[order], kind="stable")]
     fold = np.empty(len(classes), dtype=np.int64)
     fold[by_class] = np.arange(len(classes)) % folds
@@ -111,7 +111,7 @@ def stratified_folds(labels: Tensor, folds: int, *, seed: int = 0) -> Tensor:
 
 
 def train_or_val(name: str, split: str, n: int, seed: int) -> npt.NDArray[np.int64]:
-    """Which of ``n`` training items are in "val", a random twelfth of them, or in "train", the others.
+    """Return which of ``n`` training items are in "val", a random twelfth of them, or in "train", the others.
 
     Raises:
         ValueError: Too few items for a twelfth; the error begins with ``name``.
@@ -123,5 +123,5 @@ def train_or_val(name: str, split: str, n: int, seed: int) -> npt.NDArray[np.int
 
 
 def _share(fraction: float, n: int) -> int:
-    # round() goes to even, which would make neighbouring classes uneven.
+    # round() rounds halves to even, which would make neighbouring classes uneven.
     return int(fraction * n + 0.5)

@@ -1,4 +1,4 @@
-"""torchvision's image classification sets by name, and data sets as tensors in memory."""
+"""torchvision's image classification sets by name, and conversion of data sets to tensors in memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from .idx import check_files
 
-# How each set names its two parts: the argument, its value for training, its value for testing.
+# Argument that selects a part of a set, its value for training, its value for testing.
 _FLAG = ("train", True, False)
 _SPLIT = ("split", "train", "test")
 _TRAIN_VAL = ("split", "train", "val")
@@ -85,7 +85,7 @@ def torchvision_dataset(
         ValueError: Unknown name, a set that torchvision cannot download, or EMNIST without
             ``split``.
         FileNotFoundError: The set is not in ``root``.
-        ValueError: Its files are damaged, or do not belong together.
+        ValueError: Its files are damaged, or inconsistent.
     """
     datasets, transforms = torchvision_modules("torchvision_dataset")
     official = official_name("torchvision_dataset", name)
@@ -120,9 +120,9 @@ def torchvision_dataset(
 
 
 def as_tensors(dataset: Dataset[Any], *, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    """All images and labels of a data set as two tensors.
+    """Convert all images and labels of a data set to two tensors.
 
-    torchvision sets that keep their images in memory (MNIST and its kin, CIFAR, SVHN, STL10, USPS)
+    torchvision sets with images in memory (MNIST and similar sets, CIFAR, SVHN, STL10, USPS)
     and have no transform beyond ``ToTensor`` are converted at once, without a PIL image for each
     item: MNIST takes a fraction of a second. Any other data set is read item by item, through its
     transform, with a progress bar if that takes longer than a second and standard error is a
@@ -146,7 +146,7 @@ def as_tensors(dataset: Dataset[Any], *, dtype: torch.dtype = torch.float32) -> 
         raise TypeError(f"as_tensors: dtype must be torch.float32 or torch.uint8, got {dtype}")
     images, labels = _in_memory(dataset) or _read_items(dataset)
     if images.dtype == dtype:
-        # A change of the result must not change the data set.
+        # Copy, so that a change of the result does not change the data set.
         images = images.clone()
     elif images.dtype == torch.uint8:
         images = images.to(torch.float32).div_(255)
@@ -156,7 +156,7 @@ def as_tensors(dataset: Dataset[Any], *, dtype: torch.dtype = torch.float32) -> 
 
 
 def torchvision_modules(function: str) -> tuple[ModuleType, ModuleType]:
-    """``torchvision.datasets`` and ``torchvision.transforms``; errors name ``function``."""
+    """Import ``torchvision.datasets`` and ``torchvision.transforms``; errors name ``function``."""
     try:
         importlib.import_module("torchvision")
         return (importlib.import_module("torchvision.datasets"), importlib.import_module("torchvision.transforms"))
@@ -167,7 +167,7 @@ def torchvision_modules(function: str) -> tuple[ModuleType, ModuleType]:
 
 
 def official_name(function: str, name: object, *, also: tuple[str, ...] = ()) -> str:
-    """The official spelling of ``name``, of torchvision or ``also``; errors name ``function``."""
+    """Return the official spelling of ``name`` in torchvision or ``also``; errors name ``function``."""
     if not isinstance(name, str):
         raise TypeError(f"{function}: name must be a string, got {type(name).__name__}")
 
@@ -193,7 +193,7 @@ def _not_found(official: str, folder: Path, error: Exception) -> str:
 
 
 def _in_memory(dataset: Dataset[Any]) -> tuple[Tensor, Tensor] | None:
-    """Images and labels of a set that holds them as arrays, None when it must be read by item."""
+    """Return images and labels of a set that holds them as arrays, None if it must be read item by item."""
     found = _arrays(dataset)
     if found is None or len(found[0]) == 0 or not _same_as_items(dataset, found):
         return None
@@ -231,7 +231,7 @@ def _is_to_tensor(transform: object) -> bool:
 
 
 def _same_as_items(dataset: Dataset[Any], found: tuple[Tensor, Tensor]) -> bool:
-    # A subclass may change items in __getitem__: the first and the last item tell, at little cost.
+    # A subclass may change items in __getitem__; comparing the first and the last item detects this cheaply.
     images, labels = found
     for index in (0, len(images) - 1):
         image, label = _item(dataset, index)

@@ -1,4 +1,4 @@
-"""Points of a yin-yang symbol, drawn by a formula: a small task that a linear classifier cannot do."""
+"""Points of a yin-yang symbol, generated: a small task that a linear classifier cannot solve."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _SPLITS |= {"train+val": (0, 5000), "all": (0, 6000)}
 
 
 def yin_yang(split: str = "train", *, seed: int = 0) -> TensorDataset:
-    """6,000 points of the yin-yang symbol: which part of it they lie in.
+    """6,000 points of the yin-yang symbol, labelled by the part of the symbol.
 
-    The symbol is a disk of diameter 1 in the unit square, with dots of radius 1/10. A point is drawn from a class that
-    is drawn first, so that the three classes are about as frequent.
+    The symbol is a disk of diameter 1 in the unit square, with dots of radius 1/10. The class of a point is drawn
+    first, so that the three classes are about equally frequent.
 
     Args:
         split: "train" (4,000 points), "val" (1,000), "train+val" (5,000, as many as in the paper), "test" (1,000) or
@@ -38,7 +38,7 @@ def yin_yang(split: str = "train", *, seed: int = 0) -> TensorDataset:
     generator = torch.Generator().manual_seed(check.whole("yin_yang", "seed", seed, 0))
     count = _SPLITS["all"][1]
     labels = torch.randint(3, (count,), generator=generator)
-    # Uniform points of the square, 40 a sample; of each class as many as are wanted.
+    # Uniform points of the square, 40 per sample, of which each class takes the first it needs.
     points = torch.rand(40 * count, 2, generator=generator, dtype=torch.float64)
     found = parts(points)
     index = torch.empty_like(labels)
@@ -51,10 +51,10 @@ def yin_yang(split: str = "train", *, seed: int = 0) -> TensorDataset:
 
 
 def parts(points: Tensor) -> Tensor:
-    """Parts of the symbol that points ``[N, 2]`` lie in, int64 ``[N]`` into ``YIN_YANG_CLASSES``; -1 beside it."""
+    """Return the part of the symbol of points ``[N, 2]``, int64 ``[N]`` into ``YIN_YANG_CLASSES``; -1 outside."""
     x, y = (points - 0.5).unbind(1)
     left, right = torch.hypot(x + 0.25, y), torch.hypot(x - 0.25, y)
-    # Yin is the upper half, less the head of yang on the right, and with its own on the left; either's eye is a dot.
+    # Yin is the upper half without the head of yang on the right, plus its head on the left; the eyes are dots.
     yang = (left <= 0.25) | ((y > 0) & (right > 0.25))
     label = torch.where((left < 0.1) | (right < 0.1), 2, yang.long())
     return label.masked_fill(torch.hypot(x, y) > 0.5, -1)

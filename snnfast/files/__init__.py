@@ -1,1 +1,1 @@
-"""Files: replaced in one step, locked, and tables as text."""
+"""Files: atomic replacement, locks, and tables as text."""

@@ -1,4 +1,4 @@
-"""Files that are replaced in one step: whoever reads one finds the old or the new, never a part."""
+"""Atomic replacement of files: a reader finds the old or the new file, never a part."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["replacing"]
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file to write, which takes the place of ``path`` at the end, and is taken away after an error.
+    """Yield a file to write, which replaces ``path`` at the end, and is deleted after an error.
 
     Missing folders are made.
 
@@ -20,7 +20,7 @@ def replacing(path: Path) -> Iterator[Path]:
         OSError: the folder cannot be made, or the file cannot be written or replaced; it names ``path``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, since a file moves in one step only within a file system; another process may write it, too.
+    # In the same folder, because a rename is atomic only within a file system; the pid is for concurrent writers.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         yield temporary
@@ -28,7 +28,7 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno is None or error.filename is not None:
             raise
-        # A write to a full disk does not say where.
+        # The error of a full disk has no path.
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Lock files, which one process at a time holds."""
+"""Lock files, held by one process at a time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class HeldError(RuntimeError):
 def holding(path: Path) -> Iterator[None]:
     """Hold the lock file ``path``, which is deleted at the end.
 
-    The lock is the operating system's, so that it ends with its process however that ends.
+    The operating system releases the lock when its process ends, also after a crash.
 
     Raises:
         HeldError: another process holds it.
@@ -31,9 +31,9 @@ def holding(path: Path) -> Iterator[None]:
     """
     stream = _acquire(path)
     try:
-        now = time.strftime("%Y-%m-%d %H:%M:%S")
+        begun = time.strftime("%Y-%m-%d %H:%M:%S")
         stream.truncate(0)
-        stream.write(f"process {os.getpid()} on {platform.node()}, since {now}".encode())
+        stream.write(f"process {os.getpid()} on {platform.node()}, since {begun}".encode())
         stream.flush()
         yield
     finally:
@@ -53,11 +53,11 @@ def _acquire(path: Path) -> BinaryIO:
             stream.close()
             raise HeldError(holder) from None
         except OSError as error:
-            # A file system without locks: better than no work at all.
+            # A file system without locks: continue without one.
             if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
                 stream.close()
                 raise
         with suppress(FileNotFoundError):
             if os.fstat(stream.fileno()).st_ino == path.stat().st_ino:
                 return stream
-        stream.close()  # its holder deleted the file in between
+        stream.close()  # the previous holder deleted the file in between

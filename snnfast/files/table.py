@@ -1,4 +1,4 @@
-"""Tables in Markdown that are also read as they are."""
+"""Tables in Markdown, aligned for reading as text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["markdown"]
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Rows under a head, columns as wide as their widest cell."""
+    """Format rows under a head; columns are as wide as their widest cell."""
     cells = [list(head), *map(list, rows)]
     widths = [max(map(len, column)) for column in zip(*cells)]
     cells.insert(1, ["-" * width for width in widths])

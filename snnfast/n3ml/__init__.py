@@ -1,1 +1,1 @@
-"""Names and argument orders of n3ml's manual, each a few lines over the package's own."""
+"""Thin wrappers with the names and argument orders of n3ml's manual."""

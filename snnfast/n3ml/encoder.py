@@ -1,4 +1,4 @@
-"""Encoders by the names and with the arguments of n3ml's manual."""
+"""Encoders with the names and arguments of n3ml's manual."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from snnfast.encoder.regular import number_of_steps
 
 
 class Simple(BernoulliEncoder):
-    """:class:`BernoulliEncoder` as n3ml calls it.
+    """:class:`BernoulliEncoder` with n3ml's name and arguments.
 
     Args:
-        time_interval: number of steps, its ``num_steps``.
-        scale: as there, and so are the others.
+        time_interval: number of steps, ``num_steps`` of the class.
+        scale: as in the class, like the other arguments.
     """
 
     def __init__(self, time_interval: int = 100, scale: float = 5.0, **options: Any) -> None:
@@ -26,12 +26,12 @@ class Simple(BernoulliEncoder):
 
 
 class Population(PopulationEncoder):
-    """:class:`PopulationEncoder` as n3ml calls it.
+    """:class:`PopulationEncoder` with n3ml's name and arguments.
 
     Args:
-        neurons: as there, and so are ``minimum``, ``maximum`` and the others.
-        max_firing_time: its ``t_max``.
-        not_to_fire: its ``silent_from``.
+        neurons: as in the class, like ``minimum``, ``maximum`` and the other arguments.
+        max_firing_time: ``t_max`` of the class.
+        not_to_fire: ``silent_from`` of the class.
     """
 
     def __init__(
@@ -49,6 +49,6 @@ class Population(PopulationEncoder):
         super().__init__(neurons, minimum, maximum, latest, silent_from, *options, **more)
 
     def run(self, x: Tensor) -> Tensor:
-        """Spike times of values, with -1 for silent neurons."""
+        """Return spike times of values, -1 for neurons that do not fire."""
         t: Tensor = self(x)
         return t.masked_fill_(t.isinf(), -1)

@@ -1,4 +1,4 @@
-"""Iris as n3ml hands it out."""
+"""Iris with n3ml's interface."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from snnfast.data.bundled import iris
 
 
 class IRISDataLoader:
-    """Iris in a training and a test part, with the calls of n3ml.
+    """Iris in a training and a test part, with the methods of n3ml.
 
     n3ml draws a new split at every ``run()``, which mixes both parts over the epochs; here the split
-    is drawn once, stratified, and stays.
+    is drawn once, stratified, and fixed.
 
     Args:
-        ratio: share of the flowers that is for training, in (0, 1).
+        ratio: share of the training part, in (0, 1).
         seed: seed of the split.
 
     Raises:
@@ -39,7 +39,7 @@ class IRISDataLoader:
         }
 
     def run(self) -> dict[str, Tensor]:
-        """The flowers of both parts, the same at every call.
+        """Return the flowers of both parts, the same at every call.
 
         Returns:
             ``"train.data"`` float64 ``[N, 4]`` in centimetres, ``"train.target"`` int64 ``[N]``, and the same for
@@ -52,6 +52,6 @@ class IRISDataLoader:
         }
 
     def summarize(self) -> dict[str, Tensor]:
-        """``"min"`` and ``"max"`` of each measurement over the training part, float64 ``[4]``."""
+        """Return ``"min"`` and ``"max"`` of each measurement over the training part, float64 ``[4]``."""
         data = self._parts["train"][0].to(torch.float64)
         return {"min": data.amin(0), "max": data.amax(0)}

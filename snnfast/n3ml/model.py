@@ -1,4 +1,4 @@
-"""Networks with the names and calls of n3ml's manual; :mod:`snnfast.papers` has them without."""
+"""Networks with the names and methods of n3ml's manual; see :mod:`snnfast.papers` for the originals."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ += papers.__all__
 
 
 class DiehlAndCook2015(papers.DiehlAndCook2015):  # type: ignore[no-redef]
-    """:class:`snnfast.papers.DiehlAndCook2015` with the calls of the manual's STDP loop."""
+    """:class:`snnfast.papers.DiehlAndCook2015` with the methods of the manual's STDP loop."""
 
     def init_param(self) -> None:
-        """``reset()``."""
+        """Call ``reset()``."""
         self.reset()
 
     def run(self, inputs: Mapping[str, Tensor]) -> None:
-        """``step(spikes)`` of ``{"inp": spikes}``."""
+        """Call ``step(spikes)`` with ``{"inp": spikes}``."""
         if not isinstance(inputs, Mapping):
             raise TypeError(f"DiehlAndCook2015: run takes {{'inp': spikes}}, got {type(inputs).__name__}")
         if set(inputs) != {"inp"}:
@@ -30,19 +30,19 @@ class DiehlAndCook2015(papers.DiehlAndCook2015):  # type: ignore[no-redef]
         self.step(inputs["inp"])
 
     def update(self) -> None:
-        """``learn()``."""
+        """Call ``learn()``."""
         self.learn()
 
 
 class Bohte2002(papers.Bohte2002):  # type: ignore[no-redef]
-    """:class:`snnfast.papers.Bohte2002` with the call of the manual's SpikeProp script."""
+    """:class:`snnfast.papers.Bohte2002` with the method of the manual's SpikeProp script."""
 
     def initialize(self, delay: bool = True) -> None:
-        """``draw_weights(0.02, 0.1)``, n3ml's weights.
+        """Call ``draw_weights(0.02, 0.1)``, for n3ml's weights.
 
-        ``delay`` is taken and does nothing: the delays are the paper's 1, 2, ..., 16 ms, where n3ml draws whole numbers
-        from 0 to 9, the same for all neurons and some of them twice. Without this call weights have both signs, which
-        learns better; see :class:`snnfast.nn.SpikeProp` and :meth:`snnfast.papers.Bohte2002.calibrate`.
+        ``delay`` is ignored: the delays are the paper's 1, 2, ..., 16 ms, while n3ml draws integers from 0 to 9, the
+        same for all neurons and with repetitions. Without this call weights have both signs, which learns better; see
+        :class:`snnfast.nn.SpikeProp` and :meth:`snnfast.papers.Bohte2002.calibrate`.
         """
         self.draw_weights(0.02, 0.1)
 
@@ -51,9 +51,9 @@ class TravanaeiAndMaida2017(papers.TavanaeiAndMaida2017):
     """:class:`TavanaeiAndMaida2017` with n3ml's arguments and its ``reset_variables``.
 
     Args:
-        num_classes: its ``out_features``.
-        hidden_neurons: its ``hidden``.
-        **network: its other arguments.
+        num_classes: ``out_features`` of the class.
+        hidden_neurons: ``hidden`` of the class.
+        **network: other arguments of the class.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class TravanaeiAndMaida2017(papers.TavanaeiAndMaida2017):
         super().__init__(**network)
 
     def reset_variables(self, u: bool = True, w: bool = True) -> None:
-        """``reset()`` (``u``) and ``reset_parameters()`` (``w``)."""
+        """Call ``reset()`` (``u``) and ``reset_parameters()`` (``w``)."""
         if u:
             self.reset()
         if w:

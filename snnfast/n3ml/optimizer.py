@@ -1,4 +1,4 @@
-"""The learning rules of :mod:`snnfast.learning` that n3ml's manual has as optimizers, by its names and arguments."""
+"""Learning rules of :mod:`snnfast.learning` with the names and arguments of the optimizers in n3ml's manual."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Bohte(SpikePropDescent):
     def step(  # type: ignore[override]
         self, model: Bohte2002, spiked_input: Tensor, spiked_label: Tensor
     ) -> Tensor:
-        """As there: spike times of the inputs, and those that the outputs should have."""
+        """Make a step, with spike times of the inputs and target times of the outputs; see the base class."""
         return super().step(model, spiked_input, spiked_label)
 
 
@@ -28,7 +28,7 @@ class TavanaeiAndMaida(BpStdp):
     def step(  # type: ignore[override]
         self, spike_buffer: Mapping[str, Sequence[Tensor]], spiked_label: Tensor, label: int | Tensor
     ) -> None:
-        """As there, with the windows of the inputs under "inp", and those of the layers under "fc1", "fc2", ...
+        """Make a step, with windows of the inputs under "inp" and of the layers under "fc1", "fc2", ...
 
         Raises:
             KeyError: a layer is missing in the buffer.

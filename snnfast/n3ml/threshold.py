@@ -1,4 +1,4 @@
-"""The thresholds of :mod:`snnfast.conversion` by the names and with the arguments of n3ml's manual."""
+"""Thresholds of :mod:`snnfast.conversion` with the names and arguments of n3ml's manual."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["activation_based", "spikenorm"]
 
 
 def activation_based(train_loader: Iterable[Any], model: nn.Module, **options: Any) -> list[Tensor]:
-    """:func:`snnfast.conversion.thresholds_from_activations`, of which ``train_loader`` is the ``loader``."""
+    """Call :func:`snnfast.conversion.thresholds_from_activations` with ``train_loader`` as ``loader``."""
     return thresholds_from_activations(model, train_loader, **options)
 
 
@@ -25,9 +25,9 @@ def spikenorm(
     scaling_factor: float = 1.0,
     **options: Any,
 ) -> list[Tensor]:
-    """Spike-Norm: :func:`snnfast.conversion.thresholds_from_currents` in n3ml's order of arguments.
+    """Spike-Norm: :func:`snnfast.conversion.thresholds_from_currents` with n3ml's order of arguments.
 
-    ``model`` is its ``network``, ``train_loader`` its ``loader``, and ``encoder`` its ``encoding``.
+    ``model`` is passed as ``network``, ``train_loader`` as ``loader``, and ``encoder`` as ``encoding``.
     """
     return thresholds_from_currents(
         model, train_loader, num_steps, scaling_factor=scaling_factor, encoding=encoder, **options

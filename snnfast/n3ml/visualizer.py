@@ -1,4 +1,4 @@
-"""The window of weights that the STDP loop of n3ml's manual draws, by its name; see :mod:`snnfast.visual`."""
+"""Window of weights, with the name in the STDP loop of n3ml's manual; see :mod:`snnfast.visual`."""
 
 from snnfast.visual import show_weights as plot
 

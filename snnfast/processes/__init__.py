@@ -1,4 +1,4 @@
-"""The processes that ``torchrun`` started together: who does what, and what they tell each other."""
+"""Processes started by ``torchrun``: division of work, and communication."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Processes:
     """This process among ``size`` that run the same program, by ``torch.distributed``.
 
     Attributes:
-        rank: its number, from 0; only the first one writes.
-        size: how many there are.
-        device: where it runs.
+        rank: number of this process, from 0; only the first one writes.
+        size: number of processes.
+        device: device of this process.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -30,13 +30,13 @@ class Processes:
         self.device = device
 
     def share(self, total: int) -> slice:
-        """Its part of so many samples: the parts of all follow each other, and differ by one at most."""
+        """Return the share of this process in ``total`` samples; shares are consecutive and differ by at most 1."""
         small, more = divmod(total, self.size)
         begin = self.rank * small + min(self.rank, more)
         return slice(begin, begin + small + (self.rank < more))
 
     def sums(self, values: list[float]) -> list[float]:
-        """Sums over all processes."""
+        """Return the sums of the values over all processes."""
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
         distributed.all_reduce(total)
         found: list[float] = total.tolist()
@@ -49,26 +49,26 @@ class Processes:
         return every
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Wait until all processes have called this."""
         distributed.barrier()
 
     def parallel(self, model: nn.Module) -> nn.Module:
-        """``model`` with its gradients averaged over all processes when a backward pass ends."""
+        """Wrap ``model`` so that its gradients are averaged over all processes when a backward pass ends."""
         ids = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=ids)
 
     def same_random_numbers(self) -> None:
-        """Every process goes on with the random numbers of the first one."""
+        """Set the random-number state of every process to that of the first one."""
         set_random_state(self.device, self.gather(random_state(self.device))[0])
 
     def draw_the_same(self) -> bool:
-        """Whether the next random numbers of all are the same."""
+        """Return whether all processes have the same random-number state."""
         first, *others = self.gather(random_state(self.device))
         return all(torch.equal(*pair) for other in others for pair in zip(first, other))
 
 
 class Alone:
-    """A program of one process, by those calls of :class:`Processes` that need no other one."""
+    """A program of one process, with the methods of :class:`Processes` that need no other process."""
 
     rank, size = 0, 1
 
@@ -81,7 +81,7 @@ class Alone:
 
 
 def random_state(device: torch.device) -> list[Tensor]:
-    """The states of PyTorch's generators, of the CPU and of ``device``."""
+    """Return the states of PyTorch's generators of the CPU and of ``device``."""
     states = [torch.get_rng_state()]
     return states + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
 
@@ -100,12 +100,12 @@ def put_back(device: torch.device) -> AbstractContextManager[None]:
 
 @contextmanager
 def together(device: torch.device) -> Iterator[Processes | None]:
-    """The processes of ``torchrun``, joined for a while; None for a program that runs alone.
+    """Join the processes of ``torchrun`` for the duration of the context; yield None for a single process.
 
-    NCCL joins GPUs, Gloo CPUs.
+    NCCL connects GPUs, Gloo CPUs.
 
     Args:
-        device: where this process runs.
+        device: device of this process.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield None
@@ -114,8 +114,8 @@ def together(device: torch.device) -> Iterator[Processes | None]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if not joined:
-        # Loaded after the group, by an optimizer, it keeps the group to the end of the program, and with it threads of
-        # Gloo, which abort a program that ends while they still let go of a tensor.
+        # Imported after the group is made, by an optimizer, it keeps the group alive to the end of the program. Then
+        # threads of Gloo abort a program that ends while they still release a tensor.
         from torch import _dynamo  # noqa: F401
 
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")

@@ -19,6 +19,7 @@ PACKAGE = ROOT / "snnfast"
 SECONDS = ROOT / "build/ci-seconds.txt"  # .ci/run leaves it
 CPP = {".h", ".cpp", ".cu", ".cuh", ".in"}
 BINARY = {".json", ".npz", ".png", ".svg", ".ico"}
+PRONOUNS = {"of", "own", "each", "given", "kept", "now"}
 
 
 def files() -> list[Path]:
@@ -135,6 +136,23 @@ def riddles(paths: list[Path]) -> list[str]:
     return found
 
 
+def pronouns(paths: list[Path]) -> list[str]:
+    """Variables, arguments, attributes, functions and classes of Python that have a pronoun or the like as a name."""
+    found = []
+    for path in (path for path in paths if path.suffix == ".py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()) | ast.arg(arg=name):
+                    pass
+                case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                    pass
+                case _:
+                    continue
+            if name.strip("_").lower() in PRONOUNS:
+                found.append(f"{path.relative_to(ROOT)}:{node.lineno}: {name}")
+    return found
+
+
 def long_lines(paths: list[Path], suffixes: set[str], limit: int) -> list[str]:
     return [
         f"{path.relative_to(ROOT)}:{number}"
@@ -183,6 +201,7 @@ def main() -> None:
     found = {
         "circles of imports, those for types counted": [", ".join(c) for c in circles(graph)],
         'docstrings and comments that begin with "What", "That of" or "Those of"': riddles(paths),
+        f"names that say nothing: {', '.join(sorted(PRONOUNS))}": pronouns(paths),
         "C++ lines over 120 columns": long_lines(paths, CPP, 120),
         "Markdown lines over 120 columns, tables and code apart": long_prose(paths),
     }

@@ -78,7 +78,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name):
-        """Calls of snnfast.ports; else an error with the nearest layer, or the call that makes another library's."""
+        """Return a function of snnfast.ports; else raise with the nearest layer, or the call for another library's."""
         if name in _PORTS:
             return _check.moved(__name__, name, _PORTS)
         presets = _check.moved(__name__, "PRESETS", {"PRESETS": "snnfast.ports.presets"})

@@ -1,4 +1,4 @@
-"""A network whose layers around the neurons run on the kernels of this package, too: :func:`accelerate`."""
+"""Faster kernels for the layers around the neurons of a network: :func:`accelerate`."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def accelerate(net: nn.Module) -> nn.Module:
     - Layers of SpikingJelly in step mode ``"m"``, and its ``SeqToANNContainer``, run in :class:`snnfast.nn.Time`.
       Images that are the same at every step, ``x.expand(T, *x.shape)`` or copies, are then computed once; the result of
       the first layers is then one step in memory, so ``forward`` must not write into it.
-    - ``inplace=True`` of activations is switched off, since their input may be kept for the backward pass.
+    - ``inplace=True`` of activations is switched off, since their input may be saved for the backward pass.
 
-    A network whose neurons take a step a call, as one that :func:`snnfast.nn.replace` leaves in a loop, stays as it is:
-    a step alone is too little work to gain by. Those of other libraries warn, since ``replace`` was not called before.
-    A membrane within rounding of its threshold may fire in only one of the two networks. The keys of the state dict are
-    those of ``net``, so files load either way. States are copied without their graphs. Call :func:`snnfast.nn.replace`
-    first for a network of another library, so that its neurons are this package's; it must then take sequences ``[T, B,
-    ...]``.
+    A network whose neurons take one step per call, such as one that :func:`snnfast.nn.replace` leaves in a loop, is
+    copied unchanged: a single step is too little work to gain by. If these neurons are another library's, a warning
+    says so, since ``replace`` was not called before. A membrane within rounding of its threshold may fire in only one
+    of the two networks. The keys of the state dict are those of ``net``, so files load either way. States are copied
+    without their graphs. Call :func:`snnfast.nn.replace` first for a network of another library, so that its neurons
+    are this package's; it must then take sequences ``[T, B, ...]``.
 
     Args:
         net: the network; it is not changed. Subclasses of PyTorch's layers stay as they are, and so do neurons and
@@ -94,7 +94,7 @@ def accelerate(net: nn.Module) -> nn.Module:
 
 
 def _of_steps(module: nn.Module) -> str:
-    """The library of a neuron that takes a step a call; empty for other layers."""
+    """Return the library of a neuron that takes one step per call; empty for other layers."""
     kind = type(module)
     library = kind.__module__.partition(".")[0]
     steps = {
@@ -106,15 +106,15 @@ def _of_steps(module: nn.Module) -> str:
 
 
 def _pool(net: nn.Module) -> None:
-    """Lets neurons pool their spikes."""
+    """Let neurons pool their spikes, in place of the poolings behind them."""
     for module in net.modules():
-        # Where forward calls the layers one by one, they give what they gave.
+        # The layers do not change, in case that a forward calls them one by one.
         if type(module) is nn.Sequential and any(pools(*pair) for pair in pairwise(module)):
             module.__class__ = PooledSequential
     inside = {pair for m in net.modules() if type(m) is PooledSequential for pair in pairwise(m)}
-    graph = LayerGraph.of(net)
+    graph = LayerGraph.trace(net)
     if graph.notes:
-        return  # only what forward is known to do
+        return  # without a trace, nothing is known about forward
     stays = {
         layer
         for module in net.modules()

@@ -109,8 +109,8 @@ class AdLIF(Spiking):
         self.form, self.bounds, self.channels = form, bounds, channels
         self.q = check.number("AdLIF", "q", q)
         self.ranges: dict[str, Range] = {}
-        for name, given in (("tau", tau), ("tau_w", tau_w), ("a", a), ("b", b)):
-            low, high = _range(name, getattr(published, name) if given is None else given)
+        for name, limits in (("tau", tau), ("tau_w", tau_w), ("a", a), ("b", b)):
+            low, high = _range(name, getattr(published, name) if limits is None else limits)
             self.ranges[name] = low, high
             start = torch.rand(1 if channels is None else channels)
             # the ends of a sigmoid are infinitely far away
@@ -118,7 +118,7 @@ class AdLIF(Spiking):
             self.register_parameter(f"raw_{name}", nn.Parameter(raw))
 
     def value(self, name: str) -> Tensor:
-        """``"tau"``, ``"tau_w"``, ``"a"`` or ``"b"`` as it is now, ``[1]`` or ``[C]``, within its range."""
+        """Return the current ``"tau"``, ``"tau_w"``, ``"a"`` or ``"b"``, ``[1]`` or ``[C]``, within its range."""
         return self._bounded(name, getattr(self, f"raw_{name}"))
 
     def _bounded(self, name: str, raw: Tensor) -> Tensor:
@@ -129,25 +129,25 @@ class AdLIF(Spiking):
         values = {n: self._bounded(n, self._constant(f"raw_{n}", x)) for n in self.ranges}
         values = {n: per_channel(self, f"raw_{n}", value, x) for n, value in values.items()}
         decays = {"decay": torch.exp(-1 / values["tau"]), "decay_w": torch.exp(-1 / values["tau_w"])}
-        own = {"form": self.form, "a": values["a"], "b": values["b"], "q": self.q, "v_rest": 0.0}
-        return super()._arguments(x) | decays | own
+        fixed = {"form": self.form, "a": values["a"], "b": values["b"], "q": self.q, "v_rest": 0.0}
+        return super()._arguments(x) | decays | fixed
 
     def _shown(self) -> dict[str, Any]:
         shape = {"channels": self.raw_a.numel()} if self.raw_a.numel() > 1 else {}
-        own = {"form": self.form, **self.ranges, "bounds": self.bounds}
+        settings = {"form": self.form, **self.ranges, "bounds": self.bounds}
         q = {"q": self.q} if self.form == "baronig2025" else {}
-        return shape | own | q | super()._shown()
+        return shape | settings | q | super()._shown()
 
 
 def _of_form(value: object) -> bool:
     return isinstance(value, str) and value == "form"
 
 
-def _range(name: str, given: object) -> Range:
-    if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != 2:
-        raise TypeError(f"AdLIF: {name} must be a range (low, high), got {given!r}")
-    low, high = (check.number("AdLIF", name, end) for end in given)
+def _range(name: str, value: object) -> Range:
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+        raise TypeError(f"AdLIF: {name} must be a range (low, high), got {value!r}")
+    low, high = (check.number("AdLIF", name, end) for end in value)
     if low > high or (name in ("tau", "tau_w") and low <= 0):
         bound = "0 < low <= high" if name in ("tau", "tau_w") else "low <= high"
-        raise ValueError(f"AdLIF: {name} must be a range (low, high) with {bound}, got {given}")
+        raise ValueError(f"AdLIF: {name} must be a range (low, high) with {bound}, got {value}")
     return low, high

@@ -34,7 +34,7 @@ __all__ = ["calibrate_", "firing_layers", "rates"]
 _AFFINE = (nn.Linear, _ConvNd, _NormBase, nn.LayerNorm, nn.GroupNorm, nn.Embedding)
 _LOG_GAINS = (math.log(1e-5), math.log(1e5))
 _BISECTIONS = 30
-# With connections around the weights a gain changes only a part of the input: rates are reached in several passes.
+# With shortcut connections a gain changes only a part of the input, so the rates need several passes.
 _PASSES = 8
 
 
@@ -45,17 +45,17 @@ def calibrate_(net: nn.Module, x: Tensor, rate: float = 0.1) -> dict[str, float]
 def calibrate_(net: nn.Module, x: Tensor, rate: float = 0.1, *, mean_time: float | None = None) -> Any:
     """Set the weights before every spiking layer so that the layer fires at ``rate`` for the batch ``x``.
 
-    Neurons that never fire, or fire at every step, have little or no gradient. Whether they do is decided by the scale
-    of their input: PyTorch draws weights for neurons without a threshold, and ``LIF(tau=10)`` scales its input by 0.1.
+    Neurons that never fire, or fire at every step, have little or no gradient. The scale of their input decides whether
+    they do: PyTorch draws weights for neurons without a threshold, and ``LIF(tau=10)`` scales its input by 0.1.
 
-    ``net(x)`` runs once, in training mode. At each spiking layer the input of every neuron (of images: channel) gets
+    ``net(x)`` runs once, in training mode. At each spiking layer the input of every neuron (for images: channel) gets
     mean 0 and variance 1 over the batch and the steps, as batch normalisation would give it, times a factor for the
     layer with which its neurons fire at ``rate`` on average; bisection finds it. The layers behind see these spikes.
     The change goes to ``weight`` and ``bias`` of the ``nn.Linear`` or convolution before (data-dependent
-    initialisation: Salimans and Kingma 2016; Mishkin and Matas 2016). Of a normalisation, of a layer without bias, and
-    of several layers whose outputs are added, only the factor is set. A spiking layer without such a layer before it
-    stays as it is. Where some of the inputs that are added have no weights (a shortcut of spikes), ``net(x)`` runs up
-    to 8 times.
+    initialisation: Salimans and Kingma 2016; Mishkin and Matas 2016). A normalisation, a layer without bias, and
+    several layers whose outputs are added get only the factor. A spiking layer without such a layer before it does not
+    change. Where some of the inputs that are added have no weights (a shortcut of spikes), ``net(x)`` runs up to 8
+    times.
 
     Weights before neurons with ``decay_input`` become ``tau`` times as large as without, and an optimizer such as Adam,
     whose steps do not depend on the scale of the weights, then needs a larger learning rate.
@@ -68,7 +68,7 @@ def calibrate_(net: nn.Module, x: Tensor, rate: float = 0.1, *, mean_time: float
     Args:
         net: the network; weights are changed in place.
         x: an input of ``net``; a batch of a training is enough.
-        rate: spikes a neuron and step, between 0 and 1.
+        rate: spikes per neuron and step, between 0 and 1.
         mean_time: for ``SpikeProp``, in milliseconds.
 
     Returns:
@@ -98,7 +98,7 @@ def calibrate_(net: nn.Module, x: Tensor, rate: float = 0.1, *, mean_time: float
     found: dict[str, float] = {}
     for _ in range(_PASSES):
         run = _Pass(net, target)
-        with _left_as_it_is(net, x.device), run.hooks():
+        with _restored(net, x.device), run.hooks():
             net(x)
         run.scale()
         found = run.rates
@@ -114,15 +114,15 @@ def calibrate_(net: nn.Module, x: Tensor, rate: float = 0.1, *, mean_time: float
 
 
 def rates(net: nn.Module, x: Tensor) -> dict[str, float]:
-    """Spikes a neuron and step of every spiking layer of ``net`` for ``x``, in training mode; nothing changes."""
+    """Return spikes per neuron and step of every spiking layer of ``net`` for ``x``; ``net`` does not change."""
     run = _Pass(net, None)
-    with _left_as_it_is(net, x.device), run.hooks():
+    with _restored(net, x.device), run.hooks():
         net(x)
     return run.rates
 
 
 def firing_layers(net: nn.Module) -> dict[str, nn.Module]:
-    """The spiking layers of ``net`` by name; of a layer around another one, as :class:`Recurrent`, the outer."""
+    """Return the spiking layers of ``net`` by name; of a wrapper such as :class:`Recurrent`, the wrapper alone."""
     found: dict[str, nn.Module] = {}
     inner: set[nn.Module] = set()
     for name, module in net.named_modules():
@@ -138,8 +138,8 @@ def look_for_time(function: str, net: nn.Module) -> None:
     for path, module in net.named_modules():
         if type(module) not in (nn.Sequential, Sequential):
             continue
-        for (one, first), (two, second) in pairwise(module.named_children()):
-            for key, layer, other in ((one, first, second), (two, second, first)):
+        for (first_key, first), (second_key, second) in pairwise(module.named_children()):
+            for key, layer, other in ((first_key, first, second), (second_key, second, first)):
                 if isinstance(other, (Spiking, Recurrent)) and not isinstance(other, Replaced):
                     refuse_without_time(function, f"{path}.{key}" if path else key, layer)
 
@@ -147,8 +147,8 @@ def look_for_time(function: str, net: nn.Module) -> None:
 class _Pass:
     """One run of a network with hooks that set the input of every spiking layer, and find the weights before it.
 
-    Outputs of affine and of spiking layers are cut out of the graph of autograd. What is reached from the input of a
-    spiking layer are then the outputs of the affine layers right before it.
+    Hooks cut the outputs of affine and of spiking layers out of the autograd graph. The graph of a spiking layer's
+    input then ends at the outputs of the affine layers right before it.
     """
 
     def __init__(self, net: nn.Module, target: float | None) -> None:
@@ -192,7 +192,7 @@ class _Pass:
                 handle.remove()
 
     def at(self, name: str, probe: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The input of a spiking layer, scaled so that it fires at the target."""
+        """Return the inputs of a spiking layer, scaled so that it fires at the target rate."""
         if name in self.rates:
             raise ValueError(
                 f"calibrate_: {name} is called several times in a call of the network; give one that takes all steps "
@@ -259,7 +259,7 @@ class _Affine(NamedTuple):
 
 
 def _standardise(source: Any, x: Tensor) -> _Affine | None:
-    """The map to mean 0 and variance 1 of each channel of ``x``, if weights and bias of ``source`` can make it."""
+    """Return the map to mean 0 and variance 1 of each channel of ``x``, if weights and bias of ``source`` can do it."""
     bias = getattr(source, "bias", None)
     linear = isinstance(source, nn.Linear)
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -268,7 +268,7 @@ def _standardise(source: Any, x: Tensor) -> _Affine | None:
         return None
     others = [i for i in range(x.dim()) if i != dim]
     var, mean = torch.var_mean(x, others, correction=0)
-    least = 1e-3 * var.mean().sqrt()  # of a channel that hardly varies
+    least = 1e-3 * var.mean().sqrt()  # for channels that hardly vary
     if not least > 0:
         return None
     return _Affine(mean, var.sqrt().clamp(min=float(least)), dim)
@@ -289,10 +289,10 @@ def _cut(source: nn.Module | None) -> Callable[..., Any]:
 
     def cut(_layer: nn.Module, _inputs: Any, output: Any) -> Any:
         if isinstance(output, tuple):
-            return tuple(map(one, output))
-        return one(output)
+            return tuple(map(cut_tensor, output))
+        return cut_tensor(output)
 
-    def one(output: Any) -> Any:
+    def cut_tensor(output: Any) -> Any:
         if not isinstance(output, Tensor) or not output.is_floating_point():
             return output
         leaf: Any = output.detach().requires_grad_()
@@ -303,7 +303,7 @@ def _cut(source: nn.Module | None) -> Callable[..., Any]:
 
 
 def _sources(x: Tensor) -> tuple[list[nn.Module], bool]:
-    """The affine layers whose outputs make up ``x``, and whether it has other parts, too."""
+    """Return the affine layers whose outputs are summands of ``x``, and whether it has other summands."""
     nodes, seen = [x.grad_fn], set()
     found: list[nn.Module] = []
     fixed = False
@@ -321,13 +321,13 @@ def _sources(x: Tensor) -> tuple[list[nn.Module], bool]:
 
 
 @contextmanager
-def _left_as_it_is(net: nn.Module, device: torch.device) -> Iterator[None]:
-    """Training mode, all steps in one part; modes, parts, statistics, states and random numbers are restored."""
+def _restored(net: nn.Module, device: torch.device) -> Iterator[None]:
+    """Run in training mode, all steps in one part; restore modes, parts, statistics, states and random numbers."""
     modes = {module: module.training for module in net.modules()}
     norms = [b for m in net.modules() if isinstance(m, _BatchNorm) for b in m.buffers()]
     statistics = [b.clone() for b in norms]
     states = {m: {name: getattr(m, name) for name in m.states} for m in net.modules() if isinstance(m, Stateful)}
-    looking = {m: m.watched for m in net.modules() if isinstance(m, Spiking)}
+    watched = {m: m.watched for m in net.modules() if isinstance(m, Spiking)}
     parts = {m: m.every for m in net.modules() if isinstance(m, Recomputed)}
     try:
         for recomputed in parts:
@@ -335,7 +335,7 @@ def _left_as_it_is(net: nn.Module, device: torch.device) -> Iterator[None]:
         net.train()
         for stateful in states:
             stateful.reset()
-        for spiking in looking:
+        for spiking in watched:
             spiking.watched = None
         with put_back(device):
             yield
@@ -344,10 +344,10 @@ def _left_as_it_is(net: nn.Module, device: torch.device) -> Iterator[None]:
             module.training = mode
         for buffer, value in zip(norms, statistics):
             buffer.copy_(value)
-        for stateful, kept in states.items():
-            for name, value in kept.items():
+        for stateful, saved in states.items():
+            for name, value in saved.items():
                 setattr(stateful, name, value)
-        for spiking, count in looking.items():
+        for spiking, count in watched.items():
             spiking.watched = count
         for recomputed, every in parts.items():
             recomputed.every = every

@@ -37,18 +37,18 @@ class CubaLIF(FromOp):
         decay_syn: float | Tensor | None = None,
         learnable: bool = False,
         channels: int | None = None,
-        **given: Unpack[Leaky],
+        **leaky: Unpack[Leaky],
     ) -> None:
         self.learnable = check.flag(type(self).__name__, "learnable", learnable)
         learned = {}
         if learnable:
-            if given.get("decay") is not None or decay_syn is not None:
+            if leaky.get("decay") is not None or decay_syn is not None:
                 raise ValueError("CubaLIF: learnable=True starts from tau and tau_syn, not decay")
             for name, suffix, start in (("tau", "", tau), ("tau_syn", "_syn", tau_syn)):
                 learned[f"w{suffix}"] = learned_tau("CubaLIF", name, start or 2.0, channels)
         elif channels is not None:
             raise ValueError("CubaLIF: channels needs learnable=True")
-        super().__init__(tau, tau_syn, decay_syn=decay_syn, **given)
+        super().__init__(tau, tau_syn, decay_syn=decay_syn, **leaky)
         for name, w in learned.items():
             self.register_parameter(name, w)
 
@@ -59,5 +59,5 @@ class CubaLIF(FromOp):
             arguments["tau_syn"] = time_constant(self, "w_syn", x)
         return arguments
 
-    def _own_shown(self) -> dict[str, Any]:
-        return {"w": self.w, "w_syn": self.w_syn} if self.learnable else super()._own_shown()
+    def _op_shown(self) -> dict[str, Any]:
+        return {"w": self.w, "w_syn": self.w_syn} if self.learnable else super()._op_shown()

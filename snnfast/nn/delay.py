@@ -18,9 +18,9 @@ __all__ = ["Delay"]
 class Delay(Delaying):
     """Learned delays, one for each channel: ``y[t] = (1 - f) x[t - n] + f x[t - n - 1]``.
 
-    By :func:`snnfast.ops.delay`. ``n`` and ``f`` are the whole part and the fraction of the channel's delay ``d``, in
-    steps. Between two layers they are axonal delays of the first one; delays of single synapses have more parameters
-    and are no better (Queant et al. 2025).
+    Computed by :func:`snnfast.ops.delay`. ``n`` and ``f`` are the whole part and the fraction of the channel's delay
+    ``d``, in steps. Between two layers they are axonal delays of the first one; delays of single synapses have more
+    parameters and are no better (Queant et al. 2025).
 
     Args:
         channels: the channels of ``x`` ``[T, B, channels, ...]``.
@@ -52,7 +52,7 @@ class Delay(Delaying):
 
     @property
     def delays(self) -> Tensor:
-        """The delays now, in steps, ``[channels]``, from 0 to ``max_delay``."""
+        """The current delays in steps, ``[channels]``, from 0 to ``max_delay``."""
         return self._learned_delays(self.d)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,6 +72,6 @@ class Delay(Delaying):
         return math.ceil(self.max_delay + self.sigma + 1)
 
     def extra_repr(self) -> str:
-        """Channels and longest delay; what else is not the default."""
+        """Return channels, longest delay, and other settings that are not the default."""
         more = {name: getattr(self, name) for name in ("sigma", "stateful") if getattr(self, name)}
         return show({"channels": len(self.d), "max_delay": self.max_delay} | more)

@@ -38,12 +38,12 @@ class Delaying(Stateful):
 
     @abstractmethod
     def _longest(self) -> int:
-        """How many steps something may be under way."""
+        """Return the largest number of steps that an input may be in transit."""
 
     def _keep_past(self, past: Tensor | None, x: Tensor, longest: int) -> None:
-        """Keeps the last ``longest`` steps of ``past`` and, after it, ``x``."""
-        known = x if past is None or len(x) >= longest else torch.cat([past, x])
-        self._store_states(known[-longest:].clone())
+        """Keep the last ``longest`` steps of ``past`` and, after it, ``x``."""
+        sequence = x if past is None or len(x) >= longest else torch.cat([past, x])
+        self._store_states(sequence[-longest:].clone())
 
     def _state_shape(self, value: Tensor, x: Tensor) -> tuple[int, ...]:
         return (value.shape[0], *x.shape[1:])

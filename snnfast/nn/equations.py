@@ -1,7 +1,7 @@
-"""Neurons that no op has, each as the equation of one step: :func:`snnfast.neuron` compiles them.
+"""Neurons without an op, as the equation of one step, which :func:`snnfast.neuron` compiles.
 
-Of those of other libraries :func:`snnfast.nn.like` makes layers; :func:`snnfast.nn.replace` gives them the calls and
-keys of their library.
+:func:`snnfast.nn.like` makes layers of those of other libraries; :func:`snnfast.nn.replace` gives these layers the
+calls and keys of their library.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = [
 def brf(fire, x, u, w, q, *, omega=10.0, b_offset=1.0, dt=0.01, decay_q=0.9, v_threshold=1.0):
     """Balanced resonate and fire (Higuchi et al., Balanced resonate-and-fire neurons, ICML 2024): no reset.
 
-    ``u + i w`` turns by ``omega`` and decays: with ``b_offset = 0`` and at rest its magnitude stays as it is, and
+    ``u + i w`` turns by ``omega`` and decays: with ``b_offset = 0`` and at rest its magnitude is constant, and
     ``b_offset`` above 0, and ``q`` after spikes, damp it. ``u`` fires above ``v_threshold + q``. Needs ``dt |omega|``
     below 1.
 
@@ -51,15 +51,15 @@ def charge(tau: float, decay_input: bool) -> dict[str, float]:
 
 
 def reset(v_reset: float | None) -> dict[str, Any]:
-    """A reset that the step makes itself: to ``v_rest`` with ``hard=1``; ``fire`` takes off what the step says."""
+    """Arguments of a step that subtracts its reset itself: with ``hard=1`` down to ``v_rest``."""
     rest = 0.0 if v_reset is None else v_reset
     return {"v_reset": None, "v_rest": rest, "hard": float(v_reset is not None)}
 
 
 def turn(b: float, omega: float, dt: float) -> dict[str, float]:
-    """State of a resonator after a step."""
-    left = math.exp(b * dt)
-    return {"cosine": left * math.cos(omega * dt), "sine": left * math.sin(omega * dt)}
+    """Rotation and decay of a resonator in a step."""
+    magnitude = math.exp(b * dt)
+    return {"cosine": magnitude * math.cos(omega * dt), "sine": magnitude * math.sin(omega * dt)}
 
 
 @neuron
@@ -68,7 +68,7 @@ def klif(
 ):  # fmt: skip
     """``KLIFNode``: a LIF whose membrane is ``f = relu(k h)`` before it is compared with the threshold.
 
-    After a spike the membrane is ``v_rest``, or with ``hard=0`` the threshold is taken off; with ``scaled=1`` membrane
+    After a spike the membrane is ``v_rest``, or with ``hard=0`` the threshold is subtracted; with ``scaled=1`` membrane
     and threshold are divided by ``k`` before (Jiang and Zhang 2023, arXiv:2302.09238).
     """
     f = torch.relu(k * (v_rest + decay * (v - v_rest) + gain * x))
@@ -85,7 +85,7 @@ def glif(
 
     ``v`` is the membrane before the reset and ``s`` the last spike, as in the paper's code. The paper learns every
     parameter through a sigmoid, and a gain ``g`` for each step, as SpikingJelly's ``GatedLIFNode`` does; here they are
-    given as they are, and ``g`` is one.
+    plain values, and ``g`` is the same at all steps.
     """
     v = (1 - alpha * (1 - decay)) * v * (1 - gamma * s) - (1 - gamma) * v_subtract * s
     v = v - (1 - alpha) * leak + (1 - beta * (1 - g)) * x
@@ -95,7 +95,7 @@ def glif(
 
 @neuron
 def clif(fire, x, v, m, *, tau=2.0, v_threshold=1.0):
-    """``ComplementaryLIFNode``: the more a neuron fires, the more a spike takes off (Huang et al. 2024)."""
+    """``ComplementaryLIFNode``: the more a neuron fires, the more a spike subtracts (Huang et al. 2024)."""
     h = (1 - 1 / tau) * v + x
     s, h, _ = fire(h, v_threshold)
     m = m * torch.sigmoid(h / tau) + s
@@ -105,8 +105,8 @@ def clif(fire, x, v, m, *, tau=2.0, v_threshold=1.0):
 @neuron
 def ilif(fire, x, v, *, decay=0.25, v_threshold=1.0):
     """``ILIFNode``: integer spikes (Luo et al. 2024), by the surrogate :class:`SpikeCount` and ``v_reset=None``."""
-    s, _, left = fire((decay * v + x) / v_threshold, 0.0, 1.0)
-    return s, left * v_threshold
+    s, _, remainder = fire((decay * v + x) / v_threshold, 0.0, 1.0)
+    return s, remainder * v_threshold
 
 
 @neuron
@@ -123,7 +123,7 @@ def ternary(
 ):  # fmt: skip
     """``TernaryIFNode`` and ``TernaryLIFNode``: spikes of 1, and of -1 below ``-v_threshold``.
 
-    A soft reset, ``v_reset=None``, takes off the threshold, or with ``hard=1`` what is above or below ``v_rest``.
+    A soft reset, ``v_reset=None``, subtracts the threshold, or with ``hard=1`` the distance to ``v_rest``.
     """
     h = v_rest + decay * (v - v_rest) + gain * x
     beyond = hard * (h - v_rest)
@@ -141,27 +141,27 @@ class SpikeCount:
     high: float
 
     def __call__(self, u: Tensor) -> Tensor:
-        """The number of spikes of membranes ``u`` in thresholds."""
+        """Return the spike counts of membranes ``u``, in units of the threshold."""
         inside = torch.where((u >= self.low) & (u <= self.high), u, 0.0)
         count = torch.round(torch.clamp(u, 0, self.most))
         return count.detach() + (inside - inside.detach())
 
 
-# ---- Norse. Rates are dt / tau. Its neurons keep the current after its decay.
+# ---- Norse. Rates are dt / tau. Its neurons store the current after the decay.
 
 
 def _refractory(fire: Any, s: Any, v: Any, after: Any, rho: Any, rho_reset: Any) -> tuple[Any, ...]:
-    """Spikes, membrane and counter: the membrane is held while ``rho`` is above 0, with the surrogate's gradient."""
-    held, _, _ = fire(rho, 0.0)
-    s = (1 - held) * s
-    return s, (1 - held) * after + held * v, (1 - s) * torch.relu(rho - held) + s * rho_reset
+    """Return spikes, membrane and counter: the membrane is constant while ``rho > 0``, a spike of the surrogate."""
+    refractory, _, _ = fire(rho, 0.0)
+    s = (1 - refractory) * s
+    return s, (1 - refractory) * after + refractory * v, (1 - s) * torch.relu(rho - refractory) + s * rho_reset
 
 
 @neuron
 def lif_refrac(
     fire, x, v, i, rho, *, rate=0.1, rate_syn=0.2, rho_reset=5.0, v_rest=0.0, v_threshold=1.0
 ):  # fmt: skip
-    """``LIFRefracCell``: a LIF with a synaptic current, silent for ``rho_reset`` steps after a spike."""
+    """``LIFRefracCell``: a LIF with a synaptic current, refractory for ``rho_reset`` steps after a spike."""
     i = i + x
     s, _, after = fire(v + rate * ((v_rest - v) + i), v_threshold)
     s, v, rho = _refractory(fire, s, v, after, rho, rho_reset)
@@ -195,7 +195,7 @@ def lif_adex_refrac(
     fire, x, v, i, a, rho, *, rate=0.1, rate_syn=0.2, rate_ada=0.002,
     delta_t=0.5, coupling=4.0, jump=0.02, rho_reset=5.0, v_rest=0.0, v_threshold=1.0,
 ):  # fmt: skip
-    """``LIFAdExRefracCell``: :func:`lif_adex`, silent for ``rho_reset`` steps after a spike; ``a`` goes on."""
+    """``LIFAdExRefracCell``: :func:`lif_adex`, refractory for ``rho_reset`` steps after a spike, except ``a``."""
     i = i + x
     rise = delta_t * torch.exp((v - v_threshold) / delta_t)
     s, _, after = fire(v + rate * ((v_rest - v) + i + rise - a), v_threshold)

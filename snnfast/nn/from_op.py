@@ -1,4 +1,4 @@
-"""Layers whose arguments are those of their op, which follow from an equation in :mod:`snnfast.reference`."""
+"""Layers with the arguments of their op, which follow from an equation in :mod:`snnfast.reference`."""
 
 from __future__ import annotations
 
@@ -21,47 +21,47 @@ class _FromOp(Stateful):
     """The part of :class:`FromOp` and :class:`Readout` that reads the arguments of the op."""
 
     def __init_subclass__(cls) -> None:
-        own = vars(cls).get("__doc__")
+        doc = vars(cls).get("__doc__")
         super().__init_subclass__()
         if hasattr(cls, "op"):
             spiking = (Spiking.__init__,) * issubclass(cls, Spiking)
-            found = arguments(cls.__init__, _of_op(cls.op), *spiking).parameters
+            found = arguments(cls.__init__, _specific(cls.op), *spiking).parameters
             taken = [p for name, p in found.items() if name not in NEURONS[cls.op].fixed]
             cls.__signature__ = inspect.Signature(taken)  # type: ignore[attr-defined]
         if "op" in vars(cls):
-            cls.states, cls.__doc__ = NEURONS[cls.op].states, _documentation(cls, own)
+            cls.states, cls.__doc__ = NEURONS[cls.op].states, _documentation(cls, doc)
 
-    def _own(self, taus: tuple[Any, ...], given: dict[str, Any]) -> dict[str, Any]:
-        """Takes from the arguments ``given`` those that not every layer has, with their defaults."""
+    def _take_specific(self, taus: tuple[Any, ...], arguments: dict[str, Any]) -> dict[str, Any]:
+        """Remove from ``arguments`` those that only some layers have, and return them with their defaults."""
         layer = type(self).__name__
-        names = [p.name for p in _of_op(self.op).parameters.values() if p.kind != p.KEYWORD_ONLY]
+        names = [p.name for p in _specific(self.op).parameters.values() if p.kind != p.KEYWORD_ONLY]
         if len(taus) > len(names):
             raise TypeError(f"{layer}: takes {', '.join(names) or 'nothing'} by position, got {len(taus)} arguments")
         for name, value in zip(names, taus):
-            if name in given:
+            if name in arguments:
                 raise TypeError(f"{layer}: {name} is given twice")
-            given[name] = value
-        return {n: given.pop(n, p.default) for n, p in _of_op(self.op).parameters.items()}
+            arguments[name] = value
+        return {n: arguments.pop(n, p.default) for n, p in _specific(self.op).parameters.items()}
 
-    def _add_own(self, own: dict[str, Any]) -> None:
-        """Makes constants of them."""
-        if "v_rest" in own:
+    def _add_specific(self, specific: dict[str, Any]) -> None:
+        """Register the arguments that :meth:`_take_specific` returned as constants."""
+        if "v_rest" in specific:
             # Readouts have no v_reset that could stand in its place.
-            if isinstance(self, Readout) and own["v_rest"] is None:
+            if isinstance(self, Readout) and specific["v_rest"] is None:
                 check.number(type(self).__name__, "v_rest", None)
-            self._add_parameter("v_rest", own["v_rest"])
-            add_decay(self, "", own["tau"], own["decay"])
-            self.decay_input = check.flag(type(self).__name__, "decay_input", own["decay_input"])
+            self._add_parameter("v_rest", specific["v_rest"])
+            add_decay(self, "", specific["tau"], specific["decay"])
+            self.decay_input = check.flag(type(self).__name__, "decay_input", specific["decay_input"])
             self.constants += ("v_rest", "decay_input")
         for name, argument in NEURONS[self.op].own.items():
             if isinstance(argument, Tau):
                 suffix = name.removeprefix("decay")
-                add_decay(self, suffix, own[f"tau{suffix}"], own[name], argument.default)
+                add_decay(self, suffix, specific[f"tau{suffix}"], specific[name], argument.default)
             else:
-                self._add_parameter(name, own[name], argument.checked)
+                self._add_parameter(name, specific[name], argument.checked)
                 self.constants += (name,)
 
-    def _own_shown(self) -> dict[str, Any]:
+    def _op_shown(self) -> dict[str, Any]:
         shown = leak(self, "") if "decay_input" in self.constants else {}
         for name, argument in NEURONS[self.op].own.items():
             is_decay = isinstance(argument, Tau)
@@ -70,38 +70,38 @@ class _FromOp(Stateful):
 
 
 @functools.cache
-def _of_op(op: str) -> inspect.Signature:
-    """Arguments of an op that not every layer has; time constants may be given by position."""
+def _specific(op: str) -> inspect.Signature:
+    """Arguments of an op that only some layers have; time constants may be passed by position."""
     place, shared = inspect.Parameter.POSITIONAL_OR_KEYWORD, arguments(Spiking.__init__).parameters
     beside = {"x", "r", "return_state", *NEURONS[op].states, *shared}
-    own = [p for n, p in inspect.signature(NEURONS[op].check).parameters.items() if n not in beside]
-    found = [p.replace(kind=place) if p.name.startswith("tau") else p for p in own]
+    specific = [p for n, p in inspect.signature(NEURONS[op].check).parameters.items() if n not in beside]
+    found = [p.replace(kind=place) if p.name.startswith("tau") else p for p in specific]
     return inspect.Signature(sorted(found, key=lambda p: p.kind))
 
 
 class FromOp(_FromOp, Spiking):
     """Base of the spiking layers that take the arguments of their op, and those of every layer."""
 
-    def __init__(self, *taus: float | Tensor | None, **given: Any) -> None:
-        own = self._own(taus, given)
-        super().__init__(**given)
-        self._add_own(own)
+    def __init__(self, *taus: float | Tensor | None, **arguments: Any) -> None:
+        specific = self._take_specific(taus, arguments)
+        super().__init__(**arguments)
+        self._add_specific(specific)
 
     def _shown(self) -> dict[str, Any]:
-        return self._own_shown() | super()._shown()
+        return self._op_shown() | super()._shown()
 
 
 class Readout(_FromOp):
-    """Base of the layers that never fire and give the membrane after every step."""
+    """Base of the layers that never fire and return the membrane after every step."""
 
     surrogate = None
 
-    def __init__(self, *taus: float | Tensor | None, stateful: bool = False, **given: Any) -> None:
-        own = self._own(taus, given)
-        for name in given:
+    def __init__(self, *taus: float | Tensor | None, stateful: bool = False, **arguments: Any) -> None:
+        specific = self._take_specific(taus, arguments)
+        for name in arguments:
             raise TypeError(f"{type(self).__name__}: there is no argument {name!r}")
         super().__init__(stateful=stateful)
-        self._add_own(own)
+        self._add_specific(specific)
 
     def forward(self, x: Tensor) -> Tensor:
         """Input ``[T, B, ...]`` -> membrane ``[T, B, ...]``, at least float32."""
@@ -113,7 +113,7 @@ class Readout(_FromOp):
     def extra_repr(self) -> str:
         """The constants; tensors by their shape."""
         names = ("decay_input", "v_rest", *("stateful",) * self.stateful)
-        return show(self._own_shown() | {name: getattr(self, name) for name in names})
+        return show(self._op_shown() | {name: getattr(self, name) for name in names})
 
 
 def _documentation(layer: type[_FromOp], text: str | None) -> str | None:
@@ -121,12 +121,12 @@ def _documentation(layer: type[_FromOp], text: str | None) -> str | None:
     of_op = NEURONS[layer.op].check.__doc__
     if of_op is None:  # python -OO
         return None
-    whole, own = sections(of_op), sections(text or "")
-    said = entries(sections(Spiking.__doc__ or "")["Args"]) | entries(whole["Args"])
-    said |= entries(own.get("Args", ""))
-    every = "\n".join(said[name] for name in inspect.signature(layer).parameters)
+    whole, added = sections(of_op), sections(text or "")
+    documented = entries(sections(Spiking.__doc__ or "")["Args"]) | entries(whole["Args"])
+    documented |= entries(added.get("Args", ""))
+    every = "\n".join(documented[name] for name in inspect.signature(layer).parameters)
     parts = [
-        *(whole[""], own[""]),
+        *(whole[""], added[""]),
         f"The layer of :func:`snnfast.ops.{layer.op}`. Every parameter is a number, a tensor (kept as a buffer) or an\n"
         "``nn.Parameter`` (learned).",
         *(f"Args:\n{every}", f"Raises:\n{whole['Raises']}"),

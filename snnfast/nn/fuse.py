@@ -31,9 +31,9 @@ def fuse(net: nn.Module) -> nn.Module:
     ``forward``; then only neighbours in ``nn.Sequential`` and ``Time`` are folded, with a warning. A linear layer with
     its normalisation takes only ``[N, C]``, since in ``[N, L, C]`` ``nn.BatchNorm1d`` normalises ``L``.
 
-    A normalisation that cannot be folded stays, with a warning that names it and says why: it does not directly follow
-    a product of the same number of channels, one of the two is used twice or has hooks, other layers read the product,
-    too, ``forward`` itself reads a weight of one of the two (a tied decoder), or it has no running statistics.
+    A normalisation that cannot be folded stays, with a warning that says why: it does not directly follow a product of
+    the same number of channels, one of the two is used twice or has hooks, other layers read the product, too,
+    ``forward`` itself reads a weight of one of the two (a tied decoder), or it has no running statistics.
 
     Args:
         net: the network; it is not changed.
@@ -47,11 +47,11 @@ def fuse(net: nn.Module) -> nn.Module:
     """
     check.module("fuse", "net", net)
     refuse_own_forward("fuse", net)
-    made = copy.deepcopy(net, without_graphs(net))
-    norms = {name: m for name, m in made.named_modules() if isinstance(m, tuple(PRODUCTS))}
+    fused = copy.deepcopy(net, without_graphs(net))
+    norms = {name: m for name, m in fused.named_modules() if isinstance(m, tuple(PRODUCTS))}
     if not norms:
         raise ValueError("fuse: net has no batch normalisation")
-    graph = LayerGraph.of(made)
+    graph = LayerGraph.trace(fused)
     products, reasons = graph.fold()
     for name, norm in norms.items():
         if norm in reasons:
@@ -65,16 +65,16 @@ def fuse(net: nn.Module) -> nn.Module:
             f"fuse: what follows each other in nn.Sequential or Time was folded as if forward calls it so{graph.notes}",
             stacklevel=2,
         )
-    return made.eval()
+    return fused.eval()
 
 
 def _takes_rows(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
-    """Of ``[N, L, C]`` BatchNorm1d normalises ``L``, and a linear layer makes ``C``."""
+    """Refuse ``[N, L, C]``, of which BatchNorm1d normalises ``L``, but the folded layer ``C``."""
     if arguments[0].dim() != 2:
         raise ValueError(
             f"fuse: a linear layer with BatchNorm1d folded into it takes [N, C], got {list(arguments[0].shape)}"
         )
 
 
-# As a monitor's hook, it may be given one step of several that are the same.
+# Like a monitor's hook, it may see one step in place of several equal ones.
 _takes_rows.counts_steps = True  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""A network as ``torch.fx`` traces it, to find and rewrite its layers: :class:`LayerGraph`."""
+"""Trace of a network by ``torch.fx``, to find and rewrite its layers: :class:`LayerGraph`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .tracer import OPERATORS, Tracer
 __all__ = ["DROPOUT_FUNCTIONS", "KEPT", "LINEAR", "PRODUCTS", "LayerGraph", "tells_a_size"]
 
 LINEAR = (nn.Linear, SpikeLinear)
-# By the type of a batch normalisation the products that it may stand behind: those of as many dimensions.
+# Products that each type of batch normalisation may follow: those with as many dimensions.
 PRODUCTS: dict[type[nn.Module], tuple[type[nn.Module], ...]] = {
     nn.BatchNorm1d: (nn.Conv1d, *LINEAR),
     nn.BatchNorm2d: (nn.Conv2d, PatchConv2d, SpikeConv2d),
@@ -50,18 +50,18 @@ _SIZES = {*(operator.add, operator.sub, operator.mul, operator.floordiv, operato
 
 
 class LayerGraph:
-    """The calls of a network, those of layers in ``nn.Sequential`` and ``Time`` one by one.
+    """Graph of the calls of a network; layers in ``nn.Sequential`` and ``Time`` are separate calls.
 
     Args:
         net: the network.
-        graph: its trace, in which containers are replaced by their layers; ``meta["in_time"]`` of these says whether
-            they are inside of :class:`snnfast.nn.Time`.
-        chains: leave containers as they are if false.
+        graph: its trace, in which containers are replaced by their layers; ``meta["in_time"]`` of these is True inside
+            of :class:`snnfast.nn.Time`.
+        chains: False leaves containers as single calls.
 
     Attributes:
         layers: those that are called, by name.
         uses: number of calls of each layer.
-        notes: remark to add to the message that a layer stays; empty where ``torch.fx`` traces ``forward``.
+        notes: remark for messages about layers that stay; empty where ``torch.fx`` traces ``forward``.
     """
 
     def __init__(self, net: nn.Module, graph: fx.Graph, *, chains: bool = True) -> None:
@@ -71,26 +71,26 @@ class LayerGraph:
             if node.op == "call_module":
                 self._take(node, chains)
         self.uses = Counter(self.layer(node) for node in graph.nodes if node.op == "call_module")
-        given = (net.named_parameters, net.named_buffers)
-        tensors = {name: t for named in given for name, t in named(remove_duplicate=False)}
+        getters = (net.named_parameters, net.named_buffers)
+        tensors = {name: t for named in getters for name, t in named(remove_duplicate=False)}
         reads = [n for n in graph.nodes if n.op == "get_attr" and not all(map(_form, n.users))]
         self._read = {tensors[n.target] for n in reads if n.target in tensors}
 
     @classmethod
-    def of(cls, net: nn.Module) -> LayerGraph:
-        """The graph of a network that is left as it is.
+    def trace(cls, net: nn.Module) -> LayerGraph:
+        """Trace a copy of a network; ``net`` itself does not change.
 
         Where ``torch.fx`` cannot follow ``forward``, only neighbours in ``nn.Sequential`` and ``Time`` are known.
         """
-        # A copy is traced: layers of other libraries may keep what they are given.
+        # A copy, since layers of other libraries may store their inputs.
         shared = {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())}
         traced = copy.deepcopy(net, without_graphs(net) | shared)
-        for module in traced.modules():  # which are not called with what is not there
+        for module in traced.modules():  # hooks must not be called with proxies
             for attribute in HOOKS:
                 module.__dict__[attribute] = type(module.__dict__[attribute])()
         try:
             return cls(net, Tracer().trace(traced))
-        except Exception as error:  # whatever forward does with values that are not there
+        except Exception as error:  # forward may raise anything for proxies
             graph = fx.Graph()
             for name, module in net.named_modules():
                 if isinstance(module, (nn.Sequential, Time)):
@@ -101,37 +101,37 @@ class LayerGraph:
             return self
 
     def layer(self, node: Any) -> Any:
-        """The layer that ``node`` calls; None for other nodes."""
+        """Return the layer that ``node`` calls; None for other nodes."""
         return self.layers[str(node.target)] if node.op == "call_module" else None
 
     def before(self, node: fx.Node) -> fx.Node | None:
-        """The call of the layer whose output ``node`` takes, if nothing else sees that output."""
+        """Return the layer call whose output ``node`` takes, if nothing else reads that output."""
         source = node.args[0] if node.args else None
         if not isinstance(source, fx.Node) or source.op != "call_module" or len(source.users) != 1:
             return None
         return None if self._seen_leaving(str(source.target), str(node.target)) else source
 
     def leave_out(self) -> None:
-        """Takes out identities, and dropouts as in evaluation."""
+        """Remove identities, and dropouts that evaluation skips."""
         for node in list(self.graph.nodes):
             if node.op == "call_module":
                 leaves = type(self.layer(node)) in (*DROPOUTS, nn.Identity)
             else:
                 is_dropout = node.op == "call_function" and node.target in DROPOUT_FUNCTIONS
-                given = node.args[2] if len(node.args) > 2 else node.kwargs.get("train")
-                leaves = is_dropout and not node.kwargs.get("training", given)
+                training = node.args[2] if len(node.args) > 2 else node.kwargs.get("train")
+                leaves = is_dropout and not node.kwargs.get("training", training)
             if leaves:
                 node.replace_all_uses_with(node.args[0])
                 self.graph.erase_node(node)
 
     def write_out_of_place(self, read_later: str) -> dict[fx.Node, str]:
-        """Replaces ReLUs and arithmetic in place by such that return a new tensor, which later nodes read.
+        """Replace ReLUs and arithmetic in place by variants that return a new tensor, which later nodes then read.
 
         Args:
-            read_later: why that is refused where later nodes read the old one by another name, as by a view of it.
+            read_later: reason of the refusal where later nodes read the old tensor through an alias, such as a view.
 
         Returns:
-            Nodes that cannot be replaced, and why.
+            Nodes that cannot be replaced, with the reasons.
         """
         refused: dict[fx.Node, str] = {}
         order = {node: i for i, node in enumerate(self.graph.nodes)}
@@ -153,10 +153,10 @@ class LayerGraph:
         return refused
 
     def fold(self) -> tuple[dict[nn.Module, fx.Node], dict[nn.Module, str]]:
-        """Folds batch normalisations with running statistics into the products directly before them, also in the net.
+        """Fold batch normalisations with running statistics into the products directly before them, in the net, too.
 
         Returns:
-            The products that do so now and their calls, and for each normalisation that stays the reason.
+            The products with a folded normalisation and their calls, and for each normalisation that stays the reason.
         """
         products: dict[nn.Module, fx.Node] = {}
         norms = [m for m in self.net.modules() if isinstance(m, tuple(PRODUCTS))]
@@ -185,30 +185,30 @@ class LayerGraph:
         if chains:
             inner = list(_layers(name, module))
         self.layers |= {name: layer for name, layer, _ in inner}
-        if [name] == [one for one, _, _ in inner]:
+        if [name] == [path for path, _, _ in inner]:
             return
         x, arguments, named = node.args[0], node.args, node.kwargs
         with self.graph.inserting_before(node):
-            for one, _, in_time in inner:
-                x = self.graph.create_node("call_module", one, arguments, named)
+            for path, _, in_time in inner:
+                x = self.graph.create_node("call_module", path, arguments, named)
                 x.meta = {**node.meta, "in_time": in_time}
                 arguments, named = (x,), {}
         node.replace_all_uses_with(x)  # type: ignore[arg-type]
         self.graph.erase_node(node)
 
     def _put(self, node: fx.Node, layer: nn.Module) -> nn.Module:
-        """Puts ``layer`` in the place of the one that ``node`` calls, by all of its names."""
+        """Replace the layer that ``node`` calls by ``layer``, under all of its names."""
         old = self.layer(node)
         for name, module in list(self.net.named_modules(remove_duplicate=False)):
             if module is old:
                 parent, _, last = name.rpartition(".")
                 setattr(self.net.get_submodule(parent), last, layer)
-        self.layers = {n: layer if one is old else one for n, one in self.layers.items()}
+        self.layers = {n: layer if other is old else other for n, other in self.layers.items()}
         self.uses[layer] = self.uses[old]
         return layer
 
     def _seen_leaving(self, name: str, target: str) -> bool:
-        """Whether a container with hooks lies around ``name``, but not around ``target``."""
+        """Return whether a container with hooks contains ``name``, but not ``target``."""
         while "." in name:
             name = name.rpartition(".")[0]
             if not target.startswith(f"{name}.") and hooked(self.net.get_submodule(name)):
@@ -222,7 +222,7 @@ class LayerGraph:
         return node.op.startswith("call") and (node.target in _OUT_OF_PLACE or is_relu)
 
     def _views_beside(self, source: fx.Node, node: fx.Node) -> set[fx.Node]:
-        """The other nodes that show memory of ``source``."""
+        """Return the other nodes that alias the memory of ``source``."""
         root = source
         while self._is_view(root):
             root = root.args[0]  # type: ignore[assignment]
@@ -240,7 +240,7 @@ class LayerGraph:
         return node.op.startswith("call") and (node.target in names or self._is_in_place(node))
 
     def _refused(self, norm: Any, product: Any) -> str:
-        """Why ``norm`` cannot be folded into ``product``; empty if it can."""
+        """Return why ``norm`` cannot be folded into ``product``; empty if it can."""
         if type(norm) not in PRODUCTS:
             return f"it is {type(norm).__module__}'s, not torch.nn's"
         if type(product) not in PRODUCTS[type(norm)]:
@@ -260,7 +260,7 @@ class LayerGraph:
 
 
 def tells_a_size(node: fx.Node, is_size: Callable[[fx.Node], bool]) -> bool:
-    """Whether ``node`` is a size, dtype or device of a tensor, or computed from such alone."""
+    """Return whether ``node`` is a size, dtype or device of a tensor, or computed from such alone."""
     if node.op == "call_method":
         return node.target in ("size", "dim")
     if node.op != "call_function" or _form(node):
@@ -270,12 +270,12 @@ def tells_a_size(node: fx.Node, is_size: Callable[[fx.Node], bool]) -> bool:
 
 
 def _form(node: fx.Node) -> bool:
-    """Whether ``node`` is ``tensor.dtype`` and the like."""
+    """Return whether ``node`` reads shape, dtype or device of a tensor."""
     return node.target is getattr and node.args[1] in ("device", "dtype", "ndim", "shape")
 
 
 def _layers(name: str, module: nn.Module, in_time: bool = False) -> Iterator[tuple[str, nn.Module, bool]]:
-    """The layers that run one after the other in ``module``; it itself, if it is one."""
+    """Yield the layers that run one after the other in ``module``; ``module`` alone, if it is a layer."""
     if isinstance(module, Time):
         yield from _layers(f"{name}.layer", module.layer, True)
     elif isinstance(module, nn.Sequential) and type(module) in _CHAINS and not hooked(module):
@@ -286,9 +286,9 @@ def _layers(name: str, module: nn.Module, in_time: bool = False) -> Iterator[tup
 
 
 def _folded(product: Any, norm: Any) -> nn.Module:
-    """A copy of a linear layer or convolution that does what it and ``norm`` behind it do, worked out in float64."""
-    given = (product.weight, product.bias, norm.running_mean, norm.running_var)
-    weight, bias, mean, var = (None if v is None else v.detach().double() for v in given)
+    """Return a copy of a linear layer or convolution with ``norm`` behind it folded into it, computed in float64."""
+    tensors = (product.weight, product.bias, norm.running_mean, norm.running_var)
+    weight, bias, mean, var = (None if v is None else v.detach().double() for v in tensors)
     gain, shift = (None if v is None else v.detach().double() for v in (norm.weight, norm.bias))
     values = fuse_conv_bn_weights(weight, bias, mean, var, norm.eps, gain, shift)  # type: ignore[arg-type]
     result = copy.deepcopy(product)

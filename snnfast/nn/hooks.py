@@ -22,9 +22,9 @@ __all__ = [
     "take_hooks",
 ]
 
-# The attributes in which a module keeps its hooks,
+# Attributes in which a module stores its hooks,
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-# and those in which it keeps how to call them.
+# and those with the options of these hooks.
 _CALLED = (
     *("_forward_hooks_with_kwargs", "_forward_hooks_always_called"),
     *("_forward_pre_hooks_with_kwargs", "_is_full_backward_hook"),
@@ -32,24 +32,24 @@ _CALLED = (
 
 
 def hooks(module: nn.Module) -> Iterator[Any]:
-    """The hooks of ``module``."""
+    """Yield the hooks of ``module``."""
     for attribute in HOOKS:
         yield from getattr(module, attribute).values()
 
 
 def hooked(module: nn.Module) -> bool:
-    """Whether ``module`` has hooks."""
+    """Return whether ``module`` has hooks."""
     # Not any(hooks(module)): a hook that records may be a list, and false while it is empty.
     return any(True for _ in hooks(module))
 
 
 def counts_steps(hook: Any) -> bool:
-    """Whether ``hook`` only watches, and may be given one step of several that are the same, as a monitor's may."""
+    """Return whether ``hook`` only observes, and accepts one step in place of several equal ones, as a monitor's."""
     return bool(getattr(hook, "counts_steps", False))
 
 
 def sees_every_step(module: nn.Module) -> bool:
-    """Whether ``module`` has hooks that expect to see every step."""
+    """Return whether ``module`` has hooks that expect to see every step."""
     return not all(map(counts_steps, hooks(module)))
 
 
@@ -72,7 +72,7 @@ def refuse_own_forward(function: str, net: nn.Module) -> None:
             )
 
 
-def take_hooks(made: nn.Module, original: nn.Module, memo: Memo) -> nn.Module:
-    """``made`` with copies of the hooks of ``original``; ``memo`` is that of the copy of the network."""
-    made.__dict__.update({name: copy.deepcopy(original.__dict__[name], memo) for name in (*HOOKS, *_CALLED)})
-    return made
+def take_hooks(replacement: nn.Module, original: nn.Module, memo: Memo) -> nn.Module:
+    """Return ``replacement`` with copies of the hooks of ``original``; ``memo``: deepcopy memo of the network."""
+    replacement.__dict__.update({name: copy.deepcopy(original.__dict__[name], memo) for name in (*HOOKS, *_CALLED)})
+    return replacement

@@ -1,4 +1,4 @@
-"""Neurons of whole numbers, for networks that are trained."""
+"""Integer neurons, for trained networks."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ __all__ = ["IntegerLIF"]
 
 
 class IntegerLIF(Stateful):
-    """Leaky integrate-and-fire neurons in whole numbers of 32 bits; :func:`snnfast.ops.integer_lif` has the equation.
+    """Leaky integrate-and-fire neurons in 32-bit integers; :func:`snnfast.ops.integer_lif` has the equation.
 
     :func:`snnfast.export.integer` makes them of trained neurons.
 
     Args:
         gain, bias, decay, v_threshold, v_reset, limit: as in :func:`snnfast.ops.integer_lif`.
-        unit: what a membrane of 1 stands for in the network that was trained.
+        unit: value of a membrane of 1 in the trained network.
         stateful: keep the membrane between calls; see :class:`snnfast.nn.state.Stateful`.
 
     Attributes:
-        saturated: how often a membrane was cut at ``limit`` since the layer was made, int64; the first time it warns.
+        saturated: number of membranes that were cut at ``limit`` so far, int64; the layer warns the first time.
 
     Example:
         >>> one = torch.ones(100, dtype=torch.int32)

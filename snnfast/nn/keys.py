@@ -1,4 +1,4 @@
-"""Layers around another one whose state dict is that one's: :func:`keys_of`."""
+"""Wrapper layers with the state-dict keys of the layer they wrap: :func:`keys_of`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["keys_of"]
 
 
 def keys_of(outer: nn.Module, name: str) -> None:
-    """Leaves ``name``, that of a module inside ``outer``, out of the keys of its state dict.
+    """Remove ``name``, a module inside ``outer``, from the keys of the state dict of ``outer``.
 
-    Files with it load, too.
+    Files with ``name`` in their keys load, too.
     """
     outer.register_state_dict_post_hook(partial(_without, f"{name}."))
     outer.register_load_state_dict_pre_hook(partial(_with, f"{name}."))
@@ -27,6 +27,6 @@ def _without(name: str, outer: nn.Module, state_dict: dict[str, Any], prefix: st
 
 def _with(name: str, outer: nn.Module, state_dict: dict[str, Any], prefix: str, *unused: Any) -> None:
     start = prefix + name
-    own = [key for key in state_dict if key.startswith(prefix) and not key.startswith(start)]
-    for key in own:
+    inner = [key for key in state_dict if key.startswith(prefix) and not key.startswith(start)]
+    for key in inner:
         state_dict[start + key[len(prefix) :]] = state_dict.pop(key)

@@ -193,19 +193,19 @@ def bp_stdp_error(r: Tensor, z: Tensor, label: int | Tensor, epsilon: int = 4) -
     if labels.shape != fired.shape[1:2]:
         raise ValueError(f"bp_stdp_error: label must have shape [{fired.shape[1]}], got {list(labels.shape)}")
     check.in_range("bp_stdp_error", "label", labels, 0, r.shape[-1] - 1)
-    # Whether each fired in the last ``steps`` steps, twice as many each time: quicker than a running count.
+    # Which neurons fired in the last ``steps`` steps, which double in each pass: quicker than a running count.
     in_window, steps = fired, 1
     while steps <= epsilon:
         back = min(steps, epsilon + 1 - steps)
         in_window = in_window | F.pad(in_window, (0, 0, 0, 0, back, 0))[: len(fired)]
         steps += back
-    own = labels.view(1, -1, 1).expand(len(wanted), -1, 1)
-    desired = wanted.gather(2, own)[..., 0]
+    index = labels.view(1, -1, 1).expand(len(wanted), -1, 1)
+    desired = wanted.gather(2, index)[..., 0]
     return output_error(in_window, labels, desired).float().view(r.shape)
 
 
 def bp_stdp_loss(r: Tensor, z: Tensor, label: int | Tensor, epsilon: int = 4) -> Tensor:
-    """Errors of the outputs a step: ``1/T sum_t sum_i error_i(t)^2``, mean over samples.
+    """Squared error of the outputs per step: ``1/T sum_t sum_i error_i(t)^2``, mean over samples.
 
     It is 0 if the right output fires in every window that asks for it, and no other output does. n3ml squares the sum
     of the errors, in which a missing spike and a superfluous one cancel.
@@ -363,8 +363,8 @@ def mse_count(
     incorrect = check.number("mse_count", "incorrect", incorrect)
     rates = Rate()(spikes, lengths)
     check.in_range("mse_count", "labels", labels, 0, rates.shape[1] - 1)
-    own = F.one_hot(labels, rates.shape[1]).to(rates)
-    return F.mse_loss(rates, incorrect + (correct - incorrect) * own)
+    one_hot = F.one_hot(labels, rates.shape[1]).to(rates)
+    return F.mse_loss(rates, incorrect + (correct - incorrect) * one_hot)
 
 
 def rate_l1(spikes: Tensor, lengths: Tensor | None = None) -> Tensor:

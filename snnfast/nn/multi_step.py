@@ -1,4 +1,4 @@
-"""SpikingJelly's layers that take sequences, as torch.nn's in :class:`snnfast.nn.Time`."""
+"""SpikingJelly's layers for sequences, as layers of torch.nn in :class:`snnfast.nn.Time`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .time import TIMELESS, Time
 
 __all__ = ["SAMPLE_DIMS", "EachStep", "MultiStep", "in_time", "layers_of_a_step"]
 
-# Layers that give an image the same result whatever else is in the batch, with the dimensions of an image.
+# Layers whose result for an image does not depend on the rest of the batch, with the dimensions of an image.
 SAMPLE_DIMS: dict[type[nn.Module], int] = {
     nn.Linear: 1,
     SpikeLinear: 1,
@@ -39,8 +39,8 @@ SAMPLE_DIMS: dict[type[nn.Module], int] = {
 class MultiStep(Time):
     """:class:`snnfast.nn.Time` for a layer in SpikingJelly's step mode ``"m"``, with the names of that layer.
 
-    Its keys in a state dict, its parameters in ``named_parameters()`` and its modules in ``named_modules()`` have the
-    names that they have without it, so that optimizers may group them by name.
+    Keys of the state dict, ``named_parameters()`` and ``named_modules()`` have the same names as without it, so that
+    optimizers may group parameters by name.
 
     An input without a gradient on the CPU is compared over the steps: where it is the same at all of them, as images
     after ``repeat(T, 1, 1, 1, 1)``, the layer runs once.
@@ -65,7 +65,7 @@ class MultiStep(Time):
     def named_modules(
         self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
     ) -> Iterator[tuple[str, nn.Module]]:
-        """Itself and the layer under one name, and what is in the layer."""
+        """Yield this module and the layer under one name, then the modules inside the layer."""
         memo = set() if memo is None else memo
         if self in memo:
             return
@@ -75,7 +75,7 @@ class MultiStep(Time):
         yield from self.layer.named_modules(memo, prefix, remove_duplicate)
 
     def __getattr__(self, name: str) -> Any:
-        # The layer's weights and settings, by which forward may ask for them.
+        # A forward may read the layer's weights and settings.
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -120,30 +120,30 @@ def _is_repeated(x: Tensor) -> bool:
 
 
 def in_time(net: nn.Module, *, training: bool) -> None:
-    """Changes ``net``: ``layer.Conv2d`` and its like in step mode ``"m"`` and ``SeqToANNContainer`` become ``Time``.
+    """Replace ``layer.Conv2d`` and its like in step mode ``"m"``, and ``SeqToANNContainer``, in ``net`` by ``Time``.
 
     :func:`snnfast.nn.replace` leaves them as they are. Those with hooks, which see every step, stay. Unless
     ``training``, dropout becomes an identity.
     """
-    made: dict[nn.Module, nn.Module] = {}
+    replaced: dict[nn.Module, nn.Module] = {}
     for parent in list(net.modules()):
-        for name, child in parent._modules.items():  # also one that stands in several places
+        for name, child in parent._modules.items():  # a child may have several parents
             if child is None:
                 continue
-            if child not in made:
-                made[child] = _in_time(child, training)
-            parent._modules[name] = made[child]
+            if child not in replaced:
+                replaced[child] = _in_time(child, training)
+            parent._modules[name] = replaced[child]
 
 
 def layers_of_a_step(net: nn.Module) -> None:
-    """Changes ``net``: ``layer.Conv2d`` and its like in step mode ``"s"`` become the layers of torch.nn."""
+    """Replace ``layer.Conv2d`` and its like in step mode ``"s"`` in ``net`` by the layers of torch.nn."""
     for child in net.modules():
         if plain := _plain(child, "s"):
             child.__class__ = plain
 
 
 def _plain(layer: Any, mode: str) -> Any:
-    """The class of torch.nn that a layer of SpikingJelly in a step mode inherits from; None for others."""
+    """Return the class of torch.nn that a SpikingJelly layer in step mode ``mode`` inherits from; None for others."""
     kind = type(layer)
     plain = getattr(nn, kind.__name__, None)
     library = kind.__module__.partition(".")[0] == "spikingjelly"

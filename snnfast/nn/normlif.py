@@ -24,7 +24,7 @@ from .time import Time, takes
 
 __all__ = ["NormLIF"]
 
-# Dimensions of one step [B, C, ...] that each takes.
+# Dimensions of one step [B, C, ...] of each normalisation.
 _DIMENSIONS: dict[type[nn.Module], tuple[int, ...]] = {
     nn.BatchNorm1d: (2, 3),
     nn.BatchNorm2d: (4,),
@@ -42,7 +42,7 @@ class NormLIF(nn.Sequential):
         spikes = normlif(x, scale, shift)
 
     by :func:`snnfast.ops.normlif` (Ioffe and Szegedy, Batch Normalization, ICML 2015). In evaluation ``m`` and ``q``
-    are the running statistics. The normalised input is not written to memory, and not kept for the backward pass, which
+    are the running statistics. The normalised input is not written to memory, nor saved for the backward pass, which
     needs ``x`` alone. The results are those of the two layers but for rounding: a membrane within rounding of its
     threshold may fire in only one of the two.
 
@@ -68,7 +68,7 @@ class NormLIF(nn.Sequential):
         super().__init__(norm if isinstance(norm, Time) else Time(norm), neuron)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Any:
-        """Input ``[T, B, C, ...]`` -> what ``neuron`` returns: spikes, with ``return_v_seq`` ``(spikes, v_seq)``.
+        """Input ``[T, B, C, ...]`` -> result of ``neuron``: spikes, or with ``return_v_seq`` ``(spikes, v_seq)``.
 
         Args:
             x: sequence.
@@ -81,19 +81,19 @@ class NormLIF(nn.Sequential):
             return neuron(time(x, lengths))
         if not _together(time, neuron, x):
             return neuron(time(x))
-        given = neuron._given(x)
+        arguments = neuron._given(x)
         x, *values = _scale_and_shift(time.layer, x)
         scale, shift = (value.view(-1, *(1,) * (x.dim() - 3)) for value in values)
-        return neuron._finish(*ops.normlif(x, scale=scale, shift=shift, **given))
+        return neuron._finish(*ops.normlif(x, scale=scale, shift=shift, **arguments))
 
     def step(self, x: Tensor) -> Any:
-        """One step: input ``[B, C, ...]`` -> what ``neuron.step`` returns."""
+        """One step: input ``[B, C, ...]`` -> result of ``neuron.step``."""
         neuron: Any = self[1]
         return neuron.step(self[0](x[None])[0])
 
 
 def _together(time: Any, neuron: Any, x: Any) -> bool:
-    """Whether the normalisation can run in the pass of the neurons."""
+    """Return whether the normalisation can run in the pass of the neurons."""
     norm = time.layer
     if not isinstance(x, Tensor) or traced() or forward_ad._current_level >= 0:
         return False
@@ -113,12 +113,12 @@ def _together(time: Any, neuron: Any, x: Any) -> bool:
 
 
 def _scale_and_shift(norm: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``x`` ``[T, B, C, ...]``, and its normalisation, in training by its own statistics, as scale, shift ``[C]``."""
-    given = norm.weight, norm.bias
-    weight, bias = (None if p is None else p.to(state_dtype(p.dtype)) for p in given)
+    """Return ``x``, and scale and shift ``[C]`` of its normalisation, in training by the statistics of ``x``."""
+    affine = norm.weight, norm.bias
+    weight, bias = (None if p is None else p.to(state_dtype(p.dtype)) for p in affine)
     if not norm.training and norm.running_mean is not None:
         return x, *_affine(weight, bias, norm.running_mean, norm.running_var, norm.eps)
-    # A look at the weights: a GPU would have to be waited for.
+    # This reads the weights, which on a GPU would wait for the device.
     by_grad = x.is_cpu and (weight is None or bool((weight != 0).all()))
     run: Any = _ByGradient if by_grad else _OfBatch
     x, scale, shift, mean, var = run.apply(x, weight, bias, norm.eps)
@@ -134,12 +134,12 @@ def _affine(weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tenso
 
 
 def _forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> tuple[Tensor, ...]:
-    """``x`` ``[T, B, C, ...]``, scale and shift of a normalisation by its own mean and variance; these, in float64."""
+    """Return ``x``, scale and shift of a normalisation by mean and variance of ``x``, and these in float64."""
     images, state = x.flatten(0, 1), state_dtype(x.dtype)
     if has_kernel(images):
         mean, var = below_autograd(torch.ops.snnfast.batch_norm_statistics, images)
     else:
-        if x.is_cpu:  # channels-last PyTorch adds less precisely
+        if x.is_cpu:  # PyTorch sums channels-last images less precisely
             images = images.contiguous()
         found = torch.batch_norm_update_stats(images, None, None, 0.0)
         mean, var = (value.double() for value in found)
@@ -151,9 +151,9 @@ def _forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, ep
 
 
 class _ByGradient(torch.autograd.Function):
-    """All gradients from that of the ``x`` that is given on, ``scale g``, with the sums of a batch normalisation.
+    """All gradients from that of the returned ``x``, ``scale g``, with the sums of a batch normalisation.
 
-    The neurons then need none of scale and shift, whose sums over ``x`` that is far from 0 would lose digits. No weight
+    The neurons then need no gradients of scale and shift, whose sums would lose digits for ``x`` far from 0. No weight
     may be 0.
     """
 
@@ -169,15 +169,15 @@ class _ByGradient(torch.autograd.Function):
         if grad is None:
             return (None,) * 4
         x, weight, mean, var = ctx.saved_tensors
-        images, more = x.flatten(0, 1), grad.flatten(0, 1)
+        images, grads = x.flatten(0, 1), grad.flatten(0, 1)
         std = (var + ctx.eps).sqrt()  # with this as the weights of the normalisation its scale is 1
         if has_kernel(images):
-            arguments = (images, std, std, mean, var, ctx.eps, True, more, True, True, True)
+            arguments = (images, std, std, mean, var, ctx.eps, True, grads, True, True, True)
             grad_x, sum_z, total = torch.ops.snnfast.batch_norm_backward(*arguments)
         else:
-            one, m, rstd = (v.to(state_dtype(x.dtype)) for v in (std, mean, 1 / std))
+            weights, m, rstd = (v.to(state_dtype(x.dtype)) for v in (std, mean, 1 / std))
             grad_x, sum_z, total = torch.ops.aten.native_batch_norm_backward(
-                *(more.contiguous(), images.contiguous(), one, None, None, m, rstd), *(True, ctx.eps, [True] * 3)
+                *(grads.contiguous(), images.contiguous(), weights, None, None, m, rstd), *(True, ctx.eps, [True] * 3)
             )
         grad_x = grad_x.view(x.shape)
         if weight is None:
@@ -189,8 +189,8 @@ class _ByGradient(torch.autograd.Function):
 class _OfBatch(torch.autograd.Function):
     """The gradients from those of scale and shift, for any weights.
 
-    With ``g = dL/dscale - m dL/dshift`` and ``n`` values a channel ``dL/dq = -g weight / (2 sqrt(q + eps)^3)``,
-    ``dL/dm = -scale dL/dshift``, and to the gradient of the ``x`` that is given on comes
+    With ``g = dL/dscale - m dL/dshift`` and ``n`` values per channel ``dL/dq = -g weight / (2 sqrt(q + eps)^3)`` and
+    ``dL/dm = -scale dL/dshift``. The gradient of ``x`` is that of the returned ``x`` plus
     ``dL/dm / n + 2 (x - m) dL/dq / n``.
     """
 
@@ -215,8 +215,8 @@ class _OfBatch(torch.autograd.Function):
         slope = -g * scale * rstd.square() / n
         summand = -scale * grad_shift / n
         # slope (x - mean) + summand, in one pass in any memory format
-        one = torch.ones_like(mean)
-        m, one, slope, summand = (v.to(grad_shift.dtype) for v in (mean, one, slope, summand))
-        grad_x = functional.batch_norm(x.flatten(0, 1), m, one, slope, summand, eps=0.0)
+        unit = torch.ones_like(mean)
+        m, unit, slope, summand = (v.to(grad_shift.dtype) for v in (mean, unit, slope, summand))
+        grad_x = functional.batch_norm(x.flatten(0, 1), m, unit, slope, summand, eps=0.0)
         affine = (None, None) if weight is None else ((g * rstd).to(weight.dtype), grad_shift)
         return grad_x.view(x.shape) + grad, *affine, None

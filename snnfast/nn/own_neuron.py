@@ -1,4 +1,4 @@
-"""Neurons of one's own: :func:`neuron` makes op, reference and layer from a step function."""
+"""User-defined neurons: :func:`neuron` makes op, reference and layer from a step function."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ class OwnLayer(Spiking):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        own = {
+        parameters = {
             name: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value)
             for name, value in cls.neuron.parameters.items()
         }
         shared = {k: v for k, v in cls.__signature__.parameters.items() if k != "v_threshold"}  # type: ignore[attr-defined]
-        cls.__signature__ = inspect.Signature([*(shared | own).values()])  # type: ignore[attr-defined]
+        cls.__signature__ = inspect.Signature([*(shared | parameters).values()])  # type: ignore[attr-defined]
 
     def __init__(self, **firing: Any) -> None:
-        own, arguments = self.neuron.parameters, firing
-        if "v_threshold" in arguments and "v_threshold" not in own:
+        parameters, arguments = self.neuron.parameters, firing
+        if "v_threshold" in arguments and "v_threshold" not in parameters:
             raise TypeError(f"{type(self).__name__}: there is no argument 'v_threshold'")
-        given = own | arguments
-        firing = {k: v for k, v in given.items() if k not in own or k in ("v_threshold", "v_reset")}
+        values = parameters | arguments
+        firing = {k: v for k, v in values.items() if k not in parameters or k in ("v_threshold", "v_reset")}
         super().__init__(**firing)
-        for name in own:
+        for name in parameters:
             if name not in firing:
-                self._add_parameter(name, given[name])
+                self._add_parameter(name, values[name])
 
     @property
     def function(self) -> Callable[..., Any]:
@@ -112,7 +112,7 @@ def neuron(step: Callable[..., Any], /) -> Neuron: ...
 @overload
 def neuron(*, inputs: int = 1, compile: bool = True) -> Callable[[Callable[..., Any]], Neuron]: ...
 def neuron(step: Callable[..., Any] | None = None, /, *, inputs: int = 1, compile: bool = True) -> Any:
-    """Makes an op, its reference in plain PyTorch, and a layer from the equation of one time step.
+    """Make an op, its reference in plain PyTorch, and a layer from the equation of one time step.
 
     On the CPU the step is traced, differentiated and compiled when it is first called for a dtype, a reset, a surrogate
     and a choice of parameters that are tensors; the kernels are cached in ``~/.cache/snnfast``. Without a compiler, and
@@ -122,7 +122,7 @@ def neuron(step: Callable[..., Any] | None = None, /, *, inputs: int = 1, compil
         step: ``step(fire, x, v, *, parameter=default) -> (s, v)``. By position ``fire``, inputs and states, by keyword
             parameters with numbers as defaults; returns its outputs, then its states. All values are tensors of one
             element a neuron. It may use PyTorch's elementwise functions; see the page "Your own neuron".
-            ``fire(h, threshold)`` returns spikes ``s``, ``h`` (of refractory neurons the membrane before), and the
+            ``fire(h, threshold)`` returns spikes ``s``, ``h`` (for refractory neurons the membrane before), and the
             membrane after the reset: ``v_reset``, or ``h - s * threshold`` with ``v_reset=None``;
             ``fire(h, threshold, subtract)`` subtracts another value. States start at 0, the first one at the parameter
             ``v_rest``, if the step has one.

@@ -10,7 +10,7 @@ from typing_extensions import Unpack
 
 from snnfast import check
 
-from .spiking import Firing, Spiking, learned_tau, one_or_each, per_channel, time_constant
+from .spiking import Firing, Spiking, filled, learned_tau, per_channel, time_constant
 
 __all__ = ["ParametricLIF"]
 
@@ -52,7 +52,7 @@ class ParametricLIF(Spiking):
     ) -> None:
         if learnable_threshold:
             number = check.number("ParametricLIF", "v_threshold", firing.get("v_threshold", 1.0))
-            firing["v_threshold"] = nn.Parameter(one_or_each("ParametricLIF", number, channels))
+            firing["v_threshold"] = nn.Parameter(filled("ParametricLIF", number, channels))
         super().__init__(**firing)
         self._add_parameter("v_rest", v_rest)
         self.w = learned_tau("ParametricLIF", "init_tau", init_tau, channels)
@@ -61,7 +61,7 @@ class ParametricLIF(Spiking):
 
     @property
     def tau(self) -> Tensor:
-        """The time constants now, in steps, ``[1]`` or ``[C]``."""
+        """The current time constants in steps, ``[1]`` or ``[C]``."""
         return 1 / torch.sigmoid(self.w)
 
     def _arguments(self, x: Tensor) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class ParametricLIF(Spiking):
         return arguments
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
-        """Takes SpikingJelly's ``w``, too, which has no dimension."""
+        """Load SpikingJelly's ``w``, too, which has no dimension."""
         w = state_dict.get(f"{prefix}w")
         if isinstance(w, Tensor) and w.dim() == 0:
             state_dict[f"{prefix}w"] = w.reshape(1)

@@ -26,8 +26,8 @@ class PatchConv2d(nn.Conv2d):
 
     A convolution of an image of 4x4 or 2x2 pixels gives oneDNN few rows to work on at a time, so that matrix units such
     as Intel's AMX run mostly empty. Here every result is a row of one matrix product: the patch of the image under the
-    kernel, times all weights. The backward pass is two such products. Patches are kept for it, the size of the kernel
-    times the memory of the image.
+    kernel, times all weights. The backward pass is two such products. The patches are saved for it: the size of the
+    kernel times the memory of the image.
 
     Parameters, their initial values, the state dict and, but for rounding, the result are those of ``nn.Conv2d``: to
     use it, replace the name. It runs as ``nn.Conv2d`` in another dtype than bfloat16, which autocast may give, on other
@@ -58,14 +58,14 @@ class PatchConv2d(nn.Conv2d):
         dtype = x.dtype
         if torch.is_autocast_enabled("cpu") and dtype == torch.float32:
             dtype = torch.get_autocast_dtype("cpu")
-        here = x.device.type == "cpu" and not check.is_recorded(x.device)
-        if not here or dtype != torch.bfloat16 or not self._small(x):
+        eager_cpu = x.device.type == "cpu" and not check.is_recorded(x.device)
+        if not eager_cpu or dtype != torch.bfloat16 or not self._small(x):
             return super().forward(x)
         y: Tensor = _PatchConv2d.apply(x.to(dtype), self.weight.to(dtype), self.padding)  # type: ignore[no-untyped-call]
         return y if self.bias is None else y + self.bias.to(dtype).view(1, -1, 1, 1)
 
     def _small(self, x: Tensor) -> bool:
-        """Whether the product of patches is there for this layer, and pays for images like ``x``."""
+        """Return whether the product of patches supports this layer, and is faster for images like ``x``."""
         if x.dim() != 4 or x.shape[1] != self.in_channels:
             return False
         if self.stride != (1, 1) or not has_events(self):
@@ -114,10 +114,10 @@ def _patches(x: Tensor, kernel: Any, padding: Any) -> Tensor:
     height, width = _result(x, kernel, padding)
     (top, left), channels = padding, x.shape[1]
     padded = functional.pad(x.permute(0, 2, 3, 1), (0, 0, left, left, top, top)).contiguous()
-    image, line, pixel, one = padded.stride()
+    image, line, pixel, value = padded.stride()
     # A line of a patch lies in one piece: its pixels side by side, each with all its channels.
     patches = padded.as_strided(
-        (len(x), height, width, kernel[0], kernel[1] * channels), (image, line, pixel, line, one)
+        (len(x), height, width, kernel[0], kernel[1] * channels), (image, line, pixel, line, value)
     )
     return patches.reshape(len(x) * height * width, kernel[0] * kernel[1] * channels)
 

@@ -1,4 +1,4 @@
-"""Copies of networks for those who read the layers instead of calling them."""
+"""Copies of networks for code that reads the layers instead of calling them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["plain_copy", "refuse_hooks", "takes_one"]
 
 
 def takes_one(function: str, net: Any) -> None:
-    """Refuses what is no module, and one that wants more than its input.
+    """Refuse values other than modules, and modules that take more than one argument.
 
     Raises:
         TypeError, ValueError: with the name of the ``function`` whose argument ``net`` is.
@@ -41,21 +41,21 @@ def takes_one(function: str, net: Any) -> None:
 
 
 def plain_copy(net: nn.Module) -> nn.Module:
-    """A copy in evaluation mode, whose weights are parameters: not pruned, normed or parametrised.
+    """Copy a network in evaluation mode, with its weights as parameters: not pruned, normed or parametrised.
 
-    ``quantized`` of a layer that :func:`snnfast.nn.quantize` made are the whole numbers and scales of its weight.
+    Layers from :func:`snnfast.nn.quantize` get an attribute ``quantized``: integers and scales of the weight.
     """
     net = copy.deepcopy(net, without_graphs(net)).eval()
     for module in list(net.modules()):
         if type(module) in (Recomputed, Sequential):  # a copy of this kind takes no lengths
             module.__class__ = nn.Sequential
         if parametrize.is_parametrized(module):
-            # PyTorch's own removal takes the weight from the class, which is that of the network that is copied, too.
-            made: Any = module.parametrizations
-            names = list(made)
+            # PyTorch's removal deletes the weight from the class, which the copied network shares.
+            parametrizations: Any = module.parametrizations
+            names = list(parametrizations)
             values = [getattr(module, name).detach().clone() for name in names]
-            if "weight" in names and type(made.weight[0]) is Quantized:
-                module.__dict__["quantized"] = made.weight[0].on_grid(made.weight.original)
+            if "weight" in names and type(parametrizations.weight[0]) is Quantized:
+                module.__dict__["quantized"] = parametrizations.weight[0].on_grid(parametrizations.weight.original)
             module.__class__ = parametrize.type_before_parametrizations(module)
             del module._modules["parametrizations"]
             for name, value in zip(names, values):
@@ -78,7 +78,7 @@ def _untie(module: nn.Module, name: str) -> None:
 
 
 def refuse_hooks(function: str, net: nn.Module) -> None:
-    """Takes the hooks that only watch, a monitor's, from ``net``, and refuses others.
+    """Remove hooks that only observe, such as a monitor's, from ``net``, and refuse others.
 
     Raises:
         ValueError: for a layer with hooks or a forward of its own, by name.
@@ -88,7 +88,7 @@ def refuse_hooks(function: str, net: nn.Module) -> None:
             for key in [k for k, hook in attached.items() if counts_steps(hook)]:
                 del attached[key]
         if module._forward_hooks or module._forward_pre_hooks or has_own_forward(module):
-            what = f"{name or 'net'}, a {type(module).__name__},"
+            subject = f"{name or 'net'}, a {type(module).__name__},"
             raise ValueError(
-                f"{function}: {what} has a forward hook or a forward of its own, which would be lost; remove it"
+                f"{function}: {subject} has a forward hook or a forward of its own, which would be lost; remove it"
             )

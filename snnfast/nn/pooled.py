@@ -62,12 +62,12 @@ class Pooled(nn.Sequential):
         pooled: Tensor = self[1](neuron.step(x)[None])[0]
         return pooled
 
-    # The neuron's states and settings can be read and set here, too.
+    # The neuron's states and settings are attributes of this layer, too.
 
     def __setattr__(self, name: str, value: Any) -> None:
         neuron = self.__dict__.get("_modules", {}).get("0")
-        own = name.startswith("_") or name in self.__dict__ or hasattr(type(self), name)
-        if neuron is None or own or not hasattr(neuron, name):
+        is_local = name.startswith("_") or name in self.__dict__ or hasattr(type(self), name)
+        if neuron is None or is_local or not hasattr(neuron, name):
             super().__setattr__(name, value)
         else:
             setattr(neuron, name, value)
@@ -84,7 +84,7 @@ class Pooled(nn.Sequential):
 class PooledSequential(nn.Sequential):
     """``nn.Sequential`` in which neurons and a pooling right behind them run in one pass, as in :class:`Pooled`.
 
-    Its layers stay what they are: whoever calls one of them, or some, gets what they give.
+    The layers do not change: a call of some of them alone has its usual result.
     """
 
     def forward(self, x: Any) -> Any:
@@ -98,7 +98,7 @@ class PooledSequential(nn.Sequential):
 
 
 def pools(neuron: nn.Module, time: nn.Module) -> bool:
-    """Whether ``time`` is a pooling of spikes that can run in the pass of ``neuron``."""
+    """Return whether ``time`` is a pooling of spikes that can run in the pass of ``neuron``."""
     return (
         isinstance(neuron, Spiking)
         and neuron.calls_once
@@ -118,7 +118,7 @@ def _pooled(neuron: Any, time: Any, x: Tensor) -> Any:
 
 
 def _window(neuron: Any, time: Any, x: Tensor) -> tuple[int, int, bool] | None:
-    """The window of the pooling, if it may be pooled in the neurons' pass."""
+    """Return the window of the pooling, if the neurons' pass can pool it."""
     if (
         not isinstance(x, Tensor)
         or x.dim() != 5

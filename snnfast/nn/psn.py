@@ -82,7 +82,7 @@ class SlidingPSN(nn.Module):
         surrogate: as for :class:`PSN`.
 
     Attributes:
-        weight: the parameter ``[order]``, at first 1 for the step itself, and half of the next one's for each before.
+        weight: the parameter ``[order]``, at first 1 for the step itself, and halved for every step before it.
         bias: the parameter ``[]``, the threshold, at first 1.
 
     Raises:

@@ -22,7 +22,7 @@ __all__ = ["Quantized", "quantize"]
 MOST = {"int8": 127, "int4": 7}  # the largest q
 SCALES = ("free", "power-of-two")
 PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, Recurrent)
-# Of the step that puts the largest weight at the end of the range: steps that are tried for the smallest error.
+# Scales tried for the smallest error, relative to the scale that puts the largest weight at the end of the range.
 _PARTS = torch.linspace(0.3, 1.0, 36, dtype=torch.float64)
 
 
@@ -51,7 +51,7 @@ class Quantized(nn.Module):
         return exponent.exp2()
 
     def on_grid(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """``q`` like ``weight``, and the scale of each output ``[O]``."""
+        """Return ``q``, shaped like ``weight``, and the scale of each output ``[O]``."""
         scale = self.scale.detach()
         q = (weight.detach() / scale).round().clamp(-self.most, self.most)
         return q, scale.flatten().expand(len(weight)).clone()
@@ -114,28 +114,28 @@ def quantize(net: nn.Module, weights: str = "int8", *, per_channel: bool = True,
     check.choice("quantize", "scale", scale, SCALES)
     check.flag("quantize", "per_channel", per_channel)
     refuse_own_forward("quantize", net)
-    made = copy.deepcopy(net, without_graphs(net))
-    names = {module: name or "net" for name, module in made.named_modules()}
-    _, stays = LayerGraph.of(made).fold()
+    quantized = copy.deepcopy(net, without_graphs(net))
+    names = {module: name or "net" for name, module in quantized.named_modules()}
+    _, stays = LayerGraph.trace(quantized).fold()
     for norm, why in stays.items():
         raise ValueError(
             f"quantize: {names[norm]}, a {type(norm).__name__}, cannot be folded: {why}; leave it out of net"
         )
-    products = {name or "net": m for name, m in made.named_modules() if _has_weight(name, m)}
+    products = {name or "net": m for name, m in quantized.named_modules() if _has_weight(name, m)}
     shared = Counter(product.weight for product in products.values())
     for name, product in products.items():
-        what = f"quantize: the weight of {name}, a {type(product).__name__},"
+        subject = f"quantize: the weight of {name}, a {type(product).__name__},"
         if parametrize.is_parametrized(product) or not isinstance(product.weight, nn.Parameter):
-            raise ValueError(f"{what} is parametrised or pruned already; make it plain first")
+            raise ValueError(f"{subject} is parametrised or pruned already; make it plain first")
         if shared[product.weight] > 1:
-            raise ValueError(f"{what} is that of another layer, too; give each its own")
+            raise ValueError(f"{subject} is that of another layer, too; give each its own")
         if not bool(product.weight.isfinite().all()):
-            raise ValueError(f"{what} is not finite")
+            raise ValueError(f"{subject} is not finite")
         grid = Quantized(product.weight, MOST[weights], per_channel, scale == "power-of-two")
         parametrize.register_parametrization(product, "weight", grid)
     if not products:
         raise ValueError("quantize: net has no linear layer, convolution or recurrent connections")
-    return made
+    return quantized
 
 
 def _has_weight(name: str, module: Any) -> bool:
@@ -145,7 +145,7 @@ def _has_weight(name: str, module: Any) -> bool:
 
 
 def _best_scale(rows: Tensor, most: int) -> Tensor:
-    """The scale of each row that changes it least, in the square."""
+    """Return the scale of each row with the smallest squared error."""
     end = rows.abs().amax(1)
     scales = torch.where(end > 0, end, 1.0)[:, None] / most * _PARTS.to(rows.device)
     errors = [((rows / s).round().clamp(-most, most) * s - rows).square().sum(1) for s in scales.split(1, 1)]

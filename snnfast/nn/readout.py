@@ -15,7 +15,7 @@ WHOLE = (torch.int8, torch.int32)  # of snnfast.nn.IntegerLIF
 
 
 def within(lengths: Tensor, num_steps: int) -> Tensor:
-    """Which steps belong to each sample: bool ``[num_steps, B]``, True before its end.
+    """Mask of the steps that belong to each sample: bool ``[num_steps, B]``, True before its end.
 
     Args:
         lengths: steps of each sample, integers ``[B]`` from 1 to ``num_steps``.
@@ -47,9 +47,9 @@ class Rate(nn.Module):
         if lengths is None:
             # The gradient of x.mean(0) would be written for every step.
             return (_sum(x) / x.shape[0]).to(x.dtype)
-        kept = _kept("Rate", x, lengths)
+        mask = _mask("Rate", x, lengths)
         steps = lengths.to(x.device).view(-1, *(1,) * (x.dim() - 2))
-        return (_sum(torch.where(kept, x, 0)) / steps).to(x.dtype)
+        return (_sum(torch.where(mask, x, 0)) / steps).to(x.dtype)
 
 
 class Count(nn.Module):
@@ -61,7 +61,7 @@ class Count(nn.Module):
         ``lengths`` as in :meth:`Rate.forward`.
         """
         check.sequence("Count", x, WHOLE)
-        return _sum(x if lengths is None else torch.where(_kept("Count", x, lengths), x, 0))
+        return _sum(x if lengths is None else torch.where(_mask("Count", x, lengths), x, 0))
 
 
 class Last(nn.Module):
@@ -72,7 +72,7 @@ class Last(nn.Module):
         _some_steps("Last", x)
         if lengths is None:
             return x[-1]
-        _kept("Last", x, lengths)
+        _mask("Last", x, lengths)
         return x[lengths.to(x.device).long() - 1, torch.arange(x.shape[1], device=x.device)]
 
 
@@ -82,11 +82,11 @@ class Max(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """``x`` ``[T, ...]``, at least one step, -> ``[...]``; ``lengths`` as in :meth:`Rate.forward`."""
         _some_steps("Max", x)
-        return (x if lengths is None else torch.where(_kept("Max", x, lengths), x, -torch.inf)).amax(0)
+        return (x if lengths is None else torch.where(_mask("Max", x, lengths), x, -torch.inf)).amax(0)
 
 
 class FirstSpike(nn.Module):
-    """How many steps of ``[T, ...]`` come before the first spike, differentiable; for a silent neuron all steps.
+    """Number of steps of ``[T, ...]`` before the first spike, differentiable; for a silent neuron all steps.
 
     ::
 
@@ -99,7 +99,7 @@ class FirstSpike(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Spikes ``x`` ``[T, ...]`` -> ``[...]``, float64 for float64 ``x``, else float32.
 
-        Several spikes in a step (``max_spikes=`` of a neuron) are one here, with the gradient of one.
+        Several spikes in a step (``max_spikes=`` of a neuron) count as one, with the gradient of one.
 
         ``lengths`` as in :meth:`Rate.forward`.
         """
@@ -108,7 +108,7 @@ class FirstSpike(nn.Module):
         # Several spikes count 1, and the gradient is not cut, as clamp(max=1) would.
         silent = 1 - (spikes - (spikes.detach() - 1).clamp(min=0))
         if lengths is not None:
-            silent = torch.where(_kept("FirstSpike", x, lengths), silent, 0)
+            silent = torch.where(_mask("FirstSpike", x, lengths), silent, 0)
         return silent.cumprod(0).sum(0)
 
 
@@ -125,10 +125,10 @@ def steps_within(op: str, x: Tensor, lengths: Tensor) -> Tensor:
     return _within(op, lengths, len(x), x.shape[1]).to(x.device)
 
 
-def _kept(op: str, x: Tensor, lengths: Tensor) -> Tensor:
-    """:func:`steps_within`, to broadcast over ``x``."""
-    kept = steps_within(op, x, lengths)
-    return kept.view(*kept.shape, *(1,) * (x.dim() - 2))
+def _mask(op: str, x: Tensor, lengths: Tensor) -> Tensor:
+    """:func:`steps_within`, shaped to broadcast over ``x``."""
+    mask = steps_within(op, x, lengths)
+    return mask.view(*mask.shape, *(1,) * (x.dim() - 2))
 
 
 def _within(op: str, lengths: Tensor, num_steps: int, batch: int | None) -> Tensor:
@@ -153,7 +153,7 @@ def _sum(x: Tensor) -> Tensor:
 
 
 class _WideSum(torch.autograd.Function):
-    """The sum of 16 bits in float32. PyTorch's would write its gradient for every step, to make 16 bits of it."""
+    """Sum of a 16-bit tensor in float32. PyTorch's sum would write its 16-bit gradient for every step."""
 
     generate_vmap_rule = True
 

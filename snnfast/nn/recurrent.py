@@ -1,4 +1,4 @@
-"""Layers whose spikes come back to them: :class:`Recurrent` around any layer of neurons, and :class:`RLIF`."""
+"""Layers with recurrent connections: :class:`Recurrent` around any layer of neurons, and :class:`RLIF`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Recurrent(Delaying):
     """Neurons with recurrent connections within the layer: their input is ``x[t] + weight s[t-1]``.
 
     All steps run in one call of :func:`snnfast.ops.recurrent`. The state, ``stateful`` and ``return_v_seq`` are those
-    of ``neuron``; the last spikes are kept with the state.
+    of ``neuron``; the last spikes are part of the state.
 
     Args:
         neuron: the neurons, a spiking layer of this package such as :class:`snnfast.nn.LIF`; call this layer
@@ -34,8 +34,8 @@ class Recurrent(Delaying):
         self_connections: whether a neuron receives its own spikes; without them the diagonal of ``weight`` counts
             as 0, and is 0 unless you give ``weight`` as an ``nn.Parameter``.
         delay: axonal delay of each sending neuron in steps, in addition to the one step, ``[features]``; kept as
-            a buffer. With ``stateful`` the longest one is looked at in every call, and under ``torch.compile``, which
-            cannot, must not be longer than in the last call without it.
+            a buffer. With ``stateful`` every call reads the longest one. Under ``torch.compile``, which cannot, it must
+            not exceed that of the last call without ``torch.compile``.
         max_delay: instead of ``delay``: learn a delay for each neuron, from 0 to ``max_delay`` steps (Queant et al.
             2025, DelRec, without its widening).
 
@@ -51,7 +51,7 @@ class Recurrent(Delaying):
 
     op = "recurrent"
     delay: Tensor | None
-    # How long spikes may be under way by a fixed delay, as far as it is known.
+    # Steps for which spikes may be in transit with a fixed delay; None if unknown.
     _steps: int | None = None
 
     def __init__(
@@ -80,8 +80,8 @@ class Recurrent(Delaying):
                 "them for each neuron, as the papers do; AdLIF(1) is one for all",
                 stacklevel=2,
             )
-        given = {"weight": (weight, (features, features)), "delay": (delay, (features,))}
-        for name, (value, shape) in given.items():
+        tensors = {"weight": (weight, (features, features)), "delay": (delay, (features,))}
+        for name, (value, shape) in tensors.items():
             if value is None:
                 continue
             check.tensor(layer, name, value)
@@ -110,12 +110,12 @@ class Recurrent(Delaying):
 
     @property
     def stateful(self) -> bool:
-        """Whether states are kept between calls, the neurons' and the spikes that are under way."""
+        """Return whether the neurons' states and the spikes in transit are kept between calls."""
         return self.neuron.stateful
 
     @stateful.setter
     def stateful(self, value: bool) -> None:
-        if "neuron" in self._modules:  # else it is being made
+        if "neuron" in self._modules:  # not yet, inside of super().__init__
             self.neuron.stateful = check.flag(type(self).__name__, "stateful", value)
 
     @property
@@ -134,7 +134,7 @@ class Recurrent(Delaying):
             raise ValueError(f"{layer}: x must have shape [T, ..., {self.features}], got {list(x.shape)}")
         (past,) = self._load_states(x)
         weight, delay = self.connected(self._constant("weight", x)), self.delays
-        if isinstance(delay, Tensor):  # the op refuses what is none
+        if isinstance(delay, Tensor):  # the op refuses other types
             delay = delay.to(weight.dtype)
         if past is not None:
             past = past.to(x.dtype)
@@ -144,14 +144,14 @@ class Recurrent(Delaying):
         return neuron._finish(spikes, *after)
 
     def connected(self, weight: Tensor) -> Tensor:
-        """The weights that count, of ``self.weight`` or what stands for it: without self-connections the others."""
+        """Return ``weight``, with a diagonal of 0 if there are no self-connections."""
         if self.self_connections:
             return weight
         return torch.diagonal_scatter(weight, weight.new_zeros(self.features))
 
     @property
     def delays(self) -> Tensor | None:
-        """The delays now, in steps, ``[features]``; None without."""
+        """The current delays in steps, ``[features]``; None without delays."""
         layer = type(self).__name__
         if self.d is None:
             if self.max_delay:
@@ -172,7 +172,7 @@ class Recurrent(Delaying):
                 f"{type(self).__name__}: with stateful=True the longest delay decides how many spikes are kept, but "
                 "delay has no values here; make the layer where it has, outside of FakeTensorMode and the device meta"
             )
-        # An op, so that a compiled layer looks at its delays in every call; an exported program keeps its own.
+        # An op, so that a compiled layer checks its delays in every call; those of an exported program are constant.
         if not (check.looks(True, self.delay.device) or torch.compiler.is_exporting()):
             torch._assert_async(
                 self.delay.amax() <= self._steps - 2,
@@ -185,22 +185,22 @@ class Recurrent(Delaying):
             self._steps = math.ceil(max(self.delay.max().item(), 0.0)) + 2
 
     def reset(self) -> None:
-        """Forgets the state, also that of the neurons: the next call starts at rest, with any batch size."""
+        """Reset the state, also that of the neurons: the next call starts at rest, with any batch size."""
         super().reset()
         if "neuron" in self._modules:
             self.neuron.reset()
 
     def detach(self) -> None:
-        """Keeps the values of the state and drops its graph."""
+        """Keep the values of the state and drop its graph."""
         super().detach()
         self.neuron.detach()
 
     def extra_repr(self) -> str:
         """Return the layer's own settings; tensors by their shape."""
-        own: dict[str, Any] = {"features": self.features}
-        own |= {} if self.self_connections else {"self_connections": False}
-        own |= {"max_delay": self.max_delay} if self.max_delay else {}
-        return show(own | ({} if self.delay is None else {"delay": self.delay}))
+        shown: dict[str, Any] = {"features": self.features}
+        shown |= {} if self.self_connections else {"self_connections": False}
+        shown |= {"max_delay": self.max_delay} if self.max_delay else {}
+        return show(shown | ({} if self.delay is None else {"delay": self.delay}))
 
 
 class RLIF(Recurrent):

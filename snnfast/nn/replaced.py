@@ -15,11 +15,11 @@ class Replaced:
 
     Attributes:
         fires: whether it returns spikes, or spikes first; else it returns membranes.
-        time_dim: where the steps are in what a call takes and returns; None: a call is a step.
-        store_v_seq: keep the membranes of a call, those that the library returns, as ``v_seq`` ``[T, B, ...]``.
+        time_dim: dimension of the steps in inputs and outputs of a call; None: a call is a step.
+        store_v_seq: store the membranes of a call, those that the library returns, as ``v_seq`` ``[T, B, ...]``.
     """
 
-    # States are what the other library makes of them: kept aside, whatever file is loaded, or among the buffers.
+    # States are saved as in the other library: not at all, or as buffers.
     saved: ClassVar[bool] = False
     fires = True
     time_dim: int | None = 0

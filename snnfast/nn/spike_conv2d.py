@@ -86,10 +86,10 @@ def checked(
 
 
 def has_events(layer: nn.Conv2d) -> bool:
-    """Whether ``layer`` has a dilation and groups of 1, and zeros as padding, less than the kernel."""
-    ones = (*layer.dilation, layer.groups) == (1,) * 3
+    """Return whether ``layer`` has a dilation and groups of 1, and zeros as padding, less than the kernel."""
+    plain = (*layer.dilation, layer.groups) == (1,) * 3
     return (
-        ones
+        plain
         and layer.padding_mode == "zeros"
         and not isinstance(layer.padding, str)
         and all(side < kernel for side, kernel in zip(layer.padding, layer.kernel_size))

@@ -107,13 +107,13 @@ class SpikeProp(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self, low: float = -0.5, high: float = 1.0) -> None:
-        """Draws the weights uniformly between ``low`` and ``high``, times ``8 v_threshold / (I K)``."""
+        """Draw the weights uniformly between ``low`` and ``high``, times ``8 v_threshold / (I K)``."""
         scale = 8 * self.v_threshold / self.weight[0].numel()
         with torch.no_grad():
             self.weight.uniform_(low * scale, high * scale)
 
     def effective(self) -> tuple[Tensor, Tensor]:
-        """Weights ``[O, I, K]`` and delays ``[K]`` or ``[I, K]`` as the neurons have them: signed and reflected."""
+        """Return the effective weights ``[O, I, K]`` and delays ``[K]`` or ``[I, K]``: signed and reflected."""
         w = self.weight if self.signs is None else self.weight.abs() * self.signs[:, None]
         return w, self.delays.abs() if self.delays.requires_grad else self.delays
 
@@ -125,7 +125,7 @@ class SpikeProp(nn.Module):
         and so nothing has a gradient.
         """
         w, d = self.effective()
-        if torch.compiler.is_compiling():  # where nothing warns
+        if torch.compiler.is_compiling():  # no warnings there
             return ops.spikeprop(t, w, d, return_u_max=return_u_max, **self._constants())
         caller = LAYER.set(self.name)
         try:
@@ -191,7 +191,7 @@ class SpikeProp(nn.Module):
 
 @torch.no_grad()
 def calibrate(layer: SpikeProp | EventProp, t: Tensor, mean_time: float, *, steps: int = 40) -> Tensor:
-    """Scales the weights of each neuron so that its mean first firing time over ``t`` is ``mean_time``.
+    """Scale the weights of each neuron so that its mean first firing time over ``t`` is ``mean_time``.
 
     The same as ``calibrate_(layer, t, mean_time=mean_time)`` (:func:`snnfast.nn.calibrate_`), which also sets the
     firing rates of networks with steps.
@@ -212,8 +212,8 @@ def calibrate(layer: SpikeProp | EventProp, t: Tensor, mean_time: float, *, step
         come later or mostly inhibit it, keeps its weights; a warning says how many such neurons there are.
 
     Raises:
-        TypeError, ValueError: for arguments of wrong type or range, and those of the layer; the weights are then what
-            they were.
+        TypeError, ValueError: for arguments of wrong type or range, and those of the layer; the weights are then
+            unchanged.
     """
     if not isinstance(layer, (SpikeProp, EventProp)):
         raise TypeError(
@@ -254,18 +254,18 @@ def calibrate(layer: SpikeProp | EventProp, t: Tensor, mean_time: float, *, step
 
 
 def _delays(delays: int | Sequence[float] | Tensor, drawn_from: tuple[float, float] | None, inputs: int) -> Tensor:
-    """Delays ``[K]`` or ``[I, K]``: 1 to K, drawn, or as they are given."""
+    """Return delays ``[K]`` or ``[I, K]``: 1 to K, drawn at random, or those of the user."""
     if not isinstance(delays, int) or isinstance(delays, bool):
         if drawn_from is not None:
             raise ValueError("SpikeProp: give delays as a number of terminals with delay_range")
-        return _given_delays(delays, inputs)
+        return _checked_delays(delays, inputs)
     terminals = check.whole("SpikeProp", "delays", delays)
     if drawn_from is None:
         return torch.arange(1.0, terminals + 1)
     return torch.empty(inputs, terminals).uniform_(*delay_bounds("SpikeProp", drawn_from))
 
 
-def _given_delays(delays: object, inputs: int) -> Tensor:
+def _checked_delays(delays: object, inputs: int) -> Tensor:
     d = _as_tensor("delays", delays, "a number of terminals or their delays")
     d = d if d.dtype == torch.float64 else d.float()
     if d.numel() == 0 or d.dim() not in (1, 2) or (d.dim() == 2 and len(d) != inputs):
@@ -284,7 +284,7 @@ def _signs(signs: Sequence[float] | Tensor, inputs: int) -> Tensor:
 
 
 def _as_tensor(name: str, value: object, wanted: str) -> Tensor:
-    """A tensor of its own with the values of the argument ``name``."""
+    """Copy the argument ``name`` to a tensor."""
     try:
         return torch.as_tensor(value).detach().clone()
     except (TypeError, ValueError, RuntimeError, OverflowError):

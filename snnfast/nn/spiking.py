@@ -23,13 +23,13 @@ __all__ = ["Firing", "Leaky", "Spiking"]
 _NAMED = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
 # Calls and steps in training, without a change, after which a layer counts as silent or saturated.
 _CALLS, _STEPS = 4, 100
-_FEW = 1e-4  # of all neurons and steps, or all but so many: such spikes teach nothing either
-# Whole numbers from here on are taken for the size that layers of other libraries want.
+_FEW = 1e-4  # share of neurons and steps that fire, or that do not: such spikes teach nothing either
+# A tau that is an integer from here on may be the size that layers of other libraries take.
 _LIKE_A_SIZE = 64
 
 
 class Firing(TypedDict, total=False):
-    """The keyword arguments of every spiking layer; :class:`Spiking` says what they are."""
+    """The keyword arguments of every spiking layer, documented in :class:`Spiking`."""
 
     v_threshold: float | Tensor
     v_reset: float | Tensor | None
@@ -43,7 +43,7 @@ class Firing(TypedDict, total=False):
 
 
 class Leaky(Firing, total=False):
-    """Keyword arguments of a layer whose membrane leaks, but for its time constant."""
+    """Keyword arguments of a layer whose membrane leaks, except its time constant."""
 
     decay: float | Tensor | None
     decay_input: bool
@@ -73,7 +73,7 @@ class Spiking(Stateful):
 
     constants: tuple[str, ...] = ("v_threshold", "v_reset", "strict", "surrogate", "detach_reset", "return_v_seq")
 
-    # Calls in training so far, their steps, and what the neurons did in them: 0 hardly ever fired, 1 fired at nearly
+    # Calls in training so far, their steps, and the activity of the neurons: 0 hardly ever fired, 1 fired at nearly
     # every step; None: the layer is no longer watched.
     watched: tuple[int, int, int] | None = (0, 0, -1)
 
@@ -103,8 +103,8 @@ class Spiking(Stateful):
         self.refractory = refractory
         self.max_spikes = None if max_spikes is None else check.whole(layer, "max_spikes", max_spikes)
         neuron = NEURONS.get(self.op)
-        silent = neuron is None or "refractory" not in neuron.fixed
-        if not silent and (self.refractory or self.max_spikes != 1):
+        can_be_refractory = neuron is None or "refractory" not in neuron.fixed
+        if not can_be_refractory and (self.refractory or self.max_spikes != 1):
             raise ValueError(f"{layer}: its neurons have no refractory period and no max_spikes")
         if self.max_spikes != 1 and v_reset is not None:
             raise ValueError(f"{layer}: max_spikes above 1 needs a soft reset, v_reset=None")
@@ -150,11 +150,11 @@ class Spiking(Stateful):
 
     @property
     def calls_once(self) -> bool:
-        """Whether a call takes a sequence, and is one call of the op that gives spikes alone."""
+        """Return whether a call takes a sequence, and is one call of the op that returns spikes alone."""
         return type(self).forward is Spiking.forward and not self.return_v_seq
 
     def _given(self, x: Tensor) -> dict[str, Any]:
-        """All that the op takes besides ``x``."""
+        """Return all arguments of the op besides ``x``."""
         return dict(zip(self.states, self._load_states(x))) | self._arguments(x)
 
     def _arguments(self, x: Tensor) -> dict[str, Any]:
@@ -173,7 +173,7 @@ class Spiking(Stateful):
     def _watch(self, spikes: Tensor) -> None:
         """Warn once if the neurons fire hardly ever, or nearly always, over the first calls in training.
 
-        A call between the two ends this, so a layer that works pays for its first call alone.
+        A call with a rate between the two ends the check, so a layer that works pays for its first call alone.
         """
         if torch.compiler.is_compiling() or not self.training or self.watched is None:
             return
@@ -192,11 +192,11 @@ class Spiking(Stateful):
             return
         self.watched = None
         gain = "decay_input=False, " if getattr(self, "decay_input", False) else ""
-        what = {0.0: "never fired", 1.0: "fired at every step"}.get(rate, f"fired at {rate:.2g} of all steps")
+        seen = {0.0: "never fired", 1.0: "fired at every step"}.get(rate, f"fired at {rate:.2g} of all steps")
         threshold = "higher" if value else "lower"
         warnings.warn(
             f"{type(self).__name__}({self.extra_repr()}), x [T, B, {', '.join(map(str, x.shape[2:]))}]: its neurons "
-            f"have {what} in the first {calls} calls of training ({steps} steps), so the layers before it learn little "
+            f"have {seen} in the first {calls} calls of training ({steps} steps), so the layers before it learn little "
             f"or nothing. Ways out: {gain}snnfast.nn.calibrate_(net, x), batch normalisation before it, a {threshold} "
             "v_threshold; see the page 'Nothing fires'",
             stacklevel=4,
@@ -218,11 +218,11 @@ class Spiking(Stateful):
 
 
 def arguments(*functions: Callable[..., Any] | inspect.Signature) -> inspect.Signature:
-    """The named arguments of several functions, those of the first one first."""
+    """Return the named arguments of several functions, those of the first one first."""
     found: dict[str, inspect.Parameter] = {}
     for function in functions:
-        of = function if isinstance(function, inspect.Signature) else inspect.signature(function)
-        for name, p in of.parameters.items():
+        signature = function if isinstance(function, inspect.Signature) else inspect.signature(function)
+        for name, p in signature.parameters.items():
             if p.kind in _NAMED and name != "self":
                 found.setdefault(name, p)
     return inspect.Signature(sorted(found.values(), key=lambda p: p.kind))
@@ -231,7 +231,7 @@ def arguments(*functions: Callable[..., Any] | inspect.Signature) -> inspect.Sig
 def add_decay(
     layer: Stateful, suffix: str, tau: float | Tensor | None, decay: float | Tensor | None, default: float = 2.0
 ) -> None:
-    """Gives ``layer`` the constants ``tau`` and ``decay``, of which one is given; of numbers both can be read."""
+    """Add the constants ``tau`` and ``decay`` to ``layer``, of which the user gives one; numbers set both."""
     name = type(layer).__name__
     if not suffix and isinstance(tau, int) and _LIKE_A_SIZE <= tau < 10**6:
         check.warn(
@@ -242,26 +242,26 @@ def add_decay(
         if tau is not None and decay is not None:
             raise ValueError(f"{name}: give tau{suffix} or decay{suffix}, not both")
     else:
-        # The tensor is what tensors would have to fit; there are none.
+        # The last argument is for the shapes of tensors, and there are none.
         check.leak(name, f"decay{suffix}", tau, decay, default, torch.empty(0))
     tau = default if tau is None and decay is None else tau
     taken = f"tau{suffix}" if decay is None else f"decay{suffix}"
     layer.constants += (taken,)
     if tau is not None and not isinstance(tau, Tensor):
-        decay = 1 - 1 / tau  # to be read; the op takes tau
+        decay = 1 - 1 / tau  # for users to read; the op takes tau
     layer._add_constant(f"tau{suffix}", tau)
     layer._add_constant(f"decay{suffix}", decay)
 
 
 def leak(layer: Stateful, suffix: str) -> dict[str, Any]:
-    """``tau`` or ``decay`` of ``layer``, whichever it was given, by name."""
+    """Return the one of ``tau`` and ``decay`` that was passed to ``layer``, by name."""
     decay = f"decay{suffix}"
     name = decay if decay in layer.constants else f"tau{suffix}"
     return {name: getattr(layer, name)}
 
 
 def show(values: dict[str, Any]) -> str:
-    """The values for ``extra_repr``; a tensor by its shape, or by its only element."""
+    """Format values for ``extra_repr``; a tensor by its shape, or by its only element."""
     return ", ".join(f"{name}={_shown(value)}" for name, value in values.items())
 
 
@@ -276,7 +276,7 @@ def learned_tau(layer: str, name: str, tau: object, channels: int | None) -> nn.
     number = check.number(layer, name, tau)
     if number <= 1:
         raise ValueError(f"{layer}: {name} must be above 1 step to be learned, got {number}")
-    return nn.Parameter(one_or_each(layer, -math.log(number - 1), channels))
+    return nn.Parameter(filled(layer, -math.log(number - 1), channels))
 
 
 def time_constant(layer: Stateful, name: str, x: Tensor) -> Tensor:
@@ -296,8 +296,8 @@ def per_channel(layer: Stateful, name: str, value: Tensor, x: Tensor) -> Tensor:
     return value.view(-1, *(1,) * (x.dim() - 3))
 
 
-def one_or_each(layer: str, value: float, channels: int | None) -> Tensor:
-    """``value`` for the ``layer``, ``[1]``, or for each channel, ``[C]``."""
+def filled(layer: str, value: float, channels: int | None) -> Tensor:
+    """Return ``value`` for the whole ``layer``, ``[1]``, or for each channel, ``[C]``."""
     if channels is not None:
         check.whole(layer, "channels", channels)
     # FSDP refuses parameters without dimensions.
@@ -309,9 +309,9 @@ def _completed(layer: type[Spiking]) -> str | None:
     whole, base = vars(layer).get("__doc__"), Spiking.__doc__
     if not whole or not base or "op" not in vars(layer):  # python -OO has no docstrings
         return layer.__doc__
-    own = sections(whole)
-    said = entries(own.get("Args", ""))
-    named = {name for names in said for name in names.split(", ")} | {""}
+    parts = sections(whole)
+    listed = entries(parts.get("Args", ""))
+    named = {name for names in listed for name in names.split(", ")} | {""}
     shared = entries(sections(base)["Args"])
-    own["Args"] = "\n".join([*filter(None, said.values()), *(text for n, text in shared.items() if n not in named)])
-    return "\n\n".join(f"{title}:\n{text}" if title else text for title, text in own.items())
+    parts["Args"] = "\n".join([*filter(None, listed.values()), *(text for n, text in shared.items() if n not in named)])
+    return "\n\n".join(f"{title}:\n{text}" if title else text for title, text in parts.items())

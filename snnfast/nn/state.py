@@ -1,4 +1,4 @@
-"""The rules of state: when a layer keeps it, how it is reset, detached, saved and moved."""
+"""State of layers: when it is kept, and how it is reset, detached, saved and moved."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from snnfast.reference.surrogate import Surrogate
 
 __all__ = ["Memo", "Stateful", "detach", "is_memory", "reset", "without_graphs"]
 
-Memo: TypeAlias = dict[int, Any]  # that of copy.deepcopy: by id, what stands in the copy
+Memo: TypeAlias = dict[int, Any]  # of copy.deepcopy: id of an object -> its copy
 
 
 class Stateful(nn.Module):
@@ -47,12 +47,12 @@ class Stateful(nn.Module):
         self.reset()
 
     def reset(self) -> None:
-        """Forgets the state: the next call starts at rest, with any batch size."""
+        """Reset the state: the next call starts at rest, with any batch size."""
         for name in self.states:
             setattr(self, name, None)
 
     def detach(self) -> None:
-        """Keeps the values of the state, and drops its graph."""
+        """Keep the values of the state and drop its graph."""
         for name in self.states:
             value = getattr(self, name)
             setattr(self, name, None if value is None else value.detach())
@@ -64,7 +64,7 @@ class Stateful(nn.Module):
             x: the input of this step, ``[B, ...]``, without a time dimension.
 
         Returns:
-            What the layer returns, without a time dimension.
+            The result of the layer, without a time dimension.
 
         Raises:
             RuntimeError: with ``stateful=False``, where every step would start at rest.
@@ -75,7 +75,7 @@ class Stateful(nn.Module):
         return tuple(r.squeeze(0) for r in result) if isinstance(result, tuple) else result.squeeze(0)
 
     def _load_states(self, x: Tensor) -> tuple[Tensor | None, ...]:
-        """The states before the first step of ``x``, as its op takes them."""
+        """Return the states before the first step of ``x``, as the op takes them."""
         check.sequence(type(self).__name__, x)
         if not self.stateful:
             return (None,) * len(self.states)
@@ -90,7 +90,7 @@ class Stateful(nn.Module):
         return tuple(states)
 
     def _check_state(self, name: str, value: object, x: Tensor) -> None:
-        """A state must be a tensor for batches of the shape of ``x``."""
+        """Raise if a state is not a tensor for batches of the shape of ``x``."""
         layer = type(self).__name__
         if not isinstance(value, Tensor):
             raise TypeError(f"{layer}: the state {name} must be a tensor or None, got {type(value).__name__}")
@@ -106,7 +106,7 @@ class Stateful(nn.Module):
             )
 
     def _carried(self, name: str, value: Tensor) -> Tensor:
-        """A state of an earlier call, as this call may use it."""
+        """Return the state of an earlier call in a form that this call can use."""
         if value.requires_grad and torch.is_grad_enabled():
             sentence = (
                 f"{type(self).__name__}: the state {name} carries the graph of an earlier batch, which "
@@ -117,11 +117,11 @@ class Stateful(nn.Module):
                 value = _standing(value, sentence)
             elif _graph_is_freed(value):
                 raise RuntimeError(sentence)
-        # Autograd cannot save it, and training may well follow a validation.
+        # Autograd cannot save a tensor of inference mode, and training may well follow a validation.
         return value.clone() if _is_left_by_inference_mode(value) else value
 
     def _state_shape(self, value: Tensor, x: Tensor) -> tuple[int, ...]:
-        """The shape that a state must have for ``x``."""
+        """Return the shape that a state must have for ``x``."""
         return tuple(x.shape[1:])
 
     def _store_states(self, *states: Tensor | None) -> None:
@@ -136,16 +136,16 @@ class Stateful(nn.Module):
             setattr(self, name, value)
 
     def _loses(self, name: str, value: Tensor) -> str:
-        """Where this runs, if a state cannot be kept there."""
+        """Return the transformation under which a state cannot be kept; empty without one."""
         if torch.compiler.is_compiling():
             return ""
         if torch._C._functorch.is_batchedtensor(value):
             return "under torch.vmap"
-        # A layer that is given its states, as by snnfast.export.Step, gives them back.
+        # A layer whose states are inputs, as in snnfast.export.Step, returns them.
         return "in torch.jit.trace" if torch._C._is_tracing() and getattr(self, name) is None else ""
 
     def _add_constant(self, name: str, value: float | Tensor | None) -> None:
-        """A tensor becomes a buffer, a parameter stays one, a number is a plain attribute."""
+        """Register a parameter, a tensor as a buffer, or set a number as a plain attribute."""
         if isinstance(value, nn.Parameter):
             self.register_parameter(name, value)
         elif isinstance(value, Tensor):
@@ -157,13 +157,13 @@ class Stateful(nn.Module):
     def _add_parameter(
         self, name: str, value: float | Tensor | None, checked: Callable[[str, str, object], float] = check.number
     ) -> None:
-        """A constant: None, a number that ``checked`` lets through, or a tensor, whose shape the op checks."""
+        """Add a constant: None, a number that passes ``checked``, or a tensor, whose shape the op checks."""
         if value is not None and not isinstance(value, Tensor):
             checked(type(self).__name__, name, value)
         self._add_constant(name, value)
 
     def _constant(self, name: str, x: Tensor) -> Any:
-        """A constant as the op takes it for ``x``."""
+        """Return a constant as the op takes it for ``x``."""
         value = getattr(self, name)
         return value.to(check.state_dtype(x.dtype)) if isinstance(value, Tensor) else value
 
@@ -213,16 +213,16 @@ class Stateful(nn.Module):
             key = prefix + name
             if key in unexpected_keys:
                 unexpected_keys.remove(key)
-            now, loaded = getattr(self, name), state_dict.get(key)
+            current, loaded = getattr(self, name), state_dict.get(key)
             if loaded is None:
                 setattr(self, name, None)
-            elif now is not None and now.shape != loaded.shape:
+            elif current is not None and current.shape != loaded.shape:
                 error_msgs.append(
                     f"{type(self).__name__}: the saved state {key} has shape {list(loaded.shape)}, "
-                    f"the layer's has {list(now.shape)}; call reset() before loading it"
+                    f"the layer's has {list(current.shape)}; call reset() before loading it"
                 )
             else:
-                device = loaded.device if now is None else now.device
+                device = loaded.device if current is None else current.device
                 setattr(self, name, loaded.detach().to(device, copy=True))
 
 
@@ -233,9 +233,9 @@ def _without_graph(value: Any) -> Any:
 
 
 def reset(net: nn.Module) -> None:
-    """Forgets the state of every snnfast layer in ``net``: the next batch starts at rest.
+    """Reset the state of every snnfast layer in ``net``: the next batch starts at rest.
 
-    The same goes for each ``MemoryModule`` of SpikingJelly that :func:`snnfast.nn.replace` leaves as it is.
+    The same goes for each ``MemoryModule`` of SpikingJelly that :func:`snnfast.nn.replace` does not replace.
 
     Raises:
         TypeError: if ``net`` is no module.
@@ -245,10 +245,10 @@ def reset(net: nn.Module) -> None:
 
 
 def detach(net: nn.Module) -> None:
-    """Keeps the state of every snnfast layer in ``net`` and drops its graph.
+    """Keep the state of every snnfast layer in ``net`` and drop its graph.
 
     Between chunks of a long sequence this is truncated backpropagation through time. The same goes for each
-    ``MemoryModule`` of SpikingJelly that :func:`snnfast.nn.replace` leaves as it is.
+    ``MemoryModule`` of SpikingJelly that :func:`snnfast.nn.replace` does not replace.
 
     Raises:
         TypeError: if ``net`` is no module.
@@ -258,7 +258,7 @@ def detach(net: nn.Module) -> None:
 
 
 def without_graphs(net: nn.Module) -> Memo:
-    """A memo for a copy of ``net``: tensors that a call has left with a graph, which deepcopy refuses, without it."""
+    """Deepcopy memo of ``net`` with detached copies of tensors that have a graph, which deepcopy refuses."""
     memo: Memo = {}
 
     def look(value: Any) -> None:
@@ -279,11 +279,11 @@ def without_graphs(net: nn.Module) -> Memo:
 
 
 def _copy_script(module: nn.Module, memo: Memo) -> None:
-    """Copy TorchScript into ``memo``: deepcopy makes clones whose gradients go on into the parameters of ``module``."""
-    made = copy.deepcopy(module)
-    for old, new in zip(module.parameters(), made.parameters()):
+    """Copy TorchScript into ``memo``: deepcopy clones parameters, and gradients of clones reach those of ``module``."""
+    copied = copy.deepcopy(module)
+    for old, new in zip(module.parameters(), copied.parameters()):
         new.detach_().requires_grad_(old.requires_grad)
-    memo.update(zip(map(id, module.modules()), made.modules()))
+    memo.update(zip(map(id, module.modules()), copied.modules()))
 
 
 def _stateful(function: str, net: Any) -> Iterator[Any]:
@@ -294,7 +294,7 @@ def _stateful(function: str, net: Any) -> Iterator[Any]:
 
 
 def is_memory(module: nn.Module) -> bool:
-    """Whether ``module`` is one of SpikingJelly's that keep a state; the library is not imported."""
+    """Return whether ``module`` is a stateful module of SpikingJelly, without importing the library."""
     return any(
         kind.__name__ == "MemoryModule" and kind.__module__.partition(".")[0] == "spikingjelly"
         for kind in type(module).__mro__
@@ -315,7 +315,7 @@ def _is_left_by_inference_mode(state: Tensor) -> bool:
 
 
 @cache
-def _kept_by(node: Any) -> tuple[str, ...]:
+def _saved_names(node: Any) -> tuple[str, ...]:
     """Return names of the saved tensors of an autograd node's type, readable until the node is freed."""
     return tuple(n for n in dir(node) if n == "_raw_saved_tensors" or n.startswith("_saved_"))
 
@@ -325,23 +325,23 @@ def _graph_is_freed(state: Tensor) -> bool:
     nodes: list[Any] = [] if state.grad_fn is None else [state.grad_fn]
     for node in nodes:
         kind: Any = type(node)
-        for name in _kept_by(kind):
+        for name in _saved_names(kind):
             try:
                 getattr(node, name)
             except RuntimeError as error:
                 if "second time" in str(error):
                     return True
         if type(node).__name__ == "_ScanBackward":
-            return False  # an op's, which is freed with all that came before
+            return False  # the node of an op, which is freed together with the nodes before it
         nodes += [n for n, _ in node.next_functions if n is not None and len(nodes) < 8]
     return False
 
 
-# An op, so that a compiled layer looks at its state in every call and not while it is traced. An op of PyTorch may not
-# return what it was given, hence the copy.
+# An op, so that a compiled layer checks its state in every call and not while it is traced. An op of PyTorch must not
+# return its input, hence the copy.
 @torch.library.custom_op("snnfast_nn::standing", mutates_args=())
 def _standing(state: Tensor, sentence: str) -> Tensor:
-    """A copy of ``state``, whose graph no backward pass has freed; else an error that says ``sentence``."""
+    """Copy ``state``; raise with ``sentence`` if a backward pass has freed its graph."""
     if _graph_is_freed(state):
         raise RuntimeError(sentence)
     return state.clone()

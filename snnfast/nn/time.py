@@ -30,7 +30,7 @@ _CONVS = (nn.Conv2d, PatchConv2d, SpikeConv2d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
-# Layers that give an image the same result whatever else is in the batch, and every time.
+# Layers whose result for an image is deterministic, and independent of the rest of the batch.
 EACH = (
     *_CONVS,
     *(nn.Identity, nn.Linear, SpikeLinear, nn.Conv1d, nn.Conv3d, nn.LayerNorm, nn.GroupNorm),
@@ -44,18 +44,17 @@ TIMELESS = (*EACH, *_NORMS, *DROPOUTS, nn.Flatten)
 
 
 class Time(nn.Module):
-    """Runs layers without time on ``[T, B, ...]``: ``[T, B, ...] -> [T B, ...]``, layers, and back.
+    """Run layers without time on ``[T, B, ...]``: ``[T, B, ...] -> [T B, ...]``, layers, and back.
 
     Both foldings are views of contiguous and of channels-last sequences: after a channels-last
     convolution the neurons read its channels-last output in place. Batch normalisation takes its
     statistics over batch and steps; dropout draws a new mask at every step.
 
-    Four things make it faster. They change results by rounding only, and the masks of dropout, which are drawn in the
-    order of memory:
+    Four optimisations change results by rounding only, and the dropout masks, which are drawn in the order of memory:
 
     - An input that is the same at every step, ``images.expand(T, *images.shape)``, is computed once, up to the first
       layer that draws random numbers or is not one of PyTorch's. The result is such a view again, with stride 0 over
-      time. Its gradient, and that of the input, has the mean over the steps at every step; on the CPU the neurons after
+      time. Its gradient, and that of the input, is the mean over the steps at every step; on the CPU the neurons after
       this layer compute it themselves.
     - From the first ``nn.Conv2d`` on, in float32 or bfloat16 on the CPU, images are channels-last, as after
       ``net.to(memory_format=torch.channels_last)``: PyTorch's pooling is several times as fast. A convolution with more
@@ -71,7 +70,7 @@ class Time(nn.Module):
 
     Args:
         layers: one layer, or several that run one after the other inside one folding.
-        fast: do these things; False runs the layers on all ``T B`` images without them.
+        fast: apply these optimisations; False runs the layers on all ``T B`` images without them.
 
     Raises:
         ValueError: if a layer needs time itself (an snnfast neuron), if ``x`` has fewer than two
@@ -102,58 +101,58 @@ class Time(nn.Module):
         Args:
             x: sequence.
             lengths: steps of each sample, integers ``[B]`` from 1 to ``T``; all if None. Steps beyond the end are not
-                computed: batch normalisation does not see them, their results are 0, and they have no gradient. How
-                many are left decides shapes, so ``torch.export`` refuses it.
+                computed: batch normalisation does not see them, their results are 0, and they have no gradient. Shapes
+                depend on the values of ``lengths``, so ``torch.export`` refuses it.
         """
         if not isinstance(x, Tensor):
             raise TypeError(f"Time: x must be a tensor, got {type(x).__name__}")
         if x.dim() < 2:
             raise ValueError(f"Time: x must have shape [T, B, ...], got {list(x.shape)}")
         if lengths is not None:
-            kept = steps_within("Time", x, lengths)
-            return _put(self.forward(_taken(x, kept).unsqueeze(0)).squeeze(0), kept)
+            mask = steps_within("Time", x, lengths)
+            return _put(self.forward(_taken(x, mask).unsqueeze(0)).squeeze(0), mask)
         if not self.fast or traced() or forward_ad._current_level >= 0:
             return _unfold(self.layer(x.flatten(0, 1)), *x.shape[:2])
         steps, batch = x.shape[:2]
-        alike = steps > 1 and x.stride(0) == 0 and x.numel() > 0
-        y = _single(once(x) if alike else x.flatten(0, 1))
+        repeated = steps > 1 and x.stride(0) == 0 and x.numel() > 0
+        y = _single(once(x) if repeated else x.flatten(0, 1))
         for layer in _one_by_one(self.layer):
-            if alike and not _same_at_every_step(layer, y):
+            if repeated and not _same_at_every_step(layer, y):
                 y = y.expand(steps, *y.shape).flatten(0, 1)
-                alike = False
-            if alike and getattr(layer, "inplace", False) and y.data_ptr() == x.data_ptr():
-                y = y.clone()  # the step is the caller's
+                repeated = False
+            if repeated and getattr(layer, "inplace", False) and y.data_ptr() == x.data_ptr():
+                y = y.clone()  # the memory is the caller's
             try:
-                y = _run(layer, y, steps if alike else 1)
+                y = _run(layer, y, steps if repeated else 1)
             except (RuntimeError, ValueError) as error:
-                # Subclasses, such as that of memory, say what they are.
+                # Subclasses, such as torch.OutOfMemoryError, keep their type.
                 if type(error) not in (RuntimeError, ValueError):
                     raise
                 raise type(error)(_refused(layer, x, y, error)) from error
         y = _single(_one_tensor(y))
-        return repeat(y, steps) if alike else _unfold(y, steps, batch)
+        return repeat(y, steps) if repeated else _unfold(y, steps, batch)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
-        """Takes keys of one layer as those of the first of several, or the other way round."""
+        """Load keys of one layer as those of the first of several, or the other way round."""
         start, several = f"{prefix}layer.", type(self.layer) is nn.Sequential
         found = [key for key in state_dict if key.startswith(start)]
         numbered = [key for key in found if key[len(start) :].partition(".")[0].isdigit()]
-        own = {f"{start}{name}" for name in self.layer.state_dict()}
+        names = {f"{start}{name}" for name in self.layer.state_dict()}
         if several and not numbered:
             for key in found:
                 state_dict[f"{start}0.{key[len(start) :]}"] = state_dict.pop(key)
-        elif not several and numbered == found and not own & set(found):
+        elif not several and numbered == found and not names & set(found):
             for key in found:
                 if key.startswith(f"{start}0."):
                     state_dict[start + key[len(start) + 2 :]] = state_dict.pop(key)
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     def extra_repr(self) -> str:
-        """Whether it is slow."""
+        """Return ``fast=False``, if set."""
         return "" if self.fast else "fast=False"
 
 
-# Dimensions of an image or a row with its batch, of layers that would take steps for a batch, or a batch for channels.
+# Dimensions of a batch, for layers that would mistake steps for a batch, or a batch for channels.
 _DIMENSIONS: dict[type[nn.Module], int] = {
     **dict.fromkeys((nn.Conv1d, nn.MaxPool1d, nn.AvgPool1d), 3),
     **dict.fromkeys((*_CONVS, *_POOLS, nn.BatchNorm2d, nn.AdaptiveAvgPool2d), 4),
@@ -163,12 +162,12 @@ _DIMENSIONS: dict[type[nn.Module], int] = {
 
 
 def refuse_without_time(function: str, name: str, layer: nn.Module, x: Tensor | None = None) -> None:
-    """Refuse a convolution, pooling or batch normalisation outside :class:`Time` that is given a sequence.
+    """Refuse a sequence for a convolution, pooling or batch normalisation outside :class:`Time`.
 
     Args:
         function: the caller, for the error.
         name: where the layer stands.
-        layer: any layer; others than those are let through.
+        layer: any layer; those of other types pass.
         x: its input; None: a sequence.
 
     Raises:
@@ -183,27 +182,27 @@ def refuse_without_time(function: str, name: str, layer: nn.Module, x: Tensor | 
         )
 
 
-def _taken(x: Tensor, kept: Tensor) -> Tensor:
-    """The images of ``x`` ``[T, B, ...]`` where ``kept`` ``[T, B]``; on the CPU channels-last, as layers want them."""
+def _taken(x: Tensor, mask: Tensor) -> Tensor:
+    """Return the images of ``x`` ``[T, B, ...]`` at ``mask`` ``[T, B]``; on the CPU channels-last, which is faster."""
     if x.dim() == 5 and x.is_cpu:
-        return x.movedim(2, -1)[kept].movedim(-1, 1)
-    return x[kept]
+        return x.movedim(2, -1)[mask].movedim(-1, 1)
+    return x[mask]
 
 
-def _put(y: Tensor, kept: Tensor) -> Tensor:
-    """``y`` ``[N, ...]`` where ``kept`` ``[T, B]``, else 0, in the memory format of ``y``."""
+def _put(y: Tensor, mask: Tensor) -> Tensor:
+    """Return a sequence with ``y`` ``[N, ...]`` at ``mask`` ``[T, B]``, else 0, in the memory format of ``y``."""
     last = y.dim() == 4 and not y.is_contiguous()
     rows = y.movedim(1, -1) if last else y
-    sequence = rows.new_zeros(*kept.shape, *rows.shape[1:]).index_put((kept,), rows)
+    sequence = rows.new_zeros(*mask.shape, *rows.shape[1:]).index_put((mask,), rows)
     return sequence.movedim(-1, 2) if last else sequence
 
 
 def _run(layer: nn.Module, y: Tensor, steps: int) -> Tensor:
-    """``layer(y)`` in the quickest way; the images ``y`` stand for so many steps that are the same."""
+    """Run ``layer(y)`` by the fastest kernel; the images ``y`` stand for ``steps`` equal steps."""
     if type(layer) in _CONVS:
         y = _laid_out(layer, y)
     elif type(layer) is nn.GroupNorm and torch.is_grad_enabled() and not y.requires_grad:
-        # The backward pass of PyTorch's, for its weights alone, ends the process for channels-last images.
+        # PyTorch's backward pass for the weights alone crashes with channels-last images.
         y = laid_out(y, torch.contiguous_format)
     by_op = type(layer) in _NORMS and (steps > 1 or (has_kernel(y) and not hooked(layer)))
     if by_op and _normalizes(layer, y):
@@ -259,7 +258,7 @@ def _one_by_one(layer: nn.Module) -> Iterator[nn.Module]:
 
 
 def _same_at_every_step(layer: nn.Module, y: Tensor) -> bool:
-    """Whether the layer gives for T times the batch ``y`` T times what it gives for ``y``."""
+    """Return whether the result of the layer for T copies of the batch ``y`` is T copies of that for ``y``."""
     if sees_every_step(layer):
         return False
     if type(layer) is nn.Flatten:
@@ -273,7 +272,7 @@ def _same_at_every_step(layer: nn.Module, y: Tensor) -> bool:
 
 
 def window(layer: nn.Module, y: Tensor) -> tuple[int, int, bool] | None:
-    """The window, and whether it takes the average, of a layer that pools channels-last images side by side."""
+    """Return window, and whether it averages, of a pooling of channels-last images without overlap; else None."""
     if type(layer) not in _POOLS or hooked(layer):
         return None
     pool: Any = layer
@@ -301,39 +300,39 @@ def _two(value: Any) -> tuple[int, int]:
 
 
 def _normalizes(norm: Any, y: Tensor) -> bool:
-    """Whether :func:`snnfast.ops.batch_norm` does for ``y`` what ``norm`` does."""
+    """Return whether :func:`snnfast.ops.batch_norm` can replace ``norm`` for ``y``."""
     return y.dim() > 1 and y.shape[1] == norm.num_features and y.numel() > y.shape[1] and takes(norm, y)
 
 
 def _normalize(norm: Any, y: Tensor, steps: int) -> Tensor:
-    """Batch normalisation of what is the same at ``steps`` steps.
+    """Normalise a batch that stands for ``steps`` equal steps.
 
     Mean and variance of a batch are those of its repetitions, but for Bessel's correction of ``running_var``.
     """
     norm._check_input_dim(y)
     of_batch = norm.training or norm.running_mean is None
-    given = () if of_batch else (norm.running_mean, norm.running_var)
-    result, mean, var = ops.batch_norm(y, norm.weight, norm.bias, *given, eps=norm.eps)
+    statistics = () if of_batch else (norm.running_mean, norm.running_var)
+    result, mean, var = ops.batch_norm(y, norm.weight, norm.bias, *statistics, eps=norm.eps)
     keep_statistics(norm, mean, var, steps * y.numel() // y.shape[1])
     return result
 
 
 def takes(norm: Any, y: Tensor) -> bool:
-    """Whether parameters and statistics of a normalisation have dtypes and devices that its op takes beside ``y``."""
+    """Return whether the op takes parameters and statistics of a normalisation with ``y``: their dtypes and devices."""
     values = (*norm.parameters(), norm.running_mean, norm.running_var)
     dtypes = (y.dtype, check.state_dtype(y.dtype))
     return y.is_floating_point() and all(p is None or (p.dtype in dtypes and p.device == y.device) for p in values)
 
 
 def _holds_norm(layer: nn.Module) -> bool:
-    """Whether PyTorch's batch normalisation runs inside, which adds with little precision channels-last on the CPU."""
+    """Return whether PyTorch's batch normalisation runs inside, whose channels-last sums on the CPU are imprecise."""
     return any(isinstance(m, _BatchNorm) and not isinstance(m, OverAllProcesses) for m in layer.modules())
 
 
 def _single(y: Tensor) -> Tensor:
-    """A single image, that steps from one to the next by its size; and so does its gradient.
+    """Set the batch stride of a single image, and of its gradient, to its size.
 
-    Views have other strides there, with which PyTorch's normalisations have wrong gradients on the CPU.
+    Views have other batch strides, with which PyTorch's normalisations have wrong gradients on the CPU.
     """
     if y.dim() != 4 or y.shape[0] != 1:
         return y
@@ -347,7 +346,7 @@ def _laid_out(layer: nn.Module, y: Tensor) -> Tensor:
     conv: Any = layer
     if type(layer) is nn.Conv2d and layout_for(conv.weight, y) is torch.contiguous_format:
         return laid_out(y, torch.contiguous_format)
-    if y.shape[1] == 1:  # both formats at once, of which convolutions see the other
+    if y.shape[1] == 1:  # one channel fits both formats: only these strides mean channels-last to convolutions
         n, _, h, w = y.shape
         return y.reshape(n, h, w, 1).permute(0, 3, 1, 2)
     return y.contiguous(memory_format=torch.channels_last)

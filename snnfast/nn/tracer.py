@@ -24,7 +24,7 @@ OPERATORS: dict[Any, Any] = {
 
 
 class InPlace(fx.Proxy):
-    """Tells ``x += y`` from ``x = x + y``, which fx does not."""
+    """Proxy that distinguishes ``x += y`` from ``x = x + y``, as fx does not."""
 
 
 def _change(operation: Callable[..., Any]) -> Callable[[InPlace, Any], fx.Proxy]:
@@ -39,21 +39,21 @@ for _operation in OPERATORS:
 
 
 class Tracer(fx.Tracer):
-    """Takes a network apart into the layers of ``torch.nn`` and :mod:`snnfast.nn`, and those of ``more`` types."""
+    """Tracer that stops at layers of ``torch.nn`` and :mod:`snnfast.nn`, and at those of ``more`` types."""
 
     def __init__(self, *more: type[nn.Module]) -> None:
         super().__init__()
         self.more = more
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        """Whether the tracer looks no deeper."""
-        own = type(module).__module__.startswith("snnfast.nn.")
-        own = own and not isinstance(module, (NormLIF, Pooled, PooledSequential))
-        leaf = own or isinstance(module, (Stateful, torch.jit.ScriptModule)) or type(module) in self.more
+        """Return whether the tracer stops at ``module``."""
+        of_package = type(module).__module__.startswith("snnfast.nn.")
+        of_package = of_package and not isinstance(module, (NormLIF, Pooled, PooledSequential))
+        leaf = of_package or isinstance(module, (Stateful, torch.jit.ScriptModule)) or type(module) in self.more
         return leaf or super().is_leaf_module(module, name)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
-        """A value that tells changes in place."""
+        """Return a proxy that records changes in place."""
         return InPlace(node, self)
 
 

@@ -51,7 +51,7 @@ def nvcc() -> str | None:
 
 
 def cards() -> list[str]:
-    """The architectures of the cards in this machine, as in TORCH_CUDA_ARCH_LIST; none without a driver."""
+    """Return the architectures of the cards in this machine, as in TORCH_CUDA_ARCH_LIST; none without a driver."""
     smi = shutil.which("nvidia-smi")
     ask = [smi, "--query-gpu=compute_cap", "--format=csv,noheader"]
     found = subprocess.run(ask, capture_output=True, text=True).stdout if smi else ""
@@ -59,7 +59,7 @@ def cards() -> list[str]:
 
 
 def torch_for_cuda() -> bool:
-    """Whether the PyTorch of this environment is built for CUDA. pip may build with another, which decides only where this has none."""
+    """Return whether PyTorch of this environment is built for CUDA; if it has none, PyTorch of the build environment."""
     home = Path(sysconfig.get_path("purelib")) / "torch"
     if not home.exists():
         home = Path(find_spec("torch").origin).parent
@@ -67,10 +67,10 @@ def torch_for_cuda() -> bool:
 
 
 def cuda_archs(text: str, compiler: str | None = None) -> str:
-    """PyTorch's notation ("8.0;9.0+PTX") in CMake's ("80-real;90"), of what the kernels and the compiler allow.
+    """Convert PyTorch's notation ("8.0;9.0+PTX") to CMake's ("80-real;90"), for supported architectures.
 
-    Architectures below 8.0 are left out. For one that the compiler does not know, PTX of an older one is built, which the
-    driver compiles for the card. Empty if nothing is left.
+    Architectures below 8.0 are dropped. For one that the compiler does not support, PTX of an older one is built, which
+    the driver compiles for the card. Empty if none remains.
     """
     known = known_archs(compiler) if compiler else set()
     out: dict[str, None] = {}
@@ -96,7 +96,7 @@ def leave_out(arch: str, why: str) -> None:
 
 
 def known_archs(compiler: str) -> set[int]:
-    """Architectures that an nvcc compiles for; none if it does not say."""
+    """Return the architectures that an nvcc supports; none if it cannot list them."""
     asked = subprocess.run([compiler, "--list-gpu-arch"], capture_output=True, text=True)
     return {int(number) for number in re.findall(r"compute_(\d+)", asked.stdout)}
 
@@ -123,11 +123,11 @@ def switch(name: str, default: bool) -> bool:
 
 
 def tools() -> tuple[str, str]:
-    """CMake and ninja, where PyTorch and pybind11 are there, too."""
+    """Return the paths of CMake and ninja; also check PyTorch and pybind11."""
     cmake, ninja = shutil.which("cmake"), shutil.which("ninja")
     if not cmake or not ninja:
         sys.exit("snnfast: building needs cmake and ninja (pip install cmake ninja)")
-    # pip sees to these, but not with --no-build-isolation.
+    # pip installs these, but not with --no-build-isolation.
     missing = [package for package in ("torch", "pybind11") if find_spec(package) is None]
     if missing:
         sys.exit(f"snnfast: building needs {' and '.join(missing)} (pip install {' '.join(missing)})")
@@ -138,14 +138,14 @@ def tools() -> tuple[str, str]:
 
 
 def cuda_arguments() -> list[str]:
-    """Whether to build the CUDA kernels, and for which cards, in CMake's words."""
+    """Return CMake arguments: whether to build the CUDA kernels, and for which cards."""
     cuda, found = choice("SNNFAST_CUDA", "auto", "0", "1"), nvcc()
     if cuda == "1" and found is None:
         sys.exit("snnfast: SNNFAST_CUDA=1, but no CUDA compiler (nvcc) was found; set CUDA_HOME")
     if cuda == "0" or found is None:
         return ["-DSNNFAST_CUDA=0"]
-    here = cards()
-    if cuda == "auto" and not (here or torch_for_cuda()):
+    local_cards = cards()
+    if cuda == "auto" and not (local_cards or torch_for_cuda()):
         print(
             "snnfast: no CUDA kernels are built: there is neither an NVIDIA card nor a PyTorch for CUDA "
             "(SNNFAST_CUDA=1 builds them all the same)",
@@ -153,7 +153,7 @@ def cuda_arguments() -> list[str]:
         )
         return ["-DSNNFAST_CUDA=0"]
     asked = os.environ.get("TORCH_CUDA_ARCH_LIST")
-    archs = cuda_archs(asked or ";".join(here) + "+PTX" * bool(here) or DEFAULT_ARCHS, found)
+    archs = cuda_archs(asked or ";".join(local_cards) + "+PTX" * bool(local_cards) or DEFAULT_ARCHS, found)
     if not archs:
         if cuda == "1":
             sys.exit(
@@ -166,12 +166,12 @@ def cuda_arguments() -> list[str]:
 
 
 class CMakeBuild(build_ext):
-    """Each Extension is a CMake target of the same name; setuptools knows where the result belongs."""
+    """Builds each Extension as a CMake target of the same name; setuptools determines the destination."""
 
     def finalize_options(self) -> None:
-        # In the source folder, where the tests are.
-        self.here = bool(self.inplace or self.editable_mode)
-        self.emulation = switch("SNNFAST_EMULATION", self.here)
+        # An in-place or editable build: the tests are available.
+        self.in_source = bool(self.inplace or self.editable_mode)
+        self.emulation = switch("SNNFAST_EMULATION", self.in_source)
         if self.emulation:
             self.distribution.ext_modules = [
                 Extension("snnfast._C", sources=[]),
@@ -185,19 +185,19 @@ class CMakeBuild(build_ext):
         out.parent.mkdir(parents=True, exist_ok=True)
         built = self.tree() / (stem + sysconfig.get_config_var("EXT_SUFFIX"))
         if not built.exists():
-            built = built.with_name(f"{stem}.so")  # knows no Python
+            built = built.with_name(f"{stem}.so")  # independent of the Python version
         temporary = out.with_suffix(".new")
         shutil.copy2(built, temporary)
-        temporary.replace(out)  # a process that has the old file mapped keeps it
+        temporary.replace(out)  # processes that mapped the old file are not affected
 
     def tree(self) -> Path:
-        """Configures and builds once; returns the build tree, which is kept so that the next build is incremental."""
+        """Configure and build once; return the build tree, which stays for incremental builds."""
         if hasattr(self, "_tree"):
             return self._tree
         cmake, ninja = tools()
         cxx = compiler()
         sanitize = os.environ.get("SNNFAST_SANITIZE", "")
-        name = f"torch{metadata.version('torch')}"  # shared by all Pythons: kernels know none
+        name = f"torch{metadata.version('torch')}"  # shared by all versions of Python
         kind = ("-debug" if self.debug else "") + ("-sanitize" if sanitize else "")
         tree = ROOT / "build" / f"{name}{kind}"
         args = [
@@ -209,13 +209,13 @@ class CMakeBuild(build_ext):
             f"-DSNNFAST_WERROR={'ON' if switch('SNNFAST_WERROR', False) else 'OFF'}",
             f"-DSNNFAST_BEST_ISA={best_isa()}",
             # What is only used here needs no weaker sets; an editable install has them for the tests.
-            f"-DSNNFAST_ONE_ISA={'OFF' if self.here or os.environ.get('SNNFAST_BEST_ISA') else 'ON'}",
+            f"-DSNNFAST_ONE_ISA={'OFF' if self.in_source or os.environ.get('SNNFAST_BEST_ISA') else 'ON'}",
             f"-DSNNFAST_SANITIZE={sanitize}",
             f"-DCMAKE_BUILD_TYPE={'Debug' if self.debug else 'Release'}",
         ]
         args += cuda_arguments()
-        # A build environment that pip makes for one build is gone at the next: then configure anew, but keep the object
-        # files (--fresh would delete them), so that ninja compiles only what has changed.
+        # pip makes a new build environment for each build: then configure anew, but keep the object files (--fresh would
+        # delete them), so that ninja compiles only changed files.
         where = [find_spec(package).origin for package in ("torch", "pybind11")]
         signature = "\n".join([cmake, cxx, *args, *where])
         stamp = tree / "configured-with.txt"
@@ -223,13 +223,13 @@ class CMakeBuild(build_ext):
             (tree / "CMakeCache.txt").unlink(missing_ok=True)
             for detected in (tree / "CMakeFiles").glob("[0-9]*.*"):
                 shutil.rmtree(detected)
-            # Made anew for other headers; a compiler's cache would take an old one for a part of its input.
+            # Delete old precompiled headers, because a compiler cache would use them as inputs.
             for precompiled in tree.glob("CMakeFiles/*/cmake_pch.hxx.gch"):
                 precompiled.unlink()
         subprocess.run([cmake, "-S", str(ROOT), "-B", str(tree), *args], check=True)
         stamp.write_text(signature)
         jobs = os.environ.get("MAX_JOBS") or str(os.cpu_count() or 1)
-        # pip shows the build's lines with -v: how many files of how many are compiled, and for how long.
+        # With -v, pip shows the progress of the build: files compiled, files in all, and seconds.
         status = {"NINJA_STATUS": "[%f/%t, %e s] ", **os.environ}
         subprocess.run([cmake, "--build", str(tree), "-j", jobs], check=True, env=status)
         self._tree = tree
@@ -237,7 +237,7 @@ class CMakeBuild(build_ext):
 
 
 class BuildPython(build_py):
-    """The modules, and the headers for neurons that are compiled when they are first used; a checkout has those in csrc."""
+    """Copies the modules, and the headers for neurons that are compiled at first use; a checkout has them in csrc."""
 
     def run(self) -> None:
         super().run()

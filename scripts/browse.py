@@ -1,10 +1,10 @@
-"""Looks at every page of the built site in a headless browser, as wide as a desktop's and as a phone's.
+"""Check every page of the built site in a headless browser, at desktop and phone width.
 
     python scripts/browse.py SITE [PICTURES]
 
-Findings: a page wider than its window, a picture that is missing, an error on the console, a file that is loaded from
-elsewhere or not there, a link within the site that leads nowhere, and a search that finds nothing. ``PICTURES`` is a
-folder for a picture of each page at each width. Needs ``pip install playwright``, and Chromium or Chrome on the path.
+Findings: a page wider than its window, a missing picture, an error on the console, a file that is missing or loaded
+from another site, a broken link within the site, and a search without results. ``PICTURES`` is a folder for a
+screenshot of each page at each width. Needs ``pip install playwright``, and Chromium or Chrome on the path.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWi
 
 
 class Quiet(SimpleHTTPRequestHandler):
-    """Serves files and says nothing."""
+    """File server without a log."""
 
     def log_message(self, *_: Any) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def open_page(browser: Browser, home: str, found: list[str]) -> Page:
-    """A tab that writes down what it stumbles over."""
+    """Open a tab that appends errors to ``found``."""
     page = browser.new_page()
-    page.set_default_timeout(300_000)  # a busy machine takes its time for a picture
+    page.set_default_timeout(300_000)  # screenshots are slow on a busy machine
 
-    def tell(what: str) -> None:
-        found.append(f"{page.url.removeprefix(home)}: {what}")
+    def tell(text: str) -> None:
+        found.append(f"{page.url.removeprefix(home)}: {text}")
 
     page.on("console", lambda m: m.type == "error" and tell(f"console: {m.text}"))
     page.on("pageerror", lambda error: tell(f"script: {error}"))
-    # The search reads the pages it has found; leaving it stops those that are still under way, which is no fault.
+    # The search loads the pages it found; leaving it aborts pending requests, which is no error.
     page.on("requestfailed", lambda r: r.failure == "net::ERR_ABORTED" or tell(f"not loaded ({r.failure}): {r.url}"))
     page.on("response", lambda r: r.status >= 400 and tell(f"{r.status}: {r.url}"))
     page.on("request", lambda r: r.url.startswith((home, "data:", "blob:")) or tell(f"from elsewhere: {r.url}"))
@@ -54,7 +54,7 @@ def open_page(browser: Browser, home: str, found: list[str]) -> Page:
 
 
 def look(page: Page, home: str, name: str, pictures: Path | None, found: list[str]) -> set[str]:
-    """Opens a page and looks at it at every width; returns its links."""
+    """Open a page, check it at every width, and return its links."""
     page.goto(home + name, wait_until="load")
     for width, (wide, high) in WIDTHS.items():
         page.set_viewport_size({"width": wide, "height": high})
@@ -68,7 +68,7 @@ def look(page: Page, home: str, name: str, pictures: Path | None, found: list[st
 
 
 def dead(site: Path, home: str, links: set[str]) -> list[str]:
-    """Those links within the site that have no file, or no such place in it."""
+    """Return findings for links within the site that have no file or no such anchor."""
     found = []
     for link in sorted(link for link in links if link.startswith(home)):
         name, _, place = unquote(link.removeprefix(home)).partition("#")
@@ -81,7 +81,7 @@ def dead(site: Path, home: str, links: set[str]) -> list[str]:
 
 
 def main() -> int:
-    """Looks at all pages; 1 if something is found."""
+    """Check all pages; return 1 with findings."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("site", type=Path)
     parser.add_argument("pictures", type=Path, nargs="?")

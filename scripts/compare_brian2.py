@@ -1,18 +1,18 @@
-"""Runs the network of Diehl and Cook in Brian2 and records what ``ops.diehl_cook_conductance_`` must match.
+"""Run the network of Diehl and Cook in Brian2 and record reference values of ``ops.diehl_cook_conductance_``.
 
 Brian2 is no dependency of snnfast; it needs its own environment (``pip install brian2 "numpy<2"``):
 
     python scripts/compare_brian2.py --out tests/model/traces
 
-Two files, both from the equations of the paper and the same input spikes, with learning on:
+It writes two files, both from the equations of the paper and the same input spikes, with learning on:
 
 ``brian2_diehl_cook.json``
-    The full record, by the scheme of the op: Brian2's ``exponential_euler`` with the mean conductance of each step.
+    The full record, with the scheme of the op: Brian2's ``exponential_euler`` with the mean conductance of each step.
 ``brian2_diehl_cook_fine.json``
-    Only spike times, at a tenth of the step by ``rk4``: that the scheme converges to the equations. (At the op's usual
-    step the two part company: competition multiplies any difference.)
+    Only spike times, by ``rk4`` with a tenth of the step, to show that the scheme converges to the equations. (With the
+    usual step of the op the two diverge, because competition amplifies any difference.)
 
-Where Brian2 counts otherwise than the op, the script says so at the place.
+Comments mark the differences between Brian2 and the op.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ INPUTS, NEURONS = 20, 5
 DT = 0.5  # ms
 IMAGE_STEPS, REST_STEPS, PRESENTATIONS = 300, 60, 3
 LONGEST_DELAY = 20  # steps
-# Excitable enough that so few inputs make it learn: heavy synapses, a threshold that moves.
+# With strong synapses and a moving threshold, few inputs suffice for learning.
 CONSTANTS = {
     "tau": 100.0,
     "v_rest": -65.0,
@@ -62,7 +62,7 @@ RULE = {
 
 
 def stimulus() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Spikes ``[P, T, I]``, first weights ``[N, I]``, delays ``[N, I]`` in steps."""
+    """Draw spikes ``[P, T, I]``, initial weights ``[N, I]``, and delays ``[N, I]`` in steps."""
     random = np.random.default_rng(5)
     patterns = random.random((PRESENTATIONS, 1, INPUTS)) < 0.6
     spikes = random.random((PRESENTATIONS, IMAGE_STEPS, INPUTS)) < 0.08 * patterns
@@ -72,7 +72,7 @@ def stimulus() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def run(spikes: np.ndarray, weights: np.ndarray, delays: np.ndarray, method: str, finer: int) -> tuple[Any, Any]:
-    """The monitors, and the synapses of the inputs, after a run of all presentations."""
+    """Run all presentations; return the monitors and the synapses of the inputs."""
     b.start_scope()
     b.defaultclock.dt = DT / finer * b.ms
     c = {name: value * b.ms for name, value in CONSTANTS.items() if name.startswith("tau")}
@@ -84,8 +84,8 @@ def run(spikes: np.ndarray, weights: np.ndarray, delays: np.ndarray, method: str
         for kind, tau in (("exc", CONSTANTS["tau_g_exc"]), ("inh", CONSTANTS["tau_g_inh"]))
     }
     namespace = {**c, **rule, **means}
-    # Brian2 counts the step of the spike into the refractory time, the op (as Brian 1) does not.
-    held = {name: (CONSTANTS[name] + DT / finer) * b.ms for name in ("refractory", "refractory_inh")}
+    # Brian2 includes the step of the spike in the refractory period, the op (like Brian 1) does not.
+    refractory = {name: (CONSTANTS[name] + DT / finer) * b.ms for name in ("refractory", "refractory_inh")}
 
     exc = b.NeuronGroup(
         NEURONS,
@@ -99,7 +99,7 @@ def run(spikes: np.ndarray, weights: np.ndarray, delays: np.ndarray, method: str
         """,
         threshold="v >= v_threshold + theta",
         reset="v = v_reset; theta += theta_plus",
-        refractory=held["refractory"],
+        refractory=refractory["refractory"],
         method=method,
         namespace=namespace,
     )
@@ -111,7 +111,7 @@ def run(spikes: np.ndarray, weights: np.ndarray, delays: np.ndarray, method: str
         """,
         threshold="v >= v_threshold_inh",
         reset="v = v_reset_inh",
-        refractory=held["refractory_inh"],
+        refractory=refractory["refractory_inh"],
         method=method,
         namespace=namespace,
     )
@@ -131,8 +131,8 @@ def run(spikes: np.ndarray, weights: np.ndarray, delays: np.ndarray, method: str
         dpost1/dt = -post1 / tau_post : 1 (clock-driven)
         dpost2/dt = -post2 / tau_post2 : 1 (clock-driven)
         """,
-        # The triplet rule with the weight, and the spikes of a step, as snnfast.plasticity takes them: the weight
-        # drives before it learns, and two spikes of the same step are a pair in both directions.
+        # The order of snnfast.plasticity within a step: the weight drives before it learns, and two spikes of the same
+        # step are a pair in both directions.
         on_pre={"drive": "g_exc_post += w", "arrive": "pre1 = 1; w = clip(w - lr_pre * post1, w_min, w_max)"},
         on_post={
             "mark": "seen = post2; post1 = 1; post2 = 1",
@@ -152,7 +152,7 @@ def run(spikes: np.ndarray, weights: np.ndarray, delays: np.ndarray, method: str
     inh_exc = b.Synapses(inh, exc, on_pre="g_inh_post += w_inh_exc", namespace={"w_inh_exc": CONSTANTS["w_inh_exc"]})
     inh_exc.connect(condition="i != j")
 
-    # `when="end"`: the values that the step leaves behind, as the op's state.
+    # `when="end"`: values after the step, as in the state of the op.
     monitors = {
         "exc": b.StateMonitor(exc, ["v", "g_exc", "g_inh", "theta"], record=True, when="end"),
         "inh": b.StateMonitor(inh, ["v"], record=True, when="end"),
@@ -165,7 +165,7 @@ def run(spikes: np.ndarray, weights: np.ndarray, delays: np.ndarray, method: str
 
 
 def times(monitor: Any, finer: int) -> list[list[int]]:
-    """``[step, neuron]`` of every spike."""
+    """Return ``[step, neuron]`` of every spike."""
     steps = np.round(np.asarray(monitor.t / b.ms) / (DT / finer)).astype(int)
     return sorted([int(t), int(i)] for t, i in zip(steps, monitor.i, strict=True))
 
@@ -180,7 +180,7 @@ def main() -> None:
     monitors, synapses = run(spikes, weights, delays, "exponential_euler", 1)
     matrix = np.zeros((NEURONS, INPUTS))
     matrix[synapses.j, synapses.i] = synapses.w
-    every = 10  # steps between two recorded samples; the spikes are all there
+    every = 10  # steps between two recorded samples; spikes are recorded at every step
 
     def samples(values: Any) -> list[list[float]]:
         return np.asarray(values)[:, ::every].T.round(9).tolist()

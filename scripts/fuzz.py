@@ -1,14 +1,14 @@
-"""Tries ops, layers, models, networks, files and commands with arguments drawn at random, many of them hostile.
+"""Fuzz ops, layers, models, networks, files and commands with random arguments, many of them invalid.
 
     python scripts/fuzz.py                          2,000 cases of seed 0
-    python scripts/fuzz.py --seed 7 --minutes 120   as many cases as two hours take
-    python scripts/fuzz.py --seed 7 --case 1234     one case again
+    python scripts/fuzz.py --seed 7 --minutes 120   cases for two hours
+    python scripts/fuzz.py --seed 7 --case 1234     a single case again
     python scripts/fuzz.py --only raw convert       some targets only
 
-A case is good if it gives what the reference gives, or a TypeError, ValueError or RuntimeError that says what was wrong
-and leaves everything as it was; a command that ends with code 2 and one line is as good. A crash, a case that does not
-end, other bits, other errors, lost gradients and changed weights are findings. Cases run in processes of their own, so
-that a crash is a finding like any other. Exit code 1 with findings.
+A case passes if its result equals that of the reference, or if it raises a TypeError, ValueError or RuntimeError that
+names the problem and changes nothing; or, for a command, if it ends with code 2 and one line. Crashes, hangs, other
+results, other errors, lost gradients and changed weights are findings. Cases run in worker processes, so that a crash
+is a finding, too. Exit code 1 with findings.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from fuzzing import files, float64, networks, ops, transforms
 from fuzzing.draw import Draw, Finding
 from tqdm import tqdm
 
-MEMORY = 8 << 30  # bytes of address space that a worker may take on top of what it has at first
-# What is tried, and how often.
+MEMORY = 8 << 30  # bytes of address space that a worker may allocate
+# Targets, and their relative frequencies.
 TARGETS: dict[str, tuple[Callable[[Draw], None], int]] = {
     "ops": (ops.try_op, 40),
     "raw": (ops.try_raw, 26),
@@ -58,7 +58,7 @@ def target_of(d: Draw, only: tuple[str, ...]) -> str:
 
 
 def run_case(seed: int, case: int, only: tuple[str, ...]) -> str:
-    """Run a case and return what it found; empty for a good one."""
+    """Run a case and return its finding; empty if it passes."""
     d = Draw(f"{seed}:{case}")
     target = target_of(d, only)
     try:
@@ -72,7 +72,7 @@ def run_case(seed: int, case: int, only: tuple[str, ...]) -> str:
 
 
 def work(pipe: Connection, seed: int, only: tuple[str, ...]) -> None:
-    """Answers numbers of cases with what they found, until there are no more."""
+    """Run the cases whose numbers come through the pipe, and send their findings back, until None comes."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -86,24 +86,24 @@ def work(pipe: Connection, seed: int, only: tuple[str, ...]) -> None:
 
 
 class Worker:
-    """A process and the case that it tries."""
+    """A worker process and its current case."""
 
     def __init__(self, seed: int, only: tuple[str, ...]) -> None:
-        self.pipe, there = multiprocessing.Pipe()
-        # A fork costs no second of imports, so that a crash costs none either.
+        self.pipe, child = multiprocessing.Pipe()
+        # A fork needs no imports, so that a crash costs little time.
         context: Any = multiprocessing.get_context("fork")
-        self.process = context.Process(target=work, args=(there, seed, only), daemon=True)
+        self.process = context.Process(target=work, args=(child, seed, only), daemon=True)
         self.process.start()
-        there.close()
+        child.close()
         self.case, self.started = -1, 0.0
 
     def give(self, case: int) -> None:
-        """Has it try a case."""
+        """Start a case."""
         self.case, self.started = case, time.monotonic()
         self.pipe.send(case)
 
     def answer(self) -> str:
-        """Return what the case found; to be called once the pipe can be read."""
+        """Return the finding of the case; call it when the pipe is readable."""
         try:
             found: str = self.pipe.recv()
             return found
@@ -113,7 +113,7 @@ class Worker:
             return f"crash: {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
 
     def end(self) -> None:
-        """Ends it, whatever it does."""
+        """Kill the process."""
         self.process.kill()
         self.process.join()
 
@@ -121,7 +121,7 @@ class Worker:
 def findings(
     seed: int, cases: Iterator[int], only: tuple[str, ...], workers: int, timeout: float
 ) -> Iterator[tuple[int, str]]:
-    """Number and finding of every case, in the order in which they end; empty findings are good."""
+    """Yield number and finding of every case, in the order in which they end; an empty finding means passed."""
     crew: dict[Any, Worker] = {}
 
     def next_case(worker: Worker | None) -> None:
@@ -176,15 +176,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=TARGETS, default=(), help="only these targets")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds after which a case hangs")
-    given = parser.parse_args(arguments)
-    only, seed = tuple(given.only), given.seed
-    count = 2000 if given.cases is None and given.minutes is None else given.cases
-    first, count = (given.case, 1) if given.case is not None else (given.first, count)
+    options = parser.parse_args(arguments)
+    only, seed = tuple(options.only), options.seed
+    count = 2000 if options.cases is None and options.minutes is None else options.cases
+    first, count = (options.case, 1) if options.case is not None else (options.first, count)
     print(f"fuzz: seed {seed}", flush=True)
     found: dict[int, str] = {}
-    cases = numbers(first, count, given.minutes)
+    cases = numbers(first, count, options.minutes)
     with tqdm(total=count, unit="case") as progress:
-        for case, finding in findings(seed, cases, only, given.workers, given.timeout):
+        for case, finding in findings(seed, cases, only, options.workers, options.timeout):
             progress.update()
             if finding:
                 found[case] = finding

@@ -1,16 +1,16 @@
-"""Builds, compares, measures and tests on a machine with a GPU, in calls of at most 9 minutes.
+"""Build, test and measure on a machine with a GPU, in calls of at most 9 minutes.
 
-    python scripts/gpu.py                          as many parts as fit, results in ./gpu-results; again: continues
+    python scripts/gpu.py                          run parts for 9 minutes, results in ./gpu-results; again: continue
     python scripts/gpu.py smoke tests              some stages
     python scripts/gpu.py --minutes 20             a longer call
-    python scripts/gpu.py --archive FILE           results, logs and page, packed after every part
-    python scripts/gpu.py --again tests            a stage anew
-    python scripts/gpu.py --rehearse               on the CPU, at toy size: does the script itself work?
-    python scripts/gpu.py --docs                   no part: the page from what there is, into docs/gpu.md
+    python scripts/gpu.py --archive FILE           pack results, logs and page after every part
+    python scripts/gpu.py --again tests            repeat a stage
+    python scripts/gpu.py --rehearse               test the script on the CPU, at toy size
+    python scripts/gpu.py --docs                   run nothing; write the page from the results into docs/gpu.md
 
-Each part is a command with a log of its own; parts stand in the order of their value. A part that fails is a result.
-The next call begins with the part that a call cut off or had no time for. Every part ends with the reason unless it
-runs the kernels of this build. Exit code 1 if a part failed or was not run.
+Each part is a command with its own log. Parts are ordered by importance. A failed part is a result, too. The next call
+begins with the part that was cut off or not begun. A part that does not run the kernels of this build fails and says
+why. Exit code 1 if a part failed or was not run.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = "results.json"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
-TRIES = 2  # of a part that the end of a call cuts off
-MEMORY = 3 << 30  # bytes of a GPU that a process of the tests may take
-NONE_CHOSEN = 5  # pytest's exit code where no test is one of CUDA
+TRIES = 2  # attempts at a part that the end of a call cuts off
+MEMORY = 3 << 30  # bytes of GPU memory per process of the tests
+NONE_CHOSEN = 5  # exit code of pytest if no test was selected
 SHAPES = ((16, 1 << 22), (100, 1 << 17), (500, 1 << 13), (32, 1 << 15))
 DTYPES = ("float32", "bfloat16", "float16")
 LOOPS = "reference_loop,tuned_loop,compiled_loop"
@@ -43,7 +43,7 @@ JELLY = "spikingjelly,spikingjelly:torch,spikingjelly:triton,spikingjelly:cupy"
 CLUSTERED = ("diehl_cook", "diehl_cook_conductance", "bp_stdp_network")
 LEARNING = (*CLUSTERED, "stdp", "bp_stdp", "spikeprop")
 TOOLS = ("memcheck", "racecheck", "synccheck", "initcheck")
-# Ops that have kernels on CUDA: the others are PyTorch's, whose libraries read workspaces that nobody wrote.
+# Ops with CUDA kernels. The others use PyTorch, whose libraries read uninitialised workspaces.
 OURS = [
     "lif",
     "alif",
@@ -66,7 +66,7 @@ METRICS = (
         for reason in ("long_scoreboard", "short_scoreboard", "math_pipe_throttle", "barrier", "wait")
     )
 )
-# Each file of tests is in the first group whose pattern it fits; a group must end within a call.
+# A test file belongs to the first group whose pattern matches; a group must end within a call.
 GROUPS = {
     "neurons": r"tests/ops/test_(adlif|alif|cuba|eif|izhikevich|lif|normlif|qif|refractory)",
     "plasticity": r"tests/ops/test_(stdp|bp_stdp|diehl_cook|presentations)",
@@ -92,7 +92,7 @@ if torch.cuda.is_available():
 
 
 class Part(NamedTuple):
-    """A command: its words, the seconds that it may take, variables, exit codes that are none of a failure."""
+    """A command: words, time limit in seconds, environment variables, and exit codes of success."""
 
     words: list[str]
     seconds: float = 240
@@ -119,20 +119,20 @@ def program(name: str) -> str:
 
 
 def benchmark(name: str, shapes: Any = SHAPES, dtype: str = "float32", baselines: str = "") -> Part:
-    """Medians beside the floor of a benchmark, which is a copy for neurons, in one process."""
+    """Return a benchmark in one process: medians next to its lower bound, for neurons the time of a copy."""
     sizes = ",".join("x".join(map(str, shape)) for shape in shapes)
     words = ["--device", "cuda", "--dtype", dtype, "--shapes", sizes, "--baselines", baselines]
     return Part(python("-m", "benchmarks", name, *words, "--in-process", "--budget", "1"))
 
 
 def parts() -> dict[str, Part]:
-    """Every part by its stage and name."""
+    """Return all parts by stage and name."""
     sys.path.append(str(ROOT))
     from benchmarks import delay, network, neurons, recurrent
 
     found = {"build": Part(python("-c", f"{BUILD}\n{INFORM}"), 600)}
-    here = {"SNNFAST_FAIL_WITHOUT_CUDA": "1"}
-    found["smoke"] = tests("tests/gpu", "-k", "not compile", **here)._replace(good=(0,))
+    environment = {"SNNFAST_FAIL_WITHOUT_CUDA": "1"}
+    found["smoke"] = tests("tests/gpu", "-k", "not compile", **environment)._replace(good=(0,))
     for dtype in DTYPES:
         found[f"neurons: lif {dtype}"] = benchmark("lif", dtype=dtype)
     found["neurons: delay"] = benchmark("delay", (*delay.SHAPES, *SHAPES[1:3]))
@@ -145,8 +145,8 @@ def parts() -> dict[str, Part]:
             found[f"{where} cuda, no clusters"] = part._replace(environment={"SNNFAST_CLUSTERS": "0"})
         words = ["cpu" if word == "cuda" else word for word in part.words]
         found[f"{where} cpu"] = part._replace(words=words)
-    # Our kernels alone, except in initcheck, which must see what PyTorch's write. Each tensor is an allocation of its
-    # own, so that a write behind it is none into a neighbour. API errors: PyTorch asks the driver for what it lacks.
+    # Check only snnfast's kernels, except in initcheck, which must see writes of PyTorch's. Each tensor is a separate
+    # allocation, so that an overrun does not hit a neighbour. API errors are ignored: PyTorch queries missing features.
     for tool in TOOLS:
         words = [program("compute-sanitizer"), "--tool", tool, "--target-processes", "all", "--error-exitcode", "9"]
         words += ["--print-limit", "20", "--report-api-errors", "no"]
@@ -157,7 +157,7 @@ def parts() -> dict[str, Part]:
         many = [*words, "lif", "cuba", "adlif", "delay", "--large"]
         found[f"sanitizer: {tool} many"] = Part(many, 220, alone)
     for name, files in grouped().items():
-        found[f"tests: {name}"] = tests(*files, "-k", "cuda and not emulation", **here)
+        found[f"tests: {name}"] = tests(*files, "-k", "cuda and not emulation", **environment)
     others = f"{network.PRODUCTS},spikingjelly"
     for shape in network.LARGE:
         name = f"network: {'x'.join(map(str, shape))}"
@@ -171,12 +171,12 @@ def parts() -> dict[str, Part]:
         for dtype in DTYPES:
             found[f"others: {stem} {dtype}"] = benchmark(stem, dtype=dtype)
     found["others: lif elsewhere"] = benchmark("lif", baselines=f"{LOOPS},{JELLY}")
-    found["compile"] = tests("tests/gpu", "-k", "compile", **here)._replace(good=(0,))
+    found["compile"] = tests("tests/gpu", "-k", "compile", **environment)._replace(good=(0,))
     return found
 
 
 def rehearsal() -> dict[str, Part]:
-    """Such commands on the CPU, with emulated kernels; a sanitizer's without the tool."""
+    """Return similar parts on the CPU, with emulated kernels and without sanitizers."""
     quick = python("-m", "benchmarks", "lif", "--quick", "--baselines", "", "--in-process")
     return {
         "build": Part(python("-c", INFORM)),
@@ -187,11 +187,11 @@ def rehearsal() -> dict[str, Part]:
 
 
 def grouped() -> dict[str, list[str]]:
-    """The files of tests in each group."""
+    """Return the test files of each group."""
     found: dict[str, list[str]] = {name: [] for name in GROUPS}
     for file in sorted(ROOT.glob("tests/**/test_*.py")):
         path = file.relative_to(ROOT).as_posix()
-        for name in [name for name, which in GROUPS.items() if re.match(which, path)][:1]:
+        for name in [name for name, pattern in GROUPS.items() if re.match(pattern, path)][:1]:
             found[name].append(path)
     return found
 
@@ -200,11 +200,11 @@ def log_of(folder: Path, name: str) -> Path:
     return folder / "logs" / f"{re.sub(r'[^a-z0-9_]+', '-', name.lower())}.log"
 
 
-def run(name: str, part: Part, folder: Path, left: float) -> dict[str, Any]:
-    """Run a part and say how it ended: ``done``, ``failed``, or ``cut off`` by the end of the call."""
+def run(name: str, part: Part, folder: Path, remaining: float) -> dict[str, Any]:
+    """Run a part and return its state: ``done``, ``failed``, or ``cut off`` by the end of the call."""
     log, begin = log_of(folder, name), time.monotonic()
     log.parent.mkdir(parents=True, exist_ok=True)
-    limit, code, why = min(part.seconds, left), None, ""
+    limit, code, why = min(part.seconds, remaining), None, ""
     try:
         with log.open("w") as out:
             process = subprocess.Popen(
@@ -224,8 +224,8 @@ def run(name: str, part: Part, folder: Path, left: float) -> dict[str, Any]:
         code, why = 127, str(error)
     text = log.read_text(errors="replace")
     if code is None:
-        state, why = ("cut off" if limit == left else "failed"), f"not finished in {limit:.0f} s"
-    elif code not in part.good or re.search(r"SUMMARY: [1-9]", text):  # of a sanitizer
+        state, why = ("cut off" if limit == remaining else "failed"), f"not finished in {limit:.0f} s"
+    elif code not in part.good or re.search(r"SUMMARY: [1-9]", text):  # summary of a sanitizer
         state, why = "failed", why or f"exit code {code}"
     else:
         state = "done"
@@ -234,13 +234,13 @@ def run(name: str, part: Part, folder: Path, left: float) -> dict[str, Any]:
 
 
 def results(folder: Path) -> dict[str, Any]:
-    """Return how each part ended so far."""
+    """Return the stored states of the parts."""
     file = folder / RESULTS
     return json.loads(file.read_text()) if file.exists() else {}
 
 
 def keep(folder: Path, archive: Path, found: dict[str, Any]) -> None:
-    """Write results and page, and pack them with the logs: a machine may be taken away, and give back few files."""
+    """Write results and page, and pack them with the logs, because a machine may disappear at any time."""
     folder.mkdir(parents=True, exist_ok=True)
     archive.parent.mkdir(parents=True, exist_ok=True)
     for file, text in ((RESULTS, json.dumps(found, indent=1)), ("page.md", page(folder, found))):
@@ -256,7 +256,7 @@ def keep(folder: Path, archive: Path, found: dict[str, Any]) -> None:
 
 
 def page(folder: Path, found: dict[str, Any]) -> str:
-    """Return how each part ended, the tables of benchmarks, and the last lines of parts that failed."""
+    """Return states of the parts, tables of benchmarks, and the last lines of failed parts, as Markdown."""
     lines = ["A rehearsal on the CPU: no figure is one of a GPU.", ""] if "rehearsed" in found else []
     ran = {name: part for name, part in found.items() if name != "rehearsed"}
     lines += ["| part | state | seconds | last line |", "| --- | --- | --- | --- |"]
@@ -279,7 +279,7 @@ def page(folder: Path, found: dict[str, Any]) -> str:
 
 
 def write_docs(folder: Path, docs: Path) -> None:
-    """The page into the measured part of ``docs``.
+    """Write the page into the measured part of ``docs``.
 
     Raises:
         ValueError: for a rehearsal.
@@ -293,10 +293,10 @@ def write_docs(folder: Path, docs: Path) -> None:
 
 
 def call(wanted: dict[str, Part], folder: Path, archive: Path, deadline: float, rehearse: bool) -> int:
-    """One call: what is not done yet, one part after the other. Returns the number of parts that are not done."""
+    """Run the parts that are not done, one after the other; return the number of parts that remain."""
     found = results(folder) | ({"rehearsed": True} if rehearse else {})
     if not any(ROOT.glob("snnfast/_C*.so")):
-        found.pop("build", None)  # results that came from another machine, without its build
+        found.pop("build", None)  # the results come from another machine
     for name, part in wanted.items():
         before = found.get(name, {})
         if before.get("state") in ("done", "failed"):
@@ -304,11 +304,11 @@ def call(wanted: dict[str, Part], folder: Path, archive: Path, deadline: float, 
         if name != "build" and found.get("build", {}).get("state") != "done":
             print(f"{name}: not begun, since nothing is built: the part build comes first", flush=True)
             break
-        left = deadline - time.monotonic()
-        if left <= 0:
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
             print(f"{name}: not begun; the next call goes on here", flush=True)
             break
-        ended = run(name, part, folder, left)
+        ended = run(name, part, folder, remaining)
         if ended["state"] == "cut off":
             ended["tries"] = before.get("tries", 0) + 1
             if ended["tries"] == TRIES:

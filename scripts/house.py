@@ -1,7 +1,7 @@
-"""Figures of the repository: its size, its imports, its prose, and how long .ci/run took.
+"""Statistics of the repository: size, imports, prose, and durations of .ci/run.
 
 python scripts/house.py            a table
-python scripts/house.py --list     and the places behind each number that is to be 0
+python scripts/house.py --list     and the places behind each number that must be 0
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ PRONOUNS = {"of", "own", "each", "given", "kept", "now"}
 
 
 def files() -> list[Path]:
-    """All that git knows, and what is to be added to it."""
+    """Return all tracked files, and untracked files that git does not ignore."""
     words = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return [path for name in names.splitlines() if (path := ROOT / name).is_file()]
 
 
 def lines_by_room(paths: list[Path]) -> Counter[str]:
-    """Lines of each folder of the repository, those of the package by theirs; without JSON and pictures."""
+    """Count the lines of each folder, and of each folder of the package; without JSON and pictures."""
     rooms: Counter[str] = Counter()
     for path in paths:
         if path.suffix not in BINARY:
@@ -42,7 +42,7 @@ def lines_by_room(paths: list[Path]) -> Counter[str]:
 
 
 def modules() -> dict[str, Path]:
-    """Every module of the package by its name."""
+    """Return every module of the package by name."""
     found = {}
     for path in PACKAGE.rglob("*.py"):
         parts = path.relative_to(ROOT).with_suffix("").parts
@@ -51,14 +51,14 @@ def modules() -> dict[str, Path]:
 
 
 def imported(name: str, path: Path, known: dict[str, Path]) -> Iterator[str]:
-    """The modules that ``name`` imports: at its top, for types, and in functions."""
-    here = name.split(".")
+    """Yield the modules that ``name`` imports: at its top, for types, and in functions."""
+    own_parts = name.split(".")
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             targets = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            keep = len(here) + (path.name == "__init__.py") - node.level
-            base = here[:keep] if node.level else []
+            keep = len(own_parts) + (path.name == "__init__.py") - node.level
+            base = own_parts[:keep] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
             targets = [f"{module}.{alias.name}" for alias in node.names]
         else:
@@ -70,7 +70,7 @@ def imported(name: str, path: Path, known: dict[str, Path]) -> Iterator[str]:
 
 
 def circles(graph: dict[str, set[str]]) -> list[list[str]]:
-    """Modules that import one another, over others or at once."""
+    """Return groups of modules that import one another, directly or indirectly."""
     reached = {}
     for start in graph:
         seen, todo = set(), [start]
@@ -84,7 +84,7 @@ def circles(graph: dict[str, set[str]]) -> list[list[str]]:
 
 
 def rooms(graph: dict[str, set[str]]) -> dict[str, set[str]]:
-    """The imports between rooms: the folders and loose modules of the package, except those that only re-export."""
+    """Return the imports between rooms: folders and loose modules of the package, except those that only re-export."""
     found: dict[str, set[str]] = {}
     no_rooms = {"", *re_exports()}
     for name, imports in graph.items():
@@ -99,7 +99,7 @@ def room_of(name: str) -> str:
 
 
 def re_exports() -> set[str]:
-    """Loose modules of a single import: older paths, and those of n3ml's manual."""
+    """Return loose modules that only import: older paths, and those of n3ml's manual."""
     found = {"__main__"}
     for path in PACKAGE.glob("*.py"):
         body = ast.parse(path.read_text()).body[1:]
@@ -109,7 +109,7 @@ def re_exports() -> set[str]:
 
 
 def levels(graph: dict[str, set[str]]) -> list[list[str]]:
-    """Rooms on their levels, from the ground: each imports rooms of lower levels alone."""
+    """Sort rooms into levels, lowest first; a room imports only rooms of lower levels."""
     found: list[list[str]] = []
     done: set[str] = set()
     while level := sorted(r for r, others in graph.items() if r not in done and others <= done):
@@ -119,7 +119,7 @@ def levels(graph: dict[str, set[str]]) -> list[list[str]]:
 
 
 def riddles(paths: list[Path]) -> list[str]:
-    """Docstrings, and comments in C++ and in the package, that begin with a relative clause."""
+    """Return docstrings, and comments in C++ and in the package, that begin with a relative clause."""
     found = [
         f"{path.relative_to(ROOT)}:{number}"
         for path in paths
@@ -164,7 +164,7 @@ def long_lines(paths: list[Path], suffixes: set[str], limit: int) -> list[str]:
 
 
 def long_prose(paths: list[Path]) -> list[str]:
-    """Markdown lines over 120 columns, except tables, headings, links and code, which cannot be wrapped."""
+    """Return Markdown lines over 120 columns, except tables, headings, links and code, which cannot be wrapped."""
     found = []
     for path in (p for p in paths if p.suffix == ".md"):
         fence = ""

@@ -1,16 +1,16 @@
-r"""Plants known mistakes in a copy of the sources, one at a time, and checks that the tests notice each.
+r"""Plant known mistakes in a copy of the sources, one at a time, and check that the tests detect each.
 
-    python scripts/mutations.py            all of them (some 15 minutes: most need the kernels compiled)
-    python scripts/mutations.py --python   only those in Python (2 minutes)
-    python scripts/mutations.py decay      those whose name contains "decay"
+    python scripts/mutations.py            all mistakes (some 15 minutes: most need the kernels compiled)
+    python scripts/mutations.py --python   only mistakes in Python (2 minutes)
+    python scripts/mutations.py decay      mistakes whose name contains "decay"
 
-A mistake that survives means that a test is missing. Nothing in this checkout is changed.
+A mistake that survives means that a test is missing. This checkout is not changed.
 
 Mistakes of scripts/mistakes/STEM.txt take a line each:
 
     tests tests/ops/test_lif.py -k "by_hand"     arguments of pytest: one of these tests must fail
     in snnfast/reference/lif.py                  the file, for the lines below
-    decay dropped :: decay * (v => (v            name, what stands there (\n ends a line), what it becomes
+    decay dropped :: decay * (v => (v            name, old text (\n ends a line), new text
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Mutation:
-    """One mistake: ``old`` becomes ``new`` in ``path``; ``tests``, arguments of pytest, must fail."""
+    """A mistake: ``old`` becomes ``new`` in ``path``; ``tests``, arguments of pytest, must fail."""
 
     name: str
     path: str
@@ -41,7 +41,7 @@ class Mutation:
 
 
 def planted() -> tuple[Mutation, ...]:
-    """The mistakes of scripts/mistakes."""
+    """Read the mistakes in scripts/mistakes."""
     found = []
     for file in sorted((ROOT / "scripts" / "mistakes").glob("*.txt")):
         path, tests = "", ()
@@ -68,7 +68,7 @@ def run(command: list[str], cwd: Path, **environment: str) -> subprocess.Complet
 
 
 def lighten(copy: Path) -> None:
-    """Little optimisation: with the base instruction set alone, kernels compile in a fifth of the time."""
+    """Optimise less: with only the base instruction set, kernels then compile in a fifth of the time."""
     path, old, new = copy / "CMakeLists.txt", "PREPEND kernel_flags -O3", "PREPEND kernel_flags -O1"
     text = path.read_text()
     if old not in text:
@@ -77,7 +77,7 @@ def lighten(copy: Path) -> None:
 
 
 def build(copy: Path) -> str:
-    """Builds the copy's kernels in place, with the emulated CUDA; returns the compiler's words if it fails."""
+    """Build the kernels of the copy in place, with emulated CUDA; return the output of the compiler if it fails."""
     tree = copy / "build"
     commands = [["cmake", "--build", str(tree)]]
     if not (tree / "build.ninja").exists():
@@ -98,11 +98,11 @@ def build(copy: Path) -> str:
 
 
 def noticed(copy: Path, tests: tuple[str, ...]) -> tuple[bool, str]:
-    """Whether a test fails in the copy, and the last line of pytest."""
+    """Return whether a test fails in the copy, and the last line of pytest."""
     command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *tests]
     result = run(command, copy, PYTHONPATH=str(copy), PYTHONDONTWRITEBYTECODE="1")
     lines = result.stdout.strip().splitlines() or result.stderr.strip().splitlines() or [""]
-    # 1: tests failed; anything else is not an answer, or a crash.
+    # Code 1: tests failed. Negative codes are crashes, others are errors of pytest.
     if result.returncode not in (0, 1):
         return result.returncode < 0, f"exit {result.returncode}: {lines[-1]}"
     failed = [line for line in lines if line.startswith("FAILED")]
@@ -121,11 +121,11 @@ def main() -> int:
         if (not arguments.python or m.path.endswith(".py"))
         and (not arguments.words or any(w in m.name for w in arguments.words))
     ]
-    # Before a mistake in a kernel has been built.
+    # Mistakes in Python first, before kernels are built.
     chosen.sort(key=lambda m: not m.path.endswith(".py"))
     copy = arguments.copy or Path(tempfile.mkdtemp(prefix="snnfast-mutations-"))
     ignore = shutil.ignore_patterns("build", ".git", "__pycache__", "*.egg-info", "runs")
-    # Fresh times of change, or what an earlier run left built would count as newer than its source.
+    # copy, not copy2: with old modification times, objects of an earlier run would count as newer than their sources.
     shutil.copytree(ROOT, copy, ignore=ignore, dirs_exist_ok=True, copy_function=shutil.copy)
     lighten(copy)
     if any(not m.path.endswith(".py") for m in chosen) and (problem := build(copy)):

@@ -1,16 +1,15 @@
-"""Looks for races in the CUDA kernels without a GPU: each thread of the emulated kernels is a fiber of ThreadSanitizer.
+"""Find races in the CUDA kernels without a GPU: each thread of the emulated kernels is a fiber of ThreadSanitizer.
 
-    python scripts/races.py                 builds, runs every kernel whose threads meet, plants every missing barrier
-    python scripts/races.py --folder DIR    keeps the build in DIR, for the next time
-    python scripts/races.py --only NAME     plants only in files with this in their names
-    python scripts/races.py --share 4       plants every fourth one, others after the next commit
+    python scripts/races.py                 build, run every kernel with barriers, then without each barrier
+    python scripts/races.py --folder DIR    keep the build in DIR, for the next time
+    python scripts/races.py --only NAME     remove barriers only in files with NAME in their names
+    python scripts/races.py --share 4       remove every fourth barrier, others after the next commit
 
-Barriers, those of clusters, __syncwarp and fences are all that orders two threads (csrc/cuda_emulation/cuda_runtime.h).
-Blocks are made small, since ThreadSanitizer remembers few accesses to a word. Kernels that choose where their memory
-lies run with much, little and no shared memory (:data:`DEVICES`): as one block, as a cluster, as a grid. First the
-kernels run as they are: a report is a race.
-Then each barrier and fence is planted as missing, one at a time: it stays, but orders nothing, and that must be
-reported, but for those that :data:`SPARE` says why of. Exit code 1 if a race is found or a missing barrier is not.
+Only barriers, also those of clusters, __syncwarp and fences order two threads (csrc/cuda_emulation/cuda_runtime.h).
+Blocks are small, because ThreadSanitizer stores few accesses per word. Kernels that choose the place of their memory
+run with much, little and no shared memory (:data:`DEVICES`): as one block, as a cluster, as a grid. First the kernels
+run unchanged: a report is a race. Then the barriers and fences are disabled one at a time, which must be reported,
+except for those in :data:`SPARE`. Exit code 1 if a race is found or a missing barrier is not.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from snnfast.compiler.neurons import write
 
 ROOT = Path(__file__).resolve().parents[1]
 FOUND = 66  # exit code of ThreadSanitizer
-# Kernels whose threads meet, and the operators around them; of the neurons' scans one.
+# Kernels with barriers, and the operators around them; one of the scans of neurons.
 KERNELS = (
     *("stdp", "bp_stdp_network", "spikeprop", "eventprop"),
     *("diehl_cook", "diehl_cook_conductance", "recurrent"),
@@ -45,7 +44,7 @@ SOURCES = (
     *(f"cuda/{name}.cu" for name in (*KERNELS, "error", "presentations")),
 )
 TEMPLATES = {"cuda/neuron.cu.in": "cuda/lif.cu", "cuda/recurrent_neuron.cu.in": "cuda/recurrent_lif.cu"}
-# Threads and neurons of blocks, made small.
+# Reduced numbers of threads and neurons per block.
 SMALL = {
     "cuda/stdp.cu": {"kRows": 16},
     "cuda/bp_stdp_network_memory.cuh": {"kAlone": 64, "kSharedThreads": 32, "kChanges": 16},
@@ -58,7 +57,7 @@ SMALL = {
     "cuda/recurrent.cu": {"kSide": 8},
     "core/recurrent.h": {"kRecurrentThreads": 64},
 }
-# Barriers that may be missing without a report, as the how-manieth of their file, and why.
+# Barriers that may be missing without a report, by file and index in the file, and the reason.
 VOTE = "it counts votes, and no thread reads there what another wrote"
 SPARE: dict[tuple[str, int], str] = {
     ("cuda/bp_stdp_network.cu", 3): VOTE,
@@ -71,7 +70,7 @@ SPARE: dict[tuple[str, int], str] = {
     **{("cuda/spikeprop_events.cuh", k): "two votes in turn: one is enough" for k in (8, 9)},
 }
 MEETS = re.compile(r"\b(?:__(?:syncthreads|syncwarp|threadfence)(?:_or|_and|_count)?|cluster_(?:arrive|wait))\(")
-# Shared memory that a block may have, and whether teams may be clusters.
+# Shared memory per block, and whether teams may be clusters.
 DEVICES = (("232448", "1"), ("13000", "1"), ("0", "0"))
 
 
@@ -79,7 +78,7 @@ DEVICES = (("232448", "1"), ("13000", "1"), ("0", "0"))
 
 
 def shrunk(file: str) -> str:
-    """The text of a source with its constants of :data:`SMALL`."""
+    """Return the text of a source with the constants of :data:`SMALL`."""
     text = (ROOT / "csrc" / file).read_text()
     for name, value in SMALL[file].items():
         text, count = re.subn(rf"(constexpr \w+ {name} =)\s+\d+;", rf"\g<1> {value};", text)
@@ -88,20 +87,20 @@ def shrunk(file: str) -> str:
 
 
 def build(folder: Path) -> Path:
-    """The operators on emulated CUDA, instrumented."""
+    """Build the operators on emulated CUDA with instrumentation."""
     pytorch = Path(torch.__file__).parent
     sources = folder / "csrc"
     shutil.copytree(ROOT / "csrc", sources, dirs_exist_ok=True)
     write(str(sources / "core"), ["lif"])
     for file in SMALL:
         (sources / file).write_text(shrunk(file))
-    # GCC looks at accesses to a static variable only where others might have its address, as those of a template in no
-    # anonymous namespace.
+    # GCC instruments accesses to a static variable only if its address may escape, as for templates outside of
+    # anonymous namespaces.
     for file in sources.glob("c*/*"):
         file.write_text(file.read_text().replace("\nnamespace {\n", "\ninline namespace SOURCE {\n"))
-    for template, made in TEMPLATES.items():
+    for template, target in TEMPLATES.items():
         text = (sources / template).read_text().replace("@stem@", "lif").replace("@Neuron@", "Lif")
-        (sources / made).write_text(text)
+        (sources / target).write_text(text)
     flags = ["-std=c++17", "-O1", "-g1", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"]
     flags += ["-fsanitize=thread", "--param=tsan-distinguish-volatile=1", "-Wno-unknown-pragmas"]
     flags += ["-DSNNFAST_CUDA_EMULATION", "-DTORCH_TARGET_VERSION=0x020a000000000000"]
@@ -110,11 +109,11 @@ def build(folder: Path) -> Path:
     launcher = os.environ.get("CMAKE_CXX_COMPILER_LAUNCHER", "").split()
 
     def compile_(source: str) -> Path:
-        made = folder / (source.replace("/", "_") + ".o")
+        target = folder / (source.replace("/", "_") + ".o")
         command = [*launcher, compiler, *flags, f"-DSOURCE=of_{Path(source).stem}"]
         command += ["-x", "c++", "-c", str(sources / source)]
-        subprocess.run([*command, "-o", str(made)], check=True)
-        return made
+        subprocess.run([*command, "-o", str(target)], check=True)
+        return target
 
     with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS", os.cpu_count() or 1))) as pool:
         objects = list(pool.map(compile_, (*SOURCES, *TEMPLATES.values())))
@@ -125,16 +124,16 @@ def build(folder: Path) -> Path:
 
 
 def meetings(sources: Path) -> Iterator[tuple[str, int, int]]:
-    """File, the how-manieth in it from 1 on, and line of each barrier and fence of the kernels."""
+    """Yield file, index in the file from 1, and line of each barrier and fence of the kernels."""
     for file in sorted([*sources.glob("cuda/*.cu"), *sources.glob("cuda/*.cuh")]):
         name, lines = f"cuda/{file.name}", enumerate(file.read_text().splitlines(), 1)
-        here = [number for number, line in lines if MEETS.search(line.partition("//")[0])]
+        found = [number for number, line in lines if MEETS.search(line.partition("//")[0])]
         if calls_of(name):
-            yield from ((name, k, number) for k, number in enumerate(here, 1))
+            yield from ((name, k, number) for k, number in enumerate(found, 1))
 
 
 def commits() -> int:
-    """How many led to this one; 0 without git."""
+    """Return the number of commits up to this one; 0 without git."""
     words = ["git", "-C", str(ROOT), "rev-list", "--count", "HEAD"]
     try:
         return int(subprocess.run(words, capture_output=True, text=True).stdout or 0)
@@ -143,12 +142,12 @@ def commits() -> int:
 
 
 def planted(sources: Path, only: str = "", share: int = 1) -> list[tuple[str, int, int]]:
-    """Return the :func:`meetings` to plant as missing: every ``share``-th, others at each commit."""
+    """Return the :func:`meetings` to disable: every ``share``-th, others at each commit."""
     found = [meeting for meeting in meetings(sources) if only in meeting[0]]
     return found[commits() % share :: share]
 
 
-# ---- the calls, in a process that ThreadSanitizer has been loaded into
+# ---- the calls, in a process with ThreadSanitizer loaded
 
 
 def on_each_device(*devices: tuple[str, str]) -> Callable[[Callable[[], None]], Callable[[], None]]:
@@ -174,7 +173,7 @@ def stdp() -> None:
         ops.stdp_(torch.rand(36, 40), pre, post, rule=rule, reward=reward, norm=5.0)
 
 
-# With little shared memory clusters have parts of networks in it, with less they have them in global memory.
+# Clusters keep parts of networks in shared memory, or with less of it in global memory.
 @on_each_device(*DEVICES, ("2000", "1"))
 def bp_stdp_network() -> None:
     torch.manual_seed(0)
@@ -189,29 +188,29 @@ def bp_stdp_network() -> None:
 
 
 def spikeprop() -> None:
-    # With weak weights no neuron fires before the last of the events, of which a block holds a part at a time.
+    # With weak weights no neuron fires before the last event; a block holds a part of the events at a time.
     for outputs, strength in ((5, 0.1), (70, 0.1), (70, 1e-3)):
         t_in, w = 8 * torch.rand(2, 40), strength * torch.rand(outputs, 40, 3)
         delays, tau = torch.rand(40, 3), torch.tensor(7.0)
         inputs = [x.requires_grad_() for x in (t_in, w, delays, tau)]
-        given = dict(t_max=40.0, return_u_max=True)
-        t, u = ops.spikeprop(t_in, w, delays, tau=tau, **given)
+        options = dict(t_max=40.0, return_u_max=True)
+        t, u = ops.spikeprop(t_in, w, delays, tau=tau, **options)
         torch.autograd.grad(t.nan_to_num(posinf=0.0).sum() + u.sum(), inputs)
 
 
 def eventprop() -> None:
     for neurons in (5, 70):
         t_in, w = 8 * torch.rand(2, 10, 2), 4 * torch.rand(neurons, 10)
-        w_rec, waits = 0.1 - 0.2 * torch.rand(neurons, neurons), torch.rand(neurons, neurons)
-        for delays in (None, waits):
+        w_rec, delays_rec = 0.1 - 0.2 * torch.rand(neurons, neurons), torch.rand(neurons, neurons)
+        for delays in (None, delays_rec):
             inputs = [x.requires_grad_() for x in (t_in, w, w_rec)]
-            given = dict(tau_mem=7.0, tau_syn=3.0, t_max=12.0, max_spikes=3, stops=True)
-            t, u = ops.eventprop(*inputs, delays_rec=delays, return_u_max=True, **given)
+            options = dict(tau_mem=7.0, tau_syn=3.0, t_max=12.0, max_spikes=3, stops=True)
+            t, u = ops.eventprop(*inputs, delays_rec=delays, return_u_max=True, **options)
             torch.autograd.grad(t.nan_to_num(posinf=0.0).sum() + u.sum(), inputs)
 
 
 def presented() -> list[object]:
-    """The three forms of two presentations of 8 steps of 20 inputs."""
+    """Return two presentations of 8 steps and 20 inputs in all three forms."""
     torch.manual_seed(0)
     spikes = torch.rand(2, 8, 20) < 0.3
     rates = ops.Rates(600 * torch.rand(2, 20), 8, torch.tensor([3, 4]))
@@ -230,7 +229,7 @@ def diehl_cook() -> None:
                 state = ops.diehl_cook_(x, w, theta, **learns).state
                 ops.diehl_cook_(x, w, theta, state=state, norm=5.0, **learns)
                 ops.diehl_cook_(x, w, theta, rule=None, theta_plus=0.0, tau_theta=None, **how)
-        # More networks than blocks at the same time.
+        # More networks than concurrent blocks.
         w, theta = torch.rand(9, 40, 20), torch.zeros(9, 40)
         how = dict(norm=5.0, v_threshold=0.5, return_state=True)
         ops.diehl_cook_(x, w, theta, rule=rule, **how)
@@ -248,7 +247,7 @@ def conductance() -> None:
                 state = ops.diehl_cook_conductance_(x, w, theta, **learns).state
                 ops.diehl_cook_conductance_(x, w, theta, state=state, norm=90.0, **learns)
         w, theta = 9 * torch.rand(9, 40, 20), torch.zeros(9, 40, dtype=torch.float64)
-        # More networks than blocks at the same time; all threads read the second rule in the last step.
+        # More networks than concurrent blocks; all threads read the second rule in the last step.
         for lr in (0.0, 1e-3):
             rule = plasticity.triplet(1e-2, 1e-1, lr_pre_triplet=lr, w_max=20.0)
             ops.diehl_cook_conductance_(x, w, theta, norm=90.0, rest=0.0, rule=rule)
@@ -256,9 +255,9 @@ def conductance() -> None:
 
 
 def lif() -> None:
-    """A thread each, or each pair, by where states lie; none ends before the others begin, which take its stack."""
-    for dtype, each in ((torch.float32, 1), (torch.bfloat16, 2)):
-        x, v = 2 * torch.rand(150, 64 * each, dtype=dtype), torch.rand(65 * each)[each:]
+    """Run one thread per neuron or per pair; none ends before the others begin, which would reuse its stack."""
+    for dtype, per_thread in ((torch.float32, 1), (torch.bfloat16, 2)):
+        x, v = 2 * torch.rand(150, 64 * per_thread, dtype=dtype), torch.rand(65 * per_thread)[per_thread:]
         inputs = [value.requires_grad_() for value in (x, v)]
         torch.autograd.grad(ops.lif(x, v)[0].sum(), inputs)
 
@@ -294,7 +293,7 @@ def calls_of(file: str) -> tuple[Callable[[], None], ...]:
 
 
 def inside(library: Path, only: str, share: int) -> int:
-    """All kernels as they are, then with each barrier missing; each in a process that ends with its first report."""
+    """Run all kernels unchanged, then without each barrier; each in a process that ends at its first report."""
     torch.set_num_threads(1)
     torch.ops.load_library(library)
     drop = ctypes.CDLL(str(library)).emulation_drop

@@ -1,10 +1,10 @@
-"""Records short traces of other libraries' neurons: what the presets of ``snnfast.nn`` must match.
+"""Record short traces of neurons of other libraries, which the presets of ``snnfast.nn`` must match.
 
-Needs spikingjelly, snntorch, norse and sinabs; those that are missing are skipped:
+Needs spikingjelly, snntorch, norse and sinabs; missing libraries are skipped:
 
     python scripts/record_traces.py --out tests/nn/traces
 
-One file a neuron, ``<library>_<neuron>.json``. Shared by all its ``cases``: the input ``x``
+Writes one file per neuron, ``<library>_<neuron>.json``. Shared by all its ``cases``: the input ``x``
 [T, B, N], the membrane ``v0`` [B, N] before the first step, and the ``weights`` [T, B, N] of the
 loss ``(weights * spikes).sum()``. Each case: the ``settings``, the ``spikes``, the membrane
 ``v_seq`` (``v_seq_is`` says whether before or after the reset), the gradients ``grad_x`` and
@@ -35,9 +35,9 @@ Settings = dict[str, Any]
 
 
 class Neuron(NamedTuple):
-    """How to run a neuron.
+    """A neuron to record.
 
-    ``run(settings, x, v0)`` gives spikes and membranes, ``charge(settings)`` the ``decay, gain,
+    ``run(settings, x, v0)`` returns spikes and membranes, ``charge(settings)`` returns ``decay, gain,
     rest`` of one step, ``h = rest + decay (v - rest) + gain x``.
     """
 
@@ -52,7 +52,7 @@ def product(**choices: tuple[Any, ...]) -> list[Settings]:
 
 
 def inputs(seed: int, x_max: float) -> tuple[Tensor, Tensor, Tensor]:
-    """``x``, ``v0`` and ``weights`` in sixteenths, so that dyadic decays stay exact."""
+    """Draw ``x``, ``v0`` and ``weights`` in sixteenths, so that dyadic decays stay exact."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randint(-8, int(16 * x_max) + 1, (T, B, N), generator=generator).to(DTYPE) / 16
     v0 = torch.tensor([[0.0, 0.0, 0.0], [0.25, 0.5, -0.125]], dtype=DTYPE)
@@ -127,38 +127,38 @@ def spikingjelly_if() -> Neuron:
     return Neuron(settings, lambda *args: run_spikingjelly("IFNode", *args), lambda _: (1.0, 1.0, 0.0))
 
 
-def spikingjelly_nonlinear(node: str, **own: tuple[float, ...]) -> Neuron:
+def spikingjelly_nonlinear(node: str, **parameters: tuple[float, ...]) -> Neuron:
     settings = product(
         tau=(2.0, 5.0),
-        **own,
+        **parameters,
         v_threshold=(V_THRESHOLD,),
         v_rest=(0.0,),
         v_reset=(-0.25, None),
         surrogate_function=("Sigmoid",),
         detach_reset=(False, True),
     )
-    # Their membranes are no multiples of a sixteenth: none lands on the threshold.
+    # Membranes are no multiples of a sixteenth, so that none equals the threshold.
     return Neuron(settings, lambda *args: run_spikingjelly(node, *args), lambda _: (0.0, 0.0, 0.0))
 
 
 def spikingjelly_steps(node: str, settings: list[Settings]) -> Neuron:
-    """A neuron that is given its input step by step: not all of them store their membranes."""
+    """Return a neuron that is run step by step, because not all of them store their membranes."""
 
     def run(settings: Settings, x: Tensor, v0: Tensor) -> tuple[Tensor, Tensor]:
         from spikingjelly.activation_based import neuron, surrogate
 
-        given = dict(settings)
-        k = given.pop("k", None)
-        if "surrogate_function" in given:
-            given["surrogate_function"] = getattr(surrogate, given["surrogate_function"])()
-        if "max_spike_count" in given:
-            count, window = given.pop("max_spike_count"), given.pop("grad_window")
-            given["surrogate_function"] = surrogate.MultiLevelSpikeCount(count, grad_window=window)
-        neurons = getattr(neuron, node)(**given).to(DTYPE)
+        arguments = dict(settings)
+        k = arguments.pop("k", None)
+        if "surrogate_function" in arguments:
+            arguments["surrogate_function"] = getattr(surrogate, arguments["surrogate_function"])()
+        if "max_spike_count" in arguments:
+            count, window = arguments.pop("max_spike_count"), arguments.pop("grad_window")
+            arguments["surrogate_function"] = surrogate.MultiLevelSpikeCount(count, grad_window=window)
+        neurons = getattr(neuron, node)(**arguments).to(DTYPE)
         if k is not None:
             torch.nn.init.constant_(neurons.k, k)
         neurons.v = v0
-        rows = [(neurons(now), neurons.v) for now in x]
+        rows = [(neurons(x_t), neurons.v) for x_t in x]
         spikes, v_seq = (torch.stack(column) for column in zip(*rows))
         return spikes, v_seq
 
@@ -166,7 +166,7 @@ def spikingjelly_steps(node: str, settings: list[Settings]) -> Neuron:
 
 
 def spikingjelly_gated() -> Neuron:
-    """``GatedLIFNode`` gives its membrane after all steps alone: each comes from a node of fewer steps."""
+    """Return ``GatedLIFNode``, run with 1, 2, ... steps, because it only has the membrane after the last step."""
     gates = {"alpha": 0.3, "beta": -0.4, "gamma": 0.5, "tau": -1.0, "v_threshold": 0.2}
     gates |= {"linear_decay": -2.0, "v_subreset": 0.1}
     conduct = [0.1 * t - 0.5 for t in range(T)]
@@ -188,7 +188,7 @@ def spikingjelly_gated() -> Neuron:
 
 
 def norse_cell(name: str, parameters: Callable[..., Any], settings: list[Settings]) -> Neuron:
-    """A cell of Norse whose states are 0 at first, but for the membrane."""
+    """Return a cell of Norse whose initial states are 0, except the membrane."""
 
     def at(state: Any, v0: Tensor) -> Any:
         values = {
@@ -203,8 +203,8 @@ def norse_cell(name: str, parameters: Callable[..., Any], settings: list[Setting
         values = {n: torch.tensor(v, dtype=DTYPE) for n, v in settings.items()}
         cell = getattr(norse, name)(parameters(norse, **values))
         state, rows = at(cell(x[0])[1], v0), []
-        for now in x:
-            spikes, state = cell(now, state)
+        for x_t in x:
+            spikes, state = cell(x_t, state)
             inner = next((s for s in state if isinstance(s, tuple)), state)
             rows.append((spikes, inner.v))
         spikes, v_seq = (torch.stack(column) for column in zip(*rows))
@@ -214,10 +214,10 @@ def norse_cell(name: str, parameters: Callable[..., Any], settings: list[Setting
 
 
 def norse_refractory(name: str) -> Callable[..., Any]:
-    def make(norse: Any, *, rho_reset: Tensor, **own: Tensor) -> Any:
+    def make(norse: Any, *, rho_reset: Tensor, **parameters: Tensor) -> Any:
         if name == "LIFRefrac":
-            return norse.LIFRefracParameters(norse.LIFParameters(**own), rho_reset)
-        return norse.LIFAdExRefracParameters(norse.LIFAdExParameters(**own), rho_reset)
+            return norse.LIFRefracParameters(norse.LIFParameters(**parameters), rho_reset)
+        return norse.LIFAdExRefracParameters(norse.LIFAdExParameters(**parameters), rho_reset)
 
     return make
 
@@ -226,7 +226,7 @@ def snntorch_leaky(strong: bool) -> Neuron:
     def run(settings: Settings, x: Tensor, v0: Tensor) -> tuple[Tensor, Tensor]:
         import snntorch
 
-        # As numbers they would be rounded to float32.
+        # Python numbers would be rounded to float32.
         exact = {name: torch.tensor(settings[name], dtype=DTYPE) for name in ("beta", "threshold")}
         return step_by_step(snntorch.Leaky(**{**settings, **exact}), x, v0)
 
@@ -275,7 +275,7 @@ def sinabs_lif() -> Neuron:
         import sinabs.layers
 
         layer = sinabs.layers.LIF(
-            # As a number it would be rounded to float32.
+            # A Python number would be rounded to float32.
             tau_mem=torch.tensor(settings["tau_mem"], dtype=DTYPE),
             norm_input=settings["norm_input"],
             spike_fn=getattr(sinabs.activation, settings["spike_fn"]),
@@ -299,7 +299,7 @@ def sinabs_lif() -> Neuron:
     return Neuron(settings, run, charge)
 
 
-# Rates that are not given are float32 in Norse.
+# All rates are set, because the defaults of Norse are float32.
 CURRENT = {"tau_mem_inv": 100.0, "tau_syn_inv": 200.0, "v_leak": 0.1, "v_th": 0.9, "v_reset": -0.2}
 ADAPTIVE = {**{**CURRENT, "delta_T": 0.4}, **{"adaptation_spike": 0.3, "adaptation_current": 5.0, "tau_ada_inv": 30.0}}
 NEURONS = {
@@ -349,7 +349,7 @@ NEURONS = {
     ),
     "spikingjelly_gated": spikingjelly_gated(),
     "norse_lif_ex": norse_cell(
-        "LIFExCell", lambda norse, **own: norse.LIFExParameters(**own), [{**CURRENT, "delta_T": 0.4}]
+        "LIFExCell", lambda norse, **parameters: norse.LIFExParameters(**parameters), [{**CURRENT, "delta_T": 0.4}]
     ),
     "norse_lif_adex": norse_cell("LIFAdExCell", lambda norse, **own: norse.LIFAdExParameters(**own), [ADAPTIVE]),
     "norse_lif_refrac": norse_cell("LIFRefracCell", norse_refractory("LIFRefrac"), [{**CURRENT, "rho_reset": 2.0}]),

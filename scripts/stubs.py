@@ -1,4 +1,4 @@
-"""Write ``snnfast/ops/neurons.pyi`` and ``snnfast/nn/neurons.pyi``: signatures of what is made from the equations."""
+"""Write ``snnfast/ops/neurons.pyi`` and ``snnfast/nn/neurons.pyi``: signatures of generated ops and layers."""
 
 import inspect
 from pathlib import Path
@@ -19,7 +19,7 @@ __all__ = {}
 
 
 def signature(parameters: list[inspect.Parameter], margin: str) -> str:
-    """Arguments in few lines: nobody edits them."""
+    """Format parameters in few lines."""
     lines, starred = [margin], False
     for p in parameters:
         default = "" if p.default is p.empty else f" = {p.default!r}"

@@ -1,7 +1,7 @@
-"""Writes tables of numbers in README.md and docs/, and a figure, from docs/results.json and benchmarks/results/*.json.
+"""Write the tables in README.md and docs/, and a figure, from docs/results.json and benchmarks/results/*.json.
 
-A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``, so that no figure is typed twice.
-``python scripts/tables.py`` writes all of them; with ``--check`` it fails where a page differs.
+A table is between ``<!-- table: NAME -->`` and ``<!-- end -->``, so that no number is typed twice.
+``python scripts/tables.py`` writes all of them; with ``--check`` it fails if a page differs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n)(?:.*?\n)??(<!-- end -->)", re.
 
 PROCEDURES = json.loads((ROOT / "docs/results.json").read_text())
 ENTRIES = [(procedure, row) for procedure in PROCEDURES for row in procedure["rows"]]
-GUIDES = {"sequences": "sequence"}  # pages of procedures that have not the name of their note
+GUIDES = {"sequences": "sequence"}  # pages of procedures whose name differs from their note
 PAGES = [
     "README.md",
     "docs/results.md",
@@ -39,7 +39,7 @@ PAGES = [
 
 
 def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; a missing figure is a dash."""
+    """Format a Markdown table; a missing value is a dash."""
     rows = [head, ["---"] * len(head), *([cell or "–" for cell in line] for line in lines)]
     text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     return re.sub(r"(?<=\d) (?=(%|×|min|m?s|µs)\b|%|×)|(?<=AMD) (?=EPYC)|(?<=Intel) (?=Xeon)", "\u00a0", text)
@@ -47,7 +47,7 @@ def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 # ---- accuracies
 def commands(rows: Iterable[dict[str, Any]]) -> str:
-    """The commands of rows, numbered from 1."""
+    """Format the commands of rows, numbered from 1."""
     lines = [
         f"{number if first else '':<4}{line}"
         for number, row in enumerate(rows, 1)
@@ -63,7 +63,7 @@ def cells(row: dict[str, Any], *names: str) -> list[str]:
 
 
 def results() -> str:
-    """A table for each procedure; a row has its command in a fold."""
+    """Return a table for each procedure; a row has its command in a fold."""
     head = ("", "accuracy", "paper", "data", "network", "run")
     parts, numbers = [], itertools.count(1)
     for procedure in PROCEDURES:
@@ -76,7 +76,7 @@ def results() -> str:
 
 
 def folded(row: dict[str, Any]) -> str:
-    """How long a run took, and below it, when it is opened, its command."""
+    """Format a fold: the duration of a run, and inside its command."""
     seeds = f"{row['seeds']} seed{'s' * (row['seeds'] != 1)}"
     shown = ", ".join(filter(None, (seeds, row.get("time"), row.get("processor"))))
     lines = "<br>".join(f"`{line}`" for line in row["command"].split("\n") if line)
@@ -84,7 +84,7 @@ def folded(row: dict[str, Any]) -> str:
 
 
 def results_of(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows of one procedure, with what was missed, and the commands by the same numbers."""
+    """Return the rows of one procedure with missed targets, and the numbered commands."""
     head = ("", "data", "network", "accuracy", "paper", "time", "processor", "not reached")
     names = ("data", "network", "ours", "paper", "time", "processor", "missed")
     lines = [(str(number), *cells(row, *names)) for number, row in enumerate(rows, 1)]
@@ -120,11 +120,11 @@ class File:
 
     @property
     def footer(self) -> str:
-        """A line for below a table."""
+        """A line below a table."""
         return f"\n\nOne thread of an {self.processor}, CPU time."
 
     def row(self, shape: Sequence[int], implementation: str, name: str) -> dict[str, Any]:
-        """The one row of these names; ValueError if there is none."""
+        """Return the only row with these names; ValueError if there is none."""
         wanted = (list(shape), implementation, name)
         found = [r for r in self.rows if (r["shape"], r["implementation"], r["name"]) == wanted]
         if len(found) != 1:
@@ -132,21 +132,21 @@ class File:
         return found[0]
 
     def seconds(self, *row: Any) -> float:
-        """The minimum of a row's runs."""
+        """Return the minimum over the runs of a row."""
         return self.row(*row)["minimum_seconds"]  # type: ignore[no-any-return]
 
     def ratio(self, shape: Sequence[int], other: tuple[str, str], ours: tuple[str, str]) -> str:
-        """How many times as long as ours the other takes."""
+        """Return the time of the other as a multiple of ours."""
         return f"{short(self.seconds(shape, *other) / self.seconds(shape, *ours))} ×"
 
 
 def size(shape: Iterable[int]) -> str:
-    """``16×64×1024``."""
+    """Format a shape, for example ``16×64×1024``."""
     return "×".join(map(str, shape))
 
 
 def short(value: float) -> str:
-    """Two digits, or all before the point."""
+    """Format with two digits, or all digits before the point."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
 
 
@@ -167,7 +167,7 @@ PEERS = {"spikingjelly": "SpikingJelly", "snntorch": "snnTorch", "bindsnet": "Bi
 
 
 def networks() -> str:
-    """Training steps of whole networks, and of one sample."""
+    """Return a table of training steps of whole networks, for batches and for one sample."""
     file, name = File("network-zen3"), "training step"
     alone = [(f"{label.rpartition(' ')[0]} 1", (s[0], 1, *s[2:]), p) for label, s, p in NETWORKS]
     lines = [
@@ -184,7 +184,7 @@ def networks() -> str:
 
 
 def networks_figure(ink: str) -> Figure:
-    """The same as bars in that colour of text, docs/networks-*.svg, for the first page of the site."""
+    """Draw the same as bars with text of colour ``ink``, docs/networks-*.svg, for the first page of the site."""
     from matplotlib.figure import Figure
 
     file, name = File("network-zen3"), "training step"
@@ -198,14 +198,14 @@ def networks_figure(ink: str) -> Figure:
         axis.bar_label(bars, ends, padding=3, size=9, color=ink)
         layers = label.replace("batch norm, max pooling", "max pooling")
         axis.text(0, place + 0.18, layers, size=9, color=ink)
-    axis.set_xlim(right=1.35 * axis.dataLim.x1)  # room for the text behind the longest bar
+    axis.set_xlim(right=1.35 * axis.dataLim.x1)  # room for the text after the longest bar
     axis.set_ylim(-0.5, len(NETWORKS) - 0.55)
     axis.set_axis_off()
     return figure
 
 
 def speed() -> str:
-    """One line for each thing that has a benchmark: what it takes, and what the next best takes."""
+    """Return a table with a row per benchmark: the time of snnfast and of the next best."""
     lines = []
 
     def add(stem: str, label: str, shape: Sequence[int], ours: str, *others: tuple[str, str, str]) -> None:
@@ -257,7 +257,7 @@ def speed() -> str:
 
 
 def times(stem: str, columns: dict[str, tuple[str, str]]) -> str:
-    """Times of an op and of what stands beside it, a line a shape; a column is an implementation and a pass."""
+    """Return a table of times, a row per shape; a column is an implementation and a pass."""
     file = File(stem)
     shapes = dict.fromkeys(tuple(row["shape"]) for row in file.rows)
     lines = [(size(s), *(duration(file.seconds(s, *at)) for at in columns.values())) for s in shapes]
@@ -265,26 +265,26 @@ def times(stem: str, columns: dict[str, tuple[str, str]]) -> str:
 
 
 def judged(stem: str) -> str:
-    """The time of every pass that has limits, and its ratios with them."""
+    """Return a table of the passes with limits: time, and ratios with their limits."""
     file = File(stem)
     passes: dict[tuple[Any, str], dict[str, str]] = {}
     for v in file.verdicts:
         ratios = passes.setdefault((tuple(v["shape"]), v["pass"]), {})
-        ratios[v["ratio"].partition(" /")[0]] = kept(v)
+        ratios[v["ratio"].partition(" /")[0]] = with_limit(v)
     lines = []
     for (shape, name), found in passes.items():
         ours = duration(file.seconds(shape, "snnfast", name))
-        lines.append((size(shape), name, ours, *(found[one] for one in ratios)))
-    head = ("x", "pass", "snnfast", *(PEERS.get(one, one.replace("_", " ")) for one in ratios))
+        lines.append((size(shape), name, ours, *(found[ratio] for ratio in ratios)))
+    head = ("x", "pass", "snnfast", *(PEERS.get(ratio, ratio.replace("_", " ")) for ratio in ratios))
     return table(head, lines) + file.footer
 
 
 def network_steps(stem: str) -> str:
-    """Training steps of whole networks: time and memory beside a peer's and the same network with ReLU."""
+    """Return a table of training steps: time and memory next to a peer and the same network with ReLU."""
     file, lines = File(stem), []
     for label, shape, peer in NETWORKS:
-        found = {v["ratio"]: kept(v) for v in file.verdicts if tuple(v["shape"]) == shape}
-        rows = [file.row(shape, one, "training step") for one in ("snnfast", "relu", peer)]
+        found = {v["ratio"]: with_limit(v) for v in file.verdicts if tuple(v["shape"]) == shape}
+        rows = [file.row(shape, implementation, "training step") for implementation in ("snnfast", "relu", peer)]
         ours, relu, theirs = (row["minimum_seconds"] for row in rows)
         beside = found.get("snnfast / relu", short(ours / relu))
         memory = ", ".join(f"{row['facts']['peak MB']:.0f}" for row in rows)
@@ -296,18 +296,18 @@ def network_steps(stem: str) -> str:
 
 
 def ported() -> str:
-    """Training steps of a peer's networks as they are, ported, and written for this package."""
+    """Return a table of training steps of networks: in a peer, ported, and written for this package."""
     file, lines = File("network-zen3"), []
     for label, shape, peer in NETWORKS:
-        times = [file.seconds(shape, one, "training step") for one in (peer, "ported", "snnfast")]
+        times = [file.seconds(shape, implementation, "training step") for implementation in (peer, "ported", "snnfast")]
         ratios = f"{times[0] / times[1]:.1f}", f"{times[1] / times[2]:.2f}"
         lines.append((label, PEERS[peer], *map(duration, times), *ratios))
     head = ("network", "peer", "as it is", "ported", "written for snnfast")
     return table((*head, "as it is / ported", "ported / written for it"), lines)
 
 
-def kept(verdict: dict[str, Any]) -> str:
-    """A ratio and its limit."""
+def with_limit(verdict: dict[str, Any]) -> str:
+    """Format a ratio and its limit."""
     missed = ", **missed**" if verdict.get("kept") is False else ""
     return f"{short(verdict['value'])} ({goal(verdict)}){missed}"
 
@@ -318,7 +318,7 @@ def goal(verdict: dict[str, Any]) -> str:
 
 
 def missed_speed() -> str:
-    """Limits that the kept runs did not keep, in words."""
+    """Return a table of limits that the stored runs exceed."""
     lines, end = [], "-cpu-1-thread.json"
     for path in sorted((ROOT / "benchmarks/results").glob(f"*{end}")):
         file = File(stem := path.name.removesuffix(end))
@@ -326,17 +326,17 @@ def missed_speed() -> str:
             if v.get("kept") is False:
                 op = re.sub("-(xeon|zen3|zen5)$", "", stem)
                 other, _, beside = v["ratio"].partition(" / ")
-                # "clones" and "delay / copies of x" count copies, the others how long another one takes.
+                # "clones" and "delay / copies of x" are multiples of a copy, the others of another implementation.
                 counts = "a copy of the input" if not beside or "copies" in beside else "ours"
                 name = "snnfast" if counts != "ours" else PEERS.get(other, other.replace("_", " "))
                 times = f"{name}: {short(v['value'])} times as long as {counts}"
-                what = f"{op}, {v['pass'].replace('+', ' and ').replace('_', ' ')}"
-                lines.append((what, size(v["shape"]), times, goal(v), file.processor))
+                label = f"{op}, {v['pass'].replace('+', ' and ').replace('_', ' ')}"
+                lines.append((label, size(v["shape"]), times, goal(v), file.processor))
     return table(("what", "x", "takes", "goal", "processor"), lines)
 
 
 def own_neurons() -> str:
-    """Neurons from step functions: time, and how many times as long the same neuron takes elsewhere."""
+    """Return a table of neurons from step functions: time, and multiples of it elsewhere."""
     file = File("own-neuron")
     (shape,) = {tuple(row["shape"]) for row in file.rows}
     columns = {
@@ -357,7 +357,7 @@ def own_neurons() -> str:
 
 
 def generated(name: str) -> str:
-    """The steps that the package's compiler makes of a neuron of examples/own_neurons.py."""
+    """Return the C++ steps that the compiler generates for a neuron of examples/own_neurons.py."""
     sys.path[:0] = [str(ROOT), str(ROOT / "examples")]
     import own_neurons
     import torch
@@ -368,7 +368,7 @@ def generated(name: str) -> str:
     return "```cpp\n" + textwrap.dedent("".join(steps)) + "```"
 
 
-BOTH = "forward+backward"
+FORWARD_BACKWARD = "forward+backward"
 TABLES: dict[str, Callable[[], str]] = {
     "results": results,
     "missed-results": missed_results,
@@ -379,22 +379,28 @@ TABLES: dict[str, Callable[[], str]] = {
     "delay": partial(
         times,
         "delay",
-        {"copy": ("copy", "copy"), "forward": ("snnfast", "forward"), "forward and backward": ("snnfast", BOTH)},
+        {
+            "copy": ("copy", "copy"),
+            "forward": ("snnfast", "forward"),
+            "forward and backward": ("snnfast", FORWARD_BACKWARD),
+        },
     ),
     "recurrent": partial(
         times,
         "recurrent",
         {
-            "recurrent LIF": ("snnfast", BOTH),
-            "adLIF": ("adlif", BOTH),
-            "with delays of 0 to 10": ("delays", BOTH),
-            "LIF without recurrence": ("lif", BOTH),
-            "loop over `x[t]`": ("plain_loop", BOTH),
-            "loop tuned by hand": ("tuned_loop", BOTH),
+            "recurrent LIF": ("snnfast", FORWARD_BACKWARD),
+            "adLIF": ("adlif", FORWARD_BACKWARD),
+            "with delays of 0 to 10": ("delays", FORWARD_BACKWARD),
+            "LIF without recurrence": ("lif", FORWARD_BACKWARD),
+            "loop over `x[t]`": ("plain_loop", FORWARD_BACKWARD),
+            "loop tuned by hand": ("tuned_loop", FORWARD_BACKWARD),
         },
     ),
     **{
-        neuron: partial(times, neuron, {f"`{neuron}`": ("snnfast", BOTH), "`lif`": ("lif", BOTH)})
+        neuron: partial(
+            times, neuron, {f"`{neuron}`": ("snnfast", FORWARD_BACKWARD), "`lif`": ("lif", FORWARD_BACKWARD)}
+        )
         for neuron in ("adlif", "alif")
     },
     **{stem: partial(judged, stem) for stem in ("lif", "lif-zen5", "lif-xeon")},
@@ -407,7 +413,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def written(page: str) -> str:
-    """The text of a page with its tables made anew."""
+    """Return the text of a page with new tables."""
     return BLOCK.sub(lambda m: m[1] + TABLES[m[2]]() + "\n" + m[3], (ROOT / page).read_text())
 
 
@@ -424,7 +430,7 @@ def main() -> None:
         import matplotlib
 
         rc = {"svg.fonttype": "none", "svg.hashsalt": "snnfast", "font.family": "sans-serif"}
-        with matplotlib.rc_context(rc):  # the same file at every run, with the page's letters
+        with matplotlib.rc_context(rc):  # reproducible files, with the font of the page
             for theme, ink in (("light", "#22262e"), ("dark", "#d5d9e0")):
                 file = ROOT / f"docs/networks-{theme}.svg"
                 networks_figure(ink).savefig(file, transparent=True, metadata={"Date": None})

@@ -1,4 +1,4 @@
-"""Random arguments of the fuzzer, and what makes a case a good one."""
+"""Random arguments of the fuzzer, and checks of results and errors."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from torch import Tensor
 
 ERRORS = (TypeError, ValueError, RuntimeError)
 HALF = (torch.bfloat16, torch.float16)
-GUARD = 64  # elements before and behind a tensor that nothing may write to
-HUGE = (2**45, 2**62 + 2**18)  # the memory of no machine; no number of bytes
+GUARD = 64  # guard elements before and after a tensor, which nothing may overwrite
+HUGE = (2**45, 2**62 + 2**18)  # beyond the memory of any machine; overflows a number of bytes
 
 
 class Finding(Exception):  # noqa: N818
-    """Raised for behaviour that a case should not show."""
+    """Raised for wrong behaviour of a case."""
 
 
 class Draw(random.Random):
-    """Random arguments; ``guards`` are the memory around the tensors that were made."""
+    """Random arguments; ``guards`` holds the memory around the tensors."""
 
     def __init__(self, seed: str) -> None:
         super().__init__(seed)
         self.guards: list[tuple[Tensor, int]] = []
         self.special = self.chance(0.1)  # NaN and infinities among the values
-        self.out_of_range = False  # an index that values are not checked for
+        self.out_of_range = False  # an index is out of range
         torch.manual_seed(self.getrandbits(60))
 
     def chance(self, p: float) -> bool:
-        """True with probability ``p``."""
+        """Return True with probability ``p``."""
         return self.random() < p
 
     def guarded(self, t: Tensor) -> Tensor:
-        """A copy of ``t`` in the midst of memory that is looked at after the case."""
+        """Return a copy of ``t`` between guard elements, which are checked after the case."""
         whole = torch.full((t.numel() + 2 * GUARD,), 1, dtype=t.dtype)
         inside = whole[GUARD : GUARD + t.numel()].view(t.shape)
         inside.copy_(t)
@@ -43,7 +43,7 @@ class Draw(random.Random):
         return inside
 
     def check_guards(self) -> None:
-        """Raises a finding if the memory around a tensor has changed."""
+        """Raise a finding if guard elements have changed."""
         for whole, size in self.guards:
             if bool((whole[:GUARD] != 1).any()) or bool((whole[GUARD + size :] != 1).any()):
                 raise Finding("something was written outside of a tensor")
@@ -51,7 +51,7 @@ class Draw(random.Random):
     def tensor(
         self, shape: tuple[int, ...], dtype: torch.dtype = torch.float32, low: float = 0.0, high: float = 1.0
     ) -> Tensor:
-        """Uniform values; in any layout."""
+        """Return uniform values in a random layout."""
         t = (torch.rand(shape, dtype=torch.float64) * (high - low) + low).to(dtype)
         if self.special and t.numel() and t.is_floating_point():
             t.view(-1)[self.randrange(t.numel())] = self.choice((math.nan, math.inf, -math.inf))
@@ -66,16 +66,16 @@ class Draw(random.Random):
         return self.guarded(t)
 
     def plain(self, *shape: int, dtype: torch.dtype, high: float = 1.0) -> Tensor:
-        """Uniform values from 0 on; contiguous, none of them special."""
+        """Return contiguous uniform values in [0, high), all finite."""
         return self.guarded((high * torch.rand(shape, dtype=torch.float64)).to(dtype))
 
     def spikes(self, *shape: int) -> Tensor:
-        """Spikes in any dtype that spikes have, few or many."""
+        """Return spikes of random density in a random dtype."""
         dtype = self.choice((torch.bool, torch.uint8, torch.float32, torch.float64))
         return self.guarded((torch.rand(shape) < self.choice((0.0, 0.1, 0.5, 1.0))).to(dtype))
 
     def hostile(self, value: Any) -> Any:
-        """Something that does not belong where ``value`` stands, or lies at an end of its range."""
+        """Return an invalid replacement of ``value``, or one at an end of its range."""
         if isinstance(value, Tensor):
             t = value.detach()
             return self.choice(
@@ -115,7 +115,7 @@ class Draw(random.Random):
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
-    """All tensors, in order."""
+    """Yield all tensors, in order."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, (list, tuple, dict)):
@@ -128,7 +128,7 @@ def readable(t: Tensor) -> bool:
 
 
 def copied(value: Any) -> Any:
-    """Every tensor with memory of its own; what cannot be read stays."""
+    """Copy every tensor that can be read; keep the others."""
     if isinstance(value, Tensor):
         same = value.detach().clone() if readable(value) else value
         return same.requires_grad_() if value.requires_grad else same
@@ -141,7 +141,7 @@ def copied(value: Any) -> Any:
 
 
 def same(got: Any, want: Any, what: str, rtol: float = 0.0, atol: float = 0.0) -> None:
-    """Raises a finding unless the tensors are the same; NaN is NaN."""
+    """Raise a finding unless the tensors are equal; NaN equals NaN."""
     a, b = list(tensors_in(got)), list(tensors_in(want))
     if len(a) != len(b):
         raise Finding(f"{what}: {len(a)} tensors instead of {len(b)}")
@@ -155,7 +155,7 @@ def same(got: Any, want: Any, what: str, rtol: float = 0.0, atol: float = 0.0) -
 
 
 def tried(call: Callable[[], Any], name: str, named: tuple[str, ...], plain: bool = True) -> tuple[Any, str]:
-    """The result and no error, or no result and what a good error said."""
+    """Return the result and an empty string, or None and the message of a valid error."""
     try:
         return call(), ""
     except ERRORS as error:
@@ -163,14 +163,14 @@ def tried(call: Callable[[], Any], name: str, named: tuple[str, ...], plain: boo
         first = text.partition("\n")[0]
         if plain and ("INTERNAL ASSERT" in text or "API call failed" in first or len(text) > 3000):
             raise Finding(f"{name}: an error that is not for a person: {text[:300]}") from error
-        words = (*named, "no memory", "can't allocate memory")  # the last where PyTorch computes
+        words = (*named, "no memory", "can't allocate memory")  # the last is PyTorch's
         if plain and not any(word in text for word in words):
             raise Finding(f"{name}: an error that names none of {named}: {text[:300]}") from error
         return None, f"{type(error).__name__}: {first}"
 
 
 def too_large(value: Any) -> bool:
-    """Whether the reference would not come back from it."""
+    """Return whether the reference would not finish with this value."""
     if isinstance(value, (list, tuple, dict)):
         return any(too_large(v) for v in (value.values() if isinstance(value, dict) else value))
     if isinstance(value, Tensor):

@@ -20,7 +20,7 @@ from snnfast.train.runs.folder import locked
 from .draw import Draw, Finding, copied, same
 
 HOSTILE = ("-1", "0", "1", "nan", "inf", "1e400", "9" * 30, "a", "", "no such", "/dev/null/x", "digits", "mnist", "[]")
-# What trains within a second, one epoch of little; some of it.
+# Options with which each procedure trains within a second.
 QUICK = {
     "spikeprop": ("--dataset", "xor", "--epochs", "1"),
     "bp-stdp": ("--dataset", "xor", "--epochs", "1"),
@@ -32,7 +32,7 @@ QUICK = {
         *("--batch-size", "64"),
     ),
 }
-OPTIONS = (  # but --download: nothing is fetched here
+OPTIONS = (  # without --download, to need no network
     "--dataset",
     "--epochs",
     "--seed",
@@ -64,12 +64,12 @@ FLAGS = ("--resume", "--validate")
 
 
 def try_command(d: Draw) -> None:
-    """A command with options that may be anything: it succeeds, or ends with code 2 and says why."""
+    """Check that a command with random options succeeds, or ends with code 2 and an error message."""
     with tempfile.TemporaryDirectory() as folder:
-        there = Path(folder)
-        broken = there / "broken.pt"
+        root = Path(folder)
+        broken = root / "broken.pt"
         broken.write_bytes(d.randbytes(d.choice((0, 9, 300))))
-        foreign = there / "foreign" / "checkpoint.pt"
+        foreign = root / "foreign" / "checkpoint.pt"
         write_checkpoint(foreign, {"kind": "something else", "weights": [1, 2]})
         values = (*HOSTILE, folder, str(broken), str(foreign), str(foreign.parent))
         name = d.choice(sorted(QUICK))
@@ -80,7 +80,7 @@ def try_command(d: Draw) -> None:
             "--device",
             "cpu",
             "--out",
-            str(there / "out"),
+            str(root / "out"),
         ]
         if d.chance(0.4):
             name = d.choice(("convert", "assign", "infer"))
@@ -88,25 +88,25 @@ def try_command(d: Draw) -> None:
         for _ in range(d.randrange(1, 4)):
             option = d.choice(OPTIONS)
             words += [option] if option in FLAGS else [option, d.choice(values)]
-        here = Path.cwd()
-        os.chdir(folder)  # hostile values may name folders, and what runs in them writes them
+        before = Path.cwd()
+        os.chdir(folder)  # hostile values may name folders, which a command then writes
         try:
             result = CliRunner().invoke(cli.app, words)
         finally:
-            os.chdir(here)
+            os.chdir(before)
         shown = " ".join(words).replace(folder, "TMP")
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise Finding(f"{shown}: {result.exception!r}") from result.exception
         if result.exit_code not in (0, 2):
             raise Finding(f"{shown}: exit code {result.exit_code}: {result.output}")
-        told = [line for line in result.output.splitlines() if line.startswith("snnfast: ")]
-        in_one_line = len(told) == 1 and result.output.rstrip().endswith(told[0])
+        messages = [line for line in result.output.splitlines() if line.startswith("snnfast: ")]
+        in_one_line = len(messages) == 1 and result.output.rstrip().endswith(messages[0])
         if result.exit_code == 2 and "Usage:" not in result.output and not in_one_line:
             raise Finding(f"{shown}: not told in one line: {result.output}")
 
 
 def try_run(d: Draw) -> None:
-    """A run that is resumed, and one in a folder in which another trains."""
+    """Resume a run, or start one in a folder in which another run trains."""
     name = d.choice(sorted(QUICK))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
@@ -136,14 +136,14 @@ def try_run(d: Draw) -> None:
 
 
 def read_checkpoint_bytes(path: Path, whole: bytes) -> dict[str, Any]:
-    """A checkpoint that was kept in memory."""
+    """Read a checkpoint from bytes."""
     path.write_bytes(whole)
     found: dict[str, Any] = torch.load(path, weights_only=True)
     return found
 
 
 def nir_network(d: Draw) -> torch.nn.Module:
-    """A network that NIR can say."""
+    """Return a random network that NIR can represent."""
     layers: list[torch.nn.Module] = [Time(torch.nn.Linear(3, 3)), LIF(d.choice((2.0, 7.0)))]
     for _ in range(d.randrange(3)):
         layers.append(
@@ -161,7 +161,7 @@ def nir_network(d: Draw) -> torch.nn.Module:
 
 
 def try_nir(d: Draw) -> None:
-    """A NIR file: read, it does the same; damaged, it is a ValueError with its path, or does something finite."""
+    """Check that a NIR file reads back the same network, and that a damaged one raises a ValueError or runs."""
     if find_spec("nir") is None:
         return
     import h5py
@@ -184,10 +184,10 @@ def try_nir(d: Draw) -> None:
             with h5py.File(path, "r+") as file:
                 found: list[str] = []
                 file.visit(found.append)
-                where = d.choice(found)
-                del file[where]
+                key = d.choice(found)
+                del file[key]
                 if d.chance(0.7):
-                    file[where] = d.choice(values)
+                    file[key] = d.choice(values)
         try:
             read = nir.read(path)
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""Cases of the fuzzer against loops of their own in float64: every neuron, delays and recurrent weights."""
+"""Cases of the fuzzer against independent loops in float64: every neuron, delays and recurrent weights."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .draw import Draw, Finding
 
 DOUBLE = torch.float64
 NEURONS = ("lif", "iaf", "li", "cuba", "cubali", "alif", "adlif", "qif", "eif", "izhikevich", "normlif")
-# Parameters by neuron, besides those of the membrane, with their ranges; a time constant is drawn from `TAUS`.
-OWN: dict[str, dict[str, tuple[float, float]]] = {
+# Ranges of the parameters by neuron, except those of the membrane; time constants are drawn from a list.
+EXTRA_PARAMETERS: dict[str, dict[str, tuple[float, float]]] = {
     "cuba": {"tau_syn": (1, 1)},
     "cubali": {"tau_syn": (1, 1)},
     "alif": {"tau_adapt": (1, 1), "beta": (0.0, 0.6)},
@@ -30,23 +30,23 @@ NEAR = 1e-4  # margins below which rounding may move a spike in float32; in floa
 
 
 class ATan(torch.autograd.Function):
-    """A spike with the gradient of ``arctan(pi u) / pi``."""
+    """Spike function with the gradient of ``arctan(pi u) / pi``."""
 
     @staticmethod
     def forward(ctx: Any, u: Tensor) -> Tensor:
-        """A spike where ``u`` is at least 0."""
+        """Return a spike where ``u`` is at least 0."""
         ctx.save_for_backward(u)
         return (u >= 0).to(u)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        """The gradient of the arctangent."""
+        """Return the gradient of the arctangent."""
         (u,) = ctx.saved_tensors
         return grad / (1 + (math.pi * u) ** 2)
 
 
 def charge(name: str, p: dict[str, Any], x: Tensor, v: Tensor, state: Any) -> tuple[Tensor, Any]:
-    """The membrane when the input has come, and the second state, which the spike has not changed yet."""
+    """Return the membrane potential after the input, and the second state before the spike."""
     rate = 1 / p["tau"] if "tau" in p else 0.0
     gain = rate if p["decay_input"] else 1.0
     rest = p["v_rest"]
@@ -65,10 +65,10 @@ def charge(name: str, p: dict[str, Any], x: Tensor, v: Tensor, state: Any) -> tu
 
 
 def loop(name: str, p: dict[str, Any], x: Tensor, v: Tensor, state: Any, firing: bool) -> tuple[Any, float]:
-    """Spikes (or membranes of neurons that do not fire), the last states, and the least margin of a threshold."""
+    """Return spikes (or membranes of neurons that do not fire), final states, and the least margin to a threshold."""
     outputs, nearest = [], math.inf
-    for now in x:
-        h, state = charge(name, p, now, v, state)
+    for x_t in x:
+        h, state = charge(name, p, x_t, v, state)
         if not firing:
             v = h
             outputs.append(v)
@@ -89,7 +89,7 @@ def loop(name: str, p: dict[str, Any], x: Tensor, v: Tensor, state: Any, firing:
 
 
 def drawn(d: Draw, name: str, shape: tuple[int, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Arguments of the op, and the same as the loop takes them, all in float64."""
+    """Return arguments of the op, and those of the loop, in float64."""
     firing = name not in ("li", "cubali")
     arguments: dict[str, Any] = {}
 
@@ -105,11 +105,11 @@ def drawn(d: Draw, name: str, shape: tuple[int, ...]) -> tuple[dict[str, Any], d
     if name != "iaf":
         values("tau", 1, 1)
         arguments["decay_input"] = d.chance(0.6)
-    for key, (low, high) in OWN.get(name, {}).items():
+    for key, (low, high) in EXTRA_PARAMETERS.get(name, {}).items():
         values(key, low, high)
     if firing:
         values("v_threshold", 0.5, 1.2)
-        if d.chance(0.4) and name not in ("qif", "eif", "izhikevich"):  # whose membranes would run away
+        if d.chance(0.4) and name not in ("qif", "eif", "izhikevich"):  # their membranes would diverge
             arguments["v_reset"] = None
         else:
             values("v_reset", -0.4, 0.1)
@@ -123,7 +123,7 @@ def drawn(d: Draw, name: str, shape: tuple[int, ...]) -> tuple[dict[str, Any], d
 
 
 def near(got: Tensor, want: Tensor, scale: float, what: str) -> None:
-    """Raises a finding unless the values are within ``scale`` of the largest."""
+    """Raise a finding unless the values agree within ``scale`` times the largest."""
     bound = scale * max(1.0, float(want.detach().abs().max()) if want.numel() else 0.0)
     worst = float((got.double() - want).detach().abs().max()) if want.numel() else 0.0
     if not worst <= bound:
@@ -131,32 +131,32 @@ def near(got: Tensor, want: Tensor, scale: float, what: str) -> None:
 
 
 def compare(d: Draw, what: str, outputs: Any, want: Any, leaves: Any, wanted: Any, dtype: torch.dtype) -> None:
-    """Outputs, and gradients of a random weighting of them, with those of the loop."""
+    """Compare outputs, and gradients of a random weighting of them, with those of the loop."""
     close, steep = (1e-10, 1e-8) if dtype == DOUBLE else (2e-4, 1e-3)
-    for k, (got, there) in enumerate(zip(outputs, want)):
-        near(got, there, close, f"{what}: result {k}")
-    weights = [torch.randn(there.shape, dtype=DOUBLE) for there in want]
-    sums = [sum((o.double() * w).sum() for o, w in zip(given, weights)) for given in (outputs, want)]
-    got, there = (
-        torch.autograd.grad(total, list(of.values()), allow_unused=True, materialize_grads=True)
-        for total, of in zip(sums, (leaves, wanted))
+    for k, (got, expected) in enumerate(zip(outputs, want)):
+        near(got, expected, close, f"{what}: result {k}")
+    weights = [torch.randn(expected.shape, dtype=DOUBLE) for expected in want]
+    sums = [sum((o.double() * w).sum() for o, w in zip(values, weights)) for values in (outputs, want)]
+    got, expected = (
+        torch.autograd.grad(total, list(tensors.values()), allow_unused=True, materialize_grads=True)
+        for total, tensors in zip(sums, (leaves, wanted))
     )
-    for key, a, b in zip(leaves, got, there):
+    for key, a, b in zip(leaves, got, expected):
         largest = max(1.0, float(b.abs().max())) if b.numel() else 1.0
         near(a / largest, b / largest, steep, f"{what}: gradient of {key}")
 
 
 def try_neuron(d: Draw) -> None:
-    """A neuron in float32 and float64 against its equation."""
+    """Compare a neuron in float32 or float64 with its equation."""
     name = d.choice(NEURONS)
     shape = (d.choice((1, 4, 20, 40)), d.choice((1, 3)), d.choice((1, 5, 17)))
     firing = name not in ("li", "cubali")
     arguments, p = drawn(d, name, shape)
     dtype = d.choice((torch.float32, DOUBLE))
-    # What float32 can hold, so that both are given the same.
-    given = {k: v.to(dtype) if isinstance(v, Tensor) else v for k, v in arguments.items()}
+    # Rounded to the dtype, so that both have the same parameters.
+    rounded = {k: v.to(dtype) if isinstance(v, Tensor) else v for k, v in arguments.items()}
     x = (torch.rand(shape, dtype=DOUBLE) * d.choice((0.5, 2.0, 6.0)) - 0.2).to(dtype)
-    tensors = {"x": x, **{k: v for k, v in given.items() if isinstance(v, Tensor)}}
+    tensors = {"x": x, **{k: v for k, v in rounded.items() if isinstance(v, Tensor)}}
     leaves = {k: v.clone().requires_grad_() for k, v in tensors.items()}
     wanted = {k: v.double().requires_grad_() for k, v in tensors.items()}
     p |= {k: v for k, v in wanted.items() if k != "x"}
@@ -168,12 +168,12 @@ def try_neuron(d: Draw) -> None:
     largest = max(float(t.detach().abs().max()) for t in want)
     if nearest < (1e-9 if dtype == DOUBLE else NEAR) * max(1.0, largest) or not largest < 1e3:
         return
-    outputs = getattr(ops, name)(**{**given, **leaves})
+    outputs = getattr(ops, name)(**{**rounded, **leaves})
     compare(d, f"{name} in {dtype}", outputs, want, leaves, wanted, dtype)
 
 
 def try_delay(d: Draw) -> None:
-    """``delay`` by linear interpolation, with gradients of x, d and past."""
+    """Compare ``delay`` with linear interpolation, with gradients of x, d and past."""
     shape = (d.choice((1, 5, 33, 100)), d.choice((1, 3)), d.choice((1, 6, 17)))
     dtype = d.choice((torch.float32, DOUBLE))
     x = torch.randn(shape, dtype=DOUBLE).to(dtype)
@@ -202,7 +202,7 @@ def try_delay(d: Draw) -> None:
 
 
 def try_recurrent(d: Draw) -> None:
-    """LIF with recurrent weights: spikes, and gradients of the input and the weights."""
+    """Compare LIF with recurrent weights: spikes, and gradients of the input and the weights."""
     steps, batch, features = d.choice((1, 8, 30)), d.choice((1, 4)), d.choice((1, 5, 17))
     dtype = d.choice((torch.float32, DOUBLE))
     x = (torch.rand(steps, batch, features, dtype=DOUBLE) * 3).to(dtype)
@@ -213,8 +213,8 @@ def try_recurrent(d: Draw) -> None:
     wanted = {"x": x.double().requires_grad_(), "weight": weight.double().requires_grad_()}
     v = torch.zeros(batch, features, dtype=DOUBLE)
     s, spikes, nearest = v, [], math.inf
-    for now in wanted["x"]:
-        ((s, v), margin) = loop("lif", p, (now + s @ wanted["weight"].T)[None], v, None, True)
+    for x_t in wanted["x"]:
+        ((s, v), margin) = loop("lif", p, (x_t + s @ wanted["weight"].T)[None], v, None, True)
         s = s[0]
         spikes.append(s)
         nearest = min(nearest, margin)
@@ -225,5 +225,5 @@ def try_recurrent(d: Draw) -> None:
 
 
 def try_float64(d: Draw) -> None:
-    """One of them."""
+    """Try a neuron, a delay or recurrent weights."""
     d.choices((try_neuron, try_delay, try_recurrent), (6, 1, 1))[0](d)

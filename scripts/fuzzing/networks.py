@@ -21,7 +21,7 @@ from .draw import Draw, Finding, copied, same, tensors_in, too_large, tried
 
 
 def loaded_again(module: torch.nn.Module) -> torch.nn.Module:
-    """The module, saved and loaded."""
+    """Save and load the module."""
     file = io.BytesIO()
     torch.save(module, file)
     file.seek(0)
@@ -30,27 +30,29 @@ def loaded_again(module: torch.nn.Module) -> torch.nn.Module:
 
 
 def try_layer(d: Draw) -> None:
-    """A layer: kernel and reference, whole and by step, saved and loaded, and gradients of what stands before it."""
+    """Compare a layer with the reference, with single steps and with saved copies; check gradients before it."""
     name = d.choice(("IF", "LI", "LIF", "ParametricLIF", "CubaLIF", "ALIF", "AdLIF"))
-    made = getattr(nn, name)
+    layer_class = getattr(nn, name)
     kwargs: dict[str, Any] = {}
-    for key, parameter in inspect.signature(made).parameters.items():
+    for key, parameter in inspect.signature(layer_class).parameters.items():
         if d.chance(0.3) and isinstance(parameter.default, (bool, float)):
             kwargs[key] = d.chance(0.5) if isinstance(parameter.default, bool) else d.uniform(1.1, 3.0)
     hostile = d.chance(0.3)
-    key = d.choice(list(inspect.signature(made).parameters))
+    key = d.choice(list(inspect.signature(layer_class).parameters))
     if hostile:
-        kwargs[key] = d.hostile(inspect.signature(made).parameters[key].default)
+        kwargs[key] = d.hostile(inspect.signature(layer_class).parameters[key].default)
     batch, features = d.choice((1, 4)), d.choice((1, 5, 17))
     x = torch.rand(d.choice((1, 6, 40)), batch, features) * 3
-    given = d.hostile(x) if d.chance(0.15) else x
+    inputs = d.hostile(x) if d.chance(0.15) else x
 
-    def run(net: Any, value: Any = given) -> Any:
+    def run(net: Any, value: Any = inputs) -> Any:
         nn.reset(net)
         return net(value)
 
-    layer, problem = tried(lambda: made(**kwargs), name, (name, key, key.replace("tau", "decay"), "layer", "surrogate"))
-    if problem or too_large(given):
+    layer, problem = tried(
+        lambda: layer_class(**kwargs), name, (name, key, key.replace("tau", "decay"), "layer", "surrogate")
+    )
+    if problem or too_large(inputs):
         return
     words = (name, layer.op, key, "x", "surrogate", "spike")
     got, problem = tried(lambda: run(layer), name, words)
@@ -60,27 +62,27 @@ def try_layer(d: Draw) -> None:
         same(got, run(layer), f"{name}: unlike the reference")
     for other in (copy.deepcopy(layer), loaded_again(layer)):
         same(run(other), got, f"{name}: a copy")
-    if layer.stateful and not len(given):
+    if layer.stateful and not len(inputs):
         return
     if layer.stateful:
         nn.reset(layer)
-        parts = [layer.step(step) for step in given]
+        parts = [layer.step(step) for step in inputs]
         first = torch.stack([p[0] if isinstance(p, tuple) else p for p in parts])
         same(first, got[0] if isinstance(got, tuple) else got, f"{name}: by step", 1e-5, 1e-5)
         return
-    if not isinstance(given, Tensor) or given.dtype != torch.float32 or given.dim() != 3 or not given.numel():
+    if not isinstance(inputs, Tensor) or inputs.dtype != torch.float32 or inputs.dim() != 3 or not inputs.numel():
         return
-    before = torch.nn.Linear(given.shape[2], given.shape[2])
+    before = torch.nn.Linear(inputs.shape[2], inputs.shape[2])
     found = []
     for mapped in (False, True):
         before.zero_grad()
         net = torch.nn.Sequential(before, layer)
-        out = torch.vmap(net, in_dims=1, out_dims=1)(given[:, :, None]) if mapped else net(given[:, :, None])
+        out = torch.vmap(net, in_dims=1, out_dims=1)(inputs[:, :, None]) if mapped else net(inputs[:, :, None])
         sum(o.sum() for o in tensors_in(out) if o.requires_grad).backward()
         found.append([before.weight.grad, before.bias.grad])
         if before.weight.grad is None:
             raise Finding(f"{name}: the layer before it got no gradient, vmap {mapped}")
-    if not given.isnan().any():
+    if not inputs.isnan().any():
         same(found[1], found[0], f"{name}: gradients under vmap", 1e-4, 1e-4 * float(found[0][0].abs().max()))
 
 
@@ -96,18 +98,18 @@ MODELS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
 
 
 def try_model(d: Draw) -> None:
-    """A model: hostile settings and inputs, weights as they were after an error, copies that do the same."""
+    """Check a model with hostile settings and inputs: weights after errors, and copies."""
     name = d.choice(sorted(n for n in MODELS if hasattr(snnfast.model, n)))
     kwargs, shape = dict(MODELS[name][0]), MODELS[name][1]
-    made = getattr(snnfast.model, name)
-    keys = [k for k, p in inspect.signature(made).parameters.items() if p.kind is not p.VAR_KEYWORD]
+    model_class = getattr(snnfast.model, name)
+    keys = [k for k, p in inspect.signature(model_class).parameters.items() if p.kind is not p.VAR_KEYWORD]
     key = d.choice(keys)
     if d.chance(0.5):
-        kwargs[key] = d.hostile(kwargs.get(key, inspect.signature(made).parameters[key].default))
+        kwargs[key] = d.hostile(kwargs.get(key, inspect.signature(model_class).parameters[key].default))
         if too_large(kwargs[key]) and not d.chance(0.3):
             kwargs[key] = -1
     model, problem = tried(
-        lambda: made(**kwargs),
+        lambda: model_class(**kwargs),
         name,
         (name, key, key.rstrip("s"), "Settings", "SpikeProp", "memory", "sizes", "spikeprop"),
     )
@@ -115,13 +117,13 @@ def try_model(d: Draw) -> None:
         return
     model.eval()
     x = torch.rand(shape) * (20 if name == "DiehlAndCook2015" else 1)
-    ours = name not in ("Diehl2015", "ResNet20", "VGG16")  # made of PyTorch's own layers
-    given = d.hostile(x) if ours and d.chance(0.4) else x
-    if too_large(given):
+    ours = name not in ("Diehl2015", "ResNet20", "VGG16")  # made of PyTorch's layers
+    inputs = d.hostile(x) if ours and d.chance(0.4) else x
+    if too_large(inputs):
         return
 
     def run(net: Any) -> Any:
-        return net.present(given) if name == "DiehlAndCook2015" else net(given)
+        return net.present(inputs) if name == "DiehlAndCook2015" else net(inputs)
 
     before, seed = copied(dict(model.state_dict())), d.getrandbits(60)
     twin = copy.deepcopy(model)
@@ -139,7 +141,7 @@ def try_model(d: Draw) -> None:
     same(run(twin), got, f"{name}: a copy")
     wrong = {**before, "no such": torch.zeros(1)}
     first = next(iter(wrong))
-    kept = copied(dict(model.state_dict()))
+    saved = copied(dict(model.state_dict()))
     if d.chance(0.5):
         wrong = {k: v + 1 if v.is_floating_point() else v for k, v in before.items()}
         wrong[first] = torch.zeros(1, 2, 3, 4, 5, 6)
@@ -149,32 +151,32 @@ def try_model(d: Draw) -> None:
         _, problem = tried(lambda: load_weights(model, path), name, (str(path),))
     if not problem:
         raise Finding(f"{name}: took the weights of another network")
-    same(dict(model.state_dict()), kept, f"{name}: weights after an error ({problem})")
+    same(dict(model.state_dict()), saved, f"{name}: weights after an error ({problem})")
 
 
 def same_but_for_ties(network: Any, images: Tensor, got: Tensor) -> None:
-    """Raises a finding unless scores of the kernels are those of the reference.
+    """Raise a finding unless scores of the kernels equal those of the reference.
 
-    They add in another order. A threshold of Spike-Norm is the largest current itself, which the other order may round
-    to less: one of the two fires. For each image a change of the thresholds by some roundings makes the reference fire
-    likewise.
+    They add in another order. A threshold of Spike-Norm equals the largest current, which the other order may round to
+    less, so that only one of the two fires. Then, for each image, a change of the thresholds by a few roundings must
+    make the reference fire the same.
     """
     with backend.use("reference"):
         try:
             same(network(images, 7), got, "SpikingNetwork: unlike the reference", 1e-6, 1e-6)
         except Finding:
-            eps, alike = torch.finfo(images.dtype).eps, torch.zeros(len(images), dtype=torch.bool)
+            eps, equal = torch.finfo(images.dtype).eps, torch.zeros(len(images), dtype=torch.bool)
             for roundings in itertools.product((-4, 0, 4), repeat=len(network.thresholds)):
                 moved = copy.deepcopy(network)
                 moved.update_threshold([(1 + r * eps) * th for r, th in zip(roundings, network.thresholds)])
-                alike |= torch.isclose(moved(images, 7), got, 1e-5, 1e-5).flatten(1).all(1)
-                if bool(alike.all()):
+                equal |= torch.isclose(moved(images, 7), got, 1e-5, 1e-5).flatten(1).all(1)
+                if bool(equal.all()):
                     return
             raise
 
 
 def try_convert(d: Draw) -> None:
-    """A ReLU network: its converted one holds the same numbers, is saved and loaded, and the model stays."""
+    """Check a converted ReLU network: activations, saving and loading, and an unchanged model."""
     channels, layers, size, two = d.choice((1, 3)), [], 8, d.chance(0.7)
     n = channels
     for _ in range(d.randrange(1, 4) if two else 0):
@@ -247,7 +249,7 @@ def try_convert(d: Draw) -> None:
 
 
 def try_learner(d: Draw) -> None:
-    """e-prop and OTTT: gradients through time where theory says so, the same in parts, and from a checkpoint on."""
+    """Check e-prop and OTTT: gradients through time where they are exact, calls in parts, and checkpoints."""
     rule = d.choice(("EProp", "OTTT"))
     inputs, hidden, outputs = d.choice((1, 3, 7)), d.choice((1, 4, 9)), d.choice((1, 3))
     steps, batch, tau = d.choice((1, 2, 9)), d.choice((0, 1, 3)), d.uniform(1.1, 6.0)
@@ -271,16 +273,16 @@ def try_learner(d: Draw) -> None:
         return (y - wanted).square().sum()
 
     def learned(parts: int, saved: bool = False) -> list[Tensor]:
-        """Outputs and gradients in so many steps a call, with another learner for each call if ``saved``."""
-        one = copy.deepcopy(net)
-        learn, found = getattr(learning, rule)(one, squares), []
+        """Return outputs and gradients with ``parts`` steps per call, with a restored learner per call if ``saved``."""
+        twin = copy.deepcopy(net)
+        learn, found = getattr(learning, rule)(twin, squares), []
         for part in zip(x.split(parts), target.split(parts)):
             found.append(learn.step(*part))
             if saved:
                 state = copied(learn.state_dict())
-                learn = getattr(learning, rule)(one, squares)
+                learn = getattr(learning, rule)(twin, squares)
                 learn.load_state_dict(state)
-        return [torch.cat(found), *(p.grad for p in one.parameters())]
+        return [torch.cat(found), *(p.grad for p in twin.parameters())]
 
     whole, parts = learned(steps), d.randrange(1, steps + 1)
     same(learned(parts), whole, f"{rule}: in parts of {parts} of {steps} steps", 1e-9, 1e-10)
@@ -290,12 +292,12 @@ def try_learner(d: Draw) -> None:
         squares(y, target).backward()
         through_time = [y.detach(), *(p.grad for p in net.parameters())]
         same(whole, through_time, f"{rule}: unlike backpropagation through time", 1e-9, 1e-10)
-    one = copy.deepcopy(net)
-    one.zero_grad()
-    learn, given = getattr(learning, rule)(one, squares), d.hostile(x)
-    if too_large(given):
+    twin = copy.deepcopy(net)
+    twin.zero_grad()
+    learn, hostile = getattr(learning, rule)(twin, squares), d.hostile(x)
+    if too_large(hostile):
         return
     words = (rule, "x", "size", "shape")
-    _, problem = tried(lambda: learn.step(given, target), rule, words)
-    if problem and any(p.grad is not None for p in one.parameters()):
+    _, problem = tried(lambda: learn.step(hostile, target), rule, words)
+    if problem and any(p.grad is not None for p in twin.parameters()):
         raise Finding(f"{rule}: gradients after an error ({problem})")

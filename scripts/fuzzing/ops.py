@@ -1,4 +1,4 @@
-"""Cases of the fuzzer for ops: public ones against the reference, kernels with what no public op gives them."""
+"""Cases of the fuzzer for ops: public ops against the reference, and kernels with invalid arguments."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def neuron(d: Draw, name: str) -> dict[str, Any]:
     shape, state = shape_of_neurons(d), state_dtype(dtype)
     kwargs: dict[str, Any] = {"x": d.tensor(shape, dtype, -1.0, d.choice((1.0, 3.0)))}
     for key, parameter in inspect.signature(getattr(ops, name)).parameters.items():
-        text = parameter.annotation  # of neurons a type, of others its text
+        text = parameter.annotation  # a type for neurons, a string for other ops
         text = text if isinstance(text, str) else inspect.formatannotation(text)
-        if key in ("x", "refractory", "r", "max_spikes") or d.chance(0.5):  # refractory_call(): those
+        if key in ("x", "refractory", "r", "max_spikes") or d.chance(0.5):  # set by refractory_call()
             continue
         if text == "bool":
             kwargs[key] = d.chance(0.5)
@@ -51,7 +51,7 @@ def neuron(d: Draw, name: str) -> dict[str, Any]:
 
 
 def usual(parameter: str) -> tuple[float, float]:
-    """Where values of a neuron's parameter lie, mostly."""
+    """Return the usual range of a parameter of a neuron."""
     if "tau" in parameter:
         return 1.0, 5.0
     if "decay" in parameter:
@@ -60,7 +60,7 @@ def usual(parameter: str) -> tuple[float, float]:
 
 
 def refractory_call(d: Draw, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """With a refractory period, several spikes a step, or both."""
+    """Add a refractory period, several spikes per step, or both."""
     x = kwargs["x"]
     if d.chance(0.7):
         kwargs["refractory"] = d.choice((0, 1, 2, 40))
@@ -88,12 +88,14 @@ def presented(d: Draw, inputs: int, rates: bool = True) -> Any:
 
 
 def rule_of(d: Draw) -> Any:
-    made = getattr(plasticity, d.choice(("pair", "triplet", "power_law", "exponential", "soft_bounds", "pre_post")))
-    return made(trace=d.choice(("nearest", "all")))
+    make_rule = getattr(
+        plasticity, d.choice(("pair", "triplet", "power_law", "exponential", "soft_bounds", "pre_post"))
+    )
+    return make_rule(trace=d.choice(("nearest", "all")))
 
 
 def weights(d: Draw) -> Tensor:
-    """Of a layer that learns, ``[N, I]``."""
+    """Return weights of a layer that learns, ``[N, I]``."""
     dtype = d.choice((torch.float32, torch.float64))
     return d.plain(d.choice((1, 3, 8, 17)), d.choice((0, 1, 5, 17, 40)), dtype=dtype)
 
@@ -218,7 +220,7 @@ def recurrent(d: Draw) -> dict[str, Any]:
 
 
 def linear(d: Draw, name: str) -> dict[str, Any]:
-    """A product or a convolution of few or many spikes, or of any values."""
+    """Return arguments of a product or a convolution of spikes or of any values."""
     dtype = d.choice((torch.float32, torch.float32, torch.float64, *HALF))
     inputs, outputs = d.choice((1, 5, 17, 40)), d.choice((1, 3, 16, 33))
     lead = tuple(d.choice((0, 1, 3, 20)) for _ in range(d.randrange(3)))
@@ -247,7 +249,7 @@ def linear(d: Draw, name: str) -> dict[str, Any]:
 
 
 def integer_lif(d: Draw) -> dict[str, Any]:
-    """Neurons in whole numbers, small or close to the largest."""
+    """Return integers for neurons, small or close to the largest."""
     shape = d.choice(((3, 2, 4), (0, 1, 2), (5, 1, 3, 2, 2), (2, 0, 3)))
     size = d.choice((9, 2**20, 2**28))
     kwargs: dict[str, Any] = {
@@ -265,24 +267,24 @@ def integer_lif(d: Draw) -> dict[str, Any]:
 
 
 def images(d: Draw) -> Tensor:
-    """Images, channels-last or not."""
+    """Return images, channels-last or not."""
     sizes = d.choice((0, 1, 3)), d.choice((1, 3, 8)), d.choice((2, 5, 9)), d.choice((1, 2, 4, 19))
     x = d.tensor(sizes, d.choice((torch.float32, torch.float32, torch.float64, *HALF)), -2, 2)
     return x.permute(0, 3, 1, 2) if d.chance(0.7) else x
 
 
 def pooled(d: Draw) -> dict[str, Any]:
-    """Windows that fit or not, of images that may have few values, which tie."""
+    """Return images, which may have ties, and windows, which may not divide their size."""
     x, window = images(d), d.choice((1, 2, 3, (2, 1), [1, 2]))
     x, method = x.round() if d.chance(0.3) else x, d.choice(("max", "average"))
     return {"x": x, "kernel": window, "method": method}
 
 
 def normalised(d: Draw) -> dict[str, Any]:
-    """With or without parameters and, unless a channel has few values, statistics."""
+    """Return images with or without parameters, and with statistics, at least if a channel has few values."""
     x = images(d)
-    given = x.numel() < 9 * x.shape[1] or d.chance(0.4)
-    names = [*(("weight", "bias") * d.chance(0.7)), *(("mean", "var") * given)]
+    with_statistics = x.numel() < 9 * x.shape[1] or d.chance(0.4)
+    names = [*(("weight", "bias") * d.chance(0.7)), *(("mean", "var") * with_statistics)]
     return {"x": x, **{name: d.plain(x.shape[1], dtype=x.dtype) for name in names}}
 
 
@@ -313,14 +315,14 @@ ARGUMENTS: dict[str, Callable[[Draw], dict[str, Any]]] = {
 
 
 def arguments_of(d: Draw) -> tuple[str, dict[str, Any]]:
-    """An op and arguments of it."""
+    """Return a random op and its arguments."""
     name = d.choice(tuple(ARGUMENTS))
     kwargs = ARGUMENTS[name](d)
     return name, refractory_call(d, kwargs) if name in SILENT and d.chance(0.3) else kwargs
 
 
 def try_op(d: Draw) -> None:
-    """A public op against the reference."""
+    """Compare a public op with the reference."""
     name, kwargs = arguments_of(d)
     named = (name.rstrip("_"), *kwargs)
     hostile = d.chance(0.4)
@@ -334,7 +336,7 @@ def try_op(d: Draw) -> None:
         if "validate" not in inspect.signature(getattr(ops, name)).parameters:
             del kwargs["validate"]
     if name == "spike_count" and any(t.numel() > 2**34 for t in tensors_in(kwargs)):
-        return  # 2^45 steps that are one in memory end, but not today
+        return  # 2^45 expanded steps take too long
     wants = [
         t
         for k, t in kwargs.items()
@@ -347,7 +349,7 @@ def try_op(d: Draw) -> None:
         for t in wants:
             t.requires_grad_()
     mine, before, versions = kwargs, copied(kwargs), [t._version for t in tensors_in(kwargs)]
-    torch.manual_seed(0)  # for what draws a seed itself
+    torch.manual_seed(0)  # for ops that draw a seed
     got, problem = tried(lambda: getattr(ops, name)(**mine), name, named)
     if problem:
         same(mine, before, f"{name}: an argument after an error ({problem})")
@@ -361,52 +363,52 @@ def try_op(d: Draw) -> None:
             )
     if too_large(mine) or (kwargs.get("validate") is False and (hostile or d.out_of_range)):
         return
-    there = before
+    expected_kwargs = before
     torch.manual_seed(0)
-    want, told = tried(lambda: getattr(reference, name)(**there), name, named)
-    if bool(problem) != bool(told):
-        raise Finding(f"{name}: {problem or 'a result'}, but the reference: {told or 'a result'}")
+    want, expected_problem = tried(lambda: getattr(reference, name)(**expected_kwargs), name, named)
+    if bool(problem) != bool(expected_problem):
+        raise Finding(f"{name}: {problem or 'a result'}, but the reference: {expected_problem or 'a result'}")
     if problem:
         return
     threshold = kwargs.get("v_threshold")
     endless = isinstance(threshold, Tensor) and not threshold.isfinite().all()
     if endless and kwargs.get("v_reset") is None:
         return  # docs/testing.md: the reference's membrane is NaN
-    if name in LINEAR and (d.special or hostile):  # by events 0 times infinity adds nothing
+    if name in LINEAR and (d.special or hostile):  # the events method skips 0 times infinity
         return
     rtol = tolerance(name, kwargs)
     same(got, want, f"{name}: the result", rtol, rtol)
     rtol = tolerance_in_place(name, kwargs)
-    same(mine, there, f"{name}: an argument", rtol, rtol)
+    same(mine, expected_kwargs, f"{name}: an argument", rtol, rtol)
     if any(t.requires_grad for t in wants) and not d.special and not hostile:
-        gradients(name, got, want, mine, there)
+        gradients(name, got, want, mine, expected_kwargs)
 
 
 def tolerance(name: str, kwargs: dict[str, Any]) -> float:
-    """How far a result may be from the reference's."""
-    # sums in another order
+    """Return the tolerance of a result against the reference."""
+    # the order of summation differs
     if name in (*LINEAR, "batch_norm") or kwargs.get("method") == "average":
-        of = kwargs["weight" if name in LINEAR else "x"]
-        return {torch.float64: 1e-12, torch.float32: 1e-4}.get(of.dtype, 2.0**-6)
+        tensor = kwargs["weight" if name in LINEAR else "x"]
+        return {torch.float64: 1e-12, torch.float32: 1e-4}.get(tensor.dtype, 2.0**-6)
     if name in TIMES:  # docs/ops/spikeprop.md
         return 1e-4 if kwargs["t_in"].dtype == torch.float32 else 1e-11
     return 0.0
 
 
 def tolerance_in_place(name: str, kwargs: dict[str, Any]) -> float:
-    """How far an argument that an op changes may be from what the reference makes of it.
+    """Return the tolerance of an argument that an op changes in place.
 
-    Promised to rounding only in float32: conductances, and rules with a power or exponential of the weight.
+    It is 0 except in float32 for conductances, and for rules with a power or exponential of the weight.
     """
     w, kind = kwargs.get("w"), getattr(kwargs.get("rule"), "kind", "")
     rounds = name == "diehl_cook_conductance_" or kind in ("power", "exponential")
     return 1e-5 if rounds and isinstance(w, Tensor) and w.dtype == torch.float32 else 0.0
 
 
-def gradients(name: str, got: Any, want: Any, mine: Any, there: Any) -> None:
+def gradients(name: str, got: Any, want: Any, mine: Any, expected_arguments: Any) -> None:
     """Compare the gradients of a kernel with those of the reference."""
     found = []
-    for outputs, arguments in ((got, mine), (want, there)):
+    for outputs, arguments in ((got, mine), (want, expected_arguments)):
         leaves = [t for t in tensors_in(arguments) if t.requires_grad]
         loss = [
             (o * torch.linspace(0.5, 1.5, o.numel()).view(o.shape).to(o)).double().nan_to_num(posinf=0.0).sum()
@@ -415,7 +417,7 @@ def gradients(name: str, got: Any, want: Any, mine: Any, there: Any) -> None:
         ]
         if not loss:
             return
-        # None at all is as good as zero.
+        # A missing gradient counts as zero.
         found.append(torch.autograd.grad(sum(loss), leaves, allow_unused=True, materialize_grads=True))
     for a, b in zip(*found):
         if not b.numel() or not bool(b.isfinite().all()):
@@ -426,7 +428,7 @@ def gradients(name: str, got: Any, want: Any, mine: Any, there: Any) -> None:
 
 
 class Recorder(TorchDispatchMode):
-    """Keeps the calls of kernels."""
+    """Records the calls of kernels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -439,7 +441,7 @@ class Recorder(TorchDispatchMode):
 
 
 def try_raw(d: Draw) -> None:
-    """The kernels that public calls reach, with other arguments."""
+    """Call the kernels of a public op with invalid arguments."""
     name, kwargs = arguments_of(d)
     if name in DIFFERENTIABLE:
         for t in tensors_in(kwargs):
@@ -455,10 +457,10 @@ def try_raw(d: Draw) -> None:
             pass
     for func, args in recorder.calls:
         flat = [d.guarded(a) if isinstance(a, Tensor) else a for a in copied(args)]
-        for place in d.sample(range(len(flat)), min(d.randrange(1, 3), len(flat))):
-            flat[place] = d.hostile(flat[place])
+        for index in d.sample(range(len(flat)), min(d.randrange(1, 3), len(flat))):
+            flat[index] = d.hostile(flat[index])
         if any(isinstance(a, Tensor) and a.numel() > 2**34 for a in flat):
-            continue  # all one in memory, as expand makes them: a loop over them ends, but not today
+            continue  # a loop over expanded elements takes too long
         before = copied(flat)
         with torch.no_grad():
             _, problem = tried(lambda call=func, a=flat: call(*a), str(func), (), plain=False)

@@ -1,4 +1,4 @@
-"""Cases of the fuzzer for what changes networks (``fuse``, ``accelerate``, ``replace``), and for padded sequences."""
+"""Cases of the fuzzer for transforms of networks (``fuse``, ``accelerate``, ``replace``) and padded sequences."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .draw import Draw, Finding, same
 
 
 class Tied(torch.nn.Module):
-    """An encoder and what follows it; ``forward`` may read the encoder's weight itself."""
+    """An encoder and a decoder; they may share weights, and ``forward`` may read the weight of the encoder."""
 
     def __init__(self, d: Draw, channels: int) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Tied(torch.nn.Module):
             self.last.weight = self.encoder.weight
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[N, C]`` -> ``[N, C or 4]``."""
+        """Map ``[N, C]`` to ``[N, C or 4]``."""
         h = torch.relu(self.norm(self.encoder(x)))
         if self.way == "read":
             return functional.linear(h, self.encoder.weight.T)
@@ -48,7 +48,7 @@ class Tied(torch.nn.Module):
 
 
 def body(d: Draw) -> torch.nn.Module:
-    """Layers without time for ``[N, 3, 6, 6]``."""
+    """Return layers without time for ``[N, 3, 6, 6]``."""
     layers: list[torch.nn.Module] = []
     for _ in range(d.randrange(1, 3)):
         layers += [torch.nn.Conv2d(3, 3, 3, padding=1, bias=d.chance(0.6))]
@@ -59,8 +59,8 @@ def body(d: Draw) -> torch.nn.Module:
 
 
 def spiking(d: Draw) -> tuple[torch.nn.Module, Tensor]:
-    """A network ``[T, B, 3, 6, 6]``, perhaps with tied weights; and its input."""
-    if d.chance(0.3):  # where torch.fx follows forward to the weight
+    """Return a network for ``[T, B, 3, 6, 6]``, possibly with tied weights, and its input."""
+    if d.chance(0.3):  # torch.fx traces forward to the weight
         tied = torch.nn.Sequential(Tied(d, 5), torch.nn.ReLU())
         return with_statistics(d, tied), torch.rand(7, 5).double()
     neuron = d.choice((nn.LIF, nn.IF, nn.ParametricLIF))
@@ -76,7 +76,7 @@ def spiking(d: Draw) -> tuple[torch.nn.Module, Tensor]:
 
 
 def with_statistics(d: Draw, net: torch.nn.Module) -> torch.nn.Module:
-    """``net`` in float64 with running statistics that are not those of a new network."""
+    """Return ``net`` in float64 with random running statistics."""
     torch.manual_seed(d.getrandbits(30))
     for module in net.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
@@ -86,24 +86,24 @@ def with_statistics(d: Draw, net: torch.nn.Module) -> torch.nn.Module:
 
 
 def attach(d: Draw, net: torch.nn.Module) -> str:
-    """Gives a layer a hook or a forward of its own; returns which."""
+    """Attach a hook or a forward method to a layer; return its kind."""
     modules = [m for m in net.modules() if m is not net]
     module = d.choice(modules)
     kind = d.choice(("hook", "pre hook", "forward", "script", "none", "none", "none"))
     if kind == "hook":
-        module.register_forward_hook(lambda m, given, out: out * 1.25 if isinstance(out, Tensor) else None)
+        module.register_forward_hook(lambda m, args, out: out * 1.25 if isinstance(out, Tensor) else None)
     elif kind == "pre hook":
-        module.register_forward_pre_hook(lambda m, given: tuple(g * 0.75 for g in given))
+        module.register_forward_pre_hook(lambda m, args: tuple(g * 0.75 for g in args))
     elif kind == "forward":
         whole = module.forward
         module.forward = (  # type: ignore[method-assign]
-            types.MethodType(lambda m, *given: whole(*given) * 1.25, module)
+            types.MethodType(lambda m, *args: whole(*args) * 1.25, module)
             if d.chance(0.5)
-            else lambda *given: whole(*given) * 1.25
+            else lambda *args: whole(*args) * 1.25
         )
     elif kind == "script":
-        places = [(m, n) for m in net.modules() for n, c in m.named_children() if type(c) is torch.nn.Linear]
-        parent, name = d.choice(places)
+        linear_children = [(m, n) for m in net.modules() for n, c in m.named_children() if type(c) is torch.nn.Linear]
+        parent, name = d.choice(linear_children)
         setattr(parent, name, torch.jit.script(getattr(parent, name)))
     return kind
 
@@ -114,7 +114,7 @@ def call(net: torch.nn.Module, x: Tensor) -> Any:
 
 
 def try_transform(d: Draw) -> None:
-    """``fuse`` and ``accelerate``: results and gradients are those of the network, which stays as it is."""
+    """Check ``fuse`` and ``accelerate``: equal results and gradients, and an unchanged network."""
     net, x = spiking(d)
     kind = attach(d, net)
     function = d.choice((nn.fuse, nn.accelerate))
@@ -122,12 +122,12 @@ def try_transform(d: Draw) -> None:
     training = function is nn.accelerate and d.chance(0.5)
     net.train(training)
     source = {k: v.clone() for k, v in net.state_dict().items()}
-    # PyTorch's own copy of TorchScript passes its gradients on to the original.
+    # deepcopy of TorchScript modules passes gradients on to the original.
     twin = net if kind == "forward" else copy.deepcopy(net, without_graphs(net))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            made = function(net)
+            transformed = function(net)
     except ValueError as error:
         if kind == "forward" and "has a forward of its own" in str(error):
             return
@@ -136,14 +136,14 @@ def try_transform(d: Draw) -> None:
         raise Finding(f"{what}: {error}") from error
     if kind == "forward":
         raise Finding(f"{what}: a forward of its own was taken")
-    if list(made.state_dict()) != list(source) and function is nn.accelerate:
+    if list(transformed.state_dict()) != list(source) and function is nn.accelerate:
         raise Finding(f"{what}: other keys")
-    found = [call(m, x) for m in (made, twin)]
+    found = [call(m, x) for m in (transformed, twin)]
     same(found[0], found[1], what, 1e-9, 1e-9)
     if training:
         for out in found:
             out.square().sum().backward()
-        for (name, a), (_, b) in zip(made.named_parameters(), twin.named_parameters(), strict=True):
+        for (name, a), (_, b) in zip(transformed.named_parameters(), twin.named_parameters(), strict=True):
             same(a.grad, b.grad, f"{what}: gradient of {name}", 1e-7, 1e-9)
         if any(p.grad is not None for p in net.parameters()):
             raise Finding(f"{what}: gradients in the source network")
@@ -152,7 +152,7 @@ def try_transform(d: Draw) -> None:
 
 
 def library_neuron(d: Draw) -> tuple[str, Any, Any]:
-    """A neuron of an installed library, how it is called over ``[T, B, C]``, and how it is reset."""
+    """Return the name of an installed library, a neuron of it, and its reset function."""
     names = [n for n in ("spikingjelly", "norse", "sinabs") if find_spec(n)]
     name = d.choice(names) if names else ""
     if name == "spikingjelly":
@@ -167,8 +167,8 @@ def library_neuron(d: Draw) -> tuple[str, Any, Any]:
         return name, getattr(neuron, kind)(**settings), functional_.reset_net
     if name == "norse":
         module = import_module("norse.torch")
-        made = d.choice((module.LIF, module.LI, module.LIFRecurrent))
-        return name, made(5, 5) if made is module.LIFRecurrent else made(), lambda net: None
+        layer_class = d.choice((module.LIF, module.LI, module.LIFRecurrent))
+        return name, layer_class(5, 5) if layer_class is module.LIFRecurrent else layer_class(), lambda net: None
     if name == "sinabs":
         layers = import_module("sinabs.layers")
         kind = d.choice(("LIF", "IAF", "ExpLeak", "ALIF"))
@@ -180,7 +180,7 @@ def library_neuron(d: Draw) -> tuple[str, Any, Any]:
 
 
 def try_library(d: Draw) -> None:
-    """``replace`` of neurons of SpikingJelly, Norse and Sinabs, if installed: spikes and gradients of the library."""
+    """Compare spikes and gradients after ``replace`` with those of SpikingJelly, Norse and Sinabs, if installed."""
     name, neuron, reset = library_neuron(d)
     if not name:
         return
@@ -200,17 +200,17 @@ def try_library(d: Draw) -> None:
         out = out[0] if isinstance(out, tuple) else out
         out.double().square().sum().backward() if out.requires_grad else None
         found.append((out.detach(), leaf.grad))
-    (theirs, want), (own, got) = found
-    different = float((theirs != own).double().mean()) if theirs.dtype == own.dtype else 1.0
+    (theirs, want), (replaced, got) = found
+    different = float((theirs != replaced).double().mean()) if theirs.dtype == replaced.dtype else 1.0
     if ((theirs == 0) | (theirs == 1)).all() and 0 < different < 0.02:
         return  # a membrane within rounding of its threshold
-    same(own.double(), theirs.double(), what, 1e-5, 1e-5)
+    same(replaced.double(), theirs.double(), what, 1e-5, 1e-5)
     if want is not None and got is not None:
         same(got, want, f"{what}: gradient of x", 1e-4, 1e-4 * max(1.0, float(want.abs().max())))
 
 
 def try_lengths(d: Draw) -> None:
-    """Readouts, ``Time`` and losses with lengths: padding of NaN changes nothing, and gets no gradient."""
+    """Check that NaN padding changes no result of readouts, ``Time`` and losses with lengths, and gets no gradient."""
     steps, batch, features = d.choice((1, 4, 12)), d.choice((1, 3)), 5
     lengths = torch.tensor([d.randint(1, steps) for _ in range(batch)])
     inside = torch.arange(steps)[:, None] < lengths
@@ -219,24 +219,24 @@ def try_lengths(d: Draw) -> None:
     dirty = torch.where(inside[..., None], x, d.choice((float("nan"), float("inf"), 1e300)))
     linear = torch.nn.Linear(features, features).double()
     labels = torch.randint(0, features, (batch,))
-    which: dict[str, Any] = {
+    layers: dict[str, Any] = {
         **{n: getattr(nn, n)() for n in ("Rate", "Count", "Last", "Max", "FirstSpike")},
         "Time": Time(linear),
         "Time with a norm": Time(linear, torch.nn.BatchNorm1d(features).double()),
     }
-    name = d.choice(sorted(which))
-    layer = which[name]
+    name = d.choice(sorted(layers))
+    layer = layers[name]
     if "norm" in name and int(lengths.sum()) < 2:
         return
     found = []
-    for given in (clean, dirty):
-        leaf = given.clone().requires_grad_()
+    for inputs in (clean, dirty):
+        leaf = inputs.clone().requires_grad_()
         again = copy.deepcopy(layer)
         out = again(leaf, lengths)
         out.square().sum().backward()
         found.append((out.detach(), leaf.grad, *(p.grad for p in again.parameters()), *again.buffers()))
     same(found[1], found[0], f"{name} with padding")
-    for b in range(batch):  # each sample as if alone
+    for b in range(batch):  # compare with each sample alone
         if "norm" in name:
             break
         n = int(lengths[b])
@@ -244,5 +244,5 @@ def try_lengths(d: Draw) -> None:
         got = found[0][0][:n, b : b + 1] if name == "Time" else found[0][0][b : b + 1]
         same(got, alone.detach(), f"{name} with lengths, against a sample alone", 1e-12, 1e-12)
     for kind in ("ce_rate", "ce_count", "ce_membrane", "ce_time"):
-        values = [getattr(loss, kind)(given, labels, lengths) for given in (clean, dirty)]
+        values = [getattr(loss, kind)(inputs, labels, lengths) for inputs in (clean, dirty)]
         same(values[1], values[0], f"{kind} with padding")

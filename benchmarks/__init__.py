@@ -1,12 +1,12 @@
 """Benchmarks of snnfast; run them by ``python -m benchmarks``.
 
-A file that measures has
+The module of a benchmark has
 
-- ``SHAPES``, and ``QUICK_SHAPES`` to see that it runs;
-- ``FLOOR``, the name of what no implementation can be much faster than, and ``BASELINES``, the names of the others that
-  run unless some are chosen;
-- ``prepare(task)``, which gives the passes of one implementation (:class:`benchmarks.timing.Prepared`);
-- ``ENVIRONMENT``, if its processes are to have other variables than :data:`benchmarks.timing.KEEP_FREED`, and
-  ``plot(path, rows, title)``, if it draws its own picture;
-- ``verdicts(rows)``, if something is promised: it judges what was measured on the CPU in float32.
+- ``SHAPES``, and ``QUICK_SHAPES`` for a test run;
+- ``FLOOR``, the name of a lower bound of the time, and ``BASELINES``, the names of the implementations that run by
+  default;
+- ``prepare(task)``, which returns the passes of one implementation (:class:`benchmarks.timing.Prepared`);
+- ``ENVIRONMENT``, if its processes need other variables than :data:`benchmarks.timing.KEEP_FREED`, and
+  ``plot(path, rows, title)``, if it has a plot of its own;
+- ``verdicts(rows)``, if it has limits, which compares them with measurements on the CPU in float32.
 """

@@ -15,7 +15,7 @@ from benchmarks.timing import Task, measure, measure_isolated, require_kernels
 
 app = typer.Typer(help="Benchmarks of snnfast against plain PyTorch and other libraries.", no_args_is_help=True)
 
-# Limits are promised on the CPU in float32.
+# Limits hold on the CPU in float32.
 JUDGED = ("cpu", "float32")
 
 
@@ -53,7 +53,7 @@ def add_command(benchmark: str) -> None:
         names = [module.FLOOR, neurons.OURS, *filter(None, baselines.split(","))]
         names += neurons.OPTIONAL_BASELINES if compiled else ()
         results: report.Results = {}
-        # Implementations in the inner loop: what is compared is measured close in time.
+        # Implementations are in the inner loop, so that measurements to compare are close in time.
         for count, size, _, name in itertools.product(counts, sizes, range(rounds), names):
             task = Task(
                 benchmark,
@@ -188,7 +188,7 @@ def print_machine_code(
     check: Annotated[bool, typer.Option(help="Fail if a kernel got worse than is kept.")] = False,
     keep: Annotated[bool, typer.Option(help="Keep what there is now.")] = False,
 ) -> None:
-    before = machine_code.kept()
+    before = machine_code.stored()
     try:
         compiler = machine_code.release()
         if check and (before.nvcc, before.sources) == (compiler, machine_code.digest()):
@@ -232,8 +232,8 @@ def print_resources(arch: Annotated[str, typer.Option(help="The GPU architecture
         raise typer.Exit(1)
     kernels: list[resources.Kernel] = []
     failures: list[str] = []
-    with tempfile.TemporaryDirectory() as made:
-        for source in resources.sources(Path(made)):
+    with tempfile.TemporaryDirectory() as folder:
+        for source in resources.sources(Path(folder)):
             try:
                 kernels += resources.compile_kernels(compiler, arch, source)
             except RuntimeError as error:

@@ -1,8 +1,9 @@
-"""Errors of layers that run otherwise than PyTorch's: in float32, against PyTorch in float64.
+"""Errors of layers that compute differently from PyTorch: float32 against PyTorch in float64.
 
-Beside them are the errors of PyTorch's own layers in float32, with contiguous images. An error is the norm of the
-differences by the norm of the values: of results, gradients of the input and of every parameter, and running
-statistics the worst of each. ``docs/accuracy.md`` has the table; ``tests/nn/test_accuracy.py`` holds the limit.
+The table also has the errors of PyTorch's layers in float32, with contiguous images. An error is the norm of the
+differences divided by the norm of the values; the table has the largest over results, over gradients of the input and
+of every parameter, and over running statistics. ``docs/accuracy.md`` has the table; ``tests/nn/test_accuracy.py`` tests
+the limit.
 """
 
 from __future__ import annotations
@@ -19,24 +20,24 @@ from torch import Tensor, nn
 from benchmarks.machine import describe
 
 LIMIT = 3  # times PyTorch's error
-FLOOR = 1.5e-7  # an error that is rounding: a bit of float32
+FLOOR = 1.5e-7  # error of rounding: one bit of float32
 PARTS = ("result", "gradients", "statistics")
 HEADER = (*("layer", "input", "result here", "PyTorch", "gradients here", "PyTorch"), *("statistics here", "PyTorch"))
 INPUTS = {"0 to 1": 0.0, "10 to 11": 10.0}
 
 
 class Case(NamedTuple):
-    """A network, and how it is made of PyTorch's layers."""
+    """A network of PyTorch's layers, and its conversion to snnfast's."""
 
     ours: Callable[[nn.Module], nn.Module]
     plain: nn.Module
     x: Tensor  # in float64
     train: bool = True
-    gradients: tuple[str, ...] = ()  # those that both have; all if empty
+    gradients: tuple[str, ...] = ()  # gradients to compare; all if empty
 
 
 def cases() -> Iterator[tuple[str, str, Callable[[], Case]]]:
-    """Name, name of the input, and the case."""
+    """Yield name, name of the input, and a function that makes the case."""
     for name, layers in _images().items():
         for kind, offset in INPUTS.items():
             for train in (True, False) if name.endswith(" BatchNorm2d)") else (True,):
@@ -73,14 +74,14 @@ def _images() -> dict[str, Callable[[], list[nn.Module]]]:
         "Upsample": lambda: nn.Upsample(scale_factor=2, mode="bilinear"),
     }
     return {
-        # before a normalisation a bias has no gradient
+        # a bias before a normalisation has no gradient
         f"Time(Conv2d, {name})": lambda m=make, b="Norm" not in name: [conv(b), m()]  # type: ignore[misc]
         for name, make in makers.items()
     }
 
 
 class _Block(nn.Module):
-    """A module that :class:`snnfast.nn.Time` does not know."""
+    """A module without a special case in :class:`snnfast.nn.Time`."""
 
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__()
@@ -134,7 +135,7 @@ def _fused(offset: float) -> Case:
 
 
 def _normlif(offset: float, layout: str, train: bool) -> Case:
-    """Membranes that never fire: a spike more or less in float32 is no error."""
+    """Make neurons that never fire, because a different spike in float32 would not count as an error."""
     from snnfast.nn import LIF, NormLIF
 
     def ours(net: nn.Module) -> nn.Module:
@@ -173,7 +174,7 @@ def _accelerated() -> Case:
 
 
 def _eighths(*size: int) -> Tensor:
-    """Membranes of these are exact: float32 and float64 have the same spikes."""
+    """Draw inputs for exact membranes, so that float32 and float64 have the same spikes."""
     return torch.randint(-4, 16, size).double() / 8
 
 
@@ -186,7 +187,7 @@ def _pooled() -> Case:
 
 
 class _IF(nn.Module):
-    """SpikingJelly's ``IFNode`` in plain PyTorch, of all steps, with the gradient of its sigmoid."""
+    """SpikingJelly's ``IFNode`` in plain PyTorch, multi-step, with its sigmoid surrogate."""
 
     step_mode, v_threshold, v_reset, detach_reset = "m", 1.0, 0.0, False
     surrogate_function = type("Sigmoid", (), {"__module__": "spikingjelly", "alpha": 4.0, "spiking": True})()
@@ -215,7 +216,7 @@ def _replaced() -> Case:
 
 
 def errors(case: Case) -> dict[str, dict[str, tuple[float, float]]]:
-    """The errors here and of PyTorch, by part and name."""
+    """Return the errors of snnfast and of PyTorch, by part and name."""
     plain = case.plain.train(case.train)
     with torch.no_grad():
         for name, parameter in plain.named_parameters():
@@ -228,20 +229,20 @@ def errors(case: Case) -> dict[str, dict[str, tuple[float, float]]]:
     with_ours = case.ours(copy.deepcopy(plain)).train(case.train)
     repeated = case.x.stride(0) == 0
     images = case.x[:1].float().expand(case.x.shape) if repeated else case.x.float()
-    given = images if repeated else images.contiguous()
-    found = (_values(net, x, case.gradients) for net, x in ((with_ours, images), (plain, given)))
-    here, there = found
+    contiguous = images if repeated else images.contiguous()
+    found = (_values(net, x, case.gradients) for net, x in ((with_ours, images), (plain, contiguous)))
+    ours, pytorch = found
     return {
         part: {
-            name: (_error(value, exact[part][name]), _error(there[part][name], exact[part][name]))
-            for name, value in here[part].items()
+            name: (_error(value, exact[part][name]), _error(pytorch[part][name], exact[part][name]))
+            for name, value in ours[part].items()
         }
         for part in PARTS
     }
 
 
 def _values(net: nn.Module, x: Tensor, wanted: tuple[str, ...]) -> dict[str, dict[str, Tensor]]:
-    """Results, gradients and statistics, by name."""
+    """Return results, gradients and statistics, by name."""
     repeated = x.stride(0) == 0
     leaf = (x[:1] if repeated else x).detach().requires_grad_()
     y = net(leaf.expand(x.shape) if repeated else leaf)
@@ -250,11 +251,11 @@ def _values(net: nn.Module, x: Tensor, wanted: tuple[str, ...]) -> dict[str, dic
     parameters = dict(net.named_parameters())
     grads = torch.autograd.grad(result, [leaf, *parameters.values()], grad.to(result.dtype))
     names = ["x", *parameters]
-    of_norms = {n: b for n, b in net.named_buffers() if "running" in n}
+    statistics = {n: b for n, b in net.named_buffers() if "running" in n}
     return {
         "result": {"y": result.detach()},
         "gradients": {n: g for n, g in zip(names, grads) if n in (wanted or names)},
-        "statistics": of_norms,
+        "statistics": statistics,
     }
 
 
@@ -263,7 +264,7 @@ def _error(value: Tensor, wanted: Tensor) -> float:
 
 
 def lines() -> list[tuple[str, ...]]:
-    """Rows of a table with this header: the worst errors of every case."""
+    """Return the rows of the table: the largest errors of every case."""
     found = []
     for name, kind, make in cases():
         torch.manual_seed(0)
@@ -276,7 +277,7 @@ def lines() -> list[tuple[str, ...]]:
 
 
 def write(page: Path, found: list[tuple[str, ...]]) -> None:
-    """The table between the two marks of a page in Markdown, with the machine."""
+    """Write the table between the two marks of a Markdown page, with the machine."""
     machine = describe("cpu")
     rows = [HEADER, ("---",) * len(HEADER), *found]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -1,7 +1,7 @@
-"""Batch normalisation, ``N x C x H x W``: ``ops.batch_norm`` of channels-last images, beside PyTorch's.
+"""Batch normalisation, ``N x C x H x W``: ``ops.batch_norm`` of channels-last images, compared with PyTorch's.
 
-``pytorch`` normalises the same images, ``contiguous`` contiguous ones. In training by the statistics of the batch, in
-evaluation by given ones; gradients are those of images, weight and bias.
+``pytorch`` normalises the same images, ``contiguous`` contiguous ones. Training uses the statistics of the batch,
+evaluation stored ones; gradients are those of images, weight and bias.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ BASELINES = ("pytorch", "contiguous")
 def prepare(task: Task) -> Prepared:
     import snnfast
 
-    def ours(x: Tensor, weight: Tensor, bias: Tensor, *given: Tensor) -> Tensor:
-        return snnfast.ops.batch_norm(x, weight, bias, *given)[0]
+    def ours(x: Tensor, weight: Tensor, bias: Tensor, *stored: Tensor) -> Tensor:
+        return snnfast.ops.batch_norm(x, weight, bias, *stored)[0]
 
-    def pytorch(x: Tensor, weight: Tensor, bias: Tensor, *given: Tensor) -> Tensor:
-        statistics = given or (None, None)
-        return functional.batch_norm(x, *statistics, weight, bias, training=not given)
+    def pytorch(x: Tensor, weight: Tensor, bias: Tensor, *stored: Tensor) -> Tensor:
+        statistics = stored or (None, None)
+        return functional.batch_norm(x, *statistics, weight, bias, training=not stored)
 
     like = {"device": task.device, "dtype": task.torch_dtype}
     generator = torch.Generator(task.device).manual_seed(0)
@@ -44,15 +44,15 @@ def prepare(task: Task) -> Prepared:
     if task.implementation == FLOOR:
         names = (f"{name} {part}" for name in settings for part in ("forward", "gradient"))
         return Prepared(dict.fromkeys(names, x.clone), {})
-    made = {neurons.OURS: ours, "pytorch": pytorch, "contiguous": pytorch}
-    run = neurons.chosen(task.implementation, made)
+    implementations = {neurons.OURS: ours, "pytorch": pytorch, "contiguous": pytorch}
+    run = neurons.chosen(task.implementation, implementations)
     leaves = [x, *(torch.ones(task.shape[1], **like) for _ in range(2))]
     passes: dict[str, Callable[[], object]] = {}
-    for name, given in settings.items():
-        passes[f"{name} forward"] = torch.no_grad()(partial(run, *leaves, *given))
+    for name, stored in settings.items():
+        passes[f"{name} forward"] = torch.no_grad()(partial(run, *leaves, *stored))
     leaves = [leaf.detach().requires_grad_() for leaf in leaves]
-    for name, given in settings.items():
-        y = run(*leaves, *given)
+    for name, stored in settings.items():
+        y = run(*leaves, *stored)
         grad = torch.randn_like(y)
         passes[f"{name} gradient"] = partial(torch.autograd.grad, y, leaves, grad, retain_graph=True)
     return Prepared(passes, {})

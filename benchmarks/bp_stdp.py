@@ -1,7 +1,7 @@
-"""BP-STDP of one layer pair, ``T x B x inputs x neurons``, errors passed back included.
+"""BP-STDP of one layer pair, ``T x B x inputs x neurons``, including backpropagated errors.
 
 Spikes and errors are as sparse as on MNIST: one input in 40 fires in a step, one error in 20 is not 0. ``products`` are
-the two dense matrix products of which the rule consists, windows given.
+the two dense matrix products of the rule, without the computation of windows.
 """
 
 from __future__ import annotations

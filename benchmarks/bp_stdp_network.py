@@ -1,12 +1,12 @@
-"""BP-STDP of a network, ``T x B x inputs x hidden x outputs``: time of one image, one after the other in batches of B.
+"""BP-STDP of a network, ``T x B x inputs x hidden x outputs``: time per image, in batches of B.
 
-Images are as dark and as bright as MNIST, weights those of training: ``op`` is the op on spikes that lie ready, ``fit``
-everything from a loader on (encoding, desired times, loss, accuracy), ``networks at once`` the op on several networks,
-an image of one of them. ``products`` are the dense matrix products of the network: of each layer over all steps for
-its currents, and in steps with a desired spike for errors passed back and for changes.
+Images have the brightness of MNIST, weights are those of training. ``op`` is the op on prepared spikes, ``fit`` is
+everything after the loader (encoding, desired times, loss, accuracy), ``networks at once`` is the op on several
+networks, per image and network. ``products`` are the dense matrix products of the network: for the currents of each
+layer over all steps, and in steps with a desired spike for backpropagated errors and weight changes.
 
-The fact "additions" counts, for an image, what the spikes that occur make necessary: to a current for every spike, to a
-weight where its neuron has an error and a spike of its input is in the window.
+The fact "additions" counts the additions per image that the spikes require: to a current for every spike, and to a
+weight if its neuron has an error and its input has a spike in the window.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ QUICK_SHAPES = ((5, 2, 64, 7, 3),)
 FLOOR = "products"
 BASELINES = ("manual_loop",)
 OP, FIT = "op", "fit"
-# Enough networks for the threads of a CPU, the blocks of a GPU.
+# Enough networks for the threads of a CPU or the blocks of a GPU.
 TOGETHER, NETWORKS, FEW = "networks at once", {"cpu": 8, "cuda": 128}, 500
 LR, EPSILON, BETA, SCALE = 5e-4, 4, 250.0, 5.0
-# As of MNIST: share of pixels that are not black, mean (0.13 after clamping).
+# Values of MNIST: share of pixels that are not black, mean (0.13 after clamping).
 LIT, BRIGHTNESS = 0.19, 0.143
-EPOCH, EPOCH_SECONDS, PER_MANUAL_LOOP = 60_000, 120.0, 100.0  # what is promised
-LENGTH = 4_000  # images a pass
+EPOCH, EPOCH_SECONDS, PER_MANUAL_LOOP = 60_000, 120.0, 100.0  # limits
+LENGTH = 4_000  # images per pass
 LEARNED = 2_000
 
 
 @functools.cache
 def samples(inputs: int) -> tuple[Tensor, Tensor]:
-    """The digits in the package, larger, with as many dark pixels and as bright as MNIST: ``[N, inputs]`` in [0, 1]."""
+    """Enlarge the digits in the package to the statistics of MNIST: ``[N, inputs]`` in [0, 1], and labels."""
     pixels, labels = enlarged(math.isqrt(inputs))
     dark = pixels.flatten().kthvalue(int((1 - LIT) * pixels.numel())).values
     pixels = (pixels - dark).clamp(min=0)
@@ -55,7 +55,7 @@ def loader(inputs: int, classes: int, batch: int, count: int) -> list[tuple[Tens
 
 
 def network(sizes: tuple[int, ...], steps: int, learned: int):  # type: ignore[no-untyped-def]
-    """The model, after ``learned`` images, and its encoder."""
+    """Return the model, trained on ``learned`` images, and its encoder."""
     from snnfast import encoder
     from snnfast import papers as model
 
@@ -77,9 +77,9 @@ def ours(task: Task) -> Prepared:
     net.to(task.device)
     update = "step" if batch == 1 else "sequence"
     drawn = loader(sizes[0], sizes[-1], batch, count)
-    batches = [(pixels.to(task.device), of.to(task.device)) for pixels, of in drawn]
+    batches = [(pixels.to(task.device), targets.to(task.device)) for pixels, targets in drawn]
     x = torch.cat([encode(pixels) for pixels, _ in batches], 1)
-    labels = torch.cat([of for _, of in batches])
+    labels = torch.cat([targets for _, targets in batches])
     desired = encoder.desired_times(len(labels), BETA, steps).to(task.device)
     start = [w.clone() for w in net.weights]
 
@@ -101,8 +101,8 @@ def ours(task: Task) -> Prepared:
     def together() -> object:
         for w, before in zip(several, start):
             w.copy_(before)
-        given = x[:, :few], labels[:few], desired[:, :few]
-        return ops.bp_stdp_network_(several, *given, thresholds=thresholds, **options)
+        presented = x[:, :few], labels[:few], desired[:, :few]
+        return ops.bp_stdp_network_(several, *presented, thresholds=thresholds, **options)
 
     def fit() -> object:
         restore()
@@ -117,13 +117,13 @@ def ours(task: Task) -> Prepared:
 
 
 def additions(rasters: list[Tensor], labels: Tensor, desired: Tensor) -> float:
-    """To currents, and to weights where there is an error; of all samples."""
+    """Count the additions to currents, and to weights of neurons with an error, over all samples."""
     from snnfast.nn.loss import bp_stdp_error
 
     sizes = [r.shape[2] for r in rasters]
     to_currents = sum(int(r.sum()) * n for r, n in zip(rasters, sizes[1:]))
-    own = F.one_hot(labels, sizes[-1]).bool()
-    wrong = bp_stdp_error(rasters[-1], desired[..., None] & own, labels, EPSILON).any(2)
+    one_hot = F.one_hot(labels, sizes[-1]).bool()
+    wrong = bp_stdp_error(rasters[-1], desired[..., None] & one_hot, labels, EPSILON).any(2)
     to_weights = 0
     fired = []
     for r in rasters:
@@ -136,7 +136,7 @@ def additions(rasters: list[Tensor], labels: Tensor, desired: Tensor) -> float:
 
 
 def products(task: Task) -> Prepared:
-    """The dense products, and one whose time says how fast additions can be."""
+    """Prepare the dense products."""
     steps, batch, *sizes = task.shape
     slots = steps * batch
     chosen = max(round(slots * BETA / 1000), 1)
@@ -164,7 +164,7 @@ def prepare(task: Task) -> Prepared:
 
 
 def verdicts(rows: list[report.Row]) -> list[dict[str, Any]]:
-    """Whether the promises are kept, with one thread."""
+    """Compare the measurements with the limits, for one thread."""
     found = []
     for row in rows:
         task = row.task

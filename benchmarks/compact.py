@@ -1,4 +1,4 @@
-"""JSON of results as it is kept: one row a line, without fields that are empty, numbers to six digits."""
+"""Compact JSON of results: one row per line, without empty fields, numbers to six digits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def short(value: Any) -> Any:
-    """The same without empty fields of dictionaries; floats rounded to six significant digits."""
+    """Remove empty fields of dictionaries, and round floats to six significant digits."""
     if isinstance(value, dict):
         return {k: short(v) for k, v in value.items() if v is not None and v not in ("", {}, [])}
     if isinstance(value, (list, tuple)):
@@ -17,7 +17,7 @@ def short(value: Any) -> Any:
 
 
 def lines(name: str, value: Any) -> str:
-    """A field of a document; an entry of a list or of a dictionary takes a line."""
+    """Format a field of a document, with one line per entry of a list or dictionary."""
     value = short(value)
     if isinstance(value, dict):
         entries = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in value.items()]
@@ -33,7 +33,7 @@ def lines(name: str, value: Any) -> str:
 
 
 def write(path: Path, document: dict[str, Any]) -> None:
-    """Writes a file of results; its folder is made."""
+    """Write a file of results; create its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fields = ",\n".join(lines(name, value) for name, value in document.items())
     path.write_text(f"{{\n{fields}\n}}\n")

@@ -1,6 +1,6 @@
 """One training step of a small convolutional network on ``[T, B, C, H, W]``.
 
-``relu`` is the same network with ReLU for neurons: convolutions, pooling and optimizer alone.
+``relu`` is the same network with ReLU for neurons: only convolutions, pooling and optimizer.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""A converted network: time of a step beside the ReLU network's forward, ``T x B``, or ``T x B x hidden x ...``.
+"""A converted network: time per step, relative to a forward pass of the ReLU network, ``T x B [x hidden]``.
 
 The network is that of Diehl et al. 2015, convolutional or, with hidden layers, fully connected, trained for a few
-seconds on the digits in the package, as large and bright as MNIST's. ``ann`` is one forward of it on the batch;
-everything else runs T steps and is timed for one of them. "chunk" passes run so many steps of a layer at once; "dense"
-skips no silent input.
+seconds on the digits in the package with the statistics of MNIST. ``ann`` is one forward pass on the batch; all others
+run T steps and are timed per step. "chunk" passes run this number of steps of a layer at once; "dense" does not skip
+silent inputs.
 
-The fact "agreement" is the share of images that get the ReLU network's class after T steps.
+The fact "agreement" is the share of images with the same class as the ReLU network after T steps.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ BASELINES = ("spikingjelly",)
 CONSTANT = "constant current"
 LEARNED = 3_000
 PERCENTILE = 99.9
-# What is promised of the first two shapes, and of the first.
+# Limits of the first two shapes, and of the first.
 FORWARDS, PER_SPIKINGJELLY = 1.15, 3.0
 
 
 @functools.cache
 def trained(hidden: tuple[int, ...], learned: int) -> nn.Module:
-    """The ReLU network, in evaluation mode."""
+    """Train the ReLU network; return it in evaluation mode."""
     from snnfast.papers import Diehl2015
 
     torch.manual_seed(0)
@@ -72,7 +72,7 @@ def prepare(task: Task) -> Prepared:
 
 
 def passes(x: Tensor, model: nn.Module, calibration: list[Tensor], steps: int) -> dict[str, Callable[[], Tensor]]:
-    """Ours, by name."""
+    """Return the passes of snnfast, by name."""
     import snnfast
     from snnfast.conversion import shortcuts
 
@@ -95,7 +95,7 @@ def passes(x: Tensor, model: nn.Module, calibration: list[Tensor], steps: int) -
 
 
 def verdicts(rows: list[report.Row]) -> list[dict[str, Any]]:
-    """Whether the promises are kept."""
+    """Compare the measurements with the limits."""
     found = []
     for row in rows:
         task = row.task

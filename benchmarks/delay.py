@@ -1,4 +1,4 @@
-"""Delays of 0 to 25 steps, another for each channel of ``[T, B, C]``; ``copy`` copies the input and delays nothing."""
+"""Delays of 0 to 25 steps, one per channel of ``[T, B, C]``; ``copy`` only copies the input."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def prepare(task: Task) -> Prepared:
 
 
 def verdicts(rows: list[report.Row]) -> list[dict[str, Any]]:
-    """At most so many copies of the input."""
+    """Compare the time with that of copies of the input."""
     return [
         report.verdict(row.task.shape, row.name, "delay / copies of x", row.floors, "<=", LIMIT)
         for row in rows

@@ -1,7 +1,7 @@
 """The network of Diehl and Cook while it learns, ``T x inputs x neurons``: time of one presentation.
 
-Before it is timed, the network has learned from 60,000 presentations. The images are the digits of the package, larger:
-28 x 28, at rates that make about 13 input spikes a step, as MNIST does. ``weights`` only copies the weights.
+The network is first trained with 60,000 presentations. The images are the digits in the package, enlarged to 28 x 28,
+with rates of about 13 input spikes per step, as for MNIST. ``weights`` only copies the weights.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ SHAPES = ((250, 784, 100), (250, 784, 400), (250, 784, 1600), (250, 784, 6400))
 QUICK_SHAPES = ((20, 64, 10),)
 FLOOR = "weights"
 BASELINES = ("reference_loop", "bindsnet")
-# One presentation of a run, of a call of its own, and of a run whose spikes are drawn inside; presentations in a run.
+# Time per presentation in a long call, in a call with a single one, with spikes drawn inside, and without learning.
 RUN, ALONE, ENCODED, FROZEN = "presentation", "alone", "with encoding", "without learning"
-# The same of a run of several networks at once, for one of them: enough for the threads of a CPU, the blocks of a GPU.
+# Time per presentation and network for several networks: enough for the threads of a CPU or the blocks of a GPU.
 TOGETHER, NETWORKS = "networks at once", {"cpu": 8, "cuda": 128}
 LENGTH = 128
 LEARNED = 60_000
 SPIKES_A_STEP = 12.6
 INHIBITION, NORM, V_THRESHOLD, V_RESET = 120.0, 0.1, 13.0, 5.0
-# Neurons: learning rate and growth of the threshold, as the preset "tuned" has them.
+# Neurons: learning rate and growth of the threshold in the preset "tuned".
 RATES = {100: (0.03, 0.0125), 400: (0.03, 0.05), 1600: (0.06, 0.2), 6400: (0.1, 0.5)}
 
 
@@ -41,7 +41,7 @@ class Network(NamedTuple):
 
 
 def images(inputs: int) -> Tensor:
-    """Rates in Hz ``[images, inputs]``."""
+    """Return rates in Hz ``[images, inputs]``."""
     from snnfast import data
 
     digits = data.as_tensors(data.digits())[0].view(-1, 1, 8, 8)
@@ -60,7 +60,7 @@ def settings(outputs: int) -> tuple[float, float]:
 
 @functools.cache
 def learned(inputs: int, outputs: int, presentations: int) -> Network:
-    """The network after so many presentations."""
+    """Train the network with a number of presentations."""
     generator = torch.Generator().manual_seed(0)
     w = 0.3 * torch.rand((inputs, outputs), generator=generator)
     network = Network((w * (NORM * inputs / w.sum(0))).t(), torch.zeros(outputs), images(inputs))
@@ -79,14 +79,14 @@ def on(device: str, network: Network) -> Network:
 
 
 def rates(hz: Tensor, seed: int, steps: int):  # type: ignore[no-untyped-def]
-    """Presentations of so many steps at these rates, seeds counted up from ``seed``."""
+    """Return presentations of ``steps`` steps at rates ``hz``, with seeds counting up from ``seed``."""
     from snnfast import ops
 
     return ops.Rates(hz, steps, torch.arange(seed, seed + len(hz), device=hz.device))
 
 
 def learn(network: Network, x: object, op: Callable[..., object] | None = None, **changes: object) -> object:
-    """Presents ``x`` and learns."""
+    """Present ``x`` and learn."""
     from snnfast import ops, plasticity
 
     outputs, inputs = network.w.shape[-2:]
@@ -106,7 +106,7 @@ def learn(network: Network, x: object, op: Callable[..., object] | None = None, 
 
 
 def trains(network: Network, count: int, steps: int, dt: float = 1.0) -> Tensor:
-    """Spikes ``[count, steps, inputs]``, uint8, in steps of ``dt`` ms."""
+    """Draw spikes ``[count, steps, inputs]``, uint8, in steps of ``dt`` ms."""
     from snnfast import ops
 
     return torch.stack(

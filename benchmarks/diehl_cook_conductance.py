@@ -1,8 +1,8 @@
 """The network of Diehl and Cook with the paper's conductances, ``T x inputs x neurons``: time of one presentation.
 
-T steps of 0.5 ms and 300 of rest, while it learns, with the settings of the preset "paper". Before it is timed, the
-network has learned from 3,000 presentations. The images are those of the benchmark ``diehl_cook`` at half the rate, as
-in the authors' program: about 3 input spikes a step. ``weights`` only copies the weights.
+A presentation has T steps of 0.5 ms and 300 steps of rest, with learning and the settings of the preset "paper". The
+network is first trained with 3,000 presentations. The images are those of the benchmark ``diehl_cook`` at half the
+rate, as in the authors' program: about 3 input spikes per step. ``weights`` only copies the weights.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BASELINES = ("reference_loop",)
 LENGTH = 32
 LEARNED = 3_000
 DT, REST, NORM, LONGEST_DELAY = 0.5, 150.0, 78 / 784, 20
-INTENSITY = 63.75 / 128  # of the rates in benchmarks.diehl_cook
+INTENSITY = 63.75 / 128  # factor on the rates of benchmarks.diehl_cook
 
 
 @functools.cache
@@ -37,7 +37,7 @@ def delays(outputs: int, inputs: int, device: torch.device) -> Tensor:
 
 @functools.cache
 def learned(inputs: int, outputs: int, presentations: int) -> Network:
-    """The network after so many presentations."""
+    """Train the network with a number of presentations."""
     generator = torch.Generator().manual_seed(0)
     w = 0.3 * torch.rand((inputs, outputs), generator=generator)
     theta = torch.full((outputs,), 20.0, dtype=torch.float64)
@@ -49,7 +49,7 @@ def learned(inputs: int, outputs: int, presentations: int) -> Network:
 
 
 def learn(network: Network, x: object, op: Callable[..., object] | None = None, **changes: object) -> object:
-    """Presents ``x`` and learns."""
+    """Present ``x`` and learn."""
     from snnfast import ops, plasticity
 
     outputs, inputs = network.w.shape

@@ -1,4 +1,4 @@
-"""The digits in the package, made as large as MNIST's."""
+"""The digits in the package, enlarged to the size of MNIST's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch.nn import functional
 
 
 def enlarged(side: int) -> tuple[Tensor, Tensor]:
-    """Images ``[N, side * side]`` in [0, 1], flattened, with a border as in MNIST, and labels."""
+    """Return flattened images ``[N, side * side]`` in [0, 1], with a border as in MNIST, and labels."""
     from snnfast import data
 
     images, labels = data.as_tensors(data.digits())

@@ -1,7 +1,7 @@
-"""A step of one sample, ``inputs x hidden x outputs``: as C that ``export_c`` wrote, here in PyTorch, and in snnTorch.
+"""A step of one sample, ``inputs x hidden x outputs``: C code from ``export_c``, snnfast in PyTorch, and snnTorch.
 
-All have the same weights and read the same frames, 13 % spikes as the pixels of MNIST give. The program runs in this
-process, called through ctypes; its time has these calls in it. Needs a C compiler, ``cc``.
+All have the same weights and read the same frames, with 13 % spikes as from the pixels of MNIST. The C code runs in
+this process; its time includes calls through ctypes. Needs a C compiler, ``cc``.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def prepare(task: Task) -> Prepared:
 
 
 def verdicts(rows: list[report.Row]) -> list[dict[str, Any]]:
-    """Whether the promise is kept."""
+    """Compare the measurements with the limit."""
     return [
         report.verdict(row.task.shape, STEP, "snntorch / snnfast", row.per_ours, ">=", LIMIT)
         for row in rows

@@ -1,4 +1,4 @@
-"""Neurons in whole numbers ``[T, B, N]``, beside ``lif`` in float32 and the reference; ``copy`` writes the spikes."""
+"""Integer neurons ``[T, B, N]``, compared with ``lif`` in float32 and the reference; ``copy`` only writes int8."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Linear(n, n) and a layer of neurons over 500 steps: the task of Open Neuromorphic's benchmark.
 
-Here every implementation has the same dynamics and weights, and time is taken when the device is
-done. ``linear`` is the same without neurons: no implementation can be faster.
+All implementations have the same dynamics and weights, and timing waits for the device. ``linear`` is
+the same without neurons, a lower bound.
 """
 
 from __future__ import annotations

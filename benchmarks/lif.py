@@ -1,4 +1,4 @@
-"""One layer of neurons, ``x [T, B, N]``: a kernel that is bound by memory."""
+"""One layer of LIF neurons, ``x [T, B, N]``: a memory-bound kernel."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from benchmarks.timing import Prepared, Task
 SHAPES = ((16, 64, 1024), (32, 32, 4096), (100, 32, 4096), (4, 32, 4096))
 QUICK_SHAPES = ((3, 2, 5),)
 BASELINES = (*neurons.BASELINES, "jax")
-# The floor: a copy of x into other memory; malloc keeps it (timing.KEEP_FREED). "copy" goes into memory that is there.
+# The floor is a copy of x into new memory, which malloc reuses (timing.KEEP_FREED). "copy" writes into existing memory.
 FLOOR = "clone"
 FORWARD, TRAINING, BACKWARD = "forward", "forward+backward", "backward"
-# Tensors of x's size that must pass the memory bus: read x, write the spikes; then read x and the
-# spikes' gradient, write the gradient of x.
+# Tensors of the size of x that cross the memory bus: read x, write the spikes; then read x and the
+# gradient of the spikes, write the gradient of x.
 TENSORS_MOVED = {FORWARD: 2, TRAINING: 5, BACKWARD: 3, "copy": 2}
 
 
 class Limit(NamedTuple):
-    """Limits that snnfast promises to keep with one thread."""
+    """Limits of snnfast with one thread."""
 
     shape: tuple[int, ...]
     name: str
@@ -32,7 +32,7 @@ class Limit(NamedTuple):
     tuned_loop: float
 
 
-# Where all memory is warm, that of the clones, too.
+# These hold for warm memory, also of the clones.
 LIMITS = (
     Limit((16, 64, 1024), TRAINING, clones=4, spikingjelly=10, tuned_loop=8),
     Limit((32, 32, 4096), TRAINING, clones=4, spikingjelly=10, tuned_loop=8),
@@ -61,7 +61,7 @@ def prepare(task: Task) -> Prepared:
 
 
 def passes(run: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -> Prepared:
-    """Forward alone, and with the gradient of ``x``, of neurons ``x -> spikes``; on a GPU also that gradient alone."""
+    """Forward pass, and forward with the gradient of ``x``, of neurons ``x -> spikes``; on a GPU also that gradient."""
     leaf = x.clone().requires_grad_()
 
     def forward() -> Tensor:
@@ -80,12 +80,12 @@ def passes(run: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -> Prepared
 
 
 def verdicts(rows: list[report.Row]) -> list[dict[str, Any]]:
-    """Whether the promises are kept."""
+    """Compare the measurements with the limits."""
     return [*limit_verdicts(rows), *thread_verdicts(rows)]
 
 
 def limit_verdicts(rows: list[report.Row]) -> list[dict[str, Any]]:
-    """One thread against the clone and the baselines; None where the shape was not asked for."""
+    """Compare one thread with the clone and the baselines; None if the shape was not measured."""
     measured = {(row.task.shape, row.name, row.task.implementation): row for row in rows if row.task.threads == 1}
     found = []
     for limit in LIMITS:
@@ -102,7 +102,7 @@ def limit_verdicts(rows: list[report.Row]) -> list[dict[str, Any]]:
 
 
 def thread_verdicts(rows: list[report.Row]) -> list[dict[str, Any]]:
-    """More threads must not be slower than one."""
+    """Check that more threads are not slower than one."""
     ours = [row for row in rows if row.task.implementation == neurons.OURS]
     alone = {(row.task.shape, row.name): row.minimum_seconds for row in ours if row.task.threads == 1}
     return [

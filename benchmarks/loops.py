@@ -1,4 +1,4 @@
-"""Training steps of snnTorch networks with a loop over the steps in ``forward``: as they are, and taken apart.
+"""Training steps of snnTorch networks with a loop over time steps in ``forward``: original, and with the loop replaced.
 
 ``snnfast`` is ``replace(net)``; ``steps`` is ``replace(net, sequences=False)``, which keeps the loop. A network is
 named by its input: ``T x B x 784`` is that of snnTorch's tutorial 5, 784-1000-10, ``T x B x 1 x 28 x 28``
@@ -33,11 +33,11 @@ def prepare(task: Task) -> Prepared:
         net = replace(net, sequences=False)
     elif task.implementation != FLOOR:
         raise neurons.Skip(f"choose from {FLOOR}, {neurons.OURS}, {', '.join(BASELINES)}")
-    given = task.shape if len(task.shape) == 3 and task.shape[2] == 40 else task.shape[1:]
-    x = torch.rand(given, generator=torch.Generator().manual_seed(0))
+    shape = task.shape if len(task.shape) == 3 and task.shape[2] == 40 else task.shape[1:]
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     x = x.to(task.device, task.torch_dtype)
     target = torch.zeros(task.shape[1], dtype=torch.long, device=task.device)
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.0)  # so that every step is the same
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.0)  # a rate of 0, so that all steps are the same
     shown: dict[str, float] = {}
 
     def step() -> Tensor:

@@ -1,4 +1,4 @@
-"""The machine and the software a result belongs to."""
+"""Description of the machine and the software of a result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def cpu_model() -> str:
 
 
 def amd_core(family: int, model: int) -> str:
-    """The generation of an AMD processor, which its name may hide in a virtual machine; "" if it is none of these."""
+    """Return the generation of an AMD processor, which a virtual machine may hide; "" for other processors."""
     if family == 25:
         return "Zen 4" if model in range(0x10, 0x20) or model >= 0x60 else "Zen 3"
     return "Zen 5" if family == 26 else ""
@@ -54,7 +54,7 @@ def describe(device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "snnfast": snnfast.__version__,
-        # Not all of it: results are published, and paths are nobody's business.
+        # Without paths, because results are published.
         "build": {name: build[name] for name in ("cpu_isa", "compiler", "cuda_compiler")},
         "commit": commit(),
     }

@@ -1,8 +1,8 @@
 """Registers, spills and instructions of the hot kernels: every neuron, forward and backward, fp32 and bf16.
 
-Parameters are numbers; of LIF there are kernels for tensors, too. The surrogate is the default, which has kernels of
-its own. ``results/machine-code.json`` keeps what is counted; a kernel may get better, not worse. Instructions are those
-of the whole kernel as they stand, loops unrolled.
+Parameters are numbers; LIF also has kernels for tensors. The surrogate is the default, which has specialised kernels.
+``results/machine-code.json`` stores the counts; a kernel must not get worse. Instructions are counted statically over
+the whole kernel, with unrolled loops.
 
 Needs nvcc and nvdisasm (a CUDA toolkit, or ``pip install nvidia-cuda-nvdisasm``), and no GPU.
 """
@@ -23,11 +23,11 @@ from typing import NamedTuple
 from benchmarks import compact, neurons, resources
 from snnfast.compiler.neurons import write
 
-KEPT = Path(__file__).parent / "results/machine-code.json"
+STORED = Path(__file__).parent / "results/machine-code.json"
 ARCH = "sm_90"
 ELEMENTS = ("float", "BFloat16")
 PASSES = {"forward": "", "backward": ", Surrogate::atan"}  # and more template arguments
-# Only these kernels, each with several neurons a thread and with one.
+# Only these kernels, with several neurons per thread and with one.
 SOURCE = """#include "core/{stem}.h"
 
 #include "cuda/neuron_launch.cuh"
@@ -41,7 +41,7 @@ int hot(const NeuronForward<{neuron}>& f, const NeuronBackward<{neuron}>& b, cud
 
 
 class Code(NamedTuple):
-    """One kernel; registers and spilled bytes are those of a thread."""
+    """Counts of a kernel; registers and spilled bytes are per thread."""
 
     kernel: str
     registers: int
@@ -72,7 +72,7 @@ def tools() -> tuple[str, str]:
 
 
 def release() -> str:
-    """Return nvcc's release."""
+    """Return the release of nvcc."""
     asked = [tools()[0], "--version"]
     done = subprocess.run(asked, capture_output=True, text=True, check=True)
     return done.stdout.strip().splitlines()[-1]
@@ -82,23 +82,23 @@ def codes(compiler: str, disassembler: str, stem: str, folder: Path) -> list[Cod
     neuron = stem.capitalize()
     numbers = ("true", "false") if stem == "lif" else ("true",)
     calls = [
-        f"launch_{name}<{neuron}, float, {element}, Reset::hard, {known}{own}>({name[0]}, s)"
+        f"launch_{name}<{neuron}, float, {element}, Reset::hard, {known}{surrogate}>({name[0]}, s)"
         for known in numbers
-        for name, own in PASSES.items()
+        for name, surrogate in PASSES.items()
         for element in ELEMENTS
     ]
     source, cubin = folder / f"{stem}.cu", folder / f"{stem}.cubin"
     write(str(folder / "core"))
     source.write_text(SOURCE.format(stem=stem, neuron=neuron, calls=" + ".join(calls)))
-    made = ["-cubin", "-o", str(cubin)]
-    kernels = resources.compile_kernels(compiler, ARCH, source, made)
+    options = ["-cubin", "-o", str(cubin)]
+    kernels = resources.compile_kernels(compiler, ARCH, source, options)
     listing = subprocess.run([disassembler, "-hex", str(cubin)], capture_output=True, text=True, check=True).stdout
     counted = instructions(listing)
     return sorted(Code(k.name, k.registers, k.spill_bytes, counted[k.name]) for k in kernels)
 
 
 def instructions(listing: str) -> dict[str, int]:
-    """The number of instructions of each kernel, by its name as :func:`benchmarks.resources.demangle` has it."""
+    """Return the number of instructions of each kernel, by its demangled name."""
     found: dict[str, int] = {}
     name = ""
     for line in listing.splitlines():
@@ -111,22 +111,22 @@ def instructions(listing: str) -> dict[str, int]:
 
 
 def measure() -> list[Code]:
-    """Return the code of every neuron's hot kernels.
+    """Return the counts of the hot kernels of every neuron.
 
     Raises:
         RuntimeError: without nvcc or nvdisasm, or if nvcc refuses a kernel.
     """
-    with tempfile.TemporaryDirectory() as made:
-        found = [codes(*tools(), stem, Path(made)) for stem in neurons.stems()]
-    return [code for of_neuron in found for code in of_neuron]
+    with tempfile.TemporaryDirectory() as folder:
+        found = [codes(*tools(), stem, Path(folder)) for stem in neurons.stems()]
+    return [code for counts in found for code in counts]
 
 
 def digest() -> str:
-    """Of the headers that these kernels are compiled from, without comments and spaces, and of the options."""
-    with tempfile.TemporaryDirectory() as made:
-        write(made)
-        files = [*sorted(Path(made).glob("*.h")), resources.CSRC / "cuda/neuron_launch.cuh"]
-        for file in files:  # and those that they include
+    """Return a digest of the headers of these kernels, without comments and spaces, and of the options."""
+    with tempfile.TemporaryDirectory() as folder:
+        write(folder)
+        files = [*sorted(Path(folder).glob("*.h")), resources.CSRC / "cuda/neuron_launch.cuh"]
+        for file in files:  # add included headers
             for name in re.findall(r'#include "(.+)"', file.read_text()):
                 if (header := resources.CSRC / name).exists() and header not in files:
                     files.append(header)
@@ -135,7 +135,7 @@ def digest() -> str:
     return hashlib.sha256(" ".join(words).encode()).hexdigest()
 
 
-class Kept(NamedTuple):
+class Stored(NamedTuple):
     """``machine-code.json``: the release of nvcc, :func:`digest`, and the code."""
 
     nvcc: str
@@ -143,14 +143,14 @@ class Kept(NamedTuple):
     kernels: list[Code]
 
 
-def kept() -> Kept:
-    document = json.loads(KEPT.read_text())
-    return Kept(**document | {"kernels": [Code(**row) for row in document["kernels"]]})
+def stored() -> Stored:
+    document = json.loads(STORED.read_text())
+    return Stored(**document | {"kernels": [Code(**row) for row in document["kernels"]]})
 
 
 def keep(compiler: str, found: Iterable[Code]) -> None:
     rows = [code._asdict() for code in found]
-    compact.write(KEPT, Kept(compiler, digest(), rows)._asdict())
+    compact.write(STORED, Stored(compiler, digest(), rows)._asdict())
 
 
 def worse(before: Iterable[Code], found: list[Code]) -> list[str]:

@@ -1,4 +1,4 @@
-"""One layer of a neuron with its default parameters, ``x [T, B, N]``, beside its reference and beside LIF."""
+"""One layer of a neuron with default parameters, ``x [T, B, N]``, compared with its reference and with LIF."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SHAPES = lif.SHAPES
 QUICK_SHAPES = lif.QUICK_SHAPES
 FLOOR = lif.FLOOR
 BASELINES = ("reference", "lif")
-# How much longer than LIF a neuron may take, forward and backward, with one thread.
+# Largest time of a neuron relative to LIF, forward and backward, with one thread.
 LIMITS = {"adlif": 1.7, "alif": 1.7}
 
 
@@ -32,7 +32,7 @@ def prepare(task: Task) -> Prepared:
 
 
 def verdicts(found: list[report.Row]) -> list[dict[str, Any]]:
-    """Whether a neuron that has a limit keeps it, with one thread."""
+    """Compare the measurements with the limit of a neuron, for one thread."""
     rows = [
         row
         for row in found

@@ -14,19 +14,19 @@ from torch import Tensor
 
 OURS = "snnfast"
 BASELINES = ("reference_loop", "tuned_loop", "spikingjelly", "snntorch", "norse", "sinabs")
-# Slow to build, so only on request.
+# Slow to compile, so only on request.
 OPTIONAL_BASELINES = ("compiled_loop",)
 
 
 class Skip(Exception):  # noqa: N818
-    """Raised for what an implementation does not do, with the reason: a benchmark leaves it out and says so."""
+    """Raised if an implementation lacks a case, with the reason; the benchmark skips it and says so."""
 
 
 T = TypeVar("T")
 
 
 def chosen(name: str, implementations: Mapping[str, T]) -> T:
-    """The implementation of that name.
+    """Return the implementation of that name.
 
     Raises:
         Skip: if there is none.
@@ -37,7 +37,7 @@ def chosen(name: str, implementations: Mapping[str, T]) -> T:
 
 
 def baseline(name: str) -> Any:
-    """The module ``baselines.<name>``.
+    """Import the module ``baselines.<name>``.
 
     Raises:
         ImportError: if its library is not installed.
@@ -46,9 +46,9 @@ def baseline(name: str) -> Any:
 
 
 def lif(name: str) -> Callable[[Tensor], Tensor]:
-    """The neuron ``x [T, B, ...] -> spikes`` of one implementation; see ``baselines``.
+    """Return the neuron ``x [T, B, ...] -> spikes`` of one implementation; see ``baselines``.
 
-    A library with several backends takes the name of one after a colon: ``spikingjelly:triton``.
+    For a library with several backends, one may follow after a colon: ``spikingjelly:triton``.
 
     Raises:
         ImportError: if its library is not installed.
@@ -63,20 +63,20 @@ def lif(name: str) -> Callable[[Tensor], Tensor]:
 
 
 def stems() -> list[str]:
-    """The neurons of the package, whose kernels run through the scan over time."""
+    """Return the stems of the neurons whose kernels are generated."""
     from snnfast.compiler.neurons import STEMS
 
     return sorted(stem for stem in STEMS if not stem.startswith("refractory_"))
 
 
 def module_of(benchmark: str) -> ModuleType:
-    """Return the module that measures ``benchmark``: its own, or the one that all neurons share."""
-    own = (Path(__file__).parent / f"{benchmark}.py").exists()
-    return importlib.import_module(f"benchmarks.{benchmark if own else 'neuron'}")
+    """Return the module of ``benchmark``, or ``benchmarks.neuron``, which neurons share."""
+    exists = (Path(__file__).parent / f"{benchmark}.py").exists()
+    return importlib.import_module(f"benchmarks.{benchmark if exists else 'neuron'}")
 
 
 def described(name: str) -> tuple[str, str]:
-    """Version and note of ours or of a baseline; of anything else, as a floor, empty ones."""
+    """Return version and note of snnfast or a baseline; empty strings for other names, such as a floor."""
     library = name.partition(":")[0]
     if library == OURS:
         note = ""

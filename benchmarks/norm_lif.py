@@ -1,7 +1,7 @@
-"""Batch normalisation and LIF neurons in one pass, ``x [T, B, C, H, W]``, beside the two layers one after the other.
+"""Fused batch normalisation and LIF neurons, ``x [T, B, C, H, W]``, compared with the two separate layers.
 
-``layers`` is ``Time(nn.BatchNorm2d), LIF``, and ``lif`` the neurons without a normalisation. Training is forward and
-backward with the statistics of the batch, evaluation forward with the running ones.
+``layers`` is ``Time(nn.BatchNorm2d), LIF``, and ``lif`` the neurons without normalisation. Training is forward and
+backward with the statistics of the batch, evaluation is forward with the running statistics.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ def prepare(task: Task) -> Prepared:
         return Prepared(dict.fromkeys(names, images.clone), {})
 
     norm, neuron = nn.BatchNorm2d(task.shape[2]), LIF(tau=2.0)
-    made: dict[str, Callable[[], nn.Module]] = {
+    makers: dict[str, Callable[[], nn.Module]] = {
         neurons.OURS: lambda: NormLIF(norm, neuron),
         "layers": lambda: nn.Sequential(Time(norm), neuron),
         "lif": lambda: neuron,
     }
-    net = neurons.chosen(task.implementation, made)().to(task.device)
+    net = neurons.chosen(task.implementation, makers)().to(task.device)
     passes: dict[str, Callable[[], object]] = {}
     for name, layout in FORMATS.items():
         x = images.contiguous(memory_format=layout).view(task.shape).requires_grad_()
         passes[f"training, {name}"] = partial(train, net, x, torch.randn_like(x))
         passes[f"evaluation, {name}"] = partial(evaluate, net, x)
-    return Prepared(passes, {"spikes a step": net(x).mean().item(), "MB kept": kept(net, x)})
+    return Prepared(passes, {"spikes a step": net(x).mean().item(), "MB kept": saved_megabytes(net, x)})
 
 
 def train(net: nn.Module, x: Tensor, grad: Tensor) -> tuple[Tensor, ...]:
@@ -57,8 +57,8 @@ def evaluate(net: nn.Module, x: Tensor) -> Tensor:
     return net.eval()(x)  # type: ignore[no-any-return]
 
 
-def kept(net: nn.Module, x: Tensor) -> float:
-    """MB that a forward pass in training keeps for the backward pass, ``x`` included."""
+def saved_megabytes(net: nn.Module, x: Tensor) -> float:
+    """Return the MB that a forward pass in training saves for the backward pass, including ``x``."""
     storages = {}
 
     def keep(tensor: Tensor) -> Tensor:

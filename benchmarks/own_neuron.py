@@ -1,9 +1,9 @@
 """Neurons of examples/own_neurons.py, compiled from their step functions, ``x [T, B, N]``, forward and backward.
 
 ``plain_loop`` is the same step function in a loop over ``x[t]``, as a user writes it; ``tuned_loop`` unbinds ``x``, as
-an expert does; ``compiled_loop`` is the tuned one through torch.compile; ``spikingjelly`` its FlexSN; ``jax`` a
-``jax.lax.scan`` compiled by XLA. A pass is a neuron, and ``lif`` has one state, for comparison. Facts: spikes a step,
-and CPU seconds of compilations, children included.
+an expert does; ``compiled_loop`` is the tuned loop under torch.compile; ``spikingjelly`` is its FlexSN; ``jax`` is a
+``jax.lax.scan`` compiled by XLA. A pass is a neuron; ``lif``, with one state, is for comparison. Facts are spikes per
+step, and CPU seconds of compilations, including child processes.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ QUICK_SHAPES = ((3, 2, 5),)
 FLOOR = "clone"
 BASELINES = ("lif", "plain_loop", "tuned_loop", "spikingjelly", "jax")
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-# Neurons, and by what the input is multiplied so that they fire.
+# Neurons, and the factor on the input with which they fire.
 DRIVE = {"klif": 1.0, "two_compartments": 0.5, "resonator": 30.0}
-SLOWER = {"plain_loop": 12.0, "tuned_loop": 12.0, "jax": 3.0}  # how many times snnfast's time each may take at least
-PER_STATE = 1.25  # how many times LIF's time a state may take
-FIRST_CALL, CACHED = 3.0, 0.1  # CPU seconds of the first call at most
+SLOWER = {"plain_loop": 12.0, "tuned_loop": 12.0, "jax": 3.0}  # smallest time of each relative to snnfast
+PER_STATE = 1.25  # largest time per state relative to LIF
+FIRST_CALL, CACHED = 3.0, 0.1  # most CPU seconds of the first call
 
 Run = Callable[[Tensor], Tensor]
 
@@ -46,12 +46,12 @@ print(cpu_seconds() - begin)
 
 
 def cpu_seconds() -> float:
-    """CPU seconds of this process and of all that it started and that have ended."""
+    """Return the CPU seconds of this process and of its finished children."""
     return time.process_time() + sum(os.times()[2:4])
 
 
 def first_calls(neuron: str) -> dict[str, float]:
-    """CPU seconds of the first call in a new process: with an empty cache, and with the kernel in it."""
+    """Measure CPU seconds of the first call in a new process, with an empty cache and with a cached kernel."""
     command = [sys.executable, "-c", FIRST.format(neuron=neuron)]
     found = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -63,7 +63,7 @@ def first_calls(neuron: str) -> dict[str, float]:
 
 
 def example(neuron: str) -> Any:
-    """The neuron of that name in examples/own_neurons.py."""
+    """Return the neuron of that name in examples/own_neurons.py."""
     if str(EXAMPLES) not in sys.path:
         sys.path.append(str(EXAMPLES))
     import own_neurons
@@ -93,19 +93,19 @@ def prepare(task: Task) -> Prepared:
             facts |= first_calls(neuron)
         begin = cpu_seconds()
         if task.implementation == "jax":
-            made = neurons.baseline("jax").passes(neuron, drive * x, grad)
+            prepared = neurons.baseline("jax").passes(neuron, drive * x, grad)
         else:
-            made = lif.passes(implementation(task.implementation, neuron), drive * x, grad)
-        timed[neuron] = made.passes[lif.TRAINING]
+            prepared = lif.passes(implementation(task.implementation, neuron), drive * x, grad)
+        timed[neuron] = prepared.passes[lif.TRAINING]
         timed[neuron]()
         if task.implementation in ("jax", "compiled_loop"):
             facts[f"s {neuron}, compiled"] = cpu_seconds() - begin
-        facts[f"spikes a step, {neuron}"] = made.facts["spikes a step"]
+        facts[f"spikes a step, {neuron}"] = prepared.facts["spikes a step"]
     return Prepared(timed, facts)
 
 
 def verdicts(found: list[report.Row]) -> list[dict[str, Any]]:
-    """Whether the promises are kept, with one thread."""
+    """Compare the measurements with the limits, for one thread."""
     rows = {
         (row.task.implementation, row.name): row
         for row in found
@@ -117,14 +117,14 @@ def verdicts(found: list[report.Row]) -> list[dict[str, Any]]:
         judged.append(report.verdict(SHAPES[0], neuron, ratio, value, sign, limit))
 
     for neuron in DRIVE:
-        ours, one = rows.get((neurons.OURS, neuron)), rows.get(("lif", "lif"))
+        ours, lif_row = rows.get((neurons.OURS, neuron)), rows.get(("lif", "lif"))
         if ours is None:
             continue
         for other, limit in SLOWER.items():
             row = rows.get((other, neuron))
             judge(neuron, f"{other} / snnfast", row.per_ours if row else None, ">=", limit)
         states = len(example(neuron).states)
-        per_state = ours.minimum_seconds / states / one.minimum_seconds if one else None
+        per_state = ours.minimum_seconds / states / lif_row.minimum_seconds if lif_row else None
         judge(neuron, "a state / lif", per_state, "<=", PER_STATE)
         for when, limit in (("first call", FIRST_CALL), ("cached", CACHED)):
             judge(neuron, f"{when}, s", ours.facts.get(f"s {neuron}, {when}"), "<=", limit)

@@ -1,7 +1,7 @@
-"""How learning networks are launched on GPUs that are not here: blocks, how they meet, their shared memory.
+"""Launch plans of learning networks on GPUs that need not be present: blocks, their synchronisation, shared memory.
 
-The operators plan for each of :data:`CARDS` by emulation (``csrc/cuda_emulation/occupancy.h``), with the registers and
-the shared memory of each kernel that nvcc reports. ``results/team-kernels.json`` keeps that report; ``--keep`` compiles
+The operators plan for each of :data:`CARDS` by emulation (``csrc/cuda_emulation/occupancy.h``), with registers and
+shared memory per kernel as reported by nvcc. ``results/team-kernels.json`` stores that report; ``--keep`` compiles
 anew.
 """
 
@@ -22,17 +22,17 @@ import torch
 
 from benchmarks import bp_stdp_network, compact, diehl_cook, diehl_cook_conductance, resources
 
-KEPT = Path(__file__).parent / "results/team-kernels.json"
+STORED = Path(__file__).parent / "results/team-kernels.json"
 SOURCES = ("diehl_cook", "diehl_cook_conductance", "bp_stdp_network")
 KIB = 1024
-TOGETHER = 400  # neurons: of larger networks not so many fit into a GPU's memory at once
+TOGETHER = 400  # neurons: 128 larger networks do not fit into the memory of a GPU
 
 
 class Card(NamedTuple):
-    """A GPU, as csrc/cuda_emulation/occupancy.h has it, and the architecture whose machine code runs on it."""
+    """A GPU with the fields of csrc/cuda_emulation/occupancy.h, and the architecture of its machine code."""
 
     multiprocessors: int
-    warps: int  # of a multiprocessor
+    warps: int  # per multiprocessor
     blocks: int
     shared: int
     block_shared: int
@@ -50,14 +50,14 @@ CARDS = {
 
 
 class Launch(NamedTuple):
-    """One launch.
+    """A launch.
 
     Attributes:
-        way: how blocks meet: ``blocks`` do not, ``grid`` is a cooperative launch, ``cluster``.
-        meeting: blocks of a team, which meet.
-        teams: as many at the same time.
-        threads: of a block.
-        shared: bytes of dynamic shared memory of a block.
+        way: synchronisation of blocks: ``blocks`` for none, ``grid`` for a cooperative launch, or ``cluster``.
+        meeting: blocks of a team, which synchronise.
+        teams: concurrent teams.
+        threads: threads per block.
+        shared: bytes of dynamic shared memory per block.
     """
 
     way: str
@@ -68,7 +68,7 @@ class Launch(NamedTuple):
 
 
 def measure() -> dict[str, Any]:
-    """Report of nvcc on the kernels: registers of a thread, bytes of static shared memory, by architecture and name.
+    """Return nvcc's report: registers per thread and bytes of static shared memory, by architecture and kernel.
 
     Raises:
         RuntimeError: without nvcc, or if it refuses a source.
@@ -86,12 +86,12 @@ def measure() -> dict[str, Any]:
 
 
 def keep(found: dict[str, Any]) -> None:
-    compact.write(KEPT, {arch: dict(sorted(kernels.items())) for arch, kernels in found.items()})
+    compact.write(STORED, {arch: dict(sorted(kernels.items())) for arch, kernels in found.items()})
 
 
 @functools.cache
-def places() -> dict[str, int]:
-    """Where the emulated kernels stand in their library, by name."""
+def kernel_addresses() -> dict[str, int]:
+    """Return the addresses of the emulated kernels in their library, by name."""
     import snnfast
 
     (library,) = Path(snnfast.__file__).parent.glob("_cuda_emulation*")
@@ -103,16 +103,18 @@ def places() -> dict[str, int]:
 
 @contextmanager
 def planned_for(card: Card) -> Iterator[Callable[[], list[Launch]]]:
-    """Inside, emulated launches are planned for a card and noted, and not run; gives what reads them."""
+    """Plan and record emulated launches for a card, inside, without running them; yield a function that reads them."""
     from snnfast import backend, testing
 
     if not testing.load_cuda_emulation():
         raise RuntimeError("the emulated CUDA is not built: pip install -e . builds it")
-    kernels = json.loads(KEPT.read_text())[card.arch]
+    kernels = json.loads(STORED.read_text())[card.arch]
     with tempfile.TemporaryDirectory() as folder:
         device, trace = Path(folder) / "device", Path(folder) / "trace"
         lines = [" ".join(map(str, card[:-1]))]
-        lines += [f"{places()[name]} {r} {s}" for name, (r, s) in kernels.items() if name in places()]
+        lines += [
+            f"{kernel_addresses()[name]} {r} {s}" for name, (r, s) in kernels.items() if name in kernel_addresses()
+        ]
         device.write_text("\n".join(lines) + "\n")
         variables = {"SNNFAST_EMULATION_DEVICE": str(device), "SNNFAST_EMULATION_TRACE": str(trace)}
         before = {name: os.environ.get(name) for name in variables}
@@ -135,14 +137,14 @@ def launch(line: str) -> Launch:
 
 
 def plan(card: Card, call: Callable[[], object]) -> Launch:
-    """The last launch of an operator: what comes before arranges its arguments."""
+    """Return the last launch of an operator; earlier ones arrange its arguments."""
     with planned_for(card) as noted:
         call()
         return noted()[-1]
 
 
 def cases() -> dict[str, Callable[[], object]]:
-    """Launches of the benchmarks: images in order, which a network learns, or 128 at once; 128 that change nothing."""
+    """Return the launches of the benchmarks: learning by one network or by 128, and 128 images without learning."""
     found: dict[str, Callable[[], object]] = {}
     for module, frozen in (
         (diehl_cook, {"rule": None, "theta_plus": 0.0, "norm": None}),
@@ -197,7 +199,7 @@ def learn_layers(steps: int, batch: int, sizes: Sequence[int], networks: int = 0
 
 
 def table() -> Iterator[list[str]]:
-    """Names of columns, then a line for each case: ``teams x blocks x threads`` and KiB of shared memory, by card."""
+    """Yield the header, then a row per case: ``teams x blocks x threads`` and KiB of shared memory, by card."""
     yield ["launch", *CARDS]
     for name, call in cases().items():
         yield [name, *(words(plan(card, call)) for card in CARDS.values())]

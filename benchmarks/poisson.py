@@ -25,7 +25,7 @@ def prepare(task: Task) -> Prepared:
     p = torch.rand(neuron_shape, generator=generator).to(task.device, task.torch_dtype)
     implementations: dict[str, Callable[[], Tensor]] = {
         FLOOR: lambda: torch.zeros(task.shape, dtype=p.dtype, device=p.device),
-        # The way SpikingJelly and snnTorch do it, for all steps at once.
+        # As in SpikingJelly and snnTorch, for all steps at once.
         "rand": lambda: (torch.rand(task.shape, device=p.device) < p).to(p.dtype),
         "bernoulli": lambda: torch.bernoulli(p.expand(task.shape)),
         neurons.OURS: lambda: snnfast.ops.poisson(p, steps, dtype=p.dtype),

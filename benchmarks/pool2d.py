@@ -1,4 +1,4 @@
-"""Pooling of spikes by windows of 2 x 2, ``N x C x H x W``, channels-last, beside PyTorch's."""
+"""Pooling of spikes by windows of 2 x 2, ``N x C x H x W``, channels-last, compared with PyTorch's."""
 
 from __future__ import annotations
 

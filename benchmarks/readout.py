@@ -1,4 +1,4 @@
-"""Readouts that never fire, ``li`` and ``cubali``, ``x [T, B, N]``, beside the reference of ``li`` and beside LIF."""
+"""Readouts without spikes, ``li`` and ``cubali``, ``x [T, B, N]``, compared with the reference and with LIF."""
 
 from __future__ import annotations
 
@@ -24,6 +24,6 @@ def prepare(task: Task) -> Prepared:
     }
     run = neurons.chosen(task.implementation, implementations)
     x, grad = lif.inputs(task)
-    # 16 bits give membranes in float32
+    # inputs of 16 bits have membranes in float32
     wide = grad.to(run(x[:1])[0].dtype)
     return lif.passes(lambda x: run(x)[0], x, wide)

@@ -1,7 +1,7 @@
-"""LIF neurons whose spikes come back to them, ``x [T, B, H]``, about 10 % spikes; adLIF and other libraries beside.
+"""Recurrent LIF neurons, ``x [T, B, H]``, with about 10 % spikes, compared with adLIF and other libraries.
 
-``plain_loop`` is what a user writes, a step at a time; ``tuned_loop`` what an expert does; ``compiled_loop`` the plain
-loop's step through torch.compile. The gradients are those of ``x`` and the weights.
+``plain_loop`` is what a user writes, step by step; ``tuned_loop`` is what an expert writes; ``compiled_loop`` is the
+plain loop with its step under torch.compile. Gradients are those of ``x`` and the weights.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from benchmarks.timing import Prepared, Task
 SHAPES = ((200, 64, 128), (200, 8, 64))
 QUICK_SHAPES = ((3, 2, 5),)
 FLOOR = "clone"
-DELAYS = {"delays": 10, "long_delays": 300}  # up to so many steps
+DELAYS = {"delays": 10, "long_delays": 300}  # longest delay, in steps
 BASELINES = ("lif", "adlif", *DELAYS, "plain_loop", "tuned_loop", "snntorch", "norse")
 FORWARD, TRAINING = "forward", "forward+backward"
-# How many times snnfast's time each may take at least, forward and backward, by shape.
+# Smallest time of each relative to snnfast, forward and backward, by shape.
 LIMITS = {(SHAPES[0], "plain_loop"): 8.0, (SHAPES[0], "compiled_loop"): 6.0, (SHAPES[1], "plain_loop"): 12.0}
-ADLIF = 1.5  # how many times LIF's it may take
+ADLIF = 1.5  # largest time of adLIF relative to LIF
 
 Run = Callable[[Tensor, Tensor], Tensor]
 
 
 def inputs(task: Task) -> tuple[Tensor, Tensor, Tensor]:
-    """Currents that make about a tenth of the neurons fire, weights, and a gradient of the spikes."""
+    """Return currents with which about a tenth of the neurons fire, weights, and a gradient of the spikes."""
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(task.shape, generator=generator) * 1.6 - 0.1
     H = task.shape[-1]
@@ -47,7 +47,7 @@ def ours(neuron: str, weight: Tensor, delays: int) -> Run:
     d = (torch.rand(len(weight), generator=generator) * delays).to(weight) if delays else None
     options: dict[str, Any] = {"return_state": False}
     if neuron == "adlif":
-        # the form and the middle of the ranges of Baronig et al. 2025
+        # form and centres of the ranges of Baronig et al. 2025
         options |= {"decay": 0.93, "decay_w": 0.99, "a": 0.5, "b": 1.0, "v_threshold": 0.1}
 
     def run(x: Tensor, w: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ def prepare(task: Task) -> Prepared:
 
 
 def verdicts(found: list[report.Row]) -> list[dict[str, Any]]:
-    """Whether the promises are kept, with one thread."""
+    """Compare the measurements with the limits, for one thread."""
     judged = []
     for row in found:
         name, shape = row.task.implementation, row.task.shape

@@ -1,4 +1,4 @@
-"""LIF neurons that are silent after a spike, or fire several times in a step, beside those that do neither."""
+"""LIF neurons with a refractory period, or several spikes per step, compared with plain ones."""
 
 from __future__ import annotations
 

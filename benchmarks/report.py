@@ -1,4 +1,4 @@
-"""From measurements to rows, and rows to tables, JSON and a plot."""
+"""Conversion of measurements to rows, and of rows to tables, JSON and a plot."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.timing import Measurement, Task
 
 @dataclass
 class Row:
-    """One pass of one implementation; ``floors`` and ``per_ours`` are ratios of minima."""
+    """A pass of an implementation; ``floors`` and ``per_ours`` are ratios of minima."""
 
     task: Task
     name: str
@@ -118,8 +118,8 @@ def timing_table(found: list[Row], floor: str) -> str:
 def verdict(
     shape: tuple[int, ...], name: str, ratio: str, value: float | None, sign: str, limit: float
 ) -> dict[str, Any]:
-    kept = None if value is None else value <= limit if sign == "<=" else value >= limit
-    return {"shape": shape, "pass": name, "ratio": ratio, "value": value, "limit": f"{sign} {limit:g}", "kept": kept}
+    holds = None if value is None else value <= limit if sign == "<=" else value >= limit
+    return {"shape": shape, "pass": name, "ratio": ratio, "value": value, "limit": f"{sign} {limit:g}", "kept": holds}
 
 
 def verdict_table(judged: list[dict[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""Registers, shared memory and spills of the CUDA kernels, from nvcc: needs no GPU."""
+"""Registers, shared memory and spills of the CUDA kernels, reported by nvcc; needs no GPU."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def demangle(names: list[str]) -> list[str]:
     if tool is None:
         return names
     done = subprocess.run([tool], input="\n".join(names), capture_output=True, text=True)
-    # Only the name and the template arguments; the parameters follow from them.
+    # Only name and template arguments, which determine the parameters.
     return [shorten(line) for line in done.stdout.splitlines()]
 
 
@@ -52,11 +52,11 @@ def shorten(name: str) -> str:
 
 
 def parse(source: str, log: str) -> list[Kernel]:
-    """The kernels in what ``nvcc --resource-usage`` prints."""
+    """Parse the output of ``nvcc --resource-usage``."""
     kernels: list[Kernel] = []
     for block in log.split("Compiling entry function '")[1:]:
         mangled = block.partition("'")[0]
-        # Function properties of device functions may come before those of the kernel itself.
+        # Function properties of device functions may precede those of the kernel.
         _, _, properties = block.partition(f"Function properties for {mangled}")
         memory = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", properties)
         registers = re.search(r"Used (\d+) registers", properties)
@@ -71,27 +71,27 @@ def parse(source: str, log: str) -> list[Kernel]:
     return [kernel._replace(name=name) for kernel, name in zip(kernels, names)]
 
 
-def sources(made: Path) -> list[Path]:
-    """The CUDA sources; those of neurons are made in the folder ``made``, as CMakeLists.txt makes them."""
-    write(str(made / "core"))
+def sources(folder: Path) -> list[Path]:
+    """Return the CUDA sources; those of neurons are generated in ``folder``, as in CMakeLists.txt."""
+    write(str(folder / "core"))
     for template, prefix in (("neuron", ""), ("recurrent_neuron", "recurrent_")):
         text = (CSRC / f"cuda/{template}.cu.in").read_text()
         for stem in neurons.stems():
-            made_of = text.replace("@stem@", stem).replace("@Neuron@", stem.capitalize())
-            (made / f"{prefix}{stem}.cu").write_text(made_of)
-    return sorted([*(CSRC / "cuda").glob("*.cu"), *made.glob("*.cu")], key=lambda path: path.name)
+            content = text.replace("@stem@", stem).replace("@Neuron@", stem.capitalize())
+            (folder / f"{prefix}{stem}.cu").write_text(content)
+    return sorted([*(CSRC / "cuda").glob("*.cu"), *folder.glob("*.cu")], key=lambda path: path.name)
 
 
 def compile_kernels(
-    compiler: str, arch: str, source: Path, made: Sequence[str] = ("-c", "-o", os.devnull)
+    compiler: str, arch: str, source: Path, options: Sequence[str] = ("-c", "-o", os.devnull)
 ) -> list[Kernel]:
-    """Compiles ``source`` with the flags of CMakeLists.txt, by the options ``made``, and reads the compiler's report.
+    """Compile ``source`` with the flags of CMakeLists.txt and ``options``, and parse the compiler's report.
 
     Raises:
         RuntimeError: with nvcc's message if it does not compile.
     """
     flags = [f"-arch={arch}", *FLAGS, f"-I{CSRC}", f"-I{source.parent}"]
-    done = subprocess.run([compiler, "--resource-usage", *flags, *made, str(source)], capture_output=True, text=True)
+    done = subprocess.run([compiler, "--resource-usage", *flags, *options, str(source)], capture_output=True, text=True)
     log = done.stdout + done.stderr
     if done.returncode != 0:
         raise RuntimeError(f"nvcc could not compile {source.name}:\n{log}")

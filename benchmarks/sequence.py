@@ -1,9 +1,9 @@
 """A training step of permuted MNIST, ``steps x batch``: the network of ``snnfast train sequence --task psmnist``.
 
-Images are digits of the package, enlarged to 28 x 28. The time is that of an epoch of 60,000 images, from forward and
-backward passes and Adam's steps for a few batches. ``products`` is the network without neurons. ``plain_loop`` is it in
-plain PyTorch, one pixel after the other, with the same weights and spikes. ``delays`` is ours with delays of up to 300
-steps. Batches of 8 are those of the results.
+Images are digits in the package, enlarged to 28 x 28. The time is for an epoch of 60,000 images, extrapolated from
+training steps of a batch. ``products`` is the network without neurons. ``plain_loop`` is the network in plain PyTorch,
+pixel by pixel, with the same weights and spikes. ``delays`` is snnfast with delays of up to 300 steps. The results use
+batches of 8.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Ways round PyTorch's layers for spikes: a Linear, ``B x inputs x outputs``, and average pooling, ``B x C x H x W``.
+"""Faster replacements of PyTorch's layers for spikes: Linear, ``B x inputs x outputs``, and pooling, ``B x C x H x W``.
 
-The passes of a Linear are named by the part of the inputs that spike; which of them a network takes this way, and
-which not, ``snnfast/conversion/shortcuts.py`` decides. Here all are measured.
+The passes of a Linear are named by the share of inputs that spike. ``snnfast/conversion/shortcuts.py`` decides which of
+them a network replaces; the benchmark measures all.
 """
 
 from __future__ import annotations

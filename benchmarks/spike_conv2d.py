@@ -1,7 +1,7 @@
-"""A convolution of spikes, ``N x C x H x W x O x kernel x stride``, by the share that spikes; half a kernel of padding.
+"""A convolution of spikes, ``N x C x H x W x O x kernel x stride``, by the share of spikes; padded by half a kernel.
 
-``conv2d`` is PyTorch's, of channels-last images, too. The gradient of the weights is for any ``dL/dy``, that of images
-for one of which as many pixels are not 0; where a stride is not 1, it is PyTorch's.
+``conv2d`` is PyTorch's, also of channels-last images. The gradient of the weights is for a dense ``dL/dy``, that of
+images for one with the same share of values that are not 0; for strides other than 1 it is PyTorch's.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Counting the spikes of integrate-and-fire neurons ``[T, ...]``; ``sum`` adds the input up and fires nothing."""
+"""Counting the spikes of integrate-and-fire neurons ``[T, ...]``; ``sum`` only adds up the input."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def prepare(task: Task) -> Prepared:
     x = torch.randn(task.shape, generator=generator) * 0.5 + 0.1
     x = x.to(task.device, task.torch_dtype)
 
-    def of_spikes() -> object:
+    def sum_of_spikes() -> object:
         return snnfast.ops.iaf(x, v_reset=None)[0].sum(0)
 
     implementations: dict[str, Callable[[], object]] = {
         FLOOR: lambda: x.sum(0),
-        "iaf_and_sum": of_spikes,
+        "iaf_and_sum": sum_of_spikes,
         "reference": lambda: snnfast.reference.spike_count(x),
         neurons.OURS: lambda: snnfast.ops.spike_count(x),
     }

@@ -1,7 +1,7 @@
-"""A linear layer behind spikes and LIF neurons, ``rows x inputs x outputs``: a training step, by the part that spikes.
+"""A linear layer of spikes and LIF neurons, ``rows x inputs x outputs``: a training step, by the share of spikes.
 
-``products`` is what PyTorch takes for the three dense products of such a step alone, in the same process; ``linear`` is
-the step with ``nn.Linear``. Without the gradient of the input, as in the first layer of a network, a step needs two.
+``products`` is PyTorch's time for the three dense products of such a step, in the same process; ``linear`` is the step
+with ``nn.Linear``. Without the gradient of the input, as in the first layer of a network, a step needs two products.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ BASELINES = ("linear",)
 PARTS = (0.02, 0.05, 0.1, 0.2, 0.3)
 STEPS = 25
 FIXED = ", input fixed"
-# Part of the inputs, whether their gradient is wanted, and the most that a step may take of the three products.
+# Share of spikes, whether the input needs a gradient, and the largest time of a step relative to the three products.
 LIMITS = ((0.05, True, 0.5), (0.05, False, 0.15))
-NEVER_SLOWER = 0.2  # than the step with nn.Linear
+NEVER_SLOWER = 0.2  # share of spikes at which the step must not be slower than with nn.Linear
 
 
 def step_name(part: float, *, fixed: bool, dense: bool = False) -> str:
@@ -68,17 +68,17 @@ def prepare(task: Task) -> Prepared:
         }
 
     ours = snnfast.ops.spike_linear
-    of_linear = steps(F.linear, (NEVER_SLOWER,), True)
+    dense_steps = steps(F.linear, (NEVER_SLOWER,), True)
     passes = {
         FLOOR: {FLOOR: products},
-        "linear": of_linear,
-        neurons.OURS: {FLOOR: products, **steps(ours, PARTS, False), **of_linear},
+        "linear": dense_steps,
+        neurons.OURS: {FLOOR: products, **steps(ours, PARTS, False), **dense_steps},
     }
     return Prepared(neurons.chosen(task.implementation, passes), {})
 
 
 def verdicts(found: list[Row]) -> list[dict[str, Any]]:
-    """Whether the limits are kept, each by two passes of one process with one thread."""
+    """Compare pairs of passes of one process with the limits, for one thread."""
     seconds = {
         (row.task.shape, row.name): row.minimum_seconds
         for row in found

@@ -1,8 +1,8 @@
 """Thresholds by Spike-Norm of all layers of VGG16, ``T x B``, or of a chain of convolutions, ``T x B x layers``.
 
-The chain has equal layers of 32 channels on images of 16x16, so that its cost by depth shows what a layer costs.
-``ann`` runs the ReLU network T times: all products once a step, which is the least that spikes of all layers can be had
-for. ``anew`` starts at the first layer again for every layer, as n3ml does, with the same neurons.
+The chain has equal layers of 32 channels on images of 16x16, so that its cost by depth shows the cost of a layer.
+``ann`` runs the ReLU network T times: all products once per step, a lower bound for spikes of all layers. ``anew``
+starts again at the first layer for every layer, as in n3ml, with the same neurons.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def encode(images: Tensor) -> Tensor:
 
 
 def anew(ann: nn.Module, images: Tensor, steps: int) -> list[Tensor]:
-    """All steps of all layers before, once more for every layer."""
+    """Run all steps of all previous layers again for every layer."""
     from snnfast import ops
 
     layers = [m for m in ann.modules() if not list(m.children())]

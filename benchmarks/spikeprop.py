@@ -1,9 +1,9 @@
-"""Exact spike times, ``B x inputs x terminals x neurons``, and training, ``x outputs`` more: time of one sample.
+"""Exact spike times, ``B x inputs x terminals x neurons``, and training, with ``x outputs``: time per sample.
 
-Inputs of many terminals fire at whole milliseconds, as in the paper. Those of one are pixels: digits of the package,
-enlarged to 28 x 28, of which 122 fire on average, and one input that always does. One sample and three outputs: Iris
-by the manual's calls, a step a flower.
-``product`` does the multiplications of events and weights alone, as matrix products of the same size.
+With many terminals, inputs fire at whole milliseconds, as in the paper. With one terminal, inputs are pixels of the
+digits in the package, enlarged to 28 x 28, of which 122 fire on average, and one input that always fires. One sample
+and three outputs is Iris with the manual's calls, one step per flower.
+``product`` only multiplies events and weights, as matrix products of the same size.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ FLOOR = "product"
 GRID, PYTHON = ("matrix_products", "reference_loop"), "python_loop"
 BASELINES = (*GRID, PYTHON)
 FORWARD, GRADIENTS, TRAINING, MANUAL = "forward", "forward+backward", "training", "Bohte.step"
-DT = 0.1  # of the baselines' grid, in milliseconds
+DT = 0.1  # step of the grid of the baselines, in milliseconds
 PAPER, PIXELS = {"tau": 7.0, "t_max": 40.0}, {"tau": 60.0, "t_max": 30.0}
-BATCHES = 60  # of a timed epoch of ours
-FLOWERS = 6  # after which the manual's network is compared with plain Python
+BATCHES = 60  # batches of a timed epoch of snnfast
+FLOWERS = 6  # number of flowers after which the network is compared with plain Python
 PER_PYTHON_LOOP = 300
 
 # t_in, w, delays -> t_out, or with return_u_max t_out and u_max.
@@ -37,7 +37,7 @@ Op = Callable[..., Any]
 
 
 class Must(NamedTuple):
-    """Limit that snnfast promises to keep; ``scale`` converts seconds a sample to ``unit``."""
+    """A limit of snnfast; ``scale`` converts seconds per sample to ``unit``."""
 
     shape: tuple[int, ...]
     name: str
@@ -55,7 +55,7 @@ MUSTS = (
 
 
 def verdicts(rows: list[report.Row]) -> list[dict[str, Any]]:
-    """Whether the promises are kept."""
+    """Compare the measurements with the limits."""
     found = []
     for row in rows:
         task = row.task
@@ -64,8 +64,8 @@ def verdicts(rows: list[report.Row]) -> list[dict[str, Any]]:
             found.append(judge("python_loop / snnfast", row.per_ours, ">=", PER_PYTHON_LOOP))
         for must in MUSTS if task.implementation == neurons.OURS else ():
             if (must.shape, must.name) == (task.shape, row.name):
-                what = f"{must.unit}, {task.threads} thread{'s' * (task.threads > 1)}"
-                found.append(judge(what, must.scale * row.minimum_seconds, "<=", must.limit))
+                ratio = f"{must.unit}, {task.threads} thread{'s' * (task.threads > 1)}"
+                found.append(judge(ratio, must.scale * row.minimum_seconds, "<=", must.limit))
     return found
 
 
@@ -90,7 +90,7 @@ def ours(t_in: Tensor, w: Tensor, delays: Tensor, **constants: float) -> Any:
 
 
 def one_layer(op: Op, task: Task) -> Prepared:
-    """Spike times, and the gradient of the weights."""
+    """Prepare spike times, and the gradient of the weights."""
     from snnfast.nn import SpikeProp, calibrate
 
     batch, inputs, terminals, outputs = task.shape
@@ -119,7 +119,7 @@ def one_layer(op: Op, task: Task) -> Prepared:
 
 
 def training(op: Op | None, task: Task, batches: int) -> Prepared:
-    """An epoch of ``snnfast train spikeprop --dataset mnist`` over so many batches, if need be with another op."""
+    """Prepare an epoch of ``snnfast train spikeprop --dataset mnist`` over some batches, optionally with ``op``."""
     from snnfast.papers.bohte2002.procedure import objective
     from snnfast.papers.procedures import spikeprop as procedure
     from snnfast.train.runs.run import Data
@@ -151,7 +151,7 @@ def _forward(layer: Any, op: Op, t: Tensor, return_u_max: bool = False) -> Any:
 
 
 def manual(task: Task) -> Prepared:
-    """Iris by the manual's calls, a step a flower: 60 epochs of them, or some flowers in plain Python."""
+    """Prepare Iris with the manual's calls, one step per flower: 60 epochs, or some flowers in plain Python."""
     from benchmarks.baselines import python_loop
     from snnfast.model import Bohte2002
     from snnfast.n3ml.optimizer import Bohte
@@ -219,7 +219,7 @@ def products(task: Task) -> Prepared:
 
 
 def pixels(inputs: int) -> tuple[Tensor, Tensor]:
-    """Spike times of enlarged digits ``[images, inputs]``, in milliseconds, and labels."""
+    """Return spike times of enlarged digits ``[images, inputs]``, in milliseconds, and labels."""
     from snnfast.encoder import LatencyEncoder
 
     images, labels = enlarged(math.isqrt(inputs - 1))
@@ -228,7 +228,7 @@ def pixels(inputs: int) -> tuple[Tensor, Tensor]:
 
 
 def flowers() -> tuple[Tensor, Tensor]:
-    """Iris as the manual's script has it: spike times ``[120, 50]``, -1 for silent, and times wanted of the outputs."""
+    """Return Iris as in the manual: spike times ``[120, 50]``, -1 for none, and target times of the outputs."""
     from snnfast.data import IRISDataLoader
     from snnfast.encoder import PopulationEncoder
 

@@ -1,4 +1,4 @@
-"""Plasticity of a dense layer, ``T x B x inputs x neurons``, at sparse spikes.
+"""Plasticity of a dense layer, ``T x B x inputs x neurons``, with sparse spikes.
 
 ``clamp`` only bounds the weights T times.
 """
@@ -17,9 +17,9 @@ SHAPES = ((250, 32, 784, 400), (250, 1, 784, 400))
 QUICK_SHAPES = ((3, 2, 5, 4),)
 FLOOR = "clamp"
 BASELINES = ("outer_products", "matrix_products", "spikingjelly", "bindsnet")
-# The update of every step, and one update for all of them.
+# An update in every step, and one update for all steps.
 STEP, SEQUENCE = "step", "sequence"
-# Ten spikes a step of 784 inputs, as an image of MNIST gives, and one in the layer.
+# Ten spikes per step of 784 inputs, as for an image of MNIST, and one in the layer.
 RATE_PRE, RATE_POST = 10 / 784, 1 / 400
 LR_PRE, LR_POST, TAU = 1e-4, 1e-3, 20.0
 
@@ -27,7 +27,7 @@ Learn = Callable[[Tensor, Tensor, Tensor], object]
 
 
 def rules() -> dict[str, Learn]:
-    """By pass, the pair rule, as in every baseline, and for comparison others."""
+    """Return the pair rule, as in every baseline, and other rules for comparison, by pass."""
     from snnfast import ops, plasticity
 
     pair = plasticity.pair(LR_PRE, LR_POST)

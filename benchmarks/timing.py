@@ -1,4 +1,4 @@
-"""Times one implementation, in a process of its own so that no allocator state leaks over."""
+"""Timing of one implementation, in a separate process, so that no allocator state is shared."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 
 FEWEST_RUNS = 3
-QUEUE_CYCLES = 2_000_000  # of a GPU's clock: about a millisecond
-# glibc's malloc keeps what is freed, as it does late in a training: fresh pages are nobody's disadvantage.
+QUEUE_CYCLES = 2_000_000  # clock cycles of a GPU: about a millisecond
+# Make glibc's malloc reuse freed memory, as late in a training, so that page faults affect no implementation.
 KEEP_FREED = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 
 
@@ -43,9 +43,9 @@ class Task:
     device: str = "cpu"
     threads: int = 1
     repeats: int = 20
-    # Seconds after which a slow pass is not repeated any more.
+    # Seconds after which a slow pass is not repeated.
     budget: float = 2.0
-    # "wall", or "cpu" for the process's CPU time, which other processes disturb less.
+    # "wall", or "cpu" for the CPU time of the process, which other processes disturb less.
     clock: str = "wall"
 
     @property
@@ -56,9 +56,8 @@ class Task:
 class Prepared(NamedTuple):
     """Input of the timer from a benchmark: the passes by name, and facts that must agree.
 
-    A pass that does its work several times, or a part of it, is timed for all of it once: ``times`` says how many times
-    it does it. ``bytes_moved`` is what a
-    pass must read and write at least, where memory is what limits it.
+    ``times`` is the number of repetitions of the work in a pass, by which its time is divided. ``bytes_moved`` is the
+    smallest number of bytes that a memory-bound pass reads and writes.
     """
 
     passes: dict[str, Callable[[], object]]
@@ -69,7 +68,7 @@ class Prepared(NamedTuple):
 
 @dataclass
 class Measurement:
-    """Seconds of every run of every pass, or why there are none."""
+    """Seconds of every run of every pass, or the reason why there are none."""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     facts: dict[str, float] = field(default_factory=dict)
@@ -90,10 +89,10 @@ class Measurement:
 
 
 def once(run: Callable[[], object], task: Task) -> Callable[[], float]:
-    """Return a function that runs ``run`` once and returns the seconds that it took.
+    """Return a function that runs ``run`` once and returns its duration in seconds.
 
-    On a GPU between two events, its cache flushed before. It first waits a while, so that Python has put all launches
-    of a short run into the queue when the first event passes.
+    On a GPU it measures between two events, with a flushed cache. A delay kernel runs first, so that all launches of a
+    short run are queued before the first event.
     """
     if task.device == "cuda":
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -136,7 +135,7 @@ def time_runs(run: Callable[[], object], task: Task) -> list[float]:
 
 
 def require_kernels(device: str) -> None:
-    """End with the reason unless the kernels of snnfast run here; from here on a fallback to its reference is an error.
+    """Exit unless the kernels of snnfast can run; turn later fallbacks to its reference into errors.
 
     Raises:
         SystemExit: with the reason.
@@ -153,7 +152,7 @@ def require_kernels(device: str) -> None:
 
 
 def measure(task: Task) -> Measurement:
-    """Measures in this process."""
+    """Measure in this process."""
     from benchmarks import neurons
     from snnfast.backend import BackendWarning
 
@@ -162,19 +161,19 @@ def measure(task: Task) -> Measurement:
     try:
         prepared = neurons.module_of(task.benchmark).prepare(task)
         gc.collect()
-        gc.freeze()  # all that is imported by now: each collection before a pass would walk it, a tenth of a second
+        gc.freeze()  # otherwise each collection before a pass would traverse all modules, a tenth of a second
         timed = {name: time_runs(run, task) for name, run in prepared.passes.items()}
     except BackendWarning as error:
         sys.exit(f"benchmarks: {error}")
     except (ImportError, neurons.Skip, RuntimeError, TypeError) as error:
         return Measurement(skipped=f"{type(error).__name__}: {str(error).splitlines()[0]}")
-    seconds = {name: [of_all / prepared.times.get(name, 1) for of_all in runs] for name, runs in timed.items()}
+    seconds = {name: [total / prepared.times.get(name, 1) for total in runs] for name, runs in timed.items()}
     version, note = neurons.described(task.implementation)
     return Measurement(seconds, prepared.facts, prepared.bytes_moved, version, note)
 
 
 def measure_isolated(task: Task) -> Measurement:
-    """Measures in a new process, by the same build of snnfast: beside these files may be one without kernels."""
+    """Measure in a new process with the same build of snnfast; the checkout of these files may lack kernels."""
     import snnfast
     from benchmarks import neurons
 

@@ -1,11 +1,10 @@
-"""Other libraries' networks: as they are, after ``replace``, after ``accelerate`` as well, and with ReLU.
+"""Networks of other libraries: original, after ``replace``, after ``replace`` and ``accelerate``, and with ReLU.
 
-Forward and backward, and evaluation, float32, minima of ``--repeats`` steps, in turn. The networks are some of
-SpikingJelly's models, and two of Norse; ``replace`` takes a loop over the steps in ``forward`` apart. ReLU stands in
-the place of the neurons on all T x B images. The peak is what a step takes of the process at most. The rate is the
-share of neurons that fire a step; ``--gain`` multiplies the weights of batch normalisation, which decide it. The
-largest difference is that of what they give from what the library gives, in float64: in float32 rounding turns a spike
-here and there.
+Times are minima over ``--repeats`` alternating runs in float32, of training steps and of evaluation. The networks are
+models of SpikingJelly and Norse; ``replace`` also replaces loops over time steps in ``forward``. With ReLU, it replaces
+the neurons on all T x B images. The peak is the memory of a step. The rate is the share of neurons that fire in a
+step; ``--gain`` scales the weights of batch normalisation, which determine it. The largest difference compares outputs
+with those of the library in float64, because in float32 rounding changes some spikes.
 """
 
 from __future__ import annotations
@@ -38,16 +37,16 @@ class Model(NamedTuple):
 
 
 def models(library: str, gain: float = 1.0, chosen: str = "") -> Iterator[tuple[str, Model]]:
-    """The networks of a library whose names hold ``chosen``, each made when it is asked for."""
+    """Yield the networks of a library whose names contain ``chosen``."""
     for name, make in neurons.baseline(library).ZOO.items():
         if chosen not in name:
             continue
         torch.manual_seed(0)
         model: Model = make()
         for module in model.net.modules():
-            if "Dropout" in type(module).__name__:  # masks are drawn in another order
+            if "Dropout" in type(module).__name__:  # the order of random masks differs
                 module.p = 0.0
-        with torch.no_grad():  # so that neurons fire in every layer
+        with torch.no_grad():  # larger weights, so that neurons fire in every layer
             for parameter in model.net.parameters():
                 if parameter.dim() > 1:
                     parameter *= 6
@@ -58,7 +57,7 @@ def models(library: str, gain: float = 1.0, chosen: str = "") -> Iterator[tuple[
 
 
 def line(name: str, model: Model, repeats: int, clock: str) -> tuple[str, ...]:
-    """A line of the table."""
+    """Return a row of the table."""
     from snnfast.nn import accelerate, replace, reset
     from snnfast.nn.spiking import Spiking
 
@@ -105,7 +104,7 @@ def line(name: str, model: Model, repeats: int, clock: str) -> tuple[str, ...]:
 
 
 def in_turn(runs: list[Callable[[], object]], task: Task) -> list[float]:
-    """The least seconds of each of ``runs``, one after the other, so that a busy machine disturbs all alike."""
+    """Return the minimum seconds of each of ``runs``, alternating, so that load of the machine affects all equally."""
     for run in runs:
         run()
     rounds = [[once(run, task)() for run in runs] for _ in range(task.repeats)]
@@ -113,7 +112,7 @@ def in_turn(runs: list[Callable[[], object]], task: Task) -> list[float]:
 
 
 def with_relu(net: nn.Module) -> nn.Module | None:
-    """A copy of a network of SpikingJelly with ReLU in the place of its neurons; None of another one."""
+    """Copy a network of SpikingJelly with ReLU for its neurons; return None for other networks."""
     net, found = copy.deepcopy(net), False
     for parent in list(net.modules()):
         for name, child in parent.named_children():

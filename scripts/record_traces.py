@@ -351,7 +351,7 @@ NEURONS = {
     "norse_lif_ex": norse_cell(
         "LIFExCell", lambda norse, **parameters: norse.LIFExParameters(**parameters), [{**CURRENT, "delta_T": 0.4}]
     ),
-    "norse_lif_adex": norse_cell("LIFAdExCell", lambda norse, **own: norse.LIFAdExParameters(**own), [ADAPTIVE]),
+    "norse_lif_adex": norse_cell("LIFAdExCell", lambda norse, **values: norse.LIFAdExParameters(**values), [ADAPTIVE]),
     "norse_lif_refrac": norse_cell("LIFRefracCell", norse_refractory("LIFRefrac"), [{**CURRENT, "rho_reset": 2.0}]),
     "norse_lif_adex_refrac": norse_cell(
         "LIFAdExRefracCell", norse_refractory("LIFAdExRefrac"), [{**ADAPTIVE, "rho_reset": 2.0}]

@@ -41,8 +41,8 @@ def test_machine_code_that_gets_worse_is_named():
 
 
 def test_kept_machine_code_is_of_every_neuron_and_spills_nothing():
-    kept = machine_code.kept().kernels
-    found = {re.search(r"<(\w+)", code.kernel)[1].lower() for code in kept}
+    stored = machine_code.stored().kernels
+    found = {re.search(r"<(\w+)", code.kernel)[1].lower() for code in stored}
     assert found == set(neurons.stems())
-    assert not any(code.spill_bytes for code in kept)
-    assert all(code.instructions > 100 for code in kept)
+    assert not any(code.spill_bytes for code in stored)
+    assert all(code.instructions > 100 for code in stored)

@@ -1,4 +1,4 @@
-"""BindsNET: its rule ``PostPre``, without a network around it."""
+"""BindsNET: its rule ``PostPre`` without a network, and its model of Diehl and Cook."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def stdp() -> dict[str, Callable[[Tensor, Tensor, Tensor], object]]:
 
 
 def diehl_cook(network: Network, spikes: Tensor) -> Callable[[], object]:
-    """Its model of the paper, with its own rule, from the same weights and thresholds."""
+    """BindsNET's model of the paper, with BindsNET's rule, from the same weights and thresholds."""
     from bindsnet.models import DiehlAndCook2015
 
     outputs, inputs = network.w.shape

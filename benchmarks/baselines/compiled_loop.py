@@ -1,4 +1,4 @@
-"""The tuned loop through torch.compile, which unrolls it: minutes to compile beyond a few steps."""
+"""The tuned loop under torch.compile, which unrolls it; beyond a few steps it compiles for minutes."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def lif() -> Callable[[Tensor], Tensor]:
 
 
 def recurrent(weight: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    """The plain loop with its step compiled: all steps together compile for too long."""
+    """The plain loop with a compiled step, because all steps together compile for too long."""
     return plain_loop.recurrent(weight, torch.compile(plain_loop.step, dynamic=False))
 
 
 def own_neuron(op: Any) -> Callable[[Tensor], Tensor]:
-    """All steps in one graph; compiled in this process, without a cache, so that the seconds are its own."""
+    """All steps in one graph, compiled in this process without a cache, so that its CPU seconds are counted."""
     import torch._inductor.config as inductor
 
     inductor.compile_threads, inductor.force_disable_caches = 1, True

@@ -63,7 +63,7 @@ STEPS: dict[str, tuple[Callable[..., tuple[Any, ...]], int]] = {
 
 
 def passes(neuron: str, x: Tensor, grad: Tensor) -> Prepared:
-    """Forward alone, and with the gradient of ``x``, of a neuron; compiled when it is first run."""
+    """Forward pass, and forward with the gradient of ``x``, of a neuron; compiled at the first run."""
     step, count = STEPS[neuron]
     values, grads = jnp.asarray(x.numpy()), jnp.asarray(grad.numpy())
 
@@ -89,7 +89,7 @@ def passes(neuron: str, x: Tensor, grad: Tensor) -> Prepared:
 
 
 def long_step(net: nn.Module, x: Tensor, target: Tensor) -> Callable[[], Any]:
-    """A training step of the network of :mod:`benchmarks.memory`, compiled; of parts of the steps states are kept."""
+    """A compiled training step of the network of :mod:`benchmarks.memory`, with states checkpointed by parts."""
     weights = [jnp.asarray(p.detach().numpy()) for p in net.parameters()]
     values, labels = jnp.asarray(x.numpy()), jnp.asarray(target.numpy())
     every = max(k for k in range(1, 65) if len(x) % k == 0)
@@ -97,7 +97,7 @@ def long_step(net: nn.Module, x: Tensor, target: Tensor) -> Callable[[], Any]:
     def loss(weights: list[Any], x: Any) -> Any:
         layers = list(zip(weights[::2], weights[1::2]))
 
-        def one(states: list[Any], s: Any) -> tuple[list[Any], Any]:
+        def time_step(states: list[Any], s: Any) -> tuple[list[Any], Any]:
             after = []
             for (weight, bias), v in zip(layers, states):
                 s, v = fire(0.5 * v + s @ weight.T + bias, 1.0)
@@ -105,7 +105,7 @@ def long_step(net: nn.Module, x: Tensor, target: Tensor) -> Callable[[], Any]:
             return after, s
 
         def part(states: list[Any], x: Any) -> tuple[list[Any], Any]:
-            states, spikes = jax.lax.scan(one, states, x)
+            states, spikes = jax.lax.scan(time_step, states, x)
             return states, spikes.sum(0)
 
         rest = [jnp.zeros((x.shape[1], len(weight))) for weight, _ in layers]

@@ -44,7 +44,7 @@ def learn(layers: list[Layer], buffer: list[list[Tensor]], wanted: Tensor, label
 
 
 def loss(r: Tensor, z: Tensor, label: int) -> Tensor:
-    """The manual's criterion."""
+    """Loss of the manual."""
     e = torch.zeros_like(r)
     for t in range(e.size(0)):
         if z[t, label] > 0.5:
@@ -69,8 +69,8 @@ def bp_stdp_network(task: Task) -> Prepared:
 
     def fit() -> float:
         total, right = 0.0, 0
-        for image, of in images:
-            label = int(of)
+        for image, target in images:
+            label = int(target)
             x = (image[0] >= SCALE * torch.rand(steps, sizes[0])).float()
             wanted = torch.zeros(steps, classes)
             wanted[:, label] = (torch.rand(steps) <= BETA / 1000).float()
@@ -79,13 +79,13 @@ def bp_stdp_network(task: Task) -> Prepared:
             for t in range(steps):
                 spikes = x[t]
                 buffer[0].append(spikes.clone())
-                for layer, kept in zip(layers, buffer[1:]):
+                for layer, spikes_of_layer in zip(layers, buffer[1:]):
                     spikes = layer(spikes)
-                    kept.append(spikes.clone())
+                    spikes_of_layer.append(spikes.clone())
                 outputs.append(spikes.clone())
-                for kept in buffer:
-                    if len(kept) > EPSILON + 1:
-                        kept.pop(0)
+                for spikes_of_layer in buffer:
+                    if len(spikes_of_layer) > EPSILON + 1:
+                        spikes_of_layer.pop(0)
                 learn(layers, buffer, wanted[t], label)
             for layer in layers:
                 layer.rest()

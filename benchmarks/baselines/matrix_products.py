@@ -44,7 +44,7 @@ def stdp() -> dict[str, Callable[[Tensor, Tensor, Tensor], object]]:
 
 
 def spikeprop(t_in: Tensor, w: Tensor, delays: Tensor, *, tau: float, t_max: float, return_u_max: bool = False) -> Any:
-    """First spike times on a grid by the potentials at all of its points, a product a sample; threshold 1."""
+    """First spike times on a grid, from the potentials at all grid points, one product per sample; threshold 1."""
     events, weights = (t_in[:, :, None] + delays).flatten(1), w.flatten(1)
 
     def response(s: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ def spikeprop(t_in: Tensor, w: Tensor, delays: Tensor, *, tau: float, t_max: flo
     if not (w.requires_grad or t_in.requires_grad):
         t_out = torch.where(fired, time, math.inf)
         return (t_out, u.amax(1)) if return_u_max else t_out
-    # The potential at that time as a function of weights and events: the implicit derivative is its own by its slope.
+    # Potential at that time as a function of weights and events; its gradient divided by the slope is that of the time.
     s = time[:, :, None] - events[:, None]
     u = (response(s) * weights).sum(2)
     with torch.no_grad():

@@ -26,7 +26,7 @@ NOTE = "spikes at h > 1; SuperSpike surrogate"
 
 
 def over_time(cell: nn.Module, x: Tensor) -> Tensor:
-    """The spikes of a cell that begins at rest."""
+    """Run a cell from rest; return its spikes."""
     state = None
     spikes = []
     for x_t in x.unbind(0):
@@ -58,7 +58,7 @@ def recurrent(weight: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 class Recurrent(nn.Module):
-    """Cells in a loop over the steps."""
+    """Cells in a loop over the time steps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ def loop() -> Model:
 
 
 def own_model() -> Model:
-    """As Norse has it, with voltages that fill a tensor step by step."""
+    """Norse's ConvNet, which fills a tensor of voltages step by step."""
     return Model(ConvNet(dtype=torch.get_default_dtype()), torch.rand(20, 8, 1, 28, 28))
 
 

@@ -1,4 +1,4 @@
-"""Plain PyTorch: an outer product a sample and step, summed over the batch."""
+"""Plain PyTorch: one outer product per sample and step, summed over the batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plain PyTorch as a user writes it, with recurrent weights: a step at a time, ``x[t]``."""
+"""Plain PyTorch as a user writes it: a loop over the time steps, ``x[t]``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional
 from .tuned_loop import Spike, fire
 
 NOTE = ""
-ALPHA = 25.0  # of the fast sigmoid
+ALPHA = 25.0  # slope of the fast sigmoid
 
 
 def step(x: Tensor, s: Tensor, v: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
@@ -42,7 +42,7 @@ class FastSigmoid(Spike):
 
 
 def sequence(net: Any) -> Callable[[Tensor], Tensor]:
-    """A :class:`snnfast.papers.SequenceNetwork` of adLIF neurons: all layers of a step, then the next step."""
+    """Run a :class:`snnfast.papers.SequenceNetwork` of adLIF neurons: all layers of a step, then the next step."""
     layers: list[Any] = list(net.layers)
     hidden = [(time.layer, layer) for time, layer in zip(layers[:-2:2], layers[1:-2:2])]
     readout, out = layers[-2].layer, layers[-1]
@@ -73,7 +73,7 @@ def sequence(net: Any) -> Callable[[Tensor], Tensor]:
 
 
 def own_neuron(op: Any) -> Callable[[Tensor], Tensor]:
-    """The step function of a neuron of :func:`snnfast.neuron`, with a hard reset to 0."""
+    """Run the step function of a neuron of :func:`snnfast.neuron`, with a hard reset to 0."""
 
     def run(x: Tensor) -> Tensor:
         states = [torch.zeros_like(x[0]) for _ in op.states]
@@ -98,10 +98,10 @@ class EProp:
         self.state: Any = None
 
     def step(self, x: Tensor, target: Tensor) -> None:
-        """Steps ``x`` ``[K, B, inputs]``, one after the other; adds to the gradients."""
+        """Run the steps ``x`` ``[K, B, inputs]``, one after the other; add to the gradients."""
         with torch.no_grad():
-            for one, wanted in zip(x, target):
-                self._step(one, wanted)
+            for x_t, wanted in zip(x, target):
+                self._step(x_t, wanted)
 
     def _step(self, x: Tensor, target: Tensor) -> None:
         neuron, w_in, w_rec, w_out = (self.neuron, *(m.weight for m in (self.first, self.cell, self.readout)))
@@ -111,34 +111,34 @@ class EProp:
             neurons = x.new_zeros(len(x), rows)
             synapses = x.new_zeros(len(x), rows, x.shape[1] + rows + 1)
             self.state = *(neurons,) * 3, *(synapses,) * 3, x.new_zeros(target.shape), neurons
-        s, v, a, eps_v, eps_a, kept, y, seen_out = self.state
+        s, v, a, eps_v, eps_a, filtered, y, seen_out = self.state
         seen = torch.cat([x, s, torch.ones_like(x[:, :1])], 1)
         weight = torch.cat([w_in, w_rec, self.first.bias[:, None]], 1)
         h = leak * v + functional.linear(seen, weight) / neuron.tau
         u = h - (neuron.v_threshold + beta * a)
         fired = (u >= 0).to(x)
         slope = 1 / (1 + (torch.pi * u).square())  # of atan
-        # The membrane after a spike depends on nothing before it.
+        # The membrane after a reset is independent of the past.
         eps_v = (leak * (1 - s))[..., None] * eps_v + seen[:, None] / neuron.tau
         trace = slope[..., None] * (eps_v - beta * eps_a)
         eps_a = rho * eps_a + trace
-        kept = kappa * kept + trace / self.li.tau
+        filtered = kappa * filtered + trace / self.li.tau
         seen_out = kappa * seen_out + fired / self.li.tau
         y = kappa * y + functional.linear(fired, w_out, self.readout.bias) / self.li.tau
         with torch.enable_grad():
             out = y.detach().requires_grad_()
             (error,) = torch.autograd.grad(self.loss(out, target), out)
-        found = ((error @ w_out)[..., None] * kept).sum(0)
-        one = x.shape[1]
+        found = ((error @ w_out)[..., None] * filtered).sum(0)
+        inputs = x.shape[1]
         for parameter, grad in (
-            (self.first.weight, found[:, :one]),
-            (self.cell.weight, found[:, one:-1]),
+            (self.first.weight, found[:, :inputs]),
+            (self.cell.weight, found[:, inputs:-1]),
             (self.first.bias, found[:, -1]),
             (w_out, error.T @ seen_out),
         ):
             parameter.grad = grad if parameter.grad is None else parameter.grad + grad
         v, a = h * (1 - fired), rho * a + fired
-        self.state = fired, v, a, eps_v, eps_a, kept, y, seen_out
+        self.state = fired, v, a, eps_v, eps_a, filtered, y, seen_out
 
 
 class OTTT:
@@ -154,10 +154,10 @@ class OTTT:
         self.membranes: list[Tensor | float] = [0.0] * len(self.linears)
 
     def step(self, x: Tensor, target: Tensor) -> None:
-        """Steps ``x`` ``[K, B, inputs]``, one after the other; adds to the gradients."""
+        """Run the steps ``x`` ``[K, B, inputs]``, one after the other; add to the gradients."""
         with torch.no_grad():
-            for one, wanted in zip(x, target):
-                self._step(one, wanted)
+            for x_t, wanted in zip(x, target):
+                self._step(x_t, wanted)
 
     def _step(self, s: Tensor, target: Tensor) -> None:
         slopes = []

@@ -1,4 +1,4 @@
-"""Plain Python: SpikeProp as the paper's sums say it, millisecond by millisecond."""
+"""Plain Python: the sums of SpikeProp's paper, millisecond by millisecond."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ NOTE = ""
 
 TAU, THRESHOLD, T_MAX, SLOPE_MIN, LR = 7.0, 1.0, 40, 0.05, 0.0075
 
-Terminals = list[list[float]]  # of one neuron, by input
-Sample = tuple[list[float], list[float]]  # input times and wanted output times
+Terminals = list[list[float]]  # weights of a neuron, by input
+Sample = tuple[list[float], list[float]]  # input times and target output times
 
 
 def response(s: float) -> float:
@@ -23,7 +23,7 @@ def slope_of_response(s: float) -> float:
 
 
 def weighted(response: Callable[[float], float], t: float, times: list[float], w: Terminals) -> float:
-    """The sum over inputs and terminals at the time ``t``."""
+    """Return the sum over inputs and terminals at time ``t``."""
     u = 0.0
     for i in range(len(times)):
         for k in range(len(w[i])):
@@ -32,7 +32,7 @@ def weighted(response: Callable[[float], float], t: float, times: list[float], w
 
 
 def first_spike(times: list[float], w: Terminals, stop: bool) -> float:
-    """By whole milliseconds up to the end, or to the spike, then by false position (Illinois) in the last one."""
+    """Search by whole milliseconds up to the end or the spike, then by false position (Illinois) in the last one."""
     potentials = []
     for t in range(T_MAX + 1):
         potentials.append(weighted(response, t, times, w) - THRESHOLD)
@@ -57,9 +57,9 @@ def first_spike(times: list[float], w: Terminals, stop: bool) -> float:
 
 
 def bohte(weights: list[list[Terminals]], samples: list[Sample], stop: bool) -> list[list[Terminals]]:
-    """The weights ``[layer][neuron][input][terminal]`` after a step a sample.
+    """Return the weights ``[layer][neuron][input][terminal]`` after one step per sample.
 
-    ``stop`` ends a neuron's time at its spike; n3ml goes through all of it.
+    ``stop`` ends the search of a neuron at its spike; n3ml searches to the end.
     """
     weights = copy.deepcopy(weights)
     guard = SLOPE_MIN * THRESHOLD / TAU

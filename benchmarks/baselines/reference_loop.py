@@ -1,4 +1,4 @@
-"""Plain PyTorch: snnfast's own reference, the loop over time as the equations say it."""
+"""Plain PyTorch: the reference of snnfast, a loop over time with the equations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sinabs, whose own layout is batch first."""
+"""Sinabs, whose layout is batch first."""
 
 from __future__ import annotations
 

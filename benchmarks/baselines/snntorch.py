@@ -17,7 +17,7 @@ NOTE = "spikes at h > 1 instead of h >= 1"
 
 
 def lif() -> Callable[[Tensor], Tensor]:
-    # Leaky does not scale its input: here membrane, threshold and surrogate are twice as wide.
+    # Leaky does not scale its input, so membrane, threshold and surrogate are scaled by 2.
     neurons = snntorch.Leaky(
         beta=0.5,
         threshold=2.0,
@@ -39,7 +39,7 @@ def lif() -> Callable[[Tensor], Tensor]:
 
 
 def long(ours: nn.Module) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
-    """The network of :mod:`benchmarks.memory`, a loop over the steps."""
+    """The network of :mod:`benchmarks.memory`, with a loop over the time steps."""
     layers: list[nn.Module] = []
     for product in (m for m in ours.modules() if isinstance(m, nn.Linear)):
         leaky = snntorch.Leaky(
@@ -61,7 +61,7 @@ def long(ours: nn.Module) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
 
 
 def network(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.Module]]:
-    """The networks of :mod:`benchmarks.network` as its tutorials 5 and 6 have them: a loop over the steps."""
+    """The networks of :mod:`benchmarks.network` as in snnTorch's tutorials 5 and 6, with a loop over the time steps."""
     fire: list[nn.Module] = []
     beta = networks.EVERY[task.shape].neuron["beta"]
 
@@ -74,11 +74,11 @@ def network(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.
         layers = [nn.Linear(task.shape[2], 1000), leaky(), nn.Linear(1000, 10)]
     else:
         _, _, channels, size, _ = task.shape
-        left = (size - 4) // 2 - 4
+        remaining = (size - 4) // 2 - 4
         layers = [
             *(nn.Conv2d(channels, 12, 5), nn.MaxPool2d(2), leaky()),
             *(nn.Conv2d(12, 64, 5), nn.MaxPool2d(2), leaky()),
-            *(nn.Flatten(), nn.Linear(64 * (left // 2) ** 2, 10)),
+            *(nn.Flatten(), nn.Linear(64 * (remaining // 2) ** 2, 10)),
         ]
     net = nn.Sequential(*layers, leaky(output=True)).to(task.torch_dtype)
     networks.copy_parameters(networks.build(task), net)
@@ -203,7 +203,7 @@ def looping(shape: tuple[int, ...]) -> nn.Module:
         net: nn.Module = Convolutions(shape[0])
     else:
         net = Sequence(shape[2]) if shape[2] == 40 else Layers(shape[0], shape[2])
-    with torch.no_grad():  # so that neurons fire in every layer
+    with torch.no_grad():  # larger weights, so that neurons fire in every layer
         for parameter in net.parameters():
             if parameter.dim() > 1:
                 parameter *= 2

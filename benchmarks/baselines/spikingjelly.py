@@ -1,4 +1,4 @@
-"""SpikingJelly; from 2.0 on it chooses plain PyTorch, Triton or native CUDA by itself."""
+"""SpikingJelly; from version 2.0 it chooses among plain PyTorch, Triton and native CUDA."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def lif(backend: str | None = None) -> Callable[[Tensor], Tensor]:
 
 
 def own_neuron(op: Any) -> Callable[[Tensor], Tensor]:
-    """Its ``FlexSN`` of a step function of :func:`snnfast.neuron`; on the CPU a loop over the steps."""
+    """SpikingJelly's ``FlexSN`` of a step function of :func:`snnfast.neuron`; on the CPU a loop over the steps."""
     from benchmarks.baselines.tuned_loop import fire
 
     def core(*values: Tensor) -> tuple[Tensor, ...]:
@@ -62,7 +62,7 @@ def own_neuron(op: Any) -> Callable[[Tensor], Tensor]:
 
 
 def stdp() -> dict[str, Callable[[Tensor, Tensor, Tensor], object]]:
-    """Its ``STDPLearner``; traces add up and decay by ``1 - 1 / tau``."""
+    """SpikingJelly's ``STDPLearner``; traces add up and decay by ``1 - 1 / tau``."""
     from spikingjelly.activation_based.learning import STDPLearner
 
     def learn(w: Tensor, pre: Tensor, post: Tensor) -> None:
@@ -70,7 +70,7 @@ def stdp() -> dict[str, Callable[[Tensor, Tensor, Tensor], object]]:
         linear.weight = nn.Parameter(w.clone())
         learner = STDPLearner("s", linear, out, TAU, TAU, lambda w: LR_PRE, lambda w: LR_POST)
         for s_pre, s_post in zip(pre.to(w.dtype), post.to(w.dtype)):
-            # What its hooks record when the layers run; the product itself would count as learning.
+            # Set the records of its hooks, because running the layers would add their product to the time.
             learner.in_spike_monitor.records.append(s_pre)
             learner.out_spike_monitor.records.append(s_post)
             linear.weight.data.add_(learner.step(on_grad=False)).clamp_(0, 1)
@@ -80,7 +80,7 @@ def stdp() -> dict[str, Callable[[Tensor, Tensor, Tensor], object]]:
 
 
 def conversion(x: Tensor, model: nn.Module, calibration: list[Tensor], steps: int) -> Callable[[], Tensor]:
-    """Its ``ann2snn``: thresholds by percentile, soft reset, a loop over steps as its documentation has it."""
+    """SpikingJelly's ``ann2snn``: thresholds by percentile, soft reset, a loop over steps as in its documentation."""
     from spikingjelly.activation_based import ann2snn
 
     recipe = ann2snn.RateCodingRecipe(calibration, mode=f"{PERCENTILE}%")
@@ -98,7 +98,7 @@ def conversion(x: Tensor, model: nn.Module, calibration: list[Tensor], steps: in
 
 
 def network(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.Module]]:
-    """The networks of :mod:`benchmarks.network` as its tutorials have them: every layer multi-step, images repeated."""
+    """The networks of :mod:`benchmarks.network` as in SpikingJelly's tutorials: multi-step layers, repeated images."""
     if task.shape not in (*networks.SHAPES, *networks.QUICK_SHAPES):
         return with_its_neurons(task)
     steps, _, channels, size = task.shape[:4]
@@ -138,7 +138,7 @@ def network(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.
 
 
 def long(ours: nn.Module) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
-    """The network of :mod:`benchmarks.memory`, every layer multi-step."""
+    """The network of :mod:`benchmarks.memory`, with multi-step layers."""
     layers: list[nn.Module] = []
     for product in (m for m in ours.modules() if isinstance(m, nn.Linear)):
         lif = neuron.LIFNode(decay_input=False, surrogate_function=surrogate.ATan(), step_mode="m")
@@ -154,7 +154,7 @@ def long(ours: nn.Module) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
 
 
 def with_its_neurons(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.Module]]:
-    """The network of :mod:`benchmarks.network` itself, with SpikingJelly's neurons."""
+    """The network of :mod:`benchmarks.network` with SpikingJelly's neurons."""
     steps, described = task.shape[0], networks.EVERY[task.shape]
     net = networks.build(task, lambda: neuron.LIFNode(surrogate_function=surrogate.ATan(), step_mode="m"))
 
@@ -166,14 +166,14 @@ def with_its_neurons(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor],
 
 
 def model(make: Callable[..., nn.Module], batch: int, *image: int, **arguments: Any) -> Model:
-    """One of its models for :mod:`benchmarks.zoo`, an image at 4 steps."""
+    """A model of SpikingJelly for :mod:`benchmarks.zoo`, with an image repeated for 4 steps."""
     net = make(spiking_neuron=neuron.LIFNode, surrogate_function=surrogate.ATan(), detach_reset=True, **arguments)
     functional.set_step_mode(net, "m")
     return Model(net, torch.rand(batch, *image).expand(4, batch, *image), reset=functional.reset_net)
 
 
 def small_vgg(**arguments: Any) -> nn.Module:
-    """Its VGG-11 with one small linear layer behind the convolutions."""
+    """SpikingJelly's VGG-11 with one small linear layer after the convolutions."""
     net = spiking_vgg.spiking_vgg11_bn(**arguments)
     net.avgpool, net.classifier = layer.AdaptiveAvgPool2d(1), layer.Linear(512, 10)
     return net

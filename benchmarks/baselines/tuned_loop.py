@@ -1,4 +1,4 @@
-"""Plain PyTorch, tuned by hand: fused elementwise operations and an unbind, what an expert would write."""
+"""Plain PyTorch, tuned by hand: fused elementwise operations and an unbind, as an expert would write it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def fire(h: Tensor, threshold: Any) -> tuple[Tensor, Tensor, Tensor]:
 def run(x: Tensor) -> Tensor:
     v = torch.zeros_like(x[0])
     spikes = []
-    # unbind, because the backward pass of x[t] fills a gradient of x's size at every step.
+    # unbind, because the backward pass of x[t] fills a gradient of the size of x at every step.
     for x_t in x.unbind(0):
         h = torch.lerp(v, x_t, 0.5)
         s: Tensor = Spike.apply(h - 1.0)
@@ -60,7 +60,7 @@ def recurrent(weight: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def own_neuron(op: Any) -> Callable[[Tensor], Tensor]:
-    """The step function of a neuron of :func:`snnfast.neuron`, with a hard reset to 0."""
+    """Run the step function of a neuron of :func:`snnfast.neuron`, with a hard reset to 0."""
 
     def run(x: Tensor) -> Tensor:
         states = [torch.zeros_like(x[0]) for _ in op.states]

@@ -140,18 +140,18 @@ def copied(value: Any) -> Any:
     return value
 
 
-def same(got: Any, want: Any, what: str, rtol: float = 0.0, atol: float = 0.0) -> None:
+def same(got: Any, want: Any, label: str, rtol: float = 0.0, atol: float = 0.0) -> None:
     """Raise a finding unless the tensors are equal; NaN equals NaN."""
     a, b = list(tensors_in(got)), list(tensors_in(want))
     if len(a) != len(b):
-        raise Finding(f"{what}: {len(a)} tensors instead of {len(b)}")
+        raise Finding(f"{label}: {len(a)} tensors instead of {len(b)}")
     for x, y in zip(a, b):
         if not (readable(x) and readable(y)):
             continue
         try:
             torch.testing.assert_close(x, y, rtol=rtol, atol=atol, equal_nan=True)
         except AssertionError as error:
-            raise Finding(f"{what} differs: {' '.join(str(error).split())}") from None
+            raise Finding(f"{label} differs: {' '.join(str(error).split())}") from None
 
 
 def tried(call: Callable[[], Any], name: str, named: tuple[str, ...], plain: bool = True) -> tuple[Any, str]:

@@ -122,19 +122,19 @@ def drawn(d: Draw, name: str, shape: tuple[int, ...]) -> tuple[dict[str, Any], d
     return arguments, {**usual, **arguments}
 
 
-def near(got: Tensor, want: Tensor, scale: float, what: str) -> None:
+def near(got: Tensor, want: Tensor, scale: float, label: str) -> None:
     """Raise a finding unless the values agree within ``scale`` times the largest."""
     bound = scale * max(1.0, float(want.detach().abs().max()) if want.numel() else 0.0)
     worst = float((got.double() - want).detach().abs().max()) if want.numel() else 0.0
     if not worst <= bound:
-        raise Finding(f"{what} is {worst:.3g} off, allowed are {bound:.3g}")
+        raise Finding(f"{label} is {worst:.3g} off, allowed are {bound:.3g}")
 
 
-def compare(d: Draw, what: str, outputs: Any, want: Any, leaves: Any, wanted: Any, dtype: torch.dtype) -> None:
+def compare(d: Draw, label: str, outputs: Any, want: Any, leaves: Any, wanted: Any, dtype: torch.dtype) -> None:
     """Compare outputs, and gradients of a random weighting of them, with those of the loop."""
     close, steep = (1e-10, 1e-8) if dtype == DOUBLE else (2e-4, 1e-3)
     for k, (got, expected) in enumerate(zip(outputs, want)):
-        near(got, expected, close, f"{what}: result {k}")
+        near(got, expected, close, f"{label}: result {k}")
     weights = [torch.randn(expected.shape, dtype=DOUBLE) for expected in want]
     sums = [sum((o.double() * w).sum() for o, w in zip(values, weights)) for values in (outputs, want)]
     got, expected = (
@@ -143,7 +143,7 @@ def compare(d: Draw, what: str, outputs: Any, want: Any, leaves: Any, wanted: An
     )
     for key, a, b in zip(leaves, got, expected):
         largest = max(1.0, float(b.abs().max())) if b.numel() else 1.0
-        near(a / largest, b / largest, steep, f"{what}: gradient of {key}")
+        near(a / largest, b / largest, steep, f"{label}: gradient of {key}")
 
 
 def try_neuron(d: Draw) -> None:

@@ -118,7 +118,7 @@ def try_transform(d: Draw) -> None:
     net, x = spiking(d)
     kind = attach(d, net)
     function = d.choice((nn.fuse, nn.accelerate))
-    what = f"{function.__name__} with {kind}"
+    label = f"{function.__name__} with {kind}"
     training = function is nn.accelerate and d.chance(0.5)
     net.train(training)
     source = {k: v.clone() for k, v in net.state_dict().items()}
@@ -133,22 +133,22 @@ def try_transform(d: Draw) -> None:
             return
         if function is nn.fuse and "has no batch normalisation" in str(error):
             return
-        raise Finding(f"{what}: {error}") from error
+        raise Finding(f"{label}: {error}") from error
     if kind == "forward":
-        raise Finding(f"{what}: a forward of its own was taken")
+        raise Finding(f"{label}: a forward of its own was taken")
     if list(transformed.state_dict()) != list(source) and function is nn.accelerate:
-        raise Finding(f"{what}: other keys")
+        raise Finding(f"{label}: other keys")
     found = [call(m, x) for m in (transformed, twin)]
-    same(found[0], found[1], what, 1e-9, 1e-9)
+    same(found[0], found[1], label, 1e-9, 1e-9)
     if training:
         for out in found:
             out.square().sum().backward()
         for (name, a), (_, b) in zip(transformed.named_parameters(), twin.named_parameters(), strict=True):
-            same(a.grad, b.grad, f"{what}: gradient of {name}", 1e-7, 1e-9)
+            same(a.grad, b.grad, f"{label}: gradient of {name}", 1e-7, 1e-9)
         if any(p.grad is not None for p in net.parameters()):
-            raise Finding(f"{what}: gradients in the source network")
+            raise Finding(f"{label}: gradients in the source network")
     else:
-        same(dict(net.state_dict()), source, f"{what}: the source network")
+        same(dict(net.state_dict()), source, f"{label}: the source network")
 
 
 def library_neuron(d: Draw) -> tuple[str, Any, Any]:
@@ -184,7 +184,7 @@ def try_library(d: Draw) -> None:
     name, neuron, reset = library_neuron(d)
     if not name:
         return
-    what = f"replace of {name}'s {type(neuron).__name__}"
+    label = f"replace of {name}'s {type(neuron).__name__}"
     steps, batch = d.choice((1, 7, 30)), d.choice((1, 3))
     time_first = name != "sinabs"
     neuron = neuron.double()
@@ -204,9 +204,9 @@ def try_library(d: Draw) -> None:
     different = float((theirs != replaced).double().mean()) if theirs.dtype == replaced.dtype else 1.0
     if ((theirs == 0) | (theirs == 1)).all() and 0 < different < 0.02:
         return  # a membrane within rounding of its threshold
-    same(replaced.double(), theirs.double(), what, 1e-5, 1e-5)
+    same(replaced.double(), theirs.double(), label, 1e-5, 1e-5)
     if want is not None and got is not None:
-        same(got, want, f"{what}: gradient of x", 1e-4, 1e-4 * max(1.0, float(want.abs().max())))
+        same(got, want, f"{label}: gradient of x", 1e-4, 1e-4 * max(1.0, float(want.abs().max())))
 
 
 def try_lengths(d: Draw) -> None:

@@ -1,4 +1,4 @@
-"""BP-STDP: the network of Tavanaei and Maida by the loop of n3ml's manual, or the same loop in one call.
+"""BP-STDP: train the network of Tavanaei and Maida with the loop of n3ml's manual, or with one call.
 
 python examples/bpstdp.py --data digits
 python examples/bpstdp.py --data ~/mnist --fast

@@ -1,4 +1,4 @@
-"""Conversion by the manual's names: Diehl et al. 2015 (act_based) and Spike-Norm, Sengupta et al. 2019 (spikenorm).
+"""Conversion with the manual's names: Diehl et al. 2015 (act_based) and Spike-Norm, Sengupta et al. 2019 (spikenorm).
 
 python examples/conversion.py train --method act_based --data digits
 python examples/conversion.py infer --method act_based --num-steps 100 --reset soft

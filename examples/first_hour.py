@@ -1,4 +1,4 @@
-"""A new user's first hour: networks that fire, your own data, a trained network in use, a rule of your own.
+"""A new user's first hour: networks that fire, training on your own data, inference, and a rule of your own.
 
     python examples/first_hour.py
 

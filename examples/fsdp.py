@@ -45,7 +45,7 @@ def main():
         Last(),
     ).to(device)
     mesh = init_device_mesh(device, (size,))
-    for layer in (net[0], net[2], net[3]):  # gathered one after the other, when they are needed
+    for layer in (net[0], net[2], net[3]):  # parameters are gathered layer by layer, when needed
         fully_shard(layer, mesh=mesh)
     fully_shard(net, mesh=mesh)
     optimizer = torch.optim.Adam(net.parameters(), lr=4e-3)

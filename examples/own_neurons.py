@@ -1,4 +1,4 @@
-"""Neurons that the package does not have, each from the equation of one step, as fast as built-in ones.
+"""Neurons that the package does not have, written as the equation of one step, as fast as built-in neurons.
 
     python examples/own_neurons.py [--num-steps 64]
 

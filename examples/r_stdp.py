@@ -1,4 +1,4 @@
-"""R-STDP: a layer learns from rewards alone which action belongs to each stimulus.
+"""R-STDP: a layer learns only from rewards which action belongs to each stimulus.
 
 A stimulus makes one group of inputs fire; the output that fires most is the action and silences the others. At the end
 of the trial comes the reward: 1 for the right action and 0 for a wrong one, minus a running mean for this stimulus. The
@@ -33,7 +33,7 @@ def main():
     neurons = LIF(tau=10.0, decay_input=False, v_threshold=5.0)
     rule = plasticity.reward_modulated(plasticity.pair(lr_pre=0.0, lr_post=opt.lr), tau_eligibility=100.0)
     learner = learning.STDP(linear, rule, reduction="mean")
-    usual = torch.zeros(ACTIONS)  # reward, by stimulus
+    usual = torch.zeros(ACTIONS)  # running mean of the reward, by stimulus
 
     for trial in range(1, opt.trials + 1):
         stimulus = torch.randint(ACTIONS, (opt.batch_size,), generator=generator)

@@ -1,4 +1,4 @@
-"""SpikeProp: Iris with n3ml's calls, or any network of SpikeProp layers with an optimizer of PyTorch.
+"""SpikeProp: Iris with n3ml's calls, or with an optimizer of PyTorch.
 
 python examples/spikeprop.py
 python examples/spikeprop.py --optimizer adam
@@ -30,7 +30,7 @@ class LabelEncoder:
 
 
 def accuracy(model, spikes, labels):
-    """Share of samples whose first output spike is right; a silent output (inf) never wins."""
+    """Return the share of samples whose first output spike is correct; an output without a spike (inf) never wins."""
     with torch.no_grad():
         return (snnfast.loss.first_spike(model(spikes)) == labels).float().mean().item()
 

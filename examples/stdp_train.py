@@ -26,7 +26,7 @@ def main():
     opt = parser.parse_args()
     torch.manual_seed(opt.seed)
 
-    # 64 pixels have to fire more often than 784 do, and weights to be larger; hz is for a white pixel.
+    # 64 pixels need higher rates and larger weights than 784; hz is the rate of a white pixel.
     if opt.data == "digits":
         name, root, shape, hz, changes = "digits", None, (1, 8, 8), 300.0, {"norm": 0.3}
     else:

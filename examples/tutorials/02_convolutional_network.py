@@ -39,7 +39,7 @@ net = nn.Sequential(
 
 
 def shown(batch: torch.Tensor, steps: int = 4) -> torch.Tensor:
-    """The same image at every step."""
+    """Repeat the image at every step."""
     return batch.expand(steps, *batch.shape)
 
 
@@ -74,7 +74,7 @@ layer = LIF()
 
 
 def milliseconds(name: str) -> float:
-    """Time of the fastest of five forward and backward passes."""
+    """Return the time of the fastest of five forward and backward passes."""
     best = float("inf")
     with backend.use(name):
         for _ in range(5):

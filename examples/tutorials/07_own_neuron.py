@@ -103,7 +103,7 @@ x = torch.randn(100, 16, 512, requires_grad=True)
 
 
 def milliseconds(neurons) -> float:
-    """CPU time of the fastest of five forward and backward passes."""
+    """Return the CPU time of the fastest of five forward and backward passes."""
     best = float("inf")
     for _ in range(5):
         start = time.process_time()

@@ -73,7 +73,7 @@ print(f"{same:.2%} of {x.numel():,} spikes are the same")
 
 
 def milliseconds(neurons) -> float:
-    """Time of the fastest of five calls."""
+    """Return the time of the fastest of five calls."""
     best = float("inf")
     for _ in range(5):
         start = time.perf_counter()

@@ -33,7 +33,7 @@ CLASSES = ("right", "left", "down", "up")
 
 
 def bar(direction: int) -> tuple[np.ndarray, ...]:
-    """Times in microseconds, x, y and polarity of the events of one recording."""
+    """Draw the events of a recording: times in microseconds, x, y and polarity."""
     events = 1200
     t = np.sort(rng.uniform(0, 300_000, events))
     begin, speed = rng.uniform(-4, 4), rng.uniform(0.9, 1.1)

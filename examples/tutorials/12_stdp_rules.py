@@ -74,7 +74,7 @@ figure.tight_layout()
 
 
 def inputs(steps: int) -> Tensor:
-    """Spikes ``[steps, 1, 100]``, a millisecond a step."""
+    """Draw spikes ``[steps, 1, 100]``, with steps of 1 ms."""
     begins = torch.rand(steps) < 0.02
     volley = torch.zeros(steps, 50)
     for t in begins.nonzero()[:, 0].tolist():

@@ -100,6 +100,7 @@ def test_several_answers_are_the_last_membranes():
         (lambda: SequenceNetwork(2, (), 3), ValueError, "hidden must have at least one layer"),
         (lambda: SequenceNetwork(2, (0,), 3), ValueError, "hidden must be at least 1, got 0"),
         (lambda: SequenceNetwork(2, (8,), 3, readout="sum"), ValueError, "readout must be last or max or mean"),
+        (lambda: SequenceNetwork(2, (8,), 3, omega=(9.0, 3.0)), ValueError, "omega must be two numbers in order"),
         (lambda: SequenceNetwork(2, (8,), 3, gain=0), ValueError, "gain must be positive, got 0"),
         (lambda: SequenceNetwork(2, (8,), 3, recurrent=1), TypeError, "recurrent must be True or False, got 1"),
         (lambda: SequenceNetwork(2, (8,), 3, spikes_adapt=0.0), TypeError, "spikes_adapt must be True or False, got 0"),

@@ -37,9 +37,9 @@ def test_by_hand():
 
 def test_a_network_of_them_learns_frequencies_and_damping():
     torch.manual_seed(0)
-    net = SequenceNetwork(3, (8,), 2, neuron="brf")
+    net = SequenceNetwork(3, (8,), 2, neuron="brf", omega=(5.0, 8.0))
     learned = dict(net.named_parameters())
-    for name, least, most in (("omega", 3.0, 10.0), ("b_offset", 0.1, 1.0)):
+    for name, least, most in (("omega", 5.0, 8.0), ("b_offset", 0.1, 1.0)):
         value = learned[f"layers.1.neuron.{name}"]
         assert value.shape == (8,)
         assert ((value >= least) & (value <= most)).all()

@@ -15,8 +15,7 @@ from snnfast.nn.spiking import Spiking
 from snnfast.reference.surrogate import SurrogateLike
 
 NEURONS = ("lif", "alif", "adlif", "brf")
-# Where the frequencies and the damping of resonators begin, between the two.
-BRF = {"omega": (3.0, 10.0), "b_offset": (0.1, 1.0)}
+B_OFFSET = (0.1, 1.0)  # of resonators, at the beginning between the two
 READOUTS = {"last": Last, "max": Max, "mean": Rate}
 
 
@@ -44,6 +43,7 @@ class SequenceNetwork(nn.Module):
             uniform between 0 and this. 0, or not ``recurrent``: no delays.
         readout: of the membrane over time, ``"last"``, ``"max"`` or ``"mean"``.
         tau: membrane time constant of ``"lif"`` and ``"alif"`` in steps.
+        omega: lowest and highest frequency with which ``"brf"`` begins, in radians a 100 steps, below 100.
         tau_out: membrane time constant of the readout in steps.
         surrogate: surrogate gradient of the spikes, as in :class:`snnfast.nn.spiking.Spiking`.
         gain: how many times as large as those of :class:`torch.nn.Linear` the weights before each layer of neurons are
@@ -66,6 +66,7 @@ class SequenceNetwork(nn.Module):
         max_delay: float = 0.0,
         readout: str = "mean",
         tau: float = 20.0,
+        omega: tuple[float, float] = (3.0, 10.0),
         tau_out: float = 20.0,
         surrogate: SurrogateLike = "fast_sigmoid",
         gain: float = 1.0,
@@ -81,6 +82,8 @@ class SequenceNetwork(nn.Module):
                 raise ValueError(f"{op}: {name} must be at least 1 step, got {value:g}")
         check.choice(op, "neuron", neuron, NEURONS)
         check.choice(op, "readout", readout, tuple(READOUTS))
+        if not 0 <= omega[0] <= omega[1] < 100:
+            raise ValueError(f"{op}: omega must be two numbers in order in [0, 100), got {omega}")
         spikes_adapt = check.flag(op, "spikes_adapt", spikes_adapt)
         check.at_least_zero(op, "max_delay", max_delay)
         gain = check.positive(op, "gain", gain)
@@ -92,7 +95,7 @@ class SequenceNetwork(nn.Module):
             linear = SpikeLinear(inputs, features) if layers else nn.Linear(inputs, features)
             with torch.no_grad():
                 linear.weight.mul_(gain)
-            made = _neurons(neuron, features, spikes_adapt, tau, surrogate)
+            made = _neurons(neuron, features, spikes_adapt, tau, omega, surrogate)
             cell = Recurrent(made, features, max_delay=max_delay) if recurrent else made
             layers += [Time(linear), cell]
         layers += [Time(SpikeLinear(sizes[-1], num_classes)), LI(tau_out)]
@@ -131,12 +134,14 @@ class SequenceNetwork(nn.Module):
         return x.to(next(self.parameters())).transpose(0, 1)
 
 
-def _neurons(neuron: str, features: int, spikes_adapt: bool, tau: float, surrogate: SurrogateLike) -> Spiking:
+def _neurons(
+    neuron: str, features: int, spikes_adapt: bool, tau: float, omega: tuple[float, float], surrogate: SurrogateLike
+) -> Spiking:
     if neuron == "lif":
         return LIF(tau, surrogate=surrogate)
     if neuron == "alif":
         return ALIF(tau, surrogate=surrogate)
     if neuron == "brf":
-        learned = {name: nn.Parameter(torch.empty(features).uniform_(*drawn)) for name, drawn in BRF.items()}
-        return brf.layer(surrogate=surrogate, v_reset=None, **learned)
+        frequency, damping = (nn.Parameter(torch.empty(features).uniform_(*drawn)) for drawn in (omega, B_OFFSET))
+        return brf.layer(surrogate=surrogate, v_reset=None, omega=frequency, b_offset=damping)
     return AdLIF(features, a=(0.0, 0.0) if spikes_adapt else None, surrogate=surrogate)

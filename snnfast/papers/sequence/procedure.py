@@ -64,6 +64,9 @@ class SequenceSettings(FoldedSettings):
     max_delay: float = option(0.0, "Longest learned delay of the spikes that are fed back, in steps.", least=0)
     readout: str = option("last", "last, max or mean membrane.", choices=tuple(READOUTS))
     tau: float = option(20.0, "Time constant of lif and alif, in steps.", least=1)
+    omega: tuple[float, float] = option(
+        (3.0, 10.0), "Lowest and highest frequency with which brf begins, in radians a 100 steps.", least=0, below=100
+    )
     tau_out: float = option(5.0, "Time constant of the readout, in steps.", least=1)
     surrogate: str = option("fast_sigmoid", "Surrogate gradient of the spikes.", choices=SURROGATES)
     gain: float | None = option(
@@ -98,6 +101,7 @@ class SequenceSettings(FoldedSettings):
         self._only("max_delay", self.recurrent, "recurrent layers", "recurrent=False")
         self._only("max_delay", self.rule == "bptt", "bptt", self.rule)
         self._only("spikes_adapt", self.neuron == "adlif", "adlif", self.neuron)
+        self._only("omega", self.neuron == "brf", "brf", self.neuron)
         self._only("tau", self.neuron in ("lif", "alif"), "lif and alif", self.neuron)
 
 
@@ -110,7 +114,7 @@ class Sequence(Procedure[SequenceSettings]):
 
     def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
         """The settings of docs/results.md; for own sequences neutral ones."""
-        chosen = dict(CHOSEN.get(dataset, OWN))
+        chosen = dict(CHOSEN.get(f"{dataset} {changes.get('neuron')}", CHOSEN.get(dataset, OWN)))
         if not changes.get("recurrent", True):
             chosen.pop("max_delay", None)
         return chosen
@@ -161,6 +165,7 @@ class Sequence(Procedure[SequenceSettings]):
             "max_delay",
             "readout",
             "tau",
+            "omega",
             "tau_out",
             "surrogate",
         )
@@ -230,6 +235,10 @@ CHOSEN: dict[str, dict[str, Any]] = {
     "copy": {"hidden": (128,), "gain": 60.0, "max_delay": 100.0, "tau_out": 1.0, "epochs": 30},
     "smnist": {"hidden": (128,), "readout": "mean", "epochs": 20, "gain": 5.0},
     "psmnist": {"hidden": (64, 212, 212), "readout": "mean", "epochs": 27, "batch_size": 8, "lr": 0.012, "gain": 40.0},
+    "psmnist brf": {
+        **{"hidden": (256,), "omega": (15.0, 85.0), "readout": "mean", "tau_out": 20.0, "gain": 60.0},
+        **{"epochs": 12, "batch_size": 32, "lr": 0.1},
+    },
     "qtdb": {"hidden": (100,), "epochs": 40, "batch_size": 16, "lr": 0.04},
     "nmnist": {"hidden": (256,), "recurrent": False, "readout": "mean", "epochs": 20, "batch_size": 32, "lr": 0.03},
 }

@@ -1,4 +1,4 @@
-"""Which backends this machine and this build have."""
+"""Backends of this machine and this build."""
 
 from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
@@ -17,12 +17,12 @@ class Backend(NamedTuple):
 
     @property
     def exact(self) -> bool:
-        """Whether it must agree with the reference on the CPU bit for bit."""
+        """Whether it must equal the reference on the CPU bit for bit."""
         return self.device == "cpu"
 
     @property
     def ops(self):
-        """The kernels as PyTorch knows them."""
+        """The kernels as operators of PyTorch."""
         emulated = self.name == "cuda_emulation"
         return torch.ops.snnfast_emulated if emulated else torch.ops.snnfast
 
@@ -43,11 +43,11 @@ def why_absent(name):
     return ""
 
 
-# Absent backends are left out; tests/robustness/test_backends_present.py skips or fails for each.
+# Absent backends are excluded; tests/robustness/test_backends_present.py skips or fails for each.
 PRESENT = [name for name in KERNELS if not why_absent(name)]
 
 
-# With clusters, and on a GPU also without them, where the blocks of a grid meet; emulated, other tests take every way.
+# With clusters, and on a GPU also without them, where the blocks of a grid synchronise; other tests emulate all ways.
 MEETING = [(name, way) for name in PRESENT for way in ("1", "0") if way == "1" or name == "cuda"]
 
 

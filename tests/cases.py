@@ -1,4 +1,4 @@
-"""Many cases in one test: of milliseconds, as tests of their own they would cost more than what they test."""
+"""Many cases in one test, because separate tests of milliseconds cost more than they test."""
 
 import traceback
 
@@ -6,7 +6,7 @@ import pytest
 
 
 def check_each(cases, check):
-    """``check(case)`` for every case; tells all that fail, by name."""
+    """Call ``check(case)`` for every case; report all failures by name."""
     cases = list(cases)
     assert cases
     failures = []

@@ -1,4 +1,4 @@
-"""The command ``snnfast``, called by tests in their own process."""
+"""The command ``snnfast``, called in the process of the test."""
 
 from typer.testing import CliRunner
 

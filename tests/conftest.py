@@ -1,4 +1,4 @@
-"""Backends as fixtures; the shared tests of neurons (``tests/neurons``) over the neurons of the file that runs them."""
+"""Fixtures for backends, and parametrisation of the shared tests of neurons (``tests/neurons``)."""
 
 import gc
 import os
@@ -30,27 +30,27 @@ settings.register_profile("repeatable", derandomize=True, deadline=None, databas
 settings.register_profile("explore", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("SNNFAST_HYPOTHESIS", "repeatable"))
 
-# Shared tests of what the scan over time does: memory, strides, sizes, threads, the ways to call it.
+# Shared tests of the scan over time: memory, strides, sizes, threads, ways to call it.
 OF_THE_SCAN = {f"neurons.{name}" for name in ("compiled", "determinism", "layouts", "memory", "sizes", "ways")}
 
 
 @pytest.fixture(params=[*PRESENT, "reference"])
 def backend(request):
-    """Every backend in turn, forced."""
+    """Force every backend in turn."""
     with force(request.param) as chosen:
         yield chosen
 
 
 @pytest.fixture(params=PRESENT)
 def kernels(request):
-    """Every backend but the reference in turn, forced."""
+    """Force every backend except the reference in turn."""
     with force(request.param) as chosen:
         yield chosen
 
 
 @pytest.fixture
 def one_thread():
-    """Networks as small as those of tests only wait for each other's threads."""
+    """Use one thread, because small networks of tests only wait for threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -59,9 +59,9 @@ def one_thread():
 
 @pytest.fixture(autouse=True, scope="session")
 def wait_for_kernels():
-    """Waits while another worker compiles the same kernel; users get plain PyTorch for that call.
+    """Wait while another worker compiles the same kernel, where users get plain PyTorch for that call.
 
-    ``-O0`` takes a quarter of the time to compile and gives the same bits; :func:`as_shipped` leaves users' flags.
+    ``-O0`` takes a quarter of the time to compile and gives the same bits; :func:`as_shipped` keeps the flags of users.
     """
 
     def quick(target="cpu"):
@@ -84,7 +84,7 @@ def wait_for_kernels():
 
 @pytest.fixture(autouse=True, scope="session")
 def sketches():
-    """Files of figures hold a point: to draw takes longer than such small networks train. :func:`drawn` does it."""
+    """Write one pixel per figure, because drawing takes longer than training; :func:`drawn` restores drawing."""
 
     def sketch(figure, path, **_):
         imsave(path, [[0.0]], format="png")
@@ -96,13 +96,13 @@ def sketches():
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Figures are drawn."""
+    """Draw figures."""
     monkeypatch.setattr(Figure, "savefig", SAVEFIG)
 
 
 @pytest.fixture
 def as_shipped(monkeypatch):
-    """Kernels that are compiled inside have the flags that users' have."""
+    """Compile kernels with the flags of users."""
     monkeypatch.setattr(build, "_flags", SHIPPED)
 
 
@@ -111,10 +111,10 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    # Kernels that tests compile are for this checkout, not for the user's cache.
+    # Kernels that tests compile belong to this checkout, not to the user's cache.
     os.environ.setdefault("SNNFAST_CACHE_DIR", str(Path(__file__).parents[1] / "build" / "kernels"))
     if workers := getattr(config.option, "numprocesses", None):
-        # Of pytest-xdist, on the same cores: threads that wait for one another would burn more than they do.
+        # Workers of pytest-xdist share the cores: waiting threads would use more time than they save.
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, os.cpu_count() // workers)))
     pytest.register_assert_rewrite("neurons", "samples")
     config.addinivalue_line("markers", "each(names, cases): over ``cases(op)`` of every neuron")
@@ -122,7 +122,7 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(config, items):
     items[:] = [item for item in items if "NOTSET" not in item.name]  # no neuron
-    # PyTorch sees the emulated ops by the code that registers the CPU's: opcheck runs over those of lif alone.
+    # Emulated ops are registered by the same code as those of the CPU: opcheck only runs over those of lif.
     checked = re.compile(r"opcheck.*cuda_emulation(?!-lif)")
     items[:] = [item for item in items if not checked.search(item.nodeid)]
     if config.option.share:
@@ -135,8 +135,8 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_generate_tests(metafunc):
-    """``op`` is every one of the module's ``NEURONS`` in turn, unless :func:`samples.each` says what else is."""
-    from samples import SCANNED  # not before its asserts are to be rewritten
+    """Parametrise ``op`` with the ``NEURONS`` of the module, or with the cases of :func:`samples.each`."""
+    from samples import SCANNED  # imported late, so that pytest rewrites its asserts
 
     neurons = getattr(metafunc.module, "NEURONS", ())
     if metafunc.function.__module__ in OF_THE_SCAN:
@@ -160,7 +160,7 @@ def fresh_compiler():
 
 @pytest.fixture
 def nan_memory():
-    """Fills every tensor that PyTorch allocates uninitialised, here and in C++, with NaN."""
+    """Fill every uninitialised tensor of PyTorch, in Python and in C++, with NaN."""
     torch.use_deterministic_algorithms(True)
     assert torch.utils.deterministic.fill_uninitialized_memory
     yield
@@ -169,7 +169,7 @@ def nan_memory():
 
 @pytest.fixture
 def fresh_cache():
-    """The memory of outputs that is kept to be used again: empty, 256 MiB at most."""
+    """Start with an empty cache of output memory, of at most 256 MiB."""
     before = memory.statistics().limit
     memory.set_limit(2**28)
     memory.release()
@@ -179,14 +179,14 @@ def fresh_cache():
 
 @pytest.fixture
 def threads():
-    """Sets the number of PyTorch's threads."""
+    """Return a function that sets the number of PyTorch's threads."""
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
 
 
 def pytest_runtest_logreport(report):
-    """A GPU that no longer answers ends this process, so that pytest-xdist begins another one."""
+    """End this process if a GPU no longer responds, so that pytest-xdist starts another one."""
     if report.failed and "PYTEST_XDIST_WORKER" in os.environ and torch.cuda.is_initialized():
         try:
             torch.cuda.synchronize()
@@ -195,5 +195,5 @@ def pytest_runtest_logreport(report):
 
 
 def pytest_collection_finish():
-    """The thousands of tests stay; every full collection would walk them, and ``benchmarks`` asks for many."""
+    """Freeze the collected tests, because every full garbage collection would traverse thousands of them."""
     gc.freeze()

@@ -1,4 +1,4 @@
-"""Neurons from step functions: those of examples/own_neurons.py, and one that the package has, too."""
+"""Neurons from step functions: those of examples/own_neurons.py, and one that is also in the package."""
 
 import sys
 from pathlib import Path

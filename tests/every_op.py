@@ -1,4 +1,4 @@
-"""One small call of every op, forward and backward, the same on every device; and the ways that blocks meet.
+"""A small call of every op, forward and backward, the same on every device; and all ways of synchronising blocks.
 
 As a program it runs them once, for compute-sanitizer and Nsight Compute: ``python tests/every_op.py cuda --meeting``.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 from snnfast import backend, ops, plasticity
 from snnfast.reference.neuron_arguments import NEURONS
 
-# Of every op: its neurons fill a GPU whatever the size of an element, so that a thread has several (fills in
+# Enough neurons to fill a GPU for every size of an element, so that a thread has several (fills in
 # csrc/cuda/launch.h).
 LARGE = {"steps": 100, "neurons": 1 << 17}
 
@@ -25,14 +25,14 @@ def drawn(*shape: int, device: str, seed: int = 0) -> Tensor:
     return torch.rand(shape, generator=generator).to(device)
 
 
-@functools.lru_cache(maxsize=16)  # while a graph is captured nothing can be drawn
+@functools.lru_cache(maxsize=16)  # random numbers cannot be drawn during graph capture
 def cotangent(shape: tuple[int, ...], device: str, dtype: torch.dtype, seed: int) -> Tensor:
-    """Random gradient of an output of this shape, as from a loss."""
+    """Return a random gradient of an output of this shape, as from a loss."""
     return drawn(*shape, device=device, seed=seed).to(dtype) - 0.25
 
 
 def tensors(result: object) -> list[Tensor]:
-    """All tensors of what an op returns."""
+    """Return all tensors in the result of an op."""
     if isinstance(result, Tensor):
         return [result]
     if isinstance(result, tuple | list):
@@ -41,10 +41,10 @@ def tensors(result: object) -> list[Tensor]:
 
 
 class Example(NamedTuple):
-    """``function`` of copies of ``inputs``, which it may change.
+    """A call of ``function`` with copies of ``inputs``, which it may change.
 
-    ``smooth``: it has gradients for all of them, of a weighted sum as training has it; if ``summed`` of the plain sum,
-    whose gradient is one value, which kernels read another way.
+    ``smooth``: compute gradients of all inputs, of a weighted sum as in training; with ``summed`` of the plain sum,
+    whose gradient is an expanded value, which kernels read in another way.
     """
 
     function: Callable[..., object]
@@ -53,7 +53,7 @@ class Example(NamedTuple):
     summed: bool = False
 
     def run(self, function: Callable[..., object] | None = None) -> list[Tensor]:
-        """The inputs as they are afterwards, what is returned, and gradients; of ``function``, if it is given."""
+        """Run ``function``, by default that of the example; return inputs afterwards, results, and gradients."""
         inputs = [x.detach().clone().requires_grad_(self.smooth) for x in self.inputs]
         outputs = tensors((function or self.function)(*inputs))
         found = [x.detach() for x in (*inputs, *outputs)]
@@ -70,11 +70,11 @@ class Example(NamedTuple):
 
 
 def examples(device: str, steps: int = 12, neurons: int = 96) -> dict[str, Example]:
-    """Every op by its name; arguments are made here, so that a run only computes.
+    """Return an example of every op by name; arguments are made here, so that a run only computes.
 
-    Launches are few whatever the sizes, for a profiler that looks at a number of them: ``bp_stdp_`` has three a step.
+    There are few launches for all sizes, for a profiler with a limited number: ``bp_stdp_`` has three per step.
     """
-    few = min(neurons, 128)  # that feed each other
+    few = min(neurons, 128)  # recurrent neurons
     x = 2.5 * drawn(steps, 3, neurons, device=device)
     pre = drawn(steps, 3, 40, device=device, seed=1) < 0.2
     post = drawn(steps, 3, neurons, device=device, seed=2) < 0.1
@@ -122,8 +122,8 @@ def examples(device: str, steps: int = 12, neurons: int = 96) -> dict[str, Examp
     )
 
 
-# Networks, by inputs and neurons, whose blocks meet in every step on an H100: as a cluster, without clusters as a
-# cooperative grid, or a block each (tests/emulation/test_plans.py).
+# Networks, by inputs and neurons, whose blocks synchronise in every step on an H100: as a cluster, without clusters as
+# a cooperative grid, or with one block each (tests/emulation/test_plans.py).
 MEETING = {
     "784x400": (784, 400, ()),
     "9x2100": (9, 2100, ()),
@@ -134,13 +134,13 @@ MEETING = {
 
 
 def meeting(device: str, small: bool = False) -> dict[str, Example]:
-    """The networks above, and what else takes another way than :func:`examples`."""
+    """Return examples of these networks, and of other paths that :func:`examples` does not cover."""
     x = 2.5 * drawn(12, 3, 96 if small else 1 << 17, device=device)
     found = {"lif, gradient of the sum": Example(ops.lif, (x,), True, summed=True)}
     for size, (inputs, neurons, many) in MEETING.items():
         for delay in (0, 3):
             hidden = 9 if small else 500
-            made = networks(
+            built = networks(
                 device,
                 *((12, 3 + neurons // 300) if small else (inputs, neurons)),
                 hidden,
@@ -148,9 +148,9 @@ def meeting(device: str, small: bool = False) -> dict[str, Example]:
                 many,
                 delay,
             )
-            if delay:  # which the others have not
-                made = {"diehl_cook_": made["diehl_cook_"]}
-            found |= {f"{op} {size}, inhibition delay {delay}": e for op, e in made.items()}
+            if delay:  # only diehl_cook_ has it
+                built = {"diehl_cook_": built["diehl_cook_"]}
+            found |= {f"{op} {size}, inhibition delay {delay}": e for op, e in built.items()}
     return found
 
 
@@ -163,9 +163,9 @@ def networks(
     many: tuple[int, ...] = (),
     delay: int | None = None,
 ) -> dict[str, Example]:
-    """Learning networks of so many inputs: one, or ``many`` at once."""
+    """Return learning networks, a single one or ``many`` at once."""
     rule = plasticity.triplet(1e-4, 1e-2)
-    share = min(0.2, 13 / inputs)  # of inputs that fire
+    share = min(0.2, 13 / inputs)  # share of inputs that fire
     presented = (drawn(3, steps, inputs, device=device, seed=7) < share).byte()
     labels, desired = torch.arange(3, device=device), drawn(steps, 3, device=device, seed=6) < 0.5
     delays = torch.arange(inputs, device=device).remainder(9).byte()
@@ -175,7 +175,7 @@ def networks(
         min(0.3, 12 / i) * drawn(*many, o, i, device=device, seed=3)
         for i, o in ((inputs, neurons), (inputs, hidden), (hidden, 10))
     )
-    batch = 3 if delay is None else 1  # of one the memory fits a cluster
+    batch = 3 if delay is None else 1  # the memory of a batch of 1 fits into a cluster
     more: dict[str, Any] = {} if delay is None else {"inhibition_delay": delay, "one_winner": not delay}
 
     def current(w: Tensor, theta: Tensor) -> object:

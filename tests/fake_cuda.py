@@ -1,8 +1,8 @@
-"""A GPU that is not there: tensors that say ``cuda`` and are computed on the CPU, the CUDA kernels by emulation.
+"""A fake GPU: tensors with the device ``cuda`` that are computed on the CPU, with emulated CUDA kernels.
 
-``SNNFAST_FAKE_CUDA=1 pytest`` adds the backend ``cuda`` by it. Where a GPU would refuse, this does: a tensor of the CPU
-beside one of the device, a kernel of the one given tensors of the other, ``numpy()``. So a test that passes here asks
-for tensors of its device everywhere, and one that does not would fail on a GPU for a reason that is none.
+``SNNFAST_FAKE_CUDA=1 pytest`` adds it as the backend ``cuda``. It raises the errors of a GPU: for tensors of different
+devices, kernels with tensors of another device, ``numpy()``. A test that passes here makes all its tensors on its
+device; other tests would fail on a GPU because of the test itself.
 """
 
 import os
@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 WANTED = os.environ.get("SNNFAST_FAKE_CUDA", "0") == "1"
 DEVICE = torch.device("cuda", 0)
-# Tests of what the fake has not: addresses, views with their own dispatch, other threads, PyTorch's own messages,
+# Tests of features that the fake lacks: addresses, views with their own dispatch, other threads, messages of PyTorch,
 # generators of the device, streams, autocast, tracing, other layouts, lists as indices, Tensor.cuda, the meta device.
 UNABLE = (
     "test_argument_on_another_device_is_named",
@@ -40,10 +40,10 @@ UNABLE = (
 )
 META = torch.device("meta")
 aten = torch.ops.aten
-# What PyTorch lets go from one device to the other.
+# Operators that PyTorch allows across devices.
 CROSSING = {aten._to_copy.default, aten.copy_.default}
 INDEXING = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default}
-# What makes the host wait for values: to have one, or to know how large what comes out is.
+# Operators that make the host wait: for a value, or for the size of the result.
 WAITING = {
     aten._local_scalar_dense.default,
     aten._unique2.default,
@@ -92,7 +92,7 @@ class OnCuda(torch.Tensor):
         return run(func, args, kwargs or {})
 
 
-OnCuda.__name__ = "Tensor"  # as messages call it
+OnCuda.__name__ = "Tensor"  # the name in messages
 
 
 class Mode(TorchDispatchMode):
@@ -103,22 +103,22 @@ class Mode(TorchDispatchMode):
 
 
 class Names(TorchFunctionMode):
-    """Function mode for what a dispatch mode does not see.
+    """Function mode for cases that a dispatch mode does not see.
 
-    These are device names without a number, for which PyTorch asks a driver, and calls into C++.
+    These are device names without a number, for which PyTorch queries a driver, and calls into C++.
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         args, kwargs = tree_map(numbered, (args, kwargs or {}))
         if func in (torch.tensor, torch.as_tensor) and kwargs.get("device") == DEVICE:
             wanted = kwargs.pop("requires_grad", False)
-            made = func(*args, **{**kwargs, "device": "cpu"}).to(DEVICE)
-            return made.requires_grad_() if wanted else made
+            tensor = func(*args, **{**kwargs, "device": "cpu"}).to(DEVICE)
+            return tensor.requires_grad_() if wanted else tensor
         if func is torch.Tensor.tolist:
             return func(args[0].cpu())
         result = func(*args, **kwargs)
         meta = isinstance(result, torch.device) and result == META
-        return DEVICE if meta else result  # of a tensor around one of ours, as vmap has them
+        return DEVICE if meta else result  # a wrapper of a fake tensor, as in vmap
 
 
 def numbered(value):
@@ -131,21 +131,21 @@ def unwrap(value):
 
 
 def run(func, args, kwargs):
-    given = [v for v in tree_flatten((args, kwargs))[0] if isinstance(v, torch.Tensor)]
+    tensors = [v for v in tree_flatten((args, kwargs))[0] if isinstance(v, torch.Tensor)]
     if graph_is_captured:
-        refuse_waiting(func, given, kwargs)
+        refuse_waiting(func, tensors, kwargs)
     wanted = kwargs.get("device")
-    here = any(isinstance(v, OnCuda) for v in given)
-    if here:
-        refuse_strangers(func, given)
-    elsewhere = wanted is not None and torch.device(wanted).type
-    if elsewhere == "meta":
-        elsewhere = "cuda"  # autograd's zeros, of the device that C++ sees
-    if not here and elsewhere != "cuda":
+    any_on_cuda = any(isinstance(v, OnCuda) for v in tensors)
+    if any_on_cuda:
+        refuse_strangers(func, tensors)
+    target = wanted is not None and torch.device(wanted).type
+    if target == "meta":
+        target = "cuda"  # autograd's zeros, of the device that C++ sees
+    if not any_on_cuda and target != "cuda":
         return func(*args, **kwargs)
-    if elsewhere:
-        kwargs = {**kwargs, "device": torch.device("cpu") if elsewhere == "cuda" else wanted}
-    stays = elsewhere == "cuda" if elsewhere else True
+    if target:
+        kwargs = {**kwargs, "device": torch.device("cpu") if target == "cuda" else wanted}
+    stays = target == "cuda" if target else True
     if func is aten.copy_.default:
         stays = isinstance(args[0], OnCuda)
     out = emulated(func)(*tree_map(unwrap, args), **tree_map(unwrap, kwargs))
@@ -155,12 +155,12 @@ def run(func, args, kwargs):
     return return_and_correct_aliasing(func, args, kwargs, wrapped)
 
 
-def refuse_strangers(func, given):
-    """As PyTorch does: scalars may come from anywhere, and indices from the CPU."""
+def refuse_strangers(func, tensors):
+    """Raise PyTorch's error for mixed devices; scalars may be on any device, and indices on the CPU."""
     if func in CROSSING:
         return
     scalars = func.namespace == "aten"
-    for v in given[:1] if func in INDEXING else given:
+    for v in tensors[:1] if func in INDEXING else tensors:
         if not isinstance(v, OnCuda) and not (scalars and v.dim() == 0):
             raise RuntimeError(
                 f"{func}: Expected all tensors to be on the same device, but found at least two "
@@ -168,10 +168,10 @@ def refuse_strangers(func, given):
             )
 
 
-def refuse_waiting(func, given, kwargs):
-    """As CUDA does, and PyTorch for copies: from one device to the other they wait for it."""
-    on_cuda = [isinstance(v, OnCuda) for v in given]
-    by_mask = func in INDEXING and any(v.dtype in (torch.bool, torch.uint8) for v in given[1:])
+def refuse_waiting(func, tensors, kwargs):
+    """Raise CUDA's error for operations that wait during graph capture, and for copies across devices."""
+    on_cuda = [isinstance(v, OnCuda) for v in tensors]
+    by_mask = func in INDEXING and any(v.dtype in (torch.bool, torch.uint8) for v in tensors[1:])
     crosses = func is aten.copy_.default and on_cuda[0] != on_cuda[1]
     if func is aten._to_copy.default and kwargs.get("device") is not None:
         crosses = on_cuda[0] != (torch.device(kwargs["device"]).type == "cuda")
@@ -181,7 +181,7 @@ def refuse_waiting(func, given, kwargs):
 
 @contextmanager
 def capturing():
-    """As while a CUDA graph is captured."""
+    """Behave as during the capture of a CUDA graph."""
     global graph_is_captured
     graph_is_captured = True
     try:

@@ -1,7 +1,7 @@
-"""Interpreters of their own for code that needs one, without the seconds that it takes to import PyTorch.
+"""Separate interpreters for code that needs one, without the seconds for importing PyTorch.
 
-Each is a fork of a server, one for all tests of a process, that has imported PyTorch and done nothing else: snnfast is
-imported anew, under the environment of the code.
+Each is a fork of a server, one per process of tests, that has only imported PyTorch: snnfast is imported anew, in the
+environment of the code.
 """
 
 import multiprocessing
@@ -26,14 +26,14 @@ def execute(code, arguments, environment, cwd, outputs):
 
 
 class Interpreter:
-    """Runs ``code`` as ``python -c`` does, beside this process; an ``environment`` of None is taken away."""
+    """Run ``code`` like ``python -c`` in another process; a variable of ``environment`` that is None is removed."""
 
     def __init__(self, code, *arguments, cwd=None, **environment):
         self.code, self.folder = code, tempfile.TemporaryDirectory()
         self.outputs = [Path(self.folder.name) / name for name in ("stdout", "stderr")]
-        given = {k: v for k, v in {**os.environ, **environment}.items() if v is not None}
-        given = (code, arguments, given, cwd or Path.cwd(), self.outputs)
-        self.process = SERVER.Process(target=execute, args=given)
+        variables = {k: v for k, v in {**os.environ, **environment}.items() if v is not None}
+        task = (code, arguments, variables, cwd or Path.cwd(), self.outputs)
+        self.process = SERVER.Process(target=execute, args=task)
         self.process.start()
 
     def wait(self, check=True, timeout=300):
@@ -52,6 +52,6 @@ def python(code, *arguments, check=True, **options):
 
 
 def program(script):
-    """The code that runs a file as a program."""
+    """Return code that runs a file as a program."""
     start = f"import runpy, sys; sys.path.insert(0, {str(Path(script).parent)!r}); "
     return start + f"runpy.run_path({str(script)!r}, run_name='__main__')"

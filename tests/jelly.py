@@ -5,7 +5,7 @@ from torch import nn
 
 
 def named(name, library="spikingjelly.activation_based.neuron"):
-    """A class that stands for another library's."""
+    """Rename a class as one of another library."""
 
     def decorate(cls):
         cls.__module__, cls.__name__ = library, name
@@ -50,8 +50,8 @@ class LIFNode(Node):
 
     def forward(self, x):
         spikes = []
-        for now in x:
-            v = self.charge(now)
+        for x_t in x:
+            v = self.charge(x_t)
             fired = (v >= self.v_threshold).to(v)
             soft = self.v_reset is None
             self.v = v - fired * self.v_threshold if soft else torch.where(fired > 0, self.v_reset, v)

@@ -12,7 +12,7 @@ def neuron(**settings):
 
 
 class Layers(nn.Module):
-    """As snnTorch's tutorial 5 has it."""
+    """The network of snnTorch's tutorial 5."""
 
     def __init__(self, neuron=neuron):
         super().__init__()
@@ -44,22 +44,22 @@ def changed(forward, **layers):
 
 
 def loop(step, states=1, steps=STEPS):
-    """A forward of so many steps ``step(self, x, t, *states) -> spikes, *states``."""
+    """Return a forward that loops over ``steps`` calls of ``step(self, x, t, *states) -> spikes, *states``."""
 
-    def one(self, x):
+    def one_state(self, x):
         mem, spikes = self.lif1.init_leaky(), []
         for t in range(steps):
             spk, mem = step(self, x, t, mem)
             spikes.append(spk)
         return torch.stack(spikes)
 
-    def two(self, x):
+    def two_states(self, x):
         mem1, mem2, spikes = self.lif1.init_leaky(), self.lif2.init_leaky(), []
         for t in range(steps):
             spk, mem1, mem2 = step(self, x, t, mem1, mem2)
             spikes.append(spk)
         return torch.stack(spikes)
 
-    forward = one if states == 1 else two
+    forward = one_state if states == 1 else two_states
 
     return forward

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def lay_mnist(root, **parts):
-    """Writes ``train=(images, labels)`` and ``t10k=(images, labels)``, uint8; returns the folder of the files."""
+    """Write ``train=(images, labels)`` and ``t10k=(images, labels)``, uint8; return the folder of the files."""
     raw = root / "MNIST" / "raw"
     raw.mkdir(parents=True, exist_ok=True)
     for part, (images, labels) in parts.items():
@@ -17,7 +17,7 @@ def lay_mnist(root, **parts):
 
 
 def rows_of_classes(n):
-    """Images and labels of which class c lights rows of its own."""
+    """Return images and labels; each class lights its own rows."""
     labels = np.arange(n, dtype=np.uint8) % 10
     images = np.zeros((n, 28, 28), dtype=np.uint8)
     for image, label in zip(images, labels.tolist()):

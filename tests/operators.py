@@ -1,10 +1,10 @@
-"""The operators that run, by name: for the tests of ``nn.Time``."""
+"""Log of executed operators, for the tests of ``nn.Time``."""
 
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class Log(TorchDispatchMode):
-    """Names of the operators that run."""
+    """Logs the names of the operators that run."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Settings with which every procedure takes a second or less, by the name of the procedure."""
+"""Settings with which procedures take at most a second, by name."""
 
 SMALL = {
     "stbp": {"num_steps": 2, "batch_size": 200, "width": 0.2},

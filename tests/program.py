@@ -1,4 +1,4 @@
-"""Programs that ``export_c`` wrote, compiled and called by the tests."""
+"""Programs written by ``export_c``, compiled and called by tests."""
 
 import ctypes
 import shutil
@@ -24,9 +24,9 @@ def loaded(folder):
 
 
 def run(folder, x, outputs, kind=np.float32, program=None):
-    """The program on every sample of ``x [T, B, ...]``: what it gives after every step, of ``kind``.
+    """Run the program on every sample of ``x [T, B, ...]``; return its outputs after every step, of dtype ``kind``.
 
-    Of an ``x`` that is expanded over time it gets the first frame alone.
+    If ``x`` is expanded over time, the program only gets the first frame.
     """
     program = program or loaded(folder)
     frames = np.ascontiguousarray(x.numpy().reshape(*x.shape[:2], -1))

@@ -1,4 +1,4 @@
-"""Operations that random step functions are made of."""
+"""Operations of random step functions."""
 
 import torch
 

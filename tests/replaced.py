@@ -1,4 +1,4 @@
-"""Neurons and their replacements side by side: for the tests of snnfast.nn.replace."""
+"""Comparison of neurons with their replacements, for the tests of snnfast.nn.replace."""
 
 from types import SimpleNamespace
 
@@ -7,27 +7,27 @@ from torch import nn
 
 from snnfast import nn as sn
 
-# Where another library casts to float32 inside, sums differ by so much of the largest.
+# Tolerance, relative to the largest value, for libraries that cast to float32 inside.
 ROUNDING = 1e-5
 
 
 def same(ours, theirs, exact=False, rounding=ROUNDING):
-    """Equal shapes and dtypes; equal values, or but for rounding."""
+    """Check for equal shapes and dtypes, and for values that are equal or differ by rounding."""
     assert ours.dtype == theirs.dtype
     scale = 0 if exact else rounding * max(1.0, float(theirs.detach().abs().max()))
     torch.testing.assert_close(ours, theirs, rtol=0, atol=scale)
 
 
 def loss_of(outputs):
-    """A loss that looks at all that ``outputs`` hold."""
+    """Return a loss that depends on all of ``outputs``."""
     return sum((o * torch.arange(o.numel(), dtype=o.dtype).sin().view(o.shape)).sum() for o in outputs)
 
 
 def agrees(neuron, run, x, *, fires=True, rate=(0.02, 0.99), rounding=ROUNDING):
-    """``run(neuron, x)`` and the same of its replacement: outputs, gradients, keys; the original's file loads.
+    """Compare ``run(neuron, x)`` with that of its replacement: outputs, gradients, keys, loading of saved weights.
 
     Returns:
-        the replacement.
+        The replacement.
     """
     ours = sn.replace(neuron)
     assert list(ours.state_dict()) == list(neuron.state_dict())
@@ -41,13 +41,13 @@ def agrees(neuron, run, x, *, fires=True, rate=(0.02, 0.99), rounding=ROUNDING):
         learned = [p for p in module.parameters() if p.requires_grad]
         gradients = torch.autograd.grad(loss_of(outputs), [leaf, *learned], allow_unused=True)
         results.append((outputs, gradients))
-    (theirs, wanted), (own, found) = results
-    assert len(own) == len(theirs)
-    same(own[0], theirs[0], exact=fires)
+    (theirs, wanted), (outputs_of_ours, found) = results
+    assert len(outputs_of_ours) == len(theirs)
+    same(outputs_of_ours[0], theirs[0], exact=fires)
     if fires:
         fired = float((theirs[0].detach() != 0).double().mean())
         assert rate[0] < fired < rate[1], fired
-    for a, b in zip(own[1:], theirs[1:]):
+    for a, b in zip(outputs_of_ours[1:], theirs[1:]):
         same(a, b)
     for a, b in zip(found, wanted):
         zeros = a is None or b is None  # no gradient, or one of 0
@@ -63,7 +63,7 @@ def inputs(steps, *shape, low=-0.3, high=1.2, seed=3, dtype=torch.float32):
 
 
 def loud(linear, factor=3.0):
-    """A layer whose outputs make neurons fire."""
+    """Scale a layer so that neurons fire."""
     with torch.no_grad():
         linear.weight.abs_().mul_(factor)
     return linear
@@ -78,7 +78,7 @@ def network(*layers):
 
 
 def stand_in(library, name, parameters=None, buffers=None, **settings):
-    """A module with the name, parameters, buffers and settings of another library's."""
+    """Return a module with the name, parameters, buffers and settings of one of another library."""
     module = type(name, (nn.Module,), {"__module__": library})()
     for key, value in (parameters or {}).items():
         module.register_parameter(key, nn.Parameter(torch.tensor(value, dtype=torch.float64)))
@@ -90,7 +90,7 @@ def stand_in(library, name, parameters=None, buffers=None, **settings):
 
 
 def surrogate(alpha):
-    """``atan(alpha)`` of snnTorch: a function in a function."""
+    """Return ``atan(alpha)`` like snnTorch: a nested function."""
 
     def atan(alpha):
         def inner(x):
@@ -98,9 +98,9 @@ def surrogate(alpha):
 
         return inner
 
-    made = atan(alpha)
-    made.__qualname__, made.__module__ = "atan.<locals>.inner", "snntorch.surrogate"
-    return made
+    function = atan(alpha)
+    function.__qualname__, function.__module__ = "atan.<locals>.inner", "snntorch.surrogate"
+    return function
 
 
 def leaky(settings):
@@ -117,13 +117,13 @@ def leaky(settings):
 
 
 def reset_value():
-    """Norse's function of this name."""
+    """Stand-in for Norse's function of this name."""
 
 
 def norse(name, library):
     def make(settings):
-        own = {k: torch.tensor(v, dtype=torch.float64) for k, v in settings.items() if k != "dt"}
-        own |= {"method": "super", "alpha": 100.0, "reset_method": reset_value}
-        return stand_in(library, name, p=SimpleNamespace(**own), dt=settings["dt"])
+        parameters = {k: torch.tensor(v, dtype=torch.float64) for k, v in settings.items() if k != "dt"}
+        parameters |= {"method": "super", "alpha": 100.0, "reset_method": reset_value}
+        return stand_in(library, name, p=SimpleNamespace(**parameters), dt=settings["dt"])
 
     return make

@@ -1,6 +1,6 @@
-"""A neuron as its tests see it, and what to call it with.
+"""Description of a neuron for its tests, and sample arguments.
 
-``tests/ops/test_<stem>.py`` says what a neuron is (:class:`Op`) and collects the shared tests of ``tests/neurons``.
+``tests/ops/test_<stem>.py`` describes a neuron (:class:`Op`) and collects the shared tests of ``tests/neurons``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from snnfast import ops, reference
 from snnfast.check import state_dtype
 
 SURROGATES = ("atan", "sigmoid", "fast_sigmoid", "rectangle", "triangle", "gaussian", "straight_through")
-# A soft spike of each, whose derivative it is.
+# Soft spike of each surrogate, whose derivative is the surrogate.
 PRIMITIVES = {
     "atan": lambda u, a: torch.atan(math.pi / 2 * a * u) / math.pi + 0.5,
     "sigmoid": lambda u, a: torch.sigmoid(a * u),
@@ -44,8 +44,8 @@ DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 class Values:
     """A parameter tensor of uniform values.
 
-    ``one_per`` neuron, channel (the first of the last three dimensions), last dimension, both ends,
-    or one in all (scalar).
+    ``one_per``: one value per neuron, channel (the first of the last three dimensions), last dimension or both ends,
+    or a scalar.
     """
 
     low: float
@@ -70,26 +70,26 @@ class Op:
     """A neuron of ``snnfast.ops``.
 
     Attributes:
-        name: in ``snnfast.ops`` and ``snnfast.reference``.
-        kernel: whose kernels it runs.
-        signature: its arguments as Python shows them, without types.
-        states: its arguments that are states ``x.shape[1:]``.
-        decays: its arguments that are decays; each has a time constant beside it.
-        params: its other arguments that take a number or a tensor.
-        voltages: its arguments that are in the unit of the membrane, with ``x`` their only sources.
-        options: its arguments that are none of these and that no other neuron has, with values to try.
+        name: name in ``snnfast.ops`` and ``snnfast.reference``.
+        kernel: name of the kernels that it runs.
+        signature: its signature as shown by Python, without types.
+        states: arguments that are states ``x.shape[1:]``.
+        decays: arguments that are decays; each has a time constant as an alternative.
+        params: other arguments that take a number or a tensor.
+        voltages: arguments in the unit of the membrane; besides ``x`` there are no other sources.
+        options: remaining arguments that no other neuron has, with values to try.
         fires: whether its first output is spikes.
-        inverse: its arguments in the unit of one over a membrane.
-        ranges: of the numbers to try for a parameter, where not any will do.
-        refused: for a parameter that does not take all numbers, one that it refuses, and what it says.
-        runs_away: whether a membrane far above its threshold grows on by itself.
-        exact: whether a membrane at rest takes in its input as it is.
-        steady: keyword arguments with which it fires at ``v_threshold`` whatever it did before.
+        inverse: arguments in the unit of one over a membrane.
+        ranges: ranges of the numbers to try for a parameter, where not all are possible.
+        refused: for a parameter with a limited range, a value outside of it, and the error message.
+        runs_away: whether a membrane far above its threshold grows without input.
+        exact: whether a membrane at rest adds its input exactly.
+        steady: keyword arguments with which it fires at ``v_threshold`` whatever its past.
         variants: keyword arguments to test with, by name.
         worked: runs worked by hand, by name.
         written: a step in Python floats, ``(n, x, *states) -> (s, *states)``; ``n`` has its constants, ``n.rest``,
             ``n.gain`` of the input, and ``n.fire(h, above=0)``, which returns the spike and the membrane after it.
-        written_for: keyword arguments with which the reference is compared to it.
+        written_for: keyword arguments with which the reference is compared with ``written``.
     """
 
     name: str
@@ -160,18 +160,18 @@ SHAPES = (
     (4, 2, 1, 1, 1),
     (2, 1, 1, 1, 1, 1, 7),
 )
-# Tests of what the scan over time does, which knows nothing of a neuron, run over these: one state and two, with and
-# without spikes. The tests of a neuron's maths run over every neuron.
+# Tests of the scan over time, which is independent of the neuron, run over these: one state and two, with and without
+# spikes. Tests of the maths of a neuron run over every neuron.
 SCANNED = ("lif", "li", "cuba")
 FEW_SHAPES = ((33, 12), (3, 2, 4, 3, 5))
-# Bytes of four steps from which on neurons fill a GPU, and the emulated one (kBytesThatFill in csrc/cuda/launch.h).
+# Bytes of four steps with which neurons fill a GPU, and the emulated one (kBytesThatFill in csrc/cuda/launch.h).
 FILL = {"cuda": 1 << 21, "cuda_emulation": 192}
-STEPS = {"several": 4, "pairs": 32}  # of so many neurons, that fill it
+STEPS = {"several": 4, "pairs": 32}  # steps of these bytes, with several neurons per thread or with pairs
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One call of an op; :meth:`arguments` makes its tensors, the same each time."""
+    """A call of an op; :meth:`arguments` makes its tensors, the same each time."""
 
     op: Op
     variant: str
@@ -209,7 +209,7 @@ class Sample:
 
 
 def each(names: str, cases: Callable[[Op], list[Any]]) -> Any:
-    """Runs a test over the cases of every neuron of the file that collects it (``tests/conftest.py``)."""
+    """Run a test over the cases of every neuron of the file that collects it (``tests/conftest.py``)."""
     return pytest.mark.each(names, cases)
 
 
@@ -218,7 +218,7 @@ def firing(op: Op) -> list[Op]:
 
 
 def scanned(op: Op) -> list[Op]:
-    """For what the scan does, whichever neuron it runs."""
+    """Return the neuron if it is one of ``SCANNED``."""
     return [op] if op.name in SCANNED else []
 
 
@@ -227,17 +227,17 @@ def leaky(op: Op) -> list[Op]:
 
 
 def rich(op: Op) -> str:
-    """The variant with the most tensors."""
+    """Return the variant with the most tensors."""
     return next(v for v in ("all_tensors", "v_rest_scalar", "threshold_each") if v in op.variants)
 
 
 def learned(op: Op) -> list[str]:
-    """Variants in which together every parameter is a tensor."""
+    """Return variants that together have a tensor for every parameter."""
     missing, found = {*op.decays, *op.params}, []
     for variant, options in op.variants.items():
-        given = {k.replace("tau", "decay") for k, v in options.items() if isinstance(v, Values)}
-        if given & missing:
-            missing -= given
+        tensors = {k.replace("tau", "decay") for k, v in options.items() if isinstance(v, Values)}
+        if tensors & missing:
+            missing -= tensors
             found.append(variant)
     if missing:
         raise ValueError(f"{op} has no variant with a tensor for {missing}")
@@ -245,12 +245,12 @@ def learned(op: Op) -> list[str]:
 
 
 def samples(op: Op, *dtypes: torch.dtype) -> list[Sample]:
-    """Every variant at a shape, every shape with two variants.
+    """Return every variant with a shape, and every shape with two variants.
 
-    Fewer where nothing new can fail: the 16-bit dtypes differ from float32 in how rows are read and written, and
-    float16 from bfloat16 in the conversion; float64 takes a variant at one of the shapes and float32 at the other;
-    sizes are the scan's concern: all of them are for ``SCANNED`` in float64, half in float32. Other neurons take every
-    second variant in float32.
+    There are fewer where nothing new can fail. The 16-bit dtypes differ from float32 in how rows are read and written,
+    and float16 from bfloat16 in the conversion. float64 takes a variant with one of the shapes and float32 with the
+    other. Sizes only matter for the scan: all of them are for ``SCANNED`` in float64, half in float32. Other neurons
+    take every second variant in float32.
     """
     result = []
     for dtype in dtypes or DTYPES:
@@ -268,7 +268,7 @@ def samples(op: Op, *dtypes: torch.dtype) -> list[Sample]:
 
 
 def samples_on(kernels: Any, op: Op, dtype: torch.dtype) -> list[Sample]:
-    """Every second variant for the emulated kernels, whose maths is that of the CPU's; all sizes."""
+    """Return samples; for emulated kernels, whose maths is that of the CPU, every second variant, with all sizes."""
     every, always = kernels.name != "cuda_emulation", ("plain", rich(op))
     return [s for k, s in enumerate(samples(op, dtype)) if every or k % 2 or s.variant in always]
 
@@ -278,26 +278,26 @@ def by_dtype(op: Op) -> list[tuple[Op, torch.dtype]]:
 
 
 def few(op: Op, dtype: torch.dtype = torch.float32, *variants: str) -> list[Sample]:
-    """A handful of samples, for slow tests: those of ``variants`` that the neuron has."""
+    """Return a few samples, for slow tests: those of ``variants`` that the neuron has."""
     wanted = variants or ("plain", "soft", "all_tensors", "decay_channel")
     return [Sample(op, variant, (5, 2, 3, 4), dtype) for variant in wanted if variant in op.variants]
 
 
 def owner(op: Op) -> list[Op]:
-    """The neuron that its kernels are called after: one of those that share them, for slow tests."""
+    """Return the neuron if its kernels have its name: one of those that share them, for slow tests."""
     return [op] if op.kernel == op.name else []
 
 
 @functools.cache
 def neurons() -> list[Op]:
-    """The neurons of all test files, for the few tests that need them at once."""
+    """Return the neurons of all test files, for the few tests that need all."""
     files = sorted((Path(__file__).parent / "ops").glob("test_*.py"))
     found = [runpy.run_path(str(f))["NEURONS"] for f in files if "\nNEURONS = " in f.read_text()]
     return [op for ops in found for op in ops]
 
 
 def neurons_that_fill(dtype: torch.dtype, backend: str = "cuda", pairs: bool = False) -> int:
-    """The fewest neurons of which a thread of a GPU has several; or, of 16 bits, a pair."""
+    """Return the smallest number of neurons with which a thread of a GPU has several; or, with 16 bits, a pair."""
     steps = STEPS["pairs" if pairs else "several"]
     return FILL.get(backend, FILL["cuda_emulation"]) // (steps * dtype.itemsize)
 
@@ -306,16 +306,16 @@ def tensors(arguments: dict[str, Any]) -> dict[str, Tensor]:
     return {k: a for k, a in arguments.items() if isinstance(a, Tensor)}
 
 
-@functools.lru_cache(maxsize=1000)  # all samples of a file
+@functools.lru_cache(maxsize=1000)  # enough for all samples of a file
 def expected(sample: Sample, device: str) -> tuple[list[Tensor | None], Any]:
-    """Outputs and gradients of the reference, which several tests compare with."""
+    """Return outputs and gradients of the reference, with which several tests compare."""
     return outputs_and_gradients(sample.op.reference, sample.arguments(device))
 
 
 def outputs_and_gradients(
     function: Callable[..., tuple[Tensor | None, ...]], arguments: dict[str, Any]
 ) -> tuple[list[Tensor | None], Any]:
-    """Of one run; the reference takes most of the time of its tests."""
+    """Return outputs and gradients of one run, because the reference takes most of the time of its tests."""
     outputs: list[Tensor | None] = []
 
     def run(**arguments: Any) -> tuple[Tensor | None, ...]:
@@ -330,19 +330,19 @@ def outputs_and_gradients(
 _FOUND: dict[bytes, Any] = {}
 
 
-def once(function: Callable[..., Any], *given: Any, **arguments: Any) -> Any:
+def once(function: Callable[..., Any], *inputs: Any, **arguments: Any) -> Any:
     """Return the result of a reference and its arguments afterwards, computed once for all kernels."""
-    key = pickle.dumps((function.__module__, function.__qualname__, given, arguments))
+    key = pickle.dumps((function.__module__, function.__qualname__, inputs, arguments))
     if key not in _FOUND:
         if len(_FOUND) > 300:
             _FOUND.clear()
-        given, arguments = copy.deepcopy((given, arguments))
-        _FOUND[key] = function(*given, **arguments), given
+        inputs, arguments = copy.deepcopy((inputs, arguments))
+        _FOUND[key] = function(*inputs, **arguments), inputs
     return _FOUND[key]
 
 
 def require_grad(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments with every tensor a leaf that wants a gradient."""
+    """Return the arguments with every tensor as a leaf that requires a gradient."""
     return {k: a.detach().requires_grad_() if isinstance(a, Tensor) else a for k, a in arguments.items()}
 
 
@@ -358,7 +358,7 @@ def cotangents(outputs: tuple[Tensor | None, ...], seed: int = 0) -> list[Tensor
 def gradients(
     function: Callable[..., tuple[Tensor | None, ...]], arguments: dict[str, Any], seed: int = 0
 ) -> dict[str, Tensor | None]:
-    """Gradients of a random weighting of all outputs with respect to every tensor argument."""
+    """Return gradients of a random weighting of all outputs with respect to every tensor argument."""
     arguments = require_grad(arguments)
     outputs = function(**arguments)
     pairs = [
@@ -374,24 +374,24 @@ def gradients(
 
 
 def assert_all(actual: Tensor, value: float) -> None:
-    """Every element is ``value``."""
+    """Check that every element is ``value``."""
     assert_equal(actual, torch.full_like(actual, value))
 
 
-def assert_equal(actual: Any, expected: Any, what: str = "") -> None:
-    """The same bits, but for the sign of zero; NaN equals NaN."""
+def assert_equal(actual: Any, expected: Any, label: str = "") -> None:
+    """Check for equal bits, except the sign of zero; NaN equals NaN."""
     if isinstance(expected, (tuple, list)):
-        assert len(actual) == len(expected), what
+        assert len(actual) == len(expected), label
         for k, (a, e) in enumerate(zip(actual, expected, strict=True)):
-            assert_equal(a, e, f"{what}[{k}]")
+            assert_equal(a, e, f"{label}[{k}]")
     elif isinstance(expected, dict):
         assert actual.keys() == expected.keys()
         for k in expected:
-            assert_equal(actual[k], expected[k], f"{what} {k}")
+            assert_equal(actual[k], expected[k], f"{label} {k}")
     elif expected is None:
-        assert actual is None, what
+        assert actual is None, label
     else:
-        torch.testing.assert_close(actual, expected, rtol=0, atol=0, equal_nan=True, msg=lambda m: f"{what}: {m}")
+        torch.testing.assert_close(actual, expected, rtol=0, atol=0, equal_nan=True, msg=lambda m: f"{label}: {m}")
 
 
 GRADIENT_TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2**-7, torch.float16: 2**-10}
@@ -400,10 +400,10 @@ GRADIENT_TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16:
 def assert_gradients_close(
     actual: dict[str, Tensor | None], expected: dict[str, Tensor | None], tolerance: float = 0.0
 ) -> None:
-    """Each gradient within a tolerance, set by its dtype, of the largest of its tensor.
+    """Check gradients with a tolerance relative to the largest of each tensor, depending on its dtype.
 
-    A parameter that neurons share has a sum over them, whose terms may cancel: there the largest of
-    ``x`` counts too.
+    The gradient of a shared parameter is a sum over neurons, whose terms may cancel, so its tolerance
+    is relative to the largest of ``x``, too.
     """
     assert actual.keys() == expected.keys()
 
@@ -413,7 +413,7 @@ def assert_gradients_close(
     for name, want in expected.items():
         got = actual[name]
         if want is None or got is None:
-            # A gradient that no output depends on may be missing or zero.
+            # The gradient of an argument without influence may be missing or zero.
             assert all(g is None or not g.any() for g in (got, want)), name
             continue
         assert (got.shape, got.dtype, got.device) == (want.shape, want.dtype, want.device), name

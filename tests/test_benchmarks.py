@@ -35,13 +35,13 @@ def test_quick_run_writes_json(benchmarks, name, dtype, tmp_path):
     assert {"snnfast", "reference_loop"} < measured
     assert all(row["minimum_seconds"] > 0 for row in document["rows"])
     facts = [row["facts"] for row in document["rows"] if "facts" in row]
-    if dtype != "bfloat16":  # where the loop rounds its membrane and snnfast does not
+    if dtype != "bfloat16":  # there the loop rounds its membrane and snnfast does not
         assert all(fact == pytest.approx(facts[0]) for fact in facts)
 
 
 @pytest.mark.parametrize("command", [("lif", "--quick"), ("lif", "--quick", "--device", "cuda"), ("zoo",)])
 def test_what_would_time_the_reference_ends_with_the_reason(monkeypatch, command):
-    """A build that failed, a source folder in which nothing is built, an old driver."""
+    """Cases are a failed build, a source folder without a build, and an old driver."""
     monkeypatch.syspath_prepend(ROOT)
     from benchmarks.__main__ import app
     from snnfast import backend
@@ -71,7 +71,7 @@ def test_a_forced_reference_is_not_timed(monkeypatch):
 
 
 def test_an_op_that_falls_back_is_not_timed(monkeypatch):
-    """Of one op alone, such as a surrogate without a kernel: it is skipped, with the reason."""
+    """A fallback of a single op, such as a surrogate without a kernel, is skipped with the reason."""
     monkeypatch.syspath_prepend(ROOT)
     from benchmarks import lif
     from benchmarks.timing import Prepared, Task, measure
@@ -379,7 +379,7 @@ def test_plot_is_drawn(benchmarks, tmp_path):
 
 
 def test_own_process_measures_the_build_that_is_imported(benchmarks, tmp_path, monkeypatch):
-    """``snnfast bench`` of an installed wheel, in a source folder in which nothing is built."""
+    """Run ``snnfast bench`` of an installed wheel in a source folder without a build."""
     from benchmarks import timing
 
     shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks")

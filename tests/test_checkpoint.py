@@ -1,4 +1,4 @@
-"""Checkpoints: a checksum over all that they hold, what they are of, and errors of the system."""
+"""Checkpoints: checksum over the content, kind, and errors of the system."""
 
 import errno
 from pathlib import Path
@@ -39,10 +39,10 @@ def test_numbers_of_numpy_can_be_read_and_what_could_not_is_not_written(tmp_path
 
 
 def test_a_flipped_bit_is_never_taken_for_data(tmp_path):
-    """Anywhere in the file: either it is told, or what is read is what was written."""
+    """A flipped bit anywhere in the file raises an error, or the content is read unchanged."""
     path = tmp_path / "c.pt"
     write_checkpoint(path, CONTENT)
-    whole, told = path.read_bytes(), 0
+    whole, errors = path.read_bytes(), 0
     first = whole.index(torch.arange(600.0)[1:].numpy().tobytes()[:40])
     for at in (*range(0, len(whole), 97), *range(first, first + 2000, 131)):
         broken = bytearray(whole)
@@ -51,12 +51,12 @@ def test_a_flipped_bit_is_never_taken_for_data(tmp_path):
         try:
             read = read_checkpoint(path)
         except CheckpointError:
-            told += 1
+            errors += 1
             continue
         assert read["settings"] == CONTENT["settings"]
         for name in ("model", "half", "empty"):
             torch.testing.assert_close(read[name], CONTENT[name], rtol=0, atol=0)
-    assert told > 30
+    assert errors > 30
 
 
 def test_weights_that_changed_are_told(tmp_path):

@@ -40,7 +40,7 @@ def test_help_names_every_command():
 
 
 def test_info_shows_versions_and_what_runs(tmp_path, monkeypatch):
-    monkeypatch.setenv("SNNFAST_CACHE_DIR", str(tmp_path))  # no other test fills it meanwhile
+    monkeypatch.setenv("SNNFAST_CACHE_DIR", str(tmp_path))  # so that no other test fills it
     text = call("info")
     for name in ("snnfast", "torch", "cpu_isa", "cuda_archs", "cpu_backend_why"):
         assert name in text
@@ -64,14 +64,14 @@ def test_version():
 
 
 def test_a_folder_without_a_name_is_refused():
-    """It would be the current one."""
+    """An empty name would be the current folder."""
     for command in ("train", "stbp"), ("demo",):
         text = call(*command, "--out", "", code=2)
         assert "Invalid value for '--out'" in text
 
 
 def test_a_folder_at_home(tmp_path, monkeypatch):
-    """A shell leaves ``--out=~/run`` as it is."""
+    """A shell does not expand ``--out=~/run``."""
     monkeypatch.setenv("HOME", str(tmp_path))
     call("train", "stbp", *QUICK, "--hidden", 3, "--epochs", 0, "--out=~/run")
     assert (tmp_path / "run" / "checkpoint.pt").is_file()
@@ -258,7 +258,7 @@ def test_a_checkpoint_of_another_kind_is_told(tmp_path):
     ],
 )
 def test_whoever_validates_never_sees_the_test_part(tmp_path, monkeypatch, command):
-    """It is not even read; with folds the fold that is held out is not among the data."""
+    """The test part is not read; with folds the test fold is not among the data."""
     splits, real = [], data.load
     monkeypatch.setattr(data, "load", lambda *a, split, **k: splits.append(split) or real(*a, split=split, **k))
     text = call("train", *command, "--epochs", 1, "--validate", "--out", tmp_path)
@@ -314,10 +314,10 @@ def test_damaged_mnist_is_told_in_a_line(tmp_path, damage, message, command):
 
 
 def test_demo_writes_its_files(tmp_path, monkeypatch):
-    """Of one epoch; .ci/run trains it whole, and looks at its accuracies."""
+    """Run the demo with one epoch; .ci/run trains it fully, and checks its accuracies."""
     real = demo.trained
     monkeypatch.setattr(
-        demo, "trained", lambda of, *where, **how: real(of, *where, epochs=1, **SMALL.get(of.name, {}), **how)
+        demo, "trained", lambda p, *where, **how: real(p, *where, epochs=1, **SMALL.get(p.name, {}), **how)
     )
     text = call("demo", "--out", tmp_path, "--device", "cpu")
     assert (tmp_path / "stbp" / "raster.png").exists()
@@ -349,7 +349,7 @@ def test_demo_without_kernels_says_so(monkeypatch):
 
 
 def without_benchmarks(monkeypatch):
-    """As in an installed package: no source folder on the path, no benchmarks imported."""
+    """Imitate an installed package: no source folder on the path, no benchmarks imported."""
     path = [p for p in sys.path if p and not (Path(p) / "benchmarks").is_dir()]
     monkeypatch.setattr(sys, "path", path)
     for name in [n for n in sys.modules if n.partition(".")[0] == "benchmarks"]:
@@ -371,8 +371,8 @@ def test_bench_runs_the_benchmarks_of_the_current_directory(tmp_path, monkeypatc
     )
     monkeypatch.chdir(tmp_path)
     without_benchmarks(monkeypatch)
-    kept = dict(sys.modules)
+    before = dict(sys.modules)
     assert "n = 3" in call("bench", "--n", 3)
-    for name in set(sys.modules) - set(kept):  # no other test is to find these
+    for name in set(sys.modules) - set(before):  # hide them from other tests
         if name.partition(".")[0] == "benchmarks":
             del sys.modules[name]

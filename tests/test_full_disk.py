@@ -1,4 +1,4 @@
-"""A disk that is full: whatever writes a file says which, and why, and leaves none behind."""
+"""A full disk: every function that writes a file names it in the error, and leaves no file behind."""
 
 import sys
 
@@ -10,7 +10,7 @@ from snnfast.files.atomic import replacing
 if sys.platform != "linux":
     pytest.skip("files of a limited size stand for a full disk as on Linux", allow_module_level=True)
 
-# A file that grows beyond the limit is an OSError, as one on a full disk is.
+# Writing beyond the size limit raises an OSError, like a full disk.
 LIMITED = """
 import resource, signal, warnings
 import numpy as np, torch
@@ -51,11 +51,11 @@ def test_a_full_disk_is_named_with_the_file(write, name, tmp_path):
     code = LIMITED.replace("{folder!r}", repr(str(tmp_path))).replace("{write}", write)
     result = interpreter.python(code, check=False)
     assert result.returncode == 0, result.stderr
-    message, left = result.stdout.splitlines()
+    message, remaining = result.stdout.splitlines()
     assert name in message
     assert "File too large" in message
-    assert ".new'" not in left
-    assert name not in left
+    assert ".new'" not in remaining
+    assert name not in remaining
 
 
 def test_an_error_of_the_disk_gets_the_path_once(tmp_path):

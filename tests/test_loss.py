@@ -159,8 +159,8 @@ def test_rate_penalties_worked_by_hand():
     value = loss.rate_bounds(SPIKES, low=0.1, high=0.5)
     assert value.item() == pytest.approx((0.25**2 + 0 + 0.1**2) / 3)
     # of the mean over the batch
-    both = torch.cat([SPIKES, torch.zeros_like(SPIKES)], 1)
-    value = loss.rate_bounds(both, low=0.125, high=0.3)
+    batch = torch.cat([SPIKES, torch.zeros_like(SPIKES)], 1)
+    value = loss.rate_bounds(batch, low=0.125, high=0.3)
     assert value.item() == pytest.approx((0.075**2 + 0 + 0.125**2) / 3)
 
 
@@ -216,14 +216,14 @@ def test_steps_without_a_label_do_not_count():
     x = torch.randn(5, 3, 4, dtype=torch.float64, requires_grad=True)
     labels = torch.randint(4, (5, 3))
     labels[1, 2], lengths = -100, torch.tensor([5, 2, 4])
-    kept = (torch.arange(5)[:, None] < lengths) & (labels >= 0)
+    counted = (torch.arange(5)[:, None] < lengths) & (labels >= 0)
     weight = torch.rand(4, dtype=torch.float64)
     shares = x.log_softmax(-1).gather(2, labels.clamp(min=0)[..., None])[..., 0]
     got = loss.ce_steps(x, labels, lengths, weight=weight)
-    each = weight[labels.clamp(min=0)] * kept
-    torch.testing.assert_close(got, -(each * shares).sum() / each.sum())
+    weights = weight[labels.clamp(min=0)] * counted
+    torch.testing.assert_close(got, -(weights * shares).sum() / weights.sum())
     got.backward()
-    assert not x.grad[~kept].any()
+    assert not x.grad[~counted].any()
 
 
 def test_tet_worked_by_hand():

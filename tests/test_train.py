@@ -48,7 +48,7 @@ def test_resumed_run_equals_uninterrupted_one_bit_for_bit(tmp_path, stop_after, 
     if stop_after == 0:
         first.save(tmp_path / "c.pt")
     go(settings, first, stop_after, checkpoint=tmp_path / "c.pt")
-    torch.manual_seed(12345)  # another process has another generator
+    torch.manual_seed(12345)  # as in another process
     _, second = tiny(encoding=encoding)
     torch.rand(17)
     second.load(tmp_path / "c.pt")
@@ -63,7 +63,7 @@ def test_resumed_run_equals_uninterrupted_one_bit_for_bit(tmp_path, stop_after, 
 @pytest.mark.parametrize("batch", [1, 2, 4, 5])
 @pytest.mark.parametrize("encoding", ["bernoulli", "direct"])
 def test_a_run_resumed_within_an_epoch_equals_an_uninterrupted_one(tmp_path, batch, encoding):
-    """Three batches an epoch; interrupted after so many, but for the last of an epoch, and saved there."""
+    """An epoch has three batches; the run is interrupted and saved after any but the last of an epoch."""
     settings, whole = tiny(encoding=encoding)
     go(settings, whole, 3)
 
@@ -130,7 +130,7 @@ def test_recalibration_computes_statistics_over_plain_images_after_the_last_epoc
         return images / 2
 
     go(settings, run, 2, recalibrate=halved)
-    # After the steps of the last epoch, which are those of a run without.
+    # It runs after the steps of the last epoch, which equal those of a run without it.
     assert seen == [1]
     weights = [dict(one.model.named_parameters()) for one in (run, usual)]
     torch.testing.assert_close(*weights, rtol=0, atol=0)

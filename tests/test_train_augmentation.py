@@ -32,14 +32,14 @@ def test_augmentation_moves_images_by_the_shift_asked_for():
 
 def test_elastic_displacements_are_smooth_and_of_the_size_asked_for():
     torch.manual_seed(0)
-    # Pixels that hold their column show from where they are moved.
+    # The value of a pixel is its column, which shows where it came from.
     columns = torch.arange(29.0).expand(400, 1, 29, 29)
     moved = images.augmentation(stbp.Settings(elastic=0.5))(columns) - columns
-    # At points, and away from the border, behind which images are 0.
+    # At grid points away from the border, outside of which images are 0.
     points = moved[:, 0, 7:22:7, 7:22:7]
     torch.testing.assert_close(points.std(0), torch.full((3, 3), 0.5), rtol=0.15, atol=0)
     assert points.mean().abs() < 0.05
-    # Half way between two points that are drawn on their own a cubic has less than either.
+    # Half way between two independent points the interpolated values have less variance.
     assert moved[:, 0, 10, 10].std() < 0.4
     inside = moved[:, 0, 5:24, 5:24]
     assert inside.diff(dim=1).abs().max() < 1

@@ -1,4 +1,4 @@
-"""Health of training with ``fit``: networks that never fire, gradients that are not finite, progress off a terminal."""
+"""Health of training with ``fit``: silent networks, gradients that are not finite, progress without a terminal."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Repeated(nn.Sequential):
-    """Layers over 20 steps of the same input."""
+    """Layers run over 20 steps of the same input."""
 
     def forward(self, x):
         return super().forward(x.expand(20, *x.shape))
@@ -66,7 +66,7 @@ def test_a_network_that_fires_is_left_as_it_is_to_the_bit():
 
 
 class BlowUp(torch.autograd.Function):
-    """Gradients times a number, from the call ``first`` on and before the call ``end``."""
+    """Function that scales gradients in the calls from ``first`` to before ``end``."""
 
     calls, first, end = 0, 0, 0
 
@@ -139,18 +139,18 @@ def test_the_count_of_skipped_steps_survives_a_checkpoint(tmp_path):
 
 
 def test_off_a_terminal_a_line_a_minute(monkeypatch, capsys):
-    now = [0.0]
-    monkeypatch.setattr(train.time, "perf_counter", lambda: now[0])
+    clock = [0.0]
+    monkeypatch.setattr(train.time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(train.sys.stderr, "isatty", lambda: False, raising=False)
     with train.progress_bar("epoch 1/3", 1000) as bar:
         for _ in range(10):
-            now[0] += 25.0
+            clock[0] += 25.0
             if bar.update(100):
                 bar.set_postfix_str("loss 0.5", refresh=False)
     lines = capsys.readouterr().err.splitlines()
     assert lines == ["epoch 1/3: 300/1000, loss 0.5", "epoch 1/3: 600/1000, loss 0.5", "epoch 1/3: 900/1000, loss 0.5"]
     with train.progress_bar("quiet", 100, progress=False) as bar:
-        now[0] += 100.0
+        clock[0] += 100.0
         bar.update(50)
         bar.update(50)
     assert capsys.readouterr().err == ""

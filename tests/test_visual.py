@@ -146,8 +146,8 @@ def test_receptive_fields_of_both_signs_are_symmetric_about_zero():
     positive = image_of(visual.receptive_fields(torch.tensor([[0.25, 0.5, 0.5, 1]])))
     assert positive.get_clim() == (0.25, 1)
     assert positive.get_cmap().name != signed.get_cmap().name
-    given = image_of(visual.receptive_fields(torch.rand(1, 4), limits=(0, 3)))
-    assert given.get_clim() == (0, 3)
+    limited = image_of(visual.receptive_fields(torch.rand(1, 4), limits=(0, 3)))
+    assert limited.get_clim() == (0, 3)
 
 
 def test_receptive_fields_of_equal_weights():

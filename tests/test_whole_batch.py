@@ -1,4 +1,4 @@
-"""Processes that share a batch draw the random numbers that one process draws for the whole batch."""
+"""Processes that share a batch draw the random numbers of a single process for the whole batch."""
 
 import pytest
 import torch
@@ -117,6 +117,8 @@ distributed.destroy_process_group()
 
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="PyTorch without Gloo")
 def test_two_processes_draw_what_one_draws(tmp_path):
-    both = [Interpreter(TWO, rank, tmp_path / "store", OMP_NUM_THREADS="1", GLOO_SOCKET_IFNAME="lo") for rank in "01"]
-    for process in both:
+    processes = [
+        Interpreter(TWO, rank, tmp_path / "store", OMP_NUM_THREADS="1", GLOO_SOCKET_IFNAME="lo") for rank in "01"
+    ]
+    for process in processes:
         assert "processes drew different random numbers in epoch 1/1" in process.wait().stdout

@@ -1,4 +1,4 @@
-"""A small network, and how it is trained."""
+"""A small network and its training."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Keyword arguments that neurons of a kind are tested with: those that fire, leak, are silent after a spike."""
+"""Keyword arguments for the tests of neurons by kind: with spikes, leaky, refractory."""
 
 from samples import SURROGATES, Values
 
@@ -56,7 +56,7 @@ LEAKY_FIRING = {
         "decay_input": False,
     },
 }
-# Neurons that may be silent after a spike, or fire several times in a step: kernels of their own.
+# Neurons with a refractory period or several spikes per step, which have separate kernels.
 REFRACTORY = {
     "refractory": {"refractory": 2, "return_v_seq": True},
     "refractory_tensors": {

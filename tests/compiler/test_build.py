@@ -1,4 +1,4 @@
-"""Shared libraries from C++ text: compiled once, kept safely, and every failure is one clear sentence."""
+"""Shared libraries from C++ text: compiled once, cached safely, and every failure is one clear sentence."""
 
 import ctypes
 import errno
@@ -18,14 +18,14 @@ from snnfast import backend
 from snnfast.compiler import build
 
 ANSWER = 'extern "C" __attribute__((visibility("default"))) int answer() { return 42; }'
-# A compiler whose library is the source itself.
+# A fake compiler that copies the source.
 COPY = 'for out; do :; done; cat > "$out"'
 NEEDS_COMPILER = pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="no C++ compiler")
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """An empty cache, in a process that has compiled nothing."""
+    """Return an empty cache, in a process that has compiled nothing."""
     monkeypatch.setenv("SNNFAST_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(build, "_failed", {})
     monkeypatch.setattr(build, "_announced", False)
@@ -42,7 +42,7 @@ def use_isa(monkeypatch, isa, driver=0):
 
 @pytest.fixture
 def fake(tmp_path, monkeypatch):
-    """Makes $CXX a shell script, which notes its arguments; returns its calls, versions not counted."""
+    """Make $CXX a shell script that records its arguments; return its calls, without version queries."""
 
     def make(body=COPY, version="fake 1.0", name="compiler", variable="CXX"):
         script, calls = tmp_path / name, tmp_path / "calls"
@@ -278,7 +278,7 @@ def test_a_second_thread_waits(fake, tmp_path):
     for thread in threads:
         thread.start()
     wait_for(tmp_path / "started")
-    time.sleep(0.1)  # a second thread that does not wait has raised its error by then
+    time.sleep(0.1)  # a second thread that did not wait would have raised its error
     (tmp_path / "go").touch()
     for thread in threads:
         thread.join(60)
@@ -420,15 +420,15 @@ def test_the_least_recently_used_libraries_go(cache, fake, monkeypatch):
     used(cache / "of the user.so", 0)
     build.library("klif", "a")
     fourth = build.library("klif", "d")
-    left = {first, third, fourth, cache / "of the user.so"}
-    assert set(cache.iterdir()) == left
+    remaining = {first, third, fourth, cache / "of the user.so"}
+    assert set(cache.iterdir()) == remaining
     monkeypatch.setattr(build, "MOST_BYTES", 1)
     last = build.library("klif", "e")
     assert set(cache.iterdir()) == {last, cache / "of the user.so"}
 
 
 def test_what_a_killed_process_left_is_forgotten(cache, fake, monkeypatch):
-    """Its lock holds nobody up, and its half library goes like an old one."""
+    """Its lock blocks no other process, and its partial library is removed like an old one."""
     fake()
     monkeypatch.setattr(build, "MOST_FILES", 1)
     path = build.library("klif", "source")

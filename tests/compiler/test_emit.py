@@ -14,11 +14,11 @@ pytestmark = pytest.mark.skipif(snnfast.backend.extension is None, reason="the e
 
 def instructions(seed):
     chance = random.Random(seed)
-    made = []
+    drawn = []
     for k in range(12):
         function = chance.choice(UNARY + BINARY)
-        made.append((function, [chance.randint(0, k + 3) for _ in range(1 if function in UNARY else 2)]))
-    return made
+        drawn.append((function, [chance.randint(0, k + 3) for _ in range(1 if function in UNARY else 2)]))
+    return drawn
 
 
 @pytest.mark.parametrize("seed", range(4))

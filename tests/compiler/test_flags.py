@@ -1,4 +1,4 @@
-"""Neurons that are compiled when they are first used have the flags of the build's CPU kernels."""
+"""Neurons that are compiled at first use have the flags of the CPU kernels of the build."""
 
 import platform
 import re
@@ -16,7 +16,7 @@ GNU = "c++ 12.4.0\nCopyright (C) 2022 Free Software Foundation, Inc."
 
 
 def listed(name):
-    """The words of ``set(name ...)``, the last one in the file that is indented or not."""
+    """Return the words of the last ``set(name ...)`` in the file, indented or not."""
     return re.findall(rf"^ *set\({name} (.*?)\)", CMAKE, re.MULTILINE)[-1].split()
 
 
@@ -25,8 +25,8 @@ def test_flags_are_those_of_the_build():
     (rounded,) = set(re.findall(r"-ffp-contract=\w+", CMAKE))
     visibility, standard = listed("CMAKE_CXX_VISIBILITY_PRESET"), listed("CMAKE_CXX_STANDARD")
     assert listed("CMAKE_POSITION_INDEPENDENT_CODE") == ["ON"]
-    made = {f"-std=c++{standard[0]}", f"-fvisibility={visibility[0]}", "-fPIC", "-shared"}
-    assert set(build.FLAGS) == made | {optimized, rounded, *listed("kernel_flags")}
+    common = {f"-std=c++{standard[0]}", f"-fvisibility={visibility[0]}", "-fPIC", "-shared"}
+    assert set(build.FLAGS) == common | {optimized, rounded, *listed("kernel_flags")}
 
 
 def test_flags_of_gcc_are_those_of_the_build():

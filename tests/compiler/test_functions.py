@@ -1,4 +1,4 @@
-"""exp, log, sin, cos, sigmoid and tanh by arithmetic: accuracy, gradients, special values."""
+"""exp, log, sin, cos, sigmoid and tanh from arithmetic: accuracy, gradients, special values."""
 
 import math
 

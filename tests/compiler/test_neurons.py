@@ -1,4 +1,4 @@
-"""Headers of the package's neurons are made from their equations."""
+"""Headers of the neurons of the package are generated from their equations."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Derivatives of traced steps, evaluated node by node, against autograd; and what cannot be traced, with its line."""
+"""Derivatives of traced steps, evaluated node by node, against autograd; errors of untraceable steps."""
 
 import math
 
@@ -30,7 +30,7 @@ def traced(step, *, inputs=1, states=1, numbers=(), tensors=("p",)):
 
 @st.composite
 def programs(draw):
-    """Instructions of a step: each appends a value to the list that starts with x, v and p."""
+    """Draw instructions of a step; each appends a value to the list that starts with x, v and p."""
     instructions = []
     for k in range(draw(st.integers(2, 9))):
         if draw(st.booleans()):
@@ -55,7 +55,7 @@ def test_gradients_of_random_steps_are_those_of_autograd(instructions, seed):
     found = plan.step
     leaves = {found.inputs[0].id: x, found.states[0].id: v, found.tensors["p"].id: p}
     torch.testing.assert_close(evaluate(found.outputs[0], leaves), s.detach(), rtol=1e-12, atol=1e-12)
-    # The backward pass has nothing but the tape, coefficients and gradients.
+    # The backward pass only has the tape, coefficients and gradients.
     tape = {node.id: evaluate(node, leaves) for node in plan.tape}
     known = {found.tensors["p"].id: p, plan.grad_outputs[0].id: g, plan.grad_after[0].id: g_v} | tape
     for node, right in zip((*plan.grad_inputs, *plan.grad_states, *plan.grad_tensors), expected):
@@ -112,7 +112,7 @@ def test_the_backward_pass_computes_no_exponential_again():
 
 def test_minimum_cut_of_a_diamond():
     def step(fire, x, v, *, p):
-        middle = x * v + p  # everything goes through it
+        middle = x * v + p  # both outputs depend only on this
         return torch.sin(middle) + torch.cos(middle), middle
 
     plan = make_plan(traced(step))

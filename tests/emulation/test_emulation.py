@@ -1,4 +1,4 @@
-"""The stand-in for the CUDA runtime (csrc/cuda_emulation) itself, on kernels with known results."""
+"""The emulated CUDA runtime (csrc/cuda_emulation), on kernels with known results."""
 
 import ctypes
 import shutil
@@ -100,7 +100,7 @@ def test_missing_barrier_shows(library):
 
 @pytest.mark.parametrize(("waits", "meets"), [(True, True), (True, False), (False, True)])
 def test_a_copy_comes_when_its_group_is_waited_for(library, waits, meets):
-    """A missing wait reads NaN, and so does a missing barrier after it where another thread has begun the copy."""
+    """Without a wait NaN is read, and also without a barrier after it if another thread began the copy."""
     a, out = torch.randn(32, 4), torch.zeros(6, 32)
     assert library.st_copy(pointer(a), pointer(out), waits, meets) == 0
     neighbours = out[:4].reshape(32, 4)
@@ -155,7 +155,7 @@ def test_blocks_of_a_cluster_tell_each_other(library, blocks, lag):
 )
 def test_what_is_wrong_with_a_cluster_is_reported(library, mistake, message, schedule, capfd):
     if mistake < 2 and schedule.startswith("rand"):
-        return  # the other block may have begun by chance, or not have ended
+        return  # the other block may have begun or ended by chance
     assert library.st_mistaken(mistake) == -1
     assert message in capfd.readouterr().err
 
@@ -176,7 +176,7 @@ def test_a_kernel_from_an_older_architectures_code_has_no_clusters(library, monk
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_failed_question_for_clusters_counts_as_none(library, monkeypatch, fails):
-    """A part of a GPU, or a virtual one, may answer with an error: a grid or one block does."""
+    """A part of a GPU, or a virtual one, may return an error; then a grid or one block runs."""
     if fails:
         monkeypatch.setenv("SNNFAST_EMULATION_NO_QUERY", "1")
     assert library.st_resident_clusters() == (0 if fails else 8)

@@ -1,4 +1,4 @@
-"""Which way the launchers take: emulated launches as the emulation notes them."""
+"""Choices of the launchers, from the launches that the emulation records."""
 
 import shutil
 import subprocess
@@ -10,14 +10,14 @@ import torch
 from snnfast import backend, ops, testing
 
 ROOT = Path(__file__).parents[2]
-WIDE, NARROW = 128, 64  # threads of a block whose threads have several neurons, or one
+WIDE, NARROW = 128, 64  # threads per block with several neurons per thread, or one
 
 pytestmark = pytest.mark.skipif(not testing.load_cuda_emulation(), reason="the emulated CUDA is not built")
 
 
 @pytest.fixture
 def launched(tmp_path, monkeypatch):
-    """Runs a call by emulation; gives blocks and threads of each launch."""
+    """Run a call by emulation; return blocks and threads of each launch."""
 
     def run(call):
         trace = tmp_path / "trace"
@@ -51,15 +51,15 @@ def test_the_gradient_of_a_sum_takes_the_kernel_of_many_neurons(launched, dtype,
 
 
 def test_one_value_a_step_is_read_by_a_thread_a_neuron(launched):
-    """Of which no row is made, and the result is the same."""
+    """An expanded gradient is not copied to rows, and the result is the same."""
     x, weights = torch.rand(5, 1024), torch.rand(5, 1)
     found = []
 
     def gradient(expanded):
         leaf = x.clone().requires_grad_()
         spikes = ops.lif(leaf)[0]
-        given = weights.expand_as(x) if expanded else weights.repeat(1, 1024)
-        found.append(torch.autograd.grad(spikes, leaf, given)[0])
+        grad = weights.expand_as(x) if expanded else weights.repeat(1, 1024)
+        found.append(torch.autograd.grad(spikes, leaf, grad)[0])
 
     assert launched(lambda: gradient(True))[-1][1] == NARROW
     assert launched(lambda: gradient(False))[-1][1] == WIDE
@@ -85,7 +85,7 @@ def test_neighbours_that_share_a_delay_share_a_thread(launched, shape, together)
 @pytest.mark.parametrize("shape", [(), (16, 1, 1), (16, 8, 8)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
 def test_delays_of_a_window_have_the_bits_of_the_cpu(shape, sigma, dtype):
-    """Wide and narrow, with steps before the first; and gradients of several groups of steps."""
+    """Compare wide and narrow windows, with past steps, and gradients of several groups of steps."""
     generator = torch.Generator().manual_seed(0)
     kind = torch.float64 if dtype == torch.float64 else torch.float32
 
@@ -93,11 +93,11 @@ def test_delays_of_a_window_have_the_bits_of_the_cpu(shape, sigma, dtype):
         return torch.rand(shape, generator=generator, dtype=torch.float64).to(dtype)
 
     for steps in (3, 37, 70):
-        given = drawn(steps, 16, 8, 8), 45 * drawn(*shape, dtype=kind), drawn(7, 16, 8, 8)
+        inputs = drawn(steps, 16, 8, 8), 45 * drawn(*shape, dtype=kind), drawn(7, 16, 8, 8)
         weights = drawn(steps, 16, 8, 8)
 
-        def run(given=given, weights=weights):
-            leaves = [t.clone().requires_grad_() for t in given]
+        def run(inputs=inputs, weights=weights):
+            leaves = [t.clone().requires_grad_() for t in inputs]
             y = ops.delay(*leaves, sigma=sigma)
             return y.detach(), *torch.autograd.grad(y, leaves, weights)
 
@@ -111,7 +111,7 @@ def test_delays_of_a_window_have_the_bits_of_the_cpu(shape, sigma, dtype):
 
 
 def test_recurrent_layers_of_several_sizes_do_not_lower_each_others_memory():
-    """Two threads of the host may launch one kernel with different sizes; what it is allowed is always the most."""
+    """Two host threads may launch a kernel with different sizes; its memory limit is always the largest."""
     with backend.use("cuda_emulation"):
         for neurons in (60, 20, 60):
             x = torch.rand(4, 2, neurons).requires_grad_()
@@ -135,5 +135,5 @@ def test_only_the_first_warp_fences_before_the_barrier_of_a_cluster(tmp_path):
     flags = ["-arch=sm_90", "-std=c++17", f"-I{ROOT}/csrc", "-ptx", "-o", str(out)]
     subprocess.run(["nvcc", *flags, str(source)], check=True)
     text = out.read_text()
-    # The compiler may write the loop twice; each time a thread takes one of both.
+    # The compiler may duplicate the loop; in each copy a thread takes one of the two.
     assert text.count("barrier.cluster.arrive.relaxed") == text.count("arrive.release") > 0

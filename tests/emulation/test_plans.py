@@ -1,4 +1,4 @@
-"""How learning networks are launched on GPUs that are not here, planned with the registers that nvcc reports."""
+"""Launch plans of learning networks on GPUs that need not be present, with the registers that nvcc reports."""
 
 import functools
 import itertools
@@ -30,7 +30,7 @@ def layers(*sizes, networks=0, batch=1, **changes):
 
 
 FROZEN = {"rule": None, "theta_plus": 0.0, "norm": None}
-# Card, call -> how blocks meet, of so many, teams, threads, whether a block's memory is shared memory.
+# Card, call -> synchronisation of blocks, blocks per team, teams, threads, whether memory is shared memory.
 CASES = {
     "weights need a cluster": ("H100", present(784, 400), ("cluster", 8, 1, 256, True)),
     "a cluster each": ("H100", present(784, 400, 16), ("cluster", 8, 16, 256, True)),
@@ -93,7 +93,7 @@ def test_the_page_has_the_plan_of_every_benchmarked_size():
 
 
 def test_registers_decide_how_many_blocks_are_resident(monkeypatch):
-    """By what nvcc reports: with fewer registers more blocks fit, and so more teams."""
+    """With fewer registers in nvcc's report more blocks fit, and so more teams."""
     seen = {}
     report = plans.json.loads(plans.STORED.read_text())
     for registers in (64, 128):
@@ -101,7 +101,7 @@ def test_registers_decide_how_many_blocks_are_resident(monkeypatch):
             for name in kernels:
                 kernels[name][0] = registers
         monkeypatch.setattr(plans.json, "loads", lambda text, changed=report: changed)
-        # Memory that fits no block: only registers and threads count.
+        # The memory fits no block: only registers and threads matter.
         call = present(60000, 40, images=999, **FROZEN)
         seen[registers] = plans.plan(CARDS["A100"], call).teams
     assert seen == {64: 8 * 108, 128: 4 * 108}

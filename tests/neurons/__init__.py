@@ -1,6 +1,6 @@
-"""The tests that all neurons share.
+"""Tests shared by all neurons.
 
-``from neurons import *`` in ``tests/ops/test_<stem>.py`` collects them there; pytest runs each over the ``NEURONS`` of
+``from neurons import *`` in ``tests/ops/test_<stem>.py`` collects them; pytest runs each over the ``NEURONS`` of
 that file (``tests/conftest.py``).
 """
 

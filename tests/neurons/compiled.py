@@ -9,7 +9,7 @@ needs_kernels = pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels"
 
 
 def only_lif(op):
-    """For what takes seconds and is the compiler's."""
+    """Return ``lif`` only, for slow tests of the compiler."""
     return [op] if op.name == "lif" else []
 
 
@@ -67,8 +67,8 @@ def test_compiled_by_inductor_gives_the_same(op):
 @pytest.mark.usefixtures("fresh_compiler")
 @each("op", only_lif)
 def test_new_numbers_of_steps_need_no_new_compilation(op):
-    """Beyond those for 0, 1 and more checkpoints (every 32 steps), which PyTorch tells apart."""
-    from torch._dynamo.testing import CompileCounterWithBackend  # seconds, for this test alone
+    """PyTorch only compiles separately for 0, 1 and more checkpoints (every 32 steps)."""
+    from torch._dynamo.testing import CompileCounterWithBackend  # takes seconds to import
 
     counter = CompileCounterWithBackend("aot_eager")
     function = network(op)
@@ -113,7 +113,7 @@ def test_exported_program_gives_the_same_for_any_number_of_steps(op, learned):
         x = Sample(op, "plain", (T, 5), torch.float32).arguments()["x"]
         assert_equal(program(x), net(x))
         if learned:
-            grads = [torch.autograd.grad((made(x) * x).sum(), made.scale)[0] for made in (program, net)]
+            grads = [torch.autograd.grad((module(x) * x).sum(), module.scale)[0] for module in (program, net)]
             assert_equal(*grads)
 
 

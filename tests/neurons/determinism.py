@@ -1,4 +1,4 @@
-"""The same bits from any number of threads, in any run, for any split of the batch."""
+"""Equal bits for any number of threads, in any run, for any split of the batch."""
 
 from concurrent.futures import ThreadPoolExecutor
 

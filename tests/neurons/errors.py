@@ -1,4 +1,4 @@
-"""Every error of the ops: its type and its words, the same on every backend and in every mode of PyTorch."""
+"""Every error of the ops: type and message, the same on every backend and in every mode of PyTorch."""
 
 import traceback
 from collections.abc import Callable
@@ -41,7 +41,7 @@ class Mistake:
         assert message == self.message, self.label
 
     def place(self):
-        """The line of the package that finds it."""
+        """The line of the package that raises the error."""
         try:
             self.op(**self.arguments())
         except self.error as error:
@@ -161,7 +161,7 @@ def mistakes(op):
 
 
 def one_a_check(op):
-    """One mistake for every line that raises. The lines are the same for all neurons: every fifth, but for ``lif``."""
+    """Return a mistake for every line that raises; neurons share these lines, so every fifth, except for lif."""
     return list({m.place(): m for m in mistakes(op)}.values())[:: 1 if op.name == "lif" else 5]
 
 

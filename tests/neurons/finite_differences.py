@@ -1,7 +1,7 @@
 """The recursion of the reference against finite differences.
 
-A hard spike has no finite differences. With a soft spike, whose derivative the surrogate is, the same recursion is
-smooth, and its gradient must be that of finite differences, along random directions (``fast_mode``).
+A hard spike has no useful finite differences. With a soft spike, whose derivative is the surrogate, the same recursion
+is smooth, and its gradient must equal finite differences, along random directions (``fast_mode``).
 """
 
 import torch
@@ -11,7 +11,7 @@ RESETS = (None, 0.0, -0.3)
 
 
 def soft_recursions(op):
-    """One variant with every reset, the others with one; one with every surrogate that is smooth."""
+    """Return a variant with every reset, the others with one reset; and one with every smooth surrogate."""
     if not op.fires:
         return []
     others = [(op, rich(op), name, None) for name in ("sigmoid", "gaussian")]
@@ -26,8 +26,8 @@ def test_gradient_of_the_soft_recursion_is_that_of_finite_differences(op, varian
         arguments["v_reset"] = v_reset
     arguments["return_v_seq"] = True
     if op.runs_away:
-        arguments["x"] *= 0.25  # gentle, where a membrane grows by itself
-    alpha = 0.8  # gentle, so that no spike is 1 to the last bit
+        arguments["x"] *= 0.25  # small, for membranes that grow without input
+    alpha = 0.8  # small, so that no soft spike rounds to 1
     arguments["surrogate"] = lambda u: PRIMITIVES[name](u, alpha)
     names = [k for k, a in arguments.items() if isinstance(a, torch.Tensor)]
 

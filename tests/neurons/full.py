@@ -1,4 +1,4 @@
-"""Neurons that fill a GPU, whose threads then have several each (``fills`` in ``csrc/cuda/launch.h``)."""
+"""Neurons that fill a GPU, with several per thread (``fills`` in ``csrc/cuda/launch.h``)."""
 
 import torch
 from cases import check_each
@@ -21,7 +21,7 @@ HALVES = 2
 
 
 def run(op, arguments, weights):
-    """Outputs, and the gradients of their sum with ``weights``."""
+    """Return outputs, and the gradients of their sum with ``weights``."""
     arguments = require_grad(arguments)
     outputs = op(**arguments)
     pairs = [(out, g) for out, g in zip(outputs, weights, strict=True) if out is not None]
@@ -33,7 +33,7 @@ def run(op, arguments, weights):
 
 
 def half(value, k, neurons):
-    """The k-th half of the neurons in what has one value for each; all of what they share."""
+    """Return the k-th half of a value per neuron; return shared values unchanged."""
     of_neurons = isinstance(value, torch.Tensor) and value.shape[-1:] == (neurons,)
     return value.chunk(HALVES, dim=-1)[k] if of_neurons else value
 
@@ -48,12 +48,12 @@ def joined(values, neurons):
 
 @each("op dtype", by_dtype)
 def test_neurons_that_fill_a_gpu_do_what_half_of_them_do(kernels, op, dtype):
-    """Those that fill it share threads; the others have one each, as in all other tests on a GPU."""
+    """Neurons that fill it share threads; otherwise each has a thread, as in all other tests on a GPU."""
     neurons = neurons_that_fill(dtype, kernels.name)
     variants = [name for name in ("plain", rich(op), "v_seq") if name in op.variants]
 
     def check(variant):
-        # Beyond a checkpoint, with groups of four steps and some that are left over.
+        # Beyond a checkpoint, with groups of four steps and a remainder.
         arguments = Sample(op, variant, (22, neurons), dtype).arguments(kernels.device)
         weights = cotangents(op(**arguments))
         outputs, grads = run(op, arguments, weights)
@@ -69,7 +69,7 @@ def test_neurons_that_fill_a_gpu_do_what_half_of_them_do(kernels, op, dtype):
         assert_equal(outputs, [joined(parts, neurons) for parts in of_halves])
         want = {name: joined([half[1][name] for half in halves], neurons) for name in grads}
         for name, grad in grads.items():
-            if arguments[name].shape[-1:] == (neurons,):  # no sum over neurons, which has an order
+            if arguments[name].shape[-1:] == (neurons,):  # a sum over neurons would depend on the order
                 assert_equal(grad, want[name], f"grad {name}")
         assert_gradients_close(grads, want)
         assert all(g is None or g.isfinite().all() for g in grads.values())
@@ -79,11 +79,11 @@ def test_neurons_that_fill_a_gpu_do_what_half_of_them_do(kernels, op, dtype):
 
 @each("op dtype", by_dtype)
 def test_neurons_whose_states_are_not_aligned_share_no_thread_or_one_of_two(kernels, op, dtype):
-    """They do what those do that share one. Their warps are whole, so that these copy rows 16 bytes at a time."""
+    """They equal neurons that share a thread. Their warps are full, so that they copy rows in units of 16 bytes."""
     neurons = max(64, neurons_that_fill(dtype, kernels.name))
 
     def check(variant):
-        # Beyond two tiles, so that the first comes again; and a part of one.
+        # Beyond two tiles, so that the first is reused, and a part of a tile.
         arguments = Sample(op, variant, (70, neurons), dtype).arguments(kernels.device)
         room = torch.rand(neurons + 2).to(kernels.device, state_dtype(dtype))
         weights = cotangents(op(**arguments))

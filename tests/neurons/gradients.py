@@ -48,12 +48,12 @@ def test_gradient_through_one_output_alone_equals_the_reference(kernels, sample)
         if out is None:
             continue
 
-        def one(function, k=k):
+        def only(function, k=k):
             return lambda **a: (function(**a)[k],)
 
         assert_gradients_close(
-            gradients(one(sample.op), sample.arguments(kernels.device)),
-            gradients(one(sample.op.reference), sample.arguments(kernels.device)),
+            gradients(only(sample.op), sample.arguments(kernels.device)),
+            gradients(only(sample.op.reference), sample.arguments(kernels.device)),
         )
 
 
@@ -72,11 +72,11 @@ def test_number_and_tensor_of_it_give_the_same(kernels, op):
         tensor = torch.full((6,), number, dtype=torch.float64, device=kernels.device)
         got = op(**{**arguments, name: tensor})
         assert_equal(got, op(**{**arguments, name: number}), name)
-        one = gradients(op, {**arguments, name: tensor})
+        summed = gradients(op, {**arguments, name: tensor})
         scalar = gradients(op, {**arguments, name: tensor[0].clone()})
         number = gradients(op, {**arguments, name: number})
-        one[name] = one[name].sum()
-        assert_gradients_close(one, scalar)
+        summed[name] = summed[name].sum()
+        assert_gradients_close(summed, scalar)
         assert_gradients_close({k: g for k, g in scalar.items() if k != name}, number)
 
 

@@ -1,4 +1,4 @@
-"""Any strides, offsets and views in, the same numbers out as from contiguous tensors."""
+"""Inputs with any strides, offsets and views give the same results as contiguous tensors."""
 
 import fake_cuda
 import pytest
@@ -8,7 +8,7 @@ from samples import Sample, assert_equal, assert_gradients_close, cotangents, gr
 
 
 def transposed(t):
-    """Memory in the reverse order of the dimensions."""
+    """Return a copy with memory in the reverse order of the dimensions."""
     order = list(reversed(range(t.dim())))
     return t.permute(order).contiguous().permute(order)
 
@@ -32,14 +32,14 @@ def sliced_last(t):
 
 
 def cut_out(t):
-    """A window of a larger tensor of NaN: rows are dense, but neither rows nor time follow each other."""
+    """Return a copy in a window of a larger tensor of NaN: rows are dense, but rows and time have gaps."""
     big = torch.full([n + 3 for n in t.shape], torch.nan, dtype=t.dtype, device=t.device)
     window = big[tuple(slice(1, n + 1) for n in t.shape)]
     return window.copy_(t)
 
 
 def cut_out_in_time(t):
-    """Every row dense, more memory between the rows than a row needs."""
+    """Return a copy with dense rows and gaps between them."""
     if t.dim() < 2:
         return t.clone()
     big = torch.full((t.shape[0], 3, *t.shape[1:]), torch.nan, dtype=t.dtype, device=t.device)
@@ -56,7 +56,7 @@ def offset(count):
 
 
 def negated(t):
-    """A view whose negation PyTorch has put off."""
+    """Return a view with PyTorch's lazy negation."""
     if t.dtype not in (torch.float32, torch.float64):
         return t.clone()
     return torch.complex(t, -t).conj().imag
@@ -123,7 +123,7 @@ def test_gradient_of_a_sum_which_is_expanded_equals_that_of_ones(kernels, op):
 
 @pytest.mark.parametrize("shape", [(6, 5), (20, 2, 3), (4, 300)], ids=str)
 def test_expanded_input_equals_its_copy(kernels, op, shape):
-    """Stride 0: one value for all, one step for all times, one value a step, one row of the last dimension."""
+    """Strides of 0: one value for all, one step for all times, one value per step, one row of the last dimension."""
 
     def check(kept):
         x = (torch.rand(small[kept], device=kernels.device) * 3).expand(shape)
@@ -166,7 +166,7 @@ def test_outputs_share_memory_with_nothing(kernels, op):
 
 
 def test_window_leaves_the_memory_around_it_alone(kernels, op):
-    """Inputs that lie in a larger tensor, with NaN around: nothing of the NaN is read."""
+    """NaN around inputs in a larger tensor is not read."""
     arguments = sample_of(op, (19, 3, 5), torch.float32).arguments(kernels.device)
     laid = {k: cut_out(a) if isinstance(a, torch.Tensor) else a for k, a in arguments.items()}
     assert all(not out.isnan().any() for out in op(**laid) if out is not None)
@@ -174,7 +174,7 @@ def test_window_leaves_the_memory_around_it_alone(kernels, op):
 
 
 def test_strides_beyond_32_bits_are_followed(kernels, op):
-    """Rows 2^31 + 7 elements apart. Only the pages that are touched exist."""
+    """Rows are 2^31 + 7 elements apart. Only the pages that are touched are allocated."""
     if kernels.device == "cuda":
         pytest.skip("would take 13 GB of GPU memory")
     step = 2**31 + 7

@@ -1,4 +1,4 @@
-"""Nothing is read before it is written, nothing returned unwritten, nothing kept."""
+"""No memory is read before it is written, returned unwritten, or leaked."""
 
 import gc
 import math
@@ -30,7 +30,7 @@ def test_fresh_memory_shows_nowhere(kernels, nan_memory, op):
 
 @pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels")
 def test_used_memory_shows_nowhere(op, fresh_cache):
-    """Outputs and gradients ``[T, N]`` of 3 MiB, whose memory is kept and used again."""
+    """Outputs and gradients ``[T, N]`` have 3 MiB, whose memory is cached and reused."""
     arguments = Sample(op, rich(op), (40, 20_000), torch.float32).arguments()
     memory.set_limit(0)
     want, want_grads = op(**arguments), gradients(op, arguments)
@@ -40,7 +40,7 @@ def test_used_memory_shows_nowhere(op, fresh_cache):
         assert_equal(list(got), list(want))
         assert_equal(grads, want_grads)
         for t in (*got, *grads.values()):
-            t.fill_(math.nan)  # what the next call finds in the memory it gets
+            t.fill_(math.nan)  # content of the memory that the next call reuses
         del got, grads, t
 
 

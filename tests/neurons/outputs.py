@@ -1,4 +1,4 @@
-"""Kernels against the reference in plain PyTorch, forward."""
+"""Forward pass of the kernels against the reference in plain PyTorch."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from snnfast.testing import assert_spikes_close
 
 
 class Recorder:
-    """A surrogate that keeps ``u = h - v_threshold`` of every step."""
+    """A surrogate that records ``u = h - v_threshold`` of every step."""
 
     def __init__(self):
         self.seen = []

@@ -20,7 +20,7 @@ seeds = st.integers(0, 2**31)
 
 @st.composite
 def runs(draw, op, dtypes=dtypes, shapes=shapes):
-    """Input, states and parameters of any kind for an op."""
+    """Draw input, states and parameters of any kind for an op."""
     shape, dtype = draw(shapes), draw(dtypes)
     generator = torch.Generator().manual_seed(draw(seeds))
     wide = state_dtype(dtype)
@@ -49,8 +49,8 @@ def runs(draw, op, dtypes=dtypes, shapes=shapes):
             arguments[name.replace("decay", "tau")] = draw(st.floats(1, 1e6))
     for name in op.params:
         if draw(st.booleans()):
-            given = op.ranges.get(name)
-            arguments[name] = parameter(st.floats(*given or (-2, 5)), *given or (0.0, 1.0))
+            bounds = op.ranges.get(name)
+            arguments[name] = parameter(st.floats(*bounds or (-2, 5)), *bounds or (0.0, 1.0))
     for name, choices in op.options.items():
         if draw(st.booleans()):
             arguments[name] = draw(st.sampled_from(choices))
@@ -84,7 +84,7 @@ def test_outputs_of_any_call_equal_the_reference(op, data):
 
 
 def graded(function, arguments):
-    """Outputs, and gradients of a fixed weighting of them."""
+    """Return outputs, and gradients of a fixed weighting of them."""
     arguments = {k: a.clone().requires_grad_() if isinstance(a, torch.Tensor) else a for k, a in arguments.items()}
     outputs = function(**arguments)
     generator = torch.Generator().manual_seed(0)
@@ -111,7 +111,7 @@ def test_gradients_of_any_call_equal_the_reference(op, data):
 @settings(max_examples=40)
 @given(data=data, cut=st.integers(0, 40))
 def test_time_in_two_calls_equals_one(op, data, cut):
-    """Outputs bit for bit; gradients too, for those of x and of the states pass through the cut unchanged."""
+    """Outputs are equal bit for bit, and so are gradients, because those of states pass the cut unchanged."""
     arguments = data.draw(runs(op, wide_dtypes))
     if not arguments["x"].numel():
         return
@@ -185,7 +185,7 @@ def test_last_state_is_the_last_of_the_sequence(op, data):
 @settings(max_examples=40)
 @given(data=data, power=st.integers(-8, 8))
 def test_scale_of_all_voltages_together_changes_no_spike(op, data, power):
-    """By a power of two, so that nothing rounds: the spikes stay, membranes scale."""
+    """The scale is a power of two, so that nothing rounds: spikes stay, membranes scale."""
     arguments = data.draw(runs(op, wide_dtypes))
     scale = 2.0**power
     parameters = inspect.signature(getattr(ops, op.name)).parameters
@@ -198,10 +198,10 @@ def test_scale_of_all_voltages_together_changes_no_spike(op, data, power):
     for _ in cpu_and_emulation():
         first, *rest = op(**arguments)
         first_scaled, *rest_scaled = op(**scaled)
-        # A state that runs away overflows at one scale before it does at another.
+        # A diverging state overflows earlier at a larger scale.
         assume(all(bool(r.isfinite().all()) for r in (*rest, *rest_scaled)))
         assert_equal(first_scaled, first if op.fires else first * scale)
-        # Numbers that a float64 scale makes denormal in float32 would round: they are too small to meet here.
+        # Values that become denormal in float32 would round, but are too small to occur here.
         assert_equal(rest_scaled, [r * f for r, f in zip(rest, factors, strict=True)])
 
 
@@ -231,10 +231,10 @@ def test_one_step_at_a_time_equals_all_at_once(op, data):
 def test_gradient_is_linear_in_the_incoming_gradient(op, data, factor):
     arguments = data.draw(runs(op))
     x = arguments["x"]
-    if not x.numel() or x.dtype in (torch.float16,):  # whose smallest numbers scale inexactly
+    if not x.numel() or x.dtype in (torch.float16,):  # its smallest numbers scale inexactly
         return
     for _ in cpu_and_emulation():
-        _, one = graded(op, arguments)
+        _, plain = graded(op, arguments)
         _, many = graded(lambda **a: [out * factor for out in op(**a)], arguments)
-        want = {k: None if g is None else g * factor for k, g in one.items()}
+        want = {k: None if g is None else g * factor for k, g in plain.items()}
         assert_gradients_close(many, want, tolerance=2**-8 if x.dtype == torch.bfloat16 else 1e-6)

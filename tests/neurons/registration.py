@@ -1,4 +1,4 @@
-"""The kernels as PyTorch sees them: schemas, fakes, vmap, and raw calls with wrong arguments."""
+"""Registration of the kernels in PyTorch: schemas, fakes, vmap, and raw calls with wrong arguments."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ NAMESPACES = {"cpu": "snnfast", "cuda_emulation": "snnfast_emulated"}
 
 
 class Recorder(TorchDispatchMode):
-    """Keeps the calls of snnfast's kernels."""
+    """Records the calls of snnfast's kernels."""
 
     def __init__(self):
         super().__init__()
@@ -26,7 +26,7 @@ class Recorder(TorchDispatchMode):
 
 
 def calls(sample, grad=True, device="cpu"):
-    """The calls of kernels that a forward and backward pass over a sample makes."""
+    """Record the calls of kernels in a forward and backward pass over a sample."""
     with Recorder() as recorder:
         arguments = sample.arguments(device)
         outputs = sample.op(**(require_grad(arguments) if grad else arguments))
@@ -36,12 +36,12 @@ def calls(sample, grad=True, device="cpu"):
     return recorder.calls
 
 
-# Without that through AOTAutograd, a second a neuron.
+# Without the check of AOTAutograd, which takes a second per neuron.
 CHECKS = ("test_schema", "test_autograd_registration", "test_faketensor")
 
 
 def opchecked(op, kernels):
-    """All of the CPU kernels of ``lif``, one sample of the others: what PyTorch sees is made alike for all."""
+    """Return all samples of the CPU kernels of ``lif``, one of the others, which the same code registers."""
     if kernels.name != "cpu" or op.name != "lif":
         return few(op, torch.float32, rich(op))
     return [
@@ -143,7 +143,7 @@ def test_gradient_by_functorch_is_refused_clearly(kernels, op):
 
 @pytest.mark.parametrize("requires_grad", [False, True])
 def test_forward_mode_gradient_is_refused_by_name(kernels, op, requires_grad):
-    """Below Python a kernel would drop the tangent, and the derivative would silently be zero."""
+    """A kernel would drop the tangent, and the derivative would silently be zero."""
     message = rf"^{op.name}: forward-mode differentiation is not supported"
     x = torch.rand(5, 4, device=kernels.device, requires_grad=requires_grad)
     with forward_ad.dual_level():
@@ -168,11 +168,11 @@ def test_autocast_leaves_state_in_float32(backend, op):
     assert all(state.dtype == torch.float32 for state in states)
 
 
-# ---- raw calls: whoever calls torch.ops.snnfast without the checks of Python gets an error, never a crash
+# ---- raw calls of torch.ops.snnfast, without the checks in Python, raise an error and never crash
 
 
 def wrong(t):
-    """Tensors that are wrong in place of ``t``."""
+    """Yield invalid replacements of the tensor ``t``."""
     yield "longer", torch.zeros([n + 1 for n in t.shape], dtype=t.dtype)
     yield "shorter", torch.zeros([max(n - 1, 0) for n in t.shape], dtype=t.dtype)
     yield "empty", torch.zeros(0, dtype=t.dtype)
@@ -234,7 +234,7 @@ def test_distance_of_checkpoints_changes_no_output(kernels, op, every):
 
 
 def replaced(func, args, **changes):
-    """The arguments of a kernel with some changed, by name."""
+    """Return the arguments of a kernel with some changed, by name."""
     names = [a.name for a in func._schema.arguments]
     assert changes.keys() <= set(names)
     return [changes.get(name, arg) for name, arg in zip(names, args, strict=True)]

@@ -1,4 +1,4 @@
-"""No steps, no neurons, one, many."""
+"""No steps, no neurons, one neuron, many neurons."""
 
 import pytest
 import torch
@@ -44,7 +44,7 @@ def test_one_neuron_without_dimensions_equals_one_in_a_row(backend, op):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("expanded", [False, True], ids=["random", "ones"])
 def test_many_neurons_have_the_bits_of_a_few_at_a_time(kernels, op, variant, dtype, expanded):
-    """With numbers as parameters a CPU takes 128 through all steps at a time: here twice, and a part of as many."""
+    """With numbers as parameters a CPU kernel runs strips of 128 neurons through all steps: here two and a part."""
 
     def run(arguments, grads=None):
         arguments = require_grad(arguments)
@@ -76,7 +76,7 @@ def test_hundred_thousand_steps_equal_those_run_in_parts(kernels, op):
 
 
 def test_gradient_through_hundred_thousand_steps_is_that_of_the_last_where_memory_fades(kernels, op):
-    """With decay 0.6 a gradient is gone after 100 steps: the last 200 of 100,000 must give the same."""
+    """With decay 0.6 a gradient vanishes after 100 steps, so the last 200 of 100,000 must give the same."""
     decays = {name: 0.6 for name in op.decays} or {}
     x = Sample(op, "plain", (100_000, 2), torch.float64).arguments(kernels.device)["x"]
     x.requires_grad_()

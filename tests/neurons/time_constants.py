@@ -1,4 +1,4 @@
-"""Time constants of many steps: the gain of the input is ``1/tau``, with all its digits."""
+"""Time constants of many steps: the gain of the input is exactly ``1/tau``."""
 
 import pytest
 import torch
@@ -11,16 +11,16 @@ LIMIT = 8 * torch.finfo(torch.float32).eps  # a few roundings a step
 
 
 def far(got, want, name):
-    """The largest error of ``got``, relative to ``want``, which is float64."""
+    """Return the largest error of ``got``, relative to ``want``, which is float64."""
     error = ((got.detach().double() - want) / want).abs()
     assert want.abs().min() > 0, name
     return error.max().item()
 
 
-def slow(op, dtype, device, given):
-    """Six quiet steps of neurons with the time constants ``given(name)``, as arguments."""
+def slow(op, dtype, device, tau_of):
+    """Return arguments for six steps without spikes, with time constants ``tau_of(name)``."""
     x = torch.linspace(0.5, 1.0, 6 * 3, dtype=torch.float64).view(6, 3).to(dtype).to(device)
-    arguments = {"x": x} | {name.replace("decay", "tau"): given(name) for name in op.decays}
+    arguments = {"x": x} | {name.replace("decay", "tau"): tau_of(name) for name in op.decays}
     if op.accepts("v_rest"):
         arguments["v_rest"] = 0.0
     return arguments
@@ -31,9 +31,9 @@ def slow(op, dtype, device, given):
 @each("op", leaky)
 def test_membranes_of_a_large_time_constant_are_those_of_float64(kernels, op, way, tau):
     def arguments(dtype):
-        made = torch.full((3,), tau, dtype=state_dtype(dtype), device=kernels.device)
-        given = slow(op, dtype, kernels.device, lambda _: tau if way == "number" else made)
-        return given | ({"return_v_seq": True} if op.fires else {})
+        tensor = torch.full((3,), tau, dtype=state_dtype(dtype), device=kernels.device)
+        keywords = slow(op, dtype, kernels.device, lambda _: tau if way == "number" else tensor)
+        return keywords | ({"return_v_seq": True} if op.fires else {})
 
     got, want = op(**arguments(torch.float32)), op.reference(**arguments(torch.float64))
     if op.fires:
@@ -46,14 +46,14 @@ def test_membranes_of_a_large_time_constant_are_those_of_float64(kernels, op, wa
 @pytest.mark.parametrize("tau", TAUS)
 @each("op", leaky)
 def test_gradients_of_a_large_time_constant_are_those_of_float64(kernels, op, tau):
-    """Of the membrane after the last step, which the input alone has charged."""
+    """Compare gradients of the membrane after the last step, which is charged only by the input."""
 
     def found(function, dtype):
         def last(**arguments):
             return (function(**arguments)[1],)
 
-        made = torch.full((3,), tau, dtype=state_dtype(dtype), device=kernels.device)
-        return gradients(last, slow(op, dtype, kernels.device, lambda _: made.clone()))
+        tensor = torch.full((3,), tau, dtype=state_dtype(dtype), device=kernels.device)
+        return gradients(last, slow(op, dtype, kernels.device, lambda _: tensor.clone()))
 
     got, want = found(op, torch.float32), found(op.reference, torch.float64)
     for name in ("x", "tau"):
@@ -62,11 +62,11 @@ def test_gradients_of_a_large_time_constant_are_those_of_float64(kernels, op, ta
 
 @each("op", leaky)
 def test_gain_is_exact_where_a_difference_rounds(kernels, op):
-    """``tau = 3 * 2**20``: an input of it charges a membrane at rest by 1, as a number and as a tensor."""
+    """With ``tau = 3 * 2**20``, an input of ``tau`` charges a membrane at rest by 1, as a number and as a tensor."""
     if op.name not in ("lif", "li", "alif", "cuba", "cubali", "normlif"):
         return
     tau = 3.0 * 2**20
-    for given in (tau, torch.tensor(tau, device=kernels.device)):
+    for value in (tau, torch.tensor(tau, device=kernels.device)):
         x = torch.full((1, 2), tau, device=kernels.device)
         quiet = {"v_threshold": 2.0} if op.fires else {}
-        assert op(x=x, tau=given, **quiet)[1].tolist() == [1.0, 1.0]
+        assert op(x=x, tau=value, **quiet)[1].tolist() == [1.0, 1.0]

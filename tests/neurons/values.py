@@ -1,4 +1,4 @@
-"""NaN, infinities, denormals, the threshold itself: the policy of docs/testing.md, the same on every backend."""
+"""NaN, infinities, denormals, membranes at the threshold: the policy of docs/testing.md, on every backend."""
 
 import itertools
 import math
@@ -91,7 +91,7 @@ def test_any_threshold_is_met_at_its_own_value(backend, op):
 
 
 def rest(op, device):
-    """So that v before the first step is 0, whatever the reset."""
+    """Return arguments with which v before the first step is 0, whatever the reset."""
     return {"v_rest": 0.0} if op.accepts("v_rest") else {"v": torch.zeros((), device=device)}
 
 
@@ -152,7 +152,7 @@ def test_every_run_of_special_values_is_that_of_the_reference(kernels, op, varia
     options = op.variants[variant]
     got, want = op(x=runs, **options), op.reference(x=runs, **options)
     assert_equal(got, want)
-    # A gradient is compared where the membrane is: what comes of NaN and infinity is NaN or infinite.
+    # Gradients are compared like membranes: those after NaN and infinity are NaN or infinite.
     got = gradients(op, {"x": runs, **options})["x"]
     want = gradients(op.reference, {"x": runs, **options})["x"]
     finite = want.isfinite().all(0)
@@ -161,7 +161,7 @@ def test_every_run_of_special_values_is_that_of_the_reference(kernels, op, varia
     torch.testing.assert_close(got[:, finite], want[:, finite], rtol=1e-5, atol=1e-5)
 
 
-# Of states, and of parameters. What is huge times what is huge is infinite in the reference, too.
+# Values of states, and of parameters. Products of huge values are infinite in the reference, too.
 SPECIAL_STATES = (*SPECIAL, 0.99, 100.0)
 SPECIAL_DECAYS = (0.0, 0.5, 1.0, 0.9, 1e-40)
 SPECIAL_PARAMETERS = {
@@ -176,7 +176,7 @@ SPECIAL_PARAMETERS = {
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("v_reset", [0.0, None])
 def test_no_gradient_is_nan_that_the_reference_has_as_a_number(kernels, op, dtype, v_reset):
-    """Of every tensor that a neuron takes, where all of the reference's are finite: 0 times infinity is nowhere."""
+    """Check gradients of every tensor argument where those of the reference are finite: no 0 times infinity."""
     if v_reset is None and not op.accepts("v_reset"):
         pytest.skip("never fires")
     generator = torch.Generator().manual_seed(0)

@@ -1,4 +1,4 @@
-"""One gradient however it is asked for: eager, mapped, exported, traced, compiled, or from the raw kernels."""
+"""Equal gradients in all ways: eager, mapped, exported, traced, compiled, or from the raw kernels."""
 
 import warnings
 
@@ -12,11 +12,11 @@ from snnfast.reference.call import flatten
 from snnfast.reference.neuron_arguments import result_of
 
 needs_kernels = pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels")
-EVERY = (0, 7, 32, 1000)  # steps between checkpoints of a raw call; 0 keeps none
+EVERY = (0, 7, 32, 1000)  # steps between checkpoints of a raw call; 0 for none
 
 
 class Function(torch.nn.Module):
-    """A neuron as a function of the tensors among its arguments, which :attr:`values` are."""
+    """A neuron as a function of its tensor arguments :attr:`values`."""
 
     def __init__(self, op, variant, shape=(40, 2, 3, 2)):
         super().__init__()
@@ -41,7 +41,7 @@ class Function(torch.nn.Module):
 
 
 def functions(op):
-    """With numbers, and with every parameter as a tensor."""
+    """Return variants with numbers, and with every parameter as a tensor."""
     return [(op, variant) for variant in ("plain", *learned(op))]
 
 
@@ -52,7 +52,7 @@ def outputs_and_gradients(run, function, values):
 
 
 def assert_same(run, function):
-    """Outputs and gradients of ``run`` are those of ``function``."""
+    """Check that outputs and gradients of ``run`` equal those of ``function``."""
     want, want_grads = outputs_and_gradients(function, function, function.values)
     got, grads = outputs_and_gradients(run, function, function.values)
     assert_equal(got, want)
@@ -92,7 +92,7 @@ def test_second_derivative_of_a_raw_call_is_refused(op):
 
 @each("op variant", functions)
 def test_gradients_under_vmap_are_those_of_a_loop(kernels, op, variant):
-    """Over every tensor at once, and over one of them alone."""
+    """Map over all tensors, and over one of them."""
     function = Function(op, variant)
     every = [torch.stack([v, v.flip(0), v * 0.5]).detach().to(kernels.device) for v in function.values]
     for mapped in [range(len(every)), *([k] for k in range(len(every)))]:
@@ -115,7 +115,7 @@ def test_gradients_under_vmap_are_those_of_a_loop(kernels, op, variant):
 
 @each("op variant", functions)
 def test_gradients_of_many_weightings_at_once_are_those_of_a_loop(kernels, op, variant):
-    """``vmap`` over the backward pass alone, and ``is_grads_batched``, which does not go by it."""
+    """Use ``vmap`` over the backward pass, and ``is_grads_batched``, which does not use it."""
     function = Function(op, variant)
     values = [v.detach().to(kernels.device).requires_grad_() for v in function.values]
     outputs = function(*values)
@@ -125,7 +125,7 @@ def test_gradients_of_many_weightings_at_once_are_those_of_a_loop(kernels, op, v
     def gradients(*weights, **options):
         return torch.autograd.grad(outputs, values, weights, retain_graph=True, allow_unused=True, **options)
 
-    loop = [gradients(*one) for one in weights]
+    loop = [gradients(*weighting) for weighting in weights]
     for got in (torch.vmap(gradients)(*together), gradients(*together, is_grads_batched=True)):
         for k, want in enumerate(loop):
             assert_gradients_close(
@@ -190,7 +190,7 @@ def test_gradients_of_a_compiled_module_are_the_same(op, variant, compiler):
 @needs_kernels
 @pytest.mark.usefixtures("fresh_compiler")
 def test_second_derivative_of_a_compiled_module_is_refused(op):
-    """By PyTorch itself where it compiles the backward pass."""
+    """PyTorch itself refuses it when it compiles the backward pass."""
     function = Function(op, "plain")
     for compiler, message in (
         ("eager", refusal(op)),
@@ -211,7 +211,7 @@ def test_gradients_of_a_module_compiled_to_code_are_the_same(op):
 
 
 def test_training_what_comes_before_a_neuron_works_however_it_is_run(op):
-    """No layer is left without a gradient, of which PyTorch would only warn."""
+    """Every layer gets a gradient; PyTorch would only warn of a missing one."""
     linear = torch.nn.Linear(3, 4, dtype=torch.float64)
     x = torch.rand(6, 5, 3, dtype=torch.float64) * 4
 

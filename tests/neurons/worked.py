@@ -1,7 +1,7 @@
 """Short runs worked by hand: outputs and gradients, exact in binary.
 
-All with ``ds/dh = 1`` (straight through). The losses weigh the spikes (of a readout: the membranes) of the three steps
-by 1, 2 and 4, the last membrane by 4 and the other state after the last step by 8.
+All runs have ``ds/dh = 1`` (straight through). The losses weight the spikes (of a readout: the membranes) of the three
+steps by 1, 2 and 4, the last membrane by 4, and the other state after the last step by 8.
 """
 
 import inspect
@@ -34,12 +34,12 @@ def test_outputs_and_gradients_are_those_worked_by_hand(backend, op, run, dtype)
 
 
 def test_a_run_is_worked_by_hand(op):
-    """One at least, with the gradients of all states and decays."""
+    """Every neuron has at least one run, with the gradients of all states and decays."""
     assert {*op.states, *op.decays} <= {k for run in op.worked.values() for k in run["gradients"]}
 
 
 def test_signature_is_pinned(op):
-    """A change here is a change for users: it wants a line in the changelog."""
+    """A change of the signature affects users, and needs a line in the changelog."""
     for place in (ops, reference):
         signature = inspect.signature(getattr(place, op.name))
         bare = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
@@ -47,7 +47,7 @@ def test_signature_is_pinned(op):
 
 
 def test_what_the_tests_know_of_its_arguments_is_what_it_has(op):
-    """States, decays and parameters of :class:`samples.Op` are those of the op: none goes untested."""
+    """States, decays and parameters of :class:`samples.Op` equal those of the op, so that all are tested."""
     options = {"surrogate", "detach_reset", "decay_input", "return_state", "return_v_seq"}
     options |= {"strict", "refractory", "r", "max_spikes"}
     taus = [decay.replace("decay", "tau") for decay in op.decays]
@@ -59,6 +59,6 @@ def test_what_the_tests_know_of_its_arguments_is_what_it_has(op):
 
 
 def test_no_shared_test_is_replaced(request):
-    """By one of the same name in the file."""
+    """No test of the file has the name of a shared test."""
     for name in neurons.__all__:
         assert getattr(request.module, name) is getattr(neurons, name), name

@@ -1,4 +1,4 @@
-"""The reference against the equations written out for one neuron, one step at a time, in Python floats."""
+"""The reference against the equations of a single neuron, step by step, in Python floats."""
 
 from types import SimpleNamespace
 
@@ -15,8 +15,8 @@ def test_reference_follows_the_equations(op, own, v_reset, v_rest, decay_input):
     x = Sample(op, "plain", (50, 3), torch.float64).arguments()["x"] * (0.6 if op.runs_away else 1)
     states = torch.tensor([[0.1, 0.2, -0.3], [0.3, 0.0, -0.2]]).double()[: len(op.states)]
     options = {**own, "decay_input": decay_input, "v_threshold": 0.8, "v_reset": v_reset}
-    given = dict(zip(op.states, states), x=x, v_rest=v_rest, return_v_seq=True)
-    spikes, *last, v_seq = op.reference(**given, **options)
+    arguments = dict(zip(op.states, states), x=x, v_rest=v_rest, return_v_seq=True)
+    spikes, *last, v_seq = op.reference(**arguments, **options)
     assert 0 < spikes.mean() < 1
 
     def fire(h, above=0.0):
@@ -27,11 +27,11 @@ def test_reference_follows_the_equations(op, own, v_reset, v_rest, decay_input):
     n = SimpleNamespace(fire=fire, rate=rate, decay=1 - rate, gain=rate if decay_input else 1.0)
     n.rest = v_rest if v_rest is not None else v_reset or 0.0
     vars(n).update(own)
-    close = {"rel": 0, "abs": 1e-13 if op.name == "eif" else 0}  # its exponential is the package's
+    close = {"rel": 0, "abs": 1e-13 if op.name == "eif" else 0}  # its exponential differs from Python's
     for neuron in range(3):
-        now = states[:, neuron].tolist()
+        current = states[:, neuron].tolist()
         for t in range(len(x)):
-            s, *now = op.written(n, x[t, neuron].item(), *now)
+            s, *current = op.written(n, x[t, neuron].item(), *current)
             assert s == spikes[t, neuron]
-            assert v_seq[t, neuron] == pytest.approx(now[0], **close)
-        assert [state[neuron].item() for state in last] == pytest.approx(now, **close)
+            assert v_seq[t, neuron] == pytest.approx(current[0], **close)
+        assert [state[neuron].item() for state in last] == pytest.approx(current, **close)

@@ -1,4 +1,4 @@
-"""Training of ReLU networks that are to be converted: it learns, resumes bit for bit, and tells what is wrong."""
+"""Training of ReLU networks for conversion: learning, exact resumption, errors."""
 
 import math
 
@@ -118,7 +118,7 @@ def test_label_smoothing():
     scores, labels = torch.tensor([[2.0, 0.0, 0.0, 0.0]]), torch.tensor([0])
     logs = scores.log_softmax(1)[0]
     loss = Ann().learning(short(label_smoothing=0.2), None, None)["loss"]
-    # By hand: four fifths of the label's, a fifth spread over all four classes.
+    # By hand: four fifths of the loss of the label, a fifth spread over all four classes.
     expected = -(0.8 * logs[0] + 0.05 * logs.sum())
     torch.testing.assert_close(loss(scores, labels), expected)
 
@@ -145,12 +145,12 @@ def test_schedules():
     assert found[top] > 0.9
     assert found[: top + 1] == sorted(found[: top + 1])
     assert found[top:] == sorted(found[top:], reverse=True)
-    # The last epoch learns, too.
+    # The rate of the last epoch is not 0.
     assert 0.01 < found[-1] < 0.1
-    # Half of the epochs upwards.
+    # The rate rises in half of the epochs.
     found = rates(schedule="one-cycle", warm_up=0.5)
     assert found.index(max(found)) in (4, 5)
-    # From the top on: one of the eleven steps.
+    # The rate falls from the start: it rises in one of the eleven steps.
     found = rates(schedule="one-cycle", warm_up=1 / 11)
     assert found[0] == pytest.approx(1)
     assert found == sorted(found, reverse=True)

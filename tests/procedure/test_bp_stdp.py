@@ -51,8 +51,8 @@ def test_features_are_divided_by_the_largest_value_of_the_training_part():
     assert parts.train[0].max() == 1
     assert parts.held_out[0].max() <= 1
     flowers, species = data.as_tensors(data.iris("all"))
-    kept = data.stratified_folds(species, 5, seed=0) != 1
-    torch.testing.assert_close(parts.train[0], flowers[kept] / flowers[kept].max(), rtol=0, atol=0)
+    training = data.stratified_folds(species, 5, seed=0) != 1
+    torch.testing.assert_close(parts.train[0], flowers[training] / flowers[training].max(), rtol=0, atol=0)
 
 
 def test_xor_is_four_patterns_and_scored_over_many_presentations():
@@ -81,7 +81,7 @@ def test_xor_is_learned():
 
 @pytest.mark.parametrize("hidden", [(8,), (8, 6)])
 def test_an_epoch_is_fit_of_the_model(hidden):
-    """The procedure's calls of many batches do what the model's own loop does."""
+    """The procedure, with many batches per call, equals the loop of the model."""
     settings = preset("digits", **SMALL | {"hidden": hidden, "epochs": 1, "batch_size": 1024})
     parts = bp_stdp.load(settings)
     trained = go(settings)
@@ -177,7 +177,7 @@ def test_drawing_does_not_change_the_course_of_a_run(tmp_path):
     ],
 )
 def test_seeds_and_folds_are_trained_together_as_each_would_be_alone(tmp_path, monkeypatch, changes):
-    """As networks of one model, in calls of at most as many as there are threads; the last one is left alone."""
+    """Runs are networks of one model, at most as many per call as threads; the last one runs alone."""
     chosen = Settings(**{**SMALL, **changes})
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     calls, trials = [], bp_stdp.trials
@@ -192,12 +192,14 @@ def test_seeds_and_folds_are_trained_together_as_each_would_be_alone(tmp_path, m
 
 
 def test_a_sweep_trains_together_what_networks_may_differ_in(tmp_path, monkeypatch):
-    """Other rates, deviations and shifts in one call; other sizes are another model."""
+    """Runs with different rates, deviations and shifts share a call; other sizes need another model."""
     chosen = Settings(**{**SMALL, "dataset": "digits", "epochs": 1, "batch_size": 20})
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-    sizes, made = [], bp_stdp.model
+    sizes, build = [], bp_stdp.model
     monkeypatch.setattr(
-        bp_stdp, "model", lambda *given: sizes.append(len(given[2]) if len(given) == 3 else 1) or made(*given)
+        bp_stdp,
+        "model",
+        lambda *arguments: sizes.append(len(arguments[2]) if len(arguments) == 3 else 1) or build(*arguments),
     )
     sweep = {"lr": [0.01, 0.05], "std": [(0.3,), (1.0, 0.5)], "shift": [0, 1], "beta": [250.0]}
     result = bp_stdp.repeat(chosen, [3], tmp_path, sweep=sweep, progress=False)
@@ -211,7 +213,7 @@ def test_a_sweep_trains_together_what_networks_may_differ_in(tmp_path, monkeypat
     again = bp_stdp.repeat(chosen, [3], tmp_path, sweep=sweep | {"beta": [250.0, 400.0]}, resume=True, progress=False)
     assert sizes == [8]
     assert [row for row in again.runs if row["sweep"]["beta"] == 250.0] == result.runs
-    assert [own["beta"] for own, _ in again.by_sweep()] == [250.0, 400.0] * 8
+    assert [swept["beta"] for swept, _ in again.by_sweep()] == [250.0, 400.0] * 8
     sizes.clear()
     bp_stdp.repeat(chosen, [3], tmp_path / "other", sweep={"hidden": [(5,), (6,)]}, progress=False)
     assert sizes == [1, 1]

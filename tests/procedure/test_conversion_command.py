@@ -22,7 +22,7 @@ from snnfast.train.runs.run import RESULT
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A small network of the paper's kind on the digits, one epoch, without the validation split."""
+    """Train a small network like the paper's on the digits, one epoch, without the validation split."""
     folder = tmp_path_factory.mktemp("run")
     diehl2015("digits", epochs=1, validate=True, out=folder, progress=False)
     return folder
@@ -88,16 +88,16 @@ def test_convert_reports_and_keeps_the_network(run, tmp_path, method):
     result = result_of(tmp_path)
     assert ("activity" in result) == ("multiply-accumulates" in text) == bool(monitor)
     if monitor:
-        own, seen = result["report"]["layers"], result["activity"]["neurons"]
+        layers, seen = result["report"]["layers"], result["activity"]["neurons"]
         assert result["activity"]["samples"] == 40
-        assert [n["spikes"] for n in seen] == pytest.approx([n["spikes"] for n in own])
+        assert [n["spikes"] for n in seen] == pytest.approx([n["spikes"] for n in layers])
     assert result["report"]["steps"] == [2, 9]
     assert len(result["report"]["layers"]) == 2
     assert result["settings"]["run"]["network"] == "cnn"
-    # The kept network gives the same, also with the options of all methods, which older versions kept.
-    kept = read_checkpoint(tmp_path / "snn.pt")
-    kept["settings"] |= {"levels": 4, "scaling_factor": 1.0}
-    write_checkpoint(tmp_path / "snn.pt", kept)
+    # The stored network gives the same, also with the options of all methods, which older versions stored.
+    stored = read_checkpoint(tmp_path / "snn.pt")
+    stored["settings"] |= {"levels": 4, "scaling_factor": 1.0}
+    write_checkpoint(tmp_path / "snn.pt", stored)
     _, trained, _ = diehl2015.reopen(run)
     network = conversion.converted(tmp_path, trained.model.eval())
     pixels, labels = conversion.spread(images.part("digits", "test"), 40)
@@ -108,7 +108,7 @@ def test_convert_reports_and_keeps_the_network(run, tmp_path, method):
 
 
 def test_a_conversion_is_a_call(run, tmp_path):
-    """The same as the command, which gives it its options."""
+    """A call equals the command with the same options."""
     settings = {"images": 40, "batch_size": 20, "calibration_images": 60, "steps": (2, 9)}
     result = snnfast.procedure.convert(str(run), out=tmp_path / "call", progress=False, **settings)
     call("convert", run, *QUICK, *STEPS, "--out", tmp_path / "command")
@@ -122,7 +122,7 @@ def test_a_conversion_is_a_call(run, tmp_path):
 
 
 def write_images(root):
-    """Ten classes of images like CIFAR-10, two for training and two to test."""
+    """Write ten classes of images like CIFAR-10, with two training and two test images."""
     generator = torch.Generator().manual_seed(0)
     for part, label, i in itertools.product(("train", "test"), range(10), range(2)):
         path = root / part / f"class{label}" / f"{i}.png"
@@ -133,7 +133,7 @@ def write_images(root):
 
 @pytest.mark.parametrize("normal", [False, True])
 def test_vgg16_on_images_like_cifar10(tmp_path, normal):
-    """The commands in docs/conversion.md, with a narrow network and few images."""
+    """Run the commands in docs/conversion.md, with a narrow network and few images."""
     write_images(tmp_path / "images")
     run, data = tmp_path / "run", ("--data", tmp_path / "images", "--device", "cpu")
     modern = ("--batch-norm", "--schedule", "one-cycle", "--precision", "bfloat16")
@@ -188,8 +188,8 @@ def test_an_interrupted_conversion_goes_on_to_the_same_report(run, tmp_path, mon
         patched.setattr(conversion, "SAVE_EVERY", 0.0)
         text = call(*common, "--out", tmp_path / "parts", code=130)
     assert "repeat the command with --resume to go on" in text
-    kept = read_checkpoint(tmp_path / "parts" / "snn.pt")
-    assert kept["comparison"]["images"] == 20
+    stored = read_checkpoint(tmp_path / "parts" / "snn.pt")
+    assert stored["comparison"]["images"] == 20
     call(*common, "--out", tmp_path / "parts", "--resume")
     whole, parts = (result_of(tmp_path / name) for name in ("whole", "parts"))
     assert whole["report"] == parts["report"]

@@ -1,4 +1,4 @@
-"""The folder of a run: one run at a time, whatever became of the one before."""
+"""The folder of a run: one run at a time, also after one that crashed."""
 
 import json
 import os

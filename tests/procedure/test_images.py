@@ -1,4 +1,4 @@
-"""Images of procedures: bytes in memory, augmented and normalised by the batch."""
+"""Images of procedures: bytes in memory, augmented and normalised per batch."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def test_a_crop_is_a_window_of_the_padded_image():
     windows = {(t, left): padded[:, :, t : t + 5, left : left + 4] for t in range(5) for left in range(5)}
     found = torch.stack([(cut == w).flatten(1).all(1) for w in windows.values()])
     torch.testing.assert_close(found.sum(0), torch.ones(300, dtype=torch.int64), rtol=0, atol=0)
-    # Each of 25 windows 12 times on average.
+    # Each of 25 windows occurs 12 times on average.
     assert found.sum(1).min() > 1
 
 
@@ -51,12 +51,12 @@ def test_cutout_clears_one_square_an_image(shape):
     torch.manual_seed(0)
     x = torch.rand(600, *shape) + 1
     cut = images.cutout(x, 3)
-    kept = cut == x
-    assert_all(cut[~kept], 0)
-    cleared = ~kept.flatten(1, -3)
-    # channels and frames lose the same square
+    unchanged = cut == x
+    assert_all(cut[~unchanged], 0)
+    cleared = ~unchanged.flatten(1, -3)
+    # the square is the same for channels and frames
     assert_equal(cleared, cleared[:, :1].expand(cleared.shape))
-    # The centre is one of 30 pixels, each 20 times on average; at the border a part of the square lies outside.
+    # The centre is one of 30 pixels, each 20 times on average; at the border the square is clipped.
     squares = {
         (y, x): F.pad(torch.ones(3, 3), (x, 4 - x, y, 5 - y))[1:-1, 1:-1].bool() for y in range(6) for x in range(5)
     }

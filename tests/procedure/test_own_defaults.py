@@ -1,4 +1,4 @@
-"""Own data reach 95 % with the settings that they get by default; a run says which settings, and names dead layers."""
+"""A user's data reach 95 % with default settings; a run reports its settings and silent layers."""
 
 import json
 import re
@@ -19,7 +19,7 @@ QUIET = {"progress": False, "echo": None}
 
 @pytest.fixture
 def bars(tmp_path):
-    """120 images of a bar that lies or stands."""
+    """Write 120 images of a horizontal or vertical bar."""
     rng = np.random.default_rng(0)
     labels = np.arange(120) % 2
     images = rng.random((120, 1, 16, 16), dtype=np.float32) * 0.4
@@ -31,7 +31,7 @@ def bars(tmp_path):
 
 @pytest.fixture
 def sounds(tmp_path):
-    """Spikes of 70 channels as SHD has them: activity that moves up from five places, and background."""
+    """Write spikes of 70 channels like SHD: activity that moves up from five starts, and background."""
     rng = np.random.default_rng(0)
     labels = np.arange(200) % 5
     frames = (rng.random((200, 40, 1, 1, 70)) < 0.01).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Each procedure as one call, and the networks that models have presets of."""
+"""Every procedure as a call, and the presets of networks."""
 
 import json
 
@@ -22,15 +22,15 @@ def check_activity(result, folder):
     assert all(p.dense >= p.accumulates + p.multiply_accumulates for p in activity.products)
     assert activity.total.energy > 0
     assert str(activity) in result.summary()
-    kept = json.loads((folder / "result.json").read_text())
-    assert kept["activity"] == json.loads(json.dumps(activity.as_dict()))
-    assert (folder / "monitor_weights.png").exists() or kept["procedure"] == "stdp"
+    stored = json.loads((folder / "result.json").read_text())
+    assert stored["activity"] == json.loads(json.dumps(activity.as_dict()))
+    assert (folder / "monitor_weights.png").exists() or stored["procedure"] == "stdp"
 
 
 @pytest.mark.usefixtures("drawn")
 @pytest.mark.parametrize("procedure", PROCEDURES, ids=lambda p: p.name)
 def test_a_procedure_is_a_call(procedure, tmp_path):
-    """In memory and with a folder, watched or resumed: the same result."""
+    """The result is the same in memory, with a folder, monitored, or resumed."""
     small = SMALL.get(procedure.name, {})
     small = small | {"progress": False, "echo": None, "epochs": 1, "seed": 3}
     result = procedure(**small)
@@ -38,15 +38,15 @@ def test_a_procedure_is_a_call(procedure, tmp_path):
     assert 0 <= result.accuracy <= 1
     assert (result.split, result.out) == ("test", None)
     assert result.summary().startswith(f"test accuracy {100 * result.accuracy:.2f} % after 1 ")
-    kept = procedure(**small, out=str(tmp_path), monitor=True)
-    check_activity(kept, tmp_path)
+    stored = procedure(**small, out=str(tmp_path), monitor=True)
+    check_activity(stored, tmp_path)
     again = procedure(**small, out=tmp_path, resume=True)
-    for other in (kept, again):
+    for other in (stored, again):
         assert other.accuracy == result.accuracy
         assert other.measured == result.measured
         state = result.model.state_dict()
         torch.testing.assert_close(other.model.state_dict(), state, rtol=0, atol=0)
-    assert str(tmp_path) in kept.summary()
+    assert str(tmp_path) in stored.summary()
 
 
 @pytest.mark.parametrize("progress", [True, False, None])

@@ -38,7 +38,7 @@ STBP = {
 
 @pytest.fixture
 def images(tmp_path):
-    """37 images in three classes: the last batch has 5, of which the processes get 3 and 2."""
+    """Write 37 images in three classes: the last batch has 5, of which the processes get 3 and 2."""
     rng = np.random.default_rng(0)
     labels = np.arange(37) % 3
     x = (rng.random((37, 1, 6, 6)) * 150).astype(np.uint8)
@@ -50,9 +50,10 @@ def images(tmp_path):
 
 def two(commands, folder):
     """Run ``commands`` in two processes and return the output of each."""
-    both = {"WORLD_SIZE": "2", "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    variables = {"WORLD_SIZE": "2", "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     processes = [
-        Interpreter(COMMANDS, folder / "store", *commands, RANK=rank, LOCAL_RANK=rank, **both) for rank in ("0", "1")
+        Interpreter(COMMANDS, folder / "store", *commands, RANK=rank, LOCAL_RANK=rank, **variables)
+        for rank in ("0", "1")
     ]
     return [process.wait().stdout for process in processes]
 
@@ -91,8 +92,8 @@ def test_two_processes_train_as_one_and_seeds_side_by_side(images, tmp_path, mon
     ]
     stbp = "|".join(["train", "stbp", *options, "--batch-size|16", f"--out|{out}", "--resume"])
     xor = f"train|spikeprop|--dataset|xor|--epochs|3|--seeds|3|--out|{seeds}"
-    # The last of batches of 12 has one image: one process gets none. The network of vgg16 has batch norm; it follows
-    # SGD, since Adam makes whole steps of gradients that are but rounding.
+    # The last batch of 12 has one image, so that one process gets none. The network of vgg16 has batch norm, and uses
+    # SGD, because Adam makes large steps from gradients that are only rounding errors.
     others = {
         "diehl2015": {"network": "dense", "batch_size": 12, "dropout": 0.3},
         "sequence": {"hidden": 20, "batch_size": 12},
@@ -100,33 +101,32 @@ def test_two_processes_train_as_one_and_seeds_side_by_side(images, tmp_path, mon
     }
     rest = [
         f"train|{name}|--dataset|{dataset}|--epochs|2|--out|{tmp_path / name}"
-        + "".join(f"|--{key.replace('_', '-')}|{value}" for key, value in own.items())
-        for name, own in others.items()
+        + "".join(f"|--{key.replace('_', '-')}|{value}" for key, value in changes.items())
+        for name, changes in others.items()
     ]
     first, second = two([stbp, xor, *rest], tmp_path)
     assert first.count("test accuracy") == 5
     assert not second, "one process tells"
-    for name, own in others.items():
+    for name, changes in others.items():
         found = json.loads((tmp_path / name / "result.json").read_text())["history"]
-        if "hidden" in own:
-            own["hidden"] = (own["hidden"],)
-        want = getattr(procedure, name)(dataset, **own, epochs=2, echo=None, progress=False)
+        if "hidden" in changes:
+            changes["hidden"] = (changes["hidden"],)
+        want = getattr(procedure, name)(dataset, **changes, epochs=2, echo=None, progress=False)
         losses = [row["loss"] for row in want.run.history]
         assert [row["loss"] for row in found] == pytest.approx(losses, rel=1e-4), name
 
     result = json.loads((out / "result.json").read_text())
     assert len({row["loss"] for row in result["history"]}) == 3
-    # Where rounding decides, one output may spike once more or less: its rate of 8 steps changes by 1/8, the square of
-    # its error by 17/64 at most, and an image may be seen as another class. 37 images are trained on, 11 held out, in
-    # 3 classes.
+    # By rounding, an output may spike once more or less: its rate over 8 steps changes by 1/8, its squared error by
+    # 17/64 at most, and an image may be classified differently. There are 37 training images, 11 held out, 3 classes.
     for mine, theirs in zip(result["history"], alone.run.history):
         for part, images in (("", 37), ("held_out_", 11)):
             loss, accuracy = part + "loss", part + "accuracy"
-            one = 17 / 64 / (3 * images)
-            assert mine[loss] == pytest.approx(theirs[loss], rel=1e-4, abs=one), loss
+            per_spike = 17 / 64 / (3 * images)
+            assert mine[loss] == pytest.approx(theirs[loss], rel=1e-4, abs=per_spike), loss
             assert mine[accuracy] == pytest.approx(theirs[accuracy], abs=1.01 / images), accuracy
     assert result["accuracy"] == pytest.approx(alone.accuracy, abs=1.01 / 11)
-    # What two processes have written goes on in one.
+    # A checkpoint of two processes resumes in one.
     _, again, _ = procedure.stbp.reopen(out)
     assert again.epoch == 3
 
@@ -149,8 +149,8 @@ def test_a_rule_of_its_own_has_one_process():
 def test_shares_follow_each_other(size, total):
     shares = []
     for rank in range(size):
-        one = object.__new__(Processes)
-        one.rank, one.size = rank, size
-        shares.append(range(total)[one.share(total)])
+        process = object.__new__(Processes)
+        process.rank, process.size = rank, size
+        shares.append(range(total)[process.share(total)])
     assert [i for share in shares for i in share] == list(range(total))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1

@@ -1,4 +1,4 @@
-"""The procedure for sequences: its data, its answers, that it learns, and the command."""
+"""The procedure for sequences: data, predictions, learning, and the command."""
 
 import json
 import math
@@ -51,17 +51,17 @@ def test_answers_and_loss_of_one_and_of_several():
     labels = torch.tensor([1, 2])
     torch.testing.assert_close(cross_entropy(logits, labels), F.cross_entropy(logits, labels))
     x, labels = copy_memory(6, 12)
-    told = F.one_hot(x[:, :5, :8].argmax(2), 8).float()
-    assert predicted(told).tolist() == labels.tolist()
-    assert cross_entropy(40 * told, labels).item() < 1e-6
-    wrong = told.roll(1, 1)
+    symbols = F.one_hot(x[:, :5, :8].argmax(2), 8).float()
+    assert predicted(symbols).tolist() == labels.tolist()
+    assert cross_entropy(40 * symbols, labels).item() < 1e-6
+    wrong = symbols.roll(1, 1)
     assert cross_entropy(40 * wrong, labels).item() > 10
 
 
 def test_recordings_with_a_label_at_every_step(tmp_path):
     io = pytest.importorskip("scipy.io")
     torch.manual_seed(0)
-    for part, n in (("train", 48), ("test", 12)):  # the wave is the input of a moment ago
+    for part, n in (("train", 48), ("test", 12)):  # the wave is the previous input
         waves = torch.randint(6, (n, 10)).repeat_interleave(4, 1)
         y = F.one_hot(waves, 6)
         y[:, 30:33] = 0
@@ -71,7 +71,7 @@ def test_recordings_with_a_label_at_every_step(tmp_path):
     where = {"root": tmp_path, "progress": False, "echo": None}
     more = {"hidden": (24,), "batch_size": 8, "lr": 0.02}
     result = sequence("qtdb", out=tmp_path / "run", epochs=8, **more, **where)
-    assert result.accuracy > 0.5  # a sixth by chance
+    assert result.accuracy > 0.5  # chance is a sixth
     assert (tmp_path / "run" / "sample.png").is_file()
     trained = snnfast.load(tmp_path / "run")
     x, labels = snnfast.data.qtdb(tmp_path, train=False)
@@ -86,8 +86,8 @@ def test_recordings_with_a_label_at_every_step(tmp_path):
 
 
 def test_eprop_learns_and_goes_on_bit_for_bit(tmp_path):
-    own = {**SMALL, "rule": "eprop", "samples": 600, "hidden": (16, 16), "gain": 60.0, "lr": 0.01}
-    whole = sequence("xor", out=tmp_path / "whole", epochs=3, **own)
+    changes = {**SMALL, "rule": "eprop", "samples": 600, "hidden": (16, 16), "gain": 60.0, "lr": 0.01}
+    whole = sequence("xor", out=tmp_path / "whole", epochs=3, **changes)
     assert whole.run.history[-1]["loss"] < whole.run.history[0]["loss"]
 
     class StopError(Exception):
@@ -97,7 +97,7 @@ def test_eprop_learns_and_goes_on_bit_for_bit(tmp_path):
         if run.epoch == 1:
             raise StopError
 
-    settings = sequence.preset("xor", epochs=3, **{k: v for k, v in own.items() if k not in ("progress", "echo")})
+    settings = sequence.preset("xor", epochs=3, **{k: v for k, v in changes.items() if k not in ("progress", "echo")})
     data = sequence.load(settings)
     run = sequence.prepare(settings, data)
     quiet = {"progress": False, "echo": None}
@@ -134,8 +134,8 @@ def test_recordings_of_nmnist_in_folds(tmp_path):
 
 
 def test_learns_delayed_xor_of_few_steps():
-    own = {"samples": 2000, "hidden": (32,), "gain": 60.0}
-    result = sequence("xor", **{**SMALL, **own}, epochs=3, batch_size=32, lr=0.01)
+    changes = {"samples": 2000, "hidden": (32,), "gain": 60.0}
+    result = sequence("xor", **{**SMALL, **changes}, epochs=3, batch_size=32, lr=0.01)
     assert result.accuracy > 0.95
     assert result.measured["parameters"] == sum(p.numel() for p in result.model.parameters())
     assert 0 < result.measured["rates"][0] < 0.9

@@ -1,4 +1,4 @@
-"""Settings: checked by what their fields say, and the source of the commands' options."""
+"""Settings: checks of their fields, and the options of commands that are made from them."""
 
 import inspect
 import json
@@ -66,7 +66,7 @@ def test_plain_values_make_the_same_settings_again():
 
 
 def test_numbers_of_numpy_become_those_of_python():
-    """JSON has no others."""
+    """JSON has no numbers of NumPy."""
     tea = Tea(cups=np.int64(3), minutes=np.float32(0.5), times=[np.int8(9)], hot=np.bool_(False))
     of_python = Tea(cups=3, minutes=0.5, times=(9,), hot=False, biscuits=(1, 2))
     assert json.loads(json.dumps(tea.plain())) == of_python.plain()
@@ -75,9 +75,9 @@ def test_numbers_of_numpy_become_those_of_python():
 def serve(*arguments):
     seen = []
 
-    def body(given, *, place: str, saucers: int = 1):
+    def body(named, *, place: str, saucers: int = 1):
         """Serves tea."""
-        seen.append((given, place, saucers))
+        seen.append((named, place, saucers))
 
     app = typer.Typer()
     app.command()(command(Tea, body))
@@ -94,8 +94,8 @@ def test_only_what_is_named_is_given():
         *("--add", "milk=2", "--add", "rum=dark", "--threads", 1, "--saucers", 4),
     )
     assert result.exit_code == 0, result.output
-    given = {"kind": "black", "cups": 3, "times": (7, 9), "hot": False}
-    assert seen == [({**given, "extras": {"milk": 2, "rum": "dark"}}, "x", 4)]
+    named = {"kind": "black", "cups": 3, "times": (7, 9), "hot": False}
+    assert seen == [({**named, "extras": {"milk": 2, "rum": "dark"}}, "x", 4)]
     assert Tea(**seen[0][0]).cups == 3
 
 

@@ -111,7 +111,7 @@ def test_noise_is_of_the_training_copies_alone():
     assert not torch.equal(noisy[0].train[0], noisy[2].train[0])
     torch.testing.assert_close(noisy[0].train[1], plain.train[1].repeat(20), rtol=0, atol=0)
     torch.testing.assert_close(noisy[0].held_out[0], plain.held_out[0], rtol=0, atol=0)
-    # A tenth of the range is one of the code's ten milliseconds; at the ends it is cut off.
+    # A tenth of the range is one of the ten milliseconds of the code; values are clipped at the ends.
     inside = (plain.train[0] > 4) & (plain.train[0] < 6)
     distance = (noisy[0].train[0].view(20, -1, 5) - plain.train[0])[:, inside]
     assert distance.mean().abs() < 0.1
@@ -180,7 +180,7 @@ def test_shift_moves_images_and_nothing_else():
     where = moved[:, :64].argmin(1)
     assert_all(moved[:, :64].isfinite().sum(1), 1)
     assert set(where.tolist()) == {8 * row + column for row in (2, 3, 4) for column in (2, 3, 4)}
-    times[:, 27], times[:, 0] = INF, 3.0  # leaves the image in five of nine cases
+    times[:, 27], times[:, 0] = INF, 3.0  # moves out of the image in five of nine cases
     gone = bohte2002.augmentation(settings)(times)[:, :64].isinf().all(1).float().mean()
     assert 0.4 < gone < 0.7
     assert bohte2002.augmentation(preset("iris")) is None
@@ -312,8 +312,8 @@ def test_a_run_among_many_goes_on_where_it_was_interrupted(tmp_path, monkeypatch
     begun = []
     save = repeats.Unfinished.save
 
-    def interrupt(kept, run):
-        save(kept, run)
+    def interrupt(unfinished, run):
+        save(unfinished, run)
         begun.append((run.settings["seed"], run.epoch))
         if begun[-1] == (1, 2):
             raise KeyboardInterrupt
@@ -336,7 +336,9 @@ def test_a_run_among_many_goes_on_where_it_was_interrupted(tmp_path, monkeypatch
             spikeprop.repeat(settings, [0, 1], out, resume=True, progress=False)
         assert begun[-1] == (1, 2)
     begun.clear()
-    monkeypatch.setattr(repeats.Unfinished, "save", lambda kept, run: begun.append((run.settings["seed"], run.epoch)))
+    monkeypatch.setattr(
+        repeats.Unfinished, "save", lambda unfinished, run: begun.append((run.settings["seed"], run.epoch))
+    )
     parts = spikeprop.repeat(settings, [0, 1], out, resume=True, progress=False)
     assert begun[0] >= (1, 2)
     assert [r["accuracy"] for r in parts.runs] == [r["accuracy"] for r in whole.runs]
@@ -380,7 +382,7 @@ def test_figures_show_spikes_and_potentials_of_one_sample(tmp_path):
 
 
 def test_lif_neurons_are_those_of_eventprop():
-    """Hidden neurons with the settings; outputs that fire once, later than the end where they are silent."""
+    """Hidden neurons have the settings; outputs fire once, with virtual times after the end if they are silent."""
     settings = preset("yin-yang", neurons="lif", hidden=(5,), max_spikes=3, tau_syn=20.0, epochs=1)
     parts = spikeprop.load(settings)
     assert parts.train[0].shape == (5000, 5)

@@ -1,4 +1,4 @@
-"""The spiking VGG: its equation, that it learns through the command, and what is wrong."""
+"""The spiking VGG: equation, training by command, and errors."""
 
 import json
 
@@ -13,7 +13,7 @@ from snnfast.papers.procedures import spiking_vgg
 
 
 def test_the_equation():
-    """By PyTorch's layers and a loop over the steps."""
+    """Compare with PyTorch's layers and a loop over the time steps."""
     torch.manual_seed(0)
     net = SpikingVGG((3, "P", 4), 5, input_shape=(2, 8, 8), num_classes=3).double().eval()
     for module in net.modules():
@@ -41,8 +41,8 @@ def test_the_equation():
 def test_the_command_learns_and_keeps(tmp_path):
     arguments = ("train", "spiking-vgg", "--epochs", "1", "--steps", "2", "--width", "0.1")
     call(*arguments, "--device", "cpu", "--out", tmp_path)
-    kept = json.loads((tmp_path / "result.json").read_text())
-    assert kept["accuracy"] > 0.4
+    stored = json.loads((tmp_path / "result.json").read_text())
+    assert stored["accuracy"] > 0.4
     settings, run, _ = spiking_vgg.reopen(tmp_path)
     assert (settings.num_steps, settings.width, run.model.num_steps) == (2, 0.1, 2)
     assert [m.out_channels for m in run.model.modules() if isinstance(m, nn.Conv2d)] == [*(6, 6, 13, 13, 26, 26)]
@@ -52,7 +52,7 @@ def test_the_command_learns_and_keeps(tmp_path):
 def test_the_preset_of_cifar10():
     settings = spiking_vgg.preset("cifar10")
     assert (settings.optimizer, settings.nesterov, settings.crop) == ("sgd", True, 4)
-    # Without what another optimizer or schedule does not have.
+    # Settings that the other optimizer or schedule lacks are absent.
     settings = spiking_vgg.preset("cifar10", optimizer="adam", schedule="cosine")
     assert (settings.nesterov, settings.warm_up) == (False, 0.3)
 

@@ -1,4 +1,4 @@
-"""STDP's procedure: training that goes on bit for bit wherever it stopped, labels, scores."""
+"""The procedure STDP: training that resumes bit for bit at any point, labels, scores."""
 
 import json
 import math
@@ -30,7 +30,7 @@ def train(out, chosen=None, **options):
 
 
 def assert_same_run(a, b):
-    """Whatever a checkpoint holds but the seconds."""
+    """Compare the contents of two runs' checkpoints, except the seconds."""
     a, b = (read_checkpoint(path / CHECKPOINT) for path in (a, b))
     for content in (a, b):
         content["history"] = [
@@ -48,7 +48,7 @@ class PowerCutError(Exception):
 
 @pytest.fixture
 def few_images(monkeypatch):
-    """130 images, and no figures."""
+    """Use 130 images, and no figures."""
     part = tuple(values[:130] for values in stdp.load(settings()).train)
     monkeypatch.setattr(stdp, "load", lambda *arguments, **options: Data(part, part))
     monkeypatch.setattr(Figures, "draw", lambda figures, run: None)
@@ -56,7 +56,7 @@ def few_images(monkeypatch):
 
 @pytest.mark.parametrize(("call", "save_every"), [(1, 0.0), (3, 0.0), (4, 0.0), (6, 0.0), (3, math.inf), (6, math.inf)])
 def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch, few_images, call, save_every):
-    """Between saves too: what was learned since the last one is learned again."""
+    """Between saves, the calls since the last one are repeated."""
     chosen = settings(epochs=2, images_per_call=50, changes=QUICK | {"lr_final": 0.1})
     monkeypatch.setattr(run, "SAVE_EVERY", save_every)
     train(tmp_path / "whole", chosen)
@@ -64,7 +64,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch, few_image
     add, calls = diehl_cook2015.Responses.add, []
 
     def cut(score, *arguments):
-        add(score, *arguments)  # the weights have changed, the position has not
+        add(score, *arguments)  # the weights have changed, but not the position
         calls.append(1)
         if len(calls) == call:
             raise PowerCutError
@@ -88,7 +88,7 @@ def test_a_seed_gives_the_same_run_and_another_seed_another(tmp_path, few_images
 
 
 def fit(chosen, images):
-    """A run over ``images``, which is also what is held out; the network's answers are recorded, not computed."""
+    """Fit a run over ``images``, which are also held out; calls of the network are recorded, not computed."""
     data = Data(images, images)
     started = stdp.prepare(chosen, data)
     return stdp.fit(chosen, started, data, progress=False, echo=None)
@@ -96,7 +96,7 @@ def fit(chosen, images):
 
 @pytest.fixture
 def presented(monkeypatch):
-    """Rates, seeds and learning rate of every call, instead of the network's answers."""
+    """Record rates, seeds and learning rate of every call, instead of running the network."""
     calls = []
 
     def record(model, rates, *, seeds):
@@ -126,8 +126,8 @@ def test_learning_rates_fall_between_calls(presented):
 
 def test_running_accuracy_is_of_labels_from_earlier_images():
     part = tuple(values[:200] for values in stdp.load(settings()).train)
-    both, score = Data(part, part), diehl_cook2015.Responses(12, 10, torch.device("cpu"))
-    model = stdp.prepare(settings(), both).model
+    parts, score = Data(part, part), diehl_cook2015.Responses(12, 10, torch.device("cpu"))
+    model = stdp.prepare(settings(), parts).model
     counts = model.present(part[0] * 300, seeds=torch.arange(200)).counts
     score.start()
     for k in (slice(100), slice(100, 200)):
@@ -185,15 +185,15 @@ def test_labels_and_scores_follow_from_the_checkpoint(tmp_path):
     assert confusion.sum() == 287
     assert confusion.trace().item() / 287 == pytest.approx(result.accuracy)
     assert result.accuracy == result.measured["votes"]["mean"] > 0.3
-    kept = json.loads((tmp_path / RESULT).read_text())
-    assert kept["accuracy"] == result.accuracy
-    assert kept["settings"]["seed"] == 3
+    stored = json.loads((tmp_path / RESULT).read_text())
+    assert stored["accuracy"] == result.accuracy
+    assert stored["settings"]["seed"] == 3
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {
         *("checkpoint.pt", "labels.pt", "result.json", "confusion.png"),
         *("curves.png", "receptive_fields.png"),
     }
-    # The same labels from the responses to the last training images.
+    # The labels equal those from the responses to the last training images.
     pixels, labels = parts.train
     counts = readout.responses(run.model, pixels[-500:], stored.seed, "assign", progress=False)
     again = assign_labels(counts, labels[-500:], 10)
@@ -221,16 +221,16 @@ def test_more_neurons_are_labelled_by_more_images(tmp_path, monkeypatch, least, 
 
 def test_labels_of_another_state_are_refused(tmp_path):
     train(tmp_path, settings(epochs=0))
-    of = stdp.reopen(tmp_path)
-    readout.stored(*of, tmp_path)
-    of[1].images = 100
+    reopened = stdp.reopen(tmp_path)
+    readout.stored(*reopened, tmp_path)
+    reopened[1].images = 100
     with pytest.raises(CheckpointError, match="of an earlier state of the network; assign again"):
-        readout.stored(*of, tmp_path)
+        readout.stored(*reopened, tmp_path)
     (tmp_path / readout.LABELS).unlink()
     with pytest.raises(FileNotFoundError, match="assign them first"):
-        readout.stored(*of, tmp_path)
+        readout.stored(*reopened, tmp_path)
     with pytest.raises(ValueError, match="images must be at least 1, got 0"):
-        readout.assign(*of, tmp_path, images=0)
+        readout.assign(*reopened, tmp_path, images=0)
 
 
 def test_a_run_is_neither_overwritten_nor_resumed_with_other_settings(tmp_path):
@@ -283,26 +283,28 @@ def test_every_preset_fits_every_data_set(dataset):
 
 
 def test_figures_take_a_twentieth_of_the_time(tmp_path, monkeypatch):
-    now, drawn = [0.0], []
+    clock, drawn = [0.0], []
 
     def draw(run):
-        drawn.append(now[0])
-        now[0] += 1.0  # a second to draw
+        drawn.append(clock[0])
+        clock[0] += 1.0  # a second to draw
 
-    kept = Figures(tmp_path, {"fields": draw}, every=0.0)
-    monkeypatch.setattr(figures.time, "monotonic", lambda: now[0])
-    while now[0] < 45:
-        kept.update(None)
-        now[0] += 0.5
+    drawing = Figures(tmp_path, {"fields": draw}, every=0.0)
+    monkeypatch.setattr(figures.time, "monotonic", lambda: clock[0])
+    while clock[0] < 45:
+        drawing.update(None)
+        clock[0] += 0.5
     assert drawn == [0.0, 21.0, 42.0]
 
 
 def test_a_sweep_trains_together_what_networks_may_differ_in(tmp_path, monkeypatch, few_images):
-    """Other rates and thresholds in one call; another size, or another count of steps, is another model."""
+    """Runs with different rates and thresholds share a call; another size or number of steps needs another model."""
     chosen = settings(epochs=1, images_per_call=50, changes={"duration": 50.0})
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     sizes, load = [], stdp.load
-    monkeypatch.setattr(stdp, "load", lambda one, *root, **how: sizes.append(one.neurons) or load(one, *root, **how))
+    monkeypatch.setattr(
+        stdp, "load", lambda settings, *root, **how: sizes.append(settings.neurons) or load(settings, *root, **how)
+    )
     neurons = chosen.neurons
     sweep = {"lr": [0.01, 0.1], "theta_plus": [0.1, 0.5], "neurons": [neurons, neurons + 1]}
     result = stdp.repeat(chosen, (3,), tmp_path, sweep=sweep, progress=False)
@@ -313,7 +315,7 @@ def test_a_sweep_trains_together_what_networks_may_differ_in(tmp_path, monkeypat
 
 
 def test_seeds_are_trained_together_as_each_would_be_alone(tmp_path, monkeypatch, few_images):
-    """As networks of one model, in calls of at most as many as there are threads; the last one is left alone."""
+    """Runs are networks of one model, at most as many per call as threads; the last one runs alone."""
     chosen = settings(epochs=2, images_per_call=50, changes=QUICK | {"lr_final": 0.1})
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     calls = []

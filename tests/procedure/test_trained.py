@@ -19,7 +19,7 @@ QUIET = {"progress": False, "echo": None}
 
 @pytest.fixture
 def colours(tmp_path):
-    """36 images of three colours with names, as a file."""
+    """Write a file of 36 images in three named colours."""
     rng = np.random.default_rng(0)
     labels = np.arange(36) % 3
     images = rng.integers(0, 60, (36, 3, 8, 8), dtype=np.uint8)
@@ -36,12 +36,12 @@ def colours(tmp_path):
     ids=lambda value: getattr(value, "name", value),
 )
 def test_a_loaded_network_answers_as_the_run_scored(tmp_path, one, validate):
-    """On the images held out, from the pixels as the data set has them."""
-    own = SMALL.get(one.name, {}) | ({} if one.name == "sequence" else {"dataset": "digits"})
+    """Check the accuracy on the held-out images, from raw pixels of the data set."""
+    changes = SMALL.get(one.name, {}) | ({} if one.name == "sequence" else {"dataset": "digits"})
     if one.name == "spikeprop":
-        own |= {"hidden": (10,)}
+        changes |= {"hidden": (10,)}
     split = "val" if validate else "test"
-    result = one(out=tmp_path, epochs=1, validate=validate, **own, **QUIET)
+    result = one(out=tmp_path, epochs=1, validate=validate, **changes, **QUIET)
     net = snnfast.load(tmp_path)
     if one.name == "sequence":
         loaded = one.load(result.settings)
@@ -49,7 +49,7 @@ def test_a_loaded_network_answers_as_the_run_scored(tmp_path, one, validate):
     else:
         x, labels = data.as_tensors(data.load("digits", split=split))
     accuracy = (net(x) == labels).double().mean().item()
-    if one.name == "stdp":  # whose input spikes are random
+    if one.name == "stdp":  # its input spikes are random
         assert len(net(x)) == len(labels)
     else:
         assert accuracy == pytest.approx(result.accuracy, abs=1e-9)
@@ -74,7 +74,7 @@ def test_image_files_and_arrays(tmp_path, colours):
     path, images, labels = colours
     out = tmp_path / "run"
     procedure.stbp(str(path), out=out, epochs=6, **QUIET)
-    path.rename(tmp_path / "gone.npz")  # the run alone is enough
+    path.rename(tmp_path / "gone.npz")  # the run suffices
     files = []
     for i in range(3):
         files.append(tmp_path / f"{i}.png")
@@ -87,9 +87,9 @@ def test_image_files_and_arrays(tmp_path, colours):
     said = call("infer", out, *files, tmp_path / "more.npy", "--device", "cpu")
     assert f"{files[1]}  green\n" in said
     assert f"{tmp_path / 'more.npy'}[35]  blue\n" in said
-    kept = (out / "predictions.csv").read_text().splitlines()
-    assert kept[:2] == ["source,class", f"{files[0]},red"]
-    assert len(kept) == 40
+    rows = (out / "predictions.csv").read_text().splitlines()
+    assert rows[:2] == ["source,class", f"{files[0]},red"]
+    assert len(rows) == 40
 
 
 def test_grey_networks_take_coloured_files(tmp_path):

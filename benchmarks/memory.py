@@ -2,7 +2,9 @@
 
 ``snnfast`` is the network of plain layers, ``recomputed`` the same in :class:`snnfast.nn.Recomputed`; JAX computes
 parts of up to 64 steps once more, too. ``peak MB`` is what the process holds at most during a step, above what it held
-before, the input included; ``B kept`` how much it holds more after the forward pass, a neuron and step.
+before; the input is there before. ``B kept`` is how much it holds more after the forward pass, a neuron and step. A
+peer that would need more than half of the free memory does not run; its peak is then estimated from the longest
+sequence it ran with, in proportion to the steps.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from torch.nn import functional
 from benchmarks import neurons, report
 from benchmarks.network import most_resident, resident
 from benchmarks.timing import Prepared, Task
+from snnfast.backend import memory
 
 SHAPES = tuple((steps, 64, 512) for steps in (64, 250, 1000, 5000))
 QUICK_SHAPES = ((7, 2, 6),)
@@ -32,9 +35,10 @@ STEP, PEAK, KEPT = "training step", "peak MB", "B kept"
 ENVIRONMENT: dict[str, str] = {}
 TIME_LIMIT, PEAK_LIMIT = 1.15, 0.1
 CLASSES, LAYERS = 10, 3
+WARM = 65  # steps of the first run: more than a part of Recomputed, as torch.utils.checkpoint imports much when it runs
 # Bytes a neuron and step that a peer needs, and how much of the free memory it may take.
 NEEDS = {"spikingjelly": 30, "snntorch": 40}
-SHARE = 0.8
+SHARE = 0.5  # others use the machine, too
 
 
 def build(task: Task) -> nn.Module:
@@ -91,7 +95,7 @@ def prepare(task: Task) -> Prepared:
         value.backward()
         return value.detach()
 
-    training(x[:2])  # makes gradients, and what libraries make once
+    training(x[:WARM])  # makes gradients, and what libraries make and import once
     facts = {PEAK: peak(training), "first loss": training().item()}
     release()
     before, value = resident(), loss(x)
@@ -124,6 +128,7 @@ def peak(run: Callable[[], object]) -> float:
 def release() -> None:
     """Gives what is free back to the system, where the C library can."""
     gc.collect()
+    memory.release()  # or the blocks that snnfast keeps would count as there before
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
@@ -145,11 +150,14 @@ def verdicts(rows: list[report.Row]) -> list[dict[str, Any]]:
         if RECOMPUTED not in mine:
             continue
         judge = functools.partial(report.verdict, shape, STEP)
-        ours, theirs = mine[RECOMPUTED], mine.get(FLOOR)
+        ours = mine[RECOMPUTED]
         found.append(judge("time, recomputed / snnfast", ours.per_ours, "<=", TIME_LIMIT))
         if shape == SHAPES[-1]:
-            ratio = ours.facts[PEAK] / theirs.facts[PEAK] if theirs else None
-            found.append(judge("peak, recomputed / spikingjelly", ratio, "<=", PEAK_LIMIT))
+            measured = [(r.task.shape[0], r.facts[PEAK]) for r in rows if r.task.implementation == FLOOR]
+            steps, theirs = max(measured, default=(0, 0.0))
+            ratio = ours.facts[PEAK] / (theirs * shape[0] / steps) if steps else None
+            kind = "" if steps == shape[0] else f", estimated from {steps} steps"
+            found.append(judge(f"peak, recomputed / spikingjelly{kind}", ratio, "<=", PEAK_LIMIT))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from math import ceil
 from typing import Any
 
 import torch
@@ -25,12 +26,12 @@ _WHOLE = (Count, FirstSpike, Last, Max, Rate, PSN, SlidingPSN)
 class Recomputed(nn.Sequential):
     """``nn.Sequential`` that computes its forward pass again in the backward pass, some steps at a time.
 
-    The layers take ``every`` steps of the sequence, then the next ones. Of the forward pass only the states before
-    each of these parts are kept, and all of the last part; the backward pass goes through the parts from the last to
-    the first, and runs the others once more. A state of four bytes then takes ``4 / every`` bytes a neuron and step,
-    and spikes and currents of hidden layers exist for ``every`` steps alone. It is gradient checkpointing (Chen et al.,
-    Training deep nets with sublinear memory cost, 2016) over time, by ``torch.utils.checkpoint``, with
-    the states handed on.
+    The layers take a part of the sequence, at most ``every`` steps, then the next one; the parts are equally long. Of
+    the forward pass only the states before each part are kept, and all of the last part; the backward pass goes through
+    the parts from the last to the first, and runs the others once more. A state of four bytes then takes ``4 / every``
+    bytes a neuron and step, and spikes and currents of hidden layers exist for ``every`` steps alone. It is gradient
+    checkpointing (Chen et al., Training deep nets with sublinear memory cost, 2016) over time, by
+    ``torch.utils.checkpoint``, with the states handed on.
 
     Spikes, states and gradients are those of ``nn.Sequential``, but for rounding where a layer sums over steps (the
     gradients of weights) or chooses by the sequence how it computes (``SpikeLinear`` with ``method="auto"``), and for
@@ -42,8 +43,8 @@ class Recomputed(nn.Sequential):
     Args:
         layers: as those of ``nn.Sequential``: neurons and other layers with state of this package, and layers that
             treat every step alone, such as those in :class:`snnfast.nn.Time`. Each neuron may run once.
-        every: steps of a part. More take more memory while they run, fewer keep more states: the square root of the
-            number of steps is a good start.
+        every: steps of a part, at most. More take more memory while they run; fewer keep more states and take more
+            time, as each part calls every layer.
 
     Raises:
         TypeError, ValueError: for an ``every`` that is no whole number of at least 1; by ``forward`` for layers that
@@ -57,7 +58,7 @@ class Recomputed(nn.Sequential):
         >>> net(torch.rand(5000, 64, 700) < 0.02)  # [T, B, 700] -> [64, 20]
     """
 
-    def __init__(self, *layers: nn.Module, every: int = 64) -> None:
+    def __init__(self, *layers: nn.Module, every: int = 128) -> None:
         self.every = check.whole("Recomputed", "every", every)
         super().__init__(*layers)
 
@@ -70,7 +71,7 @@ class Recomputed(nn.Sequential):
             return super().forward(x)  # type: ignore[no-untyped-call]
         layers = self._layers_with_state()
         states = [getattr(m, name) if m.stateful else None for m in layers for name in m.states]
-        outputs, parts = [], x.split(self.every)
+        outputs, parts = [], x.tensor_split(max(1, ceil(len(x) / self.every)))
         for k, part in enumerate(parts, 1):
             # The backward pass begins with the last part.
             if k < len(parts) and torch.is_grad_enabled():

@@ -256,7 +256,7 @@ class _Struct:
             is_read = node.op in ("state", "grad_state") and text in outputs  # before it is written
             if not text:
                 args = [texts[a.id] for a in self.operands(node)]
-                text = self.fires(*args) if node.op == "fires" else formula(node, args, self.constant)
+                text = self.fires(*args) if node.op == "fires" else self.formula(node, args)
             if is_read or (
                 node.id not in known and self.is_computed(node) and (uses[node.id] > 1 or node.id in self.names)
             ):
@@ -304,6 +304,10 @@ class _Struct:
 
     def is_computed(self, node: Node) -> bool:
         return node.op != "constant" and not self.is_coefficient(node)
+
+    def formula(self, node: Node, args: list[str]) -> str:
+        """One operation, from its operands' text."""
+        return formula(node, args, self.constant)
 
     def fires(self, h: str, threshold: str) -> str:
         """Whether the membrane is at its threshold; of one that stays, the least membrane that is there is known."""
@@ -484,6 +488,17 @@ class _C99(_Struct):
 
     def fires(self, h: str, threshold: str) -> str:
         return f"({h} - {threshold} >= 1.17549435e-38f)" if self.strict else f"({h} >= {threshold})"
+
+    def formula(self, node: Node, args: list[str]) -> str:
+        if node.op == "where":  # compilers make branches of some choices, and take one neuron after the other
+            then, other = map(plain, node.args[1:])
+            if args[1:] == ["1.0f", "0.0f"]:
+                return f"(float){args[0]}"
+            if node.args[0].op == "fires" and then.op == "sub" and plain(then.args[0]) is other:
+                less = plain(then.args[1])
+                if self.is_coefficient(less):  # finite, so that 0 times it is 0
+                    return f"({args[2]} - (float){args[0]} * {self.coefficient(less)})"
+        return super().formula(node, args)
 
     @staticmethod
     def constant(value: float) -> str:

@@ -25,7 +25,7 @@ static void $id(void) {
     const float r = $arrived;
     if (r != 0.0f) {
       const int w = j * $size;
-      for (int o = 0; o < $size; o++) ${current}[o] += r * $w;
+      for (int o = 0; o < $size; o++) ${current}[o] += $times$w;
     }
   }
 }
@@ -65,14 +65,16 @@ def recurrent(source: Source, id: str, layer: Recurrent, x: Value, y: Value, qua
     if len(x.shape) != 1:
         raise ValueError(f"gets {list(x.shape)} a sample, not one dimension")
     size, delays = layer.features, layer.delays
-    late = torch.zeros(size) if delays is None else delays.detach().float().clamp(min=0)
-    whole = late.floor()
-    steps = int(whole.max()) + 2
-    past, now = source.kept(f"{id}_past", steps * size), source.counter(f"{id}_now")
-    row = f"{past}[({now} + {steps} - %s) %% {steps} * {size} + j]"
-    if delays is None:
-        arrived = row % "1"
+    past, steps, now = "", 0, ""
+    if delays is None:  # what arrives is what the neurons gave in the step before
+        arrived = f"{y.array}[j]"
+        source.resets.append(f"for (int n = 0; n < {size}; n++) {y.array}[n] = 0.0f;")
     else:
+        late = delays.detach().float().clamp(min=0)
+        whole = late.floor()
+        steps = int(whole.max()) + 2
+        past, now = source.kept(f"{id}_past", steps * size), source.counter(f"{id}_now")
+        row = f"{past}[({now} + {steps} - %s) %% {steps} * {size} + j]"
         ago = f"{source.integers(f'{id}_ago', (whole + 1).tolist())}[j]"
         early, late_part = (
             f"{source.floats(f'{id}_{name}', part)}[j]"
@@ -88,14 +90,16 @@ def recurrent(source: Source, id: str, layer: Recurrent, x: Value, y: Value, qua
         x=x.array,
         current=current.array,
         arrived=arrived,
+        times="" if y.ones and delays is None else "r * ",
         w=weights(source, f"{id}_weight", weight.t(), quantised),
     )
     try:
         neuron_code(source, f"{id}_neuron", layer.neuron, current, y)
     except ValueError as error:
         raise ValueError(f"holds a {type(layer.neuron).__name__} that {error}") from None
-    remembered = {"past": past, "now": now, "steps": steps, "size": size}
-    source.function(REMEMBER, id=f"{id}_remember", x=y.array, **remembered)
+    if now:
+        remembered = {"past": past, "now": now, "steps": steps, "size": size}
+        source.function(REMEMBER, id=f"{id}_remember", x=y.array, **remembered)
 
 
 def delay(source: Source, id: str, layer: Delay, x: Value, y: Value) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from string import Template
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -16,6 +16,7 @@ from snnfast.files.atomic import replacing
 from snnfast.files.table import markdown
 from snnfast.nn import Delay, IntegerLIF, Recurrent, SpikeLinear, reset
 from snnfast.nn.state import Stateful
+from snnfast.reference.neuron_arguments import NEURONS
 
 from .exact import OrderedConv2d, Quantised, exact
 from .neurons import integer_lif, neuron_code
@@ -172,9 +173,14 @@ def _program(
 
 
 def _spikes(node: LayerNode, x: Value) -> bool:
-    """Whether a layer in whole numbers gives spikes, which need no products."""
-    layer = node.module
-    return layer.v_threshold is not None if isinstance(layer, IntegerLIF) else x.ones and isinstance(layer, PASSES)
+    """Whether a layer gives spikes, 0 or 1, which need no products."""
+    layer: Any = node.module.neuron if isinstance(node.module, Recurrent) else node.module
+    if isinstance(layer, IntegerLIF):
+        return layer.v_threshold is not None
+    neuron = NEURONS.get(getattr(layer, "op", ""))
+    if neuron is not None and neuron.fires:
+        return bool(layer.max_spikes == 1)
+    return x.ones and isinstance(layer, PASSES)
 
 
 def _emit(source: Source, id: str, node: LayerNode, given: list[Value], y: Value, quantised: Quantised | None) -> None:

@@ -353,6 +353,28 @@ def test_memory_is_what_is_stated(tmp_path):
     assert sections[".data"] == 0
 
 
+NEURONS = {
+    "if_1": sn.IF,
+    "lif_1": LIF,
+    "lif_1, soft reset": functools.partial(LIF, v_reset=None),
+    "lif_1, strict": functools.partial(LIF, strict=True),
+    "alif_1": sn.ALIF,
+    "cubalif_1": sn.CubaLIF,
+    "adlif_1": functools.partial(sn.AdLIF, 64),
+    "rlif_1_neuron": functools.partial(sn.RLIF, 64),
+}
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc, which says what it vectorised")
+@pytest.mark.parametrize("name", NEURONS)
+def test_a_compiler_takes_several_neurons_at_once(name, tmp_path):
+    snnfast.export_c(behind(NEURONS[name](), features=64), tmp_path)
+    options = ["-std=c99", "-O3", "-ffp-contract=off", "-fopt-info-vec-optimized", "-c", "snn.c"]
+    said = subprocess.run(["gcc", *options], cwd=tmp_path, capture_output=True, text=True, check=True).stderr
+    function = f"static void {name.partition(',')[0]}(void) {{"
+    assert f"snn.c:{(tmp_path / 'snn.c').read_text().splitlines().index(function) + 2}:" in said
+
+
 # What cannot be written.
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks import accuracy, deploy, machine, machine_code, methods, neurons, plans, report, resources, zoo
+from benchmarks import accuracy, deploy, machine, machine_code, methods, neurons, plans, report, resources, streams, zoo
 from benchmarks.timing import Task, measure, measure_isolated, require_kernels
 
 app = typer.Typer(help="Benchmarks of snnfast against plain PyTorch and other libraries.", no_args_is_help=True)
@@ -156,15 +156,26 @@ def print_accuracy(page: Annotated[Path | None, typer.Option(help="Write the tab
 @app.command("deploy", help=deploy.__doc__)
 def print_deploy(
     folder: Annotated[Path, typer.Argument(help="Networks that are trained; those missing are trained into it.")],
-    root: Annotated[Path | None, typer.Option(help="Folder of torchvision's MNIST.")] = None,
-    cases: Annotated[str, typer.Option(help="One or several.")] = ",".join(deploy.CASES),
+    root: Annotated[Path | None, typer.Option(help="Folder of torchvision's MNIST, and of qtdb.")] = None,
+    cases: Annotated[str, typer.Option(help="One or several.")] = ",".join((*deploy.CASES, "qtdb")),
     rounds: Annotated[int, typer.Option(help="Of time, the minimum of which counts.")] = 15,
     epochs: Annotated[int | None, typer.Option(help="Of each training.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the results to this file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the results into this file.")] = None,
 ) -> None:
     torch.set_num_threads(1)
     require_kernels("cpu")
-    found = [line for name in cases.split(",") for line in deploy.lines(name, folder, root, rounds, epochs)]
-    typer.echo(report.table(deploy.HEADER, found))
+    found: list[deploy.Row] = []
+    for name in cases.split(","):
+        if name == "qtdb":
+            found += streams.rows_of(folder, root or Path(), rounds, epochs)
+        else:
+            found += deploy.rows_of(name, folder, root, rounds, epochs)
+    typer.echo(report.table(deploy.HEADER, [row.cells for row in found]))
+    if json is not None:
+        deploy.write_json(json, found)
+    if plot is not None:
+        deploy.plot(plot, found)
 
 
 @app.command("methods", help=methods.__doc__)

@@ -1,13 +1,15 @@
 """A spiking network beside the ReLU network with the same layers, as each would be shipped to one core of a processor.
 
 Both are trained here, the spiking one for few steps and spikes, then with int8 weights. The image of a sample is the
-same at every step, and its product is computed once. Programs in C run in this process, through ctypes.
+same at every step, and its product is computed once. On streams (QTDB) a recurrent spiking network stands beside a GRU.
+Programs in C run in this process, through ctypes.
 """
 
 from __future__ import annotations
 
 import copy
 import ctypes
+import math
 import subprocess
 import tempfile
 import time
@@ -21,6 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from benchmarks import compact, machine
+
 BATCH = 128
 FEW = 0.05  # spikes a neuron and step, at most
 PENALTY = 5.0
@@ -33,13 +37,15 @@ class Case(NamedTuple):
         data: its name.
         shape: of a sample.
         steps: of the spiking network.
-        epochs: of each network.
+        begun: epochs of the network with ReLUs that both go on from.
+        epochs: of each from there on; and a quarter of them for few bits, or again for ReLUs.
         layers: ``layers(fire)`` are those of a network; ``fire()`` is what stands behind a product.
     """
 
     data: str
     shape: tuple[int, ...]
     steps: int
+    begun: int
     epochs: int
     layers: Callable[[Callable[[], nn.Module]], list[nn.Module]]
 
@@ -65,9 +71,9 @@ def _wide(fire: Callable[[], nn.Module]) -> list[nn.Module]:
 
 
 CASES = {
-    "digits": Case("digits", (1, 8, 8), 4, 60, _digits),
-    "mnist-1200": Case("MNIST", (1, 28, 28), 3, 2, _wide),
-    "mnist-conv": Case("MNIST", (1, 28, 28), 3, 2, _conv),
+    "digits": Case("digits", (1, 8, 8), 4, 60, 60, _digits),
+    "mnist-1200": Case("MNIST", (1, 28, 28), 3, 2, 2, _wide),
+    "mnist-conv": Case("MNIST", (1, 28, 28), 3, 2, 6, _conv),
 }
 
 
@@ -113,12 +119,31 @@ def load(case: Case, split: str, root: Path | None) -> tuple[Tensor, Tensor]:
     return data.as_tensors(data.load(case.data, root, split))
 
 
-def fit(net: nn.Module, case: Case, root: Path | None, epochs: int, lr: float, kept: Path) -> None:
+Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+def relu_loss(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    return cross_entropy(net(x), y)
+
+
+def spiking_loss(steps: int) -> Loss:
+    """With a penalty on the rates."""
+
+    def loss(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        outputs, rates = spike_rates(net, x.expand(steps, *x.shape))
+        return cross_entropy(outputs, y) + PENALTY * (rates - 0.8 * FEW).relu().sum()
+
+    return loss
+
+
+def fit(
+    net: nn.Module, data: tuple[Tensor, Tensor], loss: Loss, epochs: int, lr: float, kept: Path,
+    batch: int = BATCH, clip: float = math.inf,
+) -> None:  # fmt: skip
     """Trains ``net``, and keeps it and what comes next in ``kept`` after every epoch; goes on from there."""
-    images, labels = load(case, "train+val", root)
-    spiking = any(hasattr(layer, "surrogate") for layer in net)
+    samples, labels = data
     optimizer = torch.optim.Adam(net.parameters(), lr=lr)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, epochs * -(-len(images) // BATCH))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, epochs * -(-len(samples) // batch))
     parts = {"net": net, "optimizer": optimizer, "schedule": schedule}
     done = 0
     if kept.exists():
@@ -129,22 +154,17 @@ def fit(net: nn.Module, case: Case, root: Path | None, epochs: int, lr: float, k
     for epoch in range(done, epochs):
         torch.manual_seed(epoch)
         net.train()
-        total, few = 0.0, 0.0
-        for chosen in torch.randperm(len(images)).split(BATCH):
-            x, y = images[chosen], labels[chosen]
-            if spiking:
-                outputs, rates = spike_rates(net, x.expand(case.steps, *x.shape))
-                loss = cross_entropy(outputs, y) + PENALTY * (rates - 0.8 * FEW).relu().sum()
-                few = rates.detach()
-            else:
-                loss = cross_entropy(net(x), y)
+        total = 0.0
+        for chosen in torch.randperm(len(samples)).split(batch):
+            value = loss(net, samples[chosen], labels[chosen])
             optimizer.zero_grad()
-            loss.backward()
+            value.backward()
+            nn.utils.clip_grad_norm_(net.parameters(), clip)
             optimizer.step()
             schedule.step()
-            total += loss.item() * len(chosen) / len(images)
+            total += value.item() * len(chosen) / len(samples)
         torch.save({"done": epoch + 1} | {name: part.state_dict() for name, part in parts.items()}, kept)
-        print(f"{kept.stem}: epoch {epoch + 1} of {epochs}, loss {total:.4f}, spikes {few}", flush=True)
+        print(f"{kept.stem}: epoch {epoch + 1} of {epochs}, loss {total:.4f}", flush=True)
 
 
 def trained(name: str, case: Case, folder: Path, root: Path | None) -> dict[str, nn.Module]:
@@ -153,19 +173,20 @@ def trained(name: str, case: Case, folder: Path, root: Path | None) -> dict[str,
 
     folder.mkdir(parents=True, exist_ok=True)
     more, lr = -(-case.epochs // 4), 3e-3 if case.data == "digits" else 1e-3
+    data, spiking = load(case, "train+val", root), spiking_loss(case.steps)
     torch.manual_seed(0)
     begun = relu_network(case)
-    fit(begun, case, root, case.epochs, lr, folder / f"{name}-begun.pt")
+    fit(begun, data, relu_loss, case.begun, lr, folder / f"{name}-begun.pt")
     # All go on from there, as long as each other: ReLUs for as many epochs as spikes and then few bits.
     nets: dict[str, Any] = {"relu": copy.deepcopy(begun), "float32": spiking_network(case)}
-    fit(nets["relu"], case, root, case.epochs + more, lr, folder / f"{name}-relu.pt")
+    fit(nets["relu"], data, relu_loss, case.epochs + more, lr, folder / f"{name}-relu.pt")
     for values in (nn.Module.parameters, nn.Module.buffers):
         for value, of_relu in zip(values(nets["float32"]), values(begun)):
             value.data.copy_(of_relu)
-    fit(nets["float32"], case, root, case.epochs, 2e-3, folder / f"{name}-float32.pt")
+    fit(nets["float32"], data, spiking, case.epochs, 2e-3, folder / f"{name}-float32.pt")
     for weights in ("int8", "int4"):
         nets[weights] = quantize(nets["float32"].eval(), weights)
-        fit(nets[weights], case, root, more, 5e-4, folder / f"{name}-{weights}.pt")
+        fit(nets[weights], data, spiking, more, 5e-4, folder / f"{name}-{weights}.pt")
     for net in nets.values():
         net.eval()
     return nets
@@ -207,26 +228,41 @@ def in_pytorch(net: nn.Module, steps: int) -> Callable[[Tensor], Tensor]:
     return run
 
 
-def in_c(net: nn.Module, case: Case, folder: Path) -> tuple[Callable[[Tensor], Tensor], int, int]:
-    """``net`` as a program; bytes of its weights and memory."""
+RUN = """
+#include "snn.h"
+void run(const snn_input *x, snn_output *y, int samples, int frames, int repeats) {
+  for (int b = 0; b < samples; b++) {
+    snn_reset();
+    for (int t = 0; t < frames; t++, x += SNN_INPUTS, y += SNN_OUTPUTS)
+      for (int r = 0; r < repeats; r++) snn_step(r ? 0 : x, y);
+  }
+}
+"""
+
+
+def in_c(
+    net: nn.Module, shape: tuple[int, ...], steps: int, folder: Path
+) -> tuple[Callable[[Tensor], Tensor], int, int]:
+    """``net`` as a program, ``[B, *shape]`` each for ``steps`` steps, or streams ``[B, T, *shape]``, 1 step of each.
+
+    Returns:
+        the program; bytes of its weights and memory.
+    """
     import snnfast
 
-    report = snnfast.export_c(net, folder, case.shape)
+    report = snnfast.export_c(net, folder, shape)
+    (folder / "run.c").write_text(RUN)
     options = ["-std=c99", "-O3", "-march=native", "-ffp-contract=off", "-shared", "-fPIC", "-o", "snn.so"]
-    subprocess.run(["cc", *options, "snn.c"], cwd=folder, check=True)
-    library = ctypes.CDLL(str(folder / "snn.so"))
-    step, reset = library.snn_step, library.snn_reset
-    step.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    subprocess.run(["cc", *options, "snn.c", "run.c"], cwd=folder, check=True)
+    program = ctypes.CDLL(str(folder / "snn.so")).run
+    program.argtypes = [ctypes.c_void_p] * 2 + [ctypes.c_int] * 3
     integers = any(layer.kind == "IntegerLIF" for layer in report.layers)
 
     def run(x: Tensor) -> Tensor:
         x = x.contiguous()
-        y = torch.empty(len(x), 10, dtype=torch.int32 if integers else torch.float32)
-        for at, to in zip(range(x.data_ptr(), x.data_ptr() + x.nbytes, x[0].nbytes), y):
-            reset()
-            step(at, to.data_ptr())
-            for _ in range(case.steps - 1):
-                step(None, to.data_ptr())
+        frames = x.shape[1 : x.dim() - len(shape)]
+        y = torch.empty(len(x), *frames, *report.layers[-1].shape, dtype=torch.int32 if integers else torch.float32)
+        program(x.data_ptr(), y.data_ptr(), len(x), *(frames or (1,)), steps)
         return y
 
     return run, sum(layer.weights for layer in report.layers), sum(layer.memory for layer in report.layers)
@@ -254,11 +290,18 @@ def in_onnxruntime(net: nn.Module, case: Case, folder: Path, images: Tensor | No
         q.quant_pre_process(str(folder / "net.onnx"), str(ready))
         # Without VNNI products of pairs of 8 bits need a bit to spare.
         q.quantize_static(str(ready), str(path), Reader(), per_channel=True, reduce_range=True)
+    return session(path)
+
+
+def session(path: Path) -> Callable[[Tensor], Tensor]:
+    """An ONNX file in ONNX Runtime, on one thread."""
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0])
+    made = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    name = made.get_inputs()[0].name
+    return lambda x: torch.from_numpy(made.run(None, {name: x.numpy()})[0])
 
 
 def bytes_read(net: nn.Module, x: Tensor, size: int, batch: int) -> float:
@@ -321,7 +364,7 @@ def shipped(name: str, case: Case, folder: Path, root: Path | None) -> Iterator[
                 layer.weight = nn.Parameter(layer.weight.detach().t().contiguous().t())
         read = bytes_read(spiking, samples.expand(steps, *samples.shape), 4, len(samples))
         made["spiking, PyTorch float32"] = Shipped(in_pytorch(spiking, steps), 4 * number, read)
-        run, weights, memory = in_c(spiking, case, places[2])
+        run, weights, memory = in_c(spiking, case.shape, steps, places[2])
         made["spiking, C float32"] = Shipped(run, weights, read, memory)
         for place, of in zip(places[3:], ("int8", "int4")):
             net = integer(nets[of], case.shape, unit=1 / 127)
@@ -329,22 +372,21 @@ def shipped(name: str, case: Case, folder: Path, root: Path | None) -> Iterator[
             read = bytes_read(net, few.expand(steps, *few.shape), 1, len(few)) / (2 if of == "int4" else 1)
             if of == "int8":
                 made[f"spiking, PyTorch {of}"] = Shipped(in_pytorch(net, steps), number, read, bits=True)
-            run, weights, memory = in_c(net, case, place)
+            run, weights, memory = in_c(net, case.shape, steps, place)
             made[f"spiking, C {of}"] = Shipped(run, weights, read, memory, bits=True)
         yield made
 
 
-def accuracy(way: Shipped, case: Case, root: Path | None) -> float:
-    """Share of the test samples that are right, in %."""
-    images, labels = load(case, "test", root)
+def accuracy(way: Shipped, images: Tensor, labels: Tensor) -> float:
+    """Share of the labels that are right, in %; one below 0 is none."""
     images = whole(images) if way.bits else images
-    right = sum(int((way.run(x).argmax(1) == y).sum()) for x, y in zip(images.split(500), labels.split(500)))
-    return 100 * right / len(images)
+    right = sum(int((way.run(x).argmax(-1) == y).sum()) for x, y in zip(images.split(500), labels.split(500)))
+    return 100 * right / int((labels >= 0).sum())
 
 
 def milliseconds(made: dict[str, Shipped], images: Tensor, batch: int, rounds: int) -> dict[str, float]:
     """CPU time of a batch, the minimum of rounds that take the ways in turn; every call has other images."""
-    batches = [x.clone() for x in images.split(batch)[: 256 if batch == 1 else 8]]
+    batches = [x.clone() for x in images.split(batch)[: 256 if batch == 1 else 8] if len(x) == batch]
     ready = {True: [whole(x) for x in batches], False: batches}
     best = dict.fromkeys(made, float("inf"))
     for _ in range(rounds):
@@ -359,17 +401,59 @@ def milliseconds(made: dict[str, Shipped], images: Tensor, batch: int, rounds: i
 HEADER = ("network", "as", "accuracy %", "ms, batch 1", "ms, batch 64", "weights KB", "read a sample KB", "memory KB")
 
 
-def lines(name: str, folder: Path, root: Path | None, rounds: int, epochs: int | None) -> list[tuple[str, ...]]:
-    """Rows of the table."""
-    case = CASES[name]._replace(**{} if epochs is None else {"epochs": epochs})
+class Row(NamedTuple):
+    """A network that is shipped in one way; accuracy in %, milliseconds a sample, and 64 of them; bytes."""
+
+    case: str
+    way: str
+    accuracy: float
+    one: float
+    many: float
+    weights: float
+    read: float
+    memory: float
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """A line of the table."""
+        sizes = (f"{size / 1000:.1f}" if size else "" for size in self[5:])
+        return self.case, self.way, f"{self.accuracy:.2f}", f"{self.one:.3f}", f"{self.many:.2f}", *sizes
+
+
+def rows(name: str, made: dict[str, Shipped], samples: Tensor, labels: Tensor, rounds: int) -> Iterator[Row]:
+    one, many = (milliseconds(made, samples, batch, rounds) for batch in (1, 64))
+    for of, way in made.items():
+        yield Row(name, of, accuracy(way, samples, labels), one[of], many[of], way.weights, way.read, way.memory)
+
+
+def rows_of(name: str, folder: Path, root: Path | None, rounds: int, epochs: int | None) -> list[Row]:
+    """Rows of a case of images."""
+    case = CASES[name] if epochs is None else CASES[name]._replace(begun=epochs, epochs=epochs)
     with shipped(name, case, folder, root) as made:
-        images = load(case, "test", root)[0]
-        one, many = (milliseconds(made, images, batch, rounds) for batch in (1, 64))
-        return [
-            (
-                *(name, of, f"{accuracy(way, case, root):.2f}", f"{one[of]:.3f}", f"{many[of]:.2f}"),
-                *(f"{way.weights / 1000:.1f}", f"{way.read / 1000:.1f}"),
-                f"{way.memory / 1000:.1f}" if way.memory else "",
-            )
-            for of, way in made.items()
-        ]
+        return list(rows(name, made, *load(case, "test", root), rounds))
+
+
+def write_json(path: Path, found: list[Row]) -> None:
+    compact.write(path, {"machine": machine.describe("cpu"), "rows": [row._asdict() for row in found]})
+
+
+def plot(path: Path, found: list[Row]) -> None:
+    """Accuracy against latency, a picture for each case."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    cases = list(dict.fromkeys(row.case for row in found))
+    figure, axes = pyplot.subplots(1, len(cases), figsize=(4.2 * len(cases), 3.6), squeeze=False, layout="constrained")
+    for axis, case in zip(axes[0], cases):
+        for row in (row for row in found if row.case == case):
+            colour, marker = ("C1", "o") if row.way.startswith("spiking") else ("C0", "s")
+            at = row.one, row.accuracy
+            axis.plot(*at, marker, color=colour)
+            axis.annotate(row.way.partition(", ")[2], at, (3, 3), textcoords="offset points", size=7)
+        axis.set(xscale="log", xlabel="ms, batch 1", ylabel="accuracy, %", title=case)
+        axis.margins(0.25)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)

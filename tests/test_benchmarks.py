@@ -167,8 +167,25 @@ def test_networks_are_trained_and_shipped(benchmarks, tmp_path):
     output = benchmarks("deploy", str(tmp_path), "--cases", "digits", "--epochs", "1", "--rounds", "1")
     ways = ("ReLU, PyTorch", "spiking, PyTorch int8", "spiking, C float32", "spiking, C int8", "spiking, C int4")
     assert all(way in output for way in ways)
-    again = benchmarks("deploy", str(tmp_path), "--cases", "digits", "--epochs", "1", "--rounds", "1")
+    file, picture = (tmp_path / name for name in ("rows.json", "rows.png"))
+    kept = "--json", str(file), "--plot", str(picture)
+    again = benchmarks("deploy", str(tmp_path), "--cases", "digits", "--epochs", "1", "--rounds", "1", *kept)
     assert "epoch" not in again
+    assert picture.stat().st_size > 0
+    assert {row["way"] for row in json.loads(file.read_text())["rows"]} >= set(ways)
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler (cc)")
+def test_streams_are_learned_and_shipped(benchmarks, tmp_path):
+    io = pytest.importorskip("scipy.io")
+    (tmp_path / "qtdb").mkdir()
+    for part, n in (("train", 12), ("test", 64)):
+        x, y = torch.randint(-1, 2, (n, 15, 4)), torch.eye(6)[torch.randint(6, (n, 15))]
+        io.savemat(tmp_path / "qtdb" / f"QTDB_{part}.mat", {"x": x.numpy(), "y": y.numpy()})
+    where = str(tmp_path / "nets"), "--root", str(tmp_path)
+    found = benchmarks("deploy", *where, "--cases", "qtdb", "--epochs", "1", "--rounds", "1")
+    ways = ("GRU, PyTorch", "spiking, PyTorch float32", "spiking, C float32", "spiking, C int8", "spiking, C int4")
+    assert all(way in found for way in ways)
 
 
 def test_quick_batch_norm_runs(benchmarks):

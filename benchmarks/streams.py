@@ -1,0 +1,148 @@
+"""A recurrent spiking network beside a GRU on streams: heartbeats of the QT Database, a label at every step."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.deploy import Loss, Row, Shipped, fit, in_c, rows, session
+from snnfast.data.splits import train_or_val
+
+INPUTS, CLASSES = 4, 6
+GATED, NEURONS = 32, 100  # of the GRU, and that fire
+EPOCHS = 32
+BATCH = 16
+RATE = 0.04  # spikes a neuron and step that cost nothing
+
+
+class GRU(nn.Module):
+    """``[B, T, INPUTS] -> [B, T, CLASSES]``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru, self.out = nn.GRU(INPUTS, GATED, batch_first=True), nn.Linear(GATED, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.out(self.gru(x)[0])
+        return y
+
+
+def spiking_network() -> nn.Sequential:
+    """``[T, B, INPUTS] -> [T, B, CLASSES]``."""
+    from snnfast.papers.sequence.model import SequenceNetwork
+
+    return SequenceNetwork(INPUTS, (NEURONS,), CLASSES, outputs=None, tau_out=5.0).layers
+
+
+def load(split: str, root: Path) -> tuple[Tensor, Tensor]:
+    """Events ``[N, T, INPUTS]`` and labels ``[N, T]``, -100 where there is none."""
+    from snnfast import data
+
+    x, labels = data.qtdb(root / "qtdb", train=split != "test")
+    if split in ("train", "val"):
+        part = torch.from_numpy(train_or_val("qtdb", split, len(x), 0))
+        x, labels = x[part], labels[part]
+    return x.float(), labels
+
+
+def gru_loss(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(net(x).flatten(0, 1), y.flatten())
+
+
+def spiking_loss(penalty: float) -> Loss:
+    """With a penalty on the rate."""
+    from snnfast.nn.loss import ce_steps
+
+    def loss(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        spikes = net[:2](x.transpose(0, 1))
+        return ce_steps(net[2:](spikes), y.t()) + penalty * (spikes.mean() - RATE).relu()
+
+    return loss
+
+
+def trained(folder: Path, data: tuple[Tensor, Tensor], epochs: int) -> dict[str, nn.Module]:
+    """The networks, trained, or taken from ``folder``; ReLUs' rules: as long as each other."""
+    from snnfast.nn import calibrate_, quantize
+
+    folder.mkdir(parents=True, exist_ok=True)
+    more = -(-epochs // 4)
+    torch.manual_seed(0)
+    nets: dict[str, nn.Module] = {"gru": GRU(), "float32": spiking_network()}
+    calibrate_(nets["float32"], data[0][::3].transpose(0, 1))
+    fit(nets["gru"], data, gru_loss, epochs + more, 1e-2, folder / "qtdb-gru.pt", 2 * BATCH, 1.0)
+    loss = spiking_loss(5.0)
+    fit(nets["float32"], data, loss, epochs, 0.04, folder / "qtdb-float32.pt", BATCH, 1.0)
+    for weights in ("int8", "int4"):
+        nets[weights] = quantize(nets["float32"].eval(), weights)
+        fit(nets[weights], data, loss, more, 4e-3, folder / f"qtdb-{weights}.pt", BATCH, 1.0)
+    for net in nets.values():
+        net.eval()
+    return nets
+
+
+def in_pytorch(net: nn.Module, time_first: bool) -> Callable[[Tensor], Tensor]:
+    def run(x: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return net(x.transpose(0, 1)).transpose(0, 1) if time_first else net(x)
+
+    return run
+
+
+def in_onnxruntime(net: nn.Module, folder: Path) -> Callable[[Tensor], Tensor]:
+    """The GRU in ONNX Runtime, which has none in int8."""
+    path = folder / "net.onnx"
+    axes = {"x": {0: "samples", 1: "steps"}}
+    with torch.no_grad():
+        # torch.export would write a graph of the steps that it sees.
+        torch.onnx.export(
+            net, (torch.zeros(2, 8, INPUTS),), str(path), dynamo=False, input_names=["x"], dynamic_axes=axes
+        )
+    return session(path)
+
+
+def spikes_read(net: nn.Module, x: Tensor, size: float) -> float:
+    """Bytes of weights that are read for a stream: for each event and each spike its row."""
+    with torch.no_grad():
+        spikes = net[:2](x.transpose(0, 1))
+    rows = x.count_nonzero() * NEURONS + spikes[:-1].sum() * NEURONS + spikes.sum() * CLASSES
+    return size * float(rows) / len(x)
+
+
+@contextmanager
+def shipped(folder: Path, root: Path, epochs: int | None) -> Iterator[dict[str, Shipped]]:
+    """The networks in every way."""
+    nets = trained(folder, load("train", root), EPOCHS if epochs is None else epochs)
+    gru, spiking = nets["gru"], nets["float32"]
+    samples = load("test", root)[0]
+    number = sum(p.numel() for p in gru.parameters())
+    read = 4 * number * samples.shape[1]
+    made = {"GRU, PyTorch": Shipped(in_pytorch(gru, False), 4 * number, read)}
+    with tempfile.TemporaryDirectory() as where:
+        places = [Path(where) / name for name in ("onnx", "float32", "int8", "int4")]
+        for place in places:
+            place.mkdir()
+        if find_spec("onnxruntime") is not None:
+            made["GRU, ONNX Runtime float32"] = Shipped(in_onnxruntime(gru, places[0]), 4 * number, read)
+        weights = 4 * sum(p.numel() for name, p in spiking.named_parameters() if "raw" not in name)
+        size = {"float32": 4.0, "int8": 1.0, "int4": 0.5}
+        made["spiking, PyTorch float32"] = Shipped(
+            in_pytorch(spiking, True), weights, spikes_read(spiking, samples, 4.0)
+        )
+        for place in places[1:]:
+            net = nets[place.name]
+            run, weights, memory = in_c(net, (INPUTS,), 1, place)
+            read = spikes_read(net, samples, size[place.name])
+            made[f"spiking, C {place.name}"] = Shipped(run, weights, read, memory)
+        yield made
+
+
+def rows_of(folder: Path, root: Path, rounds: int, epochs: int | None) -> list[Row]:
+    """Rows of the streams."""
+    with shipped(folder, root, epochs) as made:
+        return list(rows("qtdb", made, *load("test", root), rounds))

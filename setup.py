@@ -208,7 +208,7 @@ class CMakeBuild(build_ext):
             f"-DSNNFAST_EMULATION={'ON' if self.emulation else 'OFF'}",
             f"-DSNNFAST_WERROR={'ON' if switch('SNNFAST_WERROR', False) else 'OFF'}",
             f"-DSNNFAST_BEST_ISA={best_isa()}",
-            # What is only used here needs no weaker sets; an editable install has them for the tests.
+            # A build for this machine needs no weaker instruction sets; an editable install has them for tests.
             f"-DSNNFAST_ONE_ISA={'OFF' if self.in_source or os.environ.get('SNNFAST_BEST_ISA') else 'ON'}",
             f"-DSNNFAST_SANITIZE={sanitize}",
             f"-DCMAKE_BUILD_TYPE={'Debug' if self.debug else 'Release'}",

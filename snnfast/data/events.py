@@ -87,7 +87,7 @@ def heidelberg(
         pool: number of neighbouring units that are counted together; divides 700.
         dtype: torch.uint8 for counts, torch.bool for the presence of events.
         cache: folder that stores the frames between programs, with a checksum for each sample, which is checked when
-            they are opened (at some 2 GB a second, once the file is in memory). They are computed anew for other
+            they are opened (at about 2 GB/s, once the file is in memory). They are computed anew for other
             settings, if a file of the data set has changed, or if files in the cache are damaged. None: nothing is
             written.
 

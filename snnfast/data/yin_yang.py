@@ -38,7 +38,7 @@ def yin_yang(split: str = "train", *, seed: int = 0) -> TensorDataset:
     generator = torch.Generator().manual_seed(check.whole("yin_yang", "seed", seed, 0))
     count = _SPLITS["all"][1]
     labels = torch.randint(3, (count,), generator=generator)
-    # Uniform points of the square, 40 per sample, of which each class takes the first it needs.
+    # Uniform points of the square, 40 per sample; each class takes as many as it needs.
     points = torch.rand(40 * count, 2, generator=generator, dtype=torch.float64)
     found = parts(points)
     index = torch.empty_like(labels)

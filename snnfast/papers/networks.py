@@ -13,7 +13,7 @@ from snnfast import check
 
 R = TypeVar("R")
 V = TypeVar("V")
-Setting = float | Sequence[float]  # of all networks, or one a network
+Setting = float | Sequence[float]  # one value for all networks, or one per network
 
 
 def seeds_of(name: str, networks: object, seeds: object) -> Sequence[int] | None:

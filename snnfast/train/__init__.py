@@ -42,8 +42,8 @@ class Run:
 
     Attributes:
         model: maps images ``[B, ...]`` to scores ``[B, classes]``.
-        optimizer: steps once a batch; None for a rule that changes the weights itself.
-        scheduler: steps once an epoch; None for a constant learning rate.
+        optimizer: steps once per batch; None for a rule that changes the weights itself.
+        scheduler: steps once per epoch; None for a constant learning rate.
         settings: plain values that determine the run; a checkpoint resumes only with equal settings.
         kind: a few words that its checkpoints store, to tell them from those of other procedures.
         score: counts over the batches of the current epoch.
@@ -52,7 +52,7 @@ class Run:
         order: order of the images in the current epoch; None before it has begun.
         seconds: time spent on the current epoch, without saving and drawing.
         skipped: steps of the current epoch that changed nothing, because the gradient was not finite.
-        history: one dictionary an epoch; see :func:`fit`.
+        history: one dictionary per epoch; see :func:`fit`.
         data: shape of the samples and names of their classes, for :func:`snnfast.load`.
     """
 
@@ -143,10 +143,10 @@ def fit(
 
     Order, augmentation and encoding draw from torch's global generator: ``torch.manual_seed`` before the model is made
     fixes a run, and a checkpoint keeps the generator's state. The same machine, device and number of threads repeat a
-    run bit for bit, interrupted or not, in whatever batch.
+    run bit for bit, interrupted in any batch or not.
 
-    ``run.history`` gains one dictionary an epoch: ``loss`` and ``accuracy``, counted by ``run.score`` over the training
-    batches while the weights change; ``held_out_loss`` and ``held_out_accuracy``; ``seconds``; and the optimizer's
+    ``run.history`` gains one dictionary per epoch: ``loss`` and ``accuracy``, counted by ``run.score`` over the
+    training batches while the weights change; ``held_out_loss`` and ``held_out_accuracy``; ``seconds``; and the optimizer's
     ``lr``. Accuracies are in [0, 1]. A step whose gradient is not finite changes nothing and is not counted;
     ``skipped`` is the number of such steps, if there were any. After 10 in a row the run stops with an error that says
     what to try.
@@ -398,7 +398,7 @@ def _calibrate(
     rate: float,
     echo: Callable[[str], object] | None,
 ) -> None:
-    """Calibrate a network that has a silent or a saturated layer, and say so."""
+    """Calibrate a network with a silent or a saturated layer, and report it."""
     if not firing_layers(model):
         return
     with put_back(images.device):
@@ -426,7 +426,7 @@ def _recalibrate(model: nn.Module, train: Part, ready: Callable[[Tensor], Tensor
 def progress_bar(title: str, images: int, *, done: int = 0, progress: bool | None = None) -> Any:
     """Return a progress bar over ``images`` images, of which ``done`` are done.
 
-    With ``progress=None`` it is a bar if standard error is a terminal, else a line a minute.
+    With ``progress=None`` it is a bar if standard error is a terminal, otherwise a line per minute.
 
     It appears after a moment, so that short epochs do not flicker.
     """
@@ -445,7 +445,7 @@ def progress_bar(title: str, images: int, *, done: int = 0, progress: bool | Non
 
 
 class _Lines:
-    """Progress without a terminal: a line a minute to standard error, with the interface of tqdm."""
+    """Progress without a terminal: a line per minute to standard error, with the interface of tqdm."""
 
     def __init__(self, title: str, images: int, done: int) -> None:
         self.title, self.images, self.done = title, images, done

@@ -1,4 +1,4 @@
-"""Checkpoints: plain values and tensors in one file, replaced in one step, with a checksum over all of them."""
+"""Checkpoints: plain values and tensors in one file, replaced atomically, with a checksum over the content."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VALUES = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint cannot be read, is damaged, or belongs to something else."""
+    """A checkpoint cannot be read, is damaged, or is of another kind."""
 
 
 def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
@@ -69,7 +69,7 @@ def read_checkpoint(path: Path, kind: str | None = None) -> dict[str, Any]:
     with path.open("rb") as stream:
         try:
             checkpoint = torch.load(stream, map_location="cpu", weights_only=True)
-        except Exception as error:  # whatever unpickling a broken or foreign file raises
+        except Exception as error:  # unpickling a damaged or foreign file raises many types
             # PyTorch's message describes its reader, or advises to unpickle the file without checks.
             raise CheckpointError(f"{path} is no readable checkpoint: it is damaged, or of another program") from error
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:

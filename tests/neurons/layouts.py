@@ -125,8 +125,8 @@ def test_gradient_of_a_sum_which_is_expanded_equals_that_of_ones(kernels, op):
 def test_expanded_input_equals_its_copy(kernels, op, shape):
     """Strides of 0: one value for all, one step for all times, one value per step, one row of the last dimension."""
 
-    def check(kept):
-        x = (torch.rand(small[kept], device=kernels.device) * 3).expand(shape)
+    def check(varying):
+        x = (torch.rand(small[varying], device=kernels.device) * 3).expand(shape)
         v = torch.rand((), device=kernels.device).expand(shape[1:])
         states = dict.fromkeys(op.states, v)
         copies = {"x": x.contiguous(), **{k: v.contiguous() for k in states}}

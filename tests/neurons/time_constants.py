@@ -7,7 +7,7 @@ from samples import each, gradients, leaky
 from snnfast.check import state_dtype
 
 TAUS = (1e4, 1e6)
-LIMIT = 8 * torch.finfo(torch.float32).eps  # a few roundings a step
+LIMIT = 8 * torch.finfo(torch.float32).eps  # a few roundings per step
 
 
 def far(got, want, name):

@@ -52,7 +52,7 @@ class DiehlAndCook2015(nn.Module):
     which their neuron was plastic, so that between presentations the weights of every neuron have the sum ``norm``.
 
     ``networks=K`` makes K independent networks, for example to train several seeds at once. Each equals, bit for bit,
-    a model that is made alone after ``torch.manual_seed`` of its seed, if the loader draws nothing from PyTorch's
+    a model that is made alone after ``torch.manual_seed`` of its seed, if the loader does not use PyTorch's
     generator (a ``DataLoader`` does, unless it has a ``generator=``). All tensors and results have a first dimension K.
     A stimulus with this dimension holds one stimulus per network; one without is presented to all. Networks may differ
     in settings: K numbers for one of ``changes``, or K settings for ``preset``. They must share delays, refractory

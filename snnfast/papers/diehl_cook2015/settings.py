@@ -68,7 +68,7 @@ class ConductanceBased:
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of the network: its dynamics, and how it learns.
+    """Settings of the network: dynamics and learning.
 
     Attributes:
         rule: the learning rule of the weights.

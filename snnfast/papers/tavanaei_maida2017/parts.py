@@ -17,7 +17,7 @@ NAME = "TavanaeiAndMaida2017"
 
 
 class Layer(nn.Module):
-    """Integrate-and-fire neurons behind a dense layer without bias.
+    """Integrate-and-fire neurons after a dense layer without bias.
 
     With K networks each tensor is ``[K, ...]``.
 

@@ -59,7 +59,7 @@ def load(
 
     Args:
         settings: the data set, and whether the validation split is held out.
-        root: folder of MNIST or CIFAR-10 in torchvision's layout; the digits need none. CIFAR-10 may also lie there as
+        root: folder of MNIST or CIFAR-10 in torchvision's layout; the digits need none. CIFAR-10 may also be there as
             images, ``train/CLASS/*`` and ``test/CLASS/*``.
         download: let torchvision download the set into ``root``.
         device: device of the tensors.

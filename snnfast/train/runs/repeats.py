@@ -157,7 +157,7 @@ def repeat(
     after every call of ``trials``.
 
     Args:
-        trials: trains by the settings of at most ``at_once`` runs; takes ``progress``, too.
+        trials: trains with a list of settings of at most ``at_once`` runs; also takes ``progress``.
         settings: settings of all runs; ``seed``, ``fold`` and ``split_seed`` are replaced.
         seeds: at least one.
         out: folder, made if missing.

@@ -110,7 +110,7 @@ class Procedure(ABC, Generic[S]):
 
     @abstractmethod
     def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a data set's preset where it differs from the defaults; ``changes`` are made to it afterwards."""
+        """Return the preset of a data set as differences from the defaults; ``changes`` are applied afterwards."""
 
     @abstractmethod
     def load(

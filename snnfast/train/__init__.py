@@ -146,10 +146,10 @@ def fit(
     run bit for bit, interrupted in any batch or not.
 
     ``run.history`` gains one dictionary per epoch: ``loss`` and ``accuracy``, counted by ``run.score`` over the
-    training batches while the weights change; ``held_out_loss`` and ``held_out_accuracy``; ``seconds``; and the optimizer's
-    ``lr``. Accuracies are in [0, 1]. A step whose gradient is not finite changes nothing and is not counted;
-    ``skipped`` is the number of such steps, if there were any. After 10 in a row the run stops with an error that says
-    what to try.
+    training batches while the weights change; ``held_out_loss`` and ``held_out_accuracy``; ``seconds``; and the
+    optimizer's ``lr``. Accuracies are in [0, 1]. A step whose gradient is not finite changes nothing and is not
+    counted; ``skipped`` is the number of such steps, if there were any. After 10 in a row the run stops with an error
+    that says what to try.
 
     With ``processes``, each process computes its share of every batch; gradients, counts and the statistics of batch
     normalisation are gathered from all. All processes draw the random numbers of a single process (order,

@@ -1,6 +1,6 @@
-"""The package's own neurons: a header in C++ for each, from its equation in :mod:`snnfast.reference`.
+"""C++ headers of the package's neurons, from their equations in :mod:`snnfast.reference`.
 
-The build calls :func:`write` and compiles what it writes: nothing generated is committed, so nothing can differ.
+The build calls :func:`write` and compiles the headers: generated code is not committed, so it cannot be outdated.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .trace import Step, trace
 __all__ = ["STEMS", "header", "step_of", "write"]
 
 RESETS = ("hard", "soft", "none")
-# NeuronArgument::Kind in csrc/core/any_neuron.h by type; flags that all neurons have are called by their names.
+# NeuronArgument::Kind in csrc/core/any_neuron.h by type; flags that all neurons have are kinds themselves.
 KINDS: dict[Any, str] = {
     Tensor: "input",
     Tensor | None: "state",
@@ -39,7 +39,7 @@ FLAGS = ("hard_reset", "fires", "detach_reset", "return_state", "return_v_seq")
 
 
 def _calls() -> dict[str, Any]:
-    """The type of call of every kernel by its stem; those of refractory neurons are kernels of their own."""
+    """Return the call type of every kernel by its stem; refractory neurons have separate kernels."""
     found: dict[str, Any] = {}
     for neuron in NEURONS.values():
         stem = neuron.call.__module__.rpartition(".")[2]
@@ -72,7 +72,10 @@ class _Spike:
 
 
 def step_of(call: Any) -> tuple[Step, list[str]]:
-    """One step of the neurons of a call, for its own flags, and the names of the states; a readout gives membranes."""
+    """Trace one step of the neurons of a call with its flags; also return the names of the states.
+
+    The output of a readout is its membrane.
+    """
     graph, leaves = Graph(torch.float32), {}
     for name in fields_of_kind(type(call), Parameter):
         is_tensor = isinstance(getattr(call, name), Tensor)
@@ -90,12 +93,12 @@ def step_of(call: Any) -> tuple[Step, list[str]]:
 def _traced(
     call: Any, reset: str, graph: Graph, leaves: dict[str, Node], settings: dict[str, Any]
 ) -> tuple[Step, Node | None]:
-    """One step of a neuron, and where the surrogate's slope is taken.
+    """Trace one step of a neuron; also return the argument of the surrogate's slope.
 
     Args:
         call: the type of its call.
-        reset: how it resets, of ``RESETS``.
-        graph: that of all its steps.
+        reset: one of ``RESETS``.
+        graph: the graph of all its steps.
         leaves: its parameters by name.
         settings: flags and numbers that are no parameters, or leaves for them.
     """
@@ -104,17 +107,17 @@ def _traced(
     frame = Frame(
         leaves["v_reset"],
         reset == "hard",
-        False,  # strict: that is in the number with which the margin is compared
+        False,  # strict is part of the number that the margin is compared with
         graph.leaf("given", "attached") == 0,
         spike,
         period,
         most if reset == "soft" else 1.0,
         reset != "none",
     )
-    given = {name: (settings | leaves)[name] for name in parameters_of(step)}
+    arguments = {name: (settings | leaves)[name] for name in parameters_of(step)}
 
     def whole(_: Any, x: Node, *values: Node) -> tuple[Any, ...]:
-        outputs, after = whole_step(step, frame, [x], values, given)
+        outputs, after = whole_step(step, frame, [x], values, arguments)
         return (*outputs, *after)
 
     whole.__name__ = call.__name__
@@ -127,21 +130,21 @@ def _traced(
         tensors=[],
         dtype=graph.dtype,
         frame=lambda leaves: leaves,  # type: ignore[arg-type, return-value]
-        own=[],
+        visible=[],
         graph=graph,
     )
     return found, spike.margin
 
 
 def header(stem: str) -> str:
-    """The header of a neuron: the struct of ``csrc/core/neuron.h``, with the list of its operators' arguments."""
+    """Return the header of a neuron: the struct of ``csrc/core/neuron.h``, with the arguments of its operators."""
     call = STEMS[stem]
     equation, hints, graph = EQUATIONS[call], get_type_hints(call), Graph(torch.float32)
     generic = stem.startswith("refractory_")
     params = list(fields_of_kind(call, Parameter))
     leaves = {name: graph.leaf("parameter", name, NEURON) for name in params}
-    given = {name: graph.leaf("setting", name, NUMBER) for name in call._fields if hints[name] in (bool, int, float)}
-    flags_and_numbers = {n: leaf != 0 if hints[n] is bool else leaf for n, leaf in given.items()}
+    shared = {name: graph.leaf("setting", name, NUMBER) for name in call._fields if hints[name] in (bool, int, float)}
+    flags_and_numbers = {n: leaf != 0 if hints[n] is bool else leaf for n, leaf in shared.items()}
     per_neuron = len(equation.per_neuron)
     if tuple(params[len(params) - per_neuron :]) != equation.per_neuron:
         raise ValueError(
@@ -187,18 +190,18 @@ namespace snnfast {{
 
 
 def write(folder: str, stems: Iterable[str] = STEMS) -> list[str]:
-    """Writes the headers of neurons, and one that lists them. Returns the stems.
+    """Write the headers of neurons, and one that lists them; return the stems.
 
-    A header that is as it was is left alone, and nothing is compiled again.
+    Unchanged headers are not rewritten, so that nothing is compiled again.
     """
     headers = {stem: header(stem) for stem in stems}
     includes = "".join(f'#include "core/{stem}.h"\n' for stem in headers)
-    each = " \\\n".join(f"  NEURON({stem}, {camel(stem)})" for stem in headers)
+    entries = " \\\n".join(f"  NEURON({stem}, {camel(stem)})" for stem in headers)
     listed = f"""// The neurons of this build, made by snnfast/compiler/neurons.py: NEURON(stem, struct) for each.
 #pragma once
 {includes}
 #define SNNFAST_NEURONS(NEURON) \\
-{each}
+{entries}
 """
     Path(folder).mkdir(parents=True, exist_ok=True)
     for name, text in (*headers.items(), ("neurons", listed)):

@@ -24,9 +24,9 @@ class Step(NamedTuple):
 
     Attributes:
         graph: its graph.
-        inputs, states: leaves, as the step is given them.
+        inputs, states: leaves, in the order of the step's arguments.
         numbers, tensors: leaves of the parameters by name.
-        outputs: what the step returns for its caller.
+        outputs: results of the step before its states.
         after: the states after the step.
         names: variables of the source by the id of their node.
     """
@@ -97,7 +97,7 @@ _patching = threading.RLock()
 
 @contextmanager
 def traced_functions() -> Iterator[None]:
-    """Inside, ``apply`` of an autograd function traces its forward and backward when it is called on a traced value."""
+    """Inside, ``apply`` of an autograd function on traced values traces its forward and backward."""
     plain = torch.autograd.Function.__dict__["apply"]
 
     def apply(cls: Any, *arguments: Any, **named: Any) -> Any:
@@ -115,7 +115,7 @@ def traced_functions() -> Iterator[None]:
 
 @contextmanager
 def _local_names(code: CodeType, names: dict[int, str]) -> Iterator[None]:
-    """Collects the names of local variables that hold nodes when the function returns."""
+    """Collect the names of local variables that hold nodes when the function returns."""
     before = sys.getprofile()
 
     def profile(frame: Any, event: str, argument: Any) -> None:
@@ -140,21 +140,21 @@ def trace(
     tensors: Sequence[str],
     dtype: torch.dtype,
     frame: Callable[[dict[str, Node]], Callable[..., Any]],
-    own: Sequence[str],
+    visible: Sequence[str],
     graph: Graph | None = None,
 ) -> Step:
-    """Runs ``step(fire, *inputs, *states, **parameters)`` on leaves of a new graph.
+    """Run ``step(fire, *inputs, *states, **parameters)`` on leaves of a new graph.
 
     Args:
         step: the step function.
-        inputs: how many inputs it has.
-        states: how many states it has.
+        inputs: number of its inputs.
+        states: number of its states.
         numbers: names of the parameters that are numbers.
         tensors: names of the parameters that are tensors.
-        dtype: that of the state.
-        frame: makes ``fire`` from the parameters' leaves.
-        own: names of the parameters that the step takes; the others are those of the frame.
-        graph: that of another trace, whose nodes are shared.
+        dtype: dtype of the states.
+        frame: returns ``fire`` for the parameters' leaves.
+        visible: names of the parameters that the step takes; only the frame takes the others.
+        graph: the graph of another trace, whose nodes are shared.
 
     Raises:
         TraceError: with the line of the step.
@@ -168,7 +168,7 @@ def trace(
     names: dict[int, str] = {}
     code = inspect.unwrap(step).__code__
     with traced_functions(), _local_names(code, names):
-        returned = step(frame(parameters), *xs, *before, **{name: parameters[name] for name in own})
+        returned = step(frame(parameters), *xs, *before, **{name: parameters[name] for name in visible})
     results = list(returned) if isinstance(returned, tuple) else [returned]
     for place, value in enumerate(results):
         if not isinstance(value, (Node, int, float)):

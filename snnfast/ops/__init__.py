@@ -64,11 +64,11 @@ backend.OPS.update(name for name in __all__ if hasattr(globals()[name], "check")
 
 
 def register(namespace: str) -> None:
-    """Tells PyTorch how to trace and vmap the kernels of a namespace."""
+    """Register the kernels of a namespace with PyTorch, for tracing and vmap."""
     for module in iter_modules(__path__):
-        own = vars(import_module(f"{__name__}.{module.name}"))
-        if "register" in own:
-            own["register"](namespace)
+        names = vars(import_module(f"{__name__}.{module.name}"))
+        if "register" in names:
+            names["register"](namespace)
 
 
 if backend.extension is not None:

@@ -15,7 +15,7 @@ from snnfast.reference.first_order import WHY, first_order, refusal
 
 
 def refuse_transforms(op: str, arguments: Iterable[Any]) -> None:
-    """Raises under forward-mode differentiation, and where ``torch.func`` asks for a gradient."""
+    """Raise under forward-mode differentiation, and where ``torch.func`` asks for a gradient."""
     forward_mode = forward_ad._current_level >= 0
     if not (forward_mode or torch._C._are_functorch_transforms_active()):
         return
@@ -33,7 +33,7 @@ def refuse_transforms(op: str, arguments: Iterable[Any]) -> None:
 
 
 def wants_gradient(arguments: Iterable[Any]) -> bool:
-    """Whether autograd will ask for the gradient of an argument."""
+    """Return whether autograd will ask for the gradient of an argument."""
     if torch.is_grad_enabled():
         for a in arguments:  # any() takes twice as long
             if isinstance(a, Tensor) and a.requires_grad:
@@ -42,7 +42,7 @@ def wants_gradient(arguments: Iterable[Any]) -> bool:
 
 
 def no_double_backward(op: str, why: str = WHY) -> Callable[..., Any]:
-    """The derivative of a backward kernel: it raises, and says ``why``."""
+    """Return the derivative of a backward kernel, which raises with the reason ``why``."""
 
     def refuse(ctx: Any, *grads: Tensor | None) -> Any:
         raise refusal(op, why)
@@ -51,29 +51,29 @@ def no_double_backward(op: str, why: str = WHY) -> Callable[..., Any]:
 
 
 def backward_pass(op: str, kernel: Any, *arguments: Any, why: str = WHY) -> tuple[Tensor, ...]:
-    """Calls a backward kernel of ``op``; a second derivative (``create_graph=True``) raises, and says ``why``."""
-    if traced():  # the kernel says it itself
+    """Call a backward kernel of ``op``; a second derivative (``create_graph=True``) raises with the reason ``why``."""
+    if traced():  # the kernel raises itself
         return kernel(*arguments)  # type: ignore[no-any-return]
     return first_order(op, below_autograd, kernel, *arguments, why=why)  # type: ignore[no-any-return]
 
 
 def traced() -> bool:
-    """Whether what runs is recorded or transformed, so that the kernel itself, with its gradient, must be seen."""
+    """Return whether calls are recorded or transformed, which then have to see the kernel itself with its gradient."""
     return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or torch._C._is_tracing()
 
 
 def has_values(x: Tensor) -> bool:
-    """Whether values can be looked at: what runs is neither recorded nor transformed, nor on fakes."""
+    """Return whether values can be read: calls are neither recorded nor transformed, nor on fake tensors."""
     return not (check.is_recorded(x.device) or torch._C._is_tracing())
 
 
 def below_autograd(kernel: Any, *arguments: Any) -> tuple[Tensor, ...]:
-    """Calls a kernel without the way through Python's autograd: its gradient is not wanted or taken care of."""
+    """Call a kernel below Python's autograd, where no gradient is wanted or the caller computes it."""
     if traced():
         return kernel(*arguments)  # type: ignore[no-any-return]
-    # Nor is autograd told of views that the kernel takes: it would let no one change its result in place.
+    # Also below the tracking of views, with which a result of a kernel that takes views could not be changed in place.
     with torch._C._AutoDispatchBelowADInplaceOrView():
         if has_torch_function(arguments):
             return kernel.default._op(*arguments)  # type: ignore[no-any-return]
-        # Asks no argument once more whether it is of a class that wants to be asked: a fifth of a small call.
+        # This skips a second look for tensor subclasses, a fifth of a small call.
         return torch._C._dispatch_call_boxed(kernel.default._handle, *arguments)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""How a call of :func:`snnfast.ops.batch_norm` reaches its kernels: autograd and fakes."""
+"""Dispatch of :func:`snnfast.ops.batch_norm` to its kernels: autograd and fakes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BackwardBatchNormCall = extended(
     BatchNormCall, "BackwardBatchNormCall", {"of_batch": bool, "grad_y": Tensor, **dict.fromkeys(_WANTED, bool)}
 )
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16)
-# Channels-last memory of images and volumes. For [B, C] of fewer values PyTorch's is faster.
+# Channels-last formats of images and volumes. For [B, C] with fewer than _MANY values PyTorch is faster.
 _LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 _MANY = 2**18
 
@@ -42,7 +42,7 @@ def batch_norm(op: str, call: BatchNormCall) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def has_kernel(x: Tensor) -> bool:
-    """Whether there is a kernel for such an input, and the backend lets it run."""
+    """Return whether there is a kernel for such an input, and the backend lets it run."""
     return (
         backend.extension is not None
         and backend.forced() != "reference"
@@ -58,7 +58,7 @@ def has_kernel(x: Tensor) -> bool:
 
 def _by_pytorch(call: BatchNormCall) -> tuple[Tensor, Tensor, Tensor]:
     x, *parameters, eps = call
-    if x.is_cpu:  # channels-last PyTorch adds less precisely
+    if x.is_cpu:  # PyTorch sums channels-last images less precisely
         x = x.contiguous()
     state = state_dtype(x.dtype)
     weight, bias, mean, var = (None if p is None else p.to(state) for p in parameters)
@@ -109,13 +109,13 @@ def _gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
     return *(g if is_wanted else None for g, is_wanted in zip(grads, wanted)), *nothing
 
 
-# ---- what PyTorch knows of the kernels
+# ---- registration with PyTorch
 
 
 def register(namespace: str) -> None:
-    """Makes the kernels traceable without data, and differentiable."""
+    """Make the kernels traceable without data, and differentiable."""
     if namespace != "snnfast":
-        return  # they are for the CPU alone
+        return  # only the CPU has these kernels
     forward, backward = "snnfast::batch_norm_forward", "snnfast::batch_norm_backward"
 
     def like(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""How a call of :func:`snnfast.ops.bp_stdp_` reaches its kernel."""
+"""Dispatch of :func:`snnfast.ops.bp_stdp_` to its kernel."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .in_place import buffer, changed
 
 @public_op(reference)
 def bp_stdp_(op: str, call: BpStdpCall) -> Tensor | None:
-    """The errors of the presynaptic neurons."""
+    """Change the weights, and return the errors of the presynaptic neurons."""
     kernels = backend.library(op, call.w)
     if kernels is None:
         return reference.equation(call)  # type: ignore[no-any-return]
@@ -31,7 +31,7 @@ def bp_stdp_(op: str, call: BpStdpCall) -> Tensor | None:
 
 
 def register(namespace: str) -> None:
-    """Makes the kernel in ``namespace`` traceable without data."""
+    """Make the kernel in ``namespace`` traceable without data."""
 
     @torch.library.register_fake(f"{namespace}::bp_stdp_")
     def _(*flat: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""How a call of :func:`snnfast.ops.bp_stdp_network_` reaches its kernel."""
+"""Dispatch of :func:`snnfast.ops.bp_stdp_network_` to its kernel."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def bp_stdp_network_(op: str, call: BpStdpNetworkCall) -> BpStdpNetworkResult:
 
 
 def register(namespace: str) -> None:
-    """Makes the kernel in ``namespace`` traceable without data."""
+    """Make the kernel in ``namespace`` traceable without data."""
 
     @torch.library.register_fake(f"{namespace}::bp_stdp_network_")
     def _(*flat: Any) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""How a call of :func:`snnfast.ops.delay` reaches its kernels: layout, autograd, fakes and vmap."""
+"""Dispatch of :func:`snnfast.ops.delay` to its kernels: layout, autograd, fakes and vmap."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .autograd import backward_pass, below_autograd, no_double_backward, refuse_
 from .layout import batched, dense_order, inverse, parameter_run, permute_neurons
 
 _AT = positions(DelayCall)
-# Where x, a d tensor and past stand among the plain arguments.
+# Positions of x, a d tensor and past among the plain arguments.
 _TENSORS = (_AT["x"], _AT["d"] + 1, _AT["past"])
 BackwardDelayCall = extended(
     DelayCall, "BackwardDelayCall", {"grad_y": Tensor, "x_needed": bool, "d_needed": bool, "past_needed": bool}
@@ -27,7 +27,7 @@ BackwardDelayCall = extended(
 
 @public_op(reference)
 def delay(op: str, call: DelayCall) -> Tensor:
-    """The shifted sequence."""
+    """Shift the sequence."""
     kernels = backend.library(op, call.x)
     if kernels is None:
         return reference.equation(call)  # type: ignore[no-any-return]
@@ -79,18 +79,18 @@ def _gradients(ctx: Any, needed: Sequence[bool], grads: Sequence[Tensor]) -> lis
     wanted = [needed[k] for k in _TENSORS]
     kernel, arguments = ctx.kernels.delay_backward, (*flat, *grads, *wanted)
     found = backward_pass("delay", kernel, *arguments)
-    of_flat: list[Tensor | None] = [None] * len(flat)
+    result: list[Tensor | None] = [None] * len(flat)
     for k, grad, is_wanted in zip(_TENSORS, found, wanted):
         if is_wanted:
-            of_flat[k] = grad.sum_to_size(flat[k].shape)
-    return of_flat
+            result[k] = grad.sum_to_size(flat[k].shape)
+    return result
 
 
-# ---- what PyTorch knows of the kernels
+# ---- registration with PyTorch
 
 
 def register(namespace: str) -> None:
-    """Makes the kernels in ``namespace`` traceable without data, differentiable, and usable under ``torch.vmap``."""
+    """Make the kernels in ``namespace`` traceable without data, differentiable, and usable under ``torch.vmap``."""
     kernels = getattr(torch.ops, namespace)
     forward, backward = f"{namespace}::delay_forward", f"{namespace}::delay_backward"
 

@@ -1,4 +1,4 @@
-"""How a call of :func:`snnfast.ops.diehl_cook_` reaches its kernel."""
+"""Dispatch of :func:`snnfast.ops.diehl_cook_` to its kernel."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def diehl_cook_(op: str, call: DiehlCookCall) -> DiehlCookResult:
 
 
 def register(namespace: str) -> None:
-    """Makes the kernel in ``namespace`` traceable without data."""
+    """Make the kernel in ``namespace`` traceable without data."""
     register_network(namespace, "diehl_cook_", DiehlCookCall)
 
 
@@ -31,9 +31,9 @@ def register(namespace: str) -> None:
 
 
 def present(op: str, call: Any, equation: Callable[[Any], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Counts and spikes, of the kernel or of the reference."""
+    """Return counts and spikes of the presentations, from the kernel or the reference."""
     kernels = backend.library(op, call.w)
-    # Without neurons the kernels have nothing to do; the traces of the inputs still change.
+    # Kernels do nothing without neurons, but the traces of the inputs still change.
     if kernels is None or call.w.shape[-2] == 0:
         return equation(call)
     outputs: tuple[Tensor, Tensor] = getattr(kernels, op)(*flatten(call))
@@ -44,14 +44,14 @@ def present(op: str, call: Any, equation: Callable[[Any], tuple[Tensor, Tensor]]
 
 
 def register_network(namespace: str, kernel: str, call: Any) -> None:
-    """Makes a kernel traceable without data."""
+    """Make a kernel traceable without data."""
 
     @torch.library.register_fake(f"{namespace}::{kernel}")
     def _(*flat: Any) -> tuple[Tensor, Tensor]:
-        given = unflatten(call, flat)
-        presentations, (*networks, neurons, _) = given.x.shape[0], given.w.shape
-        shape = (*networks, presentations if given.return_spikes else 0, given.steps, neurons)
+        arguments = unflatten(call, flat)
+        presentations, (*networks, neurons, _) = arguments.x.shape[0], arguments.w.shape
+        shape = (*networks, presentations if arguments.return_spikes else 0, arguments.steps, neurons)
         return (
-            given.w.new_empty((*networks, presentations, neurons), dtype=torch.int32),
-            given.w.new_empty(shape, dtype=torch.bool),
+            arguments.w.new_empty((*networks, presentations, neurons), dtype=torch.int32),
+            arguments.w.new_empty(shape, dtype=torch.bool),
         )

@@ -1,4 +1,4 @@
-"""How a call of :func:`snnfast.ops.diehl_cook_conductance_` reaches its kernel."""
+"""Dispatch of :func:`snnfast.ops.diehl_cook_conductance_` to its kernel."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ def diehl_cook_conductance_(op: str, call: DiehlCookConductanceCall) -> DiehlCoo
 
 
 def register(namespace: str) -> None:
-    """Makes the kernel in ``namespace`` traceable without data."""
+    """Make the kernel in ``namespace`` traceable without data."""
     register_network(namespace, "diehl_cook_conductance_", DiehlCookConductanceCall)

@@ -1,4 +1,4 @@
-"""How a call of :func:`snnfast.ops.integer_lif` reaches its kernel."""
+"""Dispatch of :func:`snnfast.ops.integer_lif` to its kernel."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def integer_lif(op: str, call: IntegerLifCall) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def register(namespace: str) -> None:
-    """Makes the kernel traceable without data."""
+    """Make the kernel traceable without data."""
     if namespace != "snnfast":
-        return  # it is for the CPU alone
+        return  # only the CPU has this kernel
 
     @torch.library.register_fake(f"{namespace}::integer_lif")
     def _(*flat: Any) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def dense_order(x: Tensor) -> list[int] | None:
-    """The order of ``x``'s dimensions in memory, time first, if it makes the rows contiguous and differs from theirs.
+    """Return the dimension order, time first, that makes the steps of ``x`` contiguous; None if not needed or possible.
 
     A channels-last ``[T, B, C, H, W]`` gives ``[0, 1, 3, 4, 2]``: in the permuted view every time step is contiguous,
     which is all the kernels need, so nothing is copied. The steps themselves may lie anywhere, or be one step
@@ -31,7 +31,7 @@ def dense_order(x: Tensor) -> list[int] | None:
 
 
 def permute_neurons(value: Tensor | float | None, order: Sequence[int]) -> Tensor | float | None:
-    """A state or parameter, which lacks the time dimension, in the dimension order of its permuted sequence."""
+    """Permute a state or parameter, which has no time dimension, like its sequence."""
     if not isinstance(value, Tensor) or value.dim() == 0:
         return value
     neurons = len(order) - 1
@@ -40,12 +40,12 @@ def permute_neurons(value: Tensor | float | None, order: Sequence[int]) -> Tenso
 
 
 def inverse(order: Sequence[int]) -> list[int]:
-    """The permutation that undoes ``order``."""
+    """Return the inverse of the permutation ``order``."""
     return sorted(range(len(order)), key=order.__getitem__)
 
 
 def parameter_run(value: Tensor, neurons: Sequence[int]) -> Tensor:
-    """A parameter as kernels read it: one run of full dimensions with 1s around it; anything else is expanded."""
+    """Return a parameter as kernels read it: one run of full dimensions with 1s around it, or else expanded."""
     shape = list(value.shape)
     while shape and shape[-1] == 1:
         shape.pop()
@@ -59,16 +59,17 @@ def parameter_run(value: Tensor, neurons: Sequence[int]) -> Tensor:
 def batched(
     flat: Sequence[Any], in_dims: Sequence[int | None], at_x: int, batch_at: dict[int, int], size: int
 ) -> list[Any]:
-    """The plain arguments with the batch as the first dimension of the neurons.
+    """Return the plain arguments with the batch as the first dimension of the neurons.
 
-    ``batch_at`` says which dimension that is, for arguments with others before; the rest lack them, and may lack more.
+    ``batch_at``: index of that dimension, for arguments with others before it. The remaining arguments lack those, and
+    may lack dimensions of neurons, too.
     """
 
-    def before(value: Tensor, dim: int | None, there: int) -> Tensor:
+    def before(value: Tensor, dim: int | None, index: int) -> Tensor:
         if dim is not None:
-            return value.movedim(dim, there)
+            return value.movedim(dim, index)
         shape = value.shape
-        return value.unsqueeze(there).expand(*shape[:there], size, *shape[there:])
+        return value.unsqueeze(index).expand(*shape[:index], size, *shape[index:])
 
     neurons = before(flat[at_x], in_dims[at_x], 1).shape[1:]
 
@@ -91,15 +92,15 @@ def batched(
 
 
 def one_by_one(kernel: Any) -> Callable[..., Any]:
-    """A kernel under ``torch.vmap`` by a call a sample, which may have weights, and a gradient of them, of its own."""
+    """Vmap rule of a kernel: one call per sample, each with separate weights and weight gradients."""
 
     def mapped(info: Any, in_dims: tuple[int | None, ...], *flat: Any) -> Any:
-        def of(k: int) -> Any:
+        def call(k: int) -> Any:
             return kernel(*(v if d is None else v.select(d, k) for v, d in zip(flat, in_dims)))
 
         if info.batch_size:
-            outputs = tuple(map(torch.stack, zip(*map(of, range(info.batch_size)))))
-        else:  # a sample of zeros tells shapes; sums over no samples give it, with a graph for the gradients
+            outputs = tuple(map(torch.stack, zip(*map(call, range(info.batch_size)))))
+        else:  # shapes come from a sample of zeros, made by sums over no samples, which have a graph for gradients
             zeros = [v if d is None else v.sum(d, dtype=v.dtype) for v, d in zip(flat, in_dims)]
             outputs = tuple(value[None][:0] for value in kernel(*zeros))
         return outputs, (0,) * len(outputs)

@@ -1,4 +1,4 @@
-"""How a neuron's call reaches its kernels ``<op>_forward`` and ``<op>_backward``: layout, autograd, fakes and vmap."""
+"""Dispatch of neurons to their kernels ``<op>_forward`` and ``<op>_backward``: layout, autograd, fakes and vmap."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from .layout import batched, dense_order, inverse, one_by_one, parameter_run, pe
 from .pool2d import has_kernel
 from .repeat import repeats
 
-# The kernels keep the state every so many steps and recompute the steps between in the backward pass. Emulated CUDA
+# Steps from one checkpoint of the states to the next; the backward pass recomputes the steps between. Emulated CUDA
 # counts as CUDA.
 CHECKPOINT_EVERY = {"cpu": 32, "cuda": 16}
 
 NO_SECOND = "the surrogate gradient has none"
 
-# Of pooling: rows, columns, and whether it takes the average.
+# Window of a pooling: rows, columns, and True for an average.
 Window = tuple[int, int, bool]
 WINDOW = {"kernel_h": int, "kernel_w": int, "average": bool}
 
@@ -43,7 +43,7 @@ class _Variant:
         more: the names of its other tensors, if the neurons are recurrent: their backward kernels also take the spikes.
         at: position of a field among the plain arguments; of a parameter, that of its tensor.
         parameters: positions of the parameters' tensors.
-        gradient: which output of the backward kernel is the gradient of the plain argument at a place.
+        gradient: index of the gradient among the outputs of the backward kernel, by position of the plain argument.
         pooled: whether the kernels pool the spikes. Such kernels also take the window. Instead of membranes they
             return the argmax indices, which the backward kernel takes.
     """
@@ -88,12 +88,12 @@ _POOLED: dict[Any, _Variant] = {}
 
 
 def with_kernels(check: Callable[P, Any]) -> Op[P, tuple[Tensor, ...]]:
-    """The public op of a neuron, from the check of its arguments, or of all of them with recurrent connections."""
+    """Return the public op of a neuron, or of all neurons with recurrent connections, from its argument check."""
     equation = getattr(reference, check.__name__).equation
     for plain in calls_of(NEURONS[check.__name__]) if check.__name__ in NEURONS else ():
         _POOLED.setdefault(plain, _Variant(plain, pooled=True))
-        for each in (plain, recurrent_of(plain)):
-            _KINDS.setdefault(each, _Variant(each))
+        for call_type in (plain, recurrent_of(plain)):
+            _KINDS.setdefault(call_type, _Variant(call_type))
 
     def run(op: str, call: Any) -> Any:
         kernels = backend.library(op, call.x, call.surrogate)
@@ -111,40 +111,40 @@ def pooled(op: str, call: Any, window: Window) -> Any:
     """
     x, kind = call.x, _POOLED[type(call)]
     params = (getattr(call, name) for name in kind.params)
-    alike = all(
+    shared = all(
         not isinstance(p, Tensor) or p.shape == x.shape[2:] or (p.dim() < 4 and sum(size != 1 for size in p.shape) < 2)
         for p in params
     )
     kernels = backend.library(op, x, call.surrogate)
-    if not alike or kernels is not torch.ops.snnfast or not has_kernel(x[0], *window):
+    if not shared or kernels is not torch.ops.snnfast or not has_kernel(x[0], *window):
         return None
     return result_of(call, _scan(kernels, op, kind, call, window))
 
 
 def _scan(kernels: Any, op: str, kind: _Variant, call: Any, window: Window | tuple[()] = ()) -> tuple[Tensor, ...]:
-    """Spikes, or these pooled, states and membranes; what was not asked for is empty."""
+    """Return spikes, or pooled spikes, states and membranes; results that the call does not return are empty."""
     x, flat = call.x, flatten(call)
-    given = {place: flat[place] for place in kind.gradient if flat[place] is not None}
-    refuse_transforms(op, given.values())
+    tensors = {place: flat[place] for place in kind.gradient if flat[place] is not None}
+    refuse_transforms(op, tensors.values())
     order = _CHANNELS_LAST if kind.pooled else None if kind.more else dense_order(x)
-    if order is not None or len(given) > 1:
-        _lay_out(given, kind, order)
-        for place, tensor in given.items():
+    if order is not None or len(tensors) > 1:
+        _lay_out(tensors, kind, order)
+        for place, tensor in tensors.items():
             flat[place] = tensor
     flat += window
-    if not wants_gradient(given.values()):
+    if not wants_gradient(tensors.values()):
         outputs = below_autograd(getattr(kernels, kind.forward), *flat, 0)
     else:
         on_cpu = kernels is torch.ops.snnfast and x.is_cpu
         every = CHECKPOINT_EVERY["cpu" if on_cpu else "cuda"]
         if traced():
-            # How many states are kept would tie a program to a number of steps, and to a gradient: it keeps none.
+            # The number of checkpoints would tie a program to a sequence length, and to a gradient: it saves none.
             compiling, exporting = torch.compiler.is_compiling(), torch.compiler.is_exporting()
             every = 0 if exporting or (not compiling and torch._C._is_tracing()) else every
             outputs = getattr(kernels, kind.forward)(*flat, every)
         else:
             again = on_cpu and not kind.more and repeats(x)
-            outputs = _Scan.apply(op, kernels, kind, every, again, flat, tuple(given), *given.values())  # type: ignore[no-untyped-call]
+            outputs = _Scan.apply(op, kernels, kind, every, again, flat, tuple(tensors), *tensors.values())  # type: ignore[no-untyped-call]
     outputs = outputs[: len(kind.states) + 2]
     if order is None:
         return outputs
@@ -157,16 +157,16 @@ def _scan(kernels: Any, op: str, kind: _Variant, call: Any, window: Window | tup
     )
 
 
-def _lay_out(given: dict[int, Tensor], kind: _Variant, order: list[int] | None) -> None:
-    """Brings the tensors ``given``, by place, into the layouts that the kernels read in place."""
+def _lay_out(tensors: dict[int, Tensor], kind: _Variant, order: list[int] | None) -> None:
+    """Bring ``tensors``, by position, into the layouts that the kernels read in place."""
     at_x = kind.at["x"]
     if order is not None:
-        for place, tensor in given.items():
+        for place, tensor in tensors.items():
             moved = tensor.permute(order) if place == at_x else permute_neurons(tensor, order)
-            given[place] = moved  # type: ignore[assignment]
-    shape = given[at_x].shape[1:]
-    for place in kind.parameters & given.keys():
-        given[place] = parameter_run(given[place], shape)
+            tensors[place] = moved  # type: ignore[assignment]
+    shape = tensors[at_x].shape[1:]
+    for place in kind.parameters & tensors.keys():
+        tensors[place] = parameter_run(tensors[place], shape)
 
 
 # ---- autograd
@@ -207,10 +207,13 @@ def _save(
     tensors: Sequence[Tensor],
     outputs: Sequence[Tensor],
 ) -> None:
-    """Keeps what the backward pass needs; ``flat`` is the context's own. ``x_repeats``: of x's gradient the mean is."""
+    """Save tensors for the backward pass. The context owns ``flat``.
+
+    ``x_repeats``: the kernel returns the mean of the gradient of ``x`` over time.
+    """
     ctx.set_materialize_grads(False)
-    also = outputs[0] if kind.more else outputs[-2] if kind.pooled else None
-    ctx.save_for_backward(outputs[-1], also, *tensors)
+    extra = outputs[0] if kind.more else outputs[-2] if kind.pooled else None
+    ctx.save_for_backward(outputs[-1], extra, *tensors)
     for place in places:
         flat[place] = None
     ctx.kernels, ctx.kind, ctx.every, ctx.flat, ctx.places = kernels, kind, every, flat, places
@@ -219,11 +222,11 @@ def _save(
 
 def _gradients(ctx: Any, grads: Sequence[Tensor | None]) -> list[Tensor]:
     """Gradients of the tensors at ``ctx.places`` from those of spikes, states and membranes."""
-    checkpoints, also, *tensors = ctx.saved_tensors
+    checkpoints, extra, *tensors = ctx.saved_tensors
     kind, every, places, flat = ctx.kind, ctx.every, ctx.places, list(ctx.flat)
     for place, value in zip(places, tensors):
         flat[place] = value
-    if not every:  # a raw call that kept no checkpoints
+    if not every:  # a raw call that saved no checkpoints
         every = CHECKPOINT_EVERY["cuda"]
         checkpoints = getattr(ctx.kernels, kind.forward)(*flat, every)[-1]
     at, count = kind.at, len(kind.states)
@@ -236,8 +239,8 @@ def _gradients(ctx: Any, grads: Sequence[Tensor | None]) -> list[Tensor]:
         grad_v_seq = None
     state_needed = any(flat[at[name]] is not None for name in kind.states)
     kernel = getattr(ctx.kernels, kind.backward)
-    kept = (also,) if kind.more else (also, ctx.x_repeats) if kind.pooled else (ctx.x_repeats,)
-    arguments = (*flat, *kept, checkpoints, every, state_needed, *grad_outputs, grad_v_seq)
+    extras = (extra,) if kind.more else (extra, ctx.x_repeats) if kind.pooled else (ctx.x_repeats,)
+    arguments = (*flat, *extras, checkpoints, every, state_needed, *grad_outputs, grad_v_seq)
     outputs = backward_pass(ctx.op, kernel, *arguments, why=NO_SECOND)
     found = [outputs[kind.gradient[place]] for place in places]
     if ctx.x_repeats:
@@ -247,14 +250,14 @@ def _gradients(ctx: Any, grads: Sequence[Tensor | None]) -> list[Tensor]:
     ]
 
 
-# ---- what PyTorch knows of the kernels
+# ---- registration with PyTorch
 
 
 def register(namespace: str) -> None:
-    """Makes the kernels of all neurons traceable without data, differentiable, and usable under ``torch.vmap``."""
+    """Make the kernels of all neurons traceable without data, differentiable, and usable under ``torch.vmap``."""
     for kind in _KINDS.values():
         _register(namespace, kind)
-    if namespace == "snnfast":  # those that pool are for the CPU alone
+    if namespace == "snnfast":  # only the CPU has kernels that pool
         for kind in _POOLED.values():
             _register(namespace, kind)
 
@@ -278,9 +281,9 @@ def _register(namespace: str, kind: _Variant) -> None:
             size = height // call.kernel_h, width // call.kernel_w
             spikes = x.new_empty(steps, batch, *size, channels)
             v_seq = x.new_empty((0,) if call.average else spikes.shape, dtype=torch.uint8)
-        kept = (torch.sym_max(count, 0), len(states), *x.shape[1:]) if every else (0,)
+        shape = (torch.sym_max(count, 0), len(states), *x.shape[1:]) if every else (0,)
         states_out = (neurons(x, call.return_state) for _ in states)
-        return spikes, *states_out, v_seq, x.new_empty(kept, dtype=dtype)
+        return spikes, *states_out, v_seq, x.new_empty(shape, dtype=dtype)
 
     @torch.library.register_fake(backward)
     def _(*flat: Any) -> tuple[Tensor, ...]:
@@ -321,8 +324,8 @@ def _register(namespace: str, kind: _Variant) -> None:
     @torch.library.register_vmap(forward)
     def _(info: Any, in_dims: tuple[int | None, ...], *flat: Any) -> Any:
         call, at_x = unflatten(kind.forward_call, flat), kind.at["x"]
-        given = batched(flat, in_dims, at_x, {at_x: 1}, info.batch_size)
-        return getattr(kernels, kind.forward)(*given), (
+        arguments = batched(flat, in_dims, at_x, {at_x: 1}, info.batch_size)
+        return getattr(kernels, kind.forward)(*arguments), (
             1 if call.fires else None,
             *(0 if call.return_state else None for _ in states),
             1 if call.return_v_seq else None,
@@ -334,8 +337,8 @@ def _register(namespace: str, kind: _Variant) -> None:
         call, at = unflatten(kind.backward_call, flat), positions(kind.backward_call)
         batch_at = dict.fromkeys((at["x"], at["grad_spikes"], at["grad_v_seq"]), 1)
         batch_at[at["checkpoints"]] = 2  # [count, states, neurons]
-        given = batched(flat, in_dims, at["x"], batch_at, info.batch_size)
-        return getattr(kernels, kind.backward)(*given), (
+        arguments = batched(flat, in_dims, at["x"], batch_at, info.batch_size)
+        return getattr(kernels, kind.backward)(*arguments), (
             1,
             *(0 if call.state_needed else None for _ in states),
             *(0 if isinstance(getattr(call, name), Tensor) else None for name in params),

@@ -1,4 +1,4 @@
-"""How neurons from step functions reach their kernels: autograd, fakes and vmap."""
+"""Dispatch of user-defined neurons to their kernels: autograd, fakes and vmap."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Kernel(NamedTuple):
 
     Attributes:
         name: its name in the operator.
-        numbers, tensors: its parameters, in order.
+        numbers, tensors: names of its parameters that are numbers or tensors, in order.
         rows: number of its states, further inputs and further outputs.
         namespace: of the operator.
         checkpoint_every: steps between the checkpoints of its backward pass.
@@ -57,19 +57,19 @@ def load(namespace: str, path: Path) -> int:
     if namespace == "snnfast":
         assert backend.extension is not None, "a backend was chosen"
         return backend.extension.load_own_kernel(path.stem, str(path))  # type: ignore[no-any-return]
-    (library,) = (each for each in torch.ops.loaded_libraries if "_cuda_emulation" in each)
-    found: int = ctypes.CDLL(library).snnfast_load_own_kernel(path.stem.encode(), bytes(path))
-    return found
+    (library,) = (path for path in torch.ops.loaded_libraries if "_cuda_emulation" in path)
+    every: int = ctypes.CDLL(library).snnfast_load_own_kernel(path.stem.encode(), bytes(path))
+    return every
 
 
 class Call(NamedTuple):
-    """A call of a kernel, but for its tensors: inputs, states, parameters, and of recurrent neurons connections.
+    """A call of a kernel without its tensors: inputs, states, parameters, and connections of recurrent neurons.
 
     Attributes:
         kernel: of KERNELS.
-        counts: how many inputs, states and parameters there are.
-        numbers: its parameters that are numbers.
-        outputs: how many outputs it has.
+        counts: numbers of inputs, states and parameters.
+        numbers: values of its parameters that are numbers.
+        outputs: number of its outputs.
         return_v_seq: whether to return the first state after every step.
         connections: whether recurrent neurons have spikes of earlier steps, and delays; None: not recurrent.
     """
@@ -82,49 +82,49 @@ class Call(NamedTuple):
     connections: tuple[bool, bool] | None
 
     def split(self, tensors: Sequence[Tensor]) -> tuple[Any, ...]:
-        """Inputs, states, parameters, and weight, past spikes and delay if they are recurrent."""
+        """Return inputs, states, parameters, and for recurrent neurons weight, past spikes and delay."""
         inputs, states, parameters = self.counts
         a, b = inputs + states, inputs + states + parameters
         if self.connections is None:
             return list(tensors[:inputs]), list(tensors[inputs:a]), list(tensors[a:]), []
         rest = iter(tensors[b:])
-        more = [next(rest) if is_there else None for is_there in (True, *self.connections)]
+        more = [next(rest) if present else None for present in (True, *self.connections)]
         return list(tensors[:inputs]), list(tensors[inputs:a]), list(tensors[a:b]), more
 
     @property
     def operator(self) -> str:
-        """The name of its operator, to which the pass is added."""
+        """The name of its operator, without the suffix of the pass."""
         return "own_neuron" if self.connections is None else "own_recurrent"
 
     def forward(self, tensors: Sequence[Tensor], v_seq: bool) -> tuple[Any, ...]:
         """The operator of the forward pass and its arguments."""
         inputs, states, parameters, more = self.split(tensors)
-        own = self.connections is None
-        of_neurons = (self.kernel.name, inputs if own else inputs[0], states, self.numbers, parameters)
-        last = (self.outputs, v_seq) if own else (v_seq, *more)
+        feedforward = self.connections is None
+        of_neurons = (self.kernel.name, inputs if feedforward else inputs[0], states, self.numbers, parameters)
+        last = (self.outputs, v_seq) if feedforward else (v_seq, *more)
         operator = self.kernel.operator(f"{self.operator}_forward")
         return operator, *of_neurons, *last, self.kernel.checkpoint_every
 
     def gradients(
-        self, kept: Sequence[Tensor], tensors: Sequence[Tensor], grads: Sequence[Tensor | None]
+        self, saved: Sequence[Tensor], tensors: Sequence[Tensor], grads: Sequence[Tensor | None]
     ) -> list[Tensor]:
-        """Gradients of all tensors from those of outputs, states and membranes, with what :meth:`kept` gave."""
-        *spikes, checkpoints = kept
+        """Gradients of all tensors from those of outputs, states and membranes, with the tensors of :meth:`saved`."""
+        *spikes, checkpoints = saved
         inputs, states, parameters, more = self.split(tensors)
         every, x = self.kernel.checkpoint_every, inputs[0]
-        if not checkpoints.numel() and len(x) > every:  # a raw call that kept none
+        if not checkpoints.numel() and len(x) > every:  # a raw call that saved none
             forward, *plain = self.forward(tensors, False)
             checkpoints = forward(*plain)[-1]
         none = x.new_empty(0)
-        given = [none if grad is None else grad for grad in grads]
-        given[-1] = given[-1] if self.return_v_seq else none
-        own = self.connections is None
-        of_neurons = self.kernel.name, inputs if own else x, states, self.numbers, parameters
-        last = (self.outputs,) if own else (*more, *spikes)
+        out_grads = [none if grad is None else grad for grad in grads]
+        out_grads[-1] = out_grads[-1] if self.return_v_seq else none
+        feedforward = self.connections is None
+        of_neurons = self.kernel.name, inputs if feedforward else x, states, self.numbers, parameters
+        last = (self.outputs,) if feedforward else (*more, *spikes)
         operator = self.kernel.operator(f"{self.operator}_backward")
-        arguments = operator, *of_neurons, *last, checkpoints, every, given
+        arguments = operator, *of_neurons, *last, checkpoints, every, out_grads
         found = backward_pass(self.kernel.name.rpartition("-")[0], *arguments, why=NO_SECOND)
-        if not own:
+        if not feedforward:
             wanted = [True] * sum(self.counts) + [value is not None for value in more]
             found = tuple(compress(found, wanted))
         return [
@@ -132,15 +132,15 @@ class Call(NamedTuple):
             for grad, tensor in zip(found, tensors)
         ]
 
-    def kept(self, found: Sequence[Tensor]) -> list[Tensor]:
-        """Tensors among those of the forward pass that the backward pass needs."""
+    def saved(self, found: Sequence[Tensor]) -> list[Tensor]:
+        """Return the results of the forward pass that the backward pass needs."""
         return [found[-1]] if self.connections is None else [found[0], found[-1]]
 
 
 def neurons(
     kernel: Kernel, inputs: Any, states: Any, numbers: Any, parameters: Any, outputs: int, v_seq: bool, *_: int
 ) -> tuple[Call, list[Tensor]]:
-    """The call of neurons, and its tensors, from the arguments of their operator."""
+    """Return the call of neurons, and its tensors, from the arguments of their operator."""
     counts = len(inputs), len(states), len(parameters)
     return Call(kernel, counts, numbers, outputs, v_seq, None), [*inputs, *states, *parameters]
 
@@ -149,15 +149,15 @@ def recurrent(
     kernel: Kernel, x: Tensor, states: Any, numbers: Any, parameters: Any, v_seq: bool,
     weight: Tensor, past: Tensor | None, delay: Tensor | None, *_: int,
 ) -> tuple[Call, list[Tensor]]:  # fmt: skip
-    """The same of recurrent neurons."""
-    there = past is not None, delay is not None
+    """Return the call of recurrent neurons, and its tensors, from the arguments of their operator."""
+    present = past is not None, delay is not None
     more = (t for t in (weight, past, delay) if t is not None)
-    call = Call(kernel, (1, len(states), len(parameters)), numbers, 1, v_seq, there)
+    call = Call(kernel, (1, len(states), len(parameters)), numbers, 1, v_seq, present)
     return call, [x, *states, *parameters, *more]
 
 
 def run(of_arguments: Callable[..., Any], kernel: Kernel, *plain: Any) -> list[Tensor]:
-    """Outputs, states and membranes of :func:`neurons` or :func:`recurrent`, with gradients where they are wanted."""
+    """Return outputs, states and membranes of :func:`neurons` or :func:`recurrent`, differentiable where needed."""
     call, tensors = of_arguments(kernel, *plain)
     refuse_transforms(kernel.name.rpartition("-")[0], tensors)
     forward = kernel.operator(f"{call.operator}_forward")
@@ -172,7 +172,7 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: Call, *tensors: Tensor) -> Any:
         found = below_autograd(*call.forward(tensors, call.return_v_seq))
-        _keep(ctx, call, tensors, found)
+        _save(ctx, call, tensors, found)
         return tuple(found[:-1])
 
     @staticmethod
@@ -180,11 +180,11 @@ class _Scan(torch.autograd.Function):
         return None, *_differentiated(ctx, grads)
 
 
-def _keep(ctx: Any, call: Call, tensors: Sequence[Tensor], found: Sequence[Tensor]) -> None:
-    kept = call.kept(found)
+def _save(ctx: Any, call: Call, tensors: Sequence[Tensor], found: Sequence[Tensor]) -> None:
+    saved = call.saved(found)
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*kept, *tensors)
-    ctx.call, ctx.count = call, len(kept)
+    ctx.save_for_backward(*saved, *tensors)
+    ctx.call, ctx.count = call, len(saved)
 
 
 def _differentiated(ctx: Any, grads: Sequence[Tensor | None]) -> list[Tensor]:
@@ -193,11 +193,11 @@ def _differentiated(ctx: Any, grads: Sequence[Tensor | None]) -> list[Tensor]:
     return gradients
 
 
-# ---- what PyTorch knows of the operators
+# ---- registration with PyTorch
 
 
 def register(namespace: str) -> None:
-    """Makes the operators traceable without data, differentiable, and usable under ``torch.vmap``."""
+    """Make the operators traceable without data, differentiable, and usable under ``torch.vmap``."""
     forward, backward = f"{namespace}::own_neuron_forward", f"{namespace}::own_neuron_backward"
     recurrent_names = f"{namespace}::own_recurrent_forward", f"{namespace}::own_recurrent_backward"
     operators = getattr(torch.ops, namespace)
@@ -218,24 +218,24 @@ def register(namespace: str) -> None:
         return [x.new_empty(x.shape[1:], dtype=check.state_dtype(x.dtype)) for _ in range(count)]
 
     @torch.library.register_fake(forward)
-    def _(*given: Any) -> Any:
-        kernel, inputs, _states, _numbers, _parameters, outputs, v_seq, every = given
+    def _(*arguments: Any) -> Any:
+        kernel, inputs, _states, _numbers, _parameters, outputs, v_seq, every = arguments
         return results(inputs[0], kernel, len(inputs), outputs, v_seq, every)
 
     @torch.library.register_fake(backward)
-    def _(*given: Any) -> Any:
-        _kernel, inputs, states, _numbers, parameters, *_ = given
+    def _(*arguments: Any) -> Any:
+        _kernel, inputs, states, _numbers, parameters, *_ = arguments
         per_neuron = of_neurons(inputs[0], len(states) + len(parameters))
         return [*(x.new_empty(x.shape) for x in inputs), *per_neuron]
 
     @torch.library.register_fake(recurrent_names[0])
-    def _(*given: Any) -> Any:
-        kernel, x, _states, _numbers, _parameters, v_seq, *_connections, every = given
+    def _(*arguments: Any) -> Any:
+        kernel, x, _states, _numbers, _parameters, v_seq, *_connections, every = arguments
         return results(x, kernel, 1, 1, v_seq, every)
 
     @torch.library.register_fake(recurrent_names[1])
-    def _(*given: Any) -> Any:
-        _kernel, x, states, _numbers, parameters, weight, past, delay, *_ = given
+    def _(*arguments: Any) -> Any:
+        _kernel, x, states, _numbers, parameters, weight, past, delay, *_ = arguments
         nothing = x.new_empty(0, dtype=check.state_dtype(x.dtype))
         return [
             x.new_empty(x.shape),
@@ -246,11 +246,11 @@ def register(namespace: str) -> None:
         ]
 
     def differentiable(name: str, of_arguments: Callable[..., Any], places: Sequence[Any]) -> None:
-        """``places``: which of inputs, states, parameters and connections each argument is, if it has a gradient."""
+        """Register gradients; ``places`` names the group of tensors of each argument, None without a gradient."""
 
-        def keep(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
+        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
             call, tensors = of_arguments(KERNELS[inputs[0]], *inputs[1:])
-            _keep(ctx, call, tensors, output)
+            _save(ctx, call, tensors, output)
 
         def differentiate(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ...]:
             xs, states, parameters, more = ctx.call.split(_differentiated(ctx, grads[:-1]))
@@ -258,7 +258,7 @@ def register(namespace: str) -> None:
             found |= zip(("weight", "past", "delay"), more)
             return tuple(found.get(place) for place in places)
 
-        torch.library.register_autograd(name, differentiate, setup_context=keep)
+        torch.library.register_autograd(name, differentiate, setup_context=setup_context)
 
     differentiable(forward, neurons, (None, "xs", "states", None, "parameters", *[None] * 3))
     connected = ("weight", "past", "delay")
@@ -268,7 +268,7 @@ def register(namespace: str) -> None:
         torch.library.register_autograd(name, no_double_backward("neuron", NO_SECOND))
 
     def mapped(info: Any, in_dims: Any, *arguments: Any) -> Any:
-        """Samples side by side, behind the steps: to a neuron they are more neurons."""
+        """Run samples as more neurons, with the batch as the dimension after the steps."""
         kernel, inputs, states, numbers, parameters, outputs, v_seq, every = arguments
         size = info.batch_size
 
@@ -304,7 +304,7 @@ def register(namespace: str) -> None:
 
 
 def _one_by_one(kernel: Any) -> Callable[..., Any]:
-    """A recurrent kernel under ``torch.vmap`` by a call a sample, which may have weights of its own."""
+    """Vmap rule of a recurrent kernel: one call per sample, each with separate weights."""
 
     def mapped(info: Any, in_dims: Any, *arguments: Any) -> Any:
         def pick(value: Any, dim: Any, k: int) -> Any:

@@ -1,4 +1,4 @@
-"""The op of a neuron that is written as a step function: signature, checks, kernels compiled on first use, autograd."""
+"""Op of a user-defined neuron, from its step function: signature, checks, kernels compiled on first use, autograd."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ class OwnNeuron(StepFunction):
     # ---- calls
 
     def __call__(self, *arguments: Any, **keywords: Any) -> tuple[Any, ...]:
-        """Outputs, states and, with ``return_v_seq``, the first state after every step."""
+        """Return outputs, states and, with ``return_v_seq``, the first state after every step."""
         return self._run(self.bind(arguments, keywords))
 
     def reference(self, *arguments: Any, **keywords: Any) -> tuple[Any, ...]:
-        """The same in plain PyTorch, one step after the other."""
+        """Run the op in plain PyTorch, one step after the other."""
         call = self.bind(arguments, keywords)
         return self._answer(call, *self._reference(call))
 
     def recurrent(
         self, x: Tensor, weight: Tensor, past: Tensor | None = None, *, delay: Tensor | None = None, **arguments: Any
     ) -> tuple[Any, ...]:
-        """The neurons with recurrent connections: :func:`snnfast.ops.recurrent`, which says what the arguments are."""
+        """Run the neurons with recurrent connections; :func:`snnfast.ops.recurrent` documents the arguments."""
         if len(self.inputs) > 1 or self.outputs > 1 or not self.fires:
             raise ValueError(
                 f"{self.name}: recurrent connections need neurons with one input and one output, its spikes; these "
@@ -74,10 +74,10 @@ class OwnNeuron(StepFunction):
         if len(x) == 0:
             return self._answer(call, *self._reference(call))
         frame = self._frame(call.variant, call.parameters, call.surrogate)
-        own = self.named(call.parameters)
+        named = self.named(call.parameters)
 
         def step(value: Tensor, states: list[Any]) -> tuple[Tensor, list[Any]]:
-            outputs, after = whole_step(self.step, frame, [value], states, own)
+            outputs, after = whole_step(self.step, frame, [value], states, named)
             return outputs[0].to(value.dtype), after
 
         with KernelFunctions(check.state_dtype(x.dtype)):
@@ -93,7 +93,7 @@ class OwnNeuron(StepFunction):
         )
 
     def _rest(self, call: Call) -> list[Tensor]:
-        """The states before the first step: given, or at rest."""
+        """Return the states before the first step: those of the call, or at rest."""
         x = call.inputs[0]
         zeros = torch.zeros(x.shape[1:], dtype=check.state_dtype(x.dtype), device=x.device)
         rest = call.parameters.get("v_rest", 0.0)
@@ -101,7 +101,7 @@ class OwnNeuron(StepFunction):
         return [rest if value is None else value for value, rest in zip(call.states, at_rest)]
 
     def _rest_or_none(self, call: Call) -> list[Tensor]:
-        """The states before the first step; none where all are at rest, which the kernel knows."""
+        """Return the states before the first step; none where all are at rest, which the kernel fills in."""
         if all(value is None for value in call.states):
             return []
         dtype = check.state_dtype(call.inputs[0].dtype)
@@ -137,7 +137,7 @@ class OwnNeuron(StepFunction):
     # ---- kernels
 
     def _kernel(self, variant: Variant, x: Tensor) -> Kernel | None:
-        """The kernel that runs this call; None for plain PyTorch, which warns once with the reason."""
+        """Return the kernel that runs this call; None for plain PyTorch, which warns once with the reason."""
         if x.is_cpu and not torch.compiler.is_compiling() and not torch.onnx.is_in_onnx_export():
             known = self._variants.get(variant)
             if known is not None and backend.forced() is None:
@@ -148,28 +148,28 @@ class OwnNeuron(StepFunction):
     def _choose(self, variant: Variant, x: Tensor) -> Kernel | None:
         if not self.compile:
             return None
-        which, why = backend.choose(self.name, x)
-        if which != "reference":
+        choice, why = backend.choose(self.name, x)
+        if choice != "reference":
             try:
-                return self._compiled(_for_target(variant, _target(which, x), x))
+                return self._compiled(_for_target(variant, _target(choice, x), x))
             except (CompileError, TraceError) as error:
                 # A step can be rewritten, but the surrogate may be another library's.
                 if isinstance(error, TraceError) and isinstance(variant.surrogate, str):
                     raise
-                if backend.forced() == which:
-                    raise backend.BackendError(f"{self.name}: backend {which!r} was asked for, but {error}") from error
+                if backend.forced() == choice:
+                    raise backend.BackendError(f"{self.name}: backend {choice!r} was asked for, but {error}") from error
                 why = str(error)
         if backend.forced() != "reference" and not torch.onnx.is_in_onnx_export():
             backend._warn_once(f"{self.name} runs in plain PyTorch, which is slow: {why}")
         return None
 
     def explain(self, x: Tensor, surrogate: Any = None) -> str:
-        """Which kernel runs for an input like ``x``, and why: a line of :func:`snnfast.backend.explain`."""
+        """Name the kernel for inputs like ``x``, with the reason, for :func:`snnfast.backend.explain`."""
         if not self.compile:
             return "plain PyTorch reference: it was made with compile=False"
-        which, why = backend.choose(self.name, x)
-        if which != "reference":
-            target = _target(which, x)
+        choice, why = backend.choose(self.name, x)
+        if choice != "reference":
+            target = _target(choice, x)
             try:
                 command(Path("kernel.so"), target)
                 self.plan(self._plainest(x, surrogate))
@@ -178,13 +178,13 @@ class OwnNeuron(StepFunction):
             else:
                 assert backend.extension is not None, "a backend was chosen"
                 device, code = "CUDA", target
-                if which == "cpu":
+                if choice == "cpu":
                     device, code = "CPU", backend.extension.cpu_isa()
                 return f"{device} kernel compiled from its step ({code}): {why}"
         return f"plain PyTorch reference: {why}"
 
     def _plainest(self, x: Tensor, surrogate: Any) -> Variant:
-        """The variant of a call with numbers alone; tensors are traced alike."""
+        """Return the variant of a call with numbers alone; tensors have the same trace."""
         zero = x.new_zeros((1, 1))
         return self.bind([zero] * len(self.inputs), {"surrogate": surrogate or "atan"}).variant
 
@@ -211,7 +211,7 @@ class OwnNeuron(StepFunction):
             return kernel
 
     def source(self, variant: Variant) -> tuple[str, tuple[str, ...], int]:
-        """The C++ of the kernel for ``variant``, its parameters that are numbers, in order, and its rows."""
+        """Return the C++ of the kernel for ``variant``, the names of its numbers, in order, and its rows."""
         plan, states = self.plan(variant)
         source = emit.library_source(
             _camel(self.name),
@@ -229,12 +229,12 @@ class OwnNeuron(StepFunction):
         return make_plan(found), states
 
     def traced(self, variant: Variant) -> tuple[Step, list[str]]:
-        """One step of ``variant``, and the names of its states."""
-        hidden = [name for name, is_there in (("v_reset", variant.hard_reset and self.fires),) if is_there]
+        """Trace one step of ``variant``; also return the names of its states."""
+        hidden = [name for name, present in (("v_reset", variant.hard_reset and self.fires),) if present]
         hidden += [ALPHA] * (isinstance(variant.surrogate, str) and self.fires)
         hidden += [PERIOD] * variant.refractory + [MOST] * variant.several
-        own = [name for name in self.parameters if name != "v_reset" or variant.hard_reset]
-        every = list(dict.fromkeys((*own, *hidden)))
+        visible = [name for name in self.parameters if name != "v_reset" or variant.hard_reset]
+        every = list(dict.fromkeys((*visible, *hidden)))
         numbers = [name for name in every if name not in variant.tensors]
         states = [*self.states, *["r"] * variant.refractory]
 
@@ -243,9 +243,9 @@ class OwnNeuron(StepFunction):
             if isinstance(surrogate, str):
                 surrogate = TracedSurrogate(surrogate, leaves[ALPHA]) if ALPHA in leaves else None
             frame = self._frame(variant, leaves, surrogate)
-            given = {name: parameters.get(name) for name in self.parameters}
+            values_of = {name: parameters.get(name) for name in self.parameters}
             split = len(self.inputs)
-            outputs, after = whole_step(self.step, frame, values[:split], values[split:], given)
+            outputs, after = whole_step(self.step, frame, values[:split], values[split:], values_of)
             return (*outputs, *after)
 
         step.__name__ = self.name
@@ -258,26 +258,26 @@ class OwnNeuron(StepFunction):
             tensors=variant.tensors,
             dtype=check.state_dtype(variant.dtype),
             frame=lambda leaves: leaves,  # type: ignore[arg-type, return-value]
-            own=own,
+            visible=visible,
         )
         return found, states
 
     def _scan(self, kernel: Kernel, call: Call) -> tuple[list[Tensor], list[Tensor], Tensor]:
         x = call.inputs[0]
-        given = self._rest_or_none(call)
+        carried = self._rest_or_none(call)
         parameters = [call.parameters[name] for name in kernel.tensors]
         order = dense_order(x)
         shape = x.shape[1:]
         if order is not None:
             inputs = [value.permute(order) for value in call.inputs]
-            given = [permute_neurons(value, order) for value in given]  # type: ignore[misc]
+            carried = [permute_neurons(value, order) for value in carried]  # type: ignore[misc]
             parameters = [permute_neurons(value, order) for value in parameters]
             shape = inputs[0].shape[1:]
         else:
             inputs = call.inputs
         parameters = [parameter_run(value, shape) for value in parameters]
         numbers = [call.parameters[name] for name in kernel.numbers]
-        plain = kernel, inputs, given, numbers, parameters, self.outputs, call.return_v_seq
+        plain = kernel, inputs, carried, numbers, parameters, self.outputs, call.return_v_seq
         results = own_kernels.run(own_kernels.neurons, *plain)
         outputs, states = results[: self.outputs], results[self.outputs : -1]
         v_seq = results[-1]
@@ -298,15 +298,15 @@ def _kernel_for(place: int, variant: tuple[Any, ...], x: Tensor) -> Kernel | Non
     return _NEURONS[place]._choose(Variant(*variant), x)
 
 
-# torch.compile cannot look into a compiler, and keeps the kernel: this is what torch.compiler.assume_constant_result
-# does, which takes a second to import.
+# torch.compile cannot trace a compiler, so the kernel is a constant to it. torch.compiler.assume_constant_result sets
+# the same mark, but takes a second to import.
 setattr(_kernel_for, "_dynamo_marked_constant", True)  # noqa: B010
 
 
-def _target(which: str, x: Tensor) -> str:
+def _target(choice: str, x: Tensor) -> str:
     """Target of :mod:`snnfast.compiler.build` for a backend and the device of ``x``."""
-    if which != "cuda":
-        return which
+    if choice != "cuda":
+        return choice
     major, minor = torch.cuda.get_device_capability(x.device)
     return f"sm_{major}{minor}"
 

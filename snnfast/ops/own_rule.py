@@ -23,12 +23,12 @@ from snnfast.reference.stdp import stdp_ as reference
 from .autograd import traced
 from .in_place import buffer, changed
 
-# Evaluations of a rule that a thread should at least have.
+# Fewest evaluations of a rule per thread.
 _FEW = 1 << 18
 
 
 class _Arguments(ctypes.Structure):
-    """The struct in csrc/cpu/own_rule.h."""
+    """Mirror of the struct in csrc/cpu/own_rule.h."""
 
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ("w", "s_pre", "x_pre", "x_pre2")),
@@ -40,17 +40,17 @@ class _Arguments(ctypes.Structure):
 
 
 def run(op: str, call: StdpCall, rule: OwnConstants) -> StdpState:
-    """The state after the last step; kernels run where they can, else the reference, with one warning."""
-    which, why = backend.choose(op, call.w)
-    if which == "cpu" and not traced() and call.pre.numel() and call.post.numel():
+    """Return the state after the last step, by a kernel where one can run, else by the reference with a warning."""
+    choice, why = backend.choose(op, call.w)
+    if choice == "cpu" and not traced() and call.pre.numel() and call.post.numel():
         try:
             return _by_kernel(call, rule, library("own_rule", _source(rule, call.w.dtype)))
         except (CompileError, TraceError) as error:
-            if backend.forced() == which:
+            if backend.forced() == choice:
                 raise backend.BackendError(f"{op}: backend 'cpu' was asked for, but {error}") from error
             why = str(error)
-    elif which != "cpu":
-        why = why if which == "reference" else "it has kernels for the CPU alone"
+    elif choice != "cpu":
+        why = why if choice == "reference" else "it has kernels for the CPU alone"
     if backend.forced() != "reference" and call.pre.numel() and call.post.numel() and not traced():
         backend._warn_once(f"{op}: a rule of your own runs in plain PyTorch, which is slow: {why}")
     with KernelFunctions(call.w.dtype):
@@ -58,7 +58,7 @@ def run(op: str, call: StdpCall, rule: OwnConstants) -> StdpState:
 
 
 def _source(rule: OwnConstants, dtype: torch.dtype) -> str:
-    """The C++ of a rule: traced at every call, since numbers that it reads from outside may have changed."""
+    """Return the C++ of a rule, traced at every call, since numbers that it reads from outside may have changed."""
 
     def step(_: Any, *values: Node) -> Node:
         found = rule.change(Synapses(*values))  # type: ignore[arg-type]
@@ -72,7 +72,7 @@ def _source(rule: OwnConstants, dtype: torch.dtype) -> str:
     names = Synapses._fields
     found = trace(
         step,
-        **{"inputs": len(names), "states": 0, "numbers": [], "tensors": [], "own": []},  # type: ignore[arg-type]
+        **{"inputs": len(names), "states": 0, "numbers": [], "tensors": [], "visible": []},  # type: ignore[arg-type]
         dtype=dtype,
         frame=lambda leaves: leaves,  # type: ignore[arg-type, return-value]
     )
@@ -108,7 +108,7 @@ def _by_kernel(call: StdpCall, rule: OwnConstants, path: Any) -> StdpState:
     if threads == 1:
         rows(0, n_post)
     else:
-        with ThreadPoolExecutor(threads) as pool:  # a call of ctypes holds no lock of Python
+        with ThreadPoolExecutor(threads) as pool:  # ctypes releases the GIL
             list(pool.map(rows, parts[:-1], parts[1:]))
     if call.norm is not None:
         normalize(w, w.new_ones(n_post, dtype=torch.bool), call.norm, rule)
@@ -119,12 +119,12 @@ def _by_kernel(call: StdpCall, rule: OwnConstants, path: Any) -> StdpState:
 def _traces(
     spikes: Tensor, x: Tensor, x2: Tensor, rule: OwnConstants, decay: float, decay2: float, w: Tensor
 ) -> tuple[Tensor, ...]:
-    """Spikes, traces and second traces of every step, as a rule reads them, and both traces after the last one."""
+    """Return spikes, traces and second traces of every step, as a rule reads them, and both traces after the last."""
     fired = spikes.detach() != 0
     first, second = [], []
-    for now in fired:
-        x, before = rule.trace(x * decay, now), x2 * decay2
-        x2 = rule.trace(before, now)
+    for current in fired:
+        x, before = rule.trace(x * decay, current), x2 * decay2
+        x2 = rule.trace(before, current)
         first.append(x)
         second.append(before)
     return fired.to(w.dtype).contiguous(), torch.stack(first), torch.stack(second), x, x2

@@ -1,4 +1,4 @@
-"""How a call of :func:`snnfast.ops.poisson` reaches its kernel."""
+"""Dispatch of :func:`snnfast.ops.poisson` to its kernel."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _run(op: str, call: PoissonCall) -> Tensor:
 
 
 def register(namespace: str) -> None:
-    """Makes the kernel in ``namespace`` traceable without data."""
+    """Make the kernel in ``namespace`` traceable without data."""
 
     @torch.library.register_fake(f"{namespace}::poisson")
     def _(*flat: Any) -> Tensor:

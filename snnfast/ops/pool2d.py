@@ -1,4 +1,4 @@
-"""How a call of :func:`snnfast.ops.pool2d` reaches its kernels: autograd and fakes."""
+"""Dispatch of :func:`snnfast.ops.pool2d` to its kernels: autograd and fakes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from snnfast.reference.pool2d import pool2d as reference
 
 from .autograd import below_autograd, no_double_backward, refuse_transforms, traced, wants_gradient
 
-# How many channels the narrowest vector has, of the dtypes that there are kernels for.
+# Channels of the narrowest vector, by the dtypes that have kernels.
 _CHANNELS = {torch.float32: 4, torch.float64: 2, torch.bfloat16: 4}
-# How many pixels the window of a maximum has at most: its place is kept in a byte.
-_PLACES = 256
+# Most pixels in the window of a maximum: the argmax indices are bytes.
+_MOST_PIXELS = 256
 
 
 @public_op(reference)
@@ -40,12 +40,12 @@ def pool2d(op: str, call: Pool2dCall) -> Tensor:
 
 
 def has_kernel(x: Tensor, kernel_h: int, kernel_w: int, average: bool) -> bool:
-    """Whether there is a kernel for such images and windows."""
+    """Return whether there is a kernel for such images and windows."""
     return (
         not traced()
         and x.is_cpu
         and x.shape[1] >= _CHANNELS.get(x.dtype, math.inf)
-        and (average or kernel_h * kernel_w <= _PLACES)
+        and (average or kernel_h * kernel_w <= _MOST_PIXELS)
         and x.is_contiguous(memory_format=torch.channels_last)
     )
 
@@ -57,8 +57,8 @@ class _Pooling(torch.autograd.Function):
     # The forward(ctx, ...) form is faster than autograd registered with the kernel (below).
     @staticmethod
     def forward(ctx: Any, *flat: Any) -> Any:
-        y, places = below_autograd(torch.ops.snnfast.pool2d_forward, *flat)
-        _save(ctx, flat, places)
+        y, indices = below_autograd(torch.ops.snnfast.pool2d_forward, *flat)
+        _save(ctx, flat, indices)
         return y
 
     @staticmethod
@@ -66,10 +66,10 @@ class _Pooling(torch.autograd.Function):
         return _gradients(ctx, grad)
 
 
-def _save(ctx: Any, flat: tuple[Any, ...], places: Tensor) -> None:
+def _save(ctx: Any, flat: tuple[Any, ...], indices: Tensor) -> None:
     x, *ctx.more = flat
-    ctx.shape = x.shape  # all that is needed of it
-    ctx.save_for_backward(places)
+    ctx.shape = x.shape  # the backward pass needs no values
+    ctx.save_for_backward(indices)
     ctx.set_materialize_grads(False)
 
 
@@ -78,19 +78,19 @@ def _gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
     nothing = (None,) * len(ctx.more)
     if grad is None:
         return None, *nothing
-    (places,) = ctx.saved_tensors
+    (indices,) = ctx.saved_tensors
     x = grad.new_empty(1).expand(ctx.shape)
-    # with create_graph=True the kernel says that it has no second derivative
-    return torch.ops.snnfast.pool2d_backward(x, *ctx.more, places, grad), *nothing
+    # with create_graph=True the kernel raises, since it has no second derivative
+    return torch.ops.snnfast.pool2d_backward(x, *ctx.more, indices, grad), *nothing
 
 
-# ---- what PyTorch knows of the kernels
+# ---- registration with PyTorch
 
 
 def register(namespace: str) -> None:
-    """Makes the kernels traceable without data, and differentiable."""
+    """Make the kernels traceable without data, and differentiable."""
     if namespace != "snnfast":
-        return  # they are for the CPU alone
+        return  # only the CPU has these kernels
     forward, backward = "snnfast::pool2d_forward", "snnfast::pool2d_backward"
 
     def empty(x: Tensor, rows: int, columns: int) -> Tensor:
@@ -110,9 +110,9 @@ def register(namespace: str) -> None:
         return empty(x, *x.shape[2:])
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        _, places = output
-        _save(ctx, inputs, places)
-        ctx.mark_non_differentiable(places)
+        _, indices = output
+        _save(ctx, inputs, indices)
+        ctx.mark_non_differentiable(indices)
 
     torch.library.register_autograd(forward, lambda ctx, grad, _: _gradients(ctx, grad), setup_context=setup_context)
 

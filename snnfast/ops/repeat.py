@@ -1,4 +1,4 @@
-"""Sequences whose steps are all the same, as views of one step with stride 0 over time."""
+"""Sequences of equal steps, as views of one step with stride 0 over time."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from .layout import dense_order, inverse
 
 
 def once(x: Tensor) -> Tensor:
-    """One step of a sequence whose steps are all the same. At every step its gradient is the mean over the steps."""
+    """Return one step of a sequence of equal steps. The gradient at every step is the mean over the steps."""
     return _Once.apply(x)  # type: ignore[no-untyped-call,no-any-return]
 
 
 def repeat(y: Tensor, steps: int) -> Tensor:
-    """A step as a sequence. Its gradient may be given as the mean over the steps, at every step: the sum is equal."""
+    """Expand a step to a sequence. Its gradient may be the mean over the steps at every step: the sum is equal."""
     return _Repeat.apply(y, steps)  # type: ignore[no-untyped-call,no-any-return]
 
 
 def repeats(x: Tensor) -> bool:
-    """Whether ``x`` was made by :func:`repeat`, so that the mean over the steps of its gradient is enough."""
+    """Return whether ``x`` is a result of :func:`repeat`, for which the mean of the gradient over time suffices."""
     return type(x.grad_fn) is _Repeat._backward_cls
 
 

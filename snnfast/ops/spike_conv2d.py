@@ -1,4 +1,4 @@
-"""How a call of :func:`snnfast.ops.spike_conv2d` reaches its kernels: autograd and fakes."""
+"""Dispatch of :func:`snnfast.ops.spike_conv2d` to its kernels: autograd and fakes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from snnfast.reference.spike_linear import result_dtype
 from .autograd import below_autograd, has_values, no_double_backward, refuse_transforms, wants_gradient
 from .spike_linear import exactly
 
-# Behind the methods of a call: "auto", with weights [C, O, kh, kw] whose rows and columns go from the last one on.
+# A method after those of a call: "auto", with weights [C, O, kh, kw] that the kernel reads flipped.
 TURNED = len(METHODS)
 LARGE_WEIGHTS = 2  # times as many as pixels; kLargeWeights in csrc/ops/spike_conv2d.cpp
 
@@ -53,10 +53,9 @@ def spike_conv2d(op: str, call: SpikeConv2dCall) -> Tensor:
 
 
 def _without_padding_alone(call: SpikeConv2dCall) -> SpikeConv2dCall:
-    """The same convolution without the rows and columns of the kernel that meet nothing but padding.
+    """Remove the rows and columns of the kernel that meet nothing but padding.
 
-    Of images of one pixel, as behind the last layers of a ResNet for small images, a kernel of 3 x 3 has one product of
-    nine left.
+    For images of one pixel, as in the last layers of a ResNet for small images, a kernel of 3 x 3 becomes one of 1 x 1.
     """
     height, width = call.x.shape[2:]
     h, w = call.weight.shape[2:]
@@ -74,7 +73,7 @@ def _without_padding_alone(call: SpikeConv2dCall) -> SpikeConv2dCall:
 
 
 def _taps(size: int, kernel: int, stride: int, padding: int) -> range:
-    """The places of a kernel that meet an image; all where those alone would give another number of results."""
+    """Return the taps of a kernel that meet the image; all taps if fewer would change the number of results."""
     results = (size + 2 * padding - kernel) // stride + 1
     met = [k for k in range(kernel) if any(0 <= y * stride - padding + k < size for y in range(results))]
     taps = range(met[0], met[-1] + 1) if met else range(0)
@@ -124,7 +123,7 @@ def _gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
     grad_weight = None
     if weight_wanted and ctx.by_events:
         kernel = torch.ops.snnfast.spike_conv2d_backward
-        # with create_graph=True the kernel says that it has no second derivative
+        # with create_graph=True the kernel raises, since it has no second derivative
         grad_weight = kernel(*flatten(call), bits, found, grad)
     grad_x = _grad_x(call, grad) if x_wanted and stride == [1, 1] else None
     # Asked for the bias, convolution_backward computes the gradient of the weight as well.
@@ -143,19 +142,19 @@ def _gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
 
 
 def _grad_x(call: SpikeConv2dCall, grad: Tensor) -> Tensor | None:
-    """The gradient of images as a convolution of ``grad``, by events where few of it are not 0; None: not so."""
+    """Return the gradient of images as a convolution of ``grad``, by events if it is sparse; None if not supported."""
     h, w = call.weight.shape[2:]
     channels, rows, columns = grad.shape[1:]
     if channels > 2**20 or channels * (rows + 2 * h) * (columns + 2 * w) >= 2**31:
         return None  # the kernel's keys are 32 bits wide
-    # Behind max pooling, and with surrogates that are 0 from some distance on, few are not 0.
+    # It is sparse behind max pooling, and with surrogates of bounded support.
     rows, columns = h - 1 - call.padding_h, w - 1 - call.padding_w
     turned = call._replace(x=grad, padding_h=rows, padding_w=columns, method=TURNED)
     return torch.ops.snnfast.spike_conv2d_forward(*flatten(turned))[0]  # type: ignore[no-any-return]
 
 
 def layout_for(weight: Tensor, x: Tensor) -> torch.memory_format:
-    """The layout of ``x`` in which PyTorch's convolution is fastest on the CPU.
+    """Return the layout of ``x`` in which PyTorch's convolution is fastest on the CPU.
 
     Channels-last it copies the weights, which costs more than the product where they are much larger than ``x``.
     """
@@ -164,19 +163,19 @@ def layout_for(weight: Tensor, x: Tensor) -> torch.memory_format:
 
 
 def laid_out(x: Tensor, layout: torch.memory_format) -> Tensor:
-    """Images in one of two layouts, which the strides of an image of one pixel show, too."""
+    """Return images in one of two layouts, with strides that tell it even for images of one pixel."""
     if layout is torch.channels_last:
         return x.contiguous(memory_format=layout)
     return x.flatten(1).view(x.shape)
 
 
-# ---- what PyTorch knows of the kernels
+# ---- registration with PyTorch
 
 
 def register(namespace: str) -> None:
-    """Makes the kernels traceable without data, and differentiable."""
+    """Make the kernels traceable without data, and differentiable."""
     if namespace != "snnfast":
-        return  # they are for the CPU alone
+        return  # only the CPU has these kernels
     forward, backward = "snnfast::spike_conv2d_forward", "snnfast::spike_conv2d_backward"
 
     @torch.library.register_fake(forward)
@@ -209,7 +208,7 @@ def register(namespace: str) -> None:
     refuse = no_double_backward("spike_conv2d")
 
     def differentiate(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
-        # TURNED is the gradient of an input: this is its own.
+        # A TURNED call is the gradient of an input, so this would be a second derivative.
         return refuse(ctx, grad) if ctx.call.method == TURNED else _gradients(ctx, grad)
 
     torch.library.register_autograd(forward, differentiate, setup_context=setup_context)

@@ -1,4 +1,4 @@
-"""How a call of :func:`snnfast.ops.spike_count` reaches its kernel."""
+"""Dispatch of :func:`snnfast.ops.spike_count` to its kernel."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def spike_count(op: str, call: SpikeCountCall) -> tuple[Tensor, Tensor]:
 
 
 def register(namespace: str) -> None:
-    """Makes the kernel in ``namespace`` traceable without data."""
+    """Make the kernel in ``namespace`` traceable without data."""
 
     @torch.library.register_fake(f"{namespace}::spike_count")
     def _(*flat: Any) -> tuple[Tensor, Tensor]:

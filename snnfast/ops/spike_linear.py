@@ -1,4 +1,4 @@
-"""How a call of :func:`snnfast.ops.spike_linear` reaches its kernels: autograd, fakes and vmap."""
+"""Dispatch of :func:`snnfast.ops.spike_linear` to its kernels: autograd, fakes and vmap."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BackwardSpikeLinearCall = extended(
     "BackwardSpikeLinearCall",
     {"bits": Tensor, "found": Tensor, "grad_y": Tensor, **dict.fromkeys(_WANTED, bool)},
 )
-# Where the kernel says how many elements are neither 0 nor 1; csrc/ops/spike_linear.cpp.
+# Index in the kernel's `found` of the number of elements that are neither 0 nor 1; csrc/ops/spike_linear.cpp.
 _OTHERS = 1
 
 
@@ -50,7 +50,7 @@ def spike_linear(op: str, call: SpikeLinearCall) -> Tensor:
 
 
 def exactly(product: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None, *more: Any) -> Tensor:
-    """A product of PyTorch's, of int8 through float64, which holds its sums."""
+    """Compute a product by PyTorch; for int8 in float64, which represents the sums exactly."""
     if weight.dtype != torch.int8:
         return product(x.to(weight.dtype), weight, bias, *more)
     return product(x.double(), weight.double(), None if bias is None else bias.double(), *more).int()
@@ -94,13 +94,13 @@ def _gradients(ctx: Any, grad: Tensor | None) -> Sequence[Tensor | None]:
     return *(g if is_wanted else None for g, is_wanted in zip(grads, wanted)), None
 
 
-# ---- what PyTorch knows of the kernels
+# ---- registration with PyTorch
 
 
 def register(namespace: str) -> None:
-    """Makes the kernels traceable without data, differentiable, and usable under ``torch.vmap``."""
+    """Make the kernels traceable without data, differentiable, and usable under ``torch.vmap``."""
     if namespace != "snnfast":
-        return  # they are for the CPU alone
+        return  # only the CPU has these kernels
     kernels = torch.ops.snnfast
     forward, backward = "snnfast::spike_linear_forward", "snnfast::spike_linear_backward"
 
@@ -132,5 +132,5 @@ def register(namespace: str) -> None:
 
     torch.library.register_autograd(backward, no_double_backward("spike_linear"))
     for kernel, name in ((kernels.spike_linear_forward, forward), (kernels.spike_linear_backward, backward)):
-        # One call after the other: the share of spikes, by which each is done, is its own.
+        # One call per sample, since the share of spikes selects the algorithm.
         torch.library.register_vmap(name, one_by_one(kernel))

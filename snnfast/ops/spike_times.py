@@ -1,6 +1,6 @@
-"""How ops that compute spike times reach their kernels ``<op>_forward`` and ``<op>_backward``: autograd and vmap.
+"""Dispatch of ops that compute spike times to their kernels ``<op>_forward`` and ``<op>_backward``: autograd and vmap.
 
-The forward kernel gives times and largest potentials, which have gradients, and what the backward kernel needs.
+The forward kernel returns times and largest potentials, which have gradients, and tensors for the backward kernel.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ class SpikeTimes(NamedTuple):
 
     Attributes:
         op: its name.
-        tensors: which of the plain arguments of the forward kernel have gradients. The backward kernel takes these
-            arguments, what is kept, two gradients, and for each tensor whether its gradient is wanted.
-        kept: which results of the forward kernel the backward kernel takes.
+        tensors: positions of the plain arguments of the forward kernel that have gradients. The backward kernel takes
+            the plain arguments, the saved results, two gradients, and for each tensor whether its gradient is wanted.
+        saved: indices of the results of the forward kernel that are saved for the backward kernel.
     """
 
     op: str
     tensors: tuple[int, ...]
-    kept: tuple[int, ...]
+    saved: tuple[int, ...]
 
     def run(self, kernels: Any, flat: list[Any]) -> Sequence[Tensor]:
-        """The results of the forward kernel for plain arguments."""
+        """Run the forward kernel on plain arguments."""
         tensors = [flat[k] for k in self.tensors]
         forward = getattr(kernels, f"{self.op}_forward")
         if not wants_gradient(tensors):
@@ -42,10 +42,10 @@ class SpikeTimes(NamedTuple):
         return _Spikes.apply(self, kernels, flat, *tensors)  # type: ignore[no-any-return, no-untyped-call]
 
     def save(self, ctx: Any, kernels: Any, flat: Sequence[Any], found: Sequence[Tensor]) -> None:
-        """Keeps what the backward kernel takes."""
+        """Save the arguments of the backward kernel."""
         ctx.kernels = kernels
         ctx.plain = [None if isinstance(a, Tensor) else a for a in flat]
-        ctx.save_for_backward(*(flat[k] for k in self.tensors), *(found[k] for k in self.kept))
+        ctx.save_for_backward(*(flat[k] for k in self.tensors), *(found[k] for k in self.saved))
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*found[2:])
 
@@ -57,13 +57,13 @@ class SpikeTimes(NamedTuple):
         count = len(self.tensors)
         for k, value in zip(self.tensors, saved):
             flat[k] = value
-        given = [g if g is None else g.contiguous() for g in (grad_t, grad_u)]
+        outer_grads = [g if g is None else g.contiguous() for g in (grad_t, grad_u)]
         kernel = getattr(ctx.kernels, f"{self.op}_backward")
-        grads = backward_pass(self.op, kernel, *flat, *saved[count:], *given, *wanted)
+        grads = backward_pass(self.op, kernel, *flat, *saved[count:], *outer_grads, *wanted)
         return [grad if is_wanted else None for grad, is_wanted in zip(grads, wanted)]
 
     def register(self, namespace: str, forward_fake: Callable[..., Any], backward_fake: Callable[..., Any]) -> None:
-        """Makes the kernels in ``namespace`` traceable without data, differentiable, and usable under vmap."""
+        """Make the kernels in ``namespace`` traceable without data, differentiable, and usable under vmap."""
         kernels = getattr(torch.ops, namespace)
         forward, backward = f"{namespace}::{self.op}_forward", f"{namespace}::{self.op}_backward"
         torch.library.register_fake(forward, forward_fake)
@@ -82,7 +82,7 @@ class SpikeTimes(NamedTuple):
         torch.library.register_autograd(forward, differentiate, setup_context=setup_context)
         torch.library.register_autograd(backward, no_double_backward(self.op))
         for name in (forward, backward):
-            # There is no batch of weights in the kernels, nor one of what they keep.
+            # The kernels have no batch dimension of weights or saved tensors.
             kernel = getattr(kernels, name.rpartition(":")[2])
             torch.library.register_vmap(name, one_by_one(_of_contiguous(kernel)))
 

@@ -1,4 +1,4 @@
-"""How a call of :func:`snnfast.ops.spikeprop` reaches its kernels: its arguments, and fakes."""
+"""Dispatch of :func:`snnfast.ops.spikeprop` to its kernels: its arguments, and fakes."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from snnfast.reference.spikeprop import spikeprop as reference
 from .autograd import below_autograd, refuse_transforms
 from .spike_times import SpikeTimes
 
-# Bits of what the kernels find in the values; csrc/core/spikeprop.h.
+# Bits of the status that the kernels return; csrc/core/spikeprop.h.
 _BAD, _FIRED = 15, 16
 _AT = positions(SpikePropCall)
-# Where t_in, w, delays and a tau tensor stand among the plain arguments.
+# Positions of t_in, w, delays and a tau tensor among the plain arguments.
 _STRIDED = (_AT["t_in"], _AT["w"], _AT["delays"])
 _TIMES = SpikeTimes("spikeprop", (*_STRIDED, _AT["tau"] + 1), (0, 2, 3))
 _WANTED = ("t_in_wanted", "w_wanted", "delays_wanted", "tau_wanted")
@@ -61,7 +61,7 @@ def spikeprop(op: str, call: SpikePropCall) -> Any:
 
 
 def _contiguous(call: SpikePropCall) -> list[Any]:
-    """The call in plain arguments."""
+    """Return the plain arguments of a call, with contiguous tensors."""
     flat = flatten(call)
     for k in _STRIDED:
         flat[k] = flat[k].contiguous()
@@ -106,7 +106,7 @@ def untracked(t_in: Tensor, w: Tensor, delays: Tensor, **constants: Any) -> tupl
 
 
 def register(namespace: str) -> None:
-    """Makes the kernels in ``namespace`` traceable without data, differentiable, and usable under ``torch.vmap``."""
+    """Make the kernels in ``namespace`` traceable without data, differentiable, and usable under ``torch.vmap``."""
 
     def forward(*flat: Any) -> tuple[Tensor, ...]:
         call = unflatten(SpikePropCall, flat)

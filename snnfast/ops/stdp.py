@@ -1,4 +1,4 @@
-"""How a call of :func:`snnfast.ops.stdp_` reaches its kernel."""
+"""Dispatch of :func:`snnfast.ops.stdp_` to its kernel."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .in_place import buffer, changed
 
 @public_op(reference)
 def stdp_(op: str, call: StdpCall) -> StdpState:
-    """The state after the last step."""
+    """Change the weights, and return the state after the last step."""
     if isinstance(call.rule, OwnConstants):
         return own_rule.run(op, call, call.rule)
     kernels = backend.library(op, call.w)
@@ -31,7 +31,7 @@ def stdp_(op: str, call: StdpCall) -> StdpState:
 
 
 def register(namespace: str) -> None:
-    """Makes the kernel in ``namespace`` traceable without data."""
+    """Make the kernel in ``namespace`` traceable without data."""
 
     @torch.library.register_fake(f"{namespace}::stdp_")
     def _(*flat: Any) -> None:

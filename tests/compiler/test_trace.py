@@ -24,7 +24,7 @@ def traced(step, *, inputs=1, states=1, numbers=(), tensors=("p",)):
         tensors=tensors,
         dtype=torch.float64,
         frame=lambda parameters: parameters,
-        own=(*numbers, *tensors),
+        visible=(*numbers, *tensors),
     )
 
 

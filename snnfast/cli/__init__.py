@@ -93,7 +93,7 @@ def info(as_json: Annotated[bool, typer.Option("--json", help="For programs.")] 
 def cache(clear: Annotated[bool, typer.Option("--clear", help="Delete them.")] = False) -> None:
     """Show how many compiled neurons are kept, and where, or delete them."""
     with plain_errors():
-        number, size = build.clear() if clear else build.kept()
+        number, size = build.clear() if clear else build.cached()
     place = "deleted from" if clear else "in"
     typer.echo(f"{number} libraries ({size:,} bytes) {place} {build.folder()}")
 

@@ -1,1 +1,1 @@
-"""From a neuron's step function in Python to its kernel: trace, differentiate, plan, generate C++, compile."""
+"""Compiler of step functions in Python to kernels: trace, differentiate, plan, generate C++, compile."""

@@ -1,7 +1,7 @@
-"""From C++ text to a shared library on disk: compiled once, then taken from a cache.
+"""Shared libraries from C++ source, compiled once and then taken from a cache.
 
-The cache is a folder of files ``<name>-<key>.so``. The key is a hash of everything that decides what the compiler makes
-of the source. A file ends with the SHA-256 of the bytes before it, which loaders ignore, so that damage is noticed.
+The cache is a folder of files ``<name>-<key>.so``. The key is a hash of everything that the result of the compiler
+depends on. A file ends with the SHA-256 of the bytes before it, which loaders ignore, so that damage is noticed.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from snnfast import backend
 from snnfast.files.atomic import replacing
 from snnfast.files.lock_file import HeldError, holding
 
-__all__ = ["BeingCompiledError", "CompileError", "clear", "command", "folder", "kept", "library"]
+__all__ = ["BeingCompiledError", "CompileError", "cached", "clear", "command", "folder", "library"]
 
 # The flags of kernels in CMakeLists.txt; tests/compiler/test_flags.py compares them.
 LIBRARY = ("-std=c++17", "-O3", "-shared")
 OBJECT = ("-fPIC", "-fvisibility=hidden", "-ffp-contract=off")
 FLAGS = (*LIBRARY, *OBJECT, "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math")
 CUDA_FLAGS = (*LIBRARY, "-Xcompiler", ",".join(OBJECT), "--fmad=false")
-# Of the CUDA sources on the CPU, for tests.
+# For CUDA sources on the CPU, in tests.
 EMULATED_FLAGS = (
     *("-std=c++17", "-O1", "-shared", *OBJECT, "-Wno-unknown-pragmas", "-DSNNFAST_CUDA_EMULATION"),
     *("-fsanitize=alignment", "-fsanitize-undefined-trap-on-error"),
@@ -62,18 +62,18 @@ os.register_at_fork(after_in_child=_locks.clear)  # the thread that holds one is
 
 
 class CompileError(RuntimeError):
-    """There is no library, and the message says why. It stays so in this process."""
+    """A library cannot be compiled, for the reason in the message. The error is final in this process."""
 
 
 class BeingCompiledError(CompileError):
-    """Another process is compiling the same library, so that a later call finds it."""
+    """Another process is compiling the same library, which a later call will find."""
 
 
 def library(name: str, source: str, target: str = "cpu") -> Path:
     """Return the shared library of ``source``: from the cache, or compiled now.
 
     Args:
-        name: part of the file name, and named on stderr when the first compilation of this process starts.
+        name: part of the file name; stderr shows it when the first compilation of this process starts.
         source: C++17, which may include the headers of ``csrc/core`` and ``csrc/cpu`` and ``cpu/rows.cpp``, or CUDA,
             which may include those of ``csrc/core`` and ``csrc/cuda``.
         target: ``cpu`` for this processor, the architecture of a GPU (``sm_90``), or ``cuda_emulation`` for CUDA on
@@ -84,16 +84,16 @@ def library(name: str, source: str, target: str = "cpu") -> Path:
         CompileError: no compiler, an error of it, no headers, or no safe or writable folder for the result. The same
             source raises the same error again, without another try.
     """
-    this = source, target
-    with _locks.setdefault(this, threading.Lock()):
-        if this in _failed:
-            raise CompileError(_failed[this])
+    key = source, target
+    with _locks.setdefault(key, threading.Lock()):
+        if key in _failed:
+            raise CompileError(_failed[key])
         try:
             return _library(name, source, target)
         except BeingCompiledError:
             raise
         except CompileError as error:
-            _failed[this] = str(error)
+            _failed[key] = str(error)
             raise
 
 
@@ -101,8 +101,8 @@ def command(output: Path, target: str = "cpu") -> list[str]:
     """Return the command that compiles its standard input for ``target`` to the library ``output``.
 
     Raises:
-        CompileError: no compiler, no headers, no compiled extension, which knows the instruction set, or a compiler for
-            a later CUDA than the driver's.
+        CompileError: no compiler, no headers, no compiled extension, which has the instruction set, or a compiler for a
+            later CUDA than the driver's.
     """
     language = "cu" if _is_gpu(target) else "c++"
     words = [*_compiler(_is_gpu(target))[0], *_flags(target), f"-I{_headers()[0]}"]
@@ -111,12 +111,12 @@ def command(output: Path, target: str = "cpu") -> list[str]:
 
 def folder() -> Path:
     """Return the folder of the cache: ``$SNNFAST_CACHE_DIR``, ``$XDG_CACHE_HOME/snnfast`` or ``~/.cache/snnfast``."""
-    own, caches = (os.environ.get(name) for name in ("SNNFAST_CACHE_DIR", "XDG_CACHE_HOME"))
+    configured, caches = (os.environ.get(name) for name in ("SNNFAST_CACHE_DIR", "XDG_CACHE_HOME"))
     # Not Path.expanduser, which raises an error where a user has no home.
-    return Path(os.path.expanduser(own or f"{caches or '~/.cache'}/snnfast"))  # noqa: PTH111
+    return Path(os.path.expanduser(configured or f"{caches or '~/.cache'}/snnfast"))  # noqa: PTH111
 
 
-def kept() -> tuple[int, int]:
+def cached() -> tuple[int, int]:
     """Return number and bytes of the libraries in the cache."""
     sizes = [size for _, size, path in _files(folder()) if path.suffix == ".so"]
     return len(sizes), sum(sizes)
@@ -128,7 +128,7 @@ def clear() -> tuple[int, int]:
     Raises:
         OSError: a file cannot be deleted.
     """
-    found = kept()
+    found = cached()
     for _, _, path in _files(folder()):
         path.unlink(missing_ok=True)
     return found
@@ -207,7 +207,7 @@ def _announce(name: str, target: str, where: Path) -> None:
 
 @functools.cache
 def _compiler(cuda: bool = False) -> tuple[list[str], str]:
-    """The command of the compiler, found as in setup.py, and the text of its version."""
+    """Return the command of the compiler, found as in setup.py, and the text of its version."""
     env = os.environ
     if cuda:
         homes = (f"{env[k]}/bin/nvcc" for k in ("CUDA_HOME", "CUDA_PATH") if env.get(k))
@@ -243,7 +243,7 @@ def _flags(target: str = "cpu") -> list[str]:
             )
         return [*CUDA_FLAGS, f"-arch={target}"]
     isa = backend.extension.cpu_isa()
-    # GCC says so in its version; what it fills and copies by is an option for x86 alone.
+    # The version text names GCC, whose options for memset and memcpy exist for x86 alone.
     gcc = "Free Software Foundation" in _compiler()[1]
     no_rep = NO_REP if gcc and platform.machine() in ("x86_64", "AMD64") else ()
     return [*FLAGS, *no_rep, *ISA_FLAGS[isa], f"-DSNNFAST_ISA={isa}"]
@@ -251,12 +251,12 @@ def _flags(target: str = "cpu") -> list[str]:
 
 @functools.cache
 def _headers() -> tuple[Path, str]:
-    """The folder of the headers, and a hash of what they say."""
+    """Return the folder of the headers, and a hash of their contents."""
     package = Path(__file__).parents[1]
     for home in (package.parent / "csrc", package / "include"):  # of a checkout, of an installation
         if (home / "core/neuron.h").exists():
             digest = hashlib.sha256()
-            patterns = (*HEADERS, "cuda_emulation/*.h")  # those in no installation
+            patterns = (*HEADERS, "cuda_emulation/*.h")  # the last ones only in a checkout
             for path in sorted(path for pattern in patterns for path in home.glob(pattern)):
                 digest.update(f"{path.relative_to(home)}\n".encode() + path.read_bytes())
             return home, digest.hexdigest()
@@ -270,7 +270,7 @@ def _key(source: str, target: str) -> str:
 
 
 def _safe_folder() -> Path:
-    """The folder of the cache, which nobody else can write: what is loaded from it runs as this user."""
+    """Return the folder of the cache; only this user may write it, since libraries from it run as this user."""
     where = folder()
     if not where.is_absolute():
         raise CompileError(f"the cache must be an absolute path, got {where}; {OTHER_FOLDER}")
@@ -287,20 +287,20 @@ def _safe_folder() -> Path:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a library is there and undamaged; it then counts as used now."""
+    """Return whether a library exists and is undamaged; if so, update the time of its last use."""
     try:
         content = path.read_bytes()
     except OSError:
         return False
     whole = hashlib.sha256(content[:-DIGEST]).digest() == content[-DIGEST:]
     if whole:
-        with suppress(OSError):  # on a file system that is only read
+        with suppress(OSError):  # on a read-only file system
             os.utime(path)
     return whole
 
 
 def _files(where: Path) -> list[tuple[int, int, Path]]:
-    """Time of the last use, bytes and path of each file of the cache, the last used first."""
+    """Return time of the last use, bytes and path of each file of the cache, the last used first."""
     found = []
     for path in where.iterdir() if where.is_dir() else ():
         if OURS.fullmatch(path.name):

@@ -11,7 +11,7 @@ __all__ = ["computed", "gradients"]
 
 
 def _below(roots: Iterable[Node]) -> list[Node]:
-    """All nodes that the roots are computed from, and the roots; operands first."""
+    """Return the roots and all nodes that they are computed from, operands first."""
     found: dict[int, Node] = {}
     stack = list(roots)
     while stack:
@@ -23,7 +23,7 @@ def _below(roots: Iterable[Node]) -> list[Node]:
 
 
 def computed(roots: Iterable[Node]) -> list[Node]:
-    """All nodes whose values the values of the roots are computed from; operands first."""
+    """Return all nodes whose values the values of the roots depend on, operands first."""
     found: dict[int, Node] = {}
     stack = [plain(root) for root in roots]
     while stack:
@@ -73,13 +73,13 @@ def _clamp(n: Node, grad: Node) -> list[Node]:
 
 def _extremum(n: Node, grad: Node, loses: Node, wins: Node) -> list[Node]:
     a, b = n.args
-    even = where(a == b, _product(grad, n.graph.constant(0.5)), grad)  # both, of NaN
+    even = where(a == b, _product(grad, n.graph.constant(0.5)), grad)  # with NaN both get it
     return [where(loses, 0.0, even), where(wins, 0.0, even)]
 
 
 def _quotient(n: Node, grad: Node) -> list[Node]:
     b = n.args[1]
-    # In PyTorch's order, which decides what overflows.
+    # The order of PyTorch, on which overflows depend.
     return [grad / b, _negative(grad * (n / b)) if b.level else n.graph.constant(0)]
 
 
@@ -104,13 +104,13 @@ FLAT = ("constant", "detach", "fires", "sign", "floor", "ceil", "round", "trunc"
 def gradients(
     outputs: Iterable[tuple[Node, Node]], graph: Graph, leaves: Iterable[Node], names: dict[int, str]
 ) -> list[Node]:
-    """Gradients of the leaves, from ``outputs``: each node with its own gradient; 0 where nothing flows.
+    """Return the gradients of the leaves from those of ``outputs``; 0 where no gradient flows.
 
     Args:
         outputs: nodes and their gradients.
         graph: their graph, to which nodes are added.
         leaves: inputs, states or parameters.
-        names: of nodes by their id, to which those of their gradients are added.
+        names: of nodes by their id, to which the names of their gradients are added.
     """
     pairs = list(outputs)
     found: dict[int, Node] = {}
@@ -128,14 +128,14 @@ def gradients(
             if reaches[arg.id] and not _zero(grad):
                 found[arg.id] = _sum(found.get(arg.id), grad)
     for node in nodes:
-        made = found.get(node.id)
-        if made is not None and made.args and node.id in names:
-            names.setdefault(made.id, f"grad_{names[node.id]}")
+        result = found.get(node.id)
+        if result is not None and result.args and node.id in names:
+            names.setdefault(result.id, f"grad_{names[node.id]}")
     return [found.get(leaf.id, graph.constant(0)) for leaf in leaves]
 
 
 def _local(node: Node, grad: Node) -> list[Node]:
-    """The gradient of every operand."""
+    """Return the gradient of every operand."""
     if node.op != "custom":
         return RULES[node.op](node, grad)
     zero = node.graph.constant(0)

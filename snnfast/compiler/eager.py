@@ -1,4 +1,4 @@
-"""A step in plain PyTorch with the bits of its kernel: functions, and parameters that are numbers."""
+"""Steps in plain PyTorch with the bits of their kernels: functions, and parameters that are numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["KernelFunctions", "Number"]
 
 
 class KernelFunctions(TorchFunctionMode):
-    """Computes exp and the like as the kernels do, and chooses between numbers in ``dtype``, that of the states."""
+    """Mode with exp and the like as in the kernels, and ``where`` of numbers in ``dtype``, that of the states."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class KernelFunctions(TorchFunctionMode):
             with torch._C.DisableTorchFunction():
                 return getattr(functions, name)(args[0])
         if name == "where" and len(args) == 3 and not any(isinstance(a, Tensor) for a in args[1:]):
-            # PyTorch would choose in its default dtype
+            # PyTorch would use its default dtype
             condition, *numbers = args
             args = (condition, *(torch.tensor(float(a), dtype=self.dtype) for a in numbers))
             args = (condition, *(a.to(condition.device) for a in args[1:]))
@@ -54,7 +54,7 @@ class Number(float):
                 return like.new_tensor(float(value)) if isinstance(value, cls) else value
 
             return function(*map(beside, args), **{k: beside(a) for k, a in named.items()})
-        if any(isinstance(a, Tensor) for a in args):  # a condition: the mode chooses
+        if any(isinstance(a, Tensor) for a in args):  # a condition: the mode selects the dtype
             return function(*(float(a) if isinstance(a, cls) else a for a in args), **named)
         wide = [torch.tensor(float(a), dtype=torch.float64) if type(a) in (cls, float) else a for a in args]
         wide = [torch.tensor(a) if isinstance(a, bool) else a for a in wide]

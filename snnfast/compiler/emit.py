@@ -1,4 +1,4 @@
-"""The C++ of a plan: the struct of ``csrc/core/neuron.h``, and the source of a shared library around it."""
+"""C++ of a plan: the struct of ``csrc/core/neuron.h``, and the source of a shared library around it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from .trace import Step
 
 __all__ = ["Layout", "Variant", "c99_step", "library_source", "rule_source", "struct"]
 
-# Numbers that all neurons share, and parameters: those of a user's neuron, each known to be a number or a tensor, and
-# those of ours, which may be either.
+# Numbers that all neurons share, and parameters: each a known number or tensor for user-defined neurons, but unknown
+# for the package's neurons.
 LEAVES = ("setting", "number", "tensor", "parameter")
 
 INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "and": "&", "or": "|", **COMPARISONS}
@@ -30,7 +30,7 @@ CALLS = {
     **{"minimum": "smaller", "exp_nonpositive": "exp_nonpositive", "mantissa": "mantissa_of"},
     **{"exponent": "exponent_of", "exp_quotient": "exp_quotient"},
 }
-# Words that a variable of the source may not take: C++'s, and the names that the code around it has.
+# Names that variables of the source must not have: words of C++, and names in the code around them.
 _WORDS = """
 auto bool case char const default do double enum float goto int long new short signed sizeof static struct switch this
 true false union unsigned void template typename using namespace operator private public protected volatile throw catch
@@ -39,7 +39,7 @@ min max absolute sign_of larger smaller truncated x c C state tape grad grad_par
 attached R Uniform
 """
 RESERVED = {*_WORDS.split(), *CALLS.values()}
-# Names in a struct besides those of its coefficients; variables that look like these get other names.
+# Names in a struct besides those of its coefficients, which must differ from these.
 _MEMBERS = """
 kStates kParams kSettings kLeast kCoefficients kTape kEach kEachCoefficients kFirstInput kFirstOutput kMoves
 kGeneric kReads kPrefetch kTakesSlope
@@ -48,7 +48,7 @@ MEMBERS = {*_MEMBERS.split()}
 
 
 def camel(name: str) -> str:
-    """``v_threshold`` as ``VThreshold``."""
+    """Convert ``v_threshold`` to ``VThreshold``."""
     return "".join(part[:1].upper() + part[1:] for part in name.split("_"))
 
 
@@ -58,7 +58,7 @@ class Variant(NamedTuple):
     Attributes:
         plan: the computation of the functions.
         reset: a value of ``Reset``, or "" if there is one plan for all.
-        uniform: whether parameters are numbers, but for the last of them.
+        uniform: whether all parameters are numbers, except the last ``Layout.per_neuron`` ones.
     """
 
     plan: Plan
@@ -90,12 +90,12 @@ class Layout(NamedTuple):
 
 
 def struct(name: str, variants: list[Variant], layout: Layout) -> str:
-    """The struct of a neuron of ``csrc/core/neuron.h``."""
+    """Return the struct of a neuron, as ``csrc/core/neuron.h`` describes it."""
     return _Struct(name, variants, layout, variants[0].plan.step).text()
 
 
 def own_struct(name: str, plan: Plan, states: list[str]) -> str:
-    """The struct of a neuron with one plan, for parameters that are known to be numbers or tensors."""
+    """Return the struct of a neuron with one plan, whose parameters are known to be numbers or tensors."""
     step = plan.step
     flags = {"kMoves": True, "kGeneric": False, "kReads": False, "kPrefetch": False}
     flags["kTakesSlope"] = False
@@ -105,14 +105,14 @@ def own_struct(name: str, plan: Plan, states: list[str]) -> str:
 
 
 def library_source(name: str, plan: Plan, states: list[str], *, dtype: torch.dtype, recurrent: bool, cuda: bool) -> str:
-    """The source of the shared library with a neuron's kernels.
+    """Return the source of the shared library with a neuron's kernels.
 
     Args:
         name: of the neuron's struct.
         plan: its computation.
         states: names of its states.
         dtype: of its inputs; kernels for the CPU take those of 16 bits as float32.
-        recurrent: whether its spikes come back to it.
+        recurrent: whether it has recurrent connections.
         cuda: whether the kernels are for CUDA.
     """
     types = [f"own::{name}", "double" if dtype == torch.float64 else "float"]
@@ -140,13 +140,13 @@ SNNFAST_OWN_KERNEL({room}{kernel}<{", ".join(types)}>())
 def c99_step(
     step: Step, states: list[str], coefficient: Callable[[Node], str], places: dict[str, str], strict: bool = False
 ) -> list[str]:
-    """Statements of C99 that take one neuron through one step.
+    """Return statements of C99 that compute one step of one neuron.
 
     Args:
-        step: what it computes; one input and one output.
+        step: the traced step, with one input and one output.
         states: names of the states.
-        coefficient: gives the text of a coefficient.
-        places: what the input ``x``, the output ``y`` and each state are called.
+        coefficient: returns the text of a coefficient.
+        places: text of the input ``x``, the output ``y`` and each state.
         strict: whether it fires above its threshold alone.
     """
     printer = _C99("", [], Layout(states, [], 0, [], {}), step)
@@ -162,7 +162,7 @@ class _Struct:
 
     @staticmethod
     def constant(value: float) -> str:
-        """A number that stands in the step."""
+        """Return the text of a constant of the step."""
         return f"C({literal(value)})"
 
     def __init__(self, name: str, variants: list[Variant], layout: Layout, step: Step) -> None:
@@ -172,13 +172,13 @@ class _Struct:
         self.rows = [*layout.states, *more_inputs, *more_outputs]
         self.first_input = len(layout.states) - 1  # the row of input k is k further
         self.first_output = len(layout.states) + len(more_inputs) - 1
-        # Variables of the source, and what is read before it is overwritten.
+        # Variables of the source, and states that are read before they are overwritten.
         self.names: dict[int, str] = {}
         found: dict[int, Node] = {}
-        for one in [v.plan.step for v in variants] or [step]:
-            given = {plain(n).id: one.names[n.id] for n in one.graph.nodes if n.id in one.names}
-            self.names = given | self.names
-            self.names |= {n.id: f"{layout.states[k]}_before" for k, n in enumerate(one.states)}
+        for traced in [v.plan.step for v in variants] or [step]:
+            variables = {plain(n).id: traced.names[n.id] for n in traced.graph.nodes if n.id in traced.names}
+            self.names = variables | self.names
+            self.names |= {n.id: f"{layout.states[k]}_before" for k, n in enumerate(traced.states)}
         for plan in [v.plan for v in variants]:
             self.names |= {n.id: f"grad_{s}" for n, s in zip(plan.grad_after, layout.states)}
             found |= {node.id: node for node in (*plan.numbers, *plan.neuron)}
@@ -201,7 +201,7 @@ class _Struct:
     # ---- expressions
 
     def number(self, node: Node) -> str:
-        """An expression in numbers, in double, as Python rounds it."""
+        """Return an expression of numbers in double, with the rounding of Python."""
         node = plain(node)
         if node.op == "setting":
             return f"a.settings[kOf{camel(node.value)}]"
@@ -210,7 +210,7 @@ class _Struct:
         return formula(node, [self.number(a) for a in node.args], literal)
 
     def neuron(self, node: Node) -> str:
-        """An expression in parameters of a neuron, in C, as PyTorch rounds it."""
+        """Return an expression of a neuron's parameters in the type C, with the rounding of PyTorch."""
         node = plain(node)
         if node.op == "constant":
             return self.constant(node.value)
@@ -220,17 +220,17 @@ class _Struct:
         if node.op in LEAVES:
             return f"params[kOf{camel(node.value)}]"
         text = formula(node, [self.neuron(a) for a in node.args], self.constant)
-        given = [n for n in _leaves(node) if n.op != "setting"]
-        if node.op == "where" or any(n.op != "parameter" for n in given):
+        leaves = [n for n in _leaves(node) if n.op != "setting"]
+        if node.op == "where" or any(n.op != "parameter" for n in leaves):
             return text
-        # Of numbers alone it is computed in double.
-        known = " || ".join(f"a.param[kOf{camel(n.value)}].data" for n in given)
+        # An expression of numbers alone is computed in double.
+        known = " || ".join(f"a.param[kOf{camel(n.value)}].data" for n in leaves)
         return f"({known} ? {text} : static_cast<C>({strip(self.number(node))}))"
 
     def function(self, known: dict[int, str], outputs: dict[str, Node]) -> list[str]:
-        """Statements that compute ``outputs``, by where they are written, from nodes whose text is ``known``.
+        """Return statements that compute ``outputs`` from nodes whose text is ``known``.
 
-        All inputs are read before anything is written.
+        The keys of ``outputs`` are the text of the variables to write. All inputs are read before anything is written.
         """
         order = self.needed(known, outputs.values())
         uses: dict[int, int] = {}
@@ -267,12 +267,12 @@ class _Struct:
         texts |= {node.id: texts[plain(node).id] for node in outputs.values()}
         writes = {place: strip(texts[node.id]) for place, node in outputs.items()}
         returned = writes.pop("return", None)
-        # A right side may be what an earlier line overwrites only if it was read into a variable, which it was.
+        # Whatever an earlier line overwrites was read into a variable before.
         lines += [f"{place} = {text};" for place, text in writes.items() if place != text]
         return [*lines, f"return {returned};"] if returned is not None else lines
 
     def needed(self, known: dict[int, str], outputs: Iterable[Node]) -> list[Node]:
-        """All nodes to compute, operands first; operands of known nodes and of coefficients are left out."""
+        """Return all nodes to compute, operands first, without operands of known nodes and of coefficients."""
         found: dict[int, Node] = {}
         stack = [plain(node) for node in outputs]
         while stack:
@@ -284,13 +284,13 @@ class _Struct:
         return [found[key] for key in sorted(found)]
 
     def known(self, node: Node, known: dict[int, str]) -> str:
-        """The text of a node that is not computed here: a leaf, or a coefficient."""
+        """Return the text of a leaf or a coefficient; empty for nodes that are to be computed."""
         if node.id in known:
             return known[node.id]
         return self.coefficient(node) if self.is_coefficient(node) else ""
 
     def coefficient(self, node: Node) -> str:
-        """The text of a coefficient."""
+        """Return the text of a coefficient."""
         return f"c[{self.coefficients[node.id]}]"
 
     @staticmethod
@@ -310,21 +310,21 @@ class _Struct:
         return formula(node, args, self.constant)
 
     def fires(self, h: str, threshold: str) -> str:
-        """Whether the membrane is at its threshold; of one that stays, the least membrane that is there is known."""
+        """Return the comparison with the threshold; if that is constant, with the least membrane that fires."""
         return f"((kByMembrane<{self.name}> ? {h} : {h} - {threshold}) >= c[kLeast])"
 
     # ---- the struct
 
     def rows_of(self, array: str, nodes: Iterable[Node], first: int = 0) -> dict[str, Node]:
-        """Nodes by the place of their rows, from row ``first`` on."""
+        """Return nodes by the text of their rows, from row ``first`` on."""
         names = self.rows[first:]
         return {f"{array}[k{camel(name)}Row]": node for name, node in zip(names, nodes)}
 
     def forward(self, plan: Plan) -> list[str]:
         step = plan.step
-        given = self.rows_of("state", step.states)
-        given |= self.rows_of("state", step.inputs[1:], self.first_input + 1)
-        known = {step.inputs[0].id: "x"} | {node.id: place for place, node in given.items()}
+        rows = self.rows_of("state", step.states)
+        rows |= self.rows_of("state", step.inputs[1:], self.first_input + 1)
+        known = {step.inputs[0].id: "x"} | {node.id: place for place, node in rows.items()}
         outputs = {f"tape[{k}]": node for k, node in enumerate(plan.tape)}
         outputs |= self.rows_of("state", step.after)
         outputs |= self.rows_of("state", step.outputs[1:], self.first_output + 1)
@@ -335,10 +335,10 @@ class _Struct:
 
     def backward(self, plan: Plan) -> list[str]:
         step = plan.step
-        given = self.rows_of("grad", plan.grad_after)
-        given |= self.rows_of("grad", plan.grad_outputs[1:], self.first_output + 1)
+        rows = self.rows_of("grad", plan.grad_after)
+        rows |= self.rows_of("grad", plan.grad_outputs[1:], self.first_output + 1)
         known = self.of_tape(plan) | {plan.grad_outputs[0].id: "grad_output"}
-        known |= {node.id: place for place, node in given.items()}
+        known |= {node.id: place for place, node in rows.items()}
         known |= {n.id: n.value for n in step.graph.nodes if n.op == "given"}
         grads = self.rows_of("grad", plan.grad_states)
         grads |= self.rows_of("grad", plan.grad_inputs[1:], self.first_input + 1)
@@ -350,7 +350,7 @@ class _Struct:
             if not (g.op == "constant" and g.value == 0)
         }
         lines = self.function(known, of_params | grads | {"return": plan.grad_inputs[0]})
-        # Sums are written as the old value plus what the step adds.
+        # Gradients of parameters are sums over the steps.
         return [re.sub(r"^(grad_params\[\w+\]) =", r"\1 +=", line) for line in lines]
 
     def margin(self, plan: Plan) -> list[str]:
@@ -359,22 +359,22 @@ class _Struct:
         return self.function(self.of_tape(plan), {"return": plan.margin})
 
     def body(self, lines: Callable[[Plan], list[str]]) -> str:
-        """A function's statements, those of each variant under its condition."""
+        """Return a function's statements, those of each variant under its condition."""
         if len(self.variants) == 1:
             return indent(lines(self.variants[0].plan))
-        alike: dict[str, list[str]] = {}
+        conditions_of: dict[str, list[str]] = {}
         for variant in self.variants:
-            alike.setdefault(indent(lines(variant.plan)), []).append(variant.condition)
+            conditions_of.setdefault(indent(lines(variant.plan)), []).append(variant.condition)
         branches = [
             f"if constexpr ({' || '.join(f'({c})' for c in conditions) if conditions[1:] else conditions[0]}) "
             f"{{\n{textwrap.indent(text, '  ')}\n    }}"
-            for text, conditions in alike.items()
+            for text, conditions in conditions_of.items()
         ]
         return "    " + " else ".join(branches)
 
     def tape_rows(self, uniform: bool) -> int:
-        of = [v.plan for v in self.variants if v.uniform == uniform] or [self.variants[0].plan]
-        return max(1, *(len(plan.tape) for plan in of))
+        plans = [v.plan for v in self.variants if v.uniform == uniform] or [self.variants[0].plan]
+        return max(1, *(len(plan.tape) for plan in plans))
 
     def text(self) -> str:
         layout, flags = self.layout, self.layout.flags
@@ -445,7 +445,7 @@ class _Struct:
 
 
 def _leaves(node: Node) -> list[Node]:
-    """The leaves of an expression without values of a step, but for constants."""
+    """Return the leaves of an expression without values of a step, except constants."""
     return [n for n in computed([node]) if n.op in LEAVES]
 
 
@@ -454,17 +454,17 @@ def _parameters(node: Node) -> list[str]:
 
 
 def rule_source(step: Step, arguments: Sequence[str]) -> str:
-    """The source of the shared library with the kernels of a plasticity rule, whose inputs are the ``arguments``."""
+    """Return the source of the shared library with the kernels of a plasticity rule of the ``arguments``."""
     known = {node.id: name for node, name in zip(step.inputs, arguments)}
     body = _Rule("", [], Layout([], [], 0, [], {}), step).function(known, {"return": step.outputs[0]})
-    given = ", ".join(f"[[maybe_unused]] C {name}" for name in arguments)
+    params = ", ".join(f"[[maybe_unused]] C {name}" for name in arguments)
     return f"""#include "core/functions.h"
 #include "cpu/own_rule.h"
 
 namespace {{
 struct Rule {{
   template <class C>
-  static C change({given}) {{
+  static C change({params}) {{
     using namespace snnfast;
 {indent(body)}
   }}
@@ -518,7 +518,7 @@ class _C99(_Struct):
 
 
 def formula(node: Node, args: list[str], constant: Callable[[float], str]) -> str:
-    """One operation in C++ or C, from its operands' text."""
+    """Return one operation in C++ or C, from the text of its operands."""
     op = node.op
     if op == "constant":
         return constant(node.value)
@@ -546,12 +546,12 @@ def formula(node: Node, args: list[str], constant: Callable[[float], str]) -> st
 
 
 def indent(lines: list[str]) -> str:
-    """Statements of a function of a struct."""
+    """Indent statements of a function of a struct."""
     return "\n".join(f"    {line}" for line in lines)
 
 
 def literal(value: float) -> str:
-    """A number in C++."""
+    """Return a number in C++."""
     if math.isnan(value):
         return '__builtin_nan("")'
     if math.isinf(value):
@@ -560,7 +560,7 @@ def literal(value: float) -> str:
 
 
 def strip(text: str) -> str:
-    """A text without brackets around all of it."""
+    """Remove brackets around the whole text."""
     depth = 0
     for k, letter in enumerate(text):
         depth += (letter == "(") - (letter == ")")

@@ -1,4 +1,4 @@
-"""The value of an expression of a graph, in PyTorch, operation by operation."""
+"""Evaluation of an expression of a graph in PyTorch, operation by operation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 
 
 def evaluate(node: Node, leaves: dict[int, Tensor]) -> Tensor:
-    """The value of ``node``.
+    """Compute the value of ``node``.
 
     Args:
         node: an expression.
@@ -44,7 +44,7 @@ def evaluate(node: Node, leaves: dict[int, Tensor]) -> Tensor:
                 known[node.id] = torch.tensor(node.value, dtype=torch.float64)
             else:
                 args = [value(a) for a in node.args]
-                if node.op == "where":  # numbers would decide on the dtype
+                if node.op == "where":  # else numbers would decide the dtype
                     args[1:] = [a.to(dtype) for a in args[1:]]
                 known[node.id] = _operation(node, args)
         return known[node.id]

@@ -1,4 +1,4 @@
-"""Expression graph of a step function: nodes that record what PyTorch's elementwise functions do to them."""
+"""Expression graph of a step function: nodes that record PyTorch's elementwise functions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from . import functions
 
 __all__ = ["ELEMENTWISE", "Graph", "Node", "TraceError", "plain", "where"]
 
-# Which values an expression depends on: numbers that all neurons share, parameters of a neuron, or values of a step.
+# Level of an expression: it depends on numbers that all neurons share, parameters of a neuron, or values of a step.
 NUMBER, NEURON, STEP = range(3)
 
 Value = Any  # a node or a number
@@ -32,18 +32,18 @@ ARITHMETIC: dict[str, Callable[..., float]] = {
 
 
 class TraceError(TypeError):
-    """A step function does what cannot be compiled; the message has the line and the way out."""
+    """A step function cannot be compiled; the message has the line and the way out."""
 
 
 class TraceAttributeError(TraceError, AttributeError):
-    """The same, of an attribute that a traced value lacks."""
+    """:class:`TraceError` for an attribute that a traced value lacks."""
 
 
 _INTERNAL = (str(Path(__file__).parents[1]), str(Path(torch.__file__).parent))
 
 
 def user_line() -> str:
-    """Where the user's code is now: ``file.py:12 (`v = ...`)``."""
+    """Return the current line of the user's code: ``file.py:12 (`v = ...`)``."""
     frame = sys._getframe(1)
     while frame.f_back and frame.f_code.co_filename.startswith(_INTERNAL):
         frame = frame.f_back
@@ -59,9 +59,9 @@ class Node:
         op: the operation, or the kind of a leaf.
         args: its operands.
         value: a constant's value, a leaf's name or index.
-        id: its place in the graph; operands come before.
+        id: its index in the graph; operands come before.
         level: NUMBER, NEURON or STEP.
-        is_condition: whether it is true or false instead of a number.
+        is_condition: whether its value is a bool instead of a number.
     """
 
     __slots__ = ("args", "graph", "id", "is_condition", "level", "op", "value")
@@ -72,14 +72,14 @@ class Node:
         self.level: int = max((a.level for a in args), default=NUMBER) if level is None else level
         self.is_condition = op in COMPARISONS or op in LOGICAL or op == "fires"
 
-    # A tensor of one element a neuron, as far as the code of a step can tell.
+    # To the code of a step a node is a tensor with one element per neuron.
     shape = torch.Size(())
     is_floating_point = True
     is_cpu = True
 
     @property
     def dtype(self) -> torch.dtype:
-        """torch.bool of a condition, torch.float64 of what depends on numbers alone, else that of the states."""
+        """torch.bool for a condition, torch.float64 for an expression of numbers, else the dtype of the states."""
         if self.is_condition:
             return torch.bool
         return torch.float64 if self.level == NUMBER else self.graph.dtype
@@ -214,7 +214,7 @@ class Graph:
         self._known: dict[Any, Node] = {}
 
     def node(self, op: str, *args: Node, value: Any = None, level: int | None = None) -> Node:
-        """The node of an operation, made if there is none yet; constants are computed."""
+        """Return the node of an operation, a new one if there is none; operations of constants are computed."""
         if op in ARITHMETIC and all(a.op == "constant" for a in args):
             try:
                 return self.constant(ARITHMETIC[op](*(a.value for a in args)))
@@ -222,17 +222,17 @@ class Graph:
                 pass
         key = (op, tuple(a.id for a in args), repr(value))
         if key not in self._known:
-            made = Node(self, op, args, value, level)
-            self.nodes.append(made)
-            self._known[key] = made
+            created = Node(self, op, args, value, level)
+            self.nodes.append(created)
+            self._known[key] = created
         return self._known[key]
 
     def leaf(self, kind: str, value: Any, level: int = STEP) -> Node:
-        """An input, a state, a parameter or a gradient."""
+        """Return the node of an input, a state, a parameter or a gradient."""
         return self.node(kind, value=value, level=level)
 
     def constant(self, value: float) -> Node:
-        """A number that stands in the step."""
+        """Return the node of a constant of the step."""
         return self.node("constant", value=float(value))
 
 
@@ -241,7 +241,7 @@ def _graph(args: Sequence[Any]) -> Graph:
 
 
 def lift(graph: Graph, value: Any) -> Node:
-    """A number or a node as a node."""
+    """Return the node of a number; nodes are returned unchanged."""
     if isinstance(value, Node):
         return value
     if isinstance(value, (bool, int, float)):
@@ -258,7 +258,7 @@ def lift(graph: Graph, value: Any) -> Node:
 
 
 def number(value: Node) -> Node:
-    """A condition as 1 or 0; other nodes as they are."""
+    """Convert a condition to 1 or 0; other nodes are returned unchanged."""
     if not value.is_condition:
         return value
     return where(value, 1.0, 0.0)
@@ -270,7 +270,7 @@ def _call(op: str, *args: Any) -> Node:
 
 
 def plain(node: Node) -> Node:
-    """The node that computes the same value; ``detach`` and calls of autograd functions only change gradients."""
+    """Return the node that computes the value, below ``detach`` and autograd functions, which change gradients only."""
     while node.op in ("custom", "detach") or _same_either_way(node):
         node = node.args[-1 if node.op == "where" else 0]
     return node
@@ -322,7 +322,7 @@ def where(condition: Any, a: Any, b: Any) -> Node:
     if chosen.op == "not":
         chosen, a, b = chosen.args[0], b, a
     yes, no = (number(lift(graph, v)) for v in (a, b))
-    # Inner choices by the same condition are known.
+    # The same condition decides inner choices, too.
     yes = yes.args[1] if yes.op == "where" and yes.args[0] is chosen else yes
     no = no.args[2] if no.op == "where" and no.args[0] is chosen else no
     return yes if yes is no else graph.node("where", chosen, yes, no)

@@ -1,7 +1,7 @@
 """exp, log, sin, cos, sigmoid and tanh by arithmetic alone, so that PyTorch and generated kernels round alike.
 
 Each takes a tensor in float32 or float64, or a traced value (:class:`snnfast.compiler.expression.Node`); the error is
-at most 4 units in the last place. PyTorch's own functions round otherwise from one processor to the next.
+at most 4 units in the last place. PyTorch's functions round differently on different processors.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["cos", "exp", "log", "sigmoid", "sin", "tanh"]
 
 
 def _mantissa_and_exponent(x: Any) -> tuple[Any, Any]:
-    """``x = mantissa * 2**exponent`` with a mantissa in [0.5, 1), of a positive normal number."""
+    """Split a positive normal number ``x = mantissa * 2**exponent``, with a mantissa in [0.5, 1)."""
     if isinstance(x, Tensor):
         mantissa, exponent = torch.frexp(x)
         return mantissa, exponent.to(x.dtype)
@@ -26,7 +26,7 @@ def _mantissa_and_exponent(x: Any) -> tuple[Any, Any]:
 
 
 def _polynomial(x: Any, coefficients: list[float]) -> Any:
-    """Horner's rule; the constant comes last."""
+    """Evaluate a polynomial by Horner's rule; the constant comes last."""
     result: Any = coefficients[0]
     for c in coefficients[1:]:
         result = result * x + c
@@ -71,7 +71,7 @@ _QUARTER_TURN = {
 
 
 def _sin_and_cos(x: Any) -> tuple[Any, Any]:
-    """Accurate for ``|x|`` below 8,192 in float32, below 1e9 in float64."""
+    """Compute sine and cosine; accurate for ``|x|`` below 8,192 in float32, below 1e9 in float64."""
     a, b, c = _QUARTER_TURN[_double(x)]
     n = torch.round(x * (2 / math.pi))
     r = ((x - n * a) - n * b) - n * c

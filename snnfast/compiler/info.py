@@ -20,8 +20,8 @@ def build_info() -> dict[str, Any]:
     """Versions, instruction set, CUDA architectures, and which kernels run here and why.
 
     Returns:
-        Plain values by name. What the compiled extension knows (``cpu_isa`` to ``torch_headers``) is None when it did
-        not load; ``extension_problem`` then says why. ``cpu_backend`` and ``cuda_backend`` say what runs for tensors on
+        Plain values by name. Those of the compiled extension (``cpu_isa`` to ``torch_headers``) are None if it did not
+        load; ``extension_problem`` then says why. ``cpu_backend`` and ``cuda_backend`` say what runs for tensors on
         that device, and the ``_why`` beside them the reason; ``auto_batches`` and ``auto_plasticity`` the device that
         ``--device auto`` takes for that kind of work. ``cache`` is the folder of compiled neurons.
     """
@@ -30,7 +30,7 @@ def build_info() -> dict[str, Any]:
     autos = {work: devices.auto(work) for work in get_args(devices.Work)}
     cpu_backend, cpu_why = _choice("cpu")
     cuda_backend, cuda_why = _choice("cuda")
-    libraries, size = build.kept()
+    libraries, size = build.cached()
     return {
         "snnfast": version("snnfast"),
         "python": platform.python_version(),
@@ -65,7 +65,7 @@ def build_info() -> dict[str, Any]:
 
 
 def release(version: int) -> str | None:
-    """CUDA's release as it is written, ``"12.4"`` of 12040; None of 0."""
+    """Format a CUDA version, ``"12.4"`` for 12040; None for 0."""
     return f"{version // 1000}.{version % 1000 // 10}" if version else None
 
 

@@ -11,7 +11,7 @@ from .trace import Step
 
 __all__ = ["Plan", "make_plan"]
 
-# Functions that the backward pass does not compute again, nor the membrane at which a surrogate's slope is taken.
+# Functions that the backward pass does not recompute; nor does it recompute the membrane for a surrogate's slope.
 EXPENSIVE = {"div", "sqrt", "exp_nonpositive", "exp_quotient", "mantissa", "exponent"}
 LARGE = 1 << 20
 
@@ -21,7 +21,7 @@ class Plan(NamedTuple):
 
     Attributes:
         step: the traced step.
-        margin: where the surrogate's slope is taken, if that is given to the backward pass.
+        margin: argument of the surrogate's slope, if the slope is an argument of the backward pass.
         numbers: coefficients that all neurons share, computed from parameters that are numbers.
         neuron: coefficients of each neuron, computed from parameters that are tensors.
         tape: values of a step that the backward pass reads.
@@ -43,18 +43,18 @@ class Plan(NamedTuple):
 
 
 def make_plan(step: Step, margin: Node | None = None) -> Plan:
-    """Differentiates a step and decides what it saves for its backward pass.
+    """Differentiate a step, and decide what it saves for its backward pass.
 
     Args:
         step: a traced step.
-        margin: where its surrogate's slope is taken, if that is given to its backward pass (leaf ``given``).
+        margin: argument of the surrogate's slope, if the slope is an argument of the backward pass (leaf ``given``).
     """
     graph = step.graph
     grad_outputs = [graph.leaf("grad_output", k) for k in range(len(step.outputs))]
     grad_after = [graph.leaf("grad_state", k) for k in range(len(step.after))]
     leaves = [*step.inputs, *step.states, *step.tensors.values()]
-    given = [*zip(step.outputs, grad_outputs), *zip(step.after, grad_after)]
-    found = gradients(given, graph, leaves, step.names)
+    pairs = [*zip(step.outputs, grad_outputs), *zip(step.after, grad_after)]
+    found = gradients(pairs, graph, leaves, step.names)
     at = len(step.inputs), len(step.inputs) + len(step.states)
     margins = [] if margin is None else [margin]
     tape = _tape([*step.outputs, *step.after], found, margins)
@@ -75,7 +75,7 @@ def make_plan(step: Step, margin: Node | None = None) -> Plan:
 
 
 def _coefficients(roots: list[Node]) -> list[Node]:
-    """The largest expressions without values of a step; constants stand in the code."""
+    """Return the largest expressions without values of a step, except constants, which are part of the code."""
     found: dict[int, Node] = {}
     seen: set[int] = set()
     stack = [plain(root) for root in roots]
@@ -92,18 +92,18 @@ def _coefficients(roots: list[Node]) -> list[Node]:
 
 
 def _tape(forward: list[Node], backward: list[Node], margins: list[Node]) -> list[Node]:
-    """The fewest values of a step from which gradients and margins follow, nothing expensive being computed twice.
+    """Return the fewest values of a step for gradients and margins, so that nothing expensive is computed twice.
 
-    A minimum cut between inputs and states on one side, and on the other side all values of the step that expressions
-    with gradients read.
+    They are a minimum cut between inputs and states on one side, and on the other side all values of the step that
+    expressions with gradients read.
     """
     nodes = computed(backward)
     with_grad: set[int] = set()
     read: dict[int, Node] = {}
     for node in nodes:
         operands = list(map(plain, node.args))
-        given = node.op == "given" or node.op.startswith("grad_")
-        if given or any(a.id in with_grad for a in operands):
+        is_gradient = node.op == "given" or node.op.startswith("grad_")
+        if is_gradient or any(a.id in with_grad for a in operands):
             with_grad.add(node.id)
             read |= {a.id: a for a in operands if a.level == STEP and a.id not in with_grad}
     read |= {r.id: r for r in map(plain, backward) if r.level == STEP and r.id not in with_grad}
@@ -116,7 +116,7 @@ def _tape(forward: list[Node], backward: list[Node], margins: list[Node]) -> lis
 
 
 def minimum_cut(nodes: list[Node], sources: set[int], sinks: set[int]) -> list[Node]:
-    """The fewest nodes on all paths from sources to sinks, as near to the sinks as possible; conditions are not cut."""
+    """Return the fewest nodes that cut all paths from sources to sinks, close to the sinks; conditions are not cut."""
     flow: dict[tuple[int, int], int] = {}  # residual capacities between halves of nodes: 2 id enters, 2 id + 1 leaves
     beside: dict[int, set[int]] = {}
 
@@ -152,27 +152,27 @@ def _path(start: int, end: int, flow: dict[tuple[int, int], int], beside: dict[i
     before = {start: start}
     queue = deque([start])
     while queue and end not in before:
-        here = queue.popleft()
-        for there in sorted(beside[here]):
-            if there not in before and flow[here, there] > 0:
-                before[there] = here
-                queue.append(there)
+        current = queue.popleft()
+        for vertex in sorted(beside[current]):
+            if vertex not in before and flow[current, vertex] > 0:
+                before[vertex] = current
+                queue.append(vertex)
     path = []
-    there = end
-    while there in before and there != start:
-        path.append((before[there], there))
-        there = before[there]
+    vertex = end
+    while vertex in before and vertex != start:
+        path.append((before[vertex], vertex))
+        vertex = before[vertex]
     return path
 
 
 def _reaching(end: int, flow: dict[tuple[int, int], int], beside: dict[int, set[int]]) -> set[int]:
-    """All from which there is a way with capacity left to ``end``."""
+    """Return all vertices from which a path with residual capacity leads to ``end``."""
     found = {end}
     queue = deque([end])
     while queue:
-        here = queue.popleft()
-        for there in beside[here]:
-            if there not in found and flow[there, here] > 0:
-                found.add(there)
-                queue.append(there)
+        current = queue.popleft()
+        for vertex in beside[current]:
+            if vertex not in found and flow[vertex, current] > 0:
+                found.add(vertex)
+                queue.append(vertex)
     return found

@@ -22,7 +22,7 @@ MOST_ROWS, MOST_PARAMETERS = 16, 48  # csrc/core/any_neuron.h
 # Arguments of every neuron besides the parameters of its step, with their defaults.
 NOT_OF_ALL = ("tau", "decay", "decay_input", "v_threshold", "v_rest")
 FIRING = {name: p.default for name, p in SHARED.items() if name not in NOT_OF_ALL}
-# Parameters of kernels that are none of the step.
+# Parameters of kernels that the step does not have.
 ALPHA, PERIOD, MOST = "surrogate_alpha", "refractory_steps", "most_spikes"
 
 
@@ -82,11 +82,11 @@ class StepFunction:
 
     def _read_signature(self, inputs: int) -> None:
         op = f"neuron {self.name}"
-        given = list(inspect.signature(self.step).parameters.values())
-        by_place = [p for p in given if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        by_name = [p for p in given if p.kind == p.KEYWORD_ONLY]
+        found = list(inspect.signature(self.step).parameters.values())
+        by_place = [p for p in found if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        by_name = [p for p in found if p.kind == p.KEYWORD_ONLY]
         expected = "expected def step(fire, x, v, *, parameter=default)"
-        if len(by_place) + len(by_name) != len(given):
+        if len(by_place) + len(by_name) != len(found):
             raise TypeError(f"{op}: *args and **kwargs have no names; {expected}")
         if len(by_place) < inputs + 2:
             raise TypeError(
@@ -108,7 +108,7 @@ class StepFunction:
             raise TypeError(f"{op}: {taken[0]} is an argument of every neuron; call this input or state otherwise")
 
     def _try_out(self) -> tuple[int, bool]:
-        """How many outputs the step has, and whether it fires, from a step of one neuron."""
+        """Run a step of one neuron; return the number of its outputs, and whether it fires."""
         zero = torch.zeros(())
         spikes: list[Tensor] = []
 
@@ -153,7 +153,7 @@ class StepFunction:
         return self.__qualname__  # pickled by import path; a copy is the neuron itself
 
     def bind(self, arguments: Sequence[Any], keywords: dict[str, Any]) -> Call:
-        """The checked arguments of a call.
+        """Check the arguments of a call.
 
         Raises:
             TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
@@ -165,27 +165,27 @@ class StepFunction:
                 f"{op}: takes {', '.join(places)} by position, and parameters by keyword; got {len(arguments)} "
                 "arguments"
             )
-        given: dict[str, Any] = dict(zip(places, arguments))
+        bound: dict[str, Any] = dict(zip(places, arguments))
         for name, value in keywords.items():
-            if name in given:
+            if name in bound:
                 raise TypeError(f"{op}: {name} is given twice")
             if name not in places and name not in self.parameters and name not in FIRING:
                 known = (*self.states, *self.parameters, *FIRING)
                 raise TypeError(f"{op}: there is no argument {name!r}; there are {', '.join(known)}")
-            given[name] = value
+            bound[name] = value
         for name in self.inputs:
-            if name not in given:
+            if name not in bound:
                 raise TypeError(f"{op}: the input {name} is missing")
-        inputs = [given[name] for name in self.inputs]
+        inputs = [bound[name] for name in self.inputs]
         x = inputs[0]
         check.sequence(op, x)
         for name, value in zip(self.inputs[1:], inputs[1:]):
             check.shape(op, name, value, x.shape)
             check.beside(op, name, value, self.inputs[0], x)
-        states = [given.get(name) for name in self.states]
+        states = [bound.get(name) for name in self.states]
         for name, value in zip(self.states, states):
             check.state(op, name, value, x)
-        firing = FIRING | self.parameters | given
+        firing = FIRING | self.parameters | bound
         v_reset = firing["v_reset"]
         hard = v_reset is not None
         parameters: dict[str, Any] = {
@@ -232,13 +232,13 @@ class StepFunction:
         )
 
     def named(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        """Parameters as the step takes them."""
-        own = {name: parameters.get(name) for name in self.parameters}
-        return {k: Number(v) if isinstance(v, float) else v for k, v in own.items()}
+        """Return the parameters as the step takes them."""
+        taken = {name: parameters.get(name) for name in self.parameters}
+        return {k: Number(v) if isinstance(v, float) else v for k, v in taken.items()}
 
 
 def _numbers_outside(step: Callable[..., Any]) -> list[Callable[[], Any]]:
-    """Readers of numbers that the step takes from outside: a kernel is compiled for their values."""
+    """Return readers of the numbers that the step takes from outside: a kernel is compiled for their values."""
     found: list[Callable[[], Any]] = []
     function = inspect.unwrap(step)
     space = function.__globals__

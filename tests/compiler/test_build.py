@@ -440,13 +440,13 @@ def test_what_a_killed_process_left_is_forgotten(cache, fake, monkeypatch):
 
 
 def test_an_emptied_cache(cache, fake):
-    assert build.clear() == build.kept() == (0, 0)
+    assert build.clear() == build.cached() == (0, 0)
     calls = fake()
     paths = [build.library("klif", source) for source in "ab"]
     size = sum(path.stat().st_size for path in paths)
     (cache / "of the user.so").touch()
     (cache / f".{paths[0].name}.1.new").touch()
-    assert build.kept() == (2, size)
+    assert build.cached() == (2, size)
     assert build.clear() == (2, size)
     assert [path.name for path in cache.iterdir()] == ["of the user.so"]
     build.library("klif", "a")

@@ -94,7 +94,7 @@ _HOMES = {
 if not TYPE_CHECKING:
 
     def __getattr__(name):
-        """Loads a module when it is first asked for, since some of them load much."""
+        """Import a module on first use, since some import much."""
         if name not in __all__:
             inside = name in nn.__all__ and f"; did you mean 'snnfast.nn.{name}'?"
             hint = inside or _check.near(name, __all__) or _check.near(name, nn.__all__, "snnfast.nn.")

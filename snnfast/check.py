@@ -1,4 +1,4 @@
-"""Argument checks of the ops, the same for every backend: each error names op, argument, what was expected and came."""
+"""Argument checks of the ops, the same for every backend: errors name op, argument, expected and actual value."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ REAL = (*FLOATING, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint
 INTEGERS = (int, torch.SymInt, Integral)
 MOST_ELEMENTS = 2**56  # of a tensor; csrc/ops/check.h
 LARGEST = 3.4028234663852886e38  # of float32, in which most kernels take their numbers
-LEAST = 1.1754943508222875e-38  # the same: the least positive number that is not denormal
+LEAST = 1.1754943508222875e-38  # of float32: the least positive number that is not denormal
 
 
 def state_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype of state and sums for input of ``dtype``: float64 stays, everything narrower is float32."""
+    """Return the dtype of states and sums for input of ``dtype``: float64 for float64, else float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def is_recorded(device: torch.device) -> bool:
-    """Whether values cannot be looked at: this is recorded to run again, or runs under ``torch.vmap`` or on fakes."""
+    """Return whether values cannot be read: calls are recorded for replay, under ``torch.vmap``, or on fake tensors."""
     return (
         torch.compiler.is_compiling()
         or torch._C._are_functorch_transforms_active()
@@ -39,23 +39,23 @@ def is_recorded(device: torch.device) -> bool:
 
 
 def looks(validate: object, device: torch.device) -> bool:
-    """Whether a call looks at values, for which a GPU is waited for: if asked to, and where values can be looked at.
+    """Return whether a call reads values, which waits for a GPU: with ``validate``, and where values can be read.
 
-    A CUDA graph therefore records every op with its default arguments; what wants to be checked is checked by the calls
-    before it, which warm it up. Tensors on the device "meta" have no values.
+    A CUDA graph therefore records every op with its default arguments; the warm-up calls before it check the values.
+    Tensors on the device "meta" have no values.
     """
     return bool(validate) and not is_recorded(device) and device.type != "meta"
 
 
 def near(name: object, known: Iterable[str], prefix: str = "") -> str:
-    """Return a question for the name among ``known`` that is most like ``name``, or "" if none is like it."""
-    names = {one.casefold(): one for one in known}
+    """Return a question with the name among ``known`` that is most like ``name``, or "" if none is like it."""
+    names = {other.casefold(): other for other in known}
     found = difflib.get_close_matches(str(name).casefold(), names, 1) if isinstance(name, str) else []
     return f"; did you mean {prefix + names[found[0]]!r}?" if found else ""
 
 
 def moved(package: str, name: str, homes: Mapping[str, str]) -> Any:
-    """Attribute ``name`` of ``package`` from the module that ``homes`` names: for paths that lead to a higher floor.
+    """Return attribute ``name`` of ``package`` from the module that ``homes`` names, which may be on a higher level.
 
     Raises:
         AttributeError: ``homes`` has no such name.
@@ -74,28 +74,28 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
 
 
 def tensor(op: str, name: str, value: object) -> None:
-    """A tensor."""
+    """Require a tensor."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{op}: {name} must be a tensor, got {kind(value)}")
     dense(op, name, value)
 
 
 def dense(op: str, name: str, value: Tensor) -> None:
-    """A tensor with an element in memory for each of its own: no sparse one."""
+    """Require a dense tensor: neither sparse nor nested."""
     if value.layout is not torch.strided or value.is_nested:
         got = "a nested one" if value.is_nested else value.layout
         raise TypeError(f"{op}: {name} must be a dense tensor, got {got}")
 
 
 def dtype(op: str, name: str, value: torch.dtype, allowed: Sequence[torch.dtype]) -> None:
-    """One of the ``allowed`` dtypes, as that of the tensor ``name``."""
+    """Require one of the ``allowed`` dtypes for the tensor ``name``."""
     if value not in allowed:
         wanted = "dtype" if len(allowed) == 1 else "one of the dtypes"
         raise TypeError(f"{op}: {name} must have {wanted} {dtype_names(allowed)}, got {value}")
 
 
 def shape(op: str, name: str, value: object, *allowed: Sequence[int | str]) -> None:
-    """A tensor with one of the ``allowed`` shapes, in which a word stands for any size."""
+    """Require a tensor with one of the ``allowed`` shapes, in which a word stands for any size."""
     tensor(op, name, value)
     got = value.shape  # type: ignore[attr-defined]
     for sizes in allowed:
@@ -110,38 +110,38 @@ def shape(op: str, name: str, value: object, *allowed: Sequence[int | str]) -> N
 
 
 def on_device(op: str, name: str, value: Tensor, other: str, device: torch.device) -> None:
-    """On ``device``, that of the argument ``other``."""
+    """Require a tensor on ``device``, that of the argument ``other``."""
     if value.device != device:
         raise ValueError(f"{op}: {name} must be on the device of {other}, {device}, got {value.device}")
 
 
 def beside(op: str, name: str, value: Tensor, other: str, like: Tensor) -> None:
-    """With the dtype and on the device of ``like``, the argument ``other``."""
+    """Require the dtype and the device of ``like``, the argument ``other``."""
     if value.dtype != like.dtype:
         raise TypeError(f"{op}: {name} must have the dtype of {other}, {like.dtype}, got {value.dtype}")
     on_device(op, name, value, other, like.device)
 
 
 def spike_dtype(op: str, value: object) -> None:
-    """A dtype that spikes may have, as the argument ``dtype``."""
+    """Require a dtype of spikes for the argument ``dtype``."""
     if not isinstance(value, torch.dtype) or value not in SPIKE_DTYPES:
         raise TypeError(f"{op}: dtype must be one of {dtype_names(SPIKE_DTYPES)}, got {shown(value)}")
 
 
 def elements(op: str, name: str, shape: Sequence[int]) -> None:
-    """A shape whose elements can be counted and have an address; ``name`` is the argument that made it so large."""
+    """Require a shape whose elements can be addressed; errors name the argument ``name`` that decides the shape."""
     if not torch.compiler.is_compiling() and math.prod(shape) > MOST_ELEMENTS:
         raise ValueError(f"{op}: {name} is too large: a tensor of shape {list(shape)} has more than 2**56 elements")
 
 
 def generator(op: str, value: object) -> None:
-    """A generator of random numbers, or None."""
+    """Require a generator of random numbers, or None."""
     if value is not None and not isinstance(value, torch.Generator):
         raise TypeError(f"{op}: generator must be a torch.Generator or None, got {type(value).__name__}")
 
 
 def sequence(op: str, x: Tensor, also: Sequence[torch.dtype] = ()) -> None:
-    """``x`` must be a floating-point tensor ``[T, ...]``, or have one of the dtypes ``also``."""
+    """Require a floating-point tensor ``x`` ``[T, ...]``, or one of the dtypes ``also``."""
     tensor(op, "x", x)
     if x.dtype not in FLOATING and x.dtype not in also:
         way_out = "" if x.is_complex() else "; give x.float()"
@@ -152,7 +152,7 @@ def sequence(op: str, x: Tensor, also: Sequence[torch.dtype] = ()) -> None:
 
 
 def state(op: str, name: str, value: Tensor | None, x: Tensor) -> None:
-    """A state must have ``x``'s shape without time, its device, and the state dtype of ``x``."""
+    """Require None or a state with the shape of ``x`` without time, the device and the state dtype of ``x``."""
     if value is None:
         return
     if not isinstance(value, Tensor):
@@ -164,7 +164,7 @@ def state(op: str, name: str, value: Tensor | None, x: Tensor) -> None:
 
 
 def of_state(op: str, name: str, value: Tensor, x: Tensor) -> None:
-    """With the state dtype of ``x``, on its device."""
+    """Require the state dtype and the device of ``x``."""
     if value.dtype != state_dtype(x.dtype):
         raise TypeError(
             f"{op}: {name} must have dtype {state_dtype(x.dtype)} for x of dtype {x.dtype}, got {value.dtype}"
@@ -173,8 +173,8 @@ def of_state(op: str, name: str, value: Tensor, x: Tensor) -> None:
 
 
 def number(op: str, name: str, value: object) -> float:
-    """A finite real number that float32 can hold."""
-    # float first: to ask an abstract class takes longer than many a kernel.
+    """Require a finite real number in the range of float32."""
+    # float first: a check against an abstract class takes longer than many kernels.
     if type(value) is float and -LARGEST <= value <= LARGEST:
         return value
     if isinstance(value, bool) or not isinstance(value, (float, Real)):
@@ -194,9 +194,9 @@ def number(op: str, name: str, value: object) -> float:
 def parameter(
     op: str, name: str, value: object, x: Tensor, checked: Callable[[str, str, object], float] = number
 ) -> float | Tensor:
-    """A number that ``checked`` lets through, or a tensor that broadcasts over the neurons ``x.shape[1:]``.
+    """Require a number that passes ``checked``, or a tensor that broadcasts over the neurons ``x.shape[1:]``.
 
-    The values of a tensor are not looked at.
+    The values of a tensor are not read.
     """
     if type(value) is float or not isinstance(value, Tensor):
         return checked(op, name, value)
@@ -213,7 +213,7 @@ def parameter(
 
 
 class Leak(NamedTuple):
-    """Decay factor of a state per step, and ``known``, its leak rate; None if only ``decay`` was given."""
+    """Decay factor of a state per step, and ``known``, its leak rate; None if the user gave ``decay``."""
 
     decay: float | Tensor
     known: float | Tensor | None = None
@@ -225,7 +225,7 @@ class Leak(NamedTuple):
 
 
 def leak(op: str, name: str, tau: object, decay: object, default_tau: float, x: Tensor) -> Leak:
-    """The leak of ``tau`` (steps, ``decay = 1 - 1/tau``) or of ``decay``; not of both."""
+    """Return the leak of ``tau`` (steps, ``decay = 1 - 1/tau``) or of ``decay``; not of both."""
     if tau is None:
         if decay is None:
             return Leak(1.0 - 1.0 / default_tau, 1.0 / default_tau)
@@ -248,17 +248,17 @@ def leak(op: str, name: str, tau: object, decay: object, default_tau: float, x: 
 
 
 def positive(op: str, name: str, value: object) -> float:
-    """A finite number above 0, in float32, too."""
+    """Require a finite number above 0, also in float32."""
     result = number(op, name, value)
     if result <= 0:
         raise ValueError(f"{op}: {name} must be positive, got {result:g}")
-    if result < LEAST:  # 0 for a kernel that flushes what is denormal
+    if result < LEAST:  # 0 for a kernel that flushes denormal numbers
         raise ValueError(f"{op}: {name} must lie within the range of float32, got {result:g}")
     return result
 
 
 def not_zero(op: str, name: str, value: object) -> float:
-    """A finite number that is not 0."""
+    """Require a finite number that is not 0."""
     result = number(op, name, value)
     if result == 0:
         raise ValueError(f"{op}: {name} must not be 0, got {result:g}")
@@ -266,7 +266,7 @@ def not_zero(op: str, name: str, value: object) -> float:
 
 
 def at_least_zero(op: str, name: str, value: object) -> float:
-    """A finite number, 0 or more."""
+    """Require a finite number, 0 or more."""
     result = number(op, name, value)
     if result < 0:
         raise ValueError(f"{op}: {name} must be at least 0, got {result:g}")
@@ -276,20 +276,20 @@ def at_least_zero(op: str, name: str, value: object) -> float:
 def setting(
     op: str, name: str, value: object, networks: int | None, checked: Callable[[str, str, object], float]
 ) -> float | list[float]:
-    """A number that ``checked`` lets through, or a sequence of one for each of several networks."""
+    """Require a number that passes ``checked``, or a sequence of one for each of several networks."""
     if isinstance(value, str) or not isinstance(value, Sequence):
         return checked(op, name, value)
     if networks is None:
         raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__}")
     if len(value) != networks:
         raise ValueError(f"{op}: {name} must be a number or {networks}, one a network, got {len(value)}")
-    return [checked(op, f"{name}[{k}]", one) for k, one in enumerate(value)]
+    return [checked(op, f"{name}[{k}]", item) for k, item in enumerate(value)]
 
 
 def fits(
     op: str, name: str, value: Any, sizes: Sequence[int], dtype: torch.dtype, device: torch.device, other: str = "w"
 ) -> None:
-    """A tensor of these sizes and this dtype on ``device``, that of the argument ``other``."""
+    """Require a tensor of these sizes and this dtype on ``device``, that of the argument ``other``."""
     shape(op, name, value, sizes)
     if value.dtype != dtype:
         raise TypeError(f"{op}: {name} must have dtype {dtype}, got {value.dtype}")
@@ -297,7 +297,7 @@ def fits(
 
 
 def whole(op: str, name: str, value: object, least: int = 1, most: int = 2**63 - 1) -> int:
-    """An integer of 64 bits, ``least`` to ``most``."""
+    """Require an integer of 64 bits, ``least`` to ``most``."""
     if isinstance(value, bool) or not isinstance(value, INTEGERS):
         raise TypeError(f"{op}: {name} must be an integer, got {type(value).__name__}")
     value = value if isinstance(value, (int, torch.SymInt)) else int(value)
@@ -308,7 +308,7 @@ def whole(op: str, name: str, value: object, least: int = 1, most: int = 2**63 -
 
 
 def shown(value: object) -> str:
-    """A value as errors show it, a very long one as its beginning."""
+    """Return the text of a value for errors; of a very long one, the beginning."""
     try:
         text = repr(value) if isinstance(value, str) else str(value)
     except ValueError:  # more digits than Python prints
@@ -324,13 +324,13 @@ def kind(value: object) -> str:
 
 
 def module(op: str, name: str, value: object) -> None:
-    """A module."""
+    """Require a module."""
     if not isinstance(value, nn.Module):
         raise TypeError(f"{op}: {name} must be a module, got {kind(value)}")
 
 
 def labels(op: str, name: str, value: object) -> Tensor:
-    """A class, or a tensor ``[B]`` of classes; as int64."""
+    """Require a class, or a tensor ``[B]`` of classes; return int64."""
     if not isinstance(value, Tensor):
         return torch.tensor(whole(op, name, value, -(2**63)))
     if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool or value.dim() > 1:
@@ -341,7 +341,7 @@ def labels(op: str, name: str, value: object) -> Tensor:
 
 
 def sizes(op: str, name: str, values: object, count: int | None = None) -> tuple[int, ...]:
-    """A sequence of integers from 1 on, ``count`` of them if given."""
+    """Require a sequence of positive integers, ``count`` of them unless that is None."""
     if not isinstance(values, Sequence) or isinstance(values, str):
         raise TypeError(f"{op}: {name} must be a sequence of integers, got {type(values).__name__}")
     if count is not None and len(values) != count:
@@ -350,7 +350,7 @@ def sizes(op: str, name: str, values: object, count: int | None = None) -> tuple
 
 
 def in_range(op: str, name: str, values: Tensor, low: float, high: float, unit: str = "") -> None:
-    """All values in [low, high], where NaN is not, if they can be looked at."""
+    """Require all values in [low, high], which NaN is not, if they can be read."""
     if not values.numel() or not looks(True, values.device):
         return
     smallest, largest = values.aminmax()
@@ -360,35 +360,35 @@ def in_range(op: str, name: str, values: Tensor, low: float, high: float, unit: 
 
 
 def dtype_names(dtypes: Sequence[torch.dtype]) -> str:
-    """``float32, float64``: as errors list dtypes."""
+    """Return a list of dtypes for errors: ``float32, float64``."""
     return ", ".join(str(d).removeprefix("torch.") for d in dtypes)
 
 
 def finite(op: str, name: str, values: Tensor) -> None:
-    """Neither NaN nor infinite, if the values can be looked at."""
+    """Require values that are neither NaN nor infinite, if they can be read."""
     if not looks(True, values.device):
         return
     values = values.detach()
-    # A sum is quicker to look at, but may be infinite where values are large.
+    # A sum is quicker, but may be infinite where values are large.
     if not math.isfinite(values.sum()) and not bool(values.isfinite().all()):
         raise ValueError(f"{op}: {name} must be finite, got NaN or infinity")
 
 
 def flag(op: str, name: str, value: object) -> bool:
-    """True or False, and no other value that counts as one."""
+    """Require True or False, and no other value that counts as one."""
     if not isinstance(value, bool):
         raise TypeError(f"{op}: {name} must be True or False, got {shown(value)}")
     return value
 
 
 def choice(op: str, name: str, value: object, choices: Sequence[str]) -> None:
-    """One of some words."""
+    """Require one of the ``choices``."""
     if value not in choices:
         raise ValueError(f"{op}: {name} must be {' or '.join(choices)}, got {shown(value)}")
 
 
 def weights(op: str, name: str, w: Tensor, *shapes: Sequence[int | str]) -> None:
-    """Of float32 or float64, with one of these shapes, and may be changed in place."""
+    """Require float32 or float64, one of these shapes, and no overlap in memory, for changes in place."""
     tensor(op, name, w)
     if w.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"{op}: {name} must have dtype float32 or float64, got {w.dtype}")
@@ -397,7 +397,7 @@ def weights(op: str, name: str, w: Tensor, *shapes: Sequence[int | str]) -> None
 
 
 def spikes(op: str, name: str, value: Tensor, sizes: Sequence[int | str], w: Tensor) -> None:
-    """Spikes on the device of the weights, what is not 0 being one; a word in ``sizes`` stands for any size."""
+    """Require spikes on the device of the weights; a word in ``sizes`` stands for any size."""
     tensor(op, name, value)
     dtype(op, name, value.dtype, SPIKE_DTYPES)
     shape(op, name, value, sizes)
@@ -405,7 +405,7 @@ def spikes(op: str, name: str, value: Tensor, sizes: Sequence[int | str], w: Ten
 
 
 def separate(op: str, name: str, value: Tensor) -> None:
-    """A tensor of which no two elements are one in memory."""
+    """Require a tensor whose elements do not overlap in memory."""
     if value.is_contiguous():
         return
     reach, strides = 0, sorted((s, n) for s, n in zip(value.stride(), value.shape) if n > 1)
@@ -415,7 +415,7 @@ def separate(op: str, name: str, value: Tensor) -> None:
         reach += (size - 1) * stride
     else:
         return
-    # Steps may still miss each other: it depends on the places. What is compiled has no values to mark.
+    # Whether strides with a common reach overlap depends on all positions. Compiled code has no values to mark.
     if strides[0][0] > 0:
         if torch.compiler.is_compiling():
             return
@@ -427,7 +427,7 @@ def separate(op: str, name: str, value: Tensor) -> None:
 
 
 def overlap(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors of one dtype share an element, as far as that is known without data."""
+    """Return whether two tensors of one dtype share an element in memory, as far as that is known without data."""
     if a is b:
         return a.numel() > 0
     if (

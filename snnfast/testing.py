@@ -1,4 +1,4 @@
-"""For tests of code that uses snnfast, as ``torch.testing`` is for PyTorch."""
+"""Helpers for tests of code that uses snnfast, like ``torch.testing`` for PyTorch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["assert_spikes_close", "load_cuda_emulation"]
 def assert_spikes_close(
     actual: Tensor, expected: Tensor, margin: Tensor, *, band: float = 1e-5, max_flips: float = 1e-3
 ) -> None:
-    """Asserts that two spike tensors agree wherever the membrane was not within ``band`` of the threshold.
+    """Assert that two spike tensors agree wherever the membrane was not within ``band`` of the threshold.
 
     Two devices may round differently; then a membrane near the threshold may fire on one of them only. Such a flip is
     allowed inside the band, for at most a fraction ``max_flips`` of all spikes, in either direction; anything else is
@@ -34,7 +34,7 @@ def assert_spikes_close(
             f"expected {list(expected.shape)} and {expected.dtype}"
         )
     flipped = actual != expected
-    # After a flip the two runs of a neuron are different histories.
+    # After a flip the two runs of a neuron have different histories.
     first = flipped & (flipped.cumsum(0) == 1)
     outside = first & (margin.abs() > band)
     if outside.any():
@@ -52,7 +52,7 @@ def assert_spikes_close(
 
 
 def load_cuda_emulation() -> bool:
-    """Loads the CUDA kernels compiled for the CPU, as backend ``"cuda_emulation"`` of :func:`snnfast.backend.use`.
+    """Load the CUDA kernels compiled for the CPU, as backend ``"cuda_emulation"`` of :func:`snnfast.backend.use`.
 
     Returns:
         whether there are any; ``SNNFAST_EMULATION=1`` at build time makes them.

@@ -1,9 +1,9 @@
-"""Which implementation runs: the CPU kernels, the CUDA kernels, or the plain PyTorch reference.
+"""Choice of the implementation: the CPU kernels, the CUDA kernels, or the plain PyTorch reference.
 
-The device of the input chooses. ``SNNFAST_BACKEND=cpu|cuda|reference`` (read at import) or :func:`use` forces one and
-makes it an error when it cannot run. Without a force, whatever cannot run in a kernel runs in the reference, with one
-warning that says why: a fallback is never silent. ``torch.onnx.export`` takes the reference by itself: ONNX has none of
-these kernels.
+The device of the input decides. ``SNNFAST_BACKEND=cpu|cuda|reference`` (read at import) or :func:`use` forces one and
+makes it an error when it cannot run. Otherwise a call that no kernel can run takes the reference, with one warning that
+says why: a fallback is never silent. ``torch.onnx.export`` always takes the reference, since ONNX has none of these
+kernels.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["BackendError", "BackendWarning", "explain", "use"]
 
 OPS: set[str] = set()  # the names of all ops
-# Ops whose kernels are for the CPU alone.
+# Ops with kernels for the CPU alone.
 CPU_ONLY = ("batch_norm", "integer_lif", "pool2d", "spike_conv2d", "spike_linear")
-# Variables of the environment, after SNNFAST_.
+# Environment variables, without the prefix SNNFAST_.
 VARIABLES = ("BACKEND", "CACHE_DIR", "CLUSTERS", "CPU_CACHE_MB", "CPU_ISA")
 BACKENDS = ("cpu", "cuda", "reference", "cuda_emulation")
 
@@ -44,18 +44,18 @@ class BackendError(RuntimeError):
 
 
 class BackendWarning(UserWarning):
-    """Something runs in the reference because no kernel can run it."""
+    """A call runs in the reference because no kernel can run it."""
 
 
 def _load() -> tuple[Any, str]:
     try:
         from snnfast import _C
     except ImportError as error:
-        here = Path(__file__).parents[1]
-        built = any((here / f"_C{suffix}").exists() for suffix in EXTENSION_SUFFIXES)
-        if not built and (here.parent / "csrc").is_dir():
+        package = Path(__file__).parents[1]
+        built = any((package / f"_C{suffix}").exists() for suffix in EXTENSION_SUFFIXES)
+        if not built and (package.parent / "csrc").is_dir():
             return None, (
-                f"the source folder {here.parent} is imported, in which nothing is built for this Python. Build it "
+                f"the source folder {package.parent} is imported, in which nothing is built for this Python. Build it "
                 "with 'pip install -e .' there, or start Python elsewhere to import what is installed"
             )
         return None, (
@@ -71,7 +71,7 @@ def _load() -> tuple[Any, str]:
 
 
 def _warn_of_variables() -> None:
-    """Warn of variables of the environment that are misspelt or wrong; the extension reads them for itself."""
+    """Warn of environment variables that are misspelt or wrong; the extension reads them itself."""
     problems = []
     text = os.environ.get("SNNFAST_CPU_CACHE_MB", "0")
     if not (text.isascii() and text.isdecimal()):
@@ -108,7 +108,7 @@ def _from_environment() -> str | None:
 
 
 class _Force:
-    """One ``with use(backend)``."""
+    """One block ``with use(backend)``."""
 
     def __init__(self, backend: str | None) -> None:
         self.backend = backend
@@ -117,13 +117,13 @@ class _Force:
 _environment = _from_environment()
 # Backends that this thread or task has forced, the innermost last.
 _forces: ContextVar[tuple[_Force, ...]] = ContextVar("snnfast_backend", default=())
-# The backend forced last, in any thread: torch.compile can guard a variable of the module, and no context variable.
+# The backend forced last, in any thread: torch.compile can guard a module variable, but no context variable.
 _last = _environment
 _warned: set[str] = set()
 
 
 def forced() -> str | None:
-    """The backend that this thread or task asks for."""
+    """Return the backend that this thread or task forces; None without one."""
     if torch.compiler.is_compiling():
         return _last
     forces = _forces.get()
@@ -132,7 +132,7 @@ def forced() -> str | None:
 
 @contextmanager
 def use(backend: str | None) -> Iterator[None]:
-    """Forces ``backend`` (``"cpu"``, ``"cuda"``, ``"reference"``, or None for the default) inside a ``with`` block.
+    """Force ``backend`` (``"cpu"``, ``"cuda"``, ``"reference"``, or None for the default) inside a ``with`` block.
 
     It holds for this thread, or this asyncio task, and for no other. Compiled code follows the block that any thread
     entered or left last.
@@ -150,7 +150,7 @@ def use(backend: str | None) -> Iterator[None]:
     try:
         yield
     finally:
-        # Not whatever was forced before, which may have been left in between.
+        # Remove only this force: blocks around it may have ended in between.
         _forces.set(tuple(force for force in _forces.get() if force is not mine))
         _last = forced()
 
@@ -162,9 +162,9 @@ def _warn_once(message: str) -> None:
 
 
 def why_not(kernel: str, device: int | None = None) -> str:
-    """Why `kernel` (cpu, cuda or cuda_emulation) cannot run here, whatever its input; empty if it can.
+    """Return why `kernel` (cpu, cuda or cuda_emulation) cannot run here, whatever its input; empty if it can.
 
-    ``device``: the GPU that is asked about; default: PyTorch's current one.
+    ``device``: index of the GPU; None: PyTorch's current one.
     """
     if extension is None:
         return load_problem
@@ -172,7 +172,7 @@ def why_not(kernel: str, device: int | None = None) -> str:
         return ""
     if not extension.with_cuda:
         return "snnfast was built without CUDA kernels; rebuild with SNNFAST_CUDA=1 where nvcc is installed"
-    # The compiler cannot look into the extension; a launch tells the same.
+    # torch.compile cannot trace the extension; a launch reports the same problem.
     return "" if torch.compiler.is_compiling() else _driver_problem() or _card_problem(device)
 
 
@@ -184,7 +184,7 @@ def _driver_problem() -> str:
 
 @cache
 def _card_problem(device: int | None) -> str:
-    """Why no kernel of this build runs on a GPU; empty if one does, or if PyTorch sees no GPU."""
+    """Return why no kernel of this build runs on a GPU; empty if one does, or if PyTorch sees no GPU."""
     if not torch.cuda.is_available():
         return ""
     major, minor = torch.cuda.get_device_capability(device)
@@ -200,7 +200,7 @@ def _card_problem(device: int | None) -> str:
 
 
 def _runs_on(arch: str, capability: int) -> bool:
-    """Whether code for ``arch`` (as CMake has it) runs on a GPU: machine code in its major version, PTX later, too."""
+    """Return whether code for ``arch`` (of CMake) runs on a GPU: machine code in its major version, PTX also later."""
     number, letter = re.match(r"(\d+)([af]?)", arch).groups()  # type: ignore[union-attr]
     built = int(number)
     if letter == "a":
@@ -210,7 +210,7 @@ def _runs_on(arch: str, capability: int) -> bool:
 
 
 def _why_not(kernel: str, x: Tensor, surrogate: object) -> str:
-    """Why `kernel` cannot run on `x`; empty if it can."""
+    """Return why `kernel` cannot run on `x`; empty if it can."""
     device = "cuda" if kernel == "cuda" else "cpu"
     if extension is not None and x.device.type != device:
         return f"the {kernel} kernels need input on {device}, got {x.device.type}"
@@ -223,7 +223,7 @@ def _why_not(kernel: str, x: Tensor, surrogate: object) -> str:
 
 
 def choose(op: str, x: Tensor, surrogate: object = None) -> tuple[str, str]:
-    """The backend that runs ``op`` on ``x``, and why."""
+    """Return the backend that runs ``op`` on ``x``, and the reason."""
     kernel = x.device.type if x.device.type in ("cpu", "cuda") else "none"
     asked = forced()
     if asked == "reference":
@@ -243,7 +243,7 @@ def choose(op: str, x: Tensor, surrogate: object = None) -> tuple[str, str]:
 
 
 def library(op: str, x: Tensor, surrogate: object = None) -> Any:
-    """The namespace of kernels that runs ``op`` on ``x``, or None for the reference (a fallback warns once)."""
+    """Return the namespace of kernels that runs ``op`` on ``x``, or None for the reference (a fallback warns once)."""
     if (
         extension is not None
         and x.is_cpu
@@ -252,7 +252,7 @@ def library(op: str, x: Tensor, surrogate: object = None) -> Any:
         and not _forces.get()
         and _environment is None
     ):
-        return torch.ops.snnfast  # the usual case, without words
+        return torch.ops.snnfast  # the usual case, without the cost of a reason
     backend, why = choose(op, x, surrogate)
     if backend == "reference":
         if forced() != "reference" and not torch.onnx.is_in_onnx_export():
@@ -262,15 +262,15 @@ def library(op: str, x: Tensor, surrogate: object = None) -> Any:
 
 
 def explain(module_or_op: nn.Module | str | Any, *tensors: Tensor) -> str:
-    """Says which kernel runs and why, for an op or a module with the given input tensors.
+    """Name the kernels that run for an op or a module with these input tensors, with the reasons.
 
     Args:
-        module_or_op: a module with layers of :mod:`snnfast.nn`, an op, one of :func:`snnfast.neuron`, too, or the name
+        module_or_op: a module with layers of :mod:`snnfast.nn`, an op, also one of :func:`snnfast.neuron`, or the name
             of an op of the package.
         tensors: the input; the first one decides.
 
     Raises:
-        ValueError: without tensors, or for what is no op.
+        ValueError: without tensors, or for an unknown op.
 
     Example:
         >>> print(snnfast.backend.explain("lif", torch.zeros(4, 8)))
@@ -284,26 +284,26 @@ def explain(module_or_op: nn.Module | str | Any, *tensors: Tensor) -> str:
         inside = [m.neuron for m in layers.values() if getattr(type(m), "op", "") == "recurrent"]
         rows: list[tuple[str, Any, object]] = []
         for name, module in layers.items():
-            own, op = _own_neuron(module), getattr(type(module), "op", "")
+            neuron, op = _own_neuron(module), getattr(type(module), "op", "")
             surrogate = getattr(module, "surrogate", getattr(module, "spike_function", None))
-            if module not in inside and (own or op in OPS):
-                label = own.name if own and op not in OPS else op
-                rows.append((f"{name or type(module).__name__}: {label}", own or op, surrogate))
+            if module not in inside and (neuron or op in OPS):
+                label = neuron.name if neuron and op not in OPS else op
+                rows.append((f"{name or type(module).__name__}: {label}", neuron or op, surrogate))
         if not rows:
             return f"{type(module_or_op).__name__} contains no snnfast layer"
     else:
         op = module_or_op if isinstance(module_or_op, str) else module_or_op.__name__
-        own = None if isinstance(module_or_op, str) else _own_neuron(module_or_op)
-        if own is None and op not in OPS:
+        neuron = None if isinstance(module_or_op, str) else _own_neuron(module_or_op)
+        if neuron is None and op not in OPS:
             raise ValueError(f"explain: op must be one of {', '.join(sorted(OPS))}, got {op!r}")
-        rows = [(op, own or op, None)]
+        rows = [(op, neuron or op, None)]
     if not tensors:
         raise ValueError("explain: give the input tensors, so that device and dtype are known")
     return "\n".join(f"{label}: {_describe(op, tensors[0], surrogate)}" for label, op, surrogate in rows)
 
 
 def _own_neuron(module: Any) -> Any:
-    """The neuron from a step function that ``module`` is, or its layer, or a recurrent layer of it; else None."""
+    """Return ``module`` if it is a user-defined neuron, or the neuron of a layer, possibly recurrent; else None."""
     inner = getattr(module, "neuron", None)
     found = (module, inner, getattr(inner, "neuron", None))
     return next((n for n in found if callable(getattr(n, "explain", None))), None)

@@ -1,4 +1,4 @@
-"""Which device ``--device auto`` takes: of those present, the one that is faster for a kind of work."""
+"""Device of ``--device auto``: of those present, the faster one for a kind of work."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ __all__ = ["Choice", "Work", "auto", "gpu_problem"]
 
 Work = Literal["batches", "plasticity"]
 
-# Plasticity of one network takes its images in order: one block of a GPU, or 8, while the others wait, against a
-# core of the CPU with twice the clock. Milliseconds of an image of diehl_cook_, 400 neurons and 250 steps; of the GPU
-# not measured yet but read off the machine code for an H100. scripts/gpu.py measures both (docs/gpu.md).
+# Plasticity of one network processes its images in order: 1 or 8 blocks of a GPU work while the others wait, against a
+# core of the CPU with twice the clock. Milliseconds per image of diehl_cook_, 400 neurons and 250 steps; those of the
+# GPU are not measured but estimated from the machine code for an H100. scripts/gpu.py measures both (docs/gpu.md).
 PLASTICITY_CPU, PLASTICITY_GPU = 0.055, 0.2
 
 
 class Choice(NamedTuple):
-    """A device, and why it was taken."""
+    """A device, and the reason for it."""
 
     device: torch.device
     why: str
 
 
 def gpu_problem() -> str:
-    """Why there is no GPU that PyTorch sees; empty if there is one."""
+    """Return why there is no GPU that PyTorch sees; empty if there is one."""
     if torch.cuda.is_available():
         return ""
     if not torch.version.cuda:
         return f"PyTorch {torch.__version__}, which is a build without CUDA, sees no GPU"
     try:
-        torch.cuda.init()  # tells a missing driver from one that is too old
+        torch.cuda.init()  # distinguishes a missing driver from an old one
     except RuntimeError as error:
         why = str(error).partition(". ")[0]
         return f"PyTorch {torch.__version__} sees no GPU ({why})"
@@ -40,7 +40,7 @@ def gpu_problem() -> str:
 
 
 def auto(work: Work) -> Choice:
-    """The device for a kind of work.
+    """Choose the device for a kind of work.
 
     Args:
         work: ``"batches"``: many samples at a time, in training by gradients, conversion and inference;

@@ -1,7 +1,7 @@
-"""The memory of large CPU outputs, kept for reuse.
+"""Cache of the memory of large CPU outputs.
 
 Freshly mapped memory costs a page fault for every page first written, several times the time of the kernel that writes
-it. The ops therefore take CPU outputs of 1 MiB and more from a cache of their own (PyTorch 2.11 and later, Linux),
+it. The ops therefore take CPU outputs of 1 MiB and more from a separate cache (PyTorch 2.11 and later, Linux),
 which holds at most ``limit`` bytes of free blocks: 1/16 of the machine's memory, at most 1 GiB, or
 ``SNNFAST_CPU_CACHE_MB``; 0 turns it off. Tensors from it are ordinary tensors, except that their storage cannot be
 resized in place.
@@ -36,24 +36,24 @@ def statistics() -> Statistics:
 
 
 def set_limit(size: int) -> None:
-    """Keeps at most ``size`` bytes of free blocks from now on; 0 turns the cache off."""
+    """Keep at most ``size`` bytes of free blocks from now on; 0 turns the cache off."""
     size = check.whole("set_limit", "size", size, 0)
     if backend.extension:
         backend.extension.set_output_memory_limit(size)
 
 
 def release() -> None:
-    """Returns all free blocks to the system."""
+    """Return all free blocks to the system."""
     if backend.extension:
         backend.extension.release_output_memory()
 
 
 def keep_freed_memory() -> bool:
-    """Makes malloc keep all memory that is freed, for everything in this process.
+    """Make malloc keep all freed memory, for the whole process.
 
-    PyTorch's own large CPU tensors then cost no page faults either, which in a training loop can be half of the time.
-    The price: the process never gets smaller again, and this cannot be undone later. The command line calls it; a
-    library should not.
+    PyTorch's large CPU tensors then cost no page faults either, which in a training loop can be half of the time.
+    The price: the process never gets smaller again, and this cannot be undone. The command line calls it; a library
+    should not.
 
     Returns:
         whether it took effect: it does with glibc and the compiled extension.

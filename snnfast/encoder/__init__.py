@@ -32,7 +32,7 @@ _MANUAL = dict.fromkeys(("Population", "Simple"), "snnfast.n3ml.encoder")
 if not TYPE_CHECKING:
 
     def __getattr__(name):
-        """Names of n3ml's manual."""
+        """Return a name of n3ml's manual."""
         return _check.moved(__name__, name, _MANUAL)
 
 

@@ -48,12 +48,12 @@ class BernoulliEncoder(Intensities):
         )
 
     def seeds(self, samples: int) -> Tensor:
-        """The seeds, int64 ``[samples]``, that as many calls of one sample each would draw; for :meth:`rates`."""
+        """Draw the seeds, int64 ``[samples]``, of as many calls with one sample each; for :meth:`rates`."""
         device = None if self.generator is None else self.generator.device
         return torch.randint(2**63 - 1, (samples,), generator=self.generator, device=device)
 
     def rates(self, x: Tensor, seeds: Tensor | None = None) -> Rates:
-        """The spikes of a call for each sample of ``x`` ``[B, ...]``, not drawn yet, for an op that draws them itself.
+        """Return rates and seeds of the spikes of each sample of ``x`` ``[B, ...]``, for an op that draws the spikes.
 
         Steps are of a second (``dt=1000``), so that rates in Hz are probabilities.
 

@@ -1,4 +1,4 @@
-"""From labels to the spikes that the outputs should fire."""
+"""Labels to the desired spikes of the outputs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from snnfast import check
 
 
 def desired_times(samples: int, beta: float, num_steps: int, *, generator: torch.Generator | None = None) -> Tensor:
-    """When the output of a sample's class should fire: in each step with probability ``beta / 1000``, independently.
+    """Desired spike times of the output of a sample's class: each step with probability ``beta / 1000``, independently.
 
     Args:
         samples: number of samples B.
@@ -19,8 +19,7 @@ def desired_times(samples: int, beta: float, num_steps: int, *, generator: torch
         generator: where to draw from, on the CPU; PyTorch's own if None.
 
     Returns:
-        bool ``[T, B]``, on the CPU. It is drawn sample after sample, so that a batch gives what its samples give
-        alone.
+        bool ``[T, B]``, on the CPU. Samples are drawn one after the other, so that a batch equals its samples alone.
 
     Raises:
         TypeError, ValueError: for a rate or a number out of range.
@@ -64,7 +63,7 @@ def label_encoder(
     labels = check.labels("label_encoder", "label", label).cpu()
     check.whole("label_encoder", "num_classes", num_classes)
     check.in_range("label_encoder", "label", labels, 0, num_classes - 1)
-    own = F.one_hot(labels.view(-1), num_classes)
-    times = desired_times(len(own), beta, num_steps, generator=generator)
-    spikes = times[..., None] * own.float()
+    one_hot = F.one_hot(labels.view(-1), num_classes)
+    times = desired_times(len(one_hot), beta, num_steps, generator=generator)
+    spikes = times[..., None] * one_hot.float()
     return spikes if labels.dim() else spikes[:, 0]

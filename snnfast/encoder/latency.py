@@ -62,7 +62,7 @@ class LatencyEncoder(nn.Module):
 
 
 def features(encoder: str, name: str, x: Tensor | Sequence[float]) -> Tensor:
-    """``x`` as finite float32, or float64 if it is that or a sequence of numbers."""
+    """Return ``x`` as finite float32, or as float64 if it is that or a sequence of numbers."""
     if not isinstance(x, Tensor):
         try:
             x = torch.as_tensor(x, dtype=torch.float64)
@@ -76,7 +76,7 @@ def features(encoder: str, name: str, x: Tensor | Sequence[float]) -> Tensor:
 
 
 def real(encoder: str, name: str, x: object) -> Tensor:
-    """``x`` without its gradient, once it is a tensor of real numbers."""
+    """Return ``x`` without its gradient; require a tensor of real numbers."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{encoder}: {name} must be a tensor, got {type(x).__name__}")
     if x.is_complex():
@@ -85,8 +85,8 @@ def real(encoder: str, name: str, x: object) -> Tensor:
 
 
 def on_grid(t: Tensor, dt: float | None, last: float) -> Tensor:
-    """``t`` rounded to multiples of ``dt``, none of them after ``last``."""
+    """Round ``t`` to multiples of ``dt``, none of them after ``last``."""
     if dt is None:
         return t
-    steps = math.floor(last / dt + 1e-6)  # 0.3 are three of 0.1
+    steps = math.floor(last / dt + 1e-6)  # 0.3 / 0.1 counts as 3
     return t.div(dt).round_().clamp_(max=steps).mul_(dt)

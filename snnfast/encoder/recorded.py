@@ -1,4 +1,4 @@
-"""Recorded spikes, as pairs of time and neuron, to tensors in steps and back."""
+"""Recorded spikes, as pairs of time and neuron, to spike trains in steps and back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Recorded", "from_times", "to_times"]
 
 
 class Recorded(NamedTuple):
-    """Spikes one by one, in order of sample, time and neuron.
+    """List of spikes, in order of sample, time and neuron.
 
     Attributes:
         t: time of each spike ``[S]``, float64, in the unit of ``dt``: the beginning of its step.
@@ -37,7 +37,7 @@ def from_times(
     dt: float = 1.0,
     batch: int | None = None,
 ) -> Tensor:
-    """Spikes in steps of ``dt``, made of recorded times and neurons.
+    """Convert recorded times and neurons to spikes in steps of ``dt``.
 
     A spike at ``t`` falls into step ``floor(t / dt)``. Several spikes of a neuron in a step are one.
 
@@ -45,10 +45,10 @@ def from_times(
         t: time of each spike ``[S]``, at least 0, in the unit of ``dt``; a tensor, an array or numbers.
         unit: neuron of each spike ``[S]``, integers in ``[0, neurons)``.
         sample: sample of each spike ``[S]``, integers from 0; None: all are of one sample.
-        neurons: how many neurons there are.
+        neurons: number of neurons.
         num_steps: steps; None: up to the last spike. Spikes after them are left out.
         dt: length of a step.
-        batch: how many samples there are; None: up to the last one named.
+        batch: number of samples; None: up to the last one in ``sample``.
 
     Returns:
         Spikes ``[T, B, neurons]``, float32, 0 or 1.
@@ -76,13 +76,13 @@ def from_times(
     count = check.whole(op, "batch", 1 if count is None else count)
     check.in_range(op, "sample", samples, 0, count - 1)
     spikes = torch.zeros(steps, count, neurons)
-    kept = at < steps
-    spikes[at[kept], samples[kept], units[kept]] = 1.0
+    within = at < steps
+    spikes[at[within], samples[within], units[within]] = 1.0
     return spikes
 
 
 def to_times(spikes: Tensor, dt: float = 1.0) -> Recorded:
-    """Times and neurons of spikes in steps; the inverse of :func:`from_times`.
+    """Convert spikes in steps to times and neurons; the inverse of :func:`from_times`.
 
     Args:
         spikes: ``[T, B, N]``; anything but 0 is a spike.
@@ -98,7 +98,7 @@ def to_times(spikes: Tensor, dt: float = 1.0) -> Recorded:
 
 
 def _column(op: str, name: str, values: Any, size: int | None = None) -> Tensor:
-    """One value a spike; integers if a ``size`` is given."""
+    """Convert ``values`` to a tensor with one value per spike, with a ``size`` to integers."""
     try:
         column = torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -18,7 +18,7 @@ UNITS = 2**29
 
 
 class Intensities(nn.Module):
-    """An encoder of intensities: its settings."""
+    """Base of the encoders of intensities, with their settings."""
 
     name: ClassVar[str]
 
@@ -52,7 +52,7 @@ class RegularEncoder(Intensities):
         floor(phase + (t + 1) r) > floor(phase + t r),    r = min(1, x / scale)
 
     So the number of spikes in T steps is ``T r`` rounded up or down, where :class:`BernoulliEncoder` has a variance of
-    ``T r (1 - r)``: the same intensity says the same in every presentation. Not differentiable.
+    ``T r (1 - r)``: every presentation of an intensity has nearly the same spike count. Not differentiable.
 
     Args:
         num_steps: number of steps T.
@@ -85,7 +85,7 @@ class RegularEncoder(Intensities):
         x = real("RegularEncoder", "x", x)
         if self.validate:
             check.in_range("RegularEncoder", "x", x.to(torch.float32), 0.0, math.inf)
-        # Whole numbers, drawn on the CPU: no step is lost to rounding, and every device sees the same.
+        # Whole numbers, drawn on the CPU: no step is lost to rounding, and all devices give the same spikes.
         phase = whole_batch.drawn(lambda y: torch.rand(y.shape, generator=self.generator), x)
         level = (phase * UNITS).to(x.device, torch.int32)
         rate = (x.double() / self.scale).clamp(0, 1).nan_to_num_(0).mul_(UNITS).round_().int()
@@ -98,7 +98,7 @@ class RegularEncoder(Intensities):
 
 
 def number_of_steps(encoder: str, name: str, value: float) -> int:
-    """``value`` as a whole number of steps, at least 0; errors call it ``name``."""
+    """Return ``value`` as a whole number of steps, at least 0; errors call it ``name``."""
     steps = check.number(encoder, name, value)
     if steps < 0 or steps != round(steps):
         raise ValueError(f"{encoder}: {name} must be a number of steps, got {value}")

@@ -142,5 +142,5 @@ def _local(node: Node, grad: Node) -> list[Node]:
     returned = node.value.backward(grad)
     grads = returned if isinstance(returned, tuple) else (returned,)
     by_place = [zero if g is None else number(g) if isinstance(g, Node) else node.graph.constant(g) for g in grads]
-    # The first operand is the value; the others are what the function was called with.
+    # The first operand is the value; the others are the arguments of the function.
     return [zero, *(by_place[place] for place in node.value.places)]

@@ -344,12 +344,12 @@ class _Struct:
         grads |= self.rows_of("grad", plan.grad_inputs[1:], self.first_input + 1)
         zeros = [step.graph.constant(0)] * (len(step.outputs) - 1)
         grads |= self.rows_of("grad", zeros, self.first_output + 1)
-        of_params = {
+        param_grads = {
             f"grad_params[kOf{camel(p)}]": g
             for p, g in zip(step.tensors, plan.grad_tensors)
             if not (g.op == "constant" and g.value == 0)
         }
-        lines = self.function(known, of_params | grads | {"return": plan.grad_inputs[0]})
+        lines = self.function(known, param_grads | grads | {"return": plan.grad_inputs[0]})
         # Gradients of parameters are sums over the steps.
         return [re.sub(r"^(grad_params\[\w+\]) =", r"\1 +=", line) for line in lines]
 
@@ -388,7 +388,7 @@ class _Struct:
         at_rest = "kVRest" in coefficients
         rest_value = "state == 0 ? c[kVRest] : C(0)" if at_rest else "C(0)"
         learned = {p for v in self.variants for p in v.plan.step.tensors}
-        of_rest = "if (state == 0) grad_params[kOfVRest] += grad;" if "v_rest" in learned else ""
+        rest_gradient = "if (state == 0) grad_params[kOfVRest] += grad;" if "v_rest" in learned else ""
         constants = "\n".join(
             f"  static constexpr bool {name} = {str(value).lower()};" for name, value in flags.items()
         )
@@ -424,7 +424,7 @@ class _Struct:
   }}
   template <class C>
   static SNNFAST_HD void rest_backward(int state, C grad, C* grad_params) {{
-    {of_rest}
+    {rest_gradient}
   }}{threshold}
 
   {every}

@@ -292,8 +292,8 @@ def _compare(op: str, a: Any, b: Any) -> Node:
     graph = _graph((a, b))
     left, right = number(lift(graph, a)), number(lift(graph, b))
     spikes = plain(left)
-    of_spikes = op in ("eq", "ne") and _is_one_or_zero(spikes)
-    if of_spikes and right.op == "constant" and right.value in (0.0, 1.0):
+    on_spikes = op in ("eq", "ne") and _is_one_or_zero(spikes)
+    if on_spikes and right.op == "constant" and right.value in (0.0, 1.0):
         same = (right.value == 1.0) == (op == "eq")
         return spikes.args[0] if same else _not(spikes.args[0])
     return graph.node(op, left, right)

@@ -83,11 +83,8 @@ def _sin_and_cos(x: Any) -> tuple[Any, Any]:
     cosine = 1 - (0.5 * z - z * z * _polynomial(z, cosines))
     quadrant = n - 4 * torch.floor(n * 0.25)
     swapped = (quadrant == 1) | (quadrant == 3)
-    of_sine, of_cosine = torch.where(swapped, cosine, sine), torch.where(swapped, sine, cosine)
-    return (
-        torch.where(quadrant >= 2, -of_sine, of_sine),
-        torch.where((quadrant == 1) | (quadrant == 2), -of_cosine, of_cosine),
-    )
+    sin_r, cos_r = torch.where(swapped, cosine, sine), torch.where(swapped, sine, cosine)
+    return (torch.where(quadrant >= 2, -sin_r, sin_r), torch.where((quadrant == 1) | (quadrant == 2), -cos_r, cos_r))
 
 
 class _Sin(torch.autograd.Function):

@@ -160,8 +160,8 @@ def header(stem: str) -> str:
             plan = make_plan(found._replace(tensors=tensors), margin)
             variants.append(Variant(plan, reset, uniform))
         moves |= margin is not None and margin.args[1].op != "parameter"
-    of_step = {*parameters_of(equation.step), *(("refractory", "max_spikes") if generic else ())}
-    settings = ["strict", *(f for f in call._fields if f in of_step and f not in params)]
+    step_arguments = {*parameters_of(equation.step), *(("refractory", "max_spikes") if generic else ())}
+    settings = ["strict", *(f for f in call._fields if f in step_arguments and f not in params)]
     flags = {"kMoves": moves, "kGeneric": generic, "kReads": equation.reads}
     flags |= {"kPrefetch": equation.prefetch, "kTakesSlope": True}
     states = list(fields_of_kind(call, Tensor | None))

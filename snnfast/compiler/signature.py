@@ -20,8 +20,8 @@ __all__ = ["ALPHA", "MOST", "PERIOD", "Call", "StepFunction", "Variant"]
 MOST_ROWS, MOST_PARAMETERS = 16, 48  # csrc/core/any_neuron.h
 
 # Arguments of every neuron besides the parameters of its step, with their defaults.
-NOT_OF_ALL = ("tau", "decay", "decay_input", "v_threshold", "v_rest")
-FIRING = {name: p.default for name, p in SHARED.items() if name not in NOT_OF_ALL}
+NOT_SHARED = ("tau", "decay", "decay_input", "v_threshold", "v_rest")
+FIRING = {name: p.default for name, p in SHARED.items() if name not in NOT_SHARED}
 # Parameters of kernels that the step does not have.
 ALPHA, PERIOD, MOST = "surrogate_alpha", "refractory_steps", "most_spikes"
 

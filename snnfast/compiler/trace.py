@@ -162,9 +162,9 @@ def trace(
     graph = graph or Graph(dtype)
     xs = [graph.leaf("input", k) for k in range(inputs)]
     before = [graph.leaf("state", k) for k in range(states)]
-    of_numbers = {name: graph.leaf("number", name, NUMBER) for name in numbers}
-    of_tensors = {name: graph.leaf("tensor", name, NEURON) for name in tensors}
-    parameters = of_numbers | of_tensors
+    number_leaves = {name: graph.leaf("number", name, NUMBER) for name in numbers}
+    tensor_leaves = {name: graph.leaf("tensor", name, NEURON) for name in tensors}
+    parameters = number_leaves | tensor_leaves
     names: dict[int, str] = {}
     code = inspect.unwrap(step).__code__
     with traced_functions(), _local_names(code, names):
@@ -177,7 +177,7 @@ def trace(
             )
     results = [number(lift(graph, value)) for value in results]
     at = len(results) - states
-    return Step(graph, xs, before, of_numbers, of_tensors, results[:at], results[at:], names)
+    return Step(graph, xs, before, number_leaves, tensor_leaves, results[:at], results[at:], names)
 
 
 class TracedSurrogate:

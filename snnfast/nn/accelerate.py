@@ -69,7 +69,7 @@ def accelerate(net: nn.Module) -> nn.Module:
     for name, module in fast.named_modules():
         if isinstance(module, Replaced) and module.time_dim is None:
             return fast
-        if library := _of_steps(module):
+        if library := _stepwise_library(module):
             warnings.warn(
                 f"accelerate: {name or 'net'}, a {type(module).__name__} of {library}, takes a step a call, too little "
                 "work to gain by, so the network stays as it is; call snnfast.nn.replace first",
@@ -93,7 +93,7 @@ def accelerate(net: nn.Module) -> nn.Module:
     return fast
 
 
-def _of_steps(module: nn.Module) -> str:
+def _stepwise_library(module: nn.Module) -> str:
     """Return the library of a neuron that takes one step per call; empty for other layers."""
     kind = type(module)
     library = kind.__module__.partition(".")[0]
@@ -108,7 +108,7 @@ def _of_steps(module: nn.Module) -> str:
 def _pool(net: nn.Module) -> None:
     """Let neurons pool their spikes, in place of the poolings behind them."""
     for module in net.modules():
-        # The layers do not change, in case that a forward calls them one by one.
+        # The layers do not change, in case a forward calls them one by one.
         if type(module) is nn.Sequential and any(pools(*pair) for pair in pairwise(module)):
             module.__class__ = PooledSequential
     inside = {pair for m in net.modules() if type(m) is PooledSequential for pair in pairwise(m)}

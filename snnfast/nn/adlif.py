@@ -102,8 +102,8 @@ class AdLIF(Spiking):
             check.whole("AdLIF", "channels", channels)
         published = PUBLISHED[form]
         super().__init__(
-            v_reset=published.v_reset if _of_form(v_reset) else v_reset,  # type: ignore[arg-type]
-            detach_reset=published.detach_reset if _of_form(detach_reset) else detach_reset,  # type: ignore[arg-type]
+            v_reset=published.v_reset if _is_form(v_reset) else v_reset,  # type: ignore[arg-type]
+            detach_reset=published.detach_reset if _is_form(detach_reset) else detach_reset,  # type: ignore[arg-type]
             **firing,
         )
         self.form, self.bounds, self.channels = form, bounds, channels
@@ -139,7 +139,7 @@ class AdLIF(Spiking):
         return shape | settings | q | super()._shown()
 
 
-def _of_form(value: object) -> bool:
+def _is_form(value: object) -> bool:
     return isinstance(value, str) and value == "form"
 
 

@@ -1,7 +1,7 @@
 """Neurons without an op, as the equation of one step, which :func:`snnfast.neuron` compiles.
 
-:func:`snnfast.nn.like` makes layers of those of other libraries; :func:`snnfast.nn.replace` gives these layers the
-calls and keys of their library.
+:func:`snnfast.nn.like` makes layers of those from other libraries; :func:`snnfast.nn.replace` adds the calls and keys
+of the library.
 """
 
 from __future__ import annotations

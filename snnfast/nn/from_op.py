@@ -118,10 +118,10 @@ class Readout(_FromOp):
 
 def _documentation(layer: type[_FromOp], text: str | None) -> str | None:
     """The documentation of the op, with the ``text`` of the layer."""
-    of_op = NEURONS[layer.op].check.__doc__
-    if of_op is None:  # python -OO
+    op_doc = NEURONS[layer.op].check.__doc__
+    if op_doc is None:  # python -OO
         return None
-    whole, added = sections(of_op), sections(text or "")
+    whole, added = sections(op_doc), sections(text or "")
     documented = entries(sections(Spiking.__doc__ or "")["Args"]) | entries(whole["Args"])
     documented |= entries(added.get("Args", ""))
     every = "\n".join(documented[name] for name in inspect.signature(layer).parameters)

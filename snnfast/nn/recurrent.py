@@ -172,7 +172,7 @@ class Recurrent(Delaying):
                 f"{type(self).__name__}: with stateful=True the longest delay decides how many spikes are kept, but "
                 "delay has no values here; make the layer where it has, outside of FakeTensorMode and the device meta"
             )
-        # An op, so that a compiled layer checks its delays in every call; those of an exported program are constant.
+        # An op, so that a compiled layer checks its delays in every call; an exported program has constant delays.
         if not (check.looks(True, self.delay.device) or torch.compiler.is_exporting()):
             torch._assert_async(
                 self.delay.amax() <= self._steps - 2,

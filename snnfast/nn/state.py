@@ -302,7 +302,7 @@ def is_memory(module: nn.Module) -> bool:
 
 
 def _at_least_float32(before: Tensor, after: Tensor | None) -> Tensor | None:
-    # A decay of 0.999 is 1 in bfloat16; the ops want state and constants in float32 anyway.
+    # A decay of 0.999 is 1 in bfloat16; the ops take states and constants in float32 anyway.
     if after is not None and after.dtype in (torch.bfloat16, torch.float16):
         return before.to(after.device, torch.float32)
     return after

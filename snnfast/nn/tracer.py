@@ -47,9 +47,9 @@ class Tracer(fx.Tracer):
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
         """Return whether the tracer stops at ``module``."""
-        of_package = type(module).__module__.startswith("snnfast.nn.")
-        of_package = of_package and not isinstance(module, (NormLIF, Pooled, PooledSequential))
-        leaf = of_package or isinstance(module, (Stateful, torch.jit.ScriptModule)) or type(module) in self.more
+        from_package = type(module).__module__.startswith("snnfast.nn.")
+        from_package = from_package and not isinstance(module, (NormLIF, Pooled, PooledSequential))
+        leaf = from_package or isinstance(module, (Stateful, torch.jit.ScriptModule)) or type(module) in self.more
         return leaf or super().is_leaf_module(module, name)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:

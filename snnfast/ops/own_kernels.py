@@ -100,10 +100,10 @@ class Call(NamedTuple):
         """The operator of the forward pass and its arguments."""
         inputs, states, parameters, more = self.split(tensors)
         feedforward = self.connections is None
-        of_neurons = (self.kernel.name, inputs if feedforward else inputs[0], states, self.numbers, parameters)
+        common = (self.kernel.name, inputs if feedforward else inputs[0], states, self.numbers, parameters)
         last = (self.outputs, v_seq) if feedforward else (v_seq, *more)
         operator = self.kernel.operator(f"{self.operator}_forward")
-        return operator, *of_neurons, *last, self.kernel.checkpoint_every
+        return operator, *common, *last, self.kernel.checkpoint_every
 
     def gradients(
         self, saved: Sequence[Tensor], tensors: Sequence[Tensor], grads: Sequence[Tensor | None]
@@ -119,10 +119,10 @@ class Call(NamedTuple):
         out_grads = [none if grad is None else grad for grad in grads]
         out_grads[-1] = out_grads[-1] if self.return_v_seq else none
         feedforward = self.connections is None
-        of_neurons = self.kernel.name, inputs if feedforward else x, states, self.numbers, parameters
+        common = self.kernel.name, inputs if feedforward else x, states, self.numbers, parameters
         last = (self.outputs,) if feedforward else (*more, *spikes)
         operator = self.kernel.operator(f"{self.operator}_backward")
-        arguments = operator, *of_neurons, *last, checkpoints, every, out_grads
+        arguments = operator, *common, *last, checkpoints, every, out_grads
         found = backward_pass(self.kernel.name.rpartition("-")[0], *arguments, why=NO_SECOND)
         if not feedforward:
             wanted = [True] * sum(self.counts) + [value is not None for value in more]
@@ -156,9 +156,9 @@ def recurrent(
     return call, [x, *states, *parameters, *more]
 
 
-def run(of_arguments: Callable[..., Any], kernel: Kernel, *plain: Any) -> list[Tensor]:
+def run(read_arguments: Callable[..., Any], kernel: Kernel, *plain: Any) -> list[Tensor]:
     """Return outputs, states and membranes of :func:`neurons` or :func:`recurrent`, differentiable where needed."""
-    call, tensors = of_arguments(kernel, *plain)
+    call, tensors = read_arguments(kernel, *plain)
     refuse_transforms(kernel.name.rpartition("-")[0], tensors)
     forward = kernel.operator(f"{call.operator}_forward")
     if not wants_gradient(tensors):
@@ -214,7 +214,7 @@ def register(namespace: str) -> None:
             x.new_empty((count, rows, *x.shape[1:]) if every else (0,), dtype=dtype),
         ]
 
-    def of_neurons(x: Tensor, count: int) -> list[Tensor]:
+    def neuron_shaped(x: Tensor, count: int) -> list[Tensor]:
         return [x.new_empty(x.shape[1:], dtype=check.state_dtype(x.dtype)) for _ in range(count)]
 
     @torch.library.register_fake(forward)
@@ -225,7 +225,7 @@ def register(namespace: str) -> None:
     @torch.library.register_fake(backward)
     def _(*arguments: Any) -> Any:
         _kernel, inputs, states, _numbers, parameters, *_ = arguments
-        per_neuron = of_neurons(inputs[0], len(states) + len(parameters))
+        per_neuron = neuron_shaped(inputs[0], len(states) + len(parameters))
         return [*(x.new_empty(x.shape) for x in inputs), *per_neuron]
 
     @torch.library.register_fake(recurrent_names[0])
@@ -239,17 +239,17 @@ def register(namespace: str) -> None:
         nothing = x.new_empty(0, dtype=check.state_dtype(x.dtype))
         return [
             x.new_empty(x.shape),
-            *of_neurons(x, len(states) + len(parameters)),
+            *neuron_shaped(x, len(states) + len(parameters)),
             weight.new_empty(weight.shape),
             nothing if past is None else past.new_empty(past.shape),
-            nothing if delay is None else of_neurons(x, 1)[0],
+            nothing if delay is None else neuron_shaped(x, 1)[0],
         ]
 
-    def differentiable(name: str, of_arguments: Callable[..., Any], places: Sequence[Any]) -> None:
+    def differentiable(name: str, read_arguments: Callable[..., Any], places: Sequence[Any]) -> None:
         """Register gradients; ``places`` names the group of tensors of each argument, None without a gradient."""
 
         def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
-            call, tensors = of_arguments(KERNELS[inputs[0]], *inputs[1:])
+            call, tensors = read_arguments(KERNELS[inputs[0]], *inputs[1:])
             _save(ctx, call, tensors, output)
 
         def differentiate(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ...]:

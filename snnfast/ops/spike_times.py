@@ -84,7 +84,7 @@ class SpikeTimes(NamedTuple):
         for name in (forward, backward):
             # The kernels have no batch dimension of weights or saved tensors.
             kernel = getattr(kernels, name.rpartition(":")[2])
-            torch.library.register_vmap(name, one_by_one(_of_contiguous(kernel)))
+            torch.library.register_vmap(name, one_by_one(_with_contiguous(kernel)))
 
 
 class _Spikes(torch.autograd.Function):
@@ -93,14 +93,14 @@ class _Spikes(torch.autograd.Function):
     def forward(ctx: Any, op: SpikeTimes, kernels: Any, flat: Sequence[Any], *tensors: Tensor | None) -> Any:
         found = below_autograd(getattr(kernels, f"{op.op}_forward"), *flat)
         op.save(ctx, kernels, flat, found)
-        ctx.of_op = op
+        ctx.times = op
         return tuple(found)
 
     @staticmethod
     def backward(ctx: Any, grad_t: Tensor | None, grad_u: Tensor | None, *_: Any) -> Any:
         wanted = ctx.needs_input_grad[3:]
-        return None, None, None, *ctx.of_op.gradients(ctx, wanted, grad_t, grad_u)
+        return None, None, None, *ctx.times.gradients(ctx, wanted, grad_t, grad_u)
 
 
-def _of_contiguous(kernel: Any) -> Callable[..., Any]:
+def _with_contiguous(kernel: Any) -> Callable[..., Any]:
     return lambda *flat: kernel(*(a.contiguous() if isinstance(a, Tensor) else a for a in flat))

@@ -1,4 +1,4 @@
-"""Networks of other libraries on the kernels here: their neurons replaced, and their loops taken apart."""
+"""Run networks of other libraries on these kernels: replace their neurons and take their loops apart."""
 
 from .presets import like
 from .replace import replace

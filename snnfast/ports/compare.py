@@ -1,4 +1,4 @@
-"""Do two networks agree? :func:`agree` runs both and says where they first differ."""
+"""Comparison of two networks: :func:`agree` runs both and reports where they first differ."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from snnfast.nn.time import DROPOUTS
 
 __all__ = ["agree"]
 
-# Of membranes and outputs, relative to the largest: they are the same but for rounding.
+# Largest difference of membranes and outputs, relative to the largest value: they differ by rounding only.
 TOLERANCE = 1e-4
-# So large a part of the neurons of a layer may fire otherwise, as membranes within rounding of the threshold do.
+# Largest fraction of a layer's neurons whose spikes may differ: membranes within rounding of the threshold.
 FEW = 1e-4
 
-Arguments: TypeAlias = tuple[Any, ...]  # of a call
-Returned: TypeAlias = dict[str, Tensor]  # by a call of a network: its tensors, by their places
+Arguments: TypeAlias = tuple[Any, ...]  # arguments of a call
+Returned: TypeAlias = dict[str, Tensor]  # tensors that a call of a network returns, by their position
 
 
 def agree(
@@ -35,22 +35,22 @@ def agree(
     sequences: bool = False,
     by_steps: bool = False,
 ) -> None:
-    """Raises where ``result`` gives other outputs, or layers ``names`` other spikes or membranes, than ``net``.
+    """Raise an error if the outputs of ``result``, or spikes or membranes of its layers ``names``, differ from ``net``.
 
-    A neuron within rounding of its threshold may fire otherwise, and then all that comes after it in that sample. What
-    is behind such neurons is left out, with a warning, if there are no more than one in 10,000 of a layer, or a single
-    one; where the layer returns membranes, these have to be at the threshold, and where it does not, a single one of
-    fewer neurons is not forgiven.
+    A neuron within rounding of its threshold may fire at another step, which changes all later values of that sample.
+    Such samples are left out from there on, with a warning, if at most one in 10,000 neurons of a layer differs, or a
+    single one. If the layer returns membranes, these must be at the threshold; if it does not, a single neuron counts
+    only in layers of at least 10,000.
 
     Args:
-        net: stays as it is; a copy of it runs, from rest.
-        result: likewise.
+        net: the network; it is not changed, a copy of it runs, from rest.
+        result: the network to compare with; likewise.
         names: the layers to compare, in the order of the network.
-        inputs: the arguments of calls, one after the other.
-        sequences: layers of ``result`` take all steps in a call, those of ``net`` one.
-        by_steps: ``inputs`` is one sequence, of which ``net`` takes a step a call.
+        inputs: the arguments of consecutive calls.
+        sequences: layers of ``result`` take all steps in a call, those of ``net`` one step.
+        by_steps: ``inputs`` is one sequence, of which ``net`` takes one step per call.
     """
-    calls = [(now,) for now in inputs[0][0]] if by_steps else inputs
+    calls = [(step,) for step in inputs[0][0]] if by_steps else inputs
     theirs, expected = _run(net, names, calls)
     ours, returned = _run(result, names, inputs)
     if sequences:
@@ -70,8 +70,8 @@ def agree(
             step, samples.count = 0, 0
             for a, b in zip(theirs[name], ours[name]):
                 step += _compare(where, layer, a, b, step, samples)
-        for call, (value, own) in enumerate(zip(expected, returned)):
-            _compare_outputs(call, value, own, samples)
+        for call, (value, actual) in enumerate(zip(expected, returned)):
+            _compare_outputs(call, value, actual, samples)
     except ValueError as error:
         raise ValueError(f"{error}{_hint(net)}") from error
     if samples.neurons:
@@ -83,7 +83,7 @@ def agree(
 
 
 def _hint(net: nn.Module) -> str:
-    """Return a hint at layers that make two runs of a network differ, whatever its neurons do; empty without any."""
+    """Return a hint at layers that make two runs of a network differ, whatever its neurons do, or an empty string."""
     norms = nn.modules.batchnorm._BatchNorm
     found = [m for m in net.modules() if m.training and isinstance(m, (norms, *DROPOUTS))]
     kinds = sorted({type(module).__name__ for module in found})
@@ -91,12 +91,12 @@ def _hint(net: nn.Module) -> str:
 
 
 class _Samples:
-    """The samples that are left out.
+    """Samples that are left out of the comparison.
 
     Attributes:
-        out: which, ``[B]``; None before any is.
-        neurons: how many neurons fired otherwise there, before all that this changes.
-        count: how many of the layer that is looked at.
+        out: mask of these samples, ``[B]``; None if there are none yet.
+        neurons: number of neurons whose spikes differed first, before the values that follow from them.
+        count: number of such neurons in the layer that is compared.
     """
 
     def __init__(self) -> None:
@@ -104,26 +104,26 @@ class _Samples:
         self.neurons = self.count = 0
 
     def within(self, differ: Tensor) -> Tensor:
-        """``differ`` ``[T, B, ...]`` without what is left out."""
+        """Return ``differ`` ``[T, B, ...]`` without the samples that are left out."""
         if self.out is None or differ.dim() < 3 or differ.shape[1] != len(self.out):
             return differ
         return differ & ~self.out.view(1, -1, *[1] * (differ.dim() - 2))
 
     def leave_out(self, differ: Tensor, near: Tensor | None) -> None:
-        """Leaves samples out where few neurons fire otherwise at first; ``near``: membranes are at the threshold."""
+        """Leave samples out if few neurons differ first; ``near``: mask of membranes at the threshold."""
         if differ.dim() < 3:
             return
         differ = differ.flatten(2)
         steps = differ.any(2)
         hit = steps.any(0)
-        places = steps.float().argmax(0)[hit], hit.nonzero().flatten()
-        first = differ[places]  # [samples, neurons]
+        positions = steps.float().argmax(0)[hit], hit.nonzero().flatten()
+        first = differ[positions]  # [samples, neurons]
         self.count += int(first.sum())
         out = hit if self.out is None else hit | self.out
         if near is None:
             forgiven = self.count <= FEW * differ[0].numel()
         else:
-            at_threshold = bool(near.flatten(2)[places][first].all())
+            at_threshold = bool(near.flatten(2)[positions][first].all())
             forgiven = at_threshold and self.count <= max(1.0, FEW * differ[0].numel())
         if forgiven and not bool(out.all()):
             self.out = out
@@ -131,11 +131,11 @@ class _Samples:
 
 
 def _compare(where: str, layer: Any, theirs: list[Tensor], ours: list[Tensor], step: int, samples: _Samples) -> int:
-    """How many steps the call had."""
+    """Compare the results of a layer in one call; return the number of its steps."""
     a, b = (_time_first(layer, t[0]) for t in (theirs, ours))
     if a.shape != b.shape:
         raise ValueError(f"replace: {where} gives shape {list(b.shape)}, expected {list(a.shape)}, time first")
-    what = "spikes" if layer.fires else "membranes"
+    quantity = "spikes" if layer.fires else "membranes"
     differ = samples.within(a != b if layer.fires else ~_close(a, b))
     if layer.fires and bool(differ.any()):
         samples.leave_out(differ, _near(layer, theirs, ours))
@@ -145,15 +145,15 @@ def _compare(where: str, layer: Any, theirs: list[Tensor], ours: list[Tensor], s
         first = int(steps[0])
         count, neurons = int(differ[first].sum()), differ[first].numel()
         raise ValueError(
-            f"replace: {what} of {where} differ from step {step + first} on, "
+            f"replace: {quantity} of {where} differ from step {step + first} on, "
             f"at that step in {count} of {neurons} neurons"
         )
-    for state, own in zip(theirs[1:], ours[1:]):
-        # Of some states a sequence has the last alone.
-        state = state[-1] if state.dim() == own.dim() + 1 else state
-        if state.shape != own.shape:
+    for state, actual in zip(theirs[1:], ours[1:]):
+        # A sequence returns only the last value of some states.
+        state = state[-1] if state.dim() == actual.dim() + 1 else state
+        if state.shape != actual.shape:
             continue
-        differ = ~_close(state, own)
+        differ = ~_close(state, actual)
         # A result without time is the state after the last step.
         differ = differ if differ.dim() == a.dim() else differ.unsqueeze(0)
         if bool(samples.within(differ).any()):
@@ -162,7 +162,7 @@ def _compare(where: str, layer: Any, theirs: list[Tensor], ours: list[Tensor], s
 
 
 def _near(layer: Any, theirs: list[Tensor], ours: list[Tensor]) -> Tensor | None:
-    """Where membranes that snnTorch's neurons return, before their reset, are at the threshold; None for others."""
+    """Return the mask of snnTorch's membranes before reset that are at the threshold; None for other neurons."""
     membranes = [t[-1] for t in (theirs, ours)]
     if getattr(layer, "states", ())[-1:] != ("mem",) or any(
         len(t) < 2 or t[-1].shape != t[0].shape for t in (theirs, ours)
@@ -174,7 +174,7 @@ def _near(layer: Any, theirs: list[Tensor], ours: list[Tensor]) -> Tensor | None
 
 
 def _joined(layer: Any, theirs: list[list[Tensor]], ours: list[list[Tensor]]) -> list[list[Tensor]]:
-    """Return the results of calls of a step as the calls of ``ours`` return it for all of their steps."""
+    """Stack the results of single-step calls as the calls of ``ours`` return them for all of their steps."""
     lengths = [len(layer.time_first(call[0])) for call in ours]
     if sum(lengths) != len(theirs):
         return theirs
@@ -190,25 +190,27 @@ def _compare_outputs(call: int, expected: Returned, returned: Returned, samples:
             f"{start}the network returns {len(expected)} tensors, its copy {len(returned)}, at other places"
         )
     for key, value in expected.items():
-        own = returned[key]
-        if value.shape != own.shape:
-            raise ValueError(f"{start}{key or 'the result'} has shape {list(own.shape)}, expected {list(value.shape)}")
-        differ = ~_close(value, own)
+        actual = returned[key]
+        if value.shape != actual.shape:
+            raise ValueError(
+                f"{start}{key or 'the result'} has shape {list(actual.shape)}, expected {list(value.shape)}"
+            )
+        differ = ~_close(value, actual)
         if bool(differ.any()) and not _is_left_out(differ, samples):
             raise ValueError(f"{start}{key or 'the result'} does in {int(differ.sum())} of {differ.numel()} values")
 
 
 def _is_left_out(differ: Tensor, samples: _Samples) -> bool:
-    """Whether all that differs is in samples that are left out, wherever the samples are."""
+    """Return whether all differences are in samples that are left out, whichever dimension the samples are."""
     if samples.out is None:
         return False
     dims = [dim for dim, size in enumerate(differ.shape) if size == len(samples.out)]
-    mixed = not dims  # a mean over the samples, say
+    mixed = not dims  # such as a mean over the samples
     return mixed or any(not bool(differ.movedim(dim, 0)[~samples.out].any()) for dim in dims)
 
 
 def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Tensor]]:
-    """All tensors in tuples, lists and dictionaries, without their graph, with their places."""
+    """Yield all tensors in tuples, lists and dictionaries, detached, with their position."""
     if isinstance(value, Tensor):
         yield key, value.detach()
     elif isinstance(value, (tuple, list, dict)):
@@ -255,12 +257,12 @@ def _run(
 
 
 def _copied(net: nn.Module, names: list[str]) -> nn.Module:
-    """A copy, also of layers whose own copying fails: that of Sinabs' recurrent ones."""
+    """Return a copy, also of layers whose ``__deepcopy__`` fails, as that of Sinabs' recurrent layers."""
     memo = without_graphs(net)
     layers = [net.get_submodule(name) for name in names]
-    own = [layer for layer in layers if hasattr(layer, "__deepcopy__")]
-    for layer in own:
+    custom = [layer for layer in layers if hasattr(layer, "__deepcopy__")]
+    for layer in custom:
         memo[id(layer)] = type(layer).__new__(type(layer))
-    for layer in own:
+    for layer in custom:
         memo[id(layer)].__dict__.update(copy.deepcopy(layer.__dict__, memo))
     return copy.deepcopy(net, memo)

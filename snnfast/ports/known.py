@@ -1,4 +1,4 @@
-"""Functions and layers allowed in a loop over time steps: they treat all steps at once as they treat one."""
+"""Functions and layers allowed in a loop over time steps: their result for all steps equals that of single steps."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ POOLS: dict[Any, type[nn.Module]] = {
     functional.max_pool2d: nn.MaxPool2d,
     functional.avg_pool2d: nn.AvgPool2d,
 }
-# By their types: what inherits from them may do something else.
+# Compared by exact type: subclasses may do something else.
 LAYERS = (
     *EACH,
     *DROPOUTS,
     *(nn.PReLU, nn.SELU, nn.CELU, nn.ReLU6, nn.Mish, nn.Hardswish, nn.Hardsigmoid, nn.LogSigmoid),
 )
 
-# They take statistics of each step while they train.
+# These take statistics of each step while they train.
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
-# Functions of every element, which change nothing. They are there as torch.*, and as methods.
+# Elementwise functions without side effects, which exist as torch.* and as methods.
 _COMPUTED = frozenset({
     *("abs", "add", "sub", "mul", "div", "true_divide", "fmod", "remainder", "neg", "reciprocal"),
     *("pow", "square", "sqrt", "rsqrt", "exp", "expm1", "log", "log1p", "sin", "cos", "tanh"),
@@ -44,7 +44,7 @@ _COMPUTED = frozenset({
     *("maximum", "minimum", "eq", "ne", "lt", "le", "gt", "ge"),
     *("logical_and", "logical_or", "logical_not"),
 })  # fmt: skip
-# They may return what they are given.
+# These may return their input.
 RETURNED = frozenset({
     *("float", "double", "half", "bfloat16", "bool", "int", "long", "to", "type_as", "contiguous"),
 })  # fmt: skip
@@ -62,19 +62,19 @@ _FUNCTIONS = _OPERATORS | {
     *(functional.hardswish, functional.hardsigmoid, functional.hardtanh, functional.logsigmoid),
     *(functional.softsign, functional.sigmoid, functional.tanh),
 }
-# Memory formats count dimensions.
+# A memory format depends on the number of dimensions.
 _REFUSED_KEYWORDS = ("memory_format", "out", "inplace")
 
 
 def is_elementwise(op: str, target: Any, keywords: dict[str, Any]) -> bool:
-    """Whether a node calls a function of every element."""
+    """Return whether a node calls an elementwise function."""
     if any(keywords.get(name) for name in _REFUSED_KEYWORDS):
         return False
     return target in (_METHODS if op == "call_method" else _FUNCTIONS)
 
 
 def is_fresh(op: str, target: Any, layer: nn.Module | None) -> bool:
-    """Whether a node makes a tensor that is no view of another, so that a change of it changes nothing else."""
+    """Return whether a node creates a tensor that is no view, so that changing it in place changes nothing else."""
     if layer is not None:
         views = (nn.Identity, nn.Flatten, *DROPOUTS)
         return type(layer) in LAYERS and type(layer) not in views and not getattr(layer, "inplace", False)

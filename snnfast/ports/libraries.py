@@ -1,4 +1,4 @@
-"""Neurons of other libraries on the kernels here, a file a library: what :func:`snnfast.nn.replace` makes."""
+"""Neurons of other libraries on these kernels, one file per library, as :func:`snnfast.nn.replace` makes them."""
 
 from .norse import NORSE
 from .port import Library

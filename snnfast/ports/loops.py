@@ -1,4 +1,4 @@
-"""A network whose ``forward`` loops over the steps, as one whose layers take all steps: :func:`without_loop`."""
+"""Conversion of a ``forward`` that loops over the steps into layers that take all steps: :func:`without_loop`."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from .unrolling import UNROLLED, Unrolling
 
 __all__ = ["without_loop"]
 
-# The graph has to be the same with so many steps, too, or it would hold for UNROLLED alone.
+# The graph must be the same with this number of steps, too; else it would hold for UNROLLED only.
 MORE = 40
 
 
 def without_loop(net: nn.Module, inputs: Sequence[tuple[Any, ...]] = ()) -> nn.Module:
-    """``net`` with the loop over the steps in its ``forward`` taken apart: each layer takes all steps in one call.
+    """Return ``net`` without the loop over the steps in its ``forward``: each layer takes all steps in one call.
 
-    ``net`` calls neurons once a step. :mod:`torch.fx` unrolls the loop. What the steps have in common becomes one call:
-    of neurons over the sequence, of layers without time in :class:`snnfast.nn.Time`.
+    ``net`` calls its neurons once a step. :mod:`torch.fx` unrolls the loop. Operations that all steps share become one
+    call: of neurons over the sequence, of layers without time in :class:`snnfast.nn.Time`.
 
     Args:
         net: the network; it is not changed.
-        inputs: arguments of calls, whose numbers of steps are looked at, too.
+        inputs: arguments of calls; the graph is compared for their numbers of steps, too.
 
     Raises:
-        ValueError: where torch.fx cannot follow ``forward``, or steps do more than that.
+        ValueError: if torch.fx cannot follow ``forward``, or steps have other operations.
     """
     net = copied(net)
     layers_of_a_step(net)
     with torch.random.fork_rng():
         trace = _followed(net)
         others = []
-        if trace.given is not None:
+        if trace.sized_input is not None:
             lengths = {_length(trace, arguments) for arguments in inputs} - {0, 1, UNROLLED, MORE}
             others = [unrolled(net, steps) for steps in (MORE, *sorted(lengths))]
-    # The size may have been asked for, and the loop have a constant number of steps all the same.
+    # forward may read the size and still loop over a constant number of steps.
     by_input = any(_calls(other) != _calls(trace) for other in others)
     loops = [Loop(copied(net), other, by_input) for other in others]
     loop = Loop(net, trace, by_input)
@@ -56,7 +56,7 @@ def without_loop(net: nn.Module, inputs: Sequence[tuple[Any, ...]] = ()) -> nn.M
 
 
 def _followed(net: nn.Module) -> Unrolling:
-    """The trace of ``net``, whose ``forward`` does the same each time and in each mode."""
+    """Trace ``net``; refuse a ``forward`` that differs between calls or modes."""
     trace = unrolled(net, UNROLLED)
 
     def is_the_same(other: Unrolling, why: str) -> None:
@@ -77,12 +77,12 @@ def _followed(net: nn.Module) -> Unrolling:
 
 
 def _length(trace: Unrolling, arguments: tuple[Any, ...]) -> int:
-    """The size that ``forward`` asks for, of a call with these arguments; 0 if it has none."""
-    source, dim = trace.given  # type: ignore[misc]
+    """Return the size that ``forward`` reads, in a call with these arguments; 0 if there is none."""
+    source, dim = trace.sized_input  # type: ignore[misc]
     inputs = [node for node in trace.graph.nodes if node.op == "placeholder"]
     position = inputs.index(source)
-    given = arguments[position] if position < len(arguments) else None
-    return given.shape[dim] if isinstance(given, Tensor) and given.dim() > dim else 0
+    value = arguments[position] if position < len(arguments) else None
+    return value.shape[dim] if isinstance(value, Tensor) and value.dim() > dim else 0
 
 
 def _calls(trace: Unrolling) -> int:

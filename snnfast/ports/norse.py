@@ -1,4 +1,4 @@
-"""Norse's neurons on the ops of this package, by the calls of Norse: ``(spikes, state) = neuron(x, state)``."""
+"""Norse's neurons on the ops of this package, with Norse's signatures: ``(spikes, state) = neuron(x, state)``."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = ["NORSE"]
 
 
 class Lift(nn.Module, Replaced):
-    """Norse's ``Lift``, without its loop over the steps where the layer gives the same for all at once."""
+    """Norse's ``Lift``, without its loop over the steps if the layer returns the same for all steps at once."""
 
     folds_time = True  # as in Time
 
@@ -46,7 +46,7 @@ class Lift(nn.Module, Replaced):
             lifted_module.time_dim = 0  # type: ignore[assignment]
 
     def forward(self, x: Any) -> Any:
-        """``[T, ...]``, or that and a state."""
+        """Input ``[T, ...]``, or a tuple of that and a state."""
         x, state = x if isinstance(x, tuple) else (x, None)
         layer = self.lifted_module
         if self.is_stateful:
@@ -62,8 +62,8 @@ def _lift(where: str, original: Any, memo: Memo) -> nn.Module:
     make = _NEURONS.get(type(inner).__name__)
     if make is None and original.is_stateful:
         refuse(where, f"it lifts a {type(inner).__name__}, which keeps a state")
-    made = copy.deepcopy(inner, memo) if make is None else make(where, inner, memo)
-    return Lift(made)
+    lifted = copy.deepcopy(inner, memo) if make is None else make(where, inner, memo)
+    return Lift(lifted)
 
 
 _NEURONS: dict[str, Callable[[str, Any, Memo], nn.Module]] = {

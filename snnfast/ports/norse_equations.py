@@ -1,4 +1,4 @@
-"""Norse's neurons from step functions (snnfast/nn/equations.py): one class a cell or layer."""
+"""Norse's neurons from step functions (snnfast/nn/equations.py): one class per cell or layer."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class _Equation(_Neuron):
 
     neuron: ClassVar[Neuron]
     state_type: ClassVar[type[Any]]  # a named tuple
-    holds: ClassVar[type[Any] | None] = None  # by which that and ``rho`` are held
-    # names of the step's parameters -> those of Norse; rates are per second there
+    holds: ClassVar[type[Any] | None] = None  # named tuple of ``state_type`` and ``rho``
+    # names of the step's parameters -> names in Norse; Norse's rates are per second
     settings: ClassVar[dict[str, str]] = {"v_rest": "v_leak", "v_reset": "v_reset"}
     rates: ClassVar[dict[str, str]] = {}
 
@@ -47,17 +47,17 @@ class _Equation(_Neuron):
             spikes, states, v_seq = self._run(x, states, equation)
             self._show([v_seq])
             return spikes, self._state_of(states)
-        # Of all steps the op gives the membranes alone.
+        # The op returns only the membranes of all steps, so each step is a call.
         rows = []
-        for now in x:
-            spikes, states, _ = self._run(now.unsqueeze(0), states, equation)
+        for step in x:
+            spikes, states, _ = self._run(step.unsqueeze(0), states, equation)
             rows.append((spikes[0], *states))
         spikes, *every = (torch.stack(column) for column in zip(*rows))
         self._show([every[self.state_type._fields.index("v")]])
         return spikes, self._state_of(every)
 
     def _flat(self, state: Any, x: Tensor) -> list[Tensor]:
-        """The states before the first step, in their order."""
+        """Return the states before the first step, in their order."""
         names = self.state_type._fields
         if state is None:
             values = [self._begin(name) for name in names] + [0.0] * (self.holds is not None)
@@ -66,7 +66,7 @@ class _Equation(_Neuron):
         return [self._state(value, x) for value in values]
 
     def _begin(self, name: str) -> Any:
-        """Value of a state at rest."""
+        """Return the resting value of a state."""
         return _at_rest(self.inner.v_leak) if name == "v" else 0.0
 
     def _state_of(self, states: list[Tensor]) -> Any:
@@ -76,22 +76,22 @@ class _Equation(_Neuron):
         return self.holds(self.state_type(*inner), rho)
 
     def _equation(self, x: Tensor) -> dict[str, Any]:
-        """The arguments of the op."""
-        own = {name: as_number(getattr(self.inner, key), x) for name, key in self.settings.items()}
+        """Return the arguments of the op."""
+        settings = {name: as_number(getattr(self.inner, key), x) for name, key in self.settings.items()}
         rates = {name: as_number(getattr(self.inner, key), x) * self.dt for name, key in self.rates.items()}
         if self.holds is not None:
-            own["rho_reset"] = as_number(self.p.rho_reset, x)
+            settings["rho_reset"] = as_number(self.p.rho_reset, x)
         firing = fires_above(self.spike_function, as_number(self.inner.v_th, x))
-        return own | rates | firing
+        return settings | rates | firing
 
     def _run(self, x: Tensor, states: list[Tensor], arguments: dict[str, Any]) -> tuple[Tensor, list[Tensor], Tensor]:
-        """Spikes, the last states, and the membranes."""
+        """Return spikes, the last states, and the membranes."""
         spikes, *after, v_seq = self.neuron(x, *states, **arguments, return_v_seq=True)
         return spikes, after, v_seq
 
 
 class _RecurrentEquation(_Recurrent, _Equation):
-    """The same with Norse's weights; its spikes are its first state."""
+    """A neuron from a step function with Norse's weights; its spikes are its first state."""
 
     detach_reset: ClassVar[bool] = False
 
@@ -102,9 +102,9 @@ class _RecurrentEquation(_Recurrent, _Equation):
         z, *others = states
         weight = self._weight(x)
         wide = x.to(weight.dtype)
-        given = dict(zip(self.neuron.states, others)) | arguments
+        named = dict(zip(self.neuron.states, others)) | arguments
         spikes, *after, v_seq = self.neuron.recurrent(
-            wide, weight, z.unsqueeze(0), **given, detach_reset=self.detach_reset, return_v_seq=True
+            wide, weight, z.unsqueeze(0), **named, detach_reset=self.detach_reset, return_v_seq=True
         )
         return spikes.to(x.dtype), [spikes[-1], *after], v_seq
 

@@ -1,4 +1,4 @@
-"""Norse's neurons that the package has: states as named tuples, and one class a cell or layer."""
+"""Norse's neurons that the package has: states as named tuples, and one class per cell or layer."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class CurrentState(NamedTuple):
 
 
 class AdaptiveState(NamedTuple):
-    """The state of a neuron with a threshold of its own, ``b``."""
+    """The state of a neuron with an adaptive threshold ``b``."""
 
     v: Tensor
     i: Tensor
@@ -42,7 +42,7 @@ class AdaptiveState(NamedTuple):
 
 
 class RecurrentState(NamedTuple):
-    """The state of a neuron whose spikes ``z`` come back."""
+    """The state of a recurrent neuron with spikes ``z``."""
 
     z: Tensor
     v: Tensor
@@ -50,7 +50,7 @@ class RecurrentState(NamedTuple):
 
 
 class RecurrentAdaptiveState(NamedTuple):
-    """The state of a neuron whose spikes ``z`` come back, with a threshold of its own, ``b``."""
+    """The state of a recurrent neuron with spikes ``z`` and an adaptive threshold ``b``."""
 
     z: Tensor
     v: Tensor
@@ -67,7 +67,7 @@ class AdaptiveCurrentState(NamedTuple):
 
 
 class RecurrentAdaptiveCurrentState(NamedTuple):
-    """The state of a neuron whose spikes ``z`` come back, with an adaptation current ``a``."""
+    """The state of a recurrent neuron with spikes ``z`` and an adaptation current ``a``."""
 
     z: Tensor
     v: Tensor
@@ -83,7 +83,7 @@ class RecoveryState(NamedTuple):
 
 
 class RecurrentRecoveryState(NamedTuple):
-    """The state of a neuron whose spikes ``z`` come back, with a recovery variable ``u``."""
+    """The state of a recurrent neuron with spikes ``z`` and a recovery variable ``u``."""
 
     z: Tensor
     v: Tensor
@@ -91,36 +91,36 @@ class RecurrentRecoveryState(NamedTuple):
 
 
 class RefractoryState(NamedTuple):
-    """The state of a neuron that is silent while ``rho`` is above 0."""
+    """The state of a neuron that is refractory while ``rho`` is above 0."""
 
     lif: Any
     rho: Tensor
 
 
 class RefractoryAdaptiveState(NamedTuple):
-    """The state of a neuron with an adaptation current that is silent while ``rho`` is above 0."""
+    """The state of a neuron with an adaptation current that is refractory while ``rho`` is above 0."""
 
     lif_adex: Any
     rho: Tensor
 
 
 class Threshold:
-    """Norse's spike function of a method that the kernels do not know; the reference runs it."""
+    """Norse's spike function of a method without a kernel; the reference runs it."""
 
     def __init__(self, method: str, alpha: Any) -> None:
         self.method, self.alpha = method, alpha
 
     def __call__(self, u: Tensor) -> Tensor:
-        """Spikes of ``u = h - v_threshold``."""
+        """Return the spikes of ``u = h - v_threshold``."""
         norse = importlib.import_module("norse.torch.functional.threshold")
         spikes: Tensor = norse.threshold(u, self.method, self.alpha)
         return spikes
 
 
 class _Neuron(Looping, Port, ABC):
-    """A neuron with its parameters ``p``, which keeps no state of its own.
+    """A neuron with its parameters ``p``, which keeps no state between calls.
 
-    A call of a ``...Cell`` is a step, one of the others a sequence ``[T, ...]``.
+    A ``...Cell`` takes one step per call, the others take a sequence ``[T, ...]``.
 
     Args:
         where: names the neuron in errors.
@@ -148,11 +148,11 @@ class _Neuron(Looping, Port, ABC):
         if method == "logistic":
             refuse(where, "its method 'logistic' draws spikes at random")
         # Norse's cells ignore their alpha for the default surrogate.
-        own = getattr(self.inner, "alpha", None)
-        self.spike_function = surrogate.fast_sigmoid(1.0) if method == "super" else Threshold(method, own)
+        alpha = getattr(self.inner, "alpha", None)
+        self.spike_function = surrogate.fast_sigmoid(1.0) if method == "super" else Threshold(method, alpha)
 
     def forward(self, input_tensor: Tensor, state: Any = None) -> Any:
-        """``(output, state)``, of a step or of a sequence."""
+        """Return ``(output, state)`` of a step or of a sequence."""
         if self.time_dim == 0:
             return self.scan(input_tensor, state)
         out, state = self.scan(input_tensor.unsqueeze(0), state)
@@ -160,7 +160,7 @@ class _Neuron(Looping, Port, ABC):
 
     @property
     def _watched(self) -> bool:
-        """Whether somebody wants the membranes of every step."""
+        """Whether the membranes of every step are returned or stored."""
         return self.record_states or self.store_v_seq
 
     def _show(self, v_seq: list[Tensor]) -> None:
@@ -168,10 +168,10 @@ class _Neuron(Looping, Port, ABC):
 
     @abstractmethod
     def scan(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """All steps of ``x`` ``[T, ...]``, and the last state; with ``record_states`` the state after each step."""
+        """Run all steps of ``x`` ``[T, ...]``; return outputs and the last state, with ``record_states`` all."""
 
     def _decay(self, rate: str, x: Tensor) -> Any:
-        """``1 - dt / tau``, Euler's."""
+        """Return the decay ``1 - dt / tau`` of Euler's method."""
         return 1 - as_number(getattr(self.p, rate), x) * self.dt
 
     def _leak(self, x: Tensor) -> dict[str, Any]:
@@ -183,7 +183,7 @@ class _Neuron(Looping, Port, ABC):
         return self._leak(x) | reset | fires_above(self.spike_function, threshold)
 
     def _membrane(self, x: Tensor, state: Any) -> Tensor:
-        """That before the first step: at rest ``v_leak``, which learns nothing from it."""
+        """Return the membrane before the first step: at rest ``v_leak``, without a gradient."""
         return self._state(_at_rest(self.p.v_leak) if state is None else state.v, x)
 
     def _state(self, value: Any, x: Tensor) -> Tensor:
@@ -192,7 +192,7 @@ class _Neuron(Looping, Port, ABC):
 
 
 def _at_rest(value: Any) -> Tensor:
-    """A parameter as a state that a neuron begins with."""
+    """Return a parameter as an initial state, without its graph."""
     return torch.as_tensor(value).detach()
 
 
@@ -238,20 +238,20 @@ class LIBox(_Neuron):
 
 
 class _Synaptic(_Neuron):
-    """A neuron whose input jumps into a current, which drives the membrane and then decays."""
+    """A neuron whose input is added to a current, which drives the membrane and then decays."""
 
     def _begin(self, x: Tensor, state: Any) -> tuple[Tensor, Tensor]:
-        """The input with the current that is there, and the membrane."""
+        """Return the input plus the current of the state, and the membrane."""
         v = self._membrane(x, state)
         if state is None:
             return x, v
-        # The current that Norse keeps has decayed already: it is an input of the first step.
+        # The current in Norse's state has decayed already, so it is an input of the first step.
         i = self._state(state.i, x)
         drive = x + i if len(x) == 1 else torch.cat([x[:1] + i, x[1:]])
         return drive, v
 
     def _currents(self, drive: Tensor, decay_syn: Any) -> Tensor:
-        """Norse's current after every step."""
+        """Return Norse's current after every step."""
         currents: Tensor = ops.li(drive, decay=decay_syn, decay_input=False)[0]
         scaled: Tensor = decay_syn * currents
         return scaled
@@ -299,7 +299,7 @@ class LILinear(LI):
 
 
 class _Recurrent(_Neuron, ABC):
-    """A neuron with Norse's weights from input and from its own spikes."""
+    """A neuron with Norse's input weights and recurrent weights."""
 
     input_weights: Tensor
     recurrent_weights: Tensor
@@ -308,11 +308,11 @@ class _Recurrent(_Neuron, ABC):
     names = (*_Neuron.names, *("autapses", "input_size", "hidden_size", "input_weights", "recurrent_weights"))
 
     def _weight(self, x: Tensor) -> Tensor:
-        """The recurrent weights in the dtype of the states of ``x``."""
+        """Return the recurrent weights in the dtype of the states of ``x``."""
         weight = self.recurrent_weights.to(check.state_dtype(x.dtype))
         if self.autapses:
             return weight
-        # Norse keeps what is on the diagonal, and its gradient is 0.
+        # Norse keeps the values of the diagonal, with gradient 0.
         diagonal = torch.eye(len(weight), dtype=torch.bool, device=weight.device)
         return torch.where(diagonal, weight.detach(), weight)
 
@@ -349,7 +349,7 @@ class LIFRecurrent(_Recurrent, _Synaptic):
 
 
 class LSNN(_Neuron):
-    """Norse's ``LSNN`` and ``LSNNCell``: driven by the current of the step before; ``b`` decays to ``v_th``."""
+    """Norse's ``LSNN`` and ``LSNNCell``: driven by the current of the previous step; ``b`` decays to ``v_th``."""
 
     def __init__(self, where: str, original: Any, memo: Memo) -> None:
         super().__init__(where, original, memo)
@@ -377,7 +377,7 @@ class LSNN(_Neuron):
 class LSNNRecurrent(_Recurrent):
     """Norse's ``LSNNRecurrent`` and ``LSNNRecurrentCell``: spikes drive the membrane two steps later.
 
-    They change the threshold without a gradient, which no kernel does over time: every step is a call of
+    Spikes change the threshold without a gradient. No kernel does that over time, so every step is a call of
     :func:`snnfast.ops.lif`.
     """
 
@@ -389,11 +389,11 @@ class LSNNRecurrent(_Recurrent):
         rest: Any = (0.0, _at_rest(self.p.v_leak), 0.0, _at_rest(self.p.v_th))
         z, v, i, b = (self._state(value, x) for value in (rest if state is None else state))
         rows = []
-        for now in x:
+        for step in x:
             b = v_th + decay_b * (b - v_th)
             firing["v_threshold"] = b
             spikes, v_next = ops.lif(i.unsqueeze(0).to(x.dtype), v, **firing, detach_reset=True)
-            i = decay_syn * i + now + functional.linear(z, weight)
+            i = decay_syn * i + step + functional.linear(z, weight)
             z, v = spikes[0].to(i), v_next
             b = b + beta * z.detach()
             rows.append((z, v, i, b))

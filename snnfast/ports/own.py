@@ -1,7 +1,7 @@
-"""A network whose neurons were replaced as one of the package's own layers, for what reads layers: :func:`own_layers`.
+"""Conversion of a network with replaced neurons into layers of this package, for exporters: :func:`own_layers`.
 
-C, NIR and :class:`snnfast.export.Step` know layers that take a sequence and return one tensor. The layers here have the
-calls of another library; in a loop that was taken apart their results are looked up one by one.
+The exporters to C and NIR and :class:`snnfast.export.Step` take layers that map a sequence to one tensor. Replaced
+neurons have the call signatures of another library; in a loop that was taken apart, graph nodes select their results.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ __all__ = ["own_layers"]
 
 
 def own_layers(function: str, net: nn.Module) -> nn.Module:
-    """``net``, which is changed, with layers of the package for the neurons that :func:`snnfast.nn.replace` made.
+    """Change ``net``: put layers of the package in place of the neurons that :func:`snnfast.nn.replace` made.
 
-    They fire alike but for rounding, and have no parameters that learn.
+    They spike alike except for rounding, and have no trainable parameters.
 
     Raises:
-        ValueError: for a neuron without such a layer, by name; ``function`` is the caller.
+        ValueError: for a neuron without such a layer, with its name; ``function`` is the name of the caller.
     """
     if isinstance(net, WithoutLoop):
         return _Rewritten(function, net).module()
@@ -47,22 +47,22 @@ def own_layers(function: str, net: nn.Module) -> nn.Module:
             if isinstance(child, WithoutLoop):
                 setattr(module, key, _Rewritten(function, child).module())
             elif isinstance(child, Port) and isinstance(module, OverTime):
-                setattr(module, key, _own(function, where, child, None))
+                setattr(module, key, _converted(function, where, child, None))
     return _sequential(net) if isinstance(net, OverTime) else net
 
 
 def _sequential(net: nn.Module) -> nn.Module:
     """:class:`OverTime` as ``nn.Sequential`` with :class:`snnfast.nn.Time`."""
-    made = nn.Sequential()
+    result = nn.Sequential()
     for key, child in net.named_children():
         timed = isinstance(child, OverTime)
         plain = not timed and not any(hasattr(m, "stateful") for m in child.modules())
-        made.add_module(key, _sequential(child) if timed else Time(child) if plain else child)
-    return made
+        result.add_module(key, _sequential(child) if timed else Time(child) if plain else child)
+    return result
 
 
 class _Rewritten:
-    """The graph of a loop that was taken apart, as calls of layers alone."""
+    """The graph of a loop that was taken apart, rewritten to contain only calls of layers."""
 
     def __init__(self, function: str, net: WithoutLoop) -> None:
         self.function, self.net = function, net
@@ -74,7 +74,7 @@ class _Rewritten:
                 net.graph.erase_node(node)
 
     def module(self) -> nn.Module:
-        """The network."""
+        """Return the network."""
         return fx.GraphModule(self.net, self.net.graph, type(self.net).__name__).eval()
 
     def _rewrite(self, node: fx.Node) -> None:
@@ -92,7 +92,7 @@ class _Rewritten:
             name == "flatten" and arguments[1:] in ((2,), (2, -1))
         ):
             self._layer(node, Time(nn.Flatten()))
-        elif name == "movedim" and arguments[1:] == (0, 1):  # a program takes one sample
+        elif name == "movedim" and arguments[1:] == (0, 1):  # exported programs have no batch dimension
             self._pass(node, arguments[0])
         elif rank in ((0,), ([0],)) and not node.kwargs:
             self._layer(node, Count() if name == "sum" else Rate())
@@ -109,11 +109,11 @@ class _Rewritten:
         name = f"{node.name}_layer"
         self.net.add_module(name, layer)
         with self.net.graph.inserting_before(node):
-            made = self.net.graph.call_module(name, (node.args[0],))
-        self._pass(node, made)
+            call = self.net.graph.call_module(name, (node.args[0],))
+        self._pass(node, call)
 
     def _each_step(self, node: Any) -> None:
-        """Layers that ran once, before the loop, run at every step."""
+        """Make layers that ran once, before the loop, run at every step."""
         if not isinstance(node, fx.Node):
             return
         for source in node.all_input_nodes:
@@ -140,19 +140,19 @@ class _Rewritten:
             if user.target is operator.getitem and not user.users:
                 self.net.graph.erase_node(user)
         parent, _, last = name.rpartition(".")
-        made = _own(self.function, name, port, None if alone else next(iter(used)))
-        setattr(self.net.get_submodule(parent), last, made)
+        layer = _converted(self.function, name, port, None if alone else next(iter(used)))
+        setattr(self.net.get_submodule(parent), last, layer)
 
 
 def _is_number(size: Any) -> bool:
-    """Whether a size is neither that of the batch, which may be looked up, nor what is left."""
+    """Return whether a size is a constant: neither the batch size, which may be a node, nor -1."""
     return isinstance(size, int) and size != -1
 
 
 # ---- one neuron
 
 
-def _own(function: str, name: str, port: Any, result: Any) -> nn.Module:
+def _converted(function: str, name: str, port: Any, result: Any) -> nn.Module:
     def refuse(why: str) -> NoReturn:
         raise ValueError(f"{function}: {name}, a {type(port).__name__}, has no layer of its own here: {why}")
 
@@ -161,19 +161,19 @@ def _own(function: str, name: str, port: Any, result: Any) -> nn.Module:
 
 @singledispatch
 def _layer_of(port: Any, result: Any, refuse: Callable[[str], NoReturn]) -> nn.Module:
-    """The layer that gives one result of ``port`` at every step; None: the only one."""
+    """Return the layer whose output is ``result`` of ``port`` at every step; None: its only result."""
     refuse("no kernel of the package is its equal")
 
 
 def _value(value: Any) -> Any:
-    """A constant: a float, or a tensor without a gradient."""
+    """Return a constant as a float, or as a tensor without a gradient."""
     value = torch.as_tensor(value).detach()
     return value.item() if value.numel() == 1 else value.float()
 
 
 @_layer_of.register
 def _snntorch(port: Neuron, result: Any, refuse: Callable[[str], NoReturn]) -> nn.Module:
-    settings: Any = port  # of its kind
+    settings: Any = port  # its attributes depend on its class
     if port.why:
         refuse(port.why)
     if isinstance(port, snntorch.Alpha):
@@ -182,20 +182,20 @@ def _snntorch(port: Neuron, result: Any, refuse: Callable[[str], NoReturn]) -> n
         refuse("its spikes are graded")
     if result is None and port.output:
         refuse("it returns spikes and membranes; set its output to False")
-    left, threshold = _value(port._left().clamp(0, 1)), _value(port.threshold)
+    decay, threshold = _value(port._membrane_decay().clamp(0, 1)), _value(port.threshold)
     synaptic = {"decay_syn": _value(settings.alpha.clamp(0, 1))} if hasattr(port, "alpha") else {}
-    leak = {"decay": left, "decay_input": False, **synaptic}
+    leak = {"decay": decay, "decay_input": False, **synaptic}
     if result not in (None, 0):
         if port.mechanism != "none" or result != port.every_step[1]:
             refuse("its membranes are those before a reset; return its spikes")
         return (CubaLI if synaptic else LI)(**leak)
     if port.mechanism == "none":
         refuse("it has no reset")
-    # As Neuron._integrate has it.
+    # The same shift of the membrane as in Neuron._integrate.
     soft = port.mechanism == "subtract"
-    fires_at = threshold / left if soft else threshold
+    fires_at = threshold / decay if soft else threshold
     rest = fires_at - threshold if soft else 0.0
-    if isinstance(port, snntorch.Lapicque):  # in units of what a step of its input adds
+    if isinstance(port, snntorch.Lapicque):  # in units of what an input of 1 adds in a step
         gain = _value(port.time_step / port.C)
         fires_at, rest = fires_at / gain, rest / gain
     firing = {
@@ -214,16 +214,16 @@ def _snntorch(port: Neuron, result: Any, refuse: Callable[[str], NoReturn]) -> n
 
 
 def _recurrent(layer: Any, weight: Tensor, bias: Tensor | None, loops: bool = True) -> nn.Module:
-    """Recurrent neurons; ``bias`` is added to their input."""
+    """Return recurrent neurons; ``bias`` is added to their input."""
     weight = weight.detach()
-    made = Recurrent(layer, len(weight), weight=weight, self_connections=loops)
+    neurons = Recurrent(layer, len(weight), weight=weight, self_connections=loops)
     if bias is None or not bool(bias.any()):
-        return made
+        return neurons
     constant = nn.Linear(len(weight), len(weight))
     with torch.no_grad():
         constant.weight.copy_(torch.eye(len(weight)))
         constant.bias.copy_(bias)
-    return nn.Sequential(Time(constant), made)
+    return nn.Sequential(Time(constant), neurons)
 
 
 @_layer_of.register
@@ -245,26 +245,26 @@ def _norse(port: norse._Neuron, result: Any, refuse: Callable[[str], NoReturn]) 
         soft = getattr(port, "soft", False)
         named |= {"v_threshold": _value(p.v_th), "strict": True}
         named["v_reset"] = None if soft else _value(p.v_reset)
-    made: nn.Module
+    layer: nn.Module
     match port:
         case norse.LIFBox():
-            made = LIF(**named)
+            layer = LIF(**named)
         case norse.IAF():
-            made = IF(**named)
+            layer = IF(**named)
         case norse.LIBox():
-            made = LI(**named)
+            layer = LI(**named)
         case norse.LIFRecurrent():
             neuron = CubaLIF(detach_reset=True, **named)
-            made = _recurrent(neuron, port.recurrent_weights, None, port.autapses)
+            layer = _recurrent(neuron, port.recurrent_weights, None, port.autapses)
         case norse.LIF():
-            made = CubaLIF(**named)
+            layer = CubaLIF(**named)
         case norse.LI():
-            made = CubaLI(**named)
+            layer = CubaLI(**named)
         case _:
             refuse("no kernel of the package is its equal")
     weight = getattr(port, "input_weights", None)
     if weight is None:
-        return made
+        return layer
     product = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
     product.weight = nn.Parameter(weight.detach().clone())
-    return nn.Sequential(Time(product), *([made] if not isinstance(made, nn.Sequential) else made))
+    return nn.Sequential(Time(product), *([layer] if not isinstance(layer, nn.Sequential) else layer))

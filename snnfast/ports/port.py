@@ -24,24 +24,24 @@ Number: TypeAlias = Any  # a float, or a tensor that broadcasts
 
 
 def refuse(where: str, reason: str) -> NoReturn:
-    """Says which neuron has no exact equal, and why."""
+    """Raise an error for a neuron without an exact equivalent; ``reason`` says why."""
     raise ValueError(f"replace: {where} cannot be mapped exactly: {reason}")
 
 
 class Library(NamedTuple):
-    """A library whose neurons :func:`snnfast.nn.replace` knows, each by the name of its class."""
+    """A library whose neurons :func:`snnfast.nn.replace` recognises by the names of their classes."""
 
     name: str
-    # name of the class -> what makes its equal, from where it stands (for errors), the neuron and the memo of the copy
+    # class name -> function of position (for errors), neuron and deepcopy memo that returns the replacement
     neurons: dict[str, Callable[[str, Any, Memo], nn.Module]]
-    # name of a neuron's class -> why it has no equal
+    # class name -> why there is no replacement
     refused: dict[str, str]
-    # names of base classes, and of the packages they stand in, that make a class one of a neuron
+    # names of base classes, and of a package, whose classes are neurons
     bases: frozenset[str]
     package: str = ""
 
     def is_neuron(self, kind: type) -> bool:
-        """Whether a class of the library is that of a neuron."""
+        """Return whether a class of the library is a neuron."""
         known = any(kind.__name__ in names for names in (self.neurons, self.refused, self.bases))
         return known or (self.package != "" and self.package in kind.__module__.split("."))
 
@@ -51,8 +51,8 @@ class Port(Replaced, Stateful):
 
     Args:
         original: the neuron.
-        memo: of the copy of the network, so that what two layers share stays shared.
-        names: of parameters, buffers and settings to take over.
+        memo: deepcopy memo of the network, so that layers that share a tensor still do.
+        names: parameters, buffers and settings to copy.
     """
 
     states: tuple[str, ...] = ()
@@ -60,13 +60,13 @@ class Port(Replaced, Stateful):
 
     def __init__(self, original: nn.Module, memo: Memo, names: tuple[str, ...]) -> None:
         super().__init__(stateful=True)
-        # In their order, by which optimizers know them.
+        # In the original order: optimizers identify parameters by it.
         for name in (n for n in original._parameters if n in names):
             self.register_parameter(name, copy.deepcopy(original._parameters[name], memo))
         for name in (n for n in original._buffers if n in names):
             value = original._buffers[name]
-            kept = name not in original._non_persistent_buffers_set
-            self.register_buffer(name, None if value is None else value.detach().clone(), kept)
+            persistent = name not in original._non_persistent_buffers_set
+            self.register_buffer(name, None if value is None else value.detach().clone(), persistent)
         for name in (n for n in original._modules if n in names):
             self.add_module(name, copy.deepcopy(original._modules[name], memo))
         for name in (n for n in names if not self._registered(n)):
@@ -74,7 +74,7 @@ class Port(Replaced, Stateful):
         self.train(original.training)
 
     def extra_repr(self) -> str:
-        """Parameters, buffers and settings that are numbers or words."""
+        """Return parameters, buffers and settings that are numbers or strings."""
         registered = {**self._parameters, **self._buffers}
         values = {n: v for n, v in registered.items() if v is not None and v.numel()}
         plain = {n: v for n, v in self.__dict__.items() if isinstance(v, (int, float, str))}
@@ -85,12 +85,12 @@ class Port(Replaced, Stateful):
 
 
 class Looping(Replaced):
-    """A neuron that is called once a step, in a loop that hands on its states, or that leaves them to it.
+    """A neuron that a loop calls once a step, and whose states are passed by the loop or kept by the neuron.
 
     Attributes:
-        begins_bare: whether the first step may leave its states out, and then begins at rest.
-        keeps: whether any step may, and then goes on from the states of the call before.
-        returns_one: whether it returns its output alone.
+        begins_bare: whether the first step may omit the states, and then starts at rest.
+        keeps: whether any step may omit the states, and then continues from those of the previous call.
+        returns_one: whether it returns only its output.
     """
 
     begins_bare = False
@@ -100,26 +100,26 @@ class Looping(Replaced):
     @property
     @abstractmethod
     def names_of_states(self) -> tuple[str, ...]:
-        """The names of its arguments besides the input, which are its states."""
+        """Names of its state arguments, which follow the input."""
 
     @property
     @abstractmethod
     def handed_on(self) -> tuple[int, ...]:
-        """For each state that it is given, which result of the step before that is."""
+        """For each state argument, the index of the result of the previous step that it takes."""
 
     @property
     @abstractmethod
     def every_step(self) -> tuple[int, ...]:
-        """Which results of a call over a sequence are those of all steps."""
+        """Indices of the results that have a value for every step in a call over a sequence."""
 
     def take_sequence(self, from_rest: bool) -> None:
-        """Takes sequences ``[T, B, ...]`` from now on, which begin at rest or go on from the call before."""
+        """Switch to sequences ``[T, B, ...]``, which start at rest or continue from the previous call."""
         self.time_dim = 0
         self.stateful = not from_rest
 
 
 def as_number(value: float | Tensor, x: Tensor) -> Number:
-    """A constant as an op takes it: a float where that says it all, else a tensor in the dtype of states of ``x``."""
+    """Return a constant for an op: a float if possible, else a tensor in the dtype of states of ``x``."""
     if not isinstance(value, Tensor):
         return float(value)
     plain = value.numel() == 1 and value.is_cpu and not value.requires_grad
@@ -130,13 +130,13 @@ def as_number(value: float | Tensor, x: Tensor) -> Number:
 
 
 def fires_above(surrogate: Surrogate | Callable[[Tensor], Tensor], threshold: Number) -> dict[str, Any]:
-    """Arguments of an op for spikes above the threshold; a function of the other library sees to that itself."""
+    """Arguments of an op for spikes above the threshold; other libraries' functions are strict themselves."""
     strict = isinstance(surrogate, Surrogate)
     return {"v_threshold": threshold, "surrogate": surrogate, "strict": strict}
 
 
 def recurrent(x: Tensor, weight: Tensor, sent: Tensor | None, *, neuron: str, **arguments: Any) -> Any:
-    """:func:`snnfast.ops.recurrent` after the spikes ``sent`` ``[B, H]``; of a single step the neuron's op: quicker."""
+    """Call :func:`snnfast.ops.recurrent` after the spikes ``sent`` ``[B, H]``; for one step the neuron's faster op."""
     sent = None if sent is None else sent.to(x.dtype)
     if len(x) != 1 or x.dtype != weight.dtype:
         past = None if sent is None else sent.unsqueeze(0)
@@ -147,13 +147,13 @@ def recurrent(x: Tensor, weight: Tensor, sent: Tensor | None, *, neuron: str, **
 
 
 def with_spikes(x: Tensor, spk: Tensor, weight: Tensor, spikes: Tensor) -> Tensor:
-    """The input and what comes back, where the neurons fired ``spk`` before and then ``spikes``."""
+    """Return the input plus the recurrent input of neurons that fired ``spk`` before and then ``spikes``."""
     sent = torch.cat([spk.to(spikes).unsqueeze(0), spikes[:-1]])
     return x + functional.linear(sent, weight.to(x.dtype))
 
 
 def fire(surrogate: Any, membrane: Tensor, threshold: Number) -> Tensor:
-    """Spikes of membranes of any shape above the threshold, without a reset."""
+    """Return the spikes of membranes of any shape, without a reset."""
     arguments = fires_above(surrogate, threshold)
     spikes: Tensor = ops.iaf(membrane.unsqueeze(0), **arguments, return_state=False)[0]
     return spikes[0]

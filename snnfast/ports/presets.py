@@ -1,7 +1,7 @@
 """Neurons with the semantics of other libraries, by their names and arguments: :func:`like`.
 
-``docs/semantics.md`` has the table of what the libraries do; ``tests/nn/test_presets.py`` compares
-with traces recorded from them.
+``docs/semantics.md`` has the table of the libraries' semantics; ``tests/nn/test_presets.py`` compares with traces
+recorded from them.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ def like(neuron: str, **arguments: Any) -> Spiking:
     return PRESETS[neuron](**arguments)
 
 
-def _spikingjelly(layer: Callable[..., Spiking], **own: Any) -> Callable[..., Spiking]:
-    """SpikingJelly's neuron for ``layer``: the arguments in ``own`` and those that all its neurons have."""
+def _spikingjelly(layer: Callable[..., Spiking], **settings: Any) -> Callable[..., Spiking]:
+    """Return SpikingJelly's preset for ``layer``, with ``settings`` besides those that all its neurons have."""
     defaults = {
         "v_threshold": 1.0,
         "v_reset": 0.0,
@@ -92,7 +92,7 @@ def _spikingjelly(layer: Callable[..., Spiking], **own: Any) -> Callable[..., Sp
         "surrogate": "sigmoid",
         "stateful": False,
         "return_v_seq": False,
-    } | own
+    } | settings
 
     def make(**arguments: Any) -> Spiking:
         chosen = defaults | arguments
@@ -129,13 +129,13 @@ def _snntorch_leaky(
                 f"got {fires_at:g}: the layer shifts its membrane by as much, and would round it by more than 1e-6; "
                 "for a readout that never fires take snnfast.nn.LI(decay=beta, decay_input=False)"
             )
-    made = _DelayedReset if reset_delay else LIF
-    return made(
+    kind = _DelayedReset if reset_delay else LIF
+    return kind(
         decay=beta,
         decay_input=False,
         v_threshold=fires_at,
         v_reset=None if reset_mechanism == "subtract" else 0.0,
-        # Measured from here, the membrane fires at what the reset subtracts.
+        # Measured from v_rest, the threshold equals what the reset subtracts.
         v_rest=fires_at - threshold,
         detach_reset=reset_delay,
         surrogate=surrogate,
@@ -146,7 +146,7 @@ def _snntorch_leaky(
 
 
 class _DelayedReset(LIF):
-    """A layer that returns membranes before their reset, as of a neuron that resets with the next step."""
+    """A layer that returns membranes before their reset, like a neuron that resets in the next step."""
 
     def forward(self, x: Tensor) -> Any:
         """Input ``[T, B, ...]`` -> spikes; with ``return_v_seq`` ``(spikes, membranes)``."""
@@ -188,8 +188,8 @@ def _norse_lif_box(
 
 
 def _klif(*, tau: float, decay_input: bool, scale_reset: bool, v_reset: float | None, **others: Any) -> OwnLayer:
-    own = equations.charge(tau, decay_input) | equations.reset(v_reset)
-    return equations.klif.layer(**own, scaled=float(scale_reset), **others)
+    settings = equations.charge(tau, decay_input) | equations.reset(v_reset)
+    return equations.klif.layer(**settings, scaled=float(scale_reset), **others)
 
 
 def _ilif(
@@ -202,8 +202,8 @@ def _ilif(
     most = check.whole("spikingjelly.ILIFNode", "max_spike_count", max_spike_count)
     low, high = (0.0, float(most)) if grad_window is None else grad_window
     count = equations.SpikeCount(most, low, high)
-    own = {"decay": 1 - 1 / tau, "v_threshold": v_threshold, "v_reset": None, "surrogate": count}
-    return equations.ilif.layer(**own, **others)
+    settings = {"decay": 1 - 1 / tau, "v_threshold": v_threshold, "v_reset": None, "surrogate": count}
+    return equations.ilif.layer(**settings, **others)
 
 
 def _raf(*, b: float, omega: float, dt: float, **others: Any) -> OwnLayer:
@@ -211,12 +211,12 @@ def _raf(*, b: float, omega: float, dt: float, **others: Any) -> OwnLayer:
 
 
 def _ternary(*, tau: float | None = None, decay_input: bool = False, v_reset: float | None, **others: Any) -> OwnLayer:
-    own = {} if tau is None else equations.charge(tau, decay_input)
-    return equations.ternary.layer(**own, **equations.reset(v_reset), **others)
+    settings = {} if tau is None else equations.charge(tau, decay_input)
+    return equations.ternary.layer(**settings, **equations.reset(v_reset), **others)
 
 
 def _norse(kind: Any, **defaults: float) -> Callable[..., Spiking]:
-    """Norse's neuron of a class in ``replacing``, which has the names of its parameters."""
+    """Return the preset of Norse's neuron ``kind``, a class that has the names of its parameters."""
     defaults = {**defaults, "dt": 0.001}
     keys = {**kind.settings, "v_threshold": "v_th"}
     keys |= {} if kind.holds is None else {"rho_reset": "rho_reset"}
@@ -224,9 +224,9 @@ def _norse(kind: Any, **defaults: float) -> Callable[..., Spiking]:
     def make(**arguments: Any) -> OwnLayer:
         chosen = defaults | {k: v for k, v in arguments.items() if k in defaults}
         firing = {k: v for k, v in arguments.items() if k not in defaults}
-        own = {name: chosen[key] for name, key in keys.items()}
-        own |= {name: chosen[key] * chosen["dt"] for name, key in kind.rates.items()}
-        return kind.neuron.layer(**{"surrogate": fast_sigmoid(1.0), **own, **firing}, strict=True)  # type: ignore[no-any-return]
+        settings = {name: chosen[key] for name, key in keys.items()}
+        settings |= {name: chosen[key] * chosen["dt"] for name, key in kind.rates.items()}
+        return kind.neuron.layer(**{"surrogate": fast_sigmoid(1.0), **settings, **firing}, strict=True)  # type: ignore[no-any-return]
 
     others = {"surrogate": fast_sigmoid(1.0), "stateful": False, "return_v_seq": False}
     make.__signature__ = _keywords(defaults | others)  # type: ignore[attr-defined]

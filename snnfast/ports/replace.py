@@ -1,4 +1,4 @@
-"""A network of another library with its neurons replaced by this package's: :func:`replace`."""
+"""Replacement of the neurons in a network of another library by those of this package: :func:`replace`."""
 
 from __future__ import annotations
 
@@ -87,11 +87,11 @@ def replace(
     inputs = _calls(verify)
     if sequences is not None:
         check.flag("replace", "sequences", sequences)
-    # A value of the memo stands in the copy for its original, wherever that is mentioned.
+    # deepcopy puts a value of the memo in place of its original everywhere.
     memo = without_graphs(net)
-    made: list[str] = []
+    replaced: list[str] = []
     for name, module in net.named_modules():
-        if any(name.startswith(f"{outer}.") or not outer for outer in made):
+        if any(name.startswith(f"{outer}.") or not outer for outer in replaced):
             continue
         library = _library(name, module)
         if library is None:
@@ -99,14 +99,14 @@ def replace(
         kind = type(module).__name__
         where = f"{name or 'net'}, a {kind} of {library.name},"
         memo[id(module)] = take_hooks(library.neurons[kind](where, module, memo), module, memo)
-        made.append(name)
-    if not made:
+        replaced.append(name)
+    if not replaced:
         if any(isinstance(module, Replaced) for module in net.modules()):
             raise ValueError("replace: the neurons of net are replaced already; give the library's network")
         raise ValueError(f"replace: net has no neurons of {', '.join(LIBRARIES)}")
     _warn_of_resets(net)
     result: nn.Module = copy.deepcopy(net, memo)
-    outside = isinstance(result, (nn.Sequential, Stateful))  # is the loop, if there is one
+    outside = isinstance(result, (nn.Sequential, Stateful))  # the loop, if any, is outside of the network
     if sequences and outside and len(inputs) > 1:
         raise ValueError(
             f"replace: with sequences=True verify must be one sequence, got {len(inputs)}; of a network of several "
@@ -123,18 +123,18 @@ def replace(
             warnings.warn(f"{error}. {_SLOW}", stacklevel=2)
     if inputs:
         taken = bool(sequences)
-        agree(net, result, made, inputs, sequences=taken, by_steps=taken and outside)
+        agree(net, result, replaced, inputs, sequences=taken, by_steps=taken and outside)
     return result
 
 
 def _takes_steps(net: nn.Module) -> bool:
-    """Whether neurons of ``net``, which has a ``forward``, take a step a call."""
+    """Return whether ``net`` has a ``forward`` and its neurons take one step per call."""
     called = type(net).forward is not nn.Module.forward
     return called and any(isinstance(m, Replaced) and m.time_dim is None for m in net.modules())
 
 
 def _refuse_hooks(net: nn.Module) -> None:
-    """Refuses hooks, which would see all steps at once."""
+    """Refuse hooks, which would receive all steps at once."""
     for name, module in net.named_modules():
         if hooked(module):
             raise ValueError(
@@ -143,7 +143,7 @@ def _refuse_hooks(net: nn.Module) -> None:
 
 
 def _calls(verify: Any) -> list[tuple[Any, ...]]:
-    """The arguments of each call."""
+    """Return the arguments of each call."""
     if verify is None:
         return []
     calls = []
@@ -157,7 +157,7 @@ def _calls(verify: Any) -> list[tuple[Any, ...]]:
 
 
 def _warn_of_resets(net: nn.Module) -> None:
-    """Warns where a ``forward`` calls ``snntorch.utils.reset``, which passes over the neurons of the copy."""
+    """Warn if a ``forward`` calls ``snntorch.utils.reset``, which ignores the neurons of the copy."""
     found = []
     for module in net.modules():
         forward = getattr(type(module), "forward", None)  # TorchScript's classes have none
@@ -177,22 +177,22 @@ def _warn_of_resets(net: nn.Module) -> None:
 
 
 def _library(name: str, module: nn.Module) -> Library | None:
-    """The library whose neuron ``module`` is; None if it is none.
+    """Return the library of a neuron; None if ``module`` is not one.
 
     Raises:
-        ValueError: for a neuron without an equal.
+        ValueError: for a neuron without a replacement.
     """
-    own = type(module)
-    for kind in own.__mro__:
+    module_type = type(module)
+    for kind in module_type.__mro__:
         library = LIBRARIES.get(kind.__module__.partition(".")[0])
         if library is None or not library.is_neuron(kind):
             continue
-        if kind is own and kind.__name__ in library.neurons:
+        if kind is module_type and kind.__name__ in library.neurons:
             return library
         reason = library.refused.get(kind.__name__)
         if reason is None and kind.__name__ in library.neurons:
             reason = f"it inherits from {kind.__name__} and may do something else"
         if reason is None:
             reason = f"there are equals for {', '.join(library.neurons)}"
-        refuse(f"{name or 'net'}, a {own.__name__} of {library.name},", reason)
+        refuse(f"{name or 'net'}, a {module_type.__name__} of {library.name},", reason)
     return None

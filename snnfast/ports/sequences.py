@@ -1,4 +1,4 @@
-"""A network that takes a step a call, as one that takes all steps: :func:`over_time`."""
+"""Conversion of a network that takes one step per call into one that takes all steps: :func:`over_time`."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ __all__ = ["over_time"]
 class OverTime(nn.Sequential):
     """``nn.Sequential`` of neurons and of layers without time, for sequences ``[T, B, ...]``; with the same keys.
 
-    Layers without time run in :class:`snnfast.nn.Time`, as many at once as follow each other. SpikingJelly's that keep
-    something from step to step, as its dropout does, take sequences themselves. Batch normalisation may not train
-    there: it would take its statistics over all steps.
+    Consecutive layers without time run together in :class:`snnfast.nn.Time`. SpikingJelly's layers with a memory
+    between steps, such as its dropout, take sequences themselves. Batch normalisation may not train here: it would
+    take its statistics over all steps.
     """
 
     folds_time = True  # as in Time
 
     def forward(self, x: Any) -> Any:
-        """``[T, B, ...]`` through every layer."""
+        """Apply every layer to ``[T, B, ...]``."""
         if self.training:
             for name, module in self.named_modules():
                 if _trains_by_steps(module):
@@ -39,7 +39,7 @@ class OverTime(nn.Sequential):
 
 
 def _trains_by_steps(module: nn.Module) -> bool:
-    """Whether ``module`` takes statistics over what it is given, which are those of a step."""
+    """Return whether ``module`` takes batch statistics, which are those of one step."""
     norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
     return norm and (module.training or module.running_mean is None)
 
@@ -62,16 +62,17 @@ def _why_not(name: str, module: nn.Module) -> str:
 
 
 def over_time(name: str, module: nn.Module) -> nn.Module:
-    """``module`` for sequences: neurons are told, and every ``nn.Sequential`` around them becomes another.
+    """Convert ``module`` to sequences: neurons switch, and every ``nn.Sequential`` around them becomes ``OverTime``.
 
     Raises:
-        ValueError: for another container of neurons, for neurons that cannot, and for batch normalisation that trains.
+        ValueError: for another container of neurons, for neurons that cannot take sequences, and for batch
+            normalisation that trains.
     """
     if isinstance(module, Stateful):
-        tell: Any = getattr(module, "over_time", None)
-        if tell is None:
+        switch: Any = getattr(module, "over_time", None)
+        if switch is None:
             raise ValueError(f"replace: {name or 'net'}, a {type(module).__name__}, {_takes(module)}")
-        tell(name or "net")
+        switch(name or "net")
         return module
     neurons = [(n, inner) for n, inner in module.named_modules() if isinstance(inner, Stateful)]
     if is_memory(module) and not neurons:
@@ -90,7 +91,7 @@ def over_time(name: str, module: nn.Module) -> nn.Module:
             f"replace: sequences=True takes neurons in nn.Sequential, and {name or 'net'} is a "
             f"{type(module).__name__}, which runs its steps itself"
         )
-    made = OverTime()
+    result = OverTime()
     for key, child in module.named_children():
-        made.add_module(key, over_time(_path(name, key), child))
-    return made.train(module.training)
+        result.add_module(key, over_time(_path(name, key), child))
+    return result.train(module.training)

@@ -1,4 +1,4 @@
-"""Sinabs' neurons on the ops of this package, by the calls of Sinabs: ``[B, T, ...]``, states kept between calls."""
+"""Sinabs' neurons on the ops of this package, with Sinabs' call signatures: ``[B, T, ...]``, stateful."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class _Neuron(Functions, Port, ABC):
     """A neuron that takes ``[B, T, ...]``, or with ``batch_size`` or ``num_timesteps`` ``[B T, ...]``."""
 
     time_dim: int | None = 1
-    states: tuple[str, ...] = ()  # they are buffers, as Sinabs keeps them
+    states: tuple[str, ...] = ()  # they are buffers, as in Sinabs
     names: tuple[str, ...] = ()
-    kept: tuple[str, ...] = ("v_mem",)
+    state_buffers: tuple[str, ...] = ("v_mem",)
     batch_size: int
     num_timesteps: int
     norm_input: bool
@@ -49,7 +49,7 @@ class _Neuron(Functions, Port, ABC):
         self.recordings: dict[str, Tensor] = {}
 
     def reset(self) -> None:
-        """Forgets the states: the next call starts at rest, with any batch size."""
+        """Discard the states: the next call starts at rest, with any batch size."""
         self._change_states(lambda state: state.new_zeros(0))
 
     def reset_states(self, randomize: bool = False) -> None:
@@ -59,26 +59,26 @@ class _Neuron(Functions, Port, ABC):
         self.reset()
 
     def detach(self) -> None:
-        """Keeps the values of the states and drops their graph."""
+        """Keep the values of the states and drop their graph."""
         self._change_states(Tensor.detach)
 
     def _change_states(self, change: Callable[[Tensor], Tensor]) -> None:
-        for name in self.kept:
+        for name in self.state_buffers:
             state = self._buffers.get(name)
             if state is not None:
                 self._buffers[name] = change(state)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forgets gradients, and the graph of the states, as Sinabs' does."""
+        """Clear gradients and drop the graph of the states, as in Sinabs."""
         super().zero_grad(set_to_none)
         self.detach()
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
-        # A file has states of the batch that it was saved after.
-        for name in self.kept:
-            saved, own = state_dict.get(prefix + name), self._buffers.get(name)
-            if saved is not None and own is not None and saved.shape != own.shape:
-                self._buffers[name] = own.new_zeros(saved.shape)
+        # States in a file have the batch size of the last call before saving.
+        for name in self.state_buffers:
+            saved, buffer = state_dict.get(prefix + name), self._buffers.get(name)
+            if saved is not None and buffer is not None and saved.shape != buffer.shape:
+                self._buffers[name] = buffer.new_zeros(saved.shape)
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     def forward(self, input_data: Tensor) -> Tensor:
@@ -92,18 +92,18 @@ class _Neuron(Functions, Port, ABC):
     def time_first(self, t: Tensor) -> Tensor:
         """Return ``t``, an input or output of a call, as ``[T, B, ...]``."""
         if self.squeezed:
-            both: Tensor = t.unflatten(0, (self.batch_size, self.num_timesteps))
-            return both.transpose(0, 1)
+            unflattened: Tensor = t.unflatten(0, (self.batch_size, self.num_timesteps))
+            return unflattened.transpose(0, 1)
         return super().time_first(t)
 
     @abstractmethod
     def scan(self, x: Tensor) -> Tensor:
-        """All steps of ``x`` ``[T, B, ...]``."""
+        """Run all steps of ``x`` ``[T, B, ...]``."""
 
     def _state(self, name: str, x: Tensor) -> Tensor | None:
         value = self._buffers[name]
         fits = value is not None and value.shape == x.shape[1:]
-        # Zeros of another shape are what from_model leaves.
+        # Sinabs' from_model leaves zeros of another shape.
         if value is None or not (fits or value.any()):
             return None
         if not fits:
@@ -123,29 +123,29 @@ class _Neuron(Functions, Port, ABC):
             self.recordings = {n: v.transpose(0, 1) for n, v in states.items()}
 
     def _alpha(self, name: str, x: Tensor) -> Any:
-        """``exp(-1 / tau)``, learned as it is or by tau."""
+        """Return ``exp(-1 / tau)``; the parameter is either this value or tau."""
         value = getattr(self, f"alpha_{name}" if self.train_alphas else f"tau_{name}")
         alpha = value if self.train_alphas else torch.exp(-1.0 / value)
         return as_number(alpha, x)
 
     def _firing(self, threshold: Any) -> dict[str, Any]:
-        """Threshold, reset and surrogate; without a gradient to come, the kernels' own surrogate does."""
+        """Arguments for threshold, reset and surrogate; any surrogate will do where no gradient is recorded."""
         gradient = self.gradient or surrogate.atan()
         return {"v_threshold": threshold, "surrogate": gradient} | (self.reset_to or {})
 
-    def _is_own(self) -> bool:
-        """Whether a neuron of Sinabs' own functions runs, instead of an op that does the same."""
+    def _needs_functions(self) -> bool:
+        """Return whether Sinabs' own functions run, because no op does the same."""
         value, learns = self.reset_to, torch.is_grad_enabled()
         if self.min_v_mem is not None or value is None:
             return True
         if self.most != 1 and (learns or value["v_reset"] is not None):
             return True
-        threshold = self.spike_threshold  # of adaptive neurons a state
-        of_resets = isinstance(threshold, nn.Parameter) and threshold.requires_grad
-        return learns and (of_resets or self.gradient is None)
+        threshold = self.spike_threshold  # a state in adaptive neurons
+        learned = isinstance(threshold, nn.Parameter) and threshold.requires_grad
+        return learns and (learned or self.gradient is None)
 
-    def _own(self, x: Tensor, current: bool, adapts: bool, **arguments: Any) -> Any:
-        """Spikes, states and membranes of all steps, by Sinabs' own functions."""
+    def _run_functions(self, x: Tensor, current: bool, adapts: bool, **arguments: Any) -> Any:
+        """Return spikes, states and membranes of all steps, computed by Sinabs' own functions."""
         bounded = self.min_v_mem is not None
         neuron = self.neuron(bounded=bounded, current=current, adapts=adapts)
         if not neuron.compile:
@@ -155,7 +155,7 @@ class _Neuron(Functions, Port, ABC):
         return neuron(x, **arguments, return_v_seq=True)
 
     def _fire(self, h: Tensor, threshold: Any) -> tuple[Tensor, Tensor]:
-        """Spikes and membranes of one step, by Sinabs' own functions."""
+        """Return spikes and membranes of one step, computed by Sinabs' own functions."""
         spikes: Tensor = self.spike_fn.apply(h, threshold, self.surrogate_grad_fn)
         v: Tensor = self.reset_fn(spikes, {"v_mem": h}, threshold)["v_mem"]
         if self.min_v_mem is not None:
@@ -171,18 +171,19 @@ class _Neuron(Functions, Port, ABC):
 class LIF(_Neuron):
     """Sinabs' ``LIF``, ``IAF`` (which has no leak) and ``ExpLeak`` (which never fires), with or without a current.
 
-    Several spikes a step (``MultiSpike``, ``MaxSpike``) are one call of an op without gradients. With them Sinabs' own
-    functions are compiled, as those of a :func:`snnfast.neuron`: their gradient looks at the whole membrane, where that
-    of ops does at the nearest multiple of the threshold. So is what no op has: surrogates, ``min_v_mem``, and resets by
-    another value than the threshold. With recurrent connections these run step by step.
+    Several spikes a step (``MultiSpike``, ``MaxSpike``) are one call of an op while no gradients are recorded.
+    With gradients, Sinabs' own functions are compiled, as those of a :func:`snnfast.neuron`: their surrogate gradient
+    takes the whole membrane, that of the ops the distance to the nearest multiple of the threshold. The same holds for
+    features that no op has: other surrogates, ``min_v_mem``, and resets by another value than the threshold. With
+    recurrent connections these run step by step.
     """
 
-    kept = ("v_mem", "i_syn")
+    state_buffers = ("v_mem", "i_syn")
 
     def __init__(self, where: str, original: Any, memo: Memo) -> None:
         self.leaks = original.train_alphas or original.tau_mem is not None
         time = ("alpha_mem", "alpha_syn") if original.train_alphas else ("tau_mem", "tau_syn")
-        states = [n for n in self.kept if n in original._buffers]
+        states = [n for n in self.state_buffers if n in original._buffers]
         settings = ("spike_threshold", "min_v_mem", "norm_input", "train_alphas", "record_states")
         functions = ("spike_fn", "reset_fn", "surrogate_grad_fn")
         self.names = (*time, *states, *settings, *functions, *self.names)
@@ -205,33 +206,33 @@ class LIF(_Neuron):
         if not self.fires:
             out, *states = (ops.cubali if current else ops.li)(x, v, **leak, **current)
             v_seq = out
-        elif self._is_own():
-            out, *states, v_seq = self._by_own(x, v, leak, current)
+        elif self._needs_functions():
+            out, *states, v_seq = self._by_functions(x, v, leak, current)
         else:
             firing = self._firing(as_number(self.spike_threshold, x))
             if self.most != 1:
                 firing["max_spikes"] = None if self.most == math.inf else int(self.most)
             out, *states, v_seq = self._run(x, v, {**leak, **firing, **current, "return_v_seq": True})
-        self._keep(**dict(zip(self.kept, states)))
+        self._keep(**dict(zip(self.state_buffers, states)))
         recorded = {"v_mem": v_seq}
         if current and self.record_states:
             recorded["i_syn"] = ops.li(x, current["i"], decay=current["decay_syn"], decay_input=False)[0]
         self._record(**recorded)
         return out
 
-    def _by_own(self, x: Tensor, v: Tensor | None, leak: dict[str, Any], current: dict[str, Any]) -> list[Tensor]:
-        """Spikes, the last states, and membranes, by Sinabs' own functions."""
+    def _by_functions(self, x: Tensor, v: Tensor | None, leak: dict[str, Any], current: dict[str, Any]) -> list[Tensor]:
+        """Return spikes, the last states and membranes, computed by Sinabs' own functions."""
         decay = leak["decay"]
-        given = {"decay": decay, "gain": 1 - decay if leak["decay_input"] else 1.0, **current}
+        arguments = {"decay": decay, "gain": 1 - decay if leak["decay_input"] else 1.0, **current}
         threshold = as_number(self.spike_threshold, x)
-        return self._own(x, bool(current), False, v=v, v_threshold=threshold, **given)  # type: ignore[no-any-return]
+        return self._run_functions(x, bool(current), False, v=v, v_threshold=threshold, **arguments)  # type: ignore[no-any-return]
 
     def _run(self, x: Tensor, v: Tensor | None, arguments: dict[str, Any]) -> Any:
         return (ops.cuba if "i" in arguments else ops.lif)(x, v, **arguments)
 
 
 class LIFRecurrent(LIF):
-    """Sinabs' ``LIFRecurrent`` and ``IAFRecurrent``: spikes come back within a call, by a linear layer."""
+    """Sinabs' ``LIFRecurrent`` and ``IAFRecurrent``: recurrent within a call, by a linear layer."""
 
     names = ("rec_connect",)
     rec_connect: nn.Module
@@ -257,7 +258,7 @@ class LIFRecurrent(LIF):
         """Yield the product of the recurrent weights; spikes arrive within the same call only."""
         yield "rec_connect", self._linear().weight, spikes[:-1].flatten(2)
 
-    def _by_own(self, x: Tensor, v: Tensor | None, leak: dict[str, Any], current: dict[str, Any]) -> list[Tensor]:
+    def _by_functions(self, x: Tensor, v: Tensor | None, leak: dict[str, Any], current: dict[str, Any]) -> list[Tensor]:
         self._warn("recurrent connections have kernels for some of its functions alone")
         decay, decay_syn = leak["decay"], current.get("decay_syn", 0.0)
         gain = 1 - decay if leak["decay_input"] else 1.0
@@ -265,8 +266,8 @@ class LIFRecurrent(LIF):
         v, i = (rest if state is None else state for state in (v, current.get("i")))
         back: Any = 0.0
         all_spikes, v_seq = [], []
-        for now in x:
-            i = decay_syn * i + (now + back)
+        for x_t in x:
+            i = decay_syn * i + (x_t + back)
             spikes, v = self._fire(decay * v + gain * i, self.spike_threshold)
             back = self._back(spikes, decay_syn if current else 1.0)
             all_spikes.append(spikes)
@@ -287,7 +288,7 @@ class LIFRecurrent(LIF):
         back: Tensor | None = linear.bias
         neuron = "lif"
         if "i" in arguments:
-            # Sinabs decays what comes in within its step.
+            # Sinabs decays an input in the step in which it arrives.
             scale = torch.as_tensor(arguments["decay_syn"], dtype=weight.dtype, device=x.device)
             scale = scale.expand(shape[2:]).flatten()
             weight, neuron = scale[:, None] * weight, "cuba"
@@ -302,7 +303,7 @@ class LIFRecurrent(LIF):
             flat["i"] = flat["i"].flatten(1)
         x, v = x.flatten(2), None if v is None else v.flatten(1)
         if back is not None:
-            # Nothing comes back to the first step, not even the bias.
+            # The first step has no recurrent input, not even the bias.
             x = torch.cat([x[:1], x[1:] + back])
         results = ops.recurrent(x, weight, neuron=neuron, v=v, **flat)
         return [r.view(shape if r.dim() == x.dim() else shape[1:]) if isinstance(r, Tensor) else r for r in results]
@@ -311,9 +312,9 @@ class LIFRecurrent(LIF):
 class ALIF(_Neuron):
     """Sinabs' ``ALIF`` and ``ALIFRecurrent``: the threshold is ``b0 + adapt_scale b``, and ``b`` grows by spikes.
 
-    Sinabs gives the threshold no gradient where it is compared with the membrane, and takes the adapted one off in a
-    reset. No op does that, so Sinabs' own functions are compiled, as those of a :func:`snnfast.neuron`. With recurrent
-    connections they run step by step.
+    In Sinabs the comparison with the membrane gives the threshold no gradient, and a reset subtracts the adapted
+    threshold. No op does that, so Sinabs' own functions are compiled, as those of a :func:`snnfast.neuron`. With
+    recurrent connections they run step by step.
     """
 
     names: tuple[str, ...] = (
@@ -321,7 +322,7 @@ class ALIF(_Neuron):
         *("norm_input", "train_alphas", "record_states"),
         *("spike_fn", "reset_fn", "surrogate_grad_fn"),
     )
-    kept: tuple[str, ...] = ("v_mem", "b", "spike_threshold")
+    state_buffers: tuple[str, ...] = ("v_mem", "b", "spike_threshold")
     at_rest = "b0"
     adapt_scale: Any
     b0: Any
@@ -336,7 +337,7 @@ class ALIF(_Neuron):
         self.has_current = "i_syn" in original._buffers
         if self.has_current:
             self.names += (f"{kind}_syn", "i_syn")
-            self.kept += ("i_syn",)
+            self.state_buffers += ("i_syn",)
         super().__init__(where, original, memo)
         self.recurrent = bool(recurrent)
 
@@ -347,35 +348,35 @@ class ALIF(_Neuron):
         scale, b0 = as_number(self.adapt_scale, x), as_number(self.b0, x)
         v, b = self._state("v_mem", x), self._state("b", x)
         decay = self._alpha("mem", x)
-        given = {"decay": decay, "gain": 1 - decay if self.norm_input else 1.0}
-        given |= {"rho": rho, "scale": scale, "v_threshold": b0}
+        arguments = {"decay": decay, "gain": 1 - decay if self.norm_input else 1.0}
+        arguments |= {"rho": rho, "scale": scale, "v_threshold": b0}
         if self.has_current:  # which Sinabs forgets between calls
-            given |= {"decay_syn": self._alpha("syn", x), "i": self._state("i_syn", x)}
+            arguments |= {"decay_syn": self._alpha("syn", x), "i": self._state("i_syn", x)}
         run = self._each_step if self.recurrent else self._all_steps
-        spikes, v_seq, b = run(x, v, b, **given)
+        spikes, v_seq, b = run(x, v, b, **arguments)
         self._record(v_mem=v_seq)
         self._keep(v_mem=v_seq[-1], b=b, spike_threshold=b0 + scale * b)
         return spikes
 
-    def _all_steps(self, x: Tensor, v: Any, b: Any, **given: Any) -> tuple[Tensor, Tensor, Tensor]:
-        spikes, _, b, *_, v_seq = self._own(x, self.has_current, True, v=v, b=b, **given)
+    def _all_steps(self, x: Tensor, v: Any, b: Any, **arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+        spikes, _, b, *_, v_seq = self._run_functions(x, self.has_current, True, v=v, b=b, **arguments)
         return spikes, v_seq, b
 
-    def _each_step(self, x: Tensor, v: Any, b: Any, **given: Any) -> tuple[Tensor, Tensor, Tensor]:
+    def _each_step(self, x: Tensor, v: Any, b: Any, **arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
         self._warn("recurrent connections have kernels for neurons without adaptation alone")
-        decay, gain, rho = given["decay"], given["gain"], given["rho"]
+        decay, gain, rho = arguments["decay"], arguments["gain"], arguments["rho"]
         rest = x.new_zeros(x.shape[1:], dtype=check.state_dtype(x.dtype))
         v, b = (rest if state is None else state for state in (v, b))
-        i, back = given.get("i"), rest
+        i, back = arguments.get("i"), rest
         all_spikes, v_seq = [], []
-        for now in x:
-            now = now + back
+        for x_t in x:
+            x_t = x_t + back
             if self.has_current:
-                now = i = gain * (given["decay_syn"] * (i + now))
-            h = decay * v + (now if self.has_current else gain * now)
-            s, v = self._fire(h, given["v_threshold"] + given["scale"] * b)
+                x_t = i = gain * (arguments["decay_syn"] * (i + x_t))
+            h = decay * v + (x_t if self.has_current else gain * x_t)
+            s, v = self._fire(h, arguments["v_threshold"] + arguments["scale"] * b)
             b = rho * b + (1 - rho) * s
-            back = self.rec_connect(s).reshape(now.shape)
+            back = self.rec_connect(s).reshape(x_t.shape)
             all_spikes.append(s)
             v_seq.append(v)
         return torch.stack(all_spikes), torch.stack(v_seq), b

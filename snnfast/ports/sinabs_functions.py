@@ -1,4 +1,4 @@
-"""Sinabs' spike functions, resets and surrogate gradients as what an op takes."""
+"""Sinabs' spike functions, resets and surrogate gradients as arguments of an op."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .port import refuse
 
 __all__ = ["Functions"]
 
-# Neurons of Sinabs' own functions, each made once.
-_MADE: dict[Any, Neuron] = {}
+# Cache of the neurons that call Sinabs' own functions.
+_NEURONS: dict[Any, Neuron] = {}
 
 
 class Functions:
-    """Sinabs' functions of a layer as arguments of an op. They and the threshold may be set or loaded at any time.
+    """Sinabs' functions of a layer as arguments of an op. Users may set or load them and the threshold at any time.
 
     Attributes:
         at_rest: the name of the threshold without adaptation.
@@ -32,7 +32,7 @@ class Functions:
     surrogate_grad_fn: Any
 
     def check_functions(self, where: str) -> None:
-        """Refuses functions that are not Sinabs'."""
+        """Refuse functions that are not Sinabs'."""
         _spikes_a_step(where, self.spike_fn)
         kind = type(self.reset_fn).__name__
         if self.spike_fn is not None and kind not in ("MembraneReset", "MembraneSubtract"):
@@ -45,7 +45,7 @@ class Functions:
 
     @property
     def reset_to(self) -> dict[str, Any] | None:
-        """The reset as arguments of an op; None: no op resets so."""
+        """The reset as arguments of an op; None if no op has this reset."""
         function = self.reset_fn
         if type(function).__name__ == "MembraneReset":
             # Sinabs adds reset_value to every membrane, fired or not.
@@ -57,13 +57,13 @@ class Functions:
 
     @property
     def gradient(self) -> surrogate.Surrogate | None:
-        """The kernels' equal of the surrogate gradient, or None."""
-        own = self.surrogate_grad_fn
-        plain = type(own).__name__ == "Gaussian" and own.mu == 0 and own.grad_scale == 1
-        return surrogate.gaussian(1 / (math.sqrt(2) * own.sigma)) if plain else None
+        """The equivalent surrogate of the kernels, or None."""
+        function = self.surrogate_grad_fn
+        plain = type(function).__name__ == "Gaussian" and function.mu == 0 and function.grad_scale == 1
+        return surrogate.gaussian(1 / (math.sqrt(2) * function.sigma)) if plain else None
 
     def neuron(self, *, bounded: bool, current: bool, adapts: bool) -> Neuron:
-        """The neuron that calls Sinabs' own functions in every step; compiled, unless the gradient is a user's.
+        """Return the neuron that calls Sinabs' own functions in every step; compiled, unless the gradient is a user's.
 
         Args:
             bounded: whether the membrane has a lower bound.
@@ -71,10 +71,10 @@ class Functions:
             adapts: whether its threshold adapts.
         """
         spikes, reset, gradient = self.spike_fn, self.reset_fn, self.surrogate_grad_fn
-        own = type(gradient).__module__.partition(".")[0] == "sinabs"
-        key = (repr(spikes), repr(reset), repr(gradient) if own else gradient, bounded, current, adapts)
-        if key in _MADE:
-            return _MADE[key]
+        is_sinabs = type(gradient).__module__.partition(".")[0] == "sinabs"
+        key = (repr(spikes), repr(reset), repr(gradient) if is_sinabs else gradient, bounded, current, adapts)
+        if key in _NEURONS:
+            return _NEURONS[key]
         slope = _COMPILED.get(type(gradient).__name__, lambda same: same)(gradient)
 
         def fired(h: Any, threshold: Any, low: Any) -> tuple[Any, Any]:
@@ -106,24 +106,24 @@ class Functions:
             return s, v, rho * b + (1 - rho) * s, i
 
         step = ((lif, cuba), (alif, cuba_alif))[adapts][current]
-        return _MADE.setdefault(key, Neuron(step, inputs=1, compile=own))
+        return _NEURONS.setdefault(key, Neuron(step, inputs=1, compile=is_sinabs))
 
 
-def _gaussian(own: Any) -> Callable[[Any, Any], Any]:
+def _gaussian(gradient: Any) -> Callable[[Any, Any], Any]:
     def normal(x: Any, mu: float, sigma: float) -> Any:
         return torch.exp(-((x - mu) ** 2) / (2 * sigma**2)) / (sigma * math.sqrt(2 * math.pi))
 
     def slope(v: Any, threshold: Any) -> Any:
-        u, sigma = v - threshold, own.sigma
-        if type(own).__name__ == "Gaussian":
-            return normal(u, own.mu, sigma) * own.grad_scale
-        sides = normal(u, sigma, own.s * sigma) + normal(u, -sigma, own.s * sigma)
-        return ((1 + own.h) * normal(u, own.mu, sigma) - own.h * sides) * own.grad_scale
+        u, sigma = v - threshold, gradient.sigma
+        if type(gradient).__name__ == "Gaussian":
+            return normal(u, gradient.mu, sigma) * gradient.grad_scale
+        sides = normal(u, sigma, gradient.s * sigma) + normal(u, -sigma, gradient.s * sigma)
+        return ((1 + gradient.h) * normal(u, gradient.mu, sigma) - gradient.h * sides) * gradient.grad_scale
 
     return slope
 
 
-# Surrogate gradients that read a tensor, which cannot be compiled, without it.
+# Replacements for surrogate gradients that read a tensor, which cannot be compiled.
 _COMPILED = dict.fromkeys(("Gaussian", "MultiGaussian"), _gaussian)
 
 

@@ -1,4 +1,4 @@
-"""snnTorch's neurons on the ops of this package, by the calls of snnTorch: one step a call."""
+"""snnTorch's neurons on the ops of this package, with snnTorch's call signatures: one step per call."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Leaky(Neuron):
         return self._leaky(x, mem, self._decay("beta", x))
 
     def charge(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """``beta mem + x``."""
+        """Return ``beta mem + x``."""
         return (self._decay("beta", x) * states[0] + x,)
 
     init_leaky = Neuron.reset_mem
@@ -34,7 +34,7 @@ class Leaky(Neuron):
 class Lapicque(Neuron):
     """snnTorch's ``Lapicque``: ``U[t+1] = (1 - dt / RC) U[t] + dt / C x[t+1] - R``."""
 
-    own = ("R", "C", "time_step")
+    extra_names = ("R", "C", "time_step")
     R: Any
     C: Any
     time_step: Any
@@ -44,16 +44,16 @@ class Lapicque(Neuron):
             refuse(where, "learn_beta=True learns nothing: snnTorch computes R and C from beta once")
         super().__init__(where, original, memo)
 
-    def _left(self) -> Tensor:
+    def _membrane_decay(self) -> Tensor:
         return torch.as_tensor(1 - self.time_step / (self.R * self.C))
 
     def charge(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """``(1 - dt / RC) mem + dt / C x``."""
-        r, c, step = (as_number(getattr(self, name), x) for name in self.own)
+        """Return ``(1 - dt / RC) mem + dt / C x``."""
+        r, c, step = (as_number(getattr(self, name), x) for name in self.extra_names)
         return (x * r * (1 / (r * c)) * step + (1 - step / (r * c)) * states[0],)
 
     def scan(self, x: Tensor, mem: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
-        r, c, step = (as_number(getattr(self, name), x) for name in self.own)
+        r, c, step = (as_number(getattr(self, name), x) for name in self.extra_names)
         x = x * (r * (1 / (r * c)) * step)
         return self._leaky(x, mem, 1 - step / (r * c))
 
@@ -61,11 +61,11 @@ class Lapicque(Neuron):
 
 
 class Synaptic(Neuron):
-    """snnTorch's ``Synaptic``: ``I[t+1] = alpha I[t] + x[t+1]``, which is the input of :class:`Leaky`."""
+    """snnTorch's ``Synaptic``: ``I[t+1] = alpha I[t] + x[t+1]`` drives :class:`Leaky`."""
 
     states = ("syn", "mem")
     syn: Tensor | None
-    own = ("alpha",)
+    extra_names = ("alpha",)
 
     def scan(self, x: Tensor, syn: Tensor, mem: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         beta, alpha = self._decay("beta", x), self._decay("alpha", x)
@@ -85,7 +85,7 @@ class Synaptic(Neuron):
         return spikes, self._last(last), membrane
 
     def charge(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """``alpha syn + x``, and ``beta mem`` plus that current."""
+        """Return ``alpha syn + x``, and ``beta mem`` plus that current."""
         syn, mem = states
         syn = self._decay("alpha", x) * syn + x
         return syn, self._decay("beta", x) * mem + syn
@@ -94,10 +94,10 @@ class Synaptic(Neuron):
 
 
 class Alpha(Neuron):
-    """snnTorch's ``Alpha``: its membrane is the sum of two currents, which its reset changes, too."""
+    """snnTorch's ``Alpha``: its membrane is a sum of two currents, which the reset changes, too."""
 
     states = ("syn_exc", "syn_inh", "mem")
-    own = ("alpha",)
+    extra_names = ("alpha",)
 
     def _why(self) -> str:
         return super()._why() or ("" if self.mechanism == "none" else "its reset changes currents")
@@ -114,13 +114,13 @@ class Alpha(Neuron):
         return (log_alpha / (log_beta - log_alpha) + 1) * (exc + inh)
 
     def charge(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """Both currents, and the membrane."""
+        """Return both currents, and the membrane."""
         alpha, beta = self._decay("alpha", x), self._decay("beta", x)
         exc, inh = alpha * states[0] + x, beta * states[1] - x
         return exc, inh, self._membrane(exc, inh, alpha, beta)
 
     def reset_by(self, reset: Tensor, before: tuple[Tensor, ...], after: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """All states at 0; by subtraction as snnTorch has it, the threshold off one current and the other one at 0."""
+        """Reset all states to 0; by subtraction, reduce one current by the threshold and zero the other (snnTorch)."""
         if self.mechanism == "none":
             return after
         if self.mechanism == "zero":
@@ -132,7 +132,7 @@ class Alpha(Neuron):
 
 
 class _Recurrent(Neuron):
-    """A neuron whose spikes come back through ``recurrent``."""
+    """A neuron with recurrent connections ``recurrent``."""
 
     recurrent: nn.Module
     V: Tensor
@@ -142,7 +142,7 @@ class _Recurrent(Neuron):
             refuse(where, "reset_delay=False of RSynaptic resets the membrane that it was given, not its own")
         self.is_matrix = type(original.recurrent).__name__ in ("Linear", "RecurrentOneToOne")
         one_to_one = ("V",) if hasattr(original, "V") else ()
-        self.own = (*self.own, *one_to_one, "recurrent")  # type: ignore[misc]
+        self.extra_names = (*self.extra_names, *one_to_one, "recurrent")  # type: ignore[misc]
         super().__init__(where, original, memo)
 
     def _why(self) -> str:
@@ -158,11 +158,11 @@ class _Recurrent(Neuron):
         return spk * self.V
 
     def _sent(self, spikes: Tensor) -> Tensor:
-        """Spikes as a state, as :meth:`scan` returns it."""
+        """Return spikes in the shape of a state that :meth:`scan` returns."""
         return torch.squeeze_copy(spikes, 0) if self.time_dim is None else spikes
 
     def _weight(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The recurrent matrix, and ``x`` with the bias."""
+        """Return the recurrent matrix, and ``x`` plus the bias."""
         features = x.shape[-1]
         if not isinstance(self.recurrent, nn.Linear):
             v = self.V
@@ -176,13 +176,13 @@ class _Recurrent(Neuron):
 
     def products(self, x: Tensor, spikes: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
         """Yield the product of the recurrent weights; spikes arrive at the next step, also across calls."""
-        called = self.why and isinstance(self.recurrent, nn.Linear)  # and so it is seen
+        called = self.why and isinstance(self.recurrent, nn.Linear)  # a monitor observes that layer itself
         if self.is_matrix and not called:
             yield "recurrent", self._weight(spikes)[0], spikes
 
 
 class RLeaky(_Recurrent):
-    """snnTorch's ``RLeaky``: :class:`Leaky` whose spikes come back."""
+    """snnTorch's ``RLeaky``: recurrent :class:`Leaky`."""
 
     states = ("spk", "mem")
 
@@ -198,7 +198,7 @@ class RLeaky(_Recurrent):
         return spikes, self._sent(spikes), membrane
 
     def charge(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """``beta mem + x`` plus the recurrent input."""
+        """Return ``beta mem + x`` plus the recurrent input."""
         spk, mem = states
         return (self._decay("beta", x) * mem + x + self._back(spk),)
 
@@ -206,10 +206,10 @@ class RLeaky(_Recurrent):
 
 
 class RSynaptic(_Recurrent):
-    """snnTorch's ``RSynaptic``: :class:`Synaptic` whose spikes come back into its current."""
+    """snnTorch's ``RSynaptic``: :class:`Synaptic` with recurrent input to its current."""
 
     states = ("spk", "syn", "mem")
-    own = ("alpha",)
+    extra_names = ("alpha",)
 
     def scan(self, x: Tensor, spk: Tensor, syn: Tensor, mem: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         weight, x = self._weight(x)
@@ -228,7 +228,7 @@ class RSynaptic(_Recurrent):
         return spikes, self._sent(spikes), self._last(last), membrane
 
     def charge(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """``alpha syn + x`` plus the recurrent input, and ``beta mem`` plus that current."""
+        """Return ``alpha syn + x`` plus the recurrent input, and ``beta mem`` plus that current."""
         spk, syn, mem = states
         syn = self._decay("alpha", x) * syn + x + self._back(spk)
         return syn, self._decay("beta", x) * mem + syn

@@ -1,4 +1,4 @@
-"""snnTorch's surrogate gradients as an op takes them, and its steps, in plain PyTorch, where no op does them."""
+"""snnTorch's surrogate gradients as arguments of ops, and its steps in plain PyTorch where no op has them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Steps(Looping, Port):
 
         r = mem > threshold,  mem = charge(x, mem) - r threshold,  or  (1 - r) charge(x, mem),  s = mem > threshold
 
-    where ``r`` has no gradient. With ``reset_delay=False`` the membrane is then reset by ``s - r`` besides.
+    where ``r`` has no gradient. With ``reset_delay=False`` the membrane is then also reset by ``s - r``.
     """
 
     mechanism: str
@@ -40,41 +40,41 @@ class Steps(Looping, Port):
     output: bool
     drops: ClassVar[bool]
     keeps = True
-    # Of a reset by subtraction: the membrane that a call ends with, as the kernel has it, and where it rests; and with
-    # them the one that the call returned, and its version.
+    # With a reset by subtraction, at the end of a call: (membrane of the kernel, its resting value); and
+    # (membrane that the call returned, its version, membrane of the kernel, its resting value).
     _end: tuple[Tensor, Any] | None = None
     _returned: tuple[Tensor, int, Tensor, float] | None = None
 
     @property
     def names_of_states(self) -> tuple[str, ...]:
-        """As snnTorch calls them."""
+        """Names of the states in snnTorch."""
         return self.states
 
     @property
     def handed_on(self) -> tuple[int, ...]:
-        """Spikes come first, then the other states."""
+        """Index of each state in the results: spikes first, then the other states."""
         others = [name for name in self.states if name != "spk"]
         return tuple(0 if name == "spk" else 1 + others.index(name) for name in self.states)
 
     @property
     def every_step(self) -> tuple[int, ...]:
-        """Spikes and membranes, which come last."""
+        """Indices of spikes, and of membranes, which come last."""
         return 0, max(self.handed_on)
 
     @property
     def returns_one(self) -> bool:  # type: ignore[override]
-        """Spikes, where it keeps its states and is not to return them."""
+        """Whether it returns only spikes, because it keeps its states and does not return them."""
         return self.init_hidden and not self.output
 
     def _keep(self, mem: Tensor) -> None:
-        """Remembers what a call ends with, for when ``mem``, which it returns, comes back."""
+        """Store the final membrane of the kernel, for a later call that receives ``mem`` back."""
         end = self._end
         plain = end is not None and isinstance(end[1], float) and not mem.is_inference()
         returned = (mem, mem._version, *end) if plain else None  # type: ignore[misc]
         vars(self).update(_end=None, _returned=returned)
 
     def _known(self, mem: Tensor, rest: Any) -> Tensor | None:
-        """The membrane as the kernel has it, if ``mem`` is what the last call returned and rests there still."""
+        """Return the kernel's membrane if ``mem`` is the unchanged tensor of the last call with the same ``rest``."""
         if self._returned is None or isinstance(rest, Tensor):
             return None
         returned, version, v, where = self._returned
@@ -83,7 +83,7 @@ class Steps(Looping, Port):
         return v if same and mem.requires_grad == v.requires_grad else None
 
     def reset(self) -> None:
-        """Forgets the states: the next call starts at rest, with any batch size."""
+        """Discard the states: the next call starts at rest, with any batch size."""
         super().reset()
         self._end = self._returned = None
 
@@ -92,7 +92,7 @@ class Steps(Looping, Port):
         return {**super().__getstate__(), "_end": None, "_returned": None}
 
     def _shows(self) -> bool:
-        """Whether a call returns or keeps the membranes of all steps."""
+        """Return whether a call returns or stores the membranes of all steps."""
         return self.output or not self.init_hidden or self.store_v_seq
 
     def _graded(self) -> bool:
@@ -102,19 +102,19 @@ class Steps(Looping, Port):
 
     @abstractmethod
     def charge(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """The states but spikes after a step of ``x``, without a reset."""
+        """Return the states, except spikes, after a step of ``x`` without a reset."""
 
     def steps(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """Spikes ``[T, B, ...]`` and every state after each step; of a single call without time."""
+        """Return spikes ``[T, B, ...]`` and every state after each step; without a time dimension for a single step."""
         if self.time_dim is None:
             spikes, *after = self._step(x[0].to(check.state_dtype(x.dtype)), *states)
             spikes = spikes.to(x.dtype)
-            # A state is no view.
-            own = (spikes.clone(), *after) if "spk" in self.states else tuple(after)
-            return spikes.unsqueeze(0), *own
+            # A state must not be a view.
+            returned = (spikes.clone(), *after) if "spk" in self.states else tuple(after)
+            return spikes.unsqueeze(0), *returned
         rows = []
-        for now in x.to(check.state_dtype(x.dtype)):
-            spikes, *after = self._step(now, *states)
+        for x_t in x.to(check.state_dtype(x.dtype)):
+            spikes, *after = self._step(x_t, *states)
             states = (spikes, *after) if "spk" in self.states else tuple(after)
             rows.append((spikes.to(x.dtype), *states))
         return tuple(torch.stack(part) for part in zip(*rows))
@@ -130,7 +130,7 @@ class Steps(Looping, Port):
         *currents, mem = after
         spikes = self._fire(mem)
         if not self.reset_delay:
-            # Where neurons inhibit each other, snnTorch divides by a factor that these spikes do not have.
+            # With inhibition, snnTorch divides by a factor that these spikes do not have.
             fired = spikes / self.graded_spikes_factor if self.inhibition else spikes
             again = fired - reset
             if self.mechanism == "subtract":
@@ -140,7 +140,7 @@ class Steps(Looping, Port):
         return spikes, *currents, mem
 
     def reset_by(self, reset: Tensor, before: tuple[Tensor, ...], after: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """The states after a step, reset where the membrane was above the threshold before it."""
+        """Reset the states after a step where the membrane was above the threshold before it."""
         *currents, mem = after
         if self.mechanism == "subtract":
             mem = mem - reset * self.threshold
@@ -157,7 +157,7 @@ class Steps(Looping, Port):
         return fire(self.spike_grad, mem, self.threshold) * largest
 
 
-# Functions that snnfast.surrogate has, too, by the functions that make them.
+# snnTorch's surrogate factories -> the same functions of this package.
 _SURROGATES: dict[str, Callable[[float], Surrogate]] = {
     "atan": surrogate.atan,
     "fast_sigmoid": surrogate.fast_sigmoid,

@@ -19,17 +19,17 @@ from .snntorch_functions import Steps, surrogate_of
 
 __all__ = ["Neuron"]
 
-# A reset by subtraction divides by beta; one that is learned stays above this.
+# A reset by subtraction divides by beta; a learned beta is clamped to at least this.
 LEAST_BETA = 1e-3
-# Of ``threshold / beta``, by which the kernels' membrane is shifted: beyond, rounding in float32 would cost over 1e-6.
+# Largest ``threshold / beta``, by which the kernels shift the membrane: beyond it, float32 rounding exceeds 1e-6.
 MOST_SHIFT = 16.0
 _SHARED = ("beta", "threshold", "graded_spikes_factor", "reset_mechanism_val")
 
 
 class Neuron(Steps):
-    """A neuron that takes a step a call, and whose membrane is the one before the reset.
+    """A neuron that takes one step per call and returns the membrane before the reset.
 
-    ``mem`` and the other states stay between calls, as snnTorch's do, and are zeros where a batch has another shape.
+    ``mem`` and the other states persist between calls, as in snnTorch, and become zeros if the batch shape changes.
     """
 
     time_dim: int | None = None
@@ -38,13 +38,13 @@ class Neuron(Steps):
     beta: Tensor
     threshold: Tensor
     graded_spikes_factor: Tensor
-    own: ClassVar[tuple[str, ...]] = ()
-    # Whether a reset to zero with the next step leaves the membrane at 0 there, whatever comes: all but Leaky's does.
+    extra_names: ClassVar[tuple[str, ...]] = ()
+    # Whether a delayed reset to zero sets the membrane of that step to 0, whatever the input: all except Leaky.
     drops: ClassVar[bool] = True
 
     def __init__(self, where: str, original: Any, memo: Memo) -> None:
         settings = ("inhibition", "state_quant")
-        super().__init__(original, memo, (*_SHARED, *settings, *self.own))
+        super().__init__(original, memo, (*_SHARED, *settings, *self.extra_names))
         self.mechanism = original.reset_mechanism
         self.reset_delay = getattr(original, "reset_delay", True)
         for name in self.states:
@@ -55,7 +55,7 @@ class Neuron(Steps):
         self._choose()
 
     def _choose(self) -> None:
-        """Whether an op does the steps, by the constants that there are."""
+        """Choose between an op and plain PyTorch by the constants."""
         self.least = LEAST_BETA if self.mechanism == "subtract" else 0.0
         self.why = self._why()
         self.least = 0.0 if self.why else self.least
@@ -65,7 +65,7 @@ class Neuron(Steps):
         self._choose()
 
     def _why(self) -> str:
-        """Why every step runs in plain PyTorch; nothing where an op does the same."""
+        """Return why every step runs in plain PyTorch; empty if an op does the same."""
         threshold = self.threshold
         if self.inhibition:
             return "no kernel leaves one spike a sample"
@@ -79,10 +79,10 @@ class Neuron(Steps):
                 return "its threshold is negative: it fires while its reset holds it at 0"
             if self.reset_delay and threshold.requires_grad and "spk" in self.states:
                 return "its threshold learns from steps in which it cannot fire"
-        if bool((self._left() < self.least).any()):
+        if bool((self._membrane_decay() < self.least).any()):
             return f"a step leaves less than {LEAST_BETA} of its membrane"
         if self.mechanism == "subtract":
-            shift = float((threshold / self._left()).detach().abs().max())
+            shift = float((threshold / self._membrane_decay()).detach().abs().max())
             if not shift <= MOST_SHIFT:
                 return (
                     f"threshold / beta is {shift:g}, and a kernel, which shifts the membrane by as much, would round "
@@ -90,37 +90,37 @@ class Neuron(Steps):
                 )
         return ""
 
-    def _left(self) -> Tensor:
+    def _membrane_decay(self) -> Tensor:
         """Return the decay factor of the membrane per step."""
         return self.beta
 
     def reset_mem(self) -> Any:
-        """Forgets the states; returns them at rest, empty, for a loop that hands them on."""
+        """Discard the states; return empty states, which mean rest, for a loop that passes them."""
         self.reset()
         none = tuple(self.threshold.new_zeros(0) for _ in self.states)
         return none if len(none) > 1 else none[0]
 
     def forward(self, input_: Tensor, *states: Tensor | None, **named: Tensor | None) -> Any:
-        """A step ``[B, ...]`` -> spikes, or spikes and states, as snnTorch's neuron returns them; or all steps."""
+        """Input ``[B, ...]``, or a sequence, -> spikes, or spikes and states, as snnTorch's neuron returns them."""
         if not self.stateful:
             self.reset()
-        given = dict(zip(self.states, states)) | named
-        if self.init_hidden and any(state is not None for state in given.values()):
+        passed = dict(zip(self.states, states)) | named
+        if self.init_hidden and any(state is not None for state in passed.values()):
             raise TypeError(
-                f"{type(self).__name__}: with init_hidden=True states are not to be passed, got {', '.join(given)}"
+                f"{type(self).__name__}: with init_hidden=True states are not to be passed, got {', '.join(passed)}"
             )
-        for name, state in given.items():
+        for name, state in passed.items():
             if state is not None:
                 setattr(self, name, state)
-        one = self.time_dim is None
-        x = input_.unsqueeze(0) if one else input_
+        single_step = self.time_dim is None
+        x = input_.unsqueeze(0) if single_step else input_
         before = []
         for name in self.states:
             state = getattr(self, name)
             fits = state is not None and state.shape == x.shape[1:]
             if not fits:
                 state = torch.zeros_like(x[0])
-            elif name not in given:
+            elif name not in passed:
                 state = self._carried(name, state)
             before.append(state.to(check.state_dtype(x.dtype)))
         if self.why:
@@ -128,25 +128,25 @@ class Neuron(Steps):
                 f"{type(self).__name__} runs in plain PyTorch, which is slow: {self.why}", BackendWarning, stacklevel=2
             )
         spikes, *after = (self.steps if self.why else self.scan)(x, *before)
-        last = after if one else [state[-1] for state in after]
-        kept = vars(self)  # nn.Module's setattr takes longer than an op
+        last = after if single_step else [state[-1] for state in after]
+        attributes = vars(self)  # nn.Module.__setattr__ is slower than an op
         if self.stateful or not torch.compiler.is_compiling():
-            kept.update(zip(self.states, last))
+            attributes.update(zip(self.states, last))
         self._keep(last[-1])
-        kept["v_seq"] = self.time_first(after[-1]) if self.store_v_seq else None
-        if one:
+        attributes["v_seq"] = self.time_first(after[-1]) if self.store_v_seq else None
+        if single_step:
             spikes = last[0] if "spk" in self.states else spikes.squeeze(0)
-        # snnTorch's inhibition passes over the factor.
+        # snnTorch's inhibition ignores the factor.
         graded = self._graded() and not self.inhibition
         results = [spikes * self.graded_spikes_factor if graded else spikes]
         if self.output or not self.init_hidden:
-            # Of all steps only the membrane is known.
-            shown = last if one else [*last[:-1], after[-1]]
+            # Only the membrane has values for all steps.
+            shown = last if single_step else [*last[:-1], after[-1]]
             results += [s for name, s in zip(self.states, shown) if name != "spk"]
         return results[0] if len(results) == 1 else tuple(results)
 
     def over_time(self, where: str) -> None:
-        """Takes sequences ``[T, B, ...]`` from now on."""
+        """Switch to sequences ``[T, B, ...]``."""
         if not self.init_hidden:
             raise ValueError(
                 f"replace: {where}, a {type(self).__name__}, hands its states on; sequences=True needs init_hidden=True"
@@ -160,9 +160,9 @@ class Neuron(Steps):
 
     @abstractmethod
     def scan(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """As :meth:`steps`, by an op: spikes ``[T, B, ...]``, and the states after all steps.
+        """Do :meth:`steps` by an op: return spikes ``[T, B, ...]`` and the states after all steps.
 
-        Of a single call they have no dimension of time, and are no views: what calls may detach them in place.
+        States of a single step have no time dimension, and are no views: callers may detach them in place.
         """
 
     def _decay(self, name: str, x: Tensor) -> Any:
@@ -170,21 +170,21 @@ class Neuron(Steps):
         return value.clamp(least, 1.0) if isinstance(value, Tensor) else min(max(value, least), 1.0)
 
     def _low_passed(self, x: Tensor, state: Tensor, decay: Any) -> Tensor:
-        """A state without a reset, after every step; after a single call without time."""
+        """Return a state without a reset after every step; for a single step without a time dimension."""
         every, last = ops.li(x, state, decay=decay, decay_input=False)
         return last if self.time_dim is None else every
 
     def _fires_at(self, membrane: Tensor, x: Tensor) -> Tensor:
-        """Spikes ``[T, B, ...]`` of what :meth:`_low_passed` returns."""
+        """Return the spikes ``[T, B, ...]`` of membranes from :meth:`_low_passed`."""
         spikes = fire(self.spike_grad, membrane, as_number(self.threshold, x))
         return spikes.view(x.shape)
 
     def _last(self, state: Tensor) -> Tensor:
-        """The state after the last step, as :meth:`scan` returns it."""
+        """Return the state after the last step in the shape that :meth:`scan` returns."""
         return state if self.time_dim is None else state.unsqueeze(0)
 
     def _leaky(self, x: Tensor, mem: Tensor, beta: Any) -> tuple[Tensor, ...]:
-        """Spikes and membranes before their reset, of a membrane with the decay ``beta`` that ``x`` charges."""
+        """Return spikes and membranes before their reset, for the decay ``beta`` and the input ``x``."""
         if self.mechanism != "none":
             return self._integrate(ops.lif, x, mem, beta)
         membrane = self._low_passed(x, mem, beta)
@@ -198,13 +198,13 @@ class Neuron(Steps):
         beta: Any,
         current: Callable[[Tensor], Tensor] | None = None,
     ) -> tuple[Tensor, ...]:
-        """Spikes, membranes before their reset, and what ``run`` returns besides; ``run`` calls the op.
+        """Return spikes, membranes before their reset, and further results of ``run``, which calls the op.
 
-        ``current`` gives what charges the membrane, of the spikes; None: it is ``x``.
+        ``current`` maps the spikes to the input current of the membrane; None: the input current is ``x``.
 
-        A reset to zero that drops what comes in the step after a spike is a refractory period of that step. A reset by
-        subtraction takes the threshold off after the decay of the next step, so it takes ``threshold / beta`` off
-        before; measured from ``-rest`` the membrane fires at what is taken off: docs/semantics.md.
+        A reset to zero that ignores the input of the step after a spike is a refractory period of one step. A reset by
+        subtraction subtracts the threshold after the decay of the next step, so it subtracts ``threshold / beta``
+        before; measured from ``-rest``, the membrane fires at the value that is subtracted: docs/semantics.md.
         """
         threshold = as_number(self.threshold, x)
         if self.mechanism == "subtract":
@@ -224,28 +224,28 @@ class Neuron(Steps):
                 reset |= {"refractory": 1, "r": fired.to(mem)}
         firing = fires_above(self.spike_grad, taken)
         # Only what comes next needs the last one.
-        one = self.time_dim is None
+        single_step = self.time_dim is None
         every = self._shows() or (self.mechanism == "zero" and self.reset_delay)
-        every = every and not one
+        every = every and not single_step
         arguments = firing | reset | {"return_v_seq": every}
         spikes, last, *others = run(x, v=v, decay=beta, decay_input=False, **arguments)
-        v_seq = last if one else others.pop() if every else last.unsqueeze(0)
+        v_seq = last if single_step else others.pop() if every else last.unsqueeze(0)
         if self.mechanism == "subtract":
-            now = spikes[0] if one else spikes if every else spikes[-1:]
-            membrane = v_seq - rest + taken * now.detach()
+            last_spikes = spikes[0] if single_step else spikes if every else spikes[-1:]
+            membrane = v_seq - rest + taken * last_spikes.detach()
             vars(self)["_end"] = last, rest
         elif self.reset_delay:
             charge = x if current is None else current(spikes)
-            before = v if one else torch.cat([v.unsqueeze(0), v_seq[:-1]])
-            membrane = beta * before + (charge[0] if one else charge)
+            before = v if single_step else torch.cat([v.unsqueeze(0), v_seq[:-1]])
+            membrane = beta * before + (charge[0] if single_step else charge)
             if self.drops:
                 others.pop()  # r
-                silent = fired if one else torch.cat([fired.unsqueeze(0), spikes[:-1] != 0])
-                membrane = torch.where(silent, 0.0, membrane)
+                refractory = fired if single_step else torch.cat([fired.unsqueeze(0), spikes[:-1] != 0])
+                membrane = torch.where(refractory, 0.0, membrane)
                 if isinstance(threshold, Tensor) and threshold.requires_grad:
-                    # snnTorch's threshold learns there, too.
-                    quiet = fire(self.spike_grad, membrane, threshold).to(spikes)
-                    spikes = torch.where(silent, quiet, spikes)
+                    # snnTorch's threshold has a gradient in refractory steps, too.
+                    unmasked = fire(self.spike_grad, membrane, threshold).to(spikes)
+                    spikes = torch.where(refractory, unmasked, spikes)
         else:
             membrane = v_seq
         return spikes, membrane, *others

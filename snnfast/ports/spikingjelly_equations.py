@@ -1,4 +1,4 @@
-"""SpikingJelly's neurons from step functions (snnfast/nn/equations.py) and its readouts: one class a node."""
+"""SpikingJelly's neurons from step functions (snnfast/nn/equations.py) and its readouts: one class per node."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ class ComplementaryLIFNode(_Resting, equations.clif.layer):  # type: ignore[name
 
 
 class ILIFNode(_Resting, equations.ilif.layer):  # type: ignore[name-defined, misc]
-    """SpikingJelly's ``ILIFNode``: it gives numbers of spikes."""
+    """SpikingJelly's ``ILIFNode``, whose output is a number of spikes."""
 
     @property
     def most(self) -> float:
-        """How many times a neuron may fire in a step."""
+        """Largest number of spikes of a neuron in a step."""
         return self.surrogate.most  # type: ignore[no-any-return, union-attr]
 
     def _settings(self, where: str, node: Any) -> dict[str, Any]:
@@ -58,8 +58,8 @@ class ILIFNode(_Resting, equations.ilif.layer):  # type: ignore[name-defined, mi
         if type(count).__name__ != "MultiLevelSpikeCount" or not count.spiking:
             refuse(where, "its surrogate_function is not a spiking MultiLevelSpikeCount")
         spikes = equations.SpikeCount(int(count.max_spike_count), float(count.grad_min), float(count.grad_max))
-        own = {"decay": 1 - 1 / float(node.tau), "surrogate": spikes}
-        return super()._settings(where, node) | own
+        settings = {"decay": 1 - 1 / float(node.tau), "surrogate": spikes}
+        return super()._settings(where, node) | settings
 
 
 class RAFNode(_Resting, equations.raf.layer):  # type: ignore[name-defined, misc]
@@ -89,11 +89,11 @@ class TernaryLIFNode(TernaryIFNode):
 class GatedLIFNode(_Begun, equations.glif.layer):  # type: ignore[name-defined, misc]
     """SpikingJelly's ``GatedLIFNode``, with its gates: logits of numbers in (0, 1), of the layer or of each channel.
 
-    It takes ``[T, B, C, H, W]`` of the ``T`` that it was made for: the gate ``conduct`` has a value for each step. A
-    call begins without the reset of a spike at the end of the last one, as SpikingJelly's does.
+    It takes ``[T, B, C, H, W]`` with the ``T`` of its construction: the gate ``conduct`` has a value for each step. A
+    spike at the last step of a call does not reset the first step of the next call, as in SpikingJelly.
     """
 
-    op = "gated_lif"  # the input is scaled before the step, and the op does not know of it
+    op = "gated_lif"  # the input is scaled before the step, outside of the op
 
     def __init__(self, where: str, node: Any, memo: Memo) -> None:
         function = _surrogate(where, node.surrogate_function)
@@ -118,14 +118,14 @@ class GatedLIFNode(_Begun, equations.glif.layer):  # type: ignore[name-defined, 
 
     @property
     def recurrent(self) -> Callable[..., Any]:
-        """None: spikes that come back would have to pass the gates of the input."""
+        """Not supported: recurrent spikes would have to pass the gates of the input."""
         raise ValueError("GatedLIFNode: its input has gates; recurrent connections have none")
 
     def _shown(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("T", *self._parameters, "surrogate")}
 
     def _gate(self, name: str, x: Tensor) -> Tensor:
-        """A gate that broadcasts to ``x.shape[1:]``; ``conduct`` to ``x``."""
+        """Return a gate that broadcasts to ``x.shape[1:]``; ``conduct`` broadcasts to ``x``."""
         logits: Tensor = getattr(self, name).to(check.state_dtype(x.dtype))
         gate = torch.sigmoid(logits)
         if name == "conduct":
@@ -134,25 +134,25 @@ class GatedLIFNode(_Begun, equations.glif.layer):  # type: ignore[name-defined, 
 
     def _arguments(self, x: Tensor) -> dict[str, Any]:
         names = {"decay": "tau", "leak": "linear_decay", "v_subtract": "v_subreset"}
-        own = {
+        gates = {
             name: self._gate(names.get(name, name), x)
             for name in equations.glif.parameters
             if name not in ("beta", "g")
         }
         arguments: dict[str, Any] = super()._arguments(x)
-        return arguments | own | {"beta": 0.0}  # the input has passed its gates
+        return arguments | gates | {"beta": 0.0}  # the input has passed its gates
 
     def _given(self, x: Tensor) -> dict[str, Any]:
         self._start(x)
-        given: dict[str, Any] = super()._given(x)
-        return given | {"s": None}
+        arguments: dict[str, Any] = super()._given(x)
+        return arguments | {"s": None}
 
 
 def _largest(v_seq: Tensor) -> Tensor:
     return v_seq.gather(0, v_seq.abs().argmax(0, keepdim=True)).squeeze(0)
 
 
-# Any other decode gives the list, in SpikingJelly, too.
+# Any other decode returns the list, as in SpikingJelly.
 _DECODED: dict[str | None, Callable[[Tensor], Tensor]] = {
     "max-mem": lambda v_seq: v_seq.max(0).values,
     "max-abs-mem": _largest,
@@ -161,7 +161,7 @@ _DECODED: dict[str | None, Callable[[Tensor], Tensor]] = {
 
 
 class _NonSpiking(nn.Module, Replaced):
-    """SpikingJelly's neurons that give their membranes: a list of them, or one that ``decode`` makes of all."""
+    """SpikingJelly's neurons that return membranes: a list of all, or the one that ``decode`` computes from them."""
 
     fires, time_dim = False, None
     decode: str | None

@@ -1,4 +1,4 @@
-"""SpikingJelly's neurons that the package has: one class a node."""
+"""SpikingJelly's neurons that the package has: one class per node."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ def _surrogate(where: str, function: Any) -> Surrogate | Callable[[Tensor], Tens
     if isinstance(function, torch.nn.Module) and function.state_dict():
         refuse(where, "its surrogate_function has parameters or buffers")
     kind = type(function)
-    library = kind.__module__.partition(".")[0] == "spikingjelly"  # a user's may have the same name
+    library = kind.__module__.partition(".")[0] == "spikingjelly"  # a user's class may have the same name
     make = _SURROGATES.get(kind.__name__) if library else None
     known = make(float(function.alpha)) if make and getattr(function, "spiking", True) else None
     return function if known is None else known
 
 
 class _Begun(Replaced, Stateful):
-    """A layer whose states begin with what they are in SpikingJelly's neuron, numbers, too, and so after a reset.
+    """A layer whose initial states, and those after a reset, are those of SpikingJelly's neuron, also numbers.
 
     Attributes:
-        starts: by the name of a state, what it begins with where that is not what the layer makes of None.
+        starts: initial values of states, by name, that differ from the layer's resting values.
         resets: likewise after a reset.
     """
 
-    theirs: ClassVar[dict[str, str]] = {}  # states with another name there
+    theirs: ClassVar[dict[str, str]] = {}  # names of states that differ in SpikingJelly
     _step_mode: str
     v_reset: Any
     starts: dict[str, float]
@@ -63,9 +63,9 @@ class _Begun(Replaced, Stateful):
     def _take_states(self, node: Any) -> None:
         self.starts, self.resets = {}, {}
         for name in self.states:
-            own = self.theirs.get(name, name)
-            value = getattr(node, own, None)
-            reset = getattr(node, "_memories_rv", {}).get(own)
+            node_name = self.theirs.get(name, name)
+            value = getattr(node, node_name, None)
+            reset = getattr(node, "_memories_rv", {}).get(node_name)
             if isinstance(value, Tensor):
                 setattr(self, name, value.detach().clone())
             for begin, found in ((self.starts, value), (self.resets, reset)):
@@ -77,20 +77,20 @@ class _Begun(Replaced, Stateful):
         return 0.0 if name != "v" or self.v_reset is None else self.v_reset
 
     def _start(self, x: Tensor) -> None:
-        """Before a sequence ``x``: states that begin with another value."""
+        """Set the states with another initial value before a sequence ``x``."""
         for name, value in self.starts.items():
             if getattr(self, name) is None:
                 state = x.new_full(x.shape[1:], value, dtype=check.state_dtype(x.dtype))
                 setattr(self, name, state)
 
     def _keep_membranes(self, v_seq: Tensor) -> None:
-        """As ``v_seq``; in step mode ``"s"`` behind those that are there."""
+        """Store membranes as ``v_seq``; in step mode ``"s"`` append them."""
         known = self.v_seq if self.step_mode == "s" else None
         self.v_seq = v_seq if known is None else torch.cat([known, v_seq])
 
     @property
     def step_mode(self) -> str:
-        """``"m"``, a call takes all steps ``[T, B, ...]``, or ``"s"``, it takes one, ``[B, ...]``."""
+        """``"m"``: a call takes all steps ``[T, B, ...]``; ``"s"``: it takes one, ``[B, ...]``."""
         return self._step_mode
 
     @step_mode.setter
@@ -100,11 +100,11 @@ class _Begun(Replaced, Stateful):
 
     @property
     def time_dim(self) -> int | None:  # type: ignore[override]
-        """Where the steps are in what a call takes and returns; None: a call is a step."""
+        """Dimension of the steps in the input and output of a call; None: a call is one step."""
         return 0 if self.step_mode == "m" else None
 
     def over_time(self, where: str) -> None:
-        """Takes sequences ``[T, B, ...]`` from now on."""
+        """Switch to sequences ``[T, B, ...]``."""
         if self.step_mode == "m":
             raise ValueError(
                 f"replace: {where}, a {type(self).__name__}, already takes sequences; leave sequences=True out"
@@ -112,12 +112,12 @@ class _Begun(Replaced, Stateful):
         self.step_mode = "m"
 
     def reset(self) -> None:
-        """Forgets the state: the next call starts at rest, with any batch size."""
+        """Discard the state: the next call starts at rest, with any batch size."""
         super().reset()
         self.v_seq, self.starts = None, dict(getattr(self, "resets", {}))
 
     def detach(self) -> None:
-        """Keeps the values of the state, and drops its graph."""
+        """Keep the values of the state, and drop its graph."""
         super().detach()
         self.v_seq = None if self.v_seq is None else self.v_seq.detach()
 
@@ -127,8 +127,8 @@ class BaseNode(_Begun, Looping, Spiking):
 
     Attributes:
         from_rest: whether every call begins at rest.
-        step_mode: ``"m"``, a call takes all steps ``[T, B, ...]``, or ``"s"``, it takes one, ``[B, ...]``.
-        store_v_seq: keep the membranes after every step as ``v_seq``; in step mode ``"s"`` it grows by every step.
+        step_mode: ``"m"``: a call takes all steps ``[T, B, ...]``; ``"s"``: it takes one, ``[B, ...]``.
+        store_v_seq: store the membranes after every step as ``v_seq``; in step mode ``"s"`` each step is appended.
     """
 
     from_rest = False
@@ -144,7 +144,7 @@ class BaseNode(_Begun, Looping, Spiking):
 
     def _settings(self, where: str, node: Any) -> dict[str, Any]:
         return {
-            # Infinite, the membrane never fires; what is compared is finite.
+            # With an infinite threshold the neuron never fires; kernels need a finite one.
             "v_threshold": min(float(node.v_threshold), torch.finfo(torch.float32).max),
             "v_reset": None if node.v_reset is None else float(node.v_reset),
             "surrogate": _surrogate(where, node.surrogate_function),
@@ -154,17 +154,17 @@ class BaseNode(_Begun, Looping, Spiking):
 
     def forward(self, x: Tensor) -> Tensor:
         """Input ``[T, B, ...]``, or in step mode ``"s"`` ``[B, ...]``, -> spikes of the same shape."""
-        one = self.step_mode == "s"
+        single_step = self.step_mode == "s"
         if self.from_rest:
             self.reset()
-        result = super().forward(x.unsqueeze(0) if one else x)
+        result = super().forward(x.unsqueeze(0) if single_step else x)
         if self.store_v_seq:
             result, v_seq = result
             self._keep_membranes(v_seq)
-        return result.squeeze(0) if one else result  # type: ignore[no-any-return]
+        return result.squeeze(0) if single_step else result  # type: ignore[no-any-return]
 
     def take_sequence(self, from_rest: bool) -> None:
-        """Takes sequences ``[T, B, ...]`` from now on, which begin at rest or go on from the call before."""
+        """Switch to sequences ``[T, B, ...]``, which start at rest or continue from the previous call."""
         if self.store_v_seq and not from_rest:
             raise ValueError(
                 f"replace: a {type(self).__name__} with store_v_seq=True keeps the membranes of all calls; let forward "
@@ -174,9 +174,9 @@ class BaseNode(_Begun, Looping, Spiking):
 
     @property
     def calls_once(self) -> bool:
-        """Whether a call takes a sequence, and is one call of the op that gives spikes alone."""
-        own = isinstance(self, OwnLayer)  # whose kernels pool no spikes
-        return self.step_mode == "m" and not self.store_v_seq and not own
+        """Whether a call takes a sequence and is a single call of an op that returns only spikes."""
+        compiled = isinstance(self, OwnLayer)  # its kernels cannot pool spikes
+        return self.step_mode == "m" and not self.store_v_seq and not compiled
 
     def _given(self, x: Tensor) -> dict[str, Any]:
         self._start(x)
@@ -192,8 +192,8 @@ class LIFNode(BaseNode, LIF):
     """SpikingJelly's ``LIFNode``."""
 
     def _settings(self, where: str, node: Any) -> dict[str, Any]:
-        own = {"tau": float(node.tau), "decay_input": bool(node.decay_input)}
-        return own | super()._settings(where, node)
+        settings = {"tau": float(node.tau), "decay_input": bool(node.decay_input)}
+        return settings | super()._settings(where, node)
 
 
 class SimpleIFNode(IFNode):
@@ -220,46 +220,46 @@ class ParametricLIFNode(BaseNode, ParametricLIF):
 
 
 class _Resting(BaseNode):
-    """A neuron whose op begins at ``v_rest`` or 0, and which itself begins at ``v_reset``, or 0 with a soft reset."""
+    """A neuron that starts at ``v_reset``, or 0 with a soft reset, while its op starts at ``v_rest`` or 0."""
 
     def _at_rest(self, name: str) -> float:
         return getattr(self, "v_rest", 0.0) if name == "v" else 0.0
 
 
 class CUBALIFNode(_Resting, CubaLIF):
-    """SpikingJelly's ``CUBALIFNode``: its current is the state ``i``, theirs ``c``."""
+    """SpikingJelly's ``CUBALIFNode``; its current is the state ``i``, in SpikingJelly ``c``."""
 
     theirs: ClassVar[dict[str, str]] = {"i": "c"}
 
     def _settings(self, where: str, node: Any) -> dict[str, Any]:
         decays = {"decay": float(node.v_decay), "decay_syn": float(node.c_decay)}
-        own = {"decay_input": False, "v_rest": 0.0}
-        return decays | own | super()._settings(where, node)
+        constants = {"decay_input": False, "v_rest": 0.0}
+        return decays | constants | super()._settings(where, node)
 
 
 class _Nonlinear(_Resting):
-    """A neuron with settings of its own by SpikingJelly's names."""
+    """A neuron with further settings, by SpikingJelly's names."""
 
-    own: tuple[str, ...]
+    extra_names: tuple[str, ...]
 
     def _settings(self, where: str, node: Any) -> dict[str, Any]:
-        own = {name.lower(): float(getattr(node, name)) for name in self.own}
-        return own | super()._settings(where, node)
+        settings = {name.lower(): float(getattr(node, name)) for name in self.extra_names}
+        return settings | super()._settings(where, node)
 
 
 class QIFNode(_Nonlinear, QIF):
     """SpikingJelly's ``QIFNode``."""
 
-    own = ("tau", "v_c", "a0", "v_rest")
+    extra_names = ("tau", "v_c", "a0", "v_rest")
 
 
 class EIFNode(_Nonlinear, EIF):
     """SpikingJelly's ``EIFNode``."""
 
-    own = ("tau", "delta_T", "theta_rh", "v_rest")
+    extra_names = ("tau", "delta_T", "theta_rh", "v_rest")
 
 
 class IzhikevichNode(_Nonlinear, Izhikevich):
     """SpikingJelly's ``IzhikevichNode``."""
 
-    own = ("tau", "v_c", "a0", "v_rest", "tau_w", "a", "b")
+    extra_names = ("tau", "v_c", "a0", "v_rest", "tau_w", "a", "b")

@@ -23,9 +23,9 @@ from .unrolling import LINE, Node, Unrolling, beside, every_step, filled, first_
 
 __all__ = ["Loop", "WithoutLoop"]
 
-Nodes: TypeAlias = tuple[Node, ...]  # of the steps
+Nodes: TypeAlias = tuple[Node, ...]  # one of each step
 
-# Methods that change something else than their result. So do those whose names end in one underscore.
+# Methods with side effects, besides those whose names end in one underscore.
 _EFFECTS = ("__setitem__", "setitem", "backward", "register_hook", "retain_grad")
 
 
@@ -33,10 +33,10 @@ _KEEP = "call replace again on the changed network, or replace(net, sequences=Fa
 
 
 class WithoutLoop(fx.GraphModule):
-    """A GraphModule has, and copies, what its graph needs, in that order; this one has what the network has."""
+    """A GraphModule with all layers, parameters and attributes of the network, not only those its graph uses."""
 
     def take(self, attributes: dict[str, Any]) -> None:
-        """Layers, parameters and buffers with their keys, and plain attributes."""
+        """Take over layers, parameters and buffers with their keys, and plain attributes."""
         for name in ("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set"):
             self.__dict__[name] = attributes[name]
         for name in attributes:
@@ -44,7 +44,7 @@ class WithoutLoop(fx.GraphModule):
                 self.__dict__[name] = attributes[name]
 
     def methods(self, kind: type[nn.Module]) -> None:
-        """Names the methods of the network, which the copy has not."""
+        """Record the names of methods that the copy lacks."""
         self.__dict__["_lost"] = frozenset(dir(kind)) - frozenset(dir(self))
 
     def __getattr__(self, name: str) -> Any:
@@ -65,22 +65,22 @@ class WithoutLoop(fx.GraphModule):
         super().__setattr__(name, value)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> fx.GraphModule:
-        made = super().__deepcopy__(memo)
-        made.take(copy.deepcopy(vars(self), memo))  # type: ignore[operator]
-        return made
+        result = super().__deepcopy__(memo)
+        result.take(copy.deepcopy(vars(self), memo))  # type: ignore[operator]
+        return result
 
 
 class Loop:
-    """Unrolled graph, from which the graph ``made`` is built; the layers of ``net`` are changed."""
+    """Unrolled graph, from which ``new_graph`` is built; the layers of ``net`` are changed."""
 
     def __init__(self, net: nn.Module, trace: Unrolling, by_input: bool) -> None:
         self.net, self.traced, self.graph = net, trace.root, trace.graph
-        self.given, self.by_input, self.unrolled = trace.given, by_input, trace.steps
+        self.sized_input, self.by_input, self.unrolled = trace.sized_input, by_input, trace.steps
         self.resets = trace.resets
-        self.made = fx.Graph()
+        self.new_graph = fx.Graph()
         self.calls: dict[str, list[Node]] = defaultdict(list)
-        self.changing: set[Node] = set()  # what depends on neurons
-        looked_up: dict[str, Node] = {}  # what forward looks up anew in each step is one value
+        self.changing: set[Node] = set()  # nodes that depend on neurons
+        looked_up: dict[str, Node] = {}  # repeated look-ups of the same value become one node
         for node in self.graph.nodes:
             if node.op == "get_attr" or node.target in (getattr, operator.getitem, "size"):
                 key = f"{node.op} {node.target} {node.args} {node.kwargs}"
@@ -96,11 +96,11 @@ class Loop:
         for calls in self.calls.values():
             if self._layer(calls[0]).time_dim is not None:
                 self.refuse(calls[0], "it takes sequences already")
-        self.known: dict[Node, Node] = {}  # values of ``graph`` in ``made``
+        self.known: dict[Node, Node] = {}  # nodes of ``graph`` -> nodes of ``new_graph``
         self.stacks: dict[Nodes, Node] = {}
-        self.neurons: dict[str, Node | None] = {}  # None: its input is being made
-        self.wrapped: dict[str, type[MultiStep]] = {}  # layers that run in the loop
-        self.plain: set[str] = set()  # and outside of it
+        self.neurons: dict[str, Node | None] = {}  # None: its input is being built
+        self.wrapped: dict[str, type[MultiStep]] = {}  # layers that run inside of the loop
+        self.plain: set[str] = set()  # layers that run outside of the loop
         lengths = {len(calls) for calls in self.calls.values()}
         self.steps = max(lengths, default=0)
         if len(lengths) != 1 or self.steps < 2:
@@ -125,25 +125,25 @@ class Loop:
 
     def _make(self) -> None:
         (output,) = (node for node in self.graph.nodes if node.op == "output")
-        for node in self.graph.nodes:  # so that the arguments keep their order
+        for node in self.graph.nodes:  # first, so that the arguments keep their order
             if node.op == "placeholder":
                 self.static(node)
         result = fx.node.map_arg(output.args[0], self.final)
-        self.made.output(result)
+        self.new_graph.output(result)
         for name, wrap in self.wrapped.items():
             parent, _, last = name.rpartition(".")
             setattr(self.net.get_submodule(parent), last, wrap(self.net.get_submodule(name)))
-        for node in self.made.nodes:  # parameters, which are now inside
+        for node in self.new_graph.nodes:  # parameters that are now inside of a wrapper
             owner, _, last = str(node.target).rpartition(".")
             if node.op == "get_attr" and owner in self.wrapped:
                 node.target = f"{owner}.layer.{last}"
 
     def module(self) -> nn.Module:
         """Return the module that takes all steps, with the network's keys, parameters and plain attributes."""
-        made = WithoutLoop(self.net, self.made, type(self.net).__name__)
-        made.take(vars(self.net))
-        made.methods(type(self.net))
-        return made.train(self.net.training)
+        result = WithoutLoop(self.net, self.new_graph, type(self.net).__name__)
+        result.take(vars(self.net))
+        result.methods(type(self.net))
+        return result.train(self.net.training)
 
     def _is_neuron(self, node: Node) -> bool:
         return is_neuron(self.net, node)
@@ -152,32 +152,32 @@ class Loop:
         return self.net.get_submodule(str(node.target))
 
     def refuse(self, node: Node, why: str) -> NoReturn:
-        """Says where the loop cannot be taken apart, and why."""
+        """Raise an error that says where the loop cannot be taken apart, and why."""
         refuse_at(self.net, node, why)
 
     def _collect(self) -> None:
-        """Make one value of the steps that ``forward`` writes into a tensor of its own."""
-        places = {node: count for count, node in enumerate(self.graph.nodes)}
+        """Replace writes of all steps into a tensor of ``forward`` by one ``filled`` node."""
+        positions = {node: count for count, node in enumerate(self.graph.nodes)}
         for target in list(self.graph.nodes):
             sets = [n for n in target.users if n.target in SET and n.args[0] is target]
             items = [_without_ends(n.args[1]) for n in sets]
             others = [n for n in target.users if n not in sets]
-            own = target.target in MAKERS or str(target.target).startswith(CONSTANT)
-            late = sets and all(places[n] > places[sets[-1]] for n in others)
+            is_local = target.target in MAKERS or str(target.target).startswith(CONSTANT)
+            late = sets and all(positions[n] > positions[sets[-1]] for n in others)
             dim = _dim_of(items)
-            if not (own and late and dim is not None):
+            if not (is_local and late and dim is not None):
                 continue
             values = [n.args[2] for n in sets]
             with self.graph.inserting_after(sets[-1]):
-                made = self.graph.call_function(filled, (target, values, dim))
-            made.meta[LINE] = sets[-1].meta.get(LINE)
+                whole = self.graph.call_function(filled, (target, values, dim))
+            whole.meta[LINE] = sets[-1].meta.get(LINE)
             for other in others:
-                other.replace_input_with(target, made)
+                other.replace_input_with(target, whole)
             for node in sets:
                 self.graph.erase_node(node)
 
     def _has_no_effect(self, node: Node) -> None:
-        """Refuses a node that changes something else than its result, which the trace does not tell."""
+        """Refuse a node with side effects, which the trace does not show."""
         name = str(getattr(node.target, "__name__", node.target))
         layer = self._layer(node) if node.op == "call_module" else None
         if node.op in ("call_method", "call_function"):
@@ -205,15 +205,15 @@ class Loop:
     @property
     def count(self) -> Any:
         """The number of steps."""
-        if self.given is None or not self.by_input:
+        if self.sized_input is None or not self.by_input:
             return self.steps
-        source, dim = self.given
-        return self.made.call_method("size", (self.static(source), dim))
+        source, dim = self.sized_input
+        return self.new_graph.call_method("size", (self.static(source), dim))
 
-    # ---- values that no step changes, and what forward returns
+    # ---- values that no step changes, and results of forward
 
     def static(self, node: Node) -> Node:
-        """Return the node in ``made`` of a value that no step changes."""
+        """Return the node in ``new_graph`` of a value that no step changes."""
         if node not in self.known:
             if node in self.changing:
                 self.refuse(node, "a value of one step is used for all of them")
@@ -222,41 +222,41 @@ class Loop:
             if node.op == "get_attr" and str(node.target).startswith(CONSTANT):
                 value = getattr(self.traced, str(node.target))
                 self.net.register_buffer(str(node.target), value, persistent=False)
-            self.known[node] = self.made.node_copy(node, self.static)
+            self.known[node] = self.new_graph.node_copy(node, self.static)
         return self.known[node]
 
     def final(self, node: Node) -> Node:
-        """Return the node in ``made`` of a value of the last step, or of all steps together."""
+        """Return the node in ``new_graph`` of a value of the last step, or of all steps together."""
         if node not in self.changing:
             return self.static(node)
         if node in self.known:
             return self.known[node]
-        self.known[node] = made = self._final(node)
-        return made
+        self.known[node] = result = self._final(node)
+        return result
 
     def _final(self, node: Node) -> Node:
         if node.target is torch.stack:
             dim = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
             every = self.stacked(self._every(node, node.args[0]))
-            return every if dim == 0 else self.made.call_method("movedim", (every, 0, dim))
+            return every if dim == 0 else self.new_graph.call_method("movedim", (every, 0, dim))
         if node.target is filled:
             x, values, dim = node.args
-            return self.made.call_function(filled, (self.static(x), self.stacked(self._every(node, values)), dim))
+            return self.new_graph.call_function(filled, (self.static(x), self.stacked(self._every(node, values)), dim))
         if node.target in ADDITIONS and (terms := self._terms(node)):
-            return self.made.call_method("sum", (self.stacked(terms), 0))
+            return self.new_graph.call_method("sum", (self.stacked(terms), 0))
         if node.target is operator.getitem and node.args[0] in [c[-1] for c in self.calls.values()]:
             name, item = str(node.args[0].target), node.args[1]
-            result = self.made.call_function(operator.getitem, (self._neuron(name), item))
+            result = self.new_graph.call_function(operator.getitem, (self._neuron(name), item))
             last = item in self._layer(node.args[0]).every_step
-            return self.made.call_function(operator.getitem, (result, -1)) if last else result
+            return self.new_graph.call_function(operator.getitem, (result, -1)) if last else result
         if self._is_neuron(node):
             calls = self.calls[str(node.target)]
             if not self._layer(node).returns_one or node is not calls[-1]:
                 self.refuse(node, "what it returns is not taken apart")
-            return self.made.call_function(operator.getitem, (self._neuron(str(node.target)), -1))
+            return self.new_graph.call_function(operator.getitem, (self._neuron(str(node.target)), -1))
         if node.op == "call_module":
             self._once(node)
-        return self.made.node_copy(node, self.final)
+        return self.new_graph.node_copy(node, self.final)
 
     def _once(self, node: Node) -> None:
         if str(node.target) in self.wrapped:
@@ -283,10 +283,10 @@ class Loop:
         every = len(terms) == self.steps and all(isinstance(term, fx.Node) for term in terms)
         return tuple(reversed(terms)) if every else ()
 
-    # ---- a value of every step
+    # ---- values of every step
 
     def stacked(self, nodes: Nodes) -> Node:
-        """``[T, ...]`` of what each step computes."""
+        """Return the node of the values of all steps, ``[T, ...]``."""
         if nodes not in self.stacks:
             self.stacks[nodes] = self._stacked(nodes)
         return self.stacks[nodes]
@@ -294,7 +294,7 @@ class Loop:
     def _stacked(self, nodes: Nodes) -> Node:
         first = nodes[0]
         if all(node is first for node in nodes):
-            return self.made.call_function(every_step, (self.static(first), self.count))
+            return self.new_graph.call_function(every_step, (self.static(first), self.count))
         for node in nodes[1:]:
             if (node.op, node.target, len(node.args)) != (first.op, first.target, len(first.args)):
                 self.refuse(node, "steps do not all do the same")
@@ -318,19 +318,21 @@ class Loop:
         if nodes_in or any(node.kwargs != keywords for node in nodes):
             self.refuse(first, "its keywords are values of the trace, or differ between steps")
         found = [self._operand(first, values) for values in zip(*(n.args for n in nodes))]
-        if not any(same for _, same in found):  # computed anew at each step, from what no step changes
-            return self.made.call_function(every_step, (self.static(first), self.count))
+        if not any(same for _, same in found):  # the same at each step, since no step changes its inputs
+            return self.new_graph.call_function(every_step, (self.static(first), self.count))
         if len(found) > 1 and first.target not in RETURNED:  # x.to(other) does not broadcast
             values, steps = zip(*found)
-            found = [(self.made.call_function(beside, (v, steps, *values)) if same else v, same) for v, same in found]
+            found = [
+                (self.new_graph.call_function(beside, (v, steps, *values)) if same else v, same) for v, same in found
+            ]
         arguments = tuple(value for value, _ in found)
-        return self.made.create_node(first.op, first.target, arguments, dict(keywords))
+        return self.new_graph.create_node(first.op, first.target, arguments, dict(keywords))
 
     def _operand(self, node: Node, values: Sequence[Any]) -> tuple[Any, bool]:
-        """An argument for all steps, and whether it has a value for each."""
-        given = values[0]
-        if all(type(value) is type(given) and value == given for value in values):
-            return (self.static(given) if isinstance(given, fx.Node) else given), False
+        """Return an argument for all steps, and whether it has a value for each step."""
+        first = values[0]
+        if all(type(value) is type(first) and value == first for value in values):
+            return (self.static(first) if isinstance(first, fx.Node) else first), False
         if not all(isinstance(value, fx.Node) for value in values):
             self.refuse(node, "its arguments differ between steps")
         return self.stacked(tuple(values)), True
@@ -343,34 +345,34 @@ class Loop:
             if any(end != ends[0] for end in ends):
                 self.refuse(first, "its dimensions differ between steps")
             start, end = (d + 1 if d >= 0 else d for d in ends[0])
-            return self.made.call_method("flatten", (x, start, end))
+            return self.new_graph.call_method("flatten", (x, start, end))
         sizes = [
-            tuple(given[0]) if given and isinstance(given[0], (tuple, list)) else given
-            for given in (node.args[1:] for node in nodes)
+            tuple(arguments[0]) if arguments and isinstance(arguments[0], (tuple, list)) else arguments
+            for arguments in (node.args[1:] for node in nodes)
         ]
         if len({len(size) for size in sizes}) != 1:
             self.refuse(first, "its sizes differ between steps")
         sizes = [tuple(None if _is_batch_of(node.args[0], s) else s for s in size) for node, size in zip(nodes, sizes)]
         size = [self._operand(first, values)[0] for values in zip(*sizes)]
-        return self.made.call_function(viewed, (x, *size))
+        return self.new_graph.call_function(viewed, (x, *size))
 
     def _item(self, nodes: Nodes) -> Node:
         sources, items = [n.args[0] for n in nodes], [n.args[1] for n in nodes]
         first: Any = sources[0]
-        if all(s is first for s in sources):  # a sequence that is given
+        if all(s is first for s in sources):  # an input sequence
             # x[t, :, :] is x[t].
             items = [_without_ends(item) for item in items]
             dim = _dim_of(items)
             if dim is not None:
                 sequence = self.static(first), self.count, dim
-                return self.made.call_function(first_steps, sequence)
+                return self.new_graph.call_function(first_steps, sequence)
             if all(item == items[0] for item in items) and first not in self.changing:
-                return self.made.call_function(every_step, (self.static(nodes[0]), self.count))
+                return self.new_graph.call_function(every_step, (self.static(nodes[0]), self.count))
         if not (isinstance(first, fx.Node) and sources == self.calls.get(str(first.target))):
             self.refuse(nodes[0], "it is neither a step of what is given nor a result of a neuron")
         if any(item != items[0] for item in items) or (items[0] not in self._layer(first).every_step):
             self.refuse(nodes[0], "of a neuron it is not known at every step")
-        return self.made.call_function(operator.getitem, (self._neuron(str(first.target)), items[0]))
+        return self.new_graph.call_function(operator.getitem, (self._neuron(str(first.target)), items[0]))
 
     def _module(self, nodes: Nodes) -> Node:
         first = nodes[0]
@@ -388,7 +390,7 @@ class Loop:
         if name in self.plain:
             self.refuse(first, "it runs outside of the loop, too")
         self.wrapped[name] = EachStep if type(layer) in NORMS else MultiStep
-        return self.made.call_module(name, (x,))
+        return self.new_graph.call_module(name, (x,))
 
     def _pool(self, nodes: Nodes) -> Node:
         first = nodes[0]
@@ -399,7 +401,7 @@ class Loop:
         name = next(name for name in names if not hasattr(self.net, name))
         layer = POOLS[first.target](*first.args[1:], **first.kwargs)
         setattr(self.net, name, MultiStep(layer))
-        return self.made.call_module(name, (x,))
+        return self.new_graph.call_module(name, (x,))
 
     def _neuron(self, name: str) -> Node:
         calls = self.calls[name]
@@ -412,13 +414,13 @@ class Loop:
         from_rest = self._goes_on(calls)
         x = self.stacked(tuple(call.args[0] for call in calls))
         self._layer(calls[0]).take_sequence(from_rest)
-        self.neurons[name] = made = self.made.call_module(name, (x,))
-        return made
+        self.neurons[name] = output = self.new_graph.call_module(name, (x,))
+        return output
 
     def _goes_on(self, calls: list[Node]) -> bool:
-        """Whether a neuron begins at rest; it may go on from the call before.
+        """Return whether a neuron starts at rest; else it continues from the previous call.
 
-        Steps that do not go on from each other are refused.
+        Refuse steps that do not continue from each other.
         """
         layer, resets = self._layer(calls[0]), self.resets.get(str(calls[0].target), [])
         alone = [layer.keeps and len(call.args) == 1 and not call.kwargs for call in calls]
@@ -433,15 +435,15 @@ class Loop:
         return from_rest
 
     def _takes_states(self, call: Node, before: Node | None) -> None:
-        """Refuses a step of a neuron that does not go on from the one ``before``, or else does not begin at rest."""
+        """Refuse a step that does not continue from the step ``before``, or with None, does not start at rest."""
         layer: Looping = self._layer(call)
         states = call.args[1:]
         named = layer.names_of_states[len(states) :]
         states += tuple(call.kwargs[name] for name in named if name in call.kwargs)
         if before is None and layer.begins_bare and not states:
             states = (None,)
-        given = len(call.args) - 1 + len(call.kwargs)
-        if given > len(states) or len(states) != len(layer.handed_on):
+        passed = len(call.args) - 1 + len(call.kwargs)
+        if passed > len(states) or len(states) != len(layer.handed_on):
             self.refuse(call, "it is to be given its input and all of its states, in their order")
         for state, result in zip(states, layer.handed_on):
             bare = state is None and layer.begins_bare
@@ -460,7 +462,7 @@ class Loop:
 
 
 def _is_batch_of(x: Node, size: Node) -> bool:
-    """Whether ``size`` is ``x.size(0)`` or ``x.shape[0]``."""
+    """Return whether ``size`` is ``x.size(0)`` or ``x.shape[0]``."""
     target = getattr(size, "target", None)
     if target is operator.getitem:
         shape, dim = size.args
@@ -469,7 +471,7 @@ def _is_batch_of(x: Node, size: Node) -> bool:
 
 
 def _dim_of(items: list[Any]) -> int | None:
-    """The dimension whose steps are taken one after the other, from the first; None: they are others."""
+    """Return the dimension that the indices step through, 0, 1, 2, ...; None if they do not."""
     if not items:
         return None
     *before, step = items[0] if isinstance(items[0], tuple) else (items[0],)
@@ -480,7 +482,7 @@ def _dim_of(items: list[Any]) -> int | None:
 
 
 def _without_ends(item: Any) -> Any:
-    """An index without the whole slices at its end."""
+    """Return an index without whole slices at its end."""
     if not isinstance(item, tuple):
         return item
     while item and item[-1] in (slice(None), ...):

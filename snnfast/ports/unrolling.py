@@ -1,4 +1,4 @@
-"""Loops over steps, unrolled by ``torch.fx``, and the functions that run in their place."""
+"""Tracer that unrolls loops over steps, and the functions that run in place of the loops."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ __all__ = [
     *("first_steps", "line_of_error", "shown", "viewed"),
 ]
 
-Node: TypeAlias = Any  # of torch.fx, whose arguments may be anything
+Node: TypeAlias = Any  # a torch.fx.Node, whose arguments may be anything
 F = TypeVar("F", bound=Callable[..., Any])
 
-# How often a loop is unrolled whose steps are those of the input; then what is made takes any number of them.
+# Number of steps to which a loop over the input is unrolled; the resulting graph takes any number.
 UNROLLED = 5
-# In the meta data of a node: the line of forward that calls it.
+# Key in the metadata of a node: the line of forward that calls it.
 LINE = "snnfast line"
-# Functions that take sizes, which torch.fx would want as numbers.
+# Functions that take sizes: torch.fx traces them only if they are wrapped.
 _MAKERS = (torch.zeros, torch.ones, torch.full, torch.empty)
 
 
 class _Value(InPlace):
-    """A value in the trace; the size of an input as a number is that of its steps."""
+    """A value in the trace; the size of an input as an integer is the number of unrolled steps."""
 
     def __len__(self) -> int:
         return self.tracer.steps_of(self.node, 0)  # type: ignore[attr-defined, no-any-return]
@@ -53,17 +53,17 @@ class _Value(InPlace):
 
 
 class Unrolling(Tracer):
-    """Unrolls a loop over the steps of an input, too.
+    """Tracer that also unrolls a loop over the steps of an input.
 
     Args:
-        steps: how often.
+        steps: number of steps to unroll.
 
     Attributes:
-        given: the input whose size was asked for as a number, and the dimension.
-        resets: by the name of a neuron, how many of its calls came before each of its resets.
+        sized_input: the input whose size was read as an integer, and the dimension.
+        resets: by the name of a neuron, the number of its calls before each of its resets.
     """
 
-    # A buffer is looked up at each call, and is no constant.
+    # The graph reads a buffer at each call; it is no constant.
     proxy_buffer_attributes = True
 
     def __init__(self, steps: int) -> None:
@@ -71,16 +71,16 @@ class Unrolling(Tracer):
         self._autowrap_function_ids.update(map(id, _MAKERS))
         self._autowrap_search.append(torch)
         self.steps = steps
-        self.given: tuple[Node, int] | None = None
+        self.sized_input: tuple[Node, int] | None = None
         self.calls: Counter[str] = Counter()
         self.resets: dict[str, list[int]] = defaultdict(list)
         self.modes = _modes()
 
     def create_node(self, kind: str, *arguments: Any, **named: Any) -> fx.Node:
-        """A node, with the line of ``forward`` that it is made for.
+        """Return a new node, with the line of ``forward`` that creates it.
 
         Raises:
-            ValueError: where ``forward`` switches gradients or autocast, which no node would tell.
+            ValueError: if ``forward`` switches gradients or autocast, which the graph would not show.
         """
         if _modes() != self.modes:
             raise ValueError("it switches gradients or autocast on or off, which is not followed")
@@ -90,19 +90,19 @@ class Unrolling(Tracer):
         return node
 
     def proxy(self, node: Node) -> fx.Proxy:
-        """A value that may be asked for as a number."""
+        """Return a proxy that can be converted to an integer."""
         return _Value(node, self)
 
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
-        """The steps of an input, time first."""
+        """Iterate over the steps of an input, time first."""
         return iter([obj[t] for t in range(self.steps_of(obj.node, 0))])  # type: ignore[index]
 
     def steps_of(self, source: Node, dim: Any) -> int:
-        """So many steps as are unrolled, if a dimension of an input is asked for."""
+        """Return the number of unrolled steps as the size of a dimension of an input; refuse other sizes."""
         known = isinstance(source, fx.Node) and source.op == "placeholder" and isinstance(dim, int)
-        if not known or self.given not in (None, (source, dim)):
+        if not known or self.sized_input not in (None, (source, dim)):
             raise TypeError("the number of steps is neither a constant nor the size of an input as it is given")
-        self.given = source, dim
+        self.sized_input = source, dim
         return self.steps
 
 
@@ -116,14 +116,14 @@ def _is_users(frame: FrameType) -> bool:
 
 
 def _line(frame: FrameType | None) -> tuple[str, int] | None:
-    """File and number of the line that runs and is neither PyTorch's nor of this package."""
+    """Return file and number of the line that runs outside of PyTorch and this package."""
     while frame is not None and not _is_users(frame):
         frame = frame.f_back
     return (frame.f_code.co_filename, frame.f_lineno) if frame else None
 
 
 def shown(line: tuple[str, int] | None) -> str:
-    """A line for the end of a message: where it is, and what it says."""
+    """Return a suffix for a message: file, number and text of a line."""
     if line is None:
         return ""
     code = linecache.getline(*line).strip()
@@ -131,7 +131,7 @@ def shown(line: tuple[str, int] | None) -> str:
 
 
 def line_of_error(trace: TracebackType | None) -> str:
-    """The last such line on the way to an error, as :func:`shown` has it."""
+    """Return the last user line of a traceback, formatted by :func:`shown`."""
     found = None
     while trace is not None:
         if _is_users(trace.tb_frame):
@@ -140,11 +140,11 @@ def line_of_error(trace: TracebackType | None) -> str:
     return shown(found)
 
 
-# ---- what runs in the place of a loop
+# ---- functions that run in place of a loop
 
 
 def _leaf(function: F) -> F:
-    """``function``, which tracers of ``torch.fx`` take as a whole."""
+    """Decorate ``function`` so that tracers of ``torch.fx`` record it as one node."""
 
     @functools.wraps(function)
     def run(*arguments: Any) -> Any:
@@ -163,7 +163,7 @@ def every_step(x: Tensor, steps: int) -> Tensor:
 
 @_leaf
 def first_steps(x: Tensor, steps: int, dim: int) -> Tensor:
-    """The steps of what is given, time first; the loop may leave later ones out."""
+    """Return the first steps of ``x``, time first; the loop may ignore later steps."""
     if x.shape[dim] < steps:
         raise IndexError(f"the loop takes {steps} steps of dimension {dim}, which has {x.shape[dim]}")
     return x.narrow(dim, 0, steps).movedim(dim, 0)
@@ -171,7 +171,7 @@ def first_steps(x: Tensor, steps: int, dim: int) -> Tensor:
 
 @_leaf
 def filled(x: Tensor, every: Tensor, dim: int) -> Tensor:
-    """``x``, whose steps along a dimension the loop has set."""
+    """Return ``x`` with the steps along ``dim`` set to ``every``."""
     while every.dim() > x.dim() and every.shape[1] == 1:
         every = every.squeeze(1)
     x = x.clone()
@@ -181,18 +181,18 @@ def filled(x: Tensor, every: Tensor, dim: int) -> Tensor:
 
 @_leaf
 def beside(every: Tensor, same: tuple[bool, ...], *others: Any) -> Tensor:
-    """``every`` ``[T, ...]`` so that it broadcasts next to ``others`` as each step does; ``same``: who has steps."""
+    """Reshape ``every`` ``[T, ...]`` to broadcast with ``others`` as each step does; ``same``: which have steps."""
     sizes = [x.dim() - s for x, s in zip(others, same) if isinstance(x, Tensor)]
     return _in_rank(every, max(sizes, default=0))
 
 
 @_leaf
 def viewed(x: Tensor, *sizes: int | None) -> Tensor:
-    """``view(*sizes)`` of every step; None is its first dimension."""
+    """Apply ``view(*sizes)`` to every step; None stands for its first dimension."""
     return x.reshape(x.shape[0], *(x.shape[1] if size is None else size for size in sizes))
 
 
 def _in_rank(every: Tensor, rank: int) -> Tensor:
-    """``every`` ``[T, ...]`` whose steps have at least ``rank`` dimensions."""
+    """Return ``every`` ``[T, ...]`` with steps of at least ``rank`` dimensions."""
     missing = rank + 1 - every.dim()
     return every.reshape(every.shape[0], *[1] * missing, *every.shape[1:]) if missing > 0 else every

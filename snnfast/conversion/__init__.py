@@ -1,4 +1,4 @@
-"""From ReLU networks to spiking ones: :func:`snnfast.convert`, its result, its thresholds, and how good it is."""
+"""Conversion of ReLU networks to spiking networks: :func:`snnfast.convert`, thresholds, and reports."""
 
 from .convert import METHODS, convert, fine_tune, quantise
 from .network import SpikingNetwork

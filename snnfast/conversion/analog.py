@@ -1,4 +1,4 @@
-"""A traced network as plain data, and a module that runs it."""
+"""Plain data of a traced network, and a module that runs it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Run = Callable[[Callable[[str], Any]], Any]
 
 @dataclass(frozen=True)
 class Read:
-    """Among the arguments of a node: the value of the node ``name``."""
+    """Placeholder in the arguments of a node for the value of the node ``name``."""
 
     name: str
 
@@ -24,15 +24,16 @@ class Node:
     """A node of a traced network. It holds no module, so that it can be copied and saved.
 
     Attributes:
-        name: its own.
-        kind: "input"; "static", a parameter, or worked out from parameters alone; "size", numbers that tell a shape;
-            "linear"; "affine", linear and a constant; "spiking"; or "max_pool".
-        place: where it stands in the model, for people.
+        name: name of the node.
+        kind: "input"; "static", computed from parameters only; "size", numbers of a shape; "linear"; "affine", linear
+            plus a constant; "spiking"; or "max_pool".
+        place: position in the model, for messages.
         op, target, args, kwargs: as in ``torch.fx``; ``args`` and ``kwargs`` have :class:`Read` for nodes.
-        is_product: a Linear or a convolution.
-        is_homogeneous: it lets a factor of a channel through.
+        is_product: the node is a Linear or a convolution.
+        is_homogeneous: a factor on an input channel is a factor on the output channel.
         is_flatten: all dimensions but the batch become one.
-        dims: of the input, with the batch; it must have so many, or a pool takes it for an image without channels.
+        dims: required number of dimensions of the input, with the batch; with fewer, a pool would take the input for
+            an image without channels.
     """
 
     name: str
@@ -49,23 +50,23 @@ class Node:
 
     @property
     def reads(self) -> list[str]:
-        """The names of the nodes that it reads."""
+        """Names of the nodes that it reads."""
         found: dict[str, None] = {}
         _map((self.args, self.kwargs), lambda name: found.setdefault(name))
         return list(found)
 
     @property
     def source(self) -> str:
-        """The name of the node that it reads first."""
+        """Name of the first node that it reads."""
         name: str = self.args[0].name
         return name
 
 
 class Analog(nn.Module):
-    """Parts of a model under their names there, whatever other attributes have these names."""
+    """Module that holds parts of a model under their original names, even if these are names of its attributes."""
 
     def take(self, parts: Mapping[str, nn.Module | Tensor]) -> None:
-        """Registers ``parts``; after it no attribute of their names can be set."""
+        """Register ``parts``; afterwards attributes of the same names cannot be set."""
         for path, part in parts.items():
             *parents, name = path.split(".")
             owner: nn.Module = self
@@ -80,13 +81,13 @@ class Analog(nn.Module):
                 owner._buffers[name] = part
 
     def get_submodule(self, target: str) -> nn.Module:
-        """The module of that name, also where this class has another attribute of the name."""
+        """Return the module of that name, even if the class has another attribute of the name."""
         name, _, rest = target.partition(".")
         child = self._modules.get(name)
         return super().get_submodule(target) if child is None else child.get_submodule(rest)
 
     def run(self, nodes: Iterable[Node], images: Tensor) -> dict[str, Any]:
-        """The values of all nodes, by name; of spiking ones those of the ReLU."""
+        """Return the values of all nodes, by name; spiking nodes compute the ReLU."""
         values: dict[str, Any] = {}
         for node in nodes:
             if node.kind == "input":
@@ -116,11 +117,11 @@ class Analog(nn.Module):
         if node.op == "call_function":
             return reading(node.target, node)
         method = node.target
-        return reading(lambda it, *args, **kwargs: getattr(it, method)(*args, **kwargs), node)
+        return reading(lambda tensor, *args, **kwargs: getattr(tensor, method)(*args, **kwargs), node)
 
 
 def reading(run: Callable[..., Any], node: Node) -> Run:
-    """``run`` with the arguments of ``node``, looked up by name."""
+    """Return a function that calls ``run`` with the arguments of ``node``, which it looks up by name."""
     if len(node.args) > 1 or node.kwargs or not isinstance(node.args[0], Read):
 
         def general(look: Callable[[str], Any]) -> Any:

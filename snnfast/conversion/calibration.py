@@ -1,4 +1,4 @@
-"""Thresholds of spiking networks: from activations, and from the currents of the spiking network itself."""
+"""Thresholds of spiking networks from activations, or from the input currents of the running network."""
 
 from __future__ import annotations
 
@@ -27,20 +27,21 @@ def from_activations(
     progress: bool | None = None,
     name: str = "convert",
 ) -> list[Tensor]:
-    """The largest activation of every layer, or a percentile of its activations, over all images of ``loader``.
+    """Return the largest activation of every layer, or a percentile, over all images of ``loader``.
 
     Args:
-        network: whose analog activations are taken.
+        network: the network; its ReLU activations are used.
         loader: batches of images, or of images and labels.
-        percentile: in (0, 100]; below 100 from a histogram, to 1/8192 of the largest, or 1/1024 a channel.
-        per_channel: one value a channel, dimension 1 of the activations, ``[C, 1, ...]``.
-        batches_used: batches of ``loader``; None: all.
+        percentile: in (0, 100]; below 100 from a histogram, with an error of up to 1/8192 of the largest activation,
+            or 1/1024 with ``per_channel``.
+        per_channel: one value per channel, dimension 1 of the activations, ``[C, 1, ...]``.
+        batches_used: number of batches of ``loader``; None: all.
         progress: show a progress bar; None: only if standard error is a terminal.
-        name: what errors begin with.
+        name: prefix of error messages.
 
     Returns:
-        One tensor a layer, in the order in which they run. A layer or channel that is never active gets the value of
-        the others, or 1.
+        One tensor per layer, in the order in which they run. A layer or channel that is never active gets the largest
+        value of the others, or 1.
 
     Raises:
         ValueError: for an empty loader, images of wrong shape, or a percentile out of range.
@@ -64,17 +65,17 @@ def _activations(network: SpikingNetwork, images: Tensor, name: str) -> dict[str
     network.check_images(images)
     try:
         return network.analog(images)[1]
-    except (RuntimeError, IndexError) as error:  # of a layer of PyTorch
+    except (RuntimeError, IndexError) as error:  # raised by a layer of PyTorch
         raise ValueError(f"{name}: the model does not take images of shape {list(images.shape)}: {error}") from error
 
 
 class Histogram:
-    """A percentile of numbers from 0 on that come in parts ``[B, C, ...]``; of each channel, or of all."""
+    """Percentile of non-negative values that arrive in batches ``[B, C, ...]``, over all or per channel."""
 
     def __init__(self, p: float, per_channel: bool) -> None:
-        """``p`` in (0, 100]; 100 is the largest, which is exact."""
+        """``p`` in (0, 100]; 100 is the exact maximum."""
         self.p, self.per_channel = p, per_channel
-        # One in 8192 or, with a row a channel, in 1024 of the largest is the error, at the most.
+        # At least half of the bins are in use, so the error is at most 1/8192 of the largest, per channel 1/1024.
         self.bins = 1 << 11 if per_channel else 1 << 14
         self.shape: tuple[int, ...] = ()
         self.largest: Tensor | None = None
@@ -82,7 +83,7 @@ class Histogram:
         self.counts: Tensor | None = None
 
     def add(self, values: Tensor) -> None:
-        """Takes more numbers."""
+        """Add a batch of values."""
         values = values.detach()
         if self.per_channel:
             self.shape = (-1, *(1,) * (values.dim() - 2))
@@ -90,12 +91,12 @@ class Histogram:
         top = rows.amax(1)
         self.largest = top if self.largest is None else torch.maximum(self.largest, top)
         if self.p == 100 or not top.isfinite().all():
-            return  # infinite and NaN are the largest then, which no threshold can be
+            return  # the largest stays infinite or NaN, which is refused as a threshold
         if self.counts is None or self.width is None:
             self.width = torch.where(top > 0, top, torch.ones_like(top)).double() / self.bins
             self.counts = torch.zeros(len(rows), self.bins, dtype=torch.int64, device=rows.device)
         while bool((beyond := self.largest.double() > self.width * self.bins).any()):
-            # Twice the range: two neighbouring bins become one.
+            # Double the range: merge pairs of neighbouring bins.
             merged = self.counts.view(len(rows), -1, 2).sum(2)
             merged = torch.cat([merged, torch.zeros_like(merged)], 1)
             self.counts = torch.where(beyond.unsqueeze(1), merged, self.counts)
@@ -105,11 +106,11 @@ class Histogram:
         self.counts += torch.bincount(bins.flatten(), minlength=self.counts.numel()).view_as(self.counts)
 
     def any(self) -> bool:
-        """Whether a number is above 0, or NaN."""
+        """Return whether a value is above 0, or NaN."""
         return self.largest is not None and not bool((self.largest <= 0).all())
 
     def value(self) -> Tensor:
-        """The upper edge of the bin that holds the percentile, at most the largest."""
+        """Return the upper edge of the bin that holds the percentile, at most the largest value."""
         if self.largest is None:
             raise RuntimeError("Histogram: there are no numbers yet")
         value = self.largest
@@ -117,7 +118,7 @@ class Histogram:
             wanted = self.counts.sum(1, keepdim=True) * (self.p / 100)
             index = (self.counts.cumsum(1) < wanted).sum(1)
             edge = ((index + 1) * self.width).to(value.dtype)
-            # Where nearly all is silent, the percentile is 0 and tells nothing.
+            # If nearly all values are 0, so is the percentile, which is no threshold: use the largest.
             counted = (index > 0) & value.isfinite()
             value = torch.where(counted, torch.minimum(edge, value), value)
         silent = value <= 0
@@ -138,31 +139,31 @@ def from_currents(
     progress: bool | None = None,
     name: str = "spikenorm",
 ) -> list[Tensor]:
-    """Spike-Norm: the largest current into every layer, one layer after the other, earlier thresholds set.
+    """Set thresholds by Spike-Norm: the largest input current of every layer, with all earlier thresholds set.
 
-    For the layers in order: all steps run from the spikes of the layers before, which are kept, as one byte each; the
-    largest current (or a percentile) times ``scaling_factor`` becomes the threshold; the layer fires, and its spikes
-    are kept for the next. Every product runs twice a step, so the cost grows in proportion to the depth. Membranes
-    start anew for every layer and batch.
+    For the layers in order: all steps run from the stored spikes of earlier layers, one byte each; the largest current
+    (or a percentile) times ``scaling_factor`` becomes the threshold; the layer fires, and its spikes are stored for the
+    next one. Every product runs twice per step, so the cost is proportional to the depth. Membranes start at rest for
+    every layer and batch.
 
     Args:
-        network: gets the thresholds.
+        network: the network whose thresholds are set.
         loader: batches of images, or of images and labels.
-        num_steps: steps of a batch, at least 1.
-        scaling_factor: thresholds are this part of the largest current, above 0.
-        percentile: of the currents of all neurons and steps, those below 0 counted as 0; in (0, 100], as in
-            :func:`from_activations`.
-        per_channel: one threshold a channel, dimension 1 of the currents, ``[C, 1, ...]``.
-        batches_used: batches of ``loader``, at least 1; the spikes of all are kept at once.
+        num_steps: number of steps per batch, at least 1.
+        scaling_factor: thresholds are this fraction of the largest current, above 0.
+        percentile: percentile of the currents of all neurons and steps, with negative currents counted as 0; in
+            (0, 100], as in :func:`from_activations`.
+        per_channel: one threshold per channel, dimension 1 of the currents, ``[C, 1, ...]``.
+        batches_used: number of batches of ``loader``, at least 1; the spikes of all are stored at the same time.
         encoding: from images to the input of one step; None for the network's own.
         progress: show a progress bar over layers; None: only if standard error is a terminal.
-        name: what errors begin with.
+        name: prefix of error messages.
 
     Returns:
         The thresholds, in the order in which they run.
 
     Raises:
-        TypeError, ValueError: for an empty loader and arguments of wrong type or range; the network is then as it was.
+        TypeError, ValueError: for an empty loader and arguments of wrong type or range; the network is then unchanged.
     """
     T = check.whole(name, "num_steps", num_steps)
     factor = check.positive(name, "scaling_factor", scaling_factor)
@@ -174,9 +175,9 @@ def from_currents(
     try:
         used = list(itertools.islice(batches(network, loader, name, False), batches_used))
         for images in used:
-            _activations(network, images, name)  # says what is wrong with their shape
+            _activations(network, images, name)  # raises an error for a wrong shape
         for layer in plan.neurons:
-            # A run needs every threshold; a layer that has none yet is not reached.
+            # A run needs every threshold; layers without one are not reached.
             network.neurons(layer).threshold = network.neurons(layer).checked(1.0, layer)
         runs = [Layers(network, network.check_images(images), T, encoding) for images in used]
         found = []
@@ -203,7 +204,7 @@ def from_currents(
 
 
 class Layers(Stream):
-    """A run of one batch layer by layer: all steps of a layer, from the kept spikes of those before."""
+    """Run of one batch layer by layer: all steps of a layer, from the stored spikes of earlier layers."""
 
     def __init__(
         self, network: SpikingNetwork, images: Tensor, num_steps: int, encoding: Encoder | None = None
@@ -211,23 +212,23 @@ class Layers(Stream):
         plan = network.plan
         neurons = {name: network.neurons(name) for name in plan.neurons}
         super().__init__(plan, network, neurons, images, encoding=encoding or network.encoding)
-        self._kept: dict[str, Tensor] = {}
+        self._spike_trains: dict[str, Tensor] = {}
         self._T = num_steps
         if not plan.constant_input:
-            self._kept[plan.input] = _narrow(self._encode(num_steps))
+            self._spike_trains[plan.input] = _narrow(self._encode(num_steps))
         self._sources = {layer: self._sources_of(layer) for layer in self.plan.neurons}
 
     @torch.no_grad()
     def fire(self, layer: str) -> None:
-        """Runs the neurons of ``layer`` and keeps their spikes for as long as a later layer reads them."""
+        """Run the neurons of ``layer``; store their spikes while a later layer reads them."""
         later = self.plan.neurons[self.plan.neurons.index(layer) + 1 :]
         needed = {source for other in later for source in self._sources[other]}
-        for name in self._kept.keys() - needed - self._sources[layer]:
-            del self._kept[name]
+        for name in self._spike_trains.keys() - needed - self._sources[layer]:
+            del self._spike_trains[name]
         if layer in needed:
             self._v.clear()
             rows = [self._spikes(layer, x) for x in self.currents(layer)]
-            self._kept[layer] = torch.stack(rows)
+            self._spike_trains[layer] = torch.stack(rows)
         for name, source in self.plan.absorbing.items():
             if source == layer:
                 self._calls[name] = self._call(self.plan.nodes[name])
@@ -238,7 +239,7 @@ class Layers(Stream):
 
     @torch.no_grad()
     def currents(self, layer: str) -> Iterator[Tensor]:
-        """The current into ``layer``, step by step."""
+        """Yield the input current of ``layer``, step by step."""
         self._pools.clear()
         source = self.plan.nodes[layer].source
         for t in range(self._T):
@@ -252,8 +253,8 @@ class Layers(Stream):
             yield look(source)
 
     def _value(self, name: str, t: int, look: Callable[[str], Any]) -> Any:
-        if name in self._kept:
-            spikes = self._kept[name][t].to(self._images.dtype)
+        if name in self._spike_trains:
+            spikes = self._spike_trains[name][t].to(self._images.dtype)
             if name in self.neurons and not self.plan.unit_spikes and not self._absorbs(name):
                 spikes *= self.neurons[name].threshold
             return spikes
@@ -263,7 +264,7 @@ class Layers(Stream):
         return self._calls[name](look)
 
     def _sources_of(self, layer: str) -> set[str]:
-        """The kept spikes from which the current into ``layer`` is worked out."""
+        """Return the names of the spike trains from which the input current of ``layer`` is computed."""
         found: set[str] = set()
         seen, todo = {layer}, self.plan.nodes[layer].reads
         while todo:
@@ -279,7 +280,7 @@ class Layers(Stream):
 
 
 def batches(network: SpikingNetwork, loader: Loader, name: str, progress: bool | None) -> Iterator[Tensor]:
-    """The images of ``loader``; sets the network's input shape by the first of them."""
+    """Yield the images of ``loader``; the first batch sets the network's input shape."""
     empty = True
     for batch in each_batch(loader, name, progress=progress):
         images, _ = images_and_labels(batch)
@@ -294,6 +295,6 @@ def batches(network: SpikingNetwork, loader: Loader, name: str, progress: bool |
 
 
 def _narrow(spikes: Tensor) -> Tensor:
-    """Spikes of one byte each where all are -1, 0 or 1."""
+    """Return spikes as int8 if that is exact."""
     narrow = spikes.to(torch.int8)
     return narrow if torch.equal(narrow.to(spikes.dtype), spikes) else spikes

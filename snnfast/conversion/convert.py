@@ -1,4 +1,4 @@
-"""From any trained ReLU network to a spiking one: :func:`convert`."""
+"""Conversion of trained ReLU networks to spiking networks: :func:`convert`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .network import SpikingNetwork, one_of
 from .qcfs import QCFS, Quantised
 from .stream import Encoder
 
-# The options of every method, and what they are where they are not given.
+# Options of every method, with their defaults.
 OPTIONS: dict[str, dict[str, Any]] = {
     "max": {"per_channel": False},
     "percentile": {"per_channel": False, "percentile": 99.9},
@@ -46,15 +46,15 @@ def convert(
     encoding: str | Encoder = "constant",
     progress: bool | None = None,
 ) -> SpikingNetwork:
-    """Makes a spiking network of a trained ReLU network: every ReLU becomes integrate-and-fire neurons.
+    """Convert a trained ReLU network to a spiking network: every ReLU becomes integrate-and-fire neurons.
 
     The model may hold Linear, Conv1d, Conv2d, batch norms (folded), ReLU as a module, function or method, Dropout
     (left out), average, adaptive average and max pooling, Flatten, additions, concatenations, and constant factors;
     with or without biases. torchvision's VGG and ResNet convert as they are. An error names whatever cannot be
     converted, its place in the model and the reason.
 
-    The neurons integrate the current that the ReLU would clip, in its own units, and a spike counts for their
-    threshold. With more steps ``rate * threshold`` approaches the activation, wherever that is at most the threshold.
+    The neurons integrate the input current of the ReLU, in units of its activations, and a spike has the size of the
+    threshold. With more steps ``rate * threshold`` approaches the activation, if that is at most the threshold.
     The methods differ in how they choose the threshold of a layer:
 
     - ``"max"``: its largest activation over the images (Diehl et al. 2015);
@@ -64,29 +64,29 @@ def convert(
       2019), or a percentile of these currents;
     - ``"qcfs"``: learned. A copy of the model is fine-tuned with activations that are quantised to ``levels`` levels
       and clipped at the thresholds (Bu et al. 2022), for inference in about ``levels`` steps. The loader must give
-      labels. A model that has :class:`snnfast.conversion.QCFS` in it already is taken as it is.
+      labels. A model that already contains :class:`snnfast.conversion.QCFS` is not fine-tuned.
 
-    An option of another method than the one that is chosen is an error.
+    An option that the chosen method does not have is an error.
 
     Args:
         model: a trained network that takes one tensor ``[B, ...]`` and returns scores; it is copied, in evaluation
             mode.
         calibration_loader: batches of training images, or of images and labels, as the model takes them.
         method: see above.
-        percentile: in (0, 100], for ``"percentile"`` and ``"spikenorm"``, whose currents of all steps and neurons
-            count, those below 0 as 0. None: 99.9 for ``"percentile"``, else the largest.
-        per_channel: a threshold for every channel; not for ``"qcfs"``.
-        num_steps: steps of the run of ``"spikenorm"``, which takes one batch. None: 100.
+        percentile: in (0, 100], for ``"percentile"`` and for ``"spikenorm"``, which takes the percentile of the
+            currents of all steps and neurons, with negative ones as 0. None: 99.9 for ``"percentile"``, else 100.
+        per_channel: one threshold per channel; not for ``"qcfs"``.
+        num_steps: number of steps of the run of ``"spikenorm"``, which takes one batch. None: 100.
         scaling_factor: thresholds of ``"spikenorm"`` are this fraction of the largest current, or of the percentile.
             None: 1.
         levels: quantisation levels of ``"qcfs"``. None: 4.
-        epochs: passes over the loader to fine-tune for ``"qcfs"``. None: 1.
+        epochs: number of fine-tuning epochs of ``"qcfs"``. None: 1.
         lr: learning rate of this fine-tuning, by Adam. None: 0.001.
-        reset: "soft" subtracts the threshold at a spike, "hard" sets the membrane to 0 and loses what was above the
+        reset: "soft" subtracts the threshold at a spike, "hard" sets the membrane to 0 and loses the excess over the
             threshold; not for ``"qcfs"``.
         initial_membrane: membrane before the first step, as a fraction of the threshold, in [0, 1). 0.5 rounds rates
             to the nearest (Bu et al. 2022); 0 rounds them down, and deep networks need several times as many steps.
-            ``"qcfs"`` takes no other than 0.5.
+            ``"qcfs"`` takes only 0.5.
         max_pool: "rate" for spiking max pooling, "refuse" to make it an error.
         encoding: "constant" current, "poisson" spikes, or a callable; see :class:`snnfast.conversion.SpikingNetwork`.
         progress: show a progress bar; None: only if standard error is a terminal.
@@ -99,7 +99,7 @@ def convert(
             that are not a class an image, and arguments of wrong type or range.
     """
     one_of("method", method, METHODS)
-    given = {
+    chosen = {
         "percentile": percentile,
         "per_channel": check.flag("convert", "per_channel", per_channel),
         "num_steps": num_steps,
@@ -108,7 +108,7 @@ def convert(
         "epochs": epochs,
         "lr": lr,
     }
-    options = options_of(method, given)
+    options = options_of(method, chosen)
     if method == "qcfs":
         if reset != "soft" or initial_membrane != 0.5:
             raise ValueError(
@@ -117,7 +117,7 @@ def convert(
         if not (isinstance(model, nn.Module) and any(isinstance(m, QCFS) for m in model.modules())):
             model = quantise(model, calibration_loader, levels=options.pop("levels"), progress=progress)
             fine_tune(model, calibration_loader, **options, progress=progress)
-        elif unused := [name for name in options if given[name] is not None]:
+        elif unused := [name for name in options if chosen[name] is not None]:
             raise ValueError(f"convert: {unused[0]} is for a model without QCFS; this one is taken as it is")
     network = SpikingNetwork(
         model, reset=reset, initial_membrane=initial_membrane, max_pool=max_pool, encoding=encoding
@@ -128,38 +128,38 @@ def convert(
         thresholds = from_activations(network, calibration_loader, **options, progress=progress)
         network.update_threshold(thresholds)
     else:
-        # Shapes are checked, and the batch is not mixed, as the other methods see on the way.
+        # Check shapes, and that the model does not mix images of a batch; the other methods do that on the way.
         from_activations(network, calibration_loader, batches_used=1, progress=False)
     return network
 
 
-def options_of(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of ``method``, by their defaults where ``given`` has None; raises for one of another method."""
-    for name, value in given.items():
+def options_of(method: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of ``method``, with defaults for None; raise an error for an option of another method."""
+    for name, value in values.items():
         check_option(method, name, value)
-    return {name: default if given[name] is None else given[name] for name, default in OPTIONS[method].items()}
+    return {name: default if values[name] is None else values[name] for name, default in OPTIONS[method].items()}
 
 
 def check_option(method: str, option: str, value: object, name: str | None = None) -> None:
-    """Raises if ``method`` has no such option and it was given; ``name`` is what the error calls it."""
+    """Raise an error if an option is set that ``method`` lacks; ``name`` is its name in the message."""
     if value is None or value is False or option in OPTIONS[method]:
         return
     *others, last = (m for m, options in OPTIONS.items() if option in options)
-    of = f"{', '.join(others)} and {last}" if others else last
-    raise ValueError(f"convert: {name or option} is for {of}, not for {method}")
+    methods = f"{', '.join(others)} and {last}" if others else last
+    raise ValueError(f"convert: {name or option} is for {methods}, not for {method}")
 
 
 def quantise(
     model: nn.Module, calibration_loader: Iterable[Any], *, levels: int = 4, progress: bool | None = None
 ) -> nn.Module:
-    """A copy of ``model`` whose ReLUs are :class:`QCFS`, with the largest activations as thresholds; to be trained.
+    """Return a trainable copy of ``model`` with :class:`QCFS` for ReLUs, and large activations as thresholds.
 
     Batch norms are folded and dropouts left out.
 
     Args:
         model: a network of ReLUs, as in :func:`convert`.
         calibration_loader: batches of images, or of images and labels.
-        levels: how many steps each ReLU is quantised to.
+        levels: number of levels of each quantised ReLU.
         progress: show a progress bar; None: only if standard error is a terminal.
 
     Raises:
@@ -176,18 +176,18 @@ def quantise(
 def fine_tune(
     model: nn.Module, loader: Iterable[Any], *, epochs: int = 1, lr: float = 1e-3, progress: bool | None = None
 ) -> None:
-    """Trains ``model`` on batches of images and labels with the cross-entropy of its scores, by Adam, in place.
+    """Train ``model`` in place on batches of images and labels, with cross-entropy and Adam.
 
     Args:
-        model: gives scores ``[B, classes]``.
+        model: a network that returns scores ``[B, classes]``.
         loader: batches of images and labels.
-        epochs: passes over ``loader``.
+        epochs: number of passes over ``loader``.
         lr: learning rate of Adam.
         progress: show a progress bar; None: only if standard error is a terminal.
 
     Raises:
         TypeError, ValueError: for a loader without labels or without images, in any epoch, for labels that are not a
-            class an image, for a model without parameters, and for arguments out of range; the model is then as it was.
+            class an image, for a model without parameters, and for arguments out of range; the model is then unchanged.
     """
     check.module("fine_tune", "model", model)
     if next(model.parameters(), None) is None:
@@ -199,8 +199,8 @@ def fine_tune(
     try:
         model.train()
         for epoch in range(epochs):
-            what = f"fine-tuning {epoch + 1}"
-            _train(model, optimizer, each_batch(loader, "fine_tune", progress=progress, what=what))
+            title = f"fine-tuning {epoch + 1}"
+            _train(model, optimizer, each_batch(loader, "fine_tune", progress=progress, title=title))
         model.eval()
     except Exception:
         model.load_state_dict(before)
@@ -228,7 +228,7 @@ def _train(model: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable
         with torch.no_grad():
             for module in model.modules():
                 if isinstance(module, QCFS):
-                    # A threshold of 0 would be the end of the layer.
+                    # A threshold of 0 would leave the layer without output.
                     module.threshold.clamp_(min=1e-3)
     if empty:
         raise ValueError(

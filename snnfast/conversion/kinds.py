@@ -1,4 +1,4 @@
-"""Kinds of the nodes of a traced network in the spiking one, and reasons why a node cannot be converted."""
+"""Kinds of the nodes of a traced network, and reasons why a node cannot be converted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from snnfast.nn.graph import DROPOUT_FUNCTIONS, tells_a_size
 
 from .qcfs import QCFS
 
-# By exact type: what else is derived from these may do anything.
+# Compared by exact type: subclasses may do anything.
 PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 RELUS = (nn.ReLU, QCFS)
@@ -30,7 +30,7 @@ QUOTIENTS = {operator.truediv, torch.div, torch.divide, torch.true_divide}
 SCALINGS = {operator.mul, torch.mul, torch.multiply} | QUOTIENTS
 CONCATENATIONS = {torch.cat, torch.concat, torch.concatenate}
 OTHER_LINEAR = {operator.neg, operator.getitem, torch.mean, torch.reshape, torch.Tensor.contiguous}
-# Functions that do the same at every run, though no kernel of PyTorch has their names.
+# Deterministic functions whose names are not those of kernels of PyTorch.
 COMPOSED = {F.normalize, getattr}
 METHODS: dict[str, Callable[..., Any]] = {
     "add": torch.add,
@@ -98,21 +98,21 @@ REASONS = {
 
 
 def kind_of(node: fx.Node, layer: nn.Module | None, kinds: Mapping[fx.Node, str]) -> tuple[str, str]:
-    """Return the kind of ``node``, see :class:`Node`, and why it cannot be converted, empty where it can.
+    """Return the kind of ``node``, see :class:`Node`, and the reason why it cannot be converted, or an empty string.
 
     A node that cannot be converted has no kind, unless it reads no signal: then it is "static", for its readers.
 
     Args:
-        node: its arguments in their places, not by name.
+        node: the node, with positional arguments.
         layer: the module that it calls, if any.
         kinds: kinds of the nodes before it.
     """
     if node.op in ("placeholder", "get_attr"):
         return ("input" if node.op == "placeholder" else "static"), ""
-    if tells_a_size(node, lambda one: kinds[one] == "size"):
+    if tells_a_size(node, lambda source: kinds[source] == "size"):
         return "size", ""
     reads: list[fx.Node] = []
-    fx.map_arg((node.args, node.kwargs), reads.append)  # one that is read twice counts twice
+    fx.map_arg((node.args, node.kwargs), reads.append)  # a node that is read twice counts twice
     signals = [i for i in reads if kinds[i] not in ("static", "size")]
     kind, why = _kind_of_module(layer) if layer is not None else _kind_of_function(node, signals)
     if reads and not signals:
@@ -120,12 +120,12 @@ def kind_of(node: fx.Node, layer: nn.Module | None, kinds: Mapping[fx.Node, str]
             why = "" if layer is None and _is_fixed(node) else VARIES
         return "static", why if why in (RANDOM, WRITES, VARIES) else ""
     if why == MIXES and not all(kinds[i] for i in reads):
-        return "linear", ""  # what is indexed is refused itself
+        return "linear", ""  # the indexed node is refused itself
     return kind, why
 
 
 def _is_fixed(node: fx.Node) -> bool:
-    """Whether the arguments alone decide the result, and stay as they are, as PyTorch marks its kernels."""
+    """Return whether a function is deterministic and does not change its arguments, by PyTorch's tags."""
     module = getattr(node.target, "__module__", None) or "torch"
     if node.target in COMPOSED or module == "_operator":
         return True
@@ -135,22 +135,22 @@ def _is_fixed(node: fx.Node) -> bool:
     if name.endswith("_") or not is_known:
         return False
     overloads = [] if kernel is None else [getattr(kernel, o) for o in kernel.overloads()]
-    return not any(torch.Tag.nondeterministic_seeded in one.tags for one in overloads)
+    return not any(torch.Tag.nondeterministic_seeded in overload.tags for overload in overloads)
 
 
 def function_of(node: fx.Node) -> Any:
-    """The function that ``node`` calls, that of a method where it has one; None for others."""
+    """Return the function that ``node`` calls, for a method the equivalent function, or None."""
     return METHODS.get(str(node.target)) if node.op == "call_method" else node.target
 
 
 def flattens_all(node: fx.Node, layer: nn.Module | None) -> bool | None:
-    """Whether all dimensions but the first become one; None if ``node`` is no Flatten."""
+    """Return whether all dimensions but the first become one; None if ``node`` is no Flatten."""
     if isinstance(layer, nn.Flatten):
         return (layer.start_dim, layer.end_dim) == (1, -1)
     if node.op != "call_function" or node.target is not torch.flatten:
         return None
-    given = dict(zip(("start_dim", "end_dim"), node.args[1:])) | node.kwargs
-    return (given.get("start_dim", 0), given.get("end_dim", -1)) == (1, -1)
+    dims = dict(zip(("start_dim", "end_dim"), node.args[1:])) | node.kwargs
+    return (dims.get("start_dim", 0), dims.get("end_dim", -1)) == (1, -1)
 
 
 def _kind_of_module(layer: nn.Module) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""A ReLU network as a spiking one: :class:`SpikingNetwork`."""
+"""Spiking network converted from a ReLU network: :class:`SpikingNetwork`."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ from .trace import trace
 
 ENCODINGS = ("constant", "poisson", "saturating")
 RESETS = ("soft", "hard")
-# Names of what is set on the network itself.
+# Names of attributes that the network itself sets.
 RESERVED = ("spiking", "input_shape", "batch_size", "_fitted")
 
 
 class SpikingNetwork(Analog, Announcing):
-    """A ReLU network whose ReLUs have become integrate-and-fire neurons; weights stay as they are.
+    """A ReLU network whose ReLUs have become integrate-and-fire neurons; the weights are unchanged.
 
-    :func:`snnfast.convert` makes one and calibrates its thresholds. Its modules have the same names as in the ReLU
-    network, and batch norms are folded. The neurons are in ``spiking``, one entry a ReLU.
+    :func:`snnfast.convert` creates one and calibrates its thresholds. Its modules have the same names as in the ReLU
+    network, and batch norms are folded. The neurons are in ``spiking``, one entry per ReLU.
 
     With constant input, the layers before the first neurons run once. The layers after the last neurons are affine, so
-    they run once, too: on spike counts, which the kernel adds up without a spike train. In between products run step
-    by step, so that chunks of any number of steps give the same bits; neurons run through all steps of a chunk in one
-    kernel. ``torch.save`` keeps the whole network, for ``torch.load(..., weights_only=False)``.
+    they run once, too: on spike counts, which the kernel computes without storing a spike train. Between them, products
+    run step by step, so that the result does not depend on the chunk size; neurons run all steps of a chunk in one
+    kernel. ``torch.save`` saves the whole network, for ``torch.load(..., weights_only=False)``.
 
     Args:
         model: the trained network; :func:`snnfast.convert` says what it may hold. It is copied.
         reset: "soft" subtracts the threshold at a spike, "hard" sets the membrane to 0.
         initial_membrane: membrane before the first step, as a fraction of the threshold, in [0, 1).
-        max_pool: "rate": a pool gives out a spike whenever the largest number of spikes under its window grows, so
-            that its rate is the largest rate at every step; "refuse": max pooling is an error.
+        max_pool: "rate": a pool emits a spike whenever the largest spike count in its window grows, so that its rate
+            is the largest rate at every step; "refuse": max pooling is an error.
         encoding: "constant": the image is the input current of every step; "poisson": at every step a value fires with
             its magnitude as probability and with its own sign, and values beyond 1 are an error; "saturating": the
             same, but values beyond 1 fire at every step; or a callable from images to the input of one step.
-        unit_spikes: a spike counts 1 instead of its threshold; thresholds are then ratios, one a layer, as in the
-            manual's networks.
-        spiking_output: put neurons on the output, too; the result is their number of spikes.
+        unit_spikes: spikes have the size 1 instead of their threshold; thresholds are then ratios, one per layer, as
+            in the manual's networks.
+        spiking_output: the output has neurons, too; the result is their spike count.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type or range; for a network that cannot be converted.
     """
 
-    # The shape of the images for which the neurons know theirs.
+    # Image shape for which the shapes of the neurons are set.
     _fitted: torch.Size | None = None
 
     def __init__(
@@ -85,9 +85,9 @@ class SpikingNetwork(Analog, Announcing):
         self.encoding = encoding
         self.unit_spikes = check.flag("convert", "unit_spikes", unit_spikes)
         self.spiking_output = check.flag("convert", "spiking_output", spiking_output)
-        # An attribute of this name of another model may be anything.
-        own = type(model).__module__.startswith("snnfast.papers.")
-        self.input_shape: tuple[int, ...] | None = getattr(model, "input_shape", None) if own else None
+        # In other models an attribute of this name may be anything.
+        is_paper = type(model).__module__.startswith("snnfast.papers.")
+        self.input_shape: tuple[int, ...] | None = getattr(model, "input_shape", None) if is_paper else None
         self.plan = Plan(
             nodes,
             result,
@@ -99,7 +99,7 @@ class SpikingNetwork(Analog, Announcing):
         like: Tensor = next((w for w in weights if isinstance(w, Tensor)), torch.empty(0))
         self.spiking = nn.ModuleDict()
         for name in self.plan.neurons:
-            # Not by its own method, which refuses names such as "values".
+            # ModuleDict's own method refuses names such as "values".
             self.spiking._modules[name] = Neurons(reset, initial, like, self.unit_spikes)
         for name, value in traced.thresholds.items():
             neurons = self.neurons(name)
@@ -108,26 +108,26 @@ class SpikingNetwork(Analog, Announcing):
         self.eval()
 
     def neurons(self, name: str) -> Neurons:
-        """The neurons at the node ``name``."""
+        """Return the neurons at the node ``name``."""
         layer: Neurons = self.spiking[name]  # type: ignore[assignment]
         return layer
 
     @property
     def places(self) -> list[str]:
-        """Where the neurons stand in the model, in the order of :attr:`thresholds`."""
+        """Positions of the neurons in the model, in the order of :attr:`thresholds`."""
         return [self.plan.nodes[name].place for name in self.plan.neurons]
 
     @property
     def thresholds(self) -> list[Tensor]:
-        """The thresholds of the neurons, in the order in which they run."""
+        """Thresholds of the neurons, in the order in which they run."""
         return [self.neurons(name).threshold for name in self.plan.neurons]
 
     def update_threshold(self, threshold: Sequence[float | Tensor]) -> None:
-        """Sets the thresholds, one a layer of neurons, in the order in which they run.
+        """Set the thresholds, one per layer of neurons, in the order in which they run.
 
         Raises:
             TypeError, ValueError: for a wrong number of thresholds, for one that is not above 0, and for one that is
-                neither a number nor, without ``unit_spikes``, ``[C]`` or ``[C, 1, ...]``, one a channel.
+                neither a number nor, without ``unit_spikes``, ``[C]`` or ``[C, 1, ...]``, one per channel.
         """
         if not isinstance(threshold, (Sequence, Tensor)) or isinstance(threshold, str):
             raise TypeError(f"update_threshold: threshold must be a list, got {type(threshold).__name__}")
@@ -154,21 +154,21 @@ class SpikingNetwork(Analog, Announcing):
         chunk: int | None = None,
         confidence: float | None = None,
     ) -> Tensor:
-        """Scores after ``num_steps`` steps.
+        """Return the scores after ``num_steps`` steps.
 
         Args:
-            images: ``[B, ...]``, floating point, as the ReLU network takes them; they may be on another device.
-            num_steps: steps, at least 1.
-            warm_up: how many steps at the beginning the scores leave out, less than ``num_steps``: the rates of deep
-                layers need some time to settle.
-            chunk: how many steps run layer by layer at once; any number gives the same result, and memory grows with
-                it.
+            images: ``[B, ...]``, floating point, as for the ReLU network; they may be on another device.
+            num_steps: number of steps, at least 1.
+            warm_up: number of first steps that the scores leave out, less than ``num_steps``: the rates of deep layers
+                need some time to settle.
+            chunk: number of steps that run layer by layer at a time; it does not change the result, and memory grows
+                with it.
             confidence: an image is finished as soon as the softmax of its scores reaches this, checked after every
-                chunk; None runs all steps. :meth:`classify` returns how many steps each image took.
+                chunk; None runs all steps. :meth:`classify` returns the number of steps of each image.
 
         Returns:
             ``[B, classes]``: the mean over time of the output, which equals the ReLU network's up to the error of
-            rates; with ``spiking_output`` the number of spikes of every output.
+            rates; with ``spiking_output`` the spike count of every output.
 
         Raises:
             TypeError, ValueError: for images of wrong shape, dtype or range.
@@ -188,7 +188,7 @@ class SpikingNetwork(Analog, Announcing):
     def classify(
         self, images: Tensor, num_steps: int, *, confidence: float, warm_up: int = 0, chunk: int | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Scores, and how many steps each image took, ``[B]``; arguments are those of :meth:`forward`."""
+        """Return scores, and the number of steps of each image, ``[B]``; arguments as in :meth:`forward`."""
         if not 0 < check.number("SpikingNetwork", "confidence", confidence) <= 1:
             raise ValueError(f"SpikingNetwork: confidence must lie in (0, 1], got {confidence}")
         step = check.whole("SpikingNetwork", "chunk", CHUNK if chunk is None else chunk)
@@ -196,25 +196,25 @@ class SpikingNetwork(Analog, Announcing):
         stream = self.stream(images, warm_up=warm_up)
         stream.advance(warm_up, chunk=step)
         scores: Tensor | None = None
-        left = torch.arange(len(images), device=stream.device)
+        remaining = torch.arange(len(images), device=stream.device)
         steps = torch.full((len(images),), num_steps, device=stream.device)
-        while len(left) and stream.steps < num_steps:
+        while len(remaining) and stream.steps < num_steps:
             stream.advance(min(step, num_steps - stream.steps), chunk=step)
             output = stream.output()
             scores = output.new_empty(len(images), *output.shape[1:]) if scores is None else scores
-            scores[left] = output
+            scores[remaining] = output
             rates = output / (stream.steps - warm_up) if self.spiking_output else output
             sure = rates.softmax(1).amax(1) >= confidence
             if stream.steps < num_steps and bool(sure.any()):
-                steps[left[sure]] = stream.steps
-                left = left[~sure]
+                steps[remaining[sure]] = stream.steps
+                remaining = remaining[~sure]
                 stream.select(~sure)
         if scores is None:
             scores = self.analog(images)[0]
         return scores.to(images.device), steps.to(images.device)
 
     def over_time(self, images: Tensor, steps: Sequence[int], *, warm_up: int = 0, chunk: int | None = None) -> Tensor:
-        """Scores after each number of steps in ``steps``, which must increase, ``[len(steps), B, classes]``."""
+        """Return the scores after each of the increasing numbers ``steps``: ``[len(steps), B, classes]``."""
         wanted = increasing("SpikingNetwork", steps, warm_up)
         stream = self.stream(images, warm_up=warm_up)
         outputs = []
@@ -224,7 +224,7 @@ class SpikingNetwork(Analog, Announcing):
         return torch.stack(outputs).to(images.device)
 
     def stream(self, images: Tensor, *, warm_up: int = 0, record: bool = False, watch: bool = False) -> Stream:
-        """A run over ``images`` that you can continue step by step; see :class:`Stream`."""
+        """Return a run over ``images`` that you can continue step by step; see :class:`Stream`."""
         check.whole("SpikingNetwork", "warm_up", warm_up, least=0)
         unset = [place for place, th in zip(self.places, self.thresholds) if bool(th.isnan().any())]
         if unset:
@@ -246,7 +246,7 @@ class SpikingNetwork(Analog, Announcing):
         )
 
     def check_images(self, images: Tensor) -> Tensor:
-        """``images`` on the network's device, once they are what it takes."""
+        """Check ``images``; return them on the network's device."""
         if not isinstance(images, Tensor):
             raise TypeError(f"SpikingNetwork: images must be a tensor, got {type(images).__name__}")
         if images.layout != torch.strided:
@@ -265,9 +265,9 @@ class SpikingNetwork(Analog, Announcing):
 
     @torch.no_grad()
     def analog(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Runs the ReLU network: its scores, and its activations at the place of every layer of neurons.
+        """Run the ReLU network; return its scores, and its activations at every layer of neurons.
 
-        With ``spiking_output`` the scores count among the activations.
+        With ``spiking_output`` the activations include the scores.
         """
         images = self.check_images(images)
         self._fit(images)
@@ -276,10 +276,10 @@ class SpikingNetwork(Analog, Announcing):
 
     @torch.no_grad()
     def _fit(self, images: Tensor) -> None:
-        """Learns the shapes of activations from the first image, and that the model keeps images apart."""
+        """Set the shapes of activations by the first image, and check that the model does not mix images."""
         if self._fitted == images.shape[1:]:
             return
-        # A mean over one image is the image, and another size than the batch's may be as large as one of these.
+        # Two batch sizes: a mean over one image is that image, and another dimension may have the size of the batch.
         for count in (2, 3):
             batch = images[:1].repeat(count, *(1,) * (images.dim() - 1))
             values = self.run(self.plan.nodes.values(), batch)
@@ -293,7 +293,7 @@ class SpikingNetwork(Analog, Announcing):
 
 
 def increasing(op: str, steps: Sequence[int], warm_up: int) -> tuple[int, ...]:
-    """Numbers of steps, once there is one, and each is larger than the one before and than ``warm_up``."""
+    """Return ``steps``; check that they are not empty, increase, and exceed ``warm_up``."""
     wanted = check.sizes(op, "steps", steps)
     if not wanted or any(b <= a for a, b in itertools.pairwise(wanted)):
         raise ValueError(f"{op}: steps must be increasing numbers from 1 on, got {wanted}")
@@ -308,7 +308,7 @@ def _check_warm_up(op: str, name: str, num_steps: int, warm_up: int) -> None:
 
 
 def one_of(name: str, value: object, allowed: Iterable[str]) -> None:
-    """Raises unless ``value`` is one of the names ``allowed``."""
+    """Raise an error unless ``value`` is one of the names ``allowed``."""
     allowed = tuple(allowed)
     if value not in allowed:
         raise ValueError(f"convert: {name} must be one of {', '.join(allowed)}, got {value!r}")

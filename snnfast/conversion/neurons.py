@@ -1,4 +1,4 @@
-"""Integrate-and-fire neurons in the place of a ReLU."""
+"""Integrate-and-fire neurons in place of a ReLU."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from snnfast import check
 
 
 class Neurons(nn.Module):
-    """Integrate-and-fire neurons in the place of a ReLU: ``h[t] = v[t-1] + x[t]``, a spike where ``h >= threshold``.
+    """Integrate-and-fire neurons in place of a ReLU: ``h[t] = v[t-1] + x[t]``, a spike where ``h >= threshold``.
 
-    A spike counts for ``threshold`` in the units of the ReLU's activations, so that ``rate * threshold`` is the
-    activation, as long as that is at most the threshold. With ``unit_spikes`` it counts 1.
+    A spike has the size ``threshold`` in the units of the ReLU's activations, so that ``rate * threshold`` is the
+    activation, as long as that is at most the threshold. With ``unit_spikes`` it has the size 1.
 
     ``like`` is a tensor of the dtype and device of the images.
 
     Attributes:
-        threshold: a scalar or one value a channel, ``[C, 1, ...]``; NaN until it is calibrated.
-        shape: of the activations of one image; None until :meth:`fit` was called.
+        threshold: a scalar or one value per channel, ``[C, 1, ...]``; NaN until it is calibrated.
+        shape: shape of the activations of one image; None until :meth:`fit` was called.
         reset: "soft" subtracts the threshold at a spike, "hard" sets the membrane to 0.
-        initial: membrane before the first step, as a part of the threshold.
+        initial: membrane before the first step, as a fraction of the threshold.
     """
 
     threshold: Tensor
@@ -38,11 +38,11 @@ class Neurons(nn.Module):
 
     @property
     def v_reset(self) -> float | None:
-        """As the ops take it."""
+        """The argument ``v_reset`` of the ops."""
         return None if self.reset == "soft" else 0.0
 
     def checked(self, value: object, name: str) -> Tensor:
-        """``value`` as a threshold of these neurons, above 0, in its shape; ``name`` is what errors call it."""
+        """Return ``value`` as a threshold in the right shape; check that it is positive. Errors call it ``name``."""
         try:
             result = torch.as_tensor(value, dtype=self.threshold.dtype, device=self.threshold.device)
         except (TypeError, ValueError, RuntimeError):
@@ -52,7 +52,7 @@ class Neurons(nn.Module):
         return self._by_channel(result.detach().clone(), name)
 
     def fit(self, shape: Sequence[int], name: str) -> None:
-        """Tells the shape of the activations of one image; ``name`` is what errors call the threshold."""
+        """Set the shape of the activations of one image; errors call the threshold ``name``."""
         before, self.shape = self.shape, tuple(shape)
         try:
             self.threshold = self._by_channel(self.threshold, name)
@@ -61,7 +61,7 @@ class Neurons(nn.Module):
             raise
 
     def _by_channel(self, value: Tensor, name: str) -> Tensor:
-        """One number as a scalar, one a channel as ``[C, 1, ...]``."""
+        """Return a single number as a scalar, one per channel as ``[C, 1, ...]``."""
         if value.numel() == 1:
             return value.view(())
         if self.unit_spikes:
@@ -79,12 +79,12 @@ class Neurons(nn.Module):
         return value.view(-1, *(1,) * (dims - 1))
 
     def rest(self, like: Tensor) -> Tensor:
-        """The membrane before the first step, for a current ``like`` of one step."""
+        """Return the membrane before the first step, for the input current ``like`` of one step."""
         dtype = check.state_dtype(like.dtype)
         return (self.threshold.to(dtype) * self.initial).expand(like.shape).contiguous()
 
     def extra_repr(self) -> str:
-        """The constants."""
+        """Return the constants."""
         return f"threshold={_short(self.threshold)}, reset={self.reset!r}, initial={self.initial:g}"
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
@@ -92,7 +92,7 @@ class Neurons(nn.Module):
         value = state_dict.get(key)
         if isinstance(value, Tensor):
             try:
-                # NaN is a threshold that was not calibrated.
+                # NaN marks a threshold that was not calibrated.
                 value = value if bool(value.isnan().all()) else self.checked(value, key)
             except ValueError as error:
                 args[-1].append(str(error))

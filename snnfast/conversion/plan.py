@@ -23,12 +23,12 @@ class Plan:
         unread: neurons of which only the spike counts are read.
         absorbed: by name of neurons whose spikes only products read, through pools at most, the least dimensions of the
             activations that keep channels apart in these pools. The products' weights can take over the thresholds.
-        absorbing: by name of such a product the neurons.
-        flattened: the products among them that a Flatten comes before.
-        hidden: nodes whose values only such neurons read: no function of the model sees their memory layout.
+        absorbing: by name of such a product, its neurons.
+        flattened: the products among them with a Flatten before them.
+        hidden: nodes whose values only such neurons read: no function of the model depends on their memory layout.
         constant_input: the input is the same at every step.
-        unit_spikes: a spike counts 1, not its threshold.
-        counts_spikes: the result is a number of spikes, not a mean.
+        unit_spikes: spikes have the size 1, not their threshold.
+        counts_spikes: the result is a spike count, not a mean.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Plan:
         middle = [name for name in varying if name not in tail]
         todo = list(tail)
         while todo:
-            # A mean has the shape of a step, so that sizes which the tail reads can be told there again.
+            # A mean has the shape of a step, so sizes that the tail reads can be computed there again.
             read_here = self._reads[todo.pop()]
             new = {r for r in read_here if nodes[r].kind == "size"} - constant - tail
             tail |= new
@@ -95,7 +95,7 @@ class Plan:
 
     @functools.cached_property
     def by_step(self) -> Plan:
-        """The plan that runs the tail at every step as well, for those who count what it does."""
+        """The plan that runs the tail at every step, too, so that its operations can be counted."""
         return Plan(
             self.nodes,
             self.result,
@@ -106,7 +106,7 @@ class Plan:
         )
 
     def is_stateful(self, name: str) -> bool:
-        """Whether the node is neurons, or a pool that remembers the counts under its windows."""
+        """Return whether the node is neurons, or a max pool, which keeps spike counts."""
         return self.nodes[name].kind in ("spiking", "max_pool")
 
     def _is_stored(self, name: str, middle: set[str]) -> bool:
@@ -117,7 +117,7 @@ class Plan:
         return self.is_stateful(name) or feeds or len(readers) > 1 or name in self.counted
 
     def _recipe(self, name: str, constant: set[str]) -> list[str]:
-        """The nodes between stored ones and ``name``, which are run at every step."""
+        """Return the nodes between stored nodes and ``name``, which run at every step."""
         known = {*constant, *self.stored, self.input}
         wanted, todo = {name}, [name]
         while todo:
@@ -134,7 +134,7 @@ class Plan:
     def _products_after(
         self, name: str, middle: set[str], dims: int = 0, flat: bool = False
     ) -> list[tuple[str, int, bool]] | None:
-        """The products that alone read the spikes of ``name``, with dimensions and Flatten; None if others do."""
+        """Return the products that read the spikes of ``name``, with dimensions and Flatten; None if other nodes do."""
         ends: list[tuple[str, int, bool]] = []
         for reader in self._readers[name]:
             node = self.nodes[reader]

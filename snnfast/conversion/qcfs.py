@@ -15,18 +15,18 @@ from .analog import Analog, Node
 
 
 class QCFS(nn.Module):
-    """Quantised, clipped, floored and shifted ReLU: what an integrate-and-fire neuron can express in ``levels`` steps.
+    """Quantised, clipped, floored and shifted ReLU: the rates of an integrate-and-fire neuron over ``levels`` steps.
 
     ::
 
         y = threshold clip(floor(levels x / threshold + 1/2) / levels, 0, 1)
 
     An IF neuron with this threshold that starts at half of it and subtracts it at every spike gives ``y`` as its mean
-    output over ``levels`` steps of constant current ``x``, exactly. Gradients pass the floor as if it were not there:
+    output over ``levels`` steps of constant current ``x``, exactly. The floor has the gradient of the identity:
     ``dy/dx = 1`` and ``dy/dthreshold = y/threshold - x/threshold`` inside (0, threshold), 0 and 1 above it.
 
     Args:
-        threshold: the value to start from, above 0; it is learned.
+        threshold: initial value of the learned threshold, above 0.
         levels: ``L`` of the paper, the number of steps to train for, at least 1.
 
     Source: Bu, Fang, Ding, Dai, Yu, Huang, Optimal ANN-SNN Conversion for High-accuracy and Ultra-low-latency Spiking
@@ -40,30 +40,30 @@ class QCFS(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[...]`` -> ``[...]``."""
-        # The clip's own gradient does the rest.
+        # The gradient is that of the clip.
         u = torch.clamp(x / self.threshold, 0, 1)
         steps = torch.floor(u.detach() * self.levels + 0.5) / self.levels
         return (u + (steps - u).detach()) * self.threshold
 
     def extra_repr(self) -> str:
-        """The constants."""
+        """Return the constants."""
         return f"threshold={self.threshold.item():g}, levels={self.levels}"
 
 
 class Quantised(Analog):
-    """A traced network with :class:`QCFS` in the place of its neurons, to be trained; it has the same parts.
+    """A trainable traced network with :class:`QCFS` in place of its neurons; it has the same parts.
 
     Args:
-        network: whose parts it takes.
-        nodes: what runs, by name.
-        result: the node that gives the scores.
-        layers: one for every spiking node.
+        network: the network whose parts it takes.
+        nodes: the nodes to run, by name.
+        result: name of the node that returns the scores.
+        layers: one layer for every spiking node.
     """
 
     def __init__(self, network: Analog, nodes: dict[str, Node], result: str, layers: Sequence[QCFS]) -> None:
         super().__init__()
-        kept = (network._parameters, network._buffers, network._modules)
-        parts: dict[str, Any] = {k: part for own in kept for k, part in own.items()}
+        registries = (network._parameters, network._buffers, network._modules)
+        parts: dict[str, Any] = {k: part for registry in registries for k, part in registry.items()}
         del parts["spiking"]
         learned = {f"qcfs{i}": layer for i, layer in enumerate(layers)}
         names = iter(learned)
@@ -75,6 +75,6 @@ class Quantised(Analog):
         self.take({**parts, **learned})
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images to scores."""
+        """Map images to scores."""
         scores: Tensor = self.run(self.nodes, images)[self.result]
         return scores

@@ -1,4 +1,4 @@
-"""How well a spiking network follows the ReLU network that it was made of, layer by layer."""
+"""Comparison of a spiking network with the ReLU network it was converted from, layer by layer."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ STEPS = (1, 2, 5, 10, 20, 50, 100)
 
 @dataclass(frozen=True)
 class LayerReport:
-    """A layer of neurons after the last step, over all images.
+    """Statistics of a layer of neurons after the last step, over all images.
 
     Attributes:
-        place: where it stands in the model.
-        neurons: their number.
-        threshold: its mean, in units of the activations.
-        correlation: of activation and ``rate * threshold``, over neurons and images; NaN where one of them is constant.
+        place: position in the model.
+        neurons: number of neurons.
+        threshold: mean threshold, in units of the activations.
+        correlation: correlation of activation and ``rate * threshold``, over neurons and images; NaN if one of them is
+            constant.
         error: root mean square of their difference, as a fraction of the root mean square activation.
         rate: spikes per step and neuron.
         spikes: spikes per image.
@@ -53,13 +54,13 @@ class LayerReport:
 
 @dataclass(frozen=True)
 class ProductReport:
-    """A Linear or convolution.
+    """Operations of a Linear or convolution.
 
     Attributes:
-        place: where it stands in the model.
+        place: position in the model.
         synaptic_operations: additions of a weight per image: one for every synapse of an input that is not 0, at every
             step. The product of a constant input runs once; its multiplications count instead.
-        multiplications: those of the ReLU network per image.
+        multiplications: multiplications of the ReLU network per image.
     """
 
     place: str
@@ -72,12 +73,12 @@ class ConversionReport:
     """Result of :func:`conversion_report`.
 
     Attributes:
-        layers: one entry a layer of neurons.
-        products: one entry a Linear or convolution.
+        layers: one entry per layer of neurons.
+        products: one entry per Linear or convolution.
         steps: numbers of steps.
-        accuracy: the spiking network's after each of these, in [0, 1]; without labels the fraction of images to which
-            it gives the ReLU network's class.
-        ann_accuracy: the ReLU network's; 1 without labels.
+        accuracy: accuracy of the spiking network after each number of steps, in [0, 1]; without labels the fraction of
+            images on which it agrees with the ReLU network.
+        ann_accuracy: accuracy of the ReLU network; 1 without labels.
         images: number of images.
         labelled: whether there were labels.
     """
@@ -94,7 +95,7 @@ class ConversionReport:
         return self.table()
 
     def table(self) -> str:
-        """Three Markdown tables."""
+        """Return three Markdown tables."""
         layers = [
             (
                 r.place,
@@ -111,25 +112,25 @@ class ConversionReport:
         ]
         head = "neurons at|neurons|threshold|correlation|error|rate|spikes|dead|saturated"
         products = [(r.place, f"{r.synaptic_operations:.4g}", f"{r.multiplications:.4g}") for r in self.products]
-        what = "accuracy" if self.labelled else "agreement"
+        quantity = "accuracy" if self.labelled else "agreement"
         accuracy = [(str(s), f"{100 * a:.2f} %") for s, a in zip(self.steps, self.accuracy)]
         accuracy.append(("ANN", f"{100 * self.ann_accuracy:.2f} %"))
         parts = (
             markdown(head.split("|"), layers),
             markdown(["product", "synaptic operations", "multiplications of the ANN"], products),
-            markdown(["steps", what], accuracy),
+            markdown(["steps", quantity], accuracy),
         )
         title = f"{self.images} images, {self.steps[-1]} steps; spikes and operations per image"
         return "\n\n".join((title, *parts))
 
     def figure(self) -> Figure:
-        """Correlation and error, silent and saturated neurons by layer; accuracy against steps."""
+        """Plot correlation, error, dead and saturated neurons by layer, and accuracy against steps."""
         from snnfast import visual
 
         return visual.conversion(self)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; a correlation that is not defined is None."""
+        """Return plain values, for JSON; an undefined correlation is None."""
         values = asdict(self)
         for layer in values["layers"]:
             for name in ("correlation", "error"):
@@ -146,17 +147,17 @@ def conversion_report(
     warm_up: int = 0,
     progress: bool | None = None,
 ) -> ConversionReport:
-    """Compares a spiking network with the ReLU network that it was made of.
+    """Compare a spiking network with the ReLU network it was converted from.
 
-    Activations come from the spiking network's own weights with ReLUs. These are the weights of ``ann`` unless
-    fine-tuning has changed them; ``ann`` itself gives the accuracy to compare with.
+    Activations are computed with the weights of the spiking network and ReLUs. These are the weights of ``ann`` unless
+    fine-tuning has changed them; the accuracy to compare with is that of ``ann`` itself.
 
     Args:
         ann: the ReLU network.
         snn: the spiking network.
         loader: batches of images and labels, or of images.
         steps: increasing numbers of steps after which to score; the layers are compared after the last.
-        warm_up: how many steps at the beginning the scores leave out; those of the layers count all.
+        warm_up: number of first steps that the scores leave out; the statistics of layers include them.
         progress: show a progress bar; None: only if standard error is a terminal.
 
     Returns:
@@ -167,16 +168,16 @@ def conversion_report(
             networks with outputs of different shapes, and arguments of wrong type or range.
     """
     comparison = Comparison(ann, snn, steps, warm_up)
-    for batch in each_batch(loader, "conversion_report", progress=progress, what="report"):
+    for batch in each_batch(loader, "conversion_report", progress=progress, title="report"):
         comparison.add(*images_and_labels(batch))
     return comparison.report()
 
 
 class Comparison:
-    """Adds up, batch by batch, what :func:`conversion_report` tells; its state can be kept and taken up again.
+    """Accumulate the statistics of :func:`conversion_report` batch by batch; its state can be saved and loaded.
 
     Attributes:
-        images: how many it has seen.
+        images: number of images so far.
     """
 
     def __init__(self, ann: nn.Module, snn: SpikingNetwork, steps: Sequence[int] = STEPS, warm_up: int = 0) -> None:
@@ -198,7 +199,7 @@ class Comparison:
 
     @torch.no_grad()
     def add(self, images: Tensor, labels: Tensor | None = None) -> None:
-        """Runs a batch ``[B, ...]`` through both networks; ``labels`` are ``[B]``."""
+        """Run a batch ``[B, ...]`` through both networks; ``labels`` are ``[B]``."""
         snn = self.snn
         snn.check_images(images)
         device = next((p.device for p in self.ann.parameters()), torch.device("cpu"))
@@ -231,7 +232,7 @@ class Comparison:
         scale = torch.ones((), device=stream.device)
         for name, layer in self._layers.items():
             threshold = snn.neurons(name).threshold
-            # A spike that counts 1 stands for all thresholds up to its layer.
+            # A spike of size 1 stands for the product of all thresholds up to its layer.
             scale = threshold * scale if snn.unit_spikes else threshold
             layer.add(activations[name], stream.counts[name], stream.steps, scale)
         for name, product in self._products.items():
@@ -240,7 +241,7 @@ class Comparison:
             self._operations[name] += active
 
     def report(self) -> ConversionReport:
-        """The report on the images so far."""
+        """Return the report on the images so far."""
         if not self.images:
             raise ValueError("conversion_report: the loader holds no images")
         n = self.images
@@ -260,13 +261,13 @@ class Comparison:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """All that was added up, in plain containers and tensors."""
+        """Return all sums, in plain containers and tensors."""
         fixed = ("ann", "snn", "steps", "warm_up", "_products", "_layers")
         state = {name: value for name, value in vars(self).items() if name not in fixed}
         return {**state, "layers": [vars(layer) for layer in self._layers.values()]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from a state of the same networks and steps."""
+        """Continue from a state of the same networks and steps."""
         state = dict(state)
         for layer, values in zip(self._layers.values(), state.pop("layers"), strict=True):
             vars(layer).update(values)
@@ -274,7 +275,7 @@ class Comparison:
 
 
 class _Layer:
-    """Sums over images, in float64, of what a layer's report needs."""
+    """Float64 sums over images for the report of a layer."""
 
     def __init__(self, place: str) -> None:
         self.place = place
@@ -287,8 +288,8 @@ class _Layer:
     def add(self, activation: Tensor, count: Tensor, steps: int, scale: Tensor) -> None:
         a = activation.double().flatten()
         r = (count.double() / steps * scale.double()).flatten()
-        ones = torch.tensor(float(a.numel()))
-        self.sums += torch.stack([ones.to(a), a.sum(), r.sum(), a @ a, r @ r, a @ r]).cpu()
+        size = torch.tensor(float(a.numel()))
+        self.sums += torch.stack([size.to(a), a.sum(), r.sum(), a @ a, r @ r, a @ r]).cpu()
         self.spikes += float(count.sum())
         fired, always = (count > 0).any(0), (count == steps).any(0)
         self.fired = fired if self.fired is None else self.fired | fired
@@ -315,16 +316,16 @@ class _Layer:
 
 
 def _synapses(product: nn.Module, stream: Stream, name: str) -> tuple[float, float]:
-    """Multiplications of ``product`` for one image, and synaptic operations for all of the batch."""
+    """Return multiplications of ``product`` for one image, and synaptic operations for the whole batch."""
     counter = copy.copy(product)
     weight = torch.ones_like(product.weight)  # type: ignore[arg-type]
     counter._parameters = {"weight": weight, "bias": None}  # type: ignore[dict-item]
     with torch.no_grad():
         source = stream.plan.nodes[name].source
         if source in stream.constant:
-            given = stream.constant[source]
-            dense = counter(torch.ones_like(given[:1])).double().sum().item()
-            return dense, dense * len(given)
+            inputs = stream.constant[source]
+            dense = counter(torch.ones_like(inputs[:1])).double().sum().item()
+            return dense, dense * len(inputs)
         active = stream.counts[source] if source in stream.counts else stream.active[name]
         active = active.to(weight.dtype)
         dense = counter(torch.ones_like(active[:1])).double().sum().item()

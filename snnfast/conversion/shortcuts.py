@@ -1,4 +1,4 @@
-"""Layers by a way that is faster for spikes on the CPU; docs/benchmarks.md has what was measured."""
+"""Faster functions for layers with spike inputs on the CPU; docs/benchmarks.md has the measurements."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn.modules.utils import _pair
 from snnfast import ops
 from snnfast.nn.spike_conv2d import has_events
 
-# From so many weights on a product looks for inputs that are 0.
+# Number of weights from which a product skips inputs that are 0.
 SPARSE_WEIGHTS = 1 << 18
 
 
@@ -20,8 +20,8 @@ def shortcut_of(layer: nn.Module | None, *, is_sparse: bool) -> Callable[[Tensor
     """Return a faster function with the results of ``layer``, except for rounding; None if there is none.
 
     Args:
-        layer: a layer, whose weights are not changed while the result is in use.
-        is_sparse: its input is spikes, or averages of them.
+        layer: a layer; its weights must not change while the result is in use.
+        is_sparse: its input is spikes, or averages of spikes.
     """
     if isinstance(layer, nn.Linear) and is_sparse and is_worth_skipping(layer.weight):
         weight, bias = input_major(layer.weight.detach()), layer.bias
@@ -36,21 +36,21 @@ def shortcut_of(layer: nn.Module | None, *, is_sparse: bool) -> Callable[[Tensor
 
 
 def is_worth_skipping(weight: Tensor) -> bool:
-    """Whether it is worth the time to look for inputs of such a product that are 0."""
+    """Return whether skipping inputs that are 0 saves time for a product with these weights."""
     known = weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.float64)
     return known and weight.numel() >= SPARSE_WEIGHTS
 
 
 def input_major(weight: Tensor) -> Tensor:
-    """A copy in which each input's weights lie side by side: ``spike_linear`` reads it where it lies."""
+    """Return a copy in which the weights of each input are contiguous, the layout that ``spike_linear`` reads."""
     outputs, inputs = weight.shape
-    # Rows a multiple of 1,024 bytes apart would meet in a few sets of the caches.
-    apart = outputs + (16 if outputs * weight.element_size() % 1024 == 0 else 0)
-    return weight.new_empty(inputs, apart)[:, :outputs].copy_(weight.t()).t()
+    # Rows with a stride of a multiple of 1,024 bytes would share a few cache sets.
+    stride = outputs + (16 if outputs * weight.element_size() % 1024 == 0 else 0)
+    return weight.new_empty(inputs, stride)[:, :outputs].copy_(weight.t()).t()
 
 
 def average_pool(x: Tensor, size: int) -> Tensor:
-    """Means of windows of ``size`` by ``size`` side by side: whole rows are added up first, which SIMD can do."""
+    """Average windows of ``size`` by ``size`` without overlap; adds whole rows first, which vectorises."""
     rows = x[..., ::size, :]
     for i in range(1, size):
         rows = rows + x[..., i::size, :]
@@ -61,7 +61,7 @@ def average_pool(x: Tensor, size: int) -> Tensor:
 
 
 def _window(pool: nn.AvgPool2d) -> int:
-    """The side of a pool whose windows are squares side by side; 0 for another pool."""
+    """Return the side of a pool with square windows without overlap or gaps; 0 for another pool."""
     sides = {*_pair(pool.kernel_size), *_pair(pool.stride)}
     plain = _pair(pool.padding) == (0, 0) and not pool.ceil_mode and pool.divisor_override is None
     return sides.pop() if plain and len(sides) == 1 else 0

@@ -1,4 +1,4 @@
-"""A spiking network running over a batch of images, chunk by chunk."""
+"""Run of a spiking network over a batch of images, chunk by chunk."""
 
 from __future__ import annotations
 
@@ -20,33 +20,34 @@ from .shortcuts import shortcut_of
 
 Encoder = Callable[[Tensor], Tensor]
 
-# Steps that run layer by layer where nothing else is asked for: enough that membranes stay in registers for a while,
-# few enough that the spikes of a layer stay in the cache.
+# Default number of steps that run layer by layer: enough that membranes stay in registers for a while, few enough that
+# the spikes of a layer stay in the cache.
 CHUNK = 16
 
 
 class Stream:
-    """A run over a batch that can be continued, and read at any time; :meth:`SpikingNetwork.stream` makes one.
+    """A run over a batch that can be continued and read at any time; :meth:`SpikingNetwork.stream` creates one.
 
     Its memory does not grow with the number of steps: it holds the membranes, the counts that the output reads, and
-    what a chunk of steps needs.
+    the values of a chunk of steps.
 
     Args:
-        plan: what runs when; that by step counts all that products read.
+        plan: the execution plan; ``plan.by_step`` to count the inputs of all products.
         network: the layers and parameters that the plan names.
-        neurons: by name, with their thresholds.
+        neurons: the neurons with their thresholds, by name.
         images: ``[B, ...]``, on the network's device.
-        encoding: what makes the input of a step of the images, see :class:`SpikingNetwork`.
-        warm_up: how many steps at the beginning :meth:`output` leaves out.
-        record: count the spikes of all layers and what products read.
-        watch: and all that :meth:`tell` tells.
+        encoding: encoding of the images, see :class:`SpikingNetwork`.
+        warm_up: number of first steps that :meth:`output` leaves out.
+        record: count the spikes of all layers and the active inputs of products.
+        watch: also record the data for :meth:`tell`.
 
     Attributes:
-        steps: steps done.
-        constant: what was worked out once, by name.
-        counts: with ``record=True`` the number of spikes of every layer of neurons, by name, each as its activations.
-        active: with ``record=True``, by name of a product that reads what is made of spikes, how often each input
-            was not 0; of one that reads the spikes themselves, ``counts`` tells.
+        steps: number of steps so far.
+        constant: values that are computed once, by name.
+        counts: with ``record=True``, the spike counts of every layer of neurons, by name, in the shape of its
+            activations.
+        active: with ``record=True``, by name of a product, how often each input was not 0; a product that reads spikes
+            directly is in ``counts`` instead.
     """
 
     @torch.no_grad()
@@ -93,7 +94,7 @@ class Stream:
 
     @torch.no_grad()
     def advance(self, num_steps: int, *, chunk: int | None = None) -> Stream:
-        """Runs ``num_steps`` more steps, ``chunk`` at a time, and returns itself."""
+        """Run ``num_steps`` more steps, ``chunk`` at a time, and return ``self``."""
         size = check.whole("SpikingNetwork", "chunk", CHUNK if chunk is None else chunk)
         end = self.steps + check.whole("SpikingNetwork", "num_steps", num_steps, least=0)
         while self.steps < end:
@@ -105,7 +106,7 @@ class Stream:
 
     @torch.no_grad()
     def tell(self, monitor: Monitor) -> None:
-        """Gives a monitor the spikes of all neurons and the operations of all products so far, at every step."""
+        """Report the spikes of all neurons and the operations of all products so far to a monitor."""
         for name in self.neurons:
             first, node = torch.cat(self._first[name]), self.plan.nodes[name]
             place = node.target if node.op == "call_module" else name
@@ -126,7 +127,7 @@ class Stream:
 
     @torch.no_grad()
     def output(self) -> Tensor:
-        """The scores after the steps so far; see :meth:`SpikingNetwork.forward`."""
+        """Return the scores after the steps so far; see :meth:`SpikingNetwork.forward`."""
         if self.steps <= self.warm_up:
             after = f" after a warm-up of {self.warm_up}" if self.warm_up else ""
             raise RuntimeError(f"SpikingNetwork: there is no output before the first step{after}")
@@ -139,7 +140,7 @@ class Stream:
         return scores * (self.steps / steps) - self._warm * (self.warm_up / steps)
 
     def _scores(self) -> Tensor:
-        """The scores of all steps so far."""
+        """Return the scores of all steps so far, with the warm-up."""
         if self.plan.counts_spikes:
             return self._sums[self.plan.result].clone()
         values: dict[str, Any] = dict(self.constant)
@@ -149,13 +150,13 @@ class Stream:
                 mean = mean * self.neurons[name].threshold
             values[name] = mean.to(self._images.dtype)
         for name in self.plan.tail:
-            # A pool of means: the largest sum is the sum of what the spiking pool gives out.
+            # Pooling means is right: the largest sum is the sum of the spiking pool's output.
             values[name] = self.network.call(self.plan.nodes[name])(values.__getitem__)
         result: Tensor = values[self.plan.result]
         return result
 
     def select(self, chosen: Tensor) -> None:
-        """Goes on with a part of the batch: indices, or a mask ``[B]``."""
+        """Continue with a part of the batch: indices, or a mask ``[B]``."""
         B = len(self._images)
         self._images = self._images[chosen]
         self._warm = None if self._warm is None else self._warm[chosen]
@@ -171,7 +172,7 @@ class Stream:
                 self.constant[name] = self._calls[name](self.constant.__getitem__)
 
     def _absorbs(self, name: str) -> bool:
-        """Whether products take over what a spike of the neurons ``name`` counts for."""
+        """Return whether the weights of products include the spike size of the neurons ``name``."""
         if self.plan.unit_spikes or name not in self.plan.absorbed:
             return False
         threshold = self.neurons[name].threshold
@@ -184,8 +185,8 @@ class Stream:
                 return self.network.call(node)
             layer = self.network.get_submodule(node.target)
             return reading(shortcut_of(layer, is_sparse=source is not None) or layer, node)
-        # The weights of one run take over what a spike counts for: a factor on the spikes would be another pass over
-        # them, and thresholds stay free to be changed between runs.
+        # Scale a copy of the weights by the spike size: scaling the spikes would be another pass over them. The copy
+        # lives for one run, so that thresholds may change between runs.
         product = copy.copy(self.network.get_submodule(node.target))
         weight: Tensor = product.weight  # type: ignore[assignment]
         threshold = self.neurons[source].threshold.to(weight.dtype)
@@ -195,18 +196,18 @@ class Stream:
         if threshold.numel() > 1:
             channels = threshold.numel()
             groups = getattr(product, "groups", 1)
-            each = weight.reshape(groups, weight.shape[0] // groups, channels // groups, -1)
-            weight = (each * threshold.view(groups, 1, channels // groups, 1)).view_as(weight)
+            grouped = weight.reshape(groups, weight.shape[0] // groups, channels // groups, -1)
+            weight = (grouped * threshold.view(groups, 1, channels // groups, 1)).view_as(weight)
         else:
             weight = weight * threshold.view(())
         product._parameters = {**product._parameters, "weight": weight}  # type: ignore[dict-item]
         return reading(shortcut_of(product, is_sparse=True) or product, node)
 
     def _encode(self, steps: int) -> Tensor:
-        """The input of the next steps, ``[steps, B, ...]``."""
+        """Return the input of the next steps, ``[steps, B, ...]``."""
         images, encoding = self._images, self._encoding
         if callable(encoding):
-            # A copy each: it may work in place.
+            # Clone for each step: the encoder may work in place.
             rows = [encoding(images.clone()) for _ in range(steps)]
             for row in rows:
                 if not isinstance(row, Tensor) or row.shape != images.shape:
@@ -214,7 +215,7 @@ class Stream:
                     raise ValueError(f"SpikingNetwork: the encoder must keep the shape {list(images.shape)}, got {got}")
             return torch.stack([row.to(images) for row in rows])
         p, sign = images.abs(), images.sign()
-        # A seed a step, so that chunks of any size see the same spikes.
+        # One seed per step, so that the spikes do not depend on the chunk size.
         rows = [
             ops.poisson(p, 1, seed=self._seed + self.steps + t, dtype=images.dtype, validate=False)[0]
             for t in range(steps)
@@ -266,7 +267,7 @@ class Stream:
         threshold = layer.threshold.to(v.dtype)
         constants: dict[str, Any] = {"v_threshold": threshold, "v_reset": layer.v_reset}
         if threshold.device.type == "cpu" and threshold.numel() == 1:
-            # The kernels are faster with a number; from a GPU it would have to be waited for.
+            # The kernels are faster with a number; reading it from a GPU would synchronise.
             constants["v_threshold"] = threshold.item()
         wanted = name in self.plan.counted
         if name in self.plan.unread and not self.watch:
@@ -280,7 +281,7 @@ class Stream:
         if self.watch:
             self._first.setdefault(name, []).append(spikes[:, :1] != 0)
         if wanted or self.record:
-            # Whole numbers, so that chunks of any size add up to the same.
+            # Whole numbers, so that the sum does not depend on the chunk size.
             count = spikes.sum(0, dtype=v.dtype)
             if wanted:
                 self._sums[name] = self._sums[name] + count if name in self._sums else count
@@ -291,7 +292,7 @@ class Stream:
         return spikes
 
     def _pool(self, name: str, x: Tensor) -> Tensor:
-        """A spike wherever the largest sum so far under the window grows."""
+        """Emit a spike wherever the largest sum so far in the window grows."""
         sums, largest = self._pools.get(name, (None, None))
         run, total = ops.li(x, sums, decay=1.0, decay_input=False)
         pool = self._calls[name]
@@ -303,26 +304,26 @@ class Stream:
         return torch.diff(pooled, dim=0, prepend=first.unsqueeze(0)).to(x.dtype)
 
     def _products(self, name: str, values: dict[str, Tensor], steps: int) -> Tensor:
-        """A stored affine node, step by step: a product over another number of rows may round otherwise."""
+        """Compute a stored affine node step by step: a product over another number of rows may round differently."""
         recipe = self.plan.recipe[name]
 
         def row_of(t: int) -> Tensor:
-            here: dict[str, Any] = {}
+            step_values: dict[str, Any] = {}
 
             def look(n: str) -> Any:
-                if n in here:
-                    return here[n]
+                if n in step_values:
+                    return step_values[n]
                 return values[n][t] if n in values else self.constant[n]
 
             for part in recipe:
                 if self.record and self.plan.nodes[part].is_product:
                     self._record(part, look)
-                here[part] = self._calls[part](look)
-            row: Tensor = here[name]
+                step_values[part] = self._calls[part](look)
+            row: Tensor = step_values[name]
             return row
 
         first = row_of(0)
-        # For one step as for many, or a product could round otherwise.
+        # The same code for one step as for many: products could round differently.
         rows = self._rows(name, first, steps)
         rows[0] = first
         for t in range(1, steps):
@@ -330,20 +331,20 @@ class Stream:
         return rows
 
     def _rows(self, name: str, row: Tensor, steps: int) -> Tensor:
-        """Memory for so many rows, that of the chunk before where it fits: fresh memory costs more than the copy."""
-        kept = self._buffers.get(name)
-        if kept is None or len(kept) < steps or kept.shape[1:] != row.shape:
-            kept = torch.empty(
+        """Return memory for ``steps`` rows; reuse that of the last chunk: allocation costs more than the copy."""
+        buffer = self._buffers.get(name)
+        if buffer is None or len(buffer) < steps or buffer.shape[1:] != row.shape:
+            buffer = torch.empty(
                 (steps * len(row), *row.shape[1:]),
                 dtype=row.dtype,
                 device=row.device,
                 memory_format=self._layout(name, row),
             ).view(steps, *row.shape)
-            self._buffers[name] = kept
-        return kept[:steps]
+            self._buffers[name] = buffer
+        return buffer[:steps]
 
     def _layout(self, name: str, value: Tensor) -> torch.memory_format:
-        """Of the value of a node: images lie as convolutions by events read them, where a model cannot see it."""
+        """Return the memory layout of a value: channels last, for event convolutions, if the model cannot notice."""
         last = name in self.plan.hidden and value.dim() == 4
         return torch.channels_last if last else torch.contiguous_format
 

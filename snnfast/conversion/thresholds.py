@@ -20,7 +20,7 @@ def thresholds_from_activations(
     consistent: bool = True,
     progress: bool | None = None,
 ) -> list[Tensor]:
-    """Thresholds for spikes that count 1 and weights as they are, from the largest activations (Diehl et al. 2015).
+    """Return thresholds for spikes of size 1 and unchanged weights, from the largest activations (Diehl et al. 2015).
 
     With ``lambda_l`` the largest activation of layer ``l`` over the images (or a percentile), a spike of layer ``l``
     stands for ``lambda_l``, so the next layer sees its input divided by ``lambda_l``. Hence::
@@ -28,18 +28,17 @@ def thresholds_from_activations(
         threshold_l = lambda_l / lambda_(l-1)          lambda_0 = 1
 
     which is the paper's data-based normalisation ``W_l lambda_(l-1) / lambda_l`` with a threshold of 1, in other units
-    (Rueckauer et al. 2017, equation 5, has the two written out). n3ml takes ``lambda_l`` alone: then only the first
-    layer is in balance.
+    (both are in Rueckauer et al. 2017, equation 5). n3ml uses ``lambda_l`` alone, which balances only the first layer.
 
     Args:
-        model: the trained ReLU network: a chain of layers without biases, as the paper's.
+        model: the trained ReLU network: a chain of layers without biases, as in the paper.
         loader: batches of images, or of images and labels.
-        percentile: in (0, 100]; the largest if 100.
+        percentile: in (0, 100]; 100 is the largest activation.
         consistent: divide by ``lambda_(l-1)``; False gives n3ml's thresholds.
         progress: show a progress bar; None: only if standard error is a terminal.
 
     Returns:
-        One threshold a layer of neurons, the output included, for ``update_threshold``.
+        One threshold per layer of neurons, including the output, for ``update_threshold``.
 
     Raises:
         TypeError, ValueError: for a model that is not such a chain, an empty loader, images of wrong shape, a
@@ -52,7 +51,7 @@ def thresholds_from_activations(
     )
     if not consistent:
         return largest
-    return [largest[0], *(now / before for before, now in itertools.pairwise(largest))]
+    return [largest[0], *(current / before for before, current in itertools.pairwise(largest))]
 
 
 def thresholds_from_currents(
@@ -67,34 +66,34 @@ def thresholds_from_currents(
     batches: int = 1,
     progress: bool | None = None,
 ) -> list[Tensor]:
-    """Spike-Norm: thresholds from the largest current of the running spiking network (Sengupta et al. 2019).
+    """Set thresholds by Spike-Norm, from the largest current of the running spiking network (Sengupta et al. 2019).
 
-    This goes layer by layer, with the thresholds of all earlier layers set and all membranes at rest. The largest
-    current into the layer, over batch, neurons and ``num_steps`` steps, times ``scaling_factor``, becomes its
-    threshold. The spikes of the layer before are kept, one byte each, so every layer runs twice, and not once for each
-    layer after it. When this returns, ``network`` has the thresholds.
+    Spike-Norm goes layer by layer, with the thresholds of all earlier layers set and all membranes at rest. The largest
+    input current of the layer, over batch, neurons and ``num_steps`` steps, times ``scaling_factor``, becomes its
+    threshold. The spikes of the previous layer are stored, one byte each, so every layer runs twice, not once for each
+    layer after it. ``network`` gets the thresholds.
 
     In n3ml ``scaling_factor`` has no effect, and membranes carry over between layers.
 
     Args:
         network: the spiking network.
         loader: batches of images, or of images and labels.
-        num_steps: steps, at least 1; the paper takes 2500, the manual 500.
+        num_steps: number of steps, at least 1; the paper uses 2500, the manual 500.
         scaling_factor: thresholds are this fraction of the largest current, above 0. Below 1 there are more spikes
             sooner, and neurons with the largest currents saturate.
-        percentile: in (0, 100]; below 100 this percentile of the currents in place of the largest, those below 0
-            counted as 0.
+        percentile: in (0, 100]; below 100 this percentile of the currents instead of the largest, with negative
+            currents counted as 0.
         per_channel: one threshold for every channel.
         encoding: from images ``[B, ...]`` to the input of one step, of the same shape; None for the network's own.
-        batches: how many batches of ``loader`` to use.
+        batches: number of batches of ``loader`` to use.
         progress: show a progress bar over layers; None: only if standard error is a terminal.
 
     Returns:
-        One threshold a layer of neurons, for ``update_threshold``.
+        One threshold per layer of neurons, for ``update_threshold``.
 
     Raises:
         TypeError, ValueError: for an empty loader, images of wrong shape, and arguments of wrong type or range; the
-            thresholds of ``network`` are then what they were.
+            thresholds of ``network`` are then unchanged.
     """
     op = "thresholds_from_currents"
     if not isinstance(network, SpikingNetwork):
@@ -132,8 +131,8 @@ def _check_chain(network: SpikingNetwork) -> None:
                 "snnfast.convert(model, loader, method='max')"
             )
         if node.kind == "affine":
-            what = "has a bias" if node.is_product else "adds a constant"
+            constant = "has a bias" if node.is_product else "adds a constant"
             raise ValueError(
-                f"thresholds_from_activations: {node.place} {what}, which would have to be divided by the "
+                f"thresholds_from_activations: {node.place} {constant}, which would have to be divided by the "
                 "activation before it; use snnfast.convert(model, loader, method='max')"
             )

@@ -1,4 +1,4 @@
-"""From a ReLU network to its nodes: batch norms folded, every node known by what it becomes, or refused by name."""
+"""Trace of a ReLU network as nodes: folds batch norms, and gives every node a kind or refuses it by name."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from .qcfs import QCFS
 
 HOOKED = "it has a forward hook or a forward of its own, which spikes would not pass; remove it"
 READ_LATER = "it changes in place what is read again by another name; write it without the underscore"
-# By a part of what torch.fx says.
+# Part of a message of torch.fx -> the cause.
 UNTRACEABLE = {
     "inputs to control flow": "its forward branches on values or on the shape of a tensor, as by if, while or assert, "
     "and only one way can be converted; take the branch out",
@@ -44,7 +44,7 @@ UNTRACEABLE = {
     "cannot be iterated": "its forward goes through the rows of a tensor; let one layer take them all",
     "'len' is not supported": "its forward takes the len() of a tensor; write x.shape[0]",
 }
-# Layers that compute what these do.
+# Layers of this package -> equivalent layers of PyTorch.
 DROP_INS: dict[type[nn.Module], type[nn.Module]] = {
     PatchConv2d: nn.Conv2d,
     SpikeConv2d: nn.Conv2d,
@@ -54,12 +54,12 @@ DROP_INS: dict[type[nn.Module], type[nn.Module]] = {
 
 @dataclass(frozen=True)
 class Traced:
-    """A network as plain nodes, and what they need of it.
+    """A network as plain nodes, with the parts that they use.
 
     Attributes:
-        nodes: by name, in the order in which they run.
-        result: the name of the node that gives the scores.
-        parts: the modules, parameters and buffers that nodes name.
+        nodes: nodes by name, in the order in which they run.
+        result: the name of the node that returns the scores.
+        parts: the modules, parameters and buffers that nodes use, by name.
         thresholds: thresholds that the network has learned (QCFS), by node name.
     """
 
@@ -70,12 +70,12 @@ class Traced:
 
 
 def max_pool1d(*args: Any, **kwargs: Any) -> Tensor:
-    """PyTorch's, by a name that can be saved."""
+    """PyTorch's function under a name that can be pickled."""
     return F.max_pool1d(*args, **kwargs)  # type: ignore[no-any-return]
 
 
 def max_pool2d(*args: Any, **kwargs: Any) -> Tensor:
-    """PyTorch's, by a name that can be saved."""
+    """PyTorch's function under a name that can be pickled."""
     return F.max_pool2d(*args, **kwargs)  # type: ignore[no-any-return]
 
 
@@ -83,12 +83,12 @@ SAVED: dict[Any, Callable[..., Any]] = {F.max_pool1d: max_pool1d, F.max_pool2d: 
 
 
 class _OneSignal(Tracer):
-    """Traces a network as its first argument alone would run it."""
+    """Tracer that calls a network with its first argument only."""
 
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
     ) -> tuple[Any, list[Any]]:
-        """The first argument is the signal; the others keep their defaults, if all of them have one."""
+        """Make the first argument the signal; the others keep their defaults, if all have one."""
         _, *signals = inspect.signature(root_fn).parameters.values()
         if signals[1:] and all(map(_is_optional, signals[1:])):
             call, root_fn = root_fn, lambda model, x: call(model, x)
@@ -101,11 +101,11 @@ def _is_optional(parameter: inspect.Parameter) -> bool:
 
 
 def trace(model: nn.Module, *, max_pool: str = "rate") -> Traced:
-    """Traces ``model`` in evaluation mode; the model itself is left alone.
+    """Trace ``model`` in evaluation mode; the model itself is not changed.
 
     Raises:
         TypeError: ``model`` is no module.
-        ValueError: it cannot be traced, or holds what cannot be converted; all of it is named.
+        ValueError: it cannot be traced or converted; the message names all such nodes.
     """
     check.module("convert", "model", model)
     try:
@@ -124,7 +124,7 @@ def trace(model: nn.Module, *, max_pool: str = "rate") -> Traced:
         graph = _OneSignal(QCFS).trace(model)
     except Exception as error:
         raise ValueError(f"convert: {type(model).__name__} cannot be traced by torch.fx: {_cause(error)}") from error
-    # Calls without the images have run, and would keep their results.
+    # Calls that do not depend on the images have run during the trace; their results would become constants.
     drew = not torch.equal(drawn, torch.get_rng_state())
     if drew or written != _versions(model):
         why = "it draws at random in evaluation as well" if drew else KEPT
@@ -143,14 +143,14 @@ def _cause(error: Exception) -> str:
 
 
 class _Conversion(LayerGraph):
-    """The graph of a model on its way to nodes."""
+    """The graph of a model during its conversion to nodes."""
 
     def __init__(self, model: nn.Module, graph: fx.Graph) -> None:
         super().__init__(model, graph, chains=False)
         self.refused: dict[fx.Node | None, str] = {}
 
     def traced(self, max_pool: str) -> Traced:
-        """Rewrites the graph, and names its nodes by what they become."""
+        """Rewrite the graph, and return its nodes with their kinds."""
         self._refuse_hooks()
         for node in self.graph.nodes:
             _by_position(node)
@@ -222,7 +222,7 @@ class _Conversion(LayerGraph):
             self._place(node),
             node.op,
             SAVED.get(node.target, node.target),
-            # A ReLU may have another argument, whether it works in place.
+            # A ReLU may have the argument inplace.
             args[:1] if kind == "spiking" else args,
             {} if kind == "spiking" else dict(kwargs),
             is_product=is_product,
@@ -232,14 +232,14 @@ class _Conversion(LayerGraph):
         )
 
     def _place(self, node: fx.Node) -> str:
-        """Where a node stands, as a reader of the model would say it."""
+        """Return the position of a node, for messages."""
         if node.op == "call_module":
             return f"{node.target} ({type(self.layer(node)).__name__})"
         return place(node)
 
 
 def _by_position(node: fx.Node) -> None:
-    """Gives the arguments that later steps look at by their places, where the model gave them by name."""
+    """Make keyword arguments that later steps read positional."""
     function = function_of(node)
     names: tuple[str, ...] = ("input", "other")
     if node.op == "call_module":

@@ -46,7 +46,7 @@ def without_loop(net: nn.Module, inputs: Sequence[tuple[Any, ...]] = ()) -> nn.M
     loops = [Loop(copied(net), other, by_input) for other in others]
     loop = Loop(net, trace, by_input)
     for other in loops:
-        node = difference(loop.made, other.made, (loop.traced, other.traced))
+        node = difference(loop.new_graph, other.new_graph, (loop.traced, other.traced))
         if node is not None:
             other.refuse(
                 node,

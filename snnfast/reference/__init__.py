@@ -1,10 +1,10 @@
 """The ops in plain PyTorch, with the same signatures: the test oracle, the documentation and the third backend.
 
-``snnfast/reference/<stem>.py`` says all about an op but how it gets fast: its call, a named tuple of checked arguments;
-its equation, a function of the call; and its public signature and documentation, a function that checks arguments and
-returns the call. Kernels, their fakes and the equation take what they need from the call by name; its fields are the
-arguments of the C++ operator in the same order (``csrc/ops/<stem>.cpp``). ``neuron.py`` makes all of this for neurons,
-from the equation of a step.
+``snnfast/reference/<stem>.py`` defines an op except for its kernels: its call, a named tuple of checked arguments; its
+equation, a function of the call; and its public signature and documentation, a function that checks arguments and
+returns the call. Kernels, their fakes and the equation read fields of the call by name; the fields are the arguments of
+the C++ operator in the same order (``csrc/ops/<stem>.cpp``). For neurons, ``neuron.py`` derives all of this from the
+equation of a step.
 """
 
 from importlib import import_module
@@ -18,7 +18,7 @@ _OPS: dict[str, Any] = {
     for name, function in vars(import_module(f"{__name__}.{module.name}")).items()
     if isinstance(function, FunctionType) and function.__module__ == __name__
 }
-globals().update(_OPS)  # after all modules are loaded, whose names some of them bear
+globals().update(_OPS)  # after all modules are loaded: some ops have the name of a module
 __all__ = sorted(_OPS)
 
 

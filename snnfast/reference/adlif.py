@@ -13,7 +13,7 @@ FORMS = ("baronig2025", "bittar2022")
 
 
 def of_form(leak_w: check.Leak, *, form: str = "baronig2025", q: float = 120.0) -> Any:
-    """The gain of what drives ``w``, and whether the form is the symplectic one of Baronig et al."""
+    """Return the gain of the drive of ``w``, and whether the form is the symplectic one of Baronig et al."""
     check.choice("adlif", "form", form, FORMS)
     symplectic, factor = form == "baronig2025", check.number("adlif", "q", q)
     return leak_w.rate * factor if symplectic else 1.0, symplectic
@@ -40,7 +40,7 @@ def adlif(
 
     ``"baronig2025"`` is the symplectic form (Baronig et al., Advancing spatio-temporal processing through adaptation
     in spiking neural networks, Nature Communications 16, 2025); the paper resets to ``v_reset=0.0`` with
-    ``detach_reset=True``. ``"bittar2022"`` is that of Bittar and Garner (A surrogate gradient spiking baseline for
+    ``detach_reset=True``. ``"bittar2022"`` is the form of Bittar and Garner (A surrogate gradient spiking baseline for
     speech command recognition, Frontiers in Neuroscience 16, 2022) as in its code: a step's membrane and spike change
     ``w`` before the next step; the paper resets with ``v_reset=None``. Gradients flow to ``x``, ``v``,
     ``w`` and every parameter that is a tensor, also through ``w`` from step to step. Refractory periods and several
@@ -48,7 +48,7 @@ def adlif(
 
     Args:
         w: adaptation current before the first step, ``x.shape[1:]``; 0 if None.
-        form: ``"baronig2025"`` or ``"bittar2022"``: what drives ``w``.
+        form: ``"baronig2025"`` or ``"bittar2022"``: the equation of ``w``.
         tau_w: time constant of the adaptation in steps, at least 1; 100.0 if neither it nor ``decay_w`` is given.
         decay_w: ``1 - 1/tau_w`` instead of ``tau_w``, in [0, 1].
         a: strength with which the membrane drives ``w``.

@@ -1,4 +1,4 @@
-"""Arguments of products, cast as ``torch.autocast`` casts those of PyTorch's own."""
+"""Casts of the arguments of products under ``torch.autocast``, as for PyTorch's own functions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def autocast(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Under autocast as PyTorch casts the arguments of ``linear`` and ``conv2d``: no float64, no integers."""
+    """Cast under autocast as PyTorch casts the arguments of ``linear`` and ``conv2d``: no float64, no integers."""
     kind = x.device.type
     if kind not in ("cpu", "cuda") or not torch.is_autocast_enabled(kind):
         return x, weight, bias

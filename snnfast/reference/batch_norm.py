@@ -59,14 +59,14 @@ def batch_norm(
     (Ioffe and Szegedy, Batch Normalization, ICML 2015), and the gradient of ``x`` goes through them, too. With ``z =
     (x - mean) / sqrt(var + eps)`` and means over the same dimensions::
 
-        dL/dx      = weight / sqrt(var + eps) (dL/dy - mean(dL/dy) - z mean(z dL/dy))     of its own mean and var
-        dL/dx      = weight / sqrt(var + eps) dL/dy                                       of given ones
+        dL/dx      = weight / sqrt(var + eps) (dL/dy - mean(dL/dy) - z mean(z dL/dy))     without mean and var
+        dL/dx      = weight / sqrt(var + eps) dL/dy                                       with mean and var
         dL/dweight = sum of z dL/dy           dL/dbias = sum of dL/dy
 
     The kernels are for the CPU, for channels-last ``x`` in float32, bfloat16 or float64, and for ``[B, C]`` from 2**18
     values on. Their sums are in float64 over blocks of 16 rows, in the same order for any number of threads. In all
-    other cases (contiguous images, float16, CUDA, ``torch.compile``, ``torch.vmap``) it is PyTorch's, on the CPU of
-    contiguous ``x``: for images its sums are then in float64, too.
+    other cases (contiguous images, float16, CUDA, ``torch.compile``, ``torch.vmap``) PyTorch's function runs, on the
+    CPU with a contiguous ``x``: for images its sums are then in float64, too.
 
     Args:
         x: ``[B, C, ...]``, float32, float64, bfloat16 or float16.
@@ -77,11 +77,11 @@ def batch_norm(
         eps: added to the variance; positive, or with ``mean`` and ``var`` at least 0.
 
     Returns:
-        ``(y, mean, var)``: ``y`` as ``x``, and what it was normalised by, ``[C]`` in float64, without gradients.
+        ``(y, mean, var)``: ``y`` like ``x``; the mean and variance used, ``[C]`` in float64, without gradients.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype or device, or if ``x`` has fewer than two
-            values a channel to take ``mean`` and ``var`` of.
+            values per channel to compute ``mean`` and ``var``.
         RuntimeError: for second derivatives and forward-mode differentiation of the kernels.
     """
     check.tensor(OP, "x", x)
@@ -90,8 +90,8 @@ def batch_norm(
         raise ValueError(f"{OP}: x must have shape [B, C, ...], got {list(x.shape)}")
     check.elements(OP, "x", x.shape)
     channels = x.shape[1]
-    own = (("weight", weight), ("bias", bias))
-    for name, value in (*own, ("mean", mean), ("var", var)):
+    learned = (("weight", weight), ("bias", bias))
+    for name, value in (*learned, ("mean", mean), ("var", var)):
         if value is None:
             continue
         check.shape(OP, name, value, (channels,))
@@ -104,8 +104,8 @@ def batch_norm(
         elif value.dtype not in allowed:
             check.dtype(OP, name, value.dtype, tuple(dict.fromkeys(allowed)))
     if (mean is None) != (var is None):
-        given, missing = ("var", "mean") if mean is None else ("mean", "var")
-        raise ValueError(f"{OP}: {missing} must be given if {given} is")
+        present, missing = ("var", "mean") if mean is None else ("mean", "var")
+        raise ValueError(f"{OP}: {missing} must be given if {present} is")
     if mean is None and x.numel() <= channels:
         raise ValueError(
             f"{OP}: x must have more than 1 value a channel to take its mean and variance of, got shape {list(x.shape)}"

@@ -1,4 +1,4 @@
-"""BP-STDP of one layer pair: Tavanaei and Maida 2019."""
+"""BP-STDP between two layers: Tavanaei and Maida 2019."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .stdp import Reduction, Update
 
 
 class BpStdpCall(NamedTuple):
-    """See :func:`bp_stdp_`; ``scale`` is what an error is multiplied by."""
+    """See :func:`bp_stdp_`; ``scale`` is the factor of errors."""
 
     w: Changed
     pre: Tensor
@@ -49,14 +49,14 @@ class Change(NamedTuple):
 
 
 def move_window(counts: Tensor, spikes: Tensor, t: int, epsilon: int) -> None:
-    """Makes ``counts`` ``[B, I]`` of steps ``t - 1 - epsilon`` to ``t - 1`` those of ``t - epsilon`` to ``t``."""
+    """Move the window of ``counts`` ``[B, I]`` by one step, to the steps ``t - epsilon`` to ``t``."""
     counts += spikes[t].to(counts)
     if t > epsilon:
         counts -= spikes[t - epsilon - 1].to(counts)
 
 
 def pass_back(w: Tensor, error: Tensor, counts: Tensor) -> Tensor:
-    """The error of the presynaptic neurons ``[B, I]``, summed in the order of the neurons that it comes from."""
+    """Return the error of the presynaptic neurons ``[B, I]``, summed in the order of the postsynaptic neurons."""
     total = torch.zeros_like(counts)
     for o in range(w.shape[0]):
         total = total + error[:, o, None] * w[o]
@@ -64,7 +64,7 @@ def pass_back(w: Tensor, error: Tensor, counts: Tensor) -> Tensor:
 
 
 def apply(w: Tensor, changes: list[Change]) -> None:
-    """Adds the changes one after the other, and forgets them."""
+    """Add the changes one after the other, and clear the list."""
     with torch.no_grad():
         for change in changes:
             w += change.factor[:, None] * change.counts
@@ -84,7 +84,7 @@ def bp_stdp_(
     return_error: bool = True,
     validate: bool = True,
 ) -> BpStdpCall:
-    """Changes the weights between two layers by the errors of the second and the recent spikes of the first.
+    """Change the weights between two layers by the errors of the second and the recent spikes of the first.
 
     With the spikes of a neuron in the window of the last ``epsilon + 1`` steps::
 
@@ -108,7 +108,7 @@ def bp_stdp_(
             should have fired in the window and did not, -1 if it did and should not have, else 0
             (:func:`snnfast.loss.bp_stdp_error`). For hidden neurons: ``passed`` of the next layer.
         lr: learning rate, at least 0.
-        epsilon: how many steps a window reaches back, at least 1.
+        epsilon: number of earlier steps in a window, at least 1.
         update: ``"step"`` or ``"sequence"``.
         reduction: ``"sum"`` or ``"mean"`` of the changes over the batch.
         return_error: compute the errors of the presynaptic neurons.

@@ -1,4 +1,4 @@
-"""A network trained by BP-STDP: Tavanaei and Maida 2019."""
+"""Network trained by BP-STDP: Tavanaei and Maida 2019."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from snnfast import check
 
 from .bp_stdp import Change, apply, move_window, pass_back
 from .call import ChangedList, Parameter, Parameters, reference_op
-from .networks import networks_of, of_network, of_networks, own
+from .networks import networks_of, of_network, of_networks, part
 from .presentations import Presentations, Rates, rates, size, spikes_of
 from .stdp import Reduction, Update
 
@@ -24,12 +24,12 @@ SHAPES = ("N_post", "N_pre"), ("K", "N_post", "N_pre")
 
 
 class BpStdpNetworkResult(NamedTuple):
-    """The result of presentations to a network.
+    """Result of presentations to a network.
 
     For K networks at once each tensor is ``[K, ...]``.
 
     Attributes:
-        spikes: of the outputs, bool ``[T, P, O]``.
+        spikes: spikes of the outputs, bool ``[T, P, O]``.
         hidden: spikes of every hidden layer, bool ``[T, P, H]`` each; None without ``return_hidden``.
         state: membranes of every layer after the last step, ``[P, N]`` each; None without ``return_state``.
     """
@@ -40,7 +40,7 @@ class BpStdpNetworkResult(NamedTuple):
 
 
 class BpStdpNetworkCall(NamedTuple):
-    """See :func:`bp_stdp_network_`; an empty ``state`` is rest."""
+    """See :func:`bp_stdp_network_`; an empty ``state`` means rest."""
 
     weights: ChangedList
     x: Presentations
@@ -57,12 +57,12 @@ class BpStdpNetworkCall(NamedTuple):
     return_state: bool
 
     def network(self, k: int) -> BpStdpNetworkCall:
-        """The call of network ``k`` alone, which changes its part of the weights."""
+        """Return the call of network ``k``, which changes its part of the weights."""
         return self._replace(
             weights=[w[k] for w in self.weights],
             x=self.x.network(k),
-            labels=own(self.labels, 1, k),
-            desired=own(self.desired, 2, k),
+            labels=part(self.labels, 1, k),
+            desired=part(self.desired, 2, k),
             thresholds=of_network(self.thresholds, k),
             lr=of_network(self.lr, k),
             state=[v[k] for v in self.state],
@@ -88,7 +88,7 @@ def _bp_stdp_network(call: BpStdpNetworkCall) -> BpStdpNetworkResult:
 
 
 def present_all(call: BpStdpNetworkCall, rasters: list[Tensor], membranes: list[Tensor]) -> None:
-    """Presents all samples to one network, a batch at a time; fills ``rasters`` ``[T, P, N]``, one a layer."""
+    """Present all samples to one network, a batch at a time; fill ``rasters`` ``[T, P, N]``, one per layer."""
     w = [v.detach() for v in call.weights]
     samples, num_steps = call.x.shape
     x = w[0].new_zeros((num_steps, samples, w[0].shape[1]), dtype=torch.bool)
@@ -99,8 +99,8 @@ def present_all(call: BpStdpNetworkCall, rasters: list[Tensor], membranes: list[
         taught = None
         if call.labels is not None and call.desired is not None:
             taught = call.labels[group], call.desired[:, group]
-        own = [v[group] for v in membranes]
-        present(call, w, x[:, group], own, [s[:, group] for s in rasters], taught)
+        membranes_of_batch = [v[group] for v in membranes]
+        present(call, w, x[:, group], membranes_of_batch, [s[:, group] for s in rasters], taught)
 
 
 def present(
@@ -111,7 +111,7 @@ def present(
     rasters: list[Tensor],
     taught: tuple[Tensor, Tensor] | None,
 ) -> None:
-    """Fills ``rasters`` ``[T, B, N]``, one a layer, with the response to ``x`` ``[T, B, I]``; learns if taught."""
+    """Fill ``rasters`` ``[T, B, N]``, one per layer, with the response to ``x`` ``[T, B, I]``; learn if taught."""
     spikes = [x, *rasters]
     counts = [w[0].new_zeros(s.shape[1:]) for s in spikes]
     changes: list[list[Change]] = [[] for _ in w]
@@ -139,7 +139,7 @@ def present(
 
 
 def current(w: Tensor, spikes: Tensor) -> Tensor:
-    """Input current ``[B, O]``, the weights of the spikes ``[B, I]`` summed in the order of the inputs."""
+    """Return the input current ``[B, O]``: weights of the spikes ``[B, I]``, summed in the order of the inputs."""
     total = w.new_zeros((len(spikes), len(w)))
     for i in spikes.any(0).nonzero().flatten().tolist():
         total = total + torch.where(spikes[:, i, None], w[:, i], 0)
@@ -147,15 +147,15 @@ def current(w: Tensor, spikes: Tensor) -> Tensor:
 
 
 def output_error(fired: Tensor, labels: Tensor, desired: Tensor) -> Tensor:
-    """The error of the outputs in one step, -1, 0 or 1.
+    """Return the error of the outputs in one step: -1, 0 or 1.
 
     Args:
         fired: whether an output fired in the window, bool ``[..., B, O]``.
         labels: int64 ``[B]``.
         desired: whether the output of the class should fire in the step, bool ``[..., B]``.
     """
-    own = torch.nn.functional.one_hot(labels, fired.shape[-1]).bool()
-    return (own & ~fired).int().sub_((~own & fired).int()) * desired[..., None]
+    is_class = torch.nn.functional.one_hot(labels, fired.shape[-1]).bool()
+    return (is_class & ~fired).int().sub_((~is_class & fired).int()) * desired[..., None]
 
 
 @reference_op(_bp_stdp_network)
@@ -177,11 +177,11 @@ def bp_stdp_network_(
     return_state: bool = False,
     validate: bool = True,
 ) -> BpStdpNetworkCall:
-    """Presents spikes to a network of integrate-and-fire neurons, which learns to fire at desired times.
+    """Present spikes to a network of integrate-and-fire neurons, which learns to fire at desired times.
 
-    In each step layers are computed one after the other, with the spikes of the layer before in the same step::
+    In each step layers are computed one after the other, with the spikes of the previous layer in the same step::
 
-        v <- v + sum of w[:, i] over the neurons i of the layer before that fire, in the order of i
+        v <- v + sum of w[:, i] over the neurons i of the previous layer that fire, in the order of i
         s = v >= threshold;  v <- 0 where s
 
     With ``labels`` and ``desired`` it learns, in the steps in which ``desired[t, p]`` asks the output of class
@@ -190,21 +190,21 @@ def bp_stdp_network_(
     layer, passes the error back, and so on to the first layer; all errors are computed with the weights before any
     change.
 
-    ``batch`` samples are presented at a time, from rest, with the weights after the presentation before.
+    ``batch`` samples are presented at a time, from rest, with the weights after the previous presentation.
     Within a presentation the changes of all samples are added in each step or after the last, as ``update``
     says, in the order of the steps and then of the samples. Without labels nothing changes.
 
     The weights are **changed in place**; nothing is changed when an error is raised. There is no gradient. Work grows
     with the spikes; the CPU kernels equal the reference bit for bit. On CUDA all steps of all samples are one launch.
 
-    Weights ``[K, N, N of the layer before]`` are K independent networks at once; each equals a single network bit for
+    Weights ``[K, N, N of the previous layer]`` are K independent networks at once; each equals a single network bit for
     bit. ``state`` and results then have K as first dimension; ``x``, its rates or seeds, ``labels`` and ``desired``
     do not need it if all networks get the same. The learning rate and each threshold may be K
     numbers, one for each network. On the CPU each thread takes a network; on CUDA all networks are one
     launch.
 
     Args:
-        weights: one matrix for each layer, ``[N, N of the layer before]``, or ``[K, ...]`` of several networks, float32
+        weights: one matrix per layer, ``[N, N of the previous layer]``, or ``[K, ...]`` of several networks, float32
             or float64, 16 layers at most, no two of which share memory.
         x: input spikes ``[T, P, I]`` of P samples, bool, uint8 or floating point (anything but 0 is a spike), or
             :class:`Rates`, whose spikes are drawn in the kernel and never stored.
@@ -213,7 +213,7 @@ def bp_stdp_network_(
         thresholds: one for each layer, each a number or K of them, above 0 in the dtype of the weights.
         dt: length of a step in ms, for :class:`Rates`; nothing else depends on it.
         lr: learning rate, at least 0, a number or K of them.
-        epsilon: how many steps a window reaches back, at least 1.
+        epsilon: number of earlier steps in a window, at least 1.
         update: ``"step"`` or ``"sequence"``.
         reduction: ``"sum"`` or ``"mean"`` of the changes over the samples of a presentation.
         batch: samples presented at a time; None: all.
@@ -237,12 +237,12 @@ def bp_stdp_network_(
     first, step = weights[0], check.positive(op, "dt", dt)
     inputs, networks = first.shape[-1], networks_of(first)
     if isinstance(x, Rates):
-        given = rates(op, x, inputs, first.device, step, validate, networks)
+        stimuli = rates(op, x, inputs, first.device, step, validate, networks)
     else:
-        each = isinstance(x, Tensor) and networks is not None and x.dim() == 4
-        check.spikes(op, "x", x, (*((networks,) if each else ()), "T", "P", inputs), first)
-        given = Presentations(spikes=x.detach().transpose(-3, -2))
-    samples, num_steps = given.shape
+        per_network = isinstance(x, Tensor) and networks is not None and x.dim() == 4
+        check.spikes(op, "x", x, (*((networks,) if per_network else ()), "T", "P", inputs), first)
+        stimuli = Presentations(spikes=x.detach().transpose(-3, -2))
+    samples, num_steps = stimuli.shape
     size(op, num_steps, inputs)
     size(op, num_steps, max(w.shape[-2] for w in weights), "neurons")
     check.whole(op, "epsilon", epsilon)
@@ -269,7 +269,7 @@ def bp_stdp_network_(
             check.finite(op, f"weights[{depth}]", w)
     return BpStdpNetworkCall(
         weights=list(weights),
-        x=given,
+        x=stimuli,
         labels=labels,
         desired=desired,
         thresholds=limits,
@@ -301,9 +301,9 @@ def _weights(op: str, weights: object) -> None:
 
 
 def _taught(op: str, name: str, value: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype, w: Tensor) -> None:
-    """Checks what is taught: the same to all networks, or to each its own."""
-    each = isinstance(value, Tensor) and w.dim() == 3 and value.dim() == len(shape) + 1
-    check.fits(op, name, value, (w.shape[0], *shape) if each else shape, dtype, w.device)
+    """Check labels or desired spikes, which are for all networks or one for each."""
+    per_network = isinstance(value, Tensor) and w.dim() == 3 and value.dim() == len(shape) + 1
+    check.fits(op, name, value, (w.shape[0], *shape) if per_network else shape, dtype, w.device)
 
 
 def _one_a_layer(op: str, name: str, values: object, weights: Sequence[Tensor]) -> None:

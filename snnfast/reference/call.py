@@ -1,4 +1,4 @@
-"""From a call to the plain arguments of its kernel and back; from a check and an implementation to a public op."""
+"""Conversion of calls to plain kernel arguments and back, and construction of public ops."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from snnfast.reference.surrogate import Surrogate, SurrogateLike, numbered
 
 Parameter = float | Tensor
-Parameters = list[float] | Tensor  # some numbers, or as many for each of several networks
+Parameters = list[float] | Tensor  # numbers, or a tensor with a row of them for each network
 Changed = Annotated[Tensor, "changed"]
 OptionalChanged = Annotated[Tensor | None, "changed"]
 ChangedList = Annotated[list[Tensor], "changed"]
@@ -25,13 +25,13 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class FieldType(NamedTuple):
-    """How a field of a call is handed to a kernel: as one plain argument or several.
+    """Conversion of a field of a call to plain kernel arguments, one or several.
 
     Attributes:
         schema: the argument in PyTorch's notation, with ``{}`` for the field's name.
-        size: how many plain arguments.
-        flat: a value of the field as plain arguments.
-        value: the value of plain arguments.
+        size: number of plain arguments.
+        flat: converts a value of the field to plain arguments.
+        value: converts plain arguments to a value.
     """
 
     schema: str
@@ -40,11 +40,11 @@ class FieldType(NamedTuple):
     value: Callable[..., Any]
 
 
-def _one(value: Any) -> tuple[Any]:
+def _single(value: Any) -> tuple[Any]:
     return (value,)
 
 
-def _same(value: Any) -> Any:
+def _unchanged(value: Any) -> Any:
     return value
 
 
@@ -62,7 +62,7 @@ def _surrogate(value: Surrogate) -> tuple[int, float]:
 
 _KINDS: dict[Any, FieldType] = {
     **{
-        hint: FieldType(f"{schema} {{}}", 1, _one, _same)
+        hint: FieldType(f"{schema} {{}}", 1, _single, _unchanged)
         for hint, schema in {
             Tensor: "Tensor",
             Tensor | None: "Tensor?",
@@ -98,20 +98,20 @@ def _nested(call: Any) -> FieldType:
 
 
 def prepare(call: Any) -> Any:
-    """Looks up once, as attributes of the class ``call``, how its fields are handed to a kernel; returns the class."""
+    """Store the conversions of its fields as attributes of the class ``call``, once; return the class."""
     if "kinds" not in vars(call):
         hints = get_type_hints(call, include_extras=True)
         nested = {name for name in call._fields if hasattr(hints[name], "_fields")}
         call.kinds = tuple(
             _nested(prepare(hints[name])) if name in nested else _KINDS[hints[name]] for name in call._fields
         )
-        several = [(place, kind.flat) for place, kind in enumerate(call.kinds) if kind.size != 1]
-        call.several = tuple(reversed(several))  # from the last on, so that places stay
+        several = [(position, kind.flat) for position, kind in enumerate(call.kinds) if kind.size != 1]
+        call.several = tuple(reversed(several))  # from the last on, so that earlier positions stay valid
     return call
 
 
 def extended(call: Any, name: str, fields: dict[str, Any]) -> Any:
-    """The type ``name`` of a call that has the fields of ``call``, then ``fields``, a type for each name."""
+    """Return a call type ``name`` with the fields of ``call``, then ``fields``, a type for each name."""
     hints = get_type_hints(call, include_extras=True)
     every = {field: hints[field] for field in call._fields} | fields
     longer = NamedTuple(name, list(every.items()))  # type: ignore[misc]
@@ -120,37 +120,37 @@ def extended(call: Any, name: str, fields: dict[str, Any]) -> Any:
 
 
 def schema(call: Any) -> str:
-    """The arguments of a call's kernel in PyTorch's notation."""
+    """Return the kernel arguments of a call in PyTorch's schema notation."""
     kinds = prepare(call).kinds
     return ", ".join(kind.schema.format(name) for name, kind in zip(call._fields, kinds))
 
 
 def flatten(call: Any) -> list[Any]:
-    """The plain arguments of a call's kernel, in order."""
+    """Return the plain kernel arguments of a call, in order."""
     flat = list(call)
-    for place, as_several in call.several:
-        value = flat[place]
-        if type(value) is float:  # a parameter, as most are: no call
-            flat.insert(place + 1, None)
+    for position, as_several in call.several:
+        value = flat[position]
+        if type(value) is float:  # most parameters: saves a function call
+            flat.insert(position + 1, None)
         else:
-            flat[place : place + 1] = as_several(value)
+            flat[position : position + 1] = as_several(value)
     return flat
 
 
 def unflatten(call: type[C], flat: Iterable[Any]) -> C:
-    """The call of plain arguments; what comes after them is left alone."""
+    """Return the call of plain arguments; further arguments are ignored."""
     plain = iter(flat)
     return call(*(kind.value(*(next(plain) for _ in range(kind.size))) for kind in call.kinds))  # type: ignore[attr-defined]
 
 
 def fields_of_kind(call: Any, hint: Any) -> tuple[str, ...]:
-    """The names of the fields whose type is ``hint``."""
+    """Return the names of the fields whose type is ``hint``."""
     kinds = prepare(call).kinds
     return tuple(name for name, kind in zip(call._fields, kinds) if kind is _KINDS[hint])
 
 
 def positions(call: Any) -> dict[str, int]:
-    """Where a field's first plain argument stands."""
+    """Return the position of the first plain argument of every field."""
     starts, position = {}, 0
     for name, kind in zip(call._fields, prepare(call).kinds):
         starts[name] = position
@@ -163,7 +163,7 @@ class Op(Protocol[P, R_co]):
 
     Attributes:
         check: checks the arguments and returns the call.
-        equation: the op in plain PyTorch, a function of the call; of ops in ``snnfast.reference``.
+        equation: the op in plain PyTorch, a function of the call; only of ops in ``snnfast.reference``.
     """
 
     __name__: str
@@ -178,7 +178,7 @@ def public(check: Callable[P, C], run: Callable[[str, C], R], module: str) -> Op
     """Return the op of ``module`` that checks its arguments by ``check`` and returns ``run(name, call)``."""
     name = check.__name__
     call = get_type_hints(check)["return"]
-    if hasattr(call, "_fields"):  # else one of several calls
+    if hasattr(call, "_fields"):  # else the check returns one of several call types
         prepare(call)
 
     @functools.wraps(check)
@@ -194,16 +194,16 @@ def public(check: Callable[P, C], run: Callable[[str, C], R], module: str) -> Op
 
 
 def public_op(reference: Op[P, Any]) -> Callable[[Callable[[str, Any], R]], Op[P, R]]:
-    """Makes a function of an op's name and call the public op beside ``reference``, with its arguments."""
+    """Decorate a function of an op's name and call: make it the public op with the arguments of ``reference``."""
     return lambda run: public(reference.check, run, "snnfast.ops")
 
 
 def reference_op(
     equation: Callable[[Any], Any], result_of: Callable[[Any, Any], Any] = lambda call, outputs: outputs
 ) -> Callable[[Callable[P, Any]], Op[P, Any]]:
-    """Makes a check, which returns a call, the public op of ``snnfast.reference`` by ``equation``, in plain PyTorch.
+    """Decorate a check, which returns a call: make it the op of ``snnfast.reference`` with ``equation``.
 
-    The op keeps the equation as an attribute. ``result_of`` makes what the op returns of what the equation gives.
+    The equation, in plain PyTorch, becomes an attribute of the op. ``result_of`` converts its outputs to the result.
     """
 
     def publish(check: Callable[P, Any]) -> Op[P, Any]:

@@ -1,4 +1,4 @@
-"""Delays that are real numbers of steps, by the triangle of DelRec; linear interpolation is the narrowest."""
+"""Delays by real numbers of steps, with the triangular kernel of DelRec; its narrowest is linear interpolation."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def _delay(call: DelayCall) -> Tensor:
     past = x.new_zeros((0, *neurons)) if call.past is None else call.past
     steps, radius = len(past) + len(x), 1 + call.sigma
     reach = float(math.ceil(2 * radius))
-    known = torch.cat([x.new_zeros((1, *neurons)), past, x]).to(dtype)  # row 0 is silence
-    now = torch.arange(1 + len(past), 1 + steps, device=x.device).view(-1, *(1,) * len(neurons))
+    known = torch.cat([x.new_zeros((1, *neurons)), past, x]).to(dtype)  # row 0: no input
+    time = torch.arange(1 + len(past), 1 + steps, device=x.device).view(-1, *(1,) * len(neurons))
     d = torch.as_tensor(call.d, dtype=dtype, device=x.device).expand(neurons).clamp(0.0, steps + reach)
     first = (d.detach() - radius).floor() + 1
     y = torch.zeros(x.shape, dtype=dtype, device=x.device)
@@ -38,14 +38,14 @@ def _delay(call: DelayCall) -> Tensor:
         outside = (j > d.detach() + radius) | (j >= first + reach)
         height = torch.where(j <= d, radius - (d - j), radius - (j - d))
         weight = torch.where(outside, 0, height * (1 / (radius * radius)))
-        rows = (now - j.long()).clamp(0, steps)
+        rows = (time - j.long()).clamp(0, steps)
         y = y + weight * known.gather(0, rows)
     return y.to(x.dtype)
 
 
 @reference_op(_delay)
 def delay(x: Tensor, d: float | Tensor, past: Tensor | None = None, *, sigma: float = 0.0) -> DelayCall:
-    """``x`` delayed by ``d`` steps, a real number, with linear interpolation between two steps.
+    """Delay ``x`` by ``d`` steps, a real number, with linear interpolation between two steps.
 
     For every neuron and ``t = 0 ... T-1``, with ``n = floor(d)`` and ``f = d - n``::
 

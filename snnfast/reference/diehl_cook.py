@@ -18,7 +18,7 @@ from .networks import networks_of, numbers, one_by_one, with_numbers
 from .presentations import Events, Presentations, Rates, spikes_of
 from .stdp import normalize
 
-Setting = float | Sequence[float]  # of all networks, or one a network
+Setting = float | Sequence[float]  # one for all networks, or one per network
 
 
 # Settings in which networks may differ, in the order of the kernel.
@@ -26,16 +26,16 @@ NUMBERS = (*("rule", "norm", "decay", "v_threshold", "v_reset", "inhibition"), *
 
 
 class DiehlCookState(NamedTuple):
-    """Everything the network remembers from one step to the next, besides weights and thresholds.
+    """State of the network between two steps, besides weights and thresholds.
 
     For K networks at once each tensor is ``[K, ...]``.
 
     Attributes:
         v: membrane above rest ``[N]``, mV.
-        refractory: steps for which a neuron is still refractory, int32 ``[N]``.
+        refractory: remaining refractory steps of each neuron, int32 ``[N]``.
         trace_pre, trace_pre2: traces of the inputs ``[I]``.
         trace_post, trace_post2: traces of the neurons ``[N]``.
-        last_input: spikes of the inputs in the last step, which the neurons have yet to receive, bool ``[I]``.
+        last_input: spikes of the inputs in the last step, which neurons receive in the next, bool ``[I]``.
         last_spikes: spikes of the neurons in the last ``inhibition_delay`` steps, the oldest first, bool ``[D, N]``.
     """
 
@@ -50,14 +50,14 @@ class DiehlCookState(NamedTuple):
 
 
 class DiehlCookResult(NamedTuple):
-    """The result of P presentations.
+    """Result of P presentations.
 
     For K networks at once each tensor is ``[K, ...]``.
 
     Attributes:
         counts: spikes of every neuron in every presentation, int32 ``[P, N]``.
         spikes: spikes of every step, bool ``[P, T, N]``; None without ``return_spikes``.
-        state: after the last step; None without ``return_state``.
+        state: state after the last step; None without ``return_state``.
     """
 
     counts: Tensor
@@ -70,15 +70,14 @@ class DiehlCookCall(NamedTuple):
 
     Attributes:
         learns: whether there is a rule.
-        rule: its constants.
-        decay: of the membrane in a step.
-        theta_decay: of the threshold in a step; 1: none.
-        norm: 0: none.
-        numbers: float64 ``[K, M]``, of networks that differ in them: those of the fields ``NUMBERS``, which then say
-            no more than whether any network adapts.
-        state: the call's own, which the op brings up to date: that to go on from, or at rest; empty where nobody asks
-            for it.
-        carry: go on from the state; else each presentation starts at rest.
+        rule: constants of the rule.
+        decay: decay of the membrane per step.
+        theta_decay: decay of the threshold per step; 1: none.
+        norm: sum of the weights of a neuron; 0: no normalisation.
+        numbers: float64 ``[K, M]`` if networks differ: the values of the fields ``NUMBERS`` for each network; the
+            fields themselves then only say whether any network adapts.
+        state: initial state, a copy that the op updates; empty if no state is passed or returned.
+        carry: start from the state; else each presentation starts at rest.
     """
 
     w: Changed
@@ -104,11 +103,11 @@ class DiehlCookCall(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """Steps of a presentation."""
+        """Number of steps of a presentation."""
         return self.x.shape[1]
 
     def network(self, k: int) -> DiehlCookCall:
-        """The call of network ``k`` alone, which changes its part of the tensors."""
+        """Return the call of network ``k``, which changes its part of the tensors."""
         return self._replace(**part_of_network(self, k, NUMBERS))
 
     def result_of(self, outputs: tuple[Tensor, Tensor]) -> DiehlCookResult:
@@ -118,13 +117,11 @@ class DiehlCookCall(NamedTuple):
         return DiehlCookResult(counts, spikes if self.return_spikes else None, state)
 
 
-# Checks of both networks of Diehl and Cook.
-
-NOTHING = Rule("additive")  # where no rule is given
+NOTHING = Rule("additive")  # constants for kernels if there is no rule
 
 
 def _diehl_cook(call: DiehlCookCall) -> tuple[Tensor, Tensor]:
-    """Spikes of P presentations, counted and one by one; weights, thresholds and the state change in place."""
+    """Return spike counts and spikes of P presentations; change weights, thresholds and the state in place."""
     return one_by_one(call, present)
 
 
@@ -143,16 +140,16 @@ def present(call: DiehlCookCall) -> tuple[Tensor, Tensor]:
             plastic |= spikes[p, t]
         if call.learns and call.norm > 0:
             normalize(call.w, plastic, call.norm, call.rule)
-    for own, last in zip(call.state, state):
-        own.copy_(last)
+    for saved, last in zip(call.state, state):
+        saved.copy_(last)
     return spikes.sum(1, dtype=torch.int32), spikes
 
 
 def step(call: DiehlCookCall, s: DiehlCookState, inputs: Tensor) -> tuple[Tensor, DiehlCookState]:
-    """Spikes ``[N]`` and the state after them: dynamics first, then plasticity."""
+    """Return the spikes ``[N]`` of a step and the next state: dynamics first, then plasticity."""
     delay = call.inhibition_delay
     current = torch.zeros_like(s.v)
-    # In this order, so that sums round alike everywhere.
+    # In this order, so that sums round as in the kernels.
     for i in s.last_input.nonzero().flatten().tolist():
         current = current + call.w[:, i]
     if delay:
@@ -165,7 +162,7 @@ def step(call: DiehlCookCall, s: DiehlCookState, inputs: Tensor) -> tuple[Tensor
     margin = v - (call.v_threshold + call.theta)
     spikes = margin >= 0
     if call.one_winner and spikes.any():
-        winner = margin.argmax()  # the first of equals
+        winner = margin.argmax()  # the first of several maxima
         spikes = torch.zeros_like(spikes)
         spikes[winner] = True
     refractory = torch.where(spikes, call.refractory, (s.refractory - 1).clamp(min=0))
@@ -183,7 +180,7 @@ def step(call: DiehlCookCall, s: DiehlCookState, inputs: Tensor) -> tuple[Tensor
 
 
 def learn(call: DiehlCookCall, s: DiehlCookState, pre: Tensor, post: Tensor) -> DiehlCookState:
-    """Traces, then weights; the second traces enter as they were before this step's spikes."""
+    """Update traces, then weights; second traces have their values before the spikes of the step."""
     rule, w = call.rule, call.w
     x_pre = rule.trace(s.trace_pre * rule.decay_pre, pre)
     x_post = rule.trace(s.trace_post * rule.decay_post, post)
@@ -222,7 +219,7 @@ def diehl_cook_(
     return_state: bool = False,
     validate: bool = True,
 ) -> DiehlCookCall:
-    """Presents P stimuli, one after the other, to N competing neurons that adapt and learn.
+    """Present P stimuli, one after the other, to N competing neurons that adapt and learn.
 
     Diehl and Cook, Front. Comput. Neurosci. 9:99 (2015) with current-based synapses as in n3ml. Potentials are in mV
     above rest. With ``d = exp(-dt / tau)``, input spikes ``s_in`` and D = ``inhibition_delay``, a step of neuron j is::
@@ -262,7 +259,7 @@ def diehl_cook_(
         w: weights ``[N, I]`` or ``[K, N, I]``, float32 or float64, within the bounds of ``rule``. Fastest if ``w.mT``
             is contiguous.
         theta: adaptive part of the thresholds ``[N]``, mV, of the dtype of ``w``; shares no memory with it.
-        rule: how ``w`` learns, from :mod:`snnfast.plasticity`; None: it does not.
+        rule: plasticity rule of ``w``, from :mod:`snnfast.plasticity`; None: no learning.
         norm: sum to which the weights are normalised after a presentation; needs ``rule``, and weights stay within its
             bounds; None: no normalisation.
         state: the state to start from, as returned; None: rest.
@@ -270,7 +267,7 @@ def diehl_cook_(
         tau: membrane time constant, ms.
         v_threshold: threshold above rest, mV.
         v_reset: membrane after a spike, above rest, mV.
-        refractory: time for which a neuron receives nothing after a spike, ms.
+        refractory: time without input after a spike, ms.
         inhibition: effect of a spike on all other neurons, mV.
         inhibition_delay: steps from a spike to its inhibition.
         one_winner: let at most one neuron spike in a step.
@@ -291,7 +288,7 @@ def diehl_cook_(
     plastic_weights(op, w, theta, rule, validate)
     step = check.positive(op, "dt", dt)
 
-    def own(op: str, tau: float, v_threshold: float, v_reset: float, inhibition: float) -> dict[str, Any]:
+    def membrane_settings(op: str, tau: float, v_threshold: float, v_reset: float, inhibition: float) -> dict[str, Any]:
         return {
             "decay": math.exp(-step / check.positive(op, "tau", tau)),
             "v_threshold": check.number(op, "v_threshold", v_threshold),
@@ -303,7 +300,7 @@ def diehl_cook_(
         op,
         w,
         step,
-        own,
+        membrane_settings,
         rule=rule,
         norm=norm,
         tau=tau,
@@ -331,7 +328,7 @@ def diehl_cook_(
 
 
 def at_rest(w: Tensor, inhibition_delay: int) -> DiehlCookState:
-    """The state of a network that has been silent for long."""
+    """Return the resting state of a network."""
     *networks, n, i = w.shape
     neurons, inputs = w.new_zeros((*networks, n)), w.new_zeros((*networks, i))
     return DiehlCookState(
@@ -347,43 +344,43 @@ def at_rest(w: Tensor, inhibition_delay: int) -> DiehlCookState:
 
 
 def settings_of_networks(
-    op: str, w: Tensor, step: float, own: Callable[..., dict[str, Any]], **given: Any
+    op: str, w: Tensor, step: float, specific: Callable[..., dict[str, Any]], **values: Any
 ) -> dict[str, Any]:
-    """The fields ``NUMBERS`` of a call, by ``own`` those that one op has, and ``numbers``, if networks differ."""
+    """Return the fields ``NUMBERS`` of a call, and ``numbers`` if networks differ; ``specific``: settings of one op."""
 
     def settings(
         op: str, rule: Rule | None, norm: float | None, theta_plus: float, tau_theta: float | None, **others: float
     ) -> dict[str, Any]:
-        """Of one network, in the order of the call."""
+        """Return the settings of one network, in the order of the call."""
         if norm is not None and rule is None:
             raise ValueError(f"{op}: norm must be None without a rule, got {norm}")
         fade = 0.0 if tau_theta is None else step / check.positive(op, "tau_theta", tau_theta)
         return {
             "rule": (rule or NOTHING).constants(step),
             "norm": 0.0 if norm is None else check.positive(op, "norm", norm),
-            **own(op, **others),
+            **specific(op, **others),
             "theta_plus": check.at_least_zero(op, "theta_plus", theta_plus),
             "theta_decay": math.exp(-fade),
         }
 
     networks = networks_of(w)
-    if networks is None:  # asked first: to look for sequences takes a small call 3 us
-        return {**settings(op, **given), "numbers": None}
-    several = {n for n, v in given.items() if isinstance(v, Sequence) and not isinstance(v, str)}
+    if networks is None:  # first: the search for sequences costs a small call 3 us
+        return {**settings(op, **values), "numbers": None}
+    several = {n for n, v in values.items() if isinstance(v, Sequence) and not isinstance(v, str)}
     if not several:
-        return {**settings(op, **given), "numbers": None}
+        return {**settings(op, **values), "numbers": None}
     for name in several:
-        if len(given[name]) != networks or not networks:
-            raise ValueError(f"{op}: {name} must be one for all or {networks}, one a network, got {len(given[name])}")
+        if len(values[name]) != networks or not networks:
+            raise ValueError(f"{op}: {name} must be one for all or {networks}, one a network, got {len(values[name])}")
     every = [
-        settings(f"{op}: network {k}", **{name: v[k] if name in several else v for name, v in given.items()})
+        settings(f"{op}: network {k}", **{name: v[k] if name in several else v for name, v in values.items()})
         for k in range(networks)
     ]
-    rows = [[n for part in one.values() for n in numbers(part)] for one in every]
+    rows = [[n for part in network.values() for n in numbers(part)] for network in every]
     return {
         **every[0],
-        "theta_plus": max(one["theta_plus"] for one in every),
-        "theta_decay": min(one["theta_decay"] for one in every),
+        "theta_plus": max(network["theta_plus"] for network in every),
+        "theta_decay": min(network["theta_decay"] for network in every),
         "numbers": torch.tensor(rows, dtype=torch.float64).to(w.device),
     }
 
@@ -396,7 +393,7 @@ def plastic_weights(
     validate: bool,
     theta_dtype: torch.dtype | None = None,
 ) -> None:
-    """``w`` [N, I] or [K, N, I] and ``theta`` must fit each other, and ``w`` lie within the bounds of ``rule``."""
+    """Check that ``w`` [N, I] or [K, N, I] fits ``theta``, and lies within the bounds of ``rule``."""
     check.weights(op, "w", w, "NI", "KNI")
     check.shape(op, "theta", theta, w.shape[:-1])
     if theta_dtype is None:
@@ -407,41 +404,41 @@ def plastic_weights(
     if theta.dtype == w.dtype and check.overlap(theta, w):
         raise ValueError(f"{op}: theta and w must not share memory: each changes by itself")
     rules = rules_of(op, w, rule)
-    for one in rules:
-        if one.tau_eligibility is not None:
+    for item in rules:
+        if item.tau_eligibility is not None:
             raise ValueError(f"{op}: rule must not wait for a reward; use snnfast.ops.stdp_ for that")
     if not validate:
         return
-    for k, one in enumerate(rules):
-        check.in_range(op, "w", w.detach()[k] if len(rules) > 1 else w.detach(), one.w_min, one.w_max)
+    for k, item in enumerate(rules):
+        check.in_range(op, "w", w.detach()[k] if len(rules) > 1 else w.detach(), item.w_min, item.w_max)
     if not rules:
         check.finite(op, "w", w)
     check.finite(op, "theta", theta)
 
 
 def rules_of(op: str, w: Tensor, rule: object) -> Sequence[Rule]:
-    """No rule, one, or one for each network of ``w``, which differ in numbers alone."""
+    """Return no rule, one, or one for each network of ``w``; check that these differ only in numbers."""
     if rule is None:
         return ()
     several = w.dim() == 3 and isinstance(rule, Sequence) and not isinstance(rule, str)
     rules = rule if several else (rule,)
-    for one in rules:  # type: ignore[attr-defined]
-        if not isinstance(one, Rule):
-            raise TypeError(f"{op}: rule must be a rule of snnfast.plasticity or None, got {type(one).__name__}")
-        if (one.kind, one.trace) != (rules[0].kind, rules[0].trace):  # type: ignore[index]
+    for item in rules:  # type: ignore[attr-defined]
+        if not isinstance(item, Rule):
+            raise TypeError(f"{op}: rule must be a rule of snnfast.plasticity or None, got {type(item).__name__}")
+        if (item.kind, item.trace) != (rules[0].kind, rules[0].trace):  # type: ignore[index]
             raise ValueError(
                 f"{op}: rules of networks must be of one kind and trace, "
-                f"got {rules[0].kind}, {rules[0].trace} and {one.kind}, {one.trace}"  # type: ignore[index]
+                f"got {rules[0].kind}, {rules[0].trace} and {item.kind}, {item.trace}"  # type: ignore[index]
             )
     return rules  # type: ignore[return-value]
 
 
 def part_of_network(call: Any, k: int, names: Sequence[str]) -> dict[str, Any]:
     """Return the fields of network ``k`` in a call of K networks; ``names``: the fields that ``numbers`` holds."""
-    own = {} if call.numbers is None else {name: getattr(call, name) for name in names}
-    each = iter(call.numbers[k].tolist() if own else ())
+    settings = {} if call.numbers is None else {name: getattr(call, name) for name in names}
+    new_numbers = iter(call.numbers[k].tolist() if settings else ())
     return {
-        **{name: with_numbers(value, each) for name, value in own.items()},
+        **{name: with_numbers(value, new_numbers) for name, value in settings.items()},
         "numbers": None,
         "w": call.w[k],
         "theta": call.theta[k],
@@ -451,7 +448,7 @@ def part_of_network(call: Any, k: int, names: Sequence[str]) -> dict[str, Any]:
 
 
 def whole_steps(op: str, name: str, time: object, dt: float) -> int:
-    """A time in ms as steps; begun ones count."""
+    """Return a time in ms as a number of steps, rounded up."""
     steps = check.at_least_zero(op, name, time) / dt
     if not steps < 2**31:
         raise ValueError(f"{op}: {name} must be less than 2**31 steps of {dt:g} ms, got {time}")
@@ -461,7 +458,7 @@ def whole_steps(op: str, name: str, time: object, dt: float) -> int:
 def own_state(
     op: str, state: object, kind: type, asked: object, device: torch.device, at_rest: Callable[[], Any]
 ) -> list[Tensor]:
-    """The tensors of a state that the call may change: a copy of ``state``, or at rest if one is asked for."""
+    """Return state tensors that the call may change: a copy of ``state``, or the resting state if it is returned."""
     if state is None:
         return list(at_rest()) if asked else []
     if not isinstance(state, kind):

@@ -33,15 +33,15 @@ NUMBERS = ("rule", "norm", "exc", "inh", "g", "theta_plus", "theta_decay")
 
 
 class DiehlCookConductanceState(NamedTuple):
-    """Everything the network remembers from one step to the next, besides weights and thresholds.
+    """State of the network between two steps, besides weights and thresholds.
 
-    D is the longest of the delays, in steps; 0 without delays. For K networks at once each tensor is ``[K, ...]``.
+    D is the longest delay in steps; 0 without delays. For K networks at once each tensor is ``[K, ...]``.
 
     Attributes:
         v: membrane of the excitatory neurons ``[N]``, mV.
         g_exc, g_inh: their excitatory and inhibitory conductance ``[N]``, in units of the leak.
-        refractory: steps for which they are still refractory, int32 ``[N]``.
-        v_inh, g_exc_inh, refractory_inh: the same for the inhibitory neurons, which nothing inhibits.
+        refractory: their remaining refractory steps, int32 ``[N]``.
+        v_inh, g_exc_inh, refractory_inh: the same for the inhibitory neurons, which are not inhibited.
         trace_pre, trace_pre2: traces of the inputs in the last D + 1 steps, the oldest first ``[D + 1, I]``.
         trace_post, trace_post2: traces of the excitatory neurons ``[N]``.
         last_inputs: spikes of the inputs in the last D steps, the oldest first, bool ``[D, I]``.
@@ -62,14 +62,14 @@ class DiehlCookConductanceState(NamedTuple):
 
 
 class DiehlCookConductanceResult(NamedTuple):
-    """The result of P presentations of T steps and R steps of rest.
+    """Result of P presentations of T steps and R steps of rest.
 
     For K networks at once each tensor is ``[K, ...]``.
 
     Attributes:
         counts: spikes of every excitatory neuron in every presentation, rest included, int32 ``[P, N]``.
         spikes: spikes of every step, bool ``[P, T + R, N]``; None without ``return_spikes``.
-        state: after the last step; None without ``return_state``.
+        state: state after the last step; None without ``return_state``.
     """
 
     counts: Tensor
@@ -78,7 +78,7 @@ class DiehlCookConductanceResult(NamedTuple):
 
 
 class Population(NamedTuple):
-    """The membranes of one population: potentials in mV, ``rate`` = dt / tau, ``refractory`` in steps."""
+    """Membrane constants of a population: potentials in mV, ``rate`` = dt / tau, ``refractory`` in steps."""
 
     rate: float
     v_rest: float
@@ -88,14 +88,14 @@ class Population(NamedTuple):
 
 
 class Conductances(NamedTuple):
-    """The conductances of both populations.
+    """Conductance constants of both populations.
 
     Attributes:
         e_exc, e_inh: reversal potentials, mV.
-        decay_exc, decay_inh: decay in a step.
-        mean_exc, mean_inh: mean over a step of a conductance that begins it at 1.
-        w_exc_inh: from an excitatory neuron to its inhibitory partner.
-        w_inh_exc: from an inhibitory neuron to all excitatory ones but its partner.
+        decay_exc, decay_inh: decay per step.
+        mean_exc, mean_inh: mean over a step of a conductance that starts at 1.
+        w_exc_inh: weight from an excitatory neuron to its inhibitory partner.
+        w_inh_exc: weight from an inhibitory neuron to all excitatory neurons but its partner.
     """
 
     e_exc: float
@@ -112,15 +112,14 @@ class DiehlCookConductanceCall(NamedTuple):
     """See :func:`diehl_cook_conductance_`; time in steps.
 
     Attributes:
-        longest_delay: no delay is longer; 0 without delays.
+        longest_delay: upper bound of the delays; 0 without delays.
         learns: whether there is a rule.
-        rule: its constants.
-        norm: 0: none.
-        theta_decay: of the threshold in a step; 1: none.
+        rule: constants of the rule.
+        norm: sum of the weights of a neuron; 0: no normalisation.
+        theta_decay: decay of the threshold per step; 1: none.
         numbers: as in :class:`DiehlCookCall`.
-        state: the call's own, which the op brings up to date: that to go on from, or at rest; empty where nobody asks
-            for it.
-        carry: go on from the state; else each presentation starts at rest.
+        state: initial state, a copy that the op updates; empty if no state is passed or returned.
+        carry: start from the state; else each presentation starts at rest.
     """
 
     w: Changed
@@ -145,11 +144,11 @@ class DiehlCookConductanceCall(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """Steps of a presentation, rest included."""
+        """Number of steps of a presentation, rest included."""
         return self.x.shape[1] + self.rest_steps
 
     def network(self, k: int) -> DiehlCookConductanceCall:
-        """The call of network ``k`` alone, which changes its part of the tensors."""
+        """Return the call of network ``k``, which changes its part of the tensors."""
         delays = None if self.delays is None else self.delays[k]
         return self._replace(**part_of_network(self, k, NUMBERS), delays=delays)
 
@@ -160,11 +159,11 @@ class DiehlCookConductanceCall(NamedTuple):
         return DiehlCookConductanceResult(counts, spikes if self.return_spikes else None, state)
 
 
-LONGEST_DELAY = 255  # of uint8
+LONGEST_DELAY = 255  # largest uint8
 
 
 def _diehl_cook_conductance(call: DiehlCookConductanceCall) -> tuple[Tensor, Tensor]:
-    """Spikes of P presentations, counted and one by one; weights, thresholds and the state change in place."""
+    """Return spike counts and spikes of P presentations; change weights, thresholds and the state in place."""
     return one_by_one(call, present)
 
 
@@ -183,18 +182,18 @@ def present(call: DiehlCookConductanceCall) -> tuple[Tensor, Tensor]:
         if call.learns and call.norm > 0:
             normalize(call.w, every, call.norm, call.rule)
         inputs = spikes_of(call.x, p, sources)
-        silence = inputs.new_zeros((call.rest_steps, sources))
-        for t, fired in enumerate(torch.cat((inputs, silence))):
+        no_input = inputs.new_zeros((call.rest_steps, sources))
+        for t, fired in enumerate(torch.cat((inputs, no_input))):
             spikes[p, t], state = step(call, state, fired, delays)
-    for own, last in zip(call.state, state):
-        own.copy_(last)
+    for saved, last in zip(call.state, state):
+        saved.copy_(last)
     return spikes.sum(1, dtype=torch.int32), spikes
 
 
 def step(
     call: DiehlCookConductanceCall, s: DiehlCookConductanceState, inputs: Tensor, delays: Tensor
 ) -> tuple[Tensor, DiehlCookConductanceState]:
-    """Spikes ``[N]`` of the excitatory neurons and the state after them."""
+    """Return the spikes ``[N]`` of the excitatory neurons in a step, and the next state."""
     g = call.g
     v = membrane(call.exc, s.v, s.refractory, g.e_exc, s.g_exc * g.mean_exc, g.e_inh, s.g_inh * g.mean_inh)
     v_inh = membrane(call.inh, s.v_inh, s.refractory_inh, g.e_exc, s.g_exc_inh * g.mean_exc)
@@ -204,7 +203,7 @@ def step(
 
     window = torch.cat((s.last_inputs, inputs[None]))
     g_exc = fade(s.g_exc, g.decay_exc)
-    # One after the other, what was sent first first, so that sums round alike everywhere.
+    # One after the other, earlier spikes first, so that sums round as in the kernels.
     for delay in range(call.longest_delay, -1, -1):
         for i in window[call.longest_delay - delay].nonzero().flatten().tolist():
             g_exc = torch.where(delays[:, i] == delay, g_exc + call.w[:, i], g_exc)
@@ -237,7 +236,7 @@ def learn(
     post: Tensor,
     delays: Tensor,
 ) -> DiehlCookConductanceState:
-    """Traces, then weights; a synapse sees its input as it was a delay ago."""
+    """Update traces, then weights; a synapse uses the spikes and traces of its input from one delay ago."""
     rule, w, past = call.rule, call.w, call.longest_delay - delays
     x_pre = rule.trace(fade(s.trace_pre[-1], rule.decay_pre), inputs)
     x_post = rule.trace(fade(s.trace_post, rule.decay_post), post)
@@ -268,9 +267,9 @@ def membrane(
     e_inh: float = 0.0,
     g_inh: Tensor | None = None,
 ) -> Tensor:
-    """One step of ``tau dv/dt = (v_rest - v) + g_exc (e_exc - v) + g_inh (e_inh - v)``, exact for these conductances.
+    """Step ``tau dv/dt = (v_rest - v) + g_exc (e_exc - v) + g_inh (e_inh - v)``, exact for these conductances.
 
-    A refractory neuron stays where it is.
+    The membrane of a refractory neuron does not change.
     """
     total = 1 + g_exc
     pull = a.v_rest + g_exc * e_exc
@@ -283,13 +282,13 @@ def membrane(
 
 
 def fade(x: Tensor, decay: float) -> Tensor:
-    """Conductances and traces are gone below 1e-30: before they are subnormal, which slows processors down."""
+    """Return ``x`` after a decay; values below 1e-30 become 0, since subnormal numbers slow processors down."""
     faded = x * decay
     return torch.where(faded < 1e-30, 0.0, faded)
 
 
 def refractory_steps(a: Population, before: Tensor, spikes: Tensor) -> Tensor:
-    """Refractory steps that are left."""
+    """Return the remaining refractory steps."""
     return torch.where(spikes, a.refractory, (before - 1).clamp(min=0)).to(torch.int32)
 
 
@@ -328,7 +327,7 @@ def diehl_cook_conductance_(
     return_state: bool = False,
     validate: bool = True,
 ) -> DiehlCookConductanceCall:
-    """Presents P stimuli, one after the other, to N excitatory and N inhibitory neurons with conductances.
+    """Present P stimuli, one after the other, to N excitatory and N inhibitory neurons with conductances.
 
     Diehl and Cook, Front. Comput. Neurosci. 9:99 (2015), sections 2.1 to 2.3, with the constants of the authors'
     program. Excitatory neuron j, with conductances in units of its leak::
@@ -337,7 +336,7 @@ def diehl_cook_conductance_(
         tau_g_exc dg_exc/dt = -g_exc        tau_g_inh dg_inh/dt = -g_inh        tau_theta dtheta/dt = -theta
         input i spiked a delay ago:             g_exc += w[j, i]
         inhibitory neuron k != j spikes:        g_inh += w_inh_exc
-        v >= v_threshold + theta:               spike; v = v_reset, held for the refractory time; theta += theta_plus
+        v >= v_threshold + theta:               spike; v = v_reset, fixed for the refractory time; theta += theta_plus
 
     Its inhibitory partner has its own constants, ``g_exc += w_exc_inh`` when neuron j spikes, and no inhibition. In
     a step, with ``m = tau_g (1 - exp(-dt / tau_g)) / dt`` the mean of a conductance over the step::
@@ -366,7 +365,7 @@ def diehl_cook_conductance_(
             Fastest if ``w.mT`` is contiguous.
         theta: adaptive part of the thresholds ``[N]``, mV, float64: its decay of 5e-8 a step is below the resolution of
             float32. Shares no memory with ``w``. The authors start at 20.
-        rule: how ``w`` learns, from :mod:`snnfast.plasticity` (the authors': ``triplet()``); None: it does not.
+        rule: plasticity rule of ``w``, from :mod:`snnfast.plasticity` (the authors': ``triplet()``); None: no learning.
         norm: sum to which the weights are normalised before a presentation (the authors': 78); needs ``rule``, and
             weights stay within its bounds; None: no normalisation.
         state: the state to start from, as returned; None: rest.
@@ -391,8 +390,8 @@ def diehl_cook_conductance_(
         tau_g_inh: time constant of the inhibitory conductance, ms.
         e_exc: reversal potential of the excitatory conductances, mV.
         e_inh: reversal potential of the inhibitory conductance, mV.
-        w_exc_inh: from an excitatory neuron to its inhibitory partner.
-        w_inh_exc: from an inhibitory neuron to all excitatory ones but its partner.
+        w_exc_inh: weight from an excitatory neuron to its inhibitory partner.
+        w_inh_exc: weight from an inhibitory neuron to all excitatory neurons but its partner.
         theta_plus: growth of a neuron's threshold per spike, mV.
         tau_theta: time constant of the decay of the threshold, ms; None: no decay.
         return_spikes: return the raster.
@@ -410,8 +409,8 @@ def diehl_cook_conductance_(
     check.flag(op, "validate", validate)
     plastic_weights(op, w, theta, rule, validate, theta_dtype=torch.float64)
     rules = rules_of(op, w, rule)
-    if any(one.w_min < 0 for one in rules):
-        least = min(one.w_min for one in rules)
+    if any(item.w_min < 0 for item in rules):
+        least = min(item.w_min for item in rules)
         raise ValueError(f"{op}: rule.w_min must be at least 0, a conductance, got {least:g}")
     if validate and rule is None:
         check.in_range(op, "w", w.detach(), 0.0, math.inf)
@@ -423,19 +422,19 @@ def diehl_cook_conductance_(
         return whole_steps(op, name, value, step)
 
     def mean(tau: float) -> float:
-        """Mean of exp(-t / tau) over a step."""
+        """Return the mean of exp(-t / tau) over a step."""
         return -math.expm1(-step / tau) * tau / step
 
-    def own(op: str, **of: float) -> dict[str, Any]:
+    def neuron_settings(op: str, **values: float) -> dict[str, Any]:
         def decay(name: str) -> float:
-            return math.exp(-step / check.positive(op, name, of[name]))
+            return math.exp(-step / check.positive(op, name, values[name]))
 
-        def population(which: str, refractory: int) -> Population:
+        def population(suffix: str, refractory: int) -> Population:
             return Population(
-                rate=step / check.positive(op, f"tau{which}", of[f"tau{which}"]),
-                v_rest=check.number(op, f"v_rest{which}", of[f"v_rest{which}"]),
-                v_reset=check.number(op, f"v_reset{which}", of[f"v_reset{which}"]),
-                v_threshold=check.number(op, f"v_threshold{which}", of[f"v_threshold{which}"]),
+                rate=step / check.positive(op, f"tau{suffix}", values[f"tau{suffix}"]),
+                v_rest=check.number(op, f"v_rest{suffix}", values[f"v_rest{suffix}"]),
+                v_reset=check.number(op, f"v_reset{suffix}", values[f"v_reset{suffix}"]),
+                v_threshold=check.number(op, f"v_threshold{suffix}", values[f"v_threshold{suffix}"]),
                 refractory=refractory,
             )
 
@@ -444,14 +443,14 @@ def diehl_cook_conductance_(
             "exc": exc,
             "inh": inh,
             "g": Conductances(
-                e_exc=check.number(op, "e_exc", of["e_exc"]),
-                e_inh=check.number(op, "e_inh", of["e_inh"]),
+                e_exc=check.number(op, "e_exc", values["e_exc"]),
+                e_inh=check.number(op, "e_inh", values["e_inh"]),
                 decay_exc=decay("tau_g_exc"),
                 decay_inh=decay("tau_g_inh"),
-                mean_exc=mean(of["tau_g_exc"]),
-                mean_inh=mean(of["tau_g_inh"]),
-                w_exc_inh=check.at_least_zero(op, "w_exc_inh", of["w_exc_inh"]),
-                w_inh_exc=check.at_least_zero(op, "w_inh_exc", of["w_inh_exc"]),
+                mean_exc=mean(values["tau_g_exc"]),
+                mean_inh=mean(values["tau_g_inh"]),
+                w_exc_inh=check.at_least_zero(op, "w_exc_inh", values["w_exc_inh"]),
+                w_inh_exc=check.at_least_zero(op, "w_inh_exc", values["w_inh_exc"]),
             ),
         }
 
@@ -460,7 +459,7 @@ def diehl_cook_conductance_(
         op,
         w,
         step,
-        own,
+        neuron_settings,
         rule=rule,
         norm=norm,
         tau=tau,
@@ -504,7 +503,7 @@ def diehl_cook_conductance_(
 
 
 def at_rest(w: Tensor, longest_delay: int, v_rest: Setting, v_rest_inh: Setting) -> DiehlCookConductanceState:
-    """The state of a network that has been silent for long."""
+    """Return the resting state of a network."""
 
     def resting(v: Setting) -> Tensor:
         if not isinstance(v, Sequence):
@@ -531,18 +530,18 @@ def at_rest(w: Tensor, longest_delay: int, v_rest: Setting, v_rest_inh: Setting)
     )
 
 
-def _longest(op: str, delays: Tensor | None, given: int | None, w: Tensor, validate: bool) -> int:
-    """Steps that no delay exceeds; a limit that is given is compared with the delays only if ``validate``."""
+def _longest(op: str, delays: Tensor | None, limit: int | None, w: Tensor, validate: bool) -> int:
+    """Return the upper bound of the delays; with ``validate``, check that they do not exceed a given ``limit``."""
     if delays is None:
-        if given is not None:
-            raise ValueError(f"{op}: longest_delay must be None without delays, got {given}")
+        if limit is not None:
+            raise ValueError(f"{op}: longest_delay must be None without delays, got {limit}")
         return 0
     check.fits(op, "delays", delays, w.shape, torch.uint8, w.device)
-    if given is not None and check.whole(op, "longest_delay", given, 0) > LONGEST_DELAY:
-        raise ValueError(f"{op}: longest_delay must be at most {LONGEST_DELAY} steps, got {given}")
-    if not check.looks(validate or given is None, w.device):
-        return LONGEST_DELAY if given is None else given
+    if limit is not None and check.whole(op, "longest_delay", limit, 0) > LONGEST_DELAY:
+        raise ValueError(f"{op}: longest_delay must be at most {LONGEST_DELAY} steps, got {limit}")
+    if not check.looks(validate or limit is None, w.device):
+        return LONGEST_DELAY if limit is None else limit
     longest = int(delays.max()) if delays.numel() else 0
-    if given is not None and longest > given:
-        raise ValueError(f"{op}: delays must be at most longest_delay, {given} steps, got {longest}")
-    return longest if given is None else given
+    if limit is not None and longest > limit:
+        raise ValueError(f"{op}: delays must be at most longest_delay, {limit} steps, got {longest}")
+    return longest if limit is None else limit

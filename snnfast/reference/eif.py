@@ -22,13 +22,13 @@ def eif(
     with ``decay = 1 - 1/tau`` and ``gain = 1/tau`` if ``decay_input`` else 1, then spike and reset as in
     :func:`snnfast.ops.lif` (Gerstner et al., Neuronal Dynamics, section 5.2; the discretisation is that of
     SpikingJelly's ``EIFNode``, whose defaults ``v_reset=-0.1, v_rest=0.0`` are :func:`snnfast.nn.like`'s). The
-    exponential is within 3 units in the last place, the same on every device, and grows no more from an exponent of 87
-    on (708 in float64). Gradients flow to ``x``, ``v`` and every parameter that is a tensor.
+    exponential is within 3 units in the last place, the same on every device, and constant for exponents above 87 (708
+    in float64). Gradients flow to ``x``, ``v`` and every parameter that is a tensor.
 
     Args:
         delta_t: sharpness of the upstroke, not 0.
         theta_rh: rheobase threshold, at which the upstroke begins.
-        v_threshold: a neuron fires from this membrane on.
+        v_threshold: threshold of the membrane.
         v_rest: the resting potential; ``v_reset``, or 0 with soft reset, if None.
 
     Returns:

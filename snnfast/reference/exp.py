@@ -1,4 +1,4 @@
-"""The exponential of the kernels, operation by operation: ``csrc/core/exp.h`` in PyTorch, the same to the last bit."""
+"""The exponential of the kernels in PyTorch: the operations of ``csrc/core/exp.h``, with bit-identical results."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _REDUCTION = {
         1023,
     ),
 }
-_DEGREE = {torch.float32: 7, torch.float64: 13}  # of the Taylor polynomial
+_DEGREE = {torch.float32: 7, torch.float64: 13}  # degree of the Taylor polynomial
 
 
 def exp_nonpositive(x: Tensor) -> Tensor:
-    """``exp(x)`` for ``x <= 0`` in float32 or float64, to 2 units in the last place; PyTorch's own rounds otherwise.
+    """``exp(x)`` for ``x <= 0`` in float32 or float64, to 2 units in the last place; PyTorch's own rounds differently.
 
-    A value that is traced (``snnfast.compiler``) takes it for one operation, which the kernels have.
+    For a traced value (``snnfast.compiler``) it is a single operation, which the kernels have.
     """
     if not isinstance(x, Tensor):
         return x.exp_nonpositive()
-    log2e, magic, ln2_high, ln2_low, low, shift, one = _REDUCTION[x.dtype]
+    log2e, magic, ln2_high, ln2_low, low, shift, bias = _REDUCTION[x.dtype]
     x = x.clamp(min=low)
     shifted = x * log2e + magic
     n = shifted - magic
@@ -43,13 +43,13 @@ def exp_nonpositive(x: Tensor) -> Tensor:
     for k in reversed(range(degree)):
         p = p * r + 1 / math.factorial(k)
     integer = torch.int32 if x.dtype == torch.float32 else torch.int64
-    return p * ((shifted.view(integer) + one) << shift).view(x.dtype)
+    return p * ((shifted.view(integer) + bias) << shift).view(x.dtype)
 
 
 def exp_quotient(x: Tensor, by: float | Tensor) -> Tensor:
     """``exp(x / by)``, at most ``e^87`` in float32, ``e^708`` in float64; without a gradient.
 
-    Kernels on a GPU do without the division (``csrc/core/exp.h``), so a traced value takes it for one operation.
+    For a traced value it is a single operation: GPU kernels avoid the division (``csrc/core/exp.h``).
     """
     if not isinstance(x, Tensor):
         return x.exp_quotient(by)
@@ -70,10 +70,10 @@ class _Upstroke(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None]:
-        x, *given = ctx.saved_tensors
-        delta = given[0] if given else ctx.delta
+        x, *saved_delta = ctx.saved_tensors
+        delta = saved_delta[0] if saved_delta else ctx.delta
         grad_e = grad * exp_quotient(x, delta)
-        if not given:
+        if not saved_delta:
             return grad_e, None
         # not grad (e - e x / delta), which may be infinite where grad is 0
         return grad_e, (grad_e - grad_e * divided(x, delta)).sum_to_size(delta.shape)
@@ -86,7 +86,7 @@ def exp_upstroke(x: Tensor, delta: float | Tensor) -> Tensor:
 
 
 def divided(x: Tensor, by: float | Tensor) -> Tensor:
-    """``x / by``, rounded once on every device: on CUDA PyTorch multiplies by the reciprocal of a number."""
+    """Return ``x / by``, rounded once on every device: on CUDA PyTorch multiplies by the reciprocal of a number."""
     if not isinstance(by, Tensor) and not x.is_cpu:
         by = torch.full((), by, dtype=x.dtype, device=x.device)
     return x / by

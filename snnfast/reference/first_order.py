@@ -1,4 +1,4 @@
-"""Results without a derivative: where only first derivatives are implemented, a second one would silently be wrong."""
+"""Errors for second derivatives where only first derivatives are implemented."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def refusal(op: str, why: str) -> RuntimeError:
 
 
 def first_order(op: str, function: Callable[..., Any], *args: Any, why: str = WHY) -> Any:
-    """``function(*args)`` inside a backward pass of ``op``; differentiating it again raises an error."""
+    """Call ``function(*args)`` inside a backward pass of ``op``; differentiating the result raises an error."""
     if torch.is_grad_enabled():  # create_graph=True
-        # autograd looks for tensors in no list
+        # autograd does not look for tensors inside of lists
         tensors = [t for a in args for t in (a if isinstance(a, (list, tuple)) else [a])]
         return _FirstOrder.apply(op, why, function, args, *tensors)  # type: ignore[no-untyped-call]
     return function(*args)

@@ -18,7 +18,7 @@ DECAY = 2**15  # a decay of 1
 
 
 class IntegerLifCall(NamedTuple):
-    """See :func:`integer_lif`; ``channel`` is the dimension of ``x`` that ``gain`` and ``bias`` are of."""
+    """See :func:`integer_lif`; ``channel`` is the dimension of ``x`` along which ``gain`` and ``bias`` vary."""
 
     x: Tensor
     v: Tensor | None
@@ -68,7 +68,7 @@ def integer_lif(
     v_reset: int | None = 0,
     limit: int = MOST_MEMBRANE,
 ) -> IntegerLifCall:
-    """Leaky integrate-and-fire neurons in whole numbers of 32 bits: the same bits on every machine.
+    """Leaky integrate-and-fire neurons in 32-bit integers: bit-identical on every machine.
 
     For every neuron of channel ``c`` and ``t = 0 ... T-1``::
 
@@ -77,24 +77,24 @@ def integer_lif(
         v[t] = v_reset where s[t] = 1, else h[t]      hard reset (v_reset given)
         v[t] = h[t] - s[t] v_threshold                soft reset (v_reset None)
 
-    Nothing wraps: a membrane beyond ``limit`` is cut, and the result says how many were; a current beyond ``2**29`` is
-    an error. There are no gradients: :func:`snnfast.nn.quantize` trains, :func:`snnfast.export.integer` makes such
-    neurons of those trained, and :func:`snnfast.export_c` writes them. On CUDA they run in plain PyTorch.
+    Nothing wraps: a membrane beyond ``limit`` saturates, and the result counts these; a current beyond ``2**29`` is an
+    error. There are no gradients: :func:`snnfast.nn.quantize` trains, :func:`snnfast.export.integer` converts trained
+    neurons to these, and :func:`snnfast.export_c` writes them. On CUDA they run in plain PyTorch.
 
     Args:
         x: ``[T, B, C, ...]``, int32: sums of whole weights, from :func:`snnfast.ops.spike_linear` and
             :func:`snnfast.ops.spike_conv2d`; any strides.
-        v: membrane before the first step, ``x.shape[1:]``, int32; 0 if None, and what is beyond ``limit`` is cut.
+        v: membrane before the first step, ``x.shape[1:]``, int32; 0 if None; values beyond ``limit`` saturate.
         gain: ``[C]``, int32, 0 to ``2**29``.
         bias: ``[C]``, int32, at most ``2**29`` in magnitude.
-        decay: of the membrane, 0 to ``2**15``, which is 1.
-        v_threshold: 1 to ``limit``; None: the neurons never fire, and ``y`` has their membranes.
+        decay: decay of the membrane times ``2**15``, 0 to ``2**15``.
+        v_threshold: threshold, 1 to ``limit``; None: the neurons never fire, and ``y`` has their membranes.
         v_reset: membrane after a spike; None subtracts ``v_threshold`` instead.
         limit: largest magnitude of a membrane, at most ``2**30 - 1``; ``2**15 - 1`` for 16 bits.
 
     Returns:
         ``(y, v, saturated)``: spikes ``[T, B, C, ...]``, int8, or membranes, int32; the membrane after the last step;
-        and how often one was cut, int64 without dimensions.
+        and the number of saturations, int64 without dimensions.
 
     Raises:
         TypeError, ValueError, RuntimeError: for arguments of wrong type, shape, dtype, device or range.
@@ -107,7 +107,7 @@ def integer_lif(
     if v is not None:
         check.shape(OP, "v", v, x.shape[1:])
         check.beside(OP, "v", v, "x", x)
-    for name, value in (("gain", gain), ("bias", bias)):  # the kernel looks at their values, and so does the equation
+    for name, value in (("gain", gain), ("bias", bias)):  # kernel and equation check their values
         check.shape(OP, name, value, x.shape[2:3])
         check.beside(OP, name, value, "x", x)
     limit = check.whole(OP, "limit", limit, 1, MOST_MEMBRANE)

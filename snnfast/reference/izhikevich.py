@@ -11,7 +11,7 @@ from .qif import qif
 
 
 def of_leak(leak_w: Leak) -> float | Tensor:
-    """The rate with which the membrane drives the recovery variable."""
+    """Return the rate with which the membrane drives the recovery variable."""
     return leak_w.rate
 
 

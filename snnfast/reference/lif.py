@@ -41,7 +41,7 @@ def lif(fire, x, v, *, decay, gain, v_threshold, v_rest):
         v_rest: value to which the membrane decays; ``v_reset``, or 0 with soft reset, if None.
         strict: fire only if ``h`` is above the threshold, not at it.
         refractory: number of steps without spikes after a spike.
-        r: with ``refractory``: refractory steps that are left before the first step, ``x.shape[1:]``, in the dtype
+        r: with ``refractory``: remaining refractory steps before the first step, ``x.shape[1:]``, in the dtype
             of ``v``; 0 if None.
         max_spikes: largest number of spikes in a step; None for any number. More than 1 needs a soft reset.
         surrogate: name, :class:`snnfast.surrogate.Surrogate`, or a callable ``u -> spikes`` (runs in the reference).
@@ -51,7 +51,7 @@ def lif(fire, x, v, *, decay, gain, v_threshold, v_rest):
 
     Returns:
         ``(spikes, v)``, with ``refractory`` then ``r``, with ``return_v_seq`` then ``v_seq``: spikes ``[T, ...]`` in
-        the dtype of ``x``, the membrane and the refractory steps that are left after the last step ``x.shape[1:]``,
+        the dtype of ``x``, the membrane and the remaining refractory steps after the last step ``x.shape[1:]``,
         and the membrane after every step ``[T, ...]``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Networks that know nothing of each other, one after the other."""
+"""Calls with several independent networks, which the reference runs one after the other."""
 
 from __future__ import annotations
 
@@ -11,45 +11,45 @@ from torch import Tensor
 from .call import fields_of_kind
 
 
-def own(value: Tensor | None, dim: int, k: int) -> Tensor | None:
+def part(value: Tensor | None, dim: int, k: int) -> Tensor | None:
     """Return the part of ``value`` for network ``k``, or all of ``value`` if it has ``dim`` dimensions (shared)."""
     return value if value is None or value.dim() == dim else value[k]
 
 
 def networks_of(w: Tensor) -> int | None:
-    """How many networks have the weights ``w``; None for weights [N, I], of one alone."""
+    """Return the number of networks of the weights ``w``; None for weights [N, I] of a single network."""
     return w.shape[0] if w.dim() == 3 else None
 
 
 def of_network(value: Any, k: int) -> Any:
-    """The setting of network ``k``, one number or several: ``value`` itself if all have the same."""
+    """Return the setting of network ``k``, one number or several: ``value`` itself if all networks share it."""
     return value[k].tolist() if isinstance(value, Tensor) else value
 
 
 def of_networks(w: Tensor, *values: float | list[float]) -> Tensor:
-    """Settings of each network ``[K, values]``, in float64: as exact as the number of one network alone."""
-    each = [v if isinstance(v, list) else [v] * w.shape[0] for v in values]
-    return torch.tensor(each, dtype=torch.float64).mT.contiguous().to(w.device)
+    """Return settings of all networks ``[K, values]`` in float64, as exact as the number of a single network."""
+    columns = [v if isinstance(v, list) else [v] * w.shape[0] for v in values]
+    return torch.tensor(columns, dtype=torch.float64).mT.contiguous().to(w.device)
 
 
 def numbers(value: Any) -> list[float]:
-    """A number, or those of a named tuple of settings, in order: what networks of one call may differ in."""
+    """Return the numbers in which networks of a call may differ: a number, or those of a named tuple, in order."""
     if not isinstance(value, tuple):
         return [float(value)]
     names = fields_of_kind(type(value), float)
     return [float(getattr(value, name)) for name in names]
 
 
-def with_numbers(value: Any, each: Iterator[float]) -> Any:
-    """The same with other :func:`numbers`."""
+def with_numbers(value: Any, new_numbers: Iterator[float]) -> Any:
+    """Return ``value`` with its :func:`numbers` replaced by the next ones of an iterator."""
     if not isinstance(value, tuple):
-        return next(each)
+        return next(new_numbers)
     names = fields_of_kind(type(value), float)
-    return value._replace(**{name: next(each) for name in names})  # type: ignore[attr-defined]
+    return value._replace(**{name: next(new_numbers) for name in names})  # type: ignore[attr-defined]
 
 
 def one_by_one(call: Any, equation: Callable[[Any], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Counts and spikes by ``equation``: of the one network of ``call``, or ``[K, ...]`` of each of its K alone."""
+    """Return counts and spikes by ``equation``: of a single network, or ``[K, ...]`` of K networks, one by one."""
     if call.w.dim() == 2:
         return equation(call)
     networks, P, N = call.w.shape[0], call.x.shape[0], call.w.shape[1]

@@ -1,8 +1,8 @@
-"""Arguments, checks and results of neurons: what all of them share stands here once.
+"""Arguments, checks and results that all neurons share.
 
-A neuron's op takes its input ``x`` ``[T, ...]``, its states, what its equation asks for by :class:`Given` and
-:class:`Tau`, and the arguments of :func:`_call`. Its call has ``x``, the states (fields ``Tensor | None``), the
-parameters (fields :data:`snnfast.reference.call.Parameter`), flags of its own, and:
+A neuron's op takes its input ``x`` ``[T, ...]``, its states, the parameters that its equation declares by
+:class:`Given` and :class:`Tau`, and the arguments of :func:`_call`. Its call has ``x``, the states (fields
+``Tensor | None``), the parameters (fields :data:`snnfast.reference.call.Parameter`), its specific flags, and:
 
 ``hard_reset``
     a spike resets the membrane to ``v_reset``; else it subtracts ``v_threshold``, and ``v_reset`` is unused.
@@ -15,9 +15,8 @@ parameters (fields :data:`snnfast.reference.call.Parameter`), flags of its own, 
 ``return_state``, ``return_v_seq``
     whether to return the states after the last step, and the membrane after every step.
 
-A neuron that is refractory after a spike, or may fire several times in a step, has another call type
-(:func:`refractory_of`), with an additional state ``r``, the number of refractory steps that are left, and the fields
-``refractory`` and ``max_spikes``.
+A neuron with a refractory period, or with several spikes per step, has another call type (:func:`refractory_of`), with
+an additional state ``r``, the number of remaining refractory steps, and the fields ``refractory`` and ``max_spikes``.
 """
 
 from __future__ import annotations
@@ -37,14 +36,14 @@ from .call import Parameter, extended, prepare
 
 
 class Given(NamedTuple):
-    """A parameter that is an argument: a number that ``checked`` lets through, or a tensor."""
+    """A parameter that is an argument: a number that passes ``checked``, or a tensor."""
 
     default: float
     checked: Callable[[str, str, object], float] = check.number
 
 
 class Tau(NamedTuple):
-    """A parameter ``decay_<name>`` that is given as such or as ``tau_<name>``; without both ``tau`` is ``default``."""
+    """A parameter ``decay_<name>``, set directly or by ``tau_<name>``; without both, ``tau`` is ``default``."""
 
     default: float
 
@@ -56,9 +55,9 @@ class Neuron(NamedTuple):
         check: checks the arguments and returns the call.
         call: the type of the call.
         states: names of the states.
-        own: arguments that not every neuron has, by the field of the call.
-        fixed: arguments of other neurons that it has not, with their values.
-        layer: name of the layer that is made from it, if one is.
+        own: arguments of this neuron besides the shared ones, by field of the call.
+        fixed: values of shared arguments that it does not have.
+        layer: name of its layer, or empty.
     """
 
     check: Callable[..., Any]
@@ -74,10 +73,10 @@ class Neuron(NamedTuple):
         return "surrogate" not in self.fixed
 
 
-# Every neuron by the name of its op; snnfast.reference enters them.
+# Name of an op -> its neuron; modules of snnfast.reference fill this registry.
 NEURONS: dict[str, Neuron] = {}
 
-# Values of ``fixed``: of neurons that have no refractory period and one spike a step, and of readouts.
+# Values of ``fixed``: for neurons without a refractory period and with one spike per step, and for readouts.
 ONE_SPIKE: dict[str, Any] = {"refractory": 0, "r": None, "max_spikes": 1}
 READOUT: dict[str, Any] = ONE_SPIKE | {
     **{"v_threshold": 1.0, "v_reset": None, "strict": False, "surrogate": "straight_through"},
@@ -87,10 +86,10 @@ READOUT: dict[str, Any] = ONE_SPIKE | {
 
 def _call(
     op: str,
-    of: Any,
+    call_type: Any,
     x: Tensor,
     states: tuple[Tensor | None, ...],
-    own: tuple[Any, ...],
+    specific: tuple[Any, ...],
     fires: bool,
     /,
     tau: float | Tensor | None = None,
@@ -108,16 +107,16 @@ def _call(
     return_state: bool = True,
     return_v_seq: bool = False,
 ) -> Any:
-    """The call of type ``of``, from the arguments that neurons share and the values of its own fields."""
+    """Return the call of type ``call_type``, from the shared arguments and the values of its specific fields."""
     leak = check.leak(op, "decay", tau, decay, 2.0, x)
-    scaled, pulls = check.flag(op, "decay_input", decay_input), "rate" in of._fields
+    scaled, pulls = check.flag(op, "decay_input", decay_input), "rate" in call_type._fields
     rate = leak.rate if scaled or pulls else 1.0
     hard = v_reset is not None
     reset = check.parameter(op, "v_reset", v_reset, x) if hard else 0.0
     threshold = check.parameter(op, "v_threshold", v_threshold, x)
-    call = of(
+    call = call_type(
         *(x, *states, rate if pulls else leak.decay, rate if scaled else 1.0, threshold, reset),
-        *(reset if v_rest is None else check.parameter(op, "v_rest", v_rest, x), *own, hard),
+        *(reset if v_rest is None else check.parameter(op, "v_rest", v_rest, x), *specific, hard),
         *(fires, check.flag(op, "strict", strict), resolve(surrogate)),
         check.flag(op, "detach_reset", detach_reset),
         check.flag(op, "return_state", return_state),
@@ -128,18 +127,18 @@ def _call(
         raise ValueError(f"{op}: max_spikes above 1 needs v_threshold above 0, got {threshold}")
     if not refractory and most == 1:
         return call
-    return refractory_of(of)(*call, r, refractory, most)
+    return refractory_of(call_type)(*call, r, refractory, most)
 
 
 def silence(
     op: str, x: Tensor, r: Any, refractory: Any, max_spikes: Any, hard_reset: bool
 ) -> tuple[Tensor | None, int, float]:
-    """The checked steps of silence that are left, the refractory period, and the largest number of spikes a step."""
+    """Check and return ``r``, the refractory period, and the largest number of spikes per step."""
     plain = type(refractory) is type(max_spikes) is int and refractory == 0 and max_spikes == 1
     if plain and r is None:
         return None, 0, 1.0
     refractory = check.whole(op, "refractory", refractory, 0)
-    if refractory >= 2**24:  # which float32 counts one by one
+    if refractory >= 2**24:  # float32 counts exactly up to here
         raise ValueError(f"{op}: refractory must be fewer than 2**24 steps, got {refractory}")
     check.state(op, "r", r, x)
     if r is not None and not refractory:
@@ -150,7 +149,7 @@ def silence(
     return None if r is None else r.detach(), refractory, most  # it counts steps: no gradient
 
 
-# Arguments that neurons share, by name, as :func:`_call` has them.
+# Shared arguments by name, those of :func:`_call`.
 SHARED = {
     name: p.replace(kind=p.KEYWORD_ONLY)
     for name, p in inspect.signature(_call, eval_str=True).parameters.items()
@@ -166,34 +165,34 @@ def enter(
     fixed: dict[str, Any],
     chosen: Callable[..., Any] | None,
 ) -> Neuron:
-    """Enters the op of a step function in :data:`NEURONS`; :func:`snnfast.reference.neuron.neuron` explains it."""
+    """Register the op of a step function in :data:`NEURONS`; see :func:`snnfast.reference.neuron.neuron`."""
     op, model = step.__name__, NEURONS.get(like or "")
     if same and model is not None:
-        call, states, own = model.call, model.states, model.own
+        call, states, specific = model.call, model.states, model.own
     else:
-        call, states, own = _read(step)
+        call, states, specific = _read(step)
     choices = inspect.signature(chosen, eval_str=True).parameters.values() if chosen else ()
     shared = [
         p.replace(default=0.0) if name == "v_rest" and fixed is READOUT else p
         for name, p in SHARED.items()
         if name not in fixed
     ]
-    at = 2 if "tau" in SHARED.keys() - fixed else 0  # behind the time constant
+    at = 2 if "tau" in SHARED.keys() - fixed else 0  # position after the time constant
     arguments = [
         *(_argument("x", Tensor), *(_argument(name, Tensor | None, None) for name in states)),
         *shared[:at],
-        *(p for name, argument in own.items() for p in _arguments(name, argument)),
+        *(p for name, argument in specific.items() for p in _arguments(name, argument)),
         *(p for p in choices if p.kind == p.KEYWORD_ONLY),
         *shared[at:],
     ]
-    checked = _check(op, call, states, own, chosen, arguments, fixed)
+    checked = _check(op, call, states, specific, chosen, arguments, fixed)
     checked.__module__, checked.__doc__ = step.__module__, step.__doc__
     checked.__annotations__ = {p.name: p.annotation for p in arguments} | {"return": call}
     vars(checked).update(__wrapped__=step, __signature__=inspect.Signature(arguments))
     if step.__doc__ is not None and model is not None:  # python -OO has none
         names = [p.name for p in arguments]
         checked.__doc__ = _completed(step.__doc__, model.check.__doc__ or "", names)
-    NEURONS[op] = neuron = Neuron(checked, call, states, own, fixed, layer)
+    NEURONS[op] = neuron = Neuron(checked, call, states, specific, fixed, layer)
     return neuron
 
 
@@ -201,16 +200,16 @@ def _check(
     op: str,
     call: Any,
     states: tuple[str, ...],
-    own: dict[str, Given | Tau],
+    specific: dict[str, Given | Tau],
     chosen: Callable[..., Any] | None,
     arguments: list[inspect.Parameter],
     fixed: dict[str, Any],
 ) -> Callable[..., Any]:
-    """The check of a neuron's arguments, written out as by dataclasses: a loop over them takes a third longer."""
-    places, choices = len(states) + 1, list(inspect.signature(chosen).parameters) if chosen else []
-    of_step = call._fields[places + len(MEMBRANE) : call._fields.index("hard_reset")]
+    """Generate the source of a neuron's check, as dataclasses do: a loop over arguments takes a third longer."""
+    first, choices = len(states) + 1, list(inspect.signature(chosen).parameters) if chosen else []
+    of_step = call._fields[first + len(MEMBRANE) : call._fields.index("hard_reset")]
     lines = [f"sequence({op!r}, x)", *(f"state({op!r}, {name!r}, {name}, x)" for name in states)]
-    for name, argument in own.items():
+    for name, argument in specific.items():
         if isinstance(argument, Given):
             lines.append(f"{name} = parameter({op!r}, {name!r}, {name}, x, own[{name!r}].checked)")
             continue
@@ -218,24 +217,24 @@ def _check(
         lines.append(f"{leak} = leak({op!r}, {name!r}, {tau}, {name}, {argument.default}, x)")
         lines.append(f"{name} = {leak}.decay")
     if chosen:
-        left = ", ".join(name for name in of_step if name not in own)
-        lines.append(f"{left} = chosen({', '.join(f'{name}={name}' for name in choices)})")
+        targets = ", ".join(name for name in of_step if name not in specific)
+        lines.append(f"{targets} = chosen({', '.join(f'{name}={name}' for name in choices)})")
     shared = ", ".join(repr(fixed[name]) if name in fixed else name for name in SHARED)
     before, after = (f"({', '.join(names)},)" if names else "()" for names in (states, of_step))
     lines.append(f"return call({op!r}, of, x, {before}, {after}, {'surrogate' not in fixed}, {shared})")
     bare = inspect.Signature([p.replace(annotation=p.empty) for p in arguments])
     space: dict[str, Any] = {"sequence": check.sequence, "state": check.state, "parameter": check.parameter}
-    space |= {"leak": check.leak, "own": own, "chosen": chosen, "of": call, "call": _call}
+    space |= {"leak": check.leak, "own": specific, "chosen": chosen, "of": call, "call": _call}
     exec("\n    ".join([f"def {op}{bare}:", *lines]), space)
     return space[op]  # type: ignore[no-any-return]
 
 
-# Fields of the membrane, in every call; in place of the decay of the equations that multiply by it some have its rate.
+# Fields of the membrane in every call; equations with the parameter rate have the field rate instead of decay.
 MEMBRANE = ("decay", "gain", "v_threshold", "v_reset", "v_rest")
 
 
 def _read(step: Callable[..., Any]) -> tuple[Any, tuple[str, ...], dict[str, Given | Tau]]:
-    """The type of the call of a step function, names of its states, and its arguments that not every neuron has."""
+    """Return the call type of a step function, the names of its states, and its specific arguments."""
     every = list(inspect.signature(step, eval_str=True).parameters.values())
     parameters = {p.name: p for p in every if p.kind == p.KEYWORD_ONLY}
     states = tuple(p.name for p in every[2:] if p.name not in parameters)
@@ -248,9 +247,9 @@ def _read(step: Callable[..., Any]) -> tuple[Any, tuple[str, ...], dict[str, Giv
     fields |= dict.fromkeys(("detach_reset", "return_state", "return_v_seq"), bool)
     call: Any = NamedTuple(f"{step.__name__.capitalize()}Call", list(fields.items()))  # type: ignore[misc]
     call.__module__ = step.__module__
-    given = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
-    own = {n: Given(value) if isinstance(value, float) else value for n, value in given.items()}
-    return prepare(call), states, own
+    defaults = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
+    specific = {n: Given(value) if isinstance(value, float) else value for n, value in defaults.items()}
+    return prepare(call), states, specific
 
 
 def _argument(name: str, annotation: Any, *default: Any) -> inspect.Parameter:
@@ -259,7 +258,7 @@ def _argument(name: str, annotation: Any, *default: Any) -> inspect.Parameter:
 
 
 def _arguments(name: str, argument: Given | Tau) -> list[inspect.Parameter]:
-    """The arguments that a parameter of an equation becomes."""
+    """Return the arguments for a parameter of an equation."""
     kind = inspect.Parameter.KEYWORD_ONLY
     if isinstance(argument, Given):
         return [inspect.Parameter(name, kind, annotation=float | Tensor, default=argument.default)]
@@ -267,23 +266,23 @@ def _arguments(name: str, argument: Given | Tau) -> list[inspect.Parameter]:
     return [inspect.Parameter(n, kind, annotation=float | Tensor | None, default=None) for n in names]
 
 
-def _completed(own: str, model: str, arguments: Iterable[str]) -> str:
-    """A docstring with what it leaves out of arguments, result and errors from that of a model."""
-    of_model, said = sections(model), sections(own)
+def _completed(docstring: str, model: str, arguments: Iterable[str]) -> str:
+    """Complete the arguments, result and errors of a docstring from that of a model."""
+    of_model, said = sections(model), sections(docstring)
     every = entries(of_model["Args"]) | entries(said.get("Args", ""))
     whole = of_model | said | {"Args": "\n".join(every[name] for name in arguments)}
     return "\n\n".join(f"{title}:\n{text}" if title else text for title, text in whole.items())
 
 
 def sections(docstring: str) -> dict[str, str]:
-    """The texts of a docstring by their titles; what is before has none."""
+    """Return the sections of a docstring by title; the text before the first title has an empty one."""
     text = inspect.cleandoc(docstring)
     before, *rest = re.split(r"^(\w+):\n", text, flags=re.MULTILINE)
     return {"": before.rstrip()} | {t: text.rstrip() for t, text in zip(rest[::2], rest[1::2])}
 
 
 def entries(text: str) -> dict[str, str]:
-    """The lines of every argument in the section of arguments."""
+    """Return the lines of every argument in a section of arguments."""
     found = re.split(r"\n(?=    \w)", text)
     return {entry.split(":")[0].strip(): entry for entry in found}
 
@@ -292,7 +291,7 @@ _REFRACTORY: dict[Any, Any] = {}
 
 
 def refractory_of(call: Any) -> Any:
-    """The type of a neuron's call when it has a refractory period or several spikes a step."""
+    """Return the call type of a neuron with a refractory period or several spikes per step."""
     if call not in _REFRACTORY:
         fields = {"r": Tensor | None, "refractory": int, "max_spikes": float}
         _REFRACTORY[call] = extended(call, f"Refractory{call.__name__}", fields)
@@ -300,7 +299,7 @@ def refractory_of(call: Any) -> Any:
 
 
 def calls_of(neuron: Neuron) -> list[Any]:
-    """The types of a neuron's calls: the usual one, and of neurons that may be refractory that of these."""
+    """Return the call types of a neuron: the usual one, and :func:`refractory_of` it if it has such arguments."""
     usual = [neuron.call]
     return usual if "refractory" in neuron.fixed else [*usual, refractory_of(neuron.call)]
 

@@ -1,14 +1,14 @@
-"""Rules of spike-timing-dependent plasticity: how traces of spikes change a weight.
+"""Rules of spike-timing-dependent plasticity: weight changes by spikes and synaptic traces.
 
-A rule is about one synapse with weight ``w``, from a presynaptic neuron with trace ``x_pre`` to a postsynaptic neuron
-with trace ``x_post``. In a step of ``dt`` every trace decays, ``x <- x exp(-dt / tau)``, and is then set to 1
+A rule is the equation of a synapse with weight ``w``, from a presynaptic neuron with trace ``x_pre`` to a postsynaptic
+one with trace ``x_post``. In a step of ``dt`` every trace decays, ``x <- x exp(-dt / tau)``, and is then set to 1
 (``trace="nearest"``: only the nearest spike counts) or incremented by 1 (``trace="all"``) where its neuron spikes.
 After that, with ``s_pre`` and ``s_post`` the spikes of the same step and ``w`` the weight before it::
 
     w <- clamp(w + s_post potentiation(w) - s_pre depression(w), w_min, w_max)
 
-So two spikes in the same step are a pair in both directions. Where a rule has a second trace, its value after the
-decay and before this step's spike counts. ``csrc/core/plasticity.h`` holds the same formulas.
+So two spikes in the same step are a pair in both directions. A second trace enters with its value after the decay and
+before the spike of the step. ``csrc/core/plasticity.h`` holds the same formulas.
 
 An :class:`OwnRule` is any other equation, traced and compiled on first use.
 
@@ -49,7 +49,7 @@ AnyRule = TypeVar("AnyRule", "Rule", "OwnRule")
 KINDS = ("additive", "linear", "power", "exponential", "triplet")
 
 
-# Which kinds have the constants that not all have.
+# Kinds that have a constant, for constants that not all kinds have.
 _HAVE = {
     "x_tar": ("additive", "linear", "power", "exponential"),
     "mu": ("power",),
@@ -59,12 +59,12 @@ _HAVE = {
 
 
 class Constants(NamedTuple):
-    """A rule in steps, as equations and kernels use it; see :meth:`Rule.constants`.
+    """Constants of a rule per step, as equations and kernels use them; see :meth:`Rule.constants`.
 
     Attributes:
         kind: number of the formula in ``KINDS``.
-        all: a spike increments a trace, and does not set it to 1.
-        decay_pre, decay_post, decay_pre2, decay_post2: of the traces, per step.
+        all: a spike increments a trace instead of setting it to 1.
+        decay_pre, decay_post, decay_pre2, decay_post2: decays of the traces per step.
         lr_pre, lr_post, lr_pre_triplet, lr_post_triplet, x_tar, mu, beta, w_min, w_max: as in :class:`Rule`.
     """
 
@@ -85,7 +85,7 @@ class Constants(NamedTuple):
     w_max: float
 
     def trace(self, decayed: Tensor, spikes: Tensor) -> Tensor:
-        """A trace after the decay and, where ``spikes`` is True, the spike."""
+        """Return a trace after the spikes of a step, from its decayed value."""
         return torch.where(spikes, decayed + 1 if self.all else 1.0, decayed)
 
     @property
@@ -94,7 +94,7 @@ class Constants(NamedTuple):
         return self.lr_pre != 0 or self.lr_pre_triplet != 0
 
     def potentiation(self, w: Tensor, x_pre: Tensor, x_post2: Tensor) -> Tensor:
-        """Growth of ``w`` at a postsynaptic spike, elementwise; the tensors broadcast."""
+        """Return the increase of ``w`` at a postsynaptic spike, elementwise; the tensors broadcast."""
         kind = KINDS[self.kind]
         gap = x_pre - self.x_tar
         if kind == "additive":
@@ -109,7 +109,7 @@ class Constants(NamedTuple):
         return x_pre * (self.lr_post + self.lr_post_triplet * x_post2) * torch.ones_like(w)
 
     def depression(self, w: Tensor, x_post: Tensor, x_pre2: Tensor) -> Tensor:
-        """Loss of ``w`` at a presynaptic spike, elementwise; the tensors broadcast."""
+        """Return the decrease of ``w`` at a presynaptic spike, elementwise; the tensors broadcast."""
         kind = KINDS[self.kind]
         if kind == "linear":
             return self.lr_pre * x_post * (w - self.w_min)
@@ -122,14 +122,14 @@ class Constants(NamedTuple):
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule with its constants; made by the functions of this module.
+    """A rule with its constants, created by the functions of this module.
 
     Attributes:
         kind: the formula: ``additive`` (exponent ``mu`` 0), ``linear`` (1), ``power``, ``exponential`` or ``triplet``.
-        lr_pre: rate of the depression at a presynaptic spike; negative rates turn a rule around (anti-Hebbian).
+        lr_pre: rate of the depression at a presynaptic spike; negative rates make a rule anti-Hebbian.
         lr_post: rate of the potentiation at a postsynaptic spike.
         lr_pre_triplet, lr_post_triplet: the triplet rule's rates of terms with the second trace.
-        x_tar: the presynaptic trace at which a postsynaptic spike leaves the weight as it is.
+        x_tar: the presynaptic trace at which a postsynaptic spike does not change the weight.
         mu: exponent of the dependence on the weight.
         beta: steepness of the exponential dependence on the weight.
         tau_pre, tau_post: time constants of the traces, ms.
@@ -173,11 +173,11 @@ class Rule:
         check.choice("plasticity", "trace", self.trace, ("nearest", "all"))
 
     def has(self, name: str) -> bool:
-        """Whether the attribute ``name`` takes part in the formula."""
+        """Return whether the formula uses the attribute ``name``."""
         return self.kind in _HAVE.get(name, KINDS)
 
     def constants(self, dt: float) -> Constants:
-        """The rule in steps of ``dt`` ms."""
+        """Return the constants for steps of ``dt`` ms."""
         return Constants(
             kind=KINDS.index(self.kind),
             all=self.trace == "all",
@@ -198,7 +198,7 @@ class Rule:
 
 
 def _pow(base: Tensor, exponent: float) -> Tensor:
-    """In float64 on the CPU the C library's, as in the kernels: PyTorch's own differs in the last bit."""
+    """Return a power, in float64 on the CPU by the C library as in the kernels: PyTorch differs in the last bit."""
     if base.dtype == torch.float64 and base.is_cpu:
         return base.clone().apply_(lambda value: math.pow(value, exponent))
     return base.pow(exponent)
@@ -231,7 +231,7 @@ def pair(
 
         potentiation = lr_post x_pre        depression = lr_pre x_post
 
-    :class:`Rule` says what the arguments are.
+    For the arguments see :class:`Rule`.
     """
     return _power(0.0, **locals())
 
@@ -252,7 +252,7 @@ def soft_bounds(
 
         potentiation = lr_post x_pre (w_max - w)        depression = lr_pre x_post (w - w_min)
 
-    :class:`Rule` says what the arguments are.
+    For the arguments see :class:`Rule`.
     """
     return _power(1.0, **locals())
 
@@ -273,13 +273,13 @@ def power_law(
 
         potentiation = lr (x_pre - x_tar) (w_max - w)^mu        depression = 0
 
-    ``x_tar`` is the presynaptic trace at which a postsynaptic spike changes nothing: synapses whose neuron was silent
-    for longer are weakened.
+    ``x_tar`` is the presynaptic trace at which a postsynaptic spike changes nothing: synapses whose presynaptic neuron
+    has not fired for longer are weakened.
 
-    :class:`Rule` says what the arguments are.
+    For the arguments see :class:`Rule`.
     """
-    given: dict[str, Any] = locals()
-    return _power(lr_post=given.pop("lr"), **given)
+    arguments: dict[str, Any] = locals()
+    return _power(lr_post=arguments.pop("lr"), **arguments)
 
 
 def exponential(
@@ -298,10 +298,10 @@ def exponential(
 
         potentiation = lr (x_pre e^(-beta (w - w_min)) - x_tar e^(-beta (w_max - w)))        depression = 0
 
-    :class:`Rule` says what the arguments are.
+    For the arguments see :class:`Rule`.
     """
-    given: dict[str, Any] = locals()
-    return Rule("exponential", lr_post=given.pop("lr"), **given)
+    arguments: dict[str, Any] = locals()
+    return Rule("exponential", lr_post=arguments.pop("lr"), **arguments)
 
 
 def pre_post(
@@ -322,7 +322,7 @@ def pre_post(
 
         potentiation = lr_post (x_pre - x_tar) (w_max - w)^mu        depression = lr_pre x_post (w - w_min)^mu
 
-    :class:`Rule` says what the arguments are.
+    For the arguments see :class:`Rule`.
     """
     return _power(**locals())
 
@@ -352,11 +352,11 @@ def triplet(
     ``tau_pre``, ``tau_pre2``, ``tau_post`` and ``tau_post2`` their tau+, tau_x, tau- and tau_y. With the defaults a
     neuron's first spike strengthens nothing: potentiation waits for a second one.
 
-    :class:`Rule` says what the arguments are.
+    For the arguments see :class:`Rule`.
     """
-    given: dict[str, Any] = locals()
-    rates = {"lr_post": given.pop("lr_post_pair"), "lr_post_triplet": given.pop("lr_post")}
-    return Rule("triplet", **given, **rates)
+    arguments: dict[str, Any] = locals()
+    rates = {"lr_post": arguments.pop("lr_post_pair"), "lr_post_triplet": arguments.pop("lr_post")}
+    return Rule("triplet", **arguments, **rates)
 
 
 def reward_modulated(rule: AnyRule, tau_eligibility: float = 100.0) -> AnyRule:
@@ -368,8 +368,8 @@ def reward_modulated(rule: AnyRule, tau_eligibility: float = 100.0) -> AnyRule:
         e <- e exp(-dt / tau_eligibility) + s_post potentiation(w) - s_pre depression(w)
         w <- clamp(w + reward e, w_min, w_max)
 
-    The learning rate is that of ``rule``; ``e`` is proportional to it. A reward of 0 changes no weight. The trace acts
-    at once: a spike counts for the reward of its own step.
+    The learning rate is that of ``rule``; ``e`` is proportional to it. A reward of 0 changes no weight. A spike enters
+    the trace before the reward of the same step acts.
     """
     if not isinstance(rule, (Rule, OwnRule)):
         raise TypeError(f"reward_modulated: rule must be a rule of snnfast.plasticity, got {type(rule).__name__}")
@@ -387,7 +387,7 @@ class Synapses(NamedTuple):
         x_post: postsynaptic traces after decay and spike, ``[B, N_post, 1]``.
         x_pre2: second presynaptic traces after decay and before the spike, ``[B, 1, N_pre]``.
         x_post2: second postsynaptic traces after decay and before the spike, ``[B, N_post, 1]``.
-        reward: reward of the step ``[B, 1, 1]``; 0 where none is given.
+        reward: reward of the step ``[B, 1, 1]``; 0 without a reward.
     """
 
     w: Tensor
@@ -401,16 +401,16 @@ class Synapses(NamedTuple):
 
 
 class OwnConstants(Constants):
-    """The constants of an :class:`OwnRule`: of its traces and bounds.
+    """The constants of an :class:`OwnRule`: those of its traces and bounds.
 
     Attributes:
-        change: that of the rule.
+        change: the function ``change`` of the rule.
     """
 
     change: Callable[[Synapses], Tensor]
 
     def changes(self, seen: Synapses) -> Tensor:
-        """The change of every weight in a step, ``[B, N_post, N_pre]``."""
+        """Return the change of every weight in a step, ``[B, N_post, N_pre]``."""
         found = self.change(seen)
         if not isinstance(found, Tensor):
             raise TypeError(f"OwnRule: change must return a tensor, got {type(found).__name__}")
@@ -427,10 +427,10 @@ class OwnConstants(Constants):
 class OwnRule:
     """A rule of your own, the equation of a synapse, for :func:`snnfast.ops.stdp_` and ``snnfast.learning.STDP``.
 
-    On the CPU the equation is compiled, when it is first used, as that of a :func:`snnfast.neuron` is: see the page
-    "Your own neuron" for the functions that it may use. What cannot be compiled runs in plain PyTorch, with a warning.
+    On the CPU the equation is compiled on first use, like that of a :func:`snnfast.neuron`: see the page "Your own
+    neuron" for the functions that it may use. Equations that cannot be compiled run in plain PyTorch, with a warning.
 
-    Example, a rule of which the depression grows with the weight, and potentiation with the square of the trace::
+    Example, a rule whose depression grows with the weight, and potentiation with the square of the trace::
 
         >>> def change(s):
         ...     return 0.01 * s.s_post * s.x_pre**2 - 0.02 * s.s_pre * s.x_post * s.w
@@ -443,7 +443,7 @@ class OwnRule:
         tau_pre2, tau_post2: time constants of the second traces, ms.
         trace: ``nearest``: a spike sets the trace to 1; ``all``: it adds 1.
         w_min, w_max: bounds of the weights.
-        tau_eligibility: time constant of the eligibility trace, ms, of a rule that is :func:`reward_modulated`.
+        tau_eligibility: time constant of the eligibility trace, ms, for a :func:`reward_modulated` rule.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type or range.
@@ -465,14 +465,14 @@ class OwnRule:
         self._same()
 
     def _same(self) -> Rule:
-        """A rule with the same traces and bounds; it checks them."""
+        """Return a rule with the same traces and bounds, which checks them."""
         return Rule("triplet", **{f.name: getattr(self, f.name) for f in fields(self)[1:]})
 
     def constants(self, dt: float) -> OwnConstants:
-        """The rule in steps of ``dt`` ms."""
-        made = OwnConstants(*self._same().constants(dt))
-        made.change = self.change
-        return made
+        """Return the constants for steps of ``dt`` ms."""
+        constants = OwnConstants(*self._same().constants(dt))
+        constants.change = self.change
+        return constants
 
 
 def __dir__() -> list[str]:

@@ -26,7 +26,7 @@ WORD = 0xFFFFFFFF
 
 
 def _poisson(call: PoissonCall) -> Tensor:
-    """Spikes ``[num_steps, *p.shape]``."""
+    """Return spikes ``[num_steps, *p.shape]``."""
     shape = (call.num_steps, *call.p.shape)
     elements = call.num_steps * call.p.numel()
     counter = torch.arange((elements + 3) // 4, device=call.p.device)
@@ -40,7 +40,7 @@ def _poisson(call: PoissonCall) -> Tensor:
 def philox4x32_10(
     counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Four random 32-bit words for every counter; all words are int64 tensors.
+    """Return four random 32-bit words for every counter; all words are int64 tensors.
 
     Philox 4x32-10 of Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011.
     """
@@ -55,7 +55,7 @@ def philox4x32_10(
 
 
 def _product(a: Tensor, b: int) -> tuple[Tensor, Tensor]:
-    """High and low word of a product; in halves, since a signed 64-bit integer does not hold it."""
+    """Return high and low word of a product; computed in halves, since it exceeds a signed 64-bit integer."""
     low = (a & 0xFFFF) * b
     high = (a >> 16) * b + (low >> 16)
     return high >> 16, ((high & 0xFFFF) << 16) | (low & 0xFFFF)
@@ -71,9 +71,9 @@ def poisson(
     dtype: torch.dtype = torch.float32,
     validate: bool = True,
 ) -> PoissonCall:
-    """Spikes that fire with probability ``p``, independently at every step and element.
+    """Draw spikes with probability ``p``, independently at every step and element.
 
-    A Poisson process seen in steps (Gerstner et al., Neuronal Dynamics, chapter 7)::
+    A Poisson process in discrete time (Gerstner et al., Neuronal Dynamics, chapter 7)::
 
         s[t] = 1 if u[t] < p else 0        u[t] uniform in {0, 1, ..., 2**24 - 1} / 2**24
 
@@ -99,7 +99,7 @@ def poisson(
         generator: where to draw the seed from. Compiled code takes none; pass ``seed`` as a tensor.
         seed: an integer in [-2**63, 2**64), or an int64 tensor with one value on the device of
             ``p``.
-        dtype: of the spikes: bool, uint8, float32, float64, bfloat16 or float16.
+        dtype: dtype of the spikes: bool, uint8, float32, float64, bfloat16 or float16.
         validate: check that ``p`` lies in [0, 1]. On CUDA this waits for the device. Under ``torch.compile``,
             ``torch.vmap`` and in a CUDA graph values cannot be checked. Unchecked, NaN and negative ``p`` never fire,
             and ``p`` above 1 always does.
@@ -125,7 +125,7 @@ def poisson(
 
 
 def _seed(generator: torch.Generator | None, seed: int | Tensor | None, device: torch.device) -> Tensor:
-    """One int64 on ``device``, without waiting for the device."""
+    """Return the seed as an int64 on ``device``, without waiting for the device."""
     check.generator("poisson", generator)
     if seed is not None:
         if generator is not None:
@@ -133,9 +133,8 @@ def _seed(generator: torch.Generator | None, seed: int | Tensor | None, device: 
         return _given_seed(seed, device)
     recorded = check.is_recorded(device)
     if generator is None:
-        # torch.manual_seed seeds the CPU generator whichever the device, so that spikes are the
-        # same on all of them. A recording would repeat a number of the CPU; the generator of the
-        # device advances with every replay.
+        # The CPU generator, which torch.manual_seed seeds: the spikes are then the same on every device. A CUDA graph
+        # would replay a number of the CPU generator; that of the device advances with every replay.
         source = device if recorded else torch.device("cpu")
     else:
         source = generator.device

@@ -42,7 +42,7 @@ def _pool2d(call: Pool2dCall) -> Tensor:
 
 @reference_op(_pool2d)
 def pool2d(x: Tensor, kernel: int | Sequence[int], *, method: Method = "max") -> Pool2dCall:
-    """Pooling over windows that lie side by side: PyTorch's ``max_pool2d`` or ``avg_pool2d``.
+    """Pooling over windows without overlap: PyTorch's ``max_pool2d`` or ``avg_pool2d``.
 
     That is, for windows of ``kernel_h`` rows and ``kernel_w`` columns::
 
@@ -52,9 +52,9 @@ def pool2d(x: Tensor, kernel: int | Sequence[int], *, method: Method = "max") ->
     Rows and columns after the last whole window are ignored. Results and gradients are PyTorch's: the gradient of a
     maximum goes to the first pixel that has the maximum (in a window without spikes to its first pixel); a NaN is
     greater than all numbers. The kernels are for the CPU, for channels-last images in float32, bfloat16 or float64 with
-    at least 4 channels (2 in float64) and maxima of at most 256 pixels. For the backward pass they keep one byte for
-    each window, the place of its maximum, and nothing for an average; ``x`` may change. In all other cases, and under
-    ``torch.compile``, ``torch.vmap`` and others that record or transform, it is PyTorch's.
+    at least 4 channels (2 in float64) and maxima of at most 256 pixels. For the backward pass they save one byte per
+    window, the argmax index, and nothing for an average; ``x`` may change. In all other cases, and under
+    ``torch.compile``, ``torch.vmap`` and other transforms, PyTorch's function runs.
 
     Args:
         x: ``[N, C, H, W]``, any values.

@@ -1,4 +1,4 @@
-"""One presentation after the other, as the equations see it."""
+"""Presentations of stimuli, in the three forms that the ops take."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from torch import Tensor
 
 from snnfast import check
 
-from .networks import own
+from .networks import part
 from .poisson import poisson
 
 DTYPES = (torch.bool, torch.uint8, torch.float32, torch.float64)
 
 
 class Events(NamedTuple):
-    """Spikes of P presentations as a list of which input fired when.
+    """Spikes of P presentations as a list of firing inputs.
 
     Attributes:
-        inputs: int32, the firing inputs of all steps in order; within a step in ascending order.
+        inputs: int32, the firing inputs of all steps in order; ascending within a step.
         offsets: int64 ``[P, T + 1]``; in step ``t`` of presentation ``p`` the inputs
-            ``inputs[offsets[p, t] : offsets[p, t + 1]]`` fire. ``[K, P, T + 1]`` where each of K networks gets its
-            own.
+            ``inputs[offsets[p, t] : offsets[p, t + 1]]`` fire. ``[K, P, T + 1]`` for K networks with
+            different presentations.
     """
 
     inputs: Tensor
@@ -32,7 +32,7 @@ class Events(NamedTuple):
 
     @classmethod
     def from_dense(cls, spikes: Tensor) -> Events:
-        """The events of ``spikes`` ``[P, T, I]`` or ``[K, P, T, I]``, on its device; anything but 0 is a spike."""
+        """Return events of ``spikes`` ``[P, T, I]`` or ``[K, P, T, I]``, on its device; anything but 0 is a spike."""
         fired = (spikes != 0).flatten(0, -3)
         ends = fired.flatten(0, 1).sum(1).cumsum(0).view(fired.shape[:2])
         starts = torch.cat([ends.new_zeros(1), ends.flatten()])[: -1 if ends.numel() else None]
@@ -47,7 +47,7 @@ class Rates(NamedTuple):
     Presentation ``p`` is ``ops.poisson(hz[p] * (dt / 1000), num_steps, seed=seeds[p])``.
 
     Attributes:
-        hz: float32 ``[P, I]``, each in [0, 1000 / dt]. ``[K, P, I]`` where each of K networks gets its own.
+        hz: float32 ``[P, I]``, each in [0, 1000 / dt]. ``[K, P, I]`` for K networks with different rates.
         num_steps: the number of steps T of a presentation.
         seeds: int64 ``[P]`` on the device of ``hz``, or ``[K, P]``.
     """
@@ -58,9 +58,9 @@ class Rates(NamedTuple):
 
 
 class Presentations(NamedTuple):
-    """P presentations of T steps, checked, in one of three forms; the fields of the others are None or 0.
+    """Checked presentations, P of T steps, in one of three forms; the fields of the other forms are None or 0.
 
-    Each tensor but ``inputs`` may have a dimension more, its first one: of K networks that are given others.
+    Each tensor but ``inputs`` may have K as an additional first dimension, for networks with different presentations.
 
     Attributes:
         spikes: ``[P, T, I]``; anything but 0 is a spike.
@@ -87,43 +87,43 @@ class Presentations(NamedTuple):
         return (0 if self.hz is None else self.hz.shape[-2]), self.num_steps
 
     def network(self, k: int) -> Presentations:
-        """The presentations of network ``k``."""
+        """Return the presentations of network ``k``."""
         return self._replace(
-            spikes=own(self.spikes, 3, k),
-            offsets=own(self.offsets, 2, k),
-            hz=own(self.hz, 2, k),
-            seeds=own(self.seeds, 1, k),
+            spikes=part(self.spikes, 3, k),
+            offsets=part(self.offsets, 2, k),
+            hz=part(self.hz, 2, k),
+            seeds=part(self.seeds, 1, k),
         )
 
 
 def presentations(
     op: str, x: object, inputs: int, device: torch.device, dt: float, validate: bool, networks: int | None = None
 ) -> Presentations:
-    """Checks presentations for ``inputs`` inputs on ``device``; ``validate`` looks at values, too.
+    """Check presentations for ``inputs`` inputs on ``device``; ``validate`` checks values, too.
 
-    ``networks`` may be given one part each, or one for all; None: there is one network, of tensors without a dimension
-    for it.
+    ``networks``: number of networks, which have a presentation each or share one; None: a single network, whose tensors
+    have no dimension for it.
 
-    Without it the CPU kernels still refuse events that lie out of range or do not ascend; on CUDA such events are
-    bounded, so that what comes out is of no use, but nothing else is read or written.
+    Without ``validate`` the CPU kernels still refuse events that are out of range or do not ascend; on CUDA such events
+    are clamped: the result is meaningless, but no other memory is read or written.
     """
     if isinstance(x, Rates):
-        given = rates(op, x, inputs, device, dt, validate, networks)
+        checked = rates(op, x, inputs, device, dt, validate, networks)
     elif isinstance(x, Events):
-        given = _events(op, x, inputs, device, validate, networks)
+        checked = _events(op, x, inputs, device, validate, networks)
     elif isinstance(x, Tensor):
         _fits(op, "x", x, DTYPES, device, ("P", "T", inputs), networks)
-        given = Presentations(spikes=x.detach())
+        checked = Presentations(spikes=x.detach())
     else:
         raise TypeError(f"{op}: x must be a tensor, Events or Rates, got {type(x).__name__}")
-    size(op, given.shape[1], inputs)
-    return given
+    size(op, checked.shape[1], inputs)
+    return checked
 
 
 def rates(
     op: str, x: Rates, inputs: int, device: torch.device, dt: float, validate: bool, networks: int | None = None
 ) -> Presentations:
-    """Checks rates."""
+    """Check rates; return them as presentations."""
     _fits(op, "x.hz", x.hz, (torch.float32,), device, ("P", inputs), networks)
     _fits(op, "x.seeds", x.seeds, (torch.int64,), device, (x.hz.shape[-2],), networks)
     num_steps = check.whole(op, "x.num_steps", x.num_steps, 0)
@@ -132,11 +132,11 @@ def rates(
     return Presentations(hz=x.hz.detach(), seeds=x.seeds, num_steps=num_steps, per_hz=dt / 1000.0)
 
 
-def size(op: str, num_steps: int, count: int, what: str = "inputs") -> None:
-    """The places of a presentation's spikes are counted in 32 bits."""
+def size(op: str, num_steps: int, count: int, noun: str = "inputs") -> None:
+    """Check that indices of the spikes of a presentation fit in 32 bits."""
     if num_steps * max(count, 1) >= 2**31:
         raise ValueError(
-            f"{op}: a presentation must have fewer than 2**31 elements, got {num_steps} steps of {count} {what}"
+            f"{op}: a presentation must have fewer than 2**31 elements, got {num_steps} steps of {count} {noun}"
         )
 
 
@@ -175,18 +175,18 @@ def _fits(
     value: Tensor,
     dtypes: tuple[torch.dtype, ...],
     device: torch.device,
-    part: Sequence[str | int],
+    shape: Sequence[str | int],
     networks: int | None = None,
 ) -> None:
-    """``value`` must have one of the ``dtypes`` and the shape ``part``, or ``[networks, *part]``."""
+    """Check that ``value`` has one of the ``dtypes`` and the shape ``shape``, or ``[networks, *shape]``."""
     check.tensor(op, name, value)
     check.dtype(op, name, value.dtype, dtypes)
     check.on_device(op, name, value, "w", device)
-    check.shape(op, name, value, part, *([] if networks is None else [(networks, *part)]))
+    check.shape(op, name, value, shape, *([] if networks is None else [(networks, *shape)]))
 
 
 def spikes_of(x: Presentations, p: int, inputs: int) -> Tensor:
-    """Presentation ``p`` as bool ``[T, I]``."""
+    """Return presentation ``p`` as bool ``[T, I]``."""
     if x.spikes is not None:
         return x.spikes[p] != 0
     if x.inputs is not None and x.offsets is not None:

@@ -27,7 +27,7 @@ def qif(
     Args:
         a0: curvature, at least 0.
         v_c: the critical voltage; above it the membrane grows until the neuron fires.
-        v_threshold: a neuron fires from this membrane on.
+        v_threshold: threshold of the membrane.
         v_rest: the resting potential; ``v_reset``, or 0 with soft reset, if None.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Neurons whose spikes come back to them, one step of the neuron's own equation at a time."""
+"""Recurrent neurons, by one step of the neuron's equation at a time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CALLS: dict[Any, Any] = {}
 
 
 def recurrent_of(neuron: Any) -> Any:
-    """The type of the recurrent call of a neuron's call: its fields, then :data:`FIELDS`.
+    """Return the recurrent call type of a neuron's call type: its fields, then :data:`FIELDS`.
 
     Its attribute ``neuron`` is the type of the neuron's call.
     """
@@ -33,7 +33,7 @@ def recurrent_of(neuron: Any) -> Any:
 
 
 def neuron_of(call: Any) -> Any:
-    """The neuron's call in a recurrent call."""
+    """Return the neuron's call in a recurrent call."""
     return type(call).neuron(*call[: -len(FIELDS)])
 
 
@@ -60,9 +60,9 @@ def fed_back(
     past: Tensor | None,
     delay: Tensor | None,
 ) -> tuple[Tensor, list[Any], Tensor]:
-    """Spikes, last states and first states of ``step(x[t] + what arrives, states) -> spikes, states``.
+    """Iterate ``step(x[t] + recurrent input, states) -> spikes, states``; return spikes, last and first states.
 
-    Spikes come back as they stand in the dtype of ``x``: 16 bits do not hold every count of several spikes a step.
+    Recurrent spikes are rounded to the dtype of ``x``: 16 bits do not hold every count of several spikes per step.
     """
     stored, x = x.dtype, x.to(check.state_dtype(x.dtype))
     before = [] if past is None else list(past.to(x.dtype))
@@ -75,15 +75,15 @@ def fed_back(
             current = current + torch.where((r == 0) & ~w.isfinite(), 0.0, r * w)
         s, states = step(current, states)
         if stored != x.dtype:
-            there = s.detach().to(stored).to(x.dtype)
-            s = torch.where(there == s, s, s + (there - s.detach()))  # an infinite one has no difference
+            rounded = s.detach().to(stored).to(x.dtype)
+            s = torch.where(rounded == s, s, s + (rounded - s.detach()))  # infinite counts have no difference
         spikes.append(s)
         v_seq.append(states[0])
     return torch.stack(spikes[len(before) :]), states, torch.stack(v_seq)
 
 
 def _arriving(spikes: list[Tensor], delay: Tensor | None, most: int, x: Tensor) -> Tensor:
-    """Return the spikes that arrive at the step after ``spikes``; there were none before them."""
+    """Return the spikes that arrive at the step after ``spikes``, with no spikes before these."""
     none = torch.zeros_like(x)
     if delay is None:
         return spikes[-1] if spikes else none
@@ -131,7 +131,7 @@ def recurrent(
         neuron: the name of a spiking neuron's op in :mod:`snnfast.ops`.
         delay: axonal delay of each sending neuron in steps, in addition to the one step, ``[H]`` in the dtype of
             ``weight``; any real number. A delay below 0 counts as 0 and has no gradient. None: 0.
-        arguments: those of ``snnfast.ops.<neuron>`` except ``x``, by name, including states.
+        arguments: arguments of ``snnfast.ops.<neuron>`` except ``x``, by name, including states.
 
     Returns:
         As the neuron's op: ``(spikes, *states)``, with ``return_v_seq`` ``(spikes, *states, v_seq)``.
@@ -148,7 +148,7 @@ def recurrent(
 
 
 def connections(op: str, x: Tensor, weight: Tensor, past: Tensor | None, delay: Tensor | None) -> None:
-    """Checks the weights, the spikes before the first step and the delays of neurons with input ``x``."""
+    """Check the weights, the spikes before the first step and the delays of neurons with input ``x``."""
     if x.dim() < 2:
         raise ValueError(f"{op}: x must have shape [T, ..., H], got {list(x.shape)}")
     sent = x.shape[-1:]
@@ -163,5 +163,5 @@ def connections(op: str, x: Tensor, weight: Tensor, past: Tensor | None, delay: 
 
 
 def firing() -> list[str]:
-    """The names of the neurons that fire."""
+    """Return the names of the neurons that fire."""
     return sorted(name for name, neuron in NEURONS.items() if neuron.fires)

@@ -1,4 +1,4 @@
-"""A convolution, weight by weight."""
+"""Convolution of spikes, weight by weight."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ METHODS = get_args(Method)
 
 
 class SpikeConv2dCall(NamedTuple):
-    """See :func:`spike_conv2d`; ``method`` is a place in ``METHODS``."""
+    """See :func:`spike_conv2d`; ``method`` is an index in ``METHODS``."""
 
     x: Tensor
     weight: Tensor
@@ -42,7 +42,7 @@ def _spike_conv2d(call: SpikeConv2dCall) -> Tensor:
     h, w = call.padding_h, call.padding_w
     x, weight = pad(call.x.to(dtype), (w, w, h, h)), call.weight.to(dtype)
     kh, kw = weight.shape[2:]
-    rows, columns = x.shape[2] - kh + 1, x.shape[3] - kw + 1  # that the kernel's first weight sees
+    rows, columns = x.shape[2] - kh + 1, x.shape[3] - kw + 1  # pixels under the first weight of the kernel
     down, right = call.stride_h, call.stride_w
     y = x.new_zeros(len(x), len(weight), -(-rows // down), -(-columns // right))
     if call.bias is not None:
@@ -74,11 +74,11 @@ def spike_conv2d(
     where ``x`` is 0 outside of the image; the dilation is 1. Gradients are those of this equation. By events, ``y`` and
     the gradient of ``weight`` are sums over the ``x`` that are not 0, in a fixed order, the same for any number of
     threads. With a stride of 1 the gradient of ``x``, a convolution of ``dL/dy``, is also such a sum if few ``dL/dy``
-    are not 0, as after max pooling. The gradient of ``bias`` is PyTorch's. If all ``x`` are 0 or 1, events keep one bit
-    of each for the backward pass instead of ``x``, which then may change; else they keep ``x``. By events an ``x`` of 0
-    adds nothing, even if its weight is infinite or NaN. Weights of int8 are as in :func:`snnfast.ops.spike_linear`:
-    ``x`` is int8, too, ``y`` and ``bias`` are int32. On CUDA, for 16-bit dtypes, under ``torch.autocast``,
-    ``torch.compile``, ``torch.vmap`` and others that record or transform, it is PyTorch's convolution.
+    are not 0, as after max pooling. The gradient of ``bias`` is PyTorch's. If all ``x`` are 0 or 1, the event kernels
+    save one bit of each for the backward pass instead of ``x``, which then may change; else they save ``x``. By events
+    an ``x`` of 0 adds nothing, even if its weight is infinite or NaN. Weights of int8 are as in
+    :func:`snnfast.ops.spike_linear`: ``x`` is int8, too, ``y`` and ``bias`` are int32. On CUDA, for 16-bit dtypes,
+    under ``torch.autocast``, ``torch.compile``, ``torch.vmap`` and other transforms, PyTorch's convolution runs.
 
     Args:
         x: ``[N, C, H, W]``, any values; read in place if channels-last.
@@ -133,7 +133,7 @@ def spike_conv2d(
 
 
 def _two(name: str, value: int | Sequence[int], least: int) -> tuple[int, int]:
-    """A number for rows and one for columns."""
+    """Return a number for rows and one for columns."""
     sides = (value, value) if isinstance(value, check.INTEGERS) else value
     if not isinstance(sides, Sequence) or isinstance(sides, str) or len(sides) != 2:
         raise TypeError(f"{OP}: {name} must be a number or two, got {check.shown(value)}")

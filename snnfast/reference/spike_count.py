@@ -50,8 +50,8 @@ def spike_count(
         v[t] = h[t] - s[t] v_threshold                soft reset (v_reset None)
         count = count + sum over t of s[t]
 
-    This is the readout of converted networks (Diehl et al. 2015), and of any layer whose rates alone are needed. You
-    may split a long run into calls over chunks of steps; give ``v`` and ``count`` of one call to the next. Counts have
+    This is the readout of converted networks (Diehl et al. 2015), and of any layer of which only rates are needed. You
+    may split a long run into calls over chunks of steps; pass ``v`` and ``count`` of one call to the next. Counts have
     no gradient.
 
     Args:

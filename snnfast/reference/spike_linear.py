@@ -1,4 +1,4 @@
-"""A linear map, input by input."""
+"""Linear map of spikes, input by input."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Method = Literal["auto", "events", "dense"]
 
 
 METHODS = get_args(Method)
-# Of int8 weights; csrc/core/spike_linear.h
+# Limits of int8 weights; csrc/core/spike_linear.h
 MOST_INPUTS, MOST_BIAS = 65535, 2**30
 
 
 class SpikeLinearCall(NamedTuple):
-    """See :func:`spike_linear`; ``method`` is a place in ``METHODS``."""
+    """See :func:`spike_linear`; ``method`` is an index in ``METHODS``."""
 
     x: Tensor
     weight: Tensor
@@ -33,17 +33,17 @@ class SpikeLinearCall(NamedTuple):
 
 
 def sum_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype of sums of weights of ``dtype``."""
+    """Return the dtype of sums of weights of ``dtype``."""
     return torch.int32 if dtype == torch.int8 else check.state_dtype(dtype)
 
 
 def result_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype of ``y``, and of the bias, for weights of ``dtype``."""
+    """Return the dtype of ``y``, and of the bias, for weights of ``dtype``."""
     return torch.int32 if dtype == torch.int8 else dtype
 
 
 def check_bias(op: str, bias: Tensor, other: str, like: Tensor) -> None:
-    """A bias beside ``like``, the argument ``other``: in its dtype, for int8 in that of the sums."""
+    """Check that a bias has the device and dtype of ``like``, the argument ``other``; int32 for int8."""
     if like.dtype != torch.int8:
         check.beside(op, "bias", bias, other, like)
     check.dtype(op, "bias", bias.dtype, (result_dtype(like.dtype),))
@@ -51,7 +51,7 @@ def check_bias(op: str, bias: Tensor, other: str, like: Tensor) -> None:
 
 
 def check_whole(op: str, inputs: int, bias: Tensor | None, method: str) -> None:
-    """Refuses sums of int8 that int32 may not hold, and what they cannot be computed by."""
+    """Refuse int8 sums that may overflow int32, and the dense method, which has none."""
     if method == "dense":
         raise ValueError(f"{op}: int8 weights are summed by events; use method='auto', got 'dense'")
     if inputs > MOST_INPUTS:
@@ -89,14 +89,14 @@ def spike_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, metho
     for float64 and else in float32, and are the same for any number of threads; that of ``weight`` is summed in blocks
     of at most 1024 rows. An ``x`` of 0 then adds nothing, even if its weight is infinite or NaN. The gradient of ``x``
     is a dense matrix product, or for up to 16 outputs in float32 and float64 a sum in the order of ``o``. Second
-    derivatives raise an error. For the backward pass one bit of each ``x`` is kept if all are 0 or 1, else ``x``
+    derivatives raise an error. For the backward pass one bit of each ``x`` is saved if all are 0 or 1, else ``x``
     itself.
 
     Weights of int8 are for trained networks (:func:`snnfast.export.integer`): ``y`` and ``bias`` are then int32, ``x``
     is int8 or bool, sums are always by events and exact, and there are no gradients. An output has at most 65,535
     inputs, and its bias is at most ``2**30``: no sum overflows.
 
-    On CUDA it is PyTorch's dense product, of int8 in float64, which is exact, too. Under ``torch.autocast`` all
+    On CUDA PyTorch's dense product runs, for int8 in float64, which is exact, too. Under ``torch.autocast`` all
     arguments are cast as for ``linear``.
 
     Args:

@@ -35,7 +35,7 @@ class SpikePropCall(NamedTuple):
     validate: bool
 
 
-# The layer that calls, for the warning.
+# Name of the calling layer, for the warning.
 LAYER: ContextVar[str] = ContextVar("LAYER", default="")
 
 
@@ -50,7 +50,7 @@ def result(call: SpikePropCall, t_out: Tensor, u_max: Tensor, slope: Tensor) -> 
 
 
 def result_of(call: SpikePropCall, outputs: tuple[Tensor, Tensor, Tensor]) -> Any:
-    """The same, of what the reference gives, after a look at values."""
+    """Return the :func:`result` of the reference's outputs, after checks of values."""
     if looks(call):
         look_at_values(call)
         if outputs[0].numel() and outputs[0].detach().amin() == math.inf:
@@ -59,7 +59,7 @@ def result_of(call: SpikePropCall, outputs: tuple[Tensor, Tensor, Tensor]) -> An
 
 
 def _spikeprop(call: SpikePropCall) -> tuple[Tensor, Tensor, Tensor]:
-    """Spike times, largest potentials and slopes."""
+    """Return spike times, largest potentials and slopes."""
     return _FirstSpike.apply(call.t_in, call.w, call.delays, call.tau, call)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -79,7 +79,7 @@ class Events(NamedTuple):
 
 
 class Point(NamedTuple):
-    """Where a neuron fires, or a silent one has its largest potential; all ``[B, O]``."""
+    """Spike of a neuron, or largest potential of a silent neuron; all ``[B, O]``."""
 
     time: Tensor
     before: Tensor  # the number of events before, in order of time
@@ -156,7 +156,7 @@ def _slope(q: Tensor, p: Tensor, s: Tensor, tau: float | Tensor) -> Tensor:
 
 
 class _Candidates(NamedTuple):
-    """Points ``[B, O, M]`` in order of time, among them the largest potential and the end of a rise to the spike."""
+    """Points ``[B, O, M]`` in order of time, which include the largest potential and the end of the rise to a spike."""
 
     potential: Tensor  # -inf where there is none
     event: Tensor  # the last event before, [B, O, M]
@@ -164,7 +164,7 @@ class _Candidates(NamedTuple):
 
 
 def _tops(events: Events, tau: float | Tensor) -> _Candidates:
-    """The highest point after every event and before the next, if the potential rises at all."""
+    """Return the highest point between each event and the next, if the potential rises."""
     q, p = events.q, events.p
     length = events.length[:, None].expand_as(q)
     rises = p * tau > q.clamp(min=0)
@@ -177,13 +177,13 @@ def _tops(events: Events, tau: float | Tensor) -> _Candidates:
 
 
 def _on_grid(events: Events, tau: float | Tensor, a: SpikePropCall) -> _Candidates:
-    """The potential at the times of the grid."""
+    """Return the potential at the times of the grid."""
     q, p = events.q, events.p
     if not q.shape[2]:
         return _Candidates(q, q.long(), q)
     grid = torch.arange(a.grid_points, dtype=torch.float64, device=q.device) * a.dt
     grid = grid.to(q.dtype).expand(len(q), -1).contiguous()
-    # An event at a time of the grid has no influence there yet.
+    # An event at a time of the grid has no effect at that time yet.
     event = torch.searchsorted(events.times, grid) - 1
     event = torch.minimum(event, events.active[:, None] - 1)
     before = (event < 0)[:, None]
@@ -196,7 +196,7 @@ def _on_grid(events: Events, tau: float | Tensor, a: SpikePropCall) -> _Candidat
 def _first_and_largest(
     events: Events, candidates: _Candidates, tau: float | Tensor, a: SpikePropCall
 ) -> tuple[Tensor, Point, Point]:
-    """Whether a neuron fires, where, and the largest potential of a silent one."""
+    """Return whether each neuron fires, its spike, and the largest potential of silent neurons."""
     if not candidates.potential.numel():
         zero = events.q.new_zeros(events.q.shape[:2])
         point = Point(zero, zero.long(), zero, zero)
@@ -219,7 +219,7 @@ def _first_and_largest(
     potential = torch.full_like(top, a.v_threshold)
     spike = Point(time + high, event + 1, _slope(q, p, high, tau), potential)
 
-    # Of equal potentials the last: among events at one time, the one from which on it falls.
+    # The last of equal potentials: among events at the same time, the one after which the potential falls.
     last = candidates.potential.shape[2] - 1
     largest = last - candidates.potential.flip(2).argmax(2, keepdim=True)
     q, p, time, event, after = at(largest)
@@ -252,7 +252,7 @@ def _potential(
     fired: Tensor,
     a: SpikePropCall,
 ) -> Tensor:
-    """The potential ``[B, O]`` at given times, as the sum over the events ``before``."""
+    """Return the potential ``[B, O]`` at given times, as the sum over the events ``before``."""
     events = (t_in[:, :, None] + delays).flatten(1).gather(1, order)
     weights = w.flatten(1)[:, order].movedim(1, 0)
     if order.shape[1] and not a.grid_points:
@@ -282,7 +282,7 @@ def spikeprop(
     return_slope: bool = False,
     validate: bool = True,
 ) -> SpikePropCall:
-    """Times of the first spikes of neurons that are driven by one spike per input, over K delayed terminals each.
+    """Compute the first spike times of neurons with one spike per input, over K delayed terminals each.
 
     The spike response model of SpikeProp (Bohte, Kok, La Poutré, Neurocomputing 2002, equations 2 to 4)::
 
@@ -360,7 +360,7 @@ def spikeprop(
         tau = check.positive("spikeprop", "tau", tau)
     end = check.positive("spikeprop", "t_max", t_max)
     step = 0.0 if dt is None else check.positive("spikeprop", "dt", dt)
-    # The last point is t_max if that is a multiple of dt but for rounding.
+    # The last point is t_max if that is a multiple of dt up to rounding.
     points = int(end / step * (1 + 1e-9)) + 1 if step else 0
     if points >= 2**31:
         raise ValueError(f"spikeprop: dt must leave fewer than 2**31 steps up to t_max = {end:g}, got {step:g}")
@@ -381,12 +381,12 @@ def spikeprop(
 
 
 def looks(call: SpikePropCall) -> bool:
-    """Whether the values of a call are looked at."""
+    """Return whether the values of a call are checked."""
     return check.looks(call.validate, call.t_in.device)
 
 
 def look_at_values(call: SpikePropCall) -> None:
-    """Raises a ValueError for times, delays or a time constant that are out of range."""
+    """Raise a ValueError for times, delays or a time constant that are out of range."""
     look_at_times("spikeprop", call.t_in, call.t_max)
     look_at_delays("spikeprop", "delays", call.delays)
     if isinstance(call.tau, Tensor) and not 0 < call.tau.item() < math.inf:
@@ -394,12 +394,12 @@ def look_at_values(call: SpikePropCall) -> None:
 
 
 def look_at_times(op: str, t_in: Tensor, t_max: float) -> None:
-    """Raises a ValueError for input times that are negative, NaN or after ``t_max``."""
+    """Raise a ValueError for input times that are negative, NaN or after ``t_max``."""
     t_in = t_in.detach()
     if not t_in.numel():
         return
     earliest, latest = t_in.aminmax()
-    if not earliest >= 0:  # nor is NaN
+    if not earliest >= 0:  # false for NaN, too
         raise ValueError(
             f"{op}: t_in must hold times that are at least 0 and not NaN, inf for no spike, "
             f"got values from {earliest.item():g} to {latest.item():g}"
@@ -414,7 +414,7 @@ def look_at_times(op: str, t_in: Tensor, t_max: float) -> None:
 
 
 def look_at_delays(op: str, name: str, delays: Tensor) -> None:
-    """Raises a ValueError for delays that are negative or not finite."""
+    """Raise a ValueError for delays that are negative or not finite."""
     if delays.numel():
         least, most = delays.detach().aminmax()
         if not (least >= 0 and most < math.inf):
@@ -424,14 +424,14 @@ def look_at_delays(op: str, name: str, delays: Tensor) -> None:
 
 
 def needs_spikes(call: SpikePropCall) -> bool:
-    """Whether gradients can come through spikes alone: recorded for the times, and not for ``u_max``."""
+    """Return whether gradients are recorded and come through spike times only, not through ``u_max``."""
     learned = (call.t_in, call.w, call.delays, call.tau)
     recorded = any(isinstance(value, Tensor) and value.requires_grad for value in learned)
     return torch.is_grad_enabled() and recorded and not call.return_u_max
 
 
 def look_at_silence(call: Any, learns: bool, op: str = "spikeprop") -> None:
-    """Where no neuron fired: raises a ValueError for weights that are not finite, else warns if it ``learns``."""
+    """Handle a call without spikes: raise a ValueError for weights that are not finite, else warn if it ``learns``."""
     check.finite(op, "w", call.w)
     if not learns:
         return
@@ -440,5 +440,5 @@ def look_at_silence(call: Any, learns: bool, op: str = "spikeprop") -> None:
         f"{op}: all outputs are silent: no neuron of {layer}w {list(call.w.shape)} reached v_threshold = "
         f"{call.v_threshold:g} by t_max = {call.t_max:g}, so t_out has no gradient. Scale up w, lower v_threshold, "
         "raise t_max, or train with u_max (return_u_max=True) until neurons fire",
-        stacklevel=5,  # whoever called the public op
+        stacklevel=5,  # the caller of the public op
     )

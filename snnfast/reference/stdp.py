@@ -20,7 +20,7 @@ Update = Literal["step", "sequence"]
 
 
 class StdpState(NamedTuple):
-    """The state of synapses from one step to the next, besides their weights.
+    """State of synapses between two steps, besides their weights.
 
     Attributes:
         trace_pre, trace_pre2: first and second traces of the presynaptic neurons ``[B, N_pre]``.
@@ -36,7 +36,7 @@ class StdpState(NamedTuple):
 
 
 class StdpCall(NamedTuple):
-    """See :func:`stdp_`; ``reward`` is ``[T, B]``, and ``state`` the call's own."""
+    """See :func:`stdp_`; ``reward`` is ``[T, B]``, and ``state`` a copy that the op may change."""
 
     w: Changed
     pre: Tensor
@@ -63,7 +63,7 @@ def _stdp(call: StdpCall) -> StdpState:
             reward = w.new_zeros(batch) if call.reward is None else call.reward[t]
             of_pre = [value.unsqueeze(1) for value in (pre[t].to(w), x_pre, x_pre2)]
             of_post = [value.unsqueeze(2) for value in (post[t].to(w), x_post, x_post2)]
-            per_synapse = (each for pair in zip(of_pre, of_post) for each in pair)
+            per_synapse = (value for pair in zip(of_pre, of_post) for value in pair)
             changes = rule.changes(Synapses._make([w.clone(), *per_synapse, reward.view(-1, 1, 1)]))
         for b in range(batch):
             up, down = torch.zeros_like(w), torch.zeros_like(w)
@@ -90,13 +90,13 @@ def _stdp(call: StdpCall) -> StdpState:
 
 
 def normalize(w: Tensor, rows: Tensor, norm: float, rule: Rule | OwnRule | Constants) -> None:
-    """Scales the rows of ``w`` where ``rows`` is True to a sum of magnitudes ``norm``; rows of zeros stay.
+    """Scale the rows of ``w`` where ``rows`` is True to a sum of magnitudes ``norm``; rows of zeros stay.
 
     The sum is in float64 and in order; the result stays within the rule's bounds.
     """
     for j in map(tuple, rows.nonzero().tolist()):
         values = w[j].double()
-        # One after the other: on the CPU, since CUDA adds parts of it first.
+        # Sequential sum: on the CPU, since CUDA sums in parallel.
         total = values.abs().cpu().cumsum(0)[-1].item() if values.numel() else 0.0
         if total > 0:
             w[j] = (values * (norm / total)).to(w.dtype).clamp(rule.w_min, rule.w_max)
@@ -117,7 +117,7 @@ def stdp_(
     norm: float | None = None,
     validate: bool = True,
 ) -> StdpCall:
-    """Changes the weights of a layer by the spikes of the neurons that it connects.
+    """Change the weights of a layer by the spikes of the neurons that it connects.
 
     Traces are those of :mod:`snnfast.plasticity`, one for each neuron and sample (Morrison, Diesmann and Gerstner
     2008). With the potentiation and depression of ``rule``, a step changes the weight from neuron i to neuron j by::
@@ -126,14 +126,14 @@ def stdp_(
         lost  = sum_b s_pre[t, b, i] depression(w, x_post[t, b, j], ...)
         w <- clamp(w + scale (grown - lost), w_min, w_max)        scale: 1 or, with reduction="mean", 1 / B
 
-    With ``update="step"`` this happens at each step, and ``w`` is the weight before the step; all samples of the batch
-    see the same one. With ``update="sequence"`` ``w`` is the weight before the call; ``grown`` and ``lost`` are summed
+    With ``update="step"`` this happens at each step, and ``w`` is the weight before the step, the same for all samples
+    of the batch. With ``update="sequence"`` ``w`` is the weight before the call; ``grown`` and ``lost`` are summed
     over all steps, too, and the sum is added and clamped once. For a reward-modulated rule::
 
         e[b] <- e[b] exp(-dt / tau_eligibility) + s_post potentiation(w, ...) - s_pre depression(w, ...)
         grown = sum_b reward[t, b] e[b]        lost = 0
 
-    The change of an :class:`snnfast.plasticity.OwnRule` stands in place of potentiation and depression.
+    The change of an :class:`snnfast.plasticity.OwnRule` replaces potentiation and depression.
 
     ``w`` is **changed in place**; nothing is changed when an error is raised. There is no gradient. A sequence in two
     parts gives the result of the whole if the second part gets the state of the first (with ``update="step"`` and
@@ -148,7 +148,7 @@ def stdp_(
         w: weights ``[N_post, N_pre]``, float32 or float64, within the bounds of ``rule``.
         pre: presynaptic spikes ``[T, B, N_pre]``, bool, uint8 or floating point; anything but 0 is a spike.
         post: postsynaptic spikes ``[T, B, N_post]``, likewise.
-        rule: from :mod:`snnfast.plasticity`.
+        rule: plasticity rule, from :mod:`snnfast.plasticity`.
         dt: length of a step, ms.
         state: the state to start from, as returned; it is not changed. None: no neuron has spiked before.
         reward: for a reward-modulated rule: a number, ``[T]`` or ``[T, B]``. A rule of your own may read it.
@@ -202,7 +202,7 @@ def stdp_(
 
 
 def _at_rest(w: Tensor, batch: int, modulated: bool) -> StdpState:
-    """The state of synapses whose neurons have been silent for long."""
+    """Return the resting state of synapses."""
     n_post, n_pre = w.shape
     pre, post = w.new_zeros((batch, n_pre)), w.new_zeros((batch, n_post))
     eligibility = w.new_zeros((batch, n_post, n_pre)) if modulated else None
@@ -228,7 +228,7 @@ def _check_state(op: str, state: object, w: Tensor, batch: int, modulated: bool)
 
 
 def _reward(op: str, reward: object, w: Tensor, pre: Tensor, validate: bool) -> Tensor:
-    """``reward`` as contiguous [T, B] in the dtype of ``w``."""
+    """Return ``reward`` as contiguous [T, B] in the dtype of ``w``."""
     shape = pre.shape[:2]
     if not isinstance(reward, Tensor):
         return w.new_full(shape, check.number(op, "reward", reward))

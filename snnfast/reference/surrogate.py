@@ -1,4 +1,4 @@
-"""Surrogate gradients: what stands in for the derivative of the spike.
+"""Surrogate gradients: replacements for the derivative of the spike.
 
 A spike is ``s = 1 if u >= 0 else 0`` with ``u = h - v_threshold``; its derivative is zero almost everywhere. A
 surrogate keeps the spike in the forward pass and uses a smooth derivative ``ds/du`` in the backward pass (Neftci,
@@ -39,7 +39,7 @@ def _atan(u: Tensor, alpha: float) -> Tensor:
 
 
 def _exp(x: Any) -> Tensor:
-    """``exp(x)`` of ``x <= 0``; of a traced value that of kernels, and 0 where theirs goes down no more."""
+    """Return ``exp(x)`` for ``x <= 0``; for a traced value the kernels' exponential, 0 below its range."""
     if isinstance(x, Tensor):
         return torch.exp(x)
     low = -708.0 if x.dtype == torch.float64 else -87.0
@@ -88,7 +88,7 @@ _NUMBERS = {name: number for number, name in enumerate(DERIVATIVES)}
 class Surrogate:
     """A surrogate gradient of the spike, by name and width.
 
-    Calling it gives spikes with the surrogate's gradient: ``surrogate(h - v_threshold)``, any shape, floating point.
+    A call returns spikes with the surrogate's gradient: ``surrogate(h - v_threshold)``, any shape, floating point.
 
     Attributes:
         name: one of ``atan``, ``sigmoid``, ``fast_sigmoid``, ``rectangle``, ``triangle``, ``gaussian``,
@@ -113,11 +113,11 @@ class Surrogate:
         return _NUMBERS[self.name]
 
     def derivative(self, u: Tensor) -> Tensor:
-        """``ds/du`` at ``u``, in plain PyTorch."""
+        """Return ``ds/du`` at ``u``, in plain PyTorch."""
         return DERIVATIVES[self.name](u, self.alpha)
 
     def __call__(self, u: Tensor) -> Tensor:
-        """Spikes ``u >= 0`` in ``u``'s dtype, with the surrogate's gradient."""
+        """Return spikes ``u >= 0`` in ``u``'s dtype, with the surrogate's gradient."""
         return spike(u, self)
 
 
@@ -129,7 +129,7 @@ def _is_known(name: str) -> None:
 
 
 def spike(u: Tensor, surrogate: Any) -> Tensor:
-    """Spikes ``u >= 0`` in ``u``'s dtype, whose gradient is ``surrogate.derivative(u)``."""
+    """Return spikes ``u >= 0`` in ``u``'s dtype, with the gradient ``surrogate.derivative(u)``."""
     spikes: Tensor = differentiable(_Spike)(u, surrogate)
     return spikes
 
@@ -148,10 +148,10 @@ class _Spike(torch.autograd.Function):
 
 
 def differentiable(function: Any) -> Callable[..., Any]:
-    """``function.apply``; where ``torch.func`` is at work, that of a function in the form which it wants.
+    """Return ``function.apply``; inside of ``torch.func`` transforms, that of a variant with ``setup_context``.
 
-    That form takes PyTorch 20 us more a call. ``function`` computes a sample of ``vmap`` like any other, and saves
-    nothing but inputs.
+    The variant costs 20 us more per call. ``function`` must treat samples of ``vmap`` independently, and save only
+    inputs.
     """
     transformed = torch._C._are_functorch_transforms_active()
     return (_transformed(function) if transformed else function).apply  # type: ignore[no-any-return]
@@ -174,7 +174,7 @@ def _transformed(function: Any) -> Any:
 
 
 class _Unsaved:
-    """A context that keeps no tensors."""
+    """A context that saves no tensors."""
 
     def save_for_backward(self, *tensors: Tensor) -> None:
         pass
@@ -216,13 +216,13 @@ def straight_through() -> Surrogate:
 
 
 _DEFAULTS = {
-    made.name: made
-    for made in (*(atan(), sigmoid(), fast_sigmoid(), rectangle(), triangle(), gaussian()), straight_through())
+    default.name: default
+    for default in (*(atan(), sigmoid(), fast_sigmoid(), rectangle(), triangle(), gaussian()), straight_through())
 }
 
 
 def numbered(number: int, alpha: float) -> Surrogate:
-    """The surrogate that the kernels know by ``number``."""
+    """Return the surrogate that has this ``number`` in the kernels."""
     return Surrogate(list(DERIVATIVES)[number], alpha)
 
 
@@ -230,17 +230,17 @@ SurrogateLike = str | Surrogate | Callable[[Tensor], Tensor]
 
 
 def resolve(surrogate: SurrogateLike) -> Surrogate | Callable[[Tensor], Tensor]:
-    """A name at its default width becomes a ``Surrogate``; a ``Surrogate`` or any other callable is returned as it is.
+    """Return the ``Surrogate`` of a name, with the default width; return any other callable unchanged.
 
     Args:
-        surrogate: a name, a :class:`Surrogate`, or a callable that maps ``u`` to spikes and has a gradient of its own,
+        surrogate: a name, a :class:`Surrogate`, or a callable that maps ``u`` to spikes and defines its gradient,
             which runs on the reference backend.
 
     Raises:
         TypeError, ValueError: for an unknown name, and for anything that is not a surrogate.
     """
     if isinstance(surrogate, str):
-        if surrogate not in _DEFAULTS:  # asked here: a call would cost every small op
+        if surrogate not in _DEFAULTS:  # checked here: a function call would slow down small ops
             _is_known(surrogate)
         return _DEFAULTS[surrogate]
     if isinstance(surrogate, Surrogate):

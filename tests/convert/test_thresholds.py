@@ -273,9 +273,9 @@ def test_kept_spikes_are_bytes_and_go_when_nobody_reads_them():
     names = network.plan.neurons
     for layer in names[:2]:
         run.fire(layer)
-    assert set(run._kept) == set(names[:2])  # the shortcut still reads the first
+    assert set(run._spike_trains) == set(names[:2])  # the shortcut still reads the first
     run.fire(names[2])
-    assert all(kept.dtype == torch.int8 for kept in run._kept.values())
+    assert all(train.dtype == torch.int8 for train in run._spike_trains.values())
 
 
 def test_spikenorm_errors():

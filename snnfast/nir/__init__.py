@@ -1,7 +1,7 @@
-"""Networks to and from the Neuromorphic Intermediate Representation (NIR; Pedersen et al. 2024).
+"""Conversion to and from the Neuromorphic Intermediate Representation (NIR; Pedersen et al. 2024).
 
-Needs the package ``nir``: ``pip install "snnfast[nir]"``. NIR states neurons by differential equations in seconds; a
-step of this package becomes ``dt`` seconds, by a ``scheme`` that you name:
+Needs the package ``nir``: ``pip install "snnfast[nir]"``. NIR defines neurons by differential equations in seconds; a
+step of this package is ``dt`` seconds, with a ``scheme`` that you name:
 
 - ``"euler"``: ``decay = 1 - dt / tau``, as snnTorch and Norse step;
 - ``"exponential"``: ``decay = exp(-dt / tau)``, exact for a current that is constant within a step.

@@ -1,4 +1,4 @@
-"""Cycles of a NIR graph: neurons whose spikes come back to them through a product."""
+"""Cycles of a NIR graph: neurons with recurrent connections through a product."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .scheme import Steps, delays_of, numbers
 
 __all__ = ["Cycle", "cycles_of", "recurrent"]
 
-# Nodes of which a cycle may have one, by NIR's names.
+# A cycle may have one node of each of these, by NIR's names.
 _PARTS = {"neuron": ("IF", "LIF", "CubaLIF"), "product": ("Linear", "Affine", "Scale"), "delay": ("Delay",)}
 
 
 class Cycle(NamedTuple):
-    """Neurons, the product through which their spikes come back, and the delay before it, by name."""
+    """Names of neurons, of the product of their recurrent connections, and of the delay before it."""
 
     neuron: str
     product: str | None
@@ -30,29 +30,29 @@ class Cycle(NamedTuple):
 
 
 def cycles_of(kinds: Mapping[str, str], sources: dict[str, list[str]], passes: Sequence[str]) -> dict[str, Cycle]:
-    """The cycles by the name of their neurons; takes them out of ``sources``.
+    """Find the cycles, by the name of their neurons, and remove them from ``sources``.
 
     Args:
-        kinds: of the nodes, by name.
-        sources: what leads to each node.
-        passes: nodes that pass on what they get, as the ends of inner graphs do.
+        kinds: kinds of the nodes, by name.
+        sources: predecessors of each node.
+        passes: nodes that pass their input on, such as the ends of inner graphs.
 
     Raises:
-        ValueError: for a cycle of anything else, by name.
+        ValueError: for a cycle of other nodes, by name.
     """
     found = {}
     fed: dict[str, list[str]] = {name: [] for name in sources}
-    for name, given in sources.items():
-        for source in dict.fromkeys(given):
+    for name, before in sources.items():
+        for source in dict.fromkeys(before):
             fed[source].append(name)
     passing = set(passes)
     for members in _strongly_connected(sources, fed):
         for name in sorted(members & passing):
             _contract(name, sources, fed)
             members.discard(name)
-        of = {kind: [n for n in members if kinds[n] in names] for kind, names in _PARTS.items()}
-        neurons, products, delays = of["neuron"], of["product"], of["delay"]
-        cycle = Cycle(*(next(iter(names), None) for names in of.values()))  # type: ignore[arg-type]
+        parts = {kind: [n for n in members if kinds[n] in names] for kind, names in _PARTS.items()}
+        neurons, products, delays = parts["neuron"], parts["product"], parts["delay"]
+        cycle = Cycle(*(next(iter(names), None) for names in parts.values()))  # type: ignore[arg-type]
         way = [name for name in (cycle.neuron, cycle.delay, cycle.product) if name is not None]
         closed = len(way) == len(members) and len(neurons) == 1 and len(products + delays) <= 2
         around = list(zip(way, [*way[1:], way[0]]))
@@ -74,9 +74,9 @@ def cycles_of(kinds: Mapping[str, str], sources: dict[str, list[str]], passes: S
 
 
 def recurrent(neuron: nn.Module, cycle: Cycle, nodes: Mapping[str, Any], steps: Steps) -> nn.Module:
-    """``neuron``, as the graph has it alone, with its cycle.
+    """Return ``neuron``, the module without the cycle, with its recurrent connections.
 
-    Spikes come back a step later, as in every tool with steps, and by the graph's delay besides.
+    Recurrent spikes arrive a step later, as in every tool with discrete time, plus the delay of the graph.
 
     Raises:
         ValueError: for weights and delays of another shape.
@@ -99,12 +99,12 @@ def recurrent(neuron: nn.Module, cycle: Cycle, nodes: Mapping[str, Any], steps: 
     for part in parts:
         if isinstance(part, Scale):
             weight = part.scale.expand(size)[:, None] * weight
-    made = Recurrent(layer, size, weight=weight, delay=_delay(cycle, nodes, size, steps))
-    return nn.Sequential(*parts, made) if parts else made
+    result = Recurrent(layer, size, weight=weight, delay=_delay(cycle, nodes, size, steps))
+    return nn.Sequential(*parts, result) if parts else result
 
 
 def _weight(cycle: Cycle, nodes: Mapping[str, Any]) -> Tensor:
-    """From neuron ``j`` to neuron ``i`` at ``[i, j]``; what is no matrix is its diagonal."""
+    """Return the weights, from neuron ``j`` to neuron ``i`` at ``[i, j]``; a scale becomes a diagonal matrix."""
     threshold = numbers(cycle.neuron, nodes[cycle.neuron], "v_threshold")
     neurons = np.ones_like(threshold, np.float32).ravel()
     if cycle.product is None:
@@ -119,20 +119,20 @@ def _weight(cycle: Cycle, nodes: Mapping[str, Any]) -> Tensor:
 def _delay(cycle: Cycle, nodes: Mapping[str, Any], size: int, steps: Steps) -> Tensor | None:
     if cycle.delay is None:
         return None
-    each = delays_of(cycle.delay, nodes[cycle.delay]) / steps.dt
-    if each.size not in (1, size):
+    delays = delays_of(cycle.delay, nodes[cycle.delay]) / steps.dt
+    if delays.size not in (1, size):
         raise ValueError(
-            f"from_nir: {cycle.delay} must have {size} delays, one for each neuron of {cycle.neuron}, got {each.size}"
+            f"from_nir: {cycle.delay} must have {size} delays, one for each neuron of {cycle.neuron}, got {delays.size}"
         )
-    return torch.from_numpy(np.broadcast_to(each.ravel(), (size,)).astype(np.float32))
+    return torch.from_numpy(np.broadcast_to(delays.ravel(), (size,)).astype(np.float32))
 
 
 def _contract(name: str, sources: dict[str, list[str]], fed: dict[str, list[str]]) -> None:
-    """Whoever ``name`` leads to gets what leads to ``name``."""
+    """Remove node ``name``: connect its predecessors to its successors."""
     before, after = sources.pop(name), fed.pop(name)
     for node in after:
         if node != name:
-            sources[node] = [s for one in sources[node] for s in (before if one == name else [one])]
+            sources[node] = [s for old in sources[node] for s in (before if old == name else [old])]
     for source in dict.fromkeys(before):
         if source != name:
             fed[source] = list(dict.fromkeys([*fed[source], *after]))
@@ -140,13 +140,13 @@ def _contract(name: str, sources: dict[str, list[str]], fed: dict[str, list[str]
 
 
 def _strongly_connected(sources: Mapping[str, Sequence[str]], fed: Mapping[str, Sequence[str]]) -> list[set[str]]:
-    """Nodes that reach each other, and those that feed themselves; in linear time, by Kosaraju's algorithm.
+    """Return the strongly connected components with a cycle, in linear time by Kosaraju's algorithm.
 
     Args:
-        sources: what leads to each node.
-        fed: what each node leads to.
+        sources: predecessors of each node.
+        fed: successors of each node.
     """
-    order: list[str] = []  # by when the search is done with a node
+    order: list[str] = []  # post-order of the depth-first search
     seen: set[str] = set()
     for start in sources:
         if start in seen:
@@ -154,8 +154,8 @@ def _strongly_connected(sources: Mapping[str, Sequence[str]], fed: Mapping[str, 
         seen.add(start)
         path = [(start, iter(sources[start]))]
         while path:
-            name, left = path[-1]
-            following = next((n for n in left if n not in seen), None)
+            name, remaining = path[-1]
+            following = next((n for n in remaining if n not in seen), None)
             if following is None:
                 order.append(name)
                 path.pop()

@@ -1,4 +1,4 @@
-"""From a network to a NIR graph."""
+"""Export of a network as a NIR graph: :func:`to_nir`."""
 
 from __future__ import annotations
 
@@ -24,30 +24,31 @@ from .scheme import Steps, checked
 
 __all__ = ["to_nir"]
 
-INTEGER_LIF = ("gain", "bias", "decay", "v_threshold", "v_reset", "limit", "unit")  # what it is made of
+INTEGER_LIF = ("gain", "bias", "decay", "v_threshold", "v_reset", "limit", "unit")  # arguments of its constructor
 _LEAVES = (Scale, Offset, SumPool2d, TwoLI)
 
 
 def to_nir(net: nn.Module, input_shape: Sequence[int], *, dt: float, scheme: str) -> Any:
-    """``net`` as a ``nir.NIRGraph``.
+    """Return ``net`` as a ``nir.NIRGraph``.
 
     The network is traced by ``torch.fx``: layers of :mod:`snnfast.nn`, of ``torch.nn`` and of :mod:`snnfast.nir`, in
-    any modules and with sums of their outputs. ``nn.Linear`` is an Affine, or a Linear without bias; batch
-    normalisation directly after a product is folded into it, as in evaluation; dropout and identities vanish.
-    ``dt``, ``scheme`` and what NIR cannot say (whether a neuron fires at its threshold) are kept in ``metadata``, by
-    which :func:`from_nir` gives the same spikes bit for bit. A network of :func:`snnfast.export.integer` has its int8
-    weights and, in the membrane's units, its neurons; its whole numbers are in ``metadata``, too.
+    any modules and with sums of their outputs. ``nn.Linear`` becomes an Affine, or a Linear without bias; batch
+    normalisation directly after a product is folded into it, as in evaluation; dropout and identities are removed.
+    ``dt``, ``scheme`` and properties that NIR lacks (whether a neuron fires at its threshold) are stored in
+    ``metadata``, so that :func:`from_nir` restores the same spikes bit for bit. A network of
+    :func:`snnfast.export.integer` has its int8 weights and, in the membrane's units, its neurons; its integers are in
+    ``metadata``, too.
 
     Args:
         net: the network.
-        input_shape: of a sample, without steps and batch.
-        dt: seconds a step.
+        input_shape: shape of a sample, without steps and batch.
+        dt: length of a step in seconds.
         scheme: ``"euler"`` or ``"exponential"``: ``decay`` is ``1 - dt / tau`` or ``exp(-dt / tau)``.
 
     Raises:
         ImportError: without the package ``nir``.
-        TypeError, ValueError: for arguments of wrong type or range, and for a layer that NIR has no equal for, by name:
-            soft reset, adaptive thresholds, readouts such as ``Rate``, hooks.
+        TypeError, ValueError: for arguments of wrong type or range, and for a layer without an equivalent in NIR, by
+            name: soft reset, adaptive thresholds, readouts such as ``Rate``, hooks.
     """
     nir = package("to_nir")
     steps = checked("to_nir", dt, scheme)
@@ -65,7 +66,7 @@ def to_nir(net: nn.Module, input_shape: Sequence[int], *, dt: float, scheme: str
 
 
 class _Export:
-    """Nodes and edges, made along a list of layers."""
+    """Nodes and edges of a NIR graph, built along a list of layers."""
 
     def __init__(self, nir: Any, steps: Steps, net: nn.Module) -> None:
         self.nir, self.steps, self.net = nir, steps, net
@@ -75,19 +76,19 @@ class _Export:
         self.edges: list[tuple[str, str]] = []
 
     def run(self, nodes: Sequence[LayerNode], shape: tuple[int, ...]) -> None:
-        """Makes all of ``nodes``, for samples of ``shape``."""
+        """Build all of ``nodes``, for samples of ``shape``."""
         values = {-1: self._add("input", self.nir.Input(input_type={"input": np.array(shape)}), ())}
-        for place, node in enumerate(nodes):
-            given = [values[i] for i in node.inputs]
+        for index, node in enumerate(nodes):
+            sources = [values[i] for i in node.inputs]
             if node.module is None:
-                values[place] = self._sum(node, *given)
+                values[index] = self._sum(node, *sources)
             else:
-                values[place] = self._layer(node._replace(name=self._name(node.name)), *given)
+                values[index] = self._layer(node._replace(name=self._name(node.name)), *sources)
         end = {"output": np.array(nodes[-1].after)}
         self._add("output", self.nir.Output(output_type=end), values[len(nodes) - 1])
 
     def _name(self, name: str) -> str:
-        """Of a layer: without the ``layer`` of :class:`snnfast.nn.Time`; nodes of a graph keep theirs."""
+        """Return the name of a layer without the ``layer`` of :class:`snnfast.nn.Time`, or its name in the graph."""
         words: list[str] = []
         module: Any = self.net
         for word in name.split("."):
@@ -97,15 +98,15 @@ class _Export:
         whole = next((n for n in self.names if name == n or name.startswith(f"{n}.")), "")
         return self.names.get(whole, "") + name[len(whole) :]
 
-    def _add(self, name: str, made: Any, sources: Sequence[str]) -> tuple[str, ...]:
+    def _add(self, name: str, node: Any, sources: Sequence[str]) -> tuple[str, ...]:
         while name in self.nodes:
             name += "_"
-        self.nodes[name] = made
+        self.nodes[name] = node
         self.edges += [(source, name) for source in sources]
         return (name,)
 
     def _sum(self, node: LayerNode, a: tuple[str, ...], b: tuple[str, ...]) -> tuple[str, ...]:
-        """NIR adds up what leads to a node, one after the other, and none of it twice."""
+        """Return the sources of a sum; NIR sums the distinct predecessors of a node, so repeated ones pass a Scale."""
         if len(b) > 1 or b[0] in a:
             b = self._add(node.name, self.nir.Scale(scale=_filled(1.0, node.after)), b)
         return (*a, *b)
@@ -113,25 +114,25 @@ class _Export:
     def _layer(self, node: LayerNode, sources: tuple[str, ...]) -> tuple[str, ...]:
         if isinstance(node.module, Recurrent):
             return self._recurrent(node, node.module, sources)
-        return self._add(node.name, self._made(node), sources)
+        return self._add(node.name, self._node_of(node), sources)
 
-    def _made(self, node: LayerNode) -> Any:
+    def _node_of(self, node: LayerNode) -> Any:
         make = next((f for kind, f in _KINDS.items() if isinstance(node.module, kind)), None)
         if make is None:
-            own = getattr(node.module, "neuron", None)
-            step = ", whose equation is a step function" if isinstance(own, OwnNeuron) else ""
+            equation = getattr(node.module, "neuron", None)
+            step = ", whose equation is a step function" if isinstance(equation, OwnNeuron) else ""
             raise ValueError(f"to_nir: NIR has no equal for {node.name}, a {type(node.module).__name__}{step}")
         return make(self, node.name, node.module, node.before)
 
     def _recurrent(self, node: LayerNode, layer: Recurrent, sources: tuple[str, ...]) -> tuple[str, ...]:
-        """Neurons, and a cycle through a Linear, with a Delay before it where spikes take more than one step."""
+        """Add neurons, and a cycle through a Linear, with a Delay before it if spikes take more than one step."""
         if not isinstance(layer.neuron, tuple(_KINDS)) or len(node.after) != 1:
-            own = getattr(layer.neuron, "neuron", None)
-            step = ", whose equation is a step function," if isinstance(own, OwnNeuron) else ""
+            equation = getattr(layer.neuron, "neuron", None)
+            step = ", whose equation is a step function," if isinstance(equation, OwnNeuron) else ""
             kind = f"{type(layer).__name__} of {type(layer.neuron).__name__}"
-            what = f"a {kind}{step} for {list(node.after)}"
-            raise ValueError(f"to_nir: NIR has no equal for {node.name}, {what}")
-        neuron = self._add(node.name, self._made(node._replace(module=layer.neuron)), sources)
+            description = f"a {kind}{step} for {list(node.after)}"
+            raise ValueError(f"to_nir: NIR has no equal for {node.name}, {description}")
+        neuron = self._add(node.name, self._node_of(node._replace(module=layer.neuron)), sources)
         way = neuron
         if layer.delays is not None:
             seconds = layer.delays.detach().double().clamp(min=0).numpy() * self.steps.dt
@@ -160,11 +161,11 @@ class _Export:
             values = {n: v if isinstance(v, str) else v[0] for n, v in values.items()}
         bias = np.zeros(layer.out_channels, np.float32) if layer.bias is None else layer.bias
         size = tuple(shape[1:]) if two else shape[1]
-        made = (self.nir.Conv2d if two else self.nir.Conv1d)(
+        conv = (self.nir.Conv2d if two else self.nir.Conv1d)(
             input_shape=size, weight=_array(layer.weight), groups=layer.groups, bias=_array(bias), **values
         )
-        made.input_type = {"input": np.array(shape)}  # nir's is wrong where there are groups
-        return made
+        conv.input_type = {"input": np.array(shape)}  # nir's own is wrong for grouped convolutions
+        return conv
 
     def _pool(self, name: str, layer: Any, shape: tuple[int, ...]) -> Any:
         if isinstance(layer, nn.AvgPool2d) and (
@@ -179,12 +180,12 @@ class _Export:
         kind = self.nir.SumPool2d if isinstance(layer, SumPool2d) else self.nir.AvgPool2d
         names = ("kernel_size", "stride", "padding")
         values = {n: np.array(_pair(getattr(layer, n))) for n in names}
-        made = kind(**values)
+        pool = kind(**values)
         with torch.no_grad():
             y = layer(torch.zeros(1, *shape))
-        made.input_type = {"input": np.array(shape)}
-        made.output_type = {"output": np.array(y.shape[1:])}
-        return made
+        pool.input_type = {"input": np.array(shape)}
+        pool.output_type = {"output": np.array(y.shape[1:])}
+        return pool
 
     def _flatten(self, name: str, layer: nn.Flatten, shape: tuple[int, ...]) -> Any:
         before = {"input": np.array(shape)}
@@ -206,11 +207,11 @@ class _Export:
             raise ValueError(f"to_nir: {name} spreads spikes by sigma = {layer.sigma:g}; set it to 0 first")
         steps = layer.delays.detach().double().numpy()
         per_neuron = steps.reshape(-1, *(1,) * (len(shape) - 1)) * self.steps.dt
-        # float64: a delay of float32 comes back bit for bit.
+        # float64, so that a float32 delay is restored bit for bit.
         return self.nir.Delay(delay=np.ascontiguousarray(np.broadcast_to(per_neuron, shape)))
 
     def _integer_lif(self, name: str, layer: IntegerLIF, shape: tuple[int, ...]) -> Any:
-        """In units of its membrane; the whole numbers themselves are metadata."""
+        """Return a node in units of the membrane; the integers themselves are metadata."""
         exact = _exact({n: _values(v) for n in INTEGER_LIF if (v := getattr(layer, n)) is not None})
         gain, bias = (_values(v.view(-1, *(1,) * (len(shape) - 1))) for v in (layer.gain, layer.bias))
         rate = 1 - layer.decay / DECAY
@@ -236,20 +237,20 @@ class _Export:
         )
 
     def _lif(self, name: str, layer: Any, shape: tuple[int, ...]) -> Any:
-        given = _leak(layer, shape)
-        if (given.rate == 0).all() and not layer.decay_input and layer.v_rest in (None, 0.0):
+        leakage = _leak(layer, shape)
+        if (leakage.rate == 0).all() and not layer.decay_input and layer.v_rest in (None, 0.0):
             return self._iaf(name, layer, shape)
-        leak, metadata = self._leak(name, layer, given, shape)
+        leak, metadata = self._leak(name, layer, leakage, shape)
         firing = self._firing(name, layer, shape)
         metadata |= {"strict": layer.strict}
         return self.nir.LIF(**leak, **firing, metadata=_exact(metadata))
 
     def _li(self, name: str, layer: Any, shape: tuple[int, ...]) -> Any:
-        given = _leak(layer, shape)
+        leakage = _leak(layer, shape)
         at_zero = not isinstance(layer.v_rest, Tensor) and layer.v_rest == 0
-        if (given.rate == 0).all() and not layer.decay_input and at_zero:
+        if (leakage.rate == 0).all() and not layer.decay_input and at_zero:
             return self.nir.I(r=_filled(1 / self.steps.dt, shape))
-        leak, metadata = self._leak(name, layer, given, shape)
+        leak, metadata = self._leak(name, layer, leakage, shape)
         return self.nir.LI(**leak, metadata=_exact(metadata))
 
     def _cuba_lif(self, name: str, layer: CubaLIF, shape: tuple[int, ...]) -> Any:
@@ -277,10 +278,10 @@ class _Export:
         return self.nir.CubaLI(**leak, **current, metadata=_exact(metadata | of_current))
 
     def _leak(
-        self, name: str, layer: Any, given: _Leak, shape: tuple[int, ...]
+        self, name: str, layer: Any, leakage: _Leak, shape: tuple[int, ...]
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """``tau``, ``r`` and ``v_leak``, and the leak as it was given."""
-        rate = given.rate
+        """Return ``tau``, ``r`` and ``v_leak``, and the leak argument of the layer."""
+        rate = leakage.rate
         rest = layer.v_rest
         if rest is None:
             rest = getattr(layer, "v_reset", 0.0)
@@ -289,18 +290,18 @@ class _Export:
         r = 1.0 if layer.decay_input else 1 / rate
         fields = {"tau": self.steps.tau(f"to_nir: {name}", rate), "r": r, "v_leak": rest}
         filled = {n: _filled(v, shape) for n, v in fields.items()}
-        return filled, {given.name: given.value, "decay_input": layer.decay_input}
+        return filled, {leakage.name: leakage.value, "decay_input": layer.decay_input}
 
     def _current(
-        self, name: str, given: _Leak, shape: tuple[int, ...], *, scaled: bool
+        self, name: str, leakage: _Leak, shape: tuple[int, ...], *, scaled: bool
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        rate = given.rate
+        rate = leakage.rate
         if (rate <= 0).any():
             raise ValueError(f"to_nir: {name} has a current without leak; NIR has no equal")
         w_in = 1.0 if scaled else 1 / rate
         fields = {"tau_syn": self.steps.tau(f"to_nir: {name}", rate), "w_in": w_in}
         filled = {n: _filled(v, shape) for n, v in fields.items()}
-        return filled, {f"{given.name}_syn": given.value, "scaled_syn": scaled}
+        return filled, {f"{leakage.name}_syn": leakage.value, "scaled_syn": scaled}
 
     def _firing(self, name: str, layer: Any, shape: tuple[int, ...]) -> dict[str, Any]:
         if layer.v_reset is None:
@@ -364,7 +365,7 @@ def _values(value: Any) -> Any:
 
 def _exact(metadata: dict[str, Any]) -> dict[str, Any]:
     """Return metadata for values that NIR's float32 fields cannot hold exactly."""
-    # HDF5 compresses no number: those go as they are, not as arrays.
+    # HDF5 cannot compress scalars, so numbers are stored as such, not as arrays.
     plain = {n: v.item() if np.ndim(v) == 0 and hasattr(v, "item") else v for n, v in metadata.items()}
     return {f"snnfast_{name}": value for name, value in plain.items()}
 
@@ -374,6 +375,6 @@ def _array(value: Any) -> Any:
 
 
 def _filled(value: Any, shape: tuple[int, ...]) -> Any:
-    """One value for each neuron, float32."""
+    """Broadcast a value to every neuron, as float32."""
     whole = np.broadcast_to(_values(value), shape)
     return np.ascontiguousarray(whole, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""NIR's files, HDF5."""
+"""NIR files, which are HDF5: :func:`read` and :func:`write`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["read", "write"]
 
 
 def write(path: str | Path, net: nn.Module, input_shape: Sequence[int], *, dt: float, scheme: str) -> None:
-    """Writes ``net`` as the NIR file ``path``; other arguments and errors are those of :func:`snnfast.nir.to_nir`.
+    """Write ``net`` as the NIR file ``path``; for other arguments and errors see :func:`snnfast.nir.to_nir`.
 
     Raises:
         OSError: the file cannot be written.
@@ -30,17 +30,17 @@ def write(path: str | Path, net: nn.Module, input_shape: Sequence[int], *, dt: f
     try:
         with replacing(Path(path)) as new:
             package("nir.write").write(str(new), graph)
-    except OSError as error:  # h5py's may name no file
+    except OSError as error:  # errors of h5py may lack the path
         words = " ".join(str(error).split())
         raise OSError(f"nir.write: {path} cannot be written: {words}") from error
 
 
 def read(path: str | Path, *, dt: float | None = None, scheme: str | None = None) -> Graph:
-    """The network in the NIR file ``path``; other arguments and errors are those of :func:`snnfast.nir.from_nir`.
+    """Read the network in the NIR file ``path``; for other arguments and errors see :func:`snnfast.nir.from_nir`.
 
     Raises:
         OSError: the file cannot be opened.
-        ValueError: it is damaged, or no NIR file; names the path and the node.
+        ValueError: it is damaged, or no NIR file; the message has the path and the node.
     """
     nir = package("nir.read")
     if not _strings_end(Path(path).read_bytes()):
@@ -50,8 +50,8 @@ def read(path: str | Path, *, dt: float | None = None, scheme: str | None = None
             graph = nir.read(str(path), type_check=False)
         except AssertionError:
             graph = _with_one_shape(nir, path)
-    except Exception as error:  # nir raises whatever comes first
-        if isinstance(error, OSError) and error.errno is not None:  # HDF5's own errors have no number
+    except Exception as error:  # nir may raise anything
+        if isinstance(error, OSError) and error.errno is not None:  # errors of HDF5 itself have no errno
             raise
         node = _unreadable(nir, path)
         raise ValueError(
@@ -63,13 +63,13 @@ def read(path: str | Path, *, dt: float | None = None, scheme: str | None = None
         raise ValueError(f"nir.read: {path}: {error}") from error
 
 
-# Fields that nir wants in one shape, that of the neurons.
+# Fields that nir requires in the same shape, that of the neurons.
 _OF_NEURONS = ("tau", "tau_mem", "tau_syn", "r", "v_leak", "v_threshold", "v_reset", "w_in")
 
 
 def _with_one_shape(nir: Any, path: str | Path) -> Any:
-    """The graph of a file whose neurons have fields ``[n, 1]`` or numbers beside ``[n]``, as Rockpool writes them."""
-    import h5py  # nir needs it
+    """Read a file whose neurons have fields ``[n, 1]`` or numbers beside ``[n]``, as Rockpool writes them."""
+    import h5py  # a dependency of nir
 
     def shape(node: dict[str, Any]) -> None:
         for inner in node.get("nodes", {}).values():
@@ -90,9 +90,9 @@ def _with_one_shape(nir: Any, path: str | Path) -> Any:
 
 
 def _strings_end(data: bytes) -> bool:
-    """Whether each object in a heap of strings lies in the heap and has a size; else HDF5 2.0 reads it for ever.
+    """Return whether each object in a string heap lies within it and has a size; else HDF5 2.0 never stops reading.
 
-    HDF5 file format 3.0, section III.E: a head of 16 bytes, objects of a head and padded data; index 0 is what is free.
+    HDF5 file format 3.0, section III.E: a header of 16 bytes, objects of header and padded data; index 0: free space.
     """
     for found in re.finditer(b"GCOL\x01", data):
         at = found.start() + 16
@@ -106,8 +106,8 @@ def _strings_end(data: bytes) -> bool:
 
 
 def _unreadable(nir: Any, path: str | Path) -> str:
-    """The first node that cannot be read, for an error message; empty if none can."""
-    import h5py  # nir needs it
+    """Return the first node that cannot be read, for an error message, or an empty string."""
+    import h5py  # a dependency of nir
 
     def first(group: Any, prefix: str) -> str:
         for name in group:

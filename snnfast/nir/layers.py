@@ -1,4 +1,4 @@
-"""Modules for what NIR has and :mod:`snnfast.nn` has not, all over ``[T, B, ...]``."""
+"""Modules for nodes of NIR that :mod:`snnfast.nn` lacks, all over ``[T, B, ...]``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Scale(nn.Module):
         return x * self.scale
 
     def extra_repr(self) -> str:
-        """Its shape."""
+        """Return its shape."""
         return f"scale={list(self.scale.shape)}"
 
 
@@ -46,7 +46,7 @@ class Offset(nn.Module):
         return x + self.offset
 
     def extra_repr(self) -> str:
-        """Its shape."""
+        """Return its shape."""
         return f"offset={list(self.offset.shape)}"
 
 
@@ -55,7 +55,7 @@ class SumPool2d(nn.Module):
 
     Args:
         kernel_size: rows and columns of a window.
-        stride: from one window to the next; ``kernel_size`` if None.
+        stride: distance of windows; ``kernel_size`` if None.
         padding: zeros on each side.
     """
 
@@ -75,12 +75,12 @@ class SumPool2d(nn.Module):
         return functional.avg_pool2d(x, self.kernel_size, self.stride, self.padding, divisor_override=1)
 
     def extra_repr(self) -> str:
-        """Its windows."""
+        """Return its windows."""
         return f"{self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
 class Threshold(LIF):
-    """Spikes where ``x > threshold``, with the surrogate gradient of :class:`snnfast.nn.LIF`; it remembers nothing."""
+    """Spikes where ``x > threshold``, with the surrogate gradient of :class:`snnfast.nn.LIF`, without a state."""
 
     def __init__(self, threshold: float | Tensor) -> None:
         super().__init__(decay=0.0, decay_input=False, v_threshold=threshold, strict=True)
@@ -99,12 +99,12 @@ class CubaLI(nn.Sequential):
 
 
 class Graph(nn.Module):
-    """Modules that feed each other without a cycle; one that several feed gets their sum.
+    """Acyclic graph of modules; the input of a module is the sum of its sources.
 
     Args:
-        modules: by name; any order.
-        sources: for each name those that feed it; ``""`` is the input.
-        output: the module whose output is that of the graph.
+        modules: modules by name, in any order.
+        sources: names of the sources of each module; ``""`` is the input.
+        output: name of the module whose output is that of the graph.
     """
 
     def __init__(self, modules: Mapping[str, nn.Module], sources: Mapping[str, Sequence[str]], output: str) -> None:
@@ -127,17 +127,17 @@ class Graph(nn.Module):
 
 
 def sorted_by_need(sources: Mapping[str, Sequence[str]]) -> list[str]:
-    """Names so that each comes after those that feed it.
+    """Return names in topological order: each after its sources.
 
     Raises:
-        ValueError: if they feed each other in a cycle.
+        ValueError: if there is a cycle.
     """
-    missing = {name: sum(s != "" for s in given) for name, given in sources.items()}
+    missing = {name: sum(s != "" for s in before) for name, before in sources.items()}
     fed = defaultdict(list)
-    for name, given in sources.items():
-        for source in given:
+    for name, before in sources.items():
+        for source in before:
             fed[source].append(name)
-    place = {name: i for i, name in enumerate(sources)}
+    position = {name: i for i, name in enumerate(sources)}
     done: list[str] = []
     ready = [name for name in sources if not missing[name]]
     while ready:
@@ -148,13 +148,13 @@ def sorted_by_need(sources: Mapping[str, Sequence[str]]) -> list[str]:
                 missing[after] -= 1
                 if not missing[after]:
                     freed.append(after)
-        ready = sorted(freed, key=place.__getitem__)
-    if left := [name for name in sources if missing[name]]:
-        raise ValueError(f"the nodes {', '.join(left)} feed each other in a cycle")
+        ready = sorted(freed, key=position.__getitem__)
+    if remaining := [name for name in sources if missing[name]]:
+        raise ValueError(f"the nodes {', '.join(remaining)} feed each other in a cycle")
     return done
 
 
 def _key(name: str) -> str:
-    # A module's name holds no dot, and is none of the attributes of a ModuleDict.
+    # Names of modules have no dot, and must not be attributes of ModuleDict.
     key = name.replace(".", "_")
     return f"{key}_" if hasattr(nn.ModuleDict, key) or not key else key

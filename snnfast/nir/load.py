@@ -1,4 +1,4 @@
-"""From a NIR graph to a network."""
+"""Conversion of a NIR graph to a network: :func:`from_nir`."""
 
 from __future__ import annotations
 
@@ -24,36 +24,35 @@ _DIMENSIONS = {"Affine": 1, "Linear": 1, "Conv1d": 2, "Conv2d": 3, "SumPool2d": 
 
 
 def from_nir(graph: Any, *, dt: float | None = None, scheme: str | None = None) -> Graph:
-    """A ``nir.NIRGraph`` as a module over ``[T, B, ...]``, with the names of its nodes.
+    """Return a ``nir.NIRGraph`` as a module over ``[T, B, ...]``, with the names of its nodes.
 
-    Neurons fire where ``v > v_threshold``, as NIR says, unless the graph comes from :func:`to_nir` and a layer fired at
-    its threshold. Parameters of one value become numbers; ``r`` and ``w_in`` scale the input of a neuron. Graphs in the
-    graph are taken apart. Linear layers run inside :class:`snnfast.nn.Time`. Neurons whose spikes come back to them
-    through a Linear, an Affine or a Scale are :class:`snnfast.nn.Recurrent`: spikes come back one step later, and by a
-    Delay in the cycle besides.
+    Neurons fire where ``v > v_threshold``, as in NIR, unless the graph comes from :func:`to_nir` and a layer fired at
+    its threshold. Parameters of one value become numbers; ``r`` and ``w_in`` scale the input of a neuron. Nested graphs
+    are flattened. Linear layers run inside :class:`snnfast.nn.Time`. Neurons with a cycle through a Linear, an Affine
+    or a Scale become :class:`snnfast.nn.Recurrent`: recurrent spikes arrive one step later, plus a Delay in the cycle.
 
-    If the graph's Input states a shape, every node is checked against the samples that it gets: their number must be
-    that of its neurons.
+    If the graph's Input has a shape, every node is checked against the shape of its input samples: they must have as
+    many elements as the node has neurons.
 
     Args:
-        graph: with one input and one output.
-        dt: seconds a step; None takes what :func:`to_nir` has kept. Graphs of other tools do not say it; of those whose
-            tool counts time in steps it is 1.
+        graph: a graph with one input and one output.
+        dt: length of a step in seconds; None: the value stored by :func:`to_nir`. Graphs of other tools do not have it;
+            if the tool counts time in steps, it is 1.
         scheme: ``"euler"`` or ``"exponential"``, likewise: ``decay`` is ``1 - dt / tau`` or ``exp(-dt / tau)``.
 
     Raises:
         ImportError: without the package ``nir``.
         TypeError, ValueError: without ``dt`` or ``scheme``, for several inputs or outputs, for a node or a cycle
-            that there is no equal for, and for a node with a missing or impossible field, by name.
+            without an equivalent, and for a node with a missing or impossible field, by name.
     """
     nir = package("from_nir")
     if not isinstance(graph, nir.NIRGraph):
         raise TypeError(f"from_nir: graph must be a NIRGraph, got {type(graph).__name__}")
-    kept = graph.metadata if isinstance(graph.metadata, dict) else {}
-    if not isinstance(kept.get("dt"), (float, int, np.number, type(None))):
-        raise ValueError(f"from_nir: the dt that the graph keeps must be a number, got {kept['dt']!r}")
-    dt = kept.get("dt") if dt is None else dt
-    scheme = _text(kept.get("scheme")) if scheme is None else scheme
+    metadata = graph.metadata if isinstance(graph.metadata, dict) else {}
+    if not isinstance(metadata.get("dt"), (float, int, np.number, type(None))):
+        raise ValueError(f"from_nir: the dt that the graph keeps must be a number, got {metadata['dt']!r}")
+    dt = metadata.get("dt") if dt is None else dt
+    scheme = _text(metadata.get("scheme")) if scheme is None else scheme
     for name, value in (("dt", dt), ("scheme", scheme)):
         if value is None:
             raise ValueError(f"from_nir: the graph does not say its {name}, and NIR has no default; give {name}=")
@@ -102,39 +101,39 @@ def from_nir(graph: Any, *, dt: float | None = None, scheme: str | None = None) 
 
 
 @contextmanager
-def _named(what: str) -> Iterator[None]:
+def _named(subject: str) -> Iterator[None]:
     """Turn an error about a node into a ValueError that names it; it may be anything if a field is missing or odd."""
     try:
         yield
     except Exception as error:
         if isinstance(error, ValueError) and str(error).startswith("from_nir: "):
             raise
-        raise ValueError(f"from_nir: {what}: {type(error).__name__}: {error}") from error
+        raise ValueError(f"from_nir: {subject}: {type(error).__name__}: {error}") from error
 
 
 def _sample_of_input(node: Any, dtype: torch.dtype) -> Tensor | None:
-    """Zeros ``[1, 1, ...]`` of the shape of an Input; None if it does not say one."""
+    """Return zeros ``[1, 1, ...]`` in the shape of an Input; None if it has no shape."""
     shape = np.asarray((node.input_type or {}).get("input"))
     if shape.ndim > 1 or not np.issubdtype(shape.dtype, np.integer) or (shape < 1).any():
         return None
-    # Whatever the defaults of dtype and device: on the CPU. Expanded, it takes no memory.
+    # On the CPU, whatever the default device. An expanded tensor takes no memory.
     zero = torch.zeros((), dtype=dtype, device="cpu")
     return zero.expand(1, 1, *shape.ravel().tolist())
 
 
-def _sum_of_samples(name: str, given: list[Tensor | None]) -> Tensor | None:
-    """The sum of what leads to ``name``: zeros, for their shape alone."""
-    known = [x for x in given if x is not None]
+def _sum_of_samples(name: str, samples: list[Tensor | None]) -> Tensor | None:
+    """Return the sum of the inputs of ``name``: zeros, used for their shape."""
+    known = [x for x in samples if x is not None]
     for x in known[1:]:
         if x.shape != known[0].shape:
             raise ValueError(
                 f"from_nir: {name} gets samples {list(known[0].shape[2:])} and {list(x.shape[2:])}, which have no sum"
             )
-    return known[0] if len(known) == len(given) else None
+    return known[0] if len(known) == len(samples) else None
 
 
 def _taken_apart(graph: Any, prefix: str = "") -> tuple[dict[str, Any], dict[str, list[str]]]:
-    """Nodes by name, and what leads to each; those of graphs in the graph with its name before theirs."""
+    """Return nodes by name, and the predecessors of each; nodes of nested graphs have its name as a prefix."""
     nodes: dict[str, Any] = {}
     sources: dict[str, list[str]] = {}
     enter: dict[str, str] = {}
@@ -167,7 +166,7 @@ def _taken_apart(graph: Any, prefix: str = "") -> tuple[dict[str, Any], dict[str
 
 
 class _PassOn:
-    """The input or output of a graph in the graph, which passes on what it gets."""
+    """Input or output of a nested graph, which passes its input on."""
 
 
 def _kind(node: Any) -> str:
@@ -180,7 +179,7 @@ def _dimensions_of_input(node: Any) -> int:
 
 
 class _Load:
-    """One node as a module."""
+    """Conversion of one node to a module."""
 
     def __init__(self, name: str, node: Any, steps: Steps, dimensions: int, sample: tuple[int, ...] | None) -> None:
         self.name, self.node, self.steps, self.dimensions = name, node, steps, dimensions
@@ -190,21 +189,21 @@ class _Load:
         }
 
     def module(self) -> tuple[nn.Module, int]:
-        """The module, and how many dimensions a sample of its output has."""
+        """Return the module, and the number of dimensions of an output sample."""
         kind = _kind(self.node)
         make = getattr(self, f"_{kind.lower().strip('_')}", None)
         if make is None:
             raise ValueError(f"from_nir: there is no equal for {self.name}, a {kind}")
         make = self._integer_lif if "gain" in self.exact else make
-        made = make()  # of a Flatten it sets the dimensions anew
-        return made, _DIMENSIONS.get(kind, self.dimensions)
+        module = make()  # that of a Flatten changes self.dimensions
+        return module, _DIMENSIONS.get(kind, self.dimensions)
 
     def _output(self) -> nn.Module:
         return nn.Identity()
 
     _identity = _passon = _output
 
-    # Without time.
+    # Layers without time.
 
     def _affine(self) -> nn.Module:
         node, weight = self.node, self._tensor("weight")
@@ -241,43 +240,43 @@ class _Load:
     _avgpool2d = _sumpool2d
 
     def _flatten(self) -> nn.Module:
-        given = int(self.node.start_dim), int(self.node.end_dim)
+        dims = int(self.node.start_dim), int(self.node.end_dim)
         shape = (self.node.input_type or {}).get("input")
         count = self.dimensions if shape is None else int(np.size(shape))
-        first, last = (d if d >= 0 else d + count for d in given)
+        first, last = (d if d >= 0 else d + count for d in dims)
         self.dimensions = count - (last - first)
-        # NIR counts without the batch, but from the end as PyTorch does.
-        return Time(nn.Flatten(*(d + 1 if d >= 0 else d for d in given)))
+        # NIR counts dimensions without the batch; negative ones count from the end, as in PyTorch.
+        return Time(nn.Flatten(*(d + 1 if d >= 0 else d for d in dims)))
 
     def _scale(self) -> nn.Module:
         return Scale(self._tensor("scale"))
 
     def _threshold(self) -> nn.Module:
-        return Threshold(self._constant(self._each("threshold")))
+        return Threshold(self._constant(self._per_neuron("threshold")))
 
     def _delay(self) -> nn.Module:
         steps = delays_of(self.name, self.node) / self.steps.dt
         self._check_neurons("delay", steps)
         if steps.ndim == 0:
             raise ValueError(f"from_nir: {self.name} has one delay for any number of channels; give it one for each")
-        each = steps.reshape(len(steps), -1)
-        if (each != each[:, :1]).any():
+        per_channel = steps.reshape(len(steps), -1)
+        if (per_channel != per_channel[:, :1]).any():
             raise ValueError(
                 f"from_nir: {self.name} has several delays in a channel; there is an equal for one a channel"
             )
-        delay = Delay(len(steps), float(np.float32(each.max(initial=0.0))))
+        delay = Delay(len(steps), float(np.float32(per_channel.max(initial=0.0))))
         with torch.no_grad():
-            delay.d.copy_(torch.from_numpy(each[:, 0]))
+            delay.d.copy_(torch.from_numpy(per_channel[:, 0]))
         return delay
 
     # Neurons.
 
     def _integer_lif(self) -> nn.Module:
-        given = {n: np.asarray(self.exact[n]) for n in INTEGER_LIF if n in self.exact}
-        whole = {n: torch.from_numpy(given.pop(n).astype(np.int32)) for n in ("gain", "bias")}
+        fields = {n: np.asarray(self.exact[n]) for n in INTEGER_LIF if n in self.exact}
+        whole = {n: torch.from_numpy(fields.pop(n).astype(np.int32)) for n in ("gain", "bias")}
         for name in ("decay", "v_threshold", "v_reset", "limit"):
-            whole[name] = int(given.pop(name)) if name in given else None  # type: ignore[assignment]
-        return IntegerLIF(**whole, unit=float(given["unit"]))  # type: ignore[arg-type]
+            whole[name] = int(fields.pop(name)) if name in fields else None  # type: ignore[assignment]
+        return IntegerLIF(**whole, unit=float(fields["unit"]))  # type: ignore[arg-type]
 
     def _i(self) -> nn.Module:
         return self._scaled(LI(decay=1.0, decay_input=False), self._gain())
@@ -297,18 +296,18 @@ class _Load:
         leak, scale = self._leak("tau_mem")
         scaled = bool(self.exact.get("scaled_syn", True))
         syn, w_in = self._current(scaled)
-        made = CubaLI(LI(**syn, decay_input=scaled), LI(**leak))
-        return self._scaled(made, self._both(w_in, scale))
+        neurons = CubaLI(LI(**syn, decay_input=scaled), LI(**leak))
+        return self._scaled(neurons, self._product(w_in, scale))
 
     def _cubalif(self) -> nn.Module:
         leak, scale = self._leak("tau_mem")
         syn, w_in = self._current(False)
         syn = {f"{name}_syn": value for name, value in syn.items()}
-        made = CubaLIF(**syn, **leak, **self._firing())
-        return self._scaled(made, self._both(w_in, scale))
+        neurons = CubaLIF(**syn, **leak, **self._firing())
+        return self._scaled(neurons, self._product(w_in, scale))
 
-    def _both(self, a: Any, b: Any) -> Any:
-        # The current is linear in the input: what scales the current may scale the input.
+    def _product(self, a: Any, b: Any) -> Any:
+        # The current is linear in the input, so a factor of the current may scale the input.
         return a if b is None else b if a is None else a * b
 
     def _scaled(self, module: nn.Module, scale: Any) -> nn.Module:
@@ -317,58 +316,60 @@ class _Load:
         return nn.Sequential(Scale(self._shaped(torch.as_tensor(scale).float())), module)
 
     def _gain(self) -> Any:
-        """``r dt``, the input's factor without leak; None for 1."""
-        gain = self._each("r") * self.steps.dt
+        """Return ``r dt``, the factor of the input without leak; None for 1."""
+        gain = self._per_neuron("r") * self.steps.dt
         return None if np.allclose(gain, 1, rtol=1e-6, atol=0) else gain
 
     def _leak(self, tau: str) -> tuple[dict[str, Any], Any]:
-        """Leak, its input's scale and rest of a neuron; and what else scales its input."""
-        given, rate = self._given(tau)
-        r = self._each("r")
+        """Return the leak arguments of a neuron, and a further scale of its input or None."""
+        leak_argument, rate = self._leak_argument(tau)
+        r = self._per_neuron("r")
         decay_input, scale = True, cast(Any, r)
         if np.allclose(r * rate, 1, rtol=1e-5, atol=0) and not self.exact.get("decay_input", False):
             decay_input, scale = False, None
         elif np.all(r == 1):
             scale = None
-        leak = {**given, "decay_input": decay_input, "v_rest": self._constant(self._each("v_leak"))}
+        leak = {**leak_argument, "decay_input": decay_input, "v_rest": self._constant(self._per_neuron("v_leak"))}
         return leak, scale
 
     def _current(self, scaled: bool) -> tuple[dict[str, Any], Any]:
-        """Leak of a current, and what scales its input."""
-        given, rate = self._given("tau_syn", "_syn")
-        w_in = self._each("w_in")
+        """Return the leak argument of a current, and the scale of its input or None."""
+        leak_argument, rate = self._leak_argument("tau_syn", "_syn")
+        w_in = self._per_neuron("w_in")
         gain = w_in if scaled else w_in * rate
         none = np.allclose(gain, 1, rtol=1e-5 if self.exact else 1e-6, atol=0)
-        return given, None if none else gain
+        return leak_argument, None if none else gain
 
-    def _given(self, field: str, suffix: str = "") -> tuple[dict[str, Any], Any]:
+    def _leak_argument(self, field: str, suffix: str = "") -> tuple[dict[str, Any], Any]:
         """Return the leak as an argument, ``tau`` or ``decay``, and the leak rate per step."""
-        rate = self.steps.rate(f"from_nir: {self.name}", self._each(field))
+        rate = self.steps.rate(f"from_nir: {self.name}", self._per_neuron(field))
         for name in ("tau", "decay"):
-            kept = self.exact.get(name + suffix)
-            if kept is None:
+            exact = self.exact.get(name + suffix)
+            if exact is None:
                 continue
-            kept = np.asarray(kept, dtype=np.float64)
-            # Whoever has changed the time constant since meant it.
-            one, other = (kept * rate, 1.0) if name == "tau" else (1 - kept, rate)
-            if np.broadcast_shapes(kept.shape, rate.shape) == rate.shape and np.allclose(one, other, rtol=1e-6, atol=0):
-                return {name: self._constant(kept)}, rate
+            exact = np.asarray(exact, dtype=np.float64)
+            # A time constant that was changed since the export has precedence.
+            ratio, expected = (exact * rate, 1.0) if name == "tau" else (1 - exact, rate)
+            if np.broadcast_shapes(exact.shape, rate.shape) == rate.shape and np.allclose(
+                ratio, expected, rtol=1e-6, atol=0
+            ):
+                return {name: self._constant(exact)}, rate
         if (rate == 0).any():
             return {"decay": self._constant(1 - rate)}, rate
         return {"tau": self._constant(1 / rate)}, rate
 
     def _firing(self) -> dict[str, Any]:
-        made = {n: self._constant(self._each(n)) for n in ("v_threshold", "v_reset")}
-        return made | {"strict": bool(self.exact.get("strict", True))}
+        fields = {n: self._constant(self._per_neuron(n)) for n in ("v_threshold", "v_reset")}
+        return fields | {"strict": bool(self.exact.get("strict", True))}
 
-    def _each(self, field: str) -> Any:
-        """A field that has one value, or one for each neuron or channel, in float64."""
+    def _per_neuron(self, field: str) -> Any:
+        """Return a field with one value, or one per neuron or channel, in float64."""
         array = numbers(self.name, self.node, field)
         self._check_neurons(field, array)
         return array
 
     def _check_neurons(self, field: str, array: Any) -> None:
-        """Values must be as many as the samples have elements or channels."""
+        """Check that there are as many values as elements or channels in a sample."""
         shape = self.sample
         if shape is None or array.size == 1 or array.shape in (shape, shape[:1]):
             return
@@ -378,7 +379,7 @@ class _Load:
         )
 
     def _constant(self, array: Any) -> float | Tensor:
-        """A number where all neurons have the same, else a tensor that broadcasts to a sample."""
+        """Return a number if all neurons share it, else a tensor that broadcasts to a sample."""
         array = np.asarray(array, dtype=np.float64)
         if array.size and (array == array.flat[0]).all():
             return float(array.flat[0])
@@ -386,20 +387,20 @@ class _Load:
 
     def _tensor(self, name: str) -> Tensor:
         if name == "scale":
-            self._each(name)
+            self._per_neuron(name)
         whole = name == "weight" and np.asarray(self.node.weight).dtype == np.int8
         array = numbers(self.name, self.node, name).astype(np.int8 if whole else np.float32)
         return self._shaped(torch.from_numpy(array)) if name == "scale" else torch.from_numpy(array)
 
     def _shaped(self, value: Tensor) -> Tensor:
-        """One value a channel, ``[C]``, for samples ``[C, ...]``."""
+        """Reshape one value per channel, ``[C]``, for samples ``[C, ...]``."""
         if value.dim() == 1 and value.numel() > 1 and self.dimensions > 1:
             return value.view(-1, *(1,) * (self.dimensions - 1))
         return value
 
 
 def _whole(value: Any, pair: bool = True) -> Any:
-    """An integer, or a pair of them, from whatever holds it; ``"same"`` and ``"valid"`` as they are."""
+    """Return an integer, or a pair of integers; ``"same"`` and ``"valid"`` unchanged."""
     if isinstance(value, (str, bytes)):
         return _text(value)
     values = [int(v) for v in np.ravel(value)]

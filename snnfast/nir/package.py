@@ -1,4 +1,4 @@
-"""The package ``nir``, imported when it is needed."""
+"""Import of the package ``nir`` on first use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["package"]
 
 
 def package(function: str) -> Any:
-    """The package ``nir``; an error that names ``function`` if it is not installed, or older than 1.0.8."""
+    """Return the package ``nir``; raise an error for ``function`` if it is missing, or older than 1.0.8."""
     try:
         nir = importlib.import_module("nir")
     except ImportError as error:

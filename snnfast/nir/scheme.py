@@ -1,10 +1,10 @@
-"""Between the time constants of NIR, in seconds, and what is left after a step.
+"""Conversion between the time constants of NIR, in seconds, and decays per step.
 
 NIR's ``tau dv/dt = (v_leak - v) + r I`` becomes ``v[t] = v_leak + decay (v[t-1] - v_leak) + (1 - decay) r I[t]`` with
 
 - ``"euler"``: ``decay = 1 - dt / tau``, as snnTorch and Norse step;
 - ``"exponential"``: ``decay = exp(-dt / tau)``, exact for a current that is constant within a step. Sinabs with
-  ``norm_input`` steps so; Rockpool has the same decay, and Euler's factor ``dt / tau`` for the current.
+  ``norm_input`` uses this; Rockpool has the same decay, and Euler's factor ``dt / tau`` for the current.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Array = npt.NDArray[np.float64]
 
 
 def checked(function: str, dt: object, scheme: object) -> Steps:
-    """``dt`` and ``scheme`` of a call of ``function``."""
+    """Check ``dt`` and ``scheme`` of a call of ``function``."""
     dt = check.positive(function, "dt", dt)
     if scheme not in SCHEMES:
         raise ValueError(f"{function}: scheme must be one of {', '.join(SCHEMES)}, got {scheme!r}")
@@ -31,25 +31,25 @@ def checked(function: str, dt: object, scheme: object) -> Steps:
 
 
 def numbers(name: str, node: Any, field: str) -> Array:
-    """The array in a field of the node ``name``, in float64.
+    """Return the array in a field of the node ``name``, in float64.
 
     Raises:
         ValueError: with the name of the node, if the field is missing, or holds no real numbers.
     """
     value = np.asarray(getattr(node, field, None))
     if value.dtype.kind not in "biuf":  # a complex number would lose its imaginary part
-        what = "nothing" if value.dtype == object else f"{list(value.shape)} of {value.dtype}"
+        found = "nothing" if value.dtype == object else f"{list(value.shape)} of {value.dtype}"
         raise ValueError(
-            f"from_nir: {name}, a {type(node).__name__}, must have real numbers as its {field}, got {what}"
+            f"from_nir: {name}, a {type(node).__name__}, must have real numbers as its {field}, got {found}"
         )
     return value.astype(np.float64)
 
 
 def delays_of(name: str, node: Any) -> Array:
-    """The delays of the node ``name`` in seconds.
+    """Return the delays of the node ``name`` in seconds.
 
     Raises:
-        ValueError: as for :func:`numbers`, and for delays below 0 or without end.
+        ValueError: as for :func:`numbers`, and for negative or infinite delays.
     """
     seconds = numbers(name, node, "delay")
     bad = seconds[~((seconds >= 0) & np.isfinite(seconds))]
@@ -59,21 +59,21 @@ def delays_of(name: str, node: Any) -> Array:
 
 
 class Steps:
-    """Steps of ``dt`` seconds by a scheme."""
+    """Discretisation by a scheme with steps of ``dt`` seconds."""
 
     def __init__(self, dt: float, scheme: str) -> None:
         self.dt, self.scheme = dt, scheme
 
     def tau(self, where: str, rate: Any) -> Array:
-        """Seconds, from what goes in a step, 1 less the decay."""
-        gone = np.asarray(rate, dtype=np.float64)
-        if (gone <= 0).any():
+        """Return time constants in seconds for leak rates per step, 1 minus the decay."""
+        rates = np.asarray(rate, dtype=np.float64)
+        if (rates <= 0).any():
             raise ValueError(f"{where}: a decay of 1 has no time constant; use IF")
         if self.scheme == "euler":
-            return np.asarray(self.dt / gone)
-        if (gone >= 1).any():
+            return np.asarray(self.dt / rates)
+        if (rates >= 1).any():
             raise ValueError(f"{where}: a decay of 0 has no time constant with scheme='exponential'; use 'euler'")
-        return np.asarray(-self.dt / np.log1p(-gone))
+        return np.asarray(-self.dt / np.log1p(-rates))
 
     def rate(self, where: str, tau: Any) -> Array:
         """Return the leak rate per step for time constants in seconds."""

@@ -1,7 +1,7 @@
 """Trained networks for machines without Python.
 
 :func:`snnfast.export_c` writes plain C. :class:`snnfast.export.Step` is for ``torch.export``, ONNX and AOTInductor.
-:func:`snnfast.export.integer` makes whole numbers of a network that was trained with few bits.
+:func:`snnfast.export.integer` converts a network that was trained with few bits to integers.
 """
 
 from .integer import integer

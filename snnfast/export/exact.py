@@ -1,4 +1,4 @@
-"""The network in PyTorch that gives the bits of the program in C: products summed in a fixed order, norms folded."""
+"""The network in PyTorch with bit-identical results to the C program: products in a fixed order, norms folded."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ PRODUCTS = (nn.Linear, nn.Conv2d)
 
 
 class Quantised(NamedTuple):
-    """Weights as ``scale q``, ``q`` of at most 8 bits from -127 to 127, ``scale`` one for each output.
+    """Weights as ``scale q``, with ``q`` from -127 to 127, and one ``scale`` per output.
 
     Attributes:
-        weight: ``scale q``.
+        weight: the product ``scale q``.
         largest: the largest change of a weight.
         relative: norm of the changes, divided by the norm of the weights.
     """
@@ -36,22 +36,22 @@ class Quantised(NamedTuple):
 
     @classmethod
     def of(cls, weight: Tensor) -> Quantised:
-        """The nearest ``scale q``, with the largest weight of an output at 127."""
+        """Return the nearest ``scale q``, with the largest weight of an output at 127."""
         flat = weight.detach().flatten(1)
         most = flat.abs().amax(1) if flat.shape[1] else flat.new_zeros(len(flat))
         scale = torch.where(most > 0, most / 127, torch.ones_like(most))
-        each = scale.view(-1, *(1,) * (weight.dim() - 1))
-        q = (weight.detach() / each).round().clamp(-127, 127)
-        lost = weight.detach() - q * each
+        factor = scale.view(-1, *(1,) * (weight.dim() - 1))
+        q = (weight.detach() / factor).round().clamp(-127, 127)
+        lost = weight.detach() - q * factor
         largest = lost.abs().max().item() if lost.numel() else 0.0
         norm = weight.detach().norm().item()
-        return cls(q, scale, q * each, largest, lost.norm().item() / norm if norm else 0.0)
+        return cls(q, scale, q * factor, largest, lost.norm().item() / norm if norm else 0.0)
 
 
 class OrderedConv2d(nn.Module):
-    """``nn.Conv2d`` whose sums go over rows, columns and channels of the image, in this order, beginning with the bias.
+    """``nn.Conv2d`` with sums over rows, columns and channels of the image, in this order, beginning with the bias.
 
-    :class:`snnfast.nn.SpikeConv2d` by events has the same order, and no strides, dilation or groups.
+    :class:`snnfast.nn.SpikeConv2d` by events has the same order, but no strides, dilation or groups.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
@@ -70,18 +70,18 @@ class OrderedConv2d(nn.Module):
         y = x.new_zeros(len(x), conv.out_channels, rows, columns)
         if conv.bias is not None:
             y = y + conv.bias[:, None, None]
-        per, each = conv.in_channels // conv.groups, conv.out_channels // conv.groups
+        group_in, group_out = conv.in_channels // conv.groups, conv.out_channels // conv.groups
         for r in range(kh):
             for s in range(kw):
                 for c in range(conv.in_channels):
                     seen = x[:, c, r * dh :: sh, s * dw :: sw][:, None, :rows, :columns]
-                    g = slice(c // per * each, (c // per + 1) * each)
-                    y[:, g] = y[:, g] + seen * conv.weight[g, c % per, r, s, None, None]
+                    g = slice(c // group_in * group_out, (c // group_in + 1) * group_out)
+                    y[:, g] = y[:, g] + seen * conv.weight[g, c % group_in, r, s, None, None]
         return y
 
 
 def paddings(conv: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Zeros above and below, and left and right, of an image."""
+    """Return the zeros above and below, and left and right of an image."""
     if isinstance(conv.padding, str):
         total = [d * (k - 1) if conv.padding == "same" else 0 for d, k in zip(conv.dilation, conv.kernel_size)]
         (a, b), (c, d) = ((n // 2, n - n // 2) for n in total)
@@ -91,10 +91,10 @@ def paddings(conv: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def trained_weights(node: LayerNode) -> Quantised | None:
-    """The weights of a layer that :func:`snnfast.nn.quantize` made; else None.
+    """Return the quantised weights of a layer from :func:`snnfast.nn.quantize`; None for other layers.
 
     Raises:
-        ValueError: if something else has changed them since, by name.
+        ValueError: if the weights have changed since, by name.
     """
     layer: Any = node.module
     trained = getattr(layer, "quantized", None)
@@ -111,11 +111,11 @@ def trained_weights(node: LayerNode) -> Quantised | None:
 
 
 def exact(still: nn.Module, input_shape: Sequence[int], quantise: bool) -> dict[str, Quantised]:
-    """Changes a network at rest to one that computes as the program in C, and gives the weights of few bits by name.
+    """Change a network at rest so that it computes like the C program; return quantised weights by name.
 
     Raises:
-        ValueError: for what is no layer, a normalisation that no product stands directly before, and quantised weights
-            that something else changes, by name.
+        ValueError: for operations that are no layers, a normalisation not directly after a product, and quantised
+            weights that have changed, by name.
     """
     nodes = layers_of(still, input_shape)
     quantised: dict[str, Quantised] = {}
@@ -136,7 +136,7 @@ def exact(still: nn.Module, input_shape: Sequence[int], quantise: bool) -> dict[
 
 
 def _ordered(name: str, product: nn.Linear | nn.Conv2d) -> nn.Module:
-    """The same product, its sums in order."""
+    """Return an equivalent product with a fixed order of sums."""
     if isinstance(product, nn.Linear):
         linear = SpikeLinear(product.in_features, product.out_features, product.bias is not None)
         linear.method = "events"
@@ -144,19 +144,19 @@ def _ordered(name: str, product: nn.Linear | nn.Conv2d) -> nn.Module:
         return linear
     if product.padding_mode != "zeros":
         raise ValueError(f"{name}, a Conv2d, pads by {product.padding_mode}, not by zeros")
-    same = SpikeConv2d(
+    events = SpikeConv2d(
         product.in_channels, product.out_channels, cast("tuple[int, int]", product.kernel_size),
         product.stride, product.padding, product.dilation, product.groups, product.bias is not None,
     )  # fmt: skip
-    if not has_events(same):
+    if not has_events(events):
         return OrderedConv2d(product)
-    same.method = "events"
-    same.weight, same.bias = product.weight, product.bias
-    return same
+    events.method = "events"
+    events.weight, events.bias = product.weight, product.bias
+    return events
 
 
 def _windows(node: LayerNode) -> nn.Module:
-    """Windows of one size, instead of a number of them."""
+    """Return an average pool with a window size for one with a number of windows."""
     if any(size % parts for size, parts in zip(node.before[1:], node.after[1:])):
         raise ValueError(f"{node.name}, an AdaptiveAvgPool2d, has windows of several sizes in {list(node.before)}")
     sides = tuple(size // parts for size, parts in zip(node.before[1:], node.after[1:]))

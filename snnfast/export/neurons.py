@@ -1,4 +1,4 @@
-"""Neurons in C: one step of each, from the equation that its kernels come from."""
+"""Neurons in C: a step of each, from the equation of its kernels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from snnfast.nn.own_neuron import OwnLayer
 from snnfast.nn.state import Stateful
 from snnfast.reference.neuron_arguments import NEURONS
 
-from .source import Source, Value, each, literal
+from .source import Source, Value, element, literal
 
 __all__ = ["integer_lif", "neuron_code"]
 
@@ -32,7 +32,7 @@ static void $id(void) {
 }
 """
 
-# h >> 15 is to the next lower whole number, as every compiler has it; no part of a sum has more than 32 bits.
+# h >> 15 rounds down with every compiler; no term of a sum exceeds 32 bits.
 INTEGER_LIF = """
 static void $id(void) {
   int beyond = 0;
@@ -111,7 +111,7 @@ NEEDS = {
 
 
 def integer_lif(source: Source, id: str, layer: IntegerLIF, x: Value, y: Value) -> None:
-    """Neurons in whole numbers."""
+    """Emit integer neurons."""
     channels, v = x.shape[0], source.kept(f"{id}_v_state", x.size, "0", "int32_t")
     source.counted("snn_saturated")
     fire = f"{y.array}[n] = {v}[n] = cut;"
@@ -119,13 +119,13 @@ def integer_lif(source: Source, id: str, layer: IntegerLIF, x: Value, y: Value) 
         after = f"cut - {layer.v_threshold}" if layer.v_reset is None else layer.v_reset
         fire = f"{y.array}[n] = cut >= {layer.v_threshold};\n      {v}[n] = cut >= {layer.v_threshold} ? {after} : cut;"
     arrays = {n: source.integers(f"{id}_{n}", getattr(layer, n).tolist(), "int32_t") for n in ("gain", "bias")}
-    each = {name: f"{array}[c]" for name, array in arrays.items()}
+    elements = {name: f"{array}[c]" for name, array in arrays.items()}
     values = {"pixels": x.size // channels, "channels": channels, "decay": layer.decay, "limit": layer.limit}
-    source.function(INTEGER_LIF, id=id, x=x.array, v=v, fire=fire, **each, **values)
+    source.function(INTEGER_LIF, id=id, x=x.array, v=v, fire=fire, **elements, **values)
 
 
 class _Neuron(NamedTuple):
-    """A layer's step, names of its states, values of its parameters, and whether it fires above the threshold only."""
+    """Step of a layer, names of its states, values of its parameters, and whether it fires only above the threshold."""
 
     step: Step
     states: list[str]
@@ -134,10 +134,10 @@ class _Neuron(NamedTuple):
 
 
 def neuron_code(source: Source, id: str, layer: Stateful, x: Value, y: Value) -> None:
-    """All neurons of a layer, from the currents ``x`` to the spikes, or membranes, ``y``.
+    """Emit the neurons of a layer, from the currents ``x`` to the spikes, or membranes, ``y``.
 
     Raises:
-        ValueError: for neurons of several inputs or outputs, and for what C99 lacks.
+        ValueError: for neurons with several inputs or outputs, and for functions that C99 lacks.
     """
     for name, value in getattr(layer, "resets", {}).items():
         raise ValueError(f"starts with {name}={value:g}, and neurons in C start at v_rest")
@@ -151,9 +151,9 @@ def neuron_code(source: Source, id: str, layer: Stateful, x: Value, y: Value) ->
     def coefficient(node: Node) -> str:
         named = f"{id}_{node.value if node.op in ('number', 'tensor') else f'c{node.id}'}"
         value = evaluate(node, leaves)
-        return each(source, named, value if value.dim() else float(value), x.shape)
+        return element(source, named, value if value.dim() else float(value), x.shape)
 
-    rest = each(source, f"{id}_rest", parameters.get("v_rest", 0.0), x.shape)
+    rest = element(source, f"{id}_rest", parameters.get("v_rest", 0.0), x.shape)
     at_rest = [rest, *[literal(0.0)] * (len(states) - 1)]
     places = {name: f"{source.kept(f'{id}_{name}_state', x.size, start)}[n]" for name, start in zip(states, at_rest)}
     lines = c99_step(step, states, coefficient, places | {"x": "x", "y": f"{y.array}[n]"}, strict)
@@ -168,13 +168,15 @@ def neuron_code(source: Source, id: str, layer: Stateful, x: Value, y: Value) ->
 
 def _read(layer: Stateful, x: Tensor) -> _Neuron:
     if isinstance(layer, OwnLayer) and layer.op == OwnLayer.op:
-        own = layer.neuron
-        if len(own.inputs) > 1 or own.outputs > 1:
-            raise ValueError(f"has {len(own.inputs)} inputs and {own.outputs} outputs; in C a neuron has one of each")
-        bound = own.bind((x,), layer._arguments(x))
-        step, states = own.traced(bound.variant)
+        neuron = layer.neuron
+        if len(neuron.inputs) > 1 or neuron.outputs > 1:
+            raise ValueError(
+                f"has {len(neuron.inputs)} inputs and {neuron.outputs} outputs; in C a neuron has one of each"
+            )
+        bound = neuron.bind((x,), layer._arguments(x))
+        step, states = neuron.traced(bound.variant)
         return _Neuron(step, states, bound.parameters, False)
-    if getattr(layer, "op", None) not in NEURONS:  # what replace made of other libraries' has none
+    if getattr(layer, "op", None) not in NEURONS:  # neurons replaced from other libraries have no op
         raise ValueError("has no equal in C")
     call = NEURONS[layer.op].check(x, **layer._arguments(x))
     step, states = step_of(call)

@@ -27,11 +27,12 @@ class LayerNode(NamedTuple):
     """A node of the list of layers: a layer, or a sum.
 
     Attributes:
-        name: of the layer in the network's ``named_modules``.
+        name: name of the layer in the network's ``named_modules``.
         module: the layer; None for the sum of two ``inputs``.
-        inputs: the places of those in the list that feed it; -1 is the network's input.
-        before, after: shapes of a sample, without steps and batch, of which the dimensions of a Flatten are.
-        dtype: of what it gives.
+        inputs: indices of its inputs in the list; -1 is the network's input.
+        before, after: shapes of an input and output sample, without steps and batch; dimensions of a Flatten refer to
+            these.
+        dtype: dtype of its output.
     """
 
     name: str
@@ -43,7 +44,7 @@ class LayerNode(NamedTuple):
 
 
 def at_rest(function: str, net: nn.Module, *leaves: type[nn.Module]) -> nn.Module:
-    """A copy of ``net`` that :func:`layers_of` takes: in evaluation on the CPU, with plain weights in float32.
+    """Return a copy of ``net`` for :func:`layers_of`: in evaluation on the CPU, with plain float32 weights.
 
     Raises:
         TypeError, ValueError: with the name of the ``function``, if ``net`` is no module, takes more than one input, or
@@ -60,18 +61,18 @@ def at_rest(function: str, net: nn.Module, *leaves: type[nn.Module]) -> nn.Modul
     return still
 
 
-def input_shape_of(function: str, net: nn.Module, given: Sequence[int] | None) -> tuple[int, ...]:
-    """The shape of a sample: the one that was given, or that of the first layer of ``net``.
+def input_shape_of(function: str, net: nn.Module, shape: Sequence[int] | None) -> tuple[int, ...]:
+    """Return the shape of a sample: ``shape``, or that of the first layer of ``net``.
 
     Raises:
-        TypeError, ValueError: with the name of the ``function``, for another shape, and for None where the first layer
-            takes several.
+        TypeError, ValueError: with the name of the ``function``, for an invalid shape, and for None if the first layer
+            takes several shapes.
     """
-    if given is not None:
-        shape = tuple(check.sizes(function, "input_shape", given))
-        if len(shape) not in (1, 3):
-            raise ValueError(f"{function}: input_shape must be [features] or [C, H, W], got {list(shape)}")
-        return shape
+    if shape is not None:
+        sizes = tuple(check.sizes(function, "input_shape", shape))
+        if len(sizes) not in (1, 3):
+            raise ValueError(f"{function}: input_shape must be [features] or [C, H, W], got {list(sizes)}")
+        return sizes
     first = next(m for m in net.modules() if not list(m.children()) or isinstance(m, Recurrent))
     if isinstance(first, nn.Linear):
         return (first.in_features,)
@@ -83,34 +84,34 @@ def input_shape_of(function: str, net: nn.Module, given: Sequence[int] | None) -
 
 
 def input_dtype(net: nn.Module) -> torch.dtype:
-    """The dtype of the samples that ``net`` takes."""
+    """Return the dtype of the samples that ``net`` takes."""
     return torch.int8 if any(p.dtype == torch.int8 for p in net.parameters()) else torch.float32
 
 
 def replace(net: nn.Module, name: str, layer: nn.Module) -> None:
-    """Puts ``layer`` in the place of that ``name``."""
+    """Replace the module of that ``name`` by ``layer``."""
     parent, _, last = name.rpartition(".")
     setattr(net.get_submodule(parent), last, layer)
 
 
 def layers_of(net: nn.Module, input_shape: Sequence[int], *leaves: type[nn.Module]) -> list[LayerNode]:
-    """The layers of ``net``, which :func:`at_rest` gave; the last one gives its output.
+    """Return the layers of ``net``, a result of :func:`at_rest`; the output of the last one is that of the network.
 
-    Batch normalisations are folded into the products directly before them, also in ``net``. Additions in place are sums
-    that later layers read. Layers that do nothing are left out.
+    Batch normalisations are folded into the products directly before them, also in ``net``. Additions in place become
+    sums that later layers read. No-op layers are left out.
 
     Args:
         net: the network.
-        input_shape: of a sample.
+        input_shape: shape of a sample.
         leaves: types that count as one layer, besides those of ``torch.nn`` and :mod:`snnfast.nn`.
 
     Raises:
-        ValueError: for what is neither a layer nor a sum, by name, for a normalisation that cannot be folded, and for a
-            ``forward`` that cannot be traced.
+        ValueError: for an operation that is neither a layer nor a sum, by name, for a normalisation that cannot be
+            folded, and for a ``forward`` that cannot be traced.
     """
     try:
         trace = Tracer(*leaves).trace(net)
-    except Exception as error:  # whatever forward says of what is no tensor
+    except Exception as error:  # forward may raise anything when it computes with proxies
         raise ValueError(f"{type(net).__name__} cannot be traced by torch.fx: {error}") from error
     graph = LayerGraph(net, trace)
     graph.leave_out()
@@ -136,7 +137,7 @@ def layers_of(net: nn.Module, input_shape: Sequence[int], *leaves: type[nn.Modul
 
 
 class _Found(NamedTuple):
-    """A value: its place, what it is for one step of one sample, and whether it has steps."""
+    """A traced value: index of its layer, example for one step of one sample, and whether it has a time dimension."""
 
     place: int
     x: Tensor
@@ -148,7 +149,7 @@ class _Found(NamedTuple):
 
 
 class _Walk:
-    """The list of layers, made along a traced network."""
+    """Builder of the list of layers, along a traced network."""
 
     def __init__(self, graph: LayerGraph, input_shape: tuple[int, ...]) -> None:
         self.graph, self.input_shape = graph, input_shape
@@ -157,62 +158,62 @@ class _Walk:
         self.used: set[str] = set()
 
     def begin(self, node: fx.Node) -> None:
-        """The network's input."""
+        """Add the network's input."""
         if self.values:
             raise ValueError(f"net must take one input, got also {node.name}")
         x = torch.zeros(1, 1, *self.input_shape, dtype=input_dtype(self.graph.net))
         self.values[node] = _Found(-1, x, True)
 
     def layer(self, node: fx.Node) -> None:
-        """A call of a layer."""
+        """Add a call of a layer."""
         name, layer, found = str(node.target), self.graph.layer(node), self.values[node.args[0]]
         if found.timed and node.meta.get("in_time"):
-            now = self._run(name, layer, _Found(found.place, found.x.flatten(0, 1), False))
-            self.values[node] = _Found(now.place, now.x.unflatten(0, (1, 1)), True)
+            output = self._run(name, layer, _Found(found.place, found.x.flatten(0, 1), False))
+            self.values[node] = _Found(output.place, output.x.unflatten(0, (1, 1)), True)
         else:
             self.values[node] = self._run(name, layer, found)
 
     def adds(self, node: fx.Node) -> bool:
-        """Whether ``node`` is a sum of two values."""
+        """Return whether ``node`` is a sum of two values."""
         plain = len(node.args) == 2 and all(a in self.values for a in node.args)
         return plain and not node.kwargs and node.target in _SUMS
 
     def sum(self, node: fx.Node) -> None:
-        """A sum of two values."""
+        """Add a sum of two values."""
         a, b = map(self.values.__getitem__, node.args)
         if a.x.shape != b.x.shape:
             raise ValueError(f"{place(node)} adds samples {list(a.x.shape[a.lead :])} and {list(b.x.shape[b.lead :])}")
         self.values[node] = self._add(node.name, None, [a, b], a.x + b.x, a.lead)
 
-    def end(self, given: Any) -> None:
+    def end(self, result: Any) -> None:
         """Check that the network returns one tensor, the output of its last layer."""
-        one = isinstance(given, fx.Node) and bool(self.nodes)
-        if not one or self.values[given].place != len(self.nodes) - 1:
+        is_layer_output = isinstance(result, fx.Node) and bool(self.nodes)
+        if not is_layer_output or self.values[result].place != len(self.nodes) - 1:
             raise ValueError("net must return one tensor, what its last layer gives")
 
-    def _run(self, name: str, layer: nn.Module, given: _Found) -> _Found:
-        what, shape = f"{name}, a {type(layer).__name__},", list(given.x.shape[given.lead :])
+    def _run(self, name: str, layer: nn.Module, value: _Found) -> _Found:
+        subject, shape = f"{name}, a {type(layer).__name__},", list(value.x.shape[value.lead :])
         if name in self.used:
             raise ValueError(f"{name} runs twice; give each place a layer of its own")
         self.used.add(name)
         try:
             with torch.no_grad():
-                y = layer(given.x)
-        except Exception as error:  # whatever layers say of shapes
+                y = layer(value.x)
+        except Exception as error:  # layers may raise anything for a wrong shape
             raise ValueError(
-                f"{what} does not take {shape}, which input_shape = {list(self.input_shape)} leads to: {error}"
+                f"{subject} does not take {shape}, which input_shape = {list(self.input_shape)} leads to: {error}"
             ) from error
         if not isinstance(y, Tensor):
-            raise ValueError(f"{what} returns more than one tensor")
+            raise ValueError(f"{subject} returns more than one tensor")
         if isinstance(layer, nn.Flatten):
-            start, end = (d % given.x.dim() - given.lead for d in (layer.start_dim, layer.end_dim))
+            start, end = (d % value.x.dim() - value.lead for d in (layer.start_dim, layer.end_dim))
             if start < 0:
                 raise ValueError(
-                    f"{what} mixes samples; start_dim must be at least {given.lead}, got {layer.start_dim}"
+                    f"{subject} mixes samples; start_dim must be at least {value.lead}, got {layer.start_dim}"
                 )
-            return self._add(name, nn.Flatten(start, end), [given], y, given.lead)
-        lost = given.x.dim() - y.dim() == 1  # a readout takes the steps away
-        return self._add(name, layer, [given], y, given.lead - lost)
+            return self._add(name, nn.Flatten(start, end), [value], y, value.lead)
+        lost = value.x.dim() - y.dim() == 1  # a readout removes the time dimension
+        return self._add(name, layer, [value], y, value.lead - lost)
 
     def _add(self, name: str, module: nn.Module | None, sources: Sequence[_Found], y: Tensor, lead: int) -> _Found:
         first = sources[0]

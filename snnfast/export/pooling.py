@@ -1,4 +1,4 @@
-"""Pooling, and the orders of images."""
+"""Pooling, and conversions of memory layouts of images."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ static void $id(void) {
 
 
 def pool(source: Source, id: str, layer: nn.MaxPool2d | nn.AvgPool2d, x: Value, y: Value) -> None:
-    """The largest or the mean of windows, as PyTorch takes them at the edges.
+    """Emit maximum or average pooling, with PyTorch's windows at the edges.
 
     Raises:
         ValueError: for dilated windows.
@@ -63,10 +63,10 @@ def pool(source: Source, id: str, layer: nn.MaxPool2d | nn.AvgPool2d, x: Value, 
 
 
 def flatten(source: Source, id: str, layer: nn.Flatten, x: Value, y: Value) -> None:
-    """All of a sample in one dimension.
+    """Emit a Flatten of a whole sample.
 
     Raises:
-        ValueError: for a part of it.
+        ValueError: for a Flatten of some dimensions only.
     """
     if (layer.start_dim, layer.end_dim) != (0, len(x.shape) - 1):
         raise ValueError(f"flattens other dimensions than all of a sample {list(x.shape)}")
@@ -74,7 +74,7 @@ def flatten(source: Source, id: str, layer: nn.Flatten, x: Value, y: Value) -> N
 
 
 def reordered(source: Source, id: str, x: Value, y: str, *, to_image: bool) -> None:
-    """From PyTorch's ``[C, H, W]`` to ``[H, W, C]``, or back; anything else as it is."""
+    """Emit the conversion from PyTorch's ``[C, H, W]`` to ``[H, W, C]``, or back; a copy for other shapes."""
     channels, pixels = (x.shape[0], x.size // max(x.shape[0], 1)) if len(x.shape) == 3 else (x.size, 1)
     plain, image = f"c * {pixels} + p", f"p * {channels} + c"
     to, start = (image, plain) if to_image else (plain, image)

@@ -1,4 +1,4 @@
-"""Linear layers and convolutions: one row of weights is added for each input that is not 0, in their order."""
+"""Linear layers and convolutions, which add a row of weights for each input that is not 0, in order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ static void $id(void) {
 }
 """
 
-# Two whole numbers from -7 to 7 a byte, the first one below.
+# Two integers from -7 to 7 per byte, the first in the lower half.
 INT4 = """
 static inline int int4(const uint8_t *q, int i) { return (q[i / 2] >> (i % 2 ? 4 : 0) & 15) - 8; }
 """
@@ -55,8 +55,8 @@ static void $id(void) {
 
 
 def weights(source: Source, array: str, rows: Tensor, quantised: Quantised | None, at: str = "o") -> str:
-    """Makes the constant array of ``rows``; how C reads weight ``o`` of the row that begins at ``w``."""
-    whole = rows.dtype == torch.int8  # of snnfast.export.integer, whose neurons know the scales
+    """Add the constant array of ``rows``; return the C expression of weight ``o`` of the row that begins at ``w``."""
+    whole = rows.dtype == torch.int8  # from snnfast.export.integer, whose neurons have the scales
     if quantised is None and not whole:
         return f"{source.floats(array, rows)}[w + o]"
     q = rows.flatten().int()
@@ -72,15 +72,15 @@ def weights(source: Source, array: str, rows: Tensor, quantised: Quantised | Non
 
 
 def _kinds(x: Value, y: Value) -> dict[str, str]:
-    """Types of input and sums, and the factor of a weight: none where inputs are spikes."""
+    """Return the types of inputs and sums, and the factor of a weight, which is empty for spikes."""
     return {"kind": x.kind, "sum": y.kind, "times": "" if x.ones else "x * "}
 
 
 def linear(source: Source, id: str, layer: nn.Linear, x: Value, y: Value, quantised: Quantised | None) -> None:
-    """A linear layer of one dimension a sample.
+    """Emit a linear layer for samples of one dimension.
 
     Raises:
-        ValueError: for more of them.
+        ValueError: for samples of several dimensions.
     """
     if len(x.shape) != 1:
         raise ValueError(f"gets {list(x.shape)} a sample, not one dimension; flatten it before")
@@ -100,12 +100,12 @@ def linear(source: Source, id: str, layer: nn.Linear, x: Value, y: Value, quanti
 def conv2d(
     source: Source, id: str, layer: nn.Conv2d | OrderedConv2d, x: Value, y: Value, quantised: Quantised | None
 ) -> None:
-    """A convolution."""
+    """Emit a convolution."""
     conv = layer.conv if isinstance(layer, OrderedConv2d) else layer
     (top, _), (left, _) = paddings(conv)
-    each = conv.out_channels // conv.groups
+    group_outputs = conv.out_channels // conv.groups
     # [O, C of a group, rows, columns] -> [rows, columns, C, O of a group]
-    stored = _stored(conv.weight, quantised).unflatten(0, (conv.groups, each))
+    stored = _stored(conv.weight, quantised).unflatten(0, (conv.groups, group_outputs))
     rows = stored.permute(3, 4, 0, 2, 1).contiguous()
     source.function(
         CONV2D,
@@ -114,7 +114,7 @@ def conv2d(
         y=y.array,
         channels=conv.in_channels,
         outputs=conv.out_channels,
-        each=each,
+        each=group_outputs,
         per_group=conv.in_channels // conv.groups,
         h=x.shape[1],
         w_in=x.shape[2],

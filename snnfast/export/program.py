@@ -1,4 +1,4 @@
-"""The files of a program that are the same for every network, but for numbers."""
+"""Templates of the program's files."""
 
 from __future__ import annotations
 

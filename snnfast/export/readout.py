@@ -1,4 +1,4 @@
-"""Readouts: what they would give if the sequence ended at this step."""
+"""Readouts, whose output at each step is that of a sequence which ends there."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ static void $id(void) {
 }
 """
 
-# The code of a step; `k`: the values kept between steps, and their first ones.
+# Code of a step, where `k` is the state, and the initial value of `k`.
 READOUTS: dict[type[nn.Module], tuple[str, str]] = {
     Count: ("${y}[n] = ${k}[n] += x;", "0.0f"),
     Rate: ("${k}[n] += x; ${y}[n] = ${k}[n] / (float)(steps + 1);", "0.0f"),
     Max: ("${y}[n] = ${k}[n] = x > ${k}[n] ? x : ${k}[n];", "-INFINITY"),
     Last: ("${y}[n] = x;", ""),
-    # Of a membrane above 1 it is 0, as several spikes are.
+    # For a membrane above 1 the factor is 0, as for several spikes.
     FirstSpike: (
         "const float more = x - 1.0f; ${k}[n] *= 1.0f - (x - (more > 0.0f ? more : 0.0f)); ${y}[n] += ${k}[n];",
         "1.0f",
@@ -34,7 +34,7 @@ READOUTS: dict[type[nn.Module], tuple[str, str]] = {
 
 
 def readout(source: Source, id: str, layer: nn.Module, x: Value, y: Value) -> None:
-    """One value of each neuron."""
+    """Emit a readout with one value per neuron."""
     body, rest = READOUTS[type(layer)]
     if y.kind != "float":
         rest = {Count: "0", Max: "INT32_MIN"}.get(type(layer), "")

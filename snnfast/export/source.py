@@ -1,4 +1,4 @@
-"""C source as it grows: arrays of weights, static memory, functions, and the calls of a step."""
+"""Builder of C source: arrays of weights, static memory, functions, and the calls of a step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["KINDS", "Layer", "Source", "Value", "each", "literal"]
+__all__ = ["KINDS", "Layer", "Source", "Value", "element", "literal"]
 
 BYTES = {"float": 4, "int": 4, "int32_t": 4, "int8_t": 1, "uint8_t": 1}
 KINDS = {torch.float32: "float", torch.int8: "int8_t", torch.int32: "int32_t", torch.int64: "int32_t"}
@@ -19,7 +19,7 @@ KINDS = {torch.float32: "float", torch.int8: "int8_t", torch.int32: "int32_t", t
 class Value(NamedTuple):
     """Output of a layer: an array in C, and the shape of a sample in PyTorch. In C, images are ``[H, W, C]``.
 
-    ``kind``: of its numbers. ``ones``: they are 0 and 1.
+    ``kind``: C type of its numbers. ``ones``: they are 0 or 1.
     """
 
     array: str
@@ -29,17 +29,17 @@ class Value(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Numbers in it."""
+        """Number of elements."""
         return math.prod(self.shape)
 
 
 class Layer(NamedTuple):
-    """A layer in C, and the bytes that it takes.
+    """A layer in C, with its size in bytes.
 
     Attributes:
-        name: of the layer in the network.
-        kind: what it is.
-        shape: of its output for one sample and step.
+        name: name of the layer in the network.
+        kind: class of the layer.
+        shape: shape of its output for one sample and step.
         weights: bytes of its constants.
         memory: bytes of its state and its output.
     """
@@ -67,68 +67,68 @@ class Source:
         self._weights = self._memory = 0
 
     def waits(self) -> None:
-        """From here on functions are called in every step, whether the input is new or not."""
+        """Call all later functions in every step, even if the input is unchanged."""
         self._waits = True
 
     def layer(self, name: str, kind: str, shape: tuple[int, ...]) -> None:
-        """Ends a layer: what was added since the last one is its own."""
+        """End a layer, which owns everything added since the last one."""
         self.layers.append(Layer(name, kind, shape, self._weights, self._memory))
         self._weights = self._memory = 0
 
     def floats(self, array: str, values: Tensor) -> str:
-        """A constant array of float32."""
+        """Add a constant array of float32."""
         flat = values.detach().float().flatten().tolist()
         self._weights += 4 * len(flat)
         self.constants.append(_array("float", array, [literal(v) for v in flat]))
         return array
 
     def integers(self, array: str, values: Iterable[int], kind: str = "int") -> str:
-        """A constant array of integers: ``int8_t``, ``uint8_t`` or ``int32_t``, or ``int`` for places."""
+        """Add a constant array of integers: ``int8_t``, ``uint8_t`` or ``int32_t``, or ``int`` for indices."""
         whole = [str(int(v)) for v in values]
         self._weights += BYTES[kind] * len(whole)
         self.constants.append(_array(kind, array, whole))
         return array
 
     def memory(self, array: str, size: int, kind: str = "float") -> str:
-        """Static memory, 0 at the start."""
+        """Add static memory, 0 at the start."""
         self._memory += BYTES[kind] * size
         self.variables.append(f"static {kind} {array}[{size}];")
         return array
 
     def kept(self, array: str, size: int, rest: str = "0.0f", kind: str = "float") -> str:
-        """Static memory that a reset sets to ``rest``, an expression of ``n``."""
+        """Add static memory that a reset sets to ``rest``, an expression of ``n``."""
         self.memory(array, size, kind)
         self.resets.append(f"for (int n = 0; n < {size}; n++) {array}[n] = {rest};")
         return array
 
     def counter(self, name: str) -> str:
-        """An integer that a reset sets to 0."""
+        """Add an integer that a reset sets to 0."""
         self._memory += 4
         self.variables.append(f"static int {name};")
         self.resets.append(f"{name} = 0;")
         return name
 
     def counted(self, name: str) -> None:
-        """A number that the caller may read, and that no reset touches."""
+        """Add a counter that the caller may read, and that no reset changes."""
         if (line := f"long {name};") not in self.variables:
             self.variables.append(line)
 
     def helper(self, text: str) -> None:
-        """A function that others call, once."""
+        """Add a function that others call, once."""
         if text not in self.helpers:
             self.helpers.append(text)
 
     def function(self, template: str, **values: object) -> None:
-        """A function without arguments named ``$id``, called after those before it."""
+        """Add a function ``$id`` without arguments, and its call after the earlier ones."""
         self.functions.append(Template(template.strip("\n")).substitute(values))
         (self.calls if self._waits else self.once).append(f"{values['id']}();")
 
 
 def literal(value: float) -> str:
-    """A number of float32 in C; nine digits give its bits back.
+    """Return a float32 number in C; nine digits restore its bits.
 
     Raises:
-        ValueError: for what is not finite.
+        ValueError: for infinity and NaN.
     """
     if not math.isfinite(value):
         raise ValueError(f"{value} is no number that C99 can write")
@@ -142,8 +142,8 @@ def _array(kind: str, array: str, values: Sequence[str]) -> str:
     return f"static const {kind} {array}[{len(values)}] = {{\n  {body}}};"
 
 
-def each(source: Source, array: str, value: float | Tensor, shape: tuple[int, ...]) -> str:
-    """A parameter of neuron ``n``: a number, or an element of an array, one a neuron or one a channel of an image."""
+def element(source: Source, array: str, value: float | Tensor, shape: tuple[int, ...]) -> str:
+    """Return the C expression of a parameter of neuron ``n``: a number, or an array element per neuron or channel."""
     if not isinstance(value, Tensor) or value.numel() == 1:
         return literal(float(value))
     if not value.isfinite().all():

@@ -1,4 +1,4 @@
-"""One step of a network as a function of its input and its states, for tools that keep no state in a module."""
+"""One step of a network as a function of its input and its states, for tools that need functions without state."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ __all__ = ["Step"]
 
 
 class Step(nn.Module):
-    """``net`` for one step: ``(x, *states) -> (y, *states)``, all states as tensors of one shape.
+    """One step of ``net``, ``(x, *states) -> (y, *states)``, with all states as tensors of fixed shapes.
 
-    What ``torch.export``, ``torch.onnx.export`` and AOTInductor want: they trace a function, and would take a state
-    that a layer keeps for a constant. ``net`` is copied, in evaluation; pruned and parametrised weights become plain.
+    ``torch.export``, ``torch.onnx.export`` and AOTInductor need this: they trace a function, and would treat the state
+    of a layer as a constant. ``net`` is copied, in evaluation; pruned and parametrised weights become plain.
 
     Args:
-        net: takes ``[T, B, ...]``, and gives ``[T, B, ...]``: no readouts over time.
+        net: a network from ``[T, B, ...]`` to ``[T, B, ...]``, without readouts over time.
 
     Attributes:
         net: the copy.
-        names: of the states, ``layer.state``, in their order.
+        names: names of the states, ``layer.state``, in order.
 
     Raises:
         TypeError: if ``net`` is no module.
-        ValueError: if it takes more than its input, or holds a readout, now; if it does not give ``[T, B, ...]``, or
-            runs a layer with a state twice, by :meth:`start`.
+        ValueError: if it takes more than its input, or has a readout. :meth:`start` raises it if the output is not
+            ``[T, B, ...]``, or if a layer with a state runs twice.
 
     Example:
         >>> step = snnfast.export.Step(net)
@@ -61,7 +61,7 @@ class Step(nn.Module):
                 self.names += [f"{name}.{state}" for state in layer.states]
 
     def start(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The states before the first step, for inputs like ``x`` ``[B, ...]``."""
+        """Return the states before the first step, for inputs like ``x`` ``[B, ...]``."""
         ran: list[nn.Module] = []
         with torch.no_grad(), ExitStack() as hooks:
             for layer in self.net.modules():
@@ -78,17 +78,17 @@ class Step(nn.Module):
         states = []
         for owner, name in self._states():
             value: Tensor = getattr(owner, name)
-            if name == "past":  # spikes under way: none, in a memory of the longest that it becomes
+            if name == "past":  # spikes in delays: none yet, in a buffer of the maximal length
                 value = value.new_zeros(owner._longest(), *value.shape[1:])
             states.append(value)
         reset(self.net)
         return tuple(states)
 
     def forward(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """``x`` ``[B, ...]`` and the states -> the output ``[B, ...]`` and the states after it.
+        """Map ``x`` ``[B, ...]`` and the states to the output ``[B, ...]`` and the next states.
 
         Raises:
-            ValueError: for another number of states.
+            ValueError: for a wrong number of states.
         """
         if len(states) != len(self.names):
             raise ValueError(f"Step: takes x and {len(self.names)} states ({', '.join(self.names)}), got {len(states)}")

@@ -1,4 +1,4 @@
-""":func:`export_c`: a network as C99."""
+"""Export of a network as C99: :func:`export_c`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .source import KINDS, Layer, Source, Value
 __all__ = ["CExport", "Loss", "export_c"]
 
 WEIGHTS = ("float32", "int8")
-POOLS = (nn.AvgPool2d, nn.MaxPool2d)  # an AdaptiveAvgPool2d is an AvgPool2d by now
+POOLS = (nn.AvgPool2d, nn.MaxPool2d)  # an AdaptiveAvgPool2d has become an AvgPool2d
 PASSES = (nn.MaxPool2d, nn.Flatten)
 TIMELESS = (SpikeLinear, nn.Conv2d, OrderedConv2d, *POOLS, nn.Flatten)
 SUM = """
@@ -59,7 +59,7 @@ class CExport(NamedTuple):
     """Result of :func:`export_c`.
 
     Attributes:
-        folder: where the files are.
+        folder: folder of the files.
         network: the network in PyTorch whose results equal the program's bit for bit.
         layers: layers of the program, with their bytes.
         losses: rounding errors of weights in 8 bits; empty in float32.
@@ -85,33 +85,33 @@ class CExport(NamedTuple):
 def export_c(
     net: nn.Module, folder: str | Path, input_shape: Sequence[int] | None = None, *, weights: str = "float32"
 ) -> CExport:
-    """Writes ``net`` as C99 without dependencies: ``snn.h``, ``snn.c``, a ``main.c`` and a ``Makefile``.
+    """Write ``net`` as C99 without dependencies: ``snn.h``, ``snn.c``, a ``main.c`` and a ``Makefile``.
 
-    ``snn_reset()`` begins a sequence, ``snn_step(input, output)`` takes a step of one sample. All memory is static. A
-    product adds one row of weights for each input that is not 0: few spikes cost little. A readout gives after each
-    step what it would give if the sequence ended there.
+    ``snn_reset()`` begins a sequence, ``snn_step(input, output)`` runs a step of one sample. All memory is static. A
+    product adds one row of weights for each input that is not 0: few spikes cost little. The output of a readout at
+    each step is that of a sequence which ends there.
 
-    The program and the returned ``network`` give the same bits, in spikes and membranes. It is ``net`` in evaluation
-    with its sums in a fixed order: a product begins with the bias and adds its inputs one by one, those of an image
-    row by row, column by column, channel by channel (the order of :class:`snnfast.nn.SpikeLinear` and
-    :class:`snnfast.nn.SpikeConv2d` with ``method="events"``; ``net`` made of these is that network itself). PyTorch's
-    own products sum in another order: with them ``net`` is the same but for rounding, which can move a spike. Batch
-    normalisation directly after a product is folded into it. ``Rate``, ``Count`` and ``FirstSpike`` of a membrane are
-    the same but for rounding; of spikes they are equal.
+    The program and the returned ``network`` have bit-identical spikes and membranes. ``network`` is ``net`` in
+    evaluation with its sums in a fixed order: a product begins with the bias and adds its inputs one by one, those of
+    an image row by row, column by column, channel by channel (the order of :class:`snnfast.nn.SpikeLinear` and
+    :class:`snnfast.nn.SpikeConv2d` with ``method="events"``; a ``net`` of these layers has that order already).
+    PyTorch's own products sum in another order: with them ``net`` differs by rounding, which can move a spike. Batch
+    normalisation directly after a product is folded into it. ``Rate``, ``Count`` and ``FirstSpike`` of a membrane
+    differ by rounding; of spikes they are equal.
 
     Args:
         net: layers of ``torch.nn`` (Linear, Conv2d, AvgPool2d, MaxPool2d, AdaptiveAvgPool2d, Flatten, BatchNorm,
             Dropout, Identity) in :class:`snnfast.nn.Time`, of :mod:`snnfast.nn` (IF, LIF, ParametricLIF, LI, CubaLIF,
             CubaLI, ALIF, AdLIF, Recurrent, RLIF, Delay, SpikeLinear, SpikeConv2d, readouts), and sums of their outputs;
             or a network of :func:`snnfast.export.integer`, whose program has no floating point.
-        folder: where to write; it is made if it is not there. A ``main.c`` or ``Makefile`` that is there stays.
-        input_shape: of a sample, ``[features]`` or ``[C, H, W]``; may be None where the first layer is linear.
+        folder: folder to write to; it is created if missing. An existing ``main.c`` or ``Makefile`` is not changed.
+        input_shape: shape of a sample, ``[features]`` or ``[C, H, W]``; may be None if the first layer is linear.
         weights: ``"float32"``, or ``"int8"``: the weights of each output as ``scale q`` with ``q`` from -127 to 127.
-            The result's ``losses`` say how far these are from the weights, and its ``network`` has them, to be
-            validated; biases and neurons stay in float32.
+            The result's ``losses`` are the rounding errors, and its ``network`` has the rounded weights, for
+            validation; biases and neurons stay in float32.
 
     Raises:
-        TypeError, ValueError: for arguments of wrong type or range, and for a layer that C has no equal for or that has
+        TypeError, ValueError: for arguments of wrong type or range, and for a layer without an equivalent in C or with
             hooks, by name.
         OSError: the files cannot be written.
 
@@ -129,15 +129,15 @@ def export_c(
     source, output = _program(nodes, shape, KINDS[input_dtype(network)], quantised)
     reset(network)
     losses = [Loss(name, q.largest, q.relative) for name, q in quantised.items()]
-    made = CExport(Path(folder), network, source.layers, losses)
-    _write(made, source, output, (shape, nodes[-1].after), weights)
-    return made
+    result = CExport(Path(folder), network, source.layers, losses)
+    _write(result, source, output, (shape, nodes[-1].after), weights)
+    return result
 
 
 def _program(
     nodes: list[LayerNode], shape: tuple[int, ...], kind: str, quantised: dict[str, Quantised]
 ) -> tuple[Source, Value]:
-    """The source of all layers, and the last one's output."""
+    """Return the source of all layers, and the output of the last one."""
     source = Source()
     source.counter("steps")
     frame = Value(source.memory("input_frame", math.prod(shape), kind), shape, kind)
@@ -147,22 +147,22 @@ def _program(
         frame = frame._replace(array=image)
     source.layer("input", "", shape)
     values = {-1: frame}
-    for place, node in enumerate(nodes):
+    for index, node in enumerate(nodes):
         kind = "sum" if node.module is None else type(node.module).__name__
-        given = [values[i] for i in node.inputs]
-        id = f"{kind.lower()}_{place}"
-        made = KINDS[node.dtype]
-        y = Value(source.memory(f"{id}_y", math.prod(node.after), made), node.after, made, _spikes(node, given[0]))
+        inputs = [values[i] for i in node.inputs]
+        id = f"{kind.lower()}_{index}"
+        ctype = KINDS[node.dtype]
+        y = Value(source.memory(f"{id}_y", math.prod(node.after), ctype), node.after, ctype, _spikes(node, inputs[0]))
         if not isinstance(node.module, TIMELESS):
             source.waits()
         try:
             if len(node.after) not in (1, 3):
                 raise ValueError(f"gives {list(node.after)} a sample, not [features] or [C, H, W]")
-            _emit(source, id, node, given, y, quantised.get(node.name))
+            _emit(source, id, node, inputs, y, quantised.get(node.name))
         except ValueError as error:
             raise ValueError(f"export_c: {node.name}, a {kind}, {error}") from None
         source.layer(node.name, kind, node.after)
-        values[place] = y
+        values[index] = y
     last = values[len(nodes) - 1]
     if len(last.shape) != 3:
         return source, last
@@ -173,7 +173,7 @@ def _program(
 
 
 def _spikes(node: LayerNode, x: Value) -> bool:
-    """Whether a layer gives spikes, 0 or 1, which need no products."""
+    """Return whether the output of a layer is spikes, 0 or 1, which need no multiplication."""
     layer: Any = node.module.neuron if isinstance(node.module, Recurrent) else node.module
     if isinstance(layer, IntegerLIF):
         return layer.v_threshold is not None
@@ -183,10 +183,10 @@ def _spikes(node: LayerNode, x: Value) -> bool:
     return x.ones and isinstance(layer, PASSES)
 
 
-def _emit(source: Source, id: str, node: LayerNode, given: list[Value], y: Value, quantised: Quantised | None) -> None:
-    module, x = node.module, given[0]
+def _emit(source: Source, id: str, node: LayerNode, inputs: list[Value], y: Value, quantised: Quantised | None) -> None:
+    module, x = node.module, inputs[0]
     if module is None:
-        source.function(SUM, id=id, size=x.size, a=x.array, b=given[1].array, y=y.array)
+        source.function(SUM, id=id, size=x.size, a=x.array, b=inputs[1].array, y=y.array)
     elif isinstance(module, SpikeLinear):
         linear(source, id, module, x, y, quantised)
     elif isinstance(module, (nn.Conv2d, OrderedConv2d)):
@@ -210,17 +210,17 @@ def _emit(source: Source, id: str, node: LayerNode, given: list[Value], y: Value
 
 
 def _write(
-    made: CExport, source: Source, output: Value, shapes: tuple[tuple[int, ...], tuple[int, ...]], weights: str
+    result: CExport, source: Source, output: Value, shapes: tuple[tuple[int, ...], tuple[int, ...]], weights: str
 ) -> None:
-    about = [f"{name}: {kind}, {list(s)}" for name, kind, s, _, _ in made.layers if kind]
-    whole = any(layer.kind == IntegerLIF.__name__ for layer in made.layers)
-    sizes = [f'"{n},{list(s)},{w},{m}\\n"' for n, _, s, w, m in made.layers]
+    about = [f"{name}: {kind}, {list(s)}" for name, kind, s, _, _ in result.layers if kind]
+    whole = any(layer.kind == IntegerLIF.__name__ for layer in result.layers)
+    sizes = [f'"{n},{list(s)},{w},{m}\\n"' for n, _, s, w, m in result.layers]
     words = {
         "version": version("snnfast"),
         "about": "\n   ".join(["Whole numbers alone." if whole else f"Weights in {weights}.", *about]),
         "layers": " \\\n  ".join(size.replace(", ", "x") for size in sizes),
-        "weight_bytes": str(sum(layer.weights for layer in made.layers)),
-        "memory_bytes": str(sum(layer.memory for layer in made.layers)),
+        "weight_bytes": str(sum(layer.weights for layer in result.layers)),
+        "memory_bytes": str(sum(layer.memory for layer in result.layers)),
         "constants": "\n\n".join(source.constants),
         "variables": "\n".join(source.variables),
         "functions": "\n\n".join([*source.helpers, *source.functions]),
@@ -228,7 +228,7 @@ def _write(
         "once": "\n    ".join(source.once),
         "calls": "\n  ".join(source.calls),
         "output": output.array,
-        "input_type": KINDS[input_dtype(made.network)],
+        "input_type": KINDS[input_dtype(result.network)],
         "saturated": SATURATED if whole else "",
         "math": "" if whole else "\n#include <math.h>\n",
         "output_type": output.kind,
@@ -236,11 +236,11 @@ def _write(
     for end, shape in zip(("input", "output"), shapes):
         words |= {f"{end}s": str(math.prod(shape)), f"{end}_shape": str(list(shape))}
     files = {"snn.h": HEADER, "snn.c": NETWORK}
-    made.folder.mkdir(parents=True, exist_ok=True)
+    result.folder.mkdir(parents=True, exist_ok=True)
     for name, template in files.items():
-        with replacing(made.folder / name) as new:
+        with replacing(result.folder / name) as new:
             new.write_text(Template(template.lstrip("\n")).substitute(words))
     for name, text in {"main.c": MAIN, "Makefile": MAKEFILE}.items():
-        if not (made.folder / name).exists():  # one that is there may be yours
-            with replacing(made.folder / name) as new:
+        if not (result.folder / name).exists():  # an existing file may be the user's
+            with replacing(result.folder / name) as new:
                 new.write_text(text.lstrip("\n"))

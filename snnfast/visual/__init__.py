@@ -2,7 +2,7 @@
 
 Every function but ``show_weights`` returns a ``matplotlib.figure.Figure`` and touches no global state of
 pyplot, so it works without a display and in threads. ``save`` writes a figure to a file, ``Live``
-keeps one up to date during training. ``show_weights`` shows a window of pyplot.
+updates one during training. ``show_weights`` shows a window of pyplot.
 """
 
 from .activity import potentials, raster

@@ -27,8 +27,8 @@ def raster(
     """Draw a mark for every spike of every neuron over time.
 
     Args:
-        spikes: [T, N], or [T, B, ...] of which one sample is drawn with its neurons flattened. Any
-            value above 0 is a spike.
+        spikes: [T, N], or [T, B, ...], of which one sample is drawn with flattened neurons. Any value
+            above 0 is a spike.
         dt: Duration of a step, in ``unit``.
         unit: Unit of the time axis.
         sample: Index into B when ``spikes`` has a batch.
@@ -87,13 +87,13 @@ def potentials(
     unit: str = "steps",
     title: str | None = None,
 ) -> Figure:
-    """Draw membrane potentials over time, one row a neuron.
+    """Draw membrane potentials over time, one row per neuron.
 
     Args:
         v: Membrane potentials [T, n], n at most 16.
         threshold: Dashed line: one number or one for each neuron, [n].
-        spikes: [T, n]; each value above 0 is marked above its trace, which matters because a
-            membrane after reset never shows the crossing.
+        spikes: [T, n]; each value above 0 is marked above its trace, since the membrane after a reset does not show the
+            crossing.
         dt: Duration of a step, in ``unit``.
         unit: Unit of the time axis.
         title: Title of the figure.
@@ -140,10 +140,10 @@ def potentials(
         if levels is not None:
             ax.axhline(levels[neuron], color=VERMILION, linewidth=1.1, linestyle="--", label="threshold")
         if fired is not None:
-            at = time[fired[:, neuron] > 0]
+            spike_times = time[fired[:, neuron] > 0]
             ax.scatter(
-                at,
-                np.full(len(at), highest + 0.12 * span),
+                spike_times,
+                np.full(len(spike_times), highest + 0.12 * span),
                 marker="v",
                 s=22,
                 color="black",

@@ -1,4 +1,4 @@
-"""How a converted network follows the network that it was made of."""
+"""Figure that compares a converted network with its ReLU network."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class _Report(Protocol):
 
 
 def conversion(report: _Report, *, title: str | None = None) -> Figure:
-    """Draw a conversion report: by layer correlation and error, and the state of the neurons; accuracy against steps.
+    """Draw a conversion report: correlation, error and state of the neurons by layer, and accuracy against steps.
 
     Args:
-        report: What :func:`snnfast.conversion_report` gave.
+        report: Result of :func:`snnfast.conversion_report`.
         title: Title of the figure.
 
     Returns:

@@ -1,4 +1,4 @@
-"""A network layer by layer: spikes, membranes, and how rates and weights are spread."""
+"""Figures of a network layer by layer: spikes, membranes, and histograms of rates and weights."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def rasters(spikes: Mapping[str, Values], *, dt: float = 1.0, unit: str = "steps
         A new figure.
 
     Raises:
-        ValueError: No layer, or as ``raster``.
+        ValueError: No layer, or an error of ``raster``.
     """
     _check("rasters", "spikes", spikes)
     figure = new_figure(7.0, min(1.0 + 1.7 * len(spikes), 18.0))
@@ -41,7 +41,7 @@ def rasters(spikes: Mapping[str, Values], *, dt: float = 1.0, unit: str = "steps
 
 
 def traces(v: Mapping[str, Values], *, dt: float = 1.0, unit: str = "steps", title: str | None = None) -> Figure:
-    """Draw membrane potentials of several layers, one under the other, a line a neuron.
+    """Draw membrane potentials of several layers, one under the other, with a line per neuron.
 
     Args:
         v: Name of each layer to its membrane potentials [T, n].
@@ -74,12 +74,12 @@ def traces(v: Mapping[str, Values], *, dt: float = 1.0, unit: str = "steps", tit
 
 
 def histograms(values: Mapping[str, Values], *, xlabel: str, bins: int = 40, title: str | None = None) -> Figure:
-    """Draw how the values of several layers are spread, side by side, on a logarithmic count.
+    """Draw histograms of the values of several layers, side by side, with logarithmic counts.
 
     Args:
         values: Name of each layer to its values, such as firing rates or weights, of any shape.
-        xlabel: What they are.
-        bins: Bars of each histogram.
+        xlabel: Label of the value axis.
+        bins: Number of bars of each histogram.
         title: Title of the figure.
 
     Returns:
@@ -106,7 +106,7 @@ def histograms(values: Mapping[str, Values], *, xlabel: str, bins: int = 40, tit
 
 def _histogram(ax: Axes, values: Array, bins: int) -> None:
     low, high = float(values.min()), float(values.max())
-    if high - low <= 1e-6 * max(abs(low), abs(high)):  # bars of no width could not be seen
+    if high - low <= 1e-6 * max(abs(low), abs(high)):  # bars without width would be invisible
         low, high = low - 0.5, high + 0.5
     ax.hist(values.ravel(), bins=bins, range=(low, high), color=BLUE, log=True)
 

@@ -1,4 +1,4 @@
-"""Figures to files and to a window."""
+"""Output of figures to files and to a window."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from snnfast.files.atomic import replacing
 def save(figure: Figure, path: str | Path, *, dpi: int = 150) -> Path:
     """Write a figure to a file, in the format of its suffix (PNG without one).
 
-    The file is replaced in one step, so a viewer never sees half of it. Missing folders are made.
+    The file is replaced atomically, so a viewer never sees half of it. Missing folders are created.
 
     Args:
         figure: Figure of any function here.
         path: File to write.
-        dpi: Pixels an inch.
+        dpi: Pixels per inch.
 
     Returns:
         The path written.
@@ -46,13 +46,13 @@ def save(figure: Figure, path: str | Path, *, dpi: int = 150) -> Path:
 
 
 class Live:
-    """A figure that is redrawn during training: in a window where there is a display, and as a PNG.
+    """A figure that is redrawn during training: in a window if there is a display, and as a PNG.
 
     Without a display, or once the window is closed, only the file is written.
 
     Args:
         path: File that every update rewrites.
-        window: Open a window; default when matplotlib has a backend for one.
+        window: Open a window; by default if matplotlib has a backend with windows.
 
     Example::
 
@@ -83,7 +83,7 @@ class Live:
         self._wants_window = False
 
     def _show(self, figure: Figure) -> None:
-        # Only here, as windows belong to pyplot.
+        # Imported here, since only windows need pyplot.
         from matplotlib import pyplot
 
         canvas: Any = FigureCanvasAgg(figure)
@@ -103,7 +103,7 @@ class Live:
 
 
 def _has_display() -> bool:
-    # Asking for the backend makes matplotlib try the ones with a window and fall back to "agg".
+    # get_backend makes matplotlib try backends with windows first, and fall back to "agg".
     backend = matplotlib.get_backend()
     registry: Any = backend_registry
     interactive = registry.list_builtin(BackendFilter.INTERACTIVE)

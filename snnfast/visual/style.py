@@ -1,4 +1,4 @@
-"""The look that all figures share, and the check of what they draw."""
+"""Shared style of all figures, and checks of their data."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from torch import Tensor
 Array = npt.NDArray[np.float64]
 Values = Tensor | npt.ArrayLike
 
-# The palette of Okabe and Ito, told apart with every common colour blindness.
+# The palette of Okabe and Ito, distinguishable with every common colour blindness.
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
 COLORS = (BLUE, VERMILION, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
 def finite_array(function: str, argument: str, value: Any) -> Array:
-    """``value`` as finite, non-empty float64."""
+    """Return ``value`` as finite, non-empty float64."""
     array = filled_array(function, argument, value)
     if not np.isfinite(array).all():
         where = np.argwhere(~np.isfinite(array))[0]
@@ -32,7 +32,7 @@ def finite_array(function: str, argument: str, value: Any) -> Array:
 
 
 def filled_array(function: str, argument: str, value: Any) -> Array:
-    """``value`` as non-empty float64, which may hold inf and NaN."""
+    """Return ``value`` as non-empty float64, which may contain inf and NaN."""
     if isinstance(value, Tensor):
         value = value.detach().to("cpu", torch.float64).numpy()
     try:
@@ -45,13 +45,13 @@ def filled_array(function: str, argument: str, value: Any) -> Array:
 
 
 def new_figure(width: float, height: float, *, fixed_aspect: bool = False) -> Figure:
-    """An empty figure, sizes in inches; ``fixed_aspect`` for axes that hold an image."""
+    """Return an empty figure, with sizes in inches; ``fixed_aspect`` is for axes with an image."""
     layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.07, compress=fixed_aspect)
     return Figure(figsize=(width, height), layout=layout)
 
 
 def label_axes(ax: Axes, x: str | None, y: str, title: str | None) -> None:
-    """Name the axes and remove what carries no information."""
+    """Label the axes, and remove spines without information."""
     if x is not None:
         ax.set_xlabel(x)
     ax.set_ylabel(y)
@@ -63,11 +63,11 @@ def label_axes(ax: Axes, x: str | None, y: str, title: str | None) -> None:
 
 
 def whole_ticks(axis: Axis, most: int | Literal["auto"] = "auto") -> None:
-    """Ticks at whole numbers only, ``most`` at the most."""
+    """Set ticks at whole numbers only, at most ``most``."""
     axis.set_major_locator(MaxNLocator(nbins=most, integer=True, min_n_ticks=1))
 
 
 def head(figure: Figure, title: str | None) -> None:
-    """Put a title over a figure of several axes."""
+    """Add a title to a figure of several axes."""
     if title:
         figure.suptitle(title, fontsize=11, x=0.015, ha="left")

@@ -1,4 +1,4 @@
-"""When neurons fire that fire once."""
+"""Figure of spike times of neurons that fire once."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def spike_times(
     unit: str = "ms",
     title: str | None = None,
 ) -> Figure:
-    """Draw the spike time of every neuron for one sample, a row of axes a population.
+    """Draw the spike time of every neuron for one sample, with a row of axes per population.
 
     Args:
         before: Population to spike times [N], from input to output; inf for silent neurons, whose
             number is written above the axes.
         after: The same populations at another time, drawn beside the first.
-        columns: What the two are called.
+        columns: Titles of both columns.
         mark: Neuron of the last population to draw in another colour, such as that of the class.
         unit: Unit of the times.
         title: Title of the figure.
@@ -47,7 +47,7 @@ def spike_times(
     names = list(before)
     if mark is not None and not 0 <= mark < len(times[0][names[-1]]):
         raise ValueError(f"spike_times: mark must lie in [0, {len(times[0][names[-1]])}), got {mark}")
-    # Many neurons need some height, but 40 times as many not 40 times as much.
+    # The height grows with the logarithm of the number of neurons.
     heights = [1 + np.log2(len(times[0][name])) / 2 for name in names]
     figure = new_figure(4.0 * len(sides) + 0.6, 0.8 + 0.6 * sum(heights))
     axes = figure.subplots(len(names), len(sides), sharex=True, sharey="row", squeeze=False, height_ratios=heights)

@@ -1,4 +1,4 @@
-"""How training goes: curves over epochs and the confusion of classes."""
+"""Figures of training: curves over epochs and the confusion of classes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def curves(history: Mapping[str, Sequence[float]], *, xlabel: str = "Epoch", tit
     """Draw training curves: accuracy and loss side by side.
 
     Args:
-        history: Name to one value an epoch, the first of epoch 1. A name with "acc" is an accuracy,
+        history: Name to one value per epoch, from epoch 1 on. A name with "acc" is an accuracy,
             a fraction in [0, 1] drawn in per cent; a name with "loss" is a loss; any other name
             gets its own axes. "train", "val" and "test" in a name choose the same line everywhere.
         xlabel: Label of the epoch axis.

@@ -24,9 +24,9 @@ def receptive_fields(
     """Tile the input weights of many neurons as images, in one colour scale.
 
     Args:
-        w: Weights [n, pixels] or [n, H, W]: one row a neuron, as ``nn.Linear.weight``.
+        w: Weights [n, pixels] or [n, H, W]: one row per neuron, as ``nn.Linear.weight``.
         shape: (H, W) of [n, pixels]; default the square root of pixels.
-        columns: Tiles in a row; default as square a picture as n allows.
+        columns: Number of tiles in a row; by default the picture is nearly square.
         limits: Weights at both ends of the colour scale; default the smallest and the largest, and
             for weights of both signs symmetric about 0.
         title: Title of the figure.
@@ -80,23 +80,23 @@ def receptive_fields(
 
 
 def show_weights(fig: Figure | None, mat: AxesImage | None, w: Values) -> tuple[Figure | None, AxesImage | None]:
-    """Show the input weights of neurons in a window and keep it up to date.
+    """Show the input weights of neurons in a window, and update it.
 
     ``fig, mat = show_weights(fig, mat, w)`` with None for both at first; later calls redraw the same window. Without a
     display nothing is shown; :class:`snnfast.visual.Live` also writes a file.
 
     Args:
-        fig: What the last call returned, or None.
-        mat: Likewise.
-        w: Weights [n, pixels] of any number of neurons, pixels making a square.
+        fig: Figure that the last call returned, or None.
+        mat: Image that the last call returned, or None.
+        w: Weights [n, pixels] of any number of neurons; pixels must be a square number.
 
     Returns:
         Figure and image, to pass to the next call.
 
     Raises:
-        ValueError: As ``receptive_fields``.
+        ValueError: See ``receptive_fields``.
     """
-    # Only here, as windows belong to pyplot.
+    # Imported here, since only windows need pyplot.
     from matplotlib import pyplot
 
     values = finite_array("show_weights", "w", w)
@@ -114,7 +114,7 @@ def show_weights(fig: Figure | None, mat: AxesImage | None, w: Values) -> tuple[
     elif pyplot.fignum_exists(fig.number):
         mat.set_data(canvas)
     else:
-        return fig, mat  # the window was closed: training goes on
+        return fig, mat  # the window was closed; training continues
     mat.set_clim(float(values.min()), float(values.max()))
     fig.canvas.draw_idle()
     fig.canvas.flush_events()
@@ -122,7 +122,7 @@ def show_weights(fig: Figure | None, mat: AxesImage | None, w: Values) -> tuple[
 
 
 def _mosaic(tiles: Array, columns: int) -> Array:
-    """Tiles [n, H, W] side by side, NaN between them."""
+    """Arrange tiles [n, H, W] in a grid, with NaN between them."""
     neurons, height, width = tiles.shape
     rows = math.ceil(neurons / columns)
     gap = 1 if max(height, width) < 40 else 2

@@ -1,4 +1,4 @@
-"""The numbers of a monitor: one entry a layer of neurons, one a product; tables and scalars of them."""
+"""Results of a monitor: an entry per layer of neurons and per product; as tables and scalars."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from snnfast.files.table import markdown
 
 __all__ = ["Activity", "NeuronActivity", "ProductActivity"]
 
-# Share of the neurons of a layer that never fire, or of the steps at which the others fire, from which it is reported.
+# Fraction of neurons that never fire, or of steps at which the others fire, from which a layer is reported.
 _ALL = 0.95
-_OPERATIONS = ("accumulates", "multiply_accumulates", "dense", "energy")  # of a product
+_OPERATIONS = ("accumulates", "multiply_accumulates", "dense", "energy")  # numbers of a product
 
 
 @dataclass(frozen=True)
 class NeuronActivity:
-    """A layer of neurons.
+    """Activity of a layer of neurons.
 
     Attributes:
-        place: where it stands in the network.
-        kind: its class.
-        neurons: their number.
-        spikes: a sample.
-        rate: spikes a neuron and step; NaN for neurons with spike times and no steps.
-        silent: part of the neurons that never fired.
-        saturated: part of the neurons that fired at every step of some sample; NaN without steps.
+        place: name of the layer in the network.
+        kind: class of the layer.
+        neurons: number of neurons.
+        spikes: number of spikes per sample.
+        rate: spikes per neuron and step; NaN for neurons with spike times and no steps.
+        silent: fraction of the neurons that never fired.
+        saturated: fraction of the neurons that fired at every step of some sample; NaN without steps.
     """
 
     place: str
@@ -40,15 +40,15 @@ class NeuronActivity:
 
 @dataclass(frozen=True)
 class ProductActivity:
-    """A Linear, a convolution, or the recurrent weights of a layer of neurons. All numbers are per sample.
+    """Operations of a Linear, a convolution, or the recurrent weights of a layer. All numbers are per sample.
 
     Attributes:
-        place: where it stands in the network.
-        kind: its class.
-        accumulates: effective ones: an input of -1 or 1, a weight that is not 0.
-        multiply_accumulates: effective ones, of inputs with other values.
-        dense: operations with all inputs and all weights, those of 0, too.
-        energy: joules, by the constants of :class:`Activity`.
+        place: name of the layer in the network.
+        kind: class of the layer.
+        accumulates: effective accumulates: an input of -1 or 1, a weight that is not 0.
+        multiply_accumulates: effective multiply-accumulates, of inputs with other values.
+        dense: operations with all inputs and all weights, including those of 0.
+        energy: energy in joules, by the constants of :class:`Activity`.
     """
 
     place: str
@@ -64,11 +64,11 @@ class Activity:
     """Activity of a network: its spikes and synaptic operations.
 
     Attributes:
-        neurons: one entry a layer of neurons.
-        products: one entry a Linear, convolution or recurrent weight.
+        neurons: one entry per layer of neurons.
+        products: one entry per Linear, convolution or recurrent weight.
         samples: number of samples it processed.
-        energy_ac: joules of an accumulate.
-        energy_mac: joules of a multiply-accumulate.
+        energy_ac: energy of an accumulate in joules.
+        energy_mac: energy of a multiply-accumulate in joules.
     """
 
     neurons: tuple[NeuronActivity, ...]
@@ -82,12 +82,12 @@ class Activity:
 
     @property
     def total(self) -> ProductActivity:
-        """All products together, "network"; neurons and memory take energy that is not in it."""
+        """Sum over all products, "network"; it does not contain the energy of neurons and memory."""
         sums = [sum(getattr(p, name) for p in self.products) for name in _OPERATIONS]
         return ProductActivity("network", "", *sums)
 
     def table(self) -> str:
-        """Two Markdown tables: neurons, and synaptic operations a sample."""
+        """Return two Markdown tables: neurons, and synaptic operations per sample."""
         neurons = [
             (
                 n.place,
@@ -119,7 +119,7 @@ class Activity:
         return "\n\n".join(parts)
 
     def troubles(self) -> list[str]:
-        """A line for every layer of neurons that is silent or saturated, and so passes on next to nothing."""
+        """Return a line for every layer of neurons that is silent or saturated, and so transmits almost nothing."""
         lines = []
         for n in self.neurons:
             name = f"{n.place} ({n.kind}, {n.neurons} neurons)"
@@ -127,7 +127,7 @@ class Activity:
                 lines.append(
                     f"{name} is silent: {100 * n.silent:.0f} % of its neurons never fired for {self.samples} samples"
                 )
-            elif n.rate >= _ALL * (1 - n.silent):  # not of NaN
+            elif n.rate >= _ALL * (1 - n.silent):  # false for NaN
                 lines.append(
                     f"{name} is saturated: its neurons fired at every step, {100 * n.silent:.0f} % of them never, for "
                     f"{self.samples} samples"
@@ -135,7 +135,7 @@ class Activity:
         return lines
 
     def scalars(self) -> dict[str, float]:
-        """The numbers by name, ``LAYER/rate`` and others, for ``SummaryWriter.add_scalar``."""
+        """Return the numbers by name, ``LAYER/rate`` and others, for ``SummaryWriter.add_scalar``."""
         named = {
             f"{n.place}/{name}": getattr(n, name)
             for n in self.neurons
@@ -145,7 +145,7 @@ class Activity:
         return {name: value for name, value in named.items() if not math.isnan(value)}
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; a rate that there is not is None."""
+        """Return plain values, for JSON; an undefined rate is None."""
         values = asdict(self)
         for layer in values["neurons"]:
             for name in ("rate", "saturated"):

@@ -11,17 +11,17 @@ __all__ = ["NeuronCounts", "ProductCounts"]
 
 
 class Counts:
-    """Tensors that add up over calls and over processes."""
+    """Tensors that are summed over calls and over processes."""
 
     names: tuple[str, ...]
 
     def to_cpu(self) -> None:
-        """Moves the tensors to the CPU."""
+        """Move the tensors to the CPU."""
         for name in self.names:
             setattr(self, name, getattr(self, name).cpu())
 
     def join(self, other: Counts) -> None:
-        """Adds what another process has counted."""
+        """Add the counts of another process."""
         for name in self.names:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
@@ -30,11 +30,11 @@ class NeuronCounts(Counts):
     """Sums of a layer of neurons.
 
     Attributes:
-        kind: its class.
+        kind: class of the layer.
         steps: whether its neurons fire in steps; else they have spike times.
-        count: spikes of each neuron ``[N]``.
-        always: for how many calls each fired at every step of some sample ``[N]``.
-        slots: at how many steps, over all samples, a neuron might have fired; without steps the samples.
+        count: spike count of each neuron ``[N]``.
+        always: number of calls in which each neuron fired at every step of some sample ``[N]``.
+        slots: number of steps over all samples; without steps the number of samples.
     """
 
     names = ("count", "always", "slots")
@@ -44,10 +44,10 @@ class NeuronCounts(Counts):
         self.count = self.always = self.slots = torch.zeros((), dtype=torch.int64)
 
     def add(self, place: str, count: Tensor, always: Tensor, slots: int) -> None:
-        """Spikes of each neuron ``[N]``, whether it fired at every step of some sample, and slots.
+        """Add spike counts ``[N]``, whether each neuron fired at every step of some sample ``[N]``, and slots.
 
         Raises:
-            ValueError: for another number of neurons than before.
+            ValueError: if the number of neurons differs from earlier calls.
         """
         if self.count.dim() and self.count.shape != count.shape:
             raise ValueError(
@@ -58,7 +58,7 @@ class NeuronCounts(Counts):
         self.always = self.always.to(count.device) + always.long()
 
     def report(self, place: str, samples: int) -> NeuronActivity:
-        """The numbers of the layer at ``place``, of so many samples."""
+        """Return the activity of the layer at ``place``, for this number of samples."""
         rate = saturated = float("nan")
         if self.steps:
             rate = float(self.count.double().mean()) / max(int(self.slots), 1)
@@ -85,7 +85,7 @@ class ProductCounts(Counts):
         self.counts = torch.zeros(3, dtype=torch.float64)
 
     def add(self, operations: Tensor, dense: Tensor, spikes: Tensor) -> None:
-        """Operations of a call, effective and dense, and whether its inputs were spikes, all without a dimension."""
+        """Add operations of a call, effective and dense, and whether its inputs were spikes, all scalar tensors."""
         spikes = spikes.to(operations.device)
         none = torch.zeros_like(operations)
         counts = torch.stack(
@@ -94,6 +94,6 @@ class ProductCounts(Counts):
         self.counts = self.counts.to(counts.device) + counts
 
     def report(self, place: str, samples: int, energy_ac: float, energy_mac: float) -> ProductActivity:
-        """The numbers of the product at ``place``, a sample's of so many; energies in joules an operation."""
+        """Return the operations per sample of the product at ``place``; energies are in joules per operation."""
         ac, mac, dense = (self.counts / samples).tolist()
         return ProductActivity(place, self.kind, ac, mac, dense, ac * energy_ac + mac * energy_mac)

@@ -1,6 +1,6 @@
 """Synaptic operations of a product, as NeuroBench counts them.
 
-An operation is what one input that is not 0 does to one output through a weight that is not 0; biases do not count. It
+An operation is the effect of an input that is not 0 on an output through a weight that is not 0; biases do not count. It
 is an accumulate if all inputs of a call are -1, 0 or 1, else a multiply-accumulate (Yik et al. 2025, "The NeuroBench
 framework for benchmarking neuromorphic computing algorithms and systems", section "Synaptic operations").
 """
@@ -16,7 +16,7 @@ from snnfast import check
 
 __all__ = ["active_inputs", "are_spikes", "arriving", "fan_out", "is_product", "sample_dims"]
 
-# Each with the dimensions of a sample.
+# Type of a product -> number of dimensions of an input sample.
 _PRODUCTS: dict[type[nn.Module], int] = {
     nn.Linear: 1,
     nn.Conv1d: 2,
@@ -29,22 +29,22 @@ _PRODUCTS: dict[type[nn.Module], int] = {
 
 
 def is_product(module: nn.Module) -> bool:
-    """Whether its operations can be counted."""
+    """Return whether operations of a module can be counted."""
     return isinstance(module, tuple(_PRODUCTS))
 
 
 def sample_dims(product: nn.Module) -> int:
-    """How many dimensions a sample of its input has."""
+    """Return the number of dimensions of an input sample."""
     return _PRODUCTS[_kind(product)]
 
 
 def are_spikes(x: Tensor) -> Tensor:
-    """Whether all values are -1, 0 or 1, as a tensor: reading it would make a GPU wait."""
+    """Return whether all values are -1, 0 or 1, as a tensor: reading it would synchronise with the GPU."""
     return ((x == 0) | (x == 1) | (x == -1)).all()
 
 
 def active_inputs(product: nn.Module, x: Tensor) -> Tensor:
-    """How often each input of a sample is not 0, float64, over all samples of ``x``."""
+    """Return how often each input of a sample is not 0, float64, over all samples of ``x``."""
     active = (x != 0).reshape(-1, *x.shape[x.dim() - sample_dims(product) :])
     return active.sum(0, dtype=torch.float64)
 
@@ -64,7 +64,7 @@ def arriving(spikes: Tensor, delays: Tensor | None, past: Tensor | None) -> Tens
     delays = delays.detach().clamp(0, len(sent) + 1).to(check.state_dtype(spikes.dtype))
     whole = delays.floor()
     late, before = delays - whole, int(whole.max()) + 1
-    # Nothing was sent before: rows of zeros.
+    # No spikes before: rows of zeros.
     rows = torch.nn.functional.pad(sent, (0, 0) * (sent.dim() - 1) + (before, 0))
     steps = torch.arange(len(sent), device=spikes.device)[first:] - 1
     at = (steps[:, None] + before - whole.long()).view(-1, *(1,) * (spikes.dim() - 2), len(whole))
@@ -73,25 +73,25 @@ def arriving(spikes: Tensor, delays: Tensor | None, past: Tensor | None) -> Tens
 
 
 def fan_out(product: nn.Module, shape: torch.Size, *, dense: bool = False) -> Tensor:
-    """To how many outputs each input of a sample of ``shape`` leads, float64; with ``dense`` also by weights of 0."""
+    """Return the number of outputs of each input of a sample, float64; with ``dense`` including weights of 0."""
     kind = _kind(product)
     weight: Tensor = product.weight  # type: ignore[assignment]
-    # Inside inference mode, and under autocast, there would be no such gradient. An activation checkpoint around the
-    # product would wait for what is saved here, too.
+    # In inference mode and under autocast this gradient would not exist. The hooks hide the saved tensors from an
+    # activation checkpoint around the product.
     with (
         torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t),
         torch.inference_mode(False),
         torch.enable_grad(),
         torch.autocast(weight.device.type, enabled=False),
     ):
-        ones = torch.ones(weight.shape, dtype=torch.float64, device=weight.device)
+        unit_weight = torch.ones(weight.shape, dtype=torch.float64, device=weight.device)
         counter = copy.copy(product)
-        counter._parameters = {"weight": ones if dense else ones * (weight != 0), "bias": None}  # type: ignore[dict-item]
+        counter._parameters = {"weight": unit_weight if dense else unit_weight * (weight != 0), "bias": None}  # type: ignore[dict-item]
         x = torch.ones(1, *shape, dtype=torch.float64, device=weight.device, requires_grad=True)
         (paths,) = torch.autograd.grad(kind.forward(counter, x).sum(), x)
     return paths[0]
 
 
 def _kind(product: nn.Module) -> type[nn.Module]:
-    """The class of PyTorch whose product it is."""
+    """Return the class of PyTorch that defines the product."""
     return next(kind for kind in _PRODUCTS if isinstance(product, kind))

@@ -21,12 +21,12 @@ MOST_DRAWN = 256  # neurons of a layer in a raster, evenly spaced
 
 
 class Tally:
-    """Counts of a network's layers, by their names; see :class:`snnfast.monitoring.Monitor`.
+    """Counts of a network's layers by name; see :class:`snnfast.monitoring.Monitor`.
 
     Args:
         net: the network, whose weights :meth:`figures` draws.
-        membranes: of how many neurons of each layer membranes are kept.
-        energy: joules of an accumulate and of a multiply-accumulate.
+        membranes: number of neurons per layer whose membranes are stored.
+        energy: energies of an accumulate and of a multiply-accumulate, in joules.
     """
 
     def __init__(self, net: nn.Module, membranes: int, energy: tuple[float, float]) -> None:
@@ -34,10 +34,10 @@ class Tally:
         self.clear()
 
     def clear(self) -> None:
-        """Forgets what it has counted."""
+        """Reset all counts."""
         self._neurons: dict[str, NeuronCounts] = {}
         self._products: dict[str, ProductCounts] = {}
-        self._batch: int | None = None  # of the call that runs
+        self._batch: int | None = None  # batch size of the current call
         self.spikes: dict[str, Tensor] = {}
         self.membranes: dict[str, Tensor] = {}
         self.samples = 0
@@ -45,22 +45,22 @@ class Tally:
     # Counting.
 
     def _look_at_batch(self, x: Tensor) -> None:
-        """Takes the samples of the call from a sequence ``[T, B, ...]``."""
+        """Read the batch size of the call from a sequence ``[T, B, ...]``."""
         if x.dim() > 1:
             self._batch = x.shape[1]
 
     def _keep_membranes(self, name: str, v_seq: Tensor | None) -> None:
         if v_seq is not None and self._membranes and v_seq.dim() > 1 and v_seq.shape[1]:
-            kept = v_seq[:, 0].flatten(1) if v_seq.dim() > 2 else v_seq
-            self.membranes[name] = kept[:, : self._membranes].detach().clone()
+            flat = v_seq[:, 0].flatten(1) if v_seq.dim() > 2 else v_seq
+            self.membranes[name] = flat[:, : self._membranes].detach().clone()
 
     def add_spikes(self, place: str, kind: str, spikes: Tensor, *, several: bool = False) -> None:
-        """Counts spikes ``[T, B, ...]`` of a layer that no hook sees.
+        """Count spikes ``[T, B, ...]`` of a layer that hooks cannot observe.
 
         Args:
-            place: where it stands.
-            kind: what it is.
-            spikes: every value but 0 is one.
+            place: name of the layer.
+            kind: class of the layer.
+            spikes: anything but 0 is a spike.
             several: values are numbers of spikes.
         """
         self._look_at_batch(spikes)
@@ -73,14 +73,14 @@ class Tally:
             self.spikes[place] = fired[:, 0].detach()
 
     def add_counts(self, place: str, kind: str, count: Tensor, num_steps: int, first: Tensor) -> None:
-        """Adds numbers of spikes ``[B, ...]`` in ``num_steps`` steps, and those of the first sample ``[T, ...]``."""
-        each = count.flatten(1).long()
+        """Add spike counts ``[B, ...]`` of ``num_steps`` steps, and spikes of the first sample ``[T, ...]``."""
+        per_sample = count.flatten(1).long()
         part = self._neurons.setdefault(place, NeuronCounts(kind, steps=True))
-        part.add(place, each.sum(0), (each == num_steps).any(0), len(each) * num_steps)
+        part.add(place, per_sample.sum(0), (per_sample == num_steps).any(0), len(per_sample) * num_steps)
         self.spikes[place] = first.flatten(1)
 
     def add_linear(self, place: str, kind: str, x: Tensor, weight: Tensor) -> None:
-        """Counts the operations of ``x`` ``[..., I]`` times ``weight`` ``[O, I]``, a product that no hook sees."""
+        """Count operations of ``x`` ``[..., I]`` times ``weight`` ``[O, I]``, a product that hooks cannot observe."""
         active = (x != 0).flatten(0, -2).sum(0, dtype=torch.float64)
         dense = active.new_tensor(float(x.numel() * len(weight)))
         self._add(place, kind, active * (weight != 0).sum(0), dense, are_spikes(x))
@@ -90,30 +90,30 @@ class Tally:
         part.add(operations.sum(), dense, spikes)
 
     def add_inputs(self, place: str, product: nn.Module, active: Tensor, presented: int, spikes: Tensor) -> None:
-        """Counts the operations of a product.
+        """Count the operations of a product.
 
         Args:
-            place: where it stands.
+            place: name of the product.
             product: the Linear or convolution.
             active: how often each input of a sample was not 0, float64, in the shape of a sample.
-            presented: in how many presentations of a sample.
+            presented: number of presentations of a sample.
             spikes: whether all inputs were -1, 0 or 1, a tensor.
         """
         dense = fan_out(product, active.shape, dense=True).sum() * presented
         operations = active * fan_out(product, active.shape)
         self._add(place, type(product).__name__, operations, dense, spikes)
 
-    # The results.
+    # Results.
 
     def reduce(self) -> Self:
-        """Adds up what the monitors of all processes of ``torch.distributed`` have counted; all have to call it."""
+        """Add the counts of all processes of ``torch.distributed``; every process must call it."""
         for part in (*self._neurons.values(), *self._products.values()):
             part.to_cpu()
         every: list[Any] = [None] * distributed.get_world_size()
         distributed.all_gather_object(every, (self._neurons, self._products, self.samples))
         self._neurons, self._products, self.samples = every[0]
         for neurons, products, samples in every[1:]:
-            # One that has had no samples knows of no layers.
+            # A process without samples has no layers.
             for known, others in ((self._neurons, neurons), (self._products, products)):
                 for place, part in others.items():
                     if known.setdefault(place, part) is not part:
@@ -122,7 +122,7 @@ class Tally:
         return self
 
     def activity(self) -> Activity:
-        """The counts so far, as numbers a sample.
+        """Return the counts so far, as numbers per sample.
 
         Raises:
             ValueError: if nothing has run.
@@ -140,16 +140,16 @@ class Tally:
         )
 
     def rates(self) -> dict[str, Tensor]:
-        """By layer the spikes a step of every neuron, ``[neurons]``; for neurons with spike times those a sample."""
+        """Return spikes per step of every neuron, ``[neurons]``, by layer; for spike times, spikes per sample."""
         return {name: part.count.double() / part.slots for name, part in self._neurons.items()}
 
     def write(self, writer: Any, step: int | None = None) -> None:
-        """Adds every number of :meth:`Activity.scalars` to a ``torch.utils.tensorboard.SummaryWriter``."""
+        """Add every number of :meth:`Activity.scalars` to a ``torch.utils.tensorboard.SummaryWriter``."""
         for name, value in self.activity().scalars().items():
             writer.add_scalar(name, value, step)
 
     def figures(self) -> dict[str, Figure]:
-        """``rates`` and ``weights`` as histograms, ``raster``, and ``membranes`` if some are kept."""
+        """Draw ``rates`` and ``weights`` as histograms, ``raster``, and ``membranes`` if they are stored."""
         from snnfast import visual
 
         drawn: dict[str, Figure] = {}

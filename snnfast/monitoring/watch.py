@@ -1,4 +1,4 @@
-"""The monitor: hooks that count while a network runs."""
+"""Monitor of a network: hooks that count while it runs."""
 
 from __future__ import annotations
 
@@ -22,29 +22,30 @@ from .tally import Tally
 
 __all__ = ["Monitor", "monitor"]
 
-# Of 32-bit floats in 45 nm, in joules: an addition takes 0.9 pJ, a multiplication 3.7 pJ (Horowitz, "Computing's energy
-# problem (and what we can do about it)", ISSCC 2014, figure 1.1.9).
+# Energies in joules for 32-bit floats in 45 nm: an addition takes 0.9 pJ, a multiplication 3.7 pJ (Horowitz, "Computing's
+# energy problem (and what we can do about it)", ISSCC 2014, figure 1.1.9).
 ENERGY_AC, ENERGY_MAC = 0.9e-12, 4.6e-12
 
 
 def monitor(
     net: nn.Module, *, membranes: int = 0, energy_ac: float = ENERGY_AC, energy_mac: float = ENERGY_MAC
 ) -> Monitor:
-    """Counts what ``net`` does, layer by layer, until the monitor is off.
+    """Count the activity of ``net``, layer by layer, until the monitor is switched off.
 
-    Results keep every bit, but for the scores of a network made by :func:`snnfast.convert`, which agree to rounding.
-    Without a monitor, and with one that is off, the network has no hooks and costs no more. It counts layers of neurons
-    of this package, also those that :func:`snnfast.nn.replace` has made of another library's or ``convert`` of ReLUs
-    (spikes, rates, silent and saturated neurons), and synaptic operations of ``nn.Linear``, convolutions and recurrent
-    weights, as NeuroBench counts them: an input that is not 0 times a weight that is not 0 is one operation, an
-    accumulate where all inputs of a call are -1, 0 or 1, else a multiply-accumulate; biases do not count. A constant
-    input counts at every step, as if the product ran there. A sample is one of the batch of one call of ``net``.
+    Results of the network do not change, except the scores of a network made by :func:`snnfast.convert`, which agree to
+    rounding. Without a monitor, and with one that is off, the network has no hooks and no additional cost. The monitor
+    counts layers of neurons of this package, also those from :func:`snnfast.nn.replace` and ``convert`` (spikes, rates,
+    silent and saturated neurons), and synaptic operations of ``nn.Linear``, convolutions and recurrent weights, as
+    NeuroBench counts them: an input that is not 0 times a weight that is not 0 is one operation, an accumulate if all
+    inputs of a call are -1, 0 or 1, else a multiply-accumulate; biases do not count. A constant input counts at every
+    step, as if the product ran there. A sample is an element of the batch in a call of ``net``.
 
     Args:
         net: the network; inside ``DistributedDataParallel``, too: see :meth:`snnfast.monitoring.Tally.reduce`.
-        membranes: keep membranes of so many neurons of each layer, at most 16, of the first sample of the last call.
-        energy_ac: joules of an accumulate: 0.9e-12, a 32-bit float addition in 45 nm (Horowitz, ISSCC 2014).
-        energy_mac: joules of a multiply-accumulate: 4.6e-12, of the same source.
+        membranes: number of neurons per layer, at most 16, whose membranes are stored for the first sample of the last
+            call.
+        energy_ac: energy of an accumulate in joules: 0.9e-12, a 32-bit float addition in 45 nm (Horowitz, ISSCC 2014).
+        energy_mac: energy of a multiply-accumulate in joules: 4.6e-12, from the same source.
 
     Example:
         >>> with snnfast.monitor(net) as watching:
@@ -61,8 +62,8 @@ class Monitor(Tally):
     """Monitor of a network, as :func:`monitor` returns it, with the same arguments; starts switched on.
 
     Attributes:
-        spikes: by layer of neurons the spikes of the first sample of the last call, ``[T, neurons]``.
-        membranes: by layer the membranes after every step, ``[T, n]``, with ``membranes=n``.
+        spikes: spikes of the first sample of the last call, ``[T, neurons]``, by layer of neurons.
+        membranes: membranes after every step, ``[T, n]``, by layer, with ``membranes=n``.
         samples: number of samples that went through the network.
     """
 
@@ -72,8 +73,8 @@ class Monitor(Tally):
         check.module("monitor", "net", net)
         if isinstance(net, DistributedDataParallel):
             net = net.module
-        kept = check.whole("monitor", "membranes", membranes, 0)
-        if kept > 16:
+        stored = check.whole("monitor", "membranes", membranes, 0)
+        if stored > 16:
             raise ValueError(f"monitor: membranes must be at most 16, got {membranes}")
         energy = (
             check.at_least_zero("monitor", "energy_ac", energy_ac),
@@ -81,17 +82,17 @@ class Monitor(Tally):
         )
         self._handles: list[Any] = []
         self._announcing: list[Announcing] = []
-        self._running = False  # the network; a layer may run alone, or anew for a checkpoint
-        super().__init__(net, kept, energy)
+        self._running = False  # whether the network runs; a layer may run alone, or again for an activation checkpoint
+        super().__init__(net, stored, energy)
         self.on()
 
     def clear(self) -> None:
-        """Forgets what it has counted."""
+        """Reset all counts."""
         super().clear()
-        self._inside: list[torch.Size] = []  # [T, B] of the Time that runs
+        self._inside: list[torch.Size] = []  # [T, B] of the running Time layers
 
     def on(self) -> Monitor:
-        """Counts from now on."""
+        """Start counting."""
         if self._handles:
             return self
         for path, module in self._net.named_modules():
@@ -101,7 +102,7 @@ class Monitor(Tally):
                     "before torch.compile, and call that"
                 )
         firing = [m for m in self._net.modules() if _fires(m)]
-        # Of a replaced neuron only the kernels know its weights: what it calls itself is seen like any layer.
+        # A replaced neuron reports the products inside its kernel; its layers that run as such have hooks.
         inner = {c for m in firing if not isinstance(m, Replaced) for c in m.children()}
         for path, module in self._net.named_modules():
             name = path or type(module).__name__
@@ -128,7 +129,7 @@ class Monitor(Tally):
         return self
 
     def off(self) -> None:
-        """Counts no more; what it has counted stays."""
+        """Stop counting; the counts remain."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -156,7 +157,7 @@ class Monitor(Tally):
 
     def _end(self, net: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         self._running = False
-        if output is None:  # the network has raised
+        if output is None:  # the network raised an error
             return
         if self._batch is None:
             self._batch = next((len(x) for x in inputs if isinstance(x, Tensor) and x.dim()), 1)
@@ -170,7 +171,7 @@ class Monitor(Tally):
         self._inside.pop()
 
     def _watch_neurons(self, name: str, module: Stateful) -> None:
-        """Counts spikes; lets the layer return membranes, too, and keeps that from its caller."""
+        """Count spikes; make the layer return membranes, too, and remove them from the result for its caller."""
         source = getattr(module, "neuron", module)
         shows = self._membranes > 0 and _fires(module) and not source.return_v_seq
         past: list[Tensor | None] = []
@@ -184,7 +185,7 @@ class Monitor(Tally):
         def after(module: Stateful, inputs: tuple[Any, ...], output: Any) -> Any:
             if shows:
                 source.return_v_seq = False
-            if output is None:  # the layer has raised
+            if output is None:  # the layer raised an error
                 return None
             y, v_seq = output if isinstance(output, tuple) else (output, None)
             if not self._running:
@@ -208,7 +209,7 @@ class Monitor(Tally):
         self._after(module, after, always=shows)
 
     def _watch_replaced(self, name: str, module: Replaced) -> None:
-        """As :meth:`_watch_neurons`, of a layer with the calls of another library's neuron."""
+        """Count spikes as :meth:`_watch_neurons`, for a layer with the call signature of another library."""
         shows = self._membranes > 0
         before: list[Any] = []
 
@@ -219,9 +220,9 @@ class Monitor(Tally):
         def end(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             v_seq = module.v_seq
             if shows:
-                module.store_v_seq, kept = before
-                module.v_seq = v_seq if module.store_v_seq else kept
-            if output is None or not self._running:  # None: the layer has raised
+                module.store_v_seq, v_seq_before = before
+                module.v_seq = v_seq if module.store_v_seq else v_seq_before
+            if output is None or not self._running:  # None: the layer raised an error
                 return
             with torch.no_grad():
                 first = module.time_first(output[0] if isinstance(output, tuple) else output)
@@ -233,7 +234,7 @@ class Monitor(Tally):
                         self.add_linear(f"{name}.{inner}", "Linear", factor, weight)
                 else:
                     v_seq = first
-                # In step mode SpikingJelly's grow from call to call.
+                # In step mode "s" SpikingJelly's membranes accumulate over calls.
                 self._keep_membranes(name, None if v_seq is None else v_seq[-len(first) :])
 
         if shows:
@@ -244,9 +245,9 @@ class Monitor(Tally):
     def _add_product(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if not self._running:
             return
-        x, *_ = inputs  # a transposed convolution may also be given the size of its output
+        x, *_ = inputs  # a transposed convolution may also have its output size as an argument
         sample = x.shape[x.dim() - sample_dims(module) :]
-        # Inside Time what is the same at every step runs once.
+        # Inside Time an input that is the same at every step runs once.
         steps, batch = self._inside[-1] if self._inside else (1, None)
         times = steps if batch is not None and len(x) == batch != steps * batch else 1
         presented = x.numel() // max(sample.numel(), 1) * times
@@ -275,13 +276,13 @@ class Monitor(Tally):
 
 
 class Announcing(nn.Module):
-    """A network that runs its layers where no hook sees them, and tells its monitor after a call what they did."""
+    """A network whose layers hooks cannot observe, and which reports their activity to its monitor after a call."""
 
     monitor: Monitor | None = None
 
 
 class _Hook:
-    """A hook that :class:`snnfast.nn.Time` need not show every step."""
+    """A hook that counts steps itself, so that :class:`snnfast.nn.Time` may run all steps at once."""
 
     counts_steps = True
 

@@ -1,7 +1,7 @@
 """Synaptic operations of a product, as NeuroBench counts them.
 
-An operation is the effect of an input that is not 0 on an output through a weight that is not 0; biases do not count. It
-is an accumulate if all inputs of a call are -1, 0 or 1, else a multiply-accumulate (Yik et al. 2025, "The NeuroBench
+An operation is the effect of a nonzero input on an output through a nonzero weight; biases do not count. It is an
+accumulate if all inputs of a call are -1, 0 or 1, else a multiply-accumulate (Yik et al. 2025, "The NeuroBench
 framework for benchmarking neuromorphic computing algorithms and systems", section "Synaptic operations").
 """
 

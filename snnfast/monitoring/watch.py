@@ -22,8 +22,8 @@ from .tally import Tally
 
 __all__ = ["Monitor", "monitor"]
 
-# Energies in joules for 32-bit floats in 45 nm: an addition takes 0.9 pJ, a multiplication 3.7 pJ (Horowitz, "Computing's
-# energy problem (and what we can do about it)", ISSCC 2014, figure 1.1.9).
+# Joules for 32-bit floats in 45 nm: an addition takes 0.9 pJ, a multiplication 3.7 pJ (Horowitz, "Computing's energy
+# problem (and what we can do about it)", ISSCC 2014, figure 1.1.9).
 ENERGY_AC, ENERGY_MAC = 0.9e-12, 4.6e-12
 
 

@@ -35,7 +35,7 @@ class SpikingNetwork(Analog, Announcing):
     kernel. ``torch.save`` saves the whole network, for ``torch.load(..., weights_only=False)``.
 
     Args:
-        model: the trained network; :func:`snnfast.convert` says what it may hold. It is copied.
+        model: the trained network, which is copied; :func:`snnfast.convert` lists the supported layers.
         reset: "soft" subtracts the threshold at a spike, "hard" sets the membrane to 0.
         initial_membrane: membrane before the first step, as a fraction of the threshold, in [0, 1).
         max_pool: "rate": a pool emits a spike whenever the largest spike count in its window grows, so that its rate

@@ -1,4 +1,4 @@
-"""Execution plan of a traced network: what runs once, at every step, for all steps of a chunk, or on means."""
+"""Execution plan of a traced network: nodes that run once, at every step, for all steps of a chunk, or on means."""
 
 from __future__ import annotations
 

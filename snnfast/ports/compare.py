@@ -39,8 +39,8 @@ def agree(
 
     A neuron within rounding of its threshold may fire at another step, which changes all later values of that sample.
     Such samples are left out from there on, with a warning, if at most one in 10,000 neurons of a layer differs, or a
-    single one. If the layer returns membranes, these must be at the threshold; if it does not, a single neuron counts
-    only in layers of at least 10,000.
+    single one. If the layer returns membranes, these must be at the threshold; if it does not, a single neuron may
+    differ only in layers of at least 10,000.
 
     Args:
         net: the network; it is not changed, a copy of it runs, from rest.

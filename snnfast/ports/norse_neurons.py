@@ -160,7 +160,7 @@ class _Neuron(Looping, Port, ABC):
 
     @property
     def _watched(self) -> bool:
-        """Whether the membranes of every step are returned or stored."""
+        """True if the membranes of every step are returned or stored."""
         return self.record_states or self.store_v_seq
 
     def _show(self, v_seq: list[Tensor]) -> None:

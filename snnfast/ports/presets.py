@@ -27,11 +27,10 @@ __all__ = ["like"]
 
 
 def like(neuron: str, **arguments: Any) -> Spiking:
-    """A layer that spikes like a neuron of another library, given its arguments.
+    """Return a layer that spikes like a neuron of another library with the same arguments.
 
     The layer takes ``[T, B, ...]`` and follows snnfast's rules of state; ``surrogate``,
-    ``stateful`` and ``return_v_seq`` are those of :class:`snnfast.nn.LIF`. Anything that is not listed here raises an
-    error.
+    ``stateful`` and ``return_v_seq`` are those of :class:`snnfast.nn.LIF`. Other neurons and arguments raise an error.
 
     - ``"spikingjelly.LIFNode"`` (tau=2.0, decay_input=True, v_threshold=1.0, v_reset=0.0, detach_reset=False,
       surrogate="sigmoid") is :class:`snnfast.nn.LIF`.

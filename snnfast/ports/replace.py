@@ -32,20 +32,19 @@ _SLOW = (
 def replace(
     net: nn.Module, *, sequences: bool | None = None, verify: Tensor | Sequence[Tensor | tuple[Any, ...]] | None = None
 ) -> nn.Module:
-    """A copy of a network of SpikingJelly, snnTorch, Norse or Sinabs whose neurons run on the kernels here.
+    """Copy a network of SpikingJelly, snnTorch, Norse or Sinabs, with neurons that run on the kernels of this package.
 
-    Call the copy as you call ``net``: its neurons take a step or a sequence, and take and return states, as those of
-    the library. The results are equal but for rounding, and the membranes that it returns are the library's.
-    Parameters, buffers and the keys of the state dict are those of ``net``, so its files load, too. All other layers
-    stay (:func:`snnfast.nn.accelerate` speeds them up), and so do hooks. The copy takes over the states of
-    ``net``, without their graph, and keeps the same states between calls as the library's neurons;
-    :func:`snnfast.nn.reset` and :func:`snnfast.nn.detach` work on all. Neurons are recognised by the names of their
-    classes: no library is imported.
+    Call the copy as you call ``net``: its neurons take a step or a sequence, and take and return states, like those of
+    the library. Results are equal up to rounding, and returned membranes are defined as in the library. Parameters,
+    buffers and the keys of the state dict are those of ``net``, so its files load, too. All other layers are copied
+    unchanged (:func:`snnfast.nn.accelerate` speeds them up), with their hooks. The copy has the states of ``net``,
+    without their graph, and keeps the same states between calls as the library's neurons; :func:`snnfast.nn.reset` and
+    :func:`snnfast.nn.detach` work on all. Neurons are recognised by the names of their classes: no library is imported.
 
-    Where the ``forward`` of a network of snnTorch, with cells of Norse, or with neurons of SpikingJelly in step mode
+    If the ``forward`` of a network of snnTorch, with cells of Norse, or with neurons of SpikingJelly in step mode
     ``"s"`` runs the steps in a loop, :mod:`torch.fx` takes the loop apart: each layer takes all steps in one call, and
-    :func:`snnfast.nn.accelerate` has done its part. The copy has ``forward`` and the attributes of ``net``, but not its
-    other methods. A loop that cannot be taken apart stays one, with a warning that names the line and the reason.
+    :func:`snnfast.nn.accelerate` is applied. The copy has ``forward`` and the attributes of ``net``, but not its other
+    methods. A loop that cannot be taken apart remains, with a warning that names the line and the reason.
 
     ============ ===================================================================================================
     SpikingJelly ``IFNode``, ``LIFNode``, ``ParametricLIFNode``, ``CUBALIFNode``, ``QIFNode``, ``EIFNode``,
@@ -66,12 +65,12 @@ def replace(
 
     Args:
         net: the network; it is not changed.
-        sequences: None: a loop in ``forward`` is taken apart if it can be. True: else that is an error; and an
-            ``nn.Sequential`` that takes one step a call, with ``init_hidden=True`` in neurons of snnTorch, becomes one
-            that takes ``[T, B, ...]``; ``verify`` is then a sequence, whose steps ``net`` gets one after the other.
-            False: loops stay.
-        verify: an input of ``net``, or several that are given one after the other (``list(x)`` for a network that takes
-            one step a call); a tuple in the list is the arguments of one call, ``[(x, y)]``. Runs both networks from
+        sequences: None: a loop in ``forward`` is taken apart if possible. True: a loop that cannot be taken apart is an
+            error; and an ``nn.Sequential`` that takes one step per call, with ``init_hidden=True`` in neurons of
+            snnTorch, becomes one that takes ``[T, B, ...]``; ``verify`` is then a sequence, of which ``net`` takes one
+            step per call. False: loops remain.
+        verify: an input of ``net``, or a list of inputs of consecutive calls (``list(x)`` for a network that takes one
+            step per call); a tuple in the list holds the arguments of one call, ``[(x, y)]``. Runs both networks from
             rest, and compares every neuron's spikes, which must be equal, its membranes and the results of the
             networks, which must agree to 1e-4 of the largest. Samples in which a membrane is within rounding of the
             threshold may differ; if they are few, they are ignored with a warning.

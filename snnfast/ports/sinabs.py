@@ -350,7 +350,7 @@ class ALIF(_Neuron):
         decay = self._alpha("mem", x)
         arguments = {"decay": decay, "gain": 1 - decay if self.norm_input else 1.0}
         arguments |= {"rho": rho, "scale": scale, "v_threshold": b0}
-        if self.has_current:  # which Sinabs forgets between calls
+        if self.has_current:  # Sinabs does not store it at the end of a call
             arguments |= {"decay_syn": self._alpha("syn", x), "i": self._state("i_syn", x)}
         run = self._each_step if self.recurrent else self._all_steps
         spikes, v_seq, b = run(x, v, b, **arguments)

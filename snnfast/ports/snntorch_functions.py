@@ -63,7 +63,7 @@ class Steps(Looping, Port):
 
     @property
     def returns_one(self) -> bool:  # type: ignore[override]
-        """Whether it returns only spikes, because it keeps its states and does not return them."""
+        """True if it returns only spikes, because it keeps its states and does not return them."""
         return self.init_hidden and not self.output
 
     def _keep(self, mem: Tensor) -> None:

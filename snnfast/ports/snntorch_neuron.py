@@ -223,7 +223,7 @@ class Neuron(Steps):
             if delayed and self.drops:
                 reset |= {"refractory": 1, "r": fired.to(mem)}
         firing = fires_above(self.spike_grad, taken)
-        # Only what comes next needs the last one.
+        # The next call needs only the last membrane; all are for results and for the delayed reset.
         single_step = self.time_dim is None
         every = self._shows() or (self.mechanism == "zero" and self.reset_delay)
         every = every and not single_step

@@ -185,6 +185,3 @@ class NonSpikingIFNode(_NonSpiking):
 
 class NonSpikingLIFNode(_NonSpiking):
     """SpikingJelly's ``NonSpikingLIFNode``."""
-
-
-# By the name of the class, what snnfast.surrogate has for its alpha; None: nothing for this one.

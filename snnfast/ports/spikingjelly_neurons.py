@@ -24,6 +24,7 @@ from .port import Looping, Memo, refuse
 
 __all__: list[str] = []
 
+# Class name -> function of alpha that returns the equivalent surrogate, or None if there is none for this alpha.
 _SURROGATES: dict[str, Callable[[float], Surrogate | None]] = {
     "Sigmoid": surrogate.sigmoid,
     "ATan": surrogate.atan,
@@ -174,7 +175,7 @@ class BaseNode(_Begun, Looping, Spiking):
 
     @property
     def calls_once(self) -> bool:
-        """Whether a call takes a sequence and is a single call of an op that returns only spikes."""
+        """True if a call takes a sequence and is a single call of an op that returns only spikes."""
         compiled = isinstance(self, OwnLayer)  # its kernels cannot pool spikes
         return self.step_mode == "m" and not self.store_v_seq and not compiled
 

@@ -69,7 +69,7 @@ class Neuron(NamedTuple):
 
     @property
     def fires(self) -> bool:
-        """Whether its neurons fire."""
+        """True if its neurons fire; False for a readout."""
         return "surrogate" not in self.fixed
 
 

@@ -90,7 +90,7 @@ class Constants(NamedTuple):
 
     @property
     def depresses(self) -> bool:
-        """Whether presynaptic spikes change weights."""
+        """True if presynaptic spikes change weights."""
         return self.lr_pre != 0 or self.lr_pre_triplet != 0
 
     def potentiation(self, w: Tensor, x_pre: Tensor, x_post2: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from snnfast.nn.spike_conv2d import has_events
 
 from .plan import LayerNode, layers_of, replace
 
-__all__ = ["PRODUCTS", "OrderedConv2d", "Quantised", "exact", "paddings", "trained_weights"]
+__all__ = ["PRODUCTS", "OrderedConv2d", "Quantised", "exact", "paddings", "trained_weights", "windows"]
 
 PRODUCTS = (nn.Linear, nn.Conv2d)
 
@@ -130,7 +130,7 @@ def exact(still: nn.Module, input_shape: Sequence[int], quantise: bool) -> dict[
         if isinstance(node.module, PRODUCTS) and node.module.weight.is_floating_point():
             replace(still, node.name, _ordered(node.name, node.module))
         elif isinstance(node.module, nn.AdaptiveAvgPool2d):
-            replace(still, node.name, _windows(node))
+            replace(still, node.name, windows(node))
     reset(still)
     return quantised
 
@@ -155,7 +155,7 @@ def _ordered(name: str, product: nn.Linear | nn.Conv2d) -> nn.Module:
     return events
 
 
-def _windows(node: LayerNode) -> nn.Module:
+def windows(node: LayerNode) -> nn.Module:
     """Return an average pool with a window size for one with a number of windows."""
     if any(size % parts for size, parts in zip(node.before[1:], node.after[1:])):
         raise ValueError(f"{node.name}, an AdaptiveAvgPool2d, has windows of several sizes in {list(node.before)}")

@@ -7,15 +7,17 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.utils import _pair
 
 from snnfast import check
 from snnfast.nn import Count, IntegerLIF, Last, Max, Rate, SpikeConv2d, SpikeLinear, reset
 from snnfast.nn.spike_conv2d import has_events
+from snnfast.nn.sum_pool2d import SumPool2d
 from snnfast.reference.integer_lif import DECAY, MOST_CURRENT, MOST_MEMBRANE
 from snnfast.reference.neuron_arguments import NEURONS
 from snnfast.reference.spike_linear import MOST_INPUTS
 
-from .exact import PRODUCTS, trained_weights
+from .exact import PRODUCTS, trained_weights, windows
 from .plan import LayerNode, at_rest, input_shape_of, layers_of, replace
 
 __all__ = ["integer"]
@@ -48,8 +50,9 @@ def integer(
     float64, which is exact, too, and neurons in plain PyTorch.
 
     Args:
-        net: layers in :class:`snnfast.nn.Time` (Linear, Conv2d, MaxPool2d, Flatten, Dropout, Identity), IF, LIF,
-            ParametricLIF or LI behind each product, and a readout. It is not changed.
+        net: layers in :class:`snnfast.nn.Time` (Linear, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, Flatten,
+            Dropout, Identity), IF, LIF, ParametricLIF or LI behind each product, and a readout. It is not changed;
+            means become sums.
         input_shape: of a sample, ``[features]`` or ``[C, H, W]``; may be None where the first layer is linear.
         unit: what an input of 1 stands for: the copy takes int8, of images in [0, 1] ``(127 * x).round()`` with
             ``unit=1 / 127``.
@@ -108,7 +111,23 @@ def _layer(node: LayerNode, given: list[_Whole], limit: int) -> tuple[nn.Module 
         return layer, x
     if isinstance(layer, Rate):
         return Count(), x
+    if isinstance(layer, nn.AdaptiveAvgPool2d):
+        layer = windows(node)
+    if isinstance(layer, nn.AvgPool2d):
+        return _sums(layer, x)
     raise ValueError("has no equal in whole numbers")
+
+
+def _sums(layer: nn.AvgPool2d, x: _Whole) -> tuple[nn.Module, _Whole]:
+    """Sums of windows instead of means: what 1 stands for is a part of it."""
+    rows, columns = _pair(layer.kernel_size)
+    if layer.ceil_mode or not (layer.count_include_pad or _pair(layer.padding) == (0, 0)):
+        raise ValueError("has windows of several sizes")
+    most = rows * columns * x.most
+    if x.kind != "value" or most >= MOST_INPUT:
+        raise ValueError(f"sums {rows * columns} inputs, which could reach {most}; 8 bits hold {MOST_INPUT - 1}")
+    made: Any = SumPool2d(layer.kernel_size, layer.stride, layer.padding)
+    return made, _Whole(x.unit / (layer.divisor_override or rows * columns), most)
 
 
 def _product(node: LayerNode, layer: nn.Linear | nn.Conv2d, x: _Whole) -> tuple[nn.Module, _Whole]:

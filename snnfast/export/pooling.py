@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import nn
 from torch.nn.modules.utils import _pair
 
+from snnfast.nn.sum_pool2d import SumPool2d
+
 from .source import Source, Value
 
 __all__ = ["flatten", "pool", "reordered"]
@@ -38,8 +40,8 @@ static void $id(void) {
 """
 
 
-def pool(source: Source, id: str, layer: nn.MaxPool2d | nn.AvgPool2d, x: Value, y: Value) -> None:
-    """Emit maximum or average pooling, with PyTorch's windows at the edges.
+def pool(source: Source, id: str, layer: nn.MaxPool2d | nn.AvgPool2d | SumPool2d, x: Value, y: Value) -> None:
+    """Emit maximum, average or sum pooling, with PyTorch's windows at the edges.
 
     Raises:
         ValueError: for dilated windows.
@@ -50,6 +52,8 @@ def pool(source: Source, id: str, layer: nn.MaxPool2d | nn.AvgPool2d, x: Value, 
         if _pair(layer.dilation) != (1, 1):
             raise ValueError("has dilated windows")
         words = {"start": "-INFINITY" if x.kind == "float" else "INT8_MIN", "step": "if (x > y) y = x;", "end": "y"}
+    elif isinstance(layer, SumPool2d):
+        words = {"start": "0", "step": "y += x;", "end": "y"}
     else:
         if layer.divisor_override is not None:
             divisor = str(layer.divisor_override)

@@ -16,6 +16,7 @@ from snnfast.files.atomic import replacing
 from snnfast.files.table import markdown
 from snnfast.nn import Delay, IntegerLIF, Recurrent, SpikeLinear, reset
 from snnfast.nn.state import Stateful
+from snnfast.nn.sum_pool2d import SumPool2d
 from snnfast.reference.neuron_arguments import NEURONS
 
 from .exact import OrderedConv2d, Quantised, exact
@@ -31,7 +32,7 @@ from .source import KINDS, Layer, Source, Value
 __all__ = ["CExport", "Loss", "export_c"]
 
 WEIGHTS = ("float32", "int8")
-POOLS = (nn.AvgPool2d, nn.MaxPool2d)  # an AdaptiveAvgPool2d has become an AvgPool2d
+POOLS = (nn.AvgPool2d, nn.MaxPool2d, SumPool2d)  # an AdaptiveAvgPool2d has become an AvgPool2d
 PASSES = (nn.MaxPool2d, nn.Flatten)
 TIMELESS = (SpikeLinear, nn.Conv2d, OrderedConv2d, *POOLS, nn.Flatten)
 SUM = """

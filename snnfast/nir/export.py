@@ -25,7 +25,7 @@ from .scheme import Steps, checked
 __all__ = ["to_nir"]
 
 INTEGER_LIF = ("gain", "bias", "decay", "v_threshold", "v_reset", "limit", "unit")  # arguments of its constructor
-_LEAVES = (Scale, Offset, SumPool2d, TwoLI)
+_LEAVES = (Scale, Offset, TwoLI)
 
 
 def to_nir(net: nn.Module, input_shape: Sequence[int], *, dt: float, scheme: str) -> Any:

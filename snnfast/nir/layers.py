@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from snnfast.nn import LI, LIF
+from snnfast.nn.sum_pool2d import SumPool2d
 
 __all__ = ["CubaLI", "Graph", "Offset", "Scale", "SumPool2d", "Threshold"]
 
@@ -48,35 +48,6 @@ class Offset(nn.Module):
     def extra_repr(self) -> str:
         """Return its shape."""
         return f"offset={list(self.offset.shape)}"
-
-
-class SumPool2d(nn.Module):
-    """Sums over windows of images ``[N, C, H, W]``, inside :class:`snnfast.nn.Time`.
-
-    Args:
-        kernel_size: rows and columns of a window.
-        stride: distance of windows; ``kernel_size`` if None.
-        padding: zeros on each side.
-    """
-
-    def __init__(
-        self,
-        kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] | None = None,
-        padding: int | tuple[int, int] = 0,
-    ) -> None:
-        super().__init__()
-        self.kernel_size = kernel_size
-        self.stride = kernel_size if stride is None else stride
-        self.padding = padding
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[N, C, H, W]`` -> ``[N, C, H', W']``."""
-        return functional.avg_pool2d(x, self.kernel_size, self.stride, self.padding, divisor_override=1)
-
-    def extra_repr(self) -> str:
-        """Return its windows."""
-        return f"{self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
 class Threshold(LIF):

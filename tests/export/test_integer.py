@@ -4,6 +4,7 @@ import ctypes
 import re
 import shutil
 import subprocess
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -77,6 +78,28 @@ def test_pytorch_its_reference_and_c_have_the_same_spikes(weights, scale, soft, 
     assert len(re.findall(rf"static const {'u' * (weights == 'int4')}int8_t", (tmp_path / "snn.c").read_text())) == 3
     snnfast.export_c(net[:5], tmp_path / "spikes", (1, 8, 8))
     same(run(tmp_path / "spikes", x, 20, np.int8), spikes)
+
+
+@needs_compiler
+@pytest.mark.parametrize("pool", [nn.AvgPool2d(2), nn.AvgPool2d(3, 2, 1), nn.AdaptiveAvgPool2d(4)], ids=str)
+def test_means_of_spikes_become_sums(pool, tmp_path):
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        Time(nn.Conv2d(1, 4, 3, padding=1)), LIF(2.0, decay_input=False), Time(pool, nn.Flatten()),
+        Time(nn.Linear(64, 20)), LIF(2.0, decay_input=False), Count(),
+    )  # fmt: skip
+    calibrate_(net, torch.rand(4, 16, 1, 8, 8), rate=0.2)
+    few, x = quantize(net, "int8", scale="power-of-two").eval(), (frames(8, 40) > 60).to(torch.int8)
+    made = integer(few, (1, 8, 8))
+    y = made(x)
+    with torch.no_grad():
+        assert (made[:-1](x).float() != few[:-1](x.float())).float().mean() < 0.003
+        assert 0.02 < made[:-1](x).float().mean() < 0.5
+    snnfast.export_c(made, tmp_path, (1, 8, 8))
+    same(run(tmp_path, x, 20, np.int32)[-1], y.int())
+    if find_spec("nir"):
+        snnfast.nir.write(tmp_path / "net.nir", made[:-1], (1, 8, 8), dt=1.0, scheme="euler")
+        same(snnfast.nir.read(tmp_path / "net.nir")(x), made[:-1](x))
 
 
 def test_nir_has_the_same_spikes(tmp_path):
@@ -238,6 +261,14 @@ def test_errors():
     wide = quantize(nn.Sequential(Time(nn.Linear(65536, 1)), LI()))
     with pytest.raises(ValueError, match="has 65536 inputs an output; sums of at most 65535 fit in 32 bits"):
         integer(wide)
+    for pool, message in (
+        (nn.AvgPool2d(2), "sums 4 inputs, which could reach 512; 8 bits hold 127"),
+        (nn.AvgPool2d(2, ceil_mode=True), "has windows of several sizes"),
+        (nn.AvgPool2d(2, padding=1, count_include_pad=False), "has windows of several sizes"),
+    ):
+        pooled = quantize(nn.Sequential(Time(pool), Time(nn.Conv2d(2, 2, 1)), LI()))
+        with pytest.raises(ValueError, match=f"integer: 0.layer, a AvgPool2d, {message}"):
+            integer(pooled, (2, 4, 4))
     grouped = quantize(nn.Sequential(Time(nn.Conv2d(2, 2, 3, groups=2)), LI()))
     with pytest.raises(ValueError, match=r"0.layer, a Conv2d, has groups, a dilation"):
         integer(grouped, (2, 4, 4))

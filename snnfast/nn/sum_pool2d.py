@@ -1,0 +1,39 @@
+"""Sums over windows of images."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ["SumPool2d"]
+
+
+class SumPool2d(nn.Module):
+    """Sums over windows of images ``[N, C, H, W]``, inside :class:`snnfast.nn.Time`.
+
+    Args:
+        kernel_size: rows and columns of a window.
+        stride: distance of windows; ``kernel_size`` if None.
+        padding: zeros on each side.
+    """
+
+    def __init__(
+        self,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] | None = None,
+        padding: int | tuple[int, int] = 0,
+    ) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.stride = kernel_size if stride is None else stride
+        self.padding = padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[N, C, H, W]`` -> ``[N, C, H', W']``, of int8 in int8, whose sums must fit."""
+        given = x.float() if x.dtype == torch.int8 else x  # PyTorch pools no int8; these sums are exact
+        return functional.avg_pool2d(given, self.kernel_size, self.stride, self.padding, divisor_override=1).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        """Return its windows."""
+        return f"{self.kernel_size}, stride={self.stride}, padding={self.padding}"

@@ -8,7 +8,7 @@ from snnfast import ops
 
 
 def sample(shape, dtype=torch.float64, seed=0):
-    """Weights, input spikes, labels and desired times."""
+    """Return weights, input spikes, labels and desired times."""
     num_steps, samples, sizes = shape
     generator = torch.Generator().manual_seed(seed)
     weights = [torch.randn((o, i), generator=generator, dtype=dtype) for i, o in itertools.pairwise(sizes)]

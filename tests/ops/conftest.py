@@ -1,4 +1,4 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))  # for `import spikeprop_cases` and its like
+sys.path.insert(0, str(Path(__file__).parent))  # for `import spikeprop_cases` and similar modules

@@ -19,7 +19,7 @@ RULES = {
     "soft bounds": plasticity.soft_bounds(1e-3, 0.03),
     "negative weights": plasticity.pair(1e-3, 0.01, w_min=-0.2, w_max=0.5),
 }
-ROUNDED = ("power law", "exponential", "pre and post")  # float32 has functions of its own there
+ROUNDED = ("power law", "exponential", "pre and post")  # in float32 these use polynomials
 DYNAMICS = {
     "one winner at once": {"inhibition_delay": 0, "one_winner": True},
     "many winners at once": {"inhibition_delay": 0, "inhibition": 9.0, "refractory": 2.5},
@@ -30,7 +30,7 @@ DYNAMICS = {
 }
 
 
-# The emulated device, so that weights and state of small networks lie here or there (csrc/cuda/teams.cuh).
+# Emulated devices, which decide where weights and state of small networks lie (csrc/cuda/teams.cuh).
 WAYS = {
     "all in one block": {},
     "a cluster of 2": {"EMULATION_SHARED": 46000},
@@ -65,7 +65,7 @@ def dense(x, i, dt=1.0):
 
 
 def run(f, x, w, theta, **arguments):
-    """The result, and weights and thresholds after it; those given stay."""
+    """Return the result, and the weights and thresholds after it; the arguments are not changed."""
     w, theta = w.clone(), theta.clone()
     return f(x, w, theta, v_threshold=4.0, v_reset=1.0, **arguments), w, theta
 
@@ -83,7 +83,7 @@ def assert_same(got, expected, weights_close=False):
 
 
 def moved(value, device):
-    """A tensor, or a tuple of such and of anything else, on another device."""
+    """Move a tensor, or the tensors of a tuple, to another device."""
     if isinstance(value, torch.Tensor):
         return value.to(device)
     if not isinstance(value, tuple):
@@ -92,17 +92,19 @@ def moved(value, device):
     return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
 
 
-def assert_refused(op, backend, given, error, message):
-    """``op(**given)`` raises, on the backend's device, and leaves the tensors given as they are."""
-    here = {k: v for k, v in given.items() if isinstance(v, torch.Tensor) and v.device.type == "cpu"}
-    before = {k: v.clone() for k, v in here.items()}
+def assert_refused(op, backend, arguments, error, message):
+    """Assert that ``op(**arguments)`` raises on the backend's device and changes no tensor."""
+    tensors = {k: v for k, v in arguments.items() if isinstance(v, torch.Tensor) and v.device.type == "cpu"}
+    before = {k: v.clone() for k, v in tensors.items()}
     with force(backend) as on:
         if backend == "cuda":
-            # Rows that are one row stay so.
-            there = {k: v.to(on.device).as_strided(v.shape, v.stride()) for k, v in here.items()}
-            given = {k: there.get(k, moved(v, on.device) if isinstance(v, tuple) else v) for k, v in given.items()}
+            # Expanded rows stay expanded.
+            copies = {k: v.to(on.device).as_strided(v.shape, v.stride()) for k, v in tensors.items()}
+            arguments = {
+                k: copies.get(k, moved(v, on.device) if isinstance(v, tuple) else v) for k, v in arguments.items()
+            }
             message = message.replace("of w, cpu,", "of w, cuda:0,")
         with pytest.raises(error, match=f"{op.__name__}: {message}"):
-            op(**given)
+            op(**arguments)
         for k, v in before.items():
-            torch.testing.assert_close(given[k].cpu(), v, rtol=0, atol=0, equal_nan=True)
+            torch.testing.assert_close(arguments[k].cpu(), v, rtol=0, atol=0, equal_nan=True)

@@ -7,7 +7,7 @@ from snnfast.ops import Rates
 
 
 def sample(sizes, dtype=torch.float64, count=2, steps=50, seed=0):
-    """Weights, thresholds and rates that make some, not all, neurons spike."""
+    """Return weights, thresholds and rates that make some, not all, neurons spike."""
     n, i = sizes
     generator = torch.Generator().manual_seed(seed)
     w = (torch.rand(n, i, generator=generator, dtype=torch.float64) * 0.4).to(dtype)

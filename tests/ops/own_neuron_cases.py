@@ -19,7 +19,7 @@ def draw(*shape, seed=0, dtype=torch.float64, scale=1.0):
 
 
 def compare(op, inputs, tolerance=1e-12, **arguments):
-    """Results and gradients of kernel and reference."""
+    """Compare results and gradients of kernel and reference."""
     results = []
     for run in (op, op.reference):
         leaves = {k: v.clone().requires_grad_() for k, v in arguments.items() if isinstance(v, torch.Tensor)}

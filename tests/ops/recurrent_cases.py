@@ -1,4 +1,4 @@
-"""Neurons with recurrent connections, and what to call them with."""
+"""Neurons with recurrent connections, and arguments for their calls."""
 
 import pytest
 import samples
@@ -27,7 +27,7 @@ class Recurrent:
 
 
 def case(op, variant="plain", shape=(35, 3, 7), dtype=torch.float64, past=0, delay=None, device="cpu"):
-    """The arguments of a neuron, and weights, spikes before the first step, and delays."""
+    """Return the arguments of a neuron, weights, spikes before the first step, and delays."""
     sample = Sample(op, variant if variant in op.variants else "plain", shape, dtype)
     generator, wide, H = sample.generator(), state_dtype(dtype), shape[-1]
     arguments = sample.arguments(device)

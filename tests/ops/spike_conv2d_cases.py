@@ -40,7 +40,7 @@ def events(x, weight, bias=None, *, padding=0, stride=1):
 
 
 class Convolutions(TorchDispatchMode):
-    """Counts PyTorch's convolutions."""
+    """Count PyTorch's convolutions."""
 
     def __init__(self):
         super().__init__()

@@ -24,7 +24,7 @@ SIZES = (
     ((3, 4), 0),
     ((2, 2100), 5),
 )
-# what x may be: the part that is not 0, and whether it is 1
+# kinds of x: the share of nonzeros, and whether they are 1
 KINDS = {"spikes": True, "values": False}
 
 

@@ -1,4 +1,4 @@
-"""Random calls of ``spikeprop``, and what several of its tests ask of them."""
+"""Random calls of ``spikeprop``, and quantities that several of its tests compare."""
 
 import math
 
@@ -32,7 +32,7 @@ def on(device, arguments):
 
 
 def potential(a, t):
-    """The potential ``[B, O]`` at times ``t`` ``[B, O]``, as the equation says."""
+    """Return the potential ``[B, O]`` at times ``t`` ``[B, O]``, by the equation."""
     events = (a["t_in"][:, :, None] + a["delays"]).flatten(1)
     s = (t[:, :, None] - events[:, None]).clamp(min=0) / a["tau"]
     s = torch.where(s.isfinite(), s, 0.0)
@@ -58,7 +58,7 @@ def arguments(request):
 
 
 def leaves(a, device="cpu"):
-    """The arguments with every tensor, and tau as one, a leaf that wants a gradient."""
+    """Return the arguments with every tensor, and tau as a tensor, as leaves that require a gradient."""
     a = {**a, "tau": torch.tensor(a["tau"], dtype=a["w"].dtype)}
     return {
         k: v.detach().clone().to(device).requires_grad_() if isinstance(v, torch.Tensor) else v for k, v in a.items()

@@ -19,7 +19,7 @@ RULES = PLAIN | MODULATED
 
 
 def sample(shape, dtype=torch.float64, rate=0.2, seed=0):
-    """Weights, spikes of both sides and rewards."""
+    """Return weights, pre- and postsynaptic spikes, and rewards."""
     num_steps, batch, n_pre, n_post = shape
     generator = torch.Generator().manual_seed(seed)
     w = torch.rand((n_post, n_pre), generator=generator, dtype=dtype)

@@ -1,4 +1,4 @@
-"""``adlif``: the shared tests of ``tests/neurons``, and what is special to it."""
+"""``adlif``: the shared tests of ``tests/neurons``, and tests of this neuron alone."""
 
 import math
 
@@ -66,7 +66,7 @@ HARD = {
         "b": 8.0,
     },
 }
-# No gradient through the reset; that of b s stays, and that of a m where m is h:
+# No gradient through the reset; the gradients through b s, and through a m where m is h, stay:
 #   t = 2: D = 16:            dL/ds = 4 + 8;              dL/dh = 12;  dL/dw[1] = 4 - 12
 #   t = 1: D = -16, dL/dv = 6 - 4: dL/ds = 2 - 8;         dL/dh = -4;  dL/dw[0] = -4 + 4
 #   t = 0: D = 0, dL/dv = -2: dL/ds = 1;                  dL/dh = 1;   -1
@@ -134,7 +134,7 @@ ADLIF = Op(
     steady={"a": 0.0, "b": 0.0},
     variants={"plain": {"a": 0.05, "b": 0.02}, **LEAKY, **FIRING, **LEAKY_FIRING, **ADAPTIVE, **REFRACTORY},
     written=written,
-    written_for=[{"tau": 2.7, "tau_w": 6.3, "a": 0.3, "b": 0.4, **own} for own in (BITTAR, {"q": 3.0})],
+    written_for=[{"tau": 2.7, "tau_w": 6.3, "a": 0.3, "b": 0.4, **form} for form in (BITTAR, {"q": 3.0})],
     worked={"hard": HARD, "detached": DETACHED, "soft": SOFT},
 )
 NEURONS = (ADLIF,)

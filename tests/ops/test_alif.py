@@ -1,4 +1,4 @@
-"""``alif``: the shared tests of ``tests/neurons``, and what is special to it."""
+"""``alif``: the shared tests of ``tests/neurons``, and tests of this neuron alone."""
 
 import torch
 from hypothesis import given, settings
@@ -27,7 +27,7 @@ ADAPTIVE = {
     "return_state": {"return_state": False},
 }
 # Decays 1/2, threshold 1, beta 1/2, hard reset: h = v/2 + x, A = 1 + a/2, a' = a/2 + s
-#   h = 1, 1.25, 1.375;  A = 1 (met exactly: fires), 1.5 (above the threshold 1, yet silent), 1.25 (fires)
+#   h = 1, 1.25, 1.375;  A = 1 (met exactly: fires), 1.5 (above the threshold 1, but does not fire), 1.25 (fires)
 #   v = 0, 1.25, 0;  a = 1, 0.5, 1.25
 # Backwards: dL/ds = its weight + dL/da + dL/dv (v_reset - h), dL/dh = dL/dv (1 - s) + dL/ds, dL/dA = -dL/ds and
 # dL/da[t-1] = (dL/da + dL/dA) / 2:
@@ -58,7 +58,7 @@ HARD = {
         "decay_adapt": 4.75,
     },
 }
-# No gradient through the reset of the membrane; that into the adaptation stays:
+# No gradient through the reset of the membrane; the gradient into the adaptation stays:
 #   dL/ds = 4 + 8;  2 - 2;  1 - 1;   dL/da = 8, -2, -1;   dL/dv = 4, 6, 3;   dL/dh = 12, 6, 0
 DETACHED = {
     "inputs": HARD["inputs"],
@@ -150,7 +150,7 @@ def test_a_constant_drive_fires_ever_more_slowly(drive, beta):
 
 
 def test_soft_reset_takes_off_the_threshold_of_rest(backend):
-    """``v_threshold`` and not ``v_threshold + beta a``, of Bellec et al. 2020."""
+    """The soft reset subtracts ``v_threshold``, not ``v_threshold + beta a``, as in Bellec et al. 2020."""
     x, a = torch.tensor([3.0], device=backend.device), torch.tensor(2.0, device=backend.device)
     spikes, v, a = ops.alif(x, None, a, decay_input=False, beta=0.5, v_reset=None, decay_adapt=0.5)
     assert (spikes.item(), v.item(), a.item()) == (1, 2.0, 2.0)

@@ -11,7 +11,7 @@ from snnfast import ops, reference
 from snnfast.nn import Time
 
 pytestmark = pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels")
-# Whole vectors and less, rows side by side and left over, several blocks, many channels, volumes.
+# Whole and partial vectors, full and remaining rows, several blocks, many channels, volumes.
 SIZES = [(3, 32, 6, 4), (2, 12, 7, 5), (2, 21, 9, 9), (3, 70, 5, 5), (9, 2, 30, 31)]
 SIZES += [(1, 3, 2, 3), (2, 3, 4, 5, 6), (20, 64, 17, 19), (2049, 128)]
 LAYOUTS = {2: torch.contiguous_format, 4: torch.channels_last, 5: torch.channels_last_3d}
@@ -24,16 +24,16 @@ def images(size, dtype=torch.float64, offset=0.0):
 
 
 def parameters(channels, dtype=torch.float64):
-    """Weight and bias; mean and variance."""
+    """Return weight and bias; mean and variance."""
     values = torch.linspace(0.5, 1.5, channels, dtype=torch.float64)
     return [v.to(dtype) for v in (values, values - 1.2, values - 0.7, values * 2)]
 
 
-def outputs(run, x, weight=None, bias=None, *given, **keywords):
+def outputs(run, x, weight=None, bias=None, *statistics, **keywords):
     """Return the results of ``run``, and the gradients of its tensors."""
     leaves = [t.detach().requires_grad_() for t in (x, weight, bias) if t is not None]
     padding = [None] * (3 - len(leaves))
-    y, mean, var = run(*leaves, *padding, *given, **keywords)
+    y, mean, var = run(*leaves, *padding, *statistics, **keywords)
     grad = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     return y.detach(), mean, var, *torch.autograd.grad(y, leaves, (grad + 0.3).to(y.dtype))
 
@@ -67,9 +67,9 @@ def test_gradients_are_pytorchs_in_float64(size):
     def pytorch(x, weight, bias, mean=None, var=None):
         return (functional.batch_norm(x, mean, var, weight, bias, mean is None), x.mean((0, 2, 3)), 0 * x[0, :, 0, 0])
 
-    for given in ((), (mean, var)):
-        got = outputs(ops.batch_norm, x, weight, bias, *given)
-        want = outputs(pytorch, x, weight, bias, *given)
+    for statistics in ((), (mean, var)):
+        got = outputs(ops.batch_norm, x, weight, bias, *statistics)
+        want = outputs(pytorch, x, weight, bias, *statistics)
         assert_close([got[0], *got[3:]], [want[0], *want[3:]], 1e-12)
     leaves = [t.requires_grad_() for t in (images((2, 4, 2, 3)), *parameters(4)[:2])]
     assert torch.autograd.gradcheck(lambda *a: ops.batch_norm(*a)[0], leaves)
@@ -85,7 +85,7 @@ def test_worked_by_hand():
 
 @pytest.mark.parametrize("offset", [0.0, 10.0, 1000.0, 1e5])
 def test_statistics_are_as_exact_as_float64_s(offset):
-    """Within 3e-7, where PyTorch's channels-last are 1e-4 off; the deviations of offset values do not cancel."""
+    """Errors are below 3e-7, with PyTorch channels-last 1e-4; the deviations of offset values do not cancel."""
     x = images((64, 8, 40, 40), torch.float32, offset)
     y, mean, var = ops.batch_norm(x)
     want = x.double()
@@ -147,8 +147,8 @@ def test_a_gradient_without_strides_and_one_that_is_not_wanted():
     want = ((x - mean.view(-1, 1, 1)) / (var.view(-1, 1, 1) + 1e-5).sqrt()).double().sum((0, 2, 3))
     assert_close([got], [want], 1e-6)
     x.requires_grad_()
-    y, own, _ = ops.batch_norm(x)
-    assert not own.requires_grad
+    y, batch_mean, _ = ops.batch_norm(x)
+    assert not batch_mean.requires_grad
     (grad,) = torch.autograd.grad(y.sum(), x)
     assert grad.abs().max() < 1e-5
 
@@ -293,13 +293,13 @@ def test_time_normalises_by_it(settings, training):
     layers = nn.Conv2d(2, 8, 3), nn.BatchNorm2d(8, **settings)
     net, plain = Time(*layers), Time(*layers, fast=False)
     x, weights, results = torch.randn(3, 2, 2, 9, 9), torch.randn(3, 2, 8, 7, 7), []
-    for each in (net, plain):
+    for network in (net, plain):
         norm = nn.BatchNorm2d(8, **settings)
         layers[1].load_state_dict(norm.state_dict())
-        each.train(training)
+        network.train(training)
         for _ in range(2):
             leaf = x.clone().requires_grad_()
-            y = each(leaf)
+            y = network(leaf)
         grads = torch.autograd.grad((y * weights).sum(), (leaf, *net.parameters()))
         buffers = [b.clone() for b in layers[1].buffers()]
         results.append((y, *grads, *buffers))
@@ -308,8 +308,8 @@ def test_time_normalises_by_it(settings, training):
     torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
 
 
-class Own(nn.BatchNorm2d):
-    """A subclass, which may do anything."""
+class Subclass(nn.BatchNorm2d):
+    """Subclass of a known layer, whose behaviour ``Time`` cannot assume."""
 
 
 @pytest.mark.parametrize("kind", ["hooked", "subclass", "block", "sync"])
@@ -317,7 +317,7 @@ def test_norms_that_time_does_not_know_get_contiguous_images(kind):
     """PyTorch's channels-last sums are less precise."""
     seen, norm = [], nn.BatchNorm2d(8)
     hook = lambda layer, args: seen.append(args[0].is_contiguous())  # noqa: E731
-    layer = {"hooked": norm, "subclass": Own(8), "block": nn.ModuleList([norm]), "sync": nn.SyncBatchNorm(8)}[kind]
+    layer = {"hooked": norm, "subclass": Subclass(8), "block": nn.ModuleList([norm]), "sync": nn.SyncBatchNorm(8)}[kind]
     if kind == "block":
         layer.forward = norm.forward
     layer.register_forward_pre_hook(hook)

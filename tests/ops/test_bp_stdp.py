@@ -1,4 +1,4 @@
-"""BP-STDP of one layer pair: worked by hand, the same on every backend, and safe."""
+"""BP-STDP of one pair of layers: worked by hand, equal on every backend, with errors that change nothing."""
 
 import itertools
 import math
@@ -12,7 +12,7 @@ from snnfast import ops, reference
 from snnfast.reference.call import flatten
 
 OPTIONS = tuple(itertools.product(("step", "sequence"), ("sum", "mean"), (1, 4)))
-# T, B, I, O: around a register, eight of them, the slots that a cache holds, and nothing.
+# T, B, I, O: sizes around one register, eight registers, the slots that a cache holds, and 0.
 SHAPES = (
     (0, 2, 3, 4),
     (3, 0, 3, 4),
@@ -26,7 +26,7 @@ SHAPES = (
 
 
 def sample(shape, dtype=torch.float64, seed=0):
-    """Weights, spikes and errors as they occur: many zeros."""
+    """Return weights, spikes and errors, mostly zeros as in training."""
     num_steps, batch, n_pre, n_post = shape
     generator = torch.Generator().manual_seed(seed)
     w = torch.randn((n_post, n_pre), generator=generator, dtype=dtype)
@@ -37,7 +37,7 @@ def sample(shape, dtype=torch.float64, seed=0):
 
 
 def row(values, device, dtype=torch.float64):
-    """A train of one neuron, [T, 1, 1]."""
+    """Return the spike train of one neuron, ``[T, 1, 1]``."""
     return torch.tensor(values, dtype=dtype, device=device)[:, None, None]
 
 
@@ -186,13 +186,13 @@ def test_uninitialised_memory_is_not_read(kernels, nan_memory):
 def test_errors(name, change, error, message):
     w, pre, errors = sample((3, 2, 5, 4), torch.float32)
     arguments = {"w": w, "pre": pre, "error": errors, **change}
-    given = arguments["w"]
-    before = given.clone() if isinstance(given, torch.Tensor) else None
+    weights = arguments["w"]
+    before = weights.clone() if isinstance(weights, torch.Tensor) else None
     with force(name), pytest.raises(error) as caught:
         ops.bp_stdp_(**arguments)
     assert str(caught.value) == f"bp_stdp_: {message}"
     if before is not None:
-        assert_equal(given, before)
+        assert_equal(weights, before)
 
 
 @pytest.mark.parametrize("shape", [(3, 2, 5, 4), (0, 1, 3, 2), (2, 1, 0, 2)])
@@ -220,7 +220,7 @@ def test_opcheck(kernels, shape, return_error):
 )
 def test_the_op_itself_is_safe(kernels, field, value, message):
     call = ops.bp_stdp_.check(*(x.to(kernels.device) for x in sample((3, 2, 5, 4))))
-    if isinstance(value, torch.Tensor):  # moved to a GPU it would be contiguous
+    if isinstance(value, torch.Tensor):  # a copy on a GPU would be contiguous
         options = {"dtype": value.dtype, "device": kernels.device}
         value = torch.empty_strided(value.shape, value.stride(), **options)
     with pytest.raises(RuntimeError, match="bp_stdp_: ") as caught:

@@ -1,4 +1,4 @@
-"""A network trained by BP-STDP: worked by hand, the same on every backend and as its layers alone."""
+"""A network trained by BP-STDP: worked by hand, equal on every backend and to its layers one by one."""
 
 import itertools
 
@@ -11,7 +11,7 @@ from snnfast import check, ops, reference
 from snnfast.nn import loss
 from snnfast.reference.call import flatten
 
-# T, P and the layers: one to three matrices, around registers and blocks of eight of them, and nothing.
+# T, P and the layers: one to three matrices, sizes around registers and blocks of eight of them, and 0.
 SHAPES = (
     (7, 5, (9, 6, 3)),
     (12, 3, (20, 17, 33, 4)),
@@ -59,7 +59,7 @@ class TestWorkedByHand:
         labels = torch.tensor([1], device=backend.device)
         desired = torch.tensor([[False], [True]], device=backend.device)
         ops.bp_stdp_network_([hidden, out], x, labels, desired, thresholds=[1.0, 9.0], lr=0.1)
-        # Two hidden spikes in the window; its error 1 goes back through 0.25 to two input spikes.
+        # Two hidden spikes in the window; the error 1 is propagated back through 0.25 to two input spikes.
         assert out.flatten().tolist() == pytest.approx([0.25, 0.25 + 0.1 * 2], abs=1e-15)
         assert hidden.item() == pytest.approx(1 + 0.1 * 0.25 * 2, abs=1e-15)
 
@@ -85,17 +85,17 @@ class TestWorkedByHand:
 def test_same_as_the_reference(kernels, shape, dtype):
     tolerance = 0 if kernels.exact else 1e-5 if dtype == torch.float32 else 1e-12
     weights, *tensors = sample(shape, dtype)
-    # The options know nothing of the dtype, and the emulated CUDA meets each of them with some shape.
+    # The options do not depend on the dtype; the emulated CUDA runs each option with one of the shapes.
     every = kernels.name == "cpu" and shape[1] < 6 and dtype == torch.float64
     options = OPTIONS if every else OPTIONS[::5]
     for update, reduction, batch, epsilon in options:
         arguments = {"thresholds": [0.9] * len(weights), "lr": 0.05, "epsilon": epsilon}
         arguments |= {"update": update, "reduction": reduction, "batch": batch}
         arguments |= {"return_hidden": True, "return_state": True}
-        given = weights, *tensors
-        wanted, (expected, *_) = once(reference.bp_stdp_network_, *given, **arguments)
-        actual, *given = on(kernels.device, weights, *tensors)
-        result = ops.bp_stdp_network_(actual, *given, **arguments)
+        inputs = weights, *tensors
+        wanted, (expected, *_) = once(reference.bp_stdp_network_, *inputs, **arguments)
+        actual, *inputs = on(kernels.device, weights, *tensors)
+        result = ops.bp_stdp_network_(actual, *inputs, **arguments)
         for a, e in zip((*everything(result), *actual), (*everything(wanted), *expected)):
             torch.testing.assert_close(a.cpu(), e, rtol=tolerance, atol=tolerance)
         if 0 not in (*shape[:2], *shape[2]) and shape[0] > 1:
@@ -104,7 +104,7 @@ def test_same_as_the_reference(kernels, shape, dtype):
 
 @pytest.mark.parametrize("update", ["step", "sequence"])
 def test_same_as_its_layers_one_by_one(backend, update):
-    """The op for one layer pair, with errors from the loss, changes the weights as the network does."""
+    """The op for one pair of layers, with errors from the loss, changes the weights as the network does."""
     weights, x, labels, desired = on(backend.device, *sample((1, 4, (12, 9, 8, 3))))
     x, desired = x.repeat(6, 1, 1), desired.repeat(6, 1) | True
     x[::2] = False
@@ -116,8 +116,8 @@ def test_same_as_its_layers_one_by_one(backend, update):
     result = ops.bp_stdp_network_(
         weights, x, labels, desired, thresholds=thresholds, lr=0.1, update=update, return_hidden=True
     )
-    own = torch.nn.functional.one_hot(labels, 3).bool()
-    error = loss.bp_stdp_error(result.spikes, desired[..., None] & own, labels).double()
+    is_label = torch.nn.functional.one_hot(labels, 3).bool()
+    error = loss.bp_stdp_error(result.spikes, desired[..., None] & is_label, labels).double()
     for w, pre in reversed(list(zip(expected, (x, *result.hidden)))):
         error = ops.bp_stdp_(w, pre, error, lr=0.1, update=update)
     for a, e in zip(weights, expected, strict=True):
@@ -257,7 +257,7 @@ def test_layers_without_neurons_keep_the_state_of_others(backend):
 
 @pytest.mark.parametrize("samples", [1, 40])
 def test_the_least_threshold(kernels, samples):
-    """One that counts as 0 would make the unused parts of a register fire; this one does nowhere."""
+    """A threshold that rounds to 0 would make unused lanes of a register fire; the smallest one does not."""
     for neurons in (1, 3, 5, 9, 17, 33, 129):
         weights, x = on(kernels.device, [torch.full((neurons, 4), -1.0)], torch.ones(5, samples, 4))
         for flush in (False, True):

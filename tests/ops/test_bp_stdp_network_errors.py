@@ -95,12 +95,12 @@ ALONE = {"labels": None, "desired": None}
 @pytest.mark.parametrize("name", [n for n in (*PRESENT, "reference") if n != "cuda"])
 def test_errors(name, change, error, message):
     arguments = changed(**change)
-    given = arguments["weights"] if isinstance(arguments["weights"], list) else []
-    before = [w.clone() for w in given if w is not None and not w.is_meta]
+    weights = arguments["weights"] if isinstance(arguments["weights"], list) else []
+    before = [w.clone() for w in weights if w is not None and not w.is_meta]
     with force(name), pytest.raises(error) as caught:
         ops.bp_stdp_network_(**arguments)
     assert str(caught.value) == f"bp_stdp_network_: {message}"
-    assert_equal([w for w in given if w is not None and not w.is_meta], before)
+    assert_equal([w for w in weights if w is not None and not w.is_meta], before)
 
 
 EVENTS = {"inputs": torch.zeros(1).int(), "offsets": torch.zeros(2, 4).long()}

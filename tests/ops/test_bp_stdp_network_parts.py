@@ -1,4 +1,4 @@
-"""A network trained by BP-STDP on CUDA, as one block, as parts of a cluster and otherwise: always the same bits."""
+"""A network trained by BP-STDP on CUDA, as one block, parts of a cluster, or a grid: always the same bits."""
 
 import pytest
 import torch
@@ -40,13 +40,13 @@ def test_cuda_emulation_does_what_the_reference_does(way, dtype, schedule, monke
     shape, batch, update, _ = WAYS[way]
     weights, x, labels, desired = sample(shape, dtype)
     drawn = rates(shape[1], shape[2][0], num_steps=shape[0])
-    for given in (x, drawn) if dtype == torch.float32 else (x,):
+    for stimuli in (x, drawn) if dtype == torch.float32 else (x,):
         how = {"thresholds": [0.9] * len(weights), "lr": 0.05, "update": update, "batch": batch}
         how |= {"return_hidden": True, "return_state": True}
         expected, learned = ([w.clone() for w in weights] for _ in range(2))
-        wanted = reference.bp_stdp_network_(expected, given, labels, desired, **how)
+        wanted = reference.bp_stdp_network_(expected, stimuli, labels, desired, **how)
         with force("cuda_emulation"):
-            result = ops.bp_stdp_network_(learned, given, labels, desired, **how)
+            result = ops.bp_stdp_network_(learned, stimuli, labels, desired, **how)
         assert_equal(learned, expected)
         assert not torch.equal(learned[-1], weights[-1])
         assert_equal(result.spikes, wanted.spikes)
@@ -54,7 +54,7 @@ def test_cuda_emulation_does_what_the_reference_does(way, dtype, schedule, monke
 
 
 def test_cuda_emulation_answers_and_goes_on(way):
-    """Without learning, from membranes that are not 0; of enough samples, so that copies of the weights are made."""
+    """Evaluation from membranes that are not 0, with enough samples for copies of the weights."""
     shape, batch, *_ = WAYS[way]
     weights, x, *_ = sample(shape, torch.float32)
     how = {"thresholds": [0.9] * len(weights), "batch": batch, "return_state": True}

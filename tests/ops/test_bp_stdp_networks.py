@@ -1,4 +1,4 @@
-"""Many networks trained by BP-STDP at once: each is, bit for bit, what it is alone."""
+"""Many networks trained by BP-STDP at once: each equals, bit for bit, a single network."""
 
 import itertools
 import math
@@ -17,7 +17,7 @@ DOUBLE = torch.empty(0, dtype=torch.float64)
 
 
 def sample(networks, samples=3, num_steps=6):
-    """Weights ``[K, N, I]``, spikes ``[K, T, P, I]``, labels ``[K, P]``, desired times ``[K, T, P]``."""
+    """Return weights ``[K, N, I]``, spikes ``[K, T, P, I]``, labels ``[K, P]``, desired times ``[K, T, P]``."""
     generator = torch.Generator().manual_seed(0)
     weights = [torch.randn(networks, o, i, generator=generator) for i, o in itertools.pairwise(SIZES)]
     x = torch.rand(networks, num_steps, samples, SIZES[0], generator=generator) < 0.3
@@ -33,7 +33,7 @@ def rates(networks, samples=3, num_steps=6):
 
 
 def forms(networks):
-    """Inputs, labels and desired times of their own, and the same for all."""
+    """Return inputs, labels and desired times by form: different for each network, or shared."""
     _, x, labels, desired = sample(networks)
     drawn = rates(networks)
     return {
@@ -47,9 +47,9 @@ def forms(networks):
     }
 
 
-def own(value, dim, k):
+def select(value, dim, k):
     if isinstance(value, ops.Rates):
-        return value._replace(hz=own(value.hz, 2, k), seeds=own(value.seeds, 1, k))
+        return value._replace(hz=select(value.hz, 2, k), seeds=select(value.seeds, 1, k))
     return value if value.dim() == dim else value[k]
 
 
@@ -60,7 +60,7 @@ def on_device(value, device):
 
 
 def own_settings(networks):
-    """Learning rates and thresholds that differ, one network learning nothing; one layer's thresholds are the same."""
+    """Return learning rates (one of them 0) and thresholds that differ; one layer has the same threshold everywhere."""
     lr = [0.1 * k / networks for k in range(networks)]
     return lr, [[0.3 + 0.7 * k / networks for k in range(networks)], 0.9, ([1.3, 0.4, 0.7] * 3)[:networks]]
 
@@ -70,7 +70,7 @@ def own_number(value, k):
 
 
 def everything(weights, x, labels, desired, lr=0.05, thresholds=THRESHOLDS, **options):
-    """All that comes of learning, then of an answer, and of another that goes on from the state of that."""
+    """Return all results of learning, of an evaluation after it, and of one that continues from its state."""
     weights = [w.clone() for w in weights]
     how = {"thresholds": thresholds, "return_hidden": True, "return_state": True}
     learned = ops.bp_stdp_network_(weights, x, labels, desired, lr=lr, **options, **how)
@@ -84,9 +84,9 @@ def assert_each_is_what_it_is_alone(weights, x, labels, desired, lr=0.05, thresh
     for k in range(len(weights[0])):
         alone = everything(
             [w[k] for w in weights],
-            own(x, 3, k),
-            own(labels, 1, k),
-            own(desired, 2, k),
+            select(x, 3, k),
+            select(labels, 1, k),
+            select(desired, 2, k),
             own_number(lr, k),
             [own_number(of_layer, k) for of_layer in thresholds],
             **options,
@@ -101,28 +101,28 @@ def assert_each_is_what_it_is_alone(weights, x, labels, desired, lr=0.05, thresh
 def test_each_is_what_it_is_alone(backend, form):
     update = ("step", "sequence")[list(forms(1)).index(form) % 2]
     weights = [w.to(backend.device) for w in sample(3)[0]]
-    given = (on_device(v, backend.device) for v in forms(3)[form])
-    assert_each_is_what_it_is_alone(weights, *given, update=update, batch=2)
+    inputs = (on_device(v, backend.device) for v in forms(3)[form])
+    assert_each_is_what_it_is_alone(weights, *inputs, update=update, batch=2)
 
 
 @pytest.mark.skipif("cuda_emulation" not in PRESENT, reason="no emulated CUDA")
 @pytest.mark.parametrize(("changed", "schedule"), [("CLUSTERS", "fwd"), ("EMULATION_SHARED", "rand:3")])
 @pytest.mark.parametrize("samples", [2, 20])
 def test_without_clusters_or_shared_memory(samples, changed, schedule, monkeypatch):
-    """A block with its memory in shared memory (2 samples) or a cluster (20), and neither."""
-    weights, *given = sample(2, samples=samples, num_steps=3)
+    """One block with shared memory (2 samples), a cluster (20), and neither."""
+    weights, *inputs = sample(2, samples=samples, num_steps=3)
     options = {"update": "sequence", "batch": samples}
     monkeypatch.setenv("SNNFAST_EMULATION_SCHEDULE", schedule)
     with force("cuda_emulation"):
-        expected = everything(weights, *given, 0.05, THRESHOLDS, **options)
-        assert_each_is_what_it_is_alone(weights, *given, **options)
+        expected = everything(weights, *inputs, 0.05, THRESHOLDS, **options)
+        assert_each_is_what_it_is_alone(weights, *inputs, **options)
         monkeypatch.setenv(f"SNNFAST_{changed}", "0")
-        assert_equal(everything(weights, *given, 0.05, THRESHOLDS, **options), expected)
+        assert_equal(everything(weights, *inputs, 0.05, THRESHOLDS, **options), expected)
 
 
 @pytest.mark.parametrize("networks", [2, 9])
 def test_blocks_and_rows_of_the_grid(kernels, networks):
-    """Few networks have several blocks each, which wait for each other; of many a row of blocks takes the next."""
+    """Few networks have several blocks each, which synchronise; with many, a row of blocks runs several networks."""
     weights, x, labels, desired = (
         [t.to(kernels.device) for t in v] if isinstance(v, list) else v.to(kernels.device)
         for v in sample(networks, samples=20, num_steps=3)
@@ -140,20 +140,20 @@ def test_blocks_and_rows_of_the_grid(kernels, networks):
     ],
 )
 def test_each_has_its_own_rate_and_thresholds(backend, which, reduction, dtype):
-    weights, *given = sample(3)
+    weights, *inputs = sample(3)
     weights = [w.to(backend.device, dtype) for w in weights]
-    given = (on_device(v, backend.device) for v in given)
+    inputs = (on_device(v, backend.device) for v in inputs)
     lr, thresholds = own_settings(3)
     how = {"lr": 0.05 if which == "thresholds" else lr}
     how |= {"thresholds": THRESHOLDS if which == "lr" else thresholds}
-    assert_each_is_what_it_is_alone(weights, *given, reduction=reduction, **how)
+    assert_each_is_what_it_is_alone(weights, *inputs, reduction=reduction, **how)
 
 
 def test_own_settings_of_rows_of_the_grid(kernels):
-    weights, *given = sample(9, samples=20, num_steps=3)
+    weights, *inputs = sample(9, samples=20, num_steps=3)
     weights = [w.to(kernels.device) for w in weights]
-    given = (on_device(v, kernels.device) for v in given)
-    assert_each_is_what_it_is_alone(weights, *given, *own_settings(9))
+    inputs = (on_device(v, kernels.device) for v in inputs)
+    assert_each_is_what_it_is_alone(weights, *inputs, *own_settings(9))
 
 
 def test_on_several_threads():
@@ -168,9 +168,9 @@ def test_on_several_threads():
 
 def test_shapes_also_of_no_network(kernels):
     for networks in (0, 2):
-        weights, *given = sample(networks)
+        weights, *inputs = sample(networks)
         weights = [w.to(kernels.device) for w in weights]
-        x, labels, desired = (v.to(kernels.device) for v in given)
+        x, labels, desired = (v.to(kernels.device) for v in inputs)
         settings = {"thresholds": THRESHOLDS, "return_hidden": True, "return_state": True}
         result = ops.bp_stdp_network_(weights, x, labels, desired, **settings)
         assert result.spikes.shape == (networks, 6, 3, 3)
@@ -179,22 +179,22 @@ def test_shapes_also_of_no_network(kernels):
 
 
 def test_opcheck(kernels):
-    weights, *given = sample(2)
+    weights, *inputs = sample(2)
     weights = [w.to(kernels.device) for w in weights]
-    given = [v.to(kernels.device) for v in given]
+    inputs = [v.to(kernels.device) for v in inputs]
     settings = {"thresholds": THRESHOLDS, "return_hidden": True, "return_state": True}
     lr, thresholds = own_settings(2)
-    for own in ({}, {"lr": lr, "thresholds": thresholds}):
-        call = ops.bp_stdp_network_.check(weights, *given, **settings | own)
+    for varied in ({}, {"lr": lr, "thresholds": thresholds}):
+        call = ops.bp_stdp_network_.check(weights, *inputs, **settings | varied)
         torch.library.opcheck(kernels.ops.bp_stdp_network_.default, flatten(call))
 
 
 def test_weights_of_any_strides(backend):
-    weights, *given = sample(3)
-    weights, given = ([t.to(backend.device) for t in v] for v in (weights, given))
+    weights, *inputs = sample(3)
+    weights, inputs = ([t.to(backend.device) for t in v] for v in (weights, inputs))
     laid = [w.permute(2, 1, 0).clone().permute(2, 1, 0) for w in weights]
     for w in (laid, weights):
-        ops.bp_stdp_network_(w, *given, thresholds=THRESHOLDS)
+        ops.bp_stdp_network_(w, *inputs, thresholds=THRESHOLDS)
     torch.testing.assert_close(laid, weights, rtol=0, atol=0)
 
 
@@ -234,10 +234,10 @@ WRONG = {
 def test_errors_name_what_each_network_is_to_be_given(case):
     changes, message = WRONG[case]
     weights, x, labels, desired = sample(3)
-    given = {"weights": weights, "x": x, "labels": labels, "desired": desired, **changes}
-    given = {"thresholds": THRESHOLDS[: len(given["weights"])], **given}
+    arguments = {"weights": weights, "x": x, "labels": labels, "desired": desired, **changes}
+    arguments = {"thresholds": THRESHOLDS[: len(arguments["weights"])], **arguments}
     with pytest.raises(ValueError, match=f"bp_stdp_network_: {message}"):
-        ops.bp_stdp_network_(**given)
+        ops.bp_stdp_network_(**arguments)
 
 
 def test_errors_of_settings_of_each_network():
@@ -257,7 +257,7 @@ def test_errors_of_settings_of_each_network():
 
 @pytest.mark.parametrize("bad", [0.0, -math.inf, math.nan])
 def test_thresholds_that_nobody_looked_at_write_nowhere(bad):
-    """The CPU refuses them; on CUDA, which would have to wait, neurons that are not there never fire."""
+    """The CPU refuses such thresholds; on CUDA, where a check would wait, padding neurons never fire."""
     call = ops.bp_stdp_network_.check(*sample(3), thresholds=THRESHOLDS, return_hidden=True)
     plain = flatten(call._replace(thresholds=DOUBLE.new_full((3, 3), bad)))
     with force("cpu") as cpu, pytest.raises(RuntimeError, match="thresholds must be positive"):

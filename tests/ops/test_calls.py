@@ -31,12 +31,12 @@ CALLS = {
     for stem, module in MODULES.items()
     for name, call in vars(module).items()
     if name.endswith("Call") and hasattr(call, "_fields") and call.__module__ == module.__name__
-} | {of.call.__module__.rpartition(".")[2]: of.call for of in OF_NEURONS.values()}
+} | {entry.call.__module__.rpartition(".")[2]: entry.call for entry in OF_NEURONS.values()}
 needs_kernels = pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels")
 
 
 def kernels(stem):
-    """The arguments of an op's kernels, by the ends of their names; "_" says that it works in place."""
+    """Return the arguments of an op's kernels by the suffix of their names; "_" marks in-place kernels."""
     found = {}
     for end in ("", "_", "_forward", "_backward"):
         if hasattr(torch.ops.snnfast, stem + end):
@@ -46,7 +46,7 @@ def kernels(stem):
 
 
 def described(parsed):
-    """Name, type and whether it is changed, of each argument."""
+    """Return name, type and mutability of each argument."""
     return [(a.name, str(a.type), bool(a.alias_info and a.alias_info.is_write)) for a in parsed.arguments]
 
 
@@ -57,9 +57,9 @@ def of_call(call):
 
 
 def checks(call):
-    """The functions that make a call: the public ops it serves."""
-    if made := {name: of.check for name, of in OF_NEURONS.items() if of.call is call}:
-        return made
+    """Return the functions that make this call, by public op."""
+    if found := {name: entry.check for name, entry in OF_NEURONS.items() if entry.call is call}:
+        return found
     functions = inspect.getmembers(importlib.import_module(call.__module__), inspect.isfunction)
     found = {name: function.check for name, function in functions if hasattr(function, "check")}
     return {name: check for name, check in found.items() if get_type_hints(check)["return"] is call}
@@ -68,7 +68,7 @@ def checks(call):
 @needs_kernels
 @pytest.mark.parametrize("stem", CALLS)
 def test_fields_of_a_call_are_the_arguments_of_its_kernels(stem):
-    """The same names and types in the same order, of every kernel of the op."""
+    """Names, types and their order agree for every kernel of the op."""
     found, fields = kernels(stem), of_call(CALLS[stem])
     assert found, f"torch.ops.snnfast has no kernel {stem}"
     for end, arguments in found.items():
@@ -81,7 +81,7 @@ def test_fields_of_a_call_are_the_arguments_of_its_kernels(stem):
 @needs_kernels
 @pytest.mark.parametrize("op", OPS)
 def test_every_op_with_a_kernel_has_a_call(op):
-    """Of an op without one, nothing may stand in ``snnfast/reference``: it is still to be written that way."""
+    """Only ops that have a call may have a file in ``snnfast/reference``."""
     check = getattr(getattr(ops, op), "check", None)
     if check is None:
         assert op not in MODULES, f"snnfast.ops.{op} does not take its arguments from its call"
@@ -105,9 +105,9 @@ BACKWARD = {
 
 @needs_kernels
 def test_every_backward_kernel_has_a_call():
-    own = {stem for stem in CALLS if (PACKAGE / f"ops/{stem}.py").exists()}
-    # The kernels of these two take no call, but what their forward pass found.
-    assert set(BACKWARD) == {k for k in own if "_backward" in kernels(k)} - {"pool2d", "spike_conv2d"}
+    stems = {stem for stem in CALLS if (PACKAGE / f"ops/{stem}.py").exists()}
+    # The kernels of these two take results of the forward pass instead of a call.
+    assert set(BACKWARD) == {k for k in stems if "_backward" in kernels(k)} - {"pool2d", "spike_conv2d"}
 
 
 @needs_kernels
@@ -137,8 +137,8 @@ def test_reference_has_the_signature_of_the_op(op):
     assert inspect.getdoc(getattr(reference, op))
     if hasattr(public, "check"):
         assert getattr(reference, op).check is public.check
-        made = inspect.signature(public.check)
-        assert inspect.signature(public) == made.replace(return_annotation=made.empty)
+        signature = inspect.signature(public.check)
+        assert inspect.signature(public) == signature.replace(return_annotation=signature.empty)
 
 
 # ---- from a call to plain arguments and back
@@ -151,9 +151,9 @@ def tensor():
 
 
 def values(hint):
-    """Values that a field of a call may have."""
+    """Return values that a field of a call may have."""
     if hasattr(hint, "_fields"):
-        yield from made(hint)
+        yield from sample_calls(hint)
     elif hint == Parameter:
         yield from (0.25, tensor())
     elif hint == SurrogateLike:
@@ -175,24 +175,24 @@ def values(hint):
         }[hint]()
 
 
-def made(call):
-    """Calls in which every field takes all its values, one of several fields at a time."""
+def sample_calls(call):
+    """Return calls in which every field takes each of its values, one field at a time."""
     hints = get_type_hints(call, include_extras=True)
     several = {name: list(values(hints[name])) for name in call._fields}
     for k in range(max(map(len, several.values()))):
         yield call(**{name: found[k % len(found)] for name, found in several.items()})
 
 
-def same(one, other):
-    if isinstance(one, (tuple, list)):
-        return len(one) == len(other) and all(map(same, one, other))
-    return one is other if isinstance(one, torch.Tensor) else one == other
+def same(first, other):
+    if isinstance(first, (tuple, list)):
+        return len(first) == len(other) and all(map(same, first, other))
+    return first is other if isinstance(first, torch.Tensor) else first == other
 
 
 @pytest.mark.parametrize("stem", CALLS)
 def test_a_call_survives_its_way_through_plain_arguments(stem):
     call, arguments = prepare(CALLS[stem]), of_call(CALLS[stem])
-    for whole in made(call):
+    for whole in sample_calls(call):
         flat = flatten(whole)
         assert len(flat) == len(arguments)
         assert not any(isinstance(a, tuple) for a in flat)
@@ -234,7 +234,7 @@ def written_by_calls():
 
 @pytest.mark.parametrize("path", written_by_calls(), ids=lambda path: path.stem)
 def test_fakes_take_plain_arguments_by_name(path):
-    """They take them all as one list and ``unflatten`` it; nothing is found by counting from its start or end."""
+    """Fakes take all arguments as one list and ``unflatten`` it; none is found by an index."""
     fakes = [f for f in functions_of(path) if any("register_fake" in ast.unparse(d) for d in f.decorator_list)]
     for fake in fakes:
         names = [a.arg for a in (*fake.args.posonlyargs, *fake.args.args, *fake.args.kwonlyargs)]
@@ -247,7 +247,7 @@ ARGUMENTS = re.compile(r"flat|args|inputs|given|call|ctx\.(flat|plain|call|needs
 
 
 def counted(source):
-    """Where an argument is found by a number: ``flat[0]``, ``flat[-1]``, ``flat[2:]``, ``flat[-3 - n]``."""
+    """Return the places that index arguments by number: ``flat[0]``, ``flat[-1]``, ``flat[2:]``, ``flat[-3 - n]``."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Subscript) and ARGUMENTS.fullmatch(ast.unparse(node.value)):
             inner = [n.value for n in ast.walk(node.slice) if isinstance(n, ast.Constant)]

@@ -11,7 +11,7 @@ from snnfast import check
 
 
 def test_every_message_of_check_is_tested():
-    """Each ``raise`` of ``snnfast/check.py`` stands in the errors of the neurons, or in the tests of what needs it."""
+    """The message of each ``raise`` in ``snnfast/check.py`` appears in the tests."""
     raised = re.findall(r'f"\{op\}: (.*?)[\[{"]', inspect.getsource(check))
     raised += re.findall(r'f"\{op\}: \{\w+\} (.*?)[\[{"]', inspect.getsource(check))
     messages = " ".join(m.message for op in neurons() for m in mistakes(op)) + " must be on the device of x, "

@@ -1,4 +1,4 @@
-"""``cuba``: the shared tests of ``tests/neurons``, and what is special to it."""
+"""``cuba``: the shared tests of ``tests/neurons``, and tests of this neuron alone."""
 
 from hypothesis import given, settings
 from neurons import *  # noqa: F403
@@ -96,7 +96,7 @@ def test_infinite_current_keeps_a_synapse_infinite_and_the_neuron_firing(backend
 @settings(max_examples=60)
 @given(runs(CUBA, wide_dtypes))
 def test_current_without_memory_is_lif(arguments):
-    """``decay_syn = 0`` from no current: the current is the input."""
+    """With ``decay_syn = 0`` and no initial current, the current is the input."""
     for name in ("tau_syn", "i"):
         arguments.pop(name, None)
     arguments["decay_syn"] = 0.0

@@ -1,4 +1,4 @@
-"""Delays that are real numbers of steps: what comes out, its gradients, and a sequence in parts."""
+"""Delays of a real number of steps: outputs, gradients, and a sequence in parts."""
 
 import math
 
@@ -21,7 +21,7 @@ def sequence(*shape, dtype=torch.float64, seed=0):
 
 
 def delays(x, longest=None, seed=1):
-    """One a neuron: whole, fractional, 0, and longer than the sequence or nearly as long."""
+    """Return a delay for each neuron: whole, fractional, 0, longer than the sequence or nearly as long."""
     longest = max(12.0, 0.9 * len(x)) if longest is None else longest
     generator = torch.Generator().manual_seed(seed)
     d = torch.rand(x.shape[1:], generator=generator, dtype=torch.float64) * longest
@@ -241,7 +241,7 @@ def test_emulated_cuda_gives_the_bits_of_the_cpu():
 
 @pytest.mark.parametrize("neurons", [15_001, 32_000])
 def test_outputs_beyond_the_caches_are_written_whole(kernels, neurons):
-    """Outputs from 4 MiB on take another way to memory on the CPU, and whole lines from 8 MiB on a third one."""
+    """The CPU stores outputs from 4 MiB on in another way, and whole lines from 8 MiB on in a third one."""
     x = sequence(70, 32_000, dtype=torch.float32)[:, :neurons]
     d = torch.tensor(2.5)
     want = x.new_zeros(x.shape)
@@ -287,14 +287,14 @@ def test_vmap_equals_a_loop(kernels, dims):
     d = torch.rand(3, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64) * 4
     full = [sequence(3, 5, 2, 4), d, sequence(3, 2, 2, 4, seed=1)]
     full = on(kernels.device, *full)
-    given = [t[0] if dim is None else t.movedim(0, dim) for t, dim in zip(full, dims)]
+    inputs = [t[0] if dim is None else t.movedim(0, dim) for t, dim in zip(full, dims)]
 
-    leaves = [t.requires_grad_() for t in given]
+    leaves = [t.requires_grad_() for t in inputs]
     y = torch.vmap(ops.delay, in_dims=dims)(*leaves)
     grad = sequence(*y.shape, seed=5).to(kernels.device)
     got = [y.detach(), *torch.autograd.grad(y, leaves, grad)]
-    each = [[t if dim is None else t.select(dim, k) for t, dim in zip(leaves, dims)] for k in range(3)]
-    y = torch.stack([ops.delay(*e) for e in each])
+    slices = [[t if dim is None else t.select(dim, k) for t, dim in zip(leaves, dims)] for k in range(3)]
+    y = torch.stack([ops.delay(*e) for e in slices])
     want = [y.detach(), *torch.autograd.grad(y, leaves, grad)]
     torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
 
@@ -345,8 +345,8 @@ WRONG = (
 
 @pytest.mark.parametrize(("arguments", "error", "message"), WRONG, ids=[w[2] for w in WRONG])
 def test_errors(backend, arguments, error, message):
-    given = {"x": X, "d": 1.0, **arguments}
-    moved = dict(zip(given, on(backend.device, *given.values()), strict=True))
+    inputs = {"x": X, "d": 1.0, **arguments}
+    moved = dict(zip(inputs, on(backend.device, *inputs.values()), strict=True))
     with pytest.raises(error, match=message):
         ops.delay(**moved)
 
@@ -379,7 +379,7 @@ def test_raw_calls_with_wrong_tensors_are_refused(name):
 
 @pytest.mark.parametrize("name", [n for n in PRESENT if n != "cuda"])
 def test_raw_calls_with_any_delay_stay_in_their_tensors(name):
-    """Numbers that the public op would refuse."""
+    """Delays that the public op would refuse."""
     for d in (-5.0, -1e300, 1e300, math.inf, math.nan):
         for sigma in (0.0, 2.5, 1e300, math.inf):
             y = raw(name).delay_forward(X, d, None, X, sigma)

@@ -1,4 +1,4 @@
-"""The network of Diehl and Cook: the same on every backend bit for bit, cut in time, of any layout and size."""
+"""The network of Diehl and Cook: equal bit for bit on every backend, in parts, for any layout and size."""
 
 import functools
 import itertools
@@ -13,14 +13,14 @@ from snnfast import ops, plasticity, reference
 from snnfast.ops import Events, Rates
 from snnfast.reference.call import flatten
 
-WEAK = {"inhibition": 0.5}  # with which one winner of many neurons lets others win the next steps
+WEAK = {"inhibition": 0.5}  # weak, so that other neurons win the steps after a winner
 # N, I: one group of 64 neurons or several, whole and partial; inputs in every phase of Philox's counters of 4.
 SIZES = ((5, 31), (64, 28), (70, 30), (130, 49))
 
 
 @functools.cache
 def expected_of(rule, dynamics, dtype, sizes, count, steps, **changes):
-    """The arguments of a call, and what the reference gives."""
+    """Return the arguments of a call and the results of the reference."""
     w, theta, x = sample(sizes, dtype, count, steps, low=-0.1 if rule == "negative weights" else 0.0)
     norm = None if rule in ("none", "negative weights") else 0.25 * sizes[1]
     arguments = {"rule": RULES[rule], "norm": norm, **DYNAMICS[dynamics]} | changes
@@ -30,17 +30,17 @@ def expected_of(rule, dynamics, dtype, sizes, count, steps, **changes):
 
 
 def assert_equals_reference(name, rule, dynamics, dtype, sizes, count=3, steps=60, **changes):
-    """Whether the state is asked for or not: without it the CPU's kernel skips the more."""
-    given, arguments, expected = expected_of(rule, dynamics, dtype, sizes, count, steps, **changes)
+    """Compare with and without ``return_state``: without it the CPU kernel skips more work."""
+    inputs, arguments, expected = expected_of(rule, dynamics, dtype, sizes, count, steps, **changes)
     with force(name) as on:
         close = rule in ROUNDED and (dtype == torch.float32 or not on.exact)
-        given = moved(given, on.device)
+        inputs = moved(inputs, on.device)
         for asked in (True, False):
-            got = run(ops.diehl_cook_, *given, return_spikes=asked, return_state=asked, **arguments)
+            got = run(ops.diehl_cook_, *inputs, return_spikes=asked, return_state=asked, **arguments)
             assert_same(moved(got, "cpu"), expected, close)
 
 
-# Every rule and every dynamics in both dtypes; each with each on the CPU in float64.
+# Every rule and every dynamics in both dtypes; all combinations on the CPU in float64.
 CASES = [
     (name, rule, dynamics, dtype)
     for name in PRESENT
@@ -60,7 +60,7 @@ def test_kernels_equal_reference(name, rule, dynamics, dtype):
 @pytest.mark.parametrize(("name", "clusters"), MEETING)
 @pytest.mark.parametrize(("dynamics", "sizes"), zip(DYNAMICS, itertools.cycle([(1100, 12), (2100, 9)])), ids=str)
 def test_more_neurons_than_a_block_of_cuda_takes(name, clusters, dynamics, sizes, monkeypatch):
-    """Blocks wait for each other; in the larger one a thread has several neurons."""
+    """Blocks synchronise; in the larger network a thread has several neurons."""
     monkeypatch.setenv("SNNFAST_CLUSTERS", clusters)
     rule = "pre and post" if sizes[0] == 1100 else "triplet"
     # Else one neuron spikes and no other.
@@ -70,7 +70,7 @@ def test_more_neurons_than_a_block_of_cuda_takes(name, clusters, dynamics, sizes
 
 @pytest.mark.parametrize("name", [n for n in PRESENT if n == "cuda_emulation"])
 @pytest.mark.parametrize(
-    ("way", "dynamics"),  # each with each would show the same: where memory lies decides no spike
+    ("way", "dynamics"),  # not all combinations: the place of the memory does not change a spike
     [(w, d) for k, w in enumerate(WAYS) for m, d in enumerate(DYNAMICS) if (k + m) % 3 == 0],
 )
 def test_wherever_cuda_has_its_memory(name, way, dynamics, monkeypatch):
@@ -86,7 +86,7 @@ def test_wherever_cuda_has_its_memory(name, way, dynamics, monkeypatch):
 @pytest.mark.parametrize("name", PRESENT)
 @pytest.mark.parametrize(("sizes", "count"), [((5, 31), 19), ((1100, 12), 3)], ids=str)
 def test_many_images_at_once_without_learning(name, sizes, count):
-    """More images than blocks, or several blocks an image."""
+    """More images than blocks, and several blocks for an image."""
     assert_equals_reference(name, "none", "frozen", torch.float32, sizes, count, steps=25)
 
 
@@ -118,7 +118,7 @@ def test_forms_of_input_are_one(name, sizes):
 @pytest.mark.parametrize("dynamics", DYNAMICS)
 @pytest.mark.parametrize("cuts", [(1, 2, 17, 10), (0, 30)], ids=str)
 def test_cut_in_time_is_the_same(backend, dynamics, cuts):
-    """The state holds all there is to remember: also what is under way, and between blocks of a grid."""
+    """The state is complete: it includes spikes that have not arrived, also between blocks of a grid."""
     neurons = 1100 if len(cuts) == 4 else 20
     w, theta, x = sample((neurons, 24), count=1, steps=30)
     spikes = dense(x, 24)
@@ -171,7 +171,7 @@ def test_layouts(backend, layout):
 
 @pytest.mark.parametrize("backend", ["reference", *PRESENT])
 def test_many_presentations_in_one_call_or_in_many(backend):
-    """Chunks, refreshed bounds and copied weights begin and end within them."""
+    """Chunks, refreshed bounds and copied weights begin and end within the presentations."""
     w, theta, x = sample((70, 28), torch.float32, count=40 if backend == "reference" else 70, steps=12)
     arguments = {"rule": RULES["triplet"], "norm": 7.0, "inhibition_delay": 0, "one_winner": True}
     with force(backend) as on:

@@ -1,4 +1,4 @@
-"""The network of Diehl and Cook: worked by hand, and against one whose inhibitory neurons are there."""
+"""The network of Diehl and Cook: worked by hand, and against a network with explicit inhibitory neurons."""
 
 import math
 
@@ -49,7 +49,7 @@ def test_by_hand(name):
 
 
 def explicit_network(spikes, w, exc, inh, steps):
-    """n3ml's populations step by step: every connection takes a step; an inhibitory partner for every neuron."""
+    """Run n3ml's populations step by step: a connection takes a step, and each neuron has an inhibitory partner."""
     n = w.shape[0]
     v, refractory, theta, s = (
         torch.full((n,), -65.0, dtype=w.dtype),
@@ -79,7 +79,7 @@ def explicit_network(spikes, w, exc, inh, steps):
 
 @pytest.mark.parametrize("name", ["reference", *PRESENT])
 def test_direct_inhibition_is_that_of_inhibitory_partners(name):
-    """With n3ml's constants the network without inhibitory neurons gives what the one with them gives."""
+    """With n3ml's constants, networks with and without inhibitory neurons have the same spikes."""
     generator = torch.Generator().manual_seed(3)
     w = torch.rand(30, 100, generator=generator, dtype=torch.float64) * 0.3
     spikes = torch.rand(1, 250, 100, generator=generator) < 0.05

@@ -1,4 +1,4 @@
-"""Both networks of Diehl and Cook: calls that are compiled, exported, raw; what they change and what they must not."""
+"""Both networks of Diehl and Cook: compiled, exported and raw calls; the arguments that they change."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ FROZEN = {"rule": None, "theta_plus": 0.0, "tau_theta": None}
 
 
 def sample(name, dtype=torch.float32, neurons=6, inputs=8, count=2, steps=12):
-    """Stimuli, weights and thresholds that make neurons spike."""
+    """Return stimuli, weights and thresholds that make neurons spike."""
     generator = torch.Generator().manual_seed(0)
     w = (torch.rand(neurons, inputs, generator=generator) * 0.5).to(dtype)
     current = name == "diehl_cook_"
@@ -26,7 +26,7 @@ def sample(name, dtype=torch.float32, neurons=6, inputs=8, count=2, steps=12):
 
 
 def run(name, x, w, theta, op=None, **changes):
-    """Presents and learns."""
+    """Present stimuli and learn."""
     settings = {"rule": plasticity.triplet(1e-3, 0.03), "norm": 2.0, **OPS[name], **changes}
     return (op or getattr(ops, name))(x, w, theta, **settings)
 
@@ -107,7 +107,7 @@ def test_weights_may_want_a_gradient_and_be_made_in_inference_mode(backend, name
 
 
 class Network(nn.Module):
-    """Learns from what it is given, and says what it saw."""
+    """Module that learns from its input and returns the op's results."""
 
     def __init__(self, name, w, theta, **settings):
         super().__init__()
@@ -122,7 +122,7 @@ class Network(nn.Module):
 
 
 def settings_of(name):
-    """With state, spikes and delays."""
+    """Return settings with state, spikes and delays."""
     settings = {"return_state": True, "return_spikes": True}
     if name == "diehl_cook_conductance_":
         delays = torch.arange(48).view(6, 8).to(torch.uint8) % 4
@@ -164,8 +164,8 @@ def test_compiled_by_inductor_is_eager_and_raises_versions(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_exported_is_eager(name):
     x, w, theta = sample(name)
-    eager, kept = (Network(name, w, theta, **settings_of(name)) for _ in range(2))
-    exported = torch.export.export(kept, (x.hz, x.seeds)).module()
+    eager, to_export = (Network(name, w, theta, **settings_of(name)) for _ in range(2))
+    exported = torch.export.export(to_export, (x.hz, x.seeds)).module()
     for _ in range(2):
         assert_equal(exported(x.hz, x.seeds), eager(x.hz, x.seeds))
     assert_equal(exported.w, eager.w)
@@ -215,13 +215,13 @@ def test_events_out_of_range_touch_nothing_but_the_weights(backend, name, case, 
         inside = room[30:-30, 1050:-1050]
         inside.copy_(w)
         events = Events(*(v.to(on.device) for v in HOSTILE[case]))
-        given = {"rule": plasticity.pair(0.01, 0.5), "norm": 2.0, **OPS[name]}
+        options = {"rule": plasticity.pair(0.01, 0.5), "norm": 2.0, **OPS[name]}
         try:
             if checked:
-                getattr(ops, name)(events, inside, theta.to(on.device), validate=False, **given)
+                getattr(ops, name)(events, inside, theta.to(on.device), validate=False, **options)
             else:
-                one = Events(events.inputs[:0], torch.zeros_like(events.offsets))
-                call = getattr(ops, name).check(one, inside, theta.to(on.device), **given)
+                empty = Events(events.inputs[:0], torch.zeros_like(events.offsets))
+                call = getattr(ops, name).check(empty, inside, theta.to(on.device), **options)
                 raw(on, name, call._replace(x=call.x._replace(inputs=events.inputs, offsets=events.offsets)))
         except RuntimeError as error:
             assert "must ascend" in str(error)  # noqa: PT017
@@ -237,11 +237,11 @@ def test_delays_beyond_the_longest_count_as_the_longest(backend, carry):
     name = "diehl_cook_conductance_"
     delays = (torch.arange(48).view(6, 8) * 37 % 256).to(torch.uint8)
     results = []
-    for given in (delays, delays.clamp(max=3)):
+    for steps in (delays, delays.clamp(max=3)):
         with force(backend) as on:
             x, w, theta = sample(name)
             x, w, theta = (Rates(x.hz.to(on.device), 12, x.seeds.to(on.device)), w.to(on.device), theta.to(on.device))
-            settings = {"delays": given.to(on.device), "longest_delay": 3, "validate": False, "return_state": True}
+            settings = {"delays": steps.to(on.device), "longest_delay": 3, "validate": False, "return_state": True}
             result = run(name, x, w, theta, **settings)
             if carry:
                 result = run(name, x, w, theta, state=result.state, **settings)

@@ -1,4 +1,4 @@
-"""The network of Diehl and Cook with conductances: the same on every backend, cut in time, of any layout and size."""
+"""The network of Diehl and Cook with conductances: equal on every backend, in parts, for any layout and size."""
 
 import itertools
 
@@ -42,7 +42,7 @@ DYNAMICS = {
         "delays": 2,
     },
 }
-# Every rule with two dynamics, each with every kind of rule in turn: on the CPU in float64 both, else one of them.
+# Every rule with two dynamics, which alternate over the kinds of rules: both on the CPU in float64, else one.
 CASES = [
     (name, rule, list(DYNAMICS)[(3 * k + shift) % len(DYNAMICS)], dtype)
     for name in PRESENT
@@ -62,28 +62,28 @@ def delays_to(longest, w):
 
 
 def run(f, x, w, theta, **arguments):
-    """The result, and weights and thresholds after it; those given stay."""
+    """Return the result, and the weights and thresholds after it; the arguments are not changed."""
     w, theta = w.clone(), theta.clone()
     if isinstance(arguments.get("delays"), int):
         arguments["delays"] = delays_to(arguments["delays"], w)
     return f(x, w, theta, **{"tau": 20.0, "rest": 5.0, **arguments}), w, theta
 
 
-def by_reference(*given, **arguments):
-    return run(reference.diehl_cook_conductance_, *given, **arguments)
+def by_reference(*inputs, **arguments):
+    return run(reference.diehl_cook_conductance_, *inputs, **arguments)
 
 
-def assert_equals_reference(name, given, rule, **arguments):
-    """Whether the state is asked for or not: without it the kernels skip the more."""
+def assert_equals_reference(name, inputs, rule, **arguments):
+    """Compare with and without ``return_state``: without it the kernels skip more work."""
     arguments |= {"rule": RULES[rule], "norm": None if rule == "none" else 5.0}
     all_of_it = {"return_spikes": True, "return_state": True}
-    expected, _ = once(by_reference, *given, **all_of_it, **arguments)
+    expected, _ = once(by_reference, *inputs, **all_of_it, **arguments)
     assert expected[0].counts.sum() > 3
     with force(name) as on:
-        close = rule in ROUNDED and (given[1].dtype == torch.float32 or not on.exact)
-        given = [moved(v, on.device) for v in given]
+        close = rule in ROUNDED and (inputs[1].dtype == torch.float32 or not on.exact)
+        inputs = [moved(v, on.device) for v in inputs]
         for asked in ({}, all_of_it):
-            got = run(ops.diehl_cook_conductance_, *given, **asked, **arguments)
+            got = run(ops.diehl_cook_conductance_, *inputs, **asked, **arguments)
             assert_same(moved(got, "cpu"), expected, close)
 
 
@@ -98,7 +98,7 @@ MANY = {"tau": 4.0, "rest": 1.0, "w_inh_exc": 0.01, "delays": 2}
 
 @pytest.mark.parametrize("name", PRESENT)
 def test_every_input_fires_in_every_step(name):
-    """As many inputs are under way as can be, and CUDA uses their memory in turn."""
+    """The largest number of spikes has not arrived yet; CUDA uses their memory as a ring buffer."""
     w, theta, x = sample((5, 7), steps=20)
     x = x._replace(hz=torch.full_like(x.hz, 2000.0))
     assert_equals_reference(name, (x, w, theta), "triplet", tau=4.0, rest=1.0, delays=3)
@@ -107,7 +107,7 @@ def test_every_input_fires_in_every_step(name):
 @pytest.mark.parametrize(("name", "clusters"), MEETING)
 @pytest.mark.parametrize("sizes", [(600, 12), (1100, 9)], ids=str)
 def test_more_neurons_than_a_block_of_cuda_takes(name, clusters, sizes, monkeypatch):
-    """Blocks wait for each other; in the larger one a thread has several neurons."""
+    """Blocks synchronise; in the larger network a thread has several neurons."""
     monkeypatch.setenv("SNNFAST_CLUSTERS", clusters)
     w, theta, x = sample(sizes, count=2, steps=14)
     rule = "triplet" if sizes[0] == 600 else "pair"
@@ -117,7 +117,7 @@ def test_more_neurons_than_a_block_of_cuda_takes(name, clusters, sizes, monkeypa
 @pytest.mark.parametrize("name", PRESENT)
 @pytest.mark.parametrize(("sizes", "count"), [((5, 31), 19), ((600, 12), 3)], ids=str)
 def test_many_images_at_once_without_learning(name, sizes, count):
-    """More images than blocks, or several blocks an image."""
+    """More images than blocks, and several blocks for an image."""
     w, theta, x = sample(sizes, torch.float32, count=count, steps=14)
     frozen = {"theta_plus": 0.0, "tau_theta": None}
     assert_equals_reference(name, (x, w, theta), "none", **MANY, **frozen)
@@ -165,7 +165,7 @@ def test_forms_of_input_are_one(name, sizes):
 @pytest.mark.parametrize("backend", ["reference", *PRESENT])
 @pytest.mark.parametrize(("dynamics", "rule"), zip(DYNAMICS, itertools.cycle(["triplet", "none"])))
 def test_cut_in_time_is_the_same(backend, dynamics, rule):
-    """The state holds all there is to remember: also what is under way."""
+    """The state is complete: it includes spikes that have not arrived."""
     w, theta, x = sample((20, 24), count=1, steps=40)
     spikes = dense(x, 24)
     with force(backend) as on:
@@ -193,10 +193,10 @@ def test_cut_in_time_is_the_same(backend, dynamics, rule):
 
 @pytest.mark.parametrize("backend", ["reference", *PRESENT])
 def test_rest_is_silence(backend):
-    """A presentation and its rest are the presentation with as many steps of silence."""
+    """A presentation with rest equals one with as many steps without input."""
     w, theta, x = sample((20, 24), count=2, steps=40)
     spikes = dense(x, 24)
-    silent = torch.cat((spikes, spikes.new_zeros(2, 11, 24)), 1)  # 5.2 ms: begun steps count
+    silent = torch.cat((spikes, spikes.new_zeros(2, 11, 24)), 1)  # 5.2 ms: partial steps count as whole
     with force(backend) as on:
         w, theta = w.to(on.device), theta.to(on.device)
         arguments = {
@@ -211,14 +211,14 @@ def test_rest_is_silence(backend):
         expected = run(op, silent.to(on.device), w, theta, rest=0.0, **arguments)
         got = run(op, spikes.to(on.device), w, theta, rest=5.2, **arguments)
     assert got[0].spikes.shape == (2, 51, 20)
-    assert got[0].spikes[:, 40:].any()  # what was under way arrives
+    assert got[0].spikes[:, 40:].any()  # spikes of before arrive
     assert_same(got, expected)
 
 
 @pytest.mark.parametrize("backend", ["reference", *PRESENT])
 @pytest.mark.parametrize("rule", ["none", "triplet"])
 def test_presentations_go_on_from_a_state(backend, rule):
-    """Nothing is reset between them: they are one long presentation with silence in between."""
+    """Nothing is reset: they equal one long presentation with pauses in between."""
     w, theta, x = sample((20, 24), count=3, steps=20)
     spikes = dense(x, 24)
     long = torch.cat((spikes, spikes.new_zeros(3, 10, 24)), 1).view(1, 90, 24)
@@ -342,6 +342,6 @@ def test_opcheck(name, form, carry):
     op = ops.diehl_cook_conductance_
     with force(name) as on:
         x, w, theta, delays, state = (moved(v, on.device) for v in (x, w, theta, delays, state))
-        given = {"rule": RULES["pair"], "norm": 3.0, "delays": delays, "rest": 1.5, "return_spikes": True}
-        call = op.check(x, w, theta, state=state if carry else None, **given)
+        options = {"rule": RULES["pair"], "norm": 3.0, "delays": delays, "rest": 1.5, "return_spikes": True}
+        call = op.check(x, w, theta, state=state if carry else None, **options)
         torch.library.opcheck(on.ops.diehl_cook_conductance_, tuple(flatten(call)))

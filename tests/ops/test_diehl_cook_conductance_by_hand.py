@@ -13,7 +13,7 @@ from snnfast import ops, plasticity
 @pytest.mark.parametrize("name", ["reference", *PRESENT])
 def test_one_neuron_by_hand(name):
     """One input spike of weight 1, conductances that halve in a step, a quarter of the time constant."""
-    half = 1 / math.log(2)  # ms: the time constant with which something halves in a step of 1 ms
+    half = 1 / math.log(2)  # ms: time constant of a decay by half in a step of 1 ms
     mean = 0.5 * half
     with force(name) as on:
         w = torch.tensor([[1.0]], dtype=torch.float64, device=on.device)
@@ -44,7 +44,7 @@ def test_one_neuron_by_hand(name):
     assert v[1] < -53 < v[2]
     assert result.spikes[0, :, 0].tolist() == [False, False, True, False, False]
     assert theta.tolist() == [0.5]
-    # Held at the reset for steps 3 and 4; five steps after the input its conductance has halved four times.
+    # Refractory in steps 3 and 4; five steps after the input its conductance has halved four times.
     assert result.state.v.tolist() == [-60.0]
     assert result.state.refractory.tolist() == [0]
     torch.testing.assert_close(result.state.g_exc.cpu(), torch.tensor([1 / 16]).double())
@@ -92,7 +92,7 @@ def test_inhibition_by_hand(name):
 
 @pytest.mark.parametrize("name", ["reference", *PRESENT])
 def test_delays_by_hand(name):
-    """A spike arrives in the step that its delay says, drives with the weight before learning, then pairs."""
+    """A spike arrives after its delay, acts with the weight before learning, and then changes it."""
     rule = plasticity.pair(lr_pre=0.125, lr_post=0.0)
     with force(name) as on:
         w = torch.full((2, 2), 0.5, dtype=torch.float64, device=on.device)
@@ -101,7 +101,7 @@ def test_delays_by_hand(name):
         settings = {"delays": delays, "rest": 0.0, "rule": rule, "return_state": True}
         silence = torch.zeros(1, 0, 2, dtype=torch.bool, device=on.device)
         state = ops.diehl_cook_conductance_(silence, w, theta, **settings).state
-        # Traces of neurons that spiked a moment ago: each input that arrives costs 1/8 of them.
+        # Traces of neurons that have just spiked: each arriving input lowers the weight by 1/8 of them.
         state = state._replace(trace_post=torch.ones(2, dtype=torch.float64, device=on.device))
         arrived = []
         for t in range(5):

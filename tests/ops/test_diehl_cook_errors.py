@@ -12,10 +12,10 @@ from snnfast.ops import DiehlCookConductanceState, DiehlCookState, Events, Rates
 
 def arguments(op, **changes):
     """Return the arguments of a valid call of 2 presentations, 3 steps, 5 inputs and 4 neurons, with ``changes``."""
-    given = {"x": torch.ones(2, 3, 5), "w": torch.full((4, 5), 0.5), "rule": plasticity.pair()}
+    defaults = {"x": torch.ones(2, 3, 5), "w": torch.full((4, 5), 0.5), "rule": plasticity.pair()}
     if op is ops.diehl_cook_:
-        return {**given, "theta": torch.zeros(4), **changes}
-    return {**given, "theta": torch.full((4,), 20.0).double(), "rest": 1.0, **changes}
+        return {**defaults, "theta": torch.zeros(4), **changes}
+    return {**defaults, "theta": torch.full((4,), 20.0).double(), "rest": 1.0, **changes}
 
 
 HZ, SEEDS = torch.ones(2, 5), torch.arange(2)
@@ -88,7 +88,7 @@ COMMON = {
         {"x": Events(torch.tensor([3]).int(), torch.tensor([0, 1]))},
     ),
 }
-OWN = {
+SPECIFIC = {
     ops.diehl_cook_: {
         "w infinite": (ValueError, "w must be finite", {"w": torch.full((4, 5), float("inf")), "rule": None}),
         "theta dtype": (
@@ -173,33 +173,33 @@ OWN = {
     },
 }
 STATES = {ops.diehl_cook_: DiehlCookState, ops.diehl_cook_conductance_: DiehlCookConductanceState}
-CASES = [(op, case) for op, own in OWN.items() for case in (COMMON | own)]
+CASES = [(op, case) for op, specific in SPECIFIC.items() for case in (COMMON | specific)]
 
 
 @pytest.mark.parametrize("backend", ["reference", *PRESENT])
 @pytest.mark.parametrize(("op", "case"), CASES)
 def test_errors_name_the_argument_and_change_nothing(backend, op, case):
-    error, message, changes = (COMMON | OWN[op])[case]
+    error, message, changes = (COMMON | SPECIFIC[op])[case]
     assert_refused(op, backend, arguments(op, **changes), error, message)
 
 
 @pytest.mark.parametrize(("op", "field"), [(op, field) for op, kind in STATES.items() for field in kind._fields])
 def test_errors_name_the_part_of_the_state(op, field):
-    given = arguments(op)
-    state = op(**given, return_state=True).state
+    valid = arguments(op)
+    state = op(**valid, return_state=True).state
     for wrong, error in (
         (torch.zeros(3, 3), ValueError),
         (None, TypeError),
         (getattr(state, field).to(torch.int64), TypeError),
     ):
         with pytest.raises(error, match=rf"{op.__name__}: state\.{field} must"):
-            op(**given, state=state._replace(**{field: wrong}))
+            op(**valid, state=state._replace(**{field: wrong}))
 
 
 @pytest.mark.parametrize("op", STATES)
 def test_the_state_given_is_not_changed(op):
-    given = arguments(op)
-    state = op(**given, return_state=True).state
+    valid = arguments(op)
+    state = op(**valid, return_state=True).state
     before = [s.clone() for s in state]
-    op(**given, state=state, return_state=True)
+    op(**valid, state=state, return_state=True)
     assert_equal(list(state), before)

@@ -1,4 +1,4 @@
-"""Many networks of Diehl and Cook at once: each is, bit for bit, what it is alone."""
+"""Many networks of Diehl and Cook at once: each equals, bit for bit, a single network."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ FROZEN = {"rule": None, "theta_plus": 0.0, "tau_theta": None}
 
 
 def sample(name, networks, neurons=6, inputs=9, count=2, steps=12):
-    """Rates that all are given with seeds of their own, weights ``[K, N, I]``, thresholds, and other arguments."""
+    """Return shared rates with a seed for each network, weights ``[K, N, I]``, thresholds, and other arguments."""
     generator = torch.Generator().manual_seed(0)
     w = torch.rand(networks, inputs, neurons, generator=generator).mT
     theta = torch.rand(networks, neurons, generator=generator)
@@ -78,14 +78,14 @@ def on_device(value, device):
 
 
 def results(name, x, w, theta, arguments, calls):
-    """All that comes of some calls, one after the other: counts, spikes, states, weights, thresholds."""
-    w, theta, given = w.clone(), theta.clone(), []
+    """Return the results of several calls in turn: counts, spikes, states, weights, thresholds."""
+    w, theta, collected = w.clone(), theta.clone(), []
     state = None
     for settings in calls:
         result = getattr(ops, name)(x, w, theta, state=state, return_spikes=True, **{**arguments, **settings})
         state = result.state
-        given += [result.counts, result.spikes, *(() if state is None else state)]
-    return [value.cpu() for value in (*given, w, theta)]
+        collected += [result.counts, result.spikes, *(() if state is None else state)]
+    return [value.cpu() for value in (*collected, w, theta)]
 
 
 def assert_each_is_what_it_is_alone(name, x, w, theta, arguments, calls):
@@ -101,7 +101,7 @@ def assert_each_is_what_it_is_alone(name, x, w, theta, arguments, calls):
 FORMS = list(forms(sample("diehl_cook_", 3)[0]))
 
 
-# The reference and the emulated CUDA, which take their time, meet each form in one of the two.
+# The reference and the emulated CUDA, which are slow, run each form in one of the two.
 CASES = [
     (backend, name, form)
     for backend in ("reference", *PRESENT)
@@ -113,7 +113,7 @@ CASES = [
 
 @pytest.mark.parametrize(("backend", "name", "form"), CASES)
 def test_each_is_what_it_is_alone(backend, name, form):
-    """Learning and going on from the state, then without either."""
+    """Learn and continue from the state, then run without either."""
     x, w, theta, arguments = sample(name, 3)
     with force(backend) as on:
         x, w, theta = (on_device(v, on.device) for v in (forms(x)[form], w, theta))
@@ -125,7 +125,7 @@ def test_each_is_what_it_is_alone(backend, name, form):
 @pytest.mark.skipif("cuda_emulation" not in PRESENT, reason="no emulated CUDA")
 @pytest.mark.parametrize(("way", "name"), [(way, list(OPS)[k % 2]) for k, way in enumerate(WAYS)])
 def test_wherever_cuda_has_their_memory(name, way, monkeypatch):
-    """Two are two clusters of 2 blocks; there is no room for two of 4."""
+    """Two networks run as two clusters of 2 blocks; there is no room for two clusters of 4."""
     emulate(monkeypatch, way)
     x, w, theta, arguments = sample(name, 2, 130, 49, 2, 12)
     with force("cuda_emulation"):
@@ -136,7 +136,7 @@ def test_wherever_cuda_has_their_memory(name, way, monkeypatch):
 @pytest.mark.parametrize("name", OPS)
 @pytest.mark.parametrize(("networks", "neurons", "count", "steps"), [(11, 4, 1, 8), (3, 1100, 1, 7), (2, 5, 9, 8)])
 def test_more_than_a_device_runs_at_the_same_time(kernels, name, networks, neurons, count, steps):
-    """Rows of a grid and threads go on with other networks; those of several blocks, which wait, have theirs each."""
+    """Rows of a grid and threads run several networks in turn; networks of several blocks, which wait, do not share."""
     x, w, theta, arguments = sample(name, networks, neurons, 5, count, steps)
     if name == "diehl_cook_":
         arguments |= {"one_winner": True, "inhibition_delay": 0}
@@ -147,18 +147,18 @@ def test_more_than_a_device_runs_at_the_same_time(kernels, name, networks, neuro
 
 
 def own_settings(name, networks):
-    """Everything that networks may differ in."""
+    """Return values for all settings in which networks may differ."""
 
-    def each(value, by):
+    def vary(value, by):
         return [value + by * k for k in range(networks)]
 
-    own = {
+    varied = {
         "rule": [
             plasticity.triplet(1e-3 * k, 0.03 * k, lr_pre_triplet=1e-3, w_max=9.0 + k, tau_pre=5.0 + k)
             for k in range(networks)
         ],
-        "norm": each(4.0, 0.5),
-        "theta_plus": each(0.0, 0.2),
+        "norm": vary(4.0, 0.5),
+        "theta_plus": vary(0.0, 0.2),
         "tau_theta": [None, 30.0, 1e6][:networks] + [50.0] * (networks - 3),
     }
     if name == "diehl_cook_":
@@ -170,36 +170,36 @@ def own_settings(name, networks):
         changes |= {"v_reset_inh": (-45.0, -1.0), "v_threshold_inh": (-40.0, -1.0)}
         changes |= {"tau_g_exc": (1.0, 0.5), "tau_g_inh": (2.0, 0.5), "e_exc": (0.0, 1.0)}
         changes |= {"e_inh": (-100.0, 3.0), "w_exc_inh": (10.4, 1.0), "w_inh_exc": (0.5, 0.5)}
-    return {**own, **{n: each(*change) for n, change in changes.items()}}
+    return {**varied, **{n: vary(*change) for n, change in changes.items()}}
 
 
-def part_of(settings, own, k):
-    """``settings`` of network ``k`` where ``own`` has one a network."""
-    return {n: own[n][k] if n in own and v is own[n] else v for n, v in settings.items()}
+def part_of(settings, varied, k):
+    """Return the settings of network ``k``; ``varied`` has a value for each network."""
+    return {n: varied[n][k] if n in varied and v is varied[n] else v for n, v in settings.items()}
 
 
 @pytest.mark.parametrize("name", OPS)
 def test_each_has_its_own_settings(backend, name):
-    """All at once and one after the other, bit for bit the network with the k-th of them."""
+    """With all settings at once, and with each alone, network k equals a single one with the k-th values."""
     networks = 3
     x, w, theta, arguments = sample(name, networks, count=2 if backend.name == "reference" else 5)
     x, w, theta = (on_device(v, backend.device) for v in (x, w, theta))
     arguments = {key: on_device(value, backend.device) for key, value in arguments.items()}
-    own = own_settings(name, networks)
-    for chosen in (own, *({n: v} for n, v in own.items() if backend.name == "cpu")):
+    varied = own_settings(name, networks)
+    for chosen in (varied, *({n: v} for n, v in varied.items() if backend.name == "cpu")):
         learns = {**LEARNS, **chosen}
         frozen = {**FROZEN, **chosen, "rule": None, "norm": None}
         calls = [learns, learns, {**frozen, "return_state": False}]
-        given = {n: v for n, v in arguments.items() if n not in chosen}
-        together = results(name, x, w, theta, given, calls)
+        shared = {n: v for n, v in arguments.items() if n not in chosen}
+        together = results(name, x, w, theta, shared, calls)
         for k in range(networks):
-            delays = {"delays": given["delays"][k]} if "delays" in given else {}
+            delays = {"delays": shared["delays"][k]} if "delays" in shared else {}
             alone = results(
                 name,
                 of_network(x, k),
                 w[k],
                 theta[k],
-                {**given, **delays},
+                {**shared, **delays},
                 [part_of(call, chosen, k) for call in calls],
             )
             for got, expected in zip(together, alone, strict=True):
@@ -208,13 +208,13 @@ def test_each_has_its_own_settings(backend, name):
 
 @pytest.mark.parametrize("name", OPS)
 def test_a_state_at_rest_is_that_of_each_network(name):
-    """Also where nothing is presented."""
+    """This holds also where nothing is presented."""
     x, w, theta, arguments = sample(name, 3)
-    own = own_settings(name, 3)
-    arguments = {n: v for n, v in arguments.items() if n not in own}
+    varied = own_settings(name, 3)
+    arguments = {n: v for n, v in arguments.items() if n not in varied}
     none = x._replace(hz=x.hz[:0], seeds=x.seeds[:, :0])
-    state = getattr(ops, name)(none, w, theta, return_state=True, **arguments, **own).state
-    expected = own.get("v_rest", [0.0] * 3)
+    state = getattr(ops, name)(none, w, theta, return_state=True, **arguments, **varied).state
+    expected = varied.get("v_rest", [0.0] * 3)
     assert state.v[:, 0].tolist() == expected
 
 
@@ -306,16 +306,16 @@ WRONG = {
 def test_errors_name_what_each_network_is_to_be_given(name, case):
     changes, message = WRONG[case]
     x, w, theta, arguments = sample(name, 3)
-    given = {"x": x, "w": w, "theta": theta, **arguments, **changes}
+    call = {"x": x, "w": w, "theta": theta, **arguments, **changes}
     if case == "theta":
-        given["theta"] = given["theta"].to(theta.dtype)
+        call["theta"] = call["theta"].to(theta.dtype)
     if case == "state":
         alone = {k: v[0] if k == "delays" else v for k, v in arguments.items()}
-        one = x._replace(seeds=x.seeds[0])
-        given["state"] = getattr(ops, name)(one, w[0], theta[0], return_state=True, **alone).state
+        single = x._replace(seeds=x.seeds[0])
+        call["state"] = getattr(ops, name)(single, w[0], theta[0], return_state=True, **alone).state
     before = w.clone()
     with pytest.raises(ValueError, match=f"{name}: {message}"):
-        getattr(ops, name)(**given)
+        getattr(ops, name)(**call)
     torch.testing.assert_close(w, before, rtol=0, atol=0)
 
 

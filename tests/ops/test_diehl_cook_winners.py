@@ -1,4 +1,4 @@
-"""The network of Diehl and Cook where a mistake would be small: ties, bounds that learning raises, own inhibition."""
+"""The network of Diehl and Cook in subtle cases: ties, bounds that learning raises, delayed inhibition."""
 
 import math
 
@@ -8,16 +8,28 @@ from backends import PRESENT, force
 
 from snnfast import ops, plasticity
 
-HALF = -1 / math.log(0.5)  # ms: the time constant with which something halves in a step of 1 ms
+HALF = -1 / math.log(0.5)  # ms: time constant of a decay by half in a step of 1 ms
 
 
 def present(backend, spikes, w, **settings):
-    """The result, on the CPU; membranes halve in a step, a current of 1 is a spike, of less than 2 no second one."""
-    given = {"tau": HALF, "v_threshold": 1.0, "v_reset": 0.0, "refractory": 0.0, "theta_plus": 0.0, "inhibition": 0.0}
+    """Return the result on the CPU; membranes halve in a step, a current of 1 makes a spike, one below 2 no second."""
+    defaults = {
+        "tau": HALF,
+        "v_threshold": 1.0,
+        "v_reset": 0.0,
+        "refractory": 0.0,
+        "theta_plus": 0.0,
+        "inhibition": 0.0,
+    }
     with force(backend) as on:
         theta = torch.zeros(len(w), dtype=w.dtype, device=on.device)
         result = ops.diehl_cook_(
-            spikes.to(on.device), w.to(on.device), theta, return_spikes=True, return_state=True, **{**given, **settings}
+            spikes.to(on.device),
+            w.to(on.device),
+            theta,
+            return_spikes=True,
+            return_state=True,
+            **{**defaults, **settings},
         )
     return result.spikes.cpu(), [s.cpu() for s in result.state]
 
@@ -41,7 +53,7 @@ def present(backend, spikes, w, **settings):
 )
 @pytest.mark.parametrize("delay", [0, 1])
 def test_of_equal_candidates_the_first_wins(backend, before, candidates, delay):
-    """Whichever has spiked before, so that the CPU's kernel has taken it out of its group."""
+    """This holds whichever neuron spiked before and was taken out of its group by the CPU kernel."""
     neurons = 1100 if max(candidates) > 1000 else 80
     inputs = len(before) + 1
     w = torch.zeros(neurons, inputs, dtype=torch.float64)
@@ -68,13 +80,13 @@ def test_the_candidate_furthest_above_its_threshold_wins(backend):
 @pytest.mark.parametrize("neurons", [2, 66])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_a_weight_that_has_grown_counts_in_the_next_presentation(backend, neurons, dtype):
-    """No presentation but the first has a spike that the weights at the beginning of the call could explain."""
+    """With the weights at the beginning of the call, only the first presentation would have a spike."""
     w = torch.full((neurons, 3), 0.125, dtype=dtype)
     w[-1, 0] = 2.0
     spikes = torch.zeros(5, 20, 3, dtype=torch.bool)
-    spikes[0, 2, :2] = True  # input 0 makes the last neuron spike, input 1 gains by it
+    spikes[0, 2, :2] = True  # input 0 makes the last neuron spike, which strengthens input 1
     spikes[1:, 4, 1] = True
-    spikes[1:, 11, 2] = True  # has not gained
+    spikes[1:, 11, 2] = True  # not strengthened
     rule = plasticity.pair(0.0, 4.0, tau_pre=HALF, w_max=9.0)
     raster, _ = present(backend, spikes, w, rule=rule)
     assert raster.nonzero().tolist() == [[0, 3, neurons - 1], *([p, 5, neurons - 1] for p in range(1, 5))]
@@ -84,7 +96,7 @@ def test_a_weight_that_has_grown_counts_in_the_next_presentation(backend, neuron
 @pytest.mark.parametrize("delay", [1, 2, 3])
 @pytest.mark.parametrize("others", [1, 70])
 def test_delayed_inhibition_spares_the_neuron_itself(backend, delay, others):
-    """Without a refractory time nothing else would."""
+    """Without a refractory period nothing else would spare it."""
     w = torch.zeros(1 + others, 1, dtype=torch.float64)
     w[0] = 2.0
     spikes = torch.zeros(1, 2 + delay, 1, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""``eif``: the shared tests of ``tests/neurons``, and what is special to it."""
+"""``eif``: the shared tests of ``tests/neurons``, and tests of this neuron alone."""
 
 import math
 
@@ -11,8 +11,8 @@ from variants import HARD_FIRING, LEAKY
 from snnfast import ops
 from snnfast.reference.exp import exp_saturating
 
-# A soft reset leaves a membrane far above the critical voltage to run away: with a gentle one alone.
-OWN = {
+# With a soft reset a membrane far above the critical voltage grows without bound: parameters are gentle there.
+VARIANTS = {
     "sharp": {"delta_t": 0.2},
     "delta_each": {"delta_t": Values(0.3, 1.5)},
     "theta_each": {"theta_rh": Values(0.4, 1.2), "decay_input": False},
@@ -85,7 +85,7 @@ EIF = Op(
     exact=False,
     steady={"theta_rh": 1e3, "delta_t": 1.0},
     runs_away=True,
-    variants={"plain": {}, **LEAKY, **HARD_FIRING, **OWN},
+    variants={"plain": {}, **LEAKY, **HARD_FIRING, **VARIANTS},
     written=written,
     written_for=[{"tau": 2.7, "delta_t": 0.5, "theta_rh": 1.5}],
     worked={"hard": HARD},
@@ -114,15 +114,15 @@ def test_the_membrane_returns_below_the_rheobase_and_runs_away_far_above_it(back
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_sharp_spike_has_a_gradient_of_its_sharpness(kernels, dtype):
-    """The exponential times its argument may be infinite where no gradient comes."""
+    """The exponential times its argument may be infinite where the gradient is 0."""
     tensors = {"x": [[0.5]], "v": [0.99], "delta_t": [0.002]}
     if dtype == torch.float64:
         tensors |= {"v": [1.3], "delta_t": [0.0005]}  # at most e^708
     grads = []
     for function in (ops.eif, EIF.reference):
-        given = {k: torch.tensor(v, dtype=dtype, device=kernels.device).requires_grad_() for k, v in tensors.items()}
-        spikes = function(**given)[0]
-        grads.append(torch.autograd.grad(spikes.sum(), list(given.values()), materialize_grads=True))
+        leaves = {k: torch.tensor(v, dtype=dtype, device=kernels.device).requires_grad_() for k, v in tensors.items()}
+        spikes = function(**leaves)[0]
+        grads.append(torch.autograd.grad(spikes.sum(), list(leaves.values()), materialize_grads=True))
         assert spikes.item() == 1
     for a, b in zip(*grads):
         assert b.isfinite().all()

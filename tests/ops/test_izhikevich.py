@@ -1,4 +1,4 @@
-"""``izhikevich``: the shared tests of ``tests/neurons``, and what is special to it."""
+"""``izhikevich``: the shared tests of ``tests/neurons``, and tests of this neuron alone."""
 
 import torch
 from neurons import *  # noqa: F403
@@ -7,8 +7,8 @@ from variants import HARD_FIRING, LEAKY
 
 from snnfast import ops
 
-# A soft reset leaves a membrane far above the critical voltage to run away: with a gentle one alone.
-OWN = {
+# With a soft reset a membrane far above the critical voltage grows without bound: parameters are gentle there.
+VARIANTS = {
     "adapting": {"a": 0.4, "b": 0.3, "tau_w": 4.0},
     "a0_each": {"a0": Values(0.0, 1.0), "v_c": Values(0.4, 1.2)},
     "a_each": {"a": Values(-0.2, 0.5), "decay_input": False},
@@ -101,7 +101,7 @@ IZHIKEVICH = Op(
     },
     steady={"a0": 0.0, "a": 0.0, "b": 0.0},
     runs_away=True,
-    variants={"plain": {}, **LEAKY, **HARD_FIRING, **OWN},
+    variants={"plain": {}, **LEAKY, **HARD_FIRING, **VARIANTS},
     written=written,
     written_for=[{"tau": 2.7, "a0": 0.2, "v_c": 0.7, "tau_w": 3.1, "a": 0.3, "b": 0.2}],
     worked={"hard": HARD},

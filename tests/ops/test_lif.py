@@ -1,4 +1,4 @@
-"""``lif``, ``iaf`` and ``li``: the shared tests of ``tests/neurons``, and what is special to them."""
+"""``lif``, ``iaf`` and ``li``: the shared tests of ``tests/neurons``, and tests of these neurons alone."""
 
 import math
 
@@ -33,7 +33,7 @@ SCALED = {
     "outputs": HARD["outputs"],
     "gradients": {**HARD["gradients"], "x": [0.37890625, -0.96875, 3.5], "decay": -3.18359375},
 }
-# The same from tau = 2, of which decay and gain are made: dL/dtau = dL/ddecay / tau^2, with the part that the gain has.
+# The same from tau = 2, which sets decay and gain: dL/dtau = dL/ddecay / tau^2, plus the part through the gain.
 TAU = {
     "inputs": {"x": [1.5, 1.5, 0.5], "v": 0.0, "tau": 2.0, "v_threshold": 1.0},
     "options": {},
@@ -196,7 +196,7 @@ def test_minus_infinity_silences_until_infinity_makes_nan(backend, op, v_reset):
 
 @each("op", firing)
 def test_infinite_membrane_does_not_fire_at_an_infinite_threshold(backend, op):
-    """The margin is NaN."""
+    """The difference of membrane and threshold is NaN."""
     for infinite, x in ((INF, [3.0, INF, 3.0]), (-INF, [-INF, -INF, -INF])):
         threshold = torch.tensor(infinite, device=backend.device)
         assert run(op, x, backend.device, v_threshold=threshold)[0] == [0, 0, 0]
@@ -263,8 +263,8 @@ def test_readout_is_linear(arguments, seed):
     torch.testing.assert_close(c, a + 3 * b, rtol=1e-9, atol=1e-9)
 
 
-# T, N: more than 4 MiB in either dtype, which go past the caches. Rows that begin with a line, or within one; last
-# blocks and strips of 3 numbers, which may end before a line does; more steps than ends of rows are kept for.
+# T, N: more than 4 MiB in either dtype, which is stored past the caches. Rows begin at or within a cache line; last
+# blocks and strips of 3 numbers may end within a line; there are more steps than buffered ends of rows.
 ROWS = [(33, 32768 + 3), (33, 32768 + 12), (300, 14 * 256 + 3), (33, 32768)]
 
 

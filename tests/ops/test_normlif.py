@@ -1,4 +1,4 @@
-"""``normlif``: the shared tests of ``tests/neurons``, and what is special to it."""
+"""``normlif``: the shared tests of ``tests/neurons``, and tests of this neuron alone."""
 
 import pytest
 import torch
@@ -68,7 +68,7 @@ SCALED = {
         "decay": -3.18359375,
     },
 }
-# Of numbers for the neuron: the input 1 - x is that of the run SOFT of tests/ops/test_lif.py, dL/dy = 1, 2, 4.
+# Numbers for the neuron: the input 1 - x is that of the run SOFT of tests/ops/test_lif.py, dL/dy = 1, 2, 4.
 SOFT = {
     "inputs": {"x": [0.25, 0.25, 0.75], "scale": -1.0, "shift": 1.0},
     "options": {"decay": 0.5, "decay_input": False, "v_reset": None},
@@ -104,23 +104,23 @@ NEURONS = (NORMLIF,)
 @settings(max_examples=60)
 @given(runs(NORMLIF, wide_dtypes))
 def test_it_is_lif_of_the_scaled_and_shifted_input(arguments):
-    """Bit for bit; the gradients too are those of the two, one after the other."""
+    """Outputs and gradients equal, bit for bit, those of scaling, shifting and ``lif`` in turn."""
     scale, shift = (arguments.pop(name, value) for name, value in (("scale", 1.0), ("shift", 0.0)))
-    given = {**arguments, "scale": scale, "shift": shift}
+    scaled = {**arguments, "scale": scale, "shift": shift}
 
     def apart(x, scale, shift, **rest):
         return ops.lif(scale * x + shift, **rest)
 
-    assert_equal(list(ops.normlif(**given)), list(apart(**given)))
+    assert_equal(list(ops.normlif(**scaled)), list(apart(**scaled)))
     if arguments["x"].numel():
         tolerance = 1e-11 if arguments["x"].dtype == torch.float64 else 1e-4
-        assert_gradients_close(gradients(ops.normlif, given), gradients(apart, given), tolerance)
+        assert_gradients_close(gradients(ops.normlif, scaled), gradients(apart, scaled), tolerance)
 
 
 @pytest.mark.parametrize("shape", [(4, 2, 3, 10, 13), (3, 2, 7, 9, 31), (2, 5, 300)])
 @pytest.mark.parametrize("last", [False, True])
 def test_numbers_and_tensors_for_the_neuron_give_the_same(kernels, shape, last):
-    """And what the reference gives. With numbers only scale and shift are read for each neuron, over many blocks."""
+    """Both equal the reference. With numbers only scale and shift are read for each neuron, over many blocks."""
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     if last and x.dim() == 5:
         x = x.flatten(0, 1).contiguous(memory_format=torch.channels_last).view(shape)

@@ -63,7 +63,7 @@ def test_kernels_equal_the_reference(op, arguments):
 @needs_kernels
 @pytest.mark.usefixtures("as_shipped")
 def test_kernels_with_the_flags_of_users_equal_the_reference():
-    """SIMD, choices, and functions: flags take two seconds a kernel."""
+    """Kernels with SIMD, choices and functions; with these flags one takes two seconds to compile."""
     compare(klif, [draw(70, 3, 7)], k=draw(7).abs(), v=draw(3, 7), return_v_seq=True)
     inputs = [draw(70, 3, 7, seed=k, scale=1.5) for k in range(len(resonator.inputs))]
     compare(resonator, inputs, omega=draw(7).abs() * 10, u=draw(3, 7), v_threshold=0.3)
@@ -71,7 +71,7 @@ def test_kernels_with_the_flags_of_users_equal_the_reference():
 
 @snnfast.neuron
 def chooses(fire, x, v, *, low=0.1, high=0.7):
-    """Numbers alone on both sides of a choice, and in functions that PyTorch gives tensors only."""
+    """Step with numbers on both sides of a choice, and in functions for which PyTorch requires tensors."""
     h = v * torch.where(x > 0, low, high) + torch.minimum(x, high) * torch.where(v > 0.1, 0.3, 0.9)
     s, _, v = fire(h, torch.maximum(low, h * 0.1))
     return s, v
@@ -85,7 +85,7 @@ def test_numbers_are_chosen_in_the_dtype_of_the_states():
 
 @snnfast.neuron
 def named(fire, x, v, each, *, tape=0.5, left=0.2, of_left=0.3, states=0.4, v_threshold=1.0):
-    """Names that mean something in C++, or in the code around."""
+    """Step with names that are keywords of C++ or used in the generated code."""
     auto = tape * v + left * x
     times, absolute = auto * of_left, auto + 1
     kLeft = absolute * states + times * absolute
@@ -102,7 +102,7 @@ def test_any_name_may_stand_in_a_step():
 @needs_kernels
 @pytest.mark.parametrize("name", ["rows", "param", "own"])
 def test_any_name_may_be_that_of_a_neuron(name):
-    """These are names of the code around."""
+    """These names are used in the generated code."""
     space = {}
     exec(f"def {name}(fire, x, v):\n    s, _, v = fire(0.5 * v + x, 1.0)\n    return s, v", space)
     compare(snnfast.neuron(space[name]), [draw(9, 3)])
@@ -160,7 +160,7 @@ def test_a_run_worked_by_hand():
         assert spikes.flatten().tolist() == [1, 0, 0, 0]
         assert v_seq.flatten().tolist() == pytest.approx([0, 0.4, 0.6, 0])
         (grad,) = torch.autograd.grad(spikes.sum() + v.sum(), x)
-        # With slope 1 dL/dh is (1 + g (v_reset - h)) + g (1 - s), where g is dL/dv of the step: 0 behind the cut-off of
+        # With slope 1 dL/dh is (1 + g (v_reset - h)) + g (1 - s), where g is dL/dv of the step: 0 after the cut-off of
         # the last step, 1 and 1.6. dL/dx is 2 dL/dh, and dL/dv of the step before dL/dh, or 0 where h is cut off.
         assert grad.flatten().tolist() == pytest.approx([-1.2, 3.2, 2.0, 0.0])
 
@@ -185,11 +185,11 @@ def test_glif_is_that_of_spikingjelly():
             p.add_(draw(*p.shape, seed=seed, scale=0.5))
         layer.conduct[:] = layer.conduct[0]  # one gain for all steps
     names = {"decay": "tau", "leak": "linear_decay", "v_subtract": "v_subreset"}
-    own = {
+    gates = {
         name: getattr(layer, names.get(name, name)).sigmoid().view(-1, 1, 1) for name in glif.parameters if name != "g"
     }
     x = draw(12, 3, 4, 5, 5, scale=1.5).requires_grad_()
-    spikes = glif(x, g=layer.conduct[0].sigmoid().view(-1, 1, 1), **own)[0]
+    spikes = glif(x, g=layer.conduct[0].sigmoid().view(-1, 1, 1), **gates)[0]
     expected = layer(x)
     assert_equal(spikes, expected)
     leaves = [x, layer.tau, layer.gamma, layer.v_subreset]
@@ -290,11 +290,11 @@ def test_two_neurons_of_one_name_stay_apart():
 
         return snnfast.neuron(same)
 
-    one, two = make(1.0), make(0.25)
+    first, second = make(1.0), make(0.25)
     x = torch.full((4, 1), 0.5)
-    assert one(x)[0].sum() == 2
-    assert two(x)[0].sum() == 0
-    assert one(x)[0].sum() == 2
+    assert first(x)[0].sum() == 2
+    assert second(x)[0].sum() == 0
+    assert first(x)[0].sum() == 2
 
 
 @snnfast.neuron
@@ -479,7 +479,7 @@ def test_raw_calls_are_checked():
         ((name, [torch.rand(3, 2).double()], [], numbers, [], 1, False, 0), "is not for x in float64"),
         ((name, [torch.rand(3, 2)], [torch.rand(3)], numbers, [], 1, False, 0), "a state must have shape"),
         ((name, [torch.rand(3, 2)] * 2, [], numbers, [], 1, False, 0), "do not fit the kernel"),
-        # As many states, inputs and outputs in all.
+        # The largest number of states, inputs and outputs.
         ((of_gated, [torch.rand(3, 2)] * 3, [], [1.0] * 4, [], 1, False, 0), "do not fit the ker"),
     ):
         with pytest.raises(RuntimeError, match=error):

@@ -1,4 +1,4 @@
-"""CUDA kernels of neurons from step functions: emulated against the reference, and as nvcc compiles them."""
+"""CUDA kernels of neurons from step functions: emulated against the reference, and compiled by nvcc."""
 
 import re
 import shutil
@@ -24,13 +24,13 @@ emulated = pytest.mark.skipif("cuda_emulation" not in PRESENT, reason="no emulat
 
 @snnfast.neuron
 def bare(fire, x, v):
-    """Neither parameters nor coefficients, of which CUDA has no empty arrays."""
+    """Step without parameters and coefficients: CUDA has no empty arrays."""
     return torch.relu(v + x), torch.abs(0.5 * v + x)
 
 
 @snnfast.neuron(inputs=3)
 def wide(fire, x, gain, shift, v, a, b, c, *, decay=0.5):
-    """A step of many values, so that few steps fit into shared memory."""
+    """Step of many values, so that few steps fit into shared memory."""
     a, b, c = torch.sigmoid(a + x), torch.tanh(b * gain), torch.exp(-(c * c)) * shift
     s, _, v = fire(decay * v + a * b + b * c + torch.sin(a * c) + x, 0.3)
     return s, a * b * c, v, a, b, c
@@ -54,7 +54,7 @@ def inputs_of(op, *shape, dtype=torch.float64):
 )
 @pytest.mark.usefixtures("nan_memory")
 def test_emulated_kernels_equal_the_reference(op, arguments):
-    """A second each to compile: formulas are those of the CPU's kernels."""
+    """Few variants, since each takes a second to compile; the formulas are those of the CPU kernels."""
     with force("cuda_emulation"):
         outputs = compare(op, inputs_of(op, 37, 3, 7), **arguments)
     assert not op.fires or 0.01 < outputs[0].clamp(max=1).mean() < 0.99
@@ -124,18 +124,18 @@ def test_fewer_steps_between_checkpoints_fit_into_shared_memory():
 def test_opcheck():
     kernel = emulated_kernel(klif, torch.rand(3, 6))
     state = torch.rand(6, requires_grad=True)
-    given = ([torch.rand(40, 6, requires_grad=True)], [state], [0.5 + n for n in range(len(kernel.numbers))], [])
+    inputs = ([torch.rand(40, 6, requires_grad=True)], [state], [0.5 + n for n in range(len(kernel.numbers))], [])
     op = torch.ops.snnfast_emulated.own_neuron_forward.default
-    torch.library.opcheck(op, (kernel.name, *given, 1, True, kernel.checkpoint_every))
+    torch.library.opcheck(op, (kernel.name, *inputs, 1, True, kernel.checkpoint_every))
 
 
 @emulated
 def test_kernels_of_another_device_are_refused():
     kernel = emulated_kernel(klif, torch.rand(3, 6))
     own_kernels.load("snnfast", build.folder() / f"{kernel.name}.so")
-    given = [torch.rand(3, 6)], [], [1.0] * len(kernel.numbers), []
+    inputs = [torch.rand(3, 6)], [], [1.0] * len(kernel.numbers), []
     with pytest.raises(RuntimeError, match="is for another device"):
-        torch.ops.snnfast.own_neuron_forward(kernel.name, *given, 1, False, 0)
+        torch.ops.snnfast.own_neuron_forward(kernel.name, *inputs, 1, False, 0)
 
 
 # ---- on a GPU
@@ -143,7 +143,7 @@ def test_kernels_of_another_device_are_refused():
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """A GPU that is not there, whose kernels are compiled for the emulation."""
+    """A simulated GPU, whose kernels are compiled for the emulation."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     load, library = own_kernels.load, own_neuron.library
     targets = []
@@ -175,8 +175,8 @@ def test_tensors_on_a_gpu_run_a_kernel_for_its_architecture(gpu):
         assert got.is_cuda
         assert_equal(got.cpu(), right)
     with mock.patch.object(own_neuron, "command"):
-        told = snnfast.backend.explain(step, x.to("cuda"))
-    assert told == "step: CUDA kernel compiled from its step (sm_90): x is on cuda"
+        explanation = snnfast.backend.explain(step, x.to("cuda"))
+    assert explanation == "step: CUDA kernel compiled from its step (sm_90): x is on cuda"
 
 
 @emulated

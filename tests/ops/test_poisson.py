@@ -1,4 +1,4 @@
-"""Random spikes: the same on every backend, governed by seeds, and as PyTorch sees them."""
+"""Random spikes: equal on every backend, determined by seeds, and registered with PyTorch."""
 
 import math
 
@@ -11,7 +11,7 @@ from snnfast.reference.poisson import philox4x32_10
 
 DTYPES = (torch.bool, torch.uint8, torch.float32, torch.float64, torch.bfloat16, torch.float16)
 SEEDS = (0, 1, 12345, 2**32, 2**63 - 1, 2**64 - 1, -1, -(2**63))
-# Around the 4 elements of a counter, the CPU's unit of 64 and block of 256, CUDA's block of 4096.
+# Sizes around the 4 elements of a counter, the CPU's unit of 64 and block of 256, CUDA's block of 4096.
 SHAPES = (
     ((), 0),
     ((), 1),
@@ -46,7 +46,7 @@ KNOWN_ANSWERS = """
 def probabilities(shape, seed=0):
     generator = torch.Generator().manual_seed(seed)
     p = torch.rand(shape, generator=generator) * 1.4 - 0.2
-    return p.clamp(0, 1)  # a seventh each is 0 and 1
+    return p.clamp(0, 1)  # a seventh is 0, a seventh 1
 
 
 @pytest.mark.parametrize("line", KNOWN_ANSWERS.strip().splitlines())

@@ -1,4 +1,4 @@
-"""Random spikes: of the right distribution, and independent."""
+"""Random spikes: distribution and independence."""
 
 import math
 
@@ -9,10 +9,10 @@ from snnfast import ops
 
 
 def test_zero_never_fires_and_one_always_does(backend):
-    ones = torch.ones(3000, device=backend.device)
-    assert ops.poisson(ones, 40, seed=1).all()
-    assert not ops.poisson(ones * 0, 40, seed=1).any()
-    assert not ops.poisson(ones * -0.0, 40, seed=1).any()
+    p = torch.ones(3000, device=backend.device)
+    assert ops.poisson(p, 40, seed=1).all()
+    assert not ops.poisson(p * 0, 40, seed=1).any()
+    assert not ops.poisson(p * -0.0, 40, seed=1).any()
 
 
 def test_values_out_of_range_without_validation(backend):

@@ -22,7 +22,7 @@ from snnfast import ops
         ({"p": torch.tensor([0.5, 1.25])}, ValueError, "p must lie in [0, 1], got values from 0.5 to 1.25"),
         ({"p": torch.tensor([0.5, math.nan])}, ValueError, "p must lie in [0, 1], got values from nan to nan"),
         ({"p": torch.tensor([math.inf])}, ValueError, "p must lie in [0, 1], got values from inf to inf"),
-        (  # also without steps, of which no spikes would be
+        (  # also without steps, where there would be no spikes
             {"p": torch.zeros(1).expand(2**62 + 2**18), "num_steps": 0},
             ValueError,
             f"p is too large: a tensor of shape [{2**62 + 2**18}] has more than 2**56 elements",

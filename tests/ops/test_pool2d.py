@@ -11,7 +11,7 @@ from snnfast import ops, reference
 from snnfast.nn import Time
 
 pytestmark = pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels")
-# N, C, H, W, kernel: whole vectors and less, rows and columns left over, one window an image
+# N, C, H, W, kernel: whole and partial vectors, remaining rows and columns, one window for an image
 SIZES = [
     (3, 32, 6, 4, (2, 2)),
     (2, 12, 7, 5, (2, 2)),
@@ -59,7 +59,7 @@ def test_worked_by_hand():
     y = ops.pool2d(x, 2)
     assert y[0, 0].tolist() == [[1.0, 0.0]]
     (grad,) = torch.autograd.grad(y, x, torch.tensor([2.0, 3.0]).expand_as(y))
-    # to the first 1 by rows; without any to the first pixel; nothing to the column left over
+    # to the first 1 by rows; without a 1 to the first pixel; none to the remaining column
     assert grad[0, 3].tolist() == [[0, 2, 3, 0, 0], [0, 0, 0, 0, 0]]
     y = ops.pool2d(x, 2, method="average")
     assert y[0, 1].tolist() == [[0.5, 0.0]]
@@ -104,7 +104,7 @@ def test_the_same_from_any_number_of_threads_and_for_views():
 
 
 def kernels_of(run):
-    """The names of what ran under ``run``."""
+    """Return the names of the kernels that ran under ``run``."""
     with torch.profiler.profile() as profile:
         run()
     return {event.name for event in profile.events()}

@@ -1,4 +1,4 @@
-"""Presentations, whatever op they are given to: no inputs, wrong events, sizes beyond what memory holds."""
+"""Presentations, for every op that takes them: no inputs, wrong events, sizes beyond the memory."""
 
 import sys
 
@@ -94,8 +94,8 @@ def test_unchecked_events_reach_nothing_else(kernels, name, wrong):
     if kernels.name != "cpu":
         present(name, x, 5, kernels.device, validate=False)
         return
-    what = "offsets must ascend" if "offset" in wrong else "inputs must ascend within a step"
-    with pytest.raises(RuntimeError, match=f"{name}: {what}"):
+    message = "offsets must ascend" if "offset" in wrong else "inputs must ascend within a step"
+    with pytest.raises(RuntimeError, match=f"{name}: {message}"):
         present(name, x, 5, validate=False)
 
 
@@ -104,13 +104,13 @@ def test_unchecked_events_reach_nothing_else(kernels, name, wrong):
 def test_without_neurons_the_traces_of_the_inputs_change(backend, name, networks):
     spikes = torch.rand(2, 20, 5, device=backend.device) < 0.3
     results = []
-    for of in (ops, reference):
+    for module in (ops, reference):
         w = torch.zeros(*networks, 0, 5, device=backend.device)
         dtype = torch.float64 if name == "diehl_cook_conductance_" else torch.float32
         theta = torch.zeros(*networks, 0, dtype=dtype, device=backend.device)
         rule = plasticity.pair(1e-3, 1e-3, trace="nearest")
         rest = {"rest": 0.0} if name == "diehl_cook_conductance_" else {}
-        results.append(getattr(of, name)(spikes, w, theta, rule=rule, return_state=True, **rest))
+        results.append(getattr(module, name)(spikes, w, theta, rule=rule, return_state=True, **rest))
     got, want = results
     assert got.counts.shape == (*networks, 2, 0)
     assert want.state.trace_pre.any()
@@ -120,7 +120,7 @@ def test_without_neurons_the_traces_of_the_inputs_change(backend, name, networks
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited as on Linux")
 @pytest.mark.parametrize("name", OPS)
 def test_an_error_inside_the_operator_says_what_happened(name):
-    """It comes from a thread, across PyTorch's stable ABI: memory for 2 10^9 steps."""
+    """The error, memory for 2 10^9 steps, comes from a thread across PyTorch's stable ABI."""
     code = (
         "import resource, torch\n"
         "from snnfast import ops\n"

@@ -1,4 +1,4 @@
-"""``qif``: the shared tests of ``tests/neurons``, and what is special to it."""
+"""``qif``: the shared tests of ``tests/neurons``, and tests of this neuron alone."""
 
 import torch
 from neurons import *  # noqa: F403
@@ -7,8 +7,8 @@ from variants import HARD_FIRING, LEAKY
 
 from snnfast import ops
 
-# A soft reset leaves a membrane far above the critical voltage to run away: with a gentle one alone.
-OWN = {
+# With a soft reset a membrane far above the critical voltage grows without bound: parameters are gentle there.
+VARIANTS = {
     "a0": {"a0": 0.3},
     "a0_each": {"a0": Values(0.0, 1.0)},
     "v_c_each": {"v_c": Values(0.4, 1.2), "decay_input": False},
@@ -74,7 +74,7 @@ QIF = Op(
     },
     steady={"a0": 0.0},
     runs_away=True,
-    variants={"plain": {}, **LEAKY, **HARD_FIRING, **OWN},
+    variants={"plain": {}, **LEAKY, **HARD_FIRING, **VARIANTS},
     written=written,
     written_for=[{"tau": 2.7, "a0": 0.2, "v_c": 0.7}],
     worked={"hard": HARD},

@@ -1,4 +1,4 @@
-"""``recurrent``: every neuron that fires, with its spikes coming back to it."""
+"""``recurrent``: every spiking neuron, with recurrent connections."""
 
 import itertools
 
@@ -31,7 +31,7 @@ def expected(op, **arguments):
 
 
 def agree(op, arguments, exact=True):
-    """Outputs bit for bit, gradients to rounding, of the kernels and the reference."""
+    """Assert that kernels and reference agree: outputs bit for bit, gradients to rounding."""
     kernel = Recurrent(op)
     (outputs, wanted), _ = once(expected, op.name, **arguments)
     if exact:
@@ -44,12 +44,12 @@ def agree(op, arguments, exact=True):
 
 @each_op
 def test_every_variant_equals_the_reference(kernels, op):
-    """All of ``lif`` on the CPU; else a third: a variant is theirs without weights, too, and all are tested there."""
+    """Test all variants of ``lif`` on the CPU, else a third: the op without recurrence is tested with all."""
     for variant in list(op.variants)[:: 1 if op is LIF and kernels.name == "cpu" else 3]:
         agree(op, case(op, variant, (9, 2, 3), device=kernels.device), kernels.exact)
 
 
-# The sizes and delays are the scan's concern, which is one for all neurons: all of them are for ``lif``.
+# Sizes and delays concern only the scan, which is the same for all neurons: ``lif`` runs all of them.
 SHAPES = ((0, 2, 3), (3, 0, 4), (3, 2, 0), (1, 1), (5, 2), (33, 5, 17), (5, 2, 3, 4), (2, 1, 70))
 
 
@@ -67,14 +67,14 @@ def test_shapes_and_dtypes_equal_the_reference(kernels, op, dtype):
 
 @each_kernel
 def test_delays_and_spikes_of_before_equal_the_reference(kernels, op):
-    def check(given):
-        (T, dtype), past, delay = given
+    def check(combination):
+        (T, dtype), past, delay = combination
         arguments = case(op, "soft", (T, 5, 4), dtype, past, delay, kernels.device)
         agree(op, arguments, kernels.exact)
 
     times, pasts = ((1, torch.float64), (3, torch.bfloat16), (40, torch.float64)), (0, 1, 4)
-    each = itertools.product(times, pasts, DELAYS)
-    check_each(each if op is LIF else zip(times, pasts, DELAYS), check)
+    cases = itertools.product(times, pasts, DELAYS)
+    check_each(cases if op is LIF else zip(times, pasts, DELAYS), check)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
@@ -87,13 +87,13 @@ def test_delays_longer_and_shorter_than_a_segment_equal_the_reference(kernels, T
 
 
 def test_many_neurons_equal_the_reference(kernels):
-    """Above the 512 that a CUDA block has threads for."""
+    """More than the 512 neurons for which a CUDA block has threads."""
     agree(LIF, case(LIF, "plain", (2, 1, 600), device=kernels.device), kernels.exact)
 
 
 @pytest.mark.parametrize("delay", [-1.0, 0.0, 2.5, 30.0, 1e30, float("inf"), float("nan")])
 def test_any_delay_equals_the_reference(kernels, delay):
-    """Also one beyond the steps that there are, whose spikes never arrive."""
+    """This includes a delay beyond the last step, whose spikes never arrive."""
     arguments = case(LIF, past=2, device=kernels.device)
     arguments["delay"] = torch.full((7,), delay, dtype=torch.float64, device=kernels.device)
     agree(LIF, arguments, kernels.exact)
@@ -154,24 +154,24 @@ def test_more_spikes_than_16_bits_count_come_back_as_they_stand(backend, dtype, 
 @each_op
 @pytest.mark.parametrize("delay", DELAYS)
 def test_time_in_parts_equals_the_whole(kernels, op, delay):
-    """States and spikes of a part are those that the next one begins with, gradients included."""
+    """The next part begins with the states and spikes of the last one; gradients flow through both."""
     arguments = case(op, shape=(80, 3, 9), delay=delay, device=kernels.device)
     arguments = require_grad(arguments)
     x = arguments.pop("x")
     spikes, *states = Recurrent(op)(x=x, **arguments)
-    parts, past, now = [], None, {k: arguments.pop(k) for k in op.states}
+    parts, past, state = [], None, {k: arguments.pop(k) for k in op.states}
     for part in x.split([1, 32, 40, 7]):
-        given = {} if past is None else {"past": past}
-        out, *after = Recurrent(op)(x=part, **given, **now, **arguments)
-        now = dict(zip(op.states, after, strict=True))
+        earlier = {} if past is None else {"past": past}
+        out, *after = Recurrent(op)(x=part, **earlier, **state, **arguments)
+        state = dict(zip(op.states, after, strict=True))
         parts.append(out)
         past = torch.cat(parts)
     assert_equal(torch.cat(parts), spikes)
-    assert_equal(list(now.values()), states)
+    assert_equal(list(state.values()), states)
     weights = cotangents((spikes, *states))
     wanted = [x, arguments["weight"], *([arguments["delay"]] if delay else [])]
     whole = torch.autograd.grad((spikes, *states), wanted, weights)
-    pieces = torch.autograd.grad((torch.cat(parts), *now.values()), wanted, weights)
+    pieces = torch.autograd.grad((torch.cat(parts), *state.values()), wanted, weights)
     names = ("x", "weight", "delay")
     assert_gradients_close(dict(zip(names, pieces, strict=False)), dict(zip(names, whole, strict=False)))
 
@@ -191,7 +191,7 @@ def test_threads_change_nothing(threads):
 @pytest.mark.skipif("cuda_emulation" not in PRESENT, reason="built without SNNFAST_EMULATION=1")
 @pytest.mark.parametrize("delay", DELAYS)
 def test_emulated_cuda_gives_the_bits_of_the_cpu(delay):
-    """The gradient of the weights included, whose terms have one order on both."""
+    """This includes the gradient of the weights, whose terms have the same order on both."""
     arguments = case(LIF, "all_tensors", (20, 70, 6), torch.float32, 1, delay)
     found = []
     for name in ("cpu", "cuda_emulation"):
@@ -223,12 +223,12 @@ def test_its_delay_is_that_of_the_op_delay(backend, P):
 def test_gradient_of_the_soft_recursion_is_that_of_finite_differences(op, v_reset):
     arguments = case(op, "decay_each", (6, 1, 3), past=2, delay="real")
     arguments |= {"v_reset": v_reset, "surrogate": lambda u: PRIMITIVES["atan"](u, 0.8)}
-    arguments["x"] *= 0.25  # gentle, where a membrane grows with its square
+    arguments["x"] *= 0.25  # small: the membrane grows with its square
     names = [k for k, a in arguments.items() if isinstance(a, torch.Tensor)]
 
     def function(*values):
-        given = arguments | dict(zip(names, values, strict=True))
-        return reference.recurrent(neuron=op.name, **given)
+        varied = arguments | dict(zip(names, values, strict=True))
+        return reference.recurrent(neuron=op.name, **varied)
 
     inputs = [arguments[k].requires_grad_() for k in names]
     assert torch.autograd.gradcheck(function, inputs, eps=1e-6, atol=1e-7, rtol=1e-6, fast_mode=True)
@@ -236,7 +236,7 @@ def test_gradient_of_the_soft_recursion_is_that_of_finite_differences(op, v_rese
 
 @needs_kernels
 def test_what_is_kept_for_the_backward_pass():
-    """x, the spikes, the weights and a checkpoint of the state every 32 steps."""
+    """The op saves x, the spikes, the weights and a checkpoint of the state every 32 steps."""
     x = torch.rand(96, 8, 16).requires_grad_()
     weight = torch.rand(16, 16).requires_grad_()
     seen = {}
@@ -247,5 +247,5 @@ def test_what_is_kept_for_the_backward_pass():
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
         spikes, _ = ops.recurrent(x, weight)
-    own = sum(n for p, n in seen.items() if p not in (x.data_ptr(), spikes.data_ptr()))
-    assert own == weight.numel() + 2 * x[0].numel()
+    others = sum(n for p, n in seen.items() if p not in (x.data_ptr(), spikes.data_ptr()))
+    assert others == weight.numel() + 2 * x[0].numel()

@@ -35,7 +35,7 @@ def test_a_run_worked_by_hand(backend, dtype):
 
 
 def test_a_delayed_spike_worked_by_hand(backend):
-    """One neuron that fires at step 0 alone; a delay of 1.25 brings 3/4 of its spike at step 2 and 1/4 at step 3."""
+    """A neuron fires only at step 0; a delay of 1.25 brings 3/4 of its spike at step 2 and 1/4 at step 3."""
     x = torch.tensor([[1.0], [0.0], [0.0], [0.0], [0.0]], device=backend.device)
     weight = torch.tensor([[0.5]], device=backend.device)
     delay = torch.tensor([1.25], device=backend.device).requires_grad_()

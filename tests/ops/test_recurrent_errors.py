@@ -46,8 +46,8 @@ def raw(changes, backward=False):
     if not backward:
         flat = flatten(call._replace(**changes))
         return torch.ops.snnfast.recurrent_lif_forward(*flat, 0)
-    kept = {"spikes": X, "checkpoints": torch.zeros(0, 1, 2, 3), "every": 8} | changes
-    more = (kept["spikes"], kept["checkpoints"], kept["every"], True, X, None, None)
+    saved = {"spikes": X, "checkpoints": torch.zeros(0, 1, 2, 3), "every": 8} | changes
+    more = (saved["spikes"], saved["checkpoints"], saved["every"], True, X, None, None)
     return torch.ops.snnfast.recurrent_lif_backward(*flatten(call), *more)
 
 

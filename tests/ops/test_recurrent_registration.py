@@ -33,7 +33,7 @@ def test_every_neuron_that_fires_is_tested():
 
 
 @needs_kernels
-@pytest.mark.parametrize("op", [LIF, KERNELS[0]], ids=str)  # the code is generated alike for all
+@pytest.mark.parametrize("op", [LIF, KERNELS[0]], ids=str)  # the generated code is the same for all
 def test_opcheck_finds_nothing(op):
     for past, delay in ((0, None), (2, "real"))[op is not LIF :]:
         arguments = require_grad(case(op, "plain", (9, 2, 3), torch.float32, past, delay))
@@ -91,22 +91,22 @@ def test_compiled_and_exported_give_the_same():
         return ops.recurrent(x, weight, neuron="alif", delay=delay, tau=3.0)
 
     arguments = case(LIF, shape=(9, 2, 4), dtype=torch.float32, delay="real")
-    given = [arguments[k].requires_grad_() for k in ("x", "weight", "delay")]
+    inputs = [arguments[k].requires_grad_() for k in ("x", "weight", "delay")]
     compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
-    want, got = function(*given), compiled(*given)
+    want, got = function(*inputs), compiled(*inputs)
     assert_equal(list(got), [w.detach() for w in want] if not got[0].requires_grad else list(want))
     weights = cotangents(want)
     assert_gradients_close(
-        dict(zip("xwd", torch.autograd.grad(got, given, weights), strict=True)),
-        dict(zip("xwd", torch.autograd.grad(want, given, weights), strict=True)),
+        dict(zip("xwd", torch.autograd.grad(got, inputs, weights), strict=True)),
+        dict(zip("xwd", torch.autograd.grad(want, inputs, weights), strict=True)),
     )
 
     class Module(torch.nn.Module):
-        def forward(self, *given):
-            return function(*given)
+        def forward(self, *inputs):
+            return function(*inputs)
 
-    exported = torch.export.export(Module(), tuple(given)).module()
-    assert_equal(list(exported(*given)), list(function(*given)))
+    exported = torch.export.export(Module(), tuple(inputs)).module()
+    assert_equal(list(exported(*inputs)), list(function(*inputs)))
 
 
 def test_second_derivatives_and_tangents_are_refused(kernels):

@@ -23,9 +23,9 @@ each_op = pytest.mark.parametrize("op", OPS, ids=str)
 each_kernel = pytest.mark.parametrize("op", KERNELS, ids=str)
 needs_kernels = pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels")
 
-# Decay 1/2, threshold 1, reset to 0, one step of silence, straight through. The losses weigh the spikes by 1, 2, 4 and
+# Decay 1/2, threshold 1, reset to 0, one refractory step, straight through. The losses weigh the spikes by 1, 2, 4 and
 # the last membrane by 4.
-#   h = 1.5 (fires), 0 (held, whatever comes), 0.75;  v = 0, 0, 0.75
+# h = 1.5 (fires), 0 (refractory, for any input), 0.75;  v = 0, 0, 0.75
 #   dL/ds = 4 + 4 (0 - 0.75) = 1;  none;  1 + 2.5 (0 - 1.5) = -2.75
 #   dL/dh = 4 + 1 = 5;  5/2, all of it to the membrane before and none to x;  -2.75
 #   dL/ddecay = -2.75 * 0.5;  dL/dthreshold = -(1 - 2.75)
@@ -80,20 +80,20 @@ def test_outputs_and_gradients_are_those_worked_by_hand(backend, run, dtype):
 
 
 def test_other_states_go_on_while_a_neuron_is_silent(backend):
-    """The current of ``cuba``, the adaptations of ``alif`` and ``adlif``; worked by hand."""
+    """The current of ``cuba`` and the adaptations of ``alif`` and ``adlif`` continue; worked by hand."""
 
     def column(*values):
         return torch.tensor(values, dtype=torch.float64, device=backend.device)[:, None]
 
     x, options = column(2.0, 8.0, 0.0), {"decay": 0.5, "decay_input": False, "refractory": 1}
     s, v, i, r = ops.cuba(x, decay_syn=0.5, **options)
-    # i = 2, 9, 4.5;  h = 2 (fires), 0 (held), 4.5 (fires)
+    # i = 2, 9, 4.5; h = 2 (fires), 0 (refractory), 4.5 (fires)
     assert (s.flatten().tolist(), v.item(), i.item(), r.item()) == ([1, 0, 1], 0.0, 4.5, 1.0)
     s, v, a, r = ops.alif(x, decay_adapt=0.5, beta=1.0, **options)
-    # a = 1, 1/2, 1/4;  h = 2 (fires), 0 (held), 0
+    # a = 1, 1/2, 1/4; h = 2 (fires), 0 (refractory), 0
     assert (s.flatten().tolist(), v.item(), a.item(), r.item()) == ([1, 0, 0], 0.0, 0.25, 0.0)
     s, v, w, r = ops.adlif(x, form="bittar2022", decay_w=0.5, a=1.0, b=1.0, **options)
-    # h = 2 (fires), 0 (held), -1.5;  w = 2 + 1, 3/2 + 0, 3/4 - 1.5
+    # h = 2 (fires), 0 (refractory), -1.5; w = 2 + 1, 3/2 + 0, 3/4 - 1.5
     assert (s.flatten().tolist(), v.item(), w.item(), r.item()) == ([1, 0, 0], -1.5, -0.75, 0.0)
 
 
@@ -101,7 +101,7 @@ def test_other_states_go_on_while_a_neuron_is_silent(backend):
 @pytest.mark.parametrize("n", [1, 3])
 def test_after_a_spike_there_are_so_many_steps_without(backend, op, n):
     x = torch.full((4 * n + 5, 2), 50.0, device=backend.device)
-    # gentle: the adaptation must not keep the neuron from firing
+    # small: the adaptation must not keep the neuron from firing
     gentle = {"a": 0.0, "b": 0.0} if op.name == "adlif" else {}
     spikes, *_, r = op(x=x, refractory=n, **gentle)
     want = [1.0 if t % (n + 1) == 0 else 0.0 for t in range(len(x))]
@@ -126,13 +126,13 @@ def test_a_step_at_a_time_equals_the_whole(kernels, op):
         arguments = Sample(op, variant, (40, 3, 5), torch.float32).arguments(kernels.device)
         arguments["r"] = torch.tensor([0.0, 1.0, 2.0, 0.0, 1.0], device=kernels.device).expand(3, 5)
         whole = op(**arguments)
-        x, now, spikes = arguments.pop("x"), {}, []
+        x, state, spikes = arguments.pop("x"), {}, []
         for t in range(len(x)):
-            s, *states = op(x=x[t : t + 1], **{**arguments, **now})
-            now = dict(zip((*op.states, "r"), states, strict=False))
+            s, *states = op(x=x[t : t + 1], **{**arguments, **state})
+            state = dict(zip((*op.states, "r"), states, strict=False))
             spikes.append(s)
         assert_equal(torch.cat(spikes), whole[0])
-        assert_equal(tuple(now.values()), whole[1 : 2 + len(op.states)])
+        assert_equal(tuple(state.values()), whole[1 : 2 + len(op.states)])
 
 
 def test_the_count_has_no_gradient(kernels):
@@ -144,14 +144,14 @@ def test_the_count_has_no_gradient(kernels):
     torch.testing.assert_close(found["x"], want["x"], rtol=0, atol=1e-12)
     count = torch.ones(4, device=kernels.device, requires_grad=True)
     # No steps: the same count.
-    _, _, left = ops.lif(torch.zeros(0, 4, device=kernels.device), refractory=2, r=count)
-    assert left.tolist() == [1.0] * 4
-    assert not left.requires_grad or torch.autograd.grad(left.sum(), count, allow_unused=True) == (None,)
+    _, _, remaining = ops.lif(torch.zeros(0, 4, device=kernels.device), refractory=2, r=count)
+    assert remaining.tolist() == [1.0] * 4
+    assert not remaining.requires_grad or torch.autograd.grad(remaining.sum(), count, allow_unused=True) == (None,)
 
 
 @each_op
 def test_neurons_that_are_never_silent_take_the_plain_kernels(op):
-    """And are the same as those of which no step has two spikes, bit for bit."""
+    """They equal, bit for bit, neurons that may fire several times but never do."""
     arguments = Sample(op, "soft", (30, 40), torch.float32).arguments()
     arguments["x"] *= 0.25
     check = getattr(ops, op.name).check
@@ -169,15 +169,15 @@ def test_neurons_that_are_never_silent_take_the_plain_kernels(op):
 @pytest.mark.parametrize("op", STRICT, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_a_strict_neuron_fires_above_its_threshold_and_not_at_it(backend, op, dtype):
-    """Of every neuron, and after a soft reset by the threshold itself is left what was above it."""
+    """This holds for every neuron; a soft reset leaves the part of the membrane above the threshold."""
     at = torch.tensor([[0.7]], dtype=dtype, device=backend.device)
     above = torch.nextafter(at, torch.full_like(at, math.inf))
-    # the membrane is what comes
+    # the membrane is the input
     still = {"decay": 1.0} if op.runs_away else {"decay": 0.0}
     still = (still if op.decays else {}) | ({"decay_input": False} if op.decays else {})
-    own = {"decay_syn": 0.0} if op.name == "cuba" else {}
+    extra = {"decay_syn": 0.0} if op.name == "cuba" else {}
     for x, strict, spike in ((at, False, 1), (at, True, 0), (above, True, 1)):
-        s, v, *_ = op(x=x, v_threshold=at[0], v_reset=None, strict=strict, **still, **own)
+        s, v, *_ = op(x=x, v_threshold=at[0], v_reset=None, strict=strict, **still, **extra)
         assert s.item() == spike
         assert v.item() == (x - at if spike else x).item()
 
@@ -186,9 +186,9 @@ def test_a_strict_neuron_fires_above_its_threshold_and_not_at_it(backend, op, dt
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("strict", [False, True])
 def test_where_a_neuron_fires_is_that_of_the_reference_at_any_threshold(kernels, op, dtype, strict):
-    """Kernels compare the membrane with the least that fires, the reference what it is above the threshold."""
+    """Kernels compare the membrane with the smallest one that fires, the reference compares its margin with 0."""
     far, tiny, eps = math.inf, torch.finfo(dtype).tiny, torch.finfo(dtype).eps
-    # up to tiny / eps the neighbours of a number are closer to it than the least margin
+    # up to tiny / eps the neighbours of a number are closer to it than the smallest margin
     sizes = [0, tiny * eps, tiny, 3 * tiny, tiny / eps / 4, tiny / eps / 2, tiny / eps, 2 * tiny / eps, 0.7, 1, far]
     sizes += [torch.finfo(dtype).max, tiny / eps / 2 * (1 - eps / 2), math.nan]
     at = torch.tensor([*sizes, *(-s for s in sizes)], dtype=dtype)
@@ -197,19 +197,19 @@ def test_where_a_neuron_fires_is_that_of_the_reference_at_any_threshold(kernels,
     x = torch.cat([x, torch.nextafter(x, torch.full_like(x, far)), torch.nextafter(x, torch.full_like(x, -far))])
     still = {"decay": 1.0} if op.runs_away else {"decay": 0.0}
     still = (still if op.decays else {}) | ({"decay_input": False} if op.decays else {})
-    own = {"decay_syn": 0.0} if op.name == "cuba" else {}
-    # each of them the first step of a neuron of its own
-    arguments = {"x": x[None], "v_threshold": at, "v_reset": -2.0, "strict": strict, **still, **own}
+    extra = {"decay_syn": 0.0} if op.name == "cuba" else {}
+    # each is the first step of a separate neuron
+    arguments = {"x": x[None], "v_threshold": at, "v_reset": -2.0, "strict": strict, **still, **extra}
     want = op.reference(**arguments)[0]
-    there = {"x": x[None].to(kernels.device), "v_threshold": at.to(kernels.device)}
-    assert_equal(op(**arguments | there)[0].cpu(), want)
+    tensors = {"x": x[None].to(kernels.device), "v_threshold": at.to(kernels.device)}
+    assert_equal(op(**arguments | tensors)[0].cpu(), want)
     for k, threshold in enumerate(at.tolist()):
-        if abs(threshold) < 1e38:  # as a number, too
-            one = {"x": there["x"][..., k], "v_threshold": threshold}
-            assert_equal(op(**arguments | one)[0].cpu(), want[..., k])
+        if abs(threshold) < 1e38:  # also as a Python number
+            single = {"x": tensors["x"][..., k], "v_threshold": threshold}
+            assert_equal(op(**arguments | single)[0].cpu(), want[..., k])
 
 
-# ---- what PyTorch knows of the kernels
+# ---- registration with PyTorch
 
 
 @needs_kernels
@@ -276,6 +276,6 @@ def test_a_raw_call_with_wrong_states_is_refused():
     ids=lambda x: "" if isinstance(x, str) else "+".join(x),
 )
 def test_errors_name_op_and_argument(backend, op, wrong, message):
-    given = {k: v.to(backend.device) if hasattr(v, "to") else v for k, v in wrong.items()}
+    inputs = {k: v.to(backend.device) if hasattr(v, "to") else v for k, v in wrong.items()}
     with pytest.raises((TypeError, ValueError), match=f"^{op.name}: {message}"):
-        op(x=torch.zeros(2, 3, device=backend.device), **given)
+        op(x=torch.zeros(2, 3, device=backend.device), **inputs)

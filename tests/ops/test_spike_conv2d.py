@@ -1,4 +1,4 @@
-"""``spike_conv2d``: PyTorch's convolution by the pixels that are not 0, and when it is."""
+"""``spike_conv2d``: PyTorch's convolution by the pixels that are not 0, and the choice of the method."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def test_equals_the_reference_and_pytorch(size, graded):
 @pytest.mark.parametrize("stride", [2, (1, 2), (3, 1), (2, 5)])
 @pytest.mark.parametrize("size", SIZES)
 def test_strides_equal_the_reference_and_pytorch(size, stride, graded):
-    """Also strides of more than the kernel, and those that leave rows and columns out."""
+    """This includes strides larger than the kernel, and strides that skip rows and columns."""
     arguments = sample(size, graded=graded)
     got = outputs(events, *arguments, stride=stride)
     for other in (reference.spike_conv2d, functional.conv2d):
@@ -51,7 +51,7 @@ def test_strides_equal_the_reference_and_pytorch(size, stride, graded):
 
 
 def test_strides_worked_by_hand():
-    """A row of four pixels, of which the second and the last spike; two weights, every second place."""
+    """A row of four pixels, of which the second and the last are spikes; two weights, stride 2."""
     x = torch.tensor([0.0, 1.0, 0.0, 1.0]).view(1, 1, 1, 4)
     weight = torch.tensor([[[[2.0, 3.0]]]], requires_grad=True)
     y = events(x, weight, stride=2, padding=(0, 1))
@@ -139,7 +139,7 @@ def test_nothing(shape):
     ("nonzeros", "o", "by_events"), [(0, 16, 1), (785, 16, 1), (786, 16, 0), (785, 9, 1), (1365, 64, 1), (1366, 64, 0)]
 )
 def test_the_rule(nonzeros, o, by_events):
-    """Whole lines of 16 outputs, a wait for each output and row of the kernel, and the copy of the weights."""
+    """The rule counts whole lines of 16 outputs, each output and row of the kernel, and the copy of the weights."""
     x = torch.zeros(1, 64, 8, 8)
     x.view(-1)[torch.randperm(4096)[:nonzeros]] = 1
     weight = torch.randn(o, 64, 3, 3)
@@ -189,7 +189,7 @@ def test_registration(stride):
 
 
 def test_registration_of_turned_weights():
-    """As the gradient of x has them: ``[C, O, kh, kw]``, turned round."""
+    """The gradient of x uses the weights as ``[C, O, kh, kw]``, flipped."""
     x, weight, _, _ = sample((2, 2, 4, 3, 3, (3, 2), (1, 1)))
     arguments = (x, weight.transpose(0, 1).contiguous(), None, 1, 1, 1, 1, TURNED)
     torch.library.opcheck(torch.ops.snnfast.spike_conv2d_forward, arguments)
@@ -204,7 +204,7 @@ def test_the_rule_of_large_weights_is_one_in_both_languages():
 
 @pytest.mark.parametrize("shape", [(2, 40, 1, 1), (2, 40, 2, 3)])
 def test_dense_products_with_large_weights(shape):
-    """They take images by channels, and give them channels-last."""
+    """They run on contiguous images and return channels-last ones."""
     weight = torch.randn(30, 40, 3, 3, dtype=torch.float64, requires_grad=True)
     x = torch.rand(shape, dtype=torch.float64).to(memory_format=torch.channels_last).requires_grad_()
     for stride in (1, 2):
@@ -221,7 +221,7 @@ def test_dense_products_with_large_weights(shape):
 @pytest.mark.parametrize("kernel", [(2, 2), (3, 3), (5, 4)])
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 3), (4, 1)])
 def test_images_smaller_than_the_kernel(size, kernel, stride):
-    """Rows and columns of the kernel that meet only padding are left out; their weights have a gradient of 0."""
+    """Rows and columns of the kernel that meet only padding are skipped; their weights have a gradient of 0."""
     generator = torch.Generator().manual_seed(0)
     x = (torch.rand(3, 2, *size, generator=generator) < 0.5).double()
     weight, bias = torch.randn(4, 2, *kernel, generator=generator).double(), torch.randn(4).double()
@@ -235,6 +235,6 @@ def test_images_smaller_than_the_kernel(size, kernel, stride):
 
 def test_of_a_pixel_one_weight_is_left():
     weight = torch.ones(4, 2, 3, 3)
-    for side, stride, left in ((1, 1, (1, 1)), (2, 2, (2, 2)), (2, 1, (3, 3)), (3, 1, (3, 3))):
+    for side, stride, kernel in ((1, 1, (1, 1)), (2, 2, (2, 2)), (2, 1, (3, 3)), (3, 1, (3, 3))):
         call = SpikeConv2dCall(torch.ones(1, 2, side, side), weight, None, stride, stride, 1, 1, 0)
-        assert _without_padding_alone(call).weight.shape[2:] == left
+        assert _without_padding_alone(call).weight.shape[2:] == kernel

@@ -9,7 +9,7 @@ from snnfast import ops, reference
 pytestmark = needs_kernels
 
 X, W = torch.ones(2, 3, 5, 5), torch.ones(4, 3, 3, 3)
-# Of X, and what was found in it.
+# The forward pass of X: arguments and results.
 BITS = torch.tensor([[-1, 2**11 - 1]] * 2), torch.tensor([150, 0, 1])
 
 

@@ -1,4 +1,4 @@
-"""Gradients of ``spike_conv2d``, and what is kept for them."""
+"""Gradients of ``spike_conv2d``, and the tensors saved for them."""
 
 import pytest
 import torch
@@ -75,8 +75,8 @@ def test_second_derivatives_raise():
             events(dual, weight, bias, padding=padding)
 
 
-def kept(y):
-    """Bytes of images that the backward pass keeps."""
+def saved_bytes(y):
+    """Return the bytes of images saved for the backward pass."""
     return sum(t.untyped_storage().nbytes() for t in (y.grad_fn.saved_tensors[0],))
 
 
@@ -89,12 +89,12 @@ def test_spikes_are_kept_as_bits_with_the_same_gradients(channels, dtype):
     y = events(x, weight, bias, padding=padding)
     grad = torch.randn_like(y)
     (got,) = torch.autograd.grad(y, weight, grad, retain_graph=True)
-    assert kept(y) == dtype.itemsize
+    assert saved_bytes(y) == dtype.itemsize
     assert y.grad_fn.saved_tensors[2].shape == (3, -(-channels * 35 // 64))
-    # The same spikes as values: in a batch with an image that is not spikes, whose gradient is 0.
+    # The same spikes, saved as values: in a batch with an image of other values, whose gradient is 0.
     more = torch.cat([x, torch.full_like(x[:1], 0.5)])
     y = events(more, weight, bias, padding=padding)
-    assert kept(y) == more.nbytes
+    assert saved_bytes(y) == more.nbytes
     (want,) = torch.autograd.grad(y, weight, torch.cat([grad, torch.zeros_like(grad[:1])]))
     torch.testing.assert_close(got, want, rtol=0, atol=0)
 
@@ -104,7 +104,7 @@ def test_an_input_changed_afterwards():
     weight.requires_grad_()
     want = torch.autograd.grad(events(x, weight, bias, padding=padding).sum(), weight)
     y = events(x, weight, bias, padding=padding)
-    x.zero_()  # of spikes there are bits
+    x.zero_()  # spikes are saved as bits
     torch.testing.assert_close(torch.autograd.grad(y.sum(), weight), want, rtol=0, atol=0)
     for graded, method in ((True, "events"), (False, "dense"), (True, "auto")):
         x = sample(SIZES[0], graded=graded)[0]
@@ -136,7 +136,7 @@ def test_the_gradient_of_the_bias_alone_computes_no_other():
 
 
 def test_the_dense_gradient_of_images_behind_a_stride_is_channels_last():
-    """Only the sizes of x are read for it: x itself is kept as bits."""
+    """It reads only the sizes of x, which is saved as bits."""
     x, weight, _, _ = sample((2, 3, 6, 6, 4, (3, 3), (1, 1)))
     x = x.to(memory_format=torch.channels_last)
     inputs = x.requires_grad_(), weight.requires_grad_()

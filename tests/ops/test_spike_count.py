@@ -1,4 +1,4 @@
-"""Counts without a spike train: those of integrate-and-fire neurons, however the steps are cut."""
+"""Spike counts without a spike train: equal to those of integrate-and-fire neurons, also in parts."""
 
 import pytest
 import torch
@@ -60,7 +60,7 @@ def test_a_threshold_each(backend, threshold):
     torch.testing.assert_close(count.cpu(), spikes.sum(0), rtol=0, atol=0)
 
 
-# With the channels, the images and single neurons of x [T, 4, 5, 2, 3] as neighbours that share a threshold.
+# Channels, images or single neurons of x [T, 4, 5, 2, 3] share a threshold.
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_neighbours_of_one_thread_have_thresholds_of_their_own(kernels, dtype):
     x = current((9, 4, 5, 2, 3), dtype)
@@ -159,7 +159,7 @@ def test_special_values(kernels):
 
 
 def test_an_infinite_membrane_does_not_reach_an_infinite_threshold(kernels):
-    """Their difference is NaN."""
+    """The difference of membrane and threshold is NaN."""
     v = torch.tensor([torch.inf, torch.inf, 0.0])
     thresholds = torch.tensor([torch.inf, 1.0, torch.inf])
     for op, device in ((ops.spike_count, kernels.device), (reference.spike_count, "cpu")):

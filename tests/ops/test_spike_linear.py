@@ -1,4 +1,4 @@
-"""Linear maps of spikes: by events as the reference says, bit for bit; densely as PyTorch does; which; any layout."""
+"""Linear maps of spikes: by events like the reference, bit for bit; dense like PyTorch; the choice; any layout."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ pytestmark = needs_kernels
 
 
 def found_in(x, weight, method="auto"):
-    """The number that are not 0, that are neither 0 nor 1, and whether events were summed."""
+    """Return the number of values that are not 0, of those that are neither 0 nor 1, and whether events were summed."""
     numbers = ("auto", "events", "dense")
     found = torch.ops.snnfast.spike_linear_forward(x, weight, None, numbers.index(method))[2]
     return found.tolist()
@@ -94,14 +94,14 @@ def test_special_values():
     assert not y[3:].any()
 
 
-# ---- which way
+# ---- choice of the method
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("input_major", [False, True])
 @pytest.mark.parametrize(("rows", "n_in", "n_out"), [(40, 96, 80), (100, 64, 10), (48, 300, 3)])
 def test_auto_follows_the_rule(rows, n_in, n_out, input_major, dtype):
-    """Events while additions and copies are worth less than a part of the multiplications; docs/ops/spike_linear.md."""
+    """Events are chosen while their additions and copies cost less than the dense product: docs/ops/spike_linear.md."""
     lanes = 8 if dtype == F64 else 16
     in_place = input_major and dtype.itemsize > 2
     worth = 0.15 if dtype == torch.bfloat16 else 0.4

@@ -69,7 +69,7 @@ def test_raw_calls_with_wrong_tensors_are_refused():
 
 
 def test_bits_after_the_last_input_are_not_looked_at():
-    """Nothing outside the tensors is read or written, whatever the bits are."""
+    """For any bits nothing outside the tensors is read or written."""
     x, weight, _ = case(((6, 70), 20))
     _, bits, found = torch.ops.snnfast.spike_linear_forward(x, weight, None, 1)
     grad = uniform(6, 20, seed=4)

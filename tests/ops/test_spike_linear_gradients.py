@@ -1,4 +1,4 @@
-"""Gradients of linear maps of spikes, and what is kept for them."""
+"""Gradients of linear maps of spikes, and the tensors saved for them."""
 
 import math
 
@@ -54,20 +54,20 @@ def test_inputs_gradient_of_few_outputs_is_summed_output_by_output(rows, n_in, n
     want = torch.zeros(rows, n_in, dtype=dtype)
     for grad_o, row in zip(grad.t(), weight):
         want += grad_o[:, None] * row
-    for given in (weight, weight.t().contiguous().t()):
-        assert_equal([gradients(ops.spike_linear, x, given, bias, grad)[0]], [want])
+    for layout in (weight, weight.t().contiguous().t()):
+        assert_equal([gradients(ops.spike_linear, x, layout, bias, grad)[0]], [want])
 
 
 def test_weights_gradient_of_many_rows_is_as_exact_as_pytorch_s():
-    """One sum over all rows was 6 to 9 times less exact."""
+    """A single sum over all rows would be 6 to 9 times less exact."""
     rows = 300_000
     generator = torch.Generator().manual_seed(0)
     x = (torch.rand(rows, 8, generator=generator) < 0.3).float()
     weight, grad = torch.randn(16, 8), torch.rand(rows, 16, generator=generator)
     want, bias = grad.double().t() @ x.double(), torch.zeros(16)
-    _, here = gradients(ops.spike_linear, x, weight, bias, grad, method="events")[:2]
-    _, there = gradients(torch.nn.functional.linear, x, weight, bias, grad)[:2]
-    assert (here - want).abs().max() <= 3 * (there - want).abs().max()
+    _, ours = gradients(ops.spike_linear, x, weight, bias, grad, method="events")[:2]
+    _, theirs = gradients(torch.nn.functional.linear, x, weight, bias, grad)[:2]
+    assert (ours - want).abs().max() <= 3 * (theirs - want).abs().max()
 
 
 def test_gradients_agree_with_finite_differences():
@@ -96,15 +96,15 @@ def test_spikes_are_kept_as_bits_with_the_same_gradients(dtype, method):
     x, weight, bias = case(((6, 4, 130), 30), dtype)
     weight.requires_grad_()
     y = ops.spike_linear(x, weight, bias, method=method)
-    kept = y.grad_fn.saved_tensors
-    assert [tuple(t.shape) for t in kept if t.data_ptr() == x.data_ptr()] == []
-    assert sum(t.numel() * t.element_size() for t in kept if t.dtype == torch.int64) == 24 * 3 * 8 + 24
+    saved = y.grad_fn.saved_tensors
+    assert [tuple(t.shape) for t in saved if t.data_ptr() == x.data_ptr()] == []
+    assert sum(t.numel() * t.element_size() for t in saved if t.dtype == torch.int64) == 24 * 3 * 8 + 24
     grad = torch.ones_like(y)
     number = ("auto", "events", "dense").index(method)
     raw = (x, weight.detach(), bias, number)
     _, bits, found = torch.ops.snnfast.spike_linear_forward(*raw)
     want = torch.ops.snnfast.spike_linear_backward(*raw, bits, found, grad, False, True, False)[1]
-    x.zero_()  # nothing of it is read any more
+    x.zero_()  # it is not read any more
     assert_equal([torch.autograd.grad(y, weight, grad)[0]], [want])
 
 

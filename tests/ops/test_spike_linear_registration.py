@@ -40,10 +40,10 @@ def test_vmap_equals_a_loop(backend, in_dims):
         a = a if dim is None else torch.stack([a * (n + 1) for n in range(batch)], dim)
         arguments.append(a.to(backend.device).requires_grad_(k > 0))
 
-    def of(n):
+    def sample(n):
         return [a if d is None else a.select(d, n) for a, d in zip(arguments, in_dims)]
 
-    want = torch.stack([op(*of(n)) for n in range(batch)])
+    want = torch.stack([op(*sample(n)) for n in range(batch)])
     got = torch.vmap(op, in_dims=in_dims)(*arguments)
     torch.testing.assert_close(got, want, rtol=0, atol=1e-13)
     none = [a if d is None else a.narrow(d, 0, 0) for a, d in zip(arguments, in_dims)]

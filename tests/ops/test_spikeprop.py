@@ -54,7 +54,7 @@ def test_one_input_crosses_where_lambert_w_says(backend, dtype):
 
 
 def test_largest_potential_of_one_input_by_hand(backend):
-    """It is w, a time tau after the event; where the window ends before, what was reached by then."""
+    """The maximum is w, a time tau after the event; if the window ends before, the potential at its end."""
     w = torch.tensor([[[0.75]], [[-1.0]]], dtype=F64, device=backend.device)
     t_in = torch.tensor([[1.0], [math.inf]], dtype=F64, device=backend.device)
     delays = torch.zeros(1, dtype=F64, device=backend.device)
@@ -139,7 +139,7 @@ def test_float32_agrees_with_float64(backend, arguments):
 
 
 def test_float32_stays_accurate_over_a_window_of_hundreds_of_tau(backend):
-    """The same volley at 0 and at 900 tau: a sum with one origin would overflow or lose all digits."""
+    """The same volley comes at 0 and at 900 tau: a sum with one origin would overflow or lose all digits."""
     g = torch.Generator().manual_seed(3)
     volley = torch.rand(1, 30, generator=g, dtype=F64) * 3
     w = torch.rand(12, 30, 1, generator=g, dtype=F64) / 8
@@ -147,10 +147,10 @@ def test_float32_stays_accurate_over_a_window_of_hundreds_of_tau(backend):
     expected = reference.spikeprop(volley, **a, t_max=10.0)
     assert expected.isfinite().all()
     weak = torch.cat((volley, volley + 900), 1)
-    both = torch.cat((w * 0.01, w), 1)
+    joined = torch.cat((w * 0.01, w), 1)
     t = ops.spikeprop(
         weak.float().to(backend.device),
-        both.float().to(backend.device),
+        joined.float().to(backend.device),
         torch.zeros(1, device=backend.device),
         tau=1.0,
         t_max=1000.0,

@@ -25,7 +25,7 @@ def test_gradients_of_one_input_by_hand(backend):
 
 
 def loss(a, dt=None, weigh_u=0.0, **more):
-    """A sum of all spike times, squared so that every neuron counts differently, and of silent potentials."""
+    """Return a sum of all spike times, squared so that neurons count differently, and of silent potentials."""
     t, u = ops.spikeprop(**a, dt=dt, return_u_max=True, **more)
     fired = t.isfinite()
     value = torch.where(fired, (torch.where(fired, t, 0.0) - 5) ** 2, 0.0).sum()
@@ -33,7 +33,7 @@ def loss(a, dt=None, weigh_u=0.0, **more):
 
 
 @pytest.mark.filterwarnings(SILENT)
-@pytest.mark.parametrize("backend", ["reference"], indirect=True)  # with which the kernels agree
+@pytest.mark.parametrize("backend", ["reference"], indirect=True)  # the kernels agree with it
 @pytest.mark.parametrize(
     ("name", "weigh_u"),
     [("real", 0.0), *((n, 1.0) for n in ("real", "one_terminal", "long_tau", "weak", "one_lane_more"))],
@@ -61,7 +61,7 @@ def test_gradients_by_finite_differences(backend, name, weigh_u):
                     same &= torch.equal(state(), fired)
                     flat[i] -= step
                 if not same:
-                    continue  # a spike came or went: there is no derivative
+                    continue  # a spike appeared or vanished: there is no derivative
                 found = grads[key].reshape(-1)[i].item()
                 difference = (values[0] - values[1]) / (2 * h)
                 assert found == pytest.approx(difference, rel=2e-5, abs=2e-6), (key, i)
@@ -88,7 +88,7 @@ def test_peak_at_an_inhibitory_event_moves_with_it(backend):
 
 @pytest.mark.filterwarnings(SILENT)
 def test_peak_at_tied_events_moves_with_the_one_that_turns_it(backend):
-    """At 0.6 come +0.5, -9 and -9: in this order the second turns the slope, and takes what is left of it."""
+    """At 0.6 arrive +0.5, -9 and -9: in this order the second turns the slope, and takes the rest of it."""
     t_in = torch.tensor([[0.0, 0.6, 0.6, 0.6]], dtype=F64, device=backend.device)
     t_in.requires_grad_()
     w = torch.tensor([[[0.8], [0.5], [-9.0], [-9.0]]], dtype=F64, device=backend.device)
@@ -134,7 +134,7 @@ def test_silence_gives_zeros_never_nan(backend, dt):
 
 
 def relative_error(got, want, scale):
-    """Of the largest value, or of ``scale`` where all are smaller, as sums that cancel are."""
+    """Return the error relative to the largest value, or to ``scale`` if all are smaller, as in sums that cancel."""
     return ((got - want).abs().max() / want.abs().max().clamp(min=scale)).item()
 
 
@@ -145,10 +145,10 @@ def relative_error(got, want, scale):
 def test_kernels_agree_with_the_reference(kernels, name, dt, dtype):
     a = leaves(case(**CASES[name], dtype=dtype))
     want = reference.spikeprop(**a, dt=dt, return_u_max=True, return_slope=True)
-    there = {
+    on_device = {
         k: v.detach().to(kernels.device).requires_grad_() if isinstance(v, torch.Tensor) else v for k, v in a.items()
     }
-    got = ops.spikeprop(**there, dt=dt, return_u_max=True, return_slope=True)
+    got = ops.spikeprop(**on_device, dt=dt, return_u_max=True, return_slope=True)
     tight = 1e-12 if dtype == F64 else 1e-4
     for g, w, scale in zip(got, want, (18.0, 1.0, 1.0)):
         assert (g.shape, g.dtype, g.device.type) == (w.shape, w.dtype, kernels.device)
@@ -159,7 +159,7 @@ def test_kernels_agree_with_the_reference(kernels, name, dt, dtype):
     weights = torch.rand(want[0].shape, generator=torch.Generator().manual_seed(2), dtype=F64)
     weights = weights.to(dtype)
     for k in range(2):
-        inputs = [there[name] for name in GRADED]
+        inputs = [on_device[name] for name in GRADED]
         grads = torch.autograd.grad(got[k], inputs, weights.to(kernels.device), True)
         wanted = torch.autograd.grad(want[k], [a[name] for name in GRADED], weights, True)
         scale = max(wanted[0].abs().max().item(), 1e-30)
@@ -225,7 +225,7 @@ def test_gradients_of_expanded_arguments(backend):
 @pytest.mark.filterwarnings(SILENT)
 @pytest.mark.parametrize(("batch", "outputs"), [(16, 3), (17, 40), (33, 40), (130, 3)])
 def test_gradient_of_weights_over_pieces_of_the_batch(kernels, batch, outputs):
-    """From 17 samples on the CPU sums the gradient of the weights in pieces of the batch."""
+    """With 17 samples and more the CPU sums the gradient of the weights in pieces of the batch."""
     a = leaves(case(batch, 7, 3, outputs), kernels.device)
     (whole,) = torch.autograd.grad(loss(a, weigh_u=1.0), a["w"])
     alone = torch.zeros_like(whole)

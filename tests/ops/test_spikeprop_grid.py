@@ -23,7 +23,7 @@ def test_times_of_the_grid_by_hand(backend, dtype):
 
 
 def test_grid_does_not_see_what_happens_between_its_points(backend):
-    """Up at 1.0, down again at 1.5 by inhibition; the potential at 2 is far below the threshold."""
+    """The potential rises at 1.0 and falls at 1.5 by inhibition; at 2 it is far below the threshold."""
     t_in = torch.tensor([[1.0, 1.5]], dtype=F64, device=backend.device)
     w = torch.tensor([[[9.0], [-40.0]]], dtype=F64, device=backend.device)
     exact = ops.spikeprop(t_in, w, t_in.new_zeros(1), tau=2.0, t_max=6.0)

@@ -1,4 +1,4 @@
-"""First spike times of any layout and size, by any number and order of threads."""
+"""First spike times for any layout and size, and any number and order of threads."""
 
 import math
 
@@ -26,9 +26,9 @@ def test_layout_does_not_matter(backend, dt):
             found = ops.spikeprop(**{**a, name: view(a[name])}, dt=dt, return_u_max=True)
             for f, e in zip(found, expected):
                 torch.testing.assert_close(f, e, rtol=0, atol=0)
-    one = a["t_in"][:1].expand(5, -1)
+    repeated = a["t_in"][:1].expand(5, -1)
     torch.testing.assert_close(
-        ops.spikeprop(**{**a, "t_in": one}, dt=dt),
+        ops.spikeprop(**{**a, "t_in": repeated}, dt=dt),
         ops.spikeprop(**{**a, "t_in": a["t_in"][:1]}, dt=dt).expand(5, -1),
         rtol=0,
         atol=0,

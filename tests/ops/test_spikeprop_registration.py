@@ -44,8 +44,8 @@ def test_gradients_are_the_same_however_it_runs(kernels):
         return torch.where(t.isfinite(), t, 20.0).sum() + 2 * u.sum()
 
     def mapped(t_in, w, delays, tau):
-        one = torch.vmap(lambda t: run(t[None], w, delays, tau))
-        return one(t_in).sum()
+        batched = torch.vmap(lambda t: run(t[None], w, delays, tau))
+        return batched(t_in).sum()
 
     inputs = tuple(a[k] for k in GRADED)
     detached = tuple(v.detach() for v in inputs)
@@ -71,13 +71,13 @@ def test_vmap_equals_a_loop(kernels, name):
     a = on(kernels.device, case(**CASES["real"]))
     batch = torch.stack((a[name], a[name] * 0.9, a[name] * 0.8), 1).requires_grad_()
 
-    def one(value):
+    def call(value):
         return ops.spikeprop(**{**a, name: value}, return_u_max=True)
 
     def value(t, u):
         return torch.where(t.isfinite(), t, 20.0).sum() + u.sum()
 
-    got, want = torch.vmap(one, in_dims=1)(batch), [one(b) for b in batch.unbind(1)]
+    got, want = torch.vmap(call, in_dims=1)(batch), [call(b) for b in batch.unbind(1)]
     for g, w in zip(got, zip(*want)):
         torch.testing.assert_close(g, torch.stack(w), rtol=0, atol=0)
     grads = torch.autograd.grad(value(*got), batch)[0]

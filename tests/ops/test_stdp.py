@@ -1,4 +1,4 @@
-"""Plasticity of a dense layer: the same on every backend, cut in time, with rewards and without."""
+"""Plasticity of a dense layer: equal on every backend, in parts, with rewards and without."""
 
 import functools
 import itertools
@@ -12,9 +12,9 @@ from stdp_cases import MODULATED, PLAIN, RULES, kernel_call, on, sample, with_re
 from snnfast import ops, reference
 from snnfast.reference.call import flatten
 
-WHOLE = ("pair", "triplet", "reward, pair")  # on the emulated CUDA, whose formulas are those of the CPU
-ROUNDED = ("power law", "exponential", "pre and post")  # float32 has functions of its own there
-# T, B, N_pre, N_post: around a block of 8 or 16 rows, a mask of 32 slots, and over several chunks of steps.
+WHOLE = ("pair", "triplet", "reward, pair")  # for the emulated CUDA, whose formulas are those of the CPU
+ROUNDED = ("power law", "exponential", "pre and post")  # in float32 these use polynomials
+# T, B, N_pre, N_post: sizes around a block of 8 or 16 rows and a mask of 32 slots, and several chunks of steps.
 SHAPES = (
     (0, 2, 3, 4),
     (3, 0, 3, 4),
@@ -42,9 +42,9 @@ def assert_same(actual, expected, exact):
 
 @functools.cache
 def expected(name, dtype):
-    """Shapes, options in turn, and what the reference makes of them: for all kernels.
+    """Return shapes, alternating options, and the results of the reference, which all kernels share.
 
-    In float64 each shape twice. A reward changes none of the formulas, so with one every other shape is enough.
+    In float64 each shape occurs twice. A reward changes no formula, so every other shape is enough for it.
     """
     found = []
     shapes = SHAPES * (1 + (dtype == torch.float64))
@@ -65,8 +65,8 @@ def expected(name, dtype):
 def test_same_as_the_reference(kernels, name, dtype):
     exact = kernels.exact and (dtype == torch.float64 or name.split(", ")[-1] not in ROUNDED)
 
-    def check(one):
-        shape, arguments, want = one
+    def check(case):
+        shape, arguments, want = case
         w, pre, post, reward = on(kernels.device, *sample(shape, dtype))
         state = ops.stdp_(w, pre, post, **arguments, **with_reward(name, reward))
         assert_same((w, *state), want, exact)
@@ -96,10 +96,10 @@ def test_cut_in_two(backend, name):
     rule = RULES[name]
     expected = ops.stdp_(whole, pre, post, rule=rule, **with_reward(name, reward))
     half = ops.stdp_(cut, pre[:5], post[:5], rule=rule, **with_reward(name, reward[:5]))
-    kept = [s if s is None else s.clone() for s in half]
+    copies = [s if s is None else s.clone() for s in half]
     actual = ops.stdp_(cut, pre[5:], post[5:], rule=rule, state=half, **with_reward(name, reward[5:]))
     assert_same((cut.cpu(), *actual), (whole.cpu(), *(s if s is None else s.cpu() for s in expected)), True)
-    for k, h in zip(kept, half, strict=True):
+    for k, h in zip(copies, half, strict=True):
         if k is not None:
             assert_equal(k, h)
 
@@ -108,11 +108,11 @@ def test_cut_in_two(backend, name):
 def test_forms_of_reward(backend, reward):
     w, pre, post, full = on(backend.device, *sample((6, 2, 20, 9)))
     rule = MODULATED["reward, pair"]
-    given = {"step": full[:, 0], "scalar": full[0, 0] * 0 + 0.5}.get(reward, reward)
+    rewards = {"step": full[:, 0], "scalar": full[0, 0] * 0 + 0.5}.get(reward, reward)
     spread = full[:, :1].expand(6, 2) if reward == "step" else torch.full_like(full, 0.5)
     expected = w.clone()
     ops.stdp_(expected, pre, post, rule=rule, reward=spread)
-    ops.stdp_(w, pre, post, rule=rule, reward=given)
+    ops.stdp_(w, pre, post, rule=rule, reward=rewards)
     assert_equal(w, expected)
 
 

@@ -9,7 +9,7 @@ from snnfast import ops, plasticity
 
 
 def one_synapse(rule, pre, post, device, w=0.5, **arguments):
-    """The weight after every step of spike trains like "..|.", float64."""
+    """Return the weight after every step of spike trains like "..|.", in float64."""
     weight = torch.tensor([[w]], dtype=torch.float64, device=device)
     trains = [torch.tensor([c == "|" for c in s], device=device)[:, None, None] for s in (pre, post)]
     state, weights = None, []
@@ -91,7 +91,7 @@ class TestWorkedByHand:
             pre, post = torch.ones((2, 1, 4, 1), dtype=torch.bool, device=backend.device)
             post[0, 2:] = False
             ops.stdp_(w, pre, post, rule=plasticity.pair(0.01, 0.1), reduction=reduction)
-            # Two samples pair in both directions; in the other two no postsynaptic trace is there.
+            # Two samples pair in both directions; the other two have no postsynaptic trace.
             assert w.item() == pytest.approx(0.5 + share * 2 * (0.1 - 0.01), abs=1e-15)
 
     def test_sequence_adds_up_before_it_clamps(self, backend):

@@ -1,4 +1,4 @@
-"""Plasticity of a dense layer: spikes and weights of any layout, threads, memory."""
+"""Plasticity of a dense layer: any layout of spikes and weights, threads, memory."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""``accelerate``: the same network with the layers around its neurons on the kernels, too."""
+"""``accelerate``: the same network with the kernels also for the layers around its neurons."""
 
 import copy
 from collections import OrderedDict
@@ -28,7 +28,7 @@ def run(net, x):
 
 
 def equal(fast, net, x):
-    """Equal spikes, gradients to rounding."""
+    """Assert equal spikes, and gradients equal to rounding."""
     (y, grads), (expected, wanted) = run(fast, x), run(net, x)
     assert expected.any()
     torch.testing.assert_close(y, expected, rtol=0, atol=0)
@@ -37,7 +37,7 @@ def equal(fast, net, x):
 
 
 class Named(nn.Module):
-    """Layers called in another order than they are made in; poolings that are not right behind neurons of their own."""
+    """Layers that are not called in the order of their definition; poolings that do not directly follow neurons."""
 
     def __init__(self):
         super().__init__()
@@ -54,7 +54,7 @@ class Named(nn.Module):
 
 
 class ByValues(nn.Module):
-    """A forward that torch.fx cannot follow, with a sequence that it need not follow."""
+    """A forward that torch.fx cannot trace, around an ``nn.Sequential`` that need not be traced."""
 
     def __init__(self):
         super().__init__()
@@ -88,7 +88,7 @@ FOUND = {
 }
 
 
-def made(name):
+def make(name):
     torch.manual_seed(0)
     return NETWORKS[name]().double()
 
@@ -100,35 +100,35 @@ def x_of():
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_spikes_gradients_and_keys_are_the_networks(name):
-    net = made(name)
+    net = make(name)
     before = copy.deepcopy(net.state_dict())
     fast = sn.accelerate(net)
     assert " ".join(kinds(fast)) == FOUND[name]
     equal(fast, net, x_of())
     assert list(fast.state_dict()) == list(net.state_dict())
     assert [p.shape for p in fast.parameters()] == [p.shape for p in net.parameters()]
-    # Files load either way, with all values.
+    # State dicts load in both directions, with all values.
     torch.manual_seed(2)
     other = sn.accelerate(NETWORKS[name]().double())
     other.load_state_dict(net.state_dict())
     equal(other, net, x_of())
     net.load_state_dict(fast.state_dict())
     net.load_state_dict(before)
-    assert all(mine is not its for mine, its in zip(fast.parameters(), net.parameters()))
+    assert all(mine is not theirs for mine, theirs in zip(fast.parameters(), net.parameters()))
 
 
 @pytest.fixture
 def passes(monkeypatch):
-    """The calls of the kernels that pool."""
+    """Record the calls of the kernel that pools."""
     calls = []
-    one = sn.pooled.pooled
-    monkeypatch.setattr(sn.pooled, "pooled", lambda *a: calls.append(a[0]) or one(*a))
+    original = sn.pooled.pooled
+    monkeypatch.setattr(sn.pooled, "pooled", lambda *a: calls.append(a[0]) or original(*a))
     return calls
 
 
 @pytest.mark.parametrize("name", ["pools", "pools first of several", "by values"])
 def test_pooling_runs_in_the_neurons_pass(name, passes):
-    net = sn.accelerate(made(name)).float()  # convolutions in float64 are not channels-last
+    net = sn.accelerate(make(name)).float()  # convolutions in float64 are not channels-last
     net(x_of().float())
     assert len(passes) == 1
 
@@ -178,10 +178,10 @@ def test_what_stays_as_it_is(passes):
 
 
 def test_other_tools_take_what_it_gives():
-    net = sn.accelerate(nn.Sequential(*made("pools"), Rate())).float()
+    net = sn.accelerate(nn.Sequential(*make("pools"), Rate())).float()
     x = x_of().float()
     y = net(x)
-    for one in (net, sn.accelerate(made("pools first of several"))):
+    for one in (net, sn.accelerate(make("pools first of several"))):
         assert [type(m) for m in sn.accelerate(one).modules()] == [type(m) for m in one.modules()]
     fused = sn.fuse(net)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in fused.modules())
@@ -192,19 +192,19 @@ def test_other_tools_take_what_it_gives():
 
 
 class Keeps(nn.Module):
-    """Keeps what it is given, as SpikingJelly's dropout keeps its mask."""
+    """Layer that stores its first input, as SpikingJelly's dropout stores its mask."""
 
-    kept = None
+    stored = None
 
     def forward(self, x):
-        self.kept = self.kept if self.kept is not None else x.detach()
-        return self.kept + x
+        self.stored = self.stored if self.stored is not None else x.detach()
+        return self.stored + x
 
 
 def test_nothing_is_left_in_a_layer_that_keeps_things():
     net = nn.Sequential(Keeps(), Time(loud(nn.Conv2d(2, 8, 3))), LIF(), Time(nn.MaxPool2d(2))).double()
     fast = sn.accelerate(net)
-    assert fast[0].kept is None
+    assert fast[0].stored is None
     equal(fast, net, x_of())
 
 
@@ -225,11 +225,11 @@ def test_a_neuron_with_two_names_pools_once():
 
 
 class OneByOne(nn.Module):
-    """A forward that reads what each layer gives, and that torch.fx cannot follow if ``hidden``."""
+    """A forward that reads the output of each layer, and that torch.fx cannot trace if ``hidden``."""
 
     def __init__(self, hidden):
         super().__init__()
-        self.layers, self.hidden = made("pools"), hidden
+        self.layers, self.hidden = make("pools"), hidden
 
     def forward(self, x):
         if self.hidden and float(x.sum()) < 0:
@@ -265,7 +265,7 @@ def test_activations_in_place_are_given_what_may_be_kept():
 
 
 def jelly(kind, *arguments, **more):
-    """A layer that stands for SpikingJelly's of this name: PyTorch's with a step mode."""
+    """Return a stand-in for SpikingJelly's layer of this name: PyTorch's layer with a step mode."""
 
     class Layer(kind):
         step_mode = "m"
@@ -295,22 +295,22 @@ def test_its_layers_in_step_mode_m_run_in_time_with_the_same_keys():
     ]
     assert list(fast.state_dict()) == list(net.state_dict())
     equal(fast, net, x_of())
-    one = x_of()[0].expand(4, 3, 2, 8, 8)
-    torch.testing.assert_close(fast(one), net(one), rtol=0, atol=0)
+    constant = x_of()[0].expand(4, 3, 2, 8, 8)
+    torch.testing.assert_close(fast(constant), net(constant), rtol=0, atol=0)
     fast.load_state_dict(net.state_dict())
-    # Copies are noticed: the first layer runs once.
-    y = fast[0](one.contiguous())
+    # Equal steps are detected: the first layer runs once.
+    y = fast[0](constant.contiguous())
     assert y.stride(0) == 0
-    torch.testing.assert_close(y, net[0](one), rtol=0, atol=1e-12)
-    assert fast[0](one.contiguous().requires_grad_()).stride(0) != 0
-    other = one.contiguous()
+    torch.testing.assert_close(y, net[0](constant), rtol=0, atol=1e-12)
+    assert fast[0](constant.contiguous().requires_grad_()).stride(0) != 0
+    other = constant.contiguous()
     other[3, 2, 1, 7, 7] += 1
     assert fast[0](other).stride(0) != 0
     torch.testing.assert_close(fast(other), net(other), rtol=0, atol=0)
     fast[0].step_mode = "m"
     with pytest.raises(ValueError, match="SpikeConv2d: step_mode must be 'm', since its copy takes sequences, got 's'"):
         fast[0].step_mode = "s"
-    # A step a call is left alone.
+    # A network that takes one step a call does not change.
     net[0].step_mode = "s"
     assert type(sn.accelerate(net)[0]) is type(net[0])
 
@@ -334,11 +334,11 @@ def test_its_layers_in_several_places_stay_one_layer():
 
 
 def test_its_layers_that_time_cannot_run_stay():
-    kept = jelly(nn.MaxPool2d, 2, return_indices=True)
+    pooling = jelly(nn.MaxPool2d, 2, return_indices=True)
     hooked = jelly(nn.Conv2d, 2, 2, 3)
     seen = []
-    hooked.register_forward_hook(lambda module, given, result: seen.append(result.shape))
-    net = nn.Sequential(hooked, kept, jelly(nn.MaxUnpool2d, 2))
+    hooked.register_forward_hook(lambda module, inputs, result: seen.append(result.shape))
+    net = nn.Sequential(hooked, pooling, jelly(nn.MaxUnpool2d, 2))
     fast = sn.accelerate(net)
     assert [type(layer) for layer in fast] == [type(layer) for layer in net]
     fast[0](x_of().float())
@@ -361,7 +361,7 @@ def test_its_layers_keep_their_settings_and_take_what_they_took():
 
 
 class TestTheLibrariesThemselves:
-    """Where they are installed."""
+    """Tests with the libraries that are installed."""
 
     def test_a_network_of_spikingjelly(self):
         pytest.importorskip("spikingjelly.activation_based")
@@ -380,7 +380,7 @@ class TestTheLibrariesThemselves:
         x = 2 * torch.rand(6, 3, 1, 8, 8, dtype=torch.float64)
         for one in (net, fast):
             torch.manual_seed(1)
-            one.result = [one(x) for _ in range(2)]  # the second goes on from the state, with the dropout of the first
+            one.result = [one(x) for _ in range(2)]  # the second continues, with the mask of the first
             functional.reset_net(one)
         for a, b in zip(fast.result, net.result):
             torch.testing.assert_close(a, b, rtol=0, atol=0)
@@ -400,7 +400,7 @@ class TestTheLibrariesThemselves:
         assert [type(fast[i]) for i in (0, 4)] == [SpikeConv2d, SpikeLinear]
         x = 2 * torch.rand(6, 3, 1, 8, 8)
         spikes, membranes = fast(x)
-        expected = [net(now) for now in x]
+        expected = [net(x_t) for x_t in x]
         torch.testing.assert_close(spikes, torch.stack([s for s, _ in expected]), rtol=0, atol=0)
         torch.testing.assert_close(membranes, torch.stack([v for _, v in expected]))
 

@@ -1,4 +1,4 @@
-"""Layers that run otherwise than PyTorch's are as exact: at most 3 times PyTorch's error, against float64."""
+"""Layers that compute in another way than PyTorch's have at most 3 times PyTorch's error, against float64."""
 
 import pytest
 import torch
@@ -16,5 +16,5 @@ def test_errors_are_at_most_three_times_pytorch_s(case):
     found = accuracy.errors(CASES[case]())
     assert found["result"]
     for part in found.values():
-        for name, (here, there) in part.items():
-            assert here <= accuracy.LIMIT * max(there, accuracy.FLOOR), (name, here, there)
+        for name, (ours, pytorch) in part.items():
+            assert ours <= accuracy.LIMIT * max(pytorch, accuracy.FLOOR), (name, ours, pytorch)

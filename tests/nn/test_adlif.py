@@ -18,7 +18,7 @@ def sequence(*shape, dtype=torch.float32, seed=0):
     return (x * 8).to(dtype).requires_grad_()
 
 
-def made(*args, **kwargs):
+def make(*args, **kwargs):
     torch.manual_seed(0)
     return sn.AdLIF(*args, **kwargs)
 
@@ -28,7 +28,7 @@ def made(*args, **kwargs):
 @pytest.mark.parametrize("channels", [None, 3])
 @pytest.mark.parametrize("shape", [(30, 2, 3), (12, 2, 3, 2, 2)])
 def test_layer_is_its_op(form, bounds, channels, shape):
-    layer, x = made(channels, form=form, bounds=bounds, return_v_seq=True), sequence(*shape)
+    layer, x = make(channels, form=form, bounds=bounds, return_v_seq=True), sequence(*shape)
     values = {
         n: layer.value(n).detach().view(-1, *(1,) * (len(shape) - 3)) if channels else layer.value(n)[0].detach()
         for n in NAMES
@@ -54,7 +54,7 @@ def test_layer_is_its_op(form, bounds, channels, shape):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("bounds", BOUNDS)
 def test_parameters_start_all_over_the_ranges_of_the_paper(form, bounds):
-    layer = made(2000, form=form, bounds=bounds)
+    layer = make(2000, form=form, bounds=bounds)
     ranges = {"baronig2025": ((5, 25), (60, 300), (0, 1), (0, 2)), "bittar2022": ((5, 25), (30, 120), (-1, 1), (0, 2))}[
         form
     ]
@@ -70,7 +70,7 @@ def test_parameters_start_all_over_the_ranges_of_the_paper(form, bounds):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("bounds", BOUNDS)
 def test_gradients_of_the_parameters_are_those_of_finite_differences_of_a_smooth_spike(form, bounds):
-    layer = made(
+    layer = make(
         3, form=form, bounds=bounds, surrogate=lambda u: torch.sigmoid(0.7 * u), q=5.0, detach_reset=False
     ).double()
     x = sequence(20, 2, 3, dtype=torch.float64)
@@ -85,13 +85,13 @@ def test_gradients_of_the_parameters_are_those_of_finite_differences_of_a_smooth
 
 def test_a_clamped_parameter_has_no_gradient_outside_and_a_sigmoid_one_never_leaves():
     x = sequence(40, 2, 3)
-    layer = made(3, a=(0.0, 0.0), b=(0.0, 2.0))
+    layer = make(3, a=(0.0, 0.0), b=(0.0, 2.0))
     with torch.no_grad():
         layer.raw_b.copy_(torch.tensor([-0.5, 1.0, 7.0]))
     assert layer.value("b").tolist() == [0.0, 1.0, 2.0]
     layer(x).sum().backward()
     assert (layer.raw_b.grad != 0).tolist() == [False, True, False]
-    layer = made(3, a=(0.0, 0.0), b=(0.0, 2.0), bounds="sigmoid")
+    layer = make(3, a=(0.0, 0.0), b=(0.0, 2.0), bounds="sigmoid")
     with torch.no_grad():
         layer.raw_b.copy_(torch.tensor([-3.0, 0.0, 3.0]))
     torch.testing.assert_close(layer.value("b"), torch.tensor([0.0949, 1.0, 1.9051]), atol=1e-4, rtol=0)
@@ -100,15 +100,15 @@ def test_a_clamped_parameter_has_no_gradient_outside_and_a_sigmoid_one_never_lea
 
 
 def test_a_range_of_one_value_fixes_it():
-    layer = made(3, tau=(8, 8), tau_w=(70, 70), a=(0.5, 0.5), b=(0, 0))
+    layer = make(3, tau=(8, 8), tau_w=(70, 70), a=(0.5, 0.5), b=(0, 0))
     assert [layer.value(name).unique().tolist() for name in NAMES] == [[8], [70], [0.5], [0]]
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("channels", [None, 3])
 def test_steps_and_parts_are_the_sequence(form, channels):
-    whole, x = made(channels, form=form), sequence(9, 2, 3)
-    single = made(channels, form=form, stateful=True)
+    whole, x = make(channels, form=form), sequence(9, 2, 3)
+    single = make(channels, form=form, stateful=True)
     want = whole(x)
     torch.testing.assert_close(torch.stack([single.step(x_t) for x_t in x]), want, rtol=0, atol=0)
     assert single.w.shape == (2, 3)
@@ -122,14 +122,14 @@ def test_steps_and_parts_are_the_sequence(form, channels):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 def test_dtype_of_the_layer_follows_to(dtype):
-    layer = made(3, stateful=True).to(dtype)
+    layer = make(3, stateful=True).to(dtype)
     assert layer(sequence(5, 2, 3, dtype=dtype)).dtype == dtype
     assert layer.w.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
 
 
 def test_compile_with_any_shape():
     torch._dynamo.reset()
-    layer = made(5)
+    layer = make(5)
     run = torch.compile(layer, fullgraph=True, dynamic=True, backend="aot_eager")
     for T, B in ((3, 4), (6, 2)):
         x, again = (sequence(T, B, 5) for _ in range(2))
@@ -137,12 +137,12 @@ def test_compile_with_any_shape():
 
 
 def test_repr_shows_what_is_learned():
-    assert repr(made(4)).startswith(
+    assert repr(make(4)).startswith(
         "AdLIF(channels=4, form=baronig2025, tau=(5.0, 25.0), tau_w=(60.0, 300.0), a=(0.0, 1.0), b=(0.0, 2.0), "
         "bounds=clamp, q=120.0, v_threshold=1.0, v_reset=0.0"
     )
-    assert "v_reset=None" in repr(made(form="bittar2022"))
-    assert "q=" not in repr(made(form="bittar2022"))
+    assert "v_reset=None" in repr(make(form="bittar2022"))
+    assert "q=" not in repr(make(form="bittar2022"))
 
 
 @pytest.mark.parametrize(
@@ -167,4 +167,4 @@ def test_mistakes_are_named(arguments, error, message):
 
 def test_input_of_other_channels_is_named():
     with pytest.raises(ValueError, match="AdLIF: raw_tau has 3 channels, so x must have shape"):
-        made(3)(sequence(5, 2, 4))
+        make(3)(sequence(5, 2, 4))

@@ -1,4 +1,4 @@
-"""Balanced resonators: the property that they are named after, a run by hand, and the network that is made of them."""
+"""Balanced resonators: the property that gave their name, a run by hand, and a network of them."""
 
 import math
 
@@ -12,7 +12,7 @@ from snnfast.papers.sequence.model import SequenceNetwork
 
 @pytest.mark.parametrize("omega", [3.0, 20.0, 90.0])
 def test_without_an_offset_the_magnitude_stays(omega):
-    """On the divergence boundary of Higuchi et al. 2024, equation 8: a factor of magnitude 1, step by step."""
+    """On the divergence boundary (Higuchi et al. 2024, equation 8) every step has a factor of magnitude 1."""
     x, start = torch.zeros(1000, 1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
     settings = {"omega": omega, "v_threshold": 9.0, "return_state": True}
     *_, u, w, q = brf(x, start, 0 * start, 0 * start, b_offset=0.0, **settings)

@@ -1,4 +1,4 @@
-"""The layer Delay: what it learns, what it keeps between calls, and how a sequence is cut."""
+"""The layer ``Delay``: learning, its state between calls, and sequences in parts."""
 
 import copy
 

@@ -10,7 +10,7 @@ from snnfast.nn import IF, LIF, ParametricLIF, PatchConv2d, Rate, SpikeConv2d, S
 
 
 def trained(net):
-    """``net`` in float64 with statistics, scales and shifts that are not those of a fresh one."""
+    """Return ``net`` in float64 with statistics, scales and shifts as after training."""
     torch.manual_seed(1)
     net = net.double()
     for module in net.modules():
@@ -37,8 +37,8 @@ class Residual(nn.Module):
         return x + self.f(x)
 
 
-class Own(nn.Module):
-    """Layers by name, called in another order."""
+class Reordered(nn.Module):
+    """Layers that are not called in the order of their definition."""
 
     def __init__(self):
         super().__init__()
@@ -71,7 +71,7 @@ NETWORKS = {
     "residual": lambda: nn.Sequential(
         Residual(nn.Sequential(Time(nn.Conv2d(2, 2, 3, padding=1), nn.BatchNorm2d(2)), LIF()))
     ),
-    "own": Own,
+    "own": Reordered,
 }
 
 
@@ -185,7 +185,7 @@ def test_what_is_folded_where_forward_cannot_be_followed_is_said():
 
 
 def test_a_linear_layer_takes_rows():
-    """Of [N, L, C] the normalisation normalises L."""
+    """For ``[N, L, C]`` the normalisation normalises L."""
     fused = fuse(trained(nn.Sequential(Time(nn.Linear(4, 4), nn.BatchNorm1d(4)))))
     x = torch.rand(2, 3, 4, 4, dtype=torch.float64)
     assert fused(x[0]).shape == x[0].shape
@@ -195,17 +195,17 @@ def test_a_linear_layer_takes_rows():
 
 def test_tensors_with_a_graph_are_no_hindrance():
     net = trained(nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3)))
-    net.kept = net[0](X[0]).mean()
+    net.average = net[0](X[0]).mean()
     assert kinds(fuse(net)) == ["Conv2d", "Identity"]
 
 
 def test_hooks_are_not_called_while_the_order_is_looked_at():
     seen = []
     inner = nn.Sequential(nn.Conv2d(2, 3, 3))
-    inner.register_forward_hook(lambda module, given, result: seen.append(type(result)))
+    inner.register_forward_hook(lambda module, inputs, result: seen.append(type(result)))
     net = trained(nn.Sequential(inner, nn.BatchNorm2d(3)))
     seen.clear()
-    with pytest.warns(UserWarning, match="1, a BatchNorm2d, stays"):  # the hook sees what comes before it
+    with pytest.warns(UserWarning, match="1, a BatchNorm2d, stays"):  # the hook sees the input of the normalisation
         fuse(net)
     assert not seen
 
@@ -227,7 +227,7 @@ def test_errors():
 
 
 class TiedDecoder(nn.Module):
-    """``forward`` itself reads a weight or statistic beside the layer that has it."""
+    """Network whose ``forward`` reads a weight or statistic of a layer directly."""
 
     def __init__(self, read):
         super().__init__()

@@ -9,7 +9,7 @@ import snnfast
 from snnfast import nn as sn
 from snnfast import ops
 
-EACH = torch.tensor([0.2, 0.5, 0.8])  # one of each neuron
+PER_NEURON = torch.tensor([0.2, 0.5, 0.8])  # one value for each neuron
 LAYERS = {
     "if": (sn.IF, {}),
     "if_soft": (sn.IF, {"v_reset": None, "v_threshold": 2}),
@@ -21,30 +21,30 @@ LAYERS = {
     "cuba_options": (sn.CubaLIF, {"tau": 3.0, "decay_syn": 0.7, "decay_input": False}),
     "alif": (sn.ALIF, {}),
     "alif_options": (sn.ALIF, {"decay": 0.8, "beta": 0.6, "tau_adapt": 5.0, "decay_input": False, "v_reset": None}),
-    "if_tensors": (sn.IF, {"v_threshold": EACH + 0.5, "v_reset": EACH - 0.6}),
-    "lif_tensors": (sn.LIF, {"tau": EACH + 1.5, "v_reset": EACH - 0.6, "v_rest": EACH - 0.5}),
-    "cuba_tensors": (sn.CubaLIF, {"decay_syn": EACH, "v_reset": EACH - 0.6, "v_rest": EACH - 0.5}),
+    "if_tensors": (sn.IF, {"v_threshold": PER_NEURON + 0.5, "v_reset": PER_NEURON - 0.6}),
+    "lif_tensors": (sn.LIF, {"tau": PER_NEURON + 1.5, "v_reset": PER_NEURON - 0.6, "v_rest": PER_NEURON - 0.5}),
+    "cuba_tensors": (sn.CubaLIF, {"decay_syn": PER_NEURON, "v_reset": PER_NEURON - 0.6, "v_rest": PER_NEURON - 0.5}),
     "alif_tensors": (
         sn.ALIF,
         {
-            "decay": EACH,
-            "beta": EACH - 0.1,
-            "decay_adapt": EACH + 0.1,
-            "v_threshold": EACH + 0.3,
-            "v_reset": EACH - 0.6,
-            "v_rest": EACH - 0.5,
+            "decay": PER_NEURON,
+            "beta": PER_NEURON - 0.1,
+            "decay_adapt": PER_NEURON + 0.1,
+            "v_threshold": PER_NEURON + 0.3,
+            "v_reset": PER_NEURON - 0.6,
+            "v_rest": PER_NEURON - 0.5,
         },
     ),
 }
 LAYERS |= {
     "qif": (sn.QIF, {}),
-    "qif_options": (sn.QIF, {"tau": 3.0, "a0": 0.5, "v_c": EACH, "v_reset": -0.1, "v_rest": 0.0}),
+    "qif_options": (sn.QIF, {"tau": 3.0, "a0": 0.5, "v_c": PER_NEURON, "v_reset": -0.1, "v_rest": 0.0}),
     "eif": (sn.EIF, {}),
-    "eif_options": (sn.EIF, {"decay": 0.7, "delta_t": 0.5, "theta_rh": EACH + 0.5, "v_rest": -0.1}),
+    "eif_options": (sn.EIF, {"decay": 0.7, "delta_t": 0.5, "theta_rh": PER_NEURON + 0.5, "v_rest": -0.1}),
     "izhikevich": (sn.Izhikevich, {}),
     "izhikevich_options": (
         sn.Izhikevich,
-        {"tau": 3.0, "a0": 0.5, "v_c": EACH, "decay_w": 0.6, "a": EACH, "b": 0.4, "decay_input": False},
+        {"tau": 3.0, "a0": 0.5, "v_c": PER_NEURON, "decay_w": 0.6, "a": PER_NEURON, "b": 0.4, "decay_input": False},
     ),
 }
 OPS = {"qif": ops.qif, "eif": ops.eif, "izhikevich": ops.izhikevich}
@@ -130,8 +130,8 @@ def test_constants_of_each_channel_are_buffers():
     assert not list(layer.parameters())
     x = sequence(5, 2, 3, 4, 4)
     for c in range(3):
-        one = sn.LIF(tau[c].item(), v_threshold=v_threshold[c].item())
-        torch.testing.assert_close(layer(x)[:, :, c], one(x[:, :, c]), rtol=0, atol=0)
+        single = sn.LIF(tau[c].item(), v_threshold=v_threshold[c].item())
+        torch.testing.assert_close(layer(x)[:, :, c], single(x[:, :, c]), rtol=0, atol=0)
     assert "tau=[3, 1, 1]" in repr(layer)
     assert set(sn.CubaLIF(decay_syn=torch.tensor(0.5)).state_dict()) == {"decay_syn"}
     tau.zero_()
@@ -151,7 +151,7 @@ START = {"tau": 2.0, "decay": 0.5, "v_threshold": 0.8, "v_reset": 0.1, "v_rest":
 @pytest.mark.parametrize("layer", LEARNED)
 @pytest.mark.parametrize("shape", [(), (3,)])
 def test_every_parameter_is_learned(layer, shape):
-    """All at once; each is a parameter of the module and its gradient that of the op."""
+    """All together: each is a parameter of the module, with the gradient of the op."""
     start = {n: torch.full(shape, START[n.partition("_")[0] if n not in START else n]) for n in LEARNED[layer]}
     learner = layer(**{name: nn.Parameter(value.clone()) for name, value in start.items()})
     assert set(learner.state_dict()) == {name for name, _ in learner.named_parameters()} == set(start)
@@ -175,16 +175,16 @@ def test_a_time_constant_without_dimension_loads_as_spikingjelly_saves_it():
 
 @pytest.mark.parametrize("name", ["v_reset", "v_rest", "v_threshold", "beta"])
 def test_tensors_of_a_parameter_are_kept_and_shown(name):
-    given = torch.tensor([0.1, 0.2, 0.3])
-    layer = sn.ALIF(**{name: given})
+    values = torch.tensor([0.1, 0.2, 0.3])
+    layer = sn.ALIF(**{name: values})
     assert set(layer.state_dict()) == {name}
     assert f"{name}=[3]" in repr(layer)
-    given.zero_()
+    values.zero_()
     assert getattr(layer, name).min() > 0
     x = sequence(6, 2, 3)
     for c in range(3):
-        one = sn.ALIF(**{name: getattr(layer, name)[c].item()})
-        torch.testing.assert_close(layer(x)[:, :, c], one(x[:, :, c]), rtol=0, atol=0)
+        single = sn.ALIF(**{name: getattr(layer, name)[c].item()})
+        torch.testing.assert_close(layer(x)[:, :, c], single(x[:, :, c]), rtol=0, atol=0)
     with pytest.raises(ValueError, match=f"alif: {name} must be a number or broadcast to x.shape"):
         layer(sequence(6, 2, 4))
 
@@ -270,8 +270,8 @@ def test_constants_move_to_another_device():
 
 
 def test_explain_names_the_kernels_of_each_layer():
-    own = sn.IF(surrogate=lambda u: (u >= 0).to(u))
-    net = nn.Sequential(sn.LIF(), sn.CubaLIF(), sn.LI(), sn.ALIF(), own)
+    custom = sn.IF(surrogate=lambda u: (u >= 0).to(u))
+    net = nn.Sequential(sn.LIF(), sn.CubaLIF(), sn.LI(), sn.ALIF(), custom)
     lines = snnfast.backend.explain(net, torch.rand(2, 2)).splitlines()
     assert [line.split(":")[1].strip() for line in lines] == ["lif", "cuba", "li", "alif", "iaf"]
     assert "reference" in lines[-1]
@@ -397,14 +397,14 @@ def test_wrong_input_raises(layer, x, error, message):
 
 @pytest.mark.parametrize("layer", [sn.LIF, sn.LI, sn.ALIF, sn.CubaLIF, sn.QIF, sn.EIF, sn.Izhikevich])
 def test_a_decay_is_a_number_when_the_time_constant_was_one(layer):
-    made = layer(tau=4.0)
-    assert (made.decay, made.tau) == (0.75, 4.0)
+    by_tau = layer(tau=4.0)
+    assert (by_tau.decay, by_tau.tau) == (0.75, 4.0)
     assert layer().decay == 0.5
-    given = layer(decay=0.75)
-    assert (given.decay, given.tau) == (0.75, None)
-    assert "tau=4.0" in repr(made)
-    assert "decay=0.75" in repr(given)
-    assert layer(tau=torch.tensor(4.0)).decay is None  # it may be learned, or moved
+    by_decay = layer(decay=0.75)
+    assert (by_decay.decay, by_decay.tau) == (0.75, None)
+    assert "tau=4.0" in repr(by_tau)
+    assert "decay=0.75" in repr(by_decay)
+    assert layer(tau=torch.tensor(4.0)).decay is None  # the tensor may be learned, or moved
 
 
 @pytest.mark.parametrize("layer", [sn.LIF, sn.IF, sn.ALIF, sn.QIF])
@@ -427,7 +427,7 @@ SLOW = {
 @pytest.mark.parametrize("tau", [1e4, 1e6])
 @pytest.mark.parametrize("name", SLOW)
 def test_slow_neurons_take_in_their_input_with_all_its_digits(name, tau):
-    """Also with a learned time constant: membranes and gradients are those of float64."""
+    """Membranes and gradients are those of float64, also with a learned time constant."""
     layer = SLOW[name](tau)
     wide = copy.deepcopy(layer).double()
     x = torch.linspace(0.5, 1.0, 18).view(6, 1, 3)

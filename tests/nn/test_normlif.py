@@ -1,4 +1,4 @@
-"""``NormLIF``: batch normalisation and LIF neurons in one pass, as one after the other but for rounding."""
+"""``NormLIF``: batch normalisation and LIF neurons in one pass equal the two layers to rounding."""
 
 from copy import deepcopy
 
@@ -13,7 +13,7 @@ from snnfast.nn import normlif as module
 from snnfast.ops.repeat import repeat
 
 CHANNELS = 5
-# norm, shape of one step behind the batch
+# norm, shape of one step after the batch dimension
 NORMS = {
     "BatchNorm1d": (lambda **k: nn.BatchNorm1d(CHANNELS, **k), ()),
     "BatchNorm1d of sequences": (lambda **k: nn.BatchNorm1d(CHANNELS, **k), (6,)),
@@ -41,7 +41,7 @@ NEURONS = {
 
 @pytest.fixture
 def passes(monkeypatch):
-    """How many calls ran in one pass."""
+    """Count the calls that ran in one pass."""
     found = []
 
     def normlif(*arguments, **named):
@@ -59,8 +59,8 @@ def sequence(T=6, batch=4, rest=(6, 7), dtype=torch.float64, layout=torch.contig
     return x.flatten(0, 1).contiguous(memory_format=layout).unflatten(0, (T, batch))
 
 
-def both(norm, neuron, dtype=torch.float64):
-    """In one pass, and one after the other."""
+def pair(norm, neuron, dtype=torch.float64):
+    """Return the network in one pass, and the two layers one after the other."""
     layers = sn.Time(norm), neuron
     with torch.no_grad():
         for p in norm.parameters():
@@ -71,7 +71,7 @@ def both(norm, neuron, dtype=torch.float64):
 
 
 def run(net, x, calls=2):
-    """Outputs and states of some calls, and gradients."""
+    """Return outputs and states of several calls, and gradients."""
     leaf = x.detach().requires_grad_()
     outputs = []
     for _ in range(calls):
@@ -85,21 +85,21 @@ def run(net, x, calls=2):
     return outputs, torch.autograd.grad(outputs, wanted, grads)
 
 
-def assert_close(one, two, tolerance=1e-12):
-    for a, b in zip(one, two, strict=True):
+def assert_close(got, want, tolerance=1e-12):
+    for a, b in zip(got, want, strict=True):
         scale = max(b.abs().max().item(), 1e-30)
         torch.testing.assert_close(a, b, rtol=0, atol=tolerance * scale)
 
 
-def assert_alike(one, two, x, tolerance=1e-12, spikes=0.0):
-    """Outputs, gradients and statistics; at most a share ``spikes`` of the spikes differs."""
-    (y, grads), (y2, grads2) = run(one, x), run(two, x)
+def assert_alike(fused, plain, x, tolerance=1e-12, spikes=0.0):
+    """Assert equal outputs, gradients and statistics; at most a share ``spikes`` of the spikes may differ."""
+    (y, grads), (y2, grads2) = run(fused, x), run(plain, x)
     if spikes:
         assert (y[0] != y2[0]).double().mean() <= spikes
     else:
         assert_close(y, y2, tolerance)
         assert_close(grads, grads2, tolerance)
-    assert_close([b.double() for b in one.buffers()], [b.double() for b in two.buffers()], max(tolerance, 1e-12))
+    assert_close([b.double() for b in fused.buffers()], [b.double() for b in plain.buffers()], max(tolerance, 1e-12))
     assert y[0].stride() == y2[0].stride()
     assert 0 < (y[0] > 0).double().mean() < 1
 
@@ -108,11 +108,11 @@ def assert_alike(one, two, x, tolerance=1e-12, spikes=0.0):
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_every_normalisation_equals_the_two_layers(norm, setting, passes):
     make, rest = NORMS[norm]
-    one, two = both(make(**SETTINGS[setting]), sn.LIF(2.0))
+    fused, plain = pair(make(**SETTINGS[setting]), sn.LIF(2.0))
     x = sequence(rest=rest)
-    assert_alike(one, two, x)
-    one.eval(), two.eval()
-    assert_alike(one, two, x)
+    assert_alike(fused, plain, x)
+    fused.eval(), plain.eval()
+    assert_alike(fused, plain, x)
     assert len(passes) == 4
 
 
@@ -120,64 +120,64 @@ def test_every_normalisation_equals_the_two_layers(norm, setting, passes):
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("T", [1, 35])
 def test_every_neuron_equals_the_two_layers(neuron, layout, T, passes):
-    one, two = both(nn.BatchNorm2d(CHANNELS), NEURONS[neuron]())
-    assert_alike(one, two, sequence(T, layout=layout))
+    fused, plain = pair(nn.BatchNorm2d(CHANNELS), NEURONS[neuron]())
+    assert_alike(fused, plain, sequence(T, layout=layout))
     assert len(passes) == 2
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_weights_of_zero_learn(layout, passes):
-    """As those of the last normalisation of a residual block: their gradient is not in that of the input."""
-    one, two = both(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0))
+    """Their gradient, as in the last normalisation of a residual block, does not follow from that of the input."""
+    fused, plain = pair(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0))
     with torch.no_grad():
-        for net in (one, two):
+        for net in (fused, plain):
             net[0].layer.weight[:2] = 0.0
-    assert_alike(one, two, sequence(5, layout=layout))
+    assert_alike(fused, plain, sequence(5, layout=layout))
     assert len(passes) == 2
 
 
 def test_the_reference_runs_without_kernels():
-    one, two = both(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0))
+    fused, plain = pair(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0))
     with torch.profiler.profile() as profile, force("reference"):
-        assert_alike(one, two, sequence(5, layout=torch.channels_last))
+        assert_alike(fused, plain, sequence(5, layout=torch.channels_last))
     assert not any(event.name.startswith("snnfast::") for event in profile.events())
 
 
 def test_on_every_backend(kernels, passes):
-    one, two = both(nn.BatchNorm2d(CHANNELS), NEURONS["soft"]())
+    fused, plain = pair(nn.BatchNorm2d(CHANNELS), NEURONS["soft"]())
     x = sequence(20).to(kernels.device)
-    assert_alike(one.to(kernels.device), two.to(kernels.device), x)
+    assert_alike(fused.to(kernels.device), plain.to(kernels.device), x)
     assert len(passes) == 2
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_in_float32_few_spikes_differ(layout, passes):
-    """At most two of a million. Only 1 / sqrt(var + eps) is rounded differently: PyTorch computes it in float64."""
-    one, two = both(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0), torch.float32)
+    """At most two of a million: only 1 / sqrt(var + eps), which PyTorch computes in float64, rounds differently."""
+    fused, plain = pair(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0), torch.float32)
     x = sequence(16, 32, (20, 20), torch.float32, layout)
-    assert_alike(one, two, x, 1e-6, spikes=2e-6)
+    assert_alike(fused, plain, x, 1e-6, spikes=2e-6)
     with torch.no_grad():
-        sequences = [net.eval()(x) for net in (one, two)]
+        sequences = [net.eval()(x) for net in (fused, plain)]
     assert (sequences[0] != sequences[1]).double().mean() <= 2e-6
     assert len(passes) == 3
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_gradients_in_float32(layout):
-    """Without spikes that differ."""
-    one, two = both(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0), torch.float32)
+    """Gradients agree where no spike differs."""
+    fused, plain = pair(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0), torch.float32)
     x = sequence(7, dtype=torch.float32, layout=layout)
-    assert_alike(one, two, x, 2e-5)
+    assert_alike(fused, plain, x, 2e-5)
 
 
 def test_bfloat16(passes):
-    """The normalised input is not rounded on its way to the neuron: nearer to float64 than the two layers."""
-    one, two = both(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0), torch.bfloat16)
-    exact, _ = both(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0))
+    """The normalised input is not rounded, so the results are nearer to float64 than those of the two layers."""
+    fused, plain = pair(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0), torch.bfloat16)
+    exact, _ = pair(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0))
     x = sequence(9, 20, dtype=torch.bfloat16, layout=torch.channels_last)
     want, _ = run(exact, x.double(), 1)
     wrong = []
-    for net in (one, two):
+    for net in (fused, plain):
         y, found = run(net, x, 1)
         assert y[0].dtype == found[0].dtype == torch.bfloat16
         wrong.append((y[0] != want[0]).sum().item())
@@ -187,9 +187,9 @@ def test_bfloat16(passes):
 
 def test_gradients_in_bfloat16():
     # A threshold far from all membranes, so that no spike differs
-    one, two = both(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0, v_threshold=9.0), torch.bfloat16)
+    fused, plain = pair(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0, v_threshold=9.0), torch.bfloat16)
     x = sequence(5, dtype=torch.bfloat16)
-    assert_close(run(one, x, 1)[1], run(two, x, 1)[1], 2**-6)
+    assert_close(run(fused, x, 1)[1], run(plain, x, 1)[1], 2**-6)
 
 
 def test_a_half_network_keeps_its_statistics(passes):
@@ -228,7 +228,7 @@ def hooked(name):
     return make
 
 
-class Own(sn.LIF):
+class Subclass(sn.LIF):
     def forward(self, x):
         return super().forward(2 * x)
 
@@ -244,7 +244,7 @@ APART = {
     "hook of the norm": hooked("0.layer"),
     "hook of Time": hooked("0"),
     "hook of the neuron": hooked("1"),
-    "own neuron": lambda: (sn.NormLIF(nn.BatchNorm2d(CHANNELS), Own()).double(), sequence()),
+    "own neuron": lambda: (sn.NormLIF(nn.BatchNorm2d(CHANNELS), Subclass()).double(), sequence()),
     "own norm": lambda: (sn.NormLIF(OwnNorm(CHANNELS), sn.LIF()).double(), sequence()),
     "slow Time": lambda: (sn.NormLIF(sn.Time(nn.BatchNorm2d(CHANNELS), fast=False), sn.LIF()).double(), sequence()),
     "one image": lambda: (apart()[0], sequence(1)[0].expand(3, *sequence().shape[1:])),
@@ -254,64 +254,64 @@ APART = {
 @pytest.mark.parametrize("case", APART)
 def test_what_else_there_is_runs_one_after_the_other(case, passes):
     net, x = APART[case]()
-    two = nn.Sequential(*deepcopy(net))
-    assert_close([net(x)], [two(x)], 0)
-    assert_close([b.double() for b in net.buffers()], [b.double() for b in two.buffers()], 0)
+    plain = nn.Sequential(*deepcopy(net))
+    assert_close([net(x)], [plain(x)], 0)
+    assert_close([b.double() for b in net.buffers()], [b.double() for b in plain.buffers()], 0)
     assert not passes
 
 
 def test_lengths_are_those_of_time():
-    one, two = both(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0))
+    fused, plain = pair(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0))
     x, lengths = sequence(), torch.tensor([6, 2, 3, 1])
-    want = two[1](two[0](x, lengths))
-    assert_close([one(x, lengths)], [want], 0)
-    assert_close([one[0].layer.running_var], [two[0].layer.running_var], 0)
-    whole, _ = both(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0))
+    want = plain[1](plain[0](x, lengths))
+    assert_close([fused(x, lengths)], [want], 0)
+    assert_close([fused[0].layer.running_var], [plain[0].layer.running_var], 0)
+    whole, _ = pair(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0))
     whole(x)
-    assert not torch.equal(whole[0].layer.running_var, one[0].layer.running_var)
+    assert not torch.equal(whole[0].layer.running_var, fused[0].layer.running_var)
 
 
 def test_parts_of_a_sequence_and_steps_in_evaluation():
-    one, _ = both(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0, stateful=True))
+    fused, _ = pair(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0, stateful=True))
     x = sequence(8)
-    one(x)
-    one.eval()
-    sn.reset(one)
-    whole = one(x)
-    sn.reset(one)
-    assert_close([torch.cat([one(x[:3]), one(x[3:])])], [whole], 0)
-    sn.reset(one)
-    assert_close([torch.stack([one.step(x_t) for x_t in x])], [whole], 0)
+    fused(x)
+    fused.eval()
+    sn.reset(fused)
+    whole = fused(x)
+    sn.reset(fused)
+    assert_close([torch.cat([fused(x[:3]), fused(x[3:])])], [whole], 0)
+    sn.reset(fused)
+    assert_close([torch.stack([fused.step(x_t) for x_t in x])], [whole], 0)
 
 
 def test_copies_and_state_dicts():
-    one, two = both(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0, stateful=True))
+    fused, plain = pair(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0, stateful=True))
     x = sequence()
-    one(x)
-    again = deepcopy(one)
-    assert_close([again(x)], [one(x)], 0)
-    assert list(one.state_dict()) == list(nn.Sequential(*one).state_dict())
-    two.load_state_dict(one.state_dict())
+    fused(x)
+    again = deepcopy(fused)
+    assert_close([again(x)], [fused(x)], 0)
+    assert list(fused.state_dict()) == list(nn.Sequential(*fused).state_dict())
+    plain.load_state_dict(fused.state_dict())
     fresh = sn.NormLIF(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0, stateful=True)).double()
-    fresh.load_state_dict(two.state_dict())
-    for net in (one, two, fresh):
+    fresh.load_state_dict(plain.state_dict())
+    for net in (fused, plain, fresh):
         net.eval()
-    assert_close([fresh(x)], [one(x)], 0)
-    sn.reset(two)
-    assert two[1].v is None
-    assert one[1].v is not None
+    assert_close([fresh(x)], [fused(x)], 0)
+    sn.reset(plain)
+    assert plain[1].v is None
+    assert fused[1].v is not None
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_compiled(training):
-    one, two = both(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0))
-    one.train(training), two.train(training)
-    one.compile(backend="aot_eager", fullgraph=True)
-    assert_alike(one, two, sequence())
+    fused, plain = pair(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0))
+    fused.train(training), plain.train(training)
+    fused.compile(backend="aot_eager", fullgraph=True)
+    assert_alike(fused, plain, sequence())
 
 
 def test_vmap_runs_many_networks():
-    nets = [both(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0))[0].eval() for _ in range(3)]
+    nets = [pair(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0))[0].eval() for _ in range(3)]
     for k, net in enumerate(nets):
         net[0].layer.running_mean.fill_(k)
     params, buffers = torch.func.stack_module_state(nets)
@@ -321,47 +321,47 @@ def test_vmap_runs_many_networks():
 
 
 def test_no_gradient_is_kept_or_wanted(passes):
-    one, _ = both(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0))
+    fused, _ = pair(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0))
     with torch.no_grad():
-        assert not one(sequence()).requires_grad
-    one.requires_grad_(False)
-    assert not one(sequence()).requires_grad
+        assert not fused(sequence()).requires_grad
+    fused.requires_grad_(False)
+    assert not fused(sequence()).requires_grad
     x = sequence().requires_grad_()
-    one(x).sum().backward()
+    fused(x).sum().backward()
     assert x.grad.abs().max() > 0
     assert len(passes) == 3
 
 
 def test_the_graph_keeps_the_input_and_no_normalised_one():
-    """Of as many elements; besides it small tensors alone, of four steps that have no checkpoint."""
-    kept = []
+    """The only saved tensor of the size of the input; four steps have no checkpoint."""
+    saved = []
 
     def pack(t):
-        kept.append(t)
+        saved.append(t)
         return t
 
-    one, two = both(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0))
+    fused, plain = pair(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0))
     x = sequence(4).requires_grad_()
-    for net, tensors in ((one, 1), (two, 2)):
-        kept.clear()
+    for net, tensors in ((fused, 1), (plain, 2)):
+        saved.clear()
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
             net(x)
-        large = {t.data_ptr() for t in kept if t.numel() == x.numel()}
+        large = {t.data_ptr() for t in saved if t.numel() == x.numel()}
         assert len(large) == tensors
 
 
 def test_second_derivative_is_refused():
-    one, _ = both(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0))
+    fused, _ = pair(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0))
     x = sequence().requires_grad_()
-    (grad,) = torch.autograd.grad(one(x).sum(), x, create_graph=True)
+    (grad,) = torch.autograd.grad(fused(x).sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match=r"second derivative|once_differentiable"):
         grad.sum().backward()
 
 
 def test_reference_backend(passes):
-    one, two = both(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0))
+    fused, plain = pair(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0))
     with force("reference"):
-        assert_alike(one, two, sequence())
+        assert_alike(fused, plain, sequence())
     assert len(passes) == 2
 
 
@@ -396,9 +396,9 @@ def test_errors(case):
 
 
 def test_a_sequence_that_repeats_is_normalised_once(passes):
-    one, two = both(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0))
+    fused, plain = pair(nn.BatchNorm2d(CHANNELS), sn.LIF(2.0))
     x = sequence(1)
-    for net in (one, two):
+    for net in (fused, plain):
         net(repeat(x[0], 4))
-    assert_close([one[0].layer.running_var], [two[0].layer.running_var], 0)
+    assert_close([fused[0].layer.running_var], [plain[0].layer.running_var], 0)
     assert not passes

@@ -12,7 +12,7 @@ from snnfast import nn as sn
 
 
 class Adapter(nn.Module):
-    """Adds a product of low rank to a layer's, by a ``forward`` that is set on it."""
+    """Add a product of low rank to that of a layer, by a ``forward`` set on the instance."""
 
     def __init__(self, layer):
         super().__init__()
@@ -61,7 +61,7 @@ def test_a_scripted_layer_stays(function):
     net[3] = torch.jit.script(net[3])
     x = torch.randn(6, 4)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch.fx cannot follow the stand-in of a neuron
+        warnings.simplefilter("ignore")  # torch.fx cannot trace the stand-in of a neuron
         got = function(net)
     assert isinstance(got[3], torch.jit.ScriptModule)
     assert got[3].weight.data_ptr() != net[3].weight.data_ptr()
@@ -69,7 +69,7 @@ def test_a_scripted_layer_stays(function):
 
 
 def test_training_the_copy_of_a_scripted_layer_leaves_the_source_alone():
-    """PyTorch's own copy passes its gradients on to the original."""
+    """The copy that PyTorch makes would pass its gradients on to the original."""
     net = nn.Sequential(nn.Linear(4, 5), torch.jit.script(nn.Sequential(nn.Linear(5, 3), nn.ReLU())))
     fast = sn.accelerate(net)
     fast(torch.rand(6, 4)).sum().backward()

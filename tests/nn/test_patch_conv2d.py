@@ -24,7 +24,7 @@ LAYERS = [
 
 
 def small_integers(*shape: int) -> torch.Tensor:
-    """Mostly zeros, so that every sum of products here is an integer that bfloat16 has."""
+    """Return small integers, mostly 0, so that bfloat16 represents every sum of products exactly."""
     return (torch.randint(-1, 2, shape) * torch.randint(0, 2, shape)).to(torch.bfloat16)
 
 
@@ -37,7 +37,7 @@ def layer(*args, **keywords) -> PatchConv2d:
 
 
 def by_product(y: torch.Tensor) -> bool:
-    """Whether the product of patches has made ``y``, before a bias is added to it."""
+    """Return whether ``y`` (without a bias) was computed by the product of patches."""
     node = y.grad_fn
     if node.name().startswith("Add"):
         node = node.next_functions[0][0]

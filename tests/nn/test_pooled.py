@@ -1,4 +1,4 @@
-"""``Pooled``: neurons and the pooling of their spikes in one pass, as one after the other, bit for bit."""
+"""``Pooled``: neurons and the pooling of their spikes in one pass equal the two layers bit for bit."""
 
 from copy import deepcopy
 
@@ -30,8 +30,8 @@ NEURONS = {
     "AdLIF": lambda: sn.AdLIF(8),
     "Izhikevich": lambda: sn.Izhikevich(),
 }
-SILENT = ("lif", "cuba", "alif", "adlif")  # those that may have a refractory period
-# B, H, W, pooling: windows that cover the image, rows and columns left over, bands of rows, one window an image
+SILENT = ("lif", "cuba", "alif", "adlif")  # neurons that may have a refractory period
+# B, H, W, pooling: windows that cover the image, remaining rows and columns, bands of rows, one window an image
 SHAPES = {
     "whole": (3, 8, 6, nn.MaxPool2d(2)),
     "left over": (2, 7, 9, nn.MaxPool2d((2, 3))),
@@ -44,7 +44,7 @@ SHAPES = {
 
 @pytest.fixture
 def passes(monkeypatch):
-    """How many calls ran in one pass."""
+    """Count the calls that ran in one pass."""
     found = []
 
     def pooled(*arguments):
@@ -62,16 +62,16 @@ def images(T, B, H, W, channels=8, dtype=torch.float64, layout=torch.channels_la
     return (3 * x).contiguous(memory_format=layout).unflatten(0, (T, B))
 
 
-def both(neuron, pool):
-    """In one pass, and one after the other."""
+def pair(neuron, pool):
+    """Return the network in one pass, and the two layers one after the other."""
     torch.manual_seed(0)
-    one = sn.Pooled(neuron(), pool)
+    fused = sn.Pooled(neuron(), pool)
     torch.manual_seed(0)
-    return one, nn.Sequential(neuron(), sn.Time(pool))
+    return fused, nn.Sequential(neuron(), sn.Time(pool))
 
 
 def run(net, x, repeats=0):
-    """Outputs and states of two calls, and gradients."""
+    """Return outputs and states of two calls, and gradients."""
     leaf = x.detach().requires_grad_()
     outputs = []
     for _ in range(2):
@@ -88,9 +88,9 @@ def run(net, x, repeats=0):
 @pytest.mark.parametrize("shape", ["whole", "left over", "average"])
 def test_every_neuron_equals_the_two_layers(neuron, shape, passes):
     B, H, W, pool = SHAPES[shape]
-    one, two = both(NEURONS[neuron], pool)
+    fused, plain = pair(NEURONS[neuron], pool)
     x = images(35, B, H, W)  # beyond the first checkpoint
-    (y, grads), (y2, grads2) = run(one, x), run(two, x)
+    (y, grads), (y2, grads2) = run(fused, x), run(plain, x)
     assert len(passes) == 2
     for a, b in zip((*y, *grads), (*y2, *grads2), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
@@ -102,16 +102,16 @@ def test_every_neuron_equals_the_two_layers(neuron, shape, passes):
 @pytest.mark.parametrize("T", [1, 5, 70])
 def test_every_shape_equals_the_two_layers(shape, dtype, T, passes):
     B, H, W, pool = SHAPES[shape]
-    one, two = both(NEURONS["stateful"], pool)
+    fused, plain = pair(NEURONS["stateful"], pool)
     x = images(T, B, H, W, 21, dtype)
-    (y, grads), (y2, grads2) = run(one, x), run(two, x)
+    (y, grads), (y2, grads2) = run(fused, x), run(plain, x)
     assert len(passes) == 2
     assert y[0].flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
     for a, b in zip((*y, *grads), (*y2, *grads2), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
     with torch.no_grad():
-        sn.reset(one)
-        torch.testing.assert_close(one(x), y[0], rtol=0, atol=0)
+        sn.reset(fused)
+        torch.testing.assert_close(fused(x), y[0], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("shape", ["whole", "left over"])
@@ -119,11 +119,11 @@ def test_every_shape_equals_the_two_layers(shape, dtype, T, passes):
 @pytest.mark.parametrize("T", [2, 3, 40])
 def test_an_input_that_repeats_has_the_same_sum_of_gradients(shape, dtype, T, passes):
     B, H, W, pool = SHAPES[shape]
-    one, two = both(NEURONS["learned"], pool)
+    fused, plain = pair(NEURONS["learned"], pool)
     x = images(1, B, H, W, dtype=dtype)
-    y, grads = run(one, x, repeats=T)
+    y, grads = run(fused, x, repeats=T)
     leaf = x.expand(T, *x.shape[1:])
-    y2, grads2 = run(two, leaf)
+    y2, grads2 = run(plain, leaf)
     assert len(passes) == 2
     torch.testing.assert_close(y[0], y2[0], rtol=0, atol=0)
     tolerance = {torch.float32: 1e-5, torch.float64: 1e-12, torch.bfloat16: 0.05}[dtype]
@@ -157,9 +157,9 @@ def test_parameters_of_channels_pixels_and_images(shape, size, one_pass, passes)
     def neuron():
         return sn.LIF(2.0, v_threshold=nn.Parameter(threshold.clone()))
 
-    one, two = both(neuron, pool)
+    fused, plain = pair(neuron, pool)
     x = images(4, B, H, W)
-    (y, grads), (y2, grads2) = run(one, x), run(two, x)
+    (y, grads), (y2, grads2) = run(fused, x), run(plain, x)
     assert len(passes) == 2 * one_pass
     for a, b in zip((*y, *grads), (*y2, *grads2), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
@@ -206,7 +206,7 @@ def test_a_hook_that_is_an_empty_list_is_called():
 def test_steps_equal_the_sequence():
     layer = sn.Pooled(sn.LIF(2.0, stateful=True), nn.MaxPool2d(2))
     x = images(5, 2, 6, 6)
-    steps = torch.stack([layer.step(each) for each in x])
+    steps = torch.stack([layer.step(x_t) for x_t in x])
     sn.reset(layer)
     assert_equal([steps], [layer(x)])
 
@@ -233,14 +233,14 @@ def test_membranes_are_refused():
 
 
 def test_threads_change_nothing():
-    one, _ = both(NEURONS["learned"], nn.MaxPool2d(2))
+    fused, _ = pair(NEURONS["learned"], nn.MaxPool2d(2))
     x = images(6, 5, 40, 24)
     found = []
     for threads in (1, 4):
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
         try:
-            found.append(run(one, x))
+            found.append(run(fused, x))
         finally:
             torch.set_num_threads(before)
     (y, grads), (y2, grads2) = found
@@ -293,12 +293,12 @@ def test_compiled_and_exported_it_gives_the_same():
 
 @pytest.mark.parametrize("name", ["reference", *PRESENT])
 def test_every_backend_gives_the_same(name, passes):
-    one, two = both(NEURONS["learned"], nn.MaxPool2d(2))
+    fused, plain = pair(NEURONS["learned"], nn.MaxPool2d(2))
     x = images(35, 3, 8, 6)
-    want, _ = run(two, x)
+    want, _ = run(plain, x)
     with force(name) as place:
-        one, two = one.to(place.device), two.to(place.device)
-        (y, grads), (y2, grads2) = run(one, x.to(place.device)), run(two, x.to(place.device))
+        fused, plain = fused.to(place.device), plain.to(place.device)
+        (y, grads), (y2, grads2) = run(fused, x.to(place.device)), run(plain, x.to(place.device))
     assert bool(passes) == (name == "cpu")
     for a, b in zip((*y, *grads), (*y2, *grads2), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
@@ -331,19 +331,19 @@ def test_other_layers_are_refused(arguments, message):
 
 
 def raw(direction, **changed):
-    """The kernel itself, with some arguments replaced."""
+    """Call the kernel itself, with some arguments replaced."""
     x = torch.rand(3, 2, 4, 6, 8)
     call = ops.lif.check(changed.pop("x", x), None, tau=2.0)._replace(**changed.pop("call", {}))
-    given = {"kernel_h": 2, "kernel_w": 2, "average": False}
+    arguments = {"kernel_h": 2, "kernel_w": 2, "average": False}
     more = {"every": 32}
     if direction == "backward":
         places = torch.zeros(3, 2, 2, 3, 8, dtype=torch.uint8)
         more = {"places": places, "x_repeats": False, "checkpoints": torch.empty(0), "every": 32}
         more |= {"state_needed": False, "grad_y": torch.rand(3, 2, 2, 3, 8), "grad_v": None}
         more |= {"grad_v_seq": None}
-    given |= more
+    arguments |= more
     kernel = getattr(torch.ops.snnfast, f"pooled_lif_{direction}")
-    return kernel(*flatten(call), *(given | changed).values())
+    return kernel(*flatten(call), *(arguments | changed).values())
 
 
 def test_raw_kernels_keep_memory_safe():
@@ -384,7 +384,7 @@ def test_opcheck(T, average):
     torch.library.opcheck(torch.ops.snnfast.pooled_lif_forward, (*flatten(call), 2, 3, average, 32))
 
 
-@pytest.mark.parametrize("stem", ["lif", "refractory_adlif"])  # the code is generated alike for all
+@pytest.mark.parametrize("stem", ["lif", "refractory_adlif"])  # the generated code is the same for all
 def test_opcheck_of_neurons(stem):
     x = torch.rand(3, 2, 4, 4, 8, dtype=torch.float64).requires_grad_()
     silence = {"refractory": 2} if stem.startswith("refractory_") else {}

@@ -30,9 +30,9 @@ TRACES = {
 
 
 def arguments(settings):
-    own = dict(settings)
-    surrogate = own.pop("surrogate_function", None)
-    return own | ({} if surrogate is None else {"surrogate": surrogate.lower()})
+    options = dict(settings)
+    surrogate = options.pop("surrogate_function", None)
+    return options | ({} if surrogate is None else {"surrogate": surrogate.lower()})
 
 
 def replay(trace, neuron, case, dtype):
@@ -70,7 +70,7 @@ def compare_spikes_in_float32(trace, neuron, case):
 
 @pytest.mark.parametrize("name", TRACES)
 def test_preset_reproduces_every_case_of_the_trace(name):
-    """Spikes also in float32, but for step functions, which are compiled for a dtype: seconds."""
+    """Compare spikes also in float32, except for step functions, which take seconds to compile for another dtype."""
     trace, neuron = recorded(name), TRACES[name]
     check_each(range(len(trace["cases"])), lambda k: compare(trace, neuron, trace["cases"][k]))
     if not isinstance(sn.like(neuron, **arguments(trace["cases"][0]["settings"])), OwnLayer):
@@ -134,7 +134,7 @@ def test_what_a_preset_does_not_support_raises(neuron, settings, error, message)
 
 @pytest.mark.parametrize("reset_mechanism", ["subtract", "zero"])
 def test_the_membrane_of_snntorch_is_that_before_its_reset(reset_mechanism):
-    """Against its equation, with gradients: ``U[t+1] = beta U[t] + x[t+1] - R[t]``, R without gradient."""
+    """Compare with its equation ``U[t+1] = beta U[t] + x[t+1] - R[t]``, R without gradient."""
     layer = sn.like("snntorch.Leaky", beta=0.75, reset_mechanism=reset_mechanism, return_v_seq=True)
     results = []
     for ours in (True, False):
@@ -144,10 +144,10 @@ def test_the_membrane_of_snntorch_is_that_before_its_reset(reset_mechanism):
             spikes, membranes = layer(x)
         else:
             u, rows = torch.zeros(2, dtype=torch.float64), []
-            for now in x:
+            for x_t in x:
                 fired = (u > 1.0).to(u)
                 zero = reset_mechanism == "zero"
-                u = 0.75 * ((1 - fired) * u) + now if zero else 0.75 * u + now - fired
+                u = 0.75 * ((1 - fired) * u) + x_t if zero else 0.75 * u + x_t - fired
                 rows.append(u)
             membranes = torch.stack(rows)
             spikes = (membranes > 1.0).to(u)

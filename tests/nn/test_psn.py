@@ -1,4 +1,4 @@
-"""Parallel spiking neurons: by hand, causal, with the gradients of the plain equation, beside SpikingJelly's."""
+"""Parallel spiking neurons: by hand, causality, gradients of the plain equation, comparison with SpikingJelly."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def test_masked_and_sliding_see_only_so_many_steps_before(order):
         grads[layer] = x.grad.clone()
     torch.testing.assert_close(grads[masked], grads[sliding], rtol=1e-12, atol=1e-12)
     assert grads[masked].any()
-    for back in range(min(order, 6)):  # what the shared tap gets is the sum of what each step's own gets
+    for back in range(min(order, 6)):  # the gradient of a shared tap is the sum of those of separate taps
         tap = masked.weight.grad.diagonal(-back).sum()
         torch.testing.assert_close(sliding.weight.grad[order - 1 - back], tap, rtol=1e-11, atol=1e-12)
     torch.testing.assert_close(sliding.bias.grad, masked.bias.grad.sum(), rtol=1e-12, atol=1e-12)

@@ -30,13 +30,13 @@ def with_scale(layer, *scales):
 def test_weights_by_hand():
     layer = with_scale(with_weight([[0.26, -0.9, 0.1], [3.0, 0.0, -0.125]], weights="int4"), 0.1, 0.25)
     q, scale = grid_of(layer).on_grid(layer.parametrizations.weight.original)
-    assert q.tolist() == [[3, -7, 1], [7, 0, 0]]  # -0.125 / 0.25 is half way: to the even one
+    assert q.tolist() == [[3, -7, 1], [7, 0, 0]]  # -0.125 / 0.25 is half way: rounded to even
     torch.testing.assert_close(scale, torch.tensor([0.1, 0.25]).double(), rtol=1e-7, atol=0)
     torch.testing.assert_close(layer.weight, q * scale[:, None], rtol=0, atol=0)
 
 
 def test_gradients_by_hand():
-    """Of a weight within the range that of ``scale q``, of the scale ``q - weight / scale``; beyond it 0 and ``q``."""
+    """In range: that of ``scale q`` for the weight, ``q - weight / scale`` for the scale; beyond: 0 and ``q``."""
     layer = with_scale(with_weight([[0.26, -0.9, 0.1]], weights="int4"), 0.1)
     grid, weight = grid_of(layer), layer.parametrizations.weight.original
     (layer.weight * torch.tensor([[2.0, 3.0, 5.0]]).double()).sum().backward()
@@ -59,16 +59,16 @@ def test_a_scale_that_is_a_power_of_two():
 def test_the_first_scale_loses_least(weights, per_channel):
     torch.manual_seed(0)
     layer = nn.Linear(50, 6)
-    made = quantize(layer, weights, per_channel=per_channel)
-    grid = grid_of(made)
+    quantized = quantize(layer, weights, per_channel=per_channel)
+    grid = grid_of(quantized)
     assert grid.log2_scale.shape == (6 if per_channel else 1, 1)
-    lost = (made.weight - layer.weight).square().sum()
+    lost = (quantized.weight - layer.weight).square().sum()
     for factor in (0.8, 1.25):
         other = quantize(layer, weights, per_channel=per_channel)
         with torch.no_grad():
             grid_of(other).log2_scale += torch.tensor(factor).log2()
         assert (other.weight - layer.weight).square().sum() > lost
-    torch.testing.assert_close(layer.weight, made.parametrizations.weight.original, rtol=0, atol=0)
+    torch.testing.assert_close(layer.weight, quantized.parametrizations.weight.original, rtol=0, atol=0)
 
 
 def network():
@@ -84,29 +84,26 @@ def network():
 
 def test_all_products_and_folded_normalisations():
     net, x = network(), 3 * torch.rand(6, 5, 1, 8, 8)
-    made = quantize(net)
-    kinds = [type(m) for m in made.modules() if parametrize.is_parametrized(m)]
-    assert [parametrize.type_before_parametrizations(m) for m in made.modules() if parametrize.is_parametrized(m)] == [
-        nn.Conv2d,
-        SpikeLinear,
-        RLIF,
-        nn.Linear,
-    ]
+    quantized = quantize(net)
+    kinds = [type(m) for m in quantized.modules() if parametrize.is_parametrized(m)]
+    assert [
+        parametrize.type_before_parametrizations(m) for m in quantized.modules() if parametrize.is_parametrized(m)
+    ] == [nn.Conv2d, SpikeLinear, RLIF, nn.Linear]
     assert len(kinds) == 4
-    assert not any(isinstance(m, nn.BatchNorm2d) for m in made.modules())
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in quantized.modules())
     assert net(x).mean() > 0.1
-    assert (made(x) - net(x)).abs().mean() < 0.02
-    made(x).square().sum().backward()
-    for name, value in made.named_parameters():
+    assert (quantized(x) - net(x)).abs().mean() < 0.02
+    quantized(x).square().sum().backward()
+    for name, value in quantized.named_parameters():
         assert value.grad is not None, name
         assert value.grad.isfinite().all(), name
     again = quantize(network(), scale="free")
-    again.load_state_dict(made.state_dict())
-    torch.testing.assert_close(again(x), made(x), rtol=0, atol=0)
+    again.load_state_dict(quantized.state_dict())
+    torch.testing.assert_close(again(x), quantized(x), rtol=0, atol=0)
 
 
 def test_it_learns_with_4_bits():
-    """Three classes, 4 bits after training are worse than 4 bits in training."""
+    """On three classes rounding to 4 bits after training is worse than training with 4 bits."""
     torch.manual_seed(0)
     labels = torch.arange(3).repeat(40)
     x = (torch.randn(120, 12) + 1.2 * torch.eye(3, 12).repeat(40, 1)).expand(8, 120, 12)
@@ -122,10 +119,10 @@ def test_it_learns_with_4_bits():
         return loss.item()
 
     before = fit(net, 60)
-    made = quantize(net, "int4")
+    quantized = quantize(net, "int4")
     with torch.no_grad():
-        rounded = nn.functional.cross_entropy(made(x), labels).item()
-    after = fit(made, 60)
+        rounded = nn.functional.cross_entropy(quantized(x), labels).item()
+    after = fit(quantized, 60)
     assert after < rounded
     assert after < before
 
@@ -189,6 +186,6 @@ def test_errors():
 def test_a_layer_without_inputs_and_rows_of_zeros():
     empty = nn.Sequential(SpikeConv2d(1, 2, 3), nn.Linear(0, 3))
     nn.init.zeros_(empty[0].weight)
-    made = quantize(empty)
-    assert made[0].weight.abs().sum() == 0
-    assert not parametrize.is_parametrized(made[1])
+    quantized = quantize(empty)
+    assert quantized[0].weight.abs().sum() == 0
+    assert not parametrize.is_parametrized(quantized[1])

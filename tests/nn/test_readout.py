@@ -1,4 +1,4 @@
-"""Readouts of sequences of one length and of several: values by hand, and that the end of a sample is its end."""
+"""Readouts of sequences of equal and of different length: values by hand; steps after the end do not count."""
 
 import copy
 
@@ -47,7 +47,7 @@ def test_nothing_beyond_the_end_counts_and_none_of_it_has_a_gradient(readout, fi
 
 
 def test_a_network_does_not_see_the_filling():
-    """Neurons look back only: results and gradients are those of each sample alone."""
+    """Neurons use only earlier steps: results and gradients are those of each sample alone."""
     torch.manual_seed(0)
     net = torch.nn.Sequential(sn.Time(torch.nn.Linear(4, 6)), sn.LIF(), sn.Time(torch.nn.Linear(6, 3)), sn.LI())
     x = torch.randn(9, 3, 4) * 3
@@ -66,17 +66,17 @@ def test_a_network_does_not_see_the_filling():
 def test_batch_norm_does_not_see_the_filling_if_time_knows_the_lengths(filling):
     torch.manual_seed(0)
     time = sn.Time(torch.nn.Linear(4, 6), torch.nn.BatchNorm1d(6))
-    x, kept = torch.randn(7, 3, 4), sn.within(LENGTHS, 7)
-    filled = x.masked_fill(~kept[..., None], filling).requires_grad_()
+    x, mask = torch.randn(7, 3, 4), sn.within(LENGTHS, 7)
+    filled = x.masked_fill(~mask[..., None], filling).requires_grad_()
     got = time(filled, LENGTHS)
-    wanted = copy.deepcopy(time).layer(x[kept])
-    assert_equal([got[kept]], [wanted])
-    assert not got[~kept].any()
+    wanted = copy.deepcopy(time).layer(x[mask])
+    assert_equal([got[mask]], [wanted])
+    assert not got[~mask].any()
     got.square().sum().backward()
-    assert filled.grad[kept].any()
-    assert not filled.grad[~kept].any()
+    assert filled.grad[mask].any()
+    assert not filled.grad[~mask].any()
     plain = sn.Time(torch.nn.Linear(4, 6))
-    assert_equal([plain(x, LENGTHS)], [torch.where(kept[..., None], plain(x), 0)])
+    assert_equal([plain(x, LENGTHS)], [torch.where(mask[..., None], plain(x), 0)])
 
 
 def test_layers_in_spikingjelly_s_step_mode_take_lengths():
@@ -88,14 +88,14 @@ def test_images_beyond_the_end_are_skipped_and_stay_channels_last():
     torch.manual_seed(0)
     layers = [torch.nn.Conv2d(2, 5, 3, padding=1), torch.nn.BatchNorm2d(5), torch.nn.MaxPool2d(2)]
     time = sn.Time(*layers)
-    x, kept = torch.randn(7, 3, 2, 4, 6, requires_grad=True), sn.within(LENGTHS, 7)
+    x, mask = torch.randn(7, 3, 2, 4, 6, requires_grad=True), sn.within(LENGTHS, 7)
     got = time(x, LENGTHS)
     assert got.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
-    assert_equal([got[kept]], [sn.Time(*copy.deepcopy(layers))(x[kept][None])[0]])
-    assert not got[~kept].any()
+    assert_equal([got[mask]], [sn.Time(*copy.deepcopy(layers))(x[mask][None])[0]])
+    assert not got[~mask].any()
     got.square().sum().backward()
-    assert x.grad[kept].any()
-    assert not x.grad[~kept].any()
+    assert x.grad[mask].any()
+    assert not x.grad[~mask].any()
 
 
 def test_lengths_that_do_not_fit_the_sequence_are_refused_by_time():
@@ -122,7 +122,7 @@ def test_first_spike_and_its_gradient_by_hand():
     t = sn.FirstSpike()(s)
     assert t.tolist() == [2, 5, 0]
     t.sum().backward()
-    # Another spike at step k before the first one: it comes then. Without the first spike, the next one is the first.
+    # A spike added at step k before the first spike becomes the first; without the first spike, the next one is first.
     assert s.grad[:, 0].tolist() == [-2, -1, -2, 0, 0]
     assert s.grad[:, 1].tolist() == [-5, -4, -3, -2, -1]
     assert s.grad[:, 2].tolist() == [-2, 0, 0, 0, 0]

@@ -26,14 +26,14 @@ def x(*shape, seed=0):
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) * 3
 
 
-def made(neuron, **options):
+def build(neuron, **options):
     torch.manual_seed(1)
     return Recurrent(neuron, 5, **options)
 
 
 @pytest.mark.parametrize("neuron", NEURONS, ids=lambda n: n.__name__)
 def test_it_is_the_op_with_the_arguments_of_the_neuron(backend, neuron):
-    layer = made(neuron(return_v_seq=True)).to(backend.device)
+    layer = build(neuron(return_v_seq=True)).to(backend.device)
     sequence = 20 * x(20, 3, 5).to(backend.device)
     spikes, v_seq = layer(sequence)
     inner = layer.neuron
@@ -49,7 +49,7 @@ def test_it_is_the_op_with_the_arguments_of_the_neuron(backend, neuron):
 @pytest.mark.parametrize("options", DELAYS, ids=str)
 @pytest.mark.parametrize("neuron", NEURONS, ids=lambda n: n.__name__)
 def test_steps_equal_the_whole_sequence(neuron, options):
-    whole = made(neuron(return_v_seq=True), **options)
+    whole = build(neuron(return_v_seq=True), **options)
     stepped = copy.deepcopy(whole)
     stepped.stateful = stepped.neuron.stateful = True
     parts = copy.deepcopy(stepped)
@@ -62,7 +62,7 @@ def test_steps_equal_the_whole_sequence(neuron, options):
 
 
 def test_the_gradient_goes_through_the_state():
-    layer = made(LIF(stateful=True), max_delay=2.0)
+    layer = build(LIF(stateful=True), max_delay=2.0)
     whole = copy.deepcopy(layer)
     sequence = x(12, 2, 5)
     torch.cat([layer(part) for part in sequence.split(4)]).sum().backward()
@@ -72,7 +72,7 @@ def test_the_gradient_goes_through_the_state():
 
 
 def test_reset_and_detach_reach_the_neurons():
-    layer = made(LIF(stateful=True))
+    layer = build(LIF(stateful=True))
     first = layer(x(6, 2, 5)).detach()
     assert layer.past.shape == (1, 2, 5)
     assert layer.neuron.v is not None
@@ -90,32 +90,32 @@ def test_reset_and_detach_reach_the_neurons():
 
 
 def test_state_is_saved_and_loaded():
-    layer, other = made(LIF(stateful=True)), made(LIF(stateful=True))
+    layer, other = build(LIF(stateful=True)), build(LIF(stateful=True))
     layer(x(6, 2, 5))
     other.load_state_dict(layer.state_dict())
     assert_equal(other(x(3, 2, 5, seed=1)).detach(), layer(x(3, 2, 5, seed=1)).detach())
 
 
 def test_another_batch_needs_a_reset():
-    layer = made(LIF(stateful=True))
+    layer = build(LIF(stateful=True))
     layer(x(6, 2, 5))
     with pytest.raises(ValueError, match=r"the state past has shape \[1, 2, 5\]"):
         layer(x(6, 3, 5))
 
 
 def test_weights_begin_orthogonal_or_as_given():
-    weight = made(LIF()).weight.detach()
+    weight = build(LIF()).weight.detach()
     torch.testing.assert_close(weight @ weight.T, torch.eye(5))
-    given = torch.rand(5, 5)
-    layer = made(LIF(), weight=given)
-    assert_equal(layer.weight.detach(), given)
-    assert layer.weight.data_ptr() != given.data_ptr()
-    shared = nn.Parameter(given)
-    assert made(LIF(), weight=shared).weight is shared
+    initial = torch.rand(5, 5)
+    layer = build(LIF(), weight=initial)
+    assert_equal(layer.weight.detach(), initial)
+    assert layer.weight.data_ptr() != initial.data_ptr()
+    shared = nn.Parameter(initial)
+    assert build(LIF(), weight=shared).weight is shared
 
 
 def test_without_self_connections_the_diagonal_stays_0():
-    layer = made(LIF(), self_connections=False)
+    layer = build(LIF(), self_connections=False)
     optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
     before = layer.weight.detach().clone()
     for _ in range(3):
@@ -124,15 +124,15 @@ def test_without_self_connections_the_diagonal_stays_0():
         optimizer.step()
     assert not layer.weight.diagonal().any()
     assert not torch.equal(layer.weight, before)
-    layer.weight.data += torch.eye(5)  # whatever is written there
-    silent = made(LIF(), weight=layer.weight.detach() - torch.eye(5), self_connections=True)
+    layer.weight.data += torch.eye(5)  # for any values on the diagonal
+    silent = build(LIF(), weight=layer.weight.detach() - torch.eye(5), self_connections=True)
     assert_equal(layer(x(20, 3, 5)).detach(), silent(x(20, 3, 5)).detach())
 
 
 def test_a_layer_made_without_memory_loads():
-    layer = made(LIF(), self_connections=False)
+    layer = build(LIF(), self_connections=False)
     with torch.device("meta"):
-        other = made(LIF(), self_connections=False)
+        other = build(LIF(), self_connections=False)
     other.load_state_dict(layer.state_dict(), assign=True)
     assert_equal(layer(x(20, 3, 5)), other(x(20, 3, 5)))
 
@@ -173,7 +173,7 @@ def test_stateful_is_that_of_the_neurons():
 
 
 def test_learned_delays_stay_in_their_range():
-    layer = made(LIF(), max_delay=3.0)
+    layer = build(LIF(), max_delay=3.0)
     assert layer.d.min() >= 0
     assert layer.d.max() <= 3
     with torch.no_grad():
@@ -186,7 +186,7 @@ def test_learned_delays_stay_in_their_range():
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_other_dtypes(dtype):
-    layer = made(LIF(stateful=True), self_connections=False, max_delay=2.0).to(dtype)
+    layer = build(LIF(stateful=True), self_connections=False, max_delay=2.0).to(dtype)
     assert layer(x(6, 2, 5).to(dtype)).dtype == dtype
     assert layer.step(x(2, 5).to(dtype)).dtype == dtype
 
@@ -194,7 +194,7 @@ def test_other_dtypes(dtype):
 def test_rlif_is_recurrent_lif():
     torch.manual_seed(1)
     layer = RLIF(5, 4.0, v_reset=None, self_connections=False)
-    want = made(LIF(4.0, v_reset=None), self_connections=False)
+    want = build(LIF(4.0, v_reset=None), self_connections=False)
     assert_equal(layer(x(20, 3, 5)).detach(), want(x(20, 3, 5)).detach())
     assert repr(layer).startswith("RLIF(\n  features=5, self_connections=False\n  (neuron): LIF(")
 
@@ -253,7 +253,7 @@ def test_settings_of_delays_may_change_later_or_say_why_not():
 
 @pytest.mark.parametrize("options", [{}, {"max_delay": 3.5}], ids=str)
 def test_a_layer_with_a_state_compiles_in_one_graph(options, fresh_compiler):
-    layer = made(LIF(stateful=True), **options)
+    layer = build(LIF(stateful=True), **options)
     plain = copy.deepcopy(layer)
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     for part in x(12, 2, 5).split(4):
@@ -262,7 +262,7 @@ def test_a_layer_with_a_state_compiles_in_one_graph(options, fresh_compiler):
 
 
 def test_a_compiled_layer_notices_longer_delays(fresh_compiler):
-    layer = made(LIF(stateful=True), delay=torch.ones(5))
+    layer = build(LIF(stateful=True), delay=torch.ones(5))
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     compiled(x(4, 2, 5))
     layer.delay.fill_(6.0)

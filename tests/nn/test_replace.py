@@ -1,4 +1,4 @@
-"""Networks on our layers: what is kept, named, refused; with stand-ins for SpikingJelly's neurons."""
+"""``replace``: what stays, names, errors; with stand-ins for SpikingJelly's neurons."""
 
 import copy
 
@@ -49,7 +49,7 @@ def test_a_network_gives_the_same_spikes_and_keys(settings):
     expected = net(x)
     assert expected.any()
     torch.testing.assert_close(ours(x), expected, rtol=0, atol=0)
-    # The state stays between calls, as theirs does.
+    # The state stays between calls, as in SpikingJelly.
     torch.testing.assert_close(ours(x), net(x), rtol=0, atol=0)
     assert type(net[1]) is IFNode
 
@@ -114,7 +114,7 @@ def test_an_infinite_threshold_is_a_membrane_that_never_fires():
 
 def test_hooks_of_neurons_stay():
     net, seen = network(), []
-    net[3].register_forward_hook(lambda module, given, result: seen.append(type(module)) or 0 * result)
+    net[3].register_forward_hook(lambda module, inputs, result: seen.append(type(module)) or 0 * result)
     net[1].register_full_backward_hook(lambda *a: seen.append("backward"))
     ours = sn.replace(net)
     x = torch.rand(20, 3, 5)
@@ -139,7 +139,7 @@ def test_files_and_copies_after_a_call_are_those_before_it():
 
 
 def test_a_file_that_is_loaded_leaves_the_states():
-    """As in SpikingJelly and snnTorch, whose files have no states."""
+    """Files of SpikingJelly and snnTorch have no states."""
     net = network()
     ours, jelly = sn.replace(net), torch.rand(20, 3, 5) * 3
     torch_net = sn.replace(leaky({"beta": 0.5, "threshold": 1.0, "reset_mechanism": "zero", "reset_delay": True}))
@@ -155,7 +155,7 @@ def test_a_file_that_is_loaded_leaves_the_states():
 
 
 def test_surrogates_of_the_user_are_kept(monkeypatch):
-    """Whatever their name, by which SpikingJelly's are known."""
+    """This holds for any name: SpikingJelly's surrogates are recognised by theirs."""
 
     class Mine(torch.autograd.Function):
         @staticmethod
@@ -172,7 +172,7 @@ def test_surrogates_of_the_user_are_kept(monkeypatch):
         def forward(self, u):
             return Mine.apply(u)
 
-    monkeypatch.setattr(snnfast.backend, "_warned", set())  # of each op once
+    monkeypatch.setattr(snnfast.backend, "_warned", set())  # warnings come once for each op
     for kind in (LIFNode, IFNode):
         x = torch.full((1, 2, 3), 0.3, requires_grad=True)
         with pytest.warns(snnfast.backend.BackendWarning, match="runs in plain PyTorch"):

@@ -17,7 +17,7 @@ from snnfast.ports.unrolling import UNROLLED
 
 
 class Images(nn.Module):
-    """Functions of PyTorch between the layers; steps that are given."""
+    """Functions of PyTorch between the layers; a constant number of steps."""
 
     def __init__(self):
         super().__init__()
@@ -37,7 +37,7 @@ class Images(nn.Module):
 
 
 class Sums(Layers):
-    """A residual connection with a parameter; sums over the steps, and what is left at the end."""
+    """A residual connection with a parameter; sums over the steps, and the last states."""
 
     def __init__(self):
         super().__init__()
@@ -57,14 +57,14 @@ class Sums(Layers):
 
 def given_steps(self, x):
     mem1, mem2, last = self.lif1.init_leaky(), self.lif2.init_leaky(), []
-    for now in x:
-        spk1, mem1 = self.lif1(self.fc1(now), mem1)
+    for x_t in x:
+        spk1, mem1 = self.lif1(self.fc1(x_t), mem1)
         spk2, mem2 = self.lif2(self.fc2(spk1) + self.fc2.bias, mem2)
         last.append(spk2)
     return torch.stack(last), mem1
 
 
-class Given(Layers):
+class InputSteps(Layers):
     """Steps of the input, time first."""
 
     forward = given_steps
@@ -83,7 +83,7 @@ class BatchFirst(Layers):
 
 
 class Cells(nn.Module):
-    """As Norse's tutorials have it: cells that begin without a state, and the last state besides."""
+    """Loop of Norse's tutorials: cells begin without a state; the last state is also returned."""
 
     def __init__(self):
         super().__init__()
@@ -109,13 +109,13 @@ NETWORKS = {
     "layers": (Layers, X),
     "images": (Images, torch.rand(STEPS, 5, 1, 8, 8, generator=torch.Generator().manual_seed(1))),
     "sums": (Sums, X.view(5, 2, 2)),
-    "given": (Given, torch.rand(9, 5, 4, generator=torch.Generator().manual_seed(1)) * 2),
+    "given": (InputSteps, torch.rand(9, 5, 4, generator=torch.Generator().manual_seed(1)) * 2),
     "batch first": (BatchFirst, torch.rand(5, 13, 4, generator=torch.Generator().manual_seed(1)) * 2),
     "cells": (Cells, torch.rand(9, 5, 4, generator=torch.Generator().manual_seed(1)) * 2),
 }
 
 
-def made(name):
+def make(name):
     torch.manual_seed(0)
     network, x = NETWORKS[name]
     return network().float(), x
@@ -132,7 +132,7 @@ def results(net, x):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_copy_gives_what_the_loop_gives_in_one_call_a_layer(name):
-    net, x = made(name)
+    net, x = make(name)
     loop, fast = sn.replace(net, sequences=False), sn.replace(net, sequences=True)
     keys = list(loop.state_dict())
     calls, handles = [], []
@@ -149,7 +149,7 @@ def test_the_copy_gives_what_the_loop_gives_in_one_call_a_layer(name):
         same(a, b)
     assert list(fast.state_dict()) == keys
     fast.load_state_dict(loop.state_dict())
-    # Each call starts at rest, also of a copy, and of one that is accelerated.
+    # Each call starts at rest, also for a deepcopy and an accelerated copy.
     accelerated = sn.accelerate(fast)
     assert list(accelerated.state_dict()) == keys
     # Optimizers group parameters by their names.
@@ -174,7 +174,7 @@ def test_the_copy_gives_what_the_loop_gives_in_one_call_a_layer(name):
 
 
 def test_another_batch_and_training():
-    net, _ = made("layers")
+    net, _ = make("layers")
     fast, loop = sn.replace(net.eval(), sequences=True), sn.replace(net, sequences=False)
     assert not fast.training
     x = torch.rand(2, 4) * 2
@@ -185,8 +185,8 @@ def test_another_batch_and_training():
 def of_the_size(self, x):
     share, mem = torch.full((4,), 1 / operator.index(x.size(0))), self.lif1.init_leaky()
     spikes = []
-    for now in x:
-        spk, mem = self.lif1(self.fc1(now * share), mem)
+    for x_t in x:
+        spk, mem = self.lif1(self.fc1(x_t * share), mem)
         spikes.append(spk)
     return torch.stack(spikes)
 
@@ -259,12 +259,12 @@ def test_what_cannot_be_taken_apart_is_refused(name):
         sn.replace(net, sequences=True)
 
 
-def alike(forward, x, **layers):
-    """The loop and the copy without it: outputs and gradients of two calls, one after the other."""
+def assert_equal_calls(forward, x, **layers):
+    """Assert that loop and copy have equal outputs and gradients in two successive calls; return both."""
     net = changed(forward, **layers).float()
     slow, fast = sn.replace(net, sequences=False), sn.replace(net, sequences=True)
-    for now in (x, x.flip(0)):
-        (got, grads), (want, wanted) = results(fast, now), results(slow, now)
+    for inputs in (x, x.flip(0)):
+        (got, grads), (want, wanted) = results(fast, inputs), results(slow, inputs)
         assert want[0].any()
         for a, b in zip((*got, *grads), (*want, *wanted), strict=True):
             same(a, b)
@@ -274,8 +274,8 @@ def alike(forward, x, **layers):
 
 def without_states(self, x):
     spikes = []
-    for now in x:
-        spk, mem = self.lif1(self.fc1(now))
+    for x_t in x:
+        spk, mem = self.lif1(self.fc1(x_t))
         spikes.append(spk)
     return torch.stack(spikes), mem, self.fc2(spk)
 
@@ -290,13 +290,13 @@ def reset_by_the_package(self, x):
     return without_states(self, x)
 
 
-GIVEN = torch.rand(7, 5, 4, generator=torch.Generator().manual_seed(1)) * 2
+INPUTS = torch.rand(7, 5, 4, generator=torch.Generator().manual_seed(1)) * 2
 
 
 @pytest.mark.parametrize("forward", [without_states, reset_first, reset_by_the_package])
 def test_neurons_that_are_called_without_their_states(forward):
-    """As snnTorch has it of late. Without a reset they go on from the last call."""
-    fast, slow = alike(forward, GIVEN)
+    """Recent versions of snnTorch do so. Without a reset neurons continue from the last call."""
+    fast, slow = assert_equal_calls(forward, INPUTS)
     assert fast.lif1.stateful is (forward is without_states)
     same(fast.lif1.mem, slow.lif1.mem)
 
@@ -305,8 +305,8 @@ def test_neurons_that_are_called_without_their_states(forward):
 def test_neurons_with_hidden_states(output):
     def forward(self, x):
         spikes = []
-        for now in x:
-            spk = self.lif1(self.fc1(now))
+        for x_t in x:
+            spk = self.lif1(self.fc1(x_t))
             spk = self.lif2(self.fc2(spk[0] if output else spk))
             spikes.append(spk)
         return torch.stack(spikes), spk
@@ -315,7 +315,7 @@ def test_neurons_with_hidden_states(output):
     hidden.init_hidden, hidden.output = True, output
     last = neuron()
     last.init_hidden = True
-    alike(forward, GIVEN, lif1=hidden, lif2=last)
+    assert_equal_calls(forward, INPUTS, lif1=hidden, lif2=last)
 
 
 HELD = {
@@ -349,7 +349,7 @@ def test_states_that_forward_touches_are_refused(name):
 
 @pytest.mark.parametrize("index", [lambda t: t, lambda t: (t, slice(None), slice(None))])
 def test_a_tensor_that_is_filled_step_by_step(index):
-    """As Norse's own models have it."""
+    """Norse's models do so."""
 
     def forward(self, x):
         mem, late = self.lif1.init_leaky(), torch.zeros(x.shape[1], x.shape[0], 6)
@@ -360,22 +360,22 @@ def test_a_tensor_that_is_filled_step_by_step(index):
             late[:, t] = mem
         return spikes * 2, late, self.fc2(spk)
 
-    alike(forward, GIVEN)
+    assert_equal_calls(forward, INPUTS)
 
 
 def test_batch_normalisation_takes_the_statistics_of_each_step():
     def forward(self, x):
         mem, spikes = self.lif1.init_leaky(), []
-        for now in x:
-            spk, mem = self.lif1(self.norm(self.fc1(now)), mem)
+        for x_t in x:
+            spk, mem = self.lif1(self.norm(self.fc1(x_t)), mem)
             spikes.append(spk)
         return torch.stack(spikes), self.fc2(spk)
 
     norm = nn.BatchNorm1d(6)
     nn.init.constant_(norm.weight, 3.0)
-    fast, slow = alike(forward, GIVEN, norm=norm)
+    fast, slow = assert_equal_calls(forward, INPUTS, norm=norm)
     same(fast.norm.running_var, slow.norm.running_var)
-    for a, b in zip(fast.eval()(GIVEN), slow.eval()(GIVEN)):
+    for a, b in zip(fast.eval()(INPUTS), slow.eval()(INPUTS)):
         same(a, b)
 
 
@@ -387,7 +387,7 @@ def test_steps_in_the_last_dimension():
             spikes.append(spk)
         return torch.stack(spikes, -1), self.fc2(spk)
 
-    alike(forward, GIVEN.permute(1, 2, 0))
+    assert_equal_calls(forward, INPUTS.permute(1, 2, 0))
 
 
 def test_a_loop_is_taken_apart_by_default_and_else_its_line_is_told():
@@ -398,9 +398,9 @@ def test_a_loop_is_taken_apart_by_default_and_else_its_line_is_told():
         assert fast.lif1.time_dim == 0
         slow = sn.replace(changed(comes_back).float(), sequences=False)
     words = r"at add in forward: its arguments differ.*test_replace_loops.py:\d+: before, mem2 = .*sequences=False"
-    with pytest.warns(UserWarning, match=words) as told:
+    with pytest.warns(UserWarning, match=words) as caught:
         other = sn.replace(changed(comes_back).float())
-    assert [warning.filename for warning in told] == [__file__]
+    assert [warning.filename for warning in caught] == [__file__]
     assert other.lif1.time_dim is None
     same(other(X), slow(X))
     net.lif1.register_forward_hook(lambda *a: None)
@@ -409,11 +409,11 @@ def test_a_loop_is_taken_apart_by_default_and_else_its_line_is_told():
 
 
 def test_what_the_copy_has_lost_is_told():
-    class Own(Layers):
+    class Classifier(Layers):
         def classify(self, x):
             return self(x)[0].sum(0)
 
-    net = Own().float()
+    net = Classifier().float()
     net.num_steps = 7
     fast = sn.replace(net)
     for one in (fast, copy.deepcopy(fast)):
@@ -428,7 +428,7 @@ def test_what_the_copy_has_lost_is_told():
 
 
 def test_a_size_that_is_asked_for_need_not_be_that_of_the_steps():
-    """Five steps, as many as a loop over the input is unrolled, of a batch whose size is a number, too."""
+    """The input has five steps, the number to which loops are unrolled, and the batch size is also read."""
     assert UNROLLED == 5
 
     def forward(self, x):
@@ -475,7 +475,7 @@ STEP = {
 
 @pytest.mark.parametrize("name", STEP)
 def test_shapes_of_a_step(name):
-    """Broadcasting and views do the same to each step."""
+    """Broadcasting and views treat every step in the same way."""
 
     def forward(self, x):
         mem, spikes = self.lif1.init_leaky(), []
@@ -484,20 +484,20 @@ def test_shapes_of_a_step(name):
             spikes.append(spk)
         return torch.stack(spikes), self.extra.sum() * self.fc2.weight.sum() + self.fc2.bias.sum()
 
-    alike(forward, GIVEN, extra=nn.Parameter(torch.ones(2, 1, 6)))
+    assert_equal_calls(forward, INPUTS, extra=nn.Parameter(torch.ones(2, 1, 6)))
 
 
 def test_images_without_a_batch():
     def forward(self, x):
         mem, spikes = self.lif1.init_leaky(), []
-        for now in x:
-            spk, mem = self.lif1(functional.max_pool2d(self.conv(now), 2), mem)
+        for x_t in x:
+            spk, mem = self.lif1(functional.max_pool2d(self.conv(x_t), 2), mem)
             spikes.append(spk)
         return torch.stack(
             spikes
         ), self.fc1.weight.sum() + self.fc2.weight.sum() + self.fc1.bias.sum() + self.fc2.bias.sum()
 
-    alike(forward, torch.rand(7, 2, 6, 6), conv=loud(nn.Conv2d(2, 3, 3)))
+    assert_equal_calls(forward, torch.rand(7, 2, 6, 6), conv=loud(nn.Conv2d(2, 3, 3)))
 
 
 IN_PLACE = {

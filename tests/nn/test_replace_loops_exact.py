@@ -1,4 +1,4 @@
-"""``replace(sequences=True)`` refuses what it cannot follow exactly, and never freezes or omits it."""
+"""``replace(sequences=True)`` refuses code that it cannot trace exactly, and never freezes or omits it."""
 
 import copy
 import random
@@ -16,8 +16,8 @@ from snnfast.ports.unrolling import UNROLLED
 X = torch.rand(9, 5, 4, generator=torch.Generator().manual_seed(1)) * 2
 
 
-def given(step=lambda self, x, t: self.fc1(x[t]), last=None, steps=lambda x: range(x.size(0))):
-    """A forward over the steps of its input: ``last(self, x, spikes, t)`` is returned besides."""
+def unroll(step=lambda self, x, t: self.fc1(x[t]), last=None, steps=lambda x: range(x.size(0))):
+    """Return a forward that loops over the steps of its input and also returns ``last(self, x, spikes, t)``."""
 
     def forward(self, x):
         mem, spikes = self.lif1.init_leaky(), []
@@ -32,17 +32,17 @@ def given(step=lambda self, x, t: self.fc1(x[t]), last=None, steps=lambda x: ran
 
 def recorded(self, x):
     mem, inputs = self.lif1.init_leaky(), []
-    for now in x:
-        spk, mem = self.lif1(self.fc1(now), mem)
-        inputs.append(now)
+    for x_t in x:
+        spk, mem = self.lif1(self.fc1(x_t), mem)
+        inputs.append(x_t)
     return spk, torch.stack(inputs)
 
 
 def energy(self, x):
     mem, total = self.lif1.init_leaky(), 0
-    for now in x:
-        spk, mem = self.lif1(self.fc1(now), mem)
-        total = total + (now**2).mean()
+    for x_t in x:
+        spk, mem = self.lif1(self.fc1(x_t), mem)
+        total = total + (x_t**2).mean()
     return spk, total
 
 
@@ -57,18 +57,18 @@ def burn_in(self, x):
 
 OTHER = "with 40 steps it is another than with 5"
 FROZEN = {
-    "a mean by len": (given(last=lambda s, x, o, t: sum(o) / len(o)), f"at truediv in forward: {OTHER}"),
+    "a mean by len": (unroll(last=lambda s, x, o, t: sum(o) / len(o)), f"at truediv in forward: {OTHER}"),
     "a mean by a number": (
-        given(last=lambda s, x, o, t: sum(o) / int(x.size(0))), f"at truediv in forward: {OTHER}",
+        unroll(last=lambda s, x, o, t: sum(o) / int(x.size(0))), f"at truediv in forward: {OTHER}",
     ),
     "recorded inputs": (recorded, OTHER),
     "sums of the input": (energy, OTHER),
-    "the last step": (given(last=lambda s, x, o, t: x[t]), f"at getitem in forward: {OTHER}"),
-    "the number of the last step": (given(last=lambda s, x, o, t: o[-1] * (t + 1)), f"at mul in forward: {OTHER}"),
-    "a step less": (given(steps=lambda x: range(int(x.size(0)) - 1)), "at lif1: of 40 steps of the input it takes 39"),
+    "the last step": (unroll(last=lambda s, x, o, t: x[t]), f"at getitem in forward: {OTHER}"),
+    "the number of the last step": (unroll(last=lambda s, x, o, t: o[-1] * (t + 1)), f"at mul in forward: {OTHER}"),
+    "a step less": (unroll(steps=lambda x: range(int(x.size(0)) - 1)), "at lif1: of 40 steps of the input it takes 39"),
     "later steps alone": (burn_in, "."),
     "later steps otherwise": (
-        given(lambda s, x, t: s.fc1(x[t]) if t < 7 else s.fc1(x[t]) * 0), "at mul in forward: steps do not all do",
+        unroll(lambda s, x, t: s.fc1(x[t]) if t < 7 else s.fc1(x[t]) * 0), "at mul in forward: steps do not all do",
     ),
 }  # fmt: skip
 
@@ -85,7 +85,7 @@ def test_what_depends_on_the_number_of_steps_is_refused(name):
 
 def test_a_branch_on_late_steps_is_seen_with_verify():
     step = lambda s, x, t: s.fc1(x[t]) if t < 45 else s.fc1(x[t]) * 0  # noqa: E731
-    net, x = changed(given(step)).float(), torch.rand(50, 2, 4)
+    net, x = changed(unroll(step)).float(), torch.rand(50, 2, 4)
     sn.replace(net, sequences=True)
     with pytest.raises(ValueError, match="steps do not all do the same"):
         sn.replace(net, sequences=True, verify=x)
@@ -149,8 +149,8 @@ def of_the_net(self, x):
 def halved(self, x):
     mem, spikes = self.lif1.init_leaky(), []
     for _ in range(STEPS):
-        now = x[:, :]
-        now *= 0.5
+        view = x[:, :]
+        view *= 0.5
         spk, mem = self.lif1(self.fc1(x), mem)
         spikes.append(spk)
     return torch.stack(spikes)
@@ -194,8 +194,8 @@ def test_what_forward_changes_is_refused(name):
 def test_sums_in_place_are_sums():
     def forward(self, x):
         mem, total = self.lif1.init_leaky(), 0
-        for now in x:
-            current = self.fc1(now)
+        for x_t in x:
+            current = self.fc1(x_t)
             current *= self.scale
             spk, mem = self.lif1(current, mem)
             total += spk
@@ -205,7 +205,7 @@ def test_sums_in_place_are_sums():
     net.register_buffer("scale", torch.tensor(2.0))
     fast, slow = sn.replace(net.float(), sequences=True), sn.replace(net, sequences=False)
     same(fast(X), slow(X))
-    for one in (fast, slow):  # a buffer is no constant
+    for one in (fast, slow):  # a buffer is not a constant
         one.scale.fill_(0.5)
     same(fast(X), slow(X))
 
@@ -295,12 +295,12 @@ def test_additions_with_a_factor_are_no_sums():
 
 @pytest.mark.parametrize("begin", [lambda s: None, lambda s: s.before])
 def test_a_membrane_that_need_not_be_at_rest_is_refused(begin):
-    """None is what the last call has left; a parameter learns."""
+    """None stands for the state after the last call; a parameter learns."""
 
     def forward(self, x):
         mem, spikes = begin(self), []
-        for now in x:
-            spk, mem = self.lif1(self.fc1(now), mem)
+        for x_t in x:
+            spk, mem = self.lif1(self.fc1(x_t), mem)
             spikes.append(spk)
         return torch.stack(spikes)
 
@@ -322,8 +322,8 @@ ELEMENTWISE = {
 def test_functions_of_every_element(name):
     def forward(self, x):
         mem, membranes = self.lif1.init_leaky(), []
-        for now in x:
-            _, mem = self.lif1(ELEMENTWISE[name](self, self.fc1(now)), mem)
+        for x_t in x:
+            _, mem = self.lif1(ELEMENTWISE[name](self, self.fc1(x_t)), mem)
             membranes.append(mem)
         return torch.stack(membranes)
 
@@ -336,12 +336,12 @@ def test_functions_of_every_element(name):
     "view", [lambda c: c.view(c.size(0), -1), lambda c: c.reshape(c.shape[0], -1), lambda c: c.view(c.size(0), 6)]
 )
 def test_rows_by_the_size_of_a_step(view):
-    net = changed(given(lambda s, x, t: view(s.fc1(x[t])))).float()
+    net = changed(unroll(lambda s, x, t: view(s.fc1(x[t])))).float()
     same(sn.replace(net, sequences=True)(X), sn.replace(net, sequences=False)(X))
 
 
 def test_plain_attributes_are_those_of_the_network():
-    net = changed(given(), num_steps=7).float()
+    net = changed(unroll(), num_steps=7).float()
     fast = sn.replace(net, sequences=True)
     for one in (fast, copy.deepcopy(fast)):
         assert one.num_steps == 7

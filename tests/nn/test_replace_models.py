@@ -1,4 +1,4 @@
-"""Networks as snnTorch's and Norse's own pages and models have them: ``replace`` takes their loops apart by itself."""
+"""Networks from the pages and models of snnTorch and Norse: ``replace`` takes their loops apart by default."""
 
 import warnings
 
@@ -14,7 +14,7 @@ conv = pytest.importorskip("norse.torch.models.conv")
 
 
 class Readme(nn.Module):
-    """The network of Norse's README, whose state goes in and out of a container."""
+    """Network of Norse's README, whose state is passed to and returned from a container."""
 
     def __init__(self):
         super().__init__()
@@ -32,7 +32,7 @@ class Readme(nn.Module):
 
 
 class Newer(nn.Module):
-    """snnTorch's newer style: neurons keep their membranes, and are reset at the start."""
+    """Newer style of snnTorch: neurons keep their membranes, and are reset at the start."""
 
     def __init__(self, **settings):
         super().__init__()
@@ -50,10 +50,10 @@ class Newer(nn.Module):
 
 
 class Hidden(Newer):
-    """With ``init_hidden=True``; states stay between calls."""
+    """Network with ``init_hidden=True``, whose states stay between calls."""
 
     def forward(self, x):
-        return torch.stack([self.lif2(self.fc2(self.lif1(self.fc1(now)))) for now in x])
+        return torch.stack([self.lif2(self.fc2(self.lif1(self.fc1(x_t)))) for x_t in x])
 
 
 IMAGES = torch.rand(6, 2, 1, 28, 28, generator=torch.Generator().manual_seed(1)) * 3

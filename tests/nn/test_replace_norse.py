@@ -1,4 +1,4 @@
-"""Norse's neurons and networks against themselves on our kernels, where Norse is installed."""
+"""Norse's neurons and networks compared with their copies on our kernels, where Norse is installed."""
 
 import pytest
 import torch
@@ -14,19 +14,19 @@ reset = pytest.importorskip("norse.torch.functional.reset")
 
 def step_by_step(cell, x):
     state, outputs = None, []
-    for now in x:
-        out, state = cell(now, state)
+    for x_t in x:
+        out, state = cell(x_t, state)
         outputs.append(out)
     return [torch.stack(outputs), *flat(state)]
 
 
 def flat(state):
-    """All tensors of a state, which may hold another."""
+    """Return all tensors of a state, which may be nested."""
     return [t for s in state for t in (flat(s) if isinstance(s, tuple) else [s])]
 
 
 def in_two_parts(layer, x):
-    """Two sequences, the second from the state after the first."""
+    """Run two sequences, the second from the state after the first."""
     first, state = layer(x[:15])
     second, state = layer(x[15:], state)
     return [torch.cat([first, second]), *flat(state)]
@@ -36,7 +36,7 @@ def lsnn():
     return norse.LSNNParameters(tau_adapt_inv=torch.tensor(50.0))
 
 
-def each():
+def per_neuron():
     return norse.LIFParameters(
         tau_mem_inv=torch.tensor([100.0, 200, 300, 100, 50, 60]),
         tau_syn_inv=torch.tensor(300.0),
@@ -54,7 +54,7 @@ def adaptive():
 
 
 def refractory():
-    return norse.LIFRefracParameters(each()._replace(tau_mem_inv=torch.tensor(90.0)), torch.tensor(3.0))
+    return norse.LIFRefracParameters(per_neuron()._replace(tau_mem_inv=torch.tensor(90.0)), torch.tensor(3.0))
 
 
 def adaptive_refractory():
@@ -73,7 +73,7 @@ CELLS = {
     "LIFBoxCell": lambda: norse.LIFBoxCell(),
     "LIFBoxCell subtract": lambda: norse.LIFBoxCell(lif_box.LIFBoxParameters(reset_method=reset.reset_subtract)),
     "LIFCell": lambda: norse.LIFCell(),
-    "LIFCell of each its own": lambda: norse.LIFCell(each()),
+    "LIFCell of each its own": lambda: norse.LIFCell(per_neuron()),
     "IAFCell": lambda: norse.IAFCell(),
     "LIFRecurrentCell": lambda: norse.LIFRecurrentCell(6, 5),
     "LIFRecurrentCell autapses": lambda: norse.LIFRecurrentCell(6, 5, autapses=True),
@@ -89,7 +89,7 @@ LAYERS = {
     "LIFRefracRecurrent": lambda: norse.LIFRefracRecurrent(6, 5, refractory()),
     "LIFAdExRefracRecurrent": lambda: norse.LIFAdExRefracRecurrent(6, 5, adaptive_refractory()),
     "LIF": lambda: norse.LIF(),
-    "LIF of each its own": lambda: norse.LIF(each(), dt=0.002),
+    "LIF of each its own": lambda: norse.LIF(per_neuron(), dt=0.002),
     "LIF erfc": lambda: norse.LIF(norse.LIFParameters(method="heavi_erfc", alpha=torch.tensor(2.0))),
     "LIFRecurrent": lambda: norse.LIFRecurrent(6, 5),
     "LSNN": lambda: norse.LSNN(lsnn()),
@@ -160,12 +160,12 @@ def test_a_learned_leak_or_threshold_learns_nothing_from_where_states_begin(name
 def test_recorded_states_are_those_of_every_step(name):
     torch.manual_seed(0)
     sizes = (6, 5) if name.endswith("Recurrent") else ()
-    own = {"p": lsnn()} if name.startswith("LSNN") else {}
+    options = {"p": lsnn()} if name.startswith("LSNN") else {}
     if name == "IAF":  # takes no record_states
         layer = norse.IAF()
         layer.record_states = True
     else:
-        layer = getattr(norse, name)(*sizes, **own, record_states=True)
+        layer = getattr(norse, name)(*sizes, **options, record_states=True)
     x = inputs(30, 4, 6, **X)
     (a, theirs), (b, ours) = layer(x), sn.replace(layer)(x)
     same(b, a)
@@ -184,10 +184,10 @@ def test_a_network_of_the_library():
     ours = sn.replace(net, verify=x)
     assert list(ours.state_dict()) == list(net.state_dict())
     theirs, state = net(x)
-    own, kept = ours(x)
-    same(own, theirs)
-    # States go on, and those of either network start the other.
-    for a, b in ((state, kept), (kept, state)):
+    result, final = ours(x)
+    same(result, theirs)
+    # States continue, and the states of each network are valid for the other.
+    for a, b in ((state, final), (final, state)):
         same(ours(x, b)[0], net(x, a)[0])
 
 

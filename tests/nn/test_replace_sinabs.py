@@ -1,4 +1,4 @@
-"""Sinabs' neurons and networks against themselves on our kernels, where Sinabs is installed."""
+"""Sinabs' neurons and networks compared with their copies on our kernels, where Sinabs is installed."""
 
 import copy
 
@@ -20,7 +20,7 @@ GAUSS = {"surrogate_grad_fn": activation.Gaussian(sigma=0.4)}
 
 
 def twice(layer, x):
-    """Two calls, with the state of the first in the second."""
+    """Run two calls, the second from the state after the first."""
     layer.reset_states()
     outputs = [layer(x[:, :15]), layer(x[:, 15:])]
     return [torch.cat(outputs, 1), *(b for b in layer.buffers())]
@@ -105,7 +105,7 @@ def test_in_training_the_functions_of_the_library_are_compiled(name, settings):
 
 
 class Steep:
-    """A gradient of a user's own, which may do what cannot be compiled."""
+    """Surrogate gradient of a user, which may contain code that cannot be compiled."""
 
     def __call__(self, v, threshold):
         return torch.exp(-10 * (v - threshold).square())
@@ -193,7 +193,7 @@ def test_recordings_hold_every_step(name, settings):
 
 
 def test_states_at_rest_take_any_batch():
-    """As from_model leaves them: zeros for a batch of its own."""
+    """``from_model`` leaves such states: zeros for another batch size."""
     net = nn.Sequential(nn.Linear(4, 6), layers.IAF(**SINGLE))
     net[1].v_mem = torch.zeros(1, 6)
     ours, x = sn.replace(net), inputs(5, 4, 4)
@@ -211,8 +211,8 @@ def test_recurrent_connections_stay_when_the_network_is_accelerated():
 
 def test_functions_and_thresholds_that_are_set_or_loaded_later():
     settings = {"reset_fn": activation.MembraneSubtract(1.0), **SINGLE, **GAUSS}
-    own = torch.tensor(1.0)  # the default is one tensor for all layers
-    layer = layers.LIF(tau_mem=5.0, norm_input=False, spike_threshold=own, **settings)
+    threshold = torch.tensor(1.0)  # the default is one tensor for all layers
+    layer = layers.LIF(tau_mem=5.0, norm_input=False, spike_threshold=threshold, **settings)
     ours = sn.replace(layer)
     x = inputs(4, 30, 6, low=-1.0, high=2.0)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""snnTorch's neurons and networks against themselves on our kernels, where snnTorch is installed."""
+"""snnTorch's neurons and networks compared with their copies on our kernels, where snnTorch is installed."""
 
 import copy
 
@@ -17,19 +17,19 @@ quant = pytest.importorskip("snntorch.functional.quant")
 
 
 def over_time(neuron, x):
-    """The loop of snnTorch's tutorials: states go from step to step."""
+    """Run the loop of snnTorch's tutorials, which passes states from step to step."""
     hands_on_spikes = type(neuron).__name__.startswith("R")
     states, results = (), []
-    for now in x:
-        result = neuron(now, *states)
+    for x_t in x:
+        result = neuron(x_t, *states)
         states = result if hands_on_spikes else result[1:]
         results.append(result)
     return [torch.stack(part) for part in zip(*results)]
 
 
 def hidden(neuron, x):
-    """The loop of a neuron that keeps its states."""
-    return [torch.stack([neuron(now) for now in x])]
+    """Run the loop of a neuron that keeps its states."""
+    return [torch.stack([neuron(x_t) for x_t in x])]
 
 
 RECURRENT = {"linear_features": 6}
@@ -66,36 +66,36 @@ CASES = [
 ]
 
 
-def made(name, settings):
+def make(name, settings):
     torch.manual_seed(0)
-    own = {"beta": 0.8, "threshold": 0.5} | settings
-    if "spike_grad" in own:
-        own["spike_grad"] = getattr(surrogate, own["spike_grad"])(slope=10)
-    return getattr(snn, name)(**own)
+    options = {"beta": 0.8, "threshold": 0.5} | settings
+    if "spike_grad" in options:
+        options["spike_grad"] = getattr(surrogate, options["spike_grad"])(slope=10)
+    return getattr(snn, name)(**options)
 
 
 @pytest.mark.parametrize(("name", "settings"), CASES)
 def test_a_neuron_gives_the_same_spikes_states_and_gradients(name, settings):
     # Strong input: resets leave membranes above the threshold.
-    agrees(made(name, settings), over_time, inputs(30, 4, 6))
+    agrees(make(name, settings), over_time, inputs(30, 4, 6))
 
 
 @pytest.mark.parametrize("name", ["Leaky", "Lapicque", "Synaptic", "RLeaky", "RSynaptic"])
 @pytest.mark.parametrize("output", [False, True])
 def test_a_neuron_that_keeps_its_states(name, output):
     settings = {"Synaptic": {"alpha": 0.6}, "RLeaky": RECURRENT, "Lapicque": {"beta": 0.5}}
-    own = settings.get(name, {} if name == "Leaky" else RECURRENT | {"alpha": 0.5})
-    neuron = made(name, own | {"init_hidden": True, "output": output})
+    options = settings.get(name, {} if name == "Leaky" else RECURRENT | {"alpha": 0.5})
+    neuron = make(name, options | {"init_hidden": True, "output": output})
 
     def run(module, x):
         if not output:
             return hidden(module, x)
-        return [torch.stack(part) for part in zip(*(module(now) for now in x))]
+        return [torch.stack(part) for part in zip(*(module(x_t) for x_t in x))]
 
     ours = agrees(neuron, run, inputs(20, 4, 6))
     with pytest.raises(TypeError, match=f"^{name}: with init_hidden=True states are not to be"):
         ours(torch.rand(4, 6), torch.rand(4, 6))
-    # At rest again, and for a batch of another shape without being told.
+    # At rest again, also for a batch of another shape.
     sn.reset(ours)
     neuron.reset_mem()
     x = inputs(5, 4, 6)
@@ -111,7 +111,7 @@ def test_a_surrogate_that_no_kernel_has_is_kept():
 
 
 class Net(nn.Module):
-    """A network as snnTorch's tutorial 5 writes it."""
+    """Network of snnTorch's tutorial 5."""
 
     def __init__(self):
         super().__init__()
@@ -123,8 +123,8 @@ class Net(nn.Module):
     def forward(self, x):
         mem1, mem2 = self.lif1.init_leaky(), self.lif2.init_leaky()
         spikes, membranes = [], []
-        for now in x:
-            spk1, mem1 = self.lif1(self.fc1(now), mem1)
+        for x_t in x:
+            spk1, mem1 = self.lif1(self.fc1(x_t), mem1)
             spk2, mem2 = self.lif2(self.fc2(spk1), mem2)
             spikes.append(spk2)
             membranes.append(mem2)
@@ -159,10 +159,10 @@ def test_a_sequential_network_takes_a_step_a_call():
     loud(net[0])
     x = inputs(12, 3, 1, 8, 8)
     ours = sn.replace(net, verify=list(x))
-    for now in x:
-        for a, b in zip(ours(now), net(now)):
+    for x_t in x:
+        for a, b in zip(ours(x_t), net(x_t)):
             same(a, b)
-    # What is made of a network in use goes on where that is.
+    # A copy of a network in use continues from its state.
     same(sn.replace(net, verify=list(x))(x[0])[-1], net(x[0])[-1])
 
 
@@ -186,7 +186,7 @@ def test_a_sequential_network_over_whole_sequences(output):
         if module is ours:
             result = module(x)
             return result if output else [result]
-        steps = [module(now) for now in x]
+        steps = [module(x_t) for x_t in x]
         return [torch.stack(part) for part in zip(*steps)] if output else [torch.stack(steps)]
 
     for part in (x[:5], x[5:]):  # states stay between calls
@@ -198,9 +198,9 @@ def test_a_sequential_network_over_whole_sequences(output):
                     layer._buffers[name] = layer._buffers[name].detach()
             results = run(module, part)
             gradients.append((results, torch.autograd.grad(loss_of(results), module.parameters())))
-        (theirs, wanted), (own, found) = gradients
+        (theirs, wanted), (results_here, found) = gradients
         assert theirs[0].any()
-        for a, b in zip([*own, *found], [*theirs, *wanted]):
+        for a, b in zip([*results_here, *found], [*theirs, *wanted]):
             same(a, b)
 
 
@@ -238,12 +238,12 @@ BY_STEPS = [
 @pytest.mark.filterwarnings("ignore:Inhibition")
 def test_what_no_kernel_does_runs_in_plain_pytorch(name, settings, why):
     with pytest.warns(BackendWarning, match=f"^{name} runs in plain PyTorch, .*{why}"):
-        agrees(made(name, settings), over_time, inputs(12, 4, 6))
+        agrees(make(name, settings), over_time, inputs(12, 4, 6))
 
 
 @pytest.mark.filterwarnings("ignore:RLeaky runs in plain")
 def test_recurrent_convolutions():
-    neuron = made("RLeaky", {"conv2d_channels": 2, "kernel_size": 3})
+    neuron = make("RLeaky", {"conv2d_channels": 2, "kernel_size": 3})
     agrees(neuron, over_time, inputs(8, 3, 2, 5, 5))
 
 
@@ -257,7 +257,7 @@ def test_recurrent_convolutions():
     ],
 )
 def test_a_monitor_counts_once_what_comes_back(settings, shape):
-    ours = sn.replace(made("RLeaky", settings))
+    ours = sn.replace(make("RLeaky", settings))
     with snnfast.monitor(ours) as watching:
         over_time(ours, inputs(8, 3, *shape))
     (product,) = watching.activity().products
@@ -274,7 +274,7 @@ def test_a_monitor_counts_once_what_comes_back(settings, shape):
 )  # fmt: skip
 def test_what_has_no_equal_is_refused(name, settings, error):
     with pytest.raises(ValueError, match=error):
-        sn.replace(made(name, settings))
+        sn.replace(make(name, settings))
 
 
 CHANGES = {
@@ -291,17 +291,17 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("kind", ["Leaky", "Synaptic"])
 def test_the_membrane_that_a_step_returned_may_come_back_or_another(kind, change):
-    """Where it comes back unchanged, the kernel's own is taken."""
+    """If it comes back unchanged, the kernel continues from its own state."""
     neuron = getattr(snn, kind)(*([0.8] if kind == "Synaptic" else []), beta=0.9)
 
     def run(module, x):
         rest = torch.zeros(3, 5, dtype=x.dtype)
         states, spikes = [rest, rest] if kind == "Synaptic" else [rest], []
         module = copy.deepcopy(module)
-        for t, now in enumerate(x):
+        for t, x_t in enumerate(x):
             if t % 4 == 3:
                 states[-1] = CHANGES[change](module, states[-1])
-            spike, *states = module(now, *states)
+            spike, *states = module(x_t, *states)
             spikes.append(spike)
         return torch.stack(spikes), *states
 
@@ -313,9 +313,9 @@ def test_a_loop_over_the_steps_is_taken_apart(kind):
     class Loop(nn.Module):
         def __init__(self):
             super().__init__()
-            own = {"Synaptic": {"alpha": 0.7}, "RSynaptic": {"alpha": 0.7}}.get(kind, {})
-            own |= {"linear_features": 6} if kind.startswith("R") else {}
-            self.fc, self.lif = loud(nn.Linear(4, 6)), getattr(snn, kind)(beta=0.8, **own)
+            options = {"Synaptic": {"alpha": 0.7}, "RSynaptic": {"alpha": 0.7}}.get(kind, {})
+            options |= {"linear_features": 6} if kind.startswith("R") else {}
+            self.fc, self.lif = loud(nn.Linear(4, 6)), getattr(snn, kind)(beta=0.8, **options)
             self.late, self.last = loud(nn.Linear(6, 3)), snn.Leaky(beta=0.9, learn_threshold=True)
 
         def forward(self, x):
@@ -323,8 +323,8 @@ def test_a_loop_over_the_steps_is_taken_apart(kind):
             states = states if isinstance(states, tuple) else (states,)
             hands_on_spikes, names = kind.startswith("R"), range(len(states))
             spikes, membranes = [], []
-            for now in x:
-                result = self.lif(self.fc(now), *states)
+            for x_t in x:
+                result = self.lif(self.fc(x_t), *states)
                 states = [result[k if hands_on_spikes else k + 1] for k in names]
                 spk = result[0]
                 spk, mem = self.last(self.late(spk), mem)
@@ -337,9 +337,9 @@ def test_a_loop_over_the_steps_is_taken_apart(kind):
     ours = sn.replace(net, sequences=True, verify=x)
     assert list(ours.state_dict()) == list(net.state_dict())
     for part in (x, x[:4]):
-        (theirs, wanted), (own, found) = (
+        (theirs, wanted), (results_here, found) = (
             (out := module(part), torch.autograd.grad(loss_of(out), module.parameters())) for module in (net, ours)
         )
         assert theirs[0].any()
-        for a, b in zip([*own, *found], [*theirs, *wanted], strict=True):
+        for a, b in zip([*results_here, *found], [*theirs, *wanted], strict=True):
             same(a, b)

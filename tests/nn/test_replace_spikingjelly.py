@@ -1,4 +1,4 @@
-"""Networks of SpikingJelly on our layers: against its recorded traces, and against itself where it is installed."""
+"""Networks of SpikingJelly on our layers, compared with recorded traces, and with SpikingJelly if installed."""
 
 import pytest
 import torch
@@ -18,9 +18,9 @@ def test_neurons_reproduce_recorded_traces(name):
     kind = LIFNode if name.endswith("lif") else IFNode
     x, v0, _ = inputs_of(trace)
     for case in trace["cases"]:
-        own = dict(case["settings"])
-        own["surrogate_function"] = {"Sigmoid": Sigmoid(4.0), "ATan": ATan(2.0)}[own["surrogate_function"]]
-        layer = sn.replace(kind(**own, store_v_seq=True))
+        options = dict(case["settings"])
+        options["surrogate_function"] = {"Sigmoid": Sigmoid(4.0), "ATan": ATan(2.0)}[options["surrogate_function"]]
+        layer = sn.replace(kind(**options, store_v_seq=True))
         layer.v = v0
         assert layer(x).long().tolist() == case["spikes"]
         same(layer.v_seq, torch.tensor(case["v_seq"], dtype=torch.float64))
@@ -54,7 +54,7 @@ def test_memories_that_stay_spikingjellys_are_reset_and_detached():
 
 
 def test_memories_that_stay_spikingjellys_take_sequences_themselves():
-    """In nn.Time they would take all steps for one."""
+    """In ``nn.Time`` they would process all steps as one."""
 
     @named("MemoryModule", "spikingjelly.activation_based.base")
     class MemoryModule(nn.Module):
@@ -76,7 +76,7 @@ def test_memories_that_stay_spikingjellys_take_sequences_themselves():
 
     x = inputs(6, 2, 5, high=3.0)
     steps, whole = sn.replace(net()), sn.replace(net(), sequences=True)
-    expected = torch.stack([steps(now) for now in x])
+    expected = torch.stack([steps(x_t) for x_t in x])
     assert expected.any()
     same(whole(x), expected, exact=True)
     with pytest.raises(ValueError, match=r"0 is a Block, which runs its steps itself"):
@@ -251,7 +251,7 @@ def test_a_replaced_network_goes_on_to_c_and_nir(tmp_path):
 
 
 class TestTheLibraryItself:
-    """Where SpikingJelly is installed."""
+    """Tests with SpikingJelly, if it is installed."""
 
     @pytest.fixture(autouse=True)
     def jelly(self):
@@ -280,13 +280,13 @@ class TestTheLibraryItself:
         for one in (net, ours):
             functional.reset_net(one)
         same(ours(x), net(x), exact=True)
-        # The same a step a call.
+        # The same with one step a call.
         for one in (net, ours):
             functional.reset_net(one)
             functional.set_step_mode(one, "s")
-        for now in x:
-            same(ours(now), net(now), exact=True)
-        # What is made of a network in use goes on where that is.
+        for x_t in x:
+            same(ours(x_t), net(x_t), exact=True)
+        # A copy of a network in use continues from its state.
         same(sn.replace(net, verify=list(x))(x[0]), net(x[0]), exact=True)
 
     def test_containers_stay(self):
@@ -338,7 +338,7 @@ class TestTheLibraryItself:
 
         def run(module, x):
             module.reset()
-            spikes = torch.stack([module(now) for now in x]) if step_mode == "s" else module(x)
+            spikes = torch.stack([module(x_t) for x_t in x]) if step_mode == "s" else module(x)
             return spikes, module.v_seq if stores else module.v
 
         high = 1.5 if name == "RAFNode" else 4.0

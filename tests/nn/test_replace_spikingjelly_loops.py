@@ -14,7 +14,7 @@ from snnfast.ports.unrolling import UNROLLED
 
 @named("LIFNode")
 class Step(LIFNode):
-    """A step a call."""
+    """Network that takes one step a call."""
 
     def __init__(self, **settings):
         super().__init__(step_mode="s", **settings)
@@ -29,7 +29,7 @@ class Linear(nn.Linear):
 
 
 class Loop(nn.Module):
-    """As SpikingJelly's tutorials have it."""
+    """Loop of SpikingJelly's tutorials."""
 
     def __init__(self, resets, kind=Linear, **settings):
         super().__init__()
@@ -59,7 +59,7 @@ def test_a_loop_of_steps_becomes_calls_of_sequences(resets, kind):
     steps = sn.replace(net, sequences=False)
     assert fast.net.get_submodule("1").step_mode == "m"
     assert list(fast.state_dict()) == list(net.state_dict())
-    for call in range(3):  # without a reset they go on
+    for call in range(3):  # without a reset calls continue
         x = inputs(7 + UNROLLED * (call == 1), 2, 4, seed=call)
         found, gradients = [], []
         for module in (net, fast, steps):
@@ -89,7 +89,7 @@ def test_verified_and_begun_anew():
 def test_a_start_that_is_not_at_rest_is_kept():
     torch.manual_seed(0)
     net, x = Loop(True), inputs(7, 2, 4)
-    net.net[1]._memories_rv["v"] = 0.5  # as HalfThresholdIFNode has it
+    net.net[1]._memories_rv["v"] = 0.5  # as in HalfThresholdIFNode
     fast = sn.replace(net)
     torch.testing.assert_close(fast(x), net(x))
     torch.testing.assert_close(fast(x), net(x))

@@ -57,8 +57,8 @@ def sinabs(settings):
 
 def run_snntorch(layer, x, v0):
     mem, spikes, membranes = v0, [], []
-    for now in x:
-        spk, mem = layer(now, mem)
+    for x_t in x:
+        spk, mem = layer(x_t, mem)
         spikes.append(spk)
         membranes.append(mem)
     return torch.stack(spikes), torch.stack(membranes)
@@ -67,8 +67,8 @@ def run_snntorch(layer, x, v0):
 def run_norse(layer, x, v0):
     state = namedtuple("State", "v i")(v0, torch.zeros_like(v0))
     spikes, membranes = [], []
-    for now in x:
-        z, state = layer(now, state)
+    for x_t in x:
+        z, state = layer(x_t, state)
         spikes.append(z)
         membranes.append(state.v)
     return torch.stack(spikes), torch.stack(membranes)
@@ -103,7 +103,7 @@ def test_a_neuron_reproduces_its_trace(name):
         spikes, membranes = run(sn.replace(make(settings)), x, v0)
         gradients = torch.autograd.grad((weights * spikes).sum(), (x, v0))
         assert spikes.long().tolist() == case["spikes"]
-        # Where the library casts to float32 inside.
+        # The library casts to float32 inside.
         tolerance = 1e-6 if settings.get("reset_delay") is False or "reset_fn" in settings else 1e-12
         for value, key in ((membranes, "v_seq"), *zip(gradients, ("grad_x", "grad_v0"))):
             expected = torch.tensor(case[key], dtype=torch.float64)
@@ -114,7 +114,7 @@ def test_a_neuron_reproduces_its_trace(name):
 
 @pytest.mark.filterwarnings("ignore:Leaky runs in plain")
 def test_a_membrane_that_stays_above_the_threshold_by_hand():
-    """2.5 fires, 1.5 is left; 0.75 - 1 is compared, and the reset taken back, 0.75 kept; 0.375."""
+    """2.5 fires and becomes 1.5; then 0.75 - 1 is compared, but 0.75 is stored; then 0.375."""
     settings = {"beta": 0.5, "threshold": 1.0, "reset_mechanism": "subtract", "reset_delay": False}
     x = torch.tensor([2.5, 0.0, 0.0], dtype=torch.float64).view(3, 1, 1)
     spikes, membranes = run_snntorch(sn.replace(leaky(settings)), x, torch.zeros(1, 1).double())

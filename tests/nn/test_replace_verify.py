@@ -1,4 +1,4 @@
-"""``replace(verify=...)``: what it compares, what it forgives, and what it says."""
+"""``replace(verify=...)``: comparisons, tolerated differences, and messages."""
 
 import copy
 import warnings
@@ -14,7 +14,7 @@ from snnfast.ports.compare import agree
 
 
 class IFNode(nn.Module):
-    """As SpikingJelly's, in step mode "m"; ``more`` is added to the input."""
+    """Stand-in for SpikingJelly's neuron in step mode "m"; ``more`` is added to the input."""
 
     def __init__(self, more=0.0):
         super().__init__()
@@ -27,8 +27,8 @@ class IFNode(nn.Module):
 
     def forward(self, x):
         spikes = []
-        for now in x + self.more:
-            v = self.v + now
+        for x_t in x + self.more:
+            v = self.v + x_t
             spikes.append((v >= 1.0).to(v))
             self.v = torch.where(v >= 1.0, 0.0, v)
         return torch.stack(spikes)
@@ -38,7 +38,7 @@ IFNode.__module__ = "spikingjelly.activation_based.neuron"
 
 
 class Net(nn.Module):
-    """Network whose rate is ``change`` of its spikes and its neuron, so that it may differ from that of its copy."""
+    """Network whose rate is ``change(spikes, neuron)``, so that it may differ from that of its copy."""
 
     def __init__(self, change=lambda x: x):
         super().__init__()
@@ -52,8 +52,8 @@ class Net(nn.Module):
 X = torch.rand(8, 5, 4, generator=torch.Generator().manual_seed(1))
 
 
-def if_ported(this, that):
-    return lambda spikes, neuron: (that if isinstance(neuron, sn.IF) else this)(spikes)
+def if_ported(theirs, ours):
+    return lambda spikes, neuron: (ours if isinstance(neuron, sn.IF) else theirs)(spikes)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_network_in_training_mode_is_told():
 
 
 def ties(*samples):
-    """Membranes within rounding of the threshold in these samples, of 100 with 200 neurons; then another layer."""
+    """Return a network with membranes within rounding of the threshold in these of 100 samples, and a second layer."""
     x = torch.zeros(4, 100, 200)
     x[1, list(samples), 7] = 1 - 5e-7
     return nn.Sequential(IFNode(1e-6), nn.Linear(200, 3), IFNode(), nn.Linear(3, 3)), x
@@ -112,7 +112,7 @@ def test_membranes_within_rounding_of_the_threshold():
     _, x = ties(3, 50, 51)
     with pytest.raises(ValueError, match=r"spikes of 0, a IFNode, differ from step 1 on, .* in 3 of"):
         sn.replace(net, verify=x)
-    # What differs in other samples does.
+    # Differences in other samples count.
     net[2].more = 1.0
     _, x = ties(3, 50)
     with pytest.raises(ValueError, match="spikes of 2, a IFNode, differ from step 0 on"):

@@ -1,4 +1,4 @@
-"""Sequential passes the lengths of a batch to the layers that take them."""
+"""``Sequential`` passes the lengths of a batch to the layers that take them."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ LENGTHS = torch.tensor([9, 3, 5, 1])
 X = torch.rand(9, 4, 7, generator=torch.Generator().manual_seed(0))
 
 
-class Own(nn.Module):
+class RecordsLengths(nn.Module):
     def forward(self, x, lengths=None):
         self.seen = lengths
         return x
@@ -21,7 +21,7 @@ def network():
     torch.manual_seed(0)
     return snnfast.nn.Sequential(
         Time(nn.Linear(7, 12), nn.BatchNorm1d(12)),
-        *(LIF(), Own(), Time(nn.Linear(12, 12)), NormLIF(nn.BatchNorm1d(12), LIF())),
+        *(LIF(), RecordsLengths(), Time(nn.Linear(12, 12)), NormLIF(nn.BatchNorm1d(12), LIF())),
         snnfast.nn.Sequential(Time(nn.Linear(12, 3)), LI(), Max()),
     )
 
@@ -29,11 +29,11 @@ def network():
 @pytest.mark.parametrize("training", [True, False])
 def test_lengths_reach_every_layer_that_takes_them(training):
     net, other = network().train(training), network().train(training)
-    first, lif, own, linear, norm, (last, li, read) = other
+    first, lif, recorder, linear, norm, (last, li, read) = other
     h = norm(linear(lif(first(X, LENGTHS)), LENGTHS), LENGTHS)
     torch.testing.assert_close(net(X, LENGTHS), read(li(last(h, LENGTHS)), LENGTHS), rtol=0, atol=0)
     assert net[2].seen is LENGTHS
-    assert own is not None
+    assert recorder is not None
     padded = X.clone()
     padded[3:, 1] = 7.0
     torch.testing.assert_close(net.eval()(X, LENGTHS), net(padded, LENGTHS), rtol=0, atol=0)
@@ -52,8 +52,8 @@ def test_it_is_exported_as_nn_sequential(tmp_path):
     torch.manual_seed(0)
     inner = snnfast.nn.Sequential(Time(nn.Linear(12, 3)), LI())
     net = snnfast.nn.Sequential(Time(nn.Linear(7, 12)), LIF(), inner, Max()).eval()
-    made = snnfast.export_c(net, tmp_path, (7,))
-    torch.testing.assert_close(made.network(X), net(X))
+    report = snnfast.export_c(net, tmp_path, (7,))
+    torch.testing.assert_close(report.network(X), net(X))
     torch.testing.assert_close(snnfast.nn.accelerate(net)(X, LENGTHS), net(X, LENGTHS))
 
 

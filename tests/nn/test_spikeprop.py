@@ -157,8 +157,8 @@ def test_potentials_cross_the_threshold_at_the_spike():
     at = times.flatten()
     v = layer.potentials(t, at)
     assert v.shape == (6, 2, 3)
-    own = v.reshape(6, 6).diagonal()
-    torch.testing.assert_close(own, torch.ones(6, dtype=torch.float64), rtol=0, atol=1e-9)
+    at_spikes = v.reshape(6, 6).diagonal()
+    torch.testing.assert_close(at_spikes, torch.ones(6, dtype=torch.float64), rtol=0, atol=1e-9)
     early = layer.potentials(t, at - 0.01).reshape(6, 6).diagonal()
     assert (early < 1).all()
 

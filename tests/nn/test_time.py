@@ -1,4 +1,4 @@
-"""``nn.Time``: layers at every step, what is refused, keys."""
+"""``nn.Time``: layers at every step, errors, keys."""
 
 import numpy as np
 import pytest
@@ -115,19 +115,19 @@ def test_a_layer_that_refuses_the_dtype_says_so(dtype):
 
 @pytest.mark.parametrize("layers", [1, 2])
 def test_keys_are_those_documented_and_files_of_the_other_kind_load(layers):
-    one, several = sn.Time(nn.Linear(3, 2)), sn.Time(nn.Linear(3, 2), nn.ReLU())
-    assert list(one.state_dict()) == ["layer.weight", "layer.bias"]
+    single, several = sn.Time(nn.Linear(3, 2)), sn.Time(nn.Linear(3, 2), nn.ReLU())
+    assert list(single.state_dict()) == ["layer.weight", "layer.bias"]
     assert list(several.state_dict()) == ["layer.0.weight", "layer.0.bias"]
-    given, taken = (one, several) if layers == 1 else (several, one)
-    nn.Sequential(taken).load_state_dict(nn.Sequential(given).state_dict())
-    torch.testing.assert_close(list(taken.state_dict().values()), list(given.state_dict().values()), rtol=0, atol=0)
+    source, target = (single, several) if layers == 1 else (several, single)
+    nn.Sequential(target).load_state_dict(nn.Sequential(source).state_dict())
+    torch.testing.assert_close(list(target.state_dict().values()), list(source.state_dict().values()), rtol=0, atol=0)
     again = sn.Time(nn.Sequential(nn.Linear(3, 2), nn.ReLU()))
-    again.load_state_dict(one.state_dict())
+    again.load_state_dict(single.state_dict())
     with pytest.raises(RuntimeError, match="Missing key"):
-        sn.Time(nn.ReLU(), nn.Linear(3, 2)).load_state_dict(one.state_dict())
-    both = sn.Time(nn.Linear(3, 2), nn.Linear(2, 2))
+        sn.Time(nn.ReLU(), nn.Linear(3, 2)).load_state_dict(single.state_dict())
+    double = sn.Time(nn.Linear(3, 2), nn.Linear(2, 2))
     with pytest.raises(RuntimeError, match="Unexpected key"):
-        one.load_state_dict(both.state_dict())
+        single.load_state_dict(double.state_dict())
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.uint8])

@@ -1,4 +1,4 @@
-"""Channels-last in ``nn.Time``: how images and their gradients lie in memory, and what PyTorch would do wrong."""
+"""Channels-last in ``nn.Time``: memory formats of images and gradients, and faults of PyTorch that it avoids."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def test_images_are_channels_last_from_the_first_convolution_on():
 
 
 def test_gradients_stay_channels_last():
-    """PyTorch's sum over steps does not, and its batch normalisation is ten times slower when formats differ."""
+    """PyTorch's sum over steps changes the format; its batch normalisation is ten times slower when formats differ."""
     x = torch.rand(2, 3, 6, 6)
     seen = []
     y = sn.Time(nn.Conv2d(3, 4, 3))(x.expand(5, *x.shape))
@@ -51,7 +51,7 @@ def test_gradients_stay_channels_last():
 )
 @pytest.mark.parametrize("together", [False, True])
 def test_normalisation_of_a_single_image_and_a_convolution(layers, together):
-    """PyTorch's has a wrong gradient for images that step otherwise from one to the next than by their size."""
+    """PyTorch's gradient is wrong for images whose batch stride is not their size."""
     torch.manual_seed(0)
     layers = layers()
     x = torch.rand(1, 1, 3, 8, 8, requires_grad=True)
@@ -65,7 +65,7 @@ def test_normalisation_of_a_single_image_and_a_convolution(layers, together):
 
 @pytest.mark.parametrize("channels", [1, 4])
 def test_group_norm_of_images_without_a_gradient(channels):
-    """PyTorch's ends the process in its backward pass if they are channels-last."""
+    """PyTorch's backward pass ends the process if such images are channels-last."""
     torch.manual_seed(0)
     conv, norm = nn.Conv2d(3, channels, 3).requires_grad_(False), nn.GroupNorm(1, channels)
     x = torch.rand(2, 3, 3, 6, 6)
@@ -80,7 +80,7 @@ def test_group_norm_of_images_without_a_gradient(channels):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_convolution_with_large_weights_takes_images_by_channels(dtype):
     conv, seen = nn.Conv2d(40, 30, 3, padding=1, dtype=dtype), []
-    conv.register_forward_pre_hook(lambda module, given: seen.append(given[0].stride()))
+    conv.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].stride()))
     x = torch.rand(2, 3, 40, 1, 1, dtype=dtype).to(memory_format=torch.channels_last_3d)
     torch.testing.assert_close(sn.Time(conv)(x), conv(x.flatten(0, 1)).unflatten(0, (2, 3)))
     assert seen[0] == (40, 1, 1, 1)

@@ -13,7 +13,7 @@ from snnfast import nn as sn
 
 
 class Bias(nn.Module):
-    """A layer that is not one of PyTorch's; notes how large its batches are."""
+    """Layer unknown to ``Time`` that records the sizes of its batches."""
 
     def __init__(self):
         super().__init__()
@@ -25,7 +25,7 @@ class Bias(nn.Module):
 
 
 def both_ways(layers, x, grad=None):
-    """Outputs, gradients and buffers of ``Time(*layers)``, fast and not."""
+    """Return outputs, gradients and buffers of ``Time(*layers)``, with and without ``fast``."""
     found = []
     for fast in (True, False):
         leaf = x.clone().requires_grad_()
@@ -86,9 +86,9 @@ def test_the_gradient_of_an_expanded_input_is_its_mean_at_every_step():
 def test_a_layer_that_works_in_place_leaves_the_repeated_input_alone(layer):
     torch.manual_seed(0)
     image = torch.randn(2, 3, 4, 4)
-    given, x = image.clone(), image.expand(5, *image.shape)
+    copy, x = image.clone(), image.expand(5, *image.shape)
     y = sn.Time(nn.Identity(), layer(inplace=True))(x)
-    assert_equal(image, given)
+    assert_equal(image, copy)
     assert_equal(y, layer()(x))
     net = nn.Sequential(sn.Time(nn.Conv2d(3, 4, 3)), sn.Time(layer(inplace=True)), sn.LIF())
     net(x).sum().backward()
@@ -150,11 +150,11 @@ def test_neurons_sum_the_gradient_of_an_input_that_repeats(neuron, steps, layers
         y = neuron(current)
         weight = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).double()
         found.append((y, torch.autograd.grad((y * weight).sum(), [current, *net.parameters()])))
-    (y, (mean, *grads)), (want, (each, *others)) = found
+    (y, (mean, *grads)), (want, (per_step, *others)) = found
     torch.testing.assert_close(y, want, rtol=0, atol=0)
     on_cpu = "cpu" in PRESENT
     assert (mean.stride(0) == 0) is on_cpu  # one step, and no sum over the steps in PyTorch
-    torch.testing.assert_close(mean[0], each.mean(0) if on_cpu else each[0], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(mean[0], per_step.mean(0) if on_cpu else per_step[0], rtol=1e-12, atol=1e-12)
     for a, b in zip(grads, others, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 

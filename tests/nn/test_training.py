@@ -1,4 +1,4 @@
-"""Layers in what people train with: distributed, compiled, exported, mixed precision."""
+"""Layers in training tools: distributed, compiled, exported, mixed precision."""
 
 import pytest
 import torch
@@ -130,7 +130,7 @@ def test_compiled_layer_refuses_a_state_whose_graph_is_freed(backend):
     with pytest.raises(RuntimeError, match="the state v carries the graph of an earlier batch"):
         run(x)
     found = []
-    for whole in (run, net):  # one backward pass through two calls is as good as ever
+    for whole in (run, net):  # one backward pass through two calls still works
         sn.reset(net)
         found.append(gradients(net, (whole(x) + whole(x)).sum()))
         sn.detach(net)
@@ -200,7 +200,7 @@ def test_vmap_over_an_ensemble_of_layers():
     ids=["plif", "cuba", "alif", "li"],
 )
 def test_vmap_over_what_needs_gradients_gives_those_of_a_loop(make):
-    """For the layer, for what comes before it, and for the input."""
+    """This holds for the layer, the layers before it, and the input."""
     torch.manual_seed(0)
     net, x = nn.Sequential(nn.Linear(3, 3), make()), sequence(4, 5, 2, 3)
     found = []
@@ -213,7 +213,7 @@ def test_vmap_over_what_needs_gradients_gives_those_of_a_loop(make):
 
 
 def test_an_ensemble_is_trained_under_vmap():
-    """Each of the stacked parameters gets the gradient that its own layer gets alone."""
+    """Each of the stacked parameters gets the gradient of its layer alone."""
     layers = [sn.ParametricLIF(tau) for tau in (1.5, 2.0, 4.0)]
     params, buffers = torch.func.stack_module_state(layers)
     x = sequence(5, 2, 3)
@@ -241,7 +241,7 @@ def test_a_traced_layer_trains_what_comes_before_it(neuron):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_a_trace_of_a_stateful_layer_refuses():
-    """It would begin every call with the state of the trace."""
+    """A traced layer would begin every call with the state of the trace."""
     with pytest.raises(RuntimeError, match=r"cannot keep its state in torch\.jit\.trace"):
         torch.jit.trace(sn.LIF(stateful=True), (sequence(5, 4, 3),))
 

@@ -8,7 +8,7 @@ import snnfast
 
 
 class Functional(nn.Module):
-    """Functions and methods in place of modules, one ReLU of each spelling."""
+    """Functions and methods instead of modules; every form of a ReLU."""
 
     def __init__(self):
         super().__init__()
@@ -24,7 +24,7 @@ class Functional(nn.Module):
 
 
 class Residual(nn.Module):
-    """A block with a shortcut, one ReLU module called twice, and the junction added in place."""
+    """A block with a shortcut that is added in place, and a ReLU module that is called twice."""
 
     def __init__(self):
         super().__init__()
@@ -45,7 +45,7 @@ class Residual(nn.Module):
 
 
 class Dense(nn.Module):
-    """Concatenations, so that layers read several layers of neurons, and a product read twice."""
+    """Concatenations, so that layers read several layers of neurons, and a product that is read twice."""
 
     def __init__(self):
         super().__init__()
@@ -57,10 +57,10 @@ class Dense(nn.Module):
     def forward(self, x):
         a = F.relu(self.conv1(x))
         b = self.conv2(a)
-        both = F.relu(self.bn(torch.cat([a, b], 1)))
-        c = F.relu(self.conv3(F.avg_pool2d(both, 2) * 0.5 - 0.25))
+        joined = F.relu(self.bn(torch.cat([a, b], 1)))
+        c = F.relu(self.conv3(F.avg_pool2d(joined, 2) * 0.5 - 0.25))
         c = F.max_pool2d(c, 2, 1, 1)
-        mean = both.mean([2, 3])
+        mean = joined.mean([2, 3])
         return self.fc(torch.cat([F.adaptive_avg_pool2d(c, 3).flatten(1), mean], dim=1))
 
 
@@ -111,7 +111,7 @@ NETWORKS = (Functional, Residual, Dense, Series)
 
 
 def make(kind, seed=0, dtype=torch.float32):
-    """A network in evaluation mode whose batch norms have seen something."""
+    """Return a network in evaluation mode whose batch norms have running statistics."""
     torch.manual_seed(seed)
     network = kind().to(dtype)
     for module in network.modules():
@@ -139,7 +139,7 @@ def norm(features=16, kind=nn.BatchNorm1d, **arguments):
 
 
 def follows(model, x=X, **arguments):
-    """The converted network, once its activations, and the spikes of any chunk, have been looked at."""
+    """Check activations and the spikes of any chunk; return the converted network."""
     model = model.to(x.dtype).eval()
     network = snnfast.convert(model, [x], method="max", **arguments)
     want = model(x).detach()

@@ -1,4 +1,4 @@
-"""Converted networks give the ReLU network's scores, whatever they are made of and however their steps are cut."""
+"""Converted networks give the ReLU network's scores, for all kinds of layers and any chunks of steps."""
 
 import copy
 
@@ -30,7 +30,7 @@ def test_analog_network_is_the_model(kind):
 @pytest.mark.parametrize("per_channel", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_scores_go_to_the_models(kind, per_channel):
-    """By the largest activation nothing is clipped, so that the error falls as 1 / steps."""
+    """With the largest activation as threshold nothing is clipped, so the error falls as 1 / steps."""
     model, x = make(kind), images()
     network = snnfast.convert(model, [x], method="max", per_channel=per_channel)
     want = model(x).detach()
@@ -62,7 +62,7 @@ def test_any_chunk_gives_the_same_bits(kind, encoding):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_counting_in_the_kernel_changes_nothing(kind):
-    """With every layer recorded all products run step by step, those after the last neurons, too."""
+    """If every layer is recorded, all products run step by step, also those after the last neurons."""
     model, x = make(kind, dtype=torch.float64), images(dtype=torch.float64)
     network = snnfast.convert(model, [x], method="max")
     recorded = network.stream(x, record=True).advance(30)
@@ -71,7 +71,7 @@ def test_counting_in_the_kernel_changes_nothing(kind):
 
 
 def test_equals_a_loop_over_steps():
-    """A network with everything stateful in it, written out in plain PyTorch."""
+    """Compare with a network of all stateful layers, written in plain PyTorch."""
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(2, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(12, 5)
@@ -101,7 +101,7 @@ def test_equals_a_loop_over_steps():
 
 
 def test_half_a_threshold_and_a_warm_up_settle_a_deep_network():
-    """Started at rest, every layer waits for the first spikes of the one before."""
+    """From rest, every layer waits for the first spikes of the layer before."""
     torch.manual_seed(3)
     model = ResNet20(8, 1, input_shape=(3, 8, 8), batch_norm=True, dropout=0.0)
     for _ in range(10):
@@ -135,8 +135,8 @@ def test_scores_leave_the_warm_up_out(kind, spiking_output):
         whole = network.stream(x, record=True).advance(20)
         assert all(stream.counts[n].equal(whole.counts[n]) for n in network.plan.neurons)
         if spiking_output:
-            both = network.over_time(x, [warm_up, 20])
-            torch.testing.assert_close(both[1] - both[0], want, rtol=0, atol=0)
+            scores_at = network.over_time(x, [warm_up, 20])
+            torch.testing.assert_close(scores_at[1] - scores_at[0], want, rtol=0, atol=0)
         stream = network.stream(x, warm_up=warm_up).advance(18)
         stream.select(torch.tensor([3, 1]))
         stream.advance(2)
@@ -147,7 +147,7 @@ def test_scores_leave_the_warm_up_out(kind, spiking_output):
 
 
 def test_rate_of_a_pool_is_the_largest_rate_at_every_step():
-    """Which input spikes the most may change; the pool neither loses nor doubles a spike."""
+    """The input with the most spikes may change; the pool neither loses nor doubles a spike."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Unflatten(1, (1, 6)), nn.MaxPool1d(3), nn.Flatten())
     with pytest.raises(ValueError, match=r"2 \(Unflatten\)"):

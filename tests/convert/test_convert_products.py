@@ -1,4 +1,4 @@
-"""How converted networks compute: silent inputs left out, pools by sums of rows, nothing twice, nothing kept."""
+"""Products of converted networks: skipped zeros, pools as sums of rows, no repeated work, no copies."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from snnfast.conversion.shortcuts import shortcut_of
 
 
 def test_constant_input_runs_the_first_layer_once(monkeypatch):
-    # So that the layers themselves run, and hooks count them.
+    # Makes the layers themselves run, so that hooks count them.
     monkeypatch.setattr("snnfast.conversion.shortcuts.has_events", lambda layer: False)
     model, x = make(Residual), images()
     network = snnfast.convert(model, [x], method="max")
@@ -26,7 +26,7 @@ def test_constant_input_runs_the_first_layer_once(monkeypatch):
 
             module.register_forward_hook(count)
     network(x, 12)
-    # The first layer, and the last after the last neurons: once; the others at every step.
+    # The first layer, and the layers after the last neurons, run once; the others at every step.
     assert calls["stem.0"] == calls["fc"] == 1
     assert calls["down.0"] == 12
     torch.manual_seed(0)
@@ -47,7 +47,7 @@ def test_nothing_keeps_a_sequence_where_only_counts_are_read(monkeypatch):
 
 @pytest.mark.parametrize("unit_spikes", [False, True])
 def test_products_leave_silent_inputs_out_where_few_spike(monkeypatch, unit_spikes):
-    """Skipped products are 0: the spikes are those of dense products, but for rounding."""
+    """Skipped products are 0: the spikes are those of dense products, except for rounding."""
     from snnfast.conversion import shortcuts
 
     torch.manual_seed(0)
@@ -87,7 +87,7 @@ def pooled():
 
 
 def test_convolutions_of_spikes_run_by_events(monkeypatch):
-    """With strides, too, but not of the images. The spikes are the same."""
+    """This includes strides, but not the convolution of the images. The spikes are the same."""
     from snnfast.conversion import shortcuts
 
     network, x = pooled()
@@ -101,7 +101,7 @@ def test_convolutions_of_spikes_run_by_events(monkeypatch):
     stream = network.stream(x, record=True).advance(20)
     assert {tuple(x.shape) for x in seen} == {(5, 8, 4, 4), (5, 6, 2, 2)}
     assert len(seen) == 40
-    # As the kernel reads them, so that nothing is copied.
+    # In the layout of the kernel, so that nothing is copied.
     assert all(x.is_contiguous(memory_format=torch.channels_last) for x in seen)
     assert all(count.sum() > 20 for count in stream.counts.values())
     monkeypatch.setattr(shortcuts, "has_events", lambda layer: False)
@@ -118,7 +118,7 @@ def test_a_stream_counts_what_its_products_read():
         count = stream.advance(1).counts[first]
         want = want + (F.avg_pool2d(count - before, 2) != 0).double()
         before = count
-    # Behind the pool and the Flatten; the others read the images, or spikes, which are counted already.
+    # After the pool and the Flatten; the others read the images, or spikes that are counted already.
     assert {network.plan.nodes[name].target for name in stream.active} == {"3", "8"}
     torch.testing.assert_close(stream.active["_3"].double(), want, rtol=0, atol=0)
     assert want.sum() > count.sum() / 4 > 0

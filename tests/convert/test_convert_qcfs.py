@@ -1,4 +1,4 @@
-"""Conversion after fine-tuning with QCFS: floor and clip are what neurons do."""
+"""Conversion after fine-tuning with QCFS, whose floor and clip equal the neurons."""
 
 import copy
 

@@ -10,7 +10,7 @@ from snnfast.conversion import SpikingNetwork
 
 @pytest.fixture(scope="module")
 def torchvision_networks():
-    """A ResNet of one block a stage, and a VGG whose first hidden layers of 4096 are cut to 16."""
+    """Return a ResNet with one block in each stage, and a VGG whose hidden layers of 4096 are cut to 16."""
     models = pytest.importorskip("torchvision.models")
     torch.manual_seed(0)
     resnet = models.ResNet(models.resnet.BasicBlock, [1, 1, 1, 1], num_classes=10)
@@ -48,12 +48,12 @@ def test_whole_networks_of_torchvision_are_known_to_the_last_node(name, layers):
 
 
 def test_rates_of_resnet18_match_activations():
-    """Within the sampling error of docs/conversion.md, layer by layer.
+    """The error is within the sampling error of docs/conversion.md, layer by layer.
 
     After T steps of a current ``z`` a neuron that starts at half its threshold has ``rate * threshold = z + (v[0] -
-    v[T]) / T``, and ``v[T]`` may lie anywhere in [0, threshold): an error spread evenly over ``threshold / T``. What it
-    becomes further on, the ReLU network itself tells when such noise is added to its activations. Currents from
-    spikes are uneven, which moves ``v[T]`` further: the more layers before, the more.
+    v[T]) / T``, and ``v[T]`` may lie anywhere in [0, threshold): an error spread evenly over ``threshold / T``. Its
+    effect on later layers follows from adding such noise to the activations of the ReLU network. Currents from spikes
+    are uneven, which moves ``v[T]`` further with each layer.
     """
     models = pytest.importorskip("torchvision.models")
     torch.manual_seed(0)
@@ -70,7 +70,7 @@ def test_rates_of_resnet18_match_activations():
 
 
 def noise_of_sampling(network, x, steps, draws=3):
-    """By layer, the root of the mean square of what the noise of all layers up to it does to its activations."""
+    """Return, by layer, the root mean square of the change of its activations by the noise of all layers up to it."""
     clean, squares = network.analog(x)[1], {}
     for _ in range(draws):
         values = {network.plan.input: x}

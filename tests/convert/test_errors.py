@@ -1,4 +1,4 @@
-"""Errors of conversion: they name what cannot be converted and its place, and come before anything happens."""
+"""Errors of conversion: they name the operation that cannot be converted and its place, before anything runs."""
 
 import pytest
 import torch
@@ -171,7 +171,7 @@ def test_a_model_that_mixes_images_is_refused():
 
 
 class Centred(nn.Module):
-    """Its mean goes over the images where there are no rows."""
+    """Network whose mean is taken over the images if there are no rows."""
 
     def forward(self, x):
         y = F.relu(x.flatten(1))
@@ -418,6 +418,6 @@ def test_sparse_images_are_refused():
 
 
 def test_blocks_without_end_are_refused():
-    """Each is made before anything runs."""
+    """The error comes before anything runs."""
     with pytest.raises(ValueError, match=r"^ResNet20: blocks must be at most 10000, got 351"):
         ResNet20(blocks=2**45)

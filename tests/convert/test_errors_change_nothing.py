@@ -1,4 +1,4 @@
-"""A network is saved and loaded whole; what raises an error has changed nothing."""
+"""Networks are saved and loaded whole; a call that raises an error changes nothing."""
 
 import copy
 import io
@@ -64,14 +64,14 @@ def test_the_model_can_be_saved_after_it_was_converted():
 
 
 def state(module):
-    kept = {name: value.clone() for name, value in module.state_dict().items()}
-    return kept, [m.training for m in module.modules()], getattr(module, "input_shape", None)
+    values = {name: value.clone() for name, value in module.state_dict().items()}
+    return values, [m.training for m in module.modules()], getattr(module, "input_shape", None)
 
 
 def unchanged(module, before):
-    now = state(module)
-    torch.testing.assert_close(now[0], before[0], rtol=0, atol=0, equal_nan=True)
-    assert now[1:] == before[1:]
+    after = state(module)
+    torch.testing.assert_close(after[0], before[0], rtol=0, atol=0, equal_nan=True)
+    assert after[1:] == before[1:]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_calibrate_that_refuses_keeps_the_weights(t, mean_time, error):
 )
 @pytest.mark.filterwarnings("error")
 def test_bohtes_calibrate_that_refuses_keeps_all_weights(t, mean_times, error):
-    """Also of the layers that were calibrated before the one that was refused."""
+    """This includes the layers that were calibrated before the refused one."""
     model = Bohte2002(5, 4, 2)
     before = state(model)
     with pytest.raises(error):
@@ -174,7 +174,7 @@ def test_fine_tuning_that_fails_is_undone(loader, message):
 
 
 def test_a_loader_that_gives_its_images_once_is_told():
-    """The thresholds take them all, and nothing is left to train on."""
+    """The thresholds use up the loader, and no images remain for training."""
     with pytest.raises(ValueError, match="gives them only once"):
         snnfast.convert(make(Functional), iter([(X, Y)]), method="qcfs", progress=False)
 
@@ -199,7 +199,7 @@ def test_an_encoding_may_work_in_place():
 
 
 def test_a_report_keeps_the_modes_of_the_model():
-    """Of every layer: some stay in evaluation mode while others train."""
+    """This holds for every layer: some stay in evaluation mode while others train."""
     model = make(Residual).train()
     model.bn1.eval()
     network = snnfast.convert(model, [X], method="max")

@@ -1,4 +1,4 @@
-"""Thresholds: what the methods choose, by hand and against the definitions; the manual's form and ours are one."""
+"""Thresholds of all methods, by hand and against the definitions; the manual's form equals ours."""
 
 import json
 
@@ -32,10 +32,10 @@ def test_largest_activation_over_all_batches():
     network = snnfast.convert(model, x.split(3), method="max")
     assert network.thresholds[0].item() == pytest.approx(first.max().item())
     assert network.thresholds[1].item() == pytest.approx(second.max().item())
-    each = snnfast.convert(model, x.split(3), method="max", per_channel=True)
+    by_channel = snnfast.convert(model, x.split(3), method="max", per_channel=True)
     most = first.amax((0, 2, 3))
     want = torch.where(most > 0, most, most.max())
-    torch.testing.assert_close(each.thresholds[0], want.view(-1, 1, 1))
+    torch.testing.assert_close(by_channel.thresholds[0], want.view(-1, 1, 1))
 
 
 @pytest.mark.parametrize("rows", [1, 3])
@@ -62,7 +62,7 @@ def test_percentile_of_what_is_mostly_silent_is_the_largest():
 
 
 def test_balance_is_that_of_normalised_weights():
-    """Unit spikes and lambda_l / lambda_(l-1), or weights W lambda_(l-1) / lambda_l and threshold 1: one thing."""
+    """Unit spikes with lambda_l / lambda_(l-1) equal weights W lambda_(l-1) / lambda_l with threshold 1."""
     model, x = small().double(), digits(dtype=torch.float64)
     thresholds = activation_based([x], model)
     snn = SNN_Diehl2015(input_shape=(1, 8, 8), kernel_size=3, padding=1).double()
@@ -71,20 +71,20 @@ def test_balance_is_that_of_normalised_weights():
     normalised = SNN_Diehl2015(input_shape=(1, 8, 8), kernel_size=3, padding=1).double()
     largest = activation_based([x], model, consistent=False)
     before = 1.0
-    for name, now in zip(("conv1", "conv2", "fc1"), largest):
+    for name, threshold in zip(("conv1", "conv2", "fc1"), largest):
         weight = getattr(model, name).weight.detach()
-        getattr(normalised, name).weight.data.copy_(weight * before / now)
-        before = now
+        getattr(normalised, name).weight.data.copy_(weight * before / threshold)
+        before = threshold
     normalised.update_threshold([1.0, 1.0, 1.0])
     torch.manual_seed(0)
-    one = snn.stream(x, record=True).advance(60)
+    run = snn.stream(x, record=True).advance(60)
     torch.manual_seed(0)
     other = normalised.stream(x, record=True).advance(60)
-    for name in one.counts:
-        # Rounding may decide at a threshold that is met exactly.
-        assert ((one.counts[name] - other.counts[name]).abs() > 0).float().mean() < 1e-3
-    assert (one.counts["relu1"] > 0).any()
-    assert one.output().sum() > 0
+    for name in run.counts:
+        # If the threshold is met exactly, rounding may decide.
+        assert ((run.counts[name] - other.counts[name]).abs() > 0).float().mean() < 1e-3
+    assert (run.counts["relu1"] > 0).any()
+    assert run.output().sum() > 0
 
 
 @pytest.mark.parametrize("reset", ["soft", "hard"])
@@ -127,20 +127,20 @@ def test_balance_needs_a_chain_without_biases():
 
 
 def test_thresholds_of_channels_have_one_form():
-    """Before the shapes of activations are known, and after."""
+    """This holds before and after the shapes of activations are known."""
     model, x = make(Functional), images()
-    each = torch.rand(6) + 0.1
+    thresholds = torch.rand(6) + 0.1
     known = snnfast.convert(model, [x], method="max")
     other = SpikingNetwork(model)
     rest = known.thresholds[1:]
     want = None
     for network in (known, other):
-        for first in (each, each.view(-1, 1, 1), each.view(-1, 1)):
+        for first in (thresholds, thresholds.view(-1, 1, 1), thresholds.view(-1, 1)):
             network.update_threshold([first, *rest])
             want = network(x, 20) if want is None else want
             torch.testing.assert_close(network(x, 20), want, rtol=0, atol=0)
             assert network.thresholds[0].shape == (6, 1, 1)
-    state = {**known.state_dict(), "spiking.relu.threshold": each}
+    state = {**known.state_dict(), "spiking.relu.threshold": thresholds}
     other.load_state_dict(state)
     torch.testing.assert_close(other(x, 20), want, rtol=0, atol=0)
     other = SpikingNetwork(model)
@@ -170,15 +170,15 @@ def test_thresholds_of_other_shapes_are_refused(shape):
 
 
 def test_of_unit_spikes_a_layer_has_one_threshold():
-    """Of a spike that counts 1 the next layer cannot know what the threshold of its channel was."""
+    """If a spike counts 1, the next layer does not depend on the threshold of its channel."""
     network = SpikingNetwork(make(Functional), unit_spikes=True)
     message = "must be a number, since with unit_spikes a spike counts the same for every channel"
-    ones = [1.0] * len(network.plan.neurons)
+    thresholds = [1.0] * len(network.plan.neurons)
     with pytest.raises(ValueError, match=rf"threshold\[0\] {message}, got \[6\]"):
-        network.update_threshold([torch.ones(6), *ones[1:]])
+        network.update_threshold([torch.ones(6), *thresholds[1:]])
     with pytest.raises(ValueError, match=message):
         spikenorm([images()], None, network, 5, per_channel=True)
-    network.update_threshold(ones)
+    network.update_threshold(thresholds)
 
 
 def test_a_threshold_below_0_is_not_loaded():
@@ -189,7 +189,7 @@ def test_a_threshold_below_0_is_not_loaded():
 
 
 def currents(network, layer, x, T):
-    """The currents into one layer of a running network, by a recording of all its layers."""
+    """Return the currents into one layer of a running network, from a recording of all its layers."""
     name = network.plan.neurons[layer]
     seen = []
     stream = network.stream(x, record=True)
@@ -242,14 +242,14 @@ def test_spikenorm_with_the_manuals_encoder_and_several_batches():
     assert snn.encoding == "saturating"
     assert thresholds == snn.thresholds
     torch.manual_seed(7)
-    one = spikenorm([x[:3]], None, snn, 20, 1.0)
+    single = spikenorm([x[:3]], None, snn, 20, 1.0)
     torch.manual_seed(7)
     half = spikenorm([x[:3]], None, snn, 20, 0.5)
-    assert half[0].item() == pytest.approx(0.5 * one[0].item())
+    assert half[0].item() == pytest.approx(0.5 * single[0].item())
 
 
 def test_spikenorm_runs_every_product_twice_a_step(monkeypatch):
-    """Not once more for each of the layers after it; and three times before, to see that the images fit."""
+    """Not once more for each later layer; three more runs before check that the images fit."""
     torch.manual_seed(0)
     ann = VGG16((4, 4, 4, 4, 4, 4), (8,), input_shape=(1, 4, 4))
     snn = SVGG16(ann)
@@ -343,7 +343,7 @@ def test_resnet20_with_batch_norm_follows_its_rates():
     ann = ResNet20(4, 1, input_shape=(3, 8, 8), batch_norm=True, dropout=0.0).double()
     norms = [m for m in ann.modules() if isinstance(m, nn.BatchNorm2d)]
     assert len(norms) == 3 + 2 * 3 + 2
-    # Statistics and factors that are not those of a new network.
+    # Statistics and factors as after training.
     for norm in norms:
         nn.init.uniform_(norm.weight, 0.5, 1.5)
         nn.init.uniform_(norm.running_mean, -0.2, 0.2)
@@ -374,7 +374,7 @@ def test_report_of_a_hand_worked_layer():
     assert report.accuracy == (0.5, 0.5)
     assert report.ann_accuracy == 0.5
     first, last = report.products
-    assert (first.synaptic_operations, first.multiplications) == (6, 6)  # constant input: once
+    assert (first.synaptic_operations, first.multiplications) == (6, 6)  # constant input: counted once
     assert (last.synaptic_operations, last.multiplications) == (3.5 * 2, 6)
     assert "1 (ReLU)" in str(report)
     assert "50.00 %" in report.table()
@@ -382,7 +382,7 @@ def test_report_of_a_hand_worked_layer():
     assert len(report.figure().axes) == 3
     more = [(x, torch.tensor([0, 1]), "what else a loader gives")]
     assert snnfast.conversion_report(model, network, more, steps=[2, 4]) == report
-    # The scores leave the warm-up out, the layers do not.
+    # The scores exclude the warm-up, the counts of layers include it.
     later = snnfast.conversion_report(model, network, more, steps=[4], warm_up=2)
     assert later.accuracy == (float((network(x, 4, warm_up=2).argmax(1) == more[0][1]).sum()) / 2,)
     assert later.layers == report.layers
@@ -412,7 +412,7 @@ def test_report_of_convolutions_and_unit_spikes():
     report = snnfast.conversion_report(model, snn, [x], steps=[400])
     assert [r.place for r in report.layers] == ["relu1 (ReLU)", "relu2 (ReLU)", "the output"]
     assert all(r.correlation > 0.97 for r in report.layers)
-    # 8x8 outputs of 3x3 inputs, without those beyond the edge.
+    # 8x8 outputs of 3x3 inputs, without inputs beyond the edge.
     assert report.products[0].multiplications == 12 * (3 * 8 - 2) ** 2
     assert report.products[2].multiplications == 64 * 4 * 10
 

@@ -1,4 +1,4 @@
-"""Models that are written in another way convert exactly, or are refused by name and reason: never in silence."""
+"""Unusual models convert exactly, or are refused with name and reason, never silently."""
 
 import pytest
 import torch
@@ -58,7 +58,7 @@ def test_batch_norm_without_weights_folds(affine):
 
 
 def test_batch_norm_over_another_dimension_than_the_layers_is_not_folded():
-    """A Linear works on the last dimension, its batch norm on the second, which may be as large."""
+    """A Linear works on the last dimension, its batch norm on the second, which may have the same size."""
 
     class Rows(nn.Module):
         def __init__(self, features):
@@ -146,7 +146,7 @@ def test_what_is_not_affine_is_refused(forward, message):
 
 
 def changes_in_place(m, h):
-    """Who reads ``h`` afterwards reads what the ReLU has made of it."""
+    """Later reads of ``h`` get the result of the ReLU."""
     F.relu_(h)
     return h + 0.1
 
@@ -224,7 +224,7 @@ def test_arguments_that_have_a_default_keep_it():
 
 
 def test_a_shape_that_is_told_of_spikes():
-    """Read before the last neurons and after them."""
+    """The shape is read before the last neurons and after them."""
 
     class Sizes(nn.Module):
         def __init__(self):
@@ -249,7 +249,7 @@ def test_a_shape_that_is_told_of_spikes():
 @pytest.mark.parametrize("method", ["percentile", "max", "spikenorm", "qcfs"])
 @pytest.mark.parametrize("what", ["model", "images", "both"])
 def test_channels_last(method, what):
-    """The same bits as of the same network in the usual layout."""
+    """The bits are those of the same network in the contiguous layout."""
     few = {"spikenorm": {"num_steps": 5}, "qcfs": {"epochs": 1}}.get(method, {})
     arguments = {"method": method, "progress": False, **few}
     found = []
@@ -265,7 +265,7 @@ def test_channels_last(method, what):
         found.append(network(x, 9))
         for chunk in (1, 4):
             torch.testing.assert_close(network(x, 9, chunk=chunk), found[-1], rtol=0, atol=0)
-    if method != "qcfs":  # which trains, and may round otherwise
+    if method != "qcfs":  # qcfs trains, and may round differently
         torch.testing.assert_close(found[1], found[0], rtol=0, atol=0)
 
 
@@ -335,7 +335,7 @@ def test_a_layer_that_only_looks_like_a_flatten():
 
 
 class Clipped(nn.Linear):
-    """Derived from what is known, and not the same."""
+    """Subclass of a known layer that computes something else."""
 
     def forward(self, x):
         return super().forward(x).clamp(max=0.1)
@@ -388,7 +388,7 @@ class Shift(nn.Module):
 
 
 def test_balance_refuses_every_constant():
-    """Not only that of a layer: in the paper's ratios it would weigh something else in every layer."""
+    """This includes constants outside layers: in the paper's ratios they would have another weight in every layer."""
 
     class Chain(nn.Module):
         def __init__(self, between):

@@ -1,4 +1,4 @@
-"""Weights that are not plain parameters: pruned, normed, parametrised, or worked out by ``forward``."""
+"""Weights that are not plain parameters: pruned, normed, parametrised, or computed by ``forward``."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ WEIGHTS = {
 @pytest.mark.parametrize("change", WEIGHTS.values(), ids=WEIGHTS)
 @pytest.mark.parametrize("tied", [False, True])
 def test_weights_that_are_worked_out_at_every_call(change, tied):
-    """Also after a training step, and where another layer has the parameter they are made of."""
+    """This holds also after a training step, and if another layer has the parameter they are computed from."""
     model = Written(
         lambda m, h: m.other(F.relu(m.norm(m.same(h)))), same=nn.Linear(16, 16), other=nn.Linear(16, 16), norm=norm()
     ).double()
@@ -80,7 +80,7 @@ def test_weights_that_forward_works_out(weight):
     ],
 )
 def test_weights_that_change_from_run_to_run_are_refused_once(weight, name):
-    """The error names the function that changes the weights, and none that reads them."""
+    """The error names the function that changes the weights, not those that read them."""
     model = Written(lambda m, h: F.linear(h, weight(m.same.weight).cos()), same=nn.Linear(16, 16))
     with pytest.raises(ValueError, match=f"{name} in forward: .* no weights can be") as error:
         SpikingNetwork(model)

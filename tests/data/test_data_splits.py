@@ -24,8 +24,8 @@ def test_splits_are_disjoint_and_complete(open_set):
     together = torch.cat([train, val, test]).flatten(1)
     whole = open_set("all").tensors[0].flatten(1)
     assert sorted(together.tolist()) == sorted(whole.tolist())
-    both = torch.cat([train, val]).flatten(1)
-    assert sorted(open_set("train+val").tensors[0].flatten(1).tolist()) == sorted(both.tolist())
+    joined = torch.cat([train, val]).flatten(1)
+    assert sorted(open_set("train+val").tensors[0].flatten(1).tolist()) == sorted(joined.tolist())
 
 
 @pytest.mark.parametrize("open_set", [data.digits, data.iris, data.cancer])

@@ -11,7 +11,7 @@ from snnfast import data
 
 
 class InMemory(Dataset):
-    """Looks like a torchvision set that keeps its images in memory."""
+    """Stand-in for a torchvision set that keeps its images in memory."""
 
     def __init__(self, pixels, labels, transform, channels_last=True):
         self.data, self.targets, self.transform = pixels, labels, transform

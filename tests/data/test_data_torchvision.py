@@ -1,4 +1,4 @@
-"""torchvision's data sets by name: where they lie, and what is said when they do not."""
+"""torchvision's data sets by name: their folders, and errors for missing ones."""
 
 import re
 import sys

@@ -20,9 +20,9 @@ def write_heidelberg(path, samples, labels, kind_of_labels=np.uint16):
     with h5py.File(path, "w") as file:
         group = file.create_group("spikes")
         for name, kind, k in (("times", np.float32, 0), ("units", np.uint16, 1)):
-            made = group.create_dataset(name, (len(samples),), h5py.vlen_dtype(kind))
+            dataset = group.create_dataset(name, (len(samples),), h5py.vlen_dtype(kind))
             for n, sample in enumerate(samples):
-                made[n] = np.array([event[k] for event in sample], kind)
+                dataset[n] = np.array([event[k] for event in sample], kind)
         file["labels"] = np.array(labels, kind_of_labels)
     return path
 
@@ -53,7 +53,7 @@ def write_gestures(folder, name, packets, rows):
         csv.writer(stream).writerows([("class", "startTime_usec", "endTime_usec"), *rows])
 
 
-# ---- what is read
+# ---- reading
 
 
 def test_heidelberg_by_hand(spoken):
@@ -63,7 +63,7 @@ def test_heidelberg_by_hand(spoken):
     assert found.frames.nonzero().tolist() == [[0, 0, 3], [0, 2, 699], [2, 3, 0]]
     assert found.frames[0, 0, 3] == 2
     assert found.labels.tolist() == [4, 0, 19]
-    assert found.lengths.tolist() == [3, 1, 4]  # the event at 500 ms is left out
+    assert found.lengths.tolist() == [3, 1, 4]  # without the event at 500 ms
     pooled = data.heidelberg(spoken, num_steps=60, pool=100, dtype=torch.bool)
     assert pooled.frames.dtype == torch.bool
     assert pooled.frames.nonzero().tolist() == [[0, 0, 0], [0, 2, 6], [2, 3, 0], [2, 50, 0]]
@@ -111,7 +111,7 @@ def test_a_list_names_recordings_of_nmnist(tmp_path):
     found = data.nmnist(listed, num_steps=2, cache=tmp_path / "cache")
     assert found.labels.tolist() == [4, 9]
     assert found.frames.nonzero().tolist() == [[0, 0, 1, 0, 5], [1, 0, 1, 0, 3]]
-    listed.write_text("7 9")  # the cache is that of another list
+    listed.write_text("7 9")  # the cache belongs to another list
     assert data.nmnist(listed, num_steps=2, cache=tmp_path / "cache").labels.tolist() == [9]
     for content, kind, message in (
         ("", ValueError, "it is empty"),
@@ -187,7 +187,7 @@ def test_the_parts_of_a_set_are_held_side_by_side(tmp_path, monkeypatch):
         return [one.labels.item() for one in sets]
 
     assert read() == [3, 7, 0, 1]
-    monkeypatch.setattr(events, "_count", None)  # nothing is read anew
+    monkeypatch.setattr(events, "_count", None)  # nothing is read again
     assert read() == [3, 7, 0, 1]
 
 
@@ -227,7 +227,7 @@ def test_a_damaged_cache_is_made_anew_and_never_unpickled(spoken, tmp_path, name
 @pytest.mark.parametrize("name", [".bin", ".npy"])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.bool])
 def test_a_flipped_bit_in_the_cache_is_noticed(spoken, tmp_path, name, dtype):
-    """In frames, labels, lengths and checksums: the set is made anew."""
+    """In frames, labels, lengths and checksums; the cache is then rebuilt."""
     want = data.heidelberg(spoken, num_steps=4, dtype=dtype, cache=tmp_path)
     want = [t.clone() for t in want]  # frames are mapped from the file
     (file,) = tmp_path.glob(f"heidelberg-shd-*{name}")

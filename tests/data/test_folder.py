@@ -1,4 +1,4 @@
-"""Images in folders by class: read once, as bytes, and wrong folders are told by name."""
+"""Images in folders by class: read once, as bytes; errors name the folder."""
 
 import pickle
 import sys

@@ -1,4 +1,4 @@
-"""A user's own data: every kind of source, and what is wrong with it told."""
+"""A user's own data: every kind of source, and errors that name its faults."""
 
 import numpy as np
 import pytest
@@ -38,8 +38,8 @@ def test_a_file_with_both_parts(tmp_path):
         same(own_images(source, "test")[0], torch.from_numpy(images[30:]).float() / 255)
         train, val = own_images(source, "train"), own_images(source, "val")
         assert (len(train[0]), len(val[0])) == (28, 2)
-        both = torch.cat([train[0], val[0]]).flatten(1).sum(1).sort().values
-        same(both, whole[0].flatten(1).sum(1).sort().values)
+        joined = torch.cat([train[0], val[0]]).flatten(1).sum(1).sort().values
+        same(joined, whole[0].flatten(1).sum(1).sort().values)
     assert label_of(source) == "mine"
 
 
@@ -141,21 +141,21 @@ def test_what_is_wrong_with_arrays_is_told(tmp_path, change, error):
 
 
 def test_damaged_files_are_told(tmp_path):
-    """Whatever byte is wrong: either nothing of it is seen, or it is told in a ValueError."""
+    """Any wrong byte either has no effect or raises a ValueError."""
     images, labels = arrays(height=3, width=2)
     np.savez_compressed(tmp_path / "mine.npz", images=images, labels=labels)
     torch.save({"images": torch.from_numpy(images), "labels": torch.from_numpy(labels)}, tmp_path / "mine.pt")
     for suffix, kind in ("npz", "arrays"), ("pt", "tensors"):
         file = tmp_path / f"mine.{suffix}"
         whole = file.read_bytes()
-        told = 0
+        errors = 0
         for k in range(0, len(whole), 7):
             file.write_bytes(whole[:k] + bytes([whole[k] ^ 0x55]) + whole[k + 1 :])
             try:
                 own_images(str(file), "train")
             except (ValueError, TypeError):
-                told += 1
-        assert told
+                errors += 1
+        assert errors
         file.write_bytes(b"")
         with pytest.raises(ValueError, match=f"holds no plain {kind}"):
             own_images(str(file), "train")
@@ -260,7 +260,7 @@ def test_folds_of_own_images_take_all_of_them(tmp_path):
 
 
 def frames(n=18):
-    """Events of 2 polarities, 5 steps; each class its own pixel."""
+    """Events of 2 polarities in 5 steps; each class has another pixel."""
     labels = np.arange(n) % 3
     counts = np.zeros((n, 5, 2, 8, 6), np.uint8)
     counts[np.arange(n), 2, 1, labels, labels] = 3

@@ -20,8 +20,8 @@ def write(folder, part, n, num_steps=5, **changes):
 
 
 def test_events_and_the_wave_at_every_step(tmp_path):
-    made = {part: write(tmp_path, part, n) for part, n in (("train", 3), ("test", 2))}
-    for part, content in made.items():
+    parts = {part: write(tmp_path, part, n) for part, n in (("train", 3), ("test", 2))}
+    for part, content in parts.items():
         x, labels = data.qtdb(tmp_path, train=part == "train")
         assert x.dtype == torch.int8
         assert x.tolist() == content["x"].tolist()

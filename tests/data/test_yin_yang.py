@@ -21,7 +21,7 @@ def test_parts_of_the_symbol_by_hand():
             [0, 0],
         ]
     )
-    # The head of yang is a disk on the left, also below the middle, that of yin one on the right, also above it.
+    # The head of yang is a disk on the left that reaches below the middle, that of yin on the right, reaching above it.
     assert parts(points.double()).tolist() == [1, 0, 1, 0, 2, 2, 1, 0, -1]
 
 

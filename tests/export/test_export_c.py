@@ -1,4 +1,4 @@
-"""``export_c``: the program gives the bits of the network, is plain C99, and says what it cannot be."""
+"""``export_c``: the program gives the bits of the network and is plain C99; errors name the reason."""
 
 import functools
 import shutil
@@ -21,7 +21,7 @@ def same(a, b):
     torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
-def each(*shape, low=1.5, high=6.0, seed=3):
+def varied(*shape, low=1.5, high=6.0, seed=3):
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * (high - low) + low
 
 
@@ -30,7 +30,7 @@ def events(*sizes, **options):
 
 
 def behind(layer, inputs=9, features=8):
-    """``layer`` behind a product of which a part of the neurons fires."""
+    """Return ``layer`` after a product that makes a part of the neurons fire."""
     product = events(inputs, features)
     with torch.no_grad():
         product.weight *= 4
@@ -47,7 +47,7 @@ class Residual(nn.Module):
 
 
 class Added(Residual):
-    """Additions in place, read by the name before and by another one."""
+    """In-place additions, read by both names."""
 
     def __init__(self):
         super().__init__()
@@ -95,7 +95,7 @@ NETWORKS = {
     "IF strict at its threshold": (lambda: nn.Sequential(LIF(), sn.IF(strict=True)), FEATURES),
     "LIF strict": (lambda: behind(LIF(2.0, strict=True)), FEATURES),
     "LIF of each its own": (
-        lambda: behind(LIF(each(8), v_threshold=each(8, low=0.3, high=1), v_reset=each(8) / 9)),
+        lambda: behind(LIF(varied(8), v_threshold=varied(8, low=0.3, high=1), v_reset=varied(8) / 9)),
         FEATURES,
     ),
     "ParametricLIF": (lambda: behind(sn.ParametricLIF(2.7, learnable_threshold=True)), FEATURES),
@@ -109,7 +109,7 @@ NETWORKS = {
         FEATURES,
     ),
     "LI": (lambda: behind(sn.LI(5.0, v_rest=0.2)), FEATURES),
-    "EIF": (lambda: behind(sn.EIF(4.0, delta_t=each(8) + 0.5)), FEATURES),
+    "EIF": (lambda: behind(sn.EIF(4.0, delta_t=varied(8) + 0.5)), FEATURES),
     "QIF": (lambda: behind(sn.QIF(4.0, v_reset=-0.1)), FEATURES),
     "Izhikevich": (lambda: behind(sn.Izhikevich(4.0, b=0.3)), FEATURES),
     "several spikes": (lambda: behind(LIF(max_spikes=None, v_reset=None, decay_input=False)), FEATURES),
@@ -117,7 +117,7 @@ NETWORKS = {
         lambda: behind(sn.CubaLIF(max_spikes=2, v_reset=None, refractory=2, decay_input=False)),
         FEATURES,
     ),
-    "CubaLI": (lambda: behind(sn.CubaLI(5.0, 2.0, v_rest=each(8))), FEATURES),
+    "CubaLI": (lambda: behind(sn.CubaLI(5.0, 2.0, v_rest=varied(8))), FEATURES),
     "RLIF": (lambda: behind(learned(sn.RLIF, tau=2.0, self_connections=False)), FEATURES),
     "Recurrent": (
         lambda: behind(learned(functools.partial(sn.Recurrent, sn.AdLIF(tau=(2.0, 4.0))), max_delay=3.5)),
@@ -128,27 +128,27 @@ NETWORKS = {
         FEATURES,
     ),
     "Delay": (lambda: nn.Sequential(behind(LIF(), 9, 3), trained_delay(), Time(events(3, 2))), FEATURES),
-    "own KLIF": (lambda: behind(klif.layer(k=each(8, low=0.8, high=1.5), decay=0.7)), FEATURES),
+    "own KLIF": (lambda: behind(klif.layer(k=varied(8, low=0.8, high=1.5), decay=0.7)), FEATURES),
     "own two compartments": (
         lambda: behind(two_compartments.layer(refractory=2, strict=True, v_threshold=0.4)),
         FEATURES,
     ),
     "own functions": (lambda: behind(many_functions.layer(v_reset=None, max_spikes=3)), FEATURES),
     "own recurrent": (lambda: behind(learned(functools.partial(sn.Recurrent, klif.layer(k=1.2)))), FEATURES),
-    "own image": (lambda: nn.Sequential(plain_lif.layer(v_rest=each(2, 1, 1) / 9, decay=each(2, 1, 1) / 7)), IMAGE),
+    "own image": (lambda: nn.Sequential(plain_lif.layer(v_rest=varied(2, 1, 1) / 9, decay=varied(2, 1, 1) / 7)), IMAGE),
     "a sum": (Residual, FEATURES),
     "sums in place": (Added, FEATURES),
     "a convolution": (
         lambda: nn.Sequential(
             Time(SpikeConv2d(2, 5, 3, padding=(1, 2), method="events")),
-            LIF(each(5, 1, 1), v_threshold=0.2),
+            LIF(varied(5, 1, 1), v_threshold=0.2),
             Time(nn.Flatten(), nn.Dropout(0.3), events(5 * 7 * 8, 6)),
             LIF(v_threshold=0.1),
         ),
         IMAGE,
     ),
     "an image of each pixel its own": (
-        lambda: nn.Sequential(LIF(each(2, 7, 6), v_threshold=each(7, 6, low=0.1, high=0.6))),
+        lambda: nn.Sequential(LIF(varied(2, 7, 6), v_threshold=varied(7, 6, low=0.1, high=0.6))),
         IMAGE,
     ),
     "pooling": (
@@ -161,7 +161,7 @@ NETWORKS = {
 }  # fmt: skip
 
 
-def made(name):
+def network_and_input(name):
     torch.manual_seed(0)
     make, shape = NETWORKS[name]
     x = torch.randn(25, 2, *shape, generator=torch.Generator().manual_seed(1)).mul_(2).relu_()
@@ -171,7 +171,7 @@ def made(name):
 @needs_compiler
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_program_gives_every_bit_of_the_network(name, tmp_path):
-    net, x = made(name)
+    net, x = network_and_input(name)
     with torch.no_grad():
         want = net(x)
     report = snnfast.export_c(net, tmp_path, x.shape[2:])
@@ -229,7 +229,7 @@ def test_weights_of_8_bits_lose_what_is_stated(tmp_path):
     assert recurrent.layer == "1"
     assert (recurrent.relative, whole.losses) == (pytest.approx(0.003, abs=0.003), [])
     assert whole.layers[1].weights == 4 * (72 + 8)
-    assert report.layers[1].weights == 72 + 4 * 8 + 4 * 8  # and scales, and biases
+    assert report.layers[1].weights == 72 + 4 * 8 + 4 * 8  # with scales and biases
     same(net[0].layer.weight, before)
     assert "| 0.layer | " in str(report)
 
@@ -309,7 +309,7 @@ def test_weights_that_are_worked_out_are_written_as_they_are(how, tmp_path):
     net = nn.Sequential(Time(nn.Linear(9, 6), nn.BatchNorm1d(6)), sn.LI()).eval()
     WEIGHTS[how](net[0].layer[0])
     x = torch.rand(5, 2, 9)
-    want = net(x)  # leaves weights with a graph
+    want = net(x)  # weights now have a graph
     found = snnfast.export_c(net, tmp_path).network(x)
     torch.testing.assert_close(found, want)
     same(net(x), want)
@@ -329,8 +329,8 @@ def test_what_you_wrote_stays(tmp_path):
         (tmp_path / name).write_text("mine")
     (tmp_path / "Makefile").unlink()
     snnfast.export_c(net, tmp_path)
-    kept = {path.name for path in tmp_path.iterdir() if path.read_text() == "mine"}
-    assert kept == {"main.c"}
+    unchanged = {path.name for path in tmp_path.iterdir() if path.read_text() == "mine"}
+    assert unchanged == {"main.c"}
 
 
 @needs_compiler
@@ -375,7 +375,7 @@ def test_a_compiler_takes_several_neurons_at_once(name, tmp_path):
     assert f"snn.c:{(tmp_path / 'snn.c').read_text().splitlines().index(function) + 2}:" in said
 
 
-# What cannot be written.
+# Errors of layers that cannot be written.
 
 
 class Twice(nn.Module):
@@ -412,9 +412,9 @@ class Branching(Twice):
 def hooked(pre):
     net = nn.Sequential(Time(nn.Linear(3, 3)), LIF())
     if pre:
-        net[1].register_forward_pre_hook(lambda layer, given: (given[0] * 2,))
+        net[1].register_forward_pre_hook(lambda layer, inputs: (inputs[0] * 2,))
     else:
-        net[1].register_forward_hook(lambda layer, given, result: result * 2)
+        net[1].register_forward_hook(lambda layer, inputs, result: result * 2)
     return net
 
 

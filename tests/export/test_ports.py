@@ -1,6 +1,6 @@
 """Networks of snnTorch and Norse whose loops ``replace`` took apart: to C, NIR, single steps, torch.export and ONNX.
 
-Stand-ins for the neurons of both libraries, which need not be there.
+Stand-ins replace the neurons of both libraries, which need not be installed.
 """
 
 import importlib.util
@@ -26,7 +26,7 @@ def to_zero():
 
 
 class SnnTorch(Layers):
-    """A step of the input at a time, and what the last layer fires."""
+    """Loop over the steps of the input, returning the spikes of the last layer."""
 
     def __init__(self, neuron=neuron):
         super().__init__(neuron)
@@ -37,15 +37,15 @@ class SnnTorch(Layers):
     def forward(self, x):
         mem1, mem2 = self.lif1.init_leaky(), self.lif2.init_leaky()
         spikes = []
-        for now in x:
-            spk, mem1 = self.lif1(self.fc1(now), mem1)
+        for x_t in x:
+            spk, mem1 = self.lif1(self.fc1(x_t), mem1)
             spk, mem2 = self.lif2(self.fc2(spk), mem2)
             spikes.append(spk)
         return torch.stack(spikes)
 
 
 class Norse(nn.Module):
-    """As Norse's own models have it: a readout that never fires, whose voltages fill a tensor."""
+    """Loop of Norse's models: a readout that never fires, whose voltages fill a tensor."""
 
     def __init__(self):
         super().__init__()
@@ -110,8 +110,8 @@ def test_step_by_step(name):
     net, expected = ported(NETS[name])
     step = snnfast.export.Step(net)
     states, got = step.start(X[0]), []
-    for now in X:
-        y, *states = step(now, *states)
+    for x_t in X:
+        y, *states = step(x_t, *states)
         got.append(y)
     close(torch.stack(got), expected)
 
@@ -130,7 +130,7 @@ def test_in_onnx(name, tmp_path):
     import onnxruntime
 
     net, expected = ported(NETS[name])
-    x = X[:2]  # of steps that are unrolled, each some seconds
+    x = X[:2]  # few steps: they are unrolled, and each takes seconds
     torch.onnx.export(net, (x,), tmp_path / "net.onnx", dynamo=True, verbose=False)
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
     (got,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
@@ -138,7 +138,7 @@ def test_in_onnx(name, tmp_path):
 
 
 class Images(nn.Module):
-    """An image that is the same at every step, and the rate of what fires."""
+    """Network with the same image at every step, returning firing rates."""
 
     def __init__(self):
         super().__init__()
@@ -186,10 +186,10 @@ def test_other_neurons_in_c(tmp_path):
     close(run(tmp_path, X, 3), expected)
 
 
-def both(self, x):
+def both_results(self, x):
     mem, spikes, membranes = self.lif1.init_leaky(), [], []
-    for now in x:
-        spk, mem = self.lif1(self.fc1(now), mem)
+    for x_t in x:
+        spk, mem = self.lif1(self.fc1(x_t), mem)
         spikes.append(spk)
         membranes.append(mem)
     return torch.stack(spikes) + torch.stack(membranes)
@@ -197,22 +197,22 @@ def both(self, x):
 
 def membranes(self, x):
     mem, found = self.lif1.init_leaky(), []
-    for now in x:
-        _, mem = self.lif1(self.fc1(now), mem)
+    for x_t in x:
+        _, mem = self.lif1(self.fc1(x_t), mem)
         found.append(mem)
     return torch.stack(found)
 
 
 def scaled(self, x):
     mem, spikes = self.lif1.init_leaky(), []
-    for now in x:
-        spk, mem = self.lif1(10 * self.fc1(now), mem)
+    for x_t in x:
+        spk, mem = self.lif1(10 * self.fc1(x_t), mem)
         spikes.append(spk)
     return torch.stack(spikes)
 
 
 REFUSED = {
-    "both results": (both, "of lif1, a Leaky, more than one result is used, and a layer gives one"),
+    "both results": (both_results, "of lif1, a Leaky, more than one result is used, and a layer gives one"),
     "membranes": (membranes, "lif1, a Leaky, has no layer of its own here: its membranes are those before a reset"),
     "a function": (scaled, "mul in forward is no layer"),
 }

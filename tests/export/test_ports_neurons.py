@@ -1,4 +1,4 @@
-"""Neurons of snnTorch and Norse in loops, as layers of the package: one step at a time, against the copy and theirs."""
+"""Neurons of snnTorch and Norse in loops, as layers of the package: step by step, against copy and original."""
 
 import pytest
 import torch
@@ -36,8 +36,8 @@ NORSE = {
 }
 
 
-class Kept(nn.Module):
-    """Steps of a neuron that keeps its states itself."""
+class KeepsState(nn.Module):
+    """Loop over a neuron that keeps its states."""
 
     def __init__(self, neuron):
         super().__init__()
@@ -45,16 +45,16 @@ class Kept(nn.Module):
 
     def forward(self, x):
         self.neuron.reset_mem()
-        return torch.stack([self.neuron(now)[0] for now in x])
+        return torch.stack([self.neuron(x_t)[0] for x_t in x])
 
 
-class Handed(Kept):
-    """Steps of a neuron that is given its state."""
+class PassesState(KeepsState):
+    """Loop that passes the states from step to step."""
 
     def forward(self, x):
         state, outputs = None, []
-        for now in x:
-            out, state = self.neuron(now, state)
+        for x_t in x:
+            out, state = self.neuron(x_t, state)
             outputs.append(out)
         return torch.stack(outputs)
 
@@ -62,8 +62,8 @@ class Handed(Kept):
 def one_by_one(net):
     step = snnfast.export.Step(net)
     states, outputs = step.start(X[0]), []
-    for now in X:
-        y, *states = step(now, *states)
+    for x_t in X:
+        y, *states = step(x_t, *states)
         outputs.append(y)
     return torch.stack(outputs)
 
@@ -71,7 +71,7 @@ def one_by_one(net):
 @pytest.mark.parametrize("name", [*SNNTORCH, *NORSE])
 def test_a_neuron_as_a_layer(name):
     torch.manual_seed(0)
-    net = Kept(SNNTORCH[name]()) if name in SNNTORCH else Handed(NORSE[name]())
+    net = KeepsState(SNNTORCH[name]()) if name in SNNTORCH else PassesState(NORSE[name]())
     with torch.no_grad():
         expected = net(X)
     assert expected.unique().numel() > 1
@@ -79,14 +79,14 @@ def test_a_neuron_as_a_layer(name):
 
 
 REFUSED = {
-    "inhibition": (lambda: Kept(snn.Leaky(beta=0.8, inhibition=True)), "no kernel leaves one spike a sample"),
-    "graded": (lambda: Kept(snn.Leaky(beta=0.8, graded_spikes_factor=2.0)), "its spikes are graded"),
-    "no reset": (lambda: Kept(snn.Leaky(beta=0.8, reset_mechanism="none")), "it has no reset"),
+    "inhibition": (lambda: KeepsState(snn.Leaky(beta=0.8, inhibition=True)), "no kernel leaves one spike a sample"),
+    "graded": (lambda: KeepsState(snn.Leaky(beta=0.8, graded_spikes_factor=2.0)), "its spikes are graded"),
+    "no reset": (lambda: KeepsState(snn.Leaky(beta=0.8, reset_mechanism="none")), "it has no reset"),
     "Alpha": (
-        lambda: Kept(snn.Alpha(alpha=0.8, beta=0.7, reset_mechanism="none")),
+        lambda: KeepsState(snn.Alpha(alpha=0.8, beta=0.7, reset_mechanism="none")),
         "its membrane is a sum of two currents",
     ),
-    "LSNNCell": (lambda: Handed(norse.LSNNCell()), "no kernel of the package is its equal"),
+    "LSNNCell": (lambda: PassesState(norse.LSNNCell()), "no kernel of the package is its equal"),
 }
 
 

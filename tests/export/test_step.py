@@ -1,4 +1,4 @@
-"""``Step``, ONNX and AOTInductor: a network step by step in the hands of other tools."""
+"""``Step``, ONNX and AOTInductor: a network step by step in other tools."""
 
 import importlib.util
 import os
@@ -73,7 +73,7 @@ class Mean(nn.Module):
 
 @pytest.mark.parametrize("readout", [Mean(), LIF(return_v_seq=True)])
 def test_what_gives_no_sequence_is_refused(readout):
-    """The first sample would be taken for the first step."""
+    """``Step`` would take the first sample for the first step."""
     with pytest.raises(ValueError, match=r"^Step: net must return one tensor \[T, B, \.\.\.\]"):
         Step(nn.Sequential(LIF(), readout)).start(torch.rand(3, 4))
 
@@ -97,7 +97,7 @@ def test_a_converted_network_is_refused():
 
 
 def exported(net, x, strict=False):
-    """The steps of ``x`` by the program that torch.export makes."""
+    """Run the steps of ``x`` by the program of torch.export."""
     step = Step(net)
     start = step.start(x[0])
     program = torch.export.export(step, (x[0], *start), strict=strict).module()
@@ -134,9 +134,9 @@ def test_given_delays_of_recurrence_are_exported(strict):
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
 def test_hooks_run_and_weights_are_worked_out():
     net = nn.Sequential(Time(nn.utils.weight_norm(nn.Linear(4, 3))), LI()).eval()
-    net[1].register_forward_hook(lambda layer, given, result: result * 2)
+    net[1].register_forward_hook(lambda layer, inputs, result: result * 2)
     x = torch.rand(5, 1, 4)
-    want = net(x)  # leaves a weight with a graph
+    want = net(x)  # a weight now has a graph
     torch.testing.assert_close(exported(net, x), want)
 
 
@@ -151,7 +151,7 @@ def test_a_program_for_onnx_has_no_kernels(monkeypatch):
     assert "lif_forward" in targets()
     monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
     assert "snnfast" not in targets()
-    assert "_assert_async" not in targets()  # a check of delays, which ONNX has not either
+    assert "_assert_async" not in targets()  # a check of delays, which ONNX does not have either
 
 
 @pytest.mark.skipif(not ONNX, reason="needs onnx, onnxscript and onnxruntime")
@@ -198,8 +198,8 @@ int main(int count, char** words) {
 """
 
 
-class Given(nn.Module):
-    """Tensors for the program in C++."""
+class Tensors(nn.Module):
+    """Container of tensors for the program in C++."""
 
     def __init__(self, *values):
         super().__init__()
@@ -222,7 +222,7 @@ def test_aotinductor_runs_without_python(tmp_path):
         program = torch.export.export(step, (x[0], *start))
     package = torch._inductor.aoti_compile_and_package(program, package_path=str(tmp_path / "step.pt2"))
     (tmp_path / "main.cpp").write_text(MAIN)
-    torch.jit.script(Given(x, *start)).save(str(tmp_path / "given.pt"))
+    torch.jit.script(Tensors(x, *start)).save(str(tmp_path / "given.pt"))
     root = Path(torch.__file__).parent
     includes = [f"-I{root}/include", f"-I{root}/include/torch/csrc/api/include"]
     libraries = [f"-L{root}/lib", f"-Wl,-rpath,{root}/lib", "-ltorch", "-ltorch_cpu", "-lc10"]

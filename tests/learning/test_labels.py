@@ -59,9 +59,9 @@ def test_a_class_without_neurons_never_wins(vote):
 def test_a_class_that_no_neuron_prefers_may_win_by_proportion_only():
     rates = torch.tensor([[5.0, 4.0, 0.0], [0.0, 4.0, 5.0]], dtype=torch.float64)
     assigned = Assignment(torch.tensor([0, 2]), rates)
-    both = torch.tensor([[3, 3]])
-    assert predict(both, assigned, vote="proportion").tolist() == [1]
-    assert predict(both, assigned, vote="mean").tolist() == [0]
+    counts = torch.tensor([[3, 3]])
+    assert predict(counts, assigned, vote="proportion").tolist() == [1]
+    assert predict(counts, assigned, vote="mean").tolist() == [0]
 
 
 def test_many_images_are_counted_exactly():

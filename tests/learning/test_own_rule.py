@@ -1,4 +1,4 @@
-"""Rules of users: the compiled kernel equals the reference, and the rules of the package that they write down."""
+"""Rules of users: the compiled kernel equals the reference, and rules of the package written as equations."""
 
 import warnings
 
@@ -24,7 +24,7 @@ def weights(dtype):
 
 
 def pair(s):
-    s_pre = s.s_pre * 1.0  # a variable named as an argument
+    s_pre = s.s_pre * 1.0  # a variable with the name of an argument
     return 0.02 * s.s_post * s.x_pre - 0.01 * s_pre * s.x_post
 
 
@@ -38,7 +38,7 @@ def soft_bounds(s):
 
 
 def decay(s):
-    """Work where nothing spikes, a condition, an exponential and a reward."""
+    """Rule with a change without spikes, a condition, an exponential and a reward."""
     leak = torch.where(s.w > 0.5, -0.01, 0.001) * torch.exp(-s.w)
     return leak + s.reward * torch.relu(s.x_pre - s.x_post)
 
@@ -56,17 +56,17 @@ HOW = {
 }
 
 
-def run(rule, dtype, which, how, w=None, steps=slice(None), state=None):
+def run(rule, dtype, backend_name, how, w=None, steps=slice(None), state=None):
     w = weights(dtype) if w is None else w
     reward = {"reward": how["reward"][steps].to(dtype)} if "reward" in how else {}
-    with backend.use(which), warnings.catch_warnings():
+    with backend.use(backend_name), warnings.catch_warnings():
         warnings.simplefilter("error")
         arguments = {"rule": rule, "state": state, **how, **reward}
         return w, ops.stdp_(w, PRE_SPIKES[steps], POST_SPIKES[steps], **arguments)
 
 
-def same(one, other):
-    for a, b in zip((one[0], *one[1]), (other[0], *other[1])):
+def same(first, other):
+    for a, b in zip((first[0], *first[1]), (other[0], *other[1])):
         if a is not None:
             torch.testing.assert_close(a, b, rtol=0, atol=0)
 
@@ -86,11 +86,11 @@ def test_the_kernel_has_the_bits_of_the_reference(change, how, dtype):
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("change", KNOWN)
 def test_rules_of_the_package_as_equations(change, how):
-    known, own = KNOWN[change], plasticity.OwnRule(change)
+    known, written = KNOWN[change], plasticity.OwnRule(change)
     if how == "reward":
-        known, own = (plasticity.reward_modulated(rule, 50.0) for rule in (known, own))
+        known, written = (plasticity.reward_modulated(rule, 50.0) for rule in (known, written))
     w, state = run(known, torch.float64, "cpu", HOW[how])
-    found, of_own = run(own, torch.float64, "cpu", HOW[how])
+    found, of_own = run(written, torch.float64, "cpu", HOW[how])
     torch.testing.assert_close(found, w, rtol=1e-12, atol=1e-12)
     for a, b in zip(of_own, state):
         if a is not None:
@@ -104,8 +104,8 @@ def test_parts_strides_and_threads_change_nothing(monkeypatch):
     _, state = run(rule, torch.float32, "cpu", HOW["reward"], wide, slice(0, 9))
     before = [None if value is None else value.clone() for value in state]
     same((wide, run(rule, torch.float32, "cpu", HOW["reward"], wide, slice(9, T), state)[1]), whole)
-    for value, kept in zip(state, before):
-        torch.testing.assert_close(value, kept, rtol=0, atol=0)
+    for value, expected in zip(state, before):
+        torch.testing.assert_close(value, expected, rtol=0, atol=0)
     monkeypatch.setattr("snnfast.ops.own_rule._FEW", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     same(run(rule, torch.float32, "cpu", HOW["reward"]), whole)

@@ -1,4 +1,4 @@
-"""A linear layer learns by STDP: the object does what the op does, by call, by step and by hook."""
+"""A linear layer learns by STDP: ``learning.STDP`` equals the op, by call, by step and by hook."""
 
 import copy
 import math

@@ -1,4 +1,4 @@
-"""Plasticity without a closed list: own rules, convolutions, signed rates, recorded spikes, PyTorch's weights."""
+"""STDP with rules of users, convolutions, signed rates, recorded spikes and PyTorch's weights."""
 
 import copy
 
@@ -31,16 +31,16 @@ def pair(s):
 def test_an_own_rule_is_the_rule_of_the_package_that_it_writes_down(trace, how):
     pre, post = spikes(20, 3, 12), spikes(20, 3, 7, seed=1)
     times = {"tau_pre": 10.0, "tau_post": 30.0, "trace": trace}
-    known, own = linear(), linear()
+    known, written = linear(), linear()
     learners = (
         STDP(known, plasticity.pair(0.01, 0.02, **times), **how),
-        STDP(own, plasticity.OwnRule(pair, **times), **how),
+        STDP(written, plasticity.OwnRule(pair, **times), **how),
     )
     for learner in learners:
         learner.run(pre[:12], post[:12])
         learner.run(pre[12:], post[12:])
-    torch.testing.assert_close(own.weight, known.weight, rtol=1e-12, atol=1e-12)
-    assert (own.weight - linear().weight).abs().max() > 0.01
+    torch.testing.assert_close(written.weight, known.weight, rtol=1e-12, atol=1e-12)
+    assert (written.weight - linear().weight).abs().max() > 0.01
 
 
 def test_an_own_rule_takes_rewards_and_any_formula():
@@ -84,7 +84,7 @@ def test_a_convolution_learns_at_every_place(options, own, last):
     post = spikes(6, *conv(pre[0]).shape, seed=1, rate=0.05)
     rule = plasticity.OwnRule(pair) if own else plasticity.pair(0.01, 0.02)
     expected = conv.weight.detach().clone()
-    # By hand: each place is a dense layer of the pixels below it, all with the weights before the step.
+    # By hand: each position is a dense layer of the pixels under it, all with the weights before the step.
     dense = nn.Linear(expected[0].numel(), 5, bias=False, dtype=torch.float64)
     patches = nn.functional.unfold(pre.flatten(0, 1), conv.kernel_size, conv.dilation, conv.padding, conv.stride)
     with torch.no_grad():

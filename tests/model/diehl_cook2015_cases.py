@@ -8,7 +8,7 @@ CURRENT_BASED = ["manual", "n3ml", "tuned"]
 
 
 def lively(preset="manual", dtype=torch.float64, **changes):
-    """A small network that spikes a lot, and learns fast enough to see it."""
+    """Return a small network that spikes a lot and learns fast."""
     torch.manual_seed(2)
     return DiehlAndCook2015(
         6,

@@ -95,7 +95,7 @@ def test_calibrate_sets_every_layer():
 
 @pytest.mark.parametrize("options", [{}, {"learn_delays": True}], ids=["weights", "delays"])
 def test_step_is_one_of_gradient_descent(backend, options):
-    """With weights alone it does without autograd."""
+    """If only weights learn, the step does not use autograd."""
     net, by_hand = Bohte2002(4, 5, 2, **options), Bohte2002(4, 5, 2, **options)
     assert net.weights_only == (not options)
     net, by_hand = net.to(backend.device), by_hand.to(backend.device)

@@ -18,7 +18,7 @@ def double(values):
 
 
 def run(device, dt, state=None, steps=None):
-    """The run of the record in one presentation, or as much of it as ``steps``; also weights and thresholds."""
+    """Run the recorded presentation, or its first ``steps``; return the result, weights and thresholds."""
     finer = round(RECORD["dt"] / dt)
     period = RECORD["image_steps"] + round(RECORD["rest"] / RECORD["dt"])
     w, delays = double(RECORD["weights"]), torch.tensor(RECORD["delays"], dtype=torch.uint8)
@@ -52,7 +52,7 @@ def test_same_spikes_weights_and_thresholds(kernels):
 
 
 def test_same_membranes_and_conductances(kernels):
-    """Step by step, on a state that is handed from call to call."""
+    """The network runs step by step, with the state passed from call to call."""
     w, delays = double(RECORD["weights"]), torch.tensor(RECORD["delays"], dtype=torch.uint8)
     w, delays = w.to(kernels.device), delays.to(kernels.device)
     theta = torch.full(w.shape[:1], RECORD["theta"], dtype=torch.float64, device=kernels.device)
@@ -70,7 +70,7 @@ def test_same_membranes_and_conductances(kernels):
         "return_state": True,
         **RECORD["constants"],
     }
-    # The record holds the first step of every few.
+    # The record holds the first of every few steps.
     state = ops.diehl_cook_conductance_(x[None, :0], w, theta, **settings).state
     state = ops.diehl_cook_conductance_(x[None, :1], w, theta, state=state, **settings).state
     for sample in range(len(RECORD["v"])):

@@ -1,4 +1,4 @@
-"""The network of Diehl and Cook 2015: its calls, weights and parts."""
+"""The network of Diehl and Cook 2015: calls, weights and parts."""
 
 import copy
 
@@ -28,48 +28,50 @@ def step_by_step(model, trains):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", CURRENT_BASED)
 def test_the_manuals_calls_and_present_give_the_same_weights(name, dtype):
-    one, two = lively(name, dtype), lively(name, dtype)
-    before = one.state_dict()["xe.w"].clone()
-    fast = one.present(spikes(), return_spikes=True)
-    slow = step_by_step(two, spikes())
+    first, second = lively(name, dtype), lively(name, dtype)
+    before = first.state_dict()["xe.w"].clone()
+    fast = first.present(spikes(), return_spikes=True)
+    slow = step_by_step(second, spikes())
     assert_exact(fast.counts, slow)
     assert_exact(fast.counts, fast.spikes.sum(1, dtype=torch.int32))
     assert (slow.sum(0) > 0).sum() >= 3
-    assert_same(one.state_dict(), two.state_dict())
-    assert (one.xe.w != before).any()
-    assert (one.exc.theta > 0).any()
+    assert_same(first.state_dict(), second.state_dict())
+    assert (first.xe.w != before).any()
+    assert (first.exc.theta > 0).any()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.uint8, torch.bool, torch.int64, torch.half])
 def test_run_takes_spikes_of_any_dtype_and_shape(dtype):
-    one, two = lively(), lively()
-    step_by_step(one, spikes(1))
-    step_by_step(two, spikes(1).flatten(2).to(dtype))
-    assert_same(one.state_dict(), two.state_dict())
+    first, second = lively(), lively()
+    step_by_step(first, spikes(1))
+    step_by_step(second, spikes(1).flatten(2).to(dtype))
+    assert_same(first.state_dict(), second.state_dict())
 
 
 def test_rates_are_the_spikes_of_the_poisson_op():
-    one, two, three = lively(), lively(), lively()
+    first, second, third = lively(), lively(), lively()
     seeds = torch.tensor([5, 6, 7])
     hz = rates()
     trains = torch.stack([ops.poisson(r * (1 / 1000), 60, seed=int(s), dtype=torch.bool) for r, s in zip(hz, seeds)])
-    counts = one.present(hz, seeds=seeds).counts
-    assert_exact(counts, two.present(trains).counts)
-    assert_exact(counts, three.present(Rates(hz.flatten(1), 60, seeds)).counts)
-    assert_same(one.state_dict(), two.state_dict())
-    assert_same(one.state_dict(), three.state_dict())
+    counts = first.present(hz, seeds=seeds).counts
+    assert_exact(counts, second.present(trains).counts)
+    assert_exact(counts, third.present(Rates(hz.flatten(1), 60, seeds)).counts)
+    assert_same(first.state_dict(), second.state_dict())
+    assert_same(first.state_dict(), third.state_dict())
 
 
 def test_one_image_and_one_spike_train_need_no_batch():
-    one, two = lively(), lively()
+    first, second = lively(), lively()
     seeds = torch.tensor([5])
-    assert_exact(one.present(rates(1)[0], seeds=seeds).counts, two.present(rates(1)[0].flatten(), seeds=seeds).counts)
-    assert one.present(spikes(1)[0]).counts.shape == (1, 6)
-    assert one.present(rates(0)).counts.shape == (0, 6)
+    assert_exact(
+        first.present(rates(1)[0], seeds=seeds).counts, second.present(rates(1)[0].flatten(), seeds=seeds).counts
+    )
+    assert first.present(spikes(1)[0]).counts.shape == (1, 6)
+    assert first.present(rates(0)).counts.shape == (0, 6)
 
 
 def test_events_are_spikes():
-    one, two = lively(), lively()
+    first, second = lively(), lively()
     trains = spikes(2).flatten(2)
     events = Events(
         trains.nonzero()[:, 2].int(),
@@ -80,27 +82,27 @@ def test_events_are_spikes():
             ]
         ),
     )
-    assert_exact(one.present(events).counts, two.present(trains).counts)
-    assert_same(one.state_dict(), two.state_dict())
+    assert_exact(first.present(events).counts, second.present(trains).counts)
+    assert_same(first.state_dict(), second.state_dict())
 
 
 def test_seeds_come_from_the_global_generator():
-    one, two = lively(), lively()
+    first, second = lively(), lively()
     torch.manual_seed(3)
-    one.present(rates())
+    first.present(rates())
     torch.manual_seed(3)
-    two.present(rates())
-    assert_same(one.state_dict(), two.state_dict())
-    two.present(rates())
-    assert (one.xe.w != two.xe.w).any()
+    second.present(rates())
+    assert_same(first.state_dict(), second.state_dict())
+    second.present(rates())
+    assert (first.xe.w != second.xe.w).any()
 
 
 def test_images_in_one_call_or_in_many_are_the_same():
-    one, two = lively(), lively()
-    one.present(spikes(3))
+    first, second = lively(), lively()
+    first.present(spikes(3))
     for train in spikes(3):
-        two.present(train)
-    assert_same(one.state_dict(), two.state_dict())
+        second.present(train)
+    assert_same(first.state_dict(), second.state_dict())
 
 
 def test_evaluation_mode_changes_nothing():
@@ -129,16 +131,16 @@ def test_respond_walks_over_a_loader_and_learns_nothing():
 
 
 def test_fit_presents_every_batch_and_lowers_the_learning_rate():
-    one, two = lively(lr_final=0.25), lively(lr_final=0.25)
+    first, second = lively(lr_final=0.25), lively(lr_final=0.25)
     batches = [(rates(4)[:2], None), rates(4)[2:]]
     torch.manual_seed(0)
-    assert one.fit(batches, epochs=2) is one
+    assert first.fit(batches, epochs=2) is first
     torch.manual_seed(0)
     for k in range(4):
-        two.set_progress(k / 4)
-        two.present(rates(4)[:2] if k % 2 == 0 else rates(4)[2:])
-    assert_same(one.state_dict(), two.state_dict())
-    assert two.rule.lr_post == pytest.approx(0.02 * 0.25**0.75)
+        second.set_progress(k / 4)
+        second.present(rates(4)[:2] if k % 2 == 0 else rates(4)[2:])
+    assert_same(first.state_dict(), second.state_dict())
+    assert second.rule.lr_post == pytest.approx(0.02 * 0.25**0.75)
 
 
 def test_weights_follow_the_manuals_rule_by_hand():
@@ -175,7 +177,7 @@ def test_normalize_leaves_neurons_alone_that_were_not_plastic():
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_every_neuron_has_the_same_sum_of_weights_from_the_beginning(preset, dtype):
-    """Those, too, that have not learned yet: a larger sum would favour them."""
+    """This includes neurons that have not learned yet: a larger sum would favour them."""
     model = DiehlAndCook2015(40, (8, 9), preset, dtype=dtype, duration=60)
     sums = torch.full((40,), model.norm, dtype=dtype)
     torch.testing.assert_close(model.xe.w.sum(1), sums)
@@ -242,11 +244,11 @@ def test_state_dict_round_trip(tmp_path):
 
 def test_the_encoders_float_spikes_are_spikes():
     x = spikes(3)
-    for given in (x.float(), x.double(), x.float()[0], x.float()[0].flatten(1)):
+    for stimulus in (x.float(), x.double(), x.float()[0], x.float()[0].flatten(1)):
         model, other = lively(), lively()
-        of = x if given.dim() == x.dim() else x[0]
-        a = model.present(given, return_spikes=True)
-        b = other.present(of, return_spikes=True)
+        same_spikes = x if stimulus.dim() == x.dim() else x[0]
+        a = model.present(stimulus, return_spikes=True)
+        b = other.present(same_spikes, return_spikes=True)
         assert a.counts.any()
         torch.testing.assert_close(a.spikes, b.spikes, rtol=0, atol=0)
         assert_same(model.state_dict(), other.state_dict())

@@ -1,4 +1,4 @@
-"""Many networks of Diehl and Cook 2015 in one model: each is, bit for bit, the one that is made alone with its seed."""
+"""Many networks of Diehl and Cook 2015 in one model: each equals, bit for bit, a single network with its seed."""
 
 import copy
 
@@ -23,11 +23,11 @@ def assert_exact(got, expected):
 
 
 def networks(count=3, preset="manual", **changes):
-    """Of seeds 5, 6, 7, and each of them alone, made after all others."""
-    made = []
+    """Return networks with the seeds 5, 6, 7, together and each alone, made after all others."""
+    models = []
     for seed, several in ((5, {"networks": count}), *((5 + k, {}) for k in range(count))):
         torch.manual_seed(seed)
-        made.append(
+        models.append(
             DiehlAndCook2015(
                 6,
                 (5, 4),
@@ -40,7 +40,7 @@ def networks(count=3, preset="manual", **changes):
                 **changes,
             )
         )
-    return made
+    return models
 
 
 def assert_each_is(together, alone):
@@ -52,7 +52,7 @@ def assert_each_is(together, alone):
 
 @pytest.mark.parametrize("preset", ["tuned", "paper"])
 def test_each_is_the_one_made_alone_with_its_seed(preset):
-    """Weights, delays, and the seeds of the spikes that are drawn: training, then answers."""
+    """Weights, delays and spikes are equal in training and evaluation."""
     together, *alone = networks(preset=preset, lr_final=0.5)
     assert_each_is(together, alone)
     assert together.xe.w.mT.is_contiguous()
@@ -64,7 +64,7 @@ def test_each_is_the_one_made_alone_with_its_seed(preset):
         torch.manual_seed(5 + k)
         one.xe.reset_parameters()
         if preset == "paper":
-            torch.randint(2, one.xe.w.shape, dtype=torch.uint8)  # the delays
+            torch.randint(2, one.xe.w.shape, dtype=torch.uint8)  # draws the delays
         one.fit(batches, epochs=2)
         answer = one.respond(batches)
         assert answer[0].sum() > 0
@@ -83,9 +83,9 @@ def test_each_may_be_presented_others():
     ):
         counts = together.present(hz, seeds=of_seeds).counts
         for k, one in enumerate(alone):
-            own = hz[k] if hz.dim() == 4 else hz
+            own_hz = hz[k] if hz.dim() == 4 else hz
             own_seeds = of_seeds[k] if of_seeds.dim() == 2 else of_seeds
-            assert_exact(counts[k], one.present(own, seeds=own_seeds).counts)
+            assert_exact(counts[k], one.present(own_hz, seeds=own_seeds).counts)
     trains = torch.stack([spikes(2), ~spikes(2), spikes(2).flip(1)])
     counts = together.present(trains).counts
     for k, one in enumerate(alone):
@@ -96,14 +96,14 @@ def test_each_may_be_presented_others():
 @pytest.mark.parametrize("preset", ["tuned", "paper"])
 def test_step_by_step(preset):
     together, *alone = networks(preset=preset)
-    for own in (False, True):
+    for separate in (False, True):
         for model in (together, *alone):
             model.reset()
         for s in spikes(3).transpose(0, 1)[:20]:
-            together.step(s if own else s[0])
+            together.step(s if separate else s[0])
             together.learn()
             for k, one in enumerate(alone):
-                one.step(s[k] if own else s[0])
+                one.step(s[k] if separate else s[0])
                 one.learn()
                 for name in ("s", "v", "x"):
                     assert_exact(getattr(together.exc, name)[k], getattr(one.exc, name))
@@ -114,7 +114,7 @@ def test_step_by_step(preset):
     assert (together.exc.theta > together.settings.theta_init).any()
 
 
-OWN = {
+VARIED = {
     "lr": [0.02, 0.05, 0.0],
     "norm": [0.3, 0.2, 0.5],
     "w_init": [0.3, 0.2, 0.1],
@@ -131,20 +131,20 @@ OWN = {
 
 @pytest.mark.parametrize("preset", ["manual", "paper"])
 def test_each_has_its_own_settings(preset):
-    """Network k is the model with the k-th of each: what is drawn, whole presentations, step by step."""
-    own = OWN
+    """Network k equals a single one with the k-th values: random numbers, whole presentations, step by step."""
+    varied = VARIED
     if preset == "paper":
-        own = {**OWN, "v_threshold": [-60.0, -62.0, -64.0], "v_rest": [-65.0, -66.0, -64.0]}
-        own |= {"e_inh": [-100.0, -90.0, -110.0], "tau_g_exc": [1.0, 2.0, 1.5]}
+        varied = {**VARIED, "v_threshold": [-60.0, -62.0, -64.0], "v_rest": [-65.0, -66.0, -64.0]}
+        varied |= {"e_inh": [-100.0, -90.0, -110.0], "tau_g_exc": [1.0, 2.0, 1.5]}
     fixed = PAPER if preset == "paper" else {"v_reset": 0.0, "inhibition": 0.5}
-    fixed = {name: value for name, value in fixed.items() if name not in own}
+    fixed = {name: value for name, value in fixed.items() if name not in varied}
     fixed |= {"duration": 60}
-    together = DiehlAndCook2015(6, (5, 4), preset, networks=3, seeds=[5, 6, 5], **fixed, **own)
+    together = DiehlAndCook2015(6, (5, 4), preset, networks=3, seeds=[5, 6, 5], **fixed, **varied)
     alone = []
     for k, seed in enumerate((5, 6, 5)):
         torch.manual_seed(seed)
-        given = {name: values[k] for name, values in own.items()}
-        alone.append(DiehlAndCook2015(6, (5, 4), preset, **fixed, **given))
+        chosen = {name: values[k] for name, values in varied.items()}
+        alone.append(DiehlAndCook2015(6, (5, 4), preset, **fixed, **chosen))
     assert_each_is(together, alone)
     assert_exact(together.exc.v, torch.stack([one.exc.v for one in alone]))
     seeds = torch.arange(3)
@@ -171,9 +171,9 @@ def test_each_has_its_own_settings(preset):
 
 def test_seeds_of_any_kind_and_copies():
     torch.manual_seed(6)
-    one = DiehlAndCook2015(6, 20)
+    single = DiehlAndCook2015(6, 20)
     several = DiehlAndCook2015(6, 20, networks=2, seeds=(3, 6))
-    assert_exact(several.xe.w[1], one.xe.w)
+    assert_exact(several.xe.w[1], single.xe.w)
     copied = copy.deepcopy(several)
     several.present(rates())
     copied.present(rates())

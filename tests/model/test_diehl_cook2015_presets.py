@@ -1,4 +1,4 @@
-"""The network of Diehl and Cook 2015: the numbers of its presets, and the one of the paper."""
+"""The network of Diehl and Cook 2015: values of its presets, and the preset of the paper."""
 
 import pytest
 import torch
@@ -42,7 +42,7 @@ def test_the_papers_preset_is_that_of_the_authors_program():
     assert paper.intensity * (1 + paper.boost) == 255 / 8 * 3
     assert (paper.num_steps, paper.neurons.rest, paper.neurons.dt) == (700, 150, 0.5)
     assert (paper.neurons.tau_theta, paper.neurons.theta_plus) == (1e7, 0.05)
-    # As fast per image where fewer neurons share the spikes.
+    # The same rate per image if fewer neurons share the spikes.
     assert preset("paper", 100).neurons.theta_plus == 0.0125
     model = DiehlAndCook2015(5, 50, "paper")
     assert model.exc.theta.tolist() == [20] * 5
@@ -58,40 +58,40 @@ def paper(**changes):
 
 
 def test_paper_step_by_step_and_in_one_call():
-    one, two = paper(), paper()
-    result = one.present(spikes(2), return_spikes=True)
+    first, second = paper(), paper()
+    result = first.present(spikes(2), return_spikes=True)
     for p in range(2):
-        two.normalize()
-        two.init_param()
+        second.normalize()
+        second.init_param()
         for t, s in enumerate(spikes(2)[p]):
-            two.run({"inp": s})
-            two.update()
-            assert_exact(two.exc.s, result.spikes[p, t])
-        assert two.exc.v.max() < 0
-        assert two.inp.x.shape == (20,)
+            second.run({"inp": s})
+            second.update()
+            assert_exact(second.exc.s, result.spikes[p, t])
+        assert second.exc.v.max() < 0
+        assert second.inp.x.shape == (20,)
     assert result.counts.sum() > 10
-    assert_same(one.state_dict(), two.state_dict())
+    assert_same(first.state_dict(), second.state_dict())
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_weak_images_are_presented_again_with_higher_rates(training):
-    one, two = (paper(min_spikes=n, theta_init=10.0, duration=40).train(training) for n in (4, 0))
+    first, second = (paper(min_spikes=n, theta_init=10.0, duration=40).train(training) for n in (4, 0))
     hz = torch.stack([torch.zeros(5, 4), torch.full((5, 4), 40.0), torch.full((5, 4), 600.0)])
     seeds = torch.tensor([3, 5, 7])
-    result = one.present(hz, seeds=seeds, return_spikes=True)
+    result = first.present(hz, seeds=seeds, return_spikes=True)
     assert_exact(result.counts, result.spikes.sum(1, dtype=torch.int32))
     assert result.counts[0].sum() == 0
     times = []
     for p in range(3):
         for k in range(20):
-            counts = two.present(hz[p] * (1 + k / 2), seeds=seeds[p : p + 1] + k).counts
+            counts = second.present(hz[p] * (1 + k / 2), seeds=seeds[p : p + 1] + k).counts
             if counts.sum() >= 4 or p == 0:
                 break
         times.append(k)
         assert_exact(counts[0], result.counts[p])
     assert times[1] > times[2]
-    assert_same(one.state_dict(), two.state_dict())
-    assert one.present(hz[:0]).counts.shape == (0, 6)
+    assert_same(first.state_dict(), second.state_dict())
+    assert first.present(hz[:0]).counts.shape == (0, 6)
 
 
 def test_rates_are_not_raised_beyond_a_spike_a_step():

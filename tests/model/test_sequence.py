@@ -1,4 +1,4 @@
-"""The network for sequences, and the tasks of memory that are made for it."""
+"""The network for sequences, and its synthetic memory tasks."""
 
 import pytest
 import torch
@@ -45,9 +45,9 @@ def test_copy_memory_asks_for_the_symbols_at_the_end():
 
 @pytest.mark.parametrize("make", [binary_adding, delayed_xor, copy_memory])
 def test_made_samples_are_those_of_their_seed(make):
-    one, again, other = make(9, 20, seed=1), make(9, 20, seed=1), make(9, 20, seed=2)
-    torch.testing.assert_close(one, again, rtol=0, atol=0)
-    assert not torch.equal(one[0], other[0])
+    samples, again, other = make(9, 20, seed=1), make(9, 20, seed=1), make(9, 20, seed=2)
+    torch.testing.assert_close(samples, again, rtol=0, atol=0)
+    assert not torch.equal(samples[0], other[0])
     with pytest.raises(ValueError, match=f"{make.__name__}: num_steps must be at least"):
         make(9, 1)
     with pytest.raises(TypeError, match=f"{make.__name__}: samples must be an integer"):

@@ -163,7 +163,7 @@ def test_wrong_networks_and_buffers():
 
 
 def steps(*spikes):
-    """Windows of 16 inputs and of layers of 12 and 3 neurons, in which all fire, with others in their places."""
+    """Return windows in which 16 inputs and layers of 12 and 3 neurons all fire, or the given spikes instead."""
     return [[torch.ones(n)] * 5 if s is None else s for n, s in zip((16, 12, 3), spikes)]
 
 
@@ -237,7 +237,7 @@ def test_weak_spikes_of_an_encoder_are_spikes():
 
 
 class Constant(torch.nn.Module):
-    """Spikes of one size for every bright pixel in every step."""
+    """Encoder with a constant value for every bright pixel in every step."""
 
     def __init__(self, size):
         super().__init__()
@@ -250,7 +250,7 @@ class Constant(torch.nn.Module):
 def test_loss_counts_errors_of_both_signs():
     r, z = torch.zeros(4, 3), torch.zeros(4, 3)
     z[1, 0] = z[3, 0] = 1
-    r[2, 1] = 1  # at 1 the label is silent; at 3 it still is, and another fired
+    r[2, 1] = 1  # at 1 the label has not fired; at 3 it still has not, and another class fired
     error = snnfast.loss.bp_stdp_error(r, z, 0, epsilon=2)
     expected = torch.zeros(4, 3)
     expected[1, 0] = expected[3, 0] = 1

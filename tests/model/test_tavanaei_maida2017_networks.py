@@ -1,4 +1,4 @@
-"""Many networks of Tavanaei and Maida in one model: each is, bit for bit, the one that is made alone with its seed."""
+"""Many networks of Tavanaei and Maida in one model: each equals, bit for bit, a single network with its seed."""
 
 import copy
 
@@ -13,16 +13,16 @@ def assert_exact(got, expected):
     torch.testing.assert_close(got, expected, rtol=0, atol=0)
 
 
-def networks(count=3, seed=5, own=lambda k: {}, **settings):
-    """Of seeds 5, 6, 7, and each of them alone, with ``own(k)``, and the state of the generator behind its making."""
+def networks(count=3, seed=5, settings_of=lambda k: {}, **settings):
+    """Return networks with seeds 5, 6, 7; single ones with ``settings_of(k)``, and the generator state after each."""
     sizes, settings = (16, (12, 8), 3), {"output_threshold": 1.0, **settings}
     torch.manual_seed(seed)
     together = TavanaeiAndMaida2017(*sizes, networks=count, **settings)
     alone = []
     for k in range(count):
         torch.manual_seed(seed + k)
-        one = TavanaeiAndMaida2017(*sizes, **settings | own(k))
-        alone.append((one, torch.get_rng_state()))
+        single = TavanaeiAndMaida2017(*sizes, **settings | settings_of(k))
+        alone.append((single, torch.get_rng_state()))
     return together, alone
 
 
@@ -34,7 +34,7 @@ def assert_each_is(together, alone):
 
 @pytest.mark.parametrize("encode", [BernoulliEncoder, RegularEncoder])
 def test_each_is_the_one_made_alone_with_its_seed(encode):
-    """Weights, spikes and desired times: training, then answers."""
+    """Weights, spikes and desired times are equal in training and evaluation."""
     together, alone = networks()
     assert_each_is(together, alone)
     images = torch.rand(10, 1, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -59,8 +59,8 @@ def test_a_loader_with_a_generator_of_its_own_leaves_those_of_the_networks_alone
     data = torch.utils.data.TensorDataset(images, torch.arange(10) % 3)
 
     def fit(model):
-        own = torch.Generator().manual_seed(0)
-        loader = torch.utils.data.DataLoader(data, batch_size=4, shuffle=True, generator=own)
+        generator = torch.Generator().manual_seed(0)
+        loader = torch.utils.data.DataLoader(data, batch_size=4, shuffle=True, generator=generator)
         model.fit(loader, BernoulliEncoder(num_steps=8), lr=0.05)
 
     fit(together)
@@ -71,11 +71,11 @@ def test_a_loader_with_a_generator_of_its_own_leaves_those_of_the_networks_alone
 
 
 def test_each_has_its_own_settings():
-    """Network k is the model with the k-th of them."""
+    """Network k equals a single one with the k-th values."""
     lr, threshold, output = (0.05, 0.0, 0.2), [0.5, 0.9, 1.3], (1.0, 0.7, 2.0)
     std = 0.5, (0.3, 1.0, 0.0), 0.8
     together, alone = networks(
-        own=lambda k: {"threshold": threshold[k], "output_threshold": output[k], "std": (0.5, std[1][k], 0.8)},
+        settings_of=lambda k: {"threshold": threshold[k], "output_threshold": output[k], "std": (0.5, std[1][k], 0.8)},
         threshold=threshold,
         output_threshold=output,
         std=std,
@@ -96,32 +96,32 @@ def test_each_has_its_own_settings():
 
 
 def test_whole_presentations_and_step_by_step():
-    """The same spikes for all networks, and others for each."""
+    """The networks get the same spikes, or different ones."""
     together, alone = networks()
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(3, 6, 2, 4, 4, generator=generator) < 0.4
     labels, desired = torch.tensor([0, 2]), desired_times(2, 250, 6, generator=generator)
-    for given in (x, x[1]):
-        own = given.dim() == 5
+    for stimuli in (x, x[1]):
+        separate = stimuli.dim() == 5
         for learns in (False, True):
             if learns:
-                result = together.learn(given, labels, desired, lr=0.05)
+                result = together.learn(stimuli, labels, desired, lr=0.05)
             else:
-                result = together.present(given, return_hidden=True)
+                result = together.present(stimuli, return_hidden=True)
             for k, (one, _) in enumerate(alone):
-                mine = given[k] if own else given
+                mine = stimuli[k] if separate else stimuli
                 if learns:
                     assert_exact(result.spikes[k], one.learn(mine, labels, desired, lr=0.05).spikes)
                 else:
                     answer = one.present(mine, return_hidden=True)
                     assert_exact([h[k] for h in result.hidden], list(answer.hidden))
-        for steps in (given.flatten(-2), given[..., :1, :, :].flatten(-2)):
+        for steps in (stimuli.flatten(-2), stimuli[..., :1, :, :].flatten(-2)):
             for model in (together, *(one for one, _ in alone)):
                 model.reset()
             for t in range(6):
-                together(steps[:, t] if own else steps[t])
+                together(steps[:, t] if separate else steps[t])
                 for k, (one, _) in enumerate(alone):
-                    one(steps[k, t] if own else steps[t])
+                    one(steps[k, t] if separate else steps[t])
                     for a, b in zip(together.layers, one.layers, strict=True):
                         assert_exact((a.u[k], a.o[k]), (b.u, b.o))
     assert_each_is(together, alone)
@@ -131,15 +131,15 @@ def test_whole_presentations_and_step_by_step():
 
 def test_seeds_of_any_kind_and_copies():
     torch.manual_seed(6)
-    one = TavanaeiAndMaida2017(4, 3, 2)
+    single = TavanaeiAndMaida2017(4, 3, 2)
     several = TavanaeiAndMaida2017(4, 3, 2, networks=2, seeds=(3, 6))
-    assert_exact(several.fc2.weight[1], one.fc2.weight)
+    assert_exact(several.fc2.weight[1], single.fc2.weight)
     copied = copy.deepcopy(several)
     for model in (several, copied):
         model.reset_parameters()
     assert_exact(dict(several.state_dict()), dict(copied.state_dict()))
-    assert (several.fc2.weight[1] != one.fc2.weight).any()
-    assert repr(several.fc1) == repr(one.fc1)
+    assert (several.fc2.weight[1] != single.fc2.weight).any()
+    assert repr(several.fc1) == repr(single.fc1)
     assert "networks=2" in repr(several)
 
 

@@ -11,7 +11,7 @@ from snnfast.papers import Wu2018
 
 
 def paper_code(net: Wu2018, x: torch.Tensor, T: int) -> torch.Tensor:
-    """The released code of the paper, step by step: direct input, the weights of ``net``."""
+    """Run the released code of the paper step by step, with direct input and the weights of ``net``."""
 
     class Spike(torch.autograd.Function):
         @staticmethod
@@ -42,7 +42,7 @@ def paper_code(net: Wu2018, x: torch.Tensor, T: int) -> torch.Tensor:
 
 
 def lively(net: Wu2018) -> Wu2018:
-    """Weights large enough that every layer fires."""
+    """Return a network with weights so large that every layer fires."""
     with torch.no_grad():
         for p in net.parameters():
             p.mul_(2.5)
@@ -102,7 +102,7 @@ def test_batch_norm_stands_before_all_neurons(hidden):
         mean = torch.zeros(current.shape[2])
         over = [0, 1, *range(3, current.dim())]
         torch.testing.assert_close(current.mean(over), mean, rtol=0, atol=1e-3)
-        # Less than 1 by the epsilon of the normalisation.
+        # Below 1 because of the epsilon of the normalisation.
         torch.testing.assert_close(current.std(over), mean + 1, rtol=0, atol=0.02)
 
 

@@ -15,7 +15,7 @@ def hooks(net):
 
 
 def brute_force(layer, x):
-    """Operations of a layer one input at a time, as NeuroBench defines them: weights and inputs that are not 0 as 1."""
+    """Count a layer's operations input by input, as NeuroBench does: weights and inputs that are not 0 count as 1."""
     counter = copy.deepcopy(layer).double()
     with torch.no_grad():
         counter.weight.copy_(counter.weight != 0)

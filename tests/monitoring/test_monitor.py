@@ -1,4 +1,4 @@
-"""Counts of a monitor against counts by hand; that it changes no bit, and costs nothing when it is off."""
+"""A monitor's counts equal counts by hand; it changes no bit, and has no cost when it is off."""
 
 import json
 
@@ -16,8 +16,8 @@ from snnfast.papers import Wu2018
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-class Given(nn.Module):
-    """Passes spikes on through two layers whose every number is known."""
+class Known(nn.Module):
+    """Network of two layers with known weights."""
 
     def __init__(self):
         super().__init__()
@@ -36,7 +36,7 @@ class Given(nn.Module):
 def test_counts_by_hand():
     """Two steps, two samples. Neuron 0 copies input 0, neuron 1 never reaches its threshold."""
     x = torch.tensor([[[1.0, 1, 0], [0, 0, 1]], [[1.0, 0, 0], [0, 1, 1]]])
-    net = Given()
+    net = Known()
     with snnfast.monitor(net) as watching:
         net(x)
     activity = watching.activity()
@@ -59,7 +59,7 @@ def test_counts_by_hand():
 
 
 class Named(nn.Sequential):
-    """Gives every layer its input by name."""
+    """Network that passes inputs to layers by keyword."""
 
     def forward(self, *, x):
         time, neurons, linear = self
@@ -90,15 +90,15 @@ def test_only_calls_of_the_network_count():
         net(x)
         net[1](x)
     with snnfast.monitor(again, membranes=1) as watching:
-        again(x).sum().backward()  # runs the layers once more
-    counts = [[(n.spikes, n.rate, n.saturated) for n in of.activity().neurons] for of in (once, watching)]
+        again(x).sum().backward()  # runs the layers again
+    counts = [[(n.spikes, n.rate, n.saturated) for n in watched.activity().neurons] for watched in (once, watching)]
     assert counts[0] == counts[1]
     assert once.activity().total == watching.activity().total
     assert once.activity().products[0].dense == 4 * 9
 
 
 def test_a_compiled_network_is_refused():
-    """Its hooks are left out: some or all layers would be missing."""
+    """It skips hooks, so some or all layers would be missing."""
     net = nn.Sequential(LIF(), nn.Linear(3, 3))
     with pytest.raises(ValueError, match=r"^monitor: net is compiled, .* before torch\.compile"):
         snnfast.monitor(torch.compile(net))
@@ -118,7 +118,7 @@ def test_several_spikes_in_a_step_all_count():
 
 
 def test_inputs_between_spikes_are_multiplied():
-    net = Given()
+    net = Known()
     with snnfast.monitor(net, energy_mac=2.0) as watching:
         net(torch.tensor([[[0.5, 0.0, -1.0]]]))
     first, _ = watching.activity().products
@@ -238,7 +238,7 @@ def test_what_is_wrong_is_told(arguments, error):
 
 
 class Pooled(nn.Module):
-    """ReLUs that are functions, an average pooling, and a product before all neurons."""
+    """Network with functional ReLUs, average pooling, and a product before all neurons."""
 
     def __init__(self):
         super().__init__()
@@ -275,7 +275,7 @@ def test_a_converted_network_tells_what_its_report_tells(encoding):
         assert watching.spikes[layer.place].shape == (steps, layer.neurons)
     for product, want in zip(found.products, report.products, strict=True):
         assert product.dense == pytest.approx(want.multiplications * steps)
-        # Averages and images are no spikes; the report counts a product of a constant input once.
+        # Averages and images are not spikes; the report counts a product of a constant input once.
         spikes = product.place == "out" or (product.place == "conv" and encoding == "poisson")
         once = product.place == "conv" and encoding == "constant"
         counts = (product.accumulates, product.multiply_accumulates)

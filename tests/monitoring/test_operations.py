@@ -49,9 +49,9 @@ def test_layers_that_do_not_fire_say_what_the_batch_is(layer):
         net(torch.ones(5, 2, 4))
     assert watching.samples == 2
     assert watching.activity().products[0].dense == 5 * 4 * 2
-    kept = {} if isinstance(layer, Delay) else {"0": layer(torch.ones(5, 2, 4))[:, 0, :3]}
-    assert watching.membranes.keys() == kept.keys()
-    for name, v in kept.items():
+    expected = {} if isinstance(layer, Delay) else {"0": layer(torch.ones(5, 2, 4))[:, 0, :3]}
+    assert watching.membranes.keys() == expected.keys()
+    for name, v in expected.items():
         same(watching.membranes[name], v)
 
 
@@ -69,10 +69,10 @@ def test_recurrent_weights_are_counted_where_spikes_arrive(dtype, delay, self_co
         spikes = torch.cat([net(part) for part in x.split(parts)]).detach()
     (neurons,), (product,) = watching.activity().neurons, watching.activity().products
     assert (neurons.kind, neurons.neurons) == ("Recurrent", 5)
-    samples = 3 * len(parts)  # each call's
+    samples = 3 * len(parts)  # of each call
     assert neurons.spikes == spikes.sum() / samples > 0
     same(watching.spikes["Recurrent"].to(dtype), spikes[9 - parts[-1] :, 0])
-    # By hand: what arrives at each step, and each weight that it meets.
+    # By hand: the arriving spikes of each step, and the weights that they meet.
     late = torch.zeros(5) if delay is None else delay
     count = single = 0
     for t in range(1, 9):
@@ -88,7 +88,7 @@ def test_recurrent_weights_are_counted_where_spikes_arrive(dtype, delay, self_co
                 single += r not in (0.0, 1.0)
     assert product.accumulates + product.multiply_accumulates == pytest.approx(count / samples)
     assert (product.multiply_accumulates > 0) == (single > 0)
-    # Membranes are the layer's own; results keep every bit.
+    # Membranes are those of the layer; results keep every bit.
     net.reset()
     net.neuron.return_v_seq = True
     again, v_seq = net(x)
@@ -106,7 +106,7 @@ def test_products_by_events_count_as_dense_ones():
             Time(conv(2, 3, 3, padding=1)), LIF(decay_input=False), Time(nn.Flatten(), linear(192, 20)),
             RLIF(20), linear(20, 4), Recurrent(CubaLIF(), 4),
         )  # fmt: skip
-        with torch.no_grad():  # so that all layers fire
+        with torch.no_grad():  # makes all layers fire
             for product in (net[0].layer, net[2].layer[1], net[4]):
                 product.weight.abs_().mul_(4)
         with torch.no_grad(), snnfast.monitor(net) as watching:

@@ -1,4 +1,4 @@
-"""Two processes of DistributedDataParallel count together what one counts alone."""
+"""Two processes of DistributedDataParallel have the counts of a single process."""
 
 import json
 

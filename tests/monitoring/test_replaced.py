@@ -1,4 +1,4 @@
-"""Networks that ``nn.replace`` has made: a monitor counts what the library's own network does."""
+"""Networks from ``nn.replace``: a monitor's counts equal those of the library's network."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ def linear():
     return loud(nn.Linear(6, 6), 2.0)
 
 
-# Each gives the network, its inputs one after the other, and the weights that kernels have inside, by place.
+# Each returns the network, its successive inputs, and the weights inside kernels, by position.
 
 
 def spikingjelly(x):
@@ -78,7 +78,7 @@ def test_spikes_and_operations_are_the_librarys(library):
     assert found.keys() == inner.keys()
     for place, product in found.items():
         sent = torch.stack(fired["1" if "input" in place else place[0]])
-        if library is sinabs:  # what is fired last in a call does not come back
+        if library is sinabs:  # the last spikes of a call are not fed back
             sent = sent[0].transpose(0, 1)[:-1]
         operations = (sent != 0).double().flatten(0, -2).sum(0) @ (inner[place] != 0).double().sum(0)
         counted = product.accumulates + product.multiply_accumulates

@@ -9,7 +9,7 @@ nir = pytest.importorskip("nir")
 
 
 def graph_of(*nodes, shape=(3,)):
-    """A chain of ``nodes``, n0, n1, ..., for samples of ``shape``."""
+    """Return a chain of ``nodes``, n0, n1, ..., for samples of ``shape``."""
     names = [f"n{i}" for i in range(len(nodes))]
     every = {"in": nir.Input(np.array(shape)), **dict(zip(names, nodes)), "out": nir.Output(None)}
     order = list(every)

@@ -1,4 +1,4 @@
-"""NIR both ways: the same bits after a round trip, and what other tools write."""
+"""NIR: the same bits after a round trip, and files of other tools."""
 
 import itertools
 
@@ -19,7 +19,7 @@ def same(a, b):
     torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
-def each(*shape, low=1.5, high=6.0):
+def per_neuron(*shape, low=1.5, high=6.0):
     return torch.rand(shape, generator=torch.Generator().manual_seed(3)) * (high - low) + low
 
 
@@ -36,7 +36,7 @@ class Skip(nn.Module):
 
 
 class Added(nn.Module):
-    """Additions in place, read by the name before and by another one; sums in sums, and of what is in them already."""
+    """In-place additions, read by both names; nested sums, and sums of a value with a sum that contains it."""
 
     def __init__(self):
         super().__init__()
@@ -71,10 +71,10 @@ NETWORKS = {
     "LIF with a rest": (lambda: LIF(2.2, v_reset=-0.3, v_rest=0.1, v_threshold=0.7), (6,)),
     "LIF strict": (lambda: LIF(2.0, strict=True), (6,)),
     "LIF of each its own": (
-        lambda: LIF(each(6), v_threshold=each(6, low=0.3, high=1.0), v_reset=each(6) / 9),
+        lambda: LIF(per_neuron(6), v_threshold=per_neuron(6, low=0.3, high=1.0), v_reset=per_neuron(6) / 9),
         (6,),
     ),
-    "LIF of each channel": (lambda: LIF(each(3, 1, 1), decay_input=False), (3, 4, 4)),
+    "LIF of each channel": (lambda: LIF(per_neuron(3, 1, 1), decay_input=False), (3, 4, 4)),
     "ParametricLIF": (lambda: ParametricLIF(2.7), (6,)),
     "ParametricLIF of channels": (lambda: ParametricLIF(2.7, channels=3), (3, 4, 4)),
     "LIF without leak": (lambda: LIF(decay=1.0, decay_input=False), (6,)),
@@ -82,12 +82,12 @@ NETWORKS = {
     "IF strict": (lambda: IF(strict=True), (6,)),
     "CubaLIF strict": (lambda: CubaLIF(strict=True), (6,)),
     "CubaLIF": (lambda: CubaLIF(3.0, 1.7), (6,)),
-    "CubaLIF of each its own": (lambda: CubaLIF(each(6), each(6), decay_input=False), (6,)),
+    "CubaLIF of each its own": (lambda: CubaLIF(per_neuron(6), per_neuron(6), decay_input=False), (6,)),
     "CubaLIF learned": (lambda: CubaLIF(3.0, 4.0, learnable=True, channels=6), (6,)),
     "LI": (lambda: LI(5.0, v_rest=0.2), (6,)),
     "I": (lambda: LI(decay=1.0, decay_input=False), (6,)),
     "CubaLI of one op": (lambda: CubaLI(3.0, 1.7, v_rest=0.1), (6,)),
-    "CubaLI of one op, unscaled": (lambda: CubaLI(each(6), 2.0, decay_input=False), (6,)),
+    "CubaLI of one op, unscaled": (lambda: CubaLI(per_neuron(6), 2.0, decay_input=False), (6,)),
     "CubaLI": (lambda: sn.CubaLI(LI(2.0), LI(3.0, v_rest=0.1)), (6,)),
     "CubaLI of an unscaled current": (
         lambda: sn.CubaLI(LI(2.0, decay_input=False), LI(3.0)),
@@ -98,9 +98,9 @@ NETWORKS = {
     "RLIF": (lambda: RLIF(6, 3.0, self_connections=False), (6,)),
     "Recurrent CubaLIF": (lambda: Recurrent(CubaLIF(3.0, 1.7, strict=True), 6), (6,)),
     "Recurrent IF, delayed": (lambda: Recurrent(IF(v_threshold=1.3), 6, max_delay=4.5), (6,)),
-    "Offset": (lambda: sn.Offset(each(6)), (6,)),
+    "Offset": (lambda: sn.Offset(per_neuron(6)), (6,)),
     "Threshold": (lambda: sn.Threshold(0.4), (6,)),
-    "Scale": (lambda: sn.Scale(each(6)), (6,)),
+    "Scale": (lambda: sn.Scale(per_neuron(6)), (6,)),
     "Linear": (lambda: nn.Linear(6, 4, bias=False), (6,)),
     "Affine": (lambda: Time(nn.Linear(6, 4)), (6,)),
     "Conv1d": (lambda: Time(nn.Conv1d(2, 4, 3, stride=2, padding=1, groups=2)), (2, 9)),
@@ -135,7 +135,7 @@ def test_a_round_trip_through_a_file_keeps_every_bit(name, scheme, tmp_path):
     for twice in range(2):
         path = tmp_path / f"{twice}.nir"
         sn.write(path, net, shape, dt=1e-4, scheme=scheme)
-        if name != "Conv1d":  # it has groups, of which nir's own check is wrong
+        if name != "Conv1d":  # it has groups, for which nir's check is wrong
             nir.read(path)
         back = sn.read(path)
         same(back(x), net(x))
@@ -179,7 +179,7 @@ def test_a_time_constant_that_was_set_anew_is_written():
 
 @pytest.mark.parametrize("scheme", ["euler", "exponential"])
 def test_slow_neurons_of_other_tools_take_in_all_digits(scheme):
-    """Time constants of 1e4 and 1e6 steps, one a neuron, so in float32: at rest a membrane takes in ``x / tau``."""
+    """Time constants of 1e4 and 1e6 steps for each neuron, in float32: at rest a membrane increases by ``x / tau``."""
     tau = torch.tensor([1e4, 1e6])
     graph = sn.to_nir(LI(tau), (2,), dt=1e-3, scheme=scheme)
     (node,) = (n for n in graph.nodes.values() if isinstance(n, nir.LI))
@@ -200,9 +200,9 @@ INPUT = [
 
 @pytest.mark.parametrize("scheme", ["euler", "exponential"])
 def test_the_neuron_of_the_nir_paper(scheme):
-    """It fires where the paper's exact solution, Norse, snnTorch and Nengo do."""
-    one = np.ones(1, np.float32)
-    lif = nir.LIF(tau=0.0025 * one, r=one, v_leak=0 * one, v_threshold=0.1 * one)
+    """It fires at the steps of the paper's exact solution, Norse, snnTorch and Nengo."""
+    unit = np.ones(1, np.float32)
+    lif = nir.LIF(tau=0.0025 * unit, r=unit, v_leak=0 * unit, v_threshold=0.1 * unit)
     affine = nir.Affine(weight=np.ones((1, 1), np.float32), bias=np.zeros(1, np.float32))
     net = sn.from_nir(nir.NIRGraph.from_list(affine, lif), dt=1e-4, scheme=scheme)
     x = torch.zeros(1000, 1, 1)
@@ -210,16 +210,16 @@ def test_the_neuron_of_the_nir_paper(scheme):
     assert net(x).flatten().nonzero().flatten().tolist() == [460, 510, 710, 760]
 
 
-# What other tools write.
+# Files of other tools.
 
 
 def test_a_neuron_spikes_above_its_threshold_alone():
-    one = np.ones(3)
+    unit = np.ones(3)
     for node in (
-        nir.IF(r=one, v_threshold=one),
-        nir.CubaLIF(tau_syn=one, tau_mem=one, r=one, v_leak=0 * one, v_threshold=one),
-        nir.LIF(tau=one, r=one, v_leak=0 * one, v_threshold=one),
-        nir.Threshold(threshold=one),
+        nir.IF(r=unit, v_threshold=unit),
+        nir.CubaLIF(tau_syn=unit, tau_mem=unit, r=unit, v_leak=0 * unit, v_threshold=unit),
+        nir.LIF(tau=unit, r=unit, v_leak=0 * unit, v_threshold=unit),
+        nir.Threshold(threshold=unit),
     ):
         net = sn.from_nir(graph_of(node), dt=1.0, scheme="euler")
         x = torch.tensor([1.0, 1.0001, 0.9]).view(1, 1, 3)
@@ -227,7 +227,7 @@ def test_a_neuron_spikes_above_its_threshold_alone():
 
 
 def test_an_integrator_of_resistance_1_counts_its_input():
-    """With dt = 1: steps. With 0.5 s a step it gets half of its input in a step."""
+    """With dt = 1 s it adds its input in every step, with dt = 0.5 s half of it."""
     node = nir.IF(r=np.float32(1.0), v_threshold=np.array(1.5))
     x = torch.ones(8, 1, 1)
     spikes = sn.from_nir(graph_of(node, shape=(1,)), dt=1.0, scheme="euler")(x)
@@ -269,9 +269,9 @@ def test_a_convolution_with_and_without_a_shape_and_numpy_scalars(input_shape):
 
 
 def test_graphs_in_the_graph_are_taken_apart():
-    one = np.ones(2)
+    unit = np.ones(2)
     inner = nir.NIRGraph.from_list(
-        nir.Affine(weight=np.eye(2) * 3, bias=one), nir.LI(tau=2 * one, r=one, v_leak=0 * one)
+        nir.Affine(weight=np.eye(2) * 3, bias=unit), nir.LI(tau=2 * unit, r=unit, v_leak=0 * unit)
     )
     outer = graph_of(nir.Scale(scale=np.array([1.0, 2.0])), inner, shape=(2,))
     net = sn.from_nir(outer, dt=1.0, scheme="euler")
@@ -291,12 +291,12 @@ def test_a_changed_time_constant_counts_more_than_what_was_kept():
 
 
 def lif(n, threshold=1.0):
-    one = np.ones(n, np.float32)
-    return nir.LIF(tau=2 * one, r=2 * one, v_leak=0 * one, v_threshold=threshold * one)
+    unit = np.ones(n, np.float32)
+    return nir.LIF(tau=2 * unit, r=2 * unit, v_leak=0 * unit, v_threshold=threshold * unit)
 
 
 def test_spikes_come_back_one_step_later_and_by_the_delay():
-    """By hand, Euler of 1 s: v = 0.5 v + x + w s. An input at step 0 alone; what comes back makes it fire again."""
+    """By hand, Euler of 1 s: v = 0.5 v + x + w s. The input comes only at step 0; the recurrent spike fires again."""
     x = torch.zeros(6, 1, 1)
     x[0] = 3.0
     back = nir.Linear(weight=np.full((1, 1), 1.5, np.float32))
@@ -317,8 +317,8 @@ def test_spikes_come_back_one_step_later_and_by_the_delay():
 
 
 def test_a_cycle_inside_a_graph_with_a_bias_and_resistances():
-    """As snnTorch writes RLeaky: neurons and their product in a graph of their own."""
-    w, bias = each(3, 3, low=-1.0, high=1.0).numpy(), np.array([0.1, 0.2, 0.3], np.float32)
+    """snnTorch writes RLeaky so: neurons and their product in an inner graph."""
+    w, bias = per_neuron(3, 3, low=-1.0, high=1.0).numpy(), np.array([0.1, 0.2, 0.3], np.float32)
     neurons = lif(3, 0.5)
     neurons.r = np.array([3.0, 1.0, 2.0])
     names = {"input": nir.Input(np.array([3])), "lif": neurons, "output": nir.Output(None)}
@@ -349,7 +349,7 @@ def test_neurons_that_feed_themselves_and_cycles_without_equal():
 
     x = torch.zeros(4, 1, 2)
     x[0] = 2.0
-    assert read({"a": lif(2)}, [("a", "a")])(x).sum() == 2  # of 1 alone it does not fire above 1
+    assert read({"a": lif(2)}, [("a", "a")])(x).sum() == 2  # a single 1 does not make it fire above 1
     scale = nir.Scale(scale=np.array([1.5, 0.5]))
     assert read({"a": lif(2), "w": scale}, [("a", "w"), ("w", "a")])(x).sum(0).tolist() == [[4, 1]]
     two = [("a", "b"), ("b", "a")]
@@ -383,12 +383,12 @@ def test_a_flatten_may_count_from_the_end(start, end, shape):
 
 @pytest.mark.parametrize("odd", [(3, 1), (1,), ()])
 def test_neurons_whose_fields_have_other_shapes_as_rockpool_writes_them(odd, tmp_path):
-    """Its synaptic time constants have a dimension more, that of the synapses; built by hand."""
+    """Rockpool's synaptic time constants have an additional dimension for the synapses; built by hand."""
     import h5py
 
     fields = {n: np.full(3, v, np.float32) for n, v in {"tau_mem": 0.02, "r": 20.0, "v_leak": 0.0}.items()}
-    ones = {n: np.ones(3, np.float32) for n in ("v_threshold", "w_in")}
-    neurons = nir.CubaLIF(tau_syn=np.full(3, 0.01, np.float32), **fields, **ones)
+    units = {n: np.ones(3, np.float32) for n in ("v_threshold", "w_in")}
+    neurons = nir.CubaLIF(tau_syn=np.full(3, 0.01, np.float32), **fields, **units)
     weight = np.arange(6, dtype=np.float32).reshape(3, 2)
     nodes = {
         "input": nir.Input({"input": np.array([2])}),

@@ -1,4 +1,4 @@
-"""Graphs and files of NIR that are damaged or made up: one ValueError with the path and the node."""
+"""Damaged and invalid graphs and files of NIR: a ValueError with the path and the node."""
 
 import itertools
 import random
@@ -20,21 +20,21 @@ def read(graph):
 
 
 def changed(node, fields):
-    """``node`` with fields that its class would refuse."""
+    """Return ``node`` with fields that its class would refuse."""
     for name, value in fields.items():
         setattr(node, name, value)
     return node
 
 
 def lif(size, **fields):
-    one = np.ones(size, np.float32)
-    return changed(nir.LIF(tau=2 * one, r=one, v_leak=0 * one, v_threshold=one, v_reset=0 * one), fields)
+    unit = np.ones(size, np.float32)
+    return changed(nir.LIF(tau=2 * unit, r=unit, v_leak=0 * unit, v_threshold=unit, v_reset=0 * unit), fields)
 
 
 def cuba(size, **fields):
-    one = np.ones(size, np.float32)
+    unit = np.ones(size, np.float32)
     node = nir.CubaLIF(
-        tau_mem=2 * one, tau_syn=2 * one, r=one, v_leak=0 * one, v_threshold=one, v_reset=0 * one, w_in=one
+        tau_mem=2 * unit, tau_syn=2 * unit, r=unit, v_leak=0 * unit, v_threshold=unit, v_reset=0 * unit, w_in=unit
     )
     return changed(node, fields)
 
@@ -138,7 +138,7 @@ def test_graphs_that_are_made_up_are_refused():
 
 
 def refusal(path):
-    """The error of a file; empty if it is read."""
+    """Return the error of a file; empty if it is read."""
     try:
         sn.read(path)
     except ValueError as error:
@@ -147,14 +147,14 @@ def refusal(path):
 
 
 def written(path, graph):
-    """``graph`` as a file, which needs the shape of its output."""
+    """Write ``graph`` to a file, which needs the shape of its output."""
     graph.nodes["out"] = nir.Output(np.array([3]))
     graph.metadata = {"dt": 1.0, "scheme": "euler"}
     nir.write(path, graph)
 
 
 def files(path, count):
-    """Damaged files of a whole one: fields missing, of other types and shapes, and flipped bytes."""
+    """Yield damaged versions of a file: missing fields, other types and shapes, and flipped bytes."""
     weight = np.eye(3, dtype=np.float32)
     graph = graph_of(nir.Affine(weight=weight, bias=np.ones(3)), lif(3), nir.Delay(delay=np.ones(3)), cuba(3))
     written(path, graph)
@@ -213,7 +213,7 @@ def test_the_node_of_a_damaged_file_is_named(tmp_path):
 
 
 def test_many_nodes_are_read_in_linear_time():
-    """By lines that run: seconds depend on what else a machine does."""
+    """Counts executed lines, since seconds depend on the load of the machine."""
 
     def lines(n):
         graph = graph_of(*(nir.Scale(scale=np.ones(3)) for _ in range(n)))
@@ -257,13 +257,13 @@ def test_order_by_need_is_that_of_waves():
         place = {name: i for i, name in enumerate(rank)}
         sources = {n: [s for s in names if place[s] < place[n] and draw.random() < 0.3] or [""] for n in names}
         done = []
-        while len(done) < len(names):  # as it is defined
+        while len(done) < len(names):  # by the definition
             done += [n for n in names if n not in done and all(s == "" or s in done for s in sources[n])]
         assert sorted_by_need(sources) == done
 
 
 def test_cycles_of_random_graphs_are_found():
-    """Nodes that reach each other, against a search from every node."""
+    """Compare the nodes that reach each other with a search from every node."""
     from snnfast.nir.cycles import _strongly_connected
 
     draw = random.Random(2)
@@ -272,12 +272,12 @@ def test_cycles_of_random_graphs_are_found():
         fed = {a: [b for b in sources if a in sources[b]] for a in sources}
 
         def reached(start, ways):
-            found, left = set(), list(ways[start])
-            while left:
-                name = left.pop()
+            found, pending = set(), list(ways[start])
+            while pending:
+                name = pending.pop()
                 if name not in found:
                     found.add(name)
-                    left += ways[name]
+                    pending += ways[name]
             return found
 
         behind = {name: reached(name, sources) for name in sources}
@@ -286,7 +286,7 @@ def test_cycles_of_random_graphs_are_found():
 
 
 def test_a_recurrent_layer_with_a_negative_delay_is_written_as_it_runs():
-    """The layer takes what is below 0 as 0, and so says the file."""
+    """The layer counts delays below 0 as 0, and so does the file."""
     layer = Recurrent(LIF(), 3, delay=torch.tensor([-1.5, 0.0, 2.0]))
     with torch.no_grad():
         layer.delay.copy_(torch.tensor([-1.5, 0.0, 2.0]))

@@ -1,4 +1,4 @@
-"""NIR both ways: what cannot be written or read is named."""
+"""Errors of reading and writing NIR: they name the layer or node."""
 
 import sys
 
@@ -18,7 +18,7 @@ nir = pytest.importorskip("nir")
 
 
 class Parts(nn.Module):
-    """Layers of the networks that are refused."""
+    """Layers of the refused networks."""
 
     def __init__(self):
         super().__init__()
@@ -47,7 +47,7 @@ class Broadcast(Parts):
 
 def hooked():
     net = nn.Sequential(Time(nn.Linear(3, 3)), LIF())
-    net[0].layer.register_forward_hook(lambda layer, given, result: result * 2)
+    net[0].layer.register_forward_hook(lambda layer, inputs, result: result * 2)
     return net
 
 

@@ -1,4 +1,4 @@
-"""Which backend runs: chosen by device, forced by ``use``, explained, never changed in silence."""
+"""Choice of the backend: by device, forced by ``use``, explained, never changed silently."""
 
 import concurrent.futures
 import threading
@@ -26,7 +26,7 @@ def own_surrogate(u):
 
 
 def test_a_warning_from_code_without_a_module(fresh_warnings):
-    """As torch.fx writes it."""
+    """torch.fx generates such code."""
     x = torch.rand(5, 3)
     with pytest.warns(BackendWarning, match="a surrogate of your own has no kernel"):
         exec("iaf(x, surrogate=own)", {"iaf": ops.iaf, "x": x, "own": own_surrogate})
@@ -106,12 +106,12 @@ def test_use_in_one_thread_is_seen_by_no_other():
                 outside.wait(60)
                 return backend.choose("lif", x)[0]
 
-        there = pool.submit(elsewhere)
+        in_thread = pool.submit(elsewhere)
         assert inside.wait(60)
-        here = backend.choose("lif", x)[0]
+        in_main = backend.choose("lif", x)[0]
         outside.set()
-        assert there.result() == "reference"
-    assert here == ("cpu" if "cpu" in PRESENT else "reference")
+        assert in_thread.result() == "reference"
+    assert in_main == ("cpu" if "cpu" in PRESENT else "reference")
 
 
 def test_blocks_that_are_left_in_another_order_leave_nothing_forced():

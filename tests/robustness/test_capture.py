@@ -1,4 +1,4 @@
-"""CUDA graphs: every op with its default arguments goes into one after a warm-up, on a GPU that is not there."""
+"""CUDA graphs: every op with its default arguments is captured after a warm-up, on a simulated GPU."""
 
 import every_op
 import fake_cuda

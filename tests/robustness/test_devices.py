@@ -29,7 +29,7 @@ def forget():
 
 @pytest.fixture
 def machine(monkeypatch):
-    """A machine with a GPU or without, and a build with kernels for it or without."""
+    """Simulate a machine with or without a GPU, and a build with or without kernels for it."""
 
     def make(gpu=True, kernels=True, driver_problem="", capability=(9, 0), archs="90"):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)

@@ -1,4 +1,4 @@
-"""Values that are not there: ops and layers give shapes under FakeTensorMode, also those that look at values."""
+"""Fake tensors: ops and layers give shapes under FakeTensorMode, also those that check values."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from snnfast.nn import RLIF, loss
 
 OPS = sorted(name for name in ops.__all__ if name.islower())
 LABELS = (1, 2)
-# What looks at values when there are some.
+# Calls that check values if there are any.
 LOOKING = {
     "a fixed delay": lambda: RLIF(3, delay=torch.ones(3))(torch.rand(4, 2, 3)),
     "counting what is not 0": lambda: nn.SpikeLinear(3, 5)(torch.rand(4, 2, 3)),
@@ -43,7 +43,7 @@ def test_what_looks_at_values_does_without(name, grad):
 @pytest.mark.parametrize("name", OPS)
 def test_every_op_gives_shapes(name, monkeypatch):
     want = shapes(examples("cpu", steps=6, neurons=24)[name].run())
-    with FakeTensorMode(allow_non_fake_inputs=True):  # the first run has drawn gradients of outputs
+    with FakeTensorMode(allow_non_fake_inputs=True):  # gradients of the outputs were drawn in the first run
         assert shapes(examples("cpu", steps=6, neurons=24)[name].run()) == want
 
 

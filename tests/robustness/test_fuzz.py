@@ -1,4 +1,4 @@
-"""The fuzzer finds nothing in what there is, and finds faults of every kind that are put back."""
+"""The fuzzer finds nothing in the package, and finds planted faults of every kind."""
 
 import copy
 import os
@@ -24,13 +24,13 @@ from snnfast.ops import diehl_cook as cook  # noqa: E402
 
 
 def found(capfd, *arguments):
-    """Exit code and what is printed."""
+    """Return exit code and output."""
     code = fuzz.main(["--workers", "1", *map(str, arguments)])
     return code, capfd.readouterr().out
 
 
 def plant(monkeypatch, fault):
-    """Every case of an op calls ``fault`` instead."""
+    """Make every case of an op call ``fault`` instead."""
     monkeypatch.setitem(fuzz.TARGETS, "ops", (fault, 1))
 
 
@@ -66,7 +66,7 @@ def test_a_case_without_end_is_found(capfd, monkeypatch):
 
 
 def test_a_write_outside_of_a_tensor_is_found(capfd, monkeypatch):
-    """Fault 2: padding that fires writes behind what it was given."""
+    """Fault 2: padding that fires writes behind its tensor."""
 
     def fault(d):
         t = d.guarded(torch.zeros(3, 4))
@@ -97,18 +97,18 @@ def test_other_bits_and_other_errors_are_found(monkeypatch):
     lif.__signature__ = real.__signature__
     monkeypatch.setattr(ops, "lif", lif)
     text = "\n".join(fuzz.run_case(0, case, ("ops",)) for case in range(80))
-    for what in ("the result differs", "KeyError"):
-        assert what in text
+    for words in ("the result differs", "KeyError"):
+        assert words in text
 
 
-def kinds(cases, what=""):
-    """Target and op of what the first cases of seed 0 find."""
+def kinds(cases, word=""):
+    """Return target and op of the findings of the first cases of seed 0."""
     findings = [fuzz.run_case(0, case, ("ops",)) for case in range(cases)]
-    return {":".join(f.split(":")[:2]) for f in findings if f and what in f}
+    return {":".join(f.split(":")[:2]) for f in findings if f and word in f}
 
 
 def targeted(target, cases, seed=5):
-    """Findings of the first cases of one target."""
+    """Return the findings of the first cases of one target."""
     return [f for case in range(cases) if (f := fuzz.run_case(seed, case, (target,)))]
 
 
@@ -118,7 +118,7 @@ def test_a_target_finds_nothing_in_what_there_is(target):
 
 
 def test_a_neuron_unlike_its_equation_is_found(monkeypatch):
-    """In float32, where the reference is as wrong: the gain of a time constant that is a tensor."""
+    """The gain of a time constant that is a tensor, in float32, where the reference has the same error."""
     real = ops.lif
 
     def lif(x, *args, **kwargs):
@@ -170,7 +170,7 @@ def test_a_trace_that_is_not_kept_is_found(monkeypatch):
 
 
 def test_a_tie_of_two_orders_of_a_sum_is_no_finding():
-    """A membrane at the threshold fires or not as its sum rounds; one a thousandth off must not differ."""
+    """A membrane at the threshold may fire or not, by rounding; one a thousandth off must not differ."""
     network = networks.snnfast.convert(
         torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.ReLU(), torch.nn.Linear(1, 1)).eval(),
         [torch.rand(4, 2)],
@@ -185,7 +185,7 @@ def test_a_tie_of_two_orders_of_a_sum_is_no_finding():
     for above, good in ((2**-23, True), (1e-3, False)):
         network.update_threshold([0.75])
         other = copy.deepcopy(network)
-        other.update_threshold([0.75 * (1 + above)])  # what the sum of the kernels falls short of
+        other.update_threshold([0.75 * (1 + above)])  # slightly above the sum of the kernels
         got = other(images, 7)
         assert not torch.allclose(got, network(images, 7), 1e-3)
         if good:

@@ -1,4 +1,4 @@
-"""Every argument of every public function, given something else: a TypeError or ValueError that names it."""
+"""A wrong value for every argument of every public function: a TypeError or ValueError that names it."""
 
 import inspect
 import math
@@ -11,8 +11,8 @@ from snnfast import encoder, nn, ops, plasticity
 from snnfast.nn import SpikeProp, loss
 from snnfast.reference.neuron_arguments import NEURONS
 
-HUGE = 10**400  # too large for a float, and Python prints no more than 4300 digits of such
-# By what the annotation says: the first that matches.
+HUGE = 10**400  # too large for a float; Python prints at most 4300 digits
+# By annotation: the first that matches.
 HOSTILE = {
     "bool | None": ("no", 2),
     "bool": ("no", None, 2),
@@ -44,7 +44,7 @@ def spikes(*shape):
 
 
 class IFNode(torch.nn.Module):
-    """Stands for SpikingJelly's."""
+    """Stand-in for SpikingJelly's neuron."""
 
     __module__ = "spikingjelly.activation_based.neuron"
     step_mode, v_threshold, v_reset, detach_reset = "m", 1.0, 0.0, False
@@ -57,7 +57,7 @@ W = torch.full((3, 4), 0.5)
 WHOLE = {"gain": torch.ones(4, dtype=torch.int32), "bias": torch.zeros(4, dtype=torch.int32)}
 COMPETITION = {"x": spikes(2, 5, 4), "w": W, "theta": torch.zeros(3)}
 FIELDS = {"neurons": 4, "minimum": [0.0], "maximum": [1.0]}
-# What each is called with while one argument after the other is replaced; layers are given an input, too.
+# Arguments of each call, of which one after the other is replaced; layers also get an input.
 GOOD = {
     **{op: {"x": X} for op in NEURONS},
     **{name: {} for name in nn.__all__ if hasattr(getattr(nn, name), "op")},

@@ -1,4 +1,4 @@
-"""Import where something is missing, and what it costs. Each in an interpreter of its own."""
+"""Import with missing packages, and its cost, each in a separate interpreter."""
 
 import os
 import re
@@ -58,7 +58,7 @@ def test_a_source_folder_without_a_build_says_so(tmp_path, installed):
     hidden = "import importlib.metadata as m; m.Distribution.discover = classmethod(lambda *a, **k: iter(()))\n"
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-        # what an editable installation adds, which would find snnfast._C where that was built
+        # an editable installation adds it, and it would find the built snnfast._C
         "sys.meta_path = [f for f in sys.meta_path if '__editable__' not in getattr(f, '__module__', '')]\n"
         + ("" if installed else hidden)
     )
@@ -90,7 +90,7 @@ def test_import_warns_of_nothing_and_loads_nothing_slow():
     result = python(code)
     assert result.returncode == 0, result.stderr
     seconds, modules, explanation = result.stdout.splitlines()
-    assert float(seconds) < 1.0  # of the processor; 0.3 is usual
+    assert float(seconds) < 1.0  # CPU time; usually 0.3
     assert not set(modules.split()) & {"matplotlib", "torchvision", "typer", "tqdm", "scipy"}
     assert explanation.startswith("lif: CPU kernels (")
 

@@ -15,7 +15,7 @@ import snnfast
 
 
 def results():
-    """Outputs and gradients of every op; sizes are no multiples of a vector's."""
+    """Yield outputs and gradients of every op; sizes are not multiples of a vector."""
     sys.path.append(str(Path(__file__).parents[1] / "ops"))
     from every_op import examples, meeting
     from recurrent_cases import KERNELS, Recurrent, case
@@ -24,12 +24,12 @@ def results():
 
     from snnfast import ops
 
-    for one in [one for op in neurons() for one in samples(op)[::4]]:
-        arguments = one.arguments()
-        yield from one.op(**arguments)
-        yield from gradients(one.op, arguments).values()
+    for neuron_sample in [neuron_sample for op in neurons() for neuron_sample in samples(op)[::4]]:
+        arguments = neuron_sample.arguments()
+        yield from neuron_sample.op(**arguments)
+        yield from gradients(neuron_sample.op, arguments).values()
     for name, example in {**examples("cpu", neurons=77), **meeting("cpu", small=True)}.items():
-        # Without gradients that are PyTorch's sums, by threads.
+        # Without gradients from PyTorch's sums, which depend on the threads.
         yield from example.run()[: 3 if name in ("spike_linear", "spike_conv2d") else None]
     for name, rule in RULES.items():
         w, pre, post, reward = sample((9, 3, 45, 19), torch.float32)
@@ -38,9 +38,9 @@ def results():
         yield w
     for op in KERNELS:
         for dtype in (torch.float32, torch.float64):
-            given = case(op, rich(op), (20, 9, 37), dtype, 1, "real")
-            yield from Recurrent(op)(**given)
-            yield from gradients(Recurrent(op), given).values()
+            arguments = case(op, rich(op), (20, 9, 37), dtype, 1, "real")
+            yield from Recurrent(op)(**arguments)
+            yield from gradients(Recurrent(op), arguments).values()
     g = torch.Generator().manual_seed(0)
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
         w, x, grad = (torch.randn(s, generator=g).to(dtype) for s in ((80, 150), (40, 150), (40, 80)))
@@ -51,7 +51,7 @@ def results():
 
 
 def digest(threads):
-    """The instruction set in use, and a checksum of all results by so many threads."""
+    """Return the instruction set in use, and a checksum of all results with this number of threads."""
     torch.set_num_threads(threads)
     checksum = hashlib.sha256()
     for t in results():
@@ -65,7 +65,7 @@ def test_every_instruction_set_and_number_of_threads_gives_the_same_bits():
     extension = snnfast.backend.extension
     available = extension.cpu_isas().split()
     assert available[-1] == extension.cpu_isa()
-    # One after another: the tests have two cores.
+    # In turn: the tests have two cores.
     found = {}
     for isa, threads in [*((isa, 1) for isa in available), (available[-1], 3)]:
         done = python(program(__file__), threads, SNNFAST_CPU_ISA=isa)

@@ -15,7 +15,7 @@ BELOW = {
 
 @pytest.fixture(scope="module")
 def graph():
-    """Imports of every module, those for types and in functions, too."""
+    """Return the imports of every module, including those for types and in functions."""
     known = HOUSE["modules"]()
     return {name: set(HOUSE["imported"](name, path, known)) for name, path in known.items()}
 
@@ -39,9 +39,9 @@ def test_no_module_and_no_room_imports_itself_over_others(graph, rooms):
 
 def test_a_file_at_the_top_of_the_package_is_a_room_or_re_exports_one(rooms):
     loose = {path.stem for path in HOUSE["PACKAGE"].glob("*.py")} - {"__init__", "__main__"}
-    own = loose & set(rooms)
-    assert len(own) <= 8
-    for name in loose - own:
+    modules = loose & set(rooms)
+    assert len(modules) <= 8
+    for name in loose - modules:
         assert (HOUSE["PACKAGE"] / f"{name}.py").read_text().count("\n") <= 5, name
 
 

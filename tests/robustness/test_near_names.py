@@ -1,4 +1,4 @@
-"""Names as users of other libraries write them, sizes and layers out of place: errors and warnings say the way out."""
+"""Names of other libraries, and misplaced sizes and layers: errors and warnings name the remedy."""
 
 import importlib
 import warnings

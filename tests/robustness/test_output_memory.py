@@ -1,4 +1,4 @@
-"""Large CPU outputs, whose memory is kept and used again (``snnfast.memory``)."""
+"""Large CPU outputs, whose memory is cached and reused (``snnfast.memory``)."""
 
 import concurrent.futures
 import gc
@@ -110,7 +110,7 @@ def test_out_of_memory_says_how_much_was_asked_for(limit):
 
 
 def test_first_line_of_a_raw_error_is_for_a_person():
-    """And not the place in the sources."""
+    """It does not name the place in the sources."""
     with pytest.raises(RuntimeError) as caught:
         torch.ops.snnfast.poisson(torch.zeros(1).double(), torch.zeros(1).long(), 2, torch.float32)
     assert str(caught.value).splitlines()[0] == "poisson: p must be float32, got float64"
@@ -121,7 +121,7 @@ def test_first_line_of_a_raw_error_is_for_a_person():
 
 
 def test_memory_in_use_is_counted_right_under_threads():
-    """Whoever finds the cache locked does without it, and must be counted all the same."""
+    """A thread that finds the cache locked does not use it, but its memory must be counted."""
     x = torch.rand(40, 8_000)
     gc.collect()
     before = memory.statistics().in_use
@@ -130,7 +130,7 @@ def test_memory_in_use_is_counted_right_under_threads():
         for _ in range(200):
             ops.poisson(x[0], 40, seed=1)
             if thread % 2:
-                memory.release()  # the cache is locked while it unmaps: others find it so on one core, too
+                memory.release()  # the cache is locked while it unmaps, so that others meet the lock even on one core
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(8)))

@@ -1,4 +1,4 @@
-"""The public names and signatures. A change here is a change for users: it wants a line in the changelog."""
+"""The public names and signatures. A change here is a change for users: it needs a line in the changelog."""
 
 import importlib
 import inspect
@@ -70,7 +70,7 @@ NAMES = {
     "snnfast.memory": "Statistics keep_freed_memory release set_limit statistics",
     "snnfast.testing": "assert_spikes_close load_cuda_emulation",
 }
-# Of the ops that are no neurons, whose tests hold it. Positional arguments before the star, keywords after it.
+# Signatures of ops other than neurons, whose tests have theirs. Positional arguments before the star, keywords after.
 SIGNATURES = {
     "eventprop": (
         "t_in, w, w_rec=None, *, delays=None, delays_rec=None, tau_mem, tau_syn, v_threshold=1.0, t_max, "

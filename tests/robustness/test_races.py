@@ -1,4 +1,4 @@
-"""``scripts/races.py``: what can be known of it without the build under ThreadSanitizer. CI runs a share of it."""
+"""``scripts/races.py``: the parts that need no build under ThreadSanitizer. CI runs a share of it."""
 
 import re
 from pathlib import Path
@@ -17,8 +17,8 @@ def races(monkeypatch):
 
 
 def test_every_barrier_of_a_kernel_is_planted(races):
-    """Those that count votes, too, and each in a line of its own; a relaxed arrival orders nothing."""
-    there = {(file, line) for file, _, line in races.meetings(ROOT / "csrc")}
+    """This includes barriers that count votes, each in a separate line; a relaxed arrival orders nothing."""
+    barriers = {(file, line) for file, _, line in races.meetings(ROOT / "csrc")}
     found = set()
     for file in [*(ROOT / "csrc/cuda").glob("*.cu"), *(ROOT / "csrc/cuda").glob("*.cuh")]:
         for number, line in enumerate(file.read_text().splitlines(), 1):
@@ -27,7 +27,7 @@ def test_every_barrier_of_a_kernel_is_planted(races):
             calls += re.findall(r"(?<!void )\bcluster_(?:arrive|wait)(?!_relaxed)\w*\(", code)
             assert len(calls) <= 1, (file.name, number)
             found |= {(f"cuda/{file.name}", number) for _ in calls}
-    assert there == found
+    assert barriers == found
 
 
 def test_shares_of_consecutive_commits_are_the_whole(races, monkeypatch):
@@ -40,8 +40,8 @@ def test_shares_of_consecutive_commits_are_the_whole(races, monkeypatch):
 
 
 def test_what_may_be_missing_is_there(races):
-    there = {(file, k) for file, k, _ in races.meetings(ROOT / "csrc")}
-    assert set(races.SPARE) <= there
+    barriers = {(file, k) for file, k, _ in races.meetings(ROOT / "csrc")}
+    assert set(races.SPARE) <= barriers
 
 
 def test_constants_that_are_made_small_are_there(races):

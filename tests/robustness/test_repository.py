@@ -1,4 +1,4 @@
-"""The rules of the house: one stem an op, no drawer for odds and ends."""
+"""The rules of the repository: one stem for an op, no files of unrelated helpers."""
 
 import ast
 import itertools
@@ -12,7 +12,7 @@ import pytest
 from snnfast.compiler import neurons
 
 ROOT = Path(__file__).parents[2]
-# csrc/ops/*.cpp that are no op: neurons has those of all neurons, own_neuron of those compiled while a program runs
+# csrc/ops/*.cpp that are not one op: neurons has those of all neurons, own_neuron those compiled at run time
 BESIDE_OPS = {"check", "device", "neuron", "neurons", "output_memory", "own_neuron"}
 NEURONS = sorted(name for name in neurons.STEMS if not name.startswith("refractory_"))
 STEMS = sorted(NEURONS + [p.stem for p in (ROOT / "csrc/ops").glob("*.cpp") if p.stem not in BESIDE_OPS])
@@ -33,7 +33,7 @@ def test_there_are_ops():
 
 
 def built(ops):
-    """The stems in a list of CMake's."""
+    """Return the stems in a list of CMakeLists.txt."""
     text = (ROOT / "CMakeLists.txt").read_text()
     return set(re.search(rf"^set\({ops} (.*)\)$", text, re.MULTILINE)[1].split())
 
@@ -55,14 +55,14 @@ def built(ops):
 def test_op_stands_under_its_stem(stem, place):
     if place.startswith("csrc/cuda") and stem in built("cpu_ops"):
         return
-    own, _, of_neurons = place.partition("|")
-    path = ROOT / (of_neurons if of_neurons and stem in NEURONS else own.format(stem))
+    of_op, _, of_neurons = place.partition("|")
+    path = ROOT / (of_neurons if of_neurons and stem in NEURONS else of_op.format(stem))
     assert path.exists(), f"{stem} lacks {path.relative_to(ROOT)}"
 
 
 @pytest.mark.parametrize("stem", STEMS)
 def test_calls_reach_the_kernels_of_the_stem(stem):
-    """By ``snnfast/ops/<stem>.py``, or by that of neurons, if a public op made there enters the kernels."""
+    """A public op of ``snnfast/ops/<stem>.py``, or of the file of neurons, calls the kernels."""
     from snnfast.ops import neuron
 
     entered = {"recurrent" if kind.more else kind.stem for kind in neuron._KINDS.values()}
@@ -94,7 +94,7 @@ def test_every_neuron_is_tested_under_its_name():
 
 
 def test_no_test_compares_tensors_without_saying_where_they_differ():
-    """``torch.testing.assert_close(a, b, rtol=0, atol=0)`` does; a bare ``assert torch.equal(a, b)`` does not."""
+    """``torch.testing.assert_close(a, b, rtol=0, atol=0)`` says where; ``assert torch.equal(a, b)`` does not."""
     bare = []
     for path in sorted((ROOT / "tests").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -104,7 +104,7 @@ def test_no_test_compares_tensors_without_saying_where_they_differ():
 
 
 def says_only_equal(node):
-    """Whether an expression is ``torch.equal(...)``, ``all`` of such, ``(a == b).all()`` or ``a.eq(b).all()``."""
+    """Detect ``torch.equal(...)``, ``all`` of them, ``(a == b).all()`` or ``a.eq(b).all()``."""
     if not isinstance(node, ast.Call):
         return False
     called, text = ast.unparse(node.func), ast.unparse(node)
@@ -159,7 +159,7 @@ def test_version_stands_in_one_place():
 
 
 def test_planted_mistakes_are_of_this_source():
-    """Each mutation of ``scripts/mutations.py`` changes a line that is there, and names tests that are."""
+    """Each mutation of ``scripts/mutations.py`` changes an existing line, and names existing tests."""
     mutations = runpy.run_path(str(ROOT / "scripts/mutations.py"))["MUTATIONS"]
     assert len({m.name for m in mutations}) == len(mutations)
     for m in mutations:
@@ -187,9 +187,9 @@ def test_no_line_of_cpp_or_prose_is_longer_than_120_columns():
 
 
 def test_cuda_sources_are_the_same_for_every_architecture():
-    """So that CI compiles them for one; in 8.0, the oldest, nothing of a newer one can be used by accident.
+    """CI therefore compiles them for one architecture, the oldest (8.0), which excludes features of newer ones.
 
-    Clusters are of 9.0, for which CI compiles the kernels that use them.
+    Clusters need 9.0, for which CI compiles the kernels that use them.
     """
     sources = [p for p in (ROOT / "csrc").rglob("*") if p.suffix in (".h", ".cuh", ".cu", ".in")]
     assert len(sources) > 40

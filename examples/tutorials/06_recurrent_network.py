@@ -4,7 +4,7 @@ A recurrent network: memory by adaptation and delays
 
 A neuron forgets within a few of its time constants. A network that has to remember longer needs
 spikes that come back, a slow second state, or delays. This tutorial gives the same task to all of
-them, and looks at how they keep what they saw.
+them, and looks at how they remember.
 """
 
 import matplotlib.pyplot as plt

@@ -46,8 +46,8 @@ pair = plasticity.pair(lr_pre=0.0021, lr_post=0.002)
 # A rule is a function from spikes and traces to the change of every weight. ``s.x_pre`` is the trace
 # of an input, which jumps at its spikes and decays; ``s.s_post`` is 1 where the neuron fires. Rules
 # of this package run in one kernel, and so does your own, which is compiled at the first call. This
-# one is symmetric: whatever fires near a spike of the neuron grows, and every spike of an input costs
-# a little.
+# one is symmetric: an input that fires near a spike of the neuron grows, and every spike of an input
+# costs a little.
 
 
 def symmetric(s) -> Tensor:

@@ -27,7 +27,6 @@ def check_activity(result, folder):
     assert (folder / "monitor_weights.png").exists() or stored["procedure"] == "stdp"
 
 
-@pytest.mark.usefixtures("drawn")
 @pytest.mark.parametrize("procedure", PROCEDURES, ids=lambda p: p.name)
 def test_a_procedure_is_a_call(procedure, tmp_path):
     """The result is the same in memory, with a folder, monitored, or resumed."""

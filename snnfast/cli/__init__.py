@@ -91,7 +91,7 @@ def info(as_json: Annotated[bool, typer.Option("--json", help="For programs.")] 
 
 @app.command()
 def cache(clear: Annotated[bool, typer.Option("--clear", help="Delete them.")] = False) -> None:
-    """Show how many compiled neurons are kept, and where, or delete them."""
+    """Show the number of cached compiled neurons and their folder, or delete them."""
     with plain_errors():
         number, size = build.clear() if clear else build.cached()
     place = "deleted from" if clear else "in"

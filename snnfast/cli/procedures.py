@@ -130,7 +130,7 @@ def assign(
     device: Device = "auto",
     out: Out = None,
 ) -> None:
-    """Labels the neurons of a run by their responses to training images."""
+    """Label the neurons of a run by their responses to training images."""
     folder = _trained(changes, out)
     settings, run, loaded = stdp.reopen(folder, root=data, device=chosen_device(device))
     with locked(folder):
@@ -138,7 +138,7 @@ def assign(
 
 
 def infer(changes: dict[str, Any], *, data: Root = None, device: Device = "auto", out: Out = None) -> None:
-    """Scores a run whose neurons have labels on the test images, or the validation split of its settings."""
+    """Score a run with labelled neurons on the test images, or on the validation split of its settings."""
     folder = _trained(changes, out)
     settings, run, loaded = stdp.reopen(folder, root=data, device=chosen_device(device))
     with locked(folder):

@@ -40,6 +40,8 @@ class Case(NamedTuple):
         begun: epochs of the network with ReLUs that both go on from.
         epochs: of each from there on; and a quarter of them for few bits, or again for ReLUs.
         layers: ``layers(fire)`` are those of a network; ``fire()`` is what stands behind a product.
+        narrow: width of a network with ReLUs that is about as accurate as the spiking one, if that with the same
+            layers is not.
     """
 
     data: str
@@ -47,23 +49,23 @@ class Case(NamedTuple):
     steps: int
     begun: int
     epochs: int
-    layers: Callable[[Callable[[], nn.Module]], list[nn.Module]]
+    layers: Callable[..., list[nn.Module]]
+    narrow: int | None = None
 
 
-def _digits(fire: Callable[[], nn.Module]) -> list[nn.Module]:
+def _images(fire: Callable[[], nn.Module], width: int) -> list[nn.Module]:
     return [
-        *(nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), fire(), nn.MaxPool2d(2)),
-        *(nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), fire(), nn.MaxPool2d(2), nn.Flatten()),
-        nn.Linear(128, 10),
+        *(nn.Conv2d(1, width, 3, padding=1), nn.BatchNorm2d(width), fire(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(width, 2 * width, 3, padding=1), nn.BatchNorm2d(2 * width), fire(), nn.MaxPool2d(2), nn.Flatten()),
     ]
 
 
-def _conv(fire: Callable[[], nn.Module]) -> list[nn.Module]:
-    return [
-        *(nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), fire(), nn.MaxPool2d(2)),
-        *(nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), fire(), nn.MaxPool2d(2), nn.Flatten()),
-        *(nn.Linear(1568, 128), fire(), nn.Linear(128, 10)),
-    ]
+def _digits(fire: Callable[[], nn.Module], width: int = 16) -> list[nn.Module]:
+    return [*_images(fire, width), nn.Linear(8 * width, 10)]
+
+
+def _conv(fire: Callable[[], nn.Module], width: int = 16) -> list[nn.Module]:
+    return [*_images(fire, width), nn.Linear(98 * width, 8 * width), fire(), nn.Linear(8 * width, 10)]
 
 
 def _wide(fire: Callable[[], nn.Module]) -> list[nn.Module]:
@@ -73,13 +75,13 @@ def _wide(fire: Callable[[], nn.Module]) -> list[nn.Module]:
 CASES = {
     "digits": Case("digits", (1, 8, 8), 4, 60, 60, _digits),
     "mnist-1200": Case("MNIST", (1, 28, 28), 3, 2, 2, _wide),
-    "mnist-conv": Case("MNIST", (1, 28, 28), 3, 2, 6, _conv),
+    "mnist-conv": Case("MNIST", (1, 28, 28), 3, 2, 2, _conv),
 }
 
 
-def relu_network(case: Case) -> nn.Sequential:
+def relu_network(case: Case, **width: int) -> nn.Sequential:
     """The network with ReLUs, ``[B, ...] -> [B, 10]``."""
-    return nn.Sequential(*case.layers(nn.ReLU))
+    return nn.Sequential(*case.layers(nn.ReLU, **width))
 
 
 def spiking_network(case: Case) -> nn.Sequential:
@@ -180,6 +182,10 @@ def trained(name: str, case: Case, folder: Path, root: Path | None) -> dict[str,
     # All go on from there, as long as each other: ReLUs for as many epochs as spikes and then few bits.
     nets: dict[str, Any] = {"relu": copy.deepcopy(begun), "float32": spiking_network(case)}
     fit(nets["relu"], data, relu_loss, case.epochs + more, lr, folder / f"{name}-relu.pt")
+    if case.narrow is not None:
+        torch.manual_seed(0)
+        nets["narrow"] = relu_network(case, width=case.narrow)
+        fit(nets["narrow"], data, relu_loss, case.begun + case.epochs + more, lr, folder / f"{name}-narrow.pt")
     for values in (nn.Module.parameters, nn.Module.buffers):
         for value, of_relu in zip(values(nets["float32"]), values(begun)):
             value.data.copy_(of_relu)
@@ -273,6 +279,7 @@ def in_onnxruntime(net: nn.Module, case: Case, folder: Path, images: Tensor | No
     import onnxruntime
     from onnxruntime import quantization as q
 
+    folder.mkdir()
     path = folder / "net.onnx"
     x = torch.zeros(2, *case.shape)
     torch.onnx.export(net, (x,), str(path), dynamo=True, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), verbose=False)
@@ -342,20 +349,22 @@ def shipped(name: str, case: Case, folder: Path, root: Path | None) -> Iterator[
     nets = trained(name, case, folder, root)
     images = load(case, "train+val", root)[0][:500]
     samples = load(case, "test", root)[0][:200]
-    relu = folded(nets["relu"])
-    number = sum(p.numel() for p in relu.parameters())
     steps = case.steps
-    read = bytes_read(relu, samples, 1, len(samples))
-    made = {"ReLU, PyTorch": Shipped(in_pytorch(relu, 0), 4 * number, 4 * read)}
+    number = sum(p.numel() for p in folded(nets["relu"]).parameters())
+    made: dict[str, Shipped] = {}
     with tempfile.TemporaryDirectory() as where:
-        places = [Path(where) / str(k) for k in range(5)]
-        for place in places:
-            place.mkdir()
-        if find_spec("onnxruntime") is not None:
-            run = in_onnxruntime(relu, case, places[0], None)
-            made["ReLU, ONNX Runtime float32"] = Shipped(run, 4 * number, 4 * read)
-            run = in_onnxruntime(relu, case, places[1], images)
-            made["ReLU, ONNX Runtime int8"] = Shipped(run, number, read)
+        places = [Path(where) / kind for kind in ("float32", "int8", "int4")]
+        for kind in ("relu", "narrow"):
+            if kind not in nets:
+                continue
+            relu, of = folded(nets[kind]), "ReLU" if kind == "relu" else f"ReLU, width {case.narrow}"
+            count, read = sum(p.numel() for p in relu.parameters()), bytes_read(relu, samples, 1, len(samples))
+            made[f"{of}, PyTorch"] = Shipped(in_pytorch(relu, 0), 4 * count, 4 * read)
+            if find_spec("onnxruntime") is not None:
+                run = in_onnxruntime(relu, case, Path(where) / kind, None)
+                made[f"{of}, ONNX Runtime float32"] = Shipped(run, 4 * count, 4 * read)
+                run = in_onnxruntime(relu, case, Path(where) / f"{kind}-int8", images)
+                made[f"{of}, ONNX Runtime int8"] = Shipped(run, count, read)
         spiking = folded(nets["float32"])
         for layer in spiking.modules():
             if isinstance(
@@ -364,9 +373,9 @@ def shipped(name: str, case: Case, folder: Path, root: Path | None) -> Iterator[
                 layer.weight = nn.Parameter(layer.weight.detach().t().contiguous().t())
         read = bytes_read(spiking, samples.expand(steps, *samples.shape), 4, len(samples))
         made["spiking, PyTorch float32"] = Shipped(in_pytorch(spiking, steps), 4 * number, read)
-        run, weights, memory = in_c(spiking, case.shape, steps, places[2])
+        run, weights, memory = in_c(spiking, case.shape, steps, places[0])
         made["spiking, C float32"] = Shipped(run, weights, read, memory)
-        for place, of in zip(places[3:], ("int8", "int4")):
+        for place, of in zip(places[1:], ("int8", "int4")):
             net = integer(nets[of], case.shape, unit=1 / 127)
             few = whole(samples)
             read = bytes_read(net, few.expand(steps, *few.shape), 1, len(few)) / (2 if of == "int4" else 1)
@@ -398,7 +407,7 @@ def milliseconds(made: dict[str, Shipped], images: Tensor, batch: int, rounds: i
     return {name: 1e3 * value for name, value in best.items()}
 
 
-HEADER = ("network", "as", "accuracy %", "ms, batch 1", "ms, batch 64", "weights KB", "read a sample KB", "memory KB")
+HEADER = ("case", "network", "accuracy %", "ms, batch 1", "ms, batch 64", "weights KB", "read a sample KB", "memory KB")
 
 
 class Row(NamedTuple):
@@ -451,7 +460,7 @@ def plot(path: Path, found: list[Row]) -> None:
             colour, marker = ("C1", "o") if row.way.startswith("spiking") else ("C0", "s")
             at = row.one, row.accuracy
             axis.plot(*at, marker, color=colour)
-            axis.annotate(row.way.partition(", ")[2], at, (3, 3), textcoords="offset points", size=7)
+            axis.annotate(row.way.removeprefix("spiking, "), at, (3, 3), textcoords="offset points", size=7)
         axis.set(xscale="log", xlabel="ms, batch 1", ylabel="accuracy, %", title=case)
         axis.margins(0.25)
     path.parent.mkdir(parents=True, exist_ok=True)

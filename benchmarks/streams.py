@@ -67,13 +67,15 @@ def spiking_loss(penalty: float) -> Loss:
 
 
 def trained(folder: Path, data: tuple[Tensor, Tensor], epochs: int) -> dict[str, nn.Module]:
-    """The networks, trained, or taken from ``folder``; ReLUs' rules: as long as each other."""
+    """The networks, trained as long as each other, or taken from ``folder``."""
     from snnfast.nn import calibrate_, quantize
 
     folder.mkdir(parents=True, exist_ok=True)
     more = -(-epochs // 4)
-    torch.manual_seed(0)
-    nets: dict[str, nn.Module] = {"gru": GRU(), "float32": spiking_network()}
+    nets: dict[str, nn.Module] = {}
+    for name, make in (("gru", GRU), ("float32", spiking_network)):
+        torch.manual_seed(0)
+        nets[name] = make()
     calibrate_(nets["float32"], data[0][::3].transpose(0, 1))
     fit(nets["gru"], data, gru_loss, epochs + more, 1e-2, folder / "qtdb-gru.pt", 2 * BATCH, 1.0)
     loss = spiking_loss(5.0)
@@ -94,9 +96,8 @@ def in_pytorch(net: nn.Module, time_first: bool) -> Callable[[Tensor], Tensor]:
     return run
 
 
-def in_onnxruntime(net: nn.Module, folder: Path) -> Callable[[Tensor], Tensor]:
+def in_onnxruntime(net: nn.Module, path: Path) -> Callable[[Tensor], Tensor]:
     """The GRU in ONNX Runtime, which has none in int8."""
-    path = folder / "net.onnx"
     axes = {"x": {0: "samples", 1: "steps"}}
     with torch.no_grad():
         # torch.export would write a graph of the steps that it sees.
@@ -124,21 +125,16 @@ def shipped(folder: Path, root: Path, epochs: int | None) -> Iterator[dict[str, 
     read = 4 * number * samples.shape[1]
     made = {"GRU, PyTorch": Shipped(in_pytorch(gru, False), 4 * number, read)}
     with tempfile.TemporaryDirectory() as where:
-        places = [Path(where) / name for name in ("onnx", "float32", "int8", "int4")]
-        for place in places:
-            place.mkdir()
         if find_spec("onnxruntime") is not None:
-            made["GRU, ONNX Runtime float32"] = Shipped(in_onnxruntime(gru, places[0]), 4 * number, read)
+            run = in_onnxruntime(gru, Path(where) / "net.onnx")
+            made["GRU, ONNX Runtime float32"] = Shipped(run, 4 * number, read)
         weights = 4 * sum(p.numel() for name, p in spiking.named_parameters() if "raw" not in name)
-        size = {"float32": 4.0, "int8": 1.0, "int4": 0.5}
         made["spiking, PyTorch float32"] = Shipped(
             in_pytorch(spiking, True), weights, spikes_read(spiking, samples, 4.0)
         )
-        for place in places[1:]:
-            net = nets[place.name]
-            run, weights, memory = in_c(net, (INPUTS,), 1, place)
-            read = spikes_read(net, samples, size[place.name])
-            made[f"spiking, C {place.name}"] = Shipped(run, weights, read, memory)
+        for kind, size in (("float32", 4.0), ("int8", 1.0), ("int4", 0.5)):
+            run, weights, memory = in_c(nets[kind], (INPUTS,), 1, Path(where) / kind)
+            made[f"spiking, C {kind}"] = Shipped(run, weights, spikes_read(nets[kind], samples, size), memory)
         yield made
 
 

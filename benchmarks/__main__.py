@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -53,6 +53,11 @@ def add_command(benchmark: str) -> None:
         names = [module.FLOOR, neurons.OURS, *filter(None, baselines.split(","))]
         names += neurons.OPTIONAL_BASELINES if compiled else ()
         results: report.Results = {}
+
+        def found() -> tuple[list[report.Row], list[dict[str, Any]]]:
+            rows, judge = report.rows(results, module.FLOOR), getattr(module, "verdicts", None)
+            return rows, judge(rows) if judge and not quick and (device, dtype) == JUDGED else []
+
         # Implementations are in the inner loop, so that measurements to compare are close in time.
         for count, size, _, name in itertools.product(counts, sizes, range(rounds), names):
             task = Task(
@@ -74,14 +79,12 @@ def add_command(benchmark: str) -> None:
                 results[task].merge(measurement)
             else:
                 results[task] = measurement
-        rows = report.rows(results, module.FLOOR)
-        judge = getattr(module, "verdicts", None)
-        verdicts = judge(rows) if judge and not quick and (device, dtype) == JUDGED else []
+            if json is not None:  # a long run that is cut off keeps what it has
+                report.write_json(json, device, results, *found())
+        rows, verdicts = found()
         typer.echo(report.timing_table(rows, module.FLOOR))
         if verdicts:
             typer.echo(f"\n{report.verdict_table(verdicts)}")
-        if json is not None:
-            report.write_json(json, device, results, rows, verdicts)
         if plot is not None:
             getattr(module, "plot", report.plot)(
                 plot, rows, f"{benchmark}, {dtype}, {clock} time, {machine.device_name(device)}"

@@ -136,6 +136,7 @@ def print_zoo(
     repeats: Annotated[int, typer.Option(help="Steps of a network.")] = 5,
     only: Annotated[str, typer.Option(help="Networks whose names hold this.")] = "",
     gain: Annotated[float, typer.Option(help="Weights of batch normalisation, times this.")] = 1.0,
+    compiled: Annotated[bool, typer.Option(help="Also torch.compile of the library's network: slow.")] = False,
     cpu_time: Annotated[bool, typer.Option(help="CPU seconds, for a busy machine.")] = False,
 ) -> None:
     torch.set_num_threads(1)
@@ -143,7 +144,7 @@ def print_zoo(
     lines = []
     for library in libraries.split(","):
         for name, model in zoo.models(library, gain, only):
-            lines.append(zoo.line(name, model, repeats, "cpu" if cpu_time else "wall"))
+            lines.append(zoo.line(name, model, repeats, "cpu" if cpu_time else "wall", compiled))
             typer.echo("  ".join(lines[-1]), err=True)
     typer.echo(report.table(zoo.HEADER, lines))
 

@@ -128,20 +128,48 @@ def resnet(neuron: Callable[[], nn.Module], channels: int, size: int) -> nn.Modu
     """SEW ResNet-18 for small images: a convolution, eight blocks, the last of which see an eighth of the size."""
     from snnfast.nn import Rate, Time
 
+    first = Time(nn.Conv2d(channels, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64))
+    return nn.Sequential(first, neuron(), *sew_blocks(neuron), Rate())
+
+
+def sew_blocks(neuron: Callable[[], nn.Module]) -> list[nn.Module]:
+    """The eight blocks of SEW ResNet-18, and its classes."""
+    from snnfast.nn import SpikeConv2d, Time
+
     def conv(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
-        product = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        product = SpikeConv2d(inputs, outputs, 3, stride, padding=1, bias=False)
         return [Time(product, nn.BatchNorm2d(outputs)), neuron()]
 
     def block(inputs: int, outputs: int, stride: int) -> nn.Module:
         f = nn.Sequential(*conv(inputs, outputs, stride), *conv(outputs, outputs, 1))
         if inputs == outputs:
             return Residual(f)
-        shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+        shortcut = SpikeConv2d(inputs, outputs, 1, stride, bias=False)
         return Residual(f, nn.Sequential(Time(shortcut, nn.BatchNorm2d(outputs)), neuron()))
 
     blocks = [block(min(c, w), w, s) for c, w, s in zip(*RESNET)]
-    classes = Time(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
-    return nn.Sequential(*conv(channels, 64, 1), *blocks, classes, Rate())
+    return [*blocks, Time(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))]
+
+
+def sew_resnet18(neuron: Callable[[], nn.Module]) -> nn.Module:
+    """SpikingJelly's ``sew_resnet18``, ``[T, B, 3, H, W]`` to ``[T, B, 10]``."""
+    from snnfast.nn import Pooled, SpikeConv2d, Time
+
+    first = Time(SpikeConv2d(3, 64, 7, 2, padding=3, bias=False), nn.BatchNorm2d(64))
+    return nn.Sequential(first, Pooled(neuron(), nn.MaxPool2d(3, 2, 1)), *sew_blocks(neuron))
+
+
+def vgg11(neuron: Callable[[], nn.Module]) -> nn.Module:
+    """SpikingJelly's ``spiking_vgg11_bn`` with one linear layer behind the convolutions."""
+    from snnfast.nn import Pooled, SpikeConv2d, Time
+
+    layers: list[nn.Module] = []
+    inputs = 3
+    for outputs, pools in zip((64, 128, 256, 256, 512, 512, 512, 512), (1, 1, 0, 1, 0, 1, 0, 1)):
+        fire = Pooled(neuron(), nn.MaxPool2d(2)) if pools else neuron()
+        layers += [Time(SpikeConv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs)), fire]
+        inputs = outputs
+    return nn.Sequential(*layers, Time(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10)))
 
 
 # Channels that come and go, and strides.

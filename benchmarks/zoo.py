@@ -18,16 +18,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks import memory, neurons, report
-from benchmarks.network import fired
+from benchmarks import memory, network, neurons, report
 from benchmarks.timing import Task, once
 
 LIBRARIES = ("spikingjelly", "norse")
+THEIRS, FAST, WRITTEN_HERE, COMPILED, RELU = "as it is", "and accelerate", "written here", "torch.compile", "ReLU"
+WAYS = (THEIRS, "replace", FAST, WRITTEN_HERE, COMPILED, RELU)
+ALONE = (THEIRS, FAST, WRITTEN_HERE)  # those that are evaluated, too, and whose peak is measured
 HEADER = (
-    *("network", "batch", "rate", "as it is", "replace", "and accelerate", "ReLU"),
-    *("as it is / accelerated", "accelerated / ReLU", "evaluation, as it is", "accelerated"),
-    *("peak MB, as it is", "accelerated", "largest difference"),
+    *("network", "batch", "rate", *WAYS, "as it is / accelerated", "accelerated / ReLU"),
+    *(f"{what}, {way}" for what in ("evaluation", "peak MB") for way in ALONE),
+    "largest difference",
 )
+WRITTEN = {"sew_resnet18, 32 x 32": network.sew_resnet18, "spiking_vgg11_bn, 32 x 32": network.vgg11}
 
 
 class Model(NamedTuple):
@@ -56,8 +59,8 @@ def models(library: str, gain: float = 1.0, chosen: str = "") -> Iterator[tuple[
         yield name, model
 
 
-def line(name: str, model: Model, repeats: int, clock: str) -> tuple[str, ...]:
-    """Return a row of the table."""
+def line(name: str, model: Model, repeats: int, clock: str, compiled: bool) -> tuple[str, ...]:
+    """A line of the table."""
     from snnfast.nn import accelerate, replace, reset
     from snnfast.nn.spiking import Spiking
 
@@ -65,42 +68,62 @@ def line(name: str, model: Model, repeats: int, clock: str) -> tuple[str, ...]:
     fast = accelerate(replaced)
     target = torch.zeros(model.x.shape[1], dtype=torch.long)
     task = Task("zoo", name, tuple(model.x.shape), repeats=repeats, clock=clock)
-    relu = with_relu(model.net)
-    ways = [(model.net, model.reset), (replaced, reset), (fast, reset)]
+    ways = {THEIRS: (model.net, model.reset), "replace": (replaced, reset), FAST: (fast, reset)}
+    if own := written(name, model.net):
+        ways[WRITTEN_HERE] = own, reset
+    same = [*ways]  # all but ReLU must agree
+    if compiled:
+        ways[COMPILED] = torch.compile(copy.deepcopy(model.net)), model.reset  # type: ignore[assignment]
+    if relu := with_relu(model.net):
+        ways[RELU] = relu, id
 
     def run(net: nn.Module, begin: Callable[[nn.Module], object], x: Tensor) -> Tensor:
         begin(net)
         result = net(x)
         return result[0] if isinstance(result, tuple) else result
 
-    def step(net: nn.Module, begin: Callable[[nn.Module], object]) -> None:
+    def step(way: str) -> None:
+        net = ways[way][0]
         net.zero_grad()
-        y = run(net, begin, model.x)
+        y = run(*ways[way], model.x)
         functional.cross_entropy(y if y.dim() < 3 else y.mean(0), target).backward()
 
-    def evaluate(net: nn.Module, begin: Callable[[nn.Module], object]) -> None:
+    def evaluate(way: str) -> None:
+        net = ways[way][0]
         net.eval()
         with torch.no_grad():
-            run(net, begin, model.x)
+            run(*ways[way], model.x)
         net.train()
 
-    seconds = in_turn([partial(step, *way) for way in (*ways, *([(relu, id)] if relu else []))], task)
-    alone = in_turn([partial(evaluate, *way) for way in (ways[0], ways[2])], task)
-    peaks = [memory.peak(partial(step, *way)) for way in (ways[0], ways[2])]
+    alone = [way for way in ALONE if way in ways]
+    seconds = dict(zip(ways, in_turn([partial(step, way) for way in ways], task)))
+    evaluation = dict(zip(alone, in_turn([partial(evaluate, way) for way in alone], task)))
+    peaks = {way: memory.peak(partial(step, way)) for way in alone}
     layers = [module for module in fast.modules() if isinstance(module, Spiking)]
-    rate = fired(layers, partial(run, *ways[2], model.x))
+    rate = network.fired(layers, partial(run, *ways[FAST], model.x))
     with torch.no_grad():
-        want, *results = [run(net.double(), begin, model.x.double()) for net, begin in ways]
+        want, *results = [run(ways[way][0].double(), ways[way][1], model.x.double()) for way in same]
     return (
         *(name, report.shape_text(task.shape), f"{rate:.3f}"),
-        *map(report.milliseconds, seconds),
-        *("-",) * (relu is None),
-        f"{seconds[0] / seconds[2]:.2f}",
-        f"{seconds[2] / seconds[3]:.2f}" if relu else "-",
-        *map(report.milliseconds, alone),
-        *(f"{mb:.0f}" for mb in peaks),
+        *(report.milliseconds(seconds[way]) if way in seconds else "-" for way in WAYS),
+        f"{seconds[THEIRS] / seconds[FAST]:.2f}",
+        f"{seconds[FAST] / seconds[RELU]:.2f}" if RELU in seconds else "-",
+        *(report.milliseconds(evaluation[way]) if way in alone else "-" for way in ALONE),
+        *(f"{peaks[way]:.0f}" if way in alone else "-" for way in ALONE),
         f"{max((y - want).abs().max().item() for y in results):.0e}",
     )
+
+
+def written(name: str, net: nn.Module) -> nn.Module | None:
+    """The network of that name in layers of snnfast, with the weights of ``net``; None where there is none."""
+    from snnfast.nn import like
+
+    make = WRITTEN.get(name.rpartition(", ")[0])
+    if make is None:
+        return None
+    own = make(partial(like, "spikingjelly.LIFNode", surrogate="atan", detach_reset=True))
+    network.copy_parameters(net, own)
+    return own
 
 
 def in_turn(runs: list[Callable[[], object]], task: Task) -> list[float]:

@@ -114,14 +114,16 @@ class File:
 
     def __init__(self, stem: str) -> None:
         content = json.loads((ROOT / f"benchmarks/results/{stem}-cpu-1-thread.json").read_text())
-        self.rows, self.verdicts = content["rows"], content["verdicts"]
-        cpu = content["machine"]["cpu"]
-        self.processor = "Intel Xeon" if "Intel" in cpu else cpu
+        self.rows, self.verdicts, machine = content["rows"], content["verdicts"], content["machine"]
+        cpu = "Intel Xeon" if "Intel" in machine["cpu"] else machine["cpu"]
+        # Older files do not name the generation of AMD's processors.
+        self.processor = f"{cpu} ({machine['isa'].replace('AVX', 'AVX-')})" if cpu == "AMD EPYC" else cpu
+        self.commit = machine["commit"].partition("+")[0][:8]
 
     @property
     def footer(self) -> str:
         """A line below a table."""
-        return f"\n\nOne thread of an {self.processor}, CPU time."
+        return f"\n\nOne thread of an {self.processor}, CPU time, commit {self.commit}."
 
     def row(self, shape: Sequence[int], implementation: str, name: str) -> dict[str, Any]:
         """Return the only row with these names; ValueError if there is none."""
@@ -163,7 +165,8 @@ NETWORKS = [
     ("784-1000-10; T = 25, batch 128", (25, 128, 784), "snntorch"),
 ]
 LIF_SHAPES = ((16, 64, 1024), (32, 32, 4096), (100, 32, 4096))
-PEERS = {"spikingjelly": "SpikingJelly", "snntorch": "snnTorch", "bindsnet": "BindsNET"}
+JELLY_AND_TORCH = {"spikingjelly": "SpikingJelly", "snntorch": "snnTorch"}
+PEERS = {**JELLY_AND_TORCH, "bindsnet": "BindsNET"}
 
 
 def networks() -> str:
@@ -213,12 +216,12 @@ def speed() -> str:
         mine = ("snnfast", ours)
         beside = "; ".join(f"{title} {file.ratio(shape, (name, row), mine)}" for title, name, row in others)
         time = duration(file.seconds(shape, *mine))
-        lines.append((label, time, beside, file.processor))
+        lines.append((label, time, beside, file.processor, file.commit))
 
     for shape in LIF_SHAPES:
         row = "forward+backward"
         others = [("tuned loop", "tuned_loop", row), ("SpikingJelly", "spikingjelly", row)]
-        add("lif", f"LIF {size(shape)}, forward and backward", shape, row, *others)
+        add("lif-zen3", f"LIF {size(shape)}, forward and backward", shape, row, *others)
     row = "training step"
     for label, shape, peer in NETWORKS:
         other = (PEERS[peer], peer, row)
@@ -253,7 +256,25 @@ def speed() -> str:
         others = [("SpikingJelly", "spikingjelly", row), ("the ANN's forward", "ann", "ann")]
         label = f"a step of {label}, converted, batch 100"
         add("conversion", label, shape, row, *others)
-    return table(("what", "snnfast", "beside", "processor"), lines)
+    return table(("what", "snnfast", "beside", "processor", "commit"), lines)
+
+
+def memory() -> str:
+    """Peak of a training step, bytes kept a neuron and step after the forward pass, and time, over the steps."""
+    file, step = File("memory-zen3"), "training step"
+    names = {"recomputed": "`Recomputed`", "snnfast": "plain layers", **JELLY_AND_TORCH, "jax": "XLA"}
+    found = {(r["shape"][0], r["implementation"]): r for r in file.rows if r["name"] == step}
+
+    def cell(steps: int, name: str) -> str:
+        row = found.get((steps, name))
+        if row is None:
+            return ""
+        kept = row["facts"].get("B kept")
+        parts = [f"{row['facts']['peak MB']:,.0f} MB", f"{kept:.1f} B" if kept is not None else ""]
+        return ", ".join((*filter(None, parts), duration(row["minimum_seconds"])))
+
+    lines = [(f"{steps:,}", *(cell(steps, name) for name in names)) for steps in dict.fromkeys(s for s, _ in found)]
+    return table(("steps", *names.values()), lines) + file.footer
 
 
 def times(stem: str, columns: dict[str, tuple[str, str]]) -> str:
@@ -331,8 +352,8 @@ def missed_speed() -> str:
                 name = "snnfast" if counts != "ours" else PEERS.get(other, other.replace("_", " "))
                 times = f"{name}: {short(v['value'])} times as long as {counts}"
                 label = f"{op}, {v['pass'].replace('+', ' and ').replace('_', ' ')}"
-                lines.append((label, size(v["shape"]), times, goal(v), file.processor))
-    return table(("what", "x", "takes", "goal", "processor"), lines)
+                lines.append((label, size(v["shape"]), times, goal(v), file.processor, file.commit))
+    return table(("what", "x", "takes", "goal", "processor", "commit"), lines)
 
 
 def own_neurons() -> str:
@@ -403,7 +424,8 @@ TABLES: dict[str, Callable[[], str]] = {
         )
         for neuron in ("adlif", "alif")
     },
-    **{stem: partial(judged, stem) for stem in ("lif", "lif-zen5", "lif-xeon")},
+    **{stem: partial(judged, stem) for stem in ("lif-zen3", "lif-zen5", "lif-xeon")},
+    "memory": memory,
     "ported": ported,
     "own-neuron": own_neurons,
     "steps-klif": partial(generated, "klif"),

@@ -57,8 +57,8 @@ constexpr int kBatch = 4 * kPhiloxLanes;
 inline int32_t* append_fired(const Words<PhiloxLanes>& words, const uint32_t* threshold, const int32_t* inputs,
                              int32_t* out) {
   const PhiloxLanes xy = (words.x & 0xffffffffu) | words.y << 32, zw = (words.z & 0xffffffffu) | words.w << 32;
-#if defined(__AVX512F__)
   // The unpacking takes every second lane: rate_groups puts the counters there.
+#if defined(__AVX512F__)
   const __m512i halves[2] = {_mm512_unpacklo_epi64(reinterpret_cast<__m512i>(xy), reinterpret_cast<__m512i>(zw)),
                              _mm512_unpackhi_epi64(reinterpret_cast<__m512i>(xy), reinterpret_cast<__m512i>(zw))};
   for (int half = 0; half < 2; half++) {
@@ -67,6 +67,16 @@ inline int32_t* append_fired(const Words<PhiloxLanes>& words, const uint32_t* th
     _mm512_storeu_si512(out, _mm512_maskz_compress_epi32(fired, _mm512_loadu_si512(inputs + 16 * half)));
     out += __builtin_popcount(fired);
   }
+#elif defined(__AVX2__)
+  const __m256i halves[2] = {_mm256_unpacklo_epi64(reinterpret_cast<__m256i>(xy), reinterpret_cast<__m256i>(zw)),
+                             _mm256_unpackhi_epi64(reinterpret_cast<__m256i>(xy), reinterpret_cast<__m256i>(zw))};
+  uint32_t fired = 0;
+  for (int half = 0; half < 2; half++) {
+    const __m256i below = _mm256_cmpgt_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(threshold + 8 * half)),
+                                             _mm256_srli_epi32(halves[half], 8));
+    fired |= static_cast<uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(below))) << 8 * half;
+  }
+  for (; fired; fired &= fired - 1) *out++ = inputs[__builtin_ctz(fired)];  // spikes are few
 #else
   uint32_t word[kBatch];
   for (int k = 0; k < kPhiloxLanes; k++) {
@@ -83,7 +93,7 @@ inline int32_t* append_fired(const Words<PhiloxLanes>& words, const uint32_t* th
 
 // Lane of the k-th counter of a batch.
 inline int lane_of(int k) {
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
   return k < kPhiloxLanes / 2 ? 2 * k : 2 * (k - kPhiloxLanes / 2) + 1;
 #else
   return k;

@@ -88,14 +88,14 @@ class Looping(Replaced):
     """A neuron that a loop calls once a step, and whose states are passed by the loop or kept by the neuron.
 
     Attributes:
-        begins_bare: whether the first step may omit the states, and then starts at rest.
-        keeps: whether any step may omit the states, and then continues from those of the previous call.
-        returns_one: whether it returns only its output.
+        first_states_optional: whether the first step may omit the states, and then starts at rest.
+        states_optional: whether any step may omit the states, and then continues from those of the previous call.
+        returns_output_only: whether it returns only its output.
     """
 
-    begins_bare = False
-    keeps = False
-    returns_one = False
+    first_states_optional = False
+    states_optional = False
+    returns_output_only = False
 
     @property
     @abstractmethod
@@ -104,7 +104,7 @@ class Looping(Replaced):
 
     @property
     @abstractmethod
-    def handed_on(self) -> tuple[int, ...]:
+    def state_results(self) -> tuple[int, ...]:
         """For each state argument, the index of the result of the previous step that it takes."""
 
     @property

@@ -142,9 +142,9 @@ class GatedLIFNode(_InitialStates, equations.glif.layer):  # type: ignore[name-d
         arguments: dict[str, Any] = super()._arguments(x)
         return arguments | gates | {"beta": 0.0}  # the input has passed its gates
 
-    def _given(self, x: Tensor) -> dict[str, Any]:
+    def _op_arguments(self, x: Tensor) -> dict[str, Any]:
         self._start(x)
-        arguments: dict[str, Any] = super()._given(x)
+        arguments: dict[str, Any] = super()._op_arguments(x)
         return arguments | {"s": None}
 
 

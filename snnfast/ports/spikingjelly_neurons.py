@@ -179,10 +179,10 @@ class BaseNode(_InitialStates, Looping, Spiking):
         compiled = isinstance(self, OwnLayer)  # its kernels cannot pool spikes
         return self.step_mode == "m" and not self.store_v_seq and not compiled
 
-    def _given(self, x: Tensor) -> dict[str, Any]:
+    def _op_arguments(self, x: Tensor) -> dict[str, Any]:
         self._start(x)
         self.return_v_seq = self.store_v_seq
-        return super()._given(x)
+        return super()._op_arguments(x)
 
 
 class IFNode(BaseNode, IF):

@@ -19,7 +19,7 @@ from snnfast.reference.surrogate import Surrogate
 
 __all__ = ["Library", "Looping", "Memo", "Port", "refuse"]
 
-_OF_MODULES = ("training", "call_super_init", "dump_patches", "stateful", "store_v_seq")
+_NO_SETTINGS = ("training", "call_super_init", "dump_patches", "stateful", "store_v_seq", "least", "why")
 Number: TypeAlias = Any  # a float, or a tensor that broadcasts
 
 
@@ -78,7 +78,7 @@ class Port(Replaced, Stateful):
         registered = {**self._parameters, **self._buffers}
         values = {n: v for n, v in registered.items() if v is not None and v.numel()}
         plain = {n: v for n, v in self.__dict__.items() if isinstance(v, (int, float, str))}
-        return show(values | {n: v for n, v in plain.items() if n not in _OF_MODULES})
+        return show(values | {n: v for n, v in plain.items() if n not in _NO_SETTINGS})
 
     def _registered(self, name: str) -> bool:
         return any(name in kind for kind in (self._parameters, self._buffers, self._modules))

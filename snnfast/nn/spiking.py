@@ -268,7 +268,7 @@ def show(values: dict[str, Any]) -> str:
 def _shown(value: Any) -> str:
     if not isinstance(value, Tensor):
         return str(value)
-    return f"{value.item():g}" if value.numel() == 1 else str(list(value.shape))
+    return f"{value.item() + 0.0:g}" if value.numel() == 1 else str(list(value.shape))  # 0, not -0
 
 
 def learned_tau(layer: str, name: str, tau: object, channels: int | None) -> nn.Parameter:

@@ -54,8 +54,8 @@ def neuron(
     The step is ``step(fire, x, *states, **parameters) -> (spikes, *states)``. Its parameters ``decay`` or ``rate``,
     ``gain``, ``v_threshold`` and ``v_rest`` come from the arguments that all neurons have
     (:mod:`snnfast.reference.neuron_arguments`). A default makes another parameter an argument: a number,
-    :class:`Number` with a check, or :class:`Tau` for a decay. Kernels, their derivatives, exported C, the op's signature and checks,
-    and the layer are derived from the step.
+    :class:`Number` with a check, or :class:`Tau` for a decay. Kernels, their derivatives, exported C, the op's
+    signature and checks, and the layer are derived from the step.
 
     Args:
         like: a neuron whose documentation completes that of this one.

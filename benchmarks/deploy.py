@@ -75,7 +75,7 @@ def _wide(fire: Callable[[], nn.Module]) -> list[nn.Module]:
 CASES = {
     "digits": Case("digits", (1, 8, 8), 4, 60, 60, _digits),
     "mnist-1200": Case("MNIST", (1, 28, 28), 3, 2, 2, _wide),
-    "mnist-conv": Case("MNIST", (1, 28, 28), 3, 2, 2, _conv),
+    "mnist-conv": Case("MNIST", (1, 28, 28), 3, 2, 2, _conv, narrow=6),
 }
 
 
@@ -300,13 +300,18 @@ def in_onnxruntime(net: nn.Module, case: Case, folder: Path, images: Tensor | No
     return session(path)
 
 
-def session(path: Path) -> Callable[[Tensor], Tensor]:
+def opened(path: Path) -> Any:
     """An ONNX file in ONNX Runtime, on one thread."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    made = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def session(path: Path) -> Callable[[Tensor], Tensor]:
+    """An ONNX file with one input and one output, as a function."""
+    made = opened(path)
     name = made.get_inputs()[0].name
     return lambda x: torch.from_numpy(made.run(None, {name: x.numpy()})[0])
 

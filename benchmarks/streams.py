@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.deploy import Loss, Row, Shipped, fit, in_c, rows, session
+from benchmarks.deploy import Loss, Row, Shipped, fit, in_c, opened, rows, session
 from snnfast.data.splits import train_or_val
 
 INPUTS, CLASSES = 4, 6
-GATED, NEURONS = 32, 100  # of the GRU, and that fire
+GATED = (32, 16)  # sizes of the GRUs
+NEURONS = 100
 EPOCHS = 32
 BATCH = 16
 RATE = 0.04  # spikes a neuron and step that cost nothing
@@ -24,9 +27,9 @@ RATE = 0.04  # spikes a neuron and step that cost nothing
 class GRU(nn.Module):
     """``[B, T, INPUTS] -> [B, T, CLASSES]``."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
         super().__init__()
-        self.gru, self.out = nn.GRU(INPUTS, GATED, batch_first=True), nn.Linear(GATED, CLASSES)
+        self.gru, self.out = nn.GRU(INPUTS, size, batch_first=True), nn.Linear(size, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.out(self.gru(x)[0])
@@ -66,18 +69,20 @@ def spiking_loss(penalty: float) -> Loss:
     return loss
 
 
-def trained(folder: Path, data: tuple[Tensor, Tensor], epochs: int) -> dict[str, nn.Module]:
+def trained(folder: Path, data: tuple[Tensor, Tensor], epochs: int) -> dict[str, Any]:
     """The networks, trained as long as each other, or taken from ``folder``."""
     from snnfast.nn import calibrate_, quantize
 
     folder.mkdir(parents=True, exist_ok=True)
     more = -(-epochs // 4)
-    nets: dict[str, nn.Module] = {}
-    for name, make in (("gru", GRU), ("float32", spiking_network)):
+    nets: dict[str, Any] = {}
+    for size in GATED:
         torch.manual_seed(0)
-        nets[name] = make()
+        nets[f"GRU of {size}"] = net = GRU(size)
+        fit(net, data, gru_loss, epochs + more, 1e-2, folder / f"qtdb-gru-{size}.pt", 2 * BATCH, 1.0)
+    torch.manual_seed(0)
+    nets["float32"] = spiking_network()
     calibrate_(nets["float32"], data[0][::3].transpose(0, 1))
-    fit(nets["gru"], data, gru_loss, epochs + more, 1e-2, folder / "qtdb-gru.pt", 2 * BATCH, 1.0)
     loss = spiking_loss(5.0)
     fit(nets["float32"], data, loss, epochs, 0.04, folder / "qtdb-float32.pt", BATCH, 1.0)
     for weights in ("int8", "int4"):
@@ -107,6 +112,54 @@ def in_onnxruntime(net: nn.Module, path: Path) -> Callable[[Tensor], Tensor]:
     return session(path)
 
 
+class Cell(nn.Module):
+    """A step of the GRU with its state as input and output."""
+
+    def __init__(self, net: GRU) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        y, h = self.net.gru(x, h)
+        return self.net.out(y), h
+
+
+def step_by_step_in_onnxruntime(net: GRU, path: Path) -> Callable[[Tensor], Tensor]:
+    """The GRU as for a stream that has no end: one step a call."""
+    axes = {"x": {0: "samples"}, "h": {1: "samples"}}
+    x, h = torch.zeros(1, 1, INPUTS), torch.zeros(1, 1, net.gru.hidden_size)
+    with torch.no_grad():
+        torch.onnx.export(Cell(net), (x, h), str(path), dynamo=False, input_names=["x", "h"], dynamic_axes=axes)
+    made = opened(path)
+
+    def run(x: Tensor) -> Tensor:
+        h, found = torch.zeros(1, len(x), net.gru.hidden_size).numpy(), []
+        for frame in x.split(1, 1):
+            y, h = made.run(None, {"x": frame.numpy(), "h": h})
+            found.append(torch.from_numpy(y))
+        return torch.cat(found, 1)
+
+    return run
+
+
+def step_by_step_in_c(folder: Path) -> Callable[[Tensor], Tensor]:
+    """The program of :func:`in_c` in ``folder``, one step a call."""
+    program = ctypes.CDLL(str(folder / "snn.so"))
+    step, reset = program.snn_step, program.snn_reset
+    step.argtypes = [ctypes.c_void_p] * 2
+
+    def run(x: Tensor) -> Tensor:
+        x = x.contiguous()
+        y = x.new_empty(*x.shape[:2], CLASSES)
+        for sample, out in zip(x, y):
+            reset()
+            for t in range(len(sample)):
+                step(sample.data_ptr() + 4 * INPUTS * t, out.data_ptr() + 4 * CLASSES * t)
+        return y
+
+    return run
+
+
 def spikes_read(net: nn.Module, x: Tensor, size: float) -> float:
     """Bytes of weights that are read for a stream: for each event and each spike its row."""
     with torch.no_grad():
@@ -119,22 +172,30 @@ def spikes_read(net: nn.Module, x: Tensor, size: float) -> float:
 def shipped(folder: Path, root: Path, epochs: int | None) -> Iterator[dict[str, Shipped]]:
     """The networks in every way."""
     nets = trained(folder, load("train", root), EPOCHS if epochs is None else epochs)
-    gru, spiking = nets["gru"], nets["float32"]
+    spiking = nets["float32"]
     samples = load("test", root)[0]
-    number = sum(p.numel() for p in gru.parameters())
-    read = 4 * number * samples.shape[1]
-    made = {"GRU, PyTorch": Shipped(in_pytorch(gru, False), 4 * number, read)}
+    made: dict[str, Shipped] = {}
     with tempfile.TemporaryDirectory() as where:
-        if find_spec("onnxruntime") is not None:
-            run = in_onnxruntime(gru, Path(where) / "net.onnx")
-            made["GRU, ONNX Runtime float32"] = Shipped(run, 4 * number, read)
+        for name in (name for name in nets if name.startswith("GRU")):
+            gru, place = nets[name], Path(where) / name
+            weights = 4 * sum(p.numel() for p in gru.parameters())
+            read = weights * samples.shape[1]
+            made[f"{name}, PyTorch"] = Shipped(in_pytorch(gru, False), weights, read)
+            if find_spec("onnxruntime") is not None:
+                run = in_onnxruntime(gru, place.with_suffix(".onnx"))
+                made[f"{name}, ONNX Runtime float32"] = Shipped(run, weights, read)
+                run = step_by_step_in_onnxruntime(gru, place.with_suffix(".step.onnx"))
+                made[f"{name}, ONNX Runtime float32, a step a call"] = Shipped(run, weights, read)
         weights = 4 * sum(p.numel() for name, p in spiking.named_parameters() if "raw" not in name)
         made["spiking, PyTorch float32"] = Shipped(
             in_pytorch(spiking, True), weights, spikes_read(spiking, samples, 4.0)
         )
         for kind, size in (("float32", 4.0), ("int8", 1.0), ("int4", 0.5)):
             run, weights, memory = in_c(nets[kind], (INPUTS,), 1, Path(where) / kind)
-            made[f"spiking, C {kind}"] = Shipped(run, weights, spikes_read(nets[kind], samples, size), memory)
+            made[f"spiking, C {kind}"] = way = Shipped(run, weights, spikes_read(nets[kind], samples, size), memory)
+            if kind == "float32":
+                run = step_by_step_in_c(Path(where) / kind)
+                made[f"spiking, C {kind}, a step a call"] = way._replace(run=run)
         yield made
 
 

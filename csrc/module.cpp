@@ -6,7 +6,7 @@
 #include "build_info.h"
 #include "cpu/dispatch.h"
 
-// PyTorch's headers do not go with pybind11's, so what csrc/ops offers is declared here again.
+// PyTorch's headers conflict with pybind11's, so the functions of csrc/ops are declared here again.
 namespace snnfast {
 bool torch_has_cuda();
 int64_t load_own_kernel(const std::string& name, const std::string& path);

@@ -72,7 +72,7 @@ def precompiled(target, *flags):
     csrc, digest = build._headers()
     key = hashlib.sha256("\0".join([digest, *flags]).encode()).hexdigest()
     text = "".join([f"// {key}\n", *(f'#include "{name}"\n' for name in HEADERS[target])])
-    header = Path(os.environ["SNNFAST_CACHE_DIR"]) / "headers" / f"{target}.h"
+    header = Path(__file__).parents[1] / "build" / "headers" / f"{target}.h"
     if not header.exists() or header.read_text() != text:
         with replacing(header) as new, replacing(header.with_suffix(".h.gch")) as compiled:
             new.write_text(text)

@@ -184,7 +184,14 @@ def test_streams_are_learned_and_shipped(benchmarks, tmp_path):
         io.savemat(tmp_path / "qtdb" / f"QTDB_{part}.mat", {"x": x.numpy(), "y": y.numpy()})
     where = str(tmp_path / "nets"), "--root", str(tmp_path)
     found = benchmarks("deploy", *where, "--cases", "qtdb", "--epochs", "1", "--rounds", "1")
-    ways = ("GRU, PyTorch", "spiking, PyTorch float32", "spiking, C float32", "spiking, C int8", "spiking, C int4")
+    ways = (
+        "GRU of 32, PyTorch",
+        "GRU of 16, PyTorch",
+        "spiking, PyTorch float32",
+        "spiking, C float32",
+        "spiking, C int8",
+        "spiking, C int4",
+    )
     assert all(way in found for way in ways)
 
 

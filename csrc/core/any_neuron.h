@@ -1,12 +1,12 @@
-// Calls of neurons whatever their maths: the operators (csrc/ops) fill in the scans of AnyNeuron, which has room for
-// every neuron, and a kernel takes the fields of its neuron from them (call_of). So an operator is compiled once for
-// all neurons, those that are compiled while the program runs (snnfast/compiler) included.
+// Calls of any neuron. The operators (csrc/ops) fill in the scans of AnyNeuron, which has room for every neuron; a
+// kernel copies the fields of its neuron from them (call_of). So the operators are compiled once for all neurons,
+// including those compiled at run time (snnfast/compiler).
 #pragma once
 #include "recurrent.h"
 
 namespace snnfast {
 
-// States of a step come first, then its inputs but the first, then its outputs but the first (MoreRows).
+// Rows: the states of a step, then its inputs except the first, then its outputs except the first (MoreRows).
 struct AnyNeuron {
   enum { kStates = 16 };
   enum { kParams = 48 };
@@ -14,10 +14,10 @@ struct AnyNeuron {
   static constexpr int kEach = 0, kFirstInput = 0;
 };
 
-// An argument of the operators of one of the package's neurons. snnfast/compiler/neurons.py writes their lists from the
-// fields of its call in snnfast/reference; tests/ops/test_calls.py compares the two.
+// Argument of the operators of a neuron of the package. snnfast/compiler/neurons.py generates the lists from the fields
+// of the neuron's call in snnfast/reference; tests/ops/test_calls.py compares the two.
 struct NeuronArgument {
-  // From flag to number: settings of the neuron; behind them: flags that all neurons have.
+  // From flag to number: settings of this neuron; after them: flags of all neurons.
   enum Kind {
     input,
     state,
@@ -34,30 +34,29 @@ struct NeuronArgument {
   };
   const char* name;
   Kind kind;
-  int setting = -1;  // its place among the settings
+  int setting = -1;  // index in NeuronScan::settings
 };
 
-// Numbers of a neuron that its operators need.
+// Sizes of a neuron that its operators need.
 struct NeuronSizes {
   int32_t states, first_input, first_output, params, tape_rows, piece_rows;
 };
 
-// The contract between the shared library of a user's neuron and its operators (csrc/ops/own_neuron.cpp). The library
-// exports one symbol, snnfast_own_kernel, for one type, one reset, one surrogate, and parameters that are known to be
-// numbers or tensors.
+// Contract between the shared library of a user's neuron and its operators (csrc/ops/own_neuron.cpp). The library
+// exports one symbol, snnfast_own_kernel, for one dtype, one reset, one surrogate, and one choice of parameters that
+// are numbers or tensors.
 struct OwnKernel {
   int64_t forward_bytes,
-      backward_bytes;  // sizes of RecurrentForward and RecurrentBackward, which the operator compares with its own
+      backward_bytes;  // sizes of RecurrentForward and RecurrentBackward; the operator compares them with its own
   NeuronSizes sizes;
   int32_t checkpoint_every;
-  // Of x; on a CPU f32 stands for those of 16 bits, too.
+  // Dtype of x; on a CPU, f32 also stands for the 16-bit dtypes.
   Dtype dtype;
-  // On a CPU: the kernels; or, of neurons whose spikes come back to them, the two RecurrentNeuron of their type
-  // (cpu/recurrent_neuron.h).
+  // CPU: the kernels, or for recurrent neurons the two RecurrentNeuron of their dtype (cpu/recurrent_neuron.h).
   void (*forward)(const NeuronForward<AnyNeuron>&, int64_t begin, int64_t end);
   void (*backward)(const NeuronBackward<AnyNeuron>&, int64_t begin, int64_t end, void* scratch);
   const void *recurrent_forward, *recurrent_backward;
-  // On CUDA: launches of the one or of the other, which return an error of CUDA.
+  // CUDA: launchers of the feed-forward or of the recurrent kernels; they return a CUDA error code.
   int (*launch_forward)(const NeuronForward<AnyNeuron>&, void* stream);
   int (*launch_backward)(const NeuronBackward<AnyNeuron>&, void* stream);
   int (*launch_recurrent_forward)(const RecurrentForward<AnyNeuron>&, void* stream);
@@ -131,7 +130,7 @@ void copy_call(const RecurrentBackward<AnyNeuron>& from, RecurrentBackward<Neuro
   to.returned = from.returned, to.columns = from.columns;
 }
 
-// A call of any neuron as one of this neuron, which has fewer places.
+// Converts a call of AnyNeuron to a call of Neuron, which has fewer rows.
 template <class Neuron, template <class> class Scan>
 Scan<Neuron> call_of(const Scan<AnyNeuron>& from) {
   Scan<Neuron> to{};

@@ -1,4 +1,4 @@
-// One block of memory for many arrays.
+// One allocation for many arrays.
 #pragma once
 #include <cstdint>
 
@@ -7,7 +7,7 @@
 namespace snnfast {
 namespace {
 
-// Hands out pieces of a block of memory; from address 0 it measures how much they need.
+// Hands out parts of an allocation. Constructed at address 0, it measures how many bytes they need.
 class Arena {
  public:
   SNNFAST_HD explicit Arena(char* memory) : begin_(memory), next_(memory) {}
@@ -23,7 +23,7 @@ class Arena {
   char *begin_, *next_;
 };
 
-// The first address of a line of the cache in memory of 64 bytes more than are needed.
+// First address aligned to a cache line; the memory must be 64 bytes larger than needed.
 inline char* aligned(char* memory) { return memory + (64 - reinterpret_cast<uintptr_t>(memory) % 64) % 64; }
 
 }  // namespace

@@ -6,29 +6,29 @@
 
 namespace snnfast {
 
-// Rows are cut into blocks, whatever the number of threads, so that sums are always added in the same order.
+// Rows are split into blocks independently of the number of threads, so that sums are always added in the same order.
 struct BatchNormRows {
   int64_t rows, C;  // x, grad and result [rows, C], contiguous
   int64_t block;    // rows of a block
-  Dtype dtype;      // f32, f64 or bf16, which computes in float
+  Dtype dtype;      // f32, f64 or bf16 (computed in float)
   const void *x, *grad;
 };
 
-// Of each block the sums over its rows, in float64, [blocks, 2, C]: without grad those of x - center and of its square,
-// with grad those of grad and of grad (x - center). Near the mean a center in float costs no precision.
+// Sums over the rows of each block, in float64, [blocks, 2, C]. Without grad: of x - center and of its square. With
+// grad: of grad and of grad (x - center). A center near the mean loses no precision in float.
 struct BatchNormSums : BatchNormRows {
-  const void* center;  // [C], in the type that computes
+  const void* center;  // [C], in the compute type
   double* sums;
 };
 
 // result = slope (x - mean) + shift, and with grad scale (grad - grad_mean + slope (x - mean) + shift).
 struct BatchNormResult : BatchNormRows {
-  const void *slope, *mean, *shift, *scale, *grad_mean;  // [C], in the type that computes
+  const void *slope, *mean, *shift, *scale, *grad_mean;  // [C], in the compute type
   void* result;
 };
 
-constexpr int64_t kBatchNormBlocks = 64;    // at most
-constexpr int64_t kBatchNormBlock = 65536;  // elements of a block, at least
-constexpr int64_t kBatchNormRows = 16;      // that are added in the type that computes, before float64
+constexpr int64_t kBatchNormBlocks = 64;    // maximum
+constexpr int64_t kBatchNormBlock = 65536;  // minimum number of elements of a block
+constexpr int64_t kBatchNormRows = 16;      // added in the compute type, before float64
 
 }  // namespace snnfast

@@ -1,4 +1,4 @@
-// Delays: the steps back of which the output of one neuron is made, and their weights.
+// Delays: the earlier steps that the output of a neuron depends on, and their weights.
 #pragma once
 #include <cmath>
 
@@ -16,7 +16,7 @@ struct DelayScan {
   int64_t T, P, N;  // steps of x and of past
   Rows x, past;     // [T, N], [P, N]
   Param d;
-  double radius;  // 1 + sigma: no step as far from d as this has a weight
+  double radius;  // 1 + sigma: steps at this distance from d or farther have weight 0
 };
 
 struct DelayForward : DelayScan {
@@ -30,12 +30,12 @@ struct DelayBackward : DelayScan {
   void* grad_d;     // [N] in the compute type or null: summed over time
 };
 
-constexpr int64_t kDelayBlock = 128;  // neurons that a CPU takes through all steps at a time
+constexpr int64_t kDelayBlock = 128;  // neurons of a block of the CPU kernels
 
 namespace {
 
-// Steps back with a weight lie in (d - radius, d + radius], which holds at most ceil(2 radius) of them: delay_taps, no
-// more than there are steps.
+// Steps back with a nonzero weight lie in (d - radius, d + radius], which holds at most ceil(2 radius) of them.
+// delay_taps is this number, limited to the number of steps.
 inline int64_t delay_taps(const DelayScan& a) {
   const double most = ::ceil(2. * a.radius);
   const int64_t steps = a.T + a.P;
@@ -46,8 +46,8 @@ template <class C>
 struct DelayTaps {
   C d, radius, scale;
   int64_t begin;  // the first step back, at least 0
-  double end;     // behind the last
-  bool clamped;   // d lies outside of what the sequence can tell apart, or is NaN, and has no gradient
+  double end;     // past the last step back
+  bool clamped;   // d lies outside the sequence or is NaN: it has no gradient
 
   SNNFAST_HD DelayTaps(const DelayScan& a, int64_t n) {
     d = param_of_neuron<C>(a.d, n);
@@ -63,8 +63,8 @@ struct DelayTaps {
     end = first + reach;
   }
 
-  // Of the input j steps back, a triangle around d; and its derivative by d, the one to the right where it has a
-  // corner.
+  // Weight of the input j steps back, a triangle around d; and its derivative with respect to d, from the right at
+  // corners.
   SNNFAST_HD C weight(int64_t j) const {
     const C at = static_cast<C>(j);
     return outside(at) ? C(0) : (at <= d ? radius - (d - at) : radius - (at - d)) * scale;
@@ -76,7 +76,7 @@ struct DelayTaps {
   SNNFAST_HD bool outside(C at) const { return at > d + radius || static_cast<double>(at) >= end; }
 };
 
-// Bytes of scratch of a block.
+// Bytes of scratch memory of a block.
 inline size_t delay_scratch(const DelayScan& a) {
   const size_t real = a.x.dtype == Dtype::f64 ? sizeof(double) : sizeof(float);
   return real * static_cast<size_t>(kDelayBlock * (2 * (a.T + a.P) + 3 * delay_taps(a) + 64));

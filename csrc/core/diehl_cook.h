@@ -5,7 +5,7 @@
 
 namespace snnfast {
 
-// State of the network between steps; null pointers where nobody asked for it. Shapes as in
+// State of the network between steps; pointers that were not requested are null. Shapes as in
 // snnfast/reference/diehl_cook.py.
 struct DiehlCookState {
   void* v;
@@ -14,7 +14,7 @@ struct DiehlCookState {
   bool *last_input, *last_spikes;
 };
 
-// The numbers of a network besides those of its rule; networks of one call may differ in all of them.
+// Numbers of a network besides those of its rule; they may differ between the networks of a call.
 #define SNNFAST_DIEHL_COOK_NUMBERS(FIELD) \
   FIELD(double, norm)                     \
   FIELD(double, decay)                    \
@@ -33,7 +33,7 @@ struct DiehlCookNumbers {
 
   static constexpr int64_t kCount =
       0 SNNFAST_PLASTICITY_NUMBERS(SNNFAST_COUNTED_FIELD) SNNFAST_DIEHL_COOK_NUMBERS(SNNFAST_COUNTED_FIELD);
-  // From kCount numbers in this order.
+  // Reads kCount numbers in this order.
   SNNFAST_HD void read(const double* from) {
     read_rule(rule, from);
     DiehlCookNumbers& to = *this;
@@ -45,24 +45,24 @@ struct DiehlCookNumbers {
 #undef SNNFAST_READ_FIELD
 
 struct DiehlCook : DiehlCookNumbers {
-  int64_t networks;  // that know nothing of each other; what follows is the first one's, and after it come the others'
+  int64_t networks;  // independent networks; fields describe the first one, the others follow it in memory
   void* w;           // [N, I]
   int64_t N, w_stride_network, w_stride_neuron, w_stride_input;
   bool is_double;
   void* theta;  // [N]
   Presentations x;
-  const double* numbers;  // [K, kCount] the numbers of each network, in place of those here; or null
-  bool learns;            // by the rule
+  const double* numbers;  // [K, kCount] numbers of each network, in place of those here; or null
+  bool learns;            // apply the learning rule
   int32_t refractory;
   int64_t inhibition_delay;
   bool one_winner;
   DiehlCookState state;
-  bool carry;         // go on from the state; else each presentation starts at rest
-  bool return_state;  // as it is after the last presentation
-  int32_t* counts;    // [P, N], zeros
-  bool* spikes;       // [P, T, N], zeros; or null
+  bool carry;         // start from `state`; else each presentation starts at rest
+  bool return_state;  // write the state after the last presentation
+  int32_t* counts;    // [P, N], zeroed
+  bool* spikes;       // [P, T, N], zeroed; or null
 
-  // Network k, alone.
+  // Call of network k alone.
   SNNFAST_HD DiehlCook network(int64_t k) const {
     DiehlCook a = *this;
     const int64_t n = k * N, i = k * x.I;
@@ -72,7 +72,7 @@ struct DiehlCook : DiehlCookNumbers {
     a.networks = 1;
     if (numbers) a.read(numbers + k * kCount), a.numbers = nullptr;
     move(a.w, k * w_stride_network), move(a.theta, n);
-    a.x = x.of(k);
+    a.x = x.network(k);
     a.counts += n * x.P;
     if (spikes) a.spikes += n * x.P * steps();
     if (!state.v) return a;
@@ -83,17 +83,17 @@ struct DiehlCook : DiehlCookNumbers {
     return a;
   }
   SNNFAST_HD int64_t steps() const { return x.T; }
-  // Whether a presentation finds what the one before left.
+  // Whether a presentation depends on the one before.
   SNNFAST_HD bool in_order() const { return learns || theta_plus != 0 || theta_decay != 1 || carry; }
-  // Whether a step cannot end before all neurons have told whether they spike.
+  // Whether a step has to wait until all neurons have reported their spikes.
   SNNFAST_HD bool waits() const { return one_winner || inhibition_delay == 0; }
-  // Steps after which it must be known.
+  // Number of steps after which spikes must be known.
   SNNFAST_HD int64_t lag() const { return max(inhibition_delay, 1); }
 };
 
 namespace {
 
-// The membrane after one step; `current` is what arrives at a neuron that is not refractory, else 0.
+// Membrane potential after one step; `current` is the input current, 0 for a refractory neuron.
 template <class C>
 SNNFAST_HD C diehl_cook_charge(C v, C decay, C current) {
   return v * decay + current;

@@ -25,7 +25,7 @@
 
 namespace snnfast {
 
-// State of the network between steps; null pointers where nobody asked for it. Shapes as in
+// State of the network between steps; pointers that were not requested are null. Shapes as in
 // snnfast/reference/diehl_cook_conductance.py.
 struct DiehlCookConductanceState {
   void *v, *g_exc, *g_inh;
@@ -38,7 +38,7 @@ struct DiehlCookConductanceState {
 
 #define SNNFAST_PLAIN_FIELD(TYPE, NAME) TYPE NAME;
 #define SNNFAST_COPIED_FIELD(TYPE, NAME) to.NAME = from.NAME;
-// One population's membranes; rate: dt / tau, refractory in steps.
+// Membranes of one population; rate: dt / tau, refractory in steps.
 struct Population {
   SNNFAST_POPULATION_ARGUMENTS(SNNFAST_PLAIN_FIELD)
 };
@@ -48,7 +48,7 @@ Population population(const Arguments& from) {
   SNNFAST_POPULATION_ARGUMENTS(SNNFAST_COPIED_FIELD)
   return to;
 }
-// Of both populations. decay: in a step; mean: over a step, of what begins it at 1.
+// Of both populations. decay: over one step; mean: average over one step of a conductance that starts at 1.
 struct Conductances {
   SNNFAST_CONDUCTANCES_ARGUMENTS(SNNFAST_PLAIN_FIELD)
 };
@@ -63,7 +63,7 @@ Conductances conductances(const Arguments& from) {
 
 #define SNNFAST_COUNTED_FIELD(TYPE, NAME) +1
 #define SNNFAST_READ_FIELD(TYPE, NAME) to.NAME = *from++;
-// The numbers of a network; networks of one call may differ in all of them, but not in refractory steps.
+// Numbers of a network; they may differ between the networks of a call, except the refractory steps.
 struct DiehlCookConductanceNumbers {
   Plasticity<double> rule;
   double norm;
@@ -74,7 +74,7 @@ struct DiehlCookConductanceNumbers {
   static constexpr int64_t kCount =
       3 SNNFAST_PLASTICITY_NUMBERS(SNNFAST_COUNTED_FIELD) +
       2 * (0 SNNFAST_POPULATION_NUMBERS(SNNFAST_COUNTED_FIELD))SNNFAST_CONDUCTANCES_ARGUMENTS(SNNFAST_COUNTED_FIELD);
-  // From kCount numbers in this order.
+  // Reads kCount numbers in this order.
   SNNFAST_HD void read(const double* from) {
     read_rule(rule, from);
     norm = *from++;
@@ -93,24 +93,24 @@ struct DiehlCookConductanceNumbers {
 #undef SNNFAST_READ_FIELD
 
 struct DiehlCookConductance : DiehlCookConductanceNumbers {
-  int64_t networks;  // that know nothing of each other; what follows is the first one's, and after it come the others'
+  int64_t networks;  // independent networks; fields describe the first one, the others follow it in memory
   void* w;           // [N, I]
   int64_t N, w_stride_network, w_stride_neuron, w_stride_input;
   bool is_double;
   double* theta;  // [N]
   Presentations x;
   int64_t rest_steps;
-  const uint8_t* delays;  // [N, I] steps, or null for none
-  int64_t longest_delay;  // which a delay counts for that says more
-  const double* numbers;  // [K, kCount] the numbers of each network, in place of those here; or null
-  bool learns;            // by the rule
+  const uint8_t* delays;  // [N, I] in steps, or null: no delays
+  int64_t longest_delay;  // longer delays are clamped to it
+  const double* numbers;  // [K, kCount] numbers of each network, in place of those here; or null
+  bool learns;            // apply the learning rule
   DiehlCookConductanceState state;
-  bool carry;         // go on from the state; else each presentation starts at rest
-  bool return_state;  // as it is after the last presentation
-  int32_t* counts;    // [P, N], zeros
+  bool carry;         // start from `state`; else each presentation starts at rest
+  bool return_state;  // write the state after the last presentation
+  int32_t* counts;    // [P, N], zeroed
   bool* spikes;       // [P, T + rest_steps, N]; or null
 
-  // Network k, alone.
+  // Call of network k alone.
   SNNFAST_HD DiehlCookConductance network(int64_t k) const {
     DiehlCookConductance a = *this;
     const int64_t n = k * N, i = k * x.I;
@@ -121,7 +121,7 @@ struct DiehlCookConductance : DiehlCookConductanceNumbers {
     if (numbers) a.read(numbers + k * kCount), a.numbers = nullptr;
     move(a.w, k * w_stride_network);
     a.theta += n;
-    a.x = x.of(k);
+    a.x = x.network(k);
     if (delays) a.delays += n * x.I;
     a.counts += n * x.P;
     if (spikes) a.spikes += n * x.P * steps();
@@ -134,9 +134,9 @@ struct DiehlCookConductance : DiehlCookConductanceNumbers {
     return a;
   }
   SNNFAST_HD int64_t steps() const { return x.T + rest_steps; }
-  SNNFAST_HD int64_t history() const { return longest_delay + 1; }  // steps of inputs that arrive together
+  SNNFAST_HD int64_t history() const { return longest_delay + 1; }  // steps of inputs that may arrive in one step
   SNNFAST_HD bool changes() const { return learns || theta_plus != 0 || theta_decay != 1; }
-  // Whether a presentation finds what the one before left.
+  // Whether a presentation depends on the one before.
   SNNFAST_HD bool in_order() const { return changes() || carry; }
   SNNFAST_HD int64_t delay(int64_t n, int64_t i) const {
     const int64_t d = delays ? delays[n * x.I + i] : 0;
@@ -146,15 +146,15 @@ struct DiehlCookConductance : DiehlCookConductanceNumbers {
 
 namespace {
 
-// Decaying values are set to 0 below this: before they would be subnormal, which slows processors down a hundredfold.
+// Decaying values below this are set to 0 before they become subnormal, which slows processors down a hundredfold.
 template <class C>
 SNNFAST_HD C fade(C x, C decay) {
   x *= decay;
   return x < C(1e-30) ? C(0) : x;
 }
 
-// The membrane after a step: `total` conductance and what it pulls to, each with its weight. Exact for constant
-// conductances.
+// Membrane potential after a step, from the total conductance and `pull`, the sum of reversal potentials weighted by
+// their conductances. Exact for constant conductances.
 template <class C>
 SNNFAST_HD C conductance_charge(C v, C total, C pull, C minus_rate) {
   const C target = pull / total;

@@ -12,7 +12,7 @@
 namespace snnfast {
 namespace {
 
-// 1 / x of a number from 2^-126 to 2^126: on a GPU nvcc's division without its look for others, which rounds alike.
+// 1 / x for x from 2^-126 to 2^126. On a GPU: nvcc's division without its checks for other values; rounds alike.
 SNNFAST_HD float reciprocal(float x) {
 #ifdef __CUDACC__
   NV_IF_TARGET(NV_IS_DEVICE, (float guess; asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(guess) : "f"(x));
@@ -21,7 +21,7 @@ SNNFAST_HD float reciprocal(float x) {
   return 1.f / x;
 }
 
-// exp(x) for x from -87 to 0 is 2^n times what this returns, for an n in the low bits of `shifted`.
+// exp(x) for x from -87 to 0 is 2^n times the result, with n in the low bits of `shifted`.
 SNNFAST_HD float exp_remainder(float x, float& shifted) {
   shifted = x * 1.44269504f + 12582912.f;  // 1.5 * 2^23: the low bits now hold round(x / ln 2)
   const float n = shifted - 12582912.f;
@@ -46,7 +46,7 @@ SNNFAST_HD float exp_nonpositive(float x) {
   const float p = exp_remainder(x < -87.f ? -87.f : x, shifted);
   return p * bit_cast<float>((bit_cast<uint32_t>(shifted) << 23) + (127u << 23));
 }
-// The same of a number from -87 to 0, which is not NaN: no product is denormal, so that the exponents can be added.
+// The same for x from -87 to 0 that is not NaN: no product is subnormal, so the exponents can be added.
 SNNFAST_HD float exp_within(float x) {
   float shifted;
   const float p = exp_remainder(x, shifted);
@@ -75,15 +75,15 @@ SNNFAST_HD double exp_nonpositive(double x) {
   return p * bit_cast<double>((bit_cast<uint64_t>(shifted) + 1023u) << 52);
 }
 
-// exp(x / by), at most what exp_nonpositive has an inverse of: e^87 in float. `per` is 1 / by.
+// exp(x / by), at most the largest inverse of exp_nonpositive: e^87 in float. `per` is 1 / by.
 template <class C>
 SNNFAST_HD C exp_quotient(C x, C by, [[maybe_unused]] C per) {
   const C z = x / by, small = exp_nonpositive(z < C(0) ? z : -z);
   return z < C(0) ? small : C(1) / small;
 }
 #if defined(__CUDACC__) || defined(SNNFAST_CUDA_EMULATION)
-// The same bits, for a |by| from 2^-77 to 2^126, without a division: the guess's remainder is exact where exp(z) is not
-// 1. Where the guess is infinite z is NaN, which fminf takes for 87.
+// The same bits for |by| from 2^-77 to 2^126, without a division: the remainder of the guess is exact where exp(z) is
+// not 1. Where the guess is infinite, z is NaN, which fminf replaces by 87.
 SNNFAST_HD float exp_quotient(float x, float by, float per) {
   const float guess = x * per;
   const float z = fmaf(fmaf(guess, -by, x), per, guess), small = exp_within(-fminf(fabsf(z), 87.f));

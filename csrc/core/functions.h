@@ -1,5 +1,5 @@
-// Functions of one number that generated neurons call, without branches, so that loops over them vectorise. exp is in
-// exp.h; the others are made of these by snnfast/compiler/functions.py.
+// Functions of one number that generated neurons call, branch-free, so that loops over them vectorise. exp is in exp.h;
+// snnfast/compiler/functions.py builds all others from these.
 #pragma once
 #include "exp.h"
 
@@ -23,7 +23,7 @@ template <class C>
 SNNFAST_HD C sign_of(C x) {
   return x > C(0) ? C(1) : x < C(0) ? C(-1) : C(0);
 }
-// NaN where either is.
+// NaN if either is NaN.
 template <class C>
 SNNFAST_HD C larger(C a, C b) {
   return a >= b || a != a ? a : b;

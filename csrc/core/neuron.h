@@ -1,30 +1,30 @@
-// The frame around a neuron's maths: what the scans over time (csrc/cpu, csrc/cuda) are given. The maths itself is a
-// struct that snnfast/compiler makes of the neuron's equation: of ours when the package is built
-// (snnfast/compiler/neurons.py), of a user's while a program runs. It holds all that the scans do not know:
+// Frame around the equations of a neuron: arguments of the scans over time (csrc/cpu, csrc/cuda). The equations are a
+// struct that snnfast/compiler generates: for a neuron of the package at build time (snnfast/compiler/neurons.py), for
+// a user's neuron at run time. It contains everything that is specific to the neuron:
 //
 //   enum { ..., kStates }        states; the first is the membrane
 //   enum { ..., kParams }        in the order of the operator's arguments: numbers, or tensors with gradients
 //   enum { ..., kSettings }      numbers and flags that are the same for all neurons and have no gradient
-//   enum { ..., kCoefficients }  what a step needs of the parameters, computed once; the scans set kLeast, if any
-//   kEach, kEachCoefficients     number of parameters, the last ones, that may be tensors where Uniform, and number of
-//                                coefficients that depend on them, the last ones, too
-//   kTape<Uniform>               how many numbers of a step `step_backward` reads
-//   kMoves                       the threshold is no coefficient
+//   enum { ..., kCoefficients }  values computed once from the parameters; the scans set kLeast, if there is one
+//   kEach, kEachCoefficients     number of parameters, the last ones, that may be tensors if Uniform, and number of
+//                                coefficients, also the last ones, that depend on them
+//   kTape<Uniform>               number of values of a step that `step_backward` reads
+//   kMoves                       the threshold is not a coefficient
 //   kTakesSlope                  `step_backward` takes the surrogate's slope at `margin`; else it computes the slope
 //   kReads                       there is a kernel for a readout, which never fires: Reset::none
-//   kFirstInput, kFirstOutput    further inputs, then further outputs are the last rows of the states (MoreRows)
-//   kGeneric                     one kernel serves numbers and tensors and all surrogates: slower, and quick to build
+//   kFirstInput, kFirstOutput    first rows of further inputs and of further outputs, behind the states (MoreRows)
+//   kGeneric                     one kernel for numbers, tensors and all surrogates: slower, but quick to compile
 //   kPrefetch                    CUDA kernels load inputs a group of steps ahead
-//   kArguments                   of its operators (NeuronArgument), of a neuron of the package
+//   kArguments                   arguments of its operators (NeuronArgument), for a neuron of the package
 //   coefficients                 coefficients of one neuron from its parameters
 //   rest, rest_backward          the states of a neuron without input
 //   step                         states before -> after, in place; saves `tape`; returns its first output, the spikes
-//   margin                       how far the membrane was above the threshold
+//   margin                       membrane potential minus threshold
 //   step_backward                in `grad`, dL/d(states after) -> dL/d(states before); adds to `grad_params`;
 //                                returns dL/dx. `attached`: 0 where no gradient goes through the spike into the reset
 //
-// The last three functions are for one kind of reset, and for parameters that are numbers except the last kEach
-// (Uniform), or any.
+// The last three functions are for one kind of reset, and either for parameters that are numbers except the last kEach
+// (Uniform) or for any parameters.
 #pragma once
 #include <cstdint>
 #include <type_traits>
@@ -37,7 +37,7 @@ enum class Dtype : int32_t { f32, f64, bf16, f16 };
 
 enum class Reset : int32_t { hard, soft, none };  // none: a leaky readout, it never fires
 
-// A sequence of rows, one per time step: element (t, n) stands at data[t * time_stride + n * inner_stride].
+// A sequence of rows, one per time step: element (t, n) is at data[t * time_stride + n * inner_stride].
 // inner_stride is 1, or 0 for a row that repeats one value; time_stride 0 repeats one row.
 struct Rows {
   const void* data;
@@ -52,19 +52,19 @@ struct Param {
   int64_t count, inner;
 };
 
-// Whether a generated neuron has more inputs or outputs than one. They have places among the states, the inputs from
-// kFirstInput and the outputs from kFirstOutput on: an input is read into its place before a step, an output is written
-// from there after it.
+// Whether a generated neuron has more than one input or output. They are rows of the states, inputs from kFirstInput
+// and outputs from kFirstOutput on: an input is read into its row before a step, an output is written from its row
+// after it.
 template <class Neuron>
 constexpr bool kHasMore = static_cast<int>(Neuron::kFirstInput) < static_cast<int>(Neuron::kStates);
 
 template <class Neuron, bool = kHasMore<Neuron>>
 struct MoreRows {};
 template <class Neuron>
-struct MoreRows<Neuron, true> {  // by places
+struct MoreRows<Neuron, true> {  // indexed as the states
   Rows more_inputs[Neuron::kStates];
   void* more_outputs[Neuron::kStates];      // [T, N] in C
-  Rows more_grad_outputs[Neuron::kStates];  // in C; data is null where there is none
+  Rows more_grad_outputs[Neuron::kStates];  // in C; data is null without a gradient
   void* more_grad_inputs[Neuron::kStates];  // [T, N] in the dtype of x
 };
 
@@ -72,19 +72,19 @@ struct MoreRows<Neuron, true> {  // by places
 template <class Neuron>
 struct NeuronScan : MoreRows<Neuron> {
   int64_t T, N;
-  // neurons of the whole call, of which these are N (ops/pooled.h): rows of checkpoints and gradients are so long
+  // neurons of the whole call, N of which are these (ops/pooled.h): row length of checkpoints and gradients
   int64_t N_all;
   Rows x;                                 // [T, N]
-  const void* state_in[Neuron::kStates];  // [N], null: at rest
+  const void* state_in[Neuron::kStates];  // [N]; null: at rest
   const void*
       checkpoints;  // [(T - 1) / checkpoint_every, states, N]: the state before step k * checkpoint_every, k >= 1
-  int64_t checkpoint_every;  // 0: none are kept
+  int64_t checkpoint_every;  // 0: no checkpoints
   Param param[Neuron::kParams];
   double settings[Neuron::kSettings];
   Reset reset;
 
-  // Whether every parameter is a number, but for the last kEach: all neurons share the coefficients of these, which
-  // have no gradient.
+  // Whether all parameters except the last kEach are numbers: all neurons share their coefficients, and they have no
+  // gradient.
   SNNFAST_HD bool uniform() const {
     bool all = true;
     for (int k = 0; k < Neuron::kParams - Neuron::kEach; k++) all = all && !param[k].data;
@@ -102,19 +102,19 @@ struct NeuronForward : NeuronScan<Neuron> {
 
 template <class Neuron>
 struct NeuronBackward : NeuronScan<Neuron> {
-  Rows grad_spikes, grad_v_seq;                 // data is null where there is none
+  Rows grad_spikes, grad_v_seq;                 // data is null without a gradient
   const void* grad_state_out[Neuron::kStates];  // [N] or null
   int32_t surrogate;
   double alpha;
   bool detach_reset;
-  void* grad_x;    // [T, N_all] in x's dtype; of an x that repeats its mean over the steps, [N_all]
-  bool x_repeats;  // false on a GPU
+  void* grad_x;                          // [T, N_all] in x's dtype; with x_repeats [N_all]
+  bool x_repeats;                        // grad_x is the mean over time; false on a GPU
   void* grad_state_in[Neuron::kStates];  // [N] or null
   void* grad_param[Neuron::kParams];     // [N] or null: per neuron, summed over time
 };
 
-constexpr int64_t kNeuronBlock = 256;  // neurons that a CPU takes through all steps at a time
-// Rows of the tape of a step, at most.
+constexpr int64_t kNeuronBlock = 256;  // neurons of a block of the CPU kernels
+// Maximum number of tape rows of a step.
 template <class Neuron>
 constexpr int64_t kNeuronTapeRows =
     Neuron::template kTape<true> > Neuron::template kTape<false> ? Neuron::template kTape<true>
@@ -132,14 +132,14 @@ template <class Neuron, bool Uniform>
 SNNFAST_HD constexpr bool shared_parameter(int k) {
   return Uniform && k < Neuron::kParams - Neuron::kEach;
 }
-// Whether a coefficient is.
+// Whether a coefficient is the same for all neurons.
 template <class Neuron, bool Uniform>
 SNNFAST_HD constexpr bool shared_coefficient(int k) {
   return Uniform && k < Neuron::kCoefficients - Neuron::kEachCoefficients;
 }
 
-// Whether kLeast is the least membrane that fires, so that to compare with it is all that a step does; else it is the
-// least margin above the threshold. On a GPU the subtraction costs less than the register for one number more.
+// Whether kLeast is the least membrane potential that fires, so that a step needs only a comparison; else it is the
+// least margin above the threshold. On a GPU the subtraction costs less than a register for another number.
 #if defined(__CUDACC__) || defined(SNNFAST_CUDA_EMULATION)
 template <class Neuron>
 constexpr bool kByMembrane = false;
@@ -148,26 +148,25 @@ template <class Neuron>
 constexpr bool kByMembrane = !Neuron::kMoves;
 #endif
 
-// The margin at which a neuron fires: 0, or strictly above, the least number that is kept where denormal ones are
-// flushed.
+// Least margin at which a neuron fires: 0, or if `strict` the least positive number that is not flushed as subnormal.
 template <class C>
 SNNFAST_HD C least_margin(bool strict) {
   return strict ? (sizeof(C) == 8 ? C(2.2250738585072014e-308) : C(1.17549435e-38)) : C(0);
 }
 
-// The next number above x, which is not 0.
+// Next number above x, for x other than 0.
 SNNFAST_HD float next_above(float x) { return bit_cast<float>(bit_cast<uint32_t>(x) + (x > 0 ? 1 : -1)); }
 SNNFAST_HD double next_above(double x) { return bit_cast<double>(bit_cast<uint64_t>(x) + (x > 0 ? 1 : -1)); }
 
-// The least membrane of which `membrane - threshold >= margin`. Above an infinite threshold comes NaN, which no
-// membrane reaches; above one of minus infinity all but itself.
+// Least membrane potential with `membrane - threshold >= margin`. For an infinite threshold it is NaN, which no
+// membrane potential reaches; for minus infinity, the lowest finite number.
 template <class C>
 SNNFAST_HD C least_membrane(C threshold, C margin) {
   const C least = threshold + margin;
   return least - threshold >= margin || least != least ? least : next_above(least);
 }
 
-// The coefficients that go with a neuron's parameters.
+// Coefficients from the parameters of a neuron.
 template <class Neuron, class C>
 SNNFAST_HD void neuron_coefficients(const NeuronScan<Neuron>& a, const C* params, C* c) {
   Neuron::coefficients(params, a, c);
@@ -177,7 +176,7 @@ SNNFAST_HD void neuron_coefficients(const NeuronScan<Neuron>& a, const C* params
   }
 }
 
-// The coefficients of neuron n.
+// Coefficients of neuron n.
 template <class Neuron, class C>
 SNNFAST_HD void neuron_coefficients(const NeuronScan<Neuron>& a, int64_t n, C* c) {
   C params[Neuron::kParams];

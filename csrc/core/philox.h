@@ -1,5 +1,5 @@
 // Philox 4x32-10 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011): four random words from a
-// counter and a key, with no state, so that any thread can make any word.
+// counter and a key, without a state, so that any thread can compute any word.
 #pragma once
 #include <cstdint>
 
@@ -20,7 +20,7 @@ struct Multiply {
   static SNNFAST_HD uint64_t by(Word a, uint32_t b) { return static_cast<uint64_t>(a) * b; }
 };
 
-// Several counters under one key: they go through each round together, whose keys are made once.
+// Several counters under one key share the round keys.
 template <int kCounters, class Word>
 SNNFAST_HD void philox4x32_10(Words<Word> (&counters)[kCounters], uint32_t key0, uint32_t key1) {
   for (int round = 0; round < 10; round++) {

@@ -44,7 +44,7 @@ struct Plasticity {
   SNNFAST_HD bool depresses() const { return lr_pre != 0 || lr_pre_triplet != 0; }
 };
 
-// f(std::integral_constant) of a kind, which templates then know.
+// Calls f(std::integral_constant) with the kind as a compile-time constant.
 template <class F>
 inline auto with_kind(PlasticityKind kind, const F& f) {
   switch (kind) {
@@ -56,7 +56,7 @@ inline auto with_kind(PlasticityKind kind, const F& f) {
   }
 }
 
-// In numbers of type C, from those of another type or from the arguments of an operator.
+// Converts the numbers to type C, from another type or from the arguments of an operator.
 template <class C, class Constants>
 SNNFAST_HD Plasticity<C> plasticity(const Constants& from) {
   Plasticity<C> p;
@@ -66,7 +66,7 @@ SNNFAST_HD Plasticity<C> plasticity(const Constants& from) {
   return p;
 }
 
-// The numbers of a rule, in order.
+// Reads the numbers of a rule, in order.
 SNNFAST_HD void read_rule(Plasticity<double>& to, const double*& from) {
 #define SNNFAST_READ_NUMBER(TYPE, NAME) to.NAME = *from++;
   SNNFAST_PLASTICITY_NUMBERS(SNNFAST_READ_NUMBER)
@@ -75,13 +75,13 @@ SNNFAST_HD void read_rule(Plasticity<double>& to, const double*& from) {
 
 namespace {
 
-// A trace after the decay and, where its neuron spikes, the spike.
+// Trace after the decay and the spike of its neuron, if any.
 template <class C>
 SNNFAST_HD C stdp_trace(C decayed, bool spike, bool all) {
   return spike ? (all ? decayed + C(1) : C(1)) : decayed;
 }
 
-// float64 equals the reference bit for bit by the C library's functions; float32 is fast.
+// float64 uses the C library and equals the reference bit for bit; float32 is fast.
 SNNFAST_HD double stdp_pow(double base, double exponent) { return std::pow(base, exponent); }
 SNNFAST_HD float stdp_pow(float base, float exponent) { return pow_nonnegative(base, exponent); }
 SNNFAST_HD double stdp_exp(double x) { return std::exp(x); }
@@ -137,7 +137,7 @@ SNNFAST_HD C stdp_shrinkage(const Plasticity<C>& p, C w) {
   }
 }
 
-// Factor of depression that does not: lr_pre x_post, for the triplet rule with the second trace.
+// Factor of depression that does not depend on the weight: lr_pre x_post, for the triplet rule with the second trace.
 template <PlasticityKind K, class C>
 SNNFAST_HD C stdp_loss(const Plasticity<C>& p, C x_post, C x_pre2) {
   if constexpr (K == PlasticityKind::triplet) {

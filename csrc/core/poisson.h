@@ -1,5 +1,5 @@
-// Bernoulli spikes from counted random numbers. Element e = t N + n of a sequence [T, N] takes word e % 4 of the
-// counter e / 4, whichever thread or device makes it.
+// Bernoulli spikes from counter-based random numbers. Element e = t N + n of a sequence [T, N] takes word e % 4 of
+// counter e / 4, on any thread and device.
 #pragma once
 #include "core/philox.h"
 
@@ -21,7 +21,7 @@ SNNFAST_HD Words<uint32_t> poisson_counter(int64_t counter) {
   return {static_cast<uint32_t>(c), static_cast<uint32_t>(c >> 32), 0, 0};
 }
 
-// Counters become their words.
+// Replaces counters by their words.
 template <int kCounters>
 SNNFAST_HD void poisson_words(Words<uint32_t> (&counters)[kCounters], int64_t seed) {
   const uint64_t key = static_cast<uint64_t>(seed);

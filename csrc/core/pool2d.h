@@ -1,4 +1,4 @@
-// Pooling over windows that lie side by side, of channels-last images.
+// Pooling of channels-last images over adjacent windows.
 #pragma once
 #include <cstdint>
 
@@ -6,20 +6,20 @@
 
 namespace snnfast {
 
-// Rows and columns behind the last whole window belong to none.
+// Rows and columns after the last whole window belong to no window.
 struct Pool2d {
   int64_t N, C, H, W;            // x and its gradient [N, H, W, C], contiguous
   int64_t kh, kw, out_h, out_w;  // y and its gradient [N, out_h, out_w, C], contiguous
-  Dtype dtype;                   // f32, f64 or bf16, which computes in float
+  Dtype dtype;                   // f32, f64 or bf16 (computed in float)
   bool average;
   const void *x, *grad;
   void *y, *grad_x;
-  uint8_t* places;  // of each maximum in its window, row by row; as y
+  uint8_t* argmax;  // index of each maximum in its window, row by row; shape of y
 };
 
-constexpr int64_t kPoolPlaces = 256;  // pixels that the window of a maximum has at most
+constexpr int64_t kPoolPixels = 256;  // maximum number of pixels of a max-pooling window
 
-// A pixel has as many channels at least: those of the narrowest vector of the type that computes.
+// Minimum number of channels of a pixel: the lanes of the narrowest vector of the compute type.
 template <class C>
 constexpr int kPoolChannels = 16 / sizeof(C);
 

@@ -1,4 +1,4 @@
-// Stimuli presented one after the other, in one of three forms; as lists of the inputs that fire, once encoded.
+// Stimuli presented one after the other, in one of three forms; once encoded, as lists of the inputs that fire.
 #pragma once
 #include <cstdint>
 
@@ -12,8 +12,8 @@ struct Presentations {
   int64_t P, T, I;
   PresentationForm form;
   // dense
-  const void* spikes;                        // [P, T, I]; a spike is what is not 0
-  int64_t presentation_stride, step_stride;  // in elements, as all strides
+  const void* spikes;                        // [P, T, I]; a spike is any nonzero value
+  int64_t presentation_stride, step_stride;  // in elements, like all strides
   int32_t width;                             // bytes of a spike
   // events
   const int32_t* inputs;   // of all presentations
@@ -22,11 +22,11 @@ struct Presentations {
   const float* hz;       // [P, I]
   const int64_t* seeds;  // [P]
   float per_hz;          // probability of a spike in a step at 1 Hz
-  // From a network's spikes, offsets or rates to those of the next one, and of seeds; 0: all have the same.
+  // From one network to the next: of spikes, offsets or rates, and of seeds; 0: shared.
   int64_t network_stride, seeds_stride;
 
-  // The presentations of network k.
-  SNNFAST_HD Presentations of(int64_t k) const {
+  // Presentations of network k.
+  SNNFAST_HD Presentations network(int64_t k) const {
     Presentations x = *this;
     switch (form) {
       case PresentationForm::dense: x.spikes = static_cast<const char*>(spikes) + k * network_stride * width; break;

@@ -1,7 +1,7 @@
-// Neurons whose spikes come back to them. The neurons of a sample, H of them, get at step t what x brings and
-// sum_j weight_ij r_j[t], where r_j[t] is what arrives then of neuron j's spikes: those of the step before, s_j[t - 1],
-// or with a delay d_j, linear between two steps, (1 - f) s_j[t - 1 - l] + f s_j[t - 2 - l] with l = floor(d_j), f = d_j
-// - l. The sum begins with x and goes by j. Any neuron of neuron.h; this knows nothing of its maths.
+// Recurrent neurons. At step t, neuron i of the H neurons of a sample receives x and sum_j weight_ij r_j[t]. r_j[t] are
+// the spikes of neuron j that arrive at step t: s_j[t - 1], or with a delay d_j, interpolated linearly, (1 - f) s_j[t -
+// 1 - l] + f s_j[t - 2 - l] with l = floor(d_j), f = d_j - l. The sum starts with x and is in order of j. Works with
+// any neuron of neuron.h.
 #pragma once
 #include "arena.h"
 #include "neuron.h"
@@ -9,13 +9,13 @@
 namespace snnfast {
 
 struct Recurrence {
-  int64_t H;           // neurons of a sample; neuron n of all is n % H of its sample
-  const void* weight;  // [H, H] in C, weight[i * H + j] from j to i
+  int64_t H;           // neurons of a sample; neuron n of the call is neuron n % H of its sample
+  const void* weight;  // [H, H] in C, weight[i * H + j]: from j to i
   const void* delay;   // [H] in C or null: all 0
-  Rows past;           // [K, N] spikes of the K steps before the first; data is null where K is 0
+  Rows past;           // [K, N] spikes of the K steps before the first; data is null if K is 0
   int64_t K;
-  int64_t ring;         // steps that spikes under way are kept: a power of 2, the longest delay and 3 at least
-  const void* to_post;  // [H, padded(H)] in C, row j: weight_ij over i; with 0 behind
+  int64_t ring;         // steps for which spikes in flight are stored: a power of 2, at least the longest delay and 3
+  const void* to_post;  // [H, padded(H)] in C, row j: weight_ij over i; zero-padded
   const void* to_pre;   // [H, padded(H)] in C, row i: weight_ij over j
   void* room;           // [samples, recurrent_room(H)] in C, on CUDA beyond kRecurrentThreads neurons
 };
@@ -29,28 +29,28 @@ struct RecurrentForward : NeuronForward<Neuron> {
 template <class Neuron>
 struct RecurrentBackward : NeuronBackward<Neuron> {
   Recurrence recurrence;
-  Rows spikes;         // [T, N] that the forward pass gave
-  void* grad_weight;   // [RecurrentParts::parts, H, padded(H)] in C, to be added: rows as those of to_post
-  void* grad_past;     // [K, N] in x's dtype, null where K is 0
+  Rows spikes;         // [T, N] result of the forward pass
+  void* grad_weight;   // [RecurrentParts::parts, H, padded(H)] in C, partial sums; rows as in to_post
+  void* grad_past;     // [K, N] in x's dtype, null if K is 0
   void* grad_delay;    // [N] in C or null: per neuron, summed over time
-  void* grad_current;  // [T, N] in C, on CUDA: dL/d(input of a step), which grad_x is in its dtype
-  void* returned;      // [T, N] in C, on CUDA with delays: dL/d(what arrives)
-  void* columns;       // [recurrent_columns, N] in C, on CUDA: what a neuron keeps
+  void* grad_current;  // [T, N] in C, on CUDA: dL/d(input of a step); grad_x is the same in x's dtype
+  void* returned;      // [T, N] in C, on CUDA with delays: dL/d(arriving spikes)
+  void* columns;       // [recurrent_columns, N] in C, on CUDA: memory of each neuron
 };
 
-// of a CUDA block, which is one sample; up to so many neurons keep their states in registers
+// threads of a CUDA block, which is one sample; up to this number of neurons, states are in registers
 constexpr int64_t kRecurrentThreads = 512;
 
-// Numbers that a CUDA block needs at a step: the events that arrive (Events), and gradients of the inputs.
+// Values that a CUDA block stores for a step: the arriving events (Events), and gradients of the inputs.
 SNNFAST_HD int64_t recurrent_room(int64_t H) { return 3 * H + (H + 31) / 32 + 128; }
 
-// Memory of a neuron on CUDA: its states, their gradients and those of parameters, of what arrived and of
-// the delay, and the tape between checkpoints.
+// Memory of a neuron on CUDA: its states, the gradients of states, parameters, arriving spikes and delay, and the tape
+// between checkpoints.
 constexpr int64_t recurrent_columns(int64_t states, int64_t params, int64_t tape_rows, int64_t steps) {
   return 2 * states + params + 2 + steps * tape_rows;
 }
 
-// Inputs of the gradient of the weights on CUDA.
+// Arguments of the kernel for the gradient of the weights on CUDA.
 struct RecurrentWeightGradient {
   int64_t T, N;
   Recurrence recurrence;
@@ -59,11 +59,11 @@ struct RecurrentWeightGradient {
   void* parts;
 };
 
-// samples that a CPU takes side by side, so that a weight that is read serves them all
+// samples that a CPU thread processes together, so that a loaded weight serves all of them
 constexpr int64_t kRecurrentGroup = 4;
-constexpr int64_t kRecurrentParts = 16;  // partial sums of the gradient of the weights, at most
+constexpr int64_t kRecurrentParts = 16;  // maximum number of partial sums of the gradient of the weights
 
-// Groups of samples, and the parts that they are taken in: the same for any number of threads, as is the order of all
+// Groups of samples, and the parts whose sums they add to: independent of the number of threads, as is the order of all
 // sums.
 struct RecurrentParts {
   int64_t groups, groups_a_part, parts;
@@ -73,12 +73,12 @@ struct RecurrentParts {
         parts(groups_a_part ? (groups + groups_a_part - 1) / groups_a_part : 0) {}
 };
 
-// A row of H numbers that ends with whole vectors of any processor.
+// Length of a row of H numbers, rounded up to whole vectors of any processor.
 SNNFAST_HD int64_t padded(int64_t H) { return (H + 15) / 16 * 16; }
 
 namespace {
 
-// How spikes of a neuron arrive: `steps` after the one that all take, with the weights early, and late a step after.
+// Arrival of a neuron's spikes: `steps` steps late with weight `early`, and one more step late with weight `late`.
 template <class C>
 struct Lag {
   int64_t steps;
@@ -86,7 +86,7 @@ struct Lag {
   bool moves;  // whether the delay has a gradient
 };
 
-// A delay below 0, or NaN, is 0; spikes that would take `most` steps never arrive.
+// A delay below 0 or NaN counts as 0; spikes with a delay of `most` steps or more never arrive.
 template <class C>
 SNNFAST_HD Lag<C> lag_of(C delay, int64_t most) {
   if (!(delay >= C(0))) return {0, C(1), C(0), false};
@@ -96,7 +96,7 @@ SNNFAST_HD Lag<C> lag_of(C delay, int64_t most) {
   return {steps, C(1) - late, late, true};
 }
 
-// Rows of a block that a CPU keeps of a piece of a sample: states and their gradients, those of parameters, and
+// Rows of a block that a CPU stores for a piece of a sample: states and their gradients, gradients of parameters, and
 // coefficients.
 template <class Neuron>
 constexpr int64_t kRecurrentPieceRows = 2 * Neuron::kStates + Neuron::kParams + Neuron::kCoefficients;
@@ -106,15 +106,15 @@ template <class C>
 struct RecurrentMemory {
   C* pieces;  // [group, pieces of a sample, kRecurrentPieceRows, block]
   C* tape;    // [steps, group, pieces of a sample, kNeuronTapeRows, block]
-  C* value;   // [lists + 1, group, padded + 16], with index and count: what arrives, and a spare list
+  C* value;   // [lists + 1, group, padded + 16], with index and count: lists of arriving spikes, and a spare list
   int32_t *index, *count;
   C *current, *spikes, *row;  // [group, padded]
-  C* under_way;               // [ring, group, padded]: spikes
-  C* returned;    // [ring, group, padded]: gradients of what arrived; with delays [group, padded, ring + 16]
+  C* under_way;               // [ring, group, padded]: spikes in flight
+  C* returned;    // [ring, group, padded]: gradients of arriving spikes; with delays [group, padded, ring + 16]
   C* grad_delay;  // [group, padded]
   Lag<C>* lags;   // [H]
-  // Of how many steps what arrives is known, in the backward pass. With delays that takes as many steps before, so it
-  // is done for as many at a time.
+  // Number of steps whose arriving spikes are listed together in the backward pass. With delays, a list depends on
+  // `ring` earlier steps, so at least `ring` steps are listed together.
   int64_t lists, bytes;
 
   RecurrentMemory(char* memory, int64_t piece_rows, int64_t tape_rows, const Recurrence& r, int64_t steps,

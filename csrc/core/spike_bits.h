@@ -1,4 +1,4 @@
-// Spikes as bits, which the backward pass needs no more of.
+// Spikes as bits, all that the backward pass needs of them.
 #pragma once
 #include <cstdint>
 
@@ -6,13 +6,13 @@
 
 namespace snnfast {
 
-// Which inputs are not 0: bit i % 64 of word i / 64 of a row is input i's. Lists are made of bits that are 0 after the
-// last input.
+// Bits of the nonzero inputs: bit i % 64 of word i / 64 of a row is input i. Bits after the last input are 0, since
+// lists are made from whole words.
 struct SpikeBits {
   int64_t rows, inputs, words;  // words of a row
   const void* x;                // [rows, inputs], contiguous
   Dtype dtype;
-  bool bytes;  // x is bool or int8, and has no dtype
+  bool bytes;  // x is bool or int8, and dtype is not used
   uint64_t* bits;
 };
 

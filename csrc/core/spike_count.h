@@ -1,4 +1,4 @@
-// Integrate-and-fire neurons of which only the number of spikes is kept: one step of one neuron.
+// Integrate-and-fire neurons of which only the spike count is returned: one step of one neuron.
 #pragma once
 #include "neuron.h"
 
@@ -8,12 +8,12 @@ struct SpikeCount {
   enum { kV, kCount, kStates };
   static constexpr int kFirstInput = kStates;  // none besides x
   enum { kVThreshold, kParams };
-  enum { kVReset, kSettings };  // where the membrane starts, too; 0 with a soft reset
+  enum { kVReset, kSettings };  // also the initial membrane potential; 0 with a soft reset
 };
 
 namespace {
 
-// The sums are lif's with decay 1, in its order, so that both fire alike.
+// The sums are those of lif with decay 1, in the same order, so that both fire alike.
 template <class C, Reset R>
 SNNFAST_HD void spike_count_step(C x, C threshold, C v_reset, C* v, C* count) {
   const C h = v_reset + (*v - v_reset) + x;

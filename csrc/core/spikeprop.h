@@ -1,5 +1,5 @@
-// A neuron of the spike response model between two events. In units of e / tau an event adds its weight to p, and a
-// time s later u(s) = exp(-s / tau) (q + p s). What the kernels of both devices are given stands here, too.
+// A neuron of the spike response model between two events. In units of e / tau an event adds its weight to p, and at a
+// time s later u(s) = exp(-s / tau) (q + p s). Also the arguments of the kernels of both devices.
 #pragma once
 #include <cstdint>
 
@@ -10,28 +10,29 @@ namespace snnfast {
 
 constexpr double kEuler = 2.718281828459045235;
 
-// Events are numbered i K + k. In order of time those up to t_max are kept, and before t_max they count.
+// Event i K + k is input i through delay k. Those up to t_max are stored in order of time; only those before t_max
+// count.
 struct SpikePropEvents {
   const void *t_in, *delays;  // [B, I], [K] or [I, K]
   const void* tau_tensor;     // on the device; null if tau is a number
   double tau, v_threshold, t_max, dt;
   int64_t B, I, K, O, N;  // N = I K
-  int64_t delay_stride;   // of i
+  int64_t delay_stride;   // stride of i
   int64_t grid_points;    // 0: exact times
   bool is_double, return_u_max;
-  void* times;      // [B, N], inf beyond the last
-  int32_t* order;   // [B, N], -1 beyond the last
+  void* times;      // [B, N], inf after the last
+  int32_t* order;   // [B, N], -1 after the last
   int32_t* counts;  // [B, 2]: events before t_max, events up to t_max
 };
 
 struct SpikePropForward {
   SpikePropEvents events;
   const void* w;                       // [O, N]
-  void *t_out, *u_max, *slope, *time;  // [B, O]; time: of the spike, or of the largest potential; if u_max is asked for
-  int32_t *before, *status;            // [B, O]: events before that time; [1]: bits below
+  void *t_out, *u_max, *slope, *time;  // [B, O]; time: of the spike, or of the largest potential; if u_max is requested
+  int32_t *before, *status;            // [B, O]: events before that time; [1]: SpikePropStatus
 };
 
-// Sizes for the caller of the CPU kernels: bytes of memory for the call and for a thread, and the items of their loops.
+// Sizes for the caller of the CPU kernels: bytes of memory of a call and of a thread, and the lengths of their loops.
 struct SpikePropSizes {
   int64_t memory, sort_scratch, sum_scratch, blocks, pieces;
 };
@@ -46,7 +47,7 @@ struct SpikePropBackward {
   const void *grad_t, *grad_u;  // may be null
   const void *t_out, *slope, *time;
   const int32_t* before;
-  void *grad_t_in, *grad_w, *grad_delays, *grad_tau;  // null where not wanted
+  void *grad_t_in, *grad_w, *grad_delays, *grad_tau;  // null if not requested
 };
 
 namespace {
@@ -56,13 +57,13 @@ SNNFAST_HD double spikeprop_tau(const SpikePropEvents& a) {
   return a.tau_tensor ? static_cast<double>(*static_cast<const C*>(a.tau_tensor)) : a.tau;
 }
 
-// Events of sample b up to t_max. A tape that comes from elsewhere may say anything.
+// Number of events of sample b up to t_max. Clamped, since a tape may come from the user.
 SNNFAST_HD int64_t spikeprop_kept(const SpikePropEvents& a, int64_t b) {
-  const int64_t kept = a.counts[2 * b + 1];
-  return min(kept, a.N);
+  const int64_t count = a.counts[2 * b + 1];
+  return min(count, a.N);
 }
 
-// Numbers of one call, in the compute type.
+// Constants of one call, in the compute type.
 template <class C>
 struct SpikePropConstants {
   C tau, inverse_tau, threshold, scale;  // threshold in units of scale = e / tau
@@ -89,8 +90,8 @@ SNNFAST_HD C spikeprop_slope(C q, C p, C s, C inverse_tau) {
 }
 
 // q + p s - threshold exp(s / tau) is concave in s. So a neuron below the threshold that reaches it within `length` has
-// q + p length >= threshold (1 + length / tau): one comparison leaves almost nothing but crossings. A little less is
-// asked for, so that rounding hides none.
+// q + p length >= threshold (1 + length / tau): one comparison rejects almost everything but crossings. The bound is
+// slightly lower, so that rounding hides none.
 template <class C>
 SNNFAST_HD C spikeprop_bound(double length, double inverse_tau, double threshold) {
   constexpr double slack = sizeof(C) == 8 ? 1e-15 : 5e-7;
@@ -104,8 +105,8 @@ SNNFAST_HD C spikeprop_top(C q, C p, C length, C tau) {
   return top < length ? top : length;
 }
 
-// One Newton step towards the threshold from s on the left of it. As the function is concave no step passes the
-// crossing, so none needs a safeguard but for rounding near the top.
+// One Newton step towards the threshold from s left of the crossing. The function is concave, so no step passes the
+// crossing; a safeguard is needed only against rounding near the top.
 template <class C>
 SNNFAST_HD C spikeprop_newton(C q, C p, C s, C top, const SpikePropConstants<C>& c) {
   const C decay = exp_nonpositive(-s * c.inverse_tau);
@@ -116,8 +117,8 @@ SNNFAST_HD C spikeprop_newton(C q, C p, C s, C top, const SpikePropConstants<C>&
   return gap > 0 ? bounded : s;
 }
 
-// Steps until the change is lost in the rounding of the time; where the potential only grazes the threshold they halve
-// the distance, down to half the digits.
+// Maximum number of steps, until the change is lost in the rounding of the time. Where the potential only grazes the
+// threshold, steps halve the distance, down to half the digits.
 constexpr int kSpikePropSteps = 60;
 template <class C>
 constexpr C kSpikePropRounding = sizeof(C) == 8 ? C(5e-17) : C(3e-8);

@@ -4,12 +4,12 @@
 
 namespace snnfast {
 
-// Spikes [T, B, N] of any dtype and strides (in elements): a spike is a value of which not all bits but the sign are 0.
+// Spikes [T, B, N] of any dtype and strides (in elements): a value is a spike if any bit other than the sign is set.
 struct StridedSpikes {
   const void* data;
   int64_t time_stride, batch_stride, neuron_stride;
   int32_t width;  // bytes of a value
-  bool floating;  // its top bit is a sign
+  bool floating;  // the top bit is a sign
 };
 
 struct Stdp {
@@ -23,20 +23,20 @@ struct Stdp {
   void* eligibility;                                        // [B, N_post, N_pre], where modulated
   const void* reward;                                       // [T, B], where modulated
 
-  // Steps [t0, t0 + steps), for which the traces are at hand; last: no chunk follows.
+  // Steps [t0, t0 + steps), whose traces are stored; last: no chunk follows.
   int64_t t0, steps;
   bool last;
   void *x_pre, *x_pre2;    // [steps, B, N_pre]: after the spike; before it (triplet only)
   void *x_post, *x_post2;  // [steps, B, padded_post]
   void *grown, *lost;      // sums over chunks, unless each_step
 
-  // CPU: what fires, as lists
-  int64_t padded_post;           // N_post up to a multiple of the rows of a block
+  // CPU: spikes as lists
+  int64_t padded_post;           // N_post rounded up to a multiple of the rows of a block
   int32_t *fired, *n_fired;      // [steps, B, N_pre], [steps, B]: presynaptic neurons, in order
-  int32_t *touched, *n_touched;  // [steps, N_pre], [steps]: those that fire in any sample
-  uint16_t* fired_post;          // [steps, blocks, B]: bits of the rows of a block
+  int32_t *touched, *n_touched;  // [steps, N_pre], [steps]: neurons that fire in any sample
+  uint16_t* fired_post;          // [steps, blocks, B]: one bit per row of a block
 
-  // CUDA: what fires, as flags
+  // CUDA: spikes as flags
   uint8_t *spikes_pre, *spikes_post;  // [steps, B, N]
 };
 

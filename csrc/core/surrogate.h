@@ -12,7 +12,7 @@ enum class Surrogate : int32_t { atan, sigmoid, fast_sigmoid, rectangle, triangl
 
 namespace {
 
-// exp(x) for x <= 0, and 0 where exp_nonpositive goes down no more.
+// exp(x) for x <= 0; 0 below the range of exp_nonpositive.
 template <class C>
 SNNFAST_HD C exp_vanishing(C x) {
   return x < (sizeof(C) == 8 ? C(-708) : C(-87)) ? C(0) : exp_nonpositive(x);
@@ -44,7 +44,7 @@ SNNFAST_HD C surrogate_derivative(C u, C alpha) {
   }
 }
 
-// f(std::integral_constant) of the surrogate of this number, which templates then know.
+// Calls f(std::integral_constant) with the surrogate as a compile-time constant.
 template <class F>
 inline auto with_surrogate(int32_t number, const F& f) {
   switch (static_cast<Surrogate>(number)) {

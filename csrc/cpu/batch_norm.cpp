@@ -7,8 +7,8 @@
 namespace snnfast::cpu::SNNFAST_ISA {
 namespace {
 
-// Adds the sums over a few rows of G vectors of L channels, in the type that computes, to those of the block in
-// float64.
+// Adds the sums over a few rows of G vectors of L channels, computed in the compute type, to the float64 sums of the
+// block.
 template <class T, int L, int G, bool kGrad>
 inline void add_channels(const BatchNormSums& a, int64_t begin, int64_t end, int64_t channel) {
   using Stored = Channels<T, L>;
@@ -37,7 +37,7 @@ inline void add_channels(const BatchNormSums& a, int64_t begin, int64_t end, int
   for (int g = 0; g < G; g++) add(a.sums + channel + g * L, first[g]), add(a.sums + a.C + channel + g * L, second[g]);
 }
 
-// Channels from `channel` on; those behind the last whole group by fewer and narrower vectors.
+// Channels from `channel` on; the remainder after the last whole group uses fewer and narrower vectors.
 template <class T, int L, int G, bool kGrad>
 inline void add_rows(const BatchNormSums& a, int64_t begin, int64_t end, int64_t channel) {
   for (; channel + L * G <= a.C; channel += L * G) add_channels<T, L, G, kGrad>(a, begin, end, channel);
@@ -66,11 +66,11 @@ inline typename Channels<T, L>::Type result_of(const BatchNormResult& a, const T
   using Stored = Channels<T, L>;
   using C = typename Stored::Compute;
   const auto at = [&](const void* values) { return Channels<C, L>::load(static_cast<const C*>(values) + c); };
-  const auto own = at(a.slope) * (Stored::load(x + c) - at(a.mean)) + at(a.shift);
-  return Stored::round(kGrad ? at(a.scale) * ((Stored::load(grad + c) - at(a.grad_mean)) + own) : own);
+  const auto normalized = at(a.slope) * (Stored::load(x + c) - at(a.mean)) + at(a.shift);
+  return Stored::round(kGrad ? at(a.scale) * ((Stored::load(grad + c) - at(a.grad_mean)) + normalized) : normalized);
 }
 
-// A row from `channel` on.
+// Results of a row from `channel` on.
 template <class T, int L, bool kGrad>
 inline void result_row(const BatchNormResult& a, const T* x, const T* grad, T* to, int64_t channel) {
   for (; channel + L <= a.C; channel += L)
@@ -84,7 +84,7 @@ void results_of(const BatchNormResult& a, int64_t begin, int64_t end) {
   constexpr int L = Vectors<typename Channels<T, 1>::Compute>::kLanes;
   const bool streaming = kStreamLine == L * sizeof(T) && a.C % L == 0 &&
                          reinterpret_cast<uintptr_t>(a.result) % 64 == 0 && streams<T>(a.rows, a.C);
-  // From the last block on, the first that a cache still holds.
+  // Last block first: the caches still hold it.
   for (int64_t u = end - 1; u >= begin; u--) {
     const int64_t last = min((u + 1) * a.block, a.rows);
     for (int64_t r = u * a.block; r < last; r++) {

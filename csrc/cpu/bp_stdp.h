@@ -8,7 +8,7 @@
 namespace snnfast::cpu {
 namespace {
 
-constexpr int64_t kSlots = 128;  // whose windows the second-level cache holds beside the weights
+constexpr int64_t kSlots = 128;  // slots whose windows fit in the L2 cache beside the weights
 
 // row[i] += sum of factor[k] windows[k stride + i] over the `count` slots[k], in this order, for i in [0, V lanes).
 template <class C, int V>
@@ -35,7 +35,7 @@ void add_changes(C* w, int64_t I, const C* errors, int64_t error_stride, C scale
   C factors[kSlots];
   for (int64_t k0 = 0; k0 < count; k0 += kSlots) {
     const int64_t last = min(count - k0, kSlots);
-    const C* own = windows + k0 * window_stride;
+    const C* chunk = windows + k0 * window_stride;
     for (int64_t o = begin; o < end; o++) {
       int64_t used = 0;
       for (int64_t k = 0; k < last; k++) {
@@ -47,15 +47,15 @@ void add_changes(C* w, int64_t I, const C* errors, int64_t error_stride, C scale
       C* row = w + o * I;
       int64_t i = 0;
       for (; i + 8 * kLanes <= I; i += 8 * kLanes)
-        add_windows<C, 8>(row + i, own + i, window_stride, slots, factors, used);
-      for (; i + kLanes <= I; i += kLanes) add_windows<C, 1>(row + i, own + i, window_stride, slots, factors, used);
+        add_windows<C, 8>(row + i, chunk + i, window_stride, slots, factors, used);
+      for (; i + kLanes <= I; i += kLanes) add_windows<C, 1>(row + i, chunk + i, window_stride, slots, factors, used);
       for (; i < I; i++)
-        for (int64_t k = 0; k < used; k++) row[i] += factors[k] * own[slots[k] * window_stride + i];
+        for (int64_t k = 0; k < used; k++) row[i] += factors[k] * chunk[slots[k] * window_stride + i];
     }
   }
 }
 
-// to[i] = sum of error[o] w[o, i] over o, 0 where no spike is in the window.
+// to[i] = sum of error[o] w[o, i] over o, or 0 if the window of i has no spike.
 template <class C>
 void pass_back(const C* w, int64_t I, int64_t O, const C* error, const int32_t* window, C* to) {
   for (int64_t i = 0; i < I; i++) to[i] = 0;

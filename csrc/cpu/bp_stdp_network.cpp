@@ -1,5 +1,5 @@
-// Work follows the spikes: currents are sums of the weights of those that occur, changes touch the weights of the
-// neurons in whose windows they are. For this, weights lie in blocks of neurons, input by input, that the caches hold.
+// Work follows the spikes: currents sum the weights of inputs that fire, updates touch the weights of neurons with
+// spikes in their windows. Weights are stored in blocks of neurons, input by input, that fit in the caches.
 #include "cpu/parallel_for.h"
 
 #include "core/arena.h"
@@ -10,21 +10,21 @@
 namespace snnfast::cpu::SNNFAST_ISA {
 namespace {
 
-constexpr int64_t kBlockVectors = 8;  // at most, of a block of neurons
+constexpr int64_t kBlockVectors = 8;  // maximum number of vectors of a block of neurons
 constexpr int64_t kSlack = 64;        // append_row writes beyond the end
-constexpr int64_t kTile = 16;         // inputs of which some rows are transposed at a time
+constexpr int64_t kTile = 16;         // inputs that are transposed at a time
 
-// The spikes of some neurons for B samples, and what is in their windows.
+// Spikes of some neurons for B samples, and their windows.
 template <class C>
 struct Neurons {
   int64_t N, padded;
-  int32_t* spikes;    // [B, T N + slack] which fired, step after step
+  int32_t* spikes;    // [B, T N + slack] neurons that fired, step after step
   int32_t* offsets;   // [B, T + 1]
-  int32_t* counts;    // [B, N] of the window, running
-  int32_t* inputs;    // [slots, N] what is not 0 of it, slot by slot: which
-  int32_t* times;     // [slots, N] and how many spikes
+  int32_t* counts;    // [B, N] running spike counts of the window
+  int32_t* inputs;    // [slots, N] neurons with a nonzero count, slot by slot
+  int32_t* times;     // [slots, N] their counts
   int32_t* n_inputs;  // [slots]
-  C* windows;         // [slots, N] all of it
+  C* windows;         // [slots, N] the whole window
   C* error;           // [slots, padded]
 };
 
@@ -35,10 +35,10 @@ struct Layer {
   C* w;             // [O, I]
   C* packed;        // blocks of kBlockVectors, ..., 1 vectors of neurons, [I, vectors] each
   C* v;             // [B, padded]
-  uint16_t* fired;  // [B, T, vectors] a bit a neuron
+  uint16_t* fired;  // [B, T, vectors] one bit per neuron
 };
 
-// Blocks of 8, 4, 2 or 1 vectors: the first vector of the k-th, and how many it has.
+// Block k of 8, 4, 2 or 1 vectors: its first vector, and its number of vectors.
 struct Block {
   int64_t first, vectors;
 };
@@ -46,12 +46,12 @@ inline int64_t block_count(int64_t vectors) {
   return vectors / kBlockVectors + __builtin_popcountll(static_cast<uint64_t>(vectors % kBlockVectors));
 }
 inline Block block_of(int64_t vectors, int64_t k) {
-  int64_t first = 0, left = vectors;
+  int64_t first = 0, remaining = vectors;
   for (;; k--) {
     int64_t size = kBlockVectors;
-    while (size > left) size /= 2;
+    while (size > remaining) size /= 2;
     if (k == 0) return {first, size};
-    first += size, left -= size;
+    first += size, remaining -= size;
   }
 }
 
@@ -102,8 +102,8 @@ class Network {
   bool packs_;
   Neurons<C> neurons_[kBpStdpLayers + 1];
   Layer<C> layers_[kBpStdpLayers];
-  int32_t* slot_of_;  // [T, B] of samples with a desired spike, counted in this order; -1 of others
-  char* encoding_;    // [B, encoding_bytes_] to draw input spikes in
+  int32_t* slot_of_;  // [T, B] slots of samples with a desired spike, numbered in this order; -1 for the others
+  char* encoding_;    // [B, encoding_bytes_] scratch memory for input spikes
   int64_t encoding_bytes_;
 
   int64_t most_slots() const {
@@ -148,7 +148,7 @@ class Network {
 
   int64_t blocks(int64_t l) const { return block_count(layers_[l].vectors); }
 
-  // f(i) for i in [0, n), with about `work` operations each.
+  // Calls f(i) for i in [0, n), with about `work` operations each.
   template <class F>
   void parallel(int64_t n, int64_t work, const F& f) const {
     constexpr int64_t kGrain = 65536;
@@ -198,7 +198,7 @@ class Network {
     if (a_.return_state) parallel(B, neurons_[1].N, [&](int64_t b) { end(p0, b); });
   }
 
-  // The end of the steps from t0 on that see the same weights: after the first in which any sample may have an error.
+  // End of the steps from t0 on that use the same weights: after the first step in which any sample may have an error.
   int64_t next_change(int64_t p0, int64_t B, int64_t t0) const {
     if (a_.span > 1 || !a_.learns) return a_.x.T;
     for (int64_t t = t0; t < a_.x.T; t++)
@@ -265,7 +265,7 @@ class Network {
     const Vector threshold = Vector{} + y.threshold, zero = {};
     Vector v[V];
     for (int k = 0; k < V; k++) v[k] = vector_at(membranes + k * kLanes);
-    Vector ahead[V];  // the currents of the next step, where they are known
+    Vector ahead[V];  // currents of the next step, if already computed
     bool known = false;
     for (int64_t t = t0; t < t1; t++) {
       Vector current[V];
@@ -273,7 +273,7 @@ class Network {
       int32_t s = known ? offsets[t + 1] : offsets[t];
       known = V <= 2 && !known && t + 1 < t1;
       if (known) {
-        // The additions of one sum wait for each other; those of the next step's need not.
+        // The additions of one sum depend on each other; those of the next step are independent.
         for (int k = 0; k < V; k++) ahead[k] = zero;
         int32_t next = offsets[t + 1];
         for (; s < offsets[t + 1] && next < offsets[t + 2]; s++, next++)
@@ -291,7 +291,7 @@ class Network {
     for (int k = 0; k < V; k++) vector_at(membranes + k * kLanes) = v[k];
   }
 
-  // The same from the weights as they are.
+  // The same with weights that are not packed.
   void forward_rows(int64_t l, int64_t b, int64_t t0, int64_t t1) const {
     const Layer<C>& y = layers_[l];
     const Neurons<C>& x = neurons_[l];
@@ -312,7 +312,7 @@ class Network {
     }
   }
 
-  // From bits to a list, and to the tensor of spikes if there is one.
+  // Converts bits to a list, and writes them to the tensor of spikes if there is one.
   void list(int64_t l, int64_t p0, int64_t b, int64_t t0, int64_t t1) const {
     const Layer<C>& y = layers_[l];
     const Neurons<C>& x = neurons_[l + 1];
@@ -348,7 +348,7 @@ class Network {
         with_width(block.vectors,
                    [&](auto width) { change_block<decltype(width)::value>(l, block.first, slots, scale); });
       });
-      // Errors are passed back along the rows.
+      // Errors are passed back along the rows, so these are updated, too.
       if (l > 0)
         parallel((y.O + 7) / 8, slots * y.I, [&](int64_t k) {
           add_changes(y.w, y.I, out.error, out.padded, scale, x.windows, x.N, slots, 8 * k, min(8 * k + 8, y.O));
@@ -376,7 +376,7 @@ class Network {
     }
   }
 
-  // Step t comes into the window, and the step before its first leaves it.
+  // Step t enters the window, and the step before its first one leaves it.
   void move_window(int64_t n, int64_t b, int64_t t) const {
     const Neurons<C>& x = neurons_[n];
     const int64_t leaves = t - a_.epsilon - 1;
@@ -394,7 +394,7 @@ class Network {
     for (int32_t s = offsets[leaves]; s < offsets[leaves + 1]; s++) counts[spikes[s]]--;
   }
 
-  // Whether there is any error.
+  // Returns whether there is any error.
   bool output_error(int64_t label, int64_t b, int32_t slot) const {
     const Neurons<C>& out = neurons_[a_.layers];
     const int32_t* counts = out.counts + b * out.N;
@@ -410,7 +410,7 @@ class Network {
     return wrong;
   }
 
-  // Nonzero elements of the window, in order.
+  // Stores the nonzero elements of the window, in order.
   void keep_window(const Neurons<C>& x, int64_t b, int32_t slot) const {
     const int32_t* counts = x.counts + b * x.N;
     x.n_inputs[slot] = list_counts(counts, x.N, x.inputs + slot * x.N, x.times + slot * x.N);

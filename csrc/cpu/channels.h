@@ -1,18 +1,18 @@
-// L channels of a pixel as a vector: in memory as numbers of type T, computed with as floats or doubles.
+// L channels of a pixel as a vector: numbers of type T in memory, float or double in computations.
 #pragma once
 #include "core/half.h"
 
 namespace snnfast::cpu {
 namespace {
 
-// L channels as vectors of the type C that computes.
+// L channels as a vector of the compute type C.
 template <class C, int L>
 struct Vector {
   typedef C Type __attribute__((vector_size(L * sizeof(C))));
-  using Places = decltype(Type{} > Type{});  // integers as wide
+  using Indices = decltype(Type{} > Type{});  // of the same width
 };
 
-// The same in memory, anywhere, as numbers of type T.
+// L channels in memory, unaligned, as numbers of type T.
 template <class T, int L>
 struct Channels : Vector<T, L> {
   using Compute = T;
@@ -35,7 +35,7 @@ struct Channels<BFloat16, L> : Vector<float, L> {
   static inline void store(BFloat16* to, Type value) {
     *reinterpret_cast<Loose*>(to) = __builtin_convertvector(reinterpret_cast<Bits>(value) >> 16, Loose);
   }
-  // To a number that bfloat16 has, as Store<BFloat16> does.
+  // Rounds to a bfloat16 number, as Store<BFloat16> does.
   static inline Type round(Type value) {
     const Bits u = reinterpret_cast<Bits>(value), rounded = u + 0x7fffu + ((u >> 16) & 1u);
     return reinterpret_cast<Type>(value == value ? rounded : Bits{} + 0x7fc00000u);

@@ -1,7 +1,7 @@
-// Neighbours have other delays, so a row of the output comes from many rows of the input. Rows go through stages: stage
-// s keeps the last 2^s rows and hands on, of each neuron, the row or the one 2^s steps before, by a bit of its delay.
-// So every load is aligned and whole, and what is kept are as many rows as the longest delay has steps, and not the
-// sequence. Many rows of a vector of neurons go through in registers: a stage then keeps only what the next rows need.
+// Neurons have different delays, so a row of the output depends on many rows of the input. Rows go through stages:
+// stage s stores the last 2^s rows and passes on, by a bit of each delay, the row itself or the one 2^s steps before.
+// So every load is aligned and contiguous, and only as many rows as the longest delay has steps are stored. Many rows
+// of a vector of neurons go through in registers: a stage then stores only what the next rows need.
 #include "core/delay.h"
 
 #include <type_traits>
@@ -13,9 +13,9 @@ namespace snnfast::cpu::SNNFAST_ISA {
 namespace {
 
 constexpr int64_t kBlock = kDelayBlock;
-constexpr int kRows = kVectorBytes == 64 ? 16 : 8;  // taken at a time: half as many as there are registers
+constexpr int kRows = kVectorBytes == 64 ? 16 : 8;  // rows of a tile: half as many as there are registers
 
-// Rows equally far apart, of which there may be fewer than kRows: the others are the last one again, so write it last.
+// Rows at a constant stride. If there are fewer than kRows, the others alias the last one, which must be written last.
 template <class C>
 struct Tile {
   C* first;
@@ -23,7 +23,7 @@ struct Tile {
   C* operator[](int64_t k) const { return first + min(k, last) * stride; }
 };
 
-// Of kRows steps the sums, into their rows. Lines: past the caches.
+// Stores the sums of kRows steps into their rows. Lines: bypassing the caches.
 template <bool Lines, class C, class Vector, class Sum>
 inline void store(const Tile<C>& rows, int64_t i, const Vector* steps, const Sum& sum) {
 #pragma GCC unroll 16
@@ -37,7 +37,7 @@ inline void store(const Tile<C>& rows, int64_t i, const Vector* steps, const Sum
   }
 }
 
-// The delays of a block of neurons. Taps: those of them all, 2 of linear interpolation, or 0 for any number.
+// Delays of a block of neurons. Taps: number of taps, 2 for linear interpolation; 0: only known at run time.
 template <class C, int Taps>
 class Delays {
   using Vector = typename Vectors<C>::Type;
@@ -53,29 +53,29 @@ class Delays {
     bits_ = reinterpret_cast<Int*>(shifted_ + span_ * kBlock);
   }
 
-  // Before the first row of m neurons from n0. Where delays come again, as they do in a batch, so do weights.
+  // Starts before the first row of m neurons from n0. Where delays repeat, as they do in a batch, weights are reused.
   void start(int64_t n0, int64_t m) {
     if (m > m_ || (a_.d.data && (n0 - n0_) % (a_.d.count * a_.d.inner))) weigh(n0, m);
     width_ = (m + L - 1) / L * L;
     tiles_ = 0;
     for (int64_t i = 0; i < span_ * kBlock; i++) shifted_[i] = C(0);
-    for (int64_t i = 0; i < ((int64_t{1} << stages_) - 1) * kBlock; i++) kept_[i] = C(0);
+    for (int64_t i = 0; i < ((int64_t{1} << stages_) - 1) * kBlock; i++) stored_[i] = C(0);
   }
 
-  // Steps before an output that it reads.
+  // Number of steps before an output that it depends on.
   int64_t reach() const { return longest_ + taps_ - 1; }
 
-  // Of a step and those before it the sum that the delays make.
+  // Sum of a step and those before it, weighted by the taps.
   class Sum {
    public:
     Sum(const C* factors, int64_t taps) : taps_(taps), factors_(factors) {
-      for (int j = 0; j < Taps; j++) own_[j] = vector_at(factors + j * kBlock);
+      for (int j = 0; j < Taps; j++) registers_[j] = vector_at(factors + j * kBlock);
     }
     Vector operator()(const Vector* step) const {
       Vector total = {};
       if constexpr (Taps) {
-        total = own_[0] * step[0];
-        for (int j = 1; j < Taps; j++) total += own_[j] * step[-j];
+        total = registers_[0] * step[0];
+        for (int j = 1; j < Taps; j++) total += registers_[j] * step[-j];
       } else {
         for (int64_t j = 0; j < taps_; j++) total += vector_at(factors_ + j * kBlock) * step[-j];
       }
@@ -85,10 +85,10 @@ class Delays {
    private:
     int64_t taps_;
     const C* factors_;
-    Vector own_[Taps ? Taps : 1];
+    Vector registers_[Taps ? Taps : 1];
   };
 
-  // Its derivative by the delays. Of linear interpolation that is a difference, but for the factor of settle.
+  // Derivative with respect to the delays. For linear interpolation it is a difference; `settle` applies the factor.
   class Slope {
    public:
     Slope(const C* factors, int64_t taps) : taps_(taps), factors_(factors) {}
@@ -104,34 +104,34 @@ class Delays {
     const C* factors_;
   };
   void settle(C* totals) const {
-    // Adding 0 makes a sum of nothing, -0, the 0 that it is elsewhere.
+    // Adding 0 turns the -0 of an empty sum into 0, as elsewhere.
     for (int64_t i = 0; Taps == 2 && i < width_; i++) totals[i] = totals[i] * slopes_[kBlock + i] + C(0);
   }
 
-  // The next rows, of which whole vectors can be read. Of each vector of neurons, from i on, use(i, steps, weighted,
-  // sloped) gets them by whole delays, and the sums to make of them. Meanwhile fetch(k) is called once for each row.
+  // Pushes the next rows, readable in whole vectors. For each vector of neurons at i, use(i, steps, weighted, sloped)
+  // gets the rows shifted by whole delays and the sums to compute. fetch(k) is called once per row in between.
   template <class Fetch, class Use>
   void push(const Tile<const C>& rows, const Fetch& fetch, const Use& use) {
-    // Copies: a store of a vector might change members.
-    const Stages stages{kept_, bits_, stages_, tiles_};
+    // Copies: to the compiler, a store of a vector may change members.
+    const Stages stages{stored_, bits_, stages_, tiles_};
     const int64_t width = width_, taps = taps_, span = span_;
     C *const shifted = shifted_, *const weights = weights_, *const slopes = slopes_;
     int64_t fetched = 0;
     for (int64_t i = 0; i < width; i += L) {
       Vector v[1 + kRows];
-      Vector* const now = v + 1;
+      Vector* const current = v + 1;
 #pragma GCC unroll 16
-      for (int k = 0; k < kRows; k++) now[k] = vector_at(rows[k] + i);
+      for (int k = 0; k < kRows; k++) current[k] = vector_at(rows[k] + i);
       for (; fetched * width < (i + L) * kRows; fetched++) fetch(fetched);
-      stages.template shift<1>(i, now);
+      stages.template shift<1>(i, current);
       C* const last = shifted + i * span;
       if constexpr (Taps == 2) {
         v[0] = vector_at(last);
-        vector_at(last) = now[kRows - 1];
-        use(i, now, Sum(weights + i, taps), Slope(slopes + i, taps));
+        vector_at(last) = current[kRows - 1];
+        use(i, current, Sum(weights + i, taps), Slope(slopes + i, taps));
       } else {
         for (int64_t k = 0; k < taps - 1; k++) vector_at(last + k * L) = vector_at(last + (k + kRows) * L);
-        for (int k = 0; k < kRows; k++) vector_at(last + (taps - 1 + k) * L) = now[k];
+        for (int k = 0; k < kRows; k++) vector_at(last + (taps - 1 + k) * L) = current[k];
         use(i, reinterpret_cast<const Vector*>(last) + taps - 1, Sum(weights + i, taps), Slope(slopes + i, taps));
       }
     }
@@ -141,7 +141,7 @@ class Delays {
  private:
   const DelayScan& a_;
   int64_t n0_ = 0, m_ = 0, width_ = 0, taps_, span_, stages_ = 0, longest_ = 0, tiles_ = 0;
-  C *weights_, *slopes_, *shifted_, *kept_ = nullptr;
+  C *weights_, *slopes_, *shifted_, *stored_ = nullptr;
   Int* bits_;
 
   void weigh(int64_t n0, int64_t m) {
@@ -159,41 +159,41 @@ class Delays {
     while (longest_ >> stages_) stages_++;
     for (int64_t s = 0; s < stages_; s++)
       for (int64_t i = 0; i < kBlock; i++) bits_[s * kBlock + i] = static_cast<Int>(-(begin[i] >> s & 1));
-    kept_ = reinterpret_cast<C*>(bits_ + stages_ * kBlock);
+    stored_ = reinterpret_cast<C*>(bits_ + stages_ * kBlock);
   }
 
   struct Stages {
-    C* kept;
+    C* stored;
     const Int* bits;
     int64_t count, tiles;
 
-    // The stage that keeps Q rows, and those after it.
+    // Stage with Q stored rows, and those after it.
     template <int Q>
-    void shift(int64_t i, Vector* now) const {
+    void shift(int64_t i, Vector* current) const {
       constexpr int s = __builtin_ctz(Q);
       if constexpr (Q < kRows) {
         if (s >= count) return;
         const Bits later = vector_at(bits + s * kBlock + i);
-        C* const rows = kept + (Q - 1) * kBlock + i * Q;
+        C* const rows = stored + (Q - 1) * kBlock + i * Q;
         Vector before[Q];
 #pragma GCC unroll 16
         for (int k = 0; k < Q; k++) {
           before[k] = vector_at(rows + k * L);
-          vector_at(rows + k * L) = now[kRows - Q + k];
+          vector_at(rows + k * L) = current[kRows - Q + k];
         }
 #pragma GCC unroll 16
-        for (int k = kRows - 1; k >= 0; k--) now[k] = later ? (k < Q ? before[k] : now[k - Q]) : now[k];
-        shift<2 * Q>(i, now);
+        for (int k = kRows - 1; k >= 0; k--) current[k] = later ? (k < Q ? before[k] : current[k - Q]) : current[k];
+        shift<2 * Q>(i, current);
       } else {
         for (int64_t t = s; t < count; t++) {
           const int64_t q = int64_t{1} << t;
           const Bits later = vector_at(bits + t * kBlock + i);
-          C* const rows = kept + (q - 1) * kBlock + i * q + (tiles & (q / kRows - 1)) * kRows * L;
+          C* const rows = stored + (q - 1) * kBlock + i * q + (tiles & (q / kRows - 1)) * kRows * L;
 #pragma GCC unroll 16
           for (int k = 0; k < kRows; k++) {
             const Vector before = vector_at(rows + k * L);
-            vector_at(rows + k * L) = now[k];
-            now[k] = later ? before : now[k];
+            vector_at(rows + k * L) = current[k];
+            current[k] = later ? before : current[k];
           }
         }
       }
@@ -201,17 +201,17 @@ class Delays {
   };
 };
 
-// Rows that are read next, as far as there are any.
+// Prefetches the rows that are read next, as far as they exist.
 struct Ahead {
   const char* first;
   int64_t stride, last, bytes;
 
   Ahead(const Rows& rows, int64_t t, int64_t by, int64_t T, int64_t n0, int64_t m) : last(by > 0 ? T - 1 - t : t) {
     const int64_t size = bytes_of(rows.dtype);
-    const bool there = rows.data && t >= 0 && last >= 0;
-    first = static_cast<const char*>(rows.data) + (there ? (t * rows.time_stride + n0 * rows.inner_stride) * size : 0);
+    const bool exists = rows.data && t >= 0 && last >= 0;
+    first = static_cast<const char*>(rows.data) + (exists ? (t * rows.time_stride + n0 * rows.inner_stride) * size : 0);
     stride = by * rows.time_stride * size;
-    bytes = there ? rows.inner_stride ? m * size : 1 : 0;
+    bytes = exists ? rows.inner_stride ? m * size : 1 : 0;
   }
   void operator()(int64_t k) const {
     const char* row = first + min(k, last) * stride;
@@ -219,8 +219,7 @@ struct Ahead {
   }
 };
 
-// Rows of m neurons from n0 that are taken at a time: `count` of them, from step t on, each `by` steps after the one
-// before, 1 or -1.
+// A tile of rows of m neurons from n0: `count` of them, from step t on, in steps of `by`, 1 or -1.
 struct Taken {
   int64_t n0, m, t, by, count;
 
@@ -233,8 +232,7 @@ inline bool whole_vectors(const Taken& r) {
   return r.m % Vectors<C>::kLanes == 0;
 }
 
-// Rows of x: in place where they lie so, else in buffer. Before the first step they are those of past, and before these
-// 0.
+// Rows of x, in place if possible, else in buffer. Steps before the first are read from past; before those, rows are 0.
 template <class C>
 inline Tile<const C> inputs(const DelayScan& a, const Taken& r, C (*buffer)[kBlock]) {
   if (a.x.data && a.x.inner_stride && a.x.dtype == native<C>() && whole_vectors<C>(r) && !r.past())
@@ -249,7 +247,7 @@ inline Tile<const C> inputs(const DelayScan& a, const Taken& r, C (*buffer)[kBlo
   return {buffer[0], kBlock, kRows - 1};
 }
 
-// Where rows of an output of T steps, and of one of those before it, are computed.
+// Output rows of T steps, and of the steps before them (past): where they are computed.
 template <class C>
 class Outputs {
  public:
@@ -267,7 +265,7 @@ class Outputs {
     return {buffer[0], kBlock, kRows - 1};
   }
 
-  // Whether they go past the caches straight from registers: a vector must be a whole line of 64 bytes, and written
+  // Whether rows bypass the caches straight from registers: a vector must be a whole line of 64 bytes, and written
   // once.
   bool lines(const Taken& r, const Tile<C>& rows, C (*buffer)[kBlock]) const {
     return lines_ && r.count == kRows && rows.first != buffer[0];
@@ -307,7 +305,7 @@ void block(const DelayForward& a, Delays<C, Taps>& delays, int64_t n0, int64_t m
   }
 }
 
-// The same backwards in time: the gradient of an input is what became of it in later steps.
+// The same backwards in time: the gradient of an input is a sum over later outputs.
 template <class C, int Taps>
 void block(const DelayBackward& a, Delays<C, Taps>& delays, int64_t n0, int64_t m) {
   using Vector = typename Vectors<C>::Type;

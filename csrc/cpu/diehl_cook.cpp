@@ -1,7 +1,7 @@
-// The network of Diehl and Cook, driven by events. Two things make it fast. Most steps of most neurons are only noted
-// down: while an upper bound on how close a group of neurons is to its thresholds stays below zero, nothing needs to be
-// known about it, and what the end of a presentation finds unevaluated never is. And a neuron that has spiked leaves
-// its group: its weights are copied side by side, learned there and written back once a presentation.
+// The network of Diehl and Cook, event-driven, with two optimisations. Most steps of most neurons are deferred: while
+// an upper bound on the margins of a group (membrane potential minus threshold) stays below zero, it is not evaluated;
+// steps still pending at the end of a presentation never are. A neuron that has spiked leaves its group: its weights
+// are copied to a contiguous column, learned there and written back once per presentation.
 #include "cpu/diehl_cook_groups.h"
 #include "cpu/presentations.h"
 
@@ -13,16 +13,16 @@ constexpr int64_t kRefresh = 128;  // presentations between two exact computatio
 template <class C>
 class Presentation {
  public:
-  Presentation(const DiehlCook& a, const DiehlCookWeights<C>& w, DiehlCookThread<C>& own, const SpikeTrain& train,
+  Presentation(const DiehlCook& a, const DiehlCookWeights<C>& w, DiehlCookThread<C>& thread, const SpikeTrain& train,
                int64_t p)
       : a_(a),
         w_(w),
-        o_(own),
+        o_(thread),
         p_(p),
         rule_(a.learns ? plasticity<C>(a.rule) : Plasticity<C>{}),
         dated_(a.learns && !rule_.all && !a.state.v),
-        inputs_{train, own.first_inputs},
-        groups_(a, w, own, inputs_) {
+        inputs_{train, thread.first_inputs},
+        groups_(a, w, thread, inputs_) {
     begin();
     for (int64_t t = 0; t < a_.x.T; t++) step(t);
     finish();
@@ -38,7 +38,7 @@ class Presentation {
   DiehlCookThread<C>& o_;
   const int64_t p_;
   const Plasticity<C> rule_;
-  const bool dated_;  // traces of the inputs are made from the dates of their last spikes where one is needed
+  const bool dated_;  // input traces are computed on demand, from the steps of the last spikes
   Stimulus inputs_;
   Groups<C> groups_;
 
@@ -57,7 +57,7 @@ class Presentation {
     if (dated_) {
       const int32_t never = static_cast<int32_t>(-a_.x.T);
       for (int64_t i = 0; i < a_.x.I; i++) o_.last[i] = never;
-      C power = 1;  // multiplied one by one, as steps would
+      C power = 1;  // multiplied step by step, as traces decay
       for (int64_t t = 0; t < a_.x.T; t++, power *= rule_.decay_pre) o_.powers[t] = power, o_.powers[a_.x.T + t] = 0;
     }
     for (int64_t i = 0; i < a_.x.I; i++) {
@@ -70,7 +70,7 @@ class Presentation {
     groups_.begin_bounds();
   }
 
-  // A neuron with more to remember than its membrane begins as an active one.
+  // A neuron with more state than its membrane potential starts as an active one.
   void carry(int64_t n) {
     const DiehlCookState& s = a_.state;
     bool spiked = false;
@@ -83,7 +83,7 @@ class Presentation {
     neuron.trace_post2 = trace2;
     neuron.plastic = trace != 0;
     for (int64_t d = 0; d < a_.inhibition_delay; d++)
-      o_.own[o_.slot[n] * a_.inhibition_delay + d] = s.last_spikes[d * a_.N + n];
+      o_.recent_spikes[o_.slot[n] * a_.inhibition_delay + d] = s.last_spikes[d * a_.N + n];
   }
 
   Active& activate(int64_t n) {
@@ -92,7 +92,7 @@ class Presentation {
     o_.hidden[n] = infinity<C>();
     const C *from = w_.weights[g] + lane, *end = from + a_.x.I * w_.stride[g];
     for (C* to = o_.columns + k * a_.x.I; from != end; from += w_.stride[g]) *to++ = *from;
-    for (int64_t d = 0; d < a_.inhibition_delay; d++) o_.own[k * a_.inhibition_delay + d] = false;
+    for (int64_t d = 0; d < a_.inhibition_delay; d++) o_.recent_spikes[k * a_.inhibition_delay + d] = false;
     o_.active[k] = {n, o_.v[n], o_.theta[n], C(0), C(0), C(0), C(0), 0, true, false, false, false};
     return o_.active[k];
   }
@@ -141,7 +141,7 @@ class Presentation {
         n.refractory = a_.refractory;
       else if (n.refractory)
         n.refractory--;
-      if (delay) o_.own[k * delay + t % delay] = n.spikes;
+      if (delay) o_.recent_spikes[k * delay + t % delay] = n.spikes;
     }
     if (a_.learns) learn(t);
     for (int64_t k = 0; k < winners; k++) o_.active[o_.slot[o_.winners[k]]].spikes = false;
@@ -160,7 +160,7 @@ class Presentation {
           current = n.arriving;
         else
           for (const int32_t* i = in.begin; i != in.end; i++) current += column[*i];
-        if (delay) current -= C(a_.inhibition) * (C(arriving) - C(o_.own[k * delay + t % delay]));
+        if (delay) current -= C(a_.inhibition) * (C(arriving) - C(o_.recent_spikes[k * delay + t % delay]));
       }
       n.summed = false;
       n.v = diehl_cook_charge(n.v, C(a_.decay), current);
@@ -191,14 +191,14 @@ class Presentation {
     }
   }
 
-  // A trace that knows only the nearest spike is a power of the decay.
+  // A nearest-spike trace is a power of the decay.
   void trace_inputs(int64_t t) {
-    const int32_t now = static_cast<int32_t>(t);
+    const int32_t current = static_cast<int32_t>(t);
     SNNFAST_SIMD
-    for (int64_t i = 0; i < a_.x.I; i++) o_.trace_pre[i] = o_.powers[now - o_.last[i]];
+    for (int64_t i = 0; i < a_.x.I; i++) o_.trace_pre[i] = o_.powers[current - o_.last[i]];
   }
 
-  // Traces, then weights, then the second traces: rules read those as they were before the step's spikes.
+  // Order: traces, weights, second traces, since rules read the second traces as they were before the step's spikes.
   void learn(int64_t t) {
     const Inputs pre = inputs_(t);
     const bool second = rule_.lr_pre_triplet != 0 || a_.state.v;
@@ -234,23 +234,23 @@ class Presentation {
       const auto lost = [&](int32_t i) {
         return (triplets ? stdp_loss<K>(rule_, trace_post, o_.trace_pre2[i]) : loss) * stdp_shrinkage<K>(rule_, w[i]);
       };
-      // A triplet needs a second spike to grow anything.
+      // A triplet rule without a pair term needs a second spike to potentiate.
       const bool grows = n.spikes && (K != PlasticityKind::triplet || rule_.lr_post != 0 || trace_post2 != 0);
       if (grows) {
         if (!traced) trace_inputs(t);
         traced = true;
         if (depresses)
           for (const int32_t* i = pre.begin; i != pre.end; i++)
-            o_.kept[*i] =
+            o_.scratch[*i] =
                 stdp_clamp(rule_, w[*i] + (stdp_potentiation<K>(rule_, w[*i], trace_pre[*i], trace_post2) - lost(*i)));
         SNNFAST_SIMD
         for (int64_t i = 0; i < a_.x.I; i++)
           w[i] = stdp_clamp(rule_, w[i] + stdp_potentiation<K>(rule_, w[i], trace_pre[i], trace_post2));
         if (depresses)
-          for (const int32_t* i = pre.begin; i != pre.end; i++) w[*i] = o_.kept[*i];
+          for (const int32_t* i = pre.begin; i != pre.end; i++) w[*i] = o_.scratch[*i];
       } else if (depresses && trace_post != 0) {
         n.summed = n.refractory == 0;
-        if (n.summed) {  // what arrives in the next step are these weights
+        if (n.summed) {  // the input of the next step is the sum of these weights
           C sum = 0;
           for (const int32_t* i = pre.begin; i != pre.end; i++) sum += w[*i] = stdp_clamp(rule_, w[*i] - lost(*i));
           n.arriving = sum;
@@ -275,7 +275,7 @@ class Presentation {
     if (p_ == a_.x.P - 1 ? a_.return_state : a_.carry) keep_state();
   }
 
-  // The sums of some neurons side by side, each in order: one alone would wait for its last addition.
+  // Sums of several neurons at a time, each in order: a single sum would wait for its last addition.
   void normalize() {
     constexpr int kTogether = 4;
     for (int64_t k0 = 0; k0 < o_.count; k0 += kTogether) {
@@ -305,16 +305,16 @@ class Presentation {
     if (!w_.lazy) return;
     C* const bounds = w_.bound + g;
     SNNFAST_SIMD
-    for (int64_t i = 0; i < a_.x.I; i++) o_.kept[i] = magnitude(column[i]);
+    for (int64_t i = 0; i < a_.x.I; i++) o_.scratch[i] = magnitude(column[i]);
     for (int64_t i = 0; i < a_.x.I; i++)
-      if (o_.kept[i] > bounds[i * w_.padded_groups]) bounds[i * w_.padded_groups] = o_.kept[i];
+      if (o_.scratch[i] > bounds[i * w_.padded_groups]) bounds[i * w_.padded_groups] = o_.scratch[i];
     C largest[kLanes] = {};
     int64_t i = 0;
     for (; i + kLanes <= a_.x.I; i += kLanes) {
       SNNFAST_SIMD
-      for (int64_t k = 0; k < kLanes; k++) largest[k] = o_.kept[i + k] > largest[k] ? o_.kept[i + k] : largest[k];
+      for (int64_t k = 0; k < kLanes; k++) largest[k] = o_.scratch[i + k] > largest[k] ? o_.scratch[i + k] : largest[k];
     }
-    for (; i < a_.x.I; i++) largest[0] = o_.kept[i] > largest[0] ? o_.kept[i] : largest[0];
+    for (; i < a_.x.I; i++) largest[0] = o_.scratch[i] > largest[0] ? o_.scratch[i] : largest[0];
     for (int64_t k = 0; k < kLanes; k++) *w_.largest = largest[k] > *w_.largest ? largest[k] : *w_.largest;
   }
 
@@ -343,17 +343,18 @@ class Presentation {
       s.refractory[n.id] = n.refractory;
       at(s.trace_post)[n.id] = n.trace_post;
       at(s.trace_post2)[n.id] = n.trace_post2;
-      for (int64_t d = 0; d < delay; d++) s.last_spikes[d * a_.N + n.id] = o_.own[k * delay + (T + d) % delay];
+      for (int64_t d = 0; d < delay; d++)
+        s.last_spikes[d * a_.N + n.id] = o_.recent_spikes[k * delay + (T + d) % delay];
     }
   }
 };
 
 template <class C>
-void present(const DiehlCook& a, char* shared, char* own, const SpikeTrain& train, int64_t p) {
-  Arena shared_arena(shared), own_arena(own);
+void present(const DiehlCook& a, char* shared, char* local, const SpikeTrain& train, int64_t p) {
+  Arena shared_arena(shared), local_arena(local);
   const DiehlCookWeights<C> w(a, shared_arena);
-  DiehlCookThread<C> thread(a, own_arena);
-  // Bounds only grow while weights are written back one by one.
+  DiehlCookThread<C> thread(a, local_arena);
+  // Between exact computations, writing back weights only raises the bounds.
   if (w.lazy && a.learns && p && p % kRefresh == 0) {
     *w.largest = 0;
     for (int64_t g = 0; g < w.groups; g++) bound_group(a, w, g);
@@ -362,19 +363,19 @@ void present(const DiehlCook& a, char* shared, char* own, const SpikeTrain& trai
 }
 
 template <class C>
-void measure(const DiehlCook& a, int64_t* shared, int64_t* own) {
-  Arena shared_arena(nullptr), own_arena(nullptr);
+void measure(const DiehlCook& a, int64_t* shared, int64_t* local) {
+  Arena shared_arena(nullptr), local_arena(nullptr);
   DiehlCookWeights<C> w(a, shared_arena);
-  DiehlCookThread<C> thread(a, own_arena);
+  DiehlCookThread<C> thread(a, local_arena);
   *shared = shared_arena.used();
-  *own = own_arena.used();
+  *local = local_arena.used();
 }
 
 }  // namespace
 
-// Bytes of memory that all threads share, that each thread works in, and that each encodes in.
-void diehl_cook_memory(const DiehlCook& a, int64_t* shared, int64_t* own, int64_t* encoding) {
-  a.is_double ? measure<double>(a, shared, own) : measure<float>(a, shared, own);
+// Bytes of memory shared by all threads, and of each thread for its work and for encoding.
+void diehl_cook_memory(const DiehlCook& a, int64_t* shared, int64_t* local, int64_t* encoding) {
+  a.is_double ? measure<double>(a, shared, local) : measure<float>(a, shared, local);
   *encoding = encode_bytes(a.x);
 }
 
@@ -390,8 +391,8 @@ void diehl_cook_encode(const DiehlCook& a, int64_t p, char* memory, const SpikeT
   encode_presentation(a.x, p, memory, train);
 }
 
-void diehl_cook_present(const DiehlCook& a, char* shared, char* own, const SpikeTrain& train, int64_t p) {
-  a.is_double ? present<double>(a, shared, own, train, p) : present<float>(a, shared, own, train, p);
+void diehl_cook_present(const DiehlCook& a, char* shared, char* local, const SpikeTrain& train, int64_t p) {
+  a.is_double ? present<double>(a, shared, local, train, p) : present<float>(a, shared, local, train, p);
 }
 
 }  // namespace snnfast::cpu::SNNFAST_ISA

@@ -1,4 +1,4 @@
-// The network with conductances: membranes of all neurons in SIMD in every step, input by the spikes that arrive in it.
+// The network with conductances: each step updates all membranes with SIMD, and adds the spikes that arrive in it.
 #include "cpu/diehl_cook_conductance_memory.h"
 
 #include <cstring>
@@ -46,10 +46,10 @@ template <class C>
 class ConductancePresentation {
  public:
   ConductancePresentation(const DiehlCookConductance& a, const ConductanceWeights<C>& w,
-                          const ConductanceThread<C>& own, const SpikeTrain& train, int64_t p)
+                          const ConductanceThread<C>& thread, const SpikeTrain& train, int64_t p)
       : a_(a),
         w_(w),
-        o_(own),
+        o_(thread),
         train_(train),
         p_(p),
         history_(a.history()),
@@ -68,7 +68,7 @@ class ConductancePresentation {
   const int64_t p_, history_;
   const Plasticity<C> rule_;
   bool second_;        // whether anything reads the second traces of the inputs
-  int64_t count_ = 0;  // of neurons that spike in this step
+  int64_t count_ = 0;  // number of neurons that spike in this step
 
   struct Inputs {
     const int32_t *begin, *end;
@@ -79,7 +79,7 @@ class ConductancePresentation {
     const int32_t* offsets = o_.carried_offsets + a_.longest_delay + t;
     return {o_.carried + offsets[0], o_.carried + offsets[1]};
   }
-  int64_t row(int64_t t) const { return (t + history_) % history_ * a_.x.I; }  // of step t in a ring
+  int64_t row(int64_t t) const { return (t + history_) % history_ * a_.x.I; }  // of step t in the ring
   bool remembers_inputs() const { return a_.learns || a_.state.v; }
   static C* at(void* state) { return static_cast<C*>(state); }
 
@@ -123,7 +123,7 @@ class ConductancePresentation {
     for (const int32_t* i = fired.begin; i != fired.end; i++) o_.fired[row(t) + *i] = value;
   }
 
-  // Sums in float64 and in order of the inputs, so that they round alike everywhere.
+  // Sums in float64 and in order of the inputs, so that they round alike on every device.
   void normalize() {
     const int64_t N = a_.N;
     for (int64_t n = 0; n < N; n++) o_.sum[n] = 0;
@@ -164,7 +164,7 @@ class ConductancePresentation {
     for (int64_t k = 0; k < count_; k++) o_.g_exc_inh[o_.spikes[k]] += C(a_.g.w_exc_inh);
   }
 
-  // Both populations fire before anything of this step arrives.
+  // Both populations fire before the spikes of this step arrive.
   bool charge_excitatory() {
     C *v = o_.v, *g_exc = o_.g_exc, *g_inh = o_.g_inh;
     const C* threshold = o_.threshold;
@@ -173,14 +173,14 @@ class ConductancePresentation {
             decay_inh = C(a_.g.decay_inh);
     const C e_exc = C(a_.g.e_exc), e_inh = C(a_.g.e_inh), v_rest = C(a_.exc.v_rest), v_reset = C(a_.exc.v_reset),
             minus_rate = C(-a_.exc.rate);
-    const int32_t held = static_cast<int32_t>(a_.exc.refractory);
+    const int32_t refractory_steps = static_cast<int32_t>(a_.exc.refractory);
 #pragma omp simd reduction(| : any)
     for (int64_t n = 0; n < o_.padded; n++) {
       const C exc = g_exc[n] * mean_exc, inh = g_inh[n] * mean_inh;
       const C moved = conductance_charge(v[n], (C(1) + exc) + inh, (v_rest + exc * e_exc) + inh * e_inh, minus_rate);
       const bool open = refractory[n] == 0, spike = open && moved >= threshold[n];
       v[n] = spike ? v_reset : open ? moved : v[n];
-      refractory[n] = spike ? held : refractory[n] > 0 ? refractory[n] - 1 : 0;
+      refractory[n] = spike ? refractory_steps : refractory[n] > 0 ? refractory[n] - 1 : 0;
       spiked[n] = spike;
       any |= spike;
       g_exc[n] = fade(g_exc[n], decay_exc);
@@ -195,14 +195,14 @@ class ConductancePresentation {
     const C mean_exc = C(a_.g.mean_exc), decay_exc = C(a_.g.decay_exc), e_exc = C(a_.g.e_exc),
             threshold = C(a_.inh.v_threshold);
     const C v_rest = C(a_.inh.v_rest), v_reset = C(a_.inh.v_reset), minus_rate = C(-a_.inh.rate);
-    const int32_t held = static_cast<int32_t>(a_.inh.refractory);
+    const int32_t refractory_steps = static_cast<int32_t>(a_.inh.refractory);
 #pragma omp simd reduction(+ : count)
     for (int64_t n = 0; n < o_.padded; n++) {
       const C exc = g_exc[n] * mean_exc;
       const C moved = conductance_charge(v[n], C(1) + exc, v_rest + exc * e_exc, minus_rate);
       const bool open = refractory[n] == 0, spike = open && moved >= threshold;
       v[n] = spike ? v_reset : open ? moved : v[n];
-      refractory[n] = spike ? held : refractory[n] > 0 ? refractory[n] - 1 : 0;
+      refractory[n] = spike ? refractory_steps : refractory[n] > 0 ? refractory[n] - 1 : 0;
       spiked[n] = spike;
       count += spike;
       g_exc[n] = fade(g_exc[n], decay_exc);
@@ -221,7 +221,7 @@ class ConductancePresentation {
     }
   }
 
-  // Spikes arrive in the order in which they were sent. Weights of neurons that spike in this step are left to grow().
+  // Spikes arrive in the order in which they were sent. grow() updates the weights of neurons that spike in this step.
   template <PlasticityKind K, bool Depresses, bool Spikes>
   void arrive(int64_t t) {
     C* g_exc = o_.g_exc;
@@ -251,7 +251,7 @@ class ConductancePresentation {
     }
   }
 
-  // The inputs of this step enter the rings.
+  // Adds the inputs of this step to the rings.
   void mark_step(int64_t t) {
     if (t - history_ >= -a_.longest_delay) mark(t - history_, 0);
     mark(t, 1);
@@ -263,11 +263,11 @@ class ConductancePresentation {
     mark_step(t);
     {
       const C *last = o_.trace_pre + row(t - 1), decay = rule_.decay_pre;
-      C* now = o_.trace_pre + row(t);
+      C* current = o_.trace_pre + row(t);
 #pragma omp simd
-      for (int64_t i = 0; i < I; i++) now[i] = fade(last[i], decay);
+      for (int64_t i = 0; i < I; i++) current[i] = fade(last[i], decay);
       const Inputs fired = inputs(t);
-      for (const int32_t* i = fired.begin; i != fired.end; i++) now[*i] = stdp_trace(now[*i], true, rule_.all);
+      for (const int32_t* i = fired.begin; i != fired.end; i++) current[*i] = stdp_trace(current[*i], true, rule_.all);
     }
 #pragma omp simd
     for (int64_t n = 0; n < o_.padded; n++) {
@@ -285,9 +285,9 @@ class ConductancePresentation {
       o_.trace_post2[o_.spikes[k]] = stdp_trace(o_.trace_post2[o_.spikes[k]], true, rule_.all);
     if (second_) {
       const C* last = o_.trace_pre2 + row(t - 1);
-      C* now = o_.trace_pre2 + row(t);
+      C* current = o_.trace_pre2 + row(t);
       for (int64_t i = 0; i < I; i++)
-        now[i] = stdp_trace(fade(last[i], rule_.decay_pre2), o_.fired[row(t) + i] != 0, rule_.all);
+        current[i] = stdp_trace(fade(last[i], rule_.decay_pre2), o_.fired[row(t) + i] != 0, rule_.all);
     }
   }
 
@@ -322,7 +322,7 @@ class ConductancePresentation {
     const int64_t I = a_.x.I, steps = a_.steps();
     for (int64_t h = 0; h < history_; h++) {
       const int64_t from = row(steps - history_ + h),
-                    trace = a_.learns ? from : h * I;  // without a rule traces stand still
+                    trace = a_.learns ? from : h * I;  // without a rule traces are constant
       for (int64_t i = 0; i < I; i++) {
         at(s.trace_pre)[h * I + i] = o_.trace_pre[trace + i];
         at(s.trace_pre2)[h * I + i] = o_.trace_pre2[trace + i];
@@ -333,27 +333,27 @@ class ConductancePresentation {
 };
 
 template <class C>
-void present(const DiehlCookConductance& a, char* shared, char* own, const SpikeTrain& train, int64_t p) {
-  Arena shared_arena(shared), own_arena(own);
+void present(const DiehlCookConductance& a, char* shared, char* local, const SpikeTrain& train, int64_t p) {
+  Arena shared_arena(shared), local_arena(local);
   const ConductanceWeights<C> w(a, shared_arena);
-  const ConductanceThread<C> thread(a, own_arena);
+  const ConductanceThread<C> thread(a, local_arena);
   ConductancePresentation<C>(a, w, thread, train, p);
 }
 
 template <class C>
-void measure(const DiehlCookConductance& a, int64_t* shared, int64_t* own) {
-  Arena shared_arena(nullptr), own_arena(nullptr);
+void measure(const DiehlCookConductance& a, int64_t* shared, int64_t* local) {
+  Arena shared_arena(nullptr), local_arena(nullptr);
   ConductanceWeights<C> w(a, shared_arena);
-  ConductanceThread<C> thread(a, own_arena);
+  ConductanceThread<C> thread(a, local_arena);
   *shared = shared_arena.used();
-  *own = own_arena.used();
+  *local = local_arena.used();
 }
 
 }  // namespace
 
-// Bytes of memory that all threads share, that each thread works in, and that each encodes in.
-void diehl_cook_conductance_memory(const DiehlCookConductance& a, int64_t* shared, int64_t* own, int64_t* encoding) {
-  a.is_double ? measure<double>(a, shared, own) : measure<float>(a, shared, own);
+// Bytes of memory shared by all threads, and of each thread for its work and for encoding.
+void diehl_cook_conductance_memory(const DiehlCookConductance& a, int64_t* shared, int64_t* local, int64_t* encoding) {
+  a.is_double ? measure<double>(a, shared, local) : measure<float>(a, shared, local);
   *encoding = encode_bytes(a.x);
 }
 
@@ -365,12 +365,12 @@ void diehl_cook_conductance_encode(const DiehlCookConductance& a, int64_t p, cha
   encode_presentation(a.x, p, memory, train);
 }
 
-void diehl_cook_conductance_present(const DiehlCookConductance& a, char* shared, char* own, const SpikeTrain& train,
+void diehl_cook_conductance_present(const DiehlCookConductance& a, char* shared, char* local, const SpikeTrain& train,
                                     int64_t p) {
-  a.is_double ? present<double>(a, shared, own, train, p) : present<float>(a, shared, own, train, p);
+  a.is_double ? present<double>(a, shared, local, train, p) : present<float>(a, shared, local, train, p);
 }
 
-// Brings the weights back to where they came from.
+// Copies the weights back to the caller's tensor.
 void diehl_cook_conductance_finish(const DiehlCookConductance& a, char* shared) {
   a.is_double ? finish<double>(a, shared) : finish<float>(a, shared);
 }

@@ -1,4 +1,4 @@
-// Memory of the network with conductances on the CPU: what all presentations share, and what one thread works in.
+// Memory of the network with conductances on the CPU: shared by all presentations, and of each thread.
 #pragma once
 #include "core/arena.h"
 #include "core/diehl_cook_conductance.h"
@@ -6,14 +6,14 @@
 namespace snnfast::cpu {
 namespace {
 
-// An input's weights side by side, and its targets in order of delay: an arrival touches those of one delay.
+// Weights of an input are contiguous, and its targets sorted by delay: an arrival touches those of one delay.
 template <class C>
 struct ConductanceWeights {
   bool copied;
   C* w;  // [I, stride]
   int64_t stride;
   int32_t* target;  // [I, N] neurons by delay
-  int32_t* first;   // [I, longest_delay + 2] where those of a delay begin in `target`
+  int32_t* first;   // [I, longest_delay + 2] start of each delay in `target`
 
   ConductanceWeights(const DiehlCookConductance& a, Arena& memory) {
     copied = a.w_stride_neuron != 1;
@@ -24,7 +24,7 @@ struct ConductanceWeights {
   }
 };
 
-// The state of one presentation. Arrays of neurons are padded to whole vectors with neurons that never fire.
+// State of one presentation. Arrays of neurons are padded to whole vectors with neurons that never fire.
 template <class C>
 struct ConductanceThread {
   int64_t padded;
@@ -32,8 +32,8 @@ struct ConductanceThread {
   int32_t *refractory, *refractory_inh, *spiked, *spiked_inh;                       // [padded]
   double *theta, *sum;                                                              // [padded]
   int32_t* spikes;                     // [N] neurons that spike in this step
-  C *trace_pre, *trace_pre2;           // [history, I] step s in row s mod history
-  uint8_t* fired;                      // the same
+  C *trace_pre, *trace_pre2;           // [history, I] step s is in row s mod history
+  uint8_t* fired;                      // [history, I]
   int32_t *carried, *carried_offsets;  // inputs of the steps before the first: [longest_delay * I], [longest_delay + 1]
 
   ConductanceThread(const DiehlCookConductance& a, Arena& memory) {

@@ -1,12 +1,12 @@
 // Neurons of the network of Diehl and Cook that have not spiked in a presentation yet, in groups. While an upper bound
-// on how close a group is to its thresholds stays below zero, its steps are only noted down.
+// on the margins of a group stays below zero, its steps are deferred.
 #pragma once
 #include "cpu/diehl_cook_weights.h"
 
 namespace snnfast::cpu {
 namespace {
 
-// Spikes in the steps of a presentation.
+// Input spikes of a presentation, by step.
 struct Stimulus {
   struct Inputs {
     const int32_t *begin, *end;
@@ -24,10 +24,10 @@ struct Stimulus {
 template <class C>
 class Groups {
  public:
-  Groups(const DiehlCook& a, const DiehlCookWeights<C>& w, DiehlCookThread<C>& own, const Stimulus& inputs)
-      : a_(a), w_(w), o_(own), inputs_(inputs) {}
+  Groups(const DiehlCook& a, const DiehlCookWeights<C>& w, DiehlCookThread<C>& thread, const Stimulus& inputs)
+      : a_(a), w_(w), o_(thread), inputs_(inputs) {}
 
-  // Before the first step: membranes `v`, or 0.
+  // Starts a presentation with membrane potentials `v`, or 0.
   void begin(const C* v) {
     const C* theta = static_cast<const C*>(a_.theta);
     span_ = magnitude(C(a_.v_reset));
@@ -53,7 +53,7 @@ class Groups {
     }
   }
 
-  // Membranes, thresholds and sums reach x, which no bound may forget.
+  // Membrane potentials, thresholds and sums reach x, which all bounds must include.
   void reach(C x) { span_ = magnitude(x) > span_ ? magnitude(x) : span_; }
 
   // Inhibition arrives at the end of a step.
@@ -62,7 +62,7 @@ class Groups {
     for (int64_t g = 0; g < w_.groups; g++) o_.margin_bound[g] -= inhibition;
   }
 
-  // Margin: membrane minus threshold, of the neurons that are still in their group.
+  // Margin: membrane potential minus threshold; the largest one of the neurons still in the group.
   void bound_margin(int64_t g) {
     C most = -infinity<C>(), least = infinity<C>();
     for (int64_t n = g * kGroup; n < (g + 1) * kGroup; n++) {
@@ -74,8 +74,8 @@ class Groups {
     o_.least_threshold[g] = least < infinity<C>() ? least : C(0);
   }
 
-  // Brings a group's membranes to step t, its inhibition at the end of that step not included; returns the largest
-  // margin.
+  // Advances the membrane potentials of a group to step t, without the inhibition at the end of step t; returns the
+  // largest margin.
   C evaluate(int64_t g, int64_t t) {
     const int64_t lanes = a_.N - g * kGroup, vectors = lanes < kGroup ? (lanes + kLanes - 1) / kLanes : kVectors;
     if (vectors > kVectors - kVectors / 4)
@@ -87,8 +87,8 @@ class Groups {
     return margin(g);
   }
 
-  // Bounds of all groups, one step on. Margins m = v - threshold obey m' = m decay + current - (1 - decay) threshold;
-  // `slack` is more than what rounding can add, to them and to their bounds.
+  // Advances the bounds of all groups by one step. Margins m = v - threshold obey m' = m decay + current - (1 - decay)
+  // threshold; `slack` exceeds the rounding errors of the margins and of their bounds.
   void advance_bounds(int64_t t) {
     const int64_t spikes = inputs_(t - 1).end - inputs_(t - 1).begin;
     span_ += C(spikes) * *w_.largest + magnitude(o_.before[t]);
@@ -110,7 +110,7 @@ class Groups {
   const DiehlCookWeights<C>& w_;
   DiehlCookThread<C>& o_;
   const Stimulus& inputs_;
-  C span_ = 0;  // no membrane, threshold or sum so far is of larger magnitude
+  C span_ = 0;  // upper bound on the magnitude of membrane potentials, thresholds and sums so far
 
   // For the first kCount vectors of the group.
   template <int64_t kCount>
@@ -162,7 +162,7 @@ class Groups {
     const Stimulus::Inputs arriving = inputs_(t - 1);
     const C decay = C(a_.decay), leak = C(1) - decay, shift = slack - o_.before[t];
     for (int64_t g = 0; g < w_.padded_groups; g += kWidth) {
-      Bounds even = {}, odd = {};  // one sum would wait for itself
+      Bounds even = {}, odd = {};  // a single sum would wait for its last addition
       C* const bounds = w_.bound + g;
       const int32_t* i = arriving.begin;
       for (; i + 1 < arriving.end; i += 2) {

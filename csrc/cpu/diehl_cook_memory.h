@@ -1,4 +1,4 @@
-// Memory of the network of Diehl and Cook on the CPU: what all presentations share, and what one thread works in.
+// Memory of the network of Diehl and Cook on the CPU: shared by all presentations, and of each thread.
 #pragma once
 #include "core/arena.h"
 #include "core/diehl_cook.h"
@@ -8,7 +8,7 @@ namespace {
 
 constexpr int64_t kGroup = 64;  // neurons that are evaluated together
 
-// Groups as the bounds are stored: a few in little memory, many for wide registers.
+// Length of arrays of bounds: a few groups take little memory, many are padded to wide registers.
 inline int64_t padded(int64_t groups) { return groups <= 4 ? 4 : groups <= 8 ? 8 : (groups + 15) / 16 * 16; }
 
 // The weights in groups of neurons, [inputs, kGroup] each.
@@ -19,14 +19,14 @@ struct DiehlCookWeights {
   int64_t* stride;  // [groups] from one input to the next
   C* copies;
   bool* changed;  // [groups] since the call began
-  C* bound;       // [I, padded_groups] no magnitude of a weight in the group is above
-  C* largest;     // [1] nor in the network
+  C* bound;       // [I, padded_groups] upper bound on the magnitudes of the group's weights
+  C* largest;     // [1] upper bound on the magnitudes of all weights
   bool lazy;
 
   DiehlCookWeights(const DiehlCook& a, Arena& memory) {
     groups = (a.N + kGroup - 1) / kGroup;
     padded_groups = padded(groups);
-    // Few presentations do not pay for the bounds; thresholds that decay cross lines that were drawn for constant ones.
+    // Bounds do not pay off for few presentations, and hold only for constant thresholds.
     lazy = a.x.P >= 4 && a.x.P * a.x.T >= 64 && a.theta_decay == 1;
     weights = memory.take<C*>(groups);
     stride = memory.take<int64_t>(groups);
@@ -37,30 +37,30 @@ struct DiehlCookWeights {
   }
 };
 
-// The state of one presentation. Neurons are in groups until they spike for the first time (or begin with something to
-// remember); from then on each is an `active` neuron with its weights side by side.
+// State of one presentation. Neurons are in groups until their first spike (or start active, if they have more state);
+// from then on each is an `active` neuron with its weights in a contiguous column.
 template <class C>
 struct DiehlCookThread {
-  C *v, *theta, *hidden;              // [groups, kGroup]; hidden: 0, or infinity for lanes that are active or no neuron
+  C *v, *theta, *hidden;              // [groups, kGroup]; hidden: 0, or infinity for lanes of active neurons or of none
   C *margin_bound, *least_threshold;  // [padded_groups]
-  int64_t* done;                      // [groups] the last step that is evaluated
+  int64_t* done;                      // [groups] last evaluated step
   C *before, *after;                  // [T] inhibition that arrives with the input of a step, or at its end
-  C *trace_pre, *trace_pre2, *kept;   // [I]
-  C* powers;                          // [2 T] of the decay of a trace, and zeros
-  int32_t* last;                      // [I] step of the last spike, or -T
-  int32_t* first_inputs;              // [I] what fired in the step before the first
-  int32_t* ring;                      // [D] spikes of all neurons in the last D steps
-  int64_t* slot;                      // [N] of an active neuron, or -1
-  int64_t* winners;                   // [N]
+  C *trace_pre, *trace_pre2, *scratch;  // [I]
+  C* powers;                            // [2 T] powers of the decay of a trace, then zeros
+  int32_t* last;                        // [I] step of the last spike, or -T
+  int32_t* first_inputs;                // [I] inputs that fired in the step before the first
+  int32_t* ring;                        // [D] spike counts of all neurons in the last D steps
+  int64_t* slot;                        // [N] index among the active neurons, or -1
+  int64_t* winners;                     // [N]
   struct Active {
     int64_t id;
     C v, theta, trace_post, trace_post2, margin, arriving;  // arriving: sum of weights, if summed
     int32_t refractory;
     bool open, spikes, plastic, summed;
-  }* active;      // [N]
-  C* columns;     // [N, I] weights of the active neurons
-  bool* own;      // [N, D] spikes of the active neurons in the last D steps
-  int64_t count;  // of active neurons
+  }* active;            // [N]
+  C* columns;           // [N, I] weights of the active neurons
+  bool* recent_spikes;  // [N, D] spikes of the active neurons in the last D steps
+  int64_t count;        // number of active neurons
 
   DiehlCookThread(const DiehlCook& a, Arena& memory) {
     const int64_t groups = (a.N + kGroup - 1) / kGroup, padded_groups = padded(groups), delay = a.inhibition_delay;
@@ -74,7 +74,7 @@ struct DiehlCookThread {
     after = memory.take<C>(a.x.T);
     trace_pre = memory.take<C>(a.x.I);
     trace_pre2 = memory.take<C>(a.x.I);
-    kept = memory.take<C>(a.x.I);
+    scratch = memory.take<C>(a.x.I);
     powers = memory.take<C>(2 * a.x.T);
     last = memory.take<int32_t>(a.x.I);
     first_inputs = memory.take<int32_t>(a.x.I);
@@ -83,7 +83,7 @@ struct DiehlCookThread {
     winners = memory.take<int64_t>(a.N);
     active = memory.take<Active>(a.N);
     columns = memory.take<C>(a.N * a.x.I);
-    own = memory.take<bool>(a.N * delay);
+    recent_spikes = memory.take<bool>(a.N * delay);
     count = 0;
   }
 };

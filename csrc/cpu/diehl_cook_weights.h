@@ -1,4 +1,4 @@
-// The weights of the network of Diehl and Cook in groups of neurons, and bounds of what they can add to a membrane.
+// Weights of the network of Diehl and Cook in groups of neurons, and bounds on what they add to membrane potentials.
 #pragma once
 #include <cstring>
 
@@ -7,7 +7,7 @@
 namespace snnfast::cpu {
 namespace {
 
-constexpr int64_t kWorthCopying = 16;  // presentations from which a layout of its own pays for the copy
+constexpr int64_t kWorthCopying = 16;  // number of presentations from which copying to the grouped layout pays off
 
 template <class C>
 struct Simd {
@@ -87,7 +87,7 @@ void prepare(const DiehlCook& a, char* memory) {
   }
 }
 
-// Copied weights that have changed go back to where they came from.
+// Copies changed weights back to the caller's tensor.
 template <class C>
 void finish(const DiehlCook& a, char* memory) {
   Arena arena(memory);

@@ -44,8 +44,8 @@ Choice choose() {
 }
 
 const Choice& choice() {
-  static const Choice made = choose();
-  return made;
+  static const Choice selected = choose();
+  return selected;
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// CPU kernels are compiled once per instruction set, each into its own namespace; the best one this processor has runs.
+// CPU kernels are compiled once per instruction set, each in its own namespace; the best supported one runs.
 #pragma once
 
 #include <initializer_list>
@@ -7,10 +7,10 @@ namespace snnfast::cpu {
 
 enum class Isa : int { base, avx2, avx512 };
 
-Isa isa();  // SNNFAST_CPU_ISA asks for a weaker one; read once
+Isa isa();  // SNNFAST_CPU_ISA may select a weaker one; read once
 const char* isa_name();
 const char* isa_problem();  // why SNNFAST_CPU_ISA could not be followed; empty if it was
-const char* isas();         // those that the build has and this processor runs, "base avx2"; empty: no kernel may run
+const char* isas();         // supported by the build and this processor, "base avx2"; empty: no kernel may run
 
 template <class F>
 F pick(std::initializer_list<F> kernels) {
@@ -19,8 +19,8 @@ F pick(std::initializer_list<F> kernels) {
 
 }  // namespace snnfast::cpu
 
-// Declares kernel NAME (argument list ARGS) in every instruction set's namespace, and NAME() which picks one. Weakly: a
-// build may have the best set alone (SNNFAST_ONE_ISA), and the operators are compiled alike for all builds.
+// Declares kernel NAME (argument list ARGS) in the namespace of every instruction set, and NAME(), which picks one.
+// Weak: a build may have only the best set (SNNFAST_ONE_ISA), and the operators are compiled alike for all builds.
 #define SNNFAST_CPU_KERNEL(NAME, ARGS)                                                                                \
   SNNFAST_CPU_DECLARE(base, NAME, ARGS)                                                                               \
   SNNFAST_IN_AVX2(SNNFAST_CPU_DECLARE(avx2, NAME, ARGS))                                                              \

@@ -1,5 +1,5 @@
-// Vectors of the width that the processor's registers have, with the one thing that vector types of the compiler lack:
-// a comparison as bits.
+// Vectors as wide as the processor's registers, and comparisons that return bits, which vector types of the compiler
+// lack.
 #pragma once
 #include <cstdint>
 
@@ -21,7 +21,7 @@ constexpr int kVectorBytes = 16;
 template <class C>
 struct Vectors {
   typedef C Type __attribute__((vector_size(kVectorBytes)));
-  typedef C Loose __attribute__((vector_size(kVectorBytes), aligned(sizeof(C)), may_alias));  // anywhere in memory
+  typedef C Loose __attribute__((vector_size(kVectorBytes), aligned(sizeof(C)), may_alias));  // unaligned
   static constexpr int kLanes = kVectorBytes / sizeof(C);
 };
 
@@ -34,7 +34,7 @@ inline const typename Vectors<C>::Loose& vector_at(const C* p) {
   return *reinterpret_cast<const typename Vectors<C>::Loose*>(p);
 }
 
-// Numbers as vectors of C, which are wider than int8.
+// Loads a vector of C from numbers of type C or int8.
 template <class C>
 inline typename Vectors<C>::Type vector_as(const C* p) {
   return vector_at(p);
@@ -101,20 +101,20 @@ inline void add_difference(int32_t* counts, uint32_t more, uint32_t less) {
 #endif
 }
 
-// Which of n counts are not 0, and these; returns how many.
+// Lists the indices and values of the nonzero counts among n; returns their number.
 inline int32_t list_counts(const int32_t* counts, int64_t n, int32_t* indices, int32_t* values) {
   int32_t found = 0;
 #if defined(__AVX512F__)
   const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   for (int64_t i = 0; i < n; i += 16) {
-    const __m512i here =
+    const __m512i loaded =
         _mm512_maskz_loadu_epi32(static_cast<__mmask16>(n - i < 16 ? (1u << (n - i)) - 1 : 0xffffu), counts + i);
-    const __mmask16 some = _mm512_test_epi32_mask(here, here);
+    const __mmask16 some = _mm512_test_epi32_mask(loaded, loaded);
     const int32_t more = __builtin_popcount(some);
     const __mmask16 low = static_cast<__mmask16>((1u << more) - 1);
     const __m512i index = _mm512_add_epi32(lanes, _mm512_set1_epi32(static_cast<int32_t>(i)));
     _mm512_mask_storeu_epi32(indices + found, low, _mm512_maskz_compress_epi32(some, index));
-    _mm512_mask_storeu_epi32(values + found, low, _mm512_maskz_compress_epi32(some, here));
+    _mm512_mask_storeu_epi32(values + found, low, _mm512_maskz_compress_epi32(some, loaded));
     found += more;
   }
 #else
@@ -127,7 +127,7 @@ inline int32_t list_counts(const int32_t* counts, int64_t n, int32_t* indices, i
   return found;
 }
 
-// Appends first + l where bit l is set, of 16 bits, in this order. Writes up to 16 beyond the end.
+// Appends first + l for each set bit l of 16, in this order. Writes up to 16 elements beyond the end.
 inline int32_t* append_set(int32_t* out, int32_t first, uint32_t bits) {
 #if defined(__AVX512F__)
   const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
@@ -140,7 +140,7 @@ inline int32_t* append_set(int32_t* out, int32_t first, uint32_t bits) {
 #endif
 }
 
-// Bit l is set where spikes[l] is negative, of 64.
+// Bit l is set where spikes[l] is negative, for 64 spikes.
 inline uint64_t sign_bits(const int8_t* spikes) {
 #if defined(__AVX512BW__)
   return _mm512_movepi8_mask(_mm512_loadu_si512(spikes));
@@ -158,7 +158,7 @@ inline uint64_t sign_bits(const int8_t* spikes) {
 #endif
 }
 
-// Columns of a square of kTransposed numbers a side become rows.
+// Transposes a square of kTransposed numbers a side.
 constexpr int64_t kTransposed = 16;
 inline void transpose(const float* from, int64_t from_stride, float* to, int64_t to_stride) {
 #if defined(__AVX512F__)

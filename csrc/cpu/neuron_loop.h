@@ -1,13 +1,13 @@
-// The scan over time on the CPU, forward and backward, for any neuron whose one-step maths stands in csrc/core.
-// A block of neurons runs through all time steps before the next, so that its state stays in L1.
+// The scan over time on the CPU, forward and backward, for any neuron (core/neuron.h). A block of neurons runs through
+// all time steps before the next block, so that its state stays in L1.
 #pragma once
 #include "cpu/neuron_lines.h"
 #include "cpu/neuron_strip.h"
 
 namespace snnfast::cpu::SNNFAST_ISA {
 
-// Replaces the m margins of a row by the surrogate's slopes there. Apart from the neuron's maths (slopes.cpp), which
-// would else be compiled for each surrogate.
+// Replaces the m margins of a row by the surrogate's slopes. Compiled separately (slopes.cpp): otherwise each neuron
+// would be compiled for each surrogate.
 void slopes(int32_t surrogate, float* row, float alpha, int64_t m);
 void slopes(int32_t surrogate, double* row, double alpha, int64_t m);
 
@@ -16,13 +16,13 @@ void slopes(int32_t surrogate, double* row, double alpha, int64_t m);
 namespace snnfast::cpu {
 namespace {
 
-// One step of m neurons, which are whole lines; out is the row of spikes, maybe past the caches, or the tape's rows of
+// One step of m neurons, in whole lines. out: the row of spikes, bypassing the caches if `past`, or the tape rows of
 // this step.
 template <class Neuron, class C, Reset R, bool Uniform, Record Out>
 inline void step(const C* x, C (*states)[kBlock], C (*out)[kBlock],
                  const Coefficients<Neuron, C, Uniform>& coefficients, int64_t m, bool past = false) {
   C shared[Neuron::kCoefficients];
-  coefficients.of(0, shared);
+  coefficients.load(0, shared);
   for (int64_t i = 0; i < m; i += kLine<C>) {
     alignas(64) C spikes[kLine<C>];
     const auto out_line = from(out, i);
@@ -31,7 +31,7 @@ inline void step(const C* x, C (*states)[kBlock], C (*out)[kBlock],
   }
 }
 
-// More inputs of a step, into their places among the states.
+// Reads further inputs of a step into their rows of the states.
 template <class Neuron, class C>
 inline void read_more(const NeuronScan<Neuron>& a, int64_t t, int64_t n0, int64_t m, C (*state)[kBlock]) {
   if constexpr (kHasMore<Neuron>) {
@@ -86,20 +86,20 @@ void forward_block(const NeuronForward<Neuron>& a, int64_t n0, int64_t m, RowsAh
     if (a.state_out[k]) copy(static_cast<C*>(a.state_out[k]) + n0, state[k], m);
 }
 
-// Where the surrogate's slope is taken.
+// Margins at which the surrogate's slopes are taken.
 template <class Neuron, class C, Reset R, bool Uniform>
 void margins(const C (*tape)[kBlock], const Coefficients<Neuron, C, Uniform>& coefficients, C* out, int64_t m) {
   SNNFAST_SIMD
   for (int64_t i = 0; i < m; i++) {
     C c[Neuron::kCoefficients], read[Neuron::template kTape<Uniform>];
-    coefficients.of(i, c);
+    coefficients.load(i, c);
     SNNFAST_UNROLL
     for (int k = 0; k < Neuron::template kTape<Uniform>; k++) read[k] = tape[k][i];
     out[i] = Neuron::template margin<R, Uniform>(read, c);
   }
 }
 
-// Gradient of one step of m neurons, which are whole lines. Not inline: its caller would leave it too few registers for
+// Gradient of one step of m neurons, in whole lines. Not inline: inlined, it would have too few registers for
 // addresses.
 template <class Neuron, class C, Reset R, Surrogate S, bool Uniform>
 __attribute__((noinline)) void step_backward(const C (*tape)[kBlock], const C* grad_spikes, const C* grad_v,
@@ -107,16 +107,17 @@ __attribute__((noinline)) void step_backward(const C (*tape)[kBlock], const C* g
                                              const Coefficients<Neuron, C, Uniform>& coefficients,
                                              const NeuronBackward<Neuron>& a, int64_t m, bool past) {
   const LineConstants<Neuron, C, Uniform> constants(a, coefficients);
-  constexpr bool given = S == Surrogate::count;
-  alignas(64) C slope_row[given ? kBlock : 1];
-  if constexpr (given) {
+  constexpr bool runtime_surrogate = S == Surrogate::count;
+  alignas(64) C slope_row[runtime_surrogate ? kBlock : 1];
+  if constexpr (runtime_surrogate) {
     margins<Neuron, C, R, Uniform>(tape, coefficients, slope_row, m);
     SNNFAST_ISA::slopes(a.surrogate, slope_row, constants.alpha, m);
   }
   for (int64_t i = 0; i < m; i += kLine<C>) {
     alignas(64) C line[kLine<C>];
-    line_backward<Neuron, C, R, S, Uniform>(from(tape, i), grad_spikes + i, grad_v + i, slope_row + (given ? i : 0),
-                                            from(grad, i), line, from(grad_params, i), coefficients, constants, i);
+    line_backward<Neuron, C, R, S, Uniform>(from(tape, i), grad_spikes + i, grad_v + i,
+                                            slope_row + (runtime_surrogate ? i : 0), from(grad, i), line,
+                                            from(grad_params, i), coefficients, constants, i);
     write_line(grad_x + i, line, past);
   }
 }
@@ -125,15 +126,15 @@ __attribute__((noinline)) void step_backward(const C (*tape)[kBlock], const C* g
 template <class Neuron, class C, bool Uniform>
 struct BlockGradients {
   alignas(64) C states[Neuron::kStates][kBlock];
-  alignas(64) C params[Neuron::kParams][kAlike<Neuron, Uniform> ? 1 : kBlock];
-  alignas(64) C x[kBlock];  // the sum over the steps, where that is wanted
+  alignas(64) C params[Neuron::kParams][kAllShared<Neuron, Uniform> ? 1 : kBlock];
+  alignas(64) C x[kBlock];  // sum over the steps, if x_repeats
 };
 
 template <class Neuron, class C, bool Uniform>
-using TapeRows = C (*)[Neuron::template kTape<Uniform>][kBlock];  // of every step of a segment
+using TapeRows = C (*)[Neuron::template kTape<Uniform>][kBlock];  // one tape per step of a segment
 
-// Backward through the steps [t0, t0 + steps) of a block, whose tape is filled. Alone in knowing the surrogate: the
-// rest of a block is not compiled for each.
+// Backward pass through the steps [t0, t0 + steps) of a block, whose tape is filled. Only this part of a block is
+// compiled for each surrogate.
 template <class Neuron, class C, Reset R, Surrogate S, bool Uniform>
 __attribute__((noinline)) void segment_backward(const NeuronBackward<Neuron>& a,
                                                 const Coefficients<Neuron, C, Uniform>& coefficients,
@@ -179,7 +180,7 @@ __attribute__((noinline)) void segment_backward(const NeuronBackward<Neuron>& a,
 template <class Neuron, class C, bool Uniform>
 using SegmentBackward = decltype(&segment_backward<Neuron, C, Reset::none, Surrogate::straight_through, Uniform>);
 
-// tape: checkpoint_every tapes, filled anew for each segment between checkpoints.
+// tape: tapes of checkpoint_every steps, refilled for each segment between checkpoints.
 template <class Neuron, class C, Reset R, bool Uniform>
 void backward_block(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, Uniform> run_segment, int64_t n0,
                     int64_t m, TapeRows<Neuron, C, Uniform> tape, RowsAhead& x_ahead, RowsAhead& grad_ahead,
@@ -222,7 +223,7 @@ void backward_block(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, 
   if (a.x_repeats) write_mean(a, grad.x, n0, m);
   for (int k = 0; k < Neuron::kStates; k++)
     if (a.grad_state_in[k]) copy(static_cast<C*>(a.grad_state_in[k]) + n0, grad.states[k], m);
-  if constexpr (!kAlike<Neuron, Uniform>) {
+  if constexpr (!kAllShared<Neuron, Uniform>) {
     for (int k = 0; k < Neuron::kStates; k++)
       for (int64_t i = 0; i < (a.state_in[k] ? 0 : m); i++) {
         C gp[Neuron::kParams];
@@ -231,13 +232,13 @@ void backward_block(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, 
         for (int p = 0; p < Neuron::kParams; p++) grad.params[p][i] = gp[p];
       }
   }
-  if constexpr (!kAlike<Neuron, Uniform>) {
+  if constexpr (!kAllShared<Neuron, Uniform>) {
     for (int k = 0; k < Neuron::kParams; k++)
       if (a.grad_param[k]) copy(static_cast<C*>(a.grad_param[k]) + n0, grad.params[k], m);
   }
 }
 
-// ---- from run-time choices to template arguments, a block at a time over neurons [begin, end)
+// Dispatch from run-time choices to template arguments, block by block over neurons [begin, end).
 
 template <class Neuron, class C, Reset R, bool Uniform>
 void forward_uniform(const NeuronForward<Neuron>& a, int64_t begin, int64_t end) {
@@ -250,9 +251,9 @@ void forward_uniform(const NeuronForward<Neuron>& a, int64_t begin, int64_t end)
 
 template <class Neuron, class C, Reset R>
 void forward_blocks(const NeuronForward<Neuron>& a, int64_t begin, int64_t end) {
-  constexpr bool own = kOwnForNumbers<Neuron>;
-  own&& a.uniform() ? forward_uniform<Neuron, C, R, own>(a, begin, end)
-                    : forward_uniform<Neuron, C, R, false>(a, begin, end);
+  constexpr bool number_kernel = kNumberKernel<Neuron>;
+  number_kernel&& a.uniform() ? forward_uniform<Neuron, C, R, number_kernel>(a, begin, end)
+                              : forward_uniform<Neuron, C, R, false>(a, begin, end);
 }
 
 template <class Neuron, class C>
@@ -274,7 +275,7 @@ template <class Neuron, class C, Reset R, bool Uniform>
 SegmentBackward<Neuron, C, Uniform> segment_of(int32_t surrogate) {
   if constexpr (R == Reset::none || !Neuron::kTakesSlope) {
     return &segment_backward<Neuron, C, R, Surrogate::straight_through, Uniform>;
-  } else if constexpr (!kOwnForSurrogates<C, Uniform>) {
+  } else if constexpr (!kSurrogateKernel<C, Uniform>) {
     return &segment_backward<Neuron, C, R, Surrogate::count, Uniform>;
   } else {
     return with_surrogate(surrogate,
@@ -299,7 +300,7 @@ void backward_blocks(const NeuronBackward<Neuron>& a, int64_t begin, int64_t end
   auto run = &backward_parameters<Neuron, C, R, false>;
   if constexpr (kInStrips<Neuron, C>)
     run = a.uniform() ? &backward_strips<Neuron, C, R> : run;
-  else if constexpr (kOwnForNumbers<Neuron>)
+  else if constexpr (kNumberKernel<Neuron>)
     run = a.uniform() ? &backward_parameters<Neuron, C, R, true> : run;
   run(a, begin, end, scratch);
   stream_done();
@@ -315,7 +316,7 @@ void backward_as(const NeuronBackward<Neuron>& a, int64_t begin, int64_t end, vo
   }
 }
 
-// scratch: kNeuronTapeRows rows of a block for each step between checkpoints, 64-byte aligned, one scratch per thread.
+// scratch: kNeuronTapeRows rows of a block for each step between checkpoints, 64-byte aligned, one per thread.
 template <class Neuron>
 void backward(const NeuronBackward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
   a.x.dtype == Dtype::f64 ? backward_as<Neuron, double>(a, begin, end, scratch)

@@ -1,7 +1,7 @@
-// The backward pass of neurons whose parameters are all numbers. A strip of lines goes through all steps between two
-// checkpoints with its state, and then the state's gradient, in registers: to load and store them at every step took a
-// third of the time. The loops over the steps hold no call, which no register would survive: rows that do not lie as
-// they are computed are converted before, or after.
+// Backward pass of neurons whose parameters are all numbers. A strip of lines goes through all steps between two
+// checkpoints with its state in registers, then back with the gradient of the state: loading and storing them at every
+// step took a third of the time. The loops over the steps contain no call, since no register survives one: rows in
+// another dtype or layout are converted before or after.
 #pragma once
 #include "cpu/lanes.h"
 #include "cpu/neuron_lines.h"
@@ -11,16 +11,16 @@ namespace {
 
 template <class Neuron, class C>
 constexpr bool kInStrips =
-    kOwnForNumbers<Neuron> && kOwnForSurrogates<C, true> && kAlike<Neuron, true> && !kHasMore<Neuron>;
+    kNumberKernel<Neuron> && kSurrogateKernel<C, true> && kAllShared<Neuron, true> && !kHasMore<Neuron>;
 
-// Side by side, since each waits for its own last step; with AVX-512 they take 8 of 32 registers a state.
+// Processed together, since each line waits for its last step; with AVX-512 they take 8 of 32 registers per state.
 constexpr int kStripLines = 8;
 template <class C>
 constexpr int64_t kStrip = kStripLines * kLine<C>;
 
 // A line as vectors: an array would not stay in registers from one step to the next.
 template <class C>
-struct Kept {
+struct RegisterLine {
   static constexpr int kLanes = Vectors<C>::kLanes, kParts = 64 / kVectorBytes;
   typename Vectors<C>::Type part[kParts];
 
@@ -36,8 +36,8 @@ struct Kept {
 
 // The states of a strip, or their gradients.
 template <class Neuron, class C>
-struct KeptStates {
-  Kept<C> line[kStripLines][Neuron::kStates];
+struct RegisterStates {
+  RegisterLine<C> line[kStripLines][Neuron::kStates];
 
   inline __attribute__((always_inline)) void read(int g, const C* rows, int64_t stride) {
     SNNFAST_UNROLL
@@ -58,9 +58,9 @@ struct KeptStates {
 };
 
 template <class Neuron, class C>
-using StripTape = C (*)[Neuron::template kTape<true>][kStrip<C>];  // of every step of a segment
+using StripTape = C (*)[Neuron::template kTape<true>][kStrip<C>];  // one tape per step of a segment
 
-// A strip's rows of a sequence, in C.
+// Rows of a strip of a sequence, in C.
 template <class C>
 struct StripRows {
   C* data;
@@ -72,19 +72,19 @@ struct StripRows {
 template <class C>
 struct StripGradients {
   StripRows<const C> spikes, v;
-  StripRows<C> x;  // maybe in the place of those of the spikes
-  bool past;       // x is written past the caches
+  StripRows<C> x;  // may alias the rows of the spikes
+  bool past;       // x bypasses the caches
 };
 
-// Fills the tape of some steps. x may lie in the tape's first rows.
+// Fills the tape of some steps. x may alias the first rows of the tape.
 template <class Neuron, class C, Reset R>
 __attribute__((noinline)) void record_strip(StripRows<const C> x, int64_t steps,
                                             const Coefficients<Neuron, C, true>& coefficients,
                                             const C (*before)[kStrip<C>], StripTape<Neuron, C> tape, RowsAhead& ahead) {
   C shared[Neuron::kCoefficients];
-  coefficients.of(0, shared);
-  KeptStates<Neuron, C> kept;
-  kept.read_all(before);
+  coefficients.load(0, shared);
+  RegisterStates<Neuron, C> registers;
+  registers.read_all(before);
   for (int64_t j = 0; j < steps; j++) {
     const C* const row = x.at(j);
     ahead.fetch_lines<kStripLines>();
@@ -92,39 +92,39 @@ __attribute__((noinline)) void record_strip(StripRows<const C> x, int64_t steps,
     for (int g = 0; g < kStripLines; g++) {
       const int64_t i = g * kLine<C>;
       alignas(64) C spikes[kLine<C>], state[Neuron::kStates][kLine<C>];
-      kept.write(g, state[0], kLine<C>);
+      registers.write(g, state[0], kLine<C>);
       step_line<Neuron, C, R, true, Record::tape>(row + i, state, from(tape[j], i), spikes, coefficients, shared, i);
-      kept.read(g, state[0], kLine<C>);
+      registers.read(g, state[0], kLine<C>);
     }
   }
 }
 
-// The gradient of these steps. grad: dL/d(states after them) on entry, dL/d(states before them) on return.
+// Gradient of these steps. grad: dL/d(states after them) on entry, dL/d(states before them) on return.
 template <class Neuron, class C, Reset R, Surrogate S>
 __attribute__((noinline)) void strip_backward(const NeuronBackward<Neuron>& a,
                                               const Coefficients<Neuron, C, true>& coefficients,
                                               StripTape<Neuron, C> tape, int64_t steps, const StripGradients<C>& rows,
                                               C (*grad)[kStrip<C>], RowsAhead& ahead) {
   const LineConstants<Neuron, C, true> constants(a, coefficients);
-  KeptStates<Neuron, C> kept;
-  kept.read_all(grad);
+  RegisterStates<Neuron, C> registers;
+  registers.read_all(grad);
   C no_params[Neuron::kParams][1];
   for (int64_t j = steps - 1; j >= 0; j--) {
     const C *const spikes = rows.spikes.at(j), *const v = rows.v.at(j);
     C* const out = rows.x.at(j);
-    Kept<C> result[kStripLines];
+    RegisterLine<C> result[kStripLines];
     ahead.fetch_lines<kStripLines>();
     SNNFAST_UNROLL
     for (int g = 0; g < kStripLines; g++) {
       const int64_t i = g * kLine<C>;
       alignas(64) C line[kLine<C>], state[Neuron::kStates][kLine<C>];
-      kept.write(g, state[0], kLine<C>);
+      registers.write(g, state[0], kLine<C>);
       line_backward<Neuron, C, R, S, true>(from(tape[j], i), spikes + i, v + i, nullptr, state, line, no_params,
                                            coefficients, constants, i);
-      kept.read(g, state[0], kLine<C>);
+      registers.read(g, state[0], kLine<C>);
       result[g].read(line);
     }
-    // One branch a row: one a line costs 4 % of the pass.
+    // One branch per row: one per line costs 4 % of the pass.
     if (rows.past) {
       SNNFAST_UNROLL
       for (int g = 0; g < kStripLines; g++) {
@@ -137,7 +137,7 @@ __attribute__((noinline)) void strip_backward(const NeuronBackward<Neuron>& a,
       for (int g = 0; g < kStripLines; g++) result[g].write(out + g * kLine<C>);
     }
   }
-  kept.write_all(grad);
+  registers.write_all(grad);
 }
 
 template <class Neuron, class C>
@@ -148,13 +148,13 @@ struct StripPart {
   int64_t t0, steps, n0, m;
 };
 
-// Its rows: in place where they lie as they are computed, else in `buffer`.
+// Rows of a part: in place if dtype and layout allow, else in `buffer`.
 template <class C>
 StripRows<const C> strip_rows(const Rows& rows, const StripPart& part, C* buffer, int64_t stride) {
   const auto [t0, steps, n0, m] = part;
   const bool whole = m == kStrip<C> && rows.inner_stride;
   if (whole && rows.dtype == native<C>()) return {row_at<C>(rows, t0, n0), rows.time_stride};
-  if (whole && rows.dtype == Dtype::bf16) {  // of a known size: a third of the time
+  if (whole && rows.dtype == Dtype::bf16) {  // with a size known at compile time it takes a third of the time
     for (int64_t j = 0; j < steps; j++) convert_in(row_at<BFloat16>(rows, t0 + j, n0), kStrip<C>, buffer + j * stride);
     return {buffer, stride};
   }
@@ -167,8 +167,7 @@ StripRows<const C> strip_rows(const Rows& rows, const StripPart& part, C* buffer
   return {buffer, stride};
 }
 
-// A row of m numbers, or of one value where there are none. What stands behind them is computed, too, and kept by
-// nobody.
+// A row of m numbers, or of `value` if there are none. The remaining lanes are computed, too, but not used.
 template <class C>
 inline void set_row(C* row, const C* numbers, C value, int64_t m) {
   for (int64_t i = 0; i < kStrip<C>; i++) row[i] = value;
@@ -200,12 +199,12 @@ struct StripWork {
     static_assert(sizeof(C) * kStrip<C> * (Neuron::template kTape<true> + 2) <=
                   sizeof(double) * kNeuronTapeRows<Neuron> * kNeuronBlock);  // neuron_tape_bytes
     C c[Neuron::kCoefficients];
-    coefficients.of(0, c);
+    coefficients.load(0, c);
     for (int k = 0; k < Neuron::kStates; k++) rest[k] = Neuron::rest(k, c);
   }
 };
 
-// Brings x's gradient from a buffer to where it belongs.
+// Writes x's gradient from a buffer to its tensor.
 template <class Neuron, class C>
 void strip_done(const NeuronBackward<Neuron>& a, const StripPart& part, const StripRows<C>& x,
                 StripWork<Neuron, C>& work) {
@@ -224,7 +223,7 @@ void strip_done(const NeuronBackward<Neuron>& a, const StripPart& part, const St
   }
 }
 
-// A part, whose states before it are in `work`.
+// Backward pass of a part; `work` holds the states before it.
 template <class Neuron, class C, Reset R>
 void strip_segment(const NeuronBackward<Neuron>& a, const StripPart& part, StripWork<Neuron, C>& work) {
   const bool streaming = streams<C>(a.T, a.N_all),
@@ -244,17 +243,17 @@ void strip_segment(const NeuronBackward<Neuron>& a, const StripPart& part, Strip
   if (!in_place) strip_done(a, part, rows.x, work);
 }
 
-// Neurons [n0, n0 + m) through all steps.
+// Backward pass of neurons [n0, n0 + m) through all steps.
 template <class Neuron, class C, Reset R>
 void backward_strip(const NeuronBackward<Neuron>& a, int64_t n0, int64_t m, StripWork<Neuron, C>& work) {
-  const auto of_strip = [&](const void* row) { return row ? static_cast<const C*>(row) + n0 : nullptr; };
+  const auto in_strip = [&](const void* row) { return row ? static_cast<const C*>(row) + n0 : nullptr; };
   const int64_t K = a.checkpoint_every;
-  for (int k = 0; k < Neuron::kStates; k++) set_row(work.grad[k], of_strip(a.grad_state_out[k]), C(0), m);
+  for (int k = 0; k < Neuron::kStates; k++) set_row(work.grad[k], in_strip(a.grad_state_out[k]), C(0), m);
   if (a.x_repeats) set_row<C>(work.sum, nullptr, C(0), m);
   for (int64_t t0 = a.T ? (a.T - 1) / K * K : -1; t0 >= 0; t0 -= K) {
-    const C* const kept = static_cast<const C*>(a.checkpoints) + (t0 / K - 1) * Neuron::kStates * a.N_all;
+    const C* const checkpoint = static_cast<const C*>(a.checkpoints) + (t0 / K - 1) * Neuron::kStates * a.N_all;
     for (int k = 0; k < Neuron::kStates; k++)
-      set_row(work.state[k], of_strip(t0 ? kept + k * a.N_all : a.state_in[k]), work.rest[k], m);
+      set_row(work.state[k], in_strip(t0 ? checkpoint + k * a.N_all : a.state_in[k]), work.rest[k], m);
     strip_segment<Neuron, C, R>(a, {t0, min(a.T - t0, K), n0, m}, work);
   }
   if (a.x_repeats) write_mean(a, work.sum, n0, m);

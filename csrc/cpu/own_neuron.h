@@ -1,9 +1,9 @@
-// The CPU kernels of one neuron that is compiled while the program runs. The generated source ends with
+// CPU kernels of one neuron that is compiled at run time. The generated source ends with
 // SNNFAST_OWN_KERNEL(snnfast::cpu::own_neuron<its struct, its type>()).
 #pragma once
 #include "core/any_neuron.h"
 #include "cpu/neuron_loop.h"
-#include "cpu/rows.cpp"  // what the extension compiles once, and keeps to itself
+#include "cpu/rows.cpp"  // compiled once in the extension, which does not export it
 
 namespace snnfast::cpu {
 namespace {

@@ -1,4 +1,4 @@
-// The same as own_neuron.h of neurons whose spikes come back to them: the generated source ends with own_recurrent.
+// Like own_neuron.h, for recurrent neurons: the generated source ends with own_recurrent.
 #pragma once
 #include "cpu/own_neuron.h"
 #include "cpu/recurrent_neuron.h"

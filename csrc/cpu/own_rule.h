@@ -1,5 +1,5 @@
-// Plasticity by a rule of a user (snnfast.plasticity.OwnRule): the synapses of a range of postsynaptic neurons, through
-// all steps. Rule::change is generated; the order of additions is that of the reference.
+// Plasticity by a user's rule (snnfast.plasticity.OwnRule): the synapses of a range of postsynaptic neurons, through
+// all steps. Rule::change is generated; additions are in the order of the reference.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -10,7 +10,7 @@ struct OwnRuleArguments {
   const void *s_pre, *x_pre, *x_pre2;  // [T, B, N_pre]
   const void *s_post, *x_post, *x_post2;
   const void* reward;  // [T, B]
-  void* eligibility;   // [B, N_post, N_pre] of a rule that is modulated by reward
+  void* eligibility;   // [B, N_post, N_pre] if the rule is modulated by reward
   int64_t T, B, N_pre, N_post, each_step;
   double decay_eligibility, scale, w_min, w_max;
 };

@@ -1,5 +1,5 @@
-// Philox on SIMD lanes. GCC does not find the 32 x 32 -> 64 bit multiplication of vectors by itself: its loops take up
-// to twice the time. So this one instruction is named, and the rest is written once in core/philox.h.
+// Philox on SIMD lanes. GCC does not find the 32 x 32 -> 64 bit multiplication of vectors: its loops take up to twice
+// the time. So this instruction is an intrinsic; the rest is in core/philox.h.
 #pragma once
 #if defined(__SSE2__)
 #include <immintrin.h>

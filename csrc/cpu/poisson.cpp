@@ -7,7 +7,7 @@ namespace {
 
 constexpr int64_t kBlock = 256;
 
-// The uniform numbers of elements [4 counter, 4 counter + kBlock); the counters are SIMD lanes.
+// Uniform numbers of elements [4 counter, 4 counter + kBlock); the counters are SIMD lanes.
 inline void draw(int64_t counter, int64_t seed, float* uniform) {
   const uint64_t key = static_cast<uint64_t>(seed);
   alignas(64) uint64_t pairs[kBlock / 2];
@@ -28,7 +28,7 @@ inline void draw(int64_t counter, int64_t seed, float* uniform) {
 template <class Bits>
 void run(const Poisson& a, int64_t begin, int64_t end) {
   alignas(64) float uniform[kBlock];
-  // A row shorter than a block is repeated, so that a block never meets more than two rows.
+  // A row shorter than a block is repeated, so that a block never spans more than two rows.
   alignas(64) float tile[2 * kBlock];
   const bool tiled = a.N < kBlock;
   if (tiled)

@@ -9,31 +9,31 @@
 namespace snnfast::cpu::SNNFAST_ISA {
 namespace {
 
-// Places in windows, of L channels, as bytes in memory.
-template <class Places, int L>
+// Indices in windows, of L channels, as bytes in memory.
+template <class Indices, int L>
 struct Bytes {
   typedef uint8_t Type __attribute__((vector_size(L)));
   typedef uint8_t Loose __attribute__((vector_size(L), aligned(1), may_alias));
   using Twice = typename Vector<uint16_t, L>::Type;
   using Fourfold = typename Vector<uint32_t, L>::Type;
-  // By doubling: from bytes at once GCC takes them one by one.
-  static inline Places load(const uint8_t* from) {
+  // By doubling: GCC would convert directly from bytes one by one.
+  static inline Indices load(const uint8_t* from) {
     const Twice twice = __builtin_convertvector(static_cast<Type>(*reinterpret_cast<const Loose*>(from)), Twice);
-    return __builtin_convertvector(__builtin_convertvector(twice, Fourfold), Places);
+    return __builtin_convertvector(__builtin_convertvector(twice, Fourfold), Indices);
   }
-  static inline void store(uint8_t* to, Places places) {
-    *reinterpret_cast<Loose*>(to) = __builtin_convertvector(places, Type);
+  static inline void store(uint8_t* to, Indices argmax) {
+    *reinterpret_cast<Loose*>(to) = __builtin_convertvector(argmax, Type);
   }
 };
 
-// The windows of rows [begin, end) of y. Where C is no multiple of L, the last vector overlaps the one before. Of equal
-// maxima the first counts, of NaNs the last, as PyTorch's. K: the window's size, or 0 for any.
+// Windows of rows [begin, end) of y. If C is no multiple of L, the last vector overlaps the one before. As in PyTorch,
+// the first of equal maxima and the last NaN win. K: window size, or 0 for any.
 template <class T, int L, int K, bool Average>
 void pool_rows(const Pool2d& a, int64_t begin, int64_t end) {
   using Stored = Channels<T, L>;
   using V = typename Stored::Type;
-  using Places = typename Stored::Places;
-  using Place = decltype(+Places{}[0]);
+  using Indices = typename Stored::Indices;
+  using Index = decltype(+Indices{}[0]);
   using Compute = typename Stored::Compute;
   const int64_t kh = K ? K : a.kh, kw = K ? K : a.kw, C = a.C, row = a.W * C;
   for (int64_t u = begin; u < end; u++) {
@@ -42,19 +42,19 @@ void pool_rows(const Pool2d& a, int64_t begin, int64_t end) {
       for (int64_t c = 0; c < C; c += L) {
         const int64_t channel = min(c, C - L), to = (u * a.out_w + ox) * C + channel;
         V best = V{} - std::numeric_limits<Compute>::infinity(), sum{};
-        Places at{};
+        Indices at{};
         for (int64_t r = 0; r < kh; r++)
           for (int64_t s = 0; s < kw; s++) {
-            const T* there = x + r * row + (ox * kw + s) * C + channel;
-            __builtin_prefetch(there + kh * row);  // the windows below
-            const V value = Stored::load(there);
-            const Places greater = (value > best) | (value != value);
+            const T* pixel = x + r * row + (ox * kw + s) * C + channel;
+            __builtin_prefetch(pixel + kh * row);  // the windows below
+            const V value = Stored::load(pixel);
+            const Indices greater = (value > best) | (value != value);
             best = greater ? value : best;
-            at = greater ? Places{} + static_cast<Place>(r * kw + s) : at;
+            at = greater ? Indices{} + static_cast<Index>(r * kw + s) : at;
             sum += value;
           }
         Stored::store(static_cast<T*>(a.y) + to, Average ? Stored::round(sum / static_cast<Compute>(kh * kw)) : best);
-        if (!Average) Bytes<Places, L>::store(a.places + to, at);
+        if (!Average) Bytes<Indices, L>::store(a.argmax + to, at);
       }
   }
 }
@@ -63,8 +63,8 @@ template <class T, int L, int K, bool Average>
 void pool_gradients(const Pool2d& a, int64_t begin, int64_t end) {
   using Stored = Channels<T, L>;
   using V = typename Stored::Type;
-  using Places = typename Stored::Places;
-  using Place = decltype(+Places{}[0]);
+  using Indices = typename Stored::Indices;
+  using Index = decltype(+Indices{}[0]);
   using Compute = typename Stored::Compute;
   const int64_t kh = K ? K : a.kh, kw = K ? K : a.kw, C = a.C, row = a.W * C;
   const bool streaming = kStreamLine == L * sizeof(T) && C % L == 0 &&
@@ -74,12 +74,12 @@ void pool_gradients(const Pool2d& a, int64_t begin, int64_t end) {
     for (int64_t ox = 0; ox < a.out_w; ox++)
       for (int64_t c = 0; c < C; c += L) {
         const int64_t channel = min(c, C - L), from = (u * a.out_w + ox) * C + channel;
-        const V given = Stored::load(static_cast<const T*>(a.grad) + from);
-        const V g = Average ? Stored::round(given / static_cast<Compute>(kh * kw)) : given;
-        const Places at = Average ? Places{} : Bytes<Places, L>::load(a.places + from);
+        const V loaded = Stored::load(static_cast<const T*>(a.grad) + from);
+        const V g = Average ? Stored::round(loaded / static_cast<Compute>(kh * kw)) : loaded;
+        const Indices at = Average ? Indices{} : Bytes<Indices, L>::load(a.argmax + from);
         for (int64_t r = 0; r < kh; r++)
           for (int64_t s = 0; s < kw; s++) {
-            const V value = Average ? g : at == static_cast<Place>(r * kw + s) ? g : V{};
+            const V value = Average ? g : at == static_cast<Index>(r * kw + s) ? g : V{};
             T* to = grad_x + r * row + (ox * kw + s) * C + channel;
             if (streaming)
               stream_line(to, &value);
@@ -103,7 +103,7 @@ void pool_by(const Pool2d& a, int64_t begin, int64_t end) {
     a.average ? pool_rows<T, L, K, true>(a, begin, end) : pool_rows<T, L, K, false>(a, begin, end);
 }
 
-// As many channels at a time as there are and a vector holds.
+// Number of channels at a time: as many as there are, up to a vector.
 template <class T, bool Backward, int L = Vectors<typename Channels<T, 4>::Compute>::kLanes>
 void pool(const Pool2d& a, int64_t begin, int64_t end) {
   if constexpr (L > kPoolChannels<typename Channels<T, L>::Compute>)

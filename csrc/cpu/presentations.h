@@ -1,4 +1,4 @@
-// From the three forms of presentations to lists of firing inputs.
+// Encodes the three forms of presentations as lists of firing inputs.
 #pragma once
 #include <cstring>
 
@@ -16,7 +16,7 @@ int32_t* append_row(const Bits* row, int64_t inputs, Bits significant, int32_t* 
   for (; i + kStride <= inputs; i += kStride) {
     Bits any = 0;
     for (int64_t k = 0; k < kStride; k++) any |= row[i + k] & significant;
-    if (!any) continue;  // spikes are few
+    if (!any) continue;  // spikes are sparse
     for (int64_t k = 0; k < kStride; k++) {
       *out = static_cast<int32_t>(i + k);
       out += (row[i + k] & significant) != 0;
@@ -29,7 +29,7 @@ int32_t* append_row(const Bits* row, int64_t inputs, Bits significant, int32_t* 
   return out;
 }
 
-// `out` has room for more than there are spikes: what does not fire is written, too, and written over.
+// `out` has more room than there are spikes: inputs that do not fire are written, too, and then overwritten.
 template <class Bits>
 void encode_dense(const Presentations& x, int64_t p, Bits significant, const SpikeTrain& out) {
   int32_t* next = out.inputs;
@@ -46,18 +46,18 @@ inline void encode_events(const Presentations& x, int64_t p, const SpikeTrain& o
   const int64_t fired = offsets[x.T] - offsets[0];
   if (fired > 0)
     memcpy(out.inputs, x.inputs + offsets[0],
-           sizeof(int32_t) * static_cast<size_t>(fired));  // none may have no pointer
+           sizeof(int32_t) * static_cast<size_t>(fired));  // without spikes, the pointer may be null
 }
 
-// Where the words of kPhiloxLanes counters lie once x, y, z and w are interleaved: counter k's begin at word 4 k.
+// Words of kPhiloxLanes counters once x, y, z and w are interleaved: those of counter k begin at word 4 k.
 constexpr int kBatch = 4 * kPhiloxLanes;
 
-// Appends those of inputs[kBatch] whose word, as a 24-bit number, is below its threshold. Writes up to 16 beyond the
-// end.
+// Appends the elements of inputs[kBatch] whose word, as a 24-bit number, is below its threshold. Writes up to 16
+// elements beyond the end.
 inline int32_t* append_fired(const Words<PhiloxLanes>& words, const uint32_t* threshold, const int32_t* inputs,
                              int32_t* out) {
   const PhiloxLanes xy = (words.x & 0xffffffffu) | words.y << 32, zw = (words.z & 0xffffffffu) | words.w << 32;
-  // The unpacking takes every second lane: rate_groups puts the counters there.
+  // Unpacking takes every second lane; rate_groups places the counters accordingly.
 #if defined(__AVX512F__)
   const __m512i halves[2] = {_mm512_unpacklo_epi64(reinterpret_cast<__m512i>(xy), reinterpret_cast<__m512i>(zw)),
                              _mm512_unpackhi_epi64(reinterpret_cast<__m512i>(xy), reinterpret_cast<__m512i>(zw))};
@@ -100,12 +100,12 @@ inline int lane_of(int k) {
 #endif
 }
 
-// The counters that inputs with a rate above 0 need in steps whose first element has the same place in its counter
+// Counters of the inputs with a rate above 0, for steps whose first element has the same position in its counter
 // (core/poisson.h): Philox draws nothing for the dark parts of an image.
 struct RateGroups {
   int64_t count;        // counters, rounded up to the SIMD width
-  uint64_t* counter;    // [count] counted from the step's first, the SIMD lanes of a batch as lane_of says
-  uint32_t* threshold;  // [count, 4] a word's upper 24 bits below this are a spike
+  uint64_t* counter;    // [count] relative to the first of the step, in the SIMD lanes of lane_of
+  uint32_t* threshold;  // [count, 4] a spike if the upper 24 bits of the word are below this
   int32_t* input;       // [count, 4]
 };
 
@@ -133,7 +133,7 @@ inline RateGroups rate_groups(const float* hz, float per_hz, int64_t inputs, int
   int64_t last = -1;
   for (int64_t i = 0; i < inputs; i++) {
     const float scaled = hz[i] * per_hz * 16777216.f;
-    if (!(scaled > 0.f)) continue;  // never fires; nor does NaN
+    if (!(scaled > 0.f)) continue;  // never fires; neither does NaN
     const int64_t counter = (i + phase) / 4, word = (i + phase) % 4;
     if (counter != last) add(last = counter);
     const float up = scaled < 16777216.f ? scaled : 16777216.f;
@@ -145,7 +145,7 @@ inline RateGroups rate_groups(const float* hz, float per_hz, int64_t inputs, int
   return g;
 }
 
-// The spikes of poisson(hz per_hz, T, seed), bit for bit.
+// Spikes of poisson(hz per_hz, T, seed), bit for bit.
 inline void encode_rates(const Presentations& x, int64_t p, char* memory, const SpikeTrain& out) {
   const uint64_t key = static_cast<uint64_t>(x.seeds[p]);
   int32_t* next = out.inputs;

@@ -1,12 +1,12 @@
-// Shared part of the recurrent layers on the CPU: the loop over time, weights in the rows that it reads, and the
-// sum of their gradients.
+// Shared part of the recurrent layers on the CPU: the loop over time, packing of the weights, and the sum of their
+// gradients.
 #include "core/any_neuron.h"
 #include "cpu/recurrent_loop.h"
 
 namespace snnfast::cpu::SNNFAST_ISA {
 namespace {
 
-constexpr int64_t kTile = 16;  // transposed at a time: rows and columns of a cache line
+constexpr int64_t kTile = 16;  // rows and columns transposed at a time, those of a cache line
 
 template <class C>
 void pack(const C* weight, int64_t H, C* to_post, C* to_pre) {
@@ -47,8 +47,8 @@ void parts_of_groups(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& n
   for (int64_t part = begin; part < end; part++) {
     C* grad_weight = static_cast<C*>(a.grad_weight) + part * size;
     for (int64_t i = 0; i < size; i++) grad_weight[i] = C(0);
-    const int64_t first = part * parts.groups_a_part, left = parts.groups - first;
-    for (int64_t group = first; group < first + min(left, parts.groups_a_part); group++)
+    const int64_t first = part * parts.groups_a_part, remaining = parts.groups - first;
+    for (int64_t group = first; group < first + min(remaining, parts.groups_a_part); group++)
       backward_group(a, neuron, group, memory, grad_weight);
   }
   stream_done();
@@ -73,21 +73,21 @@ void recurrent_parts(const RecurrentBackwardScan& a, const RecurrentNeuron<doubl
   parts_of_groups(a, neuron, begin, end, scratch);
 }
 
-// A neuron that is compiled while the program runs; `neuron` is a RecurrentNeuron of its type.
+// Neuron that is compiled at run time; `neuron` is a RecurrentNeuron of its dtype.
 void own_recurrent_forward(const RecurrentForward<AnyNeuron>& a, const void* neuron, int64_t begin, int64_t end,
                            void* scratch) {
-  const auto run = [&](auto own) {
-    own.scan = static_cast<const NeuronScan<AnyNeuron>*>(&a);
-    groups(forward_scan(a), own, begin, end, static_cast<char*>(scratch));
+  const auto run = [&](auto compiled) {
+    compiled.scan = static_cast<const NeuronScan<AnyNeuron>*>(&a);
+    groups(forward_scan(a), compiled, begin, end, static_cast<char*>(scratch));
   };
   a.x.dtype == Dtype::f64 ? run(*static_cast<const RecurrentNeuron<double>*>(neuron))
                           : run(*static_cast<const RecurrentNeuron<float>*>(neuron));
 }
 void own_recurrent_backward(const RecurrentBackward<AnyNeuron>& a, const void* neuron, int64_t begin, int64_t end,
                             void* scratch) {
-  const auto run = [&](auto own) {
-    own.scan = static_cast<const NeuronScan<AnyNeuron>*>(&a);
-    parts_of_groups(backward_scan(a), own, begin, end, static_cast<char*>(scratch));
+  const auto run = [&](auto compiled) {
+    compiled.scan = static_cast<const NeuronScan<AnyNeuron>*>(&a);
+    parts_of_groups(backward_scan(a), compiled, begin, end, static_cast<char*>(scratch));
   };
   a.x.dtype == Dtype::f64 ? run(*static_cast<const RecurrentNeuron<double>*>(neuron))
                           : run(*static_cast<const RecurrentNeuron<float>*>(neuron));

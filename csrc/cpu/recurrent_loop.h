@@ -1,5 +1,5 @@
-// The loop over time of neurons that feed each other (core/recurrent.h) on the CPU: a group of samples runs through all
-// time steps before the next, a piece of a sample at a time. Knows no neuron: it is compiled once.
+// Loop over time of recurrent neurons (core/recurrent.h) on the CPU: a group of samples runs through all time steps
+// before the next group, one piece of a sample at a time. Independent of the neuron, so compiled once.
 #pragma once
 #include "cpu/recurrent_neuron.h"
 #include "cpu/recurrent_sums.h"
@@ -12,7 +12,7 @@ using SNNFAST_ISA::RecurrentForwardScan;
 using SNNFAST_ISA::RecurrentNeuron;
 using SNNFAST_ISA::RecurrentScan;
 
-// Rows in and out; beside what arrives of the spikes, a call is nothing.
+// Rows in and out. Not inline: compared with the sums of spikes, a call costs nothing.
 template <class C>
 __attribute__((noinline)) const C* read_samples(const Rows& rows, int64_t t, int64_t n0, int64_t m, C* buffer) {
   return read_row<C>(rows, t, n0, m, buffer);
@@ -23,7 +23,7 @@ __attribute__((noinline)) void write_row(void* data, Dtype dtype, int64_t offset
   flush_row(data, dtype, offset, m, streaming, row);
 }
 
-// Spikes as they stand in the dtype of x: 16 bits do not hold every count of several spikes a step.
+// Rounds spikes to the dtype of x: 16 bits do not hold every count of several spikes a step.
 template <class T, class C>
 void rounded_to(int64_t m, C* spikes) {
   for (int64_t i = 0; i < m; i++) spikes[i] = load_as<C>(Store<T>::from(spikes[i]));
@@ -34,9 +34,7 @@ __attribute__((noinline)) void as_stored(Dtype dtype, int64_t m, C* spikes) {
   if (dtype == Dtype::f16) rounded_to<Half>(m, spikes);
 }
 
-// ---- a group of samples
-
-// A group of samples: where its neurons are, and what arrives there.
+// A group of samples: the memory of its neurons, and their arriving spikes.
 template <class C>
 struct Group {
   const RecurrentScan& a;
@@ -45,11 +43,11 @@ struct Group {
   const RecurrentMemory<C>& memory;
   const int64_t first, samples, H, width, pieces, mask;
 
-  Group(const RecurrentScan& scan, const RecurrentNeuron<C>& maths, const RecurrentMemory<C>& given, int64_t group)
+  Group(const RecurrentScan& scan, const RecurrentNeuron<C>& maths, const RecurrentMemory<C>& scratch, int64_t group)
       : a(scan),
         neuron(maths),
         r(scan.recurrence),
-        memory(given),
+        memory(scratch),
         first(group * kRecurrentGroup),
         samples(min(scan.N / r.H - first, kRecurrentGroup)),
         H(r.H),
@@ -70,7 +68,7 @@ struct Group {
     for (int64_t i = 0; i < n; i++) row[i] = C(0);
   }
 
-  // visit(sample of the group, piece, its first neuron, how many)
+  // Calls visit(sample in the group, piece, first neuron, number of neurons).
   template <class Visit>
   inline void each_piece(const Visit& visit) const {
     for (int64_t g = 0; g < samples; g++)
@@ -91,7 +89,7 @@ struct Group {
   C* ring(C* rows, int64_t t, int64_t g) const { return rows + ((t & mask) * kRecurrentGroup + g) * width; }
   int64_t list(int64_t j, int64_t g) const { return (j * kRecurrentGroup + g) * (width + 16); }
 
-  // x[t] of a sample, then what arrives of list j.
+  // Input current of a sample: x[t], then the arriving spikes of list j.
   C* charge(int64_t t, int64_t j, int64_t g) const {
     C* current = memory.current + g * width;
     const C* x = read_samples<C>(a.x, t, (first + g) * H, H, current);
@@ -108,13 +106,13 @@ struct Group {
     return t + r.K >= 0 ? read_samples<C>(r.past, t + r.K, (first + g) * H, H, buffer) : nullptr;
   }
 
-  // Lists the events of a row: list j.
+  // Lists the events of a row as list j.
   int32_t list_row(int64_t j, int64_t g, const C* row) const {
     return memory.count[j * kRecurrentGroup + g] =
                list_events(row, H, memory.index + list(j, g), memory.value + list(j, g));
   }
 
-  // With delays: the spikes of step t go into the rows of the steps at which they will arrive.
+  // With delays: adds the spikes of step t to the rows of the steps at which they arrive.
   void send(int64_t t, int64_t g, const C* spikes) const {
     const int32_t count = list_row(memory.lists, g, spikes);
     const int64_t at = list(memory.lists, g);
@@ -126,7 +124,7 @@ struct Group {
     }
   }
 
-  // Before the first arrive(), that of step t: what was sent until then and has not arrived.
+  // Before the first arrive(), for step t: sends the earlier spikes that have not arrived yet.
   void set_out(const Rows& rows, int64_t t) const {
     if (!r.delay) return;
     clear(memory.under_way, r.ring * kRecurrentGroup * width);
@@ -138,8 +136,8 @@ struct Group {
       }
   }
 
-  // Makes list j: what arrives at sample g at step t, the step after that of the last call. before: the spikes of the
-  // step before.
+  // Makes list j: the spikes that arrive at sample g at step t, the step after that of the last call. before: spikes of
+  // the step before.
   void arrive(const C* before, int64_t t, int64_t j, int64_t g) const {
     if (!r.delay) {
       if (before)
@@ -154,7 +152,7 @@ struct Group {
     clear(row, width);
   }
 
-  // With delays: makes lists 0, 1 and so on, of what arrives at the steps from `begin` to `end`.
+  // With delays: makes lists 0, 1, ... of the spikes that arrive at the steps [begin, end).
   void arrive(const Rows& rows, int64_t begin, int64_t end) const {
     set_out(rows, begin);
     for (int64_t t = begin; t < end; t++)
@@ -164,8 +162,8 @@ struct Group {
       }
   }
 
-  // dL/d(spikes of step t) through what arrives of them: `row`. `returned` holds dL/d(what arrives), 0 after the last
-  // step. Delays get their gradient through these spikes, if they are given.
+  // dL/d(spikes of step t) through their arrivals, in `row`. `returned` holds dL/d(arriving spikes), 0 after the last
+  // step. Adds to the gradient of the delays if `spikes` is not null.
   const C* returned(int64_t t, int64_t g, const C* spikes) const {
     C* row = memory.row + g * width;
     if (r.delay)
@@ -177,8 +175,8 @@ struct Group {
     return row;
   }
 
-  // Makes dL/d(what arrives at step t) from dL/d(input of a step), which `current` holds.
-  void give_back(int64_t t) const {
+  // Computes dL/d(arriving spikes of step t) from dL/d(input of the step), which `current` holds.
+  void backpropagate(int64_t t) const {
     const C* to_pre = static_cast<const C*>(r.to_pre);
     if (!r.delay) return dense(memory.current, to_pre, H, width, samples, ring(memory.returned, t, 0));
     dense(memory.current, to_pre, H, width, samples, memory.row);
@@ -192,8 +190,8 @@ struct Group {
   }
 
  private:
-  // Neighbours read `returned` at other steps, so the steps of a neuron lie side by side there, the first once more
-  // behind the last: those of one cache line come next.
+  // Neighbouring neurons read `returned` at different steps, so the steps of a neuron are contiguous there, with the
+  // first repeated after the last: the next reads are in the same cache line.
   template <bool Before>
   void returned_late(int64_t t, int64_t g, const C* spikes, C* row) const {
     const int64_t apart = r.ring + 16, count = H, wrap = mask;
@@ -250,7 +248,7 @@ void forward_group(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neur
   });
 }
 
-// Adds to grad_weight, the sum of this group's part.
+// Adds the gradient of this group to grad_weight, the sum of its part.
 template <class C>
 void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& neuron, int64_t number,
                     const RecurrentMemory<C>& memory, C* grad_weight) {
@@ -269,7 +267,7 @@ void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& ne
   });
 
   alignas(64) C v_buffer[kBlock], slope[kBlock];
-  int64_t known = a.T;  // list 0 is that of this step
+  int64_t known = a.T;  // step of list 0
   for (int64_t segment = a.T ? (a.T - 1) / K : -1; segment >= 0; segment--) {
     const int64_t t0 = segment * K, steps = min(a.T - t0, K);
     group.each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
@@ -289,7 +287,7 @@ void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& ne
     for (int64_t j = 0; j < steps; j++) {
       for (int64_t g = 0; g < group.samples; g++) {
         if (j + kAhead < steps) prefetch_row(a.x, t0 + j + kAhead, (group.first + g) * H, H);
-        C* spikes = memory.spikes + g * width;  // found again: reading them takes longer
+        C* spikes = memory.spikes + g * width;  // recomputed: reading them takes longer
         if (!r.delay) group.arrive(j > 0 ? spikes : group.spikes_at(a.spikes, t0 - 1, g, memory.row), t0 + j, j, g);
         const C* current = group.charge(t0 + j, t0 - known + j, g);
         for (int64_t p = 0; p < group.pieces; p++) {
@@ -308,8 +306,8 @@ void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& ne
             group.returned(t, g, a.grad_delay ? group.spikes_at(a.spikes, t, g, memory.current) : nullptr);
         C* grad_spikes = memory.spikes + g * width;
         if (a.grad_spikes.data) {
-          const C* given = read_samples<C>(a.grad_spikes, t, n0, H, grad_spikes);
-          for (int64_t i = 0; i < H; i++) grad_spikes[i] = given[i] + through[i];
+          const C* incoming = read_samples<C>(a.grad_spikes, t, n0, H, grad_spikes);
+          for (int64_t i = 0; i < H; i++) grad_spikes[i] = incoming[i] + through[i];
         } else {
           copy(grad_spikes, through, H);
         }
@@ -332,7 +330,7 @@ void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& ne
         add_to_events(grad_x, grad_weight, width, memory.index + group.list(t - known, g),
                       memory.value + group.list(t - known, g), memory.count[(t - known) * kRecurrentGroup + g]);
       }
-      group.give_back(t);
+      group.backpropagate(t);
     }
   }
   for (int64_t g = 0; g < group.samples; g++) {

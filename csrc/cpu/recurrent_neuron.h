@@ -1,32 +1,32 @@
-// One step of a neuron whose spikes come back to it (core/recurrent.h) on the CPU, behind pointers: the loop over time
-// (recurrent_loop.h) knows no neuron and is compiled once. The maths of a step is that of neuron_loop.h, always with
-// coefficients of its own for every neuron.
+// One step of a recurrent neuron (core/recurrent.h) on the CPU, behind function pointers: the loop over time
+// (recurrent_loop.h) is independent of the neuron and compiled once. The equations are those of neuron_loop.h, always
+// with separate coefficients for every neuron.
 #pragma once
 #include "core/recurrent.h"
 #include "cpu/neuron_loop.h"
 
 namespace snnfast::cpu::SNNFAST_ISA {
 
-// Maths for m neurons of a block; of tape, states and coefficients a row each.
+// Functions for m neurons of a block; tape, states and coefficients have one row per value.
 template <class C>
 struct RecurrentNeuron {
   using Block = C (*)[kBlock];
-  using Given = const C (*)[kBlock];
+  using ConstBlock = const C (*)[kBlock];
 
   int states, params;
   int64_t piece_rows, tape_rows;  // of RecurrentMemory
-  const void* scan;               // what the functions below are given as `scan`
+  const void* scan;               // passed to the functions below as `scan`
   void (*coefficients)(const void* scan, int64_t n0, int64_t m, Block out);
-  void (*initial_state)(const void* scan, Given coefficients, int64_t n0, int64_t m, Block states);
-  void (*step)(const C* x, Block states, C* spikes, Block tape, Given coefficients, int64_t m);
-  // Of the backward pass alone; without margins a step knows its surrogate:
-  void (*margins)(Given tape, Given coefficients, C* out, int64_t m);
-  void (*step_backward)(const void* scan, Given tape, const C* grad_spikes, const C* grad_v, const C* slope, Block grad,
-                        C* grad_x, Block grad_params, Given coefficients, int64_t m);
+  void (*initial_state)(const void* scan, ConstBlock coefficients, int64_t n0, int64_t m, Block states);
+  void (*step)(const C* x, Block states, C* spikes, Block tape, ConstBlock coefficients, int64_t m);
+  // Only for the backward pass; if margins is null, step_backward has its surrogate compiled in:
+  void (*margins)(ConstBlock tape, ConstBlock coefficients, C* out, int64_t m);
+  void (*step_backward)(const void* scan, ConstBlock tape, const C* grad_spikes, const C* grad_v, const C* slope,
+                        Block grad, C* grad_x, Block grad_params, ConstBlock coefficients, int64_t m);
   void (*rest_backward)(int state, const C* grad, Block grad_params, int64_t m);
 };
 
-// Fields of RecurrentForward and RecurrentBackward that the loop reads; arrays by their first elements.
+// Fields of RecurrentForward and RecurrentBackward that the loop reads; arrays by pointers to their first elements.
 struct RecurrentScan {
   int64_t T, N, checkpoint_every;
   Rows x;
@@ -47,7 +47,7 @@ struct RecurrentBackwardScan : RecurrentScan {
   void *const *grad_state_in, *const *grad_param;
 };
 
-// Over groups of samples, and over parts of groups.
+// Ranges of groups of samples (forward), and of parts of groups (backward).
 void recurrent_groups(const RecurrentForwardScan&, const RecurrentNeuron<float>&, int64_t begin, int64_t end,
                       char* scratch);
 void recurrent_groups(const RecurrentForwardScan&, const RecurrentNeuron<double>&, int64_t begin, int64_t end,
@@ -81,15 +81,15 @@ void recurrent_initial_state(const void* scan, const C (*coefficients)[kBlock], 
                      states);
 }
 
-// Without Taped nothing is written to the tape.
+// Unless Taped, nothing is written to the tape.
 template <class Neuron, class C, Reset R, bool Taped>
-void recurrent_step(const C* x, C (*states)[kBlock], C* spikes, C (*tape)[kBlock], const C (*given)[kBlock],
+void recurrent_step(const C* x, C (*states)[kBlock], C* spikes, C (*tape)[kBlock], const C (*coefficient_rows)[kBlock],
                     int64_t m) {
-  const auto& coefficients = coefficients_in<Neuron>(given);
+  const auto& coefficients = coefficients_in<Neuron>(coefficient_rows);
   SNNFAST_SIMD
   for (int64_t i = 0; i < m; i++) {
     C c[Neuron::kCoefficients], state[Neuron::kStates], written[Neuron::template kTape<false>] = {};
-    coefficients.of(i, c);
+    coefficients.load(i, c);
     SNNFAST_UNROLL
     for (int k = 0; k < Neuron::kStates; k++) state[k] = states[k][i];
     spikes[i] = Neuron::template step<R, false>(x[i], c, state, written);
@@ -106,8 +106,8 @@ void recurrent_step(const C* x, C (*states)[kBlock], C* spikes, C (*tape)[kBlock
 template <class Neuron, class C, Reset R>
 void recurrent_step_backward(const void* scan, const C (*tape)[kBlock], const C* grad_spikes, const C* grad_v,
                              const C* slope, C (*grad)[kBlock], C* grad_x, C (*grad_params)[kBlock],
-                             const C (*given)[kBlock], int64_t m) {
-  const auto& coefficients = coefficients_in<Neuron>(given);
+                             const C (*coefficient_rows)[kBlock], int64_t m) {
+  const auto& coefficients = coefficients_in<Neuron>(coefficient_rows);
   C attached = C(1);
   if constexpr (Neuron::kTakesSlope) {
     const auto& a = static_cast<const NeuronBackward<Neuron>&>(*static_cast<const NeuronScan<Neuron>*>(scan));
@@ -116,7 +116,7 @@ void recurrent_step_backward(const void* scan, const C (*tape)[kBlock], const C*
   SNNFAST_SIMD
   for (int64_t i = 0; i < m; i++) {
     C c[Neuron::kCoefficients], read[Neuron::template kTape<false>], g[Neuron::kStates], gp[Neuron::kParams];
-    coefficients.of(i, c);
+    coefficients.load(i, c);
     SNNFAST_UNROLL
     for (int k = 0; k < Neuron::template kTape<false>; k++) read[k] = tape[k][i];
     SNNFAST_UNROLL
@@ -147,7 +147,7 @@ void recurrent_rest_backward(int state, const C* grad, C (*grad_params)[kBlock],
   }
 }
 
-// ---- from run-time choices to template arguments
+// Dispatch from run-time choices to template arguments.
 
 template <class Neuron, class C, bool Taped>
 SNNFAST_ISA::RecurrentNeuron<C> recurrent_neuron(const NeuronScan<Neuron>& scan) {

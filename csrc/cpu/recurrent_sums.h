@@ -1,5 +1,5 @@
-// Sums over the neurons of a sample that feed each other: by events where spikes are sparse, dense where gradients are
-// not. Rows are padded to whole vectors; every number is summed in one order, whatever the vectors.
+// Sums over the recurrent neurons of a sample: by events for sparse spikes, dense for gradients. Rows are padded to
+// whole vectors; every number is summed in one order, independent of the vector width.
 #pragma once
 #include "core/recurrent.h"
 #include "cpu/lanes.h"
@@ -7,15 +7,15 @@
 namespace snnfast::cpu {
 namespace {
 
-// Which of n numbers are not 0, and these; returns how many. Writes up to 16 beyond the end.
+// Lists the indices and values of the nonzero numbers among n; returns their number. Writes up to 16 beyond the end.
 inline int32_t list_events(const float* row, int64_t n, int32_t* index, float* value) {
   int32_t found = 0;
 #if defined(__AVX512F__)
   const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   for (int64_t i = 0; i < n; i += 16) {
-    const __mmask16 here = static_cast<__mmask16>(n - i < 16 ? (1u << (n - i)) - 1 : 0xffffu);
-    const __m512 numbers = _mm512_maskz_loadu_ps(here, row + i);
-    const __mmask16 some = _mm512_mask_cmp_ps_mask(here, numbers, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+    const __mmask16 valid = static_cast<__mmask16>(n - i < 16 ? (1u << (n - i)) - 1 : 0xffffu);
+    const __m512 numbers = _mm512_maskz_loadu_ps(valid, row + i);
+    const __mmask16 some = _mm512_mask_cmp_ps_mask(valid, numbers, _mm512_setzero_ps(), _CMP_NEQ_UQ);
     const __m512i at = _mm512_add_epi32(lanes, _mm512_set1_epi32(static_cast<int32_t>(i)));
     _mm512_storeu_si512(index + found, _mm512_maskz_compress_epi32(some, at));
     _mm512_storeu_ps(value + found, _mm512_maskz_compress_ps(some, numbers));
@@ -40,7 +40,7 @@ inline int32_t list_events(const double* row, int64_t n, int32_t* index, double*
   return found;
 }
 
-// V vectors of a row, to which rows are added in order, each times its value.
+// Adds rows, each times its value, in order, to V vectors of a row.
 template <int V, class C>
 inline void add_rows(C* row, const C* rows, int64_t stride, const int32_t* index, const C* value, int32_t count) {
   constexpr int64_t kLanes = Vectors<C>::kLanes;
@@ -53,15 +53,15 @@ inline void add_rows(C* row, const C* rows, int64_t stride, const int32_t* index
   for (int v = 0; v < V; v++) vector_at(row + v * kLanes) = sum[v];
 }
 
-// V vectors of a row, added to rows, each times its value.
+// Adds V vectors of a row, times the value of each event, to the rows of the events.
 template <int V, class C>
 inline void add_to_rows(const C* row, C* rows, int64_t stride, const int32_t* index, const C* value, int32_t count) {
   constexpr int64_t kLanes = Vectors<C>::kLanes;
-  typename Vectors<C>::Type given[V];
-  for (int v = 0; v < V; v++) given[v] = vector_at(row + v * kLanes);
+  typename Vectors<C>::Type vectors[V];
+  for (int v = 0; v < V; v++) vectors[v] = vector_at(row + v * kLanes);
   for (int32_t e = 0; e < count; e++) {
     C* to = rows + index[e] * stride;
-    for (int v = 0; v < V; v++) vector_at(to + v * kLanes) += value[e] * given[v];
+    for (int v = 0; v < V; v++) vector_at(to + v * kLanes) += value[e] * vectors[v];
   }
 }
 

@@ -1,4 +1,4 @@
-// Rows that are seldom read or written, converted: declared in rows.h.
+// Conversion of rows in rare dtypes and layouts: declared in rows.h.
 #include "cpu/rows.h"
 
 namespace snnfast::cpu::SNNFAST_ISA {
@@ -27,7 +27,7 @@ void fill(C* row, int64_t m, C value) {
   for (int64_t i = 0; i < m; i++) row[i] = value;
 }
 
-// As runs: of neurons that share a value, or of values side by side.
+// In runs: of neurons that share a value, or of contiguous values.
 template <class C>
 void read_runs(const Param& p, int64_t n0, int64_t m, int64_t lines, C* row) {
   if (!p.data || p.count == 1) return fill(row, lines, param_of_neuron<C>(p, 0));

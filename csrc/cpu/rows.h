@@ -9,12 +9,12 @@
 
 namespace snnfast::cpu::SNNFAST_ISA {
 
-// Row t of neurons [n0, n0 + m), converted to buffer, which is returned: rows that repeat one value, or in another
-// dtype than that of buffer and bfloat16. Compiled once (rows.cpp), not wherever a row is read.
+// Converts row t of neurons [n0, n0 + m) to buffer, which is returned: rows that repeat one value, or in another dtype
+// than that of buffer and bfloat16. Compiled once (rows.cpp), not wherever a row is read.
 const float* read_rare_row(const Rows& rows, int64_t t, int64_t n0, int64_t m, float* buffer);
 const double* read_rare_row(const Rows& rows, int64_t t, int64_t n0, int64_t m, double* buffer);
 void flush_half(void* out, int64_t m, const float* buffer);
-// A parameter of neurons [n0, n0 + m); behind them the last one's, up to `lines`.
+// Parameter of neurons [n0, n0 + m); the last value is repeated up to `lines`.
 void read_param(const Param& p, int64_t n0, int64_t m, int64_t lines, float* row);
 void read_param(const Param& p, int64_t n0, int64_t m, int64_t lines, double* row);
 
@@ -35,14 +35,14 @@ constexpr Dtype native() {
 }
 
 template <class C>
-constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(C));  // how many make a line of the caches
+constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(C));  // elements of a cache line
 
 template <class T>
 inline const T* row_at(const Rows& rows, int64_t t, int64_t n0) {
   return static_cast<const T*>(rows.data) + t * rows.time_stride + n0 * rows.inner_stride;
 }
 
-// Row t of neurons [n0, n0 + m) in C: in place where it lies so, else in buffer.
+// Row t of neurons [n0, n0 + m) in C: in place if possible, else in buffer.
 template <class C>
 inline const C* read_row(const Rows& rows, int64_t t, int64_t n0, int64_t m, C* buffer) {
   if (rows.inner_stride) {
@@ -69,8 +69,8 @@ inline const char* address(const Rows& rows, int64_t t, int64_t n0) {
   return static_cast<const char*>(rows.data) + (t * rows.time_stride + n0 * rows.inner_stride) * bytes_of(rows.dtype);
 }
 
-// The rows of a block lie far apart, so the hardware does not see the next one coming. A row that does not exist costs
-// nothing but the instruction. Cache: 3 for L1, 2 for L2.
+// The rows of a block are far apart, so the hardware does not prefetch the next one. Prefetching a row that does not
+// exist costs only the instruction. Cache: 3 for L1, 2 for L2.
 constexpr int64_t kAhead = 2;
 template <int Cache = 3>
 inline void prefetch_row(const Rows& rows, int64_t t, int64_t n0, int64_t m) {
@@ -78,18 +78,18 @@ inline void prefetch_row(const Rows& rows, int64_t t, int64_t n0, int64_t m) {
   const char* row = address(rows, t, n0);
   const int64_t end = rows.inner_stride ? m * bytes_of(rows.dtype) : 1;
   for (int64_t i = 0; i < end; i += 64) __builtin_prefetch(row + i, 0, Cache);
-  __builtin_prefetch(row + end - 1, 0, Cache);  // of rows that begin within a line
+  __builtin_prefetch(row + end - 1, 0, Cache);  // for rows that begin within a line
 }
 
-enum class Order { forward, backward };  // in which the steps of a segment are read
+enum class Order { forward, backward };  // of the steps of a segment
 
-// Fetches the rows that a scan reads later, one a step, into L2, for tensors that no cache holds: the prefetches into
-// L1 above come too late for memory, and L1 has too few misses under way (on Zen 4 rows come at 14 GB/s by them, at 19
-// by these). The scan takes one block of neurons after the other, each through T steps in segments of K, the last
-// segment first.
+// Prefetches the rows that a scan reads later, one per step, into L2, for tensors larger than the caches: the
+// prefetches into L1 above come too late for memory, and L1 allows too few outstanding misses (on Zen 4 they read rows
+// at 14 GB/s, these at 19). The scan processes one block of neurons after the other, each through T steps in segments
+// of K, the last segment first.
 class RowsAhead {
  public:
-  // Not inline: once a call of a kernel, in each of its many versions.
+  // Not inline: called once per kernel call, from many kernels.
   __attribute__((noinline)) RowsAhead(const Rows& rows, int64_t T, int64_t K, int64_t begin, int64_t end, int64_t block,
                                       Order order, bool wanted)
       : rows_(rows),
@@ -108,13 +108,13 @@ class RowsAhead {
 
   void fetch() {
     if (!wanted_) return;
-    const int64_t left = end_ - n0_;
-    if (left > 0)
-      prefetch_row<2>(rows_, t0_ + (order_ == Order::forward ? j_ : length_ - 1 - j_), n0_, min(left, block_));
+    const int64_t remaining = end_ - n0_;
+    if (remaining > 0)
+      prefetch_row<2>(rows_, t0_ + (order_ == Order::forward ? j_ : length_ - 1 - j_), n0_, min(remaining, block_));
     next();
   }
 
-  // The same of rows that are so many lines.
+  // The same for rows of a fixed number of lines.
   template <int Lines>
   inline void fetch_lines() {
     if (!wanted_) return;
@@ -128,13 +128,13 @@ class RowsAhead {
   }
 
  private:
-  static constexpr int64_t kDistance = 16;  // rows; the scan reads so many in about 400 ns
+  static constexpr int64_t kDistance = 16;  // rows; the scan reads as many in about 400 ns
 
   const Rows& rows_;
   const bool wanted_;
   const int64_t K_, last_, rest_, end_, block_;
   const Order order_;
-  int64_t n0_, t0_, length_, j_ = 0;  // the row fetched next is row j_, in reading order, of the segment from t0_
+  int64_t n0_, t0_, length_, j_ = 0;  // the next row to fetch is row j_, in reading order, of the segment from t0_
 
   void next() {
     if (++j_ < length_) return;
@@ -145,7 +145,7 @@ class RowsAhead {
   }
 };
 
-// Outputs from here on are written past the caches: a normal store first reads the line that it overwrites. Measured
+// Outputs of this size or larger bypass the caches: a normal store first reads the line that it overwrites. Measured
 // with the next reader included: the same at 4 MiB, better above, worse at 2 MiB, which a cache still holds.
 constexpr int64_t kStreamBytes = int64_t{4} << 20;
 
@@ -154,7 +154,7 @@ inline bool streams(int64_t T, int64_t N) {
   return T * N * static_cast<int64_t>(sizeof(C)) >= kStreamBytes;
 }
 
-// Rows of larger tensors come from memory. Measured with an L3 of 32 MiB: RowsAhead costs time at 6 MiB, none at 8,
+// Rows of larger tensors come from memory. Measured with an L3 of 32 MiB: RowsAhead costs time at 6 MiB, none at 8, and
 // saves some at 12.
 template <class C>
 inline bool beyond_caches(int64_t T, int64_t N) {
@@ -178,27 +178,27 @@ inline void stream_line(void* to, const void* from) {
   _mm_stream_si128(static_cast<__m128i*>(to), _mm_loadu_si128(static_cast<const __m128i*>(from)));
 }
 #endif
-inline void stream_done() { _mm_sfence(); }  // before another thread may read them
+inline void stream_done() { _mm_sfence(); }  // before another thread reads the lines
 #else
 constexpr int64_t kStreamLine = 0;
 inline void stream_line(void*, const void*) {}
 inline void stream_done() {}
 #endif
 
-// Whether a row of an output, which begins there, is written past the caches.
+// Whether an output row that begins at `row` bypasses the caches.
 inline bool writes_past(const void* row, bool streaming) {
   return kStreamLine && streaming && reinterpret_cast<uintptr_t>(row) % 64 == 0;
 }
 
-// A line past the caches.
+// Writes a line past the caches.
 template <class C>
 inline __attribute__((always_inline)) void stream_whole(C* to, const C* line) {
   for (int64_t i = 0; i < 64; i += kStreamLine ? kStreamLine : 64)
     stream_line(to + i / sizeof(C), line + i / sizeof(C));
 }
 
-// Writes a line that was just computed. Inlined, it takes it from the register where it was: a line that went through a
-// buffer would be stored twice, and stores are what such loops wait for.
+// Writes a line that was just computed. Inlined, it stores from the register: a line that went through a buffer would
+// be stored twice, and such loops are bound by stores.
 template <class C>
 inline __attribute__((always_inline)) void write_line(C* to, const C* line, bool past) {
   if (__builtin_expect(kStreamLine && past, 0))
@@ -222,22 +222,22 @@ inline void stream(C* to, const C* from, int64_t m) {
   copy(to + i, from + i, m - i);
 }
 
-// Rows that begin within a line of the caches, written past these a block at a time, blocks of neurons [begin, end) one
-// after the other. The line in which two blocks meet is written with the second; the end of the first is kept until
-// then, of the first steps, and for others goes through the caches.
+// Rows that begin within a cache line, written past the caches block by block, for consecutive blocks of neurons
+// [begin, end). A line shared by two blocks is written with the second; until then the end of the first block is
+// stored, for the first kSteps steps. Later steps use the caches.
 template <class C>
 class AcrossLines {
  public:
   AcrossLines(int64_t begin, int64_t end) : begin_(begin), end_(end) {}
 
-  // Whether rows of N numbers, the first of which stands at `data`, are such.
+  // Whether rows of N numbers, the first of which is at `data`, begin within a line and bypass the caches.
   static bool wanted(const void* data, Dtype dtype, int64_t N, bool streaming) {
     return kStreamLine && streaming && dtype == native<C>() &&
            (N % kLine<C> != 0 || reinterpret_cast<uintptr_t>(data) % 64 != 0);
   }
 
-  // Step t of neurons [n0, n0 + m). row: aligned, readable to the end of its last line; a block ends with a line, but
-  // for the last one. Not inline: one version for all neurons.
+  // Step t of neurons [n0, n0 + m). row: aligned, readable to the end of its last line; a block ends with a line,
+  // except the last one. Not inline: one version for all neurons.
   __attribute__((noinline)) void write(int64_t t, int64_t n0, int64_t m, C* to, const C* row) {
     constexpr int64_t line = kLine<C>;
     const int64_t before = static_cast<int64_t>(reinterpret_cast<uintptr_t>(to) % 64 / sizeof(C));
@@ -246,7 +246,7 @@ class AcrossLines {
       copy(to, row, i);
     } else if (before) {
       alignas(64) C ends[2 * line];
-      __builtin_memcpy(ends, kept_[t], 64);
+      __builtin_memcpy(ends, line_ends_[t], 64);
       __builtin_memcpy(ends + line, row, 64);
       if (m < line - before) return copy(to - before, ends + line - before, before + m);
       stream_whole(to - before, ends + line - before);
@@ -255,17 +255,17 @@ class AcrossLines {
     if (n0 + m == end_ || t >= kSteps)
       copy(to + i, row + i, m - i);
     else
-      __builtin_memcpy(kept_[t], row + m - line, 64);
+      __builtin_memcpy(line_ends_[t], row + m - line, 64);
   }
 
  private:
   static constexpr int64_t kSteps = 256;
 
   const int64_t begin_, end_;
-  alignas(64) C kept_[kSteps][kLine<C>];
+  alignas(64) C line_ends_[kSteps][kLine<C>];
 };
 
-// Where to compute row t of a contiguous [T, N] output: in place, or in buffer for flush_row to convert or stream.
+// Row t of a contiguous [T, N] output while it is computed: in place, or buffer, which flush_row converts or streams.
 template <class C>
 inline C* output_row(void* data, Dtype dtype, int64_t offset, bool buffered, C* buffer) {
   return dtype == native<C>() && !buffered ? static_cast<C*>(data) + offset : buffer;
@@ -277,7 +277,7 @@ inline void convert_out(const float* row, int64_t m, T* out) {
   for (int64_t i = 0; i < m; i++) out[i] = Store<T>::from(row[i]);
 }
 
-// An output is in 16 bits only where C is float.
+// Outputs are in 16 bits only if C is float.
 template <class C>
 inline void flush_row(void* data, Dtype dtype, int64_t offset, int64_t m, bool streaming, const C* buffer) {
   if constexpr (native<C>() == Dtype::f32) {

@@ -7,8 +7,7 @@
 namespace snnfast::cpu::SNNFAST_ISA {
 namespace {
 
-// Bits of 64 elements, and in `others` a bit for each that is neither 0 nor 1. The magnitude of 0 is 0, whatever its
-// sign.
+// Bits of 64 elements, and in `others` a bit for each that is neither 0 nor 1. `magnitude` masks the sign.
 template <class U>
 inline uint64_t bits_of(const U* x, U magnitude, U one, uint64_t* others) {
   alignas(64) int8_t spikes[64], odd[64];
@@ -43,7 +42,7 @@ void find(const SpikeBits& a, int64_t begin, int64_t end, U magnitude, U one, Sp
   found->nonzeros = nonzeros, found->others = others;
 }
 
-// U: an integer as large as an element, whose bits for 1 are `one`.
+// U: integer of the size of an element; `one`: the bits of 1.
 template <class U>
 void expand(const SpikeBits& a, int64_t begin, int64_t end, U one, void* x) {
   for (int64_t r = begin; r < end; r++) {
@@ -51,7 +50,7 @@ void expand(const SpikeBits& a, int64_t begin, int64_t end, U one, void* x) {
     for (int64_t i = 0; i < a.inputs; i += 32) {
       const uint32_t bits = static_cast<uint32_t>(a.bits[r * a.words + i / 64] >> i % 64);
       U values[32];
-      // arithmetic and not a choice, which GCC makes a branch for each element
+      // arithmetic rather than a condition, for which GCC emits a branch per element
       for (int l = 0; l < 32; l++) values[l] = static_cast<U>(U{0} - static_cast<U>(bits >> l & 1)) & one;
       memcpy(row + i, values, sizeof(U) * static_cast<size_t>(min(a.inputs - i, 32)));
     }
@@ -60,7 +59,7 @@ void expand(const SpikeBits& a, int64_t begin, int64_t end, U one, void* x) {
 
 }  // namespace
 
-// Bits of the rows [begin, end), and how many there are.
+// Bits of the rows [begin, end), and the numbers of nonzero and of other elements.
 void spike_bits(const SpikeBits& a, int64_t begin, int64_t end, SpikesFound* found) {
   if (a.bytes) return find<uint8_t>(a, begin, end, 0xff, 1, found);
   switch (a.dtype) {
@@ -71,7 +70,7 @@ void spike_bits(const SpikeBits& a, int64_t begin, int64_t end, SpikesFound* fou
   }
 }
 
-// 0 and 1 in `x`, for the rows [begin, end).
+// Writes 0 and 1 to `x`, for the rows [begin, end).
 void spike_values(const SpikeBits& a, int64_t begin, int64_t end, void* x) {
   switch (a.dtype) {
     case Dtype::f32: return expand<uint32_t>(a, begin, end, 0x3f800000u, x);

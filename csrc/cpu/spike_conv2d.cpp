@@ -7,11 +7,11 @@ namespace {
 
 template <class T>
 struct Lanes {
-  typedef T Loose __attribute__((vector_size(kVectorBytes), aligned(sizeof(T))));  // anywhere in memory
+  typedef T Loose __attribute__((vector_size(kVectorBytes), aligned(sizeof(T))));  // unaligned
   static constexpr int64_t kCount = Vectors<T>::kLanes, kLine = kConvLine / kCount;
 };
 
-// The bits of an image, and its values where they are not all 1.
+// Bits of an image, and its values unless they are all 0 or 1.
 template <class T>
 struct Image {
   const uint64_t* bits;
@@ -20,10 +20,10 @@ struct Image {
 
 template <class T>
 Image<T> image(const SpikeConv2d& a, int64_t n) {
-  return {a.bits + n * conv_words(a), a.ones ? nullptr : static_cast<const T*>(a.x) + n * a.H * a.W * a.C};
+  return {a.bits + n * conv_words(a), a.binary ? nullptr : static_cast<const T*>(a.x) + n * a.H * a.W * a.C};
 }
 
-// calls found(c, value) for all channels of pixel p that are not 0.
+// Calls found(c, value) for all nonzero channels of pixel p.
 template <class T, class Found>
 inline void each_event(const SpikeConv2d& a, const Image<T>& image, int64_t p, const Found& found) {
   for (int64_t c = 0; c < a.C; c += 64) {
@@ -38,11 +38,11 @@ inline void each_event(const SpikeConv2d& a, const Image<T>& image, int64_t p, c
   }
 }
 
-// The events of an image, row by row: an event's key is its place in its row, its column times C and its channel.
+// Events of an image, row by row. Key of an event: its index in its row, column times C plus channel.
 template <class T>
 struct Events {
   T* values;
-  int32_t *keys, *starts;  // of the events of each pixel, and the end of the last
+  int32_t *keys, *starts;  // starts: first event of each pixel, and the end of the last
 };
 
 template <class T, class X>
@@ -64,14 +64,14 @@ Events<T> list_events(const SpikeConv2d& a, const Image<X>& image, char* scratch
   return e;
 }
 
-// The outputs [o, o + 16 Lines) of an image, where the table's rows are.
-template <class T, int Lines, bool Ones>
+// Outputs [o, o + 16 Lines) of an image, with their part of the table.
+template <class T, int Lines, bool Binary>
 void sum_image(const SpikeConv2d& a, const Events<T>& e, const T* table, int64_t o, T* y) {
   using Loose = typename Lanes<T>::Loose;
   constexpr int64_t lanes = Lanes<T>::kCount, V = Lines * Lanes<T>::kLine, width = Lines * kConvLine;
   T bias[width], out[width];
-  const T* given = static_cast<const T*>(a.bias);
-  for (int64_t i = 0; i < width; i++) bias[i] = given && o + i < a.O ? given[o + i] : T(0);
+  const T* bias_data = static_cast<const T*>(a.bias);
+  for (int64_t i = 0; i < width; i++) bias[i] = bias_data && o + i < a.O ? bias_data[o + i] : T(0);
   const int64_t outputs = min(width, a.O - o);
   for (int64_t oy = 0; oy < a.out_h; oy++) {
     const int64_t y0 = oy * a.stride_h - a.pad_h, r0 = max(0, -y0), r1 = min(a.kh, a.H - y0);
@@ -80,32 +80,32 @@ void sum_image(const SpikeConv2d& a, const Events<T>& e, const T* table, int64_t
       Loose sums[V];
       for (int64_t v = 0; v < V; v++) sums[v] = *reinterpret_cast<const Loose*>(bias + v * lanes);
       for (int64_t r = r0; r < r1; r++) {
-        // The columns under a row of the kernel lie side by side, as do the rows of the table.
+        // The columns under a row of the kernel are contiguous, as are the rows of the table.
         const int32_t* row = e.starts + (y0 + r) * a.W;
         const T* rows = table + (r * a.kw - x0) * a.C * width;
         for (int32_t k = row[first], end = row[last]; k < end; k++) {
           const T* weights = rows + e.keys[k] * width;
           for (int64_t v = 0; v < V; v++) {
             const Loose w = *reinterpret_cast<const Loose*>(weights + v * lanes);
-            sums[v] += Ones ? w : w * e.values[k];
+            sums[v] += Binary ? w : w * e.values[k];
           }
         }
       }
       T* to = y + (oy * a.out_w + ox) * a.O + o;
-      T* there = outputs == width ? to : out;
-      for (int64_t v = 0; v < V; v++) *reinterpret_cast<Loose*>(there + v * lanes) = sums[v];
-      if (there == out)
+      T* target = outputs == width ? to : out;
+      for (int64_t v = 0; v < V; v++) *reinterpret_cast<Loose*>(target + v * lanes) = sums[v];
+      if (target == out)
         for (int64_t i = 0; i < outputs; i++) to[i] = out[i];
     }
   }
 }
 
-// The same of up to 16 outputs, for kernels of KW columns. For so few, an addition that waits for the one before is all
-// the work. Here the events of a pixel go, row by row of the kernel, into the KW outputs that this reaches, which stand
-// in registers meanwhile: KW sums that do not wait for each other. Each adds up the same numbers in the same order.
-// Rows of outputs that more is to come for are in a ring of kh, with the columns that lie outside of y. The table has
-// the columns of the kernel side by side, the last first.
-template <class T, bool Ones, int KW>
+// The same for up to 16 outputs and kernels of KW columns. With so few outputs, the latency of dependent additions
+// dominates. Here the events of a pixel are added, row by row of the kernel, to the KW outputs that the row reaches,
+// which are in registers: KW independent sums. Each adds the same numbers in the same order. Incomplete rows of outputs
+// are in a ring of kh, including columns outside of y. The table stores the columns of the kernel contiguously, the
+// last first.
+template <class T, bool Binary, int KW>
 void sum_pixels_by(const SpikeConv2d& a, const Events<T>& e, const T* table, T* y, T* ring) {
   using Loose = typename Lanes<T>::Loose;
   constexpr int64_t lanes = Lanes<T>::kCount, V = Lanes<T>::kLine, width = kConvLine;
@@ -117,15 +117,14 @@ void sum_pixels_by(const SpikeConv2d& a, const Events<T>& e, const T* table, T* 
       for (int64_t i = 0; i < width; i++) row[x * width + i] = bias[i];
   };
   for (int64_t r = 0; r < a.kh; r++) start(ring + r * columns * width);
-  for (int64_t f = 0; f < a.H + a.kh - 1;
-       f++) {  // row f of x is the last for row f of the outputs, of which y begins at row `above`
+  for (int64_t f = 0; f < a.H + a.kh - 1; f++) {  // row f of x completes output row f; y begins at output row `above`
     for (int64_t x = 0; f < a.H && x < a.W; x++) {
       const int32_t first = e.starts[f * a.W + x], last = e.starts[f * a.W + x + 1];
       for (int64_t r = 0; r < a.kh && first < last; r++) {
         const int64_t row = f + a.kh - 1 - r;
         if (row < above || row >= above + a.out_h) continue;
         T* to = ring + (row % a.kh * columns + x) * width;
-        const T* rows = table + (r - x) * a.C * KW * width;  // keys begin with the pixel's column
+        const T* rows = table + (r - x) * a.C * KW * width;  // keys include the pixel's column
         Loose sums[KW][V];
         for (int j = 0; j < KW; j++)
           for (int64_t v = 0; v < V; v++) sums[j][v] = *reinterpret_cast<const Loose*>(to + j * width + v * lanes);
@@ -134,7 +133,7 @@ void sum_pixels_by(const SpikeConv2d& a, const Events<T>& e, const T* table, T* 
           for (int j = 0; j < KW; j++)
             for (int64_t v = 0; v < V; v++) {
               const Loose w = *reinterpret_cast<const Loose*>(weights + j * width + v * lanes);
-              sums[j][v] += Ones ? w : w * e.values[k];
+              sums[j][v] += Binary ? w : w * e.values[k];
             }
         }
         for (int j = 0; j < KW; j++)
@@ -149,22 +148,21 @@ void sum_pixels_by(const SpikeConv2d& a, const Events<T>& e, const T* table, T* 
   }
 }
 
-template <class T, bool Ones>
+template <class T, bool Binary>
 void sum_pixels(const SpikeConv2d& a, const Events<T>& e, const T* table, T* y, T* ring) {
-  a.kw == 3 ? sum_pixels_by<T, Ones, 3>(a, e, table, y, ring) : sum_pixels_by<T, Ones, 5>(a, e, table, y, ring);
+  a.kw == 3 ? sum_pixels_by<T, Binary, 3>(a, e, table, y, ring) : sum_pixels_by<T, Binary, 5>(a, e, table, y, ring);
 }
 
-// Pixels that the same rows and columns of the kernel see, each stride_h-th from r on and each stride_w-th from s on.
+// Pixels that meet the same weights of the kernel: every stride_h-th row from r, every stride_w-th column from s.
 struct Phase {
   int64_t r, s;
 };
 
-// Events by channel: an event's key is the row of the padded gradient that the kernel's first weight of their phase
-// sees.
+// Events by channel. Key of an event: the row of the padded gradient that the first kernel weight of its phase meets.
 template <class T>
 struct ChannelEvents {
-  T *padded, *values;      // padded: [out_h + 2 (kh - 1), out_w + 2 (kw - 1), width], 0 around the gradient
-  int32_t *keys, *counts;  // keys and values have H W places a channel
+  T *padded, *values;      // padded: [out_h + 2 (kh - 1), out_w + 2 (kw - 1), width], zeros around the gradient
+  int32_t *keys, *counts;  // keys and values have H W entries per channel
 };
 
 template <class T>
@@ -193,15 +191,15 @@ ChannelEvents<T> list_by_channel(const SpikeConv2d& a, const Image<T>& image, Ph
   return e;
 }
 
-// The place in the kernel of the next weight of a phase, `taps` columns on.
+// Index in the kernel of the next weight of a phase, `taps` columns on.
 inline int64_t next_tap(const SpikeConv2d& a, Phase phase, int64_t tap, int64_t taps) {
   const int64_t r = tap / a.kw, s = tap % a.kw + taps * a.stride_w;
   return s < a.kw ? r * a.kw + s : (r + a.stride_h) * a.kw + phase.s;
 }
 
-// KW: the columns of the kernel, or 1 for any. Where registers hold their sums, the weights of a row of the kernel are
-// summed at once: their gradients lie side by side.
-template <class T, int Lines, bool Ones, int KW>
+// KW: columns of the kernel, or 1 for any number. If the sums fit in registers, the weights of a row of the kernel are
+// summed together: their gradients are contiguous.
+template <class T, int Lines, bool Binary, int KW>
 void sum_gradient_by(const SpikeConv2d& a, const ChannelEvents<T>& e, Phase phase, T* table) {
   using Loose = typename Lanes<T>::Loose;
   constexpr int64_t lanes = Lanes<T>::kCount, V = Lines * Lanes<T>::kLine, width = Lines * kConvLine;
@@ -211,7 +209,7 @@ void sum_gradient_by(const SpikeConv2d& a, const ChannelEvents<T>& e, Phase phas
     const int32_t *keys = e.keys + c * a.H * a.W, count = e.counts[c];
     const T* values = e.values + c * a.H * a.W;
     if (count == 0) continue;
-    // With a stride `taps` is 1.
+    // With a stride, `taps` is 1.
     for (int64_t tap = phase.r * a.kw + phase.s; tap < a.kh * a.kw; tap = next_tap(a, phase, tap, taps)) {
       const T* seen =
           e.padded - ((tap / a.kw - phase.r) / a.stride_h * padded_w + (tap % a.kw - phase.s) / a.stride_w) * width;
@@ -222,12 +220,12 @@ void sum_gradient_by(const SpikeConv2d& a, const ChannelEvents<T>& e, Phase phas
       const auto add = [&](Loose* some, int64_t j, int32_t k) {
         for (int64_t v = 0; v < V; v++) {
           const Loose g = *reinterpret_cast<const Loose*>(seen + (keys[k] - j) * width + v * lanes);
-          some[v] += Ones ? g : g * values[k];
+          some[v] += Binary ? g : g * values[k];
         }
       };
       int32_t k = 0;
-      // Few outputs have two sums, one event to each in turn: an addition waits for the one before, and few do not fill
-      // the wait.
+      // With few outputs, events alternate between two sums: an addition waits for the one before, and few outputs do
+      // not fill the wait.
       constexpr bool two = Lines <= 2 && taps == 1;
       for (; two && k + 2 <= count; k += 2) add(sums[0], 0, k), add(others, 0, k + 1);
       for (; k < count; k++)
@@ -240,16 +238,16 @@ void sum_gradient_by(const SpikeConv2d& a, const ChannelEvents<T>& e, Phase phas
   }
 }
 
-template <class T, int Lines, bool Ones>
+template <class T, int Lines, bool Binary>
 void sum_gradient(const SpikeConv2d& a, const ChannelEvents<T>& e, Phase phase, T* table) {
   switch (a.stride_w == 1 ? a.kw : 1) {
-    case 3: return sum_gradient_by<T, Lines, Ones, 3>(a, e, phase, table);
-    case 5: return sum_gradient_by<T, Lines, Ones, 5>(a, e, phase, table);
-    default: return sum_gradient_by<T, Lines, Ones, 1>(a, e, phase, table);
+    case 3: return sum_gradient_by<T, Lines, Binary, 3>(a, e, phase, table);
+    case 5: return sum_gradient_by<T, Lines, Binary, 5>(a, e, phase, table);
+    default: return sum_gradient_by<T, Lines, Binary, 1>(a, e, phase, table);
   }
 }
 
-// The gradient of an image, and where that is asked for the zeros around it, which stay from one image to the next.
+// Copies the gradient of an image; `zeros`: clears its padding first, which then persists from image to image.
 template <class T>
 void pad(const SpikeConv2d& a, const T* grad, int64_t o, int64_t width, T* padded, bool zeros) {
   const int64_t padded_w = a.out_w + 2 * (a.kw - 1), rows = a.out_h + 2 * (a.kh - 1), outputs = min(width, a.O - o);
@@ -266,26 +264,26 @@ void pad(const SpikeConv2d& a, const T* grad, int64_t o, int64_t width, T* padde
     }
 }
 
-// run(lines, o, offset of its part of the table) for each block of outputs.
+// Calls run(lines, o, offset of its part of the table) for each block of outputs.
 template <class Run>
 void each_block(const SpikeConv2d& a, const Run& run) {
   for (int64_t o = 0; o < a.O; o += kConvBlock)
     run((min(kConvBlock, a.O - o) + kConvLine - 1) / kConvLine, o, a.kh * a.kw * a.C * o);
 }
 
-// choice(Lines, Ones) as template arguments of one of eight functions.
-#define SNNFAST_CONV_CHOICE(NAME, LINES, ONES)                    \
-  (LINES == 1   ? (ONES ? &NAME<T, 1, true> : &NAME<T, 1, false>) \
-   : LINES == 2 ? (ONES ? &NAME<T, 2, true> : &NAME<T, 2, false>) \
-   : LINES == 3 ? (ONES ? &NAME<T, 3, true> : &NAME<T, 3, false>) \
-                : (ONES ? &NAME<T, 4, true> : &NAME<T, 4, false>))
+// Instantiation of NAME for run-time values of its template arguments.
+#define SNNFAST_CONV_CHOICE(NAME, LINES, BINARY)                    \
+  (LINES == 1   ? (BINARY ? &NAME<T, 1, true> : &NAME<T, 1, false>) \
+   : LINES == 2 ? (BINARY ? &NAME<T, 2, true> : &NAME<T, 2, false>) \
+   : LINES == 3 ? (BINARY ? &NAME<T, 3, true> : &NAME<T, 3, false>) \
+                : (BINARY ? &NAME<T, 4, true> : &NAME<T, 4, false>))
 
 bool by_pixels(const SpikeConv2d& a) {
   return a.O <= kConvLine && (a.kw == 3 || a.kw == 5) && a.stride_h == 1 && a.stride_w == 1;
 }
 
-// at(place in the weight, place in the table) of the weights of W outputs from o on, some inputs at a time, so that
-// what is written or read far apart stays in the first-level cache. The places of outputs that are not there are -1.
+// Calls at(index in the weight, index in the table) for the weights of W outputs from o on, some inputs at a time, so
+// that strided accesses stay in L1. Outputs that do not exist have index -1 in the weight.
 template <class At>
 void each_weight(const SpikeConv2d& a, int64_t o, int64_t W, const At& at) {
   constexpr int64_t inputs = 16;
@@ -294,27 +292,27 @@ void each_weight(const SpikeConv2d& a, int64_t o, int64_t W, const At& at) {
     for (int64_t i = 0; i < W; i++)
       for (int64_t c = c0; c < min(c0 + inputs, a.C); c++)
         for (int64_t tap = 0; tap < taps; tap++) {
-          const int64_t place = a.turned ? (c * a.O + o + i) * taps + taps - 1 - tap : ((o + i) * a.C + c) * taps + tap;
-          at(o + i < a.O ? place : -1, (tap * a.C + c) * W + i);
+          const int64_t index = a.turned ? (c * a.O + o + i) * taps + taps - 1 - tap : ((o + i) * a.C + c) * taps + tap;
+          at(o + i < a.O ? index : -1, (tap * a.C + c) * W + i);
         }
 }
 
-// X: of x and weight, T: of sums.
+// X: type of x and weight; T: type of the sums.
 template <class T, class X = T>
 void pack(const SpikeConv2d& a) {
   const X* weight = static_cast<const X*>(a.weight);
   T* table = static_cast<T*>(a.table);
   if (by_pixels(a)) {
-    each_weight(a, 0, kConvLine, [&](int64_t place, int64_t to) {
+    each_weight(a, 0, kConvLine, [&](int64_t index, int64_t to) {
       const int64_t i = to % kConvLine, c = to / kConvLine % a.C, tap = to / kConvLine / a.C, r = tap / a.kw,
                     s = a.kw - 1 - tap % a.kw;
-      table[((r * a.C + c) * a.kw + s) * kConvLine + i] = place < 0 ? T(0) : weight[place];
+      table[((r * a.C + c) * a.kw + s) * kConvLine + i] = index < 0 ? T(0) : weight[index];
     });
     return;
   }
   each_block(a, [&](int64_t lines, int64_t o, int64_t offset) {
     each_weight(a, o, lines * kConvLine,
-                [&](int64_t place, int64_t to) { table[offset + to] = place < 0 ? T(0) : weight[place]; });
+                [&](int64_t index, int64_t to) { table[offset + to] = index < 0 ? T(0) : weight[index]; });
   });
 }
 
@@ -324,7 +322,7 @@ void forward_images(const SpikeConv2d& a, int64_t begin, int64_t end, char* scra
   for (int64_t n = begin; n < end; n++) {
     T* y = static_cast<T*>(a.y) + n * a.out_h * a.out_w * a.O;
     if (by_pixels(a)) {
-      const auto run = a.ones ? &sum_pixels<T, true> : &sum_pixels<T, false>;
+      const auto run = a.binary ? &sum_pixels<T, true> : &sum_pixels<T, false>;
       T* ring = reinterpret_cast<T*>(scratch);
       run(a, list_events<T>(a, image<X>(a, n), reinterpret_cast<char*>(ring + a.kh * (a.W + a.kw - 1) * kConvLine)),
           table, y, ring);
@@ -332,7 +330,7 @@ void forward_images(const SpikeConv2d& a, int64_t begin, int64_t end, char* scra
     }
     const Events<T> e = list_events<T>(a, image<X>(a, n), scratch);
     each_block(a, [&](int64_t lines, int64_t o, int64_t offset) {
-      const auto run = SNNFAST_CONV_CHOICE(sum_image, lines, a.ones);
+      const auto run = SNNFAST_CONV_CHOICE(sum_image, lines, a.binary);
       run(a, e, table + offset, o, y);
     });
   }
@@ -353,7 +351,7 @@ void backward_groups(const SpikeConv2d& a, int64_t begin, int64_t end, char* scr
             pad(a, static_cast<const T*>(a.grad) + n * a.out_h * a.out_w * a.O, o, lines * kConvLine, e.padded,
                 lines != padded_for);
             padded_for = lines;
-            const auto run = SNNFAST_CONV_CHOICE(sum_gradient, lines, a.ones);
+            const auto run = SNNFAST_CONV_CHOICE(sum_gradient, lines, a.binary);
             run(a, e, phase, table + offset);
           });
         }
@@ -368,8 +366,8 @@ void unpack(const SpikeConv2d& a) {
   for (int64_t group = 1; group < a.groups; group++)
     for (int64_t i = 0; i < size; i++) tables[i] += tables[group * size + i];
   each_block(a, [&](int64_t lines, int64_t o, int64_t offset) {
-    each_weight(a, o, lines * kConvLine, [&](int64_t place, int64_t from) {
-      if (place >= 0) weight[place] = tables[offset + from];
+    each_weight(a, o, lines * kConvLine, [&](int64_t index, int64_t from) {
+      if (index >= 0) weight[index] = tables[offset + from];
     });
   });
 }

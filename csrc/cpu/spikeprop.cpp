@@ -1,6 +1,6 @@
-// Neurons are SIMD lanes, by blocks whose weights lie side by side for each event. The block is the outer loop, so that
-// its weights stay in the caches, and a sample ends when all lanes have fired. What a lane needs to find its time is
-// noted at its crossing and solved for the whole block at once.
+// Neurons are SIMD lanes, in blocks whose weights are contiguous for each event. The block is the outer loop, so that
+// its weights stay in the caches, and a sample ends when all lanes have fired. Crossings are only recorded when found;
+// the spike times are then solved for the whole block together.
 #include "core/spikeprop.h"
 
 #include "cpu/lanes.h"
@@ -15,7 +15,7 @@ constexpr int kMaxLanes = 32;
 template <class C>
 using Lanes = C[kMaxLanes];
 
-// Where each lane fires, or has its largest potential: the potential at the begin of an interval, and the time since.
+// Crossing or largest potential of each lane: the potential at the beginning of an interval, and the time since.
 template <class C>
 struct Found {
   alignas(64) Lanes<C> q, p, after, top, time;
@@ -30,13 +30,13 @@ struct Site {
   const C* w;            // [N, lanes]
   const int32_t* order;  // of the sample
   const C* times;
-  int64_t n, kept, intervals, lanes;
+  int64_t n, stored, intervals, lanes;
   Intervals<C> v;
   Grid<C> grid;
   int64_t first_point;
 };
 
-// Adds the weights of the events [begin, end) to p; four sums side by side where many come at one time.
+// Adds the weights of the events [begin, end) to p; four independent sums if many events are simultaneous.
 template <class V, int NV, class C>
 inline void add_weights(const Site<C>& s, int64_t begin, int64_t end, V* p) {
   constexpr int L = NV * static_cast<int>(sizeof(V) / sizeof(C));
@@ -72,7 +72,7 @@ inline void note(Found<C>& f, uint32_t lanes, const C* q, const C* p, C after, C
   }
 }
 
-// Goes through the events until all lanes of `alive` have fired; returns those that have not.
+// Processes the events until all lanes of `alive` have fired; returns those that have not.
 template <class C, int NV>
 uint32_t find_crossings(const Site<C>& s, uint32_t alive, Found<C>& f) {
   typedef typename Vectors<C>::Type V;
@@ -124,7 +124,7 @@ uint32_t find_crossings(const Site<C>& s, uint32_t alive, Found<C>& f) {
   return alive;
 }
 
-// Time of the crossing since the begin of the interval, for the lanes of `fired`.
+// Time of the crossing since the beginning of the interval, for the lanes of `fired`.
 template <class C, int L>
 void solve(const Site<C>& s, uint32_t fired, Found<C>& f) {
   const SpikePropConstants<C>& c = s.constants;
@@ -149,7 +149,7 @@ void solve(const Site<C>& s, uint32_t fired, Found<C>& f) {
   for (int l = 0; l < L; l++) f.time[l] += f.after[l];
 }
 
-// The last of the largest potentials of the lanes in `silent`, and the events before it.
+// The last of the largest potentials of the lanes in `silent`, and the number of events before it.
 template <class C, int NV>
 void find_peaks(const Site<C>& s, uint32_t silent, Found<C>& f, C* largest, int32_t* before, C* slope) {
   typedef typename Vectors<C>::Type V;
@@ -174,7 +174,7 @@ void find_peaks(const Site<C>& s, uint32_t silent, Found<C>& f, C* largest, int3
                 g);
     } else {
       for (int l = 0; l < L; l++) {
-        if (!(p[l] * c.tau > (q[l] > 0 ? q[l] : C(0)))) continue;  // falls from here on
+        if (!(p[l] * c.tau > (q[l] > 0 ? q[l] : C(0)))) continue;  // the potential falls from here on
         const C top = spikeprop_top(q[l], p[l], length, c.tau);
         if (top < length)
           offer(l, spikeprop_potential(q[l], p[l], top, c.inverse_tau), top, s.v.begin[g] + top, g);
@@ -192,7 +192,7 @@ void find_peaks(const Site<C>& s, uint32_t silent, Found<C>& f, C* largest, int3
     const bool at_end = f.after[l] == s.v.length[g];
     if (s.events.grid_points || at_end) slope[l] = spikeprop_slope(f.q[l], f.p[l], f.after[l], c.inverse_tau) * c.scale;
     if (s.events.grid_points || !at_end || g + 1 == s.intervals) continue;
-    // Of events at one time, it is the one from which on the potential falls that ends the rise.
+    // Among simultaneous events, the rise ends with the one after which the potential falls.
     C risen = f.p[l] * s.v.decay[g];
     for (int64_t e = s.v.end[g]; e + 1 < s.v.end[g + 1]; e++) {
       risen += s.w[static_cast<int64_t>(s.order[e]) * L + l];
@@ -256,7 +256,7 @@ void fire(const SpikePropForward& a, const SpikePropConstants<C>& c, const Spike
   }
 }
 
-// ---- before all blocks
+// Before all blocks: sorting of the events, intervals, packing of the weights.
 
 template <class C>
 void sort_samples(const SpikePropForward& a, char* memory, int64_t begin, int64_t end, void* scratch) {
@@ -269,12 +269,12 @@ void sort_samples(const SpikePropForward& a, char* memory, int64_t begin, int64_
     int32_t* order = events.order + b * events.N;
     const C* t_in = static_cast<const C*>(events.t_in) + b * events.I;
     const Range<C> input = input_range(events, t_in, &m.problems[b]);
-    const int64_t kept = list_events(events, t_in, delays.high, sorting);
-    sort_events(kept, input.low + delays.low, input.high + delays.high, sorting, times, order);
-    for (int64_t e = kept; e < events.N; e++) times[e] = kInfinity<C>, order[e] = -1;
-    int64_t n = kept;
+    const int64_t stored = list_events(events, t_in, delays.high, sorting);
+    sort_events(stored, input.low + delays.low, input.high + delays.high, sorting, times, order);
+    for (int64_t e = stored; e < events.N; e++) times[e] = kInfinity<C>, order[e] = -1;
+    int64_t n = stored;
     while (n > 0 && !(times[n - 1] < static_cast<C>(events.t_max))) n--;
-    events.counts[2 * b] = static_cast<int32_t>(n), events.counts[2 * b + 1] = static_cast<int32_t>(kept);
+    events.counts[2 * b] = static_cast<int32_t>(n), events.counts[2 * b + 1] = static_cast<int32_t>(stored);
     const Intervals<C> v = m.intervals_of(events, b);
     const int64_t intervals = find_intervals<false>(events, b, v);
     m.counts[b] = static_cast<int32_t>(intervals);
@@ -285,7 +285,7 @@ void sort_samples(const SpikePropForward& a, char* memory, int64_t begin, int64_
 
 template <class C>
 void mark_used(const SpikePropEvents& a, const SpikePropMemory<C>& m) {
-  bool all = false;  // of one sample
+  bool all = false;  // whether one sample has all events
   for (int64_t b = 0; b < a.B; b++) all |= a.counts[2 * b + 1] == a.N;
   __builtin_memset(m.used, all, static_cast<size_t>(a.N));
   if (all) return;
@@ -293,7 +293,7 @@ void mark_used(const SpikePropEvents& a, const SpikePropMemory<C>& m) {
     for (int64_t e = 0; e < a.counts[2 * b + 1]; e++) m.used[a.order[b * a.N + e]] = 1;
 }
 
-// Weights of the events of any sample, the neurons of a block side by side.
+// Packs the weights of the events of any sample, contiguous for the neurons of a block.
 template <class C>
 void pack_blocks(const SpikePropEvents& a, const void* weights, const SpikePropMemory<C>& m, int64_t begin,
                  int64_t end) {

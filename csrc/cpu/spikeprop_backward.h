@@ -1,6 +1,6 @@
 // Gradients of spike times, by the recursion of the forward pass in reverse: from the time of a neuron back to its
-// first event, dq and dp hold the derivatives of its potential by the q and p of each interval, times what the loss
-// asks of it. No exponential is taken for an event, and nothing grows in long windows.
+// first event, dq and dp hold the derivatives of its potential with respect to q and p of each interval, times the
+// gradient of the loss. Events need no exponential, and nothing grows in long windows.
 #pragma once
 #include "core/spikeprop.h"
 #include "cpu/lanes.h"
@@ -11,13 +11,13 @@ namespace {
 
 constexpr int kMaxWidth = 32;
 
-// Where the lanes of a block begin to go back: from an interval (-1: not at all), with these derivatives there.
+// Start of the reverse recursion of the lanes of a block: an interval (-1: none), with these derivatives there.
 template <class C>
 struct Starts {
-  alignas(64) C dq[kMaxWidth], dp[kMaxWidth], dr[kMaxWidth];  // by q, p, and p times the time since
+  alignas(64) C dq[kMaxWidth], dp[kMaxWidth], dr[kMaxWidth];  // with respect to q, p, and p times the time since
   alignas(64) int32_t interval[kMaxWidth];
-  alignas(64) C weight[kMaxWidth];  // of the potential at that time in the loss
-  uint32_t kinks;                   // lanes whose largest potential sits at the next event, which pulls it down
+  alignas(64) C weight[kMaxWidth];  // gradient of the loss with respect to the potential at that time
+  uint32_t kinks;                   // lanes whose largest potential is at the next event, which lowers it
   int32_t last;
 };
 
@@ -47,7 +47,7 @@ Starts<C> starts_of(const SpikePropBackward& a, const SpikePropConstants<C>& c, 
     int32_t g = v.of_event[before - 1];
     if (!fired && !events.grid_points) {
       if (before < events.counts[2 * b + 1] && times[before] == time[l]) s.kinks |= uint32_t{1} << l;
-      if (before != v.end[g]) g--;  // only some of the events at one time: they add no potential
+      if (before != v.end[g]) g--;  // only some of the simultaneous events: they add no potential
     }
     s.interval[l] = g;
     if (g < 0) continue;
@@ -60,7 +60,7 @@ Starts<C> starts_of(const SpikePropBackward& a, const SpikePropConstants<C>& c, 
   return s;
 }
 
-// Goes back through the intervals; visit(begin, end, dq, dp, dr) for the events of each.
+// Goes back through the intervals; calls visit(begin, end, dq, dp, dr) for the events of each.
 template <bool kWithTau, int NV, class C, class Visit>
 inline void go_back(const Starts<C>& s, const Intervals<C>& v, const Visit& visit) {
   typedef typename Vectors<C>::Type V;
@@ -73,8 +73,8 @@ inline void go_back(const Starts<C>& s, const Intervals<C>& v, const Visit& visi
       next = -1;
 #pragma omp simd reduction(max : next)
       for (int l = 0; l < L; l++) {
-        const bool here = s.interval[l] == g;
-        more_q[l] = here ? s.dq[l] : C(0), more_p[l] = here ? s.dp[l] : C(0), more_r[l] = here ? s.dr[l] : C(0);
+        const bool starts = s.interval[l] == g;
+        more_q[l] = starts ? s.dq[l] : C(0), more_p[l] = starts ? s.dp[l] : C(0), more_r[l] = starts ? s.dr[l] : C(0);
         const int32_t earlier = s.interval[l] < g ? s.interval[l] : -1;
         next = earlier > next ? earlier : next;
       }
@@ -95,22 +95,22 @@ inline void go_back(const Starts<C>& s, const Intervals<C>& v, const Visit& visi
   }
 }
 
-// Whether the tape of sample b names only events and neurons that there are: a raw call may bring any tape.
+// Whether the tape of sample b refers only to existing events and neurons: a direct call may pass any tape.
 inline bool fits(const SpikePropBackward& a, int64_t b) {
   const SpikePropEvents& events = a.events;
-  const int32_t count = events.counts[2 * b], kept = events.counts[2 * b + 1];
-  if (count < 0 || count > kept || kept > events.N) return false;
+  const int32_t count = events.counts[2 * b], stored = events.counts[2 * b + 1];
+  if (count < 0 || count > stored || stored > events.N) return false;
   const int32_t *order = events.order + b * events.N, *before = a.before + b * events.O;
   const uint32_t events_end = static_cast<uint32_t>(events.N), before_end = static_cast<uint32_t>(count) + 1;
   uint32_t outside = 0;
 #pragma omp simd reduction(| : outside)
-  for (int32_t e = 0; e < kept; e++) outside |= static_cast<uint32_t>(order[e]) >= events_end;
+  for (int32_t e = 0; e < stored; e++) outside |= static_cast<uint32_t>(order[e]) >= events_end;
 #pragma omp simd reduction(| : outside)
   for (int64_t j = 0; j < events.O; j++) outside |= static_cast<uint32_t>(before[j]) >= before_end;
   return !outside;
 }
 
-// Returns whether the tapes fit.
+// Returns whether the tapes are valid.
 template <class C>
 bool find_all_intervals(const SpikePropBackward& a, char* memory, int64_t begin, int64_t end) {
   const SpikePropMemory<C> m(a.events, true, memory);
@@ -161,7 +161,7 @@ void unpack(const SpikePropEvents& a, int64_t block, int64_t lanes, int64_t piec
   }
 }
 
-// Items are pieces of blocks; with one piece a block the sum lies in scratch and is done with.
+// Items are pieces of blocks. With one piece per block, the sum is in scratch and complete.
 template <class C>
 void sum_weights(const SpikePropBackward& a, char* memory, int64_t begin, int64_t end, void* scratch) {
   const SpikePropMemory<C> m(a.events, true, memory);
@@ -212,7 +212,7 @@ void go_back_for_events(const SpikePropBackward& a, const SpikePropConstants<C>&
         }
       }
     });
-    // A largest potential at an event that pulls it down moves with that event.
+    // A largest potential at an event that lowers it moves with that event.
     for (uint32_t rest = s.kinks; rest; rest &= rest - 1) {
       const int l = __builtin_ctz(rest);
       const int32_t before = a.before[b * events.O + j0 + l];

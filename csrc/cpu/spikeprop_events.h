@@ -57,7 +57,7 @@ struct SortMemory {
   }
 };
 
-// Of all delays, and of whole samples with them.
+// Range of all delays, or of the input times of a sample.
 template <class C>
 struct Range {
   C low, high;
@@ -98,7 +98,7 @@ Range<C> input_range(const SpikePropEvents& a, const C* t_in, int32_t* problems)
   return {low[0], high[0]};
 }
 
-// Lists the events of sample b up to t_max, in order of their numbers; returns how many.
+// Lists the events of sample b up to t_max, in order of their numbers; returns their number.
 template <class C>
 int64_t list_events(const SpikePropEvents& a, const C* t_in, C last_delay, const SortMemory<C>& m) {
   const C* delays = static_cast<const C*>(a.delays);
@@ -141,8 +141,8 @@ inline void starts_of_digits(int32_t* counts) {
   }
 }
 
-// Stable: by the two digits of 16-bit times, then by insertion, which finds next to nothing to do unless times crowd
-// together. Ties have the same digits and stay in their order. If there is much to insert, all is merged instead.
+// Stable: by the two digits of 16-bit times, then by insertion, which has almost nothing to do unless times crowd
+// together. Ties have the same digits and keep their order. If insertion takes too long, merge sort takes over.
 template <class C>
 void sort_events(int64_t n, C low, C high, const SortMemory<C>& m, C* times, int32_t* order) {
   if (n == 0) return;
@@ -162,7 +162,7 @@ void sort_events(int64_t n, C low, C high, const SortMemory<C>& m, C* times, int
     const int32_t to = by_low[m.low_digit[i]]++;
     m.places[to] = static_cast<int32_t>(i), m.high_digit_moved[to] = m.high_digit[i];
   }
-  // Ties now follow each other, and each would wait for the count that the one before has written.
+  // Ties are consecutive now, and each would wait for the count that the one before has written.
   int32_t to = 0, last = -1;
   for (int64_t i = 0; i < n; i++) {
     const int32_t digit = m.high_digit_moved[i], from = m.places[i];
@@ -186,17 +186,17 @@ void sort_events(int64_t n, C low, C high, const SortMemory<C>& m, C* times, int
 
 // ---- intervals
 
-// Of one sample: interval g begins with the events [end[g - 1], end[g]), which come at one time, and is as long as it
-// takes to the next event or to t_max.
+// Intervals of one sample: interval g begins with the simultaneous events [end[g - 1], end[g]) and ends at the next
+// event or at t_max.
 template <class C>
 struct Intervals {
   C *length, *decay, *bound, *begin;
-  int32_t *end, *of_event;  // of_event: the interval that an event begins
+  int32_t *end, *of_event;  // of_event: interval that begins with an event
 
   static int64_t bytes(int64_t n) { return (n + 16) * static_cast<int64_t>(4 * sizeof(C) + 8); }
   Intervals(char* memory, int64_t n, int64_t b) {
-    char* mine = memory + b * bytes(n);
-    length = reinterpret_cast<C*>(mine);
+    char* base = memory + b * bytes(n);
+    length = reinterpret_cast<C*>(base);
     decay = length + n + 16;
     bound = decay + n + 16;
     begin = bound + n + 16;
@@ -230,11 +230,11 @@ int64_t find_intervals(const SpikePropEvents& a, int64_t b, const Intervals<C>& 
 
 // ---- the grid
 
-// Points k dt of one sample: when, how long after the last event before, and the decay since.
+// Points k dt of one sample: the time, the time since the last event, and the decay since.
 template <class C>
 struct Grid {
   C *time, *after, *decay;
-  int32_t* end;  // [intervals]: the first point after the interval
+  int32_t* end;  // [intervals]: first point after the interval
 
   static int64_t bytes(int64_t n, int64_t points) {
     return points ? (points * static_cast<int64_t>(3 * sizeof(C)) + n * 4 + 63) / 64 * 64 : 0;
@@ -247,7 +247,7 @@ struct Grid {
   }
 };
 
-// Returns the first point behind the first event. An event at the time of a point has no influence there yet.
+// Returns the first point after the first event. An event has no effect yet at a point of the same time.
 template <class C>
 int64_t find_grid(const SpikePropEvents& a, const Intervals<C>& v, int64_t intervals, const Grid<C>& grid) {
   if (intervals == 0) return 0;
@@ -268,15 +268,15 @@ int64_t find_grid(const SpikePropEvents& a, const Intervals<C>& v, int64_t inter
 
 // ---- memory of a call
 
-// Neurons side by side: a cache line of weights for few of them, else two.
+// Neurons of a block: a cache line of weights for few of them, else two.
 template <class C>
 inline int64_t lanes_of(int64_t neurons) {
   const int64_t line = 64 / static_cast<int64_t>(sizeof(C));
   return neurons <= line ? line : 2 * line;
 }
 
-// Few blocks of neurons leave threads idle, so the sum over samples is cut in pieces: as many whatever the threads, so
-// that it is always the same.
+// Few blocks of neurons leave threads idle, so the sum over samples is split into pieces; their number does not depend
+// on the number of threads, so that the sum is always the same.
 inline int64_t pieces_of(int64_t blocks, int64_t samples) {
   const int64_t wanted = blocks >= 8 ? 1 : 8 / blocks, most = (samples + 15) / 16;
   return max(min(wanted, most), 1);
@@ -286,12 +286,13 @@ template <class C>
 struct SpikePropMemory {
   int64_t lanes, blocks, pieces;
   char *intervals, *grid;
-  int32_t *counts, *first_points, *problems;  // [B]: intervals, points of the grid up to the first event, what is wrong
-  uint8_t* used;                              // [N]: whether it is an event of any sample
-  C* packed;                                  // [blocks, N, lanes]: weights
-  C* sums;                                    // [blocks, pieces, N, lanes]: gradients of the weights
-  C* by_event;                                // [B, N]: gradients of the times of events, unsorted
-  double* by_tau;                             // [B]
+  int32_t *counts, *first_points,
+      *problems;   // [B]: intervals, points of the grid up to the first event, SpikePropStatus
+  uint8_t* used;   // [N]: whether any sample has the event
+  C* packed;       // [blocks, N, lanes]: weights
+  C* sums;         // [blocks, pieces, N, lanes]: gradients of the weights
+  C* by_event;     // [B, N]: gradients of the times of events, unsorted
+  double* by_tau;  // [B]
   int64_t bytes;
 
   SpikePropMemory(const SpikePropEvents& a, bool backward, char* memory) {

@@ -1,7 +1,7 @@
-// Work follows the spikes. The weights go by blocks of rows, as many as SIMD lanes: a presynaptic spike weakens a
-// column, so its lanes are the rows of the block; a postsynaptic spike strengthens a row, so its lanes are columns. For
-// every weight the order of additions is that of the reference: potentiation and depression each in order of steps and
-// samples.
+// Work follows the spikes. Weights are processed in blocks of rows, as many as SIMD lanes: a presynaptic spike weakens
+// a column, so its lanes are the rows of the block; a postsynaptic spike strengthens a row, so its lanes are columns.
+// For every weight the order of additions is that of the reference: potentiation and depression each in order of steps
+// and samples.
 #include "core/stdp.h"
 
 namespace snnfast::cpu::SNNFAST_ISA {
@@ -24,7 +24,7 @@ inline void flags_as(const StridedSpikes& s, int64_t t, int64_t b, int64_t n, ui
   }
 }
 
-// Whether each of n neurons fires, then 0s for each_flag to read.
+// Flags of n neurons that fire, then zeros for each_flag to read.
 void flags_of(const StridedSpikes& s, int64_t t, int64_t b, int64_t n, uint8_t* flags) {
   for (int64_t i = n; i < n + 8; i++) flags[i] = 0;
   switch (s.width) {
@@ -35,7 +35,7 @@ void flags_of(const StridedSpikes& s, int64_t t, int64_t b, int64_t n, uint8_t* 
   }
 }
 
-// found(i) for every flag that is set, in order.
+// Calls found(i) for every flag that is set, in order.
 template <class Found>
 inline void each_flag(const uint8_t* flags, int64_t n, const Found& found) {
   for (int64_t i0 = 0; i0 < n; i0 += 8) {
@@ -47,7 +47,7 @@ inline void each_flag(const uint8_t* flags, int64_t n, const Found& found) {
   }
 }
 
-// One step of both traces; x and x2 get what the rule uses.
+// One step of both traces; x and x2 receive the values that the rule uses.
 template <class C>
 inline void step_traces(int64_t n, const uint8_t* flags, bool all, C decay, C decay2, C* trace, C* trace2, C* x,
                         C* x2) {
@@ -132,7 +132,7 @@ inline void growth_of_row(const Stdp& a, const Plasticity<C>& p, const C* w, C* 
   }
 }
 
-// A postsynaptic spike of row j in step t of sample b.
+// Potentiation by a postsynaptic spike of row j in step t of sample b.
 template <PlasticityKind K, class C>
 inline void potentiate(const Stdp& a, const Plasticity<C>& p, int64_t t, int64_t b, int64_t j, const C* up,
                        const C* down, C* grown) {
@@ -151,7 +151,7 @@ inline void shrinkage_of_column(const Stdp& a, const Plasticity<C>& p, const Blo
   for (int64_t r = 0; r < k.rows; r++) k.shrink[i * kRows<C> + r] = stdp_shrinkage<K>(p, k.w[r * a.w_stride + i]);
 }
 
-// All presynaptic spikes of step t of sample b.
+// Depression by all presynaptic spikes of step t of sample b.
 template <PlasticityKind K, class C>
 inline void depress(const Stdp& a, const Plasticity<C>& p, const Block<C>& k, int64_t t, int64_t b) {
   const int64_t index = t * a.B + b;
@@ -208,7 +208,7 @@ void each_step(const Stdp& a, const Plasticity<C>& p, const Block<C>& k) {
   }
 }
 
-// All steps with the weights that the sequence began with.
+// All steps with the initial weights of the sequence.
 template <PlasticityKind K, class C>
 void whole_sequence(const Stdp& a, const Plasticity<C>& p, Block<C> k) {
   const C scale = static_cast<C>(a.scale);
@@ -305,7 +305,7 @@ void reward_modulated(const Stdp& a, const Plasticity<C>& p, const Block<C>& k, 
   }
 }
 
-// Rows of the block to the sum a.norm; the sums go row by row side by side, each in order.
+// Normalises the rows of the block to the sum a.norm; the sums of the rows are computed together, each in order.
 template <class C>
 void normalize(const Stdp& a, const Plasticity<C>& p, const Block<C>& k) {
   double total[kRows<C>] = {};
@@ -334,7 +334,7 @@ void run_blocks(const Stdp& a, int64_t begin, int64_t end, void* scratch) {
     k.up = k.shrink + kRows<C> * a.N_pre;
     k.down = k.up + a.N_pre;
     k.row = k.down + a.N_pre;
-    if constexpr (kShrinkageVaries<K>)  // also of the rows that do not exist
+    if constexpr (kShrinkageVaries<K>)  // also for rows that do not exist
       for (int64_t n = 0; n < kRows<C> * a.N_pre; n++) k.shrink[n] = 0;
     if (a.modulated) {
       for (int64_t r = 0; r < k.rows; r++) reward_modulated<K>(a, p, k, r);
@@ -365,8 +365,8 @@ void traces_of(const Stdp& a, int64_t begin, int64_t end, uint8_t* flags) {
 
 }  // namespace
 
-// Traces of the chunk: presynaptic of the samples [begin, end) of the first B, postsynaptic of the second. scratch: a
-// byte a neuron and 8.
+// Traces of the chunk: presynaptic for the items [0, B), one per sample, postsynaptic for [B, 2 B). scratch: one byte
+// per neuron, and 8.
 void stdp_traces(const Stdp& a, int64_t begin, int64_t end, void* scratch) {
   if (a.is_double)
     traces_of<double>(a, begin, end, static_cast<uint8_t*>(scratch));
@@ -374,7 +374,7 @@ void stdp_traces(const Stdp& a, int64_t begin, int64_t end, void* scratch) {
     traces_of<float>(a, begin, end, static_cast<uint8_t*>(scratch));
 }
 
-// The presynaptic neurons that fire in any sample, for the steps [begin, end) of the chunk. scratch as above.
+// Presynaptic neurons that fire in any sample, for the steps [begin, end) of the chunk. scratch as above.
 void stdp_touched(const Stdp& a, int64_t begin, int64_t end, void* scratch) {
   uint8_t* flags = static_cast<uint8_t*>(scratch);
   for (int64_t i = 0; i < a.N_pre + 8; i++) flags[i] = 0;

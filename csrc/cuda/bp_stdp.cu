@@ -19,7 +19,7 @@ struct Trains {
   __device__ bool fires(int64_t t, int64_t e) const { return is_spike(data, width, t * B * N + e); }
 };
 
-// Spikes in the window of epsilon + 1 steps: running counts [B, N], and those of every slot [slots, N].
+// Spikes in the window of epsilon + 1 steps: running counts [B, N], and the counts of every slot [slots, N].
 template <class C>
 __global__ void __launch_bounds__(kThreads)
     bp_stdp_windows_kernel(const Trains x, int64_t epsilon, int64_t t0, int64_t t1, int32_t* counts, C* windows) {
@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(kThreads)
   counts[e] = count;
 }
 
-// passed[k, i] = sum of error[k, o] w[o, i] over o, where a spike is in the window.
+// passed[k, i] = sum of error[k, o] w[o, i] over o, or 0 if the window of i has no spike.
 template <class C>
 __global__ void __launch_bounds__(kThreads) bp_stdp_pass_back_kernel(const C* w, int64_t I, int64_t O, const C* error,
                                                                      const C* windows, int64_t slots, C* passed) {
@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(kThreads) bp_stdp_pass_back_kernel(const C* w,
   passed[e] = total;
 }
 
-// w[o, i] += (scale error[k, o]) windows[k, i] for one k after the other.
+// w[o, i] += (scale error[k, o]) windows[k, i], for k in order.
 template <class C>
 __global__ void __launch_bounds__(kThreads)
     bp_stdp_weights_kernel(C* w, int64_t I, int64_t O, const C* error, C scale, const C* windows, int64_t slots) {

@@ -1,13 +1,13 @@
-// A network is a team of blocks, and one launch presents everything to all networks. A warp has 32 neurons of a sample
-// for all steps that see the same weights, a lane each, and leaves their spikes as the bits of a word. Currents are
-// sums over the bits, in the order of the inputs; for them the weights lie input by input, in a copy that changes as
-// they do. Between layers, and before and after a change of the weights, the blocks wait for each other: at the barrier
-// of their cluster, if they are few.
+// A network is a team of blocks, and one launch presents all samples to all networks. A warp has 32 neurons of a
+// sample, one per lane, for all steps that use the same weights, and writes their spikes as the bits of a word.
+// Currents are sums over the bits, in the order of the inputs; for them a copy of the weights, updated along with them,
+// is stored input by input. Between layers, and before and after an update of the weights, the blocks wait for each
+// other: at the barrier of their cluster, if they are few.
 //
-// One block has all of that, and its copy of the weights, in shared memory, if they fit. Else the blocks of a cluster
-// are parts of the network, if each has room for its part: its neurons with the weights to them, and from them to the
-// next layer, which it changes as well, and so passes errors back without asking. Parts tell each other spikes, windows
-// and errors: each writes those of its neurons into the shared memory of all. Else memory is global, and the blocks
+// A single block has all of this, including its copy of the weights, in shared memory, if it fits. Otherwise the blocks
+// of a cluster are parts of the network, if each part fits: its neurons with the weights to them, and from them to the
+// next layer, which it updates, too, so that it passes errors back without communication. Each part writes the spikes,
+// windows and errors of its neurons into the shared memory of all parts. Otherwise memory is global, and the blocks
 // divide all work.
 #include "cuda/bp_stdp_network_memory.cuh"
 #include "cuda/presentations.cuh"
@@ -15,20 +15,20 @@
 namespace snnfast {
 namespace {
 
-constexpr int kAhead = 4;     // weights of a current that are loaded at a time
-constexpr int kTogether = 4;  // inputs whose weights a thread changes together, of those that are in a window
+constexpr int kAhead = 4;     // weights of a current that are loaded together
+constexpr int kTogether = 4;  // inputs with spikes in a window whose weights a thread updates together
 
 template <class C>
 struct Arguments {
   BpStdpNetwork a;
   Teams plan;
-  char* workspace;  // words of the tallies, and then the memory of each row of the grid, if it is not shared memory
+  char* workspace;  // words of the tallies, then the memory of each row of the grid, unless that is in shared memory
   int64_t parts;    // of a network, or 1
-  int64_t row;      // bytes of the memory of a row of the grid
+  int64_t row;      // bytes of memory of a row of the grid
   Neurons<C> neurons[kBpStdpLayers + 1];
 };
 
-// Where the k-th of rows of n numbers stands.
+// Row and column of element k in rows of n numbers.
 struct Cell {
   int64_t row, at;
 
@@ -41,7 +41,7 @@ class Block {
   __device__ Block(const Arguments<C>& g, char* shared_memory, int64_t network)
       : g_(g),
         a_(g.a),
-        x_(g.a.x.of(network)),
+        x_(g.a.x.network(network)),
         network_(network),
         part_(parts() > 1 ? blockIdx.x : 0),
         thread_(parts() > 1 ? threadIdx.x : static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x),
@@ -54,7 +54,7 @@ class Block {
   __device__ void run() {
     for (int64_t l = 0; l < a_.layers && a_.packs(); l++) {
       for_weights_to(g_.neurons[l + 1], a_.layer[l].I,
-                     [&](int64_t at, int64_t there) { own(g_.neurons[l + 1].packed)[at] = weights(l)[there]; });
+                     [&](int64_t at, int64_t index) { local(g_.neurons[l + 1].packed)[at] = weights(l)[index]; });
       if (parts() > 1 && a_.learns && l > 0) copy_back(l);
     }
     meet();
@@ -62,18 +62,18 @@ class Block {
       B_ = min(a_.samples(), x_.P - p0_);
       present();
     }
-    // Where there are no parts, rows of the other layers have changed as well, since errors are passed back along them.
+    // Without parts, rows of the other layers are updated as well, since errors are passed back along them.
     for (int64_t l = 0; a_.learns && l < (parts() > 1 ? a_.layers : 1); l++)
       for_weights_to(g_.neurons[l + 1], a_.layer[l].I,
-                     [&](int64_t at, int64_t there) { weights(l)[there] = own(g_.neurons[l + 1].packed)[at]; });
+                     [&](int64_t at, int64_t index) { weights(l)[index] = local(g_.neurons[l + 1].packed)[at]; });
   }
 
  private:
   static constexpr bool kParts = std::is_same_v<Tally, ClusterTally>;
   const Arguments<C>& g_;
   const BpStdpNetwork& a_;          // of all networks
-  const Presentations x_;           // of this one
-  const int64_t network_, part_;    // of the parts this one
+  const Presentations x_;           // of this network
+  const int64_t network_, part_;    // index of this network and of this part
   const int64_t thread_, threads_;  // of a part, or of the team
   const int lane_;
   char* const memory_;
@@ -81,7 +81,7 @@ class Block {
   int64_t met_ = 0, p0_ = 0, B_ = 0;  // the samples [p0, p0 + B) are presented
 
   template <class T>
-  __device__ T* own(T* address) const {
+  __device__ T* local(T* address) const {
     return reinterpret_cast<T*>(memory_ + reinterpret_cast<uintptr_t>(address));
   }
   __device__ C* weights(int64_t l) const {
@@ -92,46 +92,46 @@ class Block {
   }
 
   __device__ int64_t parts() const { return kParts ? g_.parts : 1; }
-  // The first of the neurons that this part has, and how many they are.
-  __device__ int64_t first_of(const Neurons<C>& x) const { return part_ * x.own; }
-  __device__ int64_t own_of(const Neurons<C>& x) const { return max(min(x.N - first_of(x), x.own), int64_t{0}); }
+  // First neuron of this part, and its number of neurons.
+  __device__ int64_t first_of(const Neurons<C>& x) const { return part_ * x.per_part; }
+  __device__ int64_t count_of(const Neurons<C>& x) const { return max(min(x.N - first_of(x), x.per_part), int64_t{0}); }
 
-  // The same place in the memory of a part.
+  // The same address in the memory of a part.
   template <class T>
   __device__ T* of_part(T* address, int64_t part) const {
-    T* const here = own(address);
+    T* const local_address = local(address);
     if constexpr (kParts)
-      if (part != part_) return in_block(here, static_cast<unsigned>(part));
-    return here;
+      if (part != part_) return in_block(local_address, static_cast<unsigned>(part));
+    return local_address;
   }
-  // To all parts.
+  // Writes a value to all parts.
   template <class T>
-  __device__ void tell(T* address, T value) const {
+  __device__ void broadcast(T* address, T value) const {
     for (int64_t part = 0; part < parts(); part++) *of_part(address, part) = value;
   }
-  // The same by a warp, of which all lanes have the value.
+  // The same by a warp whose lanes all have the value.
   template <class T>
-  __device__ void tell_together(T* address, T value) const {
+  __device__ void broadcast_by_warp(T* address, T value) const {
     if (lane_ < parts()) *of_part(address, lane_) = value;
   }
 
-  // f(place in `packed`, place in the weights of the layer) for those to the neurons of this part.
+  // Calls f(index in `packed`, index in the weights of the layer) for the weights to the neurons of this part.
   template <class F>
   __device__ void for_weights_to(const Neurons<C>& y, int64_t I, const F& f) const {
-    const int64_t count = own_of(y), first = first_of(y);
+    const int64_t count = count_of(y), first = first_of(y);
     for (int64_t e = thread_; e < I * count; e += threads_) {
       const auto [i, j] = Cell(e, count);
-      f(i * y.own + j, (first + j) * I + i);
+      f(i * y.per_part + j, (first + j) * I + i);
     }
   }
 
-  // f(k) for k in [0, n), a warp each.
+  // Calls f(k) for k in [0, n), one warp each.
   template <class F>
   __device__ void for_warps(int64_t n, const F& f) const {
     for (int64_t k = thread_ / 32; k < n; k += threads_ / 32) f(k);
   }
 
-  // Barrier: all threads see what any wrote before.
+  // Barrier: all threads see what any thread wrote before.
   __device__ void meet() {
     __syncthreads();
     if (gridDim.x == 1) return;
@@ -154,7 +154,7 @@ class Block {
     } while (t0 < x_.T);
   }
 
-  // The end of the steps from t0 on that see the same weights: after the first in which any sample may have an error.
+  // End of the steps from t0 on that use the same weights: after the first step in which any sample may have an error.
   __device__ int64_t next_change(int64_t t0) const {
     if (a_.span > 1 || !a_.learns) return x_.T;
     for (int64_t t = t0; t < x_.T; t++) {
@@ -173,22 +173,22 @@ class Block {
       const int64_t begin = from * x.N, end = begin + steps * x.N, counter = begin / 4,
                     counters = (end + 3) / 4 - counter;
       for (int64_t e = thread_; e < B_ * counters; e += threads_)
-        draw(e / counters, counter + e % counters, begin, end, own(x.drawn) + e / counters * most * x.N);
+        draw(e / counters, counter + e % counters, begin, end, local(x.drawn) + e / counters * most * x.N);
       meet();
     }
     for_warps(B_ * steps * x.words, [&](int64_t k) {
       const auto [row, word] = Cell(k, x.words);
       const auto [b, step] = Cell(row, steps);
       const int64_t n = word * 32 + lane_, t = from + step;
-      const bool fires = n < x.N && (drawn ? own(x.drawn)[(b * most + step) * x.N + n] != 0
+      const bool fires = n < x.N && (drawn ? local(x.drawn)[(b * most + step) * x.N + n] != 0
                                            : is_spike(x_.spikes, x_.width,
                                                       (p0_ + b) * x_.presentation_stride + t * x_.step_stride + n));
-      tell_together(x.fired + (b * x_.T + t) * x.words + word, __ballot_sync(~0u, fires));
+      broadcast_by_warp(x.fired + (b * x_.T + t) * x.words + word, __ballot_sync(~0u, fires));
     });
     meet();
   }
 
-  // Four elements of poisson(hz per_hz, T, seed), of which those from `begin` on are wanted.
+  // Draws four elements of poisson(hz per_hz, T, seed); writes those in [begin, end).
   __device__ void draw(int64_t b, int64_t counter, int64_t begin, int64_t end, uint8_t* to) const {
     const int64_t N = g_.neurons[0].N;
     const float* hz = x_.hz + (p0_ + b) * N;
@@ -204,8 +204,8 @@ class Block {
   // Sum of the weights w[i stride] of the neurons i of x that fired.
   __device__ static C current(const Neurons<C>& x, const uint32_t* fired, const C* w, int64_t stride) {
     C total = 0;
-    for (int64_t first = 0; first < x.N; first += x.own)
-      for (int64_t k = 0; k < x.own_words; k++)
+    for (int64_t first = 0; first < x.N; first += x.per_part)
+      for (int64_t k = 0; k < x.words_per_part; k++)
         for (uint32_t bits = *fired++; bits;) {
           C part[kAhead];
 #pragma unroll
@@ -223,39 +223,39 @@ class Block {
     const BpStdpLayer& y = a_.layer[l];
     const Neurons<C>&x = g_.neurons[l], &out = g_.neurons[l + 1];
     const C threshold = static_cast<C>(a_.threshold(network_, l));
-    const int64_t stride = a_.packs() ? out.own : 1, count_here = own_of(out);
-    for_warps(B_ * out.own_words, [&](int64_t item) {
-      const auto [b, word] = Cell(item, out.own_words);
+    const int64_t stride = a_.packs() ? out.per_part : 1, count_of_part = count_of(out);
+    for_warps(B_ * out.words_per_part, [&](int64_t item) {
+      const auto [b, word] = Cell(item, out.words_per_part);
       const int64_t j = 32 * word + lane_, n = first_of(out) + j;
-      const bool mine = j < count_here;
-      const int64_t near = mine ? j : 0, e = b * out.own + j, outside = (network_ * x_.P + p0_ + b) * y.O + n;
-      const C* w = a_.packs() ? own(out.packed) + near : weights(l) + near * y.I;
+      const bool mine = j < count_of_part;
+      const int64_t near = mine ? j : 0, e = b * out.per_part + j, outside = (network_ * x_.P + p0_ + b) * y.O + n;
+      const C* w = a_.packs() ? local(out.packed) + near : weights(l) + near * y.I;
       C v = 0;
       int32_t count = 0;
-      if (mine && t0 > 0) v = own(out.v)[e];
+      if (mine && t0 > 0) v = local(out.v)[e];
       if (mine && t0 == 0 && a_.carry) v = static_cast<const C*>(y.v_before)[outside];
-      if (mine && t0 > 0 && a_.learns) count = own(out.counts)[e];
+      if (mine && t0 > 0 && a_.learns) count = local(out.counts)[e];
       for (int64_t t = t0; t < t1; t++) {
-        v += current(x, own(x.fired) + (b * x_.T + t) * x.words, w, stride);
+        v += current(x, local(x.fired) + (b * x_.T + t) * x.words, w, stride);
         const bool fires = mine && v >= threshold;
         if (fires) v = 0;
-        uint32_t* const fired = out.fired + (b * x_.T + t) * out.words + part_ * out.own_words + word;
-        tell_together(fired, __ballot_sync(~0u, fires));
+        uint32_t* const fired = out.fired + (b * x_.T + t) * out.words + part_ * out.words_per_part + word;
+        broadcast_by_warp(fired, __ballot_sync(~0u, fires));
         if (fires && y.spikes) y.spikes[((network_ * x_.T + t) * x_.P + p0_ + b) * y.spikes_stride + n] = true;
         if (!a_.learns) continue;
         __syncwarp();
         count += fires;
-        if (t > a_.epsilon) count -= own(fired)[-(a_.epsilon + 1) * out.words] >> lane_ & 1;
+        if (t > a_.epsilon) count -= local(fired)[-(a_.epsilon + 1) * out.words] >> lane_ & 1;
         if (!mine || t < first) continue;
         const int64_t slot = ((t - first) * B_ + b) * y.O + n;
         if (l + 1 < a_.layers)
-          tell(out.windows + slot, static_cast<C>(count));
+          broadcast(out.windows + slot, static_cast<C>(count));
         else
-          tell(out.error + slot, error_of_output(t, b, n, count > 0));
+          broadcast(out.error + slot, error_of_output(t, b, n, count > 0));
       }
       if (!mine) return;
-      own(out.v)[e] = v;
-      if (a_.learns) own(out.counts)[e] = count;
+      local(out.v)[e] = v;
+      if (a_.learns) local(out.counts)[e] = count;
       if (a_.return_state && t1 == x_.T) static_cast<C*>(y.v_after)[outside] = v;
     });
   }
@@ -271,14 +271,14 @@ class Block {
       const auto [b, word] = Cell(k, x.words);
       const int64_t n = 32 * word + lane_;
       if (n >= x.N) return;
-      int32_t count = t0 > 0 ? own(x.counts)[b * x.N + n] : 0;
+      int32_t count = t0 > 0 ? local(x.counts)[b * x.N + n] : 0;
       for (int64_t t = t0; t < t1; t++) {
-        const uint32_t* const fired = own(x.fired) + (b * x_.T + t) * x.words + word;
+        const uint32_t* const fired = local(x.fired) + (b * x_.T + t) * x.words + word;
         count += *fired >> lane_ & 1;
         if (t > a_.epsilon) count -= fired[-(a_.epsilon + 1) * x.words] >> lane_ & 1;
-        if (t >= first) own(x.windows)[((t - first) * B_ + b) * x.N + n] = static_cast<C>(count);
+        if (t >= first) local(x.windows)[((t - first) * B_ + b) * x.N + n] = static_cast<C>(count);
       }
-      own(x.counts)[b * x.N + n] = count;
+      local(x.counts)[b * x.N + n] = count;
     });
   }
 
@@ -291,62 +291,62 @@ class Block {
     meet();
   }
 
-  // error[k, i] = sum of error[k, o] w[o, i] over o, where a spike is in the window.
+  // error[k, i] = sum of error[k, o] w[o, i] over o, or 0 if the window of i has no spike.
   __device__ void pass_back(int64_t l, int64_t slots) const {
     const Neurons<C>&x = g_.neurons[l], &out = g_.neurons[l + 1];
-    const int64_t count = own_of(x), first = first_of(x), stride = parts() > 1 ? x.own : x.N;
-    const C* w = parts() > 1 ? own(x.back) : weights(l);
+    const int64_t count = count_of(x), first = first_of(x), stride = parts() > 1 ? x.per_part : x.N;
+    const C* w = parts() > 1 ? local(x.back) : weights(l);
     for (int64_t e = thread_; e < slots * count; e += threads_) {
       const auto [k, j] = Cell(e, count);
       const int64_t at = k * x.N + first + j;
       C total = 0;
-      if (own(x.windows)[at] > 0)
+      if (local(x.windows)[at] > 0)
         for (int64_t o = 0; o < out.N; o++) {
-          const C factor = own(out.error)[k * out.N + o];
+          const C factor = local(out.error)[k * out.N + o];
           if (factor != 0) total += factor * w[o * stride + j];
         }
-      tell(x.error + at, total);
+      broadcast(x.error + at, total);
     }
   }
 
-  // w[o, i] += (scale error[k, o]) windows[k, i] for one k after the other.
+  // w[o, i] += (scale error[k, o]) windows[k, i], for k in order.
   __device__ void change(int64_t l, int64_t slots) const {
     const Neurons<C>&x = g_.neurons[l], &out = g_.neurons[l + 1];
-    const int64_t count = own_of(out), first = first_of(out), inputs = inputs_of_a_warp(x.N, out.own_words);
+    const int64_t count = count_of(out), first = first_of(out), inputs = inputs_of_a_warp(x.N, out.words_per_part);
     const C scale = static_cast<C>(a_.scale(network_, B_));
-    for_warps((x.N + inputs - 1) / inputs * out.own_words, [&](int64_t item) {
-      const auto [group, word] = Cell(item, out.own_words);
+    for_warps((x.N + inputs - 1) / inputs * out.words_per_part, [&](int64_t item) {
+      const auto [group, word] = Cell(item, out.words_per_part);
       const int64_t i = group * inputs, j = word * 32 + lane_;
       uint32_t bits =
           __ballot_sync(~0u, lane_ < inputs && i + lane_ < x.N && has_any(x.windows, x.N, i + lane_, slots));
       if (j >= count || !has_any(out.error, out.N, first + j, slots)) return;
       C* const rows = l > 0 && parts() == 1 ? weights(l) + (first + j) * x.N + i : nullptr;
       while (bits)
-        change(l, slots, scale, own(x.windows) + i, own(out.error) + first + j, own(out.packed) + i * out.own + j, rows,
-               bits);
+        change(l, slots, scale, local(x.windows) + i, local(out.error) + first + j,
+               local(out.packed) + i * out.per_part + j, rows, bits);
     });
     if (l > 0 && parts() > 1) change_back(l, slots);
   }
 
-  // A lane each, and so many that each warp has some.
+  // Inputs of a warp: at most one per lane, and such that every warp has some.
   __device__ int64_t inputs_of_a_warp(int64_t N, int64_t words) const {
     int64_t inputs = kTogether;
     while (inputs < 32 && N * words >= 2 * inputs * (threads_ / 32)) inputs *= 2;
     return inputs;
   }
 
-  // Whether any of [slots, N] is not 0 in column n.
+  // Whether column n of [slots, N] has a nonzero value.
   __device__ bool has_any(C* values, int64_t N, int64_t n, int64_t slots) const {
     for (int64_t k = 0; k < slots; k++)
-      if (own(values)[k * N + n] != 0) return true;
+      if (local(values)[k * N + n] != 0) return true;
     return false;
   }
 
-  // The weights to a neuron of the next inputs whose bits are set; those bits are then 0. Beyond the last bit it is
-  // that of the first.
+  // Updates the weights to a neuron of the next inputs whose bits are set, and clears these bits. After the last bit,
+  // the first one is repeated.
   __device__ void change(int64_t l, int64_t slots, C scale, const C* windows, const C* error, C* packed, C* rows,
                          uint32_t& bits) const {
-    const int64_t stride = g_.neurons[l + 1].own;
+    const int64_t stride = g_.neurons[l + 1].per_part;
     int at[kTogether];
     C weight[kTogether];
 #pragma unroll
@@ -372,8 +372,7 @@ class Block {
   __device__ void copy_back(int64_t l) const {
     for_weights_from(l, [&](C& w, int64_t o, int64_t i) { w = weights(l)[o * g_.neurons[l].N + i]; });
   }
-  // As change() does, of the weights from neurons of this part to those of the next layer, which it has beside their
-  // owners.
+  // Like change(), for the weights from neurons of this part to those of the next layer, of which it has a copy.
   __device__ void change_back(int64_t l, int64_t slots) const {
     const Neurons<C>&x = g_.neurons[l], &out = g_.neurons[l + 1];
     const C scale = static_cast<C>(a_.scale(network_, B_));
@@ -381,33 +380,33 @@ class Block {
       if (!has_any(out.error, out.N, o, slots)) return;
       C weight = w;
       for (int64_t k = 0; k < slots; k++) {
-        const C factor = own(out.error)[k * out.N + o];
-        if (factor != 0) weight += (scale * factor) * own(x.windows)[k * x.N + i];
+        const C factor = local(out.error)[k * out.N + o];
+        if (factor != 0) weight += (scale * factor) * local(x.windows)[k * x.N + i];
       }
       w = weight;
     });
   }
-  // f(weight, o, neuron), for the same o by a warp.
+  // Calls f(weight, o, neuron), with the same o in a warp.
   template <class F>
   __device__ void for_weights_from(int64_t l, const F& f) const {
     const Neurons<C>& x = g_.neurons[l];
-    const int64_t count = own_of(x);
-    for_warps(g_.neurons[l + 1].N * x.own_words, [&](int64_t item) {
-      const auto [o, word] = Cell(item, x.own_words);
+    const int64_t count = count_of(x);
+    for_warps(g_.neurons[l + 1].N * x.words_per_part, [&](int64_t item) {
+      const auto [o, word] = Cell(item, x.words_per_part);
       const int64_t j = word * 32 + lane_;
-      if (j < count) f(own(x.back)[o * x.own + j], o, first_of(x) + j);
+      if (j < count) f(local(x.back)[o * x.per_part + j], o, first_of(x) + j);
     });
   }
 };
 
-// One block a multiprocessor: for a second one nvcc would spill registers.
+// One block per multiprocessor: for two, nvcc would spill registers.
 template <class C, class Tally>
 __global__ void __launch_bounds__(kAlone, 1) bp_stdp_network_kernel(const Arguments<C> g) {
   if constexpr (Tally::kPossible) {
     SNNFAST_DYN_SHARED(char, memory);
     for (int64_t network = blockIdx.y; network < g.a.networks; network += gridDim.y) {
       Block<C, Tally>(g, memory, network).run();
-      __syncthreads();  // before the memory is the next network's
+      __syncthreads();  // before the next network uses the memory
     }
   }
 }
@@ -429,7 +428,7 @@ cudaError_t plan_of(const BpStdpNetwork& a, Teams& plan) {
   if (error != cudaSuccess) return error;
   const auto resident = [&](const Teams& p) {
     int64_t blocks = 0;
-    if (error == cudaSuccess) error = resident_blocks(kernels<C>().of(p), on, p, blocks);
+    if (error == cudaSuccess) error = resident_blocks(kernels<C>().get(p), on, p, blocks);
     return blocks;
   };
   choose_blocks<C>(a, room, on.clusters != 0, resident, plan);

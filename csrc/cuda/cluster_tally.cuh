@@ -1,6 +1,6 @@
-// GridTally for a team that is a cluster: its blocks write their counts into each other's shared memory and
-// meet at the cluster's barrier, so that nothing goes through global memory. They are never further apart than a step,
-// whatever the lag.
+// GridTally for a team that is a cluster: its blocks write their counts into each other's shared memory and meet at the
+// barrier of the cluster, so that nothing goes through global memory. They are never more than a step apart, whatever
+// the lag.
 #pragma once
 #include "cuda/cluster.cuh"
 #include "cuda/grid_tally.cuh"
@@ -12,31 +12,30 @@ class ClusterTally {
  public:
   static constexpr bool kPossible = kHasClusters;
 
-  // Words of the shared memory of every block, at the same place of it: a count of each block.
+  // Words in the shared memory of every block, at the same offset: one count per block.
   static SNNFAST_HD int64_t words(int64_t lag, int64_t blocks) { return tally_places(lag) * blocks; }
 
   __device__ ClusterTally(TallyWord* words, int64_t lag, int64_t block, int64_t blocks)
       : words_(words), mask_(tally_places(lag) - 1), block_(block), blocks_(blocks) {}
 
-  // Before the first step: all blocks are there, and none reads any more what was told before.
+  // Before the first step: all blocks have begun, and none still reads earlier counts.
   __device__ void begin() {
     cluster_arrive();
     cluster_wait();
   }
 
-  // After the last step: no block leaves before the others have written into its memory for the last time.
+  // After the last step: no block exits before the others have written into its memory for the last time.
   __device__ void end() { settle(); }
 
-  __device__ void tell(int64_t s, int64_t count) {
+  __device__ void post(int64_t s, int64_t count) {
     settle();
     if (threadIdx.x < blocks_) *in_block(notes_of(words_, s) + block_, threadIdx.x) = static_cast<TallyWord>(count);
-    // The first warp wrote all that other blocks read. A fence of every warp would wait for stores that none of them
-    // does.
+    // The first warp wrote all that other blocks read. A fence by every warp would wait for unrelated stores.
     if (threadIdx.x < 32)
       cluster_arrive();
     else
       cluster_arrive_relaxed();
-    told_ = true;
+    pending_ = true;
   }
 
   __device__ int64_t total(int64_t s) {
@@ -47,14 +46,14 @@ class ClusterTally {
     return sum;
   }
 
-  // Of a team that has no words.
+  // For a team without words.
   __device__ void meet(int64_t) const {
     cluster_arrive();
     cluster_wait();
   }
 
   template <class Note>
-  __device__ void leave(Note* notes, int64_t s, const Note& note) const {
+  __device__ void post_note(Note* notes, int64_t s, const Note& note) const {
     if (threadIdx.x < blocks_) *in_block(notes_of(notes, s) + block_, threadIdx.x) = note;
   }
   template <class Note>
@@ -65,11 +64,11 @@ class ClusterTally {
  private:
   TallyWord* words_;
   int64_t mask_, block_, blocks_;
-  bool told_ = false;  // of a step that not all are known to have come to
+  bool pending_ = false;  // arrived at the barrier, without having waited
 
   __device__ void settle() {
-    if (told_) cluster_wait();
-    told_ = false;
+    if (pending_) cluster_wait();
+    pending_ = false;
   }
 };
 

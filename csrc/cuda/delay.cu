@@ -5,10 +5,10 @@
 #include "cuda/rows.cuh"
 
 // A thread takes V neighbours through all steps. The weights of kTaps taps are computed before the first step, and a
-// window of as many rows moves with the steps, so that each row is read once; rows of several steps are under way
-// together. V is more than 1 where neighbours share a delay and so read the same rows. Neighbours whose delays differ
-// read other rows at a time, which the caches hold for as many steps as the delays spread over. With more taps than a
-// window has (kTaps = 0) weights are computed anew for each step.
+// window of as many rows moves with the steps, so that each row is read once; rows of several steps are in flight
+// together. V is more than 1 where neighbours share a delay and so read the same rows. Neighbours with different delays
+// read different rows at a time, which the caches hold for as many steps as the delays spread over. With more taps than
+// a window has (kTaps = 0), weights are recomputed for each step.
 namespace snnfast {
 namespace {
 
@@ -26,14 +26,14 @@ __device__ __forceinline__ Pack<T, V> zeros() {
   return pack;
 }
 
-// The input of neurons from n on at step t; zeros before the first step that there is.
+// Input of neurons from n on at step t; zeros before the first step.
 template <class T, int V>
 __device__ __forceinline__ Pack<T, V> input(const DelayScan& a, int64_t n, int64_t t) {
   if (t < -a.P) return zeros<T, V>();
   return t < 0 ? Reader<T, V>(a.past, t + a.P, n).load(0) : Reader<T, V>(a.x, t, n).load(0);
 }
 
-// The most of what the lanes of a warp have.
+// Maximum over the lanes of a warp.
 __device__ __forceinline__ int64_t most_of_warp(int64_t value) {
   for (int offset = 16; offset; offset /= 2) value = max(value, __shfl_xor_sync(~0u, value, offset));
   return value;
@@ -41,8 +41,8 @@ __device__ __forceinline__ int64_t most_of_warp(int64_t value) {
 
 template <class C, int V, int kTaps>
 struct Window {
-  static constexpr int kKept = kTaps ? kTaps : 1;
-  C weight[kKept], slope[kKept], row[kKept][V];  // row[k]: what tap k reads
+  static constexpr int kSize = kTaps ? kTaps : 1;
+  C weight[kSize], slope[kSize], row[kSize][V];  // row[k]: input of tap k
 
   __device__ __forceinline__ explicit Window(const DelayTaps<C>& taps) {
 #pragma unroll
@@ -76,7 +76,7 @@ template <class C, class T, int V, int kTaps>
 __global__ void __launch_bounds__(kBlock) delay_forward_kernel(const DelayForward a, int64_t count) {
   const int64_t n = (static_cast<int64_t>(blockIdx.x) * kBlock + threadIdx.x) * V;
   const DelayTaps<C> taps(a, n < a.N ? n : a.N - 1);
-  // Steps until all lanes read x alone: their stores stand side by side only at the same step.
+  // Steps until all lanes read x alone: their stores are contiguous only at the same step.
   const int64_t early = kTaps ? most_of_warp(min(taps.begin, a.T)) : 0;
   if (n >= a.N) return;
   if constexpr (kTaps == 0) {
@@ -122,7 +122,7 @@ __global__ void __launch_bounds__(kBlock) delay_forward_kernel(const DelayForwar
   }
 }
 
-// The gradients at step t of one neuron, tap by tap.
+// Gradients at step t of one neuron, tap by tap.
 template <class C, class T>
 __device__ __forceinline__ void delay_backward_at(const DelayBackward& a, const DelayTaps<C>& taps, int64_t count,
                                                   int64_t n, int64_t t, C& grad_d) {
@@ -154,8 +154,8 @@ __global__ void __launch_bounds__(kBlock) delay_backward_kernel(const DelayBackw
     int64_t at = (a.T - 1) * a.N + n;
     in_groups<kGroup<C, V, kTaps>>(int64_t{0}, a.T, [&](auto steps, int64_t before) {
       constexpr int kSteps = decltype(steps)::value;
-      const int64_t t = a.T - 1 - before, last = t + taps.begin;                  // whose gradient comes first
-      const int behind = static_cast<int>(min(last - a.T + 1, int64_t{kSteps}));  // rows behind the last that there is
+      const int64_t t = a.T - 1 - before, last = t + taps.begin;                  // its gradient is read first
+      const int behind = static_cast<int>(min(last - a.T + 1, int64_t{kSteps}));  // rows after the last one
       const Reader<T, V> grads(a.grad_y, last, n);
       Pack<T, V> rows[kSteps], xs[kSteps];
 #pragma unroll
@@ -188,8 +188,7 @@ __global__ void __launch_bounds__(kBlock) delay_backward_kernel(const DelayBackw
 const Rows& read_rows(const DelayForward& a) { return a.x; }
 const Rows& read_rows(const DelayBackward& a) { return a.grad_y; }
 
-// Whether V neighbours share a delay, and find their rows where they can be loaded at once, and threads of V fill the
-// GPU.
+// Whether V neighbours share a delay, their rows can be loaded together, and threads of V neighbours fill the GPU.
 template <class T, int V, class Scan>
 bool together(const Scan& a) {
   const bool shared = !a.d.data || a.d.count == 1 || a.d.inner % V == 0;

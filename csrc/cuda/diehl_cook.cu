@@ -1,11 +1,11 @@
-// The network of Diehl and Cook, a thread a neuron (or several). Weights are touched where a spike touches them;
-// neurons lie side by side in the warps, so that w.T contiguous is fastest. Blocks own their neurons with their
-// weights, and tell each other no more than how many spiked, or which came out on top.
+// The network of Diehl and Cook, one thread per neuron (or for several). Spikes touch only the weights of their
+// synapses; neurons are contiguous in the warps, so that contiguous w.T is fastest. A block owns its neurons with their
+// weights; blocks exchange only spike counts, or the best candidate.
 //
-// With anything that one presentation leaves to the next, a network is one team and the launch presents all in order;
-// its blocks wait for each other every step, or `inhibition_delay` steps later if no winner has to be found. Else a
-// team of one block (of several, where images are few) takes the next image that no other has. Where weights and state
-// lie, and how blocks meet, is decided in teams.cuh.
+// If presentations depend on each other, a network is one team and the launch presents all in order; its blocks wait
+// for each other every step, or `inhibition_delay` steps later if no winner has to be found. Otherwise a team of one
+// block (of several, if images are few) takes the next image that no other has. teams.cuh decides where weights and
+// state are stored, and how blocks meet.
 #include "cuda/diehl_cook_memory.cuh"
 
 #include "cuda/normalize.cuh"
@@ -13,7 +13,7 @@
 namespace snnfast {
 namespace {
 
-constexpr int64_t kAlone = 1024;         // up to as many neurons are one block
+constexpr int64_t kAlone = 1024;         // up to this number of neurons, a network is a single block
 constexpr int64_t kMostThreads = 512;    // with more, registers spill
 constexpr int64_t kSharedThreads = 256;  // of a block of several
 constexpr TeamSizes kSizes{kAlone, kMostThreads, kSharedThreads};
@@ -26,15 +26,15 @@ struct Arguments {
 
 template <class C>
 struct Shared {
-  DiehlCookNumbers own;  // of the network
+  DiehlCookNumbers numbers;  // of the network
   Plasticity<C> rule;
-  int32_t found[2];  // neurons above threshold, in this step and in the next
+  int32_t found[2];  // neurons above threshold in this step and in the next
   int32_t listed;
   int64_t arriving, spikes, winner;
 };
 
-// K: of the rule, or PlasticityKind::count where nothing is learned. Tally: how blocks meet. Neurons are counted from
-// the first of the block on.
+// K: kind of the rule, or PlasticityKind::count if nothing is learned. Tally: how blocks meet. Neurons are numbered
+// from the first one of the block.
 template <PlasticityKind K, class C, class Tally>
 class Block {
  public:
@@ -42,18 +42,18 @@ class Block {
       : g_(g),
         a_(g.a),
         network_(network),
-        own_(shared.own),
+        numbers_(shared.numbers),
         rule_(shared.rule),
         shared_(shared),
         blocks_(g.plan.blocks),
         team_(blockIdx.x / g.plan.blocks),
         block_(blockIdx.x % g.plan.blocks),
-        first_(block_ * g.plan.own(a_.N)),
-        own_neurons_(max(min(a_.N - first_, g.plan.own(a_.N)), int64_t{0})),
+        first_(block_ * g.plan.neurons_per_block(a_.N)),
+        neurons_(max(min(a_.N - first_, g.plan.neurons_per_block(a_.N)), int64_t{0})),
         m_(g.a, g.plan, team, block),
         tally_(m_.words, g.a.lag(), block_, blocks_),
         inputs_(a_.x, network, m_.input_lists, m_.input_counts),
-        w_(g.plan.weights ? BlockWeights<C>::in_memory(m_.w, own_neurons_) : given()),
+        w_(g.plan.weights ? BlockWeights<C>::in_memory(m_.w, neurons_) : caller_weights()),
         second_(a_.state.v || shared.rule.lr_pre_triplet != 0),
         delay_(a_.inhibition_delay) {}
 
@@ -66,7 +66,7 @@ class Block {
       enter();
       for (int64_t t = 0; t < a_.x.T; t++) step(p, t);
       if constexpr (kLearns)
-        if (own_.norm > 0) normalize();
+        if (numbers_.norm > 0) normalize();
     }
     __syncthreads();
     if (a_.in_order()) keep_learned();
@@ -79,30 +79,30 @@ class Block {
   const Arguments& g_;
   const DiehlCook& a_;  // of all networks
   const int64_t network_;
-  const DiehlCookNumbers& own_;
+  const DiehlCookNumbers& numbers_;
   const Plasticity<C>& rule_;
   Shared<C>& shared_;
-  const int64_t blocks_, team_, block_, first_, own_neurons_;
+  const int64_t blocks_, team_, block_, first_, neurons_;
   const DiehlCookMemory<C> m_;
   Tally tally_;
   BlockInputs inputs_;
   const BlockWeights<C> w_;
   const bool second_;
   const int64_t delay_;
-  StepInputs before_{};  // what fired in the step before
-  int64_t now_ = 0;      // step since the launch, not counting presentations; the first `delay_` are those before it
-  int64_t slot_ = 0;     // now_ % delay_
+  StepInputs before_{};  // inputs that fired in the step before
+  int64_t step_ = 0;     // step since the launch, over all presentations; the first `delay_` precede it
+  int64_t slot_ = 0;     // step_ % delay_
 
   template <class F>
-  __device__ void for_own_neurons(const F& f) const {
-    for (int64_t n = threadIdx.x; n < own_neurons_; n += blockDim.x) f(n);
+  __device__ void for_neurons(const F& f) const {
+    for (int64_t n = threadIdx.x; n < neurons_; n += blockDim.x) f(n);
   }
   template <class F>
   __device__ void for_all_inputs(const F& f) const {
     for (int64_t i = threadIdx.x; i < a_.x.I; i += blockDim.x) f(i);
   }
-  // The weights where the caller has them.
-  __device__ BlockWeights<C> given() const {
+  // Weights in the caller's tensor.
+  __device__ BlockWeights<C> caller_weights() const {
     return {static_cast<C*>(a_.network(network_).w) + first_ * a_.w_stride_neuron, a_.w_stride_neuron,
             a_.w_stride_input};
   }
@@ -110,14 +110,14 @@ class Block {
   __device__ C* theta() const { return at(a_.network(network_).theta) + first_; }
   static __device__ C* at(void* state) { return static_cast<C*>(state); }
 
-  // The state before the first step.
+  // Loads the state before the first step.
   __device__ void begin() {
     const DiehlCookState s = a_.network(network_).state;
-    if (g_.plan.weights) given().copy_to(w_, own_neurons_, a_.x.I, by_input());
-    for_own_neurons([&](int64_t n) { m_.theta[n] = theta()[n]; });
+    if (g_.plan.weights) caller_weights().copy_to(w_, neurons_, a_.x.I, by_input());
+    for_neurons([&](int64_t n) { m_.theta[n] = theta()[n]; });
     if (a_.carry) {
-      before_ = inputs_.of(s.last_input);
-      for_own_neurons([&](int64_t n) {
+      before_ = inputs_.from_flags(s.last_input);
+      for_neurons([&](int64_t n) {
         m_.v[n] = at(s.v)[first_ + n];
         m_.refractory[n] = s.refractory[first_ + n];
         m_.trace_post[n] = at(s.trace_post)[first_ + n];
@@ -132,15 +132,15 @@ class Block {
       });
     }
     if (threadIdx.x == 0) shared_.found[0] = shared_.found[1] = 0;
-    for (; now_ < delay_; now_++) {
+    for (; step_ < delay_; step_++) {
       if (threadIdx.x == 0) shared_.listed = 0;
       __syncthreads();
       if (a_.carry)
-        for_own_neurons([&](int64_t n) {
-          if (history(now_, n)) atomicAdd(&shared_.listed, 1);
+        for_neurons([&](int64_t n) {
+          if (history(step_, n)) atomicAdd(&shared_.listed, 1);
         });
       __syncthreads();
-      tally_.tell(now_, shared_.listed);
+      tally_.post(step_, shared_.listed);
       __syncthreads();
     }
   }
@@ -149,7 +149,7 @@ class Block {
     const bool traced = kLearns || a_.state.v;
     if (!a_.carry) {
       before_ = {};
-      for_own_neurons([&](int64_t n) {
+      for_neurons([&](int64_t n) {
         m_.v[n] = 0;
         m_.refractory[n] = 0;
         if (traced) m_.trace_post[n] = m_.trace_post2[n] = 0;
@@ -158,62 +158,62 @@ class Block {
       if (traced)
         for_all_inputs([&](int64_t i) {
           m_.trace_pre[i] = m_.trace_pre2[i] = 0;
-          m_.date[i] = now_ - 1;
+          m_.date[i] = step_ - 1;
           m_.last_spike[i] = -1;
         });
     }
-    if (kLearns) for_own_neurons([&](int64_t n) { m_.plastic[n] = m_.trace_post[n] != 0; });
+    if (kLearns) for_neurons([&](int64_t n) { m_.plastic[n] = m_.trace_post[n] != 0; });
   }
 
   __device__ void step(int64_t p, int64_t t) {
     const StepInputs inputs = inputs_.next(p, t);
-    const int64_t told = delay_ ? tally_.total(now_ - delay_) : 0;
-    if (threadIdx.x == 0) shared_.arriving = arriving(t, told);
+    const int64_t total = delay_ ? tally_.total(step_ - delay_) : 0;
+    if (threadIdx.x == 0) shared_.arriving = arriving(t, total);
     __syncthreads();
-    if (threadIdx.x == 0) shared_.found[(now_ + 1) % 2] = 0;  // that of the last step, which all have read
-    for_own_neurons([&](int64_t n) { charge(n); });
+    if (threadIdx.x == 0) shared_.found[(step_ + 1) % 2] = 0;  // that of the last step, which all have read
+    for_neurons([&](int64_t n) { charge(n); });
     __syncthreads();
-    const int32_t found = shared_.found[now_ % 2];
+    const int32_t found = shared_.found[step_ % 2];
     if (a_.waits()) {
       agree(found);
       __syncthreads();
     } else {
-      tally_.tell(now_, found);
+      tally_.post(step_, found);
     }
     for_spiking(found, [&](int64_t n) { spike(n, p, t); });
     if (!delay_ && shared_.spikes) {
-      const C inhibition = C(own_.inhibition) * C(shared_.spikes);
-      for_own_neurons([&](int64_t n) {
+      const C inhibition = C(numbers_.inhibition) * C(shared_.spikes);
+      for_neurons([&](int64_t n) {
         if (m_.open[n] && !spikes(n)) m_.v[n] -= inhibition;
       });
     }
     if constexpr (kLearns) learn(inputs, found);
     before_ = inputs;
-    now_++;
+    step_++;
     slot_ = slot_ + 1 < delay_ ? slot_ + 1 : 0;
   }
 
-  // How many spikes of `delay_` steps ago arrive, of `total`. That is asked for also where nothing of that time is left
-  // to arrive: blocks must not run away from each other.
+  // Number of spikes of `delay_` steps ago that arrive, out of `total`. The total is read even if nothing of that time
+  // is left to arrive: blocks must not run ahead of each other.
   __device__ int64_t arriving(int64_t t, int64_t total) const {
     if (!a_.carry && t < delay_) return 0;
-    const bool candidates = a_.one_winner && now_ >= 2 * delay_;
+    const bool candidates = a_.one_winner && step_ >= 2 * delay_;
     return candidates && total ? 1 : total;
   }
 
-  // Dynamics up to the threshold, as if the neuron would not spike.
+  // Dynamics up to the threshold, as if the neuron did not spike.
   __device__ void charge(int64_t n) {
     const int32_t refractory = m_.refractory[n];
     C current = 0;
     if (refractory == 0) {
 #pragma unroll 8
       for (int32_t k = 0; k < before_.count; k++) current += w_(n, before_.begin[k]);
-      if (delay_) current -= C(own_.inhibition) * (C(shared_.arriving) - C(history(slot_, n)));
+      if (delay_) current -= C(numbers_.inhibition) * (C(shared_.arriving) - C(history(slot_, n)));
     }
-    const C v = diehl_cook_charge(m_.v[n], C(own_.decay), current);
+    const C v = diehl_cook_charge(m_.v[n], C(numbers_.decay), current);
     C theta = m_.theta[n];
-    if (own_.theta_decay != 1) m_.theta[n] = theta = theta * C(own_.theta_decay);
-    const C margin = v - (C(own_.v_threshold) + theta);
+    if (numbers_.theta_decay != 1) m_.theta[n] = theta = theta * C(numbers_.theta_decay);
+    const C margin = v - (C(numbers_.v_threshold) + theta);
     m_.v[n] = v;
     m_.margin[n] = margin;
     m_.refractory[n] = refractory ? refractory - 1 : 0;
@@ -225,14 +225,14 @@ class Block {
       m_.trace_post[n] *= rule_.decay_post;
       m_.trace_post2[n] *= rule_.decay_post2;
     }
-    if (margin >= 0) m_.found[atomicAdd(&shared_.found[now_ % 2], 1)] = static_cast<int32_t>(n);
+    if (margin >= 0) m_.found[atomicAdd(&shared_.found[step_ % 2], 1)] = static_cast<int32_t>(n);
   }
 
   __device__ static bool better(C margin, int64_t neuron, const Candidate<C>& than) {
     return neuron >= 0 && (than.neuron < 0 || margin > than.margin || (margin == than.margin && neuron < than.neuron));
   }
 
-  // By one warp: the best of what its lanes have found.
+  // Best candidate of the lanes of a warp.
   __device__ static Candidate<C> best_of_warp(Candidate<C> best) {
     for (int offset = 16; offset; offset /= 2) {
       const C margin = __shfl_xor_sync(~0u, best.margin, offset);
@@ -242,7 +242,7 @@ class Block {
     return best;
   }
 
-  // With the other blocks, how many neurons spike in this step, or which.
+  // Agrees with the other blocks on how many neurons spike in this step, or which.
   __device__ void agree(int32_t found) {
     const int lane = static_cast<int>(threadIdx.x);
     Candidate<C> best{C(0), -1};
@@ -252,15 +252,15 @@ class Block {
         if (better(m_.margin[n], first_ + n, best)) best = {m_.margin[n], first_ + n};
       }
       if (found) best = best_of_warp(best);
-      tally_.leave(m_.candidates, now_, best);
+      tally_.post_note(m_.candidates, step_, best);
     }
-    tally_.tell(now_, found);
-    int64_t total = tally_.total(now_);
+    tally_.post(step_, found);
+    int64_t total = tally_.total(step_);
     if (lane >= 32) return;
     __syncwarp();
     total = __shfl_sync(~0u, total, 0);
     if (a_.one_winner && total && blocks_ > 1) {
-      const volatile Candidate<C>* const theirs = tally_.notes_of(m_.candidates, now_);
+      const volatile Candidate<C>* const theirs = tally_.notes_of(m_.candidates, step_);
       best = {C(0), -1};
       for (int64_t b = lane; b < blocks_; b += 32) {
         const C margin = theirs[b].margin;
@@ -278,10 +278,10 @@ class Block {
   __device__ bool spikes(int64_t n) const {
     return m_.margin[n] >= 0 && (!a_.one_winner || first_ + n == shared_.winner);
   }
-  // Whether neuron n spiked in the step that is now in place d of the last ones.
-  __device__ bool& history(int64_t d, int64_t n) const { return m_.history[d * own_neurons_ + n]; }
+  // Whether neuron n spiked in the step in slot d of the history.
+  __device__ bool& history(int64_t d, int64_t n) const { return m_.history[d * neurons_ + n]; }
 
-  // f(n) for the neurons of this block that spike, a thread each.
+  // Calls f(n) for the neurons of this block that spike, one thread each.
   template <class F>
   __device__ void for_spiking(int32_t found, const F& f) const {
     for (int32_t k = static_cast<int32_t>(threadIdx.x); k < found; k += static_cast<int32_t>(blockDim.x))
@@ -289,10 +289,10 @@ class Block {
   }
 
   __device__ void spike(int64_t n, int64_t p, int64_t t) {
-    m_.v[n] = C(own_.v_reset);
+    m_.v[n] = C(numbers_.v_reset);
     m_.refractory[n] = a_.refractory;
     if (delay_) history(slot_, n) = true;
-    if (own_.theta_plus != 0) m_.theta[n] += C(own_.theta_plus);
+    if (numbers_.theta_plus != 0) m_.theta[n] += C(numbers_.theta_plus);
     const int64_t presentation = network_ * a_.x.P + p;
     a_.counts[presentation * a_.N + first_ + n]++;
     if (a_.spikes) a_.spikes[(presentation * a_.x.T + t) * a_.N + first_ + n] = true;
@@ -301,26 +301,26 @@ class Block {
     m_.trace_post[n] = stdp_trace(m_.trace_post[n], true, rule_.all);
   }
 
-  // Traces of an input up to this step, multiplied one by one, as steps would.
+  // Advances the traces of an input to this step, multiplied step by step, as traces decay.
   __device__ void bring_up(int64_t i) const {
     const int64_t date = m_.date[i];
-    if (date == now_) return;
+    if (date == step_) return;
     C trace = m_.trace_pre[i], trace2 = m_.trace_pre2[i];
-    for (int64_t s = date; s < now_ && trace != 0; s++) trace *= rule_.decay_pre;
-    for (int64_t s = date; second_ && s < now_ && trace2 != 0; s++) trace2 *= rule_.decay_pre2;
+    for (int64_t s = date; s < step_ && trace != 0; s++) trace *= rule_.decay_pre;
+    for (int64_t s = date; second_ && s < step_ && trace2 != 0; s++) trace2 *= rule_.decay_pre2;
     m_.trace_pre[i] = trace;
     m_.trace_pre2[i] = trace2;
-    m_.date[i] = now_;
+    m_.date[i] = step_;
   }
 
-  // Traces, then weights, then the second traces: rules read those as they were before the step's spikes.
+  // Order: traces, weights, second traces, since rules read the second traces as they were before the step's spikes.
   __device__ void learn(const StepInputs& inputs, int32_t found) {
-    const Plasticity<C> rule = rule_;  // not read again behind every weight that is written
+    const Plasticity<C> rule = rule_;  // not reloaded after every weight that is written
     for (int32_t k = static_cast<int32_t>(threadIdx.x); k < inputs.count; k += static_cast<int32_t>(blockDim.x)) {
       const int64_t i = inputs.begin[k];
       bring_up(i);
       m_.trace_pre[i] = stdp_trace(m_.trace_pre[i], true, rule.all);
-      m_.last_spike[i] = now_;
+      m_.last_spike[i] = step_;
     }
     __syncthreads();
     if (found)
@@ -330,7 +330,7 @@ class Block {
           if (spikes(m_.found[k])) grow(rule, m_.found[k], i);
       });
     if (rule.depresses() && inputs.count)
-      for_own_neurons([&](int64_t n) {
+      for_neurons([&](int64_t n) {
         if (m_.trace_post[n] != 0 && !spikes(n)) shrink(rule, n, inputs);
       });
     __syncthreads();
@@ -342,16 +342,16 @@ class Block {
     for_spiking(found, [&](int64_t n) { m_.trace_post2[n] = stdp_trace(m_.trace_post2[n], true, rule.all); });
   }
 
-  // Neuron n spikes.
+  // Potentiation: neuron n spikes.
   __device__ void grow(const Plasticity<C>& rule, int64_t n, int64_t i) const {
     C& w = w_(n, i);
     C change = stdp_potentiation<K>(rule, w, m_.trace_pre[i], m_.trace_post2[n]);
-    if (m_.last_spike[i] == now_ && rule.depresses())
+    if (m_.last_spike[i] == step_ && rule.depresses())
       change -= stdp_depression<K>(rule, w, m_.trace_post[n], m_.trace_pre2[i]);
     w = stdp_clamp(rule, w + change);
   }
 
-  // Inputs spike, neuron n does not.
+  // Depression: inputs spike, neuron n does not.
   __device__ void shrink(const Plasticity<C>& rule, int64_t n, const StepInputs& inputs) const {
     const C trace_post = m_.trace_post[n];
     for (int32_t k = 0; k < inputs.count; k++) {
@@ -364,24 +364,24 @@ class Block {
     __syncthreads();
     if (threadIdx.x == 0) shared_.listed = 0;
     __syncthreads();
-    for_own_neurons([&](int64_t n) {
+    for_neurons([&](int64_t n) {
       if (m_.plastic[n]) m_.found[atomicAdd(&shared_.listed, 1)] = static_cast<int32_t>(n);
     });
     __syncthreads();
     for (int32_t k = static_cast<int32_t>(threadIdx.x / 32); k < shared_.listed;
          k += static_cast<int32_t>(blockDim.x / 32))
-      normalize_row(rule_, &w_(m_.found[k], 0), a_.x.I, w_.stride_input, own_.norm);
+      normalize_row(rule_, &w_(m_.found[k], 0), a_.x.I, w_.stride_input, numbers_.norm);
   }
 
-  // Weights, where they are not the caller's, and thresholds.
+  // Copies weights, unless they are in the caller's tensor, and thresholds back.
   __device__ void keep_learned() const {
-    if (kLearns && g_.plan.weights) w_.copy_to(given(), own_neurons_, a_.x.I, by_input());
-    for_own_neurons([&](int64_t n) { theta()[n] = m_.theta[n]; });
+    if (kLearns && g_.plan.weights) w_.copy_to(caller_weights(), neurons_, a_.x.I, by_input());
+    for_neurons([&](int64_t n) { theta()[n] = m_.theta[n]; });
   }
 
   __device__ void keep_state() {
     const DiehlCookState s = a_.network(network_).state;
-    for_own_neurons([&](int64_t n) {
+    for_neurons([&](int64_t n) {
       at(s.v)[first_ + n] = m_.v[n];
       s.refractory[first_ + n] = m_.refractory[n];
       at(s.trace_post)[first_ + n] = m_.trace_post[n];
@@ -389,7 +389,7 @@ class Block {
       for (int64_t d = 0; d < delay_; d++) s.last_spikes[d * a_.N + first_ + n] = history((slot_ + d) % delay_, n);
     });
     if (block_) return;
-    now_--;
+    step_--;
     for_all_inputs([&](int64_t i) {
       if (kLearns) bring_up(i);
       at(s.trace_pre)[i] = m_.trace_pre[i];
@@ -408,9 +408,9 @@ __global__ void __launch_bounds__(kMostThreads) diehl_cook_kernel(const Argument
     SNNFAST_DYN_SHARED(char, memory);
     __shared__ Shared<C> shared;
     for (int64_t network = blockIdx.y; network < g.a.networks; network += gridDim.y) {
-      if (threadIdx.x == 0) {  // nobody reads the last network's any more
-        shared.own = g.a.network(network);
-        shared.rule = plasticity<C>(shared.own.rule);
+      if (threadIdx.x == 0) {  // no thread still reads those of the last network
+        shared.numbers = g.a.network(network);
+        shared.rule = plasticity<C>(shared.numbers.rule);
       }
       __syncthreads();
       Block<K, C, Tally>(g, shared, g.plan.team_memory(g.workspace), g.plan.block_memory(g.workspace, memory), network)

@@ -1,37 +1,37 @@
-// The network with conductances, a thread a neuron and its inhibitory partner (or several). Blocks own their neurons
-// with their weights; all that they tell each other is how many inhibitory neurons spiked, which acts in the next step.
+// The network with conductances, one thread per neuron and its inhibitory partner (or for several). A block owns its
+// neurons with their weights; blocks exchange only the number of inhibitory spikes, which act in the next step.
 //
-// With anything that one presentation leaves to the next, a network is one team and the launch presents all in order.
-// Else a team of one block (of several, where images are few) takes the next image that no other has. Where weights and
-// state lie, and how blocks meet, is decided in teams.cuh.
+// If presentations depend on each other, a network is one team and the launch presents all in order. Otherwise a team
+// of one block (of several, if images are few) takes the next image that no other has. teams.cuh decides where weights
+// and state are stored, and how blocks meet.
 #include "cuda/diehl_cook_conductance_memory.cuh"
 
 namespace snnfast {
 namespace {
 
-constexpr int64_t kAlone = 512;          // up to as many neurons are one block
+constexpr int64_t kAlone = 512;          // up to this number of neurons, a network is a single block
 constexpr int64_t kSharedThreads = 128;  // of a block of several
 constexpr TeamSizes kSizes{kAlone, kAlone, kSharedThreads};
-constexpr uint32_t kNever = 256;  // no delay
+constexpr uint32_t kNever = 256;  // equals no delay
 
 struct Arguments {
   DiehlCookConductance a;
   Teams plan;
-  const uint8_t* delays;  // [K, I, N], or null for none: neighbouring threads look at neighbouring neurons
+  const uint8_t* delays;  // [K, I, N], or null: no delays. Neighbouring threads read those of neighbouring neurons
   char* workspace;
 };
 
 template <class C>
 struct Shared {
-  DiehlCookConductanceNumbers own;  // of the network
+  DiehlCookConductanceNumbers numbers;  // of the network
   Plasticity<C> rule;
   ConductanceMemory<C> memory;
   int32_t found, spikes_inh;  // neurons of this block that spike in this step
   int64_t inhibiting;         // inhibitory neurons of the grid that spiked in the step before
-  int64_t oldest, under_way;  // of the inputs under way: where the oldest one stands, and how many they are
+  int64_t oldest, under_way;  // ring of inputs in flight: index of the oldest one, and their number
 };
 
-// Tally: how blocks meet. Neurons are counted from the first of the block on.
+// Tally: how blocks meet. Neurons are numbered from the first one of the block.
 template <PlasticityKind K, class C, class Tally>
 class ConductanceBlock {
  public:
@@ -39,16 +39,16 @@ class ConductanceBlock {
       : g_(g),
         a_(g.a),
         network_(network),
-        own_(shared.own),
+        numbers_(shared.numbers),
         rule_(shared.rule),
         shared_(shared),
         blocks_(g.plan.blocks),
         team_(blockIdx.x / g.plan.blocks),
         block_(blockIdx.x % g.plan.blocks),
-        first_(block_ * g.plan.own(a_.N)),
-        own_neurons_(max(min(a_.N - first_, g.plan.own(a_.N)), int64_t{0})),
+        first_(block_ * g.plan.neurons_per_block(a_.N)),
+        neurons_(max(min(a_.N - first_, g.plan.neurons_per_block(a_.N)), int64_t{0})),
         m_(shared.memory),
-        w_(g.plan.weights ? BlockWeights<C>::in_memory(m_.w, own_neurons_) : given()),
+        w_(g.plan.weights ? BlockWeights<C>::in_memory(m_.w, neurons_) : caller_weights()),
         delays_(g.delays ? g.delays + network * g.a.N * g.a.x.I + first_ : nullptr),
         tally_(m_.words, 1, block_, blocks_),
         inputs_(a_.x, network, m_.input_lists, m_.input_counts),
@@ -59,8 +59,8 @@ class ConductanceBlock {
 
   __device__ void run(int64_t teams) {
     tally_.begin();
-    if (g_.plan.weights) given().copy_to(w_, own_neurons_, a_.x.I, by_input());
-    for_own_neurons([&](int64_t n) { m_.theta[n] = theta()[n]; });
+    if (g_.plan.weights) caller_weights().copy_to(w_, neurons_, a_.x.I, by_input());
+    for_neurons([&](int64_t n) { m_.theta[n] = theta()[n]; });
     int64_t p = team_;
     for (; p < a_.x.P; p += teams) {
       __syncthreads();
@@ -77,31 +77,31 @@ class ConductanceBlock {
   const Arguments& g_;
   const DiehlCookConductance& a_;  // of all networks
   const int64_t network_;
-  const DiehlCookConductanceNumbers& own_;
+  const DiehlCookConductanceNumbers& numbers_;
   const Plasticity<C>& rule_;
   Shared<C>& shared_;
-  const int64_t blocks_, team_, block_, first_, own_neurons_;
-  const ConductanceMemory<C>& m_;  // the block's, in shared memory: as many registers would spill
+  const int64_t blocks_, team_, block_, first_, neurons_;
+  const ConductanceMemory<C>& m_;  // in shared memory: in registers, it would make them spill
   const BlockWeights<C> w_;
-  const uint8_t* const delays_;  // to the first neuron of the block
+  const uint8_t* const delays_;  // from the first neuron of the block on
   Tally tally_;
   BlockInputs inputs_;
   const int64_t history_;
   const bool learns_, remembers_;
   const bool second_;       // whether anything reads the second traces of the inputs
-  int64_t now_ = 0;         // steps since the launch, not counting presentations
-  bool inhibited_ = false;  // whether the inhibition of the step before is still to arrive
+  int64_t step_ = 0;        // steps since the launch, over all presentations
+  bool inhibited_ = false;  // whether the inhibition of the step before is pending
 
   template <class F>
-  __device__ void for_own_neurons(const F& f) const {
-    for (int64_t n = threadIdx.x; n < own_neurons_; n += blockDim.x) f(n);
+  __device__ void for_neurons(const F& f) const {
+    for (int64_t n = threadIdx.x; n < neurons_; n += blockDim.x) f(n);
   }
   template <class F>
   __device__ void for_all_inputs(const F& f) const {
     for (int64_t i = threadIdx.x; i < a_.x.I; i += blockDim.x) f(i);
   }
-  // The weights where the caller has them.
-  __device__ BlockWeights<C> given() const {
+  // Weights in the caller's tensor.
+  __device__ BlockWeights<C> caller_weights() const {
     return {static_cast<C*>(a_.network(network_).w) + first_ * a_.w_stride_neuron, a_.w_stride_neuron,
             a_.w_stride_input};
   }
@@ -110,35 +110,35 @@ class ConductanceBlock {
   __device__ int64_t row(int64_t step) const { return (step + history_) % history_ * a_.x.I; }
   static __device__ C* at(void* state) { return static_cast<C*>(state); }
 
-  // Before a presentation.
+  // Starts a presentation.
   __device__ void enter(bool first) {
-    if (learns_ && own_.norm > 0) for_own_neurons([&](int64_t n) { normalize(n); });
+    if (learns_ && numbers_.norm > 0) for_neurons([&](int64_t n) { normalize(n); });
     if (first || !a_.carry) {
       inhibited_ = false;
-      for_own_neurons([&](int64_t n) { begin_neuron(n); });
+      for_neurons([&](int64_t n) { begin_neuron(n); });
       if (remembers_) for_all_inputs([&](int64_t i) { begin_input(i); });
       __syncthreads();
       if (threadIdx.x < 32) begin_arrivals();
     }
   }
 
-  // The sum is taken in order, as in the reference.
+  // The sum is in order, as in the reference.
   __device__ void normalize(int64_t n) const {
     double sum = 0;
     for (int64_t i = 0; i < a_.x.I; i++) sum += fabs(static_cast<double>(w_(n, i)));
     if (!(sum > 0)) return;
-    const double factor = own_.norm / sum;
+    const double factor = numbers_.norm / sum;
     for (int64_t i = 0; i < a_.x.I; i++)
       w_(n, i) = stdp_clamp(rule_, static_cast<C>(static_cast<double>(w_(n, i)) * factor));
   }
 
   __device__ void begin_neuron(int64_t n) const {
     const DiehlCookConductanceState s = a_.network(network_).state;
-    m_.v[n] = a_.carry ? at(s.v)[first_ + n] : C(own_.exc.v_rest);
+    m_.v[n] = a_.carry ? at(s.v)[first_ + n] : C(numbers_.exc.v_rest);
     m_.g_exc[n] = a_.carry ? at(s.g_exc)[first_ + n] : C(0);
     m_.g_inh[n] = a_.carry ? at(s.g_inh)[first_ + n] : C(0);
     m_.refractory[n] = a_.carry ? s.refractory[first_ + n] : 0;
-    m_.v_inh[n] = a_.carry ? at(s.v_inh)[first_ + n] : C(own_.inh.v_rest);
+    m_.v_inh[n] = a_.carry ? at(s.v_inh)[first_ + n] : C(numbers_.inh.v_rest);
     m_.g_exc_inh[n] = a_.carry ? at(s.g_exc_inh)[first_ + n] : C(0);
     m_.refractory_inh[n] = a_.carry ? s.refractory_inh[first_ + n] : 0;
     m_.trace_post[n] = a_.carry ? at(s.trace_post)[first_ + n] : C(0);
@@ -147,8 +147,8 @@ class ConductanceBlock {
 
   __device__ void begin_input(int64_t i) const {
     const DiehlCookConductanceState s = a_.network(network_).state;
-    for (int64_t h = 0; h < history_; h++) {  // the oldest first
-      const int64_t from = h * a_.x.I + i, to = row(now_ + h) + i;
+    for (int64_t h = 0; h < history_; h++) {  // oldest first
+      const int64_t from = h * a_.x.I + i, to = row(step_ + h) + i;
       m_.fired[to] = a_.carry && h > 0 && s.last_inputs[from - a_.x.I];
       if (!learns_) continue;
       m_.trace_pre[to] = a_.carry ? at(s.trace_pre)[from] : C(0);
@@ -156,12 +156,12 @@ class ConductanceBlock {
     }
   }
 
-  // By one warp: what is under way before the first step.
+  // By one warp: the inputs in flight before the first step.
   __device__ void begin_arrivals() const {
     int32_t count = 0;
-    for (int64_t step = now_ - a_.longest_delay; step <= now_; step++) {
+    for (int64_t step = step_ - a_.longest_delay; step <= step_; step++) {
       int32_t sent = 0;
-      if (a_.carry && step < now_) {
+      if (a_.carry && step < step_) {
         sent = list_spikes<uint8_t>(reinterpret_cast<const uint8_t*>(m_.fired + row(step)), a_.x.I, 0xff,
                                     m_.under_way + count);
         for (int32_t k = static_cast<int32_t>(threadIdx.x); k < sent; k += 32)
@@ -173,7 +173,7 @@ class ConductanceBlock {
     if (threadIdx.x == 0) shared_.oldest = 0, shared_.under_way = count;
   }
 
-  // Of the k-th input under way, the oldest first.
+  // Index of the k-th input in flight, the oldest first.
   __device__ int64_t place(int64_t k) const {
     const int64_t place = shared_.oldest + k;
     return place < m_.room(a_) ? place : place - m_.room(a_);
@@ -181,31 +181,31 @@ class ConductanceBlock {
 
   __device__ void step(int64_t p, int64_t t) {
     const StepInputs inputs = t < a_.x.T ? inputs_.next(p, t) : StepInputs{nullptr, 0};
-    // Asked for also where nothing of it arrives: blocks must not run away from each other.
-    const int64_t told = now_ > 0 ? tally_.total(now_ - 1) : 0;
+    // Read even if nothing of it arrives: blocks must not run ahead of each other.
+    const int64_t total = step_ > 0 ? tally_.total(step_ - 1) : 0;
     if (threadIdx.x == 0) {
-      shared_.inhibiting = told;
+      shared_.inhibiting = total;
       shared_.found = shared_.spikes_inh = 0;
-      int32_t& sent = m_.sent_counts[now_ % history_];
-      shared_.oldest = place(sent);  // those of this place are no longer under way
+      int32_t& sent = m_.sent_counts[step_ % history_];
+      shared_.oldest = place(sent);  // the inputs in this slot are no longer in flight
       shared_.under_way += inputs.count - sent;
       sent = inputs.count;
     }
     if (remembers_)
       for_all_inputs([&](int64_t i) {
-        m_.fired[row(now_) + i] = false;
-        if (learns_) m_.trace_pre[row(now_) + i] = fade(m_.trace_pre[row(now_ - 1) + i], rule_.decay_pre);
+        m_.fired[row(step_) + i] = false;
+        if (learns_) m_.trace_pre[row(step_) + i] = fade(m_.trace_pre[row(step_ - 1) + i], rule_.decay_pre);
       });
     __syncthreads();
     for (int32_t k = static_cast<int32_t>(threadIdx.x); k < inputs.count; k += static_cast<int32_t>(blockDim.x)) {
       const int64_t to = place(shared_.under_way - inputs.count + k);
-      m_.under_way[to] = inputs.begin[k], m_.sent[to] = static_cast<uint8_t>(now_);
+      m_.under_way[to] = inputs.begin[k], m_.sent[to] = static_cast<uint8_t>(step_);
       if (!remembers_) continue;
-      const int64_t i = row(now_) + inputs.begin[k];
+      const int64_t i = row(step_) + inputs.begin[k];
       m_.fired[i] = true;
       if (learns_) m_.trace_pre[i] = stdp_trace(m_.trace_pre[i], true, rule_.all);
     }
-    for_own_neurons([&](int64_t n) {
+    for_neurons([&](int64_t n) {
       inhibit(n);
       charge_inhibitory(n);
       charge_excitatory(n, p, t);
@@ -213,52 +213,53 @@ class ConductanceBlock {
     inhibited_ = true;
     __syncthreads();
     const int32_t found = shared_.found;
-    tally_.tell(now_, shared_.spikes_inh);
-    for_own_neurons([&](int64_t n) { arrive(n); });
-    __syncthreads();  // weights have driven before they learn
+    tally_.post(step_, shared_.spikes_inh);
+    for_neurons([&](int64_t n) { arrive(n); });
+    __syncthreads();  // weights act before they are updated
     if (learns_) learn(found);
-    now_++;
+    step_++;
   }
 
-  // The inhibition of the step before arrives.
+  // Adds the inhibition of the step before.
   __device__ void inhibit(int64_t n) const {
     if (inhibited_ && shared_.inhibiting)
-      m_.g_inh[n] += C(own_.g.w_inh_exc) * (C(shared_.inhibiting) - C(m_.spiked_inh[n]));
+      m_.g_inh[n] += C(numbers_.g.w_inh_exc) * (C(shared_.inhibiting) - C(m_.spiked_inh[n]));
   }
 
   __device__ void charge_inhibitory(int64_t n) const {
-    const C exc = m_.g_exc_inh[n] * C(own_.g.mean_exc), v = m_.v_inh[n];
+    const C exc = m_.g_exc_inh[n] * C(numbers_.g.mean_exc), v = m_.v_inh[n];
     const int32_t refractory = m_.refractory_inh[n];
-    const C moved = conductance_charge(v, C(1) + exc, C(own_.inh.v_rest) + exc * C(own_.g.e_exc), C(-own_.inh.rate));
-    const bool open = refractory == 0, spike = open && moved >= C(own_.inh.v_threshold);
-    m_.v_inh[n] = spike ? C(own_.inh.v_reset) : open ? moved : v;
-    m_.refractory_inh[n] = spike ? static_cast<int32_t>(own_.inh.refractory) : refractory > 0 ? refractory - 1 : 0;
+    const C moved =
+        conductance_charge(v, C(1) + exc, C(numbers_.inh.v_rest) + exc * C(numbers_.g.e_exc), C(-numbers_.inh.rate));
+    const bool open = refractory == 0, spike = open && moved >= C(numbers_.inh.v_threshold);
+    m_.v_inh[n] = spike ? C(numbers_.inh.v_reset) : open ? moved : v;
+    m_.refractory_inh[n] = spike ? static_cast<int32_t>(numbers_.inh.refractory) : refractory > 0 ? refractory - 1 : 0;
     m_.spiked_inh[n] = spike;
     if (spike) atomicAdd(&shared_.spikes_inh, 1);
-    m_.g_exc_inh[n] = fade(m_.g_exc_inh[n], C(own_.g.decay_exc));
+    m_.g_exc_inh[n] = fade(m_.g_exc_inh[n], C(numbers_.g.decay_exc));
   }
 
   __device__ void charge_excitatory(int64_t n, int64_t p, int64_t t) const {
     double theta = m_.theta[n];
-    if (own_.theta_decay != 1) m_.theta[n] = theta *= own_.theta_decay;
-    const C exc = m_.g_exc[n] * C(own_.g.mean_exc), inh = m_.g_inh[n] * C(own_.g.mean_inh), v = m_.v[n];
+    if (numbers_.theta_decay != 1) m_.theta[n] = theta *= numbers_.theta_decay;
+    const C exc = m_.g_exc[n] * C(numbers_.g.mean_exc), inh = m_.g_inh[n] * C(numbers_.g.mean_inh), v = m_.v[n];
     const int32_t refractory = m_.refractory[n];
-    const C pull = (C(own_.exc.v_rest) + exc * C(own_.g.e_exc)) + inh * C(own_.g.e_inh);
-    const C moved = conductance_charge(v, (C(1) + exc) + inh, pull, C(-own_.exc.rate));
-    const bool open = refractory == 0, spike = open && moved >= C(own_.exc.v_threshold + theta);
-    m_.v[n] = spike ? C(own_.exc.v_reset) : open ? moved : v;
-    m_.refractory[n] = spike ? static_cast<int32_t>(own_.exc.refractory) : refractory > 0 ? refractory - 1 : 0;
+    const C pull = (C(numbers_.exc.v_rest) + exc * C(numbers_.g.e_exc)) + inh * C(numbers_.g.e_inh);
+    const C moved = conductance_charge(v, (C(1) + exc) + inh, pull, C(-numbers_.exc.rate));
+    const bool open = refractory == 0, spike = open && moved >= C(numbers_.exc.v_threshold + theta);
+    m_.v[n] = spike ? C(numbers_.exc.v_reset) : open ? moved : v;
+    m_.refractory[n] = spike ? static_cast<int32_t>(numbers_.exc.refractory) : refractory > 0 ? refractory - 1 : 0;
     m_.spiked[n] = spike;
-    m_.g_exc[n] = fade(m_.g_exc[n], C(own_.g.decay_exc));
-    m_.g_inh[n] = fade(m_.g_inh[n], C(own_.g.decay_inh));
+    m_.g_exc[n] = fade(m_.g_exc[n], C(numbers_.g.decay_exc));
+    m_.g_inh[n] = fade(m_.g_inh[n], C(numbers_.g.decay_inh));
     if (learns_) {
       m_.trace_post[n] = stdp_trace(fade(m_.trace_post[n], rule_.decay_post), spike, rule_.all);
       m_.trace_post2[n] = fade(m_.trace_post2[n], rule_.decay_post2);
     }
     if (!spike) return;
     m_.found[atomicAdd(&shared_.found, 1)] = static_cast<int32_t>(n);
-    m_.g_exc_inh[n] += C(own_.g.w_exc_inh);
-    if (own_.theta_plus != 0) m_.theta[n] = theta + own_.theta_plus;
+    m_.g_exc_inh[n] += C(numbers_.g.w_exc_inh);
+    if (numbers_.theta_plus != 0) m_.theta[n] = theta + numbers_.theta_plus;
     const int64_t presentation = network_ * a_.x.P + p;
     a_.counts[presentation * a_.N + first_ + n]++;
     if (a_.spikes) a_.spikes[(presentation * a_.steps() + t) * a_.N + first_ + n] = true;
@@ -268,9 +269,9 @@ class ConductanceBlock {
     return delays_ ? delays_[static_cast<uint64_t>(static_cast<uint32_t>(i)) * static_cast<uint32_t>(a_.N) + n] : 0;
   }
 
-  // Spikes arrive in the order in which they were sent. Weights of neurons that spike in this step are left to grow().
+  // Spikes arrive in the order in which they were sent. grow() updates the weights of neurons that spike in this step.
   __device__ void arrive(int64_t n) const {
-    const Plasticity<C> rule = rule_;  // not read again behind every weight that is written
+    const Plasticity<C> rule = rule_;  // not reloaded after every weight that is written
     const bool depresses = learns_ && rule.depresses() && !m_.spiked[n];
     const int64_t oldest = shared_.oldest, count = shared_.under_way;
     const C trace_post = m_.trace_post[n];
@@ -278,14 +279,14 @@ class ConductanceBlock {
     for (int64_t k0 = -(oldest % kTogether), group = oldest + k0; k0 < count; k0 += kTogether) {
       const int32_t* under_way = m_.under_way + group;
       const uint8_t* sent = m_.sent + group;
-      // Loads of all first: none waits for another's delay.
+      // All loads first, so that none waits for the latency of another.
       int32_t inputs[kTogether];
       uint32_t ages[kTogether], arriving = 0;
 #pragma unroll
       for (int k = 0; k < kTogether; k++) {
         const bool within = k0 + k >= 0 && k0 + k < count;
         inputs[k] = within ? under_way[k] : 0;
-        ages[k] = within ? static_cast<uint8_t>(now_ - sent[k]) : kNever;
+        ages[k] = within ? static_cast<uint8_t>(step_ - sent[k]) : kNever;
       }
 #pragma unroll
       for (int k = 0; k < kTogether; k++) arriving |= static_cast<uint32_t>(delay(inputs[k], n) == ages[k]) << k;
@@ -295,7 +296,7 @@ class ConductanceBlock {
         C& w = w_(n, i);
         g_exc += w;
         if (!depresses) continue;
-        const C trace_pre2 = second_ ? fade(m_.trace_pre2[row(now_ - delay(i, n) - 1) + i], rule.decay_pre2) : C(0);
+        const C trace_pre2 = second_ ? fade(m_.trace_pre2[row(step_ - delay(i, n) - 1) + i], rule.decay_pre2) : C(0);
         w = stdp_clamp(rule, w - stdp_depression<K>(rule, w, trace_post, trace_pre2));
       }
       group = group + kTogether == m_.room(a_) ? 0 : group + kTogether;
@@ -303,7 +304,7 @@ class ConductanceBlock {
     m_.g_exc[n] = g_exc;
   }
 
-  // Traces of the step are in the rings, but for the second ones: rules read those as they were before the step's
+  // The rings hold the traces of this step, except the second traces: rules read those as they were before the step's
   // spikes.
   __device__ void learn(int32_t found) const {
     if (found) {
@@ -313,20 +314,20 @@ class ConductanceBlock {
       });
       __syncthreads();
     }
-    for_own_neurons([&](int64_t n) {
+    for_neurons([&](int64_t n) {
       if (m_.spiked[n]) m_.trace_post2[n] = stdp_trace(m_.trace_post2[n], true, rule_.all);
     });
     if (second_)
       for_all_inputs([&](int64_t i) {
-        const int64_t to = row(now_) + i;
+        const int64_t to = row(step_) + i;
         m_.trace_pre2[to] =
-            stdp_trace(fade(m_.trace_pre2[row(now_ - 1) + i], rule_.decay_pre2), m_.fired[to], rule_.all);
+            stdp_trace(fade(m_.trace_pre2[row(step_ - 1) + i], rule_.decay_pre2), m_.fired[to], rule_.all);
       });
   }
 
-  // Neuron n spikes.
+  // Potentiation: neuron n spikes.
   __device__ void grow(const Plasticity<C>& rule, int64_t n, int64_t i) const {
-    const int64_t sent = now_ - a_.delay(network_ * a_.N + first_ + n, i), then = row(sent) + i;
+    const int64_t sent = step_ - a_.delay(network_ * a_.N + first_ + n, i), then = row(sent) + i;
     C& w = w_(n, i);
     C change = stdp_potentiation<K>(rule, w, m_.trace_pre[then], m_.trace_post2[n]);
     if (m_.fired[then] && rule.depresses()) {
@@ -336,19 +337,19 @@ class ConductanceBlock {
     w = stdp_clamp(rule, w + change);
   }
 
-  // Weights, where they are not the caller's, and thresholds.
+  // Copies weights, unless they are in the caller's tensor, and thresholds back.
   __device__ void keep_learned() const {
-    if (learns_ && g_.plan.weights) w_.copy_to(given(), own_neurons_, a_.x.I, by_input());
-    for_own_neurons([&](int64_t n) { theta()[n] = m_.theta[n]; });
+    if (learns_ && g_.plan.weights) w_.copy_to(caller_weights(), neurons_, a_.x.I, by_input());
+    for_neurons([&](int64_t n) { theta()[n] = m_.theta[n]; });
   }
 
-  // After the last presentation.
+  // After the last presentation: copies the state to the caller's tensors.
   __device__ void keep_state() {
     const DiehlCookConductanceState s = a_.network(network_).state;
-    const int64_t told = now_ > 0 ? tally_.total(now_ - 1) : 0;
-    if (threadIdx.x == 0) shared_.inhibiting = told;
+    const int64_t total = step_ > 0 ? tally_.total(step_ - 1) : 0;
+    if (threadIdx.x == 0) shared_.inhibiting = total;
     __syncthreads();
-    for_own_neurons([&](int64_t n) {
+    for_neurons([&](int64_t n) {
       inhibit(n);
       at(s.v)[first_ + n] = m_.v[n];
       at(s.g_exc)[first_ + n] = m_.g_exc[n];
@@ -362,10 +363,10 @@ class ConductanceBlock {
     });
     if (block_) return;
     for_all_inputs([&](int64_t i) {
-      for (int64_t h = 0; h < history_; h++) {  // the oldest first
-        const int64_t to = h * a_.x.I + i, from = row(now_ + h) + i;
+      for (int64_t h = 0; h < history_; h++) {  // oldest first
+        const int64_t to = h * a_.x.I + i, from = row(step_ + h) + i;
         if (h > 0) s.last_inputs[to - a_.x.I] = m_.fired[from];
-        if (!learns_) continue;  // without a rule traces stand still
+        if (!learns_) continue;  // without a rule traces are constant
         at(s.trace_pre)[to] = m_.trace_pre[from];
         at(s.trace_pre2)[to] = m_.trace_pre2[from];
       }
@@ -379,10 +380,10 @@ __global__ void __launch_bounds__(kAlone) diehl_cook_conductance_kernel(const Ar
     SNNFAST_DYN_SHARED(char, memory);
     __shared__ Shared<C> shared;
     for (int64_t network = blockIdx.y; network < g.a.networks; network += gridDim.y) {
-      __syncthreads();  // what is shared was the last network's
+      __syncthreads();  // until then, the shared memory is that of the last network
       if (threadIdx.x == 0) {
-        shared.own = g.a.network(network);
-        shared.rule = plasticity<C>(shared.own.rule);
+        shared.numbers = g.a.network(network);
+        shared.rule = plasticity<C>(shared.numbers.rule);
         Arena team = g.plan.team_memory(g.workspace), block = g.plan.block_memory(g.workspace, memory);
         shared.memory = ConductanceMemory<C>(g.a, g.plan, team, block);
       }

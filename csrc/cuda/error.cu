@@ -7,19 +7,19 @@ namespace {
 
 std::string release(int version) { return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10); }
 
-// The first driver that runs what CUDA of this release made; of NVIDIA's release notes.
+// First driver that runs binaries of this CUDA release, from NVIDIA's release notes.
 int first_driver(int release) { return release == 11 ? 450 : release == 12 ? 525 : release == 13 ? 580 : 0; }
 
 }  // namespace
 
-// CUDA's of the driver and of the build, 1000 times the release and 10 times the number behind it; 0: no driver.
+// CUDA versions of the driver and of the build, 1000 major + 10 minor; 0: no driver.
 void cuda_versions(int* driver, int* build) {
   *driver = *build = 0;
   (void)cudaDriverGetVersion(driver);
   (void)cudaRuntimeGetVersion(build);
 }
 
-// Why the driver that is here cannot run the kernels, and what to do; empty if it can, or if there is none.
+// Why the installed driver cannot run the kernels, and what to do; empty if it can, or if there is none.
 std::string cuda_driver_problem() {
   int driver, build;
   cuda_versions(&driver, &build);
@@ -31,8 +31,7 @@ std::string cuda_driver_problem() {
          ": update the driver, or build snnfast with nvcc " + std::to_string(driver / 1000) + " (set CUDA_HOME)";
 }
 
-// The text for a launch's error, with the way out. Takes it out of the runtime, or the next launch would answer it
-// again.
+// Text for a launch error, with a remedy. Clears the error of the runtime, or the next launch would return it again.
 std::string cuda_error(int error) {
   (void)cudaGetLastError();
   const std::string text = cudaGetErrorString(static_cast<cudaError_t>(error));

@@ -1,11 +1,9 @@
-// Numbers that the blocks of a team exchange in every step: how much each counted (spikes, in most cases). It is
-// a barrier at the same time: who knows the total of a step knows that every block has come that far, and sees what it
-// wrote before. Telling and asking are two calls, so that a total that is needed `lag` steps later costs no waiting in
-// between.
+// Counts that the blocks of a team exchange in every step (in most cases of spikes). The exchange is also a barrier: a
+// block that has the total of a step knows that every block has come that far, and sees what it wrote before. Posting
+// and reading are two calls, so that a total that is needed `lag` steps later costs no waiting in between.
 //
-// This one tells by words in global memory, so that a team may have as many blocks as are resident: launch_cooperative.
-// Another one, for the blocks of a cluster, is cluster_tally.cuh. Sums of integers are the same in any order of
-// arrival.
+// This one uses words in global memory, so that a team may have as many blocks as are resident: launch_cooperative.
+// cluster_tally.cuh has one for the blocks of a cluster. Sums of integers are the same in any order of arrival.
 #pragma once
 #include <cstdint>
 
@@ -16,7 +14,7 @@ namespace {
 
 using TallyWord = unsigned long long;
 
-// Places of a ring in which nobody writes what another may still read.
+// Entries of a ring in which no block writes what another may still read.
 SNNFAST_HD int64_t tally_places(int64_t lag) {
   int64_t count = 4;
   while (count < 3 * lag) count *= 2;  // 64-bit division would take as long as an atomic operation
@@ -24,10 +22,10 @@ SNNFAST_HD int64_t tally_places(int64_t lag) {
 }
 
 // In every step s = 0, 1, ... all threads of each of `blocks` blocks call, in this order: total(s - lag), if s >= lag;
-// tell(s, count). With lag 1 they may call total(s) right after tell(s) instead, and with a greater lag that as well. A
-// total can be asked for again until the block tells of step s + lag. All threads tell the same count; thread 0 gets
-// the total. What others than it wrote is seen by other blocks if a __syncthreads lies before tell(), and they see what
-// others wrote behind the next one after total().
+// post(s, count). With lag 1 they may call total(s) right after post(s) instead; with a greater lag, in addition. A
+// total can be read again until the block posts step s + lag. All threads post the same count; thread 0 gets the total.
+// Writes by its other threads are visible to other blocks if a __syncthreads precedes post(), and those of other blocks
+// to them after the next one after total().
 class GridTally {
  public:
   static constexpr bool kPossible = true;
@@ -41,10 +39,10 @@ class GridTally {
   __device__ void begin() const {}
   __device__ void end() const {}
 
-  __device__ void tell(int64_t s, int64_t count) const {
+  __device__ void post(int64_t s, int64_t count) const {
     if (threadIdx.x) return;
-    // All have told of step s - lag (or s - 1), so that nobody asks for s - 2 lag any more: its word will be that of s
-    // + lag or later, of which nobody tells before the total of s, this call included.
+    // All have posted step s - lag (or s - 1), so that none reads s - 2 lag any more: its word will be that of s + lag
+    // or later, which none posts before the total of s, which includes this call.
     if (block_ == 0 && s >= 2 * lag_) *word(s - 2 * lag_) = 0;
     if (blocks_ == 1) {
       *word(s) = static_cast<TallyWord>(count);
@@ -67,17 +65,17 @@ class GridTally {
     return static_cast<int64_t>(seen & 0xffffffffu);
   }
 
-  // Where there is nothing to tell: what any thread of the team wrote before it and a __syncthreads, all see behind it
-  // and another one.
+  // Barrier without a count: writes that precede a __syncthreads before it are visible to all threads of the team after
+  // a __syncthreads behind it.
   __device__ void meet(int64_t s) const {
-    tell(s, 0);
+    post(s, 0);
     total(s);
   }
 
-  // By the first warp, before it tells of step s: lane 0's note for all blocks. Who has the total of s finds them at
-  // notes(...).
+  // By the first warp, before it posts step s: lane 0's note for all blocks. A block that has the total of s finds the
+  // notes in notes_of(...).
   template <class Note>
-  __device__ void leave(Note* notes, int64_t s, const Note& note) const {
+  __device__ void post_note(Note* notes, int64_t s, const Note& note) const {
     if (threadIdx.x == 0) notes_of(notes, s)[block_] = note;
   }
   template <class Note>

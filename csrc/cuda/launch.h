@@ -1,4 +1,4 @@
-// Macros with which one .cu source compiles with nvcc and, for tests, with a host compiler against csrc/cuda_emulation.
+// Macros with which a .cu source compiles with nvcc and, for tests, with a host compiler against csrc/cuda_emulation.
 #pragma once
 #include <cuda_runtime.h>
 
@@ -8,8 +8,8 @@
 
 namespace snnfast {
 
-// The GPU that launches are planned for, an H100: it is busy with so many bytes under way, its 3.35 TB/s times the 630
-// ns of a load; and no GPU takes more rows of blocks (gridDim.y). The emulated one is small: tests take both ways.
+// Launches are planned for an H100: this number of bytes in flight saturates it, its 3.35 TB/s times the 630 ns of a
+// load. No GPU takes more rows of blocks (gridDim.y). The emulated GPU is small: tests take both paths.
 constexpr int64_t kBytesInFlight = int64_t{1} << 21;
 #ifdef SNNFAST_CUDA_EMULATION
 constexpr int64_t kBytesThatFill = 192, kMostRows = 1;
@@ -17,18 +17,18 @@ constexpr int64_t kBytesThatFill = 192, kMostRows = 1;
 constexpr int64_t kBytesThatFill = kBytesInFlight, kMostRows = 65535;
 #endif
 
-// Whether N neurons with `bytes` of a step's input each, `steps` of them under way, fill such a GPU. If not, a scan
-// over them wants all the threads it can get, one a neuron, and more steps under way. Where 32 steps of 16 bits fill
-// it, threads of a pair of neurons are a warp for each of its 528 schedulers, and so enough.
+// Whether N neurons with `bytes` of input per step, `steps` of them in flight, fill such a GPU. If not, a scan over
+// them uses as many threads as it can, one per neuron, and more steps in flight. Where 32 steps of 16 bits fill it,
+// threads with a pair of neurons are a warp for each of its 528 schedulers, which is enough.
 constexpr int64_t kStepsThatFill = 4, kStepsOfPairs = 32;
 constexpr bool fills(int64_t N, int64_t bytes, int64_t steps, int64_t enough = kBytesThatFill) {
   return N * bytes * steps >= enough;
 }
 
-// Blocks of `each` threads for n items.
-constexpr unsigned blocks_of(int64_t n, int64_t each) { return static_cast<unsigned>((n + each - 1) / each); }
+// Blocks of `threads` threads for n items.
+constexpr unsigned blocks_of(int64_t n, int64_t threads) { return static_cast<unsigned>((n + threads - 1) / threads); }
 
-// Rows of a grid, each of which goes on with every gridDim.y-th of `rows`.
+// Rows of a grid, each of which processes every gridDim.y-th of `rows`.
 constexpr unsigned grid_rows(int64_t rows) { return static_cast<unsigned>(min(rows, kMostRows)); }
 
 }  // namespace snnfast
@@ -37,7 +37,7 @@ constexpr unsigned grid_rows(int64_t rows) { return static_cast<unsigned>(min(ro
 #define SNNFAST_LAUNCH(KERNEL, GRID, BLOCK, SMEM, STREAM, ...) \
   ((void)(STREAM), emulation::launch((GRID), (BLOCK), (SMEM), [&] { KERNEL(__VA_ARGS__); }))
 #define SNNFAST_DYN_SHARED(T, NAME) T* NAME = emulation::dyn_smem<T>()
-// In every loop that waits for memory to change.
+// For every loop that waits for memory to change.
 #define SNNFAST_SPIN() emulation::spin()
 #else
 #define SNNFAST_LAUNCH(KERNEL, GRID, BLOCK, SMEM, STREAM, ...) \
@@ -51,13 +51,13 @@ constexpr unsigned grid_rows(int64_t rows) { return static_cast<unsigned>(min(ro
 namespace snnfast {
 namespace {
 
-// a / b, not negative: with 64 bits that is many times as slow as with 32.
+// a / b for numbers that are not negative: 64-bit division is many times as slow as 32-bit division.
 __device__ __forceinline__ int64_t divided(int64_t a, int64_t b) {
   return (a | b) >> 32 ? a / b : static_cast<int64_t>(static_cast<uint32_t>(a) / static_cast<uint32_t>(b));
 }
 
-// Dynamic shared memory that a block of a kernel may have. The kernel is allowed all of it, whatever a
-// launch takes: two threads of the host may launch it with different sizes.
+// Dynamic shared memory available to a block of a kernel. The kernel is allowed all of it, whatever a launch takes: two
+// host threads may launch it with different sizes.
 template <class Kernel>
 cudaError_t allow_shared(Kernel kernel, int device, int64_t& room) {
   int most = 0;
@@ -81,8 +81,8 @@ inline cudaLaunchAttribute cluster_of_blocks(unsigned blocks) {
   return cluster;
 }
 
-// Of a grid whose blocks wait for each other, so that all must be resident; refused if they cannot be. What goes wrong
-// is cudaGetLastError's, here and below.
+// Launches a grid whose blocks wait for each other, so that all must be resident; fails if they cannot be. Errors are
+// those of cudaGetLastError, here and below.
 template <class... Parameters, class... Arguments>
 void launch_cooperative(dim3 grid, dim3 block, size_t smem, cudaStream_t stream, void (*kernel)(Parameters...),
                         const Arguments&... arguments) {
@@ -93,7 +93,7 @@ void launch_cooperative(dim3 grid, dim3 block, size_t smem, cudaStream_t stream,
   (void)cudaLaunchKernelEx(&config, kernel, arguments...);
 }
 
-// Every `blocks` blocks that follow each other in x are a cluster.
+// Every `blocks` consecutive blocks in x are a cluster.
 template <class... Parameters, class... Arguments>
 void launch_clusters(unsigned blocks, dim3 grid, dim3 block, size_t smem, cudaStream_t stream,
                      void (*kernel)(Parameters...), const Arguments&... arguments) {

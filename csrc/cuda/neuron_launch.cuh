@@ -1,14 +1,14 @@
-// Launches of the scans of neuron_kernel.cuh: from run-time choices to template arguments.
+// Launches of the scans of neuron_kernel.cuh: dispatch from run-time choices to template arguments.
 #pragma once
 #include "cuda/neuron_kernel.cuh"
 
 namespace snnfast {
 namespace {
 
-constexpr int kShared = 48 * 1024;  // bytes that a block may have without asking
+constexpr int kShared = 48 * 1024;  // bytes that a block may have without opt-in
 
-// Whether one kernel serves numbers and tensors and all surrogates, a neuron a thread: in float64, which is for checks
-// of gradients, and of some emulated neurons.
+// Whether one kernel serves numbers and tensors and all surrogates, one neuron per thread: in float64, which is for
+// gradient checks, and for some emulated neurons.
 #ifdef SNNFAST_COMPACT
 template <class Neuron, class C>
 constexpr bool kOneKernel = true;
@@ -17,19 +17,20 @@ template <class Neuron, class C>
 constexpr bool kOneKernel = Neuron::kGeneric || sizeof(C) == 8;
 #endif
 
-// Neurons a thread: 16 bytes of T, but fewer of many states; in the backward pass, of which a step keeps `rows`, no
-// more than shared memory holds.
+// Neurons of a thread: 16 bytes of T, but fewer if there are many states; in the backward pass, where a step stores
+// `rows`, no more than shared memory holds.
 template <class Neuron, class T, bool Uniform>
 constexpr int wide(int rows = 0) {
   if (kOneKernel<Neuron, T> || static_cast<int>(16 / sizeof(T)) < Neuron::kStates) return 1;
   int numbers = static_cast<int>(16 / sizeof(T)) / Neuron::kStates;
   while (numbers > 1 && 16 * rows * kThreads<false> * static_cast<int>(sizeof(T)) * numbers > kShared) numbers /= 2;
-  return kAlike<Neuron, Uniform> || numbers < 2
+  return kAllShared<Neuron, Uniform> || numbers < 2
              ? numbers
-             : numbers / 2;  // parameters and their gradients take a register a neuron each
+             : numbers / 2;  // parameters and their gradients take one register per neuron
 }
 
-// Whether there are kernels with a pair of neurons a thread, for so many that the GPU has threads enough.
+// Whether there are kernels with a pair of neurons per thread, for so many neurons that the GPU still has enough
+// threads.
 template <class T, Reset R, bool Uniform>
 constexpr bool kPairs = Uniform && R != Reset::none && sizeof(T) == 2;
 
@@ -49,10 +50,10 @@ int launch_forward(const NeuronForward<Neuron>& a, cudaStream_t stream) {
   return launch_forward<Neuron, C, T, R, Uniform, 1, true>(a, stream);
 }
 
-// Shared memory of a block of the backward pass, for so many steps between checkpoints.
+// Shared memory of a block of the backward pass, for `steps` steps between checkpoints.
 template <class Neuron, class C, class T, Reset R, bool Uniform, int V, bool Narrow>
 constexpr int64_t backward_shared(int64_t steps) {
-  return steps * Kept<Neuron, Uniform>::kRows * kThreads<Narrow> * V * static_cast<int64_t>(sizeof(C)) +
+  return steps * SavedRows<Neuron, Uniform>::kRows * kThreads<Narrow> * V * static_cast<int64_t>(sizeof(C)) +
          Segments<T, V, Narrow>::bytes(steps) + Segments<Incoming<C, T, R>, V, Narrow>::bytes(steps);
 }
 
@@ -74,8 +75,8 @@ bool gradients_aligned(const NeuronBackward<Neuron>& a, int64_t steps) {
 }
 template <class Neuron, class C, class T, Reset R, bool Uniform, Surrogate S>
 int launch_backward(const NeuronBackward<Neuron>& a, cudaStream_t stream) {
-  constexpr int V =
-      wide<Neuron, C, Uniform>(Kept<Neuron, Uniform>::kRows);  // of C, whose states and gradients fill the registers
+  constexpr int V = wide<Neuron, C, Uniform>(
+      SavedRows<Neuron, Uniform>::kRows);  // V of C, whose states and gradients fill the registers
   if (gradients_aligned<C, T, V>(a, kStepsThatFill))
     return launch_backward<Neuron, C, T, R, Uniform, S, V, V == 1>(a, stream);
   if constexpr (kPairs<T, R, Uniform>)
@@ -84,7 +85,7 @@ int launch_backward(const NeuronBackward<Neuron>& a, cudaStream_t stream) {
   return launch_backward<Neuron, C, T, R, Uniform, S, 1, true>(a, stream);
 }
 
-// Overloads on what is launched, so that the choice of template arguments is written once.
+// Overloads for the two passes, so that the choice of template arguments is written once.
 template <class Neuron, class C, class T, Reset R>
 int launch_scan(const NeuronForward<Neuron>& a, cudaStream_t stream) {
   return !kOneKernel<Neuron, C> && a.uniform() ? launch_forward<Neuron, C, T, R, !kOneKernel<Neuron, C>>(a, stream)
@@ -92,9 +93,9 @@ int launch_scan(const NeuronForward<Neuron>& a, cudaStream_t stream) {
 }
 template <class Neuron, class C, class T, Reset R, bool Uniform>
 int launch_backward(const NeuronBackward<Neuron>& a, cudaStream_t stream) {
-  constexpr bool kOwn = !kOneKernel<Neuron, C> && R != Reset::none;
-  return kOwn && a.surrogate == static_cast<int32_t>(Surrogate::atan)
-             ? launch_backward<Neuron, C, T, R, Uniform, kOwn ? Surrogate::atan : Surrogate::count>(a, stream)
+  constexpr bool kSeparate = !kOneKernel<Neuron, C> && R != Reset::none;
+  return kSeparate && a.surrogate == static_cast<int32_t>(Surrogate::atan)
+             ? launch_backward<Neuron, C, T, R, Uniform, kSeparate ? Surrogate::atan : Surrogate::count>(a, stream)
              : launch_backward<Neuron, C, T, R, Uniform, Surrogate::count>(a, stream);
 }
 template <class Neuron, class C, class T, Reset R>

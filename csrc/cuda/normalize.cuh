@@ -6,8 +6,8 @@
 namespace snnfast {
 namespace {
 
-// By one warp: scales w[0], w[stride], ... to a sum of magnitudes `norm`. The sum is taken in order, as in the
-// reference; the weights come a warp at a time, the next while these are summed.
+// By one warp: scales w[0], w[stride], ... to a sum of magnitudes `norm`. The sum is in order, as in the reference; a
+// warp loads the next weights while these are summed.
 template <class C>
 __device__ void normalize_row(const Plasticity<C>& p, C* w, int64_t count, int64_t stride, double norm) {
   const int lane = threadIdx.x % 32;

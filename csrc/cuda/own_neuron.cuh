@@ -1,4 +1,4 @@
-// The CUDA kernels of one neuron that is compiled while the program runs. The generated source ends with
+// CUDA kernels of one neuron that is compiled at run time. The generated source ends with
 // SNNFAST_OWN_KERNEL(snnfast::own_neuron<its struct, its compute type, the type of x>()), or own_recurrent.
 #pragma once
 #include "core/any_neuron.h"
@@ -28,7 +28,7 @@ int own_recurrent_scan(const Scan& a, void* stream) {
   return launch_recurrent_scan<Neuron, C, Reset::hard>(call_of<Neuron>(a), static_cast<cudaStream_t>(stream));
 }
 
-// Steps between checkpoints: as many as shared memory holds in blocks of few neurons, 16 at most.
+// Steps between checkpoints: as many as shared memory holds in blocks of few neurons, at most 16.
 template <class Neuron, class C, class T>
 constexpr int32_t own_checkpoint_every() {
   int32_t steps = 16;

@@ -6,9 +6,9 @@ namespace snnfast {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kCounters = 4, kElements = 4 * kCounters;  // a thread
+constexpr int kCounters = 4, kElements = 4 * kCounters;  // of a thread
 
-// Elements that a thread stores at once: of 16 bytes, but a counter's four at least.
+// Elements that a thread stores at once: 16 bytes, but at least a counter's four.
 template <class Bits>
 constexpr int kRun = sizeof(Bits) > 4 ? 4 : static_cast<int>(16 / sizeof(Bits));
 
@@ -21,13 +21,13 @@ struct alignas(16) Four {
   float at[4];
 };
 
-// The first element of the thread's run u: neighbouring threads have neighbouring runs, so that a warp stores one piece
-// of memory.
+// Distance between a thread's runs: neighbouring threads have neighbouring runs, so that the stores of a warp are
+// contiguous.
 template <class Bits>
 constexpr int64_t kStride = static_cast<int64_t>(kRun<Bits>) * kThreads;
 
-// Whole: rows are whole counters and p is aligned, so that four elements are one row's and their p are loaded at once.
-// Index: what counts the elements; 64-bit division costs as much as the random numbers.
+// Whole: rows are whole counters and p is aligned, so that four elements are in one row and their p are loaded at once.
+// Index: type that counts the elements; 64-bit division costs as much as the random numbers.
 template <class Bits, class Index, bool Whole>
 __global__ void __launch_bounds__(kThreads) poisson_kernel(const Poisson a) {
   const int64_t seed = *a.seed;

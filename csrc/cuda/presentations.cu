@@ -24,7 +24,7 @@ void bound(const T* from, int64_t count, int64_t most, T* to, void* stream) {
 
 }  // namespace
 
-// Copies of the events whose `fired` inputs and whose offsets, of each network, lie where a kernel may read and write.
+// Copies the events, with `fired` inputs and the offsets of each network clamped to where a kernel may read and write.
 int launch_bounded_events(const Presentations& x, int64_t networks, int64_t fired, int32_t* inputs, int64_t* offsets,
                           void* stream) {
   bound(x.inputs, fired, x.I - 1, inputs, stream);

@@ -1,5 +1,5 @@
-// From the three forms of presentations to lists of firing inputs, by a block for itself: random numbers are cheaper
-// than waiting for those of another.
+// Encodes the three forms of presentations as lists of firing inputs, each block for itself: random numbers are cheaper
+// than waiting for those of another block.
 #pragma once
 #include "core/poisson.h"
 #include "core/presentations.h"
@@ -8,7 +8,7 @@
 namespace snnfast {
 namespace {
 
-// Whether element `at` of spikes of `width` bytes is one.
+// Whether element `at` of spikes of `width` bytes is a spike.
 __device__ inline bool is_spike(const void* spikes, int32_t width, int64_t at) {
   switch (width) {
     case 1: return static_cast<const uint8_t*>(spikes)[at] != 0;
@@ -17,14 +17,14 @@ __device__ inline bool is_spike(const void* spikes, int32_t width, int64_t at) {
   }
 }
 
-// The inputs that fire in a step, ascending.
+// Inputs that fire in a step, ascending.
 struct StepInputs {
   const int32_t* begin;
   int32_t count;
 };
 
-// By one warp: a list of the inputs i in [0, inputs) that fire. They come in groups of four: bit k of fires(q) is input
-// 4 q + k - phase.
+// By one warp: lists the inputs i in [0, inputs) that fire. They come in groups of four: bit k of fires(q) is input 4 q
+// + k - phase.
 template <class Fires>
 __device__ int32_t list_fired(int64_t inputs, int phase, const Fires& fires, int32_t* out) {
   const int lane = threadIdx.x % 32;
@@ -88,11 +88,11 @@ __device__ inline int32_t list_rates(const Presentations& x, int64_t p, int64_t 
   return list_fired(x.I, phase, fires, out);
 }
 
-// Lists of some steps at a time, a warp each, in rows [chunk + 1, I] used in turn, so that the list of the step before
-// is there as well. Events need no encoding: they are lists.
+// Lists of several steps at a time, one warp each, in a ring of rows [chunk + 1, I], so that the list of the step
+// before is available as well. Events need no encoding: they are lists.
 class BlockInputs {
  public:
-  // Steps that a block of `threads` encodes at a time, for memory of rows(...) I and counts(...) int32_t.
+  // Steps that a block of `threads` encodes at a time; memory: rows(...) I and rows(...) int32_t.
   static SNNFAST_HD int64_t chunk(const Presentations& x, int64_t threads) {
     const int64_t room = (int64_t{1} << 20) / (x.I + 1), warps = threads / 32, most = min(room, warps);
     return listed(x) || most < 1 ? 1 : most;
@@ -107,9 +107,9 @@ class BlockInputs {
         chunk_(chunk(x, blockDim.x)),
         rows_(rows(x, blockDim.x)) {}
 
-  // A list from flags [I]. As all calls here: by all threads, and with a __syncthreads of the caller before the next
+  // List from flags [I]. Like all calls here: by all threads, and with a __syncthreads of the caller before the next
   // one.
-  __device__ StepInputs of(const bool* fired) {
+  __device__ StepInputs from_flags(const bool* fired) {
     if (threadIdx.x < 32) {
       const int32_t count =
           list_spikes<uint8_t>(reinterpret_cast<const uint8_t*>(fired), x_.I, 0xff, lists_ + row_ * x_.I);
@@ -119,7 +119,7 @@ class BlockInputs {
     return {lists_ + row_ * x_.I, counts_[row_]};
   }
 
-  // The list of step t of presentation p; steps in order, beginning with 0.
+  // List of step t of presentation p; steps in order, beginning with 0.
   __device__ StepInputs next(int64_t p, int64_t t) {
     if (listed(x_)) return events(p, t);
     row_ = row_ + 1 == rows_ ? 0 : row_ + 1;
@@ -145,15 +145,15 @@ class BlockInputs {
 
   static SNNFAST_HD bool listed(const Presentations& x) { return x.form == PresentationForm::events; }
 
-  // A step of events has each input once at most, whatever the caller says.
+  // Clamped: a step of events has each input at most once, whatever the caller passes.
   __device__ StepInputs events(int64_t p, int64_t t) const {
-    const int64_t* offsets = x_.of(network_).offsets + p * (x_.T + 1) + t;
+    const int64_t* offsets = x_.network(network_).offsets + p * (x_.T + 1) + t;
     const int64_t count = offsets[1] - offsets[0];
     return {x_.inputs + offsets[0], static_cast<int32_t>(count < 0 ? 0 : count < x_.I ? count : x_.I)};
   }
 
   __device__ int32_t encode(int64_t p, int64_t t, int32_t* out) const {
-    const Presentations x = x_.of(network_);
+    const Presentations x = x_.network(network_);
     const int64_t row = p * x.presentation_stride + t * x.step_stride;
     if (x.form == PresentationForm::rates) return list_rates(x, p, t, out);
     switch (x.width) {

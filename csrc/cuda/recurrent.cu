@@ -1,11 +1,10 @@
-// Shared part of the recurrent layers on CUDA: weights in the rows that the scans read, and the gradient of the
-// weights.
+// Shared part of the recurrent layers on CUDA: packing of the weights, and their gradient.
 #include "cuda/recurrent_steps.cuh"
 
 namespace snnfast {
 namespace {
 
-constexpr int kSide = 16;  // of a tile of weights: a block has a thread for each
+constexpr int kSide = 16;  // of a tile of weights: one thread per weight
 
 template <class C>
 __global__ void pack_kernel(const C* weight, int64_t H, C* to_post, C* to_pre) {
@@ -18,8 +17,8 @@ __global__ void pack_kernel(const C* weight, int64_t H, C* to_post, C* to_pre) {
   }
 }
 
-// A tile of one part: sum over the part's groups, their steps from the last on, and their samples, in this order, which
-// is the CPU's, of what arrived of j times dL/d(input of i).
+// Tile of one part: sum of the arriving spikes of j times dL/d(input of i), over the part's groups, their steps from
+// the last on, and their samples. This is the order of the CPU.
 template <class C>
 __global__ void weight_kernel(const RecurrentWeightGradient a) {
   __shared__ C grads[kSide][kSide], values[kSide][kSide];
@@ -29,17 +28,17 @@ __global__ void weight_kernel(const RecurrentWeightGradient a) {
   const int column = static_cast<int>(threadIdx.x) % kSide, row = static_cast<int>(threadIdx.x) / kSide;
   const int64_t i0 = static_cast<int64_t>(blockIdx.x) * kSide, j0 = static_cast<int64_t>(blockIdx.y) * kSide,
                 part = blockIdx.z;
-  const int64_t first = part * parts.groups_a_part, left = parts.groups - first;
-  const int64_t all = min(left, parts.groups_a_part) * a.T * kRecurrentGroup;
+  const int64_t first = part * parts.groups_a_part, remaining = parts.groups - first;
+  const int64_t all = min(remaining, parts.groups_a_part) * a.T * kRecurrentGroup;
   C sum = C(0);
   for (int64_t k0 = 0; k0 < all; k0 += kSide) {
-    const int64_t k = k0 + row, of_group = k % (a.T * kRecurrentGroup);
-    const int64_t sample = (first + k / (a.T * kRecurrentGroup)) * kRecurrentGroup + of_group % kRecurrentGroup,
-                  t = a.T - 1 - of_group / kRecurrentGroup;
-    const bool there = k < all && sample < samples;
+    const int64_t k = k0 + row, in_group = k % (a.T * kRecurrentGroup);
+    const int64_t sample = (first + k / (a.T * kRecurrentGroup)) * kRecurrentGroup + in_group % kRecurrentGroup,
+                  t = a.T - 1 - in_group / kRecurrentGroup;
+    const bool valid = k < all && sample < samples;
     const int64_t i = i0 + column, j = j0 + column;
-    grads[row][column] = there && i < H ? static_cast<const C*>(a.grad_current)[t * a.N + sample * H + i] : C(0);
-    values[row][column] = there && j < H ? arriving<C>(a.spikes, r, a.T, t, sample * H + j) : C(0);
+    grads[row][column] = valid && i < H ? static_cast<const C*>(a.grad_current)[t * a.N + sample * H + i] : C(0);
+    values[row][column] = valid && j < H ? arriving<C>(a.spikes, r, a.T, t, sample * H + j) : C(0);
     __syncthreads();
     for (int k1 = 0; k1 < kSide; k1++)
       if (values[k1][row] != C(0)) sum += values[k1][row] * grads[k1][column];
@@ -61,7 +60,7 @@ __global__ void sum_kernel(const C* parts, int64_t count, int64_t H, C* grad_wei
   }
 }
 
-// For a loop that strides by the grid.
+// Blocks for a grid-stride loop.
 unsigned some_blocks(int64_t size) { return size < 256 * 1024 ? blocks_of(size, 256) : 1024; }
 
 template <class C>

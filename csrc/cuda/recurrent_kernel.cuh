@@ -1,7 +1,7 @@
-// The scan over time of neurons that feed each other on CUDA: a block is a sample and runs through all steps, so
-// nothing but its own threads wait for each other. A thread has one neuron, whose states are in its registers, or,
-// beyond kRecurrentThreads, several in memory, as is what arrives at a step, which otherwise is in shared memory. The
-// weights are there if they fit, else they are read from the cache.
+// The scan over time of recurrent neurons on CUDA: a block is a sample and runs through all steps, so only the threads
+// of a block wait for each other. A thread has one neuron, whose states are in its registers, or, beyond
+// kRecurrentThreads, several in memory; so are the arriving events, which are otherwise in shared memory. The weights
+// are in shared memory if they fit, else they are read through the cache.
 #pragma once
 #include "cuda/neuron_kernel.cuh"
 #include "cuda/recurrent_steps.cuh"
@@ -9,7 +9,7 @@
 namespace snnfast {
 namespace {
 
-// Rows of numbers a neuron: in registers (kOne), or in columns [rows, N].
+// Rows of numbers per neuron: in registers (kOne), or in columns [rows, N].
 template <class C, int kRows, bool kOne>
 struct Column {
   C mine[kOne ? kRows : 1];
@@ -25,7 +25,7 @@ struct Column {
   }
 };
 
-// The neuron of a thread that has one, with loads that are under way before its block meets.
+// Neuron of a thread that has a single one, with loads that are in flight before its block meets.
 template <bool kOne, class C>
 struct Mine {
   bool has;
@@ -38,15 +38,15 @@ struct Mine {
 };
 
 template <class C>
-__device__ __forceinline__ const C* staged_rows(const void* given, int64_t size, bool staged, C* memory) {
-  const C* rows = static_cast<const C*>(given);
+__device__ __forceinline__ const C* staged_rows(const void* source, int64_t size, bool staged, C* memory) {
+  const C* rows = static_cast<const C*>(source);
   if (!staged) return rows;
   for (int64_t k = threadIdx.x; k < size; k += blockDim.x) memory[k] = rows[k];
   __syncthreads();
   return memory;
 }
 
-// The block's recurrent_room; in shared memory it lies behind the weights.
+// The block's recurrent_room; in shared memory it follows the weights.
 template <bool kOne, class C>
 __device__ __forceinline__ C* room_of_block(const Recurrence& r, bool staged, C* memory) {
   return kOne ? memory + (staged ? r.H * padded(r.H) : 0) : static_cast<C*>(r.room) + blockIdx.x * recurrent_room(r.H);
@@ -77,18 +77,18 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1)
     initial_state<Neuron>(a, c, first + i, state);
   }
   const Mine<kOne, C> mine(H, first);
-  C last = C(0);  // of a thread with one neuron: its spike of the step before, as it stands in memory
+  C last = C(0);  // of a thread with one neuron: its spike of the step before, as stored
   if (mine.has && !r.delay) last = spike_at<C>(spikes, r, -1, mine.n);
   Bits<C> ahead = mine.row(a.x, 0, a.T);
   for (int64_t t = 0; t < a.T; t++) {
-    const Bits<C> now = ahead;
+    const Bits<C> x_bits = ahead;
     ahead = mine.row(a.x, t + 1, a.T);
     if (mine.has && r.delay) last = arriving<C>(spikes, r, a.T, t, mine.n);
     const int32_t count =
         events.list(H, [&](int64_t i) { return kOne ? last : arriving<C>(spikes, r, a.T, t, first + i); });
     for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
       const int64_t n = first + i;
-      const C x = number_of<C>(kOne ? now : bits_at<C>(a.x, t, n), a.x.dtype);
+      const C x = number_of<C>(kOne ? x_bits : bits_at<C>(a.x, t, n), a.x.dtype);
       C s[Neuron::kStates], tape[Neuron::template kTape<false>];
       if constexpr (!kOne) neuron_coefficients<Neuron, C, 1>(a, n, &c);
 #pragma unroll
@@ -119,7 +119,7 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1)
     kGradParam = kGrad + Neuron::kStates,
     kReturned = kGradParam + Neuron::kParams,
     kGradDelay,
-    kOwn
+    kColumns
   };
   constexpr int kTape = Neuron::template kTape<false>;
   const Recurrence& r = a.recurrence;
@@ -130,24 +130,24 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1)
   const C* to_post = static_cast<const C*>(r.to_post);
   C* columns = static_cast<C*>(a.columns);
   const Mine<kOne, C> mine(H, first);
-  Column<C, kOwn, kOne> own{{}, columns, a.N};
+  Column<C, kColumns, kOne> column{{}, columns, a.N};
   const auto tape = [&](int64_t j, int k, int64_t n) -> C& {
-    return columns[(kOwn + j * kNeuronTapeRows<Neuron> + k) * a.N + n];
+    return columns[(kColumns + j * kNeuronTapeRows<Neuron> + k) * a.N + n];
   };
   C c[Neuron::kCoefficients];
   const C attached = a.detach_reset ? C(0) : C(1);
 
-  // dL/d(what arrives at step t), which is 0 outside the steps; all in memory with delays.
+  // dL/d(spikes that arrive at step t), 0 outside the steps; all in memory with delays.
   const auto arrived = [&](int64_t t, int64_t n) {
     return t < 0 || t >= a.T ? C(0) : static_cast<const C*>(a.returned)[t * a.N + n];
   };
-  // dL/d(spike of step t) through what arrives of it; adds to that of the delay.
+  // dL/d(spike of step t) through its arrivals; adds to the gradient of the delay.
   const auto through = [&](int64_t t, int64_t n) {
-    if (!r.delay) return t < -1 ? C(0) : own.get(kReturned, n);
+    if (!r.delay) return t < -1 ? C(0) : column.get(kReturned, n);
     const Lag<C> lag = lag_of_neuron<C>(r, a.T, n);
     const C early = arrived(t + 1 + lag.steps, n), late = arrived(t + 2 + lag.steps, n),
             spike = spike_at<C>(a.spikes, r, t, n);
-    if (lag.moves && spike != C(0)) own.set(kGradDelay, n, own.get(kGradDelay, n) + spike * (late - early));
+    if (lag.moves && spike != C(0)) column.set(kGradDelay, n, column.get(kGradDelay, n) + spike * (late - early));
     return lag.early * early + lag.late * late;
   };
 
@@ -157,10 +157,10 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1)
 #pragma unroll
     for (int k = 0; k < Neuron::kStates; k++) {
       const C* in = static_cast<const C*>(a.grad_state_out[k]);
-      own.set(kGrad + k, n, in ? in[n] : C(0));
+      column.set(kGrad + k, n, in ? in[n] : C(0));
     }
 #pragma unroll
-    for (int k = kGradParam; k < kOwn; k++) own.set(k, n, C(0));
+    for (int k = kGradParam; k < kColumns; k++) column.set(k, n, C(0));
   }
   for (int64_t segment = a.T ? (a.T - 1) / K : -1; segment >= 0; segment--) {
     const int64_t t0 = segment * K, steps = min(a.T - t0, K);
@@ -168,11 +168,11 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1)
       const int64_t n = first + i;
       if constexpr (!kOne) neuron_coefficients<Neuron, C, 1>(a, n, &c);
       if (segment == 0)
-        initial_state<Neuron>(a, c, n, own);
+        initial_state<Neuron>(a, c, n, column);
       else
 #pragma unroll
         for (int k = 0; k < Neuron::kStates; k++)
-          own.set(k, n, static_cast<const C*>(a.checkpoints)[((segment - 1) * Neuron::kStates + k) * a.N + n]);
+          column.set(k, n, static_cast<const C*>(a.checkpoints)[((segment - 1) * Neuron::kStates + k) * a.N + n]);
     }
     Bits<C> ahead = mine.row(a.x, t0, a.T);
     const auto arrives = [&](int64_t t) {
@@ -181,24 +181,24 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1)
     C coming = arrives(t0);
     for (int64_t j = 0; j < steps; j++) {
       const int64_t t = t0 + j;
-      const Bits<C> now = ahead;
-      const C here = coming;
+      const Bits<C> x_bits = ahead;
+      const C arriving_spike = coming;
       ahead = mine.row(a.x, t + 1, a.T), coming = arrives(t + 1);
-      const int32_t count =
-          events.list(H, [&](int64_t i) { return kOne ? here : arriving<C>(a.spikes, r, a.T, t, first + i); });
+      const int32_t count = events.list(
+          H, [&](int64_t i) { return kOne ? arriving_spike : arriving<C>(a.spikes, r, a.T, t, first + i); });
       for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
         const int64_t n = first + i;
-        C x = number_of<C>(kOne ? now : bits_at<C>(a.x, t, n), a.x.dtype);
+        C x = number_of<C>(kOne ? x_bits : bits_at<C>(a.x, t, n), a.x.dtype);
         C s[Neuron::kStates], written[kTape] = {};
         x = events.add(x, to_post, width, i, count);
         if constexpr (!kOne) neuron_coefficients<Neuron, C, 1>(a, n, &c);
 #pragma unroll
-        for (int k = 0; k < Neuron::kStates; k++) s[k] = own.get(k, n);
+        for (int k = 0; k < Neuron::kStates; k++) s[k] = column.get(k, n);
         Neuron::template step<R, false>(x, c, s, written);
 #pragma unroll
         for (int k = 0; k < kTape; k++) tape(j, k, n) = written[k];
 #pragma unroll
-        for (int k = 0; k < Neuron::kStates; k++) own.set(k, n, s[k]);
+        for (int k = 0; k < Neuron::kStates; k++) column.set(k, n, s[k]);
       }
     }
     for (int64_t j = steps - 1; j >= 0; j--) {
@@ -211,9 +211,9 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1)
 #pragma unroll
         for (int k = 0; k < kTape; k++) read[k] = tape(j, k, n);
 #pragma unroll
-        for (int k = 0; k < Neuron::kStates; k++) g[k] = own.get(kGrad + k, n);
+        for (int k = 0; k < Neuron::kStates; k++) g[k] = column.get(kGrad + k, n);
 #pragma unroll
-        for (int k = 0; k < Neuron::kParams; k++) gp[k] = own.get(kGradParam + k, n);
+        for (int k = 0; k < Neuron::kParams; k++) gp[k] = column.get(kGradParam + k, n);
         if (a.grad_v_seq.data) widen(Reader<C, 1>(a.grad_v_seq, t, n).load(0), &grad_v);
         grad_spike += through(t, n);
         g[0] += grad_v;
@@ -223,9 +223,9 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1)
         put(a.grad_x, a.x.dtype, t * a.N + n, grad_x);
         static_cast<C*>(a.grad_current)[t * a.N + n] = current[i] = grad_x;
 #pragma unroll
-        for (int k = 0; k < Neuron::kStates; k++) own.set(kGrad + k, n, g[k]);
+        for (int k = 0; k < Neuron::kStates; k++) column.set(kGrad + k, n, g[k]);
 #pragma unroll
-        for (int k = 0; k < Neuron::kParams; k++) own.set(kGradParam + k, n, gp[k]);
+        for (int k = 0; k < Neuron::kParams; k++) column.set(kGradParam + k, n, gp[k]);
       }
       __syncthreads();
       for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
@@ -234,7 +234,7 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1)
         if (r.delay)
           static_cast<C*>(a.returned)[t * a.N + first + i] = sum;
         else
-          own.set(kReturned, first + i, sum);
+          column.set(kReturned, first + i, sum);
       }
       __syncthreads();
     }
@@ -244,13 +244,13 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1)
     for (int64_t t = -1; t >= -r.K; t--) {
       put(a.grad_past, a.x.dtype, (t + r.K) * a.N + n, through(t, n));
     }
-    if (a.grad_delay) static_cast<C*>(a.grad_delay)[n] = own.get(kGradDelay, n);
+    if (a.grad_delay) static_cast<C*>(a.grad_delay)[n] = column.get(kGradDelay, n);
     C gp[Neuron::kParams];
 #pragma unroll
-    for (int k = 0; k < Neuron::kParams; k++) gp[k] = own.get(kGradParam + k, n);
+    for (int k = 0; k < Neuron::kParams; k++) gp[k] = column.get(kGradParam + k, n);
 #pragma unroll
     for (int k = 0; k < Neuron::kStates; k++) {
-      const C grad = own.get(kGrad + k, n);
+      const C grad = column.get(kGrad + k, n);
       if (a.grad_state_in[k]) static_cast<C*>(a.grad_state_in[k])[n] = grad;
       if (!a.state_in[k]) Neuron::rest_backward(k, grad, gp);
     }
@@ -262,7 +262,7 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1)
 
 // ---- launchers
 
-// With shared memory for the room of a block, unless it is elsewhere, and for the weights if they fit beside it.
+// Shared memory holds the room of a block, unless that is in global memory, and the weights if they fit beside it.
 template <class C, class Kernel, class Scan>
 int launch_samples(Kernel kernel, const Scan& a, cudaStream_t stream) {
   const int64_t H = a.recurrence.H, number = static_cast<int64_t>(sizeof(C)), weights = H * padded(H) * number;

@@ -1,5 +1,4 @@
-// Input of neurons that feed each other (core/recurrent.h), on CUDA: read from the spikes of earlier steps,
-// which are in memory.
+// Input of recurrent neurons (core/recurrent.h) on CUDA: read from the spikes of earlier steps, which are in memory.
 #pragma once
 #include "core/half.h"
 #include "core/recurrent.h"
@@ -8,8 +7,8 @@
 namespace snnfast {
 namespace {
 
-// Numbers in the dtype of x, which the kernels here learn when they run: their time goes into sums. As bits, so that a
-// load may be under way while a block meets.
+// Numbers in the dtype of x, which these kernels only know at run time: their time goes into sums. As bits, so that a
+// load may be in flight while a block meets.
 template <class C>
 using Bits = std::conditional_t<sizeof(C) == 8, uint64_t, uint32_t>;
 
@@ -32,7 +31,7 @@ __device__ __forceinline__ C number_at(const Rows& x, int64_t t, int64_t n) {
   return number_of<C>(bits_at<C>(x, t, n), x.dtype);
 }
 
-// Writes a number, and returns it as it stands there.
+// Writes a number; returns it as stored.
 template <class C>
 __device__ __forceinline__ C put(void* data, Dtype dtype, int64_t at, C value) {
   if (sizeof(C) == 8 || dtype == Dtype::f32) {
@@ -69,34 +68,34 @@ __device__ __forceinline__ C arriving(const Rows& spikes, const Recurrence& r, i
          lag.early * spike_at<C>(spikes, r, t - 1 - lag.steps, n);
 }
 
-// The events of a sample at a step, in the order of its neurons.
+// Events of a sample at a step, in the order of its neurons.
 template <class C>
 struct Events {
   C* value;
-  int32_t *index, *counts;  // [H], [warps of all neurons and of a block more]
+  int32_t *index, *counts;  // [H], [warps of all neurons and of one block more]
 
   __device__ Events(C* memory, int64_t H)
       : value(memory), index(reinterpret_cast<int32_t*>(memory + H)), counts(index + H) {}
 
-  // Of what(i), for neurons i < H; all threads of the block call it. Returns how many.
-  template <class What>
-  __device__ __forceinline__ int32_t list(int64_t H, const What& what) {
+  // Lists the nonzero spike_of(i) of neurons i < H; called by all threads of the block. Returns their number.
+  template <class SpikeOf>
+  __device__ __forceinline__ int32_t list(int64_t H, const SpikeOf& spike_of) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const unsigned before = (1u << lane) - 1;
     for (int64_t base = 0; base < H; base += blockDim.x) {
       const int64_t i = base + threadIdx.x;
-      const unsigned here = __ballot_sync(~0u, (i < H ? what(i) : C(0)) != C(0));
-      if (lane == 0) counts[i / 32] = __popc(here);
+      const unsigned firing = __ballot_sync(~0u, (i < H ? spike_of(i) : C(0)) != C(0));
+      if (lane == 0) counts[i / 32] = __popc(firing);
     }
     __syncthreads();
     int32_t total = 0;
     for (int64_t base = 0; base < H; base += blockDim.x) {
       const int64_t i = base + threadIdx.x;
-      const C number = i < H ? what(i) : C(0);
-      const unsigned here = __ballot_sync(~0u, number != C(0));
+      const C number = i < H ? spike_of(i) : C(0);
+      const unsigned firing = __ballot_sync(~0u, number != C(0));
       int32_t at = total;
       for (int64_t w = base / 32; w < i / 32; w++) at += counts[w];
-      at += __popc(here & before);
+      at += __popc(firing & before);
       if (number != C(0)) {
         index[at] = static_cast<int32_t>(i);
         value[at] = number;
@@ -109,7 +108,7 @@ struct Events {
 
   // sum[i] + sum over events of value * rows[index][i], in their order.
   __device__ __forceinline__ C add(C sum, const C* rows, int64_t width, int64_t i, int32_t count) const {
-    constexpr int kAhead = 4;  // weights under way
+    constexpr int kAhead = 4;  // weights in flight
     int32_t e = 0;
     for (; e + kAhead <= count; e += kAhead) {
       C weights[kAhead];

@@ -1,5 +1,5 @@
-// Rows of a sequence as threads read and write them that have V neighbouring neurons each: V elements at a time, those
-// of several steps under way before the first is used: as bits, since a conversion between them would wait for each.
+// Rows of a sequence, read and written by threads with V neighbouring neurons each: V elements at a time, those of
+// several steps in flight before the first is used: as bits, since a conversion between them would wait for each.
 #pragma once
 #include <cstring>
 #include <type_traits>
@@ -16,16 +16,16 @@
 namespace snnfast {
 namespace {
 
-// Narrow: threads of one neuron, or of a pair of 16 bits, of which a warp copies the rows into shared memory; else
-// threads read their own.
+// Narrow: threads with one neuron, or with a pair of 16 bits; a warp copies their rows into shared memory. Else each
+// thread reads its rows.
 template <bool Narrow>
 constexpr int kThreads = Narrow ? kNarrowThreads : 128;  // of a block
 
-// Steps whose rows are read together: more of few neurons.
+// Steps whose rows are loaded together: more for few neurons.
 template <bool Narrow>
 constexpr int kUnroll = Narrow ? 16 : 4;
 
-// V neighbours as they stand in memory: those of 16 bits in pairs, for which a GPU has instructions.
+// V neighbours as stored: those of 16 bits in pairs, for which a GPU has instructions.
 template <class T, int V>
 struct alignas(sizeof(T) * V) Pack {
   static constexpr bool kPairs = sizeof(T) == 2 && V > 1;
@@ -54,8 +54,8 @@ template <>
 struct Pair<Half> {
   static __device__ __forceinline__ void widen(uint32_t pair, float* out) {
 #ifdef __CUDACC__
-    const float2 both = __half22float2(bit_cast<__half2>(pair));
-    out[0] = both.x, out[1] = both.y;
+    const float2 floats = __half22float2(bit_cast<__half2>(pair));
+    out[0] = floats.x, out[1] = floats.y;
 #else
     out[0] = load_as<float>(Half{static_cast<uint16_t>(pair)});
     out[1] = load_as<float>(Half{static_cast<uint16_t>(pair >> 16)});
@@ -73,16 +73,16 @@ struct Pair<Half> {
 template <class T, class C, int V>
 __device__ __forceinline__ void widen(const Pack<T, V>& pack, C* out) {
   if constexpr (sizeof(T) == 2) {
-    float both[V + 1];
+    float floats[V + 1];
 #pragma unroll
     for (int i = 0; i < V; i += 2) {
       if constexpr (V == 1)
-        Pair<T>::widen(pack.at[0].bits, both);
+        Pair<T>::widen(pack.at[0].bits, floats);
       else
-        Pair<T>::widen(pack.at[i / 2], both + i);
+        Pair<T>::widen(pack.at[i / 2], floats + i);
     }
 #pragma unroll
-    for (int i = 0; i < V; i++) out[i] = both[i];
+    for (int i = 0; i < V; i++) out[i] = floats[i];
   } else {
 #pragma unroll
     for (int i = 0; i < V; i++) out[i] = pack.at[i];
@@ -106,8 +106,7 @@ __device__ __forceinline__ void narrow(const C* values, Pack<T, V>& pack) {
 
 __device__ const uint4 kZeros = {};
 
-// The rows of a sequence, as a thread of V neighbours reads them from step t on; more than one only where they stand
-// side by side.
+// Rows of a sequence from step t on, read by a thread with V neighbours; V > 1 only where they are contiguous.
 template <class T, int V>
 struct Reader {
   const T* at;
@@ -116,7 +115,7 @@ struct Reader {
   __device__ __forceinline__ Reader(const Rows& rows, int64_t t, int64_t n)
       : at(static_cast<const T*>(rows.data) + t * rows.time_stride + (V == 1 ? n * rows.inner_stride : n)),
         stride(rows.time_stride) {}
-  // Of a sequence that may be missing: then zeros.
+  // Of a sequence that may be absent: then zeros.
   static __device__ __forceinline__ Reader optional(const Rows& rows, int64_t t, int64_t n) {
     return rows.data ? Reader(rows, t, n) : Reader({&kZeros, rows.dtype, 0, 0}, 0, 0);
   }
@@ -126,7 +125,7 @@ struct Reader {
   __device__ __forceinline__ void skip(int64_t steps) { at += steps * stride; }
 };
 
-// A word of so many bytes, which a thread stores at once.
+// Word of `Bytes` bytes, which a thread stores at once.
 template <size_t Bytes>
 struct Word;
 template <>
@@ -146,7 +145,7 @@ struct Word<2> {
   using type = unsigned short;
 };
 
-// The compiler splits a plain store of a pack into one an element; a streaming store of a word stays one.
+// The compiler splits a plain store of a pack into one store per element; a streaming store of a word is not split.
 template <class T, int V, class C>
 __device__ __forceinline__ void store(void* data, int64_t offset, const C* values) {
   constexpr int kWide = sizeof(T) * V > 16 ? static_cast<int>(16 / sizeof(T)) : V;
@@ -161,7 +160,7 @@ __device__ __forceinline__ void store(void* data, int64_t offset, const C* value
   }
 }
 
-// Calls group(number of steps, first step) over [begin, end), as many steps at a time as are in flight together.
+// Calls group(number of steps, first step) over [begin, end), with as many steps at a time as are in flight together.
 template <int Most, class Int, class Group>
 __device__ __forceinline__ void in_groups(Int begin, Int end, const Group& group) {
   if constexpr (Most > 4)
@@ -180,12 +179,11 @@ __device__ __forceinline__ void in_groups_back(int end, const Group& group) {
   }
 }
 
-// The rows of a sequence, read step by step. Where `Twice` says so, those of the next steps are under way while the
-// present ones are used.
+// Rows of a sequence, read step by step. Twice: those of the next steps are in flight while the current ones are used.
 template <class T, int V, bool Narrow, bool Twice = false>
 class Sequence {
   const Rows& x;
-  int64_t steps, n, fetched = -1;  // the step from which on rows are under way
+  int64_t steps, n, fetched = -1;  // first step whose rows are in flight
   Pack<T, V> ahead[Twice ? kUnroll<false> : 1];
 
   __device__ __forceinline__ void fetch(int64_t begin) {
@@ -202,7 +200,7 @@ class Sequence {
 
   // Calls use(row of V neighbours) for the steps of [begin, end) in order.
   template <class Use>
-  __device__ __forceinline__ void each(int64_t begin, int64_t end, const Use& use) {
+  __device__ __forceinline__ void for_each(int64_t begin, int64_t end, const Use& use) {
     if (Twice && begin + kUnroll<false> <= end && fetched != begin) fetch(begin);
     in_groups<kUnroll<false>>(begin, end, [&](auto count, int64_t first) {
       constexpr int kSteps = decltype(count)::value;
@@ -222,7 +220,7 @@ class Sequence {
   }
 };
 
-// Of few neurons all but one of the tiles of a ring are under way.
+// For few neurons: a ring of tiles, all but one of them in flight.
 template <class T, int V, bool Twice>
 class Sequence<T, V, true, Twice> {
   using Ring = Tiles<typename Pack<T, V>::Word, V>;
@@ -247,7 +245,7 @@ class Sequence<T, V, true, Twice> {
   }
 
   template <class Use>
-  __device__ __forceinline__ void each(int64_t begin, int64_t end, const Use& use) {
+  __device__ __forceinline__ void for_each(int64_t begin, int64_t end, const Use& use) {
     for (int64_t t = begin; t < end;) {
       const int at = static_cast<int>(t % kTile), stop = static_cast<int>(min(end - t + at, kTile));
       if (at == 0) {
@@ -267,8 +265,8 @@ class Sequence<T, V, true, Twice> {
   }
 };
 
-// Further inputs of V neighbours from step t on, one step after the other, into their places among the states. Those of
-// the next step are under way while the present one runs.
+// Further inputs of V neighbours, step by step from step t on, into their rows of the states. Those of the next step
+// are in flight while the current one runs.
 template <class Neuron, class T, int V, bool = kHasMore<Neuron>>
 class FurtherInputs {
   static constexpr int kFirst = Neuron::kFirstInput, kCount = Neuron::kFirstOutput - kFirst;
@@ -303,11 +301,11 @@ class FurtherInputs<Neuron, T, V, false> {
   __device__ __forceinline__ void read(C (*)[V]) {}
 };
 
-// Further outputs of V neighbours from step 0 on, one step after the other, from their places among the states.
+// Further outputs of V neighbours, step by step from step 0 on, from their rows of the states.
 template <class Neuron, class C, int V, bool = kHasMore<Neuron>>
 class FurtherOutputs {
   const NeuronScan<Neuron>& a;
-  int64_t element;  // of this step, in rows of N
+  int64_t element;  // of the current step, in rows of N
 
  public:
   __device__ __forceinline__ FurtherOutputs(const NeuronScan<Neuron>& a, int64_t n) : a(a), element(n) {}
@@ -324,8 +322,8 @@ class FurtherOutputs<Neuron, C, V, false> {
   __device__ __forceinline__ void write(const C (*)[V]) {}
 };
 
-// The rows of a sequence, which may be missing if it is not `Given`, read segment by segment in any order.
-template <class T, int V, bool Narrow, bool Given = true>
+// Rows of a sequence, which may be absent if not `Present`, read segment by segment in any order.
+template <class T, int V, bool Narrow, bool Present = true>
 struct Segments {
   static constexpr int kTiles = 1;
   const Rows& rows;
@@ -335,15 +333,15 @@ struct Segments {
   __device__ __forceinline__ Segments(const Rows& rows, void*, int64_t, int64_t n, int64_t) : rows(rows), n(n) {}
   __device__ __forceinline__ void copy(int, int64_t, int64_t) const {}
   __device__ __forceinline__ Reader<T, V> from(int, int64_t begin, int64_t step) const {
-    if constexpr (Given) return Reader<T, V>(rows, begin + step, n);
+    if constexpr (Present) return Reader<T, V>(rows, begin + step, n);
     return Reader<T, V>::optional(rows, begin + step, n);
   }
 };
 
-// Of few neurons all but one of the tiles of a ring are under way; a tile is a segment. In float64 there is room for
-// one, and with a pair a thread for two.
-template <class T, int V, bool Given>
-struct Segments<T, V, true, Given> {
+// For few neurons: a ring of tiles, all but one of them in flight; a tile is a segment. In float64 there is room for
+// one tile, and with a pair per thread for two.
+template <class T, int V, bool Present>
+struct Segments<T, V, true, Present> {
   using Ring = Tiles<typename Pack<T, V>::Word, V>;
   static constexpr int kTiles = sizeof(T) == 8 ? 1 : V == 1 ? 3 : 2;
   struct Tile {
@@ -379,7 +377,7 @@ __device__ __forceinline__ void load_neurons(const void* data, int64_t n, C othe
   }
 }
 
-// Where neuron n has its value of a parameter, and how many neurons from n on share it: for neighbours without another
+// Index of neuron n's value of a parameter, and number of neurons from n on that share it: neighbours need no other
 // division.
 struct Place {
   int64_t at = 0, sharing = INT64_MAX;
@@ -398,7 +396,7 @@ struct Place {
   }
 };
 
-// The parameters of V neighbours from n on. Those of one layout, as most are, share the division.
+// Parameters of V neighbours from n on. Those of one layout, as most are, share the division.
 template <class C, int V, int kParams>
 __device__ __forceinline__ void load_params(const Param (&all)[kParams], int64_t n, C (*out)[kParams]) {
   Place place;
@@ -417,7 +415,7 @@ __device__ __forceinline__ void load_params(const Param (&all)[kParams], int64_t
   }
 }
 
-// The coefficients of V neighbours from n on.
+// Coefficients of V neighbours from n on.
 template <class Neuron, class C, int V>
 __device__ __forceinline__ void neuron_coefficients(const NeuronScan<Neuron>& a, int64_t n,
                                                     C (*c)[Neuron::kCoefficients]) {
@@ -436,8 +434,8 @@ bool rows_aligned(const Rows& r) {
   return !r.data || (r.inner_stride && r.time_stride % V == 0 && aligned(r.data, sizeof(T) * V));
 }
 
-// Whether so many steps of the neurons fill the GPU, and threads of V find their rows and states where they can be
-// loaded at once, those of all inputs.
+// Whether `steps` steps of the neurons fill the GPU, and threads of V neurons find the rows and states of all inputs
+// aligned.
 template <class C, class T, int V, class Neuron>
 bool scan_aligned(const NeuronScan<Neuron>& a, int64_t steps) {
   bool ok =

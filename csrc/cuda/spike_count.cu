@@ -16,7 +16,7 @@ __global__ void __launch_bounds__(kThreads<V == 1>) spike_count_kernel(const Neu
   load_params<C, V>(a.param, n, threshold);
   load_neurons<C, V>(a.state_in[SpikeCount::kV], n, v_reset, v);
   load_neurons<C, V>(a.state_in[SpikeCount::kCount], n, C(0), count);
-  rows.each(0, a.T, [&](const Pack<T, V>& row) {
+  rows.for_each(0, a.T, [&](const Pack<T, V>& row) {
     C x[V];
     widen(row, x);
 #pragma unroll

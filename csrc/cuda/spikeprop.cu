@@ -1,5 +1,5 @@
-// A block sorts the events of a sample; then a thread a neuron goes through them, or, for few neurons, a warp scans
-// them, its lanes the events.
+// A block sorts the events of a sample. Then one thread per neuron goes through them, or, for few neurons, a warp scans
+// them, one event per lane.
 #include "cuda/spikeprop_backward.cuh"
 #include "cuda/spikeprop_events.cuh"
 
@@ -29,7 +29,7 @@ __global__ void __launch_bounds__(kTile* kRows)
 template <class C, bool kPeak>
 __global__ void __launch_bounds__(kThreads) spikeprop_fire_many_kernel(const SpikePropForward a, const C* transposed) {
   __shared__ Event<C> events[kThreads];
-  __shared__ C weights[kWeights][kThreads];  // a column a thread
+  __shared__ C weights[kWeights][kThreads];  // one column per thread
   const SpikePropConstants<C> c(a.events);
   const double inverse_tau = 1 / spikeprop_tau<C>(a.events),
                threshold = a.events.v_threshold * spikeprop_tau<C>(a.events) / kEuler;
@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(kThreads) spikeprop_fire_many_kernel(const Spi
       if (e0 + threadIdx.x < n)
         events[threadIdx.x] = event_of<C>(a.events, b, e0 + threadIdx.x, n, inverse_tau, threshold);
       else
-        events[threadIdx.x].number = 0;  // its weight comes and is not used
+        events[threadIdx.x].number = 0;  // its weight is loaded, but not used
       __syncthreads();
       const int64_t last = min(n - e0, kThreads);
       for (int64_t k = 0; k < last && !done; k++) {
@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(kThreads) spikeprop_fire_many_kernel(const Spi
 
 // ---- few neurons
 
-// The effect of a run of events on q and p: they move over `length`, decay, and something is added.
+// Effect of a run of events on q and p: a shift over `length`, a decay, and an added term.
 template <class C>
 struct Run {
   C length, decay, q, p;
@@ -122,7 +122,7 @@ __global__ void __launch_bounds__(kThreads) spikeprop_fire_few_kernel(const Spik
     const Run<C> start = {0, 1, q0, p0};
     const Run<C> reached = then(start, before);
     const C p = reached.p + weight, end = (reached.q + p * event.length) * event.decay;
-    // Events at one time see one potential to the last bit, so that of equal ones the last counts as the largest.
+    // Simultaneous events see the same potential to the last bit, so that of equal ones the last counts as the largest.
     const unsigned earlier = __ballot_sync(~0u, event.length > 0) & ((1u << lane) - 1);
     const C common = __shfl_sync(~0u, end, earlier ? 31 - __clz(static_cast<int>(earlier)) : 0);
     const C q = event.length > 0 ? reached.q : earlier ? common : q0;

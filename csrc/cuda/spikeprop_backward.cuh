@@ -1,12 +1,12 @@
-// Gradients of spike times. Every term of every sum has a closed form, so threads are weights and events and go through
-// samples and neurons in order, without atomics.
+// Gradients of spike times. Every term of every sum has a closed form, so there is a thread per weight or event, which
+// goes through samples and neurons in order, without atomics.
 #pragma once
 #include "cuda/spikeprop_events.cuh"
 
 namespace snnfast {
 namespace {
 
-// By number of the event: its time and its place in order of time.
+// Time and rank of each event, indexed by its number.
 template <class C>
 __global__ void __launch_bounds__(kThreads) spikeprop_rank_kernel(const SpikePropEvents a, const Workspace<C> m) {
   const int64_t b = blockIdx.x;
@@ -111,7 +111,7 @@ __global__ void __launch_bounds__(kThreads)
   grad[i] = sum;
 }
 
-// grad[d] = sum of terms[d + i stride], i < count; a block a sum, always in the same order.
+// grad[d] = sum of terms[d + i stride], i < count; one block per sum, always in the same order.
 template <class C>
 __global__ void __launch_bounds__(kThreads)
     spikeprop_sum_kernel(const C* terms, C* grad, int64_t count, int64_t stride) {

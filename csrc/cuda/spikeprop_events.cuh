@@ -12,8 +12,8 @@ namespace {
 
 constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / 32;
-constexpr int kRows = 8;       // neurons a thread sums the gradients of
-constexpr int64_t kMany = 64;  // neurons from which each has a thread, not a warp
+constexpr int kRows = 8;       // neurons whose gradients a thread sums
+constexpr int64_t kMany = 64;  // number of neurons from which each has a thread, not a warp
 #ifdef SNNFAST_CUDA_EMULATION
 constexpr int64_t kSharedSort = 4 * 1024;
 #else
@@ -58,7 +58,7 @@ constexpr int kSortThreads = 512;  // of a block that sorts in global memory
 constexpr int kDigit = 8, kDigits = 1 << kDigit;
 constexpr int kTogether = 4;  // events of a thread whose loads are in flight together
 
-// Times as unsigned numbers of the same order.
+// Times as unsigned numbers in the same order.
 template <size_t Bytes>
 struct Order;
 template <>
@@ -89,45 +89,46 @@ __device__ C time_of_key(Key<C> key) {
   return time;
 }
 
-// By all threads: each counter becomes the sum of those before it. There are kDigits a warp, so a thread has some
-// neighbouring ones.
-__device__ inline void sum_before(uint32_t* counters, uint32_t* of_warps) {
-  constexpr int kEach = kDigits / 32;
+// By all threads: replaces each counter by the sum of those before it. There are kDigits per warp, so a thread has some
+// consecutive ones.
+__device__ inline void sum_before(uint32_t* counters, uint32_t* warp_sums) {
+  constexpr int kPerLane = kDigits / 32;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  uint32_t* mine = counters + threadIdx.x * kEach;
-  uint32_t own = 0;
-  for (int k = 0; k < kEach; k++) own += mine[k];
-  uint32_t sum = own;
+  uint32_t* mine = counters + threadIdx.x * kPerLane;
+  uint32_t total = 0;
+  for (int k = 0; k < kPerLane; k++) total += mine[k];
+  uint32_t sum = total;
   for (int distance = 1; distance < 32; distance *= 2) {
     const uint32_t other = __shfl_up_sync(~0u, sum, distance);
     if (lane >= distance) sum += other;
   }
-  if (lane == 31) of_warps[warp] = sum;
+  if (lane == 31) warp_sums[warp] = sum;
   __syncthreads();
-  uint32_t before = sum - own;
-  for (int w = 0; w < warp; w++) before += of_warps[w];
-  for (int k = 0; k < kEach; k++) {
+  uint32_t before = sum - total;
+  for (int w = 0; w < warp; w++) before += warp_sums[w];
+  for (int k = 0; k < kPerLane; k++) {
     const uint32_t count = mine[k];
     mine[k] = before;
     before += count;
   }
 }
 
-// Sorts by keys, a digit a pass; equal ones keep their order, which is that of numbers. A warp has neighbouring events,
-// and counters[digit * warps + warp] says first how many of them have the digit, then where the next one of these goes.
-// There is an even number of passes, so that the sorted ones are where the first ones were.
+// Radix sort by keys, one digit per pass; stable, so equal keys stay in the order of their numbers. A warp has
+// consecutive events; counters[digit * warps + warp] is first its number of events with the digit, then the destination
+// of the next one. The number of passes is even, so the result is in the input arrays.
 template <class K>
 __device__ void sort_block(K* keys, int32_t* numbers, K* keys_out, int32_t* numbers_out, int64_t N, uint32_t* counters,
-                           uint32_t* of_warps) {
+                           uint32_t* warp_sums) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
-  const int64_t each = (N + blockDim.x - 1) / blockDim.x * 32, begin = warp * each, end = min(begin + each, N);
+  const int64_t per_warp = (N + blockDim.x - 1) / blockDim.x * 32, begin = warp * per_warp,
+                end = min(begin + per_warp, N);
   for (int shift = 0; shift < 8 * static_cast<int>(sizeof(K)); shift += kDigit) {
     for (int k = threadIdx.x; k < kDigits * warps; k += blockDim.x) counters[k] = 0;
     __syncthreads();
     const auto counter = [&](uint32_t digit) -> uint32_t& { return counters[digit * warps + warp]; };
     for (int64_t n = begin + lane; n < end; n += 32) atomicAdd(&counter(keys[n] >> shift & (kDigits - 1)), 1u);
     __syncthreads();
-    sum_before(counters, of_warps);
+    sum_before(counters, warp_sums);
     __syncthreads();
     for (int64_t n0 = begin; n0 < end; n0 += 32 * kTogether) {
       K key[kTogether];
@@ -140,20 +141,20 @@ __device__ void sort_block(K* keys, int32_t* numbers, K* keys_out, int32_t* numb
       }
 #pragma unroll
       for (int k = 0; k < kTogether; k++) {
-        const bool here = n0 + 32 * k + lane < end;
+        const bool valid = n0 + 32 * k + lane < end;
         const uint32_t digit = key[k] >> shift & (kDigits - 1);
-        uint32_t same = __ballot_sync(~0u, here);  // lanes with this digit
+        uint32_t same = __ballot_sync(~0u, valid);  // lanes with this digit
 #pragma unroll
         for (int bit = 0; bit < kDigit; bit++) {
           const uint32_t set = __ballot_sync(~0u, digit >> bit & 1);
           same &= digit >> bit & 1 ? set : ~set;
         }
         const int before = __popc(same & ((1u << lane) - 1));
-        const uint32_t at = here ? counter(digit) + before : 0;
+        const uint32_t at = valid ? counter(digit) + before : 0;
         __syncwarp();
-        if (here && before == 0) counter(digit) += __popc(same);
+        if (valid && before == 0) counter(digit) += __popc(same);
         __syncwarp();
-        if (here) keys_out[at] = key[k], numbers_out[at] = number[k];
+        if (valid) keys_out[at] = key[k], numbers_out[at] = number[k];
       }
     }
     __syncthreads();
@@ -167,7 +168,7 @@ __device__ void sort_block(K* keys, int32_t* numbers, K* keys_out, int32_t* numb
 template <class C, bool kInShared>
 __global__ void __launch_bounds__(kSortThreads) spikeprop_sort_kernel(const SpikePropEvents a, const Workspace<C> m) {
   SNNFAST_DYN_SHARED(uint32_t, counters);
-  __shared__ uint32_t of_warps[kSortThreads / 32];
+  __shared__ uint32_t warp_sums[kSortThreads / 32];
   __shared__ int32_t found[2];
   const int64_t b = blockIdx.x;
   Key<C>* keys = reinterpret_cast<Key<C>*>(kInShared ? reinterpret_cast<char*>(counters + kDigits / 32 * blockDim.x)
@@ -183,15 +184,15 @@ __global__ void __launch_bounds__(kSortThreads) spikeprop_sort_kernel(const Spik
   bad = __syncthreads_or(bad);
   late = __syncthreads_or(late);
   if (threadIdx.x == 0) m.problems[b] = (bad ? kBadInput : 0) | (late ? kLateInput : 0);
-  int32_t count = 0, kept = 0;
+  int32_t count = 0, stored = 0;
   for (int64_t n = threadIdx.x; n < a.N; n += blockDim.x) {
     const C t = t_in[n / a.K] + delays[n / a.K * a.delay_stride + n % a.K];
-    count += t < end, kept += t <= end;
+    count += t < end, stored += t <= end;
     keys[n] = key_of(t <= end ? t : infinity<C>()), numbers[n] = static_cast<int32_t>(n);
   }
   atomicAdd(&found[0], count);
-  atomicAdd(&found[1], kept);
-  sort_block(keys, numbers, keys + a.N, numbers + a.N, a.N, counters, of_warps);
+  atomicAdd(&found[1], stored);
+  sort_block(keys, numbers, keys + a.N, numbers + a.N, a.N, counters, warp_sums);
   C* times = static_cast<C*>(a.times) + b * a.N;
   int32_t* order = a.order + b * a.N;
   for (int64_t n = threadIdx.x; n < a.N; n += blockDim.x)
@@ -201,7 +202,7 @@ __global__ void __launch_bounds__(kSortThreads) spikeprop_sort_kernel(const Spik
 
 // ---- one event and one neuron
 
-// The interval from event e to the next; of events at one time all but the last have none, and bounds that nothing
+// Interval from event e to the next. Of simultaneous events, all but the last have none, and bounds that nothing
 // reaches.
 template <class C>
 struct Event {
@@ -209,7 +210,7 @@ struct Event {
   int32_t number, first_point, last_point;
 };
 
-// The first point of the grid behind a time: an event has no influence at its own.
+// First point of the grid after a time: an event has no effect yet at its time.
 template <class C>
 __device__ int32_t first_point_behind(const SpikePropEvents& a, C time) {
   int64_t low = 0, high = a.grid_points;
@@ -243,7 +244,7 @@ __device__ Event<C> event_of(const SpikePropEvents& a, int64_t b, int64_t e, int
   return event;
 }
 
-// Where a neuron fires or, while it has not, its largest potential: the last of equal ones.
+// Where a neuron fires or, until then, its largest potential: the last of equal ones.
 template <class C>
 struct Found {
   bool fired = false;
@@ -255,7 +256,7 @@ struct Found {
   }
 };
 
-// Looks at the interval that event e begins, with q and p after the event; returns whether the neuron fires in it.
+// Examines the interval that begins with event e, with q and p after the event; returns whether the neuron fires in it.
 template <class C, bool kPeak>
 __device__ bool examine(const SpikePropEvents& a, const SpikePropConstants<C>& c, const Event<C>& event, int64_t e, C q,
                         C p, Found<C>& f) {

@@ -1,6 +1,6 @@
 // A thread owns kRows weights of one column for all steps of the chunk: no weight depends on another. Slots (step,
-// sample) come in tiles of 32, whose spikes are bit masks, so that a thread looks only at the slots in which its
-// neurons fire.
+// sample) are in tiles of 32, with spikes as bit masks, so that a thread visits only the slots in which its neurons
+// fire.
 #include "core/stdp.h"
 #include "cuda/launch.h"
 #include "cuda/normalize.cuh"
@@ -9,7 +9,7 @@ namespace snnfast {
 namespace {
 
 constexpr int kTile = 32;
-constexpr int kRows = 4;  // a thread
+constexpr int kRows = 4;  // of a thread
 constexpr int kWarps = kTile / kRows;
 constexpr int kThreads = 32 * kWarps;
 
@@ -33,7 +33,7 @@ struct Side {
   uint8_t* spikes;
 };
 
-// Traces of one side of the synapses, one thread a neuron and sample.
+// Traces of one side of the synapses, one thread per neuron and sample.
 template <class C>
 __global__ void __launch_bounds__(kThreads)
     stdp_traces_kernel(const Side<C> s, bool all, int64_t B, int64_t t0, int64_t steps) {
@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(kThreads)
 template <class C>
 struct Tile {
   C pre[kTile][kTile + 1],
-      post[kTile][kTile + 1];  // [slot][neuron]; + 1: lanes that look at different slots meet no bank twice
+      post[kTile][kTile + 1];  // [slot][neuron]; + 1: lanes that read different slots have no bank conflicts
   uint32_t mask_pre[kTile], mask_post[kTile];  // of a neuron: bit s is set if it fires in slot s
 };
 
@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(kThreads) stdp_weights_kernel(const Stdp a, co
   const C scale = static_cast<C>(a.scale), decay = static_cast<C>(a.decay_eligibility);
   const C *x_pre = static_cast<const C*>(a.x_pre), *x_post = static_cast<const C*>(a.x_post);
   const int64_t slots = a.steps * a.B;
-  // The grid is limited in this direction, so that a block may take several tiles of rows.
+  // The grid is limited in this dimension, so a block may process several tiles of rows.
   for (int64_t j0 = static_cast<int64_t>(blockIdx.y) * kTile; j0 < a.N_post;
        j0 += static_cast<int64_t>(gridDim.y) * kTile) {
     const int64_t jt = j0 + warp * kRows;
@@ -109,7 +109,7 @@ __global__ void __launch_bounds__(kThreads) stdp_weights_kernel(const Stdp a, co
       const uint32_t fired_pre = p.depresses() ? tile.mask_pre[lane] : 0;
       const int tile_slots = slots - q0 < kTile ? static_cast<int>(slots - q0) : kTile;
       for (int begin = 0; begin < tile_slots;) {
-        // The slots of one step, or those of it that this tile holds; one slot where eligibility must go slot by slot.
+        // Slots of one step within this tile; a single one if eligibility is updated slot by slot.
         const int64_t to_next = a.B - (q0 + begin) % a.B;
         int end = begin + (to_next < tile_slots - begin ? static_cast<int>(to_next) : tile_slots - begin);
         if (Modulated) end = begin + 1;
@@ -171,7 +171,7 @@ __global__ void __launch_bounds__(kThreads) stdp_weights_kernel(const Stdp a, co
   }
 }
 
-// One warp a row.
+// One warp per row.
 template <class C>
 __global__ void __launch_bounds__(kThreads) stdp_normalize_kernel(const Stdp a, const Plasticity<C> p) {
   const int64_t j = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;

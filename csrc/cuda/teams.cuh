@@ -1,14 +1,14 @@
-// Launches of networks that present images: a team of blocks presents one image at a time, each thread of it to neurons
-// of its own. Where a presentation leaves something to the next, a network is one team, which presents all in order.
-// Networks are the rows of the grid, which go on with the next one that no other row has; only where teams are one
-// block, since there are several only if all find room.
+// Launches of networks that present images: a team of blocks presents one image at a time, each thread of it to its
+// neurons. If presentations depend on each other, a network is one team, which presents all in order. Networks are the
+// rows of the grid, which go on with the next one that no other row has; only where teams are single blocks, since
+// there are teams of several only if all fit.
 //
-// Where the memory of a block lies, and whether a team is a cluster, is choose_memory()'s rule:
-// 1. In order, weights are read again and again: a block takes those of its neurons into shared memory with its
-//    state, if one block, or the fewest of a cluster (2, 4, 8), have room for all, and as many networks run at the same
-//    time as would without; of clusters all.
-// 2. Else the state alone lies in shared memory, if as many blocks are resident with it as would be without.
-// 3. Else all lies in global memory.
+// choose_memory() decides where the memory of a block is, and whether a team is a cluster:
+// 1. In order, weights are read again and again: a block holds those of its neurons in shared memory with its state, if
+//    one block, or the smallest cluster (2, 4, 8), has room for all, and as many networks run at the same time as would
+//    without; with clusters all of them.
+// 2. Otherwise the state alone is in shared memory, if as many blocks are resident with it as without.
+// 3. Otherwise everything is in global memory.
 #pragma once
 #include <cstdint>
 #include <cstdlib>
@@ -23,33 +23,33 @@
 namespace snnfast {
 namespace {
 
-constexpr int64_t kLeastThreads = 128;    // inputs are encoded a warp a step
-constexpr int64_t kClusterThreads = 256;  // at least, of a block of a cluster: each encodes all inputs
+constexpr int64_t kLeastThreads = 128;    // inputs are encoded by one warp per step
+constexpr int64_t kClusterThreads = 256;  // minimum for a block of a cluster: each encodes all inputs
 
 struct Teams {
   int64_t threads, blocks, teams,
       networks;          // threads of a block, blocks of a team, teams of a network, networks at the same time
   bool shared, weights;  // whether a block's memory is shared memory; whether it holds the weights of its neurons
-  bool cluster;          // whether the blocks of a team are one
-  int64_t team_bytes, block_bytes;  // of the memory that the blocks of a team share, and of that of a block
+  bool cluster;          // whether the blocks of a team are a cluster
+  int64_t team_bytes, block_bytes;  // of the memory shared by the blocks of a team, and of that of a block
 
   SNNFAST_HD bool alone() const { return blocks == 1; }
   SNNFAST_HD int64_t all_teams() const { return networks * teams; }
   SNNFAST_HD int64_t all_blocks() const { return all_teams() * blocks; }
   // Neurons of a block.
-  SNNFAST_HD int64_t own(int64_t N) const { return (N + blocks - 1) / blocks; }
+  SNNFAST_HD int64_t neurons_per_block(int64_t N) const { return (N + blocks - 1) / blocks; }
   int64_t dynamic_shared() const { return shared ? block_bytes : 0; }
   SNNFAST_HD int64_t workspace() const { return all_teams() * team_bytes + (shared ? 0 : all_blocks() * block_bytes); }
 
   SNNFAST_HD int64_t tally_words(int64_t lag) const {
     return cluster ? ClusterTally::words(lag, blocks) : GridTally::words(lag, blocks);
   }
-  // Memory of a tally: blocks that meet through global memory have it in that of the team.
+  // Memory of a tally: in the team's memory if blocks meet through global memory.
   template <class T>
-  SNNFAST_HD T* take_told(Arena& team, Arena& block, int64_t count) const {
+  SNNFAST_HD T* take_tally(Arena& team, Arena& block, int64_t count) const {
     return alone() || cluster ? block.take<T>(count) : team.take<T>(count);
   }
-  // Of the block that asks.
+  // Of the calling block.
   __device__ int64_t team() const { return blockIdx.y * teams + blockIdx.x / blocks; }
   __device__ Arena team_memory(char* workspace) const { return Arena(workspace + team() * team_bytes); }
   __device__ Arena block_memory(char* workspace, char* shared_memory) const {
@@ -58,7 +58,7 @@ struct Teams {
   }
 };
 
-// Up to `alone` neurons are one block, which waits for no other, of at most `most` threads; more are blocks of `shared`
+// Up to `alone` neurons are one block of at most `most` threads, which waits for no other; more are blocks of `shared`
 // threads.
 struct TeamSizes {
   int64_t alone, most, shared;
@@ -66,7 +66,7 @@ struct TeamSizes {
   int64_t threads(int64_t N) const { return N > alone ? shared : min(max((N + 31) / 32 * 32, kLeastThreads), most); }
 };
 
-// For `images` of a network that teams may present at the same time (1 in order) and room for `resident` blocks.
+// Plan for `images` of a network that teams may present at the same time (1 in order), if `resident` blocks fit.
 inline cudaError_t divide(int64_t resident, int64_t networks, int64_t N, int64_t images, int64_t threads, Teams& plan) {
   const int64_t wanted = (N + threads - 1) / threads, share = resident / (networks * images);
   plan = Teams{threads, share < 1 ? 1 : min(share, wanted), 1, 0, false, false, false, 0, 0};
@@ -78,16 +78,17 @@ inline cudaError_t divide(int64_t resident, int64_t networks, int64_t N, int64_t
   return cudaSuccess;
 }
 
-// The first of the rule above, for a plan without shared memory; returns whether it holds. lay_out(plan) measures its
-// memory, of which a block may have `room` bytes in shared memory; resident(plan) is how many of its blocks run at the
-// same time.
+// Rule 1 above, for a plan without shared memory; returns whether it applies. lay_out(plan) measures its memory, of
+// which a block may have `room` bytes in shared memory; resident(plan) is the number of its blocks that run at the same
+// time.
 template <class LayOut, class Resident>
 bool hold_weights(int64_t networks, int64_t N, int64_t room, bool clusters, const TeamSizes& sizes,
                   const LayOut& lay_out, const Resident& resident, Teams& plan) {
   for (int64_t blocks = 1; blocks <= (clusters ? kLargestCluster : 1); blocks *= 2) {
     Teams p{0, blocks, 1, blocks == 1 ? plan.networks : networks, true, true, blocks > 1, 0, 0};
-    if (p.own(N) > sizes.alone) continue;
-    p.threads = blocks == 1 ? plan.threads : max(sizes.threads(p.own(N)), min(kClusterThreads, sizes.most));
+    if (p.neurons_per_block(N) > sizes.alone) continue;
+    p.threads =
+        blocks == 1 ? plan.threads : max(sizes.threads(p.neurons_per_block(N)), min(kClusterThreads, sizes.most));
     lay_out(p);
     if (p.block_bytes > room || resident(p) < p.all_blocks()) continue;
     plan = p;
@@ -96,7 +97,7 @@ bool hold_weights(int64_t networks, int64_t N, int64_t room, bool clusters, cons
   return false;
 }
 
-// All of it.
+// All three rules.
 template <class LayOut, class Resident>
 void choose_memory(int64_t networks, int64_t N, bool in_order, int64_t room, bool clusters, const TeamSizes& sizes,
                    const LayOut& lay_out, const Resident& resident, Teams& plan) {
@@ -107,13 +108,13 @@ void choose_memory(int64_t networks, int64_t N, bool in_order, int64_t room, boo
   if (p.block_bytes <= room && resident(p) >= p.all_blocks()) plan = p;
 }
 
-// The kernels of one body, for blocks that meet through global memory and for those of a cluster.
+// Kernels of one body, for blocks that meet through global memory and for those of a cluster.
 template <class Arguments>
 struct TeamKernels {
   void (*grid)(Arguments);
   void (*cluster)(Arguments);
 
-  auto of(const Teams& plan) const { return plan.cluster ? cluster : grid; }
+  auto get(const Teams& plan) const { return plan.cluster ? cluster : grid; }
 };
 
 // SNNFAST_CLUSTERS=0: teams are no clusters, for comparisons.
@@ -122,7 +123,7 @@ inline bool may_be_clusters() {
   return !chosen || std::strcmp(chosen, "0") != 0;
 }
 
-// Criteria of a plan.
+// Properties of the device that a plan depends on.
 struct TeamDevice {
   int device = 0, multiprocessors = 0, clusters = 0;
 
@@ -134,13 +135,13 @@ struct TeamDevice {
     if (error == cudaSuccess && may_be_clusters())
       error = cudaDeviceGetAttribute(&clusters, cudaDevAttrClusterLaunch, device);
     if (error == cudaSuccess && clusters) error = cudaFuncGetAttributes(&attributes, kernels.cluster);
-    // A driver may have compiled for this device what was written for an older one, where the kernel has no body.
+    // A driver may have compiled the PTX of an older architecture for this device, where the kernel has no body.
     if (attributes.ptxVersion < kClusterPtx) clusters = 0;
     return error;
   }
 };
 
-// Blocks of a plan that run at the same time.
+// Number of blocks of a plan that run at the same time.
 template <class Kernel>
 cudaError_t resident_blocks(Kernel kernel, const TeamDevice& on, const Teams& plan, int64_t& resident) {
   const size_t bytes = static_cast<size_t>(plan.dynamic_shared());
@@ -152,7 +153,7 @@ cudaError_t resident_blocks(Kernel kernel, const TeamDevice& on, const Teams& pl
     const cudaLaunchConfig_t config =
         launch_config(blocks, static_cast<unsigned>(plan.threads), bytes, nullptr, cluster);
     error = cudaOccupancyMaxActiveClusters(&found, kernel, &config);
-    if (error != cudaSuccess) {  // a part of a GPU, or a virtual one: other teams do
+    if (error != cudaSuccess) {  // a partition of a GPU, or a virtual one: teams without clusters work
       found = 0;
       error = cudaSuccess;
       (void)cudaGetLastError();
@@ -165,7 +166,7 @@ cudaError_t resident_blocks(Kernel kernel, const TeamDevice& on, const Teams& pl
   return error;
 }
 
-// Without shared memory.
+// Plan without shared memory.
 template <class Kernel>
 cudaError_t plan_teams(Kernel kernel, const TeamDevice& on, int64_t networks, int64_t N, int64_t images,
                        int64_t threads, Teams& plan) {
@@ -174,7 +175,7 @@ cudaError_t plan_teams(Kernel kernel, const TeamDevice& on, int64_t networks, in
   return error == cudaSuccess ? divide(resident, networks, N, images, threads, plan) : error;
 }
 
-// Memory: the pieces of a team and of a block, Memory(network, plan, team, block) by two arenas.
+// Memory: memory of a team and of a block, laid out in two arenas by Memory(network, plan, team, block).
 template <class Memory, class Network, class Arguments>
 cudaError_t plan_teams(const TeamKernels<Arguments>& kernels, const Network& a, int64_t images, const TeamSizes& sizes,
                        Teams& plan) {
@@ -187,7 +188,7 @@ cudaError_t plan_teams(const TeamKernels<Arguments>& kernels, const Network& a, 
   if (error != cudaSuccess) return error;
   const auto resident = [&](const Teams& p) {
     int64_t blocks = 0;
-    if (error == cudaSuccess) error = resident_blocks(kernels.of(p), on, p, blocks);
+    if (error == cudaSuccess) error = resident_blocks(kernels.get(p), on, p, blocks);
     return blocks;
   };
   const auto lay_out = [&](Teams& p) {
@@ -200,17 +201,17 @@ cudaError_t plan_teams(const TeamKernels<Arguments>& kernels, const Network& a, 
   return error;
 }
 
-// The workspace lies at the arguments' `workspace`.
+// The workspace is arguments.workspace.
 template <class Arguments>
 cudaError_t launch_teams(const TeamKernels<Arguments>& kernels, cudaStream_t stream, const Arguments& arguments) {
   const Teams& plan = arguments.plan;
   const dim3 blocks(static_cast<unsigned>(plan.teams * plan.blocks), static_cast<unsigned>(plan.networks));
   const unsigned threads = static_cast<unsigned>(plan.threads);
   const size_t shared = static_cast<size_t>(plan.dynamic_shared()),
-               told = static_cast<size_t>(plan.all_teams() * plan.team_bytes);
-  cudaError_t error = told ? cudaMemsetAsync(arguments.workspace, 0, told, stream) : cudaSuccess;
+               zeroed = static_cast<size_t>(plan.all_teams() * plan.team_bytes);
+  cudaError_t error = zeroed ? cudaMemsetAsync(arguments.workspace, 0, zeroed, stream) : cudaSuccess;
   if (error != cudaSuccess) return error;
-  const auto kernel = kernels.of(plan);
+  const auto kernel = kernels.get(plan);
   if (plan.cluster)
     launch_clusters(static_cast<unsigned>(plan.blocks), blocks, threads, shared, stream, kernel, arguments);
   else if (plan.blocks > 1)

@@ -1,5 +1,5 @@
-// Rows of few neurons, of which each thread has one: a warp copies those of its 32 neighbours into shared memory
-// (cp.async) long before it reads them. More rows are under way than registers could hold, and a copy takes 16 bytes.
+// Rows of few neurons, one per thread: a warp copies those of its 32 neighbours into shared memory (cp.async) long
+// before it reads them. More rows are in flight than registers could hold, and a copy takes 16 bytes.
 #pragma once
 #include <cstdint>
 
@@ -23,12 +23,12 @@ __device__ __forceinline__ SharedAddress shared_address(void* p) {
 }
 template <unsigned Bytes>
 __device__ __forceinline__ void copy_async(SharedAddress to, const void* from) {
-  if constexpr (Bytes == 16)  // past the first cache, which it would only fill
+  if constexpr (Bytes == 16)  // bypasses the L1 cache, which it would only fill
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
   else
     asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(to), "l"(from), "n"(Bytes) : "memory");
 }
-// The copies that a thread has begun since the last call are a group; it waits for all groups but the last `Behind`.
+// The copies that a thread has begun since the last commit are a group; it waits for all groups but the last `Behind`.
 __device__ __forceinline__ void copies_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <unsigned Behind>
 __device__ __forceinline__ void copies_wait() {
@@ -39,8 +39,8 @@ __device__ __forceinline__ void copies_wait() {
 constexpr int kNarrowThreads = 64;  // of a block
 constexpr int kTile = 16;           // steps
 
-// A ring of tiles of a sequence, as the threads of a warp see it that have neurons: V neighbours each, in a Word. Of a
-// missing sequence they are zeros.
+// Ring of tiles of a sequence, for the threads of a warp that have neurons: V neighbours each, in a Word. An absent
+// sequence reads as zeros.
 template <class Word, int V>
 class Tiles {
   static constexpr int kRow = 32 * sizeof(Word);  // bytes
@@ -50,7 +50,7 @@ class Tiles {
   const Word* const data;
   const int64_t stride, inner;  // in words
   const int steps, lane;
-  const bool whole;  // rows that can be copied 16 bytes at a time
+  const bool whole;  // rows can be copied 16 bytes at a time
 
  public:
   static SNNFAST_HD constexpr int64_t bytes(int64_t tiles, int64_t steps) {
@@ -81,10 +81,10 @@ class Tiles {
       const Word* from = data + (t + row) * stride + column;
       SharedAddress to = shared_address(ring + (tile * steps + row) * 32 + column);
 #pragma unroll 1
-      for (int left = count - row; left > 0; left -= kTile, to += kTile * kRow) {
+      for (int remaining = count - row; remaining > 0; remaining -= kTile, to += kTile * kRow) {
 #pragma unroll
         for (int r = 0; r < kTile; r += kPass) {
-          if (r < left) copy_async<16>(to + r * kRow, from);
+          if (r < remaining) copy_async<16>(to + r * kRow, from);
           from += kPass * stride;
         }
       }

@@ -1,6 +1,6 @@
-// cp.async as the emulator has it: a copy begins by making its destination NaN and comes no sooner than the thread that
-// began it waits for its group. So a missing wait reads NaN, as does a thread that reads another's copy without a
-// barrier after that wait.
+// cp.async in the emulator: a copy first makes its destination NaN and arrives no sooner than the thread that began it
+// waits for its group. So a missing wait reads NaN, as does a thread that reads another's copy without a barrier after
+// that wait.
 #pragma once
 #include <cuda_runtime.h>
 
@@ -9,7 +9,7 @@ extern "C" void __tsan_write_range(void* p, unsigned long bytes);
 #endif
 
 namespace emulation {
-// For ThreadSanitizer, which does not see what the compiler makes of memset and memcpy.
+// For ThreadSanitizer, which does not see the code that the compiler emits for memset and memcpy.
 inline void writes([[maybe_unused]] void* to, [[maybe_unused]] unsigned bytes) {
 #if defined(__SANITIZE_THREAD__)
   __tsan_write_range(to, bytes);
@@ -30,11 +30,11 @@ inline void copies_commit() { W().cur->groups++; }
 template <unsigned Behind>
 void copies_wait() {
   Thread* t = W().cur;
-  auto here = t->copies.begin();
-  for (; here != t->copies.end() && here->group + Behind < t->groups; here++) {
-    writes(here->to, here->bytes);
-    std::memcpy(here->to, here->from, here->bytes);
+  auto copy = t->copies.begin();
+  for (; copy != t->copies.end() && copy->group + Behind < t->groups; copy++) {
+    writes(copy->to, copy->bytes);
+    std::memcpy(copy->to, copy->from, copy->bytes);
   }
-  t->copies.erase(t->copies.begin(), here);
+  t->copies.erase(t->copies.begin(), copy);
 }
 }  // namespace emulation

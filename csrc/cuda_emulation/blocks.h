@@ -1,4 +1,4 @@
-// Runs the blocks of a launch, one after another, or as those of a cooperative launch or a cluster.
+// Runs the blocks of a launch: one after another, or together for a cooperative launch or a cluster.
 #pragma once
 #include <cstdio>
 #include <stdexcept>
@@ -13,20 +13,20 @@
 
 namespace emulation {
 constexpr int kMultiprocessors = 4,
-              kResidentBlocks = 2;  // of the emulated device; blocks a multiprocessor, whatever its registers
-constexpr size_t kLargestCluster = 8, kStaticShared = 1024;  // bytes of every kernel, as far as the host is told
+              kResidentBlocks = 2;  // of the emulated device; blocks per multiprocessor, whatever their registers
+constexpr size_t kLargestCluster = 8, kStaticShared = 1024;  // bytes of every kernel, as reported to the host
 inline size_t most_shared() {
   const char* e = getenv("SNNFAST_EMULATION_SHARED");
   return e ? (size_t)atoll(e) : 232448;
 }
-// Blocks that a multiprocessor has room for: it has no more shared memory than one of them may have.
+// Blocks that fit on a multiprocessor, which has only as much shared memory as one of them may have.
 inline int resident_blocks(size_t smem) {
   const size_t all = smem + kStaticShared, blocks = most_shared() / all;
   return smem == 0 ? kResidentBlocks : blocks < (size_t)kResidentBlocks ? (int)blocks : kResidentBlocks;
 }
 inline size_t max_dyn_smem = 48 * 1024;
 
-// Runs one block to its end. Returns an empty string, or what went wrong.
+// Runs one block to its end. Returns an empty string, or an error message.
 EMULATOR inline std::string run_block(Worker& w, Sched sc) {
   const unsigned n = w.bdim.x * w.bdim.y * w.bdim.z;
   poison_statics(w);
@@ -48,7 +48,7 @@ EMULATOR inline std::string run_block(Worker& w, Sched sc) {
     }
   }
   if (!w.smem.empty())
-    std::memset(w.smem.data(), 0xff, w.smem.size());  // NaN: shows a read of shared memory nobody wrote
+    std::memset(w.smem.data(), 0xff, w.smem.size());  // NaN: exposes a read of shared memory that no thread wrote
   if (w.cluster) w.cluster->blocks[w.place] = &w;
   unsigned done = 0;
   bool moved_in_turn = false;
@@ -135,7 +135,7 @@ void prepare(Worker& w, dim3 g, dim3 b, size_t smem, F& f, int64_t block) {
   w.block = {(unsigned)(block % g.x), (unsigned)(block / g.x % g.y), (unsigned)(block / ((int64_t)g.x * g.y))};
 }
 
-// A line of the trace. Whether the launch is planned alone.
+// Writes a line of the trace. Returns whether launches are only planned.
 inline bool note(const char* way, size_t together, dim3 g, dim3 b, size_t smem) {
   const char* path = getenv("SNNFAST_EMULATION_TRACE");
   if (std::FILE* file = path ? std::fopen(path, "a") : nullptr) {
@@ -174,7 +174,7 @@ void launch(dim3 g, dim3 b, size_t smem, F&& f) {
   if (!err.empty()) throw std::runtime_error(err);
 }
 
-// Runs `nb` blocks, from number `first` on, which are alive at once; as a cluster, if there is one.
+// Runs `nb` blocks, from number `first` on, that are alive at once; as a cluster, if there is one.
 template <class F>
 void launch_together(dim3 g, dim3 b, size_t smem, F& f, size_t first, size_t nb, Cluster* cluster) {
   const Sched sc = sched();
@@ -216,7 +216,7 @@ inline size_t resident_clusters(size_t blocks, size_t smem) {
   return (size_t)kMultiprocessors * resident_blocks(smem) / blocks;
 }
 
-// Clusters of `blocks` blocks that follow each other in x.
+// Clusters of `blocks` consecutive blocks in x.
 template <class F>
 void launch_clusters(dim3 g, dim3 b, size_t smem, size_t blocks, F&& f) {
   if (refuses(g, b, smem) || note("cluster", blocks, g, b, smem)) return;

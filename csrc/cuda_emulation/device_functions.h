@@ -6,7 +6,7 @@
 #include "blocks.h"
 
 namespace emulation {
-// The threads for which p is true, and in the upper half how many there are.
+// Returns the number of threads for which p is true, and in the upper half the number of all.
 EMULATOR inline uint64_t barrier(int p, [[maybe_unused]] const char* file, [[maybe_unused]] int line) {
   Thread* t = W().cur;
   t->val = p != 0;
@@ -50,9 +50,8 @@ inline int __syncthreads_and(int p, EMULATION_HERE) {
   return (found & 0xffffffff) == found >> 32;
 }
 inline void __syncwarp(unsigned m = ~0u, EMULATION_HERE) { emulation::warp_barrier(m, file, line); }
-// ---- clusters, as csrc/cuda/cluster.cuh has them on a GPU
-// All threads of all blocks arrive; who waits, once for each time, goes on when they have, and sees what they did
-// before.
+// Clusters, as in csrc/cuda/cluster.cuh on a GPU. All threads of all blocks arrive; a thread that waits, once per
+// arrival, continues when all have arrived, and sees what they wrote before.
 EMULATOR inline void cluster_arrive_relaxed() {
   emulation::Cluster& c = emulation::own_cluster();
   emulation::Thread* t = emulation::W().cur;
@@ -81,7 +80,7 @@ EMULATOR inline void cluster_wait(EMULATION_HERE) {
   if (emulation::orders(file, line)) emulation::acquire(c.barrier_places + t->phase % 2);
 #endif
 }
-// Where `block` of the cluster has what this one has at p in its dynamic shared memory.
+// Address in `block` of the cluster that corresponds to p in the dynamic shared memory of this block.
 template <class T>
 EMULATOR inline T* in_block(T* p, unsigned block) {
   emulation::Cluster& c = emulation::own_cluster();
@@ -155,7 +154,7 @@ T atomicExch(T* p, emulation_id<T> v) {
   return emulation_rmw(p, [=](T) { return v; });
 }
 
-// ---------------------------------------------------------------- device intrinsics
+// Device intrinsics.
 template <class T>
 inline void __stcs(T* p, T v) {
   *p = v;

@@ -120,9 +120,9 @@ EMULATOR inline void block_self(State s) {
   switch_to(*t->fiber, w.main);
 }
 
-[[noreturn]] EMULATOR inline void fail(const char* what) {  // ends the launch with an exception in the host code
+[[noreturn]] EMULATOR inline void fail(const char* message) {  // ends the launch with an exception in the host code
   Worker& w = W();
-  w.error = what;
+  w.error = message;
   w.cur->st = BARRIER;
   switch_to(*w.cur->fiber, w.main);
   __builtin_trap();

@@ -67,8 +67,7 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, K kernel) {
                  e ? atoi(e) : 90};
   return cudaSuccess;
 }
-// A limit of a kernel may not be lowered: a thread of the host that launches it with more would have lost its
-// launch to another.
+// The limit of a kernel may not be lowered: another host thread may be about to launch it with more.
 template <class K>
 cudaError_t cudaFuncSetAttribute(K kernel, cudaFuncAttribute a, int v) {
   if (a != cudaFuncAttributeMaxDynamicSharedMemorySize || emulation::device()) return cudaSuccess;

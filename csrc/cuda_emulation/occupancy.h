@@ -1,5 +1,6 @@
-// The GPU that launches are planned for: the emulated one is small; SNNFAST_EMULATION_DEVICE names a file with the
-// numbers of another, and with what the compiler reports of kernels. Launches are then planned, and noted, but not run.
+// GPU that launches are planned for. The emulated one is small; SNNFAST_EMULATION_DEVICE names a file with the numbers
+// of another, and with the resources that the compiler reports for kernels. Launches are then planned and traced, but
+// not run.
 #pragma once
 #include <dlfcn.h>
 
@@ -18,18 +19,19 @@ struct KernelUse {
   int64_t registers, static_shared;  // of a thread; of a block
 };
 
-// Of compute capability 8.0 or later: 65,536 registers a multiprocessor, and 1 KB of shared memory that the system
-// takes of each block.
+// Compute capability 8.0 or later: 65,536 registers per multiprocessor, and 1 KB of shared memory reserved by the
+// system per block.
 struct Device {
   int64_t multiprocessors, warps, blocks;  // warps and blocks of a multiprocessor
-  int64_t shared, block_shared;            // bytes of a multiprocessor, and those that a block may ask for
-  int64_t clusters;                        // whether it has them
-  std::map<uintptr_t, KernelUse> kernels;  // by their places in this library
+  int64_t shared, block_shared;            // bytes of a multiprocessor, and those that a block may request
+  int64_t clusters;                        // whether it has clusters
+  std::map<uintptr_t, KernelUse> kernels;  // by their addresses in this library
 
   const KernelUse& use(const void* kernel) const {
-    Dl_info here{};
-    dladdr(kernel, &here);
-    const auto found = kernels.find(reinterpret_cast<uintptr_t>(kernel) - reinterpret_cast<uintptr_t>(here.dli_fbase));
+    Dl_info library{};
+    dladdr(kernel, &library);
+    const auto found =
+        kernels.find(reinterpret_cast<uintptr_t>(kernel) - reinterpret_cast<uintptr_t>(library.dli_fbase));
     if (found == kernels.end())
       throw std::runtime_error("emulation: SNNFAST_EMULATION_DEVICE says nothing of a kernel that is launched");
     return found->second;
@@ -38,18 +40,18 @@ struct Device {
   // By the rules of CUDA's programming guide.
   int64_t resident_blocks(const void* kernel, int64_t threads, int64_t dynamic_shared) const {
     const auto up = [](int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; };
-    const KernelUse& of = use(kernel);
-    const int64_t warps_of_block = (threads + 31) / 32, of_warp = up(of.registers * 32, 256);
+    const KernelUse& usage = use(kernel);
+    const int64_t warps_of_block = (threads + 31) / 32, per_warp = up(usage.registers * 32, 256);
     int64_t most = warps / warps_of_block;
     const int64_t by_registers =
-        65536 / 4 / of_warp * 4 / warps_of_block;  // a warp has those of one of four schedulers
-    const int64_t by_shared = shared / (up(of.static_shared + dynamic_shared, 128) + 1024);
+        65536 / 4 / per_warp * 4 / warps_of_block;  // a warp uses those of one of four schedulers
+    const int64_t by_shared = shared / (up(usage.static_shared + dynamic_shared, 128) + 1024);
     for (const int64_t other : {by_registers, by_shared, blocks}) most = other < most ? other : most;
     return most;
   }
 };
 
-// Null: the small one. No thread_local variable keeps it, since poison_statics() overwrites those.
+// Null: the small one. Not a thread_local variable, since poison_statics() overwrites those.
 inline const Device* device() {
   const char* path = std::getenv("SNNFAST_EMULATION_DEVICE");
   if (!path) return nullptr;

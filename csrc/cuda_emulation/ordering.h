@@ -1,4 +1,4 @@
-// Order of threads, for ThreadSanitizer: what one did before release(p) is seen by those that acquire(p) afterwards.
+// Order of threads, for ThreadSanitizer: writes before release(p) are visible to threads that acquire(p) afterwards.
 #pragma once
 #include <utility>
 #include "threads.h"
@@ -10,7 +10,7 @@
 
 namespace emulation {
 #if defined(__SANITIZE_THREAD__)
-inline const char* dropped_file = "";  // of the barrier or fence that orders nothing, as if it were not there
+inline const char* dropped_file = "";  // of the barrier or fence that is ignored
 inline int dropped_line = 0;
 EMULATOR inline bool orders(const char* file, int line) {
   if (line != dropped_line) return true;
@@ -22,8 +22,8 @@ EMULATOR inline void acquire(void* p) { __tsan_acquire(p); }
 inline char ended;  // stands for the end of a thread
 EMULATOR inline void thread_ends() { release(&ended); }
 EMULATOR inline void threads_have_ended() { acquire(&ended); }
-// Where the threads of a block, or of warp k - 1, meet: two places in turn, or who leaves one barrier would see who
-// comes to the next.
+// Addresses at which the threads of a block, or of warp k - 1, meet: two in turn, or a thread that leaves one barrier
+// would see those that come to the next.
 EMULATOR inline void* meeting(unsigned k, unsigned count) { return W().barrier_places + 2 * k + count % 2; }
 EMULATOR inline void fence(const char* file, int line) {
   Thread* t = W().cur;
@@ -49,7 +49,7 @@ inline void before_atomic(void*) {}
 }  // namespace emulation
 
 #if defined(__SANITIZE_THREAD__)
-// Calls that --param=tsan-distinguish-volatile=1 makes of accesses to volatile memory.
+// Calls that --param=tsan-distinguish-volatile=1 emits for accesses to volatile memory.
 extern "C" {
 #define EMULATION_VOLATILE(BYTES, BITS)                                                                           \
   EMULATOR inline __attribute__((used)) void __tsan_volatile_read##BYTES(void* p) {                               \
@@ -61,7 +61,7 @@ extern "C" {
   EMULATOR inline __attribute__((used)) void __tsan_unaligned_volatile_write##BYTES(void*) {}
 EMULATION_VOLATILE(4, 32);
 EMULATION_VOLATILE(8, 64);
-// The barrier or fence of this line orders nothing from now on.
+// The barrier or fence of this line is ignored from now on.
 inline __attribute__((used, visibility("default"))) void emulation_drop(const char* file, int line) {
   emulation::dropped_file = file;
   emulation::dropped_line = line;

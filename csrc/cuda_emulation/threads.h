@@ -12,7 +12,7 @@
 #include <ucontext.h>
 #endif
 #if defined(__SANITIZE_THREAD__)
-#define EMULATOR __attribute__((no_sanitize("thread")))  // a function of the emulator, which no kernel can see
+#define EMULATOR __attribute__((no_sanitize("thread")))  // a function of the emulator, invisible to kernels
 #else
 #define EMULATOR
 #endif
@@ -49,12 +49,12 @@ struct Thread {
   uint64_t val;  // contributed value
   uint64_t res;  // result of the collective
   Fiber* fiber;
-  bool arrived = false;      // at the barrier of the cluster, and not yet left it
-  unsigned phase = 0;        // of the cluster, when it did
-  std::vector<Copy> copies;  // under way
-  unsigned groups = 0;       // of copies that it has committed
+  bool arrived = false;      // at the barrier of the cluster, and has not left it yet
+  unsigned phase = 0;        // of the cluster, at the arrival
+  std::vector<Copy> copies;  // in flight
+  unsigned groups = 0;       // of copies, committed
 #if defined(__SANITIZE_THREAD__)
-  unsigned barriers = 0, warp_barriers = 0;  // that it has come to
+  unsigned barriers = 0, warp_barriers = 0;  // number of those reached
   bool fenced = false;                       // since its last atomic operation
   int looks = 0;                             // volatile reads since the last fence
   void* looked[4];
@@ -65,10 +65,10 @@ class Turns;
 struct Worker;
 
 struct Cluster {
-  std::vector<Worker*> blocks;  // that have begun and not ended, each in its place; else null
-  size_t threads = 0;           // of all
+  std::vector<Worker*> blocks;  // by index, those that have begun and not ended; else null
+  size_t threads = 0;           // of all blocks
   size_t arrived = 0;           // at the barrier
-  unsigned phase = 0;           // how often all have
+  unsigned phase = 0;           // number of completed barriers
   char barrier_places[2];       // addresses that stand for the barrier, in turn
 };
 
@@ -77,7 +77,7 @@ struct Worker {
   Turns* turns = nullptr;  // of blocks that are alive at once
   Cluster* cluster = nullptr;
   bool moved = false;  // a thread changed memory that others may wait for
-  size_t place = 0;    // of this block in them
+  size_t place = 0;    // index of this block in turns and cluster
   std::vector<Fiber*> idle;
   std::vector<Thread> th;
   std::vector<unsigned> order;
@@ -107,8 +107,8 @@ inline Worker& this_worker() {
   return *tls_worker;
 }
 
-// NaN in static shared memory, which is among the thread_local variables of this module: shows a read of what nobody
-// wrote.
+// Fills static shared memory, which is among the thread_local variables of this module, with NaN: exposes a read of
+// memory that no thread wrote.
 inline void poison_statics(Worker& w) {
   if (!w.statics) {
     dl_iterate_phdr(

@@ -1,5 +1,4 @@
-// Of sanitizer/tsan_interface_atomic.h, which GCC does not install: what an atomic load is told to ThreadSanitizer
-// with.
+// From sanitizer/tsan_interface_atomic.h, which GCC does not install: atomic loads, as reported to ThreadSanitizer.
 #pragma once
 
 extern "C" {

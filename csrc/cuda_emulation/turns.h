@@ -1,4 +1,4 @@
-// Whose turn it is among blocks that are alive at once, and in which order threads and blocks run.
+// Turns of blocks that are alive at once, and the order in which threads and blocks run.
 #pragma once
 #include <condition_variable>
 #include <cstdint>
@@ -24,13 +24,13 @@ inline Sched sched() {
   return s;
 }
 
-// Whose turn it is among blocks that are alive at once.
+// Turns of blocks that are alive at once: one of them runs at a time.
 class Turns {
  public:
-  Turns(size_t blocks, Sched sc) : alive_(blocks, true), wake_(blocks), left_(blocks), sc_(sc), random_(sc.seed) {
+  Turns(size_t blocks, Sched sc) : alive_(blocks, true), wake_(blocks), running_(blocks), sc_(sc), random_(sc.seed) {
     turn_ = sc.kind == 1 ? blocks - 1 : 0;
   }
-  // Each returns whether the launch goes on.
+  // begin and pass return whether the launch goes on.
   bool begin(size_t block) {
     std::unique_lock<std::mutex> lock(mutex_);
     return wait(lock, block);
@@ -50,19 +50,19 @@ class Turns {
     std::unique_lock<std::mutex> lock(mutex_);
     alive_[block] = false;
     idle_ = 0;
-    left_--;
+    running_--;
     if (!problem.empty()) stop(problem);
-    if (left_) next();
+    if (running_) next();
   }
-  // In random order, whether a block stops although it could go on.
+  // In random order: whether a block is interrupted although it could go on.
   bool interrupts() { return sc_.kind == 2 && draw() % 4 == 0; }
   const std::string& problem() const { return problem_; }
 
  private:
-  static constexpr size_t kPatience = 64;  // turns a block, in random order many to the same one
+  static constexpr size_t kPatience = 64;  // turns per block; in random order many go to the same one
   std::vector<bool> alive_;
   std::vector<std::condition_variable> wake_;
-  size_t left_, turn_, idle_ = 0;
+  size_t running_, turn_, idle_ = 0;
   const Sched sc_;
   uint64_t random_;
   bool stopped_ = false;

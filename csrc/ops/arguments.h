@@ -1,11 +1,11 @@
-// The arguments of an operator, written once. A list
+// Arguments of an operator, declared once. A list
 //
 //   #define SNNFAST_DELAY_ARGUMENTS(FIELD) FIELD(Tensor, x) FIELD(Optional, state) FIELD(Parameter, delay)
 //   SNNFAST_ARGUMENTS(DelayArguments, SNNFAST_DELAY_ARGUMENTS)
 //
-// makes a struct with these fields, whose schema and whose boxed function follow from their types. A field may be such
-// a struct itself; in the schema its fields bear its name before theirs. snnfast/reference/<stem>.py has the same
-// fields in the same order; tests/ops/test_calls.py compares the two.
+// defines a struct with these fields; its schema and its boxed function follow from their types. A field may itself be
+// such a struct; in the schema its fields are prefixed with its name. snnfast/reference/<stem>.py has the same fields
+// in the same order; tests/ops/test_calls.py compares the two.
 #pragma once
 #include <optional>
 #include <string>
@@ -48,9 +48,9 @@ struct Joined<Types<A...>, Types<B...>, More...> {
   using type = typename Joined<Types<A..., B...>, More...>::type;
 };
 
-// How a field looks in a schema, and the plain types that PyTorch hands over for it.
+// Schema of a field, and the plain types that PyTorch passes for it.
 template <class T>
-struct Argument {  // of a struct made by SNNFAST_ARGUMENTS
+struct Argument {  // for a struct defined by SNNFAST_ARGUMENTS
   using Flat = typename T::Flat;
   static void schema(std::string& out, const std::string& name) { T::schema(out, name + "_"); }
 };
@@ -74,7 +74,7 @@ SNNFAST_PLAIN_ARGUMENT(std::optional<double>, "float?")
 SNNFAST_PLAIN_ARGUMENT(std::vector<double>, "float[]")
 #undef SNNFAST_PLAIN_ARGUMENT
 
-// Every changed argument is an alias set of its own; its name tells them apart.
+// Every changed argument is a separate alias set, named by a letter.
 inline std::string alias(const std::string& out) {
   int before = 0;
   for (const char c : out) before += c == '!';
@@ -128,7 +128,7 @@ std::string schema(const std::string& name, const std::string& result, const std
   return name + "(" + out + (more.empty() ? "" : ", ") + more + ") -> " + result;
 }
 
-// The function of plain types that TORCH_BOX wants, for one of (const Arguments&, More...).
+// Function of plain types that TORCH_BOX expects, for one of (const Arguments&, More...).
 template <class Arguments, auto function, class Flat, class Signature>
 struct Unpacked;
 template <class Arguments, auto function, class... F, class Result, class... More>

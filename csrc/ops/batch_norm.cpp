@@ -24,10 +24,10 @@ namespace {
 SNNFAST_ARGUMENTS(Arguments, SNNFAST_BATCH_NORM_ARGUMENTS)
 
 constexpr const char* kOp = "batch_norm";
-constexpr int64_t kWide = 16;    // numbers in a vector, at most
+constexpr int64_t kWide = 16;    // maximum number of elements of a vector
 constexpr int64_t kSample = 16;  // rows whose mean is the center of deviations
 
-using Values = std::vector<double>;  // one for each channel
+using Values = std::vector<double>;  // one per channel
 
 // [B, C, ...] -> [B, ..., C] and back: views.
 Tensor channels_to_the_end(Tensor t) {
@@ -39,8 +39,8 @@ Tensor channels_from_the_end(Tensor t) {
   return t;
 }
 
-// x, and tensors like it, as rows of channels. Rows with few channels lie `together` side by side as if they were one,
-// so that vectors are full; the rows left over are the rest.
+// x, and tensors like it, as rows of channels. If there are few channels, `together` rows are processed as one, so that
+// vectors are full; the remaining rows are processed singly.
 class Batch {
  public:
   explicit Batch(const Tensor& x) : dtype(dtype_of(kOp, "x", x)), x_(x) {
@@ -64,13 +64,13 @@ class Batch {
     return Cpu(x_).allocate(x_, shape, x_.scalar_type());
   }
 
-  // One value a channel, as doubles.
+  // One value per channel, as doubles.
   Values values(const char* name, const Optional& t, double otherwise) const {
     if (!t) return Values(static_cast<size_t>(C), otherwise);
     check_device(kOp, name, *t, "x", x_);
     check_shape(kOp, name, *t, {C});
-    const Tensor kept = contiguous_of(*t);
-    return read(kept.const_data_ptr(), dtype_of(kOp, name, kept));
+    const Tensor contiguous = contiguous_of(*t);
+    return read(contiguous.const_data_ptr(), dtype_of(kOp, name, contiguous));
   }
   Values read(const void* from, Dtype type) const {
     Values result(static_cast<size_t>(C));
@@ -91,7 +91,7 @@ class Batch {
     return type == ScalarType::Double ? result : torch::stable::to(result, type);
   }
 
-  // The rows side by side, and the rest; run(part of the rows, their number side by side).
+  // Calls run(rows, offset in bytes) for the rows that are processed as one, and for the remaining ones.
   template <class Run>
   void each_part(const void* x, const void* grad, const Run& run) const {
     const int64_t whole = rows / together * together;
@@ -113,7 +113,7 @@ class Batch {
     in_parallel((a.rows + a.block - 1) / a.block, a.block * a.C, kernel);
   }
 
-  // Sums over all rows without grad of x - center and of its square, else of grad and of grad (x - center).
+  // Sums over all rows: without grad of x - center and of its square, else of grad and of grad (x - center).
   std::pair<Values, Values> sums(const Tensor& x, const Tensor* grad, const Values& center) const {
     std::pair<Values, Values> total{Values(static_cast<size_t>(C)), Values(static_cast<size_t>(C))};
     const Table table(*this, {&center});
@@ -129,25 +129,26 @@ class Batch {
           for (int64_t k = 0; k < a.C; k += C)
             for (double& sum : *to) sum += *from++;
     });
-    // In float the deviations are those from the rounded center.
+    // In float, deviations are from the rounded center.
     for (size_t c = 0; c < center.size() && grad; c++) total.second[c] -= below_float(center[c]) * total.first[c];
     return total;
   }
 
-  // Coefficients by channel of kernel batch_norm_result; in float a mean is the sum of two, so that deviations from it
-  // are exact.
+  // Coefficients by channel of the kernel batch_norm_result. In float, a mean is the sum of two numbers, so that
+  // deviations from it are exact.
   struct Coefficients {
     Values scale, grad_mean, slope, mean, shift;
   };
-  Tensor result(const Tensor& x, const Tensor* grad, Coefficients of) const {
+  Tensor result(const Tensor& x, const Tensor* grad, Coefficients coefficients) const {
     const Tensor to = like_x();
     if (rows == 0) return channels_from_the_end(to);
-    for (size_t c = 0; c < of.mean.size(); c++) {
-      of.shift[c] -= of.slope[c] * below_float(of.mean[c]);
-      if (grad) of.shift[c] -= below_float(of.grad_mean[c]);
+    for (size_t c = 0; c < coefficients.mean.size(); c++) {
+      coefficients.shift[c] -= coefficients.slope[c] * below_float(coefficients.mean[c]);
+      if (grad) coefficients.shift[c] -= below_float(coefficients.grad_mean[c]);
     }
-    const Table table = grad ? Table(*this, {&of.slope, &of.mean, &of.shift, &of.scale, &of.grad_mean})
-                             : Table(*this, {&of.slope, &of.mean, &of.shift});
+    const Table table = grad ? Table(*this, {&coefficients.slope, &coefficients.mean, &coefficients.shift,
+                                             &coefficients.scale, &coefficients.grad_mean})
+                             : Table(*this, {&coefficients.slope, &coefficients.mean, &coefficients.shift});
     each_part(
         x.const_data_ptr(), grad ? grad->const_data_ptr() : nullptr, [&](const BatchNormRows& part, int64_t offset) {
           BatchNormResult a{
@@ -161,10 +162,10 @@ class Batch {
  private:
   Tensor x_;
 
-  // Of a value what the type that computes does not have.
+  // Part of a value that the compute type cannot represent.
   double below_float(double value) const { return dtype == Dtype::f64 ? 0 : value - static_cast<float>(value); }
 
-  // Values as the kernels read them: in the type that computes, once for each of the rows side by side.
+  // Values as the kernels read them: in the compute type, repeated for the rows that are processed as one.
   class Table {
    public:
     Table(const Batch& batch, std::initializer_list<const Values*> lists)
@@ -193,8 +194,7 @@ Values rstd_of(const Values& var, double eps) {
   return result;
 }
 
-// Mean and biased variance of every channel, from the squares of deviations from the mean of some rows, which do not
-// cancel.
+// Mean and biased variance of every channel, from squared deviations from the mean of some rows, to avoid cancellation.
 std::pair<Values, Values> statistics(const Batch& batch, const Tensor& x) {
   SNNFAST_CHECK(batch.rows > 0, kOp,
                 ": x must have at least one value a channel where mean and var are None, got none");
@@ -226,7 +226,7 @@ std::tuple<Tensor, Tensor> batch_norm_statistics(Tensor x) {
   return {batch.tensor(mean, ScalarType::Double), batch.tensor(var, ScalarType::Double)};
 }
 
-// y, and the mean and variance by which it was normalised.
+// Returns y, and the mean and variance that normalised it.
 template <class Device>
 std::tuple<Tensor, Tensor, Tensor> batch_norm_forward(const Arguments& arguments) {
   const Batch batch(arguments.x);
@@ -243,9 +243,9 @@ std::tuple<Tensor, Tensor, Tensor> batch_norm_forward(const Arguments& arguments
   return {y, batch.tensor(mean, ScalarType::Double), batch.tensor(var, ScalarType::Double)};
 }
 
-// Gradients of x, weight and bias; empty where they are not wanted. of_batch: mean and var, which are given, are those
-// of x itself. With z = (x - mean) r and r = 1 / sqrt(var + eps), and means over the rows, dL/dx = weight r (g -
-// mean(g) - z mean(g z)) then, else weight r g.
+// Gradients of x, weight and bias; empty where not requested. of_batch: mean and var are those of x itself. Then, with
+// z = (x - mean) r, r = 1 / sqrt(var + eps), and means over the rows, dL/dx = weight r (g - mean(g) - z mean(g z));
+// else it is weight r g.
 template <class Device>
 std::tuple<Tensor, Tensor, Tensor> batch_norm_backward(const Arguments& arguments, bool of_batch, Tensor grad_y,
                                                        bool x_wanted, bool weight_wanted, bool bias_wanted) {
@@ -264,9 +264,9 @@ std::tuple<Tensor, Tensor, Tensor> batch_norm_backward(const Arguments& argument
   if (sums_wanted) sums = batch.sums(x, &grad, mean);
   auto& [sum, sum_z] = sums;
   for (size_t c = 0; c < C; c++) sum_z[c] *= rstd[c];
-  const auto own_type = [&](const Optional& t) { return t ? t->scalar_type() : type; };
-  const Tensor grad_weight = weight_wanted ? batch.tensor(sum_z, own_type(arguments.weight)) : nothing();
-  const Tensor grad_bias = bias_wanted ? batch.tensor(sum, own_type(arguments.bias)) : nothing();
+  const auto type_like = [&](const Optional& t) { return t ? t->scalar_type() : type; };
+  const Tensor grad_weight = weight_wanted ? batch.tensor(sum_z, type_like(arguments.weight)) : nothing();
+  const Tensor grad_bias = bias_wanted ? batch.tensor(sum, type_like(arguments.bias)) : nothing();
   if (!x_wanted) return {nothing(), grad_weight, grad_bias};
   Values scale(rstd), slope(C);
   const double n = static_cast<double>(batch.rows);

@@ -71,15 +71,15 @@ void check_layers(const Arguments& arguments) {
   }
 }
 
-// Threads take networks; those of one alone take its samples and neurons.
+// Threads process networks; a single network spreads its samples and neurons over threads.
 void present_on_cpu(const BpStdpNetwork& a, const Tensor& first) {
   const auto present = [&](int64_t begin, int64_t end) {
     for (int64_t k = begin; k < end; k++) {
-      const BpStdpNetwork one = a.network(k);
+      const BpStdpNetwork network = a.network(k);
       int64_t bytes;
-      cpu::bp_stdp_network_bytes()(one, &bytes);
+      cpu::bp_stdp_network_bytes()(network, &bytes);
       const WorkMemory memory(first, bytes);
-      cpu::bp_stdp_network()(one, over_ranges, memory.get());
+      cpu::bp_stdp_network()(network, over_ranges, memory.get());
     }
   };
   if (a.networks == 1)
@@ -94,10 +94,10 @@ std::tuple<Tensor, Tensor, Tensor> bp_stdp_network(const Arguments& arguments) {
   const std::vector<Tensor>& weights = arguments.weights.tensors;
   const Tensor& first = weights[0];
   const Device device(first);
-  std::vector<Tensor> kept;
+  std::vector<Tensor> copies;
   BpStdpNetwork a{};
   a.networks = networks_of(first);
-  a.x = presentations_of(kOp, device, first, arguments.x, kept);
+  a.x = presentations_of(kOp, device, first, arguments.x, copies);
   SNNFAST_CHECK(a.x.form != PresentationForm::events, kOp, ": x must be spikes or rates, got events");
   SNNFAST_CHECK(arguments.labels.has_value() == arguments.desired.has_value(), kOp,
                 ": labels and desired must be given together, got only ", arguments.labels ? "labels" : "desired");
@@ -105,33 +105,33 @@ std::tuple<Tensor, Tensor, Tensor> bp_stdp_network(const Arguments& arguments) {
                 arguments.epsilon, " and ", arguments.batch);
   a.layers = static_cast<int64_t>(weights.size());
   a.batch = arguments.batch, a.epsilon = arguments.epsilon, a.mean = arguments.mean;
-  // Settings of each network, where they differ.
-  const auto own = [&](const char* name, const Tensor& t, const std::vector<int64_t>& part) {
+  // Settings that differ between networks.
+  const auto per_network = [&](const char* name, const Tensor& t, const std::vector<int64_t>& part) {
     check_like(kOp, name, t, first, ScalarType::Double, of_networks(first, part));
-    kept.push_back(contiguous_of(t));
-    return kept.back().const_data_ptr<double>();
+    copies.push_back(contiguous_of(t));
+    return copies.back().const_data_ptr<double>();
   };
   a.lr = arguments.lr.value;
-  if (arguments.lr.tensor) a.lrs = own("lr", *arguments.lr.tensor, {});
+  if (arguments.lr.tensor) a.lrs = per_network("lr", *arguments.lr.tensor, {});
   if (arguments.thresholds.tensor) {
-    a.thresholds = own("thresholds", *arguments.thresholds.tensor, {a.layers});
+    a.thresholds = per_network("thresholds", *arguments.thresholds.tensor, {a.layers});
     for (int64_t e = 0; !Device::kCuda && e < a.networks * a.layers; e++) check_threshold(a.thresholds[e], first);
   }
   a.learns = arguments.labels.has_value(), a.carry = !arguments.state.empty(), a.return_state = arguments.return_state;
   a.span = a.learns && arguments.each_step ? 1 : std::max<int64_t>(a.x.T, 1);
   a.is_double = first.scalar_type() == ScalarType::Double;
   if (a.learns) {
-    // The same for all networks, or one for each. Returns the elements from one to the next.
-    const auto taught = [&](const char* name, const Tensor& t, ScalarType type, const std::vector<int64_t>& part) {
-      const bool own = is_of_networks(first, t, static_cast<int64_t>(part.size()));
-      check_like(kOp, name, t, first, type, own ? of_networks(first, part) : part);
-      kept.push_back(contiguous_of(t));
-      return own && a.networks > 0 ? t.numel() / a.networks : 0;
+    // Targets shared by all networks, or one per network. Returns the stride between networks, in elements.
+    const auto add_target = [&](const char* name, const Tensor& t, ScalarType type, const std::vector<int64_t>& part) {
+      const bool batched = is_of_networks(first, t, static_cast<int64_t>(part.size()));
+      check_like(kOp, name, t, first, type, batched ? of_networks(first, part) : part);
+      copies.push_back(contiguous_of(t));
+      return batched && a.networks > 0 ? t.numel() / a.networks : 0;
     };
-    a.labels_stride = taught("labels", *arguments.labels, ScalarType::Long, {a.x.P});
-    a.labels = kept.back().const_data_ptr<int64_t>();
-    a.desired_stride = taught("desired", *arguments.desired, ScalarType::Bool, {a.x.T, a.x.P});
-    a.desired = kept.back().const_data_ptr<bool>();
+    a.labels_stride = add_target("labels", *arguments.labels, ScalarType::Long, {a.x.P});
+    a.labels = copies.back().const_data_ptr<int64_t>();
+    a.desired_stride = add_target("desired", *arguments.desired, ScalarType::Bool, {a.x.T, a.x.P});
+    a.desired = copies.back().const_data_ptr<bool>();
   }
   int64_t neurons = 0, hidden_neurons = 0;
   for (const Tensor& w : weights) neurons += w.size(-2);
@@ -139,7 +139,7 @@ std::tuple<Tensor, Tensor, Tensor> bp_stdp_network(const Arguments& arguments) {
   Tensor hidden = zeros(first, of_networks(first, {a.x.T, a.x.P, hidden_neurons}), ScalarType::Bool);
   Tensor spikes = zeros(first, of_networks(first, {a.x.T, a.x.P, weights.back().size(-2)}), ScalarType::Bool);
   bool* next_hidden = static_cast<bool*>(hidden.mutable_data_ptr());
-  // The membranes of one layer after the other.
+  // Membrane potentials, one layer after the other.
   Tensor state = device.allocate(first, {a.return_state ? a.networks * a.x.P * neurons : 0}, first.scalar_type());
   char* next_state = static_cast<char*>(state.mutable_data_ptr());
   for (size_t l = 0; l < weights.size(); l++) {
@@ -157,8 +157,8 @@ std::tuple<Tensor, Tensor, Tensor> bp_stdp_network(const Arguments& arguments) {
     }
     if (a.carry) {
       check_like(kOp, "state", arguments.state[l], first, first.scalar_type(), of_networks(first, {a.x.P, layer.O}));
-      kept.push_back(contiguous_of(arguments.state[l]));
-      layer.v_before = kept.back().const_data_ptr();
+      copies.push_back(contiguous_of(arguments.state[l]));
+      layer.v_before = copies.back().const_data_ptr();
     }
     if (a.return_state) {
       layer.v_after = next_state;

@@ -1,5 +1,5 @@
-// Errors, whose first line is for a person: the op, the argument, what it must be and what came. And products of sizes
-// that may be anything.
+// Errors, whose first line names the op, the argument, the expected value and the value given; and products of sizes,
+// checked for overflow.
 #pragma once
 #include <torch/csrc/stable/tensor.h>
 
@@ -21,7 +21,7 @@ template <class... Words>
   throw std::runtime_error(text.str());
 }
 
-// STD_TORCH_CHECK would put this file and its line before the message.
+// STD_TORCH_CHECK would prefix the message with this file and line.
 #define SNNFAST_CHECK(CONDITION, ...)                         \
   do {                                                        \
     if (__builtin_expect(!(CONDITION), 0)) fail(__VA_ARGS__); \
@@ -31,7 +31,7 @@ std::string text_of(const std::vector<int64_t>& sizes);
 const char* text_of(ScalarType type);
 
 std::vector<int64_t> sizes_of(const Tensor& t);
-// For errors: the shape that came.
+// Shape as text, for errors.
 inline std::string shape_of(const Tensor& t) { return text_of(sizes_of(t)); }
 
 void check_shape(const char* op, const char* name, const Tensor& t, const std::vector<int64_t>& shape);
@@ -42,10 +42,11 @@ void check_tensor(const char* op, const char* name, const Tensor& t, ScalarType 
                   const char* other_name, const Tensor& other);
 void check_contiguous(const char* op, const char* name, const Tensor& t);
 
-// Most elements of a tensor; snnfast/check.py has the same. Their bytes, and some more, can be counted in 64 bits.
+// Maximum number of elements of a tensor, as in snnfast/check.py. Their bytes, and some more, can be counted in 64
+// bits.
 constexpr int64_t kMostElements = int64_t{1} << 56;
 
-// Elements of a tensor of these sizes.
+// Number of elements of a tensor of these sizes, checked for overflow.
 int64_t elements(const char* op, const std::vector<int64_t>& sizes);
 
 }  // namespace snnfast

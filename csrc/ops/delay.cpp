@@ -49,7 +49,7 @@ Tensor forward(const Arguments& arguments) {
   return y;
 }
 
-// Gradients of x, d and past; what is not needed is empty.
+// Gradients of x, d and past; empty where not needed.
 template <class Device>
 std::tuple<Tensor, Tensor, Tensor> backward(const Arguments& arguments, Tensor grad_y, bool x_needed, bool d_needed,
                                             bool past_needed) {

@@ -25,7 +25,7 @@ namespace {
 
 int32_t number_of(ScalarType type) { return torch::stable::detail::to<int32_t>(torch::stable::detail::from(type)); }
 
-// Of the stable ABI an error brings but the place in its headers.
+// Errors of the stable ABI contain only the line in its headers.
 [[noreturn]] void no_memory(const std::vector<int64_t>& shape, ScalarType type, const char* error) {
   const double bytes = static_cast<double>(elements("snnfast", shape)) *
                        static_cast<double>(aoti_torch_dtype_element_size(number_of(type)));
@@ -34,7 +34,7 @@ int32_t number_of(ScalarType type) { return torch::stable::detail::to<int32_t>(t
 }
 
 template <class Make>
-Tensor made(const std::vector<int64_t>& shape, ScalarType type, const Make& make) {
+Tensor allocated(const std::vector<int64_t>& shape, ScalarType type, const Make& make) {
   elements("snnfast", shape);
   try {
     return make();
@@ -45,9 +45,9 @@ Tensor made(const std::vector<int64_t>& shape, ScalarType type, const Make& make
 
 }  // namespace
 
-// Not by new_empty, which costs two calls of the dispatcher: a small op has several outputs.
+// new_empty would cost two calls of the dispatcher: a small op has several outputs.
 Tensor fresh(const Tensor& like, const std::vector<int64_t>& shape, ScalarType type) {
-  return made(shape, type, [&] {
+  return allocated(shape, type, [&] {
     std::vector<int64_t> strides(shape.size());
     int64_t stride = 1;
     for (size_t d = shape.size(); d-- > 0; stride *= std::max<int64_t>(shape[d], 1)) strides[d] = stride;
@@ -61,13 +61,13 @@ Tensor fresh(const Tensor& like, const std::vector<int64_t>& shape, ScalarType t
 }
 
 Tensor zeros(const Tensor& like, const std::vector<int64_t>& shape, ScalarType type) {
-  return made(shape, type, [&] { return torch::stable::new_zeros(like, shape, type); });
+  return allocated(shape, type, [&] { return torch::stable::new_zeros(like, shape, type); });
 }
 
 Tensor contiguous_of(const Tensor& t) {
   if (t.is_contiguous()) return t;
   const auto sizes = t.sizes();
-  return made({sizes.begin(), sizes.end()}, t.scalar_type(), [&] { return torch::stable::contiguous(t); });
+  return allocated({sizes.begin(), sizes.end()}, t.scalar_type(), [&] { return torch::stable::contiguous(t); });
 }
 
 }  // namespace snnfast

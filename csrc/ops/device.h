@@ -17,7 +17,7 @@
 
 namespace snnfast {
 
-// PyTorch's allocators; an error says how much memory was asked for.
+// Allocations by PyTorch; errors state the requested memory.
 Tensor fresh(const Tensor& like, const std::vector<int64_t>& shape, ScalarType type);
 Tensor zeros(const Tensor& like, const std::vector<int64_t>& shape, ScalarType type);
 Tensor contiguous_of(const Tensor& t);
@@ -30,8 +30,8 @@ inline Tensor channels_first(const Tensor& t) {
   return torch::stable::transpose(torch::stable::transpose(t, 2, 3), 1, 2);
 }
 
-// body(begin, end) over ranges of [0, n) by PyTorch's threads. Rethrows the first error of a body: across the stable
-// ABI its text is lost.
+// Calls body(begin, end) for ranges of [0, n) on PyTorch's threads. Rethrows the first error of a body, since its text
+// is lost across the stable ABI.
 template <class Body>
 void parallel_for(int64_t n, int64_t grain, const Body& body) {
   std::mutex mutex;
@@ -47,7 +47,7 @@ void parallel_for(int64_t n, int64_t grain, const Body& body) {
   if (error) std::rethrow_exception(error);
 }
 
-// kernel(begin, end) over ranges of [0, n) by threads, with about `work` operations an item.
+// Calls kernel(begin, end) for ranges of [0, n) in parallel, with about `work` operations per item.
 template <class Kernel>
 void in_parallel(int64_t n, int64_t work, const Kernel& kernel) {
   parallel_for(n, std::max<int64_t>(32768 / std::max<int64_t>(work, 1), 1), kernel);
@@ -63,7 +63,8 @@ struct Cpu {
     return fresh(like, shape, type);
   }
 
-  // kernel(begin, end) over ranges of [0, n) that start at multiples of 64, with about `work` operations an element.
+  // Calls kernel(begin, end) for ranges of [0, n) that start at multiples of 64, with about `work` operations per
+  // element.
   template <class Kernel>
   void parallel(int64_t n, int64_t work, const Kernel& kernel) const {
     constexpr int64_t kUnit = 64;

@@ -25,11 +25,11 @@
   FIELD(bool, return_spikes)                \
   FIELD(bool, return_state)
 
-SNNFAST_CPU_KERNEL(diehl_cook_memory, (const DiehlCook&, int64_t* shared, int64_t* own, int64_t* encoding))
+SNNFAST_CPU_KERNEL(diehl_cook_memory, (const DiehlCook&, int64_t* shared, int64_t* local, int64_t* encoding))
 SNNFAST_CPU_KERNEL(diehl_cook_prepare, (const DiehlCook&, char* shared))
 SNNFAST_CPU_KERNEL(diehl_cook_finish, (const DiehlCook&, char* shared))
 SNNFAST_CPU_KERNEL(diehl_cook_encode, (const DiehlCook&, int64_t p, char* memory, const SpikeTrain&))
-SNNFAST_CPU_KERNEL(diehl_cook_present, (const DiehlCook&, char* shared, char* own, const SpikeTrain&, int64_t p))
+SNNFAST_CPU_KERNEL(diehl_cook_present, (const DiehlCook&, char* shared, char* local, const SpikeTrain&, int64_t p))
 
 namespace snnfast {
 

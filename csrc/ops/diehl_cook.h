@@ -14,7 +14,7 @@ T* pointer(const Tensor& t) {
   return static_cast<T*>(t.mutable_data_ptr());
 }
 
-// The tensors of a state, taken by name in their order; shapes are those of one network.
+// Tensors of a state, taken by name in their order; shapes are those of one network.
 class StateTensors {
  public:
   StateTensors(const char* op, const std::vector<Tensor>& tensors, const Tensor& w, size_t count)
@@ -39,10 +39,11 @@ class StateTensors {
 // Tensors and results of a call of either network.
 struct NetworkTensors {
   Tensor theta, counts, spikes;
-  std::vector<Tensor> kept;  // copies
+  std::vector<Tensor> copies;  // contiguous copies
 };
 
-// Checks what both have and enters it. Results are there once the network has its rest.
+// Checks and fills in the fields that both networks have. `present` allocates the results, once the other fields are
+// set.
 template <class Device, class Network, class Arguments>
 void enter_weights(const char* op, const Device& device, const Arguments& from, ScalarType theta_type, Network& a,
                    NetworkTensors& tensors) {
@@ -62,7 +63,7 @@ void enter_weights(const char* op, const Device& device, const Arguments& from, 
   a.w_stride_neuron = w.stride(-2);
   a.w_stride_input = w.stride(-1);
   tensors.theta = contiguous_of(theta);
-  a.x = presentations_of(op, device, w, from.x, tensors.kept);
+  a.x = presentations_of(op, device, w, from.x, tensors.copies);
   a.rule = rule_of(op, from.rule);
   a.learns = from.learns;
   a.norm = from.norm;
@@ -70,13 +71,13 @@ void enter_weights(const char* op, const Device& device, const Arguments& from, 
   a.theta_decay = from.theta_decay;
   if (from.numbers) {
     check_like(op, "numbers", *from.numbers, w, ScalarType::Double, of_networks(w, {Network::kCount}));
-    a.numbers = tensors.kept.emplace_back(contiguous_of(*from.numbers)).template const_data_ptr<double>();
+    a.numbers = tensors.copies.emplace_back(contiguous_of(*from.numbers)).template const_data_ptr<double>();
   }
   a.carry = from.carry && !from.state.tensors.empty();
   a.return_state = from.return_state && !from.state.tensors.empty();
 }
 
-// The network presents by run(); then what it changed is where it came from.
+// Presents by run(), then copies theta back to the caller's tensor.
 template <class Network, class Arguments, class Run>
 std::tuple<Tensor, Tensor> present(const Arguments& from, Network& a, NetworkTensors& tensors, const Run& run) {
   const Tensor& w = from.w.tensor;
@@ -94,31 +95,31 @@ std::tuple<Tensor, Tensor> present(const Arguments& from, Network& a, NetworkTen
 
 template <class Network>
 struct CpuKernels {
-  void (*memory)(const Network&, int64_t* shared, int64_t* own, int64_t* encoding);
+  void (*memory)(const Network&, int64_t* shared, int64_t* local, int64_t* encoding);
   void (*prepare)(const Network&, char* shared);
   void (*encode)(const Network&, int64_t p, char* memory, const SpikeTrain&);
-  void (*present)(const Network&, char* shared, char* own, const SpikeTrain&, int64_t p);
+  void (*present)(const Network&, char* shared, char* local, const SpikeTrain&, int64_t p);
   void (*finish)(const Network&, char* shared);
 };
 
 template <class Network>
 void present_one_on_cpu(const Network& a, const Tensor& w, const CpuKernels<Network>& kernels) {
-  int64_t shared_bytes, own_bytes, encoding;
-  kernels.memory(a, &shared_bytes, &own_bytes, &encoding);
+  int64_t shared_bytes, local_bytes, encoding;
+  kernels.memory(a, &shared_bytes, &local_bytes, &encoding);
   const WorkMemory shared(w, shared_bytes);
   kernels.prepare(a, shared.get());
   const auto encode = [&](int64_t p, char* memory, const SpikeTrain& train) { kernels.encode(a, p, memory, train); };
-  const auto present = [&](char* own, const SpikeTrain& train, int64_t p) {
-    kernels.present(a, shared.get(), own, train, p);
+  const auto present = [&](char* local, const SpikeTrain& train, int64_t p) {
+    kernels.present(a, shared.get(), local, train, p);
   };
   if (a.in_order() || a.state.v)
-    present_in_order(w, a.x, own_bytes, encoding, encode, present);
+    present_in_order(w, a.x, local_bytes, encoding, encode, present);
   else
-    present_in_parallel(w, a.x, own_bytes, encoding, encode, present);
+    present_in_parallel(w, a.x, local_bytes, encoding, encode, present);
   kernels.finish(a, shared.get());
 }
 
-// Threads take networks; or the presentations of one network after the other, where these have no order and are more.
+// In parallel over networks, or over the presentations of each network if these are independent and more numerous.
 template <class Network>
 void present_on_cpu(const Network& a, const Tensor& w, const CpuKernels<Network>& kernels) {
   const auto present = [&](int64_t first, int64_t last) {

@@ -25,12 +25,12 @@
   FIELD(bool, return_state)
 
 SNNFAST_CPU_KERNEL(diehl_cook_conductance_memory,
-                   (const DiehlCookConductance&, int64_t* shared, int64_t* own, int64_t* encoding))
+                   (const DiehlCookConductance&, int64_t* shared, int64_t* local, int64_t* encoding))
 SNNFAST_CPU_KERNEL(diehl_cook_conductance_prepare, (const DiehlCookConductance&, char* shared))
 SNNFAST_CPU_KERNEL(diehl_cook_conductance_encode,
                    (const DiehlCookConductance&, int64_t p, char* memory, const SpikeTrain&))
 SNNFAST_CPU_KERNEL(diehl_cook_conductance_present,
-                   (const DiehlCookConductance&, char* shared, char* own, const SpikeTrain&, int64_t p))
+                   (const DiehlCookConductance&, char* shared, char* local, const SpikeTrain&, int64_t p))
 SNNFAST_CPU_KERNEL(diehl_cook_conductance_finish, (const DiehlCookConductance&, char* shared))
 
 namespace snnfast {
@@ -87,7 +87,7 @@ std::tuple<Tensor, Tensor> diehl_cook_conductance(const Arguments& from) {
   a.rest_steps = from.rest_steps;
   if (from.delays) {
     check_like(kOp, "delays", *from.delays, w, ScalarType::Byte, of_networks(w, {a.N, a.x.I}));
-    a.delays = tensors.kept.emplace_back(contiguous_of(*from.delays)).template const_data_ptr<uint8_t>();
+    a.delays = tensors.copies.emplace_back(contiguous_of(*from.delays)).template const_data_ptr<uint8_t>();
   }
   a.longest_delay = from.longest_delay;
   a.exc = population(from.exc);

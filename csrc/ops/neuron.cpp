@@ -18,28 +18,28 @@ NeuronTensors::NeuronTensors(const char* op, const Tensor& x)
   elements(op, shape_);
   shape_.erase(shape_.begin());
   count_ = elements(op, shape_);
-  kept_.reserve(128);  // references stay valid
+  copies_.reserve(128);  // references stay valid
 }
 
 Tensor NeuronTensors::nothing() const { return fresh(x_, {0}, state_type()); }
 
-Rows NeuronTensors::rows(const Tensor& given, const char* name, bool wide) {
-  check_device(op_, name, given, "x", x_);
+Rows NeuronTensors::rows(const Tensor& input, const char* name, bool wide) {
+  check_device(op_, name, input, "x", x_);
   bool repeats = true, contiguous = true;
   int64_t expected = 1;
-  for (int64_t d = given.dim() - 1; d >= 1; d--) {
-    if (given.size(d) == 1) continue;
-    repeats = repeats && given.stride(d) == 0;
-    contiguous = contiguous && given.stride(d) == expected;
-    expected *= given.size(d);
+  for (int64_t d = input.dim() - 1; d >= 1; d--) {
+    if (input.size(d) == 1) continue;
+    repeats = repeats && input.stride(d) == 0;
+    contiguous = contiguous && input.stride(d) == expected;
+    expected *= input.size(d);
   }
   const bool row_of_one_value = repeats && !contiguous;
-  if (wide && row_of_one_value && given.size(0) > 0 && (given.size(0) == 1 || given.stride(0) == 0)) {
-    Tensor whole = given;
+  if (wide && row_of_one_value && input.size(0) > 0 && (input.size(0) == 1 || input.stride(0) == 0)) {
+    Tensor whole = input;
     const Tensor& row = keep(contiguous_of(torch::stable::narrow(whole, 0, 0, 1)));
     return {row.const_data_ptr(), dtype_of(op_, name, row), 0, 1};
   }
-  const Tensor& t = repeats || contiguous ? given : keep(contiguous_of(given));
+  const Tensor& t = repeats || contiguous ? input : keep(contiguous_of(input));
   return {t.const_data_ptr(), dtype_of(op_, name, t), t.dim() ? t.stride(0) : 0, row_of_one_value ? 0 : 1};
 }
 
@@ -118,8 +118,8 @@ void fill_scan(const NeuronCall& call, NeuronTensors& tensors, NeuronScan<AnyNeu
 }
 
 const Tensor& NeuronTensors::keep(Tensor t) {
-  kept_.push_back(std::move(t));
-  return kept_.back();
+  copies_.push_back(std::move(t));
+  return copies_.back();
 }
 
 }  // namespace snnfast

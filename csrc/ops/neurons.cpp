@@ -1,5 +1,5 @@
-// The operators of the package's neurons, of each <stem>_forward and _backward, recurrent_<stem>_..., and for the CPU
-// pooled_<stem>_...: compiled once for all, from lists that snnfast/compiler/neurons.py writes.
+// Operators of the package's neurons: for each <stem>_forward and _backward, recurrent_<stem>_..., and for the CPU
+// pooled_<stem>_.... Compiled once for all neurons, from lists that snnfast/compiler/neurons.py generates.
 #include "core/neurons.h"
 
 #include <iterator>
@@ -45,7 +45,7 @@ struct PackageNeuron {
                 NEURON::kReads},
 const PackageNeuron kNeurons[] = {SNNFAST_NEURONS(SNNFAST_PACKAGE_NEURON)};
 
-// The kernels of neuron k.
+// Kernels of neuron k.
 template <class Device>
 struct Kernels;
 #ifndef SNNFAST_CUDA_EMULATION
@@ -56,7 +56,7 @@ struct Kernels<Cpu> {
   void (*recurrent_forward)(const RecurrentForward<AnyNeuron>&, int64_t, int64_t, void*);
   void (*recurrent_backward)(const RecurrentBackward<AnyNeuron>&, int64_t, int64_t, void*);
 
-  static Kernels of(size_t k) {  // for this processor
+  static Kernels get(size_t k) {  // for this processor
 #define SNNFAST_CPU_KERNELS(STEM, NEURON)                                                            \
   [] {                                                                                               \
     return Kernels{cpu::STEM##_forward(), cpu::STEM##_backward(), cpu::recurrent_##STEM##_forward(), \
@@ -75,7 +75,7 @@ struct Kernels<Cuda> {
   int (*recurrent_forward)(const RecurrentForward<AnyNeuron>&, void* stream);
   int (*recurrent_backward)(const RecurrentBackward<AnyNeuron>&, void* stream);
 
-  static Kernels of(size_t k) {
+  static Kernels get(size_t k) {
 #define SNNFAST_CUDA_KERNELS(STEM, NEURON)                                                  \
   {&launch_##STEM##_forward, &launch_##STEM##_backward, &launch_recurrent_##STEM##_forward, \
    &launch_recurrent_##STEM##_backward},
@@ -87,8 +87,8 @@ struct Kernels<Cuda> {
 
 // ---- arguments
 
-// Arguments of an operator as PyTorch hands them over, in the order of its schema. All are to be taken, or memory is
-// lost.
+// Arguments of an operator as PyTorch passes them, in the order of its schema. All must be taken, or their memory
+// leaks.
 class Stack {
  public:
   explicit Stack(StableIValue* at) : begin_(at), at_(at) {}
@@ -139,16 +139,16 @@ NeuronCall take_call(Stack& stack, const PackageNeuron& neuron, const char* op) 
 }
 
 NeuronGradients take_gradients(Stack& stack, const NeuronCall& call, bool x_repeats) {
-  NeuronGradients given{stack.take<Tensor>(), stack.take<int64_t>(), stack.take<bool>(), {}, x_repeats};
-  for (size_t k = 0; k < call.states.size() + 2; k++) given.grads.push_back(stack.take<Optional>());
-  return given;
+  NeuronGradients gradients{stack.take<Tensor>(), stack.take<int64_t>(), stack.take<bool>(), {}, x_repeats};
+  for (size_t k = 0; k < call.states.size() + 2; k++) gradients.grads.push_back(stack.take<Optional>());
+  return gradients;
 }
 
 Connections take_connections(Stack& stack) {
   return {stack.take<Tensor>(), stack.take<Optional>(), stack.take<Optional>()};
 }
 
-// ---- operators: each is a function of its own for PyTorch, which does not say whose it calls
+// Operators: a separate function for each, since PyTorch does not pass the name of the operator.
 
 using Operator = void (*)(StableIValue*, uint64_t, uint64_t);
 
@@ -156,7 +156,7 @@ template <class Device, size_t K>
 void forward(StableIValue* values, uint64_t, uint64_t) {
   Stack stack(values);
   const NeuronCall call = take_call(stack, kNeurons[K], kNeurons[K].stem);
-  stack.give(neuron_forward<Device>(call, stack.take<int64_t>(), Kernels<Device>::of(K).forward));
+  stack.give(neuron_forward<Device>(call, stack.take<int64_t>(), Kernels<Device>::get(K).forward));
 }
 
 template <class Device, size_t K>
@@ -164,7 +164,7 @@ void backward(StableIValue* values, uint64_t, uint64_t) {
   Stack stack(values);
   const NeuronCall call = take_call(stack, kNeurons[K], kNeurons[K].stem);
   const bool x_repeats = stack.take<bool>();
-  stack.give(neuron_backward<Device>(call, take_gradients(stack, call, x_repeats), Kernels<Device>::of(K).backward));
+  stack.give(neuron_backward<Device>(call, take_gradients(stack, call, x_repeats), Kernels<Device>::get(K).backward));
 }
 
 template <class Device, size_t K>
@@ -173,7 +173,7 @@ void recurrent_forward(StableIValue* values, uint64_t, uint64_t) {
   const NeuronCall call = take_call(stack, kNeurons[K], kNeurons[K].recurrent);
   const Connections connections = take_connections(stack);
   stack.give(
-      recurrent_forward<Device>(call, connections, stack.take<int64_t>(), Kernels<Device>::of(K).recurrent_forward));
+      recurrent_forward<Device>(call, connections, stack.take<int64_t>(), Kernels<Device>::get(K).recurrent_forward));
 }
 
 template <class Device, size_t K>
@@ -183,7 +183,7 @@ void recurrent_backward(StableIValue* values, uint64_t, uint64_t) {
   const Connections connections = take_connections(stack);
   const Tensor spikes = stack.take<Tensor>();
   stack.give(recurrent_backward<Device>(call, connections, spikes, take_gradients(stack, call, false),
-                                        Kernels<Device>::of(K).recurrent_backward));
+                                        Kernels<Device>::get(K).recurrent_backward));
 }
 
 #ifndef SNNFAST_CUDA_EMULATION
@@ -194,7 +194,7 @@ void pooled_forward(StableIValue* values, uint64_t, uint64_t) {
   Stack stack(values);
   const NeuronCall call = take_call(stack, kNeurons[K], kNeurons[K].pooled);
   const Windows windows = take_windows(stack);
-  stack.give(pooled_forward(call, windows, stack.take<int64_t>(), Kernels<Cpu>::of(K).forward));
+  stack.give(pooled_forward(call, windows, stack.take<int64_t>(), Kernels<Cpu>::get(K).forward));
 }
 
 template <size_t K>
@@ -202,19 +202,19 @@ void pooled_backward(StableIValue* values, uint64_t, uint64_t) {
   Stack stack(values);
   const NeuronCall call = take_call(stack, kNeurons[K], kNeurons[K].pooled);
   const Windows windows = take_windows(stack);
-  const Tensor places = stack.take<Tensor>();
+  const Tensor argmax = stack.take<Tensor>();
   const bool x_repeats = stack.take<bool>();
   stack.give(
-      pooled_backward(call, windows, places, take_gradients(stack, call, x_repeats), Kernels<Cpu>::of(K).backward));
+      pooled_backward(call, windows, argmax, take_gradients(stack, call, x_repeats), Kernels<Cpu>::get(K).backward));
 }
 #endif
 
 // ---- registration
 
-// Behind the arguments of a neuron: those of both passes, and of the backward pass what the forward pass gave besides
-// checkpoints. And gradients behind those of the neuron.
+// Arguments after those of a neuron: of both passes, and of the backward pass (tensors saved besides checkpoints). Also
+// gradients after those of the neuron.
 struct MoreArguments {
-  std::string arguments, kept, grads;
+  std::string arguments, saved, grads;
 };
 
 template <class Library>
@@ -245,7 +245,7 @@ void define(Library& m, const PackageNeuron& neuron, const std::string& op, cons
   m.def((op + "_forward(" + arguments + more.arguments + "int checkpoint_every) -> (Tensor spikes" + states_out +
          ", Tensor v_seq, Tensor checkpoints)")
             .c_str());
-  m.def((op + "_backward(" + arguments + more.arguments + more.kept +
+  m.def((op + "_backward(" + arguments + more.arguments + more.saved +
          "Tensor checkpoints, int checkpoint_every, bool state_needed, Tensor? grad_spikes" + grad_states +
          ", Tensor? grad_v_seq) -> (Tensor grad_x" + grads_in + more.grads + ")")
             .c_str());

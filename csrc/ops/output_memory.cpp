@@ -41,7 +41,7 @@ struct Cache {
   std::mutex mutex;
   std::vector<Block> free;  // oldest first
   int64_t limit, cached = 0;
-  std::atomic<int64_t> in_use{0};  // also changed by those who do not get the lock
+  std::atomic<int64_t> in_use{0};  // also changed without the lock
 
   Cache() {
     const int64_t memory = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
@@ -67,12 +67,12 @@ struct Cache {
 
 // Never destroyed: tensors may outlive every static object.
 Cache& cache() {
-  static Cache* const made = new Cache;
-  return *made;
+  static Cache* const instance = new Cache;
+  return *instance;
 }
 
-// Whoever cannot have the lock at once does without the cache, so a fork while another thread holds it cannot hang the
-// child.
+// A thread that does not get the lock at once bypasses the cache, so a fork while another thread holds the lock cannot
+// hang the child.
 using Try = std::unique_lock<std::mutex>;
 
 void* map(int64_t bytes) {
@@ -99,7 +99,7 @@ Block take(int64_t bytes) {
     auto best = c.free.end();
     for (auto b = c.free.begin(); b != c.free.end(); ++b)
       if (b->bytes >= rounded && b->bytes <= rounded + rounded / 8 && (best == c.free.end() || b->bytes <= best->bytes))
-        best = b;  // the one freed last, still cached
+        best = b;  // the block freed last, still in the CPU caches
     if (best != c.free.end()) {
       const Block block = *best;
       c.free.erase(best);

@@ -1,7 +1,7 @@
-// Memory of large CPU outputs, kept for reuse.
+// Cached memory of large CPU outputs.
 //
-// A fresh allocation of many megabytes is not there yet: each first touch of a page is a fault that the kernel answers
-// by clearing the page, and that takes several times as long as the scan that fills it. malloc returns such blocks to
+// The pages of a fresh allocation of many megabytes are not mapped: each first touch of a page is a fault, in which the
+// kernel clears the page, and that takes several times as long as the scan that fills it. malloc returns such blocks to
 // the system when they are freed, so a training loop pays again every step. Outputs from 1 MiB on therefore come from a
 // small cache of blocks, on huge pages where the system has them. It holds at most `limit` bytes of free blocks.
 #pragma once
@@ -24,8 +24,7 @@ Statistics statistics();
 void set_limit(int64_t bytes);
 void release();  // returns all free blocks to the system
 
-// From now on malloc keeps what is freed for the whole process, whatever its size. False where malloc has no such
-// setting.
+// Makes malloc keep all freed memory of the process from now on. False if malloc has no such setting.
 bool keep_freed_memory();
 
 }  // namespace snnfast::output_memory

@@ -1,5 +1,5 @@
-// The operators of every neuron that is compiled while the program runs: own_neuron_forward and own_neuron_backward,
-// whose first argument names a kernel that load_own_kernel has loaded.
+// Operators of all neurons that are compiled at run time: own_neuron_forward and own_neuron_backward, whose first
+// argument names a kernel that load_own_kernel has loaded.
 #include <dlfcn.h>
 
 #include <mutex>
@@ -16,7 +16,7 @@ SNNFAST_CPU_KERNEL(own_recurrent_backward,
 namespace snnfast {
 namespace {
 
-// Kernels by name, for all devices. They stay loaded: a thread may be in one.
+// Kernels by name, for all devices. They stay loaded, since a thread may be running one.
 std::mutex kernels_mutex;
 std::unordered_map<std::string, const OwnKernel*>& kernels() {
   static auto* const all = new std::unordered_map<std::string, const OwnKernel*>;
@@ -35,7 +35,7 @@ const OwnKernel& kernel_of(const std::string& name) {
 
 constexpr const char* kName = "neuron";
 
-// `function` of a kernel, which has none for the other device, nor for neurons of the other kind.
+// Checks that the kernel has `function`: it has none for the other device, nor for the other kind of neuron.
 template <class Function>
 Function checked(Function function, const std::string& name) {
   SNNFAST_CHECK(function, kName, ": the kernel ", name,
@@ -43,7 +43,7 @@ Function checked(Function function, const std::string& name) {
   return function;
 }
 
-// The arguments of a call, checked against the kernel.
+// Arguments of a call, checked against the kernel.
 NeuronCall call_with(const OwnKernel& kernel, const std::string& name, const Tensors& inputs, const Tensors& states,
                      const std::vector<double>& numbers, const Tensors& parameters, int64_t outputs) {
   SNNFAST_CHECK(!inputs.empty(), kName, ": expected at least one input, got none");
@@ -70,19 +70,19 @@ NeuronCall call_with(const OwnKernel& kernel, const std::string& name, const Ten
 
 // A gradient without elements is 0.
 NeuronGradients gradients_of(const Tensor& checkpoints, int64_t checkpoint_every, const Tensors& grads) {
-  NeuronGradients given{checkpoints, checkpoint_every, true, {}};
-  for (const Tensor& t : grads) given.grads.push_back(t.numel() ? Optional(t) : Optional());
-  return given;
+  NeuronGradients gradients{checkpoints, checkpoint_every, true, {}};
+  for (const Tensor& t : grads) gradients.grads.push_back(t.numel() ? Optional(t) : Optional());
+  return gradients;
 }
 
-// Without the gradients of numbers, which are empty.
+// Removes the gradients of numbers, which are empty.
 Tensors without_numbers(Tensors grads, size_t inputs, size_t states, size_t numbers) {
   const auto first = grads.begin() + static_cast<int64_t>(inputs + states);
   grads.erase(first, first + static_cast<int64_t>(numbers));
   return grads;
 }
 
-// The kernel that runs on the device, of its two passes `cpu` and `cuda`.
+// Kernel for the device, `cpu` or `cuda`.
 template <class Device, class OnCpu, class OnCuda>
 auto on(OnCpu cpu, OnCuda cuda, const std::string& name) {
   if constexpr (Device::kCuda)
@@ -91,7 +91,7 @@ auto on(OnCpu cpu, OnCuda cuda, const std::string& name) {
     return checked(cpu, name);
 }
 
-// On the CPU a loop of the extension runs the steps of a recurrent neuron.
+// On the CPU, a loop in the extension runs the steps of a recurrent neuron.
 struct RecurrentOnCpu {
   const void* neuron;
   void operator()(const RecurrentForward<AnyNeuron>& a, int64_t begin, int64_t end, void* scratch) const {
@@ -138,8 +138,7 @@ Tensors recurrent_forward(std::string name, Tensor x, Tensors states, std::vecto
   return recurrent_forward<Device>(call, {weight, past, delay}, checkpoint_every, run);
 }
 
-// Gradients of x, states and parameters, then of weight, past and delay; those of the last two are empty where there is
-// none.
+// Gradients of x, states and parameters, then of weight, past and delay; the last two are empty without past or delay.
 template <class Device>
 Tensors recurrent_backward(std::string name, Tensor x, Tensors states, std::vector<double> numbers, Tensors parameters,
                            Tensor weight, Optional past, Optional delay, Tensor spikes, Tensor checkpoints,
@@ -179,7 +178,7 @@ void implementations(Library& m) {
 
 }  // namespace
 
-// Loads the kernel of a shared library and gives it a name. Returns the steps between its checkpoints.
+// Loads the kernel of a shared library under a name. Returns the number of steps between its checkpoints.
 int64_t load_own_kernel(const std::string& name, const std::string& path) {
   void* const library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   SNNFAST_CHECK(library, "neuron: ", path, " cannot be loaded: ", dlerror());
@@ -193,7 +192,7 @@ int64_t load_own_kernel(const std::string& name, const std::string& path) {
 }
 
 #ifdef SNNFAST_CUDA_EMULATION
-// This library is no module of Python's.
+// This library is not a Python module.
 extern "C" __attribute__((visibility("default"))) int64_t snnfast_load_own_kernel(const char* name, const char* path) {
   return load_own_kernel(name, path);
 }

@@ -21,8 +21,8 @@ Pool2d pool2d_of(const char* op, const Tensor& x, const std::vector<int64_t>& im
   SNNFAST_CHECK(a.kh >= 1 && a.kw >= 1 && a.kh <= a.H && a.kw <= a.W, op,
                 ": the window must have at least 1 x 1 pixels and at most those of the image, ", a.H, " x ", a.W,
                 ", got ", a.kh, " x ", a.kw);
-  SNNFAST_CHECK(a.average || a.kh <= kPoolPlaces / a.kw, op, ": the window of a maximum must have at most ",
-                kPoolPlaces, " pixels, got ", a.kh, " x ", a.kw);
+  SNNFAST_CHECK(a.average || a.kh <= kPoolPixels / a.kw, op, ": the window of a maximum must have at most ",
+                kPoolPixels, " pixels, got ", a.kh, " x ", a.kw);
   elements(op, sizes_of(x));
   a.out_h = a.H / a.kh, a.out_w = a.W / a.kw;
   return a;
@@ -45,7 +45,7 @@ void each_row(const Pool2d& a, const Run& run) {
   in_parallel(a.N * a.out_h, a.kh * a.W * a.C, run);
 }
 
-// y and, of a maximum, its place in each window.
+// Returns y and, for a maximum, its index in each window.
 template <class Device>
 std::tuple<Tensor, Tensor> pool2d_forward(const Arguments& arguments) {
   Pool2d a = sizes(arguments);
@@ -53,28 +53,28 @@ std::tuple<Tensor, Tensor> pool2d_forward(const Arguments& arguments) {
   const Device device(x);
   const std::vector<int64_t> shape{a.N, a.out_h, a.out_w, a.C};
   const Tensor y = device.allocate(x, shape, x.scalar_type()),
-               places = device.allocate(x, a.average ? std::vector<int64_t>{0} : shape, ScalarType::Byte);
+               argmax = device.allocate(x, a.average ? std::vector<int64_t>{0} : shape, ScalarType::Byte);
   if (a.N > 0) {
-    a.x = x.const_data_ptr(), a.y = y.mutable_data_ptr(), a.places = static_cast<uint8_t*>(places.mutable_data_ptr());
+    a.x = x.const_data_ptr(), a.y = y.mutable_data_ptr(), a.argmax = static_cast<uint8_t*>(argmax.mutable_data_ptr());
     each_row(a, [&](int64_t begin, int64_t end) { cpu::pool2d_forward()(a, begin, end); });
   }
-  return {channels_first(y), places};
+  return {channels_first(y), argmax};
 }
 
-// Of x the sizes are all that is read.
+// Only the sizes of x are read.
 template <class Device>
-Tensor pool2d_backward(const Arguments& arguments, Tensor places, Tensor grad_y) {
+Tensor pool2d_backward(const Arguments& arguments, Tensor argmax, Tensor grad_y) {
   Pool2d a = sizes(arguments);
   const Tensor& x = arguments.x;
   check_tensor(kOp, "grad_y", grad_y, x.scalar_type(), {a.N, a.C, a.out_h, a.out_w}, "x", x);
-  check_tensor(kOp, "places", places, ScalarType::Byte,
+  check_tensor(kOp, "places", argmax, ScalarType::Byte,
                a.average ? std::vector<int64_t>{0} : std::vector<int64_t>{a.N, a.out_h, a.out_w, a.C}, "x", x);
-  check_contiguous(kOp, "places", places);
+  check_contiguous(kOp, "places", argmax);
   const Tensor grad = contiguous_of(channels_last(grad_y)),
                grad_x = Device(grad).allocate(grad, {a.N, a.H, a.W, a.C}, grad.scalar_type());
   if (a.N > 0) {
     a.grad = grad.const_data_ptr(), a.grad_x = grad_x.mutable_data_ptr(),
-    a.places = static_cast<uint8_t*>(places.mutable_data_ptr());
+    a.argmax = static_cast<uint8_t*>(argmax.mutable_data_ptr());
     each_row(a, [&](int64_t begin, int64_t end) { cpu::pool2d_backward()(a, begin, end); });
   }
   return channels_first(grad_x);

@@ -1,4 +1,4 @@
-// Pooling as operators ask for it.
+// Arguments of pooling, checked.
 #pragma once
 #include "core/pool2d.h"
 
@@ -10,7 +10,7 @@ SNNFAST_CPU_KERNEL(pool2d_backward, (const Pool2d&, int64_t begin, int64_t end))
 
 namespace snnfast {
 
-// Of images {N, C, H, W} in the dtype of x, checked, without their memory.
+// Pooling of images {N, C, H, W} in the dtype of x, without their memory.
 Pool2d pool2d_of(const char* op, const Tensor& x, const std::vector<int64_t>& images, int64_t kernel_h,
                  int64_t kernel_w, bool average);
 

@@ -1,20 +1,20 @@
-// The operators of a neuron whose spikes are pooled, on the CPU: some neurons at a time go through all steps, and a
-// cache still holds their spikes when they are pooled. Forward, no spikes are written to memory; backward, no gradients
-// of theirs.
+// Operators of neurons with pooled spikes, on the CPU: some neurons at a time go through all steps, and a cache still
+// holds their spikes when they are pooled. The forward pass writes no spikes to memory, the backward pass no gradients
+// of spikes.
 #pragma once
 #include "ops/pool2d.h"
 
 namespace snnfast {
 
-constexpr int64_t kPooledBytes = int64_t{1} << 18;  // of spikes at a time, or those of one unit
+constexpr int64_t kPooledBytes = int64_t{1} << 18;  // spikes processed at a time, or those of one unit
 
 template <class T>
 T* advanced(T* data, int64_t bytes) {
   return data ? reinterpret_cast<T*>(reinterpret_cast<uintptr_t>(data) + static_cast<uintptr_t>(bytes)) : nullptr;
 }
 
-// Images x [T, B, H, W, C] in units, some of which are at work at a time: rows of windows, or images where rows behind
-// the last window belong to none, or where parameters differ within an image.
+// Images x [T, B, H, W, C] in units, some of which are processed at a time. A unit is a row of windows; or an image, if
+// rows after the last window belong to none, or if parameters differ within an image.
 class PooledImages {
  public:
   PooledImages(const char* op, const Tensor& x, int64_t kernel_h, int64_t kernel_w, bool average,
@@ -27,7 +27,7 @@ class PooledImages {
     bool by_rows = window_.H % kernel_h == 0;
     for (int64_t k = 0; k < params; k++) {
       const Param& p = scan.param[k];
-      const int64_t span = p.data && p.count > 1 ? p.count * p.inner : 1;  // after which values come again
+      const int64_t span = p.data && p.count > 1 ? p.count * p.inner : 1;  // period of the values
       SNNFAST_CHECK(image % span == 0, op, ": parameters must be the same for all images, got one for each of ", span,
                     " neurons where an image has ", image);
       by_rows = by_rows && row % span == 0;
@@ -39,20 +39,20 @@ class PooledImages {
 
   Dtype dtype() const { return window_.dtype; }
   const std::vector<int64_t>& pooled_shape() const { return shape_; }
-  // Of places in windows; an average has none.
-  std::vector<int64_t> places_shape() const { return window_.average ? std::vector<int64_t>{0} : shape_; }
-  // Of the spikes at work.
+  // Shape of the argmax indices; an average has none.
+  std::vector<int64_t> argmax_shape() const { return window_.average ? std::vector<int64_t>{0} : shape_; }
+  // Bytes of the spikes processed at a time.
   size_t bytes() const { return static_cast<size_t>(T_ * most_ * neurons_ * size_); }
 
-  // run(first unit, how many)
+  // Calls run(first unit, number of units).
   template <class Run>
-  void each(const Run& run) const {
+  void each_unit(const Run& run) const {
     parallel_for(window_.N, most_, [&](int64_t begin, int64_t end) {
       for (int64_t u = begin; u < end; u += most_) run(u, std::min(end - u, most_));
     });
   }
 
-  // The neurons of some units.
+  // Scan over the neurons of some units.
   template <class Scan>
   Scan part(Scan a, int64_t first, int64_t count) const {
     const int64_t n = first * neurons_, state = n * state_size_;
@@ -63,22 +63,22 @@ class PooledImages {
     return a;
   }
 
-  // Spikes [T, count, ...] of some units -> y and places [T, B, ...].
-  void pool(const void* spikes, int64_t first, int64_t count, void* y, uint8_t* places) const {
+  // Pools the spikes [T, count, ...] of some units to y and argmax [T, B, ...].
+  void pool(const void* spikes, int64_t first, int64_t count, void* y, uint8_t* argmax) const {
     each_step(first, count, [&](Pool2d a, int64_t from, int64_t to) {
-      a.x = advanced(spikes, from * size_), a.y = advanced(y, to * size_), a.places = advanced(places, to);
+      a.x = advanced(spikes, from * size_), a.y = advanced(y, to * size_), a.argmax = advanced(argmax, to);
       cpu::pool2d_forward()(a, 0, count * window_.out_h);
     });
   }
-  // The gradient of y -> that of spikes.
-  void spread(const void* grad, uint8_t* places, int64_t first, int64_t count, void* grad_spikes) const {
+  // Gradient of the spikes, from that of y.
+  void spread(const void* grad, uint8_t* argmax, int64_t first, int64_t count, void* grad_spikes) const {
     each_step(first, count, [&](Pool2d a, int64_t to, int64_t from) {
-      // The next rows lie elsewhere in every step, where the processor does not expect it.
+      // The next rows are elsewhere in every step, where the hardware does not prefetch.
       const int64_t next = from + count * windows_, most = count * windows_;
       for (int64_t i = 0; i < most * size_; i += 64) __builtin_prefetch(advanced(grad, next * size_ + i));
-      for (int64_t i = 0; i < (window_.average ? 0 : most); i += 64) __builtin_prefetch(advanced(places, next + i));
+      for (int64_t i = 0; i < (window_.average ? 0 : most); i += 64) __builtin_prefetch(advanced(argmax, next + i));
       a.grad = advanced(grad, from * size_), a.grad_x = advanced(grad_spikes, to * size_),
-      a.places = advanced(places, from);
+      a.argmax = advanced(argmax, from);
       cpu::pool2d_backward()(a, 0, count * window_.out_h);
     });
   }
@@ -91,7 +91,7 @@ class PooledImages {
   std::vector<int64_t> shape_;
   int64_t T_, size_, state_size_, neurons_, windows_, most_;
 
-  // step(units of this step, spikes before them, windows before them)
+  // Calls step(units of this step, spikes before them, windows before them).
   template <class Step>
   void each_step(int64_t first, int64_t count, const Step& step) const {
     Pool2d a = window_;
@@ -110,7 +110,7 @@ inline void check_pooled(const NeuronCall& call) {
   SNNFAST_CHECK(!call.return_v_seq, call.op, ": return_v_seq must be false, got true");
 }
 
-// y, states, places of maxima in their windows, checkpoints. kernel: that of the neurons, as of neuron_forward.
+// Returns y, states, argmax indices in the windows, and checkpoints. kernel: that of the neurons, as in neuron_forward.
 template <class Kernel>
 Tensors pooled_forward(const NeuronCall& call, const Windows& w, int64_t checkpoint_every, const Kernel& kernel) {
   const Tensor& x = call.x;
@@ -121,34 +121,34 @@ Tensors pooled_forward(const NeuronCall& call, const Windows& w, int64_t checkpo
   Tensors outputs = forward_tensors(call, false, checkpoint_every, tensors, device, a);
   const PooledImages images(call.op, x, w.height, w.width, w.average, a, call.sizes.params);
   const Tensor y = outputs[0] = device.allocate(x, images.pooled_shape(), x.scalar_type());
-  const Tensor places = outputs[1 + call.states.size()] = device.allocate(x, images.places_shape(), ScalarType::Byte);
+  const Tensor argmax = outputs[1 + call.states.size()] = device.allocate(x, images.argmax_shape(), ScalarType::Byte);
   if (a.N == 0) return outputs;
-  images.each([&](int64_t first, int64_t count) {
+  images.each_unit([&](int64_t first, int64_t count) {
     NeuronForward<AnyNeuron> part = images.part(a, first, count);
     for (auto& pointer : part.state_out) pointer = advanced(pointer, images.state_bytes(first));
     part.checkpoints_out = advanced(a.checkpoints_out, images.state_bytes(first));
     part.spikes = thread_scratch(images.bytes());
     kernel(part, 0, part.N);
-    images.pool(part.spikes, first, count, y.mutable_data_ptr(), static_cast<uint8_t*>(places.mutable_data_ptr()));
+    images.pool(part.spikes, first, count, y.mutable_data_ptr(), static_cast<uint8_t*>(argmax.mutable_data_ptr()));
   });
   return outputs;
 }
 
-// Gradients as of backward_tensors; given.grads begins with that of y.
+// Gradients as in backward_tensors; gradients.grads begins with that of y.
 template <class Kernel>
-Tensors pooled_backward(const NeuronCall& call, const Windows& w, const Tensor& places, NeuronGradients given,
+Tensors pooled_backward(const NeuronCall& call, const Windows& w, const Tensor& argmax, NeuronGradients gradients,
                         const Kernel& kernel) {
   const Tensor& x = call.x;
   NeuronTensors tensors(call.op, x);
   check_pooled(call);
-  SNNFAST_CHECK(!given.grads.back(), call.op, ": grad_v_seq must be none, got a tensor");
+  SNNFAST_CHECK(!gradients.grads.back(), call.op, ": grad_v_seq must be none, got a tensor");
   const Cpu device(x);
-  const Optional grad_y = std::exchange(given.grads.front(), std::nullopt);
+  const Optional grad_y = std::exchange(gradients.grads.front(), std::nullopt);
   NeuronBackward<AnyNeuron> a{};
-  Tensors outputs = backward_tensors(call, given, tensors, device, a);
+  Tensors outputs = backward_tensors(call, gradients, tensors, device, a);
   const PooledImages images(call.op, x, w.height, w.width, w.average, a, call.sizes.params);
-  check_tensor(call.op, "places", places, ScalarType::Byte, images.places_shape(), "x", x);
-  check_contiguous(call.op, "places", places);
+  check_tensor(call.op, "places", argmax, ScalarType::Byte, images.argmax_shape(), "x", x);
+  check_contiguous(call.op, "places", argmax);
   Optional grad;
   if (grad_y) {
     check_tensor(call.op, "grad_y", *grad_y, x.scalar_type(), images.pooled_shape(), "x", x);
@@ -156,7 +156,7 @@ Tensors pooled_backward(const NeuronCall& call, const Windows& w, const Tensor& 
   }
   if (a.N == 0) return outputs;
   const size_t tape = neuron_tape_bytes(call.sizes, a);
-  images.each([&](int64_t first, int64_t count) {
+  images.each_unit([&](int64_t first, int64_t count) {
     NeuronBackward<AnyNeuron> part = images.part(a, first, count);
     const int64_t state = images.state_bytes(first);
     for (auto& pointer : part.grad_state_out) pointer = advanced(pointer, state);
@@ -165,7 +165,7 @@ Tensors pooled_backward(const NeuronCall& call, const Windows& w, const Tensor& 
     part.grad_x = advanced(a.grad_x, images.bytes(first));
     char* scratch = static_cast<char*>(thread_scratch(tape + images.bytes()));
     if (grad) {
-      images.spread(grad->const_data_ptr(), static_cast<uint8_t*>(places.mutable_data_ptr()), first, count,
+      images.spread(grad->const_data_ptr(), static_cast<uint8_t*>(argmax.mutable_data_ptr()), first, count,
                     scratch + tape);
       part.grad_spikes = {scratch + tape, images.dtype(), part.N, 1};
     }

@@ -1,19 +1,18 @@
-// The operators of a neuron whose spikes come back to it: those of ops/neuron.h with weights, spikes before the first
-// step and delays.
+// Operators of recurrent neurons: those of ops/neuron.h with weights, spikes before the first step and delays.
 #pragma once
 #include "ops/neuron.h"
 
 namespace snnfast {
 
-// Shared part of the recurrent layers (recurrent.cpp): the weights as rows that the kernels read, and of their
-// gradient the parts, which the CPU's kernels add up themselves, and the sum of `count` parts.
+// Shared part of the recurrent layers (recurrent.cpp): packs the weights into the rows that kernels read; computes the
+// partial sums of their gradient, which the CPU's kernels do themselves; and adds up `count` of these.
 void recurrent_pack(const Cpu&, const Recurrence& r, bool is_double, void* to_post, void* to_pre);
 void recurrent_pack(const Cuda&, const Recurrence& r, bool is_double, void* to_post, void* to_pre);
 void recurrent_weight(const Cuda&, const RecurrentWeightGradient& a);
 void recurrent_sum(const Cpu&, void* parts, int64_t count, int64_t H, bool is_double, void* grad_weight);
 void recurrent_sum(const Cuda&, void* parts, int64_t count, int64_t H, bool is_double, void* grad_weight);
 
-// The arguments of `recurrence`, as kernels read them; owns the rows of weights.
+// Arguments of `recurrence`, as kernels read them; owns the rows of weights.
 template <class Device>
 class RecurrentTensors {
  public:
@@ -46,7 +45,7 @@ class RecurrentTensors {
                      to_pre.mutable_data_ptr());
   }
 
-  // Where a forward pass on CUDA keeps states; null for registers.
+  // Memory for the states of a forward pass on CUDA; null: they are in registers.
   void* states(const Device& device, const Tensor& x, const NeuronTensors& tensors, int64_t rows) {
     if (!Device::kCuda || recurrence.H <= kRecurrentThreads) return nullptr;
     columns = device.allocate(x, {rows, tensors.count()}, tensors.state_type());
@@ -54,7 +53,7 @@ class RecurrentTensors {
   }
 
  private:
-  // Steps that spikes are under way, at most.
+  // Number of steps that spikes in flight are stored for, a power of 2.
   int64_t ring(int64_t T, bool is_double) const {
     int64_t longest = 0, size = 2;
     for (int64_t j = 0; j < (recurrence.delay ? recurrence.H : 0); j++) {
@@ -68,19 +67,19 @@ class RecurrentTensors {
   }
 };
 
-// The gradients of weight, past and delay; those of the last two are empty where there is none. Owns what the kernels
+// Gradients of weight, past and delay; the last two are empty without past or delay. Owns the memory that the kernels
 // work in on CUDA.
 template <class Device>
 class RecurrentGradients {
  public:
   Tensor weight, past, delay;
 
-  // columns: rows of recurrent_columns.
+  // columns: result of recurrent_columns.
   RecurrentGradients(const Device& device, const Tensor& x, NeuronTensors& tensors, const Recurrence& r,
-                     const Optional& given_past, bool delayed, const Tensor& spikes, int64_t columns,
+                     const Optional& past_in, bool delayed, const Tensor& spikes, int64_t columns,
                      RecurrentBackward<AnyNeuron>& a)
       : weight(device.allocate(x, {r.H, r.H}, tensors.state_type())),
-        past(given_past ? device.allocate(x, sizes_of(*given_past), x.scalar_type()) : tensors.nothing()),
+        past(past_in ? device.allocate(x, sizes_of(*past_in), x.scalar_type()) : tensors.nothing()),
         delay(delayed ? device.allocate(x, tensors.shape(), tensors.state_type()) : tensors.nothing()),
         H_(r.H),
         parts_(r.H > 0 ? RecurrentParts(a.N / r.H).parts : 0),
@@ -88,7 +87,7 @@ class RecurrentGradients {
         partial_(device.allocate(x, {parts_, r.H, padded(r.H)}, tensors.state_type())) {
     a.recurrence = r;
     a.spikes = tensors.optional_rows(spikes, "spikes", x.scalar_type());
-    a.grad_past = given_past ? past.mutable_data_ptr() : nullptr;
+    a.grad_past = past_in ? past.mutable_data_ptr() : nullptr;
     a.grad_delay = delayed ? delay.mutable_data_ptr() : nullptr;
     a.grad_weight = partial_.mutable_data_ptr();
     if constexpr (Device::kCuda) {
@@ -102,7 +101,7 @@ class RecurrentGradients {
     }
   }
 
-  // After the kernel: adds up the weights' gradient.
+  // After the kernel: adds up the gradient of the weights.
   void sum(const Device& device, const RecurrentBackward<AnyNeuron>& a) {
     if (H_ == 0) return;
     if constexpr (Device::kCuda)
@@ -117,18 +116,18 @@ class RecurrentGradients {
   std::vector<Tensor> scratch_;
 };
 
-// Both passes; kernel is given RecurrentForward or RecurrentBackward, and on the CPU runs groups of samples or parts of
-// groups, with scratch.
+// Forward and backward pass; kernel takes RecurrentForward or RecurrentBackward, and on the CPU runs groups of samples
+// or parts of groups, with scratch.
 struct Connections {
   Tensor weight;
   Optional past, delay;
 };
 
-// kernel(begin, end, scratch) over `units` groups or parts of groups.
+// Calls kernel(begin, end, scratch) over `units` groups or parts of groups.
 template <class Kernel>
 void recurrent_units(const Cpu& device, const NeuronSizes& sizes, const Recurrence& r, int64_t T, int64_t steps,
                      bool backward, int64_t units, const Kernel& kernel) {
-  constexpr int64_t kOne = 64;  // what Cpu::parallel does not split
+  constexpr int64_t kOne = 64;  // unit that Cpu::parallel does not split
   const size_t bytes = static_cast<size_t>(
       RecurrentMemory<double>(nullptr, sizes.piece_rows, sizes.tape_rows, r, steps, backward).bytes);
   device.parallel(units * kOne, T * r.H,
@@ -136,14 +135,14 @@ void recurrent_units(const Cpu& device, const NeuronSizes& sizes, const Recurren
 }
 
 template <class Device, class Kernel>
-Tensors recurrent_forward(const NeuronCall& call, const Connections& given, int64_t checkpoint_every,
+Tensors recurrent_forward(const NeuronCall& call, const Connections& connections, int64_t checkpoint_every,
                           const Kernel& kernel) {
   NeuronTensors tensors(call.op, call.x);
   SNNFAST_CHECK(call.fires, call.op, ": fires must be true, got false");
   const Device device(call.x);
   RecurrentForward<AnyNeuron> a{};
   Tensors outputs = forward_tensors(call, true, checkpoint_every, tensors, device, a);
-  RecurrentTensors<Device> recurrent(device, call.x, tensors, given.weight, given.past, given.delay);
+  RecurrentTensors<Device> recurrent(device, call.x, tensors, connections.weight, connections.past, connections.delay);
   const Recurrence& r = a.recurrence = recurrent.recurrence;
   a.columns = recurrent.states(device, call.x, tensors, call.sizes.states);
   if (a.N == 0) return outputs;
@@ -155,21 +154,22 @@ Tensors recurrent_forward(const NeuronCall& call, const Connections& given, int6
   return outputs;
 }
 
-// Gradients as of backward_tensors, then of weight, past and delay; those of the last two are empty where there is
-// none.
+// Gradients as in backward_tensors, then of weight, past and delay; the last two are empty without past or delay.
 template <class Device, class Kernel>
-Tensors recurrent_backward(const NeuronCall& call, const Connections& given, const Tensor& spikes,
+Tensors recurrent_backward(const NeuronCall& call, const Connections& connections, const Tensor& spikes,
                            const NeuronGradients& gradients, const Kernel& kernel) {
   NeuronTensors tensors(call.op, call.x);
   SNNFAST_CHECK(call.fires, call.op, ": fires must be true, got false");
   const Device device(call.x);
   RecurrentBackward<AnyNeuron> a{};
   Tensors outputs = backward_tensors(call, gradients, tensors, device, a);
-  const RecurrentTensors<Device> recurrent(device, call.x, tensors, given.weight, given.past, given.delay);
+  const RecurrentTensors<Device> recurrent(device, call.x, tensors, connections.weight, connections.past,
+                                           connections.delay);
   const NeuronSizes& sizes = call.sizes;
   const int64_t steps = std::min(a.T, gradients.checkpoint_every);
-  RecurrentGradients<Device> more(device, call.x, tensors, recurrent.recurrence, given.past, given.delay.has_value(),
-                                  spikes, recurrent_columns(sizes.states, sizes.params, sizes.tape_rows, steps), a);
+  RecurrentGradients<Device> more(device, call.x, tensors, recurrent.recurrence, connections.past,
+                                  connections.delay.has_value(), spikes,
+                                  recurrent_columns(sizes.states, sizes.params, sizes.tape_rows, steps), a);
   const Recurrence& r = a.recurrence;
   if (a.N > 0) {
     if constexpr (Device::kCuda)

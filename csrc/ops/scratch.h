@@ -1,4 +1,4 @@
-// Scratch of the calling thread, kept between calls.
+// Scratch memory of the calling thread, cached between calls.
 #pragma once
 #include <cstdlib>
 #include <memory>
@@ -20,7 +20,7 @@ inline void* thread_scratch(size_t bytes) {
   static thread_local std::unique_ptr<void, Free> memory;
   static thread_local size_t size = 0;
   if (bytes > size) {
-    // Large ones are read in many places at a time, which few huge pages hold.
+    // Large buffers are read at many addresses at a time, which a few huge pages cover.
     const size_t page = bytes < kHugePage ? kPage : kHugePage, wanted = (bytes + page - 1) / page * page;
     size = 0;
     memory.reset(std::aligned_alloc(page, wanted));

@@ -12,15 +12,15 @@ SNNFAST_CPU_KERNEL(spike_values, (const SpikeBits&, int64_t begin, int64_t end, 
 
 namespace snnfast {
 
-// Contents of the tensor `found`, which goes with the bits.
+// Contents of the tensor `found`, which accompanies the bits.
 enum { kNonzeros, kOthers, kByEvents, kFound };
 
 inline SpikesFound find_bits(const SpikeBits& a) {
   std::atomic<int64_t> nonzeros{0}, others{0};
   in_parallel(a.rows, a.inputs / 4, [&](int64_t begin, int64_t end) {
-    SpikesFound here{};
-    cpu::spike_bits()(a, begin, end, &here);
-    nonzeros += here.nonzeros, others += here.others;
+    SpikesFound partial{};
+    cpu::spike_bits()(a, begin, end, &partial);
+    nonzeros += partial.nonzeros, others += partial.others;
   });
   return {nonzeros, others};
 }
@@ -30,9 +30,9 @@ inline void check_whole(const char* op, int64_t inputs, const std::optional<Tens
   SNNFAST_CHECK(inputs <= kMostWholeInputs, op, ": an output of int8 weights must have at most ", kMostWholeInputs,
                 " inputs, whose sum fits in 32 bits, got ", inputs);
   if (!bias) return;
-  const Tensor kept = contiguous_of(*bias);
-  const int32_t* b = static_cast<const int32_t*>(kept.const_data_ptr());
-  for (int64_t o = 0; o < kept.numel(); o++)
+  const Tensor contiguous = contiguous_of(*bias);
+  const int32_t* b = static_cast<const int32_t*>(contiguous.const_data_ptr());
+  for (int64_t o = 0; o < contiguous.numel(); o++)
     SNNFAST_CHECK(std::abs(int64_t{b[o]}) <= kMostWholeBias, op, ": bias must lie in [", -kMostWholeBias, ", ",
                   kMostWholeBias, "], got ", b[o]);
 }

@@ -34,7 +34,7 @@ enum Method : int64_t {
   kEvents,
   kDense,
   kTurned
-};  // kTurned: kAuto, with the weight turned round for the gradient of x
+};  // kTurned: kAuto, with the weight flipped, for the gradient of x
 
 void check(const char* name, const Tensor& t, const Tensor& x, const std::vector<int64_t>& shape) {
   check_tensor(kOp, name, t, x.scalar_type(), shape, "x", x);
@@ -93,8 +93,8 @@ void check_bits(const SpikeConv2d& a, const Tensor& x, const Tensor& bits, const
   check_contiguous(kOp, "found", found);
 }
 
-// PyTorch's product. Channels-last it copies the weights, which costs more than what they are multiplied with where
-// they are much larger: measured, several times as much for 512 channels of 2 x 2.
+// PyTorch's product. Channels-last it copies the weights, which costs more than the product if they are much larger
+// than x: measured, several times as much for 512 channels of 2 x 2.
 constexpr int64_t kLargeWeights = 2;
 
 Tensor product(const Tensor& x, const Arguments& arguments) {
@@ -116,16 +116,16 @@ Tensor product(const Tensor& x, const Arguments& arguments) {
   return torch::stable::detail::to<Tensor>(stack[0]);
 }
 
-// Of x [N, H, W, C], y likewise, seen as [N, O, ...].
+// Dense product of x [N, H, W, C]; y has the same layout, viewed as [N, O, ...].
 Tensor dense(const Tensor& x, const Arguments& arguments) {
   const Tensor images = channels_first(x);
   if (arguments.weight.numel() <= kLargeWeights * x.numel()) return product(images, arguments);
-  // As a row each: an image of one pixel would keep the strides by which PyTorch takes it for channels-last.
+  // As rows: with the strides of an image of one pixel, PyTorch would treat it as channels-last.
   const Tensor by_channels = torch::stable::view(torch::stable::flatten(images, 1), images.sizes());
   return channels_first(contiguous_of(channels_last(product(by_channels, arguments))));
 }
 
-// y, channels-last, the bits of x, and what was found in it.
+// Returns y in channels-last layout, the bits of x, and `found`.
 template <class Device>
 std::tuple<Tensor, Tensor, Tensor> spike_conv2d_forward(const Arguments& arguments) {
   SpikeConv2d a = sizes(arguments);
@@ -145,7 +145,7 @@ std::tuple<Tensor, Tensor, Tensor> spike_conv2d_forward(const Arguments& argumen
   a.x = x.const_data_ptr(), a.bits = static_cast<uint64_t*>(bits.mutable_data_ptr());
   const auto [nonzeros, others] = find_bits(
       {a.N, a.H * a.W * a.C, conv_words(a), a.x, a.dtype, a.whole, static_cast<uint64_t*>(bits.mutable_data_ptr())});
-  a.ones = others == 0;
+  a.binary = others == 0;
   const bool able = a.dtype == Dtype::f32 || a.dtype == Dtype::f64;
   const bool by_events =
       a.whole || arguments.method == kEvents || (arguments.method != kDense && able && conv_by_events(nonzeros, a));
@@ -154,9 +154,9 @@ std::tuple<Tensor, Tensor, Tensor> spike_conv2d_forward(const Arguments& argumen
   if (!by_events) return {dense(x, arguments), bits, found};
   const Tensor y = device.allocate(x, {a.N, a.out_h, a.out_w, a.O}, type);
   if (y.numel() == 0) return {channels_first(y), bits, found};
-  const Tensor weight = contiguous_of(arguments.weight), kept = bias ? contiguous_of(*bias) : weight;
+  const Tensor weight = contiguous_of(arguments.weight), bias_copy = bias ? contiguous_of(*bias) : weight;
   const Tensor table = device.allocate(x, {conv_table_size(a)}, type);
-  a.weight = weight.const_data_ptr(), a.bias = bias ? kept.const_data_ptr() : nullptr;
+  a.weight = weight.const_data_ptr(), a.bias = bias ? bias_copy.const_data_ptr() : nullptr;
   a.table = table.mutable_data_ptr(), a.y = y.mutable_data_ptr();
   cpu::spike_conv2d_pack()(a);
   parallel_for(a.N, 1, [&](int64_t begin, int64_t end) {
@@ -166,7 +166,7 @@ std::tuple<Tensor, Tensor, Tensor> spike_conv2d_forward(const Arguments& argumen
   return {channels_first(y), bits, found};
 }
 
-// The gradient of the weight, by events. Of x, where all of it is 0 or 1, the sizes are all that is read.
+// Gradient of the weight, by events. If x is all 0 or 1, only its sizes are read.
 template <class Device>
 Tensor spike_conv2d_backward(const Arguments& arguments, Tensor bits, Tensor found, Tensor grad_y) {
   SpikeConv2d a = sizes(arguments);
@@ -176,8 +176,8 @@ Tensor spike_conv2d_backward(const Arguments& arguments, Tensor bits, Tensor fou
   check("grad_y", grad_y, arguments.x, {a.N, a.O, a.out_h, a.out_w});
   const Device device(arguments.x);
   a.bits = static_cast<const uint64_t*>(bits.const_data_ptr());
-  a.ones = static_cast<const int64_t*>(found.const_data_ptr())[kOthers] == 0;
-  const Tensor x = a.ones ? arguments.x : contiguous_of(channels_last(arguments.x)),
+  a.binary = static_cast<const int64_t*>(found.const_data_ptr())[kOthers] == 0;
+  const Tensor x = a.binary ? arguments.x : contiguous_of(channels_last(arguments.x)),
                grad = contiguous_of(channels_last(grad_y));
   if (a.N == 0 || conv_table_size(a) == 0) return zeros(x, sizes_of(arguments.weight), x.scalar_type());
   const Tensor grad_weight = device.allocate(x, sizes_of(arguments.weight), x.scalar_type());

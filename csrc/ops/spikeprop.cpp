@@ -71,9 +71,9 @@ void run_backward(const Device& device, const Tensor& like, const SpikePropBackw
     const size_t scratch = static_cast<size_t>(sizes.sum_scratch);
     std::atomic<bool> fits{true};
     in_parallel(events.B, 8 * events.N, [&](int64_t begin, int64_t end) {
-      bool here = true;
-      cpu::spikeprop_intervals()(a, m, begin, end, &here);
-      if (!here) fits = false;
+      bool valid = true;
+      cpu::spikeprop_intervals()(a, m, begin, end, &valid);
+      if (!valid) fits = false;
     });
     SNNFAST_CHECK(fits, "spikeprop: tape must be that of a forward pass with these arguments, got another");
     if (a.grad_w)
@@ -127,7 +127,7 @@ SpikePropEvents events_of(const Arguments& arguments) {
   SpikePropEvents a{};
   a.B = t_in.size(0), a.O = w.size(0), a.I = w.size(1), a.K = w.size(2), a.N = elements("spikeprop", {a.I, a.K});
   SNNFAST_CHECK(a.N < (int64_t{1} << 30), "spikeprop: a neuron must have fewer than 2^30 terminals, got ", a.N);
-  // 64 more a sample and a neuron: what the kernels need to work in.
+  // 64 more elements per sample and per neuron, for the work memory of the kernels.
   elements("spikeprop", {a.B, a.N + 64}), elements("spikeprop", {a.O, a.N + 64});
   elements("spikeprop", {a.B, a.O}), elements("spikeprop", {a.B, arguments.grid_points});
   check("t_in", t_in, w, type, {a.B, a.I});
@@ -191,7 +191,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> spikeprop_forward(const Argum
   return {t_out, u_max, slope, tape, status};
 }
 
-// Gradients of t_in, w, delays and tau; empty where they are not wanted.
+// Gradients of t_in, w, delays and tau; empty where not wanted.
 template <class Device>
 std::tuple<Tensor, Tensor, Tensor, Tensor> spikeprop_backward(const Arguments& arguments, Tensor t_out, Tensor slope,
                                                               Tensor tape, Optional grad_t, Optional grad_u,

@@ -42,8 +42,8 @@ SNNFAST_ARGUMENTS(Arguments, SNNFAST_STDP_ARGUMENTS)
 
 constexpr const char* kOp = "stdp_";
 
-// Memory for the traces of a chunk of steps, which the second-level cache holds: 40 MiB on an A100, 50 on an H100,
-// beside the weights.
+// Memory for the traces of a chunk of steps, which the L2 cache holds beside the weights: 40 MiB on an A100, 50 on an
+// H100.
 constexpr int64_t kChunkBytesCpu = int64_t{1} << 20;
 #ifdef SNNFAST_CUDA_EMULATION
 constexpr int64_t kChunkBytesCuda = int64_t{1} << 16;  // so that small tests run several chunks

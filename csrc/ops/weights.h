@@ -1,4 +1,4 @@
-// Checks of weights that an operator changes in place, and of what goes with them.
+// Checks of weights that an operator changes in place, and of the tensors that go with them.
 #pragma once
 #include <vector>
 
@@ -11,7 +11,7 @@ inline void check_like(const char* op, const char* name, const Tensor& t, const 
   check_tensor(op, name, t, type, shape, "w", w);
 }
 
-// A matrix of contiguous rows, which may lie apart.
+// Matrix with contiguous rows, at any row stride.
 inline void check_weights(const char* op, const char* name, const Tensor& w) {
   check_float32_or_float64(op, name, w);
   SNNFAST_CHECK(w.dim() == 2, op, ": ", name, " must have 2 dimensions, got shape ", shape_of(w));
@@ -20,7 +20,7 @@ inline void check_weights(const char* op, const char* name, const Tensor& w) {
                 shape_of(w));
 }
 
-// A contiguous one.
+// Contiguous matrix.
 inline void check_contiguous_weights(const char* op, const char* name, const Tensor& w) {
   check_weights(op, name, w);
   check_contiguous(op, name, w);

@@ -15,7 +15,7 @@ from torch.nn.parameter import is_lazy
 
 from snnfast import check
 from snnfast.nn import PatchConv2d, SpikeConv2d, SpikeLinear
-from snnfast.nn.graph import KEPT, LayerGraph
+from snnfast.nn.graph import CHANGES_BUFFER, LayerGraph
 from snnfast.nn.plain import plain_copy
 from snnfast.nn.tracer import Tracer, place
 
@@ -127,7 +127,7 @@ def trace(model: nn.Module, *, max_pool: str = "rate") -> Traced:
     # Calls that do not depend on the images have run during the trace; their results would become constants.
     drew = not torch.equal(drawn, torch.get_rng_state())
     if drew or written != _versions(model):
-        why = "it draws at random in evaluation as well" if drew else KEPT
+        why = "it draws at random in evaluation as well" if drew else CHANGES_BUFFER
         raise ValueError(f"convert: cannot be converted:\n  forward of {type(model).__name__}: {why}")
     return _Conversion(model, graph).traced(max_pool)
 

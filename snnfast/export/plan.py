@@ -115,7 +115,7 @@ def layers_of(net: nn.Module, input_shape: Sequence[int], *leaves: type[nn.Modul
         raise ValueError(f"{type(net).__name__} cannot be traced by torch.fx: {error}") from error
     graph = LayerGraph(net, trace)
     graph.leave_out()
-    walk = _Walk(graph, tuple(input_shape))
+    builder = _ListBuilder(graph, tuple(input_shape))
     for node, why in graph.write_out_of_place(_READ_LATER).items():
         raise ValueError(f"{place(node)} {why}")
     _, stays = graph.fold()
@@ -124,19 +124,19 @@ def layers_of(net: nn.Module, input_shape: Sequence[int], *leaves: type[nn.Modul
             raise ValueError(f"{name}, a {type(layer).__name__}, cannot be folded: {stays[layer]}")
     for node in trace.nodes:
         if node.op == "placeholder":
-            walk.begin(node)
+            builder.begin(node)
         elif node.op == "call_module" and len(node.args) == 1 and not node.kwargs:
-            walk.layer(node)
-        elif node.op in ("call_function", "call_method") and walk.adds(node):
-            walk.sum(node)
+            builder.layer(node)
+        elif node.op in ("call_function", "call_method") and builder.adds(node):
+            builder.sum(node)
         elif node.op == "output":
-            walk.end(node.args[0])
+            builder.end(node.args[0])
         else:
             raise ValueError(f"{place(node)} is no layer")
-    return walk.nodes
+    return builder.nodes
 
 
-class _Found(NamedTuple):
+class _TracedValue(NamedTuple):
     """A traced value: index of its layer, example for one step of one sample, and whether it has a time dimension."""
 
     place: int
@@ -148,13 +148,13 @@ class _Found(NamedTuple):
         return 2 if self.timed else 1
 
 
-class _Walk:
+class _ListBuilder:
     """Builder of the list of layers, along a traced network."""
 
     def __init__(self, graph: LayerGraph, input_shape: tuple[int, ...]) -> None:
         self.graph, self.input_shape = graph, input_shape
         self.nodes: list[LayerNode] = []
-        self.values: dict[Any, _Found] = {}
+        self.values: dict[Any, _TracedValue] = {}
         self.used: set[str] = set()
 
     def begin(self, node: fx.Node) -> None:
@@ -162,14 +162,14 @@ class _Walk:
         if self.values:
             raise ValueError(f"net must take one input, got also {node.name}")
         x = torch.zeros(1, 1, *self.input_shape, dtype=input_dtype(self.graph.net))
-        self.values[node] = _Found(-1, x, True)
+        self.values[node] = _TracedValue(-1, x, True)
 
     def layer(self, node: fx.Node) -> None:
         """Add a call of a layer."""
         name, layer, found = str(node.target), self.graph.layer(node), self.values[node.args[0]]
         if found.timed and node.meta.get("in_time"):
-            output = self._run(name, layer, _Found(found.place, found.x.flatten(0, 1), False))
-            self.values[node] = _Found(output.place, output.x.unflatten(0, (1, 1)), True)
+            output = self._run(name, layer, _TracedValue(found.place, found.x.flatten(0, 1), False))
+            self.values[node] = _TracedValue(output.place, output.x.unflatten(0, (1, 1)), True)
         else:
             self.values[node] = self._run(name, layer, found)
 
@@ -191,7 +191,7 @@ class _Walk:
         if not is_layer_output or self.values[result].place != len(self.nodes) - 1:
             raise ValueError("net must return one tensor, what its last layer gives")
 
-    def _run(self, name: str, layer: nn.Module, value: _Found) -> _Found:
+    def _run(self, name: str, layer: nn.Module, value: _TracedValue) -> _TracedValue:
         subject, shape = f"{name}, a {type(layer).__name__},", list(value.x.shape[value.lead :])
         if name in self.used:
             raise ValueError(f"{name} runs twice; give each place a layer of its own")
@@ -215,9 +215,11 @@ class _Walk:
         lost = value.x.dim() - y.dim() == 1  # a readout removes the time dimension
         return self._add(name, layer, [value], y, value.lead - lost)
 
-    def _add(self, name: str, module: nn.Module | None, sources: Sequence[_Found], y: Tensor, lead: int) -> _Found:
+    def _add(
+        self, name: str, module: nn.Module | None, sources: Sequence[_TracedValue], y: Tensor, lead: int
+    ) -> _TracedValue:
         first = sources[0]
         places = tuple(s.place for s in sources)
         before, after = tuple(first.x.shape[first.lead :]), tuple(y.shape[lead:])
         self.nodes.append(LayerNode(name, module, places, before, after, y.dtype))
-        return _Found(len(self.nodes) - 1, y, lead == 2)
+        return _TracedValue(len(self.nodes) - 1, y, lead == 2)

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from .exact import OrderedConv2d, Quantised, paddings
 from .source import Source, Value
 
-__all__ = ["conv2d", "linear", "weights"]
+__all__ = ["addition", "conv2d", "linear"]
 
 LINEAR = """
 static void $id(void) {
   for (int o = 0; o < $outputs; o++) ${y}[o] = $bias;
-  for (int i = 0; i < $inputs; i++) {
-    const $kind x = ${x}[i];
+  for (int w = 0; w < $inputs; w++) {
+    const $kind x = ${x}[w];
     if (x != 0) {
-      const int w = i * $outputs;
-      for (int o = 0; o < $outputs; o++) ${y}[o] += $times$w;
+      $add
     }
   }
 }
-"""
-
-# Two integers from -7 to 7 per byte, the first in the lower half.
-INT4 = """
-static inline int int4(const uint8_t *q, int i) { return (q[i / 2] >> (i % 2 ? 4 : 0) & 15) - 8; }
 """
 
 # An image is [H, W, C], the weights are [rows, columns, C, outputs of the channel's group].
@@ -44,9 +39,9 @@ static void $id(void) {
       for (int s = 0; s < $kw; s++) {
         const int right = column + $left - s * $dw;
         if (right < 0 || right % $sw != 0 || right / $sw >= $out_w) continue;
-        const int w = ((r * $kw + s) * $channels + c) * $each;
+        const int w = (r * $kw + s) * $channels + c;
         $sum *y = &${y}[(down / $sh * $out_w + right / $sw) * $outputs + first];
-        for (int o = 0; o < $each; o++) y[o] += $times$w;
+        $add
       }
     }
   }
@@ -54,26 +49,33 @@ static void $id(void) {
 """
 
 
-def weights(source: Source, array: str, rows: Tensor, quantised: Quantised | None, at: str = "o") -> str:
-    """Add the constant array of ``rows``; return the C expression of weight ``o`` of the row that begins at ``w``."""
+def addition(
+    source: Source, array: str, rows: Tensor, quantised: Quantised | None, y: str, times: str, first: str = ""
+) -> str:
+    """Add the constant array of ``rows``; return C that adds ``times`` its row ``w`` to ``y``.
+
+    A byte has two integers from -7 to 7: one of the first half of a row in its lower four bits, one of the second half
+    in the others. ``first`` is the output that the row begins at, and a plus.
+    """
+    n = rows.shape[-1]
     whole = rows.dtype == torch.int8  # from snnfast.export.integer, whose neurons have the scales
+    parts = [(n, "o", f"{array}[w * {n} + o]")]
     if quantised is None and not whole:
-        return f"{source.floats(array, rows)}[w + o]"
-    q = rows.flatten().int()
-    scale = "" if quantised is None else source.floats(f"{array}_scale", quantised.scale)
-    if (q.abs() <= 7).all():
-        source.helper(INT4)
-        low, high = torch.cat([q, q[:1]])[: len(q) + len(q) % 2].add(8).view(-1, 2).unbind(1)
-        source.integers(array, (low + 16 * high).tolist(), "uint8_t")
-        read = f"int4({array}, w + o)"
+        source.floats(array, rows)
+    elif (rows.abs() <= 7).all():
+        half = (n + 1) // 2
+        low, high = functional.pad(rows.int().reshape(-1, n), (0, 2 * half - n)).add(8).split(half, 1)
+        source.integers(array, (low + 16 * high).flatten().tolist(), "uint8_t")
+        byte = f"{array}[w * {half} + o]"
+        parts = [(half, "o", f"(({byte} & 15) - 8)"), (n - half, f"{half} + o", f"(({byte} >> 4) - 8)")]
     else:
-        read = f"{source.integers(array, q.tolist(), 'int8_t')}[w + o]"
-    return read if whole else f"({scale}[{at}] * (float){read})"
-
-
-def _kinds(x: Value, y: Value) -> dict[str, str]:
-    """Return the types of inputs and sums, and the factor of a weight, which is empty for spikes."""
-    return {"kind": x.kind, "sum": y.kind, "times": "" if x.ones else "x * "}
+        source.integers(array, rows.flatten().int().tolist(), "int8_t")
+    if quantised is not None:
+        scale = source.floats(f"{array}_scale", quantised.scale)
+        parts = [(count, o, f"({scale}[{first}{o}] * (float){q})") for count, o, q in parts]
+    return "\n      ".join(
+        f"for (int o = 0; o < {count}; o++) {y}[{o}] += {times}{w};" for count, o, w in parts if count
+    )
 
 
 def linear(source: Source, id: str, layer: nn.Linear, x: Value, y: Value, quantised: Quantised | None) -> None:
@@ -91,9 +93,9 @@ def linear(source: Source, id: str, layer: nn.Linear, x: Value, y: Value, quanti
         y=y.array,
         inputs=layer.in_features,
         outputs=layer.out_features,
-        **_kinds(x, y),
+        kind=x.kind,
         bias=_bias(source, id, layer.bias, y),
-        w=weights(source, f"{id}_weight", _stored(layer.weight, quantised).t(), quantised),
+        add=addition(source, f"{id}_weight", _stored(layer.weight, quantised).t(), quantised, y.array, _times(x)),
     )
 
 
@@ -115,6 +117,8 @@ def conv2d(
         channels=conv.in_channels,
         outputs=conv.out_channels,
         each=group_outputs,
+        kind=x.kind,
+        sum=y.kind,
         per_group=conv.in_channels // conv.groups,
         h=x.shape[1],
         w_in=x.shape[2],
@@ -122,13 +126,16 @@ def conv2d(
         out_w=y.shape[2],
         top=top,
         left=left,
-        **_kinds(x, y),
         bias=_bias(source, id, conv.bias, y),
         **dict(zip(("kh", "kw"), conv.kernel_size)),
         **dict(zip(("sh", "sw"), conv.stride)),
         **dict(zip(("dh", "dw"), conv.dilation)),
-        w=weights(source, f"{id}_weight", rows, quantised, "first + o"),
+        add=addition(source, f"{id}_weight", rows, quantised, "y", _times(x), "first + "),
     )
+
+
+def _times(x: Value) -> str:
+    return "" if x.ones else "x * "
 
 
 def _stored(weight: Tensor, quantised: Quantised | None) -> Tensor:

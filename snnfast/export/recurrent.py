@@ -12,7 +12,7 @@ from snnfast.nn import Delay, Recurrent
 
 from .exact import Quantised
 from .neurons import neuron_code
-from .products import weights
+from .products import addition
 from .source import Source, Value
 
 __all__ = ["delay", "recurrent"]
@@ -24,8 +24,8 @@ static void $id(void) {
   for (int j = 0; j < $size; j++) {
     const float r = $arrived;
     if (r != 0.0f) {
-      const int w = j * $size;
-      for (int o = 0; o < $size; o++) ${current}[o] += $times$w;
+      const int w = j;
+      $add
     }
   }
 }
@@ -83,6 +83,7 @@ def recurrent(source: Source, id: str, layer: Recurrent, x: Value, y: Value, qua
         arrived = f"{early} * {row % ago} + {late_part} * {row % f'({ago} + 1)'}"
     weight = layer.connected(layer.weight if quantised is None else quantised.q)
     current = Value(source.memory(f"{id}_current", size), x.shape)
+    times = "" if y.ones and delays is None else "r * "
     source.function(
         RECURRENT,
         id=id,
@@ -90,8 +91,7 @@ def recurrent(source: Source, id: str, layer: Recurrent, x: Value, y: Value, qua
         x=x.array,
         current=current.array,
         arrived=arrived,
-        times="" if y.ones and delays is None else "r * ",
-        w=weights(source, f"{id}_weight", weight.t(), quantised),
+        add=addition(source, f"{id}_weight", weight.t(), quantised, current.array, times),
     )
     try:
         neuron_code(source, f"{id}_neuron", layer.neuron, current, y)

@@ -252,16 +252,10 @@ class _Layer:
 
     def learn(self, grad: Tensor) -> None:
         """Adds the gradients for that of ``filtered``, ``[K, B, N]``."""
-        current, states, leaves = self._derivatives(self.filtered, grad)
-        by_weight = torch.einsum("kbn,kbp->np", current, self.seen)
-        for name, trace in self.traces.items():
-            by_weight += (states[name][..., None] * trace).sum(0)  # a product of matrices takes four times as long
-        learned, by = ([self.weights], [by_weight]) if self.weights.requires_grad else ([], [])
+        by_weight, by_parameter = self._gradients(self.filtered, grad)
+        learned, by = ([self.weights], [by_weight.sum(0)]) if self.weights.requires_grad else ([], [])
         for name, value in self.parameters.items():
-            found = leaves[name]
-            for state, traces in self.parameter_traces.items():
-                found = found + states[state] * traces[name]
-            learned, by = [*learned, value], [*by, found.sum_to_size(value.shape)]
+            learned, by = [*learned, value], [*by, by_parameter[name].sum_to_size(value.shape)]
         if learned:
             torch.autograd.backward(learned, by)
         self._carry = self._trace
@@ -273,27 +267,26 @@ class _Layer:
             self._carry = None
 
     def _trace(self) -> None:
-        traces, parameter_traces = {}, {}
-        for name, end in self.end.items():
-            if not end.requires_grad:  # no filter, and what is left of a refractory period
-                continue
-            current, states, leaves = self._derivatives(end, torch.ones_like(end))
-            trace = torch.einsum("kbn,kbp->bnp", current, self.seen)
-            for before, kept in self.traces.items():
-                trace.addcmul_(states[before][..., None], kept)
-            traces[name] = trace
-            for before, all_kept in self.parameter_traces.items():
-                for parameter, value in all_kept.items():
-                    leaves[parameter] = leaves[parameter] + states[before] * value
-            parameter_traces[name] = leaves
-        self.traces, self.parameter_traces = traces, parameter_traces
+        # Not those of a filter that is none, and of what is left of a refractory period.
+        ends = {name: end for name, end in self.end.items() if end.requires_grad}
+        found = {name: self._gradients(end, torch.ones_like(end)) for name, end in ends.items()}
+        self.traces = {name: by_weight for name, (by_weight, _) in found.items()}
+        self.parameter_traces = {name: by_parameter for name, (_, by_parameter) in found.items()}
 
-    def _derivatives(self, of: Tensor, grad: Tensor) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """Gradients of ``of`` for the currents, the states before and the neurons' parameters; 0 where it has none."""
+    def _gradients(self, of: Tensor, grad: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Gradients of ``of``, by all steps until now: for the weights ``[B, N, P]``, for the parameters ``[B, N]``."""
         by = [self.current, *self.begin.values(), *self.leaves.values()]
-        found = torch.autograd.grad(of, by, grad.to(of), retain_graph=True, allow_unused=True, materialize_grads=True)
-        states = dict(zip(self.begin, found[1:]))
-        return found[0], states, dict(zip(self.leaves, found[1 + len(states) :]))
+        current, *found = torch.autograd.grad(of, by, grad.to(of), retain_graph=True, allow_unused=True)
+        by_weight = torch.einsum("kbn,kbp->bnp", current, self.seen)
+        leaves = dict(zip(self.leaves, found[len(self.begin) :]))
+        by_parameter = {n: torch.zeros_like(of[-1]) if g is None else g for n, g in leaves.items()}
+        for before, by_state in zip(self.begin, found):
+            if by_state is None or before not in self.traces:
+                continue
+            by_weight.addcmul_(by_state[..., None], self.traces[before])
+            for name, kept in self.parameter_traces[before].items():
+                by_parameter[name] = by_parameter[name] + by_state * kept
+        return by_weight, by_parameter
 
     def state_dict(self) -> dict[str, Any]:
         self.carry()

@@ -93,7 +93,7 @@ class OTTT:
         check.sequence("OTTT", x)
         if x.dim() < 3 or len(x) == 0:
             raise ValueError(f"OTTT: x must have shape [K, B, ...] with at least one step, got {list(x.shape)}")
-        weight = next(layer.weight for layer in self._layers if isinstance(layer, _Weights))
+        weight = next(layer.inner.weight for layer in self._layers if isinstance(layer, _Weights))
         check.dtype("OTTT", "x", x.dtype, (weight.dtype,))
         y = x.detach()
         for layer in self._layers:
@@ -141,32 +141,60 @@ class _Weights:
                 "OTTT: layers with weights must be nn.Linear, or linear or convolutions in Time, one in each, got "
                 f"{type(inner).__name__}"
             )
-        self.layer, self.weight, self.bias = layer, inner.weight, inner.bias
-        self.behind = 0 if isinstance(inner, nn.Linear) else inner.weight.dim() - 2  # dimensions after the channels
+        self.layer, self.inner = layer, inner
         self.neurons: nn.Module | None = None
-        self.kept: Tensor | None = None  # the trace, and that of 1
+        self.kept: tuple[Tensor | None, float] | None = None  # the trace, and that of 1
 
     def __call__(self, x: Tensor) -> Tensor:
-        parameters = dict(self.layer.named_parameters())
-        fixed = {name: p.detach() for name, p in parameters.items()}
-        y: Tensor = torch.func.functional_call(self.layer, fixed, (x,))
-        if self.neurons is None:
-            trace, ones = x.detach(), None
-        else:
-            seen = x.detach().flatten(2)
-            seen = torch.cat([seen, seen.new_ones(*seen.shape[:2], 1)], 2)
-            trace, self.kept = ops.li(seen, self.kept, decay=_decay(self.neurons), decay_input=False)
-            trace, ones = trace[..., :-1].unflatten(2, x.shape[2:]).to(x), trace[..., -1]
-        # The value is y's, the gradient of the weights that of their product with the trace.
-        free = {n: p for n, p in parameters.items() if p is not self.bias}
-        bias = {n: torch.zeros_like(p) for n, p in parameters.items() if p is self.bias}
-        reached = torch.func.functional_call(self.layer, free | bias, (trace,))
-        y = y + (reached - reached.detach())
-        if self.bias is not None:
-            added = self.bias.view(-1, *(1,) * self.behind)
-            times = 1.0 if ones is None else ones.view(*ones.shape, *(1,) * (y.dim() - 2)).to(y)
-            y = y + times * (added - added.detach())
+        trace, decay = x.detach(), 0.0
+        end, one = self.kept or (None, 0.0)
+        if self.neurons is not None:
+            decay = _decay(self.neurons)
+            trace, end = ops.li(trace, end, decay=decay, decay_input=False)
+        of_1 = [one := decay * one + 1 for _ in range(len(x))]
+        self.kept = end, one
+        ones = torch.tensor(of_1, dtype=x.dtype, device=x.device)
+        arguments = self.layer, self.inner, x, trace, ones, self.inner.weight, self.inner.bias
+        found: Tensor = _Traced.apply(*arguments)  # type: ignore[no-untyped-call]
+        return found
+
+
+class _Traced(torch.autograd.Function):
+    """``layer(x)``, whose weights have the gradient of ``layer(trace)``, and its bias that of ``ones`` times it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        layer: nn.Module,
+        inner: nn.Linear | nn.Conv2d,
+        x: Tensor,
+        trace: Tensor,
+        ones: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+    ) -> Tensor:
+        ctx.inner = inner
+        ctx.save_for_backward(trace, ones, weight)
+        y: Tensor = layer(x)
         return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,), inner, (trace, ones, weight) = grads, ctx.inner, ctx.saved_tensors
+        _, _, to_x, _, _, to_weight, to_bias = ctx.needs_input_grad
+        by_x = by_weight = by_bias = None
+        if isinstance(inner, nn.Linear):
+            by_x = grad @ weight if to_x else None
+            by_weight = grad.flatten(0, -2).T @ trace.flatten(0, -2) if to_weight else None
+        elif to_x or to_weight:
+            at, weight = trace.detach().requires_grad_(), weight.detach().requires_grad_()
+            with torch.enable_grad():
+                y = inner._conv_forward(at.flatten(0, 1), weight, None)
+            by_x, by_weight = torch.autograd.grad(y, (at, weight), grad.flatten(0, 1))
+        if to_bias:
+            channel = -1 if isinstance(inner, nn.Linear) else 1 - weight.dim()
+            by_bias = torch.tensordot(ones, grad, 1).movedim(channel, 0).flatten(1).sum(1)
+        return None, None, by_x, None, None, by_weight, by_bias
 
 
 class _Neurons:

@@ -143,7 +143,7 @@ class _Export:
         self.edges.append((way[0], neuron[0]))
         return neuron
 
-    # One function a kind of node.
+    # One method per kind of node.
 
     def _linear(self, name: str, layer: nn.Linear, shape: tuple[int, ...]) -> Any:
         if len(shape) != 1:

@@ -53,7 +53,7 @@ class _FromOp(Stateful):
             add_decay(self, "", specific["tau"], specific["decay"])
             self.decay_input = check.flag(type(self).__name__, "decay_input", specific["decay_input"])
             self.constants += ("v_rest", "decay_input")
-        for name, argument in NEURONS[self.op].own.items():
+        for name, argument in NEURONS[self.op].specific.items():
             if isinstance(argument, Tau):
                 suffix = name.removeprefix("decay")
                 add_decay(self, suffix, specific[f"tau{suffix}"], specific[name], argument.default)
@@ -63,7 +63,7 @@ class _FromOp(Stateful):
 
     def _op_shown(self) -> dict[str, Any]:
         shown = leak(self, "") if "decay_input" in self.constants else {}
-        for name, argument in NEURONS[self.op].own.items():
+        for name, argument in NEURONS[self.op].specific.items():
             is_decay = isinstance(argument, Tau)
             shown |= leak(self, name.removeprefix("decay")) if is_decay else {name: getattr(self, name)}
         return shown

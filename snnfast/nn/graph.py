@@ -24,7 +24,7 @@ from .state import without_graphs
 from .time import DROPOUTS, Time
 from .tracer import OPERATORS, Tracer
 
-__all__ = ["DROPOUT_FUNCTIONS", "KEPT", "LINEAR", "PRODUCTS", "LayerGraph", "tells_a_size"]
+__all__ = ["CHANGES_BUFFER", "DROPOUT_FUNCTIONS", "LINEAR", "PRODUCTS", "LayerGraph", "tells_a_size"]
 
 LINEAR = (nn.Linear, SpikeLinear)
 # Products that each type of batch normalisation may follow: those with as many dimensions.
@@ -33,7 +33,7 @@ PRODUCTS: dict[type[nn.Module], tuple[type[nn.Module], ...]] = {
     nn.BatchNorm2d: (nn.Conv2d, PatchConv2d, SpikeConv2d),
     nn.BatchNorm3d: (nn.Conv3d,),
 }
-KEPT = "it changes a parameter or buffer in place at every run, which a spiking network would not"
+CHANGES_BUFFER = "it changes a parameter or buffer in place at every run, which a spiking network would not"
 DROPOUT_FUNCTIONS = {F.dropout, F.dropout1d, F.dropout2d, F.alpha_dropout, torch.dropout}
 
 _CHAINS = (nn.Sequential, PooledSequential, Recomputed, Sequential)
@@ -140,7 +140,7 @@ class LayerGraph:
             in_place, source = self._is_in_place(node), node.args[0] if node.args else None
             if in_place and isinstance(source, fx.Node) and source not in sizes:
                 if source.op == "get_attr":
-                    refused[node] = KEPT
+                    refused[node] = CHANGES_BUFFER
                 for user in [u for u in source.users if order[u] > order[node]]:
                     user.replace_input_with(source, node)
                 aliases = self._views_beside(source, node)

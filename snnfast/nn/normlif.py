@@ -81,7 +81,7 @@ class NormLIF(nn.Sequential):
             return neuron(time(x, lengths))
         if not _together(time, neuron, x):
             return neuron(time(x))
-        arguments = neuron._given(x)
+        arguments = neuron._op_arguments(x)
         x, *values = _scale_and_shift(time.layer, x)
         scale, shift = (value.view(-1, *(1,) * (x.dim() - 3)) for value in values)
         return neuron._finish(*ops.normlif(x, scale=scale, shift=shift, **arguments))

@@ -66,7 +66,7 @@ class OwnLayer(Spiking):
 
         With ``return_v_seq`` the first state after every step comes last, float64 for float64 input, else float32.
         """
-        results = self.neuron(*inputs, **self._given(inputs[0]))
+        results = self.neuron(*inputs, **self._op_arguments(inputs[0]))
         split = self.neuron.outputs
         states = results[split : split + len(self.states)]
         self._store_states(*states)

@@ -110,7 +110,7 @@ def pools(neuron: nn.Module, time: nn.Module) -> bool:
 def _pooled(neuron: Any, time: Any, x: Tensor) -> Any:
     size = _window(neuron, time, x)
     if size is not None:
-        call = getattr(ops, neuron.op).check(x, **neuron._given(x))
+        call = getattr(ops, neuron.op).check(x, **neuron._op_arguments(x))
         outputs = pooled(neuron.op, call, size)
         if outputs is not None:
             return neuron._finish(*outputs)

@@ -138,7 +138,7 @@ class Recurrent(Delaying):
             delay = delay.to(weight.dtype)
         if past is not None:
             past = past.to(x.dtype)
-        spikes, *after = neuron.recurrent(x, weight, past, delay=delay, **neuron._given(x))
+        spikes, *after = neuron.recurrent(x, weight, past, delay=delay, **neuron._op_arguments(x))
         if self.stateful:
             self._keep_past(past, spikes, self._longest())
         return neuron._finish(spikes, *after)

@@ -136,7 +136,7 @@ class Spiking(Stateful):
         With ``return_v_seq`` ``(spikes, v_seq)``: also the membrane after every step, ``[T, B, ...]``, float64 for
         float64 ``x``, else float32.
         """
-        return self._finish(*self.function(x, **self._given(x)))
+        return self._finish(*self.function(x, **self._op_arguments(x)))
 
     @property
     def function(self) -> Callable[..., Any]:
@@ -153,7 +153,7 @@ class Spiking(Stateful):
         """Return whether a call takes a sequence, and is one call of the op that returns spikes alone."""
         return type(self).forward is Spiking.forward and not self.return_v_seq
 
-    def _given(self, x: Tensor) -> dict[str, Any]:
+    def _op_arguments(self, x: Tensor) -> dict[str, Any]:
         """Return all arguments of the op besides ``x``."""
         return dict(zip(self.states, self._load_states(x))) | self._arguments(x)
 
@@ -268,7 +268,7 @@ def show(values: dict[str, Any]) -> str:
 def _shown(value: Any) -> str:
     if not isinstance(value, Tensor):
         return str(value)
-    return f"{value.item():g}" if value.numel() == 1 else str(list(value.shape))
+    return f"{value.item() + 0.0:g}" if value.numel() == 1 else str(list(value.shape))  # 0, not -0
 
 
 def learned_tau(layer: str, name: str, tau: object, channels: int | None) -> nn.Parameter:

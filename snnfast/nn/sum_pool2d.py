@@ -30,9 +30,9 @@ class SumPool2d(nn.Module):
         self.padding = padding
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[N, C, H, W]`` -> ``[N, C, H', W']``, of int8 in int8, whose sums must fit."""
-        given = x.float() if x.dtype == torch.int8 else x  # PyTorch pools no int8; these sums are exact
-        return functional.avg_pool2d(given, self.kernel_size, self.stride, self.padding, divisor_override=1).to(x.dtype)
+        """``[N, C, H, W]`` -> ``[N, C, H', W']`` of the same dtype; sums of int8 must fit into int8."""
+        image = x.float() if x.dtype == torch.int8 else x  # PyTorch pools no int8; these sums are exact
+        return functional.avg_pool2d(image, self.kernel_size, self.stride, self.padding, divisor_override=1).to(x.dtype)
 
     def extra_repr(self) -> str:
         """Return its windows."""

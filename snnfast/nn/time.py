@@ -31,7 +31,7 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 # Layers whose result for an image is deterministic, and independent of the rest of the batch.
-EACH = (
+SAMPLEWISE = (
     *_CONVS,
     *(nn.Identity, nn.Linear, SpikeLinear, nn.Conv1d, nn.Conv3d, nn.LayerNorm, nn.GroupNorm),
     *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Upsample, nn.Embedding),
@@ -40,7 +40,7 @@ EACH = (
     *(nn.ZeroPad1d, nn.ZeroPad2d, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid),
     *(nn.Tanh, nn.Hardtanh, nn.Softplus),
 )
-TIMELESS = (*EACH, *_NORMS, *DROPOUTS, nn.Flatten)
+TIMELESS = (*SAMPLEWISE, *_NORMS, *DROPOUTS, nn.Flatten)
 
 
 class Time(nn.Module):
@@ -207,7 +207,7 @@ def _run(layer: nn.Module, y: Tensor, steps: int) -> Tensor:
     by_op = type(layer) in _NORMS and (steps > 1 or (has_kernel(y) and not hooked(layer)))
     if by_op and _normalizes(layer, y):
         return _normalize(layer, y, steps)
-    if type(layer) not in EACH and y.is_cpu and y.dim() == 4 and _holds_norm(layer):
+    if type(layer) not in SAMPLEWISE and y.is_cpu and y.dim() == 4 and _holds_norm(layer):
         y = laid_out(y, torch.contiguous_format)
     if found := window(layer, y):
         height, width, average = found
@@ -268,7 +268,7 @@ def _same_at_every_step(layer: nn.Module, y: Tensor) -> bool:
         return y.dim() > 1 and y.numel() > y.shape[1]
     if type(layer) in DROPOUTS:
         return not layer.training
-    return type(layer) in EACH
+    return type(layer) in SAMPLEWISE
 
 
 def window(layer: nn.Module, y: Tensor) -> tuple[int, int, bool] | None:

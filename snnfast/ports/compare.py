@@ -51,10 +51,10 @@ def agree(
         by_steps: ``inputs`` is one sequence, of which ``net`` takes one step per call.
     """
     calls = [(step,) for step in inputs[0][0]] if by_steps else inputs
-    theirs, expected = _run(net, names, calls)
-    ours, returned = _run(result, names, inputs)
+    original, expected = _run(net, names, calls)
+    replaced, returned = _run(result, names, inputs)
     if sequences:
-        theirs = {name: _joined(result.get_submodule(name), theirs[name], ours[name]) for name in names}
+        original = {name: _joined(result.get_submodule(name), original[name], replaced[name]) for name in names}
     if by_steps:
         expected = [{key: torch.stack([step[key] for step in expected]) for key in expected[0]}]
     samples = _Samples()
@@ -62,13 +62,13 @@ def agree(
         for name in names:
             layer = result.get_submodule(name)
             where = f"{name or 'net'}, a {type(net.get_submodule(name)).__name__},"
-            if len(theirs[name]) != len(ours[name]):
+            if len(original[name]) != len(replaced[name]):
                 raise ValueError(
-                    f"replace: {where} ran {len(theirs[name])} times in the network, {len(ours[name])} times in its "
-                    "copy"
+                    f"replace: {where} ran {len(original[name])} times in the network, {len(replaced[name])} times in "
+                    "its copy"
                 )
             step, samples.count = 0, 0
-            for a, b in zip(theirs[name], ours[name]):
+            for a, b in zip(original[name], replaced[name]):
                 step += _compare(where, layer, a, b, step, samples)
         for call, (value, actual) in enumerate(zip(expected, returned)):
             _compare_outputs(call, value, actual, samples)
@@ -130,15 +130,17 @@ class _Samples:
             self.neurons += int(first.sum())
 
 
-def _compare(where: str, layer: Any, theirs: list[Tensor], ours: list[Tensor], step: int, samples: _Samples) -> int:
+def _compare(
+    where: str, layer: Any, original: list[Tensor], replaced: list[Tensor], step: int, samples: _Samples
+) -> int:
     """Compare the results of a layer in one call; return the number of its steps."""
-    a, b = (_time_first(layer, t[0]) for t in (theirs, ours))
+    a, b = (_time_first(layer, t[0]) for t in (original, replaced))
     if a.shape != b.shape:
         raise ValueError(f"replace: {where} gives shape {list(b.shape)}, expected {list(a.shape)}, time first")
     quantity = "spikes" if layer.fires else "membranes"
     differ = samples.within(a != b if layer.fires else ~_close(a, b))
     if layer.fires and bool(differ.any()):
-        samples.leave_out(differ, _near(layer, theirs, ours))
+        samples.leave_out(differ, _near(layer, original, replaced))
         differ = samples.within(differ)
     steps = differ.flatten(1).any(1).nonzero().flatten()
     if len(steps):
@@ -148,7 +150,7 @@ def _compare(where: str, layer: Any, theirs: list[Tensor], ours: list[Tensor], s
             f"replace: {quantity} of {where} differ from step {step + first} on, "
             f"at that step in {count} of {neurons} neurons"
         )
-    for state, actual in zip(theirs[1:], ours[1:]):
+    for state, actual in zip(original[1:], replaced[1:]):
         # A sequence returns only the last value of some states.
         state = state[-1] if state.dim() == actual.dim() + 1 else state
         if state.shape != actual.shape:
@@ -161,11 +163,11 @@ def _compare(where: str, layer: Any, theirs: list[Tensor], ours: list[Tensor], s
     return len(a)
 
 
-def _near(layer: Any, theirs: list[Tensor], ours: list[Tensor]) -> Tensor | None:
+def _near(layer: Any, original: list[Tensor], replaced: list[Tensor]) -> Tensor | None:
     """Return the mask of snnTorch's membranes before reset that are at the threshold; None for other neurons."""
-    membranes = [t[-1] for t in (theirs, ours)]
+    membranes = [t[-1] for t in (original, replaced)]
     if getattr(layer, "states", ())[-1:] != ("mem",) or any(
-        len(t) < 2 or t[-1].shape != t[0].shape for t in (theirs, ours)
+        len(t) < 2 or t[-1].shape != t[0].shape for t in (original, replaced)
     ):
         return None
     scale = max(float(m.abs().max()) for m in membranes)
@@ -173,12 +175,12 @@ def _near(layer: Any, theirs: list[Tensor], ours: list[Tensor]) -> Tensor | None
     return _time_first(layer, near[0] & near[1])
 
 
-def _joined(layer: Any, theirs: list[list[Tensor]], ours: list[list[Tensor]]) -> list[list[Tensor]]:
-    """Stack the results of single-step calls as the calls of ``ours`` return them for all of their steps."""
-    lengths = [len(layer.time_first(call[0])) for call in ours]
-    if sum(lengths) != len(theirs):
-        return theirs
-    steps = iter(theirs)
+def _joined(layer: Any, original: list[list[Tensor]], replaced: list[list[Tensor]]) -> list[list[Tensor]]:
+    """Stack the results of single-step calls as the calls of ``replaced`` return them for all of their steps."""
+    lengths = [len(layer.time_first(call[0])) for call in replaced]
+    if sum(lengths) != len(original):
+        return original
+    steps = iter(original)
     return [[torch.stack(part) for part in zip(*islice(steps, length))] for length in lengths]
 
 

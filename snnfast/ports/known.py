@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from snnfast.nn.time import DROPOUTS, EACH
+from snnfast.nn.time import DROPOUTS, SAMPLEWISE
 
 __all__ = [
     *("ADDITIONS", "LAYERS", "MAKERS", "NORMS", "POOLS", "RETURNED", "SET", "ZEROS"),
@@ -28,7 +28,7 @@ POOLS: dict[Any, type[nn.Module]] = {
 }
 # Compared by exact type: subclasses may do something else.
 LAYERS = (
-    *EACH,
+    *SAMPLEWISE,
     *DROPOUTS,
     *(nn.PReLU, nn.SELU, nn.CELU, nn.ReLU6, nn.Mish, nn.Hardswish, nn.Hardsigmoid, nn.LogSigmoid),
 )

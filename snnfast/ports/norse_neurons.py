@@ -129,9 +129,9 @@ class _Neuron(Looping, Port, ABC):
 
     names: tuple[str, ...] = ("p", "dt")
     names_of_states = ("state",)
-    handed_on = (1,)
+    state_results = (1,)
     every_step = (0,)
-    begins_bare = True
+    first_states_optional = True
     p: Any
     dt: Any
 

@@ -19,7 +19,7 @@ from snnfast.reference.surrogate import Surrogate
 
 __all__ = ["Library", "Looping", "Memo", "Port", "refuse"]
 
-_OF_MODULES = ("training", "call_super_init", "dump_patches", "stateful", "store_v_seq")
+_NO_SETTINGS = ("training", "call_super_init", "dump_patches", "stateful", "store_v_seq", "least", "why")
 Number: TypeAlias = Any  # a float, or a tensor that broadcasts
 
 
@@ -78,7 +78,7 @@ class Port(Replaced, Stateful):
         registered = {**self._parameters, **self._buffers}
         values = {n: v for n, v in registered.items() if v is not None and v.numel()}
         plain = {n: v for n, v in self.__dict__.items() if isinstance(v, (int, float, str))}
-        return show(values | {n: v for n, v in plain.items() if n not in _OF_MODULES})
+        return show(values | {n: v for n, v in plain.items() if n not in _NO_SETTINGS})
 
     def _registered(self, name: str) -> bool:
         return any(name in kind for kind in (self._parameters, self._buffers, self._modules))
@@ -88,14 +88,14 @@ class Looping(Replaced):
     """A neuron that a loop calls once a step, and whose states are passed by the loop or kept by the neuron.
 
     Attributes:
-        begins_bare: whether the first step may omit the states, and then starts at rest.
-        keeps: whether any step may omit the states, and then continues from those of the previous call.
-        returns_one: whether it returns only its output.
+        first_states_optional: whether the first step may omit the states, and then starts at rest.
+        states_optional: whether any step may omit the states, and then continues from those of the previous call.
+        returns_output_only: whether it returns only its output.
     """
 
-    begins_bare = False
-    keeps = False
-    returns_one = False
+    first_states_optional = False
+    states_optional = False
+    returns_output_only = False
 
     @property
     @abstractmethod
@@ -104,7 +104,7 @@ class Looping(Replaced):
 
     @property
     @abstractmethod
-    def handed_on(self) -> tuple[int, ...]:
+    def state_results(self) -> tuple[int, ...]:
         """For each state argument, the index of the result of the previous step that it takes."""
 
     @property

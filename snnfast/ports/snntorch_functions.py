@@ -39,7 +39,7 @@ class Steps(Looping, Port):
     init_hidden: bool
     output: bool
     drops: ClassVar[bool]
-    keeps = True
+    states_optional = True
     # With a reset by subtraction, at the end of a call: (membrane of the kernel, its resting value); and
     # (membrane that the call returned, its version, membrane of the kernel, its resting value).
     _end: tuple[Tensor, Any] | None = None
@@ -51,7 +51,7 @@ class Steps(Looping, Port):
         return self.states
 
     @property
-    def handed_on(self) -> tuple[int, ...]:
+    def state_results(self) -> tuple[int, ...]:
         """Index of each state in the results: spikes first, then the other states."""
         others = [name for name in self.states if name != "spk"]
         return tuple(0 if name == "spk" else 1 + others.index(name) for name in self.states)
@@ -59,10 +59,10 @@ class Steps(Looping, Port):
     @property
     def every_step(self) -> tuple[int, ...]:
         """Indices of spikes, and of membranes, which come last."""
-        return 0, max(self.handed_on)
+        return 0, max(self.state_results)
 
     @property
-    def returns_one(self) -> bool:  # type: ignore[override]
+    def returns_output_only(self) -> bool:  # type: ignore[override]
         """True if it returns only spikes, because it keeps its states and does not return them."""
         return self.init_hidden and not self.output
 

@@ -14,7 +14,7 @@ from snnfast.nn import equations
 from snnfast.nn.replaced import Replaced
 
 from .port import Memo, refuse
-from .spikingjelly_neurons import _Begun, _Resting, _surrogate
+from .spikingjelly_neurons import _InitialStates, _Resting, _surrogate
 
 __all__: list[str] = []
 
@@ -86,7 +86,7 @@ class TernaryLIFNode(TernaryIFNode):
         return charge | super()._settings(where, node)
 
 
-class GatedLIFNode(_Begun, equations.glif.layer):  # type: ignore[name-defined, misc]
+class GatedLIFNode(_InitialStates, equations.glif.layer):  # type: ignore[name-defined, misc]
     """SpikingJelly's ``GatedLIFNode``, with its gates: logits of numbers in (0, 1), of the layer or of each channel.
 
     It takes ``[T, B, C, H, W]`` with the ``T`` of its construction: the gate ``conduct`` has a value for each step. A
@@ -142,9 +142,9 @@ class GatedLIFNode(_Begun, equations.glif.layer):  # type: ignore[name-defined, 
         arguments: dict[str, Any] = super()._arguments(x)
         return arguments | gates | {"beta": 0.0}  # the input has passed its gates
 
-    def _given(self, x: Tensor) -> dict[str, Any]:
+    def _op_arguments(self, x: Tensor) -> dict[str, Any]:
         self._start(x)
-        arguments: dict[str, Any] = super()._given(x)
+        arguments: dict[str, Any] = super()._op_arguments(x)
         return arguments | {"s": None}
 
 

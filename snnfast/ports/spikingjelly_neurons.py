@@ -47,7 +47,7 @@ def _surrogate(where: str, function: Any) -> Surrogate | Callable[[Tensor], Tens
     return function if known is None else known
 
 
-class _Begun(Replaced, Stateful):
+class _InitialStates(Replaced, Stateful):
     """A layer whose initial states, and those after a reset, are those of SpikingJelly's neuron, also numbers.
 
     Attributes:
@@ -55,7 +55,7 @@ class _Begun(Replaced, Stateful):
         resets: likewise after a reset.
     """
 
-    theirs: ClassVar[dict[str, str]] = {}  # names of states that differ in SpikingJelly
+    library_names: ClassVar[dict[str, str]] = {}  # names of states that differ in SpikingJelly
     _step_mode: str
     v_reset: Any
     starts: dict[str, float]
@@ -64,7 +64,7 @@ class _Begun(Replaced, Stateful):
     def _take_states(self, node: Any) -> None:
         self.starts, self.resets = {}, {}
         for name in self.states:
-            node_name = self.theirs.get(name, name)
+            node_name = self.library_names.get(name, name)
             value = getattr(node, node_name, None)
             reset = getattr(node, "_memories_rv", {}).get(node_name)
             if isinstance(value, Tensor):
@@ -123,7 +123,7 @@ class _Begun(Replaced, Stateful):
         self.v_seq = None if self.v_seq is None else self.v_seq.detach()
 
 
-class BaseNode(_Begun, Looping, Spiking):
+class BaseNode(_InitialStates, Looping, Spiking):
     """Base that adds to this package's layers: step modes, ``store_v_seq`` and initial membrane potentials.
 
     Attributes:
@@ -133,8 +133,8 @@ class BaseNode(_Begun, Looping, Spiking):
     """
 
     from_rest = False
-    keeps = returns_one = True
-    names_of_states = handed_on = ()
+    states_optional = returns_output_only = True
+    names_of_states = state_results = ()
     every_step = (0,)
 
     def __init__(self, where: str, node: Any, memo: Memo) -> None:
@@ -179,10 +179,10 @@ class BaseNode(_Begun, Looping, Spiking):
         compiled = isinstance(self, OwnLayer)  # its kernels cannot pool spikes
         return self.step_mode == "m" and not self.store_v_seq and not compiled
 
-    def _given(self, x: Tensor) -> dict[str, Any]:
+    def _op_arguments(self, x: Tensor) -> dict[str, Any]:
         self._start(x)
         self.return_v_seq = self.store_v_seq
-        return super()._given(x)
+        return super()._op_arguments(x)
 
 
 class IFNode(BaseNode, IF):
@@ -230,7 +230,7 @@ class _Resting(BaseNode):
 class CUBALIFNode(_Resting, CubaLIF):
     """SpikingJelly's ``CUBALIFNode``; its current is the state ``i``, in SpikingJelly ``c``."""
 
-    theirs: ClassVar[dict[str, str]] = {"i": "c"}
+    library_names: ClassVar[dict[str, str]] = {"i": "c"}
 
     def _settings(self, where: str, node: Any) -> dict[str, Any]:
         decays = {"decay": float(node.v_decay), "decay_syn": float(node.c_decay)}

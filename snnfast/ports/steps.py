@@ -251,7 +251,7 @@ class Loop:
             return self.new_graph.call_function(operator.getitem, (result, -1)) if last else result
         if self._is_neuron(node):
             calls = self.calls[str(node.target)]
-            if not self._layer(node).returns_one or node is not calls[-1]:
+            if not self._layer(node).returns_output_only or node is not calls[-1]:
                 self.refuse(node, "what it returns is not taken apart")
             return self.new_graph.call_function(operator.getitem, (self._neuron(str(node.target)), -1))
         if node.op == "call_module":
@@ -378,7 +378,7 @@ class Loop:
         first = nodes[0]
         layer, name = self._layer(first), str(first.target)
         if isinstance(layer, Looping):
-            if layer.returns_one and list(nodes) == self.calls[name]:
+            if layer.returns_output_only and list(nodes) == self.calls[name]:
                 return self._neuron(name)
             self.refuse(first, "what it returns is not taken apart, or its steps are not in order")
         flattens = type(layer) is nn.Flatten and layer.start_dim == 1
@@ -423,7 +423,7 @@ class Loop:
         Refuse steps that do not continue from each other.
         """
         layer, resets = self._layer(calls[0]), self.resets.get(str(calls[0].target), [])
-        alone = [layer.keeps and len(call.args) == 1 and not call.kwargs for call in calls]
+        alone = [layer.states_optional and len(call.args) == 1 and not call.kwargs for call in calls]
         for step, call in enumerate(calls):
             if not alone[step]:
                 self._takes_states(call, calls[step - 1] if step else None)
@@ -440,13 +440,13 @@ class Loop:
         states = call.args[1:]
         named = layer.names_of_states[len(states) :]
         states += tuple(call.kwargs[name] for name in named if name in call.kwargs)
-        if before is None and layer.begins_bare and not states:
+        if before is None and layer.first_states_optional and not states:
             states = (None,)
         passed = len(call.args) - 1 + len(call.kwargs)
-        if passed > len(states) or len(states) != len(layer.handed_on):
+        if passed > len(states) or len(states) != len(layer.state_results):
             self.refuse(call, "it is to be given its input and all of its states, in their order")
-        for state, result in zip(states, layer.handed_on):
-            bare = state is None and layer.begins_bare
+        for state, result in zip(states, layer.state_results):
+            bare = state is None and layer.first_states_optional
             if not (before is None if bare else self._hands_on(state, before, result)):
                 self.refuse(call, "it does not go on from the states of the step before, or does not begin at rest")
 

@@ -17,7 +17,7 @@ from .networks import networks_of, of_network, of_networks, part
 from .presentations import Presentations, Rates, rates, size, spikes_of
 from .stdp import Reduction, Update
 
-LAYERS = 16  # at most; csrc/core/bp_stdp_network.h
+LAYERS = 16  # largest number; csrc/core/bp_stdp_network.h
 
 
 SHAPES = ("N_post", "N_pre"), ("K", "N_post", "N_pre")

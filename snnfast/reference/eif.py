@@ -6,12 +6,12 @@ from snnfast.check import not_zero
 
 from .exp import exp_upstroke
 from .lif import lif
-from .neuron import ONE_SPIKE, Given, neuron
+from .neuron import ONE_SPIKE, Number, neuron
 
 
 @neuron(lif, layer="EIF", fixed=ONE_SPIKE, prefetch=True)
 def eif(
-    fire, x, v, *, rate, gain, v_threshold, v_rest, delta_t=Given(1.0, not_zero), theta_rh=0.8
+    fire, x, v, *, rate, gain, v_threshold, v_rest, delta_t=Number(1.0, not_zero), theta_rh=0.8
 ):  # fmt: skip
     """Exponential integrate-and-fire neurons over all time steps of ``x``.
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from snnfast.check import Leak, at_least_zero
 
-from .neuron import ONE_SPIKE, Given, Tau, neuron
+from .neuron import ONE_SPIKE, Number, Tau, neuron
 from .qif import qif
 
 
@@ -18,7 +18,7 @@ def of_leak(leak_w: Leak) -> float | Tensor:
 @neuron(qif, layer="Izhikevich", fixed=ONE_SPIKE, chosen=of_leak, prefetch=True)
 def izhikevich(
     fire, x, v, w, *, rate, gain, v_threshold, v_rest,
-    a0=Given(1.0, at_least_zero), v_c=0.8, decay_w=Tau(10.0), rate_w, a=0.1, b=0.1
+    a0=Number(1.0, at_least_zero), v_c=0.8, decay_w=Tau(10.0), rate_w, a=0.1, b=0.1
 ):  # fmt: skip
     """Izhikevich's neurons: a quadratic membrane with a recovery variable, over all time steps of ``x``.
 

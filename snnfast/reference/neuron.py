@@ -16,9 +16,9 @@ from snnfast.reference.surrogate import differentiable, resolve
 
 from .call import Op, fields_of_kind, reference_op
 from .exp import divided
-from .neuron_arguments import ONE_SPIKE, READOUT, Given, Tau, calls_of, enter, result_of
+from .neuron_arguments import ONE_SPIKE, READOUT, Number, Tau, calls_of, enter, result_of
 
-__all__ = ["EQUATIONS", "ONE_SPIKE", "READOUT", "Equation", "Given", "Tau", "choose", "neuron", "scan"]
+__all__ = ["EQUATIONS", "ONE_SPIKE", "READOUT", "Equation", "Number", "Tau", "choose", "neuron", "scan"]
 
 Step = Callable[..., tuple[Tensor, ...]]
 
@@ -53,9 +53,9 @@ def neuron(
 
     The step is ``step(fire, x, *states, **parameters) -> (spikes, *states)``. Its parameters ``decay`` or ``rate``,
     ``gain``, ``v_threshold`` and ``v_rest`` come from the arguments that all neurons have
-    (:mod:`snnfast.reference.neuron_arguments`). A default makes another parameter an argument: a number, :class:`Given`
-    with a check, or :class:`Tau` for a decay. Kernels, their derivatives, exported C, the op's signature and checks,
-    and the layer are derived from the step.
+    (:mod:`snnfast.reference.neuron_arguments`). A default makes another parameter an argument: a number,
+    :class:`Number` with a check, or :class:`Tau` for a decay. Kernels, their derivatives, exported C, the op's
+    signature and checks, and the layer are derived from the step.
 
     Args:
         like: a neuron whose documentation completes that of this one.

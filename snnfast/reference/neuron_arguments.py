@@ -1,7 +1,7 @@
 """Arguments, checks and results that all neurons share.
 
 A neuron's op takes its input ``x`` ``[T, ...]``, its states, the parameters that its equation declares by
-:class:`Given` and :class:`Tau`, and the arguments of :func:`_call`. Its call has ``x``, the states (fields
+:class:`Number` and :class:`Tau`, and the arguments of :func:`_call`. Its call has ``x``, the states (fields
 ``Tensor | None``), the parameters (fields :data:`snnfast.reference.call.Parameter`), its specific flags, and:
 
 ``hard_reset``
@@ -35,7 +35,7 @@ from snnfast.reference.surrogate import SurrogateLike, resolve
 from .call import Parameter, extended, prepare
 
 
-class Given(NamedTuple):
+class Number(NamedTuple):
     """A parameter that is an argument: a number that passes ``checked``, or a tensor."""
 
     default: float
@@ -55,7 +55,7 @@ class Neuron(NamedTuple):
         check: checks the arguments and returns the call.
         call: the type of the call.
         states: names of the states.
-        own: arguments of this neuron besides the shared ones, by field of the call.
+        specific: arguments of this neuron besides the shared ones, by field of the call.
         fixed: values of shared arguments that it does not have.
         layer: name of its layer, or empty.
     """
@@ -63,7 +63,7 @@ class Neuron(NamedTuple):
     check: Callable[..., Any]
     call: Any
     states: tuple[str, ...]
-    own: dict[str, Given | Tau]
+    specific: dict[str, Number | Tau]
     fixed: dict[str, Any]
     layer: str
 
@@ -168,7 +168,7 @@ def enter(
     """Register the op of a step function in :data:`NEURONS`; see :func:`snnfast.reference.neuron.neuron`."""
     op, model = step.__name__, NEURONS.get(like or "")
     if same and model is not None:
-        call, states, specific = model.call, model.states, model.own
+        call, states, specific = model.call, model.states, model.specific
     else:
         call, states, specific = _read(step)
     choices = inspect.signature(chosen, eval_str=True).parameters.values() if chosen else ()
@@ -200,7 +200,7 @@ def _check(
     op: str,
     call: Any,
     states: tuple[str, ...],
-    specific: dict[str, Given | Tau],
+    specific: dict[str, Number | Tau],
     chosen: Callable[..., Any] | None,
     arguments: list[inspect.Parameter],
     fixed: dict[str, Any],
@@ -210,7 +210,7 @@ def _check(
     of_step = call._fields[first + len(MEMBRANE) : call._fields.index("hard_reset")]
     lines = [f"sequence({op!r}, x)", *(f"state({op!r}, {name!r}, {name}, x)" for name in states)]
     for name, argument in specific.items():
-        if isinstance(argument, Given):
+        if isinstance(argument, Number):
             lines.append(f"{name} = parameter({op!r}, {name!r}, {name}, x, own[{name!r}].checked)")
             continue
         tau, leak = (name.replace("decay", word) for word in ("tau", "leak"))
@@ -233,7 +233,7 @@ def _check(
 MEMBRANE = ("decay", "gain", "v_threshold", "v_reset", "v_rest")
 
 
-def _read(step: Callable[..., Any]) -> tuple[Any, tuple[str, ...], dict[str, Given | Tau]]:
+def _read(step: Callable[..., Any]) -> tuple[Any, tuple[str, ...], dict[str, Number | Tau]]:
     """Return the call type of a step function, the names of its states, and its specific arguments."""
     every = list(inspect.signature(step, eval_str=True).parameters.values())
     parameters = {p.name: p for p in every if p.kind == p.KEYWORD_ONLY}
@@ -248,7 +248,7 @@ def _read(step: Callable[..., Any]) -> tuple[Any, tuple[str, ...], dict[str, Giv
     call: Any = NamedTuple(f"{step.__name__.capitalize()}Call", list(fields.items()))  # type: ignore[misc]
     call.__module__ = step.__module__
     defaults = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
-    specific = {n: Given(value) if isinstance(value, float) else value for n, value in defaults.items()}
+    specific = {n: Number(value) if isinstance(value, float) else value for n, value in defaults.items()}
     return prepare(call), states, specific
 
 
@@ -257,10 +257,10 @@ def _argument(name: str, annotation: Any, *default: Any) -> inspect.Parameter:
     return inspect.Parameter(name, kind, annotation=annotation, default=(*default, inspect.Parameter.empty)[0])
 
 
-def _arguments(name: str, argument: Given | Tau) -> list[inspect.Parameter]:
+def _arguments(name: str, argument: Number | Tau) -> list[inspect.Parameter]:
     """Return the arguments for a parameter of an equation."""
     kind = inspect.Parameter.KEYWORD_ONLY
-    if isinstance(argument, Given):
+    if isinstance(argument, Number):
         return [inspect.Parameter(name, kind, annotation=float | Tensor, default=argument.default)]
     names = name.replace("decay", "tau"), name
     return [inspect.Parameter(n, kind, annotation=float | Tensor | None, default=None) for n in names]

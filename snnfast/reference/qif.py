@@ -5,12 +5,12 @@ from __future__ import annotations
 from snnfast.check import at_least_zero
 
 from .lif import lif
-from .neuron import ONE_SPIKE, Given, neuron
+from .neuron import ONE_SPIKE, Number, neuron
 
 
 @neuron(lif, layer="QIF", fixed=ONE_SPIKE, prefetch=True)
 def qif(
-    fire, x, v, *, rate, gain, v_threshold, v_rest, a0=Given(1.0, at_least_zero), v_c=0.8
+    fire, x, v, *, rate, gain, v_threshold, v_rest, a0=Number(1.0, at_least_zero), v_c=0.8
 ):  # fmt: skip
     """Quadratic integrate-and-fire neurons over all time steps of ``x``.
 

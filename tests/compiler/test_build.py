@@ -78,7 +78,7 @@ def test_a_library_is_compiled_once_and_runs(cache, monkeypatch, capfd):
 
 
 @NEEDS_COMPILER
-def test_the_loop_over_time_compiles_without_pytorch():
+def test_the_loop_over_time_compiles_without_pytorch(as_shipped):
     source = '#include "cpu/neuron_loop.h"\n#include "cpu/rows.cpp"\n' + ANSWER
     assert ctypes.CDLL(str(build.library("headers", source))).answer() == 42
 

@@ -102,6 +102,25 @@ def test_means_of_spikes_become_sums(pool, tmp_path):
         same(snnfast.nir.read(tmp_path / "net.nir")(x), made[:-1](x))
 
 
+@needs_compiler
+@pytest.mark.parametrize("features", [1, 2, 7])
+def test_two_weights_of_4_bits_share_a_byte_in_rows_of_any_length(features, tmp_path):
+    torch.manual_seed(0)
+    linear = nn.Sequential(Time(nn.Linear(12, features)), RLIF(features), Time(nn.Linear(features, features)), LI())
+    conv = nn.Sequential(Time(nn.Conv2d(1, features, 2)), LIF())
+    few = [quantize(net, "int4").eval() for net in (linear, conv)]
+    cases = ((few[0], (12,), (12, features, features)), (few[1], (1, 4, 3), (4,)))
+    cases += ((integer(few[1], (1, 4, 3)), (1, 4, 3), (4,)),)
+    for k, (net, shape, rows) in enumerate(cases):
+        x = torch.randn(5, 3, *shape)
+        x = x.sign().to(torch.int8) if k == 2 else x
+        report = snnfast.export_c(net, tmp_path / str(k), shape)
+        y = report.network(x).flatten(2)
+        same(run(tmp_path / str(k), x, y.shape[2], y.numpy().dtype), y)
+        found = re.findall(r"static const uint8_t \w+\[(\d+)\]", (tmp_path / str(k) / "snn.c").read_text())
+        assert sorted(map(int, found)) == sorted(-(-features // 2) * n for n in rows)
+
+
 def test_nir_has_the_same_spikes(tmp_path):
     pytest.importorskip("nir")
     for end, soft in ((LI(4.0), False), (IF(), False)):

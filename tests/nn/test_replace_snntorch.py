@@ -343,3 +343,11 @@ def test_a_loop_over_the_steps_is_taken_apart(kind):
         assert theirs[0].any()
         for a, b in zip([*results_here, *found], [*theirs, *wanted], strict=True):
             same(a, b)
+
+
+def test_the_repr_has_the_settings_of_the_neuron_alone():
+    text = repr(sn.replace(nn.Sequential(snn.Leaky(beta=0.9, init_hidden=True)))[0])
+    assert "beta=0.9" in text
+    assert "mechanism=subtract" in text
+    assert "why" not in text
+    assert "least" not in text

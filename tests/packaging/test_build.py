@@ -206,7 +206,7 @@ def test_kernels_are_built_for_this_processor(tmp_path, flags, chosen, best):
     ("here", "chosen", "one"), [(False, "", "ON"), (True, "", "OFF"), (False, "avx2", "OFF"), (True, "avx2", "OFF")]
 )
 def test_weaker_sets_are_built_for_tests_and_for_other_processors(tmp_path, here, chosen, one):
-    words = configured(tmp_path, f"command.here = {here}", SNNFAST_BEST_ISA=chosen)
+    words = configured(tmp_path, f"command.in_source = {here}", SNNFAST_BEST_ISA=chosen)
     assert f"-DSNNFAST_ONE_ISA={one}" in words
 
 

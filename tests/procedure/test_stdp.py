@@ -185,9 +185,9 @@ def test_labels_and_scores_follow_from_the_checkpoint(tmp_path):
     assert confusion.sum() == 287
     assert confusion.trace().item() / 287 == pytest.approx(result.accuracy)
     assert result.accuracy == result.measured["votes"]["mean"] > 0.3
-    stored = json.loads((tmp_path / RESULT).read_text())
-    assert stored["accuracy"] == result.accuracy
-    assert stored["settings"]["seed"] == 3
+    content = json.loads((tmp_path / RESULT).read_text())
+    assert content["accuracy"] == result.accuracy
+    assert content["settings"]["seed"] == 3
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {
         *("checkpoint.pt", "labels.pt", "result.json", "confusion.png"),

@@ -44,7 +44,7 @@ class Recomputed(nn.Sequential):
         layers: as those of ``nn.Sequential``: neurons and other layers with state of this package, and layers that
             treat every step alone, such as those in :class:`snnfast.nn.Time`. Each neuron may run once.
         every: steps of a part, at most. More take more memory while they run; fewer keep more states and take more
-            time, as each part calls every layer.
+            time, as each part calls every layer: small batches want longer parts, such as 512 steps.
 
     Raises:
         TypeError, ValueError: for an ``every`` that is no whole number of at least 1; by ``forward`` for layers that

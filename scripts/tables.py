@@ -33,6 +33,7 @@ PAGES = [
     "benchmarks/notes/speed_neurons.md",
     "benchmarks/notes/speed_networks.md",
     "docs/own_neuron.md",
+    "docs/ship.md",
     "docs/why_spikes.md",
     *(f"docs/ops/{op}.md" for op in ("adlif", "alif", "delay", "recurrent")),
 ]
@@ -335,6 +336,15 @@ def missed_speed() -> str:
     return table(("what", "x", "takes", "goal", "processor"), lines)
 
 
+def deployed(case: str) -> str:
+    """Return the networks of a case of ``python -m benchmarks deploy`` and what they cost."""
+    sys.path.insert(0, str(ROOT))
+    from benchmarks.deploy import HEADER, Row
+
+    rows = json.loads((ROOT / "benchmarks/results/deploy.json").read_text())["rows"]
+    return table(HEADER[1:], [Row(**row).cells[1:] for row in rows if row["case"] == case])
+
+
 def own_neurons() -> str:
     """Return a table of neurons from step functions: time, and multiples of it elsewhere."""
     file = File("own-neuron")
@@ -404,6 +414,7 @@ TABLES: dict[str, Callable[[], str]] = {
         for neuron in ("adlif", "alif")
     },
     **{stem: partial(judged, stem) for stem in ("lif", "lif-zen5", "lif-xeon")},
+    **{f"deploy-{case}": partial(deployed, case) for case in ("mnist-1200", "qtdb", "mnist-conv")},
     "ported": ported,
     "own-neuron": own_neurons,
     "steps-klif": partial(generated, "klif"),

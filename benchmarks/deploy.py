@@ -459,15 +459,15 @@ def plot(path: Path, found: list[Row]) -> None:
     from matplotlib import pyplot
 
     cases = list(dict.fromkeys(row.case for row in found))
-    figure, axes = pyplot.subplots(1, len(cases), figsize=(4.2 * len(cases), 3.6), squeeze=False, layout="constrained")
+    figure, axes = pyplot.subplots(1, len(cases), figsize=(4.2 * len(cases), 5.4), squeeze=False, layout="constrained")
     for axis, case in zip(axes[0], cases):
-        for row in (row for row in found if row.case == case):
-            colour, marker = ("C1", "o") if row.way.startswith("spiking") else ("C0", "s")
-            at = row.one, row.accuracy
-            axis.plot(*at, marker, color=colour)
-            axis.annotate(row.way.removeprefix("spiking, "), at, (3, 3), textcoords="offset points", size=7)
+        for row, marker in zip((row for row in found if row.case == case), "osD^v<>pPXhd*"):
+            colour = "C1" if row.way.startswith("spiking") else "C0"
+            axis.plot(row.one, row.accuracy, marker, color=colour, label=row.way)
         axis.set(xscale="log", xlabel="ms, batch 1", ylabel="accuracy, %", title=case)
-        axis.margins(0.25)
+        axis.xaxis.set_minor_formatter("")
+        axis.margins(0.1)
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize=8, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)

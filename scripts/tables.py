@@ -33,6 +33,7 @@ PAGES = [
     "benchmarks/notes/speed_neurons.md",
     "benchmarks/notes/speed_networks.md",
     "docs/own_neuron.md",
+    "docs/ship.md",
     "docs/why_spikes.md",
     *(f"docs/ops/{op}.md" for op in ("adlif", "alif", "delay", "recurrent")),
 ]
@@ -356,6 +357,15 @@ def missed_speed() -> str:
     return table(("what", "x", "takes", "goal", "processor", "commit"), lines)
 
 
+def deployed(case: str) -> str:
+    """Return the networks of a case of ``python -m benchmarks deploy`` and what they cost."""
+    sys.path.insert(0, str(ROOT))
+    from benchmarks.deploy import HEADER, Row
+
+    rows = json.loads((ROOT / "benchmarks/results/deploy.json").read_text())["rows"]
+    return table(HEADER[1:], [Row(**row).cells[1:] for row in rows if row["case"] == case])
+
+
 def own_neurons() -> str:
     """Return a table of neurons from step functions: time, and multiples of it elsewhere."""
     file = File("own-neuron")
@@ -426,6 +436,7 @@ TABLES: dict[str, Callable[[], str]] = {
     },
     **{stem: partial(judged, stem) for stem in ("lif-zen3", "lif-zen5", "lif-xeon")},
     "memory": memory,
+    **{f"deploy-{case}": partial(deployed, case) for case in ("mnist-1200", "qtdb", "mnist-conv")},
     "ported": ported,
     "own-neuron": own_neurons,
     "steps-klif": partial(generated, "klif"),

@@ -264,7 +264,7 @@ DATASETS = {
 def for_dataset(
     dataset: str, name: str = "tuned", neurons: int = 100, *, presentations: int | None = None, **changes: Any
 ) -> Settings:
-    """Return the settings called ``name``, adapted to a data set; other arguments as in :func:`preset`.
+    """Return the settings called ``name``, adapted to a data set; other arguments as in ``preset``.
 
     Args:
         dataset: "digits" or "mnist".

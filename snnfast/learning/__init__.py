@@ -1,4 +1,4 @@
-"""Learning rules as objects over the ops, and labels for neurons that learned without any."""
+"""Learning rules as objects over the ops, and class labels for neurons trained without supervision."""
 
 from .bp_stdp import BpStdp
 from .eprop import EProp

@@ -32,7 +32,7 @@ class BpStdp:
     Args:
         model: the network to train, a single one (``networks=None``).
         lr: learning rate.
-        epsilon: how many steps a window reaches back.
+        epsilon: number of earlier steps in a window.
 
     Example:
         >>> net = snnfast.papers.TavanaeiAndMaida2017(784, 20, 10)
@@ -51,19 +51,19 @@ class BpStdp:
         check.whole("BpStdp", "epsilon", epsilon)
 
     def step(self, windows: Sequence[Sequence[Tensor]], desired: Tensor, label: int | Tensor) -> None:
-        """Changes the weights by the errors of the last step.
+        """Update the weights by the errors of the last step.
 
         Args:
-            windows: for the inputs and every layer, in order, the spikes of the last steps, the newest last, each
-                ``[N]`` or ``[B, N]``; anything but 0 is a spike. Only the last ``epsilon + 1`` steps count, of which
-                all windows must hold as many.
-            desired: spikes desired in this step, ``[classes]`` for all samples or ``[B, classes]``; where that of the
-                class is 0, nothing changes.
+            windows: the spikes of the last steps, newest last, of the inputs and then of every layer; each step is
+                ``[N]`` or ``[B, N]``, and anything but 0 is a spike. Only the last ``epsilon + 1`` steps count; all
+                windows must hold the same number of them.
+            desired: desired spikes of this step, ``[classes]`` for all samples or ``[B, classes]``. A sample whose
+                class has 0 here changes nothing.
             label: the class, or the classes, int64 ``[B]``.
 
         Raises:
             TypeError, ValueError: for windows and shapes that do not fit, labels out of range, weights that are not
-                finite. The weights then stay as they are.
+                finite. The weights are then unchanged.
         """
         layers = self.model.layers
         if len(windows) != len(layers) + 1:
@@ -96,12 +96,12 @@ class BpStdp:
                 validate=False,
             )
             if passed is not None:
-                # Errors are of the last step alone.
+                # Only the last step has errors.
                 passed[:-1] = 0
                 error = passed
 
     def _last(self, depth: int, steps: Sequence[Tensor], neurons: int) -> Tensor:
-        """The steps of a window that count, ``[T, B, neurons]``."""
+        """Return the steps of a window that count, ``[T, B, neurons]``."""
         name, last = f"windows[{depth}]", list(steps)[-(self.epsilon + 1) :]
         if not last:
             raise ValueError(f"BpStdp: {name} must hold a step or more")

@@ -1,4 +1,4 @@
-"""e-prop: gradients of recurrent networks while the sequence runs, by eligibility traces."""
+"""e-prop: online gradients of recurrent networks by eligibility traces."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from snnfast.nn.spiking import Spiking
 __all__ = ["EProp"]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-FILTER = "readout filter"  # among the names of a neuron's states, of which none has a space
+FILTER = "readout filter"  # the space keeps it apart from the names of neuron states
 
 
 class EProp:
-    """Learns a recurrent network online, in memory that does not grow with the sequence.
+    """Online training of a recurrent network, in memory that does not grow with the sequence.
 
     For a layer of neurons with states ``h``, spikes ``z`` and input current ``I[t] = W (x[t], z[t-1], 1)``, and a
     readout ``y[t] = kappa y[t-1] + gain (W_out z[t] + b_out)``::
@@ -30,25 +30,25 @@ class EProp:
         e_ji[t]   = dz_j[t]/dh_j[t] eps_ji[t]                                               eligibility trace
         dE/dW_ji  = sum over t of sum over k of B_kj dE/dy_k[t] (kappa-filtered e_ji)[t]
 
-    So the gradient is that of backpropagation through time, but that it does not flow through recurrent spikes: exact
-    without recurrent connections and with ``feedback="symmetric"``, where ``B`` is ``W_out``. Learned parameters of
-    neurons have eligibility traces, too. The readout's weights have their exact gradient.
+    The gradient is that of backpropagation through time without the paths through recurrent spikes. It is exact without
+    recurrent connections and with ``feedback="symmetric"``, where ``B`` is ``W_out``. Learned parameters of neurons
+    have eligibility traces, too. The readout's weights have their exact gradient.
 
-    :meth:`step` takes any number of steps. Within them the traces are computed by the fused kernels, a backward pass a
-    state, and one product of matrices; between calls they are kept, ``(states + 1) B N (inputs + N + 1)`` numbers a
-    layer. So steps in parts of some ten to a hundred are several times as fast as single ones, and the gradients the
-    same, to rounding.
+    :meth:`step` takes any number of steps. It computes their traces with the fused kernels: one backward pass per state
+    and one matrix product. Between calls it stores the traces, ``(states + 1) B N (inputs + N + 1)`` numbers per layer.
+    Calls of ten to a hundred steps are therefore several times as fast as single steps, with the same gradients up to
+    rounding.
 
     Args:
         net: an ``nn.Sequential`` of linear layers (``nn.Linear`` or ``nn.SpikeLinear``, in :class:`snnfast.nn.Time` or
             not), each followed by neurons, alone or in :class:`snnfast.nn.Recurrent` (without delays); a linear layer
-            at the end, and :class:`snnfast.nn.LI` with a number as time constant after it, or nothing. The ``layers``
-            of :class:`snnfast.papers.SequenceNetwork` are one.
-        loss: of outputs ``[K, B, classes]`` and what :meth:`step` is given as their targets; a scalar. The gradients
-            of a sequence in parts add up: a loss that sums over steps gives the gradient of the whole.
+            at the end, and optionally :class:`snnfast.nn.LI` with a number as time constant after it. The ``layers``
+            of :class:`snnfast.papers.SequenceNetwork` are such a network.
+        loss: function of the outputs ``[K, B, classes]`` and the targets passed to :meth:`step`; returns a scalar. The
+            gradients of a sequence in parts add up: a loss that sums over steps gives the gradient of the whole.
         feedback: ``"symmetric"``, or ``"random"`` for matrices ``B`` that are drawn once, as the readout's weights
             were. Several hidden layers need ``"random"``: each gets the error of the outputs directly.
-        generator: draws them, on the CPU; None: PyTorch's global one.
+        generator: CPU generator that draws the random matrices; None: PyTorch's global one.
 
     Example:
         >>> learn = snnfast.learning.EProp(net, nn.loss.ce_steps)
@@ -60,10 +60,10 @@ class EProp:
         >>> learn.reset()                           # before another sequence
 
     Attributes:
-        feedback: of each hidden layer ``B`` ``[classes, N]``; None for the readout's weights.
+        feedback: the matrix ``B`` ``[classes, N]`` of each hidden layer; None where ``B`` is the readout's weights.
 
     Raises:
-        TypeError, ValueError: for another network, or arguments of wrong type, shape or range.
+        TypeError, ValueError: for an unsupported network, or arguments of wrong type, shape or range.
 
     Source: Bellec et al., A solution to the learning dilemma for recurrent networks of spiking neurons, Nature
     Communications 11 (2020). Its neurons pass no gradient through the reset; that is ``detach_reset`` of the layers.
@@ -108,15 +108,15 @@ class EProp:
             raise ValueError(
                 "EProp: several hidden layers need feedback='random': only the last one has weights to the outputs"
             )
-        self._bias: Tensor | None = None  # the readout's filtered 1
+        self._bias: Tensor | None = None  # final state of the readout's filter for a constant 1
 
     @torch.enable_grad()
     def step(self, x: Tensor, target: Tensor) -> Tensor:
-        """Runs ``K`` steps and adds their gradients to those of the parameters.
+        """Run ``K`` steps and add their gradients to those of the parameters.
 
         Args:
             x: input ``[K, B, in_features]``; ``K`` at least 1, the same ``B`` until :meth:`reset`.
-            target: what ``loss`` takes.
+            target: the second argument of ``loss``.
 
         Returns:
             the outputs ``[K, B, classes]``, without a graph.
@@ -150,37 +150,38 @@ class EProp:
         return y.detach()
 
     def reset(self) -> None:
-        """Forgets states and traces: the next step begins another sequence, with any batch size."""
+        """Forget states and traces: the next step begins another sequence, with any batch size."""
         self._bias = None
         for layer in self._layers:
             layer.reset()
 
     def state_dict(self) -> dict[str, Any]:
-        """States, traces and feedback, as plain values and tensors; those of the network are its own."""
+        """Return states, traces and feedback as plain values and tensors, without the network's parameters."""
         return {"bias": self._bias, "feedback": self.feedback, "layers": [layer.state_dict() for layer in self._layers]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from there.
+        """Restore what :meth:`state_dict` returned.
 
         Raises:
-            ValueError: it is of another network.
+            ValueError: the state is of a network with another number of layers.
         """
         if len(state["layers"]) != len(self._layers):
             raise ValueError(
                 f"EProp: the state must be of {len(self._layers)} hidden layers, got {len(state['layers'])}"
             )
         self._bias, self.feedback = state["bias"], state["feedback"]
-        for layer, kept in zip(self._layers, state["layers"]):
-            layer.load_state_dict(kept)
+        for layer, saved in zip(self._layers, state["layers"]):
+            layer.load_state_dict(saved)
 
 
 class _Layer:
-    """A linear layer, the neurons after it, and their eligibility.
+    """A linear layer, the neurons after it, and their eligibility traces.
 
-    The readout's filter counts as one more state of each neuron: with constant weights it may come before them.
+    The readout's filter counts as one more state of each neuron: the filter is linear, so it may precede the readout's
+    weights.
     """
 
-    filtered: Tensor  # the neurons' spikes, as the readout's membranes see them
+    filtered: Tensor  # the spikes after the readout's filter
 
     def __init__(self, linear: nn.Linear, cell: nn.Module, li: LI | None) -> None:
         self.linear, self.cell, self.li = linear, cell, li
@@ -200,27 +201,27 @@ class _Layer:
     def reset(self) -> None:
         self.states: dict[str, Tensor | None] = {name: None for name in (*self.neuron.states, FILTER)}
         self.past: Tensor | None = None
-        # Of each state: its derivatives by the weights [B, N, P], and by the neurons' parameters [B, N].
+        # Derivatives of each state by the weights [B, N, P], and by the neurons' parameters [B, N].
         self.traces: dict[str, Tensor] = {}
         self.parameter_traces: dict[str, dict[str, Tensor]] = {}
         self._carry: Callable[[], None] | None = None
 
     def run(self, x: Tensor) -> Tensor:
-        """Spikes ``[K, B, N]`` for inputs ``[K, B, M]``, without a graph."""
+        """Return the spikes ``[K, B, N]`` for inputs ``[K, B, M]``, without a graph."""
         self.carry()
         neuron, linear = self.neuron, self.linear
         x = x.to(linear.weight)
         current = linear(x).detach()
         arguments = neuron._arguments(current) | {"return_state": True, "return_v_seq": False}
-        kept = {name: s for name, s in self.states.items() if s is not None}
-        q = kept.pop(FILTER, torch.zeros_like(current[0]))
+        initial = {name: s for name, s in self.states.items() if s is not None}
+        q = initial.pop(FILTER, torch.zeros_like(current[0]))
         weights, seen = [linear.weight], [x]
         if isinstance(self.cell, Recurrent):
             back = self.cell.connected(self.cell.weight)
             with torch.no_grad():
                 arrived = torch.zeros_like(current[:1]) if self.past is None else self.past
                 if len(x) > 1:
-                    z = neuron.recurrent(current, back, self.past, **kept, **arguments)[0]
+                    z = neuron.recurrent(current, back, self.past, **initial, **arguments)[0]
                     arrived = torch.cat([arrived, z[:-1]])
                 current += F.linear(arrived, back)
             weights.append(back)
@@ -229,17 +230,17 @@ class _Layer:
             weights.append(linear.bias[:, None])
             seen.append(torch.ones_like(x[..., :1]))
         self.weights, self.seen = torch.cat(weights, 1), torch.cat(seen, 2)
-        # Leaves of a graph of this call alone: all that spikes and next states depend on.
+        # The leaves of this call's graph: everything on which its spikes and final states depend.
         self.current = current.requires_grad_()
-        own = {name: s.detach().requires_grad_() for name, s in kept.items() if s.is_floating_point()}
-        self.begin = own | {FILTER: q.detach().requires_grad_()}
+        differentiable = {name: s.detach().requires_grad_() for name, s in initial.items() if s.is_floating_point()}
+        self.begin = differentiable | {FILTER: q.detach().requires_grad_()}
         self.parameters = {
             name: value for name, value in arguments.items() if isinstance(value, Tensor) and value.requires_grad
         }
         self.leaves = {
             name: value.detach().expand_as(q).clone().requires_grad_() for name, value in self.parameters.items()
         }
-        spikes, *after = neuron.function(current, **(kept | own | arguments | self.leaves))
+        spikes, *after = neuron.function(current, **(initial | differentiable | arguments | self.leaves))
         self.end = dict(zip(neuron.states, after))
         if self.li is None:
             self.filtered, self.end[FILTER] = spikes, torch.zeros_like(q)
@@ -251,7 +252,7 @@ class _Layer:
         return seen_next
 
     def learn(self, grad: Tensor) -> None:
-        """Adds the gradients for that of ``filtered``, ``[K, B, N]``."""
+        """Add the parameters' gradients, from the gradient ``[K, B, N]`` of ``filtered``."""
         by_weight, by_parameter = self._gradients(self.filtered, grad)
         learned, by = ([self.weights], [by_weight.sum(0)]) if self.weights.requires_grad else ([], [])
         for name, value in self.parameters.items():
@@ -261,31 +262,31 @@ class _Layer:
         self._carry = self._trace
 
     def carry(self) -> None:
-        """Computes the traces after the last steps; not before somebody needs them."""
+        """Compute the traces after the last steps, which is delayed until they are needed."""
         if self._carry is not None:
             self._carry()
             self._carry = None
 
     def _trace(self) -> None:
-        # Not those of a filter that is none, and of what is left of a refractory period.
+        # Without a readout filter its state has no gradient; neither has the rest of a refractory period.
         ends = {name: end for name, end in self.end.items() if end.requires_grad}
         found = {name: self._gradients(end, torch.ones_like(end)) for name, end in ends.items()}
         self.traces = {name: by_weight for name, (by_weight, _) in found.items()}
         self.parameter_traces = {name: by_parameter for name, (_, by_parameter) in found.items()}
 
-    def _gradients(self, of: Tensor, grad: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Gradients of ``of``, by all steps until now: for the weights ``[B, N, P]``, for the parameters ``[B, N]``."""
+    def _gradients(self, outputs: Tensor, grad: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return gradients of ``outputs`` over all steps so far: by weights ``[B, N, P]``, by parameters ``[B, N]``."""
         by = [self.current, *self.begin.values(), *self.leaves.values()]
-        current, *found = torch.autograd.grad(of, by, grad.to(of), retain_graph=True, allow_unused=True)
+        current, *found = torch.autograd.grad(outputs, by, grad.to(outputs), retain_graph=True, allow_unused=True)
         by_weight = torch.einsum("kbn,kbp->bnp", current, self.seen)
         leaves = dict(zip(self.leaves, found[len(self.begin) :]))
-        by_parameter = {n: torch.zeros_like(of[-1]) if g is None else g for n, g in leaves.items()}
+        by_parameter = {n: torch.zeros_like(outputs[-1]) if g is None else g for n, g in leaves.items()}
         for before, by_state in zip(self.begin, found):
             if by_state is None or before not in self.traces:
                 continue
             by_weight.addcmul_(by_state[..., None], self.traces[before])
-            for name, kept in self.parameter_traces[before].items():
-                by_parameter[name] = by_parameter[name] + by_state * kept
+            for name, trace in self.parameter_traces[before].items():
+                by_parameter[name] = by_parameter[name] + by_state * trace
         return by_weight, by_parameter
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Classes for neurons that learned without labels, and the votes of such neurons."""
+"""Class labels for neurons trained without supervision, and classification by their votes."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Assignment(NamedTuple):
 
 
 def assign_labels(counts: Tensor, labels: Tensor, num_classes: int | None = None) -> Assignment:
-    """Gives every neuron the class for which it spikes most, as in Diehl and Cook (2015), section 2.5.
+    """Assign every neuron the class for which it spikes most, as in Diehl and Cook (2015), section 2.5.
 
     With ``r[p, n]`` the spikes of neuron n for image p, and ``P_c`` the images of class c::
 
         rate[n, c] = mean of r[p, n] over p in P_c        label[n] = argmax_c rate[n, c]    (the first of equals)
 
-    Take images of the training set, and a network that does not learn meanwhile.
+    Use images of the training set, and a network that is not learning meanwhile.
 
     Args:
         counts: spikes ``[P, N]``, integers or floating point, at least 0.
@@ -59,20 +59,20 @@ def assign_labels(counts: Tensor, labels: Tensor, num_classes: int | None = None
 
 
 def class_sums(counts: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Spikes of every neuron for all images of a class, float64 ``[N, C]``, and how many images there were ``[C]``."""
+    """Return the spikes of every neuron for all images of a class, float64 ``[N, C]``, and the images ``[C]``."""
     of_class = [counts[labels == c].sum(0, dtype=torch.float64) for c in range(num_classes)]
     return torch.stack(of_class, 1), torch.bincount(labels.long(), minlength=num_classes).double()
 
 
 def assignment(sums: Tensor, images: Tensor) -> Assignment:
-    """The assignment that follows from :func:`class_sums`."""
+    """Return the assignment that follows from :func:`class_sums`."""
     rates = sums / images.clamp(min=1)
     labels = torch.where((rates > 0).any(1), rates.argmax(1), UNASSIGNED)
     return Assignment(labels, rates)
 
 
 def predict(counts: Tensor, assigned: Assignment, *, vote: str = "mean") -> Tensor:
-    """The class of every image, by a vote of the neurons.
+    """Return the class of every image, by a vote of the neurons.
 
     ``"mean"``, the vote of Diehl and Cook (2015), section 2.5, and of n3ml: the class whose neurons spike most on
     average. ``"proportion"``: every spike counts for all classes, in the proportions in which its neuron responded to
@@ -86,7 +86,7 @@ def predict(counts: Tensor, assigned: Assignment, *, vote: str = "mean") -> Tens
 
     Args:
         counts: spikes ``[P, N]``, integers or floating point, at least 0.
-        assigned: what :func:`assign_labels` gave.
+        assigned: the result of :func:`assign_labels`.
         vote: "mean" or "proportion".
 
     Returns:

@@ -1,4 +1,4 @@
-"""Online training through time: gradients of feed-forward networks at every step, by traces of the spikes."""
+"""Online training through time: gradients of feed-forward networks at every step, by spike traces."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ _NEURONS = (LIF, IF, LI)
 
 
 class OTTT:
-    """Learns a feed-forward network online, in memory that does not grow with the sequence.
+    """Online training of a feed-forward network, in memory that does not grow with the sequence.
 
     For layers ``u[t] = decay v[t-1] + gain W s_in[t]`` with spikes ``s`` of the membranes ``u``::
 
-        trace[t] = decay trace[t-1] + s_in[t]                          of what comes in, with the decay of the neurons
+        trace[t] = decay trace[t-1] + s_in[t]                          of the input, with the decay of the neurons
         dL/dW    = sum over t of gain delta[t] trace[t]^T
         delta[t] = dL[t]/ds[t] ds[t]/du[t]                             back through the layers, within the step
 
     The gradient of a step goes back through the layers of that step alone, as in a network without time, and reaches
-    earlier steps only by the traces. It is that of backpropagation through time if spikes do not flow into resets
-    (``detach_reset``, soft reset) and, with several layers, but for the way of errors over earlier steps of the layers
-    between. Biases have traces of 1.
+    earlier steps only by the traces. With one layer of neurons and no gradient through resets (``detach_reset``, soft
+    reset) it equals that of backpropagation through time; with several it omits the paths of errors through earlier
+    steps of the layers between. Biases have traces of 1.
 
-    :meth:`step` takes any number of steps; the neurons run in the fused kernels, the gradients of all steps in one
-    pass. Traces are kept between calls: one number an input of a layer.
+    :meth:`step` takes any number of steps; the fused kernels run the neurons, and one pass computes the gradients of
+    all steps. Between calls each layer stores one trace per input.
 
     Args:
         net: an ``nn.Sequential`` of linear layers and convolutions, pooling and other layers without parameters, each
             in a :class:`snnfast.nn.Time` of its own (linear ones need none), and neurons :class:`snnfast.nn.LIF`,
             :class:`snnfast.nn.IF` or, as a readout, :class:`snnfast.nn.LI`, with a number as time constant. A linear
             layer at the end without neurons gives outputs of each step alone.
-        loss: of outputs ``[K, B, ...]`` and what :meth:`step` is given as their targets; a scalar.
+        loss: function of the outputs ``[K, B, ...]`` and the targets passed to :meth:`step`; returns a scalar.
 
     Example:
         >>> learn = snnfast.learning.OTTT(net, nn.loss.ce_steps)
@@ -50,7 +50,7 @@ class OTTT:
         >>> learn.reset()                           # before another sequence
 
     Raises:
-        TypeError, ValueError: for another network, or arguments of wrong type or shape.
+        TypeError, ValueError: for an unsupported network, or arguments of wrong type or shape.
 
     Source: Xiao, Meng, Zhang, He, Lin, Online training through time for spiking neural networks, NeurIPS 2022.
     """
@@ -81,11 +81,11 @@ class OTTT:
 
     @torch.enable_grad()
     def step(self, x: Tensor, target: Tensor) -> Tensor:
-        """Runs ``K`` steps and adds their gradients to those of the parameters.
+        """Run ``K`` steps and add their gradients to those of the parameters.
 
         Args:
             x: input ``[K, B, ...]``; the same ``B`` until :meth:`reset`.
-            target: what ``loss`` takes.
+            target: the second argument of ``loss``.
 
         Returns:
             the outputs ``[K, B, ...]``, without a graph.
@@ -105,32 +105,32 @@ class OTTT:
         return y.detach()
 
     def reset(self) -> None:
-        """Forgets membranes and traces: the next step begins another sequence, with any batch size."""
-        for layer in self._kept:
-            layer.kept = None
+        """Forget membranes and traces: the next step begins another sequence, with any batch size."""
+        for layer in self._stateful:
+            layer.state = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Membranes and traces; the weights are the network's own."""
-        return {"kept": [layer.kept for layer in self._kept]}
+        """Return membranes and traces, without the network's weights."""
+        return {"kept": [layer.state for layer in self._stateful]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from there.
+        """Restore what :meth:`state_dict` returned.
 
         Raises:
-            ValueError: it is of another network.
+            ValueError: the state is of a network with another number of layers.
         """
-        if len(state["kept"]) != len(self._kept):
-            raise ValueError(f"OTTT: the state must be of {len(self._kept)} layers, got {len(state['kept'])}")
-        for layer, kept in zip(self._kept, state["kept"]):
-            layer.kept = kept
+        if len(state["kept"]) != len(self._stateful):
+            raise ValueError(f"OTTT: the state must be of {len(self._stateful)} layers, got {len(state['kept'])}")
+        for layer, saved in zip(self._stateful, state["kept"]):
+            layer.state = saved
 
     @property
-    def _kept(self) -> list[_Weights | _Neurons]:
+    def _stateful(self) -> list[_Weights | _Neurons]:
         return [layer for layer in self._layers if isinstance(layer, (_Weights, _Neurons))]
 
 
 class _Weights:
-    """A layer with weights: what comes in reaches the result, its trace the weights."""
+    """A layer with weights: its output is of the input, the gradient of its weights of the input's trace."""
 
     def __init__(self, layer: nn.Module) -> None:
         inner = layer.layer if isinstance(layer, Time) else layer
@@ -143,16 +143,16 @@ class _Weights:
             )
         self.layer, self.inner = layer, inner
         self.neurons: nn.Module | None = None
-        self.kept: tuple[Tensor | None, float] | None = None  # the trace, and that of 1
+        self.state: tuple[Tensor | None, float] | None = None  # the traces of the input and of 1
 
     def __call__(self, x: Tensor) -> Tensor:
         trace, decay = x.detach(), 0.0
-        end, one = self.kept or (None, 0.0)
+        end, end_of_1 = self.state or (None, 0.0)
         if self.neurons is not None:
             decay = _decay(self.neurons)
             trace, end = ops.li(trace, end, decay=decay, decay_input=False)
-        of_1 = [one := decay * one + 1 for _ in range(len(x))]
-        self.kept = end, one
+        of_1 = [end_of_1 := decay * end_of_1 + 1 for _ in range(len(x))]
+        self.state = end, end_of_1
         ones = torch.tensor(of_1, dtype=x.dtype, device=x.device)
         arguments = self.layer, self.inner, x, trace, ones, self.inner.weight, self.inner.bias
         found: Tensor = _Traced.apply(*arguments)  # type: ignore[no-untyped-call]
@@ -160,7 +160,7 @@ class _Weights:
 
 
 class _Traced(torch.autograd.Function):
-    """``layer(x)``, whose weights have the gradient of ``layer(trace)``, and its bias that of ``ones`` times it."""
+    """``layer(x)`` with the gradients of ``layer(trace)`` for the weights and of ``ones * bias`` for the bias."""
 
     @staticmethod
     def forward(
@@ -198,30 +198,30 @@ class _Traced(torch.autograd.Function):
 
 
 class _Neurons:
-    """Neurons whose gradient stays within the step: each step of the sequence is one sample of a single step."""
+    """Neurons whose gradient stays within the step: the steps of the sequence run as samples of a single step."""
 
     def __init__(self, layer: LIF | IF | LI) -> None:
         self.layer = layer
-        self.kept: Tensor | None = None  # the membrane
+        self.state: Tensor | None = None  # the membrane
 
     def __call__(self, x: Tensor) -> Tensor:
         layer = self.layer
         seen, arguments = x.detach(), layer._arguments(x)
         if isinstance(layer, LI):
-            v_seq, end = ops.li(seen, self.kept, **arguments)
+            v_seq, end = ops.li(seen, self.state, **arguments)
         else:
             arguments |= {"return_state": True, "return_v_seq": True}
-            _, end, v_seq = layer.function(seen, self.kept, **arguments)
-        rest = torch.full_like(end, _rest(layer)) if self.kept is None else self.kept
+            _, end, v_seq = layer.function(seen, self.state, **arguments)
+        rest = torch.full_like(end, _rest(layer)) if self.state is None else self.state
         before = torch.cat([rest[None], v_seq[:-1]]).flatten(0, 1)
-        self.kept = end
+        self.state = end
         run = ops.li if isinstance(layer, LI) else layer.function
         found: Tensor = run(x.flatten(0, 1)[None], before, **arguments)[0].view_as(x)
         return found
 
 
 def _rest(layer: LIF | IF | LI) -> float:
-    """The membrane before the first step."""
+    """Return the membrane before the first step."""
     rest: Any = getattr(layer, "v_rest", None)
     if rest is None and not isinstance(layer, LI):
         rest = layer.v_reset

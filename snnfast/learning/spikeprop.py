@@ -53,20 +53,20 @@ class SpikePropDescent:
             raise ValueError(f"SpikePropDescent: minimum must be at most maximum, {maximum:g}, got {minimum:g}")
 
     def step(self, model: _Network, t_in: Tensor, target: Tensor) -> Tensor:
-        """Runs the network, changes its weights, and returns its answer from before the change.
+        """Run the network, update its weights, and return its outputs before the update.
 
         Args:
-            model: the network to train: all its parameters, so delays, too, if they are learned.
-            t_in: spike times of the inputs ``[in_features]`` or ``[B, in_features]``; -1 or ``inf`` for silent.
-            target: the times that the outputs should have, ``[out_features]`` or ``[B, out_features]``; an output with
-                ``inf`` changes nothing.
+            model: the network to train: all its parameters, including learned delays.
+            t_in: spike times of the inputs ``[in_features]`` or ``[B, in_features]``; -1 or ``inf`` for no spike.
+            target: desired times of the outputs, ``[out_features]`` or ``[B, out_features]``; an output with ``inf``
+                changes nothing.
 
         Returns:
-            the outputs' spike times before the change, shaped like ``target``. A silent output is ``inf``, and
+            the outputs' spike times before the update, shaped like ``target``. A silent output is ``inf``, and
             changes nothing, unless the model gives it a virtual time.
 
         Raises:
-            TypeError, ValueError: for arguments of wrong type, shape or range; nothing has changed then.
+            TypeError, ValueError: for arguments of wrong type, shape or range; nothing is changed then.
         """
         check.tensor("SpikePropDescent", "target", target)
         batch = t_in if t_in.dim() == 2 else t_in[None]
@@ -79,7 +79,7 @@ class SpikePropDescent:
         if bool(target.isnan().any()):
             raise ValueError("SpikePropDescent: target must be times, or inf, got NaN")
         with torch.no_grad():
-            # dE/dt of spike_time_squared_error: inf where a neuron is silent, which then does not count.
+            # dE/dt of spike_time_squared_error; inf where a neuron is silent, which does not count.
             error = (t - target.to(t)) / len(t)
             error.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
             for parameter, gradient in pull(error):
@@ -92,7 +92,7 @@ class SpikePropDescent:
         return t.detach().view(shape)
 
     def _run(self, model: _Network, batch: Tensor) -> tuple[Tensor, Callable[[Tensor], Gradients]]:
-        """The output times, and a function from their gradient to the parameters and theirs."""
+        """Return the output times, and a function from their gradient to parameters and their gradients."""
         if model.weights_only:
             t, pulls = model.untracked(batch)
             return t, lambda error: _back(pulls, error)

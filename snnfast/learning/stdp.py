@@ -16,11 +16,11 @@ from snnfast.reference.stdp import Reduction, Update
 
 
 class STDP:
-    """Lets the weights of a linear layer or a convolution learn from the spikes on both of its sides.
+    """STDP of the weights of a linear layer or a convolution, from the spikes before and after it.
 
-    The rule and how a batch counts are those of :func:`snnfast.ops.stdp_`: all samples see the same weights, and their
-    changes are summed or averaged. Traces go on from call to call until :meth:`reset`; the bias does not learn, and
-    there is no gradient.
+    Rules and batches work as in :func:`snnfast.ops.stdp_`: all samples see the same weights, and their changes are
+    summed or averaged. Traces continue from call to call until :meth:`reset`; the bias does not learn, and there is no
+    gradient.
 
     Example:
         >>> linear, neurons = nn.Linear(784, 100, bias=False), snnfast.nn.LIF()
@@ -30,29 +30,30 @@ class STDP:
         >>> learner.run(pre, post)                                   # or, once and for all:
         >>> handle = learner.listen(neurons)                         # every forward pass in training mode learns
 
-    Of an ``nn.Conv2d`` every place of its kernel is a sample: the spikes below the kernel are presynaptic, those of the
-    place postsynaptic, and all places change the same weights. ``norm`` is then for the weights of an output channel.
+    In an ``nn.Conv2d`` every position of the kernel is a sample: the spikes below the kernel are presynaptic, those of
+    the output there postsynaptic, and all positions change the same weights. ``norm`` then applies to the weights of
+    an output channel.
 
-    A rule of your own is a :class:`snnfast.plasticity.OwnRule`.
+    Write custom rules as :class:`snnfast.plasticity.OwnRule`.
 
-    A reward that depends on what the neurons did comes after their spikes: with a reward-modulated rule, passes build
-    up eligibility, and :meth:`reward` turns it into weight.
+    A reward that depends on the neurons' spikes comes after them: with a reward-modulated rule, passes build up
+    eligibility, and :meth:`reward` converts it into weight changes.
 
     Args:
         linear: an ``nn.Linear``, or an ``nn.Conv2d`` without groups whose padding is zeros; its weights must lie within
-            the bounds of ``rule``, which those that PyTorch draws do not: some are negative.
+            the bounds of ``rule``. PyTorch's initial weights do not: some are negative.
         rule: from :mod:`snnfast.plasticity`.
         dt: length of a step, ms.
         reduction: ``"sum"`` or ``"mean"`` over the batch.
         update: ``"step"`` or ``"sequence"``: after each step, or after each call.
         norm: sum of magnitudes to which the weights of every neuron are scaled after each call, also of :meth:`reward`;
-            None: they are not.
+            None: no scaling.
 
     Attributes:
         state: :class:`snnfast.ops.StdpState` after the last step, or None after :meth:`reset`.
 
     Raises:
-        TypeError, ValueError: for arguments of wrong type or range, now or by the first call.
+        TypeError, ValueError: for arguments of wrong type or range, here or in the first call.
     """
 
     state: StdpState | None
@@ -94,11 +95,11 @@ class STDP:
         self.state = None
 
     def reset(self) -> None:
-        """Forgets all spikes: traces and eligibility."""
+        """Forget all spikes: traces and eligibility."""
         self.state = None
 
     def run(self, pre: Tensor, post: Tensor, reward: float | Tensor | None = None) -> None:
-        """Learns from spikes ``pre`` ``[T, B, in_features]`` and ``post`` ``[T, B, out_features]``.
+        """Learn from spikes ``pre`` ``[T, B, in_features]`` and ``post`` ``[T, B, out_features]``.
 
         ``reward`` is a number, ``[T]`` or ``[T, B]``, for a reward-modulated rule only, where None means 0.
         """
@@ -107,7 +108,7 @@ class STDP:
         self._learn(pre, post, reward)
 
     def _learn(self, pre: Tensor, post: Tensor, reward: float | Tensor | None = None) -> None:
-        """Change the weights by spikes of a dense layer."""
+        """Update the weights by spikes of a dense layer."""
         weight = self.linear.weight
         w = weight if weight.dim() == 2 else weight.detach().reshape(len(weight), -1)
         if reward is None and self.rule.tau_eligibility is not None:
@@ -125,18 +126,18 @@ class STDP:
             norm=self.norm,
             validate=False,
         )
-        if w.data_ptr() != weight.data_ptr():  # a kernel that is channels-last
+        if w.data_ptr() != weight.data_ptr():  # w is a copy: the kernel is channels-last
             with torch.no_grad():
                 weight.copy_(w.view_as(weight))
 
     def _places(
         self, conv: nn.Conv2d, pre: Tensor, post: Tensor, reward: float | Tensor | None
     ) -> tuple[Tensor, Tensor, float | Tensor | None]:
-        """The places of a convolution as samples: spikes ``[T, B L, C K K]`` and ``[T, B L, O]``."""
+        """Return the positions of a convolution as samples: spikes ``[T, B L, C K K]`` and ``[T, B L, O]``."""
         check.shape("STDP", "pre", pre, ("T", "B", conv.in_channels, "H", "W"))
         steps, batch = pre.shape[:2]
-        how: Any = (conv.kernel_size, conv.dilation, conv.padding, conv.stride)
-        patches = functional.unfold(pre.flatten(0, 1).to(conv.weight.dtype), *how)  # [T B, C K K, L]
+        geometry: Any = (conv.kernel_size, conv.dilation, conv.padding, conv.stride)
+        patches = functional.unfold(pre.flatten(0, 1).to(conv.weight.dtype), *geometry)  # [T B, C K K, L]
         wanted = (steps, batch, conv.out_channels)
         if post.dim() != 5 or post.shape[:3] != wanted or post[0, 0, 0].numel() != patches.shape[2]:
             raise ValueError(
@@ -150,7 +151,7 @@ class STDP:
         return before, post.flatten(3).transpose(2, 3).reshape(steps, batch * places, -1), reward
 
     def step(self, pre: Tensor, post: Tensor, reward: float | Tensor | None = None) -> None:
-        """One step of :meth:`run`: ``pre`` ``[B, in_features]``, ``post`` ``[B, out_features]``, ``reward`` ``[B]``."""
+        """Run a single step: ``pre`` ``[B, in_features]``, ``post`` ``[B, out_features]``, ``reward`` ``[B]``."""
         dims, shape = (2, "[B, N]") if isinstance(self.linear, nn.Linear) else (4, "[B, C, H, W]")
         for name, value in (("pre", pre), ("post", post)):
             if value.dim() != dims:
@@ -160,9 +161,9 @@ class STDP:
         self.run(pre[None], post[None], reward)
 
     def reward(self, reward: float | Tensor) -> None:
-        """Turns eligibility into weight, as if ``reward`` had come with the last step; a number or ``[B]``.
+        """Convert eligibility into weight changes, as if ``reward``, a number or ``[B]``, had come with the last step.
 
-        With ``norm`` the weights have been scaled before, by the last call, and are scaled again.
+        With ``norm`` the last call has scaled the weights; this scales them again.
         """
         if self.state is None or self.state.eligibility is None:
             raise ValueError("STDP: reward needs eligibility: a reward-modulated rule, and spikes since the last reset")
@@ -180,17 +181,16 @@ class STDP:
         scale = 1 / max(batch, 1) if self.reduction == "mean" else 1.0
         w.add_(change, alpha=scale).clamp_(self.rule.w_min, self.rule.w_max)
         weight.copy_(w.view_as(weight))
-        if self.norm is not None:  # which a call of no steps scales to, too
+        if self.norm is not None:  # a call without steps only scales
             n_post, n_pre = w.shape
             self._learn(w.new_zeros((0, batch, n_pre)), w.new_zeros((0, batch, n_post)))
 
     def listen(self, neurons: nn.Module) -> Listening:
-        """Learns in every forward pass of ``neurons`` in training mode, from the last input of ``linear``.
+        """Learn in every forward pass of ``neurons`` in training mode, from the last input of ``linear``.
 
-        ``neurons`` gives spikes ``[T, B, out_features]``, alone or first in a tuple, and ``linear`` must have been
-        given spikes ``[T, B, in_features]`` before, alone or in :class:`snnfast.nn.Time`. ``remove()`` of the returned
-        handle ends it. A deep copy of a network that holds both learns for itself, as this one does; so does one that
-        is pickled and loaded.
+        ``neurons`` returns spikes ``[T, B, out_features]``, alone or first in a tuple; ``linear``, alone or in
+        :class:`snnfast.nn.Time`, must have received spikes ``[T, B, in_features]`` before. ``remove()`` of the returned
+        handle ends learning. A deep or unpickled copy of a network that holds both learns independently.
         """
         return Listening(self, neurons)
 
@@ -199,7 +199,7 @@ class STDP:
 
 
 class Listening:
-    """The hooks of :meth:`STDP.listen`: its methods, since a function inside a function cannot be copied or pickled."""
+    """The hooks of :meth:`STDP.listen`, as methods because nested functions cannot be copied or pickled."""
 
     def __init__(self, learner: STDP, neurons: nn.Module) -> None:
         self._learner = learner
@@ -210,7 +210,7 @@ class Listening:
         )
 
     def remove(self) -> None:
-        """Ends learning by forward passes."""
+        """End learning by forward passes."""
         for handle in self.handles:
             handle.remove()
 
@@ -222,5 +222,5 @@ class Listening:
             pre, post = self._heard, output[0] if isinstance(output, tuple) else output
             self._heard = None
             if pre.dim() in (2, 4) and len(pre) == math.prod(post.shape[:2]):
-                pre = pre.unflatten(0, post.shape[:2])  # Time folds it
+                pre = pre.unflatten(0, post.shape[:2])  # Time folds steps into the batch
             self._learner.run(pre, post)

@@ -1,4 +1,4 @@
-"""Layers of leaky integrate-and-fire neurons that are simulated by exact events: spike times in, spike times out."""
+"""Layers of leaky integrate-and-fire neurons simulated by exact events: spike times in, spike times out."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Synapses(nn.Module):
         self.weight = nn.Parameter(torch.empty(self.out_features, self.in_features))
 
     def reset_parameters(self, low: float = -0.5, high: float = 1.0) -> None:
-        """Draws the weights uniformly between ``low`` and ``high``, times 8 / (I times the peak of a weight of 1)."""
+        """Draw the weights uniformly between ``low`` and ``high``, times 8 / (I times the peak of a weight of 1)."""
         ratio = self.tau_syn / self.tau_mem
         exponent = 1.0 if ratio == 1 else math.log(ratio) / (ratio - 1)
         scale = 8 * math.exp(exponent) / self.in_features  # a weight of 1 reaches exp(-exponent)
@@ -54,7 +54,7 @@ class EventProp(_Synapses):
         tau_mem v' = i - v        tau_syn i' = -i        i += weight when a spike arrives
         a spike where v reaches v_threshold, then v = 0
 
-    by :func:`snnfast.ops.eventprop`, which says how the gradients are made and bounded. Times are in milliseconds.
+    Computed by :func:`snnfast.ops.eventprop`, which documents the gradients and their bound. Times are in milliseconds.
 
     Args:
         in_features: inputs I.
@@ -68,7 +68,7 @@ class EventProp(_Synapses):
         v_threshold: threshold, positive.
         t_max: end of the simulation.
         max_spikes: the most spikes of a neuron.
-        stops: a neuron fires no more after ``max_spikes`` spikes; otherwise that is an error.
+        stops: a neuron fires no more after ``max_spikes`` spikes; otherwise more spikes raise an error.
         slope_min: least slope at a spike in the gradient, in units of ``v_threshold / tau_mem``.
         validate: let the op check values; on CUDA that waits for the device.
 
@@ -135,7 +135,7 @@ class EventProp(_Synapses):
         self.reset_parameters()
 
     def reset_parameters(self, low: float = -0.5, high: float = 1.0) -> None:
-        """Draws the weights uniformly between ``low`` and ``high``, scaled; those of recurrence around 0."""
+        """Draw the weights uniformly between ``low`` and ``high``, scaled, and the recurrent weights around 0."""
         super().reset_parameters(low * self.v_threshold, high * self.v_threshold)
         if self.weight_rec is not None:
             bound = 0.1 * float(self.weight.detach().abs().max()) * self.in_features / self.out_features
@@ -143,15 +143,15 @@ class EventProp(_Synapses):
                 self.weight_rec.uniform_(-bound, bound)
 
     def forward(self, t: Tensor, return_u_max: bool = False) -> Any:
-        """Spike times ``[B, I]`` or ``[B, I, S]`` -> ``[B, N, max_spikes]``, in milliseconds; inf after the last.
+        """Map spike times ``[B, I]`` or ``[B, I, S]`` to ``[B, N, max_spikes]``, in milliseconds; inf after the last.
 
-        With ``return_u_max`` ``(times, u_max)``: also the largest potential of each silent neuron, ``[B, N]``, which
-        has a gradient; see :func:`snnfast.loss.revival`.
+        With ``return_u_max`` return ``(times, u_max)``: also the largest potential of each silent neuron, ``[B, N]``,
+        which has a gradient; see :func:`snnfast.loss.revival`.
         """
         return self._run(t, self.max_spikes, self.stops, return_u_max)
 
     def first_times(self, t: Tensor) -> Tensor:
-        """First spike times ``[B, N]`` alone, of neurons that then stop."""
+        """Return the first spike times ``[B, N]`` of neurons that stop after them."""
         times: Tensor = self._run(t, 1, True, False)
         return times[..., 0]
 
@@ -189,12 +189,12 @@ class EventProp(_Synapses):
 
 
 class EventReadout(_Synapses):
-    """Leaky integrators that do not fire: spike times in, one score a neuron out.
+    """Leaky integrators that do not fire: spike times in, one score per neuron out.
 
     Args:
         in_features: inputs I.
         out_features: neurons N, such as classes.
-        readout: ``"max"``, the largest potential until ``t_max``, at least 0; or ``"mean"``, that over the time from 0
+        readout: ``"max"``, the largest potential until ``t_max``, at least 0; or ``"mean"``, the mean potential from 0
             to ``t_max``, in closed form.
         tau_mem: time constant of the potential.
         tau_syn: time constant of the current; may equal ``tau_mem``.
@@ -231,16 +231,16 @@ class EventReadout(_Synapses):
         self.reset_parameters()
 
     def forward(self, t: Tensor) -> Tensor:
-        """Spike times ``[B, I]`` or ``[B, I, S]`` -> scores ``[B, N]``."""
+        """Map spike times ``[B, I]`` or ``[B, I, S]`` to scores ``[B, N]``."""
         if self.readout == "max":
             constants = {"v_threshold": None, "max_spikes": 1, **self._constants()}
             _, u_max = ops.eventprop(t, self.weight, return_u_max=True, validate=self.validate, **constants)
             return u_max  # type: ignore[no-any-return]
         check.shape("EventReadout", "t", t, ("B", self.in_features, "S"), ("B", self.in_features))
-        left = (self.t_max - (t if t.dim() == 3 else t[..., None])).clamp(min=0)
-        # The integral of v' is v, so that of v is the charge less what is left in v.
-        charge = self.tau_syn * -torch.expm1(-left / self.tau_syn)
-        charge = charge - self.tau_mem * response(self.tau_mem, self.tau_syn, left)
+        remaining = (self.t_max - (t if t.dim() == 3 else t[..., None])).clamp(min=0)
+        # tau_mem v' = i - v: the integral of v is that of i less tau_mem times the final v.
+        charge = self.tau_syn * -torch.expm1(-remaining / self.tau_syn)
+        charge = charge - self.tau_mem * response(self.tau_mem, self.tau_syn, remaining)
         return charge.sum(2) @ self.weight.T / self.t_max
 
     def extra_repr(self) -> str:
@@ -249,9 +249,9 @@ class EventReadout(_Synapses):
 
 
 def delay_bounds(layer: str, delay_range: tuple[float, float]) -> tuple[float, float]:
-    """The least and the longest delay that ``layer`` draws, checked."""
-    two = isinstance(delay_range, Sequence) and not isinstance(delay_range, str)
-    if not two or len(delay_range) != 2:
+    """Check and return the shortest and the longest delay that ``layer`` draws."""
+    is_sequence = isinstance(delay_range, Sequence) and not isinstance(delay_range, str)
+    if not is_sequence or len(delay_range) != 2:
         raise TypeError(f"{layer}: delay_range must be two times, got {delay_range!r}")
     low, high = (check.number(layer, "delay_range", v) for v in delay_range)
     if not 0 <= low <= high:

@@ -1,4 +1,4 @@
-"""How a call of :func:`snnfast.ops.eventprop` reaches its kernels: its arguments, and fakes."""
+"""The call of the kernels of :func:`snnfast.ops.eventprop`: arguments, gradients and fakes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def eventprop(op: str, call: EventPropCall) -> Any:
 
 
 def register(namespace: str) -> None:
-    """Makes the kernels in ``namespace`` traceable without data, differentiable, and usable under ``torch.vmap``."""
+    """Make the kernels in ``namespace`` traceable without data, differentiable, and usable under ``torch.vmap``."""
 
     def forward(*flat: Any) -> tuple[Tensor, ...]:
         call = unflatten(EventPropCall, flat)

@@ -15,7 +15,7 @@ from .spikeprop import DTYPES, look_at_delays, look_at_silence, look_at_times
 
 
 class EventPropCall(NamedTuple):
-    """See :func:`eventprop`; ``arrivals`` are its times plus delays, and ``v_threshold`` is inf for none."""
+    """Arguments of :func:`eventprop`; ``arrivals`` are its times plus delays, ``v_threshold`` inf without firing."""
 
     arrivals: Tensor  # [B, I, S], or [B, N, I, S] with delays of each synapse
     w: Tensor
@@ -34,7 +34,7 @@ class EventPropCall(NamedTuple):
 
 
 class _Passed(NamedTuple):
-    """Factors of potential and current after a time, and the potential by then of a current of 1."""
+    """Decay factors of potential and current over a time, and the potential that a current of 1 causes by then."""
 
     mem: Tensor
     syn: Tensor
@@ -42,7 +42,7 @@ class _Passed(NamedTuple):
 
 
 def response(tau_mem: float, tau_syn: float, s: Tensor) -> Tensor:
-    """Potential at times ``s`` after a current of 1, at rest before."""
+    """Return the potential at times ``s`` after a current of 1 that meets a neuron at rest."""
     slow, apart = torch.exp(-s / max(tau_mem, tau_syn)), abs(1 / tau_syn - 1 / tau_mem)
     if not apart:
         return s / tau_mem * slow
@@ -55,7 +55,7 @@ def _after(a: EventPropCall, s: Tensor) -> _Passed:
 
 
 def _top(a: EventPropCall, v: Tensor, i: Tensor) -> Tensor:
-    """Time after which the potential is highest, where it rises: there it equals the current."""
+    """Return the time until the highest potential, where it rises; at its maximum it equals the current."""
     difference = a.tau_mem - a.tau_syn
     scale = v * difference + i * a.tau_syn
     x = (i - v) / torch.where(scale > 0, scale, 1.0)
@@ -65,7 +65,7 @@ def _top(a: EventPropCall, v: Tensor, i: Tensor) -> Tensor:
 
 
 def _crossing(a: EventPropCall, v: Tensor, i: Tensor, length: Tensor) -> Tensor:
-    """Time to the first crossing within ``length`` ``[B]``, by bisection; inf if there is none."""
+    """Return the time to the first crossing within ``length`` ``[B]``, by bisection; inf if there is none."""
     rises = (i > a.v_threshold) & (v < a.v_threshold)
     if not bool((rises | (v >= a.v_threshold)).any()):
         return torch.full_like(v, math.inf)
@@ -75,7 +75,7 @@ def _crossing(a: EventPropCall, v: Tensor, i: Tensor, length: Tensor) -> Tensor:
         return v * d.mem + i * d.response
 
     whole = length[:, None].expand_as(v)
-    # At the end it is above, or it may have come and gone.
+    # Either the end is above the threshold, or the maximum before it may be.
     last = torch.where(potential(whole) >= a.v_threshold, whole, _top(a, v, i).minimum(whole))
     crosses = rises & (potential(last) >= a.v_threshold)
     low, high = torch.zeros_like(v), last
@@ -84,34 +84,34 @@ def _crossing(a: EventPropCall, v: Tensor, i: Tensor, length: Tensor) -> Tensor:
         above = potential(middle) >= a.v_threshold
         low, high = torch.where(above, low, middle), torch.where(above, middle, high)
     found = torch.where(crosses, high, math.inf)
-    return torch.where(v >= a.v_threshold, 0.0, found)  # by rounding
+    return torch.where(v >= a.v_threshold, 0.0, found)  # at or above the threshold by rounding
 
 
 def _eventprop(a: EventPropCall) -> tuple[Tensor, Tensor, Tensor]:
-    """Spike times, largest potentials and slopes.
+    """Return spike times, largest potentials and slopes.
 
-    The state is that at constant times, detached. An event at a time that has a gradient changes it to first order: if
-    an arrival comes ``d`` later, then the current is ``w d / tau_syn`` higher now and the potential ``w d / tau_mem``
-    lower; if a neuron is reset ``d`` later, then its potential is ``i d / tau_mem`` lower.
+    The state is that at constant, detached event times. A time with a gradient changes it to first order: if an arrival
+    comes ``d`` later, then after it the current is ``w d / tau_syn`` higher and the potential ``w d / tau_mem`` lower;
+    if a neuron is reset ``d`` later, then its potential is ``i d / tau_mem`` lower.
     """
     (samples, neurons), spikes = (a.arrivals.shape[0], a.w.shape[0]), a.max_spikes
     per_row = a.arrivals.shape[-2] * a.arrivals.shape[-1]
     times, order = a.arrivals.flatten(1).sort(dim=1, stable=True)
     learned = [x for x in (a.arrivals, a.w, a.w_rec, a.delays_rec) if x is not None]
-    nothing = torch.cat([x.flatten()[:0] for x in learned]).sum()  # has their gradients, which are zero
-    v = i = nothing.expand(samples, neurons)
-    t_out = v.new_full((samples, neurons, spikes), math.inf) + nothing
+    zero = torch.cat([x.flatten()[:0] for x in learned]).sum()  # connects all results to the graph
+    v = i = zero.expand(samples, neurons)
+    t_out = v.new_full((samples, neurons, spikes), math.inf) + zero
     slopes, u_max = t_out.detach(), v
     under_way = v.new_full((samples, neurons, spikes, neurons), math.inf)  # arrivals of spikes
     t = v.new_zeros(samples)
     at, count = t.long(), torch.zeros_like(v, dtype=torch.long)
     running, full = torch.ones_like(t, dtype=torch.bool), torch.zeros_like(v, dtype=torch.bool)
-    each, last = torch.arange(samples, device=t.device), times.shape[1] - 1
+    row, last = torch.arange(samples, device=t.device), times.shape[1] - 1
     never = torch.full_like(t, math.inf)
     while bool(running.any()):
         of_input, of_spike, spike = never, never, at
         if last >= 0:
-            of_input = torch.where(at <= last, times[each, at.clamp(max=last)], math.inf)
+            of_input = torch.where(at <= last, times[row, at.clamp(max=last)], math.inf)
         if a.delays_rec is not None and under_way.numel():
             of_spike, spike = under_way.flatten(1).min(1)
         first_input = of_input <= of_spike
@@ -124,29 +124,29 @@ def _eventprop(a: EventPropCall) -> tuple[Tensor, Tensor, Tensor]:
         first = s.amin(1) if neurons else never
         fires = running & (first <= end - t)
         fired = fires[:, None] & (s == first[:, None])
-        now = torch.where(fires, (t + first).minimum(end), end)
+        t_end = torch.where(fires, (t + first).minimum(end), end)
 
-        d = _after(a, (now - t)[:, None])
-        v_now, i_now = v * d.mem + i * d.response, i * d.syn
-        rise = ((i_now - v_now) / a.tau_mem).detach()
+        d = _after(a, (t_end - t)[:, None])
+        v_end, i_end = v * d.mem + i * d.response, i * d.syn
+        rise = ((i_end - v_end) / a.tau_mem).detach()
         guard = rise.clamp(min=a.slope_min * a.v_threshold / a.tau_mem)
-        time = now[:, None] - (v_now - v_now.detach()) / guard
-        moved = torch.where(fired, time - now[:, None], 0.0)
+        time = t_end[:, None] - (v_end - v_end.detach()) / guard
+        moved = torch.where(fired, time - t_end[:, None], 0.0)
         # The end of a rise moves with the arrival that ends it.
         ending = torch.where(comes & ~fires, arrival - arrival.detach(), 0.0)
         if a.w_rec is not None and a.delays_rec is None and neurons:
             of_first = moved.gather(1, fired.byte().argmax(1, keepdim=True))[:, 0]
             ending = torch.where(fires, of_first, ending)
         silent = running[:, None] & (count == 0) & ~fired
-        u_max = _highest(a, v, i, v_now, i_now, now - t, ending, u_max, silent)
+        u_max = _highest(a, v, i, v_end, i_end, t_end - t, ending, u_max, silent)
 
         full = full | (fired & (count >= spikes))
         places = fired[:, :, None] & (count[:, :, None] == torch.arange(spikes, device=t.device))
         t_out = torch.where(places, time[:, :, None], t_out)
         slopes = torch.where(places, rise.clamp(min=0)[:, :, None], slopes)
         count = count + fired
-        v = torch.where(fired, -i_now.detach() * moved / a.tau_mem, v_now)
-        i = i_now
+        v = torch.where(fired, -i_end.detach() * moved / a.tau_mem, v_end)
+        i = i_end
         if a.w_rec is not None and a.delays_rec is None:
             v = v - torch.where(fired, moved, 0.0) @ a.w_rec.T / a.tau_mem
             i = i + torch.where(fired, 1 + moved / a.tau_syn, 0.0) @ a.w_rec.T
@@ -154,9 +154,9 @@ def _eventprop(a: EventPropCall) -> tuple[Tensor, Tensor, Tensor]:
             reached = time[:, :, None, None] + a.delays_rec.T[:, None]
             under_way = torch.where(places[..., None], reached, under_way)
 
-        # One arrival a sample.
+        # Deliver one arrival per sample.
         arrives = comes & ~fires
-        number = (order[each, at.clamp(max=last)] if last >= 0 else torch.zeros_like(at)) % max(times.shape[1], 1)
+        number = (order[row, at.clamp(max=last)] if last >= 0 else torch.zeros_like(at)) % max(times.shape[1], 1)
         weight = torch.zeros_like(v)
         if last >= 0:
             weight = a.w[:, number % per_row // a.arrivals.shape[-1]].T
@@ -168,15 +168,15 @@ def _eventprop(a: EventPropCall) -> tuple[Tensor, Tensor, Tensor]:
             source, target = spike // (spikes * neurons), spike % neurons
             from_spike = torch.nn.functional.one_hot(target, neurons) * a.w_rec[target, source, None]
             weight = torch.where(first_input[:, None], weight, from_spike.to(weight.dtype))
-            reached_now = torch.nn.functional.one_hot(spike, neurons * spikes * neurons).bool()
-            reached_now &= (arrives & ~first_input)[:, None]
-            under_way = torch.where(reached_now.view_as(under_way), math.inf, under_way)
+            delivered = torch.nn.functional.one_hot(spike, neurons * spikes * neurons).bool()
+            delivered &= (arrives & ~first_input)[:, None]
+            under_way = torch.where(delivered.view_as(under_way), math.inf, under_way)
         weight = torch.where(arrives[:, None], weight, 0.0)
         later = torch.where(arrives, arrival - arrival.detach(), 0.0)[:, None]
         v = v - weight * later / a.tau_mem
         i = i + weight * (1 + later / a.tau_syn)
         at = at + (arrives & first_input)
-        t = torch.where(running, now, t)
+        t = torch.where(running, t_end, t)
         running = running & (fires | comes)
         if a.w_rec is not None:
             running = running & ~full.any(1)
@@ -199,7 +199,7 @@ def _highest(
     u_max: Tensor,
     silent: Tensor,
 ) -> Tensor:
-    """The largest potential so far; the interval ends ``ending`` later than at its constant end."""
+    """Return the largest potential so far; the interval ends ``ending`` later than its constant end."""
     rises = silent & (i > v) & (i > 0)
     inside = i_end < v_end
     at = _top(a, v.detach(), i.detach()).minimum(length[:, None])
@@ -227,12 +227,12 @@ def result_of(call: EventPropCall, outputs: tuple[Tensor, Tensor, Tensor]) -> An
             fires = call.v_threshold < math.inf
             learns = fires and recorded and torch.is_grad_enabled() and not call.return_u_max
             look_at_silence(call, learns, "eventprop")
-    asked = [t_out]
+    returned = [t_out]
     if call.return_u_max:
-        asked.append(u_max)
+        returned.append(u_max)
     if call.return_slope:
-        asked.append(slope)
-    return tuple(asked) if len(asked) > 1 else t_out
+        returned.append(slope)
+    return tuple(returned) if len(returned) > 1 else t_out
 
 
 @reference_op(_eventprop, result_of)
@@ -359,8 +359,10 @@ def eventprop(
     )
 
 
-def _delays(name: str, delays: Tensor, one: tuple[int, ...], two: tuple[int, ...], t_in: Tensor, looks: bool) -> None:
-    check.shape("eventprop", name, delays, one, two)
+def _delays(
+    name: str, delays: Tensor, by_source: tuple[int, ...], by_synapse: tuple[int, ...], t_in: Tensor, looks: bool
+) -> None:
+    check.shape("eventprop", name, delays, by_source, by_synapse)
     check.beside("eventprop", name, delays, "t_in", t_in)
     if looks:
         look_at_delays("eventprop", name, delays)

@@ -1,4 +1,4 @@
-// Leaky integrate-and-fire neurons in whole numbers of 32 bits.
+// Leaky integrate-and-fire neurons in 32-bit integers.
 #pragma once
 #include <cstdint>
 
@@ -6,25 +6,25 @@
 
 namespace snnfast {
 
-constexpr int32_t kMostWholeCurrent = 1 << 29;  // of x gain, and of a bias
+constexpr int32_t kMostWholeCurrent = 1 << 29;  // largest magnitude of x * gain, and of a bias
 constexpr int32_t kMostWholeMembrane = (1 << 30) - 1;
 constexpr int32_t kWholeDecay = 1 << 15;  // a decay of 1
 
-// Neuron n is of channel n / inner % channels.
+// Neuron n belongs to channel n / inner % channels.
 struct IntegerLif {
   int64_t T, N, channels, inner;
-  const int32_t* x;  // step t at x + t time_stride
+  const int32_t* x;  // step t starts at x + t * time_stride
   int64_t time_stride;
-  const int32_t *v, *gain, *bias;  // v [N], or null: 0
+  const int32_t *v, *gain, *bias;  // v: [N], or null for 0
   const int32_t* most;             // [channels]: largest magnitude of x
   int32_t decay, threshold, v_reset, limit;
-  Reset reset;  // none: y has the membranes, int32, else the spikes, int8
+  Reset reset;  // none: y holds int32 membranes, else int8 spikes
   void* y;
   int32_t* v_out;
 };
 
 struct IntegerLifFound {
-  int64_t saturated, beyond;  // neurons and steps whose membrane was cut; whose current was too large
+  int64_t saturated, beyond;  // number of clamped membranes; number of currents that were too large
 };
 
 }  // namespace snnfast

@@ -1,4 +1,4 @@
-// A linear map of inputs most of which are 0: sums of the rows of a table whose input is not 0.
+// A linear map of sparse inputs: sums of the rows of a table whose input is not 0.
 #pragma once
 #include <cstdint>
 
@@ -6,26 +6,26 @@
 
 namespace snnfast {
 
-// to: bit r % 64 of word r / 64 of a row of its own is row r's, for each input of `of`.
+// Transposed bits: `to` has a row per input of `of`, whose word r / 64 holds row r in bit r % 64.
 struct SpikeTranspose {
   SpikeBits of;
-  int64_t words;  // of a row of `to`
+  int64_t words;  // words of a row of `to`
   uint64_t* to;
 };
 
-// The events of a sum, listed for each of its results, which are the rows of the bits. Lists are cut where the index of
-// an event passes a multiple of `chunk`: list (n, c) has the events [starts[n chunks + c], starts[n chunks + c + 1]).
+// Lists of the events of each result; a result is a row of the bits. A list ends where the index of an event passes a
+// multiple of `chunk`: list (n, c) has the events [starts[n chunks + c], starts[n chunks + c + 1]).
 struct SpikeLists {
   SpikeBits of;
-  int64_t x_row, x_column;  // strides of its x
+  int64_t x_row, x_column;  // strides of x
   int64_t chunk, chunks;
-  int64_t* starts;   // first the number of events of each list
-  int32_t* indices;  // of an event within its chunk
-  void* values;      // of an event, in the type of sums; null where all are 1
+  int64_t* starts;   // at first the number of events of each list
+  int32_t* indices;  // index of an event within its chunk
+  void* values;      // value of an event, in the type of sums; null if all are 1
 };
 
 // result[n, o] = bias[o] + the sum over the events e of n, in their order, of values[e] source[index of e, o].
-// In blocks: the sum of each list by itself, then their sum, whose error does not grow with the events of a list.
+// in_blocks: sum each list separately, then add these sums: the error grows less with the number of events.
 struct SpikeSums {
   bool in_blocks;
   int64_t N, K, O;
@@ -51,16 +51,15 @@ struct FewOutputs {
   void* grad_x;  // all contiguous
 };
 
-// Inputs of int8 weights, at most, and the largest bias: sums fit in 32 bits.
+// Largest number of inputs of int8 weights, and largest bias, for which sums fit in 32 bits.
 constexpr int64_t kMostWholeInputs = 65535, kMostWholeBias = int64_t{1} << 30;
 
 constexpr int64_t kSpikeBlock = 256;   // bytes of a row of the table that are summed in registers
 constexpr int64_t kSpikeChunk = 1024;  // rows of the table: with the block's bytes 256 KiB, in every second-level cache
 constexpr int64_t kSpikeTile = 1024;   // results that are summed before they are written in another type or order
 
-// Gains that are measured, for processors with AVX2 or AVX-512 (docs/ops/spike_linear.md). What a product of matrices
-// costs by multiplications and, where outputs are few, by inputs; and sums of rows by events, additions and what they
-// copy first.
+// A cost model from measurements on processors with AVX2 and AVX-512 (docs/ops/spike_linear.md). A matrix product costs
+// its multiplications and, with few outputs, its inputs; sums by events cost their additions and the copies before.
 inline bool spikes_by_events(int64_t nonzeros, int64_t rows, int64_t inputs, int64_t outputs, Dtype dtype,
                              bool in_place) {
   const int64_t lanes = dtype == Dtype::f64 ? 8 : 16;

@@ -10,7 +10,7 @@ constexpr int64_t kBlock = kNeuronBlock;
 template <Reset R>
 void block(const IntegerLif& a, int64_t n0, int64_t m, IntegerLifFound* found) {
   alignas(64) int32_t v[kBlock], gain[kBlock], bias[kBlock], most[kBlock];
-  int64_t c = n0 / a.inner % a.channels, left = a.inner - n0 % a.inner;  // of this channel
+  int64_t c = n0 / a.inner % a.channels, left = a.inner - n0 % a.inner;  // neurons left in this channel
   for (int64_t i = 0; i < m; i++) {
     const int32_t given = a.v ? a.v[n0 + i] : 0;
     v[i] = given > a.limit ? a.limit : given < -a.limit ? -a.limit : given;
@@ -28,7 +28,7 @@ void block(const IntegerLif& a, int64_t n0, int64_t m, IntegerLifFound* found) {
     for (int64_t i = 0; i < m; i++) {
       const int32_t in = x[i] > most[i] ? most[i] : x[i] < -most[i] ? -most[i] : x[i];
       beyond += in != x[i];
-      // v decay / 2^15 to the next lower whole number; no part has more than 32 bits
+      // floor(v * decay / 2^15) in two parts, neither of which exceeds 32 bits
       const int32_t h = (v[i] >> 15) * a.decay + ((v[i] & 32767) * a.decay >> 15) + in * gain[i] + bias[i];
       const int32_t cut = h > a.limit ? a.limit : h < -a.limit ? -a.limit : h;
       saturated += cut != h;
@@ -51,7 +51,7 @@ void blocks(const IntegerLif& a, int64_t begin, int64_t end, IntegerLifFound* fo
 
 }  // namespace
 
-// The neurons [begin, end); adds to `found`.
+// Runs the neurons [begin, end) and adds to `found`.
 void integer_lif(const IntegerLif& a, int64_t begin, int64_t end, IntegerLifFound* found) {
   switch (a.reset) {
     case Reset::hard: return blocks<Reset::hard>(a, begin, end, found);

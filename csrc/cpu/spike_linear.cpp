@@ -10,8 +10,7 @@ namespace {
 
 // ---- lists
 
-// Bit i of word r becomes bit r of word i: blocks of 32 by 32 bits change places, then those of 16 within them, and so
-// on.
+// Transposes bits, bit i of word r to bit r of word i: swaps blocks of 32 by 32 bits, then of 16 by 16 in them, etc.
 inline void transpose_bits(uint64_t* square) {
   uint64_t mask = 0xffffffff;
   for (int64_t size = 32; size; size /= 2, mask ^= mask << size)
@@ -26,7 +25,7 @@ inline void transpose_bits(uint64_t* square) {
 template <class C, class T>
 void lists_of(const SpikeLists& a, int64_t begin, int64_t end) {
   const int64_t chunk_words = a.chunk / 64;
-  const int32_t* const limit = a.indices + a.starts[end * a.chunks];  // what comes after it another thread writes
+  const int32_t* const limit = a.indices + a.starts[end * a.chunks];  // another thread writes beyond it
   for (int64_t r = begin; r < end; r++) {
     int32_t* out = a.indices + a.starts[r * a.chunks];
     for (int64_t w = 0; w < a.of.words; w++) {
@@ -49,7 +48,7 @@ void lists_of(const SpikeLists& a, int64_t begin, int64_t end) {
 
 // ---- sums
 
-// A block of rows as they are summed: [K, width], zeros after the last output.
+// Copies a block of rows in the type of sums: [K, width], with zeros after the last output.
 template <class C, class T>
 void pack(const SpikeSums& a, int64_t k0, int64_t k1, int64_t o0, int64_t width, C* table) {
   const T* source = static_cast<const T*>(a.source) + k0 * a.source_row + o0 * a.source_column;
@@ -83,9 +82,8 @@ struct Registers {
   static constexpr int value = n;
 };
 
-// Sums of V registers of a block, for the results [n0, n1) in chunk c. Those before are `from`, every `from_stride`:
-// this chunk's go on from there, or in blocks are added to them. R results are summed side by side: one alone waits for
-// each of its additions.
+// Sums V registers of a block for the results [n0, n1) in chunk c. `from` has the sums of earlier chunks: this chunk
+// continues them, or is added to them (in_blocks). R results are interleaved to hide the latency of additions.
 template <class C, int V, int R, bool kScaled, class S>
 void sum_rows(const SpikeSums& a, int64_t c, int64_t n0, int64_t n1, const S* table, int64_t stride, const C* from,
               int64_t from_stride, C* to, int64_t to_stride) {
@@ -145,7 +143,7 @@ void sum_block(const SpikeSums& a, int64_t c, int64_t n0, int64_t n1, const S* t
   }
 }
 
-// Sums as the result has them: in its dtype, and its order.
+// Writes sums in the dtype and the layout of the result.
 template <class C, class T>
 void write(const SpikeSums& a, int64_t n0, int64_t n1, int64_t o0, int64_t used, const C* sums, int64_t width) {
   T* result = static_cast<T*>(a.result) + n0 * a.result_row + o0 * a.result_column;
@@ -170,7 +168,7 @@ void write(const SpikeSums& a, int64_t n0, int64_t n1, int64_t o0, int64_t used,
   }
 }
 
-// C: of sums, T: of the source, R: of bias and result.
+// Types: C of sums, T of the source, R of bias and result.
 template <class C, class T, class R = T>
 void sums_of(const SpikeSums& a, int64_t block, int64_t begin, int64_t end, char* scratch) {
   constexpr int64_t kBlock = kSpikeBlock / sizeof(C), kLanes = Vectors<C>::kLanes;
@@ -210,7 +208,7 @@ void sums_of(const SpikeSums& a, int64_t block, int64_t begin, int64_t end, char
 
 // ---- the gradient of the inputs of few outputs
 
-// R rows of V registers, from input i on.
+// Computes V registers of R rows, from input i on.
 template <class C, int R, int V>
 inline void grad_inputs(const FewOutputs& a, int64_t r, int64_t i) {
   using Vector = typename Vectors<C>::Type;
@@ -253,7 +251,7 @@ void grad_of_few(const FewOutputs& a, int64_t begin, int64_t end) {
 
 }  // namespace
 
-// The inputs in the words [begin, end) as rows.
+// Transposes the inputs of the words [begin, end).
 void spike_transpose(const SpikeTranspose& a, int64_t begin, int64_t end) {
   for (int64_t w = begin; w < end; w++)
     for (int64_t t = 0; t < a.words; t++) {
@@ -265,7 +263,7 @@ void spike_transpose(const SpikeTranspose& a, int64_t begin, int64_t end) {
     }
 }
 
-// How many events the lists of the rows [begin, end) have.
+// Counts the events of the lists of the rows [begin, end).
 void spike_counts(const SpikeLists& a, int64_t begin, int64_t end) {
   const int64_t chunk_words = a.chunk / 64;
   for (int64_t r = begin; r < end; r++)
@@ -277,7 +275,7 @@ void spike_counts(const SpikeLists& a, int64_t begin, int64_t end) {
     }
 }
 
-// The lists of the rows [begin, end).
+// Fills the lists of the rows [begin, end).
 void spike_lists(const SpikeLists& a, int64_t begin, int64_t end) {
   if (a.of.bytes) return lists_of<int32_t, int8_t>(a, begin, end);  // bool has no values
   switch (a.of.dtype) {
@@ -288,7 +286,7 @@ void spike_lists(const SpikeLists& a, int64_t begin, int64_t end) {
   }
 }
 
-// The results [begin, end) of a block of outputs.
+// Computes the results [begin, end) of a block of outputs.
 void spike_sums(const SpikeSums& a, int64_t block, int64_t begin, int64_t end, char* scratch) {
   if (a.whole) return sums_of<int32_t, int8_t, int32_t>(a, block, begin, end, scratch);
   switch (a.dtype) {
@@ -299,7 +297,7 @@ void spike_sums(const SpikeSums& a, int64_t block, int64_t begin, int64_t end, c
   }
 }
 
-// The gradients of the rows [begin, end).
+// Computes the gradients of the rows [begin, end).
 void few_outputs_backward(const FewOutputs& a, int64_t begin, int64_t end) {
   a.dtype == Dtype::f64 ? grad_of_few<double>(a, begin, end) : grad_of_few<float>(a, begin, end);
 }

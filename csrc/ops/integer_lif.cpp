@@ -37,8 +37,8 @@ void check_values(const char* name, const Tensor& t, int64_t low) {
   for (int64_t c = 0; c < t.numel(); c++) check_range(name, values[c], low, kMostWholeCurrent);
 }
 
-// y, v and how many neurons and steps had their membrane cut. `channel`: the dimension of x that gain and bias are of.
-// A step of x is contiguous; steps may lie anywhere.
+// Returns y, v and the number of clamped membranes. `channel` is the dimension of x along which gain and bias vary.
+// A step of x is contiguous; the stride between steps is arbitrary.
 template <class Device>
 std::tuple<Tensor, Tensor, Tensor> integer_lif(const Arguments& arguments) {
   const Tensor& x = arguments.x;

@@ -32,12 +32,12 @@ void check(const char* name, const Tensor& t, const Tensor& weight, ScalarType t
   check_tensor(kOp, name, t, type, shape, "weight", weight);
 }
 
-// Weights, and inputs as rows, for both passes.
+// Weights and sizes, for both passes; inputs are rows.
 struct Layer {
   Tensor weight;  // with contiguous rows or columns
   int64_t rows = 0, inputs, outputs;
   bool whole;   // int8, summed in int32
-  Dtype dtype;  // where whole, one as wide as the sums
+  Dtype dtype;  // if whole, one of the width of the sums
   ScalarType type;
 
   explicit Layer(const Tensor& w)
@@ -51,7 +51,7 @@ struct Layer {
     if (!by_rows && !by_columns) weight = contiguous_of(w);
   }
 
-  // Rows of a [..., size] tensor.
+  // Number of rows of a [..., size] tensor.
   int64_t rows_of(const char* name, const Tensor& t, int64_t size) const {
     SNNFAST_CHECK(t.dim() >= 1 && t.size(-1) == size, kOp, ": ", name, " must have shape [..., ", size, "], got ",
                   shape_of(t));
@@ -67,8 +67,8 @@ struct Layer {
 
   bool input_major() const { return weight.stride(0) == 1 || outputs == 1; }
 
-  // Whether rows of the table are the weights themselves: sums in the type of the weights, each input's side by side.
-  // Where the sets of a cache hold few of such rows a copy pays from some results on.
+  // Whether sums read the weights directly: they have the type of the sums, and those of an input are contiguous.
+  // If the rows share few cache sets, a copy pays from 64 rows of inputs on.
   bool in_place() const {
     const int64_t stride = weight.stride(1) * static_cast<int64_t>(weight.element_size());
     return input_major() && (dtype == Dtype::f32 || dtype == Dtype::f64) && (stride % 1024 != 0 || rows < 64);
@@ -91,8 +91,7 @@ Tensor ones(const Layer& layer, const Tensor& bits, const std::vector<int64_t>& 
   return x;
 }
 
-// result = bias + sums by lists of events, which are those of the rows of `bits`, whose values lie in its x with these
-// strides.
+// result = bias + sums over the events of the rows of `bits`; their values are in x, with strides x_row and x_column.
 void sum_events(const Layer& layer, const SpikeBits& bits, int64_t x_row, int64_t x_column, bool scaled, SpikeSums a) {
   const Cpu device(layer.weight);
   SpikeLists lists{};
@@ -188,7 +187,7 @@ std::tuple<Tensor, Tensor, Tensor> spike_linear_forward(const Arguments& argumen
   return {y, bits, found};
 }
 
-// The gradient of x from that of y, both as rows.
+// Computes the gradient of x from that of y, both as rows.
 Tensor grad_inputs(const Layer& layer, const Tensor& grad) {
   if (!has_few_outputs(layer.outputs, layer.inputs, layer.dtype)) return torch::stable::matmul(grad, layer.weight);
   const Tensor weight = contiguous_of(layer.weight),
@@ -204,8 +203,7 @@ Tensor grad_inputs(const Layer& layer, const Tensor& grad) {
   return grad_x;
 }
 
-// Gradients of x, weight and bias; empty where they are not wanted. x may be empty where its bits are all there is to
-// know.
+// Returns the gradients of x, weight and bias; those not needed are empty. x may be empty if its bits determine it.
 template <class Device>
 std::tuple<Tensor, Tensor, Tensor> spike_linear_backward(const Arguments& arguments, Tensor bits, Tensor found,
                                                          Tensor grad_y, bool x_wanted, bool weight_wanted,

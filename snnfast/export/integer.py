@@ -1,4 +1,4 @@
-""":func:`integer`: a network that was trained with few bits, in whole numbers."""
+""":func:`integer`: conversion of a quantized network to integers."""
 
 from __future__ import annotations
 
@@ -23,12 +23,19 @@ from .plan import LayerNode, at_rest, input_shape_of, layers_of, replace
 __all__ = ["integer"]
 
 MOST_INPUT = 128  # the largest magnitude of int8
-_RANGE = 64  # a membrane is at most so many thresholds, and more only where currents are
-_LEAST = 2**8  # units of a threshold
+_RANGE = 64  # largest membrane in thresholds, unless a current exceeds it
+_LEAST = 2**8  # smallest threshold in units of the membrane
 
 
 class _Whole(NamedTuple):
-    """Whole numbers: what 1 stands for, and the largest magnitude; of products one each an output, and their biases."""
+    """Integers that stand for real numbers.
+
+    Attributes:
+        unit: real value of 1; of a product, one per output.
+        most: largest magnitude; of a product, one per output.
+        bias: real biases of a product.
+        kind: ``"value"`` for inputs and spikes, ``"sums"`` for products, ``"membranes"`` for outputs of LI.
+    """
 
     unit: Any
     most: Any
@@ -39,33 +46,33 @@ class _Whole(NamedTuple):
 def integer(
     net: nn.Module, input_shape: Sequence[int] | None = None, *, unit: float = 1.0, limit: int = MOST_MEMBRANE
 ) -> nn.Module:
-    """A copy of a network that :func:`snnfast.nn.quantize` made, in whole numbers: int8 weights, int32 sums, no floats.
+    """Convert a network of :func:`snnfast.nn.quantize` to integers: int8 weights, int32 sums, no floating point.
 
-    Products keep their whole weights ``q``: :class:`snnfast.nn.SpikeLinear` and :class:`snnfast.nn.SpikeConv2d` in
-    int8, whose sums are exact. The neurons behind them become :class:`snnfast.nn.IntegerLIF`, which multiplies a sum by
-    what the output's ``scale`` is in units of the membrane: the threshold is ``2**24`` of them, a 64th of ``limit``, or
-    fewer where currents could pass ``2**28``. Rounded are the decay (to ``2**-15``), thresholds, biases and scales (to
-    such units), and every step the leak; spikes can therefore differ from those of ``net``, but not from those of the
-    program of :func:`snnfast.export_c` and of :func:`snnfast.nir.from_nir`, nor on any machine. On CUDA products run in
-    float64, which is exact, too, and neurons in plain PyTorch.
+    Products keep their integer weights ``q`` as :class:`snnfast.nn.SpikeLinear` and :class:`snnfast.nn.SpikeConv2d` of
+    int8, whose sums are exact. The neurons after them become :class:`snnfast.nn.IntegerLIF`, which multiplies each sum
+    by the output's ``scale`` in units of the membrane. The threshold has ``2**24`` units, a 64th of ``limit``, or fewer
+    if currents could exceed ``2**28``. The decay is rounded to ``2**-15``; thresholds, biases and scales are rounded to
+    units, and so is the leak of every step. Spikes can therefore differ from those of ``net``, but they are the same on
+    every machine, in the program of :func:`snnfast.export_c` and after :func:`snnfast.nir.from_nir`. On CUDA, products
+    run in float64, which is exact, too, and neurons in plain PyTorch.
 
     Args:
         net: layers in :class:`snnfast.nn.Time` (Linear, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, Flatten,
-            Dropout, Identity), IF, LIF, ParametricLIF or LI behind each product, and a readout. It is not changed;
-            means become sums.
-        input_shape: of a sample, ``[features]`` or ``[C, H, W]``; may be None where the first layer is linear.
-        unit: what an input of 1 stands for: the copy takes int8, of images in [0, 1] ``(127 * x).round()`` with
+            Dropout, Identity), IF, LIF, ParametricLIF or LI after each product, and a readout. It is not changed;
+            average pooling becomes sum pooling.
+        input_shape: shape of a sample, ``[features]`` or ``[C, H, W]``; may be None if the first layer is linear.
+        unit: real value of an input of 1. The copy takes int8: for images in [0, 1], ``(127 * x).round()`` with
             ``unit=1 / 127``.
-        limit: largest magnitude of a membrane: it is cut there, and counted (``IntegerLIF.saturated``).
+        limit: largest magnitude of a membrane; larger ones are clamped and counted (``IntegerLIF.saturated``).
 
     Returns:
-        The copy, in evaluation: int8 ``[T, B, ...]`` -> int8 spikes, int32 membranes in the last layer's ``unit``, or
-        the readout of these; ``Rate`` becomes ``Count``.
+        The copy, in evaluation mode: int8 ``[T, B, ...]`` -> int8 spikes, int32 membranes in the last layer's ``unit``,
+        or their readout; ``Rate`` becomes ``Count``.
 
     Raises:
-        TypeError, ValueError: for arguments of wrong type or range, and by name for a layer without an equal, for
-            neurons with parameters of their own each, a refractory period or several spikes a step, and for sums or
-            currents that could overflow.
+        TypeError, ValueError: for arguments of wrong type or range; for a layer that has no integer form, neurons with
+            one parameter per neuron, a refractory period or several spikes a step, and sums or currents that could
+            overflow. The message names the layer.
 
     Example:
         >>> whole = snnfast.export.integer(small, (1, 28, 28), unit=1 / 127)
@@ -73,10 +80,10 @@ def integer(
     """
     unit = check.positive("integer", "unit", unit)
     limit = check.whole("integer", "limit", limit, _RANGE * _LEAST, MOST_MEMBRANE)
-    made = at_rest("integer", net)
-    shape = input_shape_of("integer", made, input_shape)
+    result = at_rest("integer", net)
+    shape = input_shape_of("integer", result, input_shape)
     try:
-        nodes = layers_of(made, shape)
+        nodes = layers_of(result, shape)
         values = {-1: _Whole(unit, MOST_INPUT)}
         for place, node in enumerate(nodes):
             try:
@@ -85,18 +92,18 @@ def integer(
                 kind = "sum" if node.module is None else type(node.module).__name__
                 raise ValueError(f"{node.name}, a {kind}, {error}") from None
             if layer is not node.module and layer is not None:
-                replace(made, node.name, layer)
+                replace(result, node.name, layer)
         if values[len(nodes) - 1].kind == "sums":
             raise ValueError(f"{nodes[-1].name} gives sums; end the network with neurons, such as LI")
     except ValueError as error:
         raise ValueError(f"integer: {error}") from None
-    reset(made)
-    return made
+    reset(result)
+    return result
 
 
-def _layer(node: LayerNode, given: list[_Whole], limit: int) -> tuple[nn.Module | None, _Whole]:
-    """The layer in whole numbers, and what it gives."""
-    layer, x = node.module, given[0]
+def _layer(node: LayerNode, inputs: list[_Whole], limit: int) -> tuple[nn.Module | None, _Whole]:
+    """Return the integer layer and the description of its output."""
+    layer, x = node.module, inputs[0]
     if isinstance(layer, PRODUCTS):
         if x.kind != "value":
             raise ValueError("gets no spikes")
@@ -119,38 +126,38 @@ def _layer(node: LayerNode, given: list[_Whole], limit: int) -> tuple[nn.Module 
 
 
 def _sums(layer: nn.AvgPool2d, x: _Whole) -> tuple[nn.Module, _Whole]:
-    """Sums of windows instead of means: what 1 stands for is a part of it."""
+    """Replace means of windows by sums: the divisor moves into the unit."""
     rows, columns = _pair(layer.kernel_size)
     if layer.ceil_mode or not (layer.count_include_pad or _pair(layer.padding) == (0, 0)):
         raise ValueError("has windows of several sizes")
     most = rows * columns * x.most
     if x.kind != "value" or most >= MOST_INPUT:
         raise ValueError(f"sums {rows * columns} inputs, which could reach {most}; 8 bits hold {MOST_INPUT - 1}")
-    made: Any = SumPool2d(layer.kernel_size, layer.stride, layer.padding)
-    return made, _Whole(x.unit / (layer.divisor_override or rows * columns), most)
+    pool: Any = SumPool2d(layer.kernel_size, layer.stride, layer.padding)
+    return pool, _Whole(x.unit / (layer.divisor_override or rows * columns), most)
 
 
 def _product(node: LayerNode, layer: nn.Linear | nn.Conv2d, x: _Whole) -> tuple[nn.Module, _Whole]:
-    found = trained_weights(node)
-    if found is None:
+    weights = trained_weights(node)
+    if weights is None:
         raise ValueError("has weights in floating point; call snnfast.nn.quantize first")
-    q = found.q.to(torch.int8)
-    each = q[0].numel()
-    if each > MOST_INPUTS:
-        raise ValueError(f"has {each} inputs an output; sums of at most {MOST_INPUTS} fit in 32 bits")
-    made: Any
+    q = weights.q.to(torch.int8)
+    fan_in = q[0].numel()
+    if fan_in > MOST_INPUTS:
+        raise ValueError(f"has {fan_in} inputs an output; sums of at most {MOST_INPUTS} fit in 32 bits")
+    product: Any
     if isinstance(layer, nn.Linear):
-        made = SpikeLinear(layer.in_features, layer.out_features, bias=False)
-        q = q.t().contiguous().t()  # the weights of an input side by side, as they are summed
+        product = SpikeLinear(layer.in_features, layer.out_features, bias=False)
+        q = q.t().contiguous().t()  # the weights of an input are contiguous, as they are summed
     else:
         sizes: Any = (layer.in_channels, layer.out_channels, layer.kernel_size)
         if not has_events(layer):
             raise ValueError("has groups, a dilation, or a padding that is not of zeros, less than the kernel")
-        made = SpikeConv2d(*sizes, stride=layer.stride, padding=layer.padding, bias=False)
-    made.weight = nn.Parameter(q, requires_grad=False)
+        product = SpikeConv2d(*sizes, stride=layer.stride, padding=layer.padding, bias=False)
+    product.weight = nn.Parameter(q, requires_grad=False)
     most = q.flatten(1).abs().long().sum(1) * x.most if q.numel() else q.new_zeros(len(q), dtype=torch.int64)
     bias = torch.zeros(len(q)) if layer.bias is None else layer.bias.detach()
-    return made.eval(), _Whole(found.scale.double() * x.unit, most, bias.double(), "sums")
+    return product.eval(), _Whole(weights.scale.double() * x.unit, most, bias.double(), "sums")
 
 
 def _neuron(layer: Any, x: _Whole, shape: tuple[int, ...], limit: int) -> tuple[nn.Module, _Whole]:
@@ -170,7 +177,7 @@ def _neuron(layer: Any, x: _Whole, shape: tuple[int, ...], limit: int) -> tuple[
         raise ValueError(f"has a soft reset and v_rest={rest:g}, which must be 0")
     if call.fires and threshold <= rest:
         raise ValueError(f"has v_threshold={threshold:g}, not above v_rest={rest:g}")
-    # A membrane of 1 is so much: the threshold has as many units as the largest current allows.
+    # The unit of the membrane is as small as the largest current allows.
     current = (x.most.clamp(min=1) * x.unit + x.bias.abs()) * gain  # type: ignore[union-attr]
     largest = float(current.max()) if current.numel() else 1.0
     unit = largest / (
@@ -187,7 +194,7 @@ def _neuron(layer: Any, x: _Whole, shape: tuple[int, ...], limit: int) -> tuple[
     def whole(value: Any) -> Tensor:
         return (torch.as_tensor(value, dtype=torch.float64) / unit).round().to(torch.int32)
 
-    made = IntegerLIF(
+    neurons = IntegerLIF(
         whole(x.unit * gain),
         whole(x.bias * gain),  # type: ignore[operator]
         decay=round(decay * DECAY),
@@ -197,4 +204,4 @@ def _neuron(layer: Any, x: _Whole, shape: tuple[int, ...], limit: int) -> tuple[
         unit=unit,
         stateful=layer.stateful,
     )
-    return made.eval(), _Whole(1.0, 1) if call.fires else _Whole(unit, limit, kind="membranes")
+    return neurons.eval(), _Whole(1.0, 1) if call.fires else _Whole(unit, limit, kind="membranes")

@@ -112,7 +112,7 @@ NEEDS = {
 
 def integer_lif(source: Source, id: str, layer: IntegerLIF, x: Value, y: Value) -> None:
     """Emit integer neurons."""
-    channels, v = x.shape[0], source.kept(f"{id}_v_state", x.size, "0", "int32_t")
+    channels, v = x.shape[0], source.state(f"{id}_v_state", x.size, "0", "int32_t")
     source.counted("snn_saturated")
     fire = f"{y.array}[n] = {v}[n] = cut;"
     if layer.v_threshold is not None:
@@ -155,7 +155,7 @@ def neuron_code(source: Source, id: str, layer: Stateful, x: Value, y: Value) ->
 
     rest = element(source, f"{id}_rest", parameters.get("v_rest", 0.0), x.shape)
     at_rest = [rest, *[literal(0.0)] * (len(states) - 1)]
-    places = {name: f"{source.kept(f'{id}_{name}_state', x.size, start)}[n]" for name, start in zip(states, at_rest)}
+    places = {name: f"{source.state(f'{id}_{name}_state', x.size, start)}[n]" for name, start in zip(states, at_rest)}
     lines = c99_step(step, states, coefficient, places | {"x": "x", "y": f"{y.array}[n]"}, strict)
     for name in dict.fromkeys(re.findall(r"\b[a-z_]+(?=\()", " ".join(lines))):
         if name not in FUNCTIONS:

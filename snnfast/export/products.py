@@ -32,7 +32,7 @@ static void $id(void) {
     const $kind x = ${x}[i];
     if (x == 0) continue;
     const int row = i / ($w_in * $channels), column = i / $channels % $w_in, c = i % $channels;
-    const int first = c / $per_group * $each;
+    const int first = c / $per_group * $group_outputs;
     for (int r = 0; r < $kh; r++) {
       const int down = row + $top - r * $dh;
       if (down < 0 || down % $sh != 0 || down / $sh >= $out_h) continue;
@@ -54,11 +54,11 @@ def addition(
 ) -> str:
     """Add the constant array of ``rows``; return C that adds ``times`` its row ``w`` to ``y``.
 
-    A byte has two integers from -7 to 7: one of the first half of a row in its lower four bits, one of the second half
-    in the others. ``first`` is the output that the row begins at, and a plus.
+    Integers from -7 to 7 are packed in pairs: the lower four bits of a byte hold one of the first half of a row, the
+    upper four one of the second half. ``first`` is a C prefix of indices: the first output of the row, and ``+``.
     """
     n = rows.shape[-1]
-    whole = rows.dtype == torch.int8  # from snnfast.export.integer, whose neurons have the scales
+    whole = rows.dtype == torch.int8  # from snnfast.export.integer: the neurons apply the scales
     parts = [(n, "o", f"{array}[w * {n} + o]")]
     if quantised is None and not whole:
         source.floats(array, rows)
@@ -116,7 +116,7 @@ def conv2d(
         y=y.array,
         channels=conv.in_channels,
         outputs=conv.out_channels,
-        each=group_outputs,
+        group_outputs=group_outputs,
         kind=x.kind,
         sum=y.kind,
         per_group=conv.in_channels // conv.groups,

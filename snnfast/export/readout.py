@@ -38,7 +38,7 @@ def readout(source: Source, id: str, layer: nn.Module, x: Value, y: Value) -> No
     body, rest = READOUTS[type(layer)]
     if y.kind != "float":
         rest = {Count: "0", Max: "INT32_MIN"}.get(type(layer), "")
-    k = source.kept(f"{id}_kept", x.size, rest, y.kind) if rest else ""
+    k = source.state(f"{id}_kept", x.size, rest, y.kind) if rest else ""
     if isinstance(layer, FirstSpike):
         source.resets.append(f"for (int n = 0; n < {x.size}; n++) {y.array}[n] = 0.0f;")
     source.function(STEP.replace("$body", body), id=id, kind=x.kind, size=x.size, x=x.array, y=y.array, k=k)

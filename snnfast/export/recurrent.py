@@ -1,4 +1,4 @@
-"""Neurons whose spikes come back to them, and delays: memories of what is under way."""
+"""C code of recurrent neurons and delays, which store past spikes and inputs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .source import Source, Value
 
 __all__ = ["delay", "recurrent"]
 
-# `past` holds the spikes of the last $steps steps; those of step t stand in row t % $steps.
+# `past` holds the spikes of the last $steps steps; row t % $steps has those of step t.
 RECURRENT = """
 static void $id(void) {
   for (int o = 0; o < $size; o++) ${current}[o] = ${x}[o];
@@ -38,7 +38,7 @@ static void $id(void) {
 }
 """
 
-# A channel's input `k + first` steps ago counts by the weight `k`.
+# A channel's input `k + first` steps ago has the weight `k`.
 DELAY = """
 static void $id(void) {
   for (int n = 0; n < $size; n++) ${past}[$now * $size + n] = ${x}[n];
@@ -57,7 +57,7 @@ static void $id(void) {
 
 
 def recurrent(source: Source, id: str, layer: Recurrent, x: Value, y: Value, quantised: Quantised | None) -> None:
-    """The layer's neurons with what comes back added to their currents.
+    """Emit recurrent neurons: feedback is added to their input currents.
 
     Raises:
         ValueError: for samples of more than one dimension.
@@ -65,16 +65,16 @@ def recurrent(source: Source, id: str, layer: Recurrent, x: Value, y: Value, qua
     if len(x.shape) != 1:
         raise ValueError(f"gets {list(x.shape)} a sample, not one dimension")
     size, delays = layer.features, layer.delays
-    past, steps, now = "", 0, ""
-    if delays is None:  # what arrives is what the neurons gave in the step before
+    past, steps, position = "", 0, ""
+    if delays is None:  # without delays, the spikes of the step before arrive
         arrived = f"{y.array}[j]"
         source.resets.append(f"for (int n = 0; n < {size}; n++) {y.array}[n] = 0.0f;")
     else:
         late = delays.detach().float().clamp(min=0)
         whole = late.floor()
         steps = int(whole.max()) + 2
-        past, now = source.kept(f"{id}_past", steps * size), source.counter(f"{id}_now")
-        row = f"{past}[({now} + {steps} - %s) %% {steps} * {size} + j]"
+        past, position = source.state(f"{id}_past", steps * size), source.counter(f"{id}_now")
+        row = f"{past}[({position} + {steps} - %s) %% {steps} * {size} + j]"
         ago = f"{source.integers(f'{id}_ago', (whole + 1).tolist())}[j]"
         early, late_part = (
             f"{source.floats(f'{id}_{name}', part)}[j]"
@@ -97,13 +97,13 @@ def recurrent(source: Source, id: str, layer: Recurrent, x: Value, y: Value, qua
         neuron_code(source, f"{id}_neuron", layer.neuron, current, y)
     except ValueError as error:
         raise ValueError(f"holds a {type(layer.neuron).__name__} that {error}") from None
-    if now:
-        remembered = {"past": past, "now": now, "steps": steps, "size": size}
+    if position:
+        remembered = {"past": past, "now": position, "steps": steps, "size": size}
         source.function(REMEMBER, id=f"{id}_remember", x=y.array, **remembered)
 
 
 def delay(source: Source, id: str, layer: Delay, x: Value, y: Value) -> None:
-    """A delay of each channel: what an impulse gives are its weights, which no step changes."""
+    """Emit a delay per channel: a convolution over time with the constant impulse response of the layer."""
     first, tap_weights = _taps(layer)
     taps, channels = tap_weights.shape
     steps = int(first.max()) + taps
@@ -118,13 +118,13 @@ def delay(source: Source, id: str, layer: Delay, x: Value, y: Value) -> None:
         channels=channels,
         taps=taps,
         steps=steps,
-        past=source.kept(f"{id}_past", steps * x.size),
+        past=source.state(f"{id}_past", steps * x.size),
         now=source.counter(f"{id}_now"),
     )
 
 
 def _taps(layer: Delay) -> tuple[Tensor, Tensor]:
-    """How many steps ago the first input is that counts, ``[C]``, and the weights from there on, ``[taps, C]``."""
+    """Return the steps before the first weight that is not 0, ``[C]``, and the weights from it on, ``[taps, C]``."""
     d = layer.delays.detach().float()
     steps = math.ceil(layer.max_delay + layer.sigma) + 2
     impulse = torch.zeros(2 * steps, 1, len(d))

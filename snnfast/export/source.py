@@ -19,7 +19,7 @@ KINDS = {torch.float32: "float", torch.int8: "int8_t", torch.int32: "int32_t", t
 class Value(NamedTuple):
     """Output of a layer: an array in C, and the shape of a sample in PyTorch. In C, images are ``[H, W, C]``.
 
-    ``kind``: C type of its numbers. ``ones``: they are 0 or 1.
+    ``kind``: C type of the elements. ``ones``: every element is 0 or 1.
     """
 
     array: str
@@ -52,7 +52,7 @@ class Layer(NamedTuple):
 
 
 class Source:
-    """The parts of a program."""
+    """Declarations, functions and calls of a C program, collected layer by layer."""
 
     def __init__(self) -> None:
         self.constants: list[str] = []
@@ -95,7 +95,7 @@ class Source:
         self.variables.append(f"static {kind} {array}[{size}];")
         return array
 
-    def kept(self, array: str, size: int, rest: str = "0.0f", kind: str = "float") -> str:
+    def state(self, array: str, size: int, rest: str = "0.0f", kind: str = "float") -> str:
         """Add static memory that a reset sets to ``rest``, an expression of ``n``."""
         self.memory(array, size, kind)
         self.resets.append(f"for (int n = 0; n < {size}; n++) {array}[n] = {rest};")
@@ -114,7 +114,7 @@ class Source:
             self.variables.append(line)
 
     def helper(self, text: str) -> None:
-        """Add a function that others call, once."""
+        """Add a function that other functions call, unless it is there."""
         if text not in self.helpers:
             self.helpers.append(text)
 

@@ -1,4 +1,4 @@
-"""Integer neurons, for trained networks."""
+"""Integer neurons for inference."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ __all__ = ["IntegerLIF"]
 class IntegerLIF(Stateful):
     """Leaky integrate-and-fire neurons in 32-bit integers; :func:`snnfast.ops.integer_lif` has the equation.
 
-    :func:`snnfast.export.integer` makes them of trained neurons.
+    :func:`snnfast.export.integer` converts trained neurons to them.
 
     Args:
         gain, bias, decay, v_threshold, v_reset, limit: as in :func:`snnfast.ops.integer_lif`.
-        unit: value of a membrane of 1 in the trained network.
+        unit: real value of a membrane of 1, in the trained network.
         stateful: keep the membrane between calls; see :class:`snnfast.nn.state.Stateful`.
 
     Attributes:
-        saturated: number of membranes that were cut at ``limit`` so far, int64; the layer warns the first time.
+        saturated: number of membranes clamped at ``limit`` so far, int64; the layer warns the first time.
 
     Example:
         >>> one = torch.ones(100, dtype=torch.int32)
@@ -62,7 +62,7 @@ class IntegerLIF(Stateful):
         self.unit = check.positive("IntegerLIF", "unit", unit)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Sums ``[T, B, C, ...]``, int32 -> spikes, int8, or without a threshold membranes, int32."""
+        """Int32 sums ``[T, B, C, ...]`` -> int8 spikes, or int32 membranes if there is no threshold."""
         if self.stateful and self.v is not None:
             self._check_state("v", self.v, x)
         y, v, saturated = ops.integer_lif(x, self.v if self.stateful else None, **self._arguments(x))
@@ -80,6 +80,6 @@ class IntegerLIF(Stateful):
         return getattr(self, name)
 
     def extra_repr(self) -> str:
-        """The constants; tensors by their number."""
+        """Return the number of channels and the constants."""
         shown = ("decay", "v_threshold", "v_reset", "limit")
         return f"{len(self.gain)} channels, " + ", ".join(f"{name}={getattr(self, name)}" for name in shown)

@@ -1,4 +1,4 @@
-"""Training of long sequences in little memory: :class:`Recomputed`."""
+"""Gradient checkpointing over time: :class:`Recomputed`."""
 
 from __future__ import annotations
 
@@ -24,32 +24,33 @@ _WHOLE = (Count, FirstSpike, Last, Max, Rate, PSN, SlidingPSN)
 
 
 class Recomputed(nn.Sequential):
-    """``nn.Sequential`` that computes its forward pass again in the backward pass, some steps at a time.
+    """``nn.Sequential`` that recomputes its forward pass during the backward pass, some steps at a time.
 
-    The layers take a part of the sequence, at most ``every`` steps, then the next one; the parts are equally long. Of
-    the forward pass only the states before each part are kept, and all of the last part; the backward pass goes through
-    the parts from the last to the first, and runs the others once more. A state of four bytes then takes ``4 / every``
-    bytes a neuron and step, and spikes and currents of hidden layers exist for ``every`` steps alone. It is gradient
+    The sequence is split into equal parts of at most ``every`` steps, which run through the layers one after the other.
+    The forward pass saves the states before each part, and everything for the last part only; the backward pass goes
+    from the last part to the first, and runs every other part again. A state of four bytes then takes ``4 / every``
+    bytes a neuron and step, and spikes and currents of hidden layers exist for ``every`` steps only. This is gradient
     checkpointing (Chen et al., Training deep nets with sublinear memory cost, 2016) over time, by
-    ``torch.utils.checkpoint``, with the states handed on.
+    ``torch.utils.checkpoint``, with states passed from part to part.
 
-    Spikes, states and gradients are those of ``nn.Sequential``, but for rounding where a layer sums over steps (the
-    gradients of weights) or chooses by the sequence how it computes (``SpikeLinear`` with ``method="auto"``), and for
-    the masks of dropout, which are drawn in another order. Gradients flow through all steps. Parts are computed in
-    evaluation, too. Forward hooks run twice in training, but for the last part. Under ``torch.compile``,
-    ``torch.export``, ``torch.jit.trace`` and ``torch.vmap`` it is ``nn.Sequential``. The keys of its state dict are
-    those of ``nn.Sequential``.
+    Spikes, states and gradients equal those of ``nn.Sequential``, except for rounding where a layer sums over steps
+    (the gradients of weights) or chooses its method by the sequence (``SpikeLinear`` with ``method="auto"``), and for
+    dropout masks, which are drawn in another order. Gradients flow through all steps. Evaluation runs in parts, too. In
+    training, forward hooks run twice for every part but the last. Under ``torch.compile``, ``torch.export``,
+    ``torch.jit.trace`` and ``torch.vmap`` the layer behaves as ``nn.Sequential``. The keys of its state dict are those
+    of ``nn.Sequential``.
 
     Args:
         layers: as those of ``nn.Sequential``: neurons and other layers with state of this package, and layers that
-            treat every step alone, such as those in :class:`snnfast.nn.Time`. Each neuron may run once.
-        every: steps of a part, at most. More take more memory while they run; fewer keep more states and take more
-            time, as each part calls every layer: small batches want longer parts, such as 512 steps.
+            process every step alone, such as those in :class:`snnfast.nn.Time`. Each neuron may run once.
+        every: maximum number of steps of a part. Longer parts take more memory while they run; shorter ones save more
+            states and take more time, as each part calls every layer. Use longer parts, such as 512 steps, for small
+            batches.
 
     Raises:
-        TypeError, ValueError: for an ``every`` that is no whole number of at least 1; by ``forward`` for layers that
-            need all steps at once: readouts, ``PSN``, batch normalisation by the statistics of the batch; for a layer
-            with state that runs twice; and for neurons of other libraries that keep a state.
+        TypeError, ValueError: if ``every`` is no whole number of at least 1; by ``forward`` for layers that need all
+            steps at once (readouts, ``PSN``, batch normalisation by the statistics of the batch), for a layer with
+            state that runs twice, and for neurons of other libraries that keep a state.
 
     Example:
         >>> net = nn.Sequential(
@@ -63,7 +64,7 @@ class Recomputed(nn.Sequential):
         super().__init__(*layers)
 
     def forward(self, x: Tensor) -> Any:
-        """``x`` ``[T, B, ...]`` through every layer."""
+        """Run ``x`` ``[T, B, ...]`` through all layers."""
         check.tensor("Recomputed", "x", x)
         if x.dim() == 0:
             raise ValueError("Recomputed: x must have shape [T, B, ...], got []")
@@ -73,7 +74,7 @@ class Recomputed(nn.Sequential):
         states = [getattr(m, name) if m.stateful else None for m in layers for name in m.states]
         outputs, parts = [], x.tensor_split(max(1, ceil(len(x) / self.every)))
         for k, part in enumerate(parts, 1):
-            # The backward pass begins with the last part.
+            # The backward pass begins with the last part, which is therefore not recomputed.
             if k < len(parts) and torch.is_grad_enabled():
                 y, *states = checkpoint(self._part, part, *states, use_reentrant=False)
             else:
@@ -87,7 +88,7 @@ class Recomputed(nn.Sequential):
         return torch.cat(outputs)
 
     def _part(self, x: Tensor, *states: Tensor | None) -> tuple[Any, ...]:
-        """The output for some steps, and the states after them, from those before them."""
+        """Run one part from ``states``; return its output and the states after it."""
         layers = self._layers_with_state()
         places = [(layer, name) for layer in layers for name in layer.states]
         before = [getattr(*place) for place in places]
@@ -109,7 +110,7 @@ class Recomputed(nn.Sequential):
                 setattr(*place, state)
 
     def _layers_with_state(self) -> list[Any]:
-        """Those whose states go from part to part; refuses layers that cannot run in parts."""
+        """Return the layers with state; raise for layers that cannot run in parts."""
         for name, layer in self.named_modules():
             kind = type(layer).__name__
             if isinstance(layer, _WHOLE):
@@ -127,12 +128,12 @@ class Recomputed(nn.Sequential):
         return [layer for layer in self.modules() if isinstance(layer, Stateful)]
 
     def extra_repr(self) -> str:
-        """Return the steps of a part."""
+        """Return the maximum number of steps of a part."""
         return f"every={self.every}"
 
 
 def _store_once(layer: Any, ran: list[Stateful], *states: Tensor | None) -> None:
-    """``layer._store_states``, for a layer that has one state a part."""
+    """Call ``layer._store_states``; raise if the layer ran before in this part."""
     if layer in ran:
         raise ValueError(
             f"Recomputed: a {type(layer).__name__} runs twice, but has one state to hand on; give each place a layer "

@@ -1,4 +1,4 @@
-"""Sums over windows of images."""
+"""Sum pooling of images."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["SumPool2d"]
 
 
 class SumPool2d(nn.Module):
-    """Sums over windows of images ``[N, C, H, W]``, inside :class:`snnfast.nn.Time`.
+    """Sum pooling of images ``[N, C, H, W]``, inside :class:`snnfast.nn.Time`.
 
     Args:
-        kernel_size: rows and columns of a window.
-        stride: distance of windows; ``kernel_size`` if None.
-        padding: zeros on each side.
+        kernel_size: size of a window.
+        stride: stride of the windows; ``kernel_size`` if None.
+        padding: zeros added on each side.
     """
 
     def __init__(
@@ -35,5 +35,5 @@ class SumPool2d(nn.Module):
         return functional.avg_pool2d(image, self.kernel_size, self.stride, self.padding, divisor_override=1).to(x.dtype)
 
     def extra_repr(self) -> str:
-        """Return its windows."""
+        """Return the arguments."""
         return f"{self.kernel_size}, stride={self.stride}, padding={self.padding}"

@@ -1,4 +1,4 @@
-"""Leaky integrate-and-fire neurons in whole numbers."""
+"""Leaky integrate-and-fire neurons in 32-bit integers."""
 
 from __future__ import annotations
 
@@ -77,18 +77,18 @@ def integer_lif(
         v[t] = v_reset where s[t] = 1, else h[t]      hard reset (v_reset given)
         v[t] = h[t] - s[t] v_threshold                soft reset (v_reset None)
 
-    Nothing wraps: a membrane beyond ``limit`` saturates, and the result counts these; a current beyond ``2**29`` is an
-    error. There are no gradients: :func:`snnfast.nn.quantize` trains, :func:`snnfast.export.integer` converts trained
-    neurons to these, and :func:`snnfast.export_c` writes them. On CUDA they run in plain PyTorch.
+    Nothing wraps: a membrane beyond ``limit`` saturates and is counted; a current beyond ``2**29`` raises an error.
+    There are no gradients: train with :func:`snnfast.nn.quantize`, and convert with :func:`snnfast.export.integer`;
+    :func:`snnfast.export_c` writes these neurons in C. On CUDA they run in plain PyTorch.
 
     Args:
-        x: ``[T, B, C, ...]``, int32: sums of whole weights, from :func:`snnfast.ops.spike_linear` and
+        x: ``[T, B, C, ...]``, int32: sums of integer weights, from :func:`snnfast.ops.spike_linear` and
             :func:`snnfast.ops.spike_conv2d`; any strides.
         v: membrane before the first step, ``x.shape[1:]``, int32; 0 if None; values beyond ``limit`` saturate.
         gain: ``[C]``, int32, 0 to ``2**29``.
         bias: ``[C]``, int32, at most ``2**29`` in magnitude.
         decay: decay of the membrane times ``2**15``, 0 to ``2**15``.
-        v_threshold: threshold, 1 to ``limit``; None: the neurons never fire, and ``y`` has their membranes.
+        v_threshold: threshold, 1 to ``limit``; if None, neurons never fire, and ``y`` has the membranes.
         v_reset: membrane after a spike; None subtracts ``v_threshold`` instead.
         limit: largest magnitude of a membrane, at most ``2**30 - 1``; ``2**15 - 1`` for 16 bits.
 
@@ -107,7 +107,7 @@ def integer_lif(
     if v is not None:
         check.shape(OP, "v", v, x.shape[1:])
         check.beside(OP, "v", v, "x", x)
-    for name, value in (("gain", gain), ("bias", bias)):  # kernel and equation check their values
+    for name, value in (("gain", gain), ("bias", bias)):  # the kernel and the reference check the values
         check.shape(OP, name, value, x.shape[2:3])
         check.beside(OP, name, value, "x", x)
     limit = check.whole(OP, "limit", limit, 1, MOST_MEMBRANE)

@@ -31,17 +31,16 @@ PENALTY = 5.0
 
 
 class Case(NamedTuple):
-    """A data set, and a network of it.
+    """A data set and the layers of its networks.
 
     Attributes:
-        data: its name.
-        shape: of a sample.
-        steps: of the spiking network.
-        begun: epochs of the network with ReLUs that both go on from.
-        epochs: of each from there on; and a quarter of them for few bits, or again for ReLUs.
-        layers: ``layers(fire)`` are those of a network; ``fire()`` is what stands behind a product.
-        narrow: width of a network with ReLUs that is about as accurate as the spiking one, if that with the same
-            layers is not.
+        data: name of the data set.
+        shape: shape of a sample.
+        steps: time steps of the spiking network.
+        begun: epochs of the ReLU network that initialises the others.
+        epochs: further epochs of each network; then a quarter of them in few bits, or again with ReLUs.
+        layers: ``layers(fire)`` returns the layers of a network; ``fire()`` makes the activation after a product.
+        narrow: width of a ReLU network about as accurate as the spiking one, if the one with the same layers is not.
     """
 
     data: str
@@ -80,12 +79,12 @@ CASES = {
 
 
 def relu_network(case: Case, **width: int) -> nn.Sequential:
-    """The network with ReLUs, ``[B, ...] -> [B, 10]``."""
+    """Build the network with ReLUs, ``[B, ...] -> [B, 10]``."""
     return nn.Sequential(*case.layers(nn.ReLU, **width))
 
 
 def spiking_network(case: Case) -> nn.Sequential:
-    """The same with spikes, ``[T, B, ...] -> [B, 10]``: the membranes of the outputs at the last step."""
+    """Build the spiking network, ``[T, B, ...] -> [B, 10]``; it returns the output membranes of the last step."""
     from snnfast.nn import LI, LIF, Last, SpikeConv2d, SpikeLinear, Time
 
     net = nn.Sequential()
@@ -104,7 +103,7 @@ def spiking_network(case: Case) -> nn.Sequential:
 
 
 def spike_rates(net: nn.Sequential, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Outputs, and the mean of the spikes of each layer."""
+    """Return the outputs, and the mean spike rate of each layer."""
     from snnfast.nn import LIF
 
     rates = []
@@ -129,7 +128,7 @@ def relu_loss(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 def spiking_loss(steps: int) -> Loss:
-    """With a penalty on the rates."""
+    """Return the cross-entropy with a penalty on the rates."""
 
     def loss(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         outputs, rates = spike_rates(net, x.expand(steps, *x.shape))
@@ -139,17 +138,17 @@ def spiking_loss(steps: int) -> Loss:
 
 
 def fit(
-    net: nn.Module, data: tuple[Tensor, Tensor], loss: Loss, epochs: int, lr: float, kept: Path,
+    net: nn.Module, data: tuple[Tensor, Tensor], loss: Loss, epochs: int, lr: float, checkpoint: Path,
     batch: int = BATCH, clip: float = math.inf,
 ) -> None:  # fmt: skip
-    """Trains ``net``, and keeps it and what comes next in ``kept`` after every epoch; goes on from there."""
+    """Train ``net``; save the state of training in ``checkpoint`` after every epoch, and resume from it."""
     samples, labels = data
     optimizer = torch.optim.Adam(net.parameters(), lr=lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, epochs * -(-len(samples) // batch))
     parts = {"net": net, "optimizer": optimizer, "schedule": schedule}
     done = 0
-    if kept.exists():
-        saved = torch.load(kept)
+    if checkpoint.exists():
+        saved = torch.load(checkpoint)
         done = saved.pop("done")
         for name, state in saved.items():
             parts[name].load_state_dict(state)
@@ -165,12 +164,12 @@ def fit(
             optimizer.step()
             schedule.step()
             total += value.item() * len(chosen) / len(samples)
-        torch.save({"done": epoch + 1} | {name: part.state_dict() for name, part in parts.items()}, kept)
-        print(f"{kept.stem}: epoch {epoch + 1} of {epochs}, loss {total:.4f}", flush=True)
+        torch.save({"done": epoch + 1} | {name: part.state_dict() for name, part in parts.items()}, checkpoint)
+        print(f"{checkpoint.stem}: epoch {epoch + 1} of {epochs}, loss {total:.4f}", flush=True)
 
 
 def trained(name: str, case: Case, folder: Path, root: Path | None) -> dict[str, nn.Module]:
-    """The networks of a case, trained, or taken from ``folder``."""
+    """Return the trained networks of a case; those that ``folder`` has are not trained again."""
     from snnfast.nn import quantize
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -179,7 +178,7 @@ def trained(name: str, case: Case, folder: Path, root: Path | None) -> dict[str,
     torch.manual_seed(0)
     begun = relu_network(case)
     fit(begun, data, relu_loss, case.begun, lr, folder / f"{name}-begun.pt")
-    # All go on from there, as long as each other: ReLUs for as many epochs as spikes and then few bits.
+    # All start from it and train equally long: ReLUs for the epochs of spikes and of few bits together.
     nets: dict[str, Any] = {"relu": copy.deepcopy(begun), "float32": spiking_network(case)}
     fit(nets["relu"], data, relu_loss, case.epochs + more, lr, folder / f"{name}-relu.pt")
     if case.narrow is not None:
@@ -198,7 +197,7 @@ def trained(name: str, case: Case, folder: Path, root: Path | None) -> dict[str,
     return nets
 
 
-# ---- what is shipped
+# ---- ways to run a network
 
 
 class Shipped(NamedTuple):
@@ -207,9 +206,9 @@ class Shipped(NamedTuple):
     Attributes:
         run: images ``[B, ...]`` -> outputs ``[B, 10]``.
         weights: bytes of all weights.
-        read: bytes of the weights in all products, or sums, of a sample; of spiking networks a mean over samples.
-        memory: bytes of states and values between layers, where they are static.
-        bits: the images are int8.
+        read: bytes of weights that products, or sums, of a sample read; for spiking networks, a mean over samples.
+        memory: bytes of states and values between layers, if they are static.
+        bits: whether images are int8.
     """
 
     run: Callable[[Tensor], Tensor]
@@ -220,12 +219,12 @@ class Shipped(NamedTuple):
 
 
 def whole(x: Tensor) -> Tensor:
-    """Images in [0, 1] as int8."""
+    """Convert images in [0, 1] to int8."""
     return (127 * x).round().to(torch.int8)
 
 
 def in_pytorch(net: nn.Module, steps: int) -> Callable[[Tensor], Tensor]:
-    """``net`` on images, as they are with 0 steps, else expanded over time."""
+    """Run ``net`` on images; expand them over ``steps`` unless it is 0."""
 
     def run(x: Tensor) -> Tensor:
         with torch.inference_mode():
@@ -249,10 +248,10 @@ void run(const snn_input *x, snn_output *y, int samples, int frames, int repeats
 def in_c(
     net: nn.Module, shape: tuple[int, ...], steps: int, folder: Path
 ) -> tuple[Callable[[Tensor], Tensor], int, int]:
-    """``net`` as a program, ``[B, *shape]`` each for ``steps`` steps, or streams ``[B, T, *shape]``, 1 step of each.
+    """Compile ``net`` to a program: ``[B, *shape]`` with ``steps`` steps each, or streams ``[B, T, *shape]``.
 
     Returns:
-        the program; bytes of its weights and memory.
+        the program, the bytes of its weights, and those of its memory.
     """
     import snnfast
 
@@ -275,7 +274,7 @@ def in_c(
 
 
 def in_onnxruntime(net: nn.Module, case: Case, folder: Path, images: Tensor | None) -> Callable[[Tensor], Tensor]:
-    """``net`` in ONNX Runtime; in int8 if images are given to calibrate activations with."""
+    """Run ``net`` in ONNX Runtime; in int8 if there are ``images`` to calibrate activations with."""
     import onnxruntime
     from onnxruntime import quantization as q
 
@@ -295,13 +294,13 @@ def in_onnxruntime(net: nn.Module, case: Case, folder: Path, images: Tensor | No
 
         ready, path = folder / "ready.onnx", folder / "int8.onnx"
         q.quant_pre_process(str(folder / "net.onnx"), str(ready))
-        # Without VNNI products of pairs of 8 bits need a bit to spare.
+        # Without VNNI, sums of two products of 8 bits need a spare bit.
         q.quantize_static(str(ready), str(path), Reader(), per_channel=True, reduce_range=True)
     return session(path)
 
 
 def opened(path: Path) -> Any:
-    """An ONNX file in ONNX Runtime, on one thread."""
+    """Open an ONNX file in ONNX Runtime, on one thread."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -310,22 +309,22 @@ def opened(path: Path) -> Any:
 
 
 def session(path: Path) -> Callable[[Tensor], Tensor]:
-    """An ONNX file with one input and one output, as a function."""
-    made = opened(path)
-    name = made.get_inputs()[0].name
-    return lambda x: torch.from_numpy(made.run(None, {name: x.numpy()})[0])
+    """Return an ONNX model with one input and one output as a function."""
+    model = opened(path)
+    name = model.get_inputs()[0].name
+    return lambda x: torch.from_numpy(model.run(None, {name: x.numpy()})[0])
 
 
 def bytes_read(net: nn.Module, x: Tensor, size: int, batch: int) -> float:
-    """Of weights, a sample: for each input, of spiking layers for each that is not 0, the weights that it meets."""
+    """Return the bytes of weights read a sample: those of every input; in spiking layers, of inputs that are not 0."""
     from snnfast.nn import SpikeConv2d, SpikeLinear
 
     read: list[float] = []
 
-    def count(layer: Any, given: tuple[Tensor, ...], y: Tensor) -> None:
+    def count(layer: Any, inputs: tuple[Tensor, ...], y: Tensor) -> None:
         spiking = isinstance(layer, (SpikeLinear, SpikeConv2d))
-        inputs = int(given[0].count_nonzero()) if spiking else given[0].numel()
-        read.append(inputs * layer.weight[:, 0].numel() * size)
+        events = int(inputs[0].count_nonzero()) if spiking else inputs[0].numel()
+        read.append(events * layer.weight[:, 0].numel() * size)
 
     hooks = [m.register_forward_hook(count) for m in net.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
     with torch.no_grad():
@@ -338,7 +337,7 @@ def bytes_read(net: nn.Module, x: Tensor, size: int, batch: int) -> float:
 
 
 def folded(net: nn.Module) -> nn.Module:
-    """``net`` with its batch normalisations, if any, folded."""
+    """Fold the batch normalisation of ``net``, if it has any."""
     from snnfast.nn import fuse
 
     norms = any(isinstance(layer, nn.BatchNorm2d) for layer in net.modules())
@@ -347,7 +346,7 @@ def folded(net: nn.Module) -> nn.Module:
 
 @contextmanager
 def shipped(name: str, case: Case, folder: Path, root: Path | None) -> Iterator[dict[str, Shipped]]:
-    """The networks of a case in every way."""
+    """Yield the networks of a case in every way to run them."""
     from snnfast.export import integer
     from snnfast.nn import SpikeLinear
 
@@ -356,55 +355,55 @@ def shipped(name: str, case: Case, folder: Path, root: Path | None) -> Iterator[
     samples = load(case, "test", root)[0][:200]
     steps = case.steps
     number = sum(p.numel() for p in folded(nets["relu"]).parameters())
-    made: dict[str, Shipped] = {}
-    with tempfile.TemporaryDirectory() as where:
-        places = [Path(where) / kind for kind in ("float32", "int8", "int4")]
+    ways: dict[str, Shipped] = {}
+    with tempfile.TemporaryDirectory() as directory:
+        places = [Path(directory) / kind for kind in ("float32", "int8", "int4")]
         for kind in ("relu", "narrow"):
             if kind not in nets:
                 continue
-            relu, of = folded(nets[kind]), "ReLU" if kind == "relu" else f"ReLU, width {case.narrow}"
+            relu, title = folded(nets[kind]), "ReLU" if kind == "relu" else f"ReLU, width {case.narrow}"
             count, read = sum(p.numel() for p in relu.parameters()), bytes_read(relu, samples, 1, len(samples))
-            made[f"{of}, PyTorch"] = Shipped(in_pytorch(relu, 0), 4 * count, 4 * read)
+            ways[f"{title}, PyTorch"] = Shipped(in_pytorch(relu, 0), 4 * count, 4 * read)
             if find_spec("onnxruntime") is not None:
-                run = in_onnxruntime(relu, case, Path(where) / kind, None)
-                made[f"{of}, ONNX Runtime float32"] = Shipped(run, 4 * count, 4 * read)
-                run = in_onnxruntime(relu, case, Path(where) / f"{kind}-int8", images)
-                made[f"{of}, ONNX Runtime int8"] = Shipped(run, count, read)
+                run = in_onnxruntime(relu, case, Path(directory) / kind, None)
+                ways[f"{title}, ONNX Runtime float32"] = Shipped(run, 4 * count, 4 * read)
+                run = in_onnxruntime(relu, case, Path(directory) / f"{kind}-int8", images)
+                ways[f"{title}, ONNX Runtime int8"] = Shipped(run, count, read)
         spiking = folded(nets["float32"])
         for layer in spiking.modules():
             if isinstance(
                 layer, SpikeLinear
-            ):  # the weights of an input side by side, so that one row is by events, too
+            ):  # weights of an input are contiguous, so that a batch of 1 is computed by events, too
                 layer.weight = nn.Parameter(layer.weight.detach().t().contiguous().t())
         read = bytes_read(spiking, samples.expand(steps, *samples.shape), 4, len(samples))
-        made["spiking, PyTorch float32"] = Shipped(in_pytorch(spiking, steps), 4 * number, read)
+        ways["spiking, PyTorch float32"] = Shipped(in_pytorch(spiking, steps), 4 * number, read)
         run, weights, memory = in_c(spiking, case.shape, steps, places[0])
-        made["spiking, C float32"] = Shipped(run, weights, read, memory)
-        for place, of in zip(places[1:], ("int8", "int4")):
-            net = integer(nets[of], case.shape, unit=1 / 127)
+        ways["spiking, C float32"] = Shipped(run, weights, read, memory)
+        for place, bits in zip(places[1:], ("int8", "int4")):
+            net = integer(nets[bits], case.shape, unit=1 / 127)
             few = whole(samples)
-            read = bytes_read(net, few.expand(steps, *few.shape), 1, len(few)) / (2 if of == "int4" else 1)
-            if of == "int8":
-                made[f"spiking, PyTorch {of}"] = Shipped(in_pytorch(net, steps), number, read, bits=True)
+            read = bytes_read(net, few.expand(steps, *few.shape), 1, len(few)) / (2 if bits == "int4" else 1)
+            if bits == "int8":
+                ways[f"spiking, PyTorch {bits}"] = Shipped(in_pytorch(net, steps), number, read, bits=True)
             run, weights, memory = in_c(net, case.shape, steps, place)
-            made[f"spiking, C {of}"] = Shipped(run, weights, read, memory, bits=True)
-        yield made
+            ways[f"spiking, C {bits}"] = Shipped(run, weights, read, memory, bits=True)
+        yield ways
 
 
 def accuracy(way: Shipped, images: Tensor, labels: Tensor) -> float:
-    """Share of the labels that are right, in %; one below 0 is none."""
+    """Return the accuracy in %; labels below 0 do not count."""
     images = whole(images) if way.bits else images
     right = sum(int((way.run(x).argmax(-1) == y).sum()) for x, y in zip(images.split(500), labels.split(500)))
     return 100 * right / int((labels >= 0).sum())
 
 
-def milliseconds(made: dict[str, Shipped], images: Tensor, batch: int, rounds: int) -> dict[str, float]:
-    """CPU time of a batch, the minimum of rounds that take the ways in turn; every call has other images."""
+def milliseconds(ways: dict[str, Shipped], images: Tensor, batch: int, rounds: int) -> dict[str, float]:
+    """Return the CPU time of a batch: the minimum over rounds that alternate between ways; calls differ in images."""
     batches = [x.clone() for x in images.split(batch)[: 256 if batch == 1 else 8] if len(x) == batch]
     ready = {True: [whole(x) for x in batches], False: batches}
-    best = dict.fromkeys(made, float("inf"))
+    best = dict.fromkeys(ways, float("inf"))
     for _ in range(rounds):
-        for name, way in made.items():
+        for name, way in ways.items():
             start = time.process_time()
             for x in ready[way.bits]:
                 way.run(x)
@@ -416,7 +415,7 @@ HEADER = ("case", "network", "accuracy %", "ms, batch 1", "ms, batch 64", "weigh
 
 
 class Row(NamedTuple):
-    """A network that is shipped in one way; accuracy in %, milliseconds a sample, and 64 of them; bytes."""
+    """Results of a way to run a network: accuracy in %, milliseconds at batch 1 and 64, and bytes."""
 
     case: str
     way: str
@@ -429,22 +428,24 @@ class Row(NamedTuple):
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """A line of the table."""
+        """Cells of a row of the table."""
         sizes = (f"{size / 1000:.1f}" if size else "" for size in self[5:])
         return self.case, self.way, f"{self.accuracy:.2f}", f"{self.one:.3f}", f"{self.many:.2f}", *sizes
 
 
-def rows(name: str, made: dict[str, Shipped], samples: Tensor, labels: Tensor, rounds: int) -> Iterator[Row]:
-    one, many = (milliseconds(made, samples, batch, rounds) for batch in (1, 64))
-    for of, way in made.items():
-        yield Row(name, of, accuracy(way, samples, labels), one[of], many[of], way.weights, way.read, way.memory)
+def rows(name: str, ways: dict[str, Shipped], samples: Tensor, labels: Tensor, rounds: int) -> Iterator[Row]:
+    one, many = (milliseconds(ways, samples, batch, rounds) for batch in (1, 64))
+    for title, way in ways.items():
+        yield Row(
+            name, title, accuracy(way, samples, labels), one[title], many[title], way.weights, way.read, way.memory
+        )
 
 
 def rows_of(name: str, folder: Path, root: Path | None, rounds: int, epochs: int | None) -> list[Row]:
-    """Rows of a case of images."""
+    """Return the rows of a case of images."""
     case = CASES[name] if epochs is None else CASES[name]._replace(begun=epochs, epochs=epochs)
-    with shipped(name, case, folder, root) as made:
-        return list(rows(name, made, *load(case, "test", root), rounds))
+    with shipped(name, case, folder, root) as ways:
+        return list(rows(name, ways, *load(case, "test", root), rounds))
 
 
 def write_json(path: Path, found: list[Row]) -> None:
@@ -452,7 +453,7 @@ def write_json(path: Path, found: list[Row]) -> None:
 
 
 def plot(path: Path, found: list[Row]) -> None:
-    """Accuracy against latency, a picture for each case."""
+    """Plot accuracy against latency, one panel a case."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,8 +1,8 @@
 """Memory and time of a training step over long sequences, ``T x B x N``: three layers of N LIF neurons, and ten.
 
-``snnfast`` is the network of plain layers, ``recomputed`` the same in :class:`snnfast.nn.Recomputed`; JAX computes
-parts of up to 64 steps once more, too. ``peak MB`` is what the process holds at most during a step, above what it held
-before; the input is there before. ``B kept`` is how much it holds more after the forward pass, a neuron and step.
+``snnfast`` is the network of plain layers, ``recomputed`` the same in :class:`snnfast.nn.Recomputed`; JAX recomputes
+parts of up to 64 steps, too. ``peak MB`` is the largest memory of the process during a step minus its memory before,
+which includes the input. ``B kept`` is the increase after the forward pass, in bytes a neuron and step.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ QUICK_SHAPES = ((7, 2, 6),)
 FLOOR = "spikingjelly"
 RECOMPUTED = "recomputed"
 BASELINES = (RECOMPUTED, "snntorch", "jax")
-STEP, PEAK, KEPT = "training step", "peak MB", "B kept"
-# What malloc frees goes back to the system, or the peak would be that of all steps before.
+STEP, PEAK, SAVED = "training step", "peak MB", "B kept"
+# The peak would be that of all earlier steps unless malloc returned freed memory to the system.
 ENVIRONMENT: dict[str, str] = {}
 TIME_LIMIT, PEAK_LIMIT = 1.15, 0.1
 CLASSES, LAYERS = 10, 3
-WARM = 129  # steps of the first run: two parts of Recomputed, since torch.utils.checkpoint imports 75 MB when it runs
-# Bytes a neuron and step that a peer needs, and how much of the free memory it may take.
+WARM = 129  # steps of the first run: two parts of Recomputed, since the first torch.utils.checkpoint imports 75 MB
+# Bytes a neuron and step that a peer needs, and the share of the free memory that it may take.
 NEEDS = {"spikingjelly": 30, "snntorch": 40}
-SHARE = 0.5  # others use the machine, too
+SHARE = 0.5  # other processes use the machine, too
 
 
 def build(task: Task) -> nn.Module:
-    """The network of plain layers; 5 % of the inputs, and as many neurons, fire a step."""
+    """Build the network of plain layers; 5 % of the inputs and about 5 % of the neurons fire a step."""
     from snnfast.nn import LIF, Rate, SpikeLinear, Time
 
     torch.manual_seed(0)
@@ -54,14 +54,14 @@ def build(task: Task) -> nn.Module:
 
 
 def inputs(task: Task) -> tuple[Tensor, Tensor]:
-    """Spikes of every step, and labels."""
+    """Return spikes of all steps, and labels."""
     generator = torch.Generator().manual_seed(0)
     x = torch.empty(task.shape).bernoulli_(0.05, generator=generator)
     return x, torch.randint(CLASSES, task.shape[1:2], generator=generator)
 
 
 def recomputed(net: nn.Module) -> nn.Module:
-    """``net`` with its layers in parts."""
+    """Wrap all layers of ``net`` but the readout in ``Recomputed``."""
     from snnfast.nn import Recomputed
 
     *layers, rate = net.children()
@@ -93,13 +93,13 @@ def prepare(task: Task) -> Prepared:
         value.backward()
         return value.detach()
 
-    training(x[:WARM])  # makes gradients, and what libraries make and import once
+    training(x[:WARM])  # allocates gradients, and whatever libraries allocate and import once
     losses: list[Tensor] = []
     facts = {PEAK: peak(lambda: losses.append(training())), "first loss": losses[0].item()}
     release()
     before, value = resident(), loss(x)
     release()
-    facts |= {KEPT: 1e6 * (resident() - before) / neuron_steps(task)}
+    facts |= {SAVED: 1e6 * (resident() - before) / neuron_steps(task)}
     del value
     return Prepared({STEP: training}, facts)
 
@@ -110,11 +110,11 @@ def neuron_steps(task: Task) -> int:
 
 
 def peak(run: Callable[[], object]) -> float:
-    """MB that the process holds at most while ``run`` runs, above what it holds before."""
+    """Return the largest memory of the process while ``run`` runs, minus its memory before, in MB."""
     release()
     reset = Path("/proc/self/clear_refs")
     if reset.exists():
-        reset.write_text("5")  # from here on the largest is counted
+        reset.write_text("5")  # restarts the peak
     before = resident()
     run()
     status = Path("/proc/self/status")
@@ -125,16 +125,16 @@ def peak(run: Callable[[], object]) -> float:
 
 
 def release() -> None:
-    """Gives what is free back to the system, where the C library can."""
+    """Return free memory to the system, if the C library can."""
     gc.collect()
-    memory.release()  # or the blocks that snnfast keeps would count as there before
+    memory.release()  # otherwise the blocks that snnfast caches would count as memory before
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
 def available() -> float:
-    """Bytes that the machine has for a new process, where it tells."""
+    """Return the bytes available to a new process; infinity if the system does not tell."""
     info = Path("/proc/meminfo")
     lines = info.read_text().splitlines() if info.exists() else []
     found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")]
@@ -142,7 +142,7 @@ def available() -> float:
 
 
 def verdicts(rows: list[report.Row]) -> list[dict[str, Any]]:
-    """Time beside plain layers, and memory beside SpikingJelly."""
+    """Judge the time against plain layers, and the memory against SpikingJelly."""
     found = []
     for shape in SHAPES:
         mine = {r.task.implementation: r for r in rows if r.task.shape == shape}
@@ -158,7 +158,7 @@ def verdicts(rows: list[report.Row]) -> list[dict[str, Any]]:
 
 
 def plot(path: Path, rows: list[report.Row], title: str) -> None:
-    """The peak and the time over the number of steps."""
+    """Plot the peak and the time over the number of steps."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,15 +1,14 @@
-"""Training steps of whole networks, beside the same network in the library it comes from, and with ReLU for neurons.
+"""Training steps of whole networks, in snnfast, in the library they come from, and with ReLU in place of neurons.
 
 All have the same weights and fire the same spikes. A network is named by its input, ``T x B x ...``. Images are the
-same at every step, but for those of the block of a ResNet, which stands in the middle of a network.
+same at every step, except for the ResNet block, whose inputs are the spikes of earlier layers.
 
-``fused`` is what :func:`snnfast.nn.fuse` makes of the network for evaluation, with statistics of the batch.
+``fused`` is the network after :func:`snnfast.nn.fuse`, for evaluation, with statistics of the batch.
 ``ported`` is the peer's network after :func:`snnfast.nn.replace` and :func:`snnfast.nn.accelerate`.
-``apart`` has neurons and the pooling of their spikes as two layers, where ``snnfast`` has them in one pass.
-``normlif`` has every batch normalisation in the pass of the neurons behind it (:class:`snnfast.nn.NormLIF`).
+``apart`` has neurons and the pooling of their spikes as two layers; ``snnfast`` has them in one pass.
+``normlif`` has every batch normalisation in the pass of the neurons after it (:class:`snnfast.nn.NormLIF`).
 ``relu`` is the same network with ReLU on T x B images, ``relu_once`` on B images, as a network without time runs;
-``products`` has nothing in the place of neurons. The fact
-"peak MB" is how much the process grew for a step at most.
+``products`` has no neurons. The fact "peak MB" is the largest growth of the process during a step.
 """
 
 from __future__ import annotations
@@ -39,22 +38,22 @@ PORTED = "ported"
 BASELINES = (ONCE, FUSED, APART, NORMLIF, PORTED, "spikingjelly", "snntorch")
 STEP = "training step"
 EVALUATION = "evaluation"
-PER_RELU = 1.1  # what a convolutional network may take, beside ReLU
+PER_RELU = 1.1  # largest time of a convolutional network relative to ReLU
 
 Layers = Callable[[Callable[[], nn.Module]], nn.Module]
 
 
 class Network(NamedTuple):
-    """A network, and what it must show.
+    """A network and its limits.
 
     Attributes:
-        name: what the documentation calls it.
-        layers: it on ``[T, B, ...]``, with the neurons that it is given.
-        neuron: the arguments of :func:`snnfast.nn.like`.
+        name: its name in the documentation.
+        layers: builds it for ``[T, B, ...]``, from a function that makes neurons.
+        neuron: arguments of :func:`snnfast.nn.like`.
         constant: whether the images are the same at every step.
         peer: the library that it comes from.
-        limit: how many times as fast as there.
-        beside_relu: whether it is judged beside ReLU, too.
+        limit: smallest speed-up over the peer.
+        beside_relu: whether it is compared with ReLU, too.
     """
 
     name: str
@@ -125,7 +124,7 @@ def linear(neuron: Callable[[], nn.Module], features: int, hidden: int = 1000) -
 
 
 def resnet(neuron: Callable[[], nn.Module], channels: int, size: int) -> nn.Module:
-    """SEW ResNet-18 for small images: a convolution, eight blocks, the last of which see an eighth of the size."""
+    """SEW ResNet-18 for small images: a convolution and eight blocks, the last at an eighth of the size."""
     from snnfast.nn import Rate, Time
 
     first = Time(nn.Conv2d(channels, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64))
@@ -133,7 +132,7 @@ def resnet(neuron: Callable[[], nn.Module], channels: int, size: int) -> nn.Modu
 
 
 def sew_blocks(neuron: Callable[[], nn.Module]) -> list[nn.Module]:
-    """The eight blocks of SEW ResNet-18, and its classes."""
+    """The eight blocks of SEW ResNet-18 and its classifier."""
     from snnfast.nn import SpikeConv2d, Time
 
     def conv(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
@@ -172,7 +171,7 @@ def vgg11(neuron: Callable[[], nn.Module]) -> nn.Module:
     return nn.Sequential(*layers, Time(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10)))
 
 
-# Channels that come and go, and strides.
+# Input channels, output channels and strides of the blocks.
 RESNET = ((64, 64, 64, 128, 128, 256, 256, 512), (64, 64, 128, 128, 256, 256, 512, 512), (1, 1, 2, 1, 2, 1, 2, 1))
 
 
@@ -198,9 +197,9 @@ NETWORKS = {
 # One image or sample alone.
 ALONE = {(shape[0], 1, *shape[2:]): network for shape, network in NETWORKS.items()}
 SHAPES = (*NETWORKS, *ALONE)
-# As the first, the second and so on.
+# Small inputs of the networks above, in their order.
 QUICK_SHAPES = ((2, 3, 1, 8, 8), (3, 2, 1, 16, 16), (2, 3, 4, 4, 4), (3, 2, 6))
-# Those that fill a GPU.
+# Networks that fill a GPU.
 SQUARE = Network("Linear + LIF", square, JELLY, False, "spikingjelly", 1.0, True)
 LARGE = {
     (4, 112, 3, 32, 32): Network("SEW ResNet-18", resnet, JELLY, True, "spikingjelly", 1.0, True),
@@ -228,7 +227,7 @@ def neuron_of(network: Network) -> nn.Module:
 
 
 def inputs(network: Network, shape: tuple[int, ...]) -> Tensor:
-    """One step of images, or every step of what stands in the middle of a network: spikes."""
+    """Return images of one step if they are constant, else spikes of all steps."""
     generator = torch.Generator().manual_seed(0)
     size = shape[1:] if network.constant else shape
     x = torch.rand(size, generator=generator)
@@ -236,7 +235,7 @@ def inputs(network: Network, shape: tuple[int, ...]) -> Tensor:
 
 
 def build(task: Task, neuron: Callable[[], nn.Module] | None = None) -> nn.Module:
-    """The network, with the neurons that the implementation has; its parameters are those of all others."""
+    """Build the network with the neurons of the implementation; parameters are the same for all implementations."""
     network = EVERY[task.shape]
     torch.manual_seed(0)
     instead: dict[str, Callable[[], nn.Module]] = {PRODUCTS: nn.Identity}
@@ -245,7 +244,7 @@ def build(task: Task, neuron: Callable[[], nn.Module] | None = None) -> nn.Modul
     net = network.layers(make, *task.shape[2:4]).to(task.device, task.torch_dtype)
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0  # running statistics are those of the last batch
+            module.momentum = 1.0  # running statistics equal those of the last batch
     with torch.no_grad():  # so that neurons fire in every layer
         for parameter in net.parameters():
             if parameter.dim() > 1:
@@ -254,7 +253,7 @@ def build(task: Task, neuron: Callable[[], nn.Module] | None = None) -> nn.Modul
 
 
 def ours(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.Module]]:
-    """The network, how it runs on what :func:`inputs` gives, and its neurons."""
+    """Return the network, a function that runs it on :func:`inputs`, and its neurons."""
     from snnfast.nn import Pooled
     from snnfast.nn.spiking import Spiking
 
@@ -273,7 +272,7 @@ def ours(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.Mod
 
 
 def in_one_pass(net: nn.Module) -> nn.Module:
-    """``net`` with every batch normalisation in the pass of the neurons behind it, and their pooling behind that."""
+    """Move every batch normalisation of ``net`` into the pass of the neurons after it; their pooling follows."""
     from snnfast.nn import LIF, NormLIF, Pooled, Time
 
     for name, inner in net.named_children():
@@ -292,12 +291,12 @@ def in_one_pass(net: nn.Module) -> nn.Module:
 
 
 def theirs(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.Module]]:
-    """The same of the peer."""
+    """Return the same for the network of the peer."""
     return neurons.baseline(EVERY[task.shape].peer).network(task)  # type: ignore[no-any-return]
 
 
 def ported(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.Module]]:
-    """The same of the peer's network with its neurons replaced, and accelerated."""
+    """Return the same for the network of the peer after ``replace`` and ``accelerate``."""
     from snnfast.nn import accelerate, replace, reset
     from snnfast.ports.port import Replaced
 
@@ -329,14 +328,14 @@ def over_time(task: Task, net: nn.Module, x: Tensor) -> Tensor:
 
 
 def copy_parameters(source: nn.Module, target: nn.Module) -> None:
-    """Parameters in the order in which they are; peers have the same layers under other names."""
+    """Copy parameters in their order; peers have the same layers under other names."""
     with torch.no_grad():
         for a, b in zip(source.parameters(), target.parameters(), strict=True):
             b.copy_(a)
 
 
 def fired(fire: list[nn.Module], run: Callable[[], object]) -> float:
-    """The share of neurons that fire a step, over all layers."""
+    """Return the share of neurons that fire in a step, over all layers."""
     counts = []
 
     def hook(module: nn.Module, args: object, spikes: Any) -> None:
@@ -351,7 +350,7 @@ def fired(fire: list[nn.Module], run: Callable[[], object]) -> float:
 
 
 def resident() -> float:
-    """MB that the process holds now, where the system tells."""
+    """Return the resident memory of the process in MB; NaN if the system does not tell."""
     statm = Path("/proc/self/statm")
     if not statm.exists():
         return float("nan")
@@ -359,7 +358,7 @@ def resident() -> float:
 
 
 def most_resident() -> float:
-    """MB that the process held at most."""
+    """Return the largest resident memory of the process so far, in MB."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
@@ -380,9 +379,9 @@ def prepare(task: Task) -> Prepared:
     target = torch.randint(10, (task.shape[1],), generator=torch.Generator().manual_seed(1))
     target = target.to(task.device)
     grad = torch.randn(task.shape, generator=torch.Generator().manual_seed(2)).to(x)
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.0)  # so that every step is the same
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.0)  # all steps are the same
     if not network.constant:
-        x.requires_grad_()  # there are layers before it
+        x.requires_grad_()  # as if layers preceded it
 
     def step() -> Tensor:
         optimizer.zero_grad()
@@ -428,7 +427,7 @@ def fused(task: Task) -> Prepared:
 
 
 def verdicts(rows: list[report.Row]) -> list[dict[str, Any]]:
-    """Whether the promises are kept, with one thread."""
+    """Compare the ratios with their limits, for one thread."""
     rows = [row for row in rows if (row.task.threads, row.name) == (1, STEP)]
     found = []
     for shape, network in NETWORKS.items():

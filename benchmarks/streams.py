@@ -25,7 +25,7 @@ RATE = 0.04  # spikes a neuron and step that cost nothing
 
 
 class GRU(nn.Module):
-    """``[B, T, INPUTS] -> [B, T, CLASSES]``."""
+    """A GRU with a linear readout, ``[B, T, INPUTS] -> [B, T, CLASSES]``."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -37,14 +37,14 @@ class GRU(nn.Module):
 
 
 def spiking_network() -> nn.Sequential:
-    """``[T, B, INPUTS] -> [T, B, CLASSES]``."""
+    """Build the spiking network, ``[T, B, INPUTS] -> [T, B, CLASSES]``."""
     from snnfast.papers.sequence.model import SequenceNetwork
 
     return SequenceNetwork(INPUTS, (NEURONS,), CLASSES, outputs=None, tau_out=5.0).layers
 
 
 def load(split: str, root: Path) -> tuple[Tensor, Tensor]:
-    """Events ``[N, T, INPUTS]`` and labels ``[N, T]``, -100 where there is none."""
+    """Return events ``[N, T, INPUTS]`` and labels ``[N, T]``; -100 stands for no label."""
     from snnfast import data
 
     x, labels = data.qtdb(root / "qtdb", train=split != "test")
@@ -59,7 +59,7 @@ def gru_loss(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 def spiking_loss(penalty: float) -> Loss:
-    """With a penalty on the rate."""
+    """Return the cross-entropy of all steps with a penalty on the rate."""
     from snnfast.nn.loss import ce_steps
 
     def loss(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ def spiking_loss(penalty: float) -> Loss:
 
 
 def trained(folder: Path, data: tuple[Tensor, Tensor], epochs: int) -> dict[str, Any]:
-    """The networks, trained as long as each other, or taken from ``folder``."""
+    """Return networks trained for equally many epochs; those that ``folder`` has are not trained again."""
     from snnfast.nn import calibrate_, quantize
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,10 +102,10 @@ def in_pytorch(net: nn.Module, time_first: bool) -> Callable[[Tensor], Tensor]:
 
 
 def in_onnxruntime(net: nn.Module, path: Path) -> Callable[[Tensor], Tensor]:
-    """The GRU in ONNX Runtime, which has none in int8."""
+    """Run the GRU in ONNX Runtime, which has no int8 GRU."""
     axes = {"x": {0: "samples", 1: "steps"}}
     with torch.no_grad():
-        # torch.export would write a graph of the steps that it sees.
+        # torch.export would unroll the steps of the example.
         torch.onnx.export(
             net, (torch.zeros(2, 8, INPUTS),), str(path), dynamo=False, input_names=["x"], dynamic_axes=axes
         )
@@ -125,17 +125,17 @@ class Cell(nn.Module):
 
 
 def step_by_step_in_onnxruntime(net: GRU, path: Path) -> Callable[[Tensor], Tensor]:
-    """The GRU as for a stream that has no end: one step a call."""
+    """Run the GRU in ONNX Runtime, one step a call, as for an endless stream."""
     axes = {"x": {0: "samples"}, "h": {1: "samples"}}
     x, h = torch.zeros(1, 1, INPUTS), torch.zeros(1, 1, net.gru.hidden_size)
     with torch.no_grad():
         torch.onnx.export(Cell(net), (x, h), str(path), dynamo=False, input_names=["x", "h"], dynamic_axes=axes)
-    made = opened(path)
+    model = opened(path)
 
     def run(x: Tensor) -> Tensor:
         h, found = torch.zeros(1, len(x), net.gru.hidden_size).numpy(), []
         for frame in x.split(1, 1):
-            y, h = made.run(None, {"x": frame.numpy(), "h": h})
+            y, h = model.run(None, {"x": frame.numpy(), "h": h})
             found.append(torch.from_numpy(y))
         return torch.cat(found, 1)
 
@@ -143,7 +143,7 @@ def step_by_step_in_onnxruntime(net: GRU, path: Path) -> Callable[[Tensor], Tens
 
 
 def step_by_step_in_c(folder: Path) -> Callable[[Tensor], Tensor]:
-    """The program of :func:`in_c` in ``folder``, one step a call."""
+    """Run the program that :func:`in_c` compiled in ``folder``, one step a call."""
     program = ctypes.CDLL(str(folder / "snn.so"))
     step, reset = program.snn_step, program.snn_reset
     step.argtypes = [ctypes.c_void_p] * 2
@@ -161,7 +161,7 @@ def step_by_step_in_c(folder: Path) -> Callable[[Tensor], Tensor]:
 
 
 def spikes_read(net: nn.Module, x: Tensor, size: float) -> float:
-    """Bytes of weights that are read for a stream: for each event and each spike its row."""
+    """Return the bytes of weights read for a stream: one row of weights for each event and spike."""
     with torch.no_grad():
         spikes = net[:2](x.transpose(0, 1))
     rows = x.count_nonzero() * NEURONS + spikes[:-1].sum() * NEURONS + spikes.sum() * CLASSES
@@ -170,36 +170,36 @@ def spikes_read(net: nn.Module, x: Tensor, size: float) -> float:
 
 @contextmanager
 def shipped(folder: Path, root: Path, epochs: int | None) -> Iterator[dict[str, Shipped]]:
-    """The networks in every way."""
+    """Yield the networks in every way to run them."""
     nets = trained(folder, load("train", root), EPOCHS if epochs is None else epochs)
     spiking = nets["float32"]
     samples = load("test", root)[0]
-    made: dict[str, Shipped] = {}
-    with tempfile.TemporaryDirectory() as where:
+    ways: dict[str, Shipped] = {}
+    with tempfile.TemporaryDirectory() as directory:
         for name in (name for name in nets if name.startswith("GRU")):
-            gru, place = nets[name], Path(where) / name
+            gru, place = nets[name], Path(directory) / name
             weights = 4 * sum(p.numel() for p in gru.parameters())
             read = weights * samples.shape[1]
-            made[f"{name}, PyTorch"] = Shipped(in_pytorch(gru, False), weights, read)
+            ways[f"{name}, PyTorch"] = Shipped(in_pytorch(gru, False), weights, read)
             if find_spec("onnxruntime") is not None:
                 run = in_onnxruntime(gru, place.with_suffix(".onnx"))
-                made[f"{name}, ONNX Runtime float32"] = Shipped(run, weights, read)
+                ways[f"{name}, ONNX Runtime float32"] = Shipped(run, weights, read)
                 run = step_by_step_in_onnxruntime(gru, place.with_suffix(".step.onnx"))
-                made[f"{name}, ONNX Runtime float32, a step a call"] = Shipped(run, weights, read)
+                ways[f"{name}, ONNX Runtime float32, a step a call"] = Shipped(run, weights, read)
         weights = 4 * sum(p.numel() for name, p in spiking.named_parameters() if "raw" not in name)
-        made["spiking, PyTorch float32"] = Shipped(
+        ways["spiking, PyTorch float32"] = Shipped(
             in_pytorch(spiking, True), weights, spikes_read(spiking, samples, 4.0)
         )
         for kind, size in (("float32", 4.0), ("int8", 1.0), ("int4", 0.5)):
-            run, weights, memory = in_c(nets[kind], (INPUTS,), 1, Path(where) / kind)
-            made[f"spiking, C {kind}"] = way = Shipped(run, weights, spikes_read(nets[kind], samples, size), memory)
+            run, weights, memory = in_c(nets[kind], (INPUTS,), 1, Path(directory) / kind)
+            ways[f"spiking, C {kind}"] = way = Shipped(run, weights, spikes_read(nets[kind], samples, size), memory)
             if kind == "float32":
-                run = step_by_step_in_c(Path(where) / kind)
-                made[f"spiking, C {kind}, a step a call"] = way._replace(run=run)
-        yield made
+                run = step_by_step_in_c(Path(directory) / kind)
+                ways[f"spiking, C {kind}, a step a call"] = way._replace(run=run)
+        yield ways
 
 
 def rows_of(folder: Path, root: Path, rounds: int, epochs: int | None) -> list[Row]:
-    """Rows of the streams."""
-    with shipped(folder, root, epochs) as made:
-        return list(rows("qtdb", made, *load("test", root), rounds))
+    """Return the rows of the streams."""
+    with shipped(folder, root, epochs) as ways:
+        return list(rows("qtdb", ways, *load("test", root), rounds))

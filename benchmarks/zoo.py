@@ -24,7 +24,7 @@ from benchmarks.timing import Task, once
 LIBRARIES = ("spikingjelly", "norse")
 THEIRS, FAST, WRITTEN_HERE, COMPILED, RELU = "as it is", "and accelerate", "written here", "torch.compile", "ReLU"
 WAYS = (THEIRS, "replace", FAST, WRITTEN_HERE, COMPILED, RELU)
-ALONE = (THEIRS, FAST, WRITTEN_HERE)  # those that are evaluated, too, and whose peak is measured
+ALONE = (THEIRS, FAST, WRITTEN_HERE)  # ways whose evaluation and peak are measured, too
 HEADER = (
     *("network", "batch", "rate", *WAYS, "as it is / accelerated", "accelerated / ReLU"),
     *(f"{what}, {way}" for what in ("evaluation", "peak MB") for way in ALONE),
@@ -60,7 +60,7 @@ def models(library: str, gain: float = 1.0, chosen: str = "") -> Iterator[tuple[
 
 
 def line(name: str, model: Model, repeats: int, clock: str, compiled: bool) -> tuple[str, ...]:
-    """A line of the table."""
+    """Measure a network; return its row of the table."""
     from snnfast.nn import accelerate, replace, reset
     from snnfast.nn.spiking import Spiking
 
@@ -69,8 +69,8 @@ def line(name: str, model: Model, repeats: int, clock: str, compiled: bool) -> t
     target = torch.zeros(model.x.shape[1], dtype=torch.long)
     task = Task("zoo", name, tuple(model.x.shape), repeats=repeats, clock=clock)
     ways = {THEIRS: (model.net, model.reset), "replace": (replaced, reset), FAST: (fast, reset)}
-    if own := written(name, model.net):
-        ways[WRITTEN_HERE] = own, reset
+    if rewritten := written(name, model.net):
+        ways[WRITTEN_HERE] = rewritten, reset
     same = [*ways]  # all but ReLU must agree
     if compiled:
         ways[COMPILED] = torch.compile(copy.deepcopy(model.net)), model.reset  # type: ignore[assignment]
@@ -115,15 +115,15 @@ def line(name: str, model: Model, repeats: int, clock: str, compiled: bool) -> t
 
 
 def written(name: str, net: nn.Module) -> nn.Module | None:
-    """The network of that name in layers of snnfast, with the weights of ``net``; None where there is none."""
+    """Return the network ``name`` written in layers of snnfast, with the weights of ``net``; None if there is none."""
     from snnfast.nn import like
 
     make = WRITTEN.get(name.rpartition(", ")[0])
     if make is None:
         return None
-    own = make(partial(like, "spikingjelly.LIFNode", surrogate="atan", detach_reset=True))
-    network.copy_parameters(net, own)
-    return own
+    rewritten = make(partial(like, "spikingjelly.LIFNode", surrogate="atan", detach_reset=True))
+    network.copy_parameters(net, rewritten)
+    return rewritten
 
 
 def in_turn(runs: list[Callable[[], object]], task: Task) -> list[float]:

@@ -270,8 +270,8 @@ def memory() -> str:
         row = found.get((steps, name))
         if row is None:
             return ""
-        kept = row["facts"].get("B kept")
-        parts = [f"{row['facts']['peak MB']:,.0f} MB", f"{kept:.1f} B" if kept is not None else ""]
+        saved = row["facts"].get("B kept")
+        parts = [f"{row['facts']['peak MB']:,.0f} MB", f"{saved:.1f} B" if saved is not None else ""]
         return ", ".join((*filter(None, parts), duration(row["minimum_seconds"])))
 
     lines = [(f"{steps:,}", *(cell(steps, name) for name in names)) for steps in dict.fromkeys(s for s, _ in found)]

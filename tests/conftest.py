@@ -143,7 +143,7 @@ def pytest_configure(config):
         # Workers of pytest-xdist share the cores: waiting threads would use more time than they save.
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, os.cpu_count() // workers)))
     pytest.register_assert_rewrite("neurons", "samples")
-    config.addinivalue_line("markers", "each(names, cases): over ``cases(op)`` of every neuron")
+    config.addinivalue_line("markers", "over_neurons(names, cases): over ``cases(op)`` of every neuron")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -161,13 +161,13 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_generate_tests(metafunc):
-    """Parametrise ``op`` with the ``NEURONS`` of the module, or with the cases of :func:`samples.each`."""
+    """Parametrise ``op`` with the ``NEURONS`` of the module, or with the cases of :func:`samples.over_neurons`."""
     from samples import SCANNED  # imported late, so that pytest rewrites its asserts
 
     neurons = getattr(metafunc.module, "NEURONS", ())
     if metafunc.function.__module__ in OF_THE_SCAN:
         neurons = [op for op in neurons if op.name in SCANNED]
-    marks = [mark.args for mark in metafunc.definition.iter_markers("each")]
+    marks = [mark.args for mark in metafunc.definition.iter_markers("over_neurons")]
     if (
         hasattr(metafunc.module, "NEURONS")
         and "op" in metafunc.fixturenames

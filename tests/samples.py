@@ -208,9 +208,9 @@ class Sample:
         return arguments
 
 
-def each(names: str, cases: Callable[[Op], list[Any]]) -> Any:
+def over_neurons(names: str, cases: Callable[[Op], list[Any]]) -> Any:
     """Run a test over the cases of every neuron of the file that collects it (``tests/conftest.py``)."""
-    return pytest.mark.each(names, cases)
+    return pytest.mark.over_neurons(names, cases)
 
 
 def firing(op: Op) -> list[Op]:

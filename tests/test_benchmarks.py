@@ -168,8 +168,8 @@ def test_networks_are_trained_and_shipped(benchmarks, tmp_path):
     ways = ("ReLU, PyTorch", "spiking, PyTorch int8", "spiking, C float32", "spiking, C int8", "spiking, C int4")
     assert all(way in output for way in ways)
     file, picture = (tmp_path / name for name in ("rows.json", "rows.png"))
-    kept = "--json", str(file), "--plot", str(picture)
-    again = benchmarks("deploy", str(tmp_path), "--cases", "digits", "--epochs", "1", "--rounds", "1", *kept)
+    files = "--json", str(file), "--plot", str(picture)
+    again = benchmarks("deploy", str(tmp_path), "--cases", "digits", "--epochs", "1", "--rounds", "1", *files)
     assert "epoch" not in again
     assert picture.stat().st_size > 0
     assert {row["way"] for row in json.loads(file.read_text())["rows"]} >= set(ways)

@@ -1,4 +1,4 @@
-"""``integer``: one network of whole numbers in PyTorch, C and NIR, with the same spikes, and no floating point in C."""
+"""``integer``: the same spikes in PyTorch, C and NIR, and no floating point in C."""
 
 import ctypes
 import re
@@ -90,16 +90,16 @@ def test_means_of_spikes_become_sums(pool, tmp_path):
     )  # fmt: skip
     calibrate_(net, torch.rand(4, 16, 1, 8, 8), rate=0.2)
     few, x = quantize(net, "int8", scale="power-of-two").eval(), (frames(8, 40) > 60).to(torch.int8)
-    made = integer(few, (1, 8, 8))
-    y = made(x)
+    whole = integer(few, (1, 8, 8))
+    y = whole(x)
     with torch.no_grad():
-        assert (made[:-1](x).float() != few[:-1](x.float())).float().mean() < 0.003
-        assert 0.02 < made[:-1](x).float().mean() < 0.5
-    snnfast.export_c(made, tmp_path, (1, 8, 8))
+        assert (whole[:-1](x).float() != few[:-1](x.float())).float().mean() < 0.003
+        assert 0.02 < whole[:-1](x).float().mean() < 0.5
+    snnfast.export_c(whole, tmp_path, (1, 8, 8))
     same(run(tmp_path, x, 20, np.int32)[-1], y.int())
     if find_spec("nir"):
-        snnfast.nir.write(tmp_path / "net.nir", made[:-1], (1, 8, 8), dt=1.0, scheme="euler")
-        same(snnfast.nir.read(tmp_path / "net.nir")(x), made[:-1](x))
+        snnfast.nir.write(tmp_path / "net.nir", whole[:-1], (1, 8, 8), dt=1.0, scheme="euler")
+        same(snnfast.nir.read(tmp_path / "net.nir")(x), whole[:-1](x))
 
 
 @needs_compiler
@@ -133,8 +133,8 @@ def test_nir_has_the_same_spikes(tmp_path):
         assert net(x).count_nonzero() > 0
         again = snnfast.nir.from_nir(snnfast.nir.to_nir(read, (1, 8, 8), dt=1.0, scheme="euler"))
         same(again(x), net(x))
-        kept = next(layer for layer in read.modules() if isinstance(layer, IntegerLIF))
-        assert (kept.unit, kept.limit) == (net[1].unit, net[1].limit)
+        neuron = next(layer for layer in read.modules() if isinstance(layer, IntegerLIF))
+        assert (neuron.unit, neuron.limit) == (net[1].unit, net[1].limit)
     for end, soft, message in ((LI(4.0), True, "resets by subtraction"), (IF(), False, "has a bias and no leak")):
         net = integer(small("int8", end, pool=False, soft=soft), (1, 8, 8))
         with pytest.raises(ValueError, match=f"to_nir: [16] {message}"):
@@ -143,15 +143,15 @@ def test_nir_has_the_same_spikes(tmp_path):
 
 @pytest.mark.parametrize("scale", ["free", "power-of-two"])
 def test_it_is_the_network_that_was_trained(scale):
-    """But for rounding: with powers of two, and an input and a decay that are whole, the same spikes."""
+    """Spikes differ by rounding only: almost never if scales, input and decay are powers of two or integers."""
     net = small("int8", ParametricLIF(2.0), scale=scale)
     x = (frames(8, 40) > 60).to(torch.int8)
-    made = integer(net, (1, 8, 8))
+    whole = integer(net, (1, 8, 8))
     with torch.no_grad():
         for end in (2, 5, 7):
-            differ = (made[:end](x).float() != net[:end](x.float())).float().mean()
+            differ = (whole[:end](x).float() != net[:end](x.float())).float().mean()
             assert differ < 0.003
-            assert made[:end](x).float().mean() > 0.01
+            assert whole[:end](x).float().mean() > 0.01
     with_membranes = integer(small(scale=scale), (1, 8, 8))
     with torch.no_grad():
         want, got = small(scale=scale)(x.float()), with_membranes(x) * with_membranes[6].unit
@@ -162,13 +162,13 @@ def test_it_is_the_network_that_was_trained(scale):
 @pytest.mark.parametrize("unit", [1.0, 1 / 127])
 @pytest.mark.parametrize("strict", [False, True])
 def test_at_the_threshold(strict, unit):
-    """An input of 1 reaches it; above it is one of 2."""
+    """An input of 64 equals the threshold; 65 exceeds it."""
     layer = nn.Linear(1, 1, bias=False)
     nn.init.ones_(layer.weight)
     net = quantize(nn.Sequential(Time(layer), LIF(decay_input=False, v_threshold=64 * unit, strict=strict)))
     nn.init.constant_(net[0].layer.parametrizations.weight[0].log2_scale, -6.0)  # 64 / 64
-    made = integer(net, unit=unit)
-    spikes = [made(torch.tensor([[[value]]], dtype=torch.int8)).item() for value in (63, 64, 65)]
+    whole = integer(net, unit=unit)
+    spikes = [whole(torch.tensor([[[value]]], dtype=torch.int8)).item() for value in (63, 64, 65)]
     assert spikes == [0, int(not strict), 1]
 
 
@@ -238,8 +238,8 @@ def test_no_floating_point_at_all(weights, tmp_path):
 def test_a_network_of_floats_would_be_found(tmp_path):
     snnfast.export_c(small(), tmp_path, (1, 8, 8))
     compiler, options = next(reversed(compilers().items()))
-    made = subprocess.run([compiler, *STRICT, *options, "-O2", "-c", "snn.c"], cwd=tmp_path, capture_output=True)
-    if made.returncode == 0:
+    whole = subprocess.run([compiler, *STRICT, *options, "-O2", "-c", "snn.c"], cwd=tmp_path, capture_output=True)
+    if whole.returncode == 0:
         listed = subprocess.run(["nm", "-u", "snn.o"], cwd=tmp_path, capture_output=True, text=True, check=True)
         assert "__" in listed.stdout
 

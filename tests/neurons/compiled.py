@@ -3,7 +3,7 @@
 import pytest
 import torch
 from backends import PRESENT
-from samples import Sample, assert_equal, assert_gradients_close, each
+from samples import Sample, assert_equal, assert_gradients_close, over_neurons
 
 needs_kernels = pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels")
 
@@ -52,7 +52,7 @@ def test_compiled_without_graph_break_gives_the_same(op):
 
 @needs_kernels
 @pytest.mark.usefixtures("fresh_compiler")
-@each("op", only_lif)
+@over_neurons("op", only_lif)
 def test_compiled_by_inductor_gives_the_same(op):
     function = network(op)
     compiled = torch.compile(function, fullgraph=True)
@@ -65,7 +65,7 @@ def test_compiled_by_inductor_gives_the_same(op):
 
 @needs_kernels
 @pytest.mark.usefixtures("fresh_compiler")
-@each("op", only_lif)
+@over_neurons("op", only_lif)
 def test_new_numbers_of_steps_need_no_new_compilation(op):
     """PyTorch only compiles separately for 0, 1 and more checkpoints (every 32 steps)."""
     from torch._dynamo.testing import CompileCounterWithBackend  # takes seconds to import

@@ -5,14 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from backends import PRESENT, force
-from samples import Sample, assert_equal, cotangents, each, gradients, require_grad, rich, tensors
+from samples import Sample, assert_equal, cotangents, gradients, over_neurons, require_grad, rich, tensors
 
 
 def large(op):
     return [Sample(op, rich(op), (40, 3000), torch.float32)]
 
 
-@each("sample", large)
+@over_neurons("sample", large)
 def test_number_of_threads_changes_nothing(sample, threads):
     arguments = sample.arguments()
     found = []
@@ -24,7 +24,7 @@ def test_number_of_threads_changes_nothing(sample, threads):
         assert_equal(other[1], found[0][1])
 
 
-@each("sample", large)
+@over_neurons("sample", large)
 def test_runs_are_repeatable(kernels, sample):
     arguments = sample.arguments(kernels.device)
     first = (sample.op(**arguments), gradients(sample.op, arguments))
@@ -67,7 +67,7 @@ def test_kernels_respect_deterministic_algorithms(kernels, op, nan_memory):
 
 
 @pytest.mark.parametrize("seed", ["fwd", "rev", "rand:1", "rand:2"])
-@each("sample", large)
+@over_neurons("sample", large)
 def test_order_of_cuda_threads_changes_nothing(sample, seed, monkeypatch):
     if "cuda_emulation" not in PRESENT:
         pytest.skip("built without SNNFAST_EMULATION=1")

@@ -5,7 +5,7 @@ is smooth, and its gradient must equal finite differences, along random directio
 """
 
 import torch
-from samples import PRIMITIVES, Sample, each, learned, rich
+from samples import PRIMITIVES, Sample, learned, over_neurons, rich
 
 RESETS = (None, 0.0, -0.3)
 
@@ -19,7 +19,7 @@ def soft_recursions(op):
     return [*((op, rich(op), "atan", v_reset) for v_reset in RESETS), *others, *variants]
 
 
-@each("op variant name v_reset", soft_recursions)
+@over_neurons("op variant name v_reset", soft_recursions)
 def test_gradient_of_the_soft_recursion_is_that_of_finite_differences(op, variant, name, v_reset):
     arguments = Sample(op, variant, (6, 3), torch.float64).arguments()
     if not isinstance(arguments.get("v_reset"), torch.Tensor):
@@ -39,7 +39,7 @@ def test_gradient_of_the_soft_recursion_is_that_of_finite_differences(op, varian
     assert torch.autograd.gradcheck(function, inputs, eps=1e-6, atol=1e-7, rtol=1e-6, fast_mode=True)
 
 
-@each("op", lambda op: [] if op.fires else [op])
+@over_neurons("op", lambda op: [] if op.fires else [op])
 def test_gradient_of_a_readout_is_that_of_finite_differences(op):
     arguments = Sample(op, "decay_each", (6, 4), torch.float64).arguments()
     names = list(arguments)

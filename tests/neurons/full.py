@@ -8,8 +8,8 @@ from samples import (
     assert_gradients_close,
     by_dtype,
     cotangents,
-    each,
     neurons_that_fill,
+    over_neurons,
     require_grad,
     rich,
     tensors,
@@ -46,7 +46,7 @@ def joined(values, neurons):
     return torch.cat(values, dim=-1) if of_neurons else sum(values)
 
 
-@each("op dtype", by_dtype)
+@over_neurons("op dtype", by_dtype)
 def test_neurons_that_fill_a_gpu_do_what_half_of_them_do(kernels, op, dtype):
     """Neurons that fill it share threads; otherwise each has a thread, as in all other tests on a GPU."""
     neurons = neurons_that_fill(dtype, kernels.name)
@@ -77,7 +77,7 @@ def test_neurons_that_fill_a_gpu_do_what_half_of_them_do(kernels, op, dtype):
     check_each(variants, check)
 
 
-@each("op dtype", by_dtype)
+@over_neurons("op dtype", by_dtype)
 def test_neurons_whose_states_are_not_aligned_share_no_thread_or_one_of_two(kernels, op, dtype):
     """They equal neurons that share a thread. Their warps are full, so that they copy rows in units of 16 bytes."""
     neurons = max(64, neurons_that_fill(dtype, kernels.name))

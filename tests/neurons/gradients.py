@@ -9,17 +9,17 @@ from samples import (
     assert_gradients_close,
     by_dtype,
     cotangents,
-    each,
     expected,
     few,
     gradients,
     leaky,
+    over_neurons,
     require_grad,
     samples_on,
 )
 
 
-@each("op dtype", by_dtype)
+@over_neurons("op dtype", by_dtype)
 def test_gradients_equal_the_reference(kernels, op, dtype):
     def check(sample):
         _, want = expected(sample, kernels.device)
@@ -28,7 +28,7 @@ def test_gradients_equal_the_reference(kernels, op, dtype):
     check_each(samples_on(kernels, op, dtype), check)
 
 
-@each("sample", lambda op: few(op, torch.float64))
+@over_neurons("sample", lambda op: few(op, torch.float64))
 def test_gradient_of_one_argument_alone_is_the_same(kernels, sample):
     everything = gradients(sample.op, sample.arguments(kernels.device))
 
@@ -42,7 +42,7 @@ def test_gradient_of_one_argument_alone_is_the_same(kernels, sample):
     check_each(everything, check)
 
 
-@each("sample", lambda op: few(op, torch.float64))
+@over_neurons("sample", lambda op: few(op, torch.float64))
 def test_gradient_through_one_output_alone_equals_the_reference(kernels, sample):
     for k, out in enumerate(sample.op(**sample.arguments(kernels.device))):
         if out is None:
@@ -57,7 +57,7 @@ def test_gradient_through_one_output_alone_equals_the_reference(kernels, sample)
         )
 
 
-@each("sample", few)
+@over_neurons("sample", few)
 def test_outputs_do_not_depend_on_whether_a_gradient_is_wanted(kernels, sample):
     plain = sample.op(**sample.arguments(kernels.device))
     graded = sample.op(**require_grad(sample.arguments(kernels.device)))
@@ -80,7 +80,7 @@ def test_number_and_tensor_of_it_give_the_same(kernels, op):
         assert_gradients_close({k: g for k, g in scalar.items() if k != name}, number)
 
 
-@each("op", leaky)
+@over_neurons("op", leaky)
 def test_tau_and_its_decay_have_gradients_by_the_chain_rule(kernels, op):
     for name in op.decays:
         arguments = Sample(op, "plain", (20, 6), torch.float64).arguments(kernels.device)

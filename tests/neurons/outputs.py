@@ -3,7 +3,7 @@
 import pytest
 import torch
 from cases import check_each
-from samples import Sample, assert_equal, by_dtype, each, expected, firing, samples, samples_on
+from samples import Sample, assert_equal, by_dtype, expected, firing, over_neurons, samples, samples_on
 
 from snnfast.reference.surrogate import resolve
 from snnfast.testing import assert_spikes_close
@@ -37,7 +37,7 @@ def compare(kernels, sample):
             torch.testing.assert_close(a[..., agree], e[..., agree])
 
 
-@each("op dtype", by_dtype)
+@over_neurons("op dtype", by_dtype)
 def test_outputs_equal_the_reference(kernels, op, dtype):
     check_each(samples_on(kernels, op, dtype), lambda sample: compare(kernels, sample))
 
@@ -60,7 +60,7 @@ def test_long_random_run_equals_the_reference(kernels, op, dtype):
     compare(kernels, Sample(op, "plain", (64, 2100), dtype))
 
 
-@each("op", firing)
+@over_neurons("op", firing)
 def test_samples_fire_but_not_always(op):
     rate = op.reference(**Sample(op, "plain", (50, 100), torch.float32).arguments())[0].mean()
     assert 0.05 < rate < 0.95

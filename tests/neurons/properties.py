@@ -6,7 +6,7 @@ import torch
 from backends import PRESENT, force
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from samples import assert_all, assert_equal, assert_gradients_close, each, firing, scanned
+from samples import assert_all, assert_equal, assert_gradients_close, firing, over_neurons, scanned
 
 from snnfast import ops
 from snnfast.check import state_dtype
@@ -107,7 +107,7 @@ def test_gradients_of_any_call_equal_the_reference(op, data):
         assert_gradients_close(graded(op, arguments)[1], want, tolerance=1e-11)
 
 
-@each("op", scanned)
+@over_neurons("op", scanned)
 @settings(max_examples=40)
 @given(data=data, cut=st.integers(0, 40))
 def test_time_in_two_calls_equals_one(op, data, cut):
@@ -134,7 +134,7 @@ def test_time_in_two_calls_equals_one(op, data, cut):
         assert_gradients_close(part_grads, grads, tolerance)
 
 
-@each("op", scanned)
+@over_neurons("op", scanned)
 @settings(max_examples=40)
 @given(data=data, seed=seeds)
 def test_neurons_in_another_order_do_the_same(op, data, seed):
@@ -154,7 +154,7 @@ def test_neurons_in_another_order_do_the_same(op, data, seed):
         assert_equal(list(op(**{k: shuffled(a) for k, a in arguments.items()})), want)
 
 
-@each("op", firing)
+@over_neurons("op", firing)
 @settings(max_examples=40)
 @given(data=data)
 def test_membrane_is_v_reset_after_each_spike_and_below_threshold_otherwise(op, data):
@@ -171,7 +171,7 @@ def test_membrane_is_v_reset_after_each_spike_and_below_threshold_otherwise(op, 
         assert (v_seq[~fired] < wide[~fired]).all()
 
 
-@each("op", lambda op: firing(op) and scanned(op))
+@over_neurons("op", lambda op: firing(op) and scanned(op))
 @settings(max_examples=40)
 @given(data=data)
 def test_last_state_is_the_last_of_the_sequence(op, data):
@@ -205,7 +205,7 @@ def test_scale_of_all_voltages_together_changes_no_spike(op, data, power):
         assert_equal(rest_scaled, [r * f for r, f in zip(rest, factors, strict=True)])
 
 
-@each("op", scanned)
+@over_neurons("op", scanned)
 @settings(max_examples=40)
 @given(data=data)
 def test_one_step_at_a_time_equals_all_at_once(op, data):
@@ -225,7 +225,7 @@ def test_one_step_at_a_time_equals_all_at_once(op, data):
             assert_equal(options[name], state)
 
 
-@each("op", scanned)
+@over_neurons("op", scanned)
 @settings(max_examples=25)
 @given(data=data, factor=st.sampled_from([0.5, 2.0, 4.0]))
 def test_gradient_is_linear_in_the_incoming_gradient(op, data, factor):

@@ -5,7 +5,7 @@ import torch
 import torch.autograd.forward_ad as forward_ad
 from backends import PRESENT
 from cases import check_each
-from samples import Sample, assert_equal, cotangents, each, few, owner, require_grad, rich
+from samples import Sample, assert_equal, cotangents, few, over_neurons, owner, require_grad, rich
 from torch.utils._python_dispatch import TorchDispatchMode
 
 NAMESPACES = {"cpu": "snnfast", "cuda_emulation": "snnfast_emulated"}
@@ -73,7 +73,7 @@ def test_opcheck_finds_nothing(kernels, op):
     check_each(opchecked(op, kernels), check)
 
 
-@each("name", kernel_names)
+@over_neurons("name", kernel_names)
 def test_schema_neither_mutates_nor_aliases(name):
     schema = getattr(torch.ops.snnfast, name).default._schema
     assert not schema.is_mutable
@@ -81,7 +81,7 @@ def test_schema_neither_mutates_nor_aliases(name):
     assert all(r.name for r in schema.returns)
 
 
-@each("name", kernel_names)
+@over_neurons("name", kernel_names)
 def test_emulated_kernels_have_the_same_schema(name):
     if "cuda_emulation" not in PRESENT:
         pytest.skip("built without SNNFAST_EMULATION=1")
@@ -91,7 +91,7 @@ def test_emulated_kernels_have_the_same_schema(name):
     )
 
 
-@each("sample", lambda op: few(op, torch.float32, "plain", "soft", "v_seq", "v_rest"))
+@over_neurons("sample", lambda op: few(op, torch.float32, "plain", "soft", "v_seq", "v_rest"))
 def test_vmap_over_the_input_equals_a_loop(kernels, sample):
     arguments = sample.arguments(kernels.device)
     single = arguments.pop("x")
@@ -188,7 +188,7 @@ def took(name, label, _):
     pytest.fail(f"took {name} {label}")
 
 
-@each("op", owner)
+@over_neurons("op", owner)
 def test_raw_call_with_any_wrong_tensor_is_refused(kernels, op):
     if kernels.device == "cuda":
         pytest.skip("the emulation shows the same")
@@ -208,7 +208,7 @@ def test_raw_call_with_any_wrong_tensor_is_refused(kernels, op):
     assert refused > 50
 
 
-@each("op", owner)
+@over_neurons("op", owner)
 def test_raw_call_with_any_wrong_number_is_refused(kernels, op):
     sample = Sample(op, "plain", (40, 3), torch.float32)
     (_, _), (backward, args) = calls(sample, device=kernels.device)
@@ -218,7 +218,7 @@ def test_raw_call_with_any_wrong_number_is_refused(kernels, op):
                 backward(*replaced(backward, args, **{name: value}))
 
 
-@each("op", owner)
+@over_neurons("op", owner)
 @pytest.mark.parametrize("every", [0, 1, 3, 32, 40, 1000])
 def test_distance_of_checkpoints_changes_no_output(kernels, op, every):
     if kernels.device == "cuda":

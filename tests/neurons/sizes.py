@@ -2,7 +2,16 @@
 
 import pytest
 import torch
-from samples import Sample, assert_equal, assert_gradients_close, cotangents, each, gradients, require_grad, tensors
+from samples import (
+    Sample,
+    assert_equal,
+    assert_gradients_close,
+    cotangents,
+    gradients,
+    over_neurons,
+    require_grad,
+    tensors,
+)
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 
@@ -40,7 +49,7 @@ def test_one_neuron_without_dimensions_equals_one_in_a_row(backend, op):
     assert_equal(got, [out[..., 0] for out in wide])
 
 
-@each("op variant", lambda op: [(op, v) for v in op.variants if v in ("plain", "v_seq")])
+@over_neurons("op variant", lambda op: [(op, v) for v in op.variants if v in ("plain", "v_seq")])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("expanded", [False, True], ids=["random", "ones"])
 def test_many_neurons_have_the_bits_of_a_few_at_a_time(kernels, op, variant, dtype, expanded):
@@ -102,7 +111,7 @@ def test_shapes_beyond_32_bits_are_right_without_data(op):
         assert all(state.shape == (40_000,) and state.dtype == torch.float32 for state in states)
 
 
-@each("op variant", lambda op: [(op, v) for v in op.variants if v in ("plain", "v_seq", "return_state")])
+@over_neurons("op variant", lambda op: [(op, v) for v in op.variants if v in ("plain", "v_seq", "return_state")])
 @pytest.mark.parametrize("grad", [False, True])
 def test_fake_tensors_have_the_shapes_dtypes_and_strides_of_real_ones(op, variant, grad):
     for shape in ((40, 3, 2), (0, 3), (5, 0), (6,)):

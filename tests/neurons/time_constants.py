@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from samples import each, gradients, leaky
+from samples import gradients, leaky, over_neurons
 
 from snnfast.check import state_dtype
 
@@ -28,7 +28,7 @@ def slow(op, dtype, device, tau_of):
 
 @pytest.mark.parametrize("tau", TAUS)
 @pytest.mark.parametrize("way", ["number", "tensor"])
-@each("op", leaky)
+@over_neurons("op", leaky)
 def test_membranes_of_a_large_time_constant_are_those_of_float64(kernels, op, way, tau):
     def arguments(dtype):
         tensor = torch.full((3,), tau, dtype=state_dtype(dtype), device=kernels.device)
@@ -44,7 +44,7 @@ def test_membranes_of_a_large_time_constant_are_those_of_float64(kernels, op, wa
 
 
 @pytest.mark.parametrize("tau", TAUS)
-@each("op", leaky)
+@over_neurons("op", leaky)
 def test_gradients_of_a_large_time_constant_are_those_of_float64(kernels, op, tau):
     """Compare gradients of the membrane after the last step, which is charged only by the input."""
 
@@ -60,7 +60,7 @@ def test_gradients_of_a_large_time_constant_are_those_of_float64(kernels, op, ta
         assert far(got[name], want[name], name) < LIMIT, name
 
 
-@each("op", leaky)
+@over_neurons("op", leaky)
 def test_gain_is_exact_where_a_difference_rounds(kernels, op):
     """With ``tau = 3 * 2**20``, an input of ``tau`` charges a membrane at rest by 1, as a number and as a tensor."""
     if op.name not in ("lif", "li", "alif", "cuba", "cubali", "normlif"):

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from cases import check_each
-from samples import SURROGATES, Sample, assert_equal, each, firing, gradients
+from samples import SURROGATES, Sample, assert_equal, firing, gradients, over_neurons
 
 INF, NAN = math.inf, math.nan
 
@@ -22,7 +22,7 @@ def run(op, x, device, dtype=torch.float32, **options):
     return None, op(x=x, **options)[0]
 
 
-@each("op", firing)
+@over_neurons("op", firing)
 @pytest.mark.parametrize("v_reset", [0.0, None])
 def test_nan_never_fires_and_stays(backend, op, v_reset):
     spikes, v_seq = run(op, [2.0, NAN, 5.0, INF, 5.0], backend.device, v_reset=v_reset)
@@ -30,7 +30,7 @@ def test_nan_never_fires_and_stays(backend, op, v_reset):
     assert v_seq.isnan().tolist() == [False, True, True, True, True]
 
 
-@each("op", firing)
+@over_neurons("op", firing)
 def test_nan_in_one_neuron_reaches_no_other(backend, op):
     arguments = Sample(op, "plain", (40, 70), torch.float32).arguments(backend.device)
     clean = op(**arguments)
@@ -43,7 +43,7 @@ def test_nan_in_one_neuron_reaches_no_other(backend, op):
     assert all(g[..., others].isfinite().all() for g in grads.values())
 
 
-@each("op", firing)
+@over_neurons("op", firing)
 def test_gradient_of_spikes_of_a_nan_membrane_is_nan(backend, op):
     x = torch.tensor([[0.25], [NAN], [0.5], [0.25]], device=backend.device, requires_grad=True)
 
@@ -58,7 +58,7 @@ def test_gradient_of_spikes_of_a_nan_membrane_is_nan(backend, op):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
-@each("op", firing)
+@over_neurons("op", firing)
 def test_neuron_fires_exactly_at_its_threshold(backend, op, dtype):
     spikes, v_seq = run(op, [1.0], backend.device, dtype, **op.steady)
     assert spikes == [1]
@@ -71,7 +71,7 @@ def test_neuron_fires_exactly_at_its_threshold(backend, op, dtype):
     assert v_seq.item() == float(below)
 
 
-@each("op", firing)
+@over_neurons("op", firing)
 def test_any_threshold_is_met_at_its_own_value(backend, op):
     def check(threshold):
         narrow = torch.tensor(threshold, dtype=torch.float32).item()
@@ -95,7 +95,7 @@ def rest(op, device):
     return {"v_rest": 0.0} if op.accepts("v_rest") else {"v": torch.zeros((), device=device)}
 
 
-@each("op", lambda op: [] if op.runs_away else firing(op))
+@over_neurons("op", lambda op: [] if op.runs_away else firing(op))
 def test_infinite_threshold_of_a_neuron_silences_it(backend, op):
     threshold = torch.tensor([1.0, INF, 1.0], device=backend.device)
     arguments = Sample(op, "plain", (40, 3), torch.float32).arguments(backend.device)
@@ -106,7 +106,7 @@ def test_infinite_threshold_of_a_neuron_silences_it(backend, op):
     assert grads["x"].isfinite().all()
 
 
-@each("op", lambda op: [] if op.runs_away else firing(op))
+@over_neurons("op", lambda op: [] if op.runs_away else firing(op))
 def test_a_soft_reset_by_an_infinite_threshold_leaves_the_membrane(backend, op):
     thresholds = (torch.tensor(value, device=backend.device) for value in (INF, 1e30))
     found = [run(op, [0.5, 2.0, -1.0], backend.device, v_reset=None, v_threshold=threshold) for threshold in thresholds]
@@ -115,7 +115,7 @@ def test_a_soft_reset_by_an_infinite_threshold_leaves_the_membrane(backend, op):
     assert_equal(found[0][1], found[1][1])
 
 
-@each("op", lambda op: [op] if op.exact else [])
+@over_neurons("op", lambda op: [op] if op.exact else [])
 def test_denormals_are_kept(backend, op):
     tiny = torch.tensor(1e-40).item()
     _, v_seq = run(op, [tiny], backend.device)
@@ -124,7 +124,7 @@ def test_denormals_are_kept(backend, op):
     assert v_seq.item() == 5e-324
 
 
-@each("op", firing)
+@over_neurons("op", firing)
 def test_huge_input_fires_and_resets(backend, op):
     spikes, v_seq = run(op, [1e30, 0.0], backend.device, **op.steady)
     assert spikes[0] == 1
@@ -133,7 +133,7 @@ def test_huge_input_fires_and_resets(backend, op):
     assert spikes == [0, 0]
 
 
-@each("op", firing)
+@over_neurons("op", firing)
 @pytest.mark.parametrize("v_reset", [0.0, None])
 def test_all_fire_or_none(backend, op, v_reset):
     for drive, rate in ((8.0, 1.0), (-1.0, 0.0), (0.0, 0.0)):
@@ -145,7 +145,7 @@ SPECIAL_VARIANTS = ("plain", "soft", "unscaled", "decay_0", "v_rest", "v_reset")
 SPECIAL = (0.0, -0.0, 1.0, -1.0, NAN, INF, -INF, 1e-40, -1e-40, 3e38, -3e38, 1e30, 0.5, 2.0)
 
 
-@each("op variant", lambda op: [(op, v) for v in SPECIAL_VARIANTS if v in op.variants])
+@over_neurons("op variant", lambda op: [(op, v) for v in SPECIAL_VARIANTS if v in op.variants])
 def test_every_run_of_special_values_is_that_of_the_reference(kernels, op, variant):
     runs = torch.tensor(list(itertools.product(SPECIAL, repeat=3))).T.contiguous()
     runs = runs.to(kernels.device)
@@ -172,7 +172,7 @@ SPECIAL_PARAMETERS = {
 }
 
 
-@each("op", lambda op: [op])
+@over_neurons("op", lambda op: [op])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("v_reset", [0.0, None])
 def test_no_gradient_is_nan_that_the_reference_has_as_a_number(kernels, op, dtype, v_reset):
@@ -202,7 +202,7 @@ def test_no_gradient_is_nan_that_the_reference_has_as_a_number(kernels, op, dtyp
             assert not grad.view(-1, neurons)[:, finite].isnan().any(), name
 
 
-@each("op", firing)
+@over_neurons("op", firing)
 def test_spikes_are_0_or_1_and_nothing_else(backend, op):
     runs = torch.tensor(list(itertools.product(SPECIAL, repeat=3))).T.contiguous()
     for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):

@@ -5,7 +5,7 @@ import warnings
 import pytest
 import torch
 from backends import PRESENT
-from samples import Sample, assert_equal, assert_gradients_close, cotangents, each, learned, owner, tensors
+from samples import Sample, assert_equal, assert_gradients_close, cotangents, learned, over_neurons, owner, tensors
 
 from snnfast import ops
 from snnfast.reference.call import flatten
@@ -75,7 +75,7 @@ def refusal(op):
 
 
 @needs_kernels
-@each("op variant", functions)
+@over_neurons("op variant", functions)
 def test_gradients_of_a_raw_call_are_the_same(op, variant):
     function = Function(op, variant)
     for every in EVERY:
@@ -90,7 +90,7 @@ def test_second_derivative_of_a_raw_call_is_refused(op):
         assert_second_derivative_is_refused(run, function, refusal(op))
 
 
-@each("op variant", functions)
+@over_neurons("op variant", functions)
 def test_gradients_under_vmap_are_those_of_a_loop(kernels, op, variant):
     """Map over all tensors, and over one of them."""
     function = Function(op, variant)
@@ -113,7 +113,7 @@ def test_gradients_under_vmap_are_those_of_a_loop(kernels, op, variant):
         assert_gradients_close(found[0][1], found[1][1])
 
 
-@each("op variant", functions)
+@over_neurons("op variant", functions)
 def test_gradients_of_many_weightings_at_once_are_those_of_a_loop(kernels, op, variant):
     """Use ``vmap`` over the backward pass, and ``is_grads_batched``, which does not use it."""
     function = Function(op, variant)
@@ -159,7 +159,7 @@ def test_second_derivative_under_vmap_is_refused(kernels, op):
 
 
 @needs_kernels
-@each("op variant", functions)
+@over_neurons("op variant", functions)
 def test_gradients_of_an_exported_program_are_the_same(op, variant):
     function = Function(op, variant)
     values = tuple(v.detach() for v in function.values)
@@ -171,7 +171,7 @@ def test_gradients_of_an_exported_program_are_the_same(op, variant):
 @needs_kernels
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
-@each("op variant", functions)
+@over_neurons("op variant", functions)
 def test_gradients_of_a_traced_module_are_the_same(op, variant):
     function = Function(op, variant)
     traced = torch.jit.trace(function, tuple(v.detach() for v in function.values))
@@ -181,7 +181,7 @@ def test_gradients_of_a_traced_module_are_the_same(op, variant):
 
 @needs_kernels
 @pytest.mark.usefixtures("fresh_compiler")
-@each("op variant compiler", lambda op: [(*functions(op)[-1], compiler) for compiler in ("aot_eager", "eager")])
+@over_neurons("op variant compiler", lambda op: [(*functions(op)[-1], compiler) for compiler in ("aot_eager", "eager")])
 def test_gradients_of_a_compiled_module_are_the_same(op, variant, compiler):
     function = Function(op, variant)
     assert_same(torch.compile(function, fullgraph=True, backend=compiler), function)
@@ -201,7 +201,7 @@ def test_second_derivative_of_a_compiled_module_is_refused(op):
 
 
 @needs_kernels
-@each("op", owner)
+@over_neurons("op", owner)
 @pytest.mark.usefixtures("fresh_compiler")
 def test_gradients_of_a_module_compiled_to_code_are_the_same(op):
     function = Function(op, functions(op)[-1][1], (6, 2, 3))

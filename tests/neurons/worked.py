@@ -8,13 +8,13 @@ import inspect
 
 import pytest
 import torch
-from samples import each
+from samples import over_neurons
 
 import neurons
 from snnfast import ops, reference
 
 
-@each("op run", lambda op: [(op, run) for run in op.worked])
+@over_neurons("op run", lambda op: [(op, run) for run in op.worked])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 def test_outputs_and_gradients_are_those_worked_by_hand(backend, op, run, dtype):
     case = op.worked[run]

@@ -4,17 +4,17 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from samples import Sample, each
+from samples import Sample, over_neurons
 
 
-@each("op own", lambda op: [(op, own) for own in op.written_for])
+@over_neurons("op constants", lambda op: [(op, constants) for constants in op.written_for])
 @pytest.mark.parametrize("v_reset", [0.0, -0.25, None])
 @pytest.mark.parametrize("v_rest", [None, 0.1])
 @pytest.mark.parametrize("decay_input", [True, False])
-def test_reference_follows_the_equations(op, own, v_reset, v_rest, decay_input):
+def test_reference_follows_the_equations(op, constants, v_reset, v_rest, decay_input):
     x = Sample(op, "plain", (50, 3), torch.float64).arguments()["x"] * (0.6 if op.runs_away else 1)
     states = torch.tensor([[0.1, 0.2, -0.3], [0.3, 0.0, -0.2]]).double()[: len(op.states)]
-    options = {**own, "decay_input": decay_input, "v_threshold": 0.8, "v_reset": v_reset}
+    options = {**constants, "decay_input": decay_input, "v_threshold": 0.8, "v_reset": v_reset}
     arguments = dict(zip(op.states, states), x=x, v_rest=v_rest, return_v_seq=True)
     spikes, *last, v_seq = op.reference(**arguments, **options)
     assert 0 < spikes.mean() < 1
@@ -23,10 +23,10 @@ def test_reference_follows_the_equations(op, own, v_reset, v_rest, decay_input):
         s = float(h >= 0.8 + above)
         return s, h if not s else h - 0.8 if v_reset is None else v_reset
 
-    rate = 1 / own["tau"]
+    rate = 1 / constants["tau"]
     n = SimpleNamespace(fire=fire, rate=rate, decay=1 - rate, gain=rate if decay_input else 1.0)
     n.rest = v_rest if v_rest is not None else v_reset or 0.0
-    vars(n).update(own)
+    vars(n).update(constants)
     close = {"rel": 0, "abs": 1e-13 if op.name == "eif" else 0}  # its exponential differs from Python's
     for neuron in range(3):
         current = states[:, neuron].tolist()

@@ -1,4 +1,4 @@
-"""``Recomputed``: layers that run in parts, again in the backward pass, as ``nn.Sequential`` in one."""
+"""``Recomputed`` equals ``nn.Sequential``, and saves memory by running layers in parts, again in the backward pass."""
 
 from copy import deepcopy
 
@@ -17,7 +17,7 @@ LIVELY = {"decay_input": False, "v_threshold": 0.6}
 
 
 class Residual(nn.Module):
-    """Layers in a ``forward`` of their own."""
+    """A module with its own ``forward``."""
 
     def __init__(self):
         super().__init__()
@@ -71,7 +71,7 @@ def both(network, every, dtype=torch.float64):
 
 
 def run(net, calls=2):
-    """Outputs and states of some calls, and gradients."""
+    """Return outputs and states of some calls, and gradients."""
     outputs, leaves = [], [spikes(seed=k).requires_grad_() for k in range(calls)]
     for x in leaves:
         y = net(x)
@@ -98,7 +98,7 @@ def test_parts_equal_the_whole(network, every):
 def test_evaluation_runs_in_parts_too(network):
     parts, whole = both(network, 6)
     lengths = []
-    next(parts.children()).register_forward_pre_hook(lambda _, given: lengths.append(len(given[0])))
+    next(parts.children()).register_forward_pre_hook(lambda _, inputs: lengths.append(len(inputs[0])))
     with torch.no_grad():
         y, want = parts.eval()(spikes()), whole.eval()(spikes())
     assert_equal(y if isinstance(y, tuple) else (y,), want if isinstance(want, tuple) else (want,))
@@ -123,8 +123,8 @@ def test_states_are_handed_on_and_no_layer_keeps_what_it_did_not_keep():
         net(spikes())
 
 
-def kept(net, x):
-    """Bytes that a forward pass leaves allocated, its output not counted."""
+def bytes_saved(net, x):
+    """Return the bytes that a forward pass leaves allocated, without its output."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
         y = net(x)
     assert y.requires_grad
@@ -140,9 +140,9 @@ def test_it_keeps_states_instead_of_sequences():
     parts = sn.Recomputed(*whole, every=50)
     for net in (whole, parts):
         net(x[:50]).sum().backward()  # gradients of weights, and what is made once
-    assert kept(whole, x) > 4 * neurons
+    assert bytes_saved(whole, x) > 4 * neurons
     # a state of 4 bytes every 50 steps, and the last 50 steps; besides, the states of the generator, 5 KB a part
-    assert kept(parts, x) < (4 / 50 + 5 / 20) * neurons + 20 * 6000
+    assert bytes_saved(parts, x) < (4 / 50 + 5 / 20) * neurons + 20 * 6000
 
 
 def test_the_backward_pass_may_be_repeated_and_masks_of_dropout_are_drawn_once():
@@ -272,6 +272,6 @@ def test_vmap_runs_the_layers_as_they_are():
 def test_the_last_part_is_not_computed_again():
     net, _ = both("two layers", 6)
     lengths = []
-    net[0].register_forward_pre_hook(lambda _, given: lengths.append(len(given[0])))
+    net[0].register_forward_pre_hook(lambda _, inputs: lengths.append(len(inputs[0])))
     net(spikes().requires_grad_()).sum().backward()
     assert lengths == [5] * 7

@@ -154,8 +154,8 @@ def test_delays_may_be_without_memory():
 
 
 @pytest.mark.parametrize("own", [1.0, math.inf])
-def test_a_parameter_of_the_users_is_not_written_to(own):
-    weight = nn.Parameter(torch.ones(3, 3).fill_diagonal_(own))
+def test_a_parameter_of_the_users_is_not_written_to(self_weight):
+    weight = nn.Parameter(torch.ones(3, 3).fill_diagonal_(self_weight))
     layer = RLIF(3, weight=weight, self_connections=False)
     assert weight.all()
     other = RLIF(3, weight=torch.ones(3, 3), self_connections=False)

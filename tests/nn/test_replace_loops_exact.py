@@ -157,8 +157,8 @@ def halved(self, x):
 
 
 def keeps(self, x):
-    self.kept = loop(lambda s, x, t, m: s.lif1(s.fc1(x), m))(self, x)
-    return self.kept
+    self.spikes = loop(lambda s, x, t, m: s.lif1(s.fc1(x), m))(self, x)
+    return self.spikes
 
 
 def counts(self, x):
@@ -177,7 +177,7 @@ CHANGES = {
     "elements of a buffer": (of_the_net, "at setitem in forward: it changes"),
     "a view": (halved, "at mul in forward: it changes in place what something else reads"),
     "statistics": (in_place(lambda s, c, m: s.norm(c)), "at norm: nothing takes its result"),
-    "an attribute": (keeps, "the forward of Changed cannot be followed: it keeps kept in the network"),
+    "an attribute": (keeps, "the forward of Changed cannot be followed: it keeps spikes in the network"),
     "a number": (counts, "it keeps calls in the network"),
 }  # fmt: skip
 

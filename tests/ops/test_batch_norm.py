@@ -44,13 +44,13 @@ def assert_close(got, want, tolerance):
         torch.testing.assert_close(a.double(), b.double(), rtol=0, atol=tolerance * scale)
 
 
-@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("fixed_statistics", [False, True])
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("size", SIZES)
-def test_equals_the_reference(size, dtype, given):
+def test_equals_the_reference(size, dtype, fixed_statistics):
     x = images(size, dtype, 3.0)
     weight, bias, *statistics = parameters(size[1], dtype)
-    arguments = x, weight, bias, *(statistics if given else ())
+    arguments = x, weight, bias, *(statistics if fixed_statistics else ())
     got = outputs(ops.batch_norm, *arguments)
     assert got[0].stride() == x.stride() == got[3].stride()
     assert [t.dtype for t in got] == [dtype, torch.float64, torch.float64, *(dtype,) * 3]
@@ -255,11 +255,11 @@ def test_raw_gradients_with_wrong_arguments_are_refused():
         backward(X, None)
 
 
-@pytest.mark.parametrize(("size", "given"), [((2, 3, 5, 4), False), ((3, 4), True)])
-def test_registration(size, given):
+@pytest.mark.parametrize(("size", "fixed_statistics"), [((2, 3, 5, 4), False), ((3, 4), True)])
+def test_registration(size, fixed_statistics):
     kernels = torch.ops.snnfast
     weight, bias, *statistics = (p.requires_grad_() for p in parameters(size[1]))
-    statistics = [s.detach() for s in statistics] if given else [None, None]
+    statistics = [s.detach() for s in statistics] if fixed_statistics else [None, None]
     x = images(size).requires_grad_()
     torch.library.opcheck(kernels.batch_norm_forward, (x, weight, bias, *statistics, 1e-5))
     torch.library.opcheck(kernels.batch_norm_forward, (x, None, None, *statistics, 1e-5))
@@ -269,7 +269,7 @@ def test_registration(size, given):
     assert_close(got, torch.autograd.grad(y.square().sum(), (x, weight, bias)), 1e-10)
     x, weight, bias = x.detach(), weight.detach(), bias.detach()
     for wanted in ((True, True, True), (True, False, False), (False, True, False)):
-        arguments = (x, weight, bias, mean, var, 1e-5, not given, y.detach(), *wanted)
+        arguments = (x, weight, bias, mean, var, 1e-5, not fixed_statistics, y.detach(), *wanted)
         torch.library.opcheck(kernels.batch_norm_backward, arguments)
     torch.library.opcheck(kernels.batch_norm_statistics, (x,))
 

@@ -1,4 +1,4 @@
-"""``integer_lif``: the equation by hand, the kernel's bits, membranes that are cut and counted, currents refused."""
+"""``integer_lif``: worked examples, kernel against reference, saturation, and currents that are too large."""
 
 import pytest
 import torch
@@ -21,8 +21,8 @@ def drawn(*shape, low=-9, high=30, seed=0):
     return torch.randint(low, high, shape, generator=torch.Generator().manual_seed(seed), dtype=torch.int32)
 
 
-def sequence(x, **given):
-    return {"gain": drawn(x.shape[2], low=0), "bias": drawn(x.shape[2], seed=1), "v_threshold": 500} | given
+def sequence(x, **arguments):
+    return {"gain": drawn(x.shape[2], low=0), "bias": drawn(x.shape[2], seed=1), "v_threshold": 500} | arguments
 
 
 def same(got, want):
@@ -31,7 +31,7 @@ def same(got, want):
 
 
 def test_by_hand():
-    """Half of an odd membrane is rounded down, of a negative one, too."""
+    """Half of an odd membrane is rounded towards minus infinity."""
     x = whole(3, 0, -7, 0, 100, 0).view(6, 1, 1)
     y, v, cut = ops.integer_lif(x, gain=whole(5), bias=whole(2), v_threshold=90, v_reset=None)
     # 17; 8 + 2; 5 - 35 + 2; -14 + 2; -6 + 500 + 2 - 90; 203 + 2 - 90
@@ -57,8 +57,8 @@ def test_equals_the_reference(shape, kind):
     ):
         for decay in (0, 1, 20001, 32768):
             for v in (None, drawn(*shape[1:], low=-400, high=400, seed=3)):
-                given = sequence(x, decay=decay, limit=700) | KINDS[kind]
-                same(ops.integer_lif(layout, v, **given), reference.integer_lif(layout, v, **given))
+                arguments = sequence(x, decay=decay, limit=700) | KINDS[kind]
+                same(ops.integer_lif(layout, v, **arguments), reference.integer_lif(layout, v, **arguments))
 
 
 def test_steps_in_parts_are_the_same():
@@ -74,13 +74,13 @@ def test_steps_in_parts_are_the_same():
 @pytest.mark.parametrize("implementation", [ops, reference])
 def test_the_largest_numbers_do_not_wrap(implementation):
     x = whole(1, -1).repeat(6, 1).view(6, 1, 2)
-    given = {"gain": whole(*[MOST_CURRENT] * 2), "bias": whole(MOST_CURRENT, -MOST_CURRENT), "decay": 2**15}
-    y, v, cut = implementation.integer_lif(x, **given, v_threshold=None)
+    arguments = {"gain": whole(*[MOST_CURRENT] * 2), "bias": whole(MOST_CURRENT, -MOST_CURRENT), "decay": 2**15}
+    y, v, cut = implementation.integer_lif(x, **arguments, v_threshold=None)
     assert y[:, 0].tolist() == [[MOST_MEMBRANE, -MOST_MEMBRANE]] * 6
     assert (v.tolist(), cut.item()) == ([[MOST_MEMBRANE, -MOST_MEMBRANE]], 12)
     for sign in (1, -1):
         with pytest.raises((ValueError, RuntimeError), match="integer_lif: x gain must lie in"):
-            implementation.integer_lif(2 * sign * x.abs(), **given)
+            implementation.integer_lif(2 * sign * x.abs(), **arguments)
 
 
 def test_a_layer_counts_and_reports():

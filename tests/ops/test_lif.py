@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from neurons import *  # noqa: F403
 from neurons.properties import runs, seeds, wide_dtypes
 from neurons.values import INF, NAN, run
-from samples import Op, assert_equal, each, firing
+from samples import Op, assert_equal, firing, over_neurons
 from variants import FIRING, LEAKY, LEAKY_FIRING, NOT_RETURNED, REFRACTORY
 
 from snnfast import ops, surrogate
@@ -172,21 +172,21 @@ def test_gradient_of_spikes_that_reach_no_state_stays_at_its_step(kernels):
     torch.testing.assert_close(grad, want, rtol=1e-13, atol=1e-15)
 
 
-@each("op", firing)
+@over_neurons("op", firing)
 def test_infinity_fires_and_hard_reset_recovers(backend, op):
     spikes, v_seq = run(op, [INF, 0.25, 2.0], backend.device, v_reset=0.0)
     assert spikes == [1, 0, 1]
     assert v_seq.tolist() == [0.0, 0.25, 0.0]
 
 
-@each("op", firing)
+@over_neurons("op", firing)
 def test_infinity_stays_and_fires_for_ever_with_soft_reset(backend, op):
     spikes, v_seq = run(op, [INF, 0.0, -5.0], backend.device, v_reset=None)
     assert spikes == [1, 1, 1]
     assert v_seq.tolist() == [INF] * 3
 
 
-@each("op", firing)
+@over_neurons("op", firing)
 @pytest.mark.parametrize("v_reset", [0.0, None])
 def test_minus_infinity_silences_until_infinity_makes_nan(backend, op, v_reset):
     spikes, v_seq = run(op, [-INF, 1e30, INF, 5.0], backend.device, v_reset=v_reset)
@@ -194,7 +194,7 @@ def test_minus_infinity_silences_until_infinity_makes_nan(backend, op, v_reset):
     assert_equal(v_seq.cpu(), torch.tensor([-INF, -INF, NAN, NAN]))
 
 
-@each("op", firing)
+@over_neurons("op", firing)
 def test_infinite_membrane_does_not_fire_at_an_infinite_threshold(backend, op):
     """The difference of membrane and threshold is NaN."""
     for infinite, x in ((INF, [3.0, INF, 3.0]), (-INF, [-INF, -INF, -INF])):

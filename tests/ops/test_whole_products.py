@@ -1,4 +1,4 @@
-"""``spike_linear`` and ``spike_conv2d`` of int8: exact sums in int32, none that could overflow."""
+"""``spike_linear`` and ``spike_conv2d`` of int8: exact sums in int32; sums that could overflow are refused."""
 
 import pytest
 import torch
@@ -61,7 +61,7 @@ def test_conv2d_is_exact(images, kernels, settings):
 
 @needs_kernels
 def test_the_largest_sum():
-    """2^30 and a little less than 2^30: not beyond 32 bits."""
+    """A bias of 2^30 and a sum just below 2^30 fit in 32 bits."""
     x = torch.full((1, 65535), -128, dtype=torch.int8)
     bias = torch.tensor([2**30], dtype=torch.int32)
     assert ops.spike_linear(x, x, bias).item() == 2**30 + 65535 * 2**14

@@ -117,13 +117,13 @@ def settings(validate=False):
     return vgg16.preset("cifar10", validate=validate)
 
 
-def write_folder(root, classes=10, side=32, each=3):
+def write_folder(root, classes=10, side=32, per_class=3):
     generator = torch.Generator().manual_seed(0)
     for part in ("train", "test"):
         for label in range(classes):
             folder = root / part / f"class{label:02}"
             folder.mkdir(parents=True)
-            for i in range(each):
+            for i in range(per_class):
                 size = (3, side, side)
                 pixels = torch.randint(256, size, generator=generator, dtype=torch.uint8)
                 io.write_png(pixels, str(folder / f"{i}.png"))

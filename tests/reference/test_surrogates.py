@@ -79,7 +79,7 @@ def test_a_surrogate_under_torch_func_is_itself():
         x = 3 * torch.rand(2, 9, 4)
         for v_reset in (0.0, None):
             got = torch.vmap(lambda x, reset=v_reset: ops.lif(x, v_reset=reset)[0])(x)
-            want = torch.stack([ops.lif(each, v_reset=v_reset)[0] for each in x])
+            want = torch.stack([ops.lif(sequence, v_reset=v_reset)[0] for sequence in x])
             torch.testing.assert_close(got, want, rtol=0, atol=0)
 
 

@@ -7,7 +7,7 @@ import warnings
 import pytest
 import torch
 from backends import PRESENT
-from samples import assert_equal, each, firing, neurons
+from samples import assert_equal, firing, neurons, over_neurons
 
 from snnfast import backend, nn, ops, surrogate
 from snnfast.backend import BackendError, BackendWarning, explain, use
@@ -32,7 +32,7 @@ def test_a_warning_from_code_without_a_module(fresh_warnings):
         exec("iaf(x, surrogate=own)", {"iaf": ops.iaf, "x": x, "own": own_surrogate})
 
 
-@each("op", firing)
+@over_neurons("op", firing)
 def test_surrogate_of_your_own_runs_in_the_reference_after_one_warning(op, fresh_warnings):
     x = torch.rand(5, 3) * 2
     with pytest.warns(BackendWarning, match="a surrogate of your own has no kernel"):

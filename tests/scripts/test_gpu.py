@@ -26,17 +26,17 @@ def gpu(monkeypatch, tmp_path):
 @pytest.fixture
 def call(gpu, tmp_path, monkeypatch):
     """One call over parts that are code; each takes 100 s of a clock, and returns what is kept."""
-    now = [0.0]
+    clock = [0.0]
 
     def run(name, part, folder, left):
-        now[0] += 100
+        clock[0] += 100
         return {"state": part, "why": name, "seconds": 100.0}
 
     def call(parts, seconds=1000.0, real=False):
         archive = tmp_path / "out/of/it.tar.gz"
         if not real:
             monkeypatch.setattr(gpu, "run", run)
-            monkeypatch.setattr(gpu.time, "monotonic", lambda: now[0])
+            monkeypatch.setattr(gpu.time, "monotonic", lambda: clock[0])
         missing = gpu.call(parts, tmp_path, archive, gpu.time.monotonic() + seconds, False)
         found = gpu.results(tmp_path)
         assert missing == sum(found.get(name, {}).get("state") != "done" for name in parts)

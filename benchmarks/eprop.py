@@ -1,9 +1,9 @@
-"""e-prop for a layer of recurrent ALIF neurons, ``steps x batch x neurons``, with as many inputs and ten outputs.
+"""e-prop for recurrent ALIF neurons, ``steps x batch x neurons``, with one input per neuron and ten outputs.
 
 A sequence in parts of 50 steps by :class:`snnfast.learning.EProp`, and in single steps. ``plain_loop`` is the same rule
-in plain PyTorch, a step at a time, with the equations of Bellec et al. (2020) for these neurons; ``through_time`` the
-whole sequence by backpropagation through time. Facts: spikes a step, the norm of the gradient of the input weights
-(through time another one), and the MB that a call leaves until the next.
+in plain PyTorch, one step at a time, with the equations of Bellec et al. (2020) for these neurons; ``through_time`` is
+backpropagation through time over the whole sequence. Facts: spikes per step, and the norm of the gradient of the input
+weights, which differs for ``through_time``.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ QUICK_SHAPES = ((6, 2, 5),)
 FLOOR = "through_time"
 BASELINES = ("plain_loop",)
 SEQUENCE, SINGLE = "sequence", "in single steps"
-STEPS = 50  # a call
-SLOWER = 8.0  # how many times our time plain PyTorch may take at least
+STEPS = 50  # per call
+SLOWER = 8.0  # least time of plain PyTorch, relative to snnfast
 
 
 def network(features: int) -> nn.Sequential:
@@ -50,7 +50,7 @@ def prepare(task: Task) -> Prepared:
 
 
 def prepared(task: Task, net: nn.Sequential, rule: str) -> Prepared:
-    """Whole sequences by a rule of :mod:`snnfast.learning`, of whose name ``plain_loop`` has one, too."""
+    """Prepare whole sequences by a rule of :mod:`snnfast.learning`; ``plain_loop`` has a class of the same name."""
     steps, batch, features = task.shape
     x = (torch.rand(steps, batch, features) < 0.1).float()
     target = torch.rand(steps, batch, 10)
@@ -64,8 +64,8 @@ def prepared(task: Task, net: nn.Sequential, rule: str) -> Prepared:
     def online(part: int) -> None:
         net.zero_grad()
         learn.reset()
-        for one, wanted in zip(x.split(part), target.split(part)):
-            learn.step(one, wanted)
+        for x_part, target_part in zip(x.split(part), target.split(part)):
+            learn.step(x_part, target_part)
 
     def through_time() -> None:
         net.zero_grad()
@@ -85,7 +85,7 @@ def prepared(task: Task, net: nn.Sequential, rule: str) -> Prepared:
 
 
 def verdicts(found: list[report.Row]) -> list[dict[str, Any]]:
-    """Whether the promise is kept, with one thread."""
+    """Return whether single-threaded times meet the promised ratio."""
     return [
         report.verdict(row.task.shape, row.name, "plain_loop / snnfast", row.per_ours, ">=", SLOWER)
         for row in found

@@ -2,8 +2,8 @@
 
 60 ms of LIF neurons with time constants of 20 and 5 ms. ``steps_of_1_ms`` is the same layer in 60 steps with surrogate
 gradients, ``ops.cuba`` of a product of all steps; ``steps_of_0.1_ms`` takes 600. ``reference_loop`` is
-``snnfast.reference``, exact events in plain PyTorch, of all samples together. Facts: spikes a neuron, and the KB a
-sample that are saved for the backward pass.
+``snnfast.reference``, exact events in plain PyTorch, for all samples together. Facts: spikes per neuron, and KB per
+sample saved for the backward pass.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ STEPS = {FLOOR: 1.0, "steps_of_0.1_ms": 0.1}
 BASELINES = ("steps_of_0.1_ms", "reference_loop")
 FORWARD, TRAINING = "forward", "forward+backward"
 TAU_MEM, TAU_SYN, T_MAX, MAX_SPIKES = 20.0, 5.0, 60.0, 16
-SLOWER, SAVED = 8.0, 0.5  # least time of plain PyTorch, and most memory, beside steps of 1 ms
+SLOWER, SAVED = 8.0, 0.5  # least time of plain PyTorch relative to snnfast; most memory relative to steps of 1 ms
 
 
 def spikes_in_steps(t_in: Tensor, dt: float, t_max: float = T_MAX) -> Tensor:
-    """Spike counts ``[T, B, I]`` of times ``[B, I, S]``."""
+    """Return spike counts ``[T, B, I]`` for times ``[B, I, S]``."""
     steps = round(t_max / dt)
     counts = torch.zeros(steps + 1, *t_in.shape[:2], dtype=t_in.dtype)
     at = (t_in.nan_to_num(posinf=t_max) / dt).long().clamp(max=steps)
@@ -38,17 +38,17 @@ def spikes_in_steps(t_in: Tensor, dt: float, t_max: float = T_MAX) -> Tensor:
 
 
 def saved_by(run: Any) -> int:
-    """Bytes of the tensors that a call saves for its backward pass, each memory once."""
-    kept: dict[int, int] = {}
+    """Return the bytes of the tensors that a call saves for its backward pass; shared memory counts once."""
+    storages: dict[int, int] = {}
 
     def note(x: Tensor) -> Tensor:
         storage = x.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
+        storages[storage.data_ptr()] = storage.nbytes()
         return x
 
     with saved_tensors_hooks(note, lambda x: x):
         run()
-    return sum(kept.values())
+    return sum(storages.values())
 
 
 def prepare(task: Task) -> Prepared:
@@ -62,7 +62,7 @@ def prepare(task: Task) -> Prepared:
     name = task.implementation
     if name in STEPS:
         dt = STEPS[name]
-        # The first layer's inputs: times have no gradient in steps, counts have one as between two layers.
+        # In steps the times have no gradient; the counts have one, as between two layers.
         x = spikes_in_steps(t_in.detach(), dt).requires_grad_()
         leaves = [x, w]
         decays = {"decay": math.exp(-dt / TAU_MEM), "decay_syn": math.exp(-dt / TAU_SYN)}
@@ -74,14 +74,14 @@ def prepare(task: Task) -> Prepared:
         def spikes(s: Tensor) -> Tensor:
             return s
     else:
-        ways = {neurons.OURS: ops.eventprop, "reference_loop": reference.eventprop}
-        if name not in ways:
+        ops_by_name = {neurons.OURS: ops.eventprop, "reference_loop": reference.eventprop}
+        if name not in ops_by_name:
             raise neurons.Skip(f"choose from {neurons.OURS}, {FLOOR}, {', '.join(BASELINES)}")
         leaves = [t_in, w]
 
         def run() -> Tensor:
             constants = {"tau_mem": TAU_MEM, "tau_syn": TAU_SYN, "t_max": T_MAX}
-            return ways[name](t_in, w, max_spikes=MAX_SPIKES, **constants)  # type: ignore[no-any-return]
+            return ops_by_name[name](t_in, w, max_spikes=MAX_SPIKES, **constants)  # type: ignore[no-any-return]
 
         def spikes(t: Tensor) -> Tensor:
             return t.isfinite().to(t.dtype)
@@ -100,7 +100,7 @@ def prepare(task: Task) -> Prepared:
 
 
 def verdicts(rows: list[report.Row]) -> list[dict[str, Any]]:
-    """Whether the promises are kept, with one thread."""
+    """Return whether single-threaded time and saved memory meet the promised ratios."""
     found, saved = [], {}
     for row in rows:
         task = row.task

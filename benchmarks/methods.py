@@ -1,14 +1,14 @@
-"""Surrogate gradients, e-prop and exact events beside each other on Yin-Yang: accuracy, time and memory in one run.
+"""Surrogate gradients, e-prop and exact events compared on Yin-Yang: accuracy, time and memory in one run.
 
-Networks 5-300-3 of LIF neurons with exponential synapses; as many epochs, batches and updates for each. Exact events
-are ``snnfast train spikeprop --dataset yin-yang --neurons lif``: neurons fire once, the first output spike decides. In
-steps the same times come in, neurons fire as often as they do, and the mean membrane of leaky integrators decides,
-whose cross-entropy is the loss at every step. Of two pairs of time constants and three learning rates these were the
-best on the validation part. Steps of 1 ms leave eleven values of each input. e-prop takes ten steps a call; without
-recurrent connections its gradient is that of backpropagation through time.
+Networks 5-300-3 of LIF neurons with exponential synapses; all methods have equal epochs, batches and updates. Exact
+events are ``snnfast train spikeprop --dataset yin-yang --neurons lif``: neurons fire once, the first output spike
+decides. Simulations in steps get the same input times, their neurons fire any number of times, and the mean membrane of
+leaky integrators decides; the loss is its cross-entropy at every step. Their time constants (of two pairs) and learning
+rate (of three) were the best on the validation part. Steps of 1 ms distinguish eleven values of each input. e-prop
+takes ten steps per call; without recurrent connections its gradient is that of backpropagation through time.
 
-CPU seconds an epoch are those of 5,000 samples forward and backward with the updates, and of scoring 1,000. KB a sample
-is what a training step keeps for its gradients: saved tensors, and for e-prop its states and traces.
+CPU seconds per epoch cover 5,000 samples forward and backward with the updates, and scoring 1,000. KB per sample is the
+memory that a training step holds for its gradients: saved tensors, and for e-prop its states and traces.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ LR, CALL = 0.1, 10  # in steps; steps of a call of e-prop
 
 
 class Trained(NamedTuple):
-    """Accuracy in percent, CPU seconds an epoch, and KB a sample that a training step keeps."""
+    """Accuracy in percent, CPU seconds per epoch, and KB per sample that a training step saves."""
 
     accuracy: float
     seconds: float
-    kept: float
+    saved: float
 
 
 class InSteps(nn.Module):
-    """The network in steps of ``dt`` ms: input times ``[B, I]`` to membranes of the outputs ``[B, T, classes]``."""
+    """The network in steps of ``dt`` ms, from input times ``[B, I]`` to output membranes ``[B, T, classes]``."""
 
     def __init__(self, inputs: int, hidden: int, classes: int, dt: float) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class InSteps(nn.Module):
         )
 
     def steps(self, t: Tensor) -> Tensor:
-        """The input's spikes ``[T, B, I]``."""
+        """Return the input spikes ``[T, B, I]``."""
         return spikes_in_steps(t[:, :, None], self.dt, T_MAX)
 
     def forward(self, t: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ def loss(v: Tensor, labels: Tensor) -> Tensor:
 
 
 def in_steps(dt: float, online: bool, data: Data, hidden: int, epochs: int, batch: int) -> Trained:
-    """By surrogate gradients in steps of ``dt`` ms, of whole sequences or by e-prop."""
+    """Train in steps of ``dt`` ms: by surrogate gradients of whole sequences, or online by e-prop."""
     x, labels = data.train
     net = InSteps(x.shape[1], hidden, data.classes, dt)
     calibrate_(net, x[:1000])
@@ -87,22 +87,22 @@ def in_steps(dt: float, online: bool, data: Data, hidden: int, epochs: int, batc
         descend(net, optimizer, 1.0)
         return v.transpose(0, 1), None
 
-    how: dict[str, Any] = {"step": step} if online else {"clip": 1.0}
+    options: dict[str, Any] = {"step": step} if online else {"clip": 1.0}
     begin = time.process_time()
-    fit(run, data.train, data.held_out, epochs=epochs, batch_size=batch, loss=loss, calibrate=None, **how)
+    fit(run, data.train, data.held_out, epochs=epochs, batch_size=batch, loss=loss, calibrate=None, **options)
     seconds = (time.process_time() - begin) / epochs
     accuracy = 100 * run.history[-1]["held_out_accuracy"]
-    one = x[:batch], labels[:batch]
+    first = x[:batch], labels[:batch]
     if not online:
-        return Trained(accuracy, seconds, saved_by(lambda: net(one[0])) / 1024 / batch)
+        return Trained(accuracy, seconds, saved_by(lambda: net(first[0])) / 1024 / batch)
     learn.reset()
-    part = net.steps(one[0])[:CALL]
-    kept = saved_by(lambda: learn.step(part, one[1])) + sum(t.nbytes for t in tensors(learn.state_dict()))
-    return Trained(accuracy, seconds, kept / 1024 / batch)
+    part = net.steps(first[0])[:CALL]
+    saved = saved_by(lambda: learn.step(part, first[1])) + sum(t.nbytes for t in tensors(learn.state_dict()))
+    return Trained(accuracy, seconds, saved / 1024 / batch)
 
 
 def tensors(value: Any) -> Iterator[Tensor]:
-    """All tensors within dictionaries and lists."""
+    """Yield all tensors within dictionaries and lists."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, (dict, list, tuple)):
@@ -111,7 +111,7 @@ def tensors(value: Any) -> Iterator[Tensor]:
 
 
 def exactly(procedure: Spikeprop, settings: Any, data: Data) -> Trained:
-    """By EventProp, as the command trains."""
+    """Train by EventProp, as the command does."""
     begin = time.process_time()
     result = procedure.train(settings, echo=None, progress=False)
     seconds = (time.process_time() - begin) / settings.epochs
@@ -120,12 +120,12 @@ def exactly(procedure: Spikeprop, settings: Any, data: Data) -> Trained:
 
 
 def rows(hidden: int, epochs: int, seeds: int, validate: bool) -> Iterator[tuple[str, ...]]:
-    """The table, a method a row."""
+    """Yield the rows of the table, one per method."""
     procedure = Spikeprop()
 
     def settings(seed: int) -> Any:
-        how: dict[str, Any] = {"neurons": "lif", "hidden": (hidden,), "epochs": epochs, "validate": validate}
-        return procedure.preset("yin-yang", seed=seed, **how)
+        options: dict[str, Any] = {"neurons": "lif", "hidden": (hidden,), "epochs": epochs, "validate": validate}
+        return procedure.preset("yin-yang", seed=seed, **options)
 
     batch = settings(0).batch_size
     data = procedure.load(settings(0))
@@ -140,6 +140,6 @@ def rows(hidden: int, epochs: int, seeds: int, validate: bool) -> Iterator[tuple
         for seed in range(seeds):
             torch.manual_seed(seed)
             found.append(train(seed))
-        each = ", ".join(f"{trained.accuracy:.1f}" for trained in found)
-        mean, seconds, kept = (statistics.mean(column) for column in zip(*found))
-        yield name, f"{mean:.2f} %", each, f"{seconds:.2f}", f"{kept:.1f}"
+        accuracies = ", ".join(f"{trained.accuracy:.1f}" for trained in found)
+        mean, seconds, saved = (statistics.mean(column) for column in zip(*found))
+        yield name, f"{mean:.2f} %", accuracies, f"{seconds:.2f}", f"{saved:.1f}"

@@ -1,9 +1,9 @@
-"""OTTT for three layers of LIF neurons, ``steps x batch x neurons``, with as many inputs, and ten outputs.
+"""OTTT for three layers of LIF neurons, ``steps x batch x neurons``, with one input per neuron and ten outputs.
 
 A sequence in parts of 50 steps by :class:`snnfast.learning.OTTT`, and in single steps. ``plain_loop`` is the same rule
-in plain PyTorch, a step at a time, with the equations of Xiao et al. (2022) for these neurons; ``through_time`` the
-whole sequence by backpropagation through time. Facts: spikes a step of the first layer, and the norm of the gradient of
-its weights (through time another one).
+in plain PyTorch, one step at a time, with the equations of Xiao et al. (2022) for these neurons; ``through_time`` is
+backpropagation through time over the whole sequence. Facts: spikes per step of the first layer, and the norm of the
+gradient of its weights, which differs for ``through_time``.
 """
 
 from __future__ import annotations

@@ -128,12 +128,12 @@ def test_state_goes_on_and_reset_forgets():
     x, target = torch.rand(20, 2, 4) * 4, torch.rand(20, 2, 3)
     learn = OTTT(net, squares)
     first = learn.step(x[:10], target[:10])
-    kept = copy.deepcopy(learn.state_dict())
+    saved = copy.deepcopy(learn.state_dict())
     net.zero_grad()
     y = learn.step(x[10:], target[10:])
     want = [p.grad for p in net.parameters()]
     again = OTTT(net, squares)
-    again.load_state_dict(kept)
+    again.load_state_dict(saved)
     net.zero_grad()
     torch.testing.assert_close(again.step(x[10:], target[10:]), y, rtol=0, atol=0)
     for p, grad in zip(net.parameters(), want, strict=True):

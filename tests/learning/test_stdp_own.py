@@ -72,9 +72,9 @@ def test_negative_rates_are_anti_hebbian():
 
 
 @pytest.mark.parametrize("options", [{}, {"stride": 2, "padding": 1}, {"dilation": 2, "kernel_size": (2, 3)}])
-@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("own_rule", [False, True])
 @pytest.mark.parametrize("last", [False, True])
-def test_a_convolution_learns_at_every_place(options, own, last):
+def test_a_convolution_learns_at_every_place(options, own_rule, last):
     torch.manual_seed(0)
     conv = nn.Conv2d(2, 5, **{"kernel_size": 3, "bias": False, **options}).double()
     nn.init.uniform_(conv.weight, 0.2, 0.8)
@@ -82,7 +82,7 @@ def test_a_convolution_learns_at_every_place(options, own, last):
         conv = conv.to(memory_format=torch.channels_last)
     pre = spikes(6, 2, 2, 7, 8)
     post = spikes(6, *conv(pre[0]).shape, seed=1, rate=0.05)
-    rule = plasticity.OwnRule(pair) if own else plasticity.pair(0.01, 0.02)
+    rule = plasticity.OwnRule(pair) if own_rule else plasticity.pair(0.01, 0.02)
     expected = conv.weight.detach().clone()
     # By hand: each position is a dense layer of the pixels under it, all with the weights before the step.
     dense = nn.Linear(expected[0].numel(), 5, bias=False, dtype=torch.float64)

@@ -84,14 +84,14 @@ def test_numbers_are_chosen_in_the_dtype_of_the_states():
 
 
 @snnfast.neuron
-def named(fire, x, v, each, *, tape=0.5, left=0.2, of_left=0.3, states=0.4, v_threshold=1.0):
+def named(fire, x, v, trace, *, tape=0.5, left=0.2, of_left=0.3, states=0.4, v_threshold=1.0):
     """Step with names that are keywords of C++ or used in the generated code."""
     auto = tape * v + left * x
     times, absolute = auto * of_left, auto + 1
     kLeft = absolute * states + times * absolute
-    _private = kLeft + each
+    _private = kLeft + trace
     s, _, v = fire(_private, v_threshold)
-    return s, v, left * each + s
+    return s, v, left * trace + s
 
 
 @needs_kernels

@@ -42,7 +42,7 @@ class SpikepropSettings(FoldedSettings):
         "iris",
         f"iris, cancer, digits, xor, yin-yang (all in the package), mnist, or your own images: {SOURCES}.",
         choices=tuple(CLASSES),
-        own=True,
+        user_data=True,
     )
     code: str = option("population", "population or latency.", choices=CODES)
     fields: int = option(12, "Neurons for each feature in the population code.", least=1)

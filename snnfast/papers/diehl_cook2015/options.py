@@ -22,7 +22,7 @@ class StdpSettings(Settings):
         "digits",
         f"digits (in the package), mnist, or your own images: {SOURCES}.",
         choices=tuple(IMAGES_PER_CALL),
-        own=True,
+        user_data=True,
     )
     neurons: int = option(100, "Excitatory neurons.", least=1)
     preset: str = option("tuned", "tuned, manual, n3ml or paper.", choices=tuple(network.PRESETS))

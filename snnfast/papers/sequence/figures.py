@@ -1,4 +1,4 @@
-"""The picture of a run on sequences: one sample, the spikes that it causes, and the answer over time."""
+"""The figure of a run on sequences: one sample, its spikes in every layer, and the class probabilities over time."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from .model import SequenceNetwork
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_NEURONS = 64  # of a raster, the first ones
+_NEURONS = 64  # the first neurons of each raster
 
 
 @torch.no_grad()
 def sample(model: nn.Module, x: Tensor, label: Tensor, classes: Sequence[str], *, title: str | None = None) -> Figure:
-    """Input, spikes of every layer, and the probability of every class over time.
+    """Plot the input, the spikes of every layer, and the probability of every class over time.
 
     Args:
         model: the network.
         x: a sample ``[T, in_features]``.
-        label: its label, or one at every step ``[T]``, which then stands as a band above the answers.
-        classes: their names.
-        title: of the figure.
+        label: its label, or a label for every step ``[T]``, drawn as a band above the probabilities.
+        classes: names of the classes.
+        title: title of the figure.
     """
     from snnfast.visual.activity import raster
     from snnfast.visual.style import COLORS, head, label_axes, new_figure

@@ -1,4 +1,4 @@
-"""A network of recurrent spiking layers that answers at the end of a sequence."""
+"""A network of recurrent spiking layers for the classification of sequences."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from snnfast.nn.spiking import Spiking
 from snnfast.reference.surrogate import SurrogateLike
 
 NEURONS = ("lif", "alif", "adlif", "brf")
-B_OFFSET = (0.1, 1.0)  # of resonators, at the beginning between the two
+B_OFFSET = (0.1, 1.0)  # range of the resonators' initial damping
 READOUTS = {"last": Last, "max": Max, "mean": Rate}
 
 
@@ -26,28 +26,28 @@ class SequenceNetwork(nn.Module):
 
         Linear - neurons - SpikeLinear - neurons - ... - SpikeLinear - LI - readout
 
-    The neurons of each layer get their own spikes back at the next step, by :class:`snnfast.nn.Recurrent`.
+    The spikes of each layer return to it at the next step, by :class:`snnfast.nn.Recurrent`.
 
     Args:
         in_features: number of inputs.
         hidden: neurons of each layer.
         num_classes: number of classes of each answer.
-        outputs: number of answers. One is read out by ``readout``; several are the membranes at as many last steps.
-            None: the membranes at every step.
+        outputs: number of answers. One answer is read out by ``readout``; several are the membranes at the last
+            ``outputs`` steps; None: the membranes at every step.
         neuron: ``"lif"``, ``"alif"``, ``"adlif"`` or ``"brf"``, balanced resonators (``snnfast.nn.equations.brf``)
-            with a learned frequency and damping each.
-        recurrent: whether the spikes of a layer come back to it.
-        spikes_adapt: whether only spikes drive the adaptation of ``"adlif"``, and not the membrane: ``a`` is 0. It then
-            decays without oscillations, and remembers longer.
-        max_delay: longest delay of the spikes that come back, in steps. Each neuron's delay is learned, and starts
-            uniform between 0 and this. 0, or not ``recurrent``: no delays.
-        readout: of the membrane over time, ``"last"``, ``"max"`` or ``"mean"``.
+            with learned frequency and damping per neuron.
+        recurrent: whether the spikes of a layer return to it.
+        spikes_adapt: whether only spikes, not the membrane, drive the adaptation of ``"adlif"`` (``a`` is 0). The
+            adaptation then decays without oscillations and lasts longer.
+        max_delay: longest delay of the recurrent spikes, in steps. Each neuron's delay is learned; its initial value is
+            uniform between 0 and ``max_delay``. 0, or not ``recurrent``: no delays.
+        readout: reduction of the output membrane over time, ``"last"``, ``"max"`` or ``"mean"``.
         tau: membrane time constant of ``"lif"`` and ``"alif"`` in steps.
-        omega: lowest and highest frequency with which ``"brf"`` begins, in radians a 100 steps, below 100.
+        omega: lowest and highest initial frequency of ``"brf"``, in radians per 100 steps, below 100.
         tau_out: membrane time constant of the readout in steps.
         surrogate: surrogate gradient of the spikes, as in :class:`snnfast.nn.spiking.Spiking`.
-        gain: how many times as large as those of :class:`torch.nn.Linear` the weights before each layer of neurons are
-            drawn; :func:`snnfast.nn.calibrate_` sets them from a batch instead.
+        gain: factor on the initial weights of :class:`torch.nn.Linear` before each layer of neurons;
+            :func:`snnfast.nn.calibrate_` sets them from a batch instead.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type or range; by ``forward`` for sequences of another shape.
@@ -95,26 +95,26 @@ class SequenceNetwork(nn.Module):
             linear = SpikeLinear(inputs, features) if layers else nn.Linear(inputs, features)
             with torch.no_grad():
                 linear.weight.mul_(gain)
-            made = _neurons(neuron, features, spikes_adapt, tau, omega, surrogate)
-            cell = Recurrent(made, features, max_delay=max_delay) if recurrent else made
+            spiking = _neurons(neuron, features, spikes_adapt, tau, omega, surrogate)
+            cell = Recurrent(spiking, features, max_delay=max_delay) if recurrent else spiking
             layers += [Time(linear), cell]
         layers += [Time(SpikeLinear(sizes[-1], num_classes)), LI(tau_out)]
         self.layers = nn.Sequential(*layers)
         self.readout = READOUTS[readout]()
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` ``[B, T, in_features]`` -> logits ``[B, num_classes]`` or ``[B, outputs, num_classes]``."""
+        """Map ``x`` ``[B, T, in_features]`` to logits ``[B, num_classes]`` or ``[B, outputs, num_classes]``."""
         return self.read(self.layers(self.time_first(x)))
 
     def read(self, v: Tensor) -> Tensor:
-        """The logits of the readout's membranes ``[T, B, num_classes]``."""
+        """Return the logits for the output membranes ``[T, B, num_classes]``."""
         if self.outputs != 1:
             return v[-(self.outputs or len(v)) :].transpose(0, 1)
         read: Tensor = self.readout(v)
         return read
 
     def spikes(self, x: Tensor) -> list[Tensor]:
-        """The spikes of every layer of neurons, ``[T, B, features]``."""
+        """Return the spikes of every layer of neurons, ``[T, B, features]``."""
         v, found = self.time_first(x), []
         for layer in list(self.layers)[:-2]:
             v = layer(v)
@@ -123,7 +123,7 @@ class SequenceNetwork(nn.Module):
         return found
 
     def time_first(self, x: Tensor) -> Tensor:
-        """``x`` ``[B, T, in_features]`` as the layers take it, ``[T, B, in_features]``."""
+        """Return ``x`` ``[B, T, in_features]`` in the layout of the layers, ``[T, B, in_features]``."""
         check.tensor("SequenceNetwork", "x", x)
         fewest = self.outputs or 1
         if x.dim() != 3 or x.shape[2] != self.in_features or x.shape[1] < fewest:

@@ -1,4 +1,4 @@
-"""Sequences: tasks of memory, images by rows and pixels, recordings, and your own, by backpropagation through time."""
+"""Training on sequences: memory tasks, images by rows and pixels, recordings, and user data."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 MADE = {"adding": binary_adding, "xor": delayed_xor, "copy": copy_memory}
 IMAGES = {"smnist": Task(28, 10), "psmnist": Task(1, 10)}
 RECORDINGS = {"qtdb": Task(4, len(sets.QTDB_CLASSES), None), "nmnist": Task(2 * 34 * 34, 10)}
-SEEDS = {"train": 1, "validation": 2, "test": 3}  # of the samples that are made
+SEEDS = {"train": 1, "validation": 2, "test": 3}  # seeds of the generated samples
 HELD_OUT = 2000
-CALIBRATED = 256  # sequences for which the rates are set
+CALIBRATED = 256  # number of sequences used to calibrate the rates
 SURROGATES = ("atan", "fast_sigmoid", "gaussian", "rectangle", "sigmoid", "triangle")
 
 
@@ -51,7 +51,7 @@ class SequenceSettings(FoldedSettings):
         f"(recordings); or your own sequences, frames of events, or images, by rows: {SOURCES}.",
         choices=(*MADE, *IMAGES, *RECORDINGS),
         flag="--task --dataset",
-        own=True,
+        user_data=True,
     )
     num_steps: int = option(100, "Steps of a generated sequence.", least=10, flag="--steps")
     samples: int = option(20000, "How many training sequences to generate.", least=1)
@@ -87,16 +87,16 @@ class SequenceSettings(FoldedSettings):
 
     @property
     def learns_xor(self) -> bool:
-        """Its "xor" is another task than the four patterns."""
+        """False: the task "xor" of sequences differs from that of the four patterns."""
         return False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        made = f"generated sequences, {', '.join(MADE)}"
-        self._only("num_steps", self.dataset in MADE, made, self.dataset)
-        self._only("samples", self.dataset in MADE, made, self.dataset)
-        one = self.dataset not in ("copy", "qtdb")
-        self._only("readout", one, "tasks with one answer", self.dataset)
+        generated = f"generated sequences, {', '.join(MADE)}"
+        self._only("num_steps", self.dataset in MADE, generated, self.dataset)
+        self._only("samples", self.dataset in MADE, generated, self.dataset)
+        one_answer = self.dataset not in ("copy", "qtdb")
+        self._only("readout", one_answer, "tasks with one answer", self.dataset)
         self._only("folds", self.dataset == "nmnist", "nmnist", self.dataset)
         self._only("max_delay", self.recurrent, "recurrent layers", "recurrent=False")
         self._only("max_delay", self.rule == "bptt", "bptt", self.rule)
@@ -113,8 +113,8 @@ class Sequence(Procedure[SequenceSettings]):
     revival = "another --gain (none: calibrated), or a lower --lr"
 
     def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings of docs/results.md; for own sequences neutral ones."""
-        chosen = dict(CHOSEN.get(f"{dataset} {changes.get('neuron')}", CHOSEN.get(dataset, OWN)))
+        """Return the settings of docs/results.md, or neutral settings for user data."""
+        chosen = dict(CHOSEN.get(f"{dataset} {changes.get('neuron')}", CHOSEN.get(dataset, NEUTRAL)))
         if not changes.get("recurrent", True):
             chosen.pop("max_delay", None)
         return chosen
@@ -127,7 +127,7 @@ class Sequence(Procedure[SequenceSettings]):
         download: bool = False,
         device: torch.device | str = "cpu",
     ) -> Data:
-        """Sequences ``[N, T, in_features]`` and labels: made by seeds that no other part has, or images, or own."""
+        """Return sequences ``[N, T, in_features]`` and labels; generated parts differ in their seeds."""
         raw: tuple[int, ...] = ()
         if settings.dataset in MADE:
             make, num_steps = MADE[settings.dataset], settings.num_steps
@@ -142,22 +142,22 @@ class Sequence(Procedure[SequenceSettings]):
             raw = tuple(found[0][0].shape[1:])
             parts = ((rows(settings.dataset, x), labels) for x, labels in found)
         else:
-            of = "mnist" if settings.dataset in IMAGES else settings.dataset
-            opened = [images.part(of, split, root, download, frames=True) for split in settings.splits]
+            source = "mnist" if settings.dataset in IMAGES else settings.dataset
+            opened = [images.part(source, split, root, download, frames=True) for split in settings.splits]
             raw = tuple(opened[0][0].shape[1:])
             parts = ((rows(settings.dataset, x), labels) for x, labels in opened)
         train, held_out = ((x.to(device), labels.to(device)) for x, labels in parts)
         return Data(train, held_out, settings.held_out, raw)
 
     def ready(self, settings: SequenceSettings, x: Tensor) -> Tensor:
-        """Images as rows, frames as they are; generated sequences are ready."""
+        """Return images as rows, and frames and generated sequences unchanged."""
         return x if settings.dataset in (*MADE, "qtdb") else rows(settings.dataset, x)
 
     def model(self, settings: SequenceSettings, data: Data) -> SequenceNetwork:
-        """The network at its beginning."""
+        """Return the initial network."""
         known = {**TASKS, **IMAGES, **RECORDINGS}.get(settings.dataset)
-        own = Task(data.train[0].shape[2], images.classes(settings.dataset, data))
-        task = own if known is None else known
+        inferred = Task(data.train[0].shape[2], images.classes(settings.dataset, data))
+        task = inferred if known is None else known
         names: tuple[str, ...] = (
             "neuron",
             "recurrent",
@@ -184,38 +184,39 @@ class Sequence(Procedure[SequenceSettings]):
         return network
 
     def optimizer(self, settings: SequenceSettings, model: nn.Module) -> torch.optim.Optimizer:
-        """Adam."""
+        """Return Adam."""
         return torch.optim.Adam(model.parameters(), lr=settings.lr, fused=True)
 
     def decide(self, settings: SequenceSettings) -> Decide:
-        """The largest logit; of several answers all, as one number; of one at every step each."""
+        """Return the function from logits to predicted labels."""
         return each_step if settings.dataset == "qtdb" else predicted
 
     def learning(self, settings: SequenceSettings, run: Run, data: Data) -> dict[str, Any]:
-        """Arguments of :func:`snnfast.train.fit`."""
+        """Return arguments of :func:`snnfast.train.fit`."""
         loss = steps_cross_entropy if settings.dataset == "qtdb" else cross_entropy
-        # Recurrence makes some gradients very long.
+        # Clip: recurrence makes some gradients very large.
         return {
             "batch_size": settings.batch_size,
             "loss": loss,
             "step": eprop(run, loss, settings) if settings.rule == "eprop" else None,
             "clip": settings.clip,
-            "calibrate": None,  # model has done it, or the gain is chosen
+            "calibrate": None,  # done by `model`, unless the gain is set
         }
 
     def figures(self, settings: SequenceSettings, run: Run, data: Data) -> dict[str, Draw]:
-        """Curves, and the first sample that is held out, with its spikes and the answer over time."""
+        """Return the curves, and the first held-out sample with its spikes and class probabilities over time."""
         x, label = (part[0] for part in data.held_out)
         names = run.data["classes"]
 
         def first(run: Run) -> Figure:
             return sample(run.model, x, label, names, title=f"{settings.dataset}: a {settings.held_out} sample")
 
-        own = {} if settings.dataset == "copy" else {"sample": first}  # whose label is five symbols
-        return {**super().figures(settings, run, data), **own}
+        # A label of "copy" is five symbols, not one class.
+        drawn = {} if settings.dataset == "copy" else {"sample": first}
+        return {**super().figures(settings, run, data), **drawn}
 
     def measured(self, settings: SequenceSettings, run: Run, data: Data) -> tuple[dict[str, Any], list[str]]:
-        """Parameters, and spikes a neuron and step for the first sequences that are held out."""
+        """Return the number of parameters, and spikes per neuron and step for the first held-out sequences."""
         count = sum(p.numel() for p in run.model.parameters())
         with torch.no_grad():
             spikes = run.model.spikes(data.held_out[0][:100])  # type: ignore[operator]
@@ -225,7 +226,7 @@ class Sequence(Procedure[SequenceSettings]):
         ]
 
     def folder(self, settings: SequenceSettings) -> str:
-        """Name of the folder of results."""
+        """Return the name of the results folder."""
         return f"{super().folder(settings)}-{settings.neuron}"
 
 
@@ -243,13 +244,13 @@ CHOSEN: dict[str, dict[str, Any]] = {
     "nmnist": {"hidden": (256,), "recurrent": False, "readout": "mean", "epochs": 20, "batch_size": 32, "lr": 0.03},
 }
 
-OWN: dict[str, Any] = {"hidden": (128,), "readout": "mean", "epochs": 20}
+NEUTRAL: dict[str, Any] = {"hidden": (128,), "readout": "mean", "epochs": 20}
 
 
 def rows(dataset: str, x: Tensor) -> Tensor:
-    """Images ``[N, C, H, W]`` as sequences of rows, of frames ``[N, T, C, H, W]`` as they are.
+    """Return images ``[N, C, H, W]`` as sequences of rows, frames ``[N, T, C, H, W]`` as flat sequences.
 
-    Of "psmnist" they are pixels in an order that is random and always the same.
+    Images of "psmnist" become sequences of pixels in a fixed random order.
     """
     if dataset == "qtdb":
         return x
@@ -260,7 +261,7 @@ def rows(dataset: str, x: Tensor) -> Tensor:
 
 
 def qtdb(settings: SequenceSettings, root: Path) -> tuple[Part, Part]:
-    """The heartbeats of a run; a twelfth of those to train on is for validation."""
+    """Return the heartbeats of a run; validation takes a twelfth of the training part."""
     whole = sets.qtdb(root)
     if not settings.validate:
         return whole, sets.qtdb(root, train=False)
@@ -269,7 +270,7 @@ def qtdb(settings: SequenceSettings, root: Path) -> tuple[Part, Part]:
 
 
 def nmnist(settings: SequenceSettings, root: Path) -> tuple[Part, Part]:
-    """The recordings of a run: the set's two parts, or folds of both together."""
+    """Return the recordings of a run: the set's two parts, or folds of their union."""
     lists = [next(iter(sorted(root.glob(f"{name}*.txt"))), root) for name in ("train", "test")]
     found = [sets.nmnist(source, train) for source, train in zip(lists, (True, False))]
     train, test = ((part.frames, part.labels) for part in found)
@@ -284,17 +285,17 @@ def nmnist(settings: SequenceSettings, root: Path) -> tuple[Part, Part]:
 
 
 def eprop(run: Run, loss: Loss, settings: SequenceSettings) -> Step:
-    """A step of training by e-prop, of whole sequences."""
+    """Return a training step by e-prop on whole sequences."""
     network = cast(SequenceNetwork, run.model)
     optimizer = cast(torch.optim.Optimizer, run.optimizer)
-    found: list[Tensor] = []  # the loss
+    found: list[Tensor] = []  # the loss of the last step
 
     def scored(v: Tensor, labels: Tensor) -> Tensor:
         found[:] = [loss(network.read(v), labels)]
         return found[0]
 
     feedback = "symmetric" if len(network.layers) == 4 else "random"
-    # A run that goes on has the feedback of its beginning.
+    # A resumed run draws the same feedback.
     drawn = torch.Generator().manual_seed(settings.seed)
     learn = EProp(network.layers, scored, feedback=feedback, generator=drawn)
 
@@ -309,17 +310,17 @@ def eprop(run: Run, loss: Loss, settings: SequenceSettings) -> Step:
 
 
 def each_step(logits: Tensor) -> Tensor:
-    """Labels ``[B, T]`` of logits ``[B, T, classes]``."""
+    """Return labels ``[B, T]`` for logits ``[B, T, classes]``."""
     return logits.argmax(-1)
 
 
 def steps_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy at every step that has a label; logits ``[B, T, classes]``, labels ``[B, T]``."""
+    """Return the cross-entropy over labelled steps; logits ``[B, T, classes]``, labels ``[B, T]``."""
     return ce_steps(logits.transpose(0, 1), labels.transpose(0, 1))
 
 
 def predicted(logits: Tensor) -> Tensor:
-    """Labels ``[B]`` of logits ``[B, classes]``; of ``[B, outputs, classes]`` as digits, the first one the last."""
+    """Return labels ``[B]``; ``[B, outputs, classes]`` gives one number whose lowest digit is the first output."""
     found = logits.argmax(-1)
     if found.dim() == 1:
         return found
@@ -328,7 +329,7 @@ def predicted(logits: Tensor) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy, mean over samples and answers; labels as in :func:`predicted`."""
+    """Return the mean cross-entropy over samples and outputs; labels as in :func:`predicted`."""
     if logits.dim() == 2:
         return F.cross_entropy(logits, labels)
     classes = logits.shape[-1]

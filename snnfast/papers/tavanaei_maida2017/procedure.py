@@ -48,7 +48,7 @@ class BpStdpSettings(FoldedSettings):
         "digits",
         f"digits, iris, xor (all in the package), mnist, or your own images: {SOURCES}.",
         choices=DATASETS,
-        own=True,
+        user_data=True,
     )
     encoding: str = option("regular", "Input spikes: regular or bernoulli.", choices=tuple(ENCODINGS))
     num_steps: int = option(50, "Steps of a presentation.", least=1, flag="--steps")

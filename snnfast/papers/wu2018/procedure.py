@@ -35,7 +35,7 @@ class StbpSettings(images.Augmented):
         "digits",
         f"digits (in the package), mnist, or your own images or frames of events: {SOURCES}.",
         choices=("digits", "mnist"),
-        own=True,
+        user_data=True,
     )
     hidden: tuple[int, ...] | None = option(
         None,

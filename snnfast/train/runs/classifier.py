@@ -28,7 +28,7 @@ class ClassifierSettings(images.Augmented):
         "digits",
         f"digits (in the package), mnist, cifar10, or your own images: {SOURCES}.",
         choices=tuple(IMAGE_SHAPES),
-        own=True,
+        user_data=True,
     )
     epochs: int = option(20, "Epochs; also the length of the schedule.", least=0)
     batch_size: int = option(100, "Images in each step.", least=1)

@@ -29,7 +29,7 @@ def option(
     below: float = math.inf,
     flag: str | None = None,
     command: bool = True,
-    own: bool = False,
+    user_data: bool = False,
 ) -> Any:
     """A field of settings.
 
@@ -43,10 +43,10 @@ def option(
         below: the value must be smaller.
         flag: name on the command line, where it differs from the field; several, separated by spaces.
         command: whether the field is an option of the command line.
-        own: allow a user's data besides ``choices``; see :func:`snnfast.data.own.own_images`.
+        user_data: allow a user's data besides ``choices``; see :func:`snnfast.data.own.own_images`.
     """
     bounds = {"choices": choices, "least": least, "most": most, "above": above, "below": below}
-    metadata = {"help": help, "flag": flag, "command": command, "own": own, **bounds}
+    metadata = {"help": help, "flag": flag, "command": command, "user_data": user_data, **bounds}
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -126,12 +126,12 @@ class Options:
         """Raise ValueError if a field has choices, and ``value`` is none of them."""
         metadata = cls.__dataclass_fields__[name].metadata
         choices = metadata["choices"]
-        if not choices or value in choices or (metadata["own"] and is_own(value)):
+        if not choices or value in choices or (metadata["user_data"] and is_own(value)):
             return
-        hint = ", or your own: a file .npz or .pt, a folder, module:function, a set of torchvision"
-        raise ValueError(
-            f"{cls.name}: {name} must be one of {', '.join(choices)}{hint if metadata['own'] else ''}, got {value!r}"
-        )
+        hint = ""
+        if metadata["user_data"]:
+            hint = ", or your own: a file .npz or .pt, a folder, module:function, a set of torchvision"
+        raise ValueError(f"{cls.name}: {name} must be one of {', '.join(choices)}{hint}, got {value!r}")
 
     @classmethod
     def default(cls, name: str) -> Any:

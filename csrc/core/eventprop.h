@@ -2,8 +2,8 @@
 //
 //   tau_mem v' = i - v,   tau_syn i' = -i
 //
-// has a closed form, and so has its only maximum. Both devices run what stands here: the CPU a block of neurons at a
-// time, CUDA a thread a neuron, or a block of threads a sample where neurons feed each other.
+// has a closed form, and so has its only maximum. Both devices share this code. The CPU runs blocks of neurons; CUDA
+// one thread per neuron, or with recurrence one block of threads per sample.
 #pragma once
 #include "arena.h"
 #include "spikeprop.h"
@@ -14,20 +14,20 @@
 namespace snnfast {
 
 struct EventProp {
-  SpikePropEvents inputs;  // a row of arrivals, sorted, a sample; if `rows_of_neurons` a row a neuron; numbers in rows
-  SpikePropEvents waits;   // with delays_rec: a row a source, its targets in order of their delays
+  SpikePropEvents inputs;    // sorted arrivals, a row per sample, or per neuron if `rows_of_neurons`; numbers in rows
+  SpikePropEvents waits;     // with delays_rec: a row per source, its targets in order of their delays
   const void *w_in, *w_rec;  // [I, N] and [source N, target N]; w_rec is null without recurrence
   double tau_mem, tau_syn, v_threshold, t_max, slope_min;
   int64_t B, N, I, S_in, S;                                // a sample has E = I S_in arrivals
   bool rows_of_neurons, one_row, is_double, return_u_max;  // one_row: the rows of a sample's neurons are merged in one
-  bool stops;                                              // after S spikes a neuron fires no more
+  bool stops;                                              // neurons stop firing after S spikes
 };
 
 struct EventPropForward {
   EventProp a;
   void *t_out, *u_max, *slope, *peak;  // [B, N, S], [B, N] or [0], [B, N, S], [B, N] or [0]
   int32_t* source;                     // [B, N] or [0]: number of the arrival that ends the rise to the peak, or -1
-  void* memory;                        // with recurrence, `recurrent_bytes` a sample
+  void* memory;                        // with recurrence, `recurrent_bytes` per sample
 };
 
 struct EventPropBackward {
@@ -61,7 +61,7 @@ SNNFAST_HD double log_of_1_plus(double x) {
 #endif
 }
 
-// Factors of v and i after a time, and the potential by then of a unit current.
+// Decay factors of v and i over a time, and the potential that a unit current causes by then.
 template <class C>
 struct Passed {
   C mem, syn, response;
@@ -86,7 +86,7 @@ struct EventPropConstants {
   }
   SNNFAST_HD static constexpr C slack() { return sizeof(C) == 8 ? C(1e-12) : C(1e-5); }
 
-  // The response is a difference of two exponentials; where these are nearly alike, their quotient by a series.
+  // The response is a difference of two exponentials; where these are nearly equal, a series gives their quotient.
   SNNFAST_HD Passed<C> after(C s) const {
     const C mem = exp_nonpositive(-s * inverse_mem), syn = exp_nonpositive(-s * inverse_syn);
     const C slow = slow_membrane ? mem : syn, fast = slow_membrane ? syn : mem, y = apart * s;
@@ -106,7 +106,7 @@ struct EventPropConstants {
     return {mem, syn, y < C(0.25) ? slow * (s * inverse_mem) * p : (slow - fast) * inverse_apart};
   }
 
-  // Time at which a rising potential is highest: there i = v. It never stops to rise where it stays below 0.
+  // Time of the maximum of a rising potential, where i = v. A potential that stays below 0 never stops rising.
   SNNFAST_HD C top(C v, C i) const {
     const C scale = v * difference + i * tau_syn;
     if (!(scale > 0)) return kNever<C>;
@@ -114,16 +114,16 @@ struct EventPropConstants {
     return tau * tau_syn * x * (y == 0 ? C(1) : log_of_1_plus(y) / y);
   }
 
-  // An upper bound of the potential from now on.
+  // An upper bound of the later potential.
   SNNFAST_HD C highest(C v, C i) const { return (v > 0 ? v : C(0)) + i * most; }
 
   // Time to the first crossing within `length`, after which the potential is v_end. A neuron crosses upwards where
   // i > v = threshold. Until then the potential is concave: Newton's steps from the left never pass the crossing.
   SNNFAST_HD C crossing(C t, C v, C i, C length, C v_end) const {
-    if (v >= threshold) return 0;  // by rounding
+    if (v >= threshold) return 0;  // at or above the threshold by rounding
     if (!(i > threshold)) return kNever<C>;
     C last = length;
-    if (v_end < threshold) {  // it may have come and gone
+    if (v_end < threshold) {  // the maximum may lie before the end
       if (highest(v, i) < threshold) return kNever<C>;
       last = top(v, i);
       if (!(last < length)) return kNever<C>;
@@ -178,8 +178,8 @@ struct Record {
     for (int64_t k = 0; k < S; k++) t_out[k] = nan;
     if (u_max) *u_max = nan;
   }
-  // From t to `end` without a spike. Of equal potentials the last counts: of several arrivals at one time, that from
-  // which on it falls.
+  // From t to `end` without a spike. The last of equal potentials counts: of several arrivals at one time, the one
+  // after which the potential falls.
   SNNFAST_HD void look_at_peak(const EventPropConstants<C>& c, C t, C v, C i, C end, C v_end, C i_end,
                                int32_t next) const {
     if (!(i > v && i > 0) || c.highest(v, i) < *u_max) return;
@@ -200,8 +200,8 @@ struct Record {
   }
 };
 
-// Moves a neuron over an interval in which nothing arrives; v_end and i_end are where it would be without spikes.
-// Returns whether all spikes had room.
+// Advances a neuron over an interval without arrivals; v_end and i_end are its state at the end without spikes. Returns
+// whether all spikes had room.
 template <class C>
 SNNFAST_HD bool fire_within(const EventPropConstants<C>& c, const Record<C>& record, int32_t& count, C t, C end, C v,
                             C i, C& v_end, C& i_end, bool stops) {
@@ -221,8 +221,8 @@ SNNFAST_HD bool fire_within(const EventPropConstants<C>& c, const Record<C>& rec
   }
 }
 
-// Neurons n0 ... n0 + lanes of sample b, which do not feed each other; w is that of neuron n0, `stride` from one input
-// to the next.
+// Neurons n0 ... n0 + lanes of sample b, without recurrence; w points to the weights of neuron n0, `stride` apart from
+// one input to the next.
 template <class C, int kLanes>
 SNNFAST_HD void run_feedforward(const EventPropForward& f, const EventPropConstants<C>& c, int64_t b, int64_t n0,
                                 int64_t lanes, int64_t row, const C* w, int64_t stride) {
@@ -267,9 +267,9 @@ SNNFAST_HD void run_feedforward(const EventPropForward& f, const EventPropConsta
   for (int64_t l = 0; l < lanes; l++) Record<C>(f, b, n0 + l).finish(c, count[l]);
 }
 
-// ---- neurons that feed each other
+// ---- recurrent neurons
 
-// Spikes under way, the next to arrive first; `place`: how many targets it has reached.
+// Spikes under way, the next to arrive first; `place`: number of targets already reached.
 template <class C>
 struct UnderWay {
   C time;
@@ -318,7 +318,7 @@ struct RecurrentMemory {
   }
 };
 
-// One thread; csrc/cuda has a team that is a block of threads.
+// A team of one thread; in csrc/cuda the team is a block of threads.
 struct Alone {
   static constexpr int64_t rank = 0, size = 1;
   void meet() const {}
@@ -328,7 +328,7 @@ struct Alone {
   }
 };
 
-// Sample b, from one arrival to the next, or only to the first spike of any neuron.
+// Sample b, step by step to the next arrival or the first spike of any neuron.
 template <class C, class Team>
 SNNFAST_HD void run_recurrent(const EventPropForward& f, const EventPropConstants<C>& c, int64_t b, const Team& team) {
   const EventProp& a = f.a;
@@ -443,8 +443,8 @@ struct Anchors {
     count = 0;
     while (count < f.a.S && time[count] < kNever<C>) count++;
   }
-  // Of spike k from `g`, the derivative of the loss by its time if later spikes stayed where they are. Later spikes
-  // know of it by the reset: their potential starts there.
+  // Sets the adjoints of spike k; `g` is the derivative of the loss by its time with later spikes fixed. Later spikes
+  // depend on that time by the reset, from which their potential starts.
   SNNFAST_HD void set(const EventPropConstants<C>& c, int64_t k, C g) const {
     C current = 0;
     if (k + 1 < count) {
@@ -489,7 +489,7 @@ SNNFAST_HD Pull<C> pull(const EventPropConstants<C>& c, const Anchors<C>& anchor
   return pull(c, anchors.by_potential[k], anchors.by_current[k], anchors.time[k] - arrival);
 }
 
-// By the time of the arrival that ends a silent neuron's rise to its peak; 0 for any other arrival.
+// Derivative of the loss by the time of the arrival that ends a silent neuron's rise to its peak; 0 for other arrivals.
 template <class C>
 SNNFAST_HD C kink(const EventPropBackward& f, int64_t b, int64_t n, int64_t number) {
   const int64_t i = b * f.a.N + n;
@@ -503,7 +503,7 @@ SNNFAST_HD C arrival_of(const EventPropBackward& f, int64_t b, int64_t n, int64_
   return static_cast<const C*>(f.arrivals)[(f.a.rows_of_neurons ? b * f.a.N + n : b) * E + e];
 }
 
-// When the spike k of neuron `from` arrives at n.
+// Time at which spike k of neuron `from` arrives at n.
 template <class C>
 SNNFAST_HD C arrival_from(const EventPropBackward& f, int64_t b, int64_t n, int64_t from, int64_t k) {
   const C fired = static_cast<const C*>(f.t_out)[(b * f.a.N + from) * f.a.S + k];
@@ -515,7 +515,7 @@ SNNFAST_HD C grad_of_spike(const EventPropBackward& f, int64_t b, int64_t n, int
   return f.grad_t ? static_cast<const C*>(f.grad_t)[(b * f.a.N + n) * f.a.S + k] : C(0);
 }
 
-// The times of a neuron's anchors, and all of a silent one's.
+// Sets the times of a neuron's anchors; for a silent neuron also the adjoints.
 template <class C>
 SNNFAST_HD void find_anchors(const EventPropBackward& f, int64_t b, int64_t n) {
   const int64_t i = b * f.a.N + n;
@@ -530,7 +530,7 @@ SNNFAST_HD void find_anchors(const EventPropBackward& f, int64_t b, int64_t n) {
   static_cast<C*>(f.by_current)[i * f.a.S] = 0;
 }
 
-// The adjoints of all spikes of a neuron that feeds no other.
+// Sets the adjoints of all spikes of a neuron without recurrence.
 template <class C>
 SNNFAST_HD void set_anchors(const EventPropBackward& f, const EventPropConstants<C>& c, int64_t b, int64_t n) {
   find_anchors<C>(f, b, n);
@@ -539,7 +539,7 @@ SNNFAST_HD void set_anchors(const EventPropBackward& f, const EventPropConstants
   for (int64_t k = anchors.count - 1; k >= 0; k--) anchors.set(c, k, grad_of_spike<C>(f, b, n, k));
 }
 
-// The same of sample b where neurons feed each other: from the last spike to the first. `left` [N]: spikes to come.
+// The same for sample b with recurrence, from the last spike to the first. `left` [N]: spikes still to process.
 template <class C, class Team>
 SNNFAST_HD void set_recurrent_anchors(const EventPropBackward& f, const EventPropConstants<C>& c, int64_t b,
                                       int32_t* left, const Team& team) {
@@ -556,7 +556,7 @@ SNNFAST_HD void set_recurrent_anchors(const EventPropBackward& f, const EventPro
       if (left[n] > 0 && t_out[n * S + left[n] - 1] > latest) latest = t_out[n * S + left[n] - 1];
     if (!(latest >= 0)) return;
     team.meet();
-    // Spikes at one time have no influence on each other.
+    // Simultaneous spikes do not influence each other.
     for (int64_t from = team.rank; from < N; from += team.size) {
       const int64_t k = left[from] - 1;
       if (k < 0 || t_out[from * S + k] != latest) continue;

@@ -1,5 +1,5 @@
-// Neurons that do not feed each other run in blocks, whose weights lie side by side for each input; others a sample at
-// a time. The backward pass of the arrivals runs in the same blocks, from the last to the first.
+// Without recurrence neurons run in blocks, whose weights for an input are contiguous; with it one sample at a time.
+// The backward pass of the arrivals runs in the same blocks, from the last arrival to the first.
 #include "core/eventprop.h"
 
 #include "cpu/spikeprop_events.h"
@@ -35,7 +35,7 @@ void fire(const EventPropForward& f, int64_t begin, int64_t end) {
       run_recurrent<C>(f, c, item, Alone());
     else if (a.rows_of_neurons)
       run_feedforward<C, 1>(f, c, item / a.N, item % a.N, 1, item, w + item % a.N, a.N);
-    else  // the block is the outer loop, so that its weights stay in the caches
+    else  // blocks are the outer loop, so that their weights stay in the caches
       run_feedforward<C, kBlock>(f, c, item % a.B, item / a.B * kBlock, min(a.N - item / a.B * kBlock, kBlock),
                                  item % a.B, w + item / a.B * kBlock, a.N);
   }
@@ -51,8 +51,8 @@ void find_adjoints(const EventPropBackward& f, int32_t* left, int64_t begin, int
       for (int64_t n = 0; n < f.a.N; n++) set_anchors(f, c, b, n);
 }
 
-// Adjoints of neurons n0 ... n0 + lanes of sample b, from the last arrival of `row` to the first. `visit` takes the
-// number of each arrival, and of each neuron the derivatives by its weight and by its time at a weight of 1, of `pull`.
+// Adjoints of neurons n0 ... n0 + lanes of sample b, from the last arrival of `row` to the first. `visit` gets the
+// number of each arrival and, for each neuron, its `pull`: the derivatives by weight and by time at a weight of 1.
 template <class C, int kLanes, class Visit>
 void run_back(const EventPropBackward& f, const EventPropConstants<C>& c, int64_t b, int64_t n0, int64_t lanes,
               int64_t row, Passed<C>* passed, const Visit& visit) {
@@ -108,7 +108,7 @@ void zero(C* values, int64_t count) {
   __builtin_memset(values, 0, static_cast<size_t>(count) * sizeof(C));
 }
 
-// Gradients that are sums over samples, of neurons n0 ... n0 + lanes, and those of arrivals that are a neuron's own.
+// Gradients of neurons n0 ... n0 + lanes: sums over samples, and those of arrivals at a single neuron.
 template <class C, int kLanes>
 void sum_by_neuron(const EventPropBackward& f, const EventPropConstants<C>& c, int64_t n0, int64_t lanes,
                    void* scratch) {

@@ -1,5 +1,5 @@
-// A thread a neuron or, where neurons feed each other, a block a sample. In the backward pass a thread a sum, in the
-// same order in every run.
+// One thread per neuron or, with recurrence, one block per sample. In the backward pass one thread computes each sum,
+// in the same order in every run.
 #include "core/eventprop.h"
 
 #include "cuda/launch.h"
@@ -12,7 +12,7 @@ constexpr int kThreads = 128;
 // The threads of a block.
 struct Team {
   int64_t rank, size;
-  void* shared;  // a number a warp
+  void* shared;  // one number per warp
 
   __device__ void meet() const { __syncthreads(); }
   template <class C>

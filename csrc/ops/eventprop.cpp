@@ -45,7 +45,7 @@ void check(const char* name, const Tensor& t, const Tensor& w, ScalarType type, 
   check_contiguous("eventprop", name, t);
 }
 
-// Memory of a call that its kernels point to.
+// Memory to which the kernels of a call point.
 struct Held {
   std::vector<Tensor> tensors;
   void* take(const Tensor& t) {
@@ -115,7 +115,7 @@ EventProp common(const Device& device, Held& held, const Arguments& arguments, b
   a.t_max = arguments.t_max, a.slope_min = arguments.slope_min;
   a.is_double = type == ScalarType::Double;
   a.return_u_max = arguments.return_u_max, a.stops = arguments.stops;
-  // Sorted again in the backward pass, so that nothing of the inputs is saved but the inputs.
+  // Sorted again in the backward pass, so that only the inputs are saved.
   if (!(backward && Device::kCuda)) a.inputs = sorted_rows(device, held, arrivals, rows, length, a.t_max);
   if (arguments.w_rec) a.w_rec = arguments.w_rec->const_data_ptr();
   return a;
@@ -161,7 +161,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> eventprop_forward(const Argum
   return {t_out, u_max, slope, peak, source};
 }
 
-// Gradients of arrivals, w, w_rec and delays_rec; empty where they are not wanted.
+// Gradients of arrivals, w, w_rec and delays_rec; empty where not requested.
 template <class Device>
 std::tuple<Tensor, Tensor, Tensor, Tensor> eventprop_backward(const Arguments& arguments, Tensor t_out, Tensor slope,
                                                               Tensor peak, Tensor source, Optional grad_t,

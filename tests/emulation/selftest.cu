@@ -124,7 +124,7 @@ __global__ void rotate_kernel(int* x, int* y, int64_t n, int64_t steps, int64_t 
     if (threadIdx.x == 0) {
       if (s >= lag) asked = tally.total(s - lag);
       if (s >= lag && blockIdx.x == s % gridDim.x) totals[s - lag] = asked;
-      tally.tell(s, s + blockIdx.x);
+      tally.post(s, s + blockIdx.x);
       tally.total(s);
     }
     __syncthreads();
@@ -141,14 +141,14 @@ __global__ void ahead_kernel(int* step, int64_t steps, int64_t lag, snnfast::Tal
     }
     for (unsigned b = 0; b < gridDim.x; b++) atomicMax(farthest, (int)s - atomicAdd(step + b, 0));
     atomicExch(step + blockIdx.x, (int)s + 1);
-    tally.tell(s, s * blockIdx.x);
+    tally.post(s, s * blockIdx.x);
   }
 }
 __global__ void absent_kernel(snnfast::TallyWord* words) {  // block 1 goes without a word
   if (blockIdx.x == 1) return;
   const snnfast::GridTally tally(words, 1, blockIdx.x, gridDim.x);
   if (threadIdx.x == 0) {
-    tally.tell(0, 1);
+    tally.post(0, 1);
     tally.total(0);
   }
   __syncthreads();
@@ -162,8 +162,8 @@ __global__ void told_kernel(int64_t steps, int64_t lag, int64_t* totals, int64_t
   for (int64_t s = 0; s < steps; s++) {
     int64_t total = s >= lag ? tally.total(s - lag) : 0;
     if (threadIdx.x == 0 && s >= lag && blockIdx.x == s % gridDim.x) totals[s - lag] = total;
-    if (threadIdx.x < 32) tally.leave(left, s, (int64_t)(100 * s + blockIdx.x));
-    tally.tell(s, s + blockIdx.x);
+    if (threadIdx.x < 32) tally.post_note(left, s, (int64_t)(100 * s + blockIdx.x));
+    tally.post(s, s + blockIdx.x);
     if (lag > 1) continue;
     tally.total(s);
     if (threadIdx.x == 0)

@@ -328,7 +328,7 @@ def test_repr_shows_the_constants():
     assert "v_rest=0.1" in repr(sn.LIF(decay=0.5, v_rest=0.1))
     assert "detach_reset=True, stateful=True" in repr(sn.IF(detach_reset=True, stateful=True))
     assert "strict=True" in repr(sn.LIF(strict=True))
-    assert repr(sn.ParametricLIF(2.0)).startswith("ParametricLIF(w=-0,")
+    assert repr(sn.ParametricLIF(2.0)).startswith("ParametricLIF(w=0,")
     assert "stateful=True" in repr(sn.LI(stateful=True))
     assert repr(sn.ALIF()).startswith(
         "ALIF(tau=2.0, beta=0.2, tau_adapt=100.0, decay_input=True, v_threshold=1.0, v_reset=0.0"

@@ -27,9 +27,9 @@ class OTTT:
         delta[t] = dL[t]/ds[t] ds[t]/du[t]                             back through the layers, within the step
 
     The gradient of a step goes back through the layers of that step alone, as in a network without time, and reaches
-    earlier steps only by the traces. With one layer of neurons and no gradient through resets (``detach_reset``, soft
-    reset) it equals that of backpropagation through time; with several it omits the paths of errors through earlier
-    steps of the layers between. Biases have traces of 1.
+    earlier steps only by the traces. With one layer of neurons and detached soft resets (``detach_reset=True``,
+    ``v_reset=None``) it equals that of backpropagation through time; with several layers it omits the paths of errors
+    through earlier steps of the layers between. Biases have traces of 1.
 
     :meth:`step` takes any number of steps; the fused kernels run the neurons, and one pass computes the gradients of
     all steps. Between calls each layer stores one trace per input.

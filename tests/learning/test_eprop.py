@@ -1,4 +1,4 @@
-"""e-prop: its gradients beside backpropagation through time, by hand, in parts, and what it refuses."""
+"""e-prop: gradients compared with backpropagation through time and hand calculation, in parts; errors."""
 
 import copy
 
@@ -43,7 +43,7 @@ def squares(y, target):
 
 
 def through_time(net, x, target):
-    """The gradients of backpropagation through time without those through recurrent spikes, step by step."""
+    """Return the gradients of backpropagation through time without those through recurrent spikes, step by step."""
     net = copy.deepcopy(net)
     first, cell, *tail = net
     neuron = cell.neuron if isinstance(cell, Recurrent) else cell
@@ -146,7 +146,7 @@ def test_random_feedback_reaches_every_layer():
     alone = EProp(net2 := copy.deepcopy(net[2:]), squares)
     net2.zero_grad()
     alone.step(seen, target)
-    # With the readout's weights as feedback the last layer learns as one alone.
+    # With the readout's weights as feedback the last layer learns as a single layer does.
     for a, b in zip(net[2:].parameters(), net2.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-12, atol=1e-12)
     assert all(p.grad.any() for p in net[:2].parameters())
@@ -161,17 +161,17 @@ def test_state_goes_on_and_reset_forgets():
     net.zero_grad()
     y = learn.step(x[10:], target[10:])
     want = [p.grad for p in net.parameters()]
-    again = EProp(net, squares)
-    again.load_state_dict(saved)
+    resumed = EProp(net, squares)
+    resumed.load_state_dict(saved)
     net.zero_grad()
-    torch.testing.assert_close(again.step(x[10:], target[10:]), y, rtol=0, atol=0)
+    torch.testing.assert_close(resumed.step(x[10:], target[10:]), y, rtol=0, atol=0)
     for p, grad in zip(net.parameters(), want, strict=True):
         torch.testing.assert_close(p.grad, grad, rtol=0, atol=0)
     first = EProp(net, squares).step(x[:10], target[:10])
-    again.reset()
-    torch.testing.assert_close(again.step(x[:10], target[:10]), first, rtol=0, atol=0)
-    again.reset()
-    assert again.step(x[:10, :1], target[:10, :1]).shape == (10, 1, 3)  # another batch
+    resumed.reset()
+    torch.testing.assert_close(resumed.step(x[:10], target[:10]), first, rtol=0, atol=0)
+    resumed.reset()
+    assert resumed.step(x[:10, :1], target[:10, :1]).shape == (10, 1, 3)  # another batch
 
 
 def test_what_is_kept_does_not_grow_with_the_sequence():

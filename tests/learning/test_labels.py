@@ -1,4 +1,4 @@
-"""Labels for neurons, and their votes."""
+"""Class labels for neurons, and their votes."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Online training through time: its gradients beside a loop, by hand, in parts, and what it refuses."""
+"""Online training through time: gradients compared with a loop and hand calculation, in parts; errors."""
 
 import copy
 
@@ -54,9 +54,9 @@ def test_one_hidden_layer_has_the_gradient_through_time(make, parts):
 
 
 def loop(net, x, target):
-    """A step at a time: gradients by autograd within the step, of the weights by the traces of what came in."""
+    """Return the gradients step by step: autograd within a step, and the input traces for the weights."""
     layers, traces, membranes, grads = list(net), {}, {}, {}
-    for step, wanted in zip(x, target):
+    for step, step_target in zip(x, target):
         s, used = step[None], {}
         for n, layer in enumerate(layers):
             if isinstance(layer, (LIF, IF, LI)):
@@ -68,20 +68,20 @@ def loop(net, x, target):
                 inner = layer.layer if isinstance(layer, Time) else layer
                 after = next((m for m in layers[n:] if isinstance(m, (LIF, IF, LI))), None)
                 decay = 0.0 if after is None else 1.0 if isinstance(after, IF) else after.decay
-                trace, one = traces.get(n, (0.0, 0.0))
-                traces[n] = trace, one = decay * trace + s.detach(), decay * one + 1.0
+                trace, trace_of_1 = traces.get(n, (0.0, 0.0))
+                traces[n] = trace, trace_of_1 = decay * trace + s.detach(), decay * trace_of_1 + 1.0
                 s = layer(s)
-                used[n] = s, trace, one, inner
+                used[n] = s, trace, trace_of_1, inner
                 s.retain_grad()
             else:
                 s = layer(s)
-        squares(s, wanted[None]).backward()
-        for n, (out, trace, one, inner) in used.items():
+        squares(s, step_target[None]).backward()
+        for n, (out, trace, trace_of_1, inner) in used.items():
             flat = trace.flatten(0, 1)
             weight = inner.weight.detach().clone().requires_grad_()
-            again = F.conv2d(flat, weight) if isinstance(inner, nn.Conv2d) else F.linear(flat, weight)
-            again.backward(out.grad.flatten(0, 1))
-            bias = out.grad.flatten(0, 1).sum([d for d in range(out.dim() - 1) if d != 1]) * one
+            by_trace = F.conv2d(flat, weight) if isinstance(inner, nn.Conv2d) else F.linear(flat, weight)
+            by_trace.backward(out.grad.flatten(0, 1))
+            bias = out.grad.flatten(0, 1).sum([d for d in range(out.dim() - 1) if d != 1]) * trace_of_1
             old = grads.get(n, (0.0, 0.0))
             grads[n] = old[0] + weight.grad, old[1] + bias
     return [g for n in sorted(grads) for g in grads[n]]
@@ -132,16 +132,16 @@ def test_state_goes_on_and_reset_forgets():
     net.zero_grad()
     y = learn.step(x[10:], target[10:])
     want = [p.grad for p in net.parameters()]
-    again = OTTT(net, squares)
-    again.load_state_dict(saved)
+    resumed = OTTT(net, squares)
+    resumed.load_state_dict(saved)
     net.zero_grad()
-    torch.testing.assert_close(again.step(x[10:], target[10:]), y, rtol=0, atol=0)
+    torch.testing.assert_close(resumed.step(x[10:], target[10:]), y, rtol=0, atol=0)
     for p, grad in zip(net.parameters(), want, strict=True):
         torch.testing.assert_close(p.grad, grad, rtol=0, atol=0)
-    again.reset()
-    torch.testing.assert_close(again.step(x[:10], target[:10]), first, rtol=0, atol=0)
+    resumed.reset()
+    torch.testing.assert_close(resumed.step(x[:10], target[:10]), first, rtol=0, atol=0)
     with pytest.raises(ValueError, match="OTTT: the state must be of 4 layers, got 1"):
-        again.load_state_dict({"kept": [None]})
+        resumed.load_state_dict({"kept": [None]})
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_other_networks_are_refused(make, kind, message):
 
 
 def test_a_linear_layer_takes_dimensions_between():
-    """Six places of a batch, each with the six outputs of a linear layer: its bias belongs to the outputs."""
+    """Six positions of a batch, and six outputs of a linear layer: its bias belongs to the outputs."""
     net = nn.Sequential(nn.Linear(4, 6), LIF(4.0, **SOFT), nn.Linear(6, 3))
     x, target = 3 * torch.rand(5, 2, 6, 4), torch.rand(5, 2, 6, 3)
     whole = copy.deepcopy(net)

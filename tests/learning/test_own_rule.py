@@ -1,4 +1,4 @@
-"""Rules of users: the compiled kernel equals the reference, and rules of the package written as equations."""
+"""Custom learning rules: the compiled kernel equals the reference and the package's rules written as equations."""
 
 import warnings
 
@@ -24,7 +24,7 @@ def weights(dtype):
 
 
 def pair(s):
-    s_pre = s.s_pre * 1.0  # a variable with the name of an argument
+    s_pre = s.s_pre * 1.0  # a local variable named like an argument
     return 0.02 * s.s_post * s.x_pre - 0.01 * s_pre * s.x_post
 
 

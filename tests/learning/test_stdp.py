@@ -1,4 +1,4 @@
-"""A linear layer learns by STDP: ``learning.STDP`` equals the op, by call, by step and by hook."""
+"""``learning.STDP`` of a linear layer equals the op, by call, by step and by hook."""
 
 import copy
 import math

@@ -1,4 +1,4 @@
-"""STDP with rules of users, convolutions, signed rates, recorded spikes and PyTorch's weights."""
+"""STDP with custom rules, convolutions, signed rates, recorded spikes and PyTorch's weights."""
 
 import copy
 

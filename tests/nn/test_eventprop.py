@@ -1,4 +1,4 @@
-"""Layers of neurons that are simulated by exact events."""
+"""Layers of neurons simulated by exact events."""
 
 import math
 
@@ -44,7 +44,7 @@ def test_delays_that_are_not_learned_are_kept_with_the_layer():
 
 @pytest.mark.parametrize("taus", [(20.0, 5.0), (5.0, 20.0), (9.0, 9.0)])
 def test_default_weights_fire(taus):
-    """All inputs at once reach twice the threshold on average."""
+    """Simultaneous spikes of all inputs reach twice the threshold on average."""
     layer = EventProp(300, 50, tau_mem=taus[0], tau_syn=taus[1], max_spikes=99)
     readout = EventReadout(300, 50, tau_mem=taus[0], tau_syn=taus[1])
     assert layer(torch.rand(20, 300) * 3)[..., 0].isfinite().float().mean() > 0.7
@@ -53,7 +53,7 @@ def test_default_weights_fire(taus):
 
 @pytest.mark.parametrize("taus", [(20.0, 5.0), (5.0, 20.0), (9.0, 9.0), (9.0, 9.00001)])
 def test_readouts_are_the_largest_potential_and_its_mean(taus):
-    """Against a fine grid of the potential's sum of two exponentials."""
+    """Compare with a fine grid of the potential, a sum of two exponentials."""
     tau_mem, tau_syn = taus
     how = {"tau_mem": tau_mem, "tau_syn": tau_syn, "t_max": 50.0}
     t = torch.rand(3, 6, 2, dtype=torch.float64) * 40
@@ -82,7 +82,7 @@ def test_calibrated_neurons_fire_first_at_the_chosen_time():
 
 @pytest.mark.parametrize("readout", ["max", "mean", "first"])
 def test_a_network_learns(readout):
-    """Which of two inputs comes first."""
+    """The task: which of two inputs comes first."""
     t = torch.rand(200, 2) * 10
     labels = (t[:, 0] < t[:, 1]).long()
     hidden = EventProp(2, 20, slope_min=1.0, **TAUS)

@@ -18,8 +18,8 @@ BY_HAND = {"tau_mem": 2.0, "tau_syn": 1.0, "t_max": 12.0, "max_spikes": 4}
 def test_two_spikes_by_hand(backend, dtype):
     """With tau_mem = 2 tau_syn and z = exp(-s / tau_mem), i z^2 is the current and i (z - z^2) the potential.
 
-    A weight of 361/48 crosses 1 at z = 16/19, where the current is 16/3; from there at z = 3/4, where it is 3: too
-    little for a third time. The slope is (i - 1) / 2.
+    A weight of 361/48 crosses 1 at z = 16/19, where the current is 16/3; after the reset at z = 3/4, where it is 3: too
+    little for a third spike. The slope is (i - 1) / 2.
     """
     w = torch.tensor([[361 / 48]], dtype=dtype, device=backend.device)
     t_in = torch.tensor([[[3.0]], [[math.inf]]], dtype=dtype, device=backend.device)
@@ -33,9 +33,9 @@ def test_two_spikes_by_hand(backend, dtype):
 
 
 def test_two_neurons_that_feed_each_other_by_hand(backend):
-    """A as above; B hears A with the same weight and a delay of 1/4, and fires as long after that as A after its input.
+    """A as above feeds B with the same weight and a delay of 1/4; each fires equally long after its first arrival.
 
-    B hears only A's first spike by then: the second comes 2 log(4/3) after the first.
+    By then only A's first spike has reached B: the second comes 2 log(4/3) after the first.
     """
     w = torch.tensor([[361 / 48], [0.0]], dtype=F64, device=backend.device)
     w_rec = torch.tensor([[0.0, 0.0], [361 / 48, 0.0]], dtype=F64, device=backend.device)
@@ -49,7 +49,7 @@ def test_two_neurons_that_feed_each_other_by_hand(backend):
 
 
 def test_neurons_that_fire_at_one_time_do_not_stop_each_other(backend):
-    """Two alike, each with strong inhibition of the other: both fire, and only then is each inhibited."""
+    """Two equal neurons inhibit each other strongly: both fire, and only then is each inhibited."""
     w = torch.full((2, 1), 361 / 48, dtype=F64, device=backend.device)
     w_rec = -100.0 * torch.ones(2, 2, dtype=F64, device=backend.device).fill_diagonal_(0)
     t = ops.eventprop(w.new_full((1, 1), 3.0), w, w_rec, **BY_HAND)
@@ -70,14 +70,14 @@ def test_largest_potential_by_hand(backend):
 
 def test_without_a_threshold_no_neuron_fires(backend):
     w = torch.tensor([[40.0]], dtype=F64, device=backend.device)
-    how = BY_HAND | {"v_threshold": None, "max_spikes": 1}
-    t, u = ops.eventprop(w.new_full((1, 1), 1.0), w, **how, return_u_max=True)
+    options = BY_HAND | {"v_threshold": None, "max_spikes": 1}
+    t, u = ops.eventprop(w.new_full((1, 1), 1.0), w, **options, return_u_max=True)
     assert_all(t, math.inf)
     assert u.item() == pytest.approx(10.0, abs=1e-14)
 
 
 def in_steps(a, dt):
-    """Spikes of a feed-forward case by an exponential integrator with steps of ``dt``; v and i are exact between."""
+    """Return the spikes of a feed-forward case by exponential integration, exact within each step of ``dt``."""
     mem, syn = math.exp(-dt / a["tau_mem"]), math.exp(-dt / a["tau_syn"])
     gap = 1 / a["tau_syn"] - 1 / a["tau_mem"]
     response = (mem - syn) / (gap * a["tau_mem"])
@@ -102,7 +102,7 @@ def test_small_steps_find_the_same_spikes(backend, name):
     dt = 0.01
     spikes = in_steps(a, dt)
     t = ops.eventprop(**on(backend.device, a)).cpu()
-    # Steps see a spike up to a step late, and the next interval begins that late.
+    # Steps find a spike up to one step late, which also delays the next interval.
     assert (spikes.sum(0) - t.isfinite().sum(2)).abs().max() <= 1
     times = dt * (1 + spikes.byte().argmax(0))
     first = t[..., 0].isfinite() & spikes.any(0)
@@ -114,9 +114,9 @@ def test_small_steps_find_the_same_spikes(backend, name):
 @pytest.mark.parametrize("name", CASES)
 def test_kernels_equal_the_reference(kernels, name):
     a = case(**CASES[name])
-    how = {"return_u_max": True, "return_slope": True}
-    got = ops.eventprop(**on(kernels.device, a), **how)
-    want = reference.eventprop(**a, **how)
+    options = {"return_u_max": True, "return_slope": True}
+    got = ops.eventprop(**on(kernels.device, a), **options)
+    want = reference.eventprop(**a, **options)
     fired = want[0].isfinite()
     torch.testing.assert_close(got[0].cpu().isfinite(), fired, rtol=0, atol=0)
     for g, w, tight in zip(got, want, (60e-12, 1e-12, 1e-12)):
@@ -141,22 +141,22 @@ def test_cases_have_spikes_and_silence():
     delays=st.integers(0, 2),
 )
 def test_any_call_equals_the_reference(seed, tau_mem, ratio, scale, recurrent, delays):
-    """Where no neuron nearly misses the threshold; there a rounding decides, and derivatives are without bound."""
+    """Calls in which a neuron almost misses the threshold are skipped: rounding decides, derivatives are unbounded."""
     a = case(2, 4, 2, 3, (tau_mem, tau_mem * ratio), recurrent, delays, delays * recurrent, scale, seed)
     a |= {"max_spikes": 12, "stops": True, "t_max": 45.0}
-    how = {"return_u_max": True, "return_slope": True, "validate": False}
-    got, want = ops.eventprop(**a, **how), reference.eventprop(**a, **how)
+    options = {"return_u_max": True, "return_slope": True, "validate": False}
+    got, want = ops.eventprop(**a, **options), reference.eventprop(**a, **options)
     near = (want[2] < 1e-3 / tau_mem).any() or ((want[1] - 1).abs().lt(1e-9) & want[0][..., 0].isinf()).any()
     if near:
         return
     torch.testing.assert_close(got[0].isfinite(), want[0].isfinite(), rtol=0, atol=0)
-    for g, w, tight in zip(got, want, (6e-9, 1e-9, 1e-9)):  # of many spikes, each moved by those before
+    for g, w, tight in zip(got, want, (6e-9, 1e-9, 1e-9)):  # errors of earlier spikes accumulate
         torch.testing.assert_close(g, w, rtol=1e-9, atol=tight)
 
 
 @pytest.mark.filterwarnings(SILENT)
 def test_the_first_spikes_are_those_of_spikeprop(backend):
-    """With equal time constants and weights divided by e."""
+    """The time constants are equal and the weights divided by e."""
     a = on(backend.device, case(5, 9, 1, 20, (7.0, 7.0), scale=0.6))
     t = ops.eventprop(**a)[..., 0]
     zero = t.new_zeros(1)
@@ -178,7 +178,7 @@ def test_float32_agrees_with_float64(backend, name):
 
 
 def test_neurons_may_stop(backend):
-    """The first spikes are the same; then a neuron is silent, and without recurrence it changes no other."""
+    """The first spikes are the same; without recurrence a stopped neuron does not affect the others."""
     a = on(backend.device, case(**CASES["plain"]))
     want = ops.eventprop(**a)
     for most in (1, 3):

@@ -28,7 +28,7 @@ def test_two_spikes_by_hand(backend):
 
 
 def test_two_neurons_by_hand(backend):
-    """A feeds B as in test_eventprop, with the loss t_B: Wunderlich and Pehle's case, two neurons and one synapse.
+    """A feeds B as in test_eventprop, with the loss t_B: Wunderlich and Pehle's case of two neurons and one synapse.
 
     Their adjoints: at t_B, lambda_V = 1 / (tau_mem v'), and from there back in time
     lambda_I(t_A) = lambda_V (z - z^2) tau_mem / tau_syn; the gradient of the weight is -tau_syn lambda_I(t_A), at A's
@@ -56,7 +56,7 @@ def test_two_neurons_by_hand(backend):
 
 
 def test_largest_potential_by_hand(backend):
-    """z - z^2 at its top is 1/4; where inhibition ends the rise at z = 3/4, it moves with that arrival.
+    """The maximum of z - z^2 is 1/4; where inhibition ends the rise at z = 3/4, it moves with that arrival.
 
     There the slope is (i z^2 - v) / 2 = 2 (9/16 - 3/16) / 2.
     """
@@ -80,7 +80,7 @@ def test_slope_guard_bounds_the_gradient(backend):
 @pytest.mark.parametrize("kernels", [name for name in PRESENT if name == "cpu"], indirect=True)  # others equal it
 @pytest.mark.parametrize("name", CASES)
 def test_gradients_by_finite_differences(kernels, name):
-    """Every number of every argument, with the same spikes on both sides; central, and of fourth order."""
+    """Central differences of fourth order by every number of every argument, with the same spikes on both sides."""
     a = leaves(case(**CASES[name]))
     more = {"slope_min": 1e-6, "return_u_max": True, "validate": False}
     grads = torch.autograd.grad(loss(*ops.eventprop(**a, **more)), graded(a))

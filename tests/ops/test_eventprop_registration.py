@@ -10,7 +10,7 @@ from snnfast import ops
 @pytest.mark.filterwarnings(SILENT)
 @pytest.mark.parametrize("name", ["plain", "recurrent_delays_of_synapses"])
 def test_gradients_are_the_same_however_it_runs(kernels, name):
-    """vmap, torch.export and torch.compile give what the op gives."""
+    """vmap, torch.export and torch.compile return the results of the op."""
     a = leaves(case(**CASES[name]), kernels.device)
     names = [k for k in ("t_in", "w", "w_rec", "delays", "delays_rec") if k in a]
     numbers = {k: v for k, v in a.items() if k not in names}
@@ -51,7 +51,7 @@ def test_opcheck(kernels, name, return_u_max):
 
 @pytest.mark.parametrize("name", ["plain", "recurrent"])
 def test_results_from_elsewhere_read_and_write_nothing_outside(kernels, name):
-    """Any numbers where those of the forward pass should be give a gradient without a meaning."""
+    """Arbitrary numbers instead of the forward pass's results give a meaningless gradient, but no crash."""
     a = on(kernels.device, case(**CASES[name]), torch.float32)
     arguments = forward_arguments(a)
     t, u, slope, peak, source = kernels.ops.eventprop_forward(*arguments)

@@ -35,7 +35,7 @@ class Quantised(NamedTuple):
     relative: float
 
     @classmethod
-    def of(cls, weight: Tensor) -> Quantised:
+    def nearest(cls, weight: Tensor) -> Quantised:
         """Return the nearest ``scale q``, with the largest weight of an output at 127."""
         flat = weight.detach().flatten(1)
         most = flat.abs().amax(1) if flat.shape[1] else flat.new_zeros(len(flat))
@@ -125,7 +125,7 @@ def exact(still: nn.Module, input_shape: Sequence[int], quantise: bool) -> dict[
             if trained is not None:
                 quantised[node.name] = trained
             elif quantise and node.module.weight.is_floating_point():
-                quantised[node.name] = Quantised.of(node.module.weight)
+                quantised[node.name] = Quantised.nearest(node.module.weight)
                 node.module.weight = nn.Parameter(quantised[node.name].weight, requires_grad=False)
         if isinstance(node.module, PRODUCTS) and node.module.weight.is_floating_point():
             replace(still, node.name, _ordered(node.name, node.module))

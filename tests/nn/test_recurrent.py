@@ -153,7 +153,7 @@ def test_delays_may_be_without_memory():
         assert layer(torch.zeros(4, 2, 5)).shape == (4, 2, 5)
 
 
-@pytest.mark.parametrize("own", [1.0, math.inf])
+@pytest.mark.parametrize("self_weight", [1.0, math.inf])
 def test_a_parameter_of_the_users_is_not_written_to(self_weight):
     weight = nn.Parameter(torch.ones(3, 3).fill_diagonal_(self_weight))
     layer = RLIF(3, weight=weight, self_connections=False)

@@ -177,6 +177,14 @@ def test_no_docstring_begins_with_a_relative_clause():
     assert not found, "\n".join(found)
 
 
+def test_no_name_is_a_pronoun():
+    """CONTRIBUTING.md has the list: a name says what the thing is."""
+    tracked()
+    house = runpy.run_path(str(ROOT / "scripts/house.py"))
+    found = house["pronouns"](house["files"]())
+    assert not found, "\n".join(found)
+
+
 def test_no_line_of_cpp_or_prose_is_longer_than_120_columns():
     """Ruff does the same for Python."""
     tracked()

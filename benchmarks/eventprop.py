@@ -108,11 +108,11 @@ def verdicts(rows: list[report.Row]) -> list[dict[str, Any]]:
         if task.threads != 1 or task.shape not in SHAPES or row.name != TRAINING:
             continue
         if task.implementation == "reference_loop":
-            what = "reference_loop / snnfast"
-            found.append(report.verdict(task.shape, row.name, what, row.per_ours, ">=", SLOWER))
+            ratio_name = "reference_loop / snnfast"
+            found.append(report.verdict(task.shape, row.name, ratio_name, row.per_ours, ">=", SLOWER))
     for shape in {task_shape for task_shape, _ in saved if task_shape in SHAPES}:
         if all((shape, name) in saved for name in (neurons.OURS, FLOOR)):
             ratio = saved[shape, neurons.OURS] / saved[shape, FLOOR]
-            what = "saved / steps of 1 ms"
-            found.append(report.verdict(shape, TRAINING, what, ratio, "<=", SAVED))
+            ratio_name = "saved / steps of 1 ms"
+            found.append(report.verdict(shape, TRAINING, ratio_name, ratio, "<=", SAVED))
     return found

@@ -131,11 +131,11 @@ class EProp:
         weight, bias = self._readout.weight, self._readout.bias
         y = F.linear(self._layers[-1].filtered.detach(), weight)
         if bias is not None:
-            one = torch.ones_like(y[:, :1, :1])
+            constant = torch.ones_like(y[:, :1, :1])
             if self._li is None:
                 y = y + bias
             else:
-                steady, self._bias = ops.li(one, self._bias, **self._li._arguments(one))
+                steady, self._bias = ops.li(constant, self._bias, **self._li._arguments(constant))
                 y = y + bias * steady
         value = self.loss(y, target)
         if not isinstance(value, Tensor) or value.dim():

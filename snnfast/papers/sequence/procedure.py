@@ -30,7 +30,7 @@ from .model import NEURONS, READOUTS, SequenceNetwork
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MADE = {"adding": binary_adding, "xor": delayed_xor, "copy": copy_memory}
+GENERATED = {"adding": binary_adding, "xor": delayed_xor, "copy": copy_memory}
 IMAGES = {"smnist": Task(28, 10), "psmnist": Task(1, 10)}
 RECORDINGS = {"qtdb": Task(4, len(sets.QTDB_CLASSES), None), "nmnist": Task(2 * 34 * 34, 10)}
 SEEDS = {"train": 1, "validation": 2, "test": 3}  # seeds of the generated samples
@@ -49,7 +49,7 @@ class SequenceSettings(FoldedSettings):
         "adding",
         "adding, xor or copy (generated); smnist (MNIST by rows) or psmnist (permuted MNIST by pixels); qtdb or nmnist "
         f"(recordings); or your own sequences, frames of events, or images, by rows: {SOURCES}.",
-        choices=(*MADE, *IMAGES, *RECORDINGS),
+        choices=(*GENERATED, *IMAGES, *RECORDINGS),
         flag="--task --dataset",
         user_data=True,
     )
@@ -92,9 +92,9 @@ class SequenceSettings(FoldedSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        generated = f"generated sequences, {', '.join(MADE)}"
-        self._only("num_steps", self.dataset in MADE, generated, self.dataset)
-        self._only("samples", self.dataset in MADE, generated, self.dataset)
+        generated = f"generated sequences, {', '.join(GENERATED)}"
+        self._only("num_steps", self.dataset in GENERATED, generated, self.dataset)
+        self._only("samples", self.dataset in GENERATED, generated, self.dataset)
         one_answer = self.dataset not in ("copy", "qtdb")
         self._only("readout", one_answer, "tasks with one answer", self.dataset)
         self._only("folds", self.dataset == "nmnist", "nmnist", self.dataset)
@@ -129,8 +129,8 @@ class Sequence(Procedure[SequenceSettings]):
     ) -> Data:
         """Return sequences ``[N, T, in_features]`` and labels; generated parts differ in their seeds."""
         raw: tuple[int, ...] = ()
-        if settings.dataset in MADE:
-            make, num_steps = MADE[settings.dataset], settings.num_steps
+        if settings.dataset in GENERATED:
+            make, num_steps = GENERATED[settings.dataset], settings.num_steps
             parts = (
                 make(count, num_steps, seed=SEEDS[name])
                 for name, count in (("train", settings.samples), (settings.held_out, HELD_OUT))
@@ -151,7 +151,7 @@ class Sequence(Procedure[SequenceSettings]):
 
     def ready(self, settings: SequenceSettings, x: Tensor) -> Tensor:
         """Return images as rows, and frames and generated sequences unchanged."""
-        return x if settings.dataset in (*MADE, "qtdb") else rows(settings.dataset, x)
+        return x if settings.dataset in (*GENERATED, "qtdb") else rows(settings.dataset, x)
 
     def model(self, settings: SequenceSettings, data: Data) -> SequenceNetwork:
         """Return the initial network."""

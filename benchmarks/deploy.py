@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -462,7 +463,7 @@ def plot(path: Path, found: list[Row]) -> None:
     cases = list(dict.fromkeys(row.case for row in found))
     figure, axes = pyplot.subplots(1, len(cases), figsize=(4.2 * len(cases), 5.4), squeeze=False, layout="constrained")
     for axis, case in zip(axes[0], cases):
-        for row, marker in zip((row for row in found if row.case == case), "osD^v<>pPXhd*"):
+        for row, marker in zip((row for row in found if row.case == case), cycle("osD^v<>pPXhd*")):
             colour = "C1" if row.way.startswith("spiking") else "C0"
             axis.plot(row.one, row.accuracy, marker, color=colour, label=row.way)
         axis.set(xscale="log", xlabel="ms, batch 1", ylabel="accuracy, %", title=case)
@@ -470,5 +471,5 @@ def plot(path: Path, found: list[Row]) -> None:
         axis.margins(0.1)
         axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize=8, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, bbox_inches="tight")
     pyplot.close(figure)

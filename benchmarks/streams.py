@@ -17,7 +17,7 @@ from benchmarks.deploy import Loss, Row, Shipped, fit, in_c, opened, rows, sessi
 from snnfast.data.splits import train_or_val
 
 INPUTS, CLASSES = 4, 6
-GATED = (32, 16)  # sizes of the GRUs
+GATED = (32, 24, 16)  # sizes of the GRUs
 NEURONS = 100
 EPOCHS = 32
 BATCH = 16

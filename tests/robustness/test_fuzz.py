@@ -156,7 +156,7 @@ def test_a_forward_that_is_dropped_is_found(monkeypatch):
 def test_padding_that_leaks_is_found(monkeypatch):
     from snnfast.nn import readout
 
-    monkeypatch.setattr(readout, "_kept", lambda op, x, lengths: torch.ones_like(x[..., :1], dtype=torch.bool))
+    monkeypatch.setattr(readout, "_mask", lambda op, x, lengths: torch.ones_like(x[..., :1], dtype=torch.bool))
     assert any("with padding" in f for f in targeted("lengths", 40))
 
 

@@ -1,4 +1,4 @@
-"""A network of whole numbers for a Cortex-M: train it on digits, write it as C, and what PyTorch gives for ten images.
+"""Integer network for a Cortex-M: train it on digits, export it as C, and save the outputs of PyTorch for ten images.
 
 python examples/cortex_m/train.py firmware
 make -C examples/cortex_m run FIRMWARE=$PWD/firmware     # arm-none-eabi-gcc, qemu-system-arm

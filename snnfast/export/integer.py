@@ -75,8 +75,8 @@ def integer(
             overflow. The message names the layer.
 
     Example:
-        >>> whole = snnfast.export.integer(small, (1, 28, 28), unit=1 / 127)
-        >>> whole((127 * images).round().to(torch.int8).expand(4, *images.shape))
+        >>> integer_net = snnfast.export.integer(small, (1, 28, 28), unit=1 / 127)
+        >>> integer_net((127 * images).round().to(torch.int8).expand(4, *images.shape))
     """
     unit = check.positive("integer", "unit", unit)
     limit = check.whole("integer", "limit", limit, _RANGE * _LEAST, MOST_MEMBRANE)

@@ -27,7 +27,7 @@ _PARTS = torch.linspace(0.3, 1.0, 36, dtype=torch.float64)
 
 
 class Quantized(nn.Module):
-    """Parametrisation of a weight as ``scale q`` with whole numbers ``q``; see :func:`quantize`.
+    """Parametrisation of a weight as ``scale q`` with integers ``q``; see :func:`quantize`.
 
     Attributes:
         log2_scale: logarithm of ``scale``, ``[O, 1, ...]`` or ``[1, 1, ...]``; learned.
@@ -62,7 +62,7 @@ class Quantized(nn.Module):
         if scale.requires_grad:
             scale.register_hook(lambda grad: grad * self._share)
         u = (weight / scale).clamp(-self.most, self.most)
-        return (u + (u.round() - u).detach()) * scale  # exact: u and its nearest whole number are close
+        return (u + (u.round() - u).detach()) * scale  # exact: u and its nearest integer are close
 
     def extra_repr(self) -> str:
         """The range of ``q``."""
@@ -70,7 +70,7 @@ class Quantized(nn.Module):
 
 
 def quantize(net: nn.Module, weights: str = "int8", *, per_channel: bool = True, scale: str = "free") -> nn.Module:
-    """A copy of a network whose weights are whole numbers of few bits, to be trained on (quantisation-aware training).
+    """A copy of a network whose weights are integers of few bits, to be trained on (quantisation-aware training).
 
     Every weight of a linear layer, a convolution or recurrent connections becomes::
 

@@ -128,7 +128,7 @@ def test_only_the_first_warp_fences_before_the_barrier_of_a_cluster(tmp_path):
         "__global__ void steps(int64_t count) {\n"
         "  SNNFAST_DYN_SHARED(TallyWord, words);\n"
         "  ClusterTally tally(words, 1, blockIdx.x, gridDim.x);\n"
-        "  for (int64_t s = 0; s < count; s++) tally.tell(s, s);\n"
+        "  for (int64_t s = 0; s < count; s++) tally.post(s, s);\n"
         "}\n"
         "}\n"
     )

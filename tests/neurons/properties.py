@@ -111,7 +111,7 @@ def test_gradients_of_any_call_equal_the_reference(op, data):
 @settings(max_examples=40)
 @given(data=data, cut=st.integers(0, 40))
 def test_time_in_two_calls_equals_one(op, data, cut):
-    """Outputs are equal bit for bit, and so are gradients, because those of states pass the cut unchanged."""
+    """Outputs bit for bit; gradients too, for those of x and of the states pass through the cut unchanged."""
     arguments = data.draw(runs(op, wide_dtypes))
     if not arguments["x"].numel():
         return

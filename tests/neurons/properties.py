@@ -111,7 +111,11 @@ def test_gradients_of_any_call_equal_the_reference(op, data):
 @settings(max_examples=40)
 @given(data=data, cut=st.integers(0, 40))
 def test_time_in_two_calls_equals_one(op, data, cut):
-    """Outputs bit for bit; gradients too, for those of x and of the states pass through the cut unchanged."""
+    """Outputs are equal bit for bit, and so are the gradients of x and of the states, which pass the cut unchanged.
+
+    Gradients of parameters are sums over the steps: their terms may cancel, so that in float32 they are compared on
+    the scale of x's gradient.
+    """
     arguments = data.draw(runs(op, wide_dtypes))
     if not arguments["x"].numel():
         return
@@ -130,8 +134,9 @@ def test_time_in_two_calls_equals_one(op, data, cut):
         whole, grads = graded(op, arguments)
         parts, part_grads = graded(in_two, arguments)
         assert_equal(list(parts), list(whole))
-        tolerance = 1e-12 if arguments["x"].dtype == torch.float64 else 1e-5
-        assert_gradients_close(part_grads, grads, tolerance)
+        passed = ("x", *op.states)
+        assert_equal([part_grads.get(name) for name in passed], [grads.get(name) for name in passed])
+        assert_gradients_close(part_grads, grads, cancelling=arguments["x"].dtype != torch.float64)
 
 
 @over_neurons("op", scanned)

@@ -102,7 +102,7 @@ def test_quick_refractory_runs(benchmarks):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_quick_readouts_run(benchmarks, dtype):
     output = benchmarks("readout", "--quick", "--dtype", dtype)
-    assert all(name in output for name in ("clone", "snnfast", "cubali", "reference", "lif"))
+    assert all(name in output for name in ("clone", "snnfast", "cubali", "reference", "scan", "lif"))
     assert "skipped" not in output
 
 

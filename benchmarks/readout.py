@@ -1,4 +1,4 @@
-"""Readouts without spikes, ``li`` and ``cubali``, ``x [T, B, N]``, compared with reference, associative scan and LIF."""
+"""Readouts without spikes, ``li`` and ``cubali``, ``x [T, B, N]``; reference, associative scan and LIF beside them."""
 
 from __future__ import annotations
 

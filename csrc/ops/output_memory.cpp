@@ -31,15 +31,18 @@ namespace {
 
 constexpr int64_t kSmallest = int64_t{1} << 20;
 constexpr int64_t kHugePage = int64_t{1} << 21;
+constexpr int64_t kUnit = int64_t{1} << 16;  // at least a page, on every system
 
 struct Block {
-  void* data;
-  int64_t bytes;
+  char* data;
+  int64_t bytes;  // a multiple of kUnit
 };
+
+int64_t round_up(int64_t bytes, int64_t unit) { return (bytes + unit - 1) / unit * unit; }
 
 struct Cache {
   std::mutex mutex;
-  std::vector<Block> free;  // oldest first
+  std::vector<Block> free;  // oldest first; no two of them adjacent
   int64_t limit, cached = 0;
   std::atomic<int64_t> in_use{0};  // also changed without the lock
 
@@ -57,11 +60,39 @@ struct Cache {
 
   void shrink_to(int64_t bytes) {
     auto keep = free.begin();
-    for (; keep != free.end() && cached > bytes; ++keep) {
-      munmap(keep->data, static_cast<size_t>(keep->bytes));
-      cached -= keep->bytes;
+    while (cached > bytes) {
+      const int64_t cut = std::min(keep->bytes, round_up(cached - bytes, kUnit));
+      keep->bytes -= cut;
+      cached -= cut;
+      munmap(keep->data + keep->bytes, static_cast<size_t>(cut));
+      if (keep->bytes == 0) ++keep;
     }
     free.erase(free.begin(), keep);
+  }
+
+  // The smallest block that holds `bytes`, of several the one freed last, which is still in the CPU caches.
+  char* take(int64_t bytes) {
+    auto best = free.end();
+    for (auto b = free.begin(); b != free.end(); ++b)
+      if (b->bytes >= bytes && (best == free.end() || b->bytes <= best->bytes)) best = b;
+    if (best == free.end()) return nullptr;
+    char* data = best->data;
+    *best = {data + bytes, best->bytes - bytes};
+    cached -= bytes;
+    if (best->bytes == 0) free.erase(best);
+    return data;
+  }
+
+  // Merges the block with free neighbours, so that memory of several outputs can hold a larger one.
+  void add(Block block) {
+    cached += block.bytes;
+    const auto merged = [&](const Block& b) {
+      if (b.data + b.bytes != block.data && block.data + block.bytes != b.data) return false;
+      block = {std::min(b.data, block.data), b.bytes + block.bytes};
+      return true;
+    };
+    free.erase(std::remove_if(free.begin(), free.end(), merged), free.end());
+    free.push_back(block);
   }
 };
 
@@ -75,7 +106,7 @@ Cache& cache() {
 // hang the child.
 using Try = std::unique_lock<std::mutex>;
 
-void* map(int64_t bytes) {
+char* map(int64_t bytes) {
   const size_t mapped = static_cast<size_t>(bytes + kHugePage);
   char* begin = static_cast<char*>(mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   if (begin == MAP_FAILED) return nullptr;
@@ -91,31 +122,18 @@ void* map(int64_t bytes) {
 }
 
 Block take(int64_t bytes) {
-  const int64_t unit = bytes < kHugePage ? int64_t{65536} : kHugePage;
-  const int64_t rounded = (bytes + unit - 1) / unit * unit;
+  const int64_t rounded = round_up(bytes, bytes < kHugePage ? kUnit : kHugePage);
   Cache& c = cache();
-  if (const Try lock(c.mutex, std::try_to_lock); lock) {
-    if (c.limit == 0) return {nullptr, 0};
-    auto best = c.free.end();
-    for (auto b = c.free.begin(); b != c.free.end(); ++b)
-      if (b->bytes >= rounded && b->bytes <= rounded + rounded / 8 && (best == c.free.end() || b->bytes <= best->bytes))
-        best = b;  // the block freed last, still in the CPU caches
-    if (best != c.free.end()) {
-      const Block block = *best;
-      c.free.erase(best);
-      c.cached -= block.bytes;
-      c.in_use += block.bytes;
-      return block;
-    }
-    void* data = map(rounded);
-    if (!data) {
-      c.shrink_to(0);
-      data = map(rounded);
-    }
-    if (data) c.in_use += rounded;
-    return {data, rounded};
+  const Try lock(c.mutex, std::try_to_lock);
+  if (!lock || c.limit == 0) return {nullptr, 0};
+  char* data = c.take(rounded);
+  if (!data) data = map(rounded);
+  if (!data) {
+    c.shrink_to(0);
+    data = map(rounded);
   }
-  return {nullptr, 0};
+  if (data) c.in_use += rounded;
+  return {data, rounded};
 }
 
 void give_back(void* data, void* context) {
@@ -125,8 +143,7 @@ void give_back(void* data, void* context) {
   if (const Try lock(c.mutex, std::try_to_lock); lock) {
     if (bytes <= c.limit) {
       c.shrink_to(c.limit - bytes);
-      c.free.push_back({data, bytes});
-      c.cached += bytes;
+      c.add({static_cast<char*>(data), bytes});
       return;
     }
   }

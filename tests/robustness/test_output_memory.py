@@ -39,6 +39,22 @@ def test_memory_is_used_again_and_given_back():
     assert memory.statistics().cached == 0
 
 
+def test_outputs_of_all_sizes_share_the_memory():
+    """A freed block holds two smaller outputs, and these, freed, hold a larger one again."""
+    large = torch.rand(80, 20_000)
+    spikes, _ = ops.lif(large)
+    if not memory.statistics().in_use:
+        pytest.skip("no cache on this platform, or this PyTorch cannot wrap foreign memory")
+    address, used = spikes.data_ptr(), memory.statistics().in_use
+    del spikes
+    halves = [ops.lif(large[:40])[0] for _ in range(2)]
+    assert memory.statistics()[1:] == (0, used)
+    del halves
+    again, _ = ops.lif(large)
+    assert again.data_ptr() == address
+    assert memory.statistics()[1:] == (0, used)
+
+
 def test_limit_bounds_what_is_kept_and_0_keeps_nothing():
     x = torch.rand(LARGE)
     memory.set_limit(2**22)

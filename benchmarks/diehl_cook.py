@@ -19,7 +19,7 @@ from benchmarks.timing import Prepared, Task
 SHAPES = ((250, 784, 100), (250, 784, 400), (250, 784, 1600), (250, 784, 6400))
 QUICK_SHAPES = ((20, 64, 10),)
 FLOOR = "weights"
-BASELINES = ("reference_loop", "bindsnet")
+BASELINES = ("reference_loop", "bindsnet", "brian2")
 # Time per presentation in a long call, in a call with a single one, with spikes drawn inside, and without learning.
 RUN, ALONE, ENCODED, FROZEN = "presentation", "alone", "with encoding", "without learning"
 # Time per presentation and network for several networks: enough for the threads of a CPU or the blocks of a GPU.
@@ -27,7 +27,7 @@ TOGETHER, NETWORKS = "networks at once", {"cpu": 8, "cuda": 128}
 LENGTH = 128
 LEARNED = 60_000
 SPIKES_A_STEP = 12.6
-INHIBITION, NORM, V_THRESHOLD, V_RESET = 120.0, 0.1, 13.0, 5.0
+INHIBITION, NORM, V_THRESHOLD, V_RESET, LR_PRE = 120.0, 0.1, 13.0, 5.0, 1e-4
 # Neurons: learning rate and growth of the threshold in the preset "tuned".
 RATES = {100: (0.03, 0.0125), 400: (0.03, 0.05), 1600: (0.06, 0.2), 6400: (0.1, 0.5)}
 
@@ -92,7 +92,7 @@ def learn(network: Network, x: object, op: Callable[..., object] | None = None, 
     outputs, inputs = network.w.shape[-2:]
     lr, theta_plus = settings(outputs)
     arguments = {
-        "rule": plasticity.triplet(1e-4, lr),
+        "rule": plasticity.triplet(LR_PRE, lr),
         "norm": NORM * inputs,
         "inhibition": INHIBITION,
         "inhibition_delay": 0,

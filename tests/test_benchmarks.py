@@ -388,6 +388,14 @@ def test_a_backend_has_the_version_of_its_library(benchmarks):
     assert neurons.described("clone") == ("", "")
 
 
+def test_a_pass_may_return_the_seconds_of_another_program(benchmarks):
+    from benchmarks.timing import Seconds, Task, once
+
+    task = Task("diehl_cook", "brian2", (250, 784, 100))
+    assert once(lambda: Seconds(60.0), task)() == 60
+    assert once(lambda: 60.0, task)() < 60
+
+
 def test_cpu_time_is_counted_with_one_thread_only(benchmarks):
     assert "snnfast" in benchmarks("lif", "--quick", "--cpu-time", "--baselines", "")
     from benchmarks.__main__ import app

@@ -1,0 +1,80 @@
+"""Brian2: the network of Diehl and Cook as a C++ program."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Callable
+
+import brian2
+import numpy
+from brian2 import ms
+from torch import Tensor
+
+from benchmarks.diehl_cook import INHIBITION, LR_PRE, NORM, V_RESET, V_THRESHOLD, Network, settings
+from benchmarks.timing import Seconds
+
+NOTE = "several neurons may fire in a step; CPU time of the program's loop"
+REPEATED = 20  # presentations of the same spikes in a run of the program
+
+INPUTS = "dx/dt = -x / (20*ms) : 1"
+NEURONS = """
+dv/dt = -v / (100*ms) : 1
+dy/dt = -y / (20*ms) : 1
+dz/dt = -z / (40*ms) : 1
+theta : 1
+total : 1
+"""
+WHILE_RECEPTIVE = "* int(not_refractory_post)"
+CLOCK = 'std::cout << clock() / double(CLOCKS_PER_SEC) << "\\n";'
+
+
+def diehl_cook(network: Network, spikes: Tensor) -> Callable[[], object]:
+    """The rule, the constants and the inhibition of snnfast's network, from the same weights and thresholds."""
+    steps, inputs = spikes.shape
+    outputs = len(network.w)
+    lr, theta_plus = settings(outputs)
+    folder, length = tempfile.TemporaryDirectory(), steps * ms  # deleted with `present`, which holds it
+    brian2.set_device("cpp_standalone", build_on_run=False, directory=folder.name)
+    brian2.prefs.core.default_float_dtype = numpy.float32
+    brian2.defaultclock.dt = ms
+
+    def every_presentation(group: brian2.Group, code: str, order: int) -> object:
+        return group.run_regularly(code, dt=length, when="start", order=order)
+
+    source = brian2.NeuronGroup(inputs, INPUTS, threshold="fires(t % length, i) > 0", reset="x = 1")
+    target = brian2.NeuronGroup(
+        *(outputs, NEURONS),
+        threshold=f"v >= {V_THRESHOLD} + theta",
+        reset=f"v = {V_RESET}; theta += {theta_plus}; y = 1; z = 1",
+        refractory=5 * ms,
+    )
+    target.theta = network.theta.numpy()
+    weights = brian2.Synapses(
+        *(source, target, "w : 1"),
+        on_pre=f"v_post += w {WHILE_RECEPTIVE}; w = clip(w - {LR_PRE} * y_post, 0, 1)",
+        on_post=f"w = clip(w + {lr} * x_pre * z_post, 0, 1)",
+    )
+    weights.connect()
+    weights.w = network.w.T.flatten().numpy()
+    inhibition = brian2.Synapses(target, target, on_pre=f"v_post -= {INHIBITION} {WHILE_RECEPTIVE}")
+    inhibition.connect(condition="i != j")
+    begins = [
+        every_presentation(target, "v = 0; y = 0; z = 0; total = 0", 0),
+        every_presentation(source, "x = 0", 0),
+        every_presentation(weights, "total_post += w", 1),
+        every_presentation(weights, f"w = clip(w * {NORM * inputs} / total_post, 0, 1)", 2),
+    ]
+    fires = brian2.TimedArray(spikes.numpy(), dt=ms)
+    brian2.device.insert_code("main", CLOCK)
+    net = brian2.Network(source, target, weights, inhibition, *begins)
+    net.run(REPEATED * length, namespace={"fires": fires, "length": length})
+    brian2.device.insert_code("main", CLOCK)
+    brian2.device.build(directory=folder.name, run=False)
+
+    def present() -> Seconds:
+        out = subprocess.run(["./main"], cwd=folder.name, capture_output=True, text=True, check=True).stdout
+        begin, end = map(float, out.split())
+        return Seconds((end - begin) / REPEATED)
+
+    return present

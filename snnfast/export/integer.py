@@ -58,8 +58,8 @@ def integer(
 
     Args:
         net: layers in :class:`snnfast.nn.Time` (Linear, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, Flatten,
-            Dropout, Identity), IF, LIF, ParametricLIF or LI after each product, and a readout. It is not changed;
-            average pooling becomes sum pooling.
+            Dropout, Identity), IF, LIF, ParametricLIF or LI after each product (MaxPool2d may stand between), and a
+            readout. It is not changed; average pooling becomes sum pooling.
         input_shape: shape of a sample, ``[features]`` or ``[C, H, W]``; may be None if the first layer is linear.
         unit: real value of an input of 1. The copy takes int8: for images in [0, 1], ``(127 * x).round()`` with
             ``unit=1 / 127``.
@@ -112,9 +112,11 @@ def _layer(node: LayerNode, inputs: list[_Whole], limit: int) -> tuple[nn.Module
         if x.kind != "sums":
             raise ValueError("does not stand directly behind a linear layer or a convolution")
         return _neuron(layer, x, node.before, limit)
+    if isinstance(layer, nn.MaxPool2d):  # of sums, too: their scales are positive
+        return layer, x
     if x.kind == "sums":
         raise ValueError("stands between a product and its neurons; put it behind them")
-    if isinstance(layer, (nn.MaxPool2d, nn.Flatten, Count, Last, Max)):
+    if isinstance(layer, (nn.Flatten, Count, Last, Max)):
         return layer, x
     if isinstance(layer, Rate):
         return Count(), x

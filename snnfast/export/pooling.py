@@ -11,6 +11,7 @@ from .source import Source, Value
 
 __all__ = ["flatten", "pool", "reordered"]
 
+LEAST = {"float": "-INFINITY", "int8_t": "INT8_MIN", "int16_t": "INT16_MIN", "int32_t": "INT32_MIN"}
 POOL = """
 static void $id(void) {
   for (int row = 0; row < $out_h; row++)
@@ -51,7 +52,7 @@ def pool(source: Source, id: str, layer: nn.MaxPool2d | nn.AvgPool2d | SumPool2d
     if isinstance(layer, nn.MaxPool2d):
         if _pair(layer.dilation) != (1, 1):
             raise ValueError("has dilated windows")
-        words = {"start": "-INFINITY" if x.kind == "float" else "INT8_MIN", "step": "if (x > y) y = x;", "end": "y"}
+        words = {"start": LEAST[x.kind], "step": "if (x > y) y = x;", "end": "y"}
     elif isinstance(layer, SumPool2d):
         words = {"start": "0", "step": "y += x;", "end": "y"}
     else:

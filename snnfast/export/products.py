@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -9,7 +11,9 @@ from torch.nn import functional
 from .exact import OrderedConv2d, Quantised, paddings
 from .source import Source, Value
 
-__all__ = ["addition", "conv2d", "linear"]
+__all__ = ["addition", "conv2d", "linear", "sums"]
+
+TOGETHER = 4  # values of a pixel whose products are added at once: outputs are then read and written once
 
 LINEAR = """
 static void $id(void) {
@@ -23,14 +27,15 @@ static void $id(void) {
 }
 """
 
-# An image is [H, W, C], the weights are [rows, columns, C, outputs of the channel's group].
+# An image is [H, W, C]; the weights are [C, rows, columns, outputs of the channel's group], where those of a spike are
+# neighbours, or [rows, columns, C, outputs] if the values of a pixel are multiplied together.
 CONV2D = """
 static void $id(void) {
   for (int p = 0; p < $out_h * $out_w; p++)
     for (int o = 0; o < $outputs; o++) ${y}[p * $outputs + o] = $bias;
-  for (int i = 0; i < $h * $w_in * $channels; i++) {
-    const $kind x = ${x}[i];
-    if (x == 0) continue;
+  for (int i = 0; i < $h * $w_in * $channels; i += $together) {
+    const $kind *x = &${x}[i];
+    if ($silent) continue;
     const int row = i / ($w_in * $channels), column = i / $channels % $w_in, c = i % $channels;
     const int first = c / $per_group * $group_outputs;
     for (int r = 0; r < $kh; r++) {
@@ -39,7 +44,7 @@ static void $id(void) {
       for (int s = 0; s < $kw; s++) {
         const int right = column + $left - s * $dw;
         if (right < 0 || right % $sw != 0 || right / $sw >= $out_w) continue;
-        const int w = (r * $kw + s) * $channels + c;
+        const int w = (c / $together * $kh * $kw + r * $kw + s) * $together;
         $sum *y = &${y}[(down / $sh * $out_w + right / $sw) * $outputs + first];
         $add
       }
@@ -50,32 +55,45 @@ static void $id(void) {
 
 
 def addition(
-    source: Source, array: str, rows: Tensor, quantised: Quantised | None, y: str, times: str, first: str = ""
+    source: Source, array: str, rows: Tensor, quantised: Quantised | None, y: str, times: Sequence[str], first: str = ""
 ) -> str:
-    """Add the constant array of ``rows``; return C that adds ``times`` its row ``w`` to ``y``.
+    """Add the constant array of ``rows``; return C that adds ``times`` its rows ``w``, ``w + 1``, ... to ``y``.
 
     Integers from -7 to 7 are packed in pairs: the lower four bits of a byte hold one of the first half of a row, the
     upper four one of the second half. ``first`` is a C prefix of indices: the first output of the row, and ``+``.
     """
     n = rows.shape[-1]
-    whole = rows.dtype == torch.int8  # from snnfast.export.integer: the neurons apply the scales
-    parts = [(n, "o", f"{array}[w * {n} + o]")]
-    if quantised is None and not whole:
+    parts = [(n, "o", f"{array}[$w * {n} + o]")]
+    if quantised is None and rows.is_floating_point():
         source.floats(array, rows)
+    elif rows.dtype == torch.int32:
+        source.integers(array, rows.flatten().tolist(), "int32_t")
     elif (rows.abs() <= 7).all():
         half = (n + 1) // 2
         low, high = functional.pad(rows.int().reshape(-1, n), (0, 2 * half - n)).add(8).split(half, 1)
         source.integers(array, (low + 16 * high).flatten().tolist(), "uint8_t")
-        byte = f"{array}[w * {half} + o]"
+        byte = f"{array}[$w * {half} + o]"
         parts = [(half, "o", f"(({byte} & 15) - 8)"), (n - half, f"{half} + o", f"(({byte} >> 4) - 8)")]
     else:
         source.integers(array, rows.flatten().int().tolist(), "int8_t")
     if quantised is not None:
         scale = source.floats(f"{array}_scale", quantised.scale)
         parts = [(count, o, f"({scale}[{first}{o}] * (float){q})") for count, o, q in parts]
-    return "\n      ".join(
-        f"for (int o = 0; o < {count}; o++) {y}[{o}] += {times}{w};" for count, o, w in parts if count
-    )
+    lines = []
+    for count, o, q in parts:
+        terms = [f"{factor}{q.replace('$w', f'(w + {k})' if k else 'w')}" for k, factor in enumerate(times)]
+        value = " + ".join((f"{y}[{o}]", *terms))
+        lines += [f"for (int o = 0; o < {count}; o++) {y}[{o}] = {value};"] * bool(count)
+    return "\n      ".join(lines)
+
+
+def sums(layer: nn.Linear | nn.Conv2d, x: Value) -> str:
+    """Return the C type of the sums of a product: 16 bits where integer weights allow it."""
+    if layer.weight.dtype != torch.int8:
+        return "float"
+    q = layer.weight.flatten(1).long()
+    most = torch.maximum(q.clamp(min=0).sum(1), -q.clamp(max=0).sum(1)) if x.ones else 128 * q.abs().sum(1)
+    return "int16_t" if bool((most < 2**15).all()) else "int32_t"
 
 
 def linear(source: Source, id: str, layer: nn.Linear, x: Value, y: Value, quantised: Quantised | None) -> None:
@@ -86,6 +104,7 @@ def linear(source: Source, id: str, layer: nn.Linear, x: Value, y: Value, quanti
     """
     if len(x.shape) != 1:
         raise ValueError(f"gets {list(x.shape)} a sample, not one dimension; flatten it before")
+    rows = _stored(layer.weight, quantised).t()
     source.function(
         LINEAR,
         id=id,
@@ -95,7 +114,7 @@ def linear(source: Source, id: str, layer: nn.Linear, x: Value, y: Value, quanti
         outputs=layer.out_features,
         kind=x.kind,
         bias=_bias(source, id, layer.bias, y),
-        add=addition(source, f"{id}_weight", _stored(layer.weight, quantised).t(), quantised, y.array, _times(x)),
+        add=addition(source, f"{id}_weight", rows, quantised, y.array, ["" if x.ones else "x * "]),
     )
 
 
@@ -106,9 +125,13 @@ def conv2d(
     conv = layer.conv if isinstance(layer, OrderedConv2d) else layer
     (top, _), (left, _) = paddings(conv)
     group_outputs = conv.out_channels // conv.groups
-    # [O, C of a group, rows, columns] -> [rows, columns, C, O of a group]
     stored = _stored(conv.weight, quantised).unflatten(0, (conv.groups, group_outputs))
-    rows = stored.permute(3, 4, 0, 2, 1).contiguous()
+    rows, values = stored.permute(0, 2, 3, 4, 1).contiguous(), ["x[0]"]
+    if not x.ones and conv.groups == 1 and 0 < conv.in_channels <= TOGETHER:
+        values = [f"x[{k}]" for k in range(conv.in_channels)]
+        rows = stored[0].permute(2, 3, 1, 0).contiguous()
+        rows = rows.int() if rows.dtype == torch.int8 else rows  # to widen weights takes longer than to multiply
+    times = [""] if x.ones else [f"{value} * " for value in values]
     source.function(
         CONV2D,
         id=id,
@@ -119,6 +142,8 @@ def conv2d(
         group_outputs=group_outputs,
         kind=x.kind,
         sum=y.kind,
+        together=len(values),
+        silent=" && ".join(f"{value} == 0" for value in values),
         per_group=conv.in_channels // conv.groups,
         h=x.shape[1],
         w_in=x.shape[2],
@@ -130,12 +155,8 @@ def conv2d(
         **dict(zip(("kh", "kw"), conv.kernel_size)),
         **dict(zip(("sh", "sw"), conv.stride)),
         **dict(zip(("dh", "dw"), conv.dilation)),
-        add=addition(source, f"{id}_weight", rows, quantised, "y", _times(x), "first + "),
+        add=addition(source, f"{id}_weight", rows, quantised, "y", times, "first + "),
     )
-
-
-def _times(x: Value) -> str:
-    return "" if x.ones else "x * "
 
 
 def _stored(weight: Tensor, quantised: Quantised | None) -> Tensor:
@@ -144,7 +165,7 @@ def _stored(weight: Tensor, quantised: Quantised | None) -> Tensor:
 
 def _bias(source: Source, id: str, bias: Tensor | None, y: Value) -> str:
     if bias is None:
-        return "0" if y.kind == "int32_t" else "0.0f"
+        return "0.0f" if y.kind == "float" else "0"
     name = f"{id}_bias"
     array = source.floats(name, bias) if bias.is_floating_point() else source.integers(name, bias.tolist(), "int32_t")
     return f"{array}[o]"

@@ -83,7 +83,7 @@ def recurrent(source: Source, id: str, layer: Recurrent, x: Value, y: Value, qua
         arrived = f"{early} * {row % ago} + {late_part} * {row % f'({ago} + 1)'}"
     weight = layer.connected(layer.weight if quantised is None else quantised.q)
     current = Value(source.memory(f"{id}_current", size), x.shape)
-    times = "" if y.ones and delays is None else "r * "
+    times = ["" if y.ones and delays is None else "r * "]
     source.function(
         RECURRENT,
         id=id,

@@ -19,11 +19,11 @@ from snnfast.nn.state import Stateful
 from snnfast.nn.sum_pool2d import SumPool2d
 from snnfast.reference.neuron_arguments import NEURONS
 
-from .exact import OrderedConv2d, Quantised, exact
+from .exact import PRODUCTS, OrderedConv2d, Quantised, exact
 from .neurons import integer_lif, neuron_code
 from .plan import LayerNode, at_rest, input_dtype, input_shape_of, layers_of
 from .pooling import flatten, pool, reordered
-from .products import conv2d, linear
+from .products import conv2d, linear, sums
 from .program import HEADER, MAIN, MAKEFILE, NETWORK, SATURATED
 from .readout import READOUTS, readout
 from .recurrent import delay, recurrent
@@ -152,7 +152,10 @@ def _program(
         kind = "sum" if node.module is None else type(node.module).__name__
         inputs = [values[i] for i in node.inputs]
         id = f"{kind.lower()}_{index}"
-        ctype = KINDS[node.dtype]
+        if isinstance(node.module, PRODUCTS):
+            ctype = sums(node.module, inputs[0])
+        else:
+            ctype = inputs[0].kind if isinstance(node.module, nn.MaxPool2d) else KINDS[node.dtype]
         y = Value(source.memory(f"{id}_y", math.prod(node.after), ctype), node.after, ctype, _spikes(node, inputs[0]))
         if not isinstance(node.module, TIMELESS):
             source.waits()

@@ -75,9 +75,47 @@ def test_pytorch_its_reference_and_c_have_the_same_spikes(weights, scale, soft, 
     report = snnfast.export_c(net, tmp_path, (1, 8, 8))
     same(run(tmp_path, x, 10, np.int32), y)
     same(report.network(x), y)
-    assert len(re.findall(rf"static const {'u' * (weights == 'int4')}int8_t", (tmp_path / "snn.c").read_text())) == 3
+    assert len(re.findall(rf"static const {'u' * (weights == 'int4')}int8_t", (tmp_path / "snn.c").read_text())) == 2
     snnfast.export_c(net[:5], tmp_path / "spikes", (1, 8, 8))
     same(run(tmp_path / "spikes", x, 20, np.int8), spikes)
+
+
+@needs_compiler
+@pytest.mark.parametrize("channels", [1, 3, 6])
+@pytest.mark.parametrize("weights", ["int8", "int4"])
+def test_maximum_pools_may_stand_before_neurons(weights, channels, tmp_path):
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        Time(nn.Conv2d(channels, 8, 3, padding=1), nn.MaxPool2d(3, 2, 1)), LIF(2.0, decay_input=False),
+        Time(nn.Conv2d(8, 5, 3, 2, bias=False), nn.MaxPool2d(2)), LIF(2.0, decay_input=False), Count(),
+    )  # fmt: skip
+    calibrate_(net, torch.rand(4, 16, channels, 16, 16), rate=0.2)
+    few = quantize(net, weights, scale="power-of-two").eval()
+    x = (torch.rand(6, 20, channels, 16, 16) > 0.5).to(torch.int8)
+    whole = integer(few, (channels, 16, 16))
+    y = whole(x)
+    with torch.no_grad():
+        assert (whole[:-1](x).float() != few[:-1](x.float())).float().mean() < 0.01
+        assert 0.02 < whole[:-1](x).float().mean() < 0.5
+    snnfast.export_c(whole, tmp_path, (channels, 16, 16))
+    same(run(tmp_path, x, 5, np.int32)[-1], y.flatten(1).int())
+    assert "static int16_t spikeconv2d_3_y" in (tmp_path / "snn.c").read_text()
+
+
+@needs_compiler
+def test_sums_of_16_bits_are_used_up_to_their_limit(tmp_path):
+    """258 spikes of weight 127 reach 32,766; one more would not fit."""
+    for inputs, kind in ((258, "int16_t"), (259, "int32_t")):
+        net = nn.Sequential(Time(nn.Linear(2, inputs)), LIF(), Time(nn.Linear(inputs, 2, bias=False)), LI())
+        for p in net.parameters():
+            nn.init.constant_(p, 1.0)
+        nn.init.constant_(net[2].layer.weight[1], -1.0)
+        whole = integer(quantize(net, "int8").eval())
+        x = torch.full((5, 1, 2), 100, dtype=torch.int8)
+        snnfast.export_c(whole, tmp_path / kind)
+        same(run(tmp_path / kind, x, 2, np.int32), whole(x))
+        assert whole(x)[-1].abs().min() > 0
+        assert f"static {kind} spikelinear_2_y" in (tmp_path / kind / "snn.c").read_text()
 
 
 @needs_compiler
@@ -110,7 +148,7 @@ def test_two_weights_of_4_bits_share_a_byte_in_rows_of_any_length(features, tmp_
     conv = nn.Sequential(Time(nn.Conv2d(1, features, 2)), LIF())
     few = [quantize(net, "int4").eval() for net in (linear, conv)]
     cases = ((few[0], (12,), (12, features, features)), (few[1], (1, 4, 3), (4,)))
-    cases += ((integer(few[1], (1, 4, 3)), (1, 4, 3), (4,)),)
+    cases += ((integer(few[1], (1, 4, 3)), (1, 4, 3), ()),)  # weights of an image are widened
     for k, (net, shape, rows) in enumerate(cases):
         x = torch.randn(5, 3, *shape)
         x = x.sign().to(torch.int8) if k == 2 else x

@@ -29,6 +29,7 @@ from benchmarks import compact, machine
 BATCH = 128
 FEW = 0.05  # spikes a neuron and step, at most
 PENALTY = 5.0
+SAME = nn.Identity()
 
 
 class Case(NamedTuple):
@@ -41,7 +42,10 @@ class Case(NamedTuple):
         begun: epochs of the ReLU network that initialises the others.
         epochs: further epochs of each network; then a quarter of them in few bits, or again with ReLUs.
         layers: ``layers(fire)`` returns the layers of a network; ``fire()`` makes the activation after a product.
-        narrow: width of a ReLU network about as accurate as the spiking one, if the one with the same layers is not.
+        narrow: widths of further ReLU networks, so that one is about as accurate as the spiking network.
+        lr: largest learning rate of the ReLU networks.
+        split: part of the data set that trains; the rest is for settings.
+        augment: changes images before each training step.
     """
 
     data: str
@@ -50,7 +54,18 @@ class Case(NamedTuple):
     begun: int
     epochs: int
     layers: Callable[..., list[nn.Module]]
-    narrow: int | None = None
+    narrow: tuple[int, ...] = ()
+    lr: float = 1e-3
+    split: str = "train+val"
+    augment: Callable[[Tensor], Tensor] = SAME
+
+
+def moved(x: Tensor) -> Tensor:
+    """Flip half of the images, and shift each by up to 3 pixels."""
+    side = x.shape[-1]
+    x = torch.where(torch.rand(len(x), 1, 1, 1) < 0.5, x, x.flip(-1))
+    padded, corners = nn.functional.pad(x, [3] * 4), torch.randint(7, (len(x), 2)).tolist()
+    return torch.stack([image[:, i : i + side, j : j + side] for image, (i, j) in zip(padded, corners)])
 
 
 def _images(fire: Callable[[], nn.Module], width: int) -> list[nn.Module]:
@@ -72,10 +87,21 @@ def _wide(fire: Callable[[], nn.Module]) -> list[nn.Module]:
     return [nn.Flatten(), nn.Linear(784, 1200), fire(), nn.Linear(1200, 1200), fire(), nn.Linear(1200, 10)]
 
 
+def _vgg(fire: Callable[[], nn.Module], width: int = 32) -> list[nn.Module]:
+    # Pooling before the activation: fewer neurons, and fewer spikes than a maximum of spikes has.
+    layers: list[nn.Module] = []
+    sizes = (3, width, 2 * width, 4 * width, 4 * width)
+    for before, after, pool in zip(sizes, sizes[1:], (True, True, False, True)):
+        layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after)]
+        layers += [nn.MaxPool2d(2), fire()] if pool else [fire()]
+    return [*layers, nn.Flatten(), nn.Linear(64 * width, 10)]
+
+
 CASES = {
-    "digits": Case("digits", (1, 8, 8), 4, 60, 60, _digits),
+    "digits": Case("digits", (1, 8, 8), 4, 60, 60, _digits, lr=3e-3),
     "mnist-1200": Case("MNIST", (1, 28, 28), 3, 2, 2, _wide),
-    "mnist-conv": Case("MNIST", (1, 28, 28), 3, 2, 2, _conv, narrow=6),
+    "mnist-conv": Case("MNIST", (1, 28, 28), 3, 2, 2, _conv, narrow=(6,)),
+    "cifar10": Case("folder", (3, 32, 32), 2, 4, 7, _vgg, (8, 6), 3e-3, "train", moved),
 }
 
 
@@ -118,14 +144,18 @@ def spike_rates(net: nn.Sequential, x: Tensor) -> tuple[Tensor, Tensor]:
 def load(case: Case, split: str, root: Path | None) -> tuple[Tensor, Tensor]:
     from snnfast import data
 
-    return data.as_tensors(data.load(case.data, root, split))
+    if case.data != "folder":
+        return data.as_tensors(data.load(case.data, root, split))
+    images, labels = data.as_tensors(data.load("folder", (root or Path()) / "cifar10", split))
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))  # they lie there by class
+    return images[order], labels[order]
 
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
 def relu_loss(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    return cross_entropy(net(x), y)
+    return cross_entropy(net(x.contiguous(memory_format=torch.channels_last)), y)  # faster convolutions
 
 
 def spiking_loss(steps: int) -> Loss:
@@ -140,7 +170,7 @@ def spiking_loss(steps: int) -> Loss:
 
 def fit(
     net: nn.Module, data: tuple[Tensor, Tensor], loss: Loss, epochs: int, lr: float, checkpoint: Path,
-    batch: int = BATCH, clip: float = math.inf,
+    batch: int = BATCH, clip: float = math.inf, augment: Callable[[Tensor], Tensor] = SAME,
 ) -> None:  # fmt: skip
     """Train ``net``; save the state of training in ``checkpoint`` after every epoch, and resume from it."""
     samples, labels = data
@@ -158,7 +188,7 @@ def fit(
         net.train()
         total = 0.0
         for chosen in torch.randperm(len(samples)).split(batch):
-            value = loss(net, samples[chosen], labels[chosen])
+            value = loss(net, augment(samples[chosen]), labels[chosen])
             optimizer.zero_grad()
             value.backward()
             nn.utils.clip_grad_norm_(net.parameters(), clip)
@@ -174,25 +204,29 @@ def trained(name: str, case: Case, folder: Path, root: Path | None) -> dict[str,
     from snnfast.nn import quantize
 
     folder.mkdir(parents=True, exist_ok=True)
-    more, lr = -(-case.epochs // 4), 3e-3 if case.data == "digits" else 1e-3
-    data, spiking = load(case, "train+val", root), spiking_loss(case.steps)
+    more = -(-case.epochs // 4)
+    data, spiking = load(case, case.split, root), spiking_loss(case.steps)
+
+    def train(net: nn.Module, kind: str, loss: Loss, epochs: int, lr: float) -> None:
+        fit(net, data, loss, epochs, lr, folder / f"{name}-{kind}.pt", augment=case.augment)
+
     torch.manual_seed(0)
     begun = relu_network(case)
-    fit(begun, data, relu_loss, case.begun, lr, folder / f"{name}-begun.pt")
+    train(begun, "begun", relu_loss, case.begun, case.lr)
     # All start from it and train equally long: ReLUs for the epochs of spikes and of few bits together.
     nets: dict[str, Any] = {"relu": copy.deepcopy(begun), "float32": spiking_network(case)}
-    fit(nets["relu"], data, relu_loss, case.epochs + more, lr, folder / f"{name}-relu.pt")
-    if case.narrow is not None:
-        torch.manual_seed(0)
-        nets["narrow"] = relu_network(case, width=case.narrow)
-        fit(nets["narrow"], data, relu_loss, case.begun + case.epochs + more, lr, folder / f"{name}-narrow.pt")
     for values in (nn.Module.parameters, nn.Module.buffers):
         for value, of_relu in zip(values(nets["float32"]), values(begun)):
             value.data.copy_(of_relu)
-    fit(nets["float32"], data, spiking, case.epochs, 2e-3, folder / f"{name}-float32.pt")
+    train(nets["float32"], "float32", spiking, case.epochs, 2e-3)
     for weights in ("int8", "int4"):
         nets[weights] = quantize(nets["float32"].eval(), weights)
-        fit(nets[weights], data, spiking, more, 5e-4, folder / f"{name}-{weights}.pt")
+        train(nets[weights], weights, spiking, more, 5e-4)
+    for width in case.narrow:
+        torch.manual_seed(0)
+        nets[f"narrow-{width}"] = relu_network(case, width=width)
+        train(nets[f"narrow-{width}"], f"narrow-{width}", relu_loss, case.begun + case.epochs + more, case.lr)
+    train(nets["relu"], "relu", relu_loss, case.epochs + more, case.lr)
     for net in nets.values():
         net.eval()
     return nets
@@ -352,17 +386,16 @@ def shipped(name: str, case: Case, folder: Path, root: Path | None) -> Iterator[
     from snnfast.nn import SpikeLinear
 
     nets = trained(name, case, folder, root)
-    images = load(case, "train+val", root)[0][:500]
+    images = load(case, case.split, root)[0][:500]
     samples = load(case, "test", root)[0][:200]
     steps = case.steps
     number = sum(p.numel() for p in folded(nets["relu"]).parameters())
     ways: dict[str, Shipped] = {}
     with tempfile.TemporaryDirectory() as directory:
         places = [Path(directory) / kind for kind in ("float32", "int8", "int4")]
-        for kind in ("relu", "narrow"):
-            if kind not in nets:
-                continue
-            relu, title = folded(nets[kind]), "ReLU" if kind == "relu" else f"ReLU, width {case.narrow}"
+        titles = {"relu": "ReLU"} | {f"narrow-{width}": f"ReLU, width {width}" for width in case.narrow}
+        for kind, title in titles.items():
+            relu = folded(nets[kind])
             count, read = sum(p.numel() for p in relu.parameters()), bytes_read(relu, samples, 1, len(samples))
             ways[f"{title}, PyTorch"] = Shipped(in_pytorch(relu, 0), 4 * count, 4 * read)
             if find_spec("onnxruntime") is not None:

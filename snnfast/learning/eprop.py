@@ -243,7 +243,7 @@ class _Layer:
         spikes, *after = neuron.function(current, **(initial | differentiable | arguments | self.leaves))
         self.end = dict(zip(neuron.states, after))
         if self.li is None:
-            self.filtered, self.end[FILTER] = spikes, torch.zeros_like(q)
+            self.filtered, self.end[FILTER] = spikes, spikes[-1]
         else:
             self.filtered, self.end[FILTER] = ops.li(spikes, self.begin[FILTER], **self.li._arguments(spikes))
         self.states = {name: s.detach() for name, s in self.end.items()}
@@ -253,13 +253,18 @@ class _Layer:
 
     def learn(self, grad: Tensor) -> None:
         """Add the parameters' gradients, from the gradient ``[K, B, N]`` of ``filtered``."""
-        by_weight, by_parameter = self._gradients(self.filtered, grad)
+        self._carry = self._trace
+        if len(grad) == 1:  # the output is the filter's state after the call, whose trace the next call needs anyway
+            self.carry()
+            by_weight = grad[0][..., None] * self.traces[FILTER]
+            by_parameter = {name: grad[0] * trace for name, trace in self.parameter_traces[FILTER].items()}
+        else:
+            by_weight, by_parameter = self._gradients(self.filtered, grad)
         learned, by = ([self.weights], [by_weight.sum(0)]) if self.weights.requires_grad else ([], [])
         for name, value in self.parameters.items():
             learned, by = [*learned, value], [*by, by_parameter[name].sum_to_size(value.shape)]
         if learned:
             torch.autograd.backward(learned, by)
-        self._carry = self._trace
 
     def carry(self) -> None:
         """Compute the traces after the last steps, which is delayed until they are needed."""
@@ -268,7 +273,7 @@ class _Layer:
             self._carry = None
 
     def _trace(self) -> None:
-        # Without a readout filter its state has no gradient; neither has the rest of a refractory period.
+        # The rest of a refractory period has no gradient.
         ends = {name: end for name, end in self.end.items() if end.requires_grad}
         found = {name: self._gradients(end, torch.ones_like(end)) for name, end in ends.items()}
         self.traces = {name: by_weight for name, (by_weight, _) in found.items()}

@@ -32,6 +32,7 @@ struct EventPropForward {
 
 struct EventPropBackward {
   EventProp a;
+  SpikePropEvents spikes;  // on the CPU, with recurrence without delays: a row per sample, by number `n S + k`
   const void *w, *w_out, *delays_rec;  // [N, I], [target N, source N], [target N, source N]
   const void* arrivals;                // [B, E] or [B, N, E]
   const void *grad_t, *grad_u;         // may be null

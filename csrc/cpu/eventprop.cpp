@@ -1,5 +1,6 @@
 // Without recurrence neurons run in blocks, whose weights for an input are contiguous; with it one sample at a time.
-// The backward pass of the arrivals runs in the same blocks, from the last arrival to the first.
+// The backward pass of the arrivals runs in the same blocks, from the last arrival to the first; spikes that recurrent
+// connections pass on without delays are arrivals, too.
 #include "core/eventprop.h"
 
 #include "cpu/spikeprop_events.h"
@@ -41,26 +42,16 @@ void fire(const EventPropForward& f, int64_t begin, int64_t end) {
   }
 }
 
-template <class C>
-void find_adjoints(const EventPropBackward& f, int32_t* left, int64_t begin, int64_t end) {
-  const EventPropConstants<C> c(f.a);
-  for (int64_t b = begin; b < end; b++)
-    if (f.a.w_rec)
-      set_recurrent_anchors(f, c, b, left + b * f.a.N, Alone());
-    else
-      for (int64_t n = 0; n < f.a.N; n++) set_anchors(f, c, b, n);
-}
-
-// Adjoints of neurons n0 ... n0 + lanes of sample b, from the last arrival of `row` to the first. `visit` gets the
-// number of each arrival and, for each neuron, its `pull`: the derivatives by weight and by time at a weight of 1.
+// Adjoints of neurons n0 ... n0 + lanes of sample b, from the last of the `events` of `row` to the first. `visit` gets
+// the number of each event and, for each neuron, its `pull`: the derivatives by weight and by time at a weight of 1.
 template <class C, int kLanes, class Visit>
-void run_back(const EventPropBackward& f, const EventPropConstants<C>& c, int64_t b, int64_t n0, int64_t lanes,
-              int64_t row, Passed<C>* passed, const Visit& visit) {
-  const int64_t E = f.a.inputs.N;
-  const C* times = static_cast<const C*>(f.a.inputs.times) + row * E;
-  const int32_t* order = f.a.inputs.order + row * E;
-  C before[kLanes], by_potential[kLanes], by_weight[kLanes], by_time[kLanes], latest = -1;
-  int64_t left[kLanes], kept = f.a.inputs.counts[2 * row];
+void run_back(const EventPropBackward& f, const EventPropConstants<C>& c, const SpikePropEvents& events, int64_t b,
+              int64_t n0, int64_t lanes, int64_t row, Passed<C>* passed, const Visit& visit) {
+  const int64_t E = events.N;
+  const C* times = static_cast<const C*>(events.times) + row * E;
+  const int32_t* order = events.order + row * E;
+  C before[kLanes] = {}, by_potential[kLanes], by_weight[kLanes], by_time[kLanes], latest = -1;
+  int64_t left[kLanes], kept = events.counts[2 * row];
   const auto next_anchor = [&](const Anchors<C>& anchors, int64_t l) {
     before[l] = left[l] > 0 ? anchors.time[left[l] - 1] : C(-1);
   };
@@ -97,6 +88,60 @@ void run_back(const EventPropBackward& f, const EventPropConstants<C>& c, int64_
   }
 }
 
+// The adjoints of `set_recurrent_anchors` for recurrence without delays: a spike reaches all neurons at once, so that
+// their adjoints run from spike to spike.
+template <class C>
+void run_recurrent_back(const EventPropBackward& f, const EventPropConstants<C>& c, int64_t b, void* scratch) {
+  const int64_t N = f.a.N, S = f.a.S, E = f.a.I * f.a.S_in;
+  const C* times = static_cast<const C*>(f.spikes.times) + b * f.spikes.N;
+  const int32_t* order = f.spikes.order + b * f.spikes.N;
+  C *before = static_cast<C*>(scratch), *by_potential = before + N, *by_time = by_potential + N, t = kNever<C>;
+  for (int64_t n = 0; n < N; n++) {
+    find_anchors<C>(f, b, n);
+    const Anchors<C> anchors(f, b, n);
+    before[n] = anchors.count ? anchors.time[anchors.count - 1] : C(-1);
+    by_potential[n] = by_time[n] = 0;
+  }
+  for (int64_t e = f.spikes.counts[2 * b + 1] - 1; e >= 0; e--) {
+    const int64_t from = order[e] / S, k = order[e] % S;
+    if (!(times[e] == t)) {  // simultaneous spikes do not influence each other
+      const Passed<C> d = c.after(t < kNever<C> ? t - times[e] : C(0));
+      t = times[e];
+      int32_t look = 0;
+      for (int64_t n = 0; n < N; n++) {
+        by_time[n] = by_time[n] * d.syn + by_potential[n] * d.response * c.inverse_mem;
+        by_potential[n] *= d.mem;
+        look |= before[n] > t;
+      }
+      for (int64_t n = 0; look && n < N; n++) {
+        if (!(before[n] > t)) continue;
+        const Anchors<C> anchors(f, b, n);
+        const int64_t next = anchors.after(t);
+        const Pull<C> p = pull(c, anchors.by_potential[next], anchors.by_current[next], anchors.time[next] - t);
+        by_potential[n] = p.potential, by_time[n] = p.time;
+        before[n] = next > 0 ? anchors.time[next - 1] : C(-1);
+      }
+    }
+    C g = grad_of_spike<C>(f, b, from, k);
+    const C* w = static_cast<const C*>(f.a.w_rec) + from * N;
+    for (int64_t n = 0; n < N; n++) g += w[n] * by_time[n];
+    for (int64_t n = 0; f.grad_u && n < N; n++) g += kink<C>(f, b, n, E + from * S + k);
+    Anchors<C>(f, b, from).set(c, k, g);
+  }
+}
+
+template <class C>
+void find_adjoints(const EventPropBackward& f, int64_t begin, int64_t end, void* scratch) {
+  const EventPropConstants<C> c(f.a);
+  for (int64_t b = begin; b < end; b++)
+    if (f.spikes.times)
+      run_recurrent_back(f, c, b, scratch);
+    else if (f.a.w_rec)
+      set_recurrent_anchors(f, c, b, static_cast<int32_t*>(scratch), Alone());
+    else
+      for (int64_t n = 0; n < f.a.N; n++) set_anchors(f, c, b, n);
+}
+
 template <class C>
 void add_kink(const EventPropBackward& f, int64_t b, int64_t n, C* grad) {
   const int64_t number = f.grad_u ? f.source[b * f.a.N + n] : -1;
@@ -114,24 +159,36 @@ void sum_by_neuron(const EventPropBackward& f, const EventPropConstants<C>& c, i
                    void* scratch) {
   const EventProp& a = f.a;
   Passed<C>* passed = static_cast<Passed<C>*>(scratch);
-  C *sums = reinterpret_cast<C*>(passed + a.inputs.N), *grad = nullptr;  // [I, lanes]
+  C *sums = reinterpret_cast<C*>(passed + (a.inputs.N > f.spikes.N ? a.inputs.N : f.spikes.N)),
+    *grad = nullptr;  // [I or N, lanes]
   const C* w = static_cast<const C*>(f.w) + n0 * a.I;
   const bool own_rows = a.rows_of_neurons && f.grad_arrivals;
   zero(sums, a.I * lanes);
   for (int64_t b = 0; (f.grad_w || own_rows) && b < a.B; b++) {
     const int64_t row = a.rows_of_neurons ? b * a.N + n0 : b;
     if (own_rows) zero(grad = static_cast<C*>(f.grad_arrivals) + row * a.inputs.N, a.inputs.N);
-    run_back<C, kLanes>(f, c, b, n0, lanes, row, passed, [&](int32_t number, const C* by_weight, const C* by_time) {
-      const int64_t input = number / a.S_in;
-      for (int64_t l = 0; l < lanes; l++) sums[input * lanes + l] += by_weight[l];
-      if (grad) grad[number] += w[input] * by_time[0];
-    });
+    run_back<C, kLanes>(f, c, a.inputs, b, n0, lanes, row, passed,
+                        [&](int32_t number, const C* by_weight, const C* by_time) {
+                          const int64_t input = number / a.S_in;
+                          for (int64_t l = 0; l < lanes; l++) sums[input * lanes + l] += by_weight[l];
+                          if (grad) grad[number] += w[input] * by_time[0];
+                        });
     if (grad) add_kink(f, b, n0, grad);
   }
   for (int64_t l = 0; f.grad_w && l < lanes; l++)
     for (int64_t i = 0; i < a.I; i++) static_cast<C*>(f.grad_w)[(n0 + l) * a.I + i] = sums[i * lanes + l];
-  for (int64_t n = n0; (f.grad_w_rec || f.grad_delays_rec) && n < n0 + lanes; n++)
-    for (int64_t from = 0; from < a.N; from++) sum_recurrent(f, c, n, from);
+  if (f.spikes.times && f.grad_w_rec) {
+    zero(sums, a.N * lanes);
+    for (int64_t b = 0; b < a.B; b++)
+      run_back<C, kLanes>(f, c, f.spikes, b, n0, lanes, b, passed, [&](int32_t number, const C* by_weight, const C*) {
+        for (int64_t l = 0; l < lanes; l++) sums[number / a.S * lanes + l] += by_weight[l];
+      });
+    for (int64_t l = 0; l < lanes; l++)
+      for (int64_t i = 0; i < a.N; i++) static_cast<C*>(f.grad_w_rec)[(n0 + l) * a.N + i] = sums[i * lanes + l];
+  } else if (f.grad_w_rec || f.grad_delays_rec) {
+    for (int64_t n = n0; n < n0 + lanes; n++)
+      for (int64_t from = 0; from < a.N; from++) sum_recurrent(f, c, n, from);
+  }
 }
 
 template <class C>
@@ -157,7 +214,7 @@ void sum_by_sample(const EventPropBackward& f, int64_t begin, int64_t end, void*
       const int64_t lanes = min(N - n0, kBlock);
       const C* w = static_cast<const C*>(f.a.w_in) + n0;
       C products[kBlock] = {};
-      run_back<C, kBlock>(f, c, b, n0, lanes, b, static_cast<Passed<C>*>(scratch),
+      run_back<C, kBlock>(f, c, f.a.inputs, b, n0, lanes, b, static_cast<Passed<C>*>(scratch),
                           [&](int32_t number, const C*, const C* by_time) {
                             const C* weights = w + number / f.a.S_in * N;
                             for (int64_t l = 0; l < lanes; l++) products[l] = weights[l] * by_time[l];
@@ -181,8 +238,8 @@ void eventprop_fire(const EventPropForward& f, int64_t begin, int64_t end) {
   f.a.is_double ? fire<double>(f, begin, end) : fire<float>(f, begin, end);
 }
 
-void eventprop_adjoints(const EventPropBackward& f, int32_t* left, int64_t begin, int64_t end) {
-  f.a.is_double ? find_adjoints<double>(f, left, begin, end) : find_adjoints<float>(f, left, begin, end);
+void eventprop_adjoints(const EventPropBackward& f, int64_t begin, int64_t end, void* scratch) {
+  f.a.is_double ? find_adjoints<double>(f, begin, end, scratch) : find_adjoints<float>(f, begin, end, scratch);
 }
 
 void eventprop_by_neuron(const EventPropBackward& f, int64_t begin, int64_t end, void* scratch) {

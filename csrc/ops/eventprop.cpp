@@ -1,5 +1,6 @@
 #include "core/eventprop.h"
 
+#include <algorithm>
 #include <limits>
 #include <vector>
 
@@ -10,7 +11,7 @@
 
 SNNFAST_CPU_KERNEL(eventprop_sort, (const SpikePropEvents&, int64_t begin, int64_t end, void* scratch))
 SNNFAST_CPU_KERNEL(eventprop_fire, (const EventPropForward&, int64_t begin, int64_t end))
-SNNFAST_CPU_KERNEL(eventprop_adjoints, (const EventPropBackward&, int32_t* left, int64_t begin, int64_t end))
+SNNFAST_CPU_KERNEL(eventprop_adjoints, (const EventPropBackward&, int64_t begin, int64_t end, void* scratch))
 SNNFAST_CPU_KERNEL(eventprop_by_neuron, (const EventPropBackward&, int64_t begin, int64_t end, void* scratch))
 SNNFAST_CPU_KERNEL(eventprop_by_sample, (const EventPropBackward&, int64_t begin, int64_t end, void* scratch))
 
@@ -201,15 +202,21 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> eventprop_backward(const Arguments& a
   f.time = held.take(device.allocate(w, spikes, type));
   f.by_potential = held.take(device.allocate(w, spikes, type));
   f.by_current = held.take(device.allocate(w, spikes, type));
-  int32_t* left = static_cast<int32_t*>(held.take(device.allocate(w, {a.B, a.w_rec ? a.N : 0}, ScalarType::Int)));
   if constexpr (Device::kCuda) {
+    int32_t* left = static_cast<int32_t*>(held.take(device.allocate(w, {a.B, a.w_rec ? a.N : 0}, ScalarType::Int)));
     device.launch("eventprop", [&](void* stream) { return launch_eventprop_backward(f, left, stream); });
   } else {
     const bool by_sample = f.grad_arrivals && !a.rows_of_neurons;
     if (by_sample) f.a.w_in = held.take_transposed(w);
-    const size_t scratch = static_cast<size_t>(3 * a.inputs.N + kBlock * a.I) * sizeof(double);
-    in_parallel(a.B, 64 * a.N * a.S,
-                [&](int64_t begin, int64_t end) { cpu::eventprop_adjoints()(f, left, begin, end); });
+    if (arguments.w_rec && !f.delays_rec) {
+      f.a.w_rec = held.take_transposed(*arguments.w_rec);
+      f.spikes = sorted_rows(device, held, t_out, a.B, elements("eventprop", {a.N, a.S}), a.t_max);
+    }
+    const int64_t events = std::max(a.inputs.N, f.spikes.N), sources = std::max(a.I, arguments.w_rec ? a.N : 0);
+    const size_t scratch = static_cast<size_t>(3 * events + kBlock * sources) * sizeof(double);
+    in_parallel(a.B, 64 * a.N * a.S, [&](int64_t begin, int64_t end) {
+      cpu::eventprop_adjoints()(f, begin, end, thread_scratch(static_cast<size_t>(3 * a.N) * sizeof(double)));
+    });
     const int64_t items = a.rows_of_neurons ? a.N : (a.N + kBlock - 1) / kBlock;
     in_parallel(items, 64 * a.B * (a.inputs.N + 8), [&](int64_t begin, int64_t end) {
       cpu::eventprop_by_neuron()(f, begin, end, thread_scratch(scratch));

@@ -66,10 +66,6 @@ class Prepared(NamedTuple):
     bytes_moved: dict[str, int] = {}  # noqa: RUF012
 
 
-class Seconds(float):
-    """Result of a pass that runs another program: the duration that this program measured."""
-
-
 @dataclass
 class Measurement:
     """Seconds of every run of every pass, or the reason why there are none."""
@@ -95,7 +91,8 @@ class Measurement:
 def once(run: Callable[[], object], task: Task) -> Callable[[], float]:
     """Return a function that runs ``run`` once and returns its duration in seconds.
 
-    On a GPU it measures between two events, with a flushed cache. A delay kernel runs first, so that all launches of a
+    A pass that runs another program returns its :class:`benchmarks.neurons.Seconds`. On a GPU it measures between two
+    events, with a flushed cache. A delay kernel runs first, so that all launches of a
     short run are queued before the first event.
     """
     if task.device == "cuda":
@@ -113,6 +110,8 @@ def once(run: Callable[[], object], task: Task) -> Callable[[], float]:
             return start.elapsed_time(end) / 1000
 
         return on_gpu
+    from benchmarks.neurons import Seconds
+
     clock = time.process_time if task.clock == "cpu" else time.perf_counter
 
     def on_cpu() -> float:

@@ -12,6 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 import snnfast
 from snnfast.data.sequences import copy_memory
 from snnfast.papers.procedures import sequence
+from snnfast.papers.sequence.events import EventNetwork
 from snnfast.papers.sequence.procedure import cross_entropy, predicted, rows
 
 SMALL = {"progress": False, "echo": None, "num_steps": 12, "samples": 64, "hidden": (12,)}
@@ -119,8 +120,9 @@ def test_eprop_learns_and_goes_on_bit_for_bit(tmp_path):
 
 def test_recordings_of_nmnist_in_folds(tmp_path):
     for number in range(1, 25):  # the digit is the row
-        events = bytes([number, number % 2, 128, 0, 0]) * 3
-        (tmp_path / f"{number}.bs2").write_bytes(events)
+        places = [(t, x) for t in range(0, 200_000, 10_000) for x in (number, *range(25, 34))]
+        events = (bytes([x, number % 2, 128 | t >> 16, t >> 8 & 255, t & 255]) for t, x in places)
+        (tmp_path / f"{number}.bs2").write_bytes(b"".join(events))
     for name, numbers in (("train20", range(1, 21)), ("test4", range(21, 25))):
         (tmp_path / f"{name}.txt").write_text("".join(f"{n} {n % 2}\n" for n in numbers))
     small = {"hidden": (8,), "batch_size": 8}
@@ -131,6 +133,18 @@ def test_recordings_of_nmnist_in_folds(tmp_path):
     assert [len(part[0]) for part in (fold.train, fold.held_out)] == [14, 4]
     with pytest.raises(ValueError, match="sequence: folds is for nmnist"):
         sequence.preset("xor", folds=3)
+    result = sequence("nmnist", root=tmp_path, neuron="events", epochs=4, lr=0.1, progress=False, echo=None, **small)
+    assert isinstance(result.model, EventNetwork)
+    assert result.run.history[-1]["loss"] < result.run.history[0]["loss"]
+    assert result.measured["parameters"] == 8 * (2 * 34 * 34 + 10)
+    assert 0 < result.measured["rates"][0] <= 8 / 30
+    for changes, message in (
+        ({"dataset": "qtdb"}, "neurons events are for frames of events, such as nmnist, not qtdb"),
+        ({"dataset": "nmnist", "readout": "last"}, "neurons events take readout mean or max, got last"),
+        ({"dataset": "nmnist", "rule": "eprop"}, "rule is for neurons that run in steps, .*, got events"),
+    ):
+        with pytest.raises(ValueError, match=f"sequence: {message}"):
+            sequence.preset(**{"neuron": "events"} | changes)
 
 
 def test_learns_delayed_xor_of_few_steps():
@@ -146,7 +160,7 @@ def test_learns_delayed_xor_of_few_steps():
     [
         ({"recurrent": False, "max_delay": 3.0}, "max_delay is for recurrent layers, got recurr"),
         ({"neuron": "lif", "spikes_adapt": True}, "spikes_adapt is for adlif, got lif"),
-        ({"tau": 5.0}, "tau is for lif and alif, got adlif"),
+        ({"tau": 5.0}, "tau is for lif, alif and events, got adlif"),
         ({"dataset": "copy", "readout": "mean"}, "readout is for tasks with one answer, got copy"),
         ({"dataset": "mine.npz", "num_steps": 50}, "num_steps is for generated sequences, adding"),
         ({"dataset": "smnist", "samples": 9}, "samples is for generated sequences, .*, got smnist"),

@@ -24,6 +24,7 @@ from snnfast.train.runs.run import Data, Procedure
 from snnfast.train.runs.settings import SOURCES, FoldedSettings, option
 from snnfast.train.score import Decide, Loss, Part
 
+from .events import EventNetwork
 from .figures import sample
 from .model import NEURONS, READOUTS, SequenceNetwork
 
@@ -36,6 +37,7 @@ RECORDINGS = {"qtdb": Task(4, len(sets.QTDB_CLASSES), None), "nmnist": Task(2 * 
 SEEDS = {"train": 1, "validation": 2, "test": 3}  # seeds of the generated samples
 HELD_OUT = 2000
 CALIBRATED = 256  # number of sequences used to calibrate the rates
+EVENTS = "events"
 SURROGATES = ("atan", "fast_sigmoid", "gaussian", "rectangle", "sigmoid", "triangle")
 
 
@@ -56,14 +58,18 @@ class SequenceSettings(FoldedSettings):
     num_steps: int = option(100, "Steps of a generated sequence.", least=10, flag="--steps")
     samples: int = option(20000, "How many training sequences to generate.", least=1)
     hidden: tuple[int, ...] = option((192,), "Neurons of a layer; repeat for more layers.", least=1)
-    neuron: str = option("adlif", "lif, alif, adlif or brf (balanced resonators).", choices=NEURONS)
+    neuron: str = option(
+        "adlif",
+        "lif, alif, adlif, brf (balanced resonators), or events: lif by exact events, learned by EventProp.",
+        choices=(*NEURONS, EVENTS),
+    )
     recurrent: bool = option(True, "Feed the spikes of a layer back to it.")
     spikes_adapt: bool = option(
         False, "Only spikes drive the adaptation of adlif (a is 0), which then remembers longer."
     )
     max_delay: float = option(0.0, "Longest learned delay of the spikes that are fed back, in steps.", least=0)
     readout: str = option("last", "last, max or mean membrane.", choices=tuple(READOUTS))
-    tau: float = option(20.0, "Time constant of lif and alif, in steps.", least=1)
+    tau: float = option(20.0, "Time constant of lif, alif and events, in steps.", least=1)
     omega: tuple[float, float] = option(
         (3.0, 10.0), "Lowest and highest frequency with which brf begins, in radians a 100 steps.", least=0, below=100
     )
@@ -102,7 +108,16 @@ class SequenceSettings(FoldedSettings):
         self._only("max_delay", self.rule == "bptt", "bptt", self.rule)
         self._only("spikes_adapt", self.neuron == "adlif", "adlif", self.neuron)
         self._only("omega", self.neuron == "brf", "brf", self.neuron)
-        self._only("tau", self.neuron in ("lif", "alif"), "lif and alif", self.neuron)
+        self._only("tau", self.neuron in ("lif", "alif", EVENTS), "lif, alif and events", self.neuron)
+        if self.neuron == EVENTS:
+            if self.dataset in (*GENERATED, *IMAGES, "qtdb"):
+                raise ValueError(
+                    f"sequence: neurons events are for frames of events, such as nmnist, not {self.dataset}"
+                )
+            for name in ("max_delay", "rule", "tau_out", "surrogate", "gain"):
+                self._only(name, False, f"neurons that run in steps, {', '.join(NEURONS)}", self.neuron)
+            if self.readout == "last":
+                raise ValueError("sequence: neurons events take readout mean or max, got last")
 
 
 class Sequence(Procedure[SequenceSettings]):
@@ -153,11 +168,19 @@ class Sequence(Procedure[SequenceSettings]):
         """Return images as rows, and frames and generated sequences unchanged."""
         return x if settings.dataset in (*GENERATED, "qtdb") else rows(settings.dataset, x)
 
-    def model(self, settings: SequenceSettings, data: Data) -> SequenceNetwork:
+    def model(self, settings: SequenceSettings, data: Data) -> SequenceNetwork | EventNetwork:
         """Return the initial network."""
         known = {**TASKS, **IMAGES, **RECORDINGS}.get(settings.dataset)
         inferred = Task(data.train[0].shape[2], images.classes(settings.dataset, data))
         task = inferred if known is None else known
+        # Evenly spaced: the samples may be sorted by class.
+        x = data.train[0]
+        few = x[torch.linspace(0, len(x) - 1, min(CALIBRATED, len(x))).long()]
+        if settings.neuron == EVENTS:
+            how = {name: getattr(settings, name) for name in ("recurrent", "readout", "tau")}
+            events = EventNetwork(task.in_features, settings.hidden, task.classes, num_steps=x.shape[1], **how)
+            events.to(data.device).calibrate(few)
+            return events
         names: tuple[str, ...] = (
             "neuron",
             "recurrent",
@@ -178,9 +201,7 @@ class Sequence(Procedure[SequenceSettings]):
             **{name: getattr(settings, name) for name in names},
         ).to(data.device)
         if settings.gain is None:
-            # Evenly spaced: the samples may be sorted by class.
-            x = data.train[0]
-            calibrate_(network, x[torch.linspace(0, len(x) - 1, min(CALIBRATED, len(x))).long()])
+            calibrate_(network, few)
         return network
 
     def optimizer(self, settings: SequenceSettings, model: nn.Module) -> torch.optim.Optimizer:
@@ -211,8 +232,8 @@ class Sequence(Procedure[SequenceSettings]):
         def first(run: Run) -> Figure:
             return sample(run.model, x, label, names, title=f"{settings.dataset}: a {settings.held_out} sample")
 
-        # A label of "copy" is five symbols, not one class.
-        drawn = {} if settings.dataset == "copy" else {"sample": first}
+        # A label of "copy" is five symbols, not one class; exact events have no answer at every step.
+        drawn = {} if settings.dataset == "copy" or settings.neuron == EVENTS else {"sample": first}
         return {**super().figures(settings, run, data), **drawn}
 
     def measured(self, settings: SequenceSettings, run: Run, data: Data) -> tuple[dict[str, Any], list[str]]:
@@ -241,6 +262,7 @@ CHOSEN: dict[str, dict[str, Any]] = {
         **{"epochs": 12, "batch_size": 32, "lr": 0.1},
     },
     "qtdb": {"hidden": (100,), "epochs": 40, "batch_size": 16, "lr": 0.04},
+    "nmnist events": {"hidden": (128,), "recurrent": False, "readout": "mean", "epochs": 10, "batch_size": 32},
     "nmnist": {"hidden": (256,), "recurrent": False, "readout": "mean", "epochs": 20, "batch_size": 32, "lr": 0.03},
 }
 

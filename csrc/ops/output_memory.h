@@ -3,8 +3,8 @@
 // The pages of a fresh allocation of many megabytes are not mapped: each first touch of a page is a fault, in which the
 // kernel clears the page, and that takes several times as long as the scan that fills it. malloc returns such blocks to
 // the system when they are freed, so a training loop pays again every step. Outputs from 1 MiB on therefore come from a
-// small cache of blocks, on huge pages where the system has them. It holds at most `limit` bytes of free blocks. A block
-// is cut for a smaller output, and free neighbours are merged, so outputs of all sizes share the memory.
+// small cache of blocks, on huge pages where the system has them. It holds at most `limit` bytes of free blocks. A
+// block is cut for a smaller output, and free neighbours are merged, so outputs of all sizes share the memory.
 #pragma once
 #include <cstdint>
 #include <optional>

@@ -175,6 +175,44 @@ def test_networks_are_trained_and_shipped(benchmarks, tmp_path):
     assert {row["way"] for row in json.loads(file.read_text())["rows"]} >= set(ways)
 
 
+def test_images_of_a_folder_are_shuffled_with_their_labels_and_moved(benchmarks, tmp_path):
+    pytest.importorskip("torchvision")
+    from PIL import Image
+
+    from benchmarks import deploy
+
+    for part in ("train", "test"):
+        for label in range(10):
+            (tmp_path / "cifar10" / part / str(label)).mkdir(parents=True)
+            for k in range(6):
+                image = Image.new("RGB", (32, 32), (20 * label, 0, 0))
+                image.putpixel((4, 15), (0, 255, 0))
+                image.save(tmp_path / "cifar10" / part / str(label) / f"{k}.png")
+    case = deploy.CASES["cifar10"]
+    images, labels = deploy.load(case, "test", tmp_path)
+    assert torch.equal((images[:, 0, 0, 0] * 255 / 20).round().long(), labels)
+    assert labels.tolist() != sorted(labels.tolist())
+    torch.manual_seed(0)
+    green = case.augment(images)[:, 1]
+    row, column = green.flatten(1).argmax(1).div(32, rounding_mode="floor"), green.flatten(1).argmax(1) % 32
+    assert torch.equal(green.sum((1, 2)), torch.ones(60))
+    assert set(row.tolist()) == set(range(12, 19))  # 15, and up to 3 pixels up or down
+    assert set(column.tolist()) <= {*range(1, 8), *range(24, 31)}  # 4, or 27 if flipped
+    assert min(column) < 8 < max(column)
+
+
+def test_the_spiking_network_has_the_parameters_of_the_relu_network(benchmarks):
+    from benchmarks import deploy
+
+    for case in deploy.CASES.values():
+        relu, spiking = deploy.relu_network(case), deploy.spiking_network(case)
+        assert [p.shape for p in relu.parameters()] == [p.shape for p in spiking.parameters()]
+        x = torch.rand(2, *case.shape)
+        assert relu(x).shape == spiking(x.expand(case.steps, *x.shape)).shape == (2, 10)
+        for width in case.narrow:
+            assert deploy.relu_network(case, width=width)(x).shape == (2, 10)
+
+
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler (cc)")
 def test_streams_are_learned_and_shipped(benchmarks, tmp_path):
     io = pytest.importorskip("scipy.io")

@@ -54,6 +54,16 @@ static void $id(void) {
 """
 
 
+# gcc would unroll the short loops of half a row, and then not vectorise them.
+ROLLED = """
+#if defined(__GNUC__) && !defined(__clang__)
+#define ROLLED _Pragma("GCC unroll 1")
+#else
+#define ROLLED
+#endif
+"""
+
+
 def addition(
     source: Source, array: str, rows: Tensor, quantised: Quantised | None, y: str, times: Sequence[str], first: str = ""
 ) -> str:
@@ -63,7 +73,7 @@ def addition(
     upper four one of the second half. ``first`` is a C prefix of indices: the first output of the row, and ``+``.
     """
     n = rows.shape[-1]
-    parts = [(n, "o", f"{array}[$w * {n} + o]")]
+    parts, loop = [(n, "o", f"{array}[$w * {n} + o]")], "for"
     if quantised is None and rows.is_floating_point():
         source.floats(array, rows)
     elif rows.dtype == torch.int32:
@@ -72,7 +82,8 @@ def addition(
         half = (n + 1) // 2
         low, high = functional.pad(rows.int().reshape(-1, n), (0, 2 * half - n)).add(8).split(half, 1)
         source.integers(array, (low + 16 * high).flatten().tolist(), "uint8_t")
-        byte = f"{array}[$w * {half} + o]"
+        byte, loop = f"{array}[$w * {half} + o]", "ROLLED for"
+        source.helper(ROLLED.strip())
         parts = [(half, "o", f"(({byte} & 15) - 8)"), (n - half, f"{half} + o", f"(({byte} >> 4) - 8)")]
     else:
         source.integers(array, rows.flatten().int().tolist(), "int8_t")
@@ -83,7 +94,7 @@ def addition(
     for count, o, q in parts:
         terms = [f"{factor}{q.replace('$w', f'(w + {k})' if k else 'w')}" for k, factor in enumerate(times)]
         value = " + ".join((f"{y}[{o}]", *terms))
-        lines += [f"for (int o = 0; o < {count}; o++) {y}[{o}] = {value};"] * bool(count)
+        lines += [f"{loop} (int o = 0; o < {count}; o++) {y}[{o}] = {value};"] * bool(count)
     return "\n      ".join(lines)
 
 

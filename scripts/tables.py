@@ -167,7 +167,7 @@ NETWORKS = [
 ]
 LIF_SHAPES = ((16, 64, 1024), (32, 32, 4096), (100, 32, 4096))
 JELLY_AND_TORCH = {"spikingjelly": "SpikingJelly", "snntorch": "snnTorch"}
-PEERS = {**JELLY_AND_TORCH, "bindsnet": "BindsNET"}
+PEERS = {**JELLY_AND_TORCH, "bindsnet": "BindsNET", "brian2": "Brian2 in C++"}
 
 
 def networks() -> str:
@@ -234,10 +234,10 @@ def speed() -> str:
     label = "a step of 784-256-10 as C, one sample, 13 % spikes"
     add("export-c", label, (784, 256, 10), "step", *others)
     for count in (100, 400, 1600, 6400):
-        stem = "diehl-cook-6400" if count == 6400 else "diehl-cook"
-        other = ("BindsNET", "bindsnet", "presentation")
+        stem = {1600: "diehl-cook", 6400: "diehl-cook-6400"}.get(count, "diehl-cook-zen3")
+        peers = ("bindsnet", "brian2") if count < 1600 else ("bindsnet",)
         label = f"an image to 784-{count} neurons that learn by STDP, 250 steps"
-        add(stem, label, (250, 784, count), "presentation", other)
+        add(stem, label, (250, 784, count), "presentation", *((PEERS[p], p, "presentation") for p in peers))
     add(
         "spikeprop",
         "SpikeProp 785-400, times and gradient, a sample",

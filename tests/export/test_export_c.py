@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from equations import klif, plain_lif, two_compartments
-from program import compiled, needs_compiler, run
+from program import compiled, needs_compiler, run, runs_here
 from torch import nn
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
@@ -264,6 +264,7 @@ def test_a_readout_of_a_membrane_differs_in_the_last_bits_at_most(kind, tmp_path
 
 
 @needs_compiler
+@runs_here
 def test_the_program_reads_frames(tmp_path):
     net = behind(LIF(3.0), 3, 2)
     x = torch.rand(6, 1, 3) * 3

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
-from program import COMPILER, STRICT, loaded, needs_compiler, run
+from program import COMPILER, STRICT, loaded, needs_compiler, run, runs_here
 from torch import nn
 
 import snnfast
@@ -233,6 +233,7 @@ def test_a_float_network_s_input_that_stays(tmp_path):
 
 
 @needs_compiler
+@runs_here
 def test_membranes_that_are_cut_are_counted_alike(tmp_path):
     net = integer(small(), (1, 8, 8), unit=1.0, limit=2**15 - 1)
     program_x = frames()

@@ -160,7 +160,7 @@ def print_accuracy(page: Annotated[Path | None, typer.Option(help="Write the tab
 @app.command("deploy", help=deploy.__doc__)
 def print_deploy(
     folder: Annotated[Path, typer.Argument(help="Networks that are trained; those missing are trained into it.")],
-    root: Annotated[Path | None, typer.Option(help="Folder of torchvision's MNIST, and of qtdb.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of torchvision's MNIST, of qtdb and cifar10.")] = None,
     cases: Annotated[str, typer.Option(help="One or several.")] = ",".join((*deploy.CASES, "qtdb")),
     rounds: Annotated[int, typer.Option(help="Of time, the minimum of which counts.")] = 15,
     epochs: Annotated[int | None, typer.Option(help="Of each training.")] = None,

@@ -436,7 +436,7 @@ TABLES: dict[str, Callable[[], str]] = {
     },
     **{stem: partial(judged, stem) for stem in ("lif-zen3", "lif-zen5", "lif-xeon")},
     "memory": memory,
-    **{f"deploy-{case}": partial(deployed, case) for case in ("mnist-1200", "qtdb", "mnist-conv")},
+    **{f"deploy-{case}": partial(deployed, case) for case in ("mnist-1200", "qtdb", "mnist-conv", "cifar10")},
     "ported": ported,
     "own-neuron": own_neurons,
     "steps-klif": partial(generated, "klif"),

@@ -261,7 +261,7 @@ CHOSEN: dict[str, dict[str, Any]] = {
         **{"hidden": (256,), "omega": (15.0, 85.0), "readout": "mean", "tau_out": 20.0, "gain": 60.0},
         **{"epochs": 12, "batch_size": 32, "lr": 0.1},
     },
-    "qtdb": {"hidden": (100,), "epochs": 40, "batch_size": 16, "lr": 0.04},
+    "qtdb": {"hidden": (100,), "epochs": 40, "batch_size": 4, "lr": 0.04},
     "nmnist events": {"hidden": (128,), "recurrent": False, "readout": "mean", "epochs": 10, "batch_size": 32},
     "nmnist": {"hidden": (256,), "recurrent": False, "readout": "mean", "epochs": 20, "batch_size": 32, "lr": 0.03},
 }

@@ -155,9 +155,10 @@ void zero(C* values, int64_t count) {
 
 // Gradients of neurons n0 ... n0 + lanes: sums over samples, and those of arrivals at a single neuron.
 template <class C, int kLanes>
-void sum_by_neuron(const EventPropBackward& f, const EventPropConstants<C>& c, int64_t n0, int64_t lanes,
+void sum_by_neuron(const EventPropBackward& f, const EventPropConstants<C>& c, int64_t n0, int64_t count,
                    void* scratch) {
   const EventProp& a = f.a;
+  const int64_t lanes = kLanes == 1 ? 1 : count;  // a constant, or GCC warns of lanes that do not exist
   Passed<C>* passed = static_cast<Passed<C>*>(scratch);
   C *sums = reinterpret_cast<C*>(passed + (a.inputs.N > f.spikes.N ? a.inputs.N : f.spikes.N)),
     *grad = nullptr;  // [I or N, lanes]

@@ -259,7 +259,7 @@ CHOSEN: dict[str, dict[str, Any]] = {
     "psmnist": {"hidden": (64, 212, 212), "readout": "mean", "epochs": 27, "batch_size": 8, "lr": 0.012, "gain": 40.0},
     "psmnist brf": {
         **{"hidden": (256,), "omega": (15.0, 85.0), "readout": "mean", "tau_out": 20.0, "gain": 60.0},
-        **{"epochs": 12, "batch_size": 32, "lr": 0.1},
+        **{"epochs": 24, "batch_size": 8, "lr": 0.03},
     },
     "qtdb": {"hidden": (100,), "epochs": 40, "batch_size": 4, "lr": 0.04},
     "nmnist events": {"hidden": (128,), "recurrent": False, "readout": "mean", "epochs": 10, "batch_size": 32},

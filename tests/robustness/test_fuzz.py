@@ -163,7 +163,14 @@ def test_padding_that_leaks_is_found(monkeypatch):
 def test_a_trace_that_is_not_kept_is_found(monkeypatch):
     from snnfast.learning.eprop import _Layer
 
-    monkeypatch.setattr(_Layer, "carry", lambda layer: None)
+    run = _Layer.run
+
+    def forgetful(layer, x):
+        layer.carry()
+        layer.traces.clear()
+        return run(layer, x)
+
+    monkeypatch.setattr(_Layer, "run", forgetful)
     found = targeted("learners", 12)
     assert found
     assert all("EProp: in parts of" in f for f in found)

@@ -62,10 +62,9 @@ class Case(NamedTuple):
 
 def moved(x: Tensor) -> Tensor:
     """Flip half of the images, and shift each by up to 3 pixels."""
-    side = x.shape[-1]
-    x = torch.where(torch.rand(len(x), 1, 1, 1) < 0.5, x, x.flip(-1))
-    padded, corners = nn.functional.pad(x, [3] * 4), torch.randint(7, (len(x), 2)).tolist()
-    return torch.stack([image[:, i : i + side, j : j + side] for image, (i, j) in zip(padded, corners)])
+    from snnfast.train.runs.images import crop, flip
+
+    return crop(flip(x), 3)
 
 
 def _images(fire: Callable[[], nn.Module], width: int) -> list[nn.Module]:

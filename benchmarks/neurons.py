@@ -22,10 +22,6 @@ class Skip(Exception):  # noqa: N818
     """Raised if an implementation lacks a case, with the reason; the benchmark skips it and says so."""
 
 
-class Seconds(float):
-    """Result of a pass that runs another program: the duration that this program measured."""
-
-
 T = TypeVar("T")
 
 

@@ -88,12 +88,15 @@ class Measurement:
         return statistics.median(self.seconds[name]) if name in self.seconds else None
 
 
+class Seconds(float):
+    """Result of a pass that runs another program: the duration that this program measured."""
+
+
 def once(run: Callable[[], object], task: Task) -> Callable[[], float]:
     """Return a function that runs ``run`` once and returns its duration in seconds.
 
-    A pass that runs another program returns its :class:`benchmarks.neurons.Seconds`. On a GPU it measures between two
-    events, with a flushed cache. A delay kernel runs first, so that all launches of a
-    short run are queued before the first event.
+    A pass that runs another program returns its :class:`Seconds`. On a GPU it measures between two events, with a
+    flushed cache. A delay kernel runs first, so that all launches of a short run are queued before the first event.
     """
     if task.device == "cuda":
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -110,8 +113,6 @@ def once(run: Callable[[], object], task: Task) -> Callable[[], float]:
             return start.elapsed_time(end) / 1000
 
         return on_gpu
-    from benchmarks.neurons import Seconds
-
     clock = time.process_time if task.clock == "cpu" else time.perf_counter
 
     def on_cpu() -> float:

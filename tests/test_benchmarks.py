@@ -427,8 +427,7 @@ def test_a_backend_has_the_version_of_its_library(benchmarks):
 
 
 def test_a_pass_may_return_the_seconds_of_another_program(benchmarks):
-    from benchmarks.neurons import Seconds
-    from benchmarks.timing import Task, once
+    from benchmarks.timing import Seconds, Task, once
 
     task = Task("diehl_cook", "brian2", (250, 784, 100))
     assert once(lambda: Seconds(60.0), task)() == 60

@@ -12,7 +12,7 @@ from brian2 import ms
 from torch import Tensor
 
 from benchmarks.diehl_cook import INHIBITION, LR_PRE, NORM, V_RESET, V_THRESHOLD, Network, settings
-from benchmarks.neurons import Seconds
+from benchmarks.timing import Seconds
 
 NOTE = "several neurons may fire in a step; CPU time of the program's loop"
 REPEATED = 20  # presentations of the same spikes in a run of the program

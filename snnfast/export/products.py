@@ -104,6 +104,8 @@ def sums(layer: nn.Linear | nn.Conv2d, x: Value) -> str:
         return "float"
     q = layer.weight.flatten(1).long()
     most = torch.maximum(q.clamp(min=0).sum(1), -q.clamp(max=0).sum(1)) if x.ones else 128 * q.abs().sum(1)
+    if layer.bias is not None:
+        most = most + layer.bias.long().abs()
     return "int16_t" if bool((most < 2**15).all()) else "int32_t"
 
 

@@ -243,7 +243,7 @@ class _Layer:
         spikes, *after = neuron.function(current, **(initial | differentiable | arguments | self.leaves))
         self.end = dict(zip(neuron.states, after))
         if self.li is None:
-            self.filtered, self.end[FILTER] = spikes, spikes[-1]
+            self.filtered, self.end[FILTER] = spikes, spikes[-1] if len(x) == 1 else torch.zeros_like(q)
         else:
             self.filtered, self.end[FILTER] = ops.li(spikes, self.begin[FILTER], **self.li._arguments(spikes))
         self.states = {name: s.detach() for name, s in self.end.items()}
@@ -254,7 +254,7 @@ class _Layer:
     def learn(self, grad: Tensor) -> None:
         """Add the parameters' gradients, from the gradient ``[K, B, N]`` of ``filtered``."""
         self._carry = self._trace
-        if len(grad) == 1:  # the output is the filter's state after the call, whose trace the next call needs anyway
+        if len(grad) == 1:  # `filtered` is the filter's state after the call, whose trace the next call needs anyway
             self.carry()
             by_weight = grad[0][..., None] * self.traces[FILTER]
             by_parameter = {name: grad[0] * trace for name, trace in self.parameter_traces[FILTER].items()}
@@ -273,7 +273,7 @@ class _Layer:
             self._carry = None
 
     def _trace(self) -> None:
-        # The rest of a refractory period has no gradient.
+        # The rest of a refractory period has no gradient; nor has, in several steps, a readout without a filter.
         ends = {name: end for name, end in self.end.items() if end.requires_grad}
         found = {name: self._gradients(end, torch.ones_like(end)) for name, end in ends.items()}
         self.traces = {name: by_weight for name, (by_weight, _) in found.items()}

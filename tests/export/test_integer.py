@@ -119,6 +119,19 @@ def test_sums_of_16_bits_are_used_up_to_their_limit(tmp_path):
 
 
 @needs_compiler
+def test_a_bias_counts_for_the_bits_of_a_sum(tmp_path):
+    product = SpikeLinear(2, 2)
+    product.weight = nn.Parameter(torch.ones(2, 2, dtype=torch.int8), requires_grad=False)
+    product.bias = nn.Parameter(torch.tensor([40_000, -3], dtype=torch.int32), requires_grad=False)
+    ones = torch.ones(2, dtype=torch.int32)
+    net = nn.Sequential(Time(product), IntegerLIF(ones, 0 * ones, decay=0, v_threshold=None))
+    x = torch.ones(3, 1, 2, dtype=torch.int8)
+    snnfast.export_c(net.eval(), tmp_path)
+    same(net(x), torch.tensor([40_002, -1], dtype=torch.int32).expand(3, 1, 2))
+    same(run(tmp_path, x, 2, np.int32), net(x))
+
+
+@needs_compiler
 @pytest.mark.parametrize("pool", [nn.AvgPool2d(2), nn.AvgPool2d(3, 2, 1), nn.AdaptiveAvgPool2d(4)], ids=str)
 def test_means_of_spikes_become_sums(pool, tmp_path):
     torch.manual_seed(0)

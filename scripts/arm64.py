@@ -119,12 +119,13 @@ exec qemu-aarch64 -L {root} {root}/usr/bin/python{PYTHON} "$@"
     run("cmake", "--build", build, "--target", "_C", PYTHONPATH=site)
     package = folder / "package"
     shutil.copytree(ROOT / "snnfast", package / "snnfast", dirs_exist_ok=True)
-    shutil.copytree(ROOT / "snnfast.egg-info", package / "snnfast.egg-info", dirs_exist_ok=True)
+    run(sys.executable, "setup.py", "-q", "egg_info", "--egg-base", package)
     for other in (package / "snnfast").glob("_*.so"):
         other.unlink()
     (extension,) = build.glob("_C*.so")
     shutil.copy(extension, package / "snnfast")
-    run(python, "-c", CHECK, PYTHONPATH=f"{package}:{site}", OMP_NUM_THREADS="1")
+    # In another folder than this one, whose sources Python would import.
+    run(python, "-c", CHECK, folder=package, PYTHONPATH=f"{package}:{site}", OMP_NUM_THREADS="1")
 
 
 if __name__ == "__main__":

@@ -30,12 +30,9 @@ PAGES = [
     "docs/results.md",
     "docs/benchmarks.md",
     *(f"benchmarks/notes/{procedure['page']}.md" for procedure in PROCEDURES),
-    "benchmarks/notes/speed_neurons.md",
-    "benchmarks/notes/speed_networks.md",
-    "docs/own_neuron.md",
-    "docs/ship.md",
-    "docs/why_spikes.md",
-    *(f"docs/ops/{op}.md" for op in ("adlif", "alif", "delay", "recurrent")),
+    *map(str, sorted(path.relative_to(ROOT) for path in (ROOT / "benchmarks/notes").glob("speed_*.md"))),
+    *(f"docs/{page}.md" for page in ("coming_from_snntorch", "eventprop", "own_neuron", "ship", "why_spikes")),
+    *(f"docs/ops/{op}.md" for op in ("adlif", "alif", "delay", "recurrent", "stdp")),
 ]
 
 
@@ -111,14 +108,12 @@ def short_results() -> str:
 
 # ---- speed
 class File:
-    """Results written by ``python -m benchmarks ... --json``."""
+    """Results written by ``python -m benchmarks ... --json``, by default with one thread."""
 
-    def __init__(self, stem: str) -> None:
-        content = json.loads((ROOT / f"benchmarks/results/{stem}-cpu-1-thread.json").read_text())
+    def __init__(self, stem: str, threads: str = "1-thread") -> None:
+        content = json.loads((ROOT / f"benchmarks/results/{stem}-cpu-{threads}.json").read_text())
         self.rows, self.verdicts, machine = content["rows"], content["verdicts"], content["machine"]
-        cpu = "Intel Xeon" if "Intel" in machine["cpu"] else machine["cpu"]
-        # Older files do not name the generation of AMD's processors.
-        self.processor = f"{cpu} ({machine['isa'].replace('AVX', 'AVX-')})" if cpu == "AMD EPYC" else cpu
+        self.processor = "Intel Xeon" if "Intel" in machine["cpu"] else machine["cpu"]
         self.commit = machine["commit"].partition("+")[0][:8]
 
     @property
@@ -126,12 +121,16 @@ class File:
         """A line below a table."""
         return f"\n\nOne thread of an {self.processor}, CPU time, commit {self.commit}."
 
+    def found(self, shape: Sequence[int], implementation: str, name: str) -> list[dict[str, Any]]:
+        """Return the rows with these names."""
+        wanted = (list(shape), implementation, name)
+        return [r for r in self.rows if (r["shape"], r["implementation"], r["name"]) == wanted]
+
     def row(self, shape: Sequence[int], implementation: str, name: str) -> dict[str, Any]:
         """Return the only row with these names; ValueError if there is none."""
-        wanted = (list(shape), implementation, name)
-        found = [r for r in self.rows if (r["shape"], r["implementation"], r["name"]) == wanted]
+        found = self.found(shape, implementation, name)
         if len(found) != 1:
-            raise ValueError(f"tables: expected one row {wanted}, got {len(found)}")
+            raise ValueError(f"tables: expected one row {shape, implementation, name}, got {len(found)}")
         return found[0]
 
     def seconds(self, *row: Any) -> float:
@@ -172,7 +171,7 @@ PEERS = {**JELLY_AND_TORCH, "bindsnet": "BindsNET", "brian2": "Brian2 in C++"}
 
 def networks() -> str:
     """Return a table of training steps of whole networks, for batches and for one sample."""
-    file, name = File("network-zen3"), "training step"
+    file, name = File("network"), "training step"
     alone = [(f"{label.rpartition(' ')[0]} 1", (s[0], 1, *s[2:]), p) for label, s, p in NETWORKS]
     lines = [
         (
@@ -191,7 +190,7 @@ def networks_figure(ink: str) -> Figure:
     """Draw the same as bars with text of colour ``ink``, docs/networks-*.svg, for the first page of the site."""
     from matplotlib.figure import Figure
 
-    file, name = File("network-zen3"), "training step"
+    file, name = File("network"), "training step"
     figure = Figure(figsize=(4.2, 3.4), layout="constrained")
     axis = figure.subplots()
     for place, (label, shape, peer) in enumerate(reversed(NETWORKS)):
@@ -222,11 +221,11 @@ def speed() -> str:
     for shape in LIF_SHAPES:
         row = "forward+backward"
         others = [("tuned loop", "tuned_loop", row), ("SpikingJelly", "spikingjelly", row)]
-        add("lif-zen3", f"LIF {size(shape)}, forward and backward", shape, row, *others)
+        add("lif", f"LIF {size(shape)}, forward and backward", shape, row, *others)
     row = "training step"
     for label, shape, peer in NETWORKS:
         other = (PEERS[peer], peer, row)
-        add("network-zen3", f"training step of {label}", shape, row, other)
+        add("network", f"training step of {label}", shape, row, other)
     label, shape = "training step of SpikeLinear 1600×1024×1024, 5 % spikes", (1600, 1024, 1024)
     other = ("three dense products", "products", "products")
     add("spike-linear", label, shape, "5 %", other)
@@ -262,7 +261,7 @@ def speed() -> str:
 
 def memory() -> str:
     """Peak of a training step, bytes kept a neuron and step after the forward pass, and time, over the steps."""
-    file, step = File("memory-zen3"), "training step"
+    file, step = File("memory"), "training step"
     names = {"recomputed": "`Recomputed`", "snnfast": "plain layers", **JELLY_AND_TORCH, "jax": "XLA"}
     found = {(r["shape"][0], r["implementation"]): r for r in file.rows if r["name"] == step}
 
@@ -276,6 +275,52 @@ def memory() -> str:
 
     lines = [(f"{steps:,}", *(cell(steps, name) for name in names)) for steps in dict.fromkeys(s for s, _ in found)]
     return table(("steps", *names.values()), lines) + file.footer
+
+
+Work = tuple[Sequence[int], str]  # a shape and a pass
+
+
+def compared(stem: str, works: dict[str, Work], columns: dict[str, tuple[str, str]], fact: str = "") -> str:
+    """Return a table with a row per work: our time, its limits, and other implementations and passes.
+
+    A column is an implementation and a pass, in which ``{}`` stands for that of the row; our passes are shown as times,
+    others as multiples of ours. ``fact`` is a fact to show with them, whose first word is its unit.
+    """
+    file, lines = File(stem), []
+    limited = any(v["shape"] == list(s) and v["pass"] == name for s, name in works.values() for v in file.verdicts)
+
+    def shown(work: Work, implementation: str, name: str) -> str:
+        shape, ours = work
+        found = file.found(shape, implementation, name.format(ours))
+        if not found:
+            return ""
+        (row,) = found
+        if implementation == "snnfast":
+            text = duration(row["minimum_seconds"])
+        else:
+            text = file.ratio(shape, (implementation, row["name"]), ("snnfast", ours))
+        return f"{text}, {row['facts'][fact]:,.0f} {fact.partition(' ')[0]}" if fact else text
+
+    for label, work in works.items():
+        verdicts = [v for v in file.verdicts if (tuple(v["shape"]), v["pass"]) == work]
+        limits = [f"{v['ratio'].removesuffix(', 1 thread').replace('us ', 'µs ')}: {with_limit(v)}" for v in verdicts]
+        others = [shown(work, *column) for column in columns.values()]
+        lines.append((label, shown(work, "snnfast", "{}"), *(["<br>".join(limits)] if limited else []), *others))
+    return table(("", "snnfast", *(["limits"] if limited else []), *columns), lines) + file.footer
+
+
+def shortcuts() -> str:
+    """Return a table of multiples of our time that layers of PyTorch take, over the share of inputs that spike."""
+    file, shares = File("shortcuts"), ("1 %", "5 %", "10 %", "20 %", "30 %")
+    shapes = dict.fromkeys(tuple(r["shape"]) for r in file.rows if r["name"] in shares)
+    lines = [
+        (
+            f"{inputs} → {outputs}, {batch}",
+            *(file.ratio((batch, inputs, outputs), ("layer", p), ("snnfast", p)) for p in shares),
+        )
+        for batch, inputs, outputs in shapes
+    ]
+    return table(("Linear, batch", *(f"{p} spike" for p in shares)), lines) + file.footer
 
 
 def times(stem: str, columns: dict[str, tuple[str, str]]) -> str:
@@ -319,7 +364,7 @@ def network_steps(stem: str) -> str:
 
 def ported() -> str:
     """Return a table of training steps of networks: in a peer, ported, and written for this package."""
-    file, lines = File("network-zen3"), []
+    file, lines = File("network"), []
     for label, shape, peer in NETWORKS:
         times = [file.seconds(shape, implementation, "training step") for implementation in (peer, "ported", "snnfast")]
         ratios = f"{times[0] / times[1]:.1f}", f"{times[1] / times[2]:.2f}"
@@ -346,12 +391,12 @@ def missed_speed() -> str:
         file = File(stem := path.name.removesuffix(end))
         for v in file.verdicts:
             if v.get("kept") is False:
-                op = re.sub("-(xeon|zen3|zen5)$", "", stem)
+                op = re.sub("-(xeon|zen3)$", "", stem)
                 other, _, beside = v["ratio"].partition(" / ")
-                # "clones" and "delay / copies of x" are multiples of a copy, the others of another implementation.
-                counts = "a copy of the input" if not beside or "copies" in beside else "ours"
-                name = "snnfast" if counts != "ours" else PEERS.get(other, other.replace("_", " "))
-                times = f"{name}: {short(v['value'])} times as long as {counts}"
+                if not beside or "copies" in beside:  # "clones" and "delay / copies of x"
+                    other, beside = "snnfast", "a copy of the input"
+                name, beside = PEERS.get(other, other.replace("_", " ")), {"snnfast": "ours"}.get(beside, beside)
+                times = f"{name}: {short(v['value'])} times as long as {beside}"
                 label = f"{op}, {v['pass'].replace('+', ' and ').replace('_', ' ')}"
                 lines.append((label, size(v["shape"]), times, goal(v), file.processor, file.commit))
     return table(("what", "x", "takes", "goal", "processor", "commit"), lines)
@@ -400,6 +445,20 @@ def generated(name: str) -> str:
 
 
 FORWARD_BACKWARD = "forward+backward"
+SMALL_IMAGES = {
+    f"{size} × {size}, {channels} channels, {name.replace('+', ' and ')}": ((128, channels, size, size), name)
+    for size, channels in ((2, 512), (4, 512), (4, 256), (2, 128))
+    for name in ("forward", FORWARD_BACKWARD)
+}
+LEARNING = {f"784-{count}": ((250, 784, count), "presentation") for count in (100, 400, 1600, 6400)}
+LEARNING_COLUMNS = {
+    "one in a call": ("snnfast", "alone"),
+    "with encoding": ("snnfast", "with encoding"),
+    "without learning": ("snnfast", "without learning"),
+    "Brian2": ("brian2", "{}"),
+    "BindsNET": ("bindsnet", "{}"),
+    "reference": ("reference_loop", "{}"),
+}
 TABLES: dict[str, Callable[[], str]] = {
     "results": results,
     "missed-results": missed_results,
@@ -434,13 +493,127 @@ TABLES: dict[str, Callable[[], str]] = {
         )
         for neuron in ("adlif", "alif")
     },
-    **{stem: partial(judged, stem) for stem in ("lif-zen3", "lif-zen5", "lif-xeon")},
+    **{stem: partial(judged, stem) for stem in ("lif", "lif-zen3")},
     "memory": memory,
+    "loops": partial(
+        compared,
+        "loops",
+        {
+            label: (shape, "training step")
+            for label, shape in (
+                ("tutorial 5, 784-1000-10; 25, 128", (25, 128, 784)),
+                ("the same; 25, 4", (25, 4, 784)),
+                ("tutorial 6, 12C5-MP2-64C5-MP2-10; 25, 64", (25, 64, 1, 28, 28)),
+                ("40-64-32-5, recurrent, synaptic and leaky neurons; 100, 16", (100, 16, 40)),
+            )
+        },
+        {"snnTorch": ("snntorch", "{}"), "`sequences=False`": ("steps", "{}")},
+    ),
+    "spike-linear": partial(
+        compared,
+        "spike-linear",
+        {f"{p} % spike": ((1600, 1024, 1024), f"{p} %") for p in (2, 5, 10, 20, 30)},
+        {"three products": ("products", "products"), "input fixed": ("snnfast", "{}, input fixed")},
+    ),
+    **{
+        stem: partial(compared, stem, SMALL_IMAGES, {"`nn.Conv2d`": ("pytorch", "{}")})
+        for stem in ("patch-conv2d", "patch-conv2d-xeon")
+    },
+    "diehl-cook": partial(compared, "diehl-cook", LEARNING, LEARNING_COLUMNS),
+    "diehl-cook-conductance": partial(
+        compared,
+        "diehl-cook-conductance",
+        {f"784-{count}": ((700, 784, count), "presentation") for count in (100, 400)},
+        {"reference": ("reference_loop", "{}")},
+    ),
+    "bp-stdp": partial(
+        compared,
+        "bp-stdp-network",
+        {
+            "784-500-10, T 50, batches of 100": ((50, 100, 784, 500, 10), "fit"),
+            "784-500-10, T 20, one image at a time, changes in every step": ((20, 1, 784, 500, 10), "fit"),
+            "784-500-150-10, T 50, batches of 100": ((50, 100, 784, 500, 150, 10), "fit"),
+        },
+        {"dense products": ("products", "products"), "plain PyTorch": ("manual_loop", "{}")},
+    ),
+    "spikeprop": partial(
+        compared,
+        "spikeprop",
+        {
+            "times of 16 neurons, 50 inputs × 16 terminals, whole milliseconds, B = 128; a sample": (
+                (128, 50, 16, 16),
+                "forward",
+            ),
+            "times and gradient of weights, 785 inputs (122 fire) → 400, B = 64; a sample": (
+                (64, 785, 1, 400),
+                FORWARD_BACKWARD,
+            ),
+            "training 784-400-10, batch 32; a sample": ((32, 785, 1, 400, 10), "training"),
+            "Iris by the manual's calls, a step a flower": ((1, 50, 16, 10, 3), "Bohte.step"),
+        },
+        {
+            "product": ("product", "{}"),
+            "on a grid: products": ("matrix_products", "{}"),
+            "on a grid: reference": ("reference_loop", "{}"),
+            "plain Python": ("python_loop", "{}"),
+        },
+    ),
+    "eventprop": partial(
+        compared,
+        "eventprop",
+        {
+            "100 inputs, 100 neurons": ((64, 100, 4, 100), FORWARD_BACKWARD),
+            "700 inputs, 200 neurons": ((64, 700, 4, 200), FORWARD_BACKWARD),
+        },
+        {
+            "surrogate, 60 steps of 1 ms": ("steps_of_1_ms", "{}"),
+            "surrogate, 600 steps of 0.1 ms": ("steps_of_0.1_ms", "{}"),
+        },
+        "KB saved",
+    ),
+    "conversion": partial(
+        compared,
+        "conversion",
+        {
+            "12c5-2s-64c5-2s-10, 100": ((100, 100), "constant current"),
+            "784-1200-1200-10, 100": ((100, 100, 1200, 1200), "constant current"),
+            "784-1200-1200-10, 1": ((100, 1, 1200, 1200), "constant current"),
+        },
+        {
+            "Poisson spikes": ("snnfast", "Poisson spikes"),
+            "the ANN's forward pass": ("ann", "ann"),
+            "SpikingJelly's `ann2snn`": ("spikingjelly", "{}"),
+        },
+    ),
+    "shortcuts": shortcuts,
+    "spikenorm": partial(
+        compared,
+        "spikenorm",
+        {
+            **{f"{n} convolutions, a Linear; 10, 10": ((10, 10, n), "calibration") for n in (4, 8, 16, 32)},
+            "VGG16 on 32×32; 5, 10": ((5, 10), "calibration"),
+        },
+        {"T forward passes of the ANN": ("ann", "ann"), "restarted": ("anew", "{}")},
+    ),
+    "stdp": partial(
+        compared,
+        "stdp",
+        {
+            "784 → 400, T = 250, B = 32, every step": ((250, 32, 784, 400), "step"),
+            "one update for the sequence": ((250, 32, 784, 400), "sequence"),
+        },
+        {
+            "outer products a step and sample": ("outer_products", "{}"),
+            "SpikingJelly's `STDPLearner`": ("spikingjelly", "{}"),
+            "BindsNET's `PostPre`": ("bindsnet", "{}"),
+            "matrix products": ("matrix_products", "{}"),
+        },
+    ),
     **{f"deploy-{case}": partial(deployed, case) for case in ("mnist-1200", "qtdb", "mnist-conv", "cifar10")},
     "ported": ported,
     "own-neuron": own_neurons,
     "steps-klif": partial(generated, "klif"),
-    "network": partial(network_steps, "network-zen3"),
+    "network": partial(network_steps, "network"),
     **{f"results-{p['page']}": partial(results_of, p["rows"]) for p in PROCEDURES},
 }
 

@@ -114,6 +114,8 @@ class File:
         content = json.loads((ROOT / f"benchmarks/results/{stem}-cpu-{threads}.json").read_text())
         self.rows, self.verdicts, machine = content["rows"], content["verdicts"], content["machine"]
         self.processor = "Intel Xeon" if "Intel" in machine["cpu"] else machine["cpu"]
+        if stem.endswith("-avx2"):  # a processor with AVX-512 that is told to use AVX2
+            self.processor = self.processor.replace(")", ", AVX2 alone)")
         self.commit = machine["commit"].partition("+")[0][:8]
 
     @property
@@ -233,10 +235,8 @@ def speed() -> str:
     label = "a step of 784-256-10 as C, one sample, 13 % spikes"
     add("export-c", label, (784, 256, 10), "step", *others)
     for count in (100, 400, 1600, 6400):
-        stem = {1600: "diehl-cook", 6400: "diehl-cook-6400"}.get(count, "diehl-cook-zen3")
-        peers = ("bindsnet", "brian2") if count < 1600 else ("bindsnet",)
         label = f"an image to 784-{count} neurons that learn by STDP, 250 steps"
-        add(stem, label, (250, 784, count), "presentation", *((PEERS[p], p, "presentation") for p in peers))
+        add("diehl-cook", label, (250, 784, count), "presentation", ("BindsNET", "bindsnet", "presentation"))
     add(
         "spikeprop",
         "SpikeProp 785-400, times and gradient, a sample",
@@ -391,7 +391,7 @@ def missed_speed() -> str:
         file = File(stem := path.name.removesuffix(end))
         for v in file.verdicts:
             if v.get("kept") is False:
-                op = re.sub("-(xeon|zen3)$", "", stem)
+                op = re.sub("-(xeon|zen3|avx2)$", "", stem)
                 other, _, beside = v["ratio"].partition(" / ")
                 if not beside or "copies" in beside:  # "clones" and "delay / copies of x"
                     other, beside = "snnfast", "a copy of the input"
@@ -455,7 +455,6 @@ LEARNING_COLUMNS = {
     "one in a call": ("snnfast", "alone"),
     "with encoding": ("snnfast", "with encoding"),
     "without learning": ("snnfast", "without learning"),
-    "Brian2": ("brian2", "{}"),
     "BindsNET": ("bindsnet", "{}"),
     "reference": ("reference_loop", "{}"),
 }
@@ -493,7 +492,7 @@ TABLES: dict[str, Callable[[], str]] = {
         )
         for neuron in ("adlif", "alif")
     },
-    **{stem: partial(judged, stem) for stem in ("lif", "lif-zen3")},
+    **{stem: partial(judged, stem) for stem in ("lif", "lif-zen3", "lif-avx2")},
     "memory": memory,
     "loops": partial(
         compared,
@@ -520,6 +519,9 @@ TABLES: dict[str, Callable[[], str]] = {
         for stem in ("patch-conv2d", "patch-conv2d-xeon")
     },
     "diehl-cook": partial(compared, "diehl-cook", LEARNING, LEARNING_COLUMNS),
+    "diehl-cook-zen3": partial(
+        compared, "diehl-cook-zen3", dict(list(LEARNING.items())[:2]), LEARNING_COLUMNS | {"Brian2": ("brian2", "{}")}
+    ),
     "diehl-cook-conductance": partial(
         compared,
         "diehl-cook-conductance",
@@ -590,7 +592,7 @@ TABLES: dict[str, Callable[[], str]] = {
         compared,
         "spikenorm",
         {
-            **{f"{n} convolutions, a Linear; 10, 10": ((10, 10, n), "calibration") for n in (4, 8, 16, 32)},
+            **{f"{n} convolutions, a Linear; 10, 10": ((10, 10, n), "calibration") for n in (4, 8, 16)},
             "VGG16 on 32×32; 5, 10": ((5, 10), "calibration"),
         },
         {"T forward passes of the ANN": ("ann", "ann"), "restarted": ("anew", "{}")},

@@ -8,12 +8,14 @@ namespace snnfast {
 
 // For a dilation of 1, in float32 or float64. The table stores the weights of each input contiguously, in the order of
 // the sums: [blocks][kh][kw][C][width]. A block has kConvBlock outputs, the last block the remaining ones, rounded up
-// to kConvLine. Images are in groups, each with its own table of gradients; the tables are then summed in order.
+// to kConvLine. Gradients of weights are summed in parallel over parts of the inputs, and over groups of images where
+// inputs are few: each group has its own table of gradients, and the tables are then summed in order.
 struct SpikeConv2d {
   int64_t N, C, H, W;  // x [N, H, W, C], contiguous
   int64_t O, kh, kw, stride_h, stride_w, pad_h, pad_w, out_h,
       out_w;               // y and its gradient [N, out_h, out_w, O], contiguous
   int64_t images, groups;  // images of a group
+  int64_t parts;           // of the inputs
   Dtype dtype;
   bool whole;                            // x and weight are int8; y, bias and table are int32, as wide as the dtype
   bool turned;                           // weight is [C, O, kh, kw], flipped in rows and columns
@@ -23,11 +25,15 @@ struct SpikeConv2d {
   void *y, *table, *grad_tables, *grad_weight;
 };
 
-constexpr int64_t kConvLine = 16;    // outputs
-constexpr int64_t kConvBlock = 64;   // outputs that are summed in registers
-constexpr int64_t kConvGroups = 16;  // maximum
+constexpr int64_t kConvLine = 16;   // outputs
+constexpr int64_t kConvBlock = 64;  // outputs that are summed in registers
+constexpr int64_t kConvPart = 32;   // inputs
+constexpr int64_t kConvUnits = 16;  // maximum number of groups and parts together
 constexpr int64_t kConvPixels =
     256;  // minimum number of pixels of a group: each table of gradients is cleared and summed
+// Pixels of the images that are processed together, and so share the loads of the table: pixels of x in the forward
+// pass, of the padded gradient in the backward pass. Larger images are processed one by one.
+constexpr int64_t kConvTogether = 256;
 
 inline int64_t conv_table_size(const SpikeConv2d& a) {
   return a.kh * a.kw * a.C * ((a.O + kConvLine - 1) / kConvLine * kConvLine);
@@ -36,11 +42,31 @@ inline int64_t conv_table_size(const SpikeConv2d& a) {
 // Words of an image's bits.
 inline int64_t conv_words(const SpikeConv2d& a) { return (a.H * a.W * a.C + 63) / 64; }
 
-// Bytes of scratch memory: lists of events, and the zero-padded gradient or rows of outputs.
-inline int64_t conv_scratch(const SpikeConv2d& a) {
-  const int64_t size = a.dtype == Dtype::f64 ? 8 : 4, pixels = a.H * a.W;
-  return (a.out_h + 2 * (a.kh - 1)) * (a.out_w + 2 * (a.kw - 1)) * kConvBlock * size + pixels * a.C * (size + 4) +
-         (pixels + 1 + a.C) * 4;
+// The gradient of an image with the zeros around it that kernels reach from a pixel of x.
+inline int64_t conv_padded_h(const SpikeConv2d& a) { return a.out_h + 2 * (a.kh - 1 - a.pad_h); }
+inline int64_t conv_padded_w(const SpikeConv2d& a) { return a.out_w + 2 * (a.kw - 1 - a.pad_w); }
+inline int64_t conv_padded(const SpikeConv2d& a) { return conv_padded_h(a) * conv_padded_w(a); }
+
+inline int64_t conv_together(int64_t pixels, int64_t images) {
+  return max(min(kConvTogether / max(pixels, 1), images), 1);
+}
+inline int64_t conv_forward_images(const SpikeConv2d& a) { return conv_together(a.H * a.W, a.N); }
+inline int64_t conv_backward_images(const SpikeConv2d& a) { return conv_together(conv_padded(a), a.images); }
+
+// Bytes of the events of an image.
+inline int64_t conv_events(const SpikeConv2d& a) {
+  const int64_t pixels = a.H * a.W;
+  return (pixels * a.C * ((a.dtype == Dtype::f64 ? 8 : 4) + 4) + (pixels + 1) * 4 + 63) / 64 * 64;
+}
+
+// Bytes of scratch memory: lists of events, and the zero-padded gradients or rows of outputs.
+inline int64_t conv_forward_scratch(const SpikeConv2d& a) {
+  return conv_forward_images(a) * conv_events(a) +
+         a.kh * (a.W + a.kw - 1) * kConvLine * (a.dtype == Dtype::f64 ? 8 : 4);
+}
+inline int64_t conv_backward_scratch(const SpikeConv2d& a) {
+  return conv_backward_images(a) * (conv_events(a) + conv_padded(a) * kConvBlock * (a.dtype == Dtype::f64 ? 8 : 4)) +
+         a.C * 4;
 }
 
 // Measured costs (docs/ops/spike_conv2d.md) against a dense product, which multiplies whole lines of outputs. Events

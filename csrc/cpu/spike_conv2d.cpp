@@ -23,11 +23,12 @@ Image<T> image(const SpikeConv2d& a, int64_t n) {
   return {a.bits + n * conv_words(a), a.binary ? nullptr : static_cast<const T*>(a.x) + n * a.H * a.W * a.C};
 }
 
-// Calls found(c, value) for all nonzero channels of pixel p.
+// Calls found(c, value) for the nonzero ones of channels [begin, end) of pixel p.
 template <class T, class Found>
-inline void each_event(const SpikeConv2d& a, const Image<T>& image, int64_t p, const Found& found) {
-  for (int64_t c = 0; c < a.C; c += 64) {
-    const int64_t first = p * a.C + c, at = first & 63, n = min(a.C - c, 64);
+inline void each_event(const SpikeConv2d& a, const Image<T>& image, int64_t p, int64_t begin, int64_t end,
+                       const Found& found) {
+  for (int64_t c = begin; c < end; c += 64) {
+    const int64_t first = p * a.C + c, at = first & 63, n = min(end - c, 64);
     uint64_t bits = image.bits[first >> 6] >> at;
     if (at + n > 64) bits |= image.bits[(first >> 6) + 1] << (64 - at);
     if (n < 64) bits &= (uint64_t{1} << n) - 1;
@@ -45,23 +46,29 @@ struct Events {
   int32_t *keys, *starts;  // starts: first event of each pixel, and the end of the last
 };
 
-template <class T, class X>
-Events<T> list_events(const SpikeConv2d& a, const Image<X>& image, char* scratch) {
+template <class T>
+Events<T> events_at(const SpikeConv2d& a, char* scratch) {
   const int64_t pixels = a.H * a.W;
   Events<T> e{reinterpret_cast<T*>(scratch), nullptr, nullptr};
   e.keys = reinterpret_cast<int32_t*>(e.values + pixels * a.C);
   e.starts = e.keys + pixels * a.C;
+  return e;
+}
+
+template <class T, class X>
+void list_events(const SpikeConv2d& a, const Image<X>& image, char* scratch) {
+  const Events<T> e = events_at<T>(a, scratch);
+  const int64_t pixels = a.H * a.W;
   int32_t count = 0;
   for (int64_t p = 0; p < pixels; p++) {
     e.starts[p] = count;
     const int32_t column = static_cast<int32_t>(p % a.W * a.C);
-    each_event(a, image, p, [&](int64_t c, X value) {
+    each_event(a, image, p, 0, a.C, [&](int64_t c, X value) {
       e.keys[count] = column + static_cast<int32_t>(c);
       e.values[count++] = value;
     });
   }
   e.starts[pixels] = count;
-  return e;
 }
 
 // Outputs [o, o + 16 Lines) of an image, with their part of the table.
@@ -158,37 +165,35 @@ struct Phase {
   int64_t r, s;
 };
 
-// Events by channel. Key of an event: the row of the padded gradient that the first kernel weight of its phase meets.
+// Events of some images by channel, of `channels` channels from `first` on. Key of an event: the row of the padded
+// gradients that the first kernel weight of its phase meets.
 template <class T>
 struct ChannelEvents {
-  T *padded, *values;      // padded: [out_h + 2 (kh - 1), out_w + 2 (kw - 1), width], zeros around the gradient
-  int32_t *keys, *counts;  // keys and values have H W entries per channel
+  T *padded, *values;      // padded: [images, padded_h, padded_w, width], zeros around the gradients
+  int32_t *keys, *counts;  // keys and values have `room` entries per channel
+  int64_t room, first, channels;
 };
 
 template <class T>
-ChannelEvents<T> list_by_channel(const SpikeConv2d& a, const Image<T>& image, Phase phase, char* scratch) {
-  const int64_t pixels = a.H * a.W, padded_w = a.out_w + 2 * (a.kw - 1);
-  ChannelEvents<T> e{reinterpret_cast<T*>(scratch), nullptr, nullptr, nullptr};
-  e.values = e.padded + (a.out_h + 2 * (a.kh - 1)) * padded_w * kConvBlock;
-  e.keys = reinterpret_cast<int32_t*>(e.values + pixels * a.C);
-  e.counts = e.keys + pixels * a.C;
-  for (int64_t c = 0; c < a.C; c++) e.counts[c] = 0;
-  for (int64_t y = 0; y < a.H; y++) {
-    const int64_t below = y + a.pad_h - phase.r;
-    if (below < 0 || below % a.stride_h) continue;
-    for (int64_t x = 0; x < a.W; x++) {
-      const int64_t right = x + a.pad_w - phase.s;
-      if (right < 0 || right % a.stride_w) continue;
-      const int32_t key =
-          static_cast<int32_t>((below / a.stride_h + a.kh - 1) * padded_w + right / a.stride_w + a.kw - 1);
-      each_event(a, image, y * a.W + x, [&](int64_t c, T value) {
-        const int64_t at = c * pixels + e.counts[c]++;
-        e.keys[at] = key;
-        e.values[at] = value;
-      });
+void list_by_channel(const SpikeConv2d& a, int64_t begin, int64_t end, Phase phase, const ChannelEvents<T>& e) {
+  const int64_t padded_w = conv_padded_w(a), above = a.kh - 1 - a.pad_h, left = a.kw - 1 - a.pad_w;
+  for (int64_t c = 0; c < e.channels; c++) e.counts[c] = 0;
+  for (int64_t n = begin; n < end; n++)
+    for (int64_t y = 0; y < a.H; y++) {
+      const int64_t below = y + a.pad_h - phase.r;
+      if (below < 0 || below % a.stride_h) continue;
+      for (int64_t x = 0; x < a.W; x++) {
+        const int64_t right = x + a.pad_w - phase.s;
+        if (right < 0 || right % a.stride_w) continue;
+        const int32_t key = static_cast<int32_t>((n - begin) * conv_padded(a) +
+                                                 (below / a.stride_h + above) * padded_w + right / a.stride_w + left);
+        each_event(a, image<T>(a, n), y * a.W + x, e.first, e.first + e.channels, [&](int64_t c, T value) {
+          const int64_t at = (c - e.first) * e.room + e.counts[c - e.first]++;
+          e.keys[at] = key;
+          if (!a.binary) e.values[at] = value;
+        });
+      }
     }
-  }
-  return e;
 }
 
 // Index in the kernel of the next weight of a phase, `taps` columns on.
@@ -204,10 +209,11 @@ void sum_gradient_by(const SpikeConv2d& a, const ChannelEvents<T>& e, Phase phas
   using Loose = typename Lanes<T>::Loose;
   constexpr int64_t lanes = Lanes<T>::kCount, V = Lines * Lanes<T>::kLine, width = Lines * kConvLine;
   constexpr int64_t registers = kVectorBytes == 64 ? 24 : 12, taps = KW * V <= registers ? KW : 1;
-  const int64_t padded_w = a.out_w + 2 * (a.kw - 1);
-  for (int64_t c = 0; c < a.C; c++) {
-    const int32_t *keys = e.keys + c * a.H * a.W, count = e.counts[c];
-    const T* values = e.values + c * a.H * a.W;
+  const int64_t padded_w = conv_padded_w(a);
+  for (int64_t i = 0; i < e.channels; i++) {
+    const int64_t c = e.first + i;
+    const int32_t *keys = e.keys + i * e.room, count = e.counts[i];
+    const T* values = e.values + i * e.room;
     if (count == 0) continue;
     // With a stride, `taps` is 1.
     for (int64_t tap = phase.r * a.kw + phase.s; tap < a.kh * a.kw; tap = next_tap(a, phase, tap, taps)) {
@@ -247,21 +253,23 @@ void sum_gradient(const SpikeConv2d& a, const ChannelEvents<T>& e, Phase phase, 
   }
 }
 
-// Copies the gradient of an image; `zeros`: clears its padding first, which then persists from image to image.
+// Copies the gradients of some images; `zeros`: clears their padding first, which then persists.
 template <class T>
-void pad(const SpikeConv2d& a, const T* grad, int64_t o, int64_t width, T* padded, bool zeros) {
-  const int64_t padded_w = a.out_w + 2 * (a.kw - 1), rows = a.out_h + 2 * (a.kh - 1), outputs = min(width, a.O - o);
-  for (int64_t i = 0; i < (zeros ? rows * padded_w * width : 0); i++) padded[i] = T(0);
-  for (int64_t y = 0; y < a.out_h; y++)
-    for (int64_t x = 0; x < a.out_w; x++) {
-      const T* from = grad + (y * a.out_w + x) * a.O + o;
-      T* to = padded + ((y + a.kh - 1) * padded_w + x + a.kw - 1) * width;
-      if (outputs == width) {
-        for (int64_t i = 0; i < width; i++) to[i] = from[i];
-      } else {
-        for (int64_t i = 0; i < width; i++) to[i] = i < outputs ? from[i] : T(0);
+void pad(const SpikeConv2d& a, int64_t begin, int64_t end, int64_t o, int64_t width, T* padded, bool zeros) {
+  const int64_t padded_w = conv_padded_w(a), above = a.kh - 1 - a.pad_h, left = a.kw - 1 - a.pad_w,
+                outputs = min(width, a.O - o);
+  for (int64_t i = 0; i < (zeros ? conv_backward_images(a) * conv_padded(a) * width : 0); i++) padded[i] = T(0);
+  for (int64_t n = begin; n < end; n++)
+    for (int64_t y = 0; y < a.out_h; y++)
+      for (int64_t x = 0; x < a.out_w; x++) {
+        const T* from = static_cast<const T*>(a.grad) + ((n * a.out_h + y) * a.out_w + x) * a.O + o;
+        T* to = padded + ((n - begin) * conv_padded(a) + (y + above) * padded_w + x + left) * width;
+        if (outputs == width) {
+          for (int64_t i = 0; i < width; i++) to[i] = from[i];
+        } else {
+          for (int64_t i = 0; i < width; i++) to[i] = i < outputs ? from[i] : T(0);
+        }
       }
-    }
 }
 
 // Calls run(lines, o, offset of its part of the table) for each block of outputs.
@@ -319,43 +327,69 @@ void pack(const SpikeConv2d& a) {
 template <class T, class X = T>
 void forward_images(const SpikeConv2d& a, int64_t begin, int64_t end, char* scratch) {
   const T* table = static_cast<const T*>(a.table);
-  for (int64_t n = begin; n < end; n++) {
-    T* y = static_cast<T*>(a.y) + n * a.out_h * a.out_w * a.O;
+  T* y = static_cast<T*>(a.y);
+  const int64_t size = a.out_h * a.out_w * a.O, together = conv_forward_images(a);
+  char* ring = scratch + together * conv_events(a);
+  for (int64_t first = begin; first < end; first += together) {
+    const int64_t last = min(first + together, end);
+    const auto each_image = [&](const auto& run) {
+      for (int64_t n = first; n < last; n++) run(n, scratch + (n - first) * conv_events(a));
+    };
+    each_image([&](int64_t n, char* events) { list_events<T>(a, image<X>(a, n), events); });
     if (by_pixels(a)) {
       const auto run = a.binary ? &sum_pixels<T, true> : &sum_pixels<T, false>;
-      T* ring = reinterpret_cast<T*>(scratch);
-      run(a, list_events<T>(a, image<X>(a, n), reinterpret_cast<char*>(ring + a.kh * (a.W + a.kw - 1) * kConvLine)),
-          table, y, ring);
+      each_image([&](int64_t n, char* events) {
+        run(a, events_at<T>(a, events), table, y + n * size, reinterpret_cast<T*>(ring));
+      });
       continue;
     }
-    const Events<T> e = list_events<T>(a, image<X>(a, n), scratch);
     each_block(a, [&](int64_t lines, int64_t o, int64_t offset) {
       const auto run = SNNFAST_CONV_CHOICE(sum_image, lines, a.binary);
-      run(a, e, table + offset, o, y);
+      each_image([&](int64_t n, char* events) { run(a, events_at<T>(a, events), table + offset, o, y + n * size); });
     });
   }
 }
 
+// Images [begin, end) of a group, channels [e.first, e.first + e.channels) of its table.
 template <class T>
-void backward_groups(const SpikeConv2d& a, int64_t begin, int64_t end, char* scratch) {
-  const int64_t size = conv_table_size(a);
-  for (int64_t group = begin; group < end; group++) {
-    T* table = static_cast<T*>(a.grad_tables) + group * size;
-    for (int64_t i = 0; i < size; i++) table[i] = T(0);
-    int64_t padded_for = 0;  // lines
-    for (int64_t n = group * a.images; n < min((group + 1) * a.images, a.N); n++) {
-      for (Phase phase{0, 0}; phase.r < min(a.kh, a.stride_h); phase.r++)
-        for (phase.s = 0; phase.s < min(a.kw, a.stride_w); phase.s++) {
-          const ChannelEvents<T> e = list_by_channel(a, image<T>(a, n), phase, scratch);
-          each_block(a, [&](int64_t lines, int64_t o, int64_t offset) {
-            pad(a, static_cast<const T*>(a.grad) + n * a.out_h * a.out_w * a.O, o, lines * kConvLine, e.padded,
-                lines != padded_for);
-            padded_for = lines;
-            const auto run = SNNFAST_CONV_CHOICE(sum_gradient, lines, a.binary);
-            run(a, e, phase, table + offset);
-          });
-        }
+void backward_images(const SpikeConv2d& a, int64_t begin, int64_t end, const ChannelEvents<T>& e, T* table) {
+  each_block(a, [&](int64_t lines, int64_t, int64_t offset) {
+    const int64_t width = lines * kConvLine;
+    for (int64_t tap = 0; tap < a.kh * a.kw; tap++) {
+      T* rows = table + offset + (tap * a.C + e.first) * width;
+      for (int64_t i = 0; i < e.channels * width; i++) rows[i] = T(0);
     }
+  });
+  int64_t padded_for = 0;  // lines
+  for (int64_t first = begin, last = 0; first < end; first = last) {
+    last = min(first + conv_backward_images(a), end);
+    for (Phase phase{0, 0}; phase.r < min(a.kh, a.stride_h); phase.r++)
+      for (phase.s = 0; phase.s < min(a.kw, a.stride_w); phase.s++) {
+        list_by_channel(a, first, last, phase, e);
+        each_block(a, [&](int64_t lines, int64_t o, int64_t offset) {
+          pad(a, first, last, o, lines * kConvLine, e.padded, lines != padded_for);
+          padded_for = lines;
+          const auto run = SNNFAST_CONV_CHOICE(sum_gradient, lines, a.binary);
+          run(a, e, phase, table + offset);
+        });
+      }
+  }
+}
+
+// A unit is a part of the inputs of a group. Parts that lie side by side are one.
+template <class T>
+void backward_units(const SpikeConv2d& a, int64_t begin, int64_t end, char* scratch) {
+  const int64_t together = conv_backward_images(a);
+  ChannelEvents<T> e{};
+  e.room = together * a.H * a.W;
+  e.padded = reinterpret_cast<T*>(scratch), e.values = e.padded + together * conv_padded(a) * kConvBlock;
+  e.keys = reinterpret_cast<int32_t*>(e.values + e.room * a.C), e.counts = e.keys + e.room * a.C;
+  for (int64_t unit = begin, next = 0; unit < end; unit = next) {
+    const int64_t group = unit / a.parts, part = unit % a.parts;
+    next = min((group + 1) * a.parts, end);
+    e.first = part * kConvPart, e.channels = min((part + next - unit) * kConvPart, a.C) - e.first;
+    backward_images(a, group * a.images, min((group + 1) * a.images, a.N), e,
+                    static_cast<T*>(a.grad_tables) + group * conv_table_size(a));
   }
 }
 
@@ -383,8 +417,8 @@ void spike_conv2d_forward(const SpikeConv2d& a, int64_t begin, int64_t end, char
                           : forward_images<float>(a, begin, end, scratch);
 }
 void spike_conv2d_backward(const SpikeConv2d& a, int64_t begin, int64_t end, char* scratch) {
-  a.dtype == Dtype::f64 ? backward_groups<double>(a, begin, end, scratch)
-                        : backward_groups<float>(a, begin, end, scratch);
+  a.dtype == Dtype::f64 ? backward_units<double>(a, begin, end, scratch)
+                        : backward_units<float>(a, begin, end, scratch);
 }
 void spike_conv2d_unpack(const SpikeConv2d& a) { a.dtype == Dtype::f64 ? unpack<double>(a) : unpack<float>(a); }
 

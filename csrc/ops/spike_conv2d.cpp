@@ -74,8 +74,11 @@ SpikeConv2d sizes(const Arguments& arguments) {
                 ": an image must have fewer than 2^31 pixels, with a kernel's size around it and all channels, got ",
                 a.C, " channels of ", a.H, " x ", a.W);
   elements(kOp, {a.N, a.out_h, a.out_w, a.O});
-  elements(kOp, {kConvGroups, a.kh, a.kw, a.C, a.O + kConvLine});
-  const int64_t groups = std::clamp<int64_t>(a.N * a.H * a.W / kConvPixels, 1, kConvGroups);
+  elements(kOp, {kConvUnits, a.kh, a.kw, a.C, a.O + kConvLine});
+  // Results depend on groups, so these do not depend on the number of threads.
+  a.parts = std::max<int64_t>((a.C + kConvPart - 1) / kConvPart, 1);
+  const int64_t tables = std::max<int64_t>(kConvUnits / a.parts, 1),
+                groups = std::clamp<int64_t>(a.N * a.H * a.W / kConvPixels, 1, tables);
   a.images = std::max<int64_t>((a.N + groups - 1) / groups, 1);
   a.groups = (a.N + a.images - 1) / a.images;
   return a;
@@ -161,7 +164,7 @@ std::tuple<Tensor, Tensor, Tensor> spike_conv2d_forward(const Arguments& argumen
   cpu::spike_conv2d_pack()(a);
   parallel_for(a.N, 1, [&](int64_t begin, int64_t end) {
     cpu::spike_conv2d_forward()(a, begin, end,
-                                static_cast<char*>(thread_scratch(static_cast<size_t>(conv_scratch(a)))));
+                                static_cast<char*>(thread_scratch(static_cast<size_t>(conv_forward_scratch(a)))));
   });
   return {channels_first(y), bits, found};
 }
@@ -184,9 +187,9 @@ Tensor spike_conv2d_backward(const Arguments& arguments, Tensor bits, Tensor fou
   const Tensor tables = device.allocate(x, {a.groups, conv_table_size(a)}, x.scalar_type());
   a.x = x.const_data_ptr(), a.grad = grad.const_data_ptr();
   a.grad_tables = tables.mutable_data_ptr(), a.grad_weight = grad_weight.mutable_data_ptr();
-  parallel_for(a.groups, 1, [&](int64_t begin, int64_t end) {
+  parallel_for(a.groups * a.parts, 1, [&](int64_t begin, int64_t end) {
     cpu::spike_conv2d_backward()(a, begin, end,
-                                 static_cast<char*>(thread_scratch(static_cast<size_t>(conv_scratch(a)))));
+                                 static_cast<char*>(thread_scratch(static_cast<size_t>(conv_backward_scratch(a)))));
   });
   cpu::spike_conv2d_unpack()(a);
   return grad_weight;

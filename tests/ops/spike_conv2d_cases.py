@@ -16,7 +16,8 @@ SIZES = [  # N, C, H, W, O, kernel, padding
     (3, 16, 5, 8, 130, (2, 4), (1, 3)),
     (2, 5, 4, 4, 49, (4, 4), (0, 0)),
     (2, 3, 12, 12, 70, (3, 3), (0, 0)),
-    (50, 18, 4, 4, 20, (2, 2), (1, 0)),  # three groups of images; inputs in two parts
+    (50, 18, 4, 4, 20, (2, 2), (1, 0)),  # three groups of images; weights are copied 16 inputs at a time
+    (70, 70, 2, 2, 20, (3, 3), (1, 1)),  # 16 images together; inputs in three parts
 ]
 
 

@@ -84,7 +84,7 @@ def test_worked_by_hand():
     assert grad_x[0, 0, 0, 1] == 1 * 5 + 10 * 4 + 100 * 2 + 1000 * 1
 
 
-@pytest.mark.parametrize("size", SIZES[:3])
+@pytest.mark.parametrize("size", [*SIZES[:3], *SIZES[-2:]])
 def test_the_same_bits_from_any_number_of_threads_and_any_layout(size):
     x, weight, bias, padding = sample(size, torch.float32)
     threads, found = torch.get_num_threads(), []

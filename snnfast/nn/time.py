@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from snnfast import check, ops
@@ -63,7 +64,7 @@ class Time(nn.Module):
     - There, ``nn.BatchNorm2d`` and ``nn.BatchNorm3d`` are :func:`snnfast.ops.batch_norm`, which has no second
       derivative: channels-last PyTorch's sums have errors of 1e-5 to 1e-4.
     - There, ``nn.MaxPool2d`` and ``nn.AvgPool2d`` whose windows lie side by side are :func:`snnfast.ops.pool2d`, which
-      has no second derivative.
+      has no second derivative. Other ``nn.MaxPool2d`` save argmax indices of 16 or 32 bits, and no images.
 
     The keys of a state dict are ``layer.weight`` with one layer, and ``layer.0.weight`` and so on with several. A file
     with the other kind of keys loads, too: the one layer is the first of several, and the other way round.
@@ -215,8 +216,27 @@ def _run(layer: nn.Module, y: Tensor, steps: int) -> Tensor:
     if type(layer) is nn.MaxPool2d and y.dtype in (torch.int8, torch.uint8) and y.is_cpu and not layer.return_indices:
         # PyTorch's kernel for channels-last images counts their pixels in the 8 bits of their type.
         return layer(y.short()).to(y.dtype)  # type: ignore[no-any-return]
-    y = layer(y)
+    y = _max_pool(layer, y) if type(layer) is nn.MaxPool2d else layer(y)
     return _single(y) if type(layer) is nn.InstanceNorm2d else y
+
+
+def _max_pool(layer: nn.MaxPool2d, y: Tensor) -> Any:
+    """Pool images; for the backward pass save argmax indices in 16 or 32 bits instead of 64, and no images."""
+    differentiable = torch.is_grad_enabled() and y.requires_grad and y.is_cpu and y.is_floating_point()
+    if not differentiable or y.dim() != 4 or layer.return_indices or hooked(layer):
+        return layer(y)
+    size, stride, dtype = y.shape, y.stride(), y.dtype
+    index = torch.int16 if size[2] * size[3] < 2**15 else torch.int32
+
+    def pack(saved: Tensor) -> Tensor | None:
+        return saved.to(index) if saved.dtype == torch.int64 else None
+
+    def unpack(packed: Tensor | None) -> Tensor:
+        # PyTorch reads sizes and strides of the images, and no values.
+        return torch.empty_strided(size, stride, dtype=dtype) if packed is None else packed.long()
+
+    with saved_tensors_hooks(pack, unpack):
+        return layer(y)
 
 
 def _refused(layer: nn.Module, x: Tensor, y: Tensor, error: Exception) -> str:

@@ -136,3 +136,25 @@ def test_max_pooling_takes_images_of_more_pixels_than_8_bits_count(dtype):
     pooled = sn.Time(nn.MaxPool2d(2))(x.movedim(2, -1).contiguous().movedim(-1, 2))
     assert pooled.dtype == dtype
     assert_equal([pooled], [nn.MaxPool2d(2)(x.flatten(0, 1)).unflatten(0, (3, 2))])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("size", [(7, 9), (200, 180)])  # argmax indices of 16 and 32 bits
+def test_max_pooling_with_overlap_saves_no_images(dtype, form, size):
+    pool = nn.MaxPool2d(3, 2, 1)
+    x = torch.randint(3, (2, 4, *size)).to(dtype).contiguous(memory_format=form).requires_grad_()
+    y = pool(x)
+    grad = torch.randn_like(y)
+    want = torch.autograd.grad(y, x, grad)
+    images = x * 1
+    got = sn.Time(pool)(images[None])
+    with torch.no_grad():
+        images.zero_()  # after PyTorch's pooling an error
+    assert_equal(got[0], y)
+    assert_equal(torch.autograd.grad(got, x, grad[None]), want)
+
+
+def test_max_pooling_with_overlap_has_second_derivatives():
+    x = torch.randn(2, 1, 2, 5, 5, dtype=torch.float64, requires_grad=True)
+    torch.autograd.gradgradcheck(sn.Time(nn.MaxPool2d(3, 2, 1)), x)

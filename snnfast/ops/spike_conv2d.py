@@ -120,15 +120,23 @@ def _gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
     x_wanted, weight_wanted, bias_wanted, *_ = ctx.needs_input_grad
     call = ctx.call._replace(x=x, weight=weight)
     stride, padding = [call.stride_h, call.stride_w], [call.padding_h, call.padding_w]
-    grad_weight = None
+    grad_x = grad_weight = None
     if weight_wanted and ctx.by_events:
         kernel = torch.ops.snnfast.spike_conv2d_backward
         # with create_graph=True the kernel raises, since it has no second derivative
         grad_weight = kernel(*flatten(call), bits, found, grad)
-    grad_x = _grad_x(call, grad) if x_wanted and stride == [1, 1] else None
+    if x.shape[2:] == weight.shape[2:] and padding == [0, 0]:
+        # One output pixel: a matrix product, for which the weights are not copied.
+        rows = grad.flatten(1)
+        if x_wanted:
+            grad_x = (rows @ weight.flatten(1)).view(x.shape).contiguous(memory_format=torch.channels_last)
+        if weight_wanted and grad_weight is None:
+            grad_weight = (rows.T @ x.flatten(1)).view(weight.shape)
+    elif x_wanted and stride == [1, 1]:
+        grad_x = _grad_x(call, grad)
     # Asked for the bias, convolution_backward computes the gradient of the weight as well.
     grad_bias = grad.sum((0, 2, 3)) if bias_wanted else None
-    dense = [x_wanted and grad_x is None, weight_wanted and not ctx.by_events, False]
+    dense = [x_wanted and grad_x is None, weight_wanted and grad_weight is None, False]
     if any(dense):
         # Without the gradient of the weights only its sizes are read: it has no strides, and would be copied with grad.
         layout = layout_for(weight, x)

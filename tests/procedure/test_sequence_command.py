@@ -7,13 +7,16 @@ from functools import partial
 import command
 import pytest
 import torch
+from samples import assert_equal
 from torch.nn import functional as F  # noqa: N812
 
 import snnfast
 from snnfast.data.sequences import copy_memory
+from snnfast.nn import AdLIF
 from snnfast.papers.procedures import sequence
 from snnfast.papers.sequence.events import EventNetwork
-from snnfast.papers.sequence.procedure import cross_entropy, predicted, rows
+from snnfast.papers.sequence.procedure import cross_entropy, predicted, rows, with_other_leads
+from snnfast.reference.surrogate import resolve
 
 SMALL = {"progress": False, "echo": None, "num_steps": 12, "samples": 64, "hidden": (12,)}
 
@@ -46,6 +49,14 @@ def test_images_become_rows_or_pixels_in_one_order_for_all():
     assert permuted[0, :, 0].tolist() != list(range(784))
 
 
+def test_steepness_of_the_surrogate_gradient():
+    data = sequence.load(sequence.preset("xor", num_steps=12, samples=8))
+    for changes, alpha in (({}, 25.0), ({"alpha": 5}, 5.0), ({"surrogate": "atan"}, 2.0)):
+        network = sequence.model(sequence.preset("xor", num_steps=12, samples=8, hidden=(4,), **changes), data)
+        surrogates = [m.surrogate for m in network.modules() if isinstance(m, AdLIF)]
+        assert [resolve(s).alpha for s in surrogates] == [alpha]
+
+
 def test_answers_and_loss_of_one_and_of_several():
     logits = torch.tensor([[1.0, 3, 2], [0, -1, -2]])
     assert predicted(logits).tolist() == [1, 0]
@@ -70,7 +81,7 @@ def test_recordings_with_a_label_at_every_step(tmp_path):
         content = {"x": x.numpy(), "y": y.numpy()}
         io.savemat(tmp_path / f"QTDB_{part}.mat", content)
     where = {"root": tmp_path, "progress": False, "echo": None}
-    more = {"hidden": (24,), "batch_size": 8, "lr": 0.02}
+    more = {"hidden": (24,), "batch_size": 8, "lr": 0.02, "leads": 0.0}
     result = sequence("qtdb", out=tmp_path / "run", epochs=8, **more, **where)
     assert result.accuracy > 0.5  # chance is a sixth
     assert (tmp_path / "run" / "sample.png").is_file()
@@ -81,9 +92,23 @@ def test_recordings_with_a_label_at_every_step(tmp_path):
     assert right == pytest.approx(result.accuracy)
     assert trained.names(found[0, :2]).split()[0] in snnfast.data.QTDB_CLASSES
     data = sequence.load(sequence.preset("qtdb", validate=True), tmp_path)
-    assert [len(part[0]) for part in (data.train, data.held_out)] == [44, 4]
+    whole, _ = snnfast.data.qtdb(tmp_path)
+    assert_equal(data.held_out[0], whole[[0, 1, 23, 24, 46, 47]])
+    assert len(data.train[0]) == 42
     with pytest.raises(ValueError, match="sequence: qtdb needs its folder"):
         sequence("qtdb")
+
+
+def test_leads_are_exchanged_and_inverted():
+    x = torch.tensor([1, 2, 3, 4]).expand(4000, 5, 4)
+    torch.manual_seed(0)
+    found, counts = with_other_leads(x, 0.5).unique(dim=0, return_counts=True)
+    assert_equal(found, found[:, :1].expand_as(found))
+    shares = dict(zip(map(tuple, found[:, 0].tolist()), (counts / 4000).tolist()))
+    expected = {(1, 2, 3, 4): 9, (2, 1, 3, 4): 3, (1, 2, 4, 3): 3, (2, 1, 4, 3): 1}
+    expected |= {(*leads[2:], *leads[:2]): weight for leads, weight in expected.items()}
+    assert shares == {leads: pytest.approx(weight / 32, abs=0.03) for leads, weight in expected.items()}
+    assert_equal(with_other_leads(x, 0.0), x)
 
 
 def test_eprop_learns_and_goes_on_bit_for_bit(tmp_path):
@@ -163,6 +188,7 @@ def test_learns_delayed_xor_of_few_steps():
         ({"tau": 5.0}, "tau is for lif, alif and events, got adlif"),
         ({"dataset": "copy", "readout": "mean"}, "readout is for tasks with one answer, got copy"),
         ({"dataset": "mine.npz", "num_steps": 50}, "num_steps is for generated sequences, adding"),
+        ({"leads": 0.5}, "leads is for qtdb, got adding"),
         ({"dataset": "smnist", "samples": 9}, "samples is for generated sequences, .*, got smnist"),
     ],
 )

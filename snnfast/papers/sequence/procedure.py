@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,10 +14,11 @@ from torch.nn import functional as F  # noqa: N812
 
 from snnfast import data as sets
 from snnfast.data.sequences import TASKS, Task, binary_adding, copy_memory, delayed_xor
-from snnfast.data.splits import permutation, train_or_val
+from snnfast.data.splits import permutation
 from snnfast.learning import EProp
 from snnfast.nn import calibrate_
 from snnfast.nn.loss import ce_steps
+from snnfast.reference.surrogate import Surrogate
 from snnfast.train import Run, Step, descend
 from snnfast.train.runs import images, samples
 from snnfast.train.runs.figures import Draw
@@ -75,11 +77,18 @@ class SequenceSettings(FoldedSettings):
     )
     tau_out: float = option(5.0, "Time constant of the readout, in steps.", least=1)
     surrogate: str = option("fast_sigmoid", "Surrogate gradient of the spikes.", choices=SURROGATES)
+    alpha: float | None = option(None, "Steepness of the surrogate gradient; default: the surrogate's own.", above=0)
     gain: float | None = option(
         None,
         "Factor on the initial input weights of every layer of neurons; default: so that each layer fires at a tenth "
         "of the steps.",
         above=0,
+    )
+    leads: float = option(
+        0.0,
+        "Augmentation of qtdb: exchange the two leads in this share of the sequences; invert a lead in half as many.",
+        least=0,
+        most=1,
     )
     epochs: int = option(50, "Epochs; also the length of the learning rate's cosine.", least=0)
     batch_size: int = option(64, "Sequences in each step.", least=1)
@@ -104,6 +113,7 @@ class SequenceSettings(FoldedSettings):
         one_answer = self.dataset not in ("copy", "qtdb")
         self._only("readout", one_answer, "tasks with one answer", self.dataset)
         self._only("folds", self.dataset == "nmnist", "nmnist", self.dataset)
+        self._only("leads", self.dataset == "qtdb", "qtdb", self.dataset)
         self._only("max_delay", self.recurrent, "recurrent layers", "recurrent=False")
         self._only("max_delay", self.rule == "bptt", "bptt", self.rule)
         self._only("spikes_adapt", self.neuron == "adlif", "adlif", self.neuron)
@@ -114,7 +124,7 @@ class SequenceSettings(FoldedSettings):
                 raise ValueError(
                     f"sequence: neurons events are for frames of events, such as nmnist, not {self.dataset}"
                 )
-            for name in ("max_delay", "rule", "tau_out", "surrogate", "gain"):
+            for name in ("max_delay", "rule", "tau_out", "surrogate", "alpha", "gain"):
                 self._only(name, False, f"neurons that run in steps, {', '.join(NEURONS)}", self.neuron)
             if self.readout == "last":
                 raise ValueError("sequence: neurons events take readout mean or max, got last")
@@ -190,13 +200,14 @@ class Sequence(Procedure[SequenceSettings]):
             "tau",
             "omega",
             "tau_out",
-            "surrogate",
         )
+        surrogate = settings.surrogate
         network = SequenceNetwork(
             task.in_features,
             settings.hidden,
             task.classes,
             outputs=task.outputs,
+            surrogate=surrogate if settings.alpha is None else Surrogate(surrogate, settings.alpha),
             gain=settings.gain or 1.0,
             **{name: getattr(settings, name) for name in names},
         ).to(data.device)
@@ -219,6 +230,7 @@ class Sequence(Procedure[SequenceSettings]):
         return {
             "batch_size": settings.batch_size,
             "loss": loss,
+            "augment": partial(with_other_leads, share=settings.leads) if settings.leads else None,
             "step": eprop(run, loss, settings) if settings.rule == "eprop" else None,
             "clip": settings.clip,
             "calibrate": None,  # done by `model`, unless the gain is set
@@ -259,9 +271,9 @@ CHOSEN: dict[str, dict[str, Any]] = {
     "psmnist": {"hidden": (64, 212, 212), "readout": "mean", "epochs": 27, "batch_size": 8, "lr": 0.012, "gain": 40.0},
     "psmnist brf": {
         **{"hidden": (256,), "omega": (15.0, 85.0), "readout": "mean", "tau_out": 20.0, "gain": 60.0},
-        **{"epochs": 24, "batch_size": 8, "lr": 0.03},
+        **{"epochs": 30, "batch_size": 8, "lr": 0.03, "alpha": 5.0},
     },
-    "qtdb": {"hidden": (100,), "epochs": 40, "batch_size": 4, "lr": 0.04},
+    "qtdb": {"hidden": (100,), "epochs": 40, "batch_size": 4, "lr": 0.04, "alpha": 5.0, "leads": 0.5},
     "nmnist events": {"hidden": (128,), "recurrent": False, "readout": "mean", "epochs": 10, "batch_size": 32},
     "nmnist": {"hidden": (256,), "recurrent": False, "readout": "mean", "epochs": 20, "batch_size": 32, "lr": 0.03},
 }
@@ -283,12 +295,33 @@ def rows(dataset: str, x: Tensor) -> Tensor:
 
 
 def qtdb(settings: SequenceSettings, root: Path) -> tuple[Part, Part]:
-    """Return the heartbeats of a run; validation takes a twelfth of the training part."""
-    whole = sets.qtdb(root)
+    """Return the heartbeats of a run.
+
+    Some eight consecutive sequences are of one patient, and the test part has other patients than the training part.
+    Validation therefore takes three stretches of the training part, each a twentieth of it.
+    """
+    x, labels = sets.qtdb(root)
     if not settings.validate:
-        return whole, sets.qtdb(root, train=False)
-    train, held_out = (torch.from_numpy(train_or_val("qtdb", split, len(whole[0]), 0)) for split in settings.splits)
-    return (whole[0][train], whole[1][train]), (whole[0][held_out], whole[1][held_out])
+        return (x, labels), sets.qtdb(root, train=False)
+    n, size = len(x), len(x) // 20
+    if not size:
+        raise ValueError(f"qtdb: validation takes three twentieths of the training part, 20 sequences or more, got {n}")
+    held_out = torch.zeros(n, dtype=torch.bool)
+    for start in (0, (n - size) // 2, n - size):
+        held_out[start : start + size] = True
+    return (x[~held_out], labels[~held_out]), (x[held_out], labels[held_out])
+
+
+def with_other_leads(x: Tensor, share: float) -> Tensor:
+    """Exchange the leads in ``share`` of the electrocardiograms ``[B, T, 4]``, and invert each lead in half as many.
+
+    The channels are rises and falls of the first lead, then of the second one.
+    """
+    leads = x.unflatten(2, (2, 2))
+    exchanged = torch.rand(len(x), 1, 1, 1, device=x.device) < share
+    inverted = torch.rand(len(x), 1, 2, 1, device=x.device) < share / 2
+    leads = torch.where(exchanged, leads.flip(2), leads)
+    return torch.where(inverted, leads.flip(3), leads).flatten(2)
 
 
 def nmnist(settings: SequenceSettings, root: Path) -> tuple[Part, Part]:

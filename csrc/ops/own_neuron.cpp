@@ -43,43 +43,38 @@ Function checked(Function function, const std::string& name) {
   return function;
 }
 
-// Arguments of a call, checked against the kernel.
-NeuronCall call_with(const OwnKernel& kernel, const std::string& name, const Tensors& inputs, const Tensors& states,
-                     const std::vector<double>& numbers, const Tensors& parameters, int64_t outputs) {
-  SNNFAST_CHECK(!inputs.empty(), kName, ": expected at least one input, got none");
+// Arguments of both passes. States: none, at rest, or all. Weight: for recurrent neurons, else none.
+#define SNNFAST_OWN_NEURON_ARGUMENTS(FIELD) \
+  FIELD(std::string, kernel)                \
+  FIELD(std::vector<double>, numbers)       \
+  FIELD(bool, return_v_seq)                 \
+  FIELD(Optional, weight)                   \
+  FIELD(Optional, past) FIELD(Optional, delay) FIELD(Tensors, inputs) FIELD(Tensors, states) FIELD(Tensors, parameters)
+SNNFAST_ARGUMENTS(OwnNeuronArguments, SNNFAST_OWN_NEURON_ARGUMENTS)
+
+// The call, checked against the kernel.
+NeuronCall call_with(const OwnKernel& kernel, const OwnNeuronArguments& a) {
+  SNNFAST_CHECK(!a.inputs.empty(), kName, ": expected at least one input, got none");
   const NeuronSizes& sizes = kernel.sizes;
-  const int64_t more_inputs = static_cast<int64_t>(inputs.size()) - 1;
-  SNNFAST_CHECK(more_inputs == sizes.first_output - sizes.first_input &&
-                    outputs - 1 == sizes.states - sizes.first_output && sizes.states <= AnyNeuron::kStates,
-                kName, ": ", inputs.size(), " inputs and ", outputs, " outputs do not fit the kernel ", name);
-  const Tensor& x = inputs[0];
+  SNNFAST_CHECK(static_cast<int32_t>(a.inputs.size()) - 1 == sizes.first_output - sizes.first_input &&
+                    sizes.states <= AnyNeuron::kStates,
+                kName, ": ", a.inputs.size(), " inputs do not fit the kernel ", a.kernel);
+  const Tensor& x = a.inputs[0];
   const Dtype dtype = dtype_of(kName, "x", x), state = dtype == Dtype::f64 ? dtype : Dtype::f32;
-  SNNFAST_CHECK(kernel.dtype == (kernel.launches() ? dtype : state), kName, ": the kernel ", name, " is not for x in ",
-                text_of(x.scalar_type()));
-  SNNFAST_CHECK(states.empty() || static_cast<int32_t>(states.size()) == sizes.first_input, kName, ": expected ",
-                sizes.first_input, " states or none, got ", states.size());
-  const size_t count = numbers.size() + parameters.size();
+  SNNFAST_CHECK(kernel.dtype == (kernel.launches() ? dtype : state), kName, ": the kernel ", a.kernel,
+                " is not for x in ", text_of(x.scalar_type()));
+  SNNFAST_CHECK(a.states.empty() || static_cast<int32_t>(a.states.size()) == sizes.first_input, kName, ": expected ",
+                sizes.first_input, " states or none, got ", a.states.size());
+  const size_t count = a.numbers.size() + a.parameters.size();
   SNNFAST_CHECK(static_cast<int32_t>(std::max<size_t>(count, 1)) == sizes.params, kName, ": expected ", sizes.params,
                 " parameters, got ", count);
-  NeuronCall call{kName, x, sizes, Tensors(inputs.begin() + 1, inputs.end()), outputs - 1};
-  for (const Tensor& t : states) call.states.push_back({"a state", t});
-  for (const double number : numbers) call.parameters.push_back({"a parameter", {number, std::nullopt}});
-  for (const Tensor& t : parameters) call.parameters.push_back({"a parameter", {0., t}});
+  NeuronCall call{kName, x, sizes, Tensors(a.inputs.begin() + 1, a.inputs.end()), sizes.states - sizes.first_output};
+  for (size_t k = 0; k < static_cast<size_t>(sizes.first_input); k++)
+    call.states.push_back({"a state", a.states.empty() ? Optional() : a.states[k]});
+  for (const double number : a.numbers) call.parameters.push_back({"a parameter", {number, std::nullopt}});
+  for (const Tensor& t : a.parameters) call.parameters.push_back({"a parameter", {0., t}});
+  call.return_v_seq = a.return_v_seq;
   return call;
-}
-
-// A gradient without elements is 0.
-NeuronGradients gradients_of(const Tensor& checkpoints, int64_t checkpoint_every, const Tensors& grads) {
-  NeuronGradients gradients{checkpoints, checkpoint_every, true, {}};
-  for (const Tensor& t : grads) gradients.grads.push_back(t.numel() ? Optional(t) : Optional());
-  return gradients;
-}
-
-// Removes the gradients of numbers, which are empty.
-Tensors without_numbers(Tensors grads, size_t inputs, size_t states, size_t numbers) {
-  const auto first = grads.begin() + static_cast<int64_t>(inputs + states);
-  grads.erase(first, first + static_cast<int64_t>(numbers));
-  return grads;
 }
 
 // Kernel for the device, `cpu` or `cuda`.
@@ -110,70 +105,49 @@ auto recurrent_on(const void* neuron, OnCuda cuda, const std::string& name) {
 }
 
 template <class Device>
-Tensors forward(std::string name, Tensors inputs, Tensors states, std::vector<double> numbers, Tensors parameters,
-                int64_t outputs, bool return_v_seq, int64_t checkpoint_every) {
-  const OwnKernel& kernel = kernel_of(name);
-  NeuronCall call = call_with(kernel, name, inputs, states, numbers, parameters, outputs);
-  call.return_v_seq = return_v_seq;
-  return neuron_forward<Device>(call, checkpoint_every, on<Device>(kernel.forward, kernel.launch_forward, name));
+Tensors forward(const OwnNeuronArguments& a, int64_t checkpoint_every) {
+  const OwnKernel& kernel = kernel_of(a.kernel);
+  const NeuronCall call = call_with(kernel, a);
+  if (!a.weight)
+    return neuron_forward<Device>(call, checkpoint_every, on<Device>(kernel.forward, kernel.launch_forward, a.kernel));
+  return recurrent_forward<Device>(
+      call, {*a.weight, a.past, a.delay}, checkpoint_every,
+      recurrent_on<Device>(kernel.recurrent_forward, kernel.launch_recurrent_forward, a.kernel));
 }
 
+// Gradients of inputs, states and parameters, then of weight, past and delay. A gradient without elements is 0, and the
+// result for numbers, and for what is not passed, is without elements.
 template <class Device>
-Tensors backward(std::string name, Tensors inputs, Tensors states, std::vector<double> numbers, Tensors parameters,
-                 int64_t outputs, Tensor checkpoints, int64_t checkpoint_every, Tensors grads) {
-  const OwnKernel& kernel = kernel_of(name);
-  const NeuronCall call = call_with(kernel, name, inputs, states, numbers, parameters, outputs);
-  return without_numbers(neuron_backward<Device>(call, gradients_of(checkpoints, checkpoint_every, grads),
-                                                 on<Device>(kernel.backward, kernel.launch_backward, name)),
-                         inputs.size(), states.size(), numbers.size());
-}
-
-template <class Device>
-Tensors recurrent_forward(std::string name, Tensor x, Tensors states, std::vector<double> numbers, Tensors parameters,
-                          bool return_v_seq, Tensor weight, Optional past, Optional delay, int64_t checkpoint_every) {
-  const OwnKernel& kernel = kernel_of(name);
-  NeuronCall call = call_with(kernel, name, {x}, states, numbers, parameters, 1);
-  call.return_v_seq = return_v_seq;
-  const auto run = recurrent_on<Device>(kernel.recurrent_forward, kernel.launch_recurrent_forward, name);
-  return recurrent_forward<Device>(call, {weight, past, delay}, checkpoint_every, run);
-}
-
-// Gradients of x, states and parameters, then of weight, past and delay; the last two are empty without past or delay.
-template <class Device>
-Tensors recurrent_backward(std::string name, Tensor x, Tensors states, std::vector<double> numbers, Tensors parameters,
-                           Tensor weight, Optional past, Optional delay, Tensor spikes, Tensor checkpoints,
-                           int64_t checkpoint_every, Tensors grads) {
-  const OwnKernel& kernel = kernel_of(name);
-  const NeuronCall call = call_with(kernel, name, {x}, states, numbers, parameters, 1);
-  const auto run = recurrent_on<Device>(kernel.recurrent_backward, kernel.launch_recurrent_backward, name);
-  return without_numbers(recurrent_backward<Device>(call, {weight, past, delay}, spikes,
-                                                    gradients_of(checkpoints, checkpoint_every, grads), run),
-                         1, states.size(), numbers.size());
+Tensors backward(const OwnNeuronArguments& a, Optional spikes, bool x_repeats, Tensor checkpoints,
+                 int64_t checkpoint_every, bool state_needed, Tensors grads) {
+  const OwnKernel& kernel = kernel_of(a.kernel);
+  const NeuronCall call = call_with(kernel, a);
+  SNNFAST_CHECK(!x_repeats || (a.inputs.size() == 1 && !a.weight), kName,
+                ": x_repeats must be false for several inputs and for recurrent neurons, got true");
+  NeuronGradients gradients{checkpoints, checkpoint_every, state_needed, {}, x_repeats};
+  for (const Tensor& t : grads) gradients.grads.push_back(t.numel() ? Optional(t) : Optional());
+  if (!a.weight)
+    return neuron_backward<Device>(call, gradients, on<Device>(kernel.backward, kernel.launch_backward, a.kernel));
+  SNNFAST_CHECK(spikes, kName, ": the gradient of recurrent neurons needs their spikes, got none");
+  return recurrent_backward<Device>(
+      call, {*a.weight, a.past, a.delay}, *spikes, gradients,
+      recurrent_on<Device>(kernel.recurrent_backward, kernel.launch_recurrent_backward, a.kernel));
 }
 
 template <class Library>
 void schemas(Library& m) {
+  m.def(schema<OwnNeuronArguments>("own_neuron_forward", "Tensor[]", "int checkpoint_every").c_str());
   m.def(
-      "own_neuron_forward(str kernel, Tensor[] inputs, Tensor[] states, float[] numbers, Tensor[] parameters, int "
-      "outputs, bool return_v_seq, int checkpoint_every) -> Tensor[]");
-  m.def(
-      "own_neuron_backward(str kernel, Tensor[] inputs, Tensor[] states, float[] numbers, Tensor[] parameters, int "
-      "outputs, Tensor checkpoints, int checkpoint_every, Tensor[] grads) -> Tensor[]");
-  m.def(
-      "own_recurrent_forward(str kernel, Tensor x, Tensor[] states, float[] numbers, Tensor[] parameters, bool "
-      "return_v_seq, Tensor weight, Tensor? past, Tensor? delay, int checkpoint_every) -> Tensor[]");
-  m.def(
-      "own_recurrent_backward(str kernel, Tensor x, Tensor[] states, float[] numbers, Tensor[] parameters, Tensor "
-      "weight, Tensor? past, Tensor? delay, Tensor spikes, Tensor checkpoints, int checkpoint_every, Tensor[] grads) "
-      "-> Tensor[]");
+      schema<OwnNeuronArguments>(
+          "own_neuron_backward", "Tensor[]",
+          "Tensor? spikes, bool x_repeats, Tensor checkpoints, int checkpoint_every, bool state_needed, Tensor[] grads")
+          .c_str());
 }
 
 template <class Device, class Library>
 void implementations(Library& m) {
-  m.impl("own_neuron_forward", TORCH_BOX(&forward<Device>));
-  m.impl("own_neuron_backward", TORCH_BOX(&backward<Device>));
-  m.impl("own_recurrent_forward", TORCH_BOX(&recurrent_forward<Device>));
-  m.impl("own_recurrent_backward", TORCH_BOX(&recurrent_backward<Device>));
+  m.impl("own_neuron_forward", SNNFAST_BOX(OwnNeuronArguments, forward<Device>));
+  m.impl("own_neuron_backward", SNNFAST_BOX(OwnNeuronArguments, backward<Device>));
 }
 
 }  // namespace

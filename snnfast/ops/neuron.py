@@ -1,8 +1,7 @@
-"""Dispatch of neurons to their kernels ``<op>_forward`` and ``<op>_backward``: layout, autograd, fakes and vmap."""
+"""Dispatch of neurons, built in or compiled at run time, to their kernels: layout, autograd, fakes and vmap."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from snnfast import backend, reference
 from snnfast.check import state_dtype
-from snnfast.reference.call import Op, Parameter, extended, fields_of_kind, flatten, positions, public, unflatten
+from snnfast.reference.call import Op, Parameter, fields_of_kind, flatten, positions, public
 from snnfast.reference.neuron_arguments import NEURONS, calls_of, result_of
 from snnfast.reference.recurrent import FIELDS, recurrent_of
 
@@ -28,58 +27,85 @@ NO_SECOND = "the surrogate gradient has none"
 
 # Window of a pooling: rows, columns, and True for an average.
 Window = tuple[int, int, bool]
-WINDOW = {"kernel_h": int, "kernel_w": int, "average": bool}
 
 P = ParamSpec("P")
 
 
-class _Variant:
-    """Structure of a neuron's call type, looked up once.
+class Kind:
+    """Structure of the calls of a kernel, looked up once.
+
+    A call is a list of plain arguments, each at its position; a tensor that is not passed is None.
 
     Attributes:
-        call: the call type.
-        stem: common part of its kernels' names; ends with the name of the module that defines the call.
-        states, params: the names of its states and parameters.
-        more: the names of its other tensors, if the neurons are recurrent: their backward kernels also take the spikes.
-        at: position of a field among the plain arguments; of a parameter, that of its tensor.
-        parameters: positions of the parameters' tensors.
-        gradient: index of the gradient among the outputs of the backward kernel, by position of the plain argument.
+        stem: name of the op in errors of raw calls.
+        forward, backward: names of the operators.
+        inputs, states, parameters, more: positions of the tensors with a time dimension, of the states, of the
+            parameters that may be tensors, and of the other tensors, if the neurons are recurrent: their backward
+            kernels also take the spikes.
+        x: position of the first input.
+        results: position of the tensor of each gradient that the backward kernel returns; None: of a number.
+        gradient: index among these, by position.
+        size: number of plain arguments.
+        flags: position of the flag that requests an output, a state, or the membranes; None: always returned.
+        outputs: number of outputs besides states and membranes.
+        rows: number of values of a neuron in a checkpoint.
+        checkpoint_every: steps between checkpoints; 0: as in :data:`CHECKPOINT_EVERY`.
         pooled: whether the kernels pool the spikes. Such kernels also take the window. Instead of membranes they
             return the argmax indices, which the backward kernel takes.
     """
 
+    stem: str
+    size: int
+    flags: tuple[int | None, ...]
+    checkpoint_every = 0
+    pooled = False
+
+    def __init__(self, operator: str, *places: Sequence[int], numbers: int = 0) -> None:
+        self.forward, self.backward = f"{operator}_forward", f"{operator}_backward"
+        self.inputs, self.states, self.parameters, self.more = places
+        self.x = self.inputs[0]
+        self.results = (*self.inputs, *self.states, *(None,) * numbers, *self.parameters, *self.more)
+        self.gradient = {place: k for k, place in enumerate(self.results) if place is not None}
+        self.outputs = len(self.flags) - len(self.states) - 1
+        self.rows = len(self.states) + len(self.inputs) - 1 + self.outputs - 1
+
+    def packed(self, flat: Sequence[Any]) -> Sequence[Any]:
+        """Return the first arguments of the operators from the plain arguments."""
+        return flat
+
+    def packed_backward(
+        self, flat: list[Any], extra: Tensor | None, x_repeats: bool, last: tuple[Any, ...], grads: list[Tensor | None]
+    ) -> Sequence[Any]:
+        """Return the arguments of the backward operator; ``last``: checkpoints, their distance, ``state_needed``."""
+        extras = (extra,) if self.more else (extra, x_repeats) if self.pooled else (x_repeats,)
+        return (*flat, *extras, *last, *grads)
+
+    def unpacked(self, arguments: Sequence[Any]) -> list[Any]:
+        """Return the plain arguments from the arguments of an operator."""
+        return list(arguments[: self.size])
+
+
+class _Variant(Kind):
+    """Structure of a neuron's call type.
+
+    Attributes:
+        call: the call type.
+    """
+
     def __init__(self, call: Any, *, pooled: bool = False) -> None:
-        self.call, self.at, self.pooled = call, positions(call), pooled
+        self.call, self.pooled, at = call, pooled, positions(call)
         neuron = getattr(call, "neuron", call)
         recurrent = "" if neuron is call else "recurrent_"
         refractory = "refractory_" if "refractory" in neuron._fields else ""
+        # Ends with the name of the module that defines the call.
         self.stem = "pooled_" * pooled + recurrent + refractory + neuron.__module__.rpartition(".")[2]
-        self.states = fields_of_kind(neuron, Tensor | None)
-        self.params = fields_of_kind(neuron, Parameter)
-        self.more = tuple(FIELDS) if recurrent else ()
-        self.at |= {name: self.at[name] + 1 for name in self.params}
-        self.parameters = {self.at[name] for name in self.params}
-        self.neurons = self.states + self.params
-        tensors = ("x", *self.neurons, *self.more)
-        self.gradient = {self.at[name]: k for k, name in enumerate(tensors)}
-        self.forward, self.backward = f"{self.stem}_forward", f"{self.stem}_backward"
-
-    @functools.cached_property
-    def forward_call(self) -> Any:
-        """The type of a call with all arguments of the forward kernel."""
-        fields = (WINDOW if self.pooled else {}) | {"checkpoint_every": int}
-        return extended(self.call, f"Forward{self.call.__name__}", fields)
-
-    @functools.cached_property
-    def backward_call(self) -> Any:
-        """The type of a call with all arguments of the backward kernel."""
-        places = WINDOW | {"places": Tensor} if self.pooled else {}
-        fields = {
-            **({"spikes": Tensor} if self.more else {**places, "x_repeats": bool}),
-            **{"checkpoints": Tensor, "checkpoint_every": int, "state_needed": bool},
-            **{f"grad_{name}": Tensor | None for name in ("spikes", *self.states, "v_seq")},
-        }
-        return extended(self.call, f"Backward{self.call.__name__}", fields)
+        states = [at[name] for name in fields_of_kind(neuron, Tensor | None)]
+        params = [at[name] + 1 for name in fields_of_kind(neuron, Parameter)]  # after the number
+        more = [at[name] for name in FIELDS] if recurrent else []
+        fires, return_state, return_v_seq = (at[f] for f in ("fires", "return_state", "return_v_seq"))
+        self.flags = fires, *(return_state,) * len(states), return_v_seq
+        self.size = sum(kind.size for kind in call.kinds) + 3 * pooled
+        super().__init__(self.stem, [at["x"]], states, params, more)
 
 
 _CHANNELS_LAST = [0, 1, 3, 4, 2]  # of [T, B, C, H, W]
@@ -97,7 +123,7 @@ def with_kernels(check: Callable[P, Any]) -> Op[P, tuple[Tensor, ...]]:
 
     def run(op: str, call: Any) -> Any:
         kernels = backend.library(op, call.x, call.surrogate)
-        outputs = equation(call) if kernels is None else _scan(kernels, op, _KINDS[type(call)], call)
+        outputs = equation(call) if kernels is None else scan(kernels, op, _KINDS[type(call)], flatten(call))
         return result_of(call, outputs)
 
     return public(check, run, "snnfast.ops")
@@ -109,21 +135,20 @@ def pooled(op: str, call: Any, window: Window) -> Any:
     Return None where neuron and pooling have to run one after the other: the kernels need images that the kernels of
     :func:`snnfast.ops.pool2d` accept, and parameters that are the same for all images.
     """
-    x, kind = call.x, _POOLED[type(call)]
-    params = (getattr(call, name) for name in kind.params)
+    x, kind, flat = call.x, _POOLED[type(call)], flatten(call)
+    params = (flat[place] for place in kind.parameters)
     shared = all(
-        not isinstance(p, Tensor) or p.shape == x.shape[2:] or (p.dim() < 4 and sum(size != 1 for size in p.shape) < 2)
-        for p in params
+        p is None or p.shape == x.shape[2:] or (p.dim() < 4 and sum(n != 1 for n in p.shape) < 2) for p in params
     )
     kernels = backend.library(op, x, call.surrogate)
     if not shared or kernels is not torch.ops.snnfast or not has_kernel(x[0], *window):
         return None
-    return result_of(call, _scan(kernels, op, kind, call, window))
+    return result_of(call, scan(kernels, op, kind, [*flat, *window]))
 
 
-def _scan(kernels: Any, op: str, kind: _Variant, call: Any, window: Window | tuple[()] = ()) -> tuple[Tensor, ...]:
-    """Return spikes, or pooled spikes, states and membranes; results that the call does not return are empty."""
-    x, flat = call.x, flatten(call)
+def scan(kernels: Any, op: str, kind: Kind, flat: list[Any]) -> tuple[Tensor, ...]:
+    """Return outputs, or pooled spikes, states and membranes of a call; those that it does not return are empty."""
+    x = flat[kind.x]
     tensors = {place: flat[place] for place in kind.gradient if flat[place] is not None}
     refuse_transforms(op, tensors.values())
     order = _CHANNELS_LAST if kind.pooled else None if kind.more else dense_order(x)
@@ -131,42 +156,37 @@ def _scan(kernels: Any, op: str, kind: _Variant, call: Any, window: Window | tup
         _lay_out(tensors, kind, order)
         for place, tensor in tensors.items():
             flat[place] = tensor
-    flat += window
     if not wants_gradient(tensors.values()):
-        outputs = below_autograd(getattr(kernels, kind.forward), *flat, 0)
+        outputs = below_autograd(getattr(kernels, kind.forward), *kind.packed(flat), 0)
     else:
         on_cpu = kernels is torch.ops.snnfast and x.is_cpu
-        every = CHECKPOINT_EVERY["cpu" if on_cpu else "cuda"]
+        every = kind.checkpoint_every or CHECKPOINT_EVERY["cpu" if on_cpu else "cuda"]
         if traced():
             # The number of checkpoints would tie a program to a sequence length, and to a gradient: it saves none.
             compiling, exporting = torch.compiler.is_compiling(), torch.compiler.is_exporting()
             every = 0 if exporting or (not compiling and torch._C._is_tracing()) else every
-            outputs = getattr(kernels, kind.forward)(*flat, every)
+            outputs = getattr(kernels, kind.forward)(*kind.packed(flat), every)
         else:
-            again = on_cpu and not kind.more and repeats(x)
+            again = on_cpu and not kind.more and len(kind.inputs) == 1 and repeats(x)
             outputs = _Scan.apply(op, kernels, kind, every, again, flat, tuple(tensors), *tensors.values())  # type: ignore[no-untyped-call]
-    outputs = outputs[: len(kind.states) + 2]
+    outputs = tuple(outputs[: len(kind.flags)])
     if order is None:
         return outputs
     back = inverse(order)
-    spikes, *states, v_seq = outputs
-    return (
-        spikes.permute(back) if call.fires else spikes,
-        *(permute_neurons(s, back) if call.return_state else s for s in states),  # type: ignore[arg-type]
-        v_seq.permute(back) if call.return_v_seq else v_seq,
-    )
+    orders = {len(back): back, len(back) - 1: [d - 1 for d in back[1:]]}  # with time, and without
+    return tuple(value.permute(orders[value.dim()]) if value.dim() in orders else value for value in outputs)
 
 
-def _lay_out(tensors: dict[int, Tensor], kind: _Variant, order: list[int] | None) -> None:
+def _lay_out(tensors: dict[int, Tensor], kind: Kind, order: list[int] | None) -> None:
     """Bring ``tensors``, by position, into the layouts that the kernels read in place."""
-    at_x = kind.at["x"]
     if order is not None:
         for place, tensor in tensors.items():
-            moved = tensor.permute(order) if place == at_x else permute_neurons(tensor, order)
+            moved = tensor.permute(order) if place in kind.inputs else permute_neurons(tensor, order)
             tensors[place] = moved  # type: ignore[assignment]
-    shape = tensors[at_x].shape[1:]
-    for place in kind.parameters & tensors.keys():
-        tensors[place] = parameter_run(tensors[place], shape)
+    shape = tensors[kind.x].shape[1:]
+    for place in kind.parameters:
+        if place in tensors:
+            tensors[place] = parameter_run(tensors[place], shape)
 
 
 # ---- autograd
@@ -179,16 +199,16 @@ class _Scan(torch.autograd.Function):
         ctx: Any,
         op: str,
         kernels: Any,
-        kind: _Variant,
+        kind: Kind,
         every: int,
         x_repeats: bool,
         flat: list[Any],
         places: Sequence[int],
         *tensors: Tensor,
     ) -> Any:
-        outputs = below_autograd(getattr(kernels, kind.forward), *flat, every)
+        outputs = below_autograd(getattr(kernels, kind.forward), *kind.packed(flat), every)
         _save(ctx, op, kernels, kind, every, x_repeats, flat, places, tensors, outputs)
-        return outputs[:-1]
+        return tuple(outputs[:-1])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
@@ -199,7 +219,7 @@ def _save(
     ctx: Any,
     op: str,
     kernels: Any,
-    kind: _Variant,
+    kind: Kind,
     every: int,
     x_repeats: bool,
     flat: list[Any],
@@ -227,21 +247,12 @@ def _gradients(ctx: Any, grads: Sequence[Tensor | None]) -> list[Tensor]:
     for place, value in zip(places, tensors):
         flat[place] = value
     if not every:  # a raw call that saved no checkpoints
-        every = CHECKPOINT_EVERY["cuda"]
-        checkpoints = getattr(ctx.kernels, kind.forward)(*flat, every)[-1]
-    at, count = kind.at, len(kind.states)
-    *grad_outputs, grad_v_seq = grads[: count + 2]
-    if not flat[at["return_state"]]:
-        grad_outputs[1:] = [None] * count
-    if not flat[at["fires"]]:
-        grad_outputs[0] = None
-    if not flat[at["return_v_seq"]]:
-        grad_v_seq = None
-    state_needed = any(flat[at[name]] is not None for name in kind.states)
-    kernel = getattr(ctx.kernels, kind.backward)
-    extras = (extra,) if kind.more else (extra, ctx.x_repeats) if kind.pooled else (ctx.x_repeats,)
-    arguments = (*flat, *extras, checkpoints, every, state_needed, *grad_outputs, grad_v_seq)
-    outputs = backward_pass(ctx.op, kernel, *arguments, why=NO_SECOND)
+        every = kind.checkpoint_every or CHECKPOINT_EVERY["cuda"]
+        checkpoints = getattr(ctx.kernels, kind.forward)(*kind.packed(flat), every)[-1]
+    asked = [grad if flag is None or flat[flag] else None for grad, flag in zip(grads, kind.flags)]
+    last = checkpoints, every, any(flat[place] is not None for place in kind.states)
+    arguments = kind.packed_backward(flat, extra, ctx.x_repeats, last, asked)
+    outputs = backward_pass(ctx.op, getattr(ctx.kernels, kind.backward), *arguments, why=NO_SECOND)
     found = [outputs[kind.gradient[place]] for place in places]
     if ctx.x_repeats:
         found[0] = found[0].expand_as(tensors[0])  # x is the first
@@ -255,91 +266,97 @@ def _gradients(ctx: Any, grads: Sequence[Tensor | None]) -> list[Tensor]:
 
 def register(namespace: str) -> None:
     """Make the kernels of all neurons traceable without data, differentiable, and usable under ``torch.vmap``."""
-    for kind in _KINDS.values():
-        _register(namespace, kind)
-    if namespace == "snnfast":  # only the CPU has kernels that pool
-        for kind in _POOLED.values():
-            _register(namespace, kind)
+    pooled = _POOLED.values() if namespace == "snnfast" else ()  # only the CPU has kernels that pool
+    for kind in (*_KINDS.values(), *pooled):
+        register_kernels(namespace, kind.stem, lambda _, kind=kind: kind)  # type: ignore[misc]
 
 
-def _register(namespace: str, kind: _Variant) -> None:
-    kernels, states, params = getattr(torch.ops, namespace), kind.states, kind.params
-    forward, backward = f"{namespace}::{kind.forward}", f"{namespace}::{kind.backward}"
-
-    def neurons(x: Tensor, wanted: bool) -> Tensor:
-        return x.new_empty(x.shape[1:] if wanted else (0,), dtype=state_dtype(x.dtype))
+def register_kernels(namespace: str, stem: str, kind_of: Callable[[Any], Kind]) -> None:
+    """Register the operators of ``stem``; ``kind_of`` returns the kind of a call from the arguments of an operator."""
+    kernels, forward, backward = getattr(torch.ops, namespace), f"{stem}_forward", f"{stem}_backward"
+    arguments_back = getattr(kernels, backward).default._schema.arguments
+    at = {argument.name: place for place, argument in enumerate(arguments_back)}
+    forward, backward = f"{namespace}::{forward}", f"{namespace}::{backward}"
 
     @torch.library.register_fake(forward)
-    def _(*flat: Any) -> tuple[Tensor, ...]:
-        call = unflatten(kind.forward_call, flat)
-        x, every, dtype = call.x, call.checkpoint_every, state_dtype(call.x.dtype)
-        count = (x.shape[0] + every - 1) // every - 1 if every else 0
-        spikes = x.new_empty(x.shape if call.fires else (0,))
-        v_seq = x.new_empty(x.shape if call.return_v_seq else (0,), dtype=dtype)
+    def _(*arguments: Any) -> Sequence[Tensor]:
+        kind, (*_, every) = kind_of(arguments), arguments
+        flat = kind.unpacked(arguments)
+        x, dtype = flat[kind.x], state_dtype(flat[kind.x].dtype)
+        shapes = [*[x.shape] * kind.outputs, *[x.shape[1:]] * len(kind.states), x.shape]
+        asked = [shape if flag is None or flat[flag] else (0,) for shape, flag in zip(shapes, kind.flags)]
+        first, *rest = asked
+        outputs = [x.new_empty(first), *(x.new_empty(shape, dtype=dtype) for shape in rest)]
         if kind.pooled:
             steps, batch, height, width, channels = x.shape
-            size = height // call.kernel_h, width // call.kernel_w
-            spikes = x.new_empty(steps, batch, *size, channels)
-            v_seq = x.new_empty((0,) if call.average else spikes.shape, dtype=torch.uint8)
-        shape = (torch.sym_max(count, 0), len(states), *x.shape[1:]) if every else (0,)
-        states_out = (neurons(x, call.return_state) for _ in states)
-        return spikes, *states_out, v_seq, x.new_empty(shape, dtype=dtype)
+            *_, kernel_h, kernel_w, average = flat
+            outputs[0] = x.new_empty(steps, batch, height // kernel_h, width // kernel_w, channels)
+            outputs[-1] = x.new_empty((0,) if average else outputs[0].shape, dtype=torch.uint8)
+        count = torch.sym_max((x.shape[0] + every - 1) // every - 1, 0) if every else 0
+        return [*outputs, x.new_empty((count, kind.rows, *x.shape[1:]) if every else (0,), dtype=dtype)]
 
     @torch.library.register_fake(backward)
-    def _(*flat: Any) -> tuple[Tensor, ...]:
-        call = unflatten(kind.backward_call, flat)
-        x_repeats = not kind.more and call.x_repeats
-        grads = (
-            call.x.new_empty((1, *call.x.shape[1:]) if x_repeats else call.x.shape),
-            *(neurons(call.x, call.state_needed) for _ in states),
-            *(neurons(call.x, isinstance(getattr(call, name), Tensor)) for name in params),
-        )
-        if not kind.more:
-            return grads
-        past = neurons(call.x, False) if call.past is None else call.past
-        more = call.weight, past, neurons(call.x, call.delay is not None)
-        return *grads, *(value.new_empty(value.shape) for value in more)
+    def _(*arguments: Any) -> Sequence[Tensor]:
+        kind = kind_of(arguments)
+        flat = kind.unpacked(arguments)
+        x = flat[kind.x]
+        x_repeats = "x_repeats" in at and arguments[at["x_repeats"]]
 
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        *flat, every = inputs
-        places = [place for place in kind.gradient if isinstance(flat[place], Tensor)]
+        def gradient(place: int | None) -> Any:
+            value = None if place is None else flat[place]
+            if place in kind.inputs:
+                return x.new_empty((1, *x.shape[1:]) if x_repeats else x.shape)
+            if place in kind.more[:2] and value is not None:  # weight and past
+                return value.new_empty(value.shape)
+            wanted = arguments[at["state_needed"]] if place in kind.states else value is not None
+            return x.new_empty(x.shape[1:] if wanted else (0,), dtype=state_dtype(x.dtype))
+
+        return [gradient(place) for place in kind.results]
+
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
+        kind, (*_, every) = kind_of(inputs), inputs
+        flat = kind.unpacked(inputs)
+        places = [place for place in kind.gradient if flat[place] is not None]
         tensors = [flat[place] for place in places]
         _save(ctx, kind.stem, kernels, kind, every, False, flat, places, tensors, output)
 
-    def differentiate(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        result: list[Tensor | None] = [None] * (len(ctx.flat) + 1)
-        for place, grad in zip(ctx.places, _gradients(ctx, grads)):
+    def differentiate(ctx: Any, *grads: Any) -> tuple[Any, ...]:
+        result: list[Any] = [[] if value == [] else None for value in ctx.flat]  # PyTorch wants the same empty lists
+        for place, grad in zip(ctx.places, _gradients(ctx, grads[0] if isinstance(grads[0], list) else grads)):
             result[place] = grad
-        return tuple(result)
+        return *ctx.kind.packed(result), None
 
     torch.library.register_autograd(forward, differentiate, setup_context=setup_context)
-
-    refuse = no_double_backward(kind.stem, NO_SECOND)
-    torch.library.register_autograd(backward, refuse)
-    if kind.more or kind.pooled:
-        for name, kernel in ((forward, kind.forward), (backward, kind.backward)):
-            torch.library.register_vmap(name, one_by_one(getattr(kernels, kernel)))
-        return
+    torch.library.register_autograd(backward, no_double_backward(stem.removeprefix("own_"), NO_SECOND))
 
     @torch.library.register_vmap(forward)
-    def _(info: Any, in_dims: tuple[int | None, ...], *flat: Any) -> Any:
-        call, at_x = unflatten(kind.forward_call, flat), kind.at["x"]
-        arguments = batched(flat, in_dims, at_x, {at_x: 1}, info.batch_size)
-        return getattr(kernels, kind.forward)(*arguments), (
-            1 if call.fires else None,
-            *(0 if call.return_state else None for _ in states),
-            1 if call.return_v_seq else None,
-            2 if call.checkpoint_every else None,
-        )
+    def _(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> Any:
+        kind, (*_, every) = kind_of(arguments), arguments
+        flat = kind.unpacked(arguments)
+        dims = [dim if isinstance(dim, int) else None for dim in kind.unpacked(in_dims)]
+
+        def run(*flat: Any) -> Any:
+            return getattr(kernels, kind.forward)(*kind.packed(flat), every)
+
+        if kind.more or kind.pooled:
+            return one_by_one(run)(info, dims, *flat)
+        places = [*[1] * kind.outputs, *[0] * len(kind.states), 1]
+        found = [place if flag is None or flat[flag] else None for place, flag in zip(places, kind.flags)]
+        moved = batched(flat, dims, kind.x, dict.fromkeys(kind.inputs, 1), info.batch_size)
+        outputs = run(*moved)
+        return outputs, type(outputs)([*found, 2 if every else None])
+
+    if "x" not in at:  # gradients in lists
+        return
 
     @torch.library.register_vmap(backward)
-    def _(info: Any, in_dims: tuple[int | None, ...], *flat: Any) -> Any:
-        call, at = unflatten(kind.backward_call, flat), positions(kind.backward_call)
+    def _(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> Any:
+        kind, kernel = kind_of(arguments), getattr(kernels, f"{stem}_backward")
+        if kind.more or kind.pooled:
+            return one_by_one(kernel)(info, in_dims, *arguments)
         batch_at = dict.fromkeys((at["x"], at["grad_spikes"], at["grad_v_seq"]), 1)
         batch_at[at["checkpoints"]] = 2  # [count, states, neurons]
-        arguments = batched(flat, in_dims, at["x"], batch_at, info.batch_size)
-        return getattr(kernels, kind.backward)(*arguments), (
-            1,
-            *(0 if call.state_needed else None for _ in states),
-            *(0 if isinstance(getattr(call, name), Tensor) else None for name in params),
-        )
+        wanted = [arguments[at["state_needed"]]] * len(kind.states)
+        wanted += [arguments[place] is not None for place in kind.parameters]
+        moved = batched(arguments, in_dims, at["x"], batch_at, info.batch_size)
+        return kernel(*moved), (1, *(0 if needed else None for needed in wanted))

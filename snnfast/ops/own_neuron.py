@@ -23,7 +23,7 @@ from snnfast.reference.neuron import Frame, over_time, whole_step
 from snnfast.reference.recurrent import connections, fed_back
 
 from . import own_kernels
-from .layout import dense_order, inverse, parameter_run, permute_neurons
+from .neuron import scan
 from .own_kernels import KERNELS, Kernel
 
 __all__ = ["OwnNeuron"]
@@ -65,12 +65,7 @@ class OwnNeuron(StepFunction):
         connections(self.name, x, weight, past, delay)
         kernel = self._kernel(call.variant._replace(recurrent=True), x)
         if kernel is not None:
-            parameters = [parameter_run(call.parameters[n], x.shape[1:]) for n in kernel.tensors]
-            numbers = [call.parameters[name] for name in kernel.numbers]
-            neurons = kernel, x, self._rest_or_none(call), numbers, parameters
-            more = call.return_v_seq, weight, past, delay
-            found = own_kernels.run(own_kernels.recurrent, *neurons, *more)
-            return self._answer(call, found[:1], found[1:-1], found[-1])
+            return self._answer(call, *self._scan(kernel, call, weight, past, delay))
         if len(x) == 0:
             return self._answer(call, *self._reference(call))
         frame = self._frame(call.variant, call.parameters, call.surrogate)
@@ -100,10 +95,10 @@ class OwnNeuron(StepFunction):
         at_rest = [zeros + rest, *(zeros for _ in call.states[1:])]
         return [rest if value is None else value for value, rest in zip(call.states, at_rest)]
 
-    def _rest_or_none(self, call: Call) -> list[Tensor]:
-        """Return the states before the first step; none where all are at rest, which the kernel fills in."""
+    def _rest_or_none(self, call: Call) -> list[Tensor | None]:
+        """Return the states before the first step; None where all are at rest, which the kernel fills in."""
         if all(value is None for value in call.states):
-            return []
+            return call.states
         dtype = check.state_dtype(call.inputs[0].dtype)
         return [value.to(dtype) for value in self._rest(call)]
 
@@ -142,8 +137,8 @@ class OwnNeuron(StepFunction):
             known = self._variants.get(variant)
             if known is not None and backend.forced() is None:
                 return known
-        kernel: Kernel | None = _kernel_for(self._place, tuple(variant), x)
-        return kernel
+        name = _kernel_for(self._place, tuple(variant), x)
+        return None if name is None else KERNELS[name]
 
     def _choose(self, variant: Variant, x: Tensor) -> Kernel | None:
         if not self.compile:
@@ -195,7 +190,7 @@ class OwnNeuron(StepFunction):
             if variant in self._untraceable:
                 raise TraceError(self._untraceable[variant])
             try:
-                source, numbers, rows = self.source(variant)
+                source, numbers, states = self.source(variant)
             except TraceError as error:
                 self._untraceable[variant] = str(error)
                 raise
@@ -205,13 +200,15 @@ class OwnNeuron(StepFunction):
                 every = own_kernels.load(namespace, path)
             except RuntimeError as error:
                 raise CompileError(f"what was compiled cannot be loaded: {error}") from None
-            kernel = Kernel(path.stem, numbers, variant.tensors, rows, namespace, every)
+            sizes = len(self.inputs), states, self.outputs
+            operators = getattr(torch.ops, namespace)
+            kernel = Kernel(path.stem, operators, numbers, variant.tensors, sizes, variant.recurrent, every)
             KERNELS[kernel.name] = kernel
             self._variants[variant] = kernel
             return kernel
 
     def source(self, variant: Variant) -> tuple[str, tuple[str, ...], int]:
-        """Return the C++ of the kernel for ``variant``, the names of its numbers, in order, and its rows."""
+        """Return the C++ of the kernel for ``variant``, the names of its numbers, in order, and how many states."""
         plan, states = self.plan(variant)
         source = emit.library_source(
             _camel(self.name),
@@ -221,7 +218,7 @@ class OwnNeuron(StepFunction):
             recurrent=variant.recurrent,
             cuda=variant.target != "cpu",
         )
-        return source, tuple(plan.step.numbers), len(states) + len(self.inputs) + self.outputs - 2
+        return source, tuple(plan.step.numbers), len(states)
 
     def plan(self, variant: Variant) -> tuple[Plan, list[str]]:
         """Return the plan of the kernel for ``variant``, and the names of its states."""
@@ -262,44 +259,25 @@ class OwnNeuron(StepFunction):
         )
         return found, states
 
-    def _scan(self, kernel: Kernel, call: Call) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        x = call.inputs[0]
-        carried = self._rest_or_none(call)
-        parameters = [call.parameters[name] for name in kernel.tensors]
-        order = dense_order(x)
-        shape = x.shape[1:]
-        if order is not None:
-            inputs = [value.permute(order) for value in call.inputs]
-            carried = [permute_neurons(value, order) for value in carried]  # type: ignore[misc]
-            parameters = [permute_neurons(value, order) for value in parameters]
-            shape = inputs[0].shape[1:]
-        else:
-            inputs = call.inputs
-        parameters = [parameter_run(value, shape) for value in parameters]
-        numbers = [call.parameters[name] for name in kernel.numbers]
-        plain = kernel, inputs, carried, numbers, parameters, self.outputs, call.return_v_seq
-        results = own_kernels.run(own_kernels.neurons, *plain)
-        outputs, states = results[: self.outputs], results[self.outputs : -1]
-        v_seq = results[-1]
-        states = states[: len(call.states)]
-        outputs = [value.to(x.dtype) for value in outputs]
-        if order is not None:
-            back = inverse(order)
-            outputs = [value.permute(back) for value in outputs]
-            states = [permute_neurons(value, back) for value in states]  # type: ignore[misc]
-            v_seq = v_seq.permute(back) if call.return_v_seq else v_seq
-        return outputs, states, v_seq
+    def _scan(self, kernel: Kernel, call: Call, *connections: Tensor | None) -> tuple[Any, ...]:
+        numbers, tensors = ([call.parameters[name] for name in names] for names in (kernel.numbers, kernel.tensors))
+        more = connections or (None, None, None)
+        plain = [kernel.name, numbers, call.return_v_seq, *more, *call.inputs, *self._rest_or_none(call), *tensors]
+        *found, v_seq = scan(kernel.operators, self.name, kernel, plain)
+        outputs = [value.to(call.inputs[0].dtype) for value in found[: self.outputs]]
+        return outputs, found[self.outputs :], v_seq
 
 
 _NEURONS: list[OwnNeuron] = []
 
 
-def _kernel_for(place: int, variant: tuple[Any, ...], x: Tensor) -> Kernel | None:
-    return _NEURONS[place]._choose(Variant(*variant), x)
+def _kernel_for(place: int, variant: tuple[Any, ...], x: Tensor) -> str | None:
+    kernel = _NEURONS[place]._choose(Variant(*variant), x)
+    return None if kernel is None else kernel.name
 
 
-# torch.compile cannot trace a compiler, so the kernel is a constant to it. torch.compiler.assume_constant_result sets
-# the same mark, but takes a second to import.
+# torch.compile cannot trace a compiler, so the kernel's name is a constant to it.
+# torch.compiler.assume_constant_result sets the same mark, but takes a second to import.
 setattr(_kernel_for, "_dynamo_marked_constant", True)  # noqa: B010
 
 

@@ -18,6 +18,7 @@ import snnfast
 from snnfast.compiler.build import CompileError, library
 from snnfast.compiler.expression import TraceError
 from snnfast.ops import own_kernels, own_neuron
+from snnfast.ops.repeat import repeat
 
 needs_kernels = pytest.mark.skipif(snnfast.backend.extension is None, reason="the extension is not built")
 
@@ -443,6 +444,33 @@ def test_torch_compile_and_export_hold_the_kernel(recurrent):
 
 
 @needs_kernels
+@pytest.mark.parametrize("k", [0.7, torch.rand(6)], ids=["number", "tensor"])
+def test_gradient_of_an_input_that_is_the_same_at_every_step(k):
+    """The kernel returns the mean over the steps."""
+    grads = []
+    for repeated in (repeat, lambda y, steps: y.expand(steps, *y.shape)):
+        y = torch.linspace(0, 2, 18).reshape(3, 6).requires_grad_()
+        spikes = klif(repeated(y, 40), k=k)[0]
+        grads.append(torch.autograd.grad(spikes.square().sum(), y)[0])
+    torch.testing.assert_close(*grads)
+
+
+@needs_kernels
+def test_torch_compile_trains_a_neuron_without_parameters():
+    """PyTorch wants the gradient of an empty list of numbers to be an empty list."""
+
+    @snnfast.neuron
+    def halved(fire, x, v):
+        v = 0.5 * v + x
+        return v, v
+
+    x = torch.rand(40, 6, requires_grad=True)
+    compiled = torch.compile(lambda x: halved(x)[0], backend="aot_eager", fullgraph=True)(x)
+    (grad,) = torch.autograd.grad(compiled.square().sum(), x)
+    torch.testing.assert_close(grad, torch.autograd.grad(halved(x)[0].square().sum(), x)[0])
+
+
+@needs_kernels
 def test_opcheck():
     klif(torch.rand(3, 2), k=torch.ones(2))
     name = next(
@@ -454,15 +482,18 @@ def test_opcheck():
     numbers = [0.5 + n for n in range(len(kernel.numbers))]
     x, k = torch.rand(40, 6, requires_grad=True), torch.rand(6, requires_grad=True)
     for every in (0, 32):
-        arguments = (name, [x], [torch.rand(6, requires_grad=True)], numbers, [k], 1, True, every)
+        lists = [x], [torch.rand(6, requires_grad=True)], [k]
+        arguments = (name, numbers, True, None, None, None, *lists, every)
         torch.library.opcheck(torch.ops.snnfast.own_neuron_forward.default, arguments)
 
 
 @needs_kernels
 def test_raw_calls_are_checked():
-    call = torch.ops.snnfast.own_neuron_forward
+    def call(name, numbers, inputs, *states):
+        return torch.ops.snnfast.own_neuron_forward(name, numbers, False, None, None, None, inputs, [*states], [], 0)
+
     with pytest.raises(RuntimeError, match="the kernel nothing is not loaded in this process; import the module"):
-        call("nothing", [torch.rand(3, 2)], [], [], [], 1, False, 0)
+        call("nothing", [], [torch.rand(3, 2)])
     klif(torch.rand(3, 2))
     gated(*torch.rand(2, 3, 2))
     name, of_gated = (
@@ -475,12 +506,12 @@ def test_raw_calls_are_checked():
     )
     numbers = [1.0] * len(own_kernels.KERNELS[name].numbers)
     for broken, error in (
-        ((name, [torch.rand(3, 2)], [], numbers[1:], [], 1, False, 0), "parameters, got"),
-        ((name, [torch.rand(3, 2).double()], [], numbers, [], 1, False, 0), "is not for x in float64"),
-        ((name, [torch.rand(3, 2)], [torch.rand(3)], numbers, [], 1, False, 0), "a state must have shape"),
-        ((name, [torch.rand(3, 2)] * 2, [], numbers, [], 1, False, 0), "do not fit the kernel"),
+        ((name, numbers[1:], [torch.rand(3, 2)]), "parameters, got"),
+        ((name, numbers, [torch.rand(3, 2).double()]), "is not for x in float64"),
+        ((name, numbers, [torch.rand(3, 2)], torch.rand(3)), "a state must have shape"),
+        ((name, numbers, [torch.rand(3, 2)] * 2), "do not fit the kernel"),
         # The largest number of states, inputs and outputs.
-        ((of_gated, [torch.rand(3, 2)] * 3, [], [1.0] * 4, [], 1, False, 0), "do not fit the ker"),
+        ((of_gated, [1.0] * 4, [torch.rand(3, 2)] * 3), "do not fit the ker"),
     ):
         with pytest.raises(RuntimeError, match=error):
             call(*broken)

@@ -124,18 +124,19 @@ def test_fewer_steps_between_checkpoints_fit_into_shared_memory():
 def test_opcheck():
     kernel = emulated_kernel(klif, torch.rand(3, 6))
     state = torch.rand(6, requires_grad=True)
-    inputs = ([torch.rand(40, 6, requires_grad=True)], [state], [0.5 + n for n in range(len(kernel.numbers))], [])
+    numbers = [0.5 + n for n in range(len(kernel.numbers))]
+    arguments = numbers, True, None, None, None, [torch.rand(40, 6, requires_grad=True)], [state], []
     op = torch.ops.snnfast_emulated.own_neuron_forward.default
-    torch.library.opcheck(op, (kernel.name, *inputs, 1, True, kernel.checkpoint_every))
+    torch.library.opcheck(op, (kernel.name, *arguments, kernel.checkpoint_every))
 
 
 @emulated
 def test_kernels_of_another_device_are_refused():
     kernel = emulated_kernel(klif, torch.rand(3, 6))
     own_kernels.load("snnfast", build.folder() / f"{kernel.name}.so")
-    inputs = [torch.rand(3, 6)], [], [1.0] * len(kernel.numbers), []
+    arguments = [1.0] * len(kernel.numbers), False, None, None, None, [torch.rand(3, 6)], [], []
     with pytest.raises(RuntimeError, match="is for another device"):
-        torch.ops.snnfast.own_neuron_forward(kernel.name, *inputs, 1, False, 0)
+        torch.ops.snnfast.own_neuron_forward(kernel.name, *arguments, 0)
 
 
 # ---- on a GPU

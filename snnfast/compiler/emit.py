@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 
 from .derivative import computed
+from .evaluate import constant_value
 from .expression import COMPARISONS, NUMBER, STEP, Node, plain
 from .plan import Plan
 from .trace import Step
@@ -458,11 +459,14 @@ def rule_source(step: Step, arguments: Sequence[str]) -> str:
     known = {node.id: name for node, name in zip(step.inputs, arguments)}
     body = _Rule("", [], Layout([], [], 0, [], {}), step).function(known, {"return": step.outputs[0]})
     params = ", ".join(f"[[maybe_unused]] C {name}" for name in arguments)
+    silent = {node.id: 0.0 for node, name in zip(step.inputs, arguments) if name in ("s_pre", "s_post")}
+    needs_spikes = constant_value(step.outputs[0], silent) == 0
     return f"""#include "core/functions.h"
 #include "cpu/own_rule.h"
 
 namespace {{
 struct Rule {{
+  static constexpr bool needs_spikes = {str(needs_spikes).lower()};
   template <class C>
   static C change({params}) {{
     using namespace snnfast;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +11,9 @@ from torch import Tensor
 
 from snnfast.reference.exp import exp_nonpositive, exp_quotient
 
-from .expression import NUMBER, Node, plain
+from .expression import ARITHMETIC, COMPARISONS, NUMBER, Node, plain
 
-__all__ = ["evaluate"]
+__all__ = ["constant_value", "evaluate"]
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
     **{op: getattr(torch, op) for op in ("add", "sub", "mul", "div", "neg", "abs", "sign", "relu", "sqrt", "floor")},
@@ -24,6 +25,38 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "mantissa": lambda x: torch.frexp(x)[0],
     "exponent": lambda x: torch.frexp(x)[1].to(x.dtype),
 }
+
+
+def constant_value(node: Node, leaves: dict[int, float]) -> float | None:
+    """Return the value of ``node`` if it follows from the values of ``leaves``, by id; None if it depends on others.
+
+    Other leaves are taken to be finite, so that 0 times them is 0.
+    """
+    known: dict[int, float | None] = dict(leaves)
+
+    def value(node: Node) -> float | None:
+        node = plain(node)
+        if node.id not in known:
+            known[node.id] = node.value if node.op == "constant" else _constant(node, [value(a) for a in node.args])
+        return known[node.id]
+
+    return value(node)
+
+
+def _constant(node: Node, args: list[float | None]) -> float | None:
+    if node.op == "mul" and 0 in args:
+        return 0.0
+    if node.op == "where":
+        condition, then, other = args
+        return (then if condition else other) if condition is not None else then if then == other else None
+    numbers = [a for a in args if a is not None]
+    if len(numbers) < len(args) or node.op not in (*ARITHMETIC, *COMPARISONS):
+        return None
+    function = ARITHMETIC.get(node.op) or getattr(operator, node.op)
+    try:
+        return float(function(*numbers))
+    except ZeroDivisionError:
+        return None
 
 
 def evaluate(node: Node, leaves: dict[int, Tensor]) -> Tensor:

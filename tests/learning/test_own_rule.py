@@ -7,6 +7,7 @@ import torch
 
 from snnfast import backend, ops, plasticity
 from snnfast.compiler import build
+from snnfast.ops import own_rule
 
 T, B, PRE, POST = 20, 3, 70, 40
 
@@ -35,6 +36,17 @@ def triplet(s):
 
 def soft_bounds(s):
     return 0.02 * s.s_post * s.x_pre * (1 - s.w) - 0.01 * s.s_pre * s.x_post * s.w
+
+
+def at_spikes(s):
+    """Rule whose spikes are conditions."""
+    up = torch.where(s.s_post > 0, 0.02 * s.x_pre * torch.exp(-s.w), 0.0)
+    return up - torch.where(s.s_pre == 0, 0.0, 0.01) * (s.x_post + s.x_post2**2) / 2
+
+
+def homeostasis(s):
+    """Rule with a change without a presynaptic spike, at every step."""
+    return 0.01 * s.s_post * s.x_pre - 0.001 * (1 - s.s_pre) * s.w
 
 
 def decay(s):
@@ -73,7 +85,7 @@ def same(first, other):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("change", [*KNOWN, decay])
+@pytest.mark.parametrize("change", [*KNOWN, at_spikes, homeostasis, decay])
 def test_the_kernel_has_the_bits_of_the_reference(change, how, dtype):
     rule = plasticity.OwnRule(change)
     if how == "reward" and change in KNOWN:
@@ -81,6 +93,23 @@ def test_the_kernel_has_the_bits_of_the_reference(change, how, dtype):
     found = run(rule, dtype, "cpu", HOW[how])
     same(found, run(rule, dtype, "reference", HOW[how]))
     assert (found[0] - weights(dtype)).abs().max() > 1e-3
+
+
+def test_rules_that_need_spikes_skip_the_other_synapses():
+    for change, skips in {pair: True, soft_bounds: True, at_spikes: True, homeostasis: False, decay: False}.items():
+        source = own_rule._source(plasticity.OwnRule(change).constants(1.0), torch.float32)
+        assert f"needs_spikes = {str(skips).lower()}" in source, change.__name__
+
+
+@pytest.mark.parametrize("how", ["step", "sequence"])
+def test_few_spikes_and_weights_out_of_bounds(how):
+    """Where spikes are few, single weights are updated; the first step clamps all of them."""
+    pre, post, w = spikes(PRE, 3, 0.02), spikes(POST, 4, 0.02), {}
+    for name in ("cpu", "reference"):
+        w[name] = 4 * weights(torch.float64) - 1
+        with backend.use(name):
+            ops.stdp_(w[name], pre, post, rule=plasticity.OwnRule(pair), validate=False, update=how)
+    torch.testing.assert_close(w["cpu"], w["reference"], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("how", HOW)

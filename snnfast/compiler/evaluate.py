@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from snnfast.reference.exp import exp_nonpositive, exp_quotient
 
+from .derivative import computed
 from .expression import ARITHMETIC, COMPARISONS, NUMBER, Node, plain
 
 __all__ = ["constant_value", "evaluate"]
@@ -30,7 +32,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 def constant_value(node: Node, leaves: dict[int, float]) -> float | None:
     """Return the value of ``node`` if it follows from the values of ``leaves``, by id; None if it depends on others.
 
-    Other leaves are taken to be finite, so that 0 times them is 0.
+    Other leaves are taken to be finite; 0 times a finite value is 0.
     """
     known: dict[int, float | None] = dict(leaves)
 
@@ -44,7 +46,7 @@ def constant_value(node: Node, leaves: dict[int, float]) -> float | None:
 
 
 def _constant(node: Node, args: list[float | None]) -> float | None:
-    if node.op == "mul" and 0 in args:
+    if node.op == "mul" and any(a == 0 and _is_finite(other) for a, other in zip(args, reversed(node.args))):
         return 0.0
     if node.op == "where":
         condition, then, other = args
@@ -57,6 +59,16 @@ def _constant(node: Node, args: list[float | None]) -> float | None:
         return float(function(*numbers))
     except ZeroDivisionError:
         return None
+
+
+def _is_finite(node: Node) -> bool:
+    """Return whether ``node`` is finite for all moderate values of its leaves."""
+    return not any(
+        (below.op == "constant" and not math.isfinite(below.value))
+        or below.op in ("sqrt", "exp_quotient")
+        or (below.op == "div" and (below.args[1].op != "constant" or below.args[1].value == 0))
+        for below in computed([node])
+    )
 
 
 def evaluate(node: Node, leaves: dict[int, Tensor]) -> Tensor:

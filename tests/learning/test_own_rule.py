@@ -49,6 +49,11 @@ def homeostasis(s):
     return 0.01 * s.s_post * s.x_pre - 0.001 * (1 - s.s_pre) * s.w
 
 
+def quotient(s):
+    """Rule whose change could be 0 times infinity."""
+    return 1e-3 * s.s_post * s.x_pre * (1 / (s.x_post + s.w))
+
+
 def decay(s):
     """Rule with a change without spikes, a condition, an exponential and a reward."""
     leak = torch.where(s.w > 0.5, -0.01, 0.001) * torch.exp(-s.w)
@@ -85,7 +90,7 @@ def same(first, other):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("change", [*KNOWN, at_spikes, homeostasis, decay])
+@pytest.mark.parametrize("change", [*KNOWN, at_spikes, homeostasis, quotient, decay])
 def test_the_kernel_has_the_bits_of_the_reference(change, how, dtype):
     rule = plasticity.OwnRule(change)
     if how == "reward" and change in KNOWN:
@@ -96,7 +101,9 @@ def test_the_kernel_has_the_bits_of_the_reference(change, how, dtype):
 
 
 def test_rules_that_need_spikes_skip_the_other_synapses():
-    for change, skips in {pair: True, soft_bounds: True, at_spikes: True, homeostasis: False, decay: False}.items():
+    expected = {pair: True, soft_bounds: True, at_spikes: True}
+    expected |= dict.fromkeys((homeostasis, quotient, decay), False)
+    for change, skips in expected.items():
         source = own_rule._source(plasticity.OwnRule(change).constants(1.0), torch.float32)
         assert f"needs_spikes = {str(skips).lower()}" in source, change.__name__
 

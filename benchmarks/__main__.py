@@ -1,4 +1,4 @@
-"""The command line: ``python -m benchmarks lif --threads 1``."""
+"""The command line: ``python -m benchmarks lif recurrent --threads 1``."""
 
 from __future__ import annotations
 
@@ -9,11 +9,32 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from typer.core import TyperGroup
 
 from benchmarks import accuracy, deploy, machine, machine_code, methods, neurons, plans, report, resources, streams, zoo
 from benchmarks.timing import Task, measure, measure_isolated, require_kernels
 
-app = typer.Typer(help="Benchmarks of snnfast against plain PyTorch and other libraries.", no_args_is_help=True)
+
+class Several(TyperGroup):
+    """Commands that run one after the other, with the same options, if several are named."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        names = list(itertools.takewhile(self.commands.__contains__, args))
+        options = args[len(names) :]
+        if len(names) > 1 and any(option.startswith(("--json", "--plot")) for option in options):
+            raise typer.BadParameter(f"--json and --plot write one benchmark, got {', '.join(names)}")
+        for name in names[:-1]:
+            typer.echo(f"{name}:")
+            with self.commands[name].make_context(name, list(options), parent=ctx) as context:
+                context.command.invoke(context)
+        if len(names) > 1:
+            typer.echo(f"{names[-1]}:")
+        return super().resolve_command(ctx, [*names[-1:], *options])
+
+
+app = typer.Typer(
+    cls=Several, help="Benchmarks of snnfast against plain PyTorch and other libraries.", no_args_is_help=True
+)
 
 # Limits hold on the CPU in float32.
 JUDGED = ("cpu", "float32")

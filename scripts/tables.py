@@ -172,20 +172,27 @@ PEERS = {**JELLY_AND_TORCH, "bindsnet": "BindsNET", "brian2": "Brian2 in C++"}
 
 
 def networks() -> str:
-    """Return a table of training steps of whole networks, for batches and for one sample."""
-    file, name = File("network"), "training step"
+    """Return a table of training steps of whole networks, for batches and one sample, with one thread and with two."""
+    files, name = (File("network"), File("network", "threads")), "training step"
     alone = [(f"{label.rpartition(' ')[0]} 1", (s[0], 1, *s[2:]), p) for label, s, p in NETWORKS]
+
+    def pair(shape: Sequence[int], other: str) -> str:
+        one, two = (file.ratio(shape, (other, name), ("snnfast", name)) for file in files)
+        return f"{one.removesuffix(' ×')}, {two}"
+
     lines = [
         (
             label,
-            duration(file.seconds(shape, "snnfast", name)),
-            f"{PEERS[peer]}: {file.ratio(shape, (peer, name), ('snnfast', name))}",
-            *(file.ratio(shape, (relu, name), ("snnfast", name)) for relu in ("relu", "relu_once")),
+            ", ".join(duration(file.seconds(shape, "snnfast", name)) for file in files),
+            f"{PEERS[peer]}: {pair(shape, peer)}",
+            *(pair(shape, relu) for relu in ("relu", "relu_once")),
         )
         for label, shape, peer in (*NETWORKS, *alone)
     ]
     head = ("a training step", "snnfast", "a peer takes", "ReLUs on T × B images take", "ReLUs once")
-    return table(head, lines) + file.footer
+    commits = " and ".join(dict.fromkeys(file.commit for file in files))
+    threads = "Before the comma with one thread, in CPU time; after it with two, in wall time."
+    return f"{table(head, lines)}\n\n{threads} {files[0].processor}, {commits}."
 
 
 def networks_figure(ink: str) -> Figure:

@@ -39,6 +39,16 @@ def test_quick_run_writes_json(benchmarks, name, dtype, tmp_path):
         assert all(fact == pytest.approx(facts[0]) for fact in facts)
 
 
+def test_several_at_once(benchmarks):
+    text = benchmarks("lif", "alif", "--quick", "--baselines", "")
+    assert text.index("lif:") < text.index("clone") < text.index("alif:") < text.rindex("clone")
+    from benchmarks.__main__ import app
+
+    result = CliRunner().invoke(app, ("lif", "alif", "--quick", "--json", "found.json"))
+    assert result.exit_code == 2
+    assert "write one benchmark, got lif, alif" in " ".join(result.output.split())
+
+
 @pytest.mark.parametrize("command", [("lif", "--quick"), ("lif", "--quick", "--device", "cuda"), ("zoo",)])
 def test_what_would_time_the_reference_ends_with_the_reason(monkeypatch, command):
     """Cases are a failed build, a source folder without a build, and an old driver."""

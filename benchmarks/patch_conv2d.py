@@ -1,6 +1,6 @@
 """A convolution 3 x 3 of small images, ``N x C x H x W`` to ``N x C x H x W``, compared with PyTorch's.
 
-Use ``--dtype bfloat16``: in other dtypes both are PyTorch's.
+Use ``--dtype bfloat16`` and a processor with AMX: otherwise both are PyTorch's.
 """
 
 from __future__ import annotations

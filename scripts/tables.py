@@ -521,18 +521,18 @@ TABLES: dict[str, Callable[[], str]] = {
         {f"{p} % spike": ((1600, 1024, 1024), f"{p} %") for p in (2, 5, 10, 20, 30)},
         {"three products": ("products", "products"), "input fixed": ("snnfast", "{}, input fixed")},
     ),
-    **{
-        stem: partial(compared, stem, SMALL_IMAGES, {"`nn.Conv2d`": ("pytorch", "{}")})
-        for stem in ("patch-conv2d", "patch-conv2d-xeon")
-    },
+    "patch-conv2d-xeon": partial(compared, "patch-conv2d-xeon", SMALL_IMAGES, {"`nn.Conv2d`": ("pytorch", "{}")}),
     "diehl-cook": partial(compared, "diehl-cook", LEARNING, LEARNING_COLUMNS),
     "diehl-cook-zen3": partial(
-        compared, "diehl-cook-zen3", dict(list(LEARNING.items())[:2]), LEARNING_COLUMNS | {"Brian2": ("brian2", "{}")}
+        compared,
+        "diehl-cook-zen3",
+        {name: LEARNING[name] for name in ("784-100", "784-400")},
+        LEARNING_COLUMNS | {"Brian2": ("brian2", "{}")},
     ),
     "diehl-cook-conductance": partial(
         compared,
         "diehl-cook-conductance",
-        {f"784-{count}": ((700, 784, count), "presentation") for count in (100,)},
+        {"784-100": ((700, 784, 100), "presentation")},
         {"reference": ("reference_loop", "{}")},
     ),
     "bp-stdp": partial(

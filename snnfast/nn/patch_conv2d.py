@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -22,18 +23,19 @@ FEW_CHANNELS = 128 * 128  # inputs times outputs
 
 
 class PatchConv2d(nn.Conv2d):
-    """:class:`torch.nn.Conv2d`, faster for images of few pixels in bfloat16 on the CPU.
+    """:class:`torch.nn.Conv2d`, faster for images of few pixels in bfloat16 on a CPU with AMX.
 
-    A convolution of an image of 4x4 or 2x2 pixels gives oneDNN few rows to work on at a time, so that matrix units such
-    as Intel's AMX run mostly empty. Here every result is a row of one matrix product: the patch of the image under the
+    A convolution of an image of 4x4 or 2x2 pixels gives oneDNN few rows to work on at a time, so that Intel's matrix
+    units (AMX) run mostly empty. Here every result is a row of one matrix product: the patch of the image under the
     kernel, times all weights. The backward pass is two such products. The patches are saved for it: the size of the
     kernel times the memory of the image.
 
     Parameters, their initial values, the state dict and, but for rounding, the result are those of ``nn.Conv2d``: to
-    use it, replace the name. It runs as ``nn.Conv2d`` in another dtype than bfloat16, which autocast may give, on other
-    devices, under ``torch.compile``, ``torch.export`` and ``torch.vmap``, for results of more than 16 pixels (of more
-    than 4 with at most 128 x 128 channels), with a stride, dilation or groups other than 1, with padding that is not of
-    zeros or not less than the kernel, and for a single image ``[C, H, W]``.
+    use it, replace the name. It runs as ``nn.Conv2d`` on processors without AMX, where the product is slower for most
+    sizes, in another dtype than bfloat16, which autocast may give, on other devices, under ``torch.compile``,
+    ``torch.export`` and ``torch.vmap``, for results of more than 16 pixels (of more than 4 with at most 128 x 128
+    channels), with a stride, dilation or groups other than 1, with padding that is not of zeros or not less than the
+    kernel, and for a single image ``[C, H, W]``.
 
     Args:
         in_channels, out_channels, kernel_size, more: as those of ``nn.Conv2d``.
@@ -59,7 +61,7 @@ class PatchConv2d(nn.Conv2d):
         if torch.is_autocast_enabled("cpu") and dtype == torch.float32:
             dtype = torch.get_autocast_dtype("cpu")
         eager_cpu = x.device.type == "cpu" and not check.is_recorded(x.device)
-        if not eager_cpu or dtype != torch.bfloat16 or not self._small(x):
+        if not eager_cpu or dtype != torch.bfloat16 or not _has_amx() or not self._small(x):
             return super().forward(x)
         y: Tensor = _PatchConv2d.apply(x.to(dtype), self.weight.to(dtype), self.padding)  # type: ignore[no-untyped-call]
         return y if self.bias is None else y + self.bias.to(dtype).view(1, -1, 1, 1)
@@ -74,6 +76,11 @@ class PatchConv2d(nn.Conv2d):
         few = self.in_channels * self.out_channels <= FEW_CHANNELS
         most = MOST_OF_FEW_CHANNELS if few else MOST_PIXELS
         return min(height, width) >= 1 and height * width <= most
+
+
+@cache
+def _has_amx() -> bool:
+    return torch.cpu._is_amx_tile_supported()
 
 
 class _PatchConv2d(torch.autograd.Function):

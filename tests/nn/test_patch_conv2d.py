@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from snnfast.nn import PatchConv2d
+from snnfast.nn import PatchConv2d, patch_conv2d
 
 PRODUCT = "_PatchConv2dBackward"
 
@@ -21,6 +21,18 @@ LAYERS = [
     (129, 128, 3, 1, (4, 4)),
     (2, 8200, (3, 1), (2, 0), (2, 4)),
 ]
+
+
+@pytest.fixture(autouse=True)
+def amx(monkeypatch):
+    monkeypatch.setattr(patch_conv2d, "_has_amx", lambda: True)
+
+
+def test_without_amx_it_is_conv2d(monkeypatch):
+    conv, x = layer(16, 8, 3, padding=1, bias=False), small_integers(6, 16, 2, 2)
+    assert by_product(conv(x))
+    monkeypatch.setattr(patch_conv2d, "_has_amx", lambda: False)
+    assert not by_product(conv(x))
 
 
 def small_integers(*shape: int) -> torch.Tensor:

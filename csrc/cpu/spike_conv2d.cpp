@@ -290,19 +290,23 @@ bool by_pixels(const SpikeConv2d& a) {
   return a.O <= kConvLine && (a.kw == 3 || a.kw == 5) && a.stride_h == 1 && a.stride_w == 1;
 }
 
-// Calls at(index in the weight, index in the table) for the weights of W outputs from o on, some inputs at a time, so
-// that strided accesses stay in L1. Outputs that do not exist have index -1 in the weight.
+// Calls at(index in the weight, index in the table) for the weights of W outputs from o on, a line of outputs of some
+// inputs at a time, so that strided accesses stay in L1: in the table the weights of one tap are often a multiple of
+// 4 KiB from those of the next, and more taps than the cache has ways would evict each other. Outputs that do not exist
+// have index -1 in the weight.
 template <class At>
 void each_weight(const SpikeConv2d& a, int64_t o, int64_t W, const At& at) {
   constexpr int64_t inputs = 16;
   const int64_t taps = a.kh * a.kw;
   for (int64_t c0 = 0; c0 < a.C; c0 += inputs)
-    for (int64_t i = 0; i < W; i++)
-      for (int64_t c = c0; c < min(c0 + inputs, a.C); c++)
-        for (int64_t tap = 0; tap < taps; tap++) {
-          const int64_t index = a.turned ? (c * a.O + o + i) * taps + taps - 1 - tap : ((o + i) * a.C + c) * taps + tap;
-          at(o + i < a.O ? index : -1, (tap * a.C + c) * W + i);
-        }
+    for (int64_t i0 = 0; i0 < W; i0 += kConvLine)
+      for (int64_t tap = 0; tap < taps; tap++)
+        for (int64_t c = c0; c < min(c0 + inputs, a.C); c++)
+          for (int64_t i = i0; i < i0 + kConvLine; i++) {
+            const int64_t index =
+                a.turned ? (c * a.O + o + i) * taps + taps - 1 - tap : ((o + i) * a.C + c) * taps + tap;
+            at(o + i < a.O ? index : -1, (tap * a.C + c) * W + i);
+          }
 }
 
 // X: type of x and weight; T: type of the sums.

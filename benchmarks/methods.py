@@ -26,9 +26,9 @@ from benchmarks.eventprop import saved_by, spikes_in_steps
 from snnfast.learning import EProp
 from snnfast.nn import LI, CubaLIF, calibrate_
 from snnfast.nn.loss import ce_steps
-from snnfast.papers.bohte2002.procedure import Spikeprop
 from snnfast.train import Run, Score, descend, fit
-from snnfast.train.runs.run import Data
+from snnfast_zoo.papers.bohte2002.procedure import Spikeprop
+from snnfast_zoo.train.runs.run import Data
 
 HEADER = ("method", "accuracy", "of the seeds", "CPU s an epoch", "KB a sample")
 TAU, TAU_SYN, T_MAX = 20.0, 5.0, 30.0  # ms, in steps

@@ -19,8 +19,8 @@ from benchmarks import neurons
 from benchmarks.digits import enlarged
 from benchmarks.timing import Prepared, Task
 from snnfast.nn import Time
-from snnfast.papers.sequence.procedure import Sequence, rows
-from snnfast.train.runs.run import Data
+from snnfast_zoo.papers.sequence.procedure import Sequence, rows
+from snnfast_zoo.train.runs.run import Data
 
 SHAPES = ((784, 8), (784, 64))
 QUICK_SHAPES = ((6, 2),)

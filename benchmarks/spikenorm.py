@@ -34,8 +34,8 @@ def network(layers: int | None) -> nn.Module:
 
 
 def prepare(task: Task) -> Prepared:
-    from snnfast.n3ml.threshold import spikenorm
     from snnfast.papers import SVGG16
+    from snnfast_zoo.n3ml.threshold import spikenorm
 
     steps, batch, *depth = task.shape
     ann = network(*depth or (None,)).eval().requires_grad_(False)

@@ -120,9 +120,9 @@ def one_layer(op: Op, task: Task) -> Prepared:
 
 def training(op: Op | None, task: Task, batches: int) -> Prepared:
     """Prepare an epoch of ``snnfast train spikeprop --dataset mnist`` over some batches, optionally with ``op``."""
-    from snnfast.papers.bohte2002.procedure import objective
-    from snnfast.papers.procedures import spikeprop as procedure
-    from snnfast.train.runs.run import Data
+    from snnfast_zoo.papers.bohte2002.procedure import objective
+    from snnfast_zoo.papers.procedures import spikeprop as procedure
+    from snnfast_zoo.train.runs.run import Data
 
     batch, inputs, _, hidden, _ = task.shape
     times, labels = pixels(inputs)
@@ -154,7 +154,7 @@ def manual(task: Task) -> Prepared:
     """Prepare Iris with the manual's calls, one step per flower: 60 epochs, or some flowers in plain Python."""
     from benchmarks.baselines import python_loop
     from snnfast.model import Bohte2002
-    from snnfast.n3ml.optimizer import Bohte
+    from snnfast_zoo.n3ml.optimizer import Bohte
 
     _, inputs, terminals, hidden, outputs = task.shape
     times, wanted = flowers()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.deploy import Loss, Row, Shipped, fit, in_c, opened, rows, session
-from snnfast.data.splits import train_or_val
+from snnfast_zoo.data.splits import train_or_val
 
 INPUTS, CLASSES = 4, 6
 GATED = (32, 24, 16)  # sizes of the GRUs
@@ -38,7 +38,7 @@ class GRU(nn.Module):
 
 def spiking_network() -> nn.Sequential:
     """Build the spiking network, ``[T, B, INPUTS] -> [T, B, CLASSES]``."""
-    from snnfast.papers.sequence.model import SequenceNetwork
+    from snnfast_zoo.papers.sequence.model import SequenceNetwork
 
     return SequenceNetwork(INPUTS, (NEURONS,), CLASSES, outputs=None, tau_out=5.0).layers
 

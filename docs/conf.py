@@ -95,14 +95,14 @@ nitpicky = True  # a broken reference is an error
 nitpick_ignore_regex = [
     ("py:class", r"\w+\.(Annotated|OrderedDict)"),
     ("py:(class|obj)", r"\w+"),  # a type that only annotations name
-    ("py:(class|obj)", r"snnfast(\.\w+){3,}"),  # a base that is not public
+    ("py:(class|obj)", r"snnfast(_zoo)?(\.\w+){3,}"),  # a base that is not public
 ]
 
 
 def by_its_public_name(app: Sphinx, env: Any, node: Any, contents: Any) -> None:
     """Map names in annotations (``Tensor``, ``torch.nn.modules.module.Module``) to those in the inventories."""
     target = node.get("reftarget", "").strip("'")
-    if node.get("refdomain") != "py" or target.startswith("snnfast."):
+    if node.get("refdomain") != "py" or target.startswith(("snnfast.", "snnfast_zoo.")):
         return
     package, _, name = target.rpartition(".")
     for known in InventoryAdapter(env).main_inventory.get("py:class", {}):

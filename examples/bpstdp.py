@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 import snnfast
 import snnfast.data
 import snnfast.encoder
-import snnfast.n3ml.optimizer
 import snnfast.nn.loss
+import snnfast.optimizer
 
 
 def train(loader, model, encoder, optimizer, opt):

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 import snnfast
 import snnfast.data
-import snnfast.n3ml.threshold
+import snnfast.threshold
 
 NETWORKS = {"act_based": snnfast.papers.Diehl2015, "spikenorm": snnfast.papers.VGG16}
 DATA = {"act_based": "mnist", "spikenorm": "cifar10"}
@@ -98,13 +98,13 @@ def infer(opt):
         snn = snnfast.papers.SNN_Diehl2015(opt.batch_size, reset=opt.reset, **trained["network"])
         snn.load_state_dict(trained["model"], strict=False)  # everything except the thresholds
         ann, snn = ann.to(opt.device), snn.to(opt.device)
-        threshold = snnfast.n3ml.threshold.activation_based(
+        threshold = snnfast.threshold.activation_based(
             train_loader=DataLoader(training, batch_size=1000), model=ann, percentile=opt.percentile
         )
         snn.update_threshold(threshold)
     else:
         snn = snnfast.papers.SVGG16(ann, batch_size=opt.batch_size).to(opt.device)
-        threshold = snnfast.n3ml.threshold.spikenorm(
+        threshold = snnfast.threshold.spikenorm(
             train_loader=DataLoader(training, batch_size=opt.batch_size, shuffle=True),
             encoder=signed_bernoulli,
             model=snn,

@@ -13,11 +13,10 @@ import torch
 from torch import nn
 
 import snnfast
-from snnfast import plasticity
+from snnfast import plasticity, procedure
 from snnfast.encoder import from_times
 from snnfast.learning import STDP
 from snnfast.nn import LIF, Rate, Time, calibrate_
-from snnfast.papers import procedures as procedure
 
 
 def silent_network():

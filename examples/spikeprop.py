@@ -12,8 +12,8 @@ from torch import nn
 import snnfast
 import snnfast.data
 import snnfast.encoder
-import snnfast.n3ml.optimizer
 import snnfast.nn.loss
+import snnfast.optimizer
 
 
 class LabelEncoder:

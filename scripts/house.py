@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = ROOT / "snnfast"
+LIBRARY, ZOO = ROOT / "snnfast", ROOT / "snnfast_zoo"
 SECONDS = ROOT / "build/ci-seconds.txt"  # .ci/run leaves it
 CPP = {".h", ".cpp", ".cu", ".cuh", ".in"}
 BINARY = {".json", ".npz", ".png", ".svg", ".ico"}
@@ -35,16 +35,16 @@ def lines_by_room(paths: list[Path]) -> Counter[str]:
     for path in paths:
         if path.suffix not in BINARY:
             first, *rest = path.relative_to(ROOT).parts
-            inside = first == "snnfast" and len(rest) > 1
-            room = f"snnfast/{rest[0]}" if inside else first if rest else "top level"
+            inside = first in (LIBRARY.name, ZOO.name) and len(rest) > 1
+            room = f"{first}/{rest[0]}" if inside else first if rest else "top level"
             rooms[room] += len(path.read_text(errors="replace").splitlines())
     return rooms
 
 
 def modules() -> dict[str, Path]:
-    """Return every module of the package by name."""
+    """Return every module of both packages by name."""
     found = {}
-    for path in PACKAGE.rglob("*.py"):
+    for path in (*LIBRARY.rglob("*.py"), *ZOO.rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
         found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
@@ -66,7 +66,7 @@ def imported(name: str, path: Path, known: dict[str, Path]) -> Iterator[str]:
         for target in targets:
             parts = target.split(".")
             ends = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
-            yield from [n for n in ends if n in known and n not in (name, "snnfast")][:1]
+            yield from [n for n in ends if n in known and n not in (name, LIBRARY.name, ZOO.name)][:1]
 
 
 def circles(graph: dict[str, set[str]]) -> list[list[str]]:
@@ -84,24 +84,27 @@ def circles(graph: dict[str, set[str]]) -> list[list[str]]:
 
 
 def rooms(graph: dict[str, set[str]]) -> dict[str, set[str]]:
-    """Return the imports between rooms: folders and loose modules of the package, except those that only re-export."""
+    """Return the imports between rooms: folders and loose modules of the packages, except those that only re-export."""
     found: dict[str, set[str]] = {}
     no_rooms = {"", *re_exports()}
     for name, imports in graph.items():
         room = room_of(name)
         if room not in no_rooms:
             found.setdefault(room, set()).update(room_of(other) for other in imports)
-    return {room: {other for other in others - {room, ""}} for room, others in found.items()}
+    return {room: others - {room, *no_rooms} for room, others in found.items()}
 
 
 def room_of(name: str) -> str:
-    return name.split(".")[1] if "." in name else ""
+    """Return ``nn`` for ``snnfast.nn.lif``, ``zoo.papers`` for ``snnfast_zoo.papers.wu2018``."""
+    package, _, rest = name.partition(".")
+    room = rest.split(".")[0]
+    return f"zoo.{room}" if room and package == ZOO.name else room
 
 
 def re_exports() -> set[str]:
     """Return loose modules that only import: older paths, and those of n3ml's manual."""
     found = {"__main__"}
-    for path in PACKAGE.glob("*.py"):
+    for path in LIBRARY.glob("*.py"):
         body = ast.parse(path.read_text()).body[1:]
         if body and all(isinstance(node, ast.ImportFrom) for node in body):
             found.add(path.stem)
@@ -123,7 +126,7 @@ def riddles(paths: list[Path]) -> list[str]:
     found = [
         f"{path.relative_to(ROOT)}:{number}"
         for path in paths
-        if path.suffix in CPP or (PACKAGE in path.parents and path.suffix == ".py")
+        if path.suffix in CPP or ({LIBRARY, ZOO} & set(path.parents) and path.suffix == ".py")
         for number, line in enumerate(path.read_text().splitlines(), 1)
         if re.match(r"\s*(//|#) (What|That of|Those of)\b", line)
     ]
@@ -187,15 +190,17 @@ def main() -> None:
     sizes = lines_by_room(paths)
     for room, lines in sorted(sizes.items()):
         print(f"{lines:8,}  {room}")
-    package = sum(lines for room, lines in sizes.items() if room.startswith("snnfast"))
-    print(f"{package:8,}  lines of the package\n{sizes.total():8,}  lines in all, without JSON\n")
+    for package in (LIBRARY.name, ZOO.name):
+        lines = sum(lines for room, lines in sizes.items() if room.split("/")[0] == package)
+        print(f"{lines:8,}  lines of {package}")
+    print(f"{sizes.total():8,}  lines in all, without JSON\n")
 
     known = modules()
     graph = {name: set(imported(name, path, known)) for name, path in known.items()}
     of_rooms = rooms(graph)
-    loose = [room for room in of_rooms if (PACKAGE / f"{room}.py").exists()]
+    loose = [room for room in of_rooms if (LIBRARY / f"{room}.py").exists()]
     floors = levels(of_rooms)
-    print(f"{len(of_rooms):8,}  rooms of snnfast on {len(floors)} levels, {len(loose)} of them loose modules")
+    print(f"{len(of_rooms):8,}  rooms on {len(floors)} levels, {len(loose)} of them loose modules")
     for level in floors if places else ():
         print(f"{'':10}{' '.join(level)}")
     found = {

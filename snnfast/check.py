@@ -68,7 +68,7 @@ def moved(package: str, name: str, homes: Mapping[str, str]) -> Any:
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn, and point to the line that called the package."""
     frame, level = sys._getframe(1), 2
-    while frame.f_back and frame.f_globals.get("__name__", "").startswith("snnfast."):
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith(("snnfast.", "snnfast_zoo.")):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
 

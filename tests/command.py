@@ -2,7 +2,7 @@
 
 from typer.testing import CliRunner
 
-from snnfast import cli
+from snnfast_zoo import cli
 
 
 def call(*arguments, code=0):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from snnfast.train import checkpoint
-from snnfast.train.checkpoint import CheckpointError, load_weights, read_checkpoint, write_checkpoint
+from snnfast_zoo.train import checkpoint
+from snnfast_zoo.train.checkpoint import CheckpointError, load_weights, read_checkpoint, write_checkpoint
 
 CONTENT = {
     "kind": "test",

@@ -17,14 +17,15 @@ from procedures import SMALL
 from typer.testing import CliRunner
 
 import snnfast
-from snnfast import backend, cli, data
-from snnfast.cli import demonstration as demo
-from snnfast.cli.options import plain_errors
-from snnfast.papers import procedures as procedure
-from snnfast.papers.procedures import Procedure
-from snnfast.train.checkpoint import read_checkpoint, write_checkpoint
-from snnfast.train.runs import run
-from snnfast.train.runs.folder import locked
+from snnfast import backend
+from snnfast_zoo import cli, data
+from snnfast_zoo.cli import demonstration as demo
+from snnfast_zoo.cli.options import plain_errors
+from snnfast_zoo.papers import procedures as procedure
+from snnfast_zoo.papers.procedures import Procedure
+from snnfast_zoo.train.checkpoint import read_checkpoint, write_checkpoint
+from snnfast_zoo.train.runs import run
+from snnfast_zoo.train.runs.folder import locked
 
 QUICK = ["--steps", "2", "--batch-size", "200", "--device", "cpu"]
 

@@ -16,7 +16,8 @@ import resource, signal, warnings
 import numpy as np, torch
 from pathlib import Path
 import snnfast
-from snnfast import data, nir, train
+from snnfast import data, nir
+from snnfast_zoo.train import checkpoint
 from snnfast.nn import LIF, Rate, SpikeLinear, Time
 warnings.simplefilter("ignore")
 net = torch.nn.Sequential(Time(SpikeLinear(300, 300)), LIF(), Time(SpikeLinear(300, 300)), Rate())
@@ -39,7 +40,7 @@ print(sorted(str(p) for p in set(folder.rglob("*")) - before if p.is_file()))
 @pytest.mark.parametrize(
     ("write", "name"),
     [
-        ('train.checkpoint.write_checkpoint(folder / "c.pt", {"kind": "a", "w": torch.zeros(90000)})', "c.pt"),
+        ('checkpoint.write_checkpoint(folder / "c.pt", {"kind": "a", "w": torch.zeros(90000)})', "c.pt"),
         ('data.nmnist(folder / "events", num_steps=30, cache=folder / "cache")', "nmnist-Train"),
         ('snnfast.export_c(net, folder / "program")', "snn.c"),
         ('nir.write(folder / "net.nir", net[:2], (300,), dt=1.0, scheme="euler")', "net.nir"),

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 from train_cases import DATA, go, tiny
 
-from snnfast.papers.procedures import stbp
-from snnfast.papers.wu2018.procedure import rate_error
 from snnfast.train import Run, evaluate, fit
-from snnfast.train.checkpoint import CheckpointError, load_weights, read_checkpoint
-from snnfast.train.runs.run import Data
+from snnfast_zoo.papers.procedures import stbp
+from snnfast_zoo.papers.wu2018.procedure import rate_error
+from snnfast_zoo.train.checkpoint import CheckpointError, load_weights, read_checkpoint
+from snnfast_zoo.train.runs.run import Data
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from snnfast.papers.procedures import stbp
 from snnfast.train import Run, fit
-from snnfast.train.runs import images
+from snnfast_zoo.papers.procedures import stbp
+from snnfast_zoo.train.runs import images
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

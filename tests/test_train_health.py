@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from snnfast import train
 from snnfast.nn import LIF, Rate, Time
 from snnfast.train import Run, fit
+from snnfast_zoo import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -2,11 +2,11 @@
 
 import torch
 
-from snnfast.papers.procedures import stbp
-from snnfast.papers.wu2018.procedure import rate_error
 from snnfast.train import fit
-from snnfast.train.runs import images
-from snnfast.train.runs.run import Data
+from snnfast_zoo.papers.procedures import stbp
+from snnfast_zoo.papers.wu2018.procedure import rate_error
+from snnfast_zoo.train.runs import images
+from snnfast_zoo.train.runs.run import Data
 
 DATA = (torch.rand(40, 1, 8, 8), torch.arange(40) % 10)
 

@@ -11,8 +11,8 @@ import matplotlib.pyplot as plt
 import torch
 from torch import nn
 
-from snnfast.data.sequences import delayed_xor
 from snnfast.nn import LI, LIF, AdLIF, Last, Recurrent, Time
+from snnfast_zoo.data.sequences import delayed_xor
 
 # %%
 # The task

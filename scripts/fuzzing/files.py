@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from typer.testing import CliRunner
 
-from snnfast import cli, nir
+from snnfast import nir
 from snnfast.nn import LIF, CubaLIF, Delay, Recurrent, Time
-from snnfast.train.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
-from snnfast.train.runs.folder import locked
+from snnfast_zoo import cli
+from snnfast_zoo.train.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
+from snnfast_zoo.train.runs.folder import locked
 
 from .draw import Draw, Finding, copied, same
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import snnfast
 from snnfast import backend, learning, nn
-from snnfast.train.checkpoint import load_weights, write_checkpoint
+from snnfast_zoo.train.checkpoint import load_weights, write_checkpoint
 
 from .draw import Draw, Finding, copied, same, tensors_in, too_large, tried
 

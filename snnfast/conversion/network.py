@@ -86,7 +86,7 @@ class SpikingNetwork(Analog, Announcing):
         self.unit_spikes = check.flag("convert", "unit_spikes", unit_spikes)
         self.spiking_output = check.flag("convert", "spiking_output", spiking_output)
         # In other models an attribute of this name may be anything.
-        is_paper = type(model).__module__.startswith("snnfast.papers.")
+        is_paper = type(model).__module__.startswith("snnfast_zoo.papers.")
         self.input_shape: tuple[int, ...] | None = getattr(model, "input_shape", None) if is_paper else None
         self.plan = Plan(
             nodes,

@@ -27,7 +27,7 @@ __all__ = [
     "to_times",
 ]
 
-_MANUAL = dict.fromkeys(("Population", "Simple"), "snnfast.n3ml.encoder")
+_MANUAL = dict.fromkeys(("Population", "Simple"), "snnfast_zoo.n3ml.encoder")
 
 if not TYPE_CHECKING:
 

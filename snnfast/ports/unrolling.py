@@ -112,7 +112,7 @@ def _modes() -> tuple[bool, ...]:
 
 
 def _is_users(frame: FrameType) -> bool:
-    return frame.f_globals.get("__name__", "").partition(".")[0] not in ("torch", "snnfast")
+    return frame.f_globals.get("__name__", "").partition(".")[0] not in ("torch", "snnfast", "snnfast_zoo")
 
 
 def _line(frame: FrameType | None) -> tuple[str, int] | None:

@@ -11,9 +11,9 @@ from torch import nn
 import snnfast
 from snnfast.conversion import QCFS, SpikingNetwork, fine_tune, quantise
 from snnfast.conversion.report import Comparison
-from snnfast.n3ml.threshold import spikenorm
 from snnfast.nn import SpikeProp, calibrate
 from snnfast.papers import SVGG16, VGG16, Bohte2002, Diehl2015, SNN_Diehl2015
+from snnfast_zoo.n3ml.threshold import spikenorm
 
 X = images()
 

@@ -10,8 +10,8 @@ from torch import nn
 import snnfast
 from snnfast.conversion import SpikingNetwork
 from snnfast.conversion.calibration import Histogram, Layers
-from snnfast.n3ml.threshold import activation_based, spikenorm
 from snnfast.papers import SVGG16, VGG16, Diehl2015, ResNet20, SNN_Diehl2015, SResNet20
+from snnfast_zoo.n3ml.threshold import activation_based, spikenorm
 
 
 def small(**kwargs):

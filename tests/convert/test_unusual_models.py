@@ -8,8 +8,8 @@ from torch.nn import functional as F  # noqa: N812
 
 import snnfast
 from snnfast.conversion import QCFS, SpikingNetwork
-from snnfast.n3ml.threshold import activation_based
 from snnfast.nn import PatchConv2d, SpikeConv2d, SpikeLinear
+from snnfast_zoo.n3ml.threshold import activation_based
 
 
 def refused(model, message):

@@ -69,12 +69,15 @@ def test_shipped_values_are_those_compared_with_the_copies():
 
 @pytest.mark.parametrize("name", ["digits.npz", "iris.npz", "cancer.npz"])
 def test_shipped_files_open_without_pickle(name):
-    with resources.files(data).joinpath(name).open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+    with (
+        resources.files("snnfast_zoo.data").joinpath(name).open("rb") as stream,
+        np.load(stream, allow_pickle=False) as stored,
+    ):
         assert all(stored[key].dtype.kind in "uf" for key in stored.files)
 
 
 def test_sources_name_every_file_and_its_licence():
-    text = resources.files(data).joinpath("SOURCES.md").read_text()
+    text = resources.files("snnfast_zoo.data").joinpath("SOURCES.md").read_text()
     assert all(name in text for name in ("digits.npz", "iris.npz", "cancer.npz"))
     assert text.count("Licence: CC BY 4.0") == 3
 
@@ -147,7 +150,7 @@ def test_load_splits_torchvision_sets(mnist_root):
 
 
 def test_val_part_of_60000_images_is_fixed():
-    from snnfast.data.splits import permutation
+    from snnfast_zoo.data.splits import permutation
 
     val = permutation("load", 60_000, 0)[:5_000]
     assert len(set(val.tolist())) == 5_000

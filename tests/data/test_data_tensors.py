@@ -38,7 +38,7 @@ def color_set(transform, n=5, **options):
 def test_as_tensors_equals_reading_item_by_item(mnist_root, monkeypatch):
     dataset = data.torchvision_dataset("mnist", mnist_root)
     items = torch.stack([dataset[i][0] for i in range(len(dataset))])
-    monkeypatch.setattr("snnfast.data.vision._read_items", None)
+    monkeypatch.setattr("snnfast_zoo.data.vision._read_items", None)
     images, labels = data.as_tensors(dataset)
     torch.testing.assert_close(images, items, rtol=0, atol=0)
     assert labels.tolist() == [i % 10 for i in range(36)]
@@ -47,7 +47,7 @@ def test_as_tensors_equals_reading_item_by_item(mnist_root, monkeypatch):
 
 def test_as_tensors_of_a_subset_and_a_subset_of_it(mnist_root, monkeypatch):
     dataset = data.load("mnist", mnist_root, "val")
-    monkeypatch.setattr("snnfast.data.vision._read_items", None)
+    monkeypatch.setattr("snnfast_zoo.data.vision._read_items", None)
     images, labels = data.as_tensors(Subset(dataset, [2, 0]))
     torch.testing.assert_close(images[0], dataset[2][0], rtol=0, atol=0)
     torch.testing.assert_close(images[1], dataset[0][0], rtol=0, atol=0)
@@ -60,7 +60,7 @@ def test_as_tensors_of_color_images(channels_last, with_transform, monkeypatch):
     to_tensor = torchvision.transforms.ToTensor()
     transform = to_tensor if with_transform else None
     dataset = color_set(transform, channels_last=channels_last)
-    monkeypatch.setattr("snnfast.data.vision._read_items", None)
+    monkeypatch.setattr("snnfast_zoo.data.vision._read_items", None)
     images, labels = data.as_tensors(dataset)
     assert images.shape == (5, 3, 4, 6)
     image = dataset[3][0] if with_transform else to_tensor(dataset[3][0])

@@ -23,7 +23,7 @@ def test_torchvision_names_in_any_case(mnist_root, name):
 
 
 def test_every_listed_name_is_in_torchvision(tmp_path):
-    from snnfast.data.vision import _PARTS
+    from snnfast_zoo.data.vision import _PARTS
 
     for name in _PARTS:
         assert hasattr(torchvision.datasets, name)

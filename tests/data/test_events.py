@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from snnfast import data
 
-events = importlib.import_module("snnfast.data.events")
+events = importlib.import_module("snnfast_zoo.data.events")
 
 
 def write_heidelberg(path, samples, labels, kind_of_labels=np.uint16):

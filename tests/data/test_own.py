@@ -6,10 +6,10 @@ import torch
 from torchvision import io
 from typer.testing import CliRunner
 
-from snnfast.cli import app
-from snnfast.data.own import is_own, label_of, own_images
-from snnfast.papers.procedures import PROCEDURES, bp_stdp, diehl2015, sequence, spikeprop, stbp, stdp
-from snnfast.papers.sequence.procedure import rows
+from snnfast_zoo.cli import app
+from snnfast_zoo.data.own import is_own, label_of, own_images
+from snnfast_zoo.papers.procedures import PROCEDURES, bp_stdp, diehl2015, sequence, spikeprop, stbp, stdp
+from snnfast_zoo.papers.sequence.procedure import rows
 
 
 def same(a, b):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from snnfast import data
-from snnfast.data.yin_yang import parts
+from snnfast_zoo.data.yin_yang import parts
 
 
 def test_parts_of_the_symbol_by_hand():

@@ -13,7 +13,7 @@ import torch
 import typer
 
 import snnfast
-from snnfast import cli
+from snnfast_zoo import cli
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("*.md", "docs/**/*.md", "csrc/*.md", "benchmarks/notes/*.md")
@@ -79,7 +79,7 @@ def test_links_lead_somewhere(page):
 
 def test_every_environment_variable_is_listed():
     sources = ["setup.py", "CMakeLists.txt", ".ci/run"]
-    for folder in ("csrc", "snnfast", "tests", "benchmarks", "scripts", "examples"):
+    for folder in ("csrc", "snnfast", "snnfast_zoo", "tests", "benchmarks", "scripts", "examples"):
         for suffix in ("py", "h", "cpp", "cu", "cuh"):
             sources += [name(p) for p in (ROOT / folder).rglob(f"*.{suffix}")]
     read = re.compile(r"""(?:getenv|environ(?:\.get|\.setdefault)?|env\.get|switch|choice|setenv)\W+(SNNFAST_\w+)""")

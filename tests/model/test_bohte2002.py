@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from snnfast.model import Bohte2002
-from snnfast.n3ml.optimizer import Bohte
 from snnfast.nn import loss
+from snnfast_zoo.n3ml.optimizer import Bohte
 
 INF = math.inf
 

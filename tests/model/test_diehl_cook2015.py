@@ -10,7 +10,7 @@ from samples import assert_all
 from snnfast import ops
 from snnfast.model import DiehlAndCook2015
 from snnfast.ops import Events, Rates
-from snnfast.papers.diehl_cook2015.settings import PRESETS
+from snnfast_zoo.papers.diehl_cook2015.settings import PRESETS
 
 
 def step_by_step(model, trains):

@@ -6,7 +6,7 @@ from diehl_cook2015_cases import CURRENT_BASED, assert_exact, assert_same, livel
 
 from snnfast import plasticity
 from snnfast.model import DiehlAndCook2015
-from snnfast.papers.diehl_cook2015.settings import PRESETS, RULES, change, preset
+from snnfast_zoo.papers.diehl_cook2015.settings import PRESETS, RULES, change, preset
 
 
 def test_presets_hold_their_sources_numbers():

@@ -4,9 +4,9 @@ import pytest
 import torch
 from samples import assert_all
 
-from snnfast.data.sequences import binary_adding, copy_memory, delayed_xor
 from snnfast.nn import LIF, AdLIF, Recurrent
 from snnfast.papers import SequenceNetwork
+from snnfast_zoo.data.sequences import binary_adding, copy_memory, delayed_xor
 
 
 @pytest.mark.parametrize("num_steps", [2, 3, 100])

@@ -7,8 +7,8 @@ import snnfast
 from snnfast.encoder import BernoulliEncoder, label_encoder
 from snnfast.learning import BpStdp
 from snnfast.model import TravanaeiAndMaida2017
-from snnfast.n3ml.optimizer import TavanaeiAndMaida
 from snnfast.papers import TavanaeiAndMaida2017
+from snnfast_zoo.n3ml.optimizer import TavanaeiAndMaida
 
 T = 20
 

@@ -7,7 +7,7 @@ import torch
 
 from snnfast import surrogate
 from snnfast.nn.equations import brf
-from snnfast.papers.sequence.model import SequenceNetwork
+from snnfast_zoo.papers.sequence.model import SequenceNetwork
 
 
 @pytest.mark.parametrize("omega", [3.0, 20.0, 90.0])

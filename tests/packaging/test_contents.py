@@ -48,17 +48,18 @@ def source_files(tmp_path_factory):
 
 
 def test_wheel_holds_the_package_and_nothing_else(python_files):
-    assert {name.partition("/")[0] for name in python_files} == {"snnfast"}
+    assert {name.partition("/")[0] for name in python_files} == {"snnfast", "snnfast_zoo"}
 
 
 def test_wheel_holds_types_and_data(python_files):
-    expected = {"py.typed", "_C.pyi", "nn/neurons.pyi", "ops/neurons.pyi", "data/SOURCES.md"}
-    expected |= {f"data/{name}.npz" for name in ("digits", "iris", "cancer")}
-    assert {f"snnfast/{name}" for name in expected} <= python_files
+    expected = {f"snnfast/{name}" for name in ("py.typed", "_C.pyi", "nn/neurons.pyi", "ops/neurons.pyi")}
+    expected |= {f"snnfast_zoo/{name}" for name in ("py.typed", "data/SOURCES.md")}
+    expected |= {f"snnfast_zoo/data/{name}.npz" for name in ("digits", "iris", "cancer")}
+    assert expected <= python_files
 
 
 def test_wheel_holds_every_module(python_files):
-    modules = {str(p.relative_to(ROOT)) for p in (ROOT / "snnfast").rglob("*.py")}
+    modules = {str(p.relative_to(ROOT)) for p in ROOT.glob("snnfast*/**/*.py")}
     assert modules <= python_files
 
 
@@ -94,7 +95,7 @@ def test_source_archive_holds_nothing_built_and_no_tests(source_files):
 def test_version_stands_in_one_place():
     (version,) = re.findall(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.M)
     assert snnfast.__version__ == version == importlib.metadata.version("snnfast")
-    for path in (ROOT / "snnfast").rglob("*.py"):
+    for path in ROOT.glob("snnfast*/**/*.py"):
         literals = (n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant))
         assert version not in literals, path
     assert f"version: {version}\n" in (ROOT / "CITATION.cff").read_text()

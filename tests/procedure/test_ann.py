@@ -8,11 +8,11 @@ from torch import nn
 
 import snnfast
 from snnfast.nn import PatchConv2d
-from snnfast.papers.conversion import ann
-from snnfast.papers.conversion.ann import Ann
-from snnfast.papers.procedures import Procedure, diehl2015
-from snnfast.train.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
-from snnfast.train.runs import classifier
+from snnfast_zoo.papers.conversion import ann
+from snnfast_zoo.papers.conversion.ann import Ann
+from snnfast_zoo.papers.procedures import Procedure, diehl2015
+from snnfast_zoo.train.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
+from snnfast_zoo.train.runs import classifier
 
 
 def short(**changes):

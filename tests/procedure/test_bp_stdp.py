@@ -10,11 +10,11 @@ import torch
 
 from snnfast import data
 from snnfast.encoder import RegularEncoder
-from snnfast.papers.procedures import Procedure, bp_stdp
-from snnfast.papers.tavanaei_maida2017 import procedure as tavanaei_maida2017
-from snnfast.train.checkpoint import CheckpointError, read_checkpoint
-from snnfast.train.runs.figures import Figures
-from snnfast.train.runs.run import Data
+from snnfast_zoo.papers.procedures import Procedure, bp_stdp
+from snnfast_zoo.papers.tavanaei_maida2017 import procedure as tavanaei_maida2017
+from snnfast_zoo.train.checkpoint import CheckpointError, read_checkpoint
+from snnfast_zoo.train.runs.figures import Figures
+from snnfast_zoo.train.runs.run import Data
 
 SMALL = {"hidden": (8,), "epochs": 3, "num_steps": 10}
 Settings, preset = bp_stdp.Settings, bp_stdp.preset

@@ -11,13 +11,13 @@ from torchvision.io import write_png
 
 import snnfast
 from snnfast.conversion.report import Comparison
-from snnfast.papers.conversion import ann
-from snnfast.papers.conversion import procedure as conversion
-from snnfast.papers.conversion.ann import Ann
-from snnfast.papers.procedures import Procedure, diehl2015
-from snnfast.train.checkpoint import read_checkpoint, write_checkpoint
-from snnfast.train.runs import images
-from snnfast.train.runs.run import RESULT
+from snnfast_zoo.papers.conversion import ann
+from snnfast_zoo.papers.conversion import procedure as conversion
+from snnfast_zoo.papers.conversion.ann import Ann
+from snnfast_zoo.papers.procedures import Procedure, diehl2015
+from snnfast_zoo.train.checkpoint import read_checkpoint, write_checkpoint
+from snnfast_zoo.train.runs import images
+from snnfast_zoo.train.runs.run import RESULT
 
 
 @pytest.fixture(scope="module")

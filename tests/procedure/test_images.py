@@ -7,8 +7,8 @@ from torch.nn import functional as F  # noqa: N812
 from torchvision import io
 from torchvision.transforms import functional as vision
 
-from snnfast.papers.procedures import spiking_vgg, vgg16
-from snnfast.train.runs import classifier, images
+from snnfast_zoo.papers.procedures import spiking_vgg, vgg16
+from snnfast_zoo.train.runs import classifier, images
 
 
 def test_a_crop_is_a_window_of_the_padded_image():

@@ -10,7 +10,7 @@ import torch
 
 from snnfast import data
 from snnfast.monitoring import Activity, NeuronActivity
-from snnfast.papers import procedures as procedure
+from snnfast_zoo.papers import procedures as procedure
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PAGE = Path(__file__).parents[2] / "docs/spikeprop.md"

@@ -8,9 +8,10 @@ from interpreter import python
 from procedures import SMALL
 from tqdm import tqdm
 
-import snnfast
 from snnfast.papers import Diehl2015, DiehlAndCook2015, TavanaeiAndMaida2017, Wu2018
-from snnfast.papers.procedures import PROCEDURES, bp_stdp, diehl2015, stbp, stdp
+from snnfast_zoo import train
+from snnfast_zoo.papers.procedures import PROCEDURES, bp_stdp, diehl2015, stbp, stdp
+from snnfast_zoo.train.runs.run import Data
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -53,8 +54,8 @@ def test_a_procedure_is_a_call(procedure, tmp_path):
 def test_runs_that_train_together_show_their_bars_as_asked(procedure, progress, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    monkeypatch.setattr(snnfast.train, "tqdm", lambda **how: asked.append(how["disable"]) or tqdm(disable=True))
-    monkeypatch.setattr(snnfast.train.sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(train, "tqdm", lambda **how: asked.append(how["disable"]) or tqdm(disable=True))
+    monkeypatch.setattr(train.sys.stderr, "isatty", lambda: True, raising=False)
     settings = procedure.preset("digits", **SMALL[procedure.name], epochs=1)
     procedure.repeat(settings, (3, 5), tmp_path, progress=progress)
     assert set(asked) == {progress is False}
@@ -86,7 +87,7 @@ def test_models_have_the_presets_of_the_procedures(procedure, model, changes, da
     x = torch.zeros(2, side * side) if flat else torch.zeros(2, 1, side, side)
     part = x, torch.zeros(2, dtype=torch.int64)
     settings = procedure.preset(dataset, **changes)
-    expected = procedure.prepare(settings, snnfast.train.runs.run.Data(part, part)).model
+    expected = procedure.prepare(settings, Data(part, part)).model
     expected = expected.network if flat else expected
     if procedure is stdp:
         changes = {"presentations": 2 * settings.epochs}

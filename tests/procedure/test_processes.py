@@ -7,15 +7,15 @@ import pytest
 import torch
 from interpreter import Interpreter
 
-from snnfast.papers import procedures as procedure
 from snnfast.processes import Processes
 from snnfast.train import Run, fit
+from snnfast_zoo.papers import procedures as procedure
 
 # Several commands in one start of two processes.
 COMMANDS = """
 import os, sys
 from torch import distributed
-from snnfast.cli import app
+from snnfast_zoo.cli import app
 
 numbers = {"rank": int(os.environ["RANK"]), "world_size": 2}
 import torch._dynamo  # as snnfast.processes.together does

@@ -11,12 +11,12 @@ from samples import assert_equal
 from torch.nn import functional as F  # noqa: N812
 
 import snnfast
-from snnfast.data.sequences import copy_memory
 from snnfast.nn import AdLIF
-from snnfast.papers.procedures import sequence
-from snnfast.papers.sequence.events import EventNetwork
-from snnfast.papers.sequence.procedure import cross_entropy, predicted, rows, with_other_leads
 from snnfast.reference.surrogate import resolve
+from snnfast_zoo.data.sequences import copy_memory
+from snnfast_zoo.papers.procedures import sequence
+from snnfast_zoo.papers.sequence.events import EventNetwork
+from snnfast_zoo.papers.sequence.procedure import cross_entropy, predicted, rows, with_other_leads
 
 SMALL = {"progress": False, "echo": None, "num_steps": 12, "samples": 64, "hidden": (12,)}
 

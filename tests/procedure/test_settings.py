@@ -9,11 +9,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from snnfast import cli
-from snnfast.cli.options import command
-from snnfast.papers.conversion import procedure as conversion
-from snnfast.papers.procedures import PROCEDURES
-from snnfast.train.runs.settings import Options, option
+from snnfast_zoo import cli
+from snnfast_zoo.cli.options import command
+from snnfast_zoo.papers.conversion import procedure as conversion
+from snnfast_zoo.papers.procedures import PROCEDURES
+from snnfast_zoo.train.runs.settings import Options, option
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,12 +11,12 @@ from samples import assert_all
 import snnfast
 from snnfast import data
 from snnfast.nn import loss
-from snnfast.papers.bohte2002 import procedure as bohte2002
-from snnfast.papers.bohte2002.figures import potentials, spikes
-from snnfast.papers.procedures import spikeprop
-from snnfast.train.checkpoint import CheckpointError
-from snnfast.train.runs import repeats, run
-from snnfast.train.runs.figures import Figures
+from snnfast_zoo.papers.bohte2002 import procedure as bohte2002
+from snnfast_zoo.papers.bohte2002.figures import potentials, spikes
+from snnfast_zoo.papers.procedures import spikeprop
+from snnfast_zoo.train.checkpoint import CheckpointError
+from snnfast_zoo.train.runs import repeats, run
+from snnfast_zoo.train.runs.figures import Figures
 
 INF = math.inf
 Settings = spikeprop.Settings

@@ -7,8 +7,8 @@ import command
 import pytest
 import torch
 
-from snnfast.papers.procedures import Procedure, spikeprop
-from snnfast.train.checkpoint import read_checkpoint
+from snnfast_zoo.papers.procedures import Procedure, spikeprop
+from snnfast_zoo.train.checkpoint import read_checkpoint
 
 QUICK = ["--hidden", "4", "--terminals", "3", "--device", "cpu", "--epochs", "2"]
 

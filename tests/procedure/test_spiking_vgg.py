@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from snnfast.papers import SpikingVGG
-from snnfast.papers.procedures import spiking_vgg
+from snnfast_zoo.papers.procedures import spiking_vgg
 
 
 def test_the_equation():

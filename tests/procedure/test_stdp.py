@@ -6,17 +6,17 @@ import math
 import pytest
 import torch
 
-from snnfast import data
 from snnfast.learning import assign_labels, predict
 from snnfast.ops import DiehlCookResult
 from snnfast.papers import DiehlAndCook2015
-from snnfast.papers.diehl_cook2015 import procedure as diehl_cook2015
-from snnfast.papers.diehl_cook2015 import readout
-from snnfast.papers.procedures import stdp
-from snnfast.train.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
-from snnfast.train.runs import figures, run
-from snnfast.train.runs.figures import Figures
-from snnfast.train.runs.run import CHECKPOINT, RESULT, Data
+from snnfast_zoo import data
+from snnfast_zoo.papers.diehl_cook2015 import procedure as diehl_cook2015
+from snnfast_zoo.papers.diehl_cook2015 import readout
+from snnfast_zoo.papers.procedures import stdp
+from snnfast_zoo.train.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
+from snnfast_zoo.train.runs import figures, run
+from snnfast_zoo.train.runs.figures import Figures
+from snnfast_zoo.train.runs.run import CHECKPOINT, RESULT, Data
 
 QUICK = {"duration": 50.0, "theta_plus": 0.1}
 

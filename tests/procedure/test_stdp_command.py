@@ -5,11 +5,11 @@ import json
 import pytest
 from command import call
 
-from snnfast.papers.diehl_cook2015 import procedure as diehl_cook2015
-from snnfast.papers.procedures import stdp
-from snnfast.train.checkpoint import read_checkpoint
-from snnfast.train.runs import run
-from snnfast.train.runs.figures import Figures
+from snnfast_zoo.papers.diehl_cook2015 import procedure as diehl_cook2015
+from snnfast_zoo.papers.procedures import stdp
+from snnfast_zoo.train.checkpoint import read_checkpoint
+from snnfast_zoo.train.runs import run
+from snnfast_zoo.train.runs.figures import Figures
 
 QUICK = ["--neurons", "12", "--duration", "50", "--theta-plus", "0.1", "--device", "cpu"]
 

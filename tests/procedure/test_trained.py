@@ -9,9 +9,9 @@ from procedures import SMALL
 
 import snnfast
 from snnfast import data
-from snnfast.papers import procedures as procedure
-from snnfast.papers.procedures import PROCEDURES
-from snnfast.train.checkpoint import CheckpointError
+from snnfast_zoo.papers import procedures as procedure
+from snnfast_zoo.papers.procedures import PROCEDURES
+from snnfast_zoo.train.checkpoint import CheckpointError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 QUIET = {"progress": False, "echo": None}

@@ -8,8 +8,8 @@ import torch
 import snnfast
 from snnfast import backend
 from snnfast.backend import BackendError, devices
-from snnfast.cli.options import chosen_device
-from snnfast.papers.procedures import PROCEDURES
+from snnfast_zoo.cli.options import chosen_device
+from snnfast_zoo.papers.procedures import PROCEDURES
 
 OLD = "the NVIDIA driver is for CUDA 12.4, but snnfast was built with CUDA 13.0: update the driver"
 

@@ -9,6 +9,7 @@ import samples
 from interpreter import python
 
 import snnfast
+import snnfast_zoo
 from snnfast.reference.neuron_arguments import NEURONS
 
 # Neurons and their layers: snnfast/ops/neurons.pyi and snnfast/nn/neurons.pyi.
@@ -137,7 +138,7 @@ def test_every_op_has_a_pinned_signature():
 def test_import_gives_every_public_module_and_loads_no_figures_data_or_commands():
     code = (
         "import sys, snnfast\n"
-        "slow = {'matplotlib', 'torchvision', 'typer', 'snnfast.model', 'snnfast.data', 'snnfast.cli'}\n"
+        "slow = {'matplotlib', 'torchvision', 'typer', 'snnfast_zoo', 'snnfast.model', 'snnfast.data'}\n"
         "assert not slow & set(sys.modules), slow & set(sys.modules)\n"
         "assert set(snnfast.__all__) <= set(dir(snnfast))\n"
         "for name in snnfast.__all__: getattr(snnfast, name)\n"
@@ -149,7 +150,11 @@ def test_import_gives_every_public_module_and_loads_no_figures_data_or_commands(
     assert python(code).stdout == "module 'snnfast' has no attribute 'no_such'\n"
 
 
-MODULES = ["snnfast", *(m.name for m in pkgutil.walk_packages(snnfast.__path__, "snnfast."))]
+MODULES = [
+    *("snnfast", "snnfast_zoo"),
+    *(m.name for m in pkgutil.walk_packages([*snnfast.__path__], "snnfast.")),
+    *(m.name for m in pkgutil.walk_packages(snnfast_zoo.__path__, "snnfast_zoo.")),
+]
 MODULES = [m for m in MODULES if not m.rpartition(".")[2].startswith("_")]
 
 

@@ -1,5 +1,0 @@
-"""Window of weights, with the name in the STDP loop of n3ml's manual; see :mod:`snnfast.visual`."""
-
-from snnfast.visual import show_weights as plot
-
-__all__ = ["plot"]

@@ -1,0 +1,5 @@
+"""Published networks, of :mod:`snnfast_zoo.papers`."""
+
+from snnfast_zoo.papers import *  # noqa: F403
+from snnfast_zoo.papers import __all__ as __all__
+from snnfast_zoo.papers import __dir__ as __dir__

@@ -1,0 +1,151 @@
+"""Training by STBP, spatio-temporal backpropagation (Wu et al. 2018), on digits and MNIST."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from snnfast.processes import put_back
+from snnfast_zoo.train import Run, evaluate
+from snnfast_zoo.train.runs import images
+from snnfast_zoo.train.runs.figures import Draw
+from snnfast_zoo.train.runs.run import Data, Procedure
+from snnfast_zoo.train.runs.settings import SOURCES, option
+from snnfast_zoo.train.score import Part
+
+from .model import Wu2018, preset
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, kw_only=True)
+class StbpSettings(images.Augmented):
+    """Settings of a run of STBP."""
+
+    name = "stbp"
+
+    dataset: str = option(
+        "digits",
+        f"digits (in the package), mnist, or your own images or frames of events: {SOURCES}.",
+        choices=("digits", "mnist"),
+        user_data=True,
+    )
+    hidden: tuple[int, ...] | None = option(
+        None,
+        "Fully connected network with this many hidden neurons; repeat for more layers. "
+        "Default: the convolutional network.",
+        least=1,
+    )
+    width: float = option(1.0, "Factor on the channels and neurons of the convolutional network.", above=0)
+    voters: int = option(1, "Output neurons of a class; its rate is their mean.", least=1)
+    num_steps: int = option(5, "Time steps per image; frames have their own.", least=1, flag="--steps")
+    encoding: str = option("bernoulli", "bernoulli or direct; frames are direct.", choices=("bernoulli", "direct"))
+    batch_norm: bool = option(False, "Batch norm over images and steps before all neurons.")
+    epochs: int = option(20, "Epochs; also the length of the learning rate's cosine to 0.", least=0)
+    batch_size: int = option(100, "Images in each step.", least=1)
+    lr: float = option(1e-3, "Adam's initial learning rate.", above=0)
+    precision: str = option(
+        "float32",
+        "float32, or bfloat16 for products and convolutions; membranes stay float32.",
+        choices=("float32", "bfloat16"),
+    )
+
+
+class Stbp(Procedure[StbpSettings]):
+    """Spatio-temporal backpropagation (Wu et al. 2018)."""
+
+    name, title, Settings = "stbp", "STBP", StbpSettings
+    paper, network_name = "Wu et al. 2018", "Wu2018"
+    revival = "--batch-norm, or a lower --lr"
+    load = staticmethod(partial(images.load, frames=True))
+
+    def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of docs/results.md; a user's data gets neutral settings, with batch norm."""
+        hidden = changes.get("hidden")
+        if dataset not in ("digits", "mnist"):
+            chosen = {"num_steps": 8, "encoding": "direct", "batch_size": 32, "lr": 4e-3}
+            # With few images the running statistics of batch norm lag behind.
+            norm = {"batch_norm": True, "recalibrate": True}
+            return chosen | (norm if changes.get("batch_norm", True) else {})
+        network = preset(dataset, hidden)
+        chosen = {name: network[name] for name in ("num_steps", "encoding", "batch_norm")}
+        if dataset == "digits":
+            return chosen | {"epochs": 20, "batch_size": 32, "lr": 4e-3}
+        chosen |= {"shift": 1.0, "rotate": 10.0, "scale": 0.1, "elastic": 0.7}
+        return chosen | ({"epochs": 24, "lr": 3e-3} if hidden is None else {"epochs": 60, "lr": 2e-3})
+
+    def model(self, settings: StbpSettings, data: Data) -> Wu2018:
+        """Return the untrained network."""
+        if data.train[0].dim() == 5 and settings.encoding != "direct":
+            raise ValueError(f"stbp: encoding {settings.encoding} is for images, got frames")
+        model = Wu2018(
+            num_steps=settings.num_steps,
+            input_shape=data.train[0].shape[-3:],
+            num_classes=images.classes(settings.dataset, data),
+            hidden=settings.hidden,
+            width=settings.width,
+            voters=settings.voters,
+            encoding=settings.encoding,
+            batch_norm=settings.batch_norm,
+        ).to(data.device)
+        # Convolutions and poolings are faster in this layout, most in bfloat16; neurons read both layouts in place.
+        return model.to(memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
+
+    def optimizer(self, settings: StbpSettings, model: nn.Module) -> torch.optim.Optimizer:
+        """Return Adam."""
+        return torch.optim.Adam(model.parameters(), lr=settings.lr, fused=True)
+
+    def learning(self, settings: StbpSettings, run: Run, data: Data) -> dict[str, Any]:
+        """Return the arguments of :func:`snnfast.train.fit`."""
+        return {
+            "batch_size": settings.batch_size,
+            "loss": rate_error,
+            "augment": images.augmentation(settings),
+            "precision": getattr(torch, settings.precision),
+            "recalibrate": images.recalibration(settings),
+        }
+
+    def score(self, settings: StbpSettings, run: Run, data: Data) -> float:
+        """Return the held-out accuracy, computed as after every epoch."""
+        learning = self.learning(settings, run, data)
+        how = {name: learning[name] for name in ("batch_size", "loss", "precision")}
+        return evaluate(run.model, data.held_out, **how).accuracy
+
+    def figures(self, settings: StbpSettings, run: Run, data: Data) -> dict[str, Draw]:
+        """Return curves, and a raster for the first held-out image."""
+        return {**super().figures(settings, run, data), "raster": lambda run: raster(run.model, data.held_out)}
+
+    def folder(self, settings: StbpSettings) -> str:
+        """Return the name of the folder of results."""
+        return super().folder(settings) + ("-fc" if settings.hidden else "")
+
+
+def rate_error(rates: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean squared error between output rates ``[B, classes]`` and one-hot labels, as in the manual.
+
+    The paper's loss (its equation 5) sums over the classes and halves: the same up to a constant, which Adam ignores.
+    """
+    return F.mse_loss(rates, F.one_hot(labels, rates.shape[1]).to(rates))
+
+
+def raster(model: nn.Module, images: Part, *, num_steps: int = 40) -> Figure:
+    """Draw the spikes of the last hidden layer of a :class:`Wu2018` for the first of ``images``."""
+    from snnfast_zoo import visual
+
+    recorded: list[Tensor] = []
+    hook = model.layers[-3].register_forward_hook(lambda m, x, spikes: recorded.append(spikes))  # type: ignore[index, union-attr]
+    device = next(model.parameters()).device
+    try:
+        with torch.no_grad(), put_back(device):
+            rates = model(images[0][:1].to(device), num_steps)
+    finally:
+        hook.remove()
+    title = f"a {int(images[1][0])}, seen as {int(rates.argmax())}: spikes of the last hidden layer"
+    return visual.raster(recorded[0], title=title)

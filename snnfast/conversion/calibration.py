@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from snnfast import check
 
-from .loader import Loader, each_batch, images_and_labels
+from .loader import Loader, each_batch, images_and_labels, with_progress
 from .network import SpikingNetwork
 from .stream import Encoder, Stream
 
@@ -171,7 +170,6 @@ def from_currents(
     check.whole(name, "batches_used", batches_used)
     before, shape = network.thresholds, network.input_shape
     plan = network.plan
-    disable = None if progress is None else not progress
     try:
         used = list(itertools.islice(batches(network, loader, name, False), batches_used))
         for images in used:
@@ -181,7 +179,7 @@ def from_currents(
             network.neurons(layer).threshold = network.neurons(layer).checked(1.0, layer)
         runs = [Layers(network, network.check_images(images), T, encoding) for images in used]
         found = []
-        for layer in tqdm(plan.neurons, desc=name, unit="layer", disable=disable, leave=False):
+        for layer in with_progress(plan.neurons, name, "layer", progress):
             place, currents = plan.nodes[layer].place, Histogram(percentile, per_channel)
             for run in runs:
                 for x in run.currents(layer):

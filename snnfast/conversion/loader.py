@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
-from tqdm import tqdm
 
 from snnfast import check
 
 Loader = Iterable[Any]
+T = TypeVar("T")
 
 
 def each_batch(loader: Loader, op: str, *, progress: bool | None, title: str | None = None) -> Iterable[Any]:
     """Return the batches of ``loader`` with a progress bar named ``title`` or ``op``; errors begin with ``op``."""
     if not (hasattr(loader, "__iter__") or hasattr(loader, "__getitem__")):
         raise TypeError(f"{op}: the loader must give batches of images, got {type(loader).__name__}")
-    disable = None if progress is None else not progress
-    bar: Iterable[Any] = tqdm(loader, desc=title or op, unit="batch", disable=disable, leave=False)
+    return with_progress(loader, title or op, "batch", progress)
+
+
+def with_progress(items: Iterable[T], title: str, unit: str, progress: bool | None) -> Iterable[T]:
+    """Return ``items`` behind a progress bar; ``progress=None`` shows it only if standard error is a terminal."""
+    if progress is False or (progress is None and not sys.stderr.isatty()):
+        return items
+    from tqdm import tqdm  # imported here: the kernels work without it
+
+    bar: Iterable[T] = tqdm(items, desc=title, unit=unit, leave=False)
     return bar
 
 

@@ -8,7 +8,7 @@ def named(name, library="spikingjelly.activation_based.neuron"):
     """Rename a class as one of another library."""
 
     def decorate(cls):
-        cls.__module__, cls.__name__ = library, name
+        cls.__module__, cls.__name__, cls.__qualname__ = library, name, name
         return cls
 
     return decorate

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from snnfast import check
 from snnfast.reference.surrogate import Surrogate
 
+from .replaced import Replaced
+
 __all__ = ["Memo", "Stateful", "detach", "is_memory", "reset", "without_graphs"]
 
 Memo: TypeAlias = dict[int, Any]  # of copy.deepcopy: id of an object -> its copy
@@ -295,7 +297,7 @@ def _stateful(function: str, net: Any) -> Iterator[Any]:
 
 def is_memory(module: nn.Module) -> bool:
     """Return whether ``module`` is a stateful module of SpikingJelly, without importing the library."""
-    return any(
+    return not isinstance(module, Replaced) and any(
         kind.__name__ == "MemoryModule" and kind.__module__.partition(".")[0] == "spikingjelly"
         for kind in type(module).__mro__
     )

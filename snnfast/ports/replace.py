@@ -16,6 +16,7 @@ from snnfast.nn.replaced import Replaced
 from snnfast.nn.state import Stateful, without_graphs
 
 from .compare import agree
+from .instances import instance_of
 from .libraries import LIBRARIES, Library
 from .loops import without_loop
 from .port import refuse
@@ -97,7 +98,9 @@ def replace(
             continue
         kind = type(module).__name__
         where = f"{name or 'net'}, a {kind} of {library.name},"
-        memo[id(module)] = take_hooks(library.neurons[kind](where, module, memo), module, memo)
+        neuron = library.neurons[kind](where, module, memo)
+        neuron.__class__ = instance_of(type(neuron), type(module))  # type: ignore[arg-type]
+        memo[id(module)] = take_hooks(neuron, module, memo)
         replaced.append(name)
     if not replaced:
         if any(isinstance(module, Replaced) for module in net.modules()):
@@ -182,6 +185,8 @@ def _library(name: str, module: nn.Module) -> Library | None:
         ValueError: for a neuron without a replacement.
     """
     module_type = type(module)
+    if isinstance(module, Replaced):
+        return None
     for kind in module_type.__mro__:
         library = LIBRARIES.get(kind.__module__.partition(".")[0])
         if library is None or not library.is_neuron(kind):

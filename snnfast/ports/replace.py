@@ -159,21 +159,28 @@ def _calls(verify: Any) -> list[tuple[Any, ...]]:
 
 
 def _warn_of_resets(net: nn.Module) -> None:
-    """Warn if a ``forward`` calls ``snntorch.utils.reset``, which ignores the neurons of the copy."""
-    found = []
+    """Warn if states of neurons of snnTorch rely on ``snntorch.utils.reset``, which ignores the neurons of the copy."""
+    theirs, ours = [], False
     for module in net.modules():
         forward = getattr(type(module), "forward", None)  # TorchScript's classes have none
         names = getattr(getattr(forward, "__code__", None), "co_names", ())
         known = getattr(forward, "__globals__", {})
-        for value in (known.get(name) for name in names):
-            place = getattr(value, "__module__", getattr(value, "__name__", ""))
-            of_utils = place == "snntorch.utils" or (place == "snntorch" and "utils" in names)
-            if "reset" in names and of_utils:
-                found.append(type(module).__name__)
-    if found:
+        places = [getattr(v, "__module__", getattr(v, "__name__", "")) for v in map(known.get, names)]
+        of_utils = "snntorch.utils" in places or ("snntorch" in places and "utils" in names)
+        if "reset" in names and of_utils:
+            theirs.append(type(module).__name__)
+        ours = ours or "reset" in names or any(name.startswith(("reset_mem", "init_")) for name in names)
+    hidden = any(getattr(module, "init_hidden", None) is True for module in net.modules())
+    if theirs:
         warnings.warn(
-            f"replace: the forward of {', '.join(dict.fromkeys(found))} calls snntorch.utils.reset, which does not "
+            f"replace: the forward of {', '.join(dict.fromkeys(theirs))} calls snntorch.utils.reset, which does not "
             "reset the neurons of the copy: call snnfast.nn.reset there, too",
+            stacklevel=3,
+        )
+    elif hidden and not ours:
+        warnings.warn(
+            "replace: neurons with init_hidden=True keep their states between calls, and snntorch.utils.reset does not "
+            "reset those of the copy: call snnfast.nn.reset on the copy between batches",
             stacklevel=3,
         )
 

@@ -92,5 +92,5 @@ def test_a_file_loads_without_the_library(net):
 
 
 def test_replaced_neurons_are_not_replaced_again(net):
-    with pytest.raises(ValueError, match="^replace: the neurons of net are replaced already"):
+    with pytest.raises(ValueError, match=r"^replace: the neurons of net are replaced already"):
         sn.replace(sn.replace(net))

@@ -1,6 +1,7 @@
 """``replace(verify=...)``: comparisons, tolerated differences, and messages."""
 
 import copy
+import re
 import warnings
 
 import pytest
@@ -170,6 +171,26 @@ def test_resets_by_snntorch_are_told():
 
     with pytest.warns(UserWarning, match="forward of Changed calls snntorch.utils.reset, which"):
         sn.replace(changed(forward).float())
+
+
+def test_states_that_nothing_in_the_copy_resets_are_told():
+    def forward(self, x):
+        return self.lif1(x)
+
+    def resetting(self, x):
+        self.lif1.reset_mem()
+        return self.lif1(x)
+
+    for run, told in ((forward, True), (resetting, False)):
+        net = changed(run, lif1=neuron(), lif2=nn.Identity()).float()
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            sn.replace(net, sequences=False)
+            assert not found
+            net.lif1.init_hidden = True
+            sn.replace(net, sequences=False)
+        words = "init_hidden=True keep their states between calls, .* call snnfast.nn.reset on the copy"
+        assert [bool(re.search(words, str(warning.message))) for warning in found] == [True] * told
 
 
 def test_batch_normalisation_over_all_steps_is_refused():

@@ -53,7 +53,6 @@ def cases() -> Iterator[tuple[str, str, Callable[[], Case]]]:
                 yield title, kind, lambda o=offset, k=layout, t=train: _normlif(o, k, t)
     yield "SpikeLinear", "spikes", _spike_linear
     yield "accelerate(Time(Conv2d, BatchNorm2d, ...))", "spikes", _accelerated
-    yield "Pooled(LIF, AvgPool2d)", "eighths", _pooled
     yield "replace(Linear, IFNode)", "eighths", _replaced
 
 
@@ -176,14 +175,6 @@ def _accelerated() -> Case:
 def _eighths(*size: int) -> Tensor:
     """Draw inputs for exact membranes, so that float32 and float64 have the same spikes."""
     return torch.randint(-4, 16, size).double() / 8
-
-
-def _pooled() -> Case:
-    from snnfast.nn import LIF, Pooled
-
-    plain = nn.Sequential(LIF(2.0), _time([nn.AvgPool2d(2)], False))
-    x = _eighths(4, 8, 8, 12, 12).movedim(2, -1).contiguous().movedim(-1, 2)
-    return Case(lambda net: Pooled(*net), plain, x)  # type: ignore[misc]
 
 
 class _IF(nn.Module):

@@ -5,7 +5,6 @@ same at every step, except for the ResNet block, whose inputs are the spikes of 
 
 ``fused`` is the network after :func:`snnfast.nn.fuse`, for evaluation, with statistics of the batch.
 ``ported`` is the peer's network after :func:`snnfast.nn.replace` and :func:`snnfast.nn.accelerate`.
-``apart`` has neurons and the pooling of their spikes as two layers; ``snnfast`` has them in one pass.
 ``normlif`` has every batch normalisation in the pass of the neurons after it (:class:`snnfast.nn.NormLIF`).
 ``relu`` is the same network with ReLU on T x B images, ``relu_once`` on B images, as a network without time runs;
 ``products`` has no neurons. The fact "peak MB" is the largest growth of the process during a step.
@@ -14,7 +13,6 @@ same at every step, except for the ResNet block, whose inputs are the spikes of 
 from __future__ import annotations
 
 import functools
-import itertools
 import resource
 import sys
 from collections.abc import Callable
@@ -32,10 +30,9 @@ FLOOR = "relu"
 ONCE = "relu_once"
 PRODUCTS = "products"
 FUSED = "fused"
-APART = "apart"
 NORMLIF = "normlif"
 PORTED = "ported"
-BASELINES = (ONCE, FUSED, APART, NORMLIF, PORTED, "spikingjelly", "snntorch")
+BASELINES = (ONCE, FUSED, NORMLIF, PORTED, "spikingjelly", "snntorch")
 STEP = "training step"
 EVALUATION = "evaluation"
 PER_RELU = 1.1  # largest time of a convolutional network relative to ReLU
@@ -78,14 +75,11 @@ class Residual(nn.Module):
 
 
 def normalized(neuron: Callable[[], nn.Module], channels: int, size: int) -> nn.Module:
-    from snnfast.nn import Pooled, Rate, SpikeConv2d, SpikeLinear, Time
-    from snnfast.nn.spiking import Spiking
+    from snnfast.nn import Rate, SpikeConv2d, SpikeLinear, Time
 
     def block(inputs: int) -> list[nn.Module]:
         conv = SpikeConv2d(inputs, 32, 3, padding=1, bias=False)
-        fire, pool = neuron(), nn.MaxPool2d(2)
-        after = [Pooled(fire, pool)] if isinstance(fire, Spiking) else [fire, Time(pool)]
-        return [Time(conv, nn.BatchNorm2d(32)), *after]
+        return [Time(conv, nn.BatchNorm2d(32)), neuron(), Time(nn.MaxPool2d(2))]
 
     classes = Time(nn.Flatten(), SpikeLinear(32 * (size // 4) ** 2, 10))
     return nn.Sequential(*block(channels), *block(32), classes, neuron(), Rate())
@@ -152,21 +146,21 @@ def sew_blocks(neuron: Callable[[], nn.Module]) -> list[nn.Module]:
 
 def sew_resnet18(neuron: Callable[[], nn.Module]) -> nn.Module:
     """SpikingJelly's ``sew_resnet18``, ``[T, B, 3, H, W]`` to ``[T, B, 10]``."""
-    from snnfast.nn import Pooled, SpikeConv2d, Time
+    from snnfast.nn import SpikeConv2d, Time
 
     first = Time(SpikeConv2d(3, 64, 7, 2, padding=3, bias=False), nn.BatchNorm2d(64))
-    return nn.Sequential(first, Pooled(neuron(), nn.MaxPool2d(3, 2, 1)), *sew_blocks(neuron))
+    return nn.Sequential(first, neuron(), Time(nn.MaxPool2d(3, 2, 1)), *sew_blocks(neuron))
 
 
 def vgg11(neuron: Callable[[], nn.Module]) -> nn.Module:
     """SpikingJelly's ``spiking_vgg11_bn`` with one linear layer behind the convolutions."""
-    from snnfast.nn import Pooled, SpikeConv2d, Time
+    from snnfast.nn import SpikeConv2d, Time
 
     layers: list[nn.Module] = []
     inputs = 3
     for outputs, pools in zip((64, 128, 256, 256, 512, 512, 512, 512), (1, 1, 0, 1, 0, 1, 0, 1)):
-        fire = Pooled(neuron(), nn.MaxPool2d(2)) if pools else neuron()
-        layers += [Time(SpikeConv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs)), fire]
+        layers += [Time(SpikeConv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs)), neuron()]
+        layers += [Time(nn.MaxPool2d(2))] if pools else []
         inputs = outputs
     return nn.Sequential(*layers, Time(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10)))
 
@@ -254,15 +248,9 @@ def build(task: Task, neuron: Callable[[], nn.Module] | None = None) -> nn.Modul
 
 def ours(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.Module]]:
     """Return the network, a function that runs it on :func:`inputs`, and its neurons."""
-    from snnfast.nn import Pooled
     from snnfast.nn.spiking import Spiking
 
     net = build(task)
-    if task.implementation == APART:
-        if not any(isinstance(module, Pooled) for module in net.modules()):
-            raise neurons.Skip("the network pools no spikes")
-        layers = ((*layer,) if isinstance(layer, Pooled) else (layer,) for layer in net.children())
-        net = nn.Sequential(*itertools.chain(*layers))
     if task.implementation == NORMLIF:
         if not any(isinstance(module, nn.BatchNorm2d) for module in net.modules()):
             raise neurons.Skip("the network has no batch normalisation")
@@ -273,7 +261,7 @@ def ours(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.Mod
 
 def in_one_pass(net: nn.Module) -> nn.Module:
     """Move every batch normalisation of ``net`` into the pass of the neurons after it; their pooling follows."""
-    from snnfast.nn import LIF, NormLIF, Pooled, Time
+    from snnfast.nn import LIF, NormLIF, Time
 
     for name, inner in net.named_children():
         setattr(net, name, in_one_pass(inner))
@@ -281,10 +269,9 @@ def in_one_pass(net: nn.Module) -> nn.Module:
         return net
     layers: list[nn.Module] = []
     for layer in net:
-        neuron, *pool = layer if isinstance(layer, Pooled) else (layer,)
         inside = [*layers[-1].layer.children()] if layers and isinstance(layers[-1], Time) else []
-        if inside and isinstance(inside[-1], nn.BatchNorm2d) and isinstance(neuron, LIF):
-            layers[-1:] = [Time(*inside[:-1]), NormLIF(inside[-1], neuron), *pool]
+        if inside and isinstance(inside[-1], nn.BatchNorm2d) and isinstance(layer, LIF):
+            layers[-1:] = [Time(*inside[:-1]), NormLIF(inside[-1], layer)]
         else:
             layers.append(layer)
     return nn.Sequential(*layers)
@@ -367,7 +354,7 @@ def prepare(task: Task) -> Prepared:
     network = EVERY[task.shape]
     if task.implementation == FUSED:
         return fused(task)
-    if task.implementation in (neurons.OURS, FLOOR, ONCE, PRODUCTS, APART, NORMLIF):
+    if task.implementation in (neurons.OURS, FLOOR, ONCE, PRODUCTS, NORMLIF):
         net, run, fire = ours(task)
     elif task.implementation == network.peer:
         net, run, fire = theirs(task)

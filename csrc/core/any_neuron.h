@@ -90,7 +90,7 @@ constexpr OwnKernel own_kernel(Dtype dtype, int32_t checkpoint_every) {
 
 template <class Neuron>
 void copy_call(const NeuronScan<AnyNeuron>& from, NeuronScan<Neuron>& to) {
-  to.T = from.T, to.N = from.N, to.N_all = from.N_all, to.x = from.x;
+  to.T = from.T, to.N = from.N, to.x = from.x;
   to.checkpoints = from.checkpoints, to.checkpoint_every = from.checkpoint_every, to.reset = from.reset;
   for (int k = 0; k < Neuron::kStates; k++) to.state_in[k] = from.state_in[k];
   for (int k = 0; k < Neuron::kParams; k++) to.param[k] = from.param[k];

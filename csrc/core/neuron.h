@@ -72,8 +72,6 @@ struct MoreRows<Neuron, true> {  // indexed as the states
 template <class Neuron>
 struct NeuronScan : MoreRows<Neuron> {
   int64_t T, N;
-  // neurons of the whole call, N of which are these (ops/pooled.h): row length of checkpoints and gradients
-  int64_t N_all;
   Rows x;                                 // [T, N]
   const void* state_in[Neuron::kStates];  // [N]; null: at rest
   const void*
@@ -107,7 +105,7 @@ struct NeuronBackward : NeuronScan<Neuron> {
   int32_t surrogate;
   double alpha;
   bool detach_reset;
-  void* grad_x;                          // [T, N_all] in x's dtype; with x_repeats [N_all]
+  void* grad_x;                          // [T, N] in x's dtype; with x_repeats [N]
   bool x_repeats;                        // grad_x is the mean over time; false on a GPU
   void* grad_state_in[Neuron::kStates];  // [N] or null
   void* grad_param[Neuron::kParams];     // [N] or null: per neuron, summed over time

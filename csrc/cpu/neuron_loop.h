@@ -56,7 +56,7 @@ void forward_block(const NeuronForward<Neuron>& a, int64_t n0, int64_t m, RowsAh
   for (int64_t t = 0; t < a.T; t++) {
     if (a.checkpoints_out && t > 0 && t % a.checkpoint_every == 0)
       for (int k = 0; k < Neuron::kStates; k++)
-        copy(static_cast<C*>(a.checkpoints_out) + ((t / a.checkpoint_every - 1) * Neuron::kStates + k) * a.N_all + n0,
+        copy(static_cast<C*>(a.checkpoints_out) + ((t / a.checkpoint_every - 1) * Neuron::kStates + k) * a.N + n0,
              state[k], m);
     const C* x = read_lines<C>(a.x, t, n0, m, x_buffer);
     if (t + kAhead < a.T)
@@ -142,14 +142,14 @@ __attribute__((noinline)) void segment_backward(const NeuronBackward<Neuron>& a,
                                                 int64_t n0, int64_t m, BlockGradients<Neuron, C, Uniform>& grad,
                                                 RowsAhead& grad_ahead, AcrossLines<C>& across) {
   alignas(64) C spike_buffer[kBlock], v_buffer[kBlock], out_buffer[kBlock];
-  const bool streaming = streams<C>(a.T, a.N_all),
-             shifted = !a.x_repeats && AcrossLines<C>::wanted(a.grad_x, a.x.dtype, a.N_all, streaming);
+  const bool streaming = streams<C>(a.T, a.N),
+             shifted = !a.x_repeats && AcrossLines<C>::wanted(a.grad_x, a.x.dtype, a.N, streaming);
   const int64_t next_block = min(a.N - n0 - m, kBlock);
   const int64_t K = a.checkpoint_every, lines = whole_lines<C>(m);
   fill_line(spike_buffer, m);
   fill_line(v_buffer, m);
   for (int64_t j = steps - 1; j >= 0; j--) {
-    const int64_t t = t0 + j, offset = t * a.N_all + n0;
+    const int64_t t = t0 + j, offset = t * a.N + n0;
     const C* grad_spikes = a.grad_spikes.data ? read_lines<C>(a.grad_spikes, t, n0, m, spike_buffer) : kZeros<C>;
     const C* grad_v = a.grad_v_seq.data ? read_lines<C>(a.grad_v_seq, t, n0, m, v_buffer) : kZeros<C>;
     if (j >= kAhead)
@@ -206,7 +206,7 @@ void backward_block(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, 
       load_initial_state(a, coefficients, n0, m, state);
     } else {
       for (int k = 0; k < Neuron::kStates; k++)
-        copy(state[k], static_cast<const C*>(a.checkpoints) + ((segment - 1) * Neuron::kStates + k) * a.N_all + n0, m);
+        copy(state[k], static_cast<const C*>(a.checkpoints) + ((segment - 1) * Neuron::kStates + k) * a.N + n0, m);
     }
     for (int64_t j = 0; j < steps; j++) {
       const C* x = read_lines<C>(a.x, t0 + j, n0, m, x_buffer);
@@ -242,7 +242,7 @@ void backward_block(const NeuronBackward<Neuron>& a, SegmentBackward<Neuron, C, 
 
 template <class Neuron, class C, Reset R, bool Uniform>
 void forward_uniform(const NeuronForward<Neuron>& a, int64_t begin, int64_t end) {
-  RowsAhead ahead(a.x, a.T, a.T, begin, end, kBlock, Order::forward, beyond_caches<C>(a.T, a.N_all));
+  RowsAhead ahead(a.x, a.T, a.T, begin, end, kBlock, Order::forward, beyond_caches<C>(a.T, a.N));
   AcrossLines<C> across(begin, end);
   for (int64_t n0 = begin; n0 < end; n0 += kBlock)
     forward_block<Neuron, C, R, Uniform>(a, n0, min(end - n0, kBlock), ahead, across);
@@ -286,7 +286,7 @@ SegmentBackward<Neuron, C, Uniform> segment_of(int32_t surrogate) {
 template <class Neuron, class C, Reset R, bool Uniform>
 void backward_parameters(const NeuronBackward<Neuron>& a, int64_t begin, int64_t end, void* scratch) {
   const auto run_segment = segment_of<Neuron, C, R, Uniform>(a.surrogate);
-  const bool far = beyond_caches<C>(a.T, a.N_all);
+  const bool far = beyond_caches<C>(a.T, a.N);
   RowsAhead x_ahead(a.x, a.T, a.checkpoint_every, begin, end, kBlock, Order::forward, far);
   RowsAhead grad_ahead(a.grad_spikes, a.T, a.checkpoint_every, begin, end, kBlock, Order::backward, far);
   AcrossLines<C> across(begin, end);

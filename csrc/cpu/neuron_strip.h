@@ -192,9 +192,9 @@ struct StripWork {
         tape(static_cast<StripTape<Neuron, C>>(scratch)),
         buffer(tape[min(a.T, a.checkpoint_every)][0]),
         v_buffer(buffer + min(a.T, a.checkpoint_every) * kStrip<C>),
-        x_ahead(a.x, a.T, a.checkpoint_every, begin, end, kStrip<C>, Order::forward, beyond_caches<C>(a.T, a.N_all)),
+        x_ahead(a.x, a.T, a.checkpoint_every, begin, end, kStrip<C>, Order::forward, beyond_caches<C>(a.T, a.N)),
         grad_ahead(a.grad_spikes, a.T, a.checkpoint_every, begin, end, kStrip<C>, Order::backward,
-                   beyond_caches<C>(a.T, a.N_all)),
+                   beyond_caches<C>(a.T, a.N)),
         across(begin, end) {
     static_assert(sizeof(C) * kStrip<C> * (Neuron::template kTape<true> + 2) <=
                   sizeof(double) * kNeuronTapeRows<Neuron> * kNeuronBlock);  // neuron_tape_bytes
@@ -208,35 +208,35 @@ struct StripWork {
 template <class Neuron, class C>
 void strip_done(const NeuronBackward<Neuron>& a, const StripPart& part, const StripRows<C>& x,
                 StripWork<Neuron, C>& work) {
-  const int64_t offset = part.t0 * a.N_all + part.n0;
-  const bool streaming = streams<C>(a.T, a.N_all), bf16 = part.m == kStrip<C> && a.x.dtype == Dtype::bf16,
-             shifted = AcrossLines<C>::wanted(a.grad_x, a.x.dtype, a.N_all, streaming);
+  const int64_t offset = part.t0 * a.N + part.n0;
+  const bool streaming = streams<C>(a.T, a.N), bf16 = part.m == kStrip<C> && a.x.dtype == Dtype::bf16,
+             shifted = AcrossLines<C>::wanted(a.grad_x, a.x.dtype, a.N, streaming);
   for (int64_t j = 0; j < part.steps; j++) {
     if (a.x_repeats)
       add_row(work.sum, x.at(j), part.m);
     else if (bf16)
-      convert_out(x.at(j), kStrip<C>, static_cast<BFloat16*>(a.grad_x) + offset + j * a.N_all);
+      convert_out(x.at(j), kStrip<C>, static_cast<BFloat16*>(a.grad_x) + offset + j * a.N);
     else if (shifted)
-      work.across.write(part.t0 + j, part.n0, part.m, static_cast<C*>(a.grad_x) + offset + j * a.N_all, x.at(j));
+      work.across.write(part.t0 + j, part.n0, part.m, static_cast<C*>(a.grad_x) + offset + j * a.N, x.at(j));
     else
-      flush_row(a.grad_x, a.x.dtype, offset + j * a.N_all, part.m, streaming, x.at(j));
+      flush_row(a.grad_x, a.x.dtype, offset + j * a.N, part.m, streaming, x.at(j));
   }
 }
 
 // Backward pass of a part; `work` holds the states before it.
 template <class Neuron, class C, Reset R>
 void strip_segment(const NeuronBackward<Neuron>& a, const StripPart& part, StripWork<Neuron, C>& work) {
-  const bool streaming = streams<C>(a.T, a.N_all),
-             in_place = part.m == kStrip<C> && a.x.dtype == native<C>() && !a.x_repeats &&
-                        !AcrossLines<C>::wanted(a.grad_x, a.x.dtype, a.N_all, streaming);
-  const int64_t offset = part.t0 * a.N_all + part.n0;
+  const bool streaming = streams<C>(a.T, a.N), in_place = part.m == kStrip<C> && a.x.dtype == native<C>() &&
+                                                          !a.x_repeats &&
+                                                          !AcrossLines<C>::wanted(a.grad_x, a.x.dtype, a.N, streaming);
+  const int64_t offset = part.t0 * a.N + part.n0;
   const StripRows<const C> x = strip_rows<C>(a.x, part, work.tape[0][0], Neuron::template kTape<true> * kStrip<C>);
   record_strip<Neuron, C, R>(x, part.steps, work.coefficients, work.state, work.tape, work.x_ahead);
   StripGradients<C> rows{{kZeros<C>, 0}, {kZeros<C>, 0}, {work.buffer, kStrip<C>}, false};
   if (a.grad_spikes.data) rows.spikes = strip_rows<C>(a.grad_spikes, part, work.buffer, kStrip<C>);
   if (a.grad_v_seq.data) rows.v = strip_rows<C>(a.grad_v_seq, part, work.v_buffer, kStrip<C>);
   if (in_place) {
-    rows.x = {static_cast<C*>(a.grad_x) + offset, a.N_all};
+    rows.x = {static_cast<C*>(a.grad_x) + offset, a.N};
     rows.past = kStreamLine && streaming;
   }
   work.run(a, work.coefficients, work.tape, part.steps, rows, work.grad, work.grad_ahead);
@@ -251,9 +251,9 @@ void backward_strip(const NeuronBackward<Neuron>& a, int64_t n0, int64_t m, Stri
   for (int k = 0; k < Neuron::kStates; k++) set_row(work.grad[k], in_strip(a.grad_state_out[k]), C(0), m);
   if (a.x_repeats) set_row<C>(work.sum, nullptr, C(0), m);
   for (int64_t t0 = a.T ? (a.T - 1) / K * K : -1; t0 >= 0; t0 -= K) {
-    const C* const checkpoint = static_cast<const C*>(a.checkpoints) + (t0 / K - 1) * Neuron::kStates * a.N_all;
+    const C* const checkpoint = static_cast<const C*>(a.checkpoints) + (t0 / K - 1) * Neuron::kStates * a.N;
     for (int k = 0; k < Neuron::kStates; k++)
-      set_row(work.state[k], in_strip(t0 ? checkpoint + k * a.N_all : a.state_in[k]), work.rest[k], m);
+      set_row(work.state[k], in_strip(t0 ? checkpoint + k * a.N : a.state_in[k]), work.rest[k], m);
     strip_segment<Neuron, C, R>(a, {t0, min(a.T - t0, K), n0, m}, work);
   }
   if (a.x_repeats) write_mean(a, work.sum, n0, m);

@@ -102,7 +102,7 @@ const void* NeuronTensors::checkpoints(const Tensor& t, int64_t count, int64_t s
 void fill_scan(const NeuronCall& call, NeuronTensors& tensors, NeuronScan<AnyNeuron>& a) {
   SNNFAST_CHECK(call.fires || call.reads, call.op, ": fires must be true, got false");
   a.T = call.x.size(0);
-  a.N = a.N_all = tensors.count();
+  a.N = tensors.count();
   a.x = tensors.rows(call.x, "x");
   for (size_t k = 0; k < call.more_inputs.size(); k++) {
     const Tensor& t = call.more_inputs[k];

@@ -1,5 +1,5 @@
-// Operators of the package's neurons: for each <stem>_forward and _backward, recurrent_<stem>_..., and for the CPU
-// pooled_<stem>_.... Compiled once for all neurons, from lists that snnfast/compiler/neurons.py generates.
+// Operators of the package's neurons: for each <stem>_forward and _backward, and recurrent_<stem>_.... Compiled once for
+// all neurons, from lists that snnfast/compiler/neurons.py generates.
 #include "core/neurons.h"
 
 #include <iterator>
@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "cpu/dispatch.h"
-#include "ops/pooled.h"
 #include "ops/recurrent.h"
 
 #define SNNFAST_DECLARE_NEURON(STEM, NEURON)                                                                         \
@@ -29,20 +28,16 @@ namespace snnfast {
 namespace {
 
 struct PackageNeuron {
-  const char *stem, *recurrent, *pooled;  // names of operators
+  const char *stem, *recurrent;  // names of operators
   const NeuronArgument* arguments;
   size_t count;
   NeuronSizes sizes;
   bool reads;
 };
-#define SNNFAST_PACKAGE_NEURON(STEM, NEURON)   \
-  PackageNeuron{#STEM,                         \
-                "recurrent_" #STEM,            \
-                "pooled_" #STEM,               \
-                NEURON::kArguments,            \
-                std::size(NEURON::kArguments), \
-                neuron_sizes<NEURON>(),        \
-                NEURON::kReads},
+#define SNNFAST_PACKAGE_NEURON(STEM, NEURON)                                                                        \
+  PackageNeuron{                                                                                                    \
+      #STEM,         "recurrent_" #STEM, NEURON::kArguments, std::size(NEURON::kArguments), neuron_sizes<NEURON>(), \
+      NEURON::kReads},
 const PackageNeuron kNeurons[] = {SNNFAST_NEURONS(SNNFAST_PACKAGE_NEURON)};
 
 // Kernels of neuron k.
@@ -186,29 +181,6 @@ void recurrent_backward(StableIValue* values, uint64_t, uint64_t) {
                                         Kernels<Device>::get(K).recurrent_backward));
 }
 
-#ifndef SNNFAST_CUDA_EMULATION
-Windows take_windows(Stack& stack) { return {stack.take<int64_t>(), stack.take<int64_t>(), stack.take<bool>()}; }
-
-template <size_t K>
-void pooled_forward(StableIValue* values, uint64_t, uint64_t) {
-  Stack stack(values);
-  const NeuronCall call = take_call(stack, kNeurons[K], kNeurons[K].pooled);
-  const Windows windows = take_windows(stack);
-  stack.give(pooled_forward(call, windows, stack.take<int64_t>(), Kernels<Cpu>::get(K).forward));
-}
-
-template <size_t K>
-void pooled_backward(StableIValue* values, uint64_t, uint64_t) {
-  Stack stack(values);
-  const NeuronCall call = take_call(stack, kNeurons[K], kNeurons[K].pooled);
-  const Windows windows = take_windows(stack);
-  const Tensor argmax = stack.take<Tensor>();
-  const bool x_repeats = stack.take<bool>();
-  stack.give(
-      pooled_backward(call, windows, argmax, take_gradients(stack, call, x_repeats), Kernels<Cpu>::get(K).backward));
-}
-#endif
-
 // ---- registration
 
 // Arguments after those of a neuron: of both passes, and of the backward pass (tensors saved besides checkpoints). Also
@@ -258,10 +230,6 @@ void schemas(Library& m) {
     define(m, neuron, neuron.recurrent,
            {"Tensor weight, Tensor? past, Tensor? delay, ", "Tensor spikes, ",
             ", Tensor grad_weight, Tensor grad_past, Tensor grad_delay"});
-#ifndef SNNFAST_CUDA_EMULATION
-    define(m, neuron, neuron.pooled,
-           {"int kernel_h, int kernel_w, bool average, ", "Tensor places, bool x_repeats, ", ""});
-#endif
   }
 }
 
@@ -275,9 +243,6 @@ template <class Device, class Library, size_t... K>
 void implement_all(Library& m, std::index_sequence<K...>) {
   (implement(m, kNeurons[K].stem, &forward<Device, K>, &backward<Device, K>), ...);
   (implement(m, kNeurons[K].recurrent, &recurrent_forward<Device, K>, &recurrent_backward<Device, K>), ...);
-#ifndef SNNFAST_CUDA_EMULATION
-  if constexpr (!Device::kCuda) (implement(m, kNeurons[K].pooled, &pooled_forward<K>, &pooled_backward<K>), ...);
-#endif
 }
 
 template <class Device, class Library>

@@ -1,4 +1,10 @@
-#include "ops/pool2d.h"
+#include "core/pool2d.h"
+
+#include "cpu/dispatch.h"
+#include "ops/neuron.h"
+
+SNNFAST_CPU_KERNEL(pool2d_forward, (const Pool2d&, int64_t begin, int64_t end))
+SNNFAST_CPU_KERNEL(pool2d_backward, (const Pool2d&, int64_t begin, int64_t end))
 
 #define SNNFAST_POOL2D_ARGUMENTS(FIELD) \
   FIELD(Tensor, x)                      \
@@ -7,37 +13,32 @@
   FIELD(bool, average)
 
 namespace snnfast {
-
-Pool2d pool2d_of(const char* op, const Tensor& x, const std::vector<int64_t>& images, int64_t kernel_h,
-                 int64_t kernel_w, bool average) {
-  SNNFAST_CHECK(x.is_cpu(), op, ": x must be on the CPU");
-  Pool2d a{};
-  a.N = images[0], a.C = images[1], a.H = images[2], a.W = images[3];
-  a.kh = kernel_h, a.kw = kernel_w, a.average = average;
-  a.dtype = dtype_of(op, "x", x);
-  SNNFAST_CHECK(a.dtype != Dtype::f16, op, ": x must be float32, float64 or bfloat16, got float16");
-  const int64_t least = a.dtype == Dtype::f64 ? kPoolChannels<double> : kPoolChannels<float>;
-  SNNFAST_CHECK(a.C >= least, op, ": x must have at least ", least, " channels, got ", a.C);
-  SNNFAST_CHECK(a.kh >= 1 && a.kw >= 1 && a.kh <= a.H && a.kw <= a.W, op,
-                ": the window must have at least 1 x 1 pixels and at most those of the image, ", a.H, " x ", a.W,
-                ", got ", a.kh, " x ", a.kw);
-  SNNFAST_CHECK(a.average || a.kh <= kPoolPixels / a.kw, op, ": the window of a maximum must have at most ",
-                kPoolPixels, " pixels, got ", a.kh, " x ", a.kw);
-  elements(op, sizes_of(x));
-  a.out_h = a.H / a.kh, a.out_w = a.W / a.kw;
-  return a;
-}
-
 namespace {
 
 SNNFAST_ARGUMENTS(Arguments, SNNFAST_POOL2D_ARGUMENTS)
 
 constexpr const char* kOp = "pool2d";
 
+// Sizes of a pooling, without its memory.
 Pool2d sizes(const Arguments& arguments) {
   const Tensor& x = arguments.x;
   SNNFAST_CHECK(x.dim() == 4, kOp, ": x must have shape [B, C, H, W], got ", shape_of(x));
-  return pool2d_of(kOp, x, sizes_of(x), arguments.kernel_h, arguments.kernel_w, arguments.average);
+  SNNFAST_CHECK(x.is_cpu(), kOp, ": x must be on the CPU");
+  Pool2d a{};
+  a.N = x.size(0), a.C = x.size(1), a.H = x.size(2), a.W = x.size(3);
+  a.kh = arguments.kernel_h, a.kw = arguments.kernel_w, a.average = arguments.average;
+  a.dtype = dtype_of(kOp, "x", x);
+  SNNFAST_CHECK(a.dtype != Dtype::f16, kOp, ": x must be float32, float64 or bfloat16, got float16");
+  const int64_t least = a.dtype == Dtype::f64 ? kPoolChannels<double> : kPoolChannels<float>;
+  SNNFAST_CHECK(a.C >= least, kOp, ": x must have at least ", least, " channels, got ", a.C);
+  SNNFAST_CHECK(a.kh >= 1 && a.kw >= 1 && a.kh <= a.H && a.kw <= a.W, kOp,
+                ": the window must have at least 1 x 1 pixels and at most those of the image, ", a.H, " x ", a.W,
+                ", got ", a.kh, " x ", a.kw);
+  SNNFAST_CHECK(a.average || a.kh <= kPoolPixels / a.kw, kOp, ": the window of a maximum must have at most ",
+                kPoolPixels, " pixels, got ", a.kh, " x ", a.kw);
+  elements(kOp, sizes_of(x));
+  a.out_h = a.H / a.kh, a.out_w = a.W / a.kw;
+  return a;
 }
 
 template <class Run>

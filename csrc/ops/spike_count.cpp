@@ -26,7 +26,7 @@ std::tuple<Tensor, Tensor> spike_count(const Arguments& arguments) {
   const Device device(x);
   NeuronForward<SpikeCount> a{};
   a.T = x.size(0);
-  a.N = a.N_all = tensors.count();
+  a.N = tensors.count();
   a.x = tensors.rows(x, "x");
   a.state_in[SpikeCount::kV] = tensors.neurons(arguments.v, "v");
   a.state_in[SpikeCount::kCount] = tensors.neurons(arguments.count, "count");

@@ -17,7 +17,6 @@ from .neurons import *
 from .normlif import NormLIF
 from .parametric_lif import ParametricLIF
 from .patch_conv2d import PatchConv2d
-from .pooled import Pooled
 from .psn import PSN, SlidingPSN
 from .quantize import quantize
 from .readout import Count, FirstSpike, Last, Max, Rate, within
@@ -47,7 +46,6 @@ __all__ = [
     "NormLIF",
     "ParametricLIF",
     "PatchConv2d",
-    "Pooled",
     "Rate",
     "Recomputed",
     "Recurrent",

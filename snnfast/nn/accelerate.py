@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections import defaultdict
-from itertools import pairwise
 from typing import Any
 
 from torch import nn
 
 from snnfast import check
 
-from .graph import LayerGraph
-from .hooks import hooked, refuse_own_forward
+from .hooks import refuse_own_forward
 from .multi_step import in_time
-from .pooled import Pooled, PooledSequential, pools
 from .replaced import Replaced
 from .spike_conv2d import SpikeConv2d, has_events
 from .spike_linear import SpikeLinear
-from .spiking import Spiking
 from .state import Stateful, without_graphs
-from .time import Time
 
 __all__ = ["accelerate"]
 
@@ -32,8 +26,6 @@ def accelerate(net: nn.Module) -> nn.Module:
     - Every ``nn.Linear`` becomes a :class:`snnfast.nn.SpikeLinear`, and every ``nn.Conv2d`` in
       :class:`snnfast.nn.Time` a :class:`snnfast.nn.SpikeConv2d`, if that supports events for it: they skip products
       with zeros if that is faster, as after neurons.
-    - Neurons and a pooling directly after them run in one pass, as in :class:`snnfast.nn.Pooled`: in ``nn.Sequential``,
-      and elsewhere if :mod:`torch.fx` shows that ``forward`` uses their spikes for nothing else.
     - Layers of SpikingJelly in step mode ``"m"``, and its ``SeqToANNContainer``, run in :class:`snnfast.nn.Time`.
       Images that are the same at every step, ``x.expand(T, *x.shape)`` or copies, are then computed once; the result of
       the first layers is then one step in memory, so ``forward`` must not write into it.
@@ -47,8 +39,7 @@ def accelerate(net: nn.Module) -> nn.Module:
     are this package's; it must then take sequences ``[T, B, ...]``.
 
     Args:
-        net: the network; it is not changed. Subclasses of PyTorch's layers stay as they are, and so do neurons and
-            poolings that have hooks or are used twice.
+        net: the network; it is not changed. Subclasses of PyTorch's layers stay as they are.
 
     Returns:
         The copy, with its own parameters: give these to the optimizer.
@@ -89,7 +80,6 @@ def accelerate(net: nn.Module) -> nn.Module:
             layer.__class__, layer.method = SpikeLinear, "auto"
         elif getattr(module, "inplace", False) is True:
             layer.inplace = False
-    _pool(fast)
     return fast
 
 
@@ -103,49 +93,3 @@ def _stepwise_library(module: nn.Module) -> str:
         "spikingjelly": getattr(module, "step_mode", "m") == "s" and hasattr(module, "reset"),
     }
     return library if steps.get(library) else ""
-
-
-def _pool(net: nn.Module) -> None:
-    """Let neurons pool their spikes, in place of the poolings behind them."""
-    for module in net.modules():
-        # The layers do not change, in case a forward calls them one by one.
-        if type(module) is nn.Sequential and any(pools(*pair) for pair in pairwise(module)):
-            module.__class__ = PooledSequential
-    inside = {pair for m in net.modules() if type(m) is PooledSequential for pair in pairwise(m)}
-    graph = LayerGraph.trace(net)
-    if graph.notes:
-        return  # without a trace, nothing is known about forward
-    stays = {
-        layer
-        for module in net.modules()
-        if isinstance(module, Pooled) or (isinstance(module, Time) and not module.fast)
-        for layer in module.modules()
-    }
-    places: dict[nn.Module, list[str]] = defaultdict(list)
-    for name, module in net.named_modules(remove_duplicate=False):
-        places[module].append(name)
-    for node in graph.graph.nodes:
-        source = graph.before(node)
-        pool, neuron = graph.layer(node), graph.layer(source) if source else None
-        if (
-            isinstance(neuron, Spiking)
-            and neuron.calls_once
-            and type(pool) in (nn.MaxPool2d, nn.AvgPool2d)
-            and graph.uses[pool] == graph.uses[neuron] == len(places[pool]) == len(places[neuron]) == 1
-            and not hooked(pool)
-            and not hooked(neuron)
-            and pool not in stays
-        ):
-            (place,), (behind,) = places[neuron], places[pool]
-            above = net.get_submodule(behind)  # a MultiStep has the name of its layer
-            if above is pool:
-                above = net.get_submodule(behind.rpartition(".")[0])
-            if (neuron, above) in inside and above.layer is pool:
-                continue
-            _put(net, place, Pooled(neuron, pool))
-            _put(net, behind, nn.Identity())
-
-
-def _put(net: nn.Module, place: str, module: nn.Module) -> None:
-    parent, _, name = place.rpartition(".")
-    setattr(net.get_submodule(parent), name, module)

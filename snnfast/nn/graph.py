@@ -15,7 +15,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from .hooks import HOOKS, hooked
 from .patch_conv2d import PatchConv2d
-from .pooled import PooledSequential
 from .recomputed import Recomputed
 from .sequential import Sequential
 from .spike_conv2d import SpikeConv2d
@@ -36,7 +35,7 @@ PRODUCTS: dict[type[nn.Module], tuple[type[nn.Module], ...]] = {
 CHANGES_BUFFER = "it changes a parameter or buffer in place at every run, which a spiking network would not"
 DROPOUT_FUNCTIONS = {F.dropout, F.dropout1d, F.dropout2d, F.alpha_dropout, torch.dropout}
 
-_CHAINS = (nn.Sequential, PooledSequential, Recomputed, Sequential)
+_CHAINS = (nn.Sequential, Recomputed, Sequential)
 _OUT_OF_PLACE: dict[Any, Any] = {
     **OPERATORS,
     **{f"{method}_": method for method in ("add", "sub", "mul", "div", "relu")},

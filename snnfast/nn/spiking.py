@@ -148,11 +148,6 @@ class Spiking(Stateful):
         """The op with recurrent connections."""
         return functools.partial(ops.recurrent, neuron=self.op)
 
-    @property
-    def calls_once(self) -> bool:
-        """Return whether a call takes a sequence, and is one call of the op that returns spikes alone."""
-        return type(self).forward is Spiking.forward and not self.return_v_seq
-
     def _op_arguments(self, x: Tensor) -> dict[str, Any]:
         """Return all arguments of the op besides ``x``."""
         return dict(zip(self.states, self._load_states(x))) | self._arguments(x)

@@ -16,7 +16,6 @@ from snnfast.reference.recurrent import FIELDS, recurrent_of
 
 from .autograd import backward_pass, below_autograd, no_double_backward, refuse_transforms, traced, wants_gradient
 from .layout import batched, dense_order, inverse, one_by_one, parameter_run, permute_neurons
-from .pool2d import has_kernel
 from .repeat import repeats
 
 # Steps from one checkpoint of the states to the next; the backward pass recomputes the steps between. Emulated CUDA
@@ -24,9 +23,6 @@ from .repeat import repeats
 CHECKPOINT_EVERY = {"cpu": 32, "cuda": 16}
 
 NO_SECOND = "the surrogate gradient has none"
-
-# Window of a pooling: rows, columns, and True for an average.
-Window = tuple[int, int, bool]
 
 P = ParamSpec("P")
 
@@ -50,15 +46,12 @@ class Kind:
         outputs: number of outputs besides states and membranes.
         rows: number of values of a neuron in a checkpoint.
         checkpoint_every: steps between checkpoints; 0: as in :data:`CHECKPOINT_EVERY`.
-        pooled: whether the kernels pool the spikes. Such kernels also take the window. Instead of membranes they
-            return the argmax indices, which the backward kernel takes.
     """
 
     stem: str
     size: int
     flags: tuple[int | None, ...]
     checkpoint_every = 0
-    pooled = False
 
     def __init__(self, operator: str, *places: Sequence[int], numbers: int = 0) -> None:
         self.forward, self.backward = f"{operator}_forward", f"{operator}_backward"
@@ -74,11 +67,10 @@ class Kind:
         return flat
 
     def packed_backward(
-        self, flat: list[Any], extra: Tensor | None, x_repeats: bool, last: tuple[Any, ...], grads: list[Tensor | None]
+        self, flat: list[Any], spikes: Tensor | None, x_repeats: bool, last: tuple[Any, ...], grads: list[Tensor | None]
     ) -> Sequence[Any]:
         """Return the arguments of the backward operator; ``last``: checkpoints, their distance, ``state_needed``."""
-        extras = (extra,) if self.more else (extra, x_repeats) if self.pooled else (x_repeats,)
-        return (*flat, *extras, *last, *grads)
+        return (*flat, spikes if self.more else x_repeats, *last, *grads)
 
     def unpacked(self, arguments: Sequence[Any]) -> list[Any]:
         """Return the plain arguments from the arguments of an operator."""
@@ -92,32 +84,29 @@ class _Variant(Kind):
         call: the call type.
     """
 
-    def __init__(self, call: Any, *, pooled: bool = False) -> None:
-        self.call, self.pooled, at = call, pooled, positions(call)
+    def __init__(self, call: Any) -> None:
+        self.call, at = call, positions(call)
         neuron = getattr(call, "neuron", call)
         recurrent = "" if neuron is call else "recurrent_"
         refractory = "refractory_" if "refractory" in neuron._fields else ""
         # Ends with the name of the module that defines the call.
-        self.stem = "pooled_" * pooled + recurrent + refractory + neuron.__module__.rpartition(".")[2]
+        self.stem = recurrent + refractory + neuron.__module__.rpartition(".")[2]
         states = [at[name] for name in fields_of_kind(neuron, Tensor | None)]
         params = [at[name] + 1 for name in fields_of_kind(neuron, Parameter)]  # after the number
         more = [at[name] for name in FIELDS] if recurrent else []
         fires, return_state, return_v_seq = (at[f] for f in ("fires", "return_state", "return_v_seq"))
         self.flags = fires, *(return_state,) * len(states), return_v_seq
-        self.size = sum(kind.size for kind in call.kinds) + 3 * pooled
+        self.size = sum(kind.size for kind in call.kinds)
         super().__init__(self.stem, [at["x"]], states, params, more)
 
 
-_CHANNELS_LAST = [0, 1, 3, 4, 2]  # of [T, B, C, H, W]
 _KINDS: dict[Any, _Variant] = {}
-_POOLED: dict[Any, _Variant] = {}
 
 
 def with_kernels(check: Callable[P, Any]) -> Op[P, tuple[Tensor, ...]]:
     """Return the public op of a neuron, or of all neurons with recurrent connections, from its argument check."""
     equation = getattr(reference, check.__name__).equation
     for plain in calls_of(NEURONS[check.__name__]) if check.__name__ in NEURONS else ():
-        _POOLED.setdefault(plain, _Variant(plain, pooled=True))
         for call_type in (plain, recurrent_of(plain)):
             _KINDS.setdefault(call_type, _Variant(call_type))
 
@@ -129,29 +118,12 @@ def with_kernels(check: Callable[P, Any]) -> Op[P, tuple[Tensor, ...]]:
     return public(check, run, "snnfast.ops")
 
 
-def pooled(op: str, call: Any, window: Window) -> Any:
-    """Run the op of ``call``, with images ``x`` ``[T, B, C, H, W]``, and pool its spikes, in one pass.
-
-    Return None where neuron and pooling have to run one after the other: the kernels need images that the kernels of
-    :func:`snnfast.ops.pool2d` accept, and parameters that are the same for all images.
-    """
-    x, kind, flat = call.x, _POOLED[type(call)], flatten(call)
-    params = (flat[place] for place in kind.parameters)
-    shared = all(
-        p is None or p.shape == x.shape[2:] or (p.dim() < 4 and sum(n != 1 for n in p.shape) < 2) for p in params
-    )
-    kernels = backend.library(op, x, call.surrogate)
-    if not shared or kernels is not torch.ops.snnfast or not has_kernel(x[0], *window):
-        return None
-    return result_of(call, scan(kernels, op, kind, [*flat, *window]))
-
-
 def scan(kernels: Any, op: str, kind: Kind, flat: list[Any]) -> tuple[Tensor, ...]:
-    """Return outputs, or pooled spikes, states and membranes of a call; those that it does not return are empty."""
+    """Return outputs, states and membranes of a call; those that it does not return are empty."""
     x = flat[kind.x]
     tensors = {place: flat[place] for place in kind.gradient if flat[place] is not None}
     refuse_transforms(op, tensors.values())
-    order = _CHANNELS_LAST if kind.pooled else None if kind.more else dense_order(x)
+    order = None if kind.more else dense_order(x)
     if order is not None or len(tensors) > 1:
         _lay_out(tensors, kind, order)
         for place, tensor in tensors.items():
@@ -232,8 +204,7 @@ def _save(
     ``x_repeats``: the kernel returns the mean of the gradient of ``x`` over time.
     """
     ctx.set_materialize_grads(False)
-    extra = outputs[0] if kind.more else outputs[-2] if kind.pooled else None
-    ctx.save_for_backward(outputs[-1], extra, *tensors)
+    ctx.save_for_backward(outputs[-1], outputs[0] if kind.more else None, *tensors)
     for place in places:
         flat[place] = None
     ctx.kernels, ctx.kind, ctx.every, ctx.flat, ctx.places = kernels, kind, every, flat, places
@@ -242,7 +213,7 @@ def _save(
 
 def _gradients(ctx: Any, grads: Sequence[Tensor | None]) -> list[Tensor]:
     """Gradients of the tensors at ``ctx.places`` from those of spikes, states and membranes."""
-    checkpoints, extra, *tensors = ctx.saved_tensors
+    checkpoints, spikes, *tensors = ctx.saved_tensors
     kind, every, places, flat = ctx.kind, ctx.every, ctx.places, list(ctx.flat)
     for place, value in zip(places, tensors):
         flat[place] = value
@@ -251,7 +222,7 @@ def _gradients(ctx: Any, grads: Sequence[Tensor | None]) -> list[Tensor]:
         checkpoints = getattr(ctx.kernels, kind.forward)(*kind.packed(flat), every)[-1]
     asked = [grad if flag is None or flat[flag] else None for grad, flag in zip(grads, kind.flags)]
     last = checkpoints, every, any(flat[place] is not None for place in kind.states)
-    arguments = kind.packed_backward(flat, extra, ctx.x_repeats, last, asked)
+    arguments = kind.packed_backward(flat, spikes, ctx.x_repeats, last, asked)
     outputs = backward_pass(ctx.op, getattr(ctx.kernels, kind.backward), *arguments, why=NO_SECOND)
     found = [outputs[kind.gradient[place]] for place in places]
     if ctx.x_repeats:
@@ -266,8 +237,7 @@ def _gradients(ctx: Any, grads: Sequence[Tensor | None]) -> list[Tensor]:
 
 def register(namespace: str) -> None:
     """Make the kernels of all neurons traceable without data, differentiable, and usable under ``torch.vmap``."""
-    pooled = _POOLED.values() if namespace == "snnfast" else ()  # only the CPU has kernels that pool
-    for kind in (*_KINDS.values(), *pooled):
+    for kind in _KINDS.values():
         register_kernels(namespace, kind.stem, lambda _, kind=kind: kind)  # type: ignore[misc]
 
 
@@ -287,11 +257,6 @@ def register_kernels(namespace: str, stem: str, kind_of: Callable[[Any], Kind]) 
         asked = [shape if flag is None or flat[flag] else (0,) for shape, flag in zip(shapes, kind.flags)]
         first, *rest = asked
         outputs = [x.new_empty(first), *(x.new_empty(shape, dtype=dtype) for shape in rest)]
-        if kind.pooled:
-            steps, batch, height, width, channels = x.shape
-            *_, kernel_h, kernel_w, average = flat
-            outputs[0] = x.new_empty(steps, batch, height // kernel_h, width // kernel_w, channels)
-            outputs[-1] = x.new_empty((0,) if average else outputs[0].shape, dtype=torch.uint8)
         count = torch.sym_max((x.shape[0] + every - 1) // every - 1, 0) if every else 0
         return [*outputs, x.new_empty((count, kind.rows, *x.shape[1:]) if every else (0,), dtype=dtype)]
 
@@ -338,7 +303,7 @@ def register_kernels(namespace: str, stem: str, kind_of: Callable[[Any], Kind]) 
         def run(*flat: Any) -> Any:
             return getattr(kernels, kind.forward)(*kind.packed(flat), every)
 
-        if kind.more or kind.pooled:
+        if kind.more:
             return one_by_one(run)(info, dims, *flat)
         places = [*[1] * kind.outputs, *[0] * len(kind.states), 1]
         found = [place if flag is None or flat[flag] else None for place, flag in zip(places, kind.flags)]
@@ -352,7 +317,7 @@ def register_kernels(namespace: str, stem: str, kind_of: Callable[[Any], Kind]) 
     @torch.library.register_vmap(backward)
     def _(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> Any:
         kind, kernel = kind_of(arguments), getattr(kernels, f"{stem}_backward")
-        if kind.more or kind.pooled:
+        if kind.more:
             return one_by_one(kernel)(info, in_dims, *arguments)
         batch_at = dict.fromkeys((at["x"], at["grad_spikes"], at["grad_v_seq"]), 1)
         batch_at[at["checkpoints"]] = 2  # [count, states, neurons]

@@ -57,11 +57,11 @@ class Kernel(Kind):
         return [*flat[:LISTS], list(flat[LISTS:a]), states, list(flat[b:])]
 
     def packed_backward(
-        self, flat: list[Any], extra: Tensor | None, x_repeats: bool, last: tuple[Any, ...], grads: list[Tensor | None]
+        self, flat: list[Any], spikes: Tensor | None, x_repeats: bool, last: tuple[Any, ...], grads: list[Tensor | None]
     ) -> list[Any]:
         """Return the arguments of the backward operator; a gradient of zeros has no elements."""
         zeros = flat[LISTS].new_empty(0)
-        return [*self.packed(flat), extra, x_repeats, *last, [zeros if grad is None else grad for grad in grads]]
+        return [*self.packed(flat), spikes, x_repeats, *last, [zeros if grad is None else grad for grad in grads]]
 
     def unpacked(self, arguments: Sequence[Any]) -> list[Any]:
         """Return the plain arguments from the arguments of an operator."""

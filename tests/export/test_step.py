@@ -84,7 +84,7 @@ def test_a_readout_is_named():
 
 
 def test_a_state_that_two_places_would_share_is_refused():
-    for layer in (LIF(), sn.Pooled(LIF(), nn.MaxPool2d(1)), sn.Delay(2, 3.0)):
+    for layer in (LIF(), nn.Sequential(LIF()), sn.Delay(2, 3.0)):
         step = Step(nn.Sequential(layer, nn.Identity(), layer))
         with pytest.raises(ValueError, match=r"^Step: 0(\.0)? runs twice; give each place a layer"):
             step.start(torch.rand(3, 2, 4, 4))

@@ -6,7 +6,6 @@ from samples import assert_all
 from torch import nn
 
 from snnfast import backend
-from snnfast.nn import Pooled
 from snnfast.papers import Wu2018
 
 
@@ -29,14 +28,13 @@ def paper_code(net: Wu2018, x: torch.Tensor, T: int) -> torch.Tensor:
         return u, Spike.apply(u)
 
     synapses = [layer.layer for layer in net.layers[0::2]]
-    pools = [n[1].layer if isinstance(n, Pooled) else nn.Identity() for n in net.layers[1::2]]
     states = [(torch.tensor(0.0, dtype=x.dtype),) * 2 for _ in synapses]
     total = 0
     for _ in range(T):
         s = x
         for i, synapse in enumerate(synapses):
             states[i] = update(synapse(s), *states[i])
-            s = pools[i](states[i][1])
+            s = states[i][1]
         total = total + s
     return total / T
 

@@ -12,7 +12,6 @@ from torch import nn
 import snnfast
 import snnfast.nn as sn
 from snnfast.nn import IF, LIF, ParametricLIF, Rate, SpikeConv2d, SpikeLinear, Time
-from snnfast.nn.pooled import PooledSequential
 
 
 def kinds(net):
@@ -37,7 +36,7 @@ def equal(fast, net, x):
 
 
 class Named(nn.Module):
-    """Layers that are not called in the order of their definition; poolings that do not directly follow neurons."""
+    """Layers that are not called in the order of their definition."""
 
     def __init__(self):
         super().__init__()
@@ -81,7 +80,7 @@ NETWORKS = {
 }  # fmt: skip
 FOUND = {
     "pools": "SpikeConv2d BatchNorm2d ParametricLIF MaxPool2d SpikeConv2d BatchNorm2d IF",
-    "pools first of several": "SpikeConv2d LIF AvgPool2d Identity SpikeConv2d Flatten SpikeLinear LIF",
+    "pools first of several": "SpikeConv2d LIF AvgPool2d SpikeConv2d Flatten SpikeLinear LIF",
     "linear": "Flatten SpikeLinear LIF SpikeLinear LIF",
     "named": "MaxPool2d AvgPool2d LIF ParametricLIF Conv2d Conv2d",
     "by values": "SpikeConv2d BatchNorm2d ParametricLIF MaxPool2d SpikeConv2d BatchNorm2d IF",
@@ -117,22 +116,6 @@ def test_spikes_gradients_and_keys_are_the_networks(name):
     assert all(mine is not theirs for mine, theirs in zip(fast.parameters(), net.parameters()))
 
 
-@pytest.fixture
-def passes(monkeypatch):
-    """Record the calls of the kernel that pools."""
-    calls = []
-    original = sn.pooled.pooled
-    monkeypatch.setattr(sn.pooled, "pooled", lambda *a: calls.append(a[0]) or original(*a))
-    return calls
-
-
-@pytest.mark.parametrize("name", ["pools", "pools first of several", "by values"])
-def test_pooling_runs_in_the_neurons_pass(name, passes):
-    net = sn.accelerate(make(name)).float()  # convolutions in float64 are not channels-last
-    net(x_of().float())
-    assert len(passes) == 1
-
-
 def test_states_go_on():
     net = nn.Sequential(Time(loud(nn.Conv2d(2, 8, 3))), LIF(stateful=True), Time(nn.MaxPool2d(2))).double()
     x = x_of()
@@ -149,27 +132,7 @@ class Conv2dSubclass(nn.Conv2d):
     pass
 
 
-def no_hook(*arguments):
-    return None
-
-
-def test_what_stays_as_it_is(passes):
-    shared = Time(nn.MaxPool2d(2))
-    for count, neuron, pool, change in (
-        (1, LIF(), Time(nn.MaxPool2d(2)), lambda net: None),
-        (0, LIF(return_v_seq=True), nn.Identity(), lambda net: None),
-        (0, LIF(), Time(nn.MaxPool2d(2), fast=False), lambda net: None),
-        (0, LIF(), Time(nn.AdaptiveAvgPool2d(2)), lambda net: None),
-        (0, LIF(), nn.Sequential(shared, shared), lambda net: None),
-        (0, LIF(), Time(nn.MaxPool2d(2)), lambda net: net[1].register_forward_hook(no_hook)),
-        (0, LIF(), Time(nn.MaxPool2d(2)), lambda net: net[2].layer.register_forward_hook(no_hook)),
-        (0, LIF(), Time(nn.MaxPool2d(2)), lambda net: net[1].register_full_backward_hook(no_hook)),
-    ):
-        net = nn.Sequential(Time(nn.Conv2d(2, 8, 3)), neuron, pool)
-        change(net)
-        passes.clear()
-        sn.accelerate(net)(x_of().float())
-        assert len(passes) == count
+def test_what_stays_as_it_is():
     net = Time(
         Conv2dSubclass(1, 1, 3), nn.Conv2d(2, 2, 3, groups=2), nn.Conv2d(1, 1, 3, padding="same"), nn.Conv1d(1, 1, 3)
     )
@@ -210,51 +173,6 @@ def test_nothing_is_left_in_a_layer_that_keeps_things():
     equal(fast, net, x_of())
 
 
-def test_a_neuron_with_two_names_pools_once():
-    class Twice(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.neuron, self.pool = LIF(), Time(nn.MaxPool2d(2))
-            self.layers = nn.Sequential(Time(loud(nn.Conv2d(2, 8, 3))), self.neuron, self.pool)
-            self.late, self.late_pool = IF(), Time(nn.AvgPool2d(3))
-            self.again = nn.ModuleList([self.late, self.late_pool])
-
-        def forward(self, x):
-            return self.late_pool(self.late(self.layers(x)))
-
-    net = Twice().double()
-    equal(sn.accelerate(net), net, x_of())
-
-
-class OneByOne(nn.Module):
-    """A forward that reads the output of each layer, and that torch.fx cannot trace if ``hidden``."""
-
-    def __init__(self, hidden):
-        super().__init__()
-        self.layers, self.hidden = make("pools"), hidden
-
-    def forward(self, x):
-        if self.hidden and float(x.sum()) < 0:
-            raise ValueError
-        rates = []
-        for layer in self.layers:
-            x = layer(x)
-            rates.append(x.mean((0, 3, 4)))
-        return torch.cat(rates, 1)
-
-
-@pytest.mark.parametrize("hidden", [False, True])
-def test_layers_called_one_by_one_give_what_they_gave(hidden, passes):
-    net = OneByOne(hidden).double()
-    fast = sn.accelerate(net)
-    torch.testing.assert_close(fast(x_of()), net(x_of()), rtol=0, atol=1e-12)
-    part = fast.layers[:2]
-    torch.testing.assert_close(part(x_of()), net.layers[:2](x_of()), rtol=0, atol=0)
-    passes.clear()
-    fast.float().layers(x_of().float())
-    assert len(passes) == 1
-
-
 def test_activations_in_place_are_given_what_may_be_kept():
     net = nn.Sequential(Time(loud(nn.Conv2d(2, 8, 3))), nn.ReLU(inplace=True), LIF(), Time(nn.MaxPool2d(2))).double()
     fast = sn.accelerate(net)
@@ -281,13 +199,70 @@ def jelly(kind, *arguments, **more):
     return Layer(*arguments, **more)
 
 
+class SeqToANNContainer(nn.Sequential):
+    """Stand-in for SpikingJelly's layers that fold time into the batch."""
+
+    def forward(self, x):
+        return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+SeqToANNContainer.__module__ = "spikingjelly.activation_based.layer"
+
+
+class Spike(torch.autograd.Function):
+    """A spike with a rectangle as its derivative, as users write it."""
+
+    @staticmethod
+    def forward(ctx, u):
+        ctx.save_for_backward(u)
+        return (u >= 0).to(u)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (u,) = ctx.saved_tensors
+        return grad * (u.abs() < 0.5).to(u)
+
+
+class Forward(nn.Module):
+    """Layers that a forward calls by name."""
+
+    def __init__(self, conv, neuron, pool, last):
+        super().__init__()
+        self.last, self.pool, self.neuron, self.conv = last, pool, neuron, conv
+
+    def forward(self, x):
+        return self.last(self.pool(self.neuron(self.conv(x))))
+
+
+@pytest.mark.parametrize("network", [nn.Sequential, Forward])
+@pytest.mark.parametrize(
+    "neuron", [ParametricLIF, lambda: LIF(surrogate=lambda u: Spike.apply(u))], ids=["learned", "callable"]
+)
+@pytest.mark.parametrize(
+    "layers",
+    [
+        lambda: [nn.MaxPool2d(2)],
+        lambda: [nn.AvgPool2d(2)],
+        lambda: [nn.MaxPool2d(2), loud(nn.Conv2d(4, 3, 2))],
+        lambda: [nn.AvgPool2d(2), nn.BatchNorm2d(4), nn.ReLU()],
+    ],
+    ids=["max", "average", "with a convolution", "with a normalisation"],
+)
+def test_a_container_behind_neurons_pools_once(network, neuron, layers):
+    torch.manual_seed(0)
+    conv = loud(jelly(nn.Conv2d, 2, 4, 3, padding=1))
+    net = network(conv, neuron(), SeqToANNContainer(*layers()), IF()).double()
+    fast = sn.accelerate(net)
+    equal(fast, net, x_of())
+    assert [name for name, _ in fast.named_parameters()] == [name for name, _ in net.named_parameters()]
+    assert list(fast.state_dict()) == list(net.state_dict())
+
+
 def test_its_layers_in_step_mode_m_run_in_time_with_the_same_keys():
     torch.manual_seed(0)
-    container = type("SeqToANNContainer", (nn.Sequential,), {"__module__": "spikingjelly.activation_based.layer"})
-    container.forward = lambda self, x: nn.Sequential.forward(self, x.flatten(0, 1)).unflatten(0, x.shape[:2])
     net = nn.Sequential(
         jelly(nn.Conv2d, 2, 8, 3), jelly(nn.BatchNorm2d, 8), ParametricLIF(2.0), jelly(nn.MaxPool2d, 2),
-        jelly(nn.Flatten), loud(jelly(nn.Linear, 72, 5)), LIF(), container(loud(nn.Linear(5, 4))), LIF(),
+        jelly(nn.Flatten), loud(jelly(nn.Linear, 72, 5)), LIF(), SeqToANNContainer(loud(nn.Linear(5, 4))), LIF(),
     ).double()  # fmt: skip
     assert type(net[0]).__module__.startswith("spikingjelly")
     fast = sn.accelerate(net)
@@ -356,8 +331,7 @@ def test_its_layers_keep_their_settings_and_take_what_they_took():
         _ = fast[0].nothing
     x = torch.rand(5, 4, dtype=torch.float64)
     torch.testing.assert_close(fast(x), nn.functional.linear(x, linear.weight, linear.bias))
-    container = type("SeqToANNContainer", (nn.Sequential,), {"__module__": "spikingjelly.activation_based.layer"})
-    named = container(OrderedDict(conv=nn.Conv2d(2, 2, 3), norm=nn.BatchNorm2d(2)))
+    named = SeqToANNContainer(OrderedDict(conv=nn.Conv2d(2, 2, 3), norm=nn.BatchNorm2d(2)))
     net = nn.Sequential(named)
     assert list(sn.accelerate(net).state_dict()) == list(net.state_dict())
 
@@ -377,7 +351,6 @@ class TestTheLibrariesThemselves:
         ).double()  # fmt: skip
         functional.set_step_mode(net, "m")
         fast = sn.accelerate(sn.replace(net))
-        assert type(fast) is PooledSequential
         assert list(fast.state_dict()) == list(net.state_dict())
         x = 2 * torch.rand(6, 3, 1, 8, 8, dtype=torch.float64)
         for one in (net, fast):

@@ -117,16 +117,15 @@ def test_fields_of_a_backward_call_are_all_arguments_of_its_kernel(stem):
 
 
 @needs_kernels
-@pytest.mark.parametrize("kind", [*neuron._KINDS.values(), *neuron._POOLED.values()], ids=lambda k: k.stem)
+@pytest.mark.parametrize("kind", neuron._KINDS.values(), ids=lambda k: k.stem)
 def test_positions_of_a_neuron_s_tensors_are_those_of_its_kernels(kind):
     fields, found = of_call(kind.call), kernels(kind.stem)
     names = [name for name, *_ in found["_backward"]]
     for arguments in found.values():
         assert arguments[: len(fields)] == fields
-    window = ["kernel_h", "kernel_w", "average"] if kind.pooled else []
-    assert [name for name, *_ in found["_forward"][len(fields) :]] == [*window, "checkpoint_every"]
-    assert names[len(fields) : kind.size] == window
-    saved = ["spikes"] if kind.more else [*["places"] * kind.pooled, "x_repeats"]
+    assert [name for name, *_ in found["_forward"][len(fields) :]] == ["checkpoint_every"]
+    assert len(fields) == kind.size
+    saved = ["spikes" if kind.more else "x_repeats"]
     grads = ["grad_spikes", *(f"grad_{names[place]}" for place in kind.states), "grad_v_seq"]
     assert names[kind.size :] == [*saved, "checkpoints", "checkpoint_every", "state_needed", *grads]
     returned = getattr(torch.ops.snnfast, kind.backward).default._schema.returns

@@ -170,8 +170,7 @@ def test_explain_names_backend_and_reason():
 @needs_kernels
 def test_explain_lists_the_layers_of_a_module():
     layers = (nn.LIF(), nn.SpikeLinear(2, 2), nn.SpikeConv2d(1, 1, 1), nn.RLIF(2), nn.Delay(2, 1))
-    pooled = nn.Pooled(nn.CubaLIF(), torch.nn.MaxPool2d(2))
-    module = torch.nn.Sequential(torch.nn.Linear(2, 2), *layers, pooled)
+    module = torch.nn.Sequential(torch.nn.Linear(2, 2), *layers, torch.nn.Sequential(nn.CubaLIF()))
     lines = [line.split(": ", 2) for line in explain(module, torch.zeros(2, 2)).splitlines()]
     # The neurons of a recurrent layer run in its op.
     ops = ("lif", "spike_linear", "spike_conv2d", "recurrent", "delay", "cuba")

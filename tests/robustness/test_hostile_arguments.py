@@ -85,7 +85,6 @@ GOOD = {
     "diehl_cook_conductance_": {**COMPETITION, "theta": torch.zeros(3, dtype=torch.float64)},
     "RLIF": {"features": 4},
     "NormLIF": {"norm": torch.nn.BatchNorm1d(3), "neuron": nn.LIF()},
-    "Pooled": {"neuron": nn.LIF(), "pool": torch.nn.MaxPool2d(2)},
     "Recomputed": {},
     "Recurrent": {"neuron": nn.LIF(), "features": 4},
     "Delay": {"channels": 3, "max_delay": 4.0},
@@ -155,7 +154,6 @@ INPUTS = {
     "PatchConv2d": torch.zeros(2, 3, 4, 4),
     "SpikeConv2d": torch.zeros(2, 3, 4, 4),
     "NormLIF": torch.zeros(4, 2, 3),
-    "Pooled": torch.zeros(2, 1, 3, 4, 4),
 }
 MODULES = (ops, nn, encoder, loss)
 PUBLIC = {

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from snnfast.check import sizes, whole
-from snnfast.nn import LIF, Pooled, SpikeConv2d, Time
+from snnfast.nn import LIF, SpikeConv2d, Time
 
 PLAN = (64, 64, "P", 128, 128, "P", 256, 256)
 
@@ -64,13 +64,10 @@ class SpikingVGG(nn.Module):
                 f"{name}: images of {image[0]}x{image[1]} are too small for {list(plan).count('P')} poolings by 2"
             )
         layers: list[nn.Module] = []
-        pools: list[nn.Module] = []  # poolings that do not follow neurons
+        pools: list[nn.Module] = []
         for entry in plan:
             if entry == "P":
-                if layers and isinstance(layers[-1], LIF):
-                    layers[-1] = Pooled(layers[-1], nn.AvgPool2d(2))
-                else:
-                    pools.append(nn.AvgPool2d(2))
+                pools.append(nn.AvgPool2d(2))
                 continue
             out = whole(name, "plan", entry)
             # the input of the first convolution is no spikes

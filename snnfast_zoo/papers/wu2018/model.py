@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from snnfast import check, ops
-from snnfast.nn import LIF, Pooled, Rate, SpikeLinear, Time
+from snnfast.nn import LIF, Rate, SpikeLinear, Time
 
 ENCODINGS = ("bernoulli", "direct")
 
@@ -96,8 +96,6 @@ class Wu2018(nn.Module):
             synapses = _fully_connected(self.input_shape, sizes, outputs)
         layers: list[nn.Module] = []
         for synapse in synapses:
-            if isinstance(synapse[0], nn.AvgPool2d):
-                layers[-1] = Pooled(cast(LIF, layers[-1]), synapse.pop(0))
             norms = [_norm(synapse[-1])] if batch_norm else []
             layers += [Time(*synapse, *norms), _neurons()]
         self.layers = nn.Sequential(*layers)

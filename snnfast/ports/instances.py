@@ -39,7 +39,7 @@ def instance_of(neuron: Any, library_class: Any) -> type:
 
     A ``forward`` may branch on ``isinstance(module, BaseNode)``. Nothing is inherited from ``library_class``.
     """
-    names = {name for name in dir(library_class) if not name.startswith("__")} - set(dir(neuron))
+    names = set(dir(library_class)) - set(dir(neuron))
     attributes = {name: getattr(neuron, name) for name in ("__doc__", "__module__", "__qualname__")}
     attributes |= dict.fromkeys(names, _Missing()) | {"library_class": library_class}
     return _Instance(neuron.__name__, (neuron,), attributes)

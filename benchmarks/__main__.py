@@ -115,7 +115,6 @@ def add_command(benchmark: str) -> None:
 for name in (
     *neurons.stems(),
     "batch_norm",
-    "norm_lif",
     "layer",
     "conv",
     "network",

@@ -47,10 +47,6 @@ def cases() -> Iterator[tuple[str, str, Callable[[], Case]]]:
         yield "Time(Conv2d, BatchNorm2d), repeated steps", kind, lambda o=offset: _repeated(o)
         yield "Time(Linear, BatchNorm1d)", kind, lambda o=offset: _rows(o)
         yield "fuse(Time(Conv2d, BatchNorm2d))", kind, lambda o=offset: _fused(o)
-        for train in (True, False):
-            for layout in ("channels-last", "contiguous"):
-                title = f"NormLIF, {layout}" if train else f"NormLIF, {layout}, evaluation"
-                yield title, kind, lambda o=offset, k=layout, t=train: _normlif(o, k, t)
     yield "SpikeLinear", "spikes", _spike_linear
     yield "accelerate(Time(Conv2d, BatchNorm2d, ...))", "spikes", _accelerated
     yield "replace(Linear, IFNode)", "eighths", _replaced
@@ -131,21 +127,6 @@ def _fused(offset: float) -> Case:
 
     plain = _time([nn.Conv2d(8, 16, 3), nn.BatchNorm2d(16)], False)
     return Case(ours, plain, _drawn(offset), False, ("x",))
-
-
-def _normlif(offset: float, layout: str, train: bool) -> Case:
-    """Make neurons that never fire, because a different spike in float32 would not count as an error."""
-    from snnfast.nn import LIF, NormLIF
-
-    def ours(net: nn.Module) -> nn.Module:
-        return NormLIF(*_set_fast(net))  # type: ignore[misc]
-
-    neuron = LIF(2.0, v_threshold=1e6, return_v_seq=True)
-    plain = nn.Sequential(_time([nn.BatchNorm2d(8)], False), neuron)
-    x = _drawn(offset)
-    if layout == "channels-last":
-        x = x.movedim(2, -1).contiguous().movedim(-1, 2)
-    return Case(ours, plain, x, train)
 
 
 def _spikes(*size: int) -> Tensor:

@@ -5,7 +5,6 @@ same at every step, except for the ResNet block, whose inputs are the spikes of 
 
 ``fused`` is the network after :func:`snnfast.nn.fuse`, for evaluation, with statistics of the batch.
 ``ported`` is the peer's network after :func:`snnfast.nn.replace` and :func:`snnfast.nn.accelerate`.
-``normlif`` has every batch normalisation in the pass of the neurons after it (:class:`snnfast.nn.NormLIF`).
 ``relu`` is the same network with ReLU on T x B images, ``relu_once`` on B images, as a network without time runs;
 ``products`` has no neurons. The fact "peak MB" is the largest growth of the process during a step.
 """
@@ -30,9 +29,8 @@ FLOOR = "relu"
 ONCE = "relu_once"
 PRODUCTS = "products"
 FUSED = "fused"
-NORMLIF = "normlif"
 PORTED = "ported"
-BASELINES = (ONCE, FUSED, NORMLIF, PORTED, "spikingjelly", "snntorch")
+BASELINES = (ONCE, FUSED, PORTED, "spikingjelly", "snntorch")
 STEP = "training step"
 EVALUATION = "evaluation"
 PER_RELU = 1.1  # largest time of a convolutional network relative to ReLU
@@ -251,30 +249,8 @@ def ours(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.Mod
     from snnfast.nn.spiking import Spiking
 
     net = build(task)
-    if task.implementation == NORMLIF:
-        if not any(isinstance(module, nn.BatchNorm2d) for module in net.modules()):
-            raise neurons.Skip("the network has no batch normalisation")
-        net = in_one_pass(net)
     fire = [module for module in net.modules() if isinstance(module, Spiking)]
     return net, functools.partial(over_time, task, net), fire
-
-
-def in_one_pass(net: nn.Module) -> nn.Module:
-    """Move every batch normalisation of ``net`` into the pass of the neurons after it; their pooling follows."""
-    from snnfast.nn import LIF, NormLIF, Time
-
-    for name, inner in net.named_children():
-        setattr(net, name, in_one_pass(inner))
-    if type(net) is not nn.Sequential:
-        return net
-    layers: list[nn.Module] = []
-    for layer in net:
-        inside = [*layers[-1].layer.children()] if layers and isinstance(layers[-1], Time) else []
-        if inside and isinstance(inside[-1], nn.BatchNorm2d) and isinstance(layer, LIF):
-            layers[-1:] = [Time(*inside[:-1]), NormLIF(inside[-1], layer)]
-        else:
-            layers.append(layer)
-    return nn.Sequential(*layers)
 
 
 def theirs(task: Task) -> tuple[nn.Module, Callable[[Tensor], Tensor], list[nn.Module]]:
@@ -354,7 +330,7 @@ def prepare(task: Task) -> Prepared:
     network = EVERY[task.shape]
     if task.implementation == FUSED:
         return fused(task)
-    if task.implementation in (neurons.OURS, FLOOR, ONCE, PRODUCTS, NORMLIF):
+    if task.implementation in (neurons.OURS, FLOOR, ONCE, PRODUCTS):
         net, run, fire = ours(task)
     elif task.implementation == network.peer:
         net, run, fire = theirs(task)
@@ -386,7 +362,7 @@ def prepare(task: Task) -> Prepared:
     if task.implementation not in (FLOOR, ONCE, PRODUCTS):
         facts |= {"first loss": loss, "spikes a step": fired(fire, lambda: run(x))}
     passes = {STEP: step}
-    if task.implementation in (neurons.OURS, FLOOR, ONCE, NORMLIF):
+    if task.implementation in (neurons.OURS, FLOOR, ONCE):
         passes[EVALUATION] = functools.partial(evaluate, net, run, x)
     return Prepared(passes, facts)
 

@@ -2,11 +2,10 @@
 
 Times are minima over ``--repeats`` alternating runs in float32, of training steps and of evaluation. The networks are
 models of SpikingJelly and Norse; ``replace`` also replaces loops over time steps in ``forward``. With ReLU, it replaces
-the neurons on all T x B images. "Written here" has batch normalisation in the neurons' pass
-(:class:`snnfast.nn.NormLIF`), which saves memory. The peak is the memory of a step, gradients of the weights included.
-The rate is the share of neurons that fire in a step; ``--gain`` scales the weights of batch normalisation, which
-determine it. The largest difference compares outputs with those of the library in float64, because in float32 rounding
-changes some spikes.
+the neurons on all T x B images. The peak is the memory of a step, gradients of the weights included. The rate is the
+share of neurons that fire in a step; ``--gain`` scales the weights of batch normalisation, which determine it. The
+largest difference compares outputs with those of the library in float64, because in float32 rounding changes some
+spikes.
 """
 
 from __future__ import annotations
@@ -131,7 +130,7 @@ def written(name: str, net: nn.Module) -> nn.Module | None:
         return None
     rewritten = make(partial(like, "spikingjelly.LIFNode", surrogate="atan", detach_reset=True))
     network.copy_parameters(net, rewritten)
-    return network.in_one_pass(rewritten)
+    return rewritten
 
 
 def in_turn(runs: list[Callable[[], object]], task: Task) -> list[float]:

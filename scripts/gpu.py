@@ -44,19 +44,7 @@ CLUSTERED = ("diehl_cook", "diehl_cook_conductance", "bp_stdp_network")
 LEARNING = (*CLUSTERED, "stdp", "bp_stdp", "spikeprop")
 TOOLS = ("memcheck", "racecheck", "synccheck", "initcheck")
 # Ops with CUDA kernels. The others use PyTorch, whose libraries read uninitialised workspaces.
-OURS = [
-    "lif",
-    "alif",
-    "normlif",
-    "delay",
-    "spike_count",
-    "poisson",
-    "stdp_",
-    "bp_stdp_",
-    "spikeprop",
-    "eventprop",
-    "recurrent",
-]
+OURS = ["lif", "alif", "delay", "spike_count", "poisson", "stdp_", "bp_stdp_", "spikeprop", "eventprop", "recurrent"]
 PROFILED = ["lif", "cuba", "eif", "delay", "recurrent", "spike_count", "poisson", "stdp_", "diehl_cook_", "spikeprop"]
 METRICS = (
     "gpu__time_duration.sum,gpu__dram_throughput.avg.pct_of_peak_sustained_elapsed,launch__registers_per_thread,"
@@ -68,7 +56,7 @@ METRICS = (
 )
 # A test file belongs to the first group whose pattern matches; a group must end within a call.
 GROUPS = {
-    "neurons": r"tests/ops/test_(adlif|alif|cuba|eif|izhikevich|lif|normlif|qif|refractory)",
+    "neurons": r"tests/ops/test_(adlif|alif|cuba|eif|izhikevich|lif|qif|refractory)",
     "plasticity": r"tests/ops/test_(stdp|bp_stdp|diehl_cook|presentations)",
     "ops": r"tests/(ops|property|reference)/",
     "modules": r"tests/(nn|convert|nir|export|encoder|learning)/",

@@ -249,11 +249,6 @@ def test_quick_batch_norm_runs(benchmarks):
     assert all(name in output for name in names)
 
 
-def test_quick_norm_lif_runs(benchmarks):
-    output = benchmarks("norm_lif", "--quick")
-    assert all(name in output for name in ("snnfast", "layers", "evaluation, channels-last"))
-
-
 def test_quick_patch_conv2d_runs(benchmarks):
     output = benchmarks("patch_conv2d", "--quick", "--dtype", "bfloat16")
     assert all(name in output for name in ("clone", "snnfast", "pytorch", "forward+backward"))
@@ -368,7 +363,7 @@ def test_quick_memory_runs_with_the_loss_of_plain_layers(benchmarks, tmp_path):
 
 def test_quick_network_runs(benchmarks):
     output = benchmarks("network", "--quick")
-    assert all(name in output for name in ("relu", "relu_once", "snnfast", "normlif", "spikes a step"))
+    assert all(name in output for name in ("relu", "relu_once", "snnfast", "spikes a step"))
 
 
 def test_promises_of_networks_are_judged(benchmarks):

@@ -220,12 +220,6 @@ std::pair<Values, Values> statistics(const Batch& batch, const Tensor& x) {
   return {mean, var};
 }
 
-std::tuple<Tensor, Tensor> batch_norm_statistics(Tensor x) {
-  const Batch batch(x);
-  const auto [mean, var] = statistics(batch, batch.as_rows(x));
-  return {batch.tensor(mean, ScalarType::Double), batch.tensor(var, ScalarType::Double)};
-}
-
 // Returns y, and the mean and variance that normalised it.
 template <class Device>
 std::tuple<Tensor, Tensor, Tensor> batch_norm_forward(const Arguments& arguments) {
@@ -285,14 +279,12 @@ void schemas(Library& m) {
   m.def(schema<Arguments>("batch_norm_backward", "(Tensor grad_x, Tensor grad_weight, Tensor grad_bias)",
                           "bool of_batch, Tensor grad_y, bool x_wanted, bool weight_wanted, bool bias_wanted")
             .c_str());
-  m.def("batch_norm_statistics(Tensor x) -> (Tensor mean, Tensor var)");
 }
 
 template <class Device, class Library>
 void implementations(Library& m) {
   m.impl("batch_norm_forward", SNNFAST_BOX(Arguments, batch_norm_forward<Device>));
   m.impl("batch_norm_backward", SNNFAST_BOX(Arguments, batch_norm_backward<Device>));
-  m.impl("batch_norm_statistics", TORCH_BOX(&batch_norm_statistics));
 }
 
 }  // namespace

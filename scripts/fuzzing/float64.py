@@ -13,7 +13,7 @@ from snnfast import ops
 from .draw import Draw, Finding
 
 DOUBLE = torch.float64
-NEURONS = ("lif", "iaf", "li", "cuba", "cubali", "alif", "adlif", "qif", "eif", "izhikevich", "normlif")
+NEURONS = ("lif", "iaf", "li", "cuba", "cubali", "alif", "adlif", "qif", "eif", "izhikevich")
 # Ranges of the parameters by neuron, except those of the membrane; time constants are drawn from a list.
 EXTRA_PARAMETERS: dict[str, dict[str, tuple[float, float]]] = {
     "cuba": {"tau_syn": (1, 1)},
@@ -23,7 +23,6 @@ EXTRA_PARAMETERS: dict[str, dict[str, tuple[float, float]]] = {
     "qif": {"a0": (0.2, 1.0), "v_c": (0.3, 0.9)},
     "eif": {"delta_t": (0.3, 1.5), "theta_rh": (0.5, 1.2)},
     "izhikevich": {"tau_w": (1, 1), "a0": (0.2, 1.0), "v_c": (0.3, 0.9), "a": (-0.2, 0.3), "b": (0.0, 0.3)},
-    "normlif": {"scale": (0.5, 2.0), "shift": (-0.5, 0.5)},
 }
 STATES = {"cuba": "i", "cubali": "i", "alif": "a", "adlif": "w", "izhikevich": "w"}
 NEAR = 1e-4  # margins below which rounding may move a spike in float32; in float64 1e-10
@@ -50,8 +49,6 @@ def charge(name: str, p: dict[str, Any], x: Tensor, v: Tensor, state: Any) -> tu
     rate = 1 / p["tau"] if "tau" in p else 0.0
     gain = rate if p["decay_input"] else 1.0
     rest = p["v_rest"]
-    if name == "normlif":
-        x = p["scale"] * x + p["shift"]
     if name in ("cuba", "cubali"):
         state = x = state - state / p["tau_syn"] + x
     if name in ("adlif", "izhikevich"):

@@ -288,10 +288,7 @@ def normalised(d: Draw) -> dict[str, Any]:
     return {"x": x, **{name: d.plain(x.shape[1], dtype=x.dtype) for name in names}}
 
 
-NEURONS = (
-    *("lif", "iaf", "li", "cuba", "alif", "adlif", "cubali", "normlif", "qif", "eif", "izhikevich"),
-    "spike_count",
-)
+NEURONS = (*("lif", "iaf", "li", "cuba", "alif", "adlif", "cubali", "qif", "eif", "izhikevich"), "spike_count")
 LINEAR = ("spike_linear", "spike_conv2d")
 TIMES = ("spikeprop", "eventprop")
 SILENT = ("lif", "iaf", "cuba", "alif", "adlif")

@@ -145,19 +145,11 @@ def header(stem: str) -> str:
     leaves = {name: graph.leaf("parameter", name, NEURON) for name in params}
     shared = {name: graph.leaf("setting", name, NUMBER) for name in call._fields if hints[name] in (bool, int, float)}
     flags_and_numbers = {n: leaf != 0 if hints[n] is bool else leaf for n, leaf in shared.items()}
-    per_neuron = len(equation.per_neuron)
-    if tuple(params[len(params) - per_neuron :]) != equation.per_neuron:
-        raise ValueError(
-            f"{stem}: per_neuron must name the last parameters of {call.__name__}, {', '.join(params)}; got "
-            f"{', '.join(equation.per_neuron)}"
-        )
     variants, moves = [], False
     for reset in RESETS[: 3 if equation.reads else 2]:
         found, margin = _traced(call, reset, graph, leaves, flags_and_numbers)
         for uniform in (False,) if generic else (True, False):
-            wanted = equation.per_neuron if uniform else params
-            tensors = {name: leaves[name] for name in wanted}
-            plan = make_plan(found._replace(tensors=tensors), margin)
+            plan = make_plan(found._replace(tensors={} if uniform else leaves), margin)
             variants.append(Variant(plan, reset, uniform))
         moves |= margin is not None and margin.args[1].op != "parameter"
     step_arguments = {*parameters_of(equation.step), *(("refractory", "max_spikes") if generic else ())}
@@ -165,7 +157,7 @@ def header(stem: str) -> str:
     flags = {"kMoves": moves, "kGeneric": generic, "kReads": equation.reads}
     flags |= {"kPrefetch": equation.prefetch, "kTakesSlope": True}
     states = list(fields_of_kind(call, Tensor | None))
-    text = struct(camel(stem), variants, Layout(states, params, per_neuron, settings, flags))
+    text = struct(camel(stem), variants, Layout(states, params, 0, settings, flags))
     arguments = ",\n".join(
         f'      {{"{name}", NeuronArgument::{name if name in FLAGS else KINDS[hints[name]]}'
         f"{f', kOf{camel(name)}' if name in settings else ''}}}"

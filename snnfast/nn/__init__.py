@@ -14,7 +14,6 @@ from .eventprop import EventProp, EventReadout
 from .fuse import fuse
 from .integer_lif import IntegerLIF
 from .neurons import *
-from .normlif import NormLIF
 from .parametric_lif import ParametricLIF
 from .patch_conv2d import PatchConv2d
 from .psn import PSN, SlidingPSN
@@ -43,7 +42,6 @@ __all__ = [
     "IntegerLIF",
     "Last",
     "Max",
-    "NormLIF",
     "ParametricLIF",
     "PatchConv2d",
     "Rate",

@@ -16,7 +16,7 @@ __all__ = ["Sequential"]
 class Sequential(nn.Sequential):
     """``nn.Sequential`` that passes ``lengths`` to every layer that takes them.
 
-    Those are :class:`snnfast.nn.Time`, :class:`snnfast.nn.NormLIF`, the readouts, another ``Sequential`` of this
+    Those are :class:`snnfast.nn.Time`, the readouts, another ``Sequential`` of this
     package, and layers of yours with an argument ``lengths``. Neurons need none: steps beyond the end of a sample come
     after all that counts.
 

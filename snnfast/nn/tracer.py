@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from .normlif import NormLIF
 from .state import Stateful
 
 __all__ = ["OPERATORS", "InPlace", "Tracer", "place"]
@@ -47,7 +46,6 @@ class Tracer(fx.Tracer):
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
         """Return whether the tracer stops at ``module``."""
         from_package = type(module).__module__.startswith("snnfast.nn.")
-        from_package = from_package and not isinstance(module, NormLIF)
         leaf = from_package or isinstance(module, (Stateful, torch.jit.ScriptModule)) or type(module) in self.more
         return leaf or super().is_leaf_module(module, name)
 

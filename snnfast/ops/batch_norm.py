@@ -121,14 +121,10 @@ def register(namespace: str) -> None:
     def like(x: Tensor) -> Tensor:
         return torch.empty_like(x.movedim(1, -1), memory_format=torch.contiguous_format).movedim(-1, 1)
 
-    def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-        mean, var = (x.new_empty(x.shape[1], dtype=torch.float64) for _ in range(2))
-        return mean, var
-
     @torch.library.register_fake(forward)
     def _(*flat: Any) -> tuple[Tensor, ...]:
         x = unflatten(BatchNormCall, flat).x
-        return like(x), *statistics(x)
+        return like(x), *(x.new_empty(x.shape[1], dtype=torch.float64) for _ in range(2))
 
     @torch.library.register_fake(backward)
     def _(*flat: Any) -> tuple[Tensor, ...]:
@@ -138,13 +134,10 @@ def register(namespace: str) -> None:
         wanted = (getattr(call, name) for name in _WANTED)
         return tuple(g if w else x.new_empty(0) for g, w in zip((like(x), *grads), wanted))
 
-    torch.library.register_fake("snnfast::batch_norm_statistics")(statistics)
     torch.library.register_autograd(
         forward, lambda ctx, grad, *_: _gradients(ctx, grad), setup_context=_save_registered
     )
-    refuse = no_double_backward("batch_norm")
-    for kernel in (backward, "snnfast::batch_norm_statistics"):
-        torch.library.register_autograd(kernel, refuse)
+    torch.library.register_autograd(backward, no_double_backward("batch_norm"))
 
 
 def _save_registered(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

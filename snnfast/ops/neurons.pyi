@@ -3,7 +3,7 @@ from torch import Tensor
 
 from snnfast.reference.surrogate import SurrogateLike
 
-__all__ = ['adlif', 'alif', 'cuba', 'cubali', 'eif', 'iaf', 'izhikevich', 'li', 'lif', 'normlif', 'qif']
+__all__ = ['adlif', 'alif', 'cuba', 'cubali', 'eif', 'iaf', 'izhikevich', 'li', 'lif', 'qif']
 
 def lif(
     x: Tensor, v: Tensor | None = None, *, tau: float | Tensor | None = None, decay: float | Tensor | None = None,
@@ -82,13 +82,5 @@ def izhikevich(
     b: float | Tensor = 0.1, decay_input: bool = True, v_threshold: float | Tensor = 1.0,
     v_reset: float | Tensor | None = 0.0, v_rest: float | Tensor | None = None, strict: bool = False,
     surrogate: SurrogateLike = 'atan', detach_reset: bool = False, return_state: bool = True,
-    return_v_seq: bool = False,
-) -> tuple[Tensor, ...]: ...
-
-def normlif(
-    x: Tensor, v: Tensor | None = None, *, tau: float | Tensor | None = None, decay: float | Tensor | None = None,
-    scale: float | Tensor = 1.0, shift: float | Tensor = 0.0, decay_input: bool = True,
-    v_threshold: float | Tensor = 1.0, v_reset: float | Tensor | None = 0.0, v_rest: float | Tensor | None = None,
-    strict: bool = False, surrogate: SurrogateLike = 'atan', detach_reset: bool = False, return_state: bool = True,
     return_v_seq: bool = False,
 ) -> tuple[Tensor, ...]: ...

@@ -30,7 +30,6 @@ class Equation(NamedTuple):
     """
 
     step: Step
-    per_neuron: tuple[str, ...] = ()
     prefetch: bool = False
     reads: bool = False
 
@@ -46,7 +45,6 @@ def neuron(
     layer: str = "",
     fixed: dict[str, Any] | None = None,
     chosen: Callable[..., Any] | None = None,
-    per_neuron: tuple[str, ...] = (),
     prefetch: bool = False,
 ) -> Callable[[Step], Op[..., tuple[Tensor, ...]]]:
     """Decorate the equation of one time step: make it the public op of ``snnfast.reference`` of the same name.
@@ -65,13 +63,12 @@ def neuron(
         chosen: function that returns the values of the other parameters without a default, from the leak of
             ``decay_<name>``, its argument ``leak_<name>``, and from its keyword arguments, which become arguments of
             the op.
-        per_neuron: parameters that may be tensors in the fast kernel for numbers, too.
         prefetch: whether CUDA kernels load inputs a group of steps ahead, for steps with much arithmetic.
     """
 
     def publish(step: Step) -> Op[..., tuple[Tensor, ...]]:
         entry = enter(step, like and like.__name__, same, layer, fixed or {}, chosen)
-        equation = EQUATIONS[entry.call] if same else Equation(step, per_neuron, prefetch)
+        equation = EQUATIONS[entry.call] if same else Equation(step, prefetch)
         for call in calls_of(entry):
             EQUATIONS[call] = equation._replace(reads=False)
         EQUATIONS[entry.call] = equation._replace(reads=equation.reads or not entry.fires)

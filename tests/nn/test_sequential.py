@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import snnfast
-from snnfast.nn import LI, LIF, Max, NormLIF, Rate, Time
+from snnfast.nn import LI, LIF, Max, Rate, Time
 
 LENGTHS = torch.tensor([9, 3, 5, 1])
 X = torch.rand(9, 4, 7, generator=torch.Generator().manual_seed(0))
@@ -21,7 +21,7 @@ def network():
     torch.manual_seed(0)
     return snnfast.nn.Sequential(
         Time(nn.Linear(7, 12), nn.BatchNorm1d(12)),
-        *(LIF(), RecordsLengths(), Time(nn.Linear(12, 12)), NormLIF(nn.BatchNorm1d(12), LIF())),
+        *(LIF(), RecordsLengths(), Time(nn.Linear(12, 12), nn.BatchNorm1d(12)), LIF()),
         snnfast.nn.Sequential(Time(nn.Linear(12, 3)), LI(), Max()),
     )
 
@@ -29,8 +29,8 @@ def network():
 @pytest.mark.parametrize("training", [True, False])
 def test_lengths_reach_every_layer_that_takes_them(training):
     net, other = network().train(training), network().train(training)
-    first, lif, recorder, linear, norm, (last, li, read) = other
-    h = norm(linear(lif(first(X, LENGTHS)), LENGTHS), LENGTHS)
+    first, lif, recorder, second, neurons, (last, li, read) = other
+    h = neurons(second(lif(first(X, LENGTHS)), LENGTHS))
     torch.testing.assert_close(net(X, LENGTHS), read(li(last(h, LENGTHS)), LENGTHS), rtol=0, atol=0)
     assert net[2].seen is LENGTHS
     assert recorder is not None

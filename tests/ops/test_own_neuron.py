@@ -119,6 +119,28 @@ def test_float32_over_many_blocks_and_channels_last():
     assert spikes.stride() == last.stride()
 
 
+@snnfast.neuron
+def normlif(fire, x, v, *, decay=0.5, gain=0.5, scale=1.0, shift=0.0, v_threshold=1.0):
+    """LIF neurons with a batch normalisation of their input."""
+    s, _, v = fire(decay * v + gain * (scale * x + shift), v_threshold)
+    return s, v
+
+
+@needs_kernels
+def test_a_batch_normalisation_inside_is_that_before_the_neurons():
+    """One value for each channel, over several blocks of neurons, the last of which is not full."""
+    x, norm = 3 * draw(20, 3, 5, 9, 13), nn.BatchNorm2d(5).double()
+    with torch.no_grad():
+        norm.weight.copy_(1 + draw(5).abs()), norm.bias.copy_(draw(5))
+    var, mean = torch.var_mean(x, (0, 1, 3, 4), unbiased=False)
+    scale = norm.weight / torch.sqrt(var + norm.eps)
+    scale, shift = (p.detach().view(-1, 1, 1) for p in (scale, norm.bias - mean * scale))
+    spikes, _ = compare(normlif, [x], 1e-10, scale=scale, shift=shift)
+    two_layers = nn.Sequential(snnfast.nn.Time(norm), snnfast.nn.LIF(tau=2.0))
+    torch.testing.assert_close(spikes, two_layers(x), rtol=0, atol=0)
+    assert 0.1 < spikes.mean() < 0.9
+
+
 @needs_kernels
 def test_several_inputs_in_16_bits():
     inputs = [draw(40, 5, 3, seed=k).to(torch.bfloat16) for k in range(2)]

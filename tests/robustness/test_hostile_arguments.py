@@ -84,7 +84,6 @@ GOOD = {
     "diehl_cook_": COMPETITION,
     "diehl_cook_conductance_": {**COMPETITION, "theta": torch.zeros(3, dtype=torch.float64)},
     "RLIF": {"features": 4},
-    "NormLIF": {"norm": torch.nn.BatchNorm1d(3), "neuron": nn.LIF()},
     "Recomputed": {},
     "Recurrent": {"neuron": nn.LIF(), "features": 4},
     "Delay": {"channels": 3, "max_delay": 4.0},
@@ -153,7 +152,6 @@ INPUTS = {
     "IntegerLIF": torch.zeros(3, 2, 4, dtype=torch.int32),
     "PatchConv2d": torch.zeros(2, 3, 4, 4),
     "SpikeConv2d": torch.zeros(2, 3, 4, 4),
-    "NormLIF": torch.zeros(4, 2, 3),
 }
 MODULES = (ops, nn, encoder, loss)
 PUBLIC = {

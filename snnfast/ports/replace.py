@@ -52,7 +52,8 @@ def replace(
                  ``IzhikevichNode``, ``KLIFNode``, ``ComplementaryLIFNode``, ``ILIFNode``, ``RAFNode``,
                  ``GatedLIFNode``, ``TernaryIFNode``, ``TernaryLIFNode``, ``SimpleIFNode``, ``SimpleLIFNode``,
                  ``HalfThresholdIFNode``, in step modes ``"s"`` and ``"m"``, with ``store_v_seq``;
-                 ``NonSpikingIFNode``, ``NonSpikingLIFNode``; containers and ``layer.*`` stay
+                 ``NonSpikingIFNode``, ``NonSpikingLIFNode``; those of ``clock_driven``, also ``MultiStepLIFNode``
+                 and its like; containers and ``layer.*`` stay
     snnTorch     ``Leaky``, ``Lapicque``, ``Synaptic``, ``RLeaky``, ``RSynaptic``, ``Alpha``
     Norse        ``LIFBoxCell``, ``LIBoxCell``, ``LILinearCell``, and ``LIF``, ``LI``, ``IAF``, ``LSNN``, ``LIFEx``,
                  ``LIFAdEx``, ``LIFRefrac``, ``LIFAdExRefrac``, ``Izhikevich`` with their cells, also the recurrent

@@ -54,13 +54,17 @@ REFUSED = {
 SPIKINGJELLY = Library(
     name="spikingjelly",
     neurons={
-        kind.__name__: kind
-        for kind in (
-            *(IFNode, LIFNode, ParametricLIFNode, CUBALIFNode, QIFNode, EIFNode, IzhikevichNode),
-            *(KLIFNode, ComplementaryLIFNode, ILIFNode, RAFNode, GatedLIFNode),
-            *(TernaryIFNode, TernaryLIFNode, SimpleIFNode, SimpleLIFNode, HalfThresholdIFNode),
-            *(NonSpikingIFNode, NonSpikingLIFNode),
-        )
+        **{
+            kind.__name__: kind
+            for kind in (
+                *(IFNode, LIFNode, ParametricLIFNode, CUBALIFNode, QIFNode, EIFNode, IzhikevichNode),
+                *(KLIFNode, ComplementaryLIFNode, ILIFNode, RAFNode, GatedLIFNode),
+                *(TernaryIFNode, TernaryLIFNode, SimpleIFNode, SimpleLIFNode, HalfThresholdIFNode),
+                *(NonSpikingIFNode, NonSpikingLIFNode),
+            )
+        },
+        # of clock_driven
+        **{f"MultiStep{kind.__name__}": kind for kind in (IFNode, LIFNode, ParametricLIFNode, EIFNode)},
     },
     refused=REFUSED,
     bases=frozenset(),

@@ -140,7 +140,10 @@ class BaseNode(_InitialStates, Looping, Spiking):
     def __init__(self, where: str, node: Any, memo: Memo) -> None:
         super().__init__(**self._settings(where, node))
         self._take_states(node)
-        self.step_mode, self.store_v_seq = node.step_mode, bool(getattr(node, "store_v_seq", False))
+        # In clock_driven, the older half of the library, the name of the class says it.
+        of_name = "m" if type(node).__name__.startswith("MultiStep") else "s"
+        self.step_mode = getattr(node, "step_mode", of_name)
+        self.store_v_seq = bool(getattr(node, "store_v_seq", False))
         self.train(node.training)
 
     def _settings(self, where: str, node: Any) -> dict[str, Any]:

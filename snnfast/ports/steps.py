@@ -199,6 +199,8 @@ class Loop:
     def _is_fresh(self, node: Node) -> bool:
         if node.target is operator.getitem and self._is_neuron(node.args[0]):
             return True
+        if self._is_neuron(node):
+            return bool(self._layer(node).returns_output_only)
         layer = self._layer(node) if node.op == "call_module" else None
         return is_fresh(node.op, node.target, layer)
 

@@ -26,6 +26,26 @@ def test_neurons_reproduce_recorded_traces(name):
         same(layer.v_seq, torch.tensor(case["v_seq"], dtype=torch.float64))
 
 
+@pytest.mark.parametrize("multi", [True, False])
+def test_the_nodes_of_clock_driven_have_no_step_mode(multi):
+    """The older half of SpikingJelly has a class for each step mode."""
+
+    @named("MultiStepLIFNode" if multi else "LIFNode", "spikingjelly.clock_driven.neuron")
+    class Older(LIFNode):
+        def __init__(self):
+            super().__init__(tau=3.0, v_reset=None)
+            del self.step_mode
+
+        def forward(self, x):
+            return super().forward(x) if multi else super().forward(x.unsqueeze(0)).squeeze(0)
+
+    net = nn.Sequential(loud(nn.Linear(5, 6)), Older())
+    x = inputs(9, 3, 5)
+    ours = sn.replace(net, verify=x if multi else list(x))
+    assert ours[1].step_mode == ("m" if multi else "s")
+    assert isinstance(ours[1], Older)
+
+
 def test_memories_that_stay_spikingjellys_are_reset_and_detached():
     @named("MemoryModule", "spikingjelly.activation_based.base")
     class MemoryModule(nn.Module):

@@ -48,6 +48,26 @@ class Loop(nn.Module):
         return rates / x.shape[0]
 
 
+class Added(Loop):
+    """Loop of the older tutorials."""
+
+    def forward(self, x):
+        count = self.net(x[0])
+        for t in range(1, x.shape[0]):
+            count += self.net(x[t])
+        return count / x.shape[0]
+
+
+def test_a_loop_that_adds_in_place_to_the_first_spikes():
+    torch.manual_seed(0)
+    net, x = Added(False), inputs(7, 2, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fast = sn.replace(net, verify=x)
+    assert fast.net.get_submodule("1").step_mode == "m"
+    assert fast(x).any()
+
+
 @pytest.mark.parametrize("kind", [Linear, nn.Linear])
 @pytest.mark.parametrize("resets", [True, False])
 def test_a_loop_of_steps_becomes_calls_of_sequences(resets, kind):

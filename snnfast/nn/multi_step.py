@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from snnfast.ops.autograd import traced
+from snnfast.ops.layout import tell_format
 
 from .hooks import hooked
 from .keys import keys_of
@@ -109,7 +110,7 @@ class EachStep(MultiStep):
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """``x`` ``[T, B, ...]`` -> ``[T, B, ...]``."""
         if self.layer.training or self.layer.running_mean is None:
-            return torch.stack([self.layer(step) for step in x])
+            return tell_format(torch.stack([self.layer(step) for step in tell_format(x)]))
         return super().forward(x, lengths)
 
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from snnfast import check
+from snnfast.ops.layout import tell_format
 from snnfast.reference.surrogate import SurrogateLike, resolve
 
 __all__ = ["PSN", "SlidingPSN"]
@@ -101,11 +102,11 @@ class SlidingPSN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Input current ``[T, ...]`` -> spikes of the same shape and dtype."""
         check.sequence("SlidingPSN", x)
-        weight = self.weight.to(x)
+        weight, x = self.weight.to(x), tell_format(x)
         h = weight[-1] * x - self.bias.to(x)
         for back in range(1, min(self.order, len(x))):
             h = h + F.pad(weight[-1 - back] * x[:-back].flatten(1), (0, 0, back, 0)).view(x.shape)
-        return self.surrogate(h)
+        return tell_format(self.surrogate(h))
 
     def extra_repr(self) -> str:
         """The layer's settings."""

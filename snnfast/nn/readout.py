@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from snnfast import check
+from snnfast.ops.layout import tell_format
 
 __all__ = ["Count", "FirstSpike", "Last", "Max", "Rate", "within"]
 
@@ -82,6 +83,7 @@ class Max(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """``x`` ``[T, ...]``, at least one step, -> ``[...]``; ``lengths`` as in :meth:`Rate.forward`."""
         _some_steps("Max", x)
+        x = tell_format(x)
         return (x if lengths is None else torch.where(_mask("Max", x, lengths), x, -torch.inf)).amax(0)
 
 

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from snnfast import check, ops
 from snnfast.ops.autograd import traced
 from snnfast.ops.batch_norm import has_kernel
+from snnfast.ops.layout import tell_format
 from snnfast.ops.repeat import once, repeat
 from snnfast.ops.spike_conv2d import laid_out, layout_for
 from snnfast.processes.batch_norm import OverAllProcesses, keep_statistics
@@ -116,7 +117,7 @@ class Time(nn.Module):
             return _unfold(self.layer(x.flatten(0, 1)), *x.shape[:2])
         steps, batch = x.shape[:2]
         repeated = steps > 1 and x.stride(0) == 0 and x.numel() > 0
-        y = _single(once(x) if repeated else x.flatten(0, 1))
+        y = tell_format(once(x) if repeated else tell_format(x).flatten(0, 1))
         for layer in _one_by_one(self.layer):
             if repeated and not _same_at_every_step(layer, y):
                 y = y.expand(steps, *y.shape).flatten(0, 1)
@@ -130,8 +131,8 @@ class Time(nn.Module):
                 if type(error) not in (RuntimeError, ValueError):
                     raise
                 raise type(error)(_refused(layer, x, y, error)) from error
-        y = _single(_one_tensor(y))
-        return repeat(y, steps) if repeated else _unfold(y, steps, batch)
+        y = tell_format(_one_tensor(y))
+        return repeat(y, steps) if repeated else tell_format(_unfold(y, steps, batch))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
         """Load keys of one layer as those of the first of several, or the other way round."""
@@ -217,7 +218,7 @@ def _run(layer: nn.Module, y: Tensor, steps: int) -> Tensor:
         # PyTorch's kernel for channels-last images counts their pixels in the 8 bits of their type.
         return layer(y.short()).to(y.dtype)  # type: ignore[no-any-return]
     y = _max_pool(layer, y) if type(layer) is nn.MaxPool2d else layer(y)
-    return _single(y) if type(layer) is nn.InstanceNorm2d else y
+    return tell_format(y) if type(layer) is nn.InstanceNorm2d else y
 
 
 def _max_pool(layer: nn.MaxPool2d, y: Tensor) -> Any:
@@ -347,16 +348,6 @@ def takes(norm: Any, y: Tensor) -> bool:
 def _holds_norm(layer: nn.Module) -> bool:
     """Return whether PyTorch's batch normalisation runs inside, whose channels-last sums on the CPU are imprecise."""
     return any(isinstance(m, _BatchNorm) and not isinstance(m, OverAllProcesses) for m in layer.modules())
-
-
-def _single(y: Tensor) -> Tensor:
-    """Set the batch stride of a single image, and of its gradient, to its size.
-
-    Views have other batch strides, with which PyTorch's normalisations have wrong gradients on the CPU.
-    """
-    if y.dim() != 4 or y.shape[0] != 1:
-        return y
-    return y.as_strided(y.shape, (y.numel(), *y.stride()[1:]))
 
 
 def _laid_out(layer: nn.Module, y: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .autograd import traced
+
 
 def dense_order(x: Tensor) -> list[int] | None:
     """Return the dimension order, time first, that makes the steps of ``x`` contiguous; None if not needed or possible.
@@ -28,6 +30,26 @@ def dense_order(x: Tensor) -> list[int] | None:
     if order == list(range(row.dim())) or not row.permute(order).is_contiguous():
         return None
     return [0, *(d + 1 for d in order)]
+
+
+def tell_format(x: Tensor) -> Tensor:
+    """Return a view of images whose strides tell their memory format also where a size is 1; so do its gradient's.
+
+    Such a stride addresses nothing, but PyTorch reads the format from it: with strides ``(C, 1, W C, C)`` of a single
+    image, which ``view`` and ``unsqueeze`` make, the gradients of its normalisations on the CPU are wrong.
+    """
+    if x.dim() < 4 or 1 not in x.shape or x.numel() == 0 or traced():
+        return x
+    backwards = list(reversed(range(x.dim())))
+    varying = [dim for dim in backwards if x.shape[dim] > 1]
+    channel = [dim for dim in varying[1:] if x.stride(dim) == 1]
+    strides, least = list(x.stride()), 1
+    for dim in (*channel, *(d for d in backwards if d not in channel)):
+        if x.shape[dim] == 1:
+            strides[dim] = least
+        least = max(least, strides[dim] * x.shape[dim])
+    # the backward pass of as_strided lays the gradient out as x
+    return x.as_strided(x.shape, strides)
 
 
 def permute_neurons(value: Tensor | float | None, order: Sequence[int]) -> Tensor | float | None:

@@ -3,7 +3,6 @@
     python scripts/races.py                 build, run every kernel with barriers, then without each barrier
     python scripts/races.py --folder DIR    keep the build in DIR, for the next time
     python scripts/races.py --only NAME     remove barriers only in files with NAME in their names
-    python scripts/races.py --share 4       remove every fourth barrier, others after the next commit
 
 Only barriers, also those of clusters, __syncwarp and fences order two threads (csrc/cuda_emulation/cuda_runtime.h).
 Blocks are small, because ThreadSanitizer stores few accesses per word. Kernels that choose the place of their memory
@@ -132,19 +131,9 @@ def meetings(sources: Path) -> Iterator[tuple[str, int, int]]:
             yield from ((name, k, number) for k, number in enumerate(found, 1))
 
 
-def commits() -> int:
-    """Return the number of commits up to this one; 0 without git."""
-    words = ["git", "-C", str(ROOT), "rev-list", "--count", "HEAD"]
-    try:
-        return int(subprocess.run(words, capture_output=True, text=True).stdout or 0)
-    except OSError:
-        return 0
-
-
-def planted(sources: Path, only: str = "", share: int = 1) -> list[tuple[str, int, int]]:
-    """Return the :func:`meetings` to disable: every ``share``-th, others at each commit."""
-    found = [meeting for meeting in meetings(sources) if only in meeting[0]]
-    return found[commits() % share :: share]
+def planted(sources: Path, only: str = "") -> list[tuple[str, int, int]]:
+    """Return the :func:`meetings` to disable."""
+    return [meeting for meeting in meetings(sources) if only in meeting[0]]
 
 
 # ---- the calls, in a process with ThreadSanitizer loaded
@@ -292,7 +281,7 @@ def calls_of(file: str) -> tuple[Callable[[], None], ...]:
     return next((calls for start, calls in CALLS.items() if file.startswith(start)), ())
 
 
-def inside(library: Path, only: str, share: int) -> int:
+def inside(library: Path, only: str) -> int:
     """Run all kernels unchanged, then without each barrier; each in a process that ends at its first report."""
     torch.set_num_threads(1)
     torch.ops.load_library(library)
@@ -320,7 +309,7 @@ def inside(library: Path, only: str, share: int) -> int:
         print(f"{call.__name__}: {'A RACE' if found else 'clean'}", flush=True)
     if failures:
         return 1
-    for file, k, line in planted(library.parent / "csrc", only, share):
+    for file, k, line in planted(library.parent / "csrc", only):
         found = reported(calls_of(file), file.encode(), line, False)
         spare = SPARE.get((file, k))
         bad = found == (spare is not None)
@@ -334,11 +323,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--folder", type=Path, help="of the build; one that is removed if left out")
     parser.add_argument("--only", default="", help="plants in files with this in their names")
-    parser.add_argument("--share", type=int, default=1, help="plants one of so many")
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.inside:
-        return inside(chosen.inside, chosen.only, chosen.share)
+        return inside(chosen.inside, chosen.only)
     with tempfile.TemporaryDirectory() as removed:
         folder = (chosen.folder or Path(removed)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
@@ -354,7 +342,6 @@ def main() -> int:
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
         }
         words = [sys.executable, __file__, "--inside", str(library), "--only", chosen.only]
-        words += ["--share", str(chosen.share)]
         return subprocess.run(words, env=environment).returncode
 
 

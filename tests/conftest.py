@@ -132,10 +132,6 @@ def as_shipped(monkeypatch):
     monkeypatch.setattr(build, "_flags", SHIPPED)
 
 
-def pytest_addoption(parser):
-    parser.addoption("--share", metavar="K/N", help="run every N-th test, from the K-th on")
-
-
 def pytest_configure(config):
     # Kernels that tests compile belong to this checkout, not to the user's cache.
     os.environ.setdefault("SNNFAST_CACHE_DIR", str(Path(__file__).parents[1] / "build" / "kernels"))
@@ -151,9 +147,6 @@ def pytest_collection_modifyitems(config, items):
     # Emulated ops are registered by the same code as those of the CPU: opcheck only runs over those of lif.
     checked = re.compile(r"opcheck.*cuda_emulation(?!-lif)")
     items[:] = [item for item in items if not checked.search(item.nodeid)]
-    if config.option.share:
-        first, step = map(int, config.option.share.split("/"))
-        items[:] = items[first::step]
     for item in items if fake_cuda.WANTED else ():
         of_cuda = re.search(r"[\[-]cuda[]-]|TestCuda", item.nodeid)
         if of_cuda and any(name in item.nodeid for name in fake_cuda.UNABLE):

@@ -78,7 +78,7 @@ def test_links_lead_somewhere(page):
 
 
 def test_every_environment_variable_is_listed():
-    sources = ["setup.py", "CMakeLists.txt", ".ci/run"]
+    sources = ["setup.py", "CMakeLists.txt", ".ci/run", ".ci/steps", ".ci/nightly"]
     for folder in ("csrc", "snnfast", "snnfast_zoo", "tests", "benchmarks", "scripts", "examples"):
         for suffix in ("py", "h", "cpp", "cu", "cuh"):
             sources += [name(p) for p in (ROOT / folder).rglob(f"*.{suffix}")]
@@ -94,16 +94,17 @@ def test_every_environment_variable_is_listed():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_ci_runs_the_commands_of_the_readme(command):
     assert command in (ROOT / "README.md").read_text()
-    script = (ROOT / ".ci/run").read_text().replace("--quiet ", "")
+    script = "".join((ROOT / ".ci" / name).read_text() for name in ("run", "steps")).replace("--quiet ", "")
     for part in command.split(" && "):
         assert part in script
 
 
-def test_ci_script_is_executable_bash():
-    script = ROOT / ".ci/run"
+@pytest.mark.parametrize("name", ["run", "nightly"])
+def test_ci_script_is_executable_bash(name):
+    script = ROOT / ".ci" / name
     assert script.stat().st_mode & 0o111
     assert subprocess.run(["bash", "-n", str(script)]).returncode == 0
-    assert "set -euo pipefail" in script.read_text()
+    assert "set -euo pipefail" in (ROOT / ".ci/steps").read_text()
 
 
 def test_tables_are_made_from_the_results(monkeypatch):

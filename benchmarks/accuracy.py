@@ -2,8 +2,8 @@
 
 The table also has the errors of PyTorch's layers in float32, with contiguous images. An error is the norm of the
 differences divided by the norm of the values; the table has the largest over results, over gradients of the input and
-of every parameter, and over running statistics. ``docs/accuracy.md`` has the table; ``tests/nn/test_accuracy.py`` tests
-the limit.
+of every parameter, and over running statistics. ``docs/accuracy.md`` has the table; ``tests/nn/test_nn_accuracy.py``
+tests the limit.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Needs spikingjelly, snntorch, norse and sinabs; missing libraries are skipped:
 
-    python scripts/record_traces.py --out tests/nn/traces
+    python scripts/record_traces.py --out tests/ports/traces
 
 Writes one file per neuron, ``<library>_<neuron>.json``. Shared by all its ``cases``: the input ``x``
 [T, B, N], the membrane ``v0`` [B, N] before the first step, and the ``weights`` [T, B, N] of the
@@ -361,7 +361,7 @@ NEURONS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Records traces of other libraries' neurons.")
-    parser.add_argument("--out", type=Path, default=Path("tests/nn/traces"))
+    parser.add_argument("--out", type=Path, default=Path("tests/ports/traces"))
     out: Path = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
     for seed, (name, neuron) in enumerate(NEURONS.items()):

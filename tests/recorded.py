@@ -7,8 +7,8 @@ import torch
 
 
 def recorded(name):
-    """Read the trace ``tests/nn/traces/<name>.json``."""
-    return json.loads((Path(__file__).parent / "nn/traces" / f"{name}.json").read_text())
+    """Read the trace ``tests/ports/traces/<name>.json``."""
+    return json.loads((Path(__file__).parent / "ports/traces" / f"{name}.json").read_text())
 
 
 def inputs_of(trace, dtype=torch.float64):

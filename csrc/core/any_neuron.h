@@ -15,7 +15,7 @@ struct AnyNeuron {
 };
 
 // Argument of the operators of a neuron of the package. snnfast/compiler/neurons.py generates the lists from the fields
-// of the neuron's call in snnfast/reference; tests/ops/test_calls.py compares the two.
+// of the neuron's call in snnfast/reference; tests/ops/test_ops_calls.py compares the two.
 struct NeuronArgument {
   // From flag to number: settings of this neuron; after them: flags of all neurons.
   enum Kind {

@@ -5,7 +5,7 @@
 //
 // defines a struct with these fields; its schema and its boxed function follow from their types. A field may itself be
 // such a struct; in the schema its fields are prefixed with its name. snnfast/reference/<stem>.py has the same fields
-// in the same order; tests/ops/test_calls.py compares the two.
+// in the same order; tests/ops/test_ops_calls.py compares the two.
 #pragma once
 #include <optional>
 #include <string>

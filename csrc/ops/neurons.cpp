@@ -1,5 +1,5 @@
-// Operators of the package's neurons: for each <stem>_forward and _backward, and recurrent_<stem>_.... Compiled once for
-// all neurons, from lists that snnfast/compiler/neurons.py generates.
+// Operators of the package's neurons: for each <stem>_forward and _backward, and recurrent_<stem>_.... Compiled once
+// for all neurons, from lists that snnfast/compiler/neurons.py generates.
 #include "core/neurons.h"
 
 #include <iterator>

@@ -27,7 +27,7 @@ from snnfast.files.lock_file import HeldError, holding
 
 __all__ = ["BeingCompiledError", "CompileError", "cached", "clear", "command", "folder", "library"]
 
-# The flags of kernels in CMakeLists.txt; tests/compiler/test_flags.py compares them.
+# The flags of kernels in CMakeLists.txt; tests/compiler/test_build_flags.py compares them.
 LIBRARY = ("-std=c++17", "-O3", "-shared")
 OBJECT = ("-fPIC", "-fvisibility=hidden", "-ffp-contract=off")
 FLAGS = (*LIBRARY, *OBJECT, "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math")

@@ -1,6 +1,6 @@
 """Neurons with the semantics of other libraries, by their names and arguments: :func:`like`.
 
-``docs/semantics.md`` has the table of the libraries' semantics; ``tests/nn/test_presets.py`` compares with traces
+``docs/semantics.md`` has the table of the libraries' semantics; ``tests/ports/test_presets.py`` compares with traces
 recorded from them.
 """
 

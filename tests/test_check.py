@@ -15,7 +15,7 @@ def test_every_message_of_check_is_tested():
     raised = re.findall(r'f"\{op\}: (.*?)[\[{"]', inspect.getsource(check))
     raised += re.findall(r'f"\{op\}: \{\w+\} (.*?)[\[{"]', inspect.getsource(check))
     messages = " ".join(m.message for op in neurons() for m in mistakes(op)) + " must be on the device of x, "
-    others = set(Path(__file__).parents[1].rglob("test_*.py"))
+    others = set(Path(__file__).parent.rglob("test_*.py"))
     messages += " ".join(file.read_text() for file in others)
     assert len(raised) >= 12
     for words in raised:

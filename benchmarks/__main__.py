@@ -121,7 +121,6 @@ for name in (
     "loops",
     "memory",
     "poisson",
-    "patch_conv2d",
     "pool2d",
     "integer_lif",
     "spike_conv2d",

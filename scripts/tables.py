@@ -452,11 +452,6 @@ def generated(name: str) -> str:
 
 
 FORWARD_BACKWARD = "forward+backward"
-SMALL_IMAGES = {
-    f"{size} × {size}, {channels} channels, {name.replace('+', ' and ')}": ((128, channels, size, size), name)
-    for size, channels in ((2, 512), (4, 512), (4, 256), (2, 128))
-    for name in ("forward", FORWARD_BACKWARD)
-}
 LEARNING = {f"784-{count}": ((250, 784, count), "presentation") for count in (100, 400, 1600, 6400)}
 LEARNING_COLUMNS = {
     "one in a call": ("snnfast", "alone"),
@@ -521,7 +516,6 @@ TABLES: dict[str, Callable[[], str]] = {
         {f"{p} % spike": ((1600, 1024, 1024), f"{p} %") for p in (2, 5, 10, 20, 30)},
         {"three products": ("products", "products"), "input fixed": ("snnfast", "{}, input fixed")},
     ),
-    "patch-conv2d-xeon": partial(compared, "patch-conv2d-xeon", SMALL_IMAGES, {"`nn.Conv2d`": ("pytorch", "{}")}),
     "diehl-cook": partial(compared, "diehl-cook", LEARNING, LEARNING_COLUMNS),
     "diehl-cook-zen3": partial(
         compared,

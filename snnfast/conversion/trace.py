@@ -14,7 +14,7 @@ from torch.nn import functional as F  # noqa: N812
 from torch.nn.parameter import is_lazy
 
 from snnfast import check
-from snnfast.nn import PatchConv2d, SpikeConv2d, SpikeLinear
+from snnfast.nn import SpikeConv2d, SpikeLinear
 from snnfast.nn.graph import CHANGES_BUFFER, LayerGraph
 from snnfast.nn.plain import plain_copy
 from snnfast.nn.tracer import Tracer, place
@@ -45,11 +45,7 @@ UNTRACEABLE = {
     "'len' is not supported": "its forward takes the len() of a tensor; write x.shape[0]",
 }
 # Layers of this package -> equivalent layers of PyTorch.
-DROP_INS: dict[type[nn.Module], type[nn.Module]] = {
-    PatchConv2d: nn.Conv2d,
-    SpikeConv2d: nn.Conv2d,
-    SpikeLinear: nn.Linear,
-}
+DROP_INS: dict[type[nn.Module], type[nn.Module]] = {SpikeConv2d: nn.Conv2d, SpikeLinear: nn.Linear}
 
 
 @dataclass(frozen=True)

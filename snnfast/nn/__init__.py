@@ -15,7 +15,6 @@ from .fuse import fuse
 from .integer_lif import IntegerLIF
 from .neurons import *
 from .parametric_lif import ParametricLIF
-from .patch_conv2d import PatchConv2d
 from .psn import PSN, SlidingPSN
 from .quantize import quantize
 from .readout import Count, FirstSpike, Last, Max, Rate, within
@@ -43,7 +42,6 @@ __all__ = [
     "Last",
     "Max",
     "ParametricLIF",
-    "PatchConv2d",
     "Rate",
     "Recomputed",
     "Recurrent",

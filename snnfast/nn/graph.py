@@ -14,7 +14,6 @@ from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from .hooks import HOOKS, hooked
-from .patch_conv2d import PatchConv2d
 from .recomputed import Recomputed
 from .sequential import Sequential
 from .spike_conv2d import SpikeConv2d
@@ -29,7 +28,7 @@ LINEAR = (nn.Linear, SpikeLinear)
 # Products that each type of batch normalisation may follow: those with as many dimensions.
 PRODUCTS: dict[type[nn.Module], tuple[type[nn.Module], ...]] = {
     nn.BatchNorm1d: (nn.Conv1d, *LINEAR),
-    nn.BatchNorm2d: (nn.Conv2d, PatchConv2d, SpikeConv2d),
+    nn.BatchNorm2d: (nn.Conv2d, SpikeConv2d),
     nn.BatchNorm3d: (nn.Conv3d,),
 }
 CHANGES_BUFFER = "it changes a parameter or buffer in place at every run, which a spiking network would not"

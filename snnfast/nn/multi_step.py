@@ -14,7 +14,6 @@ from snnfast.ops.layout import tell_format
 
 from .hooks import hooked
 from .keys import keys_of
-from .patch_conv2d import PatchConv2d
 from .spike_conv2d import SpikeConv2d
 from .spike_linear import SpikeLinear
 from .time import TIMELESS, Time
@@ -29,7 +28,6 @@ SAMPLE_DIMS: dict[type[nn.Module], int] = {
     nn.MaxPool1d: 2,
     nn.AvgPool1d: 2,
     nn.Conv2d: 3,
-    PatchConv2d: 3,
     SpikeConv2d: 3,
     nn.MaxPool2d: 3,
     nn.AvgPool2d: 3,

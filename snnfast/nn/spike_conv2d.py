@@ -44,7 +44,7 @@ class SpikeConv2d(nn.Conv2d):
         **keywords: Any,
     ) -> None:
         check.choice("SpikeConv2d", "method", method, METHODS)
-        super().__init__(*checked("SpikeConv2d", in_channels, out_channels, kernel_size), *more, **keywords)
+        super().__init__(*_checked(in_channels, out_channels, kernel_size), *more, **keywords)
         self.method: Method = method
         if method == "events" and not has_events(self):
             raise ValueError(
@@ -72,10 +72,9 @@ class SpikeConv2d(nn.Conv2d):
         return shown + chosen
 
 
-def checked(
-    layer: str, in_channels: int, out_channels: int, kernel_size: int | Sequence[int]
-) -> tuple[int, int, tuple[int, int]]:
-    """The sizes of a convolution; errors begin with the name of the ``layer``."""
+def _checked(in_channels: int, out_channels: int, kernel_size: int | Sequence[int]) -> tuple[int, int, tuple[int, int]]:
+    """Return the sizes of a convolution, checked."""
+    layer = "SpikeConv2d"
     if isinstance(kernel_size, check.INTEGERS):
         kernel_size = (kernel_size, kernel_size)
     return (

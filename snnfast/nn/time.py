@@ -20,7 +20,6 @@ from snnfast.ops.spike_conv2d import laid_out, layout_for
 from snnfast.processes.batch_norm import OverAllProcesses, keep_statistics
 
 from .hooks import hooked, sees_every_step
-from .patch_conv2d import PatchConv2d
 from .readout import steps_within
 from .spike_conv2d import SpikeConv2d
 from .spike_linear import SpikeLinear
@@ -28,7 +27,7 @@ from .state import Stateful
 
 __all__ = ["Time", "refuse_without_time"]
 
-_CONVS = (nn.Conv2d, PatchConv2d, SpikeConv2d)
+_CONVS = (nn.Conv2d, SpikeConv2d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)

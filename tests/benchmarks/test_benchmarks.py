@@ -249,11 +249,6 @@ def test_quick_batch_norm_runs(benchmarks):
     assert all(name in output for name in names)
 
 
-def test_quick_patch_conv2d_runs(benchmarks):
-    output = benchmarks("patch_conv2d", "--quick", "--dtype", "bfloat16")
-    assert all(name in output for name in ("clone", "snnfast", "pytorch", "forward+backward"))
-
-
 def test_quick_spike_count_runs(benchmarks):
     output = benchmarks("spike_count", "--quick")
     assert all(name in output for name in ("sum", "snnfast", "iaf_and_sum", "reference"))

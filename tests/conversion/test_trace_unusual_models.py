@@ -8,7 +8,7 @@ from torch.nn import functional as F  # noqa: N812
 
 import snnfast
 from snnfast.conversion import QCFS, SpikingNetwork
-from snnfast.nn import PatchConv2d, SpikeConv2d, SpikeLinear
+from snnfast.nn import SpikeConv2d, SpikeLinear
 from snnfast_zoo.n3ml.threshold import activation_based
 
 
@@ -41,7 +41,7 @@ def test_a_weight_shared_by_two_layers():
 def test_layers_that_stand_in_for_those_of_pytorch():
     follows(
         nn.Sequential(
-            PatchConv2d(2, 4, 3, padding=1),
+            SpikeConv2d(2, 4, 3, padding=1),
             nn.BatchNorm2d(4),
             nn.ReLU(),
             SpikeConv2d(4, 4, 3),

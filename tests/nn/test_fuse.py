@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from snnfast.nn import IF, LIF, ParametricLIF, PatchConv2d, Rate, SpikeConv2d, SpikeLinear, Time, fuse
+from snnfast.nn import IF, LIF, ParametricLIF, Rate, SpikeConv2d, SpikeLinear, Time, fuse
 
 
 def trained(net):
@@ -60,7 +60,7 @@ NETWORKS = {
         IF(),
     ),
     "across Time": lambda: nn.Sequential(
-        Time(PatchConv2d(2, 4, 3, padding=1)), Time(nn.BatchNorm2d(4)), ParametricLIF(), Rate()
+        Time(nn.Conv2d(2, 4, 3, padding=1)), Time(nn.BatchNorm2d(4)), ParametricLIF(), Rate()
     ),
     "linear": lambda: nn.Sequential(
         Time(nn.Sequential(nn.Flatten(), nn.Linear(72, 9)), nn.BatchNorm1d(9)),

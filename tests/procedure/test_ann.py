@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 import snnfast
-from snnfast.nn import PatchConv2d
 from snnfast_zoo.papers.conversion import ann
 from snnfast_zoo.papers.conversion.ann import Ann
 from snnfast_zoo.papers.procedures import Procedure, diehl2015
@@ -42,16 +41,6 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, changes):
         diehl2015.train(settings, tmp_path / "parts")
     with pytest.raises(CheckpointError, match="other settings"):
         diehl2015.train(short(seed=4), tmp_path / "parts", resume=True)
-
-
-@pytest.mark.parametrize("fast", [True, False])
-@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
-def test_small_images_are_products_of_patches_where_bfloat16_is_fast(monkeypatch, precision, fast):
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: fast)
-    settings = short(precision=precision)
-    model = diehl2015.model(settings, diehl2015.load(settings))
-    convolutions = {type(m) for m in model.modules() if isinstance(m, nn.Conv2d)}
-    assert convolutions == {PatchConv2d if fast and precision == "bfloat16" else nn.Conv2d}
 
 
 def test_a_trained_network_converts(tmp_path):

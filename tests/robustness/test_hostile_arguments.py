@@ -95,7 +95,6 @@ GOOD = {
     "Max": {},
     "FirstSpike": {},
     "within": {"lengths": torch.tensor([2, 3]), "num_steps": 3},
-    "PatchConv2d": {"in_channels": 3, "out_channels": 2, "kernel_size": 3},
     "SpikeConv2d": {"in_channels": 3, "out_channels": 2, "kernel_size": 3},
     "SpikeLinear": {"in_features": 4, "out_features": 3},
     "SpikeProp": {"in_features": 2, "out_features": 3, "delays": 2},
@@ -150,7 +149,6 @@ INPUTS = {
     "LatencyEncoder": torch.zeros(2),
     "Delay": torch.zeros(4, 2, 3),
     "IntegerLIF": torch.zeros(3, 2, 4, dtype=torch.int32),
-    "PatchConv2d": torch.zeros(2, 3, 4, 4),
     "SpikeConv2d": torch.zeros(2, 3, 4, 4),
 }
 MODULES = (ops, nn, encoder, loss)

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from snnfast.nn import PatchConv2d
 from snnfast_zoo.data.own import label_of
 from snnfast_zoo.train.runs import images
 from snnfast_zoo.train.runs.classifier import Classifier, ClassifierSettings
@@ -100,10 +99,6 @@ class Ann(Classifier[AnnSettings]):
         if settings.precision == "bfloat16":
             # Convolutions and poolings in bfloat16 are faster in this layout.
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            if torch.cpu._is_avx512_bf16_supported():  # faster by measurement
-                for layer in model.modules():
-                    if type(layer) is nn.Conv2d:
-                        layer.__class__ = PatchConv2d  # faster for the small images of the last layers
         return model
 
     def folder(self, settings: AnnSettings) -> str:

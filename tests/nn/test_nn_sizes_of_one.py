@@ -19,7 +19,6 @@ SHAPES = [(t, b, c, HEIGHT, w) for t, b, c, w in itertools.product((1, 3), (1, 2
 # Functions, containers of rules without time, and layers of spike times.
 OTHERS = {"accelerate", "calibrate", "calibrate_", "detach", "fuse", "like", "quantize", "replace", "reset", "within"}
 OTHERS |= {"EventProp", "EventReadout", "SpikeProp", "IntegerLIF", "Sequential", "Time"}
-OTHERS |= {"NormLIF", "PatchConv2d", "Pooled"}
 
 
 class PerStep(nn.Module):

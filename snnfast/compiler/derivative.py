@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .expression import COMPARISONS, LOGICAL, Graph, Node, number, plain, where
+from .expression import COMPARISONS, LOGICAL, Graph, Node, lift, number, plain, where
 
 __all__ = ["computed", "gradients"]
 
@@ -139,8 +139,6 @@ def _local(node: Node, grad: Node) -> list[Node]:
     if node.op != "custom":
         return RULES[node.op](node, grad)
     zero = node.graph.constant(0)
-    returned = node.value.backward(grad)
-    grads = returned if isinstance(returned, tuple) else (returned,)
-    by_place = [zero if g is None else number(g) if isinstance(g, Node) else node.graph.constant(g) for g in grads]
+    by_place = [zero if g is None else number(lift(node.graph, g)) for g in node.value.backward(grad)]
     # The first operand is the value; the others are the arguments of the function.
     return [zero, *(by_place[place] for place in node.value.places)]

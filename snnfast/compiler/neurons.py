@@ -21,6 +21,7 @@ from .emit import Layout, Variant, camel, struct
 from .expression import NEURON, NUMBER, Graph, Node, where
 from .plan import make_plan
 from .trace import Step, trace
+from .value import Value
 
 __all__ = ["STEMS", "header", "step_of", "write"]
 
@@ -58,14 +59,14 @@ class _Spike:
         self.margin: Node | None = None
         self.places = [0]
 
-    def __call__(self, u: Node) -> Node:
-        self.margin = u
-        graph = u.graph
-        spikes = where(graph.node("fires", *u.args), 1.0, 0.0)
-        return graph.node("custom", spikes, u, value=self)
+    def __call__(self, u: Value) -> Value:
+        self.margin = u.node
+        graph = u.node.graph
+        spikes = where(graph.node("fires", *u.node.args), 1.0, 0.0)
+        return Value.of(graph.node("custom", spikes, u.node, value=self))
 
-    def backward(self, grad: Node) -> Node:
-        return grad * self.slope
+    def backward(self, grad: Node) -> list[Node]:
+        return [grad * self.slope]
 
     def __repr__(self) -> str:
         return "spike"
@@ -103,20 +104,21 @@ def _traced(
         settings: flags and numbers that are no parameters, or leaves for them.
     """
     step, spike = EQUATIONS[call].step, _Spike(graph.leaf("given", "slope"))
-    period, most = settings.get("refractory"), settings.get("max_spikes", 1.0)
+    values = {n: Value.of(v, is_argument=True) if isinstance(v, Node) else v for n, v in (settings | leaves).items()}
+    period, most = values.get("refractory"), values.get("max_spikes", 1.0)
     frame = Frame(
-        leaves["v_reset"],
+        values["v_reset"],
         reset == "hard",
         False,  # strict is part of the number that the margin is compared with
-        graph.leaf("given", "attached") == 0,
+        Value.of(graph.leaf("given", "attached") == 0),
         spike,
         period,
         most if reset == "soft" else 1.0,
         reset != "none",
     )
-    arguments = {name: (settings | leaves)[name] for name in parameters_of(step)}
+    arguments = {name: values[name] for name in parameters_of(step)}
 
-    def whole(_: Any, x: Node, *values: Node) -> tuple[Any, ...]:
+    def whole(_: Any, x: Value, *values: Value) -> tuple[Any, ...]:
         outputs, after = whole_step(step, frame, [x], values, arguments)
         return (*outputs, *after)
 

@@ -41,7 +41,6 @@ class Variant(NamedTuple):
     refractory: bool
     several: bool
     tensors: tuple[str, ...]
-    globals: tuple[Any, ...]
     target: str = "cpu"  # of snnfast.compiler.build
 
 
@@ -77,7 +76,6 @@ class StepFunction:
         self.__module__ = step.__module__
         self._read_signature(check.whole(f"neuron {self.name}", "inputs", inputs))
         self.outputs, self.fires = self._try_out()
-        self._globals = _numbers_outside(step)
         self.__signature__ = self._signature()
 
     def _read_signature(self, inputs: int) -> None:
@@ -219,7 +217,6 @@ class StepFunction:
             period > 0,
             most > 1,
             tuple(name for name, value in parameters.items() if isinstance(value, Tensor)),
-            tuple(read() for read in self._globals),
         )
         return Call(
             inputs=inputs,
@@ -235,21 +232,3 @@ class StepFunction:
         """Return the parameters as the step takes them."""
         taken = {name: parameters.get(name) for name in self.parameters}
         return {k: Number(v) if isinstance(v, float) else v for k, v in taken.items()}
-
-
-def _numbers_outside(step: Callable[..., Any]) -> list[Callable[[], Any]]:
-    """Return readers of the numbers that the step takes from outside: a kernel is compiled for their values."""
-    found: list[Callable[[], Any]] = []
-    function = inspect.unwrap(step)
-    space = function.__globals__
-    for name in function.__code__.co_names:
-        if isinstance(space.get(name), (bool, int, float)):
-            found.append(lambda name=name: space.get(name))  # type: ignore[misc]
-    for cell in function.__closure__ or ():
-        try:
-            value = cell.cell_contents
-        except ValueError:  # not yet assigned
-            continue
-        if isinstance(value, (bool, int, float)):
-            found.append(lambda cell=cell: cell.cell_contents)  # type: ignore[misc]
-    return found

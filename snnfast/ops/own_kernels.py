@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from snnfast import backend
+from snnfast.compiler.outside import Read
 
 from .neuron import Kind, register_kernels
 
@@ -30,6 +31,7 @@ class Kernel(Kind):
         name: its name in the operators.
         numbers, tensors: names of its parameters that are numbers or tensors, in order.
         operators: the namespace of the operators.
+        reads: what its step read from outside; the kernel is for these values.
     """
 
     def __init__(
@@ -41,9 +43,11 @@ class Kernel(Kind):
         sizes: tuple[int, int, int],
         recurrent: bool,
         checkpoint_every: int,
+        reads: Sequence[Read] = (),
     ) -> None:
         inputs, states, outputs = sizes
         self.name, self.operators, self.numbers, self.tensors = name, operators, numbers, tensors
+        self.reads = reads
         self.stem, self.checkpoint_every = name.rpartition("-")[0], checkpoint_every
         self.flags = *(None,) * (outputs + states), V_SEQ
         a, b = LISTS + inputs, LISTS + inputs + states

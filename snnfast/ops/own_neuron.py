@@ -15,10 +15,12 @@ from snnfast import backend, check
 from snnfast.compiler import emit
 from snnfast.compiler.build import CompileError, command, library
 from snnfast.compiler.eager import KernelFunctions
-from snnfast.compiler.expression import Node, TraceError
+from snnfast.compiler.expression import TraceError
+from snnfast.compiler.outside import hold, observed
 from snnfast.compiler.plan import Plan, make_plan
 from snnfast.compiler.signature import ALPHA, MOST, PERIOD, Call, StepFunction, Variant
 from snnfast.compiler.trace import Step, TracedSurrogate, trace
+from snnfast.compiler.value import Value
 from snnfast.reference.neuron import Frame, over_time, whole_step
 from snnfast.reference.recurrent import connections, fed_back
 
@@ -35,7 +37,8 @@ class OwnNeuron(StepFunction):
     def __init__(self, step: Callable[..., Any], *, inputs: int, compile: bool) -> None:
         super().__init__(step, inputs)
         self.compile = compile
-        self._variants: dict[Variant, Kernel] = {}
+        self._variants: dict[Variant, Kernel] = {}  # the kernel that ran last
+        self._every: dict[Variant, list[Kernel]] = {}  # for all values outside that there were
         self._untraceable: dict[Variant, str] = {}
         self._place = len(_NEURONS)
         _NEURONS.append(self)
@@ -135,7 +138,7 @@ class OwnNeuron(StepFunction):
         """Return the kernel that runs this call; None for plain PyTorch, which warns once with the reason."""
         if x.is_cpu and not torch.compiler.is_compiling() and not torch.onnx.is_in_onnx_export():
             known = self._variants.get(variant)
-            if known is not None and backend.forced() is None:
+            if known is not None and backend.forced() is None and hold(known.reads):
                 return known
         name = _kernel_for(self._place, tuple(variant), x)
         return None if name is None else KERNELS[name]
@@ -167,7 +170,7 @@ class OwnNeuron(StepFunction):
             target = _target(choice, x)
             try:
                 command(Path("kernel.so"), target)
-                self.plan(self._plainest(x, surrogate))
+                observed(self.name, lambda: self.plan(self._plainest(x, surrogate)))
             except (CompileError, TraceError) as error:
                 why = str(error)
             else:
@@ -185,27 +188,33 @@ class OwnNeuron(StepFunction):
 
     def _compiled(self, variant: Variant) -> Kernel:
         with self._lock:
-            if variant in self._variants:
-                return self._variants[variant]
             if variant in self._untraceable:
                 raise TraceError(self._untraceable[variant])
-            try:
-                source, numbers, states = self.source(variant)
-            except TraceError as error:
-                self._untraceable[variant] = str(error)
-                raise
-            path = library(self.name, source, variant.target)
-            namespace = "snnfast_emulated" if variant.target == "cuda_emulation" else "snnfast"
-            try:
-                every = own_kernels.load(namespace, path)
-            except RuntimeError as error:
-                raise CompileError(f"what was compiled cannot be loaded: {error}") from None
-            sizes = len(self.inputs), states, self.outputs
-            operators = getattr(torch.ops, namespace)
-            kernel = Kernel(path.stem, operators, numbers, variant.tensors, sizes, variant.recurrent, every)
-            KERNELS[kernel.name] = kernel
+            every = self._every.setdefault(variant, [])
+            kernel = next((kernel for kernel in every if hold(kernel.reads)), None)
+            if kernel is None:
+                kernel = self._compile(variant)
+                every.append(kernel)
             self._variants[variant] = kernel
             return kernel
+
+    def _compile(self, variant: Variant) -> Kernel:
+        try:
+            (source, numbers, states), reads = observed(self.name, lambda: self.source(variant))
+        except TraceError as error:
+            self._untraceable[variant] = str(error)
+            raise
+        path = library(self.name, source, variant.target)
+        namespace = "snnfast_emulated" if variant.target == "cuda_emulation" else "snnfast"
+        try:
+            every = own_kernels.load(namespace, path)
+        except RuntimeError as error:
+            raise CompileError(f"what was compiled cannot be loaded: {error}") from None
+        sizes = len(self.inputs), states, self.outputs
+        operators = getattr(torch.ops, namespace)
+        kernel = Kernel(path.stem, operators, numbers, variant.tensors, sizes, variant.recurrent, every, reads)
+        KERNELS[kernel.name] = kernel
+        return kernel
 
     def source(self, variant: Variant) -> tuple[str, tuple[str, ...], int]:
         """Return the C++ of the kernel for ``variant``, the names of its numbers, in order, and how many states."""
@@ -235,7 +244,7 @@ class OwnNeuron(StepFunction):
         numbers = [name for name in every if name not in variant.tensors]
         states = [*self.states, *["r"] * variant.refractory]
 
-        def step(leaves: Any, *values: Node, **parameters: Any) -> tuple[Any, ...]:
+        def step(leaves: Any, *values: Value, **parameters: Any) -> tuple[Any, ...]:
             surrogate = variant.surrogate
             if isinstance(surrogate, str):
                 surrogate = TracedSurrogate(surrogate, leaves[ALPHA]) if ALPHA in leaves else None

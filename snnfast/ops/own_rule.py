@@ -6,6 +6,7 @@ import ctypes
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -14,8 +15,10 @@ from snnfast import backend
 from snnfast.compiler.build import CompileError, library
 from snnfast.compiler.eager import KernelFunctions
 from snnfast.compiler.emit import rule_source
-from snnfast.compiler.expression import Node, TraceError
+from snnfast.compiler.expression import TraceError
+from snnfast.compiler.outside import Read, hold, observed
 from snnfast.compiler.trace import trace
+from snnfast.compiler.value import Value
 from snnfast.reference.plasticity import OwnConstants, Synapses
 from snnfast.reference.stdp import StdpCall, StdpState, normalize
 from snnfast.reference.stdp import stdp_ as reference
@@ -57,12 +60,28 @@ def run(op: str, call: StdpCall, rule: OwnConstants) -> StdpState:
         return reference.equation(call)  # type: ignore[no-any-return]
 
 
-def _source(rule: OwnConstants, dtype: torch.dtype) -> str:
-    """Return the C++ of a rule, traced at every call, since numbers that it reads from outside may have changed."""
+# C++ of rules by their functions, with the dtype and what they read from outside.
+_SOURCES: WeakKeyDictionary[Any, list[tuple[torch.dtype, str, tuple[Read, ...]]]] = WeakKeyDictionary()
 
-    def step(_: Any, *values: Node) -> Node:
+
+def _source(rule: OwnConstants, dtype: torch.dtype) -> str:
+    """Return the C++ of a rule, traced again if what it reads from outside has changed."""
+    try:
+        known = _SOURCES.setdefault(rule.change, [])
+    except TypeError:  # cannot be a key
+        known = []
+    for its_dtype, source, reads in known:
+        if its_dtype == dtype and hold(reads):
+            return source
+    source, reads = observed("change", lambda: _traced_source(rule, dtype))
+    known.append((dtype, source, reads))
+    return source
+
+
+def _traced_source(rule: OwnConstants, dtype: torch.dtype) -> str:
+    def step(_: Any, *values: Value) -> Value:
         found = rule.change(Synapses(*values))  # type: ignore[arg-type]
-        if not isinstance(found, Node):
+        if not isinstance(found, Value):
             raise TraceError("change must return a value of its synapses")
         return found
 

@@ -16,11 +16,12 @@ from .replaced import Replaced
 from .spike_conv2d import SpikeConv2d, has_events
 from .spike_linear import SpikeLinear
 from .state import Stateful, without_graphs
+from .verify import Verify, agree, calls_of
 
 __all__ = ["accelerate"]
 
 
-def accelerate(net: nn.Module) -> nn.Module:
+def accelerate(net: nn.Module, *, verify: Verify = None) -> nn.Module:
     """A faster copy of a network, for training and evaluation, with the same results but for rounding.
 
     - Every ``nn.Linear`` becomes a :class:`snnfast.nn.SpikeLinear`, and every ``nn.Conv2d`` in
@@ -40,13 +41,17 @@ def accelerate(net: nn.Module) -> nn.Module:
 
     Args:
         net: the network; it is not changed. Subclasses of PyTorch's layers stay as they are.
+        verify: an input of ``net``, a list of inputs of consecutive calls, or of tuples with the arguments of a call:
+            runs copies of both networks on them, and compares results and gradients, as
+            :func:`snnfast.nn.replace` does.
 
     Returns:
         The copy, with its own parameters: give these to the optimizer.
 
     Raises:
         TypeError: if ``net`` is not a module.
-        ValueError: for a layer whose ``forward`` was set on the instance, by name.
+        ValueError: for a layer whose ``forward`` was set on the instance, by name; and with ``verify`` if the networks
+            differ, with the first layer.
 
     Example:
         >>> net = nn.Sequential(Time(nn.Conv2d(1, 8, 3)), LIF(), Time(nn.MaxPool2d(2), nn.Conv2d(8, 8, 3)), LIF())
@@ -56,6 +61,7 @@ def accelerate(net: nn.Module) -> nn.Module:
     """
     check.module("accelerate", "net", net)
     refuse_own_forward("accelerate", net)
+    inputs = calls_of("accelerate", verify)
     fast = copy.deepcopy(net, without_graphs(net))
     for name, module in fast.named_modules():
         if isinstance(module, Replaced) and module.time_dim is None:
@@ -80,6 +86,8 @@ def accelerate(net: nn.Module) -> nn.Module:
             layer.__class__, layer.method = SpikeLinear, "auto"
         elif getattr(module, "inplace", False) is True:
             layer.inplace = False
+    if inputs:
+        agree("accelerate", net, fast, inputs)
     return fast
 
 

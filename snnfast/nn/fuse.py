@@ -13,11 +13,12 @@ from snnfast import check
 from .graph import LINEAR, PRODUCTS, LayerGraph
 from .hooks import refuse_own_forward
 from .state import without_graphs
+from .verify import Verify, agree, calls_of
 
 __all__ = ["fuse"]
 
 
-def fuse(net: nn.Module) -> nn.Module:
+def fuse(net: nn.Module, *, verify: Verify = None) -> nn.Module:
     """A copy of a network for evaluation, with every batch normalisation folded into the product before it.
 
     For a convolution or linear layer ``y = W x + b`` and its normalisation with running statistics ``m`` and ``q``::
@@ -37,16 +38,21 @@ def fuse(net: nn.Module) -> nn.Module:
 
     Args:
         net: the network; it is not changed.
+        verify: an input of ``net``, a list of inputs of consecutive calls, or of tuples with the arguments of a call:
+            runs copies of both networks on them, and compares results and gradients, as
+            :func:`snnfast.nn.replace` does; without the weights that are folded.
 
     Returns:
         The copy, in evaluation mode, with ``nn.Identity`` in the places of the normalisations. Do not train it.
 
     Raises:
         TypeError: if ``net`` is not a module.
-        ValueError: if it has no batch normalisation, or a layer whose ``forward`` was set on the instance.
+        ValueError: if it has no batch normalisation, or a layer whose ``forward`` was set on the instance; and with
+            ``verify`` if the networks differ, with the first layer.
     """
     check.module("fuse", "net", net)
     refuse_own_forward("fuse", net)
+    inputs = calls_of("fuse", verify)
     fused = copy.deepcopy(net, without_graphs(net))
     norms = {name: m for name, m in fused.named_modules() if isinstance(m, tuple(PRODUCTS))}
     if not norms:
@@ -65,7 +71,12 @@ def fuse(net: nn.Module) -> nn.Module:
             f"fuse: what follows each other in nn.Sequential or Time was folded as if forward calls it so{graph.notes}",
             stacklevel=2,
         )
-    return fused.eval()
+    fused.eval()
+    if inputs:
+        folded = [name for name, norm in norms.items() if norm not in reasons]
+        folded += [name for name, module in fused.named_modules() if module in products]
+        agree("fuse", copy.deepcopy(net, without_graphs(net)).eval(), fused, inputs, changed=folded)
+    return fused
 
 
 def _takes_rows(layer: nn.Module, arguments: tuple[Any, ...]) -> None:

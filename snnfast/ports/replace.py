@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
-from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from snnfast import check
 from snnfast.nn.accelerate import accelerate
 from snnfast.nn.hooks import hooked, refuse_own_forward, take_hooks
 from snnfast.nn.replaced import Replaced
 from snnfast.nn.state import Stateful, without_graphs
+from snnfast.nn.verify import Verify, agree, calls_of
 
-from .compare import agree
 from .instances import instance_of
 from .libraries import LIBRARIES, Library
 from .loops import without_loop
@@ -30,9 +28,7 @@ _SLOW = (
 )
 
 
-def replace(
-    net: nn.Module, *, sequences: bool | None = None, verify: Tensor | Sequence[Tensor | tuple[Any, ...]] | None = None
-) -> nn.Module:
+def replace(net: nn.Module, *, sequences: bool | None = None, verify: Verify = None) -> nn.Module:
     """Copy a network of SpikingJelly, snnTorch, Norse or Sinabs, with neurons that run on the kernels of this package.
 
     Call the copy as you call ``net``: its neurons take a step or a sequence, and take and return states, like those of
@@ -72,20 +68,22 @@ def replace(
             snnTorch, becomes one that takes ``[T, B, ...]``; ``verify`` is then a sequence, of which ``net`` takes one
             step per call. False: loops remain.
         verify: an input of ``net``, or a list of inputs of consecutive calls (``list(x)`` for a network that takes one
-            step per call); a tuple in the list holds the arguments of one call, ``[(x, y)]``. Runs both networks from
-            rest, and compares every neuron's spikes, which must be equal, its membranes and the results of the
-            networks, which must agree to 1e-4 of the largest. Samples in which a membrane is within rounding of the
-            threshold may differ; if they are few, they are ignored with a warning.
+            step per call); a tuple in the list holds the arguments of one call, ``[(x, y)]``. Runs copies of both
+            networks from rest, forward and backward, and compares every neuron's spikes, which must be equal, its
+            membranes, the results of the networks, and the gradients of inputs and of every parameter. If they differ,
+            both run in float64, too, which decides: where rounding alone moved a spike, a warning says so. Nothing
+            changes ``net``, or the random numbers that are drawn next. Under ``torch.no_grad()`` no gradients are
+            compared.
 
     Raises:
         TypeError: if ``net`` is not a module, or ``verify`` is neither a tensor nor a sequence of tensors and tuples.
         ValueError: for a neuron or a setting that cannot be mapped exactly, with its name and the reason; for a layer
             whose ``forward`` was set on the instance; for a network without neurons; and with ``verify`` if the
-            networks differ, with the first layer and step.
+            networks differ, with the first layer.
     """
     check.module("replace", "net", net)
     refuse_own_forward("replace", net)
-    inputs = _calls(verify)
+    inputs = calls_of("replace", verify)
     if sequences is not None:
         check.flag("replace", "sequences", sequences)
     # deepcopy puts a value of the memo in place of its original everywhere.
@@ -125,8 +123,7 @@ def replace(
                 raise
             warnings.warn(f"{error}. {_SLOW}", stacklevel=2)
     if inputs:
-        taken = bool(sequences)
-        agree(net, result, replaced, inputs, sequences=taken, by_steps=taken and outside)
+        agree("replace", net, result, inputs, neurons=replaced, by_steps=bool(sequences) and outside)
     return result
 
 
@@ -143,20 +140,6 @@ def _refuse_hooks(net: nn.Module) -> None:
             raise ValueError(
                 f"replace: {name or 'net'} has hooks, which would see all steps at once; register them on the copy"
             )
-
-
-def _calls(verify: Any) -> list[tuple[Any, ...]]:
-    """Return the arguments of each call."""
-    if verify is None:
-        return []
-    calls = []
-    for x in verify if isinstance(verify, (list, tuple)) else [verify]:
-        if not isinstance(x, tuple) or not x:
-            check.tensor("replace", "verify", x)
-        calls.append(x if isinstance(x, tuple) else (x,))
-    if not calls:
-        raise ValueError("replace: verify must have an input, got none")
-    return calls
 
 
 def _warn_of_resets(net: nn.Module) -> None:

@@ -1,6 +1,5 @@
 """``replace(verify=...)``: comparisons, tolerated differences, and messages."""
 
-import copy
 import re
 import warnings
 
@@ -11,15 +10,29 @@ from replaced import loud, norse
 from torch import nn
 
 from snnfast import nn as sn
-from snnfast.ports.compare import agree
+from snnfast.nn.verify import agree
+
+
+class Spike(torch.autograd.Function):
+    """A spike where ``u`` is at least 0, with the gradient of ``sigmoid(4 u)``."""
+
+    @staticmethod
+    def forward(ctx, u):
+        ctx.save_for_backward(u)
+        return (u >= 0).to(u)
+
+    @staticmethod
+    def backward(ctx, grad):
+        s = (4 * ctx.saved_tensors[0]).sigmoid()
+        return grad * 4 * s * (1 - s)
 
 
 class IFNode(nn.Module):
-    """Stand-in for SpikingJelly's neuron in step mode "m"; ``more`` is added to the input."""
+    """Stand-in for SpikingJelly's neuron in step mode "m"; ``more`` is added to the input, which is ``rounded``."""
 
-    def __init__(self, more=0.0):
+    def __init__(self, more=0.0, rounded=lambda v: v):
         super().__init__()
-        self.v_threshold, self.v_reset, self.v, self.more = 1.0, 0.0, 0.0, more
+        self.v_threshold, self.v_reset, self.v, self.more, self.rounded = 1.0, 0.0, 0.0, more, rounded
         self.step_mode, self.detach_reset, self.store_v_seq = "m", False, False
         self.surrogate_function = type("Sigmoid", (), {"__module__": "spikingjelly", "alpha": 4.0, "spiking": True})()
 
@@ -29,9 +42,10 @@ class IFNode(nn.Module):
     def forward(self, x):
         spikes = []
         for x_t in x + self.more:
-            v = self.v + x_t
-            spikes.append((v >= 1.0).to(v))
-            self.v = torch.where(v >= 1.0, 0.0, v)
+            v = self.rounded(self.v + x_t)
+            s = Spike.apply(v - 1.0)
+            spikes.append(s)
+            self.v = (1 - s) * v
         return torch.stack(spikes)
 
 
@@ -47,7 +61,7 @@ class Net(nn.Module):
 
     def forward(self, x, y=None):
         spikes = self.neuron(self.fc(x if y is None else x + y))
-        return {"spikes": [spikes], "rate": self.change(spikes, self.neuron)}
+        return {"spikes": [spikes.detach()], "rate": self.change(spikes, self.neuron)}
 
 
 X = torch.rand(8, 5, 4, generator=torch.Generator().manual_seed(1))
@@ -92,56 +106,118 @@ def test_a_network_in_training_mode_is_told():
     net = nn.Sequential(loud(nn.Linear(4, 6)), nn.Dropout(0.5), IFNode(0.25), norm)
     with pytest.raises(ValueError, match=r"trains BatchNorm1d, Dropout: compare net.eval\(\)$"):
         sn.replace(net, verify=X)
-    with pytest.raises(ValueError, match=r"neurons$"):
+    with pytest.raises(ValueError, match=r"neurons, also in float64$"):
         sn.replace(net.eval(), verify=X)
 
 
-def ties(*samples):
-    """Return a network with membranes within rounding of the threshold in these of 100 samples, and a second layer."""
-    x = torch.zeros(4, 100, 200)
-    x[1, list(samples), 7] = 1 - 5e-7
-    return nn.Sequential(IFNode(1e-6), nn.Linear(200, 3), IFNode(), nn.Linear(3, 3)), x
+def tenths(rounded=lambda v: v + 100 - 100):
+    """Return a network whose membrane is 1 after ten steps, but for rounding, and its input, of a single sample."""
+    net = nn.Sequential(IFNode(rounded=rounded), loud(nn.Linear(3, 3)), IFNode())
+    return net, torch.full((12, 1, 3), 0.1)
 
 
-def test_membranes_within_rounding_of_the_threshold():
-    net, x = ties(3, 50)
-    with torch.no_grad():
-        net[1].weight.fill_(2.0), net[1].bias.zero_()
-    words = "left out 2 of 100 samples from where 2 neurons fire otherwise"
+def test_float64_decides_where_rounding_moves_a_spike():
+    net, x = tenths()
+    words = (
+        r"replace: spikes of 0, a IFNode, differ from step 9 on, .* in 3 of 3 neurons; in float64 the networks agree"
+    )
     with pytest.warns(UserWarning, match=words):
         sn.replace(net, verify=x)
-    _, x = ties(3, 50, 51)
-    with pytest.raises(ValueError, match=r"spikes of 0, a IFNode, differ from step 1 on, .* in 3 of"):
-        sn.replace(net, verify=x)
-    # Differences in other samples count.
-    net[2].more = 1.0
-    _, x = ties(3, 50)
-    with pytest.raises(ValueError, match="spikes of 2, a IFNode, differ from step 0 on"):
-        sn.replace(net, verify=x)
+    with pytest.raises(ValueError, match=r"differ from step 9 on, at that step in 3 of 3 neurons, also in float64$"):
+        sn.replace(tenths(lambda v: v - 1e-3)[0], verify=x)
+    with pytest.raises(ValueError, match=r"differ from step 9 on, at that step in 3 of 3 neurons$"):
+        sn.replace(tenths(lambda v: v - 1e-3)[0].double(), verify=x.double())
+    with pytest.raises(ValueError, match="in 3 of 3 neurons; they do not run in float64: RuntimeError: "):
+        sn.replace(tenths(lambda v: (v.t() @ torch.ones(1, 1)).t() + 100 - 100)[0], verify=x)
 
 
-@pytest.mark.parametrize(("less", "forgiven"), [(1e-6, True), (0.1, False)])
-def test_membranes_that_are_returned_have_to_be_at_the_threshold(less, forgiven):
-    net = changed(loop(lambda s, x, t, m: s.lif1(x[t], m), steps=3), lif2=nn.Identity()).float()
-    net = sn.replace(net, sequences=False)
-    x = torch.zeros(3, 5, 6)
-    x[1, 2, 4] = 1 - less / 2
-    other = copy.deepcopy(net)
-    other.lif1.threshold -= less
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        error, words = (UserWarning, "left out 1 of 5") if forgiven else (ValueError, "in 1 of 30")
-        with pytest.raises(error, match=words):
-            agree(net, other, ["lif1"], [(x,)])
-        # A single sample cannot be left out.
-        with pytest.raises(ValueError, match="in 1 of 6"):
-            agree(net, other, ["lif1"], [(x[:, 2:3],)])
+def halved(x):
+    """Return ``x`` with half its gradient."""
+    return x / 2 + x.detach() / 2
+
+
+def test_gradients_are_compared():
+    net = Net(if_ported(lambda s: s, halved))
+    words = "replace: gradients differ, from the last layer back: first that of the output of neuron, before the result"
+    with pytest.raises(ValueError, match=f"{words}, by .*; that of input 0 of call 0 .*; that of fc.weight by up"):
+        sn.replace(net, verify=X)
+    with torch.no_grad():
+        assert sn.replace(net, verify=X)
+    with pytest.raises(ValueError, match="the results of the network have a gradient, those of its copy none"):
+        sn.replace(Net(if_ported(torch.clone, torch.detach)), verify=X)
+
+
+class Scaled(nn.Linear):
+    """A layer whose weight has another gradient behind a replaced neuron."""
+
+    def forward(self, x):
+        return nn.functional.linear(x, halved(self.weight) if self.behind else self.weight, self.bias)
+
+
+def test_the_parameter_with_another_gradient_is_named():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.neuron, self.last = loud(nn.Linear(4, 6)), IFNode(), Scaled(6, 2)
+
+        def forward(self, x):
+            self.last.behind = isinstance(self.neuron, sn.IF)
+            return self.last(self.neuron(self.fc(x)))
+
+    words = r"from the last layer back: that of last.weight by up to [\d.]+ of [\d.]+, also"
+    with pytest.raises(ValueError, match=words):
+        sn.replace(Net(), verify=X)
+
+
+def test_nothing_changes():
+    net = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(5), nn.Dropout(0.5), IFNode(), nn.Linear(6, 2))
+    net[3].v = torch.full((5, 6), 0.25)
+    net(X).sum().backward()
+    before = [t.clone() for t in (*net.state_dict().values(), *(p.grad for p in net.parameters()), net[3].v)]
+    drawn, mode = torch.get_rng_state(), net.training
+    for function in (sn.replace, sn.accelerate, sn.fuse):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                function(net, verify=[X, X])
+            except ValueError as error:
+                assert "trains" in str(error)  # noqa: PT017
+    after = (*net.state_dict().values(), *(p.grad for p in net.parameters()), net[3].v)
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert torch.equal(torch.get_rng_state(), drawn)
+    assert net.training == mode
+
+
+class Told(nn.Module):
+    """A network that a rewritten layer changes."""
+
+    def __init__(self, told):
+        super().__init__()
+        self.time = sn.Time(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3))
+        self.lif, self.fc, self.told = sn.LIF(2.0, v_threshold=0.1), nn.Linear(4, 2), told
+
+    def forward(self, x):
+        y = self.fc(self.lif(self.time(x)))
+        norm = self.time.layer[1]
+        return self.told(y) if isinstance(self.fc, sn.SpikeLinear) or isinstance(norm, nn.Identity) else y
+
+
+@pytest.mark.parametrize("function", [sn.accelerate, sn.fuse])
+def test_verify_of_other_functions(function):
+    x, name = torch.rand(3, 2, 2, 4, 4), function.__name__
+    assert function(Told(lambda y: y).eval(), verify=x)
+    with pytest.raises(ValueError, match=f"^{name}: outputs differ in call 0: the result does in 144 of 144 values"):
+        function(Told(lambda y: 2 * y).eval(), verify=x)
+    with pytest.raises(ValueError, match=f"^{name}: gradients differ, .*: first that of the output of fc, before the"):
+        function(Told(halved).eval(), verify=x)
+    with pytest.raises(TypeError, match=f"^{name}: verify must be a tensor"):
+        function(Told(halved), verify=[3])
 
 
 def test_a_neuron_that_never_runs():
     net = changed(loop(lambda s, x, t, m: s.lif1(s.fc1(x), m))).float()
     ours = sn.replace(net, sequences=False)
-    agree(ours, sn.replace(net, sequences=True), ["lif1", "lif2"], [(X[0],)], sequences=True)
+    agree("replace", ours, sn.replace(net, sequences=True), [(X[0],)], neurons=["lif1", "lif2"])
 
 
 def test_neurons_that_are_replaced_already():

@@ -216,7 +216,7 @@ class _Watch:
         if len(inside) > 2 * MOST and any(isinstance(e, _PLAIN) for e in inside):
             self.refused = self.refused or (
                 f"{self.step}: the step reads from a {type(value).__name__} of {len(value)} entries outside, and a "
-                f"kernel is compiled for at most {MOST}; take out what it needs, or make it a parameter of the step, by "
+                f"kernel is compiled for at most {MOST}; take out what it needs, or make it a parameter of the step by "
                 "keyword"
             )
             return

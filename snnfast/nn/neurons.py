@@ -1,11 +1,50 @@
-"""The layers that are made from their ops: neurons.pyi has their signatures."""
+"""Layers with the arguments of their ops: :class:`FromOp` reads them from the op's equation."""
 
-from snnfast.reference.neuron_arguments import NEURONS
+from torch import Tensor
 
 from .from_op import FromOp, Readout
 
-for _op, _neuron in NEURONS.items():
-    if _neuron.layer:
-        _base = FromOp if _neuron.fires else Readout
-        globals()[_neuron.layer] = type(_neuron.layer, (_base,), {"op": _op, "__module__": __name__})
-__all__ = sorted(neuron.layer for neuron in NEURONS.values() if neuron.layer)
+__all__ = ["ALIF", "EIF", "IF", "LI", "LIF", "QIF", "CubaLI", "Izhikevich"]
+
+
+class LIF(FromOp):
+    op = "lif"
+    v: Tensor | None
+
+
+class IF(FromOp):
+    op = "iaf"
+    v: Tensor | None
+
+
+class LI(Readout):
+    op = "li"
+    v: Tensor | None
+
+
+class CubaLI(Readout):
+    op = "cubali"
+    v: Tensor | None
+    i: Tensor | None
+
+
+class ALIF(FromOp):
+    op = "alif"
+    v: Tensor | None
+    a: Tensor | None
+
+
+class QIF(FromOp):
+    op = "qif"
+    v: Tensor | None
+
+
+class EIF(FromOp):
+    op = "eif"
+    v: Tensor | None
+
+
+class Izhikevich(FromOp):
+    op = "izhikevich"
+    v: Tensor | None
+    w: Tensor | None

@@ -59,7 +59,7 @@ __all__ = [
 ]
 
 
-recurrent = _with_kernels(_recurrent.check)
+recurrent = _with_kernels(_recurrent)
 backend.OPS.update(name for name in __all__ if hasattr(globals()[name], "check"))
 
 

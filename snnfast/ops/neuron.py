@@ -8,7 +8,7 @@ from typing import Any, ParamSpec
 import torch
 from torch import Tensor
 
-from snnfast import backend, reference
+from snnfast import backend
 from snnfast.check import state_dtype
 from snnfast.reference.call import Op, Parameter, fields_of_kind, flatten, positions, public
 from snnfast.reference.neuron_arguments import NEURONS, calls_of, result_of
@@ -103,9 +103,9 @@ class _Variant(Kind):
 _KINDS: dict[Any, _Variant] = {}
 
 
-def with_kernels(check: Callable[P, Any]) -> Op[P, tuple[Tensor, ...]]:
-    """Return the public op of a neuron, or of all neurons with recurrent connections, from its argument check."""
-    equation = getattr(reference, check.__name__).equation
+def with_kernels(reference: Op[P, Any]) -> Op[P, tuple[Tensor, ...]]:
+    """Return the public op of a neuron, or of all neurons with recurrent connections, from that of the reference."""
+    check, equation = reference.check, reference.equation
     for plain in calls_of(NEURONS[check.__name__]) if check.__name__ in NEURONS else ():
         for call_type in (plain, recurrent_of(plain)):
             _KINDS.setdefault(call_type, _Variant(call_type))

@@ -7,20 +7,55 @@ the C++ operator in the same order (``csrc/ops/<stem>.cpp``). For neurons, ``neu
 equation of a step.
 """
 
-from importlib import import_module
-from pkgutil import iter_modules
-from types import FunctionType
-from typing import Any
+from .adlif import adlif
+from .alif import alif
+from .batch_norm import batch_norm
+from .bp_stdp import bp_stdp_
+from .bp_stdp_network import bp_stdp_network_
+from .cuba import cuba, cubali
+from .delay import delay
+from .diehl_cook import diehl_cook_
+from .diehl_cook_conductance import diehl_cook_conductance_
+from .eif import eif
+from .eventprop import eventprop
+from .integer_lif import integer_lif
+from .izhikevich import izhikevich
+from .lif import iaf, li, lif
+from .poisson import poisson
+from .pool2d import pool2d
+from .qif import qif
+from .recurrent import recurrent
+from .spike_conv2d import spike_conv2d
+from .spike_count import spike_count
+from .spike_linear import spike_linear
+from .spikeprop import spikeprop
+from .stdp import stdp_
 
-_OPS: dict[str, Any] = {
-    name: function
-    for module in iter_modules(__path__)
-    for name, function in vars(import_module(f"{__name__}.{module.name}")).items()
-    if isinstance(function, FunctionType) and function.__module__ == __name__
-}
-globals().update(_OPS)  # after all modules are loaded: some ops have the name of a module
-__all__ = sorted(_OPS)
-
-
-def __getattr__(name: str) -> Any:
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__all__ = [
+    "adlif",
+    "alif",
+    "batch_norm",
+    "bp_stdp_",
+    "bp_stdp_network_",
+    "cuba",
+    "cubali",
+    "delay",
+    "diehl_cook_",
+    "diehl_cook_conductance_",
+    "eif",
+    "eventprop",
+    "iaf",
+    "integer_lif",
+    "izhikevich",
+    "li",
+    "lif",
+    "poisson",
+    "pool2d",
+    "qif",
+    "recurrent",
+    "spike_conv2d",
+    "spike_count",
+    "spike_linear",
+    "spikeprop",
+    "stdp_",
+]

@@ -6,7 +6,7 @@ from .lif import lif
 from .neuron import Tau, neuron
 
 
-@neuron(lif, layer="ALIF")
+@neuron(lif)
 def alif(
     fire, x, v, a, *, decay, gain, v_threshold, v_rest, beta=0.2, decay_adapt=Tau(100.0)
 ):  # fmt: skip

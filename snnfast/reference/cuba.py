@@ -35,7 +35,7 @@ def cuba(fire, x, v, i, *, decay, gain, v_threshold, v_rest, decay_syn=Tau(2.0))
     return s, v, i
 
 
-@neuron(cuba, same=True, layer="CubaLI", fixed=READOUT)
+@neuron(cuba, same=True, fixed=READOUT)
 def cubali():
     """Leaky integrators of a synaptic current that never fire, a readout (NIR's ``CubaLI``).
 

@@ -9,7 +9,7 @@ from .lif import lif
 from .neuron import ONE_SPIKE, Number, neuron
 
 
-@neuron(lif, layer="EIF", fixed=ONE_SPIKE, prefetch=True)
+@neuron(lif, fixed=ONE_SPIKE, prefetch=True)
 def eif(
     fire, x, v, *, rate, gain, v_threshold, v_rest, delta_t=Number(1.0, not_zero), theta_rh=0.8
 ):  # fmt: skip

@@ -15,7 +15,7 @@ def of_leak(leak_w: Leak) -> float | Tensor:
     return leak_w.rate
 
 
-@neuron(qif, layer="Izhikevich", fixed=ONE_SPIKE, chosen=of_leak, prefetch=True)
+@neuron(qif, fixed=ONE_SPIKE, chosen=of_leak, prefetch=True)
 def izhikevich(
     fire, x, v, w, *, rate, gain, v_threshold, v_rest,
     a0=Number(1.0, at_least_zero), v_c=0.8, decay_w=Tau(10.0), rate_w, a=0.1, b=0.1

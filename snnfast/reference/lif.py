@@ -5,7 +5,7 @@ from __future__ import annotations
 from .neuron import READOUT, neuron
 
 
-@neuron(layer="LIF")
+@neuron()
 def lif(fire, x, v, *, decay, gain, v_threshold, v_rest):
     """Leaky integrate-and-fire neurons over all time steps of ``x``.
 
@@ -65,7 +65,7 @@ def lif(fire, x, v, *, decay, gain, v_threshold, v_rest):
 NO_LEAK = {"tau": None, "decay": 1.0, "decay_input": False, "v_rest": None}
 
 
-@neuron(lif, same=True, layer="IF", fixed=NO_LEAK)
+@neuron(lif, same=True, fixed=NO_LEAK)
 def iaf():
     """Integrate-and-fire neurons: :func:`snnfast.ops.lif` without leak (``decay = 1``) and without input scaling.
 
@@ -77,7 +77,7 @@ def iaf():
     """
 
 
-@neuron(lif, same=True, layer="LI", fixed=READOUT)
+@neuron(lif, same=True, fixed=READOUT)
 def li():
     """Leaky integrators that never fire, a readout: ``v[t] = v_rest + decay (v[t-1] - v_rest) + gain x[t]``.
 

@@ -42,7 +42,6 @@ def neuron(
     like: Callable[..., Any] | None = None,
     *,
     same: bool = False,
-    layer: str = "",
     fixed: dict[str, Any] | None = None,
     chosen: Callable[..., Any] | None = None,
     prefetch: bool = False,
@@ -53,12 +52,11 @@ def neuron(
     ``gain``, ``v_threshold`` and ``v_rest`` come from the arguments that all neurons have
     (:mod:`snnfast.reference.neuron_arguments`). A default makes another parameter an argument: a number,
     :class:`Number` with a check, or :class:`Tau` for a decay. Kernels, their derivatives, exported C, the op's
-    signature and checks, and the layer are derived from the step.
+    signature and checks, and the arguments of the layer are derived from the step.
 
     Args:
         like: a neuron whose documentation completes that of this one.
         same: step and kernels are those of ``like``; the function has only a docstring.
-        layer: name of its layer in ``snnfast.nn``.
         fixed: values of common arguments that this neuron does not have.
         chosen: function that returns the values of the other parameters without a default, from the leak of
             ``decay_<name>``, its argument ``leak_<name>``, and from its keyword arguments, which become arguments of
@@ -67,7 +65,7 @@ def neuron(
     """
 
     def publish(step: Step) -> Op[..., tuple[Tensor, ...]]:
-        entry = enter(step, like and like.__name__, same, layer, fixed or {}, chosen)
+        entry = enter(step, like and like.__name__, same, fixed or {}, chosen)
         equation = EQUATIONS[entry.call] if same else Equation(step, prefetch)
         for call in calls_of(entry):
             EQUATIONS[call] = equation._replace(reads=False)

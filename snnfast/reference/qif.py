@@ -8,7 +8,7 @@ from .lif import lif
 from .neuron import ONE_SPIKE, Number, neuron
 
 
-@neuron(lif, layer="QIF", fixed=ONE_SPIKE, prefetch=True)
+@neuron(lif, fixed=ONE_SPIKE, prefetch=True)
 def qif(
     fire, x, v, *, rate, gain, v_threshold, v_rest, a0=Number(1.0, at_least_zero), v_c=0.8
 ):  # fmt: skip

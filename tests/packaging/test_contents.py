@@ -52,7 +52,7 @@ def test_wheel_holds_the_package_and_nothing_else(python_files):
 
 
 def test_wheel_holds_types_and_data(python_files):
-    expected = {f"snnfast/{name}" for name in ("py.typed", "_C.pyi", "nn/neurons.pyi", "ops/neurons.pyi")}
+    expected = {f"snnfast/{name}" for name in ("py.typed", "_C.pyi")}
     expected |= {f"snnfast_zoo/{name}" for name in ("py.typed", "data/SOURCES.md")}
     expected |= {f"snnfast_zoo/data/{name}.npz" for name in ("digits", "iris", "cancer")}
     assert expected <= python_files

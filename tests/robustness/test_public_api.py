@@ -12,7 +12,6 @@ import snnfast
 import snnfast_zoo
 from snnfast.reference.neuron_arguments import NEURONS
 
-# Neurons and their layers: snnfast/ops/neurons.pyi and snnfast/nn/neurons.pyi.
 NAMES = {
     "snnfast": (
         "backend build_info checkpoint conversion conversion_report convert data encoder export export_c learning load "

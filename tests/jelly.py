@@ -1,4 +1,4 @@
-"""Stand-ins for SpikingJelly's neurons: for the tests of snnfast.nn.replace."""
+"""Stand-ins for SpikingJelly's neurons and layers: for the tests of snnfast.nn.replace."""
 
 import torch
 from torch import nn
@@ -63,3 +63,18 @@ class LIFNode(Node):
 class IFNode(LIFNode):
     def charge(self, x):
         return self.v + x
+
+
+def layer(kind, *arguments, **more):
+    """Return a stand-in for SpikingJelly's layer of this name: PyTorch's layer with a step mode."""
+
+    class Layer(kind):
+        step_mode = "m"
+
+        def forward(self, x):
+            if self.step_mode == "s":
+                return super().forward(x)
+            return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+    Layer.__name__, Layer.__module__ = kind.__name__, "spikingjelly.activation_based.layer"
+    return Layer(*arguments, **more)

@@ -56,7 +56,7 @@ def at_rest(function: str, net: nn.Module, *leaves: type[nn.Module]) -> nn.Modul
     still = own_layers(function, still)
     if Tracer(*leaves).is_leaf_module(still, ""):
         still = nn.Sequential(still)
-    in_time(still, training=False)
+    still = in_time(still, training=False)
     reset(still)
     return still
 

@@ -6,6 +6,7 @@ import copy
 import warnings
 from typing import Any
 
+import torch
 from torch import nn
 
 from snnfast import check
@@ -62,18 +63,17 @@ def accelerate(net: nn.Module, *, verify: Verify = None) -> nn.Module:
     check.module("accelerate", "net", net)
     refuse_own_forward("accelerate", net)
     inputs = calls_of("accelerate", verify)
-    fast = copy.deepcopy(net, without_graphs(net))
-    for name, module in fast.named_modules():
+    for name, module in net.named_modules():
         if isinstance(module, Replaced) and module.time_dim is None:
-            return fast
+            return copy.deepcopy(net, without_graphs(net))
         if library := _stepwise_library(module):
             warnings.warn(
                 f"accelerate: {name or 'net'}, a {type(module).__name__} of {library}, takes a step a call, too little "
                 "work to gain by, so the network stays as it is; call snnfast.nn.replace first",
                 stacklevel=2,
             )
-            return fast
-    in_time(fast, training=True)
+            return copy.deepcopy(net, without_graphs(net))
+    fast = in_time(net, training=True)
     folded = {layer for module in fast.modules() if getattr(module, "folds_time", False) for layer in module.modules()}
     inside = {layer for m in fast.modules() if isinstance(m, Stateful) for layer in m.modules()}
     for module in fast.modules():
@@ -84,7 +84,7 @@ def accelerate(net: nn.Module, *, verify: Verify = None) -> nn.Module:
             layer.__class__, layer.method = SpikeConv2d, "auto"
         elif type(module) is nn.Linear:
             layer.__class__, layer.method = SpikeLinear, "auto"
-        elif getattr(module, "inplace", False) is True:
+        elif getattr(module, "inplace", False) is True and not isinstance(module, torch.jit.ScriptModule):
             layer.inplace = False
     if inputs:
         agree("accelerate", net, fast, inputs)

@@ -71,12 +71,14 @@ def fuse(net: nn.Module, *, verify: Verify = None) -> nn.Module:
             f"fuse: what follows each other in nn.Sequential or Time was folded as if forward calls it so{graph.notes}",
             stacklevel=2,
         )
-    fused.eval()
+    changed = [name for name, norm in norms.items() if norm not in reasons]
+    changed += [name for name, module in fused.named_modules() if module in products]
+    # The layers that were replaced may stand in lists of layers, too.
+    layers = {id(module): new for old, new in graph.replaced.items() for module in (old, new)}
+    result: nn.Module = copy.deepcopy(fused, without_graphs(fused) | layers).eval()
     if inputs:
-        folded = [name for name, norm in norms.items() if norm not in reasons]
-        folded += [name for name, module in fused.named_modules() if module in products]
-        agree("fuse", copy.deepcopy(net, without_graphs(net)).eval(), fused, inputs, changed=folded)
-    return fused
+        agree("fuse", copy.deepcopy(net, without_graphs(net)).eval(), result, inputs, changed=changed)
+    return result
 
 
 def _takes_rows(layer: nn.Module, arguments: tuple[Any, ...]) -> None:

@@ -60,6 +60,7 @@ class LayerGraph:
         layers: those that are called, by name.
         uses: number of calls of each layer.
         notes: remark for messages about layers that stay; empty where ``torch.fx`` traces ``forward``.
+        replaced: the layers of ``net`` that :meth:`fold` has replaced, and what it has put there.
     """
 
     def __init__(self, net: nn.Module, graph: fx.Graph, *, chains: bool = True) -> None:
@@ -69,10 +70,9 @@ class LayerGraph:
             if node.op == "call_module":
                 self._take(node, chains)
         self.uses = Counter(self.layer(node) for node in graph.nodes if node.op == "call_module")
-        getters = (net.named_parameters, net.named_buffers)
-        tensors = {name: t for named in getters for name, t in named(remove_duplicate=False)}
         reads = [n for n in graph.nodes if n.op == "get_attr" and not all(map(_form, n.users))]
-        self._read = {tensors[n.target] for n in reads if n.target in tensors}
+        self._read = {_attribute(net, str(node.target)) for node in reads}
+        self.replaced: dict[nn.Module, nn.Module] = {}
 
     @classmethod
     def trace(cls, net: nn.Module) -> LayerGraph:
@@ -195,13 +195,13 @@ class LayerGraph:
         self.graph.erase_node(node)
 
     def _put(self, node: fx.Node, layer: nn.Module) -> nn.Module:
-        """Replace the layer that ``node`` calls by ``layer``, under all of its names."""
+        """Replace the layer that ``node`` calls by ``layer``, wherever a module contains it."""
         old = self.layer(node)
-        for name, module in list(self.net.named_modules(remove_duplicate=False)):
-            if module is old:
-                parent, _, last = name.rpartition(".")
-                setattr(self.net.get_submodule(parent), last, layer)
+        for parent in self.net.modules():
+            for name in [name for name, module in parent._modules.items() if module is old]:
+                parent._modules[name] = layer
         self.layers = {n: layer if other is old else other for n, other in self.layers.items()}
+        self.replaced = {o: layer if new is old else new for o, new in self.replaced.items()} | {old: layer}
         self.uses[layer] = self.uses[old]
         return layer
 
@@ -270,6 +270,12 @@ def tells_a_size(node: fx.Node, is_size: Callable[[fx.Node], bool]) -> bool:
 def _form(node: fx.Node) -> bool:
     """Return whether ``node`` reads shape, dtype or device of a tensor."""
     return node.target is getattr and node.args[1] in ("device", "dtype", "ndim", "shape")
+
+
+def _attribute(net: nn.Module, path: str) -> Any:
+    """Return the value at ``path``; None for a constant, which only the trace of ``net`` has."""
+    owner, _, name = path.rpartition(".")
+    return getattr(net.get_submodule(owner), name, None)
 
 
 def _layers(name: str, module: nn.Module, in_time: bool = False) -> Iterator[tuple[str, nn.Module, bool]]:

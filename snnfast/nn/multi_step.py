@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from snnfast.ops.autograd import traced
 from snnfast.ops.layout import tell_format
@@ -16,6 +18,7 @@ from .hooks import hooked
 from .keys import keys_of
 from .spike_conv2d import SpikeConv2d
 from .spike_linear import SpikeLinear
+from .state import Memo, without_graphs
 from .time import TIMELESS, Time
 
 __all__ = ["SAMPLE_DIMS", "EachStep", "MultiStep", "in_time", "layers_of_a_step"]
@@ -107,8 +110,9 @@ class EachStep(MultiStep):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """``x`` ``[T, B, ...]`` -> ``[T, B, ...]``."""
-        if self.layer.training or self.layer.running_mean is None:
-            return tell_format(torch.stack([self.layer(step) for step in tell_format(x)]))
+        norm = self.layer  # an identity after fuse
+        if isinstance(norm, _BatchNorm) and (norm.training or norm.running_mean is None):
+            return tell_format(torch.stack([norm(step) for step in tell_format(x)]))
         return super().forward(x, lengths)
 
 
@@ -118,20 +122,20 @@ def _is_repeated(x: Tensor) -> bool:
     return several and torch.equal(x[1:], x[:-1])
 
 
-def in_time(net: nn.Module, *, training: bool) -> None:
-    """Replace ``layer.Conv2d`` and its like in step mode ``"m"``, and ``SeqToANNContainer``, in ``net`` by ``Time``.
+def in_time(net: nn.Module, *, training: bool) -> nn.Module:
+    """Return a copy of ``net`` with :class:`MultiStep` in place of SpikingJelly's layers for sequences.
 
-    :func:`snnfast.nn.replace` leaves them as they are. Those with hooks, which see every step, stay. Unless
-    ``training``, dropout becomes an identity.
+    These are ``layer.Conv2d`` and its like in step mode ``"m"``, and ``SeqToANNContainer``, which
+    :func:`snnfast.nn.replace` leaves as they are. Those with hooks, which see every step, stay. Unless ``training``,
+    dropout becomes an identity.
     """
-    replaced: dict[nn.Module, nn.Module] = {}
-    for parent in list(net.modules()):
-        for name, child in parent._modules.items():  # a child may have several parents
-            if child is None:
-                continue
-            if child not in replaced:
-                replaced[child] = _in_time(child, training)
-            parent._modules[name] = replaced[child]
+    # deepcopy puts a value of the memo in place of its original everywhere, in lists of layers, too.
+    memo = without_graphs(net)
+    for layer in net.modules():
+        if (wrapper := _in_time(layer, memo, training)) is not None:
+            memo[id(layer)] = wrapper
+    result: nn.Module = copy.deepcopy(net, memo)
+    return result
 
 
 def layers_of_a_step(net: nn.Module) -> None:
@@ -150,20 +154,23 @@ def _plain(layer: Any, mode: str) -> Any:
     return plain if known and getattr(layer, "step_mode", "s") == mode else None
 
 
-def _in_time(child: nn.Module, training: bool) -> nn.Module:
-    """Return the replacement of ``child``; often ``child`` itself."""
-    kind: Any = type(child)
+def _in_time(layer: nn.Module, memo: Memo, training: bool) -> nn.Module | None:
+    """Return the replacement of ``layer``, with a copy of it inside; None if it stays."""
+    kind: Any = type(layer)
     if kind.__module__.partition(".")[0] != "spikingjelly":
-        return child
+        return None
     if kind.__name__ in ("Dropout", "Dropout2d") and not training:
         return nn.Identity()
-    if hooked(child):
-        return child
+    if hooked(layer):
+        return None
+    inner: nn.Module
     if kind.__name__ == "SeqToANNContainer":
-        return MultiStep(nn.Sequential(OrderedDict(child._modules)))  # type: ignore[arg-type]
-    if plain := _plain(child, "m"):
-        if getattr(child, "return_indices", False):
-            return child
-        child.__class__ = plain
-        return MultiStep(child)
-    return child
+        inner = nn.Sequential(OrderedDict(copy.deepcopy(layer, memo)._modules))  # type: ignore[arg-type]
+    elif (plain := _plain(layer, "m")) and not getattr(layer, "return_indices", False):
+        inner = copy.deepcopy(layer, memo)
+        inner.__class__ = plain
+    else:
+        return None
+    result = MultiStep(inner)
+    result.training = inner.training = layer.training
+    return result

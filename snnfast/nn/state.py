@@ -284,7 +284,7 @@ def _copy_script(module: nn.Module, memo: Memo) -> None:
     """Copy TorchScript into ``memo``: deepcopy clones parameters, and gradients of clones reach those of ``module``."""
     copied = copy.deepcopy(module)
     for old, new in zip(module.parameters(), copied.parameters()):
-        new.detach_().requires_grad_(old.requires_grad)
+        memo[id(old)] = new.detach_().requires_grad_(old.requires_grad)  # other layers may share it
     memo.update(zip(map(id, module.modules()), copied.modules()))
 
 

@@ -125,6 +125,8 @@ def _described(node: Node, positions: dict[Node, str]) -> tuple[Any, ...]:
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
+    if isinstance(module, torch.jit.ScriptModule):  # its calls set attributes, and are refused later
+        return {}
     attributes = {k: v for k, v in vars(module).items() if not k.startswith(CONSTANT)}
     return attributes | module._buffers
 

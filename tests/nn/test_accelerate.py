@@ -5,6 +5,7 @@ from collections import OrderedDict
 
 import pytest
 import torch
+from jelly import layer as jelly
 from looping import Layers
 from replaced import loud
 from torch import nn
@@ -182,21 +183,6 @@ def test_activations_in_place_are_given_what_may_be_kept():
 
 
 # ---- SpikingJelly
-
-
-def jelly(kind, *arguments, **more):
-    """Return a stand-in for SpikingJelly's layer of this name: PyTorch's layer with a step mode."""
-
-    class Layer(kind):
-        step_mode = "m"
-
-        def forward(self, x):
-            if self.step_mode == "s":
-                return super().forward(x)
-            return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-
-    Layer.__name__, Layer.__module__ = kind.__name__, "spikingjelly.activation_based.layer"
-    return Layer(*arguments, **more)
 
 
 class SeqToANNContainer(nn.Sequential):

@@ -6,6 +6,7 @@ import warnings
 import pytest
 import torch
 from jelly import IFNode
+from looping import Layers
 from torch import nn
 
 from snnfast import nn as sn
@@ -75,3 +76,23 @@ def test_training_the_copy_of_a_scripted_layer_leaves_the_source_alone():
     fast(torch.rand(6, 4)).sum().backward()
     assert all(p.is_leaf and p.grad is not None for p in fast.parameters())
     assert all(p.grad is None for p in net.parameters())
+
+
+def test_a_scripted_layer_and_one_that_shares_its_weight():
+    scripted = torch.jit.script(nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True)))
+    net = nn.Sequential(scripted, nn.Linear(4, 4), IFNode())
+    net[1].weight = next(scripted.parameters())
+    for fast in (sn.replace(net), sn.accelerate(sn.replace(net))):
+        assert fast[1].weight is next(fast[0].parameters())
+        assert fast[1].weight is not net[1].weight
+
+
+def test_a_scripted_layer_in_a_loop():
+    net = Layers().float()
+    net.fc1 = torch.jit.script(net.fc1)
+    x = torch.rand(2, 4)
+    with pytest.warns(UserWarning, match="cannot be taken apart at fc1: a RecursiveScriptModule may depend on"):
+        fast = sn.replace(net)
+    expected = sn.replace(net, sequences=False)(x)
+    assert expected[0].any()
+    torch.testing.assert_close(fast(x), expected)

@@ -12,7 +12,7 @@ from snnfast import check
 
 from .bundled import cancer, digits, iris
 from .folder import image_folder
-from .splits import TORCHVISION_SPLITS, train_or_val
+from .splits import BUNDLED_SPLITS, TORCHVISION_SPLITS, train_or_val
 from .vision import official_name, torchvision_dataset
 from .yin_yang import yin_yang
 
@@ -39,7 +39,7 @@ def load(
     Args:
         name: "digits", "iris", "cancer", "yin-yang", "folder" (``image_folder``), or a name of
             ``torchvision_dataset``, in any case.
-        root: Folder of a torchvision set or of images; the sets in the package need none.
+        root: Folder of a torchvision set or of images; None for the sets in the package.
         split: "train", "val", "train+val", "test", and for the sets in the package also "all".
         seed: Seed of the split.
         transform: Called on each image of a torchvision set; default ``ToTensor()``.
@@ -52,14 +52,17 @@ def load(
 
     Raises:
         ImportError: A torchvision set without torchvision.
-        ValueError: Unknown name or split, no ``root`` for a torchvision set, or a transform for a
-            bundled one.
+        ValueError: Unknown name or split, no ``root`` for a torchvision set, or a ``root`` or transform for one in the
+            package.
         FileNotFoundError: The torchvision set, or the folder of images, is not in ``root``.
     """
     official = official_name("load", name, also=(*_BUNDLED, "folder"))
     if transform is not None and official in (*_BUNDLED, "folder"):
         raise ValueError(f"load: transform is for torchvision sets, {official} takes none")
     if official in _BUNDLED:
+        if root is not None:
+            hint = f"; give the split by name, load({name!r}, split={root!r})" if root in BUNDLED_SPLITS else ""
+            raise ValueError(f"load: {official} is in the package and takes no root, got {str(root)!r}{hint}")
         return _BUNDLED[official](split, seed=seed, **options)
     check.choice("load", "split", split, TORCHVISION_SPLITS)
     if root is None:

@@ -141,6 +141,15 @@ def test_load_gives_bundled_sets():
         data.load("iris", split="valid")
 
 
+@pytest.mark.parametrize("name", ["cancer", "digits", "iris", "yin-yang"])
+def test_load_refuses_a_folder_for_bundled_sets(name):
+    """The second argument is no split."""
+    with pytest.raises(ValueError, match=rf"^load: {name} .* got 'test'; give .*load\('{name}', split='test'\)$"):
+        data.load(name, "test")
+    with pytest.raises(ValueError, match=rf"^load: {name} is in the package and takes no root, got '/data'$"):
+        data.load(name, "/data", "test")
+
+
 def test_load_splits_torchvision_sets(mnist_root):
     parts = {s: data.load("mnist", mnist_root, s) for s in ("train", "val", "train+val", "test")}
     assert {s: len(part) for s, part in parts.items()} == {"train": 33, "val": 3, "train+val": 36, "test": 6}

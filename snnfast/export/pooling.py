@@ -11,7 +11,7 @@ from .source import Source, Value
 
 __all__ = ["flatten", "pool", "reordered"]
 
-LEAST = {"float": "-INFINITY", "int8_t": "INT8_MIN", "int16_t": "INT16_MIN", "int32_t": "INT32_MIN"}
+LEAST = {"float": "-INFINITY"} | {f"int{bits}_t": f"INT{bits}_MIN" for bits in (8, 16, 32, 64)}
 POOL = """
 static void $id(void) {
   for (int row = 0; row < $out_h; row++)

@@ -6,6 +6,7 @@ from torch import nn
 
 from snnfast.nn import Count, FirstSpike, Last, Max, Rate
 
+from .pooling import LEAST
 from .source import Source, Value
 
 __all__ = ["READOUTS", "readout"]
@@ -37,7 +38,7 @@ def readout(source: Source, id: str, layer: nn.Module, x: Value, y: Value) -> No
     """Emit a readout with one value per neuron."""
     body, rest = READOUTS[type(layer)]
     if y.kind != "float":
-        rest = {Count: "0", Max: "INT32_MIN"}.get(type(layer), "")
+        rest = {Count: "0", Max: LEAST[y.kind]}.get(type(layer), "")
     k = source.state(f"{id}_kept", x.size, rest, y.kind) if rest else ""
     if isinstance(layer, FirstSpike):
         source.resets.append(f"for (int n = 0; n < {x.size}; n++) {y.array}[n] = 0.0f;")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 __all__ = ["KINDS", "Layer", "Source", "Value", "element", "literal"]
 
-BYTES = {"float": 4, "int": 4, "int32_t": 4, "int16_t": 2, "uint16_t": 2, "int8_t": 1, "uint8_t": 1}
+BYTES = {"float": 4, "int": 4, "int64_t": 8, "int32_t": 4, "int16_t": 2, "uint16_t": 2, "int8_t": 1, "uint8_t": 1}
 KINDS = {torch.float32: "float", torch.int8: "int8_t", torch.int32: "int32_t", torch.int64: "int32_t"}
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from string import Template
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 
 from snnfast import check
@@ -154,6 +155,8 @@ def _program(
         id = f"{kind.lower()}_{index}"
         if isinstance(node.module, PRODUCTS):
             ctype = sums(node.module, inputs[0])
+        elif node.dtype == torch.int64 and inputs[0].kind in ("int32_t", "int64_t"):
+            ctype = "int64_t"  # a sum of membranes; spikes are counted in 32 bits
         else:
             ctype = inputs[0].kind if isinstance(node.module, nn.MaxPool2d) else KINDS[node.dtype]
         y = Value(source.memory(f"{id}_y", math.prod(node.after), ctype), node.after, ctype, _spikes(node, inputs[0]))

@@ -23,6 +23,7 @@ from snnfast.nn import (
     Count,
     IntegerLIF,
     Last,
+    Max,
     ParametricLIF,
     Rate,
     SpikeLinear,
@@ -235,6 +236,31 @@ def test_readouts_and_an_input_that_stays(end, kind, tmp_path):
     once, _, always = (tmp_path / "snn.c").read_text().rpartition("if (input) {")[2].partition("  }\n")
     assert "spikeconv2d_0();" in once
     assert "integerlif_1();" in always
+
+
+@needs_compiler
+@pytest.mark.parametrize("end", [Rate(), Count()], ids=str)
+def test_sums_of_membranes_take_64_bits(end, tmp_path):
+    """50 membranes of up to 2**30 - 1."""
+    net = nn.Sequential(Time(nn.Linear(8, 3, bias=False)), LI(20.0, decay_input=False), end)
+    nn.init.constant_(net[0].layer.weight, 1.0)
+    net = integer(quantize(net).eval())
+    x = torch.full((50, 2, 8), 127, dtype=torch.int8)
+    x[:, 1] = -128
+    y = net(x)
+    assert y.abs().min() > 2**31
+    snnfast.export_c(net, tmp_path)
+    steps = [net(x[: t + 1]) for t in range(50)]
+    same(run(tmp_path, x, 3, np.int64), torch.stack(steps))
+
+
+@needs_compiler
+def test_the_maximum_of_spikes(tmp_path):
+    net = integer(small("int8", LIF(2.0, v_threshold=0.2), Max()), (1, 8, 8), unit=1 / 127)
+    x = frames()
+    snnfast.export_c(net, tmp_path, (1, 8, 8))
+    same(run(tmp_path, x, 10, np.int8)[-1], net(x))
+    assert 0 < net(x).float().mean() < 1
 
 
 @needs_compiler

@@ -31,6 +31,7 @@ from snnfast.nn import (
     calibrate_,
     quantize,
 )  # fmt: skip
+from snnfast.reference.integer_lif import MOST_CURRENT
 
 
 def same(a, b):
@@ -133,7 +134,11 @@ def test_a_bias_counts_for_the_bits_of_a_sum(tmp_path):
 
 
 @needs_compiler
-@pytest.mark.parametrize("pool", [nn.AvgPool2d(2), nn.AvgPool2d(3, 2, 1), nn.AdaptiveAvgPool2d(4)], ids=str)
+@pytest.mark.parametrize(
+    "pool",
+    [nn.AvgPool2d(2), nn.AvgPool2d(3, 2, 1), nn.AvgPool2d(2, divisor_override=3), nn.AdaptiveAvgPool2d(4)],
+    ids=str,
+)
 def test_means_of_spikes_become_sums(pool, tmp_path):
     torch.manual_seed(0)
     net = nn.Sequential(
@@ -252,6 +257,27 @@ def test_sums_of_membranes_take_64_bits(end, tmp_path):
     snnfast.export_c(net, tmp_path)
     steps = [net(x[: t + 1]) for t in range(50)]
     same(run(tmp_path, x, 3, np.int64), torch.stack(steps))
+
+
+@pytest.mark.parametrize("neuron", [LI(2.0), LIF(2.0, v_threshold=900.0)], ids=str)
+def test_a_bias_counts_for_the_largest_current(neuron):
+    """Its current is 1,000 times the largest of the inputs."""
+    few = quantize(nn.Sequential(Time(nn.Linear(4, 2)), neuron)).eval()
+    layer = few[0].layer
+    with torch.no_grad():
+        layer.parametrizations.weight.original.fill_(1 / 512)
+        layer.parametrizations.weight[0].log2_scale.fill_(-16)
+        layer.bias.copy_(torch.tensor([1000.0, -1000.0]))
+    whole = integer(few)
+    current = whole[1].gain * 4 * 128 * 127 + whole[1].bias.abs().long()
+    assert current.max() <= MOST_CURRENT
+    x = torch.full((6, 3, 4), 100, dtype=torch.int8)
+    with torch.no_grad():
+        wanted = few(x.float())
+    assert wanted.any()
+    torch.testing.assert_close(
+        whole(x) * (whole[1].unit if neuron.surrogate is None else 1.0), wanted, rtol=1e-3, atol=0
+    )
 
 
 @needs_compiler

@@ -46,6 +46,18 @@ def test_gradients_by_hand():
     torch.testing.assert_close(grid.log2_scale.grad.item(), wanted, rtol=1e-7, atol=0)
 
 
+@pytest.mark.parametrize(("per_channel", "count"), [(True, 3), (False, 6)])
+def test_the_gradient_of_a_scale_is_shared_by_its_own_weights(per_channel, count):
+    """``count`` weights have a scale; its gradient is the sum of their ``q - weight / scale``."""
+    layer = with_weight([[0.34, -0.24, 0.13], [0.3, 0.0, -0.16]], weights="int4", per_channel=per_channel)
+    with_scale(layer, *[0.1] * (2 if per_channel else 1))
+    layer.weight.sum().backward()
+    of_scale = torch.tensor([(3 - 3.4) + (-2 + 2.4) + (1 - 1.3), 0.0 + 0.0 + (-2 + 1.6)]).double()
+    of_scale = of_scale if per_channel else of_scale.sum(0, keepdim=True)
+    wanted = of_scale / (7 * count) ** 0.5 * 0.1 * torch.tensor(2.0).log()
+    torch.testing.assert_close(grid_of(layer).log2_scale.grad.flatten(), wanted, rtol=1e-6, atol=1e-12)
+
+
 def test_a_scale_that_is_a_power_of_two():
     layer = with_scale(with_weight([[0.26, -0.9, 0.1]], weights="int4", scale="power-of-two"), 0.1)
     assert grid_of(layer).scale.item() == 0.125

@@ -71,7 +71,8 @@ class Recomputed(nn.Sequential):
         if traced():
             return super().forward(x)  # type: ignore[no-untyped-call]
         layers = self._layers_with_state()
-        states = [getattr(m, name) if m.stateful else None for m in layers for name in m.states]
+        places = [(m, name, getattr(m, name) if m.stateful else None) for m in layers for name in m.states]
+        states = [None if value is None else m._carried(name, value) for m, name, value in places]
         outputs, parts = [], x.tensor_split(max(1, ceil(len(x) / self.every)))
         for k, part in enumerate(parts, 1):
             # The backward pass begins with the last part, which is therefore not recomputed.
@@ -98,13 +99,16 @@ class Recomputed(nn.Sequential):
             for layer in layers:
                 layer.stateful = True
                 layer._store_states = partial(_store_once, layer, ran)
+                # To look whether the graph of a state is freed would run its part again.
+                layer._carried = _passed
             for place, state in zip(places, states):
                 setattr(*place, state)
             y: Any = super().forward(x)  # type: ignore[no-untyped-call]
             return y, *(getattr(*place) for place in places)
         finally:
             for layer, value in zip(layers, stateful):
-                del layer._store_states
+                for name in ("_store_states", "_carried"):
+                    vars(layer).pop(name, None)  # a Recomputed inside has done so already
                 layer.stateful = value
             for place, state in zip(places, before):
                 setattr(*place, state)
@@ -130,6 +134,10 @@ class Recomputed(nn.Sequential):
     def extra_repr(self) -> str:
         """Return the maximum number of steps of a part."""
         return f"every={self.every}"
+
+
+def _passed(name: str, value: Tensor) -> Tensor:
+    return value
 
 
 def _store_once(layer: Any, ran: list[Stateful], *states: Tensor | None) -> None:

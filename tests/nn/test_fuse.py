@@ -199,6 +199,27 @@ def test_tensors_with_a_graph_are_no_hindrance():
     assert kinds(fuse(net)) == ["Conv2d", "Identity"]
 
 
+class Listed(Reordered):
+    """A network that calls its normalisation in a list."""
+
+    def __init__(self):
+        super().__init__()
+        self.listed = [self.conv, {"norm": self.norm}]
+
+    def forward(self, x):
+        y = self.listed[1]["norm"](self.conv(x.flatten(0, 1)))
+        return self.neuron(y.unflatten(0, (x.shape[0], -1)))
+
+
+def test_layers_in_lists_are_replaced_too():
+    net = trained(Listed())
+    fused = fuse(net)
+    assert fused.listed[0] is fused.conv
+    assert isinstance(fused.listed[1]["norm"], nn.Identity)
+    assert net.listed[1]["norm"] is net.norm
+    torch.testing.assert_close(fused(X), net(X))
+
+
 def test_hooks_are_not_called_while_the_order_is_looked_at():
     seen = []
     inner = nn.Sequential(nn.Conv2d(2, 3, 3))

@@ -45,6 +45,8 @@ NETWORKS = {
     "learned": lambda: (linear(), sn.ParametricLIF(2.0, channels=WIDTH, **LIVELY), linear(), sn.LI(4.0)),
     "recurrent": lambda: (linear(), sn.Recurrent(sn.LIF(), WIDTH, max_delay=4.0)),
     "delays": lambda: (sn.Delay(WIDTH, 5.0), linear(), sn.LIF()),
+    "one in another": lambda: (linear(), sn.Recomputed(sn.LIF(**LIVELY), linear(), sn.LI(4.0), every=3)),
+    "delays between products": lambda: (sn.Time(nn.Linear(WIDTH, WIDTH)), sn.Delay(WIDTH, 5.0), linear(), sn.LIF()),
     "own forward": lambda: (Residual(), Residual()),
     "membranes": lambda: (linear(), sn.LIF(return_v_seq=True)),
     "stateful": lambda: (

@@ -197,3 +197,12 @@ def test_a_batch_first_sequence_is_told():
         sn.Rate()(torch.rand(3, 8, 5), torch.tensor([1, 2, 3]))
     with pytest.raises(ValueError, match=r"got \[4\]$"):
         sn.Rate()(torch.rand(3, 8, 5), torch.tensor([1, 2, 3, 3]))
+
+
+@pytest.mark.parametrize("readout", READOUTS, ids=name)
+def test_export_with_a_free_number_of_steps(readout):
+    dynamic = torch.export.Dim.DYNAMIC
+    exported = torch.export.export(readout, (spikes(5, 3, 2),), dynamic_shapes=({0: dynamic},)).module()
+    for steps in (5, 8):
+        x = spikes(steps, 3, 2)
+        torch.testing.assert_close(exported(x), readout(x), rtol=0, atol=0)

@@ -101,13 +101,14 @@ class Recomputed(nn.Sequential):
                 layer._store_states = partial(_store_once, layer, ran)
                 # To look whether the graph of a state is freed would run its part again.
                 layer._carried = _passed
+                layer._runs_again = _never
             for place, state in zip(places, states):
                 setattr(*place, state)
             y: Any = super().forward(x)  # type: ignore[no-untyped-call]
             return y, *(getattr(*place) for place in places)
         finally:
             for layer, value in zip(layers, stateful):
-                for name in ("_store_states", "_carried"):
+                for name in ("_store_states", "_carried", "_runs_again"):
                     vars(layer).pop(name, None)  # a Recomputed inside has done so already
                 layer.stateful = value
             for place, state in zip(places, before):
@@ -138,6 +139,10 @@ class Recomputed(nn.Sequential):
 
 def _passed(name: str, value: Tensor) -> Tensor:
     return value
+
+
+def _never() -> bool:
+    return False
 
 
 def _store_once(layer: Any, ran: list[Stateful], *states: Tensor | None) -> None:

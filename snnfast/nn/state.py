@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, ClassVar, TypeAlias
@@ -41,6 +42,8 @@ class Stateful(nn.Module):
     surrogate: Surrogate | Callable[[Tensor], Tensor] | None
     v: Tensor | None
     constants: tuple[str, ...] = ()
+    # Whether a call with gradients has gone on from the state of an earlier call.
+    _went_on = False
 
     def __init__(self, *, stateful: bool = False) -> None:
         super().__init__()
@@ -79,7 +82,7 @@ class Stateful(nn.Module):
     def _load_states(self, x: Tensor) -> tuple[Tensor | None, ...]:
         """Return the states before the first step of ``x``, as the op takes them."""
         check.sequence(type(self).__name__, x)
-        if not self.stateful:
+        if not self.stateful or self._runs_again():
             return (None,) * len(self.states)
         states = []
         for name in self.states:
@@ -109,6 +112,8 @@ class Stateful(nn.Module):
 
     def _carried(self, name: str, value: Tensor) -> Tensor:
         """Return the state of an earlier call in a form that this call can use."""
+        if not self._went_on and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            self._went_on = True
         if value.requires_grad and torch.is_grad_enabled():
             sentence = (
                 f"{type(self).__name__}: the state {name} carries the graph of an earlier batch, which "
@@ -122,12 +127,28 @@ class Stateful(nn.Module):
         # Autograd cannot save a tensor of inference mode, and training may well follow a validation.
         return value.clone() if _is_left_by_inference_mode(value) else value
 
+    def _runs_again(self) -> bool:
+        """Return whether ``torch.utils.checkpoint`` repeats a call in the backward pass: from rest, as that call began.
+
+        Raises:
+            RuntimeError: if calls have gone on from each other, since the state before the repeated one is unknown.
+        """
+        if torch.compiler.is_compiling() or torch._C._current_graph_task_id() == -1 or not _is_in_checkpoint():
+            return False
+        if self._went_on:
+            raise RuntimeError(
+                f"{type(self).__name__}: torch.utils.checkpoint runs the layer again, and calls have gone on from the "
+                "states of each other, so the state before this call is not known; call reset() before every call, or "
+                "put the layers into snnfast.nn.Recomputed, which saves states"
+            )
+        return True
+
     def _state_shape(self, value: Tensor, x: Tensor) -> tuple[int, ...]:
         """Return the shape that a state must have for ``x``."""
         return tuple(x.shape[1:])
 
     def _store_states(self, *states: Tensor | None) -> None:
-        if not self.stateful:
+        if not self.stateful or self._runs_again():
             return
         for name, value in zip(self.states, states):
             if value is not None and (where := self._loses(name, value)):
@@ -337,6 +358,13 @@ def _graph_is_freed(state: Tensor) -> bool:
             return False  # the node of an op, which is freed together with the nodes before it
         nodes += [n for n, _ in node.next_functions if n is not None and len(nodes) < 8]
     return False
+
+
+def _is_in_checkpoint() -> bool:
+    frame = sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__") != "torch.utils.checkpoint":
+        frame = frame.f_back
+    return frame.f_back is not None
 
 
 # An op, so that a compiled layer checks its state in every call and not while it is traced. An op of PyTorch must not

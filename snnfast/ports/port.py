@@ -19,7 +19,7 @@ from snnfast.reference.surrogate import Surrogate
 
 __all__ = ["Library", "Looping", "Memo", "Port", "refuse"]
 
-_NO_SETTINGS = ("training", "call_super_init", "dump_patches", "stateful", "store_v_seq", "least", "why")
+_NO_SETTINGS = ("training", "call_super_init", "dump_patches", "stateful", "store_v_seq", "least", "why", "_went_on")
 Number: TypeAlias = Any  # a float, or a tensor that broadcasts
 
 

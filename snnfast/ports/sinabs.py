@@ -104,7 +104,7 @@ class _Neuron(Functions, Port, ABC):
         value = self._buffers[name]
         fits = value is not None and value.shape == x.shape[1:]
         # Sinabs' from_model leaves zeros of another shape.
-        if value is None or not (fits or value.any()):
+        if value is None or not (fits or value.any()) or self._runs_again():
             return None
         if not fits:
             raise ValueError(
@@ -114,6 +114,8 @@ class _Neuron(Functions, Port, ABC):
         return self._carried(name, value).to(x.device, check.state_dtype(x.dtype))
 
     def _keep(self, **states: Tensor) -> None:
+        if self._runs_again():
+            return
         for name, value in states.items():
             self._buffers[name] = value
 

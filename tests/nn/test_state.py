@@ -4,7 +4,9 @@ import pickle
 
 import pytest
 import torch
+from jelly import LIFNode
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import snnfast
 from snnfast import nn as sn
@@ -278,3 +280,32 @@ def test_a_state_that_is_a_number_is_refused():
     layer.v = 0.0
     with pytest.raises(TypeError, match=r"^LIF: the state v must be a tensor or None, got float"):
         layer(torch.rand(2, 3))
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("make", [small_net, lambda: sn.replace(nn.Sequential(nn.Linear(3, 2), LIFNode()))])
+def test_a_checkpoint_runs_again_from_rest_and_leaves_the_state(make, reentrant):
+    torch.manual_seed(0)
+    net, found = make(), []
+    for run in (net, lambda x: checkpoint(net, x, use_reentrant=reentrant)):
+        for call in range(2):  # between resets
+            sn.reset(net)
+            x = sequence(5, 2, 3, seed=call).requires_grad_()
+            run(x).cumsum(0).sum().backward()
+            found.append([x.grad, *states(net).values()])
+    assert found[0][0].any()
+    for plain, again in zip(found[:2], found[2:]):
+        for a, b in zip(plain, again, strict=True):
+            torch.testing.assert_close(b, a, rtol=0, atol=0)
+
+
+def test_a_checkpoint_of_calls_that_go_on_is_refused():
+    net = small_net()
+    for layer in (net[3], net[4], net[5]):
+        layer.stateful = False
+    x = sequence(5, 2, 3).requires_grad_()
+    net(x)
+    y = checkpoint(net, x, use_reentrant=False)
+    with pytest.raises(RuntimeError, match=r"^LIF: torch.utils.checkpoint runs the layer again, .*Recomputed"):
+        y.sum().backward()
+    assert net[1].v is not None

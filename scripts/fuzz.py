@@ -1,4 +1,4 @@
-"""Fuzz ops, layers, models, networks, files and commands with random arguments, many of them invalid.
+"""Fuzz ops, layers, models, networks, steps, files and commands with random arguments, many of them invalid.
 
     python scripts/fuzz.py                          2,000 cases of seed 0
     python scripts/fuzz.py --seed 7 --minutes 120   cases for two hours
@@ -28,13 +28,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fuzzing import files, float64, networks, ops, transforms
+from fuzzing import files, float64, networks, ops, steps, transforms
 from fuzzing.draw import Draw, Finding
 from tqdm import tqdm
 
 MEMORY = 8 << 30  # bytes of address space that a worker may allocate
 # Targets, and their relative frequencies.
-TARGETS: dict[str, tuple[Callable[[Draw], None], int]] = {
+TARGETS: dict[str, tuple[Callable[[Draw], object], int]] = {
     "ops": (ops.try_op, 40),
     "raw": (ops.try_raw, 26),
     "layers": (networks.try_layer, 14),
@@ -49,6 +49,7 @@ TARGETS: dict[str, tuple[Callable[[Draw], None], int]] = {
     "learners": (networks.try_learner, 4),
     "nir": (files.try_nir, 4),
     "runs": (files.try_run, 1),
+    "steps": (steps.try_step, 14),
 }
 
 

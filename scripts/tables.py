@@ -446,7 +446,7 @@ def generated(name: str) -> str:
     import torch
 
     op = getattr(own_neurons, name)
-    source = op.source(op.bind((torch.zeros(1, 1),), {}).variant)[0]
+    source = op.source(op.bind((torch.zeros(1, 1),), {}).variant)
     steps = re.findall(r"^  template <Reset R, [^\n]*\n  static SNNFAST_HD C step.*?^  }\n", source, re.S | re.M)
     return "```cpp\n" + textwrap.dedent("".join(steps)) + "```"
 

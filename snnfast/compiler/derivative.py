@@ -120,9 +120,9 @@ def gradients(
     reaches = dict.fromkeys(wanted, True)
     nodes = _below(node for node, _ in pairs)
     for node in nodes:
-        reaches.setdefault(node.id, any(reaches[a.id] for a in node.args))
+        reaches.setdefault(node.id, node.op not in FLAT and any(reaches[a.id] for a in node.args))
     for node in reversed(nodes):
-        if node.id not in found or node.op in FLAT or not node.args or not reaches[node.id]:
+        if node.id not in found or not node.args or not reaches[node.id]:
             continue
         for arg, grad in zip(node.args, _local(node, found[node.id])):
             if reaches[arg.id] and not _zero(grad):

@@ -20,7 +20,10 @@ Operand = Any  # a node or a number
 COMPARISONS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 LOGICAL = ("and", "or", "not")
 KINDS = ("logical", "bitwise")  # of functions of conditions
-CONVERSIONS = ("to", "type_as", "bool", "long", "float", "double", "clone", "contiguous", "sum_to_size")
+CONVERSIONS = (
+    *("to", "type_as", "bool", "long", "float", "double"),
+    *("clone", "contiguous", "view_as", "expand_as", "sum_to_size"),
+)
 ARITHMETIC: dict[str, Callable[..., float]] = {
     "add": lambda a, b: a + b,
     "sub": lambda a, b: a - b,

@@ -1,4 +1,4 @@
-"""What a step reads from outside: a kernel is compiled for these values, and compares them before it runs."""
+"""Values that a step reads from outside: a kernel is compiled for them, and they are compared before it runs."""
 
 from __future__ import annotations
 
@@ -32,10 +32,11 @@ MOST = 256  # entries of a container that a step reads
 
 _PACKAGE = Path(__file__).parents[1]
 # Code that reads nothing of the user's: what it gets from a step is part of the call.
-_SKIPPED = (
+_OURS = (
     *(str(_PACKAGE / name) for name in ("compiler", "reference", "ops", "backend", "check.py")),
-    *(str(Path(torch.__file__).parent), str(Path(os.__file__).parent), "<frozen"),
+    str(Path(torch.__file__).parent),
 )
+_PYTHONS = (str(Path(os.__file__).parent), "<frozen")
 _INSTALLED = ("site-packages", "dist-packages")
 _RANDOM = ("rand", "bernoulli", "normal", "multinomial", "poisson")
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype)
@@ -76,7 +77,7 @@ def _same(a: Any, b: Any) -> bool:
     return isinstance(a, (*_PLAIN, frozenset, MethodType)) and a == b
 
 
-def observed(name: str, run: Callable[[], T]) -> tuple[T, tuple[Read, ...]]:
+def observed(name: str, run: Callable[[], T], *roots: Any) -> tuple[T, tuple[Read, ...]]:
     """Return ``run()`` and what it read from outside.
 
     It runs in a thread of its own, where no mode of PyTorch (``no_grad``, ``vmap``, a device) is that of the caller.
@@ -84,11 +85,12 @@ def observed(name: str, run: Callable[[], T]) -> tuple[T, tuple[Read, ...]]:
     Args:
         name: the step, for errors.
         run: traces a step.
+        roots: the functions that it traces.
 
     Raises:
         TraceError: it read what cannot be compared, or changed what it read.
     """
-    watch = _Watch(name)
+    watch = _Watch(name, roots)
     found: list[T] = []
     errors: list[BaseException] = []
 
@@ -138,19 +140,30 @@ def _names(code: CodeType) -> _Names:
 class _Watch:
     """Profile function that collects what the code of a user reads from outside."""
 
-    def __init__(self, step: str) -> None:
+    def __init__(self, step: str, roots: Sequence[Any]) -> None:
         self.step = step
         self.reads: dict[Any, Read] = {}
         self.refused = ""
         self._walked: set[Any] = set()
+        self._functions: dict[CodeType, list[FunctionType]] = {}
         self._known: dict[int, Any] = {}  # objects from outside by id; others are made by the step
+        for root in roots:
+            self._walk(root, frozenset())
 
     def profile(self, frame: FrameType, event: str, argument: Any) -> None:
+        path = frame.f_code.co_filename
+        if _is_ours(path):
+            return
         if event == "c_call":
             self._called(argument)
-        elif event == "call" and _is_users(frame.f_code):
+        elif event == "call" and _is_users(path):
             self._entered(frame)
-        elif event == "return" and id(argument) in self._known and frame.f_back and _is_users(frame.f_back.f_code):
+        elif (
+            event == "return"
+            and id(argument) in self._known
+            and frame.f_back
+            and _is_users(frame.f_back.f_code.co_filename)
+        ):
             self._walk(argument, _names(frame.f_back.f_code).attributes)
 
     def _called(self, function: Any) -> None:
@@ -174,16 +187,45 @@ class _Watch:
             self._walk(space.get(name), names.attributes)
         for name in names.modules:
             self._walk(sys.modules.get(name), names.attributes)
-        for cell in _cells(frame):
+        for cell in self._cells(frame):
             value = cell.cell_contents
             self._read(_CONTENTS, cell, value, f"a variable of the function around {code.co_name}", id(cell))
             self._walk(value, names.attributes)
-        by_user = frame.f_back is not None and _is_users(frame.f_back.f_code)
+        by_user = frame.f_back is not None and _is_users(frame.f_back.f_code.co_filename)
         count = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & 4) + bool(code.co_flags & 8)
         for name in code.co_varnames[:count]:
             value = frame.f_locals.get(name)
-            if not by_user or id(value) in self._known:
+            if isinstance(value, (*_PLAIN, Value)):
+                continue
+            if not by_user or id(value) in self._known or self._is_default(code, value):
                 self._walk(value, names.attributes)
+
+    def _is_default(self, code: CodeType, value: Any) -> bool:
+        defaults = ((*(f.__defaults__ or ()), *(f.__kwdefaults__ or {}).values()) for f in self._functions_of(code))
+        return any(value is default for those in defaults for default in those)
+
+    def _cells(self, frame: FrameType) -> list[Any]:
+        """Return the cells that the frame reads, and those of functions with the same code and values.
+
+        The variables of functions that are running, which called it, are no cells from outside.
+        """
+        code, above = frame.f_code, frame.f_back
+        free = {name for name in code.co_freevars if name != "__class__" and name in frame.f_locals}
+        while above is not None and free:
+            free -= {name for name in above.f_code.co_cellvars if name in free and name in above.f_locals}
+            above = above.f_back
+        found = []
+        for function in self._functions_of(code) if free else ():
+            cells = dict(zip(code.co_freevars, function.__closure__ or ()))
+            if all(_holds(cells[name], frame.f_locals[name]) for name in free):
+                found += [cells[name] for name in free]
+        return found
+
+    def _functions_of(self, code: CodeType) -> list[FunctionType]:
+        if code not in self._functions:  # slow, for functions that were not met on the way
+            every = gc.get_referrers(code)
+            self._functions[code] = [f for f in every if isinstance(f, FunctionType) and f.__code__ is code]
+        return self._functions[code]
 
     def _read(self, read: Callable[[Any], Any], key: Any, expected: Any, name: str, place: Any) -> None:
         self.reads.setdefault(place, Read(read, key, expected, name))
@@ -191,6 +233,10 @@ class _Watch:
     def _walk(self, value: Any, names: frozenset[str]) -> None:
         """Read the entries of a container, and the attributes of an object that stand in ``names``."""
         kind = type(value)
+        for raw in vars(value).values() if isinstance(value, type) else (value,):
+            function = getattr(raw, "__func__", raw)  # of a method or a staticmethod
+            if isinstance(function, FunctionType):
+                self._functions.setdefault(function.__code__, []).append(function)
         if isinstance(value, (*_PLAIN, FunctionType, Value)) or (id(value), names) in self._walked:
             return
         self._walked.add((id(value), names))
@@ -198,13 +244,13 @@ class _Watch:
         if isinstance(value, MethodType):
             self._walk(value.__self__, names)
         elif isinstance(value, functools.partial):
-            self._walk((*value.args, *value.keywords.values()), names)
+            self._walk((value.func, *value.args, *value.keywords.values()), names)
         elif isinstance(value, (Tensor, *_arrays())):
             self._read(_of_tensor, value, _of_tensor(value), f"a {kind.__name__}", id(value))
         elif isinstance(value, (tuple, list, deque, set, frozenset, dict)):
             self._entries(value, names)
         elif isinstance(value, ModuleType):
-            if getattr(value, "__file__", None) and _is_users_file(value.__file__ or ""):
+            if getattr(value, "__file__", None) and _is_users(value.__file__ or ""):
                 self._attributes(value, names)
         elif not (value if isinstance(value, type) else kind).__module__.startswith(("torch.", "snnfast.compiler")):
             self._attributes(value, names)
@@ -216,8 +262,8 @@ class _Watch:
         if len(inside) > 2 * MOST and any(isinstance(e, _PLAIN) for e in inside):
             self.refused = self.refused or (
                 f"{self.step}: the step reads from a {type(value).__name__} of {len(value)} entries outside, and a "
-                f"kernel is compiled for at most {MOST}; take out what it needs, or make it a parameter of the step by "
-                "keyword"
+                f"kernel is compiled for at most {MOST}; take out what it needs, or make it a "
+                "parameter of the step, by keyword"
             )
             return
         if not isinstance(value, (tuple, frozenset)):
@@ -226,13 +272,13 @@ class _Watch:
             self._walk(entry, names)
 
     def _attributes(self, value: Any, names: frozenset[str]) -> None:
-        own = getattr(value, "__dict__", {})
+        fields = getattr(value, "__dict__", {})
         learned: set[str] = set()
         if isinstance(value, nn.Module):
             learned = {*value._parameters, *value._buffers, *value._modules}
         for name in names:
             raw = inspect.getattr_static(value, name, _MISSING)
-            if name not in learned and (raw is _MISSING or (name not in own and _computes(raw))):
+            if name not in learned and (raw is _MISSING or (name not in fields and _computes(raw))):
                 continue
             found = getattr(value, name, _MISSING)
             if found is _MISSING:
@@ -270,35 +316,14 @@ def _of_tensor(value: Any) -> Any:
 
 
 @functools.lru_cache(4096)
-def _is_users_file(path: str) -> bool:
-    return not path.startswith(_SKIPPED) or (
-        not path.startswith(_SKIPPED[:-2]) and any(name in path for name in _INSTALLED)
-    )
+def _is_ours(path: str) -> bool:
+    return path.startswith(_OURS)
 
 
-def _is_users(code: CodeType) -> bool:
-    return _is_users_file(code.co_filename)
-
-
-def _cells(frame: FrameType) -> list[Any]:
-    """Return the cells that the frame reads, and those of functions with the same code and values.
-
-    The variables of functions that are running, which called it, are no cells from outside.
-    """
-    code, above = frame.f_code, frame.f_back
-    free = {name for name in code.co_freevars if name != "__class__" and name in frame.f_locals}
-    while above is not None and free:
-        free -= {name for name in above.f_code.co_cellvars if name in free and name in above.f_locals}
-        above = above.f_back
-    if not free:
-        return []
-    found = []
-    for function in gc.get_referrers(code):
-        if isinstance(function, FunctionType) and function.__code__ is code:
-            cells = dict(zip(code.co_freevars, function.__closure__ or ()))
-            if all(_holds(cells[name], frame.f_locals[name]) for name in free):
-                found += [cells[name] for name in free]
-    return found
+@functools.lru_cache(4096)
+def _is_users(path: str) -> bool:
+    installed = any(name in path for name in _INSTALLED)
+    return not _is_ours(path) and (installed or not path.startswith(_PYTHONS))
 
 
 def _holds(cell: Any, value: Any) -> bool:

@@ -10,7 +10,7 @@ import operator
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -220,11 +220,18 @@ def _run(name: str, function: Callable[..., Any], args: Sequence[Any], kwargs: d
     graph, shared = values[0].node.graph, not any(isinstance(a.sample, Tensor) for a in values)
     try:
         result = None if shared else _by_pytorch(name, function, args, kwargs, graph.dtype)
+    except (RuntimeError, TypeError) as error:
+        raise TraceError(f"{user_line()}: {error}") from error
+    try:
         node = rule(*nodes, **named)
     except TraceError:
         raise
-    except (RuntimeError, TypeError) as error:
-        raise TraceError(f"{user_line()}: torch.{name} with these arguments cannot be compiled: {error}") from error
+    except TypeError:
+        given = ", ".join(f"{key}=" for key in kwargs) or "these arguments"
+        raise TraceError(
+            f"{user_line()}: torch.{name} with {given} cannot be compiled in a step function; compile=False runs plain "
+            "PyTorch"
+        ) from None
     if result is None:
         if name not in ELEMENTWISE:
             raise TraceError(f"{user_line()}: {name} changes a number in place; write it out of place")
@@ -271,8 +278,10 @@ def _by_pytorch(
 
 def _of_numbers(name: str, x: Value) -> Value:
     """Return a function of :mod:`snnfast.compiler.functions`, which PyTorch and the kernel round alike."""
-    if x.dtype not in (x.node.graph.dtype, torch.float64 if x.node.level == NUMBER else None):
-        _refuse_dtype(name, torch.get_default_dtype() if x.dtype == torch.bool else x.dtype, x.node.graph.dtype)
+    wide = x.node.graph.dtype
+    if x.node.level != NUMBER and x.dtype != wide:
+        result = x.dtype if x.is_floating_point() else torch.get_default_dtype()
+        x = x.to(wide) if result == wide else _refuse_dtype(name, result, wide)
     return getattr(functions, name)(x)  # type: ignore[no-any-return]
 
 
@@ -290,7 +299,7 @@ def _in_dtype(name: str, node: Node, dtype: torch.dtype, operands: Sequence[Any]
     return number(node)
 
 
-def _refuse_dtype(name: str, found: torch.dtype, wanted: torch.dtype) -> None:
+def _refuse_dtype(name: str, found: torch.dtype, wanted: torch.dtype) -> NoReturn:
     raise TraceError(
         f"{user_line()}: the result of {name} is in {found}, and the step is computed in {wanted}; convert its "
         "operands before, with .to(v) of a state v"

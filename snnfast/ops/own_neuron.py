@@ -170,7 +170,7 @@ class OwnNeuron(StepFunction):
             target = _target(choice, x)
             try:
                 command(Path("kernel.so"), target)
-                observed(self.name, lambda: self.plan(self._plainest(x, surrogate)))
+                observed(self.name, lambda: self.plan(self._plainest(x, surrogate)), self.step, surrogate)
             except (CompileError, TraceError) as error:
                 why = str(error)
             else:
@@ -200,34 +200,31 @@ class OwnNeuron(StepFunction):
 
     def _compile(self, variant: Variant) -> Kernel:
         try:
-            (source, numbers, states), reads = observed(self.name, lambda: self.source(variant))
+            roots = self.step, variant.surrogate
+            (plan, states), reads = observed(self.name, lambda: self.plan(variant), *roots)
         except TraceError as error:
             self._untraceable[variant] = str(error)
             raise
-        path = library(self.name, source, variant.target)
+        path = library(self.name, self._source(variant, plan, states), variant.target)
         namespace = "snnfast_emulated" if variant.target == "cuda_emulation" else "snnfast"
         try:
             every = own_kernels.load(namespace, path)
         except RuntimeError as error:
             raise CompileError(f"what was compiled cannot be loaded: {error}") from None
-        sizes = len(self.inputs), states, self.outputs
+        sizes = len(self.inputs), len(states), self.outputs
         operators = getattr(torch.ops, namespace)
+        numbers = tuple(plan.step.numbers)
         kernel = Kernel(path.stem, operators, numbers, variant.tensors, sizes, variant.recurrent, every, reads)
         KERNELS[kernel.name] = kernel
         return kernel
 
-    def source(self, variant: Variant) -> tuple[str, tuple[str, ...], int]:
-        """Return the C++ of the kernel for ``variant``, the names of its numbers, in order, and how many states."""
-        plan, states = self.plan(variant)
-        source = emit.library_source(
-            _camel(self.name),
-            plan,
-            states,
-            dtype=variant.dtype,
-            recurrent=variant.recurrent,
-            cuda=variant.target != "cpu",
-        )
-        return source, tuple(plan.step.numbers), len(states)
+    def source(self, variant: Variant) -> str:
+        """Return the C++ of the kernel for ``variant``."""
+        return self._source(variant, *self.plan(variant))
+
+    def _source(self, variant: Variant, plan: Plan, states: list[str]) -> str:
+        name, cuda = _camel(self.name), variant.target != "cpu"
+        return emit.library_source(name, plan, states, dtype=variant.dtype, recurrent=variant.recurrent, cuda=cuda)
 
     def plan(self, variant: Variant) -> tuple[Plan, list[str]]:
         """Return the plan of the kernel for ``variant``, and the names of its states."""

@@ -73,7 +73,7 @@ def _source(rule: OwnConstants, dtype: torch.dtype) -> str:
     for its_dtype, source, reads in known:
         if its_dtype == dtype and hold(reads):
             return source
-    source, reads = observed("change", lambda: _traced_source(rule, dtype))
+    source, reads = observed("change", lambda: _traced_source(rule, dtype), rule.change)
     known.append((dtype, source, reads))
     return source
 

@@ -1,6 +1,7 @@
 """Neurons from step functions: kernels against the loop in plain PyTorch, bit for bit forward and to 1e-12 backward."""
 
 import copy
+import itertools
 import math
 import pickle
 import warnings
@@ -230,6 +231,83 @@ def test_numbers_outside_are_followed():
     assert op(x, v_reset=None)[1].item() == pytest.approx(0.2)
     space["SCALE"] = 2.0
     assert op(x, v_reset=None)[1].item() == pytest.approx(0.4)
+
+
+act = Half.apply
+
+
+@snnfast.neuron
+def gated_by_act(fire, x, v, *, decay=0.5):
+    s, _, v = fire(decay * v + x * act(x), 1.0)
+    return s, v
+
+
+@needs_kernels
+def test_an_apply_that_was_taken_before_has_its_gradient():
+    """``Half.apply`` is bound when a call or a module takes it, before the step is traced."""
+    for op, surrogate in ((plain_lif, Half.apply), (gated_by_act, "atan"), (gated_by_act, act)):
+        x = draw(20, 7)
+        compare(op, [x], surrogate=surrogate)
+        leaf = x.clone().requires_grad_()
+        op(leaf, surrogate=surrogate)[0].sum().backward()
+        assert leaf.grad.abs().sum() > 1
+
+
+class Annealed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.alpha = 1.0
+
+    def forward(self, u):
+        return Sloped.apply(u, self.alpha)
+
+
+class Sloped(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, u, alpha):
+        ctx.alpha = alpha
+        return (u >= 0).to(u)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * ctx.alpha * GAINS["slope"], None
+
+
+GAINS = {"slope": 1.0, "input": 1.0}
+
+
+@snnfast.neuron
+def reads_gains(fire, x, v):
+    s, _, v = fire(0.5 * v + GAINS["input"] * x, 1.0)
+    return s, v
+
+
+@needs_kernels
+def test_a_kernel_follows_the_numbers_outside(monkeypatch):
+    """An annealed surrogate, also in its backward pass, and entries of a dict that the step reads."""
+    surrogate, x = Annealed(), draw(20, 7)
+
+    def results(run):
+        leaf = x.clone().requires_grad_()
+        spikes, v = run(leaf, surrogate=surrogate)
+        return spikes, torch.autograd.grad(spikes.sum() + v.sum(), leaf)[0]
+
+    found = []
+    for change in (
+        lambda: None,
+        lambda: setattr(surrogate, "alpha", 0.5),
+        lambda: monkeypatch.setitem(GAINS, "slope", 0.25),
+        lambda: monkeypatch.setitem(GAINS, "input", 2.0),
+    ):
+        change()
+        found.append(results(reads_gains))
+        for got, right in zip(found[-1], results(reads_gains.reference)):
+            torch.testing.assert_close(got, right)
+    assert all(not torch.equal(a[1], b[1]) for a, b in itertools.pairwise(found))
+    kernels = len(reads_gains._every[next(iter(reads_gains._every))])
+    monkeypatch.setitem(GAINS, "input", 1.0)
+    results(reads_gains)  # one that was compiled before
+    assert len(reads_gains._every[next(iter(reads_gains._every))]) == kernels
 
 
 def test_no_steps_and_no_neurons():
@@ -549,7 +627,7 @@ def test_another_process_finds_the_kernel_in_the_cache(as_shipped):
         "build.subprocess.run = broken\n"
         "print(own_neurons.klif(x)[0].sum().item())\n"
     )
-    library("klif", klif.source(klif.bind((torch.zeros(1, 1),), {}).variant)[0])
+    library("klif", klif.source(klif.bind((torch.zeros(1, 1),), {}).variant))
     python(code, Path(__file__).parents[2] / "examples")
 
 

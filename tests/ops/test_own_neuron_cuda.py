@@ -216,7 +216,7 @@ def test_nvcc_compiles_them_without_spills(op, dtype, recurrent, tmp_path):
     x = [torch.zeros(1, 2, dtype=dtype) for _ in op.inputs]
     variant = op.bind(x, {}).variant._replace(recurrent=recurrent, target="sm_90", dtype=dtype)
     words = [*build.command(tmp_path / "kernel.so", "sm_90"), "-Xptxas=-v"]
-    done = subprocess.run(words, input=op.source(variant)[0], capture_output=True, text=True)
+    done = subprocess.run(words, input=op.source(variant), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     spills = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores", done.stderr)
     assert len(spills) >= 2

@@ -93,14 +93,8 @@ class Node:
     def __add__(self, other: Operand) -> Node:
         return call("add", self, other)
 
-    def __radd__(self, other: Operand) -> Node:
-        return call("add", other, self)
-
     def __sub__(self, other: Operand) -> Node:
         return call("sub", self, other)
-
-    def __rsub__(self, other: Operand) -> Node:
-        return call("sub", other, self)
 
     def __mul__(self, other: Operand) -> Node:
         return call("mul", self, other)
@@ -110,9 +104,6 @@ class Node:
 
     def __truediv__(self, other: Operand) -> Node:
         return call("div", self, other)
-
-    def __rtruediv__(self, other: Operand) -> Node:
-        return call("div", other, self)
 
     def __pow__(self, exponent: float) -> Node:
         return _power(self, exponent)

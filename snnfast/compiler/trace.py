@@ -99,7 +99,12 @@ def trace(
     names: dict[int, str] = {}
     code = inspect.unwrap(step).__code__
     with traced_functions(), _local_names(code, names):
-        returned = step(frame(parameters), *arguments, **{name: parameters[name] for name in visible})
+        try:
+            returned = step(frame(parameters), *arguments, **{name: parameters[name] for name in visible})
+        except TraceError:
+            raise
+        except (RuntimeError, TypeError) as error:  # of functions in C++ or TorchScript, which take tensors alone
+            raise TraceError(f"{step.__name__}: {str(error).splitlines()[0]}") from error
     results = list(returned) if isinstance(returned, tuple) else [returned]
     for place, value in enumerate(results):
         if not isinstance(value, (Value, int, float)):

@@ -167,7 +167,7 @@ class Value:
     def exp_quotient(self, by: Any) -> Value:
         """Return ``exp_quotient`` of :mod:`snnfast.reference.exp`, which may use the reciprocal of its divisor."""
         divisor = lift(self.node.graph, _node(by))
-        return self._inner("exp_quotient", divisor, 1.0 / divisor)
+        return self._inner("exp_quotient", divisor, call("div", 1.0, divisor))
 
     def mantissa(self) -> Value:
         """Return the mantissa of :mod:`snnfast.compiler.functions`."""

@@ -253,6 +253,19 @@ def test_an_apply_that_was_taken_before_has_its_gradient():
         assert leaf.grad.abs().sum() > 1
 
 
+@needs_kernels
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+def test_a_surrogate_in_torchscript_runs_in_pytorch_and_warns():
+    @torch.jit.script
+    def heaviside(u: torch.Tensor) -> torch.Tensor:
+        return (u >= 0).to(u)
+
+    x = draw(20, 7)
+    with pytest.warns(snnfast.backend.BackendWarning, match="heaviside"):
+        spikes, _ = plain_lif(x, surrogate=heaviside)
+    assert_equal(spikes, plain_lif(x)[0])
+
+
 class Annealed(nn.Module):
     def __init__(self):
         super().__init__()

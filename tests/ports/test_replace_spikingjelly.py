@@ -128,6 +128,30 @@ def test_klif_by_hand(settings, spikes, v_seq):
     torch.testing.assert_close(ours.v_seq.flatten(), torch.tensor(v_seq))
 
 
+class Mine(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, u):
+        if u.requires_grad:
+            ctx.save_for_backward(u)
+        return (u >= 0).to(u)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (u,) = ctx.saved_tensors
+        return grad * torch.exp(-u.abs())
+
+
+def test_the_apply_of_an_autograd_function_has_its_gradient():
+    """``surrogate_function=Mine.apply`` is what ``lambda u: Mine.apply(u)`` is."""
+    x, grads = inputs(10, 4), []
+    for surrogate in (Mine.apply, lambda u: Mine.apply(u)):
+        leaf = x.clone().requires_grad_()
+        sn.replace(KLIFNode(surrogate_function=surrogate))(leaf).sum().backward()
+        grads.append(leaf.grad)
+    assert_equal(*grads)
+    assert grads[0].abs().sum() > 1
+
+
 @named("GatedLIFNode")
 class GatedLIFNode(nn.Module):
     def __init__(self, steps, **gates):

@@ -104,8 +104,14 @@ def observed(name: str, run: Callable[[], T], *roots: Any) -> tuple[T, tuple[Rea
             sys.setprofile(None)
 
     thread = threading.Thread(target=contextvars.copy_context().run, args=(target,))
-    thread.start()
-    thread.join()
+    collects = gc.isenabled()
+    gc.disable()  # its callbacks and finalizers would run in the trace
+    try:
+        thread.start()
+        thread.join()
+    finally:
+        if collects:
+            gc.enable()
     if errors:
         raise errors[0]
     if watch.refused:
@@ -310,7 +316,7 @@ def _arrays() -> tuple[type, ...]:
 
 def _of_tensor(value: Any) -> Any:
     """Return the numbers of a small tensor or array, and the number of changes of a large one."""
-    if math.prod(value.shape) <= MOST:
+    if math.prod(value.shape) <= MOST and (type(value) in (Tensor, nn.Parameter) or not isinstance(value, Tensor)):
         return value.tolist()
     return value._version if isinstance(value, Tensor) else value.tobytes()
 

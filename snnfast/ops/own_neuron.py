@@ -170,7 +170,8 @@ class OwnNeuron(StepFunction):
             target = _target(choice, x)
             try:
                 command(Path("kernel.so"), target)
-                observed(self.name, lambda: self.plan(self._plainest(x, surrogate)), self.step, surrogate)
+                variant = self._plainest(x, surrogate)
+                observed(self.name, lambda: self.plan(variant), self.step, variant.surrogate)
             except (CompileError, TraceError) as error:
                 why = str(error)
             else:

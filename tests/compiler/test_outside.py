@@ -1,6 +1,7 @@
 """Values that a step reads from outside: a change makes another kernel; what cannot be compared is refused."""
 
 import functools
+import gc
 import random
 import types
 
@@ -192,6 +193,22 @@ def test_what_cannot_be_compared_is_refused(function, sentence):
             traced(function)
     finally:
         CONFIG.k, TABLE["other"] = k, other
+
+
+def test_code_that_the_garbage_collector_runs_is_not_of_the_step():
+    def finalizer(phase, info):
+        TABLE["collected"] = TABLE.get("collected", 0) + 1
+
+    def step(u):
+        return u * len([[k] for k in range(3000)])
+
+    gc.callbacks.append(finalizer)
+    try:
+        assert hold(traced(step)[1])
+        assert gc.isenabled()
+    finally:
+        gc.callbacks.remove(finalizer)
+        TABLE.pop("collected", None)
 
 
 def test_errors_of_the_step_come_through():

@@ -63,7 +63,7 @@ class _Spike:
         self.margin = u.node
         graph = u.node.graph
         spikes = where(graph.node("fires", *u.node.args), 1.0, 0.0)
-        return Value.of(graph.node("custom", spikes, u.node, value=self))
+        return Value.from_node(graph.node("custom", spikes, u.node, value=self))
 
     def backward(self, grad: Node) -> list[Node]:
         return [grad * self.slope]
@@ -104,13 +104,15 @@ def _traced(
         settings: flags and numbers that are no parameters, or leaves for them.
     """
     step, spike = EQUATIONS[call].step, _Spike(graph.leaf("given", "slope"))
-    values = {n: Value.of(v, is_argument=True) if isinstance(v, Node) else v for n, v in (settings | leaves).items()}
+    values = {
+        n: Value.from_node(v, is_argument=True) if isinstance(v, Node) else v for n, v in (settings | leaves).items()
+    }
     period, most = values.get("refractory"), values.get("max_spikes", 1.0)
     frame = Frame(
         values["v_reset"],
         reset == "hard",
         False,  # strict is part of the number that the margin is compared with
-        Value.of(graph.leaf("given", "attached") == 0),
+        Value.from_node(graph.leaf("given", "attached") == 0),
         spike,
         period,
         most if reset == "soft" else 1.0,

@@ -94,8 +94,8 @@ def trace(
     before = [graph.leaf("state", k) for k in range(states)]
     number_leaves = {name: graph.leaf("number", name, NUMBER) for name in numbers}
     tensor_leaves = {name: graph.leaf("tensor", name, NEURON) for name in tensors}
-    arguments = [Value.of(leaf, is_argument=True) for leaf in (*xs, *before)]
-    parameters = {n: Value.of(leaf, is_argument=True) for n, leaf in (number_leaves | tensor_leaves).items()}
+    arguments = [Value.from_node(leaf, is_argument=True) for leaf in (*xs, *before)]
+    parameters = {n: Value.from_node(leaf, is_argument=True) for n, leaf in (number_leaves | tensor_leaves).items()}
     names: dict[int, str] = {}
     code = inspect.unwrap(step).__code__
     with traced_functions(), _local_names(code, names):

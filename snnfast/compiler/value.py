@@ -57,7 +57,7 @@ class Value:
         self._node, self.sample, self._version = node, sample, _version(sample)
 
     @classmethod
-    def of(cls, node: Node, *, has_gradient: bool = True, is_argument: bool = False) -> Value:
+    def from_node(cls, node: Node, *, has_gradient: bool = True, is_argument: bool = False) -> Value:
         """Return a value for a node, without a gradient if all neurons share it."""
         if node.level == NUMBER:
             return cls(node, _shared_sample(node), is_argument)
@@ -227,10 +227,10 @@ def _run(name: str, function: Callable[..., Any], args: Sequence[Any], kwargs: d
     except TraceError:
         raise
     except TypeError:
-        given = ", ".join(f"{key}=" for key in kwargs) or "these arguments"
+        arguments = ", ".join(f"{key}=" for key in kwargs) or "these arguments"
         raise TraceError(
-            f"{user_line()}: torch.{name} with {given} cannot be compiled in a step function; compile=False runs plain "
-            "PyTorch"
+            f"{user_line()}: torch.{name} with {arguments} cannot be compiled in a step function; compile=False runs "
+            "plain PyTorch"
         ) from None
     if result is None:
         if name not in ELEMENTWISE:
@@ -382,7 +382,7 @@ class _Custom:
     def backward(self, grad: Node) -> list[Any]:
         """Return the gradients of all arguments, as nodes, numbers or None."""
         with traced_functions(), torch.no_grad():
-            returned = self.function.backward(self, Value.of(grad, has_gradient=False, is_argument=True))
+            returned = self.function.backward(self, Value.from_node(grad, has_gradient=False, is_argument=True))
         grads = returned if isinstance(returned, tuple) else (returned,)
         if len(grads) < len(self.arguments):
             raise TraceError(

@@ -107,7 +107,7 @@ def traced(function):
     def run():
         graph = Graph(torch.float32)
         with traced_functions():
-            node = function(Value.of(graph.leaf("input", 0))).node
+            node = function(Value.from_node(graph.leaf("input", 0))).node
         if node.op == "custom":
             node.value.backward(graph.leaf("grad_output", 0))
         return node

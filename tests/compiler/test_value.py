@@ -53,8 +53,8 @@ First, Second, act = twin(2), twin(3), Straight.apply
 
 def no_grad(x, v):
     with torch.no_grad():
-        kept = 0.5 * v
-    return kept * x
+        half = 0.5 * v
+    return half * x
 
 
 def alias(x, v):

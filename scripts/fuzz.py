@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fuzzing import files, float64, networks, ops, steps, transforms
+from fuzzing import files, float64, foreign, networks, ops, steps, transforms
 from fuzzing.draw import Draw, Finding
 from tqdm import tqdm
 
@@ -44,7 +44,7 @@ TARGETS: dict[str, tuple[Callable[[Draw], object], int]] = {
     "commands": (files.try_command, 3),
     "float64": (float64.try_float64, 14),
     "transforms": (transforms.try_transform, 5),
-    "libraries": (transforms.try_library, 3),
+    "libraries": (foreign.try_network, 3),
     "lengths": (transforms.try_lengths, 4),
     "learners": (networks.try_learner, 4),
     "nir": (files.try_nir, 4),

@@ -1,12 +1,10 @@
-"""Cases of the fuzzer for transforms of networks (``fuse``, ``accelerate``, ``replace``) and padded sequences."""
+"""Cases of the fuzzer for transforms of networks (``fuse``, ``accelerate``) and padded sequences."""
 
 from __future__ import annotations
 
 import copy
 import types
 import warnings
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -149,64 +147,6 @@ def try_transform(d: Draw) -> None:
             raise Finding(f"{label}: gradients in the source network")
     else:
         same(dict(net.state_dict()), source, f"{label}: the source network")
-
-
-def library_neuron(d: Draw) -> tuple[str, Any, Any]:
-    """Return the name of an installed library, a neuron of it, and its reset function."""
-    names = [n for n in ("spikingjelly", "norse", "sinabs") if find_spec(n)]
-    name = d.choice(names) if names else ""
-    if name == "spikingjelly":
-        neuron = import_module("spikingjelly.activation_based.neuron")
-        functional_ = import_module("spikingjelly.activation_based.functional")
-        settings = {"v_threshold": d.uniform(0.4, 1.2), "v_reset": d.choice((0.0, None, -0.2)), "step_mode": "m"}
-        settings |= {"detach_reset": d.chance(0.5)}
-        kind = d.choice(("IFNode", "LIFNode", "ParametricLIFNode"))
-        if kind != "IFNode":
-            tau = "tau" if kind == "LIFNode" else "init_tau"
-            settings |= {tau: d.choice((1.5, 2.0, 20.0, 1000.0)), "decay_input": d.chance(0.5)}
-        return name, getattr(neuron, kind)(**settings), functional_.reset_net
-    if name == "norse":
-        module = import_module("norse.torch")
-        layer_class = d.choice((module.LIF, module.LI, module.LIFRecurrent))
-        return name, layer_class(5, 5) if layer_class is module.LIFRecurrent else layer_class(), lambda net: None
-    if name == "sinabs":
-        layers = import_module("sinabs.layers")
-        kind = d.choice(("LIF", "IAF", "ExpLeak", "ALIF"))
-        settings = {} if kind == "IAF" else {"tau_mem": d.choice((2.0, 20.0, 300.0))}
-        if kind == "ALIF":
-            settings |= {"tau_adapt": d.choice((5.0, 100.0))}
-        return name, getattr(layers, kind)(**settings), lambda net: net.reset_states()
-    return "", None, None
-
-
-def try_library(d: Draw) -> None:
-    """Compare spikes and gradients after ``replace`` with those of SpikingJelly, Norse and Sinabs, if installed."""
-    name, neuron, reset = library_neuron(d)
-    if not name:
-        return
-    label = f"replace of {name}'s {type(neuron).__name__}"
-    steps, batch = d.choice((1, 7, 30)), d.choice((1, 3))
-    time_first = name != "sinabs"
-    neuron = neuron.double()
-    x = torch.rand((steps, batch, 5) if time_first else (batch, steps, 5), dtype=torch.float64) * d.choice((0.5, 2.0))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        ours = nn.replace(neuron)
-    found = []
-    for layer, clear in ((neuron, reset), (ours, nn.reset)):
-        clear(layer)
-        leaf = x.clone().requires_grad_()
-        out = layer(leaf)
-        out = out[0] if isinstance(out, tuple) else out
-        out.double().square().sum().backward() if out.requires_grad else None
-        found.append((out.detach(), leaf.grad))
-    (theirs, want), (replaced, got) = found
-    different = float((theirs != replaced).double().mean()) if theirs.dtype == replaced.dtype else 1.0
-    if ((theirs == 0) | (theirs == 1)).all() and 0 < different < 0.02:
-        return  # a membrane within rounding of its threshold
-    same(replaced.double(), theirs.double(), label, 1e-5, 1e-5)
-    if want is not None and got is not None:
-        same(got, want, f"{label}: gradient of x", 1e-4, 1e-4 * max(1.0, float(want.abs().max())))
 
 
 def try_lengths(d: Draw) -> None:

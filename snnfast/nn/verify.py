@@ -159,6 +159,8 @@ def _run(
             if callable(forget):
                 forget()
     net.zero_grad()
+    for name in neurons if gradients else ():
+        net.get_submodule(name).training = True  # those of SpikingJelly have no gradient in evaluation
     parts: list[Part] = []
     # Hooks inside of Time would change which kernels run there.
     folding = [module for module in net.modules() if getattr(module, "folds_time", False)]

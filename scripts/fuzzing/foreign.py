@@ -448,8 +448,7 @@ def changed(d: Draw, net: torch.nn.Module) -> tuple[str, Callable[[torch.nn.Modu
         found: Any = m.get_submodule(name)
         old = getattr(found, attribute)
         if isinstance(old, Tensor):
-            with torch.no_grad():
-                old.mul_(0.5)
+            old.data = 0.5 * old.data  # the graph of the first call keeps the old values
         else:
             setattr(found, attribute, 0.5 * old)
 

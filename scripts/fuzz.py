@@ -179,6 +179,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds after which a case hangs")
     options = parser.parse_args(arguments)
     only, seed = tuple(options.only), options.seed
+    if "libraries" in only and not foreign.LIBRARIES:
+        parser.error("--only libraries: none is installed; pip install spikingjelly snntorch norse sinabs")
     count = 2000 if options.cases is None and options.minutes is None else options.cases
     first, count = (options.case, 1) if options.case is not None else (options.first, count)
     print(f"fuzz: seed {seed}", flush=True)

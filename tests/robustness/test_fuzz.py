@@ -16,10 +16,10 @@ if sys.platform != "linux":
     pytest.skip("the fuzzer forks and limits memory as Linux does", allow_module_level=True)
 sys.path.insert(0, str(ROOT / "scripts"))
 import fuzz  # noqa: E402
-from fuzzing import networks  # noqa: E402
+from fuzzing import foreign, networks  # noqa: E402
 from fuzzing.draw import Finding  # noqa: E402
 
-from snnfast import ops  # noqa: E402
+from snnfast import nn, ops  # noqa: E402
 from snnfast.ops import diehl_cook as cook  # noqa: E402
 
 
@@ -151,6 +151,20 @@ def test_a_forward_that_is_dropped_is_found(monkeypatch):
     for module in (sys.modules[fuse.__module__], sys.modules[accelerate.__module__]):
         monkeypatch.setattr(module, "refuse_own_forward", lambda function, net: None)
     assert any("a forward of its own was taken" in f for f in targeted("transforms", 60))
+
+
+def test_a_copy_that_learns_otherwise_is_found(monkeypatch):
+    if not foreign.LIBRARIES:
+        pytest.skip("no other library is installed")
+
+    def spoiled(net):
+        net.register_full_backward_hook(lambda module, grad_in, grad_out: tuple(g * 1.01 for g in grad_in))
+        return net
+
+    monkeypatch.setattr(foreign, "TRANSFORMS", {"replace": (nn.replace, spoiled)})
+    found = targeted("libraries", 12)
+    assert found
+    assert all("gradient of" in f for f in found)
 
 
 def test_padding_that_leaks_is_found(monkeypatch):

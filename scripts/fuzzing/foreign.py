@@ -91,6 +91,34 @@ class Listed(torch.nn.Module):
         return x
 
 
+class Asked(Listed):
+    """Layers whose forward asks which of them are neurons of SpikingJelly."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run neurons on the sequence, and other layers on all steps as one batch."""
+        kind = import_module("spikingjelly.activation_based.neuron").BaseNode
+        functional = import_module("spikingjelly.activation_based.functional")
+        for layer in self.layers:
+            x = layer(x) if isinstance(layer, kind) else functional.seq_to_ann_forward(x, layer)
+        return x
+
+
+class Steps(torch.nn.Module):
+    """A network that takes one step a call, over a sequence."""
+
+    def __init__(self, net: torch.nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Stack what all steps return."""
+        return torch.stack([self.net(x_t) for x_t in x])
+
+    def state_dict(self, *arguments: Any, **named: Any) -> Any:
+        """Return that of the network."""
+        return self.net.state_dict(*arguments, **named)
+
+
 class Loop(torch.nn.Module):
     """A loop over the steps.
 
@@ -117,12 +145,22 @@ class Loop(torch.nn.Module):
                 h = last = layer(h)
                 continue
             state = states[k]
-            if isinstance(state, tuple) and not hasattr(state, "_fields"):  # snnTorch
-                h, *after = layer(h, *state)
-                states[k], last = tuple(after), after[-1]
-            else:
+            if not isinstance(state, tuple) or hasattr(state, "_fields"):  # Norse
                 h, states[k] = layer(h, state)
                 last = h
+                continue
+            if type(layer).__name__.startswith("R"):
+                h, last = layer(h, *state)
+                states[k] = h, last
+            elif len(state) == 1:
+                h, last = layer(h, *state)
+                states[k] = (last,)
+            elif len(state) == 2:
+                h, syn, last = layer(h, *state)
+                states[k] = syn, last
+            else:
+                h, excited, inhibited, last = layer(h, *state)
+                states[k] = excited, inhibited, last
         return h, last
 
     def forward(self, x: Tensor) -> Any:
@@ -238,9 +276,11 @@ def jelly(d: Draw) -> Case:
         net: torch.nn.Module = Loop(layers, {}, loop, d.choice(("stack", "sum", "mean", "last")), before)
     else:
         layers, shape = network(d, layer, lambda: jelly_neuron(d, "m"))
-        layers = contained(d, layers, layer)
-        way = d.choice(("sequential", "nested", "listed", "residual"))
-        if way == "listed":
+        way = d.choice(("sequential", "nested", "listed", "asked"))
+        layers = contained(d, layers, layer) if way != "asked" else plain(layers)
+        if way == "asked":
+            net = Asked(layers, d.chance(0.3))
+        elif way == "listed":
             net = Listed(layers, d.chance(0.3))
         else:
             if way == "nested" and len(layers) > 2:
@@ -250,21 +290,28 @@ def jelly(d: Draw) -> Case:
     return net, torch.rand(steps, batch, *shape), functional.reset_net
 
 
+def plain(layers: list[Any]) -> list[Any]:
+    """Turn SpikingJelly's layers without time into those of torch.nn."""
+    for module in (m for layer in layers for m in layer.modules()):
+        kind = next((k for k in type(module).__mro__ if k.__module__.startswith("torch.nn")), torch.nn.Module)
+        if kind is not torch.nn.Module and "spikingjelly" in type(module).__module__:
+            module.__class__ = kind
+    return layers
+
+
 def contained(d: Draw, layers: list[Any], layer: Any) -> list[Any]:
     """Put some layers without time into ``SeqToANNContainer``, as layers of torch.nn."""
     found: list[Any] = []
     waiting: list[Any] = []
     container = d.chance(0.5)
     for module in layers:
-        plain = next((k for k in type(module).__mro__ if k.__module__.startswith("torch.nn")), None)
-        if not container or plain is torch.nn.Module or layers.count(module) > 1 or d.chance(0.2):
+        kind = next((k for k in type(module).__mro__ if k.__module__.startswith("torch.nn")), None)
+        if not container or kind is torch.nn.Module or layers.count(module) > 1 or d.chance(0.2):
             found += [layer.SeqToANNContainer(*waiting)] if waiting else []
             waiting = []
             found.append(module)
             continue
-        same = copy.deepcopy(module)
-        same.__class__ = plain
-        waiting.append(same)
+        waiting += plain([copy.deepcopy(module)])
         if d.chance(0.4):
             found.append(layer.SeqToANNContainer(*waiting))
             waiting = []
@@ -277,13 +324,12 @@ def contained(d: Draw, layers: list[Any], layer: Any) -> list[Any]:
 def snntorch(d: Draw) -> Case:
     """Return a network of snnTorch: a loop with states, a loop with hidden states, or a container of a step."""
     snn, surrogate = import_module("snntorch"), import_module("snntorch.surrogate")
-    utils = import_module("snntorch.utils")
     hidden = d.chance(0.4)
     ways = [surrogate.atan(), surrogate.atan(alpha=3.0), surrogate.fast_sigmoid(slope=10), surrogate.sigmoid(slope=5)]
     ways += [None, own_surrogate(d)]
 
     def neuron() -> torch.nn.Module:
-        kind = d.choices(("Leaky", "Synaptic", "Lapicque", "Alpha"), (6, 3, 1, 1))[0]
+        kind = d.choices(("Leaky", "Synaptic", "Lapicque", "Alpha", "RLeaky", "RSynaptic"), (6, 3, 1, 1, 1, 1))[0]
         settings: dict[str, Any] = {"threshold": d.uniform(0.2, 1.0), "spike_grad": d.choice(ways)}
         settings |= {"init_hidden": hidden, "reset_mechanism": d.choice(("subtract", "zero", "none"))}
         settings |= {"learn_threshold": d.chance(0.2)}
@@ -291,10 +337,12 @@ def snntorch(d: Draw) -> Case:
             settings["reset_delay"] = d.chance(0.6)
         if kind == "Alpha":
             settings |= {"alpha": 0.9, "beta": d.uniform(0.3, 0.8)}
-        elif kind == "Synaptic":
+        elif kind in ("Synaptic", "RSynaptic"):
             settings |= {"alpha": d.uniform(0.2, 0.95), "beta": d.uniform(0.2, 0.95), "learn_alpha": d.chance(0.3)}
         elif kind == "Lapicque":
             settings |= {"beta": d.uniform(0.2, 0.95)}
+        if kind in ("RLeaky", "RSynaptic"):
+            settings |= {"all_to_all": False, "V": d.uniform(-0.5, 0.5), "beta": d.uniform(0.2, 0.95)}
         if kind == "Leaky":
             beta = d.uniform(0.2, 0.95)
             settings |= {"beta": d.choice((beta, torch.tensor(beta))), "learn_beta": d.chance(0.4)}
@@ -303,34 +351,24 @@ def snntorch(d: Draw) -> Case:
     layers, shape = network(d, torch.nn, neuron)
     steps, batch = d.choice((1, 2, STEPS, 7)), d.choice((1, 1, 3))
     x = torch.rand(steps, batch, *shape)
-    begins = {"Leaky": "init_leaky", "Lapicque": "init_lapicque", "Synaptic": "init_synaptic", "Alpha": "init_alpha"}
-    states = {}
-    for k, module in enumerate(layers):
-        if type(module).__name__ in begins and not hidden:
+    kinds = ("Leaky", "Lapicque", "Synaptic", "Alpha", "RLeaky", "RSynaptic")
+    neurons = [k for k, module in enumerate(layers) if type(module).__name__ in kinds]
 
-            def begin(m: Any) -> Any:
-                found = getattr(m, begins[type(m).__mro__[0].__name__])()
-                return tuple(found) if isinstance(found, (tuple, list)) else (found,)
+    def begin(module: Any) -> tuple[Tensor, ...]:
+        found = getattr(module, f"init_{type(module).__name__.lower()}")()
+        return found if isinstance(found, tuple) else (found,)
 
-            states[k] = begin
-    reset = utils.reset if hidden else None
-    if hidden:
-        modules = [m for m in layers if type(m).__name__ in begins]
-        if d.chance(0.5):
-            modules[-1].output = True
+    def reset(net: Any) -> None:
+        for module in net.modules():
+            if hasattr(module, "reset_mem"):
+                module.reset_mem()
 
-        def forget(net: Any) -> None:
-            for m in net.modules():
-                name = f"reset_{'mem' if not hasattr(m, 'reset_hidden') else 'hidden'}"
-                forget_one = getattr(m, "reset_mem", None) or getattr(m, name, None)
-                if callable(forget_one):
-                    forget_one()
-
-        reset = forget
-        modules[-1].output = False
+    if hidden and d.chance(0.3) and not any(isinstance(m, torch.nn.BatchNorm2d) for m in layers):
+        return Steps(torch.nn.Sequential(*layers)), x, reset
     loop = d.choice(("range", "shape", "iterate", "constant"))
     returns = d.choice(("stack", "sum", "mean") if hidden else ("stack", "sum", "mean", "both", "last"))
-    return Loop(layers, states, loop, returns, reset if hidden else None), x, reset
+    states = {} if hidden else dict.fromkeys(neurons, begin)
+    return Loop(layers, states, loop, returns, reset if hidden else None), x, reset if hidden else None
 
 
 # ---- Norse
@@ -505,7 +543,8 @@ def try_network(d: Draw) -> None:
     if library != "sinabs":
         net, x = net.double(), x.double()
     has_norm = any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in net.modules())
-    name = d.choice([name for name in TRANSFORMS if has_norm or "fuse" not in name])
+    names = [name for name in TRANSFORMS if has_norm or "fuse" not in name]
+    name = "replace" if isinstance(net, Steps) else d.choice(names)
     training = d.chance(0.5) and "fuse" not in name
     net.train(training)
     for module in net.modules():
@@ -513,15 +552,16 @@ def try_network(d: Draw) -> None:
             module.training = True  # SpikingJelly's have no gradient in evaluation
     calls = [x] + ([x.roll(1, 0) * 0.7] if d.chance(0.5) else [])
     between = reset if d.chance(0.4) else None
-    words, change = changed(d, net)
+    words, change = changed(d, net) if not isinstance(net, Steps) else ("", lambda m: None)
     label = f"{library}: {name}, {'train' if training else 'eval'}, {len(calls)} calls of {list(x.shape)}{words}\n{net}"
     original = copy.deepcopy(net)
     with warnings.catch_warnings(), nullcontext() if library == "sinabs" else in_float64():
         warnings.simplefilter("ignore")
-        fast = net
+        fast = net.net if isinstance(net, Steps) else net
         for function in TRANSFORMS[name]:
+            by_steps = function is nn.replace and isinstance(net, Steps)
             try:
-                fast = function(fast)
+                fast = nn.replace(fast, sequences=True) if by_steps else function(fast)
             except ValueError as error:
                 raise Finding(f"{label}: {error}") from error
         if "fuse" not in name and list(fast.state_dict()) != list(original.state_dict()):
@@ -537,6 +577,7 @@ def try_network(d: Draw) -> None:
                 return
             found = difference(want, trained(b, inputs, between, change, 7), CLOSE[library], "fuse" in name)
             if not found:
-                COUNTS[library, "compared"] += 1
+                apart = ", loop taken apart" if isinstance(b, torch.fx.GraphModule) else ""
+                COUNTS[library, f"compared{apart}"] += 1
                 return
         raise Finding(f"{label}: {found}")

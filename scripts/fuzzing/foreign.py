@@ -447,10 +447,10 @@ def tensors_of(value: Any) -> list[Tensor]:
     return []
 
 
-def trained(net: torch.nn.Module, calls: list[Tensor], reset: Any, change: Any, weights: int) -> dict[str, Tensor]:
+def trained(net: torch.nn.Module, calls: list[Tensor], reset: Any, change: Any, learned_x: bool) -> dict[str, Tensor]:
     """Return the outputs of all calls, and the gradients of inputs and parameters."""
-    random = torch.Generator().manual_seed(weights)
-    leaves = [x.clone().requires_grad_() for x in calls]
+    random = torch.Generator().manual_seed(0)
+    leaves = [x.detach().requires_grad_(learned_x) for x in calls]
     found: dict[str, Tensor] = {}
     loss: Any = 0.0
     for k, x in enumerate(leaves):
@@ -464,7 +464,8 @@ def trained(net: torch.nn.Module, calls: list[Tensor], reset: Any, change: Any, 
     if isinstance(loss, Tensor) and loss.requires_grad:
         loss.backward()  # type: ignore[no-untyped-call]
         learned = {k: v for k, v in net.state_dict(keep_vars=True).items() if isinstance(v, torch.nn.Parameter)}
-        for name, t in ({f"x of call {k}": x for k, x in enumerate(leaves)} | learned).items():
+        inputs = {f"x of call {k}": x for k, x in enumerate(leaves) if learned_x}
+        for name, t in (inputs | learned).items():
             found[f"gradient of {name}"] = torch.zeros_like(t) if t.grad is None else t.grad
         for name, buffer in net.named_buffers():
             if name.endswith(("running_mean", "running_var")):
@@ -532,7 +533,10 @@ def try_network(d: Draw) -> None:
         return
     library = d.choice(LIBRARIES)
     net, x, reset = {"spikingjelly": jelly, "snntorch": snntorch, "norse": norse, "sinabs": sinabs}[library](d)
-    x = x * d.choice((1.0, 3.0))
+    x, learned_x = x * d.choice((1.0, 3.0)), d.chance(0.6)
+    if d.chance(0.3):  # the same at every step
+        x = x[:1].expand(x.shape)
+        x = x.contiguous() if d.chance(0.5) else x
     for module in net.modules():
         if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)):
             torch.nn.init.normal_(module.weight, 0.2, 1.0 / module.weight[0].numel() ** 0.5)
@@ -550,7 +554,7 @@ def try_network(d: Draw) -> None:
     for module in net.modules():
         if type(module).__name__.endswith("Node"):
             module.training = True  # SpikingJelly's have no gradient in evaluation
-    calls = [x] + ([x.roll(1, 0) * 0.7] if d.chance(0.5) else [])
+    calls = [x] + ([x.flip(0) * 0.7] if d.chance(0.5) else [])
     between = reset if d.chance(0.4) else None
     words, change = changed(d, net) if not isinstance(net, Steps) else ("", lambda m: None)
     label = f"{library}: {name}, {'train' if training else 'eval'}, {len(calls)} calls of {list(x.shape)}{words}\n{net}"
@@ -568,14 +572,14 @@ def try_network(d: Draw) -> None:
             raise Finding(f"{label}: other keys")
         found = ""
         for scale in (1.0, 0.999, 1.001):  # in case a membrane is within rounding of its threshold
-            inputs = [scale * call for call in calls]
+            inputs = calls if scale == 1.0 else [scale * call for call in calls]
             a, b = (copy.deepcopy(m) for m in (original, fast))
             try:
-                want = trained(a, inputs, between, change, 7)
+                want = trained(a, inputs, between, change, learned_x)
             except (RuntimeError, ValueError, IndexError, TypeError):  # a network that its library does not run
                 COUNTS[library, "refused by its library"] += 1
                 return
-            found = difference(want, trained(b, inputs, between, change, 7), CLOSE[library], "fuse" in name)
+            found = difference(want, trained(b, inputs, between, change, learned_x), CLOSE[library], "fuse" in name)
             if not found:
                 apart = ", loop taken apart" if isinstance(b, torch.fx.GraphModule) else ""
                 COUNTS[library, f"compared{apart}"] += 1

@@ -81,9 +81,9 @@ def agree(
     """Raise an error if ``result`` has other outputs or gradients than ``net``, with the first layer that parts.
 
     Outputs of all calls are compared without and with gradients recorded, then the gradients of a random weighting of
-    the outputs: those of inputs, and of parameters by their keys in the state dict. Under ``torch.no_grad()`` outputs
-    alone are compared. Copies run, from rest, and all draw the same random numbers: nothing changes ``net``,
-    ``result``, or the numbers that are drawn next.
+    the outputs: those of parameters, by their keys in the state dict, alone and with those of inputs, since layers
+    take other ways then. Under ``torch.no_grad()`` outputs alone are compared. Copies run, from rest, and all draw the
+    same random numbers: nothing changes ``net``, ``result``, or the numbers that are drawn next.
 
     Where rounding moves a membrane over its threshold, spikes differ, and all that follows. So networks that part
     are compared in float64, too; if they agree there, a warning says where they parted.
@@ -128,9 +128,11 @@ def _compare(
     by_steps: bool,
 ) -> None:
     """Run copies of both networks without and with gradients; raise :class:`PartedError` where they differ first."""
-    for gradients in (False, True)[: 1 + torch.is_grad_enabled()]:
-        expected = _run(net, inputs, neurons, gradients, by_steps)
-        found = _run(result, inputs, neurons, gradients)
+    for gradients, of_inputs in ((False, False), (True, False), (True, True)):
+        if gradients and not torch.is_grad_enabled():
+            return
+        expected = _run(net, inputs, neurons, gradients, of_inputs, by_steps)
+        found = _run(result, inputs, neurons, gradients, of_inputs)
         _compare_parts(net, result, expected, found, neurons, changed)
         for call, (a, b) in enumerate(zip(expected.outputs, found.outputs)):
             _compare_outputs(call, a, b)
@@ -149,7 +151,12 @@ def _hint(net: nn.Module) -> str:
 
 
 def _run(
-    net: nn.Module, inputs: Sequence[Arguments], neurons: Sequence[str], gradients: bool, by_steps: bool = False
+    net: nn.Module,
+    inputs: Sequence[Arguments],
+    neurons: Sequence[str],
+    gradients: bool,
+    of_inputs: bool,
+    by_steps: bool = False,
 ) -> Run:
     """Run a copy of ``net`` from rest, on copies of the inputs."""
     net = _copied(net)
@@ -172,7 +179,7 @@ def _run(
     leaves: Tensors = {}
     with torch.set_grad_enabled(gradients), torch.random.fork_rng():
         calls = [
-            tuple(_leaf(f"input {position} of call {call}", x, leaves) for position, x in enumerate(arguments))
+            tuple(_leaf(f"input {k} of call {call}", x, leaves, of_inputs) for k, x in enumerate(arguments))
             for call, arguments in enumerate(inputs)
         ]
         if by_steps:
@@ -216,13 +223,13 @@ def _backward(net: nn.Module, outputs: list[Tensors], leaves: Tensors) -> Tensor
     return {name: torch.zeros_like(t) if t.grad is None else t.grad for name, t in learned.items()}
 
 
-def _leaf(name: str, value: Any, leaves: Tensors) -> Any:
-    """Return a copy of an argument of a call, which ``leaves`` collects if it may have a gradient."""
+def _leaf(name: str, value: Any, leaves: Tensors, wanted: bool) -> Any:
+    """Return a copy of an argument of a call, which ``leaves`` collects if its gradient is wanted."""
     if not isinstance(value, Tensor):
         return value
     # an expanded input stays expanded
     value = value.detach() if 0 in value.stride() else value.detach().clone()
-    if torch.is_grad_enabled() and value.is_floating_point():
+    if wanted and value.is_floating_point():
         leaves[name] = value.requires_grad_()
     return value
 

@@ -139,12 +139,18 @@ def halved(x):
 def test_gradients_are_compared():
     net = Net(if_ported(lambda s: s, halved))
     words = "replace: gradients differ, from the last layer back: first that of the output of neuron, before the result"
-    with pytest.raises(ValueError, match=f"{words}, by .*; that of input 0 of call 0 .*; that of fc.weight by up"):
+    with pytest.raises(ValueError, match=f"{words}, by .*; that of fc.weight by up .*; that of fc.bias by up"):
         sn.replace(net, verify=X)
     with torch.no_grad():
         assert sn.replace(net, verify=X)
     with pytest.raises(ValueError, match="the results of the network have a gradient, those of its copy none"):
         sn.replace(Net(if_ported(torch.clone, torch.detach)), verify=X)
+
+
+def test_gradients_of_inputs_are_compared():
+    net = Net(if_ported(lambda s: s, halved)).requires_grad_(False)
+    with pytest.raises(ValueError, match=r"; that of input 0 of call 0 by up to [\d.]+ of [\d.]+, also in float64$"):
+        sn.replace(net, verify=X)
 
 
 class Scaled(nn.Linear):

@@ -21,7 +21,7 @@ from .draw import Draw, Finding
 
 LIBRARIES = [name for name in ("spikingjelly", "snntorch", "norse", "sinabs") if find_spec(name)]
 # How far apart values may be, relative to the largest. Sinabs' spikes are float32; others keep constants in float32.
-CLOSE = {"spikingjelly": 1e-9, "snntorch": 1e-6, "norse": 1e-5, "sinabs": 1e-3}
+CLOSE = {"spikingjelly": 1e-9, "snntorch": 1e-5, "norse": 1e-5, "sinabs": 1e-3}
 COUNTS: Counter[tuple[str, str]] = Counter()  # of networks of each library
 STEPS = 4  # of loops over a constant number of steps
 

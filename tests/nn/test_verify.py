@@ -1,4 +1,4 @@
-"""``replace(verify=...)``: comparisons, tolerated differences, and messages."""
+"""``verify=`` of ``replace``, ``accelerate`` and ``fuse``: comparisons, what rounding may do, and messages."""
 
 import re
 import warnings

@@ -11,7 +11,7 @@ import torch
 import typer
 from typer.core import TyperGroup
 
-from benchmarks import accuracy, deploy, machine, machine_code, methods, neurons, plans, report, resources, streams, zoo
+from benchmarks import accuracy, deploy, machine, machine_code, methods, neurons, report, resources, streams, zoo
 from benchmarks.timing import Task, measure, measure_isolated, require_kernels
 
 
@@ -244,18 +244,6 @@ def print_machine_code(
             typer.echo(f"WORSE: {complaint}")
         if complaints:
             raise typer.Exit(1)
-
-
-@app.command("plans", help=plans.__doc__)
-def print_plans(keep: Annotated[bool, typer.Option(help="Compile the kernels, keep nvcc's report.")] = False) -> None:
-    try:
-        if keep:
-            plans.keep(plans.measure())
-        header, *rows = plans.table()
-    except RuntimeError as error:
-        typer.echo(error, err=True)
-        raise typer.Exit(1) from None
-    typer.echo(report.table(header, rows))
 
 
 @app.command("resources", help=resources.__doc__)

@@ -40,8 +40,7 @@ SHAPES = ((16, 1 << 22), (100, 1 << 17), (500, 1 << 13), (32, 1 << 15))
 DTYPES = ("float32", "bfloat16", "float16")
 LOOPS = "reference_loop,tuned_loop,compiled_loop"
 JELLY = "spikingjelly,spikingjelly:torch,spikingjelly:triton,spikingjelly:cupy"
-CLUSTERED = ("diehl_cook", "diehl_cook_conductance", "bp_stdp_network")
-LEARNING = (*CLUSTERED, "stdp", "bp_stdp", "spikeprop")
+LEARNING = ("diehl_cook", "bp_stdp_network", "stdp", "bp_stdp", "spikeprop")
 TOOLS = ("memcheck", "racecheck", "synccheck", "initcheck")
 # Ops with CUDA kernels. The others use PyTorch, whose libraries read uninitialised workspaces.
 OURS = ["lif", "alif", "delay", "spike_count", "poisson", "stdp_", "bp_stdp_", "spikeprop", "eventprop", "recurrent"]
@@ -129,8 +128,6 @@ def parts() -> dict[str, Part]:
     for name, shape in sorted(cases, key=lambda case: math.prod(case[1])):
         part, where = benchmark(name, [shape]), f"plasticity: {name} {'x'.join(map(str, shape))}"
         found[f"{where} cuda"] = part
-        if name in CLUSTERED:
-            found[f"{where} cuda, no clusters"] = part._replace(environment={"SNNFAST_CLUSTERS": "0"})
         words = ["cpu" if word == "cuda" else word for word in part.words]
         found[f"{where} cpu"] = part._replace(words=words)
     # Check only snnfast's kernels, except in initcheck, which must see writes of PyTorch's. Each tensor is a separate
@@ -141,7 +138,7 @@ def parts() -> dict[str, Part]:
         words += [] if tool == "initcheck" else ["--kernel-name", "kernel_substring=snnfast"]
         words += python("tests/every_op.py", "cuda", "--only")
         alone = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
-        found[f"sanitizer: {tool} ops"] = Part([*words, *OURS, "--meeting"], 220, alone)
+        found[f"sanitizer: {tool} ops"] = Part([*words, *OURS, "--launches"], 220, alone)
         many = [*words, "lif", "cuba", "adlif", "delay", "--large"]
         found[f"sanitizer: {tool} many"] = Part(many, 220, alone)
     for name, files in grouped().items():
@@ -170,7 +167,7 @@ def rehearsal() -> dict[str, Part]:
         "build": Part(python("-c", INFORM)),
         "smoke": tests("tests/gpu", SNNFAST_REHEARSE="1")._replace(good=(0,)),
         "neurons: lif": Part(quick),
-        "sanitizer: ops": Part(python("tests/every_op.py", "cpu", "--meeting", "--only", *OURS)),
+        "sanitizer: ops": Part(python("tests/every_op.py", "cpu", "--launches", "--only", *OURS)),
     }
 
 

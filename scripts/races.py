@@ -4,11 +4,11 @@
     python scripts/races.py --folder DIR    keep the build in DIR, for the next time
     python scripts/races.py --only NAME     remove barriers only in files with NAME in their names
 
-Only barriers, also those of clusters, __syncwarp and fences order two threads (csrc/cuda_emulation/cuda_runtime.h).
-Blocks are small, because ThreadSanitizer stores few accesses per word. Kernels that choose the place of their memory
-run with much, little and no shared memory (:data:`DEVICES`): as one block, as a cluster, as a grid. First the kernels
-run unchanged: a report is a race. Then the barriers and fences are disabled one at a time, which must be reported,
-except for those in :data:`SPARE`. Exit code 1 if a race is found or a missing barrier is not.
+Only barriers and __syncwarp order two threads (csrc/cuda_emulation/cuda_runtime.h). Blocks are small, because
+ThreadSanitizer stores few accesses per word. Kernels that choose the place of their memory run with much, little and no
+shared memory (:data:`DEVICES`). First the kernels run unchanged: a report is a race. Then the barriers are disabled one
+at a time, which must be reported, except for those in :data:`SPARE`. Exit code 1 if a race is found or a missing
+barrier is not.
 """
 
 from __future__ import annotations
@@ -34,10 +34,7 @@ from snnfast.compiler.neurons import write
 ROOT = Path(__file__).resolve().parents[1]
 FOUND = 66  # exit code of ThreadSanitizer
 # Kernels with barriers, and the operators around them; one of the scans of neurons.
-KERNELS = (
-    *("stdp", "bp_stdp_network", "spikeprop", "eventprop"),
-    *("diehl_cook", "diehl_cook_conductance", "recurrent"),
-)
+KERNELS = ("stdp", "bp_stdp_network", "spikeprop", "eventprop", "diehl_cook", "recurrent")
 SOURCES = (
     *(f"ops/{name}.cpp" for name in (*KERNELS, "check", "device", "neuron", "neurons", "output_memory")),
     *(f"cuda/{name}.cu" for name in (*KERNELS, "error", "presentations")),
@@ -46,10 +43,9 @@ TEMPLATES = {"cuda/neuron.cu.in": "cuda/lif.cu", "cuda/recurrent_neuron.cu.in": 
 # Reduced numbers of threads and neurons per block.
 SMALL = {
     "cuda/stdp.cu": {"kRows": 16},
-    "cuda/bp_stdp_network_memory.cuh": {"kAlone": 64, "kSharedThreads": 32, "kChanges": 16},
-    "cuda/diehl_cook.cu": {"kAlone": 64, "kMostThreads": 64, "kSharedThreads": 32},
-    "cuda/diehl_cook_conductance.cu": {"kAlone": 64, "kSharedThreads": 32},
-    "cuda/teams.cuh": {"kLeastThreads": 64, "kClusterThreads": 64},
+    "cuda/bp_stdp_network_memory.cuh": {"kMostThreads": 64, "kChanges": 16},
+    "cuda/diehl_cook.cu": {"kMostThreads": 64},
+    "cuda/network_launch.cuh": {"kLeastThreads": 64},
     "cuda/spikeprop_events.cuh": {"kThreads": 64, "kSortThreads": 64},
     "cuda/spikeprop.cu": {"kTile": 8},
     "cuda/eventprop.cu": {"kThreads": 64},
@@ -62,15 +58,13 @@ SPARE: dict[tuple[str, int], str] = {
     ("cuda/bp_stdp_network.cu", 3): VOTE,
     ("cuda/bp_stdp_network.cu", 5): "threads overwrite no weights but those that they have read",
     ("cuda/diehl_cook.cu", 12): "no step reads what is set to 0; the next barrier orders the rest",
-    ("cuda/diehl_cook_conductance.cu", 2): "only without steps are weights as they were before a barrier",
     ("cuda/recurrent_kernel.cuh", 1): "the list of the first step meets before a weight is read",
     ("cuda/spikeprop.cu", 5): "the threads have met to know that all are done",
     **{("cuda/spikeprop.cu", k): VOTE for k in (6, 7, 8, 9)},
     **{("cuda/spikeprop_events.cuh", k): "two votes in turn: one is enough" for k in (8, 9)},
 }
-MEETS = re.compile(r"\b(?:__(?:syncthreads|syncwarp|threadfence)(?:_or|_and|_count)?|cluster_(?:arrive|wait))\(")
-# Shared memory per block, and whether teams may be clusters.
-DEVICES = (("232448", "1"), ("13000", "1"), ("0", "0"))
+MEETS = re.compile(r"\b__(?:syncthreads|syncwarp)(?:_or|_and|_count)?\(")
+DEVICES = ("232448", "13000", "0")  # bytes of shared memory per block
 
 
 # ---- the build
@@ -101,7 +95,7 @@ def build(folder: Path) -> Path:
         text = (sources / template).read_text().replace("@stem@", "lif").replace("@Neuron@", "Lif")
         (sources / target).write_text(text)
     flags = ["-std=c++17", "-O1", "-g1", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"]
-    flags += ["-fsanitize=thread", "--param=tsan-distinguish-volatile=1", "-Wno-unknown-pragmas"]
+    flags += ["-fsanitize=thread", "-Wno-unknown-pragmas"]
     flags += ["-DSNNFAST_CUDA_EMULATION", "-DTORCH_TARGET_VERSION=0x020a000000000000"]
     flags += [f"-I{sources}/cuda_emulation", f"-I{sources}", "-isystem", f"{pytorch}/include"]
     compiler = os.environ.get("CXX", "g++")
@@ -123,7 +117,7 @@ def build(folder: Path) -> Path:
 
 
 def meetings(sources: Path) -> Iterator[tuple[str, int, int]]:
-    """Yield file, index in the file from 1, and line of each barrier and fence of the kernels."""
+    """Yield file, index in the file from 1, and line of each barrier of the kernels."""
     for file in sorted([*sources.glob("cuda/*.cu"), *sources.glob("cuda/*.cuh")]):
         name, lines = f"cuda/{file.name}", enumerate(file.read_text().splitlines(), 1)
         found = [number for number, line in lines if MEETS.search(line.partition("//")[0])]
@@ -139,18 +133,14 @@ def planted(sources: Path, only: str = "") -> list[tuple[str, int, int]]:
 # ---- the calls, in a process with ThreadSanitizer loaded
 
 
-def on_each_device(*devices: tuple[str, str]) -> Callable[[Callable[[], None]], Callable[[], None]]:
-    def on_each(call: Callable[[], None]) -> Callable[[], None]:
-        @functools.wraps(call)
-        def calls() -> None:
-            for shared, clusters in devices:
-                os.environ["SNNFAST_EMULATION_SHARED"] = shared
-                os.environ["SNNFAST_CLUSTERS"] = clusters
-                call()
+def on_each_device(call: Callable[[], None]) -> Callable[[], None]:
+    @functools.wraps(call)
+    def calls() -> None:
+        for shared in DEVICES:
+            os.environ["SNNFAST_EMULATION_SHARED"] = shared
+            call()
 
-        return calls
-
-    return on_each
+    return calls
 
 
 def stdp() -> None:
@@ -162,8 +152,7 @@ def stdp() -> None:
         ops.stdp_(torch.rand(36, 40), pre, post, rule=rule, reward=reward, norm=5.0)
 
 
-# Clusters keep parts of networks in shared memory, or with less of it in global memory.
-@on_each_device(*DEVICES, ("2000", "1"))
+@on_each_device
 def bp_stdp_network() -> None:
     torch.manual_seed(0)
     for networks, samples in ((1, 1), (1, 3), (9, 1)):
@@ -206,7 +195,7 @@ def presented() -> list[object]:
     return [spikes, ops.Events.from_dense(spikes), rates]
 
 
-@on_each_device(*DEVICES)
+@on_each_device
 def diehl_cook() -> None:
     rule = plasticity.triplet(1e-2, 1e-1)
     for x in presented():
@@ -222,25 +211,6 @@ def diehl_cook() -> None:
         w, theta = torch.rand(9, 40, 20), torch.zeros(9, 40)
         how = dict(norm=5.0, v_threshold=0.5, return_state=True)
         ops.diehl_cook_(x, w, theta, rule=rule, **how)
-
-
-@on_each_device(*DEVICES)
-def conductance() -> None:
-    for x in presented():
-        for neurons in (40, 130):
-            w, theta = 9 * torch.rand(neurons, 20), torch.zeros(neurons, dtype=torch.float64)
-            delays = torch.randint(0, 4, (neurons, 20), dtype=torch.uint8)
-            how = dict(rule=plasticity.triplet(1e-2, 1e-1, w_max=20.0), rest=0.0)
-            for wait in (delays, None):
-                learns = dict(delays=wait, return_state=True, **how)
-                state = ops.diehl_cook_conductance_(x, w, theta, **learns).state
-                ops.diehl_cook_conductance_(x, w, theta, state=state, norm=90.0, **learns)
-        w, theta = 9 * torch.rand(9, 40, 20), torch.zeros(9, 40, dtype=torch.float64)
-        # More networks than concurrent blocks; all threads read the second rule in the last step.
-        for lr in (0.0, 1e-3):
-            rule = plasticity.triplet(1e-2, 1e-1, lr_pre_triplet=lr, w_max=20.0)
-            ops.diehl_cook_conductance_(x, w, theta, norm=90.0, rest=0.0, rule=rule)
-        ops.diehl_cook_conductance_(x, w, theta, norm=90.0, return_state=True, **how)
 
 
 def lif() -> None:
@@ -267,10 +237,7 @@ CALLS: dict[str, tuple[Callable[[], None], ...]] = {
     "cuda/spikeprop": (spikeprop,),
     "cuda/eventprop": (eventprop,),
     "cuda/diehl_cook.cu": (diehl_cook,),
-    "cuda/diehl_cook_conductance.cu": (conductance,),
     "cuda/presentations.cuh": (diehl_cook,),
-    "cuda/grid_tally.cuh": (diehl_cook, conductance, bp_stdp_network),
-    "cuda/cluster_tally.cuh": (diehl_cook, conductance, bp_stdp_network),
     "cuda/recurrent": (recurrent,),
     "cuda/rows.cuh": (lif,),
     "cuda/neuron_kernel.cuh": (lif,),

@@ -46,9 +46,7 @@ def why_absent(name):
 # Absent backends are excluded; tests/robustness/test_backends_present.py skips or fails for each.
 PRESENT = [name for name in KERNELS if not why_absent(name)]
 
-
-# With clusters, and on a GPU also without them, where the blocks of a grid synchronise; other tests emulate all ways.
-MEETING = [(name, way) for name in PRESENT for way in ("1", "0") if way == "1" or name == "cuda"]
+CPU = [name for name in PRESENT if name == "cpu"]  # for ops with kernels for the CPU alone
 
 
 @contextmanager

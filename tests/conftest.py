@@ -22,7 +22,7 @@ import fake_cuda
 from backends import PRESENT, force
 from cases import case_name
 
-from snnfast.backend import memory
+from snnfast.backend import BY_REFERENCE, memory
 from snnfast.compiler import build
 from snnfast.compiler.build import BeingCompiledError, library
 from snnfast.files.atomic import replacing
@@ -147,10 +147,18 @@ def pytest_collection_modifyitems(config, items):
     # Emulated ops are registered by the same code as those of the CPU: opcheck only runs over those of lif.
     checked = re.compile(r"opcheck.*cuda_emulation(?!-lif)")
     items[:] = [item for item in items if not checked.search(item.nodeid)]
+    items[:] = [item for item in items if not _has_no_kernel(item)]
     for item in items if fake_cuda.WANTED else ():
         of_cuda = re.search(r"[\[-]cuda[]-]|TestCuda", item.nodeid)
         if of_cuda and any(name in item.nodeid for name in fake_cuda.UNABLE):
             item.add_marker(pytest.mark.skip("fake_cuda.UNABLE: needs what the fake GPU has not"))
+
+
+def _has_no_kernel(item):
+    """Return whether a test is for CUDA and for an op with kernels for the CPU alone."""
+    values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    names = {value if isinstance(value, str) else getattr(value, "__name__", "") for value in values}
+    return bool(names & set(BY_REFERENCE)) and bool(names & {"cuda", "cuda_emulation"})
 
 
 def pytest_generate_tests(metafunc):

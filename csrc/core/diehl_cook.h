@@ -85,10 +85,6 @@ struct DiehlCook : DiehlCookNumbers {
   SNNFAST_HD int64_t steps() const { return x.T; }
   // Whether a presentation depends on the one before.
   SNNFAST_HD bool in_order() const { return learns || theta_plus != 0 || theta_decay != 1 || carry; }
-  // Whether a step has to wait until all neurons have reported their spikes.
-  SNNFAST_HD bool waits() const { return one_winner || inhibition_delay == 0; }
-  // Number of steps after which spikes must be known.
-  SNNFAST_HD int64_t lag() const { return max(inhibition_delay, 1); }
 };
 
 namespace {

@@ -1,11 +1,6 @@
 // The network of Diehl and Cook, one thread per neuron (or for several). Spikes touch only the weights of their
-// synapses; neurons are contiguous in the warps, so that contiguous w.T is fastest. A block owns its neurons with their
-// weights; blocks exchange only spike counts, or the best candidate.
-//
-// If presentations depend on each other, a network is one team and the launch presents all in order; its blocks wait
-// for each other every step, or `inhibition_delay` steps later if no winner has to be found. Otherwise a team of one
-// block (of several, if images are few) takes the next image that no other has. teams.cuh decides where weights and
-// state are stored, and how blocks meet.
+// synapses; neurons are contiguous in the warps, so that contiguous w.T is fastest. A network is a block
+// (network_launch.cuh), or several if its presentations do not depend on each other.
 #include "cuda/diehl_cook_memory.cuh"
 
 #include "cuda/normalize.cuh"
@@ -13,14 +8,11 @@
 namespace snnfast {
 namespace {
 
-constexpr int64_t kAlone = 1024;         // up to this number of neurons, a network is a single block
-constexpr int64_t kMostThreads = 512;    // with more, registers spill
-constexpr int64_t kSharedThreads = 256;  // of a block of several
-constexpr TeamSizes kSizes{kAlone, kMostThreads, kSharedThreads};
+constexpr int64_t kMostThreads = 512;  // with more, registers spill
 
 struct Arguments {
   DiehlCook a;
-  Teams plan;
+  NetworkLaunch plan;
   char* workspace;
 };
 
@@ -29,39 +21,31 @@ struct Shared {
   DiehlCookNumbers numbers;  // of the network
   Plasticity<C> rule;
   int32_t found[2];  // neurons above threshold in this step and in the next
-  int32_t listed;
-  int64_t arriving, spikes, winner;
+  int32_t listed, spikes;
+  int64_t arriving, winner;
 };
 
-// K: kind of the rule, or PlasticityKind::count if nothing is learned. Tally: how blocks meet. Neurons are numbered
-// from the first one of the block.
-template <PlasticityKind K, class C, class Tally>
+// K: kind of the rule, or PlasticityKind::count if nothing is learned.
+template <PlasticityKind K, class C>
 class Block {
  public:
-  __device__ Block(const Arguments& g, Shared<C>& shared, Arena team, Arena block, int64_t network)
+  __device__ Block(const Arguments& g, Shared<C>& shared, char* memory, int64_t network)
       : g_(g),
         a_(g.a),
         network_(network),
         numbers_(shared.numbers),
         rule_(shared.rule),
         shared_(shared),
-        blocks_(g.plan.blocks),
-        team_(blockIdx.x / g.plan.blocks),
-        block_(blockIdx.x % g.plan.blocks),
-        first_(block_ * g.plan.neurons_per_block(a_.N)),
-        neurons_(max(min(a_.N - first_, g.plan.neurons_per_block(a_.N)), int64_t{0})),
-        m_(g.a, g.plan, team, block),
-        tally_(m_.words, g.a.lag(), block_, blocks_),
+        m_(g.a, g.plan, Arena(memory)),
         inputs_(a_.x, network, m_.input_lists, m_.input_counts),
-        w_(g.plan.weights ? BlockWeights<C>::in_memory(m_.w, neurons_) : caller_weights()),
+        w_(g.plan.weights ? BlockWeights<C>::in_memory(m_.w, g.a.N) : caller_weights()),
         second_(a_.state.v || shared.rule.lr_pre_triplet != 0),
         delay_(a_.inhibition_delay) {}
 
-  __device__ void run(int64_t teams) {
-    tally_.begin();
+  __device__ void run() {
     begin();
-    int64_t p = team_;
-    for (; p < a_.x.P; p += teams) {
+    int64_t p = blockIdx.x;
+    for (; p < a_.x.P; p += gridDim.x) {
       __syncthreads();
       enter();
       for (int64_t t = 0; t < a_.x.T; t++) step(p, t);
@@ -70,8 +54,7 @@ class Block {
     }
     __syncthreads();
     if (a_.in_order()) keep_learned();
-    if (a_.return_state && p - teams == a_.x.P - 1) keep_state();
-    tally_.end();
+    if (a_.return_state && p - gridDim.x == a_.x.P - 1) keep_state();
   }
 
  private:
@@ -82,9 +65,7 @@ class Block {
   const DiehlCookNumbers& numbers_;
   const Plasticity<C>& rule_;
   Shared<C>& shared_;
-  const int64_t blocks_, team_, block_, first_, neurons_;
   const DiehlCookMemory<C> m_;
-  Tally tally_;
   BlockInputs inputs_;
   const BlockWeights<C> w_;
   const bool second_;
@@ -95,7 +76,7 @@ class Block {
 
   template <class F>
   __device__ void for_neurons(const F& f) const {
-    for (int64_t n = threadIdx.x; n < neurons_; n += blockDim.x) f(n);
+    for (int64_t n = threadIdx.x; n < a_.N; n += blockDim.x) f(n);
   }
   template <class F>
   __device__ void for_all_inputs(const F& f) const {
@@ -103,26 +84,25 @@ class Block {
   }
   // Weights in the caller's tensor.
   __device__ BlockWeights<C> caller_weights() const {
-    return {static_cast<C*>(a_.network(network_).w) + first_ * a_.w_stride_neuron, a_.w_stride_neuron,
-            a_.w_stride_input};
+    return {static_cast<C*>(a_.network(network_).w), a_.w_stride_neuron, a_.w_stride_input};
   }
   __device__ bool by_input() const { return a_.w_stride_input <= a_.w_stride_neuron; }
-  __device__ C* theta() const { return at(a_.network(network_).theta) + first_; }
+  __device__ C* theta() const { return at(a_.network(network_).theta); }
   static __device__ C* at(void* state) { return static_cast<C*>(state); }
 
   // Loads the state before the first step.
   __device__ void begin() {
     const DiehlCookState s = a_.network(network_).state;
-    if (g_.plan.weights) caller_weights().copy_to(w_, neurons_, a_.x.I, by_input());
+    if (g_.plan.weights) caller_weights().copy_to(w_, a_.N, a_.x.I, by_input());
     for_neurons([&](int64_t n) { m_.theta[n] = theta()[n]; });
     if (a_.carry) {
       before_ = inputs_.from_flags(s.last_input);
       for_neurons([&](int64_t n) {
-        m_.v[n] = at(s.v)[first_ + n];
-        m_.refractory[n] = s.refractory[first_ + n];
-        m_.trace_post[n] = at(s.trace_post)[first_ + n];
-        m_.trace_post2[n] = at(s.trace_post2)[first_ + n];
-        for (int64_t d = 0; d < delay_; d++) history(d, n) = s.last_spikes[d * a_.N + first_ + n];
+        m_.v[n] = at(s.v)[n];
+        m_.refractory[n] = s.refractory[n];
+        m_.trace_post[n] = at(s.trace_post)[n];
+        m_.trace_post2[n] = at(s.trace_post2)[n];
+        for (int64_t d = 0; d < delay_; d++) history(d, n) = s.last_spikes[d * a_.N + n];
       });
       for_all_inputs([&](int64_t i) {
         m_.trace_pre[i] = at(s.trace_pre)[i];
@@ -140,7 +120,7 @@ class Block {
           if (history(step_, n)) atomicAdd(&shared_.listed, 1);
         });
       __syncthreads();
-      tally_.post(step_, shared_.listed);
+      if (threadIdx.x == 0) m_.totals[step_] = shared_.listed;
       __syncthreads();
     }
   }
@@ -167,19 +147,15 @@ class Block {
 
   __device__ void step(int64_t p, int64_t t) {
     const StepInputs inputs = inputs_.next(p, t);
-    const int64_t total = delay_ ? tally_.total(step_ - delay_) : 0;
-    if (threadIdx.x == 0) shared_.arriving = arriving(t, total);
+    if (threadIdx.x == 0) shared_.arriving = delay_ ? arriving(t, m_.totals[slot_]) : 0;
     __syncthreads();
     if (threadIdx.x == 0) shared_.found[(step_ + 1) % 2] = 0;  // that of the last step, which all have read
     for_neurons([&](int64_t n) { charge(n); });
     __syncthreads();
     const int32_t found = shared_.found[step_ % 2];
-    if (a_.waits()) {
-      agree(found);
-      __syncthreads();
-    } else {
-      tally_.post(step_, found);
-    }
+    if (threadIdx.x == 0 && delay_) m_.totals[slot_] = found;
+    if (threadIdx.x < 32) agree(found);
+    __syncthreads();
     for_spiking(found, [&](int64_t n) { spike(n, p, t); });
     if (!delay_ && shared_.spikes) {
       const C inhibition = C(numbers_.inhibition) * C(shared_.spikes);
@@ -193,8 +169,7 @@ class Block {
     slot_ = slot_ + 1 < delay_ ? slot_ + 1 : 0;
   }
 
-  // Number of spikes of `delay_` steps ago that arrive, out of `total`. The total is read even if nothing of that time
-  // is left to arrive: blocks must not run ahead of each other.
+  // Number of spikes of `delay_` steps ago that arrive, out of `total` neurons above threshold.
   __device__ int64_t arriving(int64_t t, int64_t total) const {
     if (!a_.carry && t < delay_) return 0;
     const bool candidates = a_.one_winner && step_ >= 2 * delay_;
@@ -242,46 +217,28 @@ class Block {
     return best;
   }
 
-  // Agrees with the other blocks on how many neurons spike in this step, or which.
+  // By the first warp: how many neurons spike in this step, and which, if only one may.
   __device__ void agree(int32_t found) {
     const int lane = static_cast<int>(threadIdx.x);
     Candidate<C> best{C(0), -1};
-    if (a_.one_winner && lane < 32) {
+    if (a_.one_winner && found) {
       for (int32_t k = lane; k < found; k += 32) {
         const int64_t n = m_.found[k];
-        if (better(m_.margin[n], first_ + n, best)) best = {m_.margin[n], first_ + n};
-      }
-      if (found) best = best_of_warp(best);
-      tally_.post_note(m_.candidates, step_, best);
-    }
-    tally_.post(step_, found);
-    int64_t total = tally_.total(step_);
-    if (lane >= 32) return;
-    __syncwarp();
-    total = __shfl_sync(~0u, total, 0);
-    if (a_.one_winner && total && blocks_ > 1) {
-      const volatile Candidate<C>* const theirs = tally_.notes_of(m_.candidates, step_);
-      best = {C(0), -1};
-      for (int64_t b = lane; b < blocks_; b += 32) {
-        const C margin = theirs[b].margin;
-        const int64_t neuron = theirs[b].neuron;
-        if (better(margin, neuron, best)) best = {margin, neuron};
+        if (better(m_.margin[n], n, best)) best = {m_.margin[n], n};
       }
       best = best_of_warp(best);
     }
     if (lane == 0) {
       shared_.winner = best.neuron;
-      shared_.spikes = a_.one_winner && total ? 1 : total;
+      shared_.spikes = a_.one_winner && found ? 1 : found;
     }
   }
 
-  __device__ bool spikes(int64_t n) const {
-    return m_.margin[n] >= 0 && (!a_.one_winner || first_ + n == shared_.winner);
-  }
+  __device__ bool spikes(int64_t n) const { return m_.margin[n] >= 0 && (!a_.one_winner || n == shared_.winner); }
   // Whether neuron n spiked in the step in slot d of the history.
-  __device__ bool& history(int64_t d, int64_t n) const { return m_.history[d * neurons_ + n]; }
+  __device__ bool& history(int64_t d, int64_t n) const { return m_.history[d * a_.N + n]; }
 
-  // Calls f(n) for the neurons of this block that spike, one thread each.
+  // Calls f(n) for the neurons that spike, one thread each.
   template <class F>
   __device__ void for_spiking(int32_t found, const F& f) const {
     for (int32_t k = static_cast<int32_t>(threadIdx.x); k < found; k += static_cast<int32_t>(blockDim.x))
@@ -294,8 +251,8 @@ class Block {
     if (delay_) history(slot_, n) = true;
     if (numbers_.theta_plus != 0) m_.theta[n] += C(numbers_.theta_plus);
     const int64_t presentation = network_ * a_.x.P + p;
-    a_.counts[presentation * a_.N + first_ + n]++;
-    if (a_.spikes) a_.spikes[(presentation * a_.x.T + t) * a_.N + first_ + n] = true;
+    a_.counts[presentation * a_.N + n]++;
+    if (a_.spikes) a_.spikes[(presentation * a_.x.T + t) * a_.N + n] = true;
     if (!kLearns) return;
     m_.plastic[n] = true;
     m_.trace_post[n] = stdp_trace(m_.trace_post[n], true, rule_.all);
@@ -375,20 +332,19 @@ class Block {
 
   // Copies weights, unless they are in the caller's tensor, and thresholds back.
   __device__ void keep_learned() const {
-    if (kLearns && g_.plan.weights) w_.copy_to(caller_weights(), neurons_, a_.x.I, by_input());
+    if (kLearns && g_.plan.weights) w_.copy_to(caller_weights(), a_.N, a_.x.I, by_input());
     for_neurons([&](int64_t n) { theta()[n] = m_.theta[n]; });
   }
 
   __device__ void keep_state() {
     const DiehlCookState s = a_.network(network_).state;
     for_neurons([&](int64_t n) {
-      at(s.v)[first_ + n] = m_.v[n];
-      s.refractory[first_ + n] = m_.refractory[n];
-      at(s.trace_post)[first_ + n] = m_.trace_post[n];
-      at(s.trace_post2)[first_ + n] = m_.trace_post2[n];
-      for (int64_t d = 0; d < delay_; d++) s.last_spikes[d * a_.N + first_ + n] = history((slot_ + d) % delay_, n);
+      at(s.v)[n] = m_.v[n];
+      s.refractory[n] = m_.refractory[n];
+      at(s.trace_post)[n] = m_.trace_post[n];
+      at(s.trace_post2)[n] = m_.trace_post2[n];
+      for (int64_t d = 0; d < delay_; d++) s.last_spikes[d * a_.N + n] = history((slot_ + d) % delay_, n);
     });
-    if (block_) return;
     step_--;
     for_all_inputs([&](int64_t i) {
       if (kLearns) bring_up(i);
@@ -402,53 +358,49 @@ class Block {
   }
 };
 
-template <PlasticityKind K, class C, class Tally>
+template <PlasticityKind K, class C>
 __global__ void __launch_bounds__(kMostThreads) diehl_cook_kernel(const Arguments g) {
-  if constexpr (Tally::kPossible) {
-    SNNFAST_DYN_SHARED(char, memory);
-    __shared__ Shared<C> shared;
-    for (int64_t network = blockIdx.y; network < g.a.networks; network += gridDim.y) {
-      if (threadIdx.x == 0) {  // no thread still reads those of the last network
-        shared.numbers = g.a.network(network);
-        shared.rule = plasticity<C>(shared.numbers.rule);
-      }
-      __syncthreads();
-      Block<K, C, Tally>(g, shared, g.plan.team_memory(g.workspace), g.plan.block_memory(g.workspace, memory), network)
-          .run(g.plan.teams);
+  SNNFAST_DYN_SHARED(char, memory);
+  __shared__ Shared<C> shared;
+  for (int64_t network = blockIdx.y; network < g.a.networks; network += gridDim.y) {
+    if (threadIdx.x == 0) {  // no thread still reads those of the last network
+      shared.numbers = g.a.network(network);
+      shared.rule = plasticity<C>(shared.numbers.rule);
     }
+    __syncthreads();
+    Block<K, C>(g, shared, g.plan.memory(g.workspace, memory), network).run();
   }
 }
 
-template <PlasticityKind K, class C>
-TeamKernels<Arguments> kernels() {
-  return {diehl_cook_kernel<K, C, GridTally>, diehl_cook_kernel<K, C, ClusterTally>};
-}
+using Kernel = void (*)(Arguments);
 
 template <class C>
-TeamKernels<Arguments> kernels_of(const DiehlCook& a) {
-  if (!a.learns) return kernels<PlasticityKind::count, C>();
-  return with_kind(a.rule.kind, [](auto kind) { return kernels<decltype(kind)::value, C>(); });
+Kernel kernel_of(const DiehlCook& a) {
+  if (!a.learns) return diehl_cook_kernel<PlasticityKind::count, C>;
+  return with_kind(a.rule.kind, [](auto kind) -> Kernel { return diehl_cook_kernel<decltype(kind)::value, C>; });
 }
+Kernel kernel_of(const DiehlCook& a) { return a.is_double ? kernel_of<double>(a) : kernel_of<float>(a); }
 
-cudaError_t plan_of(const DiehlCook& a, Teams& plan) {
-  const int64_t images = a.in_order() ? 1 : a.x.P;
-  return a.is_double ? plan_teams<DiehlCookMemory<double>>(kernels_of<double>(a), a, images, kSizes, plan)
-                     : plan_teams<DiehlCookMemory<float>>(kernels_of<float>(a), a, images, kSizes, plan);
+cudaError_t plan_of(const DiehlCook& a, NetworkLaunch& plan) {
+  const auto bytes = [&](const NetworkLaunch& p) {
+    return a.is_double ? DiehlCookMemory<double>(a, p, Arena(nullptr)).bytes
+                       : DiehlCookMemory<float>(a, p, Arena(nullptr)).bytes;
+  };
+  return plan_networks(kernel_of(a), a.networks, a.N, kMostThreads, a.in_order() ? 1 : a.x.P, a.in_order(), bytes,
+                       plan);
 }
 
 }  // namespace
 
 int64_t diehl_cook_workspace(const DiehlCook& a) {
-  Teams plan;
+  NetworkLaunch plan;
   return plan_of(a, plan) == cudaSuccess ? plan.workspace() : 0;
 }
 
 int launch_diehl_cook(const DiehlCook& a, void* workspace, void* stream) {
   Arguments g{a, {}, static_cast<char*>(workspace)};
   const cudaError_t error = plan_of(a, g.plan);
-  return error == cudaSuccess ? launch_teams(a.is_double ? kernels_of<double>(a) : kernels_of<float>(a),
-                                             static_cast<cudaStream_t>(stream), g)
-                              : error;
+  return error == cudaSuccess ? launch_networks(kernel_of(a), stream, g) : error;
 }
 
 }  // namespace snnfast

@@ -37,15 +37,12 @@ constexpr unsigned grid_rows(int64_t rows) { return static_cast<unsigned>(min(ro
 #define SNNFAST_LAUNCH(KERNEL, GRID, BLOCK, SMEM, STREAM, ...) \
   ((void)(STREAM), emulation::launch((GRID), (BLOCK), (SMEM), [&] { KERNEL(__VA_ARGS__); }))
 #define SNNFAST_DYN_SHARED(T, NAME) T* NAME = emulation::dyn_smem<T>()
-// For every loop that waits for memory to change.
-#define SNNFAST_SPIN() emulation::spin()
 #else
 #define SNNFAST_LAUNCH(KERNEL, GRID, BLOCK, SMEM, STREAM, ...) \
   KERNEL<<<(GRID), (BLOCK), (SMEM), (STREAM)>>>(__VA_ARGS__)
 #define SNNFAST_DYN_SHARED(T, NAME)                                  \
   extern __shared__ __align__(16) unsigned char snnfast_dyn_smem_[]; \
   T* NAME = reinterpret_cast<T*>(snnfast_dyn_smem_)
-#define SNNFAST_SPIN() ((void)0)
 #endif
 
 namespace snnfast {
@@ -67,39 +64,6 @@ cudaError_t allow_shared(Kernel kernel, int device, int64_t& room) {
   room = most - static_cast<int64_t>(attributes.sharedSizeBytes);
   if (error != cudaSuccess || room <= 0) return error;
   return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(room));
-}
-
-inline cudaLaunchConfig_t launch_config(dim3 grid, dim3 block, size_t smem, cudaStream_t stream,
-                                        cudaLaunchAttribute& attribute) {
-  return {grid, block, smem, stream, &attribute, 1};
-}
-
-inline cudaLaunchAttribute cluster_of_blocks(unsigned blocks) {
-  cudaLaunchAttribute cluster{};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {blocks, 1, 1};
-  return cluster;
-}
-
-// Launches a grid whose blocks wait for each other, so that all must be resident; fails if they cannot be. Errors are
-// those of cudaGetLastError, here and below.
-template <class... Parameters, class... Arguments>
-void launch_cooperative(dim3 grid, dim3 block, size_t smem, cudaStream_t stream, void (*kernel)(Parameters...),
-                        const Arguments&... arguments) {
-  cudaLaunchAttribute cooperative{};
-  cooperative.id = cudaLaunchAttributeCooperative;
-  cooperative.val.cooperative = 1;
-  const cudaLaunchConfig_t config = launch_config(grid, block, smem, stream, cooperative);
-  (void)cudaLaunchKernelEx(&config, kernel, arguments...);
-}
-
-// Every `blocks` consecutive blocks in x are a cluster.
-template <class... Parameters, class... Arguments>
-void launch_clusters(unsigned blocks, dim3 grid, dim3 block, size_t smem, cudaStream_t stream,
-                     void (*kernel)(Parameters...), const Arguments&... arguments) {
-  cudaLaunchAttribute cluster = cluster_of_blocks(blocks);
-  const cudaLaunchConfig_t config = launch_config(grid, block, smem, stream, cluster);
-  (void)cudaLaunchKernelEx(&config, kernel, arguments...);
 }
 
 }  // namespace

@@ -33,12 +33,6 @@ EMULATOR inline void warp_barrier(unsigned m, [[maybe_unused]] const char* file,
   if (ordered) acquire(place);
 #endif
 }
-EMULATOR inline Cluster& own_cluster() {
-  Worker& w = W();
-  if (!w.cluster) fail("emulation: a block that is in no cluster asks for the others of it");
-  return *w.cluster;
-}
-EMULATOR inline void moved() { W().moved = true; }
 }  // namespace emulation
 #define EMULATION_HERE \
   [[maybe_unused]] const char *file = __builtin_FILE(), [[maybe_unused]] int line = __builtin_LINE()
@@ -50,49 +44,6 @@ inline int __syncthreads_and(int p, EMULATION_HERE) {
   return (found & 0xffffffff) == found >> 32;
 }
 inline void __syncwarp(unsigned m = ~0u, EMULATION_HERE) { emulation::warp_barrier(m, file, line); }
-// Clusters, as in csrc/cuda/cluster.cuh on a GPU. All threads of all blocks arrive; a thread that waits, once per
-// arrival, continues when all have arrived, and sees what they wrote before.
-EMULATOR inline void cluster_arrive_relaxed() {
-  emulation::Cluster& c = emulation::own_cluster();
-  emulation::Thread* t = emulation::W().cur;
-  if (std::exchange(t->arrived, true))
-    emulation::fail("emulation: a thread arrived twice at the barrier of its cluster");
-  t->phase = c.phase;
-  if (++c.arrived < c.threads) return;
-  c.arrived = 0;
-  c.phase++;
-  emulation::W().moved = true;
-}
-EMULATOR inline void cluster_arrive(EMULATION_HERE) {
-#if defined(__SANITIZE_THREAD__)
-  if (emulation::orders(file, line))
-    emulation::release(emulation::own_cluster().barrier_places + emulation::own_cluster().phase % 2);
-#endif
-  cluster_arrive_relaxed();
-}
-EMULATOR inline void cluster_wait(EMULATION_HERE) {
-  emulation::Cluster& c = emulation::own_cluster();
-  emulation::Thread* t = emulation::W().cur;
-  if (!std::exchange(t->arrived, false))
-    emulation::fail("emulation: a thread waits at the barrier of its cluster without having arrived");
-  while (c.phase == t->phase) emulation::spin();
-#if defined(__SANITIZE_THREAD__)
-  if (emulation::orders(file, line)) emulation::acquire(c.barrier_places + t->phase % 2);
-#endif
-}
-// Address in `block` of the cluster that corresponds to p in the dynamic shared memory of this block.
-template <class T>
-EMULATOR inline T* in_block(T* p, unsigned block) {
-  emulation::Cluster& c = emulation::own_cluster();
-  const char* at = reinterpret_cast<const char*>(p);
-  const std::vector<char>& mine = emulation::W().smem;
-  if (at < mine.data() || at >= mine.data() + mine.size())
-    emulation::fail("emulation: no dynamic shared memory is mapped to another block");
-  if (block >= c.blocks.size() || !c.blocks[block])
-    emulation::fail("emulation: a block is reached that has not begun, or has ended");
-  return reinterpret_cast<T*>(c.blocks[block]->smem.data() + (at - mine.data()));
-}
-inline void __threadfence(EMULATION_HERE) { emulation::fence(file, line); }
 template <class T>
 T __shfl_sync(unsigned m, T v, int src, int w = 32) {
   const int l = emulation::lane();
@@ -121,7 +72,6 @@ template <class T, class F>
 T emulation_rmw(T* p, F f) {
   using U = std::conditional_t<sizeof(T) == 8, uint64_t, std::conditional_t<sizeof(T) == 4, uint32_t, uint16_t>>;
   U* q = reinterpret_cast<U*>(p);
-  emulation::before_atomic(p);
   U o = __atomic_load_n(q, __ATOMIC_RELAXED);
   for (;;) {
     T ov;
@@ -129,10 +79,7 @@ T emulation_rmw(T* p, F f) {
     T nv = f(ov);
     U nu;
     std::memcpy(&nu, &nv, sizeof nu);
-    if (__atomic_compare_exchange_n(q, &o, nu, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
-      if (nu != o) emulation::moved();
-      return ov;
-    }
+    if (__atomic_compare_exchange_n(q, &o, nu, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) return ov;
   }
 }
 template <class T>
@@ -142,16 +89,8 @@ T atomicAdd(T* p, emulation_id<T> v) {
   return emulation_rmw(p, [=](T o) { return T(o + v); });
 }
 template <class T>
-T atomicMax(T* p, emulation_id<T> v) {
-  return emulation_rmw(p, [=](T o) { return o < v ? v : o; });
-}
-template <class T>
 T atomicOr(T* p, emulation_id<T> v) {
   return emulation_rmw(p, [=](T o) { return T(o | v); });
-}
-template <class T>
-T atomicExch(T* p, emulation_id<T> v) {
-  return emulation_rmw(p, [=](T) { return v; });
 }
 
 // Device intrinsics.

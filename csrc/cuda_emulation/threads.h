@@ -1,4 +1,4 @@
-// State of the emulator: threads, blocks and clusters.
+// State of the emulator: threads and blocks.
 #pragma once
 #include <link.h>
 #include <pthread.h>
@@ -18,7 +18,7 @@
 #endif
 
 namespace emulation {
-enum State : uint8_t { NEW, READY, BARRIER, WARP, SPIN, DONE };
+enum State : uint8_t { NEW, READY, BARRIER, WARP, DONE };
 enum Op : uint8_t { OP_SYNC, OP_SHFL, OP_BALLOT };
 
 struct Fiber {
@@ -49,35 +49,15 @@ struct Thread {
   uint64_t val;  // contributed value
   uint64_t res;  // result of the collective
   Fiber* fiber;
-  bool arrived = false;      // at the barrier of the cluster, and has not left it yet
-  unsigned phase = 0;        // of the cluster, at the arrival
   std::vector<Copy> copies;  // in flight
   unsigned groups = 0;       // of copies, committed
 #if defined(__SANITIZE_THREAD__)
   unsigned barriers = 0, warp_barriers = 0;  // number of those reached
-  bool fenced = false;                       // since its last atomic operation
-  int looks = 0;                             // volatile reads since the last fence
-  void* looked[4];
 #endif
-};
-
-class Turns;
-struct Worker;
-
-struct Cluster {
-  std::vector<Worker*> blocks;  // by index, those that have begun and not ended; else null
-  size_t threads = 0;           // of all blocks
-  size_t arrived = 0;           // at the barrier
-  unsigned phase = 0;           // number of completed barriers
-  char barrier_places[2];       // addresses that stand for the barrier, in turn
 };
 
 struct Worker {
   Fiber main;
-  Turns* turns = nullptr;  // of blocks that are alive at once
-  Cluster* cluster = nullptr;
-  bool moved = false;  // a thread changed memory that others may wait for
-  size_t place = 0;    // index of this block in turns and cluster
   std::vector<Fiber*> idle;
   std::vector<Thread> th;
   std::vector<unsigned> order;

@@ -35,9 +35,6 @@ SNNFAST_CPU_KERNEL(diehl_cook_conductance_finish, (const DiehlCookConductance&, 
 
 namespace snnfast {
 
-int64_t diehl_cook_conductance_workspace(const DiehlCookConductance&);
-int launch_diehl_cook_conductance(const DiehlCookConductance&, void* workspace, void* stream);
-
 namespace {
 
 constexpr const char* kOp = "diehl_cook_conductance_";
@@ -95,16 +92,10 @@ std::tuple<Tensor, Tensor> diehl_cook_conductance(const Arguments& from) {
   a.g = conductances(from.g);
   a.state = state_of(from.state.tensors, w, from.longest_delay);
   return present(from, a, tensors, [&] {
-    if constexpr (Device::kCuda) {
-      Tensor workspace = device.allocate(w, {diehl_cook_conductance_workspace(a)}, ScalarType::Byte);
-      device.launch(
-          kOp, [&](void* stream) { return launch_diehl_cook_conductance(a, workspace.mutable_data_ptr(), stream); });
-    } else {
-      present_on_cpu<DiehlCookConductance>(a, w,
-                                           {cpu::diehl_cook_conductance_memory(), cpu::diehl_cook_conductance_prepare(),
-                                            cpu::diehl_cook_conductance_encode(), cpu::diehl_cook_conductance_present(),
-                                            cpu::diehl_cook_conductance_finish()});
-    }
+    present_on_cpu<DiehlCookConductance>(a, w,
+                                         {cpu::diehl_cook_conductance_memory(), cpu::diehl_cook_conductance_prepare(),
+                                          cpu::diehl_cook_conductance_encode(), cpu::diehl_cook_conductance_present(),
+                                          cpu::diehl_cook_conductance_finish()});
   });
 }
 
@@ -121,4 +112,5 @@ void implementations(Library& m) {
 }  // namespace
 }  // namespace snnfast
 
-SNNFAST_REGISTER(snnfast::schemas, snnfast::implementations)
+STABLE_TORCH_LIBRARY_FRAGMENT(snnfast, m) { snnfast::schemas(m); }
+STABLE_TORCH_LIBRARY_IMPL(snnfast, CPU, m) { snnfast::implementations<snnfast::Cpu>(m); }

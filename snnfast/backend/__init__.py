@@ -32,10 +32,11 @@ if TYPE_CHECKING:
 __all__ = ["BackendError", "BackendWarning", "explain", "use"]
 
 OPS: set[str] = set()  # the names of all ops
-# Ops with kernels for the CPU alone.
+# Ops with kernels for the CPU alone: on other devices PyTorch's operators, or for the last ones the reference.
 CPU_ONLY = ("batch_norm", "integer_lif", "pool2d", "spike_conv2d", "spike_linear")
+BY_REFERENCE = ("diehl_cook_conductance_",)
 # Environment variables, without the prefix SNNFAST_.
-VARIABLES = ("BACKEND", "CACHE_DIR", "CLUSTERS", "CPU_CACHE_MB", "CPU_ISA")
+VARIABLES = ("BACKEND", "CACHE_DIR", "CPU_CACHE_MB", "CPU_ISA")
 BACKENDS = ("cpu", "cuda", "reference", "cuda_emulation")
 
 
@@ -83,8 +84,6 @@ def _warn_of_variables() -> None:
             problems.append(
                 f"SNNFAST_CPU_CACHE_MB must be at most the machine's memory of {most} MiB, got {text}; that counts"
             )
-    if (clusters := os.environ.get("SNNFAST_CLUSTERS", "1")) not in ("0", "1"):
-        problems.append(f"SNNFAST_CLUSTERS must be 0 or 1, got {clusters!r}; it counts as 1")
     for name in os.environ:
         word = name.removeprefix("SNNFAST_")
         close = [] if word in (name, *VARIABLES) else get_close_matches(word, VARIABLES, 1, 0.75)
@@ -209,8 +208,10 @@ def _runs_on(arch: str, capability: int) -> bool:
     return built <= capability and (same or not (arch.endswith("-real") or letter))
 
 
-def _why_not(kernel: str, x: Tensor, surrogate: object) -> str:
-    """Return why `kernel` cannot run on `x`; empty if it can."""
+def _why_not(op: str, kernel: str, x: Tensor, surrogate: object) -> str:
+    """Return why `kernel` cannot run ``op`` on `x`; empty if it can."""
+    if op in BY_REFERENCE and kernel != "cpu":
+        return "it has kernels for the CPU alone; move its tensors there"
     device = "cuda" if kernel == "cuda" else "cpu"
     if extension is not None and x.device.type != device:
         return f"the {kernel} kernels need input on {device}, got {x.device.type}"
@@ -233,7 +234,7 @@ def choose(op: str, x: Tensor, surrogate: object = None) -> tuple[str, str]:
     wanted = asked or kernel
     if wanted == "none":
         return "reference", f"there are no kernels for device {x.device.type}"
-    problem = _why_not(wanted, x, surrogate)
+    problem = _why_not(op, wanted, x, surrogate)
     if not problem:
         also = " and is what SNNFAST_BACKEND or snnfast.backend.use asks for" if asked else ""
         return wanted, f"x is on {x.device.type}{also}"

@@ -12,11 +12,6 @@ __all__ = ["Choice", "Work", "auto", "gpu_problem"]
 
 Work = Literal["batches", "plasticity"]
 
-# Plasticity of one network processes its images in order: 1 or 8 blocks of a GPU work while the others wait, against a
-# core of the CPU with twice the clock. Milliseconds per image of diehl_cook_, 400 neurons and 250 steps; those of the
-# GPU are not measured but estimated from the machine code for an H100. scripts/gpu.py measures both (docs/gpu.md).
-PLASTICITY_CPU, PLASTICITY_GPU = 0.055, 0.2
-
 
 class Choice(NamedTuple):
     """A device, and the reason for it."""
@@ -53,7 +48,7 @@ def auto(work: Work) -> Choice:
     if work == "plasticity":
         return Choice(
             torch.device("cpu"),
-            "one network learns faster on the CPU: an image of diehl_cook_ of 400 neurons takes one thread "
-            f"{PLASTICITY_CPU:g} ms, and an H100 at least {PLASTICITY_GPU:g} ms by its machine code",
+            "a network that learns from one image after the other is a single block of a GPU, whose other "
+            "multiprocessors wait, and no GPU has been measured",
         )
     return Choice(torch.device("cuda"), "a GPU is there, and batches fill it")

@@ -16,5 +16,7 @@ def diehl_cook_conductance_(op: str, call: DiehlCookConductanceCall) -> DiehlCoo
 
 
 def register(namespace: str) -> None:
-    """Make the kernel in ``namespace`` traceable without data."""
+    """Make the kernel traceable without data."""
+    if namespace != "snnfast":
+        return  # only the CPU has this kernel
     register_network(namespace, "diehl_cook_conductance_", DiehlCookConductanceCall)

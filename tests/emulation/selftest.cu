@@ -1,13 +1,8 @@
-// Kernels that use what the emulator has to get right: barriers, shared memory, shuffles, ballots, atomics, grids whose
-// blocks wait for each other, clusters.
-#include "cuda/cluster_tally.cuh"
+// Kernels that use what the emulator has to get right: barriers, shared memory, shuffles, ballots, atomics.
 #include "cuda/launch.h"
-#include "cuda/teams.cuh"
 #include "cuda/tiles.cuh"
 #include "cuda/error.cu"
 #include <cstdint>
-
-__global__ void bodiless_kernel(int) {}
 
 template <int TILE>
 __global__ void transpose_kernel(const float* __restrict__ in, float* __restrict__ out, int rows, int cols) {
@@ -106,135 +101,7 @@ __global__ void many_barriers_kernel(float* x, int n) {
 __global__ void oob_kernel(float* x, int n) {
   if (threadIdx.x <= n) x[threadIdx.x] = 1.f;
 }  // off by one
-// Every step moves all values one place to the left, across blocks, by way of shared memory; totals[s] is asked for lag
-// steps later.
-__global__ void rotate_kernel(int* x, int* y, int64_t n, int64_t steps, int64_t lag, snnfast::TallyWord* words,
-                              int64_t* totals) {
-  __shared__ int mine[32];
-  __shared__ int64_t asked;
-  const snnfast::GridTally tally(words, lag, blockIdx.x, gridDim.x);
-  const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-  for (int64_t s = 0; s < steps; s++) {
-    const int* from = s % 2 ? y : x;
-    int* to = s % 2 ? x : y;
-    mine[threadIdx.x] = from[(i + 1) % n];
-    __syncthreads();
-    to[i] = mine[threadIdx.x];
-    __syncthreads();
-    if (threadIdx.x == 0) {
-      if (s >= lag) asked = tally.total(s - lag);
-      if (s >= lag && blockIdx.x == s % gridDim.x) totals[s - lag] = asked;
-      tally.post(s, s + blockIdx.x);
-      tally.total(s);
-    }
-    __syncthreads();
-  }
-}
-// As far as blocks may be from each other: lag steps.
-__global__ void ahead_kernel(int* step, int64_t steps, int64_t lag, snnfast::TallyWord* words, int* farthest,
-                             int64_t* totals) {
-  const snnfast::GridTally tally(words, lag, blockIdx.x, gridDim.x);
-  for (int64_t s = 0; s < steps; s++) {
-    if (s >= lag) {
-      const int64_t total = tally.total(s - lag);
-      if (blockIdx.x == s % gridDim.x) totals[s - lag] = total;
-    }
-    for (unsigned b = 0; b < gridDim.x; b++) atomicMax(farthest, (int)s - atomicAdd(step + b, 0));
-    atomicExch(step + blockIdx.x, (int)s + 1);
-    tally.post(s, s * blockIdx.x);
-  }
-}
-__global__ void absent_kernel(snnfast::TallyWord* words) {  // block 1 goes without a word
-  if (blockIdx.x == 1) return;
-  const snnfast::GridTally tally(words, 1, blockIdx.x, gridDim.x);
-  if (threadIdx.x == 0) {
-    tally.post(0, 1);
-    tally.total(0);
-  }
-  __syncthreads();
-}
-// Every step each block tells the others of its number and the step, and leaves them a note of both.
-__global__ void told_kernel(int64_t steps, int64_t lag, int64_t* totals, int64_t* notes) {
-  SNNFAST_DYN_SHARED(snnfast::TallyWord, words);
-  int64_t* left = reinterpret_cast<int64_t*>(words + snnfast::ClusterTally::words(lag, gridDim.x));
-  snnfast::ClusterTally tally(words, lag, blockIdx.x, gridDim.x);
-  tally.begin();
-  for (int64_t s = 0; s < steps; s++) {
-    int64_t total = s >= lag ? tally.total(s - lag) : 0;
-    if (threadIdx.x == 0 && s >= lag && blockIdx.x == s % gridDim.x) totals[s - lag] = total;
-    if (threadIdx.x < 32) tally.post_note(left, s, (int64_t)(100 * s + blockIdx.x));
-    tally.post(s, s + blockIdx.x);
-    if (lag > 1) continue;
-    tally.total(s);
-    if (threadIdx.x == 0)
-      for (unsigned b = 0; b < gridDim.x; b++)
-        notes[(s * gridDim.x + blockIdx.x) * gridDim.x + b] = tally.notes_of(left, s)[b];
-  }
-  tally.end();
-}
-enum Mistake { kNoBegin, kNoEnd, kTwice, kNotArrived, kOneStays };
-__global__ void mistaken_kernel(Mistake mistake) {
-  SNNFAST_DYN_SHARED(int, memory);
-  const auto meet = [] { cluster_arrive(), cluster_wait(); };
-  if (mistake == kTwice) cluster_arrive(), cluster_arrive();
-  if (mistake == kNotArrived) cluster_wait();
-  if (mistake == kOneStays && blockIdx.x == 1 && threadIdx.x == 0) return;
-  if (mistake != kNoBegin) meet();
-  if (mistake == kNoEnd && blockIdx.x == 0) return;
-  if (mistake == kNoEnd) emulation::spin();  // block 0 ends first
-  *in_block(memory, (blockIdx.x + 1) % gridDim.x) = 1;
-  meet();
-}
 extern "C" {
-int st_told(int blocks, int64_t steps, int64_t lag, int64_t* totals, int64_t* notes) {
-  const size_t bytes = 8 * (snnfast::ClusterTally::words(lag, blocks) + snnfast::tally_places(lag) * blocks);
-  snnfast::launch_clusters(blocks, blocks, 64, bytes, nullptr, told_kernel, steps, lag, totals, notes);
-  return cudaGetLastError();
-}
-int st_mistaken(int mistake) {
-  try {
-    snnfast::launch_clusters(2, 2, 32, 4, nullptr, mistaken_kernel, (Mistake)mistake);
-  } catch (const std::exception& e) {
-    fprintf(stderr, "%s\n", e.what());
-    return -1;
-  }
-  return 0;
-}
-int st_clusters() {
-  snnfast::TeamDevice on;
-  on.ask(snnfast::TeamKernels<int>{bodiless_kernel, bodiless_kernel});
-  return on.clusters;
-}
-// Blocks of clusters of 2 that are resident; -1 if an error is left for the next launch.
-int64_t st_resident_clusters() {
-  snnfast::TeamDevice on;
-  on.ask(snnfast::TeamKernels<int>{bodiless_kernel, bodiless_kernel});
-  int64_t blocks = -1;
-  const snnfast::Teams pairs{32, 2, 1, 1, true, true, true, 0, 0};
-  const cudaError_t error = snnfast::resident_blocks(bodiless_kernel, on, pairs, blocks);
-  return error == cudaSuccess && cudaPeekAtLastError() == cudaSuccess ? blocks : -1;
-}
-int st_rotate(int* x, int* y, int blocks, int64_t steps, int64_t lag, uint64_t* words, int64_t* totals) {
-  snnfast::launch_cooperative(blocks, 32, 0, nullptr, rotate_kernel, x, y, blocks * 32, steps, lag,
-                              (snnfast::TallyWord*)words, totals);
-  return cudaGetLastError();
-}
-int st_ahead(int* step, int blocks, int64_t steps, int64_t lag, uint64_t* words, int* farthest, int64_t* totals) {
-  snnfast::launch_cooperative(blocks, 1, 0, nullptr, ahead_kernel, step, steps, lag, (snnfast::TallyWord*)words,
-                              farthest, totals);
-  return cudaGetLastError();
-}
-int st_absent(uint64_t* words) {
-#ifdef SNNFAST_CUDA_EMULATION
-  try {
-    snnfast::launch_cooperative(3, 32, 0, nullptr, absent_kernel, (snnfast::TallyWord*)words);
-  } catch (const std::exception& e) {
-    fprintf(stderr, "%s\n", e.what());
-    return -1;
-  }
-#endif
-  return 0;
-}
 int st_oob(int n) {
   float* p = new float[n];
   SNNFAST_LAUNCH(oob_kernel, 1, 128, 0, nullptr, p, n);

@@ -1,15 +1,10 @@
 """Choices of the launchers, from the launches that the emulation records."""
 
-import shutil
-import subprocess
-from pathlib import Path
-
 import pytest
 import torch
 
 from snnfast import backend, ops, testing
 
-ROOT = Path(__file__).parents[2]
 WIDE, NARROW = 128, 64  # threads per block with several neurons per thread, or one
 
 pytestmark = pytest.mark.skipif(not testing.load_cuda_emulation(), reason="the emulated CUDA is not built")
@@ -17,16 +12,16 @@ pytestmark = pytest.mark.skipif(not testing.load_cuda_emulation(), reason="the e
 
 @pytest.fixture
 def launched(tmp_path, monkeypatch):
-    """Run a call by emulation; return blocks and threads of each launch."""
+    """Run a call by emulation; return blocks and threads of each launch, or its whole line."""
 
-    def run(call):
+    def run(call, whole=False):
         trace = tmp_path / "trace"
         trace.unlink(missing_ok=True)
         monkeypatch.setenv("SNNFAST_EMULATION_TRACE", str(trace))
         with backend.use("cuda_emulation"):
             call()
-        rows = [line.split() for line in trace.read_text().splitlines()]
-        return [(int(x) * int(y) * int(z), int(threads)) for _, _, x, y, z, threads, _ in rows]
+        rows = [tuple(map(int, line.split())) for line in trace.read_text().splitlines()]
+        return rows if whole else [(x * y * z, threads) for x, y, z, threads, _ in rows]
 
     return run
 
@@ -119,21 +114,26 @@ def test_recurrent_layers_of_several_sizes_do_not_lower_each_others_memory():
             ops.recurrent(x, weight)[0].sum().backward()
 
 
-@pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc")
-def test_only_the_first_warp_fences_before_the_barrier_of_a_cluster(tmp_path):
-    source, out = tmp_path / "tally.cu", tmp_path / "tally.ptx"
-    source.write_text(
-        '#include "cuda/cluster_tally.cuh"\n'
-        "namespace snnfast {\n"
-        "__global__ void steps(int64_t count) {\n"
-        "  SNNFAST_DYN_SHARED(TallyWord, words);\n"
-        "  ClusterTally tally(words, 1, blockIdx.x, gridDim.x);\n"
-        "  for (int64_t s = 0; s < count; s++) tally.post(s, s);\n"
-        "}\n"
-        "}\n"
-    )
-    flags = ["-arch=sm_90", "-std=c++17", f"-I{ROOT}/csrc", "-ptx", "-o", str(out)]
-    subprocess.run(["nvcc", *flags, str(source)], check=True)
-    text = out.read_text()
-    # The compiler may duplicate the loop; in each copy a thread takes one of the two.
-    assert text.count("barrier.cluster.arrive.relaxed") == text.count("arrive.release") > 0
+@pytest.mark.parametrize(
+    ("networks", "images", "learns", "grid"),
+    [(1, 9, True, (1, 1)), (3, 9, True, (1, 3)), (9, 2, True, (1, 4)), (1, 9, False, (4, 1)), (2, 3, False, (2, 2))],
+)
+def test_a_network_that_learns_is_one_block(launched, networks, images, learns, grid):
+    """The emulated device has 4 blocks at the same time; without learning, blocks of a network take images in turn."""
+    w, theta = torch.rand(networks, 40, 12), torch.zeros(networks, 40)
+    x = torch.rand(images, 5, 12) < 0.3
+    frozen = {"rule": None, "theta_plus": 0.0, "tau_theta": None}
+    ((*found, _, threads, _),) = launched(lambda: ops.diehl_cook_(x, w, theta, **({} if learns else frozen)), True)
+    assert (tuple(found), threads) == (grid, 128)
+
+
+@pytest.mark.parametrize(("neurons", "threads"), [(40, 128), (140, 160), (2000, 512)])
+@pytest.mark.parametrize("room", [232448, 0])
+def test_a_network_of_any_size_has_a_block(launched, neurons, threads, room, monkeypatch):
+    monkeypatch.setenv("SNNFAST_EMULATION_SHARED", str(room))
+    w, theta = torch.rand(neurons, 100), torch.zeros(neurons)
+    ((*grid, _, found, shared),) = launched(lambda: ops.diehl_cook_(torch.rand(1, 4, 100) < 0.3, w, theta), True)
+    assert (grid, found) == ([1, 1], threads)
+    # Weights and state, of 2000 neurons the state alone, or nothing.
+    least = {40: 4 * 40 * 100, 140: 4 * 140 * 100, 2000: 20 * 2000}[neurons] if room else 0
+    assert least <= shared <= (200_000 if room else 0)

@@ -1,4 +1,4 @@
-"""Streams, CUDA graphs, a second device, blocks that meet and torch.compile on a GPU, compared with the CPU.
+"""Streams, CUDA graphs, a second device, other sizes and torch.compile on a GPU, compared with the CPU.
 
 On a GPU; with ``SNNFAST_REHEARSE=1`` at toy size with the emulated kernels (``scripts/gpu.py --rehearse``).
 """
@@ -7,7 +7,7 @@ import os
 
 import pytest
 import torch
-from every_op import examples, meeting
+from every_op import examples, launches
 from samples import assert_equal
 
 from snnfast import backend, ops, testing
@@ -17,9 +17,9 @@ REHEARSED = os.environ.get("SNNFAST_REHEARSE") == "1"
 WANTED = ON_GPU or os.environ.get("SNNFAST_FAIL_WITHOUT_CUDA") == "1"
 pytestmark = pytest.mark.skipif(not (WANTED or REHEARSED), reason="no CUDA device")
 DEVICE = "cpu" if REHEARSED else "cuda"
-NAMES = sorted(name for name in ops.__all__ if name.islower())
-MEETING = list(meeting("cpu", small=True)) if WANTED or REHEARSED else []
-REPEATS = 20 if ON_GPU else 2  # of networks whose blocks meet: the same bits each time
+NAMES = sorted(name for name in ops.__all__ if name.islower() and name not in backend.BY_REFERENCE)
+LAUNCHES = list(launches("cpu", small=True)) if WANTED or REHEARSED else []
+REPEATS = 20 if ON_GPU else 2  # of each launch: the same bits each time
 MODES = ("default", "reduce-overhead", "max-autotune") if ON_GPU else ("aot_eager",)
 DIFFERENT = 1e-3  # share of elements that may differ: spikes at the very threshold
 
@@ -76,16 +76,14 @@ def test_a_launch_on_a_stream_of_its_own(name):
     check_close(got, on_cpu(examples("cpu")[name]))
 
 
-@pytest.mark.parametrize("clusters", ["1", "0"])
-@pytest.mark.parametrize("name", MEETING)
-def test_blocks_that_meet(name, clusters, monkeypatch):
-    monkeypatch.setenv("SNNFAST_CLUSTERS", clusters)
-    run = meeting(DEVICE, small=not ON_GPU)[name].run
+@pytest.mark.parametrize("name", LAUNCHES)
+def test_other_launches(name):
+    run = launches(DEVICE, small=not ON_GPU)[name].run
     first = on_a_stream(run)
     for _ in range(1, REPEATS):
         for a, b in zip(first, on_a_stream(run)):
-            assert_equal(a.nan_to_num(), b.nan_to_num())  # or blocks did not wait
-    check_close(first, on_cpu(meeting("cpu", small=not ON_GPU)[name]))
+            assert_equal(a.nan_to_num(), b.nan_to_num())  # or threads did not wait
+    check_close(first, on_cpu(launches("cpu", small=not ON_GPU)[name]))
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one device")

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import torch
-from every_op import LARGE, Example, examples, meeting
+from every_op import LARGE, Example, examples, launches
 from samples import DTYPES, neurons_that_fill
 
 from snnfast import backend, ops, testing
@@ -28,7 +28,7 @@ def test_examples_do_something_and_change_none_of_their_inputs():
         assert any(tensor.double().abs().sum() > 0 for tensor in first[len(example.inputs) :]), name
         for a, b in zip(first, second):
             torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True, msg=name)
-    for name, example in meeting("cpu", small=True).items():
+    for name, example in launches("cpu", small=True).items():
         assert example.smooth or not torch.equal(example.inputs[0], example.run()[0]), name
 
 
@@ -58,4 +58,4 @@ def test_gradients_are_those_of_a_weighted_sum():
         assert (len(seen[0].unique()) > 1) != summed
         assert (seen[0].stride() == (0, 0)) == summed
     assert not any(example.summed for example in examples("cpu").values())
-    assert meeting("cpu", small=True)["lif, gradient of the sum"].summed
+    assert launches("cpu", small=True)["lif, gradient of the sum"].summed

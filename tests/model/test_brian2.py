@@ -17,7 +17,7 @@ def double(values):
     return torch.tensor(values, dtype=torch.float64)
 
 
-def run(device, dt, state=None, steps=None):
+def run(dt, state=None, steps=None):
     """Run the recorded presentation, or its first ``steps``; return the result, weights and thresholds."""
     finer = round(RECORD["dt"] / dt)
     period = RECORD["image_steps"] + round(RECORD["rest"] / RECORD["dt"])
@@ -26,24 +26,23 @@ def run(device, dt, state=None, steps=None):
     x = torch.zeros((1, 3 * period * finer, w.shape[1]), dtype=torch.bool)
     x[0, (presentation * period + step) * finer, source] = True
     theta = torch.full(w.shape[:1], RECORD["theta"], dtype=torch.float64)
-    w, theta = w.to(device), theta.to(device)
     result = ops.diehl_cook_conductance_(
-        x.to(device),
+        x,
         w,
         theta,
         rule=triplet(**RECORD["rule"]),
-        delays=(delays * finer).to(device),
+        delays=delays * finer,
         dt=dt,
         rest=0.0,
         return_spikes=True,
         return_state=True,
         **RECORD["constants"],
     )
-    return result, w.cpu(), theta.cpu()
+    return result, w, theta
 
 
-def test_same_spikes_weights_and_thresholds(kernels):
-    result, w, theta = run(kernels.device, RECORD["dt"])
+def test_same_spikes_weights_and_thresholds():
+    result, w, theta = run(RECORD["dt"])
     assert len(RECORD["spikes"]) == 17  # so that there is something to compare
     assert result.spikes[0].nonzero().tolist() == RECORD["spikes"]
     torch.testing.assert_close(w, double(RECORD["final_weights"]), rtol=0, atol=1e-12)
@@ -51,17 +50,15 @@ def test_same_spikes_weights_and_thresholds(kernels):
     assert (w - double(RECORD["weights"])).abs().max() > 0.05
 
 
-def test_same_membranes_and_conductances(kernels):
+def test_same_membranes_and_conductances():
     """The network runs step by step, with the state passed from call to call."""
     w, delays = double(RECORD["weights"]), torch.tensor(RECORD["delays"], dtype=torch.uint8)
-    w, delays = w.to(kernels.device), delays.to(kernels.device)
-    theta = torch.full(w.shape[:1], RECORD["theta"], dtype=torch.float64, device=kernels.device)
+    theta = torch.full(w.shape[:1], RECORD["theta"], dtype=torch.float64)
     period = RECORD["image_steps"] + round(RECORD["rest"] / RECORD["dt"])
     every = RECORD["every"]
     presentation, step, source = torch.tensor(RECORD["inputs"]).T
     x = torch.zeros((3 * period, w.shape[1]), dtype=torch.bool)
     x[presentation * period + step, source] = True
-    x = x.to(kernels.device)
     settings = {
         "rule": triplet(**RECORD["rule"]),
         "delays": delays,
@@ -76,14 +73,14 @@ def test_same_membranes_and_conductances(kernels):
     for sample in range(len(RECORD["v"])):
         for name in ("v", "g_exc", "g_inh", "v_inh"):
             expected = double(RECORD[name][sample])
-            torch.testing.assert_close(getattr(state, name).cpu(), expected, rtol=0, atol=2e-9)
-        torch.testing.assert_close(theta.cpu(), double(RECORD["theta_trace"][sample]), rtol=0, atol=2e-9)
+            torch.testing.assert_close(getattr(state, name), expected, rtol=0, atol=2e-9)
+        torch.testing.assert_close(theta, double(RECORD["theta_trace"][sample]), rtol=0, atol=2e-9)
         begin = 1 + sample * every
         part = x[None, begin : begin + every]
         state = ops.diehl_cook_conductance_(part, w, theta, state=state, **settings).state
 
 
-def test_a_finer_step_gives_the_spikes_of_runge_kutta(kernels):
-    result, _, _ = run(kernels.device, FINE["dt"])
+def test_a_finer_step_gives_the_spikes_of_runge_kutta():
+    result, _, _ = run(FINE["dt"])
     assert len(FINE["spikes"]) == 14
     assert result.spikes[0].nonzero().tolist() == FINE["spikes"]

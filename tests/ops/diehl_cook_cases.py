@@ -30,14 +30,8 @@ DYNAMICS = {
 }
 
 
-# Emulated devices, which decide where weights and state of small networks lie (csrc/cuda/teams.cuh).
-WAYS = {
-    "all in one block": {},
-    "a cluster of 2": {"EMULATION_SHARED": 46000},
-    "a cluster of 4": {"EMULATION_SHARED": 28000},
-    "the state alone": {"EMULATION_SHARED": 28000, "CLUSTERS": 0},
-    "nothing": {"EMULATION_SHARED": 0},
-}
+# Emulated devices, by what of a small network their shared memory holds (csrc/cuda/network_launch.cuh).
+WAYS = {"weights and state": {}, "the state alone": {"EMULATION_SHARED": 28000}, "nothing": {"EMULATION_SHARED": 0}}
 
 
 def emulate(monkeypatch, way, **others):

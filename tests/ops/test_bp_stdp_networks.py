@@ -106,23 +106,21 @@ def test_each_is_what_it_is_alone(backend, form):
 
 
 @pytest.mark.skipif("cuda_emulation" not in PRESENT, reason="no emulated CUDA")
-@pytest.mark.parametrize(("changed", "schedule"), [("CLUSTERS", "fwd"), ("EMULATION_SHARED", "rand:3")])
-@pytest.mark.parametrize("samples", [2, 20])
-def test_without_clusters_or_shared_memory(samples, changed, schedule, monkeypatch):
-    """One block with shared memory (2 samples), a cluster (20), and neither."""
+@pytest.mark.parametrize(("samples", "schedule"), [(2, "fwd"), (20, "rand:3")])
+def test_without_shared_memory(samples, schedule, monkeypatch):
     weights, *inputs = sample(2, samples=samples, num_steps=3)
     options = {"update": "sequence", "batch": samples}
     monkeypatch.setenv("SNNFAST_EMULATION_SCHEDULE", schedule)
     with force("cuda_emulation"):
         expected = everything(weights, *inputs, 0.05, THRESHOLDS, **options)
         assert_each_is_what_it_is_alone(weights, *inputs, **options)
-        monkeypatch.setenv(f"SNNFAST_{changed}", "0")
+        monkeypatch.setenv("SNNFAST_EMULATION_SHARED", "0")
         assert_equal(everything(weights, *inputs, 0.05, THRESHOLDS, **options), expected)
 
 
 @pytest.mark.parametrize("networks", [2, 9])
-def test_blocks_and_rows_of_the_grid(kernels, networks):
-    """Few networks have several blocks each, which synchronise; with many, a row of blocks runs several networks."""
+def test_rows_of_the_grid(kernels, networks):
+    """With many networks a block runs several in turn."""
     weights, x, labels, desired = (
         [t.to(kernels.device) for t in v] if isinstance(v, list) else v.to(kernels.device)
         for v in sample(networks, samples=20, num_steps=3)

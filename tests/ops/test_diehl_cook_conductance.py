@@ -5,8 +5,8 @@ import itertools
 import diehl_cook_cases
 import pytest
 import torch
-from backends import MEETING, PRESENT, force
-from diehl_cook_cases import ROUNDED, WAYS, assert_same, emulate, moved
+from backends import CPU, force
+from diehl_cook_cases import ROUNDED, assert_same, moved
 from diehl_cook_conductance_cases import dense, sample
 from samples import assert_all, assert_equal, once
 
@@ -45,7 +45,7 @@ DYNAMICS = {
 # Every rule with two dynamics, which alternate over the kinds of rules: both on the CPU in float64, else one.
 CASES = [
     (name, rule, list(DYNAMICS)[(3 * k + shift) % len(DYNAMICS)], dtype)
-    for name in PRESENT
+    for name in CPU
     for k, rule in enumerate(RULES)
     for shift in (0, 1)
     for dtype in (torch.float64, torch.float32)
@@ -96,52 +96,23 @@ def test_kernels_equal_reference(name, rule, dynamics, dtype):
 MANY = {"tau": 4.0, "rest": 1.0, "w_inh_exc": 0.01, "delays": 2}
 
 
-@pytest.mark.parametrize("name", PRESENT)
+@pytest.mark.parametrize("name", CPU)
 def test_every_input_fires_in_every_step(name):
-    """The largest number of spikes has not arrived yet; CUDA uses their memory as a ring buffer."""
+    """The largest number of spikes has not arrived yet."""
     w, theta, x = sample((5, 7), steps=20)
     x = x._replace(hz=torch.full_like(x.hz, 2000.0))
     assert_equals_reference(name, (x, w, theta), "triplet", tau=4.0, rest=1.0, delays=3)
 
 
-@pytest.mark.parametrize(("name", "clusters"), MEETING)
-@pytest.mark.parametrize("sizes", [(600, 12), (1100, 9)], ids=str)
-def test_more_neurons_than_a_block_of_cuda_takes(name, clusters, sizes, monkeypatch):
-    """Blocks synchronise; in the larger network a thread has several neurons."""
-    monkeypatch.setenv("SNNFAST_CLUSTERS", clusters)
-    w, theta, x = sample(sizes, count=2, steps=14)
-    rule = "triplet" if sizes[0] == 600 else "pair"
-    assert_equals_reference(name, (x, w, theta), rule, **MANY)
-
-
-@pytest.mark.parametrize("name", PRESENT)
+@pytest.mark.parametrize("name", CPU)
 @pytest.mark.parametrize(("sizes", "count"), [((5, 31), 19), ((600, 12), 3)], ids=str)
 def test_many_images_at_once_without_learning(name, sizes, count):
-    """More images than blocks, and several blocks for an image."""
     w, theta, x = sample(sizes, torch.float32, count=count, steps=14)
     frozen = {"theta_plus": 0.0, "tau_theta": None}
     assert_equals_reference(name, (x, w, theta), "none", **MANY, **frozen)
 
 
-@pytest.mark.parametrize("name", [n for n in PRESENT if n == "cuda_emulation"])
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-def test_wherever_cuda_has_its_memory(name, way, dtype, monkeypatch):
-    emulate(monkeypatch, way, EMULATION_SCHEDULE="rand:3")
-    for rule, delays in (("triplet", 2), ("pair", 0)):
-        w, theta, x = sample((130, 49), dtype, count=2, steps=14)
-        assert_equals_reference(name, (x, w, theta), rule, **{**MANY, "delays": delays})
-
-
-@pytest.mark.parametrize("schedule", ["rev", "rand:1", "rand:2"])
-@pytest.mark.parametrize("name", [n for n in PRESENT if n == "cuda_emulation"])
-def test_any_order_of_cuda_threads_and_blocks(name, schedule, monkeypatch):
-    monkeypatch.setenv("SNNFAST_EMULATION_SCHEDULE", schedule)
-    w, theta, x = sample((520, 9), count=2, steps=10)
-    assert_equals_reference(name, (x, w, theta), "triplet", **MANY)
-
-
-@pytest.mark.parametrize("name", PRESENT)
+@pytest.mark.parametrize("name", CPU)
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_forms_of_input_are_one(name, sizes):
     with force(name) as on:
@@ -162,7 +133,7 @@ def test_forms_of_input_are_one(name, sizes):
             assert_same(run(ops.diehl_cook_conductance_, form, w, theta, **arguments), expected)
 
 
-@pytest.mark.parametrize("backend", ["reference", *PRESENT])
+@pytest.mark.parametrize("backend", ["reference", *CPU])
 @pytest.mark.parametrize(("dynamics", "rule"), zip(DYNAMICS, itertools.cycle(["triplet", "none"])))
 def test_cut_in_time_is_the_same(backend, dynamics, rule):
     """The state is complete: it includes spikes that have not arrived."""
@@ -191,7 +162,7 @@ def test_cut_in_time_is_the_same(backend, dynamics, rule):
         assert whole.spikes.sum() > 1
 
 
-@pytest.mark.parametrize("backend", ["reference", *PRESENT])
+@pytest.mark.parametrize("backend", ["reference", *CPU])
 def test_rest_is_silence(backend):
     """A presentation with rest equals one with as many steps without input."""
     w, theta, x = sample((20, 24), count=2, steps=40)
@@ -215,7 +186,7 @@ def test_rest_is_silence(backend):
     assert_same(got, expected)
 
 
-@pytest.mark.parametrize("backend", ["reference", *PRESENT])
+@pytest.mark.parametrize("backend", ["reference", *CPU])
 @pytest.mark.parametrize("rule", ["none", "triplet"])
 def test_presentations_go_on_from_a_state(backend, rule):
     """Nothing is reset: they equal one long presentation with pauses in between."""
@@ -237,7 +208,7 @@ def test_presentations_go_on_from_a_state(backend, rule):
     assert_same((got, w_got, theta_got), (expected, w_expected, theta_expected))
 
 
-@pytest.mark.parametrize("backend", ["reference", *PRESENT])
+@pytest.mark.parametrize("backend", ["reference", *CPU])
 @pytest.mark.parametrize("layout", ["transposed", "rows", "sliced"])
 def test_layouts(backend, layout):
     w, theta, x = sample((35, 28))
@@ -266,7 +237,7 @@ def test_layouts(backend, layout):
             assert_all(room, 0.5)
 
 
-@pytest.mark.parametrize("backend", PRESENT)
+@pytest.mark.parametrize("backend", CPU)
 @pytest.mark.parametrize("learns", [True, False])
 def test_many_presentations_in_one_call_or_in_many(backend, learns):
     w, theta, x = sample((35, 28), torch.float32, count=40, steps=20)
@@ -288,7 +259,7 @@ def test_many_presentations_in_one_call_or_in_many(backend, learns):
         assert bool((w_cut == w).all()) is not learns
 
 
-@pytest.mark.parametrize("name", ["reference", *PRESENT])
+@pytest.mark.parametrize("name", ["reference", *CPU])
 def test_weights_are_normalised_before_the_presentation(name):
     w, theta, x = sample((35, 28))
     w[3] = 0
@@ -308,7 +279,7 @@ def test_weights_are_normalised_before_the_presentation(name):
         assert after.max() <= 1
 
 
-@pytest.mark.parametrize("name", ["reference", *PRESENT])
+@pytest.mark.parametrize("name", ["reference", *CPU])
 @pytest.mark.parametrize("shape", [(0, 5, 4, 3), (2, 0, 4, 3), (2, 5, 0, 3), (2, 5, 4, 0)], ids=str)
 def test_empty(name, shape):
     p, t, i, n = shape
@@ -331,7 +302,7 @@ def test_empty(name, shape):
     assert result.state.v.shape == (n,)
 
 
-@pytest.mark.parametrize("name", PRESENT)
+@pytest.mark.parametrize("name", CPU)
 @pytest.mark.parametrize(("form", "carry"), [("spikes", False), ("events", True), ("rates", False)])
 def test_opcheck(name, form, carry):
     w, theta, x = sample((6, 8), torch.float32, count=2, steps=9)

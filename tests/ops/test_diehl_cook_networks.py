@@ -123,9 +123,9 @@ def test_each_is_what_it_is_alone(backend, name, form):
 
 
 @pytest.mark.skipif("cuda_emulation" not in PRESENT, reason="no emulated CUDA")
-@pytest.mark.parametrize(("way", "name"), [(way, list(OPS)[k % 2]) for k, way in enumerate(WAYS)])
-def test_wherever_cuda_has_their_memory(name, way, monkeypatch):
-    """Two networks run as two clusters of 2 blocks; there is no room for two clusters of 4."""
+@pytest.mark.parametrize("way", WAYS)
+def test_wherever_cuda_has_their_memory(way, monkeypatch):
+    name = "diehl_cook_"
     emulate(monkeypatch, way)
     x, w, theta, arguments = sample(name, 2, 130, 49, 2, 12)
     with force("cuda_emulation"):
@@ -136,7 +136,7 @@ def test_wherever_cuda_has_their_memory(name, way, monkeypatch):
 @pytest.mark.parametrize("name", OPS)
 @pytest.mark.parametrize(("networks", "neurons", "count", "steps"), [(11, 4, 1, 8), (3, 1100, 1, 7), (2, 5, 9, 8)])
 def test_more_than_a_device_runs_at_the_same_time(kernels, name, networks, neurons, count, steps):
-    """Rows of a grid and threads run several networks in turn; networks of several blocks, which wait, do not share."""
+    """Rows of a grid and threads run several networks in turn."""
     x, w, theta, arguments = sample(name, networks, neurons, 5, count, steps)
     if name == "diehl_cook_":
         arguments |= {"one_winner": True, "inhibition_delay": 0}
@@ -331,7 +331,8 @@ def test_errors_name_what_each_network_is_to_be_given(name, case):
         ("numbers must be float64, got float32", {"numbers": 20}),
     ],
 )
-def test_raw_calls_with_wrong_arguments_are_refused(name, text, changes):
+@pytest.mark.parametrize("backend", [b for b in PRESENT if b != "cuda"])
+def test_raw_calls_with_wrong_arguments_are_refused(name, text, changes, backend):
     x, w, theta, arguments = sample(name, 3)
     call = getattr(ops, name).check(x, w, theta, return_state=True, **arguments)
     if "hz" in changes or "seeds" in changes:
@@ -342,6 +343,5 @@ def test_raw_calls_with_wrong_arguments_are_refused(name, text, changes):
         changes = {"numbers": torch.ones(3, 20 if name == "diehl_cook_" else 32)}
     if "theta" in changes:
         changes = {"theta": changes["theta"].to(theta.dtype)}
-    for backend in (b for b in PRESENT if b != "cuda"):
-        with force(backend) as on, pytest.raises(RuntimeError, match=f"{name}: .*{text}"):
-            getattr(on.ops, name)(*flatten(call._replace(**changes)))
+    with force(backend) as on, pytest.raises(RuntimeError, match=f"{name}: .*{text}"):
+        getattr(on.ops, name)(*flatten(call._replace(**changes)))

@@ -87,7 +87,7 @@ def test_neurons_share_a_thread_where_they_fill_the_device(op, dtype, neurons, t
     monkeypatch.setenv("SNNFAST_EMULATION_TRACE", str(trace))
     with force("cuda_emulation"):
         compare(op, inputs_of(op, 37, neurons, dtype=dtype), 1e-4 if dtype.itemsize == 4 else 0.05)
-    assert {int(line.split()[5]) for line in trace.read_text().splitlines()} == threads
+    assert {int(line.split()[3]) for line in trace.read_text().splitlines()} == threads
 
 
 @emulated

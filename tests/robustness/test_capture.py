@@ -9,7 +9,7 @@ from backends import why_absent
 from snnfast import backend, encoder, nn, ops
 
 pytestmark = pytest.mark.skipif(bool(why_absent("cuda_emulation")), reason=why_absent("cuda_emulation"))
-OPS = sorted(name for name in ops.__all__ if name.islower())
+OPS = sorted(name for name in ops.__all__ if name.islower() and name not in backend.BY_REFERENCE)
 
 
 @pytest.fixture
@@ -57,9 +57,6 @@ def test_layers_go_into_a_graph(layer, cuda):
 SEVERAL = {
     "bp_stdp_network_": lambda x, w, lr: ops.bp_stdp_network_([w.clone()], x, thresholds=[0.9], lr=lr),
     "diehl_cook_": lambda x, w, tau: ops.diehl_cook_(x, w.clone(), w[..., 0].clone(), tau=tau),
-    "diehl_cook_conductance_": lambda x, w, tau_theta: ops.diehl_cook_conductance_(
-        x, w.clone(), w[..., 0].double(), tau_theta=tau_theta
-    ),
 }
 
 

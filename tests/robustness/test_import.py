@@ -114,8 +114,6 @@ def test_a_wrong_variable_of_the_environment_is_told(variable, message):
     [
         ("SNNFAST_CPU_CACH_MB", "64", "SNNFAST_CPU_CACH_MB is not read; is SNNFAST_CPU_CACHE_MB meant?"),
         ("SNNFAST_BACKENDS", "cpu", "SNNFAST_BACKENDS is not read; is SNNFAST_BACKEND meant?"),
-        ("SNNFAST_CLUSTER", "0", "SNNFAST_CLUSTER is not read; is SNNFAST_CLUSTERS meant?"),
-        ("SNNFAST_CLUSTERS", "x", "SNNFAST_CLUSTERS must be 0 or 1, got 'x'; it counts as 1"),
         ("SNNFAST_CPU_CACHE_MB", "999999999999", "SNNFAST_CPU_CACHE_MB must be at most the machine's memory of "),
         ("SNNFAST_CPU_CACHE_MB", "9" * 5000, "SNNFAST_CPU_CACHE_MB must be at most the machine's memory of "),
         ("SNNFAST_CPU_CACHE_MB", "\u0664", "SNNFAST_CPU_CACHE_MB must be a whole number of MiB, at least 0, got"),

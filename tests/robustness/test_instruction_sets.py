@@ -17,7 +17,7 @@ import snnfast
 def results():
     """Yield outputs and gradients of every op; sizes are not multiples of a vector."""
     sys.path.append(str(Path(__file__).parents[1] / "ops"))
-    from every_op import examples, meeting
+    from every_op import examples, launches
     from recurrent_cases import KERNELS, Recurrent, case
     from samples import gradients, neurons, rich, samples
     from stdp_cases import RULES, sample, with_reward
@@ -28,7 +28,7 @@ def results():
         arguments = neuron_sample.arguments()
         yield from neuron_sample.op(**arguments)
         yield from gradients(neuron_sample.op, arguments).values()
-    for name, example in {**examples("cpu", neurons=77), **meeting("cpu", small=True)}.items():
+    for name, example in {**examples("cpu", neurons=77), **launches("cpu", small=True)}.items():
         # Without gradients from PyTorch's sums, which depend on the threads.
         yield from example.run()[: 3 if name in ("spike_linear", "spike_conv2d") else None]
     for name, rule in RULES.items():

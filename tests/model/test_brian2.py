@@ -1,4 +1,4 @@
-"""The conductance-based network of Diehl and Cook against Brian2 (scripts/compare_brian2.py)."""
+"""The network of Diehl and Cook with conductances against Brian2, recorded by a script of commit 5a1e4ba2."""
 
 import json
 from pathlib import Path

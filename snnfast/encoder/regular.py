@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from snnfast import check
-from snnfast.processes import whole_batch
 
 from .latency import real
 
@@ -86,7 +85,7 @@ class RegularEncoder(Intensities):
         if self.validate:
             check.in_range("RegularEncoder", "x", x.to(torch.float32), 0.0, math.inf)
         # Whole numbers, drawn on the CPU: no step is lost to rounding, and all devices give the same spikes.
-        phase = whole_batch.drawn(lambda y: torch.rand(y.shape, generator=self.generator), x)
+        phase = torch.rand(x.shape, generator=self.generator)
         level = (phase * UNITS).to(x.device, torch.int32)
         rate = (x.double() / self.scale).clamp(0, 1).nan_to_num_(0).mul_(UNITS).round_().int()
         spikes = torch.empty((self.num_steps, *x.shape), dtype=self.dtype, device=x.device)

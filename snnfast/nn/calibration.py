@@ -18,7 +18,6 @@ from torch.nn.modules.conv import _ConvNd
 
 from snnfast import check
 from snnfast.nn.replaced import Replaced
-from snnfast.processes import put_back
 
 from .recomputed import Recomputed
 from .recurrent import Recurrent
@@ -337,7 +336,7 @@ def _restored(net: nn.Module, device: torch.device) -> Iterator[None]:
             stateful.reset()
         for spiking in watched:
             spiking.watched = None
-        with put_back(device):
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
             yield
     finally:
         for module, mode in modes.items():

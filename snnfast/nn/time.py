@@ -17,7 +17,6 @@ from snnfast.ops.batch_norm import has_kernel
 from snnfast.ops.layout import tell_format
 from snnfast.ops.repeat import once, repeat
 from snnfast.ops.spike_conv2d import laid_out, layout_for
-from snnfast.processes.batch_norm import OverAllProcesses, keep_statistics
 
 from .hooks import hooked, sees_every_step
 from .readout import steps_within
@@ -79,7 +78,7 @@ class Time(nn.Module):
         RuntimeError, ValueError: as a layer raises them for a shape, with the shape of ``x`` and the expected one.
     """
 
-    folds_time = True  # layers inside run on all steps at once: for accelerate and dropouts in processes
+    folds_time = True  # layers inside run on all steps at once, for accelerate
 
     def __init__(self, *layers: nn.Module, fast: bool = True) -> None:
         super().__init__()
@@ -333,8 +332,22 @@ def _normalize(norm: Any, y: Tensor, steps: int) -> Tensor:
     of_batch = norm.training or norm.running_mean is None
     statistics = () if of_batch else (norm.running_mean, norm.running_var)
     result, mean, var = ops.batch_norm(y, norm.weight, norm.bias, *statistics, eps=norm.eps)
-    keep_statistics(norm, mean, var, steps * y.numel() // y.shape[1])
+    _keep_statistics(norm, mean, var, steps * y.numel() // y.shape[1])
     return result
+
+
+@torch.no_grad()
+def _keep_statistics(norm: Any, mean: Tensor, var: Tensor, n: int) -> None:
+    """Update the running statistics of a layer in training mode, if it has any, as PyTorch's layers do.
+
+    ``mean`` and biased variance ``var`` are ``[C]`` in float64, over ``n`` values per channel.
+    """
+    if not norm.training or norm.running_mean is None:
+        return
+    norm.num_batches_tracked.add_(1)
+    weight = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+    for running, new in ((norm.running_mean, mean), (norm.running_var, var * (n / (n - 1)))):
+        running.copy_(running.to(new.dtype) * (1 - weight) + new * weight)
 
 
 def takes(norm: Any, y: Tensor) -> bool:
@@ -346,7 +359,7 @@ def takes(norm: Any, y: Tensor) -> bool:
 
 def _holds_norm(layer: nn.Module) -> bool:
     """Return whether PyTorch's batch normalisation runs inside, whose channels-last sums on the CPU are imprecise."""
-    return any(isinstance(m, _BatchNorm) and not isinstance(m, OverAllProcesses) for m in layer.modules())
+    return any(isinstance(m, _BatchNorm) for m in layer.modules())
 
 
 def _laid_out(layer: nn.Module, y: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from snnfast import backend
-from snnfast.processes import whole_batch
 from snnfast.reference.call import flatten, public_op, unflatten
 from snnfast.reference.poisson import PoissonCall
 from snnfast.reference.poisson import poisson as reference
@@ -17,13 +16,6 @@ from snnfast.reference.poisson import poisson as reference
 @public_op(reference)
 def poisson(op: str, call: PoissonCall) -> Tensor:
     """Spikes ``[num_steps, *p.shape]``."""
-    if whole_batch.is_shared():
-        last = whole_batch.drawn(lambda p: _run(op, call._replace(p=p)).movedim(0, -1), call.p)
-        return last.movedim(-1, 0).contiguous()
-    return _run(op, call)
-
-
-def _run(op: str, call: PoissonCall) -> Tensor:
     kernels = backend.library(op, call.p)
     if kernels is None:
         return reference.equation(call)  # type: ignore[no-any-return]

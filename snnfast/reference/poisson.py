@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from snnfast import check
-from snnfast.processes import whole_batch
 
 from .call import reference_op
 
@@ -142,8 +141,7 @@ def _seed(generator: torch.Generator | None, seed: int | Tensor | None, device: 
             raise ValueError(f"poisson: generator must be on cpu or the device of p, {device}, got {source}")
         if recorded and source != device:
             raise ValueError(f"poisson: in a CUDA graph generator must be on the device of p, {device}, got {source}")
-    with whole_batch.drawing():
-        drawn = torch.randint(0, 2**63 - 1, (1,), generator=generator, device=source)
+    drawn = torch.randint(0, 2**63 - 1, (1,), generator=generator, device=source)
     if source == device:
         return drawn
     return torch.full((1,), int(drawn), device=device)  # a copy would be slower and might wait

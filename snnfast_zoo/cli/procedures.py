@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from snnfast.processes import together
 from snnfast_zoo.cli.options import (
     PATH,
     Device,
@@ -27,6 +26,7 @@ from snnfast_zoo.papers.conversion import procedure as conversion
 from snnfast_zoo.papers.diehl_cook2015 import readout
 from snnfast_zoo.papers.procedures import load, stdp
 from snnfast_zoo.train.checkpoint import same_settings
+from snnfast_zoo.train.processes import joined
 from snnfast_zoo.train.runs.folder import locked
 from snnfast_zoo.train.runs.repeats import RESULTS, unfinished
 from snnfast_zoo.train.runs.run import CHECKPOINT, Procedure
@@ -76,7 +76,7 @@ def training(procedure: Procedure[Any]) -> Callable[..., None]:
         where: dict[str, Any] = {"root": data, "download": download}
         where["device"] = chosen_device(device, procedure.work)
         try:
-            with together(where["device"]) as processes:
+            with joined(where["device"]) as processes:
                 where["processes"] = processes
                 done: Any
                 if many:
@@ -86,7 +86,7 @@ def training(procedure: Procedure[Any]) -> Callable[..., None]:
                 else:
                     where |= {"weights": weights, "monitor": monitor}
                     done = procedure.train(settings, folder, resume=resume, **where)
-                if processes is None or processes.rank == 0:
+                if processes.first:
                     typer.echo(done.summary())
         except KeyboardInterrupt:
             tell_interruption(folder / (RESULTS if many else CHECKPOINT), *unfinished(folder))

@@ -19,10 +19,9 @@ from tqdm import tqdm
 
 from snnfast import check
 from snnfast.nn.calibration import calibrate_, firing_layers, look_for_time, rates
-from snnfast.processes import Processes, put_back
-from snnfast.processes.whole_batch import shared
 
 from .checkpoint import CheckpointError, read_checkpoint, same_settings, write_checkpoint
+from .processes import Processes
 from .score import EVALUATED, Loss, Part, Score, as_many_labels, batches, evaluate, largest, outputs_of
 
 __all__ = ["Run", "Score", "Step", "descend", "evaluate", "fit", "largest"]
@@ -151,12 +150,9 @@ def fit(
     counted; ``skipped`` is the number of such steps, if there were any. After 10 in a row the run stops with an error
     that says what to try.
 
-    With ``processes``, each process computes its share of every batch; gradients, counts and the statistics of batch
-    normalisation are gathered from all. All processes draw the random numbers of a single process (order,
-    augmentation, encoding and dropout layers), and each uses its share of them. So a run equals that of one process
-    with the same ``batch_size``, to rounding, unless its model draws in another way (``docs/processes.md``). A share
-    may be empty, ``[0, ...]``. The first process writes checkpoints, after epochs; they resume with any number of
-    processes.
+    With several ``processes``, each takes its share of a common order, ``DistributedDataParallel`` averages the
+    gradients, and counts are summed (``docs/processes.md``). Each draws its own random numbers for augmentation,
+    encoding and dropout. The first process writes checkpoints, after epochs; they resume with any number of processes.
 
     Args:
         run: the run to train; its model may be on any device.
@@ -164,7 +160,7 @@ def fit(
         held_out: images and labels that are scored after every epoch; the training does not depend on them. None: no
             scoring.
         epochs: at least 0.
-        batch_size: images in each step; the last batch of an epoch may be smaller.
+        batch_size: images in each step, of all processes together; the last batch of an epoch may be smaller.
         loss: scores ``[B, classes]`` and labels ``[B]`` to a scalar; may be None with a ``step`` and without
             ``held_out``.
         augment: changes the training images ``[B, ...]`` of a batch.
@@ -196,7 +192,6 @@ def fit(
         TypeError, ValueError: for a negative number of epochs, a batch size below 1, no training images, another number
             of labels or in an order, another precision, ``recalibrate`` without batch normalisation, or gradients or
             a loss that are not finite.
-        RuntimeError: processes drew different random numbers in an epoch where all must draw the same.
     """
     epochs = check.whole("fit", "epochs", epochs, 0)
     batch_size = check.whole("fit", "batch_size", batch_size)
@@ -215,7 +210,8 @@ def fit(
         raise ValueError(f"fit: the epoch began with {len(run.order)} training images, got {n}")
     if held_out is not None and loss is None:
         raise ValueError("fit: held_out needs a loss to score it by, got loss=None")
-    if processes is not None and step is not None:
+    group = Processes() if processes is None else processes
+    if group.size > 1 and step is not None:
         raise ValueError(
             "fit: a rule with a step of its own trains in one process; use several for seeds side by side (--seeds)"
         )
@@ -226,15 +222,12 @@ def fit(
     if recalibrate is not None and not any(isinstance(m, _BatchNorm) for m in run.model.modules()):
         raise ValueError("fit: recalibrate needs batch normalisation, the model has none")
     look_for_time("fit", run.model)
-    learn = _gradient_step(run, loss, precision, clip, processes) if step is None else step
-    writes = processes is None or processes.rank == 0
-    if processes is not None:
+    if group.size > 1:
         save_every = float("inf")  # within an epoch the counts are spread over all processes
-        if not writes:
-            checkpoint = echo = after_batch = after_epoch = None
-            progress = False
-            run.score.start()  # the first process has the counts of the checkpoint
-        processes.same_random_numbers()
+        batch_size = -(-batch_size // group.size)
+    if not group.first:
+        checkpoint = echo = after_batch = after_epoch = None
+        progress = False
     in_a_row = 0  # consecutive skipped steps
     with _deterministic_convolutions():
         if calibrate is not None and step is None and epochs > 0 and _untouched(run):
@@ -242,6 +235,7 @@ def fit(
             chosen = torch.linspace(0, n - 1, min(batch_size, n)).long()
             images, _ = next(batches(run.model, train, batch_size, chosen))
             _calibrate(run.model, images, augment, calibrate, echo)
+        learn = _gradient_step(run, loss, precision, clip, group) if step is None else step
         while run.epoch < epochs:
             title = f"epoch {run.epoch + 1}/{epochs}"
             rate = {} if run.optimizer is None else {"lr": run.optimizer.param_groups[0]["lr"]}
@@ -251,9 +245,14 @@ def fit(
                 images_in_order = torch.randperm(n) if order is None else order(run.epoch)
                 check.shape("fit", "order", images_in_order, (n,))
                 run.order = images_in_order
-            with progress_bar(title, n, done=run.images, progress=progress) as bar:
+                if group.size > 1:
+                    run.order, seed = group.gather((run.order, int(torch.randint(2**62, ()))))[0]
+                    if not group.first:
+                        torch.manual_seed(seed + group.rank)
+            mine = group.share(run.order)
+            with progress_bar(title, len(mine), done=run.images, progress=progress) as bar:
                 run.model.train()
-                for images, labels in batches(run.model, train, batch_size, run.order[run.images :]):
+                for images, labels in batches(run.model, train, batch_size, mine[run.images :]):
                     images = images if augment is None else augment(images)
                     images, targets = (images, labels) if mix is None else mix(images, labels)
                     try:
@@ -264,12 +263,11 @@ def fit(
                             raise ValueError(_not_finite(error, in_a_row, title)) from None
                     else:
                         in_a_row = 0
-                        share = slice(None) if processes is None else processes.share(len(labels))
-                        run.score.add(outputs, labels[share], value)
+                        run.score.add(outputs, labels, value)
                     run.images += len(labels)
                     if bar.update(len(labels)):
                         bar.set_postfix_str(str(run.score), refresh=False)
-                    if run.images == n:
+                    if run.images == len(mine):
                         break
                     due = checkpoint is not None and time.perf_counter() - saved >= save_every
                     if due or after_batch is not None:
@@ -280,13 +278,8 @@ def fit(
                         if after_batch is not None:
                             after_batch(run)
                         clock = time.perf_counter()
-            if processes is not None:
-                run.score.gather(processes)
-                if not processes.draw_the_same():
-                    raise RuntimeError(
-                        f"fit: processes drew different random numbers in {title}: order, augment and the layers that "
-                        "draw have to draw the same in every process, whatever its share of the images"
-                    )
+            if group.size > 1:
+                run.score.gather(group)
             row = run.score.row()
             if not row.get("loss", 0.0) < float("inf"):
                 raise ValueError(f"fit: the loss became {row['loss']} in {title}{WAYS_OUT}")
@@ -296,15 +289,12 @@ def fit(
             if recalibrate is not None and run.epoch + 1 == epochs:
                 _recalibrate(run.model, train, recalibrate, precision)
             if held_out is not None and loss is not None:
-                scored = evaluate(
-                    run.model,
-                    held_out,
-                    batch_size=batch_size,
-                    loss=loss,
-                    decide=run.score.decide,
-                    precision=precision,
-                    processes=processes,
-                )
+                group.same_buffers(run.model)
+                images, labels = (values[group.rank :: group.size] for values in held_out)
+                how: dict[str, Any] = {"batch_size": batch_size, "decide": run.score.decide, "precision": precision}
+                scored = evaluate(run.model, (images, labels), loss=loss, **how)
+                if group.size > 1:
+                    scored.gather(group)
                 row |= {"held_out_loss": scored.loss, "held_out_accuracy": scored.accuracy}
             row |= {"seconds": run.seconds + time.perf_counter() - clock, **rate}
             run.history.append(row)
@@ -320,40 +310,23 @@ def fit(
 
 
 def _gradient_step(
-    run: Run, loss: Loss | None, precision: torch.dtype, clip: float | None, processes: Processes | None
+    run: Run, loss: Loss | None, precision: torch.dtype, clip: float | None, processes: Processes
 ) -> Step:
     optimizer, model = run.optimizer, run.model
     if optimizer is None or loss is None:
         raise ValueError("fit: give run an optimizer and fit a loss, or give fit a step")
 
+    parallel = processes.parallel(model)
+
     def step(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        outputs = outputs_of(model, images, precision)
+        outputs = outputs_of(parallel, images, precision)
         value = loss(outputs, labels)
         optimizer.zero_grad()
         value.backward()
         descend(model, optimizer, clip)
         return outputs, value
 
-    if processes is None:
-        return step
-    parallel = processes.parallel(model)
-
-    def share_of_step(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
-        with shared(model, processes, len(labels), run.images) as mine:
-            count = mine.stop - mine.start
-            outputs = outputs_of(parallel, images[mine], precision)
-            value = loss(outputs, labels[mine])
-            optimizer.zero_grad()
-            # Gradients are averaged over processes, whose shares may differ in size. A process with an empty share
-            # takes part, because both passes synchronise. Its loss, an empty mean, is NaN; its gradients, empty sums,
-            # are 0.
-            (value * (count * processes.size / len(labels))).backward()
-        if len(labels) < processes.size:
-            processes.same_random_numbers()
-        descend(model, optimizer, clip)
-        return outputs, value if count else None
-
-    return share_of_step
+    return step
 
 
 def descend(model: nn.Module, optimizer: torch.optim.Optimizer, clip: float | None) -> None:
@@ -401,7 +374,7 @@ def _calibrate(
     """Calibrate a network with a silent or a saturated layer, and report it."""
     if not firing_layers(model):
         return
-    with put_back(images.device):
+    with torch.random.fork_rng([images.device] if images.is_cuda else []):
         images = images if augment is None else augment(images)
     try:
         before = rates(model, images)

@@ -1,16 +1,14 @@
-"""Loss and accuracy of a model, on one process or shared by several. Re-exported by :mod:`snnfast.train`."""
+"""Loss and accuracy of a model. Re-exported by :mod:`snnfast.train`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from snnfast.processes import Processes
-from snnfast.processes.whole_batch import shared
+from .processes import Processes
 
 __all__ = ["EVALUATED", "Decide", "Loss", "Part", "Score", "batches", "evaluate", "largest", "outputs_of"]
 
@@ -81,9 +79,8 @@ class Score:
 
     def gather(self, processes: Processes) -> None:
         """Replace the counts by their sums over all processes."""
-        counted = [self.images, float(self._loss), float(self._correct)]
-        images, self._loss, self._correct = processes.sums(counted)
-        self.images = int(images)
+        counts = processes.gather((self.images, float(self._loss), float(self._correct)))
+        self.images, self._loss, self._correct = map(sum, zip(*counts))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue counting from a saved state."""
@@ -98,12 +95,10 @@ def evaluate(
     decide: Decide = largest,
     batch_size: int = EVALUATED,
     precision: torch.dtype = torch.float32,
-    processes: Processes | None = None,
 ) -> Score:
     """Score ``model`` on ``data`` in evaluation mode, and leave it in that mode.
 
-    A stochastic encoding draws from PyTorch's global generator, whose state is restored afterwards. With several
-    processes, each scores its share of every batch.
+    A stochastic encoding draws from PyTorch's global generator, whose state is restored afterwards.
 
     Args:
         model: maps images to outputs ``[B, classes]``.
@@ -112,7 +107,6 @@ def evaluate(
         decide: maps outputs to predicted labels.
         batch_size: images in each batch.
         precision: bfloat16 for autocast, float32 for none.
-        processes: the processes that share the batches; None for one process.
 
     Raises:
         ValueError: for another number of labels than images.
@@ -122,14 +116,9 @@ def evaluate(
     score = Score(decide)
     devices = {p.device for p in model.parameters() if p.is_cuda}
     with torch.no_grad(), torch.random.fork_rng(devices=[d.index for d in devices]):
-        for first, (images, labels) in enumerate(batches(model, data, batch_size)):
-            alone = nullcontext(slice(None))
-            with alone if processes is None else shared(model, processes, len(labels), first) as share:
-                images, labels = images[share], labels[share]
-                outputs = outputs_of(model, images, precision)
-                score.add(outputs, labels, loss(outputs, labels) if len(labels) else None)
-    if processes is not None:
-        score.gather(processes)
+        for images, labels in batches(model, data, batch_size):
+            outputs = outputs_of(model, images, precision)
+            score.add(outputs, labels, loss(outputs, labels))
     return score
 
 
@@ -149,7 +138,7 @@ def batches(
     images, labels = data
     device = next((p.device for p in model.parameters()), images.device)
     indices = torch.arange(len(images)) if order is None else order
-    for chosen in indices.split(batch_size):
+    for chosen in indices.split(batch_size) if len(indices) else ():
         yield (
             images[chosen.to(images.device)].to(device, non_blocking=True),
             labels[chosen.to(labels.device)].to(device, non_blocking=True),

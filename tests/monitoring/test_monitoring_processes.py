@@ -17,7 +17,7 @@ from snnfast.model import Wu2018
 
 torch.set_num_threads(1)
 rank = int(sys.argv[1])
-import torch._dynamo  # as snnfast.processes.together does
+import torch._dynamo  # else it keeps the group to the end
 distributed.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
 torch.manual_seed(0)
 net = DistributedDataParallel(Wu2018(3, input_shape=(1, 8, 8), encoding="direct"))

@@ -15,11 +15,10 @@ from snnfast.reference.neuron_arguments import NEURONS
 NAMES = {
     "snnfast": (
         "backend build_info checkpoint conversion conversion_report convert data encoder export export_c learning load "
-        "loss memory model monitor monitoring neuron nir nn ops optimizer papers plasticity ports procedure processes "
+        "loss memory model monitor monitoring neuron nir nn ops optimizer papers plasticity ports procedure "
         "reference surrogate testing threshold train visual visualizer"
     ),
     "snnfast.checkpoint": "CheckpointError",
-    "snnfast.processes": "Alone Processes together",
     "snnfast.conversion": (
         "METHODS QCFS ConversionReport LayerReport Neurons ProductReport SpikingNetwork Stream "
         "conversion_report convert fine_tune quantise thresholds_from_activations thresholds_from_currents"

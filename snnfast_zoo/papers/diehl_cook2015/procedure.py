@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from snnfast import ops
 from snnfast.learning.labels import assignment, class_sums, predict
 from snnfast.monitoring import Monitor
-from snnfast.processes import put_back
 from snnfast_zoo.data.own import label_of
 from snnfast_zoo.train import Run, Score
 from snnfast_zoo.train.runs import images
@@ -127,7 +126,7 @@ class Stdp(Together[StdpSettings]):
         model = cast(DiehlAndCook2015, run.model)
         rates = data.held_out[0][:WATCHED] * (model.settings.intensity * model.settings.neurons.dt)
         p = (rates.flatten(1) / 1000).clamp(max=1)
-        with put_back(p.device):
+        with torch.random.fork_rng([]):  # seeds are drawn on the CPU
             spikes = ops.poisson(p, model.settings.num_steps, dtype=torch.uint8)
         model.eval()
         fired = model.present(spikes.transpose(0, 1), return_spikes=True).spikes

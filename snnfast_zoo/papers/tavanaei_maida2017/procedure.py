@@ -17,7 +17,6 @@ from snnfast.encoder import BernoulliEncoder, RegularEncoder, desired_times
 from snnfast.monitoring import Monitor
 from snnfast.nn.loss import bp_stdp_loss
 from snnfast.ops import Rates
-from snnfast.processes import put_back
 from snnfast_zoo.train import Run, Step, progress_bar
 from snnfast_zoo.train.runs import samples
 from snnfast_zoo.train.runs.figures import Draw
@@ -212,7 +211,7 @@ class BpStdp(Together[BpStdpSettings]):
     def watch(self, settings: BpStdpSettings, run: Run, data: Data) -> Monitor:
         """Return a monitor that recorded the network for the first held-out samples."""
         model, x = cast(Spiking, run.model), data.held_out[0][:WATCHED]
-        with put_back(x.device):
+        with torch.random.fork_rng([]):  # encoders draw on the CPU
             spikes = model.encoder(x)
         answer = model.network.present(spikes, dt=SECOND, return_hidden=True)
         watching = Monitor(model)
@@ -339,7 +338,7 @@ def raster(model: nn.Module, part: Part) -> Figure:
     from snnfast_zoo import visual
 
     x, labels = part
-    with put_back(x.device):
+    with torch.random.fork_rng([]):  # encoders draw on the CPU
         spikes = model(x[:1])
     title = f"class {int(labels[0])}, seen as {int(most_spikes(spikes))}: spikes of the outputs"
     return visual.raster(spikes, unit="ms", title=title)

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from snnfast.processes import put_back
 from snnfast_zoo.train import Run, evaluate
 from snnfast_zoo.train.runs import images
 from snnfast_zoo.train.runs.figures import Draw
@@ -143,7 +142,7 @@ def raster(model: nn.Module, images: Part, *, num_steps: int = 40) -> Figure:
     hook = model.layers[-3].register_forward_hook(lambda m, x, spikes: recorded.append(spikes))  # type: ignore[index, union-attr]
     device = next(model.parameters()).device
     try:
-        with torch.no_grad(), put_back(device):
+        with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
             rates = model(images[0][:1].to(device), num_steps)
     finally:
         hook.remove()

@@ -15,10 +15,10 @@ from typing import Any, cast
 
 from tqdm import tqdm
 
-from snnfast.processes import Alone, Processes
 from snnfast_zoo.train import Run
 
 from ..checkpoint import CheckpointError, read_checkpoint, same_settings
+from ..processes import Processes
 from .folder import write_json
 from .settings import Settings
 
@@ -191,7 +191,7 @@ def repeat(
     variants = {json.dumps(changes): replace(settings, **changes) for changes in sweep}
     wanted = [(swept, s, fold) for swept in variants for s in seeds for fold in range(folds or 1)]
     remaining = [key for key in wanted if key not in known]
-    group = processes or Alone()
+    group = processes or Processes()
     group.wait()  # all read the folder before the first process writes
     writes = group.rank == 0
     shown = progress if writes else False

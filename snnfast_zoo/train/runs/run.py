@@ -19,11 +19,11 @@ from snnfast.backend.devices import Work
 from snnfast.monitoring import Monitor
 from snnfast.nn import SpikeProp
 from snnfast.nn.calibration import firing_layers
-from snnfast.processes import Alone, Processes
 from snnfast_zoo.data.own import class_names, label_of
 from snnfast_zoo.train import Run, Score, evaluate, fit, largest
 
 from ..checkpoint import CheckpointError, load_weights, read_checkpoint, same_settings
+from ..processes import Processes
 from ..score import Decide, Part
 from . import repeats
 from .figures import Draw, Figures
@@ -273,7 +273,7 @@ class Procedure(ABC, Generic[S]):
             ValueError, ImportError: see :meth:`load`.
         """
         options: dict[str, Any] = {"progress": progress, "echo": echo, "processes": processes}
-        group = processes or Alone()
+        group = processes or Processes()
         start = partial(self._start, settings, root, download, device, group, weights=weights)
         first = echo if group.rank == 0 and not resume else None
         if out is None:
@@ -315,7 +315,7 @@ class Procedure(ABC, Generic[S]):
         root: str | Path | None,
         download: bool,
         device: torch.device | str,
-        group: Processes | Alone,
+        group: Processes,
         checkpoint: Path | None = None,
         weights: str | Path | None = None,
     ) -> tuple[Run, Data]:
@@ -468,7 +468,7 @@ class Procedure(ABC, Generic[S]):
     ) -> tuple[S, Run, Data]:
         """Return settings, run and data of the run in ``folder``; errors as in :meth:`stored` and :meth:`load`."""
         settings = self.stored(folder)
-        run, data = self._start(settings, root, download, device, Alone(), folder / CHECKPOINT)
+        run, data = self._start(settings, root, download, device, Processes(), folder / CHECKPOINT)
         return settings, run, data
 
     def curves(self, settings: S, run: Run) -> Figure | None:

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from snnfast import check
-from snnfast.processes import put_back
 
 from ..checkpoint import CheckpointError, load_weights, read_checkpoint
 from .images import pixels_of
@@ -95,7 +94,7 @@ class Trained:
     def labels(self, x: Tensor) -> Tensor:
         """Return the labels of preprocessed samples."""
         parts = x.to(self.device).split(500)
-        with put_back(self.device):
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             found = [self.procedure.answers(self.settings, self.model, part, self.folder) for part in parts]
         return torch.cat(found) if found else x.new_zeros(0, dtype=torch.int64)
 
@@ -155,7 +154,7 @@ def load_run(procedures: Sequence[Procedure[Any]], folder: str | Path, device: t
     # A sample of zeros determines the shapes of the network; its weights come from the file.
     sample = torch.zeros(1, *described["shape"], device=device)
     label = torch.tensor([len(described["classes"]) - 1], device=device)
-    with put_back(device), warnings.catch_warnings():
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = procedure.model(settings, Data((sample, label), (sample, label)))
     load_weights(model, path)

@@ -1,0 +1,92 @@
+"""Processes started by ``torchrun``: they train one network together, or each its own seeds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+T = TypeVar("T")
+
+
+class Processes:
+    """This process among ``size`` that run the same program; without arguments, this process alone.
+
+    Attributes:
+        rank: number of this process, from 0; only the first one writes and prints.
+        size: number of processes.
+        device: device of this process.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1, device: torch.device | str = "cpu") -> None:
+        self.rank, self.size, self.device = rank, size, torch.device(device)
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes and prints."""
+        return self.rank == 0
+
+    def gather(self, value: T) -> list[T]:
+        """Return the ``value`` of every process, plain values, in the order of the ranks."""
+        every: list[Any] = [value]
+        if self.size > 1:
+            every *= self.size
+            distributed.all_gather_object(every, value)
+        return every
+
+    def wait(self) -> None:
+        """Wait until all processes have called this."""
+        self.gather(None)
+
+    def share(self, order: Tensor) -> Tensor:
+        """Return this process's part of an order of samples; all parts have the same length.
+
+        As in ``torch.utils.data.DistributedSampler``, the first samples are repeated if the parts would differ.
+        """
+        missing = -len(order) % self.size
+        repeats = order.repeat(-(-missing // max(len(order), 1)))[:missing]
+        return torch.cat([order, repeats])[self.rank :: self.size]
+
+    def parallel(self, model: nn.Module) -> nn.Module:
+        """Return ``model`` with gradients that are averaged over all processes at the end of a backward pass.
+
+        On GPUs its batch normalisations take the statistics of the whole batch (``SyncBatchNorm``); on CPUs those of
+        the share of each process.
+        """
+        if self.size == 1:
+            return model
+        if self.device.type == "cuda":
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        return DistributedDataParallel(model, device_ids=[self.device] if self.device.type == "cuda" else None)
+
+    def same_buffers(self, model: nn.Module) -> None:
+        """Set buffers of ``model``, such as running statistics, to those of the first process."""
+        for buffer in model.buffers() if self.size > 1 else ():
+            distributed.broadcast(buffer, 0)
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[Processes]:
+    """Join the processes of ``torchrun`` for the duration of the context: GPUs by NCCL, CPUs by Gloo."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        yield Processes()
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    # Imported after the group is made, by an optimizer, it keeps the group alive to the end of the program. Then
+    # threads of Gloo abort a program that ends while they still release a tensor.
+    from torch import _dynamo  # noqa: F401
+
+    joined_before = distributed.is_initialized()
+    if not joined_before:
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Processes(distributed.get_rank(), distributed.get_world_size(), device)
+    finally:
+        if not joined_before:
+            distributed.destroy_process_group()

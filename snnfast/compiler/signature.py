@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from snnfast import check
-from snnfast.reference.neuron_arguments import SHARED, silence
+from snnfast.reference.neuron_arguments import SHARED, refractory_arguments
 from snnfast.reference.surrogate import Surrogate, resolve
 
 from .eager import Number
@@ -194,7 +194,9 @@ class StepFunction:
         surrogate = resolve(firing["surrogate"])
         strict = check.flag(op, "strict", firing["strict"])
         detach = check.flag(op, "detach_reset", firing["detach_reset"])
-        r, period, most = silence(op, x, firing["r"], firing["refractory"], firing["max_spikes"], hard and self.fires)
+        r, period, most = refractory_arguments(
+            op, x, firing["r"], firing["refractory"], firing["max_spikes"], hard and self.fires
+        )
         if not self.fires:
             for name in ("strict", "refractory", "max_spikes", "detach_reset"):
                 if firing[name] != FIRING[name]:

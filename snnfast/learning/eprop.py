@@ -78,7 +78,7 @@ class EProp:
         layers = list(net)
         self._li = layers[-1] if layers and isinstance(layers[-1], LI) else None
         if self._li is not None:
-            _look_at_readout(self._li)
+            _check_readout(self._li)
             layers.pop()
         if len(layers) < 3 or len(layers) % 2 == 0:
             raise ValueError(
@@ -312,7 +312,7 @@ def _linear(layer: nn.Module) -> nn.Linear:
     return found
 
 
-def _look_at_readout(li: LI) -> None:
+def _check_readout(li: LI) -> None:
     for name in ("tau", "decay", "v_rest"):
         value = getattr(li, name, None)
         if isinstance(value, Tensor):

@@ -63,7 +63,7 @@ class OTTT:
         waiting: _Weights | None = None
         for layer in net:
             if isinstance(layer, _NEURONS):
-                _look_at(layer)
+                _check_layer(layer)
                 self._layers.append(_Neurons(layer))
                 if waiting is not None:
                     waiting.neurons, waiting = layer, None
@@ -147,13 +147,13 @@ class _Weights:
 
     def __call__(self, x: Tensor) -> Tensor:
         trace, decay = x.detach(), 0.0
-        end, end_of_1 = self.state or (None, 0.0)
+        end, end_unit = self.state or (None, 0.0)
         if self.neurons is not None:
             decay = _decay(self.neurons)
             trace, end = ops.li(trace, end, decay=decay, decay_input=False)
-        of_1 = [end_of_1 := decay * end_of_1 + 1 for _ in range(len(x))]
-        self.state = end, end_of_1
-        ones = torch.tensor(of_1, dtype=x.dtype, device=x.device)
+        unit_trace = [end_unit := decay * end_unit + 1 for _ in range(len(x))]
+        self.state = end, end_unit
+        ones = torch.tensor(unit_trace, dtype=x.dtype, device=x.device)
         arguments = self.layer, self.inner, x, trace, ones, self.inner.weight, self.inner.bias
         found: Tensor = _Traced.apply(*arguments)  # type: ignore[no-untyped-call]
         return found
@@ -232,7 +232,7 @@ def _decay(layer: nn.Module) -> float:
     return 1.0 if isinstance(layer, IF) else float(layer.decay)  # type: ignore[arg-type]
 
 
-def _look_at(layer: LIF | IF | LI) -> None:
+def _check_layer(layer: LIF | IF | LI) -> None:
     name = type(layer).__name__
     for constant in ("tau", "decay", "v_rest", "v_reset"):
         value = getattr(layer, constant, None)

@@ -44,7 +44,7 @@ class Tally:
 
     # Counting.
 
-    def _look_at_batch(self, x: Tensor) -> None:
+    def _read_batch_size(self, x: Tensor) -> None:
         """Read the batch size of the call from a sequence ``[T, B, ...]``."""
         if x.dim() > 1:
             self._batch = x.shape[1]
@@ -63,7 +63,7 @@ class Tally:
             spikes: anything but 0 is a spike.
             several: values are numbers of spikes.
         """
-        self._look_at_batch(spikes)
+        self._read_batch_size(spikes)
         samples = spikes.flatten(2) if spikes.dim() > 2 else spikes.unsqueeze(-1)
         fired = samples != 0
         count = (samples.long() if several else fired).sum((0, 1))

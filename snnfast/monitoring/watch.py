@@ -165,7 +165,7 @@ class Monitor(Tally):
 
     def _enter(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         self._inside.append(inputs[0].shape[:2])
-        self._look_at_batch(inputs[0])
+        self._read_batch_size(inputs[0])
 
     def _leave(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         self._inside.pop()
@@ -190,7 +190,7 @@ class Monitor(Tally):
             y, v_seq = output if isinstance(output, tuple) else (output, None)
             if not self._running:
                 return y if shows else None
-            self._look_at_batch(y)
+            self._read_batch_size(y)
             with torch.no_grad():
                 if _fires(module):
                     several = getattr(source, "max_spikes", 1) != 1

@@ -106,7 +106,7 @@ class Recurrent(Delaying):
         self._add_constant("delay", None if delay is None else delay.detach())
         self.max_delay = max_delay
         self.d = nn.Parameter(torch.rand(features) * max_delay) if max_delay else None
-        self._look_at_delay()
+        self._check_delay()
 
     @property
     def stateful(self) -> bool:
@@ -166,7 +166,7 @@ class Recurrent(Delaying):
             return math.ceil(self.max_delay) + 2
         if self.delay is None:
             return 1
-        self._look_at_delay()
+        self._check_delay()
         if self._steps is None:
             raise RuntimeError(
                 f"{type(self).__name__}: with stateful=True the longest delay decides how many spikes are kept, but "
@@ -180,7 +180,7 @@ class Recurrent(Delaying):
             )
         return self._steps
 
-    def _look_at_delay(self) -> None:
+    def _check_delay(self) -> None:
         if self.delay is not None and check.looks(True, self.delay.device):
             self._steps = math.ceil(max(self.delay.max().item(), 0.0)) + 2
 

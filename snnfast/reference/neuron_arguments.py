@@ -120,7 +120,7 @@ def _call(
         check.flag(op, "return_state", return_state),
         check.flag(op, "return_v_seq", return_v_seq),
     )
-    r, refractory, most = silence(op, x, r, refractory, max_spikes, hard)
+    r, refractory, most = refractory_arguments(op, x, r, refractory, max_spikes, hard)
     if most > 1 and not isinstance(threshold, Tensor) and threshold <= 0:
         raise ValueError(f"{op}: max_spikes above 1 needs v_threshold above 0, got {threshold}")
     if not refractory and most == 1:
@@ -128,7 +128,7 @@ def _call(
     return refractory_of(call_type)(*call, r, refractory, most)
 
 
-def silence(
+def refractory_arguments(
     op: str, x: Tensor, r: Any, refractory: Any, max_spikes: Any, hard_reset: bool
 ) -> tuple[Tensor | None, int, float]:
     """Check and return ``r``, the refractory period, and the largest number of spikes per step."""

@@ -148,11 +148,11 @@ def _events(
     if not x.offsets.shape[-1]:
         raise ValueError(f"{op}: x.offsets must hold where a presentation begins, got T + 1 = 0")
     if check.looks(validate, device):
-        _look_at_events(op, x, inputs)
+        _check_events(op, x, inputs)
     return Presentations(inputs=x.inputs, offsets=x.offsets)
 
 
-def _look_at_events(op: str, x: Events, inputs: int) -> None:
+def _check_events(op: str, x: Events, inputs: int) -> None:
     fired = x.inputs.numel()
     if x.offsets.numel():
         low, high = (int(v) for v in x.offsets.aminmax())

@@ -27,7 +27,8 @@ class KernelFunctions(TorchFunctionMode):
         known = name in functions.__all__ and len(args) == 1 and not kwargs
         if known and not isinstance(args[0], Number):
             with torch._C.DisableTorchFunction():
-                return getattr(functions, name)(args[0])
+                x = args[0] if args[0].is_floating_point() else args[0].to(torch.get_default_dtype())
+                return getattr(functions, name)(x)
         if name == "where" and len(args) == 3 and not any(isinstance(a, Tensor) for a in args[1:]):
             # PyTorch would use its default dtype
             condition, *numbers = args

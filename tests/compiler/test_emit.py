@@ -45,3 +45,15 @@ def test_random_steps_have_the_bits_and_gradients_of_pytorch(seed):
     for got, right in zip(results[0][2:], results[1][2:]):
         scale = right.abs().max().clamp(min=1)
         torch.testing.assert_close(got / scale, right / scale, rtol=1e-12, atol=1e-12, equal_nan=True)
+
+
+def test_states_that_change_places_and_both_bounds_equal_the_reference():
+    @snnfast.neuron
+    def swaps(fire, x, v, u, *, p=0.5):
+        h = (p * v + x).clamp(-0.5, 0.75)
+        s, _, _ = fire(h + u, 0.9)
+        return s, u + h, v
+
+    x = torch.randn(40, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for got, right in zip(swaps(x), swaps.reference(x)):
+        assert_equal(got, right)

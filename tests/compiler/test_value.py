@@ -104,6 +104,7 @@ COMPUTED = {
     "crossed bounds": lambda x, v: x.clamp(0.5, -0.5) + v.clamp(-0.5, 0.5),
     "crossed values": lambda x, v: torch.clamp(x, v, 0.25 * v) + torch.clamp(v, x, x) * v,
     "one bound": lambda x, v: torch.clamp(x, min=v) * torch.clamp(v, max=x),
+    "one condition twice": lambda x, v: torch.where(x > v, torch.where(x > v, x, v), torch.where(x > v, v, 0.5 * x)),
     "view": lambda x, v: x.view_as(v) * v.detach(),
     "exp of a condition": lambda x, v: torch.where(x > 0, torch.exp((x > v).to(x)), v),
     "power": lambda x, v: (0.5 * x) ** 3.0 + (0.25 * v) ** 7,

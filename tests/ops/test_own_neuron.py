@@ -316,7 +316,8 @@ def test_a_kernel_follows_the_numbers_outside(monkeypatch):
         found.append(results(reads_gains))
         for got, right in zip(found[-1], results(reads_gains.reference)):
             torch.testing.assert_close(got, right)
-    assert all(not torch.equal(a[1], b[1]) for a, b in itertools.pairwise(found))
+    for before, after in itertools.pairwise(found):
+        assert (before[1] - after[1]).abs().max() > 0.1
     kernels = len(reads_gains._every[next(iter(reads_gains._every))])
     monkeypatch.setitem(GAINS, "input", 1.0)
     results(reads_gains)  # one that was compiled before

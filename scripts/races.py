@@ -55,9 +55,8 @@ SMALL = {
 # Barriers that may be missing without a report, by file and index in the file, and the reason.
 VOTE = "it counts votes, and no thread reads there what another wrote"
 SPARE: dict[tuple[str, int], str] = {
-    ("cuda/bp_stdp_network.cu", 3): VOTE,
-    ("cuda/bp_stdp_network.cu", 5): "threads overwrite no weights but those that they have read",
-    ("cuda/diehl_cook.cu", 12): "no step reads what is set to 0; the next barrier orders the rest",
+    ("cuda/bp_stdp_network.cu", 2): VOTE,
+    ("cuda/diehl_cook.cu", 10): "no step reads what is set to 0; the next barrier orders the rest",
     ("cuda/recurrent_kernel.cuh", 1): "the list of the first step meets before a weight is read",
     ("cuda/spikeprop.cu", 5): "the threads have met to know that all are done",
     **{("cuda/spikeprop.cu", k): VOTE for k in (6, 7, 8, 9)},

@@ -41,7 +41,6 @@ class Block {
 
   __device__ void run() {
     for (int64_t l = 0; l < a_.layers && a_.packs(); l++) for_weights(l, [&](C& packed, C& w) { packed = w; });
-    __syncthreads();
     for (p0_ = 0; p0_ < x_.P; p0_ += a_.samples()) {
       B_ = min(a_.samples(), x_.P - p0_);
       present();
@@ -321,10 +320,9 @@ class Block {
 template <class C>
 __global__ void __launch_bounds__(kMostThreads, 1) bp_stdp_network_kernel(const Arguments<C> g) {
   SNNFAST_DYN_SHARED(char, memory);
-  for (int64_t network = blockIdx.y; network < g.a.networks; network += gridDim.y) {
+  // A thread begins a network by writing those copies of weights that it has read last.
+  for (int64_t network = blockIdx.y; network < g.a.networks; network += gridDim.y)
     Block<C>(g, g.plan.memory(g.workspace, memory), network).run();
-    __syncthreads();  // before the next network uses the memory
-  }
 }
 
 template <class C>

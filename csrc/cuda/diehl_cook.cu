@@ -121,7 +121,6 @@ class Block {
         });
       __syncthreads();
       if (threadIdx.x == 0) m_.totals[step_] = shared_.listed;
-      __syncthreads();
     }
   }
 

@@ -54,7 +54,9 @@ def own_layers(function: str, net: nn.Module) -> nn.Module:
 def _sequential(net: nn.Module) -> nn.Module:
     """:class:`OverTime` as ``nn.Sequential`` with :class:`snnfast.nn.Time`."""
     result = nn.Sequential()
-    for key, child in net.named_children():
+    for key, child in net._modules.items():  # named_children leaves out a layer's second place
+        if child is None:
+            continue
         timed = isinstance(child, OverTime)
         plain = not timed and not any(hasattr(m, "stateful") for m in child.modules())
         result.add_module(key, _sequential(child) if timed else Time(child) if plain else child)

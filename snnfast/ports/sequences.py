@@ -91,7 +91,21 @@ def over_time(name: str, module: nn.Module) -> nn.Module:
             f"replace: sequences=True takes neurons in nn.Sequential, and {name or 'net'} is a "
             f"{type(module).__name__}, which runs its steps itself"
         )
+    _refuse_neurons_in_two_places(name, module)
     result = OverTime()
-    for key, child in module.named_children():
-        result.add_module(key, over_time(_path(name, key), child))
+    for key, child in module._modules.items():  # named_children leaves out a layer's second place
+        result.add_module(key, None if child is None else over_time(_path(name, key), child))
     return result.train(module.training)
+
+
+def _refuse_neurons_in_two_places(name: str, module: nn.Module) -> None:
+    """Refuse a neuron that runs twice a step: over a sequence all steps of one place would come before the other's."""
+    places: dict[nn.Module, str] = {}
+    for key, inner in module.named_modules(remove_duplicate=False):
+        if isinstance(inner, Stateful):
+            first = places.setdefault(inner, _path(name, key))
+            if first != _path(name, key):
+                raise ValueError(
+                    f"replace: {first} and {_path(name, key)} are one neuron, a {type(inner).__name__}, whose states "
+                    "alternate between both places; sequences=True needs two"
+                )

@@ -1,7 +1,7 @@
 """Build, test and measure on a machine with a GPU, in calls of at most 9 minutes.
 
     python scripts/gpu.py                          run parts for 9 minutes, results in ./gpu-results; again: continue
-    python scripts/gpu.py smoke tests              some stages
+    python scripts/gpu.py build smoke              the first minute on a card: the build, and every op once
     python scripts/gpu.py --minutes 20             a longer call
     python scripts/gpu.py --archive FILE           pack results, logs and page after every part
     python scripts/gpu.py --again tests            repeat a stage
@@ -55,11 +55,11 @@ METRICS = (
 )
 # A test file belongs to the first group whose pattern matches; a group must end within a call.
 GROUPS = {
-    "neurons": r"tests/ops/test_(adlif|alif|cuba|eif|izhikevich|lif|qif|refractory)",
-    "plasticity": r"tests/ops/test_(stdp|bp_stdp|diehl_cook|presentations)",
-    "ops": r"tests/(ops|property|reference)/",
-    "modules": r"tests/(nn|convert|nir|export|encoder|learning)/",
-    "models": r"tests/(procedure|model|manual|examples|data|monitoring)/",
+    "neurons": r"tests/ops/test_(adlif|alif|cuba|eif|izhikevich|lif|qif|neurons)",
+    "plasticity": r"tests/(ops/test_(stdp|bp_stdp|diehl_cook)|reference/test_presentations)",
+    "ops": r"tests/(ops|reference)/",
+    "modules": r"tests/(nn|ports|conversion|nir|export|encoder|learning)/",
+    "models": r"tests/(papers|train|procedure|model|manual|examples|data|monitoring)/",
     "rest": r"tests/(?!gpu/)",
 }
 BUILD = """
@@ -211,11 +211,20 @@ def run(name: str, part: Part, folder: Path, remaining: float) -> dict[str, Any]
     if code is None:
         state, why = ("cut off" if limit == remaining else "failed"), f"not finished in {limit:.0f} s"
     elif code not in part.good or re.search(r"SUMMARY: [1-9]", text):  # summary of a sanitizer
-        state, why = "failed", why or f"exit code {code}"
+        state, why = "failed", why or f"exit code {code}: {reason(text)}"
     else:
         state = "done"
     why = why or (text.strip().splitlines() or [""])[-1][:160]
     return {"state": state, "why": why, "seconds": round(time.monotonic() - begin, 1)}
+
+
+def reason(text: str) -> str:
+    """Return the line of a log that says why a part failed: of pytest, a sanitizer or Python, or else the last one."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["the log is empty"]
+    for pattern in (r"(FAILED|ERROR) ", r"E  ", r"=+ (?!COMPUTE-SANITIZER).*[Ee]rror", r"\w*(Error|Exception)\b.*:"):
+        if found := next((line for line in lines if re.match(pattern, line)), ""):
+            return found[:160]
+    return lines[-1][:160]
 
 
 def results(folder: Path) -> dict[str, Any]:

@@ -35,7 +35,5 @@ def test_a_layer_in_two_places_runs_twice():
 def test_a_neuron_in_two_places_is_refused():
     lif = hidden()
     net = nn.Sequential(nn.Linear(4, 4), lif, nn.Sequential(nn.Linear(4, 4), lif))
-    with pytest.raises(
-        ValueError, match=r"^replace: 1 and 2\.1 are one neuron, a Leaky, whose .*; sequences=True"
-    ):
+    with pytest.raises(ValueError, match=r"^replace: 1 and 2\.1 are one neuron, a Leaky, whose .*; sequences=True"):
         sn.replace(net, sequences=True)

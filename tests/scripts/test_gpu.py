@@ -81,9 +81,21 @@ def code(gpu, text, **more):
     ("text", "more", "state", "why"),
     [
         ("print('a'); print('last')", {}, "done", "last"),
-        ("raise SystemExit(9)", {}, "failed", "exit code 9"),
+        ("raise SystemExit(9)", {}, "failed", "exit code 9: the log is empty"),
+        (
+            "print('FAILED tests/a.py - boom'); print('1 failed'); exit(1)",
+            {},
+            "failed",
+            "exit code 1: FAILED tests/a.py - boom",
+        ),
+        ("raise ValueError('no card')", {}, "failed", "exit code 1: ValueError: no card"),
         ("raise SystemExit(5)", {"good": (0, 5)}, "done", ""),
-        ("print('== RACECHECK SUMMARY: 2 hazards displayed')", {}, "failed", "exit code 0"),
+        (
+            "print('== RACECHECK SUMMARY: 2 hazards displayed')",
+            {},
+            "failed",
+            "exit code 0: == RACECHECK SUMMARY: 2 hazards displayed",
+        ),
         ("print('== ERROR SUMMARY: 0 errors')", {}, "done", "== ERROR SUMMARY: 0 errors"),
         ("import time; time.sleep(60)", {"seconds": 0.5}, "failed", "not finished in 0 s"),
         ("import os; print(os.environ['A'])", {"environment": {"A": "b"}}, "done", "b"),

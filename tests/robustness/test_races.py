@@ -29,15 +29,6 @@ def test_every_barrier_of_a_kernel_is_planted(races):
     assert barriers == found
 
 
-def test_shares_of_consecutive_commits_are_the_whole(races, monkeypatch):
-    every, shares = races.planted(ROOT / "csrc"), []
-    for count in range(1000, 1004):
-        monkeypatch.setattr(races, "commits", lambda count=count: count)
-        shares += races.planted(ROOT / "csrc", share=4)
-    assert sorted(shares) == sorted(every)
-    assert races.planted(ROOT / "csrc", only="stdp.cu") != every
-
-
 def test_what_may_be_missing_is_there(races):
     barriers = {(file, k) for file, k, _ in races.meetings(ROOT / "csrc")}
     assert set(races.SPARE) <= barriers

@@ -18,9 +18,11 @@ trace of the synapse, and a reward turns the trace into a change of weight.
 
 from __future__ import annotations
 
+import inspect
 import math
+import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
@@ -47,15 +49,6 @@ AnyRule = TypeVar("AnyRule", "Rule", "OwnRule")
 
 # In the order of csrc/core/plasticity.h; the position is the kernel's number for it.
 KINDS = ("additive", "linear", "power", "exponential", "triplet")
-
-
-# Kinds that have a constant, for constants that not all kinds have.
-_HAVE = {
-    "x_tar": ("additive", "linear", "power", "exponential"),
-    "mu": ("power",),
-    "beta": ("exponential",),
-    **dict.fromkeys(("lr_pre_triplet", "lr_post_triplet", "tau_pre2", "tau_post2"), ("triplet",)),
-}
 
 
 class Constants(NamedTuple):
@@ -120,81 +113,117 @@ class Constants(NamedTuple):
         return self.lr_pre * x_post * torch.ones_like(w)
 
 
+def _constant(
+    default: object,
+    text: str,
+    require: Callable[[str, str, Any], object] = check.number,
+    *,
+    typical: object = None,
+    kinds: tuple[str, ...] = KINDS,
+) -> Any:
+    """Return a field of :class:`Rule`: a constant of rules, with its documentation, its check and its values.
+
+    Args:
+        default: value of rules that do not have the constant.
+        text: its documentation.
+        require: its check, from ``snnfast.check``.
+        typical: default of the functions that create rules, where it differs from ``default``.
+        kinds: the formulas that use it.
+    """
+    typical = default if typical is None else typical
+    return field(default=default, metadata={"text": text, "require": require, "typical": typical, "kinds": kinds})
+
+
+def _trace(op: str, name: str, value: object) -> None:
+    check.choice(op, name, value, ("nearest", "all"))
+
+
+def _positive_or_none(op: str, name: str, value: object) -> None:
+    if value is not None:
+        check.positive(op, name, value)
+
+
 @dataclass(frozen=True)
 class Rule:
-    """A rule with its constants, created by the functions of this module.
-
-    Attributes:
-        kind: the formula: ``additive`` (exponent ``mu`` 0), ``linear`` (1), ``power``, ``exponential`` or ``triplet``.
-        lr_pre: rate of the depression at a presynaptic spike; negative rates make a rule anti-Hebbian.
-        lr_post: rate of the potentiation at a postsynaptic spike.
-        lr_pre_triplet, lr_post_triplet: the triplet rule's rates of terms with the second trace.
-        x_tar: the presynaptic trace at which a postsynaptic spike does not change the weight.
-        mu: exponent of the dependence on the weight.
-        beta: steepness of the exponential dependence on the weight.
-        tau_pre, tau_post: time constants of the traces, ms.
-        tau_pre2, tau_post2: time constants of the second traces, ms.
-        trace: ``nearest`` or ``all``.
-        w_min, w_max: bounds of the weights.
-        tau_eligibility: time constant of the eligibility trace, ms; None for a rule that needs no reward.
-    """
+    """A rule with its constants, created by the functions of this module."""
 
     kind: str
-    lr_pre: float = 0.0
-    lr_post: float = 0.0
-    lr_pre_triplet: float = 0.0
-    lr_post_triplet: float = 0.0
-    x_tar: float = 0.0
-    mu: float = 0.0
-    beta: float = 0.0
-    tau_pre: float = 20.0
-    tau_post: float = 20.0
-    tau_pre2: float = 40.0
-    tau_post2: float = 40.0
-    trace: Trace = "nearest"
-    w_min: float = 0.0
-    w_max: float = 1.0
-    tau_eligibility: float | None = None
+    lr_pre: float = _constant(
+        0.0, "rate of the depression at a presynaptic spike; a negative rate makes a rule anti-Hebbian", typical=1e-4
+    )
+    lr_post: float = _constant(
+        0.0, "rate of the potentiation at a postsynaptic spike; a negative rate makes a rule anti-Hebbian", typical=1e-2
+    )
+    lr_pre_triplet: float = _constant(
+        0.0, "rate of the depression by the second presynaptic trace, A3-", kinds=("triplet",)
+    )
+    lr_post_triplet: float = _constant(
+        0.0, "rate of the potentiation by the second postsynaptic trace, A3+", typical=1e-2, kinds=("triplet",)
+    )
+    x_tar: float = _constant(
+        0.0, "presynaptic trace at which a postsynaptic spike does not change the weight", typical=0.4, kinds=KINDS[:4]
+    )
+    mu: float = _constant(
+        0.0, "exponent of the dependence on the weight", check.at_least_zero, typical=0.2, kinds=("power",)
+    )
+    beta: float = _constant(
+        0.0,
+        "steepness of the exponential dependence on the weight",
+        check.at_least_zero,
+        typical=1.0,
+        kinds=("exponential",),
+    )
+    tau_pre: float = _constant(20.0, "time constant of the presynaptic trace, ms", check.positive)
+    tau_post: float = _constant(20.0, "time constant of the postsynaptic trace, ms", check.positive)
+    tau_pre2: float = _constant(
+        40.0, "time constant of the second presynaptic trace, ms", check.positive, kinds=("triplet",)
+    )
+    tau_post2: float = _constant(
+        40.0, "time constant of the second postsynaptic trace, ms", check.positive, kinds=("triplet",)
+    )
+    trace: Trace = _constant("nearest", "``nearest``: a spike sets a trace to 1; ``all``: it adds 1", _trace)  # noqa: RUF009
+    w_min: float = _constant(0.0, "lower bound of the weights")
+    w_max: float = _constant(1.0, "upper bound of the weights")
+    tau_eligibility: float | None = _constant(
+        None, "time constant of the eligibility trace, ms; None for a rule that needs no reward", _positive_or_none
+    )
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"plasticity: kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name in ("kind", "trace") or (field.name == "tau_eligibility" and value is None):
-                continue
-            check.number("plasticity", field.name, value)
-            if value <= 0 and field.name.startswith("tau"):
-                raise ValueError(f"plasticity: {field.name} must be positive, got {value:g} ms")
-            if value < 0 and field.name.startswith(("mu", "beta")):
-                raise ValueError(f"plasticity: {field.name} must be at least 0, got {value:g}")
+        for name, constant in _CONSTANTS.items():
+            constant.metadata["require"]("plasticity", name, getattr(self, name))
         if not self.w_min < self.w_max:
             raise ValueError(f"plasticity: w_min must be below w_max, got {self.w_min:g} and {self.w_max:g}")
-        check.choice("plasticity", "trace", self.trace, ("nearest", "all"))
 
     def has(self, name: str) -> bool:
         """Return whether the formula uses the attribute ``name``."""
-        return self.kind in _HAVE.get(name, KINDS)
+        return name not in _CONSTANTS or self.kind in _CONSTANTS[name].metadata["kinds"]
 
     def constants(self, dt: float) -> Constants:
         """Return the constants for steps of ``dt`` ms."""
-        return Constants(
-            kind=KINDS.index(self.kind),
-            all=self.trace == "all",
-            decay_pre=math.exp(-dt / self.tau_pre),
-            decay_post=math.exp(-dt / self.tau_post),
-            decay_pre2=math.exp(-dt / self.tau_pre2),
-            decay_post2=math.exp(-dt / self.tau_post2),
-            lr_pre=self.lr_pre,
-            lr_post=self.lr_post,
-            lr_pre_triplet=self.lr_pre_triplet,
-            lr_post_triplet=self.lr_post_triplet,
-            x_tar=self.x_tar,
-            mu=self.mu,
-            beta=self.beta,
-            w_min=self.w_min,
-            w_max=self.w_max,
-        )
+        decays = [math.exp(-dt / getattr(self, name)) for name in _TAUS]
+        numbers = [getattr(self, name) for name in _NUMBERS]
+        return Constants(KINDS.index(self.kind), self.trace == "all", *decays, *numbers)
+
+
+_CONSTANTS: dict[str, Field[Any]] = {constant.name: constant for constant in fields(Rule)[1:]}
+_TAUS = tuple(name.replace("decay", "tau") for name in Constants._fields if name.startswith("decay"))
+_NUMBERS = tuple(name for name in Constants._fields if name in _CONSTANTS)  # the last fields
+
+
+def _documented(names: dict[str, str]) -> str:
+    """Return a line of documentation for each of the ``names``; the values are names of constants."""
+    texts = (f"    {name}: {_CONSTANTS[constant].metadata['text']}." for name, constant in names.items())
+    return "\n".join(textwrap.fill(text, 116, subsequent_indent=" " * 8) for text in texts)
+
+
+Rule.__doc__ = f"""{Rule.__doc__}
+
+Attributes:
+    kind: the formula: ``additive`` (exponent ``mu`` 0), ``linear`` (1), ``power``, ``exponential`` or ``triplet``.
+{_documented({name: name for name in _CONSTANTS})}
+"""
 
 
 def _pow(base: Tensor, exponent: float) -> Tensor:
@@ -210,63 +239,72 @@ def _exp(exponent: Tensor) -> Tensor:
     return exponent.exp()
 
 
-def _power(mu: float, **constants: Any) -> Rule:
-    return Rule({0.0: "additive", 1.0: "linear"}.get(mu, "power"), mu=mu, **constants)
+def _creator(
+    name: str, arguments: str, text: str, renamed: dict[str, str] | None = None, kind: str | None = None, **fixed: float
+) -> Callable[..., Rule]:
+    """Return the public function ``name``, which creates rules.
+
+    Args:
+        name: the name.
+        arguments: names of its constants; those after ``*`` are passed by keyword, as are ``trace`` and the bounds.
+        text: its documentation, with the equation.
+        renamed: constants by the name of their argument, where it is another.
+        kind: the formula; None: that of the exponent ``mu``.
+        **fixed: constants that are no arguments, and defaults of arguments where they are not ``typical``.
+    """
+    renamed = renamed or {}
+    positional, keyword = (part.split() for part in f"{arguments} trace w_min w_max".split("*"))
+    constants = {argument: renamed.get(argument, argument) for argument in (*positional, *keyword)}
+    parameters = []
+    for argument, constant in constants.items():
+        passed = inspect.Parameter.POSITIONAL_OR_KEYWORD if argument in positional else inspect.Parameter.KEYWORD_ONLY
+        default = fixed.pop(argument, _CONSTANTS[constant].metadata["typical"])
+        parameters.append(inspect.Parameter(argument, passed, default=default, annotation=_CONSTANTS[constant].type))
+    signature = inspect.Signature(parameters, return_annotation="Rule")
+
+    def create(*args: Any, **kwargs: Any) -> Rule:
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{name}: {error}; its arguments are {', '.join(constants)}") from None
+        bound.apply_defaults()
+        values = {**fixed, **{constants[argument]: value for argument, value in bound.arguments.items()}}
+        return Rule(kind or {0.0: "additive", 1.0: "linear"}.get(values["mu"], "power"), **values)
+
+    create.__name__ = create.__qualname__ = name
+    create.__doc__ = f"{inspect.cleandoc(text)}\n\nArgs:\n{_documented(constants)}\n"
+    create.__dict__["__signature__"] = signature
+    return create
 
 
-def pair(
-    lr_pre: float = 1e-4,
-    lr_post: float = 1e-2,
-    *,
-    tau_pre: float = 20.0,
-    tau_post: float = 20.0,
-    trace: Trace = "nearest",
-    w_min: float = 0.0,
-    w_max: float = 1.0,
-) -> Rule:
+pair = _creator(
+    "pair",
+    "lr_pre lr_post * tau_pre tau_post",
     """The pair rule, additive in the weight.
 
     Song, Miller and Abbott, Nature Neuroscience 3, 2000; with traces: Morrison, Diesmann and Gerstner, Biological
     Cybernetics 98, 2008::
 
         potentiation = lr_post x_pre        depression = lr_pre x_post
+    """,
+    mu=0.0,
+)
 
-    For the arguments see :class:`Rule`.
-    """
-    return _power(0.0, **locals())
-
-
-def soft_bounds(
-    lr_pre: float = 1e-4,
-    lr_post: float = 1e-2,
-    *,
-    tau_pre: float = 20.0,
-    tau_post: float = 20.0,
-    trace: Trace = "nearest",
-    w_min: float = 0.0,
-    w_max: float = 1.0,
-) -> Rule:
+soft_bounds = _creator(
+    "soft_bounds",
+    "lr_pre lr_post * tau_pre tau_post",
     """The multiplicative rule: steps shrink towards the bounds.
 
     van Rossum, Bi and Turrigiano, J. Neurosci. 20, 2000; Rubin, Lee and Sompolinsky, Phys. Rev. Lett. 86, 2001::
 
         potentiation = lr_post x_pre (w_max - w)        depression = lr_pre x_post (w - w_min)
+    """,
+    mu=1.0,
+)
 
-    For the arguments see :class:`Rule`.
-    """
-    return _power(1.0, **locals())
-
-
-def power_law(
-    lr: float = 1e-2,
-    *,
-    x_tar: float = 0.4,
-    mu: float = 0.2,
-    tau_pre: float = 20.0,
-    trace: Trace = "nearest",
-    w_min: float = 0.0,
-    w_max: float = 1.0,
-) -> Rule:
+power_law = _creator(
+    "power_law",
+    "lr * x_tar mu tau_pre",
     """Power-law dependence on the weight; the formula of the n3ml manual.
 
     Diehl and Cook, Front. Comput. Neurosci. 9:99, 2015, section 2.3::
@@ -275,72 +313,37 @@ def power_law(
 
     ``x_tar`` is the presynaptic trace at which a postsynaptic spike changes nothing: synapses whose presynaptic neuron
     has not fired for longer are weakened.
+    """,
+    renamed={"lr": "lr_post"},
+)
 
-    For the arguments see :class:`Rule`.
-    """
-    arguments: dict[str, Any] = locals()
-    return _power(lr_post=arguments.pop("lr"), **arguments)
-
-
-def exponential(
-    lr: float = 1e-2,
-    *,
-    x_tar: float = 0.4,
-    beta: float = 1.0,
-    tau_pre: float = 20.0,
-    trace: Trace = "nearest",
-    w_min: float = 0.0,
-    w_max: float = 1.0,
-) -> Rule:
+exponential = _creator(
+    "exponential",
+    "lr * x_tar beta tau_pre",
     """Exponential dependence on the weight.
 
     Diehl and Cook 2015, section 2.3, weights counted from ``w_min``::
 
         potentiation = lr (x_pre e^(-beta (w - w_min)) - x_tar e^(-beta (w_max - w)))        depression = 0
+    """,
+    renamed={"lr": "lr_post"},
+    kind="exponential",
+)
 
-    For the arguments see :class:`Rule`.
-    """
-    arguments: dict[str, Any] = locals()
-    return Rule("exponential", lr_post=arguments.pop("lr"), **arguments)
-
-
-def pre_post(
-    lr_pre: float = 1e-4,
-    lr_post: float = 1e-2,
-    *,
-    x_tar: float = 0.4,
-    mu: float = 0.2,
-    tau_pre: float = 20.0,
-    tau_post: float = 20.0,
-    trace: Trace = "nearest",
-    w_min: float = 0.0,
-    w_max: float = 1.0,
-) -> Rule:
+pre_post = _creator(
+    "pre_post",
+    "lr_pre lr_post * x_tar mu tau_pre tau_post",
     """The pre-and-post rule.
 
     Diehl and Cook 2015, section 2.3, weights counted from ``w_min``::
 
         potentiation = lr_post (x_pre - x_tar) (w_max - w)^mu        depression = lr_pre x_post (w - w_min)^mu
+    """,
+)
 
-    For the arguments see :class:`Rule`.
-    """
-    return _power(**locals())
-
-
-def triplet(
-    lr_pre: float = 1e-4,
-    lr_post: float = 1e-2,
-    *,
-    lr_pre_triplet: float = 0.0,
-    lr_post_pair: float = 0.0,
-    tau_pre: float = 20.0,
-    tau_post: float = 20.0,
-    tau_pre2: float = 40.0,
-    tau_post2: float = 40.0,
-    trace: Trace = "nearest",
-    w_min: float = 0.0,
-    w_max: float = 1.0,
-) -> Rule:
+triplet = _creator(
+    "triplet",
+    "lr_pre lr_post * lr_pre_triplet lr_post_pair tau_pre tau_post tau_pre2 tau_post2",
     """The triplet rule; with the defaults that of Diehl and Cook 2015.
 
     Pfister and Gerstner, J. Neurosci. 26, 2006::
@@ -351,12 +354,11 @@ def triplet(
     ``lr_post_pair``, ``lr_post``, ``lr_pre`` and ``lr_pre_triplet`` are A2+, A3+, A2- and A3- of Pfister and Gerstner;
     ``tau_pre``, ``tau_pre2``, ``tau_post`` and ``tau_post2`` their tau+, tau_x, tau- and tau_y. With the defaults a
     neuron's first spike strengthens nothing: potentiation waits for a second one.
-
-    For the arguments see :class:`Rule`.
-    """
-    arguments: dict[str, Any] = locals()
-    rates = {"lr_post": arguments.pop("lr_post_pair"), "lr_post_triplet": arguments.pop("lr_post")}
-    return Rule("triplet", **arguments, **rates)
+    """,
+    renamed={"lr_post": "lr_post_triplet", "lr_post_pair": "lr_post"},
+    kind="triplet",
+    lr_post_pair=0.0,
+)
 
 
 def reward_modulated(rule: AnyRule, tau_eligibility: float = 100.0) -> AnyRule:

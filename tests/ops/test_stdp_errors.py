@@ -118,8 +118,8 @@ def test_errors(name, change, error, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"tau_pre": 0.0}, "tau_pre must be positive, got 0 ms"),
-        ({"tau_eligibility": -1.0}, "tau_eligibility must be positive, got -1 ms"),
+        ({"tau_pre": 0.0}, "tau_pre must be positive, got 0"),
+        ({"tau_eligibility": -1.0}, "tau_eligibility must be positive, got -1"),
         ({"beta": -1.0}, "beta must be at least 0, got -1"),
         ({"mu": -0.5}, "mu must be at least 0, got -0.5"),
         ({"lr_pre": math.nan}, "lr_pre must be finite, got nan"),
@@ -133,6 +133,37 @@ def test_errors_of_rules(change, message):
     with pytest.raises(ValueError, match="plasticity: ") as caught:
         plasticity.Rule(**{"kind": "additive", **change})
     assert str(caught.value) == f"plasticity: {message}"
+
+
+def test_a_rule_names_its_arguments_for_one_that_it_does_not_have():
+    message = "pair: got an unexpected keyword argument 'mu'; its arguments are lr_pre, lr_post, tau_pre"
+    with pytest.raises(TypeError, match=message):
+        plasticity.pair(mu=0.5)
+
+
+def test_constants_of_a_triplet_rule():
+    rule = plasticity.triplet(2e-3, lr_post_pair=3e-3, lr_pre_triplet=4e-3, tau_pre=10.0, trace="all", w_max=2.0)
+    assert rule.constants(0.5) == plasticity.Constants(
+        kind=4,
+        all=True,
+        decay_pre=math.exp(-0.5 / 10),
+        decay_post=math.exp(-0.5 / 20),
+        decay_pre2=math.exp(-0.5 / 40),
+        decay_post2=math.exp(-0.5 / 40),
+        lr_pre=2e-3,
+        lr_post=3e-3,
+        lr_pre_triplet=4e-3,
+        lr_post_triplet=1e-2,
+        x_tar=0.0,
+        mu=0.0,
+        beta=0.0,
+        w_min=0.0,
+        w_max=2.0,
+    )
+    assert [name for name in ("x_tar", "mu", "beta", "tau_pre2", "tau_pre") if rule.has(name)] == [
+        "tau_pre2",
+        "tau_pre",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,18 @@ SIGNATURES = {
     "spike_linear": "x, weight, bias=None, *, method='auto'",
     "poisson": ("p, num_steps, *, generator=None, seed=None, dtype=torch.float32, validate=True"),
 }
+# The functions that create rules of plasticity; all end with the arguments of every rule.
+RULES = {
+    "pair": "lr_pre=0.0001, lr_post=0.01, *, tau_pre=20.0, tau_post=20.0",
+    "soft_bounds": "lr_pre=0.0001, lr_post=0.01, *, tau_pre=20.0, tau_post=20.0",
+    "power_law": "lr=0.01, *, x_tar=0.4, mu=0.2, tau_pre=20.0",
+    "exponential": "lr=0.01, *, x_tar=0.4, beta=1.0, tau_pre=20.0",
+    "pre_post": "lr_pre=0.0001, lr_post=0.01, *, x_tar=0.4, mu=0.2, tau_pre=20.0, tau_post=20.0",
+    "triplet": (
+        "lr_pre=0.0001, lr_post=0.01, *, lr_pre_triplet=0.0, lr_post_pair=0.0, "
+        "tau_pre=20.0, tau_post=20.0, tau_pre2=40.0, tau_post2=40.0"
+    ),
+}
 
 
 @pytest.mark.parametrize("module", NAMES)
@@ -126,6 +138,17 @@ def test_signatures_are_pinned(name):
     signature = inspect.signature(getattr(snnfast.ops, name))
     bare = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
     assert str(inspect.Signature(bare)) == f"({SIGNATURES[name]})"
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rules_have_their_pinned_signature_and_document_every_argument(name):
+    rule = getattr(snnfast.plasticity, name)
+    parameters = inspect.signature(rule).parameters.values()
+    bare = inspect.Signature([p.replace(annotation=inspect.Parameter.empty) for p in parameters])
+    assert str(bare) == f"({RULES[name]}, trace='nearest', w_min=0.0, w_max=1.0)"
+    assert all(f"    {p.name}: " in rule.__doc__ for p in parameters)
+    assert rule.__name__ == name
+    assert isinstance(rule(), snnfast.plasticity.Rule)
 
 
 def test_every_op_has_a_pinned_signature():

@@ -142,3 +142,10 @@ struct Unpacked<Arguments, function, Types<F...>, Result (*)(const Arguments&, M
   TORCH_BOX((&Unpacked<ARGUMENTS, &__VA_ARGS__, typename ARGUMENTS::Flat, decltype(&__VA_ARGS__)>::call))
 
 }  // namespace snnfast
+
+// Registers the operator NAME of the struct Arguments: FUNCTION<Device>, with the result and the further arguments of
+// its schema. SNNFAST_CPU_OPERATOR: only for the CPU.
+#define SNNFAST_OPERATOR_WITH(REGISTER, NAME, FUNCTION, ...) \
+  REGISTER(m.def(schema<Arguments>(NAME, __VA_ARGS__).c_str()), m.impl(NAME, SNNFAST_BOX(Arguments, FUNCTION<Device>)))
+#define SNNFAST_OPERATOR(...) SNNFAST_OPERATOR_WITH(SNNFAST_REGISTER, __VA_ARGS__)
+#define SNNFAST_CPU_OPERATOR(...) SNNFAST_OPERATOR_WITH(SNNFAST_REGISTER_CPU, __VA_ARGS__)

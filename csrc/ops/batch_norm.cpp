@@ -273,22 +273,10 @@ std::tuple<Tensor, Tensor, Tensor> batch_norm_backward(const Arguments& argument
   return {batch.result(x, &grad, {scale, sum, slope, mean, Values(C)}), grad_weight, grad_bias};
 }
 
-template <class Library>
-void schemas(Library& m) {
-  m.def(schema<Arguments>("batch_norm_forward", "(Tensor y, Tensor batch_mean, Tensor batch_var)").c_str());
-  m.def(schema<Arguments>("batch_norm_backward", "(Tensor grad_x, Tensor grad_weight, Tensor grad_bias)",
-                          "bool of_batch, Tensor grad_y, bool x_wanted, bool weight_wanted, bool bias_wanted")
-            .c_str());
-}
-
-template <class Device, class Library>
-void implementations(Library& m) {
-  m.impl("batch_norm_forward", SNNFAST_BOX(Arguments, batch_norm_forward<Device>));
-  m.impl("batch_norm_backward", SNNFAST_BOX(Arguments, batch_norm_backward<Device>));
-}
+SNNFAST_CPU_OPERATOR("batch_norm_forward", batch_norm_forward, "(Tensor y, Tensor batch_mean, Tensor batch_var)")
+SNNFAST_CPU_OPERATOR("batch_norm_backward", batch_norm_backward,
+                     "(Tensor grad_x, Tensor grad_weight, Tensor grad_bias)",
+                     "bool of_batch, Tensor grad_y, bool x_wanted, bool weight_wanted, bool bias_wanted")
 
 }  // namespace
 }  // namespace snnfast
-
-STABLE_TORCH_LIBRARY_FRAGMENT(snnfast, m) { snnfast::schemas(m); }
-STABLE_TORCH_LIBRARY_IMPL(snnfast, CPU, m) { snnfast::implementations<snnfast::Cpu>(m); }

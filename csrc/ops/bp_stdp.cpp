@@ -76,17 +76,7 @@ Tensor bp_stdp(const Arguments& arguments) {
   return passed;
 }
 
-template <class Library>
-void schemas(Library& m) {
-  m.def(schema<Arguments>("bp_stdp_", "Tensor passed").c_str());
-}
-
-template <class Device, class Library>
-void implementations(Library& m) {
-  m.impl("bp_stdp_", SNNFAST_BOX(Arguments, bp_stdp<Device>));
-}
+SNNFAST_OPERATOR("bp_stdp_", bp_stdp, "Tensor passed")
 
 }  // namespace
 }  // namespace snnfast
-
-SNNFAST_REGISTER(snnfast::schemas, snnfast::implementations)

@@ -175,17 +175,7 @@ std::tuple<Tensor, Tensor, Tensor> bp_stdp_network(const Arguments& arguments) {
   return {spikes, hidden, state};
 }
 
-template <class Library>
-void schemas(Library& m) {
-  m.def(schema<Arguments>("bp_stdp_network_", "(Tensor spikes, Tensor hidden, Tensor state)").c_str());
-}
-
-template <class Device, class Library>
-void implementations(Library& m) {
-  m.impl("bp_stdp_network_", SNNFAST_BOX(Arguments, bp_stdp_network<Device>));
-}
+SNNFAST_OPERATOR("bp_stdp_network_", bp_stdp_network, "(Tensor spikes, Tensor hidden, Tensor state)")
 
 }  // namespace
 }  // namespace snnfast
-
-SNNFAST_REGISTER(snnfast::schemas, snnfast::implementations)

@@ -80,21 +80,9 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Arguments& arguments, Tensor g
   return {grad_x, grad_d, grad_past};
 }
 
-template <class Library>
-void schemas(Library& m) {
-  m.def(schema<Arguments>("delay_forward", "Tensor").c_str());
-  m.def(schema<Arguments>("delay_backward", "(Tensor grad_x, Tensor grad_d, Tensor grad_past)",
-                          "Tensor grad_y, bool x_needed, bool d_needed, bool past_needed")
-            .c_str());
-}
-
-template <class Device, class Library>
-void implementations(Library& m) {
-  m.impl("delay_forward", SNNFAST_BOX(Arguments, forward<Device>));
-  m.impl("delay_backward", SNNFAST_BOX(Arguments, backward<Device>));
-}
+SNNFAST_OPERATOR("delay_forward", forward, "Tensor")
+SNNFAST_OPERATOR("delay_backward", backward, "(Tensor grad_x, Tensor grad_d, Tensor grad_past)",
+                 "Tensor grad_y, bool x_needed, bool d_needed, bool past_needed")
 
 }  // namespace
 }  // namespace snnfast
-
-SNNFAST_REGISTER(snnfast::schemas, snnfast::implementations)

@@ -110,19 +110,25 @@ struct Cuda {
 
 }  // namespace snnfast
 
-// Registers an operator's schemas and its implementation IMPL<Device>(library) on every device this build has. The
-// emulated CUDA registers the same wrappers and launchers for CPU tensors, as torch.ops.snnfast_emulated.
+// Registers operators on every device this build has: DEFINE adds their schemas to the library `m`, IMPLEMENT their
+// implementations on `Device`. The emulated CUDA registers the same wrappers and launchers for CPU tensors, as
+// torch.ops.snnfast_emulated.
+#define SNNFAST_REGISTER_ON(NAMESPACE, KEY, DEVICE, IMPLEMENT) \
+  STABLE_TORCH_LIBRARY_IMPL(NAMESPACE, KEY, m) {               \
+    using Device = snnfast::DEVICE;                            \
+    IMPLEMENT;                                                 \
+  }
+#define SNNFAST_REGISTER_CPU(DEFINE, IMPLEMENT)         \
+  STABLE_TORCH_LIBRARY_FRAGMENT(snnfast, m) { DEFINE; } \
+  SNNFAST_REGISTER_ON(snnfast, CPU, Cpu, IMPLEMENT)
 #if defined(SNNFAST_CUDA_EMULATION)
-#define SNNFAST_REGISTER(SCHEMAS, IMPL)                              \
-  STABLE_TORCH_LIBRARY_FRAGMENT(snnfast_emulated, m) { SCHEMAS(m); } \
-  STABLE_TORCH_LIBRARY_IMPL(snnfast_emulated, CPU, m) { IMPL<snnfast::Cuda>(m); }
+#define SNNFAST_REGISTER(DEFINE, IMPLEMENT)                      \
+  STABLE_TORCH_LIBRARY_FRAGMENT(snnfast_emulated, m) { DEFINE; } \
+  SNNFAST_REGISTER_ON(snnfast_emulated, CPU, Cuda, IMPLEMENT)
 #elif defined(SNNFAST_WITH_CUDA)
-#define SNNFAST_REGISTER(SCHEMAS, IMPL)                                 \
-  STABLE_TORCH_LIBRARY_FRAGMENT(snnfast, m) { SCHEMAS(m); }             \
-  STABLE_TORCH_LIBRARY_IMPL(snnfast, CPU, m) { IMPL<snnfast::Cpu>(m); } \
-  STABLE_TORCH_LIBRARY_IMPL(snnfast, CUDA, m) { IMPL<snnfast::Cuda>(m); }
+#define SNNFAST_REGISTER(DEFINE, IMPLEMENT) \
+  SNNFAST_REGISTER_CPU(DEFINE, IMPLEMENT)   \
+  SNNFAST_REGISTER_ON(snnfast, CUDA, Cuda, IMPLEMENT)
 #else
-#define SNNFAST_REGISTER(SCHEMAS, IMPL)                     \
-  STABLE_TORCH_LIBRARY_FRAGMENT(snnfast, m) { SCHEMAS(m); } \
-  STABLE_TORCH_LIBRARY_IMPL(snnfast, CPU, m) { IMPL<snnfast::Cpu>(m); }
+#define SNNFAST_REGISTER SNNFAST_REGISTER_CPU
 #endif

@@ -92,17 +92,7 @@ std::tuple<Tensor, Tensor> diehl_cook(const Arguments& from) {
   });
 }
 
-template <class Library>
-void schemas(Library& m) {
-  m.def(schema<Arguments>("diehl_cook_", "(Tensor counts, Tensor spikes)").c_str());
-}
-
-template <class Device, class Library>
-void implementations(Library& m) {
-  m.impl("diehl_cook_", SNNFAST_BOX(Arguments, diehl_cook<Device>));
-}
+SNNFAST_OPERATOR("diehl_cook_", diehl_cook, "(Tensor counts, Tensor spikes)")
 
 }  // namespace
 }  // namespace snnfast
-
-SNNFAST_REGISTER(snnfast::schemas, snnfast::implementations)

@@ -99,18 +99,7 @@ std::tuple<Tensor, Tensor> diehl_cook_conductance(const Arguments& from) {
   });
 }
 
-template <class Library>
-void schemas(Library& m) {
-  m.def(schema<Arguments>("diehl_cook_conductance_", "(Tensor counts, Tensor spikes)").c_str());
-}
-
-template <class Device, class Library>
-void implementations(Library& m) {
-  m.impl("diehl_cook_conductance_", SNNFAST_BOX(Arguments, diehl_cook_conductance<Device>));
-}
+SNNFAST_CPU_OPERATOR("diehl_cook_conductance_", diehl_cook_conductance, "(Tensor counts, Tensor spikes)")
 
 }  // namespace
 }  // namespace snnfast
-
-STABLE_TORCH_LIBRARY_FRAGMENT(snnfast, m) { snnfast::schemas(m); }
-STABLE_TORCH_LIBRARY_IMPL(snnfast, CPU, m) { snnfast::implementations<snnfast::Cpu>(m); }

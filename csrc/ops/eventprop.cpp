@@ -229,24 +229,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> eventprop_backward(const Arguments& a
   return {grad_arrivals, grad_w, grad_w_rec, grad_delays};
 }
 
-template <class Library>
-void schemas(Library& m) {
-  m.def(schema<Arguments>("eventprop_forward", "(Tensor t_out, Tensor u_max, Tensor slope, Tensor peak, Tensor source)")
-            .c_str());
-  m.def(schema<Arguments>("eventprop_backward",
-                          "(Tensor grad_arrivals, Tensor grad_w, Tensor grad_w_rec, Tensor grad_delays_rec)",
-                          "Tensor t_out, Tensor slope, Tensor peak, Tensor source, Tensor? grad_t, Tensor? grad_u, "
-                          "bool arrivals_wanted, bool w_wanted, bool w_rec_wanted, bool delays_rec_wanted")
-            .c_str());
-}
-
-template <class Device, class Library>
-void implementations(Library& m) {
-  m.impl("eventprop_forward", SNNFAST_BOX(Arguments, eventprop_forward<Device>));
-  m.impl("eventprop_backward", SNNFAST_BOX(Arguments, eventprop_backward<Device>));
-}
+SNNFAST_OPERATOR("eventprop_forward", eventprop_forward,
+                 "(Tensor t_out, Tensor u_max, Tensor slope, Tensor peak, Tensor source)")
+SNNFAST_OPERATOR("eventprop_backward", eventprop_backward,
+                 "(Tensor grad_arrivals, Tensor grad_w, Tensor grad_w_rec, Tensor grad_delays_rec)",
+                 "Tensor t_out, Tensor slope, Tensor peak, Tensor source, Tensor? grad_t, Tensor? grad_u, "
+                 "bool arrivals_wanted, bool w_wanted, bool w_rec_wanted, bool delays_rec_wanted")
 
 }  // namespace
 }  // namespace snnfast
-
-SNNFAST_REGISTER(snnfast::schemas, snnfast::implementations)

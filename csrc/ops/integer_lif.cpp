@@ -95,18 +95,7 @@ std::tuple<Tensor, Tensor, Tensor> integer_lif(const Arguments& arguments) {
   return {y, v_out, saturated};
 }
 
-template <class Library>
-void schemas(Library& m) {
-  m.def(schema<Arguments>("integer_lif", "(Tensor y, Tensor v_out, Tensor saturated)").c_str());
-}
-
-template <class Device, class Library>
-void implementations(Library& m) {
-  m.impl("integer_lif", SNNFAST_BOX(Arguments, integer_lif<Device>));
-}
+SNNFAST_CPU_OPERATOR("integer_lif", integer_lif, "(Tensor y, Tensor v_out, Tensor saturated)")
 
 }  // namespace
 }  // namespace snnfast
-
-STABLE_TORCH_LIBRARY_FRAGMENT(snnfast, m) { snnfast::schemas(m); }
-STABLE_TORCH_LIBRARY_IMPL(snnfast, CPU, m) { snnfast::implementations<snnfast::Cpu>(m); }

@@ -224,7 +224,7 @@ void define(Library& m, const PackageNeuron& neuron, const std::string& op, cons
 }
 
 template <class Library>
-void schemas(Library& m) {
+void define_all(Library& m) {
   for (const PackageNeuron& neuron : kNeurons) {
     define(m, neuron, neuron.stem, {"", "bool x_repeats, ", ""});
     define(m, neuron, neuron.recurrent,
@@ -245,12 +245,7 @@ void implement_all(Library& m, std::index_sequence<K...>) {
   (implement(m, kNeurons[K].recurrent, &recurrent_forward<Device, K>, &recurrent_backward<Device, K>), ...);
 }
 
-template <class Device, class Library>
-void implementations(Library& m) {
-  implement_all<Device>(m, std::make_index_sequence<std::size(kNeurons)>());
-}
+SNNFAST_REGISTER(define_all(m), implement_all<Device>(m, std::make_index_sequence<std::size(kNeurons)>()))
 
 }  // namespace
 }  // namespace snnfast
-
-SNNFAST_REGISTER(snnfast::schemas, snnfast::implementations)

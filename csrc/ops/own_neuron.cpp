@@ -50,10 +50,10 @@ Function checked(Function function, const std::string& name) {
   FIELD(bool, return_v_seq)                 \
   FIELD(Optional, weight)                   \
   FIELD(Optional, past) FIELD(Optional, delay) FIELD(Tensors, inputs) FIELD(Tensors, states) FIELD(Tensors, parameters)
-SNNFAST_ARGUMENTS(OwnNeuronArguments, SNNFAST_OWN_NEURON_ARGUMENTS)
+SNNFAST_ARGUMENTS(Arguments, SNNFAST_OWN_NEURON_ARGUMENTS)
 
 // The call, checked against the kernel.
-NeuronCall call_with(const OwnKernel& kernel, const OwnNeuronArguments& a) {
+NeuronCall call_with(const OwnKernel& kernel, const Arguments& a) {
   SNNFAST_CHECK(!a.inputs.empty(), kName, ": expected at least one input, got none");
   const NeuronSizes& sizes = kernel.sizes;
   SNNFAST_CHECK(static_cast<int32_t>(a.inputs.size()) - 1 == sizes.first_output - sizes.first_input &&
@@ -105,7 +105,7 @@ auto recurrent_on(const void* neuron, OnCuda cuda, const std::string& name) {
 }
 
 template <class Device>
-Tensors forward(const OwnNeuronArguments& a, int64_t checkpoint_every) {
+Tensors forward(const Arguments& a, int64_t checkpoint_every) {
   const OwnKernel& kernel = kernel_of(a.kernel);
   const NeuronCall call = call_with(kernel, a);
   if (!a.weight)
@@ -118,8 +118,8 @@ Tensors forward(const OwnNeuronArguments& a, int64_t checkpoint_every) {
 // Gradients of inputs, states and parameters, then of weight, past and delay. A gradient without elements is 0, and the
 // result for numbers, and for what is not passed, is without elements.
 template <class Device>
-Tensors backward(const OwnNeuronArguments& a, Optional spikes, bool x_repeats, Tensor checkpoints,
-                 int64_t checkpoint_every, bool state_needed, Tensors grads) {
+Tensors backward(const Arguments& a, Optional spikes, bool x_repeats, Tensor checkpoints, int64_t checkpoint_every,
+                 bool state_needed, Tensors grads) {
   const OwnKernel& kernel = kernel_of(a.kernel);
   const NeuronCall call = call_with(kernel, a);
   SNNFAST_CHECK(!x_repeats || (a.inputs.size() == 1 && !a.weight), kName,
@@ -134,21 +134,10 @@ Tensors backward(const OwnNeuronArguments& a, Optional spikes, bool x_repeats, T
       recurrent_on<Device>(kernel.recurrent_backward, kernel.launch_recurrent_backward, a.kernel));
 }
 
-template <class Library>
-void schemas(Library& m) {
-  m.def(schema<OwnNeuronArguments>("own_neuron_forward", "Tensor[]", "int checkpoint_every").c_str());
-  m.def(
-      schema<OwnNeuronArguments>(
-          "own_neuron_backward", "Tensor[]",
-          "Tensor? spikes, bool x_repeats, Tensor checkpoints, int checkpoint_every, bool state_needed, Tensor[] grads")
-          .c_str());
-}
-
-template <class Device, class Library>
-void implementations(Library& m) {
-  m.impl("own_neuron_forward", SNNFAST_BOX(OwnNeuronArguments, forward<Device>));
-  m.impl("own_neuron_backward", SNNFAST_BOX(OwnNeuronArguments, backward<Device>));
-}
+SNNFAST_OPERATOR("own_neuron_forward", forward, "Tensor[]", "int checkpoint_every")
+SNNFAST_OPERATOR(
+    "own_neuron_backward", backward, "Tensor[]",
+    "Tensor? spikes, bool x_repeats, Tensor checkpoints, int checkpoint_every, bool state_needed, Tensor[] grads")
 
 }  // namespace
 
@@ -173,5 +162,3 @@ extern "C" __attribute__((visibility("default"))) int64_t snnfast_load_own_kerne
 #endif
 
 }  // namespace snnfast
-
-SNNFAST_REGISTER(snnfast::schemas, snnfast::implementations)

@@ -62,17 +62,7 @@ Tensor poisson(const Arguments& arguments) {
   return spikes;
 }
 
-template <class Library>
-void schemas(Library& m) {
-  m.def(schema<Arguments>("poisson", "Tensor").c_str());
-}
-
-template <class Device, class Library>
-void implementations(Library& m) {
-  m.impl("poisson", SNNFAST_BOX(Arguments, poisson<Device>));
-}
+SNNFAST_OPERATOR("poisson", poisson, "Tensor")
 
 }  // namespace
 }  // namespace snnfast
-
-SNNFAST_REGISTER(snnfast::schemas, snnfast::implementations)

@@ -81,20 +81,8 @@ Tensor pool2d_backward(const Arguments& arguments, Tensor argmax, Tensor grad_y)
   return channels_first(grad_x);
 }
 
-template <class Library>
-void schemas(Library& m) {
-  m.def(schema<Arguments>("pool2d_forward", "(Tensor y, Tensor places)").c_str());
-  m.def(schema<Arguments>("pool2d_backward", "Tensor", "Tensor places, Tensor grad_y").c_str());
-}
-
-template <class Device, class Library>
-void implementations(Library& m) {
-  m.impl("pool2d_forward", SNNFAST_BOX(Arguments, pool2d_forward<Device>));
-  m.impl("pool2d_backward", SNNFAST_BOX(Arguments, pool2d_backward<Device>));
-}
+SNNFAST_CPU_OPERATOR("pool2d_forward", pool2d_forward, "(Tensor y, Tensor places)")
+SNNFAST_CPU_OPERATOR("pool2d_backward", pool2d_backward, "Tensor", "Tensor places, Tensor grad_y")
 
 }  // namespace
 }  // namespace snnfast
-
-STABLE_TORCH_LIBRARY_FRAGMENT(snnfast, m) { snnfast::schemas(m); }
-STABLE_TORCH_LIBRARY_IMPL(snnfast, CPU, m) { snnfast::implementations<snnfast::Cpu>(m); }

@@ -195,20 +195,9 @@ Tensor spike_conv2d_backward(const Arguments& arguments, Tensor bits, Tensor fou
   return grad_weight;
 }
 
-template <class Library>
-void schemas(Library& m) {
-  m.def(schema<Arguments>("spike_conv2d_forward", "(Tensor y, Tensor bits, Tensor found)").c_str());
-  m.def(schema<Arguments>("spike_conv2d_backward", "Tensor", "Tensor bits, Tensor found, Tensor grad_y").c_str());
-}
-
-template <class Device, class Library>
-void implementations(Library& m) {
-  m.impl("spike_conv2d_forward", SNNFAST_BOX(Arguments, spike_conv2d_forward<Device>));
-  m.impl("spike_conv2d_backward", SNNFAST_BOX(Arguments, spike_conv2d_backward<Device>));
-}
+SNNFAST_CPU_OPERATOR("spike_conv2d_forward", spike_conv2d_forward, "(Tensor y, Tensor bits, Tensor found)")
+SNNFAST_CPU_OPERATOR("spike_conv2d_backward", spike_conv2d_backward, "Tensor",
+                     "Tensor bits, Tensor found, Tensor grad_y")
 
 }  // namespace
 }  // namespace snnfast
-
-STABLE_TORCH_LIBRARY_FRAGMENT(snnfast, m) { snnfast::schemas(m); }
-STABLE_TORCH_LIBRARY_IMPL(snnfast, CPU, m) { snnfast::implementations<snnfast::Cpu>(m); }

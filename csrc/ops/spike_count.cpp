@@ -46,17 +46,7 @@ std::tuple<Tensor, Tensor> spike_count(const Arguments& arguments) {
   return {count_out, v_out};
 }
 
-template <class Library>
-void schemas(Library& m) {
-  m.def(schema<Arguments>("spike_count", "(Tensor count_out, Tensor v_out)").c_str());
-}
-
-template <class Device, class Library>
-void implementations(Library& m) {
-  m.impl("spike_count", SNNFAST_BOX(Arguments, spike_count<Device>));
-}
+SNNFAST_OPERATOR("spike_count", spike_count, "(Tensor count_out, Tensor v_out)")
 
 }  // namespace
 }  // namespace snnfast
-
-SNNFAST_REGISTER(snnfast::schemas, snnfast::implementations)

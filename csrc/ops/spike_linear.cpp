@@ -255,23 +255,10 @@ std::tuple<Tensor, Tensor, Tensor> spike_linear_backward(const Arguments& argume
   return {grad_x, grad_weight, grad_bias};
 }
 
-template <class Library>
-void schemas(Library& m) {
-  m.def(schema<Arguments>("spike_linear_forward", "(Tensor y, Tensor bits, Tensor found)").c_str());
-  m.def(
-      schema<Arguments>("spike_linear_backward", "(Tensor grad_x, Tensor grad_weight, Tensor grad_bias)",
-                        "Tensor bits, Tensor found, Tensor grad_y, bool x_wanted, bool weight_wanted, bool bias_wanted")
-          .c_str());
-}
-
-template <class Device, class Library>
-void implementations(Library& m) {
-  m.impl("spike_linear_forward", SNNFAST_BOX(Arguments, spike_linear_forward<Device>));
-  m.impl("spike_linear_backward", SNNFAST_BOX(Arguments, spike_linear_backward<Device>));
-}
+SNNFAST_CPU_OPERATOR("spike_linear_forward", spike_linear_forward, "(Tensor y, Tensor bits, Tensor found)")
+SNNFAST_CPU_OPERATOR("spike_linear_backward", spike_linear_backward,
+                     "(Tensor grad_x, Tensor grad_weight, Tensor grad_bias)",
+                     "Tensor bits, Tensor found, Tensor grad_y, bool x_wanted, bool weight_wanted, bool bias_wanted")
 
 }  // namespace
 }  // namespace snnfast
-
-STABLE_TORCH_LIBRARY_FRAGMENT(snnfast, m) { snnfast::schemas(m); }
-STABLE_TORCH_LIBRARY_IMPL(snnfast, CPU, m) { snnfast::implementations<snnfast::Cpu>(m); }

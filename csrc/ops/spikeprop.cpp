@@ -231,25 +231,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> spikeprop_backward(const Arguments& a
   return {grad_t_in, grad_w, grad_delays, grad_tau};
 }
 
-template <class Library>
-void schemas(Library& m) {
-  m.def(schema<Arguments>("spikeprop_forward", "(Tensor t_out, Tensor u_max, Tensor slope, Tensor tape, Tensor status)")
-            .c_str());
-  m.def(schema<Arguments>("spikeprop_backward",
-                          "(Tensor grad_t_in, Tensor grad_w, Tensor grad_delays, Tensor grad_tau)",
-                          "Tensor t_out, Tensor slope, Tensor tape, Tensor? grad_t, Tensor? grad_u, bool t_in_wanted, "
-                          "bool w_wanted, bool delays_wanted, "
-                          "bool tau_wanted")
-            .c_str());
-}
-
-template <class Device, class Library>
-void implementations(Library& m) {
-  m.impl("spikeprop_forward", SNNFAST_BOX(Arguments, spikeprop_forward<Device>));
-  m.impl("spikeprop_backward", SNNFAST_BOX(Arguments, spikeprop_backward<Device>));
-}
+SNNFAST_OPERATOR("spikeprop_forward", spikeprop_forward,
+                 "(Tensor t_out, Tensor u_max, Tensor slope, Tensor tape, Tensor status)")
+SNNFAST_OPERATOR("spikeprop_backward", spikeprop_backward,
+                 "(Tensor grad_t_in, Tensor grad_w, Tensor grad_delays, Tensor grad_tau)",
+                 "Tensor t_out, Tensor slope, Tensor tape, Tensor? grad_t, Tensor? grad_u, bool t_in_wanted, "
+                 "bool w_wanted, bool delays_wanted, bool tau_wanted")
 
 }  // namespace
 }  // namespace snnfast
-
-SNNFAST_REGISTER(snnfast::schemas, snnfast::implementations)

@@ -160,17 +160,7 @@ void stdp(const Arguments& arguments) {
   }
 }
 
-template <class Library>
-void schemas(Library& m) {
-  m.def(schema<Arguments>("stdp_", "()").c_str());
-}
-
-template <class Device, class Library>
-void implementations(Library& m) {
-  m.impl("stdp_", SNNFAST_BOX(Arguments, stdp<Device>));
-}
+SNNFAST_OPERATOR("stdp_", stdp, "()")
 
 }  // namespace
 }  // namespace snnfast
-
-SNNFAST_REGISTER(snnfast::schemas, snnfast::implementations)

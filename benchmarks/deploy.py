@@ -62,7 +62,7 @@ class Case(NamedTuple):
 
 def moved(x: Tensor) -> Tensor:
     """Flip half of the images, and shift each by up to 3 pixels."""
-    from snnfast_zoo.train.runs.images import crop, flip
+    from snnfast_zoo.train.images import crop, flip
 
     return crop(flip(x), 3)
 

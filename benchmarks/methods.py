@@ -26,9 +26,9 @@ from benchmarks.eventprop import saved_by, spikes_in_steps
 from snnfast.learning import EProp
 from snnfast.nn import LI, CubaLIF, calibrate_
 from snnfast.nn.loss import ce_steps
-from snnfast.train import Run, Score, descend, fit
-from snnfast_zoo.papers.bohte2002.procedure import Spikeprop
-from snnfast_zoo.train.runs.run import Data
+from snnfast.train import Output, Run, Score, descend, fit
+from snnfast_zoo.papers.bohte2002.train import spikeprop
+from snnfast_zoo.train.place import Data
 
 HEADER = ("method", "accuracy", "of the seeds", "CPU s an epoch", "KB a sample")
 TAU, TAU_SYN, T_MAX = 20.0, 5.0, 30.0  # ms, in steps
@@ -77,7 +77,7 @@ def in_steps(dt: float, online: bool, data: Data, hidden: int, epochs: int, batc
     calibrate_(net, x[:1000])
     optimizer = torch.optim.Adam(net.parameters(), LR, fused=True)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(epochs, 1))
-    run = Run(net, optimizer, cosine, score=Score(lambda v: v.mean(1).argmax(1)))
+    run = Run(net, optimizer, cosine, clip=1.0, score=Score(lambda v: v.mean(1).argmax(1)))
     learn = EProp(net.layers, ce_steps)
 
     def step(t: Tensor, labels: Tensor) -> tuple[Tensor, None]:
@@ -87,9 +87,13 @@ def in_steps(dt: float, online: bool, data: Data, hidden: int, epochs: int, batc
         descend(net, optimizer, 1.0)
         return v.transpose(0, 1), None
 
-    options: dict[str, Any] = {"step": step} if online else {"clip": 1.0}
+    options: dict[str, Any] = {
+        "step": step if online else None,
+        "calibrate": None,
+        "output": Output(progress=False, echo=None),
+    }
     begin = time.process_time()
-    fit(run, data.train, data.held_out, epochs=epochs, batch_size=batch, loss=loss, calibrate=None, **options)
+    fit(run, data.train, data.held_out, epochs=epochs, batch_size=batch, loss=loss, **options)
     seconds = (time.process_time() - begin) / epochs
     accuracy = 100 * run.history[-1]["held_out_accuracy"]
     first = x[:batch], labels[:batch]
@@ -110,10 +114,11 @@ def tensors(value: Any) -> Iterator[Tensor]:
             yield from tensors(part)
 
 
-def exactly(procedure: Spikeprop, settings: Any, data: Data) -> Trained:
+def exactly(settings: Any, data: Data) -> Trained:
     """Train by EventProp, as the command does."""
     begin = time.process_time()
-    result = procedure.train(settings, echo=None, progress=False)
+    with spikeprop.place(settings, progress=False, echo=None) as place:
+        result = spikeprop.train(settings, place)
     seconds = (time.process_time() - begin) / settings.epochs
     batch = data.train[0][: settings.batch_size]
     return Trained(100 * result.accuracy, seconds, saved_by(lambda: result.model(batch)) / 1024 / len(batch))
@@ -121,18 +126,17 @@ def exactly(procedure: Spikeprop, settings: Any, data: Data) -> Trained:
 
 def rows(hidden: int, epochs: int, seeds: int, validate: bool) -> Iterator[tuple[str, ...]]:
     """Yield the rows of the table, one per method."""
-    procedure = Spikeprop()
 
     def settings(seed: int) -> Any:
         options: dict[str, Any] = {"neurons": "lif", "hidden": (hidden,), "epochs": epochs, "validate": validate}
-        return procedure.preset("yin-yang", seed=seed, **options)
+        return spikeprop.preset("yin-yang", seed=seed, **options)
 
     batch = settings(0).batch_size
-    data = procedure.load(settings(0))
+    data = spikeprop.load(settings(0))
     methods: dict[str, Callable[[int], Trained]] = {
         "surrogate gradients, steps of 1 ms": lambda seed: in_steps(1.0, False, data, hidden, epochs, batch),
         "e-prop, steps of 1 ms": lambda seed: in_steps(1.0, True, data, hidden, epochs, batch),
-        "exact events": lambda seed: exactly(procedure, settings(seed), data),
+        "exact events": lambda seed: exactly(settings(seed), data),
         "surrogate gradients, steps of 0.1 ms": lambda seed: in_steps(0.1, False, data, hidden, epochs, batch),
     }
     for name, train in methods.items():

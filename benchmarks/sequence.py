@@ -19,15 +19,14 @@ from benchmarks import neurons
 from benchmarks.digits import enlarged
 from benchmarks.timing import Prepared, Task
 from snnfast.nn import Time
-from snnfast_zoo.papers.sequence.procedure import Sequence, rows
-from snnfast_zoo.train.runs.run import Data
+from snnfast_zoo.papers.sequence.train import rows, sequence
+from snnfast_zoo.train.place import Data
 
 SHAPES = ((784, 8), (784, 64))
 QUICK_SHAPES = ((6, 2),)
 FLOOR, DELAYS, PLAIN = "products", "delays", "plain_loop"
 BASELINES = (DELAYS, PLAIN)
 EPOCH, IMAGES = "epoch", 60_000
-PSMNIST = Sequence()
 Net = Callable[[Tensor], Tensor]
 
 
@@ -39,9 +38,9 @@ def prepare(task: Task) -> Prepared:
     images, labels = enlarged(28)
     x = rows("psmnist", images[:batch])[:, :steps].to(task.device, task.torch_dtype)
     labels = labels[:batch].to(task.device)
-    settings = PSMNIST.preset("psmnist", max_delay=300.0 if name == DELAYS else 0.0)
+    settings = sequence.preset("psmnist", max_delay=300.0 if name == DELAYS else 0.0)
     torch.manual_seed(0)
-    net: Any = PSMNIST.model(settings, Data((x, labels), (x, labels), "test")).to(task.torch_dtype)
+    net: Any = sequence.model(settings, Data((x, labels), (x, labels), "test")).to(task.torch_dtype)
     run: Net = neurons.baseline(PLAIN).sequence(net) if name == PLAIN else net
     if name == FLOOR:
         plain = [module for module in net.layers if isinstance(module, Time)]

@@ -120,9 +120,10 @@ def one_layer(op: Op, task: Task) -> Prepared:
 
 def training(op: Op | None, task: Task, batches: int) -> Prepared:
     """Prepare an epoch of ``snnfast train spikeprop --dataset mnist`` over some batches, optionally with ``op``."""
-    from snnfast_zoo.papers.bohte2002.procedure import objective
+    from snnfast.train import Output, Run, Score, fit
+    from snnfast_zoo.papers.bohte2002.train import augmentation, decide, objective
     from snnfast_zoo.papers.procedures import spikeprop as procedure
-    from snnfast_zoo.train.runs.run import Data
+    from snnfast_zoo.train.place import Data
 
     batch, inputs, _, hidden, _ = task.shape
     times, labels = pixels(inputs)
@@ -131,14 +132,18 @@ def training(op: Op | None, task: Task, batches: int) -> Prepared:
     held_out = train[0][:1], train[1][:1]
     parts = Data(train, held_out)
     settings = procedure.preset("mnist", hidden=(hidden,), batch_size=batch, epochs=1)
-    run = procedure.prepare(settings, parts)
-    run.model.to(task.torch_dtype)
+    torch.manual_seed(settings.seed)
+    model = procedure.model(settings, parts).to(task.torch_dtype)
+    optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr, fused=True)
+    run = Run(model, optimizer, score=Score(decide(settings)))
+    how: dict[str, Any] = {"loss": objective(settings), "augment": augmentation(settings), "calibrate": None}
+    how["output"] = Output(progress=False, echo=None)
     for layer in run.model.layers if op else ():  # type: ignore[union-attr]
         layer.forward = partial(_forward, layer, op)
 
     def epoch() -> None:
         run.epoch = 0
-        procedure.fit(settings, run, parts, progress=False, echo=None)
+        fit(run, parts.train, parts.held_out, epochs=1, batch_size=batch, **how)
 
     first = run.model(train[0][:batch])
     facts = {"loss": objective(settings)(first, train[1][:batch]).item()}

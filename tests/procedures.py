@@ -1,4 +1,6 @@
-"""Settings with which procedures take at most a second, by name."""
+"""Settings with which procedures take at most a second, by name; runs that are quiet or interrupted."""
+
+import pytest
 
 SMALL = {
     "stbp": {"num_steps": 2, "batch_size": 200, "width": 0.2},
@@ -10,3 +12,28 @@ SMALL = {
     "sequence": {"num_steps": 12, "samples": 64, "hidden": (12,)},
     "bp-stdp": {"hidden": (30,), "num_steps": 20},
 }
+
+
+def quiet(procedure, settings, out=None, **how):
+    """Train by a procedure without a word."""
+    with procedure.place(settings, out, progress=False, echo=None, **how) as place:
+        return procedure.train(settings, place)
+
+
+class PowerCutError(Exception):
+    pass
+
+
+def interrupted(procedure, settings, out, epoch=1):
+    """Train into ``out`` until ``epoch`` epochs are saved."""
+    with procedure.place(settings, out, progress=False, echo=None) as place:
+        save = place.save
+
+        def cut(run):
+            save(run)
+            if run.epoch == epoch:
+                raise PowerCutError
+
+        place.save = cut
+        with pytest.raises(PowerCutError):
+            procedure.train(settings, place)

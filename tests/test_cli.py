@@ -22,10 +22,10 @@ from snnfast_zoo import cli, data
 from snnfast_zoo.cli import demonstration as demo
 from snnfast_zoo.cli.options import plain_errors
 from snnfast_zoo.papers import procedures as procedure
-from snnfast_zoo.papers.procedures import Procedure
+from snnfast_zoo.papers.wu2018 import train as wu2018
 from snnfast_zoo.train.checkpoint import read_checkpoint, write_checkpoint
-from snnfast_zoo.train.runs import run
-from snnfast_zoo.train.runs.folder import locked
+from snnfast_zoo.train.figures import Figures
+from snnfast_zoo.train.folder import locked
 
 QUICK = ["--steps", "2", "--batch-size", "200", "--device", "cpu"]
 
@@ -127,7 +127,7 @@ def test_resume_equals_the_uninterrupted_run(tmp_path, monkeypatch):
         raise PowerCutError
 
     with monkeypatch.context() as patched:
-        patched.setattr(Procedure, "curves", cut)
+        patched.setattr(Figures, "update", cut)
         result = CliRunner().invoke(cli.app, [*map(str, common), "--out", str(tmp_path / "parts")])
         assert isinstance(result.exception, PowerCutError)
     assert read_checkpoint(tmp_path / "parts" / "checkpoint.pt")["epoch"] == 1
@@ -152,9 +152,8 @@ def test_weights_of_an_earlier_run(tmp_path):
     call("train", "stbp", *QUICK, "--epochs", 0, "--out", tmp_path / "b", "--weights", file)
     text = call("train", "stbp", *QUICK, "--out", tmp_path / "c", "--weights", "no.pt", code=2)
     assert "there is no checkpoint no.pt" in text
-    for many in ("--seeds", 2), ("--sweep", "lr=0.1,0.2"):
-        text = call("train", "stbp", *QUICK, *many, "--weights", file, code=2)
-        assert "--weights is for one run; leave --seeds, --folds and --sweep out" in " ".join(text.split())
+    text = call("train", "stbp", *QUICK, "--seeds", 2, "--weights", file, code=2)
+    assert "--weights is for one run; leave --seeds and --folds out" in " ".join(text.split())
 
 
 def test_fully_connected_and_validation(tmp_path):
@@ -224,7 +223,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_first_epoch(tmp_path
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    monkeypatch.setattr(run, "fit", None)  # never reached
+    monkeypatch.setattr(wu2018, "fit", None)  # never reached
     text = " ".join(call("train", "stbp", *QUICK, "--out", tmp_path / "a", code=2).split())
     assert "checkpoint.pt cannot be written: [Errno 28] No space left on device" in text
     assert not (tmp_path / "a").exists()

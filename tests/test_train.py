@@ -10,14 +10,15 @@ import time
 
 import pytest
 import torch
+from procedures import interrupted, quiet
 from torch import nn
-from train_cases import DATA, go, tiny
+from train_cases import DATA, QUIET, go, tiny
 
-from snnfast.train import Run, evaluate, fit
+from snnfast.train import Output, Run, evaluate, fit
 from snnfast_zoo.papers.procedures import stbp
-from snnfast_zoo.papers.wu2018.procedure import rate_error
+from snnfast_zoo.papers.wu2018.train import rate_error
 from snnfast_zoo.train.checkpoint import CheckpointError, load_weights, read_checkpoint
-from snnfast_zoo.train.runs.run import Data
+from snnfast_zoo.train.fit import recalibrate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -60,37 +61,6 @@ def test_resumed_run_equals_uninterrupted_one_bit_for_bit(tmp_path, stop_after, 
     assert_same_run(whole, third)
 
 
-@pytest.mark.parametrize("batch", [1, 2, 4, 5])
-@pytest.mark.parametrize("encoding", ["bernoulli", "direct"])
-def test_a_run_resumed_within_an_epoch_equals_an_uninterrupted_one(tmp_path, batch, encoding):
-    """An epoch has three batches; the run is interrupted and saved after any but the last of an epoch."""
-    settings, whole = tiny(encoding=encoding)
-    go(settings, whole, 3)
-
-    class PowerCutError(Exception):
-        pass
-
-    def cut(run):
-        if 40 * run.epoch + run.images == 40 * (batch // 3) + 16 * (batch % 3):
-            raise PowerCutError
-
-    _, first = tiny(encoding=encoding)
-    options = {"checkpoint": tmp_path / "c.pt", "save_every": 0.0}
-    with pytest.raises(PowerCutError):
-        go(settings, first, 3, after_batch=cut, **options)
-    _, second = tiny(encoding=encoding)
-    torch.rand(17)
-    second.load(tmp_path / "c.pt")
-    assert (second.epoch, second.images) == (batch // 3, 16 * (batch % 3))
-    go(settings, second, 3, **options)
-    assert_same_run(whole, second)
-    other = tuple(part[:39] for part in DATA)
-    _, third = tiny(encoding=encoding)
-    third.order = torch.arange(40)
-    with pytest.raises(ValueError, match="the epoch began with 40 training images, got 39"):
-        fit(third, other, None, epochs=1, batch_size=16, loss=rate_error)
-
-
 def test_scoring_does_not_change_the_course_of_a_run():
     settings, run = tiny()
     go(settings, run, 2)
@@ -119,54 +89,35 @@ def test_no_epochs_changes_nothing():
     torch.testing.assert_close(dict(run.model.state_dict()), before, rtol=0, atol=0)
 
 
-def test_recalibration_computes_statistics_over_plain_images_after_the_last_epoch():
-    settings, usual = tiny(batch_norm=True, encoding="direct")
-    go(settings, usual, 2)
-    _, run = tiny(batch_norm=True, encoding="direct")
-    seen = []
-
-    def halved(images):
-        seen.append(run.epoch)
-        return images / 2
-
-    go(settings, run, 2, recalibrate=halved)
-    # It runs after the steps of the last epoch, which equal those of a run without it.
-    assert seen == [1]
-    weights = [dict(one.model.named_parameters()) for one in (run, usual)]
-    torch.testing.assert_close(*weights, rtol=0, atol=0)
-    # By hand: the first layer's currents over all images, halved and not moved.
-    first, norm = run.model.layers[0].layer
-    currents = first(DATA[0] / 2).transpose(0, 1).flatten(1)
-    torch.testing.assert_close(norm.running_mean, currents.mean(1))
-    torch.testing.assert_close(norm.running_var, currents.var(1), rtol=1e-2, atol=0)
-    assert not torch.allclose(norm.running_mean, usual.model.layers[0].layer[1].running_mean)
-    # The last row is of the network with them.
-    scored = evaluate(run.model, DATA, loss=rate_error)
-    assert run.history[-1]["held_out_accuracy"] == scored.accuracy
+def test_recalibration_computes_statistics_over_plain_images_and_can_be_repeated():
+    settings, run = tiny(batch_norm=True, encoding="direct")
+    go(settings, run, 2)
+    for _ in range(2):
+        recalibrate(run, DATA[0], lambda images: images / 2)
+        # By hand: the first layer's currents over all images, halved and not moved.
+        first, norm = run.model.layers[0].layer
+        currents = first(DATA[0] / 2).transpose(0, 1).flatten(1)
+        torch.testing.assert_close(norm.running_mean, currents.mean(1))
+        torch.testing.assert_close(norm.running_var, currents.var(1), rtol=1e-2, atol=0)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_recalibrated_run_is_resumed_bit_for_bit(tmp_path, precision):
-    changes = {"batch_norm": True, "recalibrate": True, "precision": precision, "epochs": 2}
-    settings, whole = tiny(**changes)
-    data = Data(DATA, DATA)
-    how = {"progress": False, "echo": None}
-    stbp.fit(settings, whole, data, **how)
-    _, half = tiny(**changes)
-    batches = []
-
-    def stop(run):
-        batches.append(run.images)
-        if len(batches) == 3:  # within the second epoch
-            run.save(tmp_path / "checkpoint.pt")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        stbp.fit(settings, half, data, after_batch=stop, **how)
-    _, rest = tiny(**changes)
-    rest.load(tmp_path / "checkpoint.pt")
-    stbp.fit(settings, rest, data, **how)
-    assert_same_run(whole, rest)
+    changes = {"recalibrate": True, "precision": precision, "epochs": 2, "batch_size": 500, "width": 0.2}
+    settings = stbp.preset("digits", batch_norm=True, encoding="bernoulli", **changes)
+    whole = quiet(stbp, settings, tmp_path / "whole")
+    interrupted(stbp, settings, tmp_path / "parts")
+    parts = quiet(stbp, settings, tmp_path / "parts", resume=True)
+    assert_same_run(whole.run, parts.run)
+    assert parts.accuracy == whole.accuracy
+    again = quiet(stbp, settings, tmp_path / "parts", resume=True)
+    assert_same_run(whole.run, again.run)
+    usual = quiet(
+        stbp, stbp.preset("digits", **{**changes, "batch_norm": True, "encoding": "bernoulli", "recalibrate": False})
+    )
+    norms = [run.model.layers[0].layer[1] for run in (whole.run, usual.run)]
+    torch.testing.assert_close(norms[0].weight, norms[1].weight, rtol=0, atol=0)
+    assert not torch.allclose(norms[0].running_mean, norms[1].running_mean)
 
 
 def test_evaluate_counts():
@@ -219,18 +170,18 @@ def test_weights_of_another_run_start_a_run(tmp_path):
 def test_a_scheduler_that_wants_a_loss_steps_after_the_epoch():
     _, run = tiny()
     run.scheduler = plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(run.optimizer, patience=0)
-    arguments = {"epochs": 3, "batch_size": 16, "loss": rate_error, "progress": False, "echo": None}
+    arguments = {"epochs": 3, "batch_size": 16, "loss": rate_error}
     with pytest.raises(TypeError, match="scheduler must step without a value"):
-        fit(run, DATA, None, **arguments)
+        fit(run, DATA, None, output=Output(**QUIET), **arguments)
     run.scheduler, before = None, run.optimizer.param_groups[0]["lr"]
-    fit(run, DATA, None, after_epoch=lambda run: plateau.step(run.epoch), **arguments)
+    output = Output(after_epoch=lambda run: plateau.step(run.epoch), **QUIET)
+    fit(run, DATA, None, output=output, **arguments)
     assert run.optimizer.param_groups[0]["lr"] == pytest.approx(before / 100)
 
 
 def test_a_checkpoint_may_be_named_by_a_string(tmp_path):
-    _, run = tiny()
-    arguments = {"epochs": 1, "batch_size": 16, "loss": rate_error, "progress": False, "echo": None}
-    fit(run, DATA, None, checkpoint=str(tmp_path / "c.pt"), **arguments)
+    settings, run = tiny()
+    go(settings, run, 1, checkpoint=str(tmp_path / "c.pt"))
     assert read_checkpoint(tmp_path / "c.pt")["epoch"] == 1
 
 
@@ -259,7 +210,7 @@ def test_interrupt_leaves_a_checkpoint_that_resumes(tmp_path):
 def test_losses_and_their_sum_are_not_in_bfloat16():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    run = Run(model, torch.optim.SGD(model.parameters(), lr=0.0))
+    run = Run(model, torch.optim.SGD(model.parameters(), lr=0.0), precision=torch.bfloat16)
     seen = []
 
     def loss(scores, labels):
@@ -267,8 +218,7 @@ def test_losses_and_their_sum_are_not_in_bfloat16():
         return nn.functional.cross_entropy(scores, labels)
 
     images, labels = (torch.cat([part] * 25) for part in DATA)
-    options = {"loss": loss, "precision": torch.bfloat16, "progress": False, "echo": None}
-    fit(run, (images, labels), (images, labels), epochs=1, batch_size=2, **options)
+    fit(run, (images, labels), (images, labels), epochs=1, batch_size=2, loss=loss, output=Output(**QUIET))
     assert set(seen) == {torch.float32}
     expected = nn.functional.cross_entropy(model(images), labels).item()
     assert run.history[0]["loss"] == pytest.approx(expected, rel=1e-3)

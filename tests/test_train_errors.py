@@ -2,22 +2,22 @@
 
 import pytest
 import torch
+from procedures import quiet
 from torch import nn
-from train_cases import DATA, go, tiny
+from train_cases import DATA, QUIET, tiny
 
-from snnfast.train import Run, fit
+from snnfast.train import Output, Run, fit
 from snnfast_zoo.papers.procedures import stbp
-from snnfast_zoo.papers.wu2018.procedure import rate_error
+from snnfast_zoo.papers.wu2018.train import rate_error
 from snnfast_zoo.train.checkpoint import CheckpointError, read_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_recalibration_of_a_model_without_batch_norm_is_refused_before_it_learns():
-    settings, run = tiny()
-    with pytest.raises(ValueError, match="fit: recalibrate needs batch normalisation, the model"):
-        go(settings, run, 2, recalibrate=lambda images: images)
-    assert run.history == []
+    settings = stbp.preset("digits", recalibrate=True, epochs=10**6)
+    with pytest.raises(ValueError, match="recalibrate needs batch normalisation, the model"):
+        quiet(stbp, settings)
 
 
 def test_other_settings_are_refused_and_named(tmp_path):
@@ -65,16 +65,12 @@ def test_foreign_and_missing_checkpoints_are_refused(tmp_path):
     ("change", "message"),
     [
         ({"epochs": -1}, "epochs must be at least 0, got -1"),
-        ({"clip": -1.0}, "fit: clip must be positive, got -1"),
         ({"train": (DATA[0], DATA[1][:7])}, "train must hold as many labels as images, got 40 images and 7 l"),
         ({"held_out": (DATA[0][:7], DATA[1])}, "held_out must hold as many labels as images, got 7"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"loss": None, "step": lambda x, y: (x, None)}, "held_out needs a loss to score it by, got loss=None"),
         ({"loss": None, "held_out": None}, "give run an optimizer and fit a loss, or give fit a step"),
         ({"train": (DATA[0][:0], DATA[1][:0])}, "train holds no images"),
-        ({"precision": "bf16"}, "precision must be torch.float32 or torch.bfloat16, got 'bf16'"),
-        ({"precision": torch.float16}, "precision must be .*, got torch.float16"),
-        ({"order": lambda epoch: torch.arange(7)}, r"order must have shape \[\d+\], got \[7\]"),
         ({"loss": lambda o, y: o.sum() * float("nan")}, "the loss became nan in epoch 1/1"),
     ],
 )
@@ -82,7 +78,22 @@ def test_fit_names_what_is_wrong(change, message):
     _, run = tiny()
     arguments = {"train": DATA, "held_out": DATA, "epochs": 1, "batch_size": 16, "loss": rate_error}
     with pytest.raises(ValueError, match=message):
-        fit(run, **(arguments | change), progress=False, echo=None)
+        fit(run, **(arguments | change), output=Output(**QUIET))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("clip", -1.0, "fit: clip must be positive, got -1"),
+        ("precision", "bf16", "precision must be torch.float32 or torch.bfloat16, got 'bf16'"),
+        ("precision", torch.float16, "precision must be .*, got torch.float16"),
+    ],
+)
+def test_fit_names_what_is_wrong_with_a_run(field, value, message):
+    _, run = tiny()
+    setattr(run, field, value)
+    with pytest.raises(ValueError, match=message):
+        fit(run, DATA, DATA, epochs=1, batch_size=16, loss=rate_error, output=Output(**QUIET))
 
 
 @pytest.mark.parametrize(
@@ -90,14 +101,13 @@ def test_fit_names_what_is_wrong(change, message):
     [
         ({"epochs": 1.5}, "fit: epochs must be an integer, got float"),
         ({"batch_size": 2.5}, "fit: batch_size must be an integer, got float"),
-        ({"order": lambda epoch: range(100)}, "fit: order must be a tensor, got range"),
     ],
 )
 def test_fit_names_what_is_of_the_wrong_type(change, message):
     _, run = tiny()
     arguments = {"train": DATA, "held_out": DATA, "epochs": 1, "batch_size": 16, "loss": rate_error}
     with pytest.raises(TypeError, match=message):
-        fit(run, **(arguments | change), progress=False, echo=None)
+        fit(run, **(arguments | change), output=Output(**QUIET))
 
 
 @pytest.mark.parametrize(

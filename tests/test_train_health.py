@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from snnfast.nn import LIF, Rate, Time
-from snnfast.train import Run, fit
-from snnfast_zoo import train
+from snnfast.train import Output, Run, fit
+from snnfast_zoo.train import progress
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -31,12 +31,12 @@ def three_classes():
     return (pixels[:240], labels[:240]), (pixels[240:], labels[240:])
 
 
-def trained(model, said=None, epochs=8, lr=5e-3, **options):
-    run = Run(model, torch.optim.Adam(model.parameters(), lr))
+def trained(model, said=None, epochs=8, lr=5e-3, clip=None, **options):
+    run = Run(model, torch.optim.Adam(model.parameters(), lr), clip=clip)
     learn, held_out = three_classes()
     how = {"epochs": epochs, "batch_size": 20, "loss": nn.functional.cross_entropy}
-    how |= {"progress": False, "echo": None if said is None else said.append}
-    return fit(run, learn, held_out, **{**how, **options})
+    output = Output(progress=False, echo=None if said is None else said.append)
+    return fit(run, learn, held_out, output=output, **{**how, **options})
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -113,43 +113,18 @@ def test_after_ten_in_a_row_the_run_stops_with_what_to_try():
     assert all(p.isfinite().all() for p in model.parameters())
 
 
-def test_the_count_of_skipped_steps_survives_a_checkpoint(tmp_path):
-    BlowUp.calls, BlowUp.first, BlowUp.end = 0, 0, 3
-    torch.manual_seed(0)
-    run = Run(Tail())
-    run.optimizer = torch.optim.Adam(run.model.parameters())
-
-    class StopError(Exception):
-        pass
-
-    def stop(run):
-        if run.images == 100:
-            run.save(tmp_path / "c.pt")
-            raise StopError
-
-    learn, _ = three_classes()
-    how = {"epochs": 1, "batch_size": 20, "loss": nn.functional.cross_entropy, "echo": None}
-    with pytest.raises(StopError):
-        fit(run, learn, None, after_batch=stop, progress=False, **how)
-    again = Run(Tail())
-    again.optimizer = torch.optim.Adam(again.model.parameters())
-    again.load(tmp_path / "c.pt")
-    assert again.skipped == 3
-    assert fit(again, learn, None, progress=False, **how).history[0]["skipped"] == 3
-
-
 def test_off_a_terminal_a_line_a_minute(monkeypatch, capsys):
     clock = [0.0]
-    monkeypatch.setattr(train.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(train.sys.stderr, "isatty", lambda: False, raising=False)
-    with train.progress_bar("epoch 1/3", 1000) as bar:
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: False, raising=False)
+    with progress.progress_bar("epoch 1/3", 1000) as bar:
         for _ in range(10):
             clock[0] += 25.0
             if bar.update(100):
                 bar.set_postfix_str("loss 0.5", refresh=False)
     lines = capsys.readouterr().err.splitlines()
     assert lines == ["epoch 1/3: 300/1000, loss 0.5", "epoch 1/3: 600/1000, loss 0.5", "epoch 1/3: 900/1000, loss 0.5"]
-    with train.progress_bar("quiet", 100, progress=False) as bar:
+    with progress.progress_bar("quiet", 100, progress=False) as bar:
         clock[0] += 100.0
         bar.update(50)
         bar.update(50)

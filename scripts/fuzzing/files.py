@@ -16,7 +16,7 @@ from snnfast import nir
 from snnfast.nn import LIF, CubaLIF, Delay, Recurrent, Time
 from snnfast_zoo import cli
 from snnfast_zoo.train.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
-from snnfast_zoo.train.runs.folder import locked
+from snnfast_zoo.train.folder import locked
 
 from .draw import Draw, Finding, copied, same
 

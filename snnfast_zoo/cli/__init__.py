@@ -16,11 +16,11 @@ from snnfast.compiler import build
 from snnfast.compiler.info import build_info
 from snnfast_zoo.cli import procedures
 from snnfast_zoo.cli.options import PATH, Device, chosen_device, command, plain_errors
-from snnfast_zoo.papers.conversion import procedure as conversion
+from snnfast_zoo.papers.conversion import convert as conversion
 from snnfast_zoo.papers.procedures import PROCEDURES, stdp
 
 RULES = "Rules, papers and networks (snnfast.papers):\n\n" + "\n\n".join(
-    f"train {p.name}: {p.paper}, {p.network_name}" for p in PROCEDURES
+    f"train {p.name}: {p.paper}, {p.network}" for p in PROCEDURES
 )
 app = typer.Typer(
     name="snnfast",

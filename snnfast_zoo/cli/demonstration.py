@@ -19,9 +19,10 @@ from snnfast.files.table import markdown
 from snnfast.nn import LIF
 from snnfast_zoo import visual
 from snnfast_zoo.papers import procedures as procedure
-from snnfast_zoo.papers.conversion import procedure as conversion
-from snnfast_zoo.train.runs.result import Result
-from snnfast_zoo.train.runs.run import CHECKPOINT, Procedure
+from snnfast_zoo.papers.conversion import convert as conversion
+from snnfast_zoo.train.place import CHECKPOINT
+from snnfast_zoo.train.procedure import Procedure
+from snnfast_zoo.train.result import Result
 
 TIMED_SHAPE = (32, 64, 1024)
 

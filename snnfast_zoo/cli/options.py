@@ -18,13 +18,10 @@ from snnfast import backend
 from snnfast.backend import devices
 from snnfast.compiler.info import build_info
 from snnfast_zoo.train.checkpoint import CheckpointError
-from snnfast_zoo.train.runs.folder import FolderInUseError
-from snnfast_zoo.train.runs.settings import Options, kind_of
+from snnfast_zoo.train.folder import FolderInUseError
+from snnfast_zoo.train.settings import Options, kind_of
 
 TORCHVISION = {"mnist": "MNIST", "smnist": "MNIST", "psmnist": "MNIST", "cifar10": "CIFAR-10"}
-
-# Options that a sweep excludes: they select presets, or runs have all their values anyway.
-NOT_SWEPT = ("dataset", "preset", "code", "seed", "folds")
 
 
 def _folder(text: str) -> Path:
@@ -64,7 +61,7 @@ def command(
     out have the values of the preset.
 
     Args:
-        settings: a class whose fields made by :func:`snnfast_zoo.train.runs.settings.option` become options.
+        settings: a class whose fields made by :func:`snnfast_zoo.train.settings.option` become options.
         body: takes the named settings first; its other parameters are annotated for typer. Its docstring is the help.
         only: names of the fields that become options; None: all.
         defaults: show the fields' defaults in the help, for settings without presets.
@@ -127,36 +124,6 @@ def _value(settings: type[Options], name: str, value: Any) -> Any:
         return dict(_name_and_value(_flag(settings, name), text) for text in value)
     choices = settings.__dataclass_fields__[name].metadata["choices"]
     return value.lower() if name == "dataset" and value.lower() in choices else value
-
-
-def swept(settings: type[Options], texts: list[str]) -> dict[str, list[Any]]:
-    """Parse ``texts`` of the form ``NAME=V1,V2`` to values by field name."""
-    found: dict[str, list[Any]] = {}
-    for text in texts:
-        flag, equals, values = text.partition("=")
-        if not (flag and equals and values):
-            raise ValueError(f"--sweep must be NAME=VALUE,VALUE,..., got {text!r}")
-        name = next((n for n in _commanded(settings) if f"--{flag}" in _flag(settings, n).split()), None)
-        if name is None or name in NOT_SWEPT:
-            raise ValueError(f"--sweep {flag}: it sweeps over no such option")
-        if name in found:
-            raise ValueError(f"--sweep {flag} must be given once, with all values: {flag}=V1,V2")
-        kind = kind_of(settings, name)
-        try:
-            items = [_swept(kind.item, value) for value in values.split(",")]
-        except (ValueError, KeyError):
-            wanted = "yes or no" if kind.item is bool else f"of type {kind.item.__name__}"
-            raise ValueError(f"--sweep {flag} must be {wanted}, got {values!r}") from None
-        found[name] = [(item,) for item in items] if kind.several else items
-    return found
-
-
-def _swept(kind: type, value: str) -> Any:
-    if kind is bool:
-        return {"yes": True, "true": True, "no": False, "false": False}[value.lower()]
-    if kind is dict:
-        raise ValueError
-    return kind(value)
 
 
 def _flag(settings: type[Options], name: str) -> str:

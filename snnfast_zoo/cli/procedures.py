@@ -19,18 +19,18 @@ from snnfast_zoo.cli.options import (
     command,
     needs_root,
     plain_errors,
-    swept,
     tell_interruption,
 )
-from snnfast_zoo.papers.conversion import procedure as conversion
+from snnfast_zoo.papers.conversion import convert as conversion
 from snnfast_zoo.papers.diehl_cook2015 import readout
 from snnfast_zoo.papers.procedures import load, stdp
 from snnfast_zoo.train.checkpoint import same_settings
+from snnfast_zoo.train.folder import locked
+from snnfast_zoo.train.place import CHECKPOINT
+from snnfast_zoo.train.procedure import Procedure
 from snnfast_zoo.train.processes import joined
-from snnfast_zoo.train.runs.folder import locked
-from snnfast_zoo.train.runs.repeats import RESULTS, unfinished
-from snnfast_zoo.train.runs.run import CHECKPOINT, Procedure
-from snnfast_zoo.train.runs.trained import PREDICTIONS, predict
+from snnfast_zoo.train.repeats import RESULTS, repeat, unfinished
+from snnfast_zoo.train.trained import PREDICTIONS, predict
 
 Out = Annotated[
     Path | None, typer.Option(help="Folder of results; default: a folder in runs/ named after the settings.", **PATH)
@@ -47,12 +47,6 @@ def training(procedure: Procedure[Any]) -> Callable[..., None]:
         seeds: Annotated[
             int | None, typer.Option(min=1, max=10**6, help="Train once for each of N seeds and show the mean.")
         ] = None,
-        sweep: Annotated[
-            list[str] | None,
-            typer.Option(
-                help="NAME=V1,V2,...: train once for each value of this option; of several, for all combinations."
-            ),
-        ] = None,
         data: Root = None,
         download: Download = False,
         device: Device = "auto",
@@ -66,11 +60,10 @@ def training(procedure: Procedure[Any]) -> Callable[..., None]:
     ) -> None:
         settings = procedure.preset(**changes)
         needs_root(settings.dataset, data)
-        values = swept(procedure.Settings, sweep or [])
-        many = bool(values) or seeds is not None or getattr(settings, "folds", None) is not None
+        many = seeds is not None or getattr(settings, "folds", None) is not None
         for option, named in (("--monitor", monitor), ("--weights", weights is not None)):
             if many and named:
-                raise ValueError(f"{option} is for one run; leave --seeds, --folds and --sweep out")
+                raise ValueError(f"{option} is for one run; leave --seeds and --folds out")
         name = procedure.folder(settings) + ("-repeats" if many else "")
         folder = out or Path("runs") / name
         where: dict[str, Any] = {"root": data, "download": download}
@@ -78,20 +71,19 @@ def training(procedure: Procedure[Any]) -> Callable[..., None]:
         try:
             with joined(where["device"]) as processes:
                 where["processes"] = processes
-                done: Any
                 if many:
                     seed_range = range(settings.seed, settings.seed + (seeds or 1))
-                    where |= {"sweep": values, "resume": resume}
-                    done = procedure.repeat(settings, seed_range, folder, **where)
+                    summary = repeat(procedure, settings, seed_range, folder, resume=resume, **where).summary()
                 else:
-                    where |= {"weights": weights, "monitor": monitor}
-                    done = procedure.train(settings, folder, resume=resume, **where)
+                    where |= {"weights": weights, "monitor": monitor, "resume": resume}
+                    with procedure.place(settings, folder, **where) as place:
+                        summary = procedure.train(settings, place).summary()
                 if processes.first:
-                    typer.echo(done.summary())
+                    typer.echo(summary)
         except KeyboardInterrupt:
             tell_interruption(folder / (RESULTS if many else CHECKPOINT), *unfinished(folder))
 
-    train.__doc__ = f"{procedure.__doc__} Options left out take the dataset's preset."
+    train.__doc__ = f"{procedure.train.__doc__} Options left out take the dataset's preset."
     return command(procedure.Settings, train)
 
 
@@ -144,7 +136,7 @@ def infer(changes: dict[str, Any], *, data: Root = None, device: Device = "auto"
     with locked(folder):
         labels = readout.stored(settings, run, loaded, folder)
         result = readout.infer(settings, run, loaded, labels, folder)
-        stdp.keep(result)
+        result.write()
     typer.echo(result.summary())
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
@@ -73,12 +72,3 @@ class Draws:
         """Return the results of :meth:`per_network`, stacked along a first dimension if there are several networks."""
         results = self.per_network(draw)
         return results[0] if self._seeds is None else torch.stack(results)
-
-    @contextmanager
-    def put_back(self) -> Iterator[None]:
-        """Restore the random-number states of networks with seeds on exit."""
-        states = list(self._states)
-        try:
-            yield
-        finally:
-            self._states = states

@@ -9,27 +9,19 @@ from pathlib import Path
 
 import torch
 
-from snnfast_zoo.train.runs.result import Result
-from snnfast_zoo.train.runs.run import Procedure
-from snnfast_zoo.train.runs.trained import Trained, load_run
+from snnfast_zoo.train.procedure import Procedure
+from snnfast_zoo.train.result import Result
+from snnfast_zoo.train.trained import Trained, load_run
 
-from .bohte2002.procedure import Spikeprop
-from .conversion.ann import AnnOfDiehl2015, AnnOfSengupta2019
-from .conversion.procedure import ConversionResult, convert
-from .diehl_cook2015.procedure import Stdp
-from .sequence.procedure import Sequence
-from .spiking_vgg.procedure import SpikingVgg
-from .tavanaei_maida2017.procedure import BpStdp
-from .wu2018.procedure import Stbp
+from .bohte2002.train import spikeprop
+from .conversion.convert import ConversionResult, convert
+from .conversion.train import diehl2015, vgg16
+from .diehl_cook2015.train import stdp
+from .sequence.train import sequence
+from .spiking_vgg.train import spiking_vgg
+from .tavanaei_maida2017.train import bp_stdp
+from .wu2018.train import stbp
 
-stbp = Stbp()
-stdp = Stdp()
-spikeprop = Spikeprop()
-bp_stdp = BpStdp()
-diehl2015 = AnnOfDiehl2015()
-vgg16 = AnnOfSengupta2019()
-sequence = Sequence()
-spiking_vgg = SpikingVgg()
 PROCEDURES = (stbp, stdp, spikeprop, bp_stdp, diehl2015, vgg16, spiking_vgg, sequence)
 
 

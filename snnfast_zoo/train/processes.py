@@ -31,6 +31,13 @@ class Processes:
         """Whether this process writes and prints."""
         return self.rank == 0
 
+    def refuse_several(self, op: str) -> None:
+        """Raise ValueError if several processes train a network by a rule that only one can follow."""
+        if self.size > 1:
+            raise ValueError(
+                f"{op}: a rule of its own trains in one process; use several for seeds side by side (--seeds)"
+            )
+
     def gather(self, value: T) -> list[T]:
         """Return the ``value`` of every process, plain values, in the order of the ranks."""
         every: list[Any] = [value]
@@ -43,11 +50,21 @@ class Processes:
         """Wait until all processes have called this."""
         self.gather(None)
 
-    def share(self, order: Tensor) -> Tensor:
-        """Return this process's part of an order of samples; all parts have the same length.
+    def common_order(self, order: Tensor) -> Tensor:
+        """Return this process's part of the first one's order of samples; all parts have the same length.
 
-        As in ``torch.utils.data.DistributedSampler``, the first samples are repeated if the parts would differ.
+        As in ``torch.utils.data.DistributedSampler``, the first samples are repeated if the parts would differ. The
+        other processes then draw other random numbers than the first one.
         """
+        if self.size == 1:
+            return order
+        order, seed = self.gather((order, int(torch.randint(2**62, ()))))[0]
+        if not self.first:
+            torch.manual_seed(seed + self.rank)
+        return self.share(order)
+
+    def share(self, order: Tensor) -> Tensor:
+        """Return this process's part of ``order``."""
         missing = -len(order) % self.size
         repeats = order.repeat(-(-missing // max(len(order), 1)))[:missing]
         return torch.cat([order, repeats])[self.rank :: self.size]

@@ -79,6 +79,8 @@ class Score:
 
     def gather(self, processes: Processes) -> None:
         """Replace the counts by their sums over all processes."""
+        if processes.size == 1:
+            return
         counts = processes.gather((self.images, float(self._loss), float(self._correct)))
         self.images, self._loss, self._correct = map(sum, zip(*counts))
 

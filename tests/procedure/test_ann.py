@@ -4,14 +4,14 @@ import math
 
 import pytest
 import torch
+from procedures import interrupted, quiet
 from torch import nn
 
 import snnfast
-from snnfast_zoo.papers.conversion import ann
-from snnfast_zoo.papers.conversion.ann import Ann
-from snnfast_zoo.papers.procedures import Procedure, diehl2015
+from snnfast_zoo.papers import classifier
+from snnfast_zoo.papers.conversion import train as ann
+from snnfast_zoo.papers.procedures import diehl2015, vgg16
 from snnfast_zoo.train.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
-from snnfast_zoo.train.runs import classifier
 
 
 def short(**changes):
@@ -21,30 +21,22 @@ def short(**changes):
 @pytest.mark.parametrize("changes", [{}, {"schedule": "one-cycle", "precision": "bfloat16"}])
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, changes):
     settings = short(**changes)
-    whole = diehl2015.train(settings, tmp_path / "whole", progress=False)
-
-    def interrupted(*arguments):
-        raise KeyboardInterrupt
-
-    patched = pytest.MonkeyPatch()
-    patched.setattr(Procedure, "curves", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        diehl2015.train(settings, tmp_path / "parts", progress=False)
-    patched.undo()
-    parts = diehl2015.train(settings, tmp_path / "parts", progress=False, resume=True)
+    whole = quiet(diehl2015, settings, tmp_path / "whole")
+    interrupted(diehl2015, settings, tmp_path / "parts")
+    parts = quiet(diehl2015, settings, tmp_path / "parts", resume=True)
     assert parts.accuracy == whole.accuracy > 0.8
     pairs = zip(parts.run.model.parameters(), whole.run.model.parameters(), strict=True)
     for a, b in pairs:
         torch.testing.assert_close(a, b, rtol=0, atol=0)
     assert {p.name for p in (tmp_path / "parts").iterdir()} == {*("checkpoint.pt", "result.json", "curves.png")}
     with pytest.raises(FileExistsError, match="exists: resume it"):
-        diehl2015.train(settings, tmp_path / "parts")
+        quiet(diehl2015, settings, tmp_path / "parts")
     with pytest.raises(CheckpointError, match="other settings"):
-        diehl2015.train(short(seed=4), tmp_path / "parts", resume=True)
+        quiet(diehl2015, short(seed=4), tmp_path / "parts", resume=True)
 
 
 def test_a_trained_network_converts(tmp_path):
-    result = diehl2015.train(short(), tmp_path, progress=False)
+    result = quiet(diehl2015, short(), tmp_path)
     settings, run, data = diehl2015.reopen(tmp_path)
     assert settings == short()
     images, labels = data.held_out
@@ -54,22 +46,22 @@ def test_a_trained_network_converts(tmp_path):
 
 
 def test_settings_that_are_newer_than_a_checkpoint_were_off(tmp_path):
-    diehl2015.train(short(), tmp_path, progress=False)
+    quiet(diehl2015, short(), tmp_path)
     checkpoint = read_checkpoint(tmp_path / "checkpoint.pt")
     del checkpoint["settings"]["cutout"]
     write_checkpoint(tmp_path / "checkpoint.pt", checkpoint)
     assert diehl2015.reopen(tmp_path)[0] == short()
     with pytest.raises(CheckpointError, match=r"[(]cutout: nothing there, 2 here[)]"):
-        diehl2015.train(short(cutout=2), tmp_path, resume=True)
+        quiet(diehl2015, short(cutout=2), tmp_path, resume=True)
     del checkpoint["settings"]["lr"]
     write_checkpoint(tmp_path / "checkpoint.pt", checkpoint)
     with pytest.raises(CheckpointError, match="lr: nothing there"):
-        diehl2015.train(short(), tmp_path, resume=True)
+        quiet(diehl2015, short(), tmp_path, resume=True)
 
 
 def test_width_and_batch_norm_of_vgg16():
-    wide = ann.network(Ann().preset("cifar10", network="vgg16"))
-    half = ann.network(Ann().preset("cifar10", network="vgg16", width=0.5, batch_norm=True))
+    wide = ann.network(vgg16.preset("cifar10", network="vgg16"))
+    half = ann.network(vgg16.preset("cifar10", network="vgg16", width=0.5, batch_norm=True))
     layers = [
         [m.weight.shape[0] for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear))] for net in (wide, half)
     ]
@@ -77,18 +69,18 @@ def test_width_and_batch_norm_of_vgg16():
     assert layers[1] == [n // 2 for n in layers[0][:-1]] + [10]
     dropout = [[m.p for m in net.features if isinstance(m, nn.Dropout)] for net in (wide, half)]
     assert (set(dropout[0]), set(dropout[1])) == ({0.2}, {0.0})
-    resnet = ann.network(Ann().preset("cifar10", network="resnet20", batch_norm=True))
+    resnet = ann.network(vgg16.preset("cifar10", network="resnet20", batch_norm=True))
     networks = (wide, half, resnet)
     norms = [sum(isinstance(m, nn.BatchNorm2d) for m in net.modules()) for net in networks]
     assert norms == [0, 13, 3 + 2 * 9 + 2]
 
 
 def test_layers_and_pooling_of_vgg16():
-    net = ann.network(Ann().preset("cifar10", network="vgg16", hidden=(20, 30), pooling="max"))
+    net = ann.network(vgg16.preset("cifar10", network="vgg16", hidden=(20, 30), pooling="max"))
     assert [m.out_features for m in net.classifier if isinstance(m, nn.Linear)] == [20, 30, 10]
     pools = {type(m) for m in net.modules() if "Pool" in type(m).__name__}
     assert pools == {nn.MaxPool2d}
-    net = ann.network(Ann().preset("cifar10", network="vgg16", hidden=(0,)))
+    net = ann.network(vgg16.preset("cifar10", network="vgg16", hidden=(0,)))
     assert [m.out_features for m in net.classifier] == [10]
 
 
@@ -96,17 +88,20 @@ def test_what_the_optimizer_is_given():
     model = nn.Linear(2, 2)
     for name, kind in (("sgd", torch.optim.SGD), ("adam", torch.optim.Adam)):
         settings = short(optimizer=name, lr=0.5, weight_decay=0.25, nesterov=name == "sgd")
-        optimizer = Ann().optimizer(settings, model)
+        optimizer = classifier.make_optimizer(settings, model)
         group = optimizer.param_groups[0]
         assert (type(optimizer), group["lr"], group["weight_decay"]) == (kind, 0.5, 0.25)
         assert group.get("nesterov", False) is (name == "sgd")
-    assert Ann().preset("cifar10", network="vgg16").weight_decay == 5e-4
+    assert vgg16.preset("cifar10", network="vgg16").weight_decay == 5e-4
 
 
-def test_label_smoothing():
+def test_label_smoothing(monkeypatch):
     scores, labels = torch.tensor([[2.0, 0.0, 0.0, 0.0]]), torch.tensor([0])
     logs = scores.log_softmax(1)[0]
-    loss = Ann().learning(short(label_smoothing=0.2), None, None)["loss"]
+    seen = []
+    monkeypatch.setattr(classifier, "fit", lambda *part, loss, **how: seen.append(loss))
+    quiet(diehl2015, short(label_smoothing=0.2))
+    loss = seen[0]
     # By hand: four fifths of the loss of the label, a fifth spread over all four classes.
     expected = -(0.8 * logs[0] + 0.05 * logs.sum())
     torch.testing.assert_close(loss(scores, labels), expected)
@@ -114,13 +109,14 @@ def test_label_smoothing():
 
 def rates(**changes):
     settings = short(lr=1.0, optimizer="sgd", epochs=10, **changes)
-    run = diehl2015.prepare(settings, diehl2015.load(settings))
+    optimizer = classifier.make_optimizer(settings, nn.Linear(2, 2))
+    scheduler = classifier.make_scheduler(settings, optimizer)
     found = []
     for _ in range(10):
-        found.append(run.optimizer.param_groups[0]["lr"])
-        run.optimizer.step()
-        run.scheduler.step()
-    assert run.optimizer.param_groups[0]["momentum"] == 0.9
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert optimizer.param_groups[0]["momentum"] == 0.9
     return found
 
 
@@ -147,14 +143,15 @@ def test_schedules():
 
 @pytest.mark.parametrize("schedule", ["cosine", "one-cycle"])
 def test_a_run_of_no_epochs_is_the_network_it_started_from(tmp_path, schedule):
-    result = diehl2015.train(short(epochs=0, schedule=schedule), tmp_path, progress=False)
+    result = quiet(diehl2015, short(epochs=0, schedule=schedule), tmp_path)
     assert result.run.epoch == 0
 
 
 @pytest.mark.parametrize("network", ann.NETWORKS)
 def test_every_network_takes_the_images_of_its_preset(network):
     dataset = "cifar10" if network in ("vgg16", "resnet20") else "mnist"
-    model = ann.network(Ann().preset(dataset, network=network)).eval()
+    procedure = diehl2015 if network in ("cnn", "dense") else vgg16
+    model = ann.network(procedure.preset(dataset, network=network)).eval()
     x = torch.rand(1, *ann.IMAGE_SHAPES[dataset])
     assert model(x).shape == (1, 10)
 
@@ -162,9 +159,9 @@ def test_every_network_takes_the_images_of_its_preset(network):
 def test_augmentation_flips_half_of_the_images():
     torch.manual_seed(0)
     x = torch.rand(200, 1, 4, 4)
-    flipped = (classifier.augment(short(flip=True))(x) != x).flatten(1).any(1)
+    flipped = (classifier.augment(short(flip=True), 10)(x, None)[0] != x).flatten(1).any(1)
     assert 70 < flipped.sum() < 130
-    assert classifier.augment(short()) is None
+    assert classifier.augment(short(), 10) is None
 
 
 @pytest.mark.parametrize(

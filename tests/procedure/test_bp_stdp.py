@@ -7,14 +7,16 @@ from itertools import pairwise
 import command
 import pytest
 import torch
+from procedures import interrupted, quiet
 
 from snnfast import data
 from snnfast.encoder import RegularEncoder
-from snnfast_zoo.papers.procedures import Procedure, bp_stdp
-from snnfast_zoo.papers.tavanaei_maida2017 import procedure as tavanaei_maida2017
+from snnfast_zoo.papers.procedures import bp_stdp
+from snnfast_zoo.papers.tavanaei_maida2017 import train as tavanaei_maida2017
 from snnfast_zoo.train.checkpoint import CheckpointError, read_checkpoint
-from snnfast_zoo.train.runs.figures import Figures
-from snnfast_zoo.train.runs.run import Data
+from snnfast_zoo.train.figures import Figures
+from snnfast_zoo.train.place import Data
+from snnfast_zoo.train.repeats import repeat
 
 SMALL = {"hidden": (8,), "epochs": 3, "num_steps": 10}
 Settings, preset = bp_stdp.Settings, bp_stdp.preset
@@ -23,10 +25,8 @@ Settings, preset = bp_stdp.Settings, bp_stdp.preset
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def go(settings, **options):
-    parts = bp_stdp.load(settings)
-    run = bp_stdp.prepare(settings, parts)
-    return bp_stdp.fit(settings, run, parts, progress=False, echo=None, **options)
+def go(settings, out=None):
+    return quiet(bp_stdp, settings, out).run
 
 
 def weights(run):
@@ -40,8 +40,8 @@ def test_networks_are_the_papers():
     sizes = {"xor": [2, 20, 2], "iris": [4, 30, 3], "mnist": [784, 500, 10]}
     for dataset, expected in sizes.items():
         part = torch.zeros(1, expected[0]), torch.zeros(1, dtype=torch.int64)
-        run = bp_stdp.prepare(preset(dataset), Data(part, part))
-        shapes = [list(w.shape) for w in run.model.network.weights]
+        model = bp_stdp.model(preset(dataset), Data(part, part))
+        shapes = [list(w.shape) for w in model.network.weights]
         assert shapes == [[o, i] for i, o in pairwise(expected)]
     assert preset("mnist", hidden=(500, 150)).hidden == (500, 150)
 
@@ -69,14 +69,14 @@ def test_xor_is_four_patterns_and_scored_over_many_presentations():
 
 def test_xor_is_learned():
     settings = preset("xor", epochs=60)
-    run = go(settings)
-    cycles = bp_stdp.measured(settings, run, None)[0]["converged"]
+    result = quiet(bp_stdp, settings)
+    run, cycles = result.run, result.measured["converged"]
     assert 1 < cycles <= 40
     assert run.history[cycles - 2]["held_out_accuracy"] < 1
     assert all(row["held_out_accuracy"] == 1 for row in run.history[cycles - 1 :])
     for epochs in (0, 1):
         settings = preset("xor", epochs=epochs)
-        assert bp_stdp.measured(settings, go(settings), None)[0]["converged"] is None
+        assert quiet(bp_stdp, settings).measured["converged"] is None
 
 
 @pytest.mark.parametrize("hidden", [(8,), (8, 6)])
@@ -85,12 +85,14 @@ def test_an_epoch_is_fit_of_the_model(hidden):
     settings = preset("digits", **SMALL | {"hidden": hidden, "epochs": 1, "batch_size": 1024})
     parts = bp_stdp.load(settings)
     trained = go(settings)
-    run = bp_stdp.prepare(settings, parts)
+    torch.manual_seed(settings.seed)
+    spiking = bp_stdp.model(settings, parts)
     order = torch.randperm(len(parts.train[0]))
     batches = [(parts.train[0][i], parts.train[1][i]) for i in order.split(1024)]
     encoder = RegularEncoder(settings.num_steps, settings.scale, dtype=torch.uint8)
-    result = run.model.network.fit(batches, encoder, lr=settings.lr, update=settings.update)
-    torch.testing.assert_close(weights(trained), weights(run), rtol=0, atol=0)
+    result = spiking.network.fit(batches, encoder, lr=settings.lr, update=settings.update)
+    found = torch.cat([w.flatten() for w in spiking.network.weights])
+    torch.testing.assert_close(weights(trained), found, rtol=0, atol=0)
     assert trained.history[0]["accuracy"] == result.accuracy
     assert trained.history[0]["loss"] == pytest.approx(result.loss)
 
@@ -126,102 +128,36 @@ def test_shift_moves_training_images(monkeypatch):
 def test_resumed_run_equals_the_uninterrupted_one(tmp_path, dataset):
     settings = preset(dataset, **SMALL)
     whole = go(settings)
-
-    class PowerCutError(Exception):
-        pass
-
-    def cut(run):
-        raise PowerCutError
-
-    with pytest.raises(PowerCutError):
-        go(settings, checkpoint=tmp_path / "c.pt", after_epoch=cut)
-    parts = bp_stdp.load(settings)
-    run = bp_stdp.prepare(settings, parts)
+    interrupted(bp_stdp, settings, tmp_path)
     torch.manual_seed(99)
-    run.load(tmp_path / "c.pt")
-    assert run.epoch == 1
-    bp_stdp.fit(settings, run, parts, progress=False, echo=None)
-    torch.testing.assert_close(weights(whole), weights(run), rtol=0, atol=0)
+    rest = quiet(bp_stdp, settings, tmp_path, resume=True).run
+    torch.testing.assert_close(weights(whole), weights(rest), rtol=0, atol=0)
     names = ("loss", "accuracy", "held_out_loss", "held_out_accuracy")
-    assert [[row[n] for n in names] for row in whole.history] == [[row[n] for n in names] for row in run.history]
+    assert [[row[n] for n in names] for row in whole.history] == [[row[n] for n in names] for row in rest.history]
 
 
 def test_train_writes_checkpoint_and_figures(tmp_path):
     settings = preset("iris", **SMALL)
-    result = bp_stdp.train(settings, tmp_path, progress=False)
+    result = quiet(bp_stdp, settings, tmp_path)
     assert {p.name for p in tmp_path.iterdir()} == {*("checkpoint.pt", "curves.png", "raster.png", "result.json")}
     for name in ("curves", "raster"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert f"{100 * result.accuracy:.2f} % after 3 epochs" in result.summary()
     with pytest.raises(FileExistsError, match="--resume"):
-        bp_stdp.train(settings, tmp_path)
+        quiet(bp_stdp, settings, tmp_path)
     with pytest.raises(CheckpointError, match=r"lr: 0[.]\d+ there, 0[.]5 here"):
-        bp_stdp.train(replace(settings, lr=0.5), tmp_path, resume=True)
+        quiet(bp_stdp, replace(settings, lr=0.5), tmp_path, resume=True)
 
 
-def test_drawing_does_not_change_the_course_of_a_run(tmp_path):
+def test_drawing_does_not_change_the_course_of_a_run(tmp_path, monkeypatch):
     settings = preset("iris", **SMALL)
-    parts = bp_stdp.load(settings)
-    draw = bp_stdp.figures(settings, bp_stdp.prepare(settings, parts), parts)
-    figures = Figures(tmp_path, draw, every=0.0)
-    torch.testing.assert_close(weights(go(settings)), weights(go(settings, after_epoch=figures.update)), rtol=0, atol=0)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"dataset": "xor", "epochs": 4, "lr": 0.05},
-        {"dataset": "digits", "epochs": 1, "shift": 1, "batch_size": 20, "update": "sequence"},
-        {"dataset": "iris", "epochs": 2, "encoding": "bernoulli", "folds": 5},
-        {"dataset": "digits", "epochs": 1, "update": "sequence", "batch_size": 20, "folds": 5},
-    ],
-)
-def test_seeds_and_folds_are_trained_together_as_each_would_be_alone(tmp_path, monkeypatch, changes):
-    """Runs are networks of one model, at most as many per call as threads; the last one runs alone."""
-    chosen = Settings(**{**SMALL, **changes})
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    calls, trials = [], bp_stdp.trials
-    monkeypatch.setattr(bp_stdp, "trials", lambda every, **where: calls.append(len(every)) or trials(every, **where))
-    result = bp_stdp.repeat(chosen, (3, 5, 6), tmp_path, progress=False)
-    assert calls == ([2] * 7 + [1] if chosen.folds else [2, 1])
-    for row in result.runs[:: 7 if chosen.folds else 1]:
-        cut = {"fold": row["fold"], "split_seed": row["seed"]} if chosen.folds else {}
-        alone = bp_stdp.train(replace(chosen, seed=row["seed"], **cut), progress=False, echo=None)
-        assert (row["accuracy"], row["converged"]) == (alone.accuracy, alone.measured["converged"])
-    assert len({row["accuracy"] for row in result.runs}) > 1
-
-
-def test_a_sweep_trains_together_what_networks_may_differ_in(tmp_path, monkeypatch):
-    """Runs with different rates, deviations and shifts share a call; other sizes need another model."""
-    chosen = Settings(**{**SMALL, "dataset": "digits", "epochs": 1, "batch_size": 20})
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-    sizes, build = [], bp_stdp.model
-    monkeypatch.setattr(
-        bp_stdp,
-        "model",
-        lambda *arguments: sizes.append(len(arguments[2]) if len(arguments) == 3 else 1) or build(*arguments),
-    )
-    sweep = {"lr": [0.01, 0.05], "std": [(0.3,), (1.0, 0.5)], "shift": [0, 1], "beta": [250.0]}
-    result = bp_stdp.repeat(chosen, [3], tmp_path, sweep=sweep, progress=False)
-    assert sizes == [8]
-    for row in result.runs:
-        alone = bp_stdp.train(replace(chosen, seed=3, **row["sweep"]), progress=False, echo=None)
-        assert row["accuracy"] == alone.accuracy
-    assert len({row["accuracy"] for row in result.runs}) > 2
-    assert "lr=0.01 std=[0.3] shift=0 beta=250.0: test accuracy" in result.summary()
-    sizes.clear()
-    again = bp_stdp.repeat(chosen, [3], tmp_path, sweep=sweep | {"beta": [250.0, 400.0]}, resume=True, progress=False)
-    assert sizes == [8]
-    assert [row for row in again.runs if row["sweep"]["beta"] == 250.0] == result.runs
-    assert [swept["beta"] for swept, _ in again.by_sweep()] == [250.0, 400.0] * 8
-    sizes.clear()
-    bp_stdp.repeat(chosen, [3], tmp_path / "other", sweep={"hidden": [(5,), (6,)]}, progress=False)
-    assert sizes == [1, 1]
+    monkeypatch.setattr(Figures, "update", Figures.draw)
+    torch.testing.assert_close(weights(go(settings)), weights(go(settings, tmp_path)), rtol=0, atol=0)
 
 
 def test_repeats_train_every_seed_and_fold(tmp_path):
     settings = preset("iris", folds=2, **SMALL)
-    result = bp_stdp.repeat(settings, [4, 5], tmp_path, progress=False)
+    result = repeat(bp_stdp, settings, [4, 5], tmp_path, progress=False)
     assert [(r["seed"], r["fold"]) for r in result.runs] == [(4, 0), (4, 1), (5, 0), (5, 1)]
     by_hand = go(replace(settings, seed=5, split_seed=5, fold=1))
     assert result.runs[3]["accuracy"] == by_hand.history[-1]["held_out_accuracy"]
@@ -279,7 +215,7 @@ def test_command_interrupted_and_resumed_equals_the_whole(tmp_path, monkeypatch)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Procedure, "drawn", interrupt)
+        patched.setattr(Figures, "update", interrupt)
         text = call(*QUICK, "--out", tmp_path / "parts", code=130)
         assert "repeat the command with --resume" in text
     assert "after 2 epochs" in call(*QUICK, "--out", tmp_path / "parts", "--resume")
@@ -295,15 +231,6 @@ def test_seeds_of_xor_and_folds_of_iris(tmp_path):
     assert "mean over 2 seeds, 2 folds each" in text
 
 
-def test_a_sweep_is_a_table(tmp_path):
-    options = ["--sweep", "steps=5,10", "--sweep", "cosine=yes,False", "--sweep", "hidden=5"]
-    text = call(*QUICK, *options, "--out", tmp_path)
-    lines = [line for line in text.splitlines() if "test accuracy" in line]
-    assert all(line.endswith(" %, 1 seed") for line in lines)
-    rows = [line.split(":")[0] for line in lines]
-    assert rows == [f"num_steps={steps} cosine={cosine} hidden=[5]" for steps in (5, 10) for cosine in (True, False)]
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -315,16 +242,7 @@ def test_a_sweep_is_a_table(tmp_path):
         (["--epochs", "-1"], "epochs must be at least 0"),
         (["--resume"], "there is no checkpoint"),
         (["--resume", "--seeds", "2"], "there are no results"),
-        (["--sweep", "lr"], "--sweep must be NAME=VALUE,VALUE,..., got 'lr'"),
-        (["--sweep", "=1"], "--sweep must be NAME=VALUE,VALUE,..., got '=1'"),
         (["--dataset", ""], "dataset must be one of xor, iris, digits, mnist"),
-        (["--sweep", "rate=1,2"], "--sweep rate: it sweeps over no such option"),
-        (["--sweep", "seed=1,2"], "--sweep seed: it sweeps over no such option"),
-        (["--sweep", "lr=1,much"], "--sweep lr must be of type float, got '1,much'"),
-        (["--sweep", "lr=1", "--sweep", "lr=2"], "--sweep lr must be given once, with all values"),
-        (["--sweep", "cosine=maybe"], "--sweep cosine must be yes or no, got 'maybe'"),
-        (["--sweep", "lr=0.1,-1"], "bp-stdp: lr must be more than 0, got -1.0"),
-        (["--sweep", "lr=1", "--monitor"], "leave --seeds, --folds and --sweep out"),
     ],
 )
 def test_wrong_input_is_told_in_a_line(tmp_path, arguments, message):

@@ -11,13 +11,12 @@ from torchvision.io import write_png
 
 import snnfast
 from snnfast.conversion.report import Comparison
-from snnfast_zoo.papers.conversion import ann
-from snnfast_zoo.papers.conversion import procedure as conversion
-from snnfast_zoo.papers.conversion.ann import Ann
-from snnfast_zoo.papers.procedures import Procedure, diehl2015
+from snnfast_zoo.papers.conversion import convert as conversion
+from snnfast_zoo.papers.conversion import train as ann
+from snnfast_zoo.papers.procedures import diehl2015, vgg16
+from snnfast_zoo.train import images
 from snnfast_zoo.train.checkpoint import read_checkpoint, write_checkpoint
-from snnfast_zoo.train.runs import images
-from snnfast_zoo.train.runs.run import RESULT
+from snnfast_zoo.train.result import RESULT
 
 
 @pytest.fixture(scope="module")
@@ -52,23 +51,22 @@ def test_ctrl_c_while_training(tmp_path, monkeypatch):
     def cut(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Procedure, "load", cut)
-    monkeypatch.setattr(Ann, "load", cut)
+    monkeypatch.setattr(images, "load", cut)
     text = call("train", "vgg16", "--out", tmp_path, code=130)
     assert "nothing was saved yet" in text
 
 
 def test_options_become_settings_that_suit_the_data(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(Procedure, "train", lambda self, settings, *a, **k: seen.append(settings) or Summary())
+    monkeypatch.setattr(ann, "train_classifier", lambda settings, *rest: seen.append(settings) or Summary())
     for dataset, want in (("digits", "vgg"), ("mnist", "vgg"), ("cifar10", "vgg16")):
         call("train", "vgg16", "--dataset", dataset, "--data", tmp_path)
         assert seen[-1].network == want
-        assert seen[-1] == Ann().preset(dataset, network=want)
+        assert seen[-1] == vgg16.preset(dataset, network=want)
     call("train", "vgg16", "--dataset", "cifar10", "--data", tmp_path, "--network", "resnet20")
     assert seen[-1].network == "resnet20"
     call("train", "diehl2015", "--network", "dense", "--seed", 5, "--validate")
-    assert seen[-1] == Ann().preset("digits", network="dense", seed=5, validate=True)
+    assert seen[-1] == diehl2015.preset("digits", network="dense", seed=5, validate=True)
 
 
 class Summary:

@@ -9,12 +9,12 @@ import time
 
 import pytest
 
-from snnfast_zoo.train.runs.folder import LOCK, FolderInUseError, locked, write_json
+from snnfast_zoo.train.folder import LOCK, FolderInUseError, locked, write_json
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from snnfast_zoo.train.runs.folder import locked
+from snnfast_zoo.train.folder import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)

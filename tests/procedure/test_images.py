@@ -7,8 +7,9 @@ from torch.nn import functional as F  # noqa: N812
 from torchvision import io
 from torchvision.transforms import functional as vision
 
+from snnfast_zoo.papers import classifier
 from snnfast_zoo.papers.procedures import spiking_vgg, vgg16
-from snnfast_zoo.train.runs import classifier, images
+from snnfast_zoo.train import images
 
 
 def test_a_crop_is_a_window_of_the_padded_image():
@@ -37,12 +38,12 @@ def test_a_training_batch_of_cifar10_is_cropped_mirrored_and_normalised():
     settings = vgg16.preset("cifar10")
     x = torch.randint(256, (40, 3, 32, 32), dtype=torch.uint8)
     torch.manual_seed(1)
-    changed = classifier.augment(settings)(x)
+    changed = classifier.augment(settings, 10)(x, None)[0]
     torch.manual_seed(1)
     expected = images.normalize("cifar10", images.flip(images.crop(x, 4)))
     torch.testing.assert_close(changed, expected, rtol=0, atol=0)
     assert changed.ne(images.normalize("cifar10", x)).flatten(1).any(1).sum() > 30
-    plain = classifier.augment(vgg16.preset("cifar10", crop=0, flip=False))(x)
+    plain = classifier.augment(vgg16.preset("cifar10", crop=0, flip=False), 10)(x, None)[0]
     torch.testing.assert_close(plain, images.normalize("cifar10", x), rtol=0, atol=0)
 
 
@@ -69,7 +70,7 @@ def test_a_training_batch_is_normalised_before_its_cutout():
     x = torch.randint(256, (40, 3, 32, 32), dtype=torch.uint8)
     settings = vgg16.preset("cifar10", crop=0, flip=False, cutout=16)
     torch.manual_seed(1)
-    changed = classifier.augment(settings)(x)
+    changed = classifier.augment(settings, 10)(x, None)[0]
     torch.manual_seed(1)
     expected = images.cutout(images.normalize("cifar10", x), 16)
     torch.testing.assert_close(changed, expected, rtol=0, atol=0)
@@ -77,7 +78,7 @@ def test_a_training_batch_is_normalised_before_its_cutout():
 
 def test_cutmix_gives_as_much_of_a_label_as_of_its_image():
     settings = vgg16.preset("digits", cutmix=1.0)
-    mix = classifier.mix(settings, images.load(settings))
+    mix = classifier.cutmix(settings, 10)
     x = torch.arange(1.0, 7).view(6, 1, 1, 1).expand(-1, -1, 8, 8)  # an image of each of six classes
     torch.manual_seed(2)
     mixed, labels = mix(x.contiguous(), torch.arange(6))
@@ -87,23 +88,26 @@ def test_cutmix_gives_as_much_of_a_label_as_of_its_image():
 
 
 def test_cutmix_changes_the_share_of_batches_asked_for():
-    assert vgg16.learning(vgg16.preset("digits"), None, None)["mix"] is None
+    assert classifier.cutmix(vgg16.preset("digits"), 10) is None
     settings = vgg16.preset("digits", cutmix=0.25)
-    mix = vgg16.learning(settings, None, images.load(settings))["mix"]
+    mix = classifier.augment(settings, 10)
     x, labels = torch.rand(2, 1, 8, 8), torch.arange(2)
     torch.manual_seed(0)
     mixed = sum(mix(x, labels)[1].is_floating_point() for _ in range(400))
     assert 80 <= mixed <= 120
 
 
-@pytest.mark.parametrize("procedure", [vgg16, spiking_vgg])
-def test_recalibration_sees_images_as_they_are_scored(procedure):
-    x = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
-    for asked in (False, True):
-        learning = procedure.learning(procedure.preset("cifar10", recalibrate=asked), None, None)
-        assert (learning["recalibrate"] is not None) is asked
-    expected = images.normalize("cifar10", x)
-    torch.testing.assert_close(learning["recalibrate"](x), expected, rtol=0, atol=0)
+def test_recalibration_sees_images_as_they_are_scored(tmp_path, monkeypatch):
+    write_folder(tmp_path)
+    seen = []
+    monkeypatch.setattr(classifier, "recalibrate", lambda run, x, ready: seen.append((x, ready)))
+    how = {"root": tmp_path, "epochs": 0, "width": 0.05, "progress": False, "echo": None}
+    spiking_vgg("cifar10", **how)
+    assert not seen
+    spiking_vgg("cifar10", recalibrate=True, **how)
+    ((x, ready),) = seen
+    assert x.dtype == torch.uint8
+    torch.testing.assert_close(ready(x), images.normalize("cifar10", x), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", ["crop", "cutout"])

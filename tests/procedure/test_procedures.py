@@ -6,12 +6,10 @@ import pytest
 import torch
 from interpreter import python
 from procedures import SMALL
-from tqdm import tqdm
 
 from snnfast.papers import Diehl2015, DiehlAndCook2015, TavanaeiAndMaida2017, Wu2018
-from snnfast_zoo import train
 from snnfast_zoo.papers.procedures import PROCEDURES, bp_stdp, diehl2015, stbp, stdp
-from snnfast_zoo.train.runs.run import Data
+from snnfast_zoo.train.place import Data
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -49,18 +47,6 @@ def test_a_procedure_is_a_call(procedure, tmp_path):
     assert str(tmp_path) in stored.summary()
 
 
-@pytest.mark.parametrize("progress", [True, False, None])
-@pytest.mark.parametrize("procedure", [stdp, bp_stdp], ids=lambda p: p.name)
-def test_runs_that_train_together_show_their_bars_as_asked(procedure, progress, tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    monkeypatch.setattr(train, "tqdm", lambda **how: asked.append(how["disable"]) or tqdm(disable=True))
-    monkeypatch.setattr(train.sys.stderr, "isatty", lambda: True, raising=False)
-    settings = procedure.preset("digits", **SMALL[procedure.name], epochs=1)
-    procedure.repeat(settings, (3, 5), tmp_path, progress=progress)
-    assert set(asked) == {progress is False}
-
-
 def test_what_is_wrong_with_a_call_is_told():
     with pytest.raises(TypeError, match=r"^stbp: there is no setting 'steps'; known: dataset, "):
         stbp("digits", steps=3)
@@ -87,7 +73,8 @@ def test_models_have_the_presets_of_the_procedures(procedure, model, changes, da
     x = torch.zeros(2, side * side) if flat else torch.zeros(2, 1, side, side)
     part = x, torch.zeros(2, dtype=torch.int64)
     settings = procedure.preset(dataset, **changes)
-    expected = procedure.prepare(settings, Data(part, part)).model
+    torch.manual_seed(settings.seed)
+    expected = procedure.model(settings, Data(part, part))
     expected = expected.network if flat else expected
     if procedure is stdp:
         changes = {"presentations": 2 * settings.epochs}

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from snnfast import procedure
-from snnfast.train import Run, fit
+from snnfast.train import Output, Run, fit
+from snnfast_zoo.train.place import CHECKPOINT
 from snnfast_zoo.train.processes import Processes
-from snnfast_zoo.train.runs.run import CHECKPOINT, RESULT
+from snnfast_zoo.train.result import RESULT
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -89,9 +90,9 @@ def test_a_killed_process_ends_the_run(tmp_path):
 
 def test_a_rule_of_its_own_has_one_process():
     several = Processes(0, 2)
-    with pytest.raises(ValueError, match=r"^fit: a rule with a step of its own trains in one.*--seeds"):
+    with pytest.raises(ValueError, match=r"^fit: a rule of its own trains in one.*--seeds"):
         fit(Run(torch.nn.Linear(1, 1)), (torch.zeros(1, 1), torch.zeros(1)), None, epochs=1, batch_size=1,
-            step=lambda x, y: (x, None), processes=several)  # fmt: skip
+            step=lambda x, y: (x, None), output=Output(processes=several))  # fmt: skip
 
 
 @pytest.mark.parametrize(("size", "total"), [(2, 5), (3, 2), (4, 8), (5, 2)])

@@ -2,11 +2,13 @@
 
 import json
 import math
+from dataclasses import replace
 from functools import partial
 
 import command
 import pytest
 import torch
+from procedures import interrupted, quiet
 from samples import assert_equal
 from torch.nn import functional as F  # noqa: N812
 
@@ -15,8 +17,9 @@ from snnfast.nn import AdLIF
 from snnfast.reference.surrogate import resolve
 from snnfast_zoo.data.sequences import copy_memory
 from snnfast_zoo.papers.procedures import sequence
+from snnfast_zoo.papers.sequence import train as sequence_train
 from snnfast_zoo.papers.sequence.events import EventNetwork
-from snnfast_zoo.papers.sequence.procedure import cross_entropy, predicted, rows, with_other_leads
+from snnfast_zoo.papers.sequence.train import cross_entropy, predicted, rows, with_other_leads
 
 SMALL = {"progress": False, "echo": None, "num_steps": 12, "samples": 64, "hidden": (12,)}
 
@@ -111,34 +114,27 @@ def test_leads_are_exchanged_and_inverted():
     assert_equal(with_other_leads(x, 0.0), x)
 
 
-def test_eprop_learns_and_goes_on_bit_for_bit(tmp_path):
+def test_eprop_learns_and_goes_on_bit_for_bit(tmp_path, monkeypatch):
     changes = {**SMALL, "rule": "eprop", "samples": 600, "hidden": (16, 16), "gain": 60.0, "lr": 0.01}
     whole = sequence("xor", out=tmp_path / "whole", epochs=3, **changes)
     assert whole.run.history[-1]["loss"] < whole.run.history[0]["loss"]
 
-    class StopError(Exception):
-        pass
-
-    def stop(run):
-        if run.epoch == 1:
-            raise StopError
-
-    settings = sequence.preset("xor", epochs=3, **{k: v for k, v in changes.items() if k not in ("progress", "echo")})
-    data = sequence.load(settings)
-    run = sequence.prepare(settings, data)
-    quiet = {"progress": False, "echo": None}
-    with pytest.raises(StopError):
-        sequence.fit(settings, run, data, checkpoint=tmp_path / "c.pt", after_epoch=stop, **quiet)
-    again = sequence.prepare(settings, data)
-    again.load(tmp_path / "c.pt")
-    sequence.fit(settings, again, data, **quiet)
-    for a, b in zip(again.model.parameters(), whole.run.model.parameters(), strict=True):
+    settings = replace(whole.settings, epochs=3)
+    interrupted(sequence, settings, tmp_path / "parts")
+    again = quiet(sequence, settings, tmp_path / "parts", resume=True)
+    for a, b in zip(again.model.parameters(), whole.model.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
-    with torch.no_grad():
-        again.model.layers[0].layer.weight.fill_(math.inf)
-    again.epoch = 2
+
+    def infinite(settings, data):
+        network = model(settings, data)
+        with torch.no_grad():
+            network.layers[0].layer.weight.fill_(math.inf)
+        return network
+
+    model = sequence.model
+    monkeypatch.setattr(sequence_train, "model", infinite)
     with pytest.raises(ValueError, match="fit: the norm of the gradient is nan in 10 steps in a row"):
-        sequence.fit(settings, again, data, **quiet)
+        quiet(sequence, settings)
     with pytest.raises(ValueError, match="sequence: max_delay is for bptt"):
         sequence.preset("xor", rule="eprop", max_delay=3.0)
 

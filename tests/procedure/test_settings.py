@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from snnfast_zoo import cli
 from snnfast_zoo.cli.options import command
-from snnfast_zoo.papers.conversion import procedure as conversion
+from snnfast_zoo.papers.conversion import convert as conversion
 from snnfast_zoo.papers.procedures import PROCEDURES
-from snnfast_zoo.train.runs.settings import Options, option
+from snnfast_zoo.train.settings import Options, option
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,17 +6,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from procedures import interrupted, quiet
 from samples import assert_all
 
 import snnfast
 from snnfast import data
 from snnfast.nn import loss
-from snnfast_zoo.papers.bohte2002 import procedure as bohte2002
+from snnfast_zoo.papers.bohte2002 import train as bohte2002
 from snnfast_zoo.papers.bohte2002.figures import potentials, spikes
 from snnfast_zoo.papers.procedures import spikeprop
+from snnfast_zoo.train import repeats
 from snnfast_zoo.train.checkpoint import CheckpointError
-from snnfast_zoo.train.runs import repeats, run
-from snnfast_zoo.train.runs.figures import Figures
 
 INF = math.inf
 Settings = spikeprop.Settings
@@ -47,7 +47,7 @@ def test_xor_is_the_papers():
     settings = preset("xor")
     t = torch.tensor([[16.0], [10.0], [12.0], [15.0]])
     assert bohte2002.objective(settings)(t, labels).item() == (2**2 + 1) / 2 / 4
-    decide = spikeprop.decide(settings)
+    decide = bohte2002.decide(settings)
     assert decide(torch.tensor([[10.0], [12.9], [13.1], [41.0]])).tolist() == [1, 1, 0, -1]
 
 
@@ -129,16 +129,18 @@ def test_objectives():
     assert entropy == loss.first_spike_cross_entropy(t, labels, t_max=20.0)
     error = bohte2002.objective(Settings(loss="squared-error", targets=(12.0, 15.0)))(t, labels)
     assert error.item() == (5**2 + 0 + 1) / 2
-    assert spikeprop.decide(Settings(t_max=20.0))(torch.tensor([[21.0, 22.0]])).tolist() == [-1]
+    assert bohte2002.decide(Settings(t_max=20.0))(torch.tensor([[21.0, 22.0]])).tolist() == [-1]
 
 
 # Training.
 
 
-def go(settings, **options):
-    parts = spikeprop.load(settings)
-    run = spikeprop.prepare(settings, parts)
-    return spikeprop.fit(settings, run, parts, progress=False, echo=None, **options)
+def go(settings):
+    return quiet(spikeprop, settings).run
+
+
+def repeat(settings, seeds, out, **options):
+    return repeats.repeat(spikeprop, settings, seeds, out, **options)
 
 
 def test_network_is_calibrated_before_training():
@@ -157,13 +159,11 @@ def test_seed_fixes_a_run():
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_jitter_keeps_silence_and_zero():
+def test_jitter_keeps_silence_and_zero(monkeypatch):
     seen = []
     settings = preset("iris", beta=1.5, jitter=2.0, **SMALL)
-    parts = spikeprop.load(settings)
-    run = spikeprop.prepare(settings, parts)
-    run.model.register_forward_hook(lambda module, x, y: seen.append(x[0]))
-    spikeprop.fit(settings, run, parts, progress=False, echo=None)
+    monkeypatch.setattr(bohte2002, "fit", lambda run, train, held_out, augment, **how: seen.append(augment(*train)[0]))
+    go(settings)
     first = seen[0]
     assert first.isinf().float().mean() > 0.5
     assert first.min() >= 0
@@ -175,13 +175,13 @@ def test_shift_moves_images_and_nothing_else():
     times = torch.full((200, 65), INF)
     times[:, 27], times[:, 64] = 3.0, 0.0  # row 3, column 3, and the input that always fires
     torch.manual_seed(0)
-    moved = bohte2002.augmentation(settings)(times)
+    moved = bohte2002.augmentation(settings)(times, None)[0]
     assert_all(moved[:, 64], 0)
     where = moved[:, :64].argmin(1)
     assert_all(moved[:, :64].isfinite().sum(1), 1)
     assert set(where.tolist()) == {8 * row + column for row in (2, 3, 4) for column in (2, 3, 4)}
     times[:, 27], times[:, 0] = INF, 3.0  # moves out of the image in five of nine cases
-    gone = bohte2002.augmentation(settings)(times)[:, :64].isinf().all(1).float().mean()
+    gone = bohte2002.augmentation(settings)(times, None)[0][:, :64].isinf().all(1).float().mean()
     assert 0.4 < gone < 0.7
     assert bohte2002.augmentation(preset("iris")) is None
 
@@ -202,27 +202,15 @@ def test_squared_error_and_two_hidden_layers_train():
 def test_resumed_run_equals_the_uninterrupted_one(tmp_path):
     settings = preset("iris", "latency", jitter=0.1, **SMALL | {"epochs": 3})
     whole = go(settings)
-    parts = spikeprop.load(settings)
-
-    class PowerCutError(Exception):
-        pass
-
-    def cut(run):
-        raise PowerCutError
-
-    with pytest.raises(PowerCutError):
-        go(settings, checkpoint=tmp_path / "c.pt", after_epoch=cut)
+    interrupted(spikeprop, settings, tmp_path)
     torch.manual_seed(99)
-    run = spikeprop.prepare(settings, parts)
-    run.load(tmp_path / "c.pt")
-    assert run.epoch == 1
-    spikeprop.fit(settings, run, parts, progress=False, echo=None)
-    for one, two in zip(whole.model.parameters(), run.model.parameters()):
+    rest = quiet(spikeprop, settings, tmp_path, resume=True).run
+    for one, two in zip(whole.model.parameters(), rest.model.parameters()):
         torch.testing.assert_close(one, two, rtol=0, atol=0)
 
 
 def test_train_writes_checkpoint_and_figures(tmp_path):
-    result = spikeprop.train(preset("iris", **SMALL), tmp_path, progress=False)
+    result = quiet(spikeprop, preset("iris", **SMALL), tmp_path)
     names = {"checkpoint.pt", "curves.png", "spikes.png", "potentials.png", "result.json"}
     assert {p.name for p in tmp_path.iterdir()} == names
     assert f"{100 * result.accuracy:.2f} % after 2 epochs" in result.summary()
@@ -231,9 +219,9 @@ def test_train_writes_checkpoint_and_figures(tmp_path):
     shown = f"below slope_min, by layer: {100 * hidden:.1f} %, {100 * output:.1f} %"
     assert shown in result.summary()
     with pytest.raises(FileExistsError, match="--resume"):
-        spikeprop.train(preset("iris", **SMALL), tmp_path)
+        quiet(spikeprop, preset("iris", **SMALL), tmp_path)
     with pytest.raises(CheckpointError, match=r"lr: 0[.]01 there, 0[.]5 here"):
-        spikeprop.train(preset("iris", **SMALL, lr=0.5), tmp_path, resume=True)
+        quiet(spikeprop, preset("iris", **SMALL, lr=0.5), tmp_path, resume=True)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +257,7 @@ def test_settings_name_what_is_wrong(change, message):
 
 def test_repeats_train_every_seed_and_fold_once(tmp_path):
     settings = preset("iris", "latency", folds=2, **SMALL | {"epochs": 1})
-    result = spikeprop.repeat(settings, [4, 5], tmp_path, progress=False)
+    result = repeat(settings, [4, 5], tmp_path, progress=False)
     assert [(r["seed"], r["fold"]) for r in result.runs] == [(4, 0), (4, 1), (5, 0), (5, 1)]
     by_hand = go(replace(settings, seed=5, split_seed=5, fold=1))
     assert result.runs[3]["accuracy"] == by_hand.history[-1]["held_out_accuracy"]
@@ -281,65 +269,63 @@ def test_repeats_train_every_seed_and_fold_once(tmp_path):
 
 def test_repeats_go_on_where_they_ended(tmp_path, monkeypatch):
     settings = preset("iris", "latency", **SMALL | {"epochs": 1})
-    spikeprop.repeat(settings, [0], tmp_path, progress=False)
+    repeat(settings, [0], tmp_path, progress=False)
     seeds = []
-    prepare = spikeprop.prepare
-    monkeypatch.setattr(spikeprop, "prepare", lambda s, d: seeds.append(s.seed) or prepare(s, d))
-    result = spikeprop.repeat(settings, [0, 1], tmp_path, resume=True, progress=False)
+    model = spikeprop.model
+    monkeypatch.setattr(bohte2002, "model", lambda s, d: seeds.append(s.seed) or model(s, d))
+    result = repeat(settings, [0, 1], tmp_path, resume=True, progress=False)
     assert seeds == [1]
     assert [r["seed"] for r in result.runs] == [0, 1]
     with pytest.raises(FileExistsError, match="--resume"):
-        spikeprop.repeat(settings, [0], tmp_path)
+        repeat(settings, [0], tmp_path)
     with pytest.raises(CheckpointError, match=r"other settings \(lr: 0[.]02 there, 0[.]3 here\)"):
-        spikeprop.repeat(replace(settings, lr=0.3), [0], tmp_path, resume=True)
+        repeat(replace(settings, lr=0.3), [0], tmp_path, resume=True)
     row = '{"fold": 0, "accuracy": 1.0, "converged": null, "seconds": 1.0}'
     rows = f'{{"settings": {{}}, "runs": [{row}]}}'
     for content, why in (("{}", "'settings'"), ('{"settings": null, "runs": []}', ""), (rows, "run 0 lacks seed")):
         (tmp_path / "results.json").write_text(content)
         with pytest.raises(CheckpointError, match=f"results.json holds no results: {why}"):
-            spikeprop.repeat(settings, [0], tmp_path, resume=True)
+            repeat(settings, [0], tmp_path, resume=True)
     with pytest.raises(FileNotFoundError, match="there are no results"):
-        spikeprop.repeat(settings, [0], tmp_path / "none", resume=True)
+        repeat(settings, [0], tmp_path / "none", resume=True)
     with pytest.raises(ValueError, match="at least one seed"):
-        spikeprop.repeat(settings, [], tmp_path)
+        repeat(settings, [], tmp_path)
 
 
 def test_a_run_among_many_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
     settings = preset("iris", "latency", **SMALL | {"epochs": 4})
-    whole = spikeprop.repeat(settings, [0, 1], tmp_path / "whole", progress=False)
+    whole = repeat(settings, [0, 1], tmp_path / "whole", progress=False)
     assert [file.name for file in (tmp_path / "whole").iterdir()] == ["results.json"]
-    monkeypatch.setattr(run, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(repeats, "SAVE_EVERY", 0.0)
     begun = []
-    save = repeats.Unfinished.save
+    save = repeats.OneOfMany.save
 
-    def interrupt(unfinished, run):
-        save(unfinished, run)
+    def interrupt(place, run):
+        save(place, run)
         begun.append((run.settings["seed"], run.epoch))
-        if begun[-1] == (1, 2):
+        if begun[-1] in ((1, 2), (1, 3)):
             raise KeyboardInterrupt
 
     out = tmp_path / "parts"
     with monkeypatch.context() as patched:
-        patched.setattr(repeats.Unfinished, "save", interrupt)
+        patched.setattr(repeats.OneOfMany, "save", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            spikeprop.repeat(settings, [0, 1], out, progress=False)
+            repeat(settings, [0, 1], out, progress=False)
         assert len(repeats.unfinished(out)) == 1
         with pytest.raises(FileExistsError, match="--resume"):
-            spikeprop.repeat(settings, [0, 1], out)
+            repeat(settings, [0, 1], out)
         (out / "results.json").unlink()  # as if the first run had been interrupted
         with pytest.raises(FileExistsError, match=r"unfinished-.*--resume"):
-            spikeprop.repeat(settings, [0, 1], out)
+            repeat(settings, [0, 1], out)
         with pytest.raises(CheckpointError, match=r"other settings \(lr: 0[.]02 there, 0[.]3 here\)"):
-            spikeprop.repeat(replace(settings, lr=0.3), [1], out, resume=True)
+            repeat(replace(settings, lr=0.3), [1], out, resume=True)
         begun.clear()
         with pytest.raises(KeyboardInterrupt):
-            spikeprop.repeat(settings, [0, 1], out, resume=True, progress=False)
-        assert begun[-1] == (1, 2)
+            repeat(settings, [0, 1], out, resume=True, progress=False)
+        assert begun[-1] == (1, 3)
     begun.clear()
-    monkeypatch.setattr(
-        repeats.Unfinished, "save", lambda unfinished, run: begun.append((run.settings["seed"], run.epoch))
-    )
-    parts = spikeprop.repeat(settings, [0, 1], out, resume=True, progress=False)
+    monkeypatch.setattr(repeats.OneOfMany, "save", lambda place, run: begun.append((run.settings["seed"], run.epoch)))
+    parts = repeat(settings, [0, 1], out, resume=True, progress=False)
     assert begun[0] >= (1, 2)
     assert [r["accuracy"] for r in parts.runs] == [r["accuracy"] for r in whole.runs]
     assert not repeats.unfinished(out)
@@ -365,15 +351,12 @@ def test_repeats_tell_how_many_learned_xor(tmp_path):
 def test_figures_show_spikes_and_potentials_of_one_sample(tmp_path):
     settings = preset("iris", **SMALL)
     parts = spikeprop.load(settings)
-    run = spikeprop.prepare(settings, parts)
+    run = quiet(spikeprop, settings, tmp_path).run
     t = spikes(run.model, parts.held_out[0])
     assert list(t) == ["input", "hidden", "output"]
     torch.testing.assert_close(t["output"], run.model(parts.held_out[0])[0], rtol=0, atol=0)
     figure = potentials(run.model, parts.held_out[0])
     assert len(figure.axes) == 3
-    figures = Figures(tmp_path, spikeprop.figures(settings, run, parts), every=0.0)
-    spikeprop.fit(settings, run, parts, progress=False, echo=None, after_epoch=figures.update)
-    figures.finish(run)
     for name in ("curves", "spikes", "potentials"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 

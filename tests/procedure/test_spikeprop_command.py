@@ -7,7 +7,8 @@ import command
 import pytest
 import torch
 
-from snnfast_zoo.papers.procedures import Procedure, spikeprop
+from snnfast_zoo.papers.bohte2002 import train as bohte2002
+from snnfast_zoo.train import figures
 from snnfast_zoo.train.checkpoint import read_checkpoint
 
 QUICK = ["--hidden", "4", "--terminals", "3", "--device", "cpu", "--epochs", "2"]
@@ -52,7 +53,7 @@ def test_run_interrupted_and_resumed_equals_the_whole(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Procedure, "drawn", interrupt)
+        patched.setattr(figures.Figures, "update", interrupt)
         text = call(*common, "--out", tmp_path / "parts", code=130)
         assert "repeat the command with --resume" in text
     assert read_checkpoint(tmp_path / "parts" / "checkpoint.pt")["epoch"] == 1
@@ -75,7 +76,7 @@ def test_repeats_that_are_interrupted_say_so(tmp_path, monkeypatch):
     def interrupt(settings, train):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(spikeprop, "prepare", interrupt)
+    monkeypatch.setattr(bohte2002, "model", interrupt)
     text = call(*QUICK, "--seeds", 2, "--out", tmp_path, code=130)
     assert "nothing was saved yet" in text
 
@@ -101,7 +102,6 @@ def test_repeats_that_are_interrupted_say_so(tmp_path, monkeypatch):
             ["--loss", "cross-entropy", "--targets", "5", "--targets", "6"],
             "targets is for squared-error, got cross-entropy",
         ),
-        (["--sweep", "code=population,latency"], "--sweep code: it sweeps over no such option"),
         (["--resume"], "there is no checkpoint"),
         (["--resume", "--seeds", "2"], "there are no results"),
     ],

@@ -1,22 +1,22 @@
 """The procedure STDP: training that resumes bit for bit at any point, labels, scores."""
 
 import json
-import math
 
 import pytest
 import torch
+from procedures import PowerCutError, quiet
 
 from snnfast.learning import assign_labels, predict
 from snnfast.ops import DiehlCookResult
 from snnfast.papers import DiehlAndCook2015
 from snnfast_zoo import data
-from snnfast_zoo.papers.diehl_cook2015 import procedure as diehl_cook2015
 from snnfast_zoo.papers.diehl_cook2015 import readout
+from snnfast_zoo.papers.diehl_cook2015 import train as diehl_cook2015
 from snnfast_zoo.papers.procedures import stdp
+from snnfast_zoo.train import figures
 from snnfast_zoo.train.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
-from snnfast_zoo.train.runs import figures, run
-from snnfast_zoo.train.runs.figures import Figures
-from snnfast_zoo.train.runs.run import CHECKPOINT, RESULT, Data
+from snnfast_zoo.train.figures import Figures
+from snnfast_zoo.train.place import CHECKPOINT, RESULT, Data
 
 QUICK = {"duration": 50.0, "theta_plus": 0.1}
 
@@ -26,7 +26,7 @@ def settings(**changes):
 
 
 def train(out, chosen=None, **options):
-    return stdp.train(chosen or settings(), out, progress=False, echo=None, **options)
+    return quiet(stdp, chosen or settings(), out, **options)
 
 
 def assert_same_run(a, b):
@@ -36,29 +36,24 @@ def assert_same_run(a, b):
         content["history"] = [
             {name: value for name, value in row.items() if name != "seconds"} for row in content["history"]
         ]
-    for name in ("kind", "epoch", "images", "history", "settings"):
+    for name in ("kind", "epoch", "history", "settings"):
         assert a[name] == b[name]
     for name in ("model", "score"):
         torch.testing.assert_close(a[name], b[name], rtol=0, atol=0)
-
-
-class PowerCutError(Exception):
-    pass
 
 
 @pytest.fixture
 def few_images(monkeypatch):
     """Use 130 images, and no figures."""
     part = tuple(values[:130] for values in stdp.load(settings()).train)
-    monkeypatch.setattr(stdp, "load", lambda *arguments, **options: Data(part, part))
+    monkeypatch.setattr(diehl_cook2015, "load", lambda *arguments, **options: Data(part, part))
     monkeypatch.setattr(Figures, "draw", lambda figures, run: None)
 
 
-@pytest.mark.parametrize(("call", "save_every"), [(1, 0.0), (3, 0.0), (4, 0.0), (6, 0.0), (3, math.inf), (6, math.inf)])
-def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch, few_images, call, save_every):
-    """Between saves, the calls since the last one are repeated."""
+@pytest.mark.parametrize("call", [1, 3, 4, 6])
+def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch, few_images, call):
+    """The calls since the last epoch are repeated."""
     chosen = settings(epochs=2, images_per_call=50, changes=QUICK | {"lr_final": 0.1})
-    monkeypatch.setattr(run, "SAVE_EVERY", save_every)
     train(tmp_path / "whole", chosen)
     assert len(read_checkpoint(tmp_path / "whole" / CHECKPOINT)["score"]["calls"]) == 6
     add, calls = diehl_cook2015.Responses.add, []
@@ -73,8 +68,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch, few_image
         patched.setattr(diehl_cook2015.Responses, "add", cut)
         with pytest.raises(PowerCutError):
             train(tmp_path / "parts", chosen)
-    saved = read_checkpoint(tmp_path / "parts" / CHECKPOINT)
-    assert (saved["epoch"], saved["images"]) == ((call - 1) // 3, (call - 1) % 3 * 50 if save_every == 0 else 0)
+    assert read_checkpoint(tmp_path / "parts" / CHECKPOINT)["epoch"] == (call - 1) // 3
     train(tmp_path / "parts", chosen, resume=True)
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
@@ -87,47 +81,54 @@ def test_a_seed_gives_the_same_run_and_another_seed_another(tmp_path, few_images
     assert not torch.equal(one["xe.w"], two["xe.w"])
 
 
-def fit(chosen, images):
-    """Fit a run over ``images``, which are also held out; calls of the network are recorded, not computed."""
-    data = Data(images, images)
-    started = stdp.prepare(chosen, data)
-    return stdp.fit(chosen, started, data, progress=False, echo=None)
-
-
 @pytest.fixture
 def presented(monkeypatch):
-    """Record rates, seeds and learning rate of every call, instead of running the network."""
+    """Return a function that trains on images and returns rates, seeds and learning rate of every call.
+
+    The network does not run.
+    """
     calls = []
 
     def record(model, rates, *, seeds):
         calls.append((rates, seeds, model.rule.lr_post_triplet, model.settings.intensity))
         return DiehlCookResult(torch.ones(len(rates), model.neurons, dtype=torch.int32), None, None)
 
+    def fit(chosen, images):
+        monkeypatch.setattr(diehl_cook2015, "load", lambda *arguments, **options: Data(images, images))
+        monkeypatch.setattr(readout, "assign", trained)
+        with pytest.raises(PowerCutError):
+            train(None, chosen)
+        return calls
+
+    def trained(*arguments, **options):
+        raise PowerCutError
+
     monkeypatch.setattr(DiehlAndCook2015, "present", record)
-    return calls
+    return fit
 
 
 def test_every_image_is_presented_once_an_epoch_in_another_order(presented):
     pixels = torch.arange(37.0)[:, None, None, None].expand(37, 1, 8, 8) / 37
-    fit(settings(epochs=2), (pixels, torch.zeros(37, dtype=torch.int64)))
-    first, second = (rates[:, 0, 0, 0] / white * 37 for rates, _, _, white in presented)
+    calls = presented(settings(epochs=2), (pixels, torch.zeros(37, dtype=torch.int64)))
+    first, second = (rates[:, 0, 0, 0] / white * 37 for rates, _, _, white in calls)
     for order in (first, second):
         assert sorted(order.round().tolist()) == list(range(37))
     assert not torch.equal(first, second)
-    assert len(torch.cat([seeds for _, seeds, _, _ in presented]).unique()) == 74
+    assert len(torch.cat([seeds for _, seeds, _, _ in calls]).unique()) == 74
 
 
 def test_learning_rates_fall_between_calls(presented):
     images = torch.zeros(20, 1, 8, 8), torch.zeros(20, dtype=torch.int64)
-    fit(settings(epochs=2, images_per_call=10, lr_final=0.01), images)
-    rates = [rate for _, _, rate, _ in presented]
+    calls = presented(settings(epochs=2, images_per_call=10, lr_final=0.01), images)
+    rates = [rate for _, _, rate, _ in calls]
     assert rates == pytest.approx([rates[0] * 0.01 ** (k / 4) for k in range(4)])
 
 
 def test_running_accuracy_is_of_labels_from_earlier_images():
     part = tuple(values[:200] for values in stdp.load(settings()).train)
     parts, score = Data(part, part), diehl_cook2015.Responses(12, 10, torch.device("cpu"))
-    model = stdp.prepare(settings(), parts).model
+    torch.manual_seed(3)
+    model = stdp.model(settings(), parts)
     counts = model.present(part[0] * 300, seeds=torch.arange(200)).counts
     score.start()
     for k in (slice(100), slice(100, 200)):
@@ -223,7 +224,7 @@ def test_labels_of_another_state_are_refused(tmp_path):
     train(tmp_path, settings(epochs=0))
     reopened = stdp.reopen(tmp_path)
     readout.stored(*reopened, tmp_path)
-    reopened[1].images = 100
+    reopened[1].epoch = 1
     with pytest.raises(CheckpointError, match="of an earlier state of the network; assign again"):
         readout.stored(*reopened, tmp_path)
     (tmp_path / readout.LABELS).unlink()
@@ -295,36 +296,3 @@ def test_figures_take_a_twentieth_of_the_time(tmp_path, monkeypatch):
         drawing.update(None)
         clock[0] += 0.5
     assert drawn == [0.0, 21.0, 42.0]
-
-
-def test_a_sweep_trains_together_what_networks_may_differ_in(tmp_path, monkeypatch, few_images):
-    """Runs with different rates and thresholds share a call; another size or number of steps needs another model."""
-    chosen = settings(epochs=1, images_per_call=50, changes={"duration": 50.0})
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-    sizes, load = [], stdp.load
-    monkeypatch.setattr(
-        stdp, "load", lambda settings, *root, **how: sizes.append(settings.neurons) or load(settings, *root, **how)
-    )
-    neurons = chosen.neurons
-    sweep = {"lr": [0.01, 0.1], "theta_plus": [0.1, 0.5], "neurons": [neurons, neurons + 1]}
-    result = stdp.repeat(chosen, (3,), tmp_path, sweep=sweep, progress=False)
-    assert sizes == [neurons, neurons + 1]
-    for row in result.runs[::3]:
-        alone = train(None, settings(**{**vars(chosen), "seed": 3, **row["sweep"]}))
-        assert row["accuracy"] == alone.accuracy
-
-
-def test_seeds_are_trained_together_as_each_would_be_alone(tmp_path, monkeypatch, few_images):
-    """Runs are networks of one model, at most as many per call as threads; the last one runs alone."""
-    chosen = settings(epochs=2, images_per_call=50, changes=QUICK | {"lr_final": 0.1})
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    calls = []
-    monkeypatch.setattr(stdp, "trials", lambda every, **where: calls.append(len(every)) or trials(every, **where))
-    trials = type(stdp).trials.__get__(stdp)
-    result = stdp.repeat(chosen, (3, 5, 6), tmp_path, progress=False)
-    assert calls == [2, 1]
-    for row in result.runs:
-        alone = train(None, settings(**{**vars(chosen), "seed": row["seed"]}))
-        assert row["accuracy"] == alone.accuracy > 0
-    assert len({row["accuracy"] for row in result.runs}) > 1
-    assert stdp.at_once(settings(preset="paper"), "cpu") == 1

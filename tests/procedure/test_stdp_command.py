@@ -5,11 +5,10 @@ import json
 import pytest
 from command import call
 
-from snnfast_zoo.papers.diehl_cook2015 import procedure as diehl_cook2015
+from snnfast_zoo.papers.diehl_cook2015 import train as diehl_cook2015
 from snnfast_zoo.papers.procedures import stdp
 from snnfast_zoo.train.checkpoint import read_checkpoint
-from snnfast_zoo.train.runs import run
-from snnfast_zoo.train.runs.figures import Figures
+from snnfast_zoo.train.figures import Figures
 
 QUICK = ["--neurons", "12", "--duration", "50", "--theta-plus", "0.1", "--device", "cpu"]
 
@@ -31,7 +30,7 @@ def test_train_ends_with_labels_scores_and_figures(tmp_path):
 
 
 def test_ctrl_c_and_resume(tmp_path, monkeypatch):
-    common = ("train", "stdp", *QUICK, "--epochs", 1, "--seed", 4, "--images-per-call", 500)
+    common = ("train", "stdp", *QUICK, "--epochs", 2, "--seed", 4, "--images-per-call", 500)
     monkeypatch.setattr(Figures, "draw", lambda figures, run: None)
     call(*common, "--out", tmp_path / "whole")
     add, calls = diehl_cook2015.Responses.add, []
@@ -39,15 +38,14 @@ def test_ctrl_c_and_resume(tmp_path, monkeypatch):
     def cut(score, *arguments):
         add(score, *arguments)
         calls.append(1)
-        if len(calls) == 2:
+        if len(calls) == 4:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
         patched.setattr(diehl_cook2015.Responses, "add", cut)
-        patched.setattr(run, "SAVE_EVERY", 0.0)
         text = call(*common, "--out", tmp_path / "parts", code=130)
     assert "repeat the command with --resume to go on" in text
-    assert read_checkpoint(tmp_path / "parts" / "checkpoint.pt")["images"] == 500
+    assert read_checkpoint(tmp_path / "parts" / "checkpoint.pt")["epoch"] == 1
     call(*common, "--out", tmp_path / "parts", "--resume")
     one, two = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("whole", "parts"))
     for result in (one, two):

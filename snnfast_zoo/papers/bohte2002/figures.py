@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from snnfast.nn import SpikeProp
 from snnfast_zoo import data
 from snnfast_zoo.train import Run
-from snnfast_zoo.train.runs.figures import Draw
+from snnfast_zoo.train.figures import Draw
 from snnfast_zoo.train.score import Part
 
 from .model import Bohte2002

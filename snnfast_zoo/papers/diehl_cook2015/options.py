@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from snnfast_zoo.train.runs.settings import SOURCES, Settings, option
+from snnfast_zoo.train.settings import SOURCES, Settings, option
 
 from . import settings as network
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -11,11 +10,12 @@ import torch
 from torch import Tensor
 
 from snnfast.learning.labels import UNASSIGNED, VOTES, Assignment, assign_labels, predict
-from snnfast_zoo.train import Run, progress_bar
+from snnfast_zoo.train import Run
 from snnfast_zoo.train.checkpoint import CheckpointError, read_checkpoint, same_settings, write_checkpoint
-from snnfast_zoo.train.runs.images import classes
-from snnfast_zoo.train.runs.result import Result
-from snnfast_zoo.train.runs.run import Data
+from snnfast_zoo.train.images import classes
+from snnfast_zoo.train.place import Data
+from snnfast_zoo.train.progress import progress_bar
+from snnfast_zoo.train.result import Result
 
 from .model import DiehlAndCook2015
 from .options import StdpSettings
@@ -67,7 +67,7 @@ def assign(
         content = {
             "kind": KIND,
             "settings": settings.plain(),
-            "progress": [run.epoch, run.images],
+            "epoch": run.epoch,
             "images": len(pixels),
             "labels": assigned.labels.cpu(),
             "rates": assigned.rates.cpu(),
@@ -101,7 +101,7 @@ def stored(settings: StdpSettings, run: Run, data: Data, folder: Path) -> Labels
         raise FileNotFoundError(f"there are no labels {path}: assign them first (snnfast assign stdp)")
     content = read_checkpoint(path, KIND)
     same_settings(path, content["settings"], settings.plain())
-    if content["progress"] != [run.epoch, run.images]:
+    if content["epoch"] != run.epoch:
         raise CheckpointError(f"{path} is of an earlier state of the network; assign again (snnfast assign stdp)")
     labels, rates = (content[name].to(data.device) for name in ("labels", "rates"))
     return Labels(Assignment(labels, rates), content["images"])
@@ -155,27 +155,22 @@ def assignment_images(settings: StdpSettings) -> int:
     return max(ASSIGNMENT_IMAGES, ASSIGNMENT_IMAGES_A_NEURON * settings.neurons)
 
 
-def responses(
-    model: DiehlAndCook2015, pixels: Tensor, seed: int | Sequence[int], purpose: str, progress: bool | None = None
-) -> Tensor:
-    """Return spike counts ``[P, N]`` for images in [0, 1], without learning; for K networks ``[K, P, N]``.
+def responses(model: DiehlAndCook2015, pixels: Tensor, seed: int, purpose: str, progress: bool | None = None) -> Tensor:
+    """Return spike counts ``[P, N]`` for images in [0, 1], without learning.
 
     Args:
-        model: one network, or K.
+        model: the network.
         pixels: the images.
-        seed: seed of the run, or one per network.
+        seed: seed of the run.
         purpose: "assign" or "infer", which draw different input spikes.
         progress: progress bar; see :func:`snnfast.train.fit`.
     """
     model.eval()
-    if isinstance(seed, int):
-        seeds = _spike_seeds(seed, len(pixels), purpose)
-    else:
-        seeds = torch.stack([_spike_seeds(s, len(pixels), purpose) for s in seed])
+    seeds = _spike_seeds(seed, len(pixels), purpose)
     intensity = model.settings.intensity
     counts = []
     with progress_bar(purpose, len(pixels), progress=progress) as bar:
-        parts = zip(pixels.split(IMAGES_PER_CALL), seeds.split(IMAGES_PER_CALL, -1))
+        parts = zip(pixels.split(IMAGES_PER_CALL), seeds.split(IMAGES_PER_CALL))
         for part, part_seeds in parts:
             counts.append(model.present(part * intensity, seeds=part_seeds).counts)
             bar.update(len(part))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,16 +12,19 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from snnfast.encoder import LatencyEncoder, PopulationEncoder
 from snnfast.nn import SpikeProp, loss
-from snnfast_zoo.train import Run
-from snnfast_zoo.train.runs import samples
-from snnfast_zoo.train.runs.figures import Draw
-from snnfast_zoo.train.runs.run import Data, Procedure
-from snnfast_zoo.train.runs.samples import CLASSES, IMAGES, classes
-from snnfast_zoo.train.runs.settings import SOURCES, FoldedSettings, option
-from snnfast_zoo.train.score import Decide, Loss, Part
+from snnfast_zoo.train import Run, evaluate, fit, samples
+from snnfast_zoo.train.figures import curves
+from snnfast_zoo.train.fit import Augment
+from snnfast_zoo.train.place import Data, Place
+from snnfast_zoo.train.procedure import Procedure
+from snnfast_zoo.train.result import Result
+from snnfast_zoo.train.samples import CLASSES, IMAGES, classes
+from snnfast_zoo.train.score import Decide, Loss, Part, Score
+from snnfast_zoo.train.settings import SOURCES, FoldedSettings, option
 
 from . import figures as bohte2002_figures
 from .lif import LIFNetwork
@@ -109,136 +112,140 @@ class SpikepropSettings(FoldedSettings):
         self._only("shift", self.dataset in IMAGES, " and ".join(IMAGES), self.dataset)
 
 
-class Spikeprop(Procedure[SpikepropSettings]):
-    """SpikeProp (Bohte et al. 2002): exact spike times."""
+def chosen(dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of docs/results.md."""
+    code = changes.get("code", "population" if dataset in ("iris", "cancer") else "latency")
+    found: dict[str, Any] = {"code": code}
+    if dataset == "xor":
+        found |= {"fire_at": (9.0, 13.0), "span": 6.0, "hidden": (5,), "low": 0.0}
+        found |= {"loss": "squared-error", "targets": (10.0, 16.0)}
+        found |= {"epochs": 100, "batch_size": 4, "lr": 0.05, "cosine": False}
+    elif dataset == "iris":
+        found |= {"loss": "squared-error"}
+        if code == "population":
+            found |= {"bias": 2, "tau": 30.0, "beta": 0.4, "copies": 5, "noise": 0.1}
+            found |= {"epochs": 6}
+        else:
+            found |= {"epochs": 60, "lr": 0.02}
+    elif dataset == "cancer":
+        found |= {"hidden": (15,), "terminals": 8, "epochs": 10, "batch_size": 32}
+        found |= {"lr": 0.003, "loss": "squared-error", "tau": 30.0}
+        if code == "population":
+            found |= {"fields": 7}
+    else:
+        found |= {"terminals": 1, "tau": 60.0, "t_max": 30.0, "fire_at": (6.0, 9.0)}
+        found |= {"low": -0.6, "batch_size": 32, "hidden": (400,)}
+        if dataset == "yin-yang":
+            found |= {"hidden": (300,), "slope_min": 18.0, "epochs": 60, "batch_size": 64}
+            found |= {"lr": 0.03 if changes.get("neurons") == "lif" else 0.01}
+        elif dataset == "mnist":
+            found |= {"span": 8.0, "threshold": 0.3, "epochs": 12, "lr": 0.002, "shift": 1}
+        elif dataset not in CLASSES:  # a user's data: no jitter, which is tuned to the digits
+            found |= {"threshold": 0.0, "slope_min": 18.0, "epochs": 80}
+        else:
+            found |= {"threshold": 0.0, "jitter": 2.0, "slope_min": 18.0, "epochs": 80}
+    return found
 
-    name, title, Settings = "spikeprop", "SpikeProp", SpikepropSettings
-    paper, network_name = "Bohte et al. 2002", "Bohte2002"
+
+def load(
+    settings: SpikepropSettings,
+    root: str | Path | None = None,
+    *,
+    download: bool = False,
+    device: torch.device | str = "cpu",
+) -> Data:
+    """Return the data of a run as spike times, in the parts of :func:`snnfast_zoo.train.samples.load`.
+
+    The code is fitted to the training part without noise.
+    """
+    parts = samples.load(settings, root, download=download)
+    encode = coder(settings, parts.train[0])
+    copies = _noisy(settings, parts.train[0]), parts.train[1].repeat(settings.copies)
+
+    def part(values: Part) -> Part:
+        return encode(values[0]).to(device), values[1].to(device)
+
+    return Data(part(copies), part(parts.held_out), parts.split, parts.raw)
+
+
+def ready(settings: SpikepropSettings, x: Tensor) -> Tensor:
+    """Return spike times; the codes of iris and cancer are fitted to their training parts."""
+    values = x.flatten(1)
+    fitted = settings.dataset in ("iris", "cancer", "xor")
+    train = samples.load(settings).train[0] if fitted else values
+    times: Tensor = coder(settings, train)(values.cpu())
+    return times.to(x.device)
+
+
+def model(settings: SpikepropSettings, data: Data) -> Bohte2002 | LIFNetwork:
+    """Return the network, calibrated on the first 1,000 training samples."""
+    times = data.train[0]
+    outputs = 1 if settings.dataset == "xor" else classes(settings.dataset, data)
+    how: dict[str, Any] = {name: getattr(settings, name) for name in ("t_max", "virtual", "slope_min")}
+    network: Bohte2002 | LIFNetwork
+    if settings.neurons == "lif":
+        how |= {"tau_mem": settings.tau, "tau_syn": settings.tau_syn or settings.tau}
+        how["max_spikes"] = settings.max_spikes
+        network = LIFNetwork(times.shape[1], settings.hidden, outputs, **how)
+    else:
+        delays = settings.terminals if settings.terminals > 1 else [0.0]
+        how["tau"] = settings.tau
+        network = Bohte2002(times.shape[1], settings.hidden, outputs, delays, **how)
+    network.reset_parameters(settings.low, 1.0)
+    network.to(times.device)
+    network.calibrate(times[:1000], torch.linspace(*settings.fire_at, len(network.layers)).tolist())
+    return network
+
+
+def train(settings: SpikepropSettings, place: Place) -> Result:
+    """Train, score the held-out samples, and count bounded slopes."""
+    with place.reading() as where:
+        data = load(settings, **where)
+    place.processes.refuse_several("spikeprop")
+    torch.manual_seed(settings.seed)
+    network = model(settings, data)
+    optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, fused=True)
+    cosine = CosineAnnealingLR(optimizer, max(settings.epochs, 1)) if settings.cosine else None
+    run = Run(network, optimizer, cosine, score=Score(decide(settings)))
+    # XOR: both parts are the same patterns.
+    names = {"loss": "loss", "accuracy": "accuracy"} if settings.dataset == "xor" else None
+    figures = {"curves": curves(settings, "SpikeProp", names)}
+    if settings.neurons == "srm":
+        figures |= bohte2002_figures.figures(settings.dataset, run, data.held_out)
+    place.begin(run, data, figures)
+    fit(
+        run,
+        data.train,
+        data.held_out,
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        loss=objective(settings),
+        augment=augmentation(settings),
+        calibrate=None,  # done by model
+        output=place,
+    )
+    accuracy = evaluate(network, data.held_out, loss=objective(settings), decide=run.score.decide).accuracy
+    measured: dict[str, Any] = {"clipped": None, "converged": converged(settings, run)}
+    remarks = []
+    if settings.neurons == "srm":
+        measured["clipped"] = clipped_shares(network, data.held_out[0])
+        shares = ("no spikes" if math.isnan(share) else f"{100 * share:.1f} %" for share in measured["clipped"])
+        remarks.append(f"spikes whose slope is below slope_min, by layer: {', '.join(shares)}")
     revival = "an earlier --fire-at, or --slope-min 1 or more"
+    return place.finish(run, data, accuracy, measured, remarks, revival=revival)
 
-    def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings of docs/results.md."""
-        code = changes.get("code", "population" if dataset in ("iris", "cancer") else "latency")
-        chosen: dict[str, Any] = {"code": code}
-        if dataset == "xor":
-            chosen |= {"fire_at": (9.0, 13.0), "span": 6.0, "hidden": (5,), "low": 0.0}
-            chosen |= {"loss": "squared-error", "targets": (10.0, 16.0)}
-            chosen |= {"epochs": 100, "batch_size": 4, "lr": 0.05, "cosine": False}
-        elif dataset == "iris":
-            chosen |= {"loss": "squared-error"}
-            if code == "population":
-                chosen |= {"bias": 2, "tau": 30.0, "beta": 0.4, "copies": 5, "noise": 0.1}
-                chosen |= {"epochs": 6}
-            else:
-                chosen |= {"epochs": 60, "lr": 0.02}
-        elif dataset == "cancer":
-            chosen |= {"hidden": (15,), "terminals": 8, "epochs": 10, "batch_size": 32}
-            chosen |= {"lr": 0.003, "loss": "squared-error", "tau": 30.0}
-            if code == "population":
-                chosen |= {"fields": 7}
-        else:
-            chosen |= {"terminals": 1, "tau": 60.0, "t_max": 30.0, "fire_at": (6.0, 9.0)}
-            chosen |= {"low": -0.6, "batch_size": 32, "hidden": (400,)}
-            if dataset == "yin-yang":
-                chosen |= {"hidden": (300,), "slope_min": 18.0, "epochs": 60, "batch_size": 64}
-                chosen |= {"lr": 0.03 if changes.get("neurons") == "lif" else 0.01}
-            elif dataset == "mnist":
-                chosen |= {"span": 8.0, "threshold": 0.3, "epochs": 12, "lr": 0.002, "shift": 1}
-            elif dataset not in CLASSES:  # a user's data: no jitter, which is tuned to the digits
-                chosen |= {"threshold": 0.0, "slope_min": 18.0, "epochs": 80}
-            else:
-                chosen |= {"threshold": 0.0, "jitter": 2.0, "slope_min": 18.0, "epochs": 80}
-        return chosen
 
-    def load(
-        self,
-        settings: SpikepropSettings,
-        root: str | Path | None = None,
-        *,
-        download: bool = False,
-        device: torch.device | str = "cpu",
-    ) -> Data:
-        """Return the data of a run as spike times, in the parts of :func:`snnfast_zoo.train.runs.samples.load`.
+def decide(settings: SpikepropSettings) -> Decide:
+    """Return the map from output times ``[B, O]`` to labels: first spike, for XOR the nearer target; else -1."""
+    if settings.dataset != "xor":
+        return lambda t: loss.first_spike(t, settings.t_max)
+    middle = sum(settings.targets) / 2
+    return lambda t: torch.where(t[:, 0] > settings.t_max, -1, (t[:, 0] < middle).long())
 
-        The code is fitted to the training part without noise.
-        """
-        parts = samples.load(settings, root, download=download)
-        encode = coder(settings, parts.train[0])
-        copies = _noisy(settings, parts.train[0]), parts.train[1].repeat(settings.copies)
 
-        def part(values: Part) -> Part:
-            return encode(values[0]).to(device), values[1].to(device)
-
-        return Data(part(copies), part(parts.held_out), parts.split, parts.raw)
-
-    def ready(self, settings: SpikepropSettings, x: Tensor) -> Tensor:
-        """Return spike times; the codes of iris and cancer are fitted to their training parts."""
-        values = x.flatten(1)
-        fitted = settings.dataset in ("iris", "cancer", "xor")
-        train = samples.load(settings).train[0] if fitted else values
-        times: Tensor = coder(settings, train)(values.cpu())
-        return times.to(x.device)
-
-    def model(self, settings: SpikepropSettings, data: Data) -> Bohte2002 | LIFNetwork:
-        """Return the network, calibrated on the first 1,000 training samples."""
-        times = data.train[0]
-        outputs = 1 if settings.dataset == "xor" else classes(settings.dataset, data)
-        how: dict[str, Any] = {name: getattr(settings, name) for name in ("t_max", "virtual", "slope_min")}
-        model: Bohte2002 | LIFNetwork
-        if settings.neurons == "lif":
-            how |= {"tau_mem": settings.tau, "tau_syn": settings.tau_syn or settings.tau}
-            how["max_spikes"] = settings.max_spikes
-            model = LIFNetwork(times.shape[1], settings.hidden, outputs, **how)
-        else:
-            delays = settings.terminals if settings.terminals > 1 else [0.0]
-            how["tau"] = settings.tau
-            model = Bohte2002(times.shape[1], settings.hidden, outputs, delays, **how)
-        model.reset_parameters(settings.low, 1.0)
-        model.to(times.device)
-        model.calibrate(times[:1000], torch.linspace(*settings.fire_at, len(model.layers)).tolist())
-        return model
-
-    def optimizer(self, settings: SpikepropSettings, model: nn.Module) -> torch.optim.Optimizer:
-        """Return Adam."""
-        return torch.optim.Adam(model.parameters(), lr=settings.lr, fused=True)
-
-    def scheduler(
-        self, settings: SpikepropSettings, optimizer: torch.optim.Optimizer
-    ) -> torch.optim.lr_scheduler.LRScheduler | None:
-        """Return a cosine schedule, or None."""
-        return super().scheduler(settings, optimizer) if settings.cosine else None
-
-    def decide(self, settings: SpikepropSettings) -> Decide:
-        """Return the map from output times ``[B, O]`` to labels: first spike, for XOR the nearer target; else -1."""
-        if settings.dataset != "xor":
-            return lambda t: loss.first_spike(t, settings.t_max)
-        middle = sum(settings.targets) / 2
-        return lambda t: torch.where(t[:, 0] > settings.t_max, -1, (t[:, 0] < middle).long())
-
-    def learning(self, settings: SpikepropSettings, run: Run, data: Data) -> dict[str, Any]:
-        """Return the arguments of :func:`snnfast.train.fit`."""
-        return {"batch_size": settings.batch_size, "loss": objective(settings), "augment": augmentation(settings)}
-
-    def measured(self, settings: SpikepropSettings, run: Run, data: Data) -> tuple[dict[str, Any], list[str]]:
-        """Return cycles until XOR was learned, and by layer the share of spikes whose slope is bounded."""
-        if settings.neurons == "lif":
-            return {"clipped": None, "converged": None}, []
-        clipped = clipped_shares(run.model, data.held_out[0])
-        shown = ", ".join("no spikes" if math.isnan(share) else f"{100 * share:.1f} %" for share in clipped)
-        return (
-            {"clipped": clipped, "converged": converged(settings, run)},
-            [f"spikes whose slope is below slope_min, by layer: {shown}"],
-        )
-
-    def figures(self, settings: SpikepropSettings, run: Run, data: Data) -> dict[str, Draw]:
-        """Return curves, and spike times and output potentials for the first held-out sample."""
-        drawn = super().figures(settings, run, data)
-        if settings.dataset == "xor":  # both parts are the same patterns
-            names = {"loss": "loss", "accuracy": "accuracy"}
-            drawn["curves"] = partial(self.drawn, settings, names=names)
-        if settings.neurons == "lif":
-            return drawn
-        return drawn | bohte2002_figures.figures(settings.dataset, run, data.held_out)
+def answers(settings: SpikepropSettings, network: nn.Module, times: Tensor, folder: Path) -> Tensor:
+    """Return the labels of input times."""
+    return decide(settings)(network(times))
 
 
 def _noisy(settings: SpikepropSettings, x: Tensor) -> Tensor:
@@ -289,22 +296,22 @@ def objective(settings: SpikepropSettings) -> Loss:
     return squared_error
 
 
-def augmentation(settings: SpikepropSettings) -> Callable[[Tensor], Tensor] | None:
-    """Return the function that augments the input times ``[B, I]`` of a training batch; None without augmentation.
+def augmentation(settings: SpikepropSettings) -> Augment | None:
+    """Return the map from input times ``[B, I]`` and labels to augmented ones; None without augmentation.
 
     Random numbers are drawn on the CPU, so that every device sees the same.
     """
     if not (settings.shift or settings.jitter):
         return None
 
-    def augment(t: Tensor) -> Tensor:
+    def augment(t: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         if settings.shift:
             pixels = t[:, : t.shape[1] - settings.bias]
             moved = samples.moved(pixels, settings.shift, empty=math.inf)
             t = torch.cat([moved, t[:, pixels.shape[1] :]], 1)
         if settings.jitter:  # no spike before 0; inf stays inf
             t = (t + (torch.randn(t.shape) * settings.jitter).to(t)).clamp(min=0)
-        return t
+        return t, labels
 
     return augment
 
@@ -324,3 +331,10 @@ def clipped_shares(model: nn.Module, times: Tensor) -> list[float]:
     with torch.no_grad():
         heard = network.spike_times(times[:1000])
     return [cast(SpikeProp, layer).clipped_share(t) for layer, t in zip(network.layers, heard)]
+
+
+spikeprop = Procedure(
+    *("spikeprop", SpikepropSettings, chosen, load, model, train, ready, answers),
+    paper="Bohte et al. 2002",
+    network="Bohte2002",
+)

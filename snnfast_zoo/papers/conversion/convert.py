@@ -18,16 +18,16 @@ from snnfast.conversion.convert import check_option
 from snnfast.conversion.network import increasing
 from snnfast.conversion.report import STEPS, Comparison
 from snnfast.monitoring import Activity, Monitor
-from snnfast_zoo.train import Run, progress_bar
+from snnfast_zoo.train import Run, images
 from snnfast_zoo.train.checkpoint import CheckpointError, read_checkpoint, same_settings, write_checkpoint
-from snnfast_zoo.train.runs import images, repeats
-from snnfast_zoo.train.runs.folder import locked, write_json
-from snnfast_zoo.train.runs.result import files
-from snnfast_zoo.train.runs.run import RESULT, WATCHED, Data
-from snnfast_zoo.train.runs.settings import Options, option
+from snnfast_zoo.train.folder import locked, refuse_to_replace, write_json
+from snnfast_zoo.train.place import WATCHED, Data
+from snnfast_zoo.train.progress import progress_bar
+from snnfast_zoo.train.result import RESULT, files
 from snnfast_zoo.train.score import Part
+from snnfast_zoo.train.settings import Options, option
 
-from .ann import Ann, AnnSettings
+from .train import AnnSettings, diehl2015
 
 CHECKPOINT, FIGURE, KIND = "snn.pt", "report.png", "conversion"
 # Seconds between checkpoints while the images are scored.
@@ -36,7 +36,7 @@ SAVE_EVERY = 60.0
 METHOD_SETTINGS = {name: name for name in ("percentile", "per_channel", "scaling_factor", "levels", "epochs", "lr")} | {
     "calibration_steps": "num_steps"
 }
-ANN = Ann()
+ANN = diehl2015  # reads the runs of both procedures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +142,7 @@ def convert(
         FileExistsError: ``out`` holds a checkpoint or a result, and ``resume`` is False.
         FileNotFoundError, snnfast.checkpoint.CheckpointError: there is no such run, nothing to resume, or the
             checkpoint does not fit.
-        TypeError, ValueError, ImportError: see :func:`snnfast.convert` and ``snnfast_zoo.train.runs.images.load``.
+        TypeError, ValueError, ImportError: see :func:`snnfast.convert` and ``snnfast_zoo.train.images.load``.
     """
     from snnfast_zoo import visual
 
@@ -152,7 +152,7 @@ def convert(
     with locked(out):
         path = out / CHECKPOINT
         if not resume:
-            repeats.refuse_to_replace(path, out / RESULT)
+            refuse_to_replace(path, out / RESULT)
         trained, finished, data = _finished(settings, run, root, download, device)
         model = finished.model.eval()
         identity = {**settings.plain(), "run": {**trained.plain(), "epoch": finished.epoch}}

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from snnfast_zoo.train import Run
+from .run import Run
+from .settings import Settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,3 +47,26 @@ class Figures:
         self.draw(run)
         for live, _ in self._draw.values():
             live.close()
+
+
+def curves(settings: Settings, title: str, names: Mapping[str, str] | None = None) -> Draw:
+    """Return the function that draws loss and accuracy over the epochs of a run.
+
+    Args:
+        settings: the settings of the run.
+        title: of the figure, before the name of the data set.
+        names: columns of the history by their names in the figure; None: those of both parts.
+    """
+    scored = settings.splits[1]
+    both = {"train_loss": "loss", "train_accuracy": "accuracy"}
+    both |= {f"{scored}_loss": "held_out_loss", f"{scored}_accuracy": "held_out_accuracy"}
+
+    def draw(run: Run) -> Figure | None:
+        from snnfast_zoo import visual
+
+        if not run.history:
+            return None
+        series = {name: [row[key] for row in run.history] for name, key in (names or both).items()}
+        return visual.curves(series, title=f"{title}, {settings.label}")
+
+    return draw

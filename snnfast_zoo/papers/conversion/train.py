@@ -1,21 +1,23 @@
-"""Training of ReLU networks for conversion: Diehl et al. 2015 on MNIST, VGG16 on CIFAR-10."""
+"""Training of ReLU networks for conversion: Diehl et al. 2015 on MNIST, VGG16 and ResNet20 on CIFAR-10."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 
-from snnfast_zoo.data.own import label_of
-from snnfast_zoo.train.runs import images
-from snnfast_zoo.train.runs.classifier import Classifier, ClassifierSettings
-from snnfast_zoo.train.runs.images import IMAGE_SHAPES
-from snnfast_zoo.train.runs.run import Data
-from snnfast_zoo.train.runs.settings import option
+from snnfast_zoo.train import images
+from snnfast_zoo.train.images import IMAGE_SHAPES
+from snnfast_zoo.train.place import Data, Place
+from snnfast_zoo.train.procedure import Procedure
+from snnfast_zoo.train.result import Result
+from snnfast_zoo.train.settings import option
 
+from ..classifier import ClassifierSettings, ready, train_classifier
 from .diehl2015 import Diehl2015
 from .resnet20 import ResNet20
 from .vgg16 import HIDDEN, PLAN, VGG16
@@ -61,69 +63,38 @@ class AnnSettings(ClassifierSettings):
         self._only("batch_norm", large, "vgg16 and resnet20", self.network)
 
 
-class Ann(Classifier[AnnSettings]):
-    """ReLU networks for conversion."""
-
-    name, title, Settings = "ann", "ANN", AnnSettings
-    networks: ClassVar[tuple[str, ...]] = NETWORKS
-
-    def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings of docs/results.md."""
-        network = changes.get("network", self.usual(dataset))
-        if network not in self.networks:
-            raise ValueError(f"{self.name}: network must be one of {', '.join(self.networks)}, got {network!r}")
-        chosen: dict[str, Any] = {"network": network}
-        if dataset == "mnist":
-            chosen |= {"lr": 2e-3, "shift": 1.0, "rotate": 10.0, "scale": 0.1}
-            if network == "cnn":
-                chosen |= {"epochs": 12, "dropout": 0.1}
-            elif network == "vgg":
-                chosen |= {"epochs": 6}
-            elif network == "dense":
-                chosen |= {"epochs": 15, "lr": 1e-3, "dropout": 0.2}
-        elif dataset == "cifar10":
-            chosen |= {"epochs": 300, "batch_size": 64, "optimizer": "sgd", "lr": 1e-2}
-            chosen |= {"weight_decay": 5e-4, "dropout": 0.5, "crop": 4, "flip": True}
-        else:
-            chosen |= {"epochs": 20, "batch_size": 32, "lr": 4e-3}
-        return chosen
-
-    def usual(self, dataset: str) -> str:
-        """Return the default network of a data set."""
-        return self.networks[0]
-
-    def model(self, settings: AnnSettings, data: Data) -> nn.Module:
-        """Return the untrained network of the settings."""
-        shape, classes = data.train[0].shape[1:], images.classes(settings.dataset, data)
-        model = network(settings, shape, classes).to(data.device)
-        if settings.precision == "bfloat16":
-            # Convolutions and poolings in bfloat16 are faster in this layout.
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return model
-
-    def folder(self, settings: AnnSettings) -> str:
-        """Return the name of the folder of results."""
-        return f"{settings.network}-{label_of(settings.dataset)}"
+def chosen(networks: Sequence[str], dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of docs/results.md, for a procedure that trains ``networks``."""
+    usual = "vgg16" if dataset == "cifar10" and "vgg16" in networks else networks[0]
+    network = changes.get("network", usual)
+    if network not in networks:
+        command = "vgg16" if "vgg16" in networks else "diehl2015"
+        raise ValueError(f"{command}: network must be one of {', '.join(networks)}, got {network!r}")
+    found: dict[str, Any] = {"network": network}
+    if dataset == "mnist":
+        found |= {"lr": 2e-3, "shift": 1.0, "rotate": 10.0, "scale": 0.1}
+        if network == "cnn":
+            found |= {"epochs": 12, "dropout": 0.1}
+        elif network == "vgg":
+            found |= {"epochs": 6}
+        elif network == "dense":
+            found |= {"epochs": 15, "lr": 1e-3, "dropout": 0.2}
+    elif dataset == "cifar10":
+        found |= {"epochs": 300, "batch_size": 64, "optimizer": "sgd", "lr": 1e-2}
+        found |= {"weight_decay": 5e-4, "dropout": 0.5, "crop": 4, "flip": True}
+    else:
+        found |= {"epochs": 20, "batch_size": 32, "lr": 4e-3}
+    return found
 
 
-class AnnOfDiehl2015(Ann):
-    """ReLU network of Diehl et al. 2015 for conversion."""
-
-    name = "diehl2015"
-    paper, network_name = "Diehl et al. 2015", "Diehl2015"
-    networks = ("cnn", "dense")
-
-
-class AnnOfSengupta2019(Ann):
-    """VGG and residual ReLU networks for conversion."""
-
-    name = "vgg16"
-    paper, network_name = "Sengupta et al. 2019", "VGG16"
-    networks = ("vgg", "vgg16", "resnet20")
-
-    def usual(self, dataset: str) -> str:
-        """Return VGG16 for CIFAR-10, else the small network."""
-        return "vgg16" if dataset == "cifar10" else "vgg"
+def model(settings: AnnSettings, data: Data) -> nn.Module:
+    """Return the untrained network of the settings."""
+    shape, classes = data.train[0].shape[1:], images.classes(settings.dataset, data)
+    net = network(settings, shape, classes).to(data.device)
+    if settings.precision == "bfloat16":
+        # Convolutions and poolings in bfloat16 are faster in this layout.
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net
 
 
 def network(settings: AnnSettings, shape: Sequence[int] | None = None, classes: int = images.CLASSES) -> nn.Module:
@@ -164,3 +135,24 @@ def network(settings: AnnSettings, shape: Sequence[int] | None = None, classes: 
         batch_norm=settings.batch_norm,
         dropout=(0.0 if settings.batch_norm else 0.2, settings.dropout),
     )
+
+
+def train(settings: AnnSettings, place: Place) -> Result:
+    """Train a ReLU network for conversion, and score the held-out images."""
+    return train_classifier(settings, place, model, "ANN")
+
+
+diehl2015 = Procedure(
+    *("diehl2015", AnnSettings, partial(chosen, ("cnn", "dense")), images.load, model, train),
+    ready=ready,
+    paper="Diehl et al. 2015",
+    network="Diehl2015",
+    stem=lambda settings: settings.network,
+)
+vgg16 = Procedure(
+    *("vgg16", AnnSettings, partial(chosen, ("vgg", "vgg16", "resnet20")), images.load, model, train),
+    ready=ready,
+    paper="Sengupta et al. 2019",
+    network="VGG16",
+    stem=lambda settings: settings.network,
+)

@@ -11,9 +11,9 @@ from torch.nn import functional as F  # noqa: N812
 
 from snnfast_zoo import data
 
-from ..score import Part
 from . import images
-from .run import Data
+from .place import Data
+from .score import Part
 from .settings import FoldedSettings
 
 CLASSES = {"xor": 2, "iris": 3, "cancer": 2, "yin-yang": 3, "digits": 10, "mnist": 10}

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,8 +14,9 @@ from snnfast import check
 from snnfast_zoo import data
 from snnfast_zoo.data.own import own_images
 
-from ..score import Part
-from .run import Data
+from .fit import Augment
+from .place import Data
+from .score import Part
 from .settings import Settings, option
 
 IMAGE_SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
@@ -173,13 +172,10 @@ def cutout(images: Tensor, side: int) -> Tensor:
     return images.masked_fill(square.view(B, *(1,) * (images.ndim - 3), height, width), 0)
 
 
-def recalibration(settings: Augmented) -> Callable[[Tensor], Tensor] | None:
-    """Return ``recalibrate`` of :func:`snnfast.train.fit`, or None when the settings ask for none."""
-    return partial(normalize, settings.dataset) if settings.recalibrate else None
-
-
-def augmentation(settings: Augmented) -> Callable[[Tensor], Tensor] | None:
+def augmentation(settings: Augmented) -> Augment | None:
     """Return random shifts, rotations, scalings and elastic displacements of a batch; None without any of them.
+
+    It maps images and labels to changed images and the same labels.
 
     Elastic displacements (Simard, Steinkraus and Platt, ICDAR 2003) are normally distributed at 5x5 points of an image
     and interpolated bicubically.
@@ -187,7 +183,7 @@ def augmentation(settings: Augmented) -> Callable[[Tensor], Tensor] | None:
     if not (settings.shift or settings.rotate or settings.scale or settings.elastic):
         return None
 
-    def augment(images: Tensor) -> Tensor:
+    def augment(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         whole = images.flatten(1, -3)  # frames of a sample move together
         B, _, height, width = whole.shape
         # Drawn on the CPU, so that every device sees the same images.
@@ -208,6 +204,6 @@ def augmentation(settings: Augmented) -> Callable[[Tensor], Tensor] | None:
             # The grid runs from -1 to 1 over an image.
             pixel = 2 / torch.tensor([width, height]).to(images)
             grid = grid + moved.permute(0, 2, 3, 1) * pixel
-        return F.grid_sample(whole, grid, align_corners=False).view(images.shape)
+        return F.grid_sample(whole, grid, align_corners=False).view(images.shape), labels
 
     return augment

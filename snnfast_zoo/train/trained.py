@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from snnfast import check
 
-from ..checkpoint import CheckpointError, load_weights, read_checkpoint
+from .checkpoint import CheckpointError, load_weights, read_checkpoint
 from .images import pixels_of
-from .run import CHECKPOINT, Data, Procedure
+from .place import CHECKPOINT, Data
+from .procedure import Procedure
 from .settings import Settings
 
 PREDICTIONS = "predictions.csv"

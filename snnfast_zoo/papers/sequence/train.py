@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from snnfast.learning import EProp
 from snnfast.nn import calibrate_
@@ -19,12 +19,13 @@ from snnfast.reference.surrogate import Surrogate
 from snnfast_zoo import data as sets
 from snnfast_zoo.data.sequences import TASKS, Task, binary_adding, copy_memory, delayed_xor
 from snnfast_zoo.data.splits import permutation
-from snnfast_zoo.train import Run, Step, descend
-from snnfast_zoo.train.runs import images, samples
-from snnfast_zoo.train.runs.figures import Draw
-from snnfast_zoo.train.runs.run import Data, Procedure
-from snnfast_zoo.train.runs.settings import SOURCES, FoldedSettings, option
-from snnfast_zoo.train.score import Decide, Loss, Part
+from snnfast_zoo.train import Run, Step, descend, evaluate, fit, images, samples
+from snnfast_zoo.train.figures import Draw, curves
+from snnfast_zoo.train.place import Data, Place
+from snnfast_zoo.train.procedure import Procedure
+from snnfast_zoo.train.result import Result
+from snnfast_zoo.train.score import Decide, Loss, Part, Score
+from snnfast_zoo.train.settings import SOURCES, FoldedSettings, option
 
 from .events import EventNetwork
 from .figures import sample
@@ -130,137 +131,132 @@ class SequenceSettings(FoldedSettings):
                 raise ValueError("sequence: neurons events take readout mean or max, got last")
 
 
-class Sequence(Procedure[SequenceSettings]):
-    """Recurrent spiking networks on sequences, by backpropagation through time."""
+def chosen(dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of docs/results.md, or neutral settings for user data."""
+    found = dict(CHOSEN.get(f"{dataset} {changes.get('neuron')}", CHOSEN.get(dataset, NEUTRAL)))
+    if not changes.get("recurrent", True):
+        found.pop("max_delay", None)
+    return found
 
-    name, title, Settings = "sequence", "Sequences", SequenceSettings
-    paper, network_name = "backpropagation through time", "SequenceNetwork"
-    revival = "another --gain (none: calibrated), or a lower --lr"
 
-    def chosen(self, dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings of docs/results.md, or neutral settings for user data."""
-        chosen = dict(CHOSEN.get(f"{dataset} {changes.get('neuron')}", CHOSEN.get(dataset, NEUTRAL)))
-        if not changes.get("recurrent", True):
-            chosen.pop("max_delay", None)
-        return chosen
-
-    def load(
-        self,
-        settings: SequenceSettings,
-        root: str | Path | None = None,
-        *,
-        download: bool = False,
-        device: torch.device | str = "cpu",
-    ) -> Data:
-        """Return sequences ``[N, T, in_features]`` and labels; generated parts differ in their seeds."""
-        raw: tuple[int, ...] = ()
-        if settings.dataset in GENERATED:
-            make, num_steps = GENERATED[settings.dataset], settings.num_steps
-            parts = (
-                make(count, num_steps, seed=SEEDS[name])
-                for name, count in (("train", settings.samples), (settings.held_out, HELD_OUT))
-            )
-        elif settings.dataset in RECORDINGS:
-            if root is None:
-                raise ValueError(f"sequence: {settings.dataset} needs its folder: root= (--data)")
-            found = (qtdb if settings.dataset == "qtdb" else nmnist)(settings, Path(root))
-            raw = tuple(found[0][0].shape[1:])
-            parts = ((rows(settings.dataset, x), labels) for x, labels in found)
-        else:
-            source = "mnist" if settings.dataset in IMAGES else settings.dataset
-            opened = [images.part(source, split, root, download, frames=True) for split in settings.splits]
-            raw = tuple(opened[0][0].shape[1:])
-            parts = ((rows(settings.dataset, x), labels) for x, labels in opened)
-        train, held_out = ((x.to(device), labels.to(device)) for x, labels in parts)
-        return Data(train, held_out, settings.held_out, raw)
-
-    def ready(self, settings: SequenceSettings, x: Tensor) -> Tensor:
-        """Return images as rows, and frames and generated sequences unchanged."""
-        return x if settings.dataset in (*GENERATED, "qtdb") else rows(settings.dataset, x)
-
-    def model(self, settings: SequenceSettings, data: Data) -> SequenceNetwork | EventNetwork:
-        """Return the initial network."""
-        known = {**TASKS, **IMAGES, **RECORDINGS}.get(settings.dataset)
-        inferred = Task(data.train[0].shape[2], images.classes(settings.dataset, data))
-        task = inferred if known is None else known
-        # Evenly spaced: the samples may be sorted by class.
-        x = data.train[0]
-        few = x[torch.linspace(0, len(x) - 1, min(CALIBRATED, len(x))).long()]
-        if settings.neuron == EVENTS:
-            how = {name: getattr(settings, name) for name in ("recurrent", "readout", "tau")}
-            events = EventNetwork(task.in_features, settings.hidden, task.classes, num_steps=x.shape[1], **how)
-            events.to(data.device).calibrate(few)
-            return events
-        names: tuple[str, ...] = (
-            "neuron",
-            "recurrent",
-            "spikes_adapt",
-            "max_delay",
-            "readout",
-            "tau",
-            "omega",
-            "tau_out",
+def load(
+    settings: SequenceSettings,
+    root: str | Path | None = None,
+    *,
+    download: bool = False,
+    device: torch.device | str = "cpu",
+) -> Data:
+    """Return sequences ``[N, T, in_features]`` and labels; generated parts differ in their seeds."""
+    raw: tuple[int, ...] = ()
+    if settings.dataset in GENERATED:
+        make, num_steps = GENERATED[settings.dataset], settings.num_steps
+        parts = (
+            make(count, num_steps, seed=SEEDS[name])
+            for name, count in (("train", settings.samples), (settings.held_out, HELD_OUT))
         )
-        surrogate = settings.surrogate
-        network = SequenceNetwork(
-            task.in_features,
-            settings.hidden,
-            task.classes,
-            outputs=task.outputs,
-            surrogate=surrogate if settings.alpha is None else Surrogate(surrogate, settings.alpha),
-            gain=settings.gain or 1.0,
-            **{name: getattr(settings, name) for name in names},
-        ).to(data.device)
-        if settings.gain is None:
-            calibrate_(network, few)
-        return network
+    elif settings.dataset in RECORDINGS:
+        if root is None:
+            raise ValueError(f"sequence: {settings.dataset} needs its folder: root= (--data)")
+        found = (qtdb if settings.dataset == "qtdb" else nmnist)(settings, Path(root))
+        raw = tuple(found[0][0].shape[1:])
+        parts = ((rows(settings.dataset, x), labels) for x, labels in found)
+    else:
+        source = "mnist" if settings.dataset in IMAGES else settings.dataset
+        opened = [images.part(source, split, root, download, frames=True) for split in settings.splits]
+        raw = tuple(opened[0][0].shape[1:])
+        parts = ((rows(settings.dataset, x), labels) for x, labels in opened)
+    train, held_out = ((x.to(device), labels.to(device)) for x, labels in parts)
+    return Data(train, held_out, settings.held_out, raw)
 
-    def optimizer(self, settings: SequenceSettings, model: nn.Module) -> torch.optim.Optimizer:
-        """Return Adam."""
-        return torch.optim.Adam(model.parameters(), lr=settings.lr, fused=True)
 
-    def decide(self, settings: SequenceSettings) -> Decide:
-        """Return the function from logits to predicted labels."""
-        return each_step if settings.dataset == "qtdb" else predicted
+def ready(settings: SequenceSettings, x: Tensor) -> Tensor:
+    """Return images as rows, and frames and generated sequences unchanged."""
+    return x if settings.dataset in (*GENERATED, "qtdb") else rows(settings.dataset, x)
 
-    def learning(self, settings: SequenceSettings, run: Run, data: Data) -> dict[str, Any]:
-        """Return arguments of :func:`snnfast.train.fit`."""
-        loss = steps_cross_entropy if settings.dataset == "qtdb" else cross_entropy
-        # Clip: recurrence makes some gradients very large.
-        return {
-            "batch_size": settings.batch_size,
-            "loss": loss,
-            "augment": partial(with_other_leads, share=settings.leads) if settings.leads else None,
-            "step": eprop(run, loss, settings) if settings.rule == "eprop" else None,
-            "clip": settings.clip,
-            "calibrate": None,  # done by `model`, unless the gain is set
-        }
 
-    def figures(self, settings: SequenceSettings, run: Run, data: Data) -> dict[str, Draw]:
-        """Return the curves, and the first held-out sample with its spikes and class probabilities over time."""
-        x, label = (part[0] for part in data.held_out)
-        names = run.data["classes"]
+def model(settings: SequenceSettings, data: Data) -> SequenceNetwork | EventNetwork:
+    """Return the initial network."""
+    known = {**TASKS, **IMAGES, **RECORDINGS}.get(settings.dataset)
+    inferred = Task(data.train[0].shape[2], images.classes(settings.dataset, data))
+    task = inferred if known is None else known
+    # Evenly spaced: the samples may be sorted by class.
+    x = data.train[0]
+    few = x[torch.linspace(0, len(x) - 1, min(CALIBRATED, len(x))).long()]
+    if settings.neuron == EVENTS:
+        how = {name: getattr(settings, name) for name in ("recurrent", "readout", "tau")}
+        events = EventNetwork(task.in_features, settings.hidden, task.classes, num_steps=x.shape[1], **how)
+        events.to(data.device).calibrate(few)
+        return events
+    names = ("neuron", "recurrent", "spikes_adapt", "max_delay", "readout", "tau", "omega", "tau_out")
+    surrogate = settings.surrogate
+    network = SequenceNetwork(
+        task.in_features,
+        settings.hidden,
+        task.classes,
+        outputs=task.outputs,
+        surrogate=surrogate if settings.alpha is None else Surrogate(surrogate, settings.alpha),
+        gain=settings.gain or 1.0,
+        **{name: getattr(settings, name) for name in names},
+    ).to(data.device)
+    if settings.gain is None:
+        calibrate_(network, few)
+    return network
 
-        def first(run: Run) -> Figure:
-            return sample(run.model, x, label, names, title=f"{settings.dataset}: a {settings.held_out} sample")
 
-        # A label of "copy" is five symbols, not one class; exact events have no answer at every step.
-        drawn = {} if settings.dataset == "copy" or settings.neuron == EVENTS else {"sample": first}
-        return {**super().figures(settings, run, data), **drawn}
+def train(settings: SequenceSettings, place: Place) -> Result:
+    """Train, score the held-out sequences, and measure the rates of the neurons."""
+    with place.reading() as where:
+        data = load(settings, **where)
+    torch.manual_seed(settings.seed)
+    network = model(settings, data)
+    optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, fused=True)
+    cosine = CosineAnnealingLR(optimizer, max(settings.epochs, 1))
+    # Clip: recurrence makes some gradients very large.
+    run = Run(network, optimizer, cosine, clip=settings.clip, score=Score(decide(settings)))
+    place.begin(run, data, figures(settings, run, data))
+    loss = steps_cross_entropy if settings.dataset == "qtdb" else cross_entropy
+    fit(
+        run,
+        data.train,
+        data.held_out,
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        loss=loss,
+        augment=(lambda x, y: (with_other_leads(x, settings.leads), y)) if settings.leads else None,
+        step=eprop(run, loss, settings) if settings.rule == "eprop" else None,
+        calibrate=None,  # done by model, unless the gain is set
+        output=place,
+    )
+    accuracy = evaluate(network, data.held_out, loss=loss, decide=run.score.decide).accuracy
+    count = sum(p.numel() for p in network.parameters())
+    with torch.no_grad():
+        rates = [round(s.mean().item(), 4) for s in network.spikes(data.held_out[0][:100])]
+    remark = f"{count} parameters, spikes a neuron and step {', '.join(f'{r:.3f}' for r in rates)}"
+    revival = "another --gain (none: calibrated), or a lower --lr"
+    return place.finish(run, data, accuracy, {"parameters": count, "rates": rates}, [remark], revival=revival)
 
-    def measured(self, settings: SequenceSettings, run: Run, data: Data) -> tuple[dict[str, Any], list[str]]:
-        """Return the number of parameters, and spikes per neuron and step for the first held-out sequences."""
-        count = sum(p.numel() for p in run.model.parameters())
-        with torch.no_grad():
-            spikes = run.model.spikes(data.held_out[0][:100])  # type: ignore[operator]
-        rates = [round(s.mean().item(), 4) for s in spikes]
-        return {"parameters": count, "rates": rates}, [
-            f"{count} parameters, spikes a neuron and step {', '.join(f'{r:.3f}' for r in rates)}"
-        ]
 
-    def folder(self, settings: SequenceSettings) -> str:
-        """Return the name of the results folder."""
-        return f"{super().folder(settings)}-{settings.neuron}"
+def figures(settings: SequenceSettings, run: Run, data: Data) -> dict[str, Draw]:
+    """Return the curves, and the first held-out sample with its spikes and class probabilities over time."""
+    x, label = (part[0] for part in data.held_out)
+
+    def first(run: Run) -> Figure:
+        title = f"{settings.dataset}: a {settings.held_out} sample"
+        return sample(run.model, x, label, run.data["classes"], title=title)
+
+    # A label of "copy" is five symbols, not one class; exact events have no answer at every step.
+    answered = settings.dataset != "copy" and settings.neuron != EVENTS
+    return {"curves": curves(settings, "Sequences"), **({"sample": first} if answered else {})}
+
+
+def decide(settings: SequenceSettings) -> Decide:
+    """Return the function from logits to predicted labels."""
+    return each_step if settings.dataset == "qtdb" else predicted
+
+
+def answers(settings: SequenceSettings, network: nn.Module, x: Tensor, folder: Path) -> Tensor:
+    """Return the labels of sequences."""
+    return decide(settings)(network(x))
 
 
 CHOSEN: dict[str, dict[str, Any]] = {
@@ -391,3 +387,11 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     places = classes ** torch.arange(logits.shape[1], device=labels.device)
     digits = labels[:, None] // places % classes
     return F.cross_entropy(logits.flatten(0, 1), digits.flatten())
+
+
+sequence = Procedure(
+    *("sequence", SequenceSettings, chosen, load, model, train, ready, answers),
+    paper="backpropagation through time",
+    network="SequenceNetwork",
+    suffix=lambda settings: f"-{settings.neuron}",
+)

@@ -40,6 +40,15 @@ def locked(folder: Path) -> Iterator[None]:
                 path.rmdir()
 
 
+def refuse_to_replace(*paths: Path) -> None:
+    """Raise FileExistsError if one of the files that a run would replace exists."""
+    for path in paths:
+        if path.exists():
+            raise FileExistsError(
+                f"{path} exists: resume it (resume=True, --resume), or give another folder (out, --out)"
+            )
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` atomically; numbers that are not finite, which JSON lacks, become null."""
     text = json.dumps(_finite(content), indent=2, allow_nan=False)

@@ -7,12 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from snnfast.monitoring import Activity
-from snnfast_zoo.train import Run
 
+from .folder import write_json
+from .run import Run
 from .settings import Settings
+
+RESULT = "result.json"
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class Result:
         remarks: lines of the summary.
         out: folder of its files; None if there are none.
         activity: activity of the network for the first 500 held-out samples; None unless asked for.
+        procedure: name of the procedure; empty: that of the settings.
     """
 
     settings: Settings
@@ -38,6 +43,7 @@ class Result:
     remarks: Sequence[str] = ()
     out: Path | None = None
     activity: Activity | None = None
+    procedure: str = ""
 
     @property
     def model(self) -> nn.Module:
@@ -48,6 +54,22 @@ class Result:
     def seconds(self) -> float:
         """Time of training and scoring, over all epochs, without interruptions."""
         return sum(row["seconds"] for row in self.run.history)
+
+    def write(self) -> None:
+        """Write ``result.json``, if the run has a folder."""
+        if self.out is not None:
+            numbers = {
+                "procedure": self.procedure or self.settings.name,
+                "settings": self.run.settings,
+                "split": self.split,
+                "accuracy": self.accuracy,
+                **self.measured,
+                **({} if self.activity is None else {"activity": self.activity.as_dict()}),
+                "seconds": round(self.seconds, 3),
+                "threads": torch.get_num_threads(),
+                "history": self.run.history,
+            }
+            write_json(self.out / RESULT, numbers)
 
     def summary(self) -> str:
         """Return the result in a few lines."""

@@ -10,9 +10,9 @@ from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple
 
 from snnfast import check
-from snnfast_zoo.data.own import is_own
+from snnfast_zoo.data.own import is_own, label_of
 
-from ..checkpoint import of_python
+from .checkpoint import of_python
 
 # How the help of an option names a user's own data.
 SOURCES = "a file .npz or .pt, a folder with train/CLASS/* and test/CLASS/*, module:function, or a set of torchvision"
@@ -186,6 +186,17 @@ class Settings(Options):
     def splits(self) -> tuple[str, str]:
         """Names of the splits of :func:`snnfast.data.load` to train on and to score."""
         return ("train", "val") if self.validate else ("train+val", "test")
+
+    @property
+    def label(self) -> str:
+        """Name of the data set in titles and folders."""
+        return label_of(self.dataset)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the data set is a user's, for which there is no published setting."""
+        choices = type(self).__dataclass_fields__["dataset"].metadata["choices"]
+        return bool(choices) and self.dataset not in choices
 
     @property
     def learns_xor(self) -> bool:

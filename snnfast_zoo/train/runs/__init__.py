@@ -1,1 +1,0 @@
-"""Runs of a training procedure: settings, repeats, folder, result, figures."""

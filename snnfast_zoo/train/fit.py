@@ -170,6 +170,11 @@ def gradient_step(run: Run, loss: Loss | None, output: Output) -> Step:
 def descend(model: nn.Module, optimizer: torch.optim.Optimizer, clip: float | None) -> None:
     """Step along the gradients of ``model``, clipped to a norm; also for a ``step`` of :func:`fit`.
 
+    Args:
+        model: has gradients.
+        optimizer: steps along them.
+        clip: the largest norm of the gradient over all parameters; None: no limit.
+
     Raises:
         an error that :func:`fit` counts: the gradient is not finite. The weights are unchanged.
     """

@@ -33,6 +33,7 @@ HOSTILE = {
     "Update": ("no such", 3),
     "Reduction": ("no such", 3),
     "Method": ("no such", 3),
+    "Verify": ("a", 3, object()),
     "Module": ("a", 3),
     "SpikeProp": ("a", 3),
     "Spiking": ("a", 3),

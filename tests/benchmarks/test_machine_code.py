@@ -4,7 +4,7 @@ import re
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1]))
+sys.path.append(str(Path(__file__).parents[2]))
 
 from benchmarks import machine_code, neurons
 

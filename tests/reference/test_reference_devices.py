@@ -47,8 +47,8 @@ def test_a_norm_is_summed_in_order_on_every_device(monkeypatch):
     moved = []
     cpu = torch.Tensor.cpu
     monkeypatch.setattr(torch.Tensor, "cpu", lambda self: moved.append(len(self)) or cpu(self))
-    w = torch.rand(2, 7)
-    trains = torch.rand(4, 1, 7) < 0.5, torch.rand(4, 1, 2) < 0.5
+    w = torch.linspace(0.4, 0.6, 14).view(2, 7)  # even enough that none is clipped at 1
+    trains = torch.ones(4, 1, 7, dtype=torch.bool), torch.ones(4, 1, 2, dtype=torch.bool)
     reference.stdp_(w, *trains, rule=plasticity.pair(), norm=3.0)
     assert moved == [7, 7]
     torch.testing.assert_close(w.sum(1), torch.full((2,), 3.0))

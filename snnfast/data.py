@@ -1,4 +1,4 @@
-"""Data sets, of :mod:`snnfast_zoo.data`."""
+"""Data sets, of ``snnfast_zoo.data``."""
 
 from snnfast_zoo.data import *  # noqa: F403
 from snnfast_zoo.data import __all__ as __all__

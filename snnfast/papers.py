@@ -1,4 +1,4 @@
-"""Published networks, of :mod:`snnfast_zoo.papers`."""
+"""Published networks, of ``snnfast_zoo.papers``."""
 
 from snnfast_zoo.papers import *  # noqa: F403
 from snnfast_zoo.papers import __all__ as __all__

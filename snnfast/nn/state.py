@@ -42,7 +42,7 @@ class Stateful(nn.Module):
     surrogate: Surrogate | Callable[[Tensor], Tensor] | None
     v: Tensor | None
     constants: tuple[str, ...] = ()
-    # Whether a call with gradients has gone on from the state of an earlier call.
+    # Whether a call inside a reentrant checkpoint, which hides gradients, has gone on from an earlier call.
     _went_on = False
 
     def __init__(self, *, stateful: bool = False) -> None:
@@ -112,7 +112,9 @@ class Stateful(nn.Module):
 
     def _carried(self, name: str, value: Tensor) -> Tensor:
         """Return the state of an earlier call in a form that this call can use."""
-        if not self._went_on and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling() and _is_in_checkpoint():
+            if torch.is_grad_enabled():
+                raise self._cannot_run_again()
             self._went_on = True
         if value.requires_grad and torch.is_grad_enabled():
             sentence = (
@@ -131,17 +133,20 @@ class Stateful(nn.Module):
         """Return whether ``torch.utils.checkpoint`` repeats a call in the backward pass: from rest, as that call began.
 
         Raises:
-            RuntimeError: if calls have gone on from each other, since the state before the repeated one is unknown.
+            RuntimeError: if a call inside a reentrant checkpoint went on from an earlier one.
         """
         if torch.compiler.is_compiling() or torch._C._current_graph_task_id() == -1 or not _is_in_checkpoint():
             return False
         if self._went_on:
-            raise RuntimeError(
-                f"{type(self).__name__}: torch.utils.checkpoint runs the layer again, and calls have gone on from the "
-                "states of each other, so the state before this call is not known; call reset() before every call, or "
-                "put the layers into snnfast.nn.Recomputed, which saves states"
-            )
+            raise self._cannot_run_again()
         return True
+
+    def _cannot_run_again(self) -> RuntimeError:
+        return RuntimeError(
+            f"{type(self).__name__}: torch.utils.checkpoint runs the layer again in the backward pass, from rest, and "
+            "this call goes on from the state of an earlier one; call reset() before each call, with "
+            "use_reentrant=False, or put the layers into snnfast.nn.Recomputed, which saves states"
+        )
 
     def _state_shape(self, value: Tensor, x: Tensor) -> tuple[int, ...]:
         """Return the shape that a state must have for ``x``."""

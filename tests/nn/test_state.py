@@ -305,7 +305,23 @@ def test_a_checkpoint_of_calls_that_go_on_is_refused():
         layer.stateful = False
     x = sequence(5, 2, 3).requires_grad_()
     net(x)
-    y = checkpoint(net, x, use_reentrant=False)
-    with pytest.raises(RuntimeError, match=r"^LIF: torch.utils.checkpoint runs the layer again, .*Recomputed"):
-        y.sum().backward()
+    with pytest.raises(RuntimeError, match=r"^LIF: torch.utils.checkpoint runs the layer again.*Recomputed"):
+        checkpoint(net, x, use_reentrant=False)
     assert net[1].v is not None
+    sn.reset(net)  # as the error says
+    checkpoint(net, x, use_reentrant=False).sum().backward()
+    assert x.grad.any()
+    y = checkpoint(net, x, use_reentrant=True)  # hides from the layer that gradients are wanted
+    with pytest.raises(RuntimeError, match=r"^LIF: torch.utils.checkpoint runs the layer again.*use_reentrant=False"):
+        y.sum().backward()
+
+
+def test_a_loop_over_steps_in_a_checkpoint_is_refused():
+    layer = sn.LIF(stateful=True)
+    x = sequence(5, 2, 3).requires_grad_()
+
+    def loop(x):
+        return torch.stack([layer(step) for step in x.split(1)])
+
+    with pytest.raises(RuntimeError, match=r"^LIF: torch.utils.checkpoint runs the layer again"):
+        checkpoint(loop, x, use_reentrant=False)

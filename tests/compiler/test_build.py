@@ -24,7 +24,7 @@ NEEDS_COMPILER = pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "cl
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
+def cache(tmp_path, monkeypatch, as_shipped):
     """Return an empty cache, in a process that has compiled nothing."""
     monkeypatch.setenv("SNNFAST_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(build, "_failed", {})

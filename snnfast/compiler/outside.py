@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from .expression import TraceError
 from .value import Value
 
-__all__ = ["Read", "hold", "observed"]
+__all__ = ["Read", "hold", "names_of_numbers", "observed"]
 
 T = TypeVar("T")
 MOST = 256  # entries of a container that a step reads
@@ -54,6 +54,15 @@ class Read(NamedTuple):
 def hold(reads: Sequence[Read]) -> bool:
     """Return whether all values are those of the trace."""
     return _changed(reads) is None
+
+
+def names_of_numbers(reads: Sequence[Read]) -> list[str]:
+    """Return the names of numbers, and of what holds numbers; not of functions and classes."""
+    return list(dict.fromkeys(entry.name for entry in reads if _has_number(entry.expected)))
+
+
+def _has_number(value: Any) -> bool:
+    return any(map(_has_number, value)) if isinstance(value, (tuple, list)) else isinstance(value, (int, float))
 
 
 def _changed(reads: Sequence[Read]) -> Read | None:

@@ -16,7 +16,7 @@ from snnfast.compiler import emit
 from snnfast.compiler.build import CompileError, command, library
 from snnfast.compiler.eager import KernelFunctions
 from snnfast.compiler.expression import TraceError
-from snnfast.compiler.outside import hold, observed
+from snnfast.compiler.outside import hold, names_of_numbers, observed
 from snnfast.compiler.plan import Plan, make_plan
 from snnfast.compiler.signature import ALPHA, MOST, PERIOD, Call, StepFunction, Variant
 from snnfast.compiler.trace import Step, TracedSurrogate, trace
@@ -29,6 +29,8 @@ from .neuron import scan
 from .own_kernels import KERNELS, Kernel
 
 __all__ = ["OwnNeuron"]
+
+MANY_KERNELS = 8  # of one variant, for values outside that change: from here on a warning names them
 
 
 class OwnNeuron(StepFunction):
@@ -140,7 +142,7 @@ class OwnNeuron(StepFunction):
             known = self._variants.get(variant)
             if known is not None and backend.forced() is None and hold(known.reads):
                 return known
-        name = _kernel_for(self._place, tuple(variant), x)
+        name = _kernel_for(self._place, tuple(variant), x, torch.compiler.is_compiling())
         return None if name is None else KERNELS[name]
 
     def _choose(self, variant: Variant, x: Tensor) -> Kernel | None:
@@ -196,6 +198,12 @@ class OwnNeuron(StepFunction):
             if kernel is None:
                 kernel = self._compile(variant)
                 every.append(kernel)
+                if len(every) == MANY_KERNELS:
+                    changing = names_of_numbers([read for read in every[-2].reads if not hold([read])])
+                    backend._warn_once(
+                        f"{self.name}: {len(every)} kernels are compiled, each for a value of {', '.join(changing)}, "
+                        "which the step reads from outside; make it a parameter of the step, by keyword"
+                    )
             self._variants[variant] = kernel
             return kernel
 
@@ -278,8 +286,13 @@ class OwnNeuron(StepFunction):
 _NEURONS: list[OwnNeuron] = []
 
 
-def _kernel_for(place: int, variant: tuple[Any, ...], x: Tensor) -> str | None:
+def _kernel_for(place: int, variant: tuple[Any, ...], x: Tensor, compiling: bool) -> str | None:
     kernel = _NEURONS[place]._choose(Variant(*variant), x)
+    if kernel is not None and compiling and (fixed := names_of_numbers(kernel.reads)):
+        backend._warn_once(
+            f"{_NEURONS[place].name}: what torch.compile makes keeps {', '.join(fixed)}, which the step reads from "
+            "outside, at the value of now; make it a parameter of the step, by keyword, if it changes"
+        )
     return None if kernel is None else kernel.name
 
 

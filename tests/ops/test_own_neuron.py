@@ -1,7 +1,6 @@
 """Neurons from step functions: kernels against the loop in plain PyTorch, bit for bit forward and to 1e-12 backward."""
 
 import copy
-import itertools
 import math
 import pickle
 import warnings
@@ -11,7 +10,7 @@ import pytest
 import torch
 from equations import gated, glif, klif, plain_lif, resonator, two_compartments
 from interpreter import python
-from own_neuron_cases import Recurrent, compare, draw, readout
+from own_neuron_cases import Half, Recurrent, compare, draw, readout
 from samples import assert_equal
 from torch import nn
 
@@ -22,18 +21,6 @@ from snnfast.ops import own_kernels, own_neuron
 from snnfast.ops.repeat import repeat
 
 needs_kernels = pytest.mark.skipif(snnfast.backend.extension is None, reason="the extension is not built")
-
-
-class Half(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, u):
-        ctx.save_for_backward(u)
-        return (u >= 0).to(u)
-
-    @staticmethod
-    def backward(ctx, grad):
-        (u,) = ctx.saved_tensors
-        return grad * torch.exp(-u.abs())
 
 
 def half(u):
@@ -221,107 +208,6 @@ def test_glif_is_that_of_spikingjelly():
     grads = [torch.autograd.grad((y * weights).sum(), leaves, retain_graph=True) for y in (spikes, expected)]
     for got, right in zip(*grads):
         torch.testing.assert_close(got, right, rtol=1e-12, atol=1e-12)
-
-
-def test_numbers_outside_are_followed():
-    space = {"snnfast": snnfast, "SCALE": 1.0}
-    exec("def step(fire, x, v):\n    s, _, v = fire(v + SCALE * x, 1.0)\n    return s, v", space)
-    op = snnfast.neuron(space["step"])
-    x = torch.full((4, 1), 0.3)
-    assert op(x, v_reset=None)[1].item() == pytest.approx(0.2)
-    space["SCALE"] = 2.0
-    assert op(x, v_reset=None)[1].item() == pytest.approx(0.4)
-
-
-act = Half.apply
-
-
-@snnfast.neuron
-def gated_by_act(fire, x, v, *, decay=0.5):
-    s, _, v = fire(decay * v + x * act(x), 1.0)
-    return s, v
-
-
-@needs_kernels
-def test_an_apply_that_was_taken_before_has_its_gradient():
-    """``Half.apply`` is bound when a call or a module takes it, before the step is traced."""
-    for op, surrogate in ((plain_lif, Half.apply), (gated_by_act, "atan"), (gated_by_act, act)):
-        x = draw(20, 7)
-        compare(op, [x], surrogate=surrogate)
-        leaf = x.clone().requires_grad_()
-        op(leaf, surrogate=surrogate)[0].sum().backward()
-        assert leaf.grad.abs().sum() > 1
-
-
-@needs_kernels
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
-def test_a_surrogate_in_torchscript_runs_in_pytorch_and_warns():
-    @torch.jit.script
-    def heaviside(u: torch.Tensor) -> torch.Tensor:
-        return (u >= 0).to(u)
-
-    x = draw(20, 7)
-    with pytest.warns(snnfast.backend.BackendWarning, match="heaviside"):
-        spikes, _ = plain_lif(x, surrogate=heaviside)
-    assert_equal(spikes, plain_lif(x)[0])
-
-
-class Annealed(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.alpha = 1.0
-
-    def forward(self, u):
-        return Sloped.apply(u, self.alpha)
-
-
-class Sloped(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, u, alpha):
-        ctx.alpha = alpha
-        return (u >= 0).to(u)
-
-    @staticmethod
-    def backward(ctx, grad):
-        return grad * ctx.alpha * GAINS["slope"], None
-
-
-GAINS = {"slope": 1.0, "input": 1.0}
-
-
-@snnfast.neuron
-def reads_gains(fire, x, v):
-    s, _, v = fire(0.5 * v + GAINS["input"] * x, 1.0)
-    return s, v
-
-
-@needs_kernels
-def test_a_kernel_follows_the_numbers_outside(monkeypatch):
-    """An annealed surrogate, also in its backward pass, and entries of a dict that the step reads."""
-    surrogate, x = Annealed(), draw(20, 7)
-
-    def results(run):
-        leaf = x.clone().requires_grad_()
-        spikes, v = run(leaf, surrogate=surrogate)
-        return spikes, torch.autograd.grad(spikes.sum() + v.sum(), leaf)[0]
-
-    found = []
-    for change in (
-        lambda: None,
-        lambda: setattr(surrogate, "alpha", 0.5),
-        lambda: monkeypatch.setitem(GAINS, "slope", 0.25),
-        lambda: monkeypatch.setitem(GAINS, "input", 2.0),
-    ):
-        change()
-        found.append(results(reads_gains))
-        for got, right in zip(found[-1], results(reads_gains.reference)):
-            torch.testing.assert_close(got, right)
-    for before, after in itertools.pairwise(found):
-        assert (before[1] - after[1]).abs().max() > 0.1
-    kernels = len(reads_gains._every[next(iter(reads_gains._every))])
-    monkeypatch.setitem(GAINS, "input", 1.0)
-    results(reads_gains)  # one that was compiled before
-    assert len(reads_gains._every[next(iter(reads_gains._every))]) == kernels
 
 
 def test_no_steps_and_no_neurons():
@@ -643,22 +529,6 @@ def test_another_process_finds_the_kernel_in_the_cache(as_shipped):
     )
     library("klif", klif.source(klif.bind((torch.zeros(1, 1),), {}).variant))
     python(code, Path(__file__).parents[2] / "examples")
-
-
-@needs_kernels
-def test_a_surrogate_that_cannot_be_compiled_runs_in_pytorch_and_warns():
-    def in_place(u):
-        return (u >= 0).to(u) + u.sub_(u.detach())
-
-    x = torch.rand(5, 3)
-    with pytest.warns(snnfast.backend.BackendWarning, match="klif runs in plain PyTorch, .*changed in place"):
-        spikes, _ = klif(x, surrogate=in_place)
-    assert_equal(spikes, klif(x)[0])
-    with (
-        snnfast.backend.use("cpu"),
-        pytest.raises(snnfast.backend.BackendError, match=r"'cpu' was asked for, but .*changed in place"),
-    ):
-        klif(x, surrogate=in_place)
 
 
 def test_explain_says_what_runs():

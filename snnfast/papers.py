@@ -1,4 +1,4 @@
-"""Published networks, of ``snnfast_zoo.papers``."""
+"""Published networks, a folder a paper in ``snnfast_zoo.papers``; :mod:`snnfast.procedure` trains them."""
 
 from snnfast_zoo.papers import *  # noqa: F403
 from snnfast_zoo.papers import __all__ as __all__

@@ -1,4 +1,4 @@
-"""Figures of spiking networks, of ``snnfast_zoo.visual``."""
+"""Figures: rasters, membranes, receptive fields, curves, confusion, also without a display (``snnfast_zoo.visual``)."""
 
 from snnfast_zoo.visual import *  # noqa: F403
 from snnfast_zoo.visual import __all__ as __all__

@@ -1,5 +1,5 @@
 // One synapse of spike-timing-dependent plasticity and one step. Formulas, names and order are those of
-// snnfast/plasticity.py.
+// snnfast/reference/plasticity.py.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -9,7 +9,7 @@
 #include "host_device.h"
 #include "pow.h"
 
-// The numbers of Constants in snnfast/plasticity.py.
+// The numbers of Constants in snnfast/reference/plasticity.py.
 #define SNNFAST_PLASTICITY_ARGUMENTS(FIELD) \
   FIELD(int64_t, kind)                      \
   FIELD(bool, all)                          \

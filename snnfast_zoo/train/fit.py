@@ -97,7 +97,8 @@ def fit(
         processes.refuse_several("fit")
     if isinstance(run.scheduler, ReduceLROnPlateau):
         raise TypeError(
-            "fit: run.scheduler must step without a value; step ReduceLROnPlateau in after_epoch, by run.history"
+            "fit: run.scheduler must step without a value; step ReduceLROnPlateau in Output(after_epoch=), by "
+            "run.history"
         )
     look_for_time("fit", run.model)
     share = -(-batch_size // processes.size)
@@ -193,8 +194,8 @@ class _NotFiniteError(Exception):
 
 
 WAYS_OUT = (
-    "; try a lower learning rate, clip= (--clip) for the norm of the gradient, smaller recurrent weights (a spectral "
-    "radius below 1), or fewer steps"
+    "; try a lower learning rate, Run(clip=) (--clip) for the norm of the gradient, smaller recurrent weights (a "
+    "spectral radius below 1), or fewer steps"
 )
 
 

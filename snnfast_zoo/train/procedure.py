@@ -14,7 +14,6 @@ from snnfast.backend.devices import Work
 
 from .checkpoint import CheckpointError, read_checkpoint
 from .place import CHECKPOINT, Data, Place
-from .processes import Processes
 from .result import Result
 from .run import Run
 from .score import largest
@@ -136,6 +135,3 @@ class Procedure(Generic[S]):
 
 def _shown(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-__all__ = ["Data", "Place", "Procedure", "Processes", "Result"]

@@ -59,7 +59,7 @@ GROUPS = {
     "plasticity": r"tests/(ops/test_(stdp|bp_stdp|diehl_cook)|reference/test_presentations)",
     "ops": r"tests/(ops|reference)/",
     "modules": r"tests/(nn|ports|conversion|nir|export|encoder|learning)/",
-    "models": r"tests/(papers|train|procedure|model|manual|examples|data|monitoring)/",
+    "models": r"tests/(papers|train|cli|manual|examples|data|monitoring)/",
     "rest": r"tests/(?!gpu/)",
 }
 BUILD = """

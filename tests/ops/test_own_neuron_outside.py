@@ -1,4 +1,4 @@
-"""What own neurons take from outside of the step: numbers, and surrogates in the forms in which users write them."""
+"""Numbers that a step reads from outside, and surrogates in all forms in which users write them."""
 
 import itertools
 

@@ -8,16 +8,14 @@ import snnfast
 ROOT = Path(__file__).parents[2]
 PACKAGES = ROOT / "snnfast", ROOT / "snnfast_zoo"
 # Folders for what is no room of a package.
-SUBJECTS = {
-    *("benchmarks", "docs", "emulation", "examples", "gpu", "manual", "packaging", "robustness", "scripts"),
-    *("model", "procedure"),  # of the zoo
-}
+SUBJECTS = {*("benchmarks", "docs", "emulation", "examples", "gpu", "manual", "packaging", "robustness", "scripts")}
 
 
 def subjects(room: str) -> set[str]:
-    """Return the names that a test of a room may begin with: the room's, its modules', and for ``ops`` the ops'."""
+    """Return the names that a test of a room may begin with: of the room, its folders, its modules, and ops."""
     folders = [package / room for package in PACKAGES if (package / room).is_dir()]
-    names = {room} | {path.stem for folder in folders for path in folder.rglob("*.py")}
+    files = [path.relative_to(folder) for folder in folders for path in folder.rglob("*.py")]
+    names = {room} | {part.removesuffix(".py") for path in files for part in path.parts}
     return names | {name.strip("_") for name in snnfast.ops.__all__} if room == "ops" else names
 
 
@@ -29,8 +27,6 @@ def test_every_test_is_named_after_its_module_or_op():
         if room in SUBJECTS:
             continue
         if not room and (ROOT / "snnfast" / f"{stem}.py").exists():  # a room that is a single module
-            continue
-        if not room and stem.startswith(("cli", "checkpoint", "train", "whole_batch")):  # of the zoo
             continue
         if not any(stem == name or stem.startswith(f"{name}_") for name in subjects(room)):
             lost.append(str(path.relative_to(ROOT)))

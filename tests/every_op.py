@@ -84,8 +84,10 @@ def examples(device: str, steps: int = 12, neurons: int = 96) -> dict[str, Examp
     terminals = 0.1 * drawn(neurons, 40, 4, device=device, seed=9)
     waits = torch.arange(1.0, 5.0, device=device)
 
-    images = (drawn(steps, 3, 8, 8, device=device, seed=10) < 0.1).to(w.dtype)
-    kernels = drawn(4, 3, 3, 3, device=device, seed=11)
+    # Channels-last with 8 channels: what batch_norm and pool2d have kernels for.
+    images = drawn(steps, 8, 8, 8, device=device, seed=10).to(memory_format=torch.channels_last)
+    spikes = (images < 0.1).to(w.dtype)
+    kernels = drawn(4, 8, 3, 3, device=device, seed=11)
 
     whole = (1 << 22) * drawn(steps, 3, neurons, device=device, seed=12).mul(9).int()
     gain = torch.ones(neurons, dtype=torch.int32, device=device)
@@ -117,7 +119,52 @@ def examples(device: str, steps: int = 12, neurons: int = 96) -> dict[str, Examp
             "spike_linear": Example(ops.spike_linear, (pre.to(w.dtype), w), True),
             "batch_norm": Example(lambda x: ops.batch_norm(x)[0], (images,), True),
             "pool2d": Example(lambda x: ops.pool2d(x, 2), (images,), True),
-            "spike_conv2d": Example(ops.spike_conv2d, (images, kernels), True),
+            "spike_conv2d": Example(ops.spike_conv2d, (spikes, kernels), True),
+        }
+    )
+
+
+def calls(device: str, steps: int = 12, neurons: int = 96) -> dict[str, Example]:
+    """Return :func:`examples`, and calls of ops in other ways, named ``op, way``."""
+    x = 2.5 * drawn(steps, 3, neurons, device=device)
+    d, past, v = (drawn(*x.shape[1:], device=device, seed=1), x[:3].flip(0), drawn(*x.shape[1:], device=device, seed=2))
+    images = drawn(steps, 8, 9, 8, device=device, seed=10).to(memory_format=torch.channels_last)
+    spikes = (images < 0.1).float()
+    weight, bias = (drawn(*shape, device=device, seed=3) - 0.3 for shape in ((4, 8, 3, 2), (4,)))
+    matrix = drawn(5, neurons, device=device, seed=3) - 0.3
+    gain, shift, mean, variance = (0.1 + drawn(8, device=device, seed=k) for k in range(4, 8))
+    square = 0.1 * drawn(neurons, neurons, device=device, seed=8)
+    rows, pixels = (t.mul(9).to(torch.int8) for t in (x[:2, 0], images[:2]))
+    ints = [t.mul(100).to(torch.int8) for t in (matrix, weight)]
+    of_two = {f"{op}, of two": call for op, call in networks(device, 40, neurons, 64, steps, (2,)).items()}
+    return (
+        examples(device, steps, neurons)
+        | of_two
+        | {
+            "batch_norm, weights": Example(lambda *inputs: ops.batch_norm(*inputs)[0], (images, gain, shift), True),
+            "batch_norm, statistics": Example(
+                lambda *inputs: ops.batch_norm(*inputs, mean, variance)[0], (images, gain, shift), True
+            ),
+            "delay, of each neuron": Example(lambda *inputs: ops.delay(*inputs, sigma=1.5), (x, 3 * d, past), True),
+            "pool2d, average": Example(lambda x: ops.pool2d(x, (3, 2), method="average"), (images,), True),
+            "recurrent, delayed": Example(
+                lambda x, weight, past, delay: ops.recurrent(x, weight, past, delay=delay, neuron="alif"),
+                (x, square, past, 3 * d[0]),
+                True,
+            ),
+            "spike_conv2d, stride": Example(
+                lambda *inputs: ops.spike_conv2d(*inputs, stride=2, padding=1, method="events"),
+                (spikes, weight, bias),
+                True,
+            ),
+            "spike_conv2d, integers": Example(ops.spike_conv2d, (pixels, ints[1]), False),
+            "spike_count, state": Example(
+                lambda x: ops.spike_count(x, v, v.floor(), v_threshold=1 + d, v_reset=0.1), (x,), False
+            ),
+            "spike_linear, events": Example(
+                lambda *inputs: ops.spike_linear(*inputs, method="events"), (x.floor(), matrix, matrix[:, 0]), True
+            ),
+            "spike_linear, integers": Example(ops.spike_linear, (rows, ints[0]), False),
         }
     )
 

@@ -12,7 +12,7 @@ from snnfast.reference.call import flatten, public_op, unflatten
 from snnfast.reference.integer_lif import IntegerLifCall
 from snnfast.reference.integer_lif import integer_lif as reference
 
-from .layout import dense_order, inverse, permute_neurons
+from .layout import dense_order, inverse, one_by_one, permute_neurons
 
 
 @public_op(reference)
@@ -33,7 +33,7 @@ def integer_lif(op: str, call: IntegerLifCall) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def register(namespace: str) -> None:
-    """Make the kernel traceable without data."""
+    """Make the kernel traceable without data, and usable under ``torch.vmap``."""
     if namespace != "snnfast":
         return  # only the CPU has this kernel
 
@@ -42,3 +42,5 @@ def register(namespace: str) -> None:
         call = unflatten(IntegerLifCall, flat)
         y = call.x.new_empty(call.x.shape, dtype=torch.int32 if call.reads else torch.int8)
         return y, call.x.new_empty(call.x.shape[1:]), call.x.new_empty((), dtype=torch.int64)
+
+    torch.library.register_vmap(f"{namespace}::integer_lif", one_by_one(getattr(torch.ops, namespace).integer_lif))

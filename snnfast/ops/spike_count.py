@@ -13,7 +13,7 @@ from snnfast.reference.call import flatten, public_op, unflatten
 from snnfast.reference.spike_count import SpikeCountCall
 from snnfast.reference.spike_count import spike_count as reference
 
-from .layout import dense_order, inverse, parameter_run, permute_neurons
+from .layout import dense_order, inverse, one_by_one, parameter_run, permute_neurons
 
 
 @public_op(reference)
@@ -37,10 +37,12 @@ def spike_count(op: str, call: SpikeCountCall) -> tuple[Tensor, Tensor]:
 
 
 def register(namespace: str) -> None:
-    """Make the kernel in ``namespace`` traceable without data."""
+    """Make the kernel in ``namespace`` traceable without data, and usable under ``torch.vmap``."""
 
     @torch.library.register_fake(f"{namespace}::spike_count")
     def _(*flat: Any) -> tuple[Tensor, Tensor]:
         x = unflatten(SpikeCountCall, flat).x
         v = x.new_empty(x.shape[1:], dtype=state_dtype(x.dtype))
         return v.clone(), v
+
+    torch.library.register_vmap(f"{namespace}::spike_count", one_by_one(getattr(torch.ops, namespace).spike_count))

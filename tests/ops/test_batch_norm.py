@@ -6,7 +6,6 @@ from backends import PRESENT
 from torch import nn
 from torch.nn import functional
 
-import snnfast
 from snnfast import ops, reference
 from snnfast.nn import Time
 
@@ -181,28 +180,6 @@ def test_the_rule(x, ours):
         torch.testing.assert_close(got, want, rtol=tolerance, atol=tolerance)
 
 
-def test_transforms_are_pytorchs():
-    x, (weight, bias, *_) = images(SIZES[0], torch.float32), parameters(32, torch.float32)
-    want = ops.batch_norm(x, weight, bias)
-    compiled = torch.compile(ops.batch_norm, backend="eager", fullgraph=True)
-    torch.testing.assert_close(compiled(x, weight, bias), want)
-    several = torch.vmap(lambda i: ops.batch_norm(i, weight, bias))(torch.stack([x, x]))
-    torch.testing.assert_close([t[1] for t in several], list(want))
-    with snnfast.backend.use("reference"):
-        torch.testing.assert_close(ops.batch_norm(x, weight, bias), want)
-
-
-def test_second_derivatives_raise():
-    x = images(SIZES[0]).requires_grad_()
-    (grad,) = torch.autograd.grad(ops.batch_norm(x)[0].pow(3).sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="batch_norm: a second derivative"):
-        grad.sum().backward()
-    with torch.autograd.forward_ad.dual_level():
-        dual = torch.autograd.forward_ad.make_dual(x.detach(), x.detach())
-        with pytest.raises(RuntimeError, match="batch_norm: forward-mode"):
-            ops.batch_norm(dual)
-
-
 X, C = torch.ones(2, 3, 4, 5), torch.ones(3)
 
 
@@ -253,24 +230,6 @@ def test_raw_gradients_with_wrong_arguments_are_refused():
             backward(grad)
     with pytest.raises(RuntimeError, match="batch_norm: mean and var must be given for gradients"):
         backward(X, None)
-
-
-@pytest.mark.parametrize(("size", "fixed_statistics"), [((2, 3, 5, 4), False), ((3, 4), True)])
-def test_registration(size, fixed_statistics):
-    kernels = torch.ops.snnfast
-    weight, bias, *statistics = (p.requires_grad_() for p in parameters(size[1]))
-    statistics = [s.detach() for s in statistics] if fixed_statistics else [None, None]
-    x = images(size).requires_grad_()
-    torch.library.opcheck(kernels.batch_norm_forward, (x, weight, bias, *statistics, 1e-5))
-    torch.library.opcheck(kernels.batch_norm_forward, (x, None, None, *statistics, 1e-5))
-    y, mean, var = kernels.batch_norm_forward(x, weight, bias, *statistics, 1e-5)
-    got = torch.autograd.grad(y.square().sum(), (x, weight, bias))
-    y, *_ = reference.batch_norm(x, weight, bias, *statistics)
-    assert_close(got, torch.autograd.grad(y.square().sum(), (x, weight, bias)), 1e-10)
-    x, weight, bias = x.detach(), weight.detach(), bias.detach()
-    for wanted in ((True, True, True), (True, False, False), (False, True, False)):
-        arguments = (x, weight, bias, mean, var, 1e-5, not fixed_statistics, y.detach(), *wanted)
-        torch.library.opcheck(kernels.batch_norm_backward, arguments)
 
 
 def test_nothing():

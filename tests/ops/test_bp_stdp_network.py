@@ -4,12 +4,11 @@ import itertools
 
 import pytest
 import torch
-from bp_stdp_network_cases import kernel_call, on, rates, sample
+from bp_stdp_network_cases import on, rates, sample
 from samples import assert_equal, once
 
 from snnfast import check, ops, reference
 from snnfast.nn import loss
-from snnfast.reference.call import flatten
 
 # T, P and the layers: one to three matrices, sizes around registers and blocks of eight of them, and 0.
 SHAPES = (
@@ -219,24 +218,6 @@ def test_number_of_threads_does_not_matter(threads, update):
     assert_equal(weights, expected)
 
 
-def test_uninitialised_memory_is_not_read(kernels, nan_memory):
-    weights, x, labels, desired = on(kernels.device, *sample((12, 3, (20, 17, 33, 4))))
-    for update in ("step", "sequence"):
-        result = ops.bp_stdp_network_(
-            weights, x, labels, desired, thresholds=[0.9] * 3, update=update, return_state=True
-        )
-        assert all(v.isfinite().all() for v in (*weights, *result.state))
-
-
-@pytest.mark.parametrize(
-    ("shape", "learns"),
-    [((3, 2, (5, 4, 3)), True), ((3, 2, (5, 4, 3)), False), ((0, 2, (5, 3)), True), ((2, 1, (0, 4, 2)), False)],
-)
-def test_opcheck(kernels, shape, learns):
-    call = kernel_call(shape, kernels.device, learns, state=not learns)
-    torch.library.opcheck(kernels.ops.bp_stdp_network_.default, flatten(call))
-
-
 def test_rates_without_inputs(backend):
     weights = [torch.zeros(4, 0, device=backend.device), torch.ones(3, 4, device=backend.device)]
     x = ops.Rates(torch.zeros(17, 0, device=backend.device), 6, torch.arange(17, device=backend.device))
@@ -277,16 +258,3 @@ def test_raises_the_version_of_the_weights(backend):
     assert [w._version for w in weights] == before
     ops.bp_stdp_network_(weights, x, labels, desired, thresholds=[1.0, 1.0])
     assert all(w._version > v for w, v in zip(weights, before, strict=True))
-
-
-def test_compiles_to_one_graph(kernels):
-    def learn(w1, w2, x, labels, desired):
-        result = ops.bp_stdp_network_([w1, w2], x, labels, desired, thresholds=[0.9, 0.9], validate=False)
-        return result.spikes.sum(0)
-
-    weights, *tensors = on(kernels.device, *sample((4, 3, (20, 9, 3))))
-    expected = [w.clone() for w in weights]
-    counts = learn(*expected, *tensors)
-    compiled = torch.compile(learn, fullgraph=True, backend="aot_eager")
-    assert_equal(compiled(*weights, *tensors), counts)
-    assert_equal(weights, expected)

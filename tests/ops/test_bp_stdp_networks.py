@@ -176,17 +176,6 @@ def test_shapes_also_of_no_network(kernels):
         assert [v.shape for v in result.state] == [(networks, 3, n) for n in SIZES[1:]]
 
 
-def test_opcheck(kernels):
-    weights, *inputs = sample(2)
-    weights = [w.to(kernels.device) for w in weights]
-    inputs = [v.to(kernels.device) for v in inputs]
-    settings = {"thresholds": THRESHOLDS, "return_hidden": True, "return_state": True}
-    lr, thresholds = own_settings(2)
-    for varied in ({}, {"lr": lr, "thresholds": thresholds}):
-        call = ops.bp_stdp_network_.check(weights, *inputs, **settings | varied)
-        torch.library.opcheck(kernels.ops.bp_stdp_network_.default, flatten(call))
-
-
 def test_weights_of_any_strides(backend):
     weights, *inputs = sample(3)
     weights, inputs = ([t.to(backend.device) for t in v] for v in (weights, inputs))

@@ -250,78 +250,8 @@ def test_outputs_beyond_the_caches_are_written_whole(kernels, neurons):
     torch.testing.assert_close(ops.delay(*on(kernels.device, x, d)).cpu(), want, rtol=1e-6, atol=1e-6)
 
 
-def test_uninitialised_memory_does_not_show(kernels, nan_memory):
-    x = sequence(5, 70, dtype=torch.float32).to(kernels.device)
-    d, past = delays(x.cpu()).to(kernels.device), x[:3]
-    for got in (ops.delay(x, d, past), *gradients(ops.delay, x, d, past, 1.5, x)):
-        assert not got.isnan().any()
-    (grad,) = gradients(ops.delay, x[:0], d, past, 0.0, x[:0])[2:]
-    assert not grad.any()
-
-
 def raw(name):
     return torch.ops.snnfast_emulated if name == "cuda_emulation" else torch.ops.snnfast
-
-
-@pytest.mark.parametrize("name", [n for n in PRESENT if n != "cuda"])
-def test_opcheck_finds_nothing(name):
-    x = sequence(5, 2, 3, dtype=torch.float32)
-    d, past = delays(x), sequence(4, 2, 3, dtype=torch.float32, seed=2)
-    for arguments in (
-        (x, 1.5, None, None, 0.0),
-        (x, 0.0, d, past, 1.5),
-        (x.requires_grad_(), 0.0, d.requires_grad_(), past.requires_grad_(), 0.0),
-        (x[:0], 0.0, d[0], past, 0.0),
-        (x[:, :0], 2.0, None, past[:, :0], 0.0),
-        (x.bfloat16(), 0.0, d, None, 0.0),
-    ):
-        torch.library.opcheck(raw(name).delay_forward.default, arguments)
-    arguments = [t.detach() for t in (x, d, past)]
-    for needed in ((True, True, True), (False, True, False), (True, False, False)):
-        full = (arguments[0], 0.0, arguments[1], arguments[2], 0.5, arguments[0], *needed)
-        torch.library.opcheck(raw(name).delay_backward.default, full)
-
-
-@pytest.mark.parametrize("dims", [(0, 0, 0), (2, None, None), (None, 0, None), (1, 1, 1)], ids=str)
-def test_vmap_equals_a_loop(kernels, dims):
-    d = torch.rand(3, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64) * 4
-    full = [sequence(3, 5, 2, 4), d, sequence(3, 2, 2, 4, seed=1)]
-    full = on(kernels.device, *full)
-    inputs = [t[0] if dim is None else t.movedim(0, dim) for t, dim in zip(full, dims)]
-
-    leaves = [t.requires_grad_() for t in inputs]
-    y = torch.vmap(ops.delay, in_dims=dims)(*leaves)
-    grad = sequence(*y.shape, seed=5).to(kernels.device)
-    got = [y.detach(), *torch.autograd.grad(y, leaves, grad)]
-    slices = [[t if dim is None else t.select(dim, k) for t, dim in zip(leaves, dims)] for k in range(3)]
-    y = torch.stack([ops.delay(*e) for e in slices])
-    want = [y.detach(), *torch.autograd.grad(y, leaves, grad)]
-    torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
-
-
-def test_compiles_in_one_graph_with_its_gradients(kernels):
-    def run(x, d):
-        return ops.delay(x, d, sigma=0.5)
-
-    compiled = torch.compile(run, backend="aot_eager", fullgraph=True)
-    x = sequence(5, 9).to(kernels.device)
-    d = delays(x.cpu()).to(kernels.device)
-    leaves = [[t.clone().requires_grad_() for t in (x, d)] for _ in range(2)]
-    found = []
-    for f, (a, b) in zip((compiled, run), leaves):
-        y = f(a, b)
-        found.append([y.detach(), *torch.autograd.grad(y, (a, b), x)])
-    assert_equal(*found)
-
-
-def test_second_derivatives_and_tangents_are_refused(kernels):
-    x = sequence(5, 3).to(kernels.device).requires_grad_()
-    y = ops.delay(x, 1.5)
-    (grad,) = torch.autograd.grad(y, x, y.detach().requires_grad_(), create_graph=True)
-    with pytest.raises(RuntimeError, match="delay: a second derivative was asked for"):
-        grad.sum().backward()
-    with pytest.raises(RuntimeError, match="delay: forward-mode differentiation"):
-        torch.func.jvp(lambda x: ops.delay(x, 1.5), (x.detach(),), (x.detach(),))
 
 
 X = torch.zeros(4, 2, 3)

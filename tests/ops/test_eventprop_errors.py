@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 import torch
-from eventprop_cases import CASES, F64, case, forward_arguments
+from eventprop_cases import CASES, F64, case, forward_arguments, on
 
 from snnfast import ops
 
@@ -112,3 +112,20 @@ def test_raw_kernels_check_their_arguments(kernels, place, value, message):
     with pytest.raises(RuntimeError) as raised:
         kernels.ops.eventprop_forward(*arguments)
     assert str(raised.value).startswith(f"eventprop: {message}")
+
+
+@pytest.mark.parametrize("name", ["plain", "recurrent"])
+def test_results_from_elsewhere_read_and_write_nothing_outside(kernels, name):
+    """Arbitrary numbers instead of the forward pass's results give a meaningless gradient, but no crash."""
+    a = on(kernels.device, case(**CASES[name]), torch.float32)
+    arguments = forward_arguments(a)
+    t, u, slope, peak, source = kernels.ops.eventprop_forward(*arguments)
+    wanted = (True, True, True, False)
+    for value in (-1.0, 0.0, 7.0, float("nan"), float("inf")):
+        for k in range(3):
+            hostile = [x.clone() for x in (t, slope, peak)]
+            hostile[k].fill_(value)
+            for other in (source, torch.full_like(source, 2**31 - 1), torch.zeros_like(source)):
+                grads = (torch.ones_like(t), torch.ones_like(u))
+                found = kernels.ops.eventprop_backward(*arguments, *hostile, other, *grads, *wanted)
+                assert found[0].shape == a["t_in"].shape

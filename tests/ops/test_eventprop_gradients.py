@@ -131,14 +131,6 @@ def test_gradients_of_float32(kernels):
         torch.testing.assert_close(got.double(), want, rtol=1e-3, atol=1e-3 * want.abs().max().item())
 
 
-def test_a_second_derivative_raises(kernels):
-    w = torch.tensor([[8.0]], dtype=F64, device=kernels.device, requires_grad=True)
-    t = ops.eventprop(w.new_full((1, 1), 3.0), w, **BY_HAND)
-    (grad,) = torch.autograd.grad(t[0, 0, 0], w, create_graph=True)
-    with pytest.raises(RuntimeError, match="eventprop: a second derivative was asked for"):
-        grad.backward()
-
-
 def test_only_inputs_and_spikes_are_saved():
     """Memory grows with spikes, not with arrivals at neurons or with time."""
     a = leaves(case(4, 50, 20, 30, max_spikes=5, scale=0.2))

@@ -6,7 +6,6 @@ from backends import PRESENT
 
 from snnfast import ops, reference
 from snnfast.nn import IntegerLIF
-from snnfast.reference.call import flatten
 from snnfast.reference.integer_lif import MOST_CURRENT, MOST_MEMBRANE
 
 SHAPES = ((5, 3, 7), (4, 2, 3, 5, 4), (1, 1, 300), (0, 2, 3), (3, 0, 4), (2, 600, 1), (3, 2, 5, 9, 11))
@@ -90,14 +89,6 @@ def test_a_layer_counts_and_reports():
         layer(x)
     layer(x)
     assert layer.saturated == 2
-
-
-@pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels")
-def test_opcheck():
-    x = drawn(3, 2, 4, 5)
-    for kind in KINDS.values():
-        call = ops.integer_lif.check(x, **sequence(x) | kind)
-        torch.library.opcheck(torch.ops.snnfast.integer_lif.default, flatten(call))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from torch.nn import functional as F  # noqa: N812
 
 from snnfast import ops, reference
 from snnfast.ops.spike_linear import exactly
-from snnfast.reference.call import flatten
 
 needs_kernels = pytest.mark.skipif("cpu" not in PRESENT, reason="no CPU kernels")
 
@@ -65,15 +64,6 @@ def test_the_largest_sum():
     x = torch.full((1, 65535), -128, dtype=torch.int8)
     bias = torch.tensor([2**30], dtype=torch.int32)
     assert ops.spike_linear(x, x, bias).item() == 2**30 + 65535 * 2**14
-
-
-@needs_kernels
-def test_opcheck():
-    x, weight, bias = spikes(3, 70), drawn(5, 70), drawn(5).int()
-    call = ops.spike_linear.check(x, weight, bias)
-    torch.library.opcheck(torch.ops.snnfast.spike_linear_forward.default, flatten(call))
-    call = ops.spike_conv2d.check(spikes(2, 3, 5, 5), drawn(4, 3, 3, 3), padding=1)
-    torch.library.opcheck(torch.ops.snnfast.spike_conv2d_forward.default, flatten(call))
 
 
 def test_errors():

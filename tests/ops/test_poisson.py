@@ -180,32 +180,6 @@ def test_there_is_no_gradient(backend):
     assert not ops.poisson(p, 3, dtype=torch.bool).requires_grad
 
 
-def test_uninitialised_memory_is_all_written(kernels, nan_memory):
-    for shape, steps in (((7,), 37), ((257,), 3)):
-        spikes = ops.poisson(probabilities(shape).to(kernels.device), steps)
-        assert ((spikes == 0) | (spikes == 1)).all()
-
-
-@pytest.mark.parametrize(("shape", "dtype"), [*zip([(), (3,), (2, 5), (0,)] * 2, DTYPES)], ids=str)
-def test_opcheck(kernels, shape, dtype):
-    p = probabilities(shape).to(kernels.device)
-    seed = torch.tensor([5], device=kernels.device)
-    torch.library.opcheck(kernels.ops.poisson.default, (p, seed, 4, dtype))
-    torch.library.opcheck(kernels.ops.poisson.default, (p.expand(2, *shape), seed, 0, dtype))
-
-
-def test_compiles_to_one_graph(kernels):
-    p = probabilities((3, 50)).to(kernels.device)
-    seed = torch.tensor([21], device=kernels.device)
-
-    def encode(p, seed):
-        return ops.poisson(p * 0.5, 6, seed=seed, dtype=torch.uint8) + 1
-
-    compiled = torch.compile(encode, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(p, seed), encode(p, seed), rtol=0, atol=0)
-    torch.testing.assert_close(compiled(p[:, :7], seed), encode(p[:, :7], seed), rtol=0, atol=0)
-
-
 def test_compiled_code_draws_anew_and_obeys_manual_seed(kernels):
     p = torch.full((100,), 0.5, device=kernels.device)
     compiled = torch.compile(lambda p: ops.poisson(p, 8), fullgraph=True, backend="aot_eager")

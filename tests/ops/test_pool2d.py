@@ -6,7 +6,6 @@ from backends import PRESENT
 from torch import nn
 from torch.nn import functional
 
-import snnfast
 from snnfast import ops, reference
 from snnfast.nn import Time
 
@@ -153,27 +152,6 @@ def test_the_image_is_not_kept_and_may_change(method):
     torch.testing.assert_close(torch.autograd.grad(y, copy, grad)[0], want[1], rtol=0, atol=0)
 
 
-def test_transforms_are_pytorchs():
-    x = images(SIZES[0], torch.float32)
-    want = functional.max_pool2d(x, 2)
-    compiled = torch.compile(ops.pool2d, backend="eager", fullgraph=True)
-    torch.testing.assert_close(compiled(x, 2), want)
-    torch.testing.assert_close(torch.vmap(lambda i: ops.pool2d(i, 2))(x[:, None])[:, 0], want)
-    with snnfast.backend.use("reference"):
-        torch.testing.assert_close(ops.pool2d(x, 2), want)
-
-
-def test_second_derivatives_raise():
-    x = images(SIZES[0]).requires_grad_()
-    (grad,) = torch.autograd.grad(ops.pool2d(x, 2).square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="pool2d: a second derivative"):
-        grad.sum().backward()
-    with torch.autograd.forward_ad.dual_level():
-        dual = torch.autograd.forward_ad.make_dual(x.detach(), x.detach())
-        with pytest.raises(RuntimeError, match="pool2d: forward-mode"):
-            ops.pool2d(dual, 2)
-
-
 X = torch.ones(2, 4, 5, 6)
 PLACES = torch.zeros(2, 2, 3, 4, dtype=torch.uint8)
 
@@ -245,20 +223,6 @@ def test_places_outside_of_a_window_are_no_pixel():
     grad = torch.ones(2, 4, 2, 3)
     got = torch.ops.snnfast.pool2d_backward(X, 2, 2, False, PLACES + 4, grad)
     torch.testing.assert_close(got, torch.zeros_like(X), rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("average", [False, True])
-def test_registration(average):
-    x = images((2, 3, 5, 4)).requires_grad_()
-    torch.library.opcheck(torch.ops.snnfast.pool2d_forward, (x, 2, 2, average))
-    y, places = torch.ops.snnfast.pool2d_forward(x.detach(), 2, 2, average)
-    arguments = (x.detach(), 2, 2, average, places, y)
-    torch.library.opcheck(torch.ops.snnfast.pool2d_backward, arguments)
-    torch.library.opcheck(torch.ops.snnfast.pool2d_forward, (x, 2, 2, average))
-    y, _ = torch.ops.snnfast.pool2d_forward(x, 2, 2, average)
-    pytorch = functional.avg_pool2d if average else functional.max_pool2d
-    got, want = (torch.autograd.grad(z.square().sum(), x)[0] for z in (y, pytorch(x, 2)))
-    torch.testing.assert_close(got, want, rtol=0, atol=0)
 
 
 def test_nothing():

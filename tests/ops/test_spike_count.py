@@ -141,15 +141,6 @@ def test_threads_change_nothing(threads):
     assert_equal(list(got), list(want))
 
 
-def test_uninitialised_memory_does_not_show(kernels, nan_memory):
-    count, v = ops.spike_count(current((0, 5)).to(kernels.device))
-    assert not count.any()
-    assert not v.any()
-    count, v = ops.spike_count(current((3, 300)).to(kernels.device))
-    assert not (count.isnan().any())
-    assert not (v.isnan().any())
-
-
 def test_special_values(kernels):
     x = torch.tensor([torch.nan, torch.inf, -torch.inf, 1.0, 1e-45]).unsqueeze(0).repeat(3, 1)
     want = reference.spike_count(x)
@@ -166,37 +157,6 @@ def test_an_infinite_membrane_does_not_reach_an_infinite_threshold(kernels):
         arguments = [t.to(device) for t in (torch.zeros(1, 3), v)]
         count, _ = op(*arguments, v_threshold=thresholds.to(device), v_reset=0.0)
         assert count.tolist() == [0, 1, 0]
-
-
-@pytest.mark.parametrize("name", [n for n in PRESENT if n != "cuda"])
-def test_opcheck_finds_nothing(name):
-    op = (torch.ops.snnfast_emulated if name == "cuda_emulation" else torch.ops.snnfast).spike_count
-    x = current((5, 2, 3))
-    v, count = states(x)
-    th = torch.rand(3)
-    for arguments in (
-        (x, None, None, 1.0, None, None),
-        (x, v, count, 0.0, th, 0.0),
-        (x[:0], v, None, 1.0, None, None),
-        (x[:, :0], None, None, 1.0, None, -0.5),
-        (x.bfloat16(), v, count, 1.0, None, None),
-    ):
-        torch.library.opcheck(op.default, arguments)
-
-
-@pytest.mark.parametrize("dim", [0, 2])
-def test_vmap_equals_a_loop(kernels, dim):
-    x = current((3, 5, 2, 4)).to(kernels.device)
-    want = [torch.stack(ts) for ts in zip(*map(ops.spike_count, x), strict=True)]
-    got = torch.vmap(ops.spike_count, in_dims=dim)(x.movedim(0, dim))
-    assert_equal(list(got), want)
-
-
-def test_compiles_in_one_graph(kernels):
-    compiled = torch.compile(lambda x, v: ops.spike_count(x, v), backend="aot_eager", fullgraph=True)
-    x = current((5, 9)).to(kernels.device)
-    v, _ = states(x)
-    assert_equal(list(compiled(x, v)), list(ops.spike_count(x, v)))
 
 
 X = torch.zeros(4, 2, 3)

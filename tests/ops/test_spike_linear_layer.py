@@ -48,3 +48,12 @@ def test_layer_learns_as_a_linear_layer_does():
 def test_unknown_method_of_a_layer():
     with pytest.raises(ValueError, match="SpikeLinear: method must be auto or events or dense"):
         sn.SpikeLinear(3, 4, method="fast")
+
+
+def test_exports_with_dynamic_rows():
+    layer = sn.SpikeLinear(70, 20)
+    x, _, _ = case(((6, 70), 20), torch.float32)
+    rows = torch.export.Dim("rows", min=1, max=1000)
+    program = torch.export.export(layer, (x,), dynamic_shapes={"x": {0: rows}})
+    x, _, _ = case(((9, 70), 20), torch.float32)
+    assert_equal([program.module()(x)], [layer(x)])

@@ -6,7 +6,7 @@ import warnings
 import pytest
 import torch
 from backends import PRESENT, force
-from spikeprop_cases import F64, SILENT, forward_arguments
+from spikeprop_cases import F64, SILENT, case, forward_arguments, on
 
 from snnfast import ops
 
@@ -180,3 +180,33 @@ def test_sizes_whose_product_overflows_get_an_error(kernels, t_in, w):
         ops.spikeprop(t_in, w, delays, tau=2.0, t_max=9.0)
     with pytest.raises(RuntimeError, match=r"^spikeprop: a tensor of shape \[\d+, \d+\] is too large"):
         kernels.ops.spikeprop_forward(*forward_arguments({"t_in": t_in, "w": w, "delays": delays, "tau": 2.0}))
+
+
+@pytest.mark.parametrize("dt", [0.0, 0.5])
+@pytest.mark.parametrize("return_u_max", [False, True])
+def test_a_tape_from_elsewhere_reads_and_writes_nothing_outside(kernels, dt, return_u_max):
+    """Any 32-bit words where the tape of the forward pass should be: an error, or a gradient without a meaning."""
+    a = on(kernels.device, case(6, 50, 4, 20, dtype=torch.float32))
+    arguments = forward_arguments(a, dt, 37 if dt else 0, return_u_max)
+    t, u, slope, tape, _ = kernels.ops.spikeprop_forward(*arguments)
+    grads = (torch.ones_like(t), torch.ones_like(u))
+    wanted = (True, True, True, False)
+
+    def backward(tape):
+        return kernels.ops.spikeprop_backward(*arguments, t, slope, tape, *grads, *wanted)
+
+    expected = backward(tape)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randint(-(2**31), 2**31, tape.shape, generator=generator, dtype=torch.int32)
+    hostile = [torch.full_like(tape, v) for v in (-1, -(2**31), 2**31 - 1, 2**30, 10**6)]
+    hostile.append(noise.to(tape.device))
+    words = torch.randperm(len(tape), generator=generator)
+    hostile += [tape.index_fill(0, words[k::9].to(tape.device), 5_000_000) for k in range(9)]
+    for other in hostile:
+        if kernels.name == "cpu":
+            with pytest.raises(RuntimeError, match=r"^spikeprop: tape must be that of a forward"):
+                backward(other)
+        else:
+            assert [g.shape for g in backward(other)] == [g.shape for g in expected]
+    for got, want in zip(backward(tape), expected):
+        torch.testing.assert_close(got, want, rtol=0, atol=0)

@@ -7,10 +7,9 @@ import pytest
 import torch
 from cases import check_each
 from samples import assert_equal
-from stdp_cases import MODULATED, PLAIN, RULES, kernel_call, on, sample, with_reward
+from stdp_cases import MODULATED, PLAIN, RULES, on, sample, with_reward
 
 from snnfast import ops, reference
-from snnfast.reference.call import flatten
 
 WHOLE = ("pair", "triplet", "reward, pair")  # for the emulated CUDA, whose formulas are those of the CPU
 ROUNDED = ("power law", "exponential", "pre and post")  # in float32 these use polynomials
@@ -124,30 +123,9 @@ def test_without_reward_nothing_is_learned_and_eligibility_builds_up(backend):
     assert state.eligibility.abs().sum() > 0
 
 
-@pytest.mark.parametrize(
-    ("shape", "name"), [((3, 2, 5, 4), "reward, triplet"), ((0, 1, 3, 2), "pair"), ((2, 1, 0, 2), "power law")]
-)
-def test_opcheck(kernels, shape, name):
-    call = kernel_call(shape, name, kernels.device)
-    torch.library.opcheck(kernels.ops.stdp_.default, flatten(call))
-
-
 def test_raises_the_version_of_the_weights(backend):
     w, pre, post, _ = on(backend.device, *sample((3, 2, 5, 4)))
     for weights in (w, w.t().clone().t()):
         before = weights._version
         ops.stdp_(weights, pre, post, rule=RULES["pair"])
         assert weights._version > before
-
-
-def test_compiles_to_one_graph(kernels):
-    def learn(w, pre, post):
-        state = ops.stdp_(w, pre, post, rule=PLAIN["triplet"], norm=5.0)
-        return ops.stdp_(w, pre, post, rule=PLAIN["triplet"], state=state).trace_pre + 1
-
-    w, pre, post, _ = on(kernels.device, *sample((4, 2, 20, 9)))
-    expected = w.clone()
-    trace = learn(expected, pre, post)
-    compiled = torch.compile(learn, fullgraph=True, backend="aot_eager")
-    assert_equal(compiled(w, pre, post), trace)
-    assert_equal(w, expected)

@@ -3,8 +3,10 @@ r"""Plant known mistakes in a copy of the sources, one at a time, and check that
     python scripts/mutations.py            all mistakes (some 15 minutes: most need the kernels compiled)
     python scripts/mutations.py --python   only mistakes in Python (2 minutes)
     python scripts/mutations.py decay      mistakes whose name contains "decay"
+    python scripts/mutations.py --drawn 100 --seed 7     as many by operators, over core, reference and compiler
 
-A mistake that survives means that a test is missing. This checkout is not changed.
+A mistake that survives means that a test is missing; of drawn ones some change nothing, or only speed. This checkout is
+not changed.
 
 Mistakes of scripts/mistakes/STEM.txt take a line each:
 
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import shlex
 import shutil
 import subprocess
@@ -26,18 +29,30 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from mutants import mutants, tests_of
+
 ROOT = Path(__file__).parents[1]
+
+
+ROOMS = ("csrc/core", "snnfast/reference", "snnfast/compiler")  # of mistakes by operators
 
 
 @dataclass(frozen=True)
 class Mutation:
-    """A mistake: ``old`` becomes ``new`` in ``path``; ``tests``, arguments of pytest, must fail."""
+    """A mistake: ``old`` becomes ``new`` in ``path`` (everywhere, or at a place); ``tests`` must fail."""
 
     name: str
     path: str
     old: str
     new: str
     tests: tuple[str, ...]
+    at: int | None = None
+
+    def applied(self, text: str) -> str:
+        """Return the text of the file with the mistake."""
+        if self.at is None:
+            return text.replace(self.old, self.new)
+        return text[: self.at] + self.new + text[self.at + len(self.old) :]
 
 
 def planted() -> tuple[Mutation, ...]:
@@ -61,6 +76,17 @@ def planted() -> tuple[Mutation, ...]:
 
 
 MUTATIONS = planted()
+
+
+def drawn(count: int, seed: int, words: list[str]) -> list[Mutation]:
+    """Draw mistakes by operators; ``words``: only of files whose path contains one of them."""
+    found = []
+    for path in sorted(path for room in ROOMS for path in (ROOT / room).glob("*.*")):
+        name, text = str(path.relative_to(ROOT)), path.read_text()
+        tests = tests_of(name, ROOT)
+        if not words or any(word in name for word in words):
+            found += [Mutation(m.name, name, m.old, m.new, tests, m.at) for m in mutants(name, text)]
+    return random.Random(seed).sample(found, min(count, len(found)))
 
 
 def run(command: list[str], cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -113,14 +139,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("words", nargs="*", help="only mutations whose name contains one of these")
     parser.add_argument("--python", action="store_true", help="only mutations of Python sources")
+    parser.add_argument("--drawn", type=int, help="as many mistakes by operators in place of planted ones")
+    parser.add_argument("--seed", type=int, default=0, help="which of them")
     parser.add_argument("--copy", type=Path, help="keep the copy here, built, for the next time")
     arguments = parser.parse_args()
-    chosen = [
-        m
-        for m in MUTATIONS
-        if (not arguments.python or m.path.endswith(".py"))
-        and (not arguments.words or any(w in m.name for w in arguments.words))
-    ]
+    chosen = [m for m in MUTATIONS if not arguments.words or any(w in m.name for w in arguments.words)]
+    if arguments.drawn:
+        chosen = drawn(arguments.drawn, arguments.seed, arguments.words)
+    chosen = [m for m in chosen if not arguments.python or m.path.endswith(".py")]
     # Mistakes in Python first, before kernels are built.
     chosen.sort(key=lambda m: not m.path.endswith(".py"))
     copy = arguments.copy or Path(tempfile.mkdtemp(prefix="snnfast-mutations-"))
@@ -144,7 +170,7 @@ def main() -> int:
         original = path.read_text()
         if m.old not in original:
             sys.exit(f"{m.name}: {m.path} no longer contains {m.old!r}")
-        path.write_text(original.replace(m.old, m.new))
+        path.write_text(m.applied(original))
         problem = "" if m.path.endswith(".py") else build(copy)
         caught, line = noticed(copy, m.tests) if not problem else (False, f"does not compile: {problem}")
         path.write_text(original)

@@ -5,24 +5,8 @@ import torch
 import torch.autograd.forward_ad as forward_ad
 from backends import PRESENT
 from cases import check_each
+from raw_calls import Recorder, wrong
 from samples import Sample, assert_equal, cotangents, few, over_neurons, owner, require_grad, rich
-from torch.utils._python_dispatch import TorchDispatchMode
-
-NAMESPACES = {"cpu": "snnfast", "cuda_emulation": "snnfast_emulated"}
-
-
-class Recorder(TorchDispatchMode):
-    """Records the calls of snnfast's kernels."""
-
-    def __init__(self):
-        super().__init__()
-        self.calls = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func.namespace in NAMESPACES.values():
-            copies = [a.detach().clone() if isinstance(a, torch.Tensor) else a for a in args]
-            self.calls.append((func, copies))
-        return func(*args, **(kwargs or {}))
 
 
 def calls(sample, grad=True, device="cpu"):
@@ -169,19 +153,6 @@ def test_autocast_leaves_state_in_float32(backend, op):
 
 
 # ---- raw calls of torch.ops.snnfast, without the checks in Python, raise an error and never crash
-
-
-def wrong(t):
-    """Yield invalid replacements of the tensor ``t``."""
-    yield "longer", torch.zeros([n + 1 for n in t.shape], dtype=t.dtype)
-    yield "shorter", torch.zeros([max(n - 1, 0) for n in t.shape], dtype=t.dtype)
-    yield "empty", torch.zeros(0, dtype=t.dtype)
-    yield "deeper", torch.zeros((2, *t.shape), dtype=t.dtype)
-    yield "flat", torch.zeros(t.numel() + 7, dtype=t.dtype)
-    yield "wider", torch.zeros(t.shape, dtype=torch.float64)
-    yield "narrower", torch.zeros(t.shape, dtype=torch.float16)
-    yield "integer", torch.zeros(t.shape, dtype=torch.int64)
-    yield "boolean", torch.zeros(t.shape, dtype=torch.bool)
 
 
 def took(name, label, _):

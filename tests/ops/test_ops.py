@@ -8,8 +8,8 @@ import pytest
 import torch
 from backends import PRESENT, force
 from every_op import tensors
+from raw_calls import Recorder, copied, wrong
 from samples import assert_equal
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from snnfast.backend import BY_REFERENCE
 from snnfast.reference.neuron_arguments import NEURONS
@@ -53,25 +53,6 @@ def over(names, fixture="call"):
     return pytest.mark.parametrize(fixture, names, indirect=True)
 
 
-class Recorder(TorchDispatchMode):
-    """Records the calls of snnfast's kernels with copies of their arguments."""
-
-    def __init__(self):
-        super().__init__()
-        self.calls = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func.namespace in ("snnfast", "snnfast_emulated"):
-            self.calls.append((func, copied(args)))
-        return func(*args, **(kwargs or {}))
-
-
-def copied(values):
-    if isinstance(values, tuple | list):
-        return type(values)(copied(value) for value in values)
-    return values.detach().clone() if isinstance(values, torch.Tensor) else values
-
-
 def kernels_of(call):
     """Return the calls of kernels in a call, forward and backward."""
     with Recorder() as recorder:
@@ -85,9 +66,7 @@ def kernels_of(call):
 
 def requiring(args):
     """Return copies of arguments of a forward kernel that require gradients, where they can."""
-    return [
-        a.requires_grad_() if isinstance(a, torch.Tensor) and a.is_floating_point() else a for a in copied(list(args))
-    ]
+    return [a.requires_grad_() if isinstance(a, torch.Tensor) and a.is_floating_point() else a for a in copied(args)]
 
 
 @over(CALLS)
@@ -195,19 +174,6 @@ def test_uninitialised_memory_is_not_read(call_anywhere, request):
     want = call_anywhere.run()
     request.getfixturevalue("nan_memory")
     assert_equal(call_anywhere.run(), want)
-
-
-def wrong(t):
-    """Yield invalid replacements of the tensor ``t``."""
-    yield "longer", torch.zeros([n + 1 for n in t.shape], dtype=t.dtype)
-    yield "shorter", torch.zeros([max(n - 1, 0) for n in t.shape], dtype=t.dtype)
-    yield "empty", torch.zeros(0, dtype=t.dtype)
-    yield "deeper", torch.zeros((2, *t.shape), dtype=t.dtype)
-    yield "flat", torch.zeros(t.numel() + 7, dtype=t.dtype)
-    yield "wider", torch.zeros(t.shape, dtype=torch.float64)
-    yield "narrower", torch.zeros(t.shape, dtype=torch.float16)
-    yield "integer", torch.zeros(t.shape, dtype=torch.int64)
-    yield "boolean", torch.zeros(t.shape, dtype=torch.bool)
 
 
 @over(CALLS, "call_anywhere")

@@ -1,0 +1,83 @@
+"""Mutants by operators: every single change of an operator, a comparison or a number in a source file."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+# Operators that take each other's place; clang-format and ruff put spaces around them, and around no other use.
+SWAPPED = {
+    **{"+": "-", "-": "+", "*": "/", "/": "*"},
+    **{"<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=", "!=": "=="},
+    **{"&&": "||", "||": "&&", "and": "or", "or": "and", "is": "is not", "is not": "is"},
+}
+_OPERATOR = re.compile(rf" (is not|{'|'.join(re.escape(o) for o in sorted(SWAPPED, key=len, reverse=True))}) ")
+_NUMBER = re.compile(r"(?<![\w.])\d+(\.\d+)?(?![\w.])")
+_C_SKIPPED = re.compile(
+    r"//[^\n]*|/\*.*?\*/|\"[^\"\n]*\"|^ *#[^\n]*|static_assert\([^;]*;|template *<[^{;]*?>\n", re.M | re.S
+)
+
+
+class Mutant(NamedTuple):
+    """A change of a file: ``old`` at position ``at`` becomes ``new``."""
+
+    name: str
+    at: int
+    old: str
+    new: str
+
+
+def mutants(path: str, text: str) -> list[Mutant]:
+    """Return all mutants of a file in Python or C++."""
+    skipped = _skipped_in_python(text) if path.endswith(".py") else [m.span() for m in _C_SKIPPED.finditer(text)]
+    code = list(text)
+    for begin, end in skipped:
+        code[begin:end] = "~" * (end - begin)
+    blank = "".join(code)
+    found = [(match.start(1), match[1], SWAPPED[match[1]]) for match in _OPERATOR.finditer(blank)]
+    found += [(m.start(), m[0], f"({m[0]} + 1)" if float(m[0]) else "1") for m in _NUMBER.finditer(blank)]
+    return [Mutant(_name(path, text, at, f"{old} => {new}"), at, old, new) for at, old, new in found]
+
+
+def _name(path: str, text: str, at: int, change: str) -> str:
+    line = text.count("\n", 0, at)
+    return f"{path}:{line + 1}: {change} in {text.splitlines()[line].strip()}"
+
+
+def _skipped_in_python(text: str) -> Iterator[tuple[int, int]]:
+    """Yield the places of comments, strings, decorators, annotations and imports."""
+    starts = [0]
+    for line in text.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+
+    def place(node: ast.AST) -> tuple[int, int]:
+        begin = starts[node.lineno - 1] + node.col_offset  # type: ignore[attr-defined]
+        return begin, starts[node.end_lineno - 1] + node.end_col_offset  # type: ignore[attr-defined]
+
+    whole = ast.Import | ast.ImportFrom | ast.Raise | ast.Assert | ast.JoinedStr
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, whole) or (isinstance(node, ast.Constant) and isinstance(node.value, str | bytes)):
+            yield place(node)
+        elif isinstance(node, ast.FunctionDef):
+            yield from map(place, node.decorator_list)
+            yield from (place(node.returns),) if node.returns else ()
+        elif isinstance(node, ast.arg | ast.AnnAssign) and node.annotation:
+            yield place(node.annotation)
+    yield from (match.span() for match in re.finditer(r"(?m)^ *#[^\n]*|  # [^\n]*", text))
+
+
+def tests_of(path: str, root: Path) -> tuple[str, ...]:
+    """Return the test files for a file of ``core``, ``reference`` or ``compiler``, by its name."""
+    found = sorted((root / "tests").rglob(f"test_{Path(path).stem}*.py"))
+    if "compiler" in path:
+        found += [
+            *sorted((root / "tests" / "compiler").glob("test_*.py")),
+            *(root / "tests" / "ops").glob("test_own_*.py"),
+        ]
+    if not found:
+        found = [root / "tests" / "ops" / f"test_{op}.py" for op in ("lif", "cuba", "adlif", "recurrent", "stdp")]
+    names = dict.fromkeys(str(file.relative_to(root)) for file in found)
+    return tuple(name for name in names if "build_flags" not in name)  # needs a whole build

@@ -158,8 +158,9 @@ def test_version_stands_in_one_place():
     assert f'version = "{snnfast.__version__}"' in (ROOT / "pyproject.toml").read_text()
 
 
-def test_planted_mistakes_are_of_this_source():
+def test_planted_mistakes_are_of_this_source(monkeypatch):
     """Each mutation of ``scripts/mutations.py`` changes an existing line, and names existing tests."""
+    monkeypatch.syspath_prepend(ROOT / "scripts")
     mutations = runpy.run_path(str(ROOT / "scripts/mutations.py"))["MUTATIONS"]
     assert len({m.name for m in mutations}) == len(mutations)
     for m in mutations:

@@ -175,6 +175,21 @@ def networks() -> str:
     return f"{table(head, lines)}\n\n{threads} {files[0].processor}, {commits}."
 
 
+def short_networks() -> str:
+    """Return the same for batches with one thread, a number a cell."""
+    file, name = File("network"), "training step"
+    lines = [
+        (
+            label,
+            duration(file.seconds(shape, "snnfast", name)),
+            PEERS[peer],
+            *(file.ratio(shape, (other, name), ("snnfast", name)) for other in (peer, "relu_once")),
+        )
+        for label, shape, peer in NETWORKS
+    ]
+    return table(("a training step", "snnfast", "a peer", "takes", "ReLUs once take"), lines) + file.footer
+
+
 def networks_figure(ink: str) -> Figure:
     """Draw the same as bars with text of colour ``ink``, docs/networks-*.svg, for the first page of the site."""
     from matplotlib.figure import Figure
@@ -399,6 +414,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "results": results,
     "missed-results": missed_results,
     "short-results": short_results,
+    "short-networks": short_networks,
     "networks": networks,
     "speed": speed,
     "missed-speed": missed_speed,

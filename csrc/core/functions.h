@@ -1,5 +1,5 @@
 // Functions of one number that generated neurons call, branch-free, so that loops over them vectorise. exp is in exp.h;
-// snnfast/compiler/functions.py builds all others from these.
+// snnfast/reference/functions.py builds all others from these.
 #pragma once
 #include "exp.h"
 

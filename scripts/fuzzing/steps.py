@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 import snnfast
-from snnfast.compiler.eager import KernelFunctions
 from snnfast.compiler.evaluate import evaluate
 from snnfast.compiler.expression import TraceError
 from snnfast.compiler.outside import Read, hold, observed
 from snnfast.compiler.plan import Plan
 from snnfast.compiler.signature import ALPHA
+from snnfast.reference.eager import KernelFunctions
 
 from .draw import Draw, Finding
 

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from snnfast import check
+from snnfast.reference.eager import Scalar
 from snnfast.reference.neuron_arguments import SHARED, refractory_arguments
 from snnfast.reference.surrogate import Surrogate, resolve
-
-from .eager import Number
 
 __all__ = ["ALPHA", "MOST", "PERIOD", "Call", "StepFunction", "Variant"]
 
@@ -233,4 +232,4 @@ class StepFunction:
     def named(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """Return the parameters as the step takes them."""
         taken = {name: parameters.get(name) for name in self.parameters}
-        return {k: Number(v) if isinstance(v, float) else v for k, v in taken.items()}
+        return {k: Scalar(v) if isinstance(v, float) else v for k, v in taken.items()}

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import _SingleLevelFunction
 
-from . import functions
-from .eager import KernelFunctions, Number
+from snnfast.reference import functions
+from snnfast.reference.eager import KernelFunctions, Scalar
+
 from .expression import CONVERSIONS, ELEMENTWISE, NUMBER, Node, TraceError, call, compare, lift, number, user_line
 
 __all__ = ["Value", "traced_functions"]
@@ -43,7 +44,7 @@ class Value:
     """A value of a step: a node of the graph, which a change in place replaces.
 
     Attributes:
-        sample: the tensor that PyTorch calculates with; a ``Number`` or False for a value that all neurons share.
+        sample: the tensor that PyTorch calculates with; a ``Scalar`` or False for a value that all neurons share.
         is_argument: whether it is an argument of the step or of an autograd function, which must not change in place.
     """
 
@@ -170,11 +171,11 @@ class Value:
         return self._inner("exp_quotient", divisor, call("div", 1.0, divisor))
 
     def mantissa(self) -> Value:
-        """Return the mantissa of :mod:`snnfast.compiler.functions`."""
+        """Return the mantissa of :mod:`snnfast.reference.functions`."""
         return self._inner("mantissa")
 
     def exponent(self) -> Value:
-        """Return the exponent of :mod:`snnfast.compiler.functions`."""
+        """Return the exponent of :mod:`snnfast.reference.functions`."""
         return self._inner("exponent")
 
     def _inner(self, op: str, *more: Node) -> Value:
@@ -188,7 +189,7 @@ def _version(sample: Any) -> int:
 
 
 def _shared_sample(node: Node) -> Any:
-    return False if node.is_condition else Number(0.7)
+    return False if node.is_condition else Scalar(0.7)
 
 
 def _node(value: Any) -> Any:
@@ -277,7 +278,7 @@ def _by_pytorch(
 
 
 def _of_numbers(name: str, x: Value) -> Value:
-    """Return a function of :mod:`snnfast.compiler.functions`, which PyTorch and the kernel round alike."""
+    """Return a function of :mod:`snnfast.reference.functions`, which PyTorch and the kernel round alike."""
     wide = x.node.graph.dtype
     if x.node.level != NUMBER and x.dtype != wide:
         result = x.dtype if x.is_floating_point() else torch.get_default_dtype()

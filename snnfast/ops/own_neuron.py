@@ -14,13 +14,13 @@ from torch import Tensor
 from snnfast import backend, check
 from snnfast.compiler import emit
 from snnfast.compiler.build import CompileError, command, library
-from snnfast.compiler.eager import KernelFunctions
 from snnfast.compiler.expression import TraceError
 from snnfast.compiler.outside import hold, names_of_numbers, observed
 from snnfast.compiler.plan import Plan, make_plan
 from snnfast.compiler.signature import ALPHA, MOST, PERIOD, Call, StepFunction, Variant
 from snnfast.compiler.trace import Step, TracedSurrogate, trace
 from snnfast.compiler.value import Value
+from snnfast.reference.eager import KernelFunctions
 from snnfast.reference.neuron import Frame, over_time, whole_step
 from snnfast.reference.recurrent import connections, fed_back
 

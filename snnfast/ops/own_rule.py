@@ -13,12 +13,12 @@ from torch import Tensor
 
 from snnfast import backend
 from snnfast.compiler.build import CompileError, library
-from snnfast.compiler.eager import KernelFunctions
 from snnfast.compiler.emit import rule_source
 from snnfast.compiler.expression import TraceError
 from snnfast.compiler.outside import Read, hold, observed
 from snnfast.compiler.trace import trace
 from snnfast.compiler.value import Value
+from snnfast.reference.eager import KernelFunctions
 from snnfast.reference.plasticity import OwnConstants, Synapses
 from snnfast.reference.stdp import StdpCall, StdpState, normalize
 from snnfast.reference.stdp import stdp_ as reference

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from random_steps import BINARY, UNARY, run
 
-from snnfast.compiler.eager import KernelFunctions
 from snnfast.compiler.evaluate import evaluate
 from snnfast.compiler.expression import TraceError, plain
 from snnfast.compiler.plan import make_plan, minimum_cut
 from snnfast.compiler.trace import trace
+from snnfast.reference.eager import KernelFunctions
 
 
 def traced(step, *, inputs=1, states=1, numbers=(), tensors=("p",)):

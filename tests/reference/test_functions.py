@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from snnfast.compiler import functions
+from snnfast.reference import functions
 
 RANGES = {"exp": 20.0, "log": 3.0, "sin": 100.0, "cos": 100.0, "sigmoid": 8.0, "tanh": 2.0}
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snnfast.reference.exp import exp_nonpositive, exp_saturating
+from .exp import exp_nonpositive, exp_saturating
 
 __all__ = ["cos", "exp", "log", "sigmoid", "sin", "tanh"]
 

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from . import functions
 
-__all__ = ["KernelFunctions", "Number"]
+__all__ = ["KernelFunctions", "Scalar"]
 
 
 class KernelFunctions(TorchFunctionMode):
@@ -25,7 +25,7 @@ class KernelFunctions(TorchFunctionMode):
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(function, "__name__", "")
         known = name in functions.__all__ and len(args) == 1 and not kwargs
-        if known and not isinstance(args[0], Number):
+        if known and not isinstance(args[0], Scalar):
             with torch._C.DisableTorchFunction():
                 x = args[0] if args[0].is_floating_point() else args[0].to(torch.get_default_dtype())
                 return getattr(functions, name)(x)
@@ -37,7 +37,7 @@ class KernelFunctions(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-class Number(float):
+class Scalar(float):
     """A parameter that is a number, which PyTorch's functions take: ``torch.exp(-1 / tau)`` is a number again."""
 
     def __getattr__(self, name: str) -> Any:
@@ -67,13 +67,13 @@ def _computes(name: str) -> Callable[..., Any]:
 
     def compute(*values: Any) -> Any:
         found = plain(*values)
-        return Number(found) if isinstance(found, float) else found
+        return Scalar(found) if isinstance(found, float) else found
 
     return compute
 
 
 for _name in ("add", "sub", "mul", "truediv", "pow"):
-    setattr(Number, f"__{_name}__", _computes(f"__{_name}__"))
-    setattr(Number, f"__r{_name}__", _computes(f"__r{_name}__"))
+    setattr(Scalar, f"__{_name}__", _computes(f"__{_name}__"))
+    setattr(Scalar, f"__r{_name}__", _computes(f"__r{_name}__"))
 for _name in ("neg", "abs"):
-    setattr(Number, f"__{_name}__", _computes(f"__{_name}__"))
+    setattr(Scalar, f"__{_name}__", _computes(f"__{_name}__"))

@@ -395,8 +395,10 @@ def generated(name: str) -> str:
     import own_neurons
     import torch
 
+    from snnfast.compiler.variant import source_of, variant_of
+
     op = getattr(own_neurons, name)
-    source = op.source(op.bind((torch.zeros(1, 1),), {}).variant)
+    source = source_of(op, variant_of(op.check(torch.zeros(1, 1))))
     steps = re.findall(r"^  template <Reset R, [^\n]*\n  static SNNFAST_HD C step.*?^  }\n", source, re.S | re.M)
     return "```cpp\n" + textwrap.dedent("".join(steps)) + "```"
 

@@ -18,7 +18,7 @@ from snnfast.compiler.evaluate import evaluate
 from snnfast.compiler.expression import TraceError
 from snnfast.compiler.outside import Read, hold, observed
 from snnfast.compiler.plan import Plan
-from snnfast.compiler.signature import ALPHA
+from snnfast.compiler.variant import ALPHA, plan_of, variant_of
 from snnfast.reference.eager import KernelFunctions
 
 from .draw import Draw, Finding
@@ -398,9 +398,8 @@ def traced(step: Callable[..., Any], surrogate: Any, values: list[Tensor]) -> tu
         op = snnfast.neuron(step)
     except (RuntimeError, LookupError) as error:  # PyTorch's own, since a neuron is tried out with scalars
         raise TraceError(str(error)) from error
-    variant = op.bind([values[0]], {"p": values[2], "surrogate": surrogate}).variant
-    (plan, _), reads = observed(op.name, lambda: op.plan(variant), step, surrogate)
-    return plan, reads
+    variant = variant_of(op.check(values[0], p=values[2], surrogate=surrogate))
+    return observed(op.name, lambda: plan_of(op, variant), step, surrogate)
 
 
 def random_values(dtype: torch.dtype, coarse: bool) -> list[Tensor]:

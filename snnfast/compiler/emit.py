@@ -16,9 +16,9 @@ from .derivative import computed
 from .evaluate import constant_value
 from .expression import COMPARISONS, NUMBER, STEP, Node, plain
 from .plan import Plan
-from .trace import Step
+from .trace import TracedStep
 
-__all__ = ["Layout", "Variant", "c99_step", "library_source", "rule_source", "struct"]
+__all__ = ["Layout", "ResetPlan", "c99_step", "library_source", "rule_source", "struct"]
 
 # Numbers that all neurons share, and parameters: each a known number or tensor for user-defined neurons, but unknown
 # for the package's neurons.
@@ -53,7 +53,7 @@ def camel(name: str) -> str:
     return "".join(part[:1].upper() + part[1:] for part in name.split("_"))
 
 
-class Variant(NamedTuple):
+class ResetPlan(NamedTuple):
     """A plan, and the condition under which a struct's functions follow it.
 
     Attributes:
@@ -90,7 +90,7 @@ class Layout(NamedTuple):
     flags: dict[str, bool]
 
 
-def struct(name: str, variants: list[Variant], layout: Layout) -> str:
+def struct(name: str, variants: list[ResetPlan], layout: Layout) -> str:
     """Return the struct of a neuron, as ``csrc/core/neuron.h`` describes it."""
     return _Struct(name, variants, layout, variants[0].plan.step).text()
 
@@ -102,7 +102,7 @@ def own_struct(name: str, plan: Plan, states: list[str]) -> str:
     flags["kTakesSlope"] = False
     params = [*step.numbers, *step.tensors]
     layout = Layout(states, params, len(step.tensors), ["strict"], flags)
-    return struct(name, [Variant(plan)], layout)
+    return struct(name, [ResetPlan(plan)], layout)
 
 
 def library_source(name: str, plan: Plan, states: list[str], *, dtype: torch.dtype, recurrent: bool, cuda: bool) -> str:
@@ -139,7 +139,11 @@ SNNFAST_OWN_KERNEL({room}{kernel}<{", ".join(types)}>())
 
 
 def c99_step(
-    step: Step, states: list[str], coefficient: Callable[[Node], str], places: dict[str, str], strict: bool = False
+    step: TracedStep,
+    states: list[str],
+    coefficient: Callable[[Node], str],
+    places: dict[str, str],
+    strict: bool = False,
 ) -> list[str]:
     """Return statements of C99 that compute one step of one neuron.
 
@@ -166,7 +170,7 @@ class _Struct:
         """Return the text of a constant of the step."""
         return f"C({literal(value)})"
 
-    def __init__(self, name: str, variants: list[Variant], layout: Layout, step: Step) -> None:
+    def __init__(self, name: str, variants: list[ResetPlan], layout: Layout, step: TracedStep) -> None:
         self.name, self.variants, self.layout = name, variants, layout
         more_inputs = [f"input_{k}" for k in range(1, len(step.inputs))]
         more_outputs = [f"output_{k}" for k in range(1, len(step.outputs))]
@@ -454,7 +458,7 @@ def _parameters(node: Node) -> list[str]:
     return [n.value for n in _leaves(node) if n.op != "setting"]
 
 
-def rule_source(step: Step, arguments: Sequence[str]) -> str:
+def rule_source(step: TracedStep, arguments: Sequence[str]) -> str:
     """Return the source of the shared library with the kernels of a plasticity rule of the ``arguments``."""
     known = {node.id: name for node, name in zip(step.inputs, arguments)}
     body = _Rule("", [], Layout([], [], 0, [], {}), step).function(known, {"return": step.outputs[0]})

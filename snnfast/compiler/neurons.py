@@ -5,7 +5,7 @@ The build calls :func:`write` and compiles the headers: generated code is not co
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from snnfast.reference.call import Parameter, fields_of_kind
-from snnfast.reference.neuron import EQUATIONS, Frame, parameters_of, whole_step
-from snnfast.reference.neuron_arguments import NEURONS, calls_of
+from snnfast.reference.neuron import parameters_of, whole_step
+from snnfast.reference.neuron_arguments import NEURONS, Neuron, calls_of
 from snnfast.reference.surrogate import SurrogateLike
 
-from .emit import Layout, Variant, camel, struct
+from .emit import Layout, ResetPlan, camel, struct
 from .expression import NEURON, NUMBER, Graph, Node, where
 from .plan import make_plan
-from .trace import Step, trace
+from .trace import TracedStep, trace
 from .value import Value
 
 __all__ = ["STEMS", "header", "step_of", "write"]
@@ -72,103 +72,104 @@ class _Spike:
         return "spike"
 
 
-def step_of(call: Any) -> tuple[Step, list[str]]:
-    """Trace one step of the neurons of a call with its flags; also return the names of the states.
+def step_of(call: Any) -> tuple[TracedStep, list[str]]:
+    """Trace one step of the package's neurons of a call with its flags; also return the names of the states.
 
     The output of a readout is its membrane.
     """
-    graph, leaves = Graph(torch.float32), {}
+    graph = Graph(torch.float32)
+    numbers, tensors = {}, {}
     for name in fields_of_kind(type(call), Parameter):
-        is_tensor = isinstance(getattr(call, name), Tensor)
-        kind = ("tensor", name, NEURON) if is_tensor else ("number", name, NUMBER)
-        leaves[name] = graph.leaf(*kind)
+        if isinstance(getattr(call, name), Tensor):
+            tensors[name] = graph.leaf("tensor", name, NEURON)
+        else:
+            numbers[name] = graph.leaf("number", name, NUMBER)
     reset = "none" if not call.fires else "hard" if call.hard_reset else "soft"
-    step, _ = _traced(type(call), reset, graph, leaves, call._asdict())
-    numbers = {name: leaf for name, leaf in leaves.items() if leaf.op == "number"}
-    tensors = {name: leaf for name, leaf in leaves.items() if leaf.op == "tensor"}
-    states = list(fields_of_kind(type(call), Tensor | None))
+    step, _ = _traced(type(call), reset, graph, call._asdict(), numbers=numbers, tensors=tensors)
     outputs = step.outputs if call.fires else step.after[:1]
-    return step._replace(numbers=numbers, tensors=tensors, outputs=outputs), states
+    return step._replace(outputs=outputs), list(fields_of_kind(type(call), Tensor | None))
 
 
 def _traced(
-    call: Any, reset: str, graph: Graph, leaves: dict[str, Node], settings: dict[str, Any]
-) -> tuple[Step, Node | None]:
-    """Trace one step of a neuron; also return the argument of the surrogate's slope.
+    call_type: Any, reset: str, graph: Graph, settings: dict[str, Any], **leaves: dict[str, Node]
+) -> tuple[TracedStep, Node | None]:
+    """Trace one step of a neuron of the package; also return the argument of the surrogate's slope.
 
     Args:
-        call: the type of its call.
+        call_type: the type of its call.
         reset: one of ``RESETS``.
         graph: the graph of all its steps.
-        leaves: its parameters by name.
         settings: flags and numbers that are no parameters, or leaves for them.
+        leaves: the parameters that are numbers or tensors, as for :func:`trace`.
     """
-    step, spike = EQUATIONS[call].step, _Spike(graph.leaf("given", "slope"))
-    values = {
-        n: Value.from_node(v, is_argument=True) if isinstance(v, Node) else v for n, v in (settings | leaves).items()
+    spike = _Spike(graph.leaf("given", "slope"))
+    values = {n: Value.from_node(v, is_argument=True) if isinstance(v, Node) else v for n, v in settings.items()}
+    values |= {
+        "hard_reset": reset == "hard",
+        "fires": reset != "none",
+        "strict": False,  # part of the number that the margin is compared with
+        "surrogate": spike,
+        "detach_reset": Value.from_node(graph.leaf("given", "attached") == 0),
+        "max_spikes": values.get("max_spikes", 1.0) if reset == "soft" else 1.0,
     }
-    period, most = values.get("refractory"), values.get("max_spikes", 1.0)
-    frame = Frame(
-        values["v_reset"],
-        reset == "hard",
-        False,  # strict is part of the number that the margin is compared with
-        Value.from_node(graph.leaf("given", "attached") == 0),
-        spike,
-        period,
-        most if reset == "soft" else 1.0,
-        reset != "none",
-    )
-    arguments = {name: values[name] for name in parameters_of(step)}
 
-    def whole(_: Any, x: Value, *values: Value) -> tuple[Any, ...]:
-        outputs, after = whole_step(step, frame, [x], values, arguments)
+    def call(parameters: dict[str, Value]) -> Any:
+        fields = values | parameters
+        return call_type(*(fields.get(name) for name in call_type._fields))
+
+    states = len(fields_of_kind(call_type, Tensor | None))
+    return trace_call(call_type.neuron, call, states, graph=graph, **leaves), spike.margin
+
+
+def trace_call(neuron: Neuron, call: Callable[[dict[str, Value]], Any], states: int, **options: Any) -> TracedStep:
+    """Trace one step of a neuron, with refractory period and reset.
+
+    Args:
+        neuron: the neuron.
+        call: returns its call from the traced parameters.
+        states: number of its states.
+        options: graph and leaves, as for :func:`trace`.
+    """
+
+    def step(parameters: dict[str, Value], *values: Value) -> tuple[Any, ...]:
+        made, split = call(parameters), len(neuron.inputs)
+        outputs, after = whole_step(made, parameters_of(made), values[:split], values[split:])
         return (*outputs, *after)
 
-    whole.__name__ = call.__name__
-    whole.__wrapped__ = step  # type: ignore[attr-defined]
-    found = trace(
-        whole,
-        inputs=1,
-        states=len(fields_of_kind(call, Tensor | None)),
-        numbers=[],
-        tensors=[],
-        dtype=graph.dtype,
-        frame=lambda leaves: leaves,  # type: ignore[arg-type, return-value]
-        visible=[],
-        graph=graph,
-    )
-    return found, spike.margin
+    step.__name__, step.__wrapped__ = neuron.name, neuron.step  # type: ignore[attr-defined]
+    return trace(step, inputs=len(neuron.inputs), states=states, **options)
 
 
 def header(stem: str) -> str:
     """Return the header of a neuron: the struct of ``csrc/core/neuron.h``, with the arguments of its operators."""
     call = STEMS[stem]
-    equation, hints, graph = EQUATIONS[call], get_type_hints(call), Graph(torch.float32)
+    neuron, hints, graph = call.neuron, get_type_hints(call), Graph(torch.float32)
     generic = stem.startswith("refractory_")
+    reads = any(other.call is call and not other.fires for other in NEURONS.values())
     params = list(fields_of_kind(call, Parameter))
     leaves = {name: graph.leaf("parameter", name, NEURON) for name in params}
     shared = {name: graph.leaf("setting", name, NUMBER) for name in call._fields if hints[name] in (bool, int, float)}
     flags_and_numbers = {n: leaf != 0 if hints[n] is bool else leaf for n, leaf in shared.items()}
-    variants, moves = [], False
-    for reset in RESETS[: 3 if equation.reads else 2]:
-        found, margin = _traced(call, reset, graph, leaves, flags_and_numbers)
+    plans, moves = [], False
+    for reset in RESETS[: 3 if reads else 2]:
+        found, margin = _traced(call, reset, graph, flags_and_numbers, tensors=leaves)
         for uniform in (False,) if generic else (True, False):
             plan = make_plan(found._replace(tensors={} if uniform else leaves), margin)
-            variants.append(Variant(plan, reset, uniform))
+            plans.append(ResetPlan(plan, reset, uniform))
         moves |= margin is not None and margin.args[1].op != "parameter"
-    step_arguments = {*parameters_of(equation.step), *(("refractory", "max_spikes") if generic else ())}
+    step_arguments = {*neuron.parameters, *(("refractory", "max_spikes") if generic else ())}
     settings = ["strict", *(f for f in call._fields if f in step_arguments and f not in params)]
-    flags = {"kMoves": moves, "kGeneric": generic, "kReads": equation.reads}
-    flags |= {"kPrefetch": equation.prefetch, "kTakesSlope": True}
+    flags = {"kMoves": moves, "kGeneric": generic, "kReads": reads}
+    flags |= {"kPrefetch": neuron.prefetch, "kTakesSlope": True}
     states = list(fields_of_kind(call, Tensor | None))
-    text = struct(camel(stem), variants, Layout(states, params, 0, settings, flags))
+    text = struct(camel(stem), plans, Layout(states, params, 0, settings, flags))
     arguments = ",\n".join(
         f'      {{"{name}", NeuronArgument::{name if name in FLAGS else KINDS[hints[name]]}'
         f"{f', kOf{camel(name)}' if name in settings else ''}}}"
         for name in call._fields
     )
-    neuron = stem.removeprefix("refractory_")
-    return f"""// Made from the equation of {neuron} in snnfast/reference by snnfast/compiler/neurons.py.
+    equation = stem.removeprefix("refractory_")
+    return f"""// Made from the equation of {equation} in snnfast/reference by snnfast/compiler/neurons.py.
 #pragma once
 #include "core/any_neuron.h"
 #include "core/functions.h"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from .derivative import computed, gradients
 from .expression import NEURON, NUMBER, STEP, Node, plain
-from .trace import Step
+from .trace import TracedStep
 
 __all__ = ["Plan", "make_plan"]
 
@@ -30,7 +30,7 @@ class Plan(NamedTuple):
             parameters that are tensors.
     """
 
-    step: Step
+    step: TracedStep
     margin: Node | None
     numbers: list[Node]
     neuron: list[Node]
@@ -42,7 +42,7 @@ class Plan(NamedTuple):
     grad_tensors: list[Node]
 
 
-def make_plan(step: Step, margin: Node | None = None) -> Plan:
+def make_plan(step: TracedStep, margin: Node | None = None) -> Plan:
     """Differentiate a step, and decide what it saves for its backward pass.
 
     Args:

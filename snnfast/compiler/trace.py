@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import CodeType
 from typing import Any, NamedTuple
@@ -13,13 +13,13 @@ import torch
 
 from snnfast.reference.surrogate import DERIVATIVES, spike
 
-from .expression import NEURON, NUMBER, Graph, Node, TraceError, lift, number
+from .expression import Graph, Node, TraceError, lift, number
 from .value import Value, traced_functions
 
-__all__ = ["Step", "trace"]
+__all__ = ["TracedStep", "trace"]
 
 
-class Step(NamedTuple):
+class TracedStep(NamedTuple):
     """One traced step.
 
     Attributes:
@@ -64,43 +64,35 @@ def _local_names(code: CodeType, names: dict[int, str]) -> Iterator[None]:
 def trace(
     step: Callable[..., Any],
     *,
+    graph: Graph,
     inputs: int,
     states: int,
-    numbers: Sequence[str],
-    tensors: Sequence[str],
-    dtype: torch.dtype,
-    frame: Callable[[dict[str, Value]], Callable[..., Any]],
-    visible: Sequence[str],
-    graph: Graph | None = None,
-) -> Step:
-    """Run ``step(fire, *inputs, *states, **parameters)`` on leaves of a new graph.
+    numbers: dict[str, Node] | None = None,
+    tensors: dict[str, Node] | None = None,
+) -> TracedStep:
+    """Run ``step(parameters, *inputs, *states)`` on leaves of a graph, parameters by name.
 
     Args:
         step: the step function.
+        graph: the graph; traces of several steps may share its nodes.
         inputs: number of its inputs.
         states: number of its states.
-        numbers: names of the parameters that are numbers.
-        tensors: names of the parameters that are tensors.
-        dtype: dtype of the states.
-        frame: returns ``fire`` for the parameters' leaves.
-        visible: names of the parameters that the step takes; only the frame takes the others.
-        graph: the graph of another trace, whose nodes are shared.
+        numbers: leaves of the parameters that are numbers.
+        tensors: leaves of the other parameters.
 
     Raises:
         TraceError: with the line of the step.
     """
-    graph = graph or Graph(dtype)
+    numbers, tensors = numbers or {}, tensors or {}
     xs = [graph.leaf("input", k) for k in range(inputs)]
     before = [graph.leaf("state", k) for k in range(states)]
-    number_leaves = {name: graph.leaf("number", name, NUMBER) for name in numbers}
-    tensor_leaves = {name: graph.leaf("tensor", name, NEURON) for name in tensors}
     arguments = [Value.from_node(leaf, is_argument=True) for leaf in (*xs, *before)]
-    parameters = {n: Value.from_node(leaf, is_argument=True) for n, leaf in (number_leaves | tensor_leaves).items()}
+    parameters = {name: Value.from_node(leaf, is_argument=True) for name, leaf in (numbers | tensors).items()}
     names: dict[int, str] = {}
     code = inspect.unwrap(step).__code__
     with traced_functions(), _local_names(code, names):
         try:
-            returned = step(frame(parameters), *arguments, **{name: parameters[name] for name in visible})
+            returned = step(parameters, *arguments)
         except TraceError:
             raise
         except (RuntimeError, TypeError) as error:  # of functions in C++ or TorchScript, which take tensors alone
@@ -124,7 +116,7 @@ def trace(
         )
     results = [number(lift(graph, value.node if isinstance(value, Value) else value)) for value in results]
     at = len(results) - states
-    return Step(graph, xs, before, number_leaves, tensor_leaves, results[:at], results[at:], names)
+    return TracedStep(graph, xs, before, numbers, tensors, results[:at], results[at:], names)
 
 
 class TracedSurrogate:

@@ -13,7 +13,8 @@ from snnfast.compiler.emit import c99_step
 from snnfast.compiler.evaluate import evaluate
 from snnfast.compiler.expression import Node
 from snnfast.compiler.neurons import step_of
-from snnfast.compiler.trace import Step
+from snnfast.compiler.trace import TracedStep
+from snnfast.compiler.variant import ALPHA, states_of, traced, variant_of
 from snnfast.nn import IntegerLIF
 from snnfast.nn.own_neuron import OwnLayer
 from snnfast.nn.state import Stateful
@@ -127,7 +128,7 @@ def integer_lif(source: Source, id: str, layer: IntegerLIF, x: Value, y: Value) 
 class _Neuron(NamedTuple):
     """Step of a layer, names of its states, values of its parameters, and whether it fires only above the threshold."""
 
-    step: Step
+    step: TracedStep
     states: list[str]
     parameters: dict[str, Any]
     strict: bool
@@ -173,9 +174,10 @@ def _read(layer: Stateful, x: Tensor) -> _Neuron:
             raise ValueError(
                 f"has {len(neuron.inputs)} inputs and {neuron.outputs} outputs; in C a neuron has one of each"
             )
-        bound = neuron.bind((x,), layer._arguments(x))
-        step, states = neuron.traced(bound.variant)
-        return _Neuron(step, states, bound.parameters, False)
+        call = neuron.check(x, **layer._arguments(x))
+        variant = variant_of(call)
+        parameters = call._asdict() | {ALPHA: getattr(call.surrogate, "alpha", 0.0)}
+        return _Neuron(traced(neuron, variant), states_of(neuron, variant), parameters, False)
     if getattr(layer, "op", None) not in NEURONS:  # neurons replaced from other libraries have no op
         raise ValueError("has no equal in C")
     call = NEURONS[layer.op].check(x, **layer._arguments(x))

@@ -13,8 +13,8 @@ from torch.nn.modules.utils import _pair
 from snnfast import check
 from snnfast.export.plan import LayerNode, at_rest, layers_of
 from snnfast.nn import IF, LI, LIF, CubaLI, CubaLIF, Delay, IntegerLIF, ParametricLIF, Recurrent, Time
+from snnfast.nn.own_neuron import OwnNeuron
 from snnfast.nn.spiking import leak
-from snnfast.ops.own_neuron import OwnNeuron
 from snnfast.reference.integer_lif import DECAY
 
 from .layers import CubaLI as TwoLI

@@ -9,14 +9,19 @@ from typing import Any, overload
 
 from torch import Tensor, nn
 
-from snnfast.ops.own_neuron import OwnNeuron
+from snnfast.ops.neuron import runner
+from snnfast.ops.own_neuron import CompiledKernels
+from snnfast.reference.call import reference_op
+from snnfast.reference.neuron import scan
+from snnfast.reference.neuron_arguments import Neuron, result_of, type_name
+from snnfast.reference.recurrent import recurrent_call, scan_recurrent
 
-from .spiking import Spiking
+from .from_op import FromOp
 
-__all__ = ["Neuron", "OwnLayer", "neuron"]
+__all__ = ["OwnLayer", "OwnNeuron", "neuron"]
 
 
-class OwnLayer(Spiking):
+class OwnLayer(FromOp):
     """A layer of neurons that :func:`neuron` made; ``its_neuron.layer`` is its class.
 
     Args:
@@ -30,26 +35,6 @@ class OwnLayer(Spiking):
 
     op = "own_neuron"
     neuron: OwnNeuron
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        parameters = {
-            name: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value)
-            for name, value in cls.neuron.parameters.items()
-        }
-        shared = {k: v for k, v in cls.__signature__.parameters.items() if k != "v_threshold"}  # type: ignore[attr-defined]
-        cls.__signature__ = inspect.Signature([*(shared | parameters).values()])  # type: ignore[attr-defined]
-
-    def __init__(self, **firing: Any) -> None:
-        parameters, arguments = self.neuron.parameters, firing
-        if "v_threshold" in arguments and "v_threshold" not in parameters:
-            raise TypeError(f"{type(self).__name__}: there is no argument 'v_threshold'")
-        values = parameters | arguments
-        firing = {k: v for k, v in values.items() if k not in parameters or k in ("v_threshold", "v_reset")}
-        super().__init__(**firing)
-        for name in parameters:
-            if name not in firing:
-                self._add_parameter(name, values[name])
 
     @property
     def function(self) -> Callable[..., Any]:
@@ -75,42 +60,67 @@ class OwnLayer(Spiking):
         found = (*results[:split], *results[split + len(self.states) :])
         return found if len(found) > 1 else found[0]
 
-    def _shown(self) -> dict[str, Any]:
-        shown = super()._shown()
-        if "v_threshold" not in self.neuron.parameters:
-            del shown["v_threshold"]
-        return {name: getattr(self, name) for name in self.neuron.parameters} | shown
 
+class OwnNeuron(Neuron):
+    """Result of :func:`neuron`: an op with ``reference``, ``recurrent`` and ``layer``."""
 
-class Neuron(OwnNeuron):
-    """Result of :func:`neuron`: an op with ``reference`` and ``layer``."""
+    def __init__(self, step: Callable[..., Any], *, inputs: int, compile: bool) -> None:
+        super().__init__(step, inputs=inputs)
+        self.__signature__ = inspect.signature(self.check).replace(return_annotation=inspect.Signature.empty)
+        self.kernels = CompiledKernels(self, compile)
+        self.reference = reference_op(scan, result_of)(self.check)
+        self._run = runner(scan, self.kernels.choose)
+        self._run_recurrent = runner(scan_recurrent, self.kernels.choose)
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> tuple[Any, ...]:
+        """Return outputs, states and, with ``return_v_seq``, the first state after every step."""
+        return self._run(self.name, self.check(*arguments, **keywords))  # type: ignore[no-any-return]
+
+    def recurrent(
+        self, x: Tensor, weight: Tensor, past: Tensor | None = None, *, delay: Tensor | None = None, **arguments: Any
+    ) -> tuple[Any, ...]:
+        """Run the neurons with recurrent connections; :func:`snnfast.ops.recurrent` documents the arguments."""
+        if len(self.inputs) > 1 or self.outputs > 1 or not self.fires:
+            raise ValueError(
+                f"{self.name}: recurrent connections need neurons with one input and one output, its spikes; these "
+                f"have {len(self.inputs)} and {self.outputs}"
+            )
+        call = recurrent_call(self.name, self.check(x, **arguments), weight, past, delay)
+        return self._run_recurrent(self.name, call)  # type: ignore[no-any-return]
+
+    def explain(self, x: Tensor, surrogate: Any = None) -> str:
+        """Name the kernel for inputs like ``x``, with the reason, for :func:`snnfast.backend.explain`."""
+        return self.kernels.explain(x, surrogate)
+
+    def __repr__(self) -> str:
+        bare = [p.replace(annotation=p.empty) for p in self.__signature__.parameters.values()]
+        return f"<neuron {self.__module__}.{self.__qualname__}{inspect.Signature(bare)}>"
+
+    def __reduce__(self) -> Any:
+        return self.__qualname__  # pickled by import path; a copy is the neuron itself
 
     @functools.cached_property
     def layer(self) -> type[OwnLayer]:
         """The class of its layers."""
         for name in (*self.parameters, *self.states):
-            if hasattr(nn.Module, name) or name in ("neuron", "function", "op", "states", "constants"):
+            if hasattr(nn.Module, name) or name in ("function", "op", "states", "constants"):
                 raise TypeError(
                     f"neuron {self.name}: {name} is an attribute of every module; call this parameter or state "
                     "otherwise"
                 )
-        firing = [name for name in Spiking.constants if name not in ("v_threshold", *self.parameters)]
-        name = "".join(part[:1].upper() + part[1:] for part in self.name.split("_"))
         space = {
             "neuron": self,
-            "states": self.states,
-            "constants": (*self.parameters, *firing),
             "__doc__": f"Layer of the neuron {self.name}.\n\n{self.__doc__ or ''}",
             "__module__": self.__module__,
             "__qualname__": f"{self.__qualname__}.layer",
         }
-        return type(name, (OwnLayer,), space)
+        return type(type_name(self.name), (OwnLayer,), space)
 
 
 @overload
-def neuron(step: Callable[..., Any], /) -> Neuron: ...
+def neuron(step: Callable[..., Any], /) -> OwnNeuron: ...
 @overload
-def neuron(*, inputs: int = 1, compile: bool = True) -> Callable[[Callable[..., Any]], Neuron]: ...
+def neuron(*, inputs: int = 1, compile: bool = True) -> Callable[[Callable[..., Any]], OwnNeuron]: ...
 def neuron(step: Callable[..., Any] | None = None, /, *, inputs: int = 1, compile: bool = True) -> Any:
     """Make an op, its reference in plain PyTorch, and a layer from the equation of one time step.
 
@@ -149,7 +159,7 @@ def neuron(step: Callable[..., Any] | None = None, /, *, inputs: int = 1, compil
         >>> layer = klif.layer(k=nn.Parameter(torch.ones(16)))
     """
     if step is None:
-        return functools.partial(Neuron, inputs=inputs, compile=compile)
+        return functools.partial(OwnNeuron, inputs=inputs, compile=compile)
     if not callable(step) or not hasattr(step, "__code__"):
         raise TypeError(f"neuron: step must be a function, got {type(step).__name__}")
-    return Neuron(step, inputs=inputs, compile=compile)
+    return OwnNeuron(step, inputs=inputs, compile=compile)

@@ -102,7 +102,7 @@ class Spiking(Stateful):
             raise TypeError(f"{layer}: there is no argument {name!r}; snnfast.nn.like takes other libraries' arguments")
         self.refractory = refractory
         self.max_spikes = None if max_spikes is None else check.whole(layer, "max_spikes", max_spikes)
-        neuron = NEURONS.get(self.op)
+        neuron = getattr(self, "neuron", None) or NEURONS.get(self.op)
         can_be_refractory = neuron is None or "refractory" not in neuron.fixed
         if not can_be_refractory and (self.refractory or self.max_spikes != 1):
             raise ValueError(f"{layer}: its neurons have no refractory period and no max_spikes")

@@ -27,7 +27,7 @@ NO_SECOND = "the surrogate gradient has none"
 P = ParamSpec("P")
 
 
-class Kind:
+class Kernel:
     """Structure of the calls of a kernel, looked up once.
 
     A call is a list of plain arguments, each at its position; a tensor that is not passed is None.
@@ -77,8 +77,8 @@ class Kind:
         return list(arguments[: self.size])
 
 
-class _Variant(Kind):
-    """Structure of a neuron's call type.
+class BuiltIn(Kernel):
+    """A kernel of the package, for a call type.
 
     Attributes:
         call: the call type.
@@ -86,62 +86,84 @@ class _Variant(Kind):
 
     def __init__(self, call: Any) -> None:
         self.call, at = call, positions(call)
-        neuron = getattr(call, "neuron", call)
-        recurrent = "" if neuron is call else "recurrent_"
-        refractory = "refractory_" if "refractory" in neuron._fields else ""
+        inner = getattr(call, "inner", call)
+        recurrent = "" if inner is call else "recurrent_"
+        refractory = "refractory_" if "refractory" in inner._fields else ""
         # Ends with the name of the module that defines the call.
-        self.stem = recurrent + refractory + neuron.__module__.rpartition(".")[2]
-        states = [at[name] for name in fields_of_kind(neuron, Tensor | None)]
-        params = [at[name] + 1 for name in fields_of_kind(neuron, Parameter)]  # after the number
+        self.stem = recurrent + refractory + inner.__module__.rpartition(".")[2]
+        states = [at[name] for name in fields_of_kind(inner, Tensor | None)]
+        params = [at[name] + 1 for name in fields_of_kind(inner, Parameter)]  # after the number
         more = [at[name] for name in FIELDS] if recurrent else []
         fires, return_state, return_v_seq = (at[f] for f in ("fires", "return_state", "return_v_seq"))
         self.flags = fires, *(return_state,) * len(states), return_v_seq
         self.size = sum(kind.size for kind in call.kinds)
         super().__init__(self.stem, [at["x"]], states, params, more)
 
+    def flat(self, call: Any) -> list[Any]:
+        """Return the plain arguments of a call."""
+        return flatten(call)
 
-_KINDS: dict[Any, _Variant] = {}
+
+# By the type of a call.
+BUILT_IN: dict[Any, BuiltIn] = {}
 
 
 def with_kernels(reference: Op[P, Any]) -> Op[P, tuple[Tensor, ...]]:
     """Return the public op of a neuron, or of all neurons with recurrent connections, from that of the reference."""
-    check, equation = reference.check, reference.equation
+    check = reference.check
     for plain in calls_of(NEURONS[check.__name__]) if check.__name__ in NEURONS else ():
         for call_type in (plain, recurrent_of(plain)):
-            _KINDS.setdefault(call_type, _Variant(call_type))
-
-    def run(op: str, call: Any) -> Any:
-        kernels = backend.library(op, call.x, call.surrogate)
-        outputs = equation(call) if kernels is None else scan(kernels, op, _KINDS[type(call)], flatten(call))
-        return result_of(call, outputs)
-
-    return public(check, run, "snnfast.ops")
+            BUILT_IN.setdefault(call_type, BuiltIn(call_type))
+    return public(check, runner(reference.equation, _built_in), "snnfast.ops")
 
 
-def scan(kernels: Any, op: str, kind: Kind, flat: list[Any]) -> tuple[Tensor, ...]:
+def _built_in(op: str, call: Any) -> tuple[Any, BuiltIn] | None:
+    kernels = backend.library(op, call.x, call.surrogate)
+    return None if kernels is None else (kernels, BUILT_IN[type(call)])
+
+
+def runner(equation: Callable[[Any], Any], choose: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    """Return the function that runs a call of an op.
+
+    Args:
+        equation: the op in plain PyTorch.
+        choose: returns the namespace of the operators and the :class:`Kernel`; None for ``equation``.
+    """
+
+    def run(op: str, call: Any) -> tuple[Tensor | None, ...]:
+        found = choose(op, call)
+        if found is None:
+            return result_of(call, equation(call))
+        kernels, kernel = found
+        return result_of(call, scan(kernels, op, kernel, kernel.flat(call)))
+
+    return run
+
+
+def scan(kernels: Any, op: str, kernel: Kernel, flat: list[Any]) -> tuple[Tensor, ...]:
     """Return outputs, states and membranes of a call; those that it does not return are empty."""
-    x = flat[kind.x]
-    tensors = {place: flat[place] for place in kind.gradient if flat[place] is not None}
+    x = flat[kernel.x]
+    tensors = {place: flat[place] for place in kernel.gradient if flat[place] is not None}
     refuse_transforms(op, tensors.values())
-    order = None if kind.more else dense_order(x)
+    order = None if kernel.more else dense_order(x)
     if order is not None or len(tensors) > 1:
-        _lay_out(tensors, kind, order)
+        _lay_out(tensors, kernel, order)
         for place, tensor in tensors.items():
             flat[place] = tensor
     if not wants_gradient(tensors.values()):
-        outputs = below_autograd(getattr(kernels, kind.forward), *kind.packed(flat), 0)
+        outputs = below_autograd(getattr(kernels, kernel.forward), *kernel.packed(flat), 0)
     else:
         on_cpu = kernels is torch.ops.snnfast and x.is_cpu
-        every = kind.checkpoint_every or CHECKPOINT_EVERY["cpu" if on_cpu else "cuda"]
+        every = kernel.checkpoint_every or CHECKPOINT_EVERY["cpu" if on_cpu else "cuda"]
         if traced():
             # The number of checkpoints would tie a program to a sequence length, and to a gradient: it saves none.
             compiling, exporting = torch.compiler.is_compiling(), torch.compiler.is_exporting()
             every = 0 if exporting or (not compiling and torch._C._is_tracing()) else every
-            outputs = getattr(kernels, kind.forward)(*kind.packed(flat), every)
+            outputs = getattr(kernels, kernel.forward)(*kernel.packed(flat), every)
         else:
-            again = on_cpu and not kind.more and len(kind.inputs) == 1 and repeats(x)
-            outputs = _Scan.apply(op, kernels, kind, every, again, flat, tuple(tensors), *tensors.values())  # type: ignore[no-untyped-call]
-    outputs = tuple(outputs[: len(kind.flags)])
+            again = on_cpu and not kernel.more and len(kernel.inputs) == 1 and repeats(x)
+            outputs = _Scan.apply(op, kernels, kernel, every, again, flat, tuple(tensors), *tensors.values())  # type: ignore[no-untyped-call]
+    outputs = tuple(outputs[: len(kernel.flags)])
     if order is None:
         return outputs
     back = inverse(order)
@@ -149,14 +171,14 @@ def scan(kernels: Any, op: str, kind: Kind, flat: list[Any]) -> tuple[Tensor, ..
     return tuple(value.permute(orders[value.dim()]) if value.dim() in orders else value for value in outputs)
 
 
-def _lay_out(tensors: dict[int, Tensor], kind: Kind, order: list[int] | None) -> None:
+def _lay_out(tensors: dict[int, Tensor], kernel: Kernel, order: list[int] | None) -> None:
     """Bring ``tensors``, by position, into the layouts that the kernels read in place."""
     if order is not None:
         for place, tensor in tensors.items():
-            moved = tensor.permute(order) if place in kind.inputs else permute_neurons(tensor, order)
+            moved = tensor.permute(order) if place in kernel.inputs else permute_neurons(tensor, order)
             tensors[place] = moved  # type: ignore[assignment]
-    shape = tensors[kind.x].shape[1:]
-    for place in kind.parameters:
+    shape = tensors[kernel.x].shape[1:]
+    for place in kernel.parameters:
         if place in tensors:
             tensors[place] = parameter_run(tensors[place], shape)
 
@@ -171,15 +193,15 @@ class _Scan(torch.autograd.Function):
         ctx: Any,
         op: str,
         kernels: Any,
-        kind: Kind,
+        kernel: Kernel,
         every: int,
         x_repeats: bool,
         flat: list[Any],
         places: Sequence[int],
         *tensors: Tensor,
     ) -> Any:
-        outputs = below_autograd(getattr(kernels, kind.forward), *kind.packed(flat), every)
-        _save(ctx, op, kernels, kind, every, x_repeats, flat, places, tensors, outputs)
+        outputs = below_autograd(getattr(kernels, kernel.forward), *kernel.packed(flat), every)
+        _save(ctx, op, kernels, kernel, every, x_repeats, flat, places, tensors, outputs)
         return tuple(outputs[:-1])
 
     @staticmethod
@@ -191,7 +213,7 @@ def _save(
     ctx: Any,
     op: str,
     kernels: Any,
-    kind: Kind,
+    kernel: Kernel,
     every: int,
     x_repeats: bool,
     flat: list[Any],
@@ -204,27 +226,27 @@ def _save(
     ``x_repeats``: the kernel returns the mean of the gradient of ``x`` over time.
     """
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(outputs[-1], outputs[0] if kind.more else None, *tensors)
+    ctx.save_for_backward(outputs[-1], outputs[0] if kernel.more else None, *tensors)
     for place in places:
         flat[place] = None
-    ctx.kernels, ctx.kind, ctx.every, ctx.flat, ctx.places = kernels, kind, every, flat, places
+    ctx.kernels, ctx.kernel, ctx.every, ctx.flat, ctx.places = kernels, kernel, every, flat, places
     ctx.op, ctx.x_repeats = op, x_repeats
 
 
 def _gradients(ctx: Any, grads: Sequence[Tensor | None]) -> list[Tensor]:
     """Gradients of the tensors at ``ctx.places`` from those of spikes, states and membranes."""
     checkpoints, spikes, *tensors = ctx.saved_tensors
-    kind, every, places, flat = ctx.kind, ctx.every, ctx.places, list(ctx.flat)
+    kernel, every, places, flat = ctx.kernel, ctx.every, ctx.places, list(ctx.flat)
     for place, value in zip(places, tensors):
         flat[place] = value
     if not every:  # a raw call that saved no checkpoints
-        every = kind.checkpoint_every or CHECKPOINT_EVERY["cuda"]
-        checkpoints = getattr(ctx.kernels, kind.forward)(*kind.packed(flat), every)[-1]
-    asked = [grad if flag is None or flat[flag] else None for grad, flag in zip(grads, kind.flags)]
-    last = checkpoints, every, any(flat[place] is not None for place in kind.states)
-    arguments = kind.packed_backward(flat, spikes, ctx.x_repeats, last, asked)
-    outputs = backward_pass(ctx.op, getattr(ctx.kernels, kind.backward), *arguments, why=NO_SECOND)
-    found = [outputs[kind.gradient[place]] for place in places]
+        every = kernel.checkpoint_every or CHECKPOINT_EVERY["cuda"]
+        checkpoints = getattr(ctx.kernels, kernel.forward)(*kernel.packed(flat), every)[-1]
+    asked = [grad if flag is None or flat[flag] else None for grad, flag in zip(grads, kernel.flags)]
+    last = checkpoints, every, any(flat[place] is not None for place in kernel.states)
+    arguments = kernel.packed_backward(flat, spikes, ctx.x_repeats, last, asked)
+    outputs = backward_pass(ctx.op, getattr(ctx.kernels, kernel.backward), *arguments, why=NO_SECOND)
+    found = [outputs[kernel.gradient[place]] for place in places]
     if ctx.x_repeats:
         found[0] = found[0].expand_as(tensors[0])  # x is the first
     return [
@@ -237,12 +259,12 @@ def _gradients(ctx: Any, grads: Sequence[Tensor | None]) -> list[Tensor]:
 
 def register(namespace: str) -> None:
     """Make the kernels of all neurons traceable without data, differentiable, and usable under ``torch.vmap``."""
-    for kind in _KINDS.values():
-        register_kernels(namespace, kind.stem, lambda _, kind=kind: kind)  # type: ignore[misc]
+    for kernel in BUILT_IN.values():
+        register_kernels(namespace, kernel.stem, lambda _, kernel=kernel: kernel)  # type: ignore[misc]
 
 
-def register_kernels(namespace: str, stem: str, kind_of: Callable[[Any], Kind]) -> None:
-    """Register the operators of ``stem``; ``kind_of`` returns the kind of a call from the arguments of an operator."""
+def register_kernels(namespace: str, stem: str, kernel_of: Callable[[Any], Kernel]) -> None:
+    """Register the operators of ``stem``; ``kernel_of`` returns the kernel from the arguments of an operator."""
     kernels, forward, backward = getattr(torch.ops, namespace), f"{stem}_forward", f"{stem}_backward"
     arguments_back = getattr(kernels, backward).default._schema.arguments
     at = {argument.name: place for place, argument in enumerate(arguments_back)}
@@ -250,64 +272,64 @@ def register_kernels(namespace: str, stem: str, kind_of: Callable[[Any], Kind]) 
 
     @torch.library.register_fake(forward)
     def _(*arguments: Any) -> Sequence[Tensor]:
-        kind, (*_, every) = kind_of(arguments), arguments
-        flat = kind.unpacked(arguments)
-        x, dtype = flat[kind.x], state_dtype(flat[kind.x].dtype)
-        shapes = [*[x.shape] * kind.outputs, *[x.shape[1:]] * len(kind.states), x.shape]
-        asked = [shape if flag is None or flat[flag] else (0,) for shape, flag in zip(shapes, kind.flags)]
+        kernel, (*_, every) = kernel_of(arguments), arguments
+        flat = kernel.unpacked(arguments)
+        x, dtype = flat[kernel.x], state_dtype(flat[kernel.x].dtype)
+        shapes = [*[x.shape] * kernel.outputs, *[x.shape[1:]] * len(kernel.states), x.shape]
+        asked = [shape if flag is None or flat[flag] else (0,) for shape, flag in zip(shapes, kernel.flags)]
         first, *rest = asked
         outputs = [x.new_empty(first), *(x.new_empty(shape, dtype=dtype) for shape in rest)]
         count = torch.sym_max((x.shape[0] + every - 1) // every - 1, 0) if every else 0
-        return [*outputs, x.new_empty((count, kind.rows, *x.shape[1:]) if every else (0,), dtype=dtype)]
+        return [*outputs, x.new_empty((count, kernel.rows, *x.shape[1:]) if every else (0,), dtype=dtype)]
 
     @torch.library.register_fake(backward)
     def _(*arguments: Any) -> Sequence[Tensor]:
-        kind = kind_of(arguments)
-        flat = kind.unpacked(arguments)
-        x = flat[kind.x]
+        kernel = kernel_of(arguments)
+        flat = kernel.unpacked(arguments)
+        x = flat[kernel.x]
         x_repeats = "x_repeats" in at and arguments[at["x_repeats"]]
 
         def gradient(place: int | None) -> Any:
             value = None if place is None else flat[place]
-            if place in kind.inputs:
+            if place in kernel.inputs:
                 return x.new_empty((1, *x.shape[1:]) if x_repeats else x.shape)
-            if place in kind.more[:2] and value is not None:  # weight and past
+            if place in kernel.more[:2] and value is not None:  # weight and past
                 return value.new_empty(value.shape)
-            wanted = arguments[at["state_needed"]] if place in kind.states else value is not None
+            wanted = arguments[at["state_needed"]] if place in kernel.states else value is not None
             return x.new_empty(x.shape[1:] if wanted else (0,), dtype=state_dtype(x.dtype))
 
-        return [gradient(place) for place in kind.results]
+        return [gradient(place) for place in kernel.results]
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
-        kind, (*_, every) = kind_of(inputs), inputs
-        flat = kind.unpacked(inputs)
-        places = [place for place in kind.gradient if flat[place] is not None]
+        kernel, (*_, every) = kernel_of(inputs), inputs
+        flat = kernel.unpacked(inputs)
+        places = [place for place in kernel.gradient if flat[place] is not None]
         tensors = [flat[place] for place in places]
-        _save(ctx, kind.stem, kernels, kind, every, False, flat, places, tensors, output)
+        _save(ctx, kernel.stem, kernels, kernel, every, False, flat, places, tensors, output)
 
     def differentiate(ctx: Any, *grads: Any) -> tuple[Any, ...]:
         result: list[Any] = [[] if value == [] else None for value in ctx.flat]  # PyTorch wants the same empty lists
         for place, grad in zip(ctx.places, _gradients(ctx, grads[0] if isinstance(grads[0], list) else grads)):
             result[place] = grad
-        return *ctx.kind.packed(result), None
+        return *ctx.kernel.packed(result), None
 
     torch.library.register_autograd(forward, differentiate, setup_context=setup_context)
     torch.library.register_autograd(backward, no_double_backward(stem.removeprefix("own_"), NO_SECOND))
 
     @torch.library.register_vmap(forward)
     def _(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> Any:
-        kind, (*_, every) = kind_of(arguments), arguments
-        flat = kind.unpacked(arguments)
-        dims = [dim if isinstance(dim, int) else None for dim in kind.unpacked(in_dims)]
+        kernel, (*_, every) = kernel_of(arguments), arguments
+        flat = kernel.unpacked(arguments)
+        dims = [dim if isinstance(dim, int) else None for dim in kernel.unpacked(in_dims)]
 
         def run(*flat: Any) -> Any:
-            return getattr(kernels, kind.forward)(*kind.packed(flat), every)
+            return getattr(kernels, kernel.forward)(*kernel.packed(flat), every)
 
-        if kind.more:
+        if kernel.more:
             return one_by_one(run)(info, dims, *flat)
-        places = [*[1] * kind.outputs, *[0] * len(kind.states), 1]
-        found = [place if flag is None or flat[flag] else None for place, flag in zip(places, kind.flags)]
-        moved = batched(flat, dims, kind.x, dict.fromkeys(kind.inputs, 1), info.batch_size)
+        places = [*[1] * kernel.outputs, *[0] * len(kernel.states), 1]
+        found = [place if flag is None or flat[flag] else None for place, flag in zip(places, kernel.flags)]
+        moved = batched(flat, dims, kernel.x, dict.fromkeys(kernel.inputs, 1), info.batch_size)
         outputs = run(*moved)
         return outputs, type(outputs)([*found, 2 if every else None])
 
@@ -316,12 +338,12 @@ def register_kernels(namespace: str, stem: str, kind_of: Callable[[Any], Kind]) 
 
     @torch.library.register_vmap(backward)
     def _(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> Any:
-        kind, kernel = kind_of(arguments), getattr(kernels, f"{stem}_backward")
-        if kind.more:
-            return one_by_one(kernel)(info, in_dims, *arguments)
+        kernel, run = kernel_of(arguments), getattr(kernels, f"{stem}_backward")
+        if kernel.more:
+            return one_by_one(run)(info, in_dims, *arguments)
         batch_at = dict.fromkeys((at["x"], at["grad_spikes"], at["grad_v_seq"]), 1)
         batch_at[at["checkpoints"]] = 2  # [count, states, neurons]
-        wanted = [arguments[at["state_needed"]]] * len(kind.states)
-        wanted += [arguments[place] is not None for place in kind.parameters]
+        wanted = [arguments[at["state_needed"]]] * len(kernel.states)
+        wanted += [arguments[place] is not None for place in kernel.parameters]
         moved = batched(arguments, in_dims, at["x"], batch_at, info.batch_size)
-        return kernel(*moved), (1, *(0 if needed else None for needed in wanted))
+        return run(*moved), (1, *(0 if needed else None for needed in wanted))

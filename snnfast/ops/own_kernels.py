@@ -16,20 +16,25 @@ from torch import Tensor
 
 from snnfast import backend
 from snnfast.compiler.outside import Read
+from snnfast.compiler.variant import ALPHA, Variant
+from snnfast.reference.neuron import initial_states
+from snnfast.reference.neuron_arguments import Neuron, refractory_of
+from snnfast.reference.recurrent import FIELDS
 
-from .neuron import Kind, register_kernels
+from .neuron import Kernel, register_kernels
 
-__all__ = ["KERNELS", "Kernel", "load"]
+__all__ = ["KERNELS", "CompiledKernel", "load"]
 
 V_SEQ, CONNECTIONS, LISTS = 2, (3, 4, 5), 6  # positions
 
 
-class Kernel(Kind):
+class CompiledKernel(Kernel):
     """A compiled kernel.
 
     Attributes:
         name: its name in the operators.
-        numbers, tensors: names of its parameters that are numbers or tensors, in order.
+        variant: the choices that it is compiled for.
+        numbers: names of its parameters that are numbers, in order.
         operators: the namespace of the operators.
         reads: what its step read from outside; the kernel is for these values.
     """
@@ -37,22 +42,44 @@ class Kernel(Kind):
     def __init__(
         self,
         name: str,
+        neuron: Neuron,
+        variant: Variant,
         operators: Any,
         numbers: Sequence[str],
-        tensors: Sequence[str],
-        sizes: tuple[int, int, int],
-        recurrent: bool,
         checkpoint_every: int,
         reads: Sequence[Read] = (),
     ) -> None:
-        inputs, states, outputs = sizes
-        self.name, self.operators, self.numbers, self.tensors = name, operators, numbers, tensors
-        self.reads = reads
+        self.name, self.variant, self.operators, self.numbers, self.reads = name, variant, operators, numbers, reads
         self.stem, self.checkpoint_every = name.rpartition("-")[0], checkpoint_every
-        self.flags = *(None,) * (outputs + states), V_SEQ
-        a, b = LISTS + inputs, LISTS + inputs + states
-        lists = range(LISTS, a), range(a, b), range(b, b + len(tensors))
-        super().__init__("own_neuron", *lists, CONNECTIONS if recurrent else (), numbers=len(numbers))
+        places = {field: place for place, field in enumerate(refractory_of(neuron.call)._fields)}
+        self._states = [places[field] for field in (*neuron.states, *["r"] * variant.refractory)]
+        self._tensors = [places[field] for field in variant.tensors]
+        self._numbers = [places[field] for field in numbers if field in neuron.call._fields]
+        self.flags = *(None,) * (neuron.outputs + len(self._states)), V_SEQ
+        a = LISTS + len(neuron.inputs)
+        b = a + len(self._states)
+        lists = range(LISTS, a), range(a, b), range(b, b + len(self._tensors))
+        super().__init__("own_neuron", *lists, CONNECTIONS if variant.recurrent else (), numbers=len(numbers))
+
+    def flat(self, call: Any) -> list[Any]:
+        """Return the plain arguments of a call; states that are all at rest, which the kernel fills in, are None."""
+        variant = self.variant
+        numbers = [call[place] for place in self._numbers]
+        if ALPHA in self.numbers:
+            numbers.append(call.surrogate.alpha)
+        if variant.refractory:
+            numbers.append(float(call.refractory))
+        if variant.several:
+            numbers.append(call.max_spikes)
+        states = [call[place] for place in self._states]
+        for state in states:  # any() takes twice as long
+            if state is not None:
+                states = initial_states(call)[: len(states)]
+                break
+        connections = call[-len(FIELDS) :] if variant.recurrent else (None,) * len(FIELDS)
+        tensors = [call[place] for place in self._tensors]
+        plain = self.name, numbers, call.return_v_seq, *connections
+        return [*plain, *call[: len(self.inputs)], *states, *tensors]
 
     def packed(self, flat: Sequence[Any]) -> list[Any]:
         """Return the first arguments of the operators; states at rest are an empty list."""
@@ -74,7 +101,7 @@ class Kernel(Kind):
 
 
 # By name, for fakes; the operators have a table themselves.
-KERNELS: dict[str, Kernel] = {}
+KERNELS: dict[str, CompiledKernel] = {}
 
 
 def load(namespace: str, path: Path) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor
 from snnfast import backend
 from snnfast.compiler.build import CompileError, library
 from snnfast.compiler.emit import rule_source
-from snnfast.compiler.expression import TraceError
+from snnfast.compiler.expression import Graph, TraceError
 from snnfast.compiler.outside import Read, hold, observed
 from snnfast.compiler.trace import trace
 from snnfast.compiler.value import Value
@@ -89,12 +89,7 @@ def _traced_source(rule: OwnConstants, dtype: torch.dtype) -> str:
     if hasattr(rule.change, "__code__"):
         step.__wrapped__ = rule.change  # type: ignore[attr-defined]
     names = Synapses._fields
-    found = trace(
-        step,
-        **{"inputs": len(names), "states": 0, "numbers": [], "tensors": [], "visible": []},  # type: ignore[arg-type]
-        dtype=dtype,
-        frame=lambda leaves: leaves,  # type: ignore[arg-type, return-value]
-    )
+    found = trace(step, graph=Graph(dtype), inputs=len(names), states=0)
     return rule_source(found, names)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from snnfast.nn import equations
-from snnfast.nn.own_neuron import Neuron
+from snnfast.nn.own_neuron import OwnNeuron
 
 # Norse's states, by its names.
 from .norse_neurons import (
@@ -33,7 +33,7 @@ __all__: list[str] = []
 class _Equation(_Neuron):
     """A neuron from a step function, whose first states are the membrane ``v`` and the current ``i``."""
 
-    neuron: ClassVar[Neuron]
+    neuron: ClassVar[OwnNeuron]
     state_type: ClassVar[type[Any]]  # a named tuple
     holds: ClassVar[type[Any] | None] = None  # named tuple of ``state_type`` and ``rho``
     # names of the step's parameters -> names in Norse; Norse's rates are per second

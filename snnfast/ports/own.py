@@ -24,7 +24,7 @@ from . import norse_neurons as norse
 from . import snntorch
 from .port import Port
 from .sequences import OverTime
-from .snntorch_neuron import Neuron
+from .snntorch_neuron import SnntorchNeuron
 from .steps import WithoutLoop
 from .unrolling import beside, every_step, filled, first_steps, viewed
 
@@ -174,7 +174,7 @@ def _value(value: Any) -> Any:
 
 
 @_layer_of.register
-def _snntorch(port: Neuron, result: Any, refuse: Callable[[str], NoReturn]) -> nn.Module:
+def _snntorch(port: SnntorchNeuron, result: Any, refuse: Callable[[str], NoReturn]) -> nn.Module:
     settings: Any = port  # its attributes depend on its class
     if port.why:
         refuse(port.why)
@@ -193,7 +193,7 @@ def _snntorch(port: Neuron, result: Any, refuse: Callable[[str], NoReturn]) -> n
         return (CubaLI if synaptic else LI)(**leak)
     if port.mechanism == "none":
         refuse("it has no reset")
-    # The same shift of the membrane as in Neuron._integrate.
+    # The same shift of the membrane as in SnntorchNeuron._integrate.
     soft = port.mechanism == "subtract"
     fires_at = threshold / decay if soft else threshold
     rest = fires_at - threshold if soft else 0.0

@@ -150,7 +150,7 @@ class _Neuron(Functions, Port, ABC):
         """Return spikes, states and membranes of all steps, computed by Sinabs' own functions."""
         bounded = self.min_v_mem is not None
         neuron = self.neuron(bounded=bounded, current=current, adapts=adapts)
-        if not neuron.compile:
+        if not neuron.kernels.enabled:
             self._warn("its surrogate gradient is none of Sinabs'")
         if bounded:
             arguments["low"] = as_number(self.min_v_mem, x)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from snnfast.nn.own_neuron import Neuron
+from snnfast.nn.own_neuron import OwnNeuron
 from snnfast.reference import surrogate
 
 from .port import refuse
@@ -16,7 +16,7 @@ from .port import refuse
 __all__ = ["Functions"]
 
 # Cache of the neurons that call Sinabs' own functions.
-_NEURONS: dict[Any, Neuron] = {}
+_NEURONS: dict[Any, OwnNeuron] = {}
 
 
 class Functions:
@@ -62,7 +62,7 @@ class Functions:
         plain = type(function).__name__ == "Gaussian" and function.mu == 0 and function.grad_scale == 1
         return surrogate.gaussian(1 / (math.sqrt(2) * function.sigma)) if plain else None
 
-    def neuron(self, *, bounded: bool, current: bool, adapts: bool) -> Neuron:
+    def neuron(self, *, bounded: bool, current: bool, adapts: bool) -> OwnNeuron:
         """Return the neuron that calls Sinabs' own functions in every step; compiled, unless the gradient is a user's.
 
         Args:
@@ -106,7 +106,7 @@ class Functions:
             return s, v, rho * b + (1 - rho) * s, i
 
         step = ((lif, cuba), (alif, cuba_alif))[adapts][current]
-        return _NEURONS.setdefault(key, Neuron(step, inputs=1, compile=is_sinabs))
+        return _NEURONS.setdefault(key, OwnNeuron(step, inputs=1, compile=is_sinabs))
 
 
 def _gaussian(gradient: Any) -> Callable[[Any, Any], Any]:

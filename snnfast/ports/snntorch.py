@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from snnfast import check, ops
 
 from .port import Library, Memo, as_number, recurrent, refuse, with_spikes
-from .snntorch_neuron import Neuron
+from .snntorch_neuron import SnntorchNeuron
 
 __all__ = ["SNNTORCH"]
 
 
-class Leaky(Neuron):
+class Leaky(SnntorchNeuron):
     """snnTorch's ``Leaky``: ``U[t+1] = beta U[t] + x[t+1] - R``."""
 
     drops = False
@@ -28,10 +28,10 @@ class Leaky(Neuron):
         """Return ``beta mem + x``."""
         return (self._decay("beta", x) * states[0] + x,)
 
-    init_leaky = Neuron.reset_mem
+    init_leaky = SnntorchNeuron.reset_mem
 
 
-class Lapicque(Neuron):
+class Lapicque(SnntorchNeuron):
     """snnTorch's ``Lapicque``: ``U[t+1] = (1 - dt / RC) U[t] + dt / C x[t+1] - R``."""
 
     extra_names = ("R", "C", "time_step")
@@ -57,10 +57,10 @@ class Lapicque(Neuron):
         x = x * (r * (1 / (r * c)) * step)
         return self._leaky(x, mem, 1 - step / (r * c))
 
-    init_lapicque = Neuron.reset_mem
+    init_lapicque = SnntorchNeuron.reset_mem
 
 
-class Synaptic(Neuron):
+class Synaptic(SnntorchNeuron):
     """snnTorch's ``Synaptic``: ``I[t+1] = alpha I[t] + x[t+1]`` drives :class:`Leaky`."""
 
     states = ("syn", "mem")
@@ -90,10 +90,10 @@ class Synaptic(Neuron):
         syn = self._decay("alpha", x) * syn + x
         return syn, self._decay("beta", x) * mem + syn
 
-    init_synaptic = Neuron.reset_mem
+    init_synaptic = SnntorchNeuron.reset_mem
 
 
-class Alpha(Neuron):
+class Alpha(SnntorchNeuron):
     """snnTorch's ``Alpha``: its membrane is a sum of two currents, which the reset changes, too."""
 
     states = ("syn_exc", "syn_inh", "mem")
@@ -128,10 +128,10 @@ class Alpha(Neuron):
         exc, inh, mem = after
         return exc - reset * self.threshold, inh - reset * inh, mem + reset * before[1]
 
-    init_alpha = Neuron.reset_mem
+    init_alpha = SnntorchNeuron.reset_mem
 
 
-class _Recurrent(Neuron):
+class _Recurrent(SnntorchNeuron):
     """A neuron with recurrent connections ``recurrent``."""
 
     recurrent: nn.Module
@@ -202,7 +202,7 @@ class RLeaky(_Recurrent):
         spk, mem = states
         return (self._decay("beta", x) * mem + x + self._back(spk),)
 
-    init_rleaky = Neuron.reset_mem
+    init_rleaky = SnntorchNeuron.reset_mem
 
 
 class RSynaptic(_Recurrent):
@@ -233,7 +233,7 @@ class RSynaptic(_Recurrent):
         syn = self._decay("alpha", x) * syn + x + self._back(spk)
         return syn, self._decay("beta", x) * mem + syn
 
-    init_rsynaptic = Neuron.reset_mem
+    init_rsynaptic = SnntorchNeuron.reset_mem
 
 
 SNNTORCH = Library(

@@ -1,4 +1,4 @@
-"""Base of snnTorch's neurons on the ops of this package, with snnTorch's call signatures: :class:`Neuron`."""
+"""Base of snnTorch's neurons on the ops of this package, with snnTorch's call signatures: :class:`SnntorchNeuron`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from snnfast.backend import BackendWarning
 from .port import Memo, as_number, fire, fires_above
 from .snntorch_functions import Steps, surrogate_of
 
-__all__ = ["Neuron"]
+__all__ = ["SnntorchNeuron"]
 
 # A reset by subtraction divides by beta; a learned beta is clamped to at least this.
 LEAST_BETA = 1e-3
@@ -26,7 +26,7 @@ MOST_SHIFT = 16.0
 _SHARED = ("beta", "threshold", "graded_spikes_factor", "reset_mechanism_val")
 
 
-class Neuron(Steps):
+class SnntorchNeuron(Steps):
     """A neuron that takes one step per call and returns the membrane before the reset.
 
     ``mem`` and the other states persist between calls, as in snnTorch, and become zeros if the batch shape changes.

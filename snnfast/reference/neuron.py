@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,27 +14,11 @@ from snnfast import check
 from snnfast.reference.surrogate import differentiable, resolve
 
 from .call import Op, fields_of_kind, reference_op
+from .eager import KernelFunctions, Scalar
 from .exp import divided
-from .neuron_arguments import ONE_SPIKE, READOUT, Number, Tau, calls_of, enter, result_of
+from .neuron_arguments import NEURONS, ONE_SPIKE, READOUT, Neuron, Number, Tau, result_of
 
-__all__ = ["EQUATIONS", "ONE_SPIKE", "READOUT", "Equation", "Number", "Tau", "choose", "neuron", "scan"]
-
-Step = Callable[..., tuple[Tensor, ...]]
-
-
-class Equation(NamedTuple):
-    """The step of a neuron of the package, with options of its kernels; see :func:`neuron`.
-
-    ``reads``: an op with this step is a readout, which never fires.
-    """
-
-    step: Step
-    prefetch: bool = False
-    reads: bool = False
-
-
-# Type of a call -> equation of the neuron.
-EQUATIONS: dict[Any, Equation] = {}
+__all__ = ["ONE_SPIKE", "READOUT", "Number", "Tau", "choose", "initial_states", "neuron", "scan", "whole_step"]
 
 
 def neuron(
@@ -45,7 +28,7 @@ def neuron(
     fixed: dict[str, Any] | None = None,
     chosen: Callable[..., Any] | None = None,
     prefetch: bool = False,
-) -> Callable[[Step], Op[..., tuple[Tensor, ...]]]:
+) -> Callable[[Callable[..., Any]], Op[..., tuple[Tensor, ...]]]:
     """Decorate the equation of one time step: make it the public op of ``snnfast.reference`` of the same name.
 
     The step is ``step(fire, x, *states, **parameters) -> (spikes, *states)``. Its parameters ``decay`` or ``rate``,
@@ -64,28 +47,13 @@ def neuron(
         prefetch: whether CUDA kernels load inputs a group of steps ahead, for steps with much arithmetic.
     """
 
-    def publish(step: Step) -> Op[..., tuple[Tensor, ...]]:
-        entry = enter(step, like and like.__name__, same, fixed or {}, chosen)
-        equation = EQUATIONS[entry.call] if same else Equation(step, prefetch)
-        for call in calls_of(entry):
-            EQUATIONS[call] = equation._replace(reads=False)
-        EQUATIONS[entry.call] = equation._replace(reads=equation.reads or not entry.fires)
-        return reference_op(scan, result_of)(entry.check)
+    def publish(step: Callable[..., Any]) -> Op[..., tuple[Tensor, ...]]:
+        model = None if like is None else NEURONS[like.__name__]
+        options: dict[str, Any] = {"like": model, "same": same, "fixed": fixed, "chosen": chosen, "prefetch": prefetch}
+        NEURONS[step.__name__] = found = Neuron(step, in_package=True, **options)
+        return reference_op(scan, result_of)(found.check)
 
     return publish
-
-
-class Frame(NamedTuple):
-    """Fields of a call that :func:`whole_step` reads; tensors, numbers or traced values."""
-
-    v_reset: Any
-    hard_reset: bool
-    strict: bool
-    detach_reset: Any
-    surrogate: Any
-    refractory: Any = None  # None: no refractory period
-    max_spikes: Any = 1.0
-    fires: bool = True
 
 
 class _HardReset(torch.autograd.Function):
@@ -174,18 +142,17 @@ def choose(flag: bool, yes: Any, no: Any) -> Any:
 
 
 def whole_step(
-    step: Callable[..., Any], call: Any, inputs: Sequence[Any], states: Sequence[Any], parameters: dict[str, Any]
+    call: Any, parameters: dict[str, Any], inputs: Sequence[Any], states: Sequence[Any]
 ) -> tuple[list[Any], list[Any]]:
     """Run one step, with refractory period and reset; return outputs, and the states after it.
 
     The same code runs with tensors and with traced values (:mod:`snnfast.compiler`).
 
     Args:
-        step: the step function, ``step(fire, *inputs, *states, **parameters) -> (*outputs, *states)``.
-        call: a :class:`Frame`, or a call with the same fields.
+        call: a call of the neuron, of which inputs, states and parameters are not read.
+        parameters: keyword arguments of the step.
         inputs: the inputs of this step.
         states: the states before it; with a refractory period the last one is the number of remaining steps.
-        parameters: keyword arguments of the step.
     """
     carried = list(states)
     period = getattr(call, "refractory", None)
@@ -202,7 +169,7 @@ def whole_step(
         fired.append(spikes)
         return spikes, h, v
 
-    returned = step(fire_and_reset, *inputs, *carried, **parameters)
+    returned = type(call).neuron.step(fire_and_reset, *inputs, *carried, **parameters)
     results = list(returned) if isinstance(returned, tuple) else [returned]
     at = len(results) - len(carried)
     outputs, after = results[:at], results[at:]
@@ -213,36 +180,6 @@ def whole_step(
     return outputs, after
 
 
-def over_time(
-    step: Callable[..., Any],
-    call: Any,
-    inputs: Sequence[Tensor],
-    states: Sequence[Tensor],
-    parameters: dict[str, Any],
-    functions: AbstractContextManager[Any] | None = None,
-) -> tuple[list[list[Tensor]], list[Tensor], list[Tensor]]:
-    """Return outputs of every step, the states after the last step, and the first state after every step.
-
-    Args:
-        step: as for :func:`whole_step`.
-        call: as there.
-        inputs: ``[T, ...]``, in the dtype of the states.
-        states: before the first step.
-        parameters: as there.
-        functions: a torch function mode that computes exp and similar functions as the kernels do.
-    """
-    rows: list[list[Tensor]] = []
-    current: list[Tensor] = list(states)
-    first: list[Tensor] = []
-    with functions or nullcontext():
-        for values in zip(*inputs):
-            outputs, current = whole_step(step, call, values, current, parameters)
-            rows.append([_full(value, values[0]) for value in outputs])
-            current = [_full(value, values[0]) for value in current]
-            first.append(current[0])
-    return rows, current, first
-
-
 def _full(value: Any, like: Tensor) -> Tensor:
     """Expand a result of a step, which may be a number or a mask, to every neuron."""
     if not isinstance(value, Tensor):
@@ -250,27 +187,39 @@ def _full(value: Any, like: Tensor) -> Tensor:
     return value.to(like.dtype).expand(like.shape)
 
 
+def initial_states(call: Any) -> list[Tensor]:
+    """Return the states before the first step; those that are None start at 0, the first one at ``v_rest``."""
+    x = call[0]
+    zeros = torch.zeros(x.shape[1:], dtype=check.state_dtype(x.dtype), device=x.device)
+    states = [getattr(call, name) for name in fields_of_kind(type(call), Tensor | None)]
+    at_rest = [zeros + getattr(call, "v_rest", 0.0), *(zeros.clone() for _ in states[1:])]
+    return [rest if state is None else state for state, rest in zip(states, at_rest)]
+
+
+def parameters_of(call: Any) -> dict[str, Any]:
+    """Return the keyword arguments of the step of a call."""
+    return {name: getattr(call, name) for name in type(call).neuron.parameters}
+
+
 def scan(call: Any) -> tuple[Tensor, ...]:
-    """Return spikes, last states and membranes of a call of a neuron of the package.
-
-    States that are None start at 0, the membrane at ``v_rest``.
-    """
-    step = EQUATIONS[type(call)].step
-    x, dtype = call.x, check.state_dtype(call.x.dtype)
-    zeros = torch.zeros(x.shape[1:], dtype=dtype, device=x.device)
-    initial = [getattr(call, name) for name in fields_of_kind(type(call), Tensor | None)]
-    at_rest = [zeros + call.v_rest, *(zeros.clone() for _ in initial[1:])]
-    states = [rest if state is None else state for state, rest in zip(initial, at_rest)]
-    parameters = {name: getattr(call, name) for name in parameters_of(step)}
-    rows, states, v_seq = over_time(step, call, [x.to(dtype)], states, parameters)
-    spikes = [row[0].to(x.dtype) for row in rows]
-    return _stacked(spikes, x, x.dtype), *states, _stacked(v_seq, x, dtype)
-
-
-def parameters_of(step: Step) -> tuple[str, ...]:
-    """Return the names of a step's keyword-only arguments."""
-    parameters = inspect.signature(step).parameters.values()
-    return tuple(p.name for p in parameters if p.kind == p.KEYWORD_ONLY)
+    """Return outputs, last states and membranes of a call, a step at a time in plain PyTorch."""
+    neuron = type(call).neuron
+    inputs, states, parameters = call[: len(neuron.inputs)], initial_states(call), parameters_of(call)
+    x, dtype = inputs[0], check.state_dtype(inputs[0].dtype)
+    functions: AbstractContextManager[Any] = nullcontext()
+    if not neuron.in_package:
+        functions = KernelFunctions(dtype)
+        parameters = {n: Scalar(value) if isinstance(value, float) else value for n, value in parameters.items()}
+    rows: list[list[Tensor]] = [[] for _ in range(neuron.outputs)]
+    first: list[Tensor] = []
+    with functions:
+        for values in zip(*(value.to(dtype) for value in inputs)):
+            outputs, states = whole_step(call, parameters, values, states)
+            for row, value in zip(rows, outputs):
+                row.append(_full(value, values[0]).to(x.dtype))
+            states = [_full(value, values[0]) for value in states]
+            first.append(states[0])
+    return *(_stacked(row, x, x.dtype) for row in rows), *states, _stacked(first, x, dtype)
 
 
 def _stacked(rows: list[Tensor], x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -25,14 +25,16 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+import torch
 from torch import Tensor
 
 from snnfast import check
 from snnfast.reference.surrogate import SurrogateLike, resolve
 
 from .call import Parameter, extended, prepare
+from .eager import Scalar
 
 
 class Number(NamedTuple):
@@ -48,30 +50,152 @@ class Tau(NamedTuple):
     default: float
 
 
-class Neuron(NamedTuple):
-    """An op of neurons.
+class Neuron:
+    """A step function, and the arguments, checks and calls of its op.
+
+    Neurons of the package and of users differ in one thing, ``in_package``: parameters without a default come from
+    arguments that all neurons of the package share, and their equations call the functions of kernels themselves.
 
     Attributes:
-        check: checks the arguments and returns the call.
-        call: the type of the call.
-        states: names of the states.
+        name: name of the op.
+        step: the step function, ``step(fire, *inputs, *states, **parameters) -> (*outputs, *states)``.
+        in_package: whether this is a neuron of the package.
+        inputs, states: names of its inputs and states.
+        parameters: names of its parameters.
+        flags: those that are flags.
+        outputs: number of its results besides the states.
+        fires: whether it fires; else it is a readout.
         specific: arguments of this neuron besides the shared ones, by field of the call.
         fixed: values of shared arguments that it does not have.
+        prefetch: whether CUDA kernels load inputs a group of steps ahead.
+        kernel_parameters: parameters of kernels that are compiled at first use; fields of the call in this order.
+        call: the type of its calls; its attribute ``neuron`` is the neuron.
+        check: checks the arguments and returns the call.
     """
 
-    check: Callable[..., Any]
-    call: Any
-    states: tuple[str, ...]
-    specific: dict[str, Number | Tau]
-    fixed: dict[str, Any]
+    def __init__(
+        self,
+        step: Callable[..., Any],
+        *,
+        inputs: int = 1,
+        in_package: bool = False,
+        like: Neuron | None = None,
+        same: bool = False,
+        fixed: dict[str, Any] | None = None,
+        chosen: Callable[..., Any] | None = None,
+        prefetch: bool = False,
+    ) -> None:
+        """See :func:`snnfast.reference.neuron.neuron` and :func:`snnfast.neuron` for the arguments."""
+        self.name, self.in_package = step.__name__, in_package
+        self.__name__, self.__qualname__, self.__module__ = step.__name__, step.__qualname__, step.__module__
+        model = like if same else None  # whose step and calls these are
+        self.step: Callable[..., Any] = step if model is None else model.step
+        self.prefetch: bool = prefetch if model is None else model.prefetch
+        self._read_signature(check.whole(f"neuron {self.name}", "inputs", inputs))
+        self.outputs, fires = self._try_out()
+        self.call: Any = _call_type(self) if model is None else model.call
+        absent = {name: None for name in MEMBRANE_ARGUMENTS if name not in ("v_reset", *self.specific)}
+        self.fixed: dict[str, Any] = (fixed or {}) if in_package else absent
+        self.fires = fires and "surrogate" not in self.fixed
+        self.kernel_parameters = tuple(dict.fromkeys((*self.parameters, *["v_reset"] * self.fires)))
+        arguments = self._arguments(chosen)
+        self.check = _generated_check(self, arguments, chosen)
+        self.check.__module__, self.check.__name__, self.check.__qualname__ = step.__module__, self.name, self.name
+        self.check.__doc__ = step.__doc__
+        self.check.__annotations__ = {p.name: p.annotation for p in arguments} | {"return": self.call}
+        vars(self.check).update(__wrapped__=step, __signature__=inspect.Signature(arguments))
+        if step.__doc__ is not None and like is not None:  # python -OO has none
+            self.check.__doc__ = _completed(step.__doc__, like.check.__doc__ or "", [p.name for p in arguments])
+        self.__doc__ = self.check.__doc__
 
-    @property
-    def fires(self) -> bool:
-        """True if its neurons fire; False for a readout."""
-        return "surrogate" not in self.fixed
+    def _read_signature(self, inputs: int) -> None:
+        op = f"neuron {self.name}"
+        found = list(inspect.signature(self.step).parameters.values())
+        by_place = [p for p in found if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        by_name = [p for p in found if p.kind == p.KEYWORD_ONLY]
+        expected = "expected def step(fire, x, v, *, parameter=default)"
+        if len(by_place) + len(by_name) != len(found):
+            raise TypeError(f"{op}: *args and **kwargs have no names; {expected}")
+        if len(by_place) < inputs + 2:
+            raise TypeError(
+                f"{op}: the step must take fire, {inputs} input{'s' * (inputs > 1)} and at least one state by "
+                f"position, got {len(by_place)} arguments; {expected}. Without a state it is a function of PyTorch, "
+                "which needs no neuron"
+            )
+        names = [p.name for p in by_place[1:]]
+        self.inputs, self.states = tuple(names[:inputs]), tuple(names[inputs:])
+        self.parameters = tuple(p.name for p in by_name)
+        self.flags = tuple(p.name for p in by_name if p.annotation in (bool, "bool"))
+        self.specific: dict[str, Number | Tau] = {}
+        for p in by_name:
+            if p.name in FIRING and p.name != "v_reset":
+                raise TypeError(f"{op}: {p.name} is an argument of every neuron; call this parameter otherwise")
+            if isinstance(p.default, (Number, Tau)):
+                self.specific[p.name] = p.default
+            elif p.default is not p.empty:
+                self.specific[p.name] = Number(check.number(op, p.name, p.default))
+            elif not self.in_package:
+                raise TypeError(f"{op}: the parameter {p.name} needs a default, a number")
+        for name in names:
+            if name in FIRING or name in self.parameters:
+                raise TypeError(f"{op}: {name} is an argument of every neuron; call this input or state otherwise")
+        for name in (*names, *self.parameters):
+            if name.startswith("_") or name in NOT_FIELDS:
+                raise TypeError(
+                    f"{op}: {name} cannot be a field of the call; call this input, state or parameter otherwise"
+                )
+
+    def _try_out(self) -> tuple[int, bool]:
+        """Run a step of one neuron; return the number of its outputs, and whether it fires."""
+        zero = torch.zeros(())
+        spikes: list[Tensor] = []
+
+        def fire(h: Any, threshold: Any, subtract: Any = None) -> tuple[Any, Any, Any]:
+            spikes.append(zero.clone())
+            return spikes[-1], h, h
+
+        defaults = {name: Scalar(argument.default) for name, argument in self.specific.items()}
+        parameters = {name: defaults.get(name, zero) for name in self.parameters}
+        with torch.no_grad():
+            returned = self.step(fire, *[zero] * len(self.inputs), *[zero] * len(self.states), **parameters)
+        results = returned if isinstance(returned, tuple) else (returned,)
+        outputs = len(results) - len(self.states)
+        if outputs < 1:
+            raise TypeError(
+                f"neuron {self.name}: the step must return its outputs, then its {len(self.states)} states "
+                f"({', '.join(self.states)}), got {len(results)} values"
+            )
+        rows = len(self.states) + len(self.inputs) + outputs - 1
+        if rows > MOST_ROWS:
+            raise ValueError(
+                f"neuron {self.name}: inputs, states and outputs must be at most {MOST_ROWS + 1} in all, got {rows + 1}"
+            )
+        if len(self.parameters) > MOST_PARAMETERS - 4:
+            raise ValueError(
+                f"neuron {self.name}: parameters must be at most {MOST_PARAMETERS - 4}, got {len(self.parameters)}"
+            )
+        return outputs, bool(spikes)
+
+    def _arguments(self, chosen: Callable[..., Any] | None) -> list[inspect.Parameter]:
+        """Return the arguments of the op, in order."""
+        choices = inspect.signature(chosen, eval_str=True).parameters.values() if chosen else ()
+        shared = [
+            p.replace(default=0.0) if name == "v_rest" and self.fixed is READOUT else p
+            for name, p in SHARED.items()
+            if name not in self.fixed and name not in self.specific
+        ]
+        at = 2 if shared[0].name == "tau" else 0  # position after the time constant
+        return [
+            *(_argument(name, Tensor) for name in self.inputs),
+            *(_argument(name, Tensor | None, None) for name in self.states),
+            *shared[:at],
+            *(p for name, argument in self.specific.items() for p in _arguments(name, argument)),
+            *(p for p in choices if p.kind == p.KEYWORD_ONLY),
+            *shared[at:],
+        ]
 
 
-# Name of an op -> its neuron; modules of snnfast.reference fill this registry.
+# Name of an op of the package -> its neuron; modules of snnfast.reference fill this registry.
 NEURONS: dict[str, Neuron] = {}
 
 # Values of ``fixed``: for neurons without a refractory period and with one spike per step, and for readouts.
@@ -81,14 +205,13 @@ READOUT: dict[str, Any] = ONE_SPIKE | {
     **{"detach_reset": False, "return_state": True, "return_v_seq": True},
 }
 
+MOST_ROWS, MOST_PARAMETERS = 16, 48  # csrc/core/any_neuron.h
 
-def _call(
+
+def _membrane(
     op: str,
-    call_type: Any,
+    pulls: bool,
     x: Tensor,
-    states: tuple[Tensor | None, ...],
-    specific: tuple[Any, ...],
-    fires: bool,
     /,
     tau: float | Tensor | None = None,
     decay: float | Tensor | None = None,
@@ -96,6 +219,28 @@ def _call(
     v_threshold: float | Tensor = 1.0,
     v_reset: float | Tensor | None = 0.0,
     v_rest: float | Tensor | None = None,
+) -> tuple[float | Tensor, ...]:
+    """Return the values of the fields :data:`MEMBRANE`, from arguments that all neurons of the package share.
+
+    ``pulls``: the equation has the parameter ``rate``.
+    """
+    leak = check.leak(op, "decay", tau, decay, 2.0, x)
+    scaled = check.flag(op, "decay_input", decay_input)
+    rate = leak.rate if scaled or pulls else 1.0
+    reset = 0.0 if v_reset is None else check.parameter(op, "v_reset", v_reset, x)
+    threshold = check.parameter(op, "v_threshold", v_threshold, x)
+    rest = reset if v_rest is None else check.parameter(op, "v_rest", v_rest, x)
+    return rate if pulls else leak.decay, rate if scaled else 1.0, threshold, reset, rest
+
+
+def _call(
+    op: str,
+    call_type: Any,
+    x: Tensor,
+    values: tuple[Any, ...],
+    fires: bool,
+    /,
+    v_reset: float | Tensor | None = 0.0,
     strict: bool = False,
     refractory: int = 0,
     r: Tensor | None = None,
@@ -105,26 +250,20 @@ def _call(
     return_state: bool = True,
     return_v_seq: bool = False,
 ) -> Any:
-    """Return the call of type ``call_type``, from the shared arguments and the values of its specific fields."""
-    leak = check.leak(op, "decay", tau, decay, 2.0, x)
-    scaled, pulls = check.flag(op, "decay_input", decay_input), "rate" in call_type._fields
-    rate = leak.rate if scaled or pulls else 1.0
+    """Return the call of type ``call_type``, from the values of its first fields and the arguments of every neuron."""
     hard = v_reset is not None
-    reset = check.parameter(op, "v_reset", v_reset, x) if hard else 0.0
-    threshold = check.parameter(op, "v_threshold", v_threshold, x)
     call = call_type(
-        *(x, *states, rate if pulls else leak.decay, rate if scaled else 1.0, threshold, reset),
-        *(reset if v_rest is None else check.parameter(op, "v_rest", v_rest, x), *specific, hard),
-        *(fires, check.flag(op, "strict", strict), resolve(surrogate)),
+        *(*values, hard, fires, check.flag(op, "strict", strict), resolve(surrogate)),
         check.flag(op, "detach_reset", detach_reset),
         check.flag(op, "return_state", return_state),
         check.flag(op, "return_v_seq", return_v_seq),
     )
     r, refractory, most = refractory_arguments(op, x, r, refractory, max_spikes, hard)
-    if most > 1 and not isinstance(threshold, Tensor) and threshold <= 0:
-        raise ValueError(f"{op}: max_spikes above 1 needs v_threshold above 0, got {threshold}")
     if not refractory and most == 1:
         return call
+    threshold = getattr(call, "v_threshold", 1.0)
+    if most > 1 and not isinstance(threshold, Tensor) and threshold <= 0:
+        raise ValueError(f"{op}: max_spikes above 1 needs v_threshold above 0, got {threshold}")
     return refractory_of(call_type)(*call, r, refractory, most)
 
 
@@ -147,102 +286,99 @@ def refractory_arguments(
     return None if r is None else r.detach(), refractory, most  # it counts steps: no gradient
 
 
-# Shared arguments by name, those of :func:`_call`.
-SHARED = {
-    name: p.replace(kind=p.KEYWORD_ONLY)
-    for name, p in inspect.signature(_call, eval_str=True).parameters.items()
-    if p.kind == p.POSITIONAL_OR_KEYWORD
-}
+def _arguments_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    parameters = inspect.signature(function, eval_str=True).parameters.items()
+    return {n: p.replace(kind=p.KEYWORD_ONLY) for n, p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD}
 
 
-def enter(
-    step: Callable[..., Any], like: str | None, same: bool, fixed: dict[str, Any], chosen: Callable[..., Any] | None
-) -> Neuron:
-    """Register the op of a step function in :data:`NEURONS`; see :func:`snnfast.reference.neuron.neuron`."""
-    op, model = step.__name__, NEURONS.get(like or "")
-    if same and model is not None:
-        call, states, specific = model.call, model.states, model.specific
-    else:
-        call, states, specific = _read(step)
-    choices = inspect.signature(chosen, eval_str=True).parameters.values() if chosen else ()
-    shared = [
-        p.replace(default=0.0) if name == "v_rest" and fixed is READOUT else p
-        for name, p in SHARED.items()
-        if name not in fixed
-    ]
-    at = 2 if "tau" in SHARED.keys() - fixed else 0  # position after the time constant
-    arguments = [
-        *(_argument("x", Tensor), *(_argument(name, Tensor | None, None) for name in states)),
-        *shared[:at],
-        *(p for name, argument in specific.items() for p in _arguments(name, argument)),
-        *(p for p in choices if p.kind == p.KEYWORD_ONLY),
-        *shared[at:],
-    ]
-    checked = _check(op, call, states, specific, chosen, arguments, fixed)
-    checked.__module__, checked.__doc__ = step.__module__, step.__doc__
-    checked.__annotations__ = {p.name: p.annotation for p in arguments} | {"return": call}
-    vars(checked).update(__wrapped__=step, __signature__=inspect.Signature(arguments))
-    if step.__doc__ is not None and model is not None:  # python -OO has none
-        names = [p.name for p in arguments]
-        checked.__doc__ = _completed(step.__doc__, model.check.__doc__ or "", names)
-    NEURONS[op] = neuron = Neuron(checked, call, states, specific, fixed)
-    return neuron
+# Shared arguments by name: those of the membrane of the package's neurons, and those of every neuron.
+MEMBRANE_ARGUMENTS, FIRING = _arguments_of(_membrane), _arguments_of(_call)
+SHARED = MEMBRANE_ARGUMENTS | FIRING
 
-
-def _check(
-    op: str,
-    call: Any,
-    states: tuple[str, ...],
-    specific: dict[str, Number | Tau],
-    chosen: Callable[..., Any] | None,
-    arguments: list[inspect.Parameter],
-    fixed: dict[str, Any],
-) -> Callable[..., Any]:
-    """Generate the source of a neuron's check, as dataclasses do: a loop over arguments takes 2 us more a call."""
-    first, choices = len(states) + 1, list(inspect.signature(chosen).parameters) if chosen else []
-    of_step = call._fields[first + len(MEMBRANE) : call._fields.index("hard_reset")]
-    lines = [f"sequence({op!r}, x)", *(f"state({op!r}, {name!r}, {name}, x)" for name in states)]
-    for name, argument in specific.items():
-        if isinstance(argument, Number):
-            lines.append(f"{name} = parameter({op!r}, {name!r}, {name}, x, own[{name!r}].checked)")
-            continue
-        tau, leak = (name.replace("decay", word) for word in ("tau", "leak"))
-        lines.append(f"{leak} = leak({op!r}, {name!r}, {tau}, {name}, {argument.default}, x)")
-        lines.append(f"{name} = {leak}.decay")
-    if chosen:
-        targets = ", ".join(name for name in of_step if name not in specific)
-        lines.append(f"{targets} = chosen({', '.join(f'{name}={name}' for name in choices)})")
-    shared = ", ".join(repr(fixed[name]) if name in fixed else name for name in SHARED)
-    before, after = (f"({', '.join(names)},)" if names else "()" for names in (states, of_step))
-    lines.append(f"return call({op!r}, of, x, {before}, {after}, {'surrogate' not in fixed}, {shared})")
-    bare = inspect.Signature([p.replace(annotation=p.empty) for p in arguments])
-    space: dict[str, Any] = {"sequence": check.sequence, "state": check.state, "parameter": check.parameter}
-    space |= {"leak": check.leak, "own": specific, "chosen": chosen, "of": call, "call": _call}
-    exec("\n    ".join([f"def {op}{bare}:", *lines]), space)
-    return space[op]  # type: ignore[no-any-return]
-
-
-# Fields of the membrane in every call; equations with the parameter rate have the field rate instead of decay.
+# Fields of the membrane in calls of the package; equations with the parameter rate have the field rate for decay.
 MEMBRANE = ("decay", "gain", "v_threshold", "v_reset", "v_rest")
+# Fields of every call, and attributes of its type.
+NOT_FIELDS = ("hard_reset", "fires", "kinds", "several", "neuron", "inner")
 
 
-def _read(step: Callable[..., Any]) -> tuple[Any, tuple[str, ...], dict[str, Number | Tau]]:
-    """Return the call type of a step function, the names of its states, and its specific arguments."""
-    every = list(inspect.signature(step, eval_str=True).parameters.values())
-    parameters = {p.name: p for p in every if p.kind == p.KEYWORD_ONLY}
-    states = tuple(p.name for p in every[2:] if p.name not in parameters)
-    pulls = "rate" in parameters
-    fields: dict[str, Any] = {"x": Tensor} | dict.fromkeys(states, Tensor | None)
-    fields |= {"rate" if pulls and name == "decay" else name: Parameter for name in MEMBRANE}
-    for name, p in parameters.items():
-        fields.setdefault(name, bool if p.annotation is bool else Parameter)
+def _call_type(neuron: Neuron) -> Any:
+    """Return the type of the calls of a neuron."""
+    fields: dict[str, Any] = dict.fromkeys(neuron.inputs, Tensor) | dict.fromkeys(neuron.states, Tensor | None)
+    if neuron.in_package:
+        pulls = "rate" in neuron.parameters
+        fields |= {"rate" if pulls and name == "decay" else name: Parameter for name in MEMBRANE}
+    for name in (*neuron.parameters, "v_reset"):
+        fields.setdefault(name, bool if name in neuron.flags else Parameter)
     fields |= dict.fromkeys(("hard_reset", "fires", "strict"), bool) | {"surrogate": SurrogateLike}
     fields |= dict.fromkeys(("detach_reset", "return_state", "return_v_seq"), bool)
-    call: Any = NamedTuple(f"{step.__name__.capitalize()}Call", list(fields.items()))  # type: ignore[misc]
-    call.__module__ = step.__module__
-    defaults = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
-    specific = {n: Number(value) if isinstance(value, float) else value for n, value in defaults.items()}
-    return prepare(call), states, specific
+    call_type = cast("Any", NamedTuple(f"{type_name(neuron.name)}Call", list(fields.items())))
+    call_type.__module__, call_type.neuron = neuron.__module__, neuron
+    return prepare(call_type)
+
+
+def type_name(name: str) -> str:
+    """Return the name of the type made from a step function, in Python or C++: ``Klif`` for ``klif``."""
+    text = re.sub(r"\W", "_", name, flags=re.ASCII)
+    return "".join(part[:1].upper() + part[1:] for part in text.split("_")) or "Neuron"
+
+
+def _generated_check(
+    neuron: Neuron, arguments: list[inspect.Parameter], chosen: Callable[..., Any] | None
+) -> Callable[..., Any]:
+    """Generate the source of a neuron's check, as dataclasses do: a loop over arguments takes 2 to 4 us more a call.
+
+    Names with an underscore are not those of arguments.
+    """
+    op, x, call, specific = neuron.name, neuron.inputs[0], neuron.call, neuron.specific
+    lines = [f"_sequence({op!r}, {x})"]
+    lines += [f"_alike({op!r}, {name!r}, {name}, {x!r}, {x})" for name in neuron.inputs[1:]]
+    lines += [f"_state({op!r}, {name!r}, {name}, {x})" for name in neuron.states]
+    for name, argument in specific.items():
+        if isinstance(argument, Tau):
+            tau, leak = (name.replace("decay", word) for word in ("tau", "_leak"))
+            lines.append(f"{leak} = _leak({op!r}, {name!r}, {tau}, {name}, {argument.default}, {x})")
+            lines.append(f"{name} = {leak}.decay")
+        elif name != "v_reset":
+            lines.append(f"{name} = _parameter({op!r}, {name!r}, {name}, {x}, _specific[{name!r}].checked)")
+    fields = list(call._fields[: call._fields.index("hard_reset")])
+    if chosen:
+        choices = inspect.signature(chosen).parameters.values()
+        values = (f"{p.name}={p.name if p.kind == p.KEYWORD_ONLY else f'_{p.name}'}" for p in choices)
+        of_step = fields[len(neuron.inputs) + len(neuron.states) + len(MEMBRANE) :]
+        targets = ", ".join(name for name in of_step if name not in specific)
+        lines.append(f"{targets} = _chosen({', '.join(values)})")
+    words = {name: repr(neuron.fixed[name]) if name in neuron.fixed else name for name in SHARED}
+    if neuron.in_package:
+        first, after = len(neuron.inputs) + len(neuron.states), len(MEMBRANE)
+        membrane = ", ".join(words[name] for name in MEMBRANE_ARGUMENTS)
+        fields[first : first + after] = [f"*_membrane({op!r}, {'rate' in call._fields}, {x}, {membrane})"]
+    else:
+        lines.append(f"_reset = None if v_reset is None else _parameter({op!r}, 'v_reset', v_reset, {x})")
+        fields[fields.index("v_reset")] = "_reset"
+        if not neuron.fires:
+            lines.append(f"_no_spikes({op!r}, strict, refractory, max_spikes, detach_reset)")
+    shared = ", ".join(words[name] for name in FIRING)
+    fires = neuron.fires or not neuron.in_package  # a readout of the package returns its membrane
+    lines.append(f"return _call({op!r}, _type, {x}, ({', '.join(fields)},), {fires}, {shared})")
+    bare = inspect.Signature([p.replace(annotation=p.empty) for p in arguments])
+    space: dict[str, Any] = {"_sequence": check.sequence, "_state": check.state, "_parameter": check.parameter}
+    space |= {"_leak": check.leak, "_alike": _alike, "_no_spikes": _no_spikes, "_membrane": _membrane, "_call": _call}
+    space |= {"_specific": specific, "_chosen": chosen, "_type": call}
+    exec("\n    ".join([f"def check{bare}:", *lines]), space)
+    return space["check"]  # type: ignore[no-any-return]
+
+
+def _alike(op: str, name: str, value: Any, other: str, x: Tensor) -> None:
+    """Require an input with shape, dtype and device of the first one, ``other``."""
+    check.shape(op, name, value, x.shape)
+    check.beside(op, name, value, other, x)
+
+
+def _no_spikes(op: str, *values: Any) -> None:
+    """Require the defaults of the arguments that are about spikes."""
+    for name, value in zip(("strict", "refractory", "max_spikes", "detach_reset"), values):
+        if value != FIRING[name].default:
+            raise ValueError(f"{op}: {name} needs spikes, and the step never calls fire")
 
 
 def _argument(name: str, annotation: Any, *default: Any) -> inspect.Parameter:
@@ -254,7 +390,8 @@ def _arguments(name: str, argument: Number | Tau) -> list[inspect.Parameter]:
     """Return the arguments for a parameter of an equation."""
     kind = inspect.Parameter.KEYWORD_ONLY
     if isinstance(argument, Number):
-        return [inspect.Parameter(name, kind, annotation=float | Tensor, default=argument.default)]
+        number = float | Tensor | None if name == "v_reset" else float | Tensor
+        return [inspect.Parameter(name, kind, annotation=number, default=argument.default)]
     names = name.replace("decay", "tau"), name
     return [inspect.Parameter(n, kind, annotation=float | Tensor | None, default=None) for n in names]
 
@@ -288,6 +425,7 @@ def refractory_of(call: Any) -> Any:
     if call not in _REFRACTORY:
         fields = {"r": Tensor | None, "refractory": int, "max_spikes": float}
         _REFRACTORY[call] = extended(call, f"Refractory{call.__name__}", fields)
+        _REFRACTORY[call].neuron = call.neuron
     return _REFRACTORY[call]
 
 
@@ -299,11 +437,13 @@ def calls_of(neuron: Neuron) -> list[Any]:
 
 def result_of(call: Any, outputs: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
     """Return the result of a neuron's op, made from the spikes, states and membranes of a kernel or the reference."""
-    spikes, *states, v_seq = outputs
-    if getattr(call, "refractory", None) == 0:  # r is 0, too
-        states.pop()
+    neuron = type(call).neuron
+    n = neuron.outputs
+    # Without a refractory period r is 0, too.
+    states = outputs[n : n + len(neuron.states) + (getattr(call, "refractory", 0) > 0)]
     if not call.return_state:
-        states = [None] * len(states)  # type: ignore[list-item]
+        states = (None,) * len(states)  # type: ignore[assignment]
     if not call.fires:
-        return v_seq, *states
-    return (spikes, *states, v_seq) if call.return_v_seq else (spikes, *states)
+        return outputs[-1], *states
+    first = outputs[:1] if n == 1 else [value.to(outputs[0].dtype) for value in outputs[:n]]
+    return (*first, *states, outputs[-1]) if call.return_v_seq else (*first, *states)

@@ -24,32 +24,35 @@ _CALLS: dict[Any, Any] = {}
 def recurrent_of(neuron: Any) -> Any:
     """Return the recurrent call type of a neuron's call type: its fields, then :data:`FIELDS`.
 
-    Its attribute ``neuron`` is the type of the neuron's call.
+    Its attribute ``inner`` is the type of the neuron's call.
     """
     if neuron not in _CALLS:
+        for name in FIELDS.keys() & set(neuron._fields):
+            raise TypeError(f"{neuron.neuron.name}: {name} is an argument of recurrent neurons, too; rename the other")
         _CALLS[neuron] = extended(neuron, f"Recurrent{neuron.__name__}", FIELDS)
-        _CALLS[neuron].neuron = neuron
+        _CALLS[neuron].inner, _CALLS[neuron].neuron = neuron, neuron.neuron
     return _CALLS[neuron]
 
 
 def neuron_of(call: Any) -> Any:
     """Return the neuron's call in a recurrent call."""
-    return type(call).neuron(*call[: -len(FIELDS)])
+    return type(call).inner(*call[: -len(FIELDS)])
 
 
-def _recurrent(call: Any) -> tuple[Tensor, ...]:
-    neuron = neuron_of(call)
-    if len(call.x) == 0:
+def scan_recurrent(call: Any) -> tuple[Tensor, ...]:
+    """Return spikes, last states and membranes of a recurrent call, a step at a time in plain PyTorch."""
+    neuron, x = neuron_of(call), call[0]
+    if len(x) == 0:
         return scan(neuron)
-    names = fields_of_kind(type(neuron), Tensor | None)
+    names = type(call).neuron.inputs + fields_of_kind(type(neuron), Tensor | None)
 
     def step(x: Tensor, states: list[Tensor | None]) -> tuple[Tensor, list[Tensor | None]]:
-        s, *states, _ = scan(neuron._replace(x=x[None], **dict(zip(names, states))))  # type: ignore[assignment]
+        s, *states, _ = scan(neuron._replace(**dict(zip(names, (x[None], *states)))))  # type: ignore[assignment]
         return s[0], states
 
-    states = [getattr(neuron, name) for name in names]
-    spikes, states, v_seq = fed_back(step, call.x, states, call.weight, call.past, call.delay)
-    return spikes.to(call.x.dtype), *states, v_seq
+    states = [getattr(neuron, name) for name in names[1:]]
+    spikes, states, v_seq = fed_back(step, x, states, call.weight, call.past, call.delay)
+    return spikes.to(x.dtype), *states, v_seq
 
 
 def fed_back(
@@ -99,7 +102,7 @@ def _arriving(spikes: list[Tensor], delay: Tensor | None, most: int, x: Tensor) 
     return torch.where(delay >= most, 0.0, arrived)
 
 
-@reference_op(_recurrent, result_of)
+@reference_op(scan_recurrent, result_of)
 def recurrent(
     x: Tensor,
     weight: Tensor,
@@ -142,13 +145,13 @@ def recurrent(
     check.sequence("recurrent", x)
     if not isinstance(neuron, str) or neuron not in firing():
         raise ValueError(f"recurrent: neuron must be one of {', '.join(firing())}, got {check.shown(neuron)}")
-    connections("recurrent", x, weight, past, delay)
     call = NEURONS[neuron].check(x, **arguments)
-    return recurrent_of(call.__class__)(*call, weight, past, delay)
+    return recurrent_call("recurrent", call, weight, past, delay)
 
 
-def connections(op: str, x: Tensor, weight: Tensor, past: Tensor | None, delay: Tensor | None) -> None:
-    """Check the weights, the spikes before the first step and the delays of neurons with input ``x``."""
+def recurrent_call(op: str, call: Any, weight: Tensor, past: Tensor | None, delay: Tensor | None) -> Any:
+    """Check the weights, the spikes before the first step and the delays; return the recurrent call of ``call``."""
+    x = call[0]
     if x.dim() < 2:
         raise ValueError(f"{op}: x must have shape [T, ..., H], got {list(x.shape)}")
     sent = x.shape[-1:]
@@ -160,6 +163,7 @@ def connections(op: str, x: Tensor, weight: Tensor, past: Tensor | None, delay: 
     if delay is not None:
         check.shape(op, "delay", delay, sent)
         check.of_state(op, "delay", delay, x)
+    return recurrent_of(call.__class__)(*call, weight, past, delay)
 
 
 def firing() -> list[str]:

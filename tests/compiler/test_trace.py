@@ -9,22 +9,26 @@ from hypothesis import strategies as st
 from random_steps import BINARY, UNARY, run
 
 from snnfast.compiler.evaluate import evaluate
-from snnfast.compiler.expression import TraceError, plain
+from snnfast.compiler.expression import NEURON, NUMBER, Graph, TraceError, plain
 from snnfast.compiler.plan import make_plan, minimum_cut
 from snnfast.compiler.trace import trace
 from snnfast.reference.eager import KernelFunctions
 
 
 def traced(step, *, inputs=1, states=1, numbers=(), tensors=("p",)):
+    graph = Graph(torch.float64)
+
+    def run_step(parameters, *values):
+        return step(None, *values, **parameters)
+
+    run_step.__name__, run_step.__wrapped__ = step.__name__, step
     return trace(
-        step,
+        run_step,
+        graph=graph,
         inputs=inputs,
         states=states,
-        numbers=numbers,
-        tensors=tensors,
-        dtype=torch.float64,
-        frame=lambda parameters: parameters,
-        visible=(*numbers, *tensors),
+        numbers={name: graph.leaf("number", name, NUMBER) for name in numbers},
+        tensors={name: graph.leaf("tensor", name, NEURON) for name in tensors},
     )
 
 

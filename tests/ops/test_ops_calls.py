@@ -117,7 +117,7 @@ def test_fields_of_a_backward_call_are_all_arguments_of_its_kernel(stem):
 
 
 @needs_kernels
-@pytest.mark.parametrize("kind", neuron._KINDS.values(), ids=lambda k: k.stem)
+@pytest.mark.parametrize("kind", neuron.BUILT_IN.values(), ids=lambda k: k.stem)
 def test_positions_of_a_neuron_s_tensors_are_those_of_its_kernels(kind):
     fields, found = of_call(kind.call), kernels(kind.stem)
     names = [name for name, *_ in found["_backward"]]

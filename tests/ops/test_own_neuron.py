@@ -17,6 +17,7 @@ from torch import nn
 import snnfast
 from snnfast.compiler.build import CompileError, library
 from snnfast.compiler.expression import TraceError
+from snnfast.compiler.variant import source_of, variant_of
 from snnfast.ops import own_kernels, own_neuron
 from snnfast.ops.repeat import repeat
 
@@ -210,6 +211,12 @@ def test_glif_is_that_of_spikingjelly():
         torch.testing.assert_close(got, right, rtol=1e-12, atol=1e-12)
 
 
+@snnfast.neuron
+def weighted(fire, x, v, *, weight=1.0):
+    s, _, v = fire(v + weight * x, 1.0)
+    return s, v
+
+
 def test_no_steps_and_no_neurons():
     for shape in ((0, 3), (5, 0)):
         spikes, v = klif(torch.zeros(shape))
@@ -225,12 +232,15 @@ def test_no_steps_and_no_neurons():
         (lambda: snnfast.neuron(lambda fire, x, v, *, k: (x, v)), "k needs a default"),
         (lambda: snnfast.neuron(lambda fire, x, v, *, strict=1: (x, v)), "strict is an argument of every neuron"),
         (lambda: snnfast.neuron(lambda fire, x, v: v), "must return its outputs"),
+        (lambda: snnfast.neuron(lambda fire, x, _v: (x, _v)), "_v cannot be a field of the call"),
+        (lambda: snnfast.neuron(lambda fire, x, v, *, fires=1.0: (x, v)), "fires cannot be a field of the call"),
+        (lambda: weighted.recurrent(torch.zeros(3, 2), torch.zeros(2, 2)), "weight is an argument of recurrent"),
         (lambda: snnfast.neuron(3), "step must be a function, got int"),
-        (lambda: klif(torch.zeros(3, 2), q=1), "there is no argument 'q'"),
+        (lambda: klif(torch.zeros(3, 2), q=1), "klif\\(\\) got an unexpected keyword argument 'q'"),
         (lambda: klif(torch.zeros(3, 2), k="a"), "k must be a number, got str"),
         (lambda: klif(torch.zeros(3, 2), k=torch.ones(5)), "k must be a number or broadcast"),
         (lambda: klif(torch.zeros(3, 2), torch.zeros(3)), "v must have shape"),
-        (lambda: gated(torch.zeros(3, 2)), "the input gate is missing"),
+        (lambda: gated(torch.zeros(3, 2)), "gated\\(\\) missing 1 required positional argument: 'gate'"),
         (lambda: gated(torch.zeros(3, 2), torch.zeros(3, 4)), "gate must have shape"),
         (lambda: klif(torch.zeros(3, 2), max_spikes=2), "max_spikes above 1 needs a soft reset"),
         (lambda: readout(torch.zeros(3, 2), strict=True), "strict needs spikes"),
@@ -475,7 +485,7 @@ def test_opcheck():
     klif(torch.rand(3, 2), k=torch.ones(2))
     name = next(
         k.name
-        for v, k in klif._variants.items()
+        for v, k in klif.kernels.latest.items()
         if v.tensors == ("k",) and v.dtype == torch.float32 and v.target == "cpu" and not v.recurrent
     )
     kernel = own_kernels.KERNELS[name]
@@ -499,7 +509,7 @@ def test_raw_calls_are_checked():
     name, of_gated = (
         next(
             k.name
-            for v, k in op._variants.items()
+            for v, k in op.kernels.latest.items()
             if not v.tensors and v.dtype == torch.float32 and v.target == "cpu" and not v.recurrent
         )
         for op in (klif, gated)
@@ -527,7 +537,7 @@ def test_another_process_finds_the_kernel_in_the_cache(as_shipped):
         "build.subprocess.run = broken\n"
         "print(own_neurons.klif(x)[0].sum().item())\n"
     )
-    library("klif", klif.source(klif.bind((torch.zeros(1, 1),), {}).variant))
+    library("klif", source_of(klif, variant_of(klif.check(torch.zeros(1, 1)))))
     python(code, Path(__file__).parents[2] / "examples")
 
 

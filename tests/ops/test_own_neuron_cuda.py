@@ -17,6 +17,7 @@ from samples import assert_equal
 import snnfast
 from snnfast.compiler import build
 from snnfast.compiler.build import CompileError
+from snnfast.compiler.variant import source_of, variant_of
 from snnfast.ops import own_kernels, own_neuron
 
 emulated = pytest.mark.skipif("cuda_emulation" not in PRESENT, reason="no emulated CUDA")
@@ -109,7 +110,7 @@ def emulated_kernel(op, *inputs):
         op(*inputs)
     return next(
         k
-        for v, k in op._variants.items()
+        for v, k in op.kernels.latest.items()
         if v.target == "cuda_emulation" and v.dtype == inputs[0].dtype and not v.tensors
     )
 
@@ -214,9 +215,9 @@ def test_without_nvcc_a_gpu_runs_the_reference_and_warns_once(gpu, monkeypatch):
 )
 def test_nvcc_compiles_them_without_spills(op, dtype, recurrent, tmp_path):
     x = [torch.zeros(1, 2, dtype=dtype) for _ in op.inputs]
-    variant = op.bind(x, {}).variant._replace(recurrent=recurrent, target="sm_90", dtype=dtype)
+    variant = variant_of(op.check(*x))._replace(recurrent=recurrent, target="sm_90", dtype=dtype)
     words = [*build.command(tmp_path / "kernel.so", "sm_90"), "-Xptxas=-v"]
-    done = subprocess.run(words, input=op.source(variant), capture_output=True, text=True)
+    done = subprocess.run(words, input=source_of(op, variant), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     spills = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores", done.stderr)
     assert len(spills) >= 2

@@ -110,10 +110,10 @@ def test_a_kernel_follows_the_numbers_outside(monkeypatch):
             torch.testing.assert_close(got, right)
     for before, after in itertools.pairwise(found):
         assert (before[1] - after[1]).abs().max() > 0.1
-    kernels = len(reads_gains._every[next(iter(reads_gains._every))])
+    kernels = len(next(iter(reads_gains.kernels.every.values())))
     monkeypatch.setitem(GAINS, "input", 1.0)
     results(reads_gains)  # one that was compiled before
-    assert len(reads_gains._every[next(iter(reads_gains._every))]) == kernels
+    assert len(next(iter(reads_gains.kernels.every.values()))) == kernels
 
 
 @needs_kernels

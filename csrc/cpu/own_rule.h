@@ -2,19 +2,11 @@
 // all steps. Rule::change is generated; additions are in the order of the reference.
 // If Rule::needs_spikes, a change is 0 unless one of the two neurons fires, and other synapses are left out.
 #pragma once
-#include <cstdint>
 #include <vector>
 
-// In the order of snnfast/ops/own_rule.py.
-struct OwnRuleArguments {
-  void* w;                             // [N_post, N_pre]
-  const void *s_pre, *x_pre, *x_pre2;  // [T, B, N_pre]
-  const void *s_post, *x_post, *x_post2;
-  const void* reward;  // [T, B]
-  void* eligibility;   // [B, N_post, N_pre] if the rule is modulated by reward
-  int64_t T, B, N_pre, N_post, each_step;
-  double decay_eligibility, scale, w_min, w_max;
-};
+#include "core/own_rule.h"
+
+namespace snnfast {
 
 template <class Rule, class C>
 void own_rule(const OwnRuleArguments& a, int64_t begin, int64_t end) {
@@ -88,12 +80,8 @@ void own_rule(const OwnRuleArguments& a, int64_t begin, int64_t end) {
   }
 }
 
-#define SNNFAST_OWN_RULE(RULE)                                                                                     \
-  extern "C" __attribute__((visibility("default"))) void own_rule_float(const OwnRuleArguments* a, int64_t begin,  \
-                                                                        int64_t end) {                             \
-    own_rule<RULE, float>(*a, begin, end);                                                                         \
-  }                                                                                                                \
-  extern "C" __attribute__((visibility("default"))) void own_rule_double(const OwnRuleArguments* a, int64_t begin, \
-                                                                         int64_t end) {                            \
-    own_rule<RULE, double>(*a, begin, end);                                                                        \
-  }
+}  // namespace snnfast
+
+#define SNNFAST_OWN_RULE(RULE)                                                               \
+  extern "C" __attribute__((visibility("default"))) const snnfast::OwnRule snnfast_own_rule{ \
+      sizeof(snnfast::OwnRuleArguments), snnfast::own_rule<RULE, float>, snnfast::own_rule<RULE, double>};

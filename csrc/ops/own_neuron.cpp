@@ -1,11 +1,7 @@
 // Operators of all neurons that are compiled at run time: own_neuron_forward and own_neuron_backward, whose first
 // argument names a kernel that load_own_kernel has loaded.
-#include <dlfcn.h>
-
-#include <mutex>
-#include <unordered_map>
-
 #include "cpu/dispatch.h"
+#include "ops/own_library.h"
 #include "ops/recurrent.h"
 
 SNNFAST_CPU_KERNEL(own_recurrent_forward,
@@ -16,24 +12,13 @@ SNNFAST_CPU_KERNEL(own_recurrent_backward,
 namespace snnfast {
 namespace {
 
-// Kernels by name, for all devices. They stay loaded, since a thread may be running one.
-std::mutex kernels_mutex;
-std::unordered_map<std::string, const OwnKernel*>& kernels() {
-  static auto* const all = new std::unordered_map<std::string, const OwnKernel*>;
-  return *all;
-}
+constexpr const char* kName = "neuron";
 
 const OwnKernel& kernel_of(const std::string& name) {
-  const std::lock_guard lock(kernels_mutex);
-  const auto found = kernels().find(name);
-  SNNFAST_CHECK(found != kernels().end(), "neuron: the kernel ", name,
-                " is not loaded in this process; import the module that defines the neuron and call it once, or call "
-                "it without a program that was "
-                "exported elsewhere");
-  return *found->second;
+  const OwnKernel* const kernel = own_library(kName, name).neuron;
+  SNNFAST_CHECK(kernel, kName, ": the kernel ", name, " is that of a plasticity rule");
+  return *kernel;
 }
-
-constexpr const char* kName = "neuron";
 
 // Checks that the kernel has `function`: it has none for the other device, nor for the other kind of neuron.
 template <class Function>
@@ -140,25 +125,5 @@ SNNFAST_OPERATOR(
     "Tensor? spikes, bool x_repeats, Tensor checkpoints, int checkpoint_every, bool state_needed, Tensor[] grads")
 
 }  // namespace
-
-// Loads the kernel of a shared library under a name. Returns the number of steps between its checkpoints.
-int64_t load_own_kernel(const std::string& name, const std::string& path) {
-  void* const library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  SNNFAST_CHECK(library, "neuron: ", path, " cannot be loaded: ", dlerror());
-  const auto* const kernel = static_cast<const OwnKernel*>(dlsym(library, "snnfast_own_kernel"));
-  SNNFAST_CHECK(kernel && kernel->forward_bytes == sizeof(RecurrentForward<AnyNeuron>) &&
-                    kernel->backward_bytes == sizeof(RecurrentBackward<AnyNeuron>),
-                "neuron: ", path, " was compiled for another version of snnfast");
-  const std::lock_guard lock(kernels_mutex);
-  kernels()[name] = kernel;
-  return kernel->checkpoint_every;
-}
-
-#ifdef SNNFAST_CUDA_EMULATION
-// This library is not a Python module.
-extern "C" __attribute__((visibility("default"))) int64_t snnfast_load_own_kernel(const char* name, const char* path) {
-  return load_own_kernel(name, path);
-}
-#endif
 
 }  // namespace snnfast

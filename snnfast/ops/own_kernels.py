@@ -105,7 +105,7 @@ KERNELS: dict[str, CompiledKernel] = {}
 
 
 def load(namespace: str, path: Path) -> int:
-    """Load a compiled kernel under the name of its file, and return the steps between its checkpoints.
+    """Load a compiled neuron or rule under the name of its file; return the steps between checkpoints of a neuron.
 
     Raises:
         RuntimeError: it cannot be loaded.

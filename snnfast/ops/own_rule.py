@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -25,21 +24,7 @@ from snnfast.reference.stdp import stdp_ as reference
 
 from .autograd import traced
 from .in_place import buffer, changed
-
-# Fewest evaluations of a rule per thread.
-_FEW = 1 << 18
-
-
-class _Arguments(ctypes.Structure):
-    """Mirror of the struct in csrc/cpu/own_rule.h."""
-
-    _fields_ = [
-        *((name, ctypes.c_void_p) for name in ("w", "s_pre", "x_pre", "x_pre2")),
-        *((name, ctypes.c_void_p) for name in ("s_post", "x_post", "x_post2")),
-        *((name, ctypes.c_void_p) for name in ("reward", "eligibility")),
-        *((name, ctypes.c_int64) for name in ("T", "B", "N_pre", "N_post", "each_step")),
-        *((name, ctypes.c_double) for name in ("decay_eligibility", "scale", "w_min", "w_max")),
-    ]
+from .own_kernels import load
 
 
 def run(op: str, call: StdpCall, rule: OwnConstants) -> StdpState:
@@ -94,38 +79,23 @@ def _traced_source(rule: OwnConstants, dtype: torch.dtype) -> str:
 
 
 @cache
-def _loaded(path: str) -> ctypes.CDLL:
-    return ctypes.CDLL(path)
+def _loaded(path: Path) -> str:
+    """Load a compiled rule, and return its name in the operator."""
+    load("snnfast", path)
+    return path.stem
 
 
-def _by_kernel(call: StdpCall, rule: OwnConstants, path: Any) -> StdpState:
+def _by_kernel(call: StdpCall, rule: OwnConstants, path: Path) -> StdpState:
     w, state = buffer(call.w), call.state
-    steps, batch, n_pre = call.pre.shape
-    n_post = len(w)
+    steps, batch, _ = call.pre.shape
     pre = _traces(call.pre, state.trace_pre, state.trace_pre2, rule, rule.decay_pre, rule.decay_pre2, w)
     post = _traces(call.post, state.trace_post, state.trace_post2, rule, rule.decay_post, rule.decay_post2, w)
     reward = w.new_zeros(steps, batch) if call.reward is None else call.reward
-    tensors = (w, *pre[:3], *post[:3], reward, state.eligibility)
-    arguments = _Arguments(
-        *(None if value is None else value.data_ptr() for value in tensors),
-        *(steps, batch, n_pre, n_post, call.each_step),
-        *(call.decay_eligibility, call.scale, rule.w_min, rule.w_max),
-    )
-    name = "own_rule_double" if w.dtype == torch.float64 else "own_rule_float"
-    function = getattr(_loaded(str(path)), name)
-    threads = max(1, min(torch.get_num_threads(), n_post, steps * batch * w.numel() // _FEW))
-    parts = [n_post * k // threads for k in range(threads + 1)]
-
-    def rows(begin: int, end: int) -> None:
-        function(ctypes.byref(arguments), ctypes.c_int64(begin), ctypes.c_int64(end))
-
-    if threads == 1:
-        rows(0, n_post)
-    else:
-        with ThreadPoolExecutor(threads) as pool:  # ctypes releases the GIL
-            list(pool.map(rows, parts[:-1], parts[1:]))
+    settings = call.each_step, call.decay_eligibility, call.scale, rule.w_min, rule.w_max
+    kernel = _loaded(path)
+    torch.ops.snnfast.own_rule_(w, kernel, *pre[:3], *post[:3], reward, state.eligibility, *settings)
     if call.norm is not None:
-        normalize(w, w.new_ones(n_post, dtype=torch.bool), call.norm, rule)
+        normalize(w, w.new_ones(len(w), dtype=torch.bool), call.norm, rule)
     changed((call.w, w))
     return StdpState._make((*pre[3:], *post[3:], state.eligibility))
 
@@ -142,3 +112,13 @@ def _traces(
         first.append(x)
         second.append(before)
     return fired.to(w.dtype).contiguous(), torch.stack(first), torch.stack(second), x, x2
+
+
+def register(namespace: str) -> None:
+    """Make the operator traceable without data."""
+    if namespace != "snnfast":
+        return  # only the CPU has it
+
+    @torch.library.register_fake(f"{namespace}::own_rule_")
+    def _(*arguments: Any) -> None:
+        return None

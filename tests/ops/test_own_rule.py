@@ -4,6 +4,7 @@ import warnings
 
 import pytest
 import torch
+from samples import assert_equal
 
 from snnfast import backend, ops, plasticity
 from snnfast.compiler import build
@@ -133,7 +134,7 @@ def test_rules_of_the_package_as_equations(change, how):
             torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
-def test_parts_strides_and_threads_change_nothing(monkeypatch):
+def test_parts_and_strides_change_nothing():
     rule = plasticity.reward_modulated(plasticity.OwnRule(triplet), 50.0)
     whole = run(rule, torch.float32, "cpu", HOW["reward"])
     wide = weights(torch.float32).repeat_interleave(2, 1)[:, ::2]
@@ -142,9 +143,70 @@ def test_parts_strides_and_threads_change_nothing(monkeypatch):
     same((wide, run(rule, torch.float32, "cpu", HOW["reward"], wide, slice(9, T), state)[1]), whole)
     for value, expected in zip(state, before):
         torch.testing.assert_close(value, expected, rtol=0, atol=0)
-    monkeypatch.setattr("snnfast.ops.own_rule._FEW", 1)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    same(run(rule, torch.float32, "cpu", HOW["reward"]), whole)
+
+
+@pytest.mark.parametrize("change", [pair, decay])
+def test_threads_change_nothing(change):
+    """With as many rows a thread takes a part of them."""
+    post, found = POST_SPIKES.repeat(1, 1, 5), []
+    before = torch.get_num_threads()
+    for threads in (1, 3):
+        w = weights(torch.float64).repeat(5, 1)
+        torch.set_num_threads(threads)
+        with backend.use("cpu"):
+            ops.stdp_(w, PRE_SPIKES, post, rule=plasticity.OwnRule(change), reward=0.5)
+        found.append(w)
+    torch.set_num_threads(before)
+    assert_equal(*found)
+    assert (found[0] - weights(torch.float64).repeat(5, 1)).abs().max() > 1e-3
+
+
+def raw_arguments(change=decay):
+    """Return arguments of the operator, for a rule that a call has loaded."""
+    rule = plasticity.OwnRule(change)
+    run(rule, torch.float64, "cpu", {})
+    path = build.library("own_rule", own_rule._source(rule.constants(1.0), torch.float64))
+    w, pre, post = weights(torch.float64), PRE_SPIKES.double(), POST_SPIKES.double()
+    reward, eligibility = torch.rand(T, B).double(), torch.zeros(B, POST, PRE).double()
+    return [
+        w,
+        path.stem,
+        pre,
+        pre * 0.5,
+        pre * 0.25,
+        post,
+        post * 0.5,
+        post * 0.25,
+        reward,
+        eligibility,
+        True,
+        0.9,
+        1.0,
+        0.0,
+        1.0,
+    ]
+
+
+def test_opcheck():
+    torch.library.opcheck(torch.ops.snnfast.own_rule_.default, raw_arguments())
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "error"),
+    [
+        (0, torch.rand(POST, PRE), "s_pre must be float32, got float64"),
+        (0, torch.rand(PRE, POST).double().T, "w must have contiguous rows"),
+        (1, "nothing", "the kernel nothing is not loaded in this process; import the module that defines the rule"),
+        (2, torch.rand(T, PRE).double(), "s_pre must have shape"),
+        (5, torch.rand(T, B, PRE).double(), "s_post must have shape"),
+        (9, torch.zeros(B, PRE, POST).double(), "eligibility must have shape"),
+    ],
+)
+def test_raw_calls_are_checked(place, value, error):
+    arguments = raw_arguments()
+    arguments[place] = value
+    with pytest.raises(RuntimeError, match=f"own_rule_: {error}"):
+        torch.ops.snnfast.own_rule_(*arguments)
 
 
 def test_numbers_from_outside_are_read_at_every_call():

@@ -13,7 +13,7 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 from snnfast import check
 from snnfast.reference.surrogate import differentiable, resolve
 
-from .call import Op, fields_of_kind, reference_op
+from .call import Op, reference_op
 from .eager import KernelFunctions, Scalar
 from .exp import divided
 from .neuron_arguments import NEURONS, ONE_SPIKE, READOUT, Neuron, Number, Tau, result_of
@@ -189,11 +189,13 @@ def _full(value: Any, like: Tensor) -> Tensor:
 
 def initial_states(call: Any) -> list[Tensor]:
     """Return the states before the first step; those that are None start at 0, the first one at ``v_rest``."""
-    x = call[0]
-    zeros = torch.zeros(x.shape[1:], dtype=check.state_dtype(x.dtype), device=x.device)
-    states = [getattr(call, name) for name in fields_of_kind(type(call), Tensor | None)]
-    at_rest = [zeros + getattr(call, "v_rest", 0.0), *(zeros.clone() for _ in states[1:])]
-    return [rest if state is None else state for state, rest in zip(states, at_rest)]
+    x, names = call[0], type(call).neuron.states
+    states = [getattr(call, name) for name in (*names, *["r"] * hasattr(call, "refractory"))]
+    for place, state in enumerate(states):
+        if state is None:
+            zeros = torch.zeros(x.shape[1:], dtype=check.state_dtype(x.dtype), device=x.device)
+            states[place] = zeros if place else zeros + getattr(call, "v_rest", 0.0)
+    return states
 
 
 def parameters_of(call: Any) -> dict[str, Any]:

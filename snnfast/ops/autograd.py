@@ -54,7 +54,7 @@ def backward_pass(op: str, kernel: Any, *arguments: Any, why: str = WHY) -> tupl
     """Call a backward kernel of ``op``; a second derivative (``create_graph=True``) raises with the reason ``why``."""
     if traced():  # the kernel raises itself
         return kernel(*arguments)  # type: ignore[no-any-return]
-    return first_order(op, below_autograd, kernel, *arguments, why=why)  # type: ignore[no-any-return]
+    return first_order(op, run_kernel, kernel, *arguments, why=why)  # type: ignore[no-any-return]
 
 
 def traced() -> bool:
@@ -71,6 +71,11 @@ def below_autograd(kernel: Any, *arguments: Any) -> tuple[Tensor, ...]:
     """Call a kernel below Python's autograd, where no gradient is wanted or the caller computes it."""
     if traced():
         return kernel(*arguments)  # type: ignore[no-any-return]
+    return run_kernel(kernel, *arguments)
+
+
+def run_kernel(kernel: Any, *arguments: Any) -> tuple[Tensor, ...]:
+    """Call a kernel as :func:`below_autograd` does, where the call is neither recorded nor transformed."""
     # Also below the tracking of views, with which a result of a kernel that takes views could not be changed in place.
     with torch._C._AutoDispatchBelowADInplaceOrView():
         if has_torch_function(arguments):

@@ -1,7 +1,8 @@
-"""Dispatch of :func:`snnfast.ops.batch_norm` to its kernels: autograd and fakes."""
+"""Dispatch of :func:`snnfast.ops.batch_norm` to its kernels."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,9 +13,10 @@ from snnfast import backend
 from snnfast.check import state_dtype
 from snnfast.reference.batch_norm import BatchNormCall
 from snnfast.reference.batch_norm import batch_norm as reference
-from snnfast.reference.call import extended, flatten, public_op, unflatten
+from snnfast.reference.call import extended, flatten, public_op
 
-from .autograd import backward_pass, below_autograd, no_double_backward, refuse_transforms, traced, wants_gradient
+from .autograd import traced
+from .record import GradientRecord
 
 _WANTED = ("x_wanted", "weight_wanted", "bias_wanted")
 BackwardBatchNormCall = extended(
@@ -34,11 +36,7 @@ def batch_norm(op: str, call: BatchNormCall) -> tuple[Tensor, Tensor, Tensor]:
         return reference.equation(call)  # type: ignore[no-any-return]
     if kernels is not torch.ops.snnfast or not has_kernel(call.x):
         return _by_pytorch(call)
-    differentiable = call.x, call.weight, call.bias
-    refuse_transforms(op, differentiable)
-    if not wants_gradient(differentiable):
-        return below_autograd(kernels.batch_norm_forward, *flatten(call))  # type: ignore[return-value]
-    return _Normalisation.apply(*call)  # type: ignore[no-untyped-call,no-any-return]
+    return _RECORD.run(kernels, flatten(call), recorded=False)  # type: ignore[no-any-return]
 
 
 def has_kernel(x: Tensor) -> bool:
@@ -72,73 +70,37 @@ def _by_pytorch(call: BatchNormCall) -> tuple[Tensor, Tensor, Tensor]:
     return y, mean.double(), var.double() * ((n - 1) / n)
 
 
-# ---- autograd
+def _like(x: Tensor) -> Tensor:
+    return torch.empty_like(x.movedim(1, -1), memory_format=torch.contiguous_format).movedim(-1, 1)
 
 
-class _Normalisation(torch.autograd.Function):
-    # The forward(ctx, ...) form is faster than autograd registered with the kernel (below).
-    @staticmethod
-    def forward(ctx: Any, *flat: Any) -> Any:
-        outputs = below_autograd(torch.ops.snnfast.batch_norm_forward, *flat)
-        _save(ctx, flat, outputs)
-        return outputs
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, *_: Tensor | None) -> Any:
-        return _gradients(ctx, grad)
+def _shapes(call: BatchNormCall) -> tuple[Tensor, ...]:
+    x = call.x
+    return _like(x), *(x.new_empty(x.shape[1], dtype=torch.float64) for _ in range(2))
 
 
-def _save(ctx: Any, flat: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> None:
-    x, weight, bias, mean, _, ctx.eps = flat
-    _, *statistics = outputs
-    ctx.of_batch = mean is None
-    ctx.save_for_backward(x, weight, bias, *statistics)
-    ctx.mark_non_differentiable(*statistics)
-    ctx.set_materialize_grads(False)
+def _backward_shapes(call: Any) -> tuple[Tensor, ...]:
+    x = call.x
+    grads = (x.new_empty(x.shape[1], dtype=(x if p is None else p).dtype) for p in (call.weight, call.bias))
+    wanted = (getattr(call, name) for name in _WANTED)
+    return tuple(g if w else x.new_empty(0) for g, w in zip((_like(x), *grads), wanted))
 
 
-def _gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
-    """Gradients of the plain arguments from that of ``y``."""
-    nothing = (None,) * 3
-    if grad is None:
-        return *nothing, *nothing
-    *wanted, _, _, _ = ctx.needs_input_grad
-    kernel = torch.ops.snnfast.batch_norm_backward
-    arguments = (*ctx.saved_tensors, ctx.eps, ctx.of_batch, grad, *wanted)
-    grads = backward_pass("batch_norm", kernel, *arguments)
-    return *(g if is_wanted else None for g, is_wanted in zip(grads, wanted)), *nothing
+def _save(flat: Sequence[Any], results: Sequence[Tensor], wanted: Sequence[bool] | None) -> list[Any]:
+    """Return the first arguments of the backward operator: with the statistics, and whether they are the batch's."""
+    x, weight, bias, mean, _, eps = flat
+    _, *statistics = results
+    return [x, weight, bias, *statistics, eps, mean is None]
 
 
-# ---- registration with PyTorch
-
-
-def register(namespace: str) -> None:
-    """Make the kernels traceable without data, and differentiable."""
-    if namespace != "snnfast":
-        return  # only the CPU has these kernels
-    forward, backward = "snnfast::batch_norm_forward", "snnfast::batch_norm_backward"
-
-    def like(x: Tensor) -> Tensor:
-        return torch.empty_like(x.movedim(1, -1), memory_format=torch.contiguous_format).movedim(-1, 1)
-
-    @torch.library.register_fake(forward)
-    def _(*flat: Any) -> tuple[Tensor, ...]:
-        x = unflatten(BatchNormCall, flat).x
-        return like(x), *(x.new_empty(x.shape[1], dtype=torch.float64) for _ in range(2))
-
-    @torch.library.register_fake(backward)
-    def _(*flat: Any) -> tuple[Tensor, ...]:
-        call = unflatten(BackwardBatchNormCall, flat)
-        x = call.x
-        grads = (x.new_empty(x.shape[1], dtype=(x if p is None else p).dtype) for p in (call.weight, call.bias))
-        wanted = (getattr(call, name) for name in _WANTED)
-        return tuple(g if w else x.new_empty(0) for g, w in zip((like(x), *grads), wanted))
-
-    torch.library.register_autograd(
-        forward, lambda ctx, grad, *_: _gradients(ctx, grad), setup_context=_save_registered
-    )
-    torch.library.register_autograd(backward, no_double_backward("batch_norm"))
-
-
-def _save_registered(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    _save(ctx, inputs, output)
+_RECORD = GradientRecord(
+    reference,
+    _shapes,
+    _save,
+    tensors=(0, 1, 2),
+    returned=3,
+    backward_call=BackwardBatchNormCall,
+    backward_shapes=_backward_shapes,
+    cpu_only=True,
+)
+register = _RECORD.register

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from torch import Tensor
 
 from snnfast import backend
 from snnfast.reference.bp_stdp import BpStdpCall
 from snnfast.reference.bp_stdp import bp_stdp_ as reference
-from snnfast.reference.call import flatten, public_op, unflatten
+from snnfast.reference.call import flatten, public_op
 from snnfast.reference.presentations import DTYPES
 
 from .in_place import buffer, changed
+from .record import Record
 
 
 @public_op(reference)
@@ -30,11 +28,9 @@ def bp_stdp_(op: str, call: BpStdpCall) -> Tensor | None:
     return passed if call.return_error else None
 
 
-def register(namespace: str) -> None:
-    """Make the kernel in ``namespace`` traceable without data."""
+def _shapes(call: BpStdpCall) -> Tensor:
+    steps, *rest = call.pre.shape
+    return call.w.new_empty((steps if call.return_error else 0, *rest))
 
-    @torch.library.register_fake(f"{namespace}::bp_stdp_")
-    def _(*flat: Any) -> Tensor:
-        call = unflatten(BpStdpCall, flat)
-        steps, *rest = call.pre.shape
-        return call.w.new_empty((steps if call.return_error else 0, *rest))
+
+register = Record(reference, _shapes).register

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,10 +10,11 @@ from torch import Tensor
 from snnfast import backend
 from snnfast.reference.bp_stdp_network import BpStdpNetworkCall, BpStdpNetworkResult
 from snnfast.reference.bp_stdp_network import bp_stdp_network_ as reference
-from snnfast.reference.call import flatten, public_op, unflatten
+from snnfast.reference.call import flatten, public_op
 from snnfast.reference.presentations import DTYPES
 
 from .in_place import buffer, changed
+from .record import Record
 
 
 @public_op(reference)
@@ -38,21 +38,19 @@ def bp_stdp_network_(op: str, call: BpStdpNetworkCall) -> BpStdpNetworkResult:
     return BpStdpNetworkResult(fired, hidden.split(sizes[:-1], -1) if call.return_hidden else None, membranes)
 
 
-def register(namespace: str) -> None:
-    """Make the kernel in ``namespace`` traceable without data."""
+def _shapes(call: BpStdpNetworkCall) -> tuple[Tensor, Tensor, Tensor]:
+    samples, num_steps = call.x.shape
+    first, sizes = call.weights[0], [w.shape[-2] for w in call.weights]
+    networks = first.shape[:-2]
 
-    @torch.library.register_fake(f"{namespace}::bp_stdp_network_")
-    def _(*flat: Any) -> tuple[Tensor, Tensor, Tensor]:
-        call = unflatten(BpStdpNetworkCall, flat)
-        samples, num_steps = call.x.shape
-        first, sizes = call.weights[0], [w.shape[-2] for w in call.weights]
-        networks = first.shape[:-2]
+    def raster(neurons: int) -> Tensor:
+        return first.new_empty((*networks, num_steps, samples, neurons), dtype=torch.bool)
 
-        def raster(neurons: int) -> Tensor:
-            return first.new_empty((*networks, num_steps, samples, neurons), dtype=torch.bool)
+    return (
+        raster(sizes[-1]),
+        raster(sum(sizes[:-1]) if call.return_hidden else 0),
+        first.new_empty(math.prod(networks) * samples * sum(sizes) if call.return_state else 0),
+    )
 
-        return (
-            raster(sizes[-1]),
-            raster(sum(sizes[:-1]) if call.return_hidden else 0),
-            first.new_empty(math.prod(networks) * samples * sum(sizes) if call.return_state else 0),
-        )
+
+register = Record(reference, _shapes).register

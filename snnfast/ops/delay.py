@@ -1,11 +1,10 @@
-"""Dispatch of :func:`snnfast.ops.delay` to its kernels: layout, autograd, fakes and vmap."""
+"""Dispatch of :func:`snnfast.ops.delay` to its kernels."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from snnfast import backend
@@ -14,12 +13,14 @@ from snnfast.reference.call import extended, flatten, positions, public_op, unfl
 from snnfast.reference.delay import DelayCall
 from snnfast.reference.delay import delay as reference
 
-from .autograd import backward_pass, below_autograd, no_double_backward, refuse_transforms, traced, wants_gradient
+from .autograd import traced
 from .layout import batched, dense_order, inverse, parameter_run, permute_neurons
+from .record import GradientRecord
 
 _AT = positions(DelayCall)
 # Positions of x, a d tensor and past among the plain arguments.
-_TENSORS = (_AT["x"], _AT["d"] + 1, _AT["past"])
+_D = _AT["d"] + 1
+_TENSORS = (_AT["x"], _D, _AT["past"])
 BackwardDelayCall = extended(
     DelayCall, "BackwardDelayCall", {"grad_y": Tensor, "x_needed": bool, "d_needed": bool, "past_needed": bool}
 )
@@ -31,7 +32,6 @@ def delay(op: str, call: DelayCall) -> Tensor:
     kernels = backend.library(op, call.x)
     if kernels is None:
         return reference.equation(call)  # type: ignore[no-any-return]
-    refuse_transforms(op, call)
     order = dense_order(call.x)
     if order is not None:
         d: Any = permute_neurons(call.d, order)
@@ -39,96 +39,56 @@ def delay(op: str, call: DelayCall) -> Tensor:
         call = call._replace(x=call.x.permute(order), d=d, past=past)
     if isinstance(call.d, Tensor):
         call = call._replace(d=parameter_run(call.d, call.x.shape[1:]))
-    flat = flatten(call)
-    if not wants_gradient(flat):
-        y: Any = below_autograd(kernels.delay_forward, *flat)
-    elif traced():
-        y = kernels.delay_forward(*flat)
-    else:
-        y = _Delay.apply(kernels, *flat)  # type: ignore[no-untyped-call]
+    y: Any = _RECORD.run(kernels, flatten(call), recorded=traced())
     return y if order is None else y.permute(inverse(order))  # type: ignore[no-any-return]
 
 
-# ---- autograd
+def _shapes(call: DelayCall) -> Tensor:
+    return call.x.new_empty(call.x.shape)
 
 
-class _Delay(torch.autograd.Function):
-    # The forward(ctx, ...) form is faster than autograd registered with the kernel (below).
-    @staticmethod
-    def forward(ctx: Any, kernels: Any, *flat: Any) -> Any:
-        _save(ctx, kernels, flat)
-        return below_autograd(kernels.delay_forward, *flat)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        _, *needed = ctx.needs_input_grad
-        return None, *_gradients(ctx, needed, grads)
-
-
-def _save(ctx: Any, kernels: Any, flat: Sequence[Any]) -> None:
-    ctx.kernels = kernels
-    ctx.plain = [None if isinstance(a, Tensor) else a for a in flat]
-    ctx.save_for_backward(*(flat[k] for k in _TENSORS))
-
-
-def _gradients(ctx: Any, needed: Sequence[bool], grads: Sequence[Tensor]) -> list[Tensor | None]:
-    """Gradients of the plain arguments from that of the shifted sequence."""
-    flat = list(ctx.plain)
-    for k, value in zip(_TENSORS, ctx.saved_tensors):
-        flat[k] = value
-    wanted = [needed[k] for k in _TENSORS]
-    kernel, arguments = ctx.kernels.delay_backward, (*flat, *grads, *wanted)
-    found = backward_pass("delay", kernel, *arguments)
-    result: list[Tensor | None] = [None] * len(flat)
-    for k, grad, is_wanted in zip(_TENSORS, found, wanted):
-        if is_wanted:
-            result[k] = grad.sum_to_size(flat[k].shape)
-    return result
-
-
-# ---- registration with PyTorch
-
-
-def register(namespace: str) -> None:
-    """Make the kernels in ``namespace`` traceable without data, differentiable, and usable under ``torch.vmap``."""
-    kernels = getattr(torch.ops, namespace)
-    forward, backward = f"{namespace}::delay_forward", f"{namespace}::delay_backward"
-
-    @torch.library.register_fake(forward)
-    def _(*flat: Any) -> Tensor:
-        x = unflatten(DelayCall, flat).x
-        return x.new_empty(x.shape)
-
-    @torch.library.register_fake(backward)
-    def _(*flat: Any) -> tuple[Tensor, ...]:
-        call = unflatten(BackwardDelayCall, flat)
-        x, dtype = call.x, state_dtype(call.x.dtype)
-        nothing = x.new_empty((0,), dtype=dtype)
-        return (
-            x.new_empty(x.shape) if call.x_needed else nothing,
-            x.new_empty(x.shape[1:], dtype=dtype) if call.d_needed else nothing.clone(),
-            x.new_empty(call.past.shape) if call.past_needed else nothing.clone(),
-        )
-
-    torch.library.register_autograd(
-        forward,
-        lambda ctx, *grads: tuple(_gradients(ctx, ctx.needs_input_grad, grads)),
-        setup_context=lambda ctx, inputs, output: _save(ctx, kernels, inputs),
+def _backward_shapes(call: Any) -> tuple[Tensor, ...]:
+    x, dtype = call.x, state_dtype(call.x.dtype)
+    nothing = x.new_empty((0,), dtype=dtype)
+    return (
+        x.new_empty(x.shape) if call.x_needed else nothing,
+        x.new_empty(x.shape[1:], dtype=dtype) if call.d_needed else nothing.clone(),
+        x.new_empty(call.past.shape) if call.past_needed else nothing.clone(),
     )
 
-    torch.library.register_autograd(backward, no_double_backward("delay"))
-    sequences = dict.fromkeys((_AT["x"], _AT["past"]), 1)
 
-    @torch.library.register_vmap(forward)
-    def _(info: Any, in_dims: tuple[int | None, ...], *flat: Any) -> Any:
-        return kernels.delay_forward(*batched(flat, in_dims, _AT["x"], sequences, info.batch_size)), 1
+def _derivative(
+    kernel: Callable[..., Any], saved: Sequence[Any], grads: Sequence[Tensor], wanted: Sequence[bool]
+) -> tuple[Tensor, Tensor, Tensor]:
+    grad_x, grad_d, grad_past = kernel(*saved, *grads, *wanted)
+    _, d_wanted, _ = wanted
+    return grad_x, grad_d.sum_to_size(saved[_D].shape) if d_wanted else grad_d, grad_past
 
-    @torch.library.register_vmap(backward)
-    def _(info: Any, in_dims: tuple[int | None, ...], *flat: Any) -> Any:
+
+def _vmap(kernel: Any) -> Callable[..., Any]:
+    """Return the vmap rule of an operator: one call, in which the batch is the first dimension of the neurons."""
+    names = [argument.name for argument in kernel.default._schema.arguments]
+    sequences = {names.index(name): 1 for name in ("x", "past", "grad_y") if name in names}
+
+    def mapped(info: Any, in_dims: tuple[int | None, ...], *flat: Any) -> Any:
+        found = kernel(*batched(flat, in_dims, _AT["x"], sequences, info.batch_size))
+        if isinstance(found, Tensor):
+            return found, 1
         call = unflatten(BackwardDelayCall, flat)
-        batch_at = sequences | {positions(BackwardDelayCall)["grad_y"]: 1}
-        return kernels.delay_backward(*batched(flat, in_dims, _AT["x"], batch_at, info.batch_size)), (
-            1 if call.x_needed else None,
-            0 if call.d_needed else None,
-            1 if call.past_needed else None,
-        )
+        dims = zip((1, 0, 1), (call.x_needed, call.d_needed, call.past_needed))
+        return found, tuple(dim if needed else None for dim, needed in dims)
+
+    return mapped
+
+
+_RECORD = GradientRecord(
+    reference,
+    _shapes,
+    lambda flat, results, wanted: [*flat],
+    _derivative,
+    tensors=_TENSORS,
+    backward_call=BackwardDelayCall,
+    backward_shapes=_backward_shapes,
+    vmap=_vmap,
+)
+register = _RECORD.register

@@ -1,4 +1,4 @@
-"""The call of the kernels of :func:`snnfast.ops.eventprop`: arguments, gradients and fakes."""
+"""Dispatch of :func:`snnfast.ops.eventprop` to its kernels."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ import torch
 from torch import Tensor
 
 from snnfast import backend
-from snnfast.reference.call import extended, flatten, positions, public_op, unflatten
+from snnfast.reference.call import extended, flatten, positions, public_op
 from snnfast.reference.eventprop import EventPropCall, result_of
 from snnfast.reference.eventprop import eventprop as reference
 
-from .autograd import refuse_transforms
-from .spike_times import SpikeTimes
+from .autograd import traced
+from .spike_times import spike_times_record
 
 _NAMES = ("arrivals", "w", "w_rec", "delays_rec")
-_TIMES = SpikeTimes("eventprop", tuple(positions(EventPropCall)[name] for name in _NAMES), (0, 2, 3, 4))
 _WANTED = tuple(f"{name}_wanted" for name in _NAMES)
 BackwardEventPropCall = extended(
     EventPropCall,
@@ -36,32 +35,37 @@ def eventprop(op: str, call: EventPropCall) -> Any:
     kernels = backend.library(op, call.arrivals)
     if kernels is None:
         return result_of(call, reference.equation(call))
-    refuse_transforms(op, [getattr(call, name) for name in _NAMES])
     flat = flatten(call)
-    for k in _TIMES.tensors:
+    for k in _RECORD.tensors:
         flat[k] = flat[k] if flat[k] is None else flat[k].contiguous()
-    t_out, u_max, slope, *_ = _TIMES.run(kernels, flat)
+    t_out, u_max, slope, *_ = _RECORD.run(kernels, flat, recorded=traced())
     if call.return_slope:
         slope = torch.where(t_out.detach() < math.inf, slope.detach(), math.inf)
     return result_of(call, (t_out, u_max, slope))
 
 
-def register(namespace: str) -> None:
-    """Make the kernels in ``namespace`` traceable without data, differentiable, and usable under ``torch.vmap``."""
+def _shapes(call: EventPropCall) -> tuple[Tensor, ...]:
+    w, shape = call.w, (call.arrivals.shape[0], call.w.shape[0])
+    spikes, neurons = (*shape, call.max_spikes), shape if call.return_u_max else (0,)
+    t_out, u_max, slope, peak = (w.new_empty(s) for s in (spikes, neurons, spikes, neurons))
+    return t_out, u_max, slope, peak, w.new_empty(neurons, dtype=torch.int32)
 
-    def forward(*flat: Any) -> tuple[Tensor, ...]:
-        call = unflatten(EventPropCall, flat)
-        w, shape = call.w, (call.arrivals.shape[0], call.w.shape[0])
-        spikes, neurons = (*shape, call.max_spikes), shape if call.return_u_max else (0,)
-        t_out, u_max, slope, peak = (w.new_empty(s) for s in (spikes, neurons, spikes, neurons))
-        return t_out, u_max, slope, peak, w.new_empty(neurons, dtype=torch.int32)
 
-    def backward(*flat: Any) -> tuple[Tensor, ...]:
-        call = unflatten(BackwardEventPropCall, flat)
-        values = (getattr(call, name) for name in _NAMES)
-        return tuple(
-            call.w.new_empty(value.shape if value is not None and getattr(call, wanted) else (0,))
-            for value, wanted in zip(values, _WANTED)
-        )
+def _backward_shapes(call: Any) -> tuple[Tensor, ...]:
+    values = (getattr(call, name) for name in _NAMES)
+    return tuple(
+        call.w.new_empty(value.shape if value is not None and getattr(call, wanted) else (0,))
+        for value, wanted in zip(values, _WANTED)
+    )
 
-    _TIMES.register(namespace, forward, backward)
+
+_RECORD = spike_times_record(
+    reference,
+    _shapes,
+    tensors=[positions(EventPropCall)[name] for name in _NAMES],
+    saved=(0, 2, 3, 4),
+    returned=3,
+    backward_call=BackwardEventPropCall,
+    backward_shapes=_backward_shapes,
+)
+register = _RECORD.register

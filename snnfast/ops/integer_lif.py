@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from snnfast import backend
-from snnfast.reference.call import flatten, public_op, unflatten
+from snnfast.reference.call import flatten, public_op
 from snnfast.reference.integer_lif import IntegerLifCall
 from snnfast.reference.integer_lif import integer_lif as reference
 
 from .layout import dense_order, inverse, one_by_one, permute_neurons
+from .record import Record
 
 
 @public_op(reference)
@@ -32,15 +33,9 @@ def integer_lif(op: str, call: IntegerLifCall) -> tuple[Tensor, Tensor, Tensor]:
     return y.permute(back), permute_neurons(v, back), saturated  # type: ignore[return-value]
 
 
-def register(namespace: str) -> None:
-    """Make the kernel traceable without data, and usable under ``torch.vmap``."""
-    if namespace != "snnfast":
-        return  # only the CPU has this kernel
+def _shapes(call: IntegerLifCall) -> tuple[Tensor, Tensor, Tensor]:
+    y = call.x.new_empty(call.x.shape, dtype=torch.int32 if call.reads else torch.int8)
+    return y, call.x.new_empty(call.x.shape[1:]), call.x.new_empty((), dtype=torch.int64)
 
-    @torch.library.register_fake(f"{namespace}::integer_lif")
-    def _(*flat: Any) -> tuple[Tensor, Tensor, Tensor]:
-        call = unflatten(IntegerLifCall, flat)
-        y = call.x.new_empty(call.x.shape, dtype=torch.int32 if call.reads else torch.int8)
-        return y, call.x.new_empty(call.x.shape[1:]), call.x.new_empty((), dtype=torch.int64)
 
-    torch.library.register_vmap(f"{namespace}::integer_lif", one_by_one(getattr(torch.ops, namespace).integer_lif))
+register = Record(reference, _shapes, cpu_only=True, vmap=one_by_one).register

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from torch import Tensor
 
 from snnfast import backend
-from snnfast.reference.call import flatten, public_op, unflatten
+from snnfast.reference.call import flatten, public_op
 from snnfast.reference.poisson import PoissonCall
 from snnfast.reference.poisson import poisson as reference
+
+from .record import Record
 
 
 @public_op(reference)
@@ -22,10 +21,8 @@ def poisson(op: str, call: PoissonCall) -> Tensor:
     return kernels.poisson(*flatten(call))  # type: ignore[no-any-return]
 
 
-def register(namespace: str) -> None:
-    """Make the kernel in ``namespace`` traceable without data."""
+def _shapes(call: PoissonCall) -> Tensor:
+    return call.p.new_empty((call.num_steps, *call.p.shape), dtype=call.dtype)
 
-    @torch.library.register_fake(f"{namespace}::poisson")
-    def _(*flat: Any) -> Tensor:
-        call = unflatten(PoissonCall, flat)
-        return call.p.new_empty((call.num_steps, *call.p.shape), dtype=call.dtype)
+
+register = Record(reference, _shapes).register

@@ -1,8 +1,9 @@
-"""Dispatch of :func:`snnfast.ops.spike_conv2d` to its kernels: autograd and fakes."""
+"""Dispatch of :func:`snnfast.ops.spike_conv2d` to its kernels."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,12 +11,14 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from snnfast import backend
-from snnfast.reference.call import flatten, public_op, unflatten
+from snnfast.reference.call import flatten, public_op
+from snnfast.reference.first_order import refusal
 from snnfast.reference.spike_conv2d import METHODS, SpikeConv2dCall
 from snnfast.reference.spike_conv2d import spike_conv2d as reference
 from snnfast.reference.spike_linear import result_dtype
 
-from .autograd import below_autograd, has_values, no_double_backward, refuse_transforms, wants_gradient
+from .autograd import has_values, traced
+from .record import GradientRecord
 from .spike_linear import exactly
 
 # A method after those of a call: "auto", with weights [C, O, kh, kw] that the kernel reads flipped.
@@ -42,14 +45,8 @@ def spike_conv2d(op: str, call: SpikeConv2dCall) -> Tensor:
     ):
         stride, padding = (call.stride_h, call.stride_w), (call.padding_h, call.padding_w)
         return exactly(F.conv2d, x, weight, bias, stride, padding)
-    tensors = (x, weight, bias)
-    refuse_transforms(op, tensors)
-    call = _without_padding_alone(call)
-    if not wants_gradient(tensors):
-        y, *_ = below_autograd(kernels.spike_conv2d_forward, *flatten(call))
-    else:
-        y = _Convolution.apply(*call)  # type: ignore[no-untyped-call]
-    return y
+    y, *_ = _RECORD.run(kernels, flatten(_without_padding_alone(call)), recorded=traced())
+    return y  # type: ignore[no-any-return]
 
 
 def _without_padding_alone(call: SpikeConv2dCall) -> SpikeConv2dCall:
@@ -81,50 +78,39 @@ def _taps(size: int, kernel: int, stride: int, padding: int) -> range:
     return taps if same else range(kernel)
 
 
-# ---- autograd
+# ---- gradients
 
 
-class _Convolution(torch.autograd.Function):
-    # The forward(ctx, ...) form is faster than autograd registered with the kernel (below), and can look at values.
-    @staticmethod
-    def forward(ctx: Any, *flat: Any) -> Tensor:
-        y, bits, found = below_autograd(torch.ops.snnfast.spike_conv2d_forward, *flat)
-        call = unflatten(SpikeConv2dCall, flat)
+def _save(flat: Sequence[Any], results: Sequence[Tensor], wanted: Sequence[bool] | None) -> list[Any]:
+    """Return the first arguments of the backward operator, without memory for ``x`` where the bits suffice.
+
+    The bits are None where the gradient of the weights is not summed by events.
+    """
+    x, weight, _, *more = flat
+    bits: Tensor | None
+    _, bits, found = results
+    if wanted is not None:
+        _, weight_wanted, *_ = wanted
         _, others, by_events = found.tolist()
-        _, weight_wanted, *_ = ctx.needs_input_grad
         if not (weight_wanted and (others or not by_events)):
-            # The bits are all that the backward pass reads: x has its sizes, and no memory.
-            call = call._replace(x=call.x.new_empty(1).expand(call.x.shape))
-        _save(ctx, call, bits, found)
-        ctx.by_events = bool(by_events)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor | None) -> Any:
-        return _gradients(ctx, grad)
+            x = x.new_empty(1).expand(x.shape)
+        bits = bits if by_events else None
+    return [x, weight, None, *more, bits, found]
 
 
-def _save(ctx: Any, call: SpikeConv2dCall, bits: Tensor, found: Tensor) -> None:
-    ctx.save_for_backward(call.x, call.weight, bits, found)
-    ctx.call = call._replace(x=None, weight=None, bias=None)  # type: ignore[arg-type]
-    ctx.by_events = True
-    ctx.set_materialize_grads(False)
-
-
-def _gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
-    """Gradients of the plain arguments from that of ``y``."""
-    nothing: Any = SpikeConv2dCall(*(None,) * len(ctx.call))  # type: ignore[arg-type]
-    if grad is None:
-        return nothing  # type: ignore[no-any-return]
-    x, weight, bits, found = ctx.saved_tensors
-    x_wanted, weight_wanted, bias_wanted, *_ = ctx.needs_input_grad
-    call = ctx.call._replace(x=x, weight=weight)
+def _derivative(
+    kernel: Callable[..., Any], saved: Sequence[Any], grads: Sequence[Tensor], wanted: Sequence[bool]
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of images, weights and bias from that of ``y``."""
+    *flat, bits, _ = saved
+    call, (grad,), (x_wanted, weight_wanted, bias_wanted) = SpikeConv2dCall(*flat), grads, wanted
+    if call.method == TURNED:  # the gradient of an input
+        raise refusal("spike_conv2d")
+    x, weight = call.x, call.weight
     stride, padding = [call.stride_h, call.stride_w], [call.padding_h, call.padding_w]
     grad_x = grad_weight = None
-    if weight_wanted and ctx.by_events:
-        kernel = torch.ops.snnfast.spike_conv2d_backward
-        # with create_graph=True the kernel raises, since it has no second derivative
-        grad_weight = kernel(*flatten(call), bits, found, grad)
+    if weight_wanted and bits is not None:
+        grad_weight = kernel(*saved, grad)
     if x.shape[2:] == weight.shape[2:] and padding == [0, 0]:
         # One output pixel: a matrix product, a third of the time of PyTorch's convolution.
         rows = grad.flatten(1)
@@ -146,7 +132,7 @@ def _gradients(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         )
         grad_x = dense_x if grad_x is None else grad_x
         grad_weight = dense_weight if grad_weight is None else grad_weight
-    return nothing._replace(x=grad_x, weight=grad_weight, bias=grad_bias)  # type: ignore[no-any-return]
+    return grad_x, grad_weight, grad_bias
 
 
 def _grad_x(call: SpikeConv2dCall, grad: Tensor) -> Tensor | None:
@@ -177,47 +163,29 @@ def laid_out(x: Tensor, layout: torch.memory_format) -> Tensor:
     return x.flatten(1).view(x.shape)
 
 
-# ---- registration with PyTorch
+def _shapes(call: SpikeConv2dCall) -> tuple[Tensor, Tensor, Tensor]:
+    x, weight = call.x, call.weight
+    size = (
+        len(x),
+        (x.shape[2] + 2 * call.padding_h - weight.shape[2]) // call.stride_h + 1,
+        (x.shape[3] + 2 * call.padding_w - weight.shape[3]) // call.stride_w + 1,
+        weight.shape[1] if call.method == TURNED else len(weight),
+    )
+    words = (math.prod(x.shape[1:]) + 63) // 64
+    return (
+        x.new_empty(size, dtype=result_dtype(x.dtype)).permute(0, 3, 1, 2),
+        x.new_empty((len(x), words), dtype=torch.int64),
+        x.new_empty((3,), dtype=torch.int64),
+    )
 
 
-def register(namespace: str) -> None:
-    """Make the kernels traceable without data, and differentiable."""
-    if namespace != "snnfast":
-        return  # only the CPU has these kernels
-    forward, backward = "snnfast::spike_conv2d_forward", "snnfast::spike_conv2d_backward"
-
-    @torch.library.register_fake(forward)
-    def _(*flat: Any) -> tuple[Tensor, Tensor, Tensor]:
-        call = unflatten(SpikeConv2dCall, flat)
-        x, weight = call.x, call.weight
-        size = (
-            len(x),
-            (x.shape[2] + 2 * call.padding_h - weight.shape[2]) // call.stride_h + 1,
-            (x.shape[3] + 2 * call.padding_w - weight.shape[3]) // call.stride_w + 1,
-            weight.shape[1] if call.method == TURNED else len(weight),
-        )
-        words = (math.prod(x.shape[1:]) + 63) // 64
-        return (
-            x.new_empty(size, dtype=result_dtype(x.dtype)).permute(0, 3, 1, 2),
-            x.new_empty((len(x), words), dtype=torch.int64),
-            x.new_empty((3,), dtype=torch.int64),
-        )
-
-    @torch.library.register_fake(backward)
-    def _(*flat: Any) -> Tensor:
-        weight = unflatten(SpikeConv2dCall, flat).weight
-        return weight.new_empty(weight.shape)
-
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        _, bits, found = output
-        _save(ctx, unflatten(SpikeConv2dCall, inputs), bits, found)
-        ctx.mark_non_differentiable(bits, found)
-
-    refuse = no_double_backward("spike_conv2d")
-
-    def differentiate(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
-        # A TURNED call is the gradient of an input, so this would be a second derivative.
-        return refuse(ctx, grad) if ctx.call.method == TURNED else _gradients(ctx, grad)
-
-    torch.library.register_autograd(forward, differentiate, setup_context=setup_context)
-    torch.library.register_autograd(backward, refuse)
+_RECORD = GradientRecord(
+    reference,
+    _shapes,
+    _save,
+    _derivative,
+    tensors=(0, 1, 2),
+    backward_shapes=lambda call: call.weight.new_empty(call.weight.shape),
+    cpu_only=True,
+)
+register = _RECORD.register

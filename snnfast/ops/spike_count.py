@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from snnfast import backend
 from snnfast.check import state_dtype
-from snnfast.reference.call import flatten, public_op, unflatten
+from snnfast.reference.call import flatten, public_op
 from snnfast.reference.spike_count import SpikeCountCall
 from snnfast.reference.spike_count import spike_count as reference
 
 from .layout import dense_order, inverse, one_by_one, parameter_run, permute_neurons
+from .record import Record
 
 
 @public_op(reference)
@@ -36,13 +36,9 @@ def spike_count(op: str, call: SpikeCountCall) -> tuple[Tensor, Tensor]:
     return permute_neurons(results[0], back), permute_neurons(results[1], back)  # type: ignore[return-value]
 
 
-def register(namespace: str) -> None:
-    """Make the kernel in ``namespace`` traceable without data, and usable under ``torch.vmap``."""
+def _shapes(call: SpikeCountCall) -> tuple[Tensor, Tensor]:
+    v = call.x.new_empty(call.x.shape[1:], dtype=state_dtype(call.x.dtype))
+    return v.clone(), v
 
-    @torch.library.register_fake(f"{namespace}::spike_count")
-    def _(*flat: Any) -> tuple[Tensor, Tensor]:
-        x = unflatten(SpikeCountCall, flat).x
-        v = x.new_empty(x.shape[1:], dtype=state_dtype(x.dtype))
-        return v.clone(), v
 
-    torch.library.register_vmap(f"{namespace}::spike_count", one_by_one(getattr(torch.ops, namespace).spike_count))
+register = Record(reference, _shapes, vmap=one_by_one).register

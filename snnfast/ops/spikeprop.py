@@ -1,4 +1,4 @@
-"""Dispatch of :func:`snnfast.ops.spikeprop` to its kernels: its arguments, and fakes."""
+"""Dispatch of :func:`snnfast.ops.spikeprop` to its kernels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from snnfast import backend
-from snnfast.reference.call import extended, flatten, positions, public_op, unflatten
+from snnfast.reference.call import extended, flatten, positions, public_op
 from snnfast.reference.spikeprop import (
     SpikePropCall,
     look_at_silence,
@@ -22,15 +22,14 @@ from snnfast.reference.spikeprop import (
 )
 from snnfast.reference.spikeprop import spikeprop as reference
 
-from .autograd import below_autograd, refuse_transforms
-from .spike_times import SpikeTimes
+from .autograd import below_autograd, traced
+from .spike_times import spike_times_record
 
 # Bits of the status that the kernels return; csrc/core/spikeprop.h.
 _BAD, _FIRED = 15, 16
 _AT = positions(SpikePropCall)
-# Positions of t_in, w, delays and a tau tensor among the plain arguments.
+# Positions of t_in, w and delays among the plain arguments.
 _STRIDED = (_AT["t_in"], _AT["w"], _AT["delays"])
-_TIMES = SpikeTimes("spikeprop", (*_STRIDED, _AT["tau"] + 1), (0, 2, 3))
 _WANTED = ("t_in_wanted", "w_wanted", "delays_wanted", "tau_wanted")
 BackwardSpikePropCall = extended(
     SpikePropCall,
@@ -51,8 +50,7 @@ def spikeprop(op: str, call: SpikePropCall) -> Any:
     kernels = backend.library(op, call.t_in)
     if kernels is None:
         return result_of(call, reference.equation(call))
-    refuse_transforms(op, (call.t_in, call.w, call.delays, call.tau))
-    t_out, u_max, slope, _, status = _TIMES.run(kernels, _contiguous(call))
+    t_out, u_max, slope, _, status = _RECORD.run(kernels, _contiguous(call), recorded=traced())
     if looks(call):
         _report(call, int(status), t_out, needs_spikes(call))
     if call.return_slope:
@@ -105,28 +103,32 @@ def untracked(t_in: Tensor, w: Tensor, delays: Tensor, **constants: Any) -> tupl
     return t_out, pull
 
 
-def register(namespace: str) -> None:
-    """Make the kernels in ``namespace`` traceable without data, differentiable, and usable under ``torch.vmap``."""
+def _shapes(call: SpikePropCall) -> tuple[Tensor, ...]:
+    w, neurons = call.w, (call.t_in.shape[0], call.w.shape[0])
+    real = w.element_size() // 4
+    words = neurons[0] * (w.shape[1] * w.shape[2] * (real + 1) + 2)
+    words += neurons[0] * neurons[1] * (real + 1 if call.return_u_max else 1)
+    return (
+        w.new_empty(neurons),
+        w.new_empty(neurons if call.return_u_max else (0,)),
+        w.new_empty(neurons),
+        w.new_empty((words,), dtype=torch.int32),
+        w.new_empty((1,), dtype=torch.int32),
+    )
 
-    def forward(*flat: Any) -> tuple[Tensor, ...]:
-        call = unflatten(SpikePropCall, flat)
-        w, neurons = call.w, (call.t_in.shape[0], call.w.shape[0])
-        real = w.element_size() // 4
-        words = neurons[0] * (w.shape[1] * w.shape[2] * (real + 1) + 2)
-        words += neurons[0] * neurons[1] * (real + 1 if call.return_u_max else 1)
-        return (
-            w.new_empty(neurons),
-            w.new_empty(neurons if call.return_u_max else (0,)),
-            w.new_empty(neurons),
-            w.new_empty((words,), dtype=torch.int32),
-            w.new_empty((1,), dtype=torch.int32),
-        )
 
-    def backward(*flat: Any) -> tuple[Tensor, ...]:
-        call = unflatten(BackwardSpikePropCall, flat)
-        shapes = (call.t_in.shape, call.w.shape, call.delays.shape, ())
-        return tuple(
-            call.w.new_empty(shape if getattr(call, wanted) else (0,)) for shape, wanted in zip(shapes, _WANTED)
-        )
+def _backward_shapes(call: Any) -> tuple[Tensor, ...]:
+    shapes = (call.t_in.shape, call.w.shape, call.delays.shape, ())
+    return tuple(call.w.new_empty(shape if getattr(call, wanted) else (0,)) for shape, wanted in zip(shapes, _WANTED))
 
-    _TIMES.register(namespace, forward, backward)
+
+_RECORD = spike_times_record(
+    reference,
+    _shapes,
+    tensors=(*_STRIDED, _AT["tau"] + 1),
+    saved=(0, 2, 3),
+    returned=5,
+    backward_call=BackwardSpikePropCall,
+    backward_shapes=_backward_shapes,
+)
+register = _RECORD.register

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
-
 from snnfast import backend
 from snnfast.reference.call import flatten, public_op
 from snnfast.reference.plasticity import OwnConstants
@@ -14,6 +10,7 @@ from snnfast.reference.stdp import stdp_ as reference
 
 from . import own_rule
 from .in_place import buffer, changed
+from .record import Record
 
 
 @public_op(reference)
@@ -30,9 +27,4 @@ def stdp_(op: str, call: StdpCall) -> StdpState:
     return call.state
 
 
-def register(namespace: str) -> None:
-    """Make the kernel in ``namespace`` traceable without data."""
-
-    @torch.library.register_fake(f"{namespace}::stdp_")
-    def _(*flat: Any) -> None:
-        return None
+register = Record(reference, lambda call: None).register

@@ -22,7 +22,7 @@ class _FirstOrder(torch.autograd.Function):
         raise refusal(ctx.op, ctx.why)
 
 
-def refusal(op: str, why: str) -> RuntimeError:
+def refusal(op: str, why: str = WHY) -> RuntimeError:
     """Return the exception to raise for a second derivative of ``op``."""
     return RuntimeError(f"{op}: a second derivative was asked for, but {why}")
 

@@ -144,7 +144,8 @@ def test_the_image_is_not_kept_and_may_change(method):
     want = outputs(ops.pool2d, x, 2, method=method)
     copy = x.detach().clone()
     y = ops.pool2d(copy.requires_grad_(), 2, method=method)
-    (places,) = y.grad_fn.saved_tensors
+    image, places = y.grad_fn.saved_tensors
+    assert image.untyped_storage().nbytes() == x.itemsize  # it has sizes, and no memory
     assert places.nbytes == (y.numel() if method == "max" else 0)
     with torch.no_grad():
         copy.zero_()

@@ -12,6 +12,7 @@ from torch import nn
 from snnfast import check
 
 from .hooks import refuse_own_forward
+from .library import library_of
 from .multi_step import in_time
 from .replaced import Replaced
 from .spike_conv2d import SpikeConv2d, has_events
@@ -94,7 +95,7 @@ def accelerate(net: nn.Module, *, verify: Verify = None) -> nn.Module:
 def _stepwise_library(module: nn.Module) -> str:
     """Return the library of a neuron that takes one step per call; empty for other layers."""
     kind = type(module)
-    library = kind.__module__.partition(".")[0]
+    library = library_of(kind)
     steps = {
         "snntorch": "_neurons" in kind.__module__,
         "norse": kind.__name__.endswith("Cell"),

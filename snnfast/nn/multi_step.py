@@ -16,6 +16,7 @@ from snnfast.ops.layout import tell_format
 
 from .hooks import hooked
 from .keys import keys_of
+from .library import library_of
 from .spike_conv2d import SpikeConv2d
 from .spike_linear import SpikeLinear
 from .state import Memo, without_graphs
@@ -149,15 +150,14 @@ def _plain(layer: Any, mode: str) -> Any:
     """Return the class of torch.nn that a SpikingJelly layer in step mode ``mode`` inherits from; None for others."""
     kind = type(layer)
     plain = getattr(nn, kind.__name__, None)
-    library = kind.__module__.partition(".")[0] == "spikingjelly"
-    known = library and plain in TIMELESS and plain in kind.__mro__
+    known = library_of(kind) == "spikingjelly" and plain in TIMELESS and plain in kind.__mro__
     return plain if known and getattr(layer, "step_mode", "s") == mode else None
 
 
 def _in_time(layer: nn.Module, memo: Memo, training: bool) -> nn.Module | None:
     """Return the replacement of ``layer``, with a copy of it inside; None if it stays."""
     kind: Any = type(layer)
-    if kind.__module__.partition(".")[0] != "spikingjelly":
+    if library_of(kind) != "spikingjelly":
         return None
     if kind.__name__ in ("Dropout", "Dropout2d") and not training:
         return nn.Identity()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from snnfast import check
 from snnfast.reference.surrogate import Surrogate
 
+from .library import library_of
 from .replaced import Replaced
 
 __all__ = ["Memo", "Stateful", "detach", "is_memory", "reset", "without_graphs"]
@@ -324,8 +325,7 @@ def _stateful(function: str, net: Any) -> Iterator[Any]:
 def is_memory(module: nn.Module) -> bool:
     """Return whether ``module`` is a stateful module of SpikingJelly, without importing the library."""
     return not isinstance(module, Replaced) and any(
-        kind.__name__ == "MemoryModule" and kind.__module__.partition(".")[0] == "spikingjelly"
-        for kind in type(module).__mro__
+        kind.__name__ == "MemoryModule" and library_of(kind) == "spikingjelly" for kind in type(module).__mro__
     )
 
 

@@ -17,6 +17,7 @@ from snnfast import check
 from snnfast.nn import equations
 from snnfast.nn.neurons import EIF, IF, LIF, QIF, Izhikevich
 from snnfast.nn.own_neuron import OwnLayer
+from snnfast.nn.parametric_lif import ParametricLIF
 from snnfast.nn.spiking import Spiking
 from snnfast.reference.surrogate import SurrogateLike, fast_sigmoid
 
@@ -34,6 +35,8 @@ def like(neuron: str, **arguments: Any) -> Spiking:
 
     - ``"spikingjelly.LIFNode"`` (tau=2.0, decay_input=True, v_threshold=1.0, v_reset=0.0, detach_reset=False,
       surrogate="sigmoid") is :class:`snnfast.nn.LIF`.
+    - ``"spikingjelly.ParametricLIFNode"`` (init_tau=2.0, decay_input=True, v_threshold=1.0, v_reset=0.0,
+      detach_reset=False, surrogate="sigmoid") is :class:`snnfast.nn.ParametricLIF`.
     - ``"spikingjelly.IFNode"`` (v_threshold=1.0, v_reset=0.0, detach_reset=False, surrogate="sigmoid") is
       :class:`snnfast.nn.IF`.
     - ``"spikingjelly.QIFNode"`` (tau=2.0, v_c=0.8, a0=1.0, v_threshold=1.0, v_rest=0.0, v_reset=-0.1,
@@ -43,6 +46,9 @@ def like(neuron: str, **arguments: Any) -> Spiking:
       detach_reset=False, surrogate="sigmoid") is :class:`snnfast.nn.EIF`.
     - ``"spikingjelly.IzhikevichNode"`` (tau=2.0, v_c=0.8, a0=1.0, v_threshold=1.0, v_reset=0.0, v_rest=-0.1, tau_w=2.0,
       a=0.0, b=0.0, detach_reset=False, surrogate="sigmoid") is :class:`snnfast.nn.Izhikevich`.
+    - ``"spikingjelly.MultiStepIFNode"``, ``"spikingjelly.MultiStepLIFNode"``,
+      ``"spikingjelly.MultiStepParametricLIFNode"`` and ``"spikingjelly.MultiStepEIFNode"``, the names of
+      ``clock_driven``, are the same as those without ``MultiStep``.
     - ``"snntorch.Leaky"`` (beta, threshold=1.0, reset_mechanism="subtract", reset_delay=True, surrogate="atan") spikes
       only above threshold and does not scale the input. A delayed reset has no gradient. With ``"subtract"`` snnTorch
       subtracts the threshold after the decay of the next step; the layer subtracts ``threshold / beta`` before it. Its
@@ -248,6 +254,7 @@ _ilif.__signature__ = _keywords(  # type: ignore[attr-defined]
 PRESETS: dict[str, Callable[..., Spiking]] = {
     "spikingjelly.LIFNode": _spikingjelly(LIF, tau=2.0, decay_input=True),
     "spikingjelly.IFNode": _spikingjelly(IF),
+    "spikingjelly.ParametricLIFNode": _spikingjelly(ParametricLIF, init_tau=2.0, decay_input=True),
     "spikingjelly.QIFNode": _spikingjelly(QIF, tau=2.0, v_c=0.8, a0=1.0, v_rest=0.0, v_reset=-0.1),
     "spikingjelly.EIFNode": _spikingjelly(EIF, tau=2.0, delta_T=1.0, theta_rh=0.8, v_rest=0.0, v_reset=-0.1),
     "spikingjelly.IzhikevichNode": _spikingjelly(
@@ -272,4 +279,8 @@ PRESETS: dict[str, Callable[..., Spiking]] = {
         **{"a": 0.02, "b": 0.2, "c": -65.0, "d": 6.0, "sq": 0.04, "mn": 5.0, "bias": 140.0},
         **{"v_th": 30.0, "tau_inv": 250.0},
     ),
+}
+PRESETS |= {
+    f"spikingjelly.MultiStep{name}": PRESETS[f"spikingjelly.{name}"]
+    for name in ("IFNode", "LIFNode", "ParametricLIFNode", "EIFNode")
 }

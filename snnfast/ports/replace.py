@@ -10,6 +10,7 @@ from torch import nn
 from snnfast import check
 from snnfast.nn.accelerate import accelerate
 from snnfast.nn.hooks import hooked, refuse_own_forward, take_hooks
+from snnfast.nn.library import library_of
 from snnfast.nn.replaced import Replaced
 from snnfast.nn.state import Stateful, without_graphs
 from snnfast.nn.verify import Verify, agree, calls_of
@@ -19,6 +20,7 @@ from .libraries import LIBRARIES, Library
 from .loops import without_loop
 from .port import refuse
 from .sequences import over_time
+from .vendored import refuse_changed
 
 __all__ = ["replace"]
 
@@ -98,10 +100,12 @@ def replace(net: nn.Module, *, sequences: bool | None = None, verify: Verify = N
         kind = type(module).__name__
         where = f"{name or 'net'}, a {kind} of {library.name},"
         neuron = library.neurons[kind](where, module, memo)
+        if type(module).__module__.partition(".")[0] != library.name:
+            refuse_changed(where, module, neuron)
         neuron.__class__ = instance_of(type(neuron), type(module))  # type: ignore[arg-type]
         memo[id(module)] = take_hooks(neuron, module, memo)
         replaced.append(name)
-    if not replaced:
+    if not replaced and not _takes_steps(net):
         if any(isinstance(module, Replaced) for module in net.modules()):
             raise ValueError("replace: the neurons of net are replaced already; give the library's network")
         raise ValueError(f"replace: net has no neurons of {', '.join(LIBRARIES)}")
@@ -179,7 +183,7 @@ def _library(name: str, module: nn.Module) -> Library | None:
     if isinstance(module, Replaced):
         return None
     for kind in module_type.__mro__:
-        library = LIBRARIES.get(kind.__module__.partition(".")[0])
+        library = LIBRARIES.get(library_of(kind))
         if library is None or not library.is_neuron(kind):
             continue
         if kind is module_type and kind.__name__ in library.neurons:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from snnfast import check
 from snnfast.nn.cuba_lif import CubaLIF
+from snnfast.nn.library import library_of
 from snnfast.nn.neurons import EIF, IF, LIF, QIF, Izhikevich
 from snnfast.nn.own_neuron import OwnLayer
 from snnfast.nn.parametric_lif import ParametricLIF
@@ -25,7 +26,7 @@ from .port import Looping, Memo, refuse
 __all__: list[str] = []
 
 # Class name -> function of alpha that returns the equivalent surrogate, or None if there is none for this alpha.
-_SURROGATES: dict[str, Callable[[float], Surrogate | None]] = {
+SURROGATES: dict[str, Callable[[float], Surrogate | None]] = {
     "Sigmoid": surrogate.sigmoid,
     "ATan": surrogate.atan,
     "Erf": surrogate.gaussian,
@@ -41,8 +42,8 @@ def _surrogate(where: str, function: Any) -> Surrogate | Callable[[Tensor], Tens
     if isinstance(function, torch.nn.Module) and function.state_dict():
         refuse(where, "its surrogate_function has parameters or buffers")
     kind = type(function)
-    library = kind.__module__.partition(".")[0] == "spikingjelly"  # a user's class may have the same name
-    make = _SURROGATES.get(kind.__name__) if library else None
+    # a user's class may have the same name
+    make = SURROGATES.get(kind.__name__) if library_of(kind) == "spikingjelly" else None
     known = make(float(function.alpha)) if make and getattr(function, "spiking", True) else None
     return function if known is None else known
 

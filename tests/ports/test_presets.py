@@ -83,8 +83,11 @@ def test_parametric_lif_reproduces_spikingjelly():
     x, v0, weights = inputs_of(trace)
     x.requires_grad_()
     for case in trace["cases"]:
-        layer = sn.ParametricLIF(**arguments(case["settings"]), stateful=True).double()
+        layer = sn.like(
+            "spikingjelly.MultiStepParametricLIFNode", **arguments(case["settings"]), stateful=True
+        ).double()
         layer.v = v0
+        assert type(layer) is sn.ParametricLIF
         spikes = layer(x)
         (grad,) = torch.autograd.grad((weights * spikes).sum(), x)
         assert spikes.long().tolist() == case["spikes"]

@@ -46,6 +46,27 @@ def test_the_nodes_of_clock_driven_have_no_step_mode(multi):
     assert isinstance(ours[1], Older)
 
 
+def test_a_vendored_copy_is_replaced_unless_it_was_changed():
+    """A copy under another package is found by its modules, and compared on a random sequence."""
+
+    @named("LIFNode", "src.spikingjelly.clock_driven.neuron")
+    class Vendored(LIFNode):
+        def forward(self, x):
+            return super().forward(x)
+
+    changed = named("LIFNode", "models.sj.activation_based.neuron")(
+        type("", (Vendored,), {"charge": lambda s, x: 3 * x})
+    )
+    x = inputs(9, 3, 5)
+    for function in (Sigmoid, named("ATan", "src.spikingjelly.clock_driven.surrogate")(type("", (ATan,), {}))):
+        net = nn.Sequential(loud(nn.Linear(5, 6)), Vendored(tau=3.0, surrogate_function=function(2.0)))
+        ours = sn.replace(net, verify=x)
+        assert isinstance(ours[1], Vendored)
+        assert ours[1].surrogate == (snnfast.surrogate.sigmoid if function is Sigmoid else snnfast.surrogate.atan)(2.0)
+    with pytest.raises(ValueError, match=r"0, a LIFNode of spikingjelly, .* copy of the library's, .* spikes of "):
+        sn.replace(nn.Sequential(changed()))
+
+
 def test_memories_that_stay_spikingjellys_are_reset_and_detached():
     @named("MemoryModule", "spikingjelly.activation_based.base")
     class MemoryModule(nn.Module):

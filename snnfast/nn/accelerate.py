@@ -18,6 +18,7 @@ from .replaced import Replaced
 from .spike_conv2d import SpikeConv2d, has_events
 from .spike_linear import SpikeLinear
 from .state import Stateful, without_graphs
+from .steps_seen import watch_steps
 from .verify import Verify, agree, calls_of
 
 __all__ = ["accelerate"]
@@ -87,6 +88,7 @@ def accelerate(net: nn.Module, *, verify: Verify = None) -> nn.Module:
             layer.__class__, layer.method = SpikeLinear, "auto"
         elif getattr(module, "inplace", False) is True and not isinstance(module, torch.jit.ScriptModule):
             layer.inplace = False
+    watch_steps(fast)
     if inputs:
         agree("accelerate", net, fast, inputs)
     return fast

@@ -12,7 +12,7 @@ from torch.nn import functional
 from snnfast.nn.time import DROPOUTS, SAMPLEWISE
 
 __all__ = [
-    *("ADDITIONS", "LAYERS", "MAKERS", "NORMS", "POOLS", "RETURNED", "SET", "ZEROS"),
+    *("ADDITIONS", "COMPUTED", "JOINED", "LAYERS", "MAKERS", "NORMS", "POOLS", "REDUCED", "RETURNED", "SET", "ZEROS"),
     *("is_elementwise", "is_fresh"),
 ]
 
@@ -26,6 +26,9 @@ POOLS: dict[Any, type[nn.Module]] = {
     functional.max_pool2d: nn.MaxPool2d,
     functional.avg_pool2d: nn.AvgPool2d,
 }
+# Functions that join the branches of a step, and those that reduce dimensions of it.
+JOINED = (torch.cat, torch.concat, torch.concatenate, torch.stack)
+REDUCED = ("sum", "mean")
 # Compared by exact type: subclasses may do something else.
 LAYERS = (
     *SAMPLEWISE,
@@ -37,7 +40,7 @@ LAYERS = (
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 # Elementwise functions without side effects, which exist as torch.* and as methods.
-_COMPUTED = frozenset({
+COMPUTED = frozenset({
     *("abs", "add", "sub", "mul", "div", "true_divide", "fmod", "remainder", "neg", "reciprocal"),
     *("pow", "square", "sqrt", "rsqrt", "exp", "expm1", "log", "log1p", "sin", "cos", "tanh"),
     *("sigmoid", "relu", "erf", "sign", "floor", "ceil", "round", "clamp", "clip", "where"),
@@ -48,14 +51,14 @@ _COMPUTED = frozenset({
 RETURNED = frozenset({
     *("float", "double", "half", "bfloat16", "bool", "int", "long", "to", "type_as", "contiguous"),
 })  # fmt: skip
-_METHODS = _COMPUTED | RETURNED | {"detach", "clone"}
+_METHODS = COMPUTED | RETURNED | {"detach", "clone"}
 _OPERATORS = frozenset({
     *(operator.add, operator.sub, operator.mul, operator.truediv, operator.mod, operator.pow),
     *(operator.neg, operator.abs, operator.eq, operator.ne, operator.lt, operator.le),
     *(operator.gt, operator.ge, operator.and_, operator.or_, operator.invert),
 })  # fmt: skip
 _FUNCTIONS = _OPERATORS | {
-    *(getattr(torch, name) for name in _COMPUTED),
+    *(getattr(torch, name) for name in COMPUTED),
     *(torch.clone, torch.detach),
     *(functional.relu, functional.relu6, functional.leaky_relu, functional.gelu, functional.elu),
     *(functional.silu, functional.softplus, functional.selu, functional.celu, functional.mish),
@@ -78,4 +81,4 @@ def is_fresh(op: str, target: Any, layer: nn.Module | None) -> bool:
     if layer is not None:
         views = (nn.Identity, nn.Flatten, *DROPOUTS)
         return type(layer) in LAYERS and type(layer) not in views and not getattr(layer, "inplace", False)
-    return target in (_COMPUTED if op == "call_method" else _FUNCTIONS - {torch.detach})
+    return target in (COMPUTED if op == "call_method" else _FUNCTIONS - {torch.detach})

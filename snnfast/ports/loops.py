@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from snnfast.nn.multi_step import layers_of_a_step
 
+from .kept_dropout import keep_dropouts
 from .steps import Loop
 from .traces import copied, difference, is_neuron, may_be_none, refuse_at, unrolled
 from .unrolling import UNROLLED, Unrolling
@@ -35,6 +36,7 @@ def without_loop(net: nn.Module, inputs: Sequence[tuple[Any, ...]] = ()) -> nn.M
     """
     net = copied(net)
     layers_of_a_step(net)
+    keep_dropouts(net)
     with torch.random.fork_rng():
         trace = _followed(net)
         others = []

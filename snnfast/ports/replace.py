@@ -13,6 +13,7 @@ from snnfast.nn.hooks import hooked, refuse_own_forward, take_hooks
 from snnfast.nn.library import library_of
 from snnfast.nn.replaced import Replaced
 from snnfast.nn.state import Stateful, without_graphs
+from snnfast.nn.steps_seen import watch_steps
 from snnfast.nn.verify import Verify, agree, calls_of
 
 from .instances import instance_of
@@ -126,6 +127,7 @@ def replace(net: nn.Module, *, sequences: bool | None = None, verify: Verify = N
             if sequences:
                 raise
             warnings.warn(f"{error}. {_SLOW}", stacklevel=2)
+    watch_steps(result)
     if inputs:
         agree("replace", net, result, inputs, neurons=replaced, by_steps=bool(sequences) and outside)
     return result

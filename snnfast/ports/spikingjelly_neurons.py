@@ -18,6 +18,7 @@ from snnfast.nn.parametric_lif import ParametricLIF
 from snnfast.nn.replaced import Replaced
 from snnfast.nn.spiking import Spiking
 from snnfast.nn.state import Stateful
+from snnfast.nn.steps_seen import StepsSeen
 from snnfast.reference import surrogate
 from snnfast.reference.surrogate import Surrogate
 
@@ -134,6 +135,7 @@ class BaseNode(_InitialStates, Looping, Spiking):
     """
 
     from_rest = False
+    steps_seen: tuple[StepsSeen, str] | None = None
     states_optional = returns_output_only = True
     names_of_states = state_results = ()
     every_step = (0,)
@@ -160,6 +162,9 @@ class BaseNode(_InitialStates, Looping, Spiking):
     def forward(self, x: Tensor) -> Tensor:
         """Input ``[T, B, ...]``, or in step mode ``"s"`` ``[B, ...]``, -> spikes of the same shape."""
         single_step = self.step_mode == "s"
+        if self.steps_seen and not single_step:
+            seen, name = self.steps_seen
+            seen.see(name, x.shape)
         if self.from_rest:
             self.reset()
         result = super().forward(x.unsqueeze(0) if single_step else x)

@@ -16,7 +16,20 @@ from torch import Tensor, fx, nn
 from snnfast.nn.multi_step import EachStep, MultiStep
 from snnfast.nn.tracer import OPERATORS
 
-from .known import ADDITIONS, LAYERS, MAKERS, NORMS, POOLS, RETURNED, SET, ZEROS, is_elementwise, is_fresh
+from .known import (
+    ADDITIONS,
+    JOINED,
+    LAYERS,
+    MAKERS,
+    NORMS,
+    POOLS,
+    REDUCED,
+    RETURNED,
+    SET,
+    ZEROS,
+    is_elementwise,
+    is_fresh,
+)
 from .port import Looping
 from .traces import CONSTANT, is_neuron, refuse_at
 from .unrolling import LINE, Node, Unrolling, beside, every_step, filled, first_steps, viewed
@@ -239,6 +252,8 @@ class Loop:
     def _final(self, node: Node) -> Node:
         if node.target is torch.stack:
             dim = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
+            if len(node.args[0]) != self.steps:  # branches of the last step
+                return self.new_graph.node_copy(node, self.final)
             every = self.stacked(self._every(node, node.args[0]))
             return every if dim == 0 else self.new_graph.call_method("movedim", (every, 0, dim))
         if node.target is filled:
@@ -306,12 +321,42 @@ class Loop:
             return self._item(nodes)
         if first.target in POOLS:
             return self._pool(nodes)
+        if first.target in JOINED:
+            return self._joined(nodes)
         name = getattr(first.target, "__name__", first.target)
+        if name in REDUCED:
+            return self._reduced(nodes)
         if name in ("flatten", "view", "reshape") and not any(node.kwargs for node in nodes):
             return self._view(nodes, name)
         if is_elementwise(first.op, first.target, first.kwargs):
             return self._elementwise(nodes)
-        self.refuse(first, "it is not known to do the same to many steps as to one")
+        self.refuse(first, "there is no form of it for all steps at once; move it out of the loop, or into a layer")
+
+    def _joined(self, nodes: Nodes) -> Node:
+        """Join the branches of every step by ``torch.cat`` or ``torch.stack``."""
+        first = nodes[0]
+        parts = [node.args[0] if node.args else node.kwargs.get("tensors") for node in nodes]
+        dims = [node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0) for node in nodes]
+        if not all(isinstance(part, (list, tuple)) and len(part) == len(parts[0]) for part in parts):
+            self.refuse(first, "steps do not all have the same branches")
+        if any(dim != dims[0] for dim in dims):
+            self.refuse(first, "its dimension differs between steps")
+        branches = [self.stacked(branch) for branch in zip(*parts)]
+        return self.new_graph.call_function(first.target, (branches, _behind_time(dims[0])))
+
+    def _reduced(self, nodes: Nodes) -> Node:
+        """Sum or average dimensions of every step."""
+        first = nodes[0]
+        rest = [(*node.args[1:], *sorted(node.kwargs.items())) for node in nodes]
+        if any(other != rest[0] for other in rest):
+            self.refuse(first, "its dimensions differ between steps")
+        dims, keywords = first.args[1:], dict(first.kwargs)
+        dim = keywords.pop("dim", dims[0] if dims else None)
+        if dim is None:
+            self.refuse(first, "it reduces all dimensions of a step; give them by dim=")
+        every = [_behind_time(d) for d in (dim if isinstance(dim, (list, tuple)) else (dim,))]
+        x = self.stacked(tuple(node.args[0] for node in nodes))
+        return self.new_graph.create_node(first.op, first.target, (x, every, *dims[1:]), keywords)
 
     def _elementwise(self, nodes: Nodes) -> Node:
         first = nodes[0]
@@ -470,6 +515,11 @@ def _is_batch_of(x: Node, size: Node) -> bool:
         shape, dim = size.args
         return bool(dim == 0 and shape.args == (x, "shape"))
     return bool(target == "size" and size.args == (x, 0))
+
+
+def _behind_time(dim: int) -> int:
+    """Return a dimension of a step as that of ``[T, ...]``."""
+    return dim + 1 if dim >= 0 else dim
 
 
 def _dim_of(items: list[Any]) -> int | None:

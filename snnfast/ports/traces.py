@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from snnfast.nn.tracer import place
 
 from .port import Looping
+from .scripts import followed_scripts
 from .unrolling import LINE, Node, Unrolling, line_of_error, shown
 
 __all__ = ["CONSTANT", "copied", "difference", "is_neuron", "may_be_none", "refuse_at", "unrolled"]
@@ -49,7 +50,7 @@ def unrolled(net: nn.Module, steps: int, *, training: bool | None = None, left_o
     start = f"replace: the forward of {type(net).__name__} cannot be followed: "
     try:
         # forward may leave gradients switched off.
-        with torch.set_grad_enabled(torch.is_grad_enabled()):
+        with torch.set_grad_enabled(torch.is_grad_enabled()), followed_scripts():
             tracer.trace(traced, dict.fromkeys(may_be_none(net)) if left_out else None)
     except Exception as error:  # forward may raise anything when it computes with proxies
         where = line_of_error(error.__traceback__)

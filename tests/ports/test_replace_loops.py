@@ -234,7 +234,7 @@ REFUSED = {
     ),
     "a constant that changes": (loop(lambda s, x, t, m: s.lif1(s.fc1(x * t), m)), "at mul.*: its arguments differ"),
     "another function": (
-        loop(lambda s, x, t, m: s.lif1(s.fc1(torch.cumsum(x, 0)), m)), "at cumsum.*: it is not known to do the same",
+        loop(lambda s, x, t, m: s.lif1(s.fc1(torch.cumsum(x, 0)), m)), "at cumsum.*: there is no form of it for all",
     ),
     "a layer of its own": (loop(lambda s, x, t, m: s.lif1(s.cell(s.fc1(x)), m)), "at cell: a Softmax may depend"),
     "not handed on": (loop(lambda s, x, t, m: (s.lif1(s.fc1(x), m)[0], m)), "at lif1: it does not go on"),

@@ -123,3 +123,112 @@ def test_membranes_of_all_calls_stay_a_loop():
     fast(x)
     fast(x)
     assert fast.net.get_submodule("1").v_seq.shape == (7, 2, 6)
+
+
+@torch.jit.script
+def squashed(x, k: float = 2.0):
+    return torch.sigmoid(x * k) - 0.5
+
+
+@torch.jit.script
+def centred(x):
+    if bool(x.sum() > 0):
+        x = x - 1.0
+    return x
+
+
+@named("MemoryModule", "spikingjelly.activation_based.base")
+class MemoryModule(nn.Module):
+    step_mode, mask = "s", None
+
+    def reset(self):
+        self.mask = None
+
+
+@named("Dropout", "spikingjelly.activation_based.layer")
+class Dropout(MemoryModule):
+    """One mask for all steps."""
+
+    def __init__(self, p):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x):
+        if not self.training:
+            return x
+        if self.mask is None:
+            self.mask = nn.functional.dropout(torch.ones_like(x).detach(), self.p)
+        return x * self.mask
+
+
+class Branches(Loop):
+    """Loop over steps with branches, which ``join`` joins."""
+
+    def __init__(self, join, resets=True):
+        super().__init__(resets)
+        self.join, self.drop = join, Dropout(0.4)
+        self.left, self.right = loud(nn.Linear(4, 6)), loud(nn.Linear(4, 6))
+        self.first, self.last = Step(), Step(v_reset=None)
+
+    def forward(self, x):
+        if self.resets:
+            for module in self.modules():
+                if module is not self and hasattr(module, "reset"):
+                    module.reset()
+        out = []
+        for step in x:
+            out.append(self.last(self.join(self, self.first(self.left(step)), self.right(step))))
+        return torch.stack(out)
+
+
+@pytest.mark.parametrize(
+    "join",
+    [
+        lambda net, a, b: torch.cat((a, b), 1),
+        lambda net, a, b: torch.cat([a, b], dim=-1),
+        lambda net, a, b: torch.stack([a, b]).sum(0),
+        lambda net, a, b: torch.stack((a, b), dim=-1).mean(dim=(1, 2), keepdim=True),
+        lambda net, a, b: torch.sum(torch.stack([a, b], 1), 1),
+        lambda net, a, b: a + squashed(b, k=3.0),
+        lambda net, a, b: a + squashed(b),
+        lambda net, a, b: a + net.drop(b),
+    ],
+)
+def test_branches_of_a_step_are_joined(join):
+    torch.manual_seed(0)
+    net, x = Branches(join), inputs(7, 2, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fast = sn.replace(net, verify=[x, x])
+    assert fast.first.step_mode == "m"
+    assert fast(x).any()
+
+
+@pytest.mark.parametrize("resets", [True, False])
+def test_the_mask_of_dropout_lasts_until_a_reset(resets):
+    torch.manual_seed(0)
+    net, x = Branches(lambda net, a, b: a + net.drop(b.abs() + 1), resets), inputs(7, 2, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fast = sn.replace(net, verify=[x, x])
+    fast(x)
+    mask = fast.drop.mask
+    assert mask.shape == (2, 6)
+    fast(x)
+    assert (fast.drop.mask is mask) is not resets
+    sn.reset(fast)
+    assert fast.drop.mask is None
+    assert fast.eval()(x).any()
+    assert fast.drop.mask is None
+
+
+@pytest.mark.parametrize(
+    ("join", "why"),
+    [
+        (lambda net, a, b: a + b.sum(), "at sum.*: it reduces all dimensions of a step; give them by dim="),
+        (lambda net, a, b: a + centred(b), "it calls centred, a torch.jit.script function with aten::gt|prim::If"),
+    ],
+)
+def test_a_join_that_stays_a_loop_says_why(join, why):
+    with pytest.raises(ValueError, match=why):
+        sn.replace(Branches(join), sequences=True)

@@ -23,7 +23,8 @@ __all__ = ["Firing", "Leaky", "Spiking"]
 _NAMED = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
 # Calls and steps in training, without a change, after which a layer counts as silent or saturated.
 _CALLS, _STEPS = 4, 100
-_FEW = 1e-4  # share of neurons and steps that fire, or that do not: such spikes teach nothing either
+# Layers that fire, or pause, less often teach nothing: a share of the steps, and spikes a neuron and call.
+_FEW, _FEW_SPIKES = 5e-3, 0.25
 # A tau that is an integer from here on may be the size that layers of other libraries take.
 _LIKE_A_SIZE = 64
 
@@ -177,8 +178,8 @@ class Spiking(Stateful):
             return
         calls, steps, before = self.watched
         rate = int(x.count_nonzero()) / x.numel()
-        value = int(rate > 0.5)
-        if _FEW < rate < 1 - _FEW or before not in (-1, value):
+        value, few = int(rate > 0.5), min(_FEW, _FEW_SPIKES / len(x))
+        if few < rate < 1 - few or before not in (-1, value):
             self.watched = None
             return
         calls, steps = calls + 1, steps + len(x)

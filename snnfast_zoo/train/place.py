@@ -207,7 +207,8 @@ class Place(Output):
             watch: returns a monitor that recorded the network for some samples; None: hooks on its layers do.
         """
         lines = [*remarks, *self._troubles(run, data, revival, watch)]
-        result = Result(self.settings, run, data.split, accuracy, measured or {}, lines, self.out, procedure=self.name)
+        last: dict[str, Any] = {"procedure": self.name, "advice": not_learned(self.settings, run, data)}
+        result = Result(self.settings, run, data.split, accuracy, measured or {}, lines, self.out, **last)
         if self.out is not None and self.processes.first:
             run.save(self.out / CHECKPOINT)
             if self.figures is not None:
@@ -234,6 +235,24 @@ class Place(Output):
             monitor = (watch or watching(run.model))(samples[chosen.to(samples.device)])
             for line in monitor.activity().troubles():
                 yield f"{line}; try {revival} (docs: Nothing fires)"
+
+
+def not_learned(settings: Settings, run: Run, data: Data) -> str:
+    """Return what to try if the last epoch is nearer to the most frequent class than to all samples; else nothing."""
+    last, labels = run.history[-1] if run.history else {}, data.train[1]
+    counts = labels[labels >= 0].unique(return_counts=True)[1]
+    guess = float(counts.max() / counts.sum())
+    # Dropout and augmentation may make training samples harder than held-out ones.
+    if "accuracy" not in last or max(last["accuracy"], last.get("held_out_accuracy", 0.0)) >= (1 + guess) / 2:
+        return ""
+    lr, batch_size = (getattr(settings, name, None) for name in ("lr", "batch_size"))
+    ways = [f"--epochs {4 * run.epoch}"]
+    ways += [f"--lr {3 * lr:g}"] if lr else []
+    ways += [f"--batch-size {batch_size // 4}"] if batch_size and batch_size >= 32 else []
+    return (
+        f"not learned: {100 * last['accuracy']:.1f} % of the training samples are right after {run.epochs_done}, "
+        f"{100 * guess:.1f} % are of one class; try {', '.join(ways)}"
+    )
 
 
 def watching(model: nn.Module) -> Callable[[Tensor], Monitor]:

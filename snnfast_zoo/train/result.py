@@ -33,6 +33,7 @@ class Result:
         out: folder of its files; None if there are none.
         activity: activity of the network for the first 500 held-out samples; None unless asked for.
         procedure: name of the procedure; empty: that of the settings.
+        advice: last line of the summary, about a run that did not learn its training samples; empty for others.
     """
 
     settings: Settings
@@ -44,6 +45,7 @@ class Result:
     out: Path | None = None
     activity: Activity | None = None
     procedure: str = ""
+    advice: str = ""
 
     @property
     def model(self) -> nn.Module:
@@ -75,17 +77,14 @@ class Result:
         """Return the result in a few lines."""
         cycles = self.measured.get("converged")
         learned = "" if cycles is None else f", learned after {cycles} cycles"
-        epochs = "1 epoch" if self.run.epoch == 1 else f"{self.run.epoch} epochs"
-        lines = [
-            f"{self.split} accuracy {100 * self.accuracy:.2f} % after {epochs}{learned}, {self.seconds:.1f} s",
-            *self.remarks,
-        ]
+        after = f"after {self.run.epochs_done}{learned}, {self.seconds:.1f} s"
+        lines = [f"{self.split} accuracy {100 * self.accuracy:.2f} % {after}", *self.remarks]
         if self.activity is not None:
             lines += ["", self.activity.table(), ""]
         if self.out is not None:
             lines.append(f"{self.out}: {', '.join(files(self.out))}")
             lines.append(f"use it: snnfast infer {self.out} IMAGES; in Python snnfast.load({str(self.out)!r})")
-        return "\n".join(lines)
+        return "\n".join([*lines, self.advice] if self.advice else lines)
 
 
 def files(folder: Path) -> list[str]:

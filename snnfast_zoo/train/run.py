@@ -49,6 +49,11 @@ class Run:
 
     _stateful = ("model", "optimizer", "scheduler", "score")  # saved by state_dict
 
+    @property
+    def epochs_done(self) -> str:
+        """The number of epochs done, as text."""
+        return "1 epoch" if self.epoch == 1 else f"{self.epoch} epochs"
+
     def save(self, path: Path) -> None:
         """Write a checkpoint atomically: ``path`` holds the old or the new file at any moment."""
         parts = {name: getattr(self, name) for name in self._stateful}

@@ -212,6 +212,25 @@ def test_a_single_spike_in_ten_thousand_does_not_count_as_firing():
     assert "lower v_threshold" in text
 
 
+def test_recurrent_adlif_behind_batch_norm_warns_and_learns_when_calibrated():
+    torch.manual_seed(0)
+    net = nn.Sequential(Time(nn.Linear(30, 64), nn.BatchNorm1d(64)), Recurrent(AdLIF(64), 64))
+    x = torch.randn(10, 16, 30).repeat_interleave(10, 0)
+    (text,) = call(net, x)
+    assert "fired at 0.00" in text
+    assert "snnfast.nn.calibrate_(net, x)" in text
+    calibrate_(net, x)
+    net[1].neuron.watched = (0, 0, -1)
+    assert call(net, x) == []
+    assert 0.05 < net(x).mean() < 0.2
+
+
+def test_one_spike_a_neuron_in_a_long_sequence_is_no_silence():
+    x = torch.zeros(2000, 1, 30)
+    x[7] = 10.0
+    assert call(LIF(), x) == []
+
+
 def test_a_compiled_layer_has_one_graph():
     net = nn.Sequential(Time(nn.Linear(30, 8)), LIF(tau=10.0))
     compiled = torch.compile(net, backend="eager", fullgraph=True)

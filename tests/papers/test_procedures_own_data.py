@@ -31,18 +31,28 @@ def bars(tmp_path):
     return str(tmp_path / "bars.npz")
 
 
-@pytest.fixture
-def sounds(tmp_path):
-    """Write spikes of 70 channels like SHD: activity that moves up from five starts, and background."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(200) % 5
-    frames = (rng.random((200, 40, 1, 1, 70)) < 0.01).astype(np.float32)
-    for sample, label in zip(frames, labels):
-        for t in range(40):
-            unit = (label * 14 + t // 3) % 67
-            sample[t, 0, 0, unit : unit + 3] += rng.random(3) < 0.5
-    np.savez(tmp_path / "sounds.npz", images=frames, labels=labels)
-    return str(tmp_path / "sounds.npz")
+def tones(n, rng):
+    """Return tones of three frequencies beside a channel of noise, and their classes."""
+    labels, t = np.arange(n) % 3, np.arange(60)
+    pitch = np.array([0.03, 0.06, 0.12])[labels] * rng.uniform(0.9, 1.1, n)
+    waves = np.sin(2 * np.pi * pitch[:, None] * t + rng.uniform(0, 2 * np.pi, (n, 1)))
+    return np.stack([waves, rng.normal(0, 0.3, waves.shape)], 2), labels
+
+
+def bumps(n, rng):
+    """Return bumps over 20 channels that move up, down or not at all, in noise, and their classes."""
+    labels, t = np.arange(n) % 3, np.arange(25)
+    speed = np.array([0.5, -0.5, 0])[labels] * rng.uniform(0.8, 1.2, n)
+    place = rng.uniform(8, 12, (n, 1)) + speed[:, None] * t
+    return np.exp(-((np.arange(20) - place[..., None]) ** 2) / 4) + rng.normal(0, 0.1, (n, 25, 20)), labels
+
+
+def patterns(n, rng):
+    """Return spikes of 40 channels, a sixth of which are more active in each sixth of the time, and their classes."""
+    labels = np.arange(n) % 3
+    active = np.random.default_rng(7).random((3, 6, 40)) < 1 / 6
+    rates = 0.02 + 0.25 * active.repeat(5, 1)
+    return rng.random((n, 30, 40)) < rates[labels], labels
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -61,10 +71,43 @@ def test_own_images_without_batch_norm(bars):
     assert any("weights scaled to a rate of 0.1" in line for line in said)
 
 
-def test_own_sequences(sounds):
-    result = procedure.sequence(sounds, **QUIET)
-    assert result.accuracy >= 0.95
+@pytest.mark.parametrize("neuron", ["lif", "adlif"])
+@pytest.mark.parametrize(("kind", "n"), [(tones, 90), (bumps, 200), (patterns, 60)])
+def test_own_sequences(kind, n, neuron, tmp_path):
+    parts = {}
+    for name, count in (("train", n), ("test", 150)):
+        x, labels = kind(count, np.random.default_rng(len(parts)))
+        parts |= {f"{name}_images": x.astype(np.float32), f"{name}_labels": labels}
+    np.savez(tmp_path / "mine.npz", **parts)
+    result = procedure.sequence(str(tmp_path / "mine.npz"), neuron=neuron, **QUIET)
+    print(f"{kind.__name__}, {n} samples, {neuron}: {result.accuracy:.1%}")
+    assert result.accuracy > 0.9
     assert 0.03 < result.measured["rates"][0] < 0.3
+    assert not result.advice
+
+
+def test_few_sequences_get_more_epochs_unless_they_are_given(tmp_path):
+    x, labels = patterns(24, np.random.default_rng(0))
+    np.savez(tmp_path / "mine.npz", images=x.astype(np.float32), labels=labels)
+    path, small = str(tmp_path / "mine.npz"), {"hidden": (4,), **QUIET}
+    assert procedure.sequence(path, updates=50, **small).run.epoch == 25  # two batches an epoch: 20 samples
+    said = []
+    result = procedure.sequence(path, **small | {"epochs": 1, "echo": said.append})
+    assert result.run.epoch == 1
+    assert "updates" not in said[0]
+
+
+def test_a_run_that_did_not_learn_says_so_in_its_last_line(bars, tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "noise.npz", images=rng.random((90, 8, 4)), labels=np.arange(90) % 3)
+    noise = procedure.sequence(str(tmp_path / "noise.npz"), epochs=1, batch_size=32, out=tmp_path / "run", **QUIET)
+    assert re.fullmatch(
+        r"not learned: \d\d\.\d % of the training samples are right after 1 epoch, 33\.3 % are of one class; try "
+        r"--epochs 4, --lr 0\.03, --batch-size 8",
+        noise.summary().splitlines()[-1],
+    )
+    learned = procedure.stbp(bars, epochs=4, out=tmp_path / "learned", **QUIET)
+    assert learned.summary().splitlines()[-1].startswith("use it: ")
 
 
 def test_own_data_of_spikeprop_have_no_noise_of_the_digits(bars):

@@ -92,6 +92,9 @@ class SequenceSettings(FoldedSettings):
         most=1,
     )
     epochs: int = option(50, "Epochs; also the length of the learning rate's cosine.", least=0)
+    updates: int = option(
+        0, "Least number of steps of the optimizer: few sequences get more epochs than --epochs.", least=0
+    )
     batch_size: int = option(64, "Sequences in each step.", least=1)
     lr: float = option(3e-3, "Adam's initial learning rate.", above=0)
     clip: float = option(1.0, "Clip gradients to this norm.", above=0)
@@ -136,6 +139,8 @@ def chosen(dataset: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     found = dict(CHOSEN.get(f"{dataset} {changes.get('neuron')}", CHOSEN.get(dataset, NEUTRAL)))
     if not changes.get("recurrent", True):
         found.pop("max_delay", None)
+    if "epochs" in changes and not changes.get("updates"):
+        found.pop("updates", None)
     return found
 
 
@@ -210,7 +215,8 @@ def train(settings: SequenceSettings, place: Place) -> Result:
     torch.manual_seed(settings.seed)
     network = model(settings, data)
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, fused=True)
-    cosine = CosineAnnealingLR(optimizer, max(settings.epochs, 1))
+    epochs = max(settings.epochs, -(-settings.updates // -(-len(data.train[0]) // settings.batch_size)))
+    cosine = CosineAnnealingLR(optimizer, max(epochs, 1))
     # Clip: recurrence makes some gradients very large.
     run = Run(network, optimizer, cosine, clip=settings.clip, score=Score(decide(settings)))
     place.begin(run, data, figures(settings, run, data))
@@ -219,7 +225,7 @@ def train(settings: SequenceSettings, place: Place) -> Result:
         run,
         data.train,
         data.held_out,
-        epochs=settings.epochs,
+        epochs=epochs,
         batch_size=settings.batch_size,
         loss=loss,
         augment=(lambda x, y: (with_other_leads(x, settings.leads), y)) if settings.leads else None,
@@ -274,7 +280,10 @@ CHOSEN: dict[str, dict[str, Any]] = {
     "nmnist": {"hidden": (256,), "recurrent": False, "readout": "mean", "epochs": 20, "batch_size": 32, "lr": 0.03},
 }
 
-NEUTRAL: dict[str, Any] = {"hidden": (128,), "readout": "mean", "epochs": 20}
+NEUTRAL: dict[str, Any] = {
+    **{"hidden": (128,), "readout": "mean", "epochs": 20, "updates": 500},
+    **{"batch_size": 16, "lr": 0.01},  # calibrated weights are large; Adam's steps do not grow with them
+}
 
 
 def rows(dataset: str, x: Tensor) -> Tensor:

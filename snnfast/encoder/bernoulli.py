@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from snnfast import check, ops
+from snnfast import ops
 from snnfast.ops import Rates
 
 from .latency import real
@@ -67,5 +65,5 @@ class BernoulliEncoder(Intensities):
     def _probability(self, x: Tensor) -> Tensor:
         x = real("BernoulliEncoder", "x", x).to(torch.float32)
         if self.validate:
-            check.in_range("BernoulliEncoder", "x", x, 0.0, math.inf)
+            self._check(x)
         return x / self.scale

@@ -37,6 +37,20 @@ class Intensities(nn.Module):
         self.scale = check.positive(self.name, "scale", scale)
         self.validate = check.flag(self.name, "validate", validate)
         self.generator, self.dtype = generator, dtype
+        self._warned = False
+
+    def _check(self, x: Tensor) -> None:
+        """Refuse intensities that are negative or NaN; warn once of a scale that most intensities exceed."""
+        check.in_range(self.name, "x", x, 0.0, math.inf)
+        if self._warned or not x.numel() or not check.looks(True, x.device):
+            return
+        largest = x.max().item()
+        if 10 * self.scale <= largest < math.inf:
+            self._warned = True
+            check.warn(
+                f"{self.name}: x goes up to {largest:g}, and all intensities from scale={self.scale:g} on fire at "
+                "every step; bytes of images are scaled to [0, 1] first: x / 255"
+            )
 
     def extra_repr(self) -> str:
         """Return the settings that ``print`` shows."""
@@ -83,7 +97,7 @@ class RegularEncoder(Intensities):
         """
         x = real("RegularEncoder", "x", x)
         if self.validate:
-            check.in_range("RegularEncoder", "x", x.to(torch.float32), 0.0, math.inf)
+            self._check(x.to(torch.float32))
         # Whole numbers, drawn on the CPU: no step is lost to rounding, and all devices give the same spikes.
         phase = torch.rand(x.shape, generator=self.generator)
         level = (phase * UNITS).to(x.device, torch.int32)

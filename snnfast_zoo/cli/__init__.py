@@ -37,7 +37,7 @@ assign = typer.Typer(help="Label neurons that learned without labels.", no_args_
 app.add_typer(assign, name="assign")
 infer = typer.Typer(
     cls=procedures.RunOrProcedure,
-    help="Classify images by the network of a run: snnfast infer RUN IMAGES...; or score a run of stdp.",
+    help="Classify samples by the network of a run: snnfast infer RUN SAMPLES...; or score a run of stdp.",
     no_args_is_help=True,
 )
 app.add_typer(infer, name="infer")

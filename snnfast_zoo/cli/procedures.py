@@ -30,7 +30,7 @@ from snnfast_zoo.train.place import CHECKPOINT
 from snnfast_zoo.train.procedure import Procedure
 from snnfast_zoo.train.processes import joined
 from snnfast_zoo.train.repeats import RESULTS, repeat, unfinished
-from snnfast_zoo.train.trained import PREDICTIONS, predict
+from snnfast_zoo.train.trained import predict
 
 Out = Annotated[
     Path | None, typer.Option(help="Folder of results; default: a folder in runs/ named after the settings.", **PATH)
@@ -155,22 +155,23 @@ class RunOrProcedure(TyperGroup):
 
 def classify(
     run: Annotated[Path, typer.Argument(help="Folder of a run.", **{**PATH, "metavar": "RUN"})],
-    images: Annotated[
+    samples: Annotated[
         list[Path],
         typer.Argument(
-            help="Image files of the size that the run was trained with, or files .npz, .npy, .pt with images.",
-            **{**PATH, "metavar": "IMAGES..."},
+            help="Samples of the kind that the run was trained with: image files, recordings .bin or .bs2 of N-MNIST, "
+            "files .npz, .npy or .pt with images or frames; or a data set as for training, whose test part is taken.",
+            **{**PATH, "metavar": "SAMPLES..."},
         ),
     ],
     device: Device = "auto",
 ) -> None:
-    """Print the class of every image by the network of a run, and keep them in RUN/predictions.csv."""
+    """Print the class of every sample by the network of a run; each call writes its own RUN/predictions*.csv."""
     with plain_errors():
         net = load(run, device=chosen_device(device))
-        rows = predict(net, images)
+        rows, path = predict(net, samples)
     for source, name in rows:
         typer.echo(f"{source}  {name}")
-    typer.echo(f"{len(rows)} predictions in {run / PREDICTIONS}", err=True)
+    typer.echo(f"{len(rows)} predictions in {path}", err=True)
 
 
 def _trained(changes: dict[str, Any], out: Path | None) -> Path:

@@ -3,7 +3,8 @@
 ``digits``, ``iris`` and ``cancer`` need no download, ``yin_yang`` is generated. ``torchvision_dataset`` opens the
 others by name, ``image_folder`` opens images in one folder per class, ``load`` opens any of them, and ``as_tensors``
 converts a data set to two tensors in memory. ``heidelberg``, ``nmnist`` and ``dvs128_gesture`` read event recordings
-from disk, ``qtdb`` heartbeats. ``stratified_folds`` splits a data set for cross-validation.
+from disk, ``frames`` counts events in arrays, ``qtdb`` reads heartbeats. ``stratified_folds`` splits a data set for
+cross-validation.
 """
 
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from snnfast import check as _check
 
 from .bundled import CANCER_CLASSES, CANCER_FEATURES, DIGITS_CLASSES, IRIS_CLASSES, IRIS_FEATURES, cancer, digits, iris
-from .events import EventFrames, dvs128_gesture, heidelberg, nmnist
+from .events import EventFrames, dvs128_gesture, frames, heidelberg, nmnist
 from .folder import image_folder
 from .loading import load
 from .qtdb import QTDB_CLASSES, qtdb
@@ -33,6 +34,7 @@ __all__ = [
     "cancer",
     "digits",
     "dvs128_gesture",
+    "frames",
     "heidelberg",
     "image_folder",
     "iris",

@@ -18,7 +18,7 @@ COLUMNS = ("class", "startTime_usec", "endTime_usec")
 class Recording(NamedTuple):
     """A sample: times in microseconds from its beginning, addresses of the events, and a class."""
 
-    times: Ints
+    times: npt.NDArray[Any]
     addresses: Ints
     label: int
 
@@ -57,7 +57,7 @@ def read_heidelberg(path: Path, units: int) -> Iterator[Recording]:
             seconds = seconds.astype(np.float64)
             if seconds.shape != addresses.shape:
                 raise ValueError(f"{where} has {len(seconds)} times and {len(addresses)} units")
-            _check(where, "units", addresses, units)
+            check_addresses(where, "units", addresses, units)
             label = np.asarray(labels[k])
             if label.shape or label.dtype.kind not in "iu" or label < 0:
                 raise ValueError(f"{where}: its label must be an integer from 0 on, got {label}")
@@ -78,7 +78,7 @@ def read_nmnist(path: Path, label: int, side: int) -> Recording:
         raise ValueError(f"nmnist: {path} must have five bytes an event, got {raw.size} bytes")
     x, y, high, middle, low = (column.astype(np.int64) for column in raw.reshape(-1, 5).T)
     for name, values in (("x", x), ("y", y)):
-        _check(f"nmnist: {path}", name, values, side)
+        check_addresses(f"nmnist: {path}", name, values, side)
     times = (high & 0x7F) << 16 | middle << 8 | low
     return Recording(times, ((high >> 7) * side + y) * side + x, label)
 
@@ -135,7 +135,7 @@ def read_aedat3(path: Path, side: int) -> tuple[Ints, Ints]:
             valid = (data & 1).astype(bool)
             x, y = data >> 17 & 0x7FFF, data >> 2 & 0x7FFF
             for name, values in (("x", x), ("y", y)):
-                _check(f"aedat3: {path}", name, values[valid], side)
+                check_addresses(f"aedat3: {path}", name, values[valid], side)
             times.append((stamp + (overflow << 31))[valid])
             addresses.append((((data >> 1 & 1) * side + y) * side + x)[valid])
         position += size * count
@@ -162,12 +162,12 @@ def read_gestures(recording: Path, side: int) -> Iterator[Recording]:
                 label, start, end = (int(row[n]) for n in COLUMNS)
             except (TypeError, ValueError) as error:
                 raise ValueError(f"dvs128_gesture: {table} {wanted}, got {row}") from error
-            _check(f"dvs128_gesture: {table}", "class", np.array(label), GESTURES, 1)
+            check_addresses(f"dvs128_gesture: {table}", "class", np.array(label), GESTURES, 1)
             inside = (times >= start) & (times < end)
             yield Recording(times[inside] - start, addresses[inside], label - 1)
 
 
-def _check(where: str, name: str, values: npt.NDArray[Any], count: int, first: int = 0) -> None:
+def check_addresses(where: str, name: str, values: npt.NDArray[Any], count: int, first: int = 0) -> None:
     """Raise ValueError unless all values are integers in [first, first + count)."""
     last = first + count - 1
     if values.size and not bool(np.all((values >= first) & (values <= last))):

@@ -1,4 +1,4 @@
-"""Event recordings on disk as counts per time step: SHD and SSC, N-MNIST, DVS128 gestures."""
+"""Event recordings as counts per time step: SHD and SSC, N-MNIST, DVS128 gestures, events in arrays."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import glob
 import hashlib
 import io
 import json
+import math
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -20,9 +21,9 @@ from torch import Tensor
 from snnfast import check
 from snnfast.files.atomic import replacing
 
-from .event_files import Recording, read_gestures, read_heidelberg, read_list, read_nmnist
+from .event_files import Recording, check_addresses, read_gestures, read_heidelberg, read_list, read_nmnist
 
-__all__ = ["EventFrames", "dvs128_gesture", "heidelberg", "nmnist"]
+__all__ = ["EventFrames", "dvs128_gesture", "frames", "heidelberg", "nmnist"]
 
 VERSION = 3  # version of the cache; increase it when frames or files of the cache change
 LEAST_DT = 1e-6  # ms; recordings count microseconds
@@ -215,6 +216,71 @@ def dvs128_gesture(
     return _frames("dvs128_gesture", trials, sources, recordings, shape, dt, num_steps, dtype, cache, settings)
 
 
+def frames(
+    t: npt.ArrayLike,
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
+    p: npt.ArrayLike | None = None,
+    *,
+    size: tuple[int, int],
+    dt: float,
+    num_steps: int | None = None,
+) -> Tensor:
+    """Count the events of a recording in arrays, such as tonic's ``events["t"]``, per time step, polarity and pixel.
+
+    Frames of several recordings, with the same ``num_steps``, are stacked: ``torch.stack([...])`` ``[N, T, C, H, W]``.
+
+    Args:
+        t: times of the events, in any unit and order; the first step begins with the earliest event.
+        x: columns, integers from 0 to W - 1.
+        y: rows, integers from 0 to H - 1.
+        p: polarities, 0 or 1, False or True, or -1 or 1; None: one channel for all events.
+        size: (H, W) of the sensor.
+        dt: length of a step, in the unit of ``t``.
+        num_steps: number of steps; later events are dropped. None: up to the last event.
+
+    Returns:
+        uint8 ``[num_steps, 2, H, W]``, counts up to 255, polarity 1 last; ``[num_steps, 1, H, W]`` without ``p``.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type or range, arrays of different length, no events without
+            ``num_steps``. MemoryError: for more steps than fit.
+
+    Example:
+        >>> frames = data.frames(events["t"], events["x"], events["y"], events["p"], size=(34, 34), dt=10_000)
+    """
+    height, width = check.sizes("frames", "size", size)
+    dt = check.positive("frames", "dt", dt)
+    times, columns, rows = (_events(name, values) for name, values in (("t", t), ("x", x), ("y", y)))
+    polarity = np.zeros(len(times)) if p is None else np.maximum(_events("p", p), 0)
+    for name, values, count in (("x", columns, width), ("y", rows, height), ("p", polarity, 2)):
+        if len(values) != len(times):
+            raise ValueError(f"frames: {name} must hold as many events as t, {len(times)}, got {len(values)}")
+        check_addresses("frames", name, values, count)
+    times = times - times.min(initial=math.inf)
+    if num_steps is None and not len(times):
+        raise ValueError("frames: give num_steps, there are no events")
+    num_steps = math.floor(times.max() / dt) + 1 if num_steps is None else check.whole("frames", "num_steps", num_steps)
+    addresses = ((polarity * height + rows) * width + columns).astype(np.int64)
+    shape = (num_steps, 1 if p is None else 2, height, width)
+    return _counted("frames", Recording(times, addresses, 0), shape, dt / 1000)
+
+
+def recording(path: Path) -> Tensor:
+    """Return the frames ``[1, 30, 2, 34, 34]`` of a recording of N-MNIST, as :func:`nmnist` counts them."""
+    return _counted("nmnist", read_nmnist(path, 0, NMNIST_SIDE), (30, 2, NMNIST_SIDE, NMNIST_SIDE), 10.0)[None]
+
+
+def _events(name: str, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    array = np.asarray(values)
+    if array.ndim != 1 or array.dtype.kind not in "biuf":
+        raise TypeError(f"frames: {name} must be numbers of shape [events], got {array.dtype} {list(array.shape)}")
+    array = array.astype(np.float64)
+    if not np.isfinite(array).all():
+        raise ValueError(f"frames: {name} must be finite, got NaN or infinity")
+    return array
+
+
 def _file(function: str, path: Path) -> Path:
     if not path.is_file():
         raise FileNotFoundError(f"{function}: there is no file {path}")
@@ -329,6 +395,13 @@ def _count(
         length = int(steps.max()) + 1 if steps.size else 1
         rows.append((r.label, length, _checksum(frames, r.label, length)))
     return np.array(rows, np.int64).reshape(-1, 3).T
+
+
+def _counted(name: str, events: Recording, size: tuple[int, ...], dt: float) -> Tensor:
+    """Return the frames of one recording, uint8 of shape ``size``; times are in microseconds, ``dt`` in ms."""
+    room = io.BytesIO()
+    _count(name, [events], size, dt, np.uint8, room)
+    return torch.from_numpy(np.frombuffer(room.getbuffer(), np.uint8).reshape(size))
 
 
 def _tensors(frames: npt.NDArray[Any], table: npt.NDArray[np.int64]) -> EventFrames:

@@ -14,19 +14,19 @@ from .vision import torchvision_modules
 _PARTS = ("train", "test")
 
 
-def image_folder(root: str | Path, train: bool = True) -> Dataset[tuple[Tensor, int]]:
+def image_folder(root: str | Path, train: bool | None = True) -> Dataset[tuple[Tensor, int]]:
     """Open images in ``root/train/CLASS/*`` and ``root/test/CLASS/*``, each part as torchvision's ImageFolder.
 
     torchvision decodes a file (JPEG, PNG, WebP) when its item is read; ``as_tensors`` reads every item once.
 
     Args:
         root: Folder that holds ``train`` and ``test``.
-        train: The training part, or the test part.
+        train: The training part, or the test part; None for the images in ``root/CLASS/*``, which are not split.
 
     Returns:
         Data set of (image, label) pairs: uint8 [3, H, W], and the index of the class among the sorted names. Reading a
-        file that is not an image, has more than 8 bits per colour, or differs in size from the first one read, raises
-        a ValueError that names it.
+        file that is not an image, has more than 8 bits per colour or transparent pixels, or differs in size from the
+        first one read, raises a ValueError that names it.
 
     Raises:
         ImportError: torchvision is not installed.
@@ -37,6 +37,23 @@ def image_folder(root: str | Path, train: bool = True) -> Dataset[tuple[Tensor, 
     if not isinstance(root, (str, Path)):
         raise TypeError(f"image_folder: root must be a folder, got {type(root).__name__}")
     folder = Path(root).expanduser()
+    if train is not None:
+        _check_parts(folder)
+    part = folder if train is None else folder / ("train" if train else "test")
+    try:
+        opened: Dataset[tuple[Tensor, int]] = datasets.ImageFolder(part, loader=_Decode())
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"image_folder: {part}: {error}") from error
+    return opened
+
+
+def in_parts(folder: Path) -> bool:
+    """Return whether ``folder`` holds ``train`` or ``test``, not the folders of the classes."""
+    return any((folder / part).is_dir() for part in _PARTS)
+
+
+def _check_parts(folder: Path) -> None:
+    """Raise an error unless both parts have the same classes."""
     classes = {part: _classes(folder / part) for part in _PARTS}
     differing = [
         f"{name} only in {part}"
@@ -47,12 +64,6 @@ def image_folder(root: str | Path, train: bool = True) -> Dataset[tuple[Tensor, 
         raise ValueError(
             f"image_folder: train and test in {folder} must have the same classes, got {', '.join(differing)}"
         )
-    part = folder / ("train" if train else "test")
-    try:
-        opened: Dataset[tuple[Tensor, int]] = datasets.ImageFolder(part, loader=_Decode())
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"image_folder: {part}: {error}") from error
-    return opened
 
 
 def _classes(part: Path) -> set[str]:
@@ -72,11 +83,14 @@ class _Decode:
     def __call__(self, path: str) -> Tensor:
         io = importlib.import_module("torchvision.io")
         try:
-            image: Tensor = io.decode_image(path, mode=io.ImageReadMode.RGB)
+            content = io.read_file(path)
+            mode = io.ImageReadMode.RGB_ALPHA if _may_have_alpha(content) else io.ImageReadMode.RGB
+            image: Tensor = io.decode_image(content, mode=mode)
         except RuntimeError as error:
             raise ValueError(f"image_folder: {path} cannot be read as an image: {error}") from error
         if image.dtype != torch.uint8:
             raise ValueError(f"image_folder: {path} must have 8 bits a colour, got {torch.iinfo(image.dtype).bits}")
+        image = opaque(f"image_folder: {path}", image)
         height, width = image.shape[1:]
         if self.size is None:
             self.size = height, width
@@ -86,3 +100,22 @@ class _Decode:
                 f"got {height}x{width} in {path}"
             )
         return image
+
+
+def _may_have_alpha(content: Tensor) -> bool:
+    """Return whether bytes are a WebP image or a PNG image with an alpha channel; others decode without alpha only."""
+    head = bytes(content[:26].tolist())
+    return head[:4] == b"RIFF" or (head[:4] == b"\x89PNG" and head[25:] in (b"\x04", b"\x06"))
+
+
+def opaque(name: str, image: Tensor) -> Tensor:
+    """Return the colours of an image of bytes ``[C, H, W]``, without an alpha channel that is 255 everywhere.
+
+    Raises:
+        ValueError: there are transparent pixels, whose colour is that of a background; the error begins with ``name``.
+    """
+    if len(image) not in (2, 4):
+        return image
+    if int(image[-1].min()) < 255:
+        raise ValueError(f"{name} has transparent pixels: save it with a background, without an alpha channel")
+    return image[:-1]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from snnfast import check
 
-from .folder import image_folder
+from .folder import image_folder, in_parts
 from .qtdb import QTDB_CLASSES
 from .splits import stratified_folds, train_or_val
 from .vision import as_tensors, official_name, torchvision_dataset
@@ -61,8 +61,9 @@ def class_names(source: str, classes: int) -> list[str]:
     """
     path = Path(source).expanduser()
     found: list[str] = list(_NAMES.get(source, ()))
-    if is_own(source) and (path / "train").is_dir():
-        found = sorted(entry.name for entry in (path / "train").iterdir() if entry.is_dir())
+    if is_own(source) and path.is_dir():
+        folder = path / "train" if in_parts(path) else path
+        found = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
     elif path.suffix in _FILES and path.is_file():
         content = _npz(path) if path.suffix == ".npz" else _pt(path)
         found = [str(name) for name in content.get("classes", ())]
@@ -78,7 +79,8 @@ def own_images(source: str, split: str, root: str | Path | None = None, *, downl
             - a file ``.npz`` or ``.pt`` with ``train_images``, ``train_labels``, ``test_images`` and ``test_labels``,
               or with ``images`` and ``labels``, of which a sixth of each class is the test part. Nothing is unpickled.
               Images are ``[N, C, H, W]`` or ``[N, H, W]``, frames of events ``[N, T, C, H, W]``.
-            - a folder of images, ``train/CLASS/*`` and ``test/CLASS/*``; see :func:`snnfast.data.image_folder`.
+            - a folder of images, ``train/CLASS/*`` and ``test/CLASS/*``, or ``CLASS/*``, of which a sixth of each class
+              is the test part; see :func:`snnfast.data.image_folder`.
             - ``module:function``; called without arguments, it returns ``((images, labels), (images, labels))``, the
               training part and the test part. The module may be in the current folder.
             - the name of a set of :func:`snnfast.data.torchvision_dataset`.
@@ -115,6 +117,8 @@ def _opened(source: str, root: str | Path | None, download: bool) -> tuple[Any, 
     path = Path(source).expanduser()
     if path.suffix in _FILES:
         return _parts(source, _npz(path) if path.suffix == ".npz" else _pt(path))
+    if path.is_dir() and not in_parts(path):
+        return _split(source, as_tensors(image_folder(path, None), dtype=torch.uint8))
     if path.is_dir():
         train, test = (as_tensors(image_folder(path, part), dtype=torch.uint8) for part in (True, False))
         return train, test
@@ -169,7 +173,12 @@ def _parts(source: str, arrays: Mapping[str, Any]) -> tuple[Any, Any]:
             f"{source} must hold {', '.join(_PARTS)}, or images and labels, got "
             f"{', '.join(map(str, arrays)) or 'nothing'}"
         )
-    images, labels = _checked(source, "all", (arrays["images"], arrays["labels"]))
+    return _split(source, (arrays["images"], arrays["labels"]))
+
+
+def _split(source: str, whole: Any) -> tuple[Part, Part]:
+    """Split images and labels: a sixth of each class is the test part."""
+    images, labels = _checked(source, "all", whole)
     _check_classes(source, labels, labels)
     if int(labels.bincount().min()) < 6:
         raise ValueError(

@@ -12,6 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from snnfast import check
 from snnfast_zoo import data
+from snnfast_zoo.data.folder import in_parts
 from snnfast_zoo.data.own import own_images
 
 from .fit import Augment
@@ -78,7 +79,7 @@ def load(
         if value >= side:
             raise ValueError(f"{settings.name}: {name} must be less than the side of an image, {side}, got {value}")
     ready = normalize(settings.dataset, held_out[0]), held_out[1]
-    return Data(train, ready, settings.held_out)
+    return Data(train, ready, settings.held_out, extent=(0.0, 1.0) if settings.dataset in NORMALIZATION else None)
 
 
 def part(
@@ -102,7 +103,7 @@ def part(
             check.in_range(dataset, "pixels", user_data[0], 0.0, 1.0)
         return user_data[0].to(device), user_data[1].to(device)
     colours, wanted = dataset in NORMALIZATION, IMAGE_SHAPES[dataset]
-    in_folders = colours and root is not None and _is_image_folder(Path(root))
+    in_folders = colours and root is not None and in_parts(Path(root).expanduser())
     name = "folder" if in_folders else dataset
     opened = data.load(name, root, split=split, download=download)
     images, labels = data.as_tensors(opened, dtype=torch.uint8 if colours else torch.float32)
@@ -119,10 +120,6 @@ def part(
 def classes(dataset: str, data: Data) -> int:
     """Return the number of classes of a data set: ten, or that of a user's data."""
     return CLASSES if dataset in IMAGE_SHAPES else data.classes
-
-
-def _is_image_folder(root: Path) -> bool:
-    return any((root.expanduser() / part).is_dir() for part in ("train", "test"))
 
 
 def pixels_of(images: Tensor) -> Tensor:

@@ -48,6 +48,7 @@ class Data:
     held_out: Part
     split: str = "test"
     raw: tuple[int, ...] = ()  # shape of a sample before preprocessing, where that changes it
+    extent: tuple[float, float] | None = None  # its smallest and largest value, where preprocessing changes them
 
     @property
     def device(self) -> torch.device:
@@ -58,6 +59,11 @@ class Data:
     def classes(self) -> int:
         """Number of classes in the labels of both parts."""
         return 1 + max(int(labels.max()) for _, labels in (self.train, self.held_out))
+
+
+def extent_of(x: Tensor) -> tuple[float, float]:
+    """Return the smallest and the largest value."""
+    return float(x.min()), float(x.max())
 
 
 class Place(Output):
@@ -162,6 +168,7 @@ class Place(Output):
             "shape": list(data.train[0].shape[1:]),
             "raw": list(data.raw or data.train[0].shape[1:]),
             "classes": class_names(self.settings.dataset, data.classes),
+            "extent": list(data.extent or extent_of(data.train[0])),
         }
         if self.resume and self.checkpoint is not None:
             run.load(Path(self.checkpoint))

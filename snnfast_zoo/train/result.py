@@ -82,8 +82,10 @@ class Result:
         if self.activity is not None:
             lines += ["", self.activity.table(), ""]
         if self.out is not None:
+            shape = list(self.run.data.get("raw", ()))
+            samples = "IMAGES" if len(shape) == 3 else f"FILE.npz, samples {shape}"
             lines.append(f"{self.out}: {', '.join(files(self.out))}")
-            lines.append(f"use it: snnfast infer {self.out} IMAGES; in Python snnfast.load({str(self.out)!r})")
+            lines.append(f"use it: snnfast infer {self.out} {samples}; in Python snnfast.load({str(self.out)!r})")
         return "\n".join([*lines, self.advice] if self.advice else lines)
 
 

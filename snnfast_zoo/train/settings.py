@@ -15,7 +15,7 @@ from snnfast_zoo.data.own import is_own, label_of
 from .checkpoint import of_python
 
 # How the help of an option names a user's own data.
-SOURCES = "a file .npz or .pt, a folder with train/CLASS/* and test/CLASS/*, module:function, or a set of torchvision"
+SOURCES = "a file .npz or .pt, a folder of classes (or of train/ and test/), module:function, or a set of torchvision"
 
 
 def option(

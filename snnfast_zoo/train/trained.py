@@ -14,16 +14,20 @@ import torch
 from torch import Tensor, nn
 
 from snnfast import check
+from snnfast_zoo.data.events import recording
+from snnfast_zoo.data.folder import opaque
+from snnfast_zoo.data.own import own_images
 
 from .checkpoint import CheckpointError, load_weights, read_checkpoint
 from .images import pixels_of
-from .place import CHECKPOINT, Data
+from .place import CHECKPOINT, Data, extent_of
 from .procedure import Procedure
 from .settings import Settings
 
 PREDICTIONS = "predictions.csv"
 _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _ARRAYS = (".npz", ".npy", ".pt")
+_RECORDINGS = (".bin", ".bs2")
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Trained:
         procedure: the procedure of the run.
         shape: shape of a sample of the network's input.
         raw: shape of a sample before :meth:`preprocess`.
+        extent: smallest and largest value of the training samples; None for a run of an earlier version.
         device: device of the network.
     """
 
@@ -54,6 +59,7 @@ class Trained:
     procedure: Procedure[Any]
     shape: tuple[int, ...]
     raw: tuple[int, ...]
+    extent: tuple[float, float] | None
     device: torch.device
 
     def preprocess(self, samples: Any) -> Tensor:
@@ -64,7 +70,8 @@ class Trained:
                 ``[N, T, C, H, W]``, rows of features or sequences; a tensor or an array. Or paths of image files.
 
         Raises:
-            TypeError, ValueError: for samples of another shape or dtype than those of the run.
+            TypeError, ValueError: for samples of another shape or dtype than those of the run, or with values ten times
+                as large. A warning names samples whose largest value is below a tenth of that of the run.
             FileNotFoundError: there is no such file.
         """
         if isinstance(samples, (str, Path)):
@@ -82,7 +89,21 @@ class Trained:
                 f"got {list(samples.shape)}"
             )
         x = pixels_of(samples).to(self.device)
+        self._check_extent(x)
         return self.procedure.ready(self.settings, x)
+
+    def _check_extent(self, x: Tensor) -> None:
+        if self.extent is None or not x.numel():
+            return
+        trained, came = (max(map(abs, ends)) for ends in (self.extent, extent_of(x)))
+        text = (
+            f"load: the run in {self.folder} saw values from {self.extent[0]:g} to {self.extent[1]:g} in training; "
+            f"these samples go from {x.min():g} to {x.max():g}; scale them as then"
+        )
+        if came > 10 * trained:
+            raise ValueError(text)
+        if 0 < came < trained / 10:
+            check.warn(text)
 
     def __call__(self, samples: Any) -> Tensor:
         """Return the label of every sample, int64 ``[N]``; -1 where the network decides for none.
@@ -100,8 +121,8 @@ class Trained:
         return torch.cat(found) if found else x.new_zeros(0, dtype=torch.int64)
 
     def name(self, label: int) -> str:
-        """Return the name of a class; "-" for none."""
-        return self.classes[label] if label >= 0 else "-"
+        """Return the name of a class, the label itself if it was not in the data of the run; "-" for none."""
+        return "-" if label < 0 else self.classes[label] if label < len(self.classes) else str(label)
 
     def names(self, label: Tensor) -> str:
         """Return the name of the class of a label, or the names at every time step."""
@@ -120,10 +141,10 @@ class Trained:
         if values.dtype.kind == "f":  # PNG
             values = (values * 255).round().astype(np.uint8)
         pixels = torch.from_numpy(np.ascontiguousarray(values)).movedim(2, 0)
-        pixels = pixels[: 3 if len(pixels) >= 3 else 1]  # without transparency
         if len(self.raw) != 3:
             raise ValueError(
-                f"load: the run in {self.folder} takes samples of shape {list(self.raw)}, which no image file has"
+                f"load: the run in {self.folder} takes samples of shape {list(self.raw)}, which no image file has; "
+                "give them as an array in a file .npz"
             )
         if pixels.shape[1:] != self.raw[1:]:
             height, width = pixels.shape[1:]
@@ -131,6 +152,8 @@ class Trained:
                 f"load: {path} has {width}x{height} pixels, the run in {self.folder} was trained with "
                 f"{self.raw[2]}x{self.raw[1]}; resize it"
             )
+        if len(pixels) != self.raw[0]:
+            pixels = opaque(f"load: {path}", pixels)
         if len(pixels) == 3 and self.raw[0] == 1:
             grey = torch.tensor(_GREY).view(3, 1, 1)
             return (pixels * grey).sum(0, keepdim=True).round().to(torch.uint8)
@@ -161,30 +184,52 @@ def load_run(procedures: Sequence[Procedure[Any]], folder: str | Path, device: t
     load_weights(model, path)
     return Trained(
         *(model.eval(), tuple(described["classes"]), settings, folder, procedure),
-        *(tuple(described["shape"]), tuple(described["raw"]), device),
+        *(tuple(described["shape"]), tuple(described["raw"])),
+        *(described.get("extent") and tuple(described["extent"]), device),
     )
 
 
-def predict(net: Trained, sources: Sequence[str | Path]) -> list[tuple[str, str]]:
-    """Classify image files and arrays in files; return (source, class) pairs, also saved in ``predictions.csv``.
+def predict(net: Trained, sources: Sequence[str | Path]) -> tuple[list[tuple[str, str]], Path]:
+    """Classify samples; return (source, class) pairs and a new file ``predictions.csv``, ``predictions-2.csv``, ...
 
     Args:
         net: a trained network.
-        sources: image files, and files ``.npz``, ``.npy`` or ``.pt`` with samples: ``images``, or the only array.
+        sources: image files; recordings ``.bin`` or ``.bs2`` of N-MNIST; files ``.npz``, ``.npy`` or ``.pt`` with
+            samples: ``images``, ``frames``, or the only array; data sets as for training, of which the test part is
+            classified.
     """
     rows: list[tuple[str, str]] = []
     for source in map(Path, sources):
-        if source.suffix in _ARRAYS:
+        if source.suffix in _RECORDINGS:
+            rows.append((str(source), net.names(net(_recording(net, source.expanduser()))[0])))
+        elif source.suffix in _ARRAYS or source.expanduser().is_dir() or ":" in source.name:
             labels = net(_samples(source.expanduser()))
             rows += [(f"{source}[{i}]", net.names(label)) for i, label in enumerate(labels)]
         else:
             rows.append((str(source), net.names(net([source])[0])))
-    with (net.folder / PREDICTIONS).open("w", newline="") as stream:
+    path, k = net.folder / PREDICTIONS, 1
+    while path.exists():
+        k += 1
+        path = path.with_name(f"{Path(PREDICTIONS).stem}-{k}.csv")
+    with path.open("x", newline="") as stream:
         csv.writer(stream).writerows([("source", "class"), *rows])
-    return rows
+    return rows, path
+
+
+def _recording(net: Trained, path: Path) -> Tensor:
+    if net.settings.dataset != "nmnist":
+        raise ValueError(
+            f"load: {path} is a recording, and the run in {net.folder} was trained on {net.settings.dataset}; give its "
+            "frames, made as those were (snnfast.data.frames), in a file .npz"
+        )
+    if not path.is_file():
+        raise FileNotFoundError(f"load: there is no recording {path}")
+    return recording(path)
 
 
 def _samples(path: Path) -> Any:
+    if path.suffix not in _ARRAYS:
+        return own_images(str(path), "test")[0]
     if not path.is_file():
         raise FileNotFoundError(f"load: there is no file {path}")
     try:
@@ -197,9 +242,9 @@ def _samples(path: Path) -> Any:
     if isinstance(content, (Tensor, np.ndarray)):
         return content
     names = list(content)
-    for name in ("images", "test_images"):
+    for name in ("images", "frames", "test_images"):
         if name in names:
             return content[name]
     if len(names) == 1:
         return content[names[0]]
-    raise ValueError(f"{path} must hold images, or one array, got {', '.join(names)}")
+    raise ValueError(f"{path} must hold images, frames, or one array, got {', '.join(names)}")

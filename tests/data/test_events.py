@@ -2,12 +2,14 @@
 
 import csv
 import importlib
+import math
 import struct
 import sys
 
 import numpy as np
 import pytest
 import torch
+from samples import assert_equal
 from torch.utils.data import DataLoader
 
 from snnfast import data
@@ -406,3 +408,57 @@ def test_errors_of_tables_of_gestures(tmp_path):
     (tmp_path / "a_labels.csv").unlink()
     with pytest.raises(FileNotFoundError, match=r"there is no file .*a_labels.csv"):
         data.dvs128_gesture(tmp_path)
+
+
+def test_frames_of_events_in_arrays():
+    events = np.array(
+        [(70, 1, 0, 1), (50, 3, 2, 0), (50, 3, 2, 0), (95, 0, 1, 1)],
+        dtype=[("t", "<i8"), ("x", "<i2"), ("y", "<i2"), ("p", "?")],
+    )
+    columns = [events[name] for name in "txyp"]
+    frames = data.frames(*columns, size=(3, 4), dt=20)
+    wanted = torch.zeros(3, 2, 3, 4, dtype=torch.uint8)
+    wanted[0, 0, 2, 3], wanted[1, 1, 0, 1], wanted[2, 1, 1, 0] = 2, 1, 1
+    assert_equal(frames, wanted)
+    signed = [*columns[:3], np.where(events["p"], 1, -1)]
+    assert_equal(data.frames(*signed, size=(3, 4), dt=20), wanted)
+    seconds = [columns[0] / 1e6, *(torch.tensor(values.tolist()) for values in columns[1:3])]
+    assert_equal(data.frames(*seconds, size=(3, 4), dt=19e-6), wanted.sum(1, keepdim=True).byte())
+    assert_equal(data.frames(*columns, size=(3, 4), dt=20, num_steps=5)[:3], wanted)
+    assert_equal(data.frames(*columns, size=(3, 4), dt=20, num_steps=1), wanted[:1])
+    assert data.frames([], [], [], size=(3, 4), dt=1, num_steps=2).sum() == 0
+
+
+def test_frames_count_as_those_of_nmnist(tmp_path):
+    rng = np.random.default_rng(0)
+    t, (x, y, p) = np.sort(rng.integers(0, 300_000, 500)), rng.integers(0, 2, (3, 500))
+    t[0] = 0
+    content = (bytes([b, c, d << 7 | a >> 16, a >> 8 & 255, a & 255]) for a, b, c, d in zip(t, x, y, p))
+    (tmp_path / "7.bs2").write_bytes(b"".join(content))
+    (tmp_path / "list.txt").write_text("7 0")
+    frames = data.frames(t, x, y, p, size=(34, 34), dt=10_000, num_steps=30)
+    assert_equal(data.nmnist(tmp_path / "list.txt").frames[0], frames)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"x": [4]}, ValueError, r"x must lie in \[0, 3\]"),
+        ({"y": [-1]}, ValueError, r"y must lie in \[0, 2\]"),
+        ({"p": [2]}, ValueError, r"p must lie in \[0, 1\]"),
+        ({"x": [0.5]}, ValueError, "x must be integers"),
+        ({"x": [1, 2]}, ValueError, "x must hold as many events as t, 1, got 2"),
+        ({"t": [math.nan]}, ValueError, "t must be finite"),
+        ({"t": 3}, TypeError, r"t must be numbers of shape \[events\], got int64 \[\]"),
+        ({"t": ["a"]}, TypeError, "t must be numbers"),
+        ({"dt": 0}, ValueError, "dt must be"),
+        ({"size": (0, 4)}, ValueError, "size"),
+        ({"size": 4}, TypeError, "size"),
+        ({"num_steps": 0}, ValueError, "num_steps must be"),
+        ({"t": [], "x": [], "y": [], "p": []}, ValueError, "give num_steps, there are no events"),
+    ],
+)
+def test_errors_of_frames(changes, error, message):
+    arguments = {"t": [5], "x": [1], "y": [1], "p": [1], "size": (3, 4), "dt": 2.0} | changes
+    with pytest.raises(error, match=f"^frames: {message}"):
+        data.frames(**arguments)

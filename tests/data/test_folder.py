@@ -6,9 +6,11 @@ import sys
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision import io
 
 from snnfast import data
+from snnfast_zoo.data.own import class_names, own_images
 
 
 def write(path, seed, channels=3, height=6, width=5):
@@ -45,6 +47,37 @@ def test_a_jpeg_and_grey_images_have_three_colours(root):
     images, _ = data.as_tensors(data.image_folder(root), dtype=torch.uint8)
     torch.testing.assert_close(images[6], flat, rtol=0, atol=2)
     torch.testing.assert_close(images[7], grey.expand(3, -1, -1), rtol=0, atol=0)
+
+
+def test_transparent_pixels_are_refused_and_an_opaque_alpha_is_dropped(root):
+    file = root / "train" / "cat" / "0.png"
+    colours = write(file, seed=0)
+    alpha = torch.full((1, 6, 5), 255, dtype=torch.uint8)
+    Image.fromarray(torch.cat([colours, alpha]).movedim(0, 2).numpy()).save(file)
+    torch.testing.assert_close(data.image_folder(root)[0][0], colours, rtol=0, atol=0)
+    alpha[0, 2, 1] = 0
+    Image.fromarray(torch.cat([colours, alpha]).movedim(0, 2).numpy()).save(file)
+    with pytest.raises(ValueError, match=r"image_folder: .*cat.0\.png has transparent pixels"):
+        data.image_folder(root)[0]
+
+
+def test_indexed_colours_are_read_as_colours(root):
+    file = root / "train" / "cat" / "0.png"
+    wanted = torch.zeros(3, 6, 5, dtype=torch.uint8)
+    wanted[0, :3], wanted[2, 3:] = 200, 90
+    Image.fromarray(wanted.movedim(0, 2).numpy()).quantize(4).save(file)
+    torch.testing.assert_close(data.image_folder(root)[0][0], wanted, rtol=0, atol=8)
+
+
+def test_folders_of_classes_without_parts_are_split_as_arrays_are(root):
+    images, labels = data.as_tensors(data.image_folder(root), dtype=torch.uint8)
+    np.savez(root / "mine.npz", images=images, labels=labels)
+    whole = str(root / "train")
+    for split, count in (("train+val", 10), ("test", 2)):
+        found, wanted = (own_images(source, split) for source in (whole, str(root / "mine.npz")))
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+        assert len(found[1]) == count
+    assert class_names(whole, 2) == ["cat", "dog"] == class_names(str(root), 2)
 
 
 def test_load_splits_a_folder_as_any_other_set(root):
@@ -103,8 +136,6 @@ def test_images_of_mixed_sizes_are_told(root):
 
 
 def test_an_image_of_16_bits_is_told(root):
-    from PIL import Image
-
     Image.fromarray(np.full((6, 5), 40_000, np.uint16)).save(root / "train" / "dog" / "7.png")
     with pytest.raises(ValueError, match=r"dog.7\.png must have 8 bits a colour, got 16$"):
         data.as_tensors(data.image_folder(root))

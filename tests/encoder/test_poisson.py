@@ -8,7 +8,7 @@ import torch
 
 import snnfast
 from snnfast import ops, reference
-from snnfast.encoder import BernoulliEncoder, PoissonEncoder
+from snnfast.encoder import BernoulliEncoder, PoissonEncoder, RegularEncoder
 
 
 def test_rate_in_hz_is_spikes_a_second(backend):
@@ -220,3 +220,16 @@ def test_snippets_of_the_manual():
     spiked_image = spiked_image.view(spiked_image.size(0), -1)
     assert spiked_image.shape == (20, 784)
     assert ops.lif(spiked_image)[0].shape == (20, 784)
+
+
+@pytest.mark.parametrize("kind", [BernoulliEncoder, RegularEncoder])
+def test_bytes_of_images_warn_once(kind, recwarn):
+    encoder = kind(3)
+    for x in (torch.rand(4), torch.tensor([5.0, 9.0])):
+        encoder(x)
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match=rf"{kind.__name__}: x goes up to 200, .* scale=5 on fire.* x / 255"):
+        encoder(torch.tensor([0, 200], dtype=torch.uint8))
+    recwarn.clear()
+    encoder(torch.tensor([0, 200], dtype=torch.uint8))
+    assert not recwarn.list

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from snnfast.nn import SpikeProp, loss
 from snnfast_zoo.train import Run, evaluate, fit, samples
 from snnfast_zoo.train.figures import curves
-from snnfast_zoo.train.place import Data, Place
+from snnfast_zoo.train.place import Data, Place, extent_of
 from snnfast_zoo.train.procedure import Procedure
 from snnfast_zoo.train.result import Result
 from snnfast_zoo.train.samples import classes
@@ -46,7 +46,7 @@ def load(
     def part(values: Part) -> Part:
         return encode(values[0]).to(device), values[1].to(device)
 
-    return Data(part(copies), part(parts.held_out), parts.split, parts.raw)
+    return Data(part(copies), part(parts.held_out), parts.split, parts.raw, extent_of(parts.train[0]))
 
 
 def ready(settings: SpikepropSettings, x: Tensor) -> Tensor:

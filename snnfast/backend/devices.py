@@ -8,7 +8,7 @@ import torch
 
 from snnfast import backend
 
-__all__ = ["Choice", "Work", "auto", "gpu_problem"]
+__all__ = ["Choice", "Work", "auto", "gpu_problem", "present"]
 
 Work = Literal["batches", "plasticity"]
 
@@ -32,6 +32,31 @@ def gpu_problem() -> str:
         why = str(error).partition(". ")[0]
         return f"PyTorch {torch.__version__} sees no GPU ({why})"
     return f"PyTorch {torch.__version__} sees no GPU"
+
+
+def present(device: torch.device | str, argument: str = "device", also: str = "") -> torch.device:
+    """Return a device of the CPU or a GPU that is there.
+
+    Args:
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        argument: its name in errors.
+        also: other names that the argument takes, for errors.
+
+    Raises:
+        ValueError: for another device, or a GPU that is not there.
+    """
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        found = None
+    if found is None or found.type not in ("cpu", "cuda"):
+        raise ValueError(f"{argument} must be {also}cpu, cuda or cuda:N, got {str(device)!r}")
+    if found.type == "cuda":
+        if problem := gpu_problem():
+            raise ValueError(f"{argument} {found} was asked for, but {problem}; use {argument.split()[-1]} cpu")
+        if (found.index or 0) >= torch.cuda.device_count():
+            raise ValueError(f"{argument} {found}: there are {torch.cuda.device_count()} GPUs")
+    return found
 
 
 def auto(work: Work) -> Choice:

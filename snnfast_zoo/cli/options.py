@@ -16,7 +16,6 @@ import typer
 
 from snnfast import backend
 from snnfast.backend import devices
-from snnfast.compiler.info import build_info
 from snnfast_zoo.train.checkpoint import CheckpointError
 from snnfast_zoo.train.folder import FolderInUseError
 from snnfast_zoo.train.settings import Options, kind_of
@@ -172,18 +171,7 @@ def chosen_device(name: str, work: devices.Work = "batches") -> torch.device:
         name = devices.auto(work).device.type
     if name == "cuda" and "LOCAL_RANK" in os.environ:
         name = f"cuda:{os.environ['LOCAL_RANK']}"  # torchrun: a GPU for each process
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"--device must be auto, cpu, cuda or cuda:N, got {name!r}") from None
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"--device must be auto, cpu, cuda or cuda:N, got {name!r}")
-    if device.type == "cuda":
-        if not torch.cuda.is_available():
-            raise ValueError(f"--device {name} was asked for, but {build_info()['cuda_backend_why']}; use --device cpu")
-        if (device.index or 0) >= torch.cuda.device_count():
-            raise ValueError(f"--device {name}: there are {torch.cuda.device_count()} GPUs")
-    return device
+    return devices.present(name, "--device", "auto, ")
 
 
 def needs_root(dataset: str, root: Path | None) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from snnfast.backend.devices import present
 from snnfast.monitoring import Monitor
 from snnfast.nn import SpikeProp
 from snnfast.nn.calibration import firing_layers
@@ -95,6 +96,7 @@ class Place(Output):
         echo: called with one line for each epoch; None for silence.
 
     Raises:
+        ValueError: there is no such device.
         FileExistsError: ``out`` holds a checkpoint or a result, and ``resume`` is False.
         FileNotFoundError, snnfast.checkpoint.CheckpointError: there is nothing to resume, or it does not fit.
         snnfast_zoo.train.folder.FolderInUseError: another run writes into ``out``.
@@ -124,7 +126,7 @@ class Place(Output):
             raise ValueError(f"{settings.name}: resume needs out, the folder of the run, got None")
         self.settings, self.out, self.resume = settings, out, resume
         self.name, self.preset = name, preset
-        self.root, self.download, self.device = root, download, device
+        self.root, self.download, self.device = root, download, present(device, f"{settings.name}: device")
         self.weights, self.monitor = weights, monitor
         self.figures: Figures | None = None
         self._open = ExitStack()

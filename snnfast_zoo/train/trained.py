@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from snnfast import check
+from snnfast.backend.devices import present
 from snnfast_zoo.data.events import recording
 from snnfast_zoo.data.folder import opaque
 from snnfast_zoo.data.own import own_images
@@ -162,7 +163,7 @@ class Trained:
 
 def load_run(procedures: Sequence[Procedure[Any]], folder: str | Path, device: torch.device | str) -> Trained:
     """Load the network of the run in ``folder``, of one of ``procedures``; see :func:`snnfast.load`."""
-    folder = Path(folder).expanduser()
+    folder, device = Path(folder).expanduser(), present(device, "load: device")
     path = folder / CHECKPOINT
     checkpoint = read_checkpoint(path)
     found = next((p for p in procedures if p.Settings.name == checkpoint.get("kind")), None)
@@ -174,7 +175,6 @@ def load_run(procedures: Sequence[Procedure[Any]], folder: str | Path, device: t
         raise CheckpointError(
             f"{path} does not say what its samples look like: it is of an earlier version; go on with --resume"
         )
-    device = torch.device(device)
     # A sample of zeros determines the shapes of the network; its weights come from the file.
     sample = torch.zeros(1, *described["shape"], device=device)
     label = torch.tensor([len(described["classes"]) - 1], device=device)

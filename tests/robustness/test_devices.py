@@ -9,6 +9,7 @@ import snnfast
 from snnfast import backend
 from snnfast.backend import BackendError, devices
 from snnfast_zoo.cli.options import chosen_device
+from snnfast_zoo.papers.conversion.convert import convert
 from snnfast_zoo.papers.procedures import PROCEDURES
 
 OLD = "the NVIDIA driver is for CUDA 12.4, but snnfast was built with CUDA 13.0: update the driver"
@@ -81,6 +82,22 @@ def test_with_a_gpu_it_is_the_faster_one(machine):
     taken = {p.name: chosen_device("auto", p.work).type for p in PROCEDURES}
     assert taken.pop("stdp") == taken.pop("bp-stdp") == "cpu"
     assert set(taken.values()) == {"cuda"}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_named_everywhere(tmp_path):
+    snnfast.procedure.diehl2015(out=tmp_path, epochs=0, progress=False, echo=None)
+    for name, call in (
+        ("stbp", lambda device: snnfast.procedure.stbp(device=device)),
+        ("load", lambda device: snnfast.load(tmp_path, device=device)),
+        ("convert", lambda device: convert(tmp_path, device=device)),
+    ):
+        with pytest.raises(
+            ValueError, match=f"^{name}: device cuda:1 was asked for, but PyTorch .* sees no GPU.*; use device cpu"
+        ):
+            call("cuda:1")
+        with pytest.raises(ValueError, match=f"^{name}: device must be cpu, cuda or cuda:N, got 'gpu'"):
+            call("gpu")
 
 
 def test_info_says_which_and_why():

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 from snnfast import conversion
+from snnfast.backend.devices import present
 from snnfast.conversion import METHODS, ConversionReport, SpikingNetwork
 from snnfast.conversion.convert import check_option
 from snnfast.conversion.network import increasing
@@ -147,7 +148,7 @@ def convert(
     from snnfast_zoo import visual
 
     Settings.check_names("convert", options)
-    settings, run = Settings(**options), Path(run).expanduser()
+    settings, run, device = Settings(**options), Path(run).expanduser(), present(device, "convert: device")
     out = run / settings.method if out is None else Path(out).expanduser()
     with locked(out):
         path = out / CHECKPOINT

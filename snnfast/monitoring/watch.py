@@ -172,7 +172,7 @@ class Monitor(Tally):
 
     def _watch_neurons(self, name: str, module: Stateful) -> None:
         """Count spikes; make the layer return membranes, too, and remove them from the result for its caller."""
-        source = getattr(module, "neuron", module)
+        source: Any = module.neuron if isinstance(module, Recurrent) else module
         shows = self._membranes > 0 and _fires(module) and not source.return_v_seq
         past: list[Tensor | None] = []
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from equations import klif
 from monitor_cases import brute_force, hooks, same
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -166,6 +167,10 @@ def test_membranes_are_the_layers_own():
     with snnfast.monitor(already, membranes=3) as watching:
         assert len(already(x)) == 2
     same(watching.membranes["LIF"], v_seq[:, 0, :3])
+    of_user = klif.layer()
+    with snnfast.monitor(of_user, membranes=3) as watching:
+        of_user(x)
+    same(watching.membranes["Klif"], klif(x, return_v_seq=True)[-1][:, 0, :3])
     readout = LI(3.0)
     with snnfast.monitor(readout, membranes=1) as watching:
         v = readout(x)

@@ -35,9 +35,9 @@ class Kernel:
     Attributes:
         stem: name of the op in errors of raw calls.
         forward, backward: names of the operators.
-        inputs, states, parameters, more: positions of the tensors with a time dimension, of the states, of the
-            parameters that may be tensors, and of the other tensors, if the neurons are recurrent: their backward
-            kernels also take the spikes.
+        inputs, states, parameters, connections: positions of the tensors with a time dimension, of the states, of the
+            parameters that may be tensors, and of weights, past spikes and delays, if the neurons are recurrent: their
+            backward kernels also take the spikes.
         x: position of the first input.
         results: position of the tensor of each gradient that the backward kernel returns; None: of a number.
         gradient: index among these, by position.
@@ -55,9 +55,9 @@ class Kernel:
 
     def __init__(self, operator: str, *places: Sequence[int], numbers: int = 0) -> None:
         self.forward, self.backward = f"{operator}_forward", f"{operator}_backward"
-        self.inputs, self.states, self.parameters, self.more = places
+        self.inputs, self.states, self.parameters, self.connections = places
         self.x = self.inputs[0]
-        self.results = (*self.inputs, *self.states, *(None,) * numbers, *self.parameters, *self.more)
+        self.results = (*self.inputs, *self.states, *(None,) * numbers, *self.parameters, *self.connections)
         self.gradient = {place: k for k, place in enumerate(self.results) if place is not None}
         self.outputs = len(self.flags) - len(self.states) - 1
         self.rows = len(self.states) + len(self.inputs) - 1 + self.outputs - 1
@@ -70,7 +70,7 @@ class Kernel:
         self, flat: list[Any], spikes: Tensor | None, x_repeats: bool, last: tuple[Any, ...], grads: list[Tensor | None]
     ) -> Sequence[Any]:
         """Return the arguments of the backward operator; ``last``: checkpoints, their distance, ``state_needed``."""
-        return (*flat, spikes if self.more else x_repeats, *last, *grads)
+        return (*flat, spikes if self.connections else x_repeats, *last, *grads)
 
     def unpacked(self, arguments: Sequence[Any]) -> list[Any]:
         """Return the plain arguments from the arguments of an operator."""
@@ -93,11 +93,11 @@ class BuiltIn(Kernel):
         self.stem = recurrent + refractory + inner.__module__.rpartition(".")[2]
         states = [at[name] for name in fields_of_kind(inner, Tensor | None)]
         params = [at[name] + 1 for name in fields_of_kind(inner, Parameter)]  # after the number
-        more = [at[name] for name in FIELDS] if recurrent else []
+        connections = [at[name] for name in FIELDS] if recurrent else []
         fires, return_state, return_v_seq = (at[f] for f in ("fires", "return_state", "return_v_seq"))
         self.flags = fires, *(return_state,) * len(states), return_v_seq
         self.size = sum(kind.size for kind in call.kinds)
-        super().__init__(self.stem, [at["x"]], states, params, more)
+        super().__init__(self.stem, [at["x"]], states, params, connections)
 
     def flat(self, call: Any) -> list[Any]:
         """Return the plain arguments of a call."""
@@ -145,7 +145,7 @@ def scan(kernels: Any, op: str, kernel: Kernel, flat: list[Any]) -> tuple[Tensor
     x = flat[kernel.x]
     tensors = {place: flat[place] for place in kernel.gradient if flat[place] is not None}
     refuse_transforms(op, tensors.values())
-    order = None if kernel.more else dense_order(x)
+    order = None if kernel.connections else dense_order(x)
     if order is not None or len(tensors) > 1:
         _lay_out(tensors, kernel, order)
         for place, tensor in tensors.items():
@@ -161,7 +161,7 @@ def scan(kernels: Any, op: str, kernel: Kernel, flat: list[Any]) -> tuple[Tensor
             every = 0 if exporting or (not compiling and torch._C._is_tracing()) else every
             outputs = getattr(kernels, kernel.forward)(*kernel.packed(flat), every)
         else:
-            again = on_cpu and not kernel.more and len(kernel.inputs) == 1 and repeats(x)
+            again = on_cpu and not kernel.connections and len(kernel.inputs) == 1 and repeats(x)
             outputs = _Scan.apply(op, kernels, kernel, every, again, flat, tuple(tensors), *tensors.values())  # type: ignore[no-untyped-call]
     outputs = tuple(outputs[: len(kernel.flags)])
     if order is None:
@@ -226,7 +226,7 @@ def _save(
     ``x_repeats``: the kernel returns the mean of the gradient of ``x`` over time.
     """
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(outputs[-1], outputs[0] if kernel.more else None, *tensors)
+    ctx.save_for_backward(outputs[-1], outputs[0] if kernel.connections else None, *tensors)
     for place in places:
         flat[place] = None
     ctx.kernels, ctx.kernel, ctx.every, ctx.flat, ctx.places = kernels, kernel, every, flat, places
@@ -293,7 +293,7 @@ def register_kernels(namespace: str, stem: str, kernel_of: Callable[[Any], Kerne
             value = None if place is None else flat[place]
             if place in kernel.inputs:
                 return x.new_empty((1, *x.shape[1:]) if x_repeats else x.shape)
-            if place in kernel.more[:2] and value is not None:  # weight and past
+            if place in kernel.connections[:2] and value is not None:  # weight and past
                 return value.new_empty(value.shape)
             wanted = arguments[at["state_needed"]] if place in kernel.states else value is not None
             return x.new_empty(x.shape[1:] if wanted else (0,), dtype=state_dtype(x.dtype))
@@ -325,7 +325,7 @@ def register_kernels(namespace: str, stem: str, kernel_of: Callable[[Any], Kerne
         def run(*flat: Any) -> Any:
             return getattr(kernels, kernel.forward)(*kernel.packed(flat), every)
 
-        if kernel.more:
+        if kernel.connections:
             return one_by_one(run)(info, dims, *flat)
         places = [*[1] * kernel.outputs, *[0] * len(kernel.states), 1]
         found = [place if flag is None or flat[flag] else None for place, flag in zip(places, kernel.flags)]
@@ -339,7 +339,7 @@ def register_kernels(namespace: str, stem: str, kernel_of: Callable[[Any], Kerne
     @torch.library.register_vmap(backward)
     def _(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> Any:
         kernel, run = kernel_of(arguments), getattr(kernels, f"{stem}_backward")
-        if kernel.more:
+        if kernel.connections:
             return one_by_one(run)(info, in_dims, *arguments)
         batch_at = dict.fromkeys((at["x"], at["grad_spikes"], at["grad_v_seq"]), 1)
         batch_at[at["checkpoints"]] = 2  # [count, states, neurons]

@@ -117,20 +117,20 @@ def test_fields_of_a_backward_call_are_all_arguments_of_its_kernel(stem):
 
 
 @needs_kernels
-@pytest.mark.parametrize("kind", neuron.BUILT_IN.values(), ids=lambda k: k.stem)
-def test_positions_of_a_neuron_s_tensors_are_those_of_its_kernels(kind):
-    fields, found = of_call(kind.call), kernels(kind.stem)
+@pytest.mark.parametrize("built_in", neuron.BUILT_IN.values(), ids=lambda kernel: kernel.stem)
+def test_positions_of_a_neuron_s_tensors_are_those_of_its_kernels(built_in):
+    fields, found = of_call(built_in.call), kernels(built_in.stem)
     names = [name for name, *_ in found["_backward"]]
     for arguments in found.values():
         assert arguments[: len(fields)] == fields
     assert [name for name, *_ in found["_forward"][len(fields) :]] == ["checkpoint_every"]
-    assert len(fields) == kind.size
-    saved = ["spikes" if kind.more else "x_repeats"]
-    grads = ["grad_spikes", *(f"grad_{names[place]}" for place in kind.states), "grad_v_seq"]
-    assert names[kind.size :] == [*saved, "checkpoints", "checkpoint_every", "state_needed", *grads]
-    returned = getattr(torch.ops.snnfast, kind.backward).default._schema.returns
-    assert [names[place] for place in kind.results[:1]] == ["x"]
-    assert len(kind.results) == len(returned)
+    assert len(fields) == built_in.size
+    saved = ["spikes" if built_in.connections else "x_repeats"]
+    grads = ["grad_spikes", *(f"grad_{names[place]}" for place in built_in.states), "grad_v_seq"]
+    assert names[built_in.size :] == [*saved, "checkpoints", "checkpoint_every", "state_needed", *grads]
+    returned = getattr(torch.ops.snnfast, built_in.backward).default._schema.returns
+    assert [names[place] for place in built_in.results[:1]] == ["x"]
+    assert len(built_in.results) == len(returned)
 
 
 def test_every_call_serves_an_op():

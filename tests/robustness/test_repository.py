@@ -65,7 +65,7 @@ def test_calls_reach_the_kernels_of_the_stem(stem):
     """A public op of ``snnfast/ops/<stem>.py``, or of the file of neurons, calls the kernels."""
     from snnfast.ops import neuron
 
-    entered = {"recurrent" if kernel.more else kernel.stem for kernel in neuron.BUILT_IN.values()}
+    entered = {"recurrent" if kernel.connections else kernel.stem for kernel in neuron.BUILT_IN.values()}
     assert (stem in entered) != (ROOT / f"snnfast/ops/{stem}.py").exists()
 
 

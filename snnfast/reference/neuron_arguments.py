@@ -1,13 +1,14 @@
-"""Arguments, checks and results that all neurons share.
+"""Neurons from step functions, the package's and those of users: arguments, checks, calls and results of their ops.
 
-A neuron's op takes its input ``x`` ``[T, ...]``, its states, the parameters that its equation declares by
-:class:`Number` and :class:`Tau`, and the arguments of :func:`_call`. Its call has ``x``, the states (fields
-``Tensor | None``), the parameters (fields :data:`snnfast.reference.call.Parameter`), its specific flags, and:
+The op of a :class:`Neuron` takes its inputs ``[T, ...]``, its states, the parameters of its step that have a default,
+and the arguments of :func:`_call`; in the package also those of :func:`_membrane`. Its call has the inputs, the states
+(fields ``Tensor | None``), the parameters (fields :data:`snnfast.reference.call.Parameter`), its specific flags, and:
 
 ``hard_reset``
-    a spike resets the membrane to ``v_reset``; else it subtracts ``v_threshold``, and ``v_reset`` is unused.
+    a spike resets the membrane to ``v_reset``; else it subtracts ``v_threshold``, and ``v_reset`` is unused: 0 in the
+    package, whose kernels take a number, and None for a user's step, which may read it.
 ``fires``
-    False for a readout that never fires.
+    False for a readout of the package, which returns its membrane.
 ``strict``
     fires above the threshold only, not at it.
 ``surrogate``, ``detach_reset``
@@ -297,8 +298,8 @@ SHARED = MEMBRANE_ARGUMENTS | FIRING
 
 # Fields of the membrane in calls of the package; equations with the parameter rate have the field rate for decay.
 MEMBRANE = ("decay", "gain", "v_threshold", "v_reset", "v_rest")
-# Fields of every call, and attributes of its type.
-NOT_FIELDS = ("hard_reset", "fires", "kinds", "several", "neuron", "inner")
+# Fields of every call, attributes of its type, and the parameter of kernels that is no field.
+NOT_FIELDS = ("hard_reset", "fires", "kinds", "several", "neuron", "inner", "surrogate_alpha")
 
 
 def _call_type(neuron: Neuron) -> Any:

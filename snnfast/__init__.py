@@ -11,6 +11,7 @@ from . import check as _check
 if TYPE_CHECKING:
     from . import (
         checkpoint,
+        connect,
         conversion,
         data,
         encoder,
@@ -43,6 +44,7 @@ __all__ = [
     "backend",
     "build_info",
     "checkpoint",
+    "connect",
     "conversion",
     "conversion_report",
     "convert",

@@ -8,7 +8,7 @@ import pytest
 HOUSE = runpy.run_path(str(Path(__file__).parents[2] / "scripts/house.py"))
 # The kernel library. Above it stand rooms that read or rewrite a network. docs/architecture.md draws both.
 KERNELS = {
-    *("check", "files", "backend", "reference", "compiler", "ops"),
+    *("check", "files", "connect", "backend", "reference", "compiler", "ops"),
     *("nn", "learning", "encoder", "testing"),
 }  # fmt: skip
 NETWORKS = {"ports", "conversion", "export", "nir", "monitoring"}

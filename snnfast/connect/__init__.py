@@ -1,0 +1,17 @@
+"""Sparse connections as values: from edges, matrices or random rules to rows of synapses by presynaptic neuron."""
+
+from .connectivity import Connectivity, concatenate, from_dense, from_edges, from_torch
+from .random_rules import fixed_indegree, fixed_outdegree, fixed_probability, fixed_total, one_to_one
+
+__all__ = [
+    "Connectivity",
+    "concatenate",
+    "fixed_indegree",
+    "fixed_outdegree",
+    "fixed_probability",
+    "fixed_total",
+    "from_dense",
+    "from_edges",
+    "from_torch",
+    "one_to_one",
+]

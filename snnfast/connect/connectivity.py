@@ -1,0 +1,341 @@
+"""Sparse connections between neurons, sorted by presynaptic neuron, delay and postsynaptic neuron."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from snnfast import check
+
+MOST_NEURONS = 2**31 - 1  # targets have 32 bits
+SMALL = 2**15  # targets of fewer neurons have 16 bits
+LONGEST = 2**31 - 1  # of a delay, in steps
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Connectivity:
+    """Synapses from ``n_pre`` neurons to ``n_post`` neurons, without their weights.
+
+    The synapses are sorted by presynaptic neuron, then by delay, then by postsynaptic neuron; weights have one number
+    for each synapse in this order. :meth:`edges` has the two neurons of each synapse, :meth:`arrange` brings values of
+    edges into this order. A spike of step ``t`` arrives at step ``t + delay``. The functions of
+    :mod:`snnfast.connect` make connectivities; a connectivity never changes.
+
+    Attributes:
+        n_pre, n_post: number of presynaptic and of postsynaptic neurons.
+        steps: the delays that occur, in steps, rising; int64 ``[delays]``.
+        first: the synapses of neuron ``j`` with delay ``steps[k]`` begin at ``first[j * delays + k]`` and end before
+            the next entry; int64 ``[n_pre * delays + 1]``.
+        targets: the postsynaptic neuron of each synapse; int16 where that suffices, else int32.
+        order: index of the edge that became each synapse, in the order in which the edges were given; None if they
+            were in order.
+    """
+
+    n_pre: int
+    n_post: int
+    steps: Tensor
+    first: Tensor
+    targets: Tensor
+    order: Tensor | None = None
+
+    def __len__(self) -> int:
+        """Return the number of synapses."""
+        return self.targets.numel()
+
+    def __repr__(self) -> str:
+        """Return sizes and delays."""
+        low, high = self.shortest, self.longest
+        delay = f"{low}" if low == high else f"{low} to {high}"
+        return f"Connectivity({self.n_pre} -> {self.n_post} neurons, {len(self)} synapses, delay {delay})"
+
+    @property
+    def shortest(self) -> int:
+        """Return the shortest delay in steps."""
+        return int(self.steps[0])
+
+    @property
+    def longest(self) -> int:
+        """Return the longest delay in steps."""
+        return int(self.steps[-1])
+
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes of its tensors."""
+        tensors = (self.steps, self.first, self.targets, self.order)
+        return sum(t.numel() * t.element_size() for t in tensors if t is not None)
+
+    def edges(self) -> tuple[Tensor, Tensor]:
+        """Return the presynaptic and the postsynaptic neuron of each synapse, in the order of the weights; int64."""
+        pre = torch.arange(self.n_pre).repeat_interleave(self.out_degree())
+        return pre, self.targets.long()
+
+    def delays(self) -> Tensor:
+        """Return the delay of each synapse in steps; int64."""
+        return self.steps.repeat(self.n_pre).repeat_interleave(self.first.diff())
+
+    def out_degree(self) -> Tensor:
+        """Return the number of synapses of each presynaptic neuron."""
+        return self.first[:: self.steps.numel()].diff()
+
+    def in_degree(self) -> Tensor:
+        """Return the number of synapses of each postsynaptic neuron."""
+        return torch.from_numpy(np.bincount(self.targets.numpy(), minlength=self.n_post))
+
+    def arrange(self, values: Tensor) -> Tensor:
+        """Return values of the edges, in the order in which these were given, in the order of the synapses."""
+        check.shape("arrange", "values", values, (len(self),))
+        return values if self.order is None else values[self.order]
+
+    def with_delay(self, delay: int | Tensor) -> Connectivity:
+        """Return the same synapses with other delays.
+
+        Args:
+            delay: steps, at least 1: a number, or integers ``[n_pre]`` or ``[synapses]``, in the order of
+                :meth:`edges`. The result sorts the synapses anew: its :meth:`arrange` brings weights of this
+                connectivity into its order.
+        """
+        pre, post = self.edges()
+        return from_edges(pre, post, self.n_pre, self.n_post, delay=delay)
+
+    def dense(self, weight: Tensor) -> Tensor:
+        """Return the matrix ``[n_post, n_pre]`` of weights, as of ``torch.nn.Linear``; synapses of a pair add up.
+
+        Args:
+            weight: ``[synapses]``, a weight for each neuron ``[n_pre]``, or one number ``[]``.
+        """
+        pre, post = self.edges()
+        matrix = weight.new_zeros(self.n_post, self.n_pre)
+        return matrix.index_put((post, pre), self.per_synapse(weight), accumulate=True)
+
+    def to_torch(self, weight: Tensor) -> Tensor:
+        """Return the matrix of :meth:`dense` as a sparse CSR tensor of PyTorch."""
+        pre, post = self.edges()
+        indices = torch.stack([post, pre])
+        size = (self.n_post, self.n_pre)
+        matrix = torch.sparse_coo_tensor(indices, self.per_synapse(weight), size, check_invariants=False)
+        return matrix.coalesce().to_sparse_csr()
+
+    def per_synapse(self, weight: Tensor) -> Tensor:
+        """Return weights, one or one for each presynaptic neuron or each synapse, as one for each synapse."""
+        check.tensor("per_synapse", "weight", weight)
+        check.shape("per_synapse", "weight", weight, (len(self),), (self.n_pre,), ())
+        if weight.shape == (len(self),):
+            return weight
+        return weight.expand(self.n_pre).repeat_interleave(self.out_degree())
+
+
+def from_edges(
+    pre: Tensor, post: Tensor, n_pre: int, n_post: int | None = None, *, delay: int | Tensor = 1
+) -> Connectivity:
+    """Return the connectivity with a synapse from ``pre[e]`` to ``post[e]`` for every edge ``e``.
+
+    Edges may come in any order; ``connectivity.arrange(values)`` brings values of the edges, such as weights, into the
+    order of the synapses. Edges that occur several times are several synapses.
+
+    Args:
+        pre: presynaptic neuron of each edge, integers ``[edges]``; a tensor or an array of numpy.
+        post: postsynaptic neuron of each edge, likewise.
+        n_pre: number of presynaptic neurons.
+        n_post: number of postsynaptic neurons; ``n_pre`` if None.
+        delay: steps until a spike arrives, at least 1: a number, or integers ``[edges]``, one for each edge, or
+            ``[n_pre]``, one for each presynaptic neuron. If there are as many edges as neurons, one for each edge.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape or range, and for more synapses than memory holds.
+    """
+    n_pre, n_post = _sizes("from_edges", n_pre, n_pre if n_post is None else n_post)
+    pre, post = _indices("from_edges", "pre", pre, n_pre), _indices("from_edges", "post", post, n_post)
+    if len(pre) != len(post):
+        raise ValueError(f"from_edges: pre and post must have the same length, got {len(pre)} and {len(post)}")
+    fits_memory("from_edges", len(pre), n_pre, n_post)
+    return build("from_edges", pre, post, n_pre, n_post, delay)
+
+
+def from_dense(matrix: Tensor, *, delay: int | Tensor = 1) -> Connectivity:
+    """Return the connectivity with a synapse for every element of ``matrix`` ``[n_post, n_pre]`` that is not 0.
+
+    ``matrix[post, pre]`` with ``pre, post = connectivity.edges()`` are the weights.
+
+    Args:
+        matrix: weights, or any tensor that is 0 where there is no synapse.
+        delay: as for :func:`from_edges`, with the edges in the order of the synapses.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape or range.
+    """
+    check.shape("from_dense", "matrix", matrix, ("n_post", "n_pre"))
+    n_pre, n_post = _sizes("from_dense", matrix.shape[1], matrix.shape[0])
+    pre, post = matrix.detach().cpu().T.nonzero().T.numpy()
+    return build("from_dense", pre, post, n_pre, n_post, delay)
+
+
+def from_torch(matrix: Tensor, *, delay: int | Tensor = 1) -> Connectivity:
+    """Return the connectivity with a synapse for every stored element of a sparse ``matrix`` ``[n_post, n_pre]``.
+
+    ``connectivity.arrange(matrix.values())`` are the weights.
+
+    Args:
+        matrix: a sparse tensor of PyTorch in the layout CSR, or coalesced COO.
+        delay: as for :func:`from_edges`, with the edges in the order of ``matrix.values()``.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape or range.
+    """
+    if not isinstance(matrix, Tensor) or matrix.layout not in (torch.sparse_csr, torch.sparse_coo):
+        got = matrix.layout if isinstance(matrix, Tensor) else check.kind(matrix)
+        raise TypeError(
+            f"from_torch: matrix must be a sparse tensor, CSR or COO, got {got}; from_dense takes a dense one"
+        )
+    if matrix.dim() != 2 or matrix.dense_dim():
+        raise ValueError(f"from_torch: matrix must have shape [n_post, n_pre], got {list(matrix.shape)}")
+    n_pre, n_post = _sizes("from_torch", matrix.shape[1], matrix.shape[0])
+    if matrix.layout is torch.sparse_coo:
+        if not matrix.is_coalesced():
+            raise ValueError("from_torch: matrix must be coalesced, so that its values have an order; call coalesce()")
+        post, pre = matrix.indices().cpu()
+    else:
+        pre = matrix.col_indices().cpu()
+        post = torch.arange(n_post).repeat_interleave(matrix.crow_indices().cpu().diff())
+    return build("from_torch", pre.numpy(), post.numpy(), n_pre, n_post, delay)
+
+
+def concatenate(
+    projections: Sequence[tuple[Connectivity, int, int]], n_pre: int, n_post: int | None = None
+) -> Connectivity:
+    """Return the connectivity with the synapses of several projections between ranges of neurons.
+
+    ``connectivity.arrange(torch.cat(weights))`` brings the weights of the projections into the order of its synapses.
+
+    Args:
+        projections: for each a connectivity, and the numbers of its first presynaptic and first postsynaptic neuron.
+        n_pre: number of presynaptic neurons.
+        n_post: number of postsynaptic neurons; ``n_pre`` if None.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type or range.
+    """
+    n_pre, n_post = _sizes("concatenate", n_pre, n_pre if n_post is None else n_post)
+    parts: list[tuple[Any, Any, Any]] = [(np.empty(0, np.int32),) * 3]
+    for k, projection in enumerate(projections):
+        if not (isinstance(projection, tuple) and len(projection) == 3 and isinstance(projection[0], Connectivity)):
+            raise TypeError(
+                f"concatenate: projections[{k}] must be (connectivity, first presynaptic neuron, first postsynaptic "
+                f"neuron), got {check.kind(projection)}"
+            )
+        c, *starts = projection
+        for name, start, size, most in zip(("pre", "post"), starts, (c.n_pre, c.n_post), (n_pre, n_post)):
+            check.whole("concatenate", f"projections[{k}], first {name}", start, 0)
+            if start + size > most:
+                raise ValueError(
+                    f"concatenate: projections[{k}] must end at neuron {most} of n_{name}, got {start} + {size}"
+                )
+    fits_memory("concatenate", sum(len(c) for c, *_ in projections), n_pre, n_post)
+    for c, first_pre, first_post in projections:
+        pre, post = (t.int().numpy() for t in c.edges())
+        parts.append((pre + np.int32(first_pre), post + np.int32(first_post), c.delays().int().numpy()))
+    pre, post, delay = (np.concatenate(column) for column in zip(*parts))
+    return build("concatenate", pre, post, n_pre, n_post, delay)
+
+
+# ---- building
+
+
+def build(op: str, pre: Any, post: Any, n_pre: int, n_post: int, delay: Any) -> Connectivity:
+    """Return the connectivity of edges with valid indices, integer arrays; ``delay`` as for :func:`from_edges`."""
+    delay = delay_of_edges(op, delay, pre, n_pre)
+    if np.ndim(delay) == 0:
+        steps, row = np.array([delay], np.int64), pre
+    else:
+        steps = np.flatnonzero(np.bincount(delay)) if len(delay) else np.array([1])
+        steps = steps.astype(np.int64)
+        row = pre.astype(np.int64) * len(steps) + np.searchsorted(steps, delay)
+    rows = n_pre * len(steps)
+    first = np.zeros(rows + 1, np.int64)
+    np.cumsum(np.bincount(row, minlength=rows), out=first[1:])
+    order = _order(row, post, rows, n_post)
+    dtype = np.int16 if n_post <= SMALL else np.int32
+    targets = (post if order is None else post[order]).astype(dtype)
+    if order is not None and len(order) < 2**31:
+        order = order.astype(np.int32)
+    found = None if order is None else torch.from_numpy(order)
+    return Connectivity(
+        n_pre, n_post, torch.from_numpy(steps), torch.from_numpy(first), torch.from_numpy(targets), found
+    )
+
+
+def _order(row: Any, post: Any, rows: int, n_post: int) -> Any:
+    """Return the stable order by row, then by target; None if the edges are in order."""
+    same = row[1:] == row[:-1]
+    if np.all((row[1:] > row[:-1]) | (same & (post[1:] >= post[:-1]))):
+        return None
+    order: Any = None
+    # numpy sorts 16 bits at a time by counting
+    for key, size in ((post, n_post), (row, rows)):
+        for shift in range(0, max((size - 1).bit_length(), 1), 16):
+            digit = ((key if order is None else key[order]) >> shift).astype(np.uint16)
+            if np.all(digit[1:] >= digit[:-1]):
+                continue
+            found = digit.argsort(kind="stable")
+            order = found if order is None else order[found]
+    return order
+
+
+def delay_of_edges(op: str, delay: object, pre: Any, n_pre: int) -> Any:
+    """Return a delay as a number, or one for each edge; see :func:`from_edges`."""
+    if isinstance(delay, check.INTEGERS) and not isinstance(delay, bool):
+        return check.whole(op, "delay", delay, 1, LONGEST)
+    values = _array(op, "delay", delay)
+    if values.shape not in ((len(pre),), (n_pre,)):
+        raise ValueError(
+            f"{op}: delay must be a number, or have shape [{len(pre)}], one for each synapse, or [{n_pre}], one for "
+            f"each presynaptic neuron, got {list(values.shape)}"
+        )
+    if len(values) and not 1 <= values.min() <= values.max() <= LONGEST:
+        raise ValueError(
+            f"{op}: delay must be at least 1 step and less than 2**31, got {values.min()} to {values.max()}"
+        )
+    return values if len(values) == len(pre) else values[pre]
+
+
+def _sizes(op: str, n_pre: object, n_post: object) -> tuple[int, int]:
+    """Check numbers of neurons."""
+    return check.whole(op, "n_pre", n_pre, 0, MOST_NEURONS), check.whole(op, "n_post", n_post, 0, MOST_NEURONS)
+
+
+def _array(op: str, name: str, values: object) -> Any:
+    """Return integers as an array."""
+    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if array.dtype.kind not in "iu":
+        raise TypeError(
+            f"{op}: {name} must be integers, got {array.dtype if array.dtype.kind in 'fb' else check.kind(values)}"
+        )
+    return array
+
+
+def _indices(op: str, name: str, values: object, size: int) -> Any:
+    array = _array(op, name, values)
+    if array.ndim != 1:
+        raise ValueError(f"{op}: {name} must have shape [edges], got {list(array.shape)}")
+    if len(array) and not 0 <= array.min() <= array.max() < size:
+        raise ValueError(f"{op}: {name} must be from 0 to {size - 1}, got {array.min()} to {array.max()}")
+    return array
+
+
+def fits_memory(op: str, synapses: int, n_pre: int, n_post: int) -> None:
+    """Require that memory holds a connectivity while it is built."""
+    needed = synapses * (24 if n_pre <= SMALL and n_post <= SMALL else 32) + 16 * (n_pre + n_post)
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE")
+    except (AttributeError, OSError, ValueError):  # unknown on this system
+        return
+    if needed > memory:
+        raise ValueError(
+            f"{op}: {synapses} synapses need some {needed / 2**30:.1f} GiB while they are built, and this machine has "
+            f"{memory / 2**30:.1f} GiB"
+        )

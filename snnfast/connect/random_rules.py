@@ -1,0 +1,286 @@
+"""Random connections. The words of a counter-based generator decide, so a seed gives the same synapses everywhere.
+
+Word ``e`` of the Philox 4x64-10 sequence of numpy whose key is the seed belongs to synapse ``e`` of a rule; its upper
+half ``u`` gives a number below ``n`` as ``floor(u n / 2**32)``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from snnfast import check
+
+from .connectivity import MOST_NEURONS, Connectivity, build, delay_of_edges, fits_memory
+
+CHUNK = 2**24  # pairs of neurons that are marked at a time
+COMPARED = 64  # distinct draws of a row up to which each is compared with all before it
+
+
+def one_to_one(n: int, *, delay: int | Tensor = 1) -> Connectivity:
+    """Return the connectivity with a synapse from each of ``n`` neurons to the neuron of the same number.
+
+    Args:
+        n: number of neurons.
+        delay: as for :func:`snnfast.connect.from_edges`.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type or range.
+    """
+    n = check.whole("one_to_one", "n", n, 0, MOST_NEURONS)
+    every = np.arange(n, dtype=np.int32)
+    return build("one_to_one", every, every, n, n, delay)
+
+
+def fixed_indegree(
+    n_pre: int,
+    n_post: int | None = None,
+    *,
+    indegree: int,
+    delay: int | Tensor = 1,
+    autapses: bool = True,
+    multapses: bool = True,
+    seed: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Connectivity:
+    """Return random connections with ``indegree`` synapses to every postsynaptic neuron.
+
+    Args:
+        n_pre: number of presynaptic neurons.
+        n_post: number of postsynaptic neurons; ``n_pre`` if None.
+        indegree: synapses of a postsynaptic neuron, from presynaptic neurons drawn evenly.
+        delay: as for :func:`snnfast.connect.from_edges`: steps, one number or one for each presynaptic neuron.
+            :meth:`Connectivity.with_delay` sets one for each synapse.
+        autapses: whether neuron ``i`` may send to neuron ``i``, where ``n_pre`` is ``n_post``.
+        multapses: whether two neurons may have several synapses.
+        seed: an integer in [0, 2**64); the same seed gives the same synapses for any number of threads. None: drawn
+            from ``generator``.
+        generator: None: PyTorch's generator of the CPU, which ``torch.manual_seed`` seeds.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type or range, and for more synapses than memory holds.
+    """
+    rule = _Rule("fixed_indegree", n_pre, n_post, delay, autapses, multapses, seed, generator)
+    rule.degree("indegree", indegree, rule.n_pre)
+    rule.fits(rule.n_post * indegree)
+    pre = rule.columns(np.full(rule.n_post, indegree), rule.n_pre)
+    return rule.built(pre, np.repeat(np.arange(rule.n_post, dtype=np.int32), indegree))
+
+
+def fixed_outdegree(
+    n_pre: int,
+    n_post: int | None = None,
+    *,
+    outdegree: int,
+    delay: int | Tensor = 1,
+    autapses: bool = True,
+    multapses: bool = True,
+    seed: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Connectivity:
+    """Return random connections with ``outdegree`` synapses of every presynaptic neuron.
+
+    Args:
+        n_pre: number of presynaptic neurons.
+        n_post: number of postsynaptic neurons; ``n_pre`` if None.
+        delay: as for :func:`fixed_indegree`.
+        autapses: as for :func:`fixed_indegree`.
+        multapses: as for :func:`fixed_indegree`.
+        seed: as for :func:`fixed_indegree`.
+        generator: as for :func:`fixed_indegree`.
+        outdegree: synapses of a presynaptic neuron, to postsynaptic neurons drawn evenly.
+
+    Raises:
+        TypeError, ValueError: as for :func:`fixed_indegree`.
+    """
+    rule = _Rule("fixed_outdegree", n_pre, n_post, delay, autapses, multapses, seed, generator)
+    rule.degree("outdegree", outdegree, rule.n_post)
+    rule.fits(rule.n_pre * outdegree)
+    post = rule.columns(np.full(rule.n_pre, outdegree), rule.n_post)
+    return rule.built(np.repeat(np.arange(rule.n_pre, dtype=np.int32), outdegree), post)
+
+
+def fixed_probability(
+    n_pre: int,
+    n_post: int | None = None,
+    *,
+    probability: float,
+    delay: int | Tensor = 1,
+    autapses: bool = True,
+    seed: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Connectivity:
+    """Return random connections with a synapse between any two neurons with ``probability``, independently.
+
+    The number of synapses of a presynaptic neuron is binomial (by numpy, whose version may matter for the same seed);
+    its targets are distinct.
+
+    Args:
+        n_pre: number of presynaptic neurons.
+        n_post: number of postsynaptic neurons; ``n_pre`` if None.
+        delay: as for :func:`fixed_indegree`.
+        autapses: as for :func:`fixed_indegree`.
+        seed: as for :func:`fixed_indegree`.
+        generator: as for :func:`fixed_indegree`.
+        probability: from 0 to 1.
+
+    Raises:
+        TypeError, ValueError: as for :func:`fixed_indegree`.
+    """
+    rule = _Rule("fixed_probability", n_pre, n_post, delay, autapses, False, seed, generator)
+    probability = check.number(rule.op, "probability", probability)
+    if not 0 <= probability <= 1:
+        raise ValueError(f"{rule.op}: probability must be from 0 to 1, got {probability}")
+    choices = rule.n_post - (not rule.autapses)
+    rule.fits(int(rule.n_pre * max(choices, 0) * probability))
+    counts = np.random.Generator(np.random.Philox(key=rule.seed + (1 << 64))).binomial(
+        max(choices, 0), probability, rule.n_pre
+    )
+    post = rule.columns(counts, rule.n_post)
+    return rule.built(np.repeat(np.arange(rule.n_pre, dtype=np.int32), counts), post)
+
+
+def fixed_total(
+    n_pre: int,
+    n_post: int | None = None,
+    *,
+    total: int,
+    delay: int | Tensor = 1,
+    autapses: bool = True,
+    seed: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Connectivity:
+    """Return ``total`` synapses, each between a presynaptic and a postsynaptic neuron drawn evenly.
+
+    Two neurons may have several synapses.
+
+    Args:
+        n_pre: number of presynaptic neurons.
+        n_post: number of postsynaptic neurons; ``n_pre`` if None.
+        delay: as for :func:`fixed_indegree`.
+        autapses: as for :func:`fixed_indegree`.
+        seed: as for :func:`fixed_indegree`.
+        generator: as for :func:`fixed_indegree`.
+        total: number of synapses.
+
+    Raises:
+        TypeError, ValueError: as for :func:`fixed_indegree`.
+    """
+    rule = _Rule("fixed_total", n_pre, n_post, delay, autapses, True, seed, generator)
+    total = check.whole(rule.op, "total", total, 0)
+    choices = rule.n_post - (not rule.autapses)
+    if total and (rule.n_pre == 0 or choices < 1):
+        raise ValueError(f"{rule.op}: total must be 0 where no two neurons can be connected, got {total}")
+    rule.fits(total)
+    words = rule.words(total)
+    pre = _below(words, rule.n_pre)
+    post = _below(words << np.uint64(32), choices)
+    return rule.built(pre, post if rule.autapses else post + (post >= pre))
+
+
+class _Rule:
+    """Checked arguments that random rules share, and their random words."""
+
+    def __init__(
+        self,
+        op: str,
+        n_pre: object,
+        n_post: object,
+        delay: object,
+        autapses: object,
+        multapses: object,
+        seed: object,
+        generator: torch.Generator | None,
+    ) -> None:
+        self.op = op
+        self.n_pre = check.whole(op, "n_pre", n_pre, 0, MOST_NEURONS)
+        self.n_post = self.n_pre if n_post is None else check.whole(op, "n_post", n_post, 0, MOST_NEURONS)
+        self.autapses = check.flag(op, "autapses", autapses)
+        self.multapses = check.flag(op, "multapses", multapses)
+        if not self.autapses and self.n_pre != self.n_post:
+            raise ValueError(
+                f"{op}: autapses=False needs the same neurons on both sides, got n_pre={self.n_pre} and "
+                f"n_post={self.n_post}"
+            )
+        delay_of_edges(op, delay, np.empty(self.n_pre, np.int32), self.n_pre)
+        self.delay = delay
+        check.generator(op, generator)
+        if seed is not None and generator is not None:
+            raise ValueError(f"{op}: give seed or generator, not both")
+        if seed is None:
+            device = "cpu" if generator is None else generator.device
+            seed = int(torch.randint(0, 2**63 - 1, (1,), generator=generator, device=device))
+        self.seed = check.whole(op, "seed", seed, 0, 2**64 - 1)
+        self._generator = np.random.Philox(key=self.seed)
+
+    def degree(self, name: str, degree: object, most: int) -> None:
+        """Check the number of synapses of a neuron, of ``most`` on the other side."""
+        check.whole(self.op, name, degree, 0)
+        choices = most - (not self.autapses)
+        if degree and (choices < 1 or (not self.multapses and degree > choices)):  # type: ignore[operator]
+            raise ValueError(
+                f"{self.op}: {name} must be at most {max(choices, 0)}, the number of neurons that a neuron can be "
+                f"connected to{'' if self.multapses else ' once'}, got {degree}"
+            )
+
+    def fits(self, synapses: int) -> None:
+        """Require that memory holds the synapses."""
+        fits_memory(self.op, synapses, self.n_pre, self.n_post)
+
+    def words(self, count: int) -> Any:
+        """Return the next random words."""
+        return self._generator.random_raw(count)
+
+    def columns(self, counts: Any, most: int) -> Any:
+        """Return ``counts[row]`` columns below ``most`` for each row, rising in a row if they are distinct."""
+        choices = most - (not self.autapses)
+        if self.multapses:
+            found = _below(self.words(int(counts.sum())), choices)
+        else:
+            chunks, rows = [np.empty(0, np.int32)], max(CHUNK // max(choices, 1), 1)
+            for begin in range(0, len(counts), rows):
+                count = counts[begin : begin + rows]
+                chunks.append(_distinct(self.words(int(count.sum())), count, choices))
+            found = np.concatenate(chunks)
+        if not self.autapses:
+            found += found >= np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        return found
+
+    def built(self, pre: Any, post: Any) -> Connectivity:
+        """Return the connectivity of these edges, which have no order of their own."""
+        found = build(self.op, pre, post, self.n_pre, self.n_post, self.delay)
+        return Connectivity(found.n_pre, found.n_post, found.steps, found.first, found.targets)
+
+
+def _below(words: Any, n: int) -> Any:
+    """Return numbers below ``n`` from the upper halves of the words."""
+    return ((words >> np.uint64(32)) * np.uint64(n) >> np.uint64(32)).astype(np.int32)
+
+
+def _distinct(words: Any, counts: Any, n: int) -> Any:
+    """Return ``counts[row]`` distinct numbers below ``n`` for each row, rising: Floyd's algorithm, a word for each.
+
+    Draw ``i`` of ``k`` is a number below ``n - k + i + 1``; if the row has it, the row takes ``n - k + i`` instead.
+    """
+    rows, most = np.arange(len(counts)), int(counts.max(initial=0))
+    start = np.cumsum(counts) - counts
+    few = most <= COMPARED
+    chosen = np.full((len(counts), most), n, np.int64) if few else np.zeros((len(counts), n), bool)
+    for i in range(most):
+        row = rows[counts > i]
+        last = n - counts[row] + i
+        draw = (words[start[row] + i] >> np.uint64(32)) * (last + 1).astype(np.uint64) >> np.uint64(32)
+        draw = draw.astype(np.int64)
+        taken = (chosen[row, :i] == draw[:, None]).any(1) if few else chosen[row, draw]
+        draw = np.where(taken, last, draw)
+        if few:
+            chosen[row, i] = draw
+        else:
+            chosen[row, draw] = True
+    if few:
+        chosen.sort(1)
+        return chosen[np.arange(most) < counts[:, None]].astype(np.int32)
+    return chosen.nonzero()[1].astype(np.int32)

@@ -1,0 +1,163 @@
+"""``snnfast.connect``: connectivities from edges and matrices, and back."""
+
+import copy
+import dataclasses
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from samples import assert_equal
+
+from snnfast import connect
+
+
+def drawn(edges=200, n_pre=9, n_post=7, delays=4, seed=0):
+    """Return random edges in random order, with multapses."""
+    generator = np.random.default_rng(seed)
+    pre, post = generator.integers(n_pre, size=edges), generator.integers(n_post, size=edges)
+    return (*map(torch.from_numpy, (pre, post, generator.integers(1, 1 + delays, size=edges))), n_pre, n_post)
+
+
+def by_hand():
+    return connect.from_edges([2, 0, 0, 2], [1, 2, 0, 0], 3, delay=torch.tensor([1, 4, 4, 2]))
+
+
+# ---- the order of synapses
+
+
+def test_synapses_are_sorted_by_presynaptic_neuron_delay_and_target():
+    c = by_hand()
+    assert (c.n_pre, c.n_post, len(c), c.shortest, c.longest) == (3, 3, 4, 1, 4)
+    pre, post = c.edges()
+    assert_equal([pre, post, c.delays()], [torch.tensor(v) for v in ([0, 0, 2, 2], [0, 2, 1, 0], [4, 4, 1, 2])])
+    assert_equal(c.steps, torch.tensor([1, 2, 4]))
+    assert_equal(c.first, torch.tensor([0, 0, 0, 2, 2, 2, 2, 3, 4, 4]))
+    assert_equal(c.arrange(torch.tensor([10.0, 20.0, 30.0, 40.0])), torch.tensor([30.0, 20.0, 10.0, 40.0]))
+    assert_equal([c.out_degree(), c.in_degree()], [torch.tensor([2, 0, 2]), torch.tensor([2, 1, 1])])
+    assert repr(c) == "Connectivity(3 -> 3 neurons, 4 synapses, delay 1 to 4)"
+
+
+def test_any_order_of_edges_gives_the_same_synapses():
+    pre, post, delay, n_pre, n_post = drawn()
+    c = connect.from_edges(pre, post, n_pre, n_post, delay=delay)
+    assert_equal([*c.edges(), c.delays()], [c.arrange(v) for v in (pre, post, delay)])
+    keys = sorted(zip(pre.tolist(), delay.tolist(), post.tolist()))
+    assert [*zip(c.edges()[0].tolist(), c.delays().tolist(), c.edges()[1].tolist())] == keys
+    again = connect.from_edges(*c.edges(), n_pre, n_post, delay=c.delays())
+    assert again.order is None
+    assert_equal([again.first, again.steps, again.edges()[1]], [c.first, c.steps, c.edges()[1]])
+
+
+def test_edges_that_are_equal_stay_in_their_order():
+    c = connect.from_edges([1, 0, 1, 1], [0, 0, 0, 0], 2, 1)
+    assert_equal(c.arrange(torch.arange(4)), torch.tensor([1, 0, 2, 3]))
+
+
+def test_many_neurons_have_targets_of_32_bits():
+    few, many = (connect.from_edges([1, 0], [n - 1, n - 2], 2, n) for n in (2**15, 2**15 + 1))
+    assert (few.targets.dtype, many.targets.dtype) == (torch.int16, torch.int32)
+    assert_equal([c.edges()[1] for c in (few, many)], [torch.tensor([n - 2, n - 1]) for n in (2**15, 2**15 + 1)])
+    wide = connect.from_edges([2**17, 70_000, 5], [0, 2**17, 70_000], 2**17 + 1)
+    assert_equal([*wide.edges()], [torch.tensor([5, 70_000, 2**17]), torch.tensor([70_000, 2**17, 0])])
+
+
+def test_bytes_of_a_synapse():
+    assert connect.fixed_outdegree(100, outdegree=50, seed=1).nbytes == 100 * 50 * 2 + 101 * 8 + 8
+
+
+# ---- delays
+
+
+def test_a_delay_is_a_number_one_a_neuron_or_one_an_edge():
+    pre, post, delay, n_pre, n_post = drawn()
+    number = connect.from_edges(pre, post, n_pre, n_post, delay=3)
+    assert_equal([number.steps, number.delays()], [torch.tensor([3]), torch.full((200,), 3)])
+    of_neuron = torch.arange(n_pre) % 3 + 2
+    neuron = connect.from_edges(pre, post, n_pre, n_post, delay=of_neuron)
+    assert_equal(neuron.delays(), of_neuron[neuron.edges()[0]])
+    changed = number.with_delay(number.arrange(delay))
+    assert_equal(changed.edges()[1], connect.from_edges(pre, post, n_pre, n_post, delay=delay).edges()[1])
+    assert_equal(changed.arrange(number.arrange(post)), changed.edges()[1])
+
+
+# ---- matrices
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_a_matrix_comes_back(share):
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(7, 9, generator=generator) * (torch.rand(7, 9, generator=generator) < share)
+    c = connect.from_dense(matrix)
+    pre, post = c.edges()
+    weight = matrix[post, pre]
+    assert_equal([c.dense(weight), c.to_torch(weight).to_dense()], [matrix, matrix])
+    for sparse in (matrix.to_sparse_csr(), matrix.to_sparse()):
+        again = connect.from_torch(sparse)
+        assert_equal([*again.edges(), again.arrange(sparse.values())], [pre, post, weight])
+
+
+def test_several_synapses_of_a_pair_add_up_in_a_matrix():
+    c = connect.from_edges([0, 0, 1], [1, 1, 0], 2)
+    weight = torch.tensor([1.0, 2.0, 4.0])
+    want = torch.tensor([[0.0, 4.0], [3.0, 0.0]])
+    assert_equal([c.dense(weight), c.to_torch(weight).to_dense()], [want, want])
+    assert_equal(c.dense(torch.tensor([1.0, 4.0])), torch.tensor([[0.0, 4.0], [2.0, 0.0]]))
+    assert_equal(c.dense(torch.tensor(2.0)), torch.tensor([[0.0, 2.0], [4.0, 0.0]]))
+
+
+def test_projections_between_ranges_of_neurons():
+    a = connect.from_edges([0, 1], [1, 0], 2, delay=2)
+    b = connect.from_edges([0, 0], [0, 2], 1, 3)
+    c = connect.concatenate([(a, 2, 1), (b, 0, 0)], 4, 3)
+    assert_equal([*c.edges(), c.delays()], [torch.tensor(v) for v in ([0, 0, 2, 3], [0, 2, 2, 1], [1, 1, 2, 2])])
+    assert_equal(c.arrange(torch.tensor([1, 2, 3, 4])), torch.tensor([3, 4, 1, 2]))
+    assert len(connect.concatenate([], 3)) == 0
+
+
+def test_a_connectivity_never_changes_and_can_be_copied():
+    c = by_hand()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        c.n_pre = 4
+    for other in (copy.deepcopy(c), pickle.loads(pickle.dumps(c))):
+        assert_equal([*other.edges(), other.delays()], [*c.edges(), c.delays()])
+
+
+def test_without_neurons_or_edges():
+    empty = connect.from_edges(np.empty(0, int), np.empty(0, int), 0)
+    assert (len(empty), empty.longest, empty.first.tolist()) == (0, 1, [0])
+    none = connect.from_edges(np.empty(0, int), np.empty(0, int), 3, delay=np.empty(0, int))
+    assert none.first.tolist() == [0, 0, 0, 0]
+
+
+# ---- errors
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: connect.from_edges([0, 3], [0, 0], 3), "from_edges: pre must be from 0 to 2, got 0 to 3"),
+        (lambda: connect.from_edges([0], [-1], 3), "from_edges: post must be from 0 to 2, got -1 to -1"),
+        (lambda: connect.from_edges([0], [0, 1], 3), "pre and post must have the same length, got 1 and 2"),
+        (lambda: connect.from_edges([[0]], [0], 3), "pre must have shape .edges., got .1, 1."),
+        (lambda: connect.from_edges([0.5], [0], 3), "pre must be integers, got float64"),
+        (lambda: connect.from_edges("ab", [0], 3), "pre must be integers, got str"),
+        (lambda: connect.from_edges([0], [0], -3), "n_pre must be at least 0, got -3"),
+        (lambda: connect.from_edges([0], [0], 2**31), "n_pre must be at most 2147483647"),
+        (lambda: connect.from_edges([0], [0], 3, delay=0), "delay must be at least 1, got 0"),
+        (lambda: connect.from_edges([0], [0], 3, delay=1.5), "delay must be integers, got float64"),
+        (lambda: connect.from_edges([0, 1], [0, 1], 3, delay=[2, 0]), "delay must be at least 1 step .* got 0 to 2"),
+        (lambda: connect.from_edges([0, 1], [0, 1], 3, delay=[2] * 5), r"shape \[2\], .* or \[3\], .* got \[5\]"),
+        (lambda: by_hand().arrange(torch.ones(3)), r"arrange: values must have shape \[4\], got \[3\]"),
+        (lambda: by_hand().dense(torch.ones(5)), r"weight must have shape \[4\] or \[3\] or \[\], got \[5\]"),
+        (lambda: connect.from_dense(torch.ones(3)), r"matrix must have shape \[n_post, n_pre\], got \[3\]"),
+        (lambda: connect.from_torch(torch.eye(3)), "matrix must be a sparse tensor, CSR or COO, got torch.strided"),
+        (lambda: connect.from_torch(torch.eye(3).to_sparse_csc()), "CSR or COO, got torch.sparse_csc"),
+        (lambda: connect.concatenate([by_hand()], 3), r"projections\[0\] must be \(connectivity, .* got Connectivity"),
+        (lambda: connect.concatenate([(by_hand(), 1, 0)], 3), "must end at neuron 3 of n_pre, got 1 . 3"),
+        (lambda: connect.concatenate([(by_hand(), 0, -1)], 3), "first post must be at least 0, got -1"),
+    ],
+)
+def test_errors_say_what_is_wrong(call, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        call()

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from snnfast import backend, ops, plasticity
+from snnfast import backend, connect, ops, plasticity
 from snnfast.reference.neuron_arguments import NEURONS
 
 # Enough neurons to fill a GPU for every size of an element, so that a thread has several (fills in
@@ -102,6 +102,11 @@ def examples(device: str, steps: int = 12, neurons: int = 96) -> dict[str, Examp
         constants = {"tau_mem": 7.0, "tau_syn": 3.0, "t_max": 40.0, "max_spikes": 4, "stops": True}
         return ops.eventprop(t_in, w, w_rec, **constants).nan_to_num(posinf=0.0)
 
+    connectivity = connect.fixed_outdegree(few, outdegree=4, delay=[j % 3 + 1 for j in range(few)], seed=1)
+
+    def sparse(x: Tensor, weight: Tensor) -> object:
+        return ops.sparse_recurrent(x, weight, connectivity)
+
     of_neurons = {name: Example(getattr(ops, name), (x,), True) for name in NEURONS}
     return (
         of_neurons
@@ -116,6 +121,7 @@ def examples(device: str, steps: int = 12, neurons: int = 96) -> dict[str, Examp
             "spikeprop": Example(times, (t_in, terminals), True),
             "eventprop": Example(all_times, (t_in, 5 * w[:few], 0.1 - 0.2 * drawn(few, few, device=device)), True),
             "recurrent": Example(ops.recurrent, (x[..., :few], 0.1 * drawn(few, few, device=device)), True),
+            "sparse_recurrent": Example(sparse, (x[..., :few], 0.3 * drawn(4 * few, device=device)), True),
             "spike_linear": Example(ops.spike_linear, (pre.to(w.dtype), w), True),
             "batch_norm": Example(lambda x: ops.batch_norm(x)[0], (images,), True),
             "pool2d": Example(lambda x: ops.pool2d(x, 2), (images,), True),

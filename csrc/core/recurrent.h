@@ -8,9 +8,24 @@
 
 namespace snnfast {
 
+// Sparse connections: the synapses of presynaptic neuron j with a delay of steps[k] are first[j * delays + k] to
+// first[j * delays + k + 1], in order of their targets. A spike of step t arrives at step t + steps[k].
+struct Synapses {
+  const int64_t* first;  // [H * delays + 1]; null: the connections are dense
+  const int64_t* steps;  // [delays], rising, at least 1
+  int64_t delays;
+  const void* targets;  // [synapses] of int16_t, or of int32_t if wide
+  bool wide;
+  bool one_a_row;  // weight has one number for each presynaptic neuron, not for each synapse
+
+  SNNFAST_HD int64_t longest() const { return delays ? steps[delays - 1] : 1; }
+  SNNFAST_HD int64_t count(int64_t H) const { return first[H * delays]; }
+};
+
 struct Recurrence {
   int64_t H;           // neurons of a sample; neuron n of the call is neuron n % H of its sample
-  const void* weight;  // [H, H] in C, weight[i * H + j]: from j to i
+  const void* weight;  // [H, H] in C, weight[i * H + j]: from j to i; of sparse connections [synapses] or [H]
+  Synapses synapses;   // then delay, to_post and to_pre are null
   const void* delay;   // [H] in C or null: all 0
   Rows past;           // [K, N] spikes of the K steps before the first; data is null if K is 0
   int64_t K;
@@ -30,7 +45,7 @@ template <class Neuron>
 struct RecurrentBackward : NeuronBackward<Neuron> {
   Recurrence recurrence;
   Rows spikes;         // [T, N] result of the forward pass
-  void* grad_weight;   // [RecurrentParts::parts, H, padded(H)] in C, partial sums; rows as in to_post
+  void* grad_weight;   // [RecurrentParts::parts, H, padded(H)] in C, partial sums; rows as in to_post, if sparse weight
   void* grad_past;     // [K, N] in x's dtype, null if K is 0
   void* grad_delay;    // [N] in C or null: per neuron, summed over time
   void* grad_current;  // [T, N] in C, on CUDA: dL/d(input of a step); grad_x is the same in x's dtype
@@ -62,16 +77,26 @@ struct RecurrentWeightGradient {
 // samples that a CPU thread processes together, so that a loaded weight serves all of them
 constexpr int64_t kRecurrentGroup = 4;
 constexpr int64_t kRecurrentParts = 16;  // maximum number of partial sums of the gradient of the weights
+constexpr int64_t kSparseGroup = 16;     // the same for sparse connections: a loaded synapse serves more samples
+constexpr int64_t kSparseParts = 4;      // and partial sums are as many numbers as synapses
 
 // Groups of samples, and the parts whose sums they add to: independent of the number of threads, as is the order of all
 // sums.
 struct RecurrentParts {
   int64_t groups, groups_a_part, parts;
-  SNNFAST_HD explicit RecurrentParts(int64_t samples)
-      : groups((samples + kRecurrentGroup - 1) / kRecurrentGroup),
-        groups_a_part((groups + kRecurrentParts - 1) / kRecurrentParts),
-        parts(groups_a_part ? (groups + groups_a_part - 1) / groups_a_part : 0) {}
+  SNNFAST_HD explicit RecurrentParts(int64_t samples, bool sparse = false) {
+    const int64_t group = sparse ? kSparseGroup : kRecurrentGroup, most = sparse ? kSparseParts : kRecurrentParts;
+    groups = (samples + group - 1) / group;
+    groups_a_part = (groups + most - 1) / most;
+    parts = groups_a_part ? (groups + groups_a_part - 1) / groups_a_part : 0;
+  }
 };
+
+// Number of weights: `dense` of dense connections.
+SNNFAST_HD int64_t recurrent_weights(const Recurrence& r, int64_t dense) {
+  if (!r.synapses.first) return dense;
+  return r.synapses.one_a_row ? r.H : r.synapses.count(r.H);
+}
 
 // Length of a row of H numbers, rounded up to whole vectors of any processor.
 SNNFAST_HD int64_t padded(int64_t H) { return (H + 15) / 16 * 16; }
@@ -101,15 +126,29 @@ SNNFAST_HD Lag<C> lag_of(C delay, int64_t most) {
 template <class Neuron>
 constexpr int64_t kRecurrentPieceRows = 2 * Neuron::kStates + Neuron::kParams + Neuron::kCoefficients;
 
-// Memory of a CPU thread for one group of samples.
+// Memory of a CPU thread for the neurons of a group of samples.
 template <class C>
-struct RecurrentMemory {
-  C* pieces;  // [group, pieces of a sample, kRecurrentPieceRows, block]
-  C* tape;    // [steps, group, pieces of a sample, kNeuronTapeRows, block]
-  C* value;   // [lists + 1, group, padded + 16], with index and count: lists of arriving spikes, and a spare list
-  int32_t *index, *count;
+struct SamplesMemory {
+  C* pieces;                  // [group, pieces of a sample, kRecurrentPieceRows, block]
+  C* tape;                    // [steps, group, pieces of a sample, kNeuronTapeRows, block]
   C *current, *spikes, *row;  // [group, padded]
-  C* under_way;               // [ring, group, padded]: spikes in flight
+
+  SamplesMemory(Arena& arena, int64_t samples, int64_t H, int64_t piece_rows, int64_t tape_rows, int64_t steps) {
+    const int64_t blocks = samples * ((H + kNeuronBlock - 1) / kNeuronBlock) * kNeuronBlock;
+    pieces = arena.take<C>(blocks * piece_rows);
+    tape = arena.take<C>(steps * blocks * tape_rows);
+    current = arena.take<C>(samples * padded(H));
+    spikes = arena.take<C>(samples * padded(H));
+    row = arena.take<C>(samples * padded(H));
+  }
+};
+
+// The same with dense connections.
+template <class C>
+struct RecurrentMemory : SamplesMemory<C> {
+  C* value;  // [lists + 1, group, padded + 16], with index and count: lists of arriving spikes, and a spare list
+  int32_t *index, *count;
+  C* under_way;   // [ring, group, padded]: spikes in flight
   C* returned;    // [ring, group, padded]: gradients of arriving spikes; with delays [group, padded, ring + 16]
   C* grad_delay;  // [group, padded]
   Lag<C>* lags;   // [H]
@@ -119,22 +158,45 @@ struct RecurrentMemory {
 
   RecurrentMemory(char* memory, int64_t piece_rows, int64_t tape_rows, const Recurrence& r, int64_t steps,
                   bool backward)
-      : lists(backward && r.delay && steps ? (r.ring + steps - 1) / steps * steps : steps) {
-    Arena arena(memory);
+      : RecurrentMemory(Arena(memory), piece_rows, tape_rows, r, steps, backward) {}
+
+ private:
+  RecurrentMemory(Arena arena, int64_t piece_rows, int64_t tape_rows, const Recurrence& r, int64_t steps, bool backward)
+      : SamplesMemory<C>(arena, kRecurrentGroup, r.H, piece_rows, tape_rows, backward ? steps : 0),
+        lists(backward && r.delay && steps ? (r.ring + steps - 1) / steps * steps : steps) {
     const int64_t H = r.H, ring = r.ring, wide = padded(H), samples = kRecurrentGroup;
-    const int64_t blocks = samples * ((H + kNeuronBlock - 1) / kNeuronBlock) * kNeuronBlock;
-    pieces = arena.take<C>(blocks * piece_rows);
-    tape = arena.take<C>(backward ? steps * blocks * tape_rows : 0);
     value = arena.take<C>((lists + 1) * samples * (wide + 16));
     index = arena.take<int32_t>((lists + 1) * samples * (wide + 16));
     count = arena.take<int32_t>((lists + 1) * samples);
-    current = arena.take<C>(samples * wide);
-    spikes = arena.take<C>(samples * wide);
-    row = arena.take<C>(samples * wide);
     under_way = arena.take<C>(ring * samples * wide);
     returned = arena.take<C>(backward ? (r.delay ? ring + 16 : ring) * samples * wide : 0);
     grad_delay = arena.take<C>(samples * wide);
     lags = arena.take<Lag<C>>(H);
+    bytes = arena.used();
+  }
+};
+
+// Number of samples that run together with sparse connections, `samples` of them or fewer, rounded up to lanes.
+constexpr int64_t sparse_lanes(int64_t samples) { return samples > 4 ? kSparseGroup : samples > 1 ? 4 : 1; }
+
+// The same with sparse connections; arrays by neuron hold the samples of a neuron, the lanes, side by side.
+template <class C>
+struct SparseMemory : SamplesMemory<C> {
+  int64_t ring;    // steps for which gradients of inputs are stored: a power of 2, at least the longest delay
+  C* by_neuron;    // [padded, lanes]: inputs, spikes, or gradients of spikes of a step
+  C* inputs_back;  // [ring, padded, lanes]: gradients of the inputs
+  int64_t bytes;
+
+  SparseMemory(char* memory, int64_t piece_rows, int64_t tape_rows, const Recurrence& r, int64_t samples, int64_t steps,
+               bool backward)
+      : SparseMemory(Arena(memory), piece_rows, tape_rows, r, sparse_lanes(samples), backward ? steps : 0) {}
+
+ private:
+  SparseMemory(Arena arena, int64_t piece_rows, int64_t tape_rows, const Recurrence& r, int64_t lanes, int64_t steps)
+      : SamplesMemory<C>(arena, lanes, r.H, piece_rows, tape_rows, steps), ring(1) {
+    while (ring < r.synapses.longest()) ring *= 2;
+    by_neuron = arena.take<C>(padded(r.H) * lanes);
+    inputs_back = arena.take<C>(steps ? ring * padded(r.H) * lanes : 0);
     bytes = arena.used();
   }
 };

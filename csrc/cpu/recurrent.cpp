@@ -1,7 +1,10 @@
 // Shared part of the recurrent layers on the CPU: the loop over time, packing of the weights, and the sum of their
 // gradients.
+#include <algorithm>
+
 #include "core/any_neuron.h"
 #include "cpu/recurrent_loop.h"
+#include "cpu/sparse_connections.h"
 
 namespace snnfast::cpu::SNNFAST_ISA {
 namespace {
@@ -20,10 +23,15 @@ void pack(const C* weight, int64_t H, C* to_post, C* to_pre) {
 }
 
 template <class C>
-void sum(C* parts, int64_t count, int64_t H, C* grad_weight) {
-  const int64_t width = padded(H), size = H * width;
+void add_parts(C* parts, int64_t count, int64_t size) {
   for (int64_t part = 1; part < count; part++)
     for (int64_t k = 0; k < size; k++) parts[k] += parts[part * size + k];
+}
+
+template <class C>
+void sum(C* parts, int64_t count, int64_t H, C* grad_weight) {
+  const int64_t width = padded(H);
+  add_parts(parts, count, H * width);
   for (int64_t i0 = 0; i0 < H; i0 += kTile)
     for (int64_t j0 = 0; j0 < H; j0 += kTile)
       for (int64_t i = i0; i < min(i0 + kTile, H); i++)
@@ -33,23 +41,37 @@ void sum(C* parts, int64_t count, int64_t H, C* grad_weight) {
 template <class C>
 void groups(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neuron, int64_t begin, int64_t end,
             char* scratch) {
-  const RecurrentMemory<C> memory(scratch, neuron.piece_rows, neuron.tape_rows, a.recurrence, 1, false);
-  for (int64_t group = begin; group < end; group++) forward_group(a, neuron, group, memory);
+  const Recurrence& r = a.recurrence;
+  if (r.synapses.first) {
+    const SparseMemory<C> memory(scratch, neuron.piece_rows, neuron.tape_rows, r, a.N / r.H, 1, false);
+    for (int64_t group = begin; group < end; group++)
+      with_sparse_group(a, neuron, memory, group, 1, [&](auto& sparse) { forward_group(a, neuron, sparse); });
+  } else {
+    const RecurrentMemory<C> memory(scratch, neuron.piece_rows, neuron.tape_rows, r, 1, false);
+    for (int64_t group = begin; group < end; group++) forward_group(a, neuron, Group<C>(a, neuron, memory, group));
+  }
   stream_done();
 }
 
 template <class C>
 void parts_of_groups(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& neuron, int64_t begin, int64_t end,
                      char* scratch) {
-  const int64_t H = a.recurrence.H, size = H * padded(H), steps = min(a.T, a.checkpoint_every);
-  const RecurrentMemory<C> memory(scratch, neuron.piece_rows, neuron.tape_rows, a.recurrence, steps, true);
-  const RecurrentParts parts(a.N / H);
+  const Recurrence& r = a.recurrence;
+  const bool sparse = r.synapses.first;
+  const int64_t H = r.H, steps = min(a.T, a.checkpoint_every), size = recurrent_weights(r, H * padded(H));
+  const RecurrentMemory<C> memory(scratch, neuron.piece_rows, neuron.tape_rows, r, steps, true);
+  const SparseMemory<C> sparse_memory(scratch, neuron.piece_rows, neuron.tape_rows, r, a.N / H, steps, true);
+  const RecurrentParts parts(a.N / H, sparse);
   for (int64_t part = begin; part < end; part++) {
     C* grad_weight = static_cast<C*>(a.grad_weight) + part * size;
     for (int64_t i = 0; i < size; i++) grad_weight[i] = C(0);
     const int64_t first = part * parts.groups_a_part, remaining = parts.groups - first;
     for (int64_t group = first; group < first + min(remaining, parts.groups_a_part); group++)
-      backward_group(a, neuron, group, memory, grad_weight);
+      if (sparse)
+        with_sparse_group(a, neuron, sparse_memory, group, steps,
+                          [&](auto& connected) { backward_group(a, neuron, connected, grad_weight); });
+      else
+        backward_group(a, neuron, Group<C>(a, neuron, memory, group), grad_weight);
   }
   stream_done();
 }
@@ -105,6 +127,26 @@ void recurrent_sum(void* parts, int64_t count, int64_t H, bool is_double, void* 
     sum(static_cast<double*>(parts), count, H, static_cast<double*>(grad_weight));
   else
     sum(static_cast<float*>(parts), count, H, static_cast<float*>(grad_weight));
+}
+
+// Adds the partial sums of the gradient of sparse weights to the first.
+void recurrent_sum_sparse(void* parts, int64_t count, int64_t size, bool is_double) {
+  is_double ? add_parts(static_cast<double*>(parts), count, size) : add_parts(static_cast<float*>(parts), count, size);
+}
+
+// Whether the synapses are rows of [0, count) with targets in [0, H) and rising delays of at least a step.
+void sparse_fits(const Synapses& s, int64_t H, int64_t count, bool* fits) {
+  bool all = s.first[0] == 0 && s.first[H * s.delays] == count && s.delays > 0 && s.steps[0] >= 1;
+  for (int64_t k = 1; k < s.delays; k++) all = all && s.steps[k] > s.steps[k - 1];
+  for (int64_t k = 0; k < H * s.delays; k++) all = all && s.first[k] <= s.first[k + 1];
+  // Negative numbers are large as unsigned ones.
+  const auto most = [&](const auto* targets) {
+    auto found = targets[0];
+    for (int64_t e = 1; e < count; e++) found = std::max(found, targets[e]);
+    return static_cast<int64_t>(found);
+  };
+  *fits = all && (count == 0 || (s.wide ? most(static_cast<const uint32_t*>(s.targets))
+                                        : most(static_cast<const uint16_t*>(s.targets))) < H);
 }
 
 }  // namespace snnfast::cpu::SNNFAST_ISA

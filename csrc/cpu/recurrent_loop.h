@@ -1,5 +1,6 @@
 // Loop over time of recurrent neurons (core/recurrent.h) on the CPU: a group of samples runs through all time steps
-// before the next group, one piece of a sample at a time. Independent of the neuron, so compiled once.
+// before the next group, one piece of a sample at a time. Independent of the neuron, so compiled once. Here are dense
+// connections; sparse_connections.h has sparse ones.
 #pragma once
 #include "cpu/recurrent_neuron.h"
 #include "cpu/recurrent_sums.h"
@@ -34,31 +35,31 @@ __attribute__((noinline)) void as_stored(Dtype dtype, int64_t m, C* spikes) {
   if (dtype == Dtype::f16) rounded_to<Half>(m, spikes);
 }
 
-// A group of samples: the memory of its neurons, and their arriving spikes.
+// A group of samples, and the memory of its neurons. Their connections, dense (Group) or sparse (SparseGroup), have
+// the functions that forward_group and backward_group call.
 template <class C>
-struct Group {
+struct Samples {
   const RecurrentScan& a;
   const RecurrentNeuron<C>& neuron;
   const Recurrence& r;
-  const RecurrentMemory<C>& memory;
-  const int64_t first, samples, H, width, pieces, mask;
+  const SamplesMemory<C>& memory;
+  const int64_t group, first, samples, H, width, pieces;  // group: number of samples that memory has room for
 
-  Group(const RecurrentScan& scan, const RecurrentNeuron<C>& maths, const RecurrentMemory<C>& scratch, int64_t group)
+  Samples(const RecurrentScan& scan, const RecurrentNeuron<C>& maths, const SamplesMemory<C>& scratch, int64_t room,
+          int64_t first_sample)
       : a(scan),
         neuron(maths),
         r(scan.recurrence),
         memory(scratch),
-        first(group * kRecurrentGroup),
-        samples(min(scan.N / r.H - first, kRecurrentGroup)),
+        group(room),
+        first(first_sample),
+        samples(min(scan.N / r.H - first, group)),
         H(r.H),
         width(padded(r.H)),
-        pieces((r.H + kBlock - 1) / kBlock),
-        mask(r.ring - 1) {
-    clear(memory.current, kRecurrentGroup * width);
-    clear(memory.spikes, kRecurrentGroup * width);
-    clear(memory.row, kRecurrentGroup * width);
-    for (int64_t j = 0; j < (r.delay ? H : 0); j++)
-      memory.lags[j] = lag_of(static_cast<const C*>(r.delay)[j], a.T + r.K);
+        pieces((r.H + kBlock - 1) / kBlock) {
+    clear(memory.current, group * width);
+    clear(memory.spikes, group * width);
+    clear(memory.row, group * width);
     each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
       neuron.coefficients(neuron.scan, n0, m, coefficients(g, p));
     });
@@ -84,8 +85,70 @@ struct Group {
   Block grad_params(int64_t g, int64_t p) const { return piece(g, p, 2 * neuron.states); }
   Block coefficients(int64_t g, int64_t p) const { return piece(g, p, 2 * neuron.states + neuron.params); }
   Block tape(int64_t j, int64_t g, int64_t p) const {
-    return reinterpret_cast<Block>(memory.tape + ((j * kRecurrentGroup + g) * pieces + p) * neuron.tape_rows * kBlock);
+    return reinterpret_cast<Block>(memory.tape + ((j * group + g) * pieces + p) * neuron.tape_rows * kBlock);
   }
+
+  // The spikes of sample g at step t, before the first step from the past; null where there are none.
+  const C* spikes_at(const Rows& rows, int64_t t, int64_t g, C* buffers) const {
+    C* buffer = buffers + g * width;
+    if (t >= 0) return read_samples<C>(rows, t, (first + g) * H, H, buffer);
+    return t + r.K >= 0 ? read_samples<C>(r.past, t + r.K, (first + g) * H, H, buffer) : nullptr;
+  }
+};
+
+template <class C>
+struct Group : Samples<C> {
+  using Samples<C>::a, Samples<C>::r, Samples<C>::first, Samples<C>::samples, Samples<C>::H, Samples<C>::width;
+  using Samples<C>::clear, Samples<C>::spikes_at;
+  const RecurrentMemory<C>& memory;
+  const int64_t mask;
+  int64_t known = 0;  // step of list 0
+
+  Group(const RecurrentScan& scan, const RecurrentNeuron<C>& maths, const RecurrentMemory<C>& scratch, int64_t number)
+      : Samples<C>(scan, maths, scratch, kRecurrentGroup, number * kRecurrentGroup), memory(scratch), mask(r.ring - 1) {
+    for (int64_t j = 0; j < (r.delay ? H : 0); j++)
+      memory.lags[j] = lag_of(static_cast<const C*>(r.delay)[j], a.T + r.K);
+  }
+
+  // ---- the functions that the loops call
+
+  void begin_forward() const { set_out(Rows{}, 0); }
+  // Before the steps [t0, t0 + steps) are computed again, after those behind them.
+  void begin_segment(const Rows& rows, int64_t t0, int64_t steps) {
+    if (!r.delay) {
+      known = t0;
+    } else if (t0 < known) {
+      known = t0 + steps > memory.lists ? t0 + steps - memory.lists : 0;
+      arrive(rows, known, t0 + steps);
+    }
+  }
+  void begin_step(int64_t) const {}
+  // The input of sample g at step t. The spikes of the step before are in memory.spikes, or in `rows` if t is the first
+  // step. `again`: of a segment, else the forward pass.
+  const C* input(const Rows& rows, int64_t t, int64_t t0, int64_t g, bool again) const {
+    const int64_t j = again ? t - known : 0;
+    if (!again || !r.delay) arrive(t > t0 ? memory.spikes + g * width : spikes_at(rows, t - 1, g, memory.row), t, j, g);
+    return charge(t, j, g);
+  }
+  void end_step(int64_t) const {}
+  void begin_backward() {
+    clear(memory.returned, (r.delay ? r.ring + 16 : r.ring) * kRecurrentGroup * width);
+    clear(memory.grad_delay, kRecurrentGroup * width);
+    known = a.T;
+  }
+  void begin_step_backward(int64_t, C*) const {}
+  // Adds to the gradient of the weights, from the gradient of the input of step t.
+  void learn(int64_t t, int64_t g, const C* grad_x, C* grad_weight) const {
+    add_to_events(grad_x, grad_weight, width, memory.index + list(t - known, g), memory.value + list(t - known, g),
+                  memory.count[(t - known) * kRecurrentGroup + g]);
+  }
+  void end_backward(const RecurrentBackwardScan& scan) const {
+    for (int64_t g = 0; g < (scan.grad_delay ? samples : 0); g++)
+      copy(static_cast<C*>(scan.grad_delay) + (first + g) * H, memory.grad_delay + g * width, H);
+  }
+
+  // ---- arriving spikes
+
   C* ring(C* rows, int64_t t, int64_t g) const { return rows + ((t & mask) * kRecurrentGroup + g) * width; }
   int64_t list(int64_t j, int64_t g) const { return (j * kRecurrentGroup + g) * (width + 16); }
 
@@ -97,13 +160,6 @@ struct Group {
     add_events(current, static_cast<const C*>(r.to_post), width, memory.index + list(j, g), memory.value + list(j, g),
                memory.count[j * kRecurrentGroup + g]);
     return current;
-  }
-
-  // The spikes of sample g at step t, before the first step from the past; null where there are none.
-  const C* spikes_at(const Rows& rows, int64_t t, int64_t g, C* buffers) const {
-    C* buffer = buffers + g * width;
-    if (t >= 0) return read_samples<C>(rows, t, (first + g) * H, H, buffer);
-    return t + r.K >= 0 ? read_samples<C>(r.past, t + r.K, (first + g) * H, H, buffer) : nullptr;
   }
 
   // Lists the events of a row as list j.
@@ -209,17 +265,16 @@ struct Group {
   }
 };
 
-template <class C>
-void forward_group(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neuron, int64_t number,
-                   const RecurrentMemory<C>& memory) {
-  const Group<C> group(a, neuron, memory, number);
+template <class C, class Connected>
+void forward_group(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neuron, Connected&& group) {
+  const auto& memory = group.memory;
   const int64_t H = group.H;
   const bool streaming = streams<C>(a.T, a.N);
   group.each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
     neuron.initial_state(neuron.scan, group.coefficients(g, p), n0, m, group.state(g, p));
   });
   const Rows none{};
-  group.set_out(none, 0);
+  group.begin_forward();
   for (int64_t t = 0; t < a.T; t++) {
     if (a.checkpoints_out && t > 0 && t % a.checkpoint_every == 0)
       group.each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
@@ -227,12 +282,12 @@ void forward_group(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neur
           copy(static_cast<C*>(a.checkpoints_out) + ((t / a.checkpoint_every - 1) * neuron.states + k) * a.N + n0,
                group.state(g, p)[k], m);
       });
+    group.begin_step(t);
     for (int64_t g = 0; g < group.samples; g++) {
       C* spikes = memory.spikes + g * group.width;
       const int64_t n0 = (group.first + g) * H;
       if (t + kAhead < a.T) prefetch_row(a.x, t + kAhead, n0, H);
-      group.arrive(t > 0 ? spikes : group.spikes_at(none, -1, g, memory.row), t, 0, g);
-      const C* current = group.charge(t, 0, g);
+      const C* current = group.input(none, t, 0, g, false);
       for (int64_t p = 0; p < group.pieces; p++) {
         const int64_t h0 = p * kBlock, m = min(H - h0, kBlock);
         neuron.step(current + h0, group.state(g, p), spikes + h0, nullptr, group.coefficients(g, p), m);
@@ -241,6 +296,7 @@ void forward_group(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neur
       write_row(a.spikes, a.x.dtype, t * a.N + n0, H, streaming, spikes);
       as_stored(a.x.dtype, H, spikes);
     }
+    group.end_step(t);
   }
   group.each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
     for (int k = 0; k < neuron.states; k++)
@@ -249,15 +305,14 @@ void forward_group(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neur
 }
 
 // Adds the gradient of this group to grad_weight, the sum of its part.
-template <class C>
-void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& neuron, int64_t number,
-                    const RecurrentMemory<C>& memory, C* grad_weight) {
-  const Group<C> group(a, neuron, memory, number);
+template <class C, class Connected>
+void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& neuron, Connected&& group,
+                    C* grad_weight) {
+  const auto& memory = group.memory;
   const Recurrence& r = a.recurrence;
   const int64_t H = group.H, width = group.width, K = a.checkpoint_every;
   const bool streaming = streams<C>(a.T, a.N);
-  group.clear(memory.returned, (r.delay ? r.ring + 16 : r.ring) * kRecurrentGroup * width);
-  group.clear(memory.grad_delay, kRecurrentGroup * width);
+  group.begin_backward();
   group.each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
     for (int k = 0; k < neuron.states; k++) {
       const C* in = static_cast<const C*>(a.grad_state_out[k]);
@@ -267,7 +322,6 @@ void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& ne
   });
 
   alignas(64) C v_buffer[kBlock], slope[kBlock];
-  int64_t known = a.T;  // step of list 0
   for (int64_t segment = a.T ? (a.T - 1) / K : -1; segment >= 0; segment--) {
     const int64_t t0 = segment * K, steps = min(a.T - t0, K);
     group.each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
@@ -278,27 +332,24 @@ void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& ne
           copy(group.state(g, p)[k],
                static_cast<const C*>(a.checkpoints) + ((segment - 1) * neuron.states + k) * a.N + n0, m);
     });
-    if (!r.delay) {
-      known = t0;
-    } else if (t0 < known) {
-      known = t0 + steps > memory.lists ? t0 + steps - memory.lists : 0;
-      group.arrive(a.spikes, known, t0 + steps);
-    }
+    group.begin_segment(a.spikes, t0, steps);
     for (int64_t j = 0; j < steps; j++) {
+      group.begin_step(t0 + j);
       for (int64_t g = 0; g < group.samples; g++) {
         if (j + kAhead < steps) prefetch_row(a.x, t0 + j + kAhead, (group.first + g) * H, H);
         C* spikes = memory.spikes + g * width;  // recomputed: reading them takes longer
-        if (!r.delay) group.arrive(j > 0 ? spikes : group.spikes_at(a.spikes, t0 - 1, g, memory.row), t0 + j, j, g);
-        const C* current = group.charge(t0 + j, t0 - known + j, g);
+        const C* current = group.input(a.spikes, t0 + j, t0, g, true);
         for (int64_t p = 0; p < group.pieces; p++) {
           const int64_t h0 = p * kBlock, m = min(H - h0, kBlock);
           neuron.step(current + h0, group.state(g, p), spikes + h0, group.tape(j, g, p), group.coefficients(g, p), m);
         }
         as_stored(a.x.dtype, H, spikes);
       }
+      group.end_step(t0 + j);
     }
     for (int64_t j = steps - 1; j >= 0; j--) {
       const int64_t t = t0 + j;
+      group.begin_step_backward(t, grad_weight);
       for (int64_t g = 0; g < group.samples; g++) {
         const int64_t n0 = (group.first + g) * H;
         if (t > 0) prefetch_row(a.grad_spikes, t - 1, n0, H);
@@ -327,20 +378,20 @@ void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& ne
                                grad_x + h0, group.grad_params(g, p), group.coefficients(g, p), m);
         }
         write_row(a.grad_x, a.x.dtype, t * a.N + n0, H, streaming, grad_x);
-        add_to_events(grad_x, grad_weight, width, memory.index + group.list(t - known, g),
-                      memory.value + group.list(t - known, g), memory.count[(t - known) * kRecurrentGroup + g]);
+        group.learn(t, g, grad_x, grad_weight);
       }
       group.backpropagate(t);
     }
   }
-  for (int64_t g = 0; g < group.samples; g++) {
-    const int64_t n0 = (group.first + g) * H;
-    for (int64_t t = -1; t >= -r.K; t--) {
+  for (int64_t t = -1; t >= -r.K; t--) {
+    group.begin_step_backward(t, grad_weight);
+    for (int64_t g = 0; g < group.samples; g++) {
       const C* spikes = a.grad_delay ? group.spikes_at(a.spikes, t, g, memory.current) : nullptr;
-      write_row(a.grad_past, a.x.dtype, (t + r.K) * a.N + n0, H, false, group.returned(t, g, spikes));
+      write_row(a.grad_past, a.x.dtype, (t + r.K) * a.N + (group.first + g) * H, H, false,
+                group.returned(t, g, spikes));
     }
-    if (a.grad_delay) copy(static_cast<C*>(a.grad_delay) + n0, memory.grad_delay + g * width, H);
   }
+  group.end_backward(a);
   group.each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
     const auto grad = group.grad(g, p), grad_params = group.grad_params(g, p);
     for (int k = 0; k < neuron.states; k++) {

@@ -140,7 +140,11 @@ NeuronGradients take_gradients(Stack& stack, const NeuronCall& call, bool x_repe
 }
 
 Connections take_connections(Stack& stack) {
-  return {stack.take<Tensor>(), stack.take<Optional>(), stack.take<Optional>()};
+  Connections connections{stack.take<Tensor>()};
+  for (Optional* t :
+       {&connections.past, &connections.delay, &connections.first, &connections.targets, &connections.steps})
+    *t = stack.take<Optional>();
+  return connections;
 }
 
 // Operators: a separate function for each, since PyTorch does not pass the name of the operator.
@@ -228,8 +232,9 @@ void define_all(Library& m) {
   for (const PackageNeuron& neuron : kNeurons) {
     define(m, neuron, neuron.stem, {"", "bool x_repeats, ", ""});
     define(m, neuron, neuron.recurrent,
-           {"Tensor weight, Tensor? past, Tensor? delay, ", "Tensor spikes, ",
-            ", Tensor grad_weight, Tensor grad_past, Tensor grad_delay"});
+           {"Tensor weight, Tensor? past, Tensor? delay, "
+            "Tensor? first, Tensor? targets, Tensor? steps, ",
+            "Tensor spikes, ", ", Tensor grad_weight, Tensor grad_past, Tensor grad_delay"});
   }
 }
 

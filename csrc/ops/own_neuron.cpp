@@ -28,13 +28,17 @@ Function checked(Function function, const std::string& name) {
   return function;
 }
 
-// Arguments of both passes. States: none, at rest, or all. Weight: for recurrent neurons, else none.
+// Arguments of both passes. States: none, at rest, or all. Weight to steps: for recurrent neurons, else none.
 #define SNNFAST_OWN_NEURON_ARGUMENTS(FIELD) \
   FIELD(std::string, kernel)                \
   FIELD(std::vector<double>, numbers)       \
   FIELD(bool, return_v_seq)                 \
   FIELD(Optional, weight)                   \
-  FIELD(Optional, past) FIELD(Optional, delay) FIELD(Tensors, inputs) FIELD(Tensors, states) FIELD(Tensors, parameters)
+  FIELD(Optional, past)                     \
+  FIELD(Optional, delay)                    \
+  FIELD(Optional, first)                    \
+  FIELD(Optional, targets)                  \
+  FIELD(Optional, steps) FIELD(Tensors, inputs) FIELD(Tensors, states) FIELD(Tensors, parameters)
 SNNFAST_ARGUMENTS(Arguments, SNNFAST_OWN_NEURON_ARGUMENTS)
 
 // The call, checked against the kernel.
@@ -96,7 +100,7 @@ Tensors forward(const Arguments& a, int64_t checkpoint_every) {
   if (!a.weight)
     return neuron_forward<Device>(call, checkpoint_every, on<Device>(kernel.forward, kernel.launch_forward, a.kernel));
   return recurrent_forward<Device>(
-      call, {*a.weight, a.past, a.delay}, checkpoint_every,
+      call, {*a.weight, a.past, a.delay, a.first, a.targets, a.steps}, checkpoint_every,
       recurrent_on<Device>(kernel.recurrent_forward, kernel.launch_recurrent_forward, a.kernel));
 }
 
@@ -115,7 +119,7 @@ Tensors backward(const Arguments& a, Optional spikes, bool x_repeats, Tensor che
     return neuron_backward<Device>(call, gradients, on<Device>(kernel.backward, kernel.launch_backward, a.kernel));
   SNNFAST_CHECK(spikes, kName, ": the gradient of recurrent neurons needs their spikes, got none");
   return recurrent_backward<Device>(
-      call, {*a.weight, a.past, a.delay}, *spikes, gradients,
+      call, {*a.weight, a.past, a.delay, a.first, a.targets, a.steps}, *spikes, gradients,
       recurrent_on<Device>(kernel.recurrent_backward, kernel.launch_recurrent_backward, a.kernel));
 }
 

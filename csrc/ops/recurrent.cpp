@@ -5,6 +5,9 @@
 SNNFAST_CPU_KERNEL(recurrent_pack, (const Recurrence&, bool is_double, void* to_post, void* to_pre))
 SNNFAST_CPU_KERNEL(recurrent_sum, (void* parts, int64_t count, int64_t H, bool is_double, void* grad_weight))
 
+SNNFAST_CPU_KERNEL(recurrent_sum_sparse, (void* parts, int64_t count, int64_t size, bool is_double))
+SNNFAST_CPU_KERNEL(sparse_fits, (const Synapses&, int64_t H, int64_t count, bool* fits))
+
 namespace snnfast {
 
 int launch_recurrent_pack(const Recurrence&, bool is_double, void* to_post, void* to_pre, void* stream);
@@ -18,6 +21,17 @@ void recurrent_pack(const Cpu&, const Recurrence& r, bool is_double, void* to_po
 void recurrent_sum(const Cpu&, void* parts, int64_t count, int64_t H, bool is_double, void* grad_weight) {
   cpu::recurrent_sum()(parts, count, H, is_double, grad_weight);
 }
+bool sparse_fits(const Synapses& synapses, int64_t H, int64_t count) {
+  bool fits = false;
+  cpu::sparse_fits()(synapses, H, count, &fits);
+  return fits;
+}
+void recurrent_sum_sparse(void* parts, int64_t count, int64_t size, bool is_double) {
+  cpu::recurrent_sum_sparse()(parts, count, size, is_double);
+}
+#else  // no tensor reaches them: sparse connections are refused on CUDA
+bool sparse_fits(const Synapses&, int64_t, int64_t) { return false; }
+void recurrent_sum_sparse(void*, int64_t, int64_t, bool) {}
 #endif
 
 #if defined(SNNFAST_WITH_CUDA) || defined(SNNFAST_CUDA_EMULATION)

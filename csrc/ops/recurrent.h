@@ -11,6 +11,15 @@ void recurrent_pack(const Cuda&, const Recurrence& r, bool is_double, void* to_p
 void recurrent_weight(const Cuda&, const RecurrentWeightGradient& a);
 void recurrent_sum(const Cpu&, void* parts, int64_t count, int64_t H, bool is_double, void* grad_weight);
 void recurrent_sum(const Cuda&, void* parts, int64_t count, int64_t H, bool is_double, void* grad_weight);
+// Sparse connections run on the CPU alone. Checks their rows, and adds up `count` gradients of `size` weights.
+bool sparse_fits(const Synapses& synapses, int64_t H, int64_t count);
+void recurrent_sum_sparse(void* parts, int64_t count, int64_t size, bool is_double);
+
+// Connections of recurrent neurons. With `first`, `targets` and `steps`, the fields of Synapses, they are sparse.
+struct Connections {
+  Tensor weight;
+  Optional past, delay, first, targets, steps;
+};
 
 // Arguments of `recurrence`, as kernels read them; owns the rows of weights.
 template <class Device>
@@ -19,17 +28,22 @@ class RecurrentTensors {
   Recurrence recurrence{};
   Tensor to_post, to_pre, room, columns;
 
-  RecurrentTensors(const Device& device, const Tensor& x, NeuronTensors& tensors, const Tensor& weight,
-                   const Optional& past, const Optional& delay)
+  RecurrentTensors(const Device& device, const Tensor& x, NeuronTensors& tensors, const Connections& connections)
       : to_post(tensors.nothing()), to_pre(tensors.nothing()), room(tensors.nothing()), columns(tensors.nothing()) {
     const char* op = tensors.op();
     SNNFAST_CHECK(x.dim() >= 2, op, ": x must have shape [T, ..., H], got ", shape_of(x));
     Recurrence& r = recurrence;
+    const Tensor& weight = connections.weight;
+    const Optional& delay = connections.delay;
     r.H = x.size(x.dim() - 1);
+    r.past = tensors.past(connections.past, &r.K);
+    r.ring = 2;
+    if (connections.first) {
+      sparse(x, tensors, connections);
+      return;
+    }
     r.weight = tensors.of_shape(weight, "weight", {r.H, r.H});
     r.delay = delay ? tensors.of_shape(*delay, "delay", {r.H}) : nullptr;
-    r.past = tensors.past(past, &r.K);
-    r.ring = 2;
     if constexpr (!Device::kCuda) r.ring = ring(x.size(0), tensors.state_type() == ScalarType::Double);
     const std::vector<int64_t> rows = {r.H, padded(r.H)};
     to_post = device.allocate(x, rows, tensors.state_type());
@@ -53,6 +67,37 @@ class RecurrentTensors {
   }
 
  private:
+  void sparse(const Tensor& x, NeuronTensors& tensors, const Connections& connections) {
+    const char* op = tensors.op();
+    SNNFAST_CHECK(!Device::kCuda, op, ": sparse connections have kernels for the CPU alone, got x on CUDA");
+    SNNFAST_CHECK(connections.targets && connections.steps && !connections.delay, op,
+                  ": sparse connections need first, targets and steps, and no delay");
+    const Tensor &first = *connections.first, &targets = *connections.targets, &steps = *connections.steps;
+    Recurrence& r = recurrence;
+    Synapses& s = r.synapses;
+    check_dtype(op, "first", first, ScalarType::Long);
+    check_dtype(op, "steps", steps, ScalarType::Long);
+    s.wide = targets.scalar_type() != ScalarType::Short;
+    if (s.wide) check_dtype(op, "targets", targets, ScalarType::Int);
+    s.delays = steps.numel();
+    check_shape(op, "steps", steps, {s.delays});
+    check_shape(op, "first", first, {r.H * s.delays + 1});
+    const int64_t count = targets.numel();
+    check_shape(op, "targets", targets, {count});
+    for (const auto& [name, t] : {std::pair{"first", &first}, {"targets", &targets}, {"steps", &steps}}) {
+      check_device(op, name, *t, "x", x);
+      check_contiguous(op, name, *t);
+    }
+    s.first = first.const_data_ptr<int64_t>();
+    s.steps = steps.const_data_ptr<int64_t>();
+    s.targets = targets.const_data_ptr();
+    s.one_a_row = connections.weight.numel() != count;
+    r.weight = tensors.of_shape(connections.weight, "weight", {s.one_a_row ? r.H : count});
+    SNNFAST_CHECK(sparse_fits(s, r.H, count), op,
+                  ": first must rise from 0 to the number of synapses, targets must be neurons, and steps must rise "
+                  "from 1 or more");
+  }
+
   // Number of steps that spikes in flight are stored for, a power of 2.
   int64_t ring(int64_t T, bool is_double) const {
     int64_t longest = 0, size = 2;
@@ -78,13 +123,16 @@ class RecurrentGradients {
   RecurrentGradients(const Device& device, const Tensor& x, NeuronTensors& tensors, const Recurrence& r,
                      const Optional& past_in, bool delayed, const Tensor& spikes, int64_t columns,
                      RecurrentBackward<AnyNeuron>& a)
-      : weight(device.allocate(x, {r.H, r.H}, tensors.state_type())),
+      : weight(device.allocate(x, weight_shape(r), tensors.state_type())),
         past(past_in ? device.allocate(x, sizes_of(*past_in), x.scalar_type()) : tensors.nothing()),
         delay(delayed ? device.allocate(x, tensors.shape(), tensors.state_type()) : tensors.nothing()),
         H_(r.H),
-        parts_(r.H > 0 ? RecurrentParts(a.N / r.H).parts : 0),
+        parts_(r.H > 0 ? RecurrentParts(a.N / r.H, sparse(r)).parts : 0),
         is_double_(tensors.state_type() == ScalarType::Double),
-        partial_(device.allocate(x, {parts_, r.H, padded(r.H)}, tensors.state_type())) {
+        sparse_(sparse(r)),
+        partial_(sparse_ && parts_ == 1
+                     ? weight
+                     : device.allocate(x, {parts_, recurrent_weights(r, r.H * padded(r.H))}, tensors.state_type())) {
     a.recurrence = r;
     a.spikes = tensors.optional_rows(spikes, "spikes", x.scalar_type());
     a.grad_past = past_in ? past.mutable_data_ptr() : nullptr;
@@ -104,33 +152,44 @@ class RecurrentGradients {
   // After the kernel: adds up the gradient of the weights.
   void sum(const Device& device, const RecurrentBackward<AnyNeuron>& a) {
     if (H_ == 0) return;
+    if (sparse_) return sum_sparse();
     if constexpr (Device::kCuda)
       if (a.N > 0) recurrent_weight(device, {a.T, a.N, a.recurrence, a.spikes, a.grad_current, a.grad_weight});
     recurrent_sum(device, partial_.mutable_data_ptr(), parts_, H_, is_double_, weight.mutable_data_ptr());
   }
 
  private:
+  static bool sparse(const Recurrence& r) { return r.synapses.first; }
+  static std::vector<int64_t> weight_shape(const Recurrence& r) {
+    return sparse(r) ? std::vector<int64_t>{recurrent_weights(r, 0)} : std::vector<int64_t>{r.H, r.H};
+  }
+  void sum_sparse() {
+    if (parts_ == 1) return;
+    if (parts_ == 0) {
+      torch::stable::zero_(weight);
+      return;
+    }
+    recurrent_sum_sparse(partial_.mutable_data_ptr(), parts_, weight.numel(), is_double_);
+    weight = torch::stable::clone(torch::stable::select(partial_, 0, 0));
+  }
+
   int64_t H_, parts_;
-  bool is_double_;
+  bool is_double_, sparse_;
   Tensor partial_;
   std::vector<Tensor> scratch_;
 };
 
-// Forward and backward pass; kernel takes RecurrentForward or RecurrentBackward, and on the CPU runs groups of samples
-// or parts of groups, with scratch.
-struct Connections {
-  Tensor weight;
-  Optional past, delay;
-};
-
-// Calls kernel(begin, end, scratch) over `units` groups or parts of groups.
+// Calls kernel(begin, end, scratch) over groups of samples, or in the backward pass over parts of groups.
 template <class Kernel>
-void recurrent_units(const Cpu& device, const NeuronSizes& sizes, const Recurrence& r, int64_t T, int64_t steps,
-                     bool backward, int64_t units, const Kernel& kernel) {
+void recurrent_units(const Cpu& device, const NeuronSizes& sizes, const Recurrence& r, int64_t T, int64_t N,
+                     int64_t steps, bool backward, const Kernel& kernel) {
   constexpr int64_t kOne = 64;  // unit that Cpu::parallel does not split
+  const int64_t rows = sizes.piece_rows, tape = sizes.tape_rows, samples = N / r.H;
   const size_t bytes = static_cast<size_t>(
-      RecurrentMemory<double>(nullptr, sizes.piece_rows, sizes.tape_rows, r, steps, backward).bytes);
-  device.parallel(units * kOne, T * r.H,
+      r.synapses.first ? SparseMemory<double>(nullptr, rows, tape, r, samples, steps, backward).bytes
+                       : RecurrentMemory<double>(nullptr, rows, tape, r, steps, backward).bytes);
+  const RecurrentParts split(samples, r.synapses.first);
+  device.parallel((backward ? split.parts : split.groups) * kOne, T * r.H,
                   [&](int64_t begin, int64_t end) { kernel(begin / kOne, end / kOne, thread_scratch(bytes)); });
 }
 
@@ -142,14 +201,14 @@ Tensors recurrent_forward(const NeuronCall& call, const Connections& connections
   const Device device(call.x);
   RecurrentForward<AnyNeuron> a{};
   Tensors outputs = forward_tensors(call, true, checkpoint_every, tensors, device, a);
-  RecurrentTensors<Device> recurrent(device, call.x, tensors, connections.weight, connections.past, connections.delay);
+  RecurrentTensors<Device> recurrent(device, call.x, tensors, connections);
   const Recurrence& r = a.recurrence = recurrent.recurrence;
   a.columns = recurrent.states(device, call.x, tensors, call.sizes.states);
   if (a.N == 0) return outputs;
   if constexpr (Device::kCuda)
     device.launch(call.op, [&](void* stream) { return kernel(a, stream); });
   else
-    recurrent_units(device, call.sizes, r, a.T, 1, false, RecurrentParts(a.N / r.H).groups,
+    recurrent_units(device, call.sizes, r, a.T, a.N, 1, false,
                     [&](int64_t begin, int64_t end, void* scratch) { kernel(a, begin, end, scratch); });
   return outputs;
 }
@@ -163,8 +222,7 @@ Tensors recurrent_backward(const NeuronCall& call, const Connections& connection
   const Device device(call.x);
   RecurrentBackward<AnyNeuron> a{};
   Tensors outputs = backward_tensors(call, gradients, tensors, device, a);
-  const RecurrentTensors<Device> recurrent(device, call.x, tensors, connections.weight, connections.past,
-                                           connections.delay);
+  const RecurrentTensors<Device> recurrent(device, call.x, tensors, connections);
   const NeuronSizes& sizes = call.sizes;
   const int64_t steps = std::min(a.T, gradients.checkpoint_every);
   RecurrentGradients<Device> more(device, call.x, tensors, recurrent.recurrence, connections.past,
@@ -175,7 +233,7 @@ Tensors recurrent_backward(const NeuronCall& call, const Connections& connection
     if constexpr (Device::kCuda)
       device.launch(call.op, [&](void* stream) { return kernel(a, stream); });
     else
-      recurrent_units(device, sizes, r, a.T, steps, true, RecurrentParts(a.N / r.H).parts,
+      recurrent_units(device, sizes, r, a.T, a.N, steps, true,
                       [&](int64_t begin, int64_t end, void* scratch) { kernel(a, begin, end, scratch); });
   }
   more.sum(device, a);

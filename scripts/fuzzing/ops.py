@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from snnfast import ops, plasticity, reference
+from snnfast import connect, ops, plasticity, reference
 from snnfast.check import state_dtype
 
 from .draw import ERRORS, HALF, HUGE, Draw, Finding, copied, readable, same, tensors_in, too_large, tried
@@ -219,6 +219,17 @@ def recurrent(d: Draw) -> dict[str, Any]:
     return kwargs
 
 
+def sparse_recurrent(d: Draw) -> dict[str, Any]:
+    kwargs = recurrent(d)
+    kwargs.pop("delay", None)
+    H, state = kwargs["x"].shape[-1], kwargs["weight"].dtype
+    c = connect.fixed_total(H, total=H and d.choice((0, 1, 5, 40)), seed=d.randrange(99))
+    if d.chance(0.5):
+        c = c.with_delay(torch.tensor([d.choice((1, 2, 9)) for _ in range(len(c))], dtype=torch.int64))
+    size = d.choice(((len(c),), (H,), ()))
+    return kwargs | {"weight": d.tensor(size, state, -0.5, 0.5), "connectivity": c}
+
+
 def linear(d: Draw, name: str) -> dict[str, Any]:
     """Return arguments of a product or a convolution of spikes or of any values."""
     dtype = d.choice((torch.float32, torch.float32, torch.float64, *HALF))
@@ -302,6 +313,7 @@ ARGUMENTS: dict[str, Callable[[Draw], dict[str, Any]]] = {
     **{name: partial(diehl_cook, name=name) for name in LEARNING[-2:]},
     "delay": delayed,
     "recurrent": recurrent,
+    "sparse_recurrent": sparse_recurrent,
     "batch_norm": normalised,
     "integer_lif": integer_lif,
     "pool2d": pooled,

@@ -9,12 +9,14 @@ from typing import Any, overload
 
 from torch import Tensor, nn
 
+from snnfast.connect import Connectivity
 from snnfast.ops.neuron import runner
 from snnfast.ops.own_neuron import CompiledKernels
 from snnfast.reference.call import reference_op
 from snnfast.reference.neuron import scan
 from snnfast.reference.neuron_arguments import Neuron, result_of, type_name
 from snnfast.reference.recurrent import recurrent_call, scan_recurrent
+from snnfast.reference.sparse_recurrent import sparse_call
 
 from .from_op import FromOp
 
@@ -45,6 +47,11 @@ class OwnLayer(FromOp):
     def recurrent(self) -> Callable[..., Any]:
         """The op with recurrent connections."""
         return self.neuron.recurrent
+
+    @property
+    def sparse_recurrent(self) -> Callable[..., Any]:
+        """The op with sparse recurrent connections."""
+        return self.neuron.sparse_recurrent
 
     def forward(self, *inputs: Tensor) -> Any:
         """Inputs ``[T, B, ...]`` of one shape -> outputs of the same shape and dtype, a tuple if there are several.
@@ -80,13 +87,29 @@ class OwnNeuron(Neuron):
         self, x: Tensor, weight: Tensor, past: Tensor | None = None, *, delay: Tensor | None = None, **arguments: Any
     ) -> tuple[Any, ...]:
         """Run the neurons with recurrent connections; :func:`snnfast.ops.recurrent` documents the arguments."""
+        call = recurrent_call(self.name, self._check_one_input(x, arguments), weight, past, delay)
+        return self._run_recurrent(self.name, call)  # type: ignore[no-any-return]
+
+    def sparse_recurrent(
+        self,
+        x: Tensor,
+        weight: Tensor | float,
+        connectivity: Connectivity,
+        past: Tensor | None = None,
+        **arguments: Any,
+    ) -> tuple[Any, ...]:
+        """Run the neurons with sparse recurrent connections, as :func:`snnfast.ops.sparse_recurrent`."""
+        call = sparse_call(self.name, self._check_one_input(x, arguments), weight, connectivity, past)
+        return self._run_recurrent(self.name, call)  # type: ignore[no-any-return]
+
+    def _check_one_input(self, x: Tensor, arguments: dict[str, Any]) -> Any:
+        """Check the arguments of neurons that spikes can be fed back to; return the call."""
         if len(self.inputs) > 1 or self.outputs > 1 or not self.fires:
             raise ValueError(
                 f"{self.name}: recurrent connections need neurons with one input and one output, its spikes; these "
                 f"have {len(self.inputs)} and {self.outputs}"
             )
-        call = recurrent_call(self.name, self.check(x, **arguments), weight, past, delay)
-        return self._run_recurrent(self.name, call)  # type: ignore[no-any-return]
+        return self.check(x, **arguments)
 
     def explain(self, x: Tensor, surrogate: Any = None) -> str:
         """Name the kernel for inputs like ``x``, with the reason, for :func:`snnfast.backend.explain`."""

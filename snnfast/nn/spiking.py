@@ -149,6 +149,11 @@ class Spiking(Stateful):
         """The op with recurrent connections."""
         return functools.partial(ops.recurrent, neuron=self.op)
 
+    @property
+    def sparse_recurrent(self) -> Callable[..., Any]:
+        """The op with sparse recurrent connections."""
+        return functools.partial(ops.sparse_recurrent, neuron=self.op)
+
     def _op_arguments(self, x: Tensor) -> dict[str, Any]:
         """Return all arguments of the op besides ``x``."""
         return dict(zip(self.states, self._load_states(x))) | self._arguments(x)

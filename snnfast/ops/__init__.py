@@ -9,6 +9,7 @@ from snnfast.reference.diehl_cook import DiehlCookResult, DiehlCookState
 from snnfast.reference.diehl_cook_conductance import DiehlCookConductanceResult, DiehlCookConductanceState
 from snnfast.reference.presentations import Events, Rates
 from snnfast.reference.recurrent import recurrent as _recurrent
+from snnfast.reference.sparse_recurrent import sparse_recurrent as _sparse_recurrent
 from snnfast.reference.stdp import StdpState
 
 from . import neurons
@@ -51,6 +52,7 @@ __all__ = [
     "poisson",
     "pool2d",
     "recurrent",
+    "sparse_recurrent",
     "spike_conv2d",
     "spike_count",
     "spike_linear",
@@ -60,6 +62,7 @@ __all__ = [
 
 
 recurrent = _with_kernels(_recurrent)
+sparse_recurrent = _with_kernels(_sparse_recurrent)
 backend.OPS.update(name for name in __all__ if hasattr(globals()[name], "check"))
 
 

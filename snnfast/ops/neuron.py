@@ -12,7 +12,7 @@ from snnfast import backend
 from snnfast.check import state_dtype
 from snnfast.reference.call import Op, Parameter, fields_of_kind, flatten, positions, public
 from snnfast.reference.neuron_arguments import NEURONS, calls_of, result_of
-from snnfast.reference.recurrent import FIELDS, recurrent_of
+from snnfast.reference.recurrent import DIFFERENTIABLE, recurrent_of
 
 from .autograd import backward_pass, below_autograd, no_double_backward, refuse_transforms, traced, wants_gradient
 from .layout import batched, dense_order, inverse, one_by_one, parameter_run, permute_neurons
@@ -93,7 +93,7 @@ class BuiltIn(Kernel):
         self.stem = recurrent + refractory + inner.__module__.rpartition(".")[2]
         states = [at[name] for name in fields_of_kind(inner, Tensor | None)]
         params = [at[name] + 1 for name in fields_of_kind(inner, Parameter)]  # after the number
-        connections = [at[name] for name in FIELDS] if recurrent else []
+        connections = [at[name] for name in DIFFERENTIABLE] if recurrent else []
         fires, return_state, return_v_seq = (at[f] for f in ("fires", "return_state", "return_v_seq"))
         self.flags = fires, *(return_state,) * len(states), return_v_seq
         self.size = sum(kind.size for kind in call.kinds)

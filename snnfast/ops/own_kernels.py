@@ -1,7 +1,8 @@
 """Kernels of user-defined neurons, compiled at run time, and the operators that run them all.
 
-Plain arguments of a call: the name of the kernel, its numbers, ``return_v_seq``, ``weight``, ``past`` and ``delay`` of
-recurrent neurons, then inputs, states and parameters, which the operators take as three lists.
+Plain arguments of a call: the name of the kernel, its numbers, ``return_v_seq``, the connections of recurrent
+neurons (:data:`snnfast.reference.recurrent.FIELDS`), then inputs, states and parameters, which the operators take as
+three lists.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from .neuron import Kernel, register_kernels
 
 __all__ = ["KERNELS", "CompiledKernel", "load"]
 
-V_SEQ, CONNECTIONS, LISTS = 2, (3, 4, 5), 6  # positions
+V_SEQ, CONNECTIONS, LISTS = 2, (3, 4, 5), 3 + len(FIELDS)  # positions; CONNECTIONS: those with a gradient
 
 
 class CompiledKernel(Kernel):

@@ -25,6 +25,7 @@ from .poisson import poisson
 from .pool2d import pool2d
 from .qif import qif
 from .recurrent import recurrent
+from .sparse_recurrent import sparse_recurrent
 from .spike_conv2d import spike_conv2d
 from .spike_count import spike_count
 from .spike_linear import spike_linear
@@ -53,6 +54,7 @@ __all__ = [
     "pool2d",
     "qif",
     "recurrent",
+    "sparse_recurrent",
     "spike_conv2d",
     "spike_count",
     "spike_linear",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,8 +14,10 @@ from .call import extended, fields_of_kind, reference_op
 from .neuron import scan
 from .neuron_arguments import NEURONS, result_of
 
-# Fields of a recurrent call after those of its neuron's call.
-FIELDS: dict[str, Any] = {"weight": Tensor, "past": Tensor | None, "delay": Tensor | None}
+# Fields of a recurrent call after those of its neuron's call: those with a gradient, then those of a
+# snnfast.connect.Connectivity, which are None for dense connections.
+DIFFERENTIABLE: dict[str, Any] = {"weight": Tensor, "past": Tensor | None, "delay": Tensor | None}
+FIELDS: dict[str, Any] = DIFFERENTIABLE | dict.fromkeys(("first", "targets", "steps"), Tensor | None)
 
 
 _CALLS: dict[Any, Any] = {}
@@ -51,7 +53,7 @@ def scan_recurrent(call: Any) -> tuple[Tensor, ...]:
         return s[0], states
 
     states = [getattr(neuron, name) for name in names[1:]]
-    spikes, states, v_seq = fed_back(step, x, states, call.weight, call.past, call.delay)
+    spikes, states, v_seq = fed_back(step, x, states, *(getattr(call, name) for name in FIELDS))
     return spikes.to(x.dtype), *states, v_seq
 
 
@@ -62,20 +64,24 @@ def fed_back(
     weight: Tensor,
     past: Tensor | None,
     delay: Tensor | None,
+    *synapses: Tensor | None,
 ) -> tuple[Tensor, list[Any], Tensor]:
     """Iterate ``step(x[t] + recurrent input, states) -> spikes, states``; return spikes, last and first states.
 
+    ``synapses``: none, or the fields ``first``, ``targets`` and ``steps``; None for dense connections.
     Recurrent spikes are rounded to the dtype of ``x``: 16 bits do not hold every count of several spikes per step.
     """
     stored, x = x.dtype, x.to(check.state_dtype(x.dtype))
     before = [] if past is None else list(past.to(x.dtype))
     spikes, v_seq = list(before), []
+    rows = _rows(weight, *synapses) if any(value is not None for value in synapses) else None  # type: ignore[arg-type]
     for current in x:
-        arrived = _arriving(spikes, delay, len(x) + len(before), current)
-        for j in range(x.shape[-1]):
-            r, w = arrived[..., j, None], weight[:, j]
-            # 0 times infinity adds nothing.
-            current = current + torch.where((r == 0) & ~w.isfinite(), 0.0, r * w)
+        if rows is not None:
+            current = _delivered(current, spikes, rows)
+        else:
+            arrived = _arriving(spikes, delay, len(x) + len(before), current)
+            for j in range(x.shape[-1]):
+                current = current + _product(arrived[..., j, None], weight[:, j])
         s, states = step(current, states)
         if stored != x.dtype:
             rounded = s.detach().to(stored).to(x.dtype)
@@ -83,6 +89,41 @@ def fed_back(
         spikes.append(s)
         v_seq.append(states[0])
     return torch.stack(spikes[len(before) :]), states, torch.stack(v_seq)
+
+
+def _product(spikes: Tensor, weight: Tensor) -> Tensor:
+    """Return the product; 0 times infinity adds nothing."""
+    return torch.where((spikes == 0) & ~weight.isfinite(), 0.0, spikes * weight)
+
+
+class _Row(NamedTuple):
+    """Synapses of presynaptic neuron ``pre`` with a delay of ``step`` steps."""
+
+    step: int
+    pre: int
+    weight: Tensor
+    targets: Tensor
+
+
+def _rows(weight: Tensor, first: Tensor, targets: Tensor, steps: Tensor) -> list[_Row]:
+    """Return the rows of sparse connections, in the order in which their spikes are added."""
+    begins, whole, rows = first.tolist(), targets.long(), []
+    one_a_neuron = len(weight) != len(targets)
+    for k, step in enumerate(steps.tolist()):
+        for j in range((len(begins) - 1) // len(steps)):
+            begin, end = begins[j * len(steps) + k : j * len(steps) + k + 2]
+            if begin < end:
+                w = weight[j].expand(end - begin) if one_a_neuron else weight[begin:end]
+                rows.append(_Row(step, j, w, whole[begin:end]))
+    return rows
+
+
+def _delivered(current: Tensor, spikes: list[Tensor], rows: list[_Row]) -> Tensor:
+    """Return the input of a step with the spikes that arrive through sparse connections."""
+    for step, j, weight, targets in rows:
+        if step <= len(spikes):
+            current = current.index_add(-1, targets, _product(spikes[-step][..., j, None], weight))
+    return current
 
 
 def _arriving(spikes: list[Tensor], delay: Tensor | None, most: int, x: Tensor) -> Tensor:
@@ -143,10 +184,15 @@ def recurrent(
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
     """
     check.sequence("recurrent", x)
-    if not isinstance(neuron, str) or neuron not in firing():
-        raise ValueError(f"recurrent: neuron must be one of {', '.join(firing())}, got {check.shown(neuron)}")
-    call = NEURONS[neuron].check(x, **arguments)
+    call = neuron_check("recurrent", neuron)(x, **arguments)
     return recurrent_call("recurrent", call, weight, past, delay)
+
+
+def neuron_check(op: str, neuron: object) -> Callable[..., Any]:
+    """Return the check of the neuron's op, by name."""
+    if not isinstance(neuron, str) or neuron not in firing():
+        raise ValueError(f"{op}: neuron must be one of {', '.join(firing())}, got {check.shown(neuron)}")
+    return NEURONS[neuron].check
 
 
 def recurrent_call(op: str, call: Any, weight: Tensor, past: Tensor | None, delay: Tensor | None) -> Any:
@@ -157,13 +203,18 @@ def recurrent_call(op: str, call: Any, weight: Tensor, past: Tensor | None, dela
     sent = x.shape[-1:]
     check.shape(op, "weight", weight, (*sent, *sent))
     check.of_state(op, "weight", weight, x)
-    if past is not None:
-        check.shape(op, "past", past, ("P", *x.shape[1:]))
-        check.beside(op, "past", past, "x", x)
+    check_past(op, x, past)
     if delay is not None:
         check.shape(op, "delay", delay, sent)
         check.of_state(op, "delay", delay, x)
-    return recurrent_of(call.__class__)(*call, weight, past, delay)
+    return recurrent_of(call.__class__)(*call, weight, past, delay, None, None, None)
+
+
+def check_past(op: str, x: Tensor, past: Tensor | None) -> None:
+    """Check the spikes before the first step of neurons with input ``x``."""
+    if past is not None:
+        check.shape(op, "past", past, ("P", *x.shape[1:]))
+        check.beside(op, "past", past, "x", x)
 
 
 def firing() -> list[str]:

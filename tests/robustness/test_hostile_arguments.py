@@ -7,7 +7,7 @@ import pytest
 import torch
 from cases import check_each
 
-from snnfast import encoder, nn, ops, plasticity
+from snnfast import connect, encoder, nn, ops, plasticity
 from snnfast.nn import SpikeProp, loss
 from snnfast.reference.neuron_arguments import NEURONS
 
@@ -35,6 +35,7 @@ HOSTILE = {
     "Method": ("no such", 3),
     "Verify": ("a", 3, object()),
     "Module": ("a", 3),
+    "Connectivity": ("a", 3, torch.zeros(4, 4)),
     "SpikeProp": ("a", 3),
     "Spiking": ("a", 3),
 }
@@ -69,6 +70,7 @@ GOOD = {
     "integer_lif": {"x": X.int(), **WHOLE},
     "IntegerLIF": WHOLE,
     "recurrent": {"x": X, "weight": torch.zeros(4, 4)},
+    "sparse_recurrent": {"x": X, "weight": torch.ones(4), "connectivity": connect.one_to_one(4)},
     "spike_count": {"x": X},
     "spike_linear": {"x": X, "weight": W},
     "poisson": {"p": torch.full((4,), 0.5), "num_steps": 3},

@@ -15,11 +15,15 @@ from snnfast.reference.neuron_arguments import NEURONS
 
 NAMES = {
     "snnfast": (
-        "backend build_info checkpoint conversion conversion_report convert data encoder export export_c learning load "
-        "loss memory model monitor monitoring neuron nir nn ops optimizer papers plasticity ports procedure "
-        "reference surrogate testing threshold train visual visualizer"
+        "backend build_info checkpoint connect conversion conversion_report convert data encoder export export_c "
+        "learning load loss memory model monitor monitoring neuron nir nn ops optimizer papers plasticity ports "
+        "procedure reference surrogate testing threshold train visual visualizer"
     ),
     "snnfast.checkpoint": "CheckpointError",
+    "snnfast.connect": (
+        "Connectivity concatenate fixed_indegree fixed_outdegree fixed_probability fixed_total from_dense from_edges "
+        "from_torch one_to_one"
+    ),
     "snnfast.conversion": (
         "METHODS QCFS ConversionReport LayerReport Neurons ProductReport SpikingNetwork Stream "
         "conversion_report convert fine_tune quantise thresholds_from_activations thresholds_from_currents"
@@ -59,11 +63,11 @@ NAMES = {
         "DiehlCookConductanceResult DiehlCookConductanceState DiehlCookResult DiehlCookState "
         "Events Rates StdpState BpStdpNetworkResult "
         "batch_norm bp_stdp_ bp_stdp_network_ delay diehl_cook_ diehl_cook_conductance_ eventprop integer_lif poisson "
-        f"pool2d recurrent spike_conv2d spike_count spike_linear spikeprop stdp_ {' '.join(NEURONS)}"
+        f"pool2d recurrent sparse_recurrent spike_conv2d spike_count spike_linear spikeprop stdp_ {' '.join(NEURONS)}"
     ),
     "snnfast.reference": (
         "batch_norm bp_stdp_ bp_stdp_network_ delay diehl_cook_ diehl_cook_conductance_ eventprop integer_lif poisson "
-        f"pool2d recurrent spike_conv2d spike_count spike_linear spikeprop stdp_ {' '.join(NEURONS)}"
+        f"pool2d recurrent sparse_recurrent spike_conv2d spike_count spike_linear spikeprop stdp_ {' '.join(NEURONS)}"
     ),
     "snnfast.surrogate": ("Surrogate atan fast_sigmoid gaussian rectangle resolve sigmoid straight_through triangle"),
     "snnfast.backend": "BackendError BackendWarning explain use",
@@ -111,6 +115,7 @@ SIGNATURES = {
     "spike_conv2d": "x, weight, bias=None, *, stride=1, padding=0, method='auto'",
     "delay": "x, d, past=None, *, sigma=0.0",
     "recurrent": "x, weight, past=None, *, neuron='lif', delay=None, **arguments",
+    "sparse_recurrent": "x, weight, connectivity, past=None, *, neuron='lif', **arguments",
     "spike_count": "x, v=None, count=None, *, v_threshold=1.0, v_reset=None",
     "spike_linear": "x, weight, bias=None, *, method='auto'",
     "poisson": ("p, num_steps, *, generator=None, seed=None, dtype=torch.float32, validate=True"),

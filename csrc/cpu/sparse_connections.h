@@ -1,0 +1,292 @@
+// Sparse connections of recurrent neurons on the CPU: what Group (recurrent_loop.h) is for dense ones. The samples of a
+// group are lanes: arrays by neuron hold L numbers a neuron, so that a synapse is loaded once for all of them. The
+// spikes of a step are a list, delivered when they arrive: all additions of a step go to one array. The rows by
+// presynaptic neuron serve both directions.
+#pragma once
+#include <vector>
+
+#include "cpu/recurrent_loop.h"
+
+namespace snnfast::cpu {
+namespace {
+
+// L numbers, added and multiplied lane by lane.
+template <class C, int L>
+struct Lanes {
+  typedef C Type __attribute__((vector_size(L * sizeof(C)), aligned(sizeof(C)), may_alias));
+  static Type& at(C* p) { return *reinterpret_cast<Type*>(p); }
+  static const Type& at(const C* p) { return *reinterpret_cast<const Type*>(p); }
+};
+template <class C>
+struct Lanes<C, 1> {
+  using Type = C;
+  static C& at(C* p) { return *p; }
+  static const C& at(const C* p) { return *p; }
+};
+
+// The neurons that spiked in any sample at a step, rising.
+template <class C>
+struct Events {
+  std::vector<int32_t> index;
+  std::vector<uint16_t> samples;  // bit l: the sample of lane l spiked
+  std::vector<C> value;           // L for each neuron
+};
+
+// rows [L, width] to [width, L] and back
+template <int L, class C>
+inline void by_neuron(const C* rows, int64_t width, C* out) {
+  if constexpr (L == 16 && sizeof(C) == 4)
+    for (int64_t j = 0; j < width; j += 16) transpose(rows + j, width, out + j * L, L);
+  else
+    for (int64_t j = 0; j < width; j++)
+      for (int l = 0; l < L; l++) out[j * L + l] = rows[l * width + j];
+}
+template <int L, class C>
+inline void by_sample(const C* in, int64_t width, C* rows) {
+  if constexpr (L == 16 && sizeof(C) == 4)
+    for (int64_t j = 0; j < width; j += 16) transpose(in + j * L, L, rows + j, width);
+  else
+    for (int64_t j = 0; j < width; j++)
+      for (int l = 0; l < L; l++) rows[l * width + j] = in[j * L + l];
+}
+
+template <class C, int L, class Index>
+struct SparseGroup : Samples<C> {
+  using Samples<C>::a, Samples<C>::r, Samples<C>::first, Samples<C>::samples, Samples<C>::H, Samples<C>::width;
+  using Samples<C>::clear, Samples<C>::spikes_at;
+  using Vector = typename Lanes<C, L>::Type;
+  static constexpr int kFewSamples = 3;  // up to so many spikes of a neuron, samples are added one by one
+
+  const SparseMemory<C>& memory;
+  const Synapses& s;
+  const Index* targets;
+  const C* weight;
+  std::vector<Events<C>> sent;  // ring of the events of the last steps, a power of 2
+
+  // steps: number of steps whose events are stored besides those that are in transit
+  SparseGroup(const RecurrentScan& scan, const RecurrentNeuron<C>& maths, const SparseMemory<C>& scratch,
+              int64_t first_sample, int64_t steps)
+      : Samples<C>(scan, maths, scratch, L, first_sample),
+        memory(scratch),
+        s(r.synapses),
+        targets(static_cast<const Index*>(s.targets)),
+        weight(static_cast<const C*>(r.weight)) {
+    size_t size = 1;
+    while (size < static_cast<size_t>(s.longest() + steps)) size *= 2;
+    sent.resize(size);
+  }
+
+  // ---- the functions that the loops call
+
+  void begin_forward() { begin_segment(Rows{}, 0, 0); }
+  void begin_segment(const Rows& rows, int64_t t0, int64_t) {
+    for (int64_t t = max(t0 - s.longest(), -r.K); t < t0; t++) {
+      for (int64_t g = 0; g < samples; g++) {
+        const C* row = spikes_at(rows, t, g, memory.spikes);
+        if (row != memory.spikes + g * width) copy(memory.spikes + g * width, row, H);
+      }
+      end_step(t);
+    }
+  }
+
+  // Computes the inputs of step t: x, then the arriving spikes, from the shortest delay to the longest, in order of
+  // their presynaptic neurons and of their synapses.
+  void begin_step(int64_t t) {
+    for (int64_t g = 0; g < samples; g++) {
+      C* current = memory.current + g * width;
+      const C* x = read_samples<C>(a.x, t, (first + g) * H, H, current);
+      if (x != current) copy(current, x, H);
+    }
+    C* sum = L == 1 ? memory.current : memory.by_neuron;
+    if constexpr (L > 1) by_neuron<L>(memory.current, width, sum);
+    for (int64_t k = 0; k < s.delays; k++)
+      if (t - s.steps[k] >= -r.K) deliver(events(t - s.steps[k]), k, sum);
+    if constexpr (L > 1) by_sample<L>(sum, width, memory.current);
+  }
+  const C* input(const Rows&, int64_t, int64_t, int64_t g, bool) const { return memory.current + g * width; }
+
+  // Lists the spikes of step t.
+  void end_step(int64_t t) {
+    Events<C>& list = events(t);
+    list.index.resize(static_cast<size_t>(H + 16));
+    if constexpr (L == 1) {
+      list.value.resize(static_cast<size_t>(H + 16));
+      const int32_t found = list_events(memory.spikes, H, list.index.data(), list.value.data());
+      list.index.resize(static_cast<size_t>(found));
+    } else {
+      list.samples.clear();
+      list.value.clear();
+      int32_t found = 0;
+      by_neuron<L>(memory.spikes, width, memory.by_neuron);
+      for (int64_t j = 0; j < H; j++) {
+        const C* value = memory.by_neuron + j * L;
+        const uint16_t spiked = not_zero(value);
+        if (!spiked) continue;
+        list.index[static_cast<size_t>(found++)] = static_cast<int32_t>(j);
+        list.samples.push_back(spiked);
+        list.value.insert(list.value.end(), value, value + L);
+      }
+      list.index.resize(static_cast<size_t>(found));
+    }
+  }
+
+  void begin_backward() {}
+  // Computes dL/d(spikes of step t) through their arrivals, and adds to the gradient of the weights.
+  void begin_step_backward(int64_t t, C* grad_weight) {
+    C* back = L == 1 ? memory.row : memory.by_neuron;
+    if (t < -s.longest())
+      clear(back, width * L);
+    else
+      s.one_a_row ? gather<true>(t, back, grad_weight) : gather<false>(t, back, grad_weight);
+    if constexpr (L > 1) by_sample<L>(back, width, memory.row);
+  }
+  const C* returned(int64_t, int64_t g, const C*) const { return memory.row + g * width; }
+  void learn(int64_t, int64_t, const C*, C*) const {}
+  void backpropagate(int64_t t) const {
+    C* inputs = inputs_back(t);
+    if constexpr (L > 1)
+      by_neuron<L>(memory.current, width, inputs);
+    else
+      copy(inputs, memory.current, H);
+  }
+  void end_backward(const RecurrentBackwardScan&) const {}
+
+ private:
+  Events<C>& events(int64_t t) { return sent[static_cast<size_t>(t) & (sent.size() - 1)]; }
+  C* inputs_back(int64_t t) const { return memory.inputs_back + (t & (memory.ring - 1)) * width * L; }
+
+  static uint16_t not_zero(const C* value) {
+    uint16_t bits = 0;
+    for (int l = 0; l < L; l++) bits = static_cast<uint16_t>(bits | static_cast<uint16_t>(value[l] != 0) << l);
+    return bits;
+  }
+
+  // Adds the rows of the events with delay k.
+  void deliver(const Events<C>& list, int64_t k, C* sum) const {
+    const size_t count = list.index.size();
+    for (size_t e = 0; e < count; e++) {
+      const int64_t j = list.index[e], begin = s.first[j * s.delays + k], end = s.first[j * s.delays + k + 1];
+      if (e + 1 < count) prefetch(list.index[e + 1], k);
+      const C one = s.one_a_row ? weight[j] : C(0);
+      if constexpr (L == 1) {
+        const C value = list.value[e];
+        if (s.one_a_row) {
+          const C added = value * one;
+          for (int64_t q = begin; q < end; q++) sum[targets[q]] += added;
+        } else if (value == 1) {
+          for (int64_t q = begin; q < end; q++) sum[targets[q]] += weight[q];
+        } else {
+          for (int64_t q = begin; q < end; q++) sum[targets[q]] += value * weight[q];
+        }
+      } else {
+        const C* value = list.value.data() + e * L;
+        uint32_t spiked = list.samples[e];
+        if (__builtin_popcount(spiked) <= kFewSamples) {
+          for (; spiked; spiked &= spiked - 1) {
+            const int l = __builtin_ctz(spiked);
+            const C factor = value[l];
+            C* to = sum + l;
+            if (s.one_a_row)
+              for (int64_t q = begin; q < end; q++) to[int64_t(targets[q]) * L] += factor * one;
+            else
+              for (int64_t q = begin; q < end; q++) to[int64_t(targets[q]) * L] += factor * weight[q];
+          }
+        } else {
+          const Vector spikes = Lanes<C, L>::at(value), none{};
+          for (int64_t q = begin; q < end; q++) {
+            Vector& to = Lanes<C, L>::at(sum + int64_t(targets[q]) * L);
+            to += spikes != 0 ? spikes * (s.one_a_row ? one : weight[q]) : none;  // 0 times infinity adds nothing
+          }
+        }
+      }
+    }
+  }
+
+  void prefetch(int64_t j, int64_t k) const {
+    const int64_t begin = s.first[j * s.delays + k];
+    const char* rows[] = {reinterpret_cast<const char*>(targets + begin),
+                          reinterpret_cast<const char*>(weight + (s.one_a_row ? j : begin))};
+    for (const char* row : rows)
+      for (int line = 0; line < 3; line++) __builtin_prefetch(row + 64 * line);
+  }
+
+  template <bool OneARow>
+  void gather(int64_t t, C* back, C* grad_weight) {
+    const Events<C>& list = events(t);
+    const size_t count = t >= -r.K ? list.index.size() : 0;
+    size_t e = 0;
+    for (int64_t j = 0; j < H; j++) {
+      const bool spiked = e < count && list.index[e] == j;
+      const C* spikes = list.value.data() + e * L;
+      Vector sum{};
+      for (int64_t k = 0; k < s.delays; k++) {
+        const int64_t arrives = t + s.steps[k], begin = s.first[j * s.delays + k], end = s.first[j * s.delays + k + 1];
+        if (arrives < 0 || arrives >= a.T || begin == end) continue;
+        const C* inputs = inputs_back(arrives);
+        add_row<OneARow>(inputs, begin, end, sum);
+        if (!OneARow && spiked) learn_row(inputs, begin, end, spikes, L == 1 ? 1 : list.samples[e], grad_weight);
+      }
+      if constexpr (OneARow) {
+        if (spiked)
+          for (int l = 0; l < L; l++) grad_weight[j] += spikes[l] * lane(sum, l);
+        sum *= weight[j];
+      }
+      Lanes<C, L>::at(back + j * L) = sum;
+      e += spiked;
+    }
+  }
+  static C lane(const Vector& vector, [[maybe_unused]] int l) {
+    if constexpr (L == 1)
+      return vector;
+    else
+      return vector[l];
+  }
+
+  // sum += over synapses weight * input, or the input
+  template <bool OneARow>
+  void add_row(const C* inputs, int64_t begin, int64_t end, Vector& sum) const {
+    Vector even{}, odd{};  // two chains of additions
+    const auto add = [&](int64_t q, Vector& to) {
+      const Vector& input = Lanes<C, L>::at(inputs + int64_t(targets[q]) * L);
+      if constexpr (OneARow)
+        to += input;
+      else
+        to += input * weight[q];
+    };
+    int64_t q = begin;
+    for (; q + 1 < end; q += 2) add(q, even), add(q + 1, odd);
+    if (q < end) add(q, even);
+    sum += even + odd;
+  }
+
+  void learn_row(const C* inputs, int64_t begin, int64_t end, const C* spikes, uint32_t spiked, C* grad_weight) const {
+    for (; spiked; spiked &= spiked - 1) {
+      const int l = __builtin_ctz(spiked);
+      const C factor = spikes[l];
+      const C* from = inputs + l;
+      for (int64_t q = begin; q < end; q++) grad_weight[q] += factor * from[int64_t(targets[q]) * L];
+    }
+  }
+};
+
+// Calls run(SparseGroup) for the samples of group `number`.
+template <class C, class Run>
+void with_sparse_group(const RecurrentScan& a, const RecurrentNeuron<C>& neuron, const SparseMemory<C>& memory,
+                       int64_t number, int64_t steps, const Run& run) {
+  const int64_t first = number * kSparseGroup;
+  const auto with_lanes = [&](auto lanes, auto index) {
+    SparseGroup<C, decltype(lanes)::value, decltype(index)> group(a, neuron, memory, first, steps);
+    run(group);
+  };
+  const auto with_index = [&](auto lanes) {
+    a.recurrence.synapses.wide ? with_lanes(lanes, int32_t{}) : with_lanes(lanes, int16_t{});
+  };
+  switch (sparse_lanes(a.N / a.recurrence.H - first)) {
+    case 1: return with_index(std::integral_constant<int, 1>{});
+    case 4: return with_index(std::integral_constant<int, 4>{});
+    default: return with_index(std::integral_constant<int, kSparseGroup>{});
+  }
+}
+
+}  // namespace
+}  // namespace snnfast::cpu

@@ -86,7 +86,7 @@ class BuiltIn(Kernel):
 
     def __init__(self, call: Any) -> None:
         self.call, at = call, positions(call)
-        inner = getattr(call, "inner", call)
+        inner = getattr(call, "neuron_call", call)
         recurrent = "" if inner is call else "recurrent_"
         refractory = "refractory_" if "refractory" in inner._fields else ""
         # Ends with the name of the module that defines the call.

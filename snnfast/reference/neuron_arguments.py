@@ -299,7 +299,7 @@ SHARED = MEMBRANE_ARGUMENTS | FIRING
 # Fields of the membrane in calls of the package; equations with the parameter rate have the field rate for decay.
 MEMBRANE = ("decay", "gain", "v_threshold", "v_reset", "v_rest")
 # Fields of every call, attributes of its type, and the parameter of kernels that is no field.
-NOT_FIELDS = ("hard_reset", "fires", "kinds", "several", "neuron", "inner", "surrogate_alpha")
+NOT_FIELDS = ("hard_reset", "fires", "kinds", "several", "neuron", "neuron_call", "surrogate_alpha")
 
 
 def _call_type(neuron: Neuron) -> Any:

@@ -26,19 +26,19 @@ _CALLS: dict[Any, Any] = {}
 def recurrent_of(neuron: Any) -> Any:
     """Return the recurrent call type of a neuron's call type: its fields, then :data:`FIELDS`.
 
-    Its attribute ``inner`` is the type of the neuron's call.
+    Its attribute ``neuron_call`` is the type of the neuron's call.
     """
     if neuron not in _CALLS:
         for name in FIELDS.keys() & set(neuron._fields):
             raise TypeError(f"{neuron.neuron.name}: {name} is an argument of recurrent neurons, too; rename the other")
         _CALLS[neuron] = extended(neuron, f"Recurrent{neuron.__name__}", FIELDS)
-        _CALLS[neuron].inner, _CALLS[neuron].neuron = neuron, neuron.neuron
+        _CALLS[neuron].neuron_call, _CALLS[neuron].neuron = neuron, neuron.neuron
     return _CALLS[neuron]
 
 
 def neuron_of(call: Any) -> Any:
     """Return the neuron's call in a recurrent call."""
-    return type(call).inner(*call[: -len(FIELDS)])
+    return type(call).neuron_call(*call[: -len(FIELDS)])
 
 
 def scan_recurrent(call: Any) -> tuple[Tensor, ...]:

@@ -17,7 +17,7 @@ def test_kernels_take_the_fields_of_the_call(name):
     if name not in firing():
         return
     call = ops.recurrent.check(torch.zeros(2, 3), torch.zeros(3, 3), neuron=name)
-    stem = type(call).inner.__module__.rpartition(".")[2]
+    stem = type(call).neuron_call.__module__.rpartition(".")[2]
     fields = torch._C.parse_schema(f"op({schema(type(call))}) -> ()").arguments
     for way in ("forward", "backward"):
         kernel = getattr(torch.ops.snnfast, f"recurrent_{stem}_{way}").default._schema
@@ -25,7 +25,7 @@ def test_kernels_take_the_fields_of_the_call(name):
         assert got == [(a.name, str(a.type)) for a in fields]
         assert not kernel.is_mutable
     assert len(flatten(call)) == len(fields)
-    assert recurrent_of(type(call).inner) is type(call)
+    assert recurrent_of(type(call).neuron_call) is type(call)
 
 
 def test_every_neuron_that_fires_is_tested():

@@ -1,5 +1,6 @@
 """Layers: thin modules over :mod:`snnfast.ops`, for sequences ``[T, B, ...]``, time first, or for spike times."""
 
+from importlib import import_module as _import_module
 from typing import TYPE_CHECKING, Any
 
 from snnfast import check as _check
@@ -67,12 +68,16 @@ __all__ = [
 _PORTS = dict.fromkeys(("like", "replace"), "snnfast.ports")
 
 if TYPE_CHECKING:
+    from . import loss as loss
+
     like: Any
     replace: Any
 else:
 
     def __getattr__(name):
-        """Return a function of snnfast.ports; else raise with the nearest layer, or the call for another library's."""
+        """Return a function of snnfast.ports or the losses; else raise with the nearest layer, or another library's."""
+        if name == "loss":
+            return _import_module(f"{__name__}.loss")
         if name in _PORTS:
             return _check.moved(__name__, name, _PORTS)
         presets = _check.moved(__name__, "PRESETS", {"PRESETS": "snnfast.ports.presets"})

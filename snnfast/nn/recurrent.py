@@ -14,6 +14,7 @@ from snnfast import check
 from .adlif import AdLIF
 from .delaying import Delaying
 from .neurons import LIF
+from .own_neuron import OwnLayer
 from .spiking import Spiking, show
 
 __all__ = ["RLIF", "Recurrent"]
@@ -69,7 +70,7 @@ class Recurrent(Delaying):
             raise TypeError(
                 f"{layer}: neuron must be a layer of neurons that fire, such as LIF(), got {check.kind(neuron)}"
             )
-        if neuron.return_v_seq and type(neuron).forward is not Spiking.forward:
+        if neuron.return_v_seq and type(neuron).forward not in (Spiking.forward, OwnLayer.forward):
             raise ValueError(
                 f"{layer}: neuron must have return_v_seq=False: its membranes are not those of its op, which runs here"
             )

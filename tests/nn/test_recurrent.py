@@ -46,6 +46,21 @@ def test_it_is_the_op_with_the_arguments_of_the_neuron(backend, neuron):
     assert layer.weight.grad.any()
 
 
+def test_the_membranes_of_an_own_neuron_come_with_its_spikes():
+    @snnfast.neuron(compile=False)
+    def leaky(fire, x, v, *, decay=0.8, v_threshold=1.0):
+        s, _, v = fire(decay * v + x, v_threshold)
+        return s, v
+
+    layer, sequence = build(leaky.layer(return_v_seq=True)), x(20, 3, 5)
+    wanted = build(LIF(decay=0.8, decay_input=False, return_v_seq=True))(sequence)
+    spikes, v_seq = layer(sequence)
+    assert spikes.any()
+    torch.testing.assert_close((spikes, v_seq), wanted)
+    layer.neuron.return_v_seq = False
+    assert_equal(layer(sequence).detach(), spikes.detach())
+
+
 @pytest.mark.parametrize("options", DELAYS, ids=str)
 @pytest.mark.parametrize("neuron", NEURONS, ids=lambda n: n.__name__)
 def test_steps_equal_the_whole_sequence(neuron, options):

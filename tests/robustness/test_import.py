@@ -47,6 +47,11 @@ def test_without_extension_the_reference_serves_after_one_warning():
     assert explanation.startswith("lif: plain PyTorch reference: the compiled extension")
 
 
+def test_losses_are_there_without_an_import_of_their_own():
+    result = python("import snnfast\nprint(snnfast.nn.loss.ce_rate is snnfast.loss.ce_rate)\n")
+    assert (result.stdout, result.returncode) == ("True\n", 0), result.stderr
+
+
 @pytest.mark.parametrize("installed", [True, False])
 def test_a_source_folder_without_a_build_says_so(tmp_path, installed):
     sources = Path(__file__).parents[2]

@@ -23,7 +23,7 @@ FLOOR = "weights"
 BASELINES = ("reference_loop",)
 LENGTH = 32
 LEARNED = 3_000
-DT, REST, NORM, LONGEST_DELAY = 0.5, 150.0, 78 / 784, 20
+DT, REST, TAU_THETA, NORM, LONGEST_DELAY = 0.5, 150.0, 1e7, 78 / 784, 20
 INTENSITY = 63.75 / 128  # factor on the rates of benchmarks.diehl_cook
 
 
@@ -54,14 +54,16 @@ def learn(network: Network, x: object, op: Callable[..., object] | None = None, 
 
     outputs, inputs = network.w.shape
     arguments = {
+        "synapses": "conductance",
         "rule": plasticity.triplet(1e-4, 1e-2),
         "norm": NORM * inputs,
         "delays": delays(outputs, inputs, network.w.device),
         "dt": DT,
         "rest": REST,
+        "tau_theta": TAU_THETA,
         "validate": False,
     }
-    return (op or ops.diehl_cook_conductance_)(x, network.w, network.theta, **{**arguments, **changes})
+    return (op or ops.diehl_cook_)(x, network.w, network.theta, **{**arguments, **changes})
 
 
 def ours(network: Network, steps: int) -> dict[str, Callable[[], object]]:

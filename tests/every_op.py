@@ -232,7 +232,7 @@ def networks(
         return ops.diehl_cook_(presented, w, theta, rule=rule, norm=0.1 * inputs, v_threshold=1.0, **more)
 
     def conductance(w: Tensor, theta: Tensor) -> object:
-        return ops.diehl_cook_conductance_(presented, w, theta, rule=rule, delays=delays, norm=0.1 * inputs)
+        return ops.diehl_cook_(presented, w, theta, synapses="conductance", rule=rule, delays=delays, norm=0.1 * inputs)
 
     def layers(first: Tensor, last: Tensor) -> object:
         spikes = presented.transpose(0, 1).bool()
@@ -240,7 +240,7 @@ def networks(
 
     return {
         "diehl_cook_": Example(current, (w, theta), False),
-        "diehl_cook_conductance_": Example(conductance, (w, theta.double()), False),
+        "diehl_cook_ with conductances": Example(conductance, (w, theta.double()), False),
         "bp_stdp_network_": Example(layers, (first, last), False),
     }
 

@@ -29,7 +29,7 @@ def diehl_cook(network: network_benchmark.Network, spikes: Tensor) -> Callable[[
 def diehl_cook_conductance(network: network_benchmark.Network, spikes: Tensor) -> Callable[[], object]:
     import snnfast
 
-    op = snnfast.reference.diehl_cook_conductance_
+    op = snnfast.reference.diehl_cook_
     return lambda: conductance_benchmark.learn(network, spikes[None], op)
 
 

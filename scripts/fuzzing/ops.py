@@ -132,16 +132,17 @@ def bp_stdp_network(d: Draw) -> dict[str, Any]:
     return kwargs | {"return_state": d.chance(0.5)}
 
 
-def diehl_cook(d: Draw, name: str) -> dict[str, Any]:
+def diehl_cook(d: Draw) -> dict[str, Any]:
     w = weights(d)
     n, i = w.shape
-    thresholds = torch.zeros(n, dtype=torch.float64 if "conductance" in name else w.dtype)
+    synapses = d.choice(("current", "conductance"))
+    thresholds = torch.zeros(n, dtype=torch.float64 if synapses == "conductance" else w.dtype)
     if d.chance(0.25):  # several networks at once
         networks = d.choice((0, 1, 3))
         w = d.plain(networks, n, i, dtype=w.dtype)
         thresholds = thresholds.repeat(networks, 1)
     return {
-        **{"x": presented(d, i), "w": w, "theta": d.guarded(thresholds)},
+        **{"x": presented(d, i), "w": w, "theta": d.guarded(thresholds), "synapses": synapses},
         **{"rule": rule_of(d) if d.chance(0.7) else None, "norm": d.choice((None, 2.0))},
         **{key: d.chance(0.5) for key in ("return_spikes", "return_state")},
     }
@@ -304,13 +305,13 @@ LINEAR = ("spike_linear", "spike_conv2d")
 TIMES = ("spikeprop", "eventprop")
 SILENT = ("lif", "iaf", "cuba", "alif", "adlif")
 DIFFERENTIABLE = (*NEURONS[:-1], *LINEAR, "batch_norm", "delay", "pool2d", "recurrent", *TIMES)
-LEARNING = ("stdp_", "bp_stdp_", "bp_stdp_network_", "diehl_cook_", "diehl_cook_conductance_")
+LEARNING = ("stdp_", "bp_stdp_", "bp_stdp_network_", "diehl_cook_")
 ARGUMENTS: dict[str, Callable[[Draw], dict[str, Any]]] = {
     **{name: partial(neuron, name=name) for name in NEURONS},
     **{name: partial(linear, name=name) for name in LINEAR},
     **{name: partial(layer_pair, name=name) for name in ("stdp_", "bp_stdp_")},
     "bp_stdp_network_": bp_stdp_network,
-    **{name: partial(diehl_cook, name=name) for name in LEARNING[-2:]},
+    "diehl_cook_": diehl_cook,
     "delay": delayed,
     "recurrent": recurrent,
     "sparse_recurrent": sparse_recurrent,
@@ -410,7 +411,7 @@ def tolerance_in_place(name: str, kwargs: dict[str, Any]) -> float:
     It is 0 except in float32 for conductances, and for rules with a power or exponential of the weight.
     """
     w, kind = kwargs.get("w"), getattr(kwargs.get("rule"), "kind", "")
-    rounds = name == "diehl_cook_conductance_" or kind in ("power", "exponential")
+    rounds = kwargs.get("synapses") == "conductance" or kind in ("power", "exponential")
     return 1e-5 if rounds and isinstance(w, Tensor) and w.dtype == torch.float32 else 0.0
 
 

@@ -5,8 +5,7 @@ from pkgutil import iter_modules
 
 from snnfast import backend
 from snnfast.reference.bp_stdp_network import BpStdpNetworkResult
-from snnfast.reference.diehl_cook import DiehlCookResult, DiehlCookState
-from snnfast.reference.diehl_cook_conductance import DiehlCookConductanceResult, DiehlCookConductanceState
+from snnfast.reference.diehl_cook_arguments import DiehlCookResult, DiehlCookState
 from snnfast.reference.presentations import Events, Rates
 from snnfast.reference.recurrent import recurrent as _recurrent
 from snnfast.reference.sparse_recurrent import sparse_recurrent as _sparse_recurrent
@@ -18,7 +17,6 @@ from .bp_stdp import bp_stdp_
 from .bp_stdp_network import bp_stdp_network_
 from .delay import delay
 from .diehl_cook import diehl_cook_
-from .diehl_cook_conductance import diehl_cook_conductance_
 from .eventprop import eventprop
 from .integer_lif import integer_lif
 from .neuron import with_kernels as _with_kernels
@@ -34,8 +32,6 @@ from .stdp import stdp_
 __all__ = [
     *neurons.__all__,
     "BpStdpNetworkResult",
-    "DiehlCookConductanceResult",
-    "DiehlCookConductanceState",
     "DiehlCookResult",
     "DiehlCookState",
     "Events",
@@ -46,7 +42,6 @@ __all__ = [
     "bp_stdp_network_",
     "delay",
     "diehl_cook_",
-    "diehl_cook_conductance_",
     "eventprop",
     "integer_lif",
     "poisson",

@@ -1,57 +1,56 @@
-"""Dispatch of :func:`snnfast.ops.diehl_cook_` to its kernel."""
+"""Dispatch of :func:`snnfast.ops.diehl_cook_` to its kernels, one for each kind of synapses."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from snnfast import backend
-from snnfast.reference.call import flatten, public_op, unflatten
-from snnfast.reference.diehl_cook import DiehlCookCall, DiehlCookResult
+from snnfast.reference.call import flatten, public_op
+from snnfast.reference.diehl_cook import DiehlCookCall, result_of
 from snnfast.reference.diehl_cook import diehl_cook_ as reference
+from snnfast.reference.diehl_cook_arguments import DiehlCookResult
+from snnfast.reference.diehl_cook_conductance import DiehlCookConductanceCall
 
 from .in_place import raise_versions
+from .record import Record
 
 
 @public_op(reference)
-def diehl_cook_(op: str, call: DiehlCookCall) -> DiehlCookResult:
+def diehl_cook_(op: str, call: Any) -> DiehlCookResult:
     """Run the presentations; weights and thresholds change in place."""
-    return call.result_of(present(op, call, reference.equation))
-
-
-def register(namespace: str) -> None:
-    """Make the kernel in ``namespace`` traceable without data."""
-    register_network(namespace, "diehl_cook_", DiehlCookCall)
-
-
-# For both networks of Diehl and Cook.
-
-
-def present(op: str, call: Any, equation: Callable[[Any], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Return counts and spikes of the presentations, from the kernel or the reference."""
-    kernels = backend.library(op, call.w)
+    operator = _RECORDS[type(call)].name
+    kernels = backend.library(op if operator == op else f"{op} with conductances", call.w)
     # Kernels do nothing without neurons, but the traces of the inputs still change.
     if kernels is None or call.w.shape[-2] == 0:
-        return equation(call)
-    outputs: tuple[Tensor, Tensor] = getattr(kernels, op)(*flatten(call))
+        return result_of(call, reference.equation(call))
+    outputs = getattr(kernels, operator)(*flatten(call))
     adapts = call.theta_plus != 0 or call.theta_decay != 1
     changed = [*([call.w] if call.learns else []), *([call.theta] if adapts else [])]
     raise_versions(*changed)
-    return outputs
+    return result_of(call, outputs)
 
 
-def register_network(namespace: str, kernel: str, call: Any) -> None:
-    """Make a kernel traceable without data."""
+def _shapes(call: Any) -> tuple[Tensor, Tensor]:
+    presentations, (*networks, neurons, _) = call.x.shape[0], call.w.shape
+    shape = (*networks, presentations if call.return_spikes else 0, call.steps, neurons)
+    return (
+        call.w.new_empty((*networks, presentations, neurons), dtype=torch.int32),
+        call.w.new_empty(shape, dtype=torch.bool),
+    )
 
-    @torch.library.register_fake(f"{namespace}::{kernel}")
-    def _(*flat: Any) -> tuple[Tensor, Tensor]:
-        arguments = unflatten(call, flat)
-        presentations, (*networks, neurons, _) = arguments.x.shape[0], arguments.w.shape
-        shape = (*networks, presentations if arguments.return_spikes else 0, arguments.steps, neurons)
-        return (
-            arguments.w.new_empty((*networks, presentations, neurons), dtype=torch.int32),
-            arguments.w.new_empty(shape, dtype=torch.bool),
-        )
+
+_RECORDS = {
+    DiehlCookCall: Record(reference, _shapes, call=DiehlCookCall),
+    DiehlCookConductanceCall: Record(
+        reference, _shapes, name="diehl_cook_conductance_", call=DiehlCookConductanceCall, cpu_only=True
+    ),
+}
+
+
+def register(namespace: str) -> None:
+    """Register the operators in ``namespace`` with PyTorch."""
+    for record in _RECORDS.values():
+        record.register(namespace)

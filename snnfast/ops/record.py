@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 import torch
 from torch import Tensor
 
-from snnfast.reference.call import Op, unflatten
+from snnfast.reference.call import Op, prepare, unflatten
 
 from .autograd import backward_pass, no_double_backward, refuse_transforms, run_kernel, wants_gradient
 
@@ -24,16 +24,20 @@ class Record:
         shapes: empty results of a call, for tracing without data.
         cpu_only: whether only the CPU has kernels.
         vmap: returns the vmap rule of an operator.
+        name: name of the op; of the operator, if there is one for each call type.
+        call: type of the calls; by default that which the check returns.
     """
 
     reference: Op[..., Any]
     shapes: Callable[[Any], Any]
     cpu_only: bool = field(default=False, kw_only=True)
     vmap: Callable[[Any], Callable[..., Any]] | None = field(default=None, kw_only=True)
+    name: str = field(default="", kw_only=True)
+    call: Any = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        self.name = self.reference.__name__
-        self.call: Any = get_type_hints(self.reference.check)["return"]
+        self.name = self.name or self.reference.__name__
+        self.call = prepare(self.call or get_type_hints(self.reference.check)["return"])
 
     def register(self, namespace: str) -> None:
         """Register the operators in ``namespace`` with PyTorch."""

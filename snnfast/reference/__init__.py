@@ -15,7 +15,6 @@ from .bp_stdp_network import bp_stdp_network_
 from .cuba import cuba, cubali
 from .delay import delay
 from .diehl_cook import diehl_cook_
-from .diehl_cook_conductance import diehl_cook_conductance_
 from .eif import eif
 from .eventprop import eventprop
 from .integer_lif import integer_lif
@@ -42,7 +41,6 @@ __all__ = [
     "cubali",
     "delay",
     "diehl_cook_",
-    "diehl_cook_conductance_",
     "eif",
     "eventprop",
     "iaf",

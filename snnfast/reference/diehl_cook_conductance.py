@@ -1,4 +1,4 @@
-"""The network of Diehl and Cook with the paper's conductances: Front. Comput. Neurosci. 9:99 (2015)."""
+"""Conductance-based synapses of :func:`snnfast.ops.diehl_cook_`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from snnfast import check
 from snnfast.reference.plasticity import Constants, Rule
 
 from . import presentations
-from .call import Changed, ChangedList, reference_op
-from .diehl_cook import (
+from .call import Changed, ChangedList
+from .diehl_cook_arguments import (
+    OP,
+    DiehlCookState,
     Setting,
     own_state,
     part_of_network,
@@ -24,57 +26,34 @@ from .diehl_cook import (
     whole_steps,
 )
 from .exp import exp_nonpositive
-from .networks import networks_of, one_by_one
+from .networks import networks_of
 from .presentations import Events, Presentations, Rates, spikes_of
 from .stdp import normalize
 
 # Settings in which networks may differ, in the order of the kernel.
 NUMBERS = ("rule", "norm", "exc", "inh", "g", "theta_plus", "theta_decay")
 
-
-class DiehlCookConductanceState(NamedTuple):
-    """State of the network between two steps, besides weights and thresholds.
-
-    D is the longest delay in steps; 0 without delays. For K networks at once each tensor is ``[K, ...]``.
-
-    Attributes:
-        v: membrane of the excitatory neurons ``[N]``, mV.
-        g_exc, g_inh: their excitatory and inhibitory conductance ``[N]``, in units of the leak.
-        refractory: their remaining refractory steps, int32 ``[N]``.
-        v_inh, g_exc_inh, refractory_inh: the same for the inhibitory neurons, which are not inhibited.
-        trace_pre, trace_pre2: traces of the inputs in the last D + 1 steps, the oldest first ``[D + 1, I]``.
-        trace_post, trace_post2: traces of the excitatory neurons ``[N]``.
-        last_inputs: spikes of the inputs in the last D steps, the oldest first, bool ``[D, I]``.
-    """
-
-    v: Tensor
-    g_exc: Tensor
-    g_inh: Tensor
-    refractory: Tensor
-    v_inh: Tensor
-    g_exc_inh: Tensor
-    refractory_inh: Tensor
-    trace_pre: Tensor
-    trace_pre2: Tensor
-    trace_post: Tensor
-    trace_post2: Tensor
-    last_inputs: Tensor
-
-
-class DiehlCookConductanceResult(NamedTuple):
-    """Result of P presentations of T steps and R steps of rest.
-
-    For K networks at once each tensor is ``[K, ...]``.
-
-    Attributes:
-        counts: spikes of every excitatory neuron in every presentation, rest included, int32 ``[P, N]``.
-        spikes: spikes of every step, bool ``[P, T + R, N]``; None without ``return_spikes``.
-        state: state after the last step; None without ``return_state``.
-    """
-
-    counts: Tensor
-    spikes: Tensor | None
-    state: DiehlCookConductanceState | None
+# Arguments that conductance-based synapses have beside those of both kinds, with their defaults.
+CONDUCTANCE: dict[str, Any] = {
+    "dt": 0.5,
+    "delays": None,
+    "longest_delay": None,
+    "rest": 150.0,
+    "v_rest": -65.0,
+    "v_reset": -65.0,
+    "v_threshold": -72.0,
+    "tau_inh": 10.0,
+    "v_rest_inh": -60.0,
+    "v_reset_inh": -45.0,
+    "v_threshold_inh": -40.0,
+    "refractory_inh": 2.0,
+    "tau_g_exc": 1.0,
+    "tau_g_inh": 2.0,
+    "e_exc": 0.0,
+    "e_inh": -100.0,
+    "w_exc_inh": 10.4,
+    "w_inh_exc": 17.0,
+}
 
 
 class Population(NamedTuple):
@@ -109,7 +88,7 @@ class Conductances(NamedTuple):
 
 
 class DiehlCookConductanceCall(NamedTuple):
-    """See :func:`diehl_cook_conductance_`; time in steps.
+    """See :func:`snnfast.ops.diehl_cook_`; time in steps.
 
     Attributes:
         longest_delay: upper bound of the delays; 0 without delays.
@@ -152,22 +131,15 @@ class DiehlCookConductanceCall(NamedTuple):
         delays = None if self.delays is None else self.delays[k]
         return self._replace(**part_of_network(self, k, NUMBERS), delays=delays)
 
-    def result_of(self, outputs: tuple[Tensor, Tensor]) -> DiehlCookConductanceResult:
-        """Return the op's result, made from the counts and spikes of a kernel or the reference."""
-        counts, spikes = outputs
-        state = DiehlCookConductanceState(*self.state) if self.return_state else None
-        return DiehlCookConductanceResult(counts, spikes if self.return_spikes else None, state)
+    def state_after(self) -> DiehlCookState:
+        """Return the state that the call changes."""
+        return DiehlCookState._make((*self.state, None))
 
 
 LONGEST_DELAY = 255  # largest uint8
 
 
-def _diehl_cook_conductance(call: DiehlCookConductanceCall) -> tuple[Tensor, Tensor]:
-    """Return spike counts and spikes of P presentations; change weights, thresholds and the state in place."""
-    return one_by_one(call, present)
-
-
-def present(call: DiehlCookConductanceCall) -> tuple[Tensor, Tensor]:
+def present_conductance(call: DiehlCookConductanceCall) -> tuple[Tensor, Tensor]:
     """Run P presentations of one network; return spike counts and spikes."""
     P, (neurons, sources) = call.x.shape[0], call.w.shape
     every = torch.ones(neurons, dtype=torch.bool, device=call.w.device)
@@ -175,7 +147,7 @@ def present(call: DiehlCookConductanceCall) -> tuple[Tensor, Tensor]:
     delays = torch.zeros_like(call.w, dtype=torch.uint8) if call.delays is None else call.delays
     delays = delays.to(torch.int64).clamp(max=call.longest_delay)
     rest = at_rest(call.w, call.longest_delay, call.exc.v_rest, call.inh.v_rest)
-    state = DiehlCookConductanceState(*call.state) if call.carry else rest
+    state = call.state_after() if call.carry else rest
     for p in range(P):
         if not call.carry:
             state = rest
@@ -186,13 +158,11 @@ def present(call: DiehlCookConductanceCall) -> tuple[Tensor, Tensor]:
         for t, fired in enumerate(torch.cat((inputs, no_input))):
             spikes[p, t], state = step(call, state, fired, delays)
     for saved, last in zip(call.state, state):
-        saved.copy_(last)
+        saved.copy_(last)  # type: ignore[arg-type]
     return spikes.sum(1, dtype=torch.int32), spikes
 
 
-def step(
-    call: DiehlCookConductanceCall, s: DiehlCookConductanceState, inputs: Tensor, delays: Tensor
-) -> tuple[Tensor, DiehlCookConductanceState]:
+def step(call: DiehlCookConductanceCall, s: Any, inputs: Tensor, delays: Tensor) -> tuple[Tensor, DiehlCookState]:
     """Return the spikes ``[N]`` of the excitatory neurons in a step, and the next state."""
     g = call.g
     v = membrane(call.exc, s.v, s.refractory, g.e_exc, s.g_exc * g.mean_exc, g.e_inh, s.g_inh * g.mean_inh)
@@ -229,13 +199,8 @@ def step(
 
 
 def learn(
-    call: DiehlCookConductanceCall,
-    s: DiehlCookConductanceState,
-    inputs: Tensor,
-    arrived: Tensor,
-    post: Tensor,
-    delays: Tensor,
-) -> DiehlCookConductanceState:
+    call: DiehlCookConductanceCall, s: DiehlCookState, inputs: Tensor, arrived: Tensor, post: Tensor, delays: Tensor
+) -> DiehlCookState:
     """Update traces, then weights; a synapse uses the spikes and traces of its input from one delay ago."""
     rule, w, past = call.rule, call.w, call.longest_delay - delays
     x_pre = rule.trace(fade(s.trace_pre[-1], rule.decay_pre), inputs)
@@ -292,121 +257,27 @@ def refractory_steps(a: Population, before: Tensor, spikes: Tensor) -> Tensor:
     return torch.where(spikes, a.refractory, (before - 1).clamp(min=0)).to(torch.int32)
 
 
-@reference_op(_diehl_cook_conductance, DiehlCookConductanceCall.result_of)
-def diehl_cook_conductance_(
+def conductance_call(
     x: Tensor | Events | Rates,
     w: Tensor,
     theta: Tensor,
     *,
-    rule: Rule | Sequence[Rule] | None = None,
-    norm: Setting | None = None,
-    state: DiehlCookConductanceState | None = None,
-    delays: Tensor | None = None,
-    longest_delay: int | None = None,
-    dt: float = 0.5,
-    rest: float = 150.0,
-    tau: Setting = 100.0,
-    v_rest: Setting = -65.0,
-    v_reset: Setting = -65.0,
-    v_threshold: Setting = -72.0,
-    refractory: float = 5.0,
-    tau_inh: Setting = 10.0,
-    v_rest_inh: Setting = -60.0,
-    v_reset_inh: Setting = -45.0,
-    v_threshold_inh: Setting = -40.0,
-    refractory_inh: float = 2.0,
-    tau_g_exc: Setting = 1.0,
-    tau_g_inh: Setting = 2.0,
-    e_exc: Setting = 0.0,
-    e_inh: Setting = -100.0,
-    w_exc_inh: Setting = 10.4,
-    w_inh_exc: Setting = 17.0,
-    theta_plus: Setting = 0.05,
-    tau_theta: Setting | None = 1e7,
-    return_spikes: bool = False,
-    return_state: bool = False,
-    validate: bool = True,
+    rule: Rule | Sequence[Rule] | None,
+    norm: Setting | None,
+    state: DiehlCookState | None,
+    delays: Tensor | None,
+    longest_delay: int | None,
+    dt: float,
+    rest: float,
+    refractory: float,
+    refractory_inh: float,
+    return_spikes: bool,
+    return_state: bool,
+    validate: bool,
+    **values: Any,
 ) -> DiehlCookConductanceCall:
-    """Present P stimuli, one after the other, to N excitatory and N inhibitory neurons with conductances.
-
-    Diehl and Cook, Front. Comput. Neurosci. 9:99 (2015), sections 2.1 to 2.3, with the constants of the authors'
-    program. Excitatory neuron j, with conductances in units of its leak::
-
-        tau dv/dt = (v_rest - v) + g_exc (e_exc - v) + g_inh (e_inh - v)
-        tau_g_exc dg_exc/dt = -g_exc        tau_g_inh dg_inh/dt = -g_inh        tau_theta dtheta/dt = -theta
-        input i spiked a delay ago:             g_exc += w[j, i]
-        inhibitory neuron k != j spikes:        g_inh += w_inh_exc
-        v >= v_threshold + theta:               spike; v = v_reset, fixed for the refractory time; theta += theta_plus
-
-    Its inhibitory partner has its own constants, ``g_exc += w_exc_inh`` when neuron j spikes, and no inhibition. In
-    a step, with ``m = tau_g (1 - exp(-dt / tau_g)) / dt`` the mean of a conductance over the step::
-
-        G = 1 + m_exc g_exc + m_inh g_inh       target = (v_rest + m_exc g_exc e_exc + m_inh g_inh e_inh) / G
-        v <- target + (v - target) exp(-dt G / tau),    unless refractory
-        g <- g exp(-dt / tau_g),    theta <- theta exp(-dt / tau_theta)
-        spikes of both populations;    arrivals, which act from the next step on;    resets;    plasticity
-
-    so that a spike carries the same charge for every ``dt``, and inhibition of any strength cannot move the membrane
-    beyond ``e_inh``. Traces and weights change as in :mod:`snnfast.plasticity`; a synapse uses the spikes and traces of
-    its input from one delay ago, and its weight first drives the neuron, then learns.
-
-    A presentation is the stimulus and then ``rest`` without input. It starts at rest unless ``state`` is given; then
-    nothing is reset, and a sequence in two parts gives the result of the whole. Before each presentation the weights to
-    every neuron are scaled to the sum ``norm``. ``w`` and ``theta`` are **changed in place**; nothing is changed when
-    an error is raised. There is no gradient.
-
-    Weights ``[K, N, I]`` are K networks at once, as in :func:`diehl_cook_`. ``rule`` and every number except the times
-    in whole steps (``dt``, ``rest``, refractory times) may be a sequence with one value for each network.
-
-    Args:
-        x: the stimuli: spikes ``[P, T, I]`` (bool, uint8, float32 or float64; anything but 0 is a spike),
-            :class:`Events`, or :class:`Rates` (Poisson spikes drawn in the kernel).
-        w: weights ``[N, I]`` or ``[K, N, I]``, float32 or float64, at least 0 and within the bounds of ``rule``.
-            Fastest if ``w.mT`` is contiguous.
-        theta: adaptive part of the thresholds ``[N]``, mV, float64: its decay of 5e-8 a step is below the resolution of
-            float32. Shares no memory with ``w``. The authors start at 20.
-        rule: plasticity rule of ``w``, from :mod:`snnfast.plasticity` (the authors': ``triplet()``); None: no learning.
-        norm: sum to which the weights are normalised before a presentation (the authors': 78); needs ``rule``, and
-            weights stay within its bounds; None: no normalisation.
-        state: the state to start from, as returned; None: rest.
-        delays: steps from an input's spike to its arrival at each neuron, uint8 ``[N, I]`` (the authors': uniform in 0
-            to 10 ms, ``torch.randint(0, 21, w.shape, dtype=torch.uint8)``); None: 0.
-        longest_delay: upper bound of the delays in steps, at most 255; None: the largest of ``delays``, which on CUDA
-            waits for the device, or 255 if values cannot be read (torch.compile, CUDA graphs). The shapes of
-            ``state`` depend on it.
-        dt: length of a step, ms.
-        rest: time without input after each stimulus, ms.
-        tau: membrane time constant of the excitatory neurons, ms.
-        v_rest: their resting potential, mV.
-        v_reset: their membrane after a spike, mV.
-        v_threshold: their threshold without ``theta``, mV: -52, minus the initial theta of 20.
-        refractory: their refractory time, ms, counted from the step after the spike.
-        tau_inh: membrane time constant of the inhibitory neurons, ms.
-        v_rest_inh: their resting potential, mV.
-        v_reset_inh: their membrane after a spike, mV.
-        v_threshold_inh: their threshold, mV.
-        refractory_inh: their refractory time, ms.
-        tau_g_exc: time constant of the excitatory conductances, ms.
-        tau_g_inh: time constant of the inhibitory conductance, ms.
-        e_exc: reversal potential of the excitatory conductances, mV.
-        e_inh: reversal potential of the inhibitory conductance, mV.
-        w_exc_inh: weight from an excitatory neuron to its inhibitory partner.
-        w_inh_exc: weight from an inhibitory neuron to all excitatory neurons but its partner.
-        theta_plus: growth of a neuron's threshold per spike, mV.
-        tau_theta: time constant of the decay of the threshold, ms; None: no decay.
-        return_spikes: return the raster.
-        return_state: return the state after the last step.
-        validate: check the values of ``x``, ``w``, ``theta`` and ``delays``; on CUDA this waits for the device.
-
-    Returns:
-        :class:`DiehlCookConductanceResult`: ``counts`` int32 ``[P, N]``; ``spikes`` bool ``[P, T + R, N]`` (R steps of
-        rest) and ``state``, or None.
-
-    Raises:
-        TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
-    """
-    op = "diehl_cook_conductance_"
-    check.flag(op, "validate", validate)
+    """Check the arguments of :func:`snnfast.ops.diehl_cook_`; ``values``: settings in which networks may differ."""
+    op = OP
     plastic_weights(op, w, theta, rule, validate, theta_dtype=torch.float64)
     rules = rules_of(op, w, rule)
     if any(item.w_min < 0 for item in rules):
@@ -455,29 +326,14 @@ def diehl_cook_conductance_(
         }
 
     blocked = steps("refractory", refractory), steps("refractory_inh", refractory_inh)
-    settings = settings_of_networks(
+    settings = settings_of_networks(op, w, step, neuron_settings, rule=rule, norm=norm, **values)
+    initial = own_state(
         op,
-        w,
-        step,
-        neuron_settings,
-        rule=rule,
-        norm=norm,
-        tau=tau,
-        v_rest=v_rest,
-        v_reset=v_reset,
-        v_threshold=v_threshold,
-        tau_inh=tau_inh,
-        v_rest_inh=v_rest_inh,
-        v_reset_inh=v_reset_inh,
-        v_threshold_inh=v_threshold_inh,
-        tau_g_exc=tau_g_exc,
-        tau_g_inh=tau_g_inh,
-        e_exc=e_exc,
-        e_inh=e_inh,
-        w_exc_inh=w_exc_inh,
-        w_inh_exc=w_inh_exc,
-        theta_plus=theta_plus,
-        tau_theta=tau_theta,
+        state,
+        "conductance",
+        return_state,
+        w.device,
+        lambda: at_rest(w, longest, values["v_rest"], values["v_rest_inh"]),
     )
     return DiehlCookConductanceCall(
         w=w.detach(),
@@ -488,21 +344,14 @@ def diehl_cook_conductance_(
         longest_delay=longest,
         learns=rule is not None,
         **settings,
-        state=own_state(
-            op,
-            state,
-            DiehlCookConductanceState,
-            return_state,
-            w.device,
-            lambda: at_rest(w, longest, v_rest, v_rest_inh),
-        ),
+        state=[] if initial is None else [value for value in initial if value is not None],
         carry=state is not None,
         return_spikes=check.flag(op, "return_spikes", return_spikes),
         return_state=check.flag(op, "return_state", return_state),
     )
 
 
-def at_rest(w: Tensor, longest_delay: int, v_rest: Setting, v_rest_inh: Setting) -> DiehlCookConductanceState:
+def at_rest(w: Tensor, longest_delay: int, v_rest: Setting, v_rest_inh: Setting) -> DiehlCookState:
     """Return the resting state of a network."""
 
     def resting(v: Setting) -> Tensor:
@@ -514,7 +363,7 @@ def at_rest(w: Tensor, longest_delay: int, v_rest: Setting, v_rest_inh: Setting)
     zeros = w.new_zeros((*networks, n))
     steps = zeros.to(torch.int32)
     history = w.new_zeros((*networks, longest_delay + 1, i))
-    return DiehlCookConductanceState(
+    return DiehlCookState(
         v=resting(v_rest),
         g_exc=zeros.clone(),
         g_inh=zeros.clone(),
@@ -527,6 +376,7 @@ def at_rest(w: Tensor, longest_delay: int, v_rest: Setting, v_rest_inh: Setting)
         trace_post=zeros.clone(),
         trace_post2=zeros.clone(),
         last_inputs=w.new_zeros((*networks, longest_delay, i), dtype=torch.bool),
+        last_spikes=None,
     )
 
 

@@ -11,7 +11,7 @@ from snnfast import backend, ops, testing
 
 
 def test_every_op_has_an_example():
-    assert set(examples("cpu")) == {name for name in ops.__all__ if name.islower()}
+    assert {name.partition(" ")[0] for name in examples("cpu")} == {name for name in ops.__all__ if name.islower()}
 
 
 def test_the_table_of_modes_lists_every_op():
@@ -19,7 +19,7 @@ def test_the_table_of_modes_lists_every_op():
     _, _, table = text.partition("| op | graph |")
     first = [line.split("|")[1] for line in table.partition("\n\n")[0].split("\n")[2:]]
     named = [name for cell in first for name in re.findall(r"`(\w+)`", cell)]
-    assert sorted(named) == sorted(examples("cpu"))
+    assert sorted(named) == sorted(name.partition(" ")[0] for name in examples("cpu"))
 
 
 def test_examples_do_something_and_change_none_of_their_inputs():

@@ -1,9 +1,24 @@
 """Random calls of the network of Diehl and Cook with conductances."""
 
+import functools
+
 import diehl_cook_cases
 import torch
 
+from snnfast import ops, reference
 from snnfast.ops import Rates
+
+
+def with_conductances(op):
+    """Return the op with this kind of synapses, and its check; the name is that of ``backend.BY_REFERENCE``."""
+    run = functools.partial(op, synapses="conductance")
+    run.check = functools.partial(op.check, synapses="conductance")
+    run.__name__ = "diehl_cook_ with conductances"
+    return run
+
+
+CONDUCTANCE = with_conductances(ops.diehl_cook_)
+REFERENCE = with_conductances(reference.diehl_cook_)
 
 
 def sample(sizes, dtype=torch.float64, count=2, steps=50, seed=0):

@@ -10,7 +10,11 @@ from snnfast import ops, plasticity, reference
 from snnfast.ops import Events, Rates
 from snnfast.reference.call import flatten
 
-OPS = {"diehl_cook_": {"v_threshold": 2.0, "v_reset": 0.0}, "diehl_cook_conductance_": {"tau": 10.0, "rest": 2.0}}
+CONDUCTANCES = "diehl_cook_ with conductances"  # as in backend.BY_REFERENCE
+OPS = {
+    "diehl_cook_": {"v_threshold": 2.0, "v_reset": 0.0},
+    CONDUCTANCES: {"synapses": "conductance", "tau": 10.0, "rest": 2.0},
+}
 NAMES = list(OPS)
 FROZEN = {"rule": None, "theta_plus": 0.0, "tau_theta": None}
 
@@ -28,7 +32,7 @@ def sample(name, dtype=torch.float32, neurons=6, inputs=8, count=2, steps=12):
 def run(name, x, w, theta, op=None, **changes):
     """Present stimuli and learn."""
     settings = {"rule": plasticity.triplet(1e-3, 0.03), "norm": 2.0, **OPS[name], **changes}
-    return (op or getattr(ops, name))(x, w, theta, **settings)
+    return (op or ops.diehl_cook_)(x, w, theta, **settings)
 
 
 # ---- versions
@@ -81,7 +85,7 @@ def test_tensors_that_overlap_are_refused_and_stay(backend, name, message):
     with force(backend) as on:
         w, theta = OVERLAPS[message](torch.full((4, 5), 0.5, dtype=torch.float64, device=on.device))
         before = w.clone(), theta.clone()
-        with pytest.raises(ValueError, match=f"^{name}: {message}"):
+        with pytest.raises(ValueError, match=f"^diehl_cook_: {message}"):
             run(name, torch.ones(2, 3, 5, device=on.device), w, theta)
         assert_equal([w, theta], list(before))
 
@@ -117,14 +121,14 @@ class Network(nn.Module):
 
     def forward(self, hz, seeds):
         result = run(self.name, Rates(hz, 12, seeds), self.w, self.theta, **self.settings)
-        state = () if result.state is None else tuple(result.state)
+        state = () if result.state is None else [value for value in result.state if value is not None]
         return (result.counts, *state)
 
 
 def settings_of(name):
     """Return settings with state, spikes and delays."""
     settings = {"return_state": True, "return_spikes": True}
-    if name == "diehl_cook_conductance_":
+    if name == CONDUCTANCES:
         delays = torch.arange(48).view(6, 8).to(torch.uint8) % 4
         settings |= {"delays": delays, "longest_delay": 3}
     return settings
@@ -175,11 +179,11 @@ def test_exported_is_eager(name):
 
 def test_delays_that_cannot_be_looked_at_may_be_any():
     torch._dynamo.reset()
-    x, w, theta = sample("diehl_cook_conductance_")
+    x, w, theta = sample(CONDUCTANCES)
     delays = (torch.arange(48).view(6, 8) % 3).to(torch.uint8)
 
     def present(w, theta):
-        return run("diehl_cook_conductance_", x, w, theta, delays=delays).counts
+        return run(CONDUCTANCES, x, w, theta, delays=delays).counts
 
     w2, theta2 = w.clone(), theta.clone()
     assert_equal(torch.compile(present, fullgraph=True)(w, theta), present(w2, theta2))
@@ -189,8 +193,11 @@ def test_delays_that_cannot_be_looked_at_may_be_any():
 # ---- raw
 
 
+OPERATORS = {"diehl_cook_": "diehl_cook_", CONDUCTANCES: "diehl_cook_conductance_"}
+
+
 def raw(backend, name, call):
-    return getattr(backend.ops, name)(*flatten(call))
+    return getattr(backend.ops, OPERATORS[name])(*flatten(call))
 
 
 HOSTILE = {
@@ -218,10 +225,10 @@ def test_events_out_of_range_touch_nothing_but_the_weights(backend, name, case, 
         options = {"rule": plasticity.pair(0.01, 0.5), "norm": 2.0, **OPS[name]}
         try:
             if checked:
-                getattr(ops, name)(events, inside, theta.to(on.device), validate=False, **options)
+                ops.diehl_cook_(events, inside, theta.to(on.device), validate=False, **options)
             else:
                 empty = Events(events.inputs[:0], torch.zeros_like(events.offsets))
-                call = getattr(ops, name).check(empty, inside, theta.to(on.device), **options)
+                call = ops.diehl_cook_.check(empty, inside, theta.to(on.device), **options)
                 raw(on, name, call._replace(x=call.x._replace(inputs=events.inputs, offsets=events.offsets)))
         except RuntimeError as error:
             assert "must ascend" in str(error)  # noqa: PT017
@@ -234,7 +241,7 @@ def test_events_out_of_range_touch_nothing_but_the_weights(backend, name, case, 
 @pytest.mark.parametrize("backend", ["reference", *CPU])
 @pytest.mark.parametrize("carry", [False, True])
 def test_delays_beyond_the_longest_count_as_the_longest(backend, carry):
-    name = "diehl_cook_conductance_"
+    name = CONDUCTANCES
     delays = (torch.arange(48).view(6, 8) * 37 % 256).to(torch.uint8)
     results = []
     for steps in (delays, delays.clamp(max=3)):
@@ -268,13 +275,13 @@ def test_raw_calls_with_wrong_arguments_are_refused(backend, name, text, changes
         if on.device == "cuda":
             pytest.skip("the checks are those of the CPU")
         x, w, theta = sample(name)
-        call = getattr(ops, name).check(x, w, theta, **OPS[name])
+        call = ops.diehl_cook_.check(x, w, theta, **OPS[name])
         if "w" in changes:
             rows = changes["w"].shape[0]
             changes = {**changes, "theta": theta.new_zeros(1).expand(rows)}
-        if name == "diehl_cook_conductance_" and "refractory" in changes:
+        if name == CONDUCTANCES and "refractory" in changes:
             changes = {"exc": call.exc._replace(refractory=-1)}
-        with pytest.raises(RuntimeError, match=f"{name}: .*{text}|{name}: {text}"):
+        with pytest.raises(RuntimeError, match=f"{OPERATORS[name]}: .*{text}|{OPERATORS[name]}: {text}"):
             raw(on, name, call._replace(**changes))
 
 
@@ -290,16 +297,16 @@ def test_raw_calls_with_wrong_arguments_are_refused(backend, name, text, changes
     ],
 )
 def test_errors_of_delays_and_times(changes, error, message):
-    x, w, theta = sample("diehl_cook_conductance_")
+    x, w, theta = sample(CONDUCTANCES)
     if "delays" in changes:
         changes = {**changes, "delays": torch.full(w.shape, 2, dtype=torch.uint8)}
-    with pytest.raises(error, match=f"diehl_cook_conductance_: {message}"):
-        ops.diehl_cook_conductance_(x, w, theta, **changes)
+    with pytest.raises(error, match=f"^diehl_cook_: {message}"):
+        ops.diehl_cook_(x, w, theta, synapses="conductance", **changes)
 
 
 @pytest.mark.parametrize("backend", ["reference", *CPU])
 def test_a_longer_longest_delay_changes_nothing_but_the_state(backend):
-    name = "diehl_cook_conductance_"
+    name = CONDUCTANCES
     delays = (torch.arange(48).view(6, 8) % 3).to(torch.uint8)
     results = []
     for longest in (None, 2, 9):
@@ -329,5 +336,5 @@ def test_the_reference_is_the_op_forced_to_it(name):
     w2, theta2 = w.clone(), theta.clone()
     with force("reference"):
         expected = run(name, x, w, theta, return_spikes=True)
-    got = run(name, x, w2, theta2, op=getattr(reference, name), return_spikes=True)
+    got = run(name, x, w2, theta2, op=reference.diehl_cook_, return_spikes=True)
     assert_equal((got.counts, got.spikes, w2, theta2), (expected.counts, expected.spikes, w, theta))

@@ -7,10 +7,10 @@ import pytest
 import torch
 from backends import CPU, force
 from diehl_cook_cases import ROUNDED, assert_same, moved
-from diehl_cook_conductance_cases import dense, sample
+from diehl_cook_conductance_cases import CONDUCTANCE, REFERENCE, dense, sample
 from samples import assert_all, assert_equal, once
 
-from snnfast import ops, plasticity, reference
+from snnfast import plasticity
 from snnfast.ops import Events, Rates
 from snnfast.reference.call import flatten
 
@@ -70,7 +70,7 @@ def run(f, x, w, theta, **arguments):
 
 
 def by_reference(*inputs, **arguments):
-    return run(reference.diehl_cook_conductance_, *inputs, **arguments)
+    return run(REFERENCE, *inputs, **arguments)
 
 
 def assert_equals_reference(name, inputs, rule, **arguments):
@@ -83,7 +83,7 @@ def assert_equals_reference(name, inputs, rule, **arguments):
         close = rule in ROUNDED and (inputs[1].dtype == torch.float32 or not on.exact)
         inputs = [moved(v, on.device) for v in inputs]
         for asked in ({}, all_of_it):
-            got = run(ops.diehl_cook_conductance_, *inputs, **asked, **arguments)
+            got = run(CONDUCTANCE, *inputs, **asked, **arguments)
             assert_same(moved(got, "cpu"), expected, close)
 
 
@@ -120,7 +120,7 @@ def test_forms_of_input_are_one(name, sizes):
         x, w, theta = moved(x, on.device), w.to(on.device), theta.to(on.device)
         arguments = {"rule": RULES["triplet"], "norm": 5.0, "return_spikes": True, "delays": 4}
         spikes = dense(x, sizes[1])
-        expected = run(ops.diehl_cook_conductance_, x, w, theta, **arguments)
+        expected = run(CONDUCTANCE, x, w, theta, **arguments)
         assert expected[0].counts.any()
         for form in (
             spikes,
@@ -130,7 +130,7 @@ def test_forms_of_input_are_one(name, sizes):
             spikes.transpose(0, 1).contiguous().transpose(0, 1),
             moved(Events.from_dense(spikes.cpu()), on.device),
         ):
-            assert_same(run(ops.diehl_cook_conductance_, form, w, theta, **arguments), expected)
+            assert_same(run(CONDUCTANCE, form, w, theta, **arguments), expected)
 
 
 @pytest.mark.parametrize("backend", ["reference", *CPU])
@@ -151,10 +151,10 @@ def test_cut_in_time_is_the_same(backend, dynamics, rule):
         }
         if "delays" in arguments:
             arguments["delays"] = delays_to(arguments["delays"], w)
-        whole, w_whole, theta_whole = run(ops.diehl_cook_conductance_, spikes, w, theta, **arguments)
+        whole, w_whole, theta_whole = run(CONDUCTANCE, spikes, w, theta, **arguments)
         w_cut, theta_cut, state, raster = w.clone(), theta.clone(), None, []
         for piece in spikes.split([1, 0, 2, 22, 15], dim=1):
-            part = ops.diehl_cook_conductance_(piece, w_cut, theta_cut, state=state, **arguments)
+            part = CONDUCTANCE(piece, w_cut, theta_cut, state=state, **arguments)
             state = part.state
             raster.append(part.spikes)
         cut = whole._replace(spikes=torch.cat(raster, 1), state=state)
@@ -178,7 +178,7 @@ def test_rest_is_silence(backend):
             "return_spikes": True,
             "return_state": True,
         }
-        op = ops.diehl_cook_conductance_
+        op = CONDUCTANCE
         expected = run(op, silent.to(on.device), w, theta, rest=0.0, **arguments)
         got = run(op, spikes.to(on.device), w, theta, rest=5.2, **arguments)
     assert got[0].spikes.shape == (2, 51, 20)
@@ -196,7 +196,7 @@ def test_presentations_go_on_from_a_state(backend, rule):
     with force(backend) as on:
         w, theta = w.to(on.device), theta.to(on.device)
         arguments = {"rule": RULES[rule], "delays": 25, "w_inh_exc": 0.1, "return_spikes": True, "return_state": True}
-        op = ops.diehl_cook_conductance_
+        op = CONDUCTANCE
         state = run(op, spikes[:1].to(on.device), w, theta, **arguments)[0].state
         got, w_got, theta_got = run(op, spikes.to(on.device), w, theta, state=state, **arguments)
         expected, w_expected, theta_expected = run(
@@ -227,7 +227,7 @@ def test_layouts(backend, layout):
         if layout == "sliced":
             thresholds = torch.stack([theta, theta], 1).to(on.device)[:, 0]
             delays = torch.stack([delays, delays], 2)[..., 1]
-        result = ops.diehl_cook_conductance_(x, laid, thresholds, tau=20.0, rest=5.0, **{**arguments, "delays": delays})
+        result = CONDUCTANCE(x, laid, thresholds, tau=20.0, rest=5.0, **{**arguments, "delays": delays})
         assert result.counts.any()
         assert_equal(result.counts.cpu(), expected[0].counts)
         assert_equal(laid.cpu(), expected[1])
@@ -247,11 +247,11 @@ def test_many_presentations_in_one_call_or_in_many(backend, learns):
     with force(backend) as on:
         x, w, theta = moved(x, on.device), w.to(on.device), theta.to(on.device)
         arguments["delays"] = delays_to(4, w)
-        whole = run(ops.diehl_cook_conductance_, x, w, theta, **arguments)
+        whole = run(CONDUCTANCE, x, w, theta, **arguments)
         w_cut, theta_cut, counts = w.clone(), theta.clone(), []
         for p in range(0, len(x.hz), 7):
             part = Rates(x.hz[p : p + 7], x.num_steps, x.seeds[p : p + 7])
-            counts.append(ops.diehl_cook_conductance_(part, w_cut, theta_cut, **arguments).counts)
+            counts.append(CONDUCTANCE(part, w_cut, theta_cut, **arguments).counts)
         assert whole[0].counts.any()
         assert_equal(torch.cat(counts), whole[0].counts)
         assert_equal(w_cut, whole[1])
@@ -266,11 +266,11 @@ def test_weights_are_normalised_before_the_presentation(name):
     with force(name) as on:
         x, w, theta = moved(x, on.device), w.to(on.device), theta.to(on.device)
         still = plasticity.pair(0.0, 0.0)
-        _, after, _ = run(ops.diehl_cook_conductance_, x, w, theta, rule=still, norm=5.0)
+        _, after, _ = run(CONDUCTANCE, x, w, theta, rule=still, norm=5.0)
         expected = torch.full((35,), 5.0, dtype=w.dtype)
         expected[3] = 0
         torch.testing.assert_close(after.sum(1).cpu(), expected)
-        result, after, _ = run(ops.diehl_cook_conductance_, x, w, theta, rule=RULES["soft bounds"], norm=5.0)
+        result, after, _ = run(CONDUCTANCE, x, w, theta, rule=RULES["soft bounds"], norm=5.0)
         spiked = (result.counts[1] > 0).cpu()
         off = (after.sum(1).cpu() - expected).abs() > 1e-3
         assert off[spiked].all()
@@ -285,7 +285,7 @@ def test_empty(name, shape):
     p, t, i, n = shape
     with force(name) as on:
         w = torch.full((n, i), 0.5, device=on.device)
-        result = ops.diehl_cook_conductance_(
+        result = CONDUCTANCE(
             torch.ones(p, t, i, device=on.device),
             w,
             torch.full((n,), 20.0, dtype=torch.float64, device=on.device),
@@ -309,8 +309,8 @@ def test_opcheck(name, form, carry):
     spikes = dense(x, 8)
     x = {"spikes": spikes, "events": Events.from_dense(spikes), "rates": x}[form]
     delays = delays_to(2, w)
-    state = reference.diehl_cook_conductance_(spikes, w, theta, delays=delays, return_state=True).state
-    op = ops.diehl_cook_conductance_
+    state = REFERENCE(spikes, w, theta, delays=delays, return_state=True).state
+    op = CONDUCTANCE
     with force(name) as on:
         x, w, theta, delays, state = (moved(v, on.device) for v in (x, w, theta, delays, state))
         options = {"rule": RULES["pair"], "norm": 3.0, "delays": delays, "rest": 1.5, "return_spikes": True}

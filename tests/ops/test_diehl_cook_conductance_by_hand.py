@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 from backends import CPU, force
-from diehl_cook_conductance_cases import dense, sample
+from diehl_cook_conductance_cases import CONDUCTANCE, dense, sample
 
-from snnfast import ops, plasticity
+from snnfast import plasticity
 
 
 @pytest.mark.parametrize("name", ["reference", *CPU])
@@ -19,7 +19,7 @@ def test_one_neuron_by_hand(name):
         w = torch.tensor([[1.0]], dtype=torch.float64, device=on.device)
         theta = torch.tensor([0.0], dtype=torch.float64, device=on.device)
         spikes = torch.tensor([[[1], [0], [0], [0], [0]]], dtype=torch.bool, device=on.device)
-        result = ops.diehl_cook_conductance_(
+        result = CONDUCTANCE(
             spikes,
             w,
             theta,
@@ -59,9 +59,7 @@ def test_inhibition_by_hand(name):
         state, seen = None, []
         for t in range(30):
             spikes = torch.tensor([[[t < 4, False]]], device=on.device)
-            result = ops.diehl_cook_conductance_(
-                spikes, w, theta, rest=0.0, state=state, return_state=True, return_spikes=True
-            )
+            result = CONDUCTANCE(spikes, w, theta, rest=0.0, state=state, return_state=True, return_spikes=True)
             state = result.state
             seen.append(
                 {
@@ -100,14 +98,14 @@ def test_delays_by_hand(name):
         delays = torch.tensor([[0, 3], [1, 2]], dtype=torch.uint8, device=on.device)
         settings = {"delays": delays, "rest": 0.0, "rule": rule, "return_state": True}
         silence = torch.zeros(1, 0, 2, dtype=torch.bool, device=on.device)
-        state = ops.diehl_cook_conductance_(silence, w, theta, **settings).state
+        state = CONDUCTANCE(silence, w, theta, **settings).state
         # Traces of neurons that have just spiked: each arriving input lowers the weight by 1/8 of them.
         state = state._replace(trace_post=torch.ones(2, dtype=torch.float64, device=on.device))
         arrived = []
         for t in range(5):
             x = torch.tensor([[[t == 0, t == 0]]], device=on.device)
             before, g = w.clone(), state.g_exc.clone()
-            state = ops.diehl_cook_conductance_(x, w, theta, state=state, **settings).state
+            state = CONDUCTANCE(x, w, theta, state=state, **settings).state
             change = state.g_exc - g * math.exp(-0.5)
             arrived.append(change.round(decimals=9).tolist())
             trace = math.exp(-(t + 1) / 40)
@@ -126,7 +124,7 @@ def test_a_spike_carries_the_same_charge_in_steps_of_any_length(name):
             theta = torch.full((1,), 20.0, dtype=torch.float64, device=on.device)
             x = torch.zeros(1, round(20 / dt) + 1, 1, dtype=torch.bool, device=on.device)
             x[:, 0] = True
-            state = ops.diehl_cook_conductance_(x, w, theta, dt=dt, rest=0.0, return_state=True).state
+            state = CONDUCTANCE(x, w, theta, dt=dt, rest=0.0, return_state=True).state
             peaks.append(state.v.item())
     # 65 mV from reversal, 0.5 of the leak for 1 ms, decays by exp(-20 / 100).
     assert peaks[2] == pytest.approx(-65 + 65 * 0.5 / 100 * math.exp(-0.2), abs=0.01)
@@ -140,8 +138,6 @@ def test_no_inhibition_carries_the_membrane_beyond_its_reversal_potential(name):
     with force(name) as on:
         spikes, w, theta = spikes.to(on.device), w.to(on.device), theta.to(on.device)
         for step in spikes.split(1, dim=1):
-            state = ops.diehl_cook_conductance_(
-                step, w, theta, state=state, tau=20.0, w_inh_exc=1e4, rest=0.0, return_state=True
-            ).state
+            state = CONDUCTANCE(step, w, theta, state=state, tau=20.0, w_inh_exc=1e4, rest=0.0, return_state=True).state
             lowest.append(state.v.min().item())
     assert -100 <= min(lowest) < -99.9

@@ -4,10 +4,11 @@ import pytest
 import torch
 from backends import PRESENT
 from diehl_cook_cases import assert_refused
+from diehl_cook_conductance_cases import CONDUCTANCE
 from samples import assert_equal
 
 from snnfast import ops, plasticity
-from snnfast.ops import DiehlCookConductanceState, DiehlCookState, Events, Rates
+from snnfast.ops import DiehlCookState, Events, Rates
 
 
 def arguments(op, **changes):
@@ -115,7 +116,7 @@ SPECIFIC = {
             {"x": Rates(HZ * 2001, 3, SEEDS), "dt": 0.5},
         ),
     },
-    ops.diehl_cook_conductance_: {
+    CONDUCTANCE: {
         "w negative, fixed": (
             ValueError,
             "w must be at least 0 and not NaN, got values from -1 to -1",
@@ -129,7 +130,7 @@ SPECIFIC = {
             "rule.w_min must be at least 0, a conductance, got -1",
             {"rule": plasticity.pair(w_min=-1.0)},
         ),
-        "state": (TypeError, "state must be a DiehlCookConductanceState or None", {"state": ()}),
+        "state": (TypeError, "state must be a DiehlCookState or None", {"state": ()}),
         "delays": (TypeError, "delays must be a tensor, got int", {"delays": 3}),
         "delays dtype": (
             TypeError,
@@ -172,7 +173,10 @@ SPECIFIC = {
         },
     },
 }
-STATES = {ops.diehl_cook_: DiehlCookState, ops.diehl_cook_conductance_: DiehlCookConductanceState}
+STATES = {
+    ops.diehl_cook_: [n for n in DiehlCookState._fields if n not in ("g_exc", "g_inh") and not n.endswith("_inh")],
+    CONDUCTANCE: [n for n in DiehlCookState._fields if n != "last_spikes"],
+}
 CASES = [(op, case) for op, specific in SPECIFIC.items() for case in (COMMON | specific)]
 
 
@@ -183,7 +187,7 @@ def test_errors_name_the_argument_and_change_nothing(backend, op, case):
     assert_refused(op, backend, arguments(op, **changes), error, message)
 
 
-@pytest.mark.parametrize(("op", "field"), [(op, field) for op, kind in STATES.items() for field in kind._fields])
+@pytest.mark.parametrize(("op", "field"), [(op, field) for op, fields in STATES.items() for field in fields])
 def test_errors_name_the_part_of_the_state(op, field):
     valid = arguments(op)
     state = op(**valid, return_state=True).state
@@ -192,7 +196,7 @@ def test_errors_name_the_part_of_the_state(op, field):
         (None, TypeError),
         (getattr(state, field).to(torch.int64), TypeError),
     ):
-        with pytest.raises(error, match=rf"{op.__name__}: state\.{field} must"):
+        with pytest.raises(error, match=rf"^diehl_cook_: state\.{field} must"):
             op(**valid, state=state._replace(**{field: wrong}))
 
 
@@ -200,6 +204,32 @@ def test_errors_name_the_part_of_the_state(op, field):
 def test_the_state_given_is_not_changed(op):
     valid = arguments(op)
     state = op(**valid, return_state=True).state
-    before = [s.clone() for s in state]
+    before = [s.clone() for s in state if s is not None]
     op(**valid, state=state, return_state=True)
-    assert_equal(list(state), before)
+    assert_equal([s for s in state if s is not None], before)
+
+
+OTHER = {
+    ops.diehl_cook_: {"rest": 1.0, "delays": torch.zeros(4, 5, dtype=torch.uint8), "tau_g_exc": 1.0},
+    CONDUCTANCE: {"inhibition": 1.0, "inhibition_delay": 0, "one_winner": False},
+}
+
+
+@pytest.mark.parametrize(("op", "name"), [(op, name) for op, names in OTHER.items() for name in names])
+def test_arguments_of_the_other_synapses_are_refused(op, name):
+    kind, other = ("current", "conductance") if op is ops.diehl_cook_ else ("conductance", "current")
+    message = f"{name} must be None with synapses='{kind}', got .*; leave it out, or pass synapses='{other}'"
+    assert_refused(op, "reference", arguments(op, **{name: OTHER[op][name]}), ValueError, message)
+
+
+@pytest.mark.parametrize("op", STATES)
+def test_the_state_of_the_other_synapses_is_refused(op):
+    (other,) = STATES.keys() - {op}
+    state = other(**arguments(other), return_state=True).state
+    with pytest.raises((TypeError, ValueError), match=r"^diehl_cook_: state\.\w+ must"):
+        op(**arguments(op), state=state)
+
+
+def test_there_are_two_kinds_of_synapses():
+    with pytest.raises(ValueError, match=r"^diehl_cook_: synapses must be current or conductance, got 'spikes'"):
+        ops.diehl_cook_(**arguments(ops.diehl_cook_), synapses="spikes")

@@ -12,8 +12,15 @@ from snnfast.reference.call import flatten
 RULE = plasticity.triplet(1e-3, 0.03, lr_pre_triplet=1e-3, w_max=9.0)
 OPS = {
     "diehl_cook_": {"v_threshold": 3.0, "v_reset": 0.0, "inhibition": 0.5, "theta_plus": 0.3},
-    "diehl_cook_conductance_": {"tau": 10.0, "rest": 3.0, "w_inh_exc": 0.5, "longest_delay": 3},
+    "diehl_cook_ with conductances": {
+        "synapses": "conductance",
+        "tau": 10.0,
+        "rest": 3.0,
+        "w_inh_exc": 0.5,
+        "longest_delay": 3,
+    },
 }
+OPERATORS = dict(zip(OPS, ("diehl_cook_", "diehl_cook_conductance_"), strict=True))
 LEARNS = {"rule": RULE, "norm": 4.0, "return_state": True}
 FROZEN = {"rule": None, "theta_plus": 0.0, "tau_theta": None}
 
@@ -26,7 +33,7 @@ def sample(name, networks, neurons=6, inputs=9, count=2, steps=12):
     hz = 500 * torch.rand(count, inputs, generator=generator)
     seeds = torch.arange(networks * count).view(networks, count)
     arguments = dict(OPS[name])
-    if name == "diehl_cook_conductance_":
+    if name != "diehl_cook_":
         theta = 19 + theta.double()
         arguments["delays"] = (torch.arange(w.numel()).view(w.shape) % 4).to(torch.uint8)
     return Rates(hz, steps, seeds), w, theta, arguments
@@ -82,9 +89,9 @@ def results(name, x, w, theta, arguments, calls):
     w, theta, collected = w.clone(), theta.clone(), []
     state = None
     for settings in calls:
-        result = getattr(ops, name)(x, w, theta, state=state, return_spikes=True, **{**arguments, **settings})
+        result = ops.diehl_cook_(x, w, theta, state=state, return_spikes=True, **{**arguments, **settings})
         state = result.state
-        collected += [result.counts, result.spikes, *(() if state is None else state)]
+        collected += [result.counts, result.spikes, *(value for value in state or () if value is not None)]
     return [value.cpu() for value in (*collected, w, theta)]
 
 
@@ -213,7 +220,7 @@ def test_a_state_at_rest_is_that_of_each_network(name):
     varied = own_settings(name, 3)
     arguments = {n: v for n, v in arguments.items() if n not in varied}
     none = x._replace(hz=x.hz[:0], seeds=x.seeds[:, :0])
-    state = getattr(ops, name)(none, w, theta, return_state=True, **arguments, **varied).state
+    state = ops.diehl_cook_(none, w, theta, return_state=True, **arguments, **varied).state
     expected = varied.get("v_rest", [0.0] * 3)
     assert state.v[:, 0].tolist() == expected
 
@@ -243,9 +250,9 @@ def test_layouts(kernels, name, layout):
     laid = laid.copy_(w).to(kernels.device)
     x, theta = on_device(x, kernels.device), theta.to(kernels.device)
     arguments = {key: on_device(value, kernels.device) for key, value in arguments.items()}
-    getattr(ops, name)(x, laid, theta, **LEARNS, **arguments)
+    ops.diehl_cook_(x, laid, theta, **LEARNS, **arguments)
     w, again = w.to(kernels.device).clone(), sample(name, 3)[2].to(kernels.device)
-    getattr(ops, name)(x, w, again, **LEARNS, **arguments)
+    ops.diehl_cook_(x, w, again, **LEARNS, **arguments)
     torch.testing.assert_close((laid.cpu(), theta.cpu()), (w.cpu(), again.cpu()), rtol=0, atol=0)
 
 
@@ -256,17 +263,17 @@ def test_no_network_and_the_fake(kernels, name):
         x, w, theta = (on_device(v, kernels.device) for v in (x, w, theta))
         arguments = {key: on_device(value, kernels.device) for key, value in arguments.items()}
         settings = {**LEARNS, **arguments, "return_spikes": True}
-        result = getattr(ops, name)(x, w, theta, **settings)
+        result = ops.diehl_cook_(x, w, theta, **settings)
         assert result.counts.shape == (networks, 2, 3)
         assert result.spikes.shape[:2] == (networks, 2)
-        assert all(value.shape[0] == networks for value in result.state)
-    call = getattr(ops, name).check(x, w, theta, **settings)
+        assert all(value.shape[0] == networks for value in result.state if value is not None)
+    call = ops.diehl_cook_.check(x, w, theta, **settings)
     if kernels.name == "cpu":
-        torch.library.opcheck(getattr(kernels.ops, name).default, flatten(call))
+        torch.library.opcheck(getattr(kernels.ops, OPERATORS[name]).default, flatten(call))
         settings |= {"tau_theta": [10.0, None], "theta_plus": [0.0, 0.1]}
-        call = getattr(ops, name).check(x, w, theta, **settings)
+        call = ops.diehl_cook_.check(x, w, theta, **settings)
         assert call.numbers.shape == (2, 20 if name == "diehl_cook_" else 32)
-        torch.library.opcheck(getattr(kernels.ops, name).default, flatten(call))
+        torch.library.opcheck(getattr(kernels.ops, OPERATORS[name]).default, flatten(call))
 
 
 WRONG = {
@@ -312,10 +319,10 @@ def test_errors_name_what_each_network_is_to_be_given(name, case):
     if case == "state":
         alone = {k: v[0] if k == "delays" else v for k, v in arguments.items()}
         single = x._replace(seeds=x.seeds[0])
-        call["state"] = getattr(ops, name)(single, w[0], theta[0], return_state=True, **alone).state
+        call["state"] = ops.diehl_cook_(single, w[0], theta[0], return_state=True, **alone).state
     before = w.clone()
-    with pytest.raises(ValueError, match=f"{name}: {message}"):
-        getattr(ops, name)(**call)
+    with pytest.raises(ValueError, match=f"^diehl_cook_: {message}"):
+        ops.diehl_cook_(**call)
     torch.testing.assert_close(w, before, rtol=0, atol=0)
 
 
@@ -334,7 +341,7 @@ def test_errors_name_what_each_network_is_to_be_given(name, case):
 @pytest.mark.parametrize("backend", [b for b in PRESENT if b != "cuda"])
 def test_raw_calls_with_wrong_arguments_are_refused(name, text, changes, backend):
     x, w, theta, arguments = sample(name, 3)
-    call = getattr(ops, name).check(x, w, theta, return_state=True, **arguments)
+    call = ops.diehl_cook_.check(x, w, theta, return_state=True, **arguments)
     if "hz" in changes or "seeds" in changes:
         changes = {"x": call.x._replace(**changes)}
     if "state" in changes:
@@ -343,5 +350,5 @@ def test_raw_calls_with_wrong_arguments_are_refused(name, text, changes, backend
         changes = {"numbers": torch.ones(3, 20 if name == "diehl_cook_" else 32)}
     if "theta" in changes:
         changes = {"theta": changes["theta"].to(theta.dtype)}
-    with force(backend) as on, pytest.raises(RuntimeError, match=f"{name}: .*{text}"):
-        getattr(on.ops, name)(*flatten(call._replace(**changes)))
+    with force(backend) as on, pytest.raises(RuntimeError, match=f"{OPERATORS[name]}: .*{text}"):
+        getattr(on.ops, OPERATORS[name])(*flatten(call._replace(**changes)))

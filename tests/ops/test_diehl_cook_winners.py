@@ -31,7 +31,7 @@ def present(backend, spikes, w, **settings):
             return_state=True,
             **{**defaults, **settings},
         )
-    return result.spikes.cpu(), [s.cpu() for s in result.state]
+    return result.spikes.cpu(), [s.cpu() for s in result.state if s is not None]
 
 
 @pytest.mark.parametrize("backend", ["reference", *PRESENT])

@@ -26,10 +26,11 @@ def run(dt, state=None, steps=None):
     x = torch.zeros((1, 3 * period * finer, w.shape[1]), dtype=torch.bool)
     x[0, (presentation * period + step) * finer, source] = True
     theta = torch.full(w.shape[:1], RECORD["theta"], dtype=torch.float64)
-    result = ops.diehl_cook_conductance_(
+    result = ops.diehl_cook_(
         x,
         w,
         theta,
+        synapses="conductance",
         rule=triplet(**RECORD["rule"]),
         delays=delays * finer,
         dt=dt,
@@ -60,6 +61,7 @@ def test_same_membranes_and_conductances():
     x = torch.zeros((3 * period, w.shape[1]), dtype=torch.bool)
     x[presentation * period + step, source] = True
     settings = {
+        "synapses": "conductance",
         "rule": triplet(**RECORD["rule"]),
         "delays": delays,
         "dt": RECORD["dt"],
@@ -68,8 +70,8 @@ def test_same_membranes_and_conductances():
         **RECORD["constants"],
     }
     # The record holds the first of every few steps.
-    state = ops.diehl_cook_conductance_(x[None, :0], w, theta, **settings).state
-    state = ops.diehl_cook_conductance_(x[None, :1], w, theta, state=state, **settings).state
+    state = ops.diehl_cook_(x[None, :0], w, theta, **settings).state
+    state = ops.diehl_cook_(x[None, :1], w, theta, state=state, **settings).state
     for sample in range(len(RECORD["v"])):
         for name in ("v", "g_exc", "g_inh", "v_inh"):
             expected = double(RECORD[name][sample])
@@ -77,7 +79,7 @@ def test_same_membranes_and_conductances():
         torch.testing.assert_close(theta, double(RECORD["theta_trace"][sample]), rtol=0, atol=2e-9)
         begin = 1 + sample * every
         part = x[None, begin : begin + every]
-        state = ops.diehl_cook_conductance_(part, w, theta, state=state, **settings).state
+        state = ops.diehl_cook_(part, w, theta, state=state, **settings).state
 
 
 def test_a_finer_step_gives_the_spikes_of_runge_kutta():

@@ -14,6 +14,7 @@ def test_presets_hold_their_sources_numbers():
     assert n3ml.rule == plasticity.pair(1e-10, 1e-3)
     assert n3ml.norm * 784 == pytest.approx(78.4)
     assert n3ml.keywords() == {
+        "synapses": "current",
         "dt": 1.0,
         "tau": 100.0,
         "v_threshold": -52 + 65,

@@ -11,15 +11,17 @@ from samples import assert_equal
 from snnfast import ops, plasticity, reference
 from snnfast.ops import Events, Rates
 
-OPS = ("diehl_cook_", "diehl_cook_conductance_")
+CONDUCTANCES = "diehl_cook_ with conductances"  # as in backend.BY_REFERENCE
+OPS = ("diehl_cook_", CONDUCTANCES)
+OPERATORS = {"diehl_cook_": "diehl_cook_", CONDUCTANCES: "diehl_cook_conductance_"}
 
 
 def present(name, x, inputs, device="cpu", neurons=70, **arguments):
-    theta = torch.float64 if name == "diehl_cook_conductance_" else torch.float32
+    theta = torch.float64 if name == CONDUCTANCES else torch.float32
     w = torch.full((neurons, inputs), 8.0, device=device)
     theta = torch.full((neurons,), 20.0, dtype=theta, device=device)  # above rest
-    arguments |= {"rest": 0.0} if name == "diehl_cook_conductance_" else {}
-    return getattr(ops, name)(x, w, theta, return_spikes=True, **arguments)
+    arguments |= {"synapses": "conductance", "rest": 0.0} if name == CONDUCTANCES else {}
+    return ops.diehl_cook_(x, w, theta, return_spikes=True, **arguments)
 
 
 @pytest.mark.parametrize("name", OPS)
@@ -42,10 +44,11 @@ def test_without_inputs(backend, name, form):
 @pytest.mark.parametrize("backend", ["reference", *(n for n in PRESENT if n != "cuda")])
 def test_more_steps_than_can_be_counted(name, inputs, backend):
     hz, seeds = torch.zeros(1, inputs), torch.zeros(1, dtype=torch.int64)
-    with force(backend), pytest.raises(ValueError, match=name) as caught:
+    with force(backend), pytest.raises(ValueError, match=r"^diehl_cook_: ") as caught:
         present(name, Rates(hz, 2**62, seeds), inputs)
     assert str(caught.value) == (
-        f"{name}: a presentation must have fewer than 2**31 elements, got 4611686018427387904 steps of {inputs} inputs"
+        "diehl_cook_: a presentation must have fewer than 2**31 elements, got 4611686018427387904 steps of "
+        f"{inputs} inputs"
     )
 
 
@@ -94,7 +97,7 @@ def test_unchecked_events_reach_nothing_else(kernels, name, wrong):
         present(name, x, 5, kernels.device, validate=False)
         return
     message = "offsets must ascend" if "offset" in wrong else "inputs must ascend within a step"
-    with pytest.raises(RuntimeError, match=f"{name}: {message}"):
+    with pytest.raises(RuntimeError, match=f"^{OPERATORS[name]}: {message}"):
         present(name, x, 5, validate=False)
 
 
@@ -105,11 +108,11 @@ def test_without_neurons_the_traces_of_the_inputs_change(backend, name, networks
     results = []
     for module in (ops, reference):
         w = torch.zeros(*networks, 0, 5, device=backend.device)
-        dtype = torch.float64 if name == "diehl_cook_conductance_" else torch.float32
+        dtype = torch.float64 if name == CONDUCTANCES else torch.float32
         theta = torch.zeros(*networks, 0, dtype=dtype, device=backend.device)
         rule = plasticity.pair(1e-3, 1e-3, trace="nearest")
-        rest = {"rest": 0.0} if name == "diehl_cook_conductance_" else {}
-        results.append(getattr(module, name)(spikes, w, theta, rule=rule, return_state=True, **rest))
+        rest = {"synapses": "conductance", "rest": 0.0} if name == CONDUCTANCES else {}
+        results.append(module.diehl_cook_(spikes, w, theta, rule=rule, return_state=True, **rest))
     got, want = results
     assert got.counts.shape == (*networks, 2, 0)
     assert want.state.trace_pre.any()
@@ -125,9 +128,10 @@ def test_an_error_inside_the_operator_says_what_happened(name):
         "from snnfast import ops\n"
         "resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))\n"
         "x = ops.Rates(torch.rand(3, 1), 2 * 10**9, torch.arange(3))\n"
-        f"dtype = torch.float64 if 'conductance' in {name!r} else torch.float32\n"
+        f"synapses = {'conductance' if name == CONDUCTANCES else 'current'!r}\n"
+        "dtype = torch.float64 if synapses == 'conductance' else torch.float32\n"
         "try:\n"
-        f"    ops.{name}(x, torch.rand(4, 1), torch.zeros(4, dtype=dtype))\n"
+        "    ops.diehl_cook_(x, torch.rand(4, 1), torch.zeros(4, dtype=dtype), synapses=synapses)\n"
         "except RuntimeError as error:\n"
         "    print(str(error).splitlines()[0])\n"
     )

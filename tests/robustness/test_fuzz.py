@@ -82,7 +82,7 @@ def test_weights_that_change_without_their_version_are_found(monkeypatch):
     """Fault 7."""
     monkeypatch.setattr(cook, "raise_versions", lambda *tensors: None)
     found = kinds(120, "without its version")
-    assert found & {"ops: diehl_cook_", "ops: diehl_cook_conductance_"}
+    assert "ops: diehl_cook_" in found
 
 
 def test_other_bits_and_other_errors_are_found(monkeypatch):

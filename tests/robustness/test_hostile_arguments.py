@@ -1,5 +1,6 @@
 """A wrong value for every argument of every public function: a TypeError or ValueError that names it."""
 
+import functools
 import inspect
 import math
 
@@ -33,6 +34,7 @@ HOSTILE = {
     "Update": ("no such", 3),
     "Reduction": ("no such", 3),
     "Method": ("no such", 3),
+    "Literal": ("no such", 3),
     "Verify": ("a", 3, object()),
     "Module": ("a", 3),
     "Connectivity": ("a", 3, torch.zeros(4, 4)),
@@ -58,6 +60,7 @@ T = torch.tensor([[1.0, 2.0], [3.0, math.inf]])
 W = torch.full((3, 4), 0.5)
 WHOLE = {"gain": torch.ones(4, dtype=torch.int32), "bias": torch.zeros(4, dtype=torch.int32)}
 COMPETITION = {"x": spikes(2, 5, 4), "w": W, "theta": torch.zeros(3)}
+CONDUCTANCES = "diehl_cook_ with conductances"
 FIELDS = {"neurons": 4, "minimum": [0.0], "maximum": [1.0]}
 # Arguments of each call, of which one after the other is replaced; layers also get an input.
 GOOD = {
@@ -85,7 +88,7 @@ GOOD = {
     "bp_stdp_": {"w": W, "pre": spikes(5, 2, 4), "error": torch.zeros(5, 2, 3)},
     "bp_stdp_network_": {"weights": [W], "x": spikes(2, 5, 4), "thresholds": [0.9]},
     "diehl_cook_": COMPETITION,
-    "diehl_cook_conductance_": {**COMPETITION, "theta": torch.zeros(3, dtype=torch.float64)},
+    CONDUCTANCES: {**COMPETITION, "theta": torch.zeros(3, dtype=torch.float64)},
     "RLIF": {"features": 4},
     "Recomputed": {},
     "Recurrent": {"neuron": nn.LIF(), "features": 4},
@@ -161,7 +164,7 @@ PUBLIC = {
     for name in module.__all__
     if not hasattr(getattr(module, name), "_fields")  # results and states
     and name != "Time"  # takes layers only
-}
+} | {CONDUCTANCES: functools.partial(ops.diehl_cook_, synapses="conductance")}
 
 
 def call(name, kwargs):

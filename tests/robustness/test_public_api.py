@@ -60,13 +60,13 @@ NAMES = {
         "Constants OwnRule Rule Synapses exponential pair power_law pre_post reward_modulated soft_bounds triplet"
     ),
     "snnfast.ops": (
-        "DiehlCookConductanceResult DiehlCookConductanceState DiehlCookResult DiehlCookState "
+        "DiehlCookResult DiehlCookState "
         "Events Rates StdpState BpStdpNetworkResult "
-        "batch_norm bp_stdp_ bp_stdp_network_ delay diehl_cook_ diehl_cook_conductance_ eventprop integer_lif poisson "
+        "batch_norm bp_stdp_ bp_stdp_network_ delay diehl_cook_ eventprop integer_lif poisson "
         f"pool2d recurrent sparse_recurrent spike_conv2d spike_count spike_linear spikeprop stdp_ {' '.join(NEURONS)}"
     ),
     "snnfast.reference": (
-        "batch_norm bp_stdp_ bp_stdp_network_ delay diehl_cook_ diehl_cook_conductance_ eventprop integer_lif poisson "
+        "batch_norm bp_stdp_ bp_stdp_network_ delay diehl_cook_ eventprop integer_lif poisson "
         f"pool2d recurrent sparse_recurrent spike_conv2d spike_count spike_linear spikeprop stdp_ {' '.join(NEURONS)}"
     ),
     "snnfast.surrogate": ("Surrogate atan fast_sigmoid gaussian rectangle resolve sigmoid straight_through triangle"),
@@ -97,17 +97,11 @@ SIGNATURES = {
         "return_state=False, validate=True"
     ),
     "diehl_cook_": (
-        "x, w, theta, *, rule=None, norm=None, state=None, dt=1.0, tau=100.0, v_threshold=13.0, "
-        "v_reset=5.0, refractory=5.0, inhibition=120.0, inhibition_delay=2, one_winner=False, "
-        "theta_plus=0.05, tau_theta=None, return_spikes=False, return_state=False, validate=True"
-    ),
-    "diehl_cook_conductance_": (
-        "x, w, theta, *, rule=None, norm=None, state=None, delays=None, longest_delay=None, dt=0.5, rest=150.0, "
-        "tau=100.0, v_rest=-65.0, v_reset=-65.0, v_threshold=-72.0, refractory=5.0, "
-        "tau_inh=10.0, v_rest_inh=-60.0, v_reset_inh=-45.0, v_threshold_inh=-40.0, "
-        "refractory_inh=2.0, tau_g_exc=1.0, tau_g_inh=2.0, e_exc=0.0, e_inh=-100.0, "
-        "w_exc_inh=10.4, w_inh_exc=17.0, theta_plus=0.05, tau_theta=10000000.0, "
-        "return_spikes=False, return_state=False, validate=True"
+        "x, w, theta, *, synapses='current', rule=None, norm=None, state=None, dt=None, tau=100.0, v_threshold=None, "
+        "v_reset=None, refractory=5.0, theta_plus=0.05, tau_theta=None, inhibition=None, inhibition_delay=None, "
+        "one_winner=None, delays=None, longest_delay=None, rest=None, v_rest=None, tau_inh=None, v_rest_inh=None, "
+        "v_reset_inh=None, v_threshold_inh=None, refractory_inh=None, tau_g_exc=None, tau_g_inh=None, e_exc=None, "
+        "e_inh=None, w_exc_inh=None, w_inh_exc=None, return_spikes=False, return_state=False, validate=True"
     ),
     "batch_norm": "x, weight=None, bias=None, mean=None, var=None, *, eps=1e-05",
     "integer_lif": ("x, v=None, *, gain, bias, decay=16384, v_threshold=16777216, v_reset=0, limit=1073741823"),

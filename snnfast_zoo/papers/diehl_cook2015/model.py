@@ -10,15 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from snnfast import check
-from snnfast.ops import DiehlCookConductanceResult, DiehlCookResult, Events, Rates
+from snnfast.ops import DiehlCookResult, DiehlCookState, Events, Rates, diehl_cook_
 from snnfast.reference.plasticity import Rule
 from snnfast.reference.presentations import presentations
 
 from ..networks import Draws, seeds_of, shared_or_list
-from .parts import Excitatory, Input, LastStep, State, Synapses, normalize_each
+from .parts import Excitatory, Input, LastStep, Synapses, normalize_each
 from .settings import DATASETS, Settings, for_dataset, of_networks, slower
-
-Result = DiehlCookResult | DiehlCookConductanceResult
 
 
 class DiehlAndCook2015(nn.Module):
@@ -120,7 +118,7 @@ class DiehlAndCook2015(nn.Module):
         last_step = LastStep()
         self._last_step = last_step
         self._plastic: Tensor | None = None
-        self._before: tuple[Tensor, State | None, Tensor] | None = None
+        self._before: tuple[Tensor, DiehlCookState | None, Tensor] | None = None
         self._validated: tuple[object, ...] | None = None
         n_inputs = math.prod(self.input_shape)
         leading = () if networks is None else (networks,)
@@ -228,7 +226,7 @@ class DiehlAndCook2015(nn.Module):
     def _op(
         self,
         x: Tensor | Events | Rates,
-        state: State | None,
+        state: DiehlCookState | None,
         rule: Rule | list[Rule] | None,
         *,
         theta: Tensor,
@@ -236,17 +234,18 @@ class DiehlAndCook2015(nn.Module):
         norm: float | list[float] | None = None,
         stepwise: bool = True,
         return_spikes: bool = True,
-    ) -> Result:
+    ) -> DiehlCookResult:
         by_network = [settings.keywords() for settings in self._every]
-        keywords = {name: shared_or_list([values[name] for values in by_network]) for name in by_network[0]}
+        keywords: dict[str, Any] = {
+            name: shared_or_list([values[name] for values in by_network]) for name in by_network[0]
+        }
         if not self.training:
             keywords |= {"theta_plus": 0.0, "tau_theta": None}
         if self.settings.delayed:
             keywords |= {"delays": self.xe.delays, "longest_delay": self.xe.longest_delay}
             if stepwise:
                 keywords["rest"] = 0.0
-        op: Callable[..., Result] = self.settings.neurons.op
-        return op(
+        return diehl_cook_(
             x,
             self.xe.w,
             theta,
@@ -268,7 +267,7 @@ class DiehlAndCook2015(nn.Module):
         seeds: Tensor | None = None,
         return_spikes: bool = False,
         validate: bool = True,
-    ) -> Result:
+    ) -> DiehlCookResult:
         """Present P images one after the other, each to a network at rest, and learn unless in evaluation mode.
 
         Args:
@@ -292,11 +291,11 @@ class DiehlAndCook2015(nn.Module):
         stimuli = _stimuli(self, x, seeds, validate)
         self.reset()
 
-        def present(stimuli: Tensor | Events | Rates) -> Result:
+        def present(stimuli: Tensor | Events | Rates) -> DiehlCookResult:
             unchanged = self._validated is not None and self._validated == self._versions()
             if validate and unchanged:  # check the stimuli only
                 w, neurons = self.xe.w, self.settings.neurons
-                presentations(neurons.op.__name__, stimuli, w.shape[-1], w.device, neurons.dt, True, self.networks)
+                presentations(diehl_cook_.__name__, stimuli, w.shape[-1], w.device, neurons.dt, True, self.networks)
             result = self._op(
                 stimuli,
                 None,
@@ -326,7 +325,7 @@ class DiehlAndCook2015(nn.Module):
         bounds = [(rule.w_min, rule.w_max) for rule in rules] if self.training else None
         return w.data_ptr(), w._version, theta.data_ptr(), theta._version, bounds
 
-    def _until_enough(self, rates: Rates, present: Callable[[Rates], Result]) -> Result:
+    def _until_enough(self, rates: Rates, present: Callable[[Rates], DiehlCookResult]) -> DiehlCookResult:
         """Present images with increasing rates until each has ``settings.min_spikes`` spikes."""
         settings, P = self.settings, len(rates.hz)
         everything = torch.arange(P, device=rates.hz.device)

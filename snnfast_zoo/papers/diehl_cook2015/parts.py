@@ -8,14 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snnfast.ops import DiehlCookConductanceState, DiehlCookState
+from snnfast.ops import DiehlCookState
 from snnfast.reference.plasticity import Rule
 from snnfast.reference.stdp import normalize
 
 from ..networks import Draws
 from .settings import Settings
-
-State = DiehlCookState | DiehlCookConductanceState
 
 
 def normalize_each(w: Tensor, rows: Tensor, norms: Sequence[float], rules: Sequence[Rule]) -> None:
@@ -41,7 +39,7 @@ class LastStep:
     def __init__(self) -> None:
         self.pre: Tensor | None = None
         self.post: Tensor | None = None
-        self.state: State | None = None
+        self.state: DiehlCookState | None = None
         self.device = torch.device("cpu")
 
 

@@ -17,7 +17,7 @@ NAME = "DiehlAndCook2015"
 
 @dataclass(frozen=True)
 class CurrentBased:
-    """Neurons driven by currents, as in n3ml: the keyword arguments of :func:`snnfast.ops.diehl_cook_`."""
+    """Neurons driven by currents, as in n3ml: keyword arguments of :func:`snnfast.ops.diehl_cook_`."""
 
     dt: float = 1.0
     tau: float = 100.0
@@ -30,7 +30,7 @@ class CurrentBased:
     theta_plus: float = 0.05
     tau_theta: float | None = None
 
-    op = staticmethod(ops.diehl_cook_)
+    synapses = "current"
     v_rest = -65.0  # mV, n3ml's
     v_zero = -65.0  # potential that is 0 in the op: rest
     theta_dtype = None  # the dtype of the weights
@@ -38,7 +38,7 @@ class CurrentBased:
 
 @dataclass(frozen=True)
 class ConductanceBased:
-    """Neurons driven by conductances, as in the paper: the keywords of :func:`snnfast.ops.diehl_cook_conductance_`."""
+    """Neurons driven by conductances, as in the paper: keyword arguments of :func:`snnfast.ops.diehl_cook_`."""
 
     dt: float = 0.5
     rest: float = 150.0
@@ -61,7 +61,7 @@ class ConductanceBased:
     theta_plus: float = 0.05
     tau_theta: float | None = 1e7
 
-    op = staticmethod(ops.diehl_cook_conductance_)
+    synapses = "conductance"
     v_zero = 0.0
     theta_dtype = torch.float64  # the decay of one step is below the resolution of float32
 
@@ -72,7 +72,7 @@ class Settings:
 
     Attributes:
         rule: the learning rule of the weights.
-        neurons: dynamics of the neurons, and the op that computes them.
+        neurons: dynamics of the neurons, with their synapses.
         norm: sum to which the weights of a neuron are normalised, per input; between ``w_min`` and ``w_max`` of the
             rule, because it cannot be reached otherwise.
         w_init: weights are drawn from U(0, w_init).
@@ -130,9 +130,7 @@ class Settings:
         w = torch.zeros(1, 1, dtype=torch.float32)
         stimulus = ops.Rates(w, self.num_steps, torch.zeros(1, dtype=torch.int64))
         theta = torch.zeros(1, dtype=self.neurons.theta_dtype or w.dtype)
-        self.neurons.op.check(  # type: ignore[union-attr]
-            stimulus, w, theta, rule=self.rule, validate=False, **self.keywords()
-        )
+        ops.diehl_cook_.check(stimulus, w, theta, rule=self.rule, validate=False, **self.keywords())
 
     @property
     def num_steps(self) -> int:
@@ -146,7 +144,7 @@ class Settings:
 
     def keywords(self) -> dict[str, Any]:
         """Return the keyword arguments of the op."""
-        return asdict(self.neurons)
+        return {"synapses": self.neurons.synapses, **asdict(self.neurons)}
 
 
 # Neurons compete within the step. With n3ml's delay of two steps, several neurons learn the same image.

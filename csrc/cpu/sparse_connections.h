@@ -55,7 +55,7 @@ struct SparseGroup : Samples<C> {
   using Samples<C>::a, Samples<C>::r, Samples<C>::first, Samples<C>::samples, Samples<C>::H, Samples<C>::width;
   using Samples<C>::clear, Samples<C>::spikes_at;
   using Vector = typename Lanes<C, L>::Type;
-  static constexpr int kFewSamples = 3;  // up to so many spikes of a neuron, samples are added one by one
+  static constexpr int kFewSamples = 1;
 
   const SparseMemory<C>& memory;
   const Synapses& s;
@@ -100,7 +100,8 @@ struct SparseGroup : Samples<C> {
     C* sum = L == 1 ? memory.current : memory.by_neuron;
     if constexpr (L > 1) by_neuron<L>(memory.current, width, sum);
     for (int64_t k = 0; k < s.delays; k++)
-      if (t - s.steps[k] >= -r.K) deliver(events(t - s.steps[k]), k, sum);
+      if (t - s.steps[k] >= -r.K)
+        s.one_a_row ? deliver<true>(events(t - s.steps[k]), k, sum) : deliver<false>(events(t - s.steps[k]), k, sum);
     if constexpr (L > 1) by_sample<L>(sum, width, memory.current);
   }
   const C* input(const Rows&, int64_t, int64_t, int64_t g, bool) const { return memory.current + g * width; }
@@ -162,45 +163,97 @@ struct SparseGroup : Samples<C> {
   }
 
   // Adds the rows of the events with delay k.
+  template <bool OneARow>
   void deliver(const Events<C>& list, int64_t k, C* sum) const {
     const size_t count = list.index.size();
     for (size_t e = 0; e < count; e++) {
       const int64_t j = list.index[e], begin = s.first[j * s.delays + k], end = s.first[j * s.delays + k + 1];
       if (e + 1 < count) prefetch(list.index[e + 1], k);
-      const C one = s.one_a_row ? weight[j] : C(0);
+      const C* value = list.value.data() + e * L;
+      const Row row{targets + begin, weight + (OneARow ? j : begin), end - begin};
       if constexpr (L == 1) {
-        const C value = list.value[e];
-        if (s.one_a_row) {
-          const C added = value * one;
-          for (int64_t q = begin; q < end; q++) sum[targets[q]] += added;
-        } else if (value == 1) {
-          for (int64_t q = begin; q < end; q++) sum[targets[q]] += weight[q];
-        } else {
-          for (int64_t q = begin; q < end; q++) sum[targets[q]] += value * weight[q];
-        }
+        row.template add<OneARow>(*value, sum);
       } else {
-        const C* value = list.value.data() + e * L;
         uint32_t spiked = list.samples[e];
-        if (__builtin_popcount(spiked) <= kFewSamples) {
-          for (; spiked; spiked &= spiked - 1) {
-            const int l = __builtin_ctz(spiked);
-            const C factor = value[l];
-            C* to = sum + l;
-            if (s.one_a_row)
-              for (int64_t q = begin; q < end; q++) to[int64_t(targets[q]) * L] += factor * one;
-            else
-              for (int64_t q = begin; q < end; q++) to[int64_t(targets[q]) * L] += factor * weight[q];
-          }
-        } else {
-          const Vector spikes = Lanes<C, L>::at(value), none{};
-          for (int64_t q = begin; q < end; q++) {
-            Vector& to = Lanes<C, L>::at(sum + int64_t(targets[q]) * L);
-            to += spikes != 0 ? spikes * (s.one_a_row ? one : weight[q]) : none;  // 0 times infinity adds nothing
-          }
-        }
+        if (__builtin_popcount(spiked) <= kFewSamples)
+          for (; spiked; spiked &= spiked - 1)
+            row.template add<OneARow>(value[__builtin_ctz(spiked)], sum + __builtin_ctz(spiked));
+        else
+          row.template add_lanes<OneARow>(value, sum);
       }
     }
   }
+
+  // Synapses; local copies of their pointers, since a store to a vector may change anything else.
+  struct Row {
+    const Index* targets;
+    const C* weight;
+    int64_t count;
+
+    template <bool OneARow>
+    inline void add(C value, C* __restrict to) const {
+      const Index* const target = targets;
+      const C* const w = weight;
+      const C first = OneARow ? value * *w : C(0);
+      for (int64_t q = 0; q < count; q++) to[int64_t(target[q]) * L] += OneARow ? first : value * w[q];
+    }
+    template <bool OneARow>
+    inline void add_lanes(const C* value, C* __restrict to) const {
+      const Index* const target = targets;
+      const C* const w = weight;
+      const int64_t n = count;
+      const Vector spikes = Lanes<C, L>::at(value), none{};
+      for (int64_t q = 0; q < n; q++) {
+        Vector& sum = Lanes<C, L>::at(to + int64_t(target[q]) * L);
+        sum += spikes != 0 ? spikes * w[OneARow ? 0 : q] : none;  // 0 times infinity adds nothing
+      }
+    }
+    // sum += over synapses weight * input, or the input
+    template <bool OneARow>
+    inline void gather(const C* inputs, Vector& sum) const {
+      gather_and_learn<OneARow, 0>(inputs, sum, nullptr, 0, nullptr);
+    }
+    // The same, and grad += over samples that spiked spikes * input
+    inline void gather_and_learn(const C* inputs, Vector& sum, const C* spikes, uint32_t spiked, C* grad) const {
+      if (__builtin_popcount(spiked) == 1) return gather_and_learn<false, 1>(inputs, sum, spikes, spiked, grad);
+      gather_and_learn<false, 2>(inputs, sum, spikes, spiked, grad);
+      const Index* const target = targets;
+      const int64_t n = count;
+      for (uint32_t left = without_first(without_first(spiked)); left; left = without_first(left)) {
+        const C factor = spikes[__builtin_ctz(left)];
+        const C* const from = inputs + __builtin_ctz(left);
+        for (int64_t q = 0; q < n; q++) grad[q] += factor * from[int64_t(target[q]) * L];
+      }
+    }
+
+   private:
+    static uint32_t without_first(uint32_t bits) { return bits & (bits - 1); }
+
+    // Learns from the first `Learned` samples that spiked, whose inputs it has just loaded.
+    template <bool OneARow, int Learned>
+    inline void gather_and_learn(const C* inputs, Vector& sum, const C* spikes, uint32_t spiked,
+                                 C* __restrict grad) const {
+      const Index* const target = targets;
+      const C* const w = weight;
+      const int64_t n = count;
+      const int l = Learned ? __builtin_ctz(spiked) : 0, m = Learned > 1 ? __builtin_ctz(without_first(spiked)) : 0;
+      const C factor = Learned ? spikes[l] : C(0), other = Learned > 1 ? spikes[m] : C(0);
+      Vector even{}, odd{};  // two chains of additions
+      const auto add = [&](int64_t q, Vector& to) {
+        const C* const input = inputs + int64_t(target[q]) * L;
+        if constexpr (OneARow)
+          to += Lanes<C, L>::at(input);
+        else
+          to += Lanes<C, L>::at(input) * w[q];
+        if constexpr (Learned == 1) grad[q] += factor * input[l];
+        if constexpr (Learned == 2) grad[q] += factor * input[l] + other * input[m];
+      };
+      int64_t q = 0;
+      for (; q + 1 < n; q += 2) add(q, even), add(q + 1, odd);
+      if (q < n) add(q, even);
+      sum += even + odd;
+    }
+  };
 
   void prefetch(int64_t j, int64_t k) const {
     const int64_t begin = s.first[j * s.delays + k];
@@ -222,9 +275,12 @@ struct SparseGroup : Samples<C> {
       for (int64_t k = 0; k < s.delays; k++) {
         const int64_t arrives = t + s.steps[k], begin = s.first[j * s.delays + k], end = s.first[j * s.delays + k + 1];
         if (arrives < 0 || arrives >= a.T || begin == end) continue;
+        const Row row{targets + begin, weight + (OneARow ? j : begin), end - begin};
         const C* inputs = inputs_back(arrives);
-        add_row<OneARow>(inputs, begin, end, sum);
-        if (!OneARow && spiked) learn_row(inputs, begin, end, spikes, L == 1 ? 1 : list.samples[e], grad_weight);
+        if (!OneARow && spiked)
+          row.gather_and_learn(inputs, sum, spikes, L == 1 ? 1 : list.samples[e], grad_weight + begin);
+        else
+          row.template gather<OneARow>(inputs, sum);
       }
       if constexpr (OneARow) {
         if (spiked)
@@ -240,32 +296,6 @@ struct SparseGroup : Samples<C> {
       return vector;
     else
       return vector[l];
-  }
-
-  // sum += over synapses weight * input, or the input
-  template <bool OneARow>
-  void add_row(const C* inputs, int64_t begin, int64_t end, Vector& sum) const {
-    Vector even{}, odd{};  // two chains of additions
-    const auto add = [&](int64_t q, Vector& to) {
-      const Vector& input = Lanes<C, L>::at(inputs + int64_t(targets[q]) * L);
-      if constexpr (OneARow)
-        to += input;
-      else
-        to += input * weight[q];
-    };
-    int64_t q = begin;
-    for (; q + 1 < end; q += 2) add(q, even), add(q + 1, odd);
-    if (q < end) add(q, even);
-    sum += even + odd;
-  }
-
-  void learn_row(const C* inputs, int64_t begin, int64_t end, const C* spikes, uint32_t spiked, C* grad_weight) const {
-    for (; spiked; spiked &= spiked - 1) {
-      const int l = __builtin_ctz(spiked);
-      const C factor = spikes[l];
-      const C* from = inputs + l;
-      for (int64_t q = begin; q < end; q++) grad_weight[q] += factor * from[int64_t(targets[q]) * L];
-    }
   }
 };
 

@@ -282,7 +282,7 @@ def explain(module_or_op: nn.Module | str | Any, *tensors: Tensor) -> str:
     if isinstance(module_or_op, nn.Module):
         layers = dict(module_or_op.named_modules())
         # The neurons of a recurrent layer run in its op.
-        inside = [m.neuron for m in layers.values() if getattr(type(m), "op", "") == "recurrent"]
+        inside = [m.neuron for m in layers.values() if getattr(type(m), "op", "").endswith("recurrent")]
         rows: list[tuple[str, Any, object]] = []
         for name, module in layers.items():
             neuron, op = _own_neuron(module), getattr(type(module), "op", "")

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from snnfast import check
+from snnfast.nn.sparse_recurrent import SparseRecurrent
 
-__all__ = ["active_inputs", "are_spikes", "arriving", "fan_out", "is_product", "sample_dims"]
+__all__ = ["active_inputs", "are_spikes", "arriving", "fan_out", "is_product", "sample_dims", "sparse_operations"]
 
 # Type of a product -> number of dimensions of an input sample.
 _PRODUCTS: dict[type[nn.Module], int] = {
@@ -70,6 +71,27 @@ def arriving(spikes: Tensor, delays: Tensor | None, past: Tensor | None) -> Tens
     at = (steps[:, None] + before - whole.long()).view(-1, *(1,) * (spikes.dim() - 2), len(whole))
     at = at.expand(-1, *spikes.shape[1:])
     return (1 - late) * rows.gather(0, at) + late * rows.gather(0, at - 1)
+
+
+def sparse_operations(layer: SparseRecurrent, spikes: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return operations of sparse connections in a call, the number if all neurons fired, and :func:`are_spikes`.
+
+    Args:
+        layer: the layer.
+        spikes: spikes of the call, ``[T, ..., H]``.
+        past: spikes before the call, ``[P, ..., H]``, in a layer that keeps them; None: there were none.
+    """
+    c, sent = layer.connectivity, spikes if past is None else torch.cat([past.to(spikes), spikes])
+    weight = torch.as_tensor(layer.weight).expand(c.n_pre) if not isinstance(layer.weight, Tensor) else layer.weight
+    counted = (c.per_synapse(weight.detach()) != 0).cumsum(0)
+    paths = torch.cat([counted.new_zeros(1), counted])[c.first].diff().view(c.n_pre, -1)
+    operations = torch.zeros(c.n_pre, dtype=torch.float64)
+    dense, samples = 0.0, spikes[0].numel() / max(c.n_pre, 1)
+    for k, step in enumerate(c.steps.tolist()):
+        arrived = sent[max(len(sent) - len(spikes) - step, 0) : max(len(sent) - step, 0)]
+        operations += (arrived != 0).flatten(0, -2).sum(0, dtype=torch.float64) * paths[:, k]
+        dense += len(arrived) * samples * float(c.first.diff().view(c.n_pre, -1)[:, k].sum())
+    return operations, operations.new_tensor(dense), are_spikes(sent)
 
 
 def fan_out(product: nn.Module, shape: torch.Size, *, dense: bool = False) -> Tensor:

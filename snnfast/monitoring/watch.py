@@ -12,12 +12,13 @@ from torch.nn.parallel import DistributedDataParallel
 from snnfast import check
 from snnfast.nn.recurrent import Recurrent
 from snnfast.nn.replaced import Replaced
+from snnfast.nn.sparse_recurrent import SparseRecurrent
 from snnfast.nn.spikeprop import SpikeProp
 from snnfast.nn.state import Stateful
 from snnfast.nn.time import Time
 
 from .counts import NeuronCounts
-from .operations import active_inputs, are_spikes, arriving, is_product, sample_dims
+from .operations import active_inputs, are_spikes, arriving, is_product, sample_dims, sparse_operations
 from .tally import Tally
 
 __all__ = ["Monitor", "monitor"]
@@ -179,7 +180,7 @@ class Monitor(Tally):
         def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
             source.return_v_seq = True
 
-        def remember(module: Recurrent, inputs: tuple[Any, ...]) -> None:
+        def remember(module: Recurrent | SparseRecurrent, inputs: tuple[Any, ...]) -> None:
             past[:] = [module.past if module.stateful else None]
 
         def after(module: Stateful, inputs: tuple[Any, ...], output: Any) -> Any:
@@ -197,14 +198,14 @@ class Monitor(Tally):
                     self.add_spikes(name, type(module).__name__, y, several=several)
                 elif "v" in module.states:  # a readout
                     v_seq = y
-                if isinstance(module, Recurrent):
+                if isinstance(module, RECURRENT):
                     self._add_recurrent(name, module, y, past.pop())
                 self._keep_membranes(name, v_seq)
             return y if shows else None
 
         if shows:
             self._before(module, before)
-        if isinstance(module, Recurrent):
+        if isinstance(module, RECURRENT):
             self._before(module, remember)
         self._after(module, after, always=shows)
 
@@ -253,7 +254,12 @@ class Monitor(Tally):
         presented = x.numel() // max(sample.numel(), 1) * times
         self.add_inputs(name, module, active_inputs(module, x) * times, presented, are_spikes(x))
 
-    def _add_recurrent(self, name: str, module: Recurrent, spikes: Tensor, past: Tensor | None) -> None:
+    def _add_recurrent(
+        self, name: str, module: Recurrent | SparseRecurrent, spikes: Tensor, past: Tensor | None
+    ) -> None:
+        if isinstance(module, SparseRecurrent):
+            self._add(name, type(module).__name__, *sparse_operations(module, spikes, past))
+            return
         arrived = arriving(spikes, module.delays, past)
         self.add_linear(name, type(module).__name__, arrived, module.connected(module.weight))
 
@@ -273,6 +279,9 @@ class Monitor(Tally):
         operations = inputs[0].isfinite().sum(0, dtype=torch.float64) * paths
         dense = operations.new_tensor(float(len(fired) * w.numel()))
         self._add(name, kind, operations, dense, torch.ones_like(fired[0, 0]))
+
+
+RECURRENT = (Recurrent, SparseRecurrent)
 
 
 class Announcing(nn.Module):

@@ -22,6 +22,7 @@ from .readout import Count, FirstSpike, Last, Max, Rate, within
 from .recomputed import Recomputed
 from .recurrent import RLIF, Recurrent
 from .sequential import Sequential
+from .sparse_recurrent import SparseRecurrent
 from .spike_conv2d import SpikeConv2d
 from .spike_linear import SpikeLinear
 from .spikeprop import SpikeProp, calibrate
@@ -48,6 +49,7 @@ __all__ = [
     "Recurrent",
     "Sequential",
     "SlidingPSN",
+    "SparseRecurrent",
     "SpikeConv2d",
     "SpikeLinear",
     "SpikeProp",

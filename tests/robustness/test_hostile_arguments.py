@@ -92,6 +92,7 @@ GOOD = {
     "RLIF": {"features": 4},
     "Recomputed": {},
     "Recurrent": {"neuron": nn.LIF(), "features": 4},
+    "SparseRecurrent": {"neuron": nn.LIF(), "connectivity": connect.one_to_one(4)},
     "Delay": {"channels": 3, "max_delay": 4.0},
     "PSN": {"num_steps": 2},
     "SlidingPSN": {"order": 2},

@@ -1,0 +1,150 @@
+"""Layer with sparse recurrent connections."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snnfast import check
+from snnfast.connect import Connectivity
+
+from .delaying import Delaying
+from .spiking import Spiking, show
+
+__all__ = ["SparseRecurrent"]
+
+
+class SparseRecurrent(Delaying):
+    """Neurons with sparse recurrent connections within the layer, on the CPU.
+
+    All steps run in one call of :func:`snnfast.ops.sparse_recurrent`. The state, ``stateful`` and ``return_v_seq`` are
+    those of ``neuron``; the last spikes, for as many steps as the longest delay has, are part of the state. The state
+    dict has the weights and a fingerprint of the connectivity, not the connectivity itself.
+
+    Args:
+        neuron: the neurons, a spiking layer of this package such as :class:`snnfast.nn.LIF`; call this layer
+            instead of ``neuron`` itself.
+        connectivity: the synapses, of :mod:`snnfast.connect`, among the neurons of a sample, the last dimension of
+            ``x`` ``[T, ..., features]``.
+        weight: a number; a tensor ``[synapses]`` in the order of ``connectivity.edges()``, or ``[features]``, one for
+            each presynaptic neuron; or an ``nn.Parameter`` of such a shape, which is learned. None: a parameter, normal
+            with a deviation of 1 over the root of the mean number of synapses of a neuron.
+
+    Attributes:
+        weight: the parameter, buffer or number.
+        past: the spikes that have not arrived yet, ``[P, ..., features]``, the latest last; None at rest.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
+    """
+
+    op = "sparse_recurrent"
+    max_delay = 0.0
+    d = None
+    weight: Any
+    fingerprint: Tensor
+
+    def __init__(self, neuron: Spiking, connectivity: Connectivity, *, weight: float | Tensor | None = None) -> None:
+        layer = type(self).__name__
+        if not isinstance(neuron, Spiking):
+            raise TypeError(
+                f"{layer}: neuron must be a layer of neurons that fire, such as LIF(), got {check.kind(neuron)}"
+            )
+        if neuron.return_v_seq and type(neuron).forward is not Spiking.forward:
+            raise ValueError(
+                f"{layer}: neuron must have return_v_seq=False: its membranes are not those of its op, which runs here"
+            )
+        if not isinstance(connectivity, Connectivity):
+            raise TypeError(
+                f"{layer}: connectivity must be a Connectivity, made by snnfast.connect, got {check.kind(connectivity)}"
+            )
+        c = connectivity
+        if c.n_pre != c.n_post:
+            raise ValueError(
+                f"{layer}: connectivity must connect neurons with themselves, got {c.n_pre} -> {c.n_post} neurons"
+            )
+        if isinstance(weight, Tensor):
+            check.shape(layer, "weight", weight, (len(c),), (c.n_pre,))
+        super().__init__()
+        self.neuron = neuron
+        self.connectivity = connectivity
+        if weight is None:
+            dtype = check.state_dtype(torch.get_default_dtype())
+            weight = nn.Parameter(torch.randn(len(c), dtype=dtype) / max(len(c) / max(c.n_pre, 1), 1) ** 0.5)
+        self._add_parameter("weight", weight)
+        self.register_buffer("fingerprint", _fingerprint(connectivity))
+
+    @property
+    def features(self) -> int:
+        """Return the number of neurons of a sample."""
+        return self.connectivity.n_pre
+
+    @property
+    def stateful(self) -> bool:
+        """Return whether the neurons' states and the spikes in transit are kept between calls."""
+        return self.neuron.stateful
+
+    @stateful.setter
+    def stateful(self, value: bool) -> None:
+        if "neuron" in self._modules:  # not yet, inside of super().__init__
+            self.neuron.stateful = check.flag(type(self).__name__, "stateful", value)
+
+    @property
+    def surrogate(self) -> Any:  # type: ignore[override]
+        """The surrogate gradient of the neurons."""
+        return self.neuron.surrogate
+
+    def forward(self, x: Tensor) -> Any:
+        """Input current ``[T, ..., features]`` -> spikes of the same shape and dtype.
+
+        With ``return_v_seq`` of the neurons ``(spikes, v_seq)``.
+        """
+        neuron, layer = self.neuron, type(self).__name__
+        check.sequence(layer, x)
+        if x.dim() < 2 or x.shape[-1] != self.features:
+            raise ValueError(f"{layer}: x must have shape [T, ..., {self.features}], got {list(x.shape)}")
+        (past,) = self._load_states(x)
+        if past is not None:
+            past = past.to(x.dtype)
+        weight = self._constant("weight", x)
+        spikes, *after = neuron.sparse_recurrent(x, weight, self.connectivity, past, **neuron._op_arguments(x))
+        if self.stateful:
+            self._keep_past(past, spikes, self._longest())
+        return neuron._finish(spikes, *after)
+
+    def _longest(self) -> int:
+        return self.connectivity.longest
+
+    def reset(self) -> None:
+        """Reset the state, also that of the neurons: the next call starts at rest, with any batch size."""
+        super().reset()
+        if "neuron" in self._modules:
+            self.neuron.reset()
+
+    def detach(self) -> None:
+        """Keep the values of the state and drop its graph."""
+        super().detach()
+        self.neuron.detach()
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        saved = state_dict.get(f"{prefix}fingerprint")
+        if isinstance(saved, Tensor) and saved.tolist() != self.fingerprint.tolist():
+            *_, errors = arguments
+            errors.append(
+                f"{type(self).__name__}: {prefix}weight belongs to another connectivity, {saved[1]} synapses of "
+                f"{saved[0]} neurons; make the layer with that one"
+            )
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+    def extra_repr(self) -> str:
+        """Return the layer's own settings; tensors by their shape."""
+        return show({"connectivity": self.connectivity, "weight": self.weight})
+
+
+def _fingerprint(c: Connectivity) -> Tensor:
+    """Return neurons, synapses, and sums that depend on the order of targets and delays."""
+    place = torch.arange(1, len(c) + 1)
+    sums = [(place * (values + 1)).sum() for values in (c.targets.long(), c.delays(), c.edges()[0])]
+    return torch.stack([torch.tensor(c.n_pre), torch.tensor(len(c)), *sums])

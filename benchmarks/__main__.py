@@ -134,6 +134,7 @@ for name in (
     "eprop",
     "ottt",
     "sequence",
+    "sparse",
     "spike_linear",
     "stdp",
     "bp_stdp",

@@ -24,13 +24,54 @@ struct Lanes<C, 1> {
   static const C& at(const C* p) { return *p; }
 };
 
-// The neurons that spiked in any sample at a step, rising.
-template <class C>
+// The neurons that spiked in any sample at a step, rising. The memory only grows.
+template <class C, int L>
 struct Events {
+  size_t count = 0;
   std::vector<int32_t> index;
   std::vector<uint16_t> samples;  // bit l: the sample of lane l spiked
   std::vector<C> value;           // L for each neuron
+
+  void add(int32_t neuron, uint16_t spiked, const C* values) {
+    if (count == index.size()) grow(2 * count + 64);
+    index[count] = neuron;
+    samples[count] = spiked;
+    for (int l = 0; l < L; l++) value[count * L + static_cast<size_t>(l)] = values[l];
+    count++;
+  }
+  void grow(size_t size) {
+    index.resize(size);
+    samples.resize(size);
+    value.resize(size * L);
+  }
 };
+
+// Bit l is set where p[l] is not 0, for 16 numbers.
+inline uint32_t not_zero(const float* p) {
+#if defined(__AVX512F__)
+  return _mm512_cmp_ps_mask(_mm512_loadu_ps(p), _mm512_setzero_ps(), _CMP_NEQ_UQ);
+#elif defined(__AVX2__)
+  const auto half = [](const float* from) {
+    return static_cast<uint32_t>(
+        _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(from), _mm256_setzero_ps(), _CMP_NEQ_UQ)));
+  };
+  return half(p) | half(p + 8) << 8;
+#else
+  uint32_t bits = 0;
+  for (int l = 0; l < 16; l++) bits |= static_cast<uint32_t>(p[l] != 0) << l;
+  return bits;
+#endif
+}
+inline uint32_t not_zero(const double* p) {
+  uint32_t bits = 0;
+#if defined(__AVX512F__)
+  for (int l = 0; l < 16; l += 8)
+    bits |= static_cast<uint32_t>(_mm512_cmp_pd_mask(_mm512_loadu_pd(p + l), _mm512_setzero_pd(), _CMP_NEQ_UQ)) << l;
+#else
+  for (int l = 0; l < 16; l++) bits |= static_cast<uint32_t>(p[l] != 0) << l;
+#endif
+  return bits;
+}
 
 // rows [L, width] to [width, L] and back
 template <int L, class C>
@@ -55,13 +96,14 @@ struct SparseGroup : Samples<C> {
   using Samples<C>::a, Samples<C>::r, Samples<C>::first, Samples<C>::samples, Samples<C>::H, Samples<C>::width;
   using Samples<C>::clear, Samples<C>::spikes_at;
   using Vector = typename Lanes<C, L>::Type;
+  static constexpr uint32_t kAll = (1u << L) - 1;  // bits of all lanes
   static constexpr int kFewSamples = 1;
 
   const SparseMemory<C>& memory;
   const Synapses& s;
   const Index* targets;
   const C* weight;
-  std::vector<Events<C>> sent;  // ring of the events of the last steps, a power of 2
+  std::vector<Events<C, L>> sent;  // ring of the events of the last steps, a power of 2
 
   // steps: number of steps whose events are stored besides those that are in transit
   SparseGroup(const RecurrentScan& scan, const RecurrentNeuron<C>& maths, const SparseMemory<C>& scratch,
@@ -108,27 +150,19 @@ struct SparseGroup : Samples<C> {
 
   // Lists the spikes of step t.
   void end_step(int64_t t) {
-    Events<C>& list = events(t);
-    list.index.resize(static_cast<size_t>(H + 16));
-    if constexpr (L == 1) {
-      list.value.resize(static_cast<size_t>(H + 16));
-      const int32_t found = list_events(memory.spikes, H, list.index.data(), list.value.data());
-      list.index.resize(static_cast<size_t>(found));
-    } else {
-      list.samples.clear();
-      list.value.clear();
-      int32_t found = 0;
+    Events<C, L>& list = events(t);
+    list.count = 0;
+    const C* spikes = memory.spikes;
+    if constexpr (L > 1) {
       by_neuron<L>(memory.spikes, width, memory.by_neuron);
-      for (int64_t j = 0; j < H; j++) {
-        const C* value = memory.by_neuron + j * L;
-        const uint16_t spiked = not_zero(value);
-        if (!spiked) continue;
-        list.index[static_cast<size_t>(found++)] = static_cast<int32_t>(j);
-        list.samples.push_back(spiked);
-        list.value.insert(list.value.end(), value, value + L);
-      }
-      list.index.resize(static_cast<size_t>(found));
+      spikes = memory.by_neuron;
     }
+    constexpr int kNeurons = 16 / L;  // at a time; there is padding behind the last
+    for (int64_t j = 0; j < H; j += kNeurons)
+      for (uint32_t bits = not_zero(spikes + j * L), n; bits; bits &= ~(kAll << n * L)) {
+        n = static_cast<uint32_t>(__builtin_ctz(bits)) / L;
+        list.add(static_cast<int32_t>(j + n), static_cast<uint16_t>(bits >> n * L & kAll), spikes + (j + n) * L);
+      }
   }
 
   void begin_backward() {}
@@ -153,22 +187,15 @@ struct SparseGroup : Samples<C> {
   void end_backward(const RecurrentBackwardScan&) const {}
 
  private:
-  Events<C>& events(int64_t t) { return sent[static_cast<size_t>(t) & (sent.size() - 1)]; }
+  Events<C, L>& events(int64_t t) { return sent[static_cast<size_t>(t) & (sent.size() - 1)]; }
   C* inputs_back(int64_t t) const { return memory.inputs_back + (t & (memory.ring - 1)) * width * L; }
-
-  static uint16_t not_zero(const C* value) {
-    uint16_t bits = 0;
-    for (int l = 0; l < L; l++) bits = static_cast<uint16_t>(bits | static_cast<uint16_t>(value[l] != 0) << l);
-    return bits;
-  }
 
   // Adds the rows of the events with delay k.
   template <bool OneARow>
-  void deliver(const Events<C>& list, int64_t k, C* sum) const {
-    const size_t count = list.index.size();
-    for (size_t e = 0; e < count; e++) {
+  void deliver(const Events<C, L>& list, int64_t k, C* sum) const {
+    for (size_t e = 0; e < list.count; e++) {
       const int64_t j = list.index[e], begin = s.first[j * s.delays + k], end = s.first[j * s.delays + k + 1];
-      if (e + 1 < count) prefetch(list.index[e + 1], k);
+      if (e + 1 < list.count) prefetch(list.index[e + 1], k);
       const C* value = list.value.data() + e * L;
       const Row row{targets + begin, weight + (OneARow ? j : begin), end - begin};
       if constexpr (L == 1) {
@@ -265,8 +292,8 @@ struct SparseGroup : Samples<C> {
 
   template <bool OneARow>
   void gather(int64_t t, C* back, C* grad_weight) {
-    const Events<C>& list = events(t);
-    const size_t count = t >= -r.K ? list.index.size() : 0;
+    const Events<C, L>& list = events(t);
+    const size_t count = t >= -r.K ? list.count : 0;
     size_t e = 0;
     for (int64_t j = 0; j < H; j++) {
       const bool spiked = e < count && list.index[e] == j;

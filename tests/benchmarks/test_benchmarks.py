@@ -263,6 +263,15 @@ def test_quick_recurrent_runs_with_the_spikes_of_the_loops(benchmarks, tmp_path)
     assert rates["plain_loop"] == rates["tuned_loop"] == rates["snnfast"]
 
 
+def test_quick_sparse_runs_with_the_spikes_of_dense_connections(benchmarks, tmp_path):
+    file = tmp_path / "result.json"
+    output = benchmarks("sparse", "--quick", "--json", str(file))
+    assert all(name in output for name in ("clone", "snnfast", "dense", "csr"))
+    facts = {r["implementation"]: r.get("facts") for r in json.loads(file.read_text())["rows"]}
+    assert facts["dense"] == facts["snnfast"]
+    assert facts["snnfast"]["spikes, 10%"] > 0
+
+
 def test_quick_own_neuron_runs_with_the_spikes_of_the_loops(benchmarks, tmp_path):
     file = tmp_path / "result.json"
     output = benchmarks("own_neuron", "--quick", "--baselines", "lif,plain_loop,tuned_loop", "--json", str(file))

@@ -11,7 +11,19 @@ import torch
 import typer
 from typer.core import TyperGroup
 
-from benchmarks import accuracy, deploy, machine, machine_code, methods, neurons, report, resources, streams, zoo
+from benchmarks import (
+    accuracy,
+    deploy,
+    machine,
+    machine_code,
+    methods,
+    neurons,
+    published,
+    report,
+    resources,
+    streams,
+    zoo,
+)
 from benchmarks.timing import Task, measure, measure_isolated, require_kernels
 
 
@@ -167,6 +179,27 @@ def print_zoo(
             lines.append(zoo.line(name, model, repeats, "cpu" if cpu_time else "wall", compiled))
             typer.echo("  ".join(lines[-1]), err=True)
     typer.echo(report.table(zoo.HEADER, lines))
+
+
+@app.command("published", help=published.__doc__)
+def print_published(
+    folder: Annotated[Path, typer.Argument(help="Copies of the repositories.")],
+    repeats: Annotated[int, typer.Option(help="Training steps of a network.")] = 7,
+    only: Annotated[str, typer.Option(help="Networks whose names hold this.")] = "",
+    cpu_time: Annotated[bool, typer.Option(help="CPU seconds, for a busy machine.")] = False,
+) -> None:
+    torch.set_num_threads(1)
+    require_kernels("cpu")
+    lines = []
+    for name, network in published.NETWORKS.items():
+        if only not in name:
+            continue
+        if why := published.missing(folder, network):
+            typer.echo(f"skipped: {name}: {why}", err=True)
+            continue
+        lines.append(published.line(name, folder, repeats, "cpu" if cpu_time else "wall"))
+        typer.echo("  ".join(lines[-1]), err=True)
+    typer.echo(report.table(published.HEADER, lines))
 
 
 @app.command("accuracy", help=accuracy.__doc__)

@@ -13,6 +13,7 @@ from torch import fx, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from .folded import FoldedBatchNorm1d, FoldedBatchNorm2d, FoldedConv1d, FoldedConv2d
 from .hooks import HOOKS, hooked
 from .recomputed import Recomputed
 from .sequential import Sequential
@@ -27,8 +28,8 @@ __all__ = ["CHANGES_BUFFER", "DROPOUT_FUNCTIONS", "LINEAR", "PRODUCTS", "LayerGr
 LINEAR = (nn.Linear, SpikeLinear)
 # Products that each type of batch normalisation may follow: those with as many dimensions.
 PRODUCTS: dict[type[nn.Module], tuple[type[nn.Module], ...]] = {
-    nn.BatchNorm1d: (nn.Conv1d, *LINEAR),
-    nn.BatchNorm2d: (nn.Conv2d, SpikeConv2d),
+    **dict.fromkeys((nn.BatchNorm1d, FoldedBatchNorm1d), (nn.Conv1d, FoldedConv1d, *LINEAR)),
+    **dict.fromkeys((nn.BatchNorm2d, FoldedBatchNorm2d), (nn.Conv2d, SpikeConv2d, FoldedConv2d)),
     nn.BatchNorm3d: (nn.Conv3d,),
 }
 CHANGES_BUFFER = "it changes a parameter or buffer in place at every run, which a spiking network would not"

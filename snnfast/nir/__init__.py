@@ -1,6 +1,6 @@
 """Conversion to and from the Neuromorphic Intermediate Representation (NIR; Pedersen et al. 2024).
 
-Needs the package ``nir``: ``pip install "snnfast[nir]"``. NIR defines neurons by differential equations in seconds; a
+Needs the package ``nir``: ``pip install ".[nir]"``. NIR defines neurons by differential equations in seconds; a
 step of this package is ``dt`` seconds, with a ``scheme`` that you name:
 
 - ``"euler"``: ``decay = 1 - dt / tau``, as snnTorch and Norse step;

@@ -15,8 +15,12 @@ def package(function: str) -> Any:
     try:
         nir = importlib.import_module("nir")
     except ImportError as error:
-        raise ImportError(f'{function}: needs nir, which is not installed: pip install "snnfast[nir]"') from error
+        raise ImportError(
+            f'{function}: needs nir, which is not installed: pip install ".[nir]" in the folder of snnfast'
+        ) from error
     found = importlib.metadata.version("nir")
     if tuple(int(part) for part in re.findall(r"\d+", found)[:3]) < (1, 0, 8):
-        raise ImportError(f'{function}: needs nir 1.0.8 or later, got {found}: pip install --upgrade "snnfast[nir]"')
+        raise ImportError(
+            f'{function}: needs nir 1.0.8 or later, got {found}: pip install -U ".[nir]" in the folder of snnfast'
+        )
     return nir

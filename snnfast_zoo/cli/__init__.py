@@ -28,17 +28,19 @@ app = typer.Typer(
     epilog=RULES,
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # its tables cut options at 80 columns
 )
-train = typer.Typer(help="Train one of the procedures.", no_args_is_help=True)
+train = typer.Typer(help="Train one of the procedures.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(train, name="train")
 for procedure in PROCEDURES:
     train.command(procedure.name)(procedures.training(procedure))
-assign = typer.Typer(help="Label neurons that learned without labels.", no_args_is_help=True)
+assign = typer.Typer(help="Label neurons that learned without labels.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(assign, name="assign")
 infer = typer.Typer(
     cls=procedures.RunOrProcedure,
     help="Classify samples by the network of a run: snnfast infer RUN SAMPLES...; or score a run of stdp.",
     no_args_is_help=True,
+    rich_markup_mode=None,
 )
 app.add_typer(infer, name="infer")
 infer.command(procedures.RUN)(procedures.classify)
@@ -69,7 +71,7 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of all random numbers.")] = 0,
     device: Device = "auto",
 ) -> None:
-    """Train on the digits in the package and measure the speed: under a minute on 2 cores."""
+    """Train on the digits in the package, measure the speed; half a minute on a free core, some on a busy machine."""
     with plain_errors():
         from .demonstration import run
 

@@ -33,7 +33,9 @@ def read_heidelberg(path: Path, units: int) -> Iterator[Recording]:
     try:
         import h5py
     except ImportError as error:
-        raise ImportError(f"heidelberg: {path} is HDF5, which h5py reads: pip install 'snnfast[events]'") from error
+        raise ImportError(
+            f"heidelberg: {path} is HDF5, which h5py reads: pip install '.[events]' in the folder of snnfast"
+        ) from error
     try:
         file = h5py.File(path, "r")
     except OSError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -221,6 +220,12 @@ def _called(source: str, module: str, function: str) -> tuple[Any, Any]:
 
 
 def _checked(source: str, name: str, part: Any) -> Part:
+    texts = np.asarray(part[1]).ravel()[:1] if len(part) == 2 and not isinstance(part[1], Tensor) else np.empty(0)
+    if texts.dtype.kind in "USO":
+        raise TypeError(
+            f"{source}: {name} labels must be integers from 0 on, got {texts.tolist()[0]!r}, ...; "
+            "classes, labels = np.unique(labels, return_inverse=True) makes both of them"
+        )
     try:
         images, labels = map(_tensor, part)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -234,13 +239,7 @@ def _checked(source: str, name: str, part: Any) -> Part:
             f"{source}: {name} images must have shape [N, C, H, W] or [N, H, W], frames [N, T, C, H, W], none of them "
             f"0, got {list(images.shape)}"
         )
-    channels, height, *width = images.shape[1:]
-    if width in ([1], [3]) and channels == height > 4:
-        warnings.warn(
-            f"{source}: {name} images of shape {list(images.shape)} have {channels} channels of {height}x{width[0]}; "
-            "if that is [N, H, W, C], move the channels: images.transpose(0, 3, 1, 2) of an array",
-            stacklevel=2,
-        )
+    _check_channels(source, name, images)
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise TypeError(f"{source}: {name} labels must be integers, got {labels.dtype}")
     if labels.shape != images.shape[:1]:
@@ -256,6 +255,20 @@ def _checked(source: str, name: str, part: Any) -> Part:
     if not bool(images.isfinite().all()):
         raise ValueError(f"{source}: {name} images must be finite, got NaN or infinity")
     return images, labels.to(torch.int64)
+
+
+def _check_channels(source: str, name: str, images: Tensor) -> None:
+    """Refuse squares whose channels stand last, and warn of other images that look so."""
+    *_, one, two, last = images.shape
+    if last > 4 or min(one, two) <= 4:
+        return
+    text = (
+        f"{source}: {name} images of shape {list(images.shape)} have {one} channels of {two}x{last}; move "
+        f"channels that stand last: np.moveaxis(images, -1, {images.dim() - 3})"
+    )
+    if one == two:
+        raise ValueError(text)
+    check.warn(text)
 
 
 def _tensor(value: Any) -> Tensor:

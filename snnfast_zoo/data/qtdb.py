@@ -43,7 +43,7 @@ def qtdb(root: str | Path, train: bool = True) -> tuple[Tensor, Tensor]:
         from scipy.io import loadmat
     except ImportError as error:
         raise ImportError(
-            f"qtdb: {path} is a file of MATLAB, which scipy reads: pip install 'snnfast[events]'"
+            f"qtdb: {path} is a file of MATLAB, which scipy reads: pip install '.[events]' in the folder of snnfast"
         ) from error
     try:
         content = loadmat(path, variable_names=("x", "y"))

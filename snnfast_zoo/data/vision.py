@@ -162,7 +162,7 @@ def torchvision_modules(function: str) -> tuple[ModuleType, ModuleType]:
         return (importlib.import_module("torchvision.datasets"), importlib.import_module("torchvision.transforms"))
     except ImportError as error:
         raise ImportError(
-            f'{function}: needs torchvision, which is not installed: pip install "snnfast[vision]"'
+            f'{function}: needs torchvision, which is not installed: pip install ".[vision]" in the folder of snnfast'
         ) from error
 
 

@@ -65,11 +65,11 @@ class Procedure(Generic[S]):
     stem: Callable[[S], str] | None = None
     suffix: Callable[[S], str] = lambda settings: ""
 
-    def __call__(self, dataset: str | None = None, *, out: str | Path | None = None, **options: Any) -> Result:
+    def __call__(self, dataset: str | Path | None = None, *, out: str | Path | None = None, **options: Any) -> Result:
         """Train with the preset of ``dataset``, or of the default data set.
 
         Args:
-            dataset: one of the data sets of the settings.
+            dataset: one of the data sets of the settings, or the path of a file or folder.
             out: folder of checkpoint, result and figures; None: nothing is written.
             **options: ``root``, ``download``, ``device``, ``resume``, ``weights``, ``monitor``, ``processes``,
                 ``progress``, ``echo`` of :class:`Place`, and any setting that shall differ from the preset.
@@ -82,9 +82,10 @@ class Procedure(Generic[S]):
         with self.place(settings, None if out is None else Path(out).expanduser(), **how) as place:
             return self.train(settings, place)
 
-    def preset(self, dataset: str | None = None, **changes: Any) -> S:
+    def preset(self, dataset: str | Path | None = None, **changes: Any) -> S:
         """Return the settings of docs/results.md for a data set, with ``changes``."""
         dataset = self.Settings.default("dataset") if dataset is None else dataset
+        dataset = str(dataset) if isinstance(dataset, Path) else dataset
         self.Settings.check_choice("dataset", dataset)
         self.Settings.check_names(self.name, changes)
         return self.Settings(**{"dataset": dataset, **self.chosen(dataset, changes), **changes})

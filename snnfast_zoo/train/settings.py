@@ -119,19 +119,26 @@ class Options:
         known = [setting.name for setting in fields(cls)]
         for name in names:
             if name not in known:
-                raise TypeError(f"{op}: there is no setting {name!r}; known: {', '.join(known)}")
+                near = check.near(name, known)
+                raise TypeError(f"{op}: there is no setting {name!r}; known: {', '.join(known)}{near}")
 
     @classmethod
     def check_choice(cls, name: str, value: Any) -> None:
         """Raise ValueError if a field has choices, and ``value`` is none of them."""
         metadata = cls.__dataclass_fields__[name].metadata
         choices = metadata["choices"]
+        if choices and not isinstance(value, str):
+            saved = "; save arrays in a file: np.savez('mine.npz', images=images, labels=labels)"
+            raise TypeError(
+                f"{cls.name}: {name} must be a name{saved if metadata['user_data'] else ''}, got {check.kind(value)}"
+            )
         if not choices or value in choices or (metadata["user_data"] and is_own(value)):
             return
         hint = ""
         if metadata["user_data"]:
             hint = ", or your own: a file .npz or .pt, a folder, module:function, a set of torchvision"
-        raise ValueError(f"{cls.name}: {name} must be one of {', '.join(choices)}{hint}, got {value!r}")
+        near = check.near(value, choices)
+        raise ValueError(f"{cls.name}: {name} must be one of {', '.join(choices)}{hint}, got {value!r}{near}")
 
     @classmethod
     def default(cls, name: str) -> Any:

@@ -85,9 +85,11 @@ class Trained:
         if samples.dim() == len(self.raw) and len(self.raw) in (3, 4) and self.raw[-3] == 1:
             samples = samples.unsqueeze(-3)
         if samples.shape[1:] != self.raw:
+            moved = len(self.raw) == 3 and tuple(samples.shape[1:]) == (*self.raw[1:], self.raw[0])
+            hint = "; move the channels: samples.transpose(0, 3, 1, 2) of an array" if moved else ""
             raise ValueError(
                 f"load: samples must have shape [N, {', '.join(map(str, self.raw))}], as in the run in {self.folder}, "
-                f"got {list(samples.shape)}"
+                f"got {list(samples.shape)}{hint}"
             )
         x = pixels_of(samples).to(self.device)
         self._check_extent(x)
@@ -163,6 +165,8 @@ class Trained:
 
 def load_run(procedures: Sequence[Procedure[Any]], folder: str | Path, device: torch.device | str) -> Trained:
     """Load the network of the run in ``folder``, of one of ``procedures``; see :func:`snnfast.load`."""
+    if not isinstance(folder, (str, Path)):
+        raise TypeError(f"load: folder must be the folder of a run, got {check.kind(folder)}")
     folder, device = Path(folder).expanduser(), present(device, "load: device")
     path = folder / CHECKPOINT
     checkpoint = read_checkpoint(path)

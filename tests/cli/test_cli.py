@@ -40,6 +40,16 @@ def test_help_names_every_command():
     assert all(name in call("train", "--help") for name in ("stbp", "diehl2015", "vgg16"))
 
 
+@pytest.mark.parametrize("command", ["train sequence", "convert", "infer"])
+def test_help_cuts_no_option_at_80_columns(command, monkeypatch):
+    for name in ("COLUMNS", "TERMINAL_WIDTH"):
+        monkeypatch.setenv(name, "80")
+    text = call(*command.split(), "--help")
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    assert command != "train sequence" or "--no-spikes-adapt" in text
+
+
 def test_info_shows_versions_and_what_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("SNNFAST_CACHE_DIR", str(tmp_path))  # so that no other test fills it
     text = call("info")

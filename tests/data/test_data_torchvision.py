@@ -86,6 +86,6 @@ def test_root_must_be_a_folder():
 
 def test_without_torchvision_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision", None)
-    with pytest.raises(ImportError, match=re.escape('pip install "snnfast[vision]"')):
+    with pytest.raises(ImportError, match=re.escape('pip install ".[vision]"')):
         data.torchvision_dataset("mnist", "data")
     assert len(data.load("iris", split="all")) == 150

@@ -372,7 +372,7 @@ def test_errors_of_files(tmp_path, spoken, monkeypatch):
     with pytest.raises(FileNotFoundError, match=r"dvs128_gesture: there is no file .*trials_to_test.txt"):
         data.dvs128_gesture(tmp_path, train=False)
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(ImportError, match=r"h5py reads: pip install 'snnfast\[events\]'"):
+    with pytest.raises(ImportError, match=r"h5py reads: pip install '\.\[events\]'"):
         data.heidelberg(spoken)
 
 

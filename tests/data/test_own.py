@@ -6,6 +6,7 @@ import torch
 from torchvision import io
 from typer.testing import CliRunner
 
+import snnfast
 from snnfast_zoo.cli import app
 from snnfast_zoo.data.own import is_own, label_of, own_images
 from snnfast_zoo.papers.procedures import PROCEDURES, bp_stdp, diehl2015, sequence, spikeprop, stbp, stdp
@@ -41,13 +42,6 @@ def test_a_file_with_both_parts(tmp_path):
         joined = torch.cat([train[0], val[0]]).flatten(1).sum(1).sort().values
         same(joined, whole[0].flatten(1).sum(1).sort().values)
     assert label_of(source) == "mine"
-
-
-def test_channels_that_may_be_last_are_told(tmp_path):
-    images, labels = arrays(channels=12, height=12, width=3)
-    np.savez(tmp_path / "mine.npz", images=images, labels=labels)
-    with pytest.warns(UserWarning, match=r"have 12 channels of 12x3; if that is \[N, H, W, C\]"):
-        own_images(str(tmp_path / "mine.npz"), "test")
 
 
 def test_a_file_of_one_part_is_cut_by_class(tmp_path):
@@ -314,3 +308,32 @@ def test_the_command_takes_own_data(tmp_path, monkeypatch):
     wrong = CliRunner().invoke(app, ["train", "stbp", "--dataset", "mine"])
     assert wrong.exit_code == 2
     assert "or your own: a file .npz or .pt, a folder, module:function" in wrong.output
+
+
+def test_channels_that_stand_last_are_refused(tmp_path):
+    labels = np.arange(36) % 3
+    for shape, axis in (((36, 8, 8, 3), 1), ((36, 28, 28, 1), 1), ((36, 5, 16, 16, 2), 2)):
+        np.savez(tmp_path / "last.npz", images=np.zeros(shape, np.uint8), labels=labels)
+        with pytest.raises(ValueError, match=rf"last\.npz: all images of shape .* np\.moveaxis\(images, -1, {axis}\)"):
+            own_images(str(tmp_path / "last.npz"), "test")
+    np.savez(tmp_path / "last.npz", images=np.zeros((36, 6, 9, 3), np.uint8), labels=labels)
+    with pytest.warns(UserWarning, match=r"have 6 channels of 9x3; move channels that stand last"):
+        own_images(str(tmp_path / "last.npz"), "test")
+
+
+def test_labels_that_are_names_are_told(tmp_path):
+    names = np.array(["cat", "dog"])[np.arange(24) % 2]
+    np.savez(tmp_path / "names.npz", images=np.zeros((24, 1, 5, 5)), labels=names)
+    with pytest.raises(TypeError, match=r"labels must be integers from 0 on, got 'cat', .*; classes, labels = np"):
+        own_images(str(tmp_path / "names.npz"), "test")
+
+
+def test_arrays_in_the_place_of_a_name_are_told(tmp_path):
+    for value in (np.zeros((6, 1, 4, 4)), torch.zeros(6, 1, 4, 4), (np.zeros((6, 1, 4, 4)), np.zeros(6))):
+        with pytest.raises(TypeError, match=r"^stbp: dataset must be a name; save arrays in a file: np\.savez"):
+            stbp(value)
+        with pytest.raises(TypeError, match=r"^load: folder must be the folder of a run, got"):
+            snnfast.load(value)
+    images, labels = np.zeros((24, 1, 8, 8), np.uint8), np.arange(24) % 2
+    np.savez(tmp_path / "mine.npz", images=images, labels=labels)
+    assert stbp.preset(tmp_path / "mine.npz").dataset == str(tmp_path / "mine.npz")

@@ -141,7 +141,7 @@ def test_what_cannot_be_read_is_named():
 
 def test_without_the_package_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "nir", None)
-    with pytest.raises(ImportError, match=r'^to_nir: needs nir, .*pip install "snnfast\[nir\]"'):
+    with pytest.raises(ImportError, match=r'^to_nir: needs nir, .*pip install "\.\[nir\]"'):
         sn.to_nir(LIF(), (3,), dt=1.0, scheme="euler")
 
 

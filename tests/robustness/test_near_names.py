@@ -42,6 +42,15 @@ def test_arguments():
         like("snntorch.leaky")
 
 
+def test_arguments_of_layers_and_settings_of_procedures():
+    with pytest.raises(TypeError, match=r"^LIF: there is no argument 'v_treshold'; did you mean 'v_threshold'\?"):
+        LIF(v_treshold=1.0)
+    with pytest.raises(TypeError, match=r"^stbp: there is no setting 'epocs'; known: .*; did you mean 'epochs'\?"):
+        snnfast.procedure.stbp(epocs=3)
+    with pytest.raises(ValueError, match=r"^stbp: dataset must be one of .* got 'digit'; did you mean 'digits'\?"):
+        snnfast.procedure.stbp("digit")
+
+
 @pytest.mark.parametrize("layer", [LIF, LI, CubaLIF])
 def test_a_size_for_tau_warns(layer):
     with pytest.warns(UserWarning, match=r"\(256\): tau is a time constant of 256 steps, not a number") as caught:

@@ -207,3 +207,8 @@ def test_cuda_sources_are_the_same_for_every_architecture():
     assert len(sources) > 40
     assert not [p.name for p in sources if "__CUDA_ARCH" in p.read_text()]
     assert 'TORCH_CUDA_ARCH_LIST="8.0"' in (ROOT / ".ci/steps").read_text()
+
+
+def test_no_hint_installs_from_an_index_that_lacks_the_package():
+    for path in [*(ROOT / "snnfast").rglob("*.py"), *(ROOT / "snnfast_zoo").rglob("*.py"), *ROOT.glob("docs/**/*.md")]:
+        assert not re.search(r"""pip install (-\S+ )*["']?snnfast\b""", path.read_text()), path

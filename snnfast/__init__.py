@@ -97,7 +97,7 @@ if not TYPE_CHECKING:
         """Import a module on first use, since some import much."""
         if name not in __all__:
             inside = name in nn.__all__ and f"; did you mean 'snnfast.nn.{name}'?"
-            hint = inside or _check.near(name, __all__) or _check.near(name, nn.__all__, "snnfast.nn.")
+            hint = inside or _check.suggestion(name, __all__) or _check.suggestion(name, nn.__all__, "snnfast.nn.")
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
         module = _import_module(f"{__name__}.{_HOMES.get(name, name)}")
         value = getattr(module, name) if name in _HOMES else module

@@ -38,7 +38,7 @@ def is_recorded(device: torch.device) -> bool:
     )
 
 
-def looks(validate: object, device: torch.device) -> bool:
+def reads_values(validate: object, device: torch.device) -> bool:
     """Return whether a call reads values, which waits for a GPU: with ``validate``, and where values can be read.
 
     A CUDA graph therefore records every op with its default arguments; the warm-up calls before it check the values.
@@ -47,7 +47,7 @@ def looks(validate: object, device: torch.device) -> bool:
     return bool(validate) and not is_recorded(device) and device.type != "meta"
 
 
-def near(name: object, known: Iterable[str], prefix: str = "") -> str:
+def suggestion(name: object, known: Iterable[str], prefix: str = "") -> str:
     """Return a question with the name among ``known`` that is most like ``name``, or "" if none is like it."""
     names = {other.casefold(): other for other in known}
     found = difflib.get_close_matches(str(name).casefold(), names, 1) if isinstance(name, str) else []
@@ -115,7 +115,7 @@ def on_device(op: str, name: str, value: Tensor, other: str, device: torch.devic
         raise ValueError(f"{op}: {name} must be on the device of {other}, {device}, got {value.device}")
 
 
-def beside(op: str, name: str, value: Tensor, other: str, like: Tensor) -> None:
+def same_dtype_and_device(op: str, name: str, value: Tensor, other: str, like: Tensor) -> None:
     """Require the dtype and the device of ``like``, the argument ``other``."""
     if value.dtype != like.dtype:
         raise TypeError(f"{op}: {name} must have the dtype of {other}, {like.dtype}, got {value.dtype}")
@@ -286,7 +286,7 @@ def setting(
     return [checked(op, f"{name}[{k}]", item) for k, item in enumerate(value)]
 
 
-def fits(
+def tensor_of(
     op: str, name: str, value: Any, sizes: Sequence[int], dtype: torch.dtype, device: torch.device, other: str = "w"
 ) -> None:
     """Require a tensor of these sizes and this dtype on ``device``, that of the argument ``other``."""
@@ -296,7 +296,7 @@ def fits(
     on_device(op, name, value, other, device)
 
 
-def whole(op: str, name: str, value: object, least: int = 1, most: int = 2**63 - 1) -> int:
+def integer(op: str, name: str, value: object, least: int = 1, most: int = 2**63 - 1) -> int:
     """Require an integer of 64 bits, ``least`` to ``most``."""
     if isinstance(value, bool) or not isinstance(value, INTEGERS):
         raise TypeError(f"{op}: {name} must be an integer, got {type(value).__name__}")
@@ -332,7 +332,7 @@ def module(op: str, name: str, value: object) -> None:
 def labels(op: str, name: str, value: object) -> Tensor:
     """Require a class, or a tensor ``[B]`` of classes; return int64."""
     if not isinstance(value, Tensor):
-        return torch.tensor(whole(op, name, value, -(2**63)))
+        return torch.tensor(integer(op, name, value, -(2**63)))
     if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool or value.dim() > 1:
         raise TypeError(
             f"{op}: {name} must be a class or a tensor [B] of integers, got {list(value.shape)} of {value.dtype}"
@@ -346,12 +346,12 @@ def sizes(op: str, name: str, values: object, count: int | None = None) -> tuple
         raise TypeError(f"{op}: {name} must be a sequence of integers, got {type(values).__name__}")
     if count is not None and len(values) != count:
         raise ValueError(f"{op}: {name} must have {count} numbers, got {tuple(values)}")
-    return tuple(whole(op, name, value) for value in values)
+    return tuple(integer(op, name, value) for value in values)
 
 
 def in_range(op: str, name: str, values: Tensor, low: float, high: float, unit: str = "") -> None:
     """Require all values in [low, high], which NaN is not, if they can be read."""
-    if not values.numel() or not looks(True, values.device):
+    if not values.numel() or not reads_values(True, values.device):
         return
     smallest, largest = values.aminmax()
     if not ((smallest >= low) & (largest <= high)):
@@ -366,7 +366,7 @@ def dtype_names(dtypes: Sequence[torch.dtype]) -> str:
 
 def finite(op: str, name: str, values: Tensor) -> None:
     """Require values that are neither NaN nor infinite, if they can be read."""
-    if not looks(True, values.device):
+    if not reads_values(True, values.device):
         return
     values = values.detach()
     # A sum is quicker, but may be infinite where values are large.

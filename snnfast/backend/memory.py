@@ -37,7 +37,7 @@ def statistics() -> Statistics:
 
 def set_limit(size: int) -> None:
     """Keep at most ``size`` bytes of free blocks from now on; 0 turns the cache off."""
-    size = check.whole("set_limit", "size", size, 0)
+    size = check.integer("set_limit", "size", size, 0)
     if backend.extension:
         backend.extension.set_output_memory_limit(size)
 

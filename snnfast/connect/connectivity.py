@@ -230,7 +230,7 @@ def concatenate(
             )
         c, *starts = projection
         for name, start, size, most in zip(("pre", "post"), starts, (c.n_pre, c.n_post), (n_pre, n_post)):
-            check.whole("concatenate", f"projections[{k}], first {name}", start, 0)
+            check.integer("concatenate", f"projections[{k}], first {name}", start, 0)
             if start + size > most:
                 raise ValueError(
                     f"concatenate: projections[{k}] must end at neuron {most} of n_{name}, got {start} + {size}"
@@ -289,7 +289,7 @@ def _order(row: Any, post: Any, rows: int, n_post: int) -> Any:
 def delay_of_edges(op: str, delay: object, pre: Any, n_pre: int) -> Any:
     """Return a delay as a number, or one for each edge; see :func:`from_edges`."""
     if isinstance(delay, check.INTEGERS) and not isinstance(delay, bool):
-        return check.whole(op, "delay", delay, 1, LONGEST)
+        return check.integer(op, "delay", delay, 1, LONGEST)
     values = _array(op, "delay", delay)
     if values.shape not in ((len(pre),), (n_pre,)):
         raise ValueError(
@@ -305,7 +305,7 @@ def delay_of_edges(op: str, delay: object, pre: Any, n_pre: int) -> Any:
 
 def _sizes(op: str, n_pre: object, n_post: object) -> tuple[int, int]:
     """Check numbers of neurons."""
-    return check.whole(op, "n_pre", n_pre, 0, MOST_NEURONS), check.whole(op, "n_post", n_post, 0, MOST_NEURONS)
+    return check.integer(op, "n_pre", n_pre, 0, MOST_NEURONS), check.integer(op, "n_post", n_post, 0, MOST_NEURONS)
 
 
 def _array(op: str, name: str, values: object) -> Any:

@@ -30,7 +30,7 @@ def one_to_one(n: int, *, delay: int | Tensor = 1) -> Connectivity:
     Raises:
         TypeError, ValueError: for arguments of wrong type or range.
     """
-    n = check.whole("one_to_one", "n", n, 0, MOST_NEURONS)
+    n = check.integer("one_to_one", "n", n, 0, MOST_NEURONS)
     every = np.arange(n, dtype=np.int32)
     return build("one_to_one", every, every, n, n, delay)
 
@@ -170,7 +170,7 @@ def fixed_total(
         TypeError, ValueError: as for :func:`fixed_indegree`.
     """
     rule = _Rule("fixed_total", n_pre, n_post, delay, autapses, True, seed, generator)
-    total = check.whole(rule.op, "total", total, 0)
+    total = check.integer(rule.op, "total", total, 0)
     choices = rule.n_post - (not rule.autapses)
     if total and (rule.n_pre == 0 or choices < 1):
         raise ValueError(f"{rule.op}: total must be 0 where no two neurons can be connected, got {total}")
@@ -196,8 +196,8 @@ class _Rule:
         generator: torch.Generator | None,
     ) -> None:
         self.op = op
-        self.n_pre = check.whole(op, "n_pre", n_pre, 0, MOST_NEURONS)
-        self.n_post = self.n_pre if n_post is None else check.whole(op, "n_post", n_post, 0, MOST_NEURONS)
+        self.n_pre = check.integer(op, "n_pre", n_pre, 0, MOST_NEURONS)
+        self.n_post = self.n_pre if n_post is None else check.integer(op, "n_post", n_post, 0, MOST_NEURONS)
         self.autapses = check.flag(op, "autapses", autapses)
         self.multapses = check.flag(op, "multapses", multapses)
         if not self.autapses and self.n_pre != self.n_post:
@@ -213,12 +213,12 @@ class _Rule:
         if seed is None:
             device = "cpu" if generator is None else generator.device
             seed = int(torch.randint(0, 2**63 - 1, (1,), generator=generator, device=device))
-        self.seed = check.whole(op, "seed", seed, 0, 2**64 - 1)
+        self.seed = check.integer(op, "seed", seed, 0, 2**64 - 1)
         self._generator = np.random.Philox(key=self.seed)
 
     def degree(self, name: str, degree: object, most: int) -> None:
         """Check the number of synapses of a neuron, of ``most`` on the other side."""
-        check.whole(self.op, name, degree, 0)
+        check.integer(self.op, name, degree, 0)
         choices = most - (not self.autapses)
         if degree and (choices < 1 or (not self.multapses and degree > choices)):  # type: ignore[operator]
             raise ValueError(

@@ -164,10 +164,10 @@ def from_currents(
     Raises:
         TypeError, ValueError: for an empty loader and arguments of wrong type or range; the network is then unchanged.
     """
-    T = check.whole(name, "num_steps", num_steps)
+    T = check.integer(name, "num_steps", num_steps)
     factor = check.positive(name, "scaling_factor", scaling_factor)
     percentile = _checked_percentile(percentile, name)
-    check.whole(name, "batches_used", batches_used)
+    check.integer(name, "batches_used", batches_used)
     before, shape = network.thresholds, network.input_shape
     plan = network.plan
     try:

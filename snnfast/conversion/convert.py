@@ -165,7 +165,7 @@ def quantise(
     Raises:
         TypeError, ValueError: as :func:`convert`.
     """
-    check.whole("quantise", "levels", levels)
+    check.integer("quantise", "levels", levels)
     network = SpikingNetwork(model)
     thresholds = from_activations(network, calibration_loader, percentile=99.9, progress=progress, name="quantise")
     device = next((p.device for p in network.parameters()), None)
@@ -192,7 +192,7 @@ def fine_tune(
     check.module("fine_tune", "model", model)
     if next(model.parameters(), None) is None:
         raise ValueError("fine_tune: model must have parameters, got none")
-    check.whole("fine_tune", "epochs", epochs, least=0)
+    check.integer("fine_tune", "epochs", epochs, least=0)
     optimizer = torch.optim.Adam(model.parameters(), lr=check.positive("fine_tune", "lr", lr))
     before = copy.deepcopy(model.state_dict())
     modes = [(module, module.training) for module in model.modules()]

@@ -191,7 +191,7 @@ class SpikingNetwork(Analog, Announcing):
         """Return scores, and the number of steps of each image, ``[B]``; arguments as in :meth:`forward`."""
         if not 0 < check.number("SpikingNetwork", "confidence", confidence) <= 1:
             raise ValueError(f"SpikingNetwork: confidence must lie in (0, 1], got {confidence}")
-        step = check.whole("SpikingNetwork", "chunk", CHUNK if chunk is None else chunk)
+        step = check.integer("SpikingNetwork", "chunk", CHUNK if chunk is None else chunk)
         _check_warm_up("SpikingNetwork", "num_steps", num_steps, warm_up)
         stream = self.stream(images, warm_up=warm_up)
         stream.advance(warm_up, chunk=step)
@@ -225,7 +225,7 @@ class SpikingNetwork(Analog, Announcing):
 
     def stream(self, images: Tensor, *, warm_up: int = 0, record: bool = False, watch: bool = False) -> Stream:
         """Return a run over ``images`` that you can continue step by step; see :class:`Stream`."""
-        check.whole("SpikingNetwork", "warm_up", warm_up, least=0)
+        check.integer("SpikingNetwork", "warm_up", warm_up, least=0)
         unset = [place for place, th in zip(self.places, self.thresholds) if bool(th.isnan().any())]
         if unset:
             raise RuntimeError(
@@ -302,8 +302,8 @@ def increasing(op: str, steps: Sequence[int], warm_up: int) -> tuple[int, ...]:
 
 
 def _check_warm_up(op: str, name: str, num_steps: int, warm_up: int) -> None:
-    check.whole(op, name, num_steps)
-    if check.whole(op, "warm_up", warm_up, least=0) >= num_steps:
+    check.integer(op, name, num_steps)
+    if check.integer(op, "warm_up", warm_up, least=0) >= num_steps:
         raise ValueError(f"{op}: {name} must be more than warm_up, got {num_steps} and {warm_up}")
 
 

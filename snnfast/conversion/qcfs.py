@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snnfast.check import positive, whole
+from snnfast.check import integer, positive
 
 from .analog import Analog, Node
 
@@ -36,7 +36,7 @@ class QCFS(nn.Module):
     def __init__(self, threshold: float = 8.0, levels: int = 4) -> None:
         super().__init__()
         self.threshold = nn.Parameter(torch.tensor(positive("QCFS", "threshold", threshold)))
-        self.levels = whole("QCFS", "levels", levels)
+        self.levels = integer("QCFS", "levels", levels)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[...]`` -> ``[...]``."""

@@ -95,8 +95,8 @@ class Stream:
     @torch.no_grad()
     def advance(self, num_steps: int, *, chunk: int | None = None) -> Stream:
         """Run ``num_steps`` more steps, ``chunk`` at a time, and return ``self``."""
-        size = check.whole("SpikingNetwork", "chunk", CHUNK if chunk is None else chunk)
-        end = self.steps + check.whole("SpikingNetwork", "num_steps", num_steps, least=0)
+        size = check.integer("SpikingNetwork", "chunk", CHUNK if chunk is None else chunk)
+        end = self.steps + check.integer("SpikingNetwork", "num_steps", num_steps, least=0)
         while self.steps < end:
             until = self.warm_up if self.steps < self.warm_up < end else end
             self._chunk(min(size, until - self.steps))

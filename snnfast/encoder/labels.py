@@ -28,8 +28,8 @@ def desired_times(samples: int, beta: float, num_steps: int, *, generator: torch
     rate = check.number(op, "beta", beta)
     if not 0 <= rate <= 1000:
         raise ValueError(f"{op}: beta must lie in [0, 1000] Hz, got {rate:g}")
-    check.whole(op, "samples", samples, 0)
-    check.whole(op, "num_steps", num_steps, 0)
+    check.integer(op, "samples", samples, 0)
+    check.integer(op, "num_steps", num_steps, 0)
     check.elements(op, "num_steps", (samples, num_steps))
     check.generator(op, generator)
     return times_of(torch.rand(samples, num_steps, generator=generator), rate)
@@ -61,7 +61,7 @@ def label_encoder(
     Source: Tavanaei and Maida, Neurocomputing 330 (2019), section 3.2; the n3ml manual.
     """
     labels = check.labels("label_encoder", "label", label).cpu()
-    check.whole("label_encoder", "num_classes", num_classes)
+    check.integer("label_encoder", "num_classes", num_classes)
     check.in_range("label_encoder", "label", labels, 0, num_classes - 1)
     one_hot = F.one_hot(labels.view(-1), num_classes)
     times = desired_times(len(one_hot), beta, num_steps, generator=generator)

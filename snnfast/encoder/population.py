@@ -65,7 +65,7 @@ class PopulationEncoder(nn.Module):
         centers: str = "paper",
     ) -> None:
         super().__init__()
-        check.whole("PopulationEncoder", "neurons", neurons, 3)
+        check.integer("PopulationEncoder", "neurons", neurons, 3)
         low, high = (
             features("PopulationEncoder", name, value) for name, value in (("minimum", minimum), ("maximum", maximum))
         )

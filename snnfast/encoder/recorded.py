@@ -61,7 +61,7 @@ def from_times(
         TypeError, ValueError: for arguments of wrong type, shape or range.
     """
     op = "from_times"
-    neurons = check.whole(op, "neurons", neurons)
+    neurons = check.integer(op, "neurons", neurons)
     step = check.positive(op, "dt", dt)
     times = _column(op, "t", t).to(torch.float64)
     units = _column(op, "unit", unit, len(times))
@@ -71,9 +71,9 @@ def from_times(
     check.in_range(op, "unit", units, 0, neurons - 1)
     at = (times / step).floor().long()
     steps = int(at.max()) + 1 if num_steps is None and len(at) else num_steps
-    steps = check.whole(op, "num_steps", 0 if steps is None else steps, 0)
+    steps = check.integer(op, "num_steps", 0 if steps is None else steps, 0)
     count = int(samples.max()) + 1 if batch is None and len(samples) else batch
-    count = check.whole(op, "batch", 1 if count is None else count)
+    count = check.integer(op, "batch", 1 if count is None else count)
     check.in_range(op, "sample", samples, 0, count - 1)
     spikes = torch.zeros(steps, count, neurons)
     within = at < steps

@@ -42,7 +42,7 @@ class Intensities(nn.Module):
     def _check(self, x: Tensor) -> None:
         """Refuse intensities that are negative or NaN; warn once of a scale that most intensities exceed."""
         check.in_range(self.name, "x", x, 0.0, math.inf)
-        if self._warned or not x.numel() or not check.looks(True, x.device):
+        if self._warned or not x.numel() or not check.reads_values(True, x.device):
             return
         largest = x.max().item()
         if 10 * self.scale <= largest < math.inf:

@@ -79,7 +79,7 @@ def integer(
         >>> integer_net((127 * images).round().to(torch.int8).expand(4, *images.shape))
     """
     unit = check.positive("integer", "unit", unit)
-    limit = check.whole("integer", "limit", limit, _RANGE * _LEAST, MOST_MEMBRANE)
+    limit = check.integer("integer", "limit", limit, _RANGE * _LEAST, MOST_MEMBRANE)
     result = at_rest("integer", net)
     shape = input_shape_of("integer", result, input_shape)
     try:

@@ -48,7 +48,7 @@ class BpStdp:
             )
         self.model, self.lr, self.epsilon = model, lr, epsilon
         check.at_least_zero("BpStdp", "lr", lr)
-        check.whole("BpStdp", "epsilon", epsilon)
+        check.integer("BpStdp", "epsilon", epsilon)
 
     def step(self, windows: Sequence[Sequence[Tensor]], desired: Tensor, label: int | Tensor) -> None:
         """Update the weights by the errors of the last step.

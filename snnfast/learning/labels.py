@@ -53,7 +53,7 @@ def assign_labels(counts: Tensor, labels: Tensor, num_classes: int | None = None
         if len(labels) == 0:
             raise ValueError(f"{op}: without images num_classes must be given")
         num_classes = int(labels.max()) + 1
-    num_classes = check.whole(op, "num_classes", num_classes)
+    num_classes = check.integer(op, "num_classes", num_classes)
     check.in_range(op, "labels", labels, 0, num_classes - 1)
     return assignment(*class_sums(counts, labels, num_classes))
 

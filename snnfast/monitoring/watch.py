@@ -74,7 +74,7 @@ class Monitor(Tally):
         check.module("monitor", "net", net)
         if isinstance(net, DistributedDataParallel):
             net = net.module
-        stored = check.whole("monitor", "membranes", membranes, 0)
+        stored = check.integer("monitor", "membranes", membranes, 0)
         if stored > 16:
             raise ValueError(f"monitor: membranes must be at most 16, got {membranes}")
         energy = (

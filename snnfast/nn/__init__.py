@@ -84,7 +84,7 @@ else:
             return _check.moved(__name__, name, _PORTS)
         presets = _check.moved(__name__, "PRESETS", {"PRESETS": "snnfast.ports.presets"})
         other = [preset for preset in presets if preset.endswith(f".{name}")]
-        hint = f"; snnfast.nn.like({other[0]!r}) makes it" if other else _check.near(name, __all__)
+        hint = f"; snnfast.nn.like({other[0]!r}) makes it" if other else _check.suggestion(name, __all__)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
 
     def __dir__():

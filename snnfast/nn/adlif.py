@@ -99,7 +99,7 @@ class AdLIF(Spiking):
         check.choice("AdLIF", "form", form, FORMS)
         check.choice("AdLIF", "bounds", bounds, BOUNDS)
         if channels is not None:
-            check.whole("AdLIF", "channels", channels)
+            check.integer("AdLIF", "channels", channels)
         published = PUBLISHED[form]
         super().__init__(
             v_reset=published.v_reset if _is_form(v_reset) else v_reset,  # type: ignore[arg-type]

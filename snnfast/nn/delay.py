@@ -45,7 +45,7 @@ class Delay(Delaying):
 
     def __init__(self, channels: int, max_delay: float, *, sigma: float = 0.0, stateful: bool = False) -> None:
         super().__init__(stateful=stateful)
-        channels = check.whole("Delay", "channels", channels)
+        channels = check.integer("Delay", "channels", channels)
         self.max_delay = check.at_least_zero("Delay", "max_delay", max_delay)
         self.sigma = check.at_least_zero("Delay", "sigma", sigma)
         self.d = nn.Parameter(torch.rand(channels) * self.max_delay)

@@ -22,8 +22,8 @@ class _Synapses(nn.Module):
     def __init__(self, in_features: int, out_features: int, tau_mem: float, tau_syn: float, t_max: float) -> None:
         super().__init__()
         layer = type(self).__name__
-        self.in_features = check.whole(layer, "in_features", in_features)
-        self.out_features = check.whole(layer, "out_features", out_features)
+        self.in_features = check.integer(layer, "in_features", in_features)
+        self.out_features = check.integer(layer, "out_features", out_features)
         self.tau_mem = check.positive(layer, "tau_mem", tau_mem)
         self.tau_syn = check.positive(layer, "tau_syn", tau_syn)
         self.t_max = check.positive(layer, "t_max", t_max)
@@ -113,7 +113,7 @@ class EventProp(_Synapses):
     ) -> None:
         super().__init__(in_features, out_features, tau_mem, tau_syn, t_max)
         self.v_threshold = check.positive("EventProp", "v_threshold", v_threshold)
-        self.max_spikes = check.whole("EventProp", "max_spikes", max_spikes)
+        self.max_spikes = check.integer("EventProp", "max_spikes", max_spikes)
         self.stops = check.flag("EventProp", "stops", stops)
         self.slope_min = check.positive("EventProp", "slope_min", slope_min)
         self.validate = check.flag("EventProp", "validate", validate)

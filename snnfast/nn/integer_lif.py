@@ -67,7 +67,7 @@ class IntegerLIF(Stateful):
             self._check_state("v", self.v, x)
         y, v, saturated = ops.integer_lif(x, self.v if self.stateful else None, **self._arguments(x))
         self._store_states(v)
-        if check.looks(True, x.device) and saturated:
+        if check.reads_values(True, x.device) and saturated:
             if not self.saturated:
                 check.warn(
                     f"IntegerLIF: {int(saturated)} of {x.numel()} membranes were beyond {self.limit} and cut; the "

@@ -187,7 +187,7 @@ def bp_stdp_error(r: Tensor, z: Tensor, label: int | Tensor, epsilon: int = 4) -
             "bp_stdp_error: r and z must both have shape [T, classes] or [T, B, classes], "
             f"got {list(r.shape)} and {list(z.shape)}"
         )
-    epsilon = check.whole("bp_stdp_error", "epsilon", epsilon)
+    epsilon = check.integer("bp_stdp_error", "epsilon", epsilon)
     fired, wanted = (x if x.dim() == 3 else x[:, None] for x in (r != 0, z != 0))
     labels = check.labels("bp_stdp_error", "label", label).to(r.device).view(-1)
     if labels.shape != fired.shape[1:2]:
@@ -289,7 +289,7 @@ def ce_steps(x: Tensor, labels: Tensor, lengths: Tensor | None = None, *, weight
     scores, wanted = _steps("ce_steps", x, labels, lengths)
     if weight is not None:
         check.shape("ce_steps", "weight", weight, scores.shape[1:])
-        check.beside("ce_steps", "weight", weight, "x", x)
+        check.same_dtype_and_device("ce_steps", "weight", weight, "x", x)
     return F.cross_entropy(scores, wanted, weight)
 
 

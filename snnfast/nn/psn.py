@@ -43,8 +43,8 @@ class PSN(nn.Module):
 
     def __init__(self, num_steps: int, *, order: int | None = None, surrogate: SurrogateLike = "atan") -> None:
         super().__init__()
-        self.num_steps = check.whole("PSN", "num_steps", num_steps)
-        self.order = None if order is None else check.whole("PSN", "order", order)
+        self.num_steps = check.integer("PSN", "num_steps", num_steps)
+        self.order = None if order is None else check.integer("PSN", "order", order)
         self.surrogate = resolve(surrogate)
         self.weight = nn.Parameter(torch.empty(num_steps, num_steps))
         self.bias = nn.Parameter(torch.ones(num_steps))
@@ -94,7 +94,7 @@ class SlidingPSN(nn.Module):
 
     def __init__(self, order: int, *, surrogate: SurrogateLike = "atan") -> None:
         super().__init__()
-        self.order = check.whole("SlidingPSN", "order", order)
+        self.order = check.integer("SlidingPSN", "order", order)
         self.surrogate = resolve(surrogate)
         self.weight = nn.Parameter(0.5 ** torch.arange(self.order - 1.0, -1.0, -1.0))
         self.bias = nn.Parameter(torch.tensor(1.0))

@@ -25,7 +25,7 @@ def within(lengths: Tensor, num_steps: int) -> Tensor:
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape or range.
     """
-    num_steps = check.whole("within", "num_steps", num_steps)
+    num_steps = check.integer("within", "num_steps", num_steps)
     return _within("within", lengths, num_steps, None)
 
 

@@ -60,7 +60,7 @@ class Recomputed(nn.Sequential):
     """
 
     def __init__(self, *layers: nn.Module, every: int = 128) -> None:
-        self.every = check.whole("Recomputed", "every", every)
+        self.every = check.integer("Recomputed", "every", every)
         super().__init__(*layers)
 
     def forward(self, x: Tensor) -> Any:

@@ -74,7 +74,7 @@ class Recurrent(Delaying):
             raise ValueError(
                 f"{layer}: neuron must have return_v_seq=False: its membranes are not those of its op, which runs here"
             )
-        features = check.whole(layer, "features", features)
+        features = check.integer(layer, "features", features)
         if features > 1 and isinstance(neuron, AdLIF) and neuron.channels is None:
             warnings.warn(
                 f"{layer}: AdLIF() learns one tau, tau_w, a and b for all {features} neurons; AdLIF({features}) learns "
@@ -174,7 +174,7 @@ class Recurrent(Delaying):
                 "delay has no values here; make the layer where it has, outside of FakeTensorMode and the device meta"
             )
         # An op, so that a compiled layer checks its delays in every call; an exported program has constant delays.
-        if not (check.looks(True, self.delay.device) or torch.compiler.is_exporting()):
+        if not (check.reads_values(True, self.delay.device) or torch.compiler.is_exporting()):
             torch._assert_async(
                 self.delay.amax() <= self._steps - 2,
                 f"{type(self).__name__}: delay is longer than it was; call it once without torch.compile",
@@ -182,7 +182,7 @@ class Recurrent(Delaying):
         return self._steps
 
     def _check_delay(self) -> None:
-        if self.delay is not None and check.looks(True, self.delay.device):
+        if self.delay is not None and check.reads_values(True, self.delay.device):
             self._steps = math.ceil(max(self.delay.max().item(), 0.0)) + 2
 
     def reset(self) -> None:

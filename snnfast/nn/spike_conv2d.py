@@ -81,8 +81,8 @@ def _checked(in_channels: int, out_channels: int, kernel_size: int | Sequence[in
     if isinstance(kernel_size, check.INTEGERS):
         kernel_size = (kernel_size, kernel_size)
     return (
-        check.whole(layer, "in_channels", in_channels),
-        check.whole(layer, "out_channels", out_channels),
+        check.integer(layer, "in_channels", in_channels),
+        check.integer(layer, "out_channels", out_channels),
         cast(tuple[int, int], check.sizes(layer, "kernel_size", kernel_size, 2)),
     )
 

@@ -41,8 +41,8 @@ class SpikeLinear(nn.Linear):
         method: Method = "auto",
     ) -> None:
         check.choice("SpikeLinear", "method", method, METHODS)
-        in_features = check.whole("SpikeLinear", "in_features", in_features, 0)
-        out_features = check.whole("SpikeLinear", "out_features", out_features, 0)
+        in_features = check.integer("SpikeLinear", "in_features", in_features, 0)
+        out_features = check.integer("SpikeLinear", "out_features", out_features, 0)
         check.flag("SpikeLinear", "bias", bias)
         super().__init__(in_features, out_features, bias, device, dtype)
         self.method: Method = method

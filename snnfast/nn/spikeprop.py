@@ -84,8 +84,8 @@ class SpikeProp(nn.Module):
         validate: bool = True,
     ) -> None:
         super().__init__()
-        self.in_features = check.whole("SpikeProp", "in_features", in_features)
-        self.out_features = check.whole("SpikeProp", "out_features", out_features)
+        self.in_features = check.integer("SpikeProp", "in_features", in_features)
+        self.out_features = check.integer("SpikeProp", "out_features", out_features)
         self.v_threshold = check.positive("SpikeProp", "v_threshold", v_threshold)
         self.t_max = check.positive("SpikeProp", "t_max", t_max)
         self.dt = None if dt is None else check.positive("SpikeProp", "dt", dt)
@@ -223,7 +223,7 @@ def calibrate(layer: SpikeProp | EventProp, t: Tensor, mean_time: float, *, step
     target = check.number("calibrate", "mean_time", mean_time)
     if not 0 < target < layer.t_max:
         raise ValueError(f"calibrate: mean_time must lie between 0 and t_max = {layer.t_max:g} ms, got {target:g}")
-    check.whole("calibrate", "steps", steps)
+    check.integer("calibrate", "steps", steps)
     before = layer.weight.detach().clone()
 
     def mean(log_gain: Tensor) -> Tensor:
@@ -259,7 +259,7 @@ def _delays(delays: int | Sequence[float] | Tensor, drawn_from: tuple[float, flo
         if drawn_from is not None:
             raise ValueError("SpikeProp: give delays as a number of terminals with delay_range")
         return _checked_delays(delays, inputs)
-    terminals = check.whole("SpikeProp", "delays", delays)
+    terminals = check.integer("SpikeProp", "delays", delays)
     if drawn_from is None:
         return torch.arange(1.0, terminals + 1)
     return torch.empty(inputs, terminals).uniform_(*delay_bounds("SpikeProp", drawn_from))

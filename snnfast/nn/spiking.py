@@ -100,11 +100,11 @@ class Spiking(Stateful):
     ) -> None:
         layer = type(self).__name__
         for name in unknown:
-            near = check.near(name, inspect.signature(type(self)).parameters)
+            near = check.suggestion(name, inspect.signature(type(self)).parameters)
             hint = near or "; snnfast.nn.like takes other libraries' arguments"
             raise TypeError(f"{layer}: there is no argument {name!r}{hint}")
         self.refractory = refractory
-        self.max_spikes = None if max_spikes is None else check.whole(layer, "max_spikes", max_spikes)
+        self.max_spikes = None if max_spikes is None else check.integer(layer, "max_spikes", max_spikes)
         neuron = getattr(self, "neuron", None) or NEURONS.get(self.op)
         can_be_refractory = neuron is None or "refractory" not in neuron.fixed
         if not can_be_refractory and (self.refractory or self.max_spikes != 1):
@@ -126,7 +126,7 @@ class Spiking(Stateful):
 
     @refractory.setter
     def refractory(self, value: int) -> None:
-        self._refractory = check.whole(type(self).__name__, "refractory", value, 0)
+        self._refractory = check.integer(type(self).__name__, "refractory", value, 0)
         self.states = (*type(self).states, *("r",) * (self._refractory > 0))
         if self._refractory:
             self.__dict__.setdefault("r", None)
@@ -181,7 +181,7 @@ class Spiking(Stateful):
         if torch.compiler.is_compiling() or not self.training or self.watched is None:
             return
         x = spikes.detach()
-        if not check.looks(True, x.device) or torch._C._is_tracing() or x.numel() == 0:
+        if not check.reads_values(True, x.device) or torch._C._is_tracing() or x.numel() == 0:
             return
         calls, steps, before = self.watched
         rate = int(x.count_nonzero()) / x.numel()
@@ -302,7 +302,7 @@ def per_channel(layer: Stateful, name: str, value: Tensor, x: Tensor) -> Tensor:
 def filled(layer: str, value: float, channels: int | None) -> Tensor:
     """Return ``value`` for the whole ``layer``, ``[1]``, or for each channel, ``[C]``."""
     if channels is not None:
-        check.whole(layer, "channels", channels)
+        check.integer(layer, "channels", channels)
     # FSDP refuses parameters without dimensions.
     return torch.full((1 if channels is None else channels,), value)
 

@@ -78,7 +78,7 @@ def like(neuron: str, **arguments: Any) -> Spiking:
     """
     if neuron not in PRESETS:
         raise ValueError(
-            f"like: neuron must be one of {', '.join(PRESETS)}, got {neuron!r}{check.near(neuron, PRESETS)}"
+            f"like: neuron must be one of {', '.join(PRESETS)}, got {neuron!r}{check.suggestion(neuron, PRESETS)}"
         )
     takes = inspect.signature(PRESETS[neuron])
     try:
@@ -204,7 +204,7 @@ def _ilif(
     grad_window: tuple[float, float] | None = None,
     **others: Any,
 ) -> OwnLayer:
-    most = check.whole("spikingjelly.ILIFNode", "max_spike_count", max_spike_count)
+    most = check.integer("spikingjelly.ILIFNode", "max_spike_count", max_spike_count)
     low, high = (0.0, float(most)) if grad_window is None else grad_window
     count = equations.SpikeCount(most, low, high)
     settings = {"decay": 1 - 1 / tau, "v_threshold": v_threshold, "v_reset": None, "surrogate": count}

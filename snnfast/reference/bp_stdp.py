@@ -127,8 +127,8 @@ def bp_stdp_(
     check.weights(op, "w", w, ("N_post", "N_pre"))
     check.spikes(op, "pre", pre, ("T", "B", w.shape[1]), w)
     batch = pre.shape[1]
-    check.fits(op, "error", error, (*pre.shape[:2], w.shape[0]), w.dtype, w.device)
-    check.whole(op, "epsilon", epsilon)
+    check.tensor_of(op, "error", error, (*pre.shape[:2], w.shape[0]), w.dtype, w.device)
+    check.integer(op, "epsilon", epsilon)
     check.choice(op, "update", update, ("step", "sequence"))
     check.choice(op, "reduction", reduction, ("sum", "mean"))
     rate = check.at_least_zero(op, "lr", lr)

@@ -245,7 +245,7 @@ def bp_stdp_network_(
     samples, num_steps = stimuli.shape
     size(op, num_steps, inputs)
     size(op, num_steps, max(w.shape[-2] for w in weights), "neurons")
-    check.whole(op, "epsilon", epsilon)
+    check.integer(op, "epsilon", epsilon)
     check.choice(op, "update", update, ("step", "sequence"))
     check.choice(op, "reduction", reduction, ("sum", "mean"))
     rate = check.setting(op, "lr", lr, networks, check.at_least_zero)
@@ -263,7 +263,7 @@ def bp_stdp_network_(
         _one_a_layer(op, "state", state, weights)
         for depth, (v, w) in enumerate(zip(state, weights)):
             shape = (*w.shape[:-2], samples, w.shape[-2])
-            check.fits(op, f"state[{depth}]", v, shape, w.dtype, w.device)
+            check.tensor_of(op, f"state[{depth}]", v, shape, w.dtype, w.device)
     if validate:
         for depth, w in enumerate(weights):
             check.finite(op, f"weights[{depth}]", w)
@@ -277,7 +277,7 @@ def bp_stdp_network_(
         mean=reduction == "mean",
         epsilon=epsilon,
         each_step=update == "step",
-        batch=max(samples, 1) if batch is None else check.whole(op, "batch", batch),
+        batch=max(samples, 1) if batch is None else check.integer(op, "batch", batch),
         state=[] if state is None else [v.detach() for v in state],
         return_hidden=check.flag(op, "return_hidden", return_hidden),
         return_state=check.flag(op, "return_state", return_state),
@@ -294,7 +294,7 @@ def _weights(op: str, weights: object) -> None:
     for depth, (before, w) in enumerate(pairwise(weights), 1):
         name = f"weights[{depth}]"
         check.shape(op, name, w, (*before.shape[:-2], "N", before.shape[-2]))
-        check.beside(op, name, w, "weights[0]", before)
+        check.same_dtype_and_device(op, name, w, "weights[0]", before)
     for (i, a), (k, b) in combinations(enumerate(weights), 2):
         if check.overlap(a, b):
             raise ValueError(f"{op}: weights[{i}] and weights[{k}] must not share memory: each learns for itself")
@@ -303,7 +303,7 @@ def _weights(op: str, weights: object) -> None:
 def _taught(op: str, name: str, value: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype, w: Tensor) -> None:
     """Check labels or desired spikes, which are for all networks or one for each."""
     per_network = isinstance(value, Tensor) and w.dim() == 3 and value.dim() == len(shape) + 1
-    check.fits(op, name, value, (w.shape[0], *shape) if per_network else shape, dtype, w.device)
+    check.tensor_of(op, name, value, (w.shape[0], *shape) if per_network else shape, dtype, w.device)
 
 
 def _one_a_layer(op: str, name: str, values: object, weights: Sequence[Tensor]) -> None:

@@ -85,5 +85,5 @@ def delay(x: Tensor, d: float | Tensor, past: Tensor | None = None, *, sigma: fl
         check.at_least_zero("delay", "d", d)
     if past is not None:
         check.shape("delay", "past", past, ("P", *x.shape[1:]))
-        check.beside("delay", "past", past, "x", x)
+        check.same_dtype_and_device("delay", "past", past, "x", x)
     return DelayCall(x=x, d=d, past=past, sigma=check.at_least_zero("delay", "sigma", sigma))

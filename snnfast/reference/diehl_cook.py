@@ -224,7 +224,7 @@ def current_call(
         }
 
     settings = settings_of_networks(op, w, step, membrane_settings, rule=rule, norm=norm, **values)
-    delay = check.whole(op, "inhibition_delay", inhibition_delay, 0)
+    delay = check.integer(op, "inhibition_delay", inhibition_delay, 0)
     initial = own_state(op, state, "current", return_state, w.device, lambda: at_rest(w, delay))
     return DiehlCookCall(
         w=w.detach(),

@@ -126,9 +126,9 @@ def plastic_weights(
     check.weights(op, "w", w, "NI", "KNI")
     check.shape(op, "theta", theta, w.shape[:-1])
     if theta_dtype is None:
-        check.beside(op, "theta", theta, "w", w)
+        check.same_dtype_and_device(op, "theta", theta, "w", w)
     else:
-        check.fits(op, "theta", theta, w.shape[:-1], theta_dtype, w.device)
+        check.tensor_of(op, "theta", theta, w.shape[:-1], theta_dtype, w.device)
     check.separate(op, "theta", theta)
     if theta.dtype == w.dtype and check.overlap(theta, w):
         raise ValueError(f"{op}: theta and w must not share memory: each changes by itself")
@@ -199,6 +199,6 @@ def own_state(
                 "state that a call with the same synapses returned"
             )
         if like is not None:
-            check.fits(op, f"state.{name}", value, like.shape, like.dtype, device)
+            check.tensor_of(op, f"state.{name}", value, like.shape, like.dtype, device)
     copies = (None if t is None else t.detach().clone(memory_format=torch.contiguous_format) for t in state)
     return DiehlCookState(*copies)  # type: ignore[arg-type]

@@ -386,10 +386,10 @@ def _longest(op: str, delays: Tensor | None, limit: int | None, w: Tensor, valid
         if limit is not None:
             raise ValueError(f"{op}: longest_delay must be None without delays, got {limit}")
         return 0
-    check.fits(op, "delays", delays, w.shape, torch.uint8, w.device)
-    if limit is not None and check.whole(op, "longest_delay", limit, 0) > LONGEST_DELAY:
+    check.tensor_of(op, "delays", delays, w.shape, torch.uint8, w.device)
+    if limit is not None and check.integer(op, "longest_delay", limit, 0) > LONGEST_DELAY:
         raise ValueError(f"{op}: longest_delay must be at most {LONGEST_DELAY} steps, got {limit}")
-    if not check.looks(validate or limit is None, w.device):
+    if not check.reads_values(validate or limit is None, w.device):
         return LONGEST_DELAY if limit is None else limit
     longest = int(delays.max()) if delays.numel() else 0
     if limit is not None and longest > limit:

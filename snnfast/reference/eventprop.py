@@ -213,7 +213,7 @@ def _highest(
 def result_of(call: EventPropCall, outputs: tuple[Tensor, Tensor, Tensor]) -> Any:
     """Return the outputs that the call asks for; check the number of spikes and warn of silence."""
     t_out, u_max, slope = outputs
-    if check.looks(call.validate, call.arrivals.device) and t_out.numel():
+    if check.reads_values(call.validate, call.arrivals.device) and t_out.numel():
         first = t_out.detach()[..., 0]
         if not first.amin() < math.inf:  # NaN, too
             if first.isnan().any():
@@ -312,7 +312,7 @@ def eventprop(
     check.shape("eventprop", "t_in", t_in, "BIS", "BI")
     check.shape("eventprop", "w", w, "NI")
     check.dtype("eventprop", "t_in", t_in.dtype, DTYPES)
-    check.beside("eventprop", "w", w, "t_in", t_in)
+    check.same_dtype_and_device("eventprop", "w", w, "t_in", t_in)
     neurons, inputs = w.shape
     if t_in.shape[1] != inputs:
         raise ValueError(
@@ -320,11 +320,11 @@ def eventprop(
         )
     if w_rec is not None:
         check.shape("eventprop", "w_rec", w_rec, (neurons, neurons))
-        check.beside("eventprop", "w_rec", w_rec, "t_in", t_in)
+        check.same_dtype_and_device("eventprop", "w_rec", w_rec, "t_in", t_in)
     elif delays_rec is not None:
         raise ValueError("eventprop: delays_rec must come with w_rec, got w_rec None")
     end = check.positive("eventprop", "t_max", t_max)
-    looks = check.looks(check.flag("eventprop", "validate", validate), t_in.device)
+    looks = check.reads_values(check.flag("eventprop", "validate", validate), t_in.device)
     if looks:
         look_at_times("eventprop", t_in, end)
     arrivals = t_in if t_in.dim() == 3 else t_in[:, :, None]
@@ -336,7 +336,7 @@ def eventprop(
     if delays_rec is not None:
         _delays("delays_rec", delays_rec, (neurons,), (neurons, neurons), t_in, looks)
         delays_rec = delays_rec.expand(neurons, neurons)
-    spikes = check.whole("eventprop", "max_spikes", max_spikes)
+    spikes = check.integer("eventprop", "max_spikes", max_spikes)
     if spikes >= 2**30:
         raise ValueError(f"eventprop: max_spikes must be below 2**30, got {spikes}")
     check.elements("eventprop", "max_spikes", (t_in.shape[0] + 1, neurons + 1, spikes))
@@ -363,6 +363,6 @@ def _delays(
     name: str, delays: Tensor, by_source: tuple[int, ...], by_synapse: tuple[int, ...], t_in: Tensor, looks: bool
 ) -> None:
     check.shape("eventprop", name, delays, by_source, by_synapse)
-    check.beside("eventprop", name, delays, "t_in", t_in)
+    check.same_dtype_and_device("eventprop", name, delays, "t_in", t_in)
     if looks:
         look_at_delays("eventprop", name, delays)

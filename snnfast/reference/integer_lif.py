@@ -106,13 +106,13 @@ def integer_lif(
     check.elements(OP, "x", x.shape)
     if v is not None:
         check.shape(OP, "v", v, x.shape[1:])
-        check.beside(OP, "v", v, "x", x)
+        check.same_dtype_and_device(OP, "v", v, "x", x)
     for name, value in (("gain", gain), ("bias", bias)):  # the kernel and the reference check the values
         check.shape(OP, name, value, x.shape[2:3])
-        check.beside(OP, name, value, "x", x)
-    limit = check.whole(OP, "limit", limit, 1, MOST_MEMBRANE)
-    decay = check.whole(OP, "decay", decay, 0, DECAY)
+        check.same_dtype_and_device(OP, name, value, "x", x)
+    limit = check.integer(OP, "limit", limit, 1, MOST_MEMBRANE)
+    decay = check.integer(OP, "decay", decay, 0, DECAY)
     reads, hard = v_threshold is None, v_reset is not None
-    threshold = check.whole(OP, "v_threshold", v_threshold, 1, limit) if not reads else 1
-    reset = check.whole(OP, "v_reset", v_reset, -limit, limit) if hard else 0
+    threshold = check.integer(OP, "v_threshold", v_threshold, 1, limit) if not reads else 1
+    reset = check.integer(OP, "v_reset", v_reset, -limit, limit) if hard else 0
     return IntegerLifCall(x, v, gain, bias, decay, threshold, reset, limit, reads, hard, channel=2)

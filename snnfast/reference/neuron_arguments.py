@@ -92,7 +92,7 @@ class Neuron:
         model = like if same else None  # whose step and calls these are
         self.step: Callable[..., Any] = step if model is None else model.step
         self.prefetch: bool = prefetch if model is None else model.prefetch
-        self._read_signature(check.whole(f"neuron {self.name}", "inputs", inputs))
+        self._read_signature(check.integer(f"neuron {self.name}", "inputs", inputs))
         self.outputs, fires = self._try_out()
         self.call: Any = _call_type(self) if model is None else model.call
         absent = {name: None for name in MEMBRANE_ARGUMENTS if name not in ("v_reset", *self.specific)}
@@ -275,13 +275,13 @@ def refractory_arguments(
     plain = type(refractory) is type(max_spikes) is int and refractory == 0 and max_spikes == 1
     if plain and r is None:
         return None, 0, 1.0
-    refractory = check.whole(op, "refractory", refractory, 0)
+    refractory = check.integer(op, "refractory", refractory, 0)
     if refractory >= 2**24:  # float32 counts exactly up to here
         raise ValueError(f"{op}: refractory must be fewer than 2**24 steps, got {refractory}")
     check.state(op, "r", r, x)
     if r is not None and not refractory:
         raise ValueError(f"{op}: r needs a refractory period, got refractory=0")
-    most = math.inf if max_spikes is None else float(check.whole(op, "max_spikes", max_spikes))
+    most = math.inf if max_spikes is None else float(check.integer(op, "max_spikes", max_spikes))
     if most > 1 and hard_reset:
         raise ValueError(f"{op}: max_spikes above 1 needs a soft reset, v_reset=None")
     return None if r is None else r.detach(), refractory, most  # it counts steps: no gradient
@@ -372,7 +372,7 @@ def _generated_check(
 def _alike(op: str, name: str, value: Any, other: str, x: Tensor) -> None:
     """Require an input with shape, dtype and device of the first one, ``other``."""
     check.shape(op, name, value, x.shape)
-    check.beside(op, name, value, other, x)
+    check.same_dtype_and_device(op, name, value, other, x)
 
 
 def _no_spikes(op: str, *values: Any) -> None:

@@ -111,7 +111,7 @@ def poisson(
     """
     check.tensor("poisson", "p", p)
     check.dtype("poisson", "p", p.dtype, check.FLOATING)
-    num_steps = check.whole("poisson", "num_steps", num_steps, 0)
+    num_steps = check.integer("poisson", "num_steps", num_steps, 0)
     check.elements("poisson", "p", p.shape)
     check.elements("poisson", "num_steps", (num_steps, *p.shape))
     check.spike_dtype("poisson", dtype)

@@ -126,7 +126,7 @@ def rates(
     """Check rates; return them as presentations."""
     _fits(op, "x.hz", x.hz, (torch.float32,), device, ("P", inputs), networks)
     _fits(op, "x.seeds", x.seeds, (torch.int64,), device, (x.hz.shape[-2],), networks)
-    num_steps = check.whole(op, "x.num_steps", x.num_steps, 0)
+    num_steps = check.integer(op, "x.num_steps", x.num_steps, 0)
     if validate:
         check.in_range(op, "x.hz", x.hz, 0.0, 1000.0 / dt, " Hz")
     return Presentations(hz=x.hz.detach(), seeds=x.seeds, num_steps=num_steps, per_hz=dt / 1000.0)
@@ -147,7 +147,7 @@ def _events(
     _fits(op, "x.offsets", x.offsets, (torch.int64,), device, ("P", "T + 1"), networks)
     if not x.offsets.shape[-1]:
         raise ValueError(f"{op}: x.offsets must hold where a presentation begins, got T + 1 = 0")
-    if check.looks(validate, device):
+    if check.reads_values(validate, device):
         _check_events(op, x, inputs)
     return Presentations(inputs=x.inputs, offsets=x.offsets)
 

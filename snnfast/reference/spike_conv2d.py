@@ -115,7 +115,7 @@ def spike_conv2d(
     x, weight, bias = autocast(x, weight, bias)
     if bias is not None:
         check_bias(OP, bias, "x", x)
-    check.beside(OP, "weight", weight, "x", x)
+    check.same_dtype_and_device(OP, "weight", weight, "x", x)
     if x.dtype == torch.int8:
         check_whole(OP, weight[0].numel(), bias, method)
     stride_h, stride_w = _two("stride", stride, 1)
@@ -137,4 +137,4 @@ def _two(name: str, value: int | Sequence[int], least: int) -> tuple[int, int]:
     sides = (value, value) if isinstance(value, check.INTEGERS) else value
     if not isinstance(sides, Sequence) or isinstance(sides, str) or len(sides) != 2:
         raise TypeError(f"{OP}: {name} must be a number or two, got {check.shown(value)}")
-    return check.whole(OP, name, sides[0], least), check.whole(OP, name, sides[1], least)
+    return check.integer(OP, name, sides[0], least), check.integer(OP, name, sides[1], least)

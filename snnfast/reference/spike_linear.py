@@ -45,7 +45,7 @@ def result_dtype(dtype: torch.dtype) -> torch.dtype:
 def check_bias(op: str, bias: Tensor, other: str, like: Tensor) -> None:
     """Check that a bias has the device and dtype of ``like``, the argument ``other``; int32 for int8."""
     if like.dtype != torch.int8:
-        check.beside(op, "bias", bias, other, like)
+        check.same_dtype_and_device(op, "bias", bias, other, like)
     check.dtype(op, "bias", bias.dtype, (result_dtype(like.dtype),))
     check.on_device(op, "bias", bias, other, like.device)
 

@@ -336,8 +336,8 @@ def spikeprop(
     check.shape("spikeprop", "w", w, "OIK")
     check.shape("spikeprop", "delays", delays, "K", "IK")
     check.dtype("spikeprop", "t_in", t_in.dtype, DTYPES)
-    check.beside("spikeprop", "w", w, "t_in", t_in)
-    check.beside("spikeprop", "delays", delays, "t_in", t_in)
+    check.same_dtype_and_device("spikeprop", "w", w, "t_in", t_in)
+    check.same_dtype_and_device("spikeprop", "delays", delays, "t_in", t_in)
     (samples, inputs), terminals = t_in.shape, delays.shape[-1]
     outputs, *synapses = w.shape
     if terminals == 0:
@@ -355,7 +355,7 @@ def spikeprop(
     if isinstance(tau, Tensor):
         if tau.dim():
             raise ValueError(f"spikeprop: tau must have one value, got shape {list(tau.shape)}")
-        check.beside("spikeprop", "tau", tau, "t_in", t_in)
+        check.same_dtype_and_device("spikeprop", "tau", tau, "t_in", t_in)
     else:
         tau = check.positive("spikeprop", "tau", tau)
     end = check.positive("spikeprop", "t_max", t_max)
@@ -382,7 +382,7 @@ def spikeprop(
 
 def looks(call: SpikePropCall) -> bool:
     """Return whether the values of a call are checked."""
-    return check.looks(call.validate, call.t_in.device)
+    return check.reads_values(call.validate, call.t_in.device)
 
 
 def look_at_values(call: SpikePropCall) -> None:

@@ -224,7 +224,7 @@ def _check_state(op: str, state: object, w: Tensor, batch: int, modulated: bool)
     n_post, n_pre = w.shape
     shapes = ((batch, n_pre), (batch, n_pre), (batch, n_post), (batch, n_post), (batch, n_post, n_pre))
     for name, value, shape in zip(StdpState._fields, state, shapes[: 5 if modulated else 4]):
-        check.fits(op, f"state.{name}", value, shape, w.dtype, w.device)
+        check.tensor_of(op, f"state.{name}", value, shape, w.dtype, w.device)
 
 
 def _reward(op: str, reward: object, w: Tensor, pre: Tensor, validate: bool) -> Tensor:

@@ -124,7 +124,8 @@ class Surrogate:
 def _is_known(name: str) -> None:
     if name not in DERIVATIVES:
         raise ValueError(
-            f"surrogate: name must be one of {', '.join(DERIVATIVES)}, got {name!r}{check.near(name, DERIVATIVES)}"
+            f"surrogate: name must be one of {', '.join(DERIVATIVES)}, got {name!r}"
+            f"{check.suggestion(name, DERIVATIVES)}"
         )
 
 

@@ -102,7 +102,7 @@ def heidelberg(
 
     Source: Cramer et al., The Heidelberg spiking data sets, IEEE TNNLS (2020).
     """
-    pool = check.whole("heidelberg", "pool", pool)
+    pool = check.integer("heidelberg", "pool", pool)
     if UNITS % pool:
         raise ValueError(f"heidelberg: pool must divide {UNITS}, got {pool}")
     file = _file("heidelberg", Path(path).expanduser())
@@ -192,7 +192,7 @@ def dvs128_gesture(
 
     Source: Amir et al., A low power, fully event-based gesture recognition system, CVPR 2017.
     """
-    pool = check.whole("dvs128_gesture", "pool", pool)
+    pool = check.integer("dvs128_gesture", "pool", pool)
     if GESTURE_SIDE % pool:
         raise ValueError(f"dvs128_gesture: pool must divide {GESTURE_SIDE}, got {pool}")
     folder, side = Path(root).expanduser(), GESTURE_SIDE // pool
@@ -260,7 +260,9 @@ def frames(
     times = times - times.min(initial=math.inf)
     if num_steps is None and not len(times):
         raise ValueError("frames: give num_steps, there are no events")
-    num_steps = math.floor(times.max() / dt) + 1 if num_steps is None else check.whole("frames", "num_steps", num_steps)
+    num_steps = (
+        math.floor(times.max() / dt) + 1 if num_steps is None else check.integer("frames", "num_steps", num_steps)
+    )
     addresses = ((polarity * height + rows) * width + columns).astype(np.int64)
     shape = (num_steps, 1 if p is None else 2, height, width)
     return _counted("frames", Recording(times, addresses, 0), shape, dt / 1000)
@@ -303,7 +305,7 @@ def _frames(
 
     The cache holds one set of frames per ``part``, the file or folder of the recordings.
     """
-    dt, num_steps = check.positive(name, "dt", dt), check.whole(name, "num_steps", num_steps)
+    dt, num_steps = check.positive(name, "dt", dt), check.integer(name, "num_steps", num_steps)
     if dt < LEAST_DT:
         raise ValueError(f"{name}: dt must be at least {LEAST_DT:g} ms, got {dt:g}")
     if dtype not in (torch.uint8, torch.bool):

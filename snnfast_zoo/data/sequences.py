@@ -108,7 +108,7 @@ def copy_memory(samples: int, num_steps: int = 100, *, seed: int = 0) -> tuple[T
 
 
 def _drawn(task: str, samples: int, num_steps: int, seed: int, fewest: int) -> tuple[int, int, torch.Generator]:
-    samples = check.whole(task, "samples", samples)
-    num_steps = check.whole(task, "num_steps", num_steps, fewest)
-    generator = torch.Generator().manual_seed(check.whole(task, "seed", seed, 0))
+    samples = check.integer(task, "samples", samples)
+    num_steps = check.integer(task, "num_steps", num_steps, fewest)
+    generator = torch.Generator().manual_seed(check.integer(task, "seed", seed, 0))
     return samples, num_steps, generator

@@ -27,7 +27,7 @@ def permutation(name: str, n: int, seed: object) -> npt.NDArray[np.int64]:
     NumPy guarantees the raw stream of PCG64 for all versions, but not ``Generator.permutation``, so
     the order is the rank of raw numbers.
     """
-    raw = np.random.PCG64(check.whole(name, "seed", seed, 0)).random_raw(n)
+    raw = np.random.PCG64(check.integer(name, "seed", seed, 0)).random_raw(n)
     return np.argsort(raw, kind="stable").astype(np.int64)
 
 
@@ -95,7 +95,7 @@ def stratified_folds(labels: Tensor, folds: int, *, seed: int = 0) -> Tensor:
         raise TypeError(f"stratified_folds: labels must be a tensor of integers, got {came}")
     if labels.dim() != 1 or len(labels) == 0:
         raise ValueError(f"stratified_folds: labels must have shape [N], N at least 1, got {list(labels.shape)}")
-    folds = check.whole("stratified_folds", "folds", folds, 2)
+    folds = check.integer("stratified_folds", "folds", folds, 2)
     classes = labels.cpu().numpy()
     smallest = int(np.unique(classes, return_counts=True)[1].min())
     if folds > smallest:

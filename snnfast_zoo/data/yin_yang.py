@@ -35,7 +35,7 @@ def yin_yang(split: str = "train", *, seed: int = 0) -> TensorDataset:
     Source: L. Kriener, J. Goeltz, M. A. Petrovici, The Yin-Yang dataset, NICE (2022).
     """
     check.choice("yin_yang", "split", split, tuple(_SPLITS))
-    generator = torch.Generator().manual_seed(check.whole("yin_yang", "seed", seed, 0))
+    generator = torch.Generator().manual_seed(check.integer("yin_yang", "seed", seed, 0))
     count = _SPLITS["all"][1]
     labels = torch.randint(3, (count,), generator=generator)
     # Uniform points of the square, 40 per sample; each class takes as many as it needs.

@@ -21,14 +21,14 @@ def seeds_of(name: str, networks: object, seeds: object) -> Sequence[int] | None
         if seeds is not None:
             raise ValueError(f"{name}: seeds need networks, got networks=None")
         return None
-    count = check.whole(name, "networks", networks)
+    count = check.integer(name, "networks", networks)
     if seeds is None:
         return range(torch.initial_seed(), torch.initial_seed() + count)
     if isinstance(seeds, str) or not isinstance(seeds, Sequence):
         raise TypeError(f"{name}: seeds must be a sequence of integers, got {type(seeds).__name__}")
     if len(seeds) != count:
         raise ValueError(f"{name}: seeds must be {count}, one a network, got {len(seeds)}")
-    return [check.whole(name, "seeds", seed, 0) for seed in seeds]
+    return [check.integer(name, "seeds", seed, 0) for seed in seeds]
 
 
 def setting_of(value: Setting, k: int) -> float:

@@ -80,8 +80,8 @@ def fit(
         TypeError, ValueError: for a negative number of epochs, a batch size below 1, no training images, another number
             of labels, another precision, or gradients or a loss that are not finite.
     """
-    epochs = check.whole("fit", "epochs", epochs, 0)
-    batch_size = check.whole("fit", "batch_size", batch_size)
+    epochs = check.integer("fit", "epochs", epochs, 0)
+    batch_size = check.integer("fit", "batch_size", batch_size)
     calibrate = None if calibrate is None else check.positive("fit", "calibrate", calibrate)
     n = len(train[0])
     if n == 0:

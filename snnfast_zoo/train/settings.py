@@ -119,7 +119,7 @@ class Options:
         known = [setting.name for setting in fields(cls)]
         for name in names:
             if name not in known:
-                near = check.near(name, known)
+                near = check.suggestion(name, known)
                 raise TypeError(f"{op}: there is no setting {name!r}; known: {', '.join(known)}{near}")
 
     @classmethod
@@ -137,7 +137,7 @@ class Options:
         hint = ""
         if metadata["user_data"]:
             hint = ", or your own: a file .npz or .pt, a folder, module:function, a set of torchvision"
-        near = check.near(value, choices)
+        near = check.suggestion(value, choices)
         raise ValueError(f"{cls.name}: {name} must be one of {', '.join(choices)}{hint}, got {value!r}{near}")
 
     @classmethod

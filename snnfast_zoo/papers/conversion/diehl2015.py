@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from snnfast.check import number, sizes, whole
+from snnfast.check import integer, number, sizes
 from snnfast.conversion import SpikingNetwork
 from snnfast.conversion.stream import Encoder
 
@@ -50,10 +50,10 @@ class Diehl2015(nn.Module):
         super().__init__()
         name = type(self).__name__
         self.input_shape = sizes(name, "input_shape", input_shape, 3)
-        whole(name, "num_classes", num_classes)
+        integer(name, "num_classes", num_classes)
         number(name, "dropout", dropout)
-        whole(name, "kernel_size", kernel_size)
-        whole(name, "padding", padding, least=0)
+        integer(name, "kernel_size", kernel_size)
+        integer(name, "padding", padding, least=0)
         if hidden is None:
             channels, height, width = self.input_shape
             for _ in range(2):
@@ -153,6 +153,6 @@ class SNN_Diehl2015(SpikingNetwork):  # noqa: N801
             unit_spikes=True,
             spiking_output=True,
         )
-        self.batch_size = None if batch_size is None else whole("SNN_Diehl2015", "batch_size", batch_size)
+        self.batch_size = None if batch_size is None else integer("SNN_Diehl2015", "batch_size", batch_size)
         if threshold is not None:
             self.update_threshold(threshold)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from snnfast.check import number, sizes, whole
+from snnfast.check import integer, number, sizes
 from snnfast.conversion import SpikingNetwork
 from snnfast.conversion.stream import Encoder
 
@@ -74,10 +74,10 @@ class ResNet20(nn.Module):
         super().__init__()
         name = type(self).__name__
         self.input_shape = sizes(name, "input_shape", input_shape, 3)
-        whole(name, "width", width)
-        if whole(name, "blocks", blocks) > MOST_BLOCKS:  # making more would take too long
+        integer(name, "width", width)
+        if integer(name, "blocks", blocks) > MOST_BLOCKS:  # making more would take too long
             raise ValueError(f"{name}: blocks must be at most {MOST_BLOCKS}, got {blocks}")
-        whole(name, "num_classes", num_classes)
+        integer(name, "num_classes", num_classes)
         number(name, "dropout", dropout)
         stem: list[nn.Module] = []
         channels = self.input_shape[0]
@@ -140,6 +140,6 @@ class SResNet20(SpikingNetwork):
         super().__init__(
             resnet20, reset=reset, initial_membrane=initial_membrane, encoding=encoding, spiking_output=True
         )
-        self.batch_size = None if batch_size is None else whole("SResNet20", "batch_size", batch_size)
+        self.batch_size = None if batch_size is None else integer("SResNet20", "batch_size", batch_size)
         if threshold is not None:
             self.update_threshold(threshold)

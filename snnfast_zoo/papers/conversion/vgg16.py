@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from snnfast.check import choice, number, sizes, whole
+from snnfast.check import choice, integer, number, sizes
 from snnfast.conversion import SpikingNetwork
 from snnfast.conversion.stream import Encoder
 
@@ -51,7 +51,7 @@ class VGG16(nn.Module):
         super().__init__()
         name = type(self).__name__
         self.input_shape = sizes(name, "input_shape", input_shape, 3)
-        whole(name, "num_classes", num_classes)
+        integer(name, "num_classes", num_classes)
         if not isinstance(plan, Sequence):
             raise TypeError(f"{name}: plan must be a sequence, got {type(plan).__name__}")
         if not isinstance(dropout, Sequence) or len(dropout) != 2:
@@ -67,7 +67,7 @@ class VGG16(nn.Module):
                 layers.append(pool(2))
                 height, width = height // 2, width // 2
                 continue
-            out = whole(name, "plan", entry)
+            out = integer(name, "plan", entry)
             layers.append(nn.Conv2d(channels, out, 3, padding=1, bias=False))
             layers += [nn.BatchNorm2d(out)] if batch_norm else []
             layers.append(nn.ReLU(inplace=True))
@@ -139,6 +139,6 @@ class SVGG16(SpikingNetwork):
             unit_spikes=True,
             spiking_output=True,
         )
-        self.batch_size = None if batch_size is None else whole("SVGG16", "batch_size", batch_size)
+        self.batch_size = None if batch_size is None else integer("SVGG16", "batch_size", batch_size)
         if threshold is not None:
             self.update_threshold(threshold)

@@ -102,7 +102,7 @@ class DiehlAndCook2015(nn.Module):
         **changes: Any,
     ) -> None:
         super().__init__()
-        self.neurons = check.whole("DiehlAndCook2015", "neurons", neurons)
+        self.neurons = check.integer("DiehlAndCook2015", "neurons", neurons)
         shape = (input_shape,) if isinstance(input_shape, int) else input_shape
         self.input_shape = check.sizes("DiehlAndCook2015", "input_shape", shape)
         self._draws = Draws(seeds_of("DiehlAndCook2015", networks, seeds))
@@ -362,7 +362,7 @@ class DiehlAndCook2015(nn.Module):
                 length if learning rates fall.
             epochs: passes over ``loader``.
         """
-        check.whole("DiehlAndCook2015", "epochs", epochs, 0)
+        check.integer("DiehlAndCook2015", "epochs", epochs, 0)
         falls = any(settings.lr_final != 1 for settings in self._every)
         try:
             batches = epochs * len(loader) if falls else 0  # type: ignore[arg-type]
@@ -427,7 +427,7 @@ def _stimuli(
 ) -> Tensor | Events | Rates:
     """Convert ``x`` and ``seeds`` of :meth:`DiehlAndCook2015.present` to the stimuli of the op."""
     device, n_inputs = model.xe.w.device, math.prod(model.input_shape)
-    validate = check.looks(validate, device)
+    validate = check.reads_values(validate, device)
     name, K = type(model).__name__, model.networks
     if isinstance(x, (Events, Rates)):
         if seeds is not None:

@@ -111,7 +111,7 @@ class Settings:
                 f"got {self.intensity:g}"
             )
         check.number("settings", "theta_init", self.theta_init)
-        check.whole("settings", "min_spikes", self.min_spikes, 0)
+        check.integer("settings", "min_spikes", self.min_spikes, 0)
         if not 0 <= self.max_delay <= (255 * self.neurons.dt if self.delayed else 0):
             raise ValueError(
                 "settings: max_delay must be 0 for current-based neurons and at most 255 steps for the others, "

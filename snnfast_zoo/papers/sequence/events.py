@@ -47,7 +47,7 @@ class EventNetwork(nn.Module):
         max_spikes: int = 8,
     ) -> None:
         super().__init__()
-        self.in_features, self.num_steps = in_features, check.whole("EventNetwork", "num_steps", num_steps)
+        self.in_features, self.num_steps = in_features, check.integer("EventNetwork", "num_steps", num_steps)
         constants: dict[str, Any] = {"tau_mem": tau, "tau_syn": tau / 4, "t_max": 1.2 * num_steps}
         sizes = in_features, *check.sizes("EventNetwork", "hidden", hidden)
         self.layers = nn.ModuleList(

@@ -73,9 +73,9 @@ class SequenceNetwork(nn.Module):
     ) -> None:
         super().__init__()
         op = "SequenceNetwork"
-        self.in_features = check.whole(op, "in_features", in_features)
-        self.num_classes = check.whole(op, "num_classes", num_classes)
-        self.outputs = None if outputs is None else check.whole(op, "outputs", outputs)
+        self.in_features = check.integer(op, "in_features", in_features)
+        self.num_classes = check.integer(op, "num_classes", num_classes)
+        self.outputs = None if outputs is None else check.integer(op, "outputs", outputs)
         recurrent = check.flag(op, "recurrent", recurrent)
         for name, value in (("tau", tau), ("tau_out", tau_out)):
             if check.number(op, name, value) < 1:

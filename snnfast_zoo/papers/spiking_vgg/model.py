@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from snnfast.check import sizes, whole
+from snnfast.check import integer, sizes
 from snnfast.nn import LIF, SpikeConv2d, Time
 
 PLAN = (64, 64, "P", 128, 128, "P", 256, 256)
@@ -53,9 +53,9 @@ class SpikingVGG(nn.Module):
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        self.num_steps = whole(name, "num_steps", num_steps)
+        self.num_steps = integer(name, "num_steps", num_steps)
         self.input_shape = sizes(name, "input_shape", input_shape, 3)
-        whole(name, "num_classes", num_classes)
+        integer(name, "num_classes", num_classes)
         if not isinstance(plan, Sequence):
             raise TypeError(f"{name}: plan must be a sequence, got {type(plan).__name__}")
         channels, *image = self.input_shape
@@ -69,7 +69,7 @@ class SpikingVGG(nn.Module):
             if entry == "P":
                 pools.append(nn.AvgPool2d(2))
                 continue
-            out = whole(name, "plan", entry)
+            out = integer(name, "plan", entry)
             # the input of the first convolution is no spikes
             kind = SpikeConv2d if layers else nn.Conv2d
             convolution = kind(channels, out, 3, padding=1, bias=False)

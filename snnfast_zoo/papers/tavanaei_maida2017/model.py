@@ -91,9 +91,9 @@ class TavanaeiAndMaida2017(nn.Module):
         self.draws, self.networks = Draws(seeds_of(NAME, networks, seeds)), networks
         between = check.sizes(NAME, "hidden", [hidden] if isinstance(hidden, int) else hidden)
         sizes = [
-            check.whole(NAME, "in_features", in_features),
+            check.integer(NAME, "in_features", in_features),
             *between,
-            check.whole(NAME, "out_features", out_features),
+            check.integer(NAME, "out_features", out_features),
         ]
         if not between:
             raise ValueError(f"{NAME}: hidden must name at least one layer")

@@ -75,14 +75,14 @@ class Wu2018(nn.Module):
     ) -> None:
         super().__init__()
         if batch_size is not None:
-            check.whole("Wu2018", "batch_size", batch_size)
+            check.integer("Wu2018", "batch_size", batch_size)
         self.batch_size = batch_size
-        self.num_steps = check.whole("Wu2018", "num_steps", num_steps)
+        self.num_steps = check.integer("Wu2018", "num_steps", num_steps)
         if time_interval is not None:
-            self.num_steps = check.whole("Wu2018", "time_interval", time_interval)
+            self.num_steps = check.integer("Wu2018", "time_interval", time_interval)
         self.input_shape = check.sizes("Wu2018", "input_shape", input_shape, 3)
-        self.voters = check.whole("Wu2018", "voters", voters)
-        outputs = check.whole("Wu2018", "num_classes", num_classes) * self.voters
+        self.voters = check.integer("Wu2018", "voters", voters)
+        outputs = check.integer("Wu2018", "num_classes", num_classes) * self.voters
         if encoding not in ENCODINGS:
             raise ValueError(f"Wu2018: encoding must be one of {', '.join(ENCODINGS)}, got {encoding!r}")
         self.encoding = encoding
@@ -138,7 +138,7 @@ class Wu2018(nn.Module):
             raise ValueError(f"Wu2018: images must have shape [{wanted}], got {list(images.shape)}")
         if not images.is_floating_point():
             raise TypeError(f"Wu2018: images must be floating point, got {images.dtype}")
-        T = self.num_steps if num_steps is None else check.whole("Wu2018", "num_steps", num_steps)
+        T = self.num_steps if num_steps is None else check.integer("Wu2018", "num_steps", num_steps)
         if frames:
             x = images.transpose(0, 1)
         elif self.encoding == "bernoulli":

@@ -16,6 +16,7 @@ from snnfast import check
 MOST_NEURONS = 2**31 - 1  # targets have 32 bits
 SMALL = 2**15  # targets of fewer neurons have 16 bits
 LONGEST = 2**31 - 1  # of a delay, in steps
+COUNTED = 2**16  # delays below are found by counting
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -236,37 +237,66 @@ def concatenate(
                     f"concatenate: projections[{k}] must end at neuron {most} of n_{name}, got {start} + {size}"
                 )
     fits_memory("concatenate", sum(len(c) for c, *_ in projections), n_pre, n_post)
+    steps = {step for c, *_ in projections for step in c.steps.tolist()}
+    same = len(steps) == 1
     for c, first_pre, first_post in projections:
-        pre, post = (t.int().numpy() for t in c.edges())
-        parts.append((pre + np.int32(first_pre), post + np.int32(first_post), c.delays().int().numpy()))
-    pre, post, delay = (np.concatenate(column) for column in zip(*parts))
-    return build("concatenate", pre, post, n_pre, n_post, delay)
+        pre = np.repeat(np.arange(c.n_pre, dtype=np.int32), c.out_degree())
+        post = c.targets.int().numpy()
+        delay = None if same else c.delays().int().numpy()
+        parts.append((pre + np.int32(first_pre), post + np.int32(first_post), delay))
+    all_pre, all_post, delays = zip(*parts)
+    delay = steps.pop() if same else np.concatenate(delays)
+    return build("concatenate", np.concatenate(all_pre), np.concatenate(all_post), n_pre, n_post, delay)
 
 
 # ---- building
 
 
-def build(op: str, pre: Any, post: Any, n_pre: int, n_post: int, delay: Any) -> Connectivity:
-    """Return the connectivity of edges with valid indices, integer arrays; ``delay`` as for :func:`from_edges`."""
-    delay = delay_of_edges(op, delay, pre, n_pre)
-    if np.ndim(delay) == 0:
-        steps, row = np.array([delay], np.int64), pre
-    else:
-        steps = np.flatnonzero(np.bincount(delay)) if len(delay) else np.array([1])
-        steps = steps.astype(np.int64)
-        row = pre.astype(np.int64) * len(steps) + np.searchsorted(steps, delay)
+def build(op: str, pre: Any, post: Any, n_pre: int, n_post: int, delay: Any, ordered: bool = True) -> Connectivity:
+    """Return the connectivity of edges with valid indices, integer arrays; ``delay`` as for :func:`from_edges`.
+
+    ``ordered``: the order of the edges matters to the caller, who has values of them.
+    """
+    steps, row = _rows(delay_of_edges(op, delay, pre, n_pre), pre, n_pre)
     rows = n_pre * len(steps)
-    first = np.zeros(rows + 1, np.int64)
-    np.cumsum(np.bincount(row, minlength=rows), out=first[1:])
-    order = _order(row, post, rows, n_post)
     dtype = np.int16 if n_post <= SMALL else np.int32
-    targets = (post if order is None else post[order]).astype(dtype)
-    if order is not None and len(order) < 2**31:
-        order = order.astype(np.int32)
+    order = None
+    if ordered:
+        first = np.zeros(rows + 1, np.int64)
+        np.cumsum(np.bincount(row, minlength=rows), out=first[1:])
+        order = _order(row, post, rows, n_post)
+        targets = (post if order is None else post[order]).astype(dtype)
+        if order is not None and len(order) < 2**31:
+            order = order.astype(np.int32)
+    else:
+        bits = max((n_post - 1).bit_length(), 1)
+        wide: Any = np.uint32 if rows << bits < 2**32 else np.uint64
+        key = row.astype(wide)
+        key <<= wide(bits)
+        key |= post.astype(wide)
+        key.sort()
+        first = np.searchsorted(key, np.arange(rows + 1, dtype=wide) << wide(bits)).astype(np.int64)
+        key &= wide((1 << bits) - 1)
+        targets = key.astype(dtype)
     found = None if order is None else torch.from_numpy(order)
     return Connectivity(
         n_pre, n_post, torch.from_numpy(steps), torch.from_numpy(first), torch.from_numpy(targets), found
     )
+
+
+def _rows(delay: Any, pre: Any, n_pre: int) -> tuple[Any, Any]:
+    """Return the delays that occur, and the row of each edge, by presynaptic neuron and delay."""
+    if np.ndim(delay) == 0 or len(delay) == 0:
+        return np.array([delay if np.ndim(delay) == 0 else 1], np.int64), pre
+    if delay.max() < COUNTED:
+        steps = np.flatnonzero(np.bincount(delay))
+        place = np.zeros(steps[-1] + 1, np.int64)
+        place[steps] = np.arange(len(steps))
+        which = place[delay]
+    else:
+        steps, which = np.unique(delay, return_inverse=True)
+    row = pre if len(steps) == 1 else pre.astype(np.int64) * len(steps) + which
+    return steps.astype(np.int64), row
 
 
 def _order(row: Any, post: Any, rows: int, n_post: int) -> Any:

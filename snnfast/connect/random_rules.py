@@ -251,8 +251,7 @@ class _Rule:
 
     def built(self, pre: Any, post: Any) -> Connectivity:
         """Return the connectivity of these edges, which have no order of their own."""
-        found = build(self.op, pre, post, self.n_pre, self.n_post, self.delay)
-        return Connectivity(found.n_pre, found.n_post, found.steps, found.first, found.targets)
+        return build(self.op, pre, post, self.n_pre, self.n_post, self.delay, ordered=False)
 
 
 def _below(words: Any, n: int) -> Any:

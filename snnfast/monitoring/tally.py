@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -153,17 +154,26 @@ class Tally:
         from snnfast import visual
 
         drawn: dict[str, Figure] = {}
-        if self._neurons:
-            drawn["rates"] = visual.histograms(self.rates(), xlabel="Spikes a step")
-        if self.spikes:
-            drawn["raster"] = visual.rasters(
-                {name: s[:, :: -(-s.shape[1] // MOST_DRAWN)] for name, s in self.spikes.items()}
-            )
-        if self.membranes:
-            drawn["membranes"] = visual.traces(self.membranes)
         modules = {path or type(m).__name__: m for path, m in self._net.named_modules()}
+        kinds = {name: type(m).__name__ for name, m in modules.items()}
+        titles = {name: name if name == kind else f"{name}: {kind}" for name, kind in kinds.items()}
+        # Recurrent neurons stand in a layer of their own. A threshold for each neuron is a tensor, and not drawn.
+        neurons = {titles[name]: m._modules.get("neuron") or m for name, m in modules.items()}
+        levels = {name: vars(m).get("v_threshold") for name, m in neurons.items()}
+        thresholds = {name: level for name, level in levels.items() if isinstance(level, float)}
+
+        def titled(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {titles.get(name, name): value for name, value in values.items()}
+
+        if self._neurons:
+            drawn["rates"] = visual.histograms(titled(self.rates()), xlabel="Spikes a step")
+        if self.spikes:
+            few = {name: s[:, :: -(-s.shape[1] // MOST_DRAWN)] for name, s in self.spikes.items()}
+            drawn["raster"] = visual.rasters(titled(few))
+        if self.membranes:
+            drawn["membranes"] = visual.traces(titled(self.membranes), thresholds)
         found = {name: getattr(modules.get(name), "weight", None) for name in self._products}
         weights = {name: w for name, w in found.items() if isinstance(w, Tensor)}
         if weights:
-            drawn["weights"] = visual.histograms(weights, xlabel="Weight")
+            drawn["weights"] = visual.histograms(titled(weights), xlabel="Weight")
         return drawn

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from snnfast import check
 
-from .style import BLUE, VERMILION, Array, Values, finite_array, head, label_axes, new_figure, whole_ticks
+from .style import BLUE, VERMILION, Array, Values, finite_array, head, label_axes, new_figure, of_sample, whole_ticks
 
 _MAX_MEMBRANES = 16
 
@@ -42,16 +42,10 @@ def raster(
         ValueError: Fewer than two dimensions, no step or no neuron, a negative or non-finite value,
             a ``sample`` outside the batch, or ``dt`` not above 0.
     """
-    values = finite_array("raster", "spikes", spikes)
-    if values.ndim < 2:
-        raise ValueError(f"raster: spikes must have shape [T, N] or [T, B, ...], got {list(values.shape)}")
+    values = of_sample("raster", "spikes", spikes, sample)
     if values.min() < 0:
         raise ValueError(f"raster: spikes must not be negative, got {values.min():g}")
     check.positive("raster", "dt", dt)
-    if values.ndim > 2:
-        if not 0 <= sample < values.shape[1]:
-            raise ValueError(f"raster: sample must lie in [0, {values.shape[1]}), the batch, got {sample}")
-        values = values[:, sample].reshape(len(values), -1)
     steps, neurons = values.shape
     if ax is None:
         ax = new_figure(7.0, 3.6).add_subplot()
@@ -85,17 +79,19 @@ def potentials(
     *,
     dt: float = 1.0,
     unit: str = "steps",
+    sample: int = 0,
     title: str | None = None,
 ) -> Figure:
     """Draw membrane potentials over time, one row per neuron.
 
     Args:
-        v: Membrane potentials [T, n], n at most 16.
+        v: Membrane potentials [T, n], or [T, B, ...], of which one sample is drawn; n at most 16 neurons.
         threshold: Dashed line: one number or one for each neuron, [n].
-        spikes: [T, n]; each value above 0 is marked above its trace, since the membrane after a reset does not show the
-            crossing.
+        spikes: The spikes, of the shape of ``v``; each value above 0 is marked above its trace, since the membrane
+            after a reset does not show the crossing.
         dt: Duration of a step, in ``unit``.
         unit: Unit of the time axis.
+        sample: Index into B when ``v`` has a batch.
         title: Title of the figure.
 
     Returns:
@@ -105,14 +101,12 @@ def potentials(
         ValueError: Wrong shapes, no step or no neuron, more than 16 neurons, non-finite values, or
             ``dt`` not above 0.
     """
-    values = finite_array("potentials", "v", v)
-    if values.ndim != 2:
-        raise ValueError(f"potentials: v must have shape [T, n], got {list(values.shape)}")
+    values = of_sample("potentials", "v", v, sample)
     steps, neurons = values.shape
     if neurons > _MAX_MEMBRANES:
         raise ValueError(
             f"potentials: v must have at most {_MAX_MEMBRANES} neurons, got {neurons}; "
-            f"choose some, such as v[:, :{_MAX_MEMBRANES}]"
+            f"choose some, such as v[..., :{_MAX_MEMBRANES}]"
         )
     check.positive("potentials", "dt", dt)
     levels: Array | None = None
@@ -125,7 +119,7 @@ def potentials(
         levels = np.broadcast_to(levels, (neurons,))
     fired: Array | None = None
     if spikes is not None:
-        fired = finite_array("potentials", "spikes", spikes)
+        fired = of_sample("potentials", "spikes", spikes, sample)
         if fired.shape != values.shape:
             raise ValueError(
                 f"potentials: spikes must have the shape of v, {list(values.shape)}, got {list(fired.shape)}"

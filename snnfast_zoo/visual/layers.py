@@ -9,18 +9,33 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .activity import raster
-from .style import BLUE, COLORS, Array, Values, finite_array, head, label_axes, new_figure, whole_ticks
+from .style import (
+    BLUE,
+    COLORS,
+    VERMILION,
+    Array,
+    Values,
+    finite_array,
+    head,
+    label_axes,
+    new_figure,
+    of_sample,
+    whole_ticks,
+)
 
 _MAX_COLUMNS = 3
 
 
-def rasters(spikes: Mapping[str, Values], *, dt: float = 1.0, unit: str = "steps", title: str | None = None) -> Figure:
+def rasters(
+    spikes: Mapping[str, Values], *, dt: float = 1.0, unit: str = "steps", sample: int = 0, title: str | None = None
+) -> Figure:
     """Draw the spikes of several layers, one raster under the other, over one time axis.
 
     Args:
         spikes: Name of each layer to its spikes, as in :func:`raster`.
         dt: Duration of a step, in ``unit``.
         unit: Unit of the time axis.
+        sample: Index into B of spikes with a batch.
         title: Title of the figure.
 
     Returns:
@@ -33,20 +48,30 @@ def rasters(spikes: Mapping[str, Values], *, dt: float = 1.0, unit: str = "steps
     figure = new_figure(7.0, min(1.0 + 1.7 * len(spikes), 18.0))
     rows = figure.subplots(len(spikes), 1, sharex=True, squeeze=False)[:, 0]
     for ax, (name, values) in zip(rows, spikes.items()):
-        raster(values, dt=dt, unit=unit, ax=ax, title=name)
+        raster(values, dt=dt, unit=unit, sample=sample, ax=ax, title=name)
     for ax in rows[:-1]:
         ax.set_xlabel("")
     head(figure, title)
     return figure
 
 
-def traces(v: Mapping[str, Values], *, dt: float = 1.0, unit: str = "steps", title: str | None = None) -> Figure:
+def traces(
+    v: Mapping[str, Values],
+    threshold: Mapping[str, float] | None = None,
+    *,
+    dt: float = 1.0,
+    unit: str = "steps",
+    sample: int = 0,
+    title: str | None = None,
+) -> Figure:
     """Draw membrane potentials of several layers, one under the other, with a line per neuron.
 
     Args:
-        v: Name of each layer to its membrane potentials [T, n].
+        v: Name of each layer to its membrane potentials [T, N], or [T, B, ...], of which one sample is drawn.
+        threshold: Name of a layer to its threshold, a dashed line.
         dt: Duration of a step, in ``unit``.
         unit: Unit of the time axis.
+        sample: Index into B of membranes with a batch.
         title: Title of the figure.
 
     Returns:
@@ -59,12 +84,12 @@ def traces(v: Mapping[str, Values], *, dt: float = 1.0, unit: str = "steps", tit
     figure = new_figure(7.0, min(1.0 + 1.7 * len(v), 18.0))
     rows = figure.subplots(len(v), 1, sharex=True, squeeze=False)[:, 0]
     for ax, (name, raw) in zip(rows, v.items()):
-        values = finite_array("traces", f"v[{name!r}]", raw)
-        if values.ndim != 2:
-            raise ValueError(f"traces: v[{name!r}] must have shape [T, n], got {list(values.shape)}")
+        values = of_sample("traces", f"v[{name!r}]", raw, sample)
         for neuron, trace in enumerate(values.T):
             color = COLORS[neuron % len(COLORS)]
             ax.plot(np.arange(len(trace)) * dt, trace, color=color, linewidth=1.1)
+        if threshold and name in threshold:
+            ax.axhline(threshold[name], color=VERMILION, linewidth=1.1, linestyle="--")
         label_axes(ax, None, "Membrane", name)
     rows[-1].set_xlabel(f"Time ({unit})")
     if dt == 1:

@@ -31,6 +31,19 @@ def finite_array(function: str, argument: str, value: Any) -> Array:
     return array
 
 
+def of_sample(function: str, argument: str, value: Any, sample: int) -> Array:
+    """Return values over time, [T, N], of ``value`` [T, N], or [T, B, ...], of which one sample is flattened."""
+    array = finite_array(function, argument, value)
+    if array.ndim < 2:
+        raise ValueError(f"{function}: {argument} must have shape [T, N] or [T, B, ...], got {list(array.shape)}")
+    if array.ndim == 2:
+        return array
+    if not 0 <= sample < array.shape[1]:
+        raise ValueError(f"{function}: sample must lie in [0, {array.shape[1]}), the batch, got {sample}")
+    flat: Array = array[:, sample].reshape(len(array), -1)
+    return flat
+
+
 def filled_array(function: str, argument: str, value: Any) -> Array:
     """Return ``value`` as non-empty float64, which may contain inf and NaN."""
     if isinstance(value, Tensor):

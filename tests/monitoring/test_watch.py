@@ -1,6 +1,7 @@
 """A monitor's counts equal counts by hand; it changes no bit, and has no cost when it is off."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -307,6 +308,9 @@ def test_scalars_and_figures(tmp_path):
     assert {step for _, _, step in writer.rows} == {7}
     figures = watching.figures()
     assert sorted(figures) == ["membranes", "raster", "rates", "weights"]
+    for ax in figures["membranes"].axes:
+        assert re.fullmatch(r"layers\.\d+: \w*LIF", ax.get_title(loc="left"))
+        assert [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == "--"] == [0.5]
     for name, figure in figures.items():
         visual.save(figure, tmp_path / name, dpi=30)
         assert figure.axes[0].get_title(loc="left").startswith("layers.")

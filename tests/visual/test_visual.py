@@ -212,7 +212,7 @@ BAD = [
     (visual.raster, (["a", "b"],), {}, "spikes must hold numbers in one shape, got list"),
     (visual.raster, (torch.zeros(2, 3, 4),), {"sample": 3}, "sample must lie in [0, 3), the batch"),
     (visual.raster, (torch.zeros(2, 3),), {"dt": 0}, "dt must be positive, got 0"),
-    (visual.potentials, (torch.zeros(5),), {}, "v must have shape [T, n], got [5]"),
+    (visual.potentials, (torch.zeros(5),), {}, "v must have shape [T, N] or [T, B, ...], got [5]"),
     (visual.potentials, (torch.zeros(5, 0),), {}, "v must not be empty, got shape [5, 0]"),
     (visual.potentials, (torch.zeros(5, 17),), {}, "v must have at most 16 neurons, got 17"),
     (visual.potentials, ([[float("inf")]],), {}, "v must be finite, got inf at index [0, 0]"),
@@ -401,7 +401,7 @@ def test_spike_times_name_bad_input(arguments, message):
     [
         (lambda: visual.rasters({}), "rasters: spikes must have at least one layer"),
         (lambda: visual.traces([1.0]), "traces: v must map names to values, got list"),
-        (lambda: visual.traces({"a": [1.0]}), "traces: v['a'] must have shape [T, n], got [1]"),
+        (lambda: visual.traces({"a": [1.0]}), "traces: v['a'] must have shape [T, N] or [T, B, ...], got [1]"),
         (lambda: visual.histograms({"a": []}, xlabel="w"), "histograms: values['a'] must not be"),
         (lambda: visual.histograms({"a": [1.0]}, xlabel="w", bins=0), "histograms: bins must be"),
     ],
@@ -409,3 +409,18 @@ def test_spike_times_name_bad_input(arguments, message):
 def test_figures_of_layers_name_what_is_wrong(call, error):
     with pytest.raises(ValueError, match="^" + re.escape(error)):
         call()
+
+
+def test_activity_takes_batches_as_the_layers_return_them():
+    spikes, v = (torch.rand(6, 2, 3, 2) < 0.5).float(), torch.rand(6, 2, 3, 2)
+    figure = visual.potentials(v, 1.0, spikes, sample=1)
+    drawn = [ax.lines[0].get_ydata() for ax in figure.axes]
+    np.testing.assert_allclose(drawn, v[:, 1].flatten(1).T)
+    figure = visual.traces({"1: LIF": v, "2": v[:, 0, 0]}, {"1: LIF": 0.5}, sample=1)
+    np.testing.assert_allclose([line.get_ydata() for line in figure.axes[0].lines[:6]], v[:, 1].flatten(1).T)
+    assert [len(ax.lines) for ax in figure.axes] == [7, 2]
+    assert figure.axes[0].lines[-1].get_linestyle() == "--"
+    assert len(visual.rasters({"a": spikes}, sample=1).axes[0].collections[0].get_offsets()) == spikes[:, 1].sum()
+    for draw in (visual.raster, visual.potentials):
+        with pytest.raises(ValueError, match=r"sample must lie in \[0, 2\), the batch, got 2"):
+            draw(v, sample=2)

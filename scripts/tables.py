@@ -213,14 +213,16 @@ def networks_figure(ink: str) -> Figure:
 
 def speed() -> str:
     """Return a table with a row per benchmark: the time of snnfast and of the next best."""
-    lines = []
+    lines: list[tuple[str, ...]] = []
+    files: list[File] = []
 
     def add(stem: str, label: str, shape: Sequence[int], ours: str, *others: tuple[str, str, str]) -> None:
         file = File(stem)
         mine = ("snnfast", ours)
         beside = "; ".join(f"{title} {file.ratio(shape, (name, row), mine)}" for title, name, row in others)
         time = duration(file.seconds(shape, *mine))
-        lines.append((label, time, beside, file.processor, file.commit))
+        lines.append((label, time, beside))
+        files.append(file)
 
     for shape in LIF_SHAPES:
         row = "forward+backward"
@@ -258,7 +260,19 @@ def speed() -> str:
         others = [("SpikingJelly", "spikingjelly", row), ("the ANN's forward", "ann", "ann")]
         label = f"a step of {label}, converted, batch 100"
         add("conversion", label, shape, row, *others)
-    return table(("what", "snnfast", "beside", "processor", "commit"), lines)
+    return table(("what", "snnfast", "beside"), lines) + measured_by(files)
+
+
+def measured_by(files: Sequence[File]) -> str:
+    """Return processor and commit of the rows of a table, once for rows in succession."""
+    parts, first = [], 1
+    for (processor, commit), group in itertools.groupby(files, lambda file: (file.processor, file.commit)):
+        last = first + len(list(group)) - 1
+        rows = f"row {first}" if first == last else f"rows {first} to {last}"
+        parts.append((processor, f"{rows} of commit {commit}"))
+        first = last + 1
+    by_processor = itertools.groupby(parts, lambda part: part[0])
+    return "\n\n" + ". ".join(f"{name}: {', '.join(text for _, text in group)}" for name, group in by_processor) + "."
 
 
 def memory() -> str:

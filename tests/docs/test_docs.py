@@ -110,3 +110,9 @@ def test_ci_script_is_executable_bash(name):
 def test_tables_are_made_from_the_results(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["tables.py", "--check"])
     runpy.run_path(str(ROOT / "scripts/tables.py"), run_name="__main__")
+
+
+def test_op_pages_are_titled_one_way():
+    for path in (ROOT / "docs/ops").glob("*.md"):
+        title = path.read_text().partition("\n")[0]
+        assert re.fullmatch(r"# `\w+`(, `\w+`)*: [^.`]{5,50}", title), f"{path.name}: {title}"

@@ -101,8 +101,9 @@ class Spiking(Stateful):
         layer = type(self).__name__
         for name in unknown:
             near = check.suggestion(name, inspect.signature(type(self)).parameters)
-            hint = near or "; snnfast.nn.like takes other libraries' arguments"
-            raise TypeError(f"{layer}: there is no argument {name!r}{hint}")
+            raise TypeError(
+                f"{layer}: there is no argument {name!r}; snnfast.nn.like takes other libraries' arguments{near}"
+            )
         self.refractory = refractory
         self.max_spikes = None if max_spikes is None else check.integer(layer, "max_spikes", max_spikes)
         neuron = getattr(self, "neuron", None) or NEURONS.get(self.op)

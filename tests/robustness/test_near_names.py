@@ -43,7 +43,7 @@ def test_arguments():
 
 
 def test_arguments_of_layers_and_settings_of_procedures():
-    with pytest.raises(TypeError, match=r"^LIF: there is no argument 'v_treshold'; did you mean 'v_threshold'\?"):
+    with pytest.raises(TypeError, match=r"^LIF: there is no argument 'v_treshold'.*; did you mean 'v_threshold'\?"):
         LIF(v_treshold=1.0)
     with pytest.raises(TypeError, match=r"^stbp: there is no setting 'epocs'; known: .*; did you mean 'epochs'\?"):
         snnfast.procedure.stbp(epocs=3)

@@ -1,5 +1,6 @@
 """The benchmarks run and report; no time is asserted."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -131,6 +132,38 @@ def test_zoo_runs(benchmarks):
     pytest.importorskip("norse")
     output = benchmarks("zoo", "--libraries", "norse", "--repeats", "1")
     assert all(name in output for name in ("16C5-MP2-32C5-MP2-10", "recurrent", "as it is"))
+
+
+def test_published_networks_that_are_missing_are_named(benchmarks, tmp_path):
+    (tmp_path / "temporal_efficient_training/models").mkdir(parents=True)
+    (tmp_path / "temporal_efficient_training/models/VGG_models.py").write_text("class VGGSNN: ...\n")
+    output = benchmarks("published", str(tmp_path))
+    assert "skipped: TET VGGSNN: " in output
+    assert "is not that of commit f9bde41" in output
+    assert "skipped: SEW-ResNet18: " in output
+    assert "git clone https://github.com/ZK-Zhou/spikformer at 6212689" in output
+
+
+def test_a_published_network_is_measured(benchmarks, tmp_path, monkeypatch):
+    from benchmarks import published
+
+    path = tmp_path / "small/models/net.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        "import torch\nfrom torch import nn\n"
+        "class LIFSpike(nn.Module):\n"
+        "    def forward(self, x):\n        return (x > 1).float()\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n"
+        "        self.conv, self.act = nn.Conv2d(2, 3, 3), LIFSpike()\n"
+        "    def forward(self, x):\n"
+        "        y = self.conv(x.flatten(0, 1)).view(1, 3, 3, 6, 6)\n        return self.act(y) + y.mean()\n"
+    )
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    small = published.Network("somebody/small", "1234567", "models/net.py", digest, "Net", {}, (1, 3, 2, 8, 8))
+    monkeypatch.setattr(published, "NETWORKS", {"small": small})
+    output = benchmarks("published", str(tmp_path), "--repeats", "1")
+    assert all(word in output for word in ("small", "batch 1, 8x8", "theirs / accelerate(net, x)"))
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler (cc)")

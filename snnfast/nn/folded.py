@@ -27,7 +27,7 @@ __all__ = ["FoldedBatchNorm1d", "FoldedBatchNorm2d", "FoldedConv1d", "FoldedConv
 class FoldedConv2d(SpikeConv2d):
     """``SpikeConv2d`` whose results are contiguous where the images are."""
 
-    plain: ClassVar[type[nn.Module]] = SpikeConv2d
+    folded_from: ClassVar[type[nn.Module]] = SpikeConv2d
     method: Method = "auto"
 
     def forward(self, x: Tensor) -> Tensor:
@@ -40,15 +40,15 @@ class _Folded(nn.Module):
     """A layer for images of all steps, which runs as in ``Time``.
 
     Attributes:
-        plain: the layer of ``torch.nn``, whose results these are, but for rounding.
+        folded_from: the layer of ``torch.nn``, whose results these are, but for rounding.
     """
 
-    plain: ClassVar[type[nn.Module]]
+    folded_from: ClassVar[type[nn.Module]]
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` ``[T B, ...]`` -> ``[T B, ...]``."""
         if traced() or forward_ad._current_level >= 0 or not x.is_cpu:
-            return cast(Tensor, self.plain.forward(self, x))
+            return cast(Tensor, self.folded_from.forward(self, x))
         return self._run(x)
 
     def _run(self, x: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ class _Folded(nn.Module):
 class FoldedBatchNorm1d(_Folded, nn.BatchNorm1d):
     """``nn.BatchNorm1d``; ``[T B, C, N]`` behind a linear layer, with ``C`` last in memory, as images."""
 
-    plain = nn.BatchNorm1d
+    folded_from = nn.BatchNorm1d
 
     def _run(self, x: Tensor) -> Tensor:
         images = x.unsqueeze(-1)
@@ -70,35 +70,35 @@ class FoldedBatchNorm1d(_Folded, nn.BatchNorm1d):
 class FoldedBatchNorm2d(_Folded, nn.BatchNorm2d):
     """``nn.BatchNorm2d``."""
 
-    plain = nn.BatchNorm2d
+    folded_from = nn.BatchNorm2d
 
 
 class FoldedMaxPool2d(_Folded, nn.MaxPool2d):
     """``nn.MaxPool2d``."""
 
-    plain = nn.MaxPool2d
+    folded_from = nn.MaxPool2d
 
 
 class FoldedAvgPool2d(_Folded, nn.AvgPool2d):
     """``nn.AvgPool2d``."""
 
-    plain = nn.AvgPool2d
+    folded_from = nn.AvgPool2d
 
 
 class FoldedConv1d(_Folded, nn.Conv1d):
     """``nn.Conv1d`` of kernel 1, as a product that skips zeros."""
 
-    plain = nn.Conv1d
+    folded_from = nn.Conv1d
 
     def _run(self, x: Tensor) -> Tensor:
         if x.dim() != 3:
-            return self.plain.forward(self, x)
+            return self.folded_from.forward(self, x)
         y = pointwise(x.unsqueeze(-1), self.weight.unsqueeze(-1), self.bias, "auto").squeeze(-1)
         return y.contiguous() if x.is_contiguous() else y
 
 
 _FOLDED: dict[Any, Any] = {
-    kind.plain: kind for kind in (FoldedBatchNorm1d, FoldedBatchNorm2d, FoldedMaxPool2d, FoldedAvgPool2d)
+    kind.folded_from: kind for kind in (FoldedBatchNorm1d, FoldedBatchNorm2d, FoldedMaxPool2d, FoldedAvgPool2d)
 }
 
 
@@ -117,4 +117,4 @@ def fold(layer: Any) -> None:
 def unfold(net: nn.Module) -> None:
     """Change the classes of such layers back, for code that reads the layers of ``net``."""
     for module in net.modules():
-        module.__class__ = getattr(type(module), "plain", type(module))
+        module.__class__ = getattr(type(module), "folded_from", type(module))

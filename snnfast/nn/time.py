@@ -199,7 +199,7 @@ def _put(y: Tensor, mask: Tensor) -> Tensor:
 
 def _kind(layer: nn.Module) -> type[nn.Module]:
     """Return the type of a layer; of one in snnfast/nn/folded.py that of torch.nn."""
-    return getattr(type(layer), "plain", type(layer))
+    return getattr(type(layer), "folded_from", type(layer))
 
 
 def call(layer: nn.Module, y: Tensor) -> Any:

@@ -252,9 +252,10 @@ class Loop:
     def _final(self, node: Node) -> Node:
         if node.target is torch.stack:
             dim = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
-            if len(node.args[0]) != self.steps:  # branches of the last step
+            found = node.args[0] if node.args else None
+            if isinstance(found, (list, tuple)) and len(found) != self.steps:  # branches of the last step
                 return self.new_graph.node_copy(node, self.final)
-            every = self.stacked(self._every(node, node.args[0]))
+            every = self.stacked(self._every(node, found))
             return every if dim == 0 else self.new_graph.call_method("movedim", (every, 0, dim))
         if node.target is filled:
             x, values, dim = node.args

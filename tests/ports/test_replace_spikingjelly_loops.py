@@ -204,6 +204,20 @@ def test_branches_of_a_step_are_joined(join):
     assert fast(x).any()
 
 
+def test_branches_of_the_last_step_are_a_result():
+    class Last(Branches):
+        def forward(self, x):
+            for module in self.modules():
+                if module is not self and hasattr(module, "reset"):
+                    module.reset()
+            for step in x:
+                spikes = self.first(self.left(step))
+            return torch.stack([spikes, 2 * spikes])
+
+    torch.manual_seed(0)
+    assert sn.replace(Last(None), sequences=True, verify=inputs(7, 2, 4)).first.step_mode == "m"
+
+
 @pytest.mark.parametrize("resets", [True, False])
 def test_the_mask_of_dropout_lasts_until_a_reset(resets):
     torch.manual_seed(0)

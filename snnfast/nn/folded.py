@@ -1,8 +1,8 @@
 """Layers outside of :class:`snnfast.nn.Time`, for networks that fold time into the batch by hand: :func:`fold`.
 
 A published ``forward`` writes ``self.bn(self.conv(x.flatten(0, 1))).reshape(T, B, C, H, W).contiguous()``. These layers
-run the kernels of ``Time``. Their results have the memory format of their input, as those of ``torch.nn``: a ``view``
-in ``forward`` must still work.
+run the kernels of ``Time``. Their results have the memory format of their input: a ``view`` in ``forward`` must still
+work.
 """
 
 from __future__ import annotations

@@ -67,6 +67,8 @@ class RecurrentTensors {
   }
 
  private:
+  std::vector<int64_t> steps_;
+
   void sparse(const Tensor& x, NeuronTensors& tensors, const Connections& connections) {
     const char* op = tensors.op();
     SNNFAST_CHECK(!Device::kCuda, op, ": sparse connections have kernels for the CPU alone, got x on CUDA");
@@ -96,6 +98,10 @@ class RecurrentTensors {
     SNNFAST_CHECK(sparse_fits(s, r.H, count), op,
                   ": first must rise from 0 to the number of synapses, targets must be neurons, and steps must rise "
                   "from 1 or more");
+    // Spikes with a longer delay never arrive, and memory grows with the longest.
+    const int64_t never = x.size(0) + r.K + 1;
+    for (int64_t k = 0; k < s.delays; k++) steps_.push_back(std::min(s.steps[k], never));
+    s.steps = steps_.data();
   }
 
   // Number of steps that spikes in flight are stored for, a power of 2.

@@ -105,6 +105,11 @@ def test_delays_longer_than_a_segment_and_than_the_sequence_equal_the_reference(
     agree(LIF, *case(LIF, shape=(70, 3, 5), past=50, c=c))
 
 
+def test_a_delay_beyond_every_memory_never_arrives():
+    c = connected(5).with_delay(torch.tensor([1, 2, 2**31 - 1] * 5))
+    agree(LIF, *case(LIF, shape=(9, 3, 5), past=2, c=c))
+
+
 @pytest.mark.parametrize("past", [[0.5, -2.0], [3.0, 1.0]])
 @pytest.mark.parametrize("batch", [1, 5])
 def test_spikes_of_before_may_be_any_numbers(past, batch):

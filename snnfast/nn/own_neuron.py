@@ -5,11 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from torch import Tensor, nn
 
-from snnfast.connect import Connectivity
 from snnfast.ops.neuron import runner
 from snnfast.ops.own_neuron import CompiledKernels
 from snnfast.reference.call import reference_op
@@ -19,6 +18,9 @@ from snnfast.reference.recurrent import recurrent_call, scan_recurrent
 from snnfast.reference.sparse_recurrent import sparse_call
 
 from .from_op import FromOp
+
+if TYPE_CHECKING:  # numpy, which it needs, is missing where the package is built
+    from snnfast.connect import Connectivity
 
 __all__ = ["OwnLayer", "OwnNeuron", "neuron"]
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from snnfast import check
-from snnfast.connect import Connectivity
 
 from .delaying import Delaying
 from .spiking import Spiking, show
+
+if TYPE_CHECKING:  # numpy, which it needs, is missing where the package is built
+    from snnfast.connect import Connectivity
 
 __all__ = ["SparseRecurrent"]
 
@@ -56,7 +58,9 @@ class SparseRecurrent(Delaying):
             raise ValueError(
                 f"{layer}: neuron must have return_v_seq=False: its membranes are not those of its op, which runs here"
             )
-        if not isinstance(connectivity, Connectivity):
+        from snnfast import connect
+
+        if not isinstance(connectivity, connect.Connectivity):
             raise TypeError(
                 f"{layer}: connectivity must be a Connectivity, made by snnfast.connect, got {check.kind(connectivity)}"
             )

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from snnfast import check
-from snnfast.connect import Connectivity
 
 from .call import reference_op
 from .neuron_arguments import result_of
 from .recurrent import check_past, neuron_check, recurrent, recurrent_of
+
+# numpy, which snnfast.connect needs, is missing where the package is built.
+if TYPE_CHECKING:
+    from snnfast.connect import Connectivity
+else:
+    Connectivity = Any
 
 
 @reference_op(recurrent.equation, result_of)
@@ -69,7 +74,9 @@ def sparse_call(op: str, call: Any, weight: Tensor | float, connectivity: Connec
             f"{op}: x must be on the CPU, where alone sparse connections have kernels, got {x.device}; on a GPU use "
             "recurrent with connectivity.dense(weight)"
         )
-    if not isinstance(connectivity, Connectivity):
+    from snnfast import connect
+
+    if not isinstance(connectivity, connect.Connectivity):
         raise TypeError(
             f"{op}: connectivity must be a Connectivity, made by snnfast.connect, got {check.kind(connectivity)}"
         )

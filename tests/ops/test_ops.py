@@ -26,11 +26,11 @@ pytestmark = [
 
 def op_of(name):
     """Return the op of a call: ``batch_norm`` of ``batch_norm, weights``."""
-    return name.partition(",")[0]
+    return re.split(",| ", name)[0]
 
 
 PURE = [name for name in CALLS if not op_of(name).endswith("_")]
-CPU_ALONE = ("batch_norm", "pool2d", "spike_conv2d", "spike_linear", *BY_REFERENCE)
+CPU_ALONE = ("batch_norm", "pool2d", "spike_conv2d", "spike_linear", *BY_REFERENCE)  # ops, or ways to call one
 # Their transforms are PyTorch's.
 BY_PYTORCH = ("batch_norm", "pool2d", "spike_conv2d")
 SMOOTH = [name for name in PURE if every_op.calls("cpu", **SIZES)[name].smooth]
@@ -46,7 +46,8 @@ def call(request):
 @pytest.fixture
 def call_anywhere(request, kernels):
     """Return the call of this name on the device of the kernels."""
-    if kernels.name != "cpu" and op_of(request.param) in CPU_ALONE:
+    name = request.param.partition(",")[0]
+    if kernels.name != "cpu" and name in CPU_ALONE:
         pytest.skip("its kernels are for the CPU alone")
     return every_op.calls(kernels.device, **SIZES)[request.param]
 

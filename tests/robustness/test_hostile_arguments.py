@@ -40,6 +40,7 @@ HOSTILE = {
     "Connectivity": ("a", 3, torch.zeros(4, 4)),
     "SpikeProp": ("a", 3),
     "Spiking": ("a", 3),
+    "Any": (),
 }
 
 

@@ -140,11 +140,8 @@ NeuronGradients take_gradients(Stack& stack, const NeuronCall& call, bool x_repe
 }
 
 Connections take_connections(Stack& stack) {
-  Connections connections{stack.take<Tensor>()};
-  for (Optional* t :
-       {&connections.past, &connections.delay, &connections.first, &connections.targets, &connections.steps})
-    *t = stack.take<Optional>();
-  return connections;
+  const auto next = [&] { return stack.take<Optional>(); };
+  return {stack.take<Tensor>(), next(), next(), next(), next(), next()};  // in this order, as in every braced list
 }
 
 // Operators: a separate function for each, since PyTorch does not pass the name of the operator.

@@ -1,12 +1,33 @@
 // Plasticity by a user's rule (snnfast.plasticity.OwnRule): the synapses of a range of postsynaptic neurons, through
 // all steps. Rule::change is generated; additions are in the order of the reference.
+// Rule::presynaptic: sides of its signals, the last arguments of change.
 // If Rule::needs_spikes, a change is 0 unless one of the two neurons fires, and other synapses are left out.
 #pragma once
+#include <array>
+#include <utility>
 #include <vector>
 
 #include "core/own_rule.h"
 
 namespace snnfast {
+
+// Number of a rule's signals, as indices of a parameter pack.
+template <class Rule>
+using Signals = std::make_index_sequence<std::tuple_size_v<decltype(Rule::presynaptic)>>;
+
+// Rows of the signals for a sample: `pre` is the place of its presynaptic neurons, `post` that of one neuron.
+template <class Rule, class C, size_t... K>
+std::array<const C*, sizeof...(K)> rows_of_signals(const OwnRuleArguments& a, int64_t pre, int64_t post,
+                                                   std::index_sequence<K...>) {
+  return {static_cast<const C*>(a.signals[K]) + (Rule::presynaptic[K] ? pre : post)...};
+}
+
+// The change of synapse i; `values` are arguments of Rule::change before the signals.
+template <class Rule, class C, size_t... K, class... Values>
+inline C change_of(const std::array<const C*, sizeof...(K)>& rows, int64_t i, std::index_sequence<K...>,
+                   Values... values) {
+  return Rule::template change<C>(values..., rows[K][Rule::presynaptic[K] ? i : 0]...);
+}
 
 template <class Rule, class C>
 void own_rule(const OwnRuleArguments& a, int64_t begin, int64_t end) {
@@ -40,8 +61,10 @@ void own_rule(const OwnRuleArguments& a, int64_t begin, int64_t end) {
           C* sum = sums.data() + (j - top) * a.N_pre;
           const int64_t post = sample * a.N_post + j;
           const C s_post = *at(a.s_post, post), x_post = *at(a.x_post, post), x_post2 = *at(a.x_post2, post);
+          const auto signals = rows_of_signals<Rule, C>(a, pre, post, Signals<Rule>());
           const auto change = [&](int64_t i) {
-            return Rule::template change<C>(w[i], s_pre[i], s_post, x_pre[i], x_post, x_pre2[i], x_post2, reward);
+            return change_of<Rule, C>(signals, i, Signals<Rule>(), w[i], s_pre[i], s_post, x_pre[i], x_post, x_pre2[i],
+                                      x_post2, reward);
           };
           if (a.eligibility) {
             C* e = static_cast<C*>(a.eligibility) + (b * a.N_post + j) * a.N_pre;
@@ -84,4 +107,5 @@ void own_rule(const OwnRuleArguments& a, int64_t begin, int64_t end) {
 
 #define SNNFAST_OWN_RULE(RULE)                                                               \
   extern "C" __attribute__((visibility("default"))) const snnfast::OwnRule snnfast_own_rule{ \
-      sizeof(snnfast::OwnRuleArguments), snnfast::own_rule<RULE, float>, snnfast::own_rule<RULE, double>};
+      sizeof(snnfast::OwnRuleArguments), RULE::presynaptic.size(), RULE::presynaptic.data(), \
+      snnfast::own_rule<RULE, float>, snnfast::own_rule<RULE, double>};

@@ -15,6 +15,7 @@
   FIELD(Tensor, x_post)                   \
   FIELD(Tensor, x_post2)                  \
   FIELD(Tensor, reward)                   \
+  FIELD(std::vector<Tensor>, signals)     \
   FIELD(OptionalChanged, eligibility)     \
   FIELD(bool, each_step)                  \
   FIELD(double, decay_eligibility)        \
@@ -52,6 +53,13 @@ void own_rule_(const Arguments& arguments) {
   a.x_post = checked("x_post", arguments.x_post, post).const_data_ptr();
   a.x_post2 = checked("x_post2", arguments.x_post2, post).const_data_ptr();
   a.reward = checked("reward", arguments.reward, {a.T, a.B}).const_data_ptr();
+  const auto num_signals = static_cast<int64_t>(arguments.signals.size());
+  SNNFAST_CHECK(num_signals == rule->num_signals, kOp, ": the kernel ", arguments.kernel, " has ", rule->num_signals,
+                " signals, got ", num_signals);
+  std::vector<const void*> signals;
+  for (const Tensor& signal : arguments.signals)
+    signals.push_back(checked("signals", signal, rule->presynaptic[signals.size()] ? pre : post).const_data_ptr());
+  a.signals = signals.data();
   if (const Optional& e = arguments.eligibility.tensor)
     a.eligibility = checked("eligibility", *e, {a.B, a.N_post, a.N_pre}).mutable_data_ptr();
   a.w = w.mutable_data_ptr();

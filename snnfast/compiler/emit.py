@@ -458,8 +458,16 @@ def _parameters(node: Node) -> list[str]:
     return [n.value for n in _leaves(node) if n.op != "setting"]
 
 
-def rule_source(step: TracedStep, arguments: Sequence[str]) -> str:
-    """Return the source of the shared library with the kernels of a plasticity rule of the ``arguments``."""
+def rule_source(step: TracedStep, arguments: Sequence[str], signals: Sequence[bool]) -> str:
+    """Return the source of the shared library with the kernels of a plasticity rule.
+
+    Args:
+        step: the traced rule.
+        arguments: names of its first inputs.
+        signals: of every further input, a signal of neurons, whether these are the presynaptic ones.
+    """
+    arguments = [*arguments, *(f"signal_{k}" for k in range(len(signals)))]
+    sides = ", ".join(str(presynaptic).lower() for presynaptic in signals)
     known = {node.id: name for node, name in zip(step.inputs, arguments)}
     body = _Rule("", [], Layout([], [], 0, [], {}), step).function(known, {"return": step.outputs[0]})
     params = ", ".join(f"[[maybe_unused]] C {name}" for name in arguments)
@@ -471,6 +479,7 @@ def rule_source(step: TracedStep, arguments: Sequence[str]) -> str:
 namespace {{
 struct Rule {{
   static constexpr bool needs_spikes = {str(needs_spikes).lower()};
+  static constexpr std::array<bool, {len(signals)}> presynaptic{{{sides}}};
   template <class C>
   static C change({params}) {{
     using namespace snnfast;

@@ -1,4 +1,4 @@
-"""Spike-timing-dependent plasticity of a linear layer or a convolution."""
+"""Spike-timing-dependent plasticity of a linear layer, a convolution or recurrent connections."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from snnfast import check, ops
+from snnfast.nn import Recurrent
 from snnfast.ops import StdpState
-from snnfast.reference.plasticity import OwnRule, Rule
+from snnfast.reference.plasticity import OwnRule, Rule, is_presynaptic
 from snnfast.reference.stdp import Reduction, Update
 
 
 class STDP:
-    """STDP of the weights of a linear layer or a convolution, from the spikes before and after it.
+    """STDP of the weights of a linear layer, a convolution or recurrent connections, from spikes before and after it.
 
     Rules and batches work as in :func:`snnfast.ops.stdp_`: all samples see the same weights, and their changes are
     summed or averaged. Traces continue from call to call until :meth:`reset`; the bias does not learn, and there is no
@@ -34,14 +35,20 @@ class STDP:
     the output there postsynaptic, and all positions change the same weights. ``norm`` then applies to the weights of
     an output channel.
 
-    Write custom rules as :class:`snnfast.plasticity.OwnRule`.
+    In a :class:`snnfast.nn.Recurrent` the recurrent weights learn. The presynaptic spikes of a step are those that
+    arrive in it, the spikes of the step before; ``learner.listen(recurrent)`` shifts them so. Without self-connections
+    the diagonal stays 0.
+
+    Write custom rules as :class:`snnfast.plasticity.OwnRule`. Signals that such a rule reads, for example membrane
+    potentials, are passed to :meth:`run` by keyword: ``learner.run(pre, post, v_post=v)``.
 
     A reward that depends on the neurons' spikes comes after them: with a reward-modulated rule, passes build up
     eligibility, and :meth:`reward` converts it into weight changes.
 
     Args:
-        linear: an ``nn.Linear``, or an ``nn.Conv2d`` without groups whose padding is zeros; its weights must lie within
-            the bounds of ``rule``. PyTorch's initial weights do not: some are negative.
+        linear: an ``nn.Linear``, an ``nn.Conv2d`` without groups whose padding is zeros, or a
+            :class:`snnfast.nn.Recurrent`; its weights must lie within the bounds of ``rule``. PyTorch's initial weights
+            do not: some are negative.
         rule: from :mod:`snnfast.plasticity`.
         dt: length of a step, ms.
         reduction: ``"sum"`` or ``"mean"`` over the batch.
@@ -60,7 +67,7 @@ class STDP:
 
     def __init__(
         self,
-        linear: nn.Linear | nn.Conv2d,
+        linear: nn.Linear | nn.Conv2d | Recurrent,
         rule: Rule | OwnRule,
         *,
         dt: float = 1.0,
@@ -68,8 +75,10 @@ class STDP:
         update: Update = "step",
         norm: float | None = None,
     ) -> None:
-        if not isinstance(linear, (nn.Linear, nn.Conv2d)):
-            raise TypeError(f"STDP: linear must be an nn.Linear or nn.Conv2d, got {check.kind(linear)}")
+        if not isinstance(linear, (nn.Linear, nn.Conv2d, Recurrent)):
+            raise TypeError(
+                f"STDP: linear must be an nn.Linear, nn.Conv2d or snnfast.nn.Recurrent, got {check.kind(linear)}"
+            )
         if isinstance(linear, nn.Conv2d) and (
             linear.groups != 1 or linear.padding_mode != "zeros" or isinstance(linear.padding, str)
         ):
@@ -98,23 +107,45 @@ class STDP:
         """Forget all spikes: traces and eligibility."""
         self.state = None
 
-    def run(self, pre: Tensor, post: Tensor, reward: float | Tensor | None = None) -> None:
+    def run(self, pre: Tensor, post: Tensor, reward: float | Tensor | None = None, **signals: Tensor) -> None:
         """Learn from spikes ``pre`` ``[T, B, in_features]`` and ``post`` ``[T, B, out_features]``.
 
-        ``reward`` is a number, ``[T]`` or ``[T, B]``, for a reward-modulated rule only, where None means 0.
+        ``reward`` is a number, ``[T]`` or ``[T, B]``, for a reward-modulated rule only, where None means 0. ``signals``
+        are those that an ``OwnRule`` reads: names that end in ``_pre`` have the shape of ``pre``, names that end in
+        ``_post`` that of ``post``.
         """
         if isinstance(self.linear, nn.Conv2d):
-            pre, post, reward = self._places(self.linear, pre, post, reward)
-        self._learn(pre, post, reward)
+            pre, post, reward, signals = self._places(self.linear, pre, post, reward, signals)
+        for name, value in {"reward": reward, **signals}.items():
+            if isinstance(value, Tensor):
+                check.finite("STDP", name, value)
+        if self._has_diagonal:
+            self._learn(pre, post, self.norm, reward, **signals)
+        else:
+            self._learn(pre, post, None, reward, **signals)
+            self._finish(pre.shape[1])
 
-    def _learn(self, pre: Tensor, post: Tensor, reward: float | Tensor | None = None) -> None:
+    @property
+    def _has_diagonal(self) -> bool:
+        return not isinstance(self.linear, Recurrent) or self.linear.self_connections
+
+    def _finish(self, batch: int) -> None:
+        """Clear the diagonal without self-connections, then scale the weights."""
+        weight = self.linear.weight.detach()
+        if not self._has_diagonal:
+            weight.fill_diagonal_(0.0)
+        if self.norm is not None:  # a call without steps only scales
+            n_post, n_pre = weight.flatten(1).shape
+            self._learn(weight.new_zeros((0, batch, n_pre)), weight.new_zeros((0, batch, n_post)), self.norm)
+
+    def _learn(
+        self, pre: Tensor, post: Tensor, norm: float | None, reward: float | Tensor | None = None, **signals: Tensor
+    ) -> None:
         """Update the weights by spikes of a dense layer."""
         weight = self.linear.weight
         w = weight if weight.dim() == 2 else weight.detach().reshape(len(weight), -1)
         if reward is None and self.rule.tau_eligibility is not None:
             reward = 0.0
-        if isinstance(reward, Tensor):
-            check.finite("STDP", "reward", reward)
         self.state = ops.stdp_(
             *(w, pre, post),
             rule=self.rule,
@@ -123,42 +154,54 @@ class STDP:
             reward=reward,
             reduction=self.reduction,
             update=self.update,
-            norm=self.norm,
-            validate=False,
+            norm=norm,
+            validate=self.state is None,
+            **signals,
         )
         if w.data_ptr() != weight.data_ptr():  # w is a copy: the kernel is channels-last
             with torch.no_grad():
                 weight.copy_(w.view_as(weight))
 
     def _places(
-        self, conv: nn.Conv2d, pre: Tensor, post: Tensor, reward: float | Tensor | None
-    ) -> tuple[Tensor, Tensor, float | Tensor | None]:
-        """Return the positions of a convolution as samples: spikes ``[T, B L, C K K]`` and ``[T, B L, O]``."""
+        self, conv: nn.Conv2d, pre: Tensor, post: Tensor, reward: float | Tensor | None, signals: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor, float | Tensor | None, dict[str, Tensor]]:
+        """Return the positions of a convolution as samples: ``[T, B L, C K K]`` before it, ``[T, B L, O]`` after it."""
         check.shape("STDP", "pre", pre, ("T", "B", conv.in_channels, "H", "W"))
         steps, batch = pre.shape[:2]
         geometry: Any = (conv.kernel_size, conv.dilation, conv.padding, conv.stride)
-        patches = functional.unfold(pre.flatten(0, 1).to(conv.weight.dtype), *geometry)  # [T B, C K K, L]
+
+        places = functional.unfold(pre[:1, :1].flatten(0, 1).to(conv.weight.dtype), *geometry).shape[2]
+
+        def before(value: Tensor) -> Tensor:
+            patches = functional.unfold(value.flatten(0, 1), *geometry)  # [T B, C K K, L]
+            return patches.transpose(1, 2).reshape(steps, batch * places, -1)
+
+        def after(value: Tensor) -> Tensor:
+            return value.flatten(3).transpose(2, 3).reshape(steps, batch * places, -1)
+
         wanted = (steps, batch, conv.out_channels)
-        if post.dim() != 5 or post.shape[:3] != wanted or post[0, 0, 0].numel() != patches.shape[2]:
+        if post.dim() != 5 or post.shape[:3] != wanted or post[0, 0, 0].numel() != places:
             raise ValueError(
                 f"STDP: post must be the spikes behind the convolution, [{steps}, {batch}, {conv.out_channels}, H, W] "
-                f"with {patches.shape[2]} places, got {list(post.shape)}"
+                f"with {places} places, got {list(post.shape)}"
             )
-        places = patches.shape[2]
         if isinstance(reward, Tensor) and reward.dim() == 2:
             reward = reward.repeat_interleave(places, 1)
-        before = patches.transpose(1, 2).reshape(steps, batch * places, -1)
-        return before, post.flatten(3).transpose(2, 3).reshape(steps, batch * places, -1), reward
+        for name, value in signals.items():
+            check.shape("STDP", name, value, (pre if is_presynaptic(name) else post).shape)
+        signals = {name: before(value) if is_presynaptic(name) else after(value) for name, value in signals.items()}
+        return before(pre.to(conv.weight.dtype)), after(post), reward, signals
 
-    def step(self, pre: Tensor, post: Tensor, reward: float | Tensor | None = None) -> None:
+    def step(self, pre: Tensor, post: Tensor, reward: float | Tensor | None = None, **signals: Tensor) -> None:
         """Run a single step: ``pre`` ``[B, in_features]``, ``post`` ``[B, out_features]``, ``reward`` ``[B]``."""
-        dims, shape = (2, "[B, N]") if isinstance(self.linear, nn.Linear) else (4, "[B, C, H, W]")
-        for name, value in (("pre", pre), ("post", post)):
+        dims, shape = (4, "[B, C, H, W]") if isinstance(self.linear, nn.Conv2d) else (2, "[B, N]")
+        for name, value in (("pre", pre), ("post", post), *signals.items()):
+            check.tensor("STDP", name, value)
             if value.dim() != dims:
                 raise ValueError(f"STDP: {name} of one step must have shape {shape}, got {list(value.shape)}")
         if isinstance(reward, Tensor) and reward.dim() == 1:
             reward = reward[None]
-        self.run(pre[None], post[None], reward)
+        self.run(pre[None], post[None], reward, **{name: value[None] for name, value in signals.items()})
 
     def reward(self, reward: float | Tensor) -> None:
         """Convert eligibility into weight changes, as if ``reward``, a number or ``[B]``, had come with the last step.
@@ -181,16 +224,15 @@ class STDP:
         scale = 1 / max(batch, 1) if self.reduction == "mean" else 1.0
         w.add_(change, alpha=scale).clamp_(self.rule.w_min, self.rule.w_max)
         weight.copy_(w.view_as(weight))
-        if self.norm is not None:  # a call without steps only scales
-            n_post, n_pre = w.shape
-            self._learn(w.new_zeros((0, batch, n_pre)), w.new_zeros((0, batch, n_post)))
+        self._finish(batch)
 
     def listen(self, neurons: nn.Module) -> Listening:
         """Learn in every forward pass of ``neurons`` in training mode, from the last input of ``linear``.
 
         ``neurons`` returns spikes ``[T, B, out_features]``, alone or first in a tuple; ``linear``, alone or in
         :class:`snnfast.nn.Time`, must have received spikes ``[T, B, in_features]`` before. ``remove()`` of the returned
-        handle ends learning. A deep or unpickled copy of a network that holds both learns independently.
+        handle ends learning. A deep or unpickled copy of a network that holds both learns independently. For recurrent
+        weights ``neurons`` is the recurrent layer itself.
         """
         return Listening(self, neurons)
 
@@ -204,6 +246,14 @@ class Listening:
     def __init__(self, learner: STDP, neurons: nn.Module) -> None:
         self._learner = learner
         self._heard: Tensor | None = None
+        linear = learner.linear
+        if isinstance(linear, Recurrent):
+            if neurons is not linear:
+                raise ValueError(f"STDP: neurons must be the recurrent layer that learns, got {check.kind(neurons)}")
+            if linear.delay is not None or linear.d is not None:
+                raise ValueError(
+                    "STDP: the recurrent layer must have no delays, got some; call run with the spikes that arrive"
+                )
         self.handles = (
             learner.linear.register_forward_pre_hook(self._hear),
             neurons.register_forward_hook(self._learn),
@@ -214,13 +264,18 @@ class Listening:
         for handle in self.handles:
             handle.remove()
 
-    def _hear(self, _module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def _hear(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         self._heard = inputs[0].detach()
+        if isinstance(module, Recurrent):  # the last spikes before this call
+            at_rest = torch.zeros_like(self._heard[:1])
+            self._heard = at_rest if module.past is None else module.past[-1:].detach()
 
     def _learn(self, module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
         if module.training and self._heard is not None:
             pre, post = self._heard, output[0] if isinstance(output, tuple) else output
             self._heard = None
-            if pre.dim() in (2, 4) and len(pre) == math.prod(post.shape[:2]):
+            if isinstance(self._learner.linear, Recurrent):  # spikes arrive a step later
+                pre = torch.cat((pre.to(post.dtype), post.detach()))[: len(post)]
+            elif pre.dim() in (2, 4) and len(pre) == math.prod(post.shape[:2]):
                 pre = pre.unflatten(0, post.shape[:2])  # Time folds steps into the batch
             self._learner.run(pre, post)

@@ -18,7 +18,7 @@ from snnfast.compiler.outside import Read, hold, observed
 from snnfast.compiler.trace import trace
 from snnfast.compiler.value import Value
 from snnfast.reference.eager import KernelFunctions
-from snnfast.reference.plasticity import OwnConstants, Synapses
+from snnfast.reference.plasticity import SYNAPSE, OwnConstants, Synapses, is_presynaptic
 from snnfast.reference.stdp import StdpCall, StdpState, normalize
 from snnfast.reference.stdp import stdp_ as reference
 
@@ -45,8 +45,10 @@ def run(op: str, call: StdpCall, rule: OwnConstants) -> StdpState:
         return reference.equation(call)  # type: ignore[no-any-return]
 
 
-# C++ of rules by their functions, with the dtype and what they read from outside.
-_SOURCES: WeakKeyDictionary[Any, list[tuple[torch.dtype, str, tuple[Read, ...]]]] = WeakKeyDictionary()
+# C++ of rules by their functions, with the dtype, names of signals, and what they read from outside.
+_SOURCES: WeakKeyDictionary[Any, list[tuple[tuple[torch.dtype, list[str]], str, tuple[Read, ...]]]] = (
+    WeakKeyDictionary()
+)
 
 
 def _source(rule: OwnConstants, dtype: torch.dtype) -> str:
@@ -55,17 +57,20 @@ def _source(rule: OwnConstants, dtype: torch.dtype) -> str:
         known = _SOURCES.setdefault(rule.change, [])
     except TypeError:  # cannot be a key
         known = []
-    for its_dtype, source, reads in known:
-        if its_dtype == dtype and hold(reads):
+    variant = (dtype, list(rule.signals))
+    for traced_variant, source, reads in known:
+        if traced_variant == variant and hold(reads):
             return source
     source, reads = observed("change", lambda: _traced_source(rule, dtype), rule.change)
-    known.append((dtype, source, reads))
+    known.append((variant, source, reads))
     return source
 
 
 def _traced_source(rule: OwnConstants, dtype: torch.dtype) -> str:
+    names, unread = (*SYNAPSE, *rule.signals), set(rule.signals)
+
     def step(_: Any, *values: Value) -> Value:
-        found = rule.change(Synapses(*values))  # type: ignore[arg-type]
+        found = rule.change(Synapses(dict(zip(names, values)), unread))
         if not isinstance(found, Value):
             raise TraceError("change must return a value of its synapses")
         return found
@@ -73,9 +78,9 @@ def _traced_source(rule: OwnConstants, dtype: torch.dtype) -> str:
     step.__name__ = "change"
     if hasattr(rule.change, "__code__"):
         step.__wrapped__ = rule.change  # type: ignore[attr-defined]
-    names = Synapses._fields
     found = trace(step, graph=Graph(dtype), inputs=len(names), states=0)
-    return rule_source(found, names)
+    rule.all_read(unread)
+    return rule_source(found, SYNAPSE, [is_presynaptic(name) for name in rule.signals])
 
 
 @cache
@@ -91,9 +96,10 @@ def _by_kernel(call: StdpCall, rule: OwnConstants, path: Path) -> StdpState:
     pre = _traces(call.pre, state.trace_pre, state.trace_pre2, rule, rule.decay_pre, rule.decay_pre2, w)
     post = _traces(call.post, state.trace_post, state.trace_post2, rule, rule.decay_post, rule.decay_post2, w)
     reward = w.new_zeros(steps, batch) if call.reward is None else call.reward
+    signals = [signal.contiguous() for signal in rule.signals.values()]
     settings = call.each_step, call.decay_eligibility, call.scale, rule.w_min, rule.w_max
     kernel = _loaded(path)
-    torch.ops.snnfast.own_rule_(w, kernel, *pre[:3], *post[:3], reward, state.eligibility, *settings)
+    torch.ops.snnfast.own_rule_(w, kernel, *pre[:3], *post[:3], reward, signals, state.eligibility, *settings)
     if call.norm is not None:
         normalize(w, w.new_ones(len(w), dtype=torch.bool), call.norm, rule)
     changed((call.w, w))

@@ -378,8 +378,10 @@ def reward_modulated(rule: AnyRule, tau_eligibility: float = 100.0) -> AnyRule:
     return replace(rule, tau_eligibility=tau_eligibility)
 
 
-class Synapses(NamedTuple):
+class Synapses:
     """Arguments of a rule of your own in a step; the tensors broadcast to ``[B, N_post, N_pre]``.
+
+    A signal of the call is an attribute of its name: ``synapses.v_post`` if ``v_post=`` was passed.
 
     Attributes:
         w: weights before the step ``[N_post, N_pre]``.
@@ -401,15 +403,49 @@ class Synapses(NamedTuple):
     x_post2: Tensor
     reward: Tensor
 
+    def __init__(self, values: dict[str, Any], unread: set[str]) -> None:
+        """Take the values of all attributes; reading one removes its name from ``unread``."""
+        self._values, self._unread = values, unread
+
+    def __getattr__(self, name: str) -> Tensor:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if name not in self._values:
+            raise AttributeError(
+                f"OwnRule: change reads {name}, but has {', '.join(self._values)}; pass a signal of neurons by keyword "
+                "to stdp_ or STDP.run: v_post= [T, B, N_post], v_pre= [T, B, N_pre], or any name that ends so"
+            )
+        self._unread.discard(name)
+        return self._values[name]  # type: ignore[no-any-return]
+
+
+SYNAPSE = tuple(Synapses.__annotations__)  # names of the attributes that every rule has
+
+
+def is_presynaptic(name: str) -> bool:
+    """Return whether a signal of this name is one of presynaptic neurons."""
+    return name.endswith("_pre")
+
 
 class OwnConstants(Constants):
     """The constants of an :class:`OwnRule`: those of its traces and bounds.
 
     Attributes:
         change: the function ``change`` of the rule.
+        signals: signals of the call by name, ``[T, B, N]``.
     """
 
     change: Callable[[Synapses], Tensor]
+    signals: dict[str, Tensor]
+
+    def all_read(self, unread: set[str]) -> None:
+        """Require that the rule has read all signals."""
+        if unread:
+            read = [name for name in self.signals if name not in unread]
+            raise TypeError(
+                f"OwnRule: change does not read {', '.join(sorted(unread))}; of the signals of this call it reads "
+                f"{', '.join(read) or 'none'}"
+            )
 
     def changes(self, seen: Synapses) -> Tensor:
         """Return the change of every weight in a step, ``[B, N_post, N_pre]``."""
@@ -437,6 +473,9 @@ class OwnRule:
         >>> def change(s):
         ...     return 0.01 * s.s_post * s.x_pre**2 - 0.02 * s.s_pre * s.x_post * s.w
         >>> learner = snnfast.learning.STDP(linear, plasticity.OwnRule(change, tau_pre=15.0))
+
+    A rule may read signals of the neurons as well, such as their membrane potentials: ``s.v_post`` is the step of
+    ``v_post``, ``[T, B, N_post]``, which the call gets by this keyword.
 
     Attributes:
         change: from :class:`Synapses` to the change of every weight in a step, which broadcasts to
@@ -473,7 +512,7 @@ class OwnRule:
     def constants(self, dt: float) -> OwnConstants:
         """Return the constants for steps of ``dt`` ms."""
         constants = OwnConstants(*self._same().constants(dt))
-        constants.change = self.change
+        constants.change, constants.signals = self.change, {}
         return constants
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from snnfast import check
-from snnfast.reference.plasticity import Constants, OwnConstants, OwnRule, Rule, Synapses
+from snnfast.reference.plasticity import SYNAPSE, Constants, OwnConstants, OwnRule, Rule, Synapses, is_presynaptic
 
 from .call import Changed, OptionalChanged, reference_op
 
@@ -51,10 +51,12 @@ class StdpCall(NamedTuple):
 
 
 def _stdp(call: StdpCall) -> StdpState:
-    w, pre, post, rule = call.w.detach(), call.pre.detach() != 0, call.post.detach() != 0, call.rule
+    # A copy: a rule of the user may raise an error at any step, and weights then stay.
+    w, pre, post, rule = call.w.detach().clone(), call.pre.detach() != 0, call.post.detach() != 0, call.rule
     x_pre, x_pre2, x_post, x_post2, eligibility = call.state
     grown, lost = torch.zeros_like(w), torch.zeros_like(w)
     num_steps, batch = pre.shape[:2]
+    unread = set(rule.signals) if isinstance(rule, OwnConstants) and num_steps else set()
     for t in range(num_steps):
         x_pre = rule.trace(x_pre * rule.decay_pre, pre[t])
         x_post = rule.trace(x_post * rule.decay_post, post[t])
@@ -64,7 +66,10 @@ def _stdp(call: StdpCall) -> StdpState:
             of_pre = [value.unsqueeze(1) for value in (pre[t].to(w), x_pre, x_pre2)]
             of_post = [value.unsqueeze(2) for value in (post[t].to(w), x_post, x_post2)]
             per_synapse = (value for pair in zip(of_pre, of_post) for value in pair)
-            changes = rule.changes(Synapses._make([w.clone(), *per_synapse, reward.view(-1, 1, 1)]))
+            values = dict(zip(SYNAPSE, [w.clone(), *per_synapse, reward.view(-1, 1, 1)]))
+            for name, signal in rule.signals.items():
+                values[name] = signal[t].unsqueeze(1 if is_presynaptic(name) else 2)
+            changes = rule.changes(Synapses(values, unread))
         for b in range(batch):
             up, down = torch.zeros_like(w), torch.zeros_like(w)
             if eligibility is None:
@@ -84,8 +89,11 @@ def _stdp(call: StdpCall) -> StdpState:
         if call.each_step or t == num_steps - 1:
             w.copy_((w + (grown - lost) * call.scale).clamp(rule.w_min, rule.w_max))
             grown, lost = torch.zeros_like(w), torch.zeros_like(w)
+    if isinstance(rule, OwnConstants):
+        rule.all_read(unread)
     if call.norm is not None:
         normalize(w, w.new_ones(len(w), dtype=torch.bool), call.norm, rule)
+    call.w.detach().copy_(w)
     return StdpState(x_pre, x_pre2, x_post, x_post2, eligibility)
 
 
@@ -116,6 +124,7 @@ def stdp_(
     update: Update = "step",
     norm: float | None = None,
     validate: bool = True,
+    **signals: Tensor,
 ) -> StdpCall:
     """Change the weights of a layer by the spikes of the neurons that it connects.
 
@@ -146,7 +155,7 @@ def stdp_(
 
     Args:
         w: weights ``[N_post, N_pre]``, float32 or float64, within the bounds of ``rule``.
-        pre: presynaptic spikes ``[T, B, N_pre]``, bool, uint8 or floating point; anything but 0 is a spike.
+        pre: presynaptic spikes ``[T, B, N_pre]``, bool, uint8 (anything but 0 is a spike) or floating point, 0 or 1.
         post: postsynaptic spikes ``[T, B, N_post]``, likewise.
         rule: plasticity rule, from :mod:`snnfast.plasticity`.
         dt: length of a step, ms.
@@ -156,7 +165,11 @@ def stdp_(
         update: ``"step"`` or ``"sequence"``.
         norm: sum of magnitudes to which the weights of every postsynaptic neuron are scaled after the last step (rows
             of zeros stay; weights stay within the bounds); None: no scaling.
-        validate: check the values of ``w`` and ``reward``; on CUDA this waits for the device.
+        validate: check the values of ``w``, ``reward`` and signals, and whether the last step of ``pre`` and ``post``
+            has values other than 0 and 1; on CUDA this waits for the device.
+        signals: signals of the neurons in every step that an :class:`snnfast.plasticity.OwnRule` reads, such as
+            membrane potentials, in the dtype of ``w``: a name that ends in ``_pre`` stands for ``[T, B, N_pre]``, one
+            that ends in ``_post`` for ``[T, B, N_post]``.
 
     Returns:
         :class:`StdpState` after the last step.
@@ -185,20 +198,56 @@ def stdp_(
     rewards = None if reward is None else _reward(op, reward, w, pre, validate)
     if state is not None:
         _check_state(op, state, w, batch, tau is not None)
+    _check_signals(op, signals, rule, w, pre, post)
     if validate:
         check.in_range(op, "w", w.detach(), rule.w_min, rule.w_max)
+        check_values(op, pre, post, signals)
+    constants = rule.constants(step)
+    if isinstance(constants, OwnConstants):
+        constants.signals = {name: signals[name].detach() for name in sorted(signals)}
     return StdpCall(
         w=w,
         pre=pre,
         post=post,
         state=_at_rest(w, batch, tau is not None) if state is None else _copy(state),
         reward=rewards,
-        rule=rule.constants(step),
+        rule=constants,
         decay_eligibility=0.0 if tau is None else math.exp(-step / tau),
         scale=1.0 / max(batch, 1) if reduction == "mean" else 1.0,
         each_step=update == "step",
         norm=target,
     )
+
+
+def check_values(op: str, pre: Tensor, post: Tensor, signals: dict[str, Tensor]) -> None:
+    """Require finite signals, and spikes of 0 and 1 in the last step: reading all would take as long as the kernel."""
+    for name, value in (("pre", pre), ("post", post)):
+        last = value[-1:].detach()
+        if not last.is_floating_point() or not check.looks(True, last.device):
+            continue
+        if not bool(((last == 0) | (last == 1)).all()):
+            raise ValueError(
+                f"{op}: {name} must be spikes, 0 or 1, got values from {last.min().item():g} to {last.max().item():g}; "
+                f"pass a membrane potential as v_{name}= to a plasticity.OwnRule that reads it; x != 0 makes spikes of "
+                "other values"
+            )
+    for name, signal in signals.items():
+        check.finite(op, name, signal)
+
+
+def _check_signals(
+    op: str, signals: dict[str, Tensor], rule: Rule | OwnRule, w: Tensor, pre: Tensor, post: Tensor
+) -> None:
+    for name, value in signals.items():
+        if not name.endswith(("_pre", "_post")) or name.startswith("_") or name in SYNAPSE:
+            near = check.near(name, stdp_.check.__kwdefaults__ or ())
+            raise TypeError(
+                f"{op}: there is no argument {name!r}{near}; a name of a signal ends in _pre or _post, and is none of "
+                f"{', '.join(SYNAPSE)}"
+            )
+        if isinstance(rule, Rule):
+            raise TypeError(f"{op}: {name} must be left out: a plasticity.OwnRule reads signals, not this rule")
+        check.fits(op, name, value, (pre if is_presynaptic(name) else post).shape, w.dtype, w.device)
 
 
 def _at_rest(w: Tensor, batch: int, modulated: bool) -> StdpState:

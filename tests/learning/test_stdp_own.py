@@ -4,12 +4,13 @@ import copy
 
 import pytest
 import torch
+from samples import assert_equal
 from torch import nn
 
-from snnfast import plasticity
+from snnfast import ops, plasticity
 from snnfast.encoder import from_times, to_times
 from snnfast.learning import STDP
-from snnfast.nn import IF, Time
+from snnfast.nn import IF, Recurrent, Time
 
 
 def spikes(*shape, seed=0, rate=0.2):
@@ -112,6 +113,109 @@ def test_a_convolution_learns_in_forward_passes():
     torch.testing.assert_close(other[0].layer.weight, before, rtol=0, atol=0)
 
 
+def voltage(s):
+    return 0.02 * s.s_pre * s.v_post - 0.01 * s.s_post * s.u_pre
+
+
+def test_signals_of_a_linear_layer_in_parts_and_steps():
+    pre, post = spikes(8, 3, 12), spikes(8, 3, 7, seed=1)
+    v_post, u_pre = spikes(8, 3, 7, seed=2) - 0.4, spikes(8, 3, 12, seed=3) - 0.4
+    whole, parts = linear(), linear()
+    STDP(whole, plasticity.OwnRule(voltage)).run(pre, post, v_post=v_post, u_pre=u_pre)
+    learner = STDP(parts, plasticity.OwnRule(voltage))
+    learner.run(pre[:7], post[:7], v_post=v_post[:7], u_pre=u_pre[:7])
+    learner.step(pre[7], post[7], v_post=v_post[7], u_pre=u_pre[7])
+    assert_equal(parts.weight, whole.weight)
+    assert (whole.weight - linear().weight).abs().max() > 0.01
+    with pytest.raises(ValueError, match=r"STDP: v_post of one step must have shape \[B, N\], got \[8, 3, 7\]"):
+        learner.step(pre[7], post[7], v_post=v_post, u_pre=u_pre[7])
+    with pytest.raises(AttributeError, match=r"OwnRule: change reads u_pre, but has w, .*, v_post; pass a signal"):
+        learner.run(pre, post, v_post=v_post)
+    with pytest.raises(ValueError, match="STDP: v_post must be finite"):
+        learner.run(pre, post, v_post=v_post / 0, u_pre=u_pre)
+    assert_equal(parts.weight, whole.weight)
+
+
+def test_signals_of_a_convolution_are_those_of_its_places():
+    conv, dense = nn.Conv2d(1, 2, 3, padding=1, bias=False, dtype=torch.float64), linear()
+    nn.init.uniform_(conv.weight, 0.2, 0.8)
+    dense.weight = nn.Parameter(conv.weight.detach().flatten(1).clone())
+    pre, post = spikes(5, 1, 1, 4, 4), spikes(5, 1, 2, 4, 4, seed=1)
+    v_post, u_pre = spikes(5, 1, 2, 4, 4, seed=2) - 0.4, spikes(5, 1, 1, 4, 4, seed=3) - 0.4
+    learner = STDP(conv, plasticity.OwnRule(voltage))
+    learner.run(pre, post, v_post=v_post, u_pre=u_pre)
+
+    def before(x):
+        return nn.functional.unfold(x[:, 0], 3, padding=1).transpose(1, 2)
+
+    def after(x):
+        return x[:, 0].flatten(2).transpose(1, 2)
+
+    signals = {"v_post": after(v_post), "u_pre": before(u_pre)}
+    STDP(dense, plasticity.OwnRule(voltage)).run(before(pre), after(post), **signals)
+    assert_equal(conv.weight.flatten(1), dense.weight)
+    with pytest.raises(ValueError, match=r"STDP: v_post must have shape \[5, 1, 2, 4, 4\], got \[5, 1, 1, 4, 4\]"):
+        learner.run(pre, post, v_post=u_pre, u_pre=u_pre)
+
+
+def test_a_membrane_is_no_spike_train():
+    layer, pre = linear(), spikes(8, 3, 12)
+    with pytest.raises(ValueError, match=r"post must be spikes, 0 or 1, got values from -0\.5 to 0\.5; .* as v_post="):
+        STDP(layer, plasticity.pair()).run(pre, spikes(8, 3, 7, rate=0.5) - 0.5)
+    assert_equal(layer.weight, linear().weight)
+
+
+def recurrent(stateful=True, self_connections=True):
+    torch.manual_seed(0)
+    w = torch.rand(7, 7).double()
+    w = w if self_connections else w.fill_diagonal_(0.0)
+    return Recurrent(IF(stateful=stateful), 7, weight=w, self_connections=self_connections)
+
+
+@pytest.mark.parametrize("stateful", [True, False])
+def test_recurrent_weights_learn_from_the_spikes_that_arrive(stateful):
+    """They are those of the step before; of a layer with a state, of the last step of the call before."""
+    layer, rule = recurrent(stateful), plasticity.pair(0.01, 0.02)
+    learner = STDP(layer, rule)
+    handle = learner.listen(layer)
+    w, state, arrived = layer.weight.detach().clone(), None, torch.zeros(1, 3, 7).double()
+    for part in torch.randn(2, 10, 3, 7, generator=torch.Generator().manual_seed(1)).double() + 0.3:
+        out = layer(part).detach()
+        pre = torch.cat((arrived, out[:-1]))
+        state = ops.stdp_(w, pre, out, rule=rule, state=state)
+        assert_equal(layer.weight.detach(), w)
+        arrived = out[-1:] if stateful else torch.zeros_like(out[-1:])
+    assert (w - recurrent().weight).abs().max() > 0.01
+    handle.remove()
+    learner.run(pre, out)
+    ops.stdp_(w, pre, out, rule=rule, state=state)
+    assert_equal(layer.weight.detach(), w)
+
+
+@pytest.mark.parametrize("norm", [None, 2.0])
+def test_without_self_connections_the_diagonal_stays_zero(norm):
+    rule = plasticity.reward_modulated(plasticity.pair(-0.01, 0.05))
+    layer = recurrent(self_connections=False)
+    learner = STDP(layer, rule, norm=norm)
+    off = ~torch.eye(7, dtype=torch.bool)
+    for learn in (lambda: learner.run(spikes(9, 3, 7), spikes(9, 3, 7, seed=1), 1.0), lambda: learner.reward(0.5)):
+        before = layer.weight.detach().clone()
+        learn()
+        assert_equal(layer.weight.diagonal().detach(), torch.zeros(7).double())
+        assert (layer.weight - before).abs()[off].max() > 0.01
+        if norm is not None:
+            torch.testing.assert_close(layer.weight.detach().sum(1), torch.full((7,), norm).double())
+
+
+def test_errors_of_recurrent_layers():
+    layer = recurrent()
+    with pytest.raises(ValueError, match="STDP: neurons must be the recurrent layer that learns, got IF"):
+        STDP(layer, plasticity.pair()).listen(layer.neuron)
+    late = Recurrent(IF(), 7, weight=torch.rand(7, 7), delay=torch.ones(7))
+    with pytest.raises(ValueError, match=r"STDP: the recurrent layer must have no delays, .* call run with the spikes"):
+        STDP(late, plasticity.pair()).listen(late)
+
+
 def test_recorded_spikes_to_steps_and_back():
     t, unit, sample = [0.4, 2.0, 2.3, 7.9, 1.0], [0, 3, 3, 1, 2], [0, 0, 0, 0, 1]
     x = from_times(t, unit, sample, neurons=4, dt=0.5)
@@ -147,7 +251,7 @@ def test_errors_say_the_way_out():
     STDP(nn.Linear(4, 3), plasticity.pair(w_min=-1.0))
     with pytest.raises(ValueError, match=r"must have groups=1.*got groups=2"):
         STDP(nn.Conv2d(2, 2, 3, groups=2), plasticity.pair(w_min=-1.0))
-    with pytest.raises(TypeError, match=r"must be an nn\.Linear or nn\.Conv2d, got LSTM"):
+    with pytest.raises(TypeError, match=r"must be an nn\.Linear, nn\.Conv2d or snnfast\.nn\.Recurrent, got LSTM"):
         STDP(nn.LSTM(2, 2), plasticity.pair())
     with pytest.raises(TypeError, match="OwnRule: change must be a function, got int"):
         plasticity.OwnRule(3)

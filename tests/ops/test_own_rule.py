@@ -1,5 +1,6 @@
 """Custom learning rules: the compiled kernel equals the reference and the package's rules written as equations."""
 
+import math
 import warnings
 
 import pytest
@@ -101,11 +102,138 @@ def test_the_kernel_has_the_bits_of_the_reference(change, how, dtype):
     assert (found[0] - weights(dtype)).abs().max() > 1e-3
 
 
+def signals(dtype=torch.float64):
+    """Return signals of neurons: two of postsynaptic ones, and one of presynaptic ones with other strides."""
+    generator = torch.Generator().manual_seed(5)
+    v_post, v_slow_post = torch.randn(2, T, B, POST, generator=generator, dtype=torch.float64).to(dtype)
+    v_pre = torch.randn(B, T, PRE, generator=generator, dtype=torch.float64).to(dtype).transpose(0, 1)
+    return {"v_post": v_post, "v_pre": v_pre, "v_slow_post": v_slow_post}
+
+
+def clopath(s):
+    """Rule of Clopath et al. 2010, with signals of postsynaptic neurons, which changes weights without spikes."""
+    down = 0.01 * s.s_pre * torch.relu(s.v_slow_post - 0.1)
+    return 0.02 * s.x_pre * torch.relu(s.v_post - 0.5) * torch.relu(s.v_slow_post - 0.1) - down
+
+
+def depolarized(s):
+    """Rule that changes weights at spikes alone."""
+    signal_0 = s.s_pre * 1.0  # a local variable named like one of the source
+    return 0.02 * (s.s_post - signal_0) * torch.where(s.v_post > 0.2, s.w, 0.3)
+
+
+def of_both_sides(s):
+    """Rule whose signals are read in another order than that of their names."""
+    return 0.01 * torch.tanh(s.v_slow_post * s.v_pre) * s.w + 0.01 * s.s_pre * (s.v_post - s.w)
+
+
+READS = {
+    clopath: ("v_slow_post", "v_post"),
+    depolarized: ("v_post",),
+    of_both_sides: ("v_slow_post", "v_pre", "v_post"),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("change", READS)
+def test_with_signals_the_kernel_has_the_bits_of_the_reference(change, how, dtype):
+    rule = plasticity.OwnRule(change)
+    rule = plasticity.reward_modulated(rule, 50.0) if how == "reward" else rule
+    arguments = HOW[how] | {name: signals(dtype)[name].requires_grad_() for name in READS[change]}
+    found = run(rule, dtype, "cpu", arguments)
+    same(found, run(rule, dtype, "reference", arguments))
+    assert (found[0] - weights(dtype)).abs().max() > 1e-3
+
+
+def test_clopath_by_hand():
+    rule, arguments = plasticity.OwnRule(clopath, trace="all"), {name: signals()[name] for name in READS[clopath]}
+    found = run(rule, torch.float64, "cpu", arguments)
+    w, x = weights(torch.float64).tolist(), [[0.0] * PRE for _ in range(B)]
+    v, slow = signals()["v_post"].tolist(), signals()["v_slow_post"].tolist()
+    pre = PRE_SPIKES.tolist()
+    for t in range(T):
+        x = [[x[b][i] * math.exp(-1 / 20) + pre[t][b][i] for i in range(PRE)] for b in range(B)]
+        for j in range(POST):
+            for i in range(PRE):
+                change = 0.0
+                for b in range(B):
+                    depolarized = max(slow[t][b][j] - 0.1, 0)
+                    change += 0.02 * x[b][i] * max(v[t][b][j] - 0.5, 0) * depolarized
+                    change -= 0.01 * pre[t][b][i] * depolarized
+                w[j][i] = min(max(w[j][i] + change, 0.0), 1.0)
+    torch.testing.assert_close(found[0], torch.tensor(w, dtype=torch.float64), rtol=1e-12, atol=1e-12)
+    assert (found[0] - weights(torch.float64)).abs().max() > 0.1
+
+
+EVERY_NAME = "w, s_pre, s_post, x_pre, x_post, x_pre2, x_post2, reward"
+V_POST, V_PRE = signals()["v_post"], signals()["v_pre"]
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "error", "message"),
+    [
+        (depolarized, {}, AttributeError, f"OwnRule: change reads v_post, but has {EVERY_NAME}; .* v_post="),
+        (depolarized, {"u_post": V_POST}, AttributeError, f"reads v_post, but has {EVERY_NAME}, u_post;"),
+        (pair, {"v_post": V_POST}, TypeError, "OwnRule: change does not read v_post; of the signals .* it reads none"),
+        (depolarized, {"v_post": V_POST, "v_pre": V_PRE}, TypeError, "change does not read v_pre; .* it reads v_post"),
+        (depolarized, {"v_post": V_PRE}, ValueError, rf"v_post must have shape \[{T}, {B}, {POST}\], got \[{T}, "),
+        (depolarized, {"v_post": V_POST.float()}, TypeError, "v_post must have dtype torch.float64, got torch.float32"),
+        (depolarized, {"v_post": V_POST.to("meta")}, ValueError, "v_post must be on the device of w, cpu, got meta"),
+        (depolarized, {"v_post": 3.0}, TypeError, "v_post must be a tensor, got float"),
+        (depolarized, {"v_post": V_POST / 0}, ValueError, "v_post must be finite, got NaN or infinity"),
+        (depolarized, {"v": V_POST}, TypeError, "there is no argument 'v'; a name of a signal ends in _pre or _post"),
+        (pair, {"x_pre": V_PRE}, TypeError, f"there is no argument 'x_pre'; .* none of {EVERY_NAME}"),
+        (pair, {"updat": "step"}, TypeError, "there is no argument 'updat'; did you mean 'update'"),
+    ],
+)
+@pytest.mark.parametrize("backend_name", ["cpu", "reference"])
+def test_errors_of_signals(backend_name, change, arguments, error, message):
+    w = weights(torch.float64)
+    with pytest.raises(error, match=message):
+        run(plasticity.OwnRule(change), torch.float64, backend_name, arguments, w)
+    torch.testing.assert_close(w, weights(torch.float64), rtol=0, atol=0)
+
+
+def test_rules_of_the_package_read_no_signals():
+    with pytest.raises(TypeError, match=r"^stdp_: v_post must be left out: a plasticity\.OwnRule reads signals"):
+        run(plasticity.pair(), torch.float64, "cpu", {"v_post": V_POST})
+
+
+def test_an_error_of_a_later_step_changes_no_weight(monkeypatch):
+    monkeypatch.setattr(backend, "_warned", set())
+    steps = iter(range(3))
+
+    def fails(s):
+        if bool((s.w >= 0).all()) and next(steps) == 2:
+            raise RuntimeError("later")
+        return 0.01 * s.s_post * s.x_pre
+
+    w = weights(torch.float64)
+    with backend.use("reference"), pytest.raises(RuntimeError, match="later"):
+        ops.stdp_(w, PRE_SPIKES, POST_SPIKES, rule=plasticity.OwnRule(fails))
+    torch.testing.assert_close(w, weights(torch.float64), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("rule", [plasticity.pair(), plasticity.OwnRule(pair)])
+def test_a_membrane_is_no_spike_train(rule):
+    w = weights(torch.float64)
+    with pytest.raises(ValueError, match=r"^stdp_: post must be spikes, 0 or 1, got values from -.* as v_post="):
+        ops.stdp_(w, PRE_SPIKES, V_POST, rule=rule)
+    with pytest.raises(ValueError, match=r"^stdp_: pre must be spikes, 0 or 1, got values from 0 to 2; .* as v_pre="):
+        ops.stdp_(w, 2 * PRE_SPIKES.float(), POST_SPIKES, rule=rule)
+    torch.testing.assert_close(w, weights(torch.float64), rtol=0, atol=0)
+    ops.stdp_(w, 2 * PRE_SPIKES.byte(), POST_SPIKES.float(), rule=rule)
+    assert_equal(w, run(rule, torch.float64, "cpu", {})[0])
+
+
 def test_rules_that_need_spikes_skip_the_other_synapses():
     expected = {pair: True, soft_bounds: True, at_spikes: True}
-    expected |= dict.fromkeys((homeostasis, quotient, decay), False)
-    for change, skips in expected.items():
-        source = own_rule._source(plasticity.OwnRule(change).constants(1.0), torch.float32)
+    expected |= dict.fromkeys((homeostasis, quotient, decay, clopath), False)
+    for change, skips in (expected | {depolarized: True}).items():
+        constants = plasticity.OwnRule(change).constants(1.0)
+        constants.signals = dict.fromkeys(sorted(READS.get(change, ())))
+        source = own_rule._source(constants, torch.float32)
         assert f"needs_spikes = {str(skips).lower()}" in source, change.__name__
 
 
@@ -161,11 +289,13 @@ def test_threads_change_nothing(change):
     assert (found[0] - weights(torch.float64).repeat(5, 1)).abs().max() > 1e-3
 
 
-def raw_arguments(change=decay):
+def raw_arguments(change=decay, signals=None):
     """Return arguments of the operator, for a rule that a call has loaded."""
-    rule = plasticity.OwnRule(change)
-    run(rule, torch.float64, "cpu", {})
-    path = build.library("own_rule", own_rule._source(rule.constants(1.0), torch.float64))
+    rule, signals = plasticity.OwnRule(change), signals or {}
+    run(rule, torch.float64, "cpu", signals)
+    constants = rule.constants(1.0)
+    constants.signals = signals
+    path = build.library("own_rule", own_rule._source(constants, torch.float64))
     w, pre, post = weights(torch.float64), PRE_SPIKES.double(), POST_SPIKES.double()
     reward, eligibility = torch.rand(T, B).double(), torch.zeros(B, POST, PRE).double()
     return [
@@ -178,6 +308,7 @@ def raw_arguments(change=decay):
         post * 0.5,
         post * 0.25,
         reward,
+        list(signals.values()),
         eligibility,
         True,
         0.9,
@@ -189,6 +320,8 @@ def raw_arguments(change=decay):
 
 def test_opcheck():
     torch.library.opcheck(torch.ops.snnfast.own_rule_.default, raw_arguments())
+    with_signal = [*raw_arguments(depolarized, {"v_post": signals()["v_post"]})]
+    torch.library.opcheck(torch.ops.snnfast.own_rule_.default, with_signal)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +332,8 @@ def test_opcheck():
         (1, "nothing", "the kernel nothing is not loaded in this process; import the module that defines the rule"),
         (2, torch.rand(T, PRE).double(), "s_pre must have shape"),
         (5, torch.rand(T, B, PRE).double(), "s_post must have shape"),
-        (9, torch.zeros(B, PRE, POST).double(), "eligibility must have shape"),
+        (9, [torch.rand(T, B, POST).double()], "the kernel own_rule-.* has 0 signals, got 1"),
+        (10, torch.zeros(B, PRE, POST).double(), "eligibility must have shape"),
     ],
 )
 def test_raw_calls_are_checked(place, value, error):

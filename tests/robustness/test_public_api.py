@@ -86,7 +86,7 @@ SIGNATURES = {
     ),
     "stdp_": (
         "w, pre, post, *, rule, dt=1.0, state=None, reward=None, reduction='sum', update='step', "
-        "norm=None, validate=True"
+        "norm=None, validate=True, **signals"
     ),
     "bp_stdp_": (
         "w, pre, error, *, lr=0.0005, epsilon=4, update='step', reduction='sum', return_error=True, validate=True"

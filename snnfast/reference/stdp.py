@@ -223,7 +223,7 @@ def check_values(op: str, pre: Tensor, post: Tensor, signals: dict[str, Tensor])
     """Require finite signals, and spikes of 0 and 1 in the last step: reading all would take as long as the kernel."""
     for name, value in (("pre", pre), ("post", post)):
         last = value[-1:].detach()
-        if not last.is_floating_point() or not check.looks(True, last.device):
+        if not last.is_floating_point() or not check.reads_values(True, last.device):
             continue
         if not bool(((last == 0) | (last == 1)).all()):
             raise ValueError(
@@ -240,14 +240,14 @@ def _check_signals(
 ) -> None:
     for name, value in signals.items():
         if not name.endswith(("_pre", "_post")) or name.startswith("_") or name in SYNAPSE:
-            near = check.near(name, stdp_.check.__kwdefaults__ or ())
+            near = check.suggestion(name, stdp_.check.__kwdefaults__ or ())
             raise TypeError(
                 f"{op}: there is no argument {name!r}{near}; a name of a signal ends in _pre or _post, and is none of "
                 f"{', '.join(SYNAPSE)}"
             )
         if isinstance(rule, Rule):
             raise TypeError(f"{op}: {name} must be left out: a plasticity.OwnRule reads signals, not this rule")
-        check.fits(op, name, value, (pre if is_presynaptic(name) else post).shape, w.dtype, w.device)
+        check.tensor_of(op, name, value, (pre if is_presynaptic(name) else post).shape, w.dtype, w.device)
 
 
 def _at_rest(w: Tensor, batch: int, modulated: bool) -> StdpState:

@@ -222,7 +222,7 @@ def print_deploy(
 ) -> None:
     torch.set_num_threads(1)
     require_kernels("cpu")
-    found: list[deploy.Row] = []
+    found: list[deploy.DeployedRow] = []
     for name in cases.split(","):
         if name == "qtdb":
             found += streams.rows_of(folder, root or Path(), rounds, epochs)
@@ -286,7 +286,7 @@ def print_resources(arch: Annotated[str, typer.Option(help="The GPU architecture
     if compiler is None:
         typer.echo("nvcc was not found: put it on PATH or set CUDA_HOME", err=True)
         raise typer.Exit(1)
-    kernels: list[resources.Kernel] = []
+    kernels: list[resources.ReportedKernel] = []
     failures: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         for source in resources.sources(Path(folder)):

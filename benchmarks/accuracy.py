@@ -26,7 +26,7 @@ HEADER = (*("layer", "input", "result here", "PyTorch", "gradients here", "PyTor
 INPUTS = {"0 to 1": 0.0, "10 to 11": 10.0}
 
 
-class Case(NamedTuple):
+class ConvertedNetwork(NamedTuple):
     """A network of PyTorch's layers, and its conversion to snnfast's."""
 
     ours: Callable[[nn.Module], nn.Module]
@@ -36,7 +36,7 @@ class Case(NamedTuple):
     gradients: tuple[str, ...] = ()  # gradients to compare; all if empty
 
 
-def cases() -> Iterator[tuple[str, str, Callable[[], Case]]]:
+def cases() -> Iterator[tuple[str, str, Callable[[], ConvertedNetwork]]]:
     """Yield name, name of the input, and a function that makes the case."""
     for name, layers in _images().items():
         for kind, offset in INPUTS.items():
@@ -103,21 +103,21 @@ def _set_fast(net: nn.Module) -> nn.Module:
     return net
 
 
-def _in_time(layers: list[nn.Module], x: Tensor, train: bool = True) -> Case:
-    return Case(_set_fast, _time(layers, False), x, train)
+def _in_time(layers: list[nn.Module], x: Tensor, train: bool = True) -> ConvertedNetwork:
+    return ConvertedNetwork(_set_fast, _time(layers, False), x, train)
 
 
-def _repeated(offset: float) -> Case:
+def _repeated(offset: float) -> ConvertedNetwork:
     case = _in_time([nn.Conv2d(8, 16, 3, bias=False), nn.BatchNorm2d(16)], _drawn(offset, 1, 32, 8, 20, 20))
     return case._replace(x=case.x.expand(4, *case.x.shape[1:]))
 
 
-def _rows(offset: float) -> Case:
+def _rows(offset: float) -> ConvertedNetwork:
     layers = [nn.Linear(16, 64, bias=False), nn.BatchNorm1d(64)]
     return _in_time(layers, _drawn(offset, 16, 512, 16))
 
 
-def _fused(offset: float) -> Case:
+def _fused(offset: float) -> ConvertedNetwork:
     from snnfast.nn import fuse
 
     def ours(net: nn.Module) -> nn.Module:
@@ -126,14 +126,14 @@ def _fused(offset: float) -> Case:
             return _set_fast(fuse(nn.Sequential(net)))[0]  # type: ignore[index]
 
     plain = _time([nn.Conv2d(8, 16, 3), nn.BatchNorm2d(16)], False)
-    return Case(ours, plain, _drawn(offset), False, ("x",))
+    return ConvertedNetwork(ours, plain, _drawn(offset), False, ("x",))
 
 
 def _spikes(*size: int) -> Tensor:
     return (torch.rand(size) < 0.1).double()
 
 
-def _spike_linear() -> Case:
+def _spike_linear() -> ConvertedNetwork:
     from snnfast.nn import SpikeLinear
 
     def ours(net: nn.Module) -> nn.Module:
@@ -141,16 +141,16 @@ def _spike_linear() -> Case:
         linear.__class__, linear.method = SpikeLinear, "events"
         return net
 
-    return Case(ours, nn.Linear(16, 24), _spikes(200_000, 16))
+    return ConvertedNetwork(ours, nn.Linear(16, 24), _spikes(200_000, 16))
 
 
-def _accelerated() -> Case:
+def _accelerated() -> ConvertedNetwork:
     from snnfast.nn import accelerate
 
     layers = [nn.Conv2d(8, 16, 3, bias=False), nn.BatchNorm2d(16), nn.AvgPool2d(2)]
     layers += [nn.Flatten(), nn.Linear(16 * 9 * 9, 10)]
     plain = _time(layers, False)
-    return Case(lambda net: accelerate(_set_fast(net)), plain, _spikes(4, 16, 8, 20, 20))
+    return ConvertedNetwork(lambda net: accelerate(_set_fast(net)), plain, _spikes(4, 16, 8, 20, 20))
 
 
 def _eighths(*size: int) -> Tensor:
@@ -177,17 +177,17 @@ class _IF(nn.Module):
 _IF.__module__, _IF.__name__ = "spikingjelly.activation_based.neuron", "IFNode"
 
 
-def _replaced() -> Case:
+def _replaced() -> ConvertedNetwork:
     from snnfast.nn import replace
 
     linear = nn.Linear(16, 32)
     with torch.no_grad():
         for p in linear.parameters():
             p.copy_((p * 32).round() / 8)
-    return Case(lambda net: replace(net), nn.Sequential(linear, _IF()), _eighths(6, 64, 16))
+    return ConvertedNetwork(lambda net: replace(net), nn.Sequential(linear, _IF()), _eighths(6, 64, 16))
 
 
-def errors(case: Case) -> dict[str, dict[str, tuple[float, float]]]:
+def errors(case: ConvertedNetwork) -> dict[str, dict[str, tuple[float, float]]]:
     """Return the errors of snnfast and of PyTorch, by part and name."""
     plain = case.plain.train(case.train)
     with torch.no_grad():

@@ -447,7 +447,7 @@ def milliseconds(ways: dict[str, Shipped], images: Tensor, batch: int, rounds: i
 HEADER = ("case", "network", "accuracy %", "ms, batch 1", "ms, batch 64", "weights KB", "read a sample KB", "memory KB")
 
 
-class Row(NamedTuple):
+class DeployedRow(NamedTuple):
     """Results of a way to run a network: accuracy in %, milliseconds at batch 1 and 64, and bytes."""
 
     case: str
@@ -466,26 +466,26 @@ class Row(NamedTuple):
         return self.case, self.way, f"{self.accuracy:.2f}", f"{self.one:.3f}", f"{self.many:.2f}", *sizes
 
 
-def rows(name: str, ways: dict[str, Shipped], samples: Tensor, labels: Tensor, rounds: int) -> Iterator[Row]:
+def rows(name: str, ways: dict[str, Shipped], samples: Tensor, labels: Tensor, rounds: int) -> Iterator[DeployedRow]:
     one, many = (milliseconds(ways, samples, batch, rounds) for batch in (1, 64))
     for title, way in ways.items():
-        yield Row(
+        yield DeployedRow(
             name, title, accuracy(way, samples, labels), one[title], many[title], way.weights, way.read, way.memory
         )
 
 
-def rows_of(name: str, folder: Path, root: Path | None, rounds: int, epochs: int | None) -> list[Row]:
+def rows_of(name: str, folder: Path, root: Path | None, rounds: int, epochs: int | None) -> list[DeployedRow]:
     """Return the rows of a case of images."""
     case = CASES[name] if epochs is None else CASES[name]._replace(begun=epochs, epochs=epochs)
     with shipped(name, case, folder, root) as ways:
         return list(rows(name, ways, *load(case, "test", root), rounds))
 
 
-def write_json(path: Path, found: list[Row]) -> None:
+def write_json(path: Path, found: list[DeployedRow]) -> None:
     compact.write(path, {"machine": machine.describe("cpu"), "rows": [row._asdict() for row in found]})
 
 
-def plot(path: Path, found: list[Row]) -> None:
+def plot(path: Path, found: list[DeployedRow]) -> None:
     """Plot accuracy against latency, one panel a case."""
     import matplotlib
 

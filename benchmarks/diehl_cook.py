@@ -32,7 +32,7 @@ INHIBITION, NORM, V_THRESHOLD, V_RESET, LR_PRE = 120.0, 0.1, 13.0, 5.0, 1e-4
 RATES = {100: (0.03, 0.0125), 400: (0.03, 0.05), 1600: (0.06, 0.2), 6400: (0.1, 0.5)}
 
 
-class Network(NamedTuple):
+class DiehlCookNetwork(NamedTuple):
     """Weights [N, I] with contiguous columns, thresholds [N], rates [images, I] in Hz."""
 
     w: Tensor
@@ -59,11 +59,11 @@ def settings(outputs: int) -> tuple[float, float]:
 
 
 @functools.cache
-def learned(inputs: int, outputs: int, presentations: int) -> Network:
+def learned(inputs: int, outputs: int, presentations: int) -> DiehlCookNetwork:
     """Train the network with a number of presentations."""
     generator = torch.Generator().manual_seed(0)
     w = 0.3 * torch.rand((inputs, outputs), generator=generator)
-    network = Network((w * (NORM * inputs / w.sum(0))).t(), torch.zeros(outputs), images(inputs))
+    network = DiehlCookNetwork((w * (NORM * inputs / w.sum(0))).t(), torch.zeros(outputs), images(inputs))
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     for first in range(0, presentations, 1000):
@@ -74,8 +74,8 @@ def learned(inputs: int, outputs: int, presentations: int) -> Network:
     return network
 
 
-def on(device: str, network: Network) -> Network:
-    return Network(*(tensor.to(device) for tensor in network))
+def on(device: str, network: DiehlCookNetwork) -> DiehlCookNetwork:
+    return DiehlCookNetwork(*(tensor.to(device) for tensor in network))
 
 
 def rates(hz: Tensor, seed: int, steps: int):  # type: ignore[no-untyped-def]
@@ -85,7 +85,7 @@ def rates(hz: Tensor, seed: int, steps: int):  # type: ignore[no-untyped-def]
     return ops.Rates(hz, steps, torch.arange(seed, seed + len(hz), device=hz.device))
 
 
-def learn(network: Network, x: object, op: Callable[..., object] | None = None, **changes: object) -> object:
+def learn(network: DiehlCookNetwork, x: object, op: Callable[..., object] | None = None, **changes: object) -> object:
     """Present ``x`` and learn."""
     from snnfast import ops, plasticity
 
@@ -105,7 +105,7 @@ def learn(network: Network, x: object, op: Callable[..., object] | None = None, 
     return (op or ops.diehl_cook_)(x, network.w, network.theta, **{**arguments, **changes})
 
 
-def trains(network: Network, count: int, steps: int, dt: float = 1.0) -> Tensor:
+def trains(network: DiehlCookNetwork, count: int, steps: int, dt: float = 1.0) -> Tensor:
     """Draw spikes ``[count, steps, inputs]``, uint8, in steps of ``dt`` ms."""
     from snnfast import ops
 
@@ -114,7 +114,7 @@ def trains(network: Network, count: int, steps: int, dt: float = 1.0) -> Tensor:
     )
 
 
-def ours(network: Network, steps: int) -> dict[str, Callable[[], object]]:
+def ours(network: DiehlCookNetwork, steps: int) -> dict[str, Callable[[], object]]:
     from snnfast import ops
 
     spikes = trains(network, LENGTH, steps)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import diehl_cook, neurons
-from benchmarks.diehl_cook import ALONE, ENCODED, FROZEN, RUN, Network, rates, trains
+from benchmarks.diehl_cook import ALONE, ENCODED, FROZEN, RUN, DiehlCookNetwork, rates, trains
 from benchmarks.timing import Prepared, Task
 
 SHAPES = ((700, 784, 100), (700, 784, 400))
@@ -36,19 +36,19 @@ def delays(outputs: int, inputs: int, device: torch.device) -> Tensor:
 
 
 @functools.cache
-def learned(inputs: int, outputs: int, presentations: int) -> Network:
+def learned(inputs: int, outputs: int, presentations: int) -> DiehlCookNetwork:
     """Train the network with a number of presentations."""
     generator = torch.Generator().manual_seed(0)
     w = 0.3 * torch.rand((inputs, outputs), generator=generator)
     theta = torch.full((outputs,), 20.0, dtype=torch.float64)
-    network = Network(w.t(), theta, diehl_cook.images(inputs) * INTENSITY)
+    network = DiehlCookNetwork(w.t(), theta, diehl_cook.images(inputs) * INTENSITY)
     for first in range(0, presentations, 1000):
         order = torch.randint(len(network.hz), (min(1000, presentations - first),), generator=generator)
         learn(network, rates(network.hz[order], first, 700))
     return network
 
 
-def learn(network: Network, x: object, op: Callable[..., object] | None = None, **changes: object) -> object:
+def learn(network: DiehlCookNetwork, x: object, op: Callable[..., object] | None = None, **changes: object) -> object:
     """Present ``x`` and learn."""
     from snnfast import ops, plasticity
 
@@ -66,7 +66,7 @@ def learn(network: Network, x: object, op: Callable[..., object] | None = None, 
     return (op or ops.diehl_cook_)(x, network.w, network.theta, **{**arguments, **changes})
 
 
-def ours(network: Network, steps: int) -> dict[str, Callable[[], object]]:
+def ours(network: DiehlCookNetwork, steps: int) -> dict[str, Callable[[], object]]:
     from snnfast import ops
 
     spikes = trains(network, LENGTH, steps, DT)

@@ -35,7 +35,7 @@ TAU, TAU_SYN, T_MAX = 20.0, 5.0, 30.0  # ms, in steps
 LR, CALL = 0.1, 10  # in steps; steps of a call of e-prop
 
 
-class Trained(NamedTuple):
+class MeasuredRun(NamedTuple):
     """Accuracy in percent, CPU seconds per epoch, and KB per sample that a training step saves."""
 
     accuracy: float
@@ -70,7 +70,7 @@ def loss(v: Tensor, labels: Tensor) -> Tensor:
     return ce_steps(v.transpose(0, 1), labels)
 
 
-def in_steps(dt: float, online: bool, data: Data, hidden: int, epochs: int, batch: int) -> Trained:
+def in_steps(dt: float, online: bool, data: Data, hidden: int, epochs: int, batch: int) -> MeasuredRun:
     """Train in steps of ``dt`` ms: by surrogate gradients of whole sequences, or online by e-prop."""
     x, labels = data.train
     net = InSteps(x.shape[1], hidden, data.classes, dt)
@@ -98,11 +98,11 @@ def in_steps(dt: float, online: bool, data: Data, hidden: int, epochs: int, batc
     accuracy = 100 * run.history[-1]["held_out_accuracy"]
     first = x[:batch], labels[:batch]
     if not online:
-        return Trained(accuracy, seconds, saved_by(lambda: net(first[0])) / 1024 / batch)
+        return MeasuredRun(accuracy, seconds, saved_by(lambda: net(first[0])) / 1024 / batch)
     learn.reset()
     part = net.steps(first[0])[:CALL]
     saved = saved_by(lambda: learn.step(part, first[1])) + sum(t.nbytes for t in tensors(learn.state_dict()))
-    return Trained(accuracy, seconds, saved / 1024 / batch)
+    return MeasuredRun(accuracy, seconds, saved / 1024 / batch)
 
 
 def tensors(value: Any) -> Iterator[Tensor]:
@@ -114,14 +114,14 @@ def tensors(value: Any) -> Iterator[Tensor]:
             yield from tensors(part)
 
 
-def exactly(settings: Any, data: Data) -> Trained:
+def exactly(settings: Any, data: Data) -> MeasuredRun:
     """Train by EventProp, as the command does."""
     begin = time.process_time()
     with spikeprop.place(settings, progress=False, echo=None) as place:
         result = spikeprop.train(settings, place)
     seconds = (time.process_time() - begin) / settings.epochs
     batch = data.train[0][: settings.batch_size]
-    return Trained(100 * result.accuracy, seconds, saved_by(lambda: result.model(batch)) / 1024 / len(batch))
+    return MeasuredRun(100 * result.accuracy, seconds, saved_by(lambda: result.model(batch)) / 1024 / len(batch))
 
 
 def rows(hidden: int, epochs: int, seeds: int, validate: bool) -> Iterator[tuple[str, ...]]:
@@ -133,7 +133,7 @@ def rows(hidden: int, epochs: int, seeds: int, validate: bool) -> Iterator[tuple
 
     batch = settings(0).batch_size
     data = spikeprop.load(settings(0))
-    methods: dict[str, Callable[[int], Trained]] = {
+    methods: dict[str, Callable[[int], MeasuredRun]] = {
         "surrogate gradients, steps of 1 ms": lambda seed: in_steps(1.0, False, data, hidden, epochs, batch),
         "e-prop, steps of 1 ms": lambda seed: in_steps(1.0, True, data, hidden, epochs, batch),
         "exact events": lambda seed: exactly(settings(seed), data),

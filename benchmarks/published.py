@@ -38,7 +38,7 @@ _TRANSFORMER: dict[str, Any] = {
 }
 
 
-class Network(NamedTuple):
+class PublishedNetwork(NamedTuple):
     """A network of a repository.
 
     Attributes:
@@ -61,30 +61,30 @@ class Network(NamedTuple):
 
 
 NETWORKS = {
-    "Spikformer-4-384": Network(
+    "Spikformer-4-384": PublishedNetwork(
         "ZK-Zhou/spikformer", "6212689", "cifar10/model.py", "84f4169cb3e4f25b", "spikformer",
         {**_TRANSFORMER, "embed_dims": 384, "num_heads": 12, "depths": 4}, (2, 3, 32, 32),
     ),
-    "Spike-driven transformer 2-512": Network(
+    "Spike-driven transformer 2-512": PublishedNetwork(
         "BICLab/Spike-Driven-Transformer", "3faa822", "model/spikeformer.py", "54a4a5e3a28df0a9", "sdt",
         {**_TRANSFORMER, "embed_dims": 512, "num_heads": 8, "depths": 2, "pooling_stat": "0011"}, (2, 3, 32, 32),
     ),
-    "QKFormer-4-384": Network(
+    "QKFormer-4-384": PublishedNetwork(
         "zhouchenlin2096/QKFormer", "c2a00e8", "cifar10/model.py", "6cc23e87c7ace953", "QKFormer",
         {**_TRANSFORMER, "embed_dims": 384, "num_heads": 8, "depths": 4}, (2, 3, 32, 32),
     ),
-    "SEW-ResNet18": Network(
+    "SEW-ResNet18": PublishedNetwork(
         "fangwei123456/Spike-Element-Wise-ResNet", "cfc547c", "imagenet/sew_resnet.py", "0859d59d409c30de",
         "sew_resnet18", {"T": 4, "num_classes": 10, "connect_f": "ADD"}, (2, 3, 64, 64),
     ),
-    "TET VGGSNN": Network(
+    "TET VGGSNN": PublishedNetwork(
         "Gus-Lab/temporal_efficient_training", "f9bde41", "models/VGG_models.py", "506f1704460f599c", "VGGSNN",
         {}, (1, 10, 2, 48, 48),
     ),
 }  # fmt: skip
 
 
-def missing(folder: Path, network: Network) -> str:
+def missing(folder: Path, network: PublishedNetwork) -> str:
     """Return why a network cannot run; empty if it can."""
     repository = folder / network.repository.partition("/")[2]
     path = repository / network.file
@@ -101,7 +101,7 @@ def missing(folder: Path, network: Network) -> str:
     return ""
 
 
-def load(folder: Path, network: Network) -> tuple[nn.Module, Tensor]:
+def load(folder: Path, network: PublishedNetwork) -> tuple[nn.Module, Tensor]:
     """Return the network in training mode, on SpikingJelly's backend in PyTorch, and an input."""
     path = folder / network.repository.partition("/")[2] / network.file
     if "spikingjelly" in path.read_text():

@@ -17,7 +17,7 @@ CSRC = Path(__file__).resolve().parents[1] / "csrc"
 FLAGS = ("-std=c++17", "-O3", "--fmad=false")
 
 
-class Kernel(NamedTuple):
+class ReportedKernel(NamedTuple):
     source: str
     name: str
     registers: int
@@ -51,9 +51,9 @@ def shorten(name: str) -> str:
     return name
 
 
-def parse(source: str, log: str) -> list[Kernel]:
+def parse(source: str, log: str) -> list[ReportedKernel]:
     """Parse the output of ``nvcc --resource-usage``."""
-    kernels: list[Kernel] = []
+    kernels: list[ReportedKernel] = []
     for block in log.split("Compiling entry function '")[1:]:
         mangled = block.partition("'")[0]
         # Function properties of device functions may precede those of the kernel.
@@ -65,7 +65,7 @@ def parse(source: str, log: str) -> list[Kernel]:
             raise ValueError(f"{source}: cannot read nvcc's report on {mangled}")
         stack, stores, loads = map(int, memory.groups())
         kernels.append(
-            Kernel(source, mangled, int(registers[1]), int(shared[1]) if shared else 0, stack, stores + loads)
+            ReportedKernel(source, mangled, int(registers[1]), int(shared[1]) if shared else 0, stack, stores + loads)
         )
     names = demangle([kernel.name for kernel in kernels])
     return [kernel._replace(name=name) for kernel, name in zip(kernels, names)]
@@ -84,7 +84,7 @@ def sources(folder: Path) -> list[Path]:
 
 def compile_kernels(
     compiler: str, arch: str, source: Path, options: Sequence[str] = ("-c", "-o", os.devnull)
-) -> list[Kernel]:
+) -> list[ReportedKernel]:
     """Compile ``source`` with the flags of CMakeLists.txt and ``options``, and parse the compiler's report.
 
     Raises:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.deploy import Loss, Row, Shipped, fit, in_c, opened, rows, session
+from benchmarks.deploy import DeployedRow, Loss, Shipped, fit, in_c, opened, rows, session
 from snnfast_zoo.data.splits import train_or_val
 
 INPUTS, CLASSES = 4, 6
@@ -199,7 +199,7 @@ def shipped(folder: Path, root: Path, epochs: int | None) -> Iterator[dict[str, 
         yield ways
 
 
-def rows_of(folder: Path, root: Path, rounds: int, epochs: int | None) -> list[Row]:
+def rows_of(folder: Path, root: Path, rounds: int, epochs: int | None) -> list[DeployedRow]:
     """Return the rows of the streams."""
     with shipped(folder, root, epochs) as ways:
         return list(rows("qtdb", ways, *load("test", root), rounds))

@@ -78,7 +78,7 @@ if torch.cuda.is_available():
 """
 
 
-class Part(NamedTuple):
+class Command(NamedTuple):
     """A command: words, time limit in seconds, environment variables, and exit codes of success."""
 
     words: list[str]
@@ -91,33 +91,33 @@ def python(*words: str) -> list[str]:
     return [sys.executable, "-P", *words]
 
 
-def tests(*words: str, **environment: str) -> Part:
+def tests(*words: str, **environment: str) -> Command:
     count = os.cpu_count() or 1
     if found := shutil.which("nvidia-smi"):
         asked = [found, "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
         free = subprocess.run(asked, capture_output=True, text=True).stdout.split()
         count = max(1, min(count, (int(free[0]) << 20) // MEMORY)) if free else count
     pytest = python("-m", "pytest", "-vv", "--tb=short", "-n", str(count))
-    return Part([*pytest, *words], 500, environment, (0, NONE_CHOSEN))
+    return Command([*pytest, *words], 500, environment, (0, NONE_CHOSEN))
 
 
 def program(name: str) -> str:
     return shutil.which(name) or f"/usr/local/cuda/bin/{name}"
 
 
-def benchmark(name: str, shapes: Any = SHAPES, dtype: str = "float32", baselines: str = "") -> Part:
+def benchmark(name: str, shapes: Any = SHAPES, dtype: str = "float32", baselines: str = "") -> Command:
     """Return a benchmark in one process: medians next to its lower bound, for neurons the time of a copy."""
     sizes = ",".join("x".join(map(str, shape)) for shape in shapes)
     words = ["--device", "cuda", "--dtype", dtype, "--shapes", sizes, "--baselines", baselines]
-    return Part(python("-m", "benchmarks", name, *words, "--in-process", "--budget", "1"))
+    return Command(python("-m", "benchmarks", name, *words, "--in-process", "--budget", "1"))
 
 
-def parts() -> dict[str, Part]:
+def parts() -> dict[str, Command]:
     """Return all parts by stage and name."""
     sys.path.append(str(ROOT))
     from benchmarks import delay, network, neurons, recurrent
 
-    found = {"build": Part(python("-c", f"{BUILD}\n{INFORM}"), 600)}
+    found = {"build": Command(python("-c", f"{BUILD}\n{INFORM}"), 600)}
     environment = {"SNNFAST_FAIL_WITHOUT_CUDA": "1"}
     found["smoke"] = tests("tests/gpu", "-k", "not compile", **environment)._replace(good=(0,))
     for dtype in DTYPES:
@@ -138,9 +138,9 @@ def parts() -> dict[str, Part]:
         words += [] if tool == "initcheck" else ["--kernel-name", "kernel_substring=snnfast"]
         words += python("tests/every_op.py", "cuda", "--only")
         alone = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
-        found[f"sanitizer: {tool} ops"] = Part([*words, *OURS, "--launches"], 220, alone)
+        found[f"sanitizer: {tool} ops"] = Command([*words, *OURS, "--launches"], 220, alone)
         many = [*words, "lif", "cuba", "adlif", "delay", "--large"]
-        found[f"sanitizer: {tool} many"] = Part(many, 220, alone)
+        found[f"sanitizer: {tool} many"] = Command(many, 220, alone)
     for name, files in grouped().items():
         found[f"tests: {name}"] = tests(*files, "-k", "cuda and not emulation", **environment)
     others = f"{network.PRODUCTS},spikingjelly"
@@ -151,7 +151,7 @@ def parts() -> dict[str, Part]:
     words += ["--kernel-name-base", "demangled", "--kernel-name", "regex:snnfast"]
     words += ["--metrics", METRICS, "--launch-count", "200"]
     words += python("tests/every_op.py", "cuda", "--large", "--only", *PROFILED)
-    found["profile"] = Part(words)
+    found["profile"] = Command(words)
     for stem in (stem for stem in neurons.stems() if stem != "lif"):
         for dtype in DTYPES:
             found[f"others: {stem} {dtype}"] = benchmark(stem, dtype=dtype)
@@ -160,14 +160,14 @@ def parts() -> dict[str, Part]:
     return found
 
 
-def rehearsal() -> dict[str, Part]:
+def rehearsal() -> dict[str, Command]:
     """Return similar parts on the CPU, with emulated kernels and without sanitizers."""
     quick = python("-m", "benchmarks", "lif", "--quick", "--baselines", "", "--in-process")
     return {
-        "build": Part(python("-c", INFORM)),
+        "build": Command(python("-c", INFORM)),
         "smoke": tests("tests/gpu", SNNFAST_REHEARSE="1")._replace(good=(0,)),
-        "neurons: lif": Part(quick),
-        "sanitizer: ops": Part(python("tests/every_op.py", "cpu", "--launches", "--only", *OURS)),
+        "neurons: lif": Command(quick),
+        "sanitizer: ops": Command(python("tests/every_op.py", "cpu", "--launches", "--only", *OURS)),
     }
 
 
@@ -185,7 +185,7 @@ def log_of(folder: Path, name: str) -> Path:
     return folder / "logs" / f"{re.sub(r'[^a-z0-9_]+', '-', name.lower())}.log"
 
 
-def run(name: str, part: Part, folder: Path, remaining: float) -> dict[str, Any]:
+def run(name: str, part: Command, folder: Path, remaining: float) -> dict[str, Any]:
     """Run a part and return its state: ``done``, ``failed``, or ``cut off`` by the end of the call."""
     log, begin = log_of(folder, name), time.monotonic()
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -286,7 +286,7 @@ def write_docs(folder: Path, docs: Path) -> None:
     docs.write_text(f"{before}{BEGIN}\n{page(folder, found)}\n{END}{after}")
 
 
-def call(wanted: dict[str, Part], folder: Path, archive: Path, deadline: float, rehearse: bool) -> int:
+def call(wanted: dict[str, Command], folder: Path, archive: Path, deadline: float, rehearse: bool) -> int:
     """Run the parts that are not done, one after the other; return the number of parts that remain."""
     found = results(folder) | ({"rehearsed": True} if rehearse else {})
     if not any(ROOT.glob("snnfast/_C*.so")):

@@ -34,7 +34,7 @@ V_THRESHOLD = 1.0
 Settings = dict[str, Any]
 
 
-class Neuron(NamedTuple):
+class RecordedNeuron(NamedTuple):
     """A neuron to record.
 
     ``run(settings, x, v0)`` returns spikes and membranes, ``charge(settings)`` returns ``decay, gain,
@@ -63,7 +63,7 @@ def inputs(seed: int, x_max: float) -> tuple[Tensor, Tensor, Tensor]:
     return x, v0, weights
 
 
-def record(neuron: Neuron, settings: Settings, x: Tensor, v0: Tensor, weights: Tensor) -> dict[str, Any]:
+def record(neuron: RecordedNeuron, settings: Settings, x: Tensor, v0: Tensor, weights: Tensor) -> dict[str, Any]:
     decay, gain, rest = neuron.charge(settings)
     h = rest + decay * (v0 - rest) + gain * x[0]
     x, v0 = x.clone().requires_grad_(), v0.clone().requires_grad_()
@@ -99,7 +99,7 @@ def run_spikingjelly(node: str, settings: Settings, x: Tensor, v0: Tensor) -> tu
     return neurons(x), neurons.v_seq
 
 
-def spikingjelly_lif(node: str, tau: str) -> Neuron:
+def spikingjelly_lif(node: str, tau: str) -> RecordedNeuron:
     def charge(settings: Settings) -> tuple[float, float, float]:
         decay = 1 - 1 / settings[tau]
         return decay, 1 - decay if settings["decay_input"] else 1.0, settings["v_reset"] or 0.0
@@ -117,17 +117,17 @@ def spikingjelly_lif(node: str, tau: str) -> Neuron:
         {**settings[-2], "surrogate_function": "Sigmoid", tau: 4.0},
         {**settings[0], tau: 1.5},
     ]
-    return Neuron(settings, lambda *args: run_spikingjelly(node, *args), charge)
+    return RecordedNeuron(settings, lambda *args: run_spikingjelly(node, *args), charge)
 
 
-def spikingjelly_if() -> Neuron:
+def spikingjelly_if() -> RecordedNeuron:
     settings = product(
         v_threshold=(V_THRESHOLD,), v_reset=(0.0, -0.25, None), surrogate_function=("ATan",), detach_reset=(False, True)
     )
-    return Neuron(settings, lambda *args: run_spikingjelly("IFNode", *args), lambda _: (1.0, 1.0, 0.0))
+    return RecordedNeuron(settings, lambda *args: run_spikingjelly("IFNode", *args), lambda _: (1.0, 1.0, 0.0))
 
 
-def spikingjelly_nonlinear(node: str, **parameters: tuple[float, ...]) -> Neuron:
+def spikingjelly_nonlinear(node: str, **parameters: tuple[float, ...]) -> RecordedNeuron:
     settings = product(
         tau=(2.0, 5.0),
         **parameters,
@@ -138,10 +138,10 @@ def spikingjelly_nonlinear(node: str, **parameters: tuple[float, ...]) -> Neuron
         detach_reset=(False, True),
     )
     # Membranes are no multiples of a sixteenth, so that none equals the threshold.
-    return Neuron(settings, lambda *args: run_spikingjelly(node, *args), lambda _: (0.0, 0.0, 0.0))
+    return RecordedNeuron(settings, lambda *args: run_spikingjelly(node, *args), lambda _: (0.0, 0.0, 0.0))
 
 
-def spikingjelly_steps(node: str, settings: list[Settings]) -> Neuron:
+def spikingjelly_steps(node: str, settings: list[Settings]) -> RecordedNeuron:
     """Return a neuron that is run step by step, because not all of them store their membranes."""
 
     def run(settings: Settings, x: Tensor, v0: Tensor) -> tuple[Tensor, Tensor]:
@@ -162,10 +162,10 @@ def spikingjelly_steps(node: str, settings: list[Settings]) -> Neuron:
         spikes, v_seq = (torch.stack(column) for column in zip(*rows))
         return spikes, v_seq
 
-    return Neuron(settings, run, lambda _: (0.0, 0.0, 0.0))
+    return RecordedNeuron(settings, run, lambda _: (0.0, 0.0, 0.0))
 
 
-def spikingjelly_gated() -> Neuron:
+def spikingjelly_gated() -> RecordedNeuron:
     """Return ``GatedLIFNode``, run with 1, 2, ... steps, because it only has the membrane after the last step."""
     gates = {"alpha": 0.3, "beta": -0.4, "gamma": 0.5, "tau": -1.0, "v_threshold": 0.2}
     gates |= {"linear_decay": -2.0, "v_subreset": 0.1}
@@ -184,10 +184,10 @@ def spikingjelly_gated() -> Neuron:
             v_seq.append(node.v.view(B, N))
         return spikes.view(T, B, N), torch.stack(v_seq)
 
-    return Neuron([{**gates, "conduct": conduct}], run, lambda _: (0.0, 0.0, 0.0))
+    return RecordedNeuron([{**gates, "conduct": conduct}], run, lambda _: (0.0, 0.0, 0.0))
 
 
-def norse_cell(name: str, parameters: Callable[..., Any], settings: list[Settings]) -> Neuron:
+def norse_cell(name: str, parameters: Callable[..., Any], settings: list[Settings]) -> RecordedNeuron:
     """Return a cell of Norse whose initial states are 0, except the membrane."""
 
     def at(state: Any, v0: Tensor) -> Any:
@@ -210,7 +210,7 @@ def norse_cell(name: str, parameters: Callable[..., Any], settings: list[Setting
         spikes, v_seq = (torch.stack(column) for column in zip(*rows))
         return spikes, v_seq
 
-    return Neuron(settings, run, lambda _: (0.0, 0.0, 0.0), x_max=6.0)
+    return RecordedNeuron(settings, run, lambda _: (0.0, 0.0, 0.0), x_max=6.0)
 
 
 def norse_refractory(name: str) -> Callable[..., Any]:
@@ -222,7 +222,7 @@ def norse_refractory(name: str) -> Callable[..., Any]:
     return make
 
 
-def snntorch_leaky(strong: bool) -> Neuron:
+def snntorch_leaky(strong: bool) -> RecordedNeuron:
     def run(settings: Settings, x: Tensor, v0: Tensor) -> tuple[Tensor, Tensor]:
         import snntorch
 
@@ -237,10 +237,10 @@ def snntorch_leaky(strong: bool) -> Neuron:
     # threshold, see docs/semantics.md. Weak input never does.
     if strong:
         settings = [s for s in settings if s["reset_delay"] or s["reset_mechanism"] == "zero"]
-    return Neuron(settings, run, lambda s: (s["beta"], 1.0, 0.0), x_max=2.25 if strong else 1.0)
+    return RecordedNeuron(settings, run, lambda s: (s["beta"], 1.0, 0.0), x_max=2.25 if strong else 1.0)
 
 
-def norse_lif(synapse: bool) -> Neuron:
+def norse_lif(synapse: bool) -> RecordedNeuron:
     def run(settings: Settings, x: Tensor, v0: Tensor) -> tuple[Tensor, Tensor]:
         import norse.torch as norse
         from norse.torch.functional.lif import LIFFeedForwardState
@@ -266,10 +266,10 @@ def norse_lif(synapse: bool) -> Neuron:
     ]
     if synapse:
         settings = [{**s, "tau_syn_inv": rate} for s in settings for rate in (200.0, 500.0)]
-    return Neuron(settings, run, charge)
+    return RecordedNeuron(settings, run, charge)
 
 
-def sinabs_lif() -> Neuron:
+def sinabs_lif() -> RecordedNeuron:
     def run(settings: Settings, x: Tensor, v0: Tensor) -> tuple[Tensor, Tensor]:
         import sinabs.activation
         import sinabs.layers
@@ -296,7 +296,7 @@ def sinabs_lif() -> Neuron:
         spike_fn=("SingleSpike",),
         reset_fn=("MembraneSubtract", "MembraneReset"),
     )
-    return Neuron(settings, run, charge)
+    return RecordedNeuron(settings, run, charge)
 
 
 # All rates are set, because the defaults of Norse are float32.

@@ -376,10 +376,10 @@ def missed_speed() -> str:
 def deployed(case: str) -> str:
     """Return the networks of a case of ``python -m benchmarks deploy`` and what they cost."""
     sys.path.insert(0, str(ROOT))
-    from benchmarks.deploy import HEADER, Row
+    from benchmarks.deploy import HEADER, DeployedRow
 
     rows = json.loads((ROOT / "benchmarks/results/deploy.json").read_text())["rows"]
-    return table(HEADER[1:], [Row(**row).cells[1:] for row in rows if row["case"] == case])
+    return table(HEADER[1:], [DeployedRow(**row).cells[1:] for row in rows if row["case"] == case])
 
 
 def own_neurons() -> str:

@@ -10,7 +10,7 @@ from bindsnet.network.nodes import Input
 from bindsnet.network.topology import Connection
 from torch import Tensor
 
-from benchmarks.diehl_cook import INHIBITION, NORM, Network, settings
+from benchmarks.diehl_cook import INHIBITION, NORM, DiehlCookNetwork, settings
 from benchmarks.stdp import LR_POST, LR_PRE, STEP, TAU
 
 NOTE = "weakens before it strengthens, with the weight in between"
@@ -41,7 +41,7 @@ def stdp() -> dict[str, Callable[[Tensor, Tensor, Tensor], object]]:
     return {STEP: learn}
 
 
-def diehl_cook(network: Network, spikes: Tensor) -> Callable[[], object]:
+def diehl_cook(network: DiehlCookNetwork, spikes: Tensor) -> Callable[[], object]:
     """BindsNET's model of the paper, with BindsNET's rule, from the same weights and thresholds."""
     from bindsnet.models import DiehlAndCook2015
 

@@ -11,7 +11,7 @@ import numpy
 from brian2 import ms
 from torch import Tensor
 
-from benchmarks.diehl_cook import INHIBITION, LR_PRE, NORM, V_RESET, V_THRESHOLD, Network, settings
+from benchmarks.diehl_cook import INHIBITION, LR_PRE, NORM, V_RESET, V_THRESHOLD, DiehlCookNetwork, settings
 from benchmarks.timing import Seconds
 
 NOTE = "several neurons may fire in a step; CPU time of the program's loop"
@@ -29,7 +29,7 @@ WHILE_RECEPTIVE = "* int(not_refractory_post)"
 CLOCK = 'std::cout << clock() / double(CLOCKS_PER_SEC) << "\\n";'
 
 
-def diehl_cook(network: Network, spikes: Tensor) -> Callable[[], object]:
+def diehl_cook(network: DiehlCookNetwork, spikes: Tensor) -> Callable[[], object]:
     """The rule, the constants and the inhibition of snnfast's network, from the same weights and thresholds."""
     steps, inputs = spikes.shape
     outputs = len(network.w)

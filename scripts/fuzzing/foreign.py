@@ -59,7 +59,7 @@ def own_surrogate(d: Draw) -> Any:
     return d.choice((Mine.apply, lambda u: Mine.apply(u), scaled, functools.partial(scaled, scale=2.0), Module()))
 
 
-class Residual(torch.nn.Module):
+class ResidualBlock(torch.nn.Module):
     """Layers with a branch around them; ``inplace`` adds in place."""
 
     def __init__(self, layers: torch.nn.Module, inplace: bool) -> None:
@@ -103,7 +103,7 @@ class Asked(Listed):
         return x
 
 
-class Steps(torch.nn.Module):
+class StepByStep(torch.nn.Module):
     """A network that takes one step a call, over a sequence."""
 
     def __init__(self, net: torch.nn.Module) -> None:
@@ -209,7 +209,7 @@ def stateless(d: Draw, shape: tuple[int, ...], layer: Any, last: bool) -> tuple[
         found += [layer.BatchNorm2d(channels)] if d.chance(0.5) else []
         if d.chance(0.3):
             inner = layer.Conv2d(channels, channels, 1)
-            found.append(Residual(inner, d.chance(0.3)))
+            found.append(ResidualBlock(inner, d.chance(0.3)))
         return found, (channels, *shape[1:])
     out = d.choice((1, 4))
     return [layer.Linear(shape[0], out, bias=d.chance(0.7))], (out,)
@@ -364,7 +364,7 @@ def snntorch(d: Draw) -> Case:
                 module.reset_mem()
 
     if hidden and d.chance(0.3) and not any(isinstance(m, torch.nn.BatchNorm2d) for m in layers):
-        return Steps(torch.nn.Sequential(*layers)), x, reset
+        return StepByStep(torch.nn.Sequential(*layers)), x, reset
     loop = d.choice(("range", "shape", "iterate", "constant"))
     returns = d.choice(("stack", "sum", "mean") if hidden else ("stack", "sum", "mean", "both", "last"))
     states = {} if hidden else dict.fromkeys(neurons, begin)
@@ -548,7 +548,7 @@ def try_network(d: Draw) -> None:
         net, x = net.double(), x.double()
     has_norm = any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in net.modules())
     names = [name for name in TRANSFORMS if has_norm or "fuse" not in name]
-    name = "replace" if isinstance(net, Steps) else d.choice(names)
+    name = "replace" if isinstance(net, StepByStep) else d.choice(names)
     training = d.chance(0.5) and "fuse" not in name
     net.train(training)
     for module in net.modules():
@@ -556,14 +556,14 @@ def try_network(d: Draw) -> None:
             module.training = True  # SpikingJelly's have no gradient in evaluation
     calls = [x] + ([x.flip(0) * 0.7] if d.chance(0.5) else [])
     between = reset if d.chance(0.4) else None
-    words, change = changed(d, net) if not isinstance(net, Steps) else ("", lambda m: None)
+    words, change = changed(d, net) if not isinstance(net, StepByStep) else ("", lambda m: None)
     label = f"{library}: {name}, {'train' if training else 'eval'}, {len(calls)} calls of {list(x.shape)}{words}\n{net}"
     original = copy.deepcopy(net)
     with warnings.catch_warnings(), nullcontext() if library == "sinabs" else in_float64():
         warnings.simplefilter("ignore")
-        fast = net.net if isinstance(net, Steps) else net
+        fast = net.net if isinstance(net, StepByStep) else net
         for function in TRANSFORMS[name]:
-            by_steps = function is nn.replace and isinstance(net, Steps)
+            by_steps = function is nn.replace and isinstance(net, StepByStep)
             try:
                 fast = nn.replace(fast, sequences=True) if by_steps else function(fast)
             except ValueError as error:

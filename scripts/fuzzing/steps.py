@@ -17,7 +17,7 @@ import snnfast
 from snnfast.compiler.evaluate import evaluate
 from snnfast.compiler.expression import TraceError
 from snnfast.compiler.outside import Read, hold, observed
-from snnfast.compiler.plan import Plan
+from snnfast.compiler.plan import KernelPlan
 from snnfast.compiler.variant import ALPHA, plan_of, variant_of
 from snnfast.reference.eager import KernelFunctions
 
@@ -351,7 +351,7 @@ def loop(step: Callable[..., Any], surrogate: Any, x: Tensor, v: Tensor, p: Tens
     return [*found, v]
 
 
-def by_plan(plan: Plan, values: list[Tensor], grads: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+def by_plan(plan: KernelPlan, values: list[Tensor], grads: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     """Return what :func:`loop` returns, and the gradients of x, v and p, node by node."""
     x, v, p = values
     step, before, found = plan.step, [], []
@@ -392,7 +392,7 @@ def expected(
     return found, list(grads), weights
 
 
-def traced(step: Callable[..., Any], surrogate: Any, values: list[Tensor]) -> tuple[Plan, tuple[Read, ...]]:
+def traced(step: Callable[..., Any], surrogate: Any, values: list[Tensor]) -> tuple[KernelPlan, tuple[Read, ...]]:
     """Return the plan of a kernel, and what it read from outside."""
     try:
         op = snnfast.neuron(step)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .expression import COMPARISONS, LOGICAL, Graph, Node, lift, number, plain, where
+from .expression import COMPARISONS, LOGICAL, Node, StepGraph, lift, number, plain, where
 
 __all__ = ["computed", "gradients"]
 
@@ -102,7 +102,7 @@ FLAT = ("constant", "detach", "fires", "sign", "floor", "ceil", "round", "trunc"
 
 
 def gradients(
-    outputs: Iterable[tuple[Node, Node]], graph: Graph, leaves: Iterable[Node], names: dict[int, str]
+    outputs: Iterable[tuple[Node, Node]], graph: StepGraph, leaves: Iterable[Node], names: dict[int, str]
 ) -> list[Node]:
     """Return the gradients of the leaves from those of ``outputs``; 0 where no gradient flows.
 

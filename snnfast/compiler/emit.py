@@ -15,7 +15,7 @@ import torch
 from .derivative import computed
 from .evaluate import constant_value
 from .expression import COMPARISONS, NUMBER, STEP, Node, plain
-from .plan import Plan
+from .plan import KernelPlan
 from .trace import TracedStep
 
 __all__ = ["Layout", "ResetPlan", "c99_step", "library_source", "rule_source", "struct"]
@@ -62,7 +62,7 @@ class ResetPlan(NamedTuple):
         uniform: whether all parameters are numbers, except the last ``Layout.per_neuron`` ones.
     """
 
-    plan: Plan
+    plan: KernelPlan
     reset: str = ""
     uniform: bool = True
 
@@ -95,7 +95,7 @@ def struct(name: str, variants: list[ResetPlan], layout: Layout) -> str:
     return _Struct(name, variants, layout, variants[0].plan.step).text()
 
 
-def own_struct(name: str, plan: Plan, states: list[str]) -> str:
+def own_struct(name: str, plan: KernelPlan, states: list[str]) -> str:
     """Return the struct of a neuron with one plan, whose parameters are known to be numbers or tensors."""
     step = plan.step
     flags = {"kMoves": True, "kGeneric": False, "kReads": False, "kPrefetch": False}
@@ -105,7 +105,9 @@ def own_struct(name: str, plan: Plan, states: list[str]) -> str:
     return struct(name, [ResetPlan(plan)], layout)
 
 
-def library_source(name: str, plan: Plan, states: list[str], *, dtype: torch.dtype, recurrent: bool, cuda: bool) -> str:
+def library_source(
+    name: str, plan: KernelPlan, states: list[str], *, dtype: torch.dtype, recurrent: bool, cuda: bool
+) -> str:
     """Return the source of the shared library with a neuron's kernels.
 
     Args:
@@ -325,7 +327,7 @@ class _Struct:
         names = self.rows[first:]
         return {f"{array}[k{camel(name)}Row]": node for name, node in zip(names, nodes)}
 
-    def forward(self, plan: Plan) -> list[str]:
+    def forward(self, plan: KernelPlan) -> list[str]:
         step = plan.step
         rows = self.rows_of("state", step.states)
         rows |= self.rows_of("state", step.inputs[1:], self.first_input + 1)
@@ -335,10 +337,10 @@ class _Struct:
         outputs |= self.rows_of("state", step.outputs[1:], self.first_output + 1)
         return self.function(known, outputs | {"return": step.outputs[0]})
 
-    def of_tape(self, plan: Plan) -> dict[int, str]:
+    def of_tape(self, plan: KernelPlan) -> dict[int, str]:
         return {node.id: f"tape[{k}]" for k, node in enumerate(plan.tape)}
 
-    def backward(self, plan: Plan) -> list[str]:
+    def backward(self, plan: KernelPlan) -> list[str]:
         step = plan.step
         rows = self.rows_of("grad", plan.grad_after)
         rows |= self.rows_of("grad", plan.grad_outputs[1:], self.first_output + 1)
@@ -358,12 +360,12 @@ class _Struct:
         # Gradients of parameters are sums over the steps.
         return [re.sub(r"^(grad_params\[\w+\]) =", r"\1 +=", line) for line in lines]
 
-    def margin(self, plan: Plan) -> list[str]:
+    def margin(self, plan: KernelPlan) -> list[str]:
         if plan.margin is None:
             return ["return C(0);"]
         return self.function(self.of_tape(plan), {"return": plan.margin})
 
-    def body(self, lines: Callable[[Plan], list[str]]) -> str:
+    def body(self, lines: Callable[[KernelPlan], list[str]]) -> str:
         """Return a function's statements, those of each variant under its condition."""
         if len(self.variants) == 1:
             return indent(lines(self.variants[0].plan))

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["CONVERSIONS", "ELEMENTWISE", "Graph", "Node", "TraceError", "plain", "where"]
+__all__ = ["CONVERSIONS", "ELEMENTWISE", "Node", "StepGraph", "TraceError", "plain", "where"]
 
 # Level of an expression: it depends on numbers that all neurons share, parameters of a neuron, or values of a step.
 NUMBER, NEURON, STEP = range(3)
@@ -64,7 +64,7 @@ class Node:
 
     __slots__ = ("args", "graph", "id", "is_condition", "level", "op", "value")
 
-    def __init__(self, graph: Graph, op: str, args: tuple[Node, ...], value: Any, level: int | None) -> None:
+    def __init__(self, graph: StepGraph, op: str, args: tuple[Node, ...], value: Any, level: int | None) -> None:
         self.graph, self.op, self.args, self.value = graph, op, args, value
         self.id = len(graph.nodes)
         self.level: int = max((a.level for a in args), default=NUMBER) if level is None else level
@@ -122,7 +122,7 @@ class Node:
         return f"{self.op}({inner})"
 
 
-class Graph:
+class StepGraph:
     """The nodes of one traced step.
 
     Attributes:
@@ -158,11 +158,11 @@ class Graph:
         return self.node("constant", value=float(value))
 
 
-def _graph(args: Sequence[Any]) -> Graph:
+def _graph(args: Sequence[Any]) -> StepGraph:
     return next(a.graph for a in args if isinstance(a, Node))
 
 
-def lift(graph: Graph, value: Any) -> Node:
+def lift(graph: StepGraph, value: Any) -> Node:
     """Return the node of a number; nodes are returned unchanged."""
     if isinstance(value, Node):
         return value

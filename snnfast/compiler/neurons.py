@@ -18,7 +18,7 @@ from snnfast.reference.neuron_arguments import NEURONS, Neuron, calls_of
 from snnfast.reference.surrogate import SurrogateLike
 
 from .emit import Layout, ResetPlan, camel, struct
-from .expression import NEURON, NUMBER, Graph, Node, where
+from .expression import NEURON, NUMBER, Node, StepGraph, where
 from .plan import make_plan
 from .trace import TracedStep, trace
 from .value import Value
@@ -51,7 +51,7 @@ def _calls() -> dict[str, Any]:
 STEMS = _calls()
 
 
-class _Spike:
+class _SlopeOfKernel:
     """The surrogate of a kernel, whose slope is an argument of its backward pass."""
 
     def __init__(self, slope: Node) -> None:
@@ -77,7 +77,7 @@ def step_of(call: Any) -> tuple[TracedStep, list[str]]:
 
     The output of a readout is its membrane.
     """
-    graph = Graph(torch.float32)
+    graph = StepGraph(torch.float32)
     numbers, tensors = {}, {}
     for name in fields_of_kind(type(call), Parameter):
         if isinstance(getattr(call, name), Tensor):
@@ -91,7 +91,7 @@ def step_of(call: Any) -> tuple[TracedStep, list[str]]:
 
 
 def _traced(
-    call_type: Any, reset: str, graph: Graph, settings: dict[str, Any], **leaves: dict[str, Node]
+    call_type: Any, reset: str, graph: StepGraph, settings: dict[str, Any], **leaves: dict[str, Node]
 ) -> tuple[TracedStep, Node | None]:
     """Trace one step of a neuron of the package; also return the argument of the surrogate's slope.
 
@@ -102,7 +102,7 @@ def _traced(
         settings: flags and numbers that are no parameters, or leaves for them.
         leaves: the parameters that are numbers or tensors, as for :func:`trace`.
     """
-    spike = _Spike(graph.leaf("given", "slope"))
+    spike = _SlopeOfKernel(graph.leaf("given", "slope"))
     values = {n: Value.from_node(v, is_argument=True) if isinstance(v, Node) else v for n, v in settings.items()}
     values |= {
         "hard_reset": reset == "hard",
@@ -143,7 +143,7 @@ def trace_call(neuron: Neuron, call: Callable[[dict[str, Value]], Any], states: 
 def header(stem: str) -> str:
     """Return the header of a neuron: the struct of ``csrc/core/neuron.h``, with the arguments of its operators."""
     call = STEMS[stem]
-    neuron, hints, graph = call.neuron, get_type_hints(call), Graph(torch.float32)
+    neuron, hints, graph = call.neuron, get_type_hints(call), StepGraph(torch.float32)
     generic = stem.startswith("refractory_")
     reads = any(other.call is call and not other.fires for other in NEURONS.values())
     params = list(fields_of_kind(call, Parameter))

@@ -9,14 +9,14 @@ from .derivative import computed, gradients
 from .expression import NEURON, NUMBER, STEP, Node, plain
 from .trace import TracedStep
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["KernelPlan", "make_plan"]
 
 # Functions that the backward pass does not recompute; nor does it recompute the membrane for a surrogate's slope.
 EXPENSIVE = {"div", "sqrt", "exp_nonpositive", "exp_quotient", "mantissa", "exponent"}
 LARGE = 1 << 20
 
 
-class Plan(NamedTuple):
+class KernelPlan(NamedTuple):
     """The parts of a kernel.
 
     Attributes:
@@ -42,7 +42,7 @@ class Plan(NamedTuple):
     grad_tensors: list[Node]
 
 
-def make_plan(step: TracedStep, margin: Node | None = None) -> Plan:
+def make_plan(step: TracedStep, margin: Node | None = None) -> KernelPlan:
     """Differentiate a step, and decide what it saves for its backward pass.
 
     Args:
@@ -60,7 +60,7 @@ def make_plan(step: TracedStep, margin: Node | None = None) -> Plan:
     tape = _tape([*step.outputs, *step.after], found, margins)
     rest = [p["v_rest"] for p in (step.numbers, step.tensors) if "v_rest" in p]  # where the first state starts
     shared = _coefficients([*step.outputs, *step.after, *found, *tape, *rest, *margins])
-    return Plan(
+    return KernelPlan(
         step,
         margin,
         [c for c in shared if c.level == NUMBER],

@@ -13,7 +13,7 @@ import torch
 
 from snnfast.reference.surrogate import DERIVATIVES, spike
 
-from .expression import Graph, Node, TraceError, lift, number
+from .expression import Node, StepGraph, TraceError, lift, number
 from .value import Value, traced_functions
 
 __all__ = ["TracedStep", "trace"]
@@ -31,7 +31,7 @@ class TracedStep(NamedTuple):
         names: variables of the source by the id of their node.
     """
 
-    graph: Graph
+    graph: StepGraph
     inputs: list[Node]
     states: list[Node]
     numbers: dict[str, Node]
@@ -64,7 +64,7 @@ def _local_names(code: CodeType, names: dict[int, str]) -> Iterator[None]:
 def trace(
     step: Callable[..., Any],
     *,
-    graph: Graph,
+    graph: StepGraph,
     inputs: int,
     states: int,
     numbers: dict[str, Node] | None = None,

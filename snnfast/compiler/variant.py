@@ -12,9 +12,9 @@ from snnfast.reference.neuron_arguments import Neuron, refractory_of, type_name
 from snnfast.reference.surrogate import Surrogate
 
 from . import emit
-from .expression import NEURON, NUMBER, Graph
+from .expression import NEURON, NUMBER, StepGraph
 from .neurons import trace_call
-from .plan import Plan, make_plan
+from .plan import KernelPlan, make_plan
 from .trace import TracedStep, TracedSurrogate
 from .value import Value
 
@@ -61,7 +61,7 @@ def variant_of(call: Any) -> Variant:
     )
 
 
-def source_of(neuron: Neuron, variant: Variant, plan: Plan | None = None) -> str:
+def source_of(neuron: Neuron, variant: Variant, plan: KernelPlan | None = None) -> str:
     """Return the C++ of the kernel."""
     plan = plan or plan_of(neuron, variant)
     name, cuda = type_name(neuron.name), variant.target != "cpu"
@@ -69,7 +69,7 @@ def source_of(neuron: Neuron, variant: Variant, plan: Plan | None = None) -> str
     return emit.library_source(name, plan, states, dtype=variant.dtype, recurrent=variant.recurrent, cuda=cuda)
 
 
-def plan_of(neuron: Neuron, variant: Variant) -> Plan:
+def plan_of(neuron: Neuron, variant: Variant) -> KernelPlan:
     """Return the plan of the kernel."""
     return make_plan(traced(neuron, variant))
 
@@ -81,7 +81,7 @@ def states_of(neuron: Neuron, variant: Variant) -> list[str]:
 
 def traced(neuron: Neuron, variant: Variant) -> TracedStep:
     """Trace one step of the kernel."""
-    graph = Graph(check.state_dtype(variant.dtype))
+    graph = StepGraph(check.state_dtype(variant.dtype))
     names = [name for name in neuron.kernel_parameters if name != "v_reset" or variant.hard_reset]
     names += [ALPHA] * (isinstance(variant.surrogate, str) and neuron.fires)
     names += ["refractory"] * variant.refractory + ["max_spikes"] * variant.several

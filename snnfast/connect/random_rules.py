@@ -63,7 +63,7 @@ def fixed_indegree(
     Raises:
         TypeError, ValueError: for arguments of wrong type or range, and for more synapses than memory holds.
     """
-    rule = _Rule("fixed_indegree", n_pre, n_post, delay, autapses, multapses, seed, generator)
+    rule = _RandomRule("fixed_indegree", n_pre, n_post, delay, autapses, multapses, seed, generator)
     rule.degree("indegree", indegree, rule.n_pre)
     rule.fits(rule.n_post * indegree)
     pre = rule.columns(np.full(rule.n_post, indegree), rule.n_pre)
@@ -96,7 +96,7 @@ def fixed_outdegree(
     Raises:
         TypeError, ValueError: as for :func:`fixed_indegree`.
     """
-    rule = _Rule("fixed_outdegree", n_pre, n_post, delay, autapses, multapses, seed, generator)
+    rule = _RandomRule("fixed_outdegree", n_pre, n_post, delay, autapses, multapses, seed, generator)
     rule.degree("outdegree", outdegree, rule.n_post)
     rule.fits(rule.n_pre * outdegree)
     post = rule.columns(np.full(rule.n_pre, outdegree), rule.n_post)
@@ -130,7 +130,7 @@ def fixed_probability(
     Raises:
         TypeError, ValueError: as for :func:`fixed_indegree`.
     """
-    rule = _Rule("fixed_probability", n_pre, n_post, delay, autapses, False, seed, generator)
+    rule = _RandomRule("fixed_probability", n_pre, n_post, delay, autapses, False, seed, generator)
     probability = check.number(rule.op, "probability", probability)
     if not 0 <= probability <= 1:
         raise ValueError(f"{rule.op}: probability must be from 0 to 1, got {probability}")
@@ -169,7 +169,7 @@ def fixed_total(
     Raises:
         TypeError, ValueError: as for :func:`fixed_indegree`.
     """
-    rule = _Rule("fixed_total", n_pre, n_post, delay, autapses, True, seed, generator)
+    rule = _RandomRule("fixed_total", n_pre, n_post, delay, autapses, True, seed, generator)
     total = check.integer(rule.op, "total", total, 0)
     choices = rule.n_post - (not rule.autapses)
     if total and (rule.n_pre == 0 or choices < 1):
@@ -181,7 +181,7 @@ def fixed_total(
     return rule.built(pre, post if rule.autapses else post + (post >= pre))
 
 
-class _Rule:
+class _RandomRule:
     """Checked arguments that random rules share, and their random words."""
 
     def __init__(

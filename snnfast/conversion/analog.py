@@ -13,14 +13,14 @@ Run = Callable[[Callable[[str], Any]], Any]
 
 
 @dataclass(frozen=True)
-class Read:
+class Placeholder:
     """Placeholder in the arguments of a node for the value of the node ``name``."""
 
     name: str
 
 
 @dataclass(frozen=True)
-class Node:
+class AnalogNode:
     """A node of a traced network. It holds no module, so that it can be copied and saved.
 
     Attributes:
@@ -28,7 +28,7 @@ class Node:
         kind: "input"; "static", computed from parameters only; "size", numbers of a shape; "linear"; "affine", linear
             plus a constant; "spiking"; or "max_pool".
         place: position in the model, for messages.
-        op, target, args, kwargs: as in ``torch.fx``; ``args`` and ``kwargs`` have :class:`Read` for nodes.
+        op, target, args, kwargs: as in ``torch.fx``; ``args`` and ``kwargs`` have :class:`Placeholder` for nodes.
         is_product: the node is a Linear or a convolution.
         is_homogeneous: a factor on an input channel is a factor on the output channel.
         is_flatten: all dimensions but the batch become one.
@@ -86,7 +86,7 @@ class Analog(nn.Module):
         child = self._modules.get(name)
         return super().get_submodule(target) if child is None else child.get_submodule(rest)
 
-    def run(self, nodes: Iterable[Node], images: Tensor) -> dict[str, Any]:
+    def run(self, nodes: Iterable[AnalogNode], images: Tensor) -> dict[str, Any]:
         """Return the values of all nodes, by name; spiking nodes compute the ReLU."""
         values: dict[str, Any] = {}
         for node in nodes:
@@ -105,7 +105,7 @@ class Analog(nn.Module):
             values[node.name] = value
         return values
 
-    def call(self, node: Node) -> Run:
+    def call(self, node: AnalogNode) -> Run:
         """Return a function that computes ``node``; its argument looks values up by name."""
         if node.op == "get_attr":
             parent, _, name = node.target.rpartition(".")
@@ -120,9 +120,9 @@ class Analog(nn.Module):
         return reading(lambda tensor, *args, **kwargs: getattr(tensor, method)(*args, **kwargs), node)
 
 
-def reading(run: Callable[..., Any], node: Node) -> Run:
+def reading(run: Callable[..., Any], node: AnalogNode) -> Run:
     """Return a function that calls ``run`` with the arguments of ``node``, which it looks up by name."""
-    if len(node.args) > 1 or node.kwargs or not isinstance(node.args[0], Read):
+    if len(node.args) > 1 or node.kwargs or not isinstance(node.args[0], Placeholder):
 
         def general(look: Callable[[str], Any]) -> Any:
             args, kwargs = _map((node.args, node.kwargs), look)
@@ -148,4 +148,4 @@ def reading(run: Callable[..., Any], node: Node) -> Run:
 
 
 def _map(arguments: Any, change: Callable[[str], Any]) -> Any:
-    return map_aggregate(arguments, lambda a: change(a.name) if isinstance(a, Read) else a)
+    return map_aggregate(arguments, lambda a: change(a.name) if isinstance(a, Placeholder) else a)

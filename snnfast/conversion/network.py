@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from snnfast import check
 from snnfast.monitoring.watch import Announcing
 
-from .analog import Analog, Node, Read
+from .analog import Analog, AnalogNode, Placeholder
 from .neurons import Neurons
 from .plan import Plan
 from .stream import CHUNK, Encoder, Stream
@@ -78,8 +78,8 @@ class SpikingNetwork(Analog, Announcing):
                 raise ValueError(f"convert: the model has a module named {name}; rename it")
         nodes, result = traced.nodes, traced.result
         if spiking_output and nodes[result].kind != "spiking":
-            args, result = (Read(result),), "output_neurons"
-            output = Node(result, "spiking", "the output", "call_function", None, args)
+            args, result = (Placeholder(result),), "output_neurons"
+            output = AnalogNode(result, "spiking", "the output", "call_function", None, args)
             nodes = {**nodes, result: output}
         super().__init__()
         self.encoding = encoding

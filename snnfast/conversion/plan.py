@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from .analog import Node
+from .analog import AnalogNode
 
 
 class Plan:
@@ -33,7 +33,7 @@ class Plan:
 
     def __init__(
         self,
-        nodes: dict[str, Node],
+        nodes: dict[str, AnalogNode],
         result: str,
         *,
         constant_input: bool,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from snnfast.check import integer, positive
 
-from .analog import Analog, Node
+from .analog import Analog, AnalogNode
 
 
 class QCFS(nn.Module):
@@ -60,7 +60,7 @@ class Quantised(Analog):
         layers: one layer for every spiking node.
     """
 
-    def __init__(self, network: Analog, nodes: dict[str, Node], result: str, layers: Sequence[QCFS]) -> None:
+    def __init__(self, network: Analog, nodes: dict[str, AnalogNode], result: str, layers: Sequence[QCFS]) -> None:
         super().__init__()
         registries = (network._parameters, network._buffers, network._modules)
         parts: dict[str, Any] = {k: part for registry in registries for k, part in registry.items()}

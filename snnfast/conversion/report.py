@@ -193,7 +193,7 @@ class Comparison:
         self.right, self.right_ann = [0] * len(wanted), 0
         nodes = [node for node in snn.plan.nodes.values() if node.is_product]
         self._products = {n.name: snn.get_submodule(n.target) for n in nodes}
-        self._layers = {name: _Layer(snn.plan.nodes[name].place) for name in snn.plan.neurons}
+        self._layers = {name: _LayerSums(snn.plan.nodes[name].place) for name in snn.plan.neurons}
         self._operations = dict.fromkeys(self._products, 0.0)
         self._multiplications = dict.fromkeys(self._products, 0.0)
 
@@ -274,7 +274,7 @@ class Comparison:
         vars(self).update(state)
 
 
-class _Layer:
+class _LayerSums:
     """Float64 sums over images for the report of a layer."""
 
     def __init__(self, place: str) -> None:

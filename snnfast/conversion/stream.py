@@ -13,7 +13,7 @@ from snnfast import check, ops
 from snnfast.monitoring import Monitor
 from snnfast.monitoring.operations import are_spikes, sample_dims
 
-from .analog import Analog, Node, Run, reading
+from .analog import Analog, AnalogNode, Run, reading
 from .neurons import Neurons
 from .plan import Plan
 from .shortcuts import shortcut_of
@@ -178,7 +178,7 @@ class Stream:
         threshold = self.neurons[name].threshold
         return threshold.numel() == 1 or threshold.dim() + 1 >= self.plan.absorbed[name]
 
-    def _call(self, node: Node) -> Run:
+    def _call(self, node: AnalogNode) -> Run:
         source = self.plan.absorbing.get(node.name)
         if source is None or not self._absorbs(source):
             if node.op != "call_module":

@@ -19,7 +19,7 @@ from snnfast.nn.graph import CHANGES_BUFFER, LayerGraph
 from snnfast.nn.plain import plain_copy
 from snnfast.nn.tracer import Tracer, place
 
-from .analog import Node, Read
+from .analog import AnalogNode, Placeholder
 from .kinds import (
     DIMS,
     HOMOGENEOUS,
@@ -59,7 +59,7 @@ class Traced:
         thresholds: thresholds that the network has learned (QCFS), by node name.
     """
 
-    nodes: dict[str, Node]
+    nodes: dict[str, AnalogNode]
     result: str
     parts: dict[str, nn.Module | Tensor]
     thresholds: dict[str, Tensor]
@@ -170,7 +170,7 @@ class _Conversion(LayerGraph):
 
     def _named(self, max_pool: str) -> Traced:
         kinds: dict[fx.Node, str] = {}
-        nodes: dict[str, Node] = {}
+        nodes: dict[str, AnalogNode] = {}
         parts: dict[str, nn.Module | Tensor] = {}
         thresholds: dict[str, Tensor] = {}
         *ordered, output = self.graph.nodes
@@ -202,17 +202,17 @@ class _Conversion(LayerGraph):
             raise ValueError("convert: the model must return one tensor, not several")
         return Traced(nodes, result.name, parts, thresholds)
 
-    def _node(self, node: fx.Node, kind: str, layer: nn.Module | None) -> Node:
+    def _node(self, node: fx.Node, kind: str, layer: nn.Module | None) -> AnalogNode:
         function = function_of(node) if layer is None else type(layer)
         is_product = function in PRODUCTS
         flat = flattens_all(node, layer)
         is_homogeneous = function in (*HOMOGENEOUS, *MAX_POOLS) or (
             node.op == "call_function" and function in HOMOGENEOUS_FUNCTIONS | MAX_POOL_FUNCTIONS
         )
-        read: Any = lambda n: Read(n.name)  # noqa: E731
+        read: Any = lambda n: Placeholder(n.name)  # noqa: E731
         args: Any = fx.map_arg(node.args, read)
         kwargs: Any = fx.map_arg(node.kwargs, read)
-        return Node(
+        return AnalogNode(
             node.name,
             kind,
             self._place(node),

@@ -5,11 +5,11 @@
 """
 
 from .integer import integer
-from .source import Layer
+from .source import CLayer
 from .step import Step
 from .write import CExport, Loss, export_c
 
-__all__ = ["CExport", "Layer", "Loss", "Step", "export_c", "integer"]
+__all__ = ["CExport", "CLayer", "Loss", "Step", "export_c", "integer"]
 
 
 def __dir__() -> list[str]:

@@ -14,12 +14,12 @@ from snnfast.nn.spike_conv2d import has_events
 
 from .plan import LayerNode, layers_of, replace
 
-__all__ = ["PRODUCTS", "OrderedConv2d", "Quantised", "exact", "paddings", "trained_weights", "windows"]
+__all__ = ["PRODUCTS", "OrderedConv2d", "QuantisedWeights", "exact", "paddings", "trained_weights", "windows"]
 
 PRODUCTS = (nn.Linear, nn.Conv2d)
 
 
-class Quantised(NamedTuple):
+class QuantisedWeights(NamedTuple):
     """Weights as ``scale q``, with ``q`` from -127 to 127, and one ``scale`` per output.
 
     Attributes:
@@ -35,7 +35,7 @@ class Quantised(NamedTuple):
     relative: float
 
     @classmethod
-    def nearest(cls, weight: Tensor) -> Quantised:
+    def nearest(cls, weight: Tensor) -> QuantisedWeights:
         """Return the nearest ``scale q``, with the largest weight of an output at 127."""
         flat = weight.detach().flatten(1)
         most = flat.abs().amax(1) if flat.shape[1] else flat.new_zeros(len(flat))
@@ -90,7 +90,7 @@ def paddings(conv: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:
     return (a, b), (c, d)
 
 
-def trained_weights(node: LayerNode) -> Quantised | None:
+def trained_weights(node: LayerNode) -> QuantisedWeights | None:
     """Return the quantised weights of a layer from :func:`snnfast.nn.quantize`; None for other layers.
 
     Raises:
@@ -107,10 +107,10 @@ def trained_weights(node: LayerNode) -> Quantised | None:
             f"{node.name}, a {type(layer).__name__}, was quantised, and what came to it later, such "
             "as a batch normalisation behind it, changes its weights; call snnfast.nn.quantize last"
         )
-    return Quantised(q, scale, weight, 0.0, 0.0)
+    return QuantisedWeights(q, scale, weight, 0.0, 0.0)
 
 
-def exact(still: nn.Module, input_shape: Sequence[int], quantise: bool) -> dict[str, Quantised]:
+def exact(still: nn.Module, input_shape: Sequence[int], quantise: bool) -> dict[str, QuantisedWeights]:
     """Change a network at rest so that it computes like the C program; return quantised weights by name.
 
     Raises:
@@ -118,14 +118,14 @@ def exact(still: nn.Module, input_shape: Sequence[int], quantise: bool) -> dict[
             weights that have changed, by name.
     """
     nodes = layers_of(still, input_shape)
-    quantised: dict[str, Quantised] = {}
+    quantised: dict[str, QuantisedWeights] = {}
     for node in nodes:
         if isinstance(node.module, (*PRODUCTS, Recurrent)):
             trained = trained_weights(node)
             if trained is not None:
                 quantised[node.name] = trained
             elif quantise and node.module.weight.is_floating_point():
-                quantised[node.name] = Quantised.nearest(node.module.weight)
+                quantised[node.name] = QuantisedWeights.nearest(node.module.weight)
                 node.module.weight = nn.Parameter(quantised[node.name].weight, requires_grad=False)
         if isinstance(node.module, PRODUCTS) and node.module.weight.is_floating_point():
             replace(still, node.name, _ordered(node.name, node.module))

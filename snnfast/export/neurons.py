@@ -20,7 +20,7 @@ from snnfast.nn.own_neuron import OwnLayer
 from snnfast.nn.state import Stateful
 from snnfast.reference.neuron_arguments import NEURONS
 
-from .source import Source, Value, element, literal
+from .source import CValue, Source, element, literal
 
 __all__ = ["integer_lif", "neuron_code"]
 
@@ -111,7 +111,7 @@ NEEDS = {
 }
 
 
-def integer_lif(source: Source, id: str, layer: IntegerLIF, x: Value, y: Value) -> None:
+def integer_lif(source: Source, id: str, layer: IntegerLIF, x: CValue, y: CValue) -> None:
     """Emit integer neurons."""
     channels, v = x.shape[0], source.state(f"{id}_v_state", x.size, "0", "int32_t")
     source.counted("snn_saturated")
@@ -134,7 +134,7 @@ class _Neuron(NamedTuple):
     strict: bool
 
 
-def neuron_code(source: Source, id: str, layer: Stateful, x: Value, y: Value) -> None:
+def neuron_code(source: Source, id: str, layer: Stateful, x: CValue, y: CValue) -> None:
     """Emit the neurons of a layer, from the currents ``x`` to the spikes, or membranes, ``y``.
 
     Raises:

@@ -7,7 +7,7 @@ from torch.nn.modules.utils import _pair
 
 from snnfast.nn.sum_pool2d import SumPool2d
 
-from .source import Source, Value
+from .source import CValue, Source
 
 __all__ = ["flatten", "pool", "reordered"]
 
@@ -41,7 +41,7 @@ static void $id(void) {
 """
 
 
-def pool(source: Source, id: str, layer: nn.MaxPool2d | nn.AvgPool2d | SumPool2d, x: Value, y: Value) -> None:
+def pool(source: Source, id: str, layer: nn.MaxPool2d | nn.AvgPool2d | SumPool2d, x: CValue, y: CValue) -> None:
     """Emit maximum, average or sum pooling, with PyTorch's windows at the edges.
 
     Raises:
@@ -67,7 +67,7 @@ def pool(source: Source, id: str, layer: nn.MaxPool2d | nn.AvgPool2d | SumPool2d
     source.function(POOL, id=id, kind=x.kind, x=x.array, y=y.array, out_w=y.shape[2], **shapes, **values, **words)
 
 
-def flatten(source: Source, id: str, layer: nn.Flatten, x: Value, y: Value) -> None:
+def flatten(source: Source, id: str, layer: nn.Flatten, x: CValue, y: CValue) -> None:
     """Emit a Flatten of a whole sample.
 
     Raises:
@@ -78,7 +78,7 @@ def flatten(source: Source, id: str, layer: nn.Flatten, x: Value, y: Value) -> N
     reordered(source, id, x, y.array, to_image=False)
 
 
-def reordered(source: Source, id: str, x: Value, y: str, *, to_image: bool) -> None:
+def reordered(source: Source, id: str, x: CValue, y: str, *, to_image: bool) -> None:
     """Emit the conversion from PyTorch's ``[C, H, W]`` to ``[H, W, C]``, or back; a copy for other shapes."""
     channels, pixels = (x.shape[0], x.size // max(x.shape[0], 1)) if len(x.shape) == 3 else (x.size, 1)
     plain, image = f"c * {pixels} + p", f"p * {channels} + c"

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .exact import OrderedConv2d, Quantised, paddings
-from .source import Source, Value
+from .exact import OrderedConv2d, QuantisedWeights, paddings
+from .source import CValue, Source
 
 __all__ = ["addition", "conv2d", "linear", "sums"]
 
@@ -65,7 +65,13 @@ ROLLED = """
 
 
 def addition(
-    source: Source, array: str, rows: Tensor, quantised: Quantised | None, y: str, times: Sequence[str], first: str = ""
+    source: Source,
+    array: str,
+    rows: Tensor,
+    quantised: QuantisedWeights | None,
+    y: str,
+    times: Sequence[str],
+    first: str = "",
 ) -> str:
     """Add the constant array of ``rows``; return C that adds ``times`` its rows ``w``, ``w + 1``, ... to ``y``.
 
@@ -98,7 +104,7 @@ def addition(
     return "\n      ".join(lines)
 
 
-def sums(layer: nn.Linear | nn.Conv2d, x: Value) -> str:
+def sums(layer: nn.Linear | nn.Conv2d, x: CValue) -> str:
     """Return the C type of the sums of a product: 16 bits where integer weights allow it."""
     if layer.weight.dtype != torch.int8:
         return "float"
@@ -109,7 +115,7 @@ def sums(layer: nn.Linear | nn.Conv2d, x: Value) -> str:
     return "int16_t" if bool((most < 2**15).all()) else "int32_t"
 
 
-def linear(source: Source, id: str, layer: nn.Linear, x: Value, y: Value, quantised: Quantised | None) -> None:
+def linear(source: Source, id: str, layer: nn.Linear, x: CValue, y: CValue, quantised: QuantisedWeights | None) -> None:
     """Emit a linear layer for samples of one dimension.
 
     Raises:
@@ -132,7 +138,7 @@ def linear(source: Source, id: str, layer: nn.Linear, x: Value, y: Value, quanti
 
 
 def conv2d(
-    source: Source, id: str, layer: nn.Conv2d | OrderedConv2d, x: Value, y: Value, quantised: Quantised | None
+    source: Source, id: str, layer: nn.Conv2d | OrderedConv2d, x: CValue, y: CValue, quantised: QuantisedWeights | None
 ) -> None:
     """Emit a convolution."""
     conv = layer.conv if isinstance(layer, OrderedConv2d) else layer
@@ -172,11 +178,11 @@ def conv2d(
     )
 
 
-def _stored(weight: Tensor, quantised: Quantised | None) -> Tensor:
+def _stored(weight: Tensor, quantised: QuantisedWeights | None) -> Tensor:
     return weight if quantised is None else quantised.q
 
 
-def _bias(source: Source, id: str, bias: Tensor | None, y: Value) -> str:
+def _bias(source: Source, id: str, bias: Tensor | None, y: CValue) -> str:
     if bias is None:
         return "0.0f" if y.kind == "float" else "0"
     name = f"{id}_bias"

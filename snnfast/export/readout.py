@@ -7,7 +7,7 @@ from torch import nn
 from snnfast.nn import Count, FirstSpike, Last, Max, Rate
 
 from .pooling import LEAST
-from .source import Source, Value
+from .source import CValue, Source
 
 __all__ = ["READOUTS", "readout"]
 
@@ -34,7 +34,7 @@ READOUTS: dict[type[nn.Module], tuple[str, str]] = {
 }
 
 
-def readout(source: Source, id: str, layer: nn.Module, x: Value, y: Value) -> None:
+def readout(source: Source, id: str, layer: nn.Module, x: CValue, y: CValue) -> None:
     """Emit a readout with one value per neuron."""
     body, rest = READOUTS[type(layer)]
     if y.kind != "float":

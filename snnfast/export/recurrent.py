@@ -10,10 +10,10 @@ from torch import Tensor
 from snnfast import ops
 from snnfast.nn import Delay, Recurrent
 
-from .exact import Quantised
+from .exact import QuantisedWeights
 from .neurons import neuron_code
 from .products import addition
-from .source import Source, Value
+from .source import CValue, Source
 
 __all__ = ["delay", "recurrent"]
 
@@ -56,7 +56,9 @@ static void $id(void) {
 """
 
 
-def recurrent(source: Source, id: str, layer: Recurrent, x: Value, y: Value, quantised: Quantised | None) -> None:
+def recurrent(
+    source: Source, id: str, layer: Recurrent, x: CValue, y: CValue, quantised: QuantisedWeights | None
+) -> None:
     """Emit recurrent neurons: feedback is added to their input currents.
 
     Raises:
@@ -82,7 +84,7 @@ def recurrent(source: Source, id: str, layer: Recurrent, x: Value, y: Value, qua
         )
         arrived = f"{early} * {row % ago} + {late_part} * {row % f'({ago} + 1)'}"
     weight = layer.connected(layer.weight if quantised is None else quantised.q)
-    current = Value(source.memory(f"{id}_current", size), x.shape)
+    current = CValue(source.memory(f"{id}_current", size), x.shape)
     times = ["" if y.ones and delays is None else "r * "]
     source.function(
         RECURRENT,
@@ -102,7 +104,7 @@ def recurrent(source: Source, id: str, layer: Recurrent, x: Value, y: Value, qua
         source.function(REMEMBER, id=f"{id}_remember", x=y.array, **remembered)
 
 
-def delay(source: Source, id: str, layer: Delay, x: Value, y: Value) -> None:
+def delay(source: Source, id: str, layer: Delay, x: CValue, y: CValue) -> None:
     """Emit a delay per channel: a convolution over time with the constant impulse response of the layer."""
     first, tap_weights = _taps(layer)
     taps, channels = tap_weights.shape

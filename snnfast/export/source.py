@@ -10,13 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["KINDS", "Layer", "Source", "Value", "element", "literal"]
+__all__ = ["KINDS", "CLayer", "CValue", "Source", "element", "literal"]
 
 BYTES = {"float": 4, "int": 4, "int64_t": 8, "int32_t": 4, "int16_t": 2, "uint16_t": 2, "int8_t": 1, "uint8_t": 1}
 KINDS = {torch.float32: "float", torch.int8: "int8_t", torch.int32: "int32_t", torch.int64: "int32_t"}
 
 
-class Value(NamedTuple):
+class CValue(NamedTuple):
     """Output of a layer: an array in C, and the shape of a sample in PyTorch. In C, images are ``[H, W, C]``.
 
     ``kind``: C type of the elements. ``ones``: every element is 0 or 1.
@@ -33,7 +33,7 @@ class Value(NamedTuple):
         return math.prod(self.shape)
 
 
-class Layer(NamedTuple):
+class CLayer(NamedTuple):
     """A layer in C, with its size in bytes.
 
     Attributes:
@@ -63,7 +63,7 @@ class Source:
         self.calls: list[str] = []
         self._waits = False
         self.resets: list[str] = []
-        self.layers: list[Layer] = []
+        self.layers: list[CLayer] = []
         self._weights = self._memory = 0
 
     def waits(self) -> None:
@@ -72,7 +72,7 @@ class Source:
 
     def layer(self, name: str, kind: str, shape: tuple[int, ...]) -> None:
         """End a layer, which owns everything added since the last one."""
-        self.layers.append(Layer(name, kind, shape, self._weights, self._memory))
+        self.layers.append(CLayer(name, kind, shape, self._weights, self._memory))
         self._weights = self._memory = 0
 
     def floats(self, array: str, values: Tensor) -> str:

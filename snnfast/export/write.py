@@ -20,7 +20,7 @@ from snnfast.nn.state import Stateful
 from snnfast.nn.sum_pool2d import SumPool2d
 from snnfast.reference.neuron_arguments import NEURONS
 
-from .exact import PRODUCTS, OrderedConv2d, Quantised, exact
+from .exact import PRODUCTS, OrderedConv2d, QuantisedWeights, exact
 from .neurons import integer_lif, neuron_code
 from .plan import LayerNode, at_rest, input_dtype, input_shape_of, layers_of
 from .pooling import flatten, pool, reordered
@@ -28,7 +28,7 @@ from .products import conv2d, linear, sums
 from .program import HEADER, MAIN, MAKEFILE, NETWORK, SATURATED
 from .readout import READOUTS, readout
 from .recurrent import delay, recurrent
-from .source import KINDS, Layer, Source, Value
+from .source import KINDS, CLayer, CValue, Source
 
 __all__ = ["CExport", "Loss", "export_c"]
 
@@ -69,7 +69,7 @@ class CExport(NamedTuple):
 
     folder: Path
     network: nn.Module
-    layers: list[Layer]
+    layers: list[CLayer]
     losses: list[Loss]
 
     def __str__(self) -> str:
@@ -137,12 +137,12 @@ def export_c(
 
 
 def _program(
-    nodes: list[LayerNode], shape: tuple[int, ...], kind: str, quantised: dict[str, Quantised]
-) -> tuple[Source, Value]:
+    nodes: list[LayerNode], shape: tuple[int, ...], kind: str, quantised: dict[str, QuantisedWeights]
+) -> tuple[Source, CValue]:
     """Return the source of all layers, and the output of the last one."""
     source = Source()
     source.counter("steps")
-    frame = Value(source.memory("input_frame", math.prod(shape), kind), shape, kind)
+    frame = CValue(source.memory("input_frame", math.prod(shape), kind), shape, kind)
     if len(shape) == 3:
         image = source.memory("input_image", frame.size, kind)
         reordered(source, "input_reordered", frame, image, to_image=True)
@@ -159,7 +159,7 @@ def _program(
             ctype = "int64_t"  # a sum of membranes; spikes are counted in 32 bits
         else:
             ctype = inputs[0].kind if isinstance(node.module, nn.MaxPool2d) else KINDS[node.dtype]
-        y = Value(source.memory(f"{id}_y", math.prod(node.after), ctype), node.after, ctype, _spikes(node, inputs[0]))
+        y = CValue(source.memory(f"{id}_y", math.prod(node.after), ctype), node.after, ctype, _spikes(node, inputs[0]))
         if not isinstance(node.module, TIMELESS):
             source.waits()
         try:
@@ -179,7 +179,7 @@ def _program(
     return source, last._replace(array=plain)
 
 
-def _spikes(node: LayerNode, x: Value) -> bool:
+def _spikes(node: LayerNode, x: CValue) -> bool:
     """Return whether the output of a layer is spikes, 0 or 1, which need no multiplication."""
     layer: Any = node.module.neuron if isinstance(node.module, Recurrent) else node.module
     if isinstance(layer, IntegerLIF):
@@ -190,7 +190,9 @@ def _spikes(node: LayerNode, x: Value) -> bool:
     return x.ones and isinstance(layer, PASSES)
 
 
-def _emit(source: Source, id: str, node: LayerNode, inputs: list[Value], y: Value, quantised: Quantised | None) -> None:
+def _emit(
+    source: Source, id: str, node: LayerNode, inputs: list[CValue], y: CValue, quantised: QuantisedWeights | None
+) -> None:
     module, x = node.module, inputs[0]
     if module is None:
         source.function(SUM, id=id, size=x.size, a=x.array, b=inputs[1].array, y=y.array)
@@ -217,7 +219,7 @@ def _emit(source: Source, id: str, node: LayerNode, inputs: list[Value], y: Valu
 
 
 def _write(
-    result: CExport, source: Source, output: Value, shapes: tuple[tuple[int, ...], tuple[int, ...]], weights: str
+    result: CExport, source: Source, output: CValue, shapes: tuple[tuple[int, ...], tuple[int, ...]], weights: str
 ) -> None:
     about = [f"{name}: {kind}, {list(s)}" for name, kind, s, _, _ in result.layers if kind]
     whole = any(layer.kind == IntegerLIF.__name__ for layer in result.layers)

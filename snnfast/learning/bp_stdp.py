@@ -13,7 +13,7 @@ from snnfast.nn.loss import bp_stdp_error
 from snnfast.ops import bp_stdp_
 
 
-class _Network(Protocol):
+class _LayeredNetwork(Protocol):
     """A single network of layers with weights, as :class:`snnfast.papers.TavanaeiAndMaida2017`."""
 
     networks: int | None
@@ -41,7 +41,7 @@ class BpStdp:
         >>> learner.step([[spikes], [net.fc1.o], [net.fc2.o]], torch.eye(10)[3], 3)
     """
 
-    def __init__(self, model: _Network, lr: float = 0.0005, *, epsilon: int = 4) -> None:
+    def __init__(self, model: _LayeredNetwork, lr: float = 0.0005, *, epsilon: int = 4) -> None:
         if model.networks is not None:
             raise ValueError(
                 f"BpStdp: model must be a single network, got networks={model.networks}; its fit trains several"

@@ -14,7 +14,7 @@ from snnfast.ops.spikeprop import Pull
 Gradients = list[tuple[Tensor, Tensor]]  # of parameters
 
 
-class _Network(Protocol):
+class _SpikeTimeNetwork(Protocol):
     """Layers of neurons that fire once, as :class:`snnfast.papers.Bohte2002`."""
 
     layers: Any
@@ -52,7 +52,7 @@ class SpikePropDescent:
         if minimum is not None and maximum is not None and minimum > maximum:
             raise ValueError(f"SpikePropDescent: minimum must be at most maximum, {maximum:g}, got {minimum:g}")
 
-    def step(self, model: _Network, t_in: Tensor, target: Tensor) -> Tensor:
+    def step(self, model: _SpikeTimeNetwork, t_in: Tensor, target: Tensor) -> Tensor:
         """Run the network, update its weights, and return its outputs before the update.
 
         Args:
@@ -91,7 +91,7 @@ class SpikePropDescent:
                         weight.clamp_(self.minimum, self.maximum)
         return t.detach().view(shape)
 
-    def _run(self, model: _Network, batch: Tensor) -> tuple[Tensor, Callable[[Tensor], Gradients]]:
+    def _run(self, model: _SpikeTimeNetwork, batch: Tensor) -> tuple[Tensor, Callable[[Tensor], Gradients]]:
         """Return the output times, and a function from their gradient to parameters and their gradients."""
         if model.weights_only:
             t, pulls = model.untracked(batch)

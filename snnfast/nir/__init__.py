@@ -9,7 +9,7 @@ step of this package is ``dt`` seconds, with a ``scheme`` that you name:
 
 from .export import to_nir
 from .file import read, write
-from .layers import CubaLI, Graph, Offset, Scale, SumPool2d, Threshold
+from .layers import Graph, Offset, Scale, SumPool2d, Threshold, TwoLI
 from .load import from_nir
 
-__all__ = ["CubaLI", "Graph", "Offset", "Scale", "SumPool2d", "Threshold", "from_nir", "read", "to_nir", "write"]
+__all__ = ["Graph", "Offset", "Scale", "SumPool2d", "Threshold", "TwoLI", "from_nir", "read", "to_nir", "write"]

@@ -17,8 +17,7 @@ from snnfast.nn.own_neuron import OwnNeuron
 from snnfast.nn.spiking import leak
 from snnfast.reference.integer_lif import DECAY
 
-from .layers import CubaLI as TwoLI
-from .layers import Graph, Offset, Scale, SumPool2d, Threshold
+from .layers import Graph, Offset, Scale, SumPool2d, Threshold, TwoLI
 from .package import package
 from .scheme import Steps, checked
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from snnfast.nn import LI, LIF
 from snnfast.nn.sum_pool2d import SumPool2d
 
-__all__ = ["CubaLI", "Graph", "Offset", "Scale", "SumPool2d", "Threshold"]
+__all__ = ["Graph", "Offset", "Scale", "SumPool2d", "Threshold", "TwoLI"]
 
 
 class Scale(nn.Module):
@@ -57,7 +57,7 @@ class Threshold(LIF):
         super().__init__(decay=0.0, decay_input=False, v_threshold=threshold, strict=True)
 
 
-class CubaLI(nn.Sequential):
+class TwoLI(nn.Sequential):
     """A leaky integrator of an exponential synaptic current: two :class:`snnfast.nn.LI`, current and membrane.
 
     Args:

@@ -14,7 +14,7 @@ from snnfast.nn import IF, LI, LIF, CubaLIF, Delay, IntegerLIF, SpikeConv2d, Spi
 
 from .cycles import cycles_of, recurrent
 from .export import INTEGER_LIF
-from .layers import CubaLI, Graph, Scale, SumPool2d, Threshold, sorted_by_need
+from .layers import Graph, Scale, SumPool2d, Threshold, TwoLI, sorted_by_need
 from .package import package
 from .scheme import Steps, checked, delays_of, numbers
 
@@ -296,7 +296,7 @@ class _Load:
         leak, scale = self._leak("tau_mem")
         scaled = bool(self.exact.get("scaled_syn", True))
         syn, w_in = self._current(scaled)
-        neurons = CubaLI(LI(**syn, decay_input=scaled), LI(**leak))
+        neurons = TwoLI(LI(**syn, decay_input=scaled), LI(**leak))
         return self._scaled(neurons, self._product(w_in, scale))
 
     def _cubalif(self) -> nn.Module:

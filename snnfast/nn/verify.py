@@ -40,7 +40,7 @@ class Part(NamedTuple):
     gradient: list[Tensor]
 
 
-class Run(NamedTuple):
+class RecordedRun(NamedTuple):
     """Run of a network, forward and backward.
 
     Attributes:
@@ -157,7 +157,7 @@ def _run(
     gradients: bool,
     of_inputs: bool,
     by_steps: bool = False,
-) -> Run:
+) -> RecordedRun:
     """Run a copy of ``net`` from rest, on copies of the inputs."""
     net = _copied(net)
     for module in net.modules():
@@ -189,7 +189,7 @@ def _run(
             outputs = [dict(_leaves(net(*arguments))) for arguments in calls]
         forward = list(parts)  # a backward pass may run layers again
         found = _backward(net, outputs, leaves) if gradients else None
-    return Run(forward, [{key: value.detach() for key, value in call.items()} for call in outputs], found)
+    return RecordedRun(forward, [{key: value.detach() for key, value in call.items()} for call in outputs], found)
 
 
 def _keep(name: str, parts: list[Part]) -> Any:
@@ -267,7 +267,12 @@ def _copies_itself(layer: nn.Module) -> bool:
 
 
 def _compare_parts(
-    net: nn.Module, result: nn.Module, expected: Run, found: Run, neurons: Sequence[str], changed: Sequence[str]
+    net: nn.Module,
+    result: nn.Module,
+    expected: RecordedRun,
+    found: RecordedRun,
+    neurons: Sequence[str],
+    changed: Sequence[str],
 ) -> None:
     """Compare the outputs of layers, in their order; raise where they differ first."""
     for name in neurons:
@@ -280,7 +285,7 @@ def _compare_parts(
 
 
 def _pairs(
-    expected: Run, found: Run, neurons: Sequence[str], changed: Sequence[str]
+    expected: RecordedRun, found: RecordedRun, neurons: Sequence[str], changed: Sequence[str]
 ) -> Iterator[tuple[str, list[Tensor], list[Tensor], Tensor | None, Tensor | None]]:
     """Yield layers that both networks ran, with their outputs and gradients, in the order of ``found``."""
     calls: dict[str, list[Part]] = {}
@@ -359,7 +364,7 @@ def _compare_outputs(call: int, expected: Tensors, found: Tensors) -> None:
 
 
 def _compare_gradients(
-    result: nn.Module, expected: Run, found: Run, neurons: Sequence[str], changed: Sequence[str]
+    result: nn.Module, expected: RecordedRun, found: RecordedRun, neurons: Sequence[str], changed: Sequence[str]
 ) -> None:
     """Compare gradients of layers, from the last one back, and of inputs and parameters."""
     if expected.gradients is None:  # nothing to train

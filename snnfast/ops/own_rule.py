@@ -13,7 +13,7 @@ from torch import Tensor
 from snnfast import backend
 from snnfast.compiler.build import CompileError, library
 from snnfast.compiler.emit import rule_source
-from snnfast.compiler.expression import Graph, TraceError
+from snnfast.compiler.expression import StepGraph, TraceError
 from snnfast.compiler.outside import Read, hold, observed
 from snnfast.compiler.trace import trace
 from snnfast.compiler.value import Value
@@ -78,7 +78,7 @@ def _traced_source(rule: OwnConstants, dtype: torch.dtype) -> str:
     step.__name__ = "change"
     if hasattr(rule.change, "__code__"):
         step.__wrapped__ = rule.change  # type: ignore[attr-defined]
-    found = trace(step, graph=Graph(dtype), inputs=len(names), states=0)
+    found = trace(step, graph=StepGraph(dtype), inputs=len(names), states=0)
     rule.all_read(unread)
     return rule_source(found, SYNAPSE, [is_presynaptic(name) for name in rule.signals])
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from snnfast.nn.multi_step import layers_of_a_step
 
 from .kept_dropout import keep_dropouts
-from .steps import Loop
+from .steps import UnrolledLoop
 from .traces import copied, difference, is_neuron, may_be_none, refuse_at, unrolled
 from .unrolling import UNROLLED, Unrolling
 
@@ -45,8 +45,8 @@ def without_loop(net: nn.Module, inputs: Sequence[tuple[Any, ...]] = ()) -> nn.M
             others = [unrolled(net, steps) for steps in (MORE, *sorted(lengths))]
     # forward may read the size and still loop over a constant number of steps.
     by_input = any(_calls(other) != _calls(trace) for other in others)
-    loops = [Loop(copied(net), other, by_input) for other in others]
-    loop = Loop(net, trace, by_input)
+    loops = [UnrolledLoop(copied(net), other, by_input) for other in others]
+    loop = UnrolledLoop(net, trace, by_input)
     for other in loops:
         node = difference(loop.new_graph, other.new_graph, (loop.traced, other.traced))
         if node is not None:

@@ -1,4 +1,4 @@
-"""Conversion of an unrolled loop over time steps into layers that take all steps: :class:`Loop`."""
+"""Conversion of an unrolled loop over time steps into layers that take all steps: :class:`UnrolledLoop`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from .port import Looping
 from .traces import CONSTANT, is_neuron, refuse_at
 from .unrolling import LINE, Node, Unrolling, beside, every_step, filled, first_steps, viewed
 
-__all__ = ["Loop", "WithoutLoop"]
+__all__ = ["UnrolledLoop", "WithoutLoop"]
 
 Nodes: TypeAlias = tuple[Node, ...]  # one of each step
 
@@ -83,7 +83,7 @@ class WithoutLoop(fx.GraphModule):
         return result
 
 
-class Loop:
+class UnrolledLoop:
     """Unrolled graph, from which ``new_graph`` is built; the layers of ``net`` are changed."""
 
     def __init__(self, net: nn.Module, trace: Unrolling, by_input: bool) -> None:

@@ -56,7 +56,7 @@ CONDUCTANCE: dict[str, Any] = {
 }
 
 
-class Population(NamedTuple):
+class PopulationConstants(NamedTuple):
     """Membrane constants of a population: potentials in mV, ``rate`` = dt / tau, ``refractory`` in steps."""
 
     rate: float
@@ -110,8 +110,8 @@ class DiehlCookConductanceCall(NamedTuple):
     learns: bool
     rule: Constants
     norm: float
-    exc: Population
-    inh: Population
+    exc: PopulationConstants
+    inh: PopulationConstants
     g: Conductances
     theta_plus: float
     theta_decay: float
@@ -224,7 +224,7 @@ def learn(
 
 
 def membrane(
-    a: Population,
+    a: PopulationConstants,
     v: Tensor,
     refractory: Tensor,
     e_exc: float,
@@ -252,7 +252,7 @@ def fade(x: Tensor, decay: float) -> Tensor:
     return torch.where(faded < 1e-30, 0.0, faded)
 
 
-def refractory_steps(a: Population, before: Tensor, spikes: Tensor) -> Tensor:
+def refractory_steps(a: PopulationConstants, before: Tensor, spikes: Tensor) -> Tensor:
     """Return the remaining refractory steps."""
     return torch.where(spikes, a.refractory, (before - 1).clamp(min=0)).to(torch.int32)
 
@@ -300,8 +300,8 @@ def conductance_call(
         def decay(name: str) -> float:
             return math.exp(-step / check.positive(op, name, values[name]))
 
-        def population(suffix: str, refractory: int) -> Population:
-            return Population(
+        def population(suffix: str, refractory: int) -> PopulationConstants:
+            return PopulationConstants(
                 rate=step / check.positive(op, f"tau{suffix}", values[f"tau{suffix}"]),
                 v_rest=check.number(op, f"v_rest{suffix}", values[f"v_rest{suffix}"]),
                 v_reset=check.number(op, f"v_reset{suffix}", values[f"v_reset{suffix}"]),

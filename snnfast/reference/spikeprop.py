@@ -63,7 +63,7 @@ def _spikeprop(call: SpikePropCall) -> tuple[Tensor, Tensor, Tensor]:
     return _FirstSpike.apply(call.t_in, call.w, call.delays, call.tau, call)  # type: ignore[no-any-return, no-untyped-call]
 
 
-class Events(NamedTuple):
+class PotentialEvents(NamedTuple):
     """The events of every sample in order of time, and the potential after each.
 
     From event ``n`` on ``u(times[n] + s) = exp(-s / tau) (q[n] + p[n] s)``, until ``times[n] + length[n]``.
@@ -128,7 +128,7 @@ class _FirstSpike(torch.autograd.Function):
         return *first_order("spikeprop", gradients, grad_t, grad_u), None
 
 
-def _evolve(t_in: Tensor, w: Tensor, delays: Tensor, tau: float | Tensor, t_max: float) -> Events:
+def _evolve(t_in: Tensor, w: Tensor, delays: Tensor, tau: float | Tensor, t_max: float) -> PotentialEvents:
     times, order = (t_in[:, :, None] + delays).flatten(1).sort(dim=1, stable=True)
     active = (times < t_max).sum(1)
     times = torch.where(times < t_max, times, t_max)
@@ -144,7 +144,7 @@ def _evolve(t_in: Tensor, w: Tensor, delays: Tensor, tau: float | Tensor, t_max:
         decay = torch.exp(-s / tau)
         q, p = decay * (q + p * s), decay * p
     qs, ps = torch.stack(of_events, 3) if of_events else weights.expand(2, *weights.shape)
-    return Events(times, order, active, length, qs, ps)
+    return PotentialEvents(times, order, active, length, qs, ps)
 
 
 def _value(q: Tensor, p: Tensor, s: Tensor, tau: float | Tensor) -> Tensor:
@@ -163,7 +163,7 @@ class _Candidates(NamedTuple):
     after: Tensor  # time since that event
 
 
-def _tops(events: Events, tau: float | Tensor) -> _Candidates:
+def _tops(events: PotentialEvents, tau: float | Tensor) -> _Candidates:
     """Return the highest point between each event and the next, if the potential rises."""
     q, p = events.q, events.p
     length = events.length[:, None].expand_as(q)
@@ -176,7 +176,7 @@ def _tops(events: Events, tau: float | Tensor) -> _Candidates:
     return _Candidates(potential.masked_fill(past, -math.inf), event, after)
 
 
-def _on_grid(events: Events, tau: float | Tensor, a: SpikePropCall) -> _Candidates:
+def _on_grid(events: PotentialEvents, tau: float | Tensor, a: SpikePropCall) -> _Candidates:
     """Return the potential at the times of the grid."""
     q, p = events.q, events.p
     if not q.shape[2]:
@@ -194,7 +194,7 @@ def _on_grid(events: Events, tau: float | Tensor, a: SpikePropCall) -> _Candidat
 
 
 def _first_and_largest(
-    events: Events, candidates: _Candidates, tau: float | Tensor, a: SpikePropCall
+    events: PotentialEvents, candidates: _Candidates, tau: float | Tensor, a: SpikePropCall
 ) -> tuple[Tensor, Point, Point]:
     """Return whether each neuron fires, its spike, and the largest potential of silent neurons."""
     if not candidates.potential.numel():

@@ -47,7 +47,7 @@ infer.command(procedures.RUN)(procedures.classify)
 named = ("dataset", "neurons")
 assign.command("stdp")(command(stdp.Settings, procedures.assign, only=named))
 infer.command("stdp")(command(stdp.Settings, procedures.infer, only=named))
-app.command("convert")(command(conversion.Settings, procedures.convert, defaults=True))
+app.command("convert")(command(conversion.ConversionSettings, procedures.convert, defaults=True))
 
 
 def _version(asked: bool) -> None:

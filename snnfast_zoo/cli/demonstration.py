@@ -28,7 +28,7 @@ TIMED_SHAPE = (32, 64, 1024)
 
 
 @dataclass(frozen=True)
-class Row:
+class DemoRow:
     """A line of the demo's table; ``accuracy`` on held-out data, in [0, 1]."""
 
     procedure: str
@@ -45,7 +45,7 @@ def run(
     device: torch.device | str = "cpu",
     progress: bool | None = None,
     echo: Callable[[str], object] = print,
-) -> list[Row]:
+) -> list[DemoRow]:
     """Run the demo of every procedure; write figures and ``summary.md`` into ``out``.
 
     Args:
@@ -87,13 +87,13 @@ DEMOS = (
 )
 
 
-def shown(demo: Demo, out: Path, seed: int, **how: Any) -> Row:
+def shown(demo: Demo, out: Path, seed: int, **how: Any) -> DemoRow:
     """Train with the preset of the default data set; write into a folder in ``out`` named after the procedure."""
     result = trained(demo.procedure, out, seed, **how)
     settings = result.settings
     network = demo.network.format(**settings.plain())
     data = {"digits": "digits 8x8", "iris": "Iris"}[settings.dataset]
-    return Row(demo.title, data, network, result.accuracy, result.seconds)
+    return DemoRow(demo.title, data, network, result.accuracy, result.seconds)
 
 
 def trained(procedure: Procedure[Any], out: Path, seed: int, **how: Any) -> Result:
@@ -104,20 +104,20 @@ def trained(procedure: Procedure[Any], out: Path, seed: int, **how: Any) -> Resu
         return procedure(seed=seed, out=folder, echo=None, **how)
 
 
-def converted(out: Path, seed: int, *, device: torch.device | str, progress: bool | None) -> Row:
+def converted(out: Path, seed: int, *, device: torch.device | str, progress: bool | None) -> DemoRow:
     """Train a ReLU network on the 8x8 digits and convert it to a spiking network."""
     ann = procedure.diehl2015
     result = trained(ann, out, seed, device=device, progress=progress)
     data = ann.load(result.settings, device=device)
     start = time.perf_counter()
     with one_thread():
-        chosen = conversion.Settings(seed=seed)
+        chosen = conversion.ConversionSettings(seed=seed)
         network = conversion.calibrated(chosen, result.model, data.train, progress=progress)
         seconds = result.seconds + time.perf_counter() - start
         report = conversion_report(result.model, network, [data.held_out], progress=progress)
     visual.save(report.figure(), out / "conversion.png")
     steps = f"conv 12-64-10, {report.steps[-1]} steps"
-    return Row("Conversion (Diehl 2015)", "digits 8x8", steps, report.accuracy[-1], seconds)
+    return DemoRow("Conversion (Diehl 2015)", "digits 8x8", steps, report.accuracy[-1], seconds)
 
 
 @contextmanager
@@ -131,7 +131,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def table(rows: list[Row]) -> str:
+def table(rows: list[DemoRow]) -> str:
     """Format the rows as a Markdown table, aligned for the terminal."""
     head = ["procedure", "data", "network", "held-out accuracy", "training"]
     cells = [[r.procedure, r.data, r.network, f"{100 * r.accuracy:.2f} %", f"{r.seconds:.1f} s"] for r in rows]

@@ -101,7 +101,7 @@ def convert(
     monitor: Watch = False,
 ) -> None:
     """Convert a trained ReLU network to a spiking one, and report how well it follows."""
-    folder = out or run / conversion.Settings(**changes).method
+    folder = out or run / conversion.ConversionSettings(**changes).method
     needs_root(conversion.ANN.stored(run).dataset, data)
     where: dict[str, Any] = {"root": data, "download": download, "device": chosen_device(device)}
     try:

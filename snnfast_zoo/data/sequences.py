@@ -14,7 +14,7 @@ __all__ = ["TASKS", "binary_adding", "copy_memory", "delayed_xor"]
 COPY_SYMBOLS, COPY_CLASSES = 5, 8
 
 
-class Task(NamedTuple):
+class SequenceTask(NamedTuple):
     """Sizes of the input and the target of a task: ``outputs`` targets, each with ``classes`` classes.
 
     ``outputs=None``: a target at every step.
@@ -25,7 +25,11 @@ class Task(NamedTuple):
     outputs: int | None = 1
 
 
-TASKS = {"adding": Task(2, 3), "xor": Task(2, 2), "copy": Task(COPY_CLASSES + 1, COPY_CLASSES, COPY_SYMBOLS)}
+TASKS = {
+    "adding": SequenceTask(2, 3),
+    "xor": SequenceTask(2, 2),
+    "copy": SequenceTask(COPY_CLASSES + 1, COPY_CLASSES, COPY_SYMBOLS),
+}
 
 
 def binary_adding(samples: int, num_steps: int = 100, *, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -160,7 +160,7 @@ def test_a_published_network_is_measured(benchmarks, tmp_path, monkeypatch):
         "        y = self.conv(x.flatten(0, 1)).view(1, 3, 3, 6, 6)\n        return self.act(y) + y.mean()\n"
     )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    small = published.Network("somebody/small", "1234567", "models/net.py", digest, "Net", {}, (1, 3, 2, 8, 8))
+    small = published.PublishedNetwork("somebody/small", "1234567", "models/net.py", digest, "Net", {}, (1, 3, 2, 8, 8))
     monkeypatch.setattr(published, "NETWORKS", {"small": small})
     output = benchmarks("published", str(tmp_path), "--repeats", "1")
     assert all(word in output for word in ("small", "batch 1, 8x8", "theirs / accelerate(net, x)"))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from snnfast.compiler.expression import Graph, TraceError
+from snnfast.compiler.expression import StepGraph, TraceError
 from snnfast.compiler.outside import hold, observed
 from snnfast.compiler.value import Value, traced_functions
 
@@ -105,7 +105,7 @@ def traced(function):
     """Return what ``function`` read, in its forward and backward pass."""
 
     def run():
-        graph = Graph(torch.float32)
+        graph = StepGraph(torch.float32)
         with traced_functions():
             node = function(Value.from_node(graph.leaf("input", 0))).node
         if node.op == "custom":

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from random_steps import BINARY, UNARY, run
 
 from snnfast.compiler.evaluate import evaluate
-from snnfast.compiler.expression import NEURON, NUMBER, Graph, TraceError, plain
+from snnfast.compiler.expression import NEURON, NUMBER, StepGraph, TraceError, plain
 from snnfast.compiler.plan import make_plan, minimum_cut
 from snnfast.compiler.trace import trace
 from snnfast.reference.eager import KernelFunctions
 
 
 def traced(step, *, inputs=1, states=1, numbers=(), tensors=("p",)):
-    graph = Graph(torch.float64)
+    graph = StepGraph(torch.float64)
 
     def run_step(parameters, *values):
         return step(None, *values, **parameters)

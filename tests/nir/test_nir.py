@@ -88,9 +88,9 @@ NETWORKS = {
     "I": (lambda: LI(decay=1.0, decay_input=False), (6,)),
     "CubaLI of one op": (lambda: CubaLI(3.0, 1.7, v_rest=0.1), (6,)),
     "CubaLI of one op, unscaled": (lambda: CubaLI(per_neuron(6), 2.0, decay_input=False), (6,)),
-    "CubaLI": (lambda: sn.CubaLI(LI(2.0), LI(3.0, v_rest=0.1)), (6,)),
+    "CubaLI": (lambda: sn.TwoLI(LI(2.0), LI(3.0, v_rest=0.1)), (6,)),
     "CubaLI of an unscaled current": (
-        lambda: sn.CubaLI(LI(2.0, decay_input=False), LI(3.0)),
+        lambda: sn.TwoLI(LI(2.0, decay_input=False), LI(3.0)),
         (6,),
     ),
     "Delay": (lambda: Delay(6, 7.5), (6,)),

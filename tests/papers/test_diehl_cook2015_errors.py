@@ -17,7 +17,7 @@ from snnfast.model import DiehlAndCook2015
         ({"input_shape": (28, 0)}, ValueError, "input_shape must be at least 1, got 0"),
         ({"input_shape": None}, TypeError, "input_shape must be a sequence of integers, got None"),
         ({"preset": "best"}, ValueError, "preset must be one of manual, n3ml, .*tuned.*, got 'best'"),
-        ({"preset": 3}, TypeError, "preset must be a name or Settings, got int"),
+        ({"preset": 3}, TypeError, "preset must be a name or NetworkSettings, got int"),
         ({"rule": "hebb"}, ValueError, "rule must be one of pair, .*triplet, got 'hebb'"),
         ({"lr": float("inf")}, ValueError, "lr_post must be finite, got inf"),
         ({"tau_pre": -1.0}, ValueError, "tau_pre must be positive"),

@@ -5,6 +5,7 @@ import itertools
 import re
 import runpy
 import subprocess
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -190,6 +191,19 @@ def test_no_name_is_a_pronoun():
     house = runpy.run_path(str(ROOT / "scripts/house.py"))
     found = house["pronouns"](house["files"]())
     assert not found, "\n".join(found)
+
+
+def test_a_class_name_is_one_class():
+    """Names of other libraries and of n3ml are theirs, wherever they stand."""
+    theirs = ("snnfast/ports/", "snnfast_zoo/n3ml/", "benchmarks/baselines/", "tests/", "docs/", "examples/")
+    places = defaultdict(list)
+    for path in tracked():
+        name = path.relative_to(ROOT).as_posix()
+        if path.suffix == ".py" and path.exists() and not name.startswith(theirs):
+            for node in ast.parse(path.read_text()).body:
+                if isinstance(node, ast.ClassDef):
+                    places[node.name].append(name)
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
 
 
 def test_no_line_of_cpp_or_prose_is_longer_than_120_columns():

@@ -74,7 +74,7 @@ def test_a_build_that_is_not_here_is_made_again(call, gpu, capsys):
 
 
 def code(gpu, text, **more):
-    return gpu.Part([sys.executable, "-c", text], **more)
+    return gpu.Command([sys.executable, "-c", text], **more)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_how_a_part_ends(gpu, tmp_path, text, more, state, why):
 def test_a_part_ends_with_its_call_or_without_its_program(gpu, tmp_path):
     wait = code(gpu, "import time; time.sleep(60)")
     assert gpu.run("a", wait, tmp_path, 0.5)["state"] == "cut off"
-    absent = gpu.run("a", gpu.Part(["/nothing/ncu"]), tmp_path, 60)
+    absent = gpu.run("a", gpu.Command(["/nothing/ncu"]), tmp_path, 60)
     assert absent["state"] == "failed"
     assert "/nothing/ncu" in absent["why"]
 

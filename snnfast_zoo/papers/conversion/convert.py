@@ -41,7 +41,7 @@ ANN = diehl2015  # reads the runs of both procedures
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(Options):
+class ConversionSettings(Options):
     """Settings of a conversion; see :func:`snnfast.convert`."""
 
     name = "convert"
@@ -137,7 +137,7 @@ def convert(
         monitor: record the activity of the spiking network; see :func:`snnfast.monitor`. Its figures are
             ``monitor_*.png``.
         progress: show a progress bar; None: only if standard error is a terminal.
-        **options: any of the :class:`Settings` of the conversion: ``method``, ``steps``, ...
+        **options: any of the :class:`ConversionSettings` of the conversion: ``method``, ``steps``, ...
 
     Raises:
         FileExistsError: ``out`` holds a checkpoint or a result, and ``resume`` is False.
@@ -147,8 +147,8 @@ def convert(
     """
     from snnfast_zoo import visual
 
-    Settings.check_names("convert", options)
-    settings, run, device = Settings(**options), Path(run).expanduser(), present(device, "convert: device")
+    ConversionSettings.check_names("convert", options)
+    settings, run, device = ConversionSettings(**options), Path(run).expanduser(), present(device, "convert: device")
     out = run / settings.method if out is None else Path(out).expanduser()
     with locked(out):
         path = out / CHECKPOINT
@@ -222,7 +222,7 @@ def convert(
 
 
 def _finished(
-    settings: Settings, run: Path, root: str | Path | None, download: bool, device: torch.device | str
+    settings: ConversionSettings, run: Path, root: str | Path | None, download: bool, device: torch.device | str
 ) -> tuple[AnnSettings, Run, Data]:
     """Return settings, run and data of the ReLU network; the held-out part is the images to score."""
     trained = ANN.stored(run)
@@ -240,7 +240,7 @@ def _finished(
     return trained, finished, data
 
 
-def watch(network: SpikingNetwork, images: Tensor, settings: Settings) -> Monitor:
+def watch(network: SpikingNetwork, images: Tensor, settings: ConversionSettings) -> Monitor:
     """Return a monitor that recorded all time steps of the network for ``images``."""
     torch.manual_seed(settings.seed)
     with Monitor(network) as watching:
@@ -249,7 +249,9 @@ def watch(network: SpikingNetwork, images: Tensor, settings: Settings) -> Monito
     return watching
 
 
-def calibrated(settings: Settings, model: nn.Module, train: Part, *, progress: bool | None = None) -> SpikingNetwork:
+def calibrated(
+    settings: ConversionSettings, model: nn.Module, train: Part, *, progress: bool | None = None
+) -> SpikingNetwork:
     """Convert ``model``, with thresholds chosen on training images and labels."""
     images, labels = train
     generator = torch.Generator().manual_seed(settings.seed)
@@ -283,13 +285,13 @@ def converted(out: Path, model: nn.Module) -> SpikingNetwork:
     checkpoint = read_checkpoint(path, KIND)
     try:
         stored = checkpoint["settings"]
-        settings = Settings(**{name: stored[name] for name in ("reset", "initial_membrane", "encoder")})
+        settings = ConversionSettings(**{name: stored[name] for name in ("reset", "initial_membrane", "encoder")})
     except (TypeError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} is not of a conversion: {error}") from error
     return _stored(path, checkpoint, settings, model)
 
 
-def _stored(path: Path, checkpoint: dict[str, Any], settings: Settings, model: nn.Module) -> SpikingNetwork:
+def _stored(path: Path, checkpoint: dict[str, Any], settings: ConversionSettings, model: nn.Module) -> SpikingNetwork:
     try:
         network = SpikingNetwork(
             model, reset=settings.reset, initial_membrane=settings.initial_membrane, encoding=settings.encoder
@@ -305,7 +307,7 @@ def _stored(path: Path, checkpoint: dict[str, Any], settings: Settings, model: n
 
 
 def _batches(
-    comparison: Comparison, held_out: Part, settings: Settings, progress: bool | None
+    comparison: Comparison, held_out: Part, settings: ConversionSettings, progress: bool | None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the remaining batches to score, each with its seed, so that a resumed run has the same input spikes."""
     images, labels = held_out if settings.images is None else spread(held_out, settings.images)

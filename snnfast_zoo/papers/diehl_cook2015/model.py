@@ -15,8 +15,8 @@ from snnfast.reference.plasticity import Rule
 from snnfast.reference.presentations import presentations
 
 from ..networks import Draws, seeds_of, shared_or_list
-from .parts import Excitatory, Input, LastStep, Synapses, normalize_each
-from .settings import DATASETS, Settings, for_dataset, of_networks, slower
+from .parts import Excitatory, ExcitatorySynapses, Input, LastStep, normalize_each
+from .settings import DATASETS, NetworkSettings, for_dataset, of_networks, slower
 
 
 class DiehlAndCook2015(nn.Module):
@@ -94,7 +94,7 @@ class DiehlAndCook2015(nn.Module):
         self,
         neurons: int = 100,
         input_shape: int | Sequence[int] = 784,
-        preset: str | Settings | Sequence[Settings] = "manual",
+        preset: str | NetworkSettings | Sequence[NetworkSettings] = "manual",
         *,
         dtype: torch.dtype = torch.float32,
         networks: int | None = None,
@@ -124,7 +124,7 @@ class DiehlAndCook2015(nn.Module):
         leading = () if networks is None else (networks,)
         self.inp = Input(leading, n_inputs, last_step)
         self.exc = Excitatory(leading, self.neurons, self._every, dtype, last_step)
-        self.xe = Synapses(leading, n_inputs, self.neurons, self._every, dtype, self._draws)
+        self.xe = ExcitatorySynapses(leading, n_inputs, self.neurons, self._every, dtype, self._draws)
 
     @classmethod
     def preset(cls, dataset: str, neurons: int = 100, preset: str = "tuned", **changes: Any) -> DiehlAndCook2015:

@@ -48,7 +48,7 @@ class StdpSettings(Settings):
             object.__setattr__(self, "images_per_call", IMAGES_PER_CALL.get(self.dataset, 100))
         self.network(1)
 
-    def network(self, images: int) -> network.Settings:
+    def network(self, images: int) -> network.NetworkSettings:
         """Return settings of the network for ``images`` training images; a user's images get those of MNIST."""
         names = ("rule", "lr", "lr_final", "theta_plus", "norm", "intensity", "duration")
         options = {name: getattr(self, name) for name in names if getattr(self, name) is not None}

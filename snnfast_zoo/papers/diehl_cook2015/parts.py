@@ -13,7 +13,7 @@ from snnfast.reference.plasticity import Rule
 from snnfast.reference.stdp import normalize
 
 from ..networks import Draws
-from .settings import Settings
+from .settings import NetworkSettings
 
 
 def normalize_each(w: Tensor, rows: Tensor, norms: Sequence[float], rules: Sequence[Rule]) -> None:
@@ -81,7 +81,12 @@ class Excitatory(nn.Module):
     theta: Tensor
 
     def __init__(
-        self, networks: Sequence[int], neurons: int, every: Sequence[Settings], dtype: torch.dtype, last_step: LastStep
+        self,
+        networks: Sequence[int],
+        neurons: int,
+        every: Sequence[NetworkSettings],
+        dtype: torch.dtype,
+        last_step: LastStep,
     ) -> None:
         super().__init__()
         self.neurons, self._every, self._last_step = neurons, every, last_step
@@ -121,7 +126,7 @@ class Excitatory(nn.Module):
         return str(self.neurons)
 
 
-class Synapses(nn.Module):
+class ExcitatorySynapses(nn.Module):
     """Weights ``w`` and ``delays`` (steps, or None) to excitatory neurons, both ``[*networks, neurons, inputs]``.
 
     Attributes:
@@ -136,7 +141,7 @@ class Synapses(nn.Module):
         networks: Sequence[int],
         inputs: int,
         neurons: int,
-        every: Sequence[Settings],
+        every: Sequence[NetworkSettings],
         dtype: torch.dtype,
         draws: Draws,
     ) -> None:

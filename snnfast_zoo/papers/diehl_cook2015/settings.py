@@ -67,7 +67,7 @@ class ConductanceBased:
 
 
 @dataclass(frozen=True)
-class Settings:
+class NetworkSettings:
     """Settings of the network: dynamics and learning.
 
     Attributes:
@@ -158,18 +158,18 @@ GROWTH = 15.0
 _TUNED = {100: (0.03, 0.1, 160.0), 400: (0.03, 1.0, 120.0), 1600: (0.06, 0.5, 160.0), 6400: (0.1, 0.4, 120.0)}
 
 
-def _growing(settings: Settings, neurons: int, presentations: int) -> Settings:
+def _growing(settings: NetworkSettings, neurons: int, presentations: int) -> NetworkSettings:
     theta_plus = GROWTH * neurons / max(presentations, 1)
     return replace(settings, neurons=replace(settings.neurons, theta_plus=theta_plus))
 
 
-def _manual(neurons: int, presentations: int) -> Settings:
+def _manual(neurons: int, presentations: int) -> NetworkSettings:
     rule = plasticity.power_law(0.01, x_tar=0.1, mu=0.2)
-    return _growing(Settings(rule, _COMPETING), neurons, presentations)
+    return _growing(NetworkSettings(rule, _COMPETING), neurons, presentations)
 
 
-def _n3ml(neurons: int, presentations: int) -> Settings:
-    return Settings(plasticity.pair(1e-10, 1e-3))
+def _n3ml(neurons: int, presentations: int) -> NetworkSettings:
+    return NetworkSettings(plasticity.pair(1e-10, 1e-3))
 
 
 # Number of neurons of the authors' program, for which its growth of the thresholds is tuned. Fewer neurons share the
@@ -177,10 +177,10 @@ def _n3ml(neurons: int, presentations: int) -> Settings:
 _AUTHORS_NEURONS = 400
 
 
-def _paper(neurons: int, presentations: int) -> Settings:
+def _paper(neurons: int, presentations: int) -> NetworkSettings:
     dynamics = ConductanceBased()
     theta_plus = dynamics.theta_plus * neurons / _AUTHORS_NEURONS
-    return Settings(
+    return NetworkSettings(
         plasticity.triplet(1e-4, 1e-2),
         replace(dynamics, theta_plus=theta_plus),
         norm=78 / 784,
@@ -192,15 +192,15 @@ def _paper(neurons: int, presentations: int) -> Settings:
     )
 
 
-def _tuned(neurons: int, presentations: int) -> Settings:
+def _tuned(neurons: int, presentations: int) -> NetworkSettings:
     size = min(_TUNED, key=lambda n: max(n / neurons, neurons / n))
     lr, lr_final, inhibition = _TUNED[size]
     competing = replace(_COMPETING, inhibition=inhibition)
-    settings = Settings(plasticity.triplet(1e-4, lr), competing, lr_final=lr_final)
+    settings = NetworkSettings(plasticity.triplet(1e-4, lr), competing, lr_final=lr_final)
     return _growing(settings, neurons, presentations)
 
 
-PRESETS: dict[str, Callable[[int, int], Settings]] = {
+PRESETS: dict[str, Callable[[int, int], NetworkSettings]] = {
     "manual": _manual,
     "n3ml": _n3ml,
     "paper": _paper,
@@ -219,7 +219,9 @@ RULES: dict[str, Callable[..., Rule]] = {
 }
 
 
-def preset(name: str = "manual", neurons: int = 100, *, presentations: int = 120_000, **changes: Any) -> Settings:
+def preset(
+    name: str = "manual", neurons: int = 100, *, presentations: int = 120_000, **changes: Any
+) -> NetworkSettings:
     """Return the settings called ``name``, with ``changes``.
 
     - ``"manual"``: the rule of the n3ml manual, a power law, with competition within the step.
@@ -261,7 +263,7 @@ DATASETS = {
 
 def for_dataset(
     dataset: str, name: str = "tuned", neurons: int = 100, *, presentations: int | None = None, **changes: Any
-) -> Settings:
+) -> NetworkSettings:
     """Return the settings called ``name``, adapted to a data set; other arguments as in ``preset``.
 
     Args:
@@ -285,8 +287,8 @@ def for_dataset(
     )
 
 
-def change(settings: Settings, **changes: Any) -> Settings:
-    """Return ``settings`` with other values, named as in :class:`Settings`, its ``neurons``, or its ``rule``.
+def change(settings: NetworkSettings, **changes: Any) -> NetworkSettings:
+    """Return ``settings`` with other values, named as in :class:`NetworkSettings`, its ``neurons``, or its ``rule``.
 
     ``rule`` may be the name of a function of :mod:`snnfast.plasticity`, called with its defaults; ``lr`` is the
     potentiation rate of the rule, whatever its name there.
@@ -307,7 +309,7 @@ def change(settings: Settings, **changes: Any) -> Settings:
     homes = {
         **{f.name: "rule" for f in fields(Rule) if f.name != "kind"},
         **{f.name: "neurons" for f in fields(settings.neurons)},
-        **{f.name: "settings" for f in fields(Settings) if f.name not in ("rule", "neurons")},
+        **{f.name: "settings" for f in fields(NetworkSettings) if f.name not in ("rule", "neurons")},
     }
     for name, value in changes.items():
         if name not in homes:
@@ -335,7 +337,7 @@ DIFFERS = {"norm", "w_init", "theta_init", "lr_final"} | (
 )
 
 
-def shared(settings: Settings) -> dict[str, Any]:
+def shared(settings: NetworkSettings) -> dict[str, Any]:
     """Return the settings that all networks of one model share, by name."""
     rule, neurons = settings.rule, settings.neurons
     values = {"neurons": type(neurons).__name__}
@@ -345,8 +347,11 @@ def shared(settings: Settings) -> dict[str, Any]:
 
 
 def of_networks(
-    chosen: str | Settings | Sequence[Settings], neurons: int, changes: dict[str, Any], networks: int | None
-) -> list[Settings]:
+    chosen: str | NetworkSettings | Sequence[NetworkSettings],
+    neurons: int,
+    changes: dict[str, Any],
+    networks: int | None,
+) -> list[NetworkSettings]:
     """Return the settings of all networks of a model, one for all, or one per network if some are lists.
 
     Raises:
@@ -372,11 +377,11 @@ def of_networks(
     return every
 
 
-def _settings(chosen: str | Settings, neurons: int, changes: dict[str, Any]) -> Settings:
-    if isinstance(chosen, Settings):
+def _settings(chosen: str | NetworkSettings, neurons: int, changes: dict[str, Any]) -> NetworkSettings:
+    if isinstance(chosen, NetworkSettings):
         return change(chosen, **changes)
     if not isinstance(chosen, str):
-        raise TypeError(f"{NAME}: preset must be a name or Settings, got {type(chosen).__name__}")
+        raise TypeError(f"{NAME}: preset must be a name or NetworkSettings, got {type(chosen).__name__}")
     try:
         return preset(chosen, neurons, **changes)
     except ValueError as error:

@@ -17,7 +17,7 @@ from snnfast.nn import calibrate_
 from snnfast.nn.loss import ce_steps
 from snnfast.reference.surrogate import Surrogate
 from snnfast_zoo import data as sets
-from snnfast_zoo.data.sequences import TASKS, Task, binary_adding, copy_memory, delayed_xor
+from snnfast_zoo.data.sequences import TASKS, SequenceTask, binary_adding, copy_memory, delayed_xor
 from snnfast_zoo.data.splits import permutation
 from snnfast_zoo.train import Run, Step, descend, evaluate, fit, images, samples
 from snnfast_zoo.train.figures import Draw, curves
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 GENERATED = {"adding": binary_adding, "xor": delayed_xor, "copy": copy_memory}
-IMAGES = {"smnist": Task(28, 10), "psmnist": Task(1, 10)}
-RECORDINGS = {"qtdb": Task(4, len(sets.QTDB_CLASSES), None), "nmnist": Task(2 * 34 * 34, 10)}
+IMAGES = {"smnist": SequenceTask(28, 10), "psmnist": SequenceTask(1, 10)}
+RECORDINGS = {"qtdb": SequenceTask(4, len(sets.QTDB_CLASSES), None), "nmnist": SequenceTask(2 * 34 * 34, 10)}
 SEEDS = {"train": 1, "validation": 2, "test": 3}  # seeds of the generated samples
 HELD_OUT = 2000
 CALIBRATED = 256  # number of sequences used to calibrate the rates
@@ -182,7 +182,7 @@ def ready(settings: SequenceSettings, x: Tensor) -> Tensor:
 def model(settings: SequenceSettings, data: Data) -> SequenceNetwork | EventNetwork:
     """Return the initial network."""
     known = {**TASKS, **IMAGES, **RECORDINGS}.get(settings.dataset)
-    inferred = Task(data.train[0].shape[2], images.classes(settings.dataset, data))
+    inferred = SequenceTask(data.train[0].shape[2], images.classes(settings.dataset, data))
     task = inferred if known is None else known
     # Evenly spaced: the samples may be sorted by class.
     x = data.train[0]

@@ -18,7 +18,7 @@ from snnfast.ops import BpStdpNetworkResult, Rates
 from snnfast.reference.stdp import Reduction, Update
 
 from ..networks import Draws, Setting, seeds_of
-from .parts import NAME, Batch, Layer, Totals, Trained
+from .parts import NAME, Batch, Layer, Totals, TrainingPass
 
 SAMPLES_A_CALL = 1024  # small batches are joined up to this number, to amortise the cost of a call
 SECOND = 1000.0  # ms; with this step length, rates in Hz are probabilities per step
@@ -249,7 +249,7 @@ class TavanaeiAndMaida2017(nn.Module):
         update: Update = "step",
         reduction: Reduction = "sum",
         progress: bool | None = False,
-    ) -> Trained:
+    ) -> TrainingPass:
         """Present all samples of ``loader`` once, a batch at a time, and learn.
 
         With batches of one sample this equals the manual's loop: the same random numbers, drawn in the same order, and
@@ -313,7 +313,7 @@ class TavanaeiAndMaida2017(nn.Module):
         *,
         epsilon: int = 4,
         beta: float = 250.0,
-    ) -> Trained:
+    ) -> TrainingPass:
         """Present all samples of ``loader`` once, without learning, and score the outputs."""
         encoder = BernoulliEncoder(num_steps=20) if encoder is None else encoder
         totals = Totals(epsilon, self.weights[0])

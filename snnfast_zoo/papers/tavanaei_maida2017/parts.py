@@ -68,7 +68,7 @@ class Layer(nn.Module):
         return f"{in_features}, {out_features}, threshold={', '.join(f'{threshold:g}' for threshold in thresholds)}"
 
 
-class Trained(NamedTuple):
+class TrainingPass(NamedTuple):
     """Statistics of a training pass over the data, taken while the weights change.
 
     Attributes:
@@ -118,9 +118,9 @@ class Totals:
             losses = torch.stack([bp_stdp_loss(s, z, labels, self._epsilon) for s, z in pairs])
         self._loss += losses * len(labels)
 
-    def result(self) -> Trained:
+    def result(self) -> TrainingPass:
         """Return the statistics of the samples counted so far."""
         n = self.samples or float("nan")
         if self._right.dim():
-            return Trained(self.samples, self._right.double() / n, self._loss / n)
-        return Trained(self.samples, int(self._right) / n, float(self._loss) / n)
+            return TrainingPass(self.samples, self._right.double() / n, self._loss / n)
+        return TrainingPass(self.samples, int(self._right) / n, float(self._loss) / n)

@@ -66,7 +66,7 @@ def ready(settings: BpStdpSettings, x: Tensor) -> Tensor:
     return _scaled(settings, largest, x.flatten(1))
 
 
-def model(settings: BpStdpSettings, data: Data) -> Spiking:
+def model(settings: BpStdpSettings, data: Data) -> EncodedNetwork:
     """Return encoder and network."""
     encoder = ENCODINGS[settings.encoding](settings.num_steps, settings.scale, dtype=torch.uint8)
     network = TavanaeiAndMaida2017(
@@ -75,7 +75,7 @@ def model(settings: BpStdpSettings, data: Data) -> Spiking:
         samples.classes(settings.dataset, data),
         std=settings.std if len(settings.std) > 1 else settings.std[0],
     )
-    return Spiking(encoder, network).to(data.device)
+    return EncodedNetwork(encoder, network).to(data.device)
 
 
 def train(settings: BpStdpSettings, place: Place) -> Result:
@@ -127,7 +127,7 @@ def answers(settings: BpStdpSettings, model: nn.Module, x: Tensor, folder: Path)
     return most_spikes(model(x))
 
 
-def watch(model: Spiking, x: Tensor) -> Monitor:
+def watch(model: EncodedNetwork, x: Tensor) -> Monitor:
     """Return a monitor that recorded the network for samples ``x``."""
     with torch.random.fork_rng([]):  # encoders draw on the CPU
         spikes = model.encoder(x)
@@ -143,7 +143,7 @@ def watch(model: Spiking, x: Tensor) -> Monitor:
     return watching
 
 
-class Spiking(nn.Module):
+class EncodedNetwork(nn.Module):
     """Encoder and network, from intensities ``[B, F]`` to output spikes ``[T, B, classes]``."""
 
     def __init__(self, encoder: nn.Module, network: TavanaeiAndMaida2017) -> None:

@@ -1,5 +1,5 @@
-// exp(x) for x <= 0 without a branch or a call, so that loops over it vectorise and every device rounds alike.
-// Cody-Waite reduction and the Taylor polynomial on |r| <= ln(2)/2: relative error below 2 ulp.
+// exp(x) without a branch or a call, so that loops over it vectorise and every device rounds alike. Cody-Waite
+// reduction and the Taylor polynomial on |r| <= ln(2)/2: relative error below 2 ulp.
 #pragma once
 #include "bit_cast.h"
 #if defined(__CUDACC__) || defined(SNNFAST_CUDA_EMULATION)
@@ -21,7 +21,7 @@ SNNFAST_HD float reciprocal(float x) {
   return 1.f / x;
 }
 
-// exp(x) for x from -87 to 0 is 2^n times the result, with n in the low bits of `shifted`.
+// exp(x) for x from -104 to 89 is 2^n times the result, with n in the low bits of `shifted`.
 SNNFAST_HD float exp_remainder(float x, float& shifted) {
   shifted = x * 1.44269504f + 12582912.f;  // 1.5 * 2^23: the low bits now hold round(x / ln 2)
   const float n = shifted - 12582912.f;
@@ -53,9 +53,9 @@ SNNFAST_HD float exp_within(float x) {
   return bit_cast<float>(bit_cast<uint32_t>(p) + (bit_cast<uint32_t>(shifted) << 23));
 }
 
-SNNFAST_HD double exp_nonpositive(double x) {
-  x = x < -708. ? -708. : x;
-  const double shifted = x * 1.4426950408889634 + 6755399441055744.;  // 1.5 * 2^52
+// The same in double, for x from -746 to 710.
+SNNFAST_HD double exp_remainder(double x, double& shifted) {
+  shifted = x * 1.4426950408889634 + 6755399441055744.;  // 1.5 * 2^52
   const double n = shifted - 6755399441055744.;
   const double r = (x - n * 6.93147180369123816490e-01) - n * 1.90821492927058770002e-10;
   double p = 1.6059043836821613e-10;
@@ -72,7 +72,26 @@ SNNFAST_HD double exp_nonpositive(double x) {
   p = p * r + 0.5;
   p = p * r + 1.;
   p = p * r + 1.;
+  return p;
+}
+SNNFAST_HD double exp_nonpositive(double x) {
+  double shifted;
+  const double p = exp_remainder(x < -708. ? -708. : x, shifted);
   return p * bit_cast<double>((bit_cast<uint64_t>(shifted) + 1023u) << 52);
+}
+
+// exp(x) for any x: 0, subnormal or infinite where exp is. Two factors make 2^n, since one number cannot hold it.
+SNNFAST_HD float exponential(float x) {
+  float shifted;
+  const float p = exp_remainder(x < -104.f ? -104.f : x > 89.f ? 89.f : x, shifted);
+  const uint32_t n = bit_cast<uint32_t>(shifted), half = n >> 1;
+  return p * bit_cast<float>((half + 127u) << 23) * bit_cast<float>((n - half + 127u) << 23);
+}
+SNNFAST_HD double exponential(double x) {
+  double shifted;
+  const double p = exp_remainder(x < -746. ? -746. : x > 710. ? 710. : x, shifted);
+  const uint64_t n = bit_cast<uint64_t>(shifted), half = n >> 1;
+  return p * bit_cast<double>((half + 1023u) << 52) * bit_cast<double>((n - half + 1023u) << 52);
 }
 
 // exp(x / by), at most the largest inverse of exp_nonpositive: e^87 in float. `per` is 1 / by.

@@ -33,17 +33,23 @@ SNNFAST_HD C smaller(C a, C b) {
   return a <= b || a != a ? a : b;
 }
 
-// x = mantissa_of(x) 2^exponent_of(x) with a mantissa in [0.5, 1), for positive normal numbers.
-SNNFAST_HD float mantissa_of(float x) { return bit_cast<float>((bit_cast<uint32_t>(x) & 0x807fffffu) | 0x3f000000u); }
+// x = mantissa_of(x) 2^exponent_of(x) with a mantissa in [sqrt(1/2), sqrt(2)), for positive normal numbers. The
+// constants are the bits of sqrt(1/2): the difference has the exponent in its high bits.
+SNNFAST_HD float mantissa_of(float x) {
+  const uint32_t bits = bit_cast<uint32_t>(x);
+  return bit_cast<float>(bits - ((bits - 0x3f3504f3u) & 0xff800000u));
+}
 SNNFAST_HD double mantissa_of(double x) {
-  return bit_cast<double>((bit_cast<uint64_t>(x) & 0x800fffffffffffffu) | 0x3fe0000000000000u);
+  const uint64_t bits = bit_cast<uint64_t>(x);
+  return bit_cast<double>(bits - ((bits - 0x3fe6a09e667f3bcdu) & 0xfff0000000000000u));
 }
 SNNFAST_HD float exponent_of(float x) {
-  return static_cast<float>(static_cast<int32_t>(bit_cast<uint32_t>(x) >> 23 & 0xffu) - 126);
+  return static_cast<float>(static_cast<int32_t>(bit_cast<uint32_t>(x) - 0x3f3504f3u) >> 23);
 }
 SNNFAST_HD double exponent_of(double x) {
-  // Without a conversion of 64-bit integers, which AVX2 lacks: the exponent becomes the low bits of 2^52.
-  return bit_cast<double>((bit_cast<uint64_t>(x) >> 52 & 0x7ffu) | 0x4330000000000000u) - (4503599627370496. + 1022.);
+  // Without a conversion of 64-bit integers, which AVX2 lacks: 1024 + the exponent becomes the low bits of 2^52.
+  const uint64_t bits = (bit_cast<uint64_t>(x) - 0x3fe6a09e667f3bcdu + (uint64_t(1024) << 52)) >> 52;
+  return bit_cast<double>(bits | 0x4330000000000000u) - (4503599627370496. + 1024.);
 }
 
 }  // namespace

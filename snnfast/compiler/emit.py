@@ -29,7 +29,7 @@ CALLS = {
     **{"abs": "absolute", "sqrt": "square_root", "floor": "floor_of", "ceil": "ceil_of"},
     **{"round": "nearest_even", "trunc": "truncated", "sign": "sign_of", "maximum": "larger"},
     **{"minimum": "smaller", "exp_nonpositive": "exp_nonpositive", "mantissa": "mantissa_of"},
-    **{"exponent": "exponent_of", "exp_quotient": "exp_quotient"},
+    **{"exponent": "exponent_of", "exp_quotient": "exp_quotient", "exponential": "exponential"},
 }
 # Names that variables of the source must not have: words of C++, and names in the code around them.
 _WORDS = """

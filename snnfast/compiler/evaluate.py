@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snnfast.reference.exp import exp_nonpositive, exp_quotient
+from snnfast.reference.exp import exp_nonpositive, exp_quotient, exponential
+from snnfast.reference.functions import mantissa_and_exponent
 
 from .derivative import computed
 from .expression import ARITHMETIC, COMPARISONS, NUMBER, Node, plain
@@ -22,10 +23,11 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     **{op: getattr(torch, op) for op in ("ceil", "round", "trunc", "minimum", "maximum", "where")},
     **{op: getattr(torch, op) for op in ("lt", "le", "gt", "ge", "eq", "ne")},
     **{op: getattr(torch, f"logical_{op}") for op in ("and", "or", "not")},
+    "exponential": exponential,
     "exp_nonpositive": exp_nonpositive,
     "exp_quotient": lambda x, by, reciprocal: exp_quotient(x, by),
-    "mantissa": lambda x: torch.frexp(x)[0],
-    "exponent": lambda x: torch.frexp(x)[1].to(x.dtype),
+    "mantissa": lambda x: mantissa_and_exponent(x)[0],
+    "exponent": lambda x: mantissa_and_exponent(x)[1],
 }
 
 
@@ -65,7 +67,7 @@ def _is_finite(node: Node) -> bool:
     """Return whether ``node`` is finite for all moderate values of its leaves."""
     return not any(
         (below.op == "constant" and not math.isfinite(below.value))
-        or below.op in ("sqrt", "exp_quotient")
+        or below.op in ("sqrt", "exponential", "exp_quotient")
         or (below.op == "div" and (below.args[1].op != "constant" or below.args[1].value == 0))
         for below in computed([node])
     )

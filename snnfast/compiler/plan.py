@@ -12,7 +12,7 @@ from .trace import TracedStep
 __all__ = ["KernelPlan", "make_plan"]
 
 # Functions that the backward pass does not recompute; nor does it recompute the membrane for a surrogate's slope.
-EXPENSIVE = {"div", "sqrt", "exp_nonpositive", "exp_quotient", "mantissa", "exponent"}
+EXPENSIVE = {"div", "sqrt", "exponential", "exp_nonpositive", "exp_quotient", "mantissa", "exponent"}
 LARGE = 1 << 20
 
 

@@ -165,6 +165,10 @@ class Value:
         """Return ``exp_nonpositive`` of :mod:`snnfast.reference.exp`."""
         return self._inner("exp_nonpositive")
 
+    def exponential(self) -> Value:
+        """Return ``exponential`` of :mod:`snnfast.reference.exp`."""
+        return self._inner("exponential")
+
     def exp_quotient(self, by: Any) -> Value:
         """Return ``exp_quotient`` of :mod:`snnfast.reference.exp`, which may use the reciprocal of its divisor."""
         divisor = lift(self.node.graph, _node(by))

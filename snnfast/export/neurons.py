@@ -79,10 +79,9 @@ static uint32_t bits_of(float x) {
   memcpy(&x, &bits, sizeof x);
   return x;
 }""",
-    "exp_nonpositive": """static float exp_nonpositive(float x) {
-  x = x < -87.0f ? -87.0f : x;
-  const float shifted = x * 1.44269504f + 12582912.0f, n = shifted - 12582912.0f;
-  const float r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
+    "exp_remainder": """static float exp_remainder(float x, float* shifted) {
+  *shifted = x * 1.44269504f + 12582912.0f;
+  const float n = *shifted - 12582912.0f, r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
   float p = 1.98412698e-4f;
   p = p * r + 1.38888889e-3f;
   p = p * r + 8.33333333e-3f;
@@ -91,21 +90,39 @@ static uint32_t bits_of(float x) {
   p = p * r + 0.5f;
   p = p * r + 1.0f;
   p = p * r + 1.0f;
+  return p;
+}""",
+    "exp_nonpositive": """static float exp_nonpositive(float x) {
+  float shifted;
+  const float p = exp_remainder(x < -87.0f ? -87.0f : x, &shifted);
   return p * of_bits((bits_of(shifted) << 23) + ((uint32_t)127 << 23));
+}""",
+    "exponential": """static float exponential(float x) {
+  float shifted;
+  const float p = exp_remainder(x < -104.0f ? -104.0f : x > 89.0f ? 89.0f : x, &shifted);
+  const uint32_t n = bits_of(shifted), half = n >> 1;
+  return p * of_bits((half + 127) << 23) * of_bits((n - half + 127) << 23);
 }""",
     "exp_quotient": """static float exp_quotient(float x, float by) {
   const float z = x / by, small = exp_nonpositive(z < 0.0f ? z : -z);
   return z < 0.0f ? small : 1.0f / small;
 }""",
-    "mantissa_of": "static float mantissa_of(float x) { return of_bits((bits_of(x) & 0x807fffffu) | 0x3f000000u); }",
-    "exponent_of": "static float exponent_of(float x) { return (float)((int)(bits_of(x) >> 23 & 0xffu) - 126); }",
+    "mantissa_of": """static float mantissa_of(float x) {
+  const uint32_t bits = bits_of(x);
+  return of_bits(bits - ((bits - 0x3f3504f3u) & 0xff800000u));
+}""",
+    # the exponent beside 128, since only shifts of positive numbers are the same everywhere
+    "exponent_of": """static float exponent_of(float x) {
+  return (float)((int)((bits_of(x) - 0x3f3504f3u + 0x40000000u) >> 23) - 128);
+}""",
 }
 NEEDS = {
     "floor_of": ("truncated",),
     "ceil_of": ("truncated", "floor_of"),
     "nearest_even": ("absolute",),
-    "exp_nonpositive": ("bits_of", "of_bits"),
-    "exp_quotient": ("bits_of", "of_bits", "exp_nonpositive"),
+    "exp_nonpositive": ("bits_of", "of_bits", "exp_remainder"),
+    "exponential": ("bits_of", "of_bits", "exp_remainder"),
+    "exp_quotient": ("bits_of", "of_bits", "exp_remainder", "exp_nonpositive"),
     "mantissa_of": ("bits_of", "of_bits"),
     "exponent_of": ("bits_of",),
 }

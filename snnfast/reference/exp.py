@@ -11,19 +11,38 @@ from torch import Tensor
 from snnfast.reference.surrogate import differentiable
 
 _REDUCTION = {
-    # log2(e), 1.5 * 2**(mantissa bits - 1), ln(2) in two parts, smallest argument, bits to shift, exponent of 1
-    torch.float32: (1.44269504, 12582912.0, 0.693145752, 1.42860677e-6, -87.0, 23, 127),
+    # log2(e), 1.5 * 2**(mantissa bits - 1), ln(2) in two parts, degree of the polynomial, bits to shift, exponent of 1
+    torch.float32: (1.44269504, 12582912.0, 0.693145752, 1.42860677e-6, 7, 23, 127),
     torch.float64: (
         1.4426950408889634,
         6755399441055744.0,
         6.93147180369123816490e-01,
         1.90821492927058770002e-10,
-        -708.0,
+        13,
         52,
         1023,
     ),
 }
-_DEGREE = {torch.float32: 7, torch.float64: 13}  # degree of the Taylor polynomial
+_LOWEST = {torch.float32: -87.0, torch.float64: -708.0}  # of exp_nonpositive
+_RANGE = {torch.float32: (-104.0, 89.0), torch.float64: (-746.0, 710.0)}  # beyond: 0 and infinite
+
+
+def _remainder(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``p`` and integers with ``n`` in their low bits, so that ``exp(x) = p * 2**n``."""
+    log2e, magic, ln2_high, ln2_low, degree, _, _ = _REDUCTION[x.dtype]
+    shifted = x * log2e + magic
+    n = shifted - magic
+    r = (x - n * ln2_high) - n * ln2_low
+    p = torch.full_like(r, 1 / math.factorial(degree))
+    for k in reversed(range(degree)):
+        p = p * r + 1 / math.factorial(k)
+    return p, shifted.view(torch.int32 if x.dtype == torch.float32 else torch.int64)
+
+
+def _power_of_two(n: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return ``2**n``, of the low bits of ``n``."""
+    *_, shift, bias = _REDUCTION[dtype]
+    return ((n + bias) << shift).view(dtype)
 
 
 def exp_nonpositive(x: Tensor) -> Tensor:
@@ -33,17 +52,18 @@ def exp_nonpositive(x: Tensor) -> Tensor:
     """
     if not isinstance(x, Tensor):
         return x.exp_nonpositive()
-    log2e, magic, ln2_high, ln2_low, low, shift, bias = _REDUCTION[x.dtype]
-    x = x.clamp(min=low)
-    shifted = x * log2e + magic
-    n = shifted - magic
-    r = (x - n * ln2_high) - n * ln2_low
-    degree = _DEGREE[x.dtype]
-    p = torch.full_like(r, 1 / math.factorial(degree))
-    for k in reversed(range(degree)):
-        p = p * r + 1 / math.factorial(k)
-    integer = torch.int32 if x.dtype == torch.float32 else torch.int64
-    return p * ((shifted.view(integer) + bias) << shift).view(x.dtype)
+    p, n = _remainder(x.clamp(min=_LOWEST[x.dtype]))
+    return p * _power_of_two(n, x.dtype)
+
+
+def exponential(x: Tensor) -> Tensor:
+    """``exp(x)`` for any ``x``: 0, subnormal or infinite where it is; a single operation for a traced value."""
+    if not isinstance(x, Tensor):
+        return x.exponential()
+    low, high = _RANGE[x.dtype]
+    p, n = _remainder(x.clamp(low, high))
+    half = n >> 1
+    return p * _power_of_two(half, x.dtype) * _power_of_two(n - half, x.dtype)
 
 
 def exp_quotient(x: Tensor, by: float | Tensor) -> Tensor:
@@ -90,22 +110,3 @@ def divided(x: Tensor, by: float | Tensor) -> Tensor:
     if not isinstance(by, Tensor) and not x.is_cpu:
         by = torch.full((), by, dtype=x.dtype, device=x.device)
     return x / by
-
-
-class _Exp(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        small = exp_nonpositive(torch.where(x < 0, x, -x))
-        result = torch.where(x < 0, small, 1 / small)
-        ctx.save_for_backward(result)
-        return result
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (result,) = ctx.saved_tensors
-        return grad * result  # type: ignore[no-any-return]
-
-
-def exp_saturating(x: Tensor) -> Tensor:
-    """``exp(x)`` of ``csrc/core/exp.h``, with its gradient; at most ``e^87`` in float32, ``e^708`` in float64."""
-    return _Exp.apply(x)  # type: ignore[no-untyped-call, no-any-return]

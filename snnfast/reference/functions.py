@@ -1,7 +1,8 @@
 """exp, log, sin, cos, sigmoid and tanh by arithmetic alone, so that PyTorch and generated kernels round alike.
 
-Each takes a tensor in float32 or float64, or a traced value (:class:`snnfast.compiler.expression.Node`); the error is
-at most 4 units in the last place. PyTorch's functions round differently on different processors.
+Each takes a tensor in float32 or float64, or a traced value (:class:`snnfast.compiler.expression.Node`). PyTorch's
+functions round differently on different processors. :data:`UNITS` has the largest errors. No choice by ``where`` has a
+quotient on both sides: compilers would divide twice.
 """
 
 from __future__ import annotations
@@ -12,17 +13,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .exp import exp_nonpositive, exp_saturating
+from .exp import exp_nonpositive, exponential
 
 __all__ = ["cos", "exp", "log", "sigmoid", "sin", "tanh"]
 
+# Largest errors in units of the last place, relative to the smallest number with the exponent of the result.
+UNITS = {"exp": 2.0, "log": 3.0, "sin": 4.0, "cos": 4.0, "sigmoid": 3.0, "tanh": 6.0}
 
-def _mantissa_and_exponent(x: Any) -> tuple[Any, Any]:
-    """Split a positive normal number ``x = mantissa * 2**exponent``, with a mantissa in [0.5, 1)."""
-    if isinstance(x, Tensor):
-        mantissa, exponent = torch.frexp(x)
-        return mantissa, exponent.to(x.dtype)
-    return x.mantissa(), x.exponent()
+
+def mantissa_and_exponent(x: Any) -> tuple[Any, Any]:
+    """Split a positive normal number ``x = mantissa * 2**exponent``, with a mantissa in [sqrt(1/2), sqrt(2))."""
+    if not isinstance(x, Tensor):
+        return x.mantissa(), x.exponent()
+    mantissa, exponent = torch.frexp(x)
+    low = mantissa < math.sqrt(0.5)
+    return torch.where(low, mantissa + mantissa, mantissa), (exponent - low.to(exponent.dtype)).to(x.dtype)
 
 
 def _polynomial(x: Any, coefficients: list[float]) -> Any:
@@ -42,10 +47,8 @@ class _Log(torch.autograd.Function):
     def forward(ctx: Any, x: Any) -> Any:
         ctx.save_for_backward(x)
         denormal = x < (2.2250738585072014e-308 if _double(x) else 1.1754943508222875e-38)
-        m, e = _mantissa_and_exponent(torch.where(denormal, x * 2.0**54, x))
+        m, e = mantissa_and_exponent(torch.where(denormal, x * 2.0**54, x))
         e = torch.where(denormal, e - 54, e)
-        low = m < math.sqrt(0.5)
-        m, e = torch.where(low, m + m, m), torch.where(low, e - 1, e)
         f = m - 1
         s = f / (2 + f)
         terms = 12 if _double(x) else 6
@@ -111,10 +114,24 @@ class _Cos(torch.autograd.Function):
         return -grad * _sin_and_cos(x)[0]
 
 
+class _Exp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        result = exponential(x)
+        ctx.save_for_backward(result)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        (y,) = ctx.saved_tensors
+        return grad * y
+
+
 class _Sigmoid(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Any) -> Any:
-        e = exp_nonpositive(-torch.abs(x))
+        size = torch.abs(x)
+        e = torch.where(size > (708 if _double(x) else 87), 0.0, exp_nonpositive(-size))
         result = torch.where(x < 0, e, 1.0) / (1 + e)
         ctx.save_for_backward(result)
         return result
@@ -125,16 +142,42 @@ class _Sigmoid(torch.autograd.Function):
         return grad * ((1 - y) * y)
 
 
+# tanh(x) = x P(x^2) / Q(x^2) up to the x beyond which it rounds to 1: coefficients of P and Q, by rising degree, with
+# the least relative error (0.2 units in the last place).
+_TANH = {
+    False: (
+        9.02,
+        [1.0, 0.133797139, 0.00349402986, 2.05833676e-05, 1.3318882e-08],
+        [1.0, 0.467130303, 0.0258710552, 0.00032830835, 7.76195009e-07],
+    ),
+    True: (
+        19.1,
+        [
+            *(1.0, 0.15180311979569544, 0.005974377766677351, 9.359025582186227e-05, 6.82855369968958e-07),
+            *(2.4391951919420496e-09, 4.166983615835645e-12, 3.0588488644074895e-15, 7.395931175695469e-19),
+            2.49281194258855e-23,
+        ],
+        [
+            *(1.0, 0.48513645312902787, 0.03435319547635519, 0.0008280489656554832, 8.751889312182371e-06),
+            *(4.461469301646849e-08, 1.1103419629597964e-10, 1.268836138977901e-13, 5.620583968053225e-17),
+            6.2052565521657416e-21,
+        ],
+    ),
+}
+
+
 class _Tanh(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Any) -> Any:
-        u = -2 * torch.abs(x)
-        # exp(u) - 1, which would cancel near 0
-        degree = 13 if _double(x) else 7
-        near = u * _polynomial(u, [1 / math.factorial(k) for k in reversed(range(1, degree + 1))])
-        less = torch.where(u > -0.34, near, exp_nonpositive(u) - 1)
-        size = -less / (2 + less)
-        result = torch.where(x < 0, -size, size)
+        bound, above, below = _TANH[_double(x)]
+        x = torch.clamp(x, -bound, bound)
+        t = x * x
+        square = t * t
+
+        def polynomial(c: list[float]) -> Any:  # even and odd powers apart: half the roundings of Horner's rule
+            return _polynomial(square, c[::2][::-1]) + t * _polynomial(square, c[1::2][::-1])
+
+        result = torch.clamp(x * polynomial(above) / polynomial(below), -1.0, 1.0)
         ctx.save_for_backward(result)
         return result
 
@@ -145,8 +188,8 @@ class _Tanh(torch.autograd.Function):
 
 
 def exp(x: Any) -> Any:
-    """``exp(x)``, at most ``e^87`` in float32 and ``e^708`` in float64, and at least their reciprocals."""
-    return exp_saturating(x)
+    """The exponential, subnormal, 0 and infinite results included."""
+    return _Exp.apply(x)  # type: ignore[no-untyped-call]
 
 
 def log(x: Any) -> Any:

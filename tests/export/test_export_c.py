@@ -77,7 +77,7 @@ def trained_delay():
 
 @snnfast.neuron
 def many_functions(fire, x, v, u, *, k=0.3):
-    u = torch.tanh(u) * 0.5 + torch.sin(x) + torch.sigmoid(k * v) * torch.exp(-torch.abs(u))
+    u = torch.tanh(u) * 0.5 + torch.sin(x) + torch.sigmoid(k * v) * torch.exp(-torch.abs(u)) + 0.1 * torch.log(x * x)
     u = u + torch.floor(x) * 0.1 + torch.sign(v) * torch.cos(u).clamp(-0.5, 0.5) - torch.round(u) * 0.01
     s, _, v = fire(v * 0.8 + torch.relu(x) + torch.maximum(u, x) * k, 1.0)
     return s, v, u

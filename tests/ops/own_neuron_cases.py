@@ -14,6 +14,20 @@ def readout(fire, x, v, *, decay=0.5):
     return torch.sin(v) + torch.log(1.5 + torch.cos(v)), v
 
 
+@snnfast.neuron
+def four_functions(fire, x, v):
+    return torch.exp(x), torch.log(x), torch.sigmoid(x), torch.tanh(x), v + x
+
+
+def every_exponent(dtype):
+    """Return numbers of every size and both signs, subnormal and special ones among them."""
+    largest = 38 if dtype == torch.float32 else 308
+    sizes = 10 ** torch.linspace(-largest - 6, largest, 3000, dtype=torch.float64)
+    special = torch.tensor([0.0, torch.inf, torch.nan], dtype=torch.float64)
+    x = torch.cat([sizes, torch.linspace(0, 2 * largest, 3000, dtype=torch.float64), special])
+    return torch.cat([x, -x]).to(dtype).view(1, -1)
+
+
 def draw(*shape, seed=0, dtype=torch.float64, scale=1.0):
     return scale * torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 

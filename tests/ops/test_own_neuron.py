@@ -10,7 +10,7 @@ import pytest
 import torch
 from equations import gated, glif, klif, plain_lif, resonator, two_compartments
 from interpreter import python
-from own_neuron_cases import Half, Recurrent, compare, draw, readout
+from own_neuron_cases import Half, Recurrent, compare, draw, every_exponent, four_functions, readout
 from samples import assert_equal
 from torch import nn
 
@@ -336,6 +336,13 @@ def test_functions_of_parameters_that_are_numbers_or_tensors(arguments, dtype):
         constants, [draw(40, 3, 7, dtype=dtype)], 1e-12 if dtype == torch.float64 else 1e-4, **arguments
     )
     assert 0.01 < spikes.mean() < 0.99
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_functions_of_every_number_have_the_bits_of_the_reference(dtype):
+    x = every_exponent(dtype)
+    assert_equal(four_functions(x), four_functions.reference(x))
 
 
 @needs_kernels

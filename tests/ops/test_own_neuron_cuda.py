@@ -11,7 +11,7 @@ import pytest
 import torch
 from backends import PRESENT, force
 from equations import gated, klif, two_compartments
-from own_neuron_cases import Recurrent, compare, draw, readout
+from own_neuron_cases import Recurrent, compare, draw, every_exponent, four_functions, readout
 from samples import assert_equal
 
 import snnfast
@@ -60,6 +60,13 @@ def test_emulated_kernels_equal_the_reference(op, arguments):
     with force("cuda_emulation"):
         outputs = compare(op, inputs_of(op, 37, 3, 7), **arguments)
     assert not op.fires or 0.01 < outputs[0].clamp(max=1).mean() < 0.99
+
+
+@emulated
+def test_emulated_functions_of_every_number_have_the_bits_of_the_reference():
+    x = every_exponent(torch.float32)
+    with force("cuda_emulation"):
+        assert_equal(four_functions(x), four_functions.reference(x))
 
 
 @emulated

@@ -1,7 +1,9 @@
 """Recurrent LIF neurons, ``x [T, B, H]``, with about 10 % spikes, compared with adLIF and other libraries.
 
 ``plain_loop`` is what a user writes, step by step; ``tuned_loop`` is what an expert writes; ``compiled_loop`` is the
-plain loop with its step under torch.compile. Gradients are those of ``x`` and the weights.
+plain loop with its step under torch.compile. Gradients are those of ``x`` and the weights. ``own_neuron`` is the
+adaptive neuron of examples/own_neurons.py, compiled from its step function, with parameters that are learned, one value
+a neuron; ``own_loop`` is the same step in the tuned loop.
 """
 
 from __future__ import annotations
@@ -12,18 +14,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks import neurons, report
+from benchmarks import neurons, own_neuron, report
 from benchmarks.timing import Prepared, Task
 
-SHAPES = ((200, 64, 128), (200, 8, 64))
+SHAPES = ((200, 64, 128), (200, 8, 64), (100, 8, 128))
 QUICK_SHAPES = ((3, 2, 5),)
 FLOOR = "clone"
 DELAYS = {"delays": 10, "long_delays": 300}  # longest delay, in steps
-BASELINES = ("lif", "adlif", *DELAYS, "plain_loop", "tuned_loop", "snntorch", "norse")
+ADAPTIVE = ("own_neuron", "own_loop")
+BASELINES = ("lif", "adlif", *DELAYS, "plain_loop", "tuned_loop", *ADAPTIVE, "snntorch", "norse")
 FORWARD, TRAINING = "forward", "forward+backward"
 # Smallest time of each relative to snnfast, forward and backward, by shape.
 LIMITS = {(SHAPES[0], "plain_loop"): 8.0, (SHAPES[0], "compiled_loop"): 6.0, (SHAPES[1], "plain_loop"): 12.0}
 ADLIF = 1.5  # largest time of adLIF relative to LIF
+OWN_LOOP = 6.0  # smallest time of the loop relative to the compiled own neuron
+# Ranges of the parameters of the own neuron.
+LEARNED = {"alpha": (0.82, 0.96), "beta": (0.97, 0.99), "a": (0.0, 1.0), "b": (0.0, 2.0)}
 
 Run = Callable[[Tensor, Tensor], Tensor]
 
@@ -57,7 +63,20 @@ def ours(neuron: str, weight: Tensor, delays: int) -> Run:
     return run
 
 
+def adaptive(loop: bool, weight: Tensor) -> Run:
+    op, generator = own_neuron.example("adaptive"), torch.Generator().manual_seed(1)
+    parameters = {
+        k: (low + (high - low) * torch.rand(len(weight), generator=generator)).to(weight).requires_grad_()
+        for k, (low, high) in LEARNED.items()
+    }
+    parameters["v_threshold"] = torch.full_like(weight[0], 0.08)
+    run = neurons.baseline("tuned_loop").own_recurrent(op) if loop else lambda *args, **p: op.recurrent(*args, **p)[0]
+    return lambda x, w: run(x, w, **parameters)  # type: ignore[no-any-return]
+
+
 def implementation(name: str, weight: Tensor) -> Run:
+    if name in ADAPTIVE:
+        return adaptive(name == "own_loop", weight)
     if name in (neurons.OURS, "adlif", *DELAYS):
         return ours("adlif" if name == "adlif" else "lif", weight, DELAYS.get(name, 0))
     if name == "lif":
@@ -89,16 +108,24 @@ def prepare(task: Task) -> Prepared:
     return Prepared({FORWARD: forward, TRAINING: training}, facts)
 
 
+def is_judged(row: report.Row, implementation: str) -> bool:
+    return (row.task.implementation, row.name, row.task.threads) == (implementation, TRAINING, 1)
+
+
 def verdicts(found: list[report.Row]) -> list[dict[str, Any]]:
     """Compare the measurements with the limits, for one thread."""
     judged = []
+    own_times = {row.task.shape: row.minimum_seconds for row in found if is_judged(row, "own_neuron")}
     for row in found:
         name, shape = row.task.implementation, row.task.shape
-        if (row.name, row.task.threads) != (TRAINING, 1) or row.per_ours is None:
+        if not is_judged(row, name) or row.per_ours is None:
             continue
         if (shape, name) in LIMITS:
             ratio = f"{name} / snnfast"
             judged.append(report.verdict(shape, TRAINING, ratio, row.per_ours, ">=", LIMITS[shape, name]))
         if name == "adlif" and shape in SHAPES:
             judged.append(report.verdict(shape, TRAINING, "adlif / lif", row.per_ours, "<=", ADLIF))
+        if name == "own_loop" and shape in SHAPES and shape in own_times:
+            times = row.minimum_seconds / own_times[shape]
+            judged.append(report.verdict(shape, TRAINING, "own_loop / own_neuron", times, ">=", OWN_LOOP))
     return judged

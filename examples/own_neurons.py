@@ -38,6 +38,14 @@ def resonator(fire, x, u, w, q, *, omega=10.0, b_offset=1.0, dt=0.01, v_threshol
     return s, u, w, 0.9 * q + s
 
 
+@snnfast.neuron
+def adaptive(fire, x, v, w, s, *, alpha=0.9, beta=0.98, a=0.5, b=1.0, v_threshold=1.0):
+    """Adaptive LIF (Bittar and Garner 2022): ``w`` follows membrane and spikes, and is taken off the input."""
+    w = beta * w + a * v + b * v_threshold * s
+    s, v, _ = fire(alpha * (v - v_threshold * s) + (1 - alpha) * (x - w), v_threshold)
+    return s, v, w, s
+
+
 @snnfast.neuron(inputs=2)
 def gated(fire, x, gate, v, u, *, decay=0.9, v_threshold=1.0):
     """Two inputs, two states, two outputs: a current and its gate, spikes and their amplitudes."""
@@ -58,7 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--num-steps", type=int, default=64)
     x = torch.randn(parser.parse_args().num_steps, 32, 1024, requires_grad=True)
-    for op in (klif, two_compartments, resonator, gated):
+    for op in (klif, two_compartments, resonator, adaptive, gated):
         inputs = [x] * len(op.inputs)
         seconds(op, inputs)  # compiles
         kernel = 1e3 * min(seconds(op, inputs) for _ in range(5))

@@ -71,3 +71,18 @@ def own_neuron(op: Any) -> Callable[[Tensor], Tensor]:
         return torch.stack(spikes)
 
     return run
+
+
+def own_recurrent(op: Any) -> Callable[..., Tensor]:
+    """Run the same with recurrent connections."""
+
+    def run(x: Tensor, w: Tensor, **parameters: Tensor) -> Tensor:
+        s = torch.zeros_like(x[0])
+        states = [s for _ in op.states]
+        spikes = []
+        for x_t in x.unbind(0):
+            s, *states = op.step(fire, torch.addmm(x_t, s, w.T), *states, **parameters)
+            spikes.append(s)
+        return torch.stack(spikes)
+
+    return run

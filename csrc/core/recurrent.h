@@ -74,8 +74,9 @@ struct RecurrentWeightGradient {
   void* parts;
 };
 
-// samples that a CPU thread processes together, so that a loaded weight serves all of them
-constexpr int64_t kRecurrentGroup = 4;
+// Number of samples that a CPU thread processes together, so that a loaded weight serves all of them: more samples
+// where the weights are beyond the cache of a core, else more threads.
+SNNFAST_HD constexpr int64_t recurrent_group(int64_t H, int64_t samples) { return H > 1024 && samples > 4 ? 16 : 4; }
 constexpr int64_t kRecurrentParts = 16;  // maximum number of partial sums of the gradient of the weights
 constexpr int64_t kSparseGroup = 16;     // the same for sparse connections: a loaded synapse serves more samples
 constexpr int64_t kSparseParts = 4;      // and partial sums are as many numbers as synapses
@@ -83,9 +84,10 @@ constexpr int64_t kSparseParts = 4;      // and partial sums are as many numbers
 // Groups of samples, and the parts whose sums they add to: independent of the number of threads, as is the order of all
 // sums.
 struct RecurrentParts {
-  int64_t groups, groups_a_part, parts;
-  SNNFAST_HD explicit RecurrentParts(int64_t samples, bool sparse = false) {
-    const int64_t group = sparse ? kSparseGroup : kRecurrentGroup, most = sparse ? kSparseParts : kRecurrentParts;
+  int64_t group, groups, groups_a_part, parts;
+  SNNFAST_HD RecurrentParts(int64_t samples, int64_t H, bool sparse = false) {
+    const int64_t most = sparse ? kSparseParts : kRecurrentParts;
+    group = sparse ? kSparseGroup : recurrent_group(H, samples);
     groups = (samples + group - 1) / group;
     groups_a_part = (groups + most - 1) / most;
     parts = groups_a_part ? (groups + groups_a_part - 1) / groups_a_part : 0;
@@ -148,29 +150,40 @@ template <class C>
 struct RecurrentMemory : SamplesMemory<C> {
   C* value;  // [lists + 1, group, padded + 16], with index and count: lists of arriving spikes, and a spare list
   int32_t *index, *count;
+  // Of the segment of the backward pass: gradients of the inputs [steps, group, padded]; and its arriving spikes by
+  // presynaptic neuron, of neuron j those from first[j] to first[j + 1]: value and row of inputs_back.
+  C *inputs_back, *arrived;
+  int32_t *arrived_in, *first;
   C* under_way;   // [ring, group, padded]: spikes in flight
   C* returned;    // [ring, group, padded]: gradients of arriving spikes; with delays [group, padded, ring + 16]
   C* grad_delay;  // [group, padded]
   Lag<C>* lags;   // [H]
   // Number of steps whose arriving spikes are listed together in the backward pass. With delays, a list depends on
   // `ring` earlier steps, so at least `ring` steps are listed together.
-  int64_t lists, bytes;
+  int64_t group, lists, bytes;
 
-  RecurrentMemory(char* memory, int64_t piece_rows, int64_t tape_rows, const Recurrence& r, int64_t steps,
-                  bool backward)
-      : RecurrentMemory(Arena(memory), piece_rows, tape_rows, r, steps, backward) {}
+  RecurrentMemory(char* memory, int64_t piece_rows, int64_t tape_rows, const Recurrence& r, int64_t samples,
+                  int64_t steps, bool backward)
+      : RecurrentMemory(Arena(memory), piece_rows, tape_rows, r, recurrent_group(r.H, samples), steps, backward) {}
 
  private:
-  RecurrentMemory(Arena arena, int64_t piece_rows, int64_t tape_rows, const Recurrence& r, int64_t steps, bool backward)
-      : SamplesMemory<C>(arena, kRecurrentGroup, r.H, piece_rows, tape_rows, backward ? steps : 0),
+  RecurrentMemory(Arena arena, int64_t piece_rows, int64_t tape_rows, const Recurrence& r, int64_t together,
+                  int64_t steps, bool backward)
+      : SamplesMemory<C>(arena, together, r.H, piece_rows, tape_rows, backward ? steps : 0),
+        group(together),
         lists(backward && r.delay && steps ? (r.ring + steps - 1) / steps * steps : steps) {
-    const int64_t H = r.H, ring = r.ring, wide = padded(H), samples = kRecurrentGroup;
-    value = arena.take<C>((lists + 1) * samples * (wide + 16));
-    index = arena.take<int32_t>((lists + 1) * samples * (wide + 16));
-    count = arena.take<int32_t>((lists + 1) * samples);
-    under_way = arena.take<C>(ring * samples * wide);
-    returned = arena.take<C>(backward ? (r.delay ? ring + 16 : ring) * samples * wide : 0);
-    grad_delay = arena.take<C>(samples * wide);
+    const int64_t H = r.H, ring = r.ring, wide = padded(H);
+    value = arena.take<C>((lists + 1) * group * (wide + 16));
+    index = arena.take<int32_t>((lists + 1) * group * (wide + 16));
+    count = arena.take<int32_t>((lists + 1) * group);
+    const int64_t inputs = backward ? steps * group : 0;
+    inputs_back = arena.take<C>(inputs * wide);
+    arrived = arena.take<C>(inputs * H);
+    arrived_in = arena.take<int32_t>(inputs * H);
+    first = arena.take<int32_t>(H + 2);
+    under_way = arena.take<C>(ring * group * wide);
+    returned = arena.take<C>(backward ? (r.delay ? ring + 16 : ring) * group * wide : 0);
+    grad_delay = arena.take<C>(group * wide);
     lags = arena.take<Lag<C>>(H);
     bytes = arena.used();
   }

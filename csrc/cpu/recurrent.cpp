@@ -47,7 +47,7 @@ void groups(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neuron, int
     for (int64_t group = begin; group < end; group++)
       with_sparse_group(a, neuron, memory, group, 1, [&](auto& sparse) { forward_group(a, neuron, sparse); });
   } else {
-    const RecurrentMemory<C> memory(scratch, neuron.piece_rows, neuron.tape_rows, r, 1, false);
+    const RecurrentMemory<C> memory(scratch, neuron.piece_rows, neuron.tape_rows, r, a.N / r.H, 1, false);
     for (int64_t group = begin; group < end; group++) forward_group(a, neuron, Group<C>(a, neuron, memory, group));
   }
   stream_done();
@@ -59,9 +59,9 @@ void parts_of_groups(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& n
   const Recurrence& r = a.recurrence;
   const bool sparse = r.synapses.first;
   const int64_t H = r.H, steps = min(a.T, a.checkpoint_every), size = recurrent_weights(r, H * padded(H));
-  const RecurrentMemory<C> memory(scratch, neuron.piece_rows, neuron.tape_rows, r, steps, true);
+  const RecurrentMemory<C> memory(scratch, neuron.piece_rows, neuron.tape_rows, r, a.N / H, steps, true);
   const SparseMemory<C> sparse_memory(scratch, neuron.piece_rows, neuron.tape_rows, r, a.N / H, steps, true);
-  const RecurrentParts parts(a.N / H, sparse);
+  const RecurrentParts parts(a.N / H, H, sparse);
   for (int64_t part = begin; part < end; part++) {
     C* grad_weight = static_cast<C*>(a.grad_weight) + part * size;
     for (int64_t i = 0; i < size; i++) grad_weight[i] = C(0);

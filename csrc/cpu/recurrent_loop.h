@@ -98,14 +98,15 @@ struct Samples {
 
 template <class C>
 struct Group : Samples<C> {
-  using Samples<C>::a, Samples<C>::r, Samples<C>::first, Samples<C>::samples, Samples<C>::H, Samples<C>::width;
-  using Samples<C>::clear, Samples<C>::spikes_at;
+  using Samples<C>::a, Samples<C>::r, Samples<C>::group, Samples<C>::first, Samples<C>::samples, Samples<C>::H;
+  using Samples<C>::width, Samples<C>::clear, Samples<C>::spikes_at;
   const RecurrentMemory<C>& memory;
   const int64_t mask;
-  int64_t known = 0;  // step of list 0
+  int64_t known = 0;    // step of list 0
+  int64_t segment = 0;  // first step of the segment
 
   Group(const RecurrentScan& scan, const RecurrentNeuron<C>& maths, const RecurrentMemory<C>& scratch, int64_t number)
-      : Samples<C>(scan, maths, scratch, kRecurrentGroup, number * kRecurrentGroup), memory(scratch), mask(r.ring - 1) {
+      : Samples<C>(scan, maths, scratch, scratch.group, number * scratch.group), memory(scratch), mask(r.ring - 1) {
     for (int64_t j = 0; j < (r.delay ? H : 0); j++)
       memory.lags[j] = lag_of(static_cast<const C*>(r.delay)[j], a.T + r.K);
   }
@@ -115,6 +116,7 @@ struct Group : Samples<C> {
   void begin_forward() const { set_out(Rows{}, 0); }
   // Before the steps [t0, t0 + steps) are computed again, after those behind them.
   void begin_segment(const Rows& rows, int64_t t0, int64_t steps) {
+    segment = t0;
     if (!r.delay) {
       known = t0;
     } else if (t0 < known) {
@@ -132,15 +134,16 @@ struct Group : Samples<C> {
   }
   void end_step(int64_t) const {}
   void begin_backward() {
-    clear(memory.returned, (r.delay ? r.ring + 16 : r.ring) * kRecurrentGroup * width);
-    clear(memory.grad_delay, kRecurrentGroup * width);
+    clear(memory.returned, (r.delay ? r.ring + 16 : r.ring) * group * width);
+    clear(memory.grad_delay, group * width);
     known = a.T;
   }
   void begin_step_backward(int64_t, C*) const {}
-  // Adds to the gradient of the weights, from the gradient of the input of step t.
-  void learn(int64_t t, int64_t g, const C* grad_x, C* grad_weight) const {
-    add_to_events(grad_x, grad_weight, width, memory.index + list(t - known, g), memory.value + list(t - known, g),
-                  memory.count[(t - known) * kRecurrentGroup + g]);
+  // Adds to the gradient of the weights. For all steps of a segment together: it is read and written once a segment,
+  // not at every spike.
+  void end_segment(int64_t steps, C* grad_weight) const {
+    sort_by_neuron(steps);
+    add_sorted(memory.inputs_back, width, H, memory.first, memory.arrived_in, memory.arrived, grad_weight);
   }
   void end_backward(const RecurrentBackwardScan& scan) const {
     for (int64_t g = 0; g < (scan.grad_delay ? samples : 0); g++)
@@ -149,8 +152,8 @@ struct Group : Samples<C> {
 
   // ---- arriving spikes
 
-  C* ring(C* rows, int64_t t, int64_t g) const { return rows + ((t & mask) * kRecurrentGroup + g) * width; }
-  int64_t list(int64_t j, int64_t g) const { return (j * kRecurrentGroup + g) * (width + 16); }
+  C* ring(C* rows, int64_t t, int64_t g) const { return rows + ((t & mask) * group + g) * width; }
+  int64_t list(int64_t j, int64_t g) const { return (j * group + g) * (width + 16); }
 
   // Input current of a sample: x[t], then the arriving spikes of list j.
   C* charge(int64_t t, int64_t j, int64_t g) const {
@@ -158,14 +161,33 @@ struct Group : Samples<C> {
     const C* x = read_samples<C>(a.x, t, (first + g) * H, H, current);
     if (x != current) copy(current, x, H);
     add_events(current, static_cast<const C*>(r.to_post), width, memory.index + list(j, g), memory.value + list(j, g),
-               memory.count[j * kRecurrentGroup + g]);
+               memory.count[j * group + g]);
     return current;
   }
 
   // Lists the events of a row as list j.
   int32_t list_row(int64_t j, int64_t g, const C* row) const {
-    return memory.count[j * kRecurrentGroup + g] =
-               list_events(row, H, memory.index + list(j, g), memory.value + list(j, g));
+    return memory.count[j * group + g] = list_events(row, H, memory.index + list(j, g), memory.value + list(j, g));
+  }
+
+  // Sorts the spikes that arrive in the segment by presynaptic neuron; those of a neuron from the last step on.
+  void sort_by_neuron(int64_t steps) const {
+    const auto each_list = [&](const auto& visit) {
+      for (int64_t t = segment + steps - 1; t >= segment; t--)
+        for (int64_t g = 0; g < samples; g++)
+          for (int64_t e = list(t - known, g), end = e + memory.count[(t - known) * group + g]; e < end; e++)
+            visit(memory.index[e], (t - segment) * group + g, memory.value[e]);
+    };
+    // Counts in next[j + 1], then starts; each start moves on to the end, which is the start of the next neuron.
+    int32_t* next = memory.first + 1;
+    for (int64_t j = -1; j <= H; j++) next[j] = 0;
+    each_list([&](int32_t j, int64_t, C) { next[j + 1]++; });
+    for (int64_t j = 0; j < H; j++) next[j + 1] += next[j];
+    each_list([&](int32_t j, int64_t row, C value) {
+      const int32_t at = next[j]++;
+      memory.arrived_in[at] = static_cast<int32_t>(row);
+      memory.arrived[at] = value;
+    });
   }
 
   // With delays: adds the spikes of step t to the rows of the steps at which they arrive.
@@ -183,7 +205,7 @@ struct Group : Samples<C> {
   // Before the first arrive(), for step t: sends the earlier spikes that have not arrived yet.
   void set_out(const Rows& rows, int64_t t) const {
     if (!r.delay) return;
-    clear(memory.under_way, r.ring * kRecurrentGroup * width);
+    clear(memory.under_way, r.ring * group * width);
     for (int64_t g = 0; g < samples; g++)
       for (int64_t sent = max(t - r.ring, -r.K); sent < t - 1; sent++) {
         if (sent + kAhead >= 0 && sent + kAhead < t) prefetch_row(rows, sent + kAhead, (first + g) * H, H);
@@ -199,7 +221,7 @@ struct Group : Samples<C> {
       if (before)
         list_row(j, g, before);
       else
-        memory.count[j * kRecurrentGroup + g] = 0;
+        memory.count[j * group + g] = 0;
       return;
     }
     if (before) send(t - 1, g, before);
@@ -234,6 +256,7 @@ struct Group : Samples<C> {
   // Computes dL/d(arriving spikes of step t) from dL/d(input of the step), which `current` holds.
   void backpropagate(int64_t t) const {
     const C* to_pre = static_cast<const C*>(r.to_pre);
+    copy(memory.inputs_back + (t - segment) * group * width, memory.current, samples * width);
     if (!r.delay) return dense(memory.current, to_pre, H, width, samples, ring(memory.returned, t, 0));
     dense(memory.current, to_pre, H, width, samples, memory.row);
     const int64_t apart = r.ring + 16, at = t & mask;
@@ -378,10 +401,10 @@ void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& ne
                                grad_x + h0, group.grad_params(g, p), group.coefficients(g, p), m);
         }
         write_row(a.grad_x, a.x.dtype, t * a.N + n0, H, streaming, grad_x);
-        group.learn(t, g, grad_x, grad_weight);
       }
       group.backpropagate(t);
     }
+    group.end_segment(steps, grad_weight);
   }
   for (int64_t t = -1; t >= -r.K; t--) {
     group.begin_step_backward(t, grad_weight);

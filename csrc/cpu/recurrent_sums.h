@@ -1,6 +1,8 @@
 // Sums over the recurrent neurons of a sample: by events for sparse spikes, dense for gradients. Rows are padded to
 // whole vectors; every number is summed in one order, independent of the vector width.
 #pragma once
+#include <type_traits>
+
 #include "core/recurrent.h"
 #include "cpu/lanes.h"
 
@@ -40,29 +42,29 @@ inline int32_t list_events(const double* row, int64_t n, int32_t* index, double*
   return found;
 }
 
-// Adds rows, each times its value, in order, to V vectors of a row.
-template <int V, class C>
+// Adds rows, each times its value, in order, to V vectors of a row. Ones: all values are 1; a product with a subnormal
+// number would take a hundred cycles.
+template <int V, bool Ones, class C>
 inline void add_rows(C* row, const C* rows, int64_t stride, const int32_t* index, const C* value, int32_t count) {
   constexpr int64_t kLanes = Vectors<C>::kLanes;
   typename Vectors<C>::Type sum[V];
   for (int v = 0; v < V; v++) sum[v] = vector_at(row + v * kLanes);
   for (int32_t e = 0; e < count; e++) {
     const C* from = rows + index[e] * stride;
-    for (int v = 0; v < V; v++) sum[v] += value[e] * vector_at(from + v * kLanes);
+    for (int v = 0; v < V; v++)
+      if constexpr (Ones)
+        sum[v] += vector_at(from + v * kLanes);
+      else
+        sum[v] += value[e] * vector_at(from + v * kLanes);
   }
   for (int v = 0; v < V; v++) vector_at(row + v * kLanes) = sum[v];
 }
 
-// Adds V vectors of a row, times the value of each event, to the rows of the events.
-template <int V, class C>
-inline void add_to_rows(const C* row, C* rows, int64_t stride, const int32_t* index, const C* value, int32_t count) {
-  constexpr int64_t kLanes = Vectors<C>::kLanes;
-  typename Vectors<C>::Type vectors[V];
-  for (int v = 0; v < V; v++) vectors[v] = vector_at(row + v * kLanes);
-  for (int32_t e = 0; e < count; e++) {
-    C* to = rows + index[e] * stride;
-    for (int v = 0; v < V; v++) vector_at(to + v * kLanes) += value[e] * vectors[v];
-  }
+template <class C>
+inline bool all_ones(const C* value, int32_t count) {
+  int32_t others = 0;
+  for (int32_t e = 0; e < count; e++) others += value[e] != C(1);
+  return others == 0;
 }
 
 #define SNNFAST_BY_VECTORS(RUN, WIDTH)                         \
@@ -78,28 +80,43 @@ inline void add_to_rows(const C* row, C* rows, int64_t stride, const int32_t* in
 template <class C>
 inline void add_events(C* row, const C* rows, int64_t width, const int32_t* index, const C* value, int32_t count) {
   if (count == 0) return;
-#define SNNFAST_RUN(V) add_rows<V>(row + i, rows + i, width, index, value, count)
-  SNNFAST_BY_VECTORS(SNNFAST_RUN, width);
+  const auto add = [&](auto ones) {
+#define SNNFAST_RUN(V) add_rows<V, decltype(ones)::value>(row + i, rows + i, width, index, value, count)
+    SNNFAST_BY_VECTORS(SNNFAST_RUN, width);
 #undef SNNFAST_RUN
+  };
+  all_ones(value, count) ? add(std::true_type{}) : add(std::false_type{});
 }
 
-// rows[index][i] += value * row[i] for every event.
+// sums[j][i] += sum over the events of j, first[j] to first[j + 1], of value * rows[index][i], in their order. Some
+// vectors of all rows at a time, which stay in the cache.
 template <class C>
-inline void add_to_events(const C* row, C* rows, int64_t width, const int32_t* index, const C* value, int32_t count) {
-#define SNNFAST_RUN(V) add_to_rows<V>(row + i, rows + i, width, index, value, count)
-  SNNFAST_BY_VECTORS(SNNFAST_RUN, width);
+inline void add_sorted(const C* rows, int64_t width, int64_t H, const int32_t* first, const int32_t* index,
+                       const C* value, C* sums) {
+  const auto add = [&](auto ones) {
+#define SNNFAST_RUN(V)                                                                                          \
+  for (int64_t j = 0; j < H; j++)                                                                               \
+  add_rows<V, decltype(ones)::value>(sums + j * width + i, rows + i, width, index + first[j], value + first[j], \
+                                     first[j + 1] - first[j])
+    SNNFAST_BY_VECTORS(SNNFAST_RUN, width);
 #undef SNNFAST_RUN
+  };
+  all_ones(value, first[H]) ? add(std::true_type{}) : add(std::false_type{});
 }
 
-// out[g][j] = sum over i, in order, of in[g][i] * rows[i][j], for G samples: V vectors of j at a time.
+// out[g][j] = sum over i, in order, of in[g][i] * rows[i][j], for G samples, V vectors of j and n rows. `further`: adds
+// to out instead.
 template <int G, int V, class C>
-inline void dense_tile(const C* in, const C* rows, int64_t H, int64_t width, C* out) {
+inline void dense_tile(const C* in, const C* rows, int64_t stride, int64_t n, int64_t width, bool further, C* out) {
   constexpr int64_t kLanes = Vectors<C>::kLanes;
   using Vector = typename Vectors<C>::Type;
   Vector sum[G][V] = {};
-  for (int64_t i = 0; i < H; i++) {
+  if (further)
+    for (int g = 0; g < G; g++)
+      for (int v = 0; v < V; v++) sum[g][v] = vector_at(out + g * width + v * kLanes);
+  for (int64_t i = 0; i < n; i++) {
     Vector row[V];
-    for (int v = 0; v < V; v++) row[v] = vector_at(rows + i * width + v * kLanes);
+    for (int v = 0; v < V; v++) row[v] = vector_at(rows + i * stride + v * kLanes);
     for (int g = 0; g < G; g++)
       for (int v = 0; v < V; v++) sum[g][v] += in[g * width + i] * row[v];
   }
@@ -107,23 +124,44 @@ inline void dense_tile(const C* in, const C* rows, int64_t H, int64_t width, C* 
     for (int v = 0; v < V; v++) vector_at(out + g * width + v * kLanes) = sum[g][v];
 }
 
-template <int G, class C>
-inline void dense_samples(const C* in, const C* rows, int64_t H, int64_t width, C* out) {
+constexpr int64_t kDenseRows = 256;
+
+// The same for all samples, from a copy of the rows, which are far apart, if they serve more than once.
+template <int V, class C>
+inline void dense_block(const C* in, const C* rows, int64_t n, int64_t width, int64_t samples, bool further, C* out) {
+  constexpr int64_t kLanes = Vectors<C>::kLanes;
+  alignas(64) C block[kDenseRows * V * kLanes];
+  int64_t stride = width;
+  if (samples > 4) {
+    for (int64_t i = 0; i < n; i++)
+      for (int v = 0; v < V; v++) {
+        const C* from = rows + i * width + v * kLanes;
+        vector_at(block + (i * V + v) * kLanes) = vector_at(from);
+        __builtin_prefetch(from + V * kLanes, 0, 2);  // the next block
+      }
+    rows = block;
+    stride = V * kLanes;
+  }
+  int64_t g = 0;
+  for (; g + 4 <= samples; g += 4) dense_tile<4, V>(in + g * width, rows, stride, n, width, further, out + g * width);
+  for (; g < samples; g++) dense_tile<1, V>(in + g * width, rows, stride, n, width, further, out + g * width);
+}
+
+template <class C>
+void dense(const C* in, const C* rows, int64_t H, int64_t width, int64_t samples, C* out) {
   constexpr int64_t kLanes = Vectors<C>::kLanes;
 #if defined(__AVX512F__)
   constexpr int V = 4;
 #else
   constexpr int V = 2;  // half the registers
 #endif
-  int64_t j = 0;
-  for (; j + V * kLanes <= width; j += V * kLanes) dense_tile<G, V>(in, rows + j, H, width, out + j);
-  for (; j < width; j += kLanes) dense_tile<G, 1>(in, rows + j, H, width, out + j);
-}
-
-template <class C>
-void dense(const C* in, const C* rows, int64_t H, int64_t width, int64_t samples, C* out) {
-  for (; samples >= 4; samples -= 4, in += 4 * width, out += 4 * width) dense_samples<4>(in, rows, H, width, out);
-  for (; samples > 0; samples--, in += width, out += width) dense_samples<1>(in, rows, H, width, out);
+  for (int64_t i = 0; i < H; i += kDenseRows, rows += kDenseRows * width) {
+    const int64_t n = min(H - i, kDenseRows);
+    int64_t j = 0;
+    for (; j + V * kLanes <= width; j += V * kLanes)
+      dense_block<V>(in + i, rows + j, n, width, samples, i > 0, out + j);
+    for (; j < width; j += kLanes) dense_block<1>(in + i, rows + j, n, width, samples, i > 0, out + j);
+  }
 }
 
 }  // namespace

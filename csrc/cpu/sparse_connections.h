@@ -176,7 +176,6 @@ struct SparseGroup : Samples<C> {
     if constexpr (L > 1) by_sample<L>(back, width, memory.row);
   }
   const C* returned(int64_t, int64_t g, const C*) const { return memory.row + g * width; }
-  void learn(int64_t, int64_t, const C*, C*) const {}
   void backpropagate(int64_t t) const {
     C* inputs = inputs_back(t);
     if constexpr (L > 1)
@@ -184,6 +183,7 @@ struct SparseGroup : Samples<C> {
     else
       copy(inputs, memory.current, H);
   }
+  void end_segment(int64_t, C*) const {}
   void end_backward(const RecurrentBackwardScan&) const {}
 
  private:

@@ -24,17 +24,17 @@ __global__ void weight_kernel(const RecurrentWeightGradient a) {
   __shared__ C grads[kSide][kSide], values[kSide][kSide];
   const Recurrence& r = a.recurrence;
   const int64_t H = r.H, width = padded(H), samples = a.N / H;
-  const RecurrentParts parts(samples);
+  const RecurrentParts parts(samples, H);
   const int column = static_cast<int>(threadIdx.x) % kSide, row = static_cast<int>(threadIdx.x) / kSide;
   const int64_t i0 = static_cast<int64_t>(blockIdx.x) * kSide, j0 = static_cast<int64_t>(blockIdx.y) * kSide,
                 part = blockIdx.z;
   const int64_t first = part * parts.groups_a_part, remaining = parts.groups - first;
-  const int64_t all = min(remaining, parts.groups_a_part) * a.T * kRecurrentGroup;
+  const int64_t a_group = a.T * parts.group, all = min(remaining, parts.groups_a_part) * a_group;
   C sum = C(0);
   for (int64_t k0 = 0; k0 < all; k0 += kSide) {
-    const int64_t k = k0 + row, in_group = k % (a.T * kRecurrentGroup);
-    const int64_t sample = (first + k / (a.T * kRecurrentGroup)) * kRecurrentGroup + in_group % kRecurrentGroup,
-                  t = a.T - 1 - in_group / kRecurrentGroup;
+    const int64_t k = k0 + row, in_group = k % a_group;
+    const int64_t sample = (first + k / a_group) * parts.group + in_group % parts.group,
+                  t = a.T - 1 - in_group / parts.group;
     const bool valid = k < all && sample < samples;
     const int64_t i = i0 + column, j = j0 + column;
     grads[row][column] = valid && i < H ? static_cast<const C*>(a.grad_current)[t * a.N + sample * H + i] : C(0);
@@ -66,7 +66,7 @@ unsigned some_blocks(int64_t size) { return size < 256 * 1024 ? blocks_of(size, 
 template <class C>
 int launch_weight(const RecurrentWeightGradient& a, cudaStream_t stream) {
   const unsigned tiles = blocks_of(a.recurrence.H, kSide);
-  const dim3 grid(tiles, tiles, static_cast<unsigned>(RecurrentParts(a.N / a.recurrence.H).parts));
+  const dim3 grid(tiles, tiles, static_cast<unsigned>(RecurrentParts(a.N / a.recurrence.H, a.recurrence.H).parts));
   SNNFAST_LAUNCH(weight_kernel<C>, grid, kSide * kSide, 0, stream, a);
   return cudaGetLastError();
 }

@@ -133,7 +133,7 @@ class RecurrentGradients {
         past(past_in ? device.allocate(x, sizes_of(*past_in), x.scalar_type()) : tensors.nothing()),
         delay(delayed ? device.allocate(x, tensors.shape(), tensors.state_type()) : tensors.nothing()),
         H_(r.H),
-        parts_(r.H > 0 ? RecurrentParts(a.N / r.H, sparse(r)).parts : 0),
+        parts_(r.H > 0 ? RecurrentParts(a.N / r.H, r.H, sparse(r)).parts : 0),
         is_double_(tensors.state_type() == ScalarType::Double),
         sparse_(sparse(r)),
         partial_(sparse_ && parts_ == 1
@@ -193,8 +193,8 @@ void recurrent_units(const Cpu& device, const NeuronSizes& sizes, const Recurren
   const int64_t rows = sizes.piece_rows, tape = sizes.tape_rows, samples = N / r.H;
   const size_t bytes = static_cast<size_t>(
       r.synapses.first ? SparseMemory<double>(nullptr, rows, tape, r, samples, steps, backward).bytes
-                       : RecurrentMemory<double>(nullptr, rows, tape, r, steps, backward).bytes);
-  const RecurrentParts split(samples, r.synapses.first);
+                       : RecurrentMemory<double>(nullptr, rows, tape, r, samples, steps, backward).bytes);
+  const RecurrentParts split(samples, r.H, r.synapses.first);
   device.parallel((backward ? split.parts : split.groups) * kOne, T * r.H,
                   [&](int64_t begin, int64_t end) { kernel(begin / kOne, end / kOne, thread_scratch(bytes)); });
 }

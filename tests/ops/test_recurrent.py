@@ -91,6 +91,12 @@ def test_many_neurons_equal_the_reference(kernels):
     agree(LIF, case(LIF, "plain", (2, 1, 600), device=kernels.device), kernels.exact)
 
 
+def test_weights_beyond_the_cache_serve_sixteen_samples(kernels):
+    """More than 1,024 neurons and four samples: on the CPU a group of 16 samples, and one of two."""
+    samples = 18 if kernels.name == "cpu" else 5
+    agree(LIF, case(LIF, "plain", (2, samples, 1025), device=kernels.device), kernels.exact)
+
+
 @pytest.mark.parametrize("delay", [-1.0, 0.0, 2.5, 30.0, 1e30, float("inf"), float("nan")])
 def test_any_delay_equals_the_reference(kernels, delay):
     """This includes a delay beyond the last step, whose spikes never arrive."""

@@ -134,19 +134,19 @@ void recurrent_sum_sparse(void* parts, int64_t count, int64_t size, bool is_doub
   is_double ? add_parts(static_cast<double*>(parts), count, size) : add_parts(static_cast<float*>(parts), count, size);
 }
 
-// Whether the synapses are rows of [0, count) with targets in [0, H) and rising delays of at least a step.
-void sparse_fits(const Synapses& s, int64_t H, int64_t count, bool* fits) {
+// Whether the synapses are rows of [0, count) with targets in [0, targets) and rising delays of at least a step.
+void sparse_fits(const Synapses& s, int64_t H, int64_t targets, int64_t count, bool* fits) {
   bool all = s.first[0] == 0 && s.first[H * s.delays] == count && s.delays > 0 && s.steps[0] >= 1;
   for (int64_t k = 1; k < s.delays; k++) all = all && s.steps[k] > s.steps[k - 1];
   for (int64_t k = 0; k < H * s.delays; k++) all = all && s.first[k] <= s.first[k + 1];
   // Negative numbers are large as unsigned ones.
-  const auto most = [&](const auto* targets) {
-    auto found = targets[0];
-    for (int64_t e = 1; e < count; e++) found = std::max(found, targets[e]);
+  const auto most = [&](const auto* all_targets) {
+    auto found = all_targets[0];
+    for (int64_t e = 1; e < count; e++) found = std::max(found, all_targets[e]);
     return static_cast<int64_t>(found);
   };
   *fits = all && (count == 0 || (s.wide ? most(static_cast<const uint32_t*>(s.targets))
-                                        : most(static_cast<const uint16_t*>(s.targets))) < H);
+                                        : most(static_cast<const uint16_t*>(s.targets))) < targets);
 }
 
 }  // namespace snnfast::cpu::SNNFAST_ISA

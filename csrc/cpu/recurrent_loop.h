@@ -43,7 +43,8 @@ struct Samples {
   const RecurrentNeuron<C>& neuron;
   const Recurrence& r;
   const SamplesMemory<C>& memory;
-  const int64_t group, first, samples, H, width, pieces;  // group: number of samples that memory has room for
+  // group: number of samples that memory has room for; width: of a row of spikes, wide: of a row of all inputs
+  const int64_t group, first, samples, H, width, wide, pieces;
 
   Samples(const RecurrentScan& scan, const RecurrentNeuron<C>& maths, const SamplesMemory<C>& scratch, int64_t room,
           int64_t first_sample)
@@ -56,8 +57,9 @@ struct Samples {
         samples(min(scan.N / r.H - first, group)),
         H(r.H),
         width(padded(r.H)),
+        wide(padded(r.inputs * r.H)),
         pieces((r.H + kBlock - 1) / kBlock) {
-    clear(memory.current, group * width);
+    clear(memory.current, group * wide);
     clear(memory.spikes, group * width);
     clear(memory.row, group * width);
     each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
@@ -84,6 +86,13 @@ struct Samples {
   Block grad(int64_t g, int64_t p) const { return piece(g, p, neuron.states); }
   Block grad_params(int64_t g, int64_t p) const { return piece(g, p, 2 * neuron.states); }
   Block coefficients(int64_t g, int64_t p) const { return piece(g, p, 2 * neuron.states + neuron.params); }
+  // Rows of the inputs, or of their gradients, after the first: from a row of all inputs of a sample to a piece.
+  void more_inputs(const C* inputs, int64_t g, int64_t p, int64_t m) const {
+    for (int64_t k = 1; k < r.inputs; k++) copy(state(g, p)[neuron.first_input + k - 1], inputs + k * H, m);
+  }
+  void more_gradients(int64_t g, int64_t p, int64_t m, C* inputs) const {
+    for (int64_t k = 1; k < r.inputs; k++) copy(inputs + k * H, grad(g, p)[neuron.first_input + k - 1], m);
+  }
   Block tape(int64_t j, int64_t g, int64_t p) const {
     return reinterpret_cast<Block>(memory.tape + ((j * group + g) * pieces + p) * neuron.tape_rows * kBlock);
   }
@@ -290,6 +299,7 @@ void forward_group(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neur
       const C* current = group.input(none, t, 0, g, false);
       for (int64_t p = 0; p < group.pieces; p++) {
         const int64_t h0 = p * kBlock, m = min(H - h0, kBlock);
+        group.more_inputs(current + h0, g, p, m);
         neuron.step(current + h0, group.state(g, p), spikes + h0, nullptr, group.coefficients(g, p), m);
         if (a.v_seq) copy(static_cast<C*>(a.v_seq) + t * a.N + n0 + h0, group.state(g, p)[0], m);
       }
@@ -341,6 +351,7 @@ void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& ne
         const C* current = group.input(a.spikes, t0 + j, t0, g, true);
         for (int64_t p = 0; p < group.pieces; p++) {
           const int64_t h0 = p * kBlock, m = min(H - h0, kBlock);
+          group.more_inputs(current + h0, g, p, m);
           neuron.step(current + h0, group.state(g, p), spikes + h0, group.tape(j, g, p), group.coefficients(g, p), m);
         }
         as_stored(a.x.dtype, H, spikes);
@@ -362,7 +373,7 @@ void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& ne
         } else {
           copy(grad_spikes, through, H);
         }
-        C* grad_x = memory.current + g * width;
+        C* grad_x = memory.current + g * group.wide;
         for (int64_t p = 0; p < group.pieces; p++) {
           const int64_t h0 = p * kBlock, m = min(H - h0, kBlock);
           const C* grad_v = v_buffer;
@@ -376,8 +387,12 @@ void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& ne
           }
           neuron.step_backward(neuron.scan, group.tape(j, g, p), grad_spikes + h0, grad_v, slope, group.grad(g, p),
                                grad_x + h0, group.grad_params(g, p), group.coefficients(g, p), m);
+          group.more_gradients(g, p, m, grad_x + h0);
         }
         write_row(a.grad_x, a.x.dtype, t * a.N + n0, H, streaming, grad_x);
+        for (int64_t k = 1; k < r.inputs; k++)
+          write_row(a.more_grad_inputs[neuron.first_input + k - 1], a.x.dtype, t * a.N + n0, H, streaming,
+                    grad_x + k * H);
         group.learn(t, g, grad_x, grad_weight);
       }
       group.backpropagate(t);

@@ -5,6 +5,7 @@
 #pragma once
 #include <vector>
 
+#include "cpu/noise.h"
 #include "cpu/recurrent_loop.h"
 
 namespace snnfast::cpu {
@@ -94,7 +95,7 @@ inline void by_sample(const C* in, int64_t width, C* rows) {
 template <class C, int L, class Index>
 struct SparseGroup : Samples<C> {
   using Samples<C>::a, Samples<C>::r, Samples<C>::first, Samples<C>::samples, Samples<C>::H, Samples<C>::width;
-  using Samples<C>::clear, Samples<C>::spikes_at;
+  using Samples<C>::wide, Samples<C>::neuron, Samples<C>::clear, Samples<C>::spikes_at;
   using Vector = typename Lanes<C, L>::Type;
   static constexpr uint32_t kAll = (1u << L) - 1;  // bits of all lanes
   static constexpr int kFewSamples = 1;
@@ -131,22 +132,26 @@ struct SparseGroup : Samples<C> {
     }
   }
 
-  // Computes the inputs of step t: x, then the arriving spikes, from the shortest delay to the longest, in order of
-  // their presynaptic neurons and of their synapses.
+  // Computes the inputs of step t: x, the noise, then the arriving spikes, from the shortest delay to the longest, in
+  // order of their presynaptic neurons and of their synapses.
   void begin_step(int64_t t) {
     for (int64_t g = 0; g < samples; g++) {
-      C* current = memory.current + g * width;
-      const C* x = read_samples<C>(a.x, t, (first + g) * H, H, current);
-      if (x != current) copy(current, x, H);
+      for (int64_t k = 0; k < r.inputs; k++) {
+        C* current = memory.current + g * wide + k * H;
+        const Rows& rows = k == 0 ? a.x : a.more_inputs[neuron.first_input + k - 1];
+        const C* x = read_samples<C>(rows, t, (first + g) * H, H, current);
+        if (x != current) copy(current, x, H);
+      }
+      if (r.noise.table) add_noise(r.noise, r.inputs * H, first + g, t, memory.current + g * wide);
     }
     C* sum = L == 1 ? memory.current : memory.by_neuron;
-    if constexpr (L > 1) by_neuron<L>(memory.current, width, sum);
+    if constexpr (L > 1) by_neuron<L>(memory.current, wide, sum);
     for (int64_t k = 0; k < s.delays; k++)
       if (t - s.steps[k] >= -r.K)
         s.one_a_row ? deliver<true>(events(t - s.steps[k]), k, sum) : deliver<false>(events(t - s.steps[k]), k, sum);
-    if constexpr (L > 1) by_sample<L>(sum, width, memory.current);
+    if constexpr (L > 1) by_sample<L>(sum, wide, memory.current);
   }
-  const C* input(const Rows&, int64_t, int64_t, int64_t g, bool) const { return memory.current + g * width; }
+  const C* input(const Rows&, int64_t, int64_t, int64_t g, bool) const { return memory.current + g * wide; }
 
   // Lists the spikes of step t.
   void end_step(int64_t t) {
@@ -180,15 +185,15 @@ struct SparseGroup : Samples<C> {
   void backpropagate(int64_t t) const {
     C* inputs = inputs_back(t);
     if constexpr (L > 1)
-      by_neuron<L>(memory.current, width, inputs);
+      by_neuron<L>(memory.current, wide, inputs);
     else
-      copy(inputs, memory.current, H);
+      copy(inputs, memory.current, wide);
   }
   void end_backward(const RecurrentBackwardScan&) const {}
 
  private:
   Events<C, L>& events(int64_t t) { return sent[static_cast<size_t>(t) & (sent.size() - 1)]; }
-  C* inputs_back(int64_t t) const { return memory.inputs_back + (t & (memory.ring - 1)) * width * L; }
+  C* inputs_back(int64_t t) const { return memory.inputs_back + (t & (memory.ring - 1)) * wide * L; }
 
   // Adds the rows of the events with delay k.
   template <bool OneARow>

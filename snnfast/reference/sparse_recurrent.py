@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 else:
     Connectivity = PoissonNoise = Any
 
-# Spikes of the steps that run at a time where they are recorded as events: they stay in a cache.
-RECORDED = 2**20
+# Spikes of the steps that run at a time where they are recorded as events: few enough for a cache, and so many that the
+# check of the synapses in each call takes little time.
+RECORDED = 2**21
 
 
 class Recording(NamedTuple):

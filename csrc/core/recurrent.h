@@ -49,6 +49,10 @@ struct Recurrence {
   const void* to_post;  // [H, padded(H)] in C, row j: weight_ij over i; zero-padded
   const void* to_pre;   // [H, padded(H)] in C, row i: weight_ij over j
   void* room;           // [samples, recurrent_room(H)] in C, on CUDA beyond kRecurrentThreads neurons
+  // On the CPU: number of threads, and a loop over ranges of [0, n) that runs on them (cpu/parallel_for.h)
+  int64_t threads;
+  void (*parallel_for)(int64_t n, int64_t grain, const void* context,
+                       void (*body)(const void* context, int64_t begin, int64_t end));
 };
 
 template <class Neuron>

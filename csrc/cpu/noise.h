@@ -49,27 +49,28 @@ inline void arrivals(const int64_t* run, int64_t width, const uint32_t* words, i
   }
 }
 
-// Adds the noise of step t of the call to a row of all inputs of a sample.
+// Adds the noise of step t of the call to the targets [begin, end) of a row of all inputs of a sample.
 template <class C>
-void add_noise(const Noise& noise, int64_t targets, int64_t sample, int64_t t, C* row) {
+void add_noise(const Noise& noise, int64_t begin, int64_t end, int64_t sample, int64_t t, C* row) {
   const C* const weight = static_cast<const C*>(noise.weight);
-  const auto end_of = [&](int64_t run) { return run + 1 < noise.runs ? noise.run(run + 1)[0] : targets; };
+  const auto end_of = [&](int64_t run) { return run + 1 < noise.runs ? noise.run(run + 1)[0] : end; };
   alignas(64) uint32_t words[kNoiseBlock];
   alignas(64) int32_t count[kNoiseBlock];
   int64_t run = 0;
-  for (int64_t n0 = 0; n0 < targets; n0 += kNoiseBlock) {
-    const int64_t end = min(n0 + kNoiseBlock, targets);
-    noise_words(noise, n0 / kNoiseBlock, sample, t, words);
-    for (int64_t n = n0, stop; n < end; n = stop) {
+  for (int64_t n0 = begin, last; n0 < end; n0 = last) {
+    const int64_t block = n0 / kNoiseBlock;
+    last = min((block + 1) * kNoiseBlock, end);
+    noise_words(noise, block, sample, t, words);
+    for (int64_t n = n0, stop; n < last; n = stop) {
       while (end_of(run) <= n) run++;
-      stop = min(end_of(run), end);
+      stop = min(end_of(run), last);
       if (stop - n == kNoiseBlock)
         arrivals(noise.run(run), noise.width, words, kNoiseBlock, count);
       else
-        arrivals(noise.run(run), noise.width, words + n - n0, stop - n, count + n - n0);
+        arrivals(noise.run(run), noise.width, words + n - block * kNoiseBlock, stop - n, count + n - n0);
     }
 #pragma omp simd
-    for (int64_t i = 0; i < end - n0; i++) row[n0 + i] += weight[n0 + i] * static_cast<C>(count[i]);
+    for (int64_t i = 0; i < last - n0; i++) row[n0 + i] += weight[n0 + i] * static_cast<C>(count[i]);
   }
 }
 

@@ -44,6 +44,10 @@ void groups(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neuron, int
   const Recurrence& r = a.recurrence;
   if (r.synapses.first) {
     const SparseMemory<C> memory(scratch, neuron.piece_rows, neuron.tape_rows, r, a.N / r.H, 1, false);
+    const int64_t parts = a.T > 0 ? sparse_parts(a) : 1;
+    if (parts > 1)
+      return r.synapses.wide ? forward_in_parts<C, int32_t>(a, neuron, memory, parts)
+                             : forward_in_parts<C, int16_t>(a, neuron, memory, parts);
     for (int64_t group = begin; group < end; group++)
       with_sparse_group(a, neuron, memory, group, 1, [&](auto& sparse) { forward_group(a, neuron, sparse); });
   } else {

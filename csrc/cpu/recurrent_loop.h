@@ -43,11 +43,12 @@ struct Samples {
   const RecurrentNeuron<C>& neuron;
   const Recurrence& r;
   const SamplesMemory<C>& memory;
-  // group: number of samples that memory has room for; width: of a row of spikes, wide: of a row of all inputs
-  const int64_t group, first, samples, H, width, wide, pieces;
+  // group: number of samples that memory has room for; width: of a row of spikes, wide: of a row of all inputs. The
+  // forward pass of a part is about the neurons [low, high) of a sample, the pieces [first_piece, last_piece).
+  const int64_t group, first, samples, H, width, wide, pieces, first_piece, last_piece, low, high;
 
   Samples(const RecurrentScan& scan, const RecurrentNeuron<C>& maths, const SamplesMemory<C>& scratch, int64_t room,
-          int64_t first_sample)
+          int64_t first_sample, int64_t part = 0, int64_t parts = 1)
       : a(scan),
         neuron(maths),
         r(scan.recurrence),
@@ -58,7 +59,11 @@ struct Samples {
         H(r.H),
         width(padded(r.H)),
         wide(padded(r.inputs * r.H)),
-        pieces((r.H + kBlock - 1) / kBlock) {
+        pieces((r.H + kBlock - 1) / kBlock),
+        first_piece(part * pieces / parts),
+        last_piece((part + 1) * pieces / parts),
+        low(first_piece * kBlock),
+        high(min(last_piece * kBlock, r.H)) {
     clear(memory.current, group * wide);
     clear(memory.spikes, group * width);
     clear(memory.row, group * width);
@@ -75,7 +80,8 @@ struct Samples {
   template <class Visit>
   inline void each_piece(const Visit& visit) const {
     for (int64_t g = 0; g < samples; g++)
-      for (int64_t p = 0; p < pieces; p++) visit(g, p, (first + g) * H + p * kBlock, min(H - p * kBlock, kBlock));
+      for (int64_t p = first_piece; p < last_piece; p++)
+        visit(g, p, (first + g) * H + p * kBlock, min(H - p * kBlock, kBlock));
   }
 
   using Block = C (*)[kBlock];
@@ -97,11 +103,13 @@ struct Samples {
     return reinterpret_cast<Block>(memory.tape + ((j * group + g) * pieces + p) * neuron.tape_rows * kBlock);
   }
 
-  // The spikes of sample g at step t, before the first step from the past; null where there are none.
+  // The spikes of sample g at step t from neuron `low` on, before the first step from the past; null where there are
+  // none.
   const C* spikes_at(const Rows& rows, int64_t t, int64_t g, C* buffers) const {
-    C* buffer = buffers + g * width;
-    if (t >= 0) return read_samples<C>(rows, t, (first + g) * H, H, buffer);
-    return t + r.K >= 0 ? read_samples<C>(r.past, t + r.K, (first + g) * H, H, buffer) : nullptr;
+    const int64_t n0 = (first + g) * H + low, m = high - low;
+    C* buffer = buffers + g * width + low;
+    if (t >= 0) return read_samples<C>(rows, t, n0, m, buffer);
+    return t + r.K >= 0 ? read_samples<C>(r.past, t + r.K, n0, m, buffer) : nullptr;
   }
 };
 
@@ -275,16 +283,22 @@ struct Group : Samples<C> {
 };
 
 template <class C, class Connected>
-void forward_group(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neuron, Connected&& group) {
-  const auto& memory = group.memory;
-  const int64_t H = group.H;
-  const bool streaming = streams<C>(a.T, a.N);
+void forward_begin(const RecurrentNeuron<C>& neuron, Connected&& group) {
   group.each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
     neuron.initial_state(neuron.scan, group.coefficients(g, p), n0, m, group.state(g, p));
   });
-  const Rows none{};
   group.begin_forward();
-  for (int64_t t = 0; t < a.T; t++) {
+}
+
+// The steps [begin, end) of the forward pass.
+template <class C, class Connected>
+void forward_steps(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neuron, Connected&& group, int64_t begin,
+                   int64_t end) {
+  const auto& memory = group.memory;
+  const int64_t H = group.H, low = group.low, size = group.high - low;
+  const bool streaming = streams<C>(a.T, a.N);
+  const Rows none{};
+  for (int64_t t = begin; t < end; t++) {
     if (a.checkpoints_out && t > 0 && t % a.checkpoint_every == 0)
       group.each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
         for (int k = 0; k < neuron.states; k++)
@@ -295,23 +309,30 @@ void forward_group(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neur
     for (int64_t g = 0; g < group.samples; g++) {
       C* spikes = memory.spikes + g * group.width;
       const int64_t n0 = (group.first + g) * H;
-      if (t + kAhead < a.T) prefetch_row(a.x, t + kAhead, n0, H);
+      if (t + kAhead < a.T) prefetch_row(a.x, t + kAhead, n0 + low, size);
       const C* current = group.input(none, t, 0, g, false);
-      for (int64_t p = 0; p < group.pieces; p++) {
+      for (int64_t p = group.first_piece; p < group.last_piece; p++) {
         const int64_t h0 = p * kBlock, m = min(H - h0, kBlock);
         group.more_inputs(current + h0, g, p, m);
         neuron.step(current + h0, group.state(g, p), spikes + h0, nullptr, group.coefficients(g, p), m);
         if (a.v_seq) copy(static_cast<C*>(a.v_seq) + t * a.N + n0 + h0, group.state(g, p)[0], m);
       }
-      write_row(a.spikes, a.x.dtype, t * a.N + n0, H, streaming, spikes);
-      as_stored(a.x.dtype, H, spikes);
+      write_row(a.spikes, a.x.dtype, t * a.N + n0 + low, size, streaming, spikes + low);
+      as_stored(a.x.dtype, size, spikes + low);
     }
     group.end_step(t);
   }
-  group.each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
-    for (int k = 0; k < neuron.states; k++)
-      if (a.state_out[k]) copy(static_cast<C*>(a.state_out[k]) + n0, group.state(g, p)[k], m);
-  });
+  if (end == a.T)
+    group.each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
+      for (int k = 0; k < neuron.states; k++)
+        if (a.state_out[k]) copy(static_cast<C*>(a.state_out[k]) + n0, group.state(g, p)[k], m);
+    });
+}
+
+template <class C, class Connected>
+void forward_group(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neuron, Connected&& group) {
+  forward_begin(neuron, group);
+  forward_steps(a, neuron, group, 0, a.T);
 }
 
 // Adds the gradient of this group to grad_weight, the sum of its part.

@@ -15,6 +15,11 @@ void recurrent_sum(const Cuda&, void* parts, int64_t count, int64_t H, bool is_d
 bool sparse_fits(const Synapses& synapses, int64_t H, int64_t targets, int64_t count);
 void recurrent_sum_sparse(void* parts, int64_t count, int64_t size, bool is_double);
 
+inline void on_threads(int64_t n, int64_t grain, const void* context,
+                       void (*body)(const void* context, int64_t begin, int64_t end)) {
+  parallel_for(n, grain, [&](int64_t begin, int64_t end) { body(context, begin, end); });
+}
+
 // Connections of recurrent neurons. With `first`, `targets` and `steps`, the fields of Synapses, they are sparse, and
 // may have noise: the table and the weights of Noise, and its seed and step.
 struct Connections {
@@ -40,6 +45,10 @@ class RecurrentTensors {
     r.H = x.size(x.dim() - 1);
     r.past = tensors.past(connections.past, &r.K);
     r.ring = 2;
+    if constexpr (!Device::kCuda) {
+      r.threads = static_cast<int64_t>(torch::stable::get_num_threads());
+      r.parallel_for = &on_threads;
+    }
     r.inputs = 1 + static_cast<int64_t>(call.more_inputs.size());
     if (connections.first) {
       sparse(x, tensors, connections);

@@ -39,7 +39,7 @@ class Recording(NamedTuple):
 
 
 def recorded(call: Any, run: Callable[[Any], tuple[Any, ...]]) -> tuple[Any, ...]:
-    """Return ``run(call)``, spikes and states; run an :class:`Recording` in parts, and return spikes as events."""
+    """Return ``run(call)``, spikes and states; run a :class:`Recording` in parts, and return spikes as events."""
     if not isinstance(call, Recording):
         return run(call)
     whole, longest = call
@@ -134,7 +134,7 @@ def sparse_call(
     record: str = "spikes",
     **arguments: Any,
 ) -> Any:
-    """Check the arguments of :func:`sparse_recurrent`; return the recurrent call of ``neuron``, or an Recording.
+    """Check the arguments of :func:`sparse_recurrent`; return the recurrent call of ``neuron``, or a Recording.
 
     ``x``: a tuple for neurons with several inputs. ``arguments``: of the neuron.
     """

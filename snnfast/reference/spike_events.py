@@ -47,8 +47,8 @@ class SpikeEvents:
             raise ValueError(f"SpikeEvents: spikes must have shape [T, ..., neurons], got {list(spikes.shape)}")
         spikes = spikes.detach()
         flat = spikes.reshape(-1)
-        # bool() takes a fifth of the time of a comparison, and numpy finds rare elements several times as fast.
-        place = torch.from_numpy(flat.bool().cpu().numpy().nonzero()[0])
+        # numpy compares and finds rare elements several times as fast.
+        place = torch.from_numpy((flat.to("cpu", check.state_dtype(flat.dtype)).numpy() != 0).nonzero()[0])
         count = flat[place.to(flat.device)]
         if bool((count != 1).any()):
             if bool((count != count.round()).any()) or bool((count < 0).any()):

@@ -164,6 +164,39 @@ def test_any_number_of_threads_gives_the_same_bits():
     assert_equal(*results)
 
 
+@pytest.mark.parametrize("kind", ["plain", "delays", "inputs"])
+@pytest.mark.parametrize("wide", [False, True])
+def test_a_sample_on_several_threads_has_the_same_bits(kind, wide):
+    """Each thread has a range of the neurons; several inputs and delays, past spikes and noise."""
+    H = 2600 if not wide else 33_000
+    inputs = 1 + (kind == "inputs")
+    c = connect.fixed_outdegree(H, inputs * H, outdegree=150 if kind == "delays" else 66, delay=13, seed=1)
+    if kind == "delays":
+        c = c.with_delay(13 + torch.arange(len(c)) % 2)
+    generator = torch.Generator().manual_seed(0)
+    x = (torch.rand(40, H, generator=generator) < 0.2) * 1.5
+    weight = torch.randn(len(c), generator=generator) * 0.4
+    past = (torch.rand(9, H, generator=generator) < 0.1).float()
+
+    @neuron(inputs=2)
+    def two(fire, x, y, v):
+        s, _, v = fire(0.5 * v + x - 0.1 * y, 1.0)
+        return s, v
+
+    options = {"noise": connect.PoissonNoise(0.5, 0.2, seed=3), "return_v_seq": True}
+    results, before = [], torch.get_num_threads()
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        if inputs > 1:
+            results.append(two.sparse_recurrent((x, 0.5 * x), weight, c, past, **options))
+        else:
+            results.append(ops.sparse_recurrent(x, weight, c, past, neuron="alif", **options))
+    torch.set_num_threads(before)
+    assert results[0][0][20:].any()
+    for other in results[1:]:
+        assert_equal(list(other), list(results[0]))
+
+
 def test_a_neuron_of_the_user_equals_the_neuron_of_the_package():
     @neuron
     def leaky(fire, x, v, *, decay=0.5):

@@ -221,6 +221,7 @@ def check_past(op: str, x: Tensor, past: Tensor | None) -> None:
     """Check the spikes before the first step of neurons with input ``x``."""
     if past is not None:
         check.shape(op, "past", past, ("P", *x.shape[1:]))
+        check.elements(op, "past", past.shape)
         check.same_dtype_and_device(op, "past", past, "x", x)
 
 

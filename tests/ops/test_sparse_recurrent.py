@@ -276,6 +276,7 @@ MISTAKES = {
     "weight is wide": ((X, W.double(), C), {}, TypeError, "weight must have dtype torch.float32"),
     "weight is a word": ((X, "w", C), {}, TypeError, "weight must be a number"),
     "past lacks time": ((X, W, C, X[0]), {}, ValueError, r"past must have shape \[P, 2, 3\], got \[2, 3\]"),
+    "past without end": ((X, W, C, X[:1].expand(2**57, 2, 3)), {}, ValueError, "past is too large"),
     "no such neuron": ((X, W, C), {"neuron": "no such"}, ValueError, "neuron must be one of .*lif"),
     "a readout": ((X, W, C), {"neuron": "li"}, ValueError, "neuron must be one of .*, got 'li'"),
     "a delay": ((X, W, C), {"delay": W}, TypeError, "delay"),

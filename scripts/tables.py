@@ -50,11 +50,11 @@ def cells(row: dict[str, Any], *names: str) -> list[str]:
 
 def results() -> str:
     """Return a table for each procedure; a row has its command in a fold."""
-    head = ("", "accuracy", "paper", "data", "network", "run")
     parts, numbers = [], itertools.count(1)
     for procedure in PROCEDURES:
         page = GUIDES.get(procedure["page"], procedure["page"])
         names = ("ours", "paper", "data", "network")
+        head = ("", procedure.get("measure", "accuracy"), *names[1:], "run")
         rows = procedure["rows"]
         lines = [(str(next(numbers)), *cells(row, *names), folded(row)) for row in rows]
         parts.append(f"## {procedure['title']}\n\n[Guide]({page}.md)\n\n{table(head, lines)}")

@@ -142,6 +142,8 @@ def calls(device: str, steps: int = 12, neurons: int = 96) -> dict[str, Example]
     square = 0.1 * drawn(neurons, neurons, device=device, seed=8)
     rows, pixels = (t.mul(9).to(torch.int8) for t in (x[:2, 0], images[:2]))
     ints = [t.mul(100).to(torch.int8) for t in (matrix, weight)]
+    synapses = connect.fixed_outdegree(neurons, outdegree=4, delay=2, seed=1)
+    noise = connect.PoissonNoise(2.0, 0.4, seed=1)
     of_two = {f"{op}, of two": call for op, call in networks(device, 40, neurons, 64, steps, (2,)).items()}
     return (
         examples(device, steps, neurons)
@@ -156,6 +158,11 @@ def calls(device: str, steps: int = 12, neurons: int = 96) -> dict[str, Example]
             "recurrent, delayed": Example(
                 lambda x, weight, past, delay: ops.recurrent(x, weight, past, delay=delay, neuron="alif"),
                 (x, square, past, 3 * d[0]),
+                True,
+            ),
+            "sparse_recurrent, noise": Example(
+                lambda weight: ops.sparse_recurrent(None, weight, synapses, num_steps=steps, batch=3, noise=noise),
+                (0.1 * drawn(4 * neurons, device=device),),
                 True,
             ),
             "spike_conv2d, stride": Example(

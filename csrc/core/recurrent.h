@@ -9,7 +9,8 @@
 namespace snnfast {
 
 // Sparse connections: the synapses of presynaptic neuron j with a delay of steps[k] are first[j * delays + k] to
-// first[j * delays + k + 1], in order of their targets. A spike of step t arrives at step t + steps[k].
+// first[j * delays + k + 1], in order of their targets. A spike of step t arrives at step t + steps[k]. Target
+// r * H + i is input r of neuron i.
 struct Synapses {
   const int64_t* first;  // [H * delays + 1]; null: the connections are dense
   const int64_t* steps;  // [delays], rising, at least 1
@@ -22,17 +23,36 @@ struct Synapses {
   SNNFAST_HD int64_t count(int64_t H) const { return first[H * delays]; }
 };
 
+// Poisson input of sparse connections. Target n, input n / H of neuron n % H, has the first run of targets that ends
+// behind it. A run is a row of the table: its first target, the smallest number of arrivals in a step, and thresholds,
+// each of which adds an arrival where the random word of the target reaches it; 2^32 and more are never reached.
+struct Noise {
+  const int64_t* table;  // [runs, width]; null: no noise
+  int64_t runs, width;
+  const void* weight;  // [inputs * H] in C, of an arrival
+  uint64_t seed;
+  int64_t step;  // number of the first step in the sequence of random words
+
+  SNNFAST_HD const int64_t* run(int64_t k) const { return table + k * width; }
+};
+
 struct Recurrence {
   int64_t H;           // neurons of a sample; neuron n of the call is neuron n % H of its sample
+  int64_t inputs;      // of a neuron; several only with sparse connections
   const void* weight;  // [H, H] in C, weight[i * H + j]: from j to i; of sparse connections [synapses] or [H]
   Synapses synapses;   // then delay, to_post and to_pre are null
-  const void* delay;   // [H] in C or null: all 0
-  Rows past;           // [K, N] spikes of the K steps before the first; data is null if K is 0
+  Noise noise;
+  const void* delay;  // [H] in C or null: all 0
+  Rows past;          // [K, N] spikes of the K steps before the first; data is null if K is 0
   int64_t K;
   int64_t ring;         // steps for which spikes in flight are stored: a power of 2, at least the longest delay and 3
   const void* to_post;  // [H, padded(H)] in C, row j: weight_ij over i; zero-padded
   const void* to_pre;   // [H, padded(H)] in C, row i: weight_ij over j
   void* room;           // [samples, recurrent_room(H)] in C, on CUDA beyond kRecurrentThreads neurons
+  // On the CPU: number of threads, and a loop over ranges of [0, n) that runs on them (cpu/parallel_for.h)
+  int64_t threads;
+  void (*parallel_for)(int64_t n, int64_t grain, const void* context,
+                       void (*body)(const void* context, int64_t begin, int64_t end));
 };
 
 template <class Neuron>
@@ -131,15 +151,18 @@ constexpr int64_t kRecurrentPieceRows = 2 * Neuron::kStates + Neuron::kParams + 
 // Memory of a CPU thread for the neurons of a group of samples.
 template <class C>
 struct SamplesMemory {
-  C* pieces;                  // [group, pieces of a sample, kRecurrentPieceRows, block]
-  C* tape;                    // [steps, group, pieces of a sample, kNeuronTapeRows, block]
-  C *current, *spikes, *row;  // [group, padded]
+  C* pieces;        // [group, pieces of a sample, kRecurrentPieceRows, block]
+  C* tape;          // [steps, group, pieces of a sample, kNeuronTapeRows, block]
+  C* current;       // [group, padded], of all inputs
+  C *spikes, *row;  // [group, padded]
 
-  SamplesMemory(Arena& arena, int64_t samples, int64_t H, int64_t piece_rows, int64_t tape_rows, int64_t steps) {
+  SamplesMemory(Arena& arena, int64_t samples, const Recurrence& r, int64_t piece_rows, int64_t tape_rows,
+                int64_t steps) {
+    const int64_t H = r.H;
     const int64_t blocks = samples * ((H + kNeuronBlock - 1) / kNeuronBlock) * kNeuronBlock;
     pieces = arena.take<C>(blocks * piece_rows);
     tape = arena.take<C>(steps * blocks * tape_rows);
-    current = arena.take<C>(samples * padded(H));
+    current = arena.take<C>(samples * padded(r.inputs * H));
     spikes = arena.take<C>(samples * padded(H));
     row = arena.take<C>(samples * padded(H));
   }
@@ -169,7 +192,7 @@ struct RecurrentMemory : SamplesMemory<C> {
  private:
   RecurrentMemory(Arena arena, int64_t piece_rows, int64_t tape_rows, const Recurrence& r, int64_t together,
                   int64_t steps, bool backward)
-      : SamplesMemory<C>(arena, together, r.H, piece_rows, tape_rows, backward ? steps : 0),
+      : SamplesMemory<C>(arena, together, r, piece_rows, tape_rows, backward ? steps : 0),
         group(together),
         lists(backward && r.delay && steps ? (r.ring + steps - 1) / steps * steps : steps) {
     const int64_t H = r.H, ring = r.ring, wide = padded(H);
@@ -196,8 +219,8 @@ constexpr int64_t sparse_lanes(int64_t samples) { return samples > 4 ? kSparseGr
 template <class C>
 struct SparseMemory : SamplesMemory<C> {
   int64_t ring;    // steps for which gradients of inputs are stored: a power of 2, at least the longest delay
-  C* by_neuron;    // [padded, lanes]: inputs, spikes, or gradients of spikes of a step
-  C* inputs_back;  // [ring, padded, lanes]: gradients of the inputs
+  C* by_neuron;    // [padded, lanes]: all inputs, spikes, or gradients of spikes of a step
+  C* inputs_back;  // [ring, padded, lanes]: gradients of all inputs
   int64_t bytes;
 
   SparseMemory(char* memory, int64_t piece_rows, int64_t tape_rows, const Recurrence& r, int64_t samples, int64_t steps,
@@ -206,10 +229,11 @@ struct SparseMemory : SamplesMemory<C> {
 
  private:
   SparseMemory(Arena arena, int64_t piece_rows, int64_t tape_rows, const Recurrence& r, int64_t lanes, int64_t steps)
-      : SamplesMemory<C>(arena, lanes, r.H, piece_rows, tape_rows, steps), ring(1) {
+      : SamplesMemory<C>(arena, lanes, r, piece_rows, tape_rows, steps), ring(1) {
     while (ring < r.synapses.longest()) ring *= 2;
-    by_neuron = arena.take<C>(padded(r.H) * lanes);
-    inputs_back = arena.take<C>(steps ? ring * padded(r.H) * lanes : 0);
+    const int64_t wide = padded(r.inputs * r.H);
+    by_neuron = arena.take<C>(wide * lanes);
+    inputs_back = arena.take<C>(steps ? ring * wide * lanes : 0);
     bytes = arena.used();
   }
 };

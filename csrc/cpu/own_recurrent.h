@@ -21,6 +21,7 @@ void own_initial_state(const void* scan, const C (*coefficients)[kBlock], int64_
 template <class Neuron, class C, bool Taped>
 constexpr SNNFAST_ISA::RecurrentNeuron<C> kOwnRecurrent = {Neuron::kStates,
                                                            Neuron::kParams,
+                                                           Neuron::kFirstInput,
                                                            kRecurrentPieceRows<Neuron>,
                                                            kNeuronTapeRows<Neuron>,
                                                            nullptr,

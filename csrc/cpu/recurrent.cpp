@@ -44,6 +44,10 @@ void groups(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neuron, int
   const Recurrence& r = a.recurrence;
   if (r.synapses.first) {
     const SparseMemory<C> memory(scratch, neuron.piece_rows, neuron.tape_rows, r, a.N / r.H, 1, false);
+    const int64_t parts = a.T > 0 ? sparse_parts(a) : 1;
+    if (parts > 1)
+      return r.synapses.wide ? forward_in_parts<C, int32_t>(a, neuron, memory, parts)
+                             : forward_in_parts<C, int16_t>(a, neuron, memory, parts);
     for (int64_t group = begin; group < end; group++)
       with_sparse_group(a, neuron, memory, group, 1, [&](auto& sparse) { forward_group(a, neuron, sparse); });
   } else {
@@ -134,19 +138,19 @@ void recurrent_sum_sparse(void* parts, int64_t count, int64_t size, bool is_doub
   is_double ? add_parts(static_cast<double*>(parts), count, size) : add_parts(static_cast<float*>(parts), count, size);
 }
 
-// Whether the synapses are rows of [0, count) with targets in [0, H) and rising delays of at least a step.
-void sparse_fits(const Synapses& s, int64_t H, int64_t count, bool* fits) {
+// Whether the synapses are rows of [0, count) with targets in [0, targets) and rising delays of at least a step.
+void sparse_fits(const Synapses& s, int64_t H, int64_t targets, int64_t count, bool* fits) {
   bool all = s.first[0] == 0 && s.first[H * s.delays] == count && s.delays > 0 && s.steps[0] >= 1;
   for (int64_t k = 1; k < s.delays; k++) all = all && s.steps[k] > s.steps[k - 1];
   for (int64_t k = 0; k < H * s.delays; k++) all = all && s.first[k] <= s.first[k + 1];
   // Negative numbers are large as unsigned ones.
-  const auto most = [&](const auto* targets) {
-    auto found = targets[0];
-    for (int64_t e = 1; e < count; e++) found = std::max(found, targets[e]);
+  const auto most = [&](const auto* all_targets) {
+    auto found = all_targets[0];
+    for (int64_t e = 1; e < count; e++) found = std::max(found, all_targets[e]);
     return static_cast<int64_t>(found);
   };
   *fits = all && (count == 0 || (s.wide ? most(static_cast<const uint32_t*>(s.targets))
-                                        : most(static_cast<const uint16_t*>(s.targets))) < H);
+                                        : most(static_cast<const uint16_t*>(s.targets))) < targets);
 }
 
 }  // namespace snnfast::cpu::SNNFAST_ISA

@@ -43,10 +43,12 @@ struct Samples {
   const RecurrentNeuron<C>& neuron;
   const Recurrence& r;
   const SamplesMemory<C>& memory;
-  const int64_t group, first, samples, H, width, pieces;  // group: number of samples that memory has room for
+  // group: number of samples that memory has room for; width: of a row of spikes, wide: of a row of all inputs. The
+  // forward pass of a part is about the neurons [low, high) of a sample, the pieces [first_piece, last_piece).
+  const int64_t group, first, samples, H, width, wide, pieces, first_piece, last_piece, low, high;
 
   Samples(const RecurrentScan& scan, const RecurrentNeuron<C>& maths, const SamplesMemory<C>& scratch, int64_t room,
-          int64_t first_sample)
+          int64_t first_sample, int64_t part = 0, int64_t parts = 1)
       : a(scan),
         neuron(maths),
         r(scan.recurrence),
@@ -56,8 +58,13 @@ struct Samples {
         samples(min(scan.N / r.H - first, group)),
         H(r.H),
         width(padded(r.H)),
-        pieces((r.H + kBlock - 1) / kBlock) {
-    clear(memory.current, group * width);
+        wide(padded(r.inputs * r.H)),
+        pieces((r.H + kBlock - 1) / kBlock),
+        first_piece(part * pieces / parts),
+        last_piece((part + 1) * pieces / parts),
+        low(first_piece * kBlock),
+        high(min(last_piece * kBlock, r.H)) {
+    clear(memory.current, group * wide);
     clear(memory.spikes, group * width);
     clear(memory.row, group * width);
     each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
@@ -73,7 +80,8 @@ struct Samples {
   template <class Visit>
   inline void each_piece(const Visit& visit) const {
     for (int64_t g = 0; g < samples; g++)
-      for (int64_t p = 0; p < pieces; p++) visit(g, p, (first + g) * H + p * kBlock, min(H - p * kBlock, kBlock));
+      for (int64_t p = first_piece; p < last_piece; p++)
+        visit(g, p, (first + g) * H + p * kBlock, min(H - p * kBlock, kBlock));
   }
 
   using Block = C (*)[kBlock];
@@ -84,15 +92,24 @@ struct Samples {
   Block grad(int64_t g, int64_t p) const { return piece(g, p, neuron.states); }
   Block grad_params(int64_t g, int64_t p) const { return piece(g, p, 2 * neuron.states); }
   Block coefficients(int64_t g, int64_t p) const { return piece(g, p, 2 * neuron.states + neuron.params); }
+  // Rows of the inputs, or of their gradients, after the first: from a row of all inputs of a sample to a piece.
+  void more_inputs(const C* inputs, int64_t g, int64_t p, int64_t m) const {
+    for (int64_t k = 1; k < r.inputs; k++) copy(state(g, p)[neuron.first_input + k - 1], inputs + k * H, m);
+  }
+  void more_gradients(int64_t g, int64_t p, int64_t m, C* inputs) const {
+    for (int64_t k = 1; k < r.inputs; k++) copy(inputs + k * H, grad(g, p)[neuron.first_input + k - 1], m);
+  }
   Block tape(int64_t j, int64_t g, int64_t p) const {
     return reinterpret_cast<Block>(memory.tape + ((j * group + g) * pieces + p) * neuron.tape_rows * kBlock);
   }
 
-  // The spikes of sample g at step t, before the first step from the past; null where there are none.
+  // The spikes of sample g at step t from neuron `low` on, before the first step from the past; null where there are
+  // none.
   const C* spikes_at(const Rows& rows, int64_t t, int64_t g, C* buffers) const {
-    C* buffer = buffers + g * width;
-    if (t >= 0) return read_samples<C>(rows, t, (first + g) * H, H, buffer);
-    return t + r.K >= 0 ? read_samples<C>(r.past, t + r.K, (first + g) * H, H, buffer) : nullptr;
+    const int64_t n0 = (first + g) * H + low, m = high - low;
+    C* buffer = buffers + g * width + low;
+    if (t >= 0) return read_samples<C>(rows, t, n0, m, buffer);
+    return t + r.K >= 0 ? read_samples<C>(r.past, t + r.K, n0, m, buffer) : nullptr;
   }
 };
 
@@ -289,16 +306,22 @@ struct Group : Samples<C> {
 };
 
 template <class C, class Connected>
-void forward_group(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neuron, Connected&& group) {
-  const auto& memory = group.memory;
-  const int64_t H = group.H;
-  const bool streaming = streams<C>(a.T, a.N);
+void forward_begin(const RecurrentNeuron<C>& neuron, Connected&& group) {
   group.each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
     neuron.initial_state(neuron.scan, group.coefficients(g, p), n0, m, group.state(g, p));
   });
-  const Rows none{};
   group.begin_forward();
-  for (int64_t t = 0; t < a.T; t++) {
+}
+
+// The steps [begin, end) of the forward pass.
+template <class C, class Connected>
+void forward_steps(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neuron, Connected&& group, int64_t begin,
+                   int64_t end) {
+  const auto& memory = group.memory;
+  const int64_t H = group.H, low = group.low, size = group.high - low;
+  const bool streaming = streams<C>(a.T, a.N);
+  const Rows none{};
+  for (int64_t t = begin; t < end; t++) {
     if (a.checkpoints_out && t > 0 && t % a.checkpoint_every == 0)
       group.each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
         for (int k = 0; k < neuron.states; k++)
@@ -309,22 +332,30 @@ void forward_group(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neur
     for (int64_t g = 0; g < group.samples; g++) {
       C* spikes = memory.spikes + g * group.width;
       const int64_t n0 = (group.first + g) * H;
-      if (t + kAhead < a.T) prefetch_row(a.x, t + kAhead, n0, H);
+      if (t + kAhead < a.T) prefetch_row(a.x, t + kAhead, n0 + low, size);
       const C* current = group.input(none, t, 0, g, false);
-      for (int64_t p = 0; p < group.pieces; p++) {
+      for (int64_t p = group.first_piece; p < group.last_piece; p++) {
         const int64_t h0 = p * kBlock, m = min(H - h0, kBlock);
+        group.more_inputs(current + h0, g, p, m);
         neuron.step(current + h0, group.state(g, p), spikes + h0, nullptr, group.coefficients(g, p), m);
         if (a.v_seq) copy(static_cast<C*>(a.v_seq) + t * a.N + n0 + h0, group.state(g, p)[0], m);
       }
-      write_row(a.spikes, a.x.dtype, t * a.N + n0, H, streaming, spikes);
-      as_stored(a.x.dtype, H, spikes);
+      write_row(a.spikes, a.x.dtype, t * a.N + n0 + low, size, streaming, spikes + low);
+      as_stored(a.x.dtype, size, spikes + low);
     }
     group.end_step(t);
   }
-  group.each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
-    for (int k = 0; k < neuron.states; k++)
-      if (a.state_out[k]) copy(static_cast<C*>(a.state_out[k]) + n0, group.state(g, p)[k], m);
-  });
+  if (end == a.T)
+    group.each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
+      for (int k = 0; k < neuron.states; k++)
+        if (a.state_out[k]) copy(static_cast<C*>(a.state_out[k]) + n0, group.state(g, p)[k], m);
+    });
+}
+
+template <class C, class Connected>
+void forward_group(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neuron, Connected&& group) {
+  forward_begin(neuron, group);
+  forward_steps(a, neuron, group, 0, a.T);
 }
 
 // Adds the gradient of this group to grad_weight, the sum of its part.
@@ -364,6 +395,7 @@ void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& ne
         const C* current = group.input(a.spikes, t0 + j, t0, g, true);
         for (int64_t p = 0; p < group.pieces; p++) {
           const int64_t h0 = p * kBlock, m = min(H - h0, kBlock);
+          group.more_inputs(current + h0, g, p, m);
           neuron.step(current + h0, group.state(g, p), spikes + h0, group.tape(j, g, p), group.coefficients(g, p), m);
         }
         as_stored(a.x.dtype, H, spikes);
@@ -385,7 +417,7 @@ void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& ne
         } else {
           copy(grad_spikes, through, H);
         }
-        C* grad_x = memory.current + g * width;
+        C* grad_x = memory.current + g * group.wide;
         for (int64_t p = 0; p < group.pieces; p++) {
           const int64_t h0 = p * kBlock, m = min(H - h0, kBlock);
           const C* grad_v = v_buffer;
@@ -399,8 +431,12 @@ void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& ne
           }
           neuron.step_backward(neuron.scan, group.tape(j, g, p), grad_spikes + h0, grad_v, slope, group.grad(g, p),
                                grad_x + h0, group.grad_params(g, p), group.coefficients(g, p), m);
+          group.more_gradients(g, p, m, grad_x + h0);
         }
         write_row(a.grad_x, a.x.dtype, t * a.N + n0, H, streaming, grad_x);
+        for (int64_t k = 1; k < r.inputs; k++)
+          write_row(a.more_grad_inputs[neuron.first_input + k - 1], a.x.dtype, t * a.N + n0, H, streaming,
+                    grad_x + k * H);
       }
       group.backpropagate(t);
     }

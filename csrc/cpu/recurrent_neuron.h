@@ -13,9 +13,9 @@ struct RecurrentNeuron {
   using Block = C (*)[kBlock];
   using ConstBlock = const C (*)[kBlock];
 
-  int states, params;
-  int64_t piece_rows, tape_rows;  // of RecurrentMemory
-  const void* scan;               // passed to the functions below as `scan`
+  int states, params, first_input;  // first_input: row of the second input among the states
+  int64_t piece_rows, tape_rows;    // of RecurrentMemory
+  const void* scan;                 // passed to the functions below as `scan`
   void (*coefficients)(const void* scan, int64_t n0, int64_t m, Block out);
   void (*initial_state)(const void* scan, ConstBlock coefficients, int64_t n0, int64_t m, Block states);
   void (*step)(const C* x, Block states, C* spikes, Block tape, ConstBlock coefficients, int64_t m);
@@ -30,6 +30,7 @@ struct RecurrentNeuron {
 struct RecurrentScan {
   int64_t T, N, checkpoint_every;
   Rows x;
+  const Rows* more_inputs;  // indexed as the states; null: the neuron has one input
   Recurrence recurrence;
 };
 struct RecurrentForwardScan : RecurrentScan {
@@ -44,6 +45,7 @@ struct RecurrentBackwardScan : RecurrentScan {
   int32_t surrogate;
   double alpha;
   void *grad_x, *grad_weight, *grad_past, *grad_delay;
+  void* const* more_grad_inputs;  // as more_inputs
   void *const *grad_state_in, *const *grad_param;
 };
 
@@ -154,6 +156,7 @@ SNNFAST_ISA::RecurrentNeuron<C> recurrent_neuron(const NeuronScan<Neuron>& scan)
   SNNFAST_ISA::RecurrentNeuron<C> neuron{};
   neuron.states = Neuron::kStates;
   neuron.params = Neuron::kParams;
+  neuron.first_input = Neuron::kFirstInput;
   neuron.piece_rows = kRecurrentPieceRows<Neuron>;
   neuron.tape_rows = kNeuronTapeRows<Neuron>;
   neuron.scan = &scan;
@@ -171,8 +174,15 @@ void recurrent_forward_as(const NeuronScan<Neuron>& a, const SNNFAST_ISA::Recurr
 }
 
 template <class Neuron>
+SNNFAST_ISA::RecurrentScan recurrent_scan(const NeuronScan<Neuron>& a, const Recurrence& recurrence) {
+  const Rows* more = nullptr;
+  if constexpr (kHasMore<Neuron>) more = a.more_inputs;
+  return {a.T, a.N, a.checkpoint_every, a.x, more, recurrence};
+}
+
+template <class Neuron>
 SNNFAST_ISA::RecurrentForwardScan forward_scan(const RecurrentForward<Neuron>& a) {
-  return {{a.T, a.N, a.checkpoint_every, a.x, a.recurrence}, a.spikes, a.v_seq, a.checkpoints_out, a.state_out};
+  return {recurrent_scan<Neuron>(a, a.recurrence), a.spikes, a.v_seq, a.checkpoints_out, a.state_out};
 }
 
 template <class Neuron>
@@ -195,7 +205,9 @@ void recurrent_backward_as(const NeuronBackward<Neuron>& a, const SNNFAST_ISA::R
 
 template <class Neuron>
 SNNFAST_ISA::RecurrentBackwardScan backward_scan(const RecurrentBackward<Neuron>& a) {
-  return {{a.T, a.N, a.checkpoint_every, a.x, a.recurrence},
+  void* const* more = nullptr;
+  if constexpr (kHasMore<Neuron>) more = a.more_grad_inputs;
+  return {recurrent_scan<Neuron>(a, a.recurrence),
           a.checkpoints,
           a.state_in,
           a.spikes,
@@ -208,6 +220,7 @@ SNNFAST_ISA::RecurrentBackwardScan backward_scan(const RecurrentBackward<Neuron>
           a.grad_weight,
           a.grad_past,
           a.grad_delay,
+          more,
           a.grad_state_in,
           a.grad_param};
 }

@@ -3,8 +3,11 @@
 // spikes of a step are a list, delivered when they arrive: all additions of a step go to one array. The rows by
 // presynaptic neuron serve both directions.
 #pragma once
+#include <algorithm>
+#include <deque>
 #include <vector>
 
+#include "cpu/noise.h"
 #include "cpu/recurrent_loop.h"
 
 namespace snnfast::cpu {
@@ -94,7 +97,8 @@ inline void by_sample(const C* in, int64_t width, C* rows) {
 template <class C, int L, class Index>
 struct SparseGroup : Samples<C> {
   using Samples<C>::a, Samples<C>::r, Samples<C>::first, Samples<C>::samples, Samples<C>::H, Samples<C>::width;
-  using Samples<C>::clear, Samples<C>::spikes_at;
+  using Samples<C>::wide, Samples<C>::neuron, Samples<C>::clear, Samples<C>::spikes_at;
+  using Samples<C>::low, Samples<C>::high;
   using Vector = typename Lanes<C, L>::Type;
   static constexpr uint32_t kAll = (1u << L) - 1;  // bits of all lanes
   static constexpr int kFewSamples = 1;
@@ -103,12 +107,13 @@ struct SparseGroup : Samples<C> {
   const Synapses& s;
   const Index* targets;
   const C* weight;
-  std::vector<Events<C, L>> sent;  // ring of the events of the last steps, a power of 2
+  std::vector<Events<C, L>> sent;                // ring of the events of the last steps, a power of 2
+  std::vector<const SparseGroup*> others{this};  // parts of the neurons, whose events arrive here
 
   // steps: number of steps whose events are stored besides those that are in transit
   SparseGroup(const RecurrentScan& scan, const RecurrentNeuron<C>& maths, const SparseMemory<C>& scratch,
-              int64_t first_sample, int64_t steps)
-      : Samples<C>(scan, maths, scratch, L, first_sample),
+              int64_t first_sample, int64_t steps, int64_t part = 0, int64_t parts = 1)
+      : Samples<C>(scan, maths, scratch, L, first_sample, part, parts),
         memory(scratch),
         s(r.synapses),
         targets(static_cast<const Index*>(s.targets)),
@@ -125,28 +130,36 @@ struct SparseGroup : Samples<C> {
     for (int64_t t = max(t0 - s.longest(), -r.K); t < t0; t++) {
       for (int64_t g = 0; g < samples; g++) {
         const C* row = spikes_at(rows, t, g, memory.spikes);
-        if (row != memory.spikes + g * width) copy(memory.spikes + g * width, row, H);
+        C* const spikes = memory.spikes + g * width + low;
+        if (row != spikes) copy(spikes, row, high - low);
       }
       end_step(t);
     }
   }
 
-  // Computes the inputs of step t: x, then the arriving spikes, from the shortest delay to the longest, in order of
-  // their presynaptic neurons and of their synapses.
+  // Computes the inputs of step t: x, the noise, then the arriving spikes, from the shortest delay to the longest, in
+  // order of their presynaptic neurons and of their synapses.
   void begin_step(int64_t t) {
     for (int64_t g = 0; g < samples; g++) {
-      C* current = memory.current + g * width;
-      const C* x = read_samples<C>(a.x, t, (first + g) * H, H, current);
-      if (x != current) copy(current, x, H);
+      for (int64_t k = 0; k < r.inputs; k++) {
+        C* current = memory.current + g * wide + k * H;
+        const Rows& rows = k == 0 ? a.x : a.more_inputs[neuron.first_input + k - 1];
+        const C* x = read_samples<C>(rows, t, (first + g) * H + low, high - low, current + low);
+        if (x != current + low) copy(current + low, x, high - low);
+        if (r.noise.table) add_noise(r.noise, k * H + low, k * H + high, first + g, t, memory.current + g * wide);
+      }
     }
     C* sum = L == 1 ? memory.current : memory.by_neuron;
-    if constexpr (L > 1) by_neuron<L>(memory.current, width, sum);
+    if constexpr (L > 1) by_neuron<L>(memory.current, wide, sum);
     for (int64_t k = 0; k < s.delays; k++)
       if (t - s.steps[k] >= -r.K)
-        s.one_a_row ? deliver<true>(events(t - s.steps[k]), k, sum) : deliver<false>(events(t - s.steps[k]), k, sum);
-    if constexpr (L > 1) by_sample<L>(sum, width, memory.current);
+        for (const SparseGroup* other : others) {
+          const Events<C, L>& list = other->events(t - s.steps[k]);
+          s.one_a_row ? deliver<true>(list, k, sum) : deliver<false>(list, k, sum);
+        }
+    if constexpr (L > 1) by_sample<L>(sum, wide, memory.current);
   }
-  const C* input(const Rows&, int64_t, int64_t, int64_t g, bool) const { return memory.current + g * width; }
+  const C* input(const Rows&, int64_t, int64_t, int64_t g, bool) const { return memory.current + g * wide; }
 
   // Lists the spikes of step t.
   void end_step(int64_t t) {
@@ -158,7 +171,7 @@ struct SparseGroup : Samples<C> {
       spikes = memory.by_neuron;
     }
     constexpr int kNeurons = 16 / L;  // at a time; there is padding behind the last
-    for (int64_t j = 0; j < H; j += kNeurons)
+    for (int64_t j = low; j < high; j += kNeurons)
       for (uint32_t bits = not_zero(spikes + j * L), n; bits; bits &= ~(kAll << n * L)) {
         n = static_cast<uint32_t>(__builtin_ctz(bits)) / L;
         list.add(static_cast<int32_t>(j + n), static_cast<uint16_t>(bits >> n * L & kAll), spikes + (j + n) * L);
@@ -179,16 +192,17 @@ struct SparseGroup : Samples<C> {
   void backpropagate(int64_t t) const {
     C* inputs = inputs_back(t);
     if constexpr (L > 1)
-      by_neuron<L>(memory.current, width, inputs);
+      by_neuron<L>(memory.current, wide, inputs);
     else
-      copy(inputs, memory.current, H);
+      copy(inputs, memory.current, wide);
   }
   void end_segment(int64_t, C*) const {}
   void end_backward(const RecurrentBackwardScan&) const {}
 
  private:
   Events<C, L>& events(int64_t t) { return sent[static_cast<size_t>(t) & (sent.size() - 1)]; }
-  C* inputs_back(int64_t t) const { return memory.inputs_back + (t & (memory.ring - 1)) * width * L; }
+  const Events<C, L>& events(int64_t t) const { return sent[static_cast<size_t>(t) & (sent.size() - 1)]; }
+  C* inputs_back(int64_t t) const { return memory.inputs_back + (t & (memory.ring - 1)) * wide * L; }
 
   // Adds the rows of the events with delay k.
   template <bool OneARow>
@@ -199,7 +213,11 @@ struct SparseGroup : Samples<C> {
       const C* value = list.value.data() + e * L;
       const Row row{targets + begin, weight + (OneARow ? j : begin), end - begin};
       if constexpr (L == 1) {
-        row.template add<OneARow>(*value, sum);
+        if (others.size() == 1)
+          row.template add<OneARow>(*value, sum);
+        else
+          for (int64_t input = 0; input < r.inputs * H; input += H)
+            row.template between<OneARow>(input + low, input + high).template add<OneARow>(*value, sum);
       } else {
         uint32_t spiked = list.samples[e];
         if (__builtin_popcount(spiked) <= kFewSamples)
@@ -217,6 +235,14 @@ struct SparseGroup : Samples<C> {
     const C* weight;
     int64_t count;
 
+    // The synapses to the targets [first, last).
+    template <bool OneARow>
+    inline Row between(int64_t first, int64_t last) const {
+      const Index* const end = targets + count;
+      const Index* const from = count && *targets < first ? std::lower_bound(targets, end, first) : targets;
+      const Index* const to = count && end[-1] >= last ? std::lower_bound(from, end, last) : end;
+      return {from, weight + (OneARow ? 0 : from - targets), to - from};
+    }
     template <bool OneARow>
     inline void add(C value, C* __restrict to) const {
       const Index* const target = targets;
@@ -325,6 +351,42 @@ struct SparseGroup : Samples<C> {
       return vector[l];
   }
 };
+
+// Number of ranges of neurons that a call with one sample is split into, one for each thread. As many steps as the
+// shortest delay has run without the spikes of other ranges, and each range finds its synapses in every row: with many
+// steps and long rows this is worth it.
+inline int64_t sparse_parts(const RecurrentScan& a) {
+  const Recurrence& r = a.recurrence;
+  const Synapses& s = r.synapses;
+  constexpr int64_t kFewest = 1 << 15, kShortest = 64;  // neurons times steps, synapses of a row
+  if (a.N != r.H || s.steps[0] * r.H < kFewest || s.count(r.H) < kShortest * s.delays * r.H) return 1;
+  return min(r.threads, (r.H + kBlock - 1) / kBlock);
+}
+
+// The forward pass of a call with one sample, on several threads: as that of one, bit for bit.
+template <class C, class Index>
+void forward_in_parts(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neuron, const SparseMemory<C>& memory,
+                      int64_t count) {
+  const int64_t window = min(a.recurrence.synapses.steps[0], a.T);
+  std::deque<SparseGroup<C, 1, Index>> parts;
+  std::vector<const SparseGroup<C, 1, Index>*> all;
+  for (int64_t part = 0; part < count; part++)
+    all.push_back(&parts.emplace_back(a, neuron, memory, 0, window, part, count));
+  for (auto& part : parts) {
+    part.others = all;
+    forward_begin(neuron, part);
+  }
+  for (int64_t begin = 0; begin < a.T; begin += window) {
+    const auto steps = [&](int64_t first, int64_t last) {
+      for (int64_t part = first; part < last; part++)
+        forward_steps(a, neuron, parts[static_cast<size_t>(part)], begin, min(begin + window, a.T));
+      stream_done();
+    };
+    a.recurrence.parallel_for(count, 1, &steps, [](const void* run, int64_t first, int64_t last) {
+      (*static_cast<decltype(&steps)>(run))(first, last);
+    });
+  }
+}
 
 // Calls run(SparseGroup) for the samples of group `number`.
 template <class C, class Run>

@@ -28,7 +28,7 @@ Function checked(Function function, const std::string& name) {
   return function;
 }
 
-// Arguments of both passes. States: none, at rest, or all. Weight to steps: for recurrent neurons, else none.
+// Arguments of both passes. States: none, at rest, or all. Weight to noise_key: for recurrent neurons, else none.
 #define SNNFAST_OWN_NEURON_ARGUMENTS(FIELD) \
   FIELD(std::string, kernel)                \
   FIELD(std::vector<double>, numbers)       \
@@ -38,8 +38,15 @@ Function checked(Function function, const std::string& name) {
   FIELD(Optional, delay)                    \
   FIELD(Optional, first)                    \
   FIELD(Optional, targets)                  \
-  FIELD(Optional, steps) FIELD(Tensors, inputs) FIELD(Tensors, states) FIELD(Tensors, parameters)
+  FIELD(Optional, steps)                    \
+  FIELD(Optional, noise_table)              \
+  FIELD(Optional, noise_weight)             \
+  FIELD(Optional, noise_key) FIELD(Tensors, inputs) FIELD(Tensors, states) FIELD(Tensors, parameters)
 SNNFAST_ARGUMENTS(Arguments, SNNFAST_OWN_NEURON_ARGUMENTS)
+
+Connections connections_of(const Arguments& a) {
+  return {*a.weight, a.past, a.delay, a.first, a.targets, a.steps, a.noise_table, a.noise_weight, a.noise_key};
+}
 
 // The call, checked against the kernel.
 NeuronCall call_with(const OwnKernel& kernel, const Arguments& a) {
@@ -100,7 +107,7 @@ Tensors forward(const Arguments& a, int64_t checkpoint_every) {
   if (!a.weight)
     return neuron_forward<Device>(call, checkpoint_every, on<Device>(kernel.forward, kernel.launch_forward, a.kernel));
   return recurrent_forward<Device>(
-      call, {*a.weight, a.past, a.delay, a.first, a.targets, a.steps}, checkpoint_every,
+      call, connections_of(a), checkpoint_every,
       recurrent_on<Device>(kernel.recurrent_forward, kernel.launch_recurrent_forward, a.kernel));
 }
 
@@ -119,7 +126,7 @@ Tensors backward(const Arguments& a, Optional spikes, bool x_repeats, Tensor che
     return neuron_backward<Device>(call, gradients, on<Device>(kernel.backward, kernel.launch_backward, a.kernel));
   SNNFAST_CHECK(spikes, kName, ": the gradient of recurrent neurons needs their spikes, got none");
   return recurrent_backward<Device>(
-      call, {*a.weight, a.past, a.delay, a.first, a.targets, a.steps}, *spikes, gradients,
+      call, connections_of(a), *spikes, gradients,
       recurrent_on<Device>(kernel.recurrent_backward, kernel.launch_recurrent_backward, a.kernel));
 }
 

@@ -6,7 +6,7 @@ SNNFAST_CPU_KERNEL(recurrent_pack, (const Recurrence&, bool is_double, void* to_
 SNNFAST_CPU_KERNEL(recurrent_sum, (void* parts, int64_t count, int64_t H, bool is_double, void* grad_weight))
 
 SNNFAST_CPU_KERNEL(recurrent_sum_sparse, (void* parts, int64_t count, int64_t size, bool is_double))
-SNNFAST_CPU_KERNEL(sparse_fits, (const Synapses&, int64_t H, int64_t count, bool* fits))
+SNNFAST_CPU_KERNEL(sparse_fits, (const Synapses&, int64_t H, int64_t targets, int64_t count, bool* fits))
 
 namespace snnfast {
 
@@ -21,16 +21,16 @@ void recurrent_pack(const Cpu&, const Recurrence& r, bool is_double, void* to_po
 void recurrent_sum(const Cpu&, void* parts, int64_t count, int64_t H, bool is_double, void* grad_weight) {
   cpu::recurrent_sum()(parts, count, H, is_double, grad_weight);
 }
-bool sparse_fits(const Synapses& synapses, int64_t H, int64_t count) {
+bool sparse_fits(const Synapses& synapses, int64_t H, int64_t targets, int64_t count) {
   bool fits = false;
-  cpu::sparse_fits()(synapses, H, count, &fits);
+  cpu::sparse_fits()(synapses, H, targets, count, &fits);
   return fits;
 }
 void recurrent_sum_sparse(void* parts, int64_t count, int64_t size, bool is_double) {
   cpu::recurrent_sum_sparse()(parts, count, size, is_double);
 }
 #else  // no tensor reaches them: sparse connections are refused on CUDA
-bool sparse_fits(const Synapses&, int64_t, int64_t) { return false; }
+bool sparse_fits(const Synapses&, int64_t, int64_t, int64_t) { return false; }
 void recurrent_sum_sparse(void*, int64_t, int64_t, bool) {}
 #endif
 

@@ -12,13 +12,19 @@ void recurrent_weight(const Cuda&, const RecurrentWeightGradient& a);
 void recurrent_sum(const Cpu&, void* parts, int64_t count, int64_t H, bool is_double, void* grad_weight);
 void recurrent_sum(const Cuda&, void* parts, int64_t count, int64_t H, bool is_double, void* grad_weight);
 // Sparse connections run on the CPU alone. Checks their rows, and adds up `count` gradients of `size` weights.
-bool sparse_fits(const Synapses& synapses, int64_t H, int64_t count);
+bool sparse_fits(const Synapses& synapses, int64_t H, int64_t targets, int64_t count);
 void recurrent_sum_sparse(void* parts, int64_t count, int64_t size, bool is_double);
 
-// Connections of recurrent neurons. With `first`, `targets` and `steps`, the fields of Synapses, they are sparse.
+inline void on_threads(int64_t n, int64_t grain, const void* context,
+                       void (*body)(const void* context, int64_t begin, int64_t end)) {
+  parallel_for(n, grain, [&](int64_t begin, int64_t end) { body(context, begin, end); });
+}
+
+// Connections of recurrent neurons. With `first`, `targets` and `steps`, the fields of Synapses, they are sparse, and
+// may have noise: the table and the weights of Noise, and its seed and step.
 struct Connections {
   Tensor weight;
-  Optional past, delay, first, targets, steps;
+  Optional past, delay, first, targets, steps, noise_table, noise_weight, noise_key;
 };
 
 // Arguments of `recurrence`, as kernels read them; owns the rows of weights.
@@ -28,9 +34,10 @@ class RecurrentTensors {
   Recurrence recurrence{};
   Tensor to_post, to_pre, room, columns;
 
-  RecurrentTensors(const Device& device, const Tensor& x, NeuronTensors& tensors, const Connections& connections)
+  RecurrentTensors(const Device& device, const NeuronCall& call, NeuronTensors& tensors, const Connections& connections)
       : to_post(tensors.nothing()), to_pre(tensors.nothing()), room(tensors.nothing()), columns(tensors.nothing()) {
     const char* op = tensors.op();
+    const Tensor& x = call.x;
     SNNFAST_CHECK(x.dim() >= 2, op, ": x must have shape [T, ..., H], got ", shape_of(x));
     Recurrence& r = recurrence;
     const Tensor& weight = connections.weight;
@@ -38,10 +45,18 @@ class RecurrentTensors {
     r.H = x.size(x.dim() - 1);
     r.past = tensors.past(connections.past, &r.K);
     r.ring = 2;
+    if constexpr (!Device::kCuda) {
+      r.threads = static_cast<int64_t>(torch::stable::get_num_threads());
+      r.parallel_for = &on_threads;
+    }
+    r.inputs = 1 + static_cast<int64_t>(call.more_inputs.size());
     if (connections.first) {
       sparse(x, tensors, connections);
+      noise(x, tensors, connections);
       return;
     }
+    SNNFAST_CHECK(r.inputs == 1 && !connections.noise_table, op,
+                  ": several inputs and noise need sparse connections, got a matrix of weights");
     r.weight = tensors.of_shape(weight, "weight", {r.H, r.H});
     r.delay = delay ? tensors.of_shape(*delay, "delay", {r.H}) : nullptr;
     if constexpr (!Device::kCuda) r.ring = ring(x.size(0), tensors.state_type() == ScalarType::Double);
@@ -95,13 +110,37 @@ class RecurrentTensors {
     s.targets = targets.const_data_ptr();
     s.one_a_row = connections.weight.numel() != count;
     r.weight = tensors.of_shape(connections.weight, "weight", {s.one_a_row ? r.H : count});
-    SNNFAST_CHECK(sparse_fits(s, r.H, count), op,
+    SNNFAST_CHECK(sparse_fits(s, r.H, r.inputs * r.H, count), op,
                   ": first must rise from 0 to the number of synapses, targets must be neurons, and steps must rise "
                   "from 1 or more");
     // Spikes with a longer delay never arrive, and memory grows with the longest.
     const int64_t never = x.size(0) + r.K + 1;
     for (int64_t k = 0; k < s.delays; k++) steps_.push_back(std::min(s.steps[k], never));
     s.steps = steps_.data();
+  }
+
+  void noise(const Tensor& x, NeuronTensors& tensors, const Connections& connections) {
+    if (!connections.noise_table) return;
+    const char* op = tensors.op();
+    SNNFAST_CHECK(connections.noise_weight && connections.noise_key, op,
+                  ": noise needs noise_table, noise_weight and noise_key");
+    const Tensor &table = *connections.noise_table, &key = *connections.noise_key;
+    SNNFAST_CHECK(table.dim() == 2 && table.size(0) >= 1 && table.size(1) >= 2, op,
+                  ": noise_table must have shape [runs, 2 + thresholds], got ", shape_of(table));
+    check_shape(op, "noise_key", key, {2});
+    for (const auto& [name, t] : {std::pair{"noise_table", &table}, {"noise_key", &key}}) {
+      check_dtype(op, name, *t, ScalarType::Long);
+      check_device(op, name, *t, "x", x);
+      check_contiguous(op, name, *t);
+    }
+    Recurrence& r = recurrence;
+    const int64_t* words = key.const_data_ptr<int64_t>();
+    r.noise = {table.const_data_ptr<int64_t>(),
+               table.size(0),
+               table.size(1),
+               tensors.of_shape(*connections.noise_weight, "noise_weight", {r.inputs * r.H}),
+               static_cast<uint64_t>(words[0]),
+               words[1]};
   }
 
   // Number of steps that spikes in flight are stored for, a power of 2.
@@ -207,7 +246,7 @@ Tensors recurrent_forward(const NeuronCall& call, const Connections& connections
   const Device device(call.x);
   RecurrentForward<AnyNeuron> a{};
   Tensors outputs = forward_tensors(call, true, checkpoint_every, tensors, device, a);
-  RecurrentTensors<Device> recurrent(device, call.x, tensors, connections);
+  RecurrentTensors<Device> recurrent(device, call, tensors, connections);
   const Recurrence& r = a.recurrence = recurrent.recurrence;
   a.columns = recurrent.states(device, call.x, tensors, call.sizes.states);
   if (a.N == 0) return outputs;
@@ -228,7 +267,7 @@ Tensors recurrent_backward(const NeuronCall& call, const Connections& connection
   const Device device(call.x);
   RecurrentBackward<AnyNeuron> a{};
   Tensors outputs = backward_tensors(call, gradients, tensors, device, a);
-  const RecurrentTensors<Device> recurrent(device, call.x, tensors, connections);
+  const RecurrentTensors<Device> recurrent(device, call, tensors, connections);
   const NeuronSizes& sizes = call.sizes;
   const int64_t steps = std::min(a.T, gradients.checkpoint_every);
   RecurrentGradients<Device> more(device, call.x, tensors, recurrent.recurrence, connections.past,

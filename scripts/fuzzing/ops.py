@@ -228,7 +228,12 @@ def sparse_recurrent(d: Draw) -> dict[str, Any]:
     if d.chance(0.5):
         c = c.with_delay(torch.tensor([d.choice((1, 2, 9)) for _ in range(len(c))], dtype=torch.int64))
     size = d.choice(((len(c),), (H,), ()))
-    return kwargs | {"weight": d.tensor(size, state, -0.5, 0.5), "connectivity": c}
+    kwargs |= {"weight": d.tensor(size, state, -0.5, 0.5), "connectivity": c}
+    if d.chance(0.5):
+        rates = torch.tensor([d.choice((0.0, 0.5, 0.5, 30.0)) for _ in range(H)])
+        noise = connect.PoissonNoise(d.choice((rates, 1.0)), d.uniform(-0.5, 0.5), seed=d.randrange(99))
+        kwargs["noise"] = noise.after(d.choice((0, 2**32 - 2)))
+    return kwargs
 
 
 def linear(d: Draw, name: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from snnfast.reference.call import reference_op
 from snnfast.reference.neuron import scan
 from snnfast.reference.neuron_arguments import Neuron, result_of, type_name
 from snnfast.reference.recurrent import recurrent_call, scan_recurrent
-from snnfast.reference.sparse_recurrent import sparse_call
+from snnfast.reference.sparse_recurrent import recorded, sparse_call
 
 from .from_op import FromOp
 
@@ -94,24 +94,37 @@ class OwnNeuron(Neuron):
 
     def sparse_recurrent(
         self,
-        x: Tensor,
+        x: Tensor | tuple[Tensor, ...] | None,
         weight: Tensor | float,
         connectivity: Connectivity,
         past: Tensor | None = None,
         **arguments: Any,
     ) -> tuple[Any, ...]:
-        """Run the neurons with sparse recurrent connections, as :func:`snnfast.ops.sparse_recurrent`."""
-        call = sparse_call(self.name, self._check_one_input(x, arguments), weight, connectivity, past)
-        return self._run_recurrent(self.name, call)  # type: ignore[no-any-return]
+        """Run the neurons with sparse recurrent connections, as :func:`snnfast.ops.sparse_recurrent`.
+
+        Neurons with several inputs take a tuple of them, or None, and synapses from ``H`` to ``inputs * H`` neurons:
+        those to ``r * H + i`` reach input ``r`` of neuron ``i``, its receptor.
+        """
+        self._check_one_output()
+        call = sparse_call(self.name, self, x, weight, connectivity, past, **arguments)
+        return recorded(call, functools.partial(self._run_recurrent, self.name))
 
     def _check_one_input(self, x: Tensor, arguments: dict[str, Any]) -> Any:
         """Check the arguments of neurons that spikes can be fed back to; return the call."""
-        if len(self.inputs) > 1 or self.outputs > 1 or not self.fires:
+        if len(self.inputs) > 1:
             raise ValueError(
-                f"{self.name}: recurrent connections need neurons with one input and one output, its spikes; these "
-                f"have {len(self.inputs)} and {self.outputs}"
+                f"{self.name}: a matrix of recurrent weights needs neurons with one input, got {len(self.inputs)}; "
+                "sparse_recurrent takes several"
             )
+        self._check_one_output()
         return self.check(x, **arguments)
+
+    def _check_one_output(self) -> None:
+        if self.outputs > 1 or not self.fires:
+            raise ValueError(
+                f"{self.name}: recurrent connections need neurons with one output, its spikes; these have "
+                f"{self.outputs}{'' if self.fires else ' and do not fire'}"
+            )
 
     def explain(self, x: Tensor, surrogate: Any = None) -> str:
         """Name the kernel for inputs like ``x``, with the reason, for :func:`snnfast.backend.explain`."""

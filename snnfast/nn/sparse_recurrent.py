@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from snnfast import check
+from snnfast.reference.sparse_recurrent import no_input
 
 from .delaying import Delaying
 from .spiking import Spiking, show
 
 if TYPE_CHECKING:  # numpy, which it needs, is missing where the package is built
-    from snnfast.connect import Connectivity
+    from snnfast.connect import Connectivity, PoissonNoise
 
 __all__ = ["SparseRecurrent"]
 
@@ -100,12 +101,22 @@ class SparseRecurrent(Delaying):
         """The surrogate gradient of the neurons."""
         return self.neuron.surrogate
 
-    def forward(self, x: Tensor) -> Any:
+    def forward(
+        self,
+        x: Tensor | None,
+        *,
+        num_steps: int | None = None,
+        batch: int | None = None,
+        noise: PoissonNoise | None = None,
+    ) -> Any:
         """Input current ``[T, ..., features]`` -> spikes of the same shape and dtype.
 
-        With ``return_v_seq`` of the neurons ``(spikes, v_seq)``.
+        ``x=None`` is no input for ``num_steps`` steps of ``batch`` samples; :func:`snnfast.ops.sparse_recurrent`
+        explains ``noise``, of which the next part of a sequence takes ``noise.after(T)``. With ``return_v_seq`` of the
+        neurons ``(spikes, v_seq)``.
         """
         neuron, layer = self.neuron, type(self).__name__
+        x = no_input(layer, x, self.weight, self.features, num_steps, batch)
         check.sequence(layer, x)
         if x.dim() < 2 or x.shape[-1] != self.features:
             raise ValueError(f"{layer}: x must have shape [T, ..., {self.features}], got {list(x.shape)}")
@@ -113,7 +124,9 @@ class SparseRecurrent(Delaying):
         if past is not None:
             past = past.to(x.dtype)
         weight = self._constant("weight", x)
-        spikes, *after = neuron.sparse_recurrent(x, weight, self.connectivity, past, **neuron._op_arguments(x))
+        spikes, *after = neuron.sparse_recurrent(
+            x, weight, self.connectivity, past, noise=noise, **neuron._op_arguments(x)
+        )
         if self.stateful:
             self._keep_past(past, spikes, self._longest())
         return neuron._finish(spikes, *after)

@@ -8,7 +8,7 @@ from snnfast.reference.bp_stdp_network import BpStdpNetworkResult
 from snnfast.reference.diehl_cook_arguments import DiehlCookResult, DiehlCookState
 from snnfast.reference.presentations import Events, Rates
 from snnfast.reference.recurrent import recurrent as _recurrent
-from snnfast.reference.sparse_recurrent import sparse_recurrent as _sparse_recurrent
+from snnfast.reference.spike_events import SpikeEvents
 from snnfast.reference.stdp import StdpState
 
 from . import neurons
@@ -23,6 +23,7 @@ from .neuron import with_kernels as _with_kernels
 from .neurons import *
 from .poisson import poisson
 from .pool2d import pool2d
+from .sparse_recurrent import sparse_recurrent
 from .spike_conv2d import spike_conv2d
 from .spike_count import spike_count
 from .spike_linear import spike_linear
@@ -36,6 +37,7 @@ __all__ = [
     "DiehlCookState",
     "Events",
     "Rates",
+    "SpikeEvents",
     "StdpState",
     "batch_norm",
     "bp_stdp_",
@@ -57,7 +59,6 @@ __all__ = [
 
 
 recurrent = _with_kernels(_recurrent)
-sparse_recurrent = _with_kernels(_sparse_recurrent)
 backend.OPS.update(name for name in __all__ if hasattr(globals()[name], "check"))
 
 

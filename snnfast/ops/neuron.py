@@ -114,10 +114,11 @@ def with_kernels(reference: Op[P, Any]) -> Op[P, tuple[Tensor, ...]]:
     for plain in calls_of(NEURONS[check.__name__]) if check.__name__ in NEURONS else ():
         for call_type in (plain, recurrent_of(plain)):
             BUILT_IN.setdefault(call_type, BuiltIn(call_type))
-    return public(check, runner(reference.equation, _built_in), "snnfast.ops")
+    return public(check, runner(reference.equation, built_in), "snnfast.ops")
 
 
-def _built_in(op: str, call: Any) -> tuple[Any, BuiltIn] | None:
+def built_in(op: str, call: Any) -> tuple[Any, BuiltIn] | None:
+    """Return the operators and the kernel of a call of a neuron of the package; None: the reference runs it."""
     kernels = backend.library(op, call.x, call.surrogate)
     return None if kernels is None else (kernels, BUILT_IN[type(call)])
 

@@ -12,12 +12,14 @@ from snnfast import check
 
 from .call import extended, fields_of_kind, reference_op
 from .neuron import scan
-from .neuron_arguments import NEURONS, result_of
+from .neuron_arguments import NEURONS, Neuron, result_of
+from .noise import noise_of_step
 
-# Fields of a recurrent call after those of its neuron's call: those with a gradient, then those of a
-# snnfast.connect.Connectivity, which are None for dense connections.
+# Fields of a recurrent call after those of its neuron's call: those with a gradient, those of a
+# snnfast.connect.Connectivity, which are None for dense connections, and those of a snnfast.connect.PoissonNoise.
 DIFFERENTIABLE: dict[str, Any] = {"weight": Tensor, "past": Tensor | None, "delay": Tensor | None}
-FIELDS: dict[str, Any] = DIFFERENTIABLE | dict.fromkeys(("first", "targets", "steps"), Tensor | None)
+SPARSE = ("first", "targets", "steps", "noise_table", "noise_weight", "noise_key")
+FIELDS: dict[str, Any] = DIFFERENTIABLE | dict.fromkeys(SPARSE, Tensor | None)
 
 
 _CALLS: dict[Any, Any] = {}
@@ -43,17 +45,19 @@ def neuron_of(call: Any) -> Any:
 
 def scan_recurrent(call: Any) -> tuple[Tensor, ...]:
     """Return spikes, last states and membranes of a recurrent call, a step at a time in plain PyTorch."""
-    neuron, x = neuron_of(call), call[0]
+    neuron, x, inputs = neuron_of(call), call[0], len(type(call).neuron.inputs)
     if len(x) == 0:
         return scan(neuron)
     names = type(call).neuron.inputs + fields_of_kind(type(neuron), Tensor | None)
 
-    def step(x: Tensor, states: list[Tensor | None]) -> tuple[Tensor, list[Tensor | None]]:
-        s, *states, _ = scan(neuron._replace(**dict(zip(names, (x[None], *states)))))  # type: ignore[assignment]
+    def step(current: Tensor, states: list[Tensor | None]) -> tuple[Tensor, list[Tensor | None]]:
+        values = (*current[None].tensor_split(inputs, -1), *states)
+        s, *states, _ = scan(neuron._replace(**dict(zip(names, values))))  # type: ignore[assignment]
         return s[0], states
 
-    states = [getattr(neuron, name) for name in names[1:]]
-    spikes, states, v_seq = fed_back(step, x, states, *(getattr(call, name) for name in FIELDS))
+    states = [getattr(neuron, name) for name in names[inputs:]]
+    whole = x if inputs == 1 else torch.cat(call[:inputs], -1)
+    spikes, states, v_seq = fed_back(step, whole, states, *(getattr(call, name) for name in FIELDS))
     return spikes.to(x.dtype), *states, v_seq
 
 
@@ -64,19 +68,22 @@ def fed_back(
     weight: Tensor,
     past: Tensor | None,
     delay: Tensor | None,
-    *synapses: Tensor | None,
+    *sparse: Tensor | None,
 ) -> tuple[Tensor, list[Any], Tensor]:
     """Iterate ``step(x[t] + recurrent input, states) -> spikes, states``; return spikes, last and first states.
 
-    ``synapses``: none, or the fields ``first``, ``targets`` and ``steps``; None for dense connections.
+    ``x``: the inputs of a neuron side by side, ``[T, ..., inputs * H]``.
+    ``sparse``: the fields :data:`SPARSE`, None for dense connections.
     Recurrent spikes are rounded to the dtype of ``x``: 16 bits do not hold every count of several spikes per step.
     """
     stored, x = x.dtype, x.to(check.state_dtype(x.dtype))
     before = [] if past is None else list(past.to(x.dtype))
     spikes, v_seq = list(before), []
-    rows = _rows(weight, *synapses) if any(value is not None for value in synapses) else None  # type: ignore[arg-type]
-    for current in x:
+    rows = None if sparse[0] is None else _rows(weight, *sparse[:3])  # type: ignore[arg-type]
+    for t, current in enumerate(x):
         if rows is not None:
+            if sparse[3] is not None:
+                current = current + noise_of_step(current.shape, t, *sparse[3:])  # type: ignore[arg-type]
             current = _delivered(current, spikes, rows)
         else:
             arrived = _arriving(spikes, delay, len(x) + len(before), current)
@@ -184,15 +191,15 @@ def recurrent(
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
     """
     check.sequence("recurrent", x)
-    call = neuron_check("recurrent", neuron)(x, **arguments)
+    call = firing_neuron("recurrent", neuron).check(x, **arguments)
     return recurrent_call("recurrent", call, weight, past, delay)
 
 
-def neuron_check(op: str, neuron: object) -> Callable[..., Any]:
-    """Return the check of the neuron's op, by name."""
+def firing_neuron(op: str, neuron: object) -> Neuron:
+    """Return a neuron that fires, by the name of its op."""
     if not isinstance(neuron, str) or neuron not in firing():
         raise ValueError(f"{op}: neuron must be one of {', '.join(firing())}, got {check.shown(neuron)}")
-    return NEURONS[neuron].check
+    return NEURONS[neuron]
 
 
 def recurrent_call(op: str, call: Any, weight: Tensor, past: Tensor | None, delay: Tensor | None) -> Any:
@@ -207,13 +214,14 @@ def recurrent_call(op: str, call: Any, weight: Tensor, past: Tensor | None, dela
     if delay is not None:
         check.shape(op, "delay", delay, sent)
         check.of_state(op, "delay", delay, x)
-    return recurrent_of(call.__class__)(*call, weight, past, delay, None, None, None)
+    return recurrent_of(call.__class__)(*call, weight, past, delay, *[None] * len(SPARSE))
 
 
 def check_past(op: str, x: Tensor, past: Tensor | None) -> None:
     """Check the spikes before the first step of neurons with input ``x``."""
     if past is not None:
         check.shape(op, "past", past, ("P", *x.shape[1:]))
+        check.elements(op, "past", past.shape)
         check.same_dtype_and_device(op, "past", past, "x", x)
 
 

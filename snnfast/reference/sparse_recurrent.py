@@ -2,48 +2,98 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from snnfast import check
 
-from .call import reference_op
-from .neuron_arguments import result_of
-from .recurrent import check_past, neuron_check, recurrent, recurrent_of
+from .call import fields_of_kind, reference_op
+from .neuron_arguments import Neuron, result_of
+from .recurrent import check_past, firing_neuron, recurrent_of, scan_recurrent
+from .spike_events import SpikeEvents
 
 # numpy, which snnfast.connect needs, is missing where the package is built.
 if TYPE_CHECKING:
-    from snnfast.connect import Connectivity
+    from snnfast.connect import Connectivity, PoissonNoise
 else:
-    Connectivity = Any
+    Connectivity = PoissonNoise = Any
+
+# Spikes of the steps that run at a time where they are recorded as events: few enough for a cache, and so many that the
+# check of the synapses in each call takes little time.
+RECORDED = 2**21
 
 
-@reference_op(recurrent.equation, result_of)
+class Recording(NamedTuple):
+    """A recurrent call whose spikes are recorded as events.
+
+    Attributes:
+        call: the call.
+        longest: the longest delay in steps.
+    """
+
+    call: Any
+    longest: int
+
+
+def recorded(call: Any, run: Callable[[Any], tuple[Any, ...]]) -> tuple[Any, ...]:
+    """Return ``run(call)``, spikes and states; run a :class:`Recording` in parts, and return spikes as events."""
+    if not isinstance(call, Recording):
+        return run(call)
+    whole, longest = call
+    neuron, states = type(whole).neuron, fields_of_kind(type(whole).neuron_call, Tensor | None)
+    T, width = len(whole[0]), max(whole[0].shape[1:].numel(), 1)
+    every = max(RECORDED // width, 4 * longest, 1)
+    part, events = whole._replace(return_state=True), []
+    after: list[Any] = []
+    for t in range(0, max(T, 1), every):
+        part = part._replace(**{name: getattr(whole, name)[t : t + every] for name in neuron.inputs})
+        if whole.noise_key is not None:
+            part = part._replace(noise_key=whole.noise_key + torch.tensor([0, t]))
+        spikes, *after = run(part)
+        events.append(SpikeEvents.from_dense(spikes))
+        last = spikes[-longest:]
+        if len(last) < longest and part.past is not None:
+            last = torch.cat([part.past, last])[-longest:]
+        part = part._replace(past=last, **dict(zip(states, after)))
+    return SpikeEvents.cat(events), *(after if whole.return_state else (None,) * len(after))
+
+
+def _equation(call: Any) -> tuple[Any, ...]:
+    return recorded(call, lambda part: result_of(part, scan_recurrent(part)))
+
+
+@reference_op(_equation)
 def sparse_recurrent(
-    x: Tensor,
+    x: Tensor | None,
     weight: Tensor | float,
     connectivity: Connectivity,
     past: Tensor | None = None,
     *,
     neuron: str = "lif",
+    num_steps: int | None = None,
+    batch: int | None = None,
+    noise: PoissonNoise | None = None,
+    record: str = "spikes",
     **arguments: Any,
 ) -> Any:
     """Neurons with sparse recurrent connections, over all time steps of ``x``.
 
     For the neurons of a sample, the last dimension of ``x``, and ``t = 0 ... T-1``::
 
-        I_i[t] = x_i[t] + sum over synapses e to i of weight_e s_pre(e)[t - delay_e]
+        I_i[t] = x_i[t] + noise_i[t] + sum over synapses e to i of weight_e s_pre(e)[t - delay_e]
 
     where ``I[t]`` is the input of the neuron, whose state and spikes ``s[t]`` follow the equation of its op. The sum
-    begins with ``x`` and continues from the shortest delay to the longest, in order of the presynaptic neurons, in
-    order of the synapses; a neuron that did not fire adds nothing. With a delay of one step everywhere the spikes are
-    those of :func:`snnfast.ops.recurrent` with the weights as a matrix. Gradients flow to ``x``, ``weight``, ``past``,
-    the states and every parameter that is a tensor. There are kernels for the CPU alone.
+    begins with ``x`` and ``noise`` and continues from the shortest delay to the longest, in order of the presynaptic
+    neurons, in order of the synapses; a neuron that did not fire adds nothing. With a delay of one step everywhere the
+    spikes are those of :func:`snnfast.ops.recurrent` with the weights as a matrix. Gradients flow to ``x``, ``weight``,
+    ``past``, the states and every parameter that is a tensor. There are kernels for the CPU alone.
 
     Args:
-        x: input current ``[T, ..., H]``; float32, float64, bfloat16 or float16, any strides.
+        x: input current ``[T, ..., H]``; float32, float64, bfloat16 or float16, any strides. None: no input, for
+            ``num_steps`` steps and ``batch`` samples, in the dtype of ``weight``.
         weight: ``[synapses]``, in the order of ``connectivity.edges()``; or ``[H]``, one for the synapses of each
             presynaptic neuron; or a number. A tensor in float64 for float64 ``x``, else float32. If there are as many
             synapses as neurons, one for each synapse.
@@ -51,6 +101,11 @@ def sparse_recurrent(
         past: spikes of the ``P`` steps before the first, ``[P, *x.shape[1:]]`` in the dtype of ``x``, for example the
             last of an earlier call; spikes arrive after up to ``connectivity.longest`` steps. None: no spikes.
         neuron: the name of a spiking neuron's op in :mod:`snnfast.ops`.
+        num_steps: number of steps, if ``x`` is None.
+        batch: number of samples, if ``x`` is None: spikes ``[T, batch, H]``. None: ``[T, H]``.
+        noise: Poisson input that the kernel draws, a :class:`snnfast.connect.PoissonNoise`.
+        record: ``"spikes"``: a tensor ``[T, ..., H]``; ``"events"``: a :class:`SpikeEvents`, which takes memory for
+            each spike alone and has no gradient.
         arguments: arguments of ``snnfast.ops.<neuron>`` except ``x``, by name, including states.
 
     Returns:
@@ -60,31 +115,43 @@ def sparse_recurrent(
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
     """
     op = "sparse_recurrent"
-    check.sequence(op, x)
-    return sparse_call(op, neuron_check(op, neuron)(x, **arguments), weight, connectivity, past)
+    sizes = {"num_steps": num_steps, "batch": batch}
+    found = firing_neuron(op, neuron)
+    return sparse_call(op, found, x, weight, connectivity, past, noise=noise, record=record, **sizes, **arguments)
 
 
-def sparse_call(op: str, call: Any, weight: Tensor | float, connectivity: Connectivity, past: Tensor | None) -> Any:
-    """Check weights, connectivity and the spikes before the first step; return the recurrent call of ``call``."""
-    x: Tensor = call[0]
-    if x.dim() < 2:
-        raise ValueError(f"{op}: x must have shape [T, ..., H], got {list(x.shape)}")
-    if x.device.type != "cpu":
-        raise ValueError(
-            f"{op}: x must be on the CPU, where alone sparse connections have kernels, got {x.device}; on a GPU use "
-            "recurrent with connectivity.dense(weight)"
-        )
+def sparse_call(
+    op: str,
+    neuron: Neuron,
+    x: Tensor | tuple[Tensor, ...] | None,
+    weight: Tensor | float,
+    connectivity: Connectivity,
+    past: Tensor | None = None,
+    *,
+    num_steps: int | None = None,
+    batch: int | None = None,
+    noise: PoissonNoise | None = None,
+    record: str = "spikes",
+    **arguments: Any,
+) -> Any:
+    """Check the arguments of :func:`sparse_recurrent`; return the recurrent call of ``neuron``, or a Recording.
+
+    ``x``: a tuple for neurons with several inputs. ``arguments``: of the neuron.
+    """
     from snnfast import connect
 
     if not isinstance(connectivity, connect.Connectivity):
         raise TypeError(
             f"{op}: connectivity must be a Connectivity, made by snnfast.connect, got {check.kind(connectivity)}"
         )
-    c, H = connectivity, x.shape[-1]
-    if (c.n_pre, c.n_post) != (H, H):
-        raise ValueError(
-            f"{op}: connectivity must connect the {H} neurons of x, [T, ..., {H}], got {c.n_pre} -> {c.n_post} neurons"
-        )
+    c, count = connectivity, len(neuron.inputs)
+    zeros = no_input(op, x, weight, c.n_pre, num_steps, batch)
+    inputs = _inputs(op, (zeros,) * count if x is None and count > 1 else zeros, count)
+    x, H = inputs[0], inputs[0].shape[-1]
+    if (c.n_pre, c.n_post) != (H, count * H):
+        wanted = f"the {H} neurons of x, [T, ..., {H}]"
+        wanted += f", to their {count} inputs, {H} -> {count * H}" if count > 1 else ""
+        raise ValueError(f"{op}: connectivity must connect {wanted}, got {c.n_pre} -> {c.n_post} neurons")
     if not isinstance(weight, Tensor):
         number = check.number(op, "weight", weight)
         weight = torch.full((H,), number, dtype=check.state_dtype(x.dtype), device=x.device)
@@ -92,4 +159,48 @@ def sparse_call(op: str, call: Any, weight: Tensor | float, connectivity: Connec
     check.of_state(op, "weight", weight, x)
     weight = weight.expand(H) if weight.dim() == 0 else weight
     check_past(op, x, past)
-    return recurrent_of(call.__class__)(*call, weight, past, None, c.first, c.targets, c.steps)
+    if noise is not None and not isinstance(noise, connect.PoissonNoise):
+        raise TypeError(f"{op}: noise must be a PoissonNoise of snnfast.connect, got {check.kind(noise)}")
+    drawn = (None,) * 3 if noise is None else noise.fields(op, count * H, weight.dtype)
+    call = neuron.check(*inputs, **arguments)
+    call = recurrent_of(call.__class__)(*call, weight, past, None, c.first, c.targets, c.steps, *drawn)
+    check.choice(op, "record", record, ("spikes", "events"))
+    if record == "spikes":
+        return call
+    if call.return_v_seq:
+        raise ValueError(f"{op}: return_v_seq must be False with record='events', got True")
+    if torch.is_grad_enabled() and any(isinstance(value, Tensor) and value.requires_grad for value in call):
+        raise ValueError(f"{op}: record='events' has no gradient; call it under torch.no_grad(), or detach its tensors")
+    return Recording(call, c.longest)
+
+
+def no_input(op: str, x: Any, weight: Any, H: int, num_steps: int | None, batch: int | None) -> Any:
+    """Return ``x``, or if it is None, zeros that take no memory."""
+    if x is not None:
+        if num_steps is not None or batch is not None:
+            raise ValueError(f"{op}: num_steps and batch are the sizes of x=None, got x as well")
+        return x
+    if num_steps is None:
+        raise ValueError(f"{op}: x=None needs num_steps, the number of steps")
+    T = check.integer(op, "num_steps", num_steps, 0)
+    shape = (T, H) if batch is None else (T, check.integer(op, "batch", batch, 0), H)
+    check.elements(op, "num_steps", shape)
+    floating = isinstance(weight, Tensor) and weight.is_floating_point()
+    return torch.zeros((), dtype=weight.dtype if floating else None).expand(shape)
+
+
+def _inputs(op: str, x: Any, count: int) -> tuple[Tensor, ...]:
+    """Check and return the inputs of the neurons."""
+    inputs = x if count > 1 else (x,)
+    if not isinstance(inputs, tuple) or len(inputs) != count:
+        raise TypeError(f"{op}: x must be a tuple of {count} tensors, or None, got {check.kind(x)}")
+    for value in inputs:
+        check.sequence(op, value)
+    if inputs[0].dim() < 2:
+        raise ValueError(f"{op}: x must have shape [T, ..., H], got {list(inputs[0].shape)}")
+    if inputs[0].device.type != "cpu":
+        raise ValueError(
+            f"{op}: x must be on the CPU, where alone sparse connections have kernels, got {inputs[0].device}; on a "
+            "GPU use recurrent with connectivity.dense(weight)"
+        )
+    return inputs

@@ -17,7 +17,7 @@ from snnfast.compiler.info import build_info
 from snnfast_zoo.cli import procedures
 from snnfast_zoo.cli.options import PATH, Device, chosen_device, command, plain_errors
 from snnfast_zoo.papers.conversion import convert as conversion
-from snnfast_zoo.papers.procedures import PROCEDURES, stdp
+from snnfast_zoo.papers.procedures import PROCEDURES, SIMULATIONS, stdp
 
 RULES = "Rules, papers and networks (snnfast.papers):\n\n" + "\n\n".join(
     f"train {p.name}: {p.paper}, {p.network}" for p in PROCEDURES
@@ -47,6 +47,10 @@ infer.command(procedures.RUN)(procedures.classify)
 named = ("dataset", "neurons")
 assign.command("stdp")(command(stdp.Settings, procedures.assign, only=named))
 infer.command("stdp")(command(stdp.Settings, procedures.infer, only=named))
+simulate = typer.Typer(help="Simulate a paper's sparse network.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(simulate, name="simulate")
+for simulation in SIMULATIONS:
+    simulate.command(simulation.name)(procedures.simulating(simulation))
 app.command("convert")(command(conversion.ConversionSettings, procedures.convert, defaults=True))
 
 

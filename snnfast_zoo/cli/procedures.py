@@ -1,4 +1,4 @@
-"""Commands ``snnfast train``, ``assign``, ``infer`` and ``convert``."""
+"""Commands ``snnfast train``, ``assign``, ``infer``, ``simulate`` and ``convert``."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from snnfast_zoo.cli.options import (
 from snnfast_zoo.papers.conversion import convert as conversion
 from snnfast_zoo.papers.diehl_cook2015 import readout
 from snnfast_zoo.papers.procedures import load, stdp
+from snnfast_zoo.papers.simulation import Simulation
 from snnfast_zoo.train.checkpoint import same_settings
 from snnfast_zoo.train.folder import locked
 from snnfast_zoo.train.place import CHECKPOINT
@@ -85,6 +86,18 @@ def training(procedure: Procedure[Any]) -> Callable[..., None]:
 
     train.__doc__ = f"{procedure.train.__doc__} Options left out take the dataset's preset."
     return command(procedure.Settings, train)
+
+
+def simulating(simulation: Simulation) -> Callable[..., None]:
+    """Return the command that runs a simulation."""
+
+    def simulate(changes: dict[str, Any], *, out: Out = None) -> None:
+        folder = out or Path("runs") / simulation.name
+        typer.echo(simulation(folder, **changes).summary())
+        typer.echo(f"Events, raster and numbers: {folder.resolve()}")
+
+    simulate.__doc__ = f"Simulate the network of {simulation.paper}; draw a raster, and write spikes and rates."
+    return command(simulation.settings, simulate, defaults=True)
 
 
 def convert(

@@ -14,15 +14,21 @@ from snnfast_zoo.train.result import Result
 from snnfast_zoo.train.trained import Trained, load_run
 
 from .bohte2002.train import spikeprop
+from .brunel2000.model import brunel
 from .conversion.convert import ConversionResult, convert
 from .conversion.train import diehl2015, vgg16
 from .diehl_cook2015.train import stdp
+from .potjans_diesmann2014.model import microcircuit
 from .sequence.train import sequence
+from .simulation import Simulation, SimulationResult
 from .spiking_vgg.train import spiking_vgg
 from .tavanaei_maida2017.train import bp_stdp
+from .vogels_abbott2005.model import vogels_abbott
 from .wu2018.train import stbp
 
 PROCEDURES = (stbp, stdp, spikeprop, bp_stdp, diehl2015, vgg16, spiking_vgg, sequence)
+
+SIMULATIONS = (vogels_abbott, brunel, microcircuit)
 
 
 def load(folder: str | Path, *, device: torch.device | str = "cpu") -> Trained:
@@ -47,17 +53,22 @@ __all__ = [
     "ConversionResult",
     "Procedure",
     "Result",
+    "Simulation",
+    "SimulationResult",
     "Trained",
     "bp_stdp",
+    "brunel",
     "convert",
     "diehl2015",
     "load",
+    "microcircuit",
     "sequence",
     "spikeprop",
     "spiking_vgg",
     "stbp",
     "stdp",
     "vgg16",
+    "vogels_abbott",
 ]
 
 

@@ -11,8 +11,8 @@ from tqdm import tqdm
 MINUTE = 60.0  # seconds between two lines of progress without a terminal
 
 
-def progress_bar(title: str, images: int, *, done: int = 0, progress: bool | None = None) -> Any:
-    """Return a progress bar over ``images`` images, of which ``done`` are done.
+def progress_bar(title: str, images: int, *, done: int = 0, unit: str = "img", progress: bool | None = None) -> Any:
+    """Return a progress bar over ``images`` images, or other units, of which ``done`` are done.
 
     With ``progress=None`` it is a bar if standard error is a terminal, otherwise a line per minute.
 
@@ -24,7 +24,7 @@ def progress_bar(title: str, images: int, *, done: int = 0, progress: bool | Non
         total=images,
         initial=done,
         desc=title,
-        unit="img",
+        unit=unit,
         disable=progress is False,
         delay=0.2,
         leave=False,

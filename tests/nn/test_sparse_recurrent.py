@@ -54,6 +54,17 @@ def test_in_parts_gives_the_bits_of_the_whole():
     assert_equal(parts(x(30)).detach(), whole(x(30)).detach())
 
 
+def test_noise_goes_on_in_parts_without_input():
+    parts, whole, noise = build(LIF(stateful=True)), build(), connect.PoissonNoise(1.0, 0.5, seed=1)
+    found = [parts(None, num_steps=steps, batch=2, noise=noise.after(t)) for t, steps in ((0, 7), (7, 1), (8, 12))]
+    spikes = whole(None, num_steps=20, batch=2, noise=noise)
+    assert_equal(torch.cat(found).detach(), spikes.detach())
+    assert_equal(spikes, whole(torch.zeros(20, 2, 9), noise=noise))
+    assert spikes.any()
+    with pytest.raises(ValueError, match="SparseRecurrent: x=None needs num_steps"):
+        whole(None)
+
+
 def test_weights_of_another_connectivity_are_refused():
     other = connect.fixed_outdegree(9, outdegree=3, seed=2).with_delay(C.delays())
     with pytest.raises(RuntimeError, match="SparseRecurrent: weight belongs to another connectivity, 27 synapses of 9"):

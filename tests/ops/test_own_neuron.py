@@ -245,7 +245,9 @@ def test_no_steps_and_no_neurons():
         (lambda: gated(torch.zeros(3, 2), torch.zeros(3, 4)), "gate must have shape"),
         (lambda: klif(torch.zeros(3, 2), max_spikes=2), "max_spikes above 1 needs a soft reset"),
         (lambda: readout(torch.zeros(3, 2), strict=True), "strict needs spikes"),
-        (lambda: gated.recurrent(torch.zeros(3, 2), torch.zeros(2, 2)), "one input"),
+        (lambda: gated.recurrent(torch.zeros(3, 2), torch.zeros(2, 2)), "one input, got 2"),
+        (lambda: gated.sparse_recurrent(None, 0.1, None, num_steps=3), "neurons with one output, .* these have 2"),
+        (lambda: readout.sparse_recurrent(None, 0.1, None, num_steps=3), "these have 1 and do not fire"),
         (lambda: klif.layer(q=1), "there is no argument 'q'"),
     ],
 )

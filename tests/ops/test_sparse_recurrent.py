@@ -4,72 +4,15 @@ import pytest
 import torch
 from backends import force
 from recurrent_cases import KERNELS, LIF, needs_kernels
-from samples import (
-    Sample,
-    assert_equal,
-    assert_gradients_close,
-    cotangents,
-    gradients,
-    outputs_and_gradients,
-    require_grad,
-    rich,
-)
+from samples import assert_equal, assert_gradients_close, cotangents, gradients, require_grad, rich
+from sparse_cases import Sparse, agree, case, connected
 
-from snnfast import connect, neuron, ops, reference
-from snnfast.check import state_dtype
+from snnfast import connect, neuron, ops
 from snnfast.reference.call import flatten
 
 each_kernel = pytest.mark.parametrize("op", KERNELS, ids=str)
 CONNECTED = ("one step", "one delay", "a delay a neuron", "a delay a synapse", "two synapses a pair", "none")
 pytestmark = needs_kernels
-
-
-class Sparse:
-    """A neuron with sparse connections, as a function of its arguments."""
-
-    def __init__(self, op, connectivity, run=ops.sparse_recurrent):
-        self.op, self.connectivity, self.run = op, connectivity, run
-
-    def __call__(self, **arguments):
-        return self.run(connectivity=self.connectivity, neuron=self.op.name, **arguments)
-
-
-def connected(H, kind="a delay a synapse", degree=3):
-    """Return random connections among ``H`` neurons."""
-    c = connect.fixed_outdegree(H, outdegree=min(degree, H), multapses=kind == "two synapses a pair", seed=H)
-    generator = torch.Generator().manual_seed(H)
-    if kind == "one delay":
-        return c.with_delay(3)
-    if kind == "a delay a neuron":
-        return c.with_delay(torch.randint(1, 4, (H,), generator=generator))
-    if kind == "a delay a synapse":
-        return c.with_delay(torch.randint(1, 6, (len(c),), generator=generator))
-    return c if kind != "none" else connect.fixed_total(H, total=0)
-
-
-def case(op, variant="plain", shape=(35, 3, 7), dtype=torch.float64, past=0, weights="synapse", c=None):
-    """Return connections and arguments: those of a neuron, weights, and spikes before the first step."""
-    c = connected(shape[-1]) if c is None else c
-    sample = Sample(op, variant if variant in op.variants else "plain", shape, dtype)
-    generator, arguments = sample.generator(), sample.arguments("cpu")
-    sizes = {"synapse": (len(c),), "neuron": (c.n_pre,), "number": ()}[weights]
-    arguments["weight"] = torch.randn(sizes, generator=generator, dtype=torch.float64).to(state_dtype(dtype))
-    if past:
-        arguments["past"] = (torch.rand(past, *shape[1:], generator=generator) < 0.3).to(dtype)
-    return c, arguments
-
-
-def expected(name, c, **arguments):
-    run = Sparse(next(op for op in KERNELS if op.name == name), c, reference.sparse_recurrent)
-    return outputs_and_gradients(run, arguments)
-
-
-def agree(op, c, arguments):
-    """Assert that kernels and reference agree: outputs bit for bit, gradients to rounding."""
-    kernel = Sparse(op, c)
-    outputs, wanted = expected(op.name, c, **arguments)
-    assert_equal(list(kernel(**arguments)), outputs)
-    assert_gradients_close(gradients(kernel, arguments), wanted)
 
 
 # ---- the kernels against the equations
@@ -221,6 +164,39 @@ def test_any_number_of_threads_gives_the_same_bits():
     assert_equal(*results)
 
 
+@pytest.mark.parametrize("kind", ["plain", "delays", "inputs"])
+@pytest.mark.parametrize("wide", [False, True])
+def test_a_sample_on_several_threads_has_the_same_bits(kind, wide):
+    """Each thread has a range of the neurons; several inputs and delays, past spikes and noise."""
+    H = 2600 if not wide else 33_000
+    inputs = 1 + (kind == "inputs")
+    c = connect.fixed_outdegree(H, inputs * H, outdegree=150 if kind == "delays" else 66, delay=13, seed=1)
+    if kind == "delays":
+        c = c.with_delay(13 + torch.arange(len(c)) % 2)
+    generator = torch.Generator().manual_seed(0)
+    x = (torch.rand(40, H, generator=generator) < 0.2) * 1.5
+    weight = torch.randn(len(c), generator=generator) * 0.4
+    past = (torch.rand(9, H, generator=generator) < 0.1).float()
+
+    @neuron(inputs=2)
+    def two(fire, x, y, v):
+        s, _, v = fire(0.5 * v + x - 0.1 * y, 1.0)
+        return s, v
+
+    options = {"noise": connect.PoissonNoise(0.5, 0.2, seed=3), "return_v_seq": True}
+    results, before = [], torch.get_num_threads()
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        if inputs > 1:
+            results.append(two.sparse_recurrent((x, 0.5 * x), weight, c, past, **options))
+        else:
+            results.append(ops.sparse_recurrent(x, weight, c, past, neuron="alif", **options))
+    torch.set_num_threads(before)
+    assert results[0][0][20:].any()
+    for other in results[1:]:
+        assert_equal(list(other), list(results[0]))
+
+
 def test_a_neuron_of_the_user_equals_the_neuron_of_the_package():
     @neuron
     def leaky(fire, x, v, *, decay=0.5):
@@ -300,6 +276,7 @@ MISTAKES = {
     "weight is wide": ((X, W.double(), C), {}, TypeError, "weight must have dtype torch.float32"),
     "weight is a word": ((X, "w", C), {}, TypeError, "weight must be a number"),
     "past lacks time": ((X, W, C, X[0]), {}, ValueError, r"past must have shape \[P, 2, 3\], got \[2, 3\]"),
+    "past without end": ((X, W, C, X[:1].expand(2**57, 2, 3)), {}, ValueError, "past is too large"),
     "no such neuron": ((X, W, C), {"neuron": "no such"}, ValueError, "neuron must be one of .*lif"),
     "a readout": ((X, W, C), {"neuron": "li"}, ValueError, "neuron must be one of .*, got 'li'"),
     "a delay": ((X, W, C), {"delay": W}, TypeError, "delay"),

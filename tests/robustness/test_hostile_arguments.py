@@ -1,5 +1,6 @@
 """A wrong value for every argument of every public function: a TypeError or ValueError that names it."""
 
+import dataclasses
 import functools
 import inspect
 import math
@@ -38,6 +39,7 @@ HOSTILE = {
     "Verify": ("a", 3, object()),
     "Module": ("a", 3),
     "Connectivity": ("a", 3, torch.zeros(4, 4)),
+    "PoissonNoise": ("a", 3, torch.zeros(4)),
     "SpikeProp": ("a", 3),
     "Spiking": ("a", 3),
     "Any": (),
@@ -165,6 +167,7 @@ PUBLIC = {
     for module in MODULES
     for name in module.__all__
     if not hasattr(getattr(module, name), "_fields")  # results and states
+    and not dataclasses.is_dataclass(getattr(module, name))
     and name != "Time"  # takes layers only
 } | {CONDUCTANCES: functools.partial(ops.diehl_cook_, synapses="conductance")}
 

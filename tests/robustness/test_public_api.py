@@ -21,8 +21,8 @@ NAMES = {
     ),
     "snnfast.checkpoint": "CheckpointError",
     "snnfast.connect": (
-        "Connectivity concatenate fixed_indegree fixed_outdegree fixed_probability fixed_total from_dense from_edges "
-        "from_torch one_to_one"
+        "Connectivity PoissonNoise concatenate fixed_indegree fixed_outdegree fixed_probability fixed_total from_dense "
+        "from_edges from_torch one_to_one"
     ),
     "snnfast.conversion": (
         "METHODS QCFS ConversionReport LayerReport Neurons ProductReport SpikingNetwork Stream "
@@ -32,8 +32,8 @@ NAMES = {
     "snnfast.monitoring": "Activity Monitor NeuronActivity ProductActivity Tally monitor",
     "snnfast.nir": "CubaLI Graph Offset Scale SumPool2d Threshold from_nir read to_nir write",
     "snnfast.procedure": (
-        "ConversionResult Procedure Result Trained bp_stdp convert diehl2015 load sequence spikeprop spiking_vgg stbp "
-        "stdp vgg16"
+        "ConversionResult Procedure Result Simulation SimulationResult Trained bp_stdp brunel convert diehl2015 load "
+        "microcircuit sequence spikeprop spiking_vgg stbp stdp vgg16 vogels_abbott"
     ),
     "snnfast.threshold": "activation_based spikenorm",
     "snnfast.encoder": (
@@ -61,7 +61,7 @@ NAMES = {
     ),
     "snnfast.ops": (
         "DiehlCookResult DiehlCookState "
-        "Events Rates StdpState BpStdpNetworkResult "
+        "Events Rates SpikeEvents StdpState BpStdpNetworkResult "
         "batch_norm bp_stdp_ bp_stdp_network_ delay diehl_cook_ eventprop integer_lif poisson "
         f"pool2d recurrent sparse_recurrent spike_conv2d spike_count spike_linear spikeprop stdp_ {' '.join(NEURONS)}"
     ),
@@ -109,7 +109,10 @@ SIGNATURES = {
     "spike_conv2d": "x, weight, bias=None, *, stride=1, padding=0, method='auto'",
     "delay": "x, d, past=None, *, sigma=0.0",
     "recurrent": "x, weight, past=None, *, neuron='lif', delay=None, **arguments",
-    "sparse_recurrent": "x, weight, connectivity, past=None, *, neuron='lif', **arguments",
+    "sparse_recurrent": (
+        "x, weight, connectivity, past=None, *, neuron='lif', num_steps=None, batch=None, noise=None, "
+        "record='spikes', **arguments"
+    ),
     "spike_count": "x, v=None, count=None, *, v_threshold=1.0, v_reset=None",
     "spike_linear": "x, weight, bias=None, *, method='auto'",
     "poisson": ("p, num_steps, *, generator=None, seed=None, dtype=torch.float32, validate=True"),

@@ -1,0 +1,78 @@
+// Poisson input of recurrent neurons (Noise of core/recurrent.h). Target n of sample b at step t takes word n % 64 / 16
+// of the Philox counter (n / 64 * 16 + n % 16, b, t, t >> 32), so that lanes of counters are neighbouring targets.
+#pragma once
+#include "core/recurrent.h"
+#include "cpu/philox_lanes.h"
+
+namespace snnfast::cpu {
+namespace {
+
+constexpr int64_t kNoiseBlock = 64, kNoiseCounters = 16;
+
+// Random words of the targets [64 block, 64 block + 64).
+inline void noise_words(const Noise& noise, int64_t block, int64_t sample, int64_t t, uint32_t* words) {
+  constexpr int kVectors = kPhiloxLanes > 2 ? kNoiseCounters / kPhiloxLanes : 4;  // whose latencies overlap
+  const uint64_t step = static_cast<uint64_t>(noise.step + t), counter = static_cast<uint64_t>(block * kNoiseCounters);
+  using Narrow = uint32_t __attribute__((vector_size(4 * kPhiloxLanes)));
+  const PhiloxLanes zero{};
+  PhiloxLanes lane;
+  for (int k = 0; k < kPhiloxLanes; k++) lane[k] = static_cast<uint64_t>(k);
+  for (int64_t i = 0; i < kNoiseCounters; i += kVectors * kPhiloxLanes) {
+    Words<PhiloxLanes> drawn[kVectors];
+    for (int v = 0; v < kVectors; v++)
+      drawn[v] = {lane + (counter + static_cast<uint64_t>(i + v * kPhiloxLanes)), zero + static_cast<uint64_t>(sample),
+                  zero + step, zero + (step >> 32)};
+    philox4x32_10(drawn, static_cast<uint32_t>(noise.seed), static_cast<uint32_t>(noise.seed >> 32));
+    for (int v = 0; v < kVectors; v++) {
+      const PhiloxLanes found[] = {drawn[v].x, drawn[v].y, drawn[v].z, drawn[v].w};
+      for (int w = 0; w < 4; w++) {
+        const Narrow narrow = __builtin_convertvector(found[w], Narrow);
+        __builtin_memcpy(words + w * kNoiseCounters + i + v * kPhiloxLanes, &narrow, sizeof narrow);
+      }
+    }
+  }
+}
+
+// Numbers of arrivals of m targets of a run.
+inline void arrivals(const int64_t* run, int64_t width, const uint32_t* words, int64_t m, int32_t* count) {
+  for (int64_t i = 0; i < m; i++) count[i] = static_cast<int32_t>(run[1]);
+  for (int64_t k = 2; k < width && run[k] <= UINT32_MAX; k++) {
+    const uint32_t threshold = static_cast<uint32_t>(run[k]);
+    int32_t any = 0;
+#pragma omp simd reduction(| : any)
+    for (int64_t i = 0; i < m; i++) {
+      const int32_t reached = words[i] >= threshold;
+      count[i] += reached;
+      any |= reached;
+    }
+    if (!any) return;
+  }
+}
+
+// Adds the noise of step t of the call to the targets [begin, end) of a row of all inputs of a sample.
+template <class C>
+void add_noise(const Noise& noise, int64_t begin, int64_t end, int64_t sample, int64_t t, C* row) {
+  const C* const weight = static_cast<const C*>(noise.weight);
+  const auto end_of = [&](int64_t run) { return run + 1 < noise.runs ? noise.run(run + 1)[0] : end; };
+  alignas(64) uint32_t words[kNoiseBlock];
+  alignas(64) int32_t count[kNoiseBlock];
+  int64_t run = 0;
+  for (int64_t n0 = begin, last; n0 < end; n0 = last) {
+    const int64_t block = n0 / kNoiseBlock;
+    last = min((block + 1) * kNoiseBlock, end);
+    noise_words(noise, block, sample, t, words);
+    for (int64_t n = n0, stop; n < last; n = stop) {
+      while (end_of(run) <= n) run++;
+      stop = min(end_of(run), last);
+      if (stop - n == kNoiseBlock)
+        arrivals(noise.run(run), noise.width, words, kNoiseBlock, count);
+      else
+        arrivals(noise.run(run), noise.width, words + n - block * kNoiseBlock, stop - n, count + n - n0);
+    }
+#pragma omp simd
+    for (int64_t i = 0; i < last - n0; i++) row[n0 + i] += weight[n0 + i] * static_cast<C>(count[i]);
+  }
+}
+
+}  // namespace
+}  // namespace snnfast::cpu

@@ -1,0 +1,1 @@
+"""Sparsely connected excitatory and inhibitory neurons (Brunel 2000)."""

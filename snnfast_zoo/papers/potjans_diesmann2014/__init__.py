@@ -1,0 +1,1 @@
+"""The cortical microcircuit (Potjans and Diesmann 2014)."""

@@ -1,0 +1,110 @@
+"""The cortical microcircuit: a square millimetre of cortex, eight populations of neurons in four layers.
+
+Potjans and Diesmann, The cell-type specific cortical microcircuit, Cerebral Cortex 24, 2014. A smaller network keeps
+its rates: weights grow as synapses get fewer, and a constant current replaces the mean of those that are missing (van
+Albada et al., PLoS Computational Biology 11, 2015).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+import torch
+
+from snnfast import connect, neuron
+from snnfast.connect import PoissonNoise
+from snnfast_zoo.papers.simulation import Network, Simulation, SimulationSettings
+
+POPULATIONS = ("L2/3E", "L2/3I", "L4E", "L4I", "L5E", "L5I", "L6E", "L6I")
+SIZES = (20683, 5834, 21915, 5479, 4850, 1065, 14395, 2948)
+# Probability of at least one synapse between two neurons; rows: target.
+PROBABILITY = (
+    (0.1009, 0.1689, 0.0437, 0.0818, 0.0323, 0.0, 0.0076, 0.0),
+    (0.1346, 0.1371, 0.0316, 0.0515, 0.0755, 0.0, 0.0042, 0.0),
+    (0.0077, 0.0059, 0.0497, 0.1350, 0.0067, 0.0003, 0.0453, 0.0),
+    (0.0691, 0.0029, 0.0794, 0.1597, 0.0033, 0.0, 0.1057, 0.0),
+    (0.1004, 0.0622, 0.0505, 0.0057, 0.0831, 0.3726, 0.0204, 0.0),
+    (0.0548, 0.0269, 0.0257, 0.0022, 0.0600, 0.3158, 0.0086, 0.0),
+    (0.0156, 0.0066, 0.0211, 0.0166, 0.0572, 0.0197, 0.0396, 0.2252),
+    (0.0364, 0.0010, 0.0034, 0.0005, 0.0277, 0.0080, 0.0658, 0.1443),
+)
+EXTERNAL = (1600, 1500, 2100, 1900, 2000, 1900, 2900, 2100)  # synapses from outside, of a rate of 8 Hz
+RATES = (0.971, 2.868, 4.746, 5.396, 8.142, 9.078, 0.991, 7.523)  # of the whole network, in Hz
+DT, TAU, TAU_SYN, REFRACTORY, CAPACITY = 0.1, 10.0, 0.5, 2.0, 250.0  # ms, and pF
+POTENTIAL, INHIBITION, BACKGROUND = 0.15, -4.0, 8.0  # peak of a spike in mV; weight of inhibition; Hz
+DELAYS = (1.5, 0.75)  # ms, of excitation and inhibition; the deviation is half of it
+
+
+def _current(peak: float) -> float:
+    """Return the current in pA whose potential has a peak of ``peak`` mV."""
+    a = TAU_SYN / TAU
+    reached: float = a ** (a / (1 - a)) - a ** (1 / (1 - a))
+    return peak * CAPACITY * (TAU - TAU_SYN) / (TAU * TAU_SYN * reached)
+
+
+DECAY, DECAY_SYN = math.exp(-DT / TAU), math.exp(-DT / TAU_SYN)
+
+
+@neuron
+def current_lif(  # type: ignore[no-untyped-def]
+    fire,
+    x,
+    v,
+    g,
+    *,
+    constant=0.0,
+    decay=DECAY,
+    effect=(DECAY_SYN - DECAY) / CAPACITY * TAU * TAU_SYN / (TAU_SYN - TAU),
+    decay_syn=DECAY_SYN,
+):
+    """LIF neuron with a current in pA that decays exponentially, and a constant potential; exact."""
+    s, _, after = fire(v * decay + g * effect + constant, 15.0)
+    return s, after, g * decay_syn + x
+
+
+@dataclass(frozen=True, kw_only=True)
+class MicrocircuitSettings(SimulationSettings):
+    """Settings of the microcircuit."""
+
+    name = "microcircuit"
+
+
+def microcircuit_network(settings: MicrocircuitSettings) -> Network:
+    """Return the network; ``scale`` is that of neurons and of synapses to each of them."""
+    whole, probability = torch.tensor(SIZES, dtype=torch.float64), torch.tensor(PROBABILITY, dtype=torch.float64)
+    pairs = whole[:, None] * whole
+    degree = ((1 - probability).log() / (1 - 1 / pairs).log()).round() / whole[:, None]
+    weight = _current(POTENTIAL) * torch.tensor([1.0, INHIBITION]).double().repeat(8, 4)
+    weight[0, 2] *= 2
+    external = torch.tensor(EXTERNAL).double()
+    mean = (weight * degree * torch.tensor(RATES)).sum(1) + _current(POTENTIAL) * external * BACKGROUND
+    scale, root = settings.scale, settings.scale**0.5
+    current = 0.001 * TAU_SYN * (1 - root) * mean
+    sizes = (whole * scale).round().long().clamp(min=1)
+    first, n = [0, *sizes.cumsum(0).tolist()], int(sizes.sum())
+    totals = (degree * scale * sizes[:, None]).round().long().tolist()
+    generator = torch.Generator().manual_seed(settings.seed)
+    edges = []
+    for j in range(8):
+        for i in range(8):
+            seed, total = 64 * settings.seed + 8 * i + j, totals[i][j]
+            pre, post = connect.fixed_total(int(sizes[j]), int(sizes[i]), total=total, seed=seed).edges()
+            spread = torch.randn(2, total, generator=generator)
+            w = weight[i, j].item() / root * (1 + 0.1 * spread[0]).clamp(min=0)
+            delay = (DELAYS[j % 2] / DT * (1 + 0.5 * spread[1])).round().clamp(min=1).int()
+            edges.append(((pre + first[j]).int(), (post + first[i]).int(), delay, w))
+    pre, post, delay, w = (torch.cat(values) for values in zip(*edges))
+    c = connect.from_edges(pre, post, n, delay=delay)
+    constant = (current * TAU / CAPACITY * (1 - DECAY)).repeat_interleave(sizes).to(settings.torch_dtype)
+    op = functools.partial(current_lif.sparse_recurrent, refractory=round(REFRACTORY / DT), constant=constant)
+    rate = (external * scale * BACKGROUND * DT / 1000).repeat_interleave(sizes)
+    noise = PoissonNoise(rate, _current(POTENTIAL) / root, seed=settings.seed)
+    v = (7 + 10 * torch.randn(n, generator=generator)).to(settings.torch_dtype)
+    states = {"v": v, "g": torch.zeros_like(v), "r": None}
+    populations = dict(zip(POPULATIONS, sizes.tolist()))
+    return Network(op, c, c.arrange(w).to(v.dtype), populations, noise, states, DT)
+
+
+microcircuit = Simulation("microcircuit", "Potjans and Diesmann 2014", MicrocircuitSettings, microcircuit_network)

@@ -1,0 +1,224 @@
+"""Simulation of a paper's sparse network: progress, rates, variation of intervals, raster, and results as files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from snnfast.connect import Connectivity, PoissonNoise
+from snnfast.files.atomic import replacing
+from snnfast.ops import SpikeEvents
+from snnfast_zoo.train.folder import locked, write_json
+from snnfast_zoo.train.progress import progress_bar
+from snnfast_zoo.train.result import RESULT
+from snnfast_zoo.train.settings import Options, option
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+EVENTS, RASTER = "events.npz", "raster.png"
+PART = 50.0  # ms that run in a call
+SHOWN, NEURONS = 200.0, 100  # ms and neurons of the raster
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulationSettings(Options):
+    """Settings of every simulation."""
+
+    seconds: float = option(1.0, "Simulated time in seconds.", above=0, most=1e6)
+    warm_up: float = option(0.2, "Seconds at the beginning that rates and intervals leave out.", least=0)
+    scale: float = option(1.0, "Size of the network as a share of the paper's.", above=0, most=100)
+    seed: int = option(1, "Seed of connections, states and noise.", least=0, most=2**32 - 1)
+
+    dtype: str = option("float32", "float32 or float64.", choices=("float32", "float64"))
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The dtype of weights and states."""
+        return torch.float32 if self.dtype == "float32" else torch.float64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.warm_up >= self.seconds:
+            raise ValueError(f"{self.name}: warm_up must be less than seconds, got {self.warm_up} and {self.seconds}")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A sparse network that is ready to run.
+
+    Attributes:
+        op: the op of its neurons with sparse connections and their arguments.
+        connectivity: the synapses.
+        weight: their weights.
+        populations: number of neurons of each population, in order.
+        noise: its input from outside.
+        states: initial states by name, and None for those that begin at rest, in the order in which the op returns
+            them.
+        dt: milliseconds of a step.
+    """
+
+    op: Callable[..., tuple[Any, ...]]
+    connectivity: Connectivity
+    weight: Tensor
+    populations: Mapping[str, int]
+    noise: PoissonNoise | None
+    states: Mapping[str, Tensor | None]
+    dt: float = 0.1
+
+    def run(self, steps: int, on_part: Callable[[int], object] = lambda steps: None) -> SpikeEvents:
+        """Return the spikes of ``steps`` steps; call ``on_part(steps)`` after each part."""
+        c, noise, past = self.connectivity, self.noise, None
+        states, parts = dict(self.states), []
+        every = max(round(PART / self.dt), c.longest)
+        for t in range(0, steps, every):
+            n = min(every, steps - t)
+            more = {"noise": None if noise is None else noise.after(t), "record": "events"}
+            events, *after = self.op(None, self.weight, c, past, num_steps=n, **more, **states)
+            past = events.window(max(n - c.longest, 0)).dense()
+            states = dict(zip(states, after, strict=True))
+            parts.append(events)
+            on_part(n)
+        return SpikeEvents.cat(parts)
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """A paper's network as a command.
+
+    Attributes:
+        name: name of the command.
+        paper: authors and year.
+        settings: type of its settings.
+        build: makes the network.
+    """
+
+    name: str
+    paper: str
+    settings: Any
+    build: Callable[[Any], Network]
+
+    def __call__(self, out: Path | None = None, *, progress: bool | None = None, **changes: Any) -> SimulationResult:
+        """Simulate, and write events, raster and result into ``out``; None: write nothing.
+
+        Args:
+            out: folder, made if missing.
+            progress: progress bar; None: only if standard error is a terminal.
+            changes: settings that differ from their defaults.
+
+        Raises:
+            TypeError, ValueError: for settings of wrong type or range.
+            FileExistsError: ``out`` holds a result.
+        """
+        self.settings.check_names(self.name, changes)
+        settings = self.settings(**changes)
+        with ExitStack() as stack:
+            if out is not None:
+                stack.enter_context(locked(out))
+                if (out / RESULT).exists():
+                    raise FileExistsError(f"{out / RESULT} exists; give another folder (out, --out)")
+            start = time.perf_counter()
+            network = self.build(settings)
+            network.op(None, network.weight, network.connectivity, num_steps=0)  # compiles an own neuron
+            built = time.perf_counter() - start
+            steps = round(1000 * settings.seconds / network.dt)
+            start, cpu = time.perf_counter(), time.process_time()
+            with progress_bar(self.name, steps, unit="step", progress=progress) as bar:
+                events = network.run(steps, bar.update)
+            seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+            result = SimulationResult(self.name, settings, network, events, built, seconds, cpu)
+            if out is not None:
+                result.write(out)
+        return result
+
+
+@dataclass(frozen=True)
+class SimulationResult:
+    """A finished simulation.
+
+    Attributes:
+        name: name of the simulation.
+        settings: its settings.
+        network: the network.
+        events: all spikes.
+        build_seconds, seconds, cpu_seconds: time to build the network, and to run it.
+        rates: spikes a second of a neuron, by population.
+        cv: mean coefficient of variation of the intervals of a neuron, by population; neurons with less than five
+            intervals are left out.
+    """
+
+    name: str
+    settings: SimulationSettings
+    network: Network
+    events: SpikeEvents
+    build_seconds: float
+    seconds: float
+    cpu_seconds: float
+    rates: dict[str, float] = field(init=False)
+    cv: dict[str, float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        network = self.network
+        steady = self.events.window(round(1000 * self.settings.warm_up / network.dt))
+        sizes = list(network.populations.values())
+        for name, values in (("rates", steady.rates() * 1000 / network.dt), ("cv", steady.cv())):
+            means = (part.nanmean().item() for part in values.split(sizes))
+            object.__setattr__(self, name, dict(zip(network.populations, means)))
+
+    def numbers(self) -> dict[str, Any]:
+        """Return what ``result.json`` holds."""
+        c, biological = self.network.connectivity, self.settings.seconds
+        return {
+            "simulation": self.name,
+            "settings": self.settings.plain(),
+            "neurons": c.n_pre,
+            "synapses": len(c),
+            "bytes_per_synapse": c.nbytes / max(len(c), 1),
+            "spikes": len(self.events),
+            "rates": self.rates,
+            "cv": self.cv,
+            "build_seconds": round(self.build_seconds, 3),
+            "seconds_per_second": round(self.seconds / biological, 4),
+            "cpu_seconds_per_second": round(self.cpu_seconds / biological, 4),
+            "threads": torch.get_num_threads(),
+        }
+
+    def write(self, out: Path) -> None:
+        """Write events, raster and result into a folder."""
+        from snnfast_zoo import visual
+
+        with replacing(out / EVENTS) as new, new.open("wb") as file:
+            step, neuron = self.events.step.numpy(), self.events.neuron.numpy()
+            np.savez(file, step=step, neuron=neuron, shape=self.events.shape, dt=self.network.dt)
+        visual.save(self.raster(), out / RASTER)
+        write_json(out / RESULT, self.numbers())
+
+    def raster(self) -> Figure:
+        """Draw the last spikes of some neurons, evenly spaced."""
+        from snnfast_zoo import visual
+
+        steps, neurons = self.events.shape[0], self.network.connectivity.n_pre
+        last = self.events.window(max(steps - round(SHOWN / self.network.dt), 0))
+        some = torch.linspace(0, neurons - 1, min(NEURONS, neurons)).long()
+        title = f"{self.name}: {len(some)} of {neurons} neurons"
+        return visual.raster(last.select(some).dense(), dt=self.network.dt, unit="ms", title=title)
+
+    def summary(self) -> str:
+        """Return the result in a few lines."""
+        n = self.numbers()
+        lines = [
+            f"{n['neurons']:,} neurons, {n['synapses']:,} synapses of {n['bytes_per_synapse']:.1f} bytes, built in "
+            f"{self.build_seconds:.2f} s",
+            f"{self.settings.seconds:g} s of biological time: {n['seconds_per_second']:.2f} s a second "
+            f"({n['threads']} threads), {n['spikes']:,} spikes",
+        ]
+        lines += [f"{name}: {rate:.2f} Hz, CV {self.cv[name]:.2f}" for name, rate in self.rates.items()]
+        return "\n".join(lines)

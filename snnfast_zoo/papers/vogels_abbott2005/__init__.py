@@ -1,0 +1,1 @@
+"""Networks with conductances or currents (Vogels and Abbott 2005)."""

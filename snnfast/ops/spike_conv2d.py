@@ -24,6 +24,8 @@ from .spike_linear import exactly
 # A method after those of a call: "auto", with weights [C, O, kh, kw] that the kernel reads flipped.
 TURNED = len(METHODS)
 LARGE_WEIGHTS = 2  # times as many as pixels; kLargeWeights in csrc/ops/spike_conv2d.cpp
+# Maximum number of output pixels whose gradients are a matrix product, where weights are many more than pixels.
+FEW_PIXELS = 64
 
 
 @public_op(reference)
@@ -88,13 +90,15 @@ def _save(flat: Sequence[Any], results: Sequence[Tensor], wanted: Sequence[bool]
     """
     x, weight, _, *more = flat
     bits: Tensor | None
-    _, bits, found = results
+    y, bits, found = results
     if wanted is not None:
         _, weight_wanted, *_ = wanted
         _, others, by_events = found.tolist()
+        few = weight_wanted and _few_pixels(x, weight, y)
         if not (weight_wanted and (others or not by_events)):
-            x = x.new_empty(1).expand(x.shape)
-        bits = bits if by_events else None
+            # Spikes may change before the backward pass. A copy is small beside the weights.
+            x = x.clone() if few else x.new_empty(1).expand(x.shape)
+        bits = bits if by_events and not few else None
     return [x, weight, None, *more, bits, found]
 
 
@@ -118,6 +122,15 @@ def _derivative(
             grad_x = (rows @ weight.flatten(1)).view(x.shape).contiguous(memory_format=torch.channels_last)
         if weight_wanted and grad_weight is None:
             grad_weight = (rows.T @ x.flatten(1)).view(weight.shape)
+    elif _few_pixels(x, weight, grad):
+        sides: dict[str, Any] = {"kernel_size": weight.shape[2:], "padding": padding, "stride": stride}
+        rows = grad.permute(0, 2, 3, 1).flatten(1, 2)
+        if x_wanted:
+            grad_x = F.fold((rows @ weight.flatten(1)).transpose(1, 2), x.shape[2:], **sides)
+            grad_x = grad_x.contiguous(memory_format=torch.channels_last)
+        if weight_wanted and grad_weight is None:
+            seen = F.unfold(x, **sides).transpose(1, 2).flatten(0, 1)
+            grad_weight = (rows.flatten(0, 1).T @ seen).view(weight.shape)
     elif x_wanted and stride == [1, 1]:
         grad_x = _grad_x(call, grad)
     # Asked for the bias, convolution_backward computes the gradient of the weight as well.
@@ -133,6 +146,14 @@ def _derivative(
         grad_x = dense_x if grad_x is None else grad_x
         grad_weight = dense_weight if grad_weight is None else grad_weight
     return grad_x, grad_weight, grad_bias
+
+
+def _few_pixels(x: Tensor, weight: Tensor, y: Tensor) -> bool:
+    """Return whether gradients are fastest as matrix products with the weights in place.
+
+    PyTorch's convolution copies the weights, and sums of events wait for them.
+    """
+    return y.numel() <= FEW_PIXELS * len(weight) and weight.numel() > LARGE_WEIGHTS * x.numel()
 
 
 def _grad_x(call: SpikeConv2dCall, grad: Tensor) -> Tensor | None:

@@ -148,3 +148,27 @@ def test_the_dense_gradient_of_images_behind_a_stride_is_channels_last():
     for a, b in zip(got, torch.autograd.grad(want, inputs, grad)):
         torch.testing.assert_close(a, b)
     assert got[0].is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("graded", [False, True])
+@pytest.mark.parametrize("stride", [1, (2, 1), 2])
+@pytest.mark.parametrize("size", [(2, 40, 3, 4, 70, (3, 3), (1, 1)), (1, 9, 5, 4, 64, (5, 2), (3, 0))])
+def test_gradients_of_few_pixels_are_products_with_the_weights(size, stride, graded):
+    x, weight, bias, padding = sample(size, graded=graded)
+    x = x.to(memory_format=torch.channels_last)
+    inputs = [t.requires_grad_() for t in (x, weight, bias)]
+    want = functional.conv2d(*inputs, stride=stride, padding=padding)
+    grad = torch.randn_like(want)
+    wants = torch.autograd.grad(want, inputs, grad)
+    for method in ("events", "auto"):
+        y = ops.spike_conv2d(*inputs, stride=stride, padding=padding, method=method)
+        if not graded and method == "events":
+            with torch.no_grad():
+                x.zero_()  # spikes are not needed any more
+        with torch.profiler.profile() as profile:
+            found = torch.autograd.grad(y, inputs, grad)
+        torch.testing.assert_close(found, wants, rtol=0, atol=1e-12 * float(wants[1].abs().max()))
+        assert found[0].is_contiguous(memory_format=torch.channels_last)
+        seen = {event.name for event in profile.events()}
+        assert not seen & {"aten::convolution_backward", "snnfast::spike_conv2d_backward"}
+        x = inputs[0] = sample(size, graded=graded)[0].requires_grad_()

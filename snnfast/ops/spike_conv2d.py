@@ -21,8 +21,9 @@ from .autograd import has_values, traced
 from .record import GradientRecord
 from .spike_linear import exactly
 
-# A method after those of a call: "auto", with weights [C, O, kh, kw] that the kernel reads flipped.
-TURNED = len(METHODS)
+# Methods after those of a call, with weights [C, O, kh, kw] that the kernel reads flipped: "auto" or by Winograd, and
+# "auto".
+TURNED, TURNED_DIRECT = len(METHODS), len(METHODS) + 1
 LARGE_WEIGHTS = 2  # times as many as pixels; kLargeWeights in csrc/ops/spike_conv2d.cpp
 # Maximum number of output pixels whose gradients are a matrix product, where weights are many more than pixels.
 FEW_PIXELS = 64
@@ -108,7 +109,7 @@ def _derivative(
     """Return the gradients of images, weights and bias from that of ``y``."""
     *flat, bits, _ = saved
     call, (grad,), (x_wanted, weight_wanted, bias_wanted) = SpikeConv2dCall(*flat), grads, wanted
-    if call.method == TURNED:  # the gradient of an input
+    if call.method >= TURNED:  # the gradient of an input
         raise refusal("spike_conv2d")
     x, weight = call.x, call.weight
     stride, padding = [call.stride_h, call.stride_w], [call.padding_h, call.padding_w]
@@ -157,14 +158,18 @@ def _few_pixels(x: Tensor, weight: Tensor, y: Tensor) -> bool:
 
 
 def _grad_x(call: SpikeConv2dCall, grad: Tensor) -> Tensor | None:
-    """Return the gradient of images as a convolution of ``grad``, by events if it is sparse; None if not supported."""
+    """Return the gradient of images as a convolution of ``grad``; None if not supported.
+
+    It is by events if ``grad`` is sparse, else by Winograd if this pays and the method is "auto", else PyTorch's.
+    """
     h, w = call.weight.shape[2:]
     channels, rows, columns = grad.shape[1:]
     if channels > 2**20 or channels * (rows + 2 * h) * (columns + 2 * w) >= 2**31:
         return None  # the kernel's keys are 32 bits wide
     # It is sparse behind max pooling, and with surrogates of bounded support.
     rows, columns = h - 1 - call.padding_h, w - 1 - call.padding_w
-    turned = call._replace(x=grad, padding_h=rows, padding_w=columns, method=TURNED)
+    method = TURNED if METHODS[call.method] == "auto" else TURNED_DIRECT
+    turned = call._replace(x=grad, padding_h=rows, padding_w=columns, method=method)
     return torch.ops.snnfast.spike_conv2d_forward(*flatten(turned))[0]  # type: ignore[no-any-return]
 
 
@@ -190,7 +195,7 @@ def _shapes(call: SpikeConv2dCall) -> tuple[Tensor, Tensor, Tensor]:
         len(x),
         (x.shape[2] + 2 * call.padding_h - weight.shape[2]) // call.stride_h + 1,
         (x.shape[3] + 2 * call.padding_w - weight.shape[3]) // call.stride_w + 1,
-        weight.shape[1] if call.method == TURNED else len(weight),
+        weight.shape[1] if call.method >= TURNED else len(weight),
     )
     words = (math.prod(x.shape[1:]) + 63) // 64
     return (

@@ -136,15 +136,29 @@ def test_nothing(shape):
 
 
 @pytest.mark.parametrize(
-    ("nonzeros", "o", "by_events"), [(0, 16, 1), (785, 16, 1), (786, 16, 0), (785, 9, 1), (1365, 64, 1), (1366, 64, 0)]
+    ("nonzeros", "o", "by_events", "weights_by_events"),
+    [
+        (0, 16, 1, 1),
+        (785, 16, 1, 1),
+        (786, 16, 0, 1),
+        (785, 9, 1, 1),
+        (1029, 16, 0, 1),
+        (1030, 16, 0, 0),
+        (1365, 64, 1, 1),
+        (1366, 64, 0, 1),
+        (1537, 64, 0, 1),
+        (1538, 64, 0, 0),
+    ],
 )
-def test_the_rule(nonzeros, o, by_events):
+def test_the_rule(nonzeros, o, by_events, weights_by_events):
     """The rule counts whole lines of 16 outputs, each output and row of the kernel, and the copy of the weights."""
     x = torch.zeros(1, 64, 8, 8)
     x.view(-1)[torch.randperm(4096)[:nonzeros]] = 1
     weight = torch.randn(o, 64, 3, 3)
-    y, _, found = torch.ops.snnfast.spike_conv2d_forward(x, weight, None, 1, 1, 1, 1, 0)
-    assert found.tolist() == [nonzeros, 0, by_events]
+    with torch.profiler.profile() as profile:
+        y, _, found = torch.ops.snnfast.spike_conv2d_forward(x, weight, None, 1, 1, 1, 1, 0)
+    assert found.tolist() == [nonzeros, 0, weights_by_events]
+    assert by_events == ("aten::conv2d" not in {event.name for event in profile.events()})
     want = functional.conv2d(x, weight, padding=1)
     torch.testing.assert_close(y, want, rtol=0, atol=1e-5 * float(want.abs().max()))
 

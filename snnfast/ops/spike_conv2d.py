@@ -124,14 +124,12 @@ def _derivative(
         if weight_wanted and grad_weight is None:
             grad_weight = (rows.T @ x.flatten(1)).view(weight.shape)
     elif _few_pixels(x, weight, grad):
-        sides: dict[str, Any] = {"kernel_size": weight.shape[2:], "padding": padding, "stride": stride}
-        rows = grad.permute(0, 2, 3, 1).flatten(1, 2)
+        rows = grad.permute(0, 2, 3, 1).flatten(0, 2)
         if x_wanted:
-            grad_x = F.fold((rows @ weight.flatten(1)).transpose(1, 2), x.shape[2:], **sides)
-            grad_x = grad_x.contiguous(memory_format=torch.channels_last)
+            grad_x = _folded(rows @ weight.flatten(1), call, grad.shape[2:])
         if weight_wanted and grad_weight is None:
-            seen = F.unfold(x, **sides).transpose(1, 2).flatten(0, 1)
-            grad_weight = (rows.flatten(0, 1).T @ seen).view(weight.shape)
+            seen = F.unfold(x, weight.shape[2:], padding=padding, stride=stride)
+            grad_weight = (rows.T @ seen.transpose(1, 2).flatten(0, 1)).view(weight.shape)
     elif x_wanted and stride == [1, 1]:
         grad_x = _grad_x(call, grad)
     # Asked for the bias, convolution_backward computes the gradient of the weight as well.
@@ -155,6 +153,22 @@ def _few_pixels(x: Tensor, weight: Tensor, y: Tensor) -> bool:
     PyTorch's convolution copies the weights, and sums of events wait for them.
     """
     return y.numel() <= FEW_PIXELS * len(weight) and weight.numel() > LARGE_WEIGHTS * x.numel()
+
+
+def _folded(products: Tensor, call: SpikeConv2dCall, size: Sequence[int]) -> Tensor:
+    """Return the sums of ``products`` ``[N rows columns, C kh kw]`` by pixel of ``x``, as ``F.fold``, channels-last."""
+    n, c, height, width = call.x.shape
+    kernel_h, kernel_w = call.weight.shape[2:]
+    rows, columns = size
+    parts = products.view(n, rows, columns, c, kernel_h, kernel_w)
+    sums = products.new_zeros(n, height + 2 * call.padding_h, width + 2 * call.padding_w, c)
+    for r in range(kernel_h):
+        for s in range(kernel_w):
+            down = slice(r, r + call.stride_h * rows, call.stride_h)
+            right = slice(s, s + call.stride_w * columns, call.stride_w)
+            sums[:, down, right] += parts[..., r, s]
+    inside = sums[:, call.padding_h : call.padding_h + height, call.padding_w : call.padding_w + width]
+    return inside.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
 
 def _grad_x(call: SpikeConv2dCall, grad: Tensor) -> Tensor | None:

@@ -25,8 +25,8 @@ from .spike_linear import exactly
 # "auto".
 TURNED, TURNED_DIRECT = len(METHODS), len(METHODS) + 1
 LARGE_WEIGHTS = 2  # times as many as pixels; kLargeWeights in csrc/ops/spike_conv2d.cpp
-# Maximum number of output pixels whose gradients are a matrix product, where weights are many more than pixels.
-FEW_PIXELS = 64
+# One matrix product: at most so many output pixels, and at least so many weights.
+FEW_PIXELS, MANY_WEIGHTS = 48, 2**16
 
 
 @public_op(reference)
@@ -48,8 +48,47 @@ def spike_conv2d(op: str, call: SpikeConv2dCall) -> Tensor:
     ):
         stride, padding = (call.stride_h, call.stride_w), (call.padding_h, call.padding_w)
         return exactly(F.conv2d, x, weight, bias, stride, padding)
-    y, *_ = _RECORD.run(kernels, flatten(_without_padding_alone(call)), recorded=traced())
+    call = _without_padding_alone(call)
+    if METHODS[call.method] == "auto" and not whole and _few_pixels(call):
+        return _product(call)
+    y, *_ = _RECORD.run(kernels, flatten(call), recorded=traced())
     return y  # type: ignore[no-any-return]
+
+
+def _few_pixels(call: SpikeConv2dCall) -> bool:
+    """Return whether the convolution is fastest as a matrix product with the weights in place.
+
+    PyTorch's convolution and the event kernels copy the weights, and so do their gradients.
+    """
+    x, weight = call.x, call.weight
+    large = weight.numel() >= max(MANY_WEIGHTS, LARGE_WEIGHTS * x.numel())
+    return large and 0 < math.prod(_size(call)) <= FEW_PIXELS
+
+
+def _product(call: SpikeConv2dCall) -> Tensor:
+    x, weight, bias = call.x, call.weight, call.bias
+    n, rows, columns = _size(call)
+    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, call.padding_w, call.padding_w, call.padding_h, call.padding_h))
+    # F.unfold and its gradient take three times as long.
+    taps = [
+        padded[:, r : r + call.stride_h * rows : call.stride_h, s : s + call.stride_w * columns : call.stride_w]
+        for r in range(weight.shape[2])
+        for s in range(weight.shape[3])
+    ]
+    seen = torch.stack(taps, -1).flatten(0, 2).flatten(1)
+    y = (weight.flatten(1) @ seen.T).view(len(weight), n, rows, columns).transpose(0, 1)
+    y = y if bias is None else y + bias[:, None, None]
+    return y.contiguous(memory_format=torch.channels_last)
+
+
+def _size(call: SpikeConv2dCall) -> tuple[int, int, int]:
+    """Return the number of images, and of rows and columns of the results."""
+    x, weight = call.x, call.weight
+    return (
+        len(x),
+        (x.shape[2] + 2 * call.padding_h - weight.shape[2]) // call.stride_h + 1,
+        (x.shape[3] + 2 * call.padding_w - weight.shape[3]) // call.stride_w + 1,
+    )
 
 
 def _without_padding_alone(call: SpikeConv2dCall) -> SpikeConv2dCall:
@@ -91,15 +130,13 @@ def _save(flat: Sequence[Any], results: Sequence[Tensor], wanted: Sequence[bool]
     """
     x, weight, _, *more = flat
     bits: Tensor | None
-    y, bits, found = results
+    _, bits, found = results
     if wanted is not None:
         _, weight_wanted, *_ = wanted
         _, others, by_events = found.tolist()
-        few = weight_wanted and _few_pixels(x, weight, y)
         if not (weight_wanted and (others or not by_events)):
-            # Spikes may change before the backward pass. A copy is small beside the weights.
-            x = x.clone() if few else x.new_empty(1).expand(x.shape)
-        bits = bits if by_events and not few else None
+            x = x.new_empty(1).expand(x.shape)
+        bits = bits if by_events else None
     return [x, weight, None, *more, bits, found]
 
 
@@ -123,13 +160,6 @@ def _derivative(
             grad_x = (rows @ weight.flatten(1)).view(x.shape).contiguous(memory_format=torch.channels_last)
         if weight_wanted and grad_weight is None:
             grad_weight = (rows.T @ x.flatten(1)).view(weight.shape)
-    elif _few_pixels(x, weight, grad):
-        rows = grad.permute(0, 2, 3, 1).flatten(0, 2)
-        if x_wanted:
-            grad_x = _folded(rows @ weight.flatten(1), call, grad.shape[2:])
-        if weight_wanted and grad_weight is None:
-            seen = F.unfold(x, weight.shape[2:], padding=padding, stride=stride)
-            grad_weight = (rows.T @ seen.transpose(1, 2).flatten(0, 1)).view(weight.shape)
     elif x_wanted and stride == [1, 1]:
         grad_x = _grad_x(call, grad)
     # Asked for the bias, convolution_backward computes the gradient of the weight as well.
@@ -145,30 +175,6 @@ def _derivative(
         grad_x = dense_x if grad_x is None else grad_x
         grad_weight = dense_weight if grad_weight is None else grad_weight
     return grad_x, grad_weight, grad_bias
-
-
-def _few_pixels(x: Tensor, weight: Tensor, y: Tensor) -> bool:
-    """Return whether gradients are fastest as matrix products with the weights in place.
-
-    PyTorch's convolution copies the weights, and sums of events wait for them.
-    """
-    return y.numel() <= FEW_PIXELS * len(weight) and weight.numel() > LARGE_WEIGHTS * x.numel()
-
-
-def _folded(products: Tensor, call: SpikeConv2dCall, size: Sequence[int]) -> Tensor:
-    """Return the sums of ``products`` ``[N rows columns, C kh kw]`` by pixel of ``x``, as ``F.fold``, channels-last."""
-    n, c, height, width = call.x.shape
-    kernel_h, kernel_w = call.weight.shape[2:]
-    rows, columns = size
-    parts = products.view(n, rows, columns, c, kernel_h, kernel_w)
-    sums = products.new_zeros(n, height + 2 * call.padding_h, width + 2 * call.padding_w, c)
-    for r in range(kernel_h):
-        for s in range(kernel_w):
-            down = slice(r, r + call.stride_h * rows, call.stride_h)
-            right = slice(s, s + call.stride_w * columns, call.stride_w)
-            sums[:, down, right] += parts[..., r, s]
-    inside = sums[:, call.padding_h : call.padding_h + height, call.padding_w : call.padding_w + width]
-    return inside.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
 
 def _grad_x(call: SpikeConv2dCall, grad: Tensor) -> Tensor | None:
@@ -205,12 +211,7 @@ def laid_out(x: Tensor, layout: torch.memory_format) -> Tensor:
 
 def _shapes(call: SpikeConv2dCall) -> tuple[Tensor, Tensor, Tensor]:
     x, weight = call.x, call.weight
-    size = (
-        len(x),
-        (x.shape[2] + 2 * call.padding_h - weight.shape[2]) // call.stride_h + 1,
-        (x.shape[3] + 2 * call.padding_w - weight.shape[3]) // call.stride_w + 1,
-        weight.shape[1] if call.method >= TURNED else len(weight),
-    )
+    size = (*_size(call), weight.shape[1] if call.method >= TURNED else len(weight))
     words = (math.prod(x.shape[1:]) + 63) // 64
     return (
         x.new_empty(size, dtype=result_dtype(x.dtype)).permute(0, 3, 1, 2),

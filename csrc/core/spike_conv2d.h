@@ -84,17 +84,18 @@ inline bool conv_by_events(int64_t nonzeros, const SpikeConv2d& a) {
          2 * dense * found / pixels + 4 * found + 78 * outputs * static_cast<double>(a.kh) + 8 * weights <= dense;
 }
 
-// The same for the gradient of the weights. Its dense product is slower, above all with a stride; events are listed and
-// gradients padded for each pixel. Up to 0.4 no measured size but 1 x 1 kernels loses more than a tenth.
+// The same for the gradient of the weights. Its dense product is slower, above all with a stride and for small images;
+// events are listed and gradients padded for each pixel. No measured size but 1 x 1 kernels loses more than a tenth.
 inline bool conv_weight_by_events(int64_t nonzeros, const SpikeConv2d& a) {
   const double outputs = static_cast<double>(a.N) * static_cast<double>(a.out_h * a.out_w),
                pixels = static_cast<double>(a.N) * static_cast<double>(a.H * a.W);
   const double weights = static_cast<double>(a.kh * a.kw) * static_cast<double>(a.C) *
                          static_cast<double>((a.O + kConvLine - 1) / kConvLine);
+  const bool small = a.H * a.W <= 16, strided = a.stride_h * a.stride_w > 1;
   const double share = static_cast<double>(nonzeros) / (pixels * static_cast<double>(a.C)),
-               dense = outputs * weights * (a.stride_h * a.stride_w > 1 ? 1.5 : 1);
+               slower = strided ? 1.5 : (small ? 1.4 : 1), dense = slower * outputs * weights;
   return conv_by_events(nonzeros, a) ||
-         (share <= 0.4 && 2.1 * share * outputs * weights + 200 * pixels + 8 * weights <= dense);
+         (share <= (small ? 0.7 : 0.4) && 2.1 * share * outputs * weights + 200 * pixels + 8 * weights <= dense);
 }
 
 // ---- Winograd's F(4 x 4, 3 x 3), for 16 n inputs and outputs (csrc/cpu/spike_conv2d_winograd.cpp)

@@ -12,8 +12,8 @@ namespace {
 using Vector = Vectors<float>::Type;
 constexpr int64_t kLanes = Vectors<float>::kLanes;
 // Sums of a product in registers: rows of tiles by vectors of outputs. 512-bit sets have 32 registers.
-constexpr int kRows = kVectorBytes == 64 ? 6 : kVectorBytes == 32 ? 6 : 3;
-constexpr int64_t kColumns = kVectorBytes == 16 ? 16 : kVectorBytes == 32 ? 16 : 64;
+constexpr int kRows = kVectorBytes == 16 ? 3 : 6;
+constexpr int64_t kColumns = kVectorBytes == 64 ? 64 : 16;
 
 // Contracted where the processor has such an instruction: spikes do not depend on these sums.
 inline Vector multiply_add(const Vector& a, float b, const Vector& sum) {
@@ -41,10 +41,10 @@ inline Vector every_ninth(const float* from) {
 #endif
 }
 
-// Outputs of block `o` of a transformed table, which has kColumns outputs a block, but for the last.
+// Number of outputs of the block that begins with output `o`.
 inline int64_t columns_from(const SpikeConv2d& a, int64_t o) { return min(kColumns, a.O - o); }
 
-// From six rows of B^T x B or of G w G^T to six others, or to four of y; `at(k)` is a row.
+// Rows of B^T x, of G w and of A^T m: `at(k)` is row k of the matrix, `to(k, value)` takes that of the product.
 template <class At, class To>
 inline void image_rows(const At& at, const To& to) {
   const Vector a = at(0), b = at(1), c = at(2), d = at(3), e = at(4), f = at(5);

@@ -34,6 +34,7 @@ class ConvertedNetwork(NamedTuple):
     x: Tensor  # in float64
     train: bool = True
     gradients: tuple[str, ...] = ()  # gradients to compare; all if empty
+    limit: float = LIMIT
 
 
 def cases() -> Iterator[tuple[str, str, Callable[[], ConvertedNetwork]]]:
@@ -48,6 +49,7 @@ def cases() -> Iterator[tuple[str, str, Callable[[], ConvertedNetwork]]]:
         yield "Time(Linear, BatchNorm1d)", kind, lambda o=offset: _rows(o)
         yield "fuse(Time(Conv2d, BatchNorm2d))", kind, lambda o=offset: _fused(o)
     yield "SpikeLinear", "spikes", _spike_linear
+    yield "SpikeConv2d, 64 channels, input gradient by Winograd", "spikes", _winograd
     yield "accelerate(Time(Conv2d, BatchNorm2d, ...))", "spikes", _accelerated
     yield "replace(Linear, IFNode)", "eighths", _replaced
 
@@ -142,6 +144,17 @@ def _spike_linear() -> ConvertedNetwork:
         return net
 
     return ConvertedNetwork(ours, nn.Linear(16, 24), _spikes(200_000, 16))
+
+
+def _winograd() -> ConvertedNetwork:
+    from snnfast.nn import SpikeConv2d
+
+    def ours(net: nn.Module) -> nn.Module:
+        conv: Any = net
+        conv.__class__, conv.method = SpikeConv2d, "auto"
+        return net
+
+    return ConvertedNetwork(ours, nn.Conv2d(64, 64, 3, padding=1), _spikes(8, 64, 20, 20), gradients=("x",), limit=20)
 
 
 def _accelerated() -> ConvertedNetwork:

@@ -84,4 +84,53 @@ inline bool conv_by_events(int64_t nonzeros, const SpikeConv2d& a) {
          2 * dense * found / pixels + 4 * found + 78 * outputs * static_cast<double>(a.kh) + 8 * weights <= dense;
 }
 
+// The same for the gradient of the weights. Its dense product is slower, above all with a stride and for small images;
+// events are listed and gradients padded for each pixel. No measured size but 1 x 1 kernels loses more than a tenth.
+inline bool conv_weight_by_events(int64_t nonzeros, const SpikeConv2d& a) {
+  const double outputs = static_cast<double>(a.N) * static_cast<double>(a.out_h * a.out_w),
+               pixels = static_cast<double>(a.N) * static_cast<double>(a.H * a.W);
+  const double weights = static_cast<double>(a.kh * a.kw) * static_cast<double>(a.C) *
+                         static_cast<double>((a.O + kConvLine - 1) / kConvLine);
+  const bool small = a.H * a.W <= 16, strided = a.stride_h * a.stride_w > 1;
+  const double share = static_cast<double>(nonzeros) / (pixels * static_cast<double>(a.C)),
+               slower = strided ? 1.5 : (small ? 1.4 : 1), dense = slower * outputs * weights;
+  return conv_by_events(nonzeros, a) ||
+         (share <= (small ? 0.7 : 0.4) && 2.1 * share * outputs * weights + 200 * pixels + 8 * weights <= dense);
+}
+
+// ---- Winograd's F(4 x 4, 3 x 3), for 16 n inputs and outputs (csrc/cpu/spike_conv2d_winograd.cpp)
+
+constexpr int64_t kWinogradTiles = 48;  // whose 36 positions stay in the second-level cache
+
+inline int64_t winograd_down(const SpikeConv2d& a) { return (a.out_h + 3) / 4; }
+inline int64_t winograd_across(const SpikeConv2d& a) { return (a.out_w + 3) / 4; }
+inline int64_t winograd_tiles(const SpikeConv2d& a) { return a.N * winograd_down(a) * winograd_across(a); }
+
+// Numbers from one position to the next: a line more than the matrix, since caches evict at powers of 2.
+inline int64_t winograd_position(int64_t numbers) { return numbers + kConvLine; }
+
+// Numbers of all transformed weights, with up to a line for every 16 outputs.
+inline int64_t winograd_table(const SpikeConv2d& a) { return 36 * (a.C + 1) * a.O; }
+
+// Measured costs in products: 800 to transform the weights of an input and an output, 525 to transform a tile of an
+// input or of an output. A direct product must cost a quarter more.
+inline bool winograd_pays(const SpikeConv2d& a) {
+  if (a.dtype != Dtype::f32 || a.whole || a.kh != 3 || a.kw != 3 || a.stride_h != 1 || a.stride_w != 1) return false;
+  if (a.C % kConvLine || a.O % kConvLine) return false;
+  const double pairs = static_cast<double>(a.C) * static_cast<double>(a.O),
+               tiles = static_cast<double>(winograd_tiles(a)),
+               outputs = static_cast<double>(a.N) * static_cast<double>(a.out_h * a.out_w);
+  return (36 * tiles + 800) * pairs + 525 * tiles * static_cast<double>(a.C + a.O) <= 0.8 * 9 * outputs * pairs;
+}
+
+inline bool winograd_in_scratch(const SpikeConv2d& a) { return winograd_tiles(a) <= kWinogradTiles; }
+
+// Bytes of scratch memory: tiles, sums, and weights of a block of outputs.
+inline int64_t winograd_scratch(const SpikeConv2d& a) {
+  const int64_t tiles = min(winograd_tiles(a), kWinogradTiles);
+  return 36 * 4 *
+         (winograd_position(tiles * a.C) + winograd_position(tiles * kConvBlock) +
+          (winograd_in_scratch(a) ? winograd_position(a.C * kConvBlock) : 0));
+}
+
 }  // namespace snnfast

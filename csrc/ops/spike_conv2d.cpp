@@ -12,6 +12,8 @@ SNNFAST_CPU_KERNEL(spike_conv2d_pack, (const SpikeConv2d&))
 SNNFAST_CPU_KERNEL(spike_conv2d_forward, (const SpikeConv2d&, int64_t begin, int64_t end, char* scratch))
 SNNFAST_CPU_KERNEL(spike_conv2d_backward, (const SpikeConv2d&, int64_t begin, int64_t end, char* scratch))
 SNNFAST_CPU_KERNEL(spike_conv2d_unpack, (const SpikeConv2d&))
+SNNFAST_CPU_KERNEL(spike_conv2d_winograd_pack, (const SpikeConv2d&, int64_t begin, int64_t end))
+SNNFAST_CPU_KERNEL(spike_conv2d_winograd, (const SpikeConv2d&, int64_t begin, int64_t end, char* scratch))
 
 #define SNNFAST_SPIKE_CONV2D_ARGUMENTS(FIELD) \
   FIELD(Tensor, x)                            \
@@ -29,12 +31,8 @@ namespace {
 SNNFAST_ARGUMENTS(Arguments, SNNFAST_SPIKE_CONV2D_ARGUMENTS)
 
 constexpr const char* kOp = "spike_conv2d";
-enum Method : int64_t {
-  kAuto,
-  kEvents,
-  kDense,
-  kTurned
-};  // kTurned: kAuto, with the weight flipped, for the gradient of x
+// With the weight flipped, for the gradient of x: kTurned, kAuto or by Winograd; kTurnedDirect, without Winograd.
+enum Method : int64_t { kAuto, kEvents, kDense, kTurned, kTurnedDirect };
 
 void check(const char* name, const Tensor& t, const Tensor& x, const std::vector<int64_t>& shape) {
   check_tensor(kOp, name, t, x.scalar_type(), shape, "x", x);
@@ -44,7 +42,7 @@ SpikeConv2d sizes(const Arguments& arguments) {
   const Tensor &x = arguments.x, &weight = arguments.weight;
   SNNFAST_CHECK(x.dim() == 4, kOp, ": x must have shape [B, C, H, W], got ", shape_of(x));
   SNNFAST_CHECK(x.is_cpu(), kOp, ": x must be on the CPU");
-  const bool turned = arguments.method == kTurned;
+  const bool turned = arguments.method >= kTurned;
   SNNFAST_CHECK(weight.dim() == 4 && weight.size(turned ? 0 : 1) == x.size(1), kOp, ": weight must have shape ",
                 turned ? "[C, O, kh, kw]" : "[O, C, kh, kw]", " with C = ", x.size(1), ", got ", shape_of(weight));
   check("weight", weight, x, sizes_of(weight));
@@ -104,7 +102,7 @@ Tensor product(const Tensor& x, const Arguments& arguments) {
   using torch::stable::detail::from;
   const std::vector<int64_t> one{1, 1}, stride{arguments.stride_h, arguments.stride_w},
       padding{arguments.padding_h, arguments.padding_w};
-  if (arguments.method == kTurned) {
+  if (arguments.method >= kTurned) {
     const std::vector<int64_t> zero{0, 0},
         cut{arguments.weight.size(2) - 1 - padding[0], arguments.weight.size(3) - 1 - padding[1]};
     std::array<StableIValue, 8> stack{
@@ -128,16 +126,34 @@ Tensor dense(const Tensor& x, const Arguments& arguments) {
   return channels_first(contiguous_of(channels_last(product(by_channels, arguments))));
 }
 
+// Winograd's product of x [N, H, W, C]; the weight is flipped.
+template <class Device>
+Tensor winograd(const Device& device, SpikeConv2d a, const Tensor& x, const Tensor& weight_of_x) {
+  const Tensor weight = contiguous_of(weight_of_x),
+               y = device.allocate(x, {a.N, a.out_h, a.out_w, a.O}, x.scalar_type());
+  const Tensor table = device.allocate(x, {winograd_in_scratch(a) ? 0 : winograd_table(a)}, x.scalar_type());
+  a.weight = weight.const_data_ptr(), a.y = y.mutable_data_ptr(), a.table = table.mutable_data_ptr();
+  const int64_t blocks = (a.O + kConvBlock - 1) / kConvBlock;
+  if (!winograd_in_scratch(a))
+    parallel_for(blocks, 1, [&](int64_t begin, int64_t end) { cpu::spike_conv2d_winograd_pack()(a, begin, end); });
+  const int64_t units = winograd_in_scratch(a) ? blocks : (winograd_tiles(a) + kWinogradTiles - 1) / kWinogradTiles;
+  parallel_for(units, 1, [&](int64_t begin, int64_t end) {
+    cpu::spike_conv2d_winograd()(a, begin, end,
+                                 static_cast<char*>(thread_scratch(static_cast<size_t>(winograd_scratch(a)))));
+  });
+  return channels_first(y);
+}
+
 // Returns y in channels-last layout, the bits of x, and `found`.
 template <class Device>
 std::tuple<Tensor, Tensor, Tensor> spike_conv2d_forward(const Arguments& arguments) {
+  SNNFAST_CHECK(arguments.method >= kAuto && arguments.method <= kTurnedDirect, kOp,
+                ": method must be 0, 1, 2, 3 or 4, got ", arguments.method);
   SpikeConv2d a = sizes(arguments);
   const Optional& bias = arguments.bias;
   const ScalarType type = a.whole ? ScalarType::Int : arguments.x.scalar_type();
   if (bias) check_tensor(kOp, "bias", *bias, type, {a.O}, "x", arguments.x);
   if (a.whole) check_whole(kOp, a.C * a.kh * a.kw, bias);
-  SNNFAST_CHECK(arguments.method >= kAuto && arguments.method <= kTurned, kOp, ": method must be 0, 1, 2 or 3, got ",
-                arguments.method);
   SNNFAST_CHECK(!a.whole || arguments.method == kAuto || arguments.method == kEvents, kOp,
                 ": int8 weights are summed by events, got method ", arguments.method);
   if (arguments.method == kEvents) check_dtype(a);
@@ -153,7 +169,11 @@ std::tuple<Tensor, Tensor, Tensor> spike_conv2d_forward(const Arguments& argumen
   const bool by_events =
       a.whole || arguments.method == kEvents || (arguments.method != kDense && able && conv_by_events(nonzeros, a));
   int64_t* words = static_cast<int64_t*>(found.mutable_data_ptr());
-  words[kNonzeros] = nonzeros, words[kOthers] = others, words[kByEvents] = by_events;
+  words[kNonzeros] = nonzeros, words[kOthers] = others;
+  // of the gradient of the weights
+  words[kByEvents] = by_events || (arguments.method == kAuto && able && conv_weight_by_events(nonzeros, a));
+  if (!by_events && arguments.method == kTurned && !bias && winograd_pays(a))
+    return {winograd(device, a, x, arguments.weight), bits, found};
   if (!by_events) return {dense(x, arguments), bits, found};
   const Tensor y = device.allocate(x, {a.N, a.out_h, a.out_w, a.O}, type);
   if (y.numel() == 0) return {channels_first(y), bits, found};

@@ -78,6 +78,10 @@ class FoldedMaxPool2d(_Folded, nn.MaxPool2d):
 
     folded_from = nn.MaxPool2d
 
+    def _run(self, x: Tensor) -> Tensor:
+        y = super()._run(x)
+        return y if self.return_indices or not x.is_contiguous() else y.contiguous()
+
 
 class FoldedAvgPool2d(_Folded, nn.AvgPool2d):
     """``nn.AvgPool2d``."""

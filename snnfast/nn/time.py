@@ -56,10 +56,10 @@ class Time(nn.Module):
       layer that draws random numbers or is not one of PyTorch's. The result is such a view again, with stride 0 over
       time. Its gradient, and that of the input, is the mean over the steps at every step; on the CPU the neurons after
       this layer compute it themselves.
-    - From the first ``nn.Conv2d`` on, in float32 or bfloat16 on the CPU, images are channels-last, as after
-      ``net.to(memory_format=torch.channels_last)``: PyTorch's pooling is several times as fast. A convolution with more
-      than twice as many weights as its input has values takes contiguous images instead, and so do layers that ``Time``
-      does not know and that contain a batch normalisation.
+    - From the first ``nn.Conv2d`` or ``nn.MaxPool2d`` on, in float32 or bfloat16 on the CPU, images are channels-last,
+      as after ``net.to(memory_format=torch.channels_last)``: PyTorch's pooling is several times as fast. A convolution
+      with more than twice as many weights as its input has values takes contiguous images instead, and so do layers
+      that ``Time`` does not know and that contain a batch normalisation.
     - There, ``nn.BatchNorm2d`` and ``nn.BatchNorm3d`` are :func:`snnfast.ops.batch_norm`, which has no second
       derivative: channels-last PyTorch's sums have errors of 1e-5 to 1e-4.
     - There, ``nn.MaxPool2d`` and ``nn.AvgPool2d`` whose windows lie side by side are :func:`snnfast.ops.pool2d`, which
@@ -210,7 +210,7 @@ def call(layer: nn.Module, y: Tensor) -> Any:
 
 def run(layer: nn.Module, y: Tensor, steps: int) -> Tensor:
     """Run ``layer(y)`` by the fastest kernel; the images ``y`` stand for ``steps`` equal steps."""
-    if _kind(layer) in _CONVS:
+    if _kind(layer) in _CONVS or _kind(layer) is nn.MaxPool2d:
         y = _laid_out(layer, y)
     elif _kind(layer) is nn.GroupNorm and torch.is_grad_enabled() and not y.requires_grad:
         # PyTorch's backward pass for the weights alone crashes with channels-last images.
@@ -374,7 +374,7 @@ def _holds_norm(layer: nn.Module) -> bool:
 
 
 def _laid_out(layer: nn.Module, y: Tensor) -> Tensor:
-    """Images in the layout in which the convolution is fastest."""
+    """Images in the layout in which the convolution or pooling is fastest."""
     if not (y.is_cpu and y.dim() == 4 and y.dtype in (torch.float32, torch.bfloat16)):
         return y
     conv: Any = layer

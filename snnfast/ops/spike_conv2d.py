@@ -21,9 +21,12 @@ from .autograd import has_values, traced
 from .record import GradientRecord
 from .spike_linear import exactly
 
-# A method after those of a call: "auto", with weights [C, O, kh, kw] that the kernel reads flipped.
-TURNED = len(METHODS)
+# Methods after those of a call, with weights [C, O, kh, kw] that the kernel reads flipped: "auto" or by Winograd, and
+# "auto".
+TURNED, TURNED_DIRECT = len(METHODS), len(METHODS) + 1
 LARGE_WEIGHTS = 2  # times as many as pixels; kLargeWeights in csrc/ops/spike_conv2d.cpp
+# One matrix product: at most so many output pixels, and at least so many weights.
+FEW_PIXELS, MANY_WEIGHTS = 48, 2**16
 
 
 @public_op(reference)
@@ -45,8 +48,47 @@ def spike_conv2d(op: str, call: SpikeConv2dCall) -> Tensor:
     ):
         stride, padding = (call.stride_h, call.stride_w), (call.padding_h, call.padding_w)
         return exactly(F.conv2d, x, weight, bias, stride, padding)
-    y, *_ = _RECORD.run(kernels, flatten(_without_padding_alone(call)), recorded=traced())
+    call = _without_padding_alone(call)
+    if METHODS[call.method] == "auto" and not whole and _few_pixels(call):
+        return _product(call)
+    y, *_ = _RECORD.run(kernels, flatten(call), recorded=traced())
     return y  # type: ignore[no-any-return]
+
+
+def _few_pixels(call: SpikeConv2dCall) -> bool:
+    """Return whether the convolution is fastest as a matrix product with the weights in place.
+
+    PyTorch's convolution and the event kernels copy the weights, and so do their gradients.
+    """
+    x, weight = call.x, call.weight
+    large = weight.numel() >= max(MANY_WEIGHTS, LARGE_WEIGHTS * x.numel())
+    return large and 0 < math.prod(_size(call)) <= FEW_PIXELS
+
+
+def _product(call: SpikeConv2dCall) -> Tensor:
+    x, weight, bias = call.x, call.weight, call.bias
+    n, rows, columns = _size(call)
+    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, call.padding_w, call.padding_w, call.padding_h, call.padding_h))
+    # F.unfold and its gradient take three times as long.
+    taps = [
+        padded[:, r : r + call.stride_h * rows : call.stride_h, s : s + call.stride_w * columns : call.stride_w]
+        for r in range(weight.shape[2])
+        for s in range(weight.shape[3])
+    ]
+    seen = torch.stack(taps, -1).flatten(0, 2).flatten(1)
+    y = (weight.flatten(1) @ seen.T).view(len(weight), n, rows, columns).transpose(0, 1)
+    y = y if bias is None else y + bias[:, None, None]
+    return y.contiguous(memory_format=torch.channels_last)
+
+
+def _size(call: SpikeConv2dCall) -> tuple[int, int, int]:
+    """Return the number of images, and of rows and columns of the results."""
+    x, weight = call.x, call.weight
+    return (
+        len(x),
+        (x.shape[2] + 2 * call.padding_h - weight.shape[2]) // call.stride_h + 1,
+        (x.shape[3] + 2 * call.padding_w - weight.shape[3]) // call.stride_w + 1,
+    )
 
 
 def _without_padding_alone(call: SpikeConv2dCall) -> SpikeConv2dCall:
@@ -104,7 +146,7 @@ def _derivative(
     """Return the gradients of images, weights and bias from that of ``y``."""
     *flat, bits, _ = saved
     call, (grad,), (x_wanted, weight_wanted, bias_wanted) = SpikeConv2dCall(*flat), grads, wanted
-    if call.method == TURNED:  # the gradient of an input
+    if call.method >= TURNED:  # the gradient of an input
         raise refusal("spike_conv2d")
     x, weight = call.x, call.weight
     stride, padding = [call.stride_h, call.stride_w], [call.padding_h, call.padding_w]
@@ -136,14 +178,18 @@ def _derivative(
 
 
 def _grad_x(call: SpikeConv2dCall, grad: Tensor) -> Tensor | None:
-    """Return the gradient of images as a convolution of ``grad``, by events if it is sparse; None if not supported."""
+    """Return the gradient of images as a convolution of ``grad``; None if not supported.
+
+    It is by events if ``grad`` is sparse, else by Winograd if this pays and the method is "auto", else PyTorch's.
+    """
     h, w = call.weight.shape[2:]
     channels, rows, columns = grad.shape[1:]
     if channels > 2**20 or channels * (rows + 2 * h) * (columns + 2 * w) >= 2**31:
         return None  # the kernel's keys are 32 bits wide
     # It is sparse behind max pooling, and with surrogates of bounded support.
     rows, columns = h - 1 - call.padding_h, w - 1 - call.padding_w
-    turned = call._replace(x=grad, padding_h=rows, padding_w=columns, method=TURNED)
+    method = TURNED if METHODS[call.method] == "auto" else TURNED_DIRECT
+    turned = call._replace(x=grad, padding_h=rows, padding_w=columns, method=method)
     return torch.ops.snnfast.spike_conv2d_forward(*flatten(turned))[0]  # type: ignore[no-any-return]
 
 
@@ -165,12 +211,7 @@ def laid_out(x: Tensor, layout: torch.memory_format) -> Tensor:
 
 def _shapes(call: SpikeConv2dCall) -> tuple[Tensor, Tensor, Tensor]:
     x, weight = call.x, call.weight
-    size = (
-        len(x),
-        (x.shape[2] + 2 * call.padding_h - weight.shape[2]) // call.stride_h + 1,
-        (x.shape[3] + 2 * call.padding_w - weight.shape[3]) // call.stride_w + 1,
-        weight.shape[1] if call.method == TURNED else len(weight),
-    )
+    size = (*_size(call), weight.shape[1] if call.method >= TURNED else len(weight))
     words = (math.prod(x.shape[1:]) + 63) // 64
     return (
         x.new_empty(size, dtype=result_dtype(x.dtype)).permute(0, 3, 1, 2),

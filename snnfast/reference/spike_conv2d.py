@@ -74,9 +74,11 @@ def spike_conv2d(
     where ``x`` is 0 outside of the image; the dilation is 1. Gradients are those of this equation. By events, ``y`` and
     the gradient of ``weight`` are sums over the ``x`` that are not 0, in a fixed order, the same for any number of
     threads. With a stride of 1 the gradient of ``x``, a convolution of ``dL/dy``, is also such a sum if few ``dL/dy``
-    are not 0, as after max pooling. The gradient of ``bias`` is PyTorch's. If all ``x`` are 0 or 1, the event kernels
-    save one bit of each for the backward pass instead of ``x``, which then may change; else they save ``x``. By events
-    an ``x`` of 0 adds nothing, even if its weight is infinite or NaN. Weights of int8 are as in
+    are not 0, as after max pooling; else, in float32 and with kernels of 3 x 3, it is Winograd's where that is faster,
+    with errors of 1e-5 of the largest (``docs/accuracy.md``). Only ``method="auto"`` uses Winograd's, and only for this
+    gradient. The gradient of ``bias`` is PyTorch's. If all ``x`` are 0 or 1 and the gradient of ``weight`` is by
+    events, one bit of each is saved for the backward pass instead of ``x``, which then may change. By events an ``x``
+    of 0 adds nothing, even if its weight is infinite or NaN. Weights of int8 are as in
     :func:`snnfast.ops.spike_linear`: ``x`` is int8, too, ``y`` and ``bias`` are int32. On CUDA, for 16-bit dtypes,
     under ``torch.autocast``, ``torch.compile``, ``torch.vmap`` and other transforms, PyTorch's convolution runs.
 
@@ -88,7 +90,7 @@ def spike_conv2d(
         padding: zeros on each side, less than the kernel's size: a number, or one for rows and one for columns.
         method: ``"events"``, for float32, float64 and int8; ``"dense"``, PyTorch's convolution; or ``"auto"``, which
             counts the ``x`` that are not 0 and chooses events if they are few, by the rule in
-            ``docs/ops/spike_conv2d.md``.
+            ``docs/ops/spike_conv2d.md``; many weights on few pixels are one matrix product.
 
     Returns:
         ``y`` ``[N, O, (H + 2 padding_h - kh) // stride_h + 1, (W + 2 padding_w - kw) // stride_w + 1]``, in the

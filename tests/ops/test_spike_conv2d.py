@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from spike_conv2d_cases import SIZES, events, needs_kernels, sample
+from spike_conv2d_cases import SIZES, events, needs_kernels, sample, spikes
 from torch.nn import functional
 
 from snnfast import ops, reference
@@ -136,17 +136,37 @@ def test_nothing(shape):
 
 
 @pytest.mark.parametrize(
-    ("nonzeros", "o", "by_events"), [(0, 16, 1), (785, 16, 1), (786, 16, 0), (785, 9, 1), (1365, 64, 1), (1366, 64, 0)]
+    ("nonzeros", "o", "by_events", "weights_by_events"),
+    [
+        (0, 16, 1, 1),
+        (785, 16, 1, 1),
+        (786, 16, 0, 1),
+        (785, 9, 1, 1),
+        (1029, 16, 0, 1),
+        (1030, 16, 0, 0),
+        (1365, 64, 1, 1),
+        (1366, 64, 0, 1),
+        (1537, 64, 0, 1),
+        (1538, 64, 0, 0),
+    ],
 )
-def test_the_rule(nonzeros, o, by_events):
+def test_the_rule(nonzeros, o, by_events, weights_by_events):
     """The rule counts whole lines of 16 outputs, each output and row of the kernel, and the copy of the weights."""
     x = torch.zeros(1, 64, 8, 8)
     x.view(-1)[torch.randperm(4096)[:nonzeros]] = 1
     weight = torch.randn(o, 64, 3, 3)
-    y, _, found = torch.ops.snnfast.spike_conv2d_forward(x, weight, None, 1, 1, 1, 1, 0)
-    assert found.tolist() == [nonzeros, 0, by_events]
+    with torch.profiler.profile() as profile:
+        y, _, found = torch.ops.snnfast.spike_conv2d_forward(x, weight, None, 1, 1, 1, 1, 0)
+    assert found.tolist() == [nonzeros, 0, weights_by_events]
+    assert by_events == ("aten::conv2d" not in {event.name for event in profile.events()})
     want = functional.conv2d(x, weight, padding=1)
     torch.testing.assert_close(y, want, rtol=0, atol=1e-5 * float(want.abs().max()))
+
+
+@pytest.mark.parametrize(("share", "by_events"), [(0.6, 1), (0.7, 0)])
+def test_the_weights_of_small_images_go_by_events_further(share, by_events):
+    x, weight = spikes((32, 128, 4, 4), share, torch.float32), torch.randn(128, 128, 3, 3)
+    assert torch.ops.snnfast.spike_conv2d_forward(x, weight, None, 1, 1, 1, 1, 0)[2][2] == by_events
 
 
 def test_few_pixels_are_not_worth_the_copy_of_the_weights():
@@ -154,8 +174,9 @@ def test_few_pixels_are_not_worth_the_copy_of_the_weights():
     for images, by_events in ((3, 0), (4, 1)):
         x = torch.zeros(images, 64, 2, 2)
         x[0, 0, 0, 0] = 1
-        forward = torch.ops.snnfast.spike_conv2d_forward
-        assert forward(x, weight, None, 1, 1, 1, 1, 0)[2][2] == by_events
+        with torch.profiler.profile() as profile:
+            torch.ops.snnfast.spike_conv2d_forward(x, weight, None, 1, 1, 1, 1, 0)
+        assert by_events == ("aten::conv2d" not in {event.name for event in profile.events()})
 
 
 def test_other_dtypes_and_transforms_are_dense():

@@ -55,7 +55,7 @@ def test_errors(arguments, keywords, error, words):
         ((X, W, None, 0, 1, 0, 0, 1), "stride must be 1 to .* got 0 and 1"),
         ((X, W.mT.transpose(0, 1), None, 1, 2, 0, 0, 3), "stride must be 1 to 1, got 1 and 2"),
         ((X[..., :1], W, None, 1, 1, 0, 0, 1), "no larger than the images"),
-        ((X, W, None, 1, 1, 0, 0, 4), "method must be 0, 1, 2 or 3"),
+        ((X, W, None, 1, 1, 0, 0, 5), "method must be 0, 1, 2, 3 or 4"),
         ((X.half(), W.half(), None, 1, 1, 0, 0, 1), "float32 or float64, got float16"),
         ((X[:1, :, :1, :1].expand(1, 3, 2**16, 2**16), W, None, 1, 1, 0, 0, 1), r"fewer than 2\^31 pixels"),
     ],

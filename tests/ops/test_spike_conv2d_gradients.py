@@ -148,3 +148,99 @@ def test_the_dense_gradient_of_images_behind_a_stride_is_channels_last():
     for a, b in zip(got, torch.autograd.grad(want, inputs, grad)):
         torch.testing.assert_close(a, b)
     assert got[0].is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("graded", [False, True])
+@pytest.mark.parametrize("stride", [1, (2, 1), 2])
+@pytest.mark.parametrize("size", [(2, 80, 3, 4, 110, (3, 3), (1, 1)), (1, 60, 5, 4, 110, (5, 2), (3, 0))])
+def test_few_pixels_are_a_product_with_the_weights(size, stride, graded):
+    x, weight, bias, padding = sample(size, graded=graded)
+    inputs = [t.requires_grad_() for t in (x, weight, bias)]
+    want = functional.conv2d(*inputs, stride=stride, padding=padding)
+    grad = torch.randn_like(want)
+    wants = torch.autograd.grad(want, inputs, grad)
+    with torch.profiler.profile() as profile:
+        y = ops.spike_conv2d(*inputs, stride=stride, padding=padding)
+        with torch.no_grad():
+            x.zero_()  # not needed any more
+        found = torch.autograd.grad(y, inputs, grad)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close((y, *found), (want, *wants), rtol=0, atol=1e-12 * float(wants[1].abs().max()))
+    assert not any("conv2d_" in event.name or "convolution" in event.name for event in profile.events())
+
+
+WINOGRAD = [  # N, C, H, W, O, kernel, padding
+    (3, 48, 18, 23, 80, (3, 3), (1, 1)),  # tiles in two blocks, the last one of 42, with tiles that y does not fill
+    (2, 32, 12, 18, 48, (3, 3), (1, 1)),  # one block, which transforms the weights of each block of outputs
+    (3, 64, 18, 19, 32, (3, 3), (0, 0)),
+    (3, 32, 14, 18, 64, (3, 3), (2, 1)),
+]
+
+
+def grad_x(size, method, dtype=torch.float32, share=1.0):
+    """Return the gradient of images, that in float64, and the operators that computed it."""
+    x, weight, _, padding = sample(size, dtype)
+    y = ops.spike_conv2d(x.requires_grad_(), weight, padding=padding, method=method)
+    grad = spikes(y.shape, share, dtype, graded=True, seed=3)
+    with torch.profiler.profile() as profile:
+        (found,) = torch.autograd.grad(y, x, grad)
+    exact = torch.nn.grad.conv2d_input(x.shape, weight.double(), grad.double(), padding=padding)
+    return found, exact, {event.name for event in profile.events()}
+
+
+@pytest.mark.parametrize("size", WINOGRAD, ids=str)
+def test_the_gradient_of_images_by_winograd(size):
+    found, exact, seen = grad_x(size, "auto")
+    assert "aten::conv_transpose2d" not in seen
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(found.double(), exact, rtol=0, atol=2e-5 * float(exact.abs().max()))
+    direct, _, seen = grad_x(size, "events")
+    assert "aten::conv_transpose2d" in seen
+    assert (found - direct).abs().max() > 0
+
+
+@pytest.mark.parametrize("size", WINOGRAD, ids=str)
+def test_the_gradient_of_images_by_winograd_does_not_depend_on_threads(size):
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            found.append(grad_x(size, "auto")[0])
+    finally:
+        torch.set_num_threads(threads)
+    torch.testing.assert_close(*found, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("size", "dtype", "share", "operator"),
+    [
+        (WINOGRAD[0], torch.float64, 1.0, "aten::conv_transpose2d"),
+        (WINOGRAD[0], torch.float32, 0.02, "snnfast::spike_conv2d_forward"),
+        ((3, 40, 18, 23, 80, (3, 3), (1, 1)), torch.float32, 1.0, "aten::conv_transpose2d"),  # not lines of 16
+        ((3, 48, 18, 23, 80, (3, 2), (1, 1)), torch.float32, 1.0, "aten::conv_transpose2d"),
+        ((4, 64, 7, 7, 64, (3, 3), (1, 1)), torch.float32, 1.0, "aten::conv_transpose2d"),  # few tiles
+    ],
+    ids=str,
+)
+def test_where_winograd_does_not_run(size, dtype, share, operator):
+    found, exact, seen = grad_x(size, "auto", dtype, share)
+    assert operator in seen
+    assert ("aten::conv_transpose2d" in seen) == (operator == "aten::conv_transpose2d")
+    rounding = 1e-12 if dtype == torch.float64 else 3e-6
+    torch.testing.assert_close(found.double(), exact, rtol=0, atol=rounding * float(exact.abs().max()))
+
+
+def test_the_gradient_of_the_weights_by_events_behind_a_dense_product():
+    """Its dense product is slower than that of the forward pass."""
+    x, weight, _, _ = sample((64, 32, 14, 14, 32, (3, 3), (1, 1)), torch.float32)
+    for share, by_events in ((0.3, True), (0.6, False)):
+        x = spikes(x.shape, share, torch.float32).to(memory_format=torch.channels_last)
+        y = ops.spike_conv2d(x, weight.requires_grad_(), padding=1)
+        torch.testing.assert_close(y, functional.conv2d(x, weight, padding=1), rtol=0, atol=0)
+        grad = torch.randn_like(y)
+        with torch.profiler.profile() as profile:
+            (found,) = torch.autograd.grad(y, weight, grad)
+        seen = {event.name for event in profile.events()}
+        assert by_events == ("snnfast::spike_conv2d_backward" in seen)
+        exact = torch.nn.grad.conv2d_weight(x.double(), weight.shape, grad.double(), padding=1)
+        torch.testing.assert_close(found.double(), exact, rtol=0, atol=3e-6 * float(exact.abs().max()))

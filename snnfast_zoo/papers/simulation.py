@@ -52,7 +52,7 @@ class SimulationSettings(Options):
 
 
 @dataclass(frozen=True)
-class Network:
+class SimulatedNetwork:
     """A sparse network that is ready to run.
 
     Attributes:
@@ -104,7 +104,7 @@ class Simulation:
     name: str
     paper: str
     settings: Any
-    build: Callable[[Any], Network]
+    build: Callable[[Any], SimulatedNetwork]
 
     def __call__(self, out: Path | None = None, *, progress: bool | None = None, **changes: Any) -> SimulationResult:
         """Simulate, and write events, raster and result into ``out``; None: write nothing.
@@ -157,7 +157,7 @@ class SimulationResult:
 
     name: str
     settings: SimulationSettings
-    network: Network
+    network: SimulatedNetwork
     events: SpikeEvents
     build_seconds: float
     seconds: float

@@ -15,7 +15,7 @@ import torch
 
 from snnfast import connect, ops
 from snnfast.connect import PoissonNoise
-from snnfast_zoo.papers.simulation import Network, Simulation, SimulationSettings
+from snnfast_zoo.papers.simulation import SimulatedNetwork, Simulation, SimulationSettings
 from snnfast_zoo.train.settings import option
 
 EXCITATORY, INHIBITORY, SHARE = 10_000, 2_500, 0.1  # neurons, and the share of them that a neuron receives from
@@ -45,7 +45,7 @@ class BrunelSettings(SimulationSettings):
         return tuple(a if b is None else b for a, b in zip(REGIMES[self.regime], chosen))  # type: ignore[return-value]
 
 
-def brunel_network(settings: BrunelSettings) -> Network:
+def brunel_network(settings: BrunelSettings) -> SimulatedNetwork:
     """Return the network; with ``scale`` there are fewer neurons and as many fewer synapses to each of them."""
     j, g, eta = settings.point
     excitatory, inhibitory = (max(round(n * settings.scale), 1) for n in (EXCITATORY, INHIBITORY))
@@ -69,7 +69,7 @@ def brunel_network(settings: BrunelSettings) -> Network:
     # At rate 1 relative to the threshold the mean membrane potential of this input alone is the threshold.
     noise = PoissonNoise(eta * THRESHOLD / (j * TAU) * DT, j, seed=settings.seed)
     populations = {"excitatory": excitatory, "inhibitory": inhibitory}
-    return Network(op, c, weight, populations, noise, {"v": None, "r": None}, DT)
+    return SimulatedNetwork(op, c, weight, populations, noise, {"v": None, "r": None}, DT)
 
 
 brunel = Simulation("brunel", "Brunel 2000", BrunelSettings, brunel_network)

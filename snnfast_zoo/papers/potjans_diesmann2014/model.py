@@ -15,7 +15,7 @@ import torch
 
 from snnfast import connect, neuron
 from snnfast.connect import PoissonNoise
-from snnfast_zoo.papers.simulation import Network, Simulation, SimulationSettings
+from snnfast_zoo.papers.simulation import SimulatedNetwork, Simulation, SimulationSettings
 
 POPULATIONS = ("L2/3E", "L2/3I", "L4E", "L4I", "L5E", "L5I", "L6E", "L6I")
 SIZES = (20683, 5834, 21915, 5479, 4850, 1065, 14395, 2948)
@@ -71,7 +71,7 @@ class MicrocircuitSettings(SimulationSettings):
     name = "microcircuit"
 
 
-def microcircuit_network(settings: MicrocircuitSettings) -> Network:
+def microcircuit_network(settings: MicrocircuitSettings) -> SimulatedNetwork:
     """Return the network; ``scale`` is that of neurons and of synapses to each of them."""
     whole, probability = torch.tensor(SIZES, dtype=torch.float64), torch.tensor(PROBABILITY, dtype=torch.float64)
     pairs = whole[:, None] * whole
@@ -104,7 +104,7 @@ def microcircuit_network(settings: MicrocircuitSettings) -> Network:
     v = (7 + 10 * torch.randn(n, generator=generator)).to(settings.torch_dtype)
     states = {"v": v, "g": torch.zeros_like(v), "r": None}
     populations = dict(zip(POPULATIONS, sizes.tolist()))
-    return Network(op, c, c.arrange(w).to(v.dtype), populations, noise, states, DT)
+    return SimulatedNetwork(op, c, c.arrange(w).to(v.dtype), populations, noise, states, DT)
 
 
 microcircuit = Simulation("microcircuit", "Potjans and Diesmann 2014", MicrocircuitSettings, microcircuit_network)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from snnfast import connect, neuron
-from snnfast_zoo.papers.simulation import Network, Simulation, SimulationSettings
+from snnfast_zoo.papers.simulation import SimulatedNetwork, Simulation, SimulationSettings
 from snnfast_zoo.train.settings import option
 
 EXCITATORY, INHIBITORY, SHARE = 3_200, 800, 0.02  # neurons, and the probability of a synapse
@@ -53,7 +53,7 @@ class VogelsAbbottSettings(SimulationSettings):
     synapses: str = option("coba", "coba (conductances) or cuba (currents).", choices=("coba", "cuba"))
 
 
-def vogels_abbott_network(settings: VogelsAbbottSettings) -> Network:
+def vogels_abbott_network(settings: VogelsAbbottSettings) -> SimulatedNetwork:
     """Return the network; with ``scale`` there are fewer neurons, with as many synapses to each of them."""
     excitatory, inhibitory = (max(round(n * settings.scale), 1) for n in (EXCITATORY, INHIBITORY))
     neurons = excitatory + inhibitory
@@ -79,7 +79,7 @@ def vogels_abbott_network(settings: VogelsAbbottSettings) -> Network:
         {"coba": coba, "cuba": cuba}[settings.synapses].sparse_recurrent, refractory=round(REFRACTORY / DT) - 1
     )
     populations = {"excitatory": excitatory, "inhibitory": inhibitory}
-    return Network(op, c, weight, populations, None, {**start, "r": None}, DT)
+    return SimulatedNetwork(op, c, weight, populations, None, {**start, "r": None}, DT)
 
 
 vogels_abbott = Simulation("vogels-abbott", "Vogels and Abbott 2005", VogelsAbbottSettings, vogels_abbott_network)

@@ -109,7 +109,7 @@ def test_help_is_that_of_the_fields():
     assert "--add must be NAME=VALUE, got 'milk'" in result.output
 
 
-@pytest.mark.parametrize("settings", [*(p.Settings for p in PROCEDURES), conversion.Settings])
+@pytest.mark.parametrize("settings", [*(p.Settings for p in PROCEDURES), conversion.ConversionSettings])
 def test_every_field_says_what_it_is(settings):
     for one in fields(settings):
         assert one.metadata["help"][-1] in ".:", one.name

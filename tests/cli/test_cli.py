@@ -342,7 +342,7 @@ def test_demo_writes_its_files(tmp_path, monkeypatch):
 
 
 def test_demo_has_a_row_a_procedure(tmp_path, monkeypatch):
-    row = demo.Row("a", "b", "c", 0.5, 1.0)
+    row = demo.DemoRow("a", "b", "c", 0.5, 1.0)
     for name in ("shown", "converted"):
         monkeypatch.setattr(demo, name, lambda *arguments, **options: row)
     assert demo.run(tmp_path, echo=lambda line: None) == [row] * 5

@@ -169,7 +169,6 @@ def test_errors_of_calls_name_the_argument(label):
         ((1.0,), {"seed": 2**64}, ValueError, "seed must be at most"),
         ((1.0,), {"seed": 1, "generator": torch.Generator()}, ValueError, "give seed or generator, not both"),
     ],
-    ids=str,
 )
 def test_errors_of_the_noise_name_the_argument(args, kwargs, error, message):
     with pytest.raises(error, match=f"PoissonNoise: {message}"):

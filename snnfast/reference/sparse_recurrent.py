@@ -26,7 +26,7 @@ else:
 RECORDED = 2**21
 
 
-class RecordedCall(NamedTuple):
+class EventRecording(NamedTuple):
     """A recurrent call whose spikes are recorded as events.
 
     Attributes:
@@ -39,8 +39,8 @@ class RecordedCall(NamedTuple):
 
 
 def recorded(call: Any, run: Callable[[Any], tuple[Any, ...]]) -> tuple[Any, ...]:
-    """Return ``run(call)``, spikes and states; run a :class:`RecordedCall` in parts, and return spikes as events."""
-    if not isinstance(call, RecordedCall):
+    """Return ``run(call)``, spikes and states; run a :class:`EventRecording` in parts, and return spikes as events."""
+    if not isinstance(call, EventRecording):
         return run(call)
     whole, longest = call
     neuron, states = type(whole).neuron, fields_of_kind(type(whole).neuron_call, Tensor | None)
@@ -134,7 +134,7 @@ def sparse_call(
     record: str = "spikes",
     **arguments: Any,
 ) -> Any:
-    """Check the arguments of :func:`sparse_recurrent`; return the recurrent call of ``neuron``, or a RecordedCall.
+    """Check the arguments of :func:`sparse_recurrent`; return the recurrent call of ``neuron``, or a EventRecording.
 
     ``x``: a tuple for neurons with several inputs. ``arguments``: of the neuron.
     """
@@ -171,7 +171,7 @@ def sparse_call(
         raise ValueError(f"{op}: return_v_seq must be False with record='events', got True")
     if torch.is_grad_enabled() and any(isinstance(value, Tensor) and value.requires_grad for value in call):
         raise ValueError(f"{op}: record='events' has no gradient; call it under torch.no_grad(), or detach its tensors")
-    return RecordedCall(call, c.longest)
+    return EventRecording(call, c.longest)
 
 
 def no_input(op: str, x: Any, weight: Any, H: int, num_steps: int | None, batch: int | None) -> Any:

@@ -180,7 +180,7 @@ def test_seeds_of_any_kind_and_copies():
     assert_exact(dict(several.state_dict()), dict(copied.state_dict()))
     copied.load_state_dict(several.state_dict())
     assert "networks=2" in repr(several)
-    assert repr(several.xe) == "Synapses(20, 6)"
+    assert repr(several.xe) == "ExcitatorySynapses(20, 6)"
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,9 @@ NAMES = {
         "METHODS QCFS ConversionReport LayerReport Neurons ProductReport SpikingNetwork Stream "
         "conversion_report convert fine_tune quantise thresholds_from_activations thresholds_from_currents"
     ),
-    "snnfast.export": "CExport Layer Loss Step export_c integer",
+    "snnfast.export": "CExport CLayer Loss Step export_c integer",
     "snnfast.monitoring": "Activity Monitor NeuronActivity ProductActivity Tally monitor",
-    "snnfast.nir": "CubaLI Graph Offset Scale SumPool2d Threshold from_nir read to_nir write",
+    "snnfast.nir": "Graph Offset Scale SumPool2d Threshold TwoLI from_nir read to_nir write",
     "snnfast.procedure": (
         "ConversionResult Procedure Result Simulation SimulationResult Trained bp_stdp brunel convert diehl2015 load "
         "microcircuit sequence spikeprop spiking_vgg stbp stdp vgg16 vogels_abbott"

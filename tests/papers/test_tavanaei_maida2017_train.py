@@ -113,7 +113,7 @@ def test_learning_rate_falls_along_a_cosine():
 def test_shift_moves_training_images(monkeypatch):
     seen = []
     monkeypatch.setattr(
-        tavanaei_maida2017.Spiking, "encode", lambda self, x: seen.append(x) or torch.zeros(10, *x.shape)
+        tavanaei_maida2017.EncodedNetwork, "encode", lambda self, x: seen.append(x) or torch.zeros(10, *x.shape)
     )
     settings = preset("digits", shift=1, **SMALL | {"epochs": 1})
     go(settings)

@@ -95,6 +95,7 @@ nitpicky = True  # a broken reference is an error
 nitpick_ignore_regex = [
     ("py:class", r"\w+\.(Annotated|OrderedDict)"),
     ("py:(class|obj)", r"\w+"),  # a type that only annotations name
+    ("py:(class|obj|data)", r"numpy\..+"),  # the parts of ArrayLike
     ("py:(class|obj)", r"snnfast(_zoo)?(\.\w+){3,}"),  # a base that is not public
 ]
 

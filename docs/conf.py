@@ -51,7 +51,7 @@ autosummary_ignore_module_all = False
 autosummary_imported_members = True
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
-autodoc_type_aliases = {"Values": "numpy.typing.ArrayLike"}
+autodoc_type_aliases = dict.fromkeys(("Values", "npt.ArrayLike"), "numpy.typing.ArrayLike")
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 napoleon_google_docstring, napoleon_numpy_docstring = True, False
@@ -95,7 +95,6 @@ nitpicky = True  # a broken reference is an error
 nitpick_ignore_regex = [
     ("py:class", r"\w+\.(Annotated|OrderedDict)"),
     ("py:(class|obj)", r"\w+"),  # a type that only annotations name
-    ("py:(class|obj|data)", r"numpy\..+"),  # the parts of ArrayLike
     ("py:(class|obj)", r"snnfast(_zoo)?(\.\w+){3,}"),  # a base that is not public
 ]
 

@@ -32,7 +32,7 @@ def test_samples_of_every_number_of_lanes_equal_the_reference(batch):
 @pytest.mark.parametrize("weights", ["synapse", "neuron", "number"])
 @pytest.mark.parametrize("kind", CONNECTED)
 def test_delays_and_weights_equal_the_reference(kind, weights):
-    for T, past in ((40, 3), (2, 0), (0, 1)):
+    for T, past in ((40, 3), (40, 0), (2, 0), (0, 1)):
         agree(LIF, *case(LIF, "soft", (T, 3, 7), past=past, weights=weights, c=connected(7, kind)))
 
 
@@ -46,6 +46,8 @@ def test_delays_longer_than_a_segment_and_than_the_sequence_equal_the_reference(
     """The backward pass recomputes 32 steps at a time."""
     c = connected(5).with_delay(torch.tensor([1, 33, 40, 64, 200] * 3))
     agree(LIF, *case(LIF, shape=(70, 3, 5), past=50, c=c))
+    c = connected(5).with_delay(torch.tensor([1, 12, 20] * 5))
+    agree(LIF, *case(LIF, shape=(100, 3, 5), past=0, c=c))  # lists of spikes are used again
 
 
 def test_a_delay_beyond_every_memory_never_arrives():
@@ -141,6 +143,15 @@ def test_a_weight_that_no_spike_meets_may_be_infinite(batch):
     spikes, v = ops.sparse_recurrent(x, torch.tensor([torch.inf, 0.25]), c, decay=1.0, decay_input=False)
     assert v.isfinite().all()
     assert float(spikes.sum()) == 1
+
+
+def test_an_infinite_weight_leaves_samples_without_a_spike_alone():
+    c = connect.from_edges([0, 1], [1, 0], 2)
+    x = torch.zeros(3, 3, 2)
+    x[0, :2, 0] = 2
+    spikes, v = ops.sparse_recurrent(x, torch.tensor([torch.inf, 0.25]), c, decay=1.0, decay_input=False)
+    assert spikes[1, :, 1].tolist() == [1, 1, 0]
+    assert v[2].tolist() == [0, 0]
 
 
 def test_in_parts_gives_the_bits_of_the_whole():
@@ -330,3 +341,10 @@ def test_raw_calls_with_wrong_tensors_are_refused(changes):
     with pytest.raises(RuntimeError, match="recurrent_lif: "):
         raw(**changes)
     raw()
+
+
+def test_raw_calls_with_falling_delays_are_refused():
+    c = connect.from_edges([0, 1], [1, 0], 2, delay=torch.tensor([1, 2]))
+    call = ops.sparse_recurrent.check(torch.zeros(3, 1, 2), torch.zeros(2), c)
+    with pytest.raises(RuntimeError, match="recurrent_lif: "):
+        torch.ops.snnfast.recurrent_lif_forward(*flatten(call._replace(steps=call.steps.flip(0))), 0)

@@ -21,6 +21,7 @@ from benchmarks import (
     published,
     report,
     resources,
+    startup,
     streams,
     zoo,
 )
@@ -249,6 +250,11 @@ def print_methods(
         typer.echo("  ".join(line), err=True)
         lines.append(line)
     typer.echo(report.table(methods.HEADER, lines))
+
+
+@app.command("startup", help=startup.__doc__)
+def print_startup(repeats: Annotated[int, typer.Option(help="Processes after the first.")] = 9) -> None:
+    typer.echo(report.table(startup.HEADER, startup.rows(repeats)))
 
 
 @app.command("machine_code", help=machine_code.__doc__)

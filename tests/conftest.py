@@ -16,7 +16,8 @@ from hypothesis import settings
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
-sys.path.insert(0, str(Path(__file__).parent))  # for `import samples` and `import backends`
+# For `import samples` and `import backends`, and for benchmarks and scripts.
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 import fake_cuda
 from backends import PRESENT, force

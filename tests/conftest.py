@@ -16,8 +16,9 @@ from hypothesis import settings
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
-# For `import samples` and `import backends`, and for benchmarks and scripts.
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+# For `import benchmarks`, and for `import samples` and `import backends`.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parent))
 
 import fake_cuda
 from backends import PRESENT, force

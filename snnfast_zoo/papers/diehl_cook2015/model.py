@@ -333,7 +333,7 @@ class DiehlAndCook2015(nn.Module):
         if isinstance(x, Rates):
             pairs = zip(x.hz.split(size, -2), x.seeds.split(size, -1), strict=True)
             return [Rates(hz, x.num_steps, seeds) for hz, seeds in pairs]
-        return x.split(size, -3)
+        return list(x.split(size, -3))
 
     def _versions(self) -> tuple[object, ...] | None:
         """Return the versions of weights and thresholds, to detect changes; None for inference tensors.

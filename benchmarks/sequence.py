@@ -19,7 +19,8 @@ from benchmarks import neurons
 from benchmarks.digits import enlarged
 from benchmarks.timing import Prepared, Task
 from snnfast.nn import Time
-from snnfast_zoo.papers.sequence.train import rows, sequence
+from snnfast_zoo.papers.sequence.data import rows
+from snnfast_zoo.papers.sequence.train import sequence
 from snnfast_zoo.train.place import Data
 
 SHAPES = ((784, 8), (784, 64))

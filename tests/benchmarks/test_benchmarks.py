@@ -25,8 +25,7 @@ def benchmarks(monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("name", ["lif", "layer", "conv"])
-@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize(("name", "dtype"), [("lif", "float64"), ("layer", "bfloat16"), ("conv", "float32")])
 def test_quick_run_writes_json(benchmarks, name, dtype, tmp_path):
     file = tmp_path / "out" / "result.json"
     benchmarks(name, "--quick", "--dtype", dtype, "--baselines", "reference_loop", "--json", str(file))

@@ -37,7 +37,7 @@ HEADERS = {
     "cuda_emulation": ("core/functions.h", "cuda/own_neuron.cuh"),
 }
 
-settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=20)
 settings.register_profile("explore", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("SNNFAST_HYPOTHESIS", "repeatable"))
 

@@ -147,6 +147,7 @@ for name in (
     "ottt",
     "sequence",
     "sparse",
+    "sparse_linear",
     "spike_linear",
     "stdp",
     "bp_stdp",

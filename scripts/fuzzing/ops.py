@@ -265,6 +265,18 @@ def linear(d: Draw, name: str) -> dict[str, Any]:
     return kwargs
 
 
+def sparse_linear(d: Draw) -> dict[str, Any]:
+    inputs, outputs = d.choice((0, 1, 5, 40)), d.choice((0, 1, 16, 33))
+    lead = tuple(d.choice((0, 1, 3, 20)) for _ in range(d.randrange(3)))
+    dtype = d.choice((torch.float32, torch.float64, *HALF))
+    c = connect.fixed_total(
+        inputs, outputs, total=(inputs and outputs) and d.choice((0, 1, 5, 99)), seed=d.randrange(99)
+    )
+    size = d.choice(((len(c),), (inputs,), ()))
+    x = d.tensor((*lead, inputs), dtype, -2, 2) if d.chance(0.3) else d.spikes(*lead, inputs).to(dtype)
+    return {"x": x, "weight": d.tensor(size, state_dtype(dtype), -0.5, 0.5), "connectivity": c}
+
+
 def integer_lif(d: Draw) -> dict[str, Any]:
     """Return integers for neurons, small or close to the largest."""
     shape = d.choice(((3, 2, 4), (0, 1, 2), (5, 1, 3, 2, 2), (2, 0, 3)))
@@ -309,7 +321,7 @@ NEURONS = (*("lif", "iaf", "li", "cuba", "alif", "adlif", "cubali", "qif", "eif"
 LINEAR = ("spike_linear", "spike_conv2d")
 TIMES = ("spikeprop", "eventprop")
 SILENT = ("lif", "iaf", "cuba", "alif", "adlif")
-DIFFERENTIABLE = (*NEURONS[:-1], *LINEAR, "batch_norm", "delay", "pool2d", "recurrent", *TIMES)
+DIFFERENTIABLE = (*NEURONS[:-1], *LINEAR, "batch_norm", "delay", "pool2d", "recurrent", "sparse_linear", *TIMES)
 LEARNING = ("stdp_", "bp_stdp_", "bp_stdp_network_", "diehl_cook_")
 ARGUMENTS: dict[str, Callable[[Draw], dict[str, Any]]] = {
     **{name: partial(neuron, name=name) for name in NEURONS},
@@ -319,6 +331,7 @@ ARGUMENTS: dict[str, Callable[[Draw], dict[str, Any]]] = {
     "diehl_cook_": diehl_cook,
     "delay": delayed,
     "recurrent": recurrent,
+    "sparse_linear": sparse_linear,
     "sparse_recurrent": sparse_recurrent,
     "batch_norm": normalised,
     "integer_lif": integer_lif,

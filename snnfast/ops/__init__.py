@@ -23,6 +23,7 @@ from .neuron import with_kernels as _with_kernels
 from .neurons import *
 from .poisson import poisson
 from .pool2d import pool2d
+from .sparse_linear import sparse_linear
 from .sparse_recurrent import sparse_recurrent
 from .spike_conv2d import spike_conv2d
 from .spike_count import spike_count
@@ -49,6 +50,7 @@ __all__ = [
     "poisson",
     "pool2d",
     "recurrent",
+    "sparse_linear",
     "sparse_recurrent",
     "spike_conv2d",
     "spike_count",

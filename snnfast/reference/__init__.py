@@ -24,6 +24,7 @@ from .poisson import poisson
 from .pool2d import pool2d
 from .qif import qif
 from .recurrent import recurrent
+from .sparse_linear import sparse_linear
 from .sparse_recurrent import sparse_recurrent
 from .spike_conv2d import spike_conv2d
 from .spike_count import spike_count
@@ -52,6 +53,7 @@ __all__ = [
     "pool2d",
     "qif",
     "recurrent",
+    "sparse_linear",
     "sparse_recurrent",
     "spike_conv2d",
     "spike_count",

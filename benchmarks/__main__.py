@@ -148,6 +148,7 @@ for name in (
     "sequence",
     "sparse",
     "sparse_linear",
+    "sparse_stdp",
     "spike_linear",
     "stdp",
     "bp_stdp",

@@ -1,6 +1,6 @@
 // A linear map through sparse connections: y[r, i] = the sum over the synapses e to i, in order of their presynaptic
-// neurons and in their order, of weight[e] x[r, pre(e)]. An input of 0 adds nothing. kSparseGroup rows are a tile, whose
-// rows are lanes: a loaded synapse serves all of them.
+// neurons and in their order, of weight[e] x[r, pre(e)]. An input of 0 adds nothing. kSparseGroup rows are a tile,
+// whose rows are lanes: a loaded synapse serves all of them.
 #pragma once
 #include "recurrent.h"
 

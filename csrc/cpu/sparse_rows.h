@@ -60,8 +60,8 @@ inline uint32_t not_zero(const double* p) {
   return bits;
 }
 
-// Calls visit(neuron, bits of its lanes that are not 0, its values) for the neurons of [low, high) that have any. Reads 16
-// numbers at a time, so there are zeros behind the last.
+// Calls visit(neuron, bits of its lanes that are not 0, its values) for the neurons of [low, high) that have any. Reads
+// 16 numbers at a time, so there are zeros behind the last.
 template <int L, class C, class Visit>
 inline void each_event(const C* values, int64_t low, int64_t high, const Visit& visit) {
   constexpr int kNeurons = 16 / L;

@@ -277,6 +277,25 @@ def sparse_linear(d: Draw) -> dict[str, Any]:
     return {"x": x, "weight": d.tensor(size, state_dtype(dtype), -0.5, 0.5), "connectivity": c}
 
 
+def sparse_stdp(d: Draw) -> dict[str, Any]:
+    inputs, outputs, lead = (
+        d.choice((0, 1, 5, 40)),
+        d.choice((0, 1, 16, 33)),
+        (d.choice((0, 1, 9)), d.choice((0, 1, 3))),
+    )
+    total = (inputs and outputs) and d.choice((0, 1, 5, 99))
+    c = connect.fixed_total(inputs, outputs, total=total, seed=d.randrange(99))
+    kwargs = {
+        "w": d.plain(total, dtype=d.choice((torch.float32, torch.float64))).abs().clamp(max=1),
+        "pre": d.spikes(*lead, inputs),
+        "post": d.spikes(*lead, outputs),
+        "connectivity": c,
+        "rule": d.choice((plasticity.pair(0.1, 0.2), plasticity.triplet(0.1, 0.2, trace="all"))),
+        "update": d.choice(("step", "sequence")),
+    }
+    return kwargs | ({"norm": d.uniform(0.1, 9)} if d.chance(0.3) else {})
+
+
 def integer_lif(d: Draw) -> dict[str, Any]:
     """Return integers for neurons, small or close to the largest."""
     shape = d.choice(((3, 2, 4), (0, 1, 2), (5, 1, 3, 2, 2), (2, 0, 3)))
@@ -322,7 +341,7 @@ LINEAR = ("spike_linear", "spike_conv2d")
 TIMES = ("spikeprop", "eventprop")
 SILENT = ("lif", "iaf", "cuba", "alif", "adlif")
 DIFFERENTIABLE = (*NEURONS[:-1], *LINEAR, "batch_norm", "delay", "pool2d", "recurrent", "sparse_linear", *TIMES)
-LEARNING = ("stdp_", "bp_stdp_", "bp_stdp_network_", "diehl_cook_")
+LEARNING = ("sparse_stdp_", "stdp_", "bp_stdp_", "bp_stdp_network_", "diehl_cook_")
 ARGUMENTS: dict[str, Callable[[Draw], dict[str, Any]]] = {
     **{name: partial(neuron, name=name) for name in NEURONS},
     **{name: partial(linear, name=name) for name in LINEAR},
@@ -333,6 +352,7 @@ ARGUMENTS: dict[str, Callable[[Draw], dict[str, Any]]] = {
     "recurrent": recurrent,
     "sparse_linear": sparse_linear,
     "sparse_recurrent": sparse_recurrent,
+    "sparse_stdp_": sparse_stdp,
     "batch_norm": normalised,
     "integer_lif": integer_lif,
     "pool2d": pooled,

@@ -26,6 +26,7 @@ from .qif import qif
 from .recurrent import recurrent
 from .sparse_linear import sparse_linear
 from .sparse_recurrent import sparse_recurrent
+from .sparse_stdp import sparse_stdp_
 from .spike_conv2d import spike_conv2d
 from .spike_count import spike_count
 from .spike_linear import spike_linear
@@ -55,6 +56,7 @@ __all__ = [
     "recurrent",
     "sparse_linear",
     "sparse_recurrent",
+    "sparse_stdp_",
     "spike_conv2d",
     "spike_count",
     "spike_linear",

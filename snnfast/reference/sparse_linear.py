@@ -41,7 +41,7 @@ _ONE_STEP = torch.ones(1, dtype=torch.int64)
 
 @reference_op(_sparse_linear)
 def sparse_linear(x: Tensor, weight: Tensor | float, connectivity: Connectivity) -> SparseLinearCall:
-    """Linear map of ``x`` through sparse connections.
+    """Linear map of ``x`` through sparse connections: ``torch.nn.functional.linear`` with synapses for a matrix.
 
     ::
 

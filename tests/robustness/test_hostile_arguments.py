@@ -77,6 +77,11 @@ GOOD = {
     "IntegerLIF": WHOLE,
     "recurrent": {"x": X, "weight": torch.zeros(4, 4)},
     "sparse_recurrent": {"x": X, "weight": torch.ones(4), "connectivity": connect.one_to_one(4)},
+    "sparse_stdp_": {
+        "w": torch.full((4,), 0.5),
+        **{"pre": spikes(5, 2, 4), "post": spikes(5, 2, 4)},
+        **{"connectivity": connect.one_to_one(4), "rule": plasticity.pair()},
+    },
     "sparse_linear": {"x": X, "weight": torch.ones(4), "connectivity": connect.one_to_one(4)},
     "spike_count": {"x": X},
     "spike_linear": {"x": X, "weight": W},

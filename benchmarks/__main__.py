@@ -22,6 +22,7 @@ from benchmarks import (
     published,
     report,
     resources,
+    startup,
     streams,
     zoo,
 )
@@ -214,6 +215,11 @@ def print_methods(
     torch.set_num_threads(1)
     require_kernels("cpu")
     shown(methods.HEADER, methods.rows(hidden, epochs, seeds, validate))
+
+
+@app.command("startup", help=startup.__doc__)
+def print_startup(repeats: Annotated[int, typer.Option(help="Processes after the first.")] = 9) -> None:
+    typer.echo(report.table(startup.HEADER, startup.rows(repeats)))
 
 
 @app.command("machine_code", help=machine_code.__doc__)

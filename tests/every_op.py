@@ -107,6 +107,16 @@ def examples(device: str, steps: int = 12, neurons: int = 96) -> dict[str, Examp
     def sparse(x: Tensor, weight: Tensor) -> object:
         return ops.sparse_recurrent(x, weight, connectivity)
 
+    forward = connect.fixed_outdegree(neurons, 40, outdegree=2, seed=1)
+
+    synapses = connect.fixed_outdegree(40, neurons, outdegree=2, seed=1)
+
+    def learn_synapses(w: Tensor) -> object:
+        return ops.sparse_stdp_(w, pre, post, synapses, rule=plasticity.pair(1e-4, 1e-3))
+
+    def linear(x: Tensor, weight: Tensor) -> object:
+        return ops.sparse_linear(x, weight, forward)
+
     of_neurons = {name: Example(getattr(ops, name), (x,), True) for name in NEURONS}
     return (
         of_neurons
@@ -122,6 +132,8 @@ def examples(device: str, steps: int = 12, neurons: int = 96) -> dict[str, Examp
             "eventprop": Example(all_times, (t_in, 5 * w[:few], 0.1 - 0.2 * drawn(few, few, device=device)), True),
             "recurrent": Example(ops.recurrent, (x[..., :few], 0.1 * drawn(few, few, device=device)), True),
             "sparse_recurrent": Example(sparse, (x[..., :few], 0.3 * drawn(4 * few, device=device)), True),
+            "sparse_stdp_": Example(learn_synapses, (0.3 * drawn(80, device=device),), False),
+            "sparse_linear": Example(linear, (x, 0.3 * drawn(2 * neurons, device=device)), True),
             "spike_linear": Example(ops.spike_linear, (pre.to(w.dtype), w), True),
             "batch_norm": Example(lambda x: ops.batch_norm(x)[0], (images,), True),
             "pool2d": Example(lambda x: ops.pool2d(x, 2), (images,), True),

@@ -21,16 +21,38 @@ void recurrent_pack(const Cpu&, const Recurrence& r, bool is_double, void* to_po
 void recurrent_sum(const Cpu&, void* parts, int64_t count, int64_t H, bool is_double, void* grad_weight) {
   cpu::recurrent_sum()(parts, count, H, is_double, grad_weight);
 }
-bool sparse_fits(const Synapses& synapses, int64_t H, int64_t targets, int64_t count) {
+Synapses synapses_of(const char* op, const Tensor& x, const Tensor& first, const Tensor& targets, const int64_t* steps,
+                     int64_t delays, int64_t H, int64_t outputs) {
+  Synapses s{};
+  check_dtype(op, "first", first, ScalarType::Long);
+  s.wide = targets.scalar_type() != ScalarType::Short;
+  if (s.wide) check_dtype(op, "targets", targets, ScalarType::Int);
+  const int64_t count = targets.numel();
+  check_shape(op, "first", first, {H * delays + 1});
+  check_shape(op, "targets", targets, {count});
+  for (const auto& [name, t] : {std::pair{"first", &first}, {"targets", &targets}}) {
+    check_device(op, name, *t, "x", x);
+    check_contiguous(op, name, *t);
+  }
+  s.first = first.const_data_ptr<int64_t>();
+  s.steps = steps;
+  s.delays = delays;
+  s.targets = targets.const_data_ptr();
   bool fits = false;
-  cpu::sparse_fits()(synapses, H, targets, count, &fits);
-  return fits;
+  cpu::sparse_fits()(s, H, outputs, count, &fits);
+  SNNFAST_CHECK(fits, op,
+                ": first must rise from 0 to the number of synapses, targets must be neurons, and steps must rise "
+                "from 1 or more");
+  return s;
 }
 void recurrent_sum_sparse(void* parts, int64_t count, int64_t size, bool is_double) {
   cpu::recurrent_sum_sparse()(parts, count, size, is_double);
 }
 #else  // no tensor reaches them: sparse connections are refused on CUDA
-bool sparse_fits(const Synapses&, int64_t, int64_t, int64_t) { return false; }
+Synapses synapses_of(const char*, const Tensor&, const Tensor&, const Tensor&, const int64_t*, int64_t, int64_t,
+                     int64_t) {
+  return {};
+}
 void recurrent_sum_sparse(void*, int64_t, int64_t, bool) {}
 #endif
 

@@ -11,8 +11,11 @@ void recurrent_pack(const Cuda&, const Recurrence& r, bool is_double, void* to_p
 void recurrent_weight(const Cuda&, const RecurrentWeightGradient& a);
 void recurrent_sum(const Cpu&, void* parts, int64_t count, int64_t H, bool is_double, void* grad_weight);
 void recurrent_sum(const Cuda&, void* parts, int64_t count, int64_t H, bool is_double, void* grad_weight);
-// Sparse connections run on the CPU alone. Checks their rows, and adds up `count` gradients of `size` weights.
-bool sparse_fits(const Synapses& synapses, int64_t H, int64_t targets, int64_t count);
+// Sparse connections run on the CPU alone. Checks the rows of H neurons with synapses to `targets` neurons; the number
+// of weights remains to be checked.
+Synapses synapses_of(const char* op, const Tensor& x, const Tensor& first, const Tensor& targets, const int64_t* steps,
+                     int64_t delays, int64_t H, int64_t outputs);
+// Adds up `count` gradients of `size` weights.
 void recurrent_sum_sparse(void* parts, int64_t count, int64_t size, bool is_double);
 
 inline void on_threads(int64_t n, int64_t grain, const void* context,
@@ -92,27 +95,14 @@ class RecurrentTensors {
     const Tensor &first = *connections.first, &targets = *connections.targets, &steps = *connections.steps;
     Recurrence& r = recurrence;
     Synapses& s = r.synapses;
-    check_dtype(op, "first", first, ScalarType::Long);
     check_dtype(op, "steps", steps, ScalarType::Long);
-    s.wide = targets.scalar_type() != ScalarType::Short;
-    if (s.wide) check_dtype(op, "targets", targets, ScalarType::Int);
-    s.delays = steps.numel();
-    check_shape(op, "steps", steps, {s.delays});
-    check_shape(op, "first", first, {r.H * s.delays + 1});
+    check_shape(op, "steps", steps, {steps.numel()});
+    check_device(op, "steps", steps, "x", x);
+    check_contiguous(op, "steps", steps);
+    s = synapses_of(op, x, first, targets, steps.const_data_ptr<int64_t>(), steps.numel(), r.H, r.inputs * r.H);
     const int64_t count = targets.numel();
-    check_shape(op, "targets", targets, {count});
-    for (const auto& [name, t] : {std::pair{"first", &first}, {"targets", &targets}, {"steps", &steps}}) {
-      check_device(op, name, *t, "x", x);
-      check_contiguous(op, name, *t);
-    }
-    s.first = first.const_data_ptr<int64_t>();
-    s.steps = steps.const_data_ptr<int64_t>();
-    s.targets = targets.const_data_ptr();
     s.one_a_row = connections.weight.numel() != count;
     r.weight = tensors.of_shape(connections.weight, "weight", {s.one_a_row ? r.H : count});
-    SNNFAST_CHECK(sparse_fits(s, r.H, r.inputs * r.H, count), op,
-                  ": first must rise from 0 to the number of synapses, targets must be neurons, and steps must rise "
-                  "from 1 or more");
     // Spikes with a longer delay never arrive, and memory grows with the longest.
     const int64_t never = x.size(0) + r.K + 1;
     for (int64_t k = 0; k < s.delays; k++) steps_.push_back(std::min(s.steps[k], never));

@@ -201,23 +201,33 @@ def arguments_of(d: Draw) -> tuple[str, dict[str, Any], bool]:
     elif name == "poisson" and d.chance(0.1):
         kwargs["num_steps"] = d.choice(HUGE)
     if name == "sparse_recurrent":
-        kwargs |= sparse(d, x)
+        kwargs |= connected(d, 24 if x is None else x.shape[-1], None, x)
+        kwargs |= noise(d, kwargs["connectivity"].n_pre) if x is None or d.chance(0.5) else {}
+    elif name == "sparse_linear":
+        kwargs |= connected(d, x.shape[-1], d.choice(SIZES), x)
+    elif name == "sparse_stdp_":
+        found = connected(d, kwargs["pre"].shape[-1], kwargs["post"].shape[-1], None)
+        w = torch.rand(len(found["connectivity"]), dtype=d.choice((torch.float32, torch.float64)))
+        kwargs |= {"connectivity": found["connectivity"], "w": d.guarded(w)}
     return name, kwargs, smooth
 
 
-def sparse(d: Draw, x: Tensor | None) -> dict[str, Any]:
-    """Return random synapses between the neurons of an input, their weights, and noise in place of no input."""
-    neurons = 24 if x is None else x.shape[-1]
-    c = connect.fixed_total(neurons, total=neurons and d.choice((0, 1, 5, 40)), seed=d.randrange(99))
-    if d.chance(0.5):
+def connected(d: Draw, n_pre: int, n_post: int | None, x: Tensor | None) -> dict[str, Any]:
+    """Return random synapses, with delays where ``n_post`` is None, recurrent ones, and weights for them."""
+    recurrent, n_post = n_post is None, n_pre if n_post is None else n_post
+    total = d.choice((0, 1, 5, 40)) if n_pre and n_post else 0
+    c = connect.fixed_total(n_pre, n_post, total=total, seed=d.randrange(99))
+    if recurrent and d.chance(0.5):
         c = c.with_delay(torch.tensor([d.choice((1, 2, 9)) for _ in range(len(c))], dtype=torch.int64))
     state = torch.float32 if x is None else state_dtype(x.dtype)
-    found = {"connectivity": c, "weight": d.tensor(d.choice(((len(c),), (neurons,), ())), state, -0.5, 0.5)}
-    if x is None or d.chance(0.5):
-        rates = torch.tensor([d.choice((0.0, 0.5, 0.5, 30.0)) for _ in range(neurons)])
-        noise = connect.PoissonNoise(d.choice((rates, 1.0)), d.uniform(-0.5, 0.5), seed=d.randrange(99))
-        found["noise"] = noise.after(d.choice((0, 2**32 - 2)))
-    return found
+    return {"connectivity": c, "weight": d.tensor(d.choice(((len(c),), (n_pre,), ())), state, -0.5, 0.5)}
+
+
+def noise(d: Draw, neurons: int) -> dict[str, Any]:
+    """Return noise for neurons."""
+    rates = torch.tensor([d.choice((0.0, 0.5, 0.5, 30.0)) for _ in range(neurons)])
+    drawn = connect.PoissonNoise(d.choice((rates, 1.0)), d.uniform(-0.5, 0.5), seed=d.randrange(99))
+    return {"noise": drawn.after(d.choice((0, 2**32 - 2)))}
 
 
 def try_op(d: Draw) -> None:
@@ -280,8 +290,8 @@ def try_op(d: Draw) -> None:
 def tolerance(name: str, kwargs: dict[str, Any]) -> float:
     """Return the tolerance of a result against the reference."""
     # the order of summation differs
-    if name in (*LINEAR, "batch_norm") or kwargs.get("method") == "average":
-        tensor = kwargs["weight" if name in LINEAR else "x"]
+    if name in (*LINEAR, "sparse_linear", "batch_norm") or kwargs.get("method") == "average":
+        tensor = kwargs["weight" if "linear" in name or name in LINEAR else "x"]
         return {torch.float64: 1e-12, torch.float32: 1e-4}.get(tensor.dtype, 2.0**-6)
     if name in TIMES:  # docs/ops/spikeprop.md
         return 1e-4 if kwargs["t_in"].dtype == torch.float32 else 1e-11

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +18,20 @@ MOST_NEURONS = 2**31 - 1  # targets have 32 bits
 SMALL = 2**15  # targets of fewer neurons have 16 bits
 LONGEST = 2**31 - 1  # of a delay, in steps
 COUNTED = 2**16  # delays below are found by counting
+
+
+class Incoming(NamedTuple):
+    """Synapses by postsynaptic neuron, in rising order of their numbers, so also by presynaptic neuron.
+
+    Attributes:
+        first: those of neuron ``i`` begin at ``first[i]`` and end before ``first[i + 1]``; int64 ``[n_post + 1]``.
+        synapses: their numbers, int32.
+        sources: their presynaptic neurons, int32.
+    """
+
+    first: Tensor
+    synapses: Tensor
+    sources: Tensor
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -87,6 +102,17 @@ class Connectivity:
     def in_degree(self) -> Tensor:
         """Return the number of synapses of each postsynaptic neuron."""
         return torch.from_numpy(np.bincount(self.targets.numpy(), minlength=self.n_post))
+
+    @cached_property
+    def incoming(self) -> Incoming:
+        """The synapses by postsynaptic neuron; computed at first use, 8 bytes a synapse."""
+        if len(self) >= 2**31:
+            raise ValueError(f"incoming: there must be fewer than 2**31 synapses, got {len(self)}")
+        targets = self.targets.numpy()
+        first = np.concatenate([[0], np.bincount(targets, minlength=self.n_post).cumsum()]).astype(np.int64)
+        order = _stable_order([(targets, self.n_post)])
+        synapses = torch.arange(len(self), dtype=torch.int32) if order is None else torch.from_numpy(order).int()
+        return Incoming(torch.from_numpy(first), synapses, self.edges()[0].int()[synapses])
 
     def arrange(self, values: Tensor) -> Tensor:
         """Return values of the edges, in the order in which these were given, in the order of the synapses."""
@@ -304,9 +330,14 @@ def _order(row: Any, post: Any, rows: int, n_post: int) -> Any:
     same = row[1:] == row[:-1]
     if np.all((row[1:] > row[:-1]) | (same & (post[1:] >= post[:-1]))):
         return None
+    return _stable_order([(post, n_post), (row, rows)])
+
+
+def _stable_order(keys: list[tuple[Any, int]]) -> Any:
+    """Return the stable order by the keys, the last first, each below a size; None if the keys are in order."""
     order: Any = None
     # numpy sorts 16 bits at a time by counting
-    for key, size in ((post, n_post), (row, rows)):
+    for key, size in keys:
         for shift in range(0, max((size - 1).bit_length(), 1), 16):
             digit = ((key if order is None else key[order]) >> shift).astype(np.uint16)
             if np.all(digit[1:] >= digit[:-1]):

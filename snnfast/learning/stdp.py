@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from snnfast import check, ops
-from snnfast.nn import Recurrent
+from snnfast.nn import Recurrent, SparseLinear, SparseRecurrent
 from snnfast.ops import StdpState
 from snnfast.reference.plasticity import OwnRule, Rule, is_presynaptic
 from snnfast.reference.stdp import Reduction, Update
@@ -39,6 +39,10 @@ class STDP:
     arrive in it, the spikes of the step before; ``learner.listen(recurrent)`` shifts them so. Without self-connections
     the diagonal stays 0.
 
+    In a :class:`snnfast.nn.SparseLinear` or :class:`snnfast.nn.SparseRecurrent` the weights of the synapses learn,
+    one each, by :func:`snnfast.ops.sparse_stdp_`: with one delay for all synapses, and without reward and own rules.
+    Those of a recurrent layer learn after each call, by the spikes that arrived in it.
+
     Write custom rules as :class:`snnfast.plasticity.OwnRule`. Signals that such a rule reads, for example membrane
     potentials, are passed to :meth:`run` by keyword: ``learner.run(pre, post, v_post=v)``.
 
@@ -46,9 +50,9 @@ class STDP:
     eligibility, and :meth:`reward` converts it into weight changes.
 
     Args:
-        linear: an ``nn.Linear``, an ``nn.Conv2d`` without groups whose padding is zeros, or a
-            :class:`snnfast.nn.Recurrent`; its weights must lie within the bounds of ``rule``. PyTorch's initial weights
-            do not: some are negative.
+        linear: an ``nn.Linear``, an ``nn.Conv2d`` without groups whose padding is zeros, a
+            :class:`snnfast.nn.Recurrent`, or a layer with sparse connections and a weight for each synapse; its weights
+            must lie within the bounds of ``rule``. PyTorch's initial weights do not: some are negative.
         rule: from :mod:`snnfast.plasticity`.
         dt: length of a step, ms.
         reduction: ``"sum"`` or ``"mean"`` over the batch.
@@ -67,7 +71,7 @@ class STDP:
 
     def __init__(
         self,
-        linear: nn.Linear | nn.Conv2d | Recurrent,
+        linear: nn.Linear | nn.Conv2d | Recurrent | SparseLinear | SparseRecurrent,
         rule: Rule | OwnRule,
         *,
         dt: float = 1.0,
@@ -75,10 +79,16 @@ class STDP:
         update: Update = "step",
         norm: float | None = None,
     ) -> None:
-        if not isinstance(linear, (nn.Linear, nn.Conv2d, Recurrent)):
+        if not isinstance(linear, (nn.Linear, nn.Conv2d, Recurrent, *_SPARSE)):
             raise TypeError(
-                f"STDP: linear must be an nn.Linear, nn.Conv2d or snnfast.nn.Recurrent, got {check.kind(linear)}"
+                "STDP: linear must be an nn.Linear, nn.Conv2d or a Recurrent, SparseLinear or SparseRecurrent of "
+                f"snnfast.nn, got {check.kind(linear)}"
             )
+        if isinstance(linear, _SPARSE):
+            shape = list(linear.weight.shape) if isinstance(linear.weight, Tensor) else linear.weight
+            if shape != [len(linear.connectivity)]:
+                wanted = f"[{len(linear.connectivity)}], one for each synapse"
+                raise ValueError(f"STDP: linear.weight must have shape {wanted}, got {shape}")
         if isinstance(linear, nn.Conv2d) and (
             linear.groups != 1 or linear.padding_mode != "zeros" or isinstance(linear.padding, str)
         ):
@@ -143,6 +153,20 @@ class STDP:
     ) -> None:
         """Update the weights by spikes of a dense layer."""
         weight = self.linear.weight
+        if isinstance(self.linear, _SPARSE):
+            if reward is not None or signals:
+                raise ValueError("STDP: synapses learn without reward and signals, got some")
+            self.state = ops.sparse_stdp_(
+                *(weight, pre, post, self.linear.connectivity),
+                rule=self.rule,  # type: ignore[arg-type]
+                dt=self.dt,
+                state=self.state,
+                reduction=self.reduction,
+                update=self.update,
+                norm=norm,
+                validate=self.state is None,
+            )
+            return
         w = weight if weight.dim() == 2 else weight.detach().reshape(len(weight), -1)
         if reward is None and self.rule.tau_eligibility is not None:
             reward = 0.0
@@ -240,6 +264,10 @@ class STDP:
         return f"STDP({self.linear}, {self.rule})"
 
 
+_SPARSE = (SparseLinear, SparseRecurrent)
+_RECURRENT = (Recurrent, SparseRecurrent)
+
+
 class Listening:
     """The hooks of :meth:`STDP.listen`, as methods because nested functions cannot be copied or pickled."""
 
@@ -247,10 +275,10 @@ class Listening:
         self._learner = learner
         self._heard: Tensor | None = None
         linear = learner.linear
-        if isinstance(linear, Recurrent):
+        if isinstance(linear, _RECURRENT):
             if neurons is not linear:
                 raise ValueError(f"STDP: neurons must be the recurrent layer that learns, got {check.kind(neurons)}")
-            if linear.delay is not None or linear.d is not None:
+            if isinstance(linear, Recurrent) and (linear.delay is not None or linear.d is not None):
                 raise ValueError(
                     "STDP: the recurrent layer must have no delays, got some; call run with the spikes that arrive"
                 )
@@ -265,17 +293,19 @@ class Listening:
             handle.remove()
 
     def _hear(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        self._heard = inputs[0].detach()
-        if isinstance(module, Recurrent):  # the last spikes before this call
-            at_rest = torch.zeros_like(self._heard[:1])
-            self._heard = at_rest if module.past is None else module.past[-1:].detach()
+        heard = module.past if isinstance(module, _RECURRENT) else inputs[0]  # the last spikes before this call
+        self._heard = None if heard is None else heard.detach()
 
     def _learn(self, module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:
-        if module.training and self._heard is not None:
-            pre, post = self._heard, output[0] if isinstance(output, tuple) else output
-            self._heard = None
-            if isinstance(self._learner.linear, Recurrent):  # spikes arrive a step later
-                pre = torch.cat((pre.to(post.dtype), post.detach()))[: len(post)]
+        linear, heard = self._learner.linear, self._heard
+        self._heard = None
+        if module.training and (heard is not None or isinstance(linear, _RECURRENT)):
+            post = output[0] if isinstance(output, tuple) else output
+            pre = post.new_zeros(0, *post.shape[1:]) if heard is None else heard
+            if isinstance(linear, _RECURRENT):  # spikes arrive later
+                delay = linear.connectivity.longest if isinstance(linear, SparseRecurrent) else 1
+                at_rest = post.new_zeros(delay, *post.shape[1:])
+                pre = torch.cat((at_rest, pre.to(post.dtype), post.detach()))[-delay - len(post) : -delay]
             elif pre.dim() in (2, 4) and len(pre) == math.prod(post.shape[:2]):
                 pre = pre.unflatten(0, post.shape[:2])  # Time folds steps into the batch
             self._learner.run(pre, post)

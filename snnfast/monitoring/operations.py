@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from snnfast import check
+from snnfast.nn.sparse_linear import SparseLinear
 from snnfast.nn.sparse_recurrent import SparseRecurrent
 
 __all__ = ["active_inputs", "are_spikes", "arriving", "fan_out", "is_product", "sample_dims", "sparse_operations"]
@@ -20,6 +21,7 @@ __all__ = ["active_inputs", "are_spikes", "arriving", "fan_out", "is_product", "
 # Type of a product -> number of dimensions of an input sample.
 _PRODUCTS: dict[type[nn.Module], int] = {
     nn.Linear: 1,
+    SparseLinear: 1,
     nn.Conv1d: 2,
     nn.Conv2d: 3,
     nn.Conv3d: 4,
@@ -97,7 +99,7 @@ def sparse_operations(layer: SparseRecurrent, spikes: Tensor, past: Tensor | Non
 def fan_out(product: nn.Module, shape: torch.Size, *, dense: bool = False) -> Tensor:
     """Return the number of outputs of each input of a sample, float64; with ``dense`` including weights of 0."""
     kind = _kind(product)
-    weight: Tensor = product.weight  # type: ignore[assignment]
+    weight = torch.as_tensor(product.weight)
     # In inference mode and under autocast this gradient would not exist. The hooks hide the saved tensors from an
     # activation checkpoint around the product.
     with (
@@ -108,6 +110,7 @@ def fan_out(product: nn.Module, shape: torch.Size, *, dense: bool = False) -> Te
     ):
         unit_weight = torch.ones(weight.shape, dtype=torch.float64, device=weight.device)
         counter = copy.copy(product)
+        vars(counter).pop("weight", None)  # a number
         counter._parameters = {"weight": unit_weight if dense else unit_weight * (weight != 0), "bias": None}  # type: ignore[dict-item]
         x = torch.ones(1, *shape, dtype=torch.float64, device=weight.device, requires_grad=True)
         (paths,) = torch.autograd.grad(kind.forward(counter, x).sum(), x)

@@ -22,6 +22,7 @@ from .readout import Count, FirstSpike, Last, Max, Rate, within
 from .recomputed import Recomputed
 from .recurrent import RLIF, Recurrent
 from .sequential import Sequential
+from .sparse_linear import SparseLinear
 from .sparse_recurrent import SparseRecurrent
 from .spike_conv2d import SpikeConv2d
 from .spike_linear import SpikeLinear
@@ -49,6 +50,7 @@ __all__ = [
     "Recurrent",
     "Sequential",
     "SlidingPSN",
+    "SparseLinear",
     "SparseRecurrent",
     "SpikeConv2d",
     "SpikeLinear",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from snnfast import check
 from snnfast.reference.sparse_recurrent import no_input
 
 from .delaying import Delaying
-from .spiking import Spiking, show
+from .spiking import Spiking
+from .synaptic import Synaptic
 
 if TYPE_CHECKING:  # numpy, which it needs, is missing where the package is built
     from snnfast.connect import Connectivity, PoissonNoise
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # numpy, which it needs, is missing where the package is buil
 __all__ = ["SparseRecurrent"]
 
 
-class SparseRecurrent(Delaying):
+class SparseRecurrent(Synaptic, Delaying):
     """Neurons with sparse recurrent connections within the layer, on the CPU.
 
     All steps run in one call of :func:`snnfast.ops.sparse_recurrent`. The state, ``stateful`` and ``return_v_seq`` are
@@ -46,8 +46,6 @@ class SparseRecurrent(Delaying):
     op = "sparse_recurrent"
     max_delay = 0.0
     d = None
-    weight: Any
-    fingerprint: Tensor
 
     def __init__(self, neuron: Spiking, connectivity: Connectivity, *, weight: float | Tensor | None = None) -> None:
         layer = type(self).__name__
@@ -59,27 +57,14 @@ class SparseRecurrent(Delaying):
             raise ValueError(
                 f"{layer}: neuron must have return_v_seq=False: its membranes are not those of its op, which runs here"
             )
-        from snnfast import connect
-
-        if not isinstance(connectivity, connect.Connectivity):
-            raise TypeError(
-                f"{layer}: connectivity must be a Connectivity, made by snnfast.connect, got {check.kind(connectivity)}"
-            )
+        super().__init__()
+        self._connect(connectivity, weight)
         c = connectivity
         if c.n_pre != c.n_post:
             raise ValueError(
                 f"{layer}: connectivity must connect neurons with themselves, got {c.n_pre} -> {c.n_post} neurons"
             )
-        if isinstance(weight, Tensor):
-            check.shape(layer, "weight", weight, (len(c),), (c.n_pre,))
-        super().__init__()
         self.neuron = neuron
-        self.connectivity = connectivity
-        if weight is None:
-            dtype = check.state_dtype(torch.get_default_dtype())
-            weight = nn.Parameter(torch.randn(len(c), dtype=dtype) / max(len(c) / max(c.n_pre, 1), 1) ** 0.5)
-        self._add_parameter("weight", weight)
-        self.register_buffer("fingerprint", _fingerprint(connectivity))
 
     @property
     def features(self) -> int:
@@ -123,7 +108,7 @@ class SparseRecurrent(Delaying):
         (past,) = self._load_states(x)
         if past is not None:
             past = past.to(x.dtype)
-        weight = self._constant("weight", x)
+        weight = self._weight_for(x)
         spikes, *after = neuron.sparse_recurrent(
             x, weight, self.connectivity, past, noise=noise, **neuron._op_arguments(x)
         )
@@ -144,24 +129,3 @@ class SparseRecurrent(Delaying):
         """Keep the values of the state and drop its graph."""
         super().detach()
         self.neuron.detach()
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
-        saved = state_dict.get(f"{prefix}fingerprint")
-        if isinstance(saved, Tensor) and saved.tolist() != self.fingerprint.tolist():
-            *_, errors = arguments
-            errors.append(
-                f"{type(self).__name__}: {prefix}weight belongs to another connectivity, {saved[1]} synapses of "
-                f"{saved[0]} neurons; make the layer with that one"
-            )
-        super()._load_from_state_dict(state_dict, prefix, *arguments)
-
-    def extra_repr(self) -> str:
-        """Return the layer's own settings; tensors by their shape."""
-        return show({"connectivity": self.connectivity, "weight": self.weight})
-
-
-def _fingerprint(c: Connectivity) -> Tensor:
-    """Return neurons, synapses, and sums that depend on the order of targets and delays."""
-    place = torch.arange(1, len(c) + 1)
-    sums = [(place * (values + 1)).sum() for values in (c.targets.long(), c.delays(), c.edges()[0])]
-    return torch.stack([torch.tensor(c.n_pre), torch.tensor(len(c)), *sums])

@@ -23,7 +23,9 @@ from .neuron import with_kernels as _with_kernels
 from .neurons import *
 from .poisson import poisson
 from .pool2d import pool2d
+from .sparse_linear import sparse_linear
 from .sparse_recurrent import sparse_recurrent
+from .sparse_stdp import sparse_stdp_
 from .spike_conv2d import spike_conv2d
 from .spike_count import spike_count
 from .spike_linear import spike_linear
@@ -49,7 +51,9 @@ __all__ = [
     "poisson",
     "pool2d",
     "recurrent",
+    "sparse_linear",
     "sparse_recurrent",
+    "sparse_stdp_",
     "spike_conv2d",
     "spike_count",
     "spike_linear",

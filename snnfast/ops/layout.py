@@ -121,10 +121,16 @@ def one_by_one(kernel: Any) -> Callable[..., Any]:
             return kernel(*(v if d is None else v.select(d, k) for v, d in zip(flat, in_dims)))
 
         if info.batch_size:
-            outputs = tuple(map(torch.stack, zip(*map(call, range(info.batch_size)))))
+            found = list(map(call, range(info.batch_size)))
+            if isinstance(found[0], Tensor):
+                return torch.stack(found), 0
+            outputs = tuple(map(torch.stack, zip(*found)))
         else:  # shapes come from a sample of zeros, made by sums over no samples, which have a graph for gradients
             zeros = [v if d is None else v.sum(d, dtype=v.dtype) for v, d in zip(flat, in_dims)]
-            outputs = tuple(value[None][:0] for value in kernel(*zeros))
+            of_zeros = kernel(*zeros)
+            if isinstance(of_zeros, Tensor):
+                return of_zeros[None][:0], 0
+            outputs = tuple(value[None][:0] for value in of_zeros)
         return outputs, (0,) * len(outputs)
 
     return mapped

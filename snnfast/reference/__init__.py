@@ -24,7 +24,9 @@ from .poisson import poisson
 from .pool2d import pool2d
 from .qif import qif
 from .recurrent import recurrent
+from .sparse_linear import sparse_linear
 from .sparse_recurrent import sparse_recurrent
+from .sparse_stdp import sparse_stdp_
 from .spike_conv2d import spike_conv2d
 from .spike_count import spike_count
 from .spike_linear import spike_linear
@@ -52,7 +54,9 @@ __all__ = [
     "pool2d",
     "qif",
     "recurrent",
+    "sparse_linear",
     "sparse_recurrent",
+    "sparse_stdp_",
     "spike_conv2d",
     "spike_count",
     "spike_linear",

@@ -79,12 +79,12 @@ def fed_back(
     stored, x = x.dtype, x.to(check.state_dtype(x.dtype))
     before = [] if past is None else list(past.to(x.dtype))
     spikes, v_seq = list(before), []
-    rows = None if sparse[0] is None else _rows(weight, *sparse[:3])  # type: ignore[arg-type]
+    rows = None if sparse[0] is None else synapse_rows(weight, *sparse[:3])  # type: ignore[arg-type]
     for t, current in enumerate(x):
         if rows is not None:
             if sparse[3] is not None:
                 current = current + noise_of_step(current.shape, t, *sparse[3:])  # type: ignore[arg-type]
-            current = _delivered(current, spikes, rows)
+            current = delivered(current, spikes, rows)
         else:
             arrived = _arriving(spikes, delay, len(x) + len(before), current)
             for j in range(x.shape[-1]):
@@ -112,7 +112,7 @@ class _Row(NamedTuple):
     targets: Tensor
 
 
-def _rows(weight: Tensor, first: Tensor, targets: Tensor, steps: Tensor) -> list[_Row]:
+def synapse_rows(weight: Tensor, first: Tensor, targets: Tensor, steps: Tensor) -> list[_Row]:
     """Return the rows of sparse connections, in the order in which their spikes are added."""
     begins, whole, rows = first.tolist(), targets.long(), []
     one_a_neuron = len(weight) != len(targets)
@@ -125,7 +125,7 @@ def _rows(weight: Tensor, first: Tensor, targets: Tensor, steps: Tensor) -> list
     return rows
 
 
-def _delivered(current: Tensor, spikes: list[Tensor], rows: list[_Row]) -> Tensor:
+def delivered(current: Tensor, spikes: list[Tensor], rows: list[_Row]) -> Tensor:
     """Return the input of a step with the spikes that arrive through sparse connections."""
     for step, j, weight, targets in rows:
         if step <= len(spikes):

@@ -196,8 +196,6 @@ def stdp_(
             else f"{op}: reward must be given, since rule is reward-modulated"
         )
     rewards = None if reward is None else _reward(op, reward, w, pre, validate)
-    if state is not None:
-        _check_state(op, state, w, batch, tau is not None)
     _check_signals(op, signals, rule, w, pre, post)
     if validate:
         check.in_range(op, "w", w.detach(), rule.w_min, rule.w_max)
@@ -209,7 +207,7 @@ def stdp_(
         w=w,
         pre=pre,
         post=post,
-        state=_at_rest(w, batch, tau is not None) if state is None else _copy(state),
+        state=started(op, state, w, batch, w.shape[1], w.shape[0], modulated=tau is not None),
         reward=rewards,
         rule=constants,
         decay_eligibility=0.0 if tau is None else math.exp(-step / tau),
@@ -250,30 +248,24 @@ def _check_signals(
         check.tensor_of(op, name, value, (pre if is_presynaptic(name) else post).shape, w.dtype, w.device)
 
 
-def _at_rest(w: Tensor, batch: int, modulated: bool) -> StdpState:
-    """Return the resting state of synapses."""
-    n_post, n_pre = w.shape
-    pre, post = w.new_zeros((batch, n_pre)), w.new_zeros((batch, n_post))
-    eligibility = w.new_zeros((batch, n_post, n_pre)) if modulated else None
-    return StdpState(pre, pre.clone(), post, post.clone(), eligibility)
-
-
-def _copy(state: StdpState) -> StdpState:
-    return StdpState._make(
-        None if v is None else v.detach().clone(memory_format=torch.contiguous_format) for v in state
-    )
-
-
-def _check_state(op: str, state: object, w: Tensor, batch: int, modulated: bool) -> None:
+def started(
+    op: str, state: object, w: Tensor, batch: int, n_pre: int, n_post: int, *, modulated: bool = False
+) -> StdpState:
+    """Return a copy of a state, which is checked, or the state at rest for None."""
+    shapes = [(batch, n_pre), (batch, n_pre), (batch, n_post), (batch, n_post), (batch, *w.shape)]
+    if state is None:
+        values = [w.new_zeros(shape) for shape in shapes[: 5 if modulated else 4]]
+        return StdpState._make(values if modulated else [*values, None])
     if not isinstance(state, StdpState):
         raise TypeError(f"{op}: state must be a StdpState or None, got {type(state).__name__}")
     if (state.eligibility is not None) != modulated:
         wanted = "a tensor, since rule is" if modulated else "None, since rule is not"
         raise ValueError(f"{op}: state.eligibility must be {wanted} reward-modulated")
-    n_post, n_pre = w.shape
-    shapes = ((batch, n_pre), (batch, n_pre), (batch, n_post), (batch, n_post), (batch, n_post, n_pre))
     for name, value, shape in zip(StdpState._fields, state, shapes[: 5 if modulated else 4]):
         check.tensor_of(op, f"state.{name}", value, shape, w.dtype, w.device)
+    return StdpState._make(
+        None if v is None else v.detach().clone(memory_format=torch.contiguous_format) for v in state
+    )
 
 
 def _reward(op: str, reward: object, w: Tensor, pre: Tensor, validate: bool) -> Tensor:

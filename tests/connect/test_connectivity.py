@@ -115,6 +115,15 @@ def test_projections_between_ranges_of_neurons():
     assert len(connect.concatenate([], 3)) == 0
 
 
+def test_the_synapses_of_a_postsynaptic_neuron_are_listed_in_order():
+    for n_post in (6, 2**15 + 9, 2**16 + 9):
+        c = connect.fixed_total(50, n_post, total=400, delay=torch.arange(50) % 3 + 1, seed=1)
+        pre, post = c.edges()
+        order = post.argsort(stable=True)
+        first = torch.cat([torch.zeros(1), post.bincount(minlength=n_post).cumsum(0)])
+        assert_equal(list(c.incoming), [first.long(), order.int(), pre[order].int()])
+
+
 def test_a_connectivity_never_changes_and_can_be_copied():
     c = by_hand()
     with pytest.raises(dataclasses.FrozenInstanceError):

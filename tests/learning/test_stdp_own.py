@@ -251,7 +251,7 @@ def test_errors_say_the_way_out():
     STDP(nn.Linear(4, 3), plasticity.pair(w_min=-1.0))
     with pytest.raises(ValueError, match=r"must have groups=1.*got groups=2"):
         STDP(nn.Conv2d(2, 2, 3, groups=2), plasticity.pair(w_min=-1.0))
-    with pytest.raises(TypeError, match=r"must be an nn\.Linear, nn\.Conv2d or snnfast\.nn\.Recurrent, got LSTM"):
+    with pytest.raises(TypeError, match=r"must be an nn\.Linear, .* SparseRecurrent of snnfast\.nn, got LSTM"):
         STDP(nn.LSTM(2, 2), plasticity.pair())
     with pytest.raises(TypeError, match="OwnRule: change must be a function, got int"):
         plasticity.OwnRule(3)

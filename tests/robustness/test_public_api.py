@@ -63,11 +63,13 @@ NAMES = {
         "DiehlCookResult DiehlCookState "
         "Events Rates SpikeEvents StdpState BpStdpNetworkResult "
         "batch_norm bp_stdp_ bp_stdp_network_ delay diehl_cook_ eventprop integer_lif poisson "
-        f"pool2d recurrent sparse_recurrent spike_conv2d spike_count spike_linear spikeprop stdp_ {' '.join(NEURONS)}"
+        "pool2d recurrent sparse_linear sparse_recurrent sparse_stdp_ spike_conv2d spike_count spike_linear spikeprop "
+        f"stdp_ {' '.join(NEURONS)}"
     ),
     "snnfast.reference": (
         "batch_norm bp_stdp_ bp_stdp_network_ delay diehl_cook_ eventprop integer_lif poisson "
-        f"pool2d recurrent sparse_recurrent spike_conv2d spike_count spike_linear spikeprop stdp_ {' '.join(NEURONS)}"
+        "pool2d recurrent sparse_linear sparse_recurrent sparse_stdp_ spike_conv2d spike_count spike_linear spikeprop "
+        f"stdp_ {' '.join(NEURONS)}"
     ),
     "snnfast.surrogate": ("Surrogate atan fast_sigmoid gaussian rectangle resolve sigmoid straight_through triangle"),
     "snnfast.backend": "BackendError BackendWarning explain use",
@@ -112,6 +114,11 @@ SIGNATURES = {
     "sparse_recurrent": (
         "x, weight, connectivity, past=None, *, neuron='lif', num_steps=None, batch=None, noise=None, "
         "record='spikes', **arguments"
+    ),
+    "sparse_linear": "x, weight, connectivity",
+    "sparse_stdp_": (
+        "w, pre, post, connectivity, *, rule, dt=1.0, state=None, reduction='sum', update='step', norm=None, "
+        "validate=True"
     ),
     "spike_count": "x, v=None, count=None, *, v_threshold=1.0, v_reset=None",
     "spike_linear": "x, weight, bias=None, *, method='auto'",

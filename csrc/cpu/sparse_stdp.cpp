@@ -1,0 +1,156 @@
+// Work follows the spikes: a presynaptic spike weakens the synapses of its row, a postsynaptic one strengthens those
+// that come in. A thread has a range of presynaptic neurons, so for every weight the order of additions is that of the
+// reference: potentiation and depression each in order of steps and samples.
+#include "core/sparse_stdp.h"
+
+namespace snnfast::cpu::SNNFAST_ISA {
+namespace {
+
+template <class C>
+constexpr int64_t kRows = 64 / sizeof(C);  // neurons of a word of `fired_post`
+
+// First index of [low, high) whose value in a rising array is at least `least`.
+template <class Value>
+inline int64_t first_of(const Value* values, int64_t low, int64_t high, int64_t least) {
+  while (low < high) {
+    const int64_t middle = low + (high - low) / 2;
+    if (values[middle] < least)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low;
+}
+
+// The weights of the presynaptic neurons [begin, end).
+template <PlasticityKind K, class C, class Index>
+struct Range {
+  const SparseStdp& a;
+  const Plasticity<C>& p;
+  const int64_t begin, end;
+  const C scale = static_cast<C>(a.scale);
+  const Index* const targets = static_cast<const Index*>(a.synapses.targets);
+  const int64_t* const first = a.synapses.first;
+  C* const w = static_cast<C*>(a.w);
+  C* const grown = static_cast<C*>(a.grown);
+  C* const lost = static_cast<C*>(a.lost);
+
+  // Calls visit(neuron) for the presynaptic neurons of the range that fire in step t of sample b.
+  template <class Visit>
+  inline void each_fired(int64_t t, int64_t b, const Visit& visit) const {
+    const int64_t index = t * a.B + b;
+    const int32_t* fired = a.fired + index * a.N_pre;
+    const int64_t count = a.n_fired[index];
+    for (int64_t f = first_of(fired, 0, count, begin); f < count && fired[f] < end; f++) visit(fired[f]);
+  }
+
+  // Calls visit(neuron) for the postsynaptic neurons that fire in step t of any sample.
+  template <class Visit>
+  inline void each_fired_post(int64_t t, const Visit& visit) const {
+    const int64_t blocks = a.padded_post / kRows<C>;
+    for (int64_t k = 0; k < blocks; k++) {
+      unsigned any = 0;
+      for (int64_t b = 0; b < a.B; b++) any |= a.fired_post[(t * blocks + k) * a.B + b];
+      for (; any; any &= any - 1) visit(k * kRows<C> + __builtin_ctz(any));
+    }
+  }
+  inline bool fires_post(int64_t t, int64_t b, int64_t i) const {
+    return a.fired_post[(t * (a.padded_post / kRows<C>)+i / kRows<C>)*a.B + b] >> i % kRows<C> & 1;
+  }
+
+  void depress(int64_t t) const {
+    for (int64_t b = 0; b < a.B; b++) {
+      const C* x_post = static_cast<const C*>(a.x_post) + (t * a.B + b) * a.padded_post;
+      each_fired(t, b, [&](int64_t j) {
+        const C x_pre2 =
+            K == PlasticityKind::triplet ? static_cast<const C*>(a.x_pre2)[(t * a.B + b) * a.N_pre + j] : C(0);
+        for (int64_t q = first[j]; q < first[j + 1]; q++)
+          lost[q] += stdp_depression<K>(p, w[q], x_post[targets[q]], x_pre2);
+      });
+    }
+  }
+
+  inline void apply(int64_t q, C up) const {
+    w[q] = stdp_clamp(p, w[q] + (up - lost[q]) * scale);
+    lost[q] = C(0);
+  }
+
+  // Also applies the loss of these synapses if weights change at each step.
+  void potentiate(int64_t t) const {
+    each_fired_post(t, [&](int64_t i) {
+      const int64_t last = a.incoming_first[i + 1];
+      for (int64_t k = first_of(a.sources, a.incoming_first[i], last, begin); k < last && a.sources[k] < end; k++) {
+        const int64_t q = a.incoming[k];
+        C up = a.each_step ? C(0) : grown[q];
+        const StdpGrowth<C> growth = stdp_growth<K>(p, w[q]);
+        for (int64_t b = 0; b < a.B; b++) {
+          if (!fires_post(t, b, i)) continue;
+          const int64_t index = t * a.B + b;
+          const C x_post2 =
+              K == PlasticityKind::triplet ? static_cast<const C*>(a.x_post2)[index * a.padded_post + i] : C(0);
+          up +=
+              stdp_potentiation<K>(p, growth, static_cast<const C*>(a.x_pre)[index * a.N_pre + a.sources[k]], x_post2);
+        }
+        a.each_step ? apply(q, up) : void(grown[q] = up);
+      }
+    });
+  }
+
+  void run() const {
+    if (a.t0 == 0)
+      for (int64_t q = first[begin]; q < first[end]; q++) grown[q] = lost[q] = C(0);
+    for (int64_t t = 0; t < a.steps; t++) {
+      if (p.depresses()) depress(t);
+      potentiate(t);
+      if (!a.each_step || !p.depresses()) continue;
+      for (int64_t b = 0; b < a.B; b++)
+        each_fired(t, b, [&](int64_t j) {
+          for (int64_t q = first[j]; q < first[j + 1]; q++) apply(q, C(0));
+        });
+    }
+    if (a.each_step || !a.last || a.T == 0) return;
+    for (int64_t q = first[begin]; q < first[end]; q++) apply(q, grown[q]);
+  }
+};
+
+template <class C>
+void weights(const SparseStdp& a, int64_t begin, int64_t end) {
+  const Plasticity<C> p = plasticity<C>(a.rule);
+  with_kind(a.rule.kind, [&](auto kind) {
+    if (a.synapses.wide)
+      Range<decltype(kind)::value, C, int32_t>{a, p, begin, end}.run();
+    else
+      Range<decltype(kind)::value, C, int16_t>{a, p, begin, end}.run();
+  });
+}
+
+// Scales the weights to each of the postsynaptic neurons [begin, end) to a sum of magnitudes, which is in order.
+template <class C>
+void normalize(const SparseStdp& a, int64_t begin, int64_t end) {
+  const Plasticity<C> p = plasticity<C>(a.rule);
+  C* const w = static_cast<C*>(a.w);
+  for (int64_t i = begin; i < end; i++) {
+    const int64_t low = a.incoming_first[i], high = a.incoming_first[i + 1];
+    double total = 0;
+    for (int64_t k = low; k < high; k++) total += __builtin_fabs(static_cast<double>(w[a.incoming[k]]));
+    if (!(total > 0)) continue;
+    const double factor = a.norm / total;
+    for (int64_t k = low; k < high; k++) {
+      C& weight = w[a.incoming[k]];
+      weight = stdp_clamp(p, static_cast<C>(weight * factor));
+    }
+  }
+}
+
+}  // namespace
+
+// A chunk of steps, for presynaptic neurons [begin, end).
+void sparse_stdp_weights(const SparseStdp& a, int64_t begin, int64_t end) {
+  a.is_double ? weights<double>(a, begin, end) : weights<float>(a, begin, end);
+}
+// After the last chunk, for postsynaptic neurons [begin, end).
+void sparse_stdp_normalize(const SparseStdp& a, int64_t begin, int64_t end) {
+  a.is_double ? normalize<double>(a, begin, end) : normalize<float>(a, begin, end);
+}
+
+}  // namespace snnfast::cpu::SNNFAST_ISA

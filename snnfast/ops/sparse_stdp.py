@@ -1,0 +1,27 @@
+"""Dispatch of :func:`snnfast.ops.sparse_stdp_` to its kernel."""
+
+from __future__ import annotations
+
+from snnfast import backend
+from snnfast.reference.call import flatten, public_op
+from snnfast.reference.sparse_stdp import SparseStdpCall
+from snnfast.reference.sparse_stdp import sparse_stdp_ as reference
+from snnfast.reference.stdp import StdpState
+
+from .in_place import buffer, changed
+from .record import Record
+
+
+@public_op(reference)
+def sparse_stdp_(op: str, call: SparseStdpCall) -> StdpState:
+    """Change the weights, and return the state after the last step."""
+    kernels = backend.library(op, call.w)
+    if kernels is None:
+        return reference.equation(call)  # type: ignore[no-any-return]
+    w = buffer(call.w)
+    kernels.sparse_stdp_(*flatten(call._replace(w=w, pre=call.pre.detach(), post=call.post.detach())))
+    changed((call.w, w))
+    return call.state
+
+
+register = Record(reference, lambda call: None, cpu_only=True).register

@@ -1,0 +1,159 @@
+"""Spike-timing-dependent plasticity of synapses; the rules and their sources are in :mod:`snnfast.plasticity`."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from snnfast import check
+from snnfast.reference.plasticity import Constants, Rule
+
+from .call import Changed, reference_op
+from .stdp import Reduction, StdpState, Update, check_values, normalize, started
+
+# numpy, which snnfast.connect needs, is missing where the package is built.
+if TYPE_CHECKING:
+    from snnfast.connect import Connectivity
+else:
+    Connectivity = Any
+
+
+class SparseStdpCall(NamedTuple):
+    """See :func:`sparse_stdp_`; the fields behind ``post`` are of the connectivity, ``state`` is a copy to change."""
+
+    w: Changed
+    pre: Tensor
+    post: Tensor
+    first: Tensor
+    targets: Tensor
+    incoming_first: Tensor
+    incoming: Tensor
+    sources: Tensor
+    state: StdpState
+    rule: Constants
+    scale: float
+    each_step: bool
+    norm: float | None
+
+
+def _sparse_stdp(call: SparseStdpCall) -> StdpState:
+    w, pre, post, rule = call.w.detach(), call.pre.detach() != 0, call.post.detach() != 0, call.rule
+    source = torch.arange(pre.shape[2]).repeat_interleave(call.first.diff())
+    target = call.targets.long()
+    x_pre, x_pre2, x_post, x_post2, _ = call.state
+    grown, lost = torch.zeros_like(w), torch.zeros_like(w)
+    num_steps, batch = pre.shape[:2]
+    for t in range(num_steps):
+        x_pre = rule.trace(x_pre * rule.decay_pre, pre[t])
+        x_post = rule.trace(x_post * rule.decay_post, post[t])
+        x_pre2, x_post2 = x_pre2 * rule.decay_pre2, x_post2 * rule.decay_post2
+        for b in range(batch):
+            up = rule.potentiation(w, x_pre[b, source], x_post2[b, target])
+            grown += torch.where(post[t, b, target], up, 0.0)
+            if rule.depresses:
+                down = rule.depression(w, x_post[b, target], x_pre2[b, source])
+                lost += torch.where(pre[t, b, source], down, 0.0)
+        x_pre2, x_post2 = rule.trace(x_pre2, pre[t]), rule.trace(x_post2, post[t])
+        if call.each_step or t == num_steps - 1:
+            w.copy_((w + (grown - lost) * call.scale).clamp(rule.w_min, rule.w_max))
+            grown, lost = torch.zeros_like(w), torch.zeros_like(w)
+    if call.norm is not None:
+        for begin, end in itertools.pairwise(call.incoming_first.tolist()):
+            of_neuron = call.incoming[begin:end].long()
+            row = w[of_neuron][None]
+            normalize(row, row.new_ones(1, dtype=torch.bool), call.norm, rule)
+            w[of_neuron] = row[0]
+    return StdpState(x_pre, x_pre2, x_post, x_post2, None)
+
+
+@reference_op(_sparse_stdp)
+def sparse_stdp_(
+    w: Tensor,
+    pre: Tensor,
+    post: Tensor,
+    connectivity: Connectivity,
+    *,
+    rule: Rule,
+    dt: float = 1.0,
+    state: StdpState | None = None,
+    reduction: Reduction = "sum",
+    update: Update = "step",
+    norm: float | None = None,
+    validate: bool = True,
+) -> SparseStdpCall:
+    """Change the weights of synapses by the spikes of the neurons that they connect.
+
+    It is :func:`snnfast.ops.stdp_` for a list of synapses instead of a matrix: where all neurons are connected once,
+    the weights are the same bit for bit. Work grows with the spikes and their synapses. There are kernels for the CPU
+    alone.
+
+    ``w`` is **changed in place**; nothing is changed when an error is raised. There is no gradient.
+
+    Args:
+        w: weights ``[synapses]``, in the order of ``connectivity.edges()``, float32 or float64, within the bounds of
+            ``rule``.
+        pre: presynaptic spikes ``[T, B, n_pre]`` at the steps at which they arrive, bool, uint8 (anything but 0 is a
+            spike) or floating point, 0 or 1.
+        post: postsynaptic spikes ``[T, B, n_post]``, likewise.
+        connectivity: the synapses, of :mod:`snnfast.connect`, all with the same delay.
+        rule: plasticity rule, from :mod:`snnfast.plasticity`, neither reward-modulated nor an ``OwnRule``.
+        dt: length of a step, ms.
+        state: the state to start from, as returned; it is not changed. None: no neuron has spiked before.
+        reduction: ``"sum"`` or ``"mean"`` of the changes over the batch.
+        update: ``"step"`` or ``"sequence"``: as for :func:`snnfast.ops.stdp_`.
+        norm: sum of magnitudes to which the weights of the synapses to every postsynaptic neuron are scaled after the
+            last step (zeros stay; weights stay within the bounds); None: no scaling.
+        validate: check the values of ``w``, and whether the last step of ``pre`` and ``post`` has values other than 0
+            and 1.
+
+    Returns:
+        :class:`snnfast.ops.StdpState` after the last step, without eligibility.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
+    """
+    from snnfast import connect
+
+    op, c = "sparse_stdp_", connectivity
+    check.flag(op, "validate", validate)
+    if not isinstance(c, connect.Connectivity):
+        raise TypeError(f"{op}: connectivity must be a Connectivity, made by snnfast.connect, got {check.kind(c)}")
+    if c.shortest != c.longest:
+        raise ValueError(
+            f"{op}: connectivity must have the same delay everywhere, got {c.shortest} to {c.longest} steps"
+        )
+    check.weights(op, "w", w, (len(c),))
+    if w.device.type != "cpu":
+        raise ValueError(f"{op}: w must be on the CPU, where alone synapses have kernels, got {w.device}")
+    check.spikes(op, "pre", pre, ("T", "B", c.n_pre), w)
+    check.spikes(op, "post", post, (*pre.shape[:2], c.n_post), w)
+    if not isinstance(rule, Rule) or rule.tau_eligibility is not None:
+        got = "a reward-modulated rule" if isinstance(rule, Rule) else type(rule).__name__
+        raise TypeError(f"{op}: rule must be a rule of snnfast.plasticity without reward and no OwnRule, got {got}")
+    step = check.positive(op, "dt", dt)
+    check.choice(op, "reduction", reduction, ("sum", "mean"))
+    check.choice(op, "update", update, ("step", "sequence"))
+    target = None if norm is None else check.positive(op, "norm", norm)
+    batch, incoming = pre.shape[1], c.incoming
+    before = started(op, state, w, batch, c.n_pre, c.n_post)
+    if validate:
+        check.in_range(op, "w", w.detach(), rule.w_min, rule.w_max)
+        check_values(op, pre, post, {})
+    return SparseStdpCall(
+        w=w,
+        pre=pre,
+        post=post,
+        first=c.first,
+        targets=c.targets,
+        incoming_first=incoming.first,
+        incoming=incoming.synapses,
+        sources=incoming.sources,
+        state=before,
+        rule=rule.constants(step),
+        scale=1.0 / max(batch, 1) if reduction == "mean" else 1.0,
+        each_step=update == "step",
+        norm=target,
+    )

@@ -1,0 +1,98 @@
+"""STDP of sparse connections: of a linear layer, and of recurrent ones, whose spikes arrive after the delay."""
+
+import pytest
+import torch
+from samples import assert_equal
+from torch import nn
+
+import snnfast
+from snnfast import connect, ops, plasticity
+from snnfast.learning import STDP
+from snnfast.nn import IF, Recurrent, SparseLinear, SparseRecurrent
+
+RULE = plasticity.triplet(0.01, 0.02, trace="all")
+C = connect.fixed_indegree(9, 6, indegree=4, seed=1)
+AMONG = connect.fixed_indegree(7, indegree=3, seed=1)
+
+
+def spikes(*shape, seed=0, rate=0.3):
+    return (torch.rand(shape, generator=torch.Generator().manual_seed(seed)) < rate).float()
+
+
+def weights(c, seed=2):
+    return torch.rand(len(c), generator=torch.Generator().manual_seed(seed))
+
+
+def test_synapses_of_a_linear_layer_learn_as_in_the_op():
+    layer, w = SparseLinear(C, weight=nn.Parameter(weights(C))), weights(C)
+    learner, state = STDP(layer, RULE, dt=0.5, reduction="mean", norm=3.0), None
+    for seed in (0, 10):
+        pre, post = spikes(20, 2, 9, seed=seed), spikes(20, 2, 6, seed=seed + 1)
+        learner.run(pre, post)
+        state = ops.sparse_stdp_(w, pre, post, C, rule=RULE, dt=0.5, reduction="mean", norm=3.0, state=state)
+        assert_equal([layer.weight.detach(), *learner.state[:4]], [w, *state[:4]])
+    assert not torch.equal(w, weights(C))
+
+
+def test_a_network_that_listens_learns_as_by_run():
+    layer, w = SparseLinear(C, weight=weights(C)), weights(C)
+    net = nn.Sequential(layer, IF())
+    STDP(layer, RULE).listen(net[1])
+    pre = spikes(20, 2, 9)
+    post = net(pre)
+    ops.sparse_stdp_(w, pre, post, C, rule=RULE)
+    assert_equal([layer.weight], [w])
+    net.eval()(pre)
+    assert_equal([layer.weight], [w])
+
+
+def test_recurrent_synapses_of_all_neurons_learn_as_the_matrix():
+    c = connect.from_dense(torch.ones(7, 7))
+    pre, post = c.edges()
+    matrix = torch.rand(7, 7, generator=torch.Generator().manual_seed(3))
+    dense = Recurrent(IF(stateful=True), 7, weight=matrix)
+    sparse = SparseRecurrent(IF(stateful=True), c, weight=matrix[post, pre])
+    for layer in (dense, sparse):
+        STDP(layer, RULE).listen(layer)
+    for seed in range(3):
+        x = spikes(15, 2, 7, seed=seed)
+        assert_equal([dense(x)], [sparse(x)])
+        assert_equal([dense.weight[post, pre]], [sparse.weight])
+    assert not torch.equal(dense.weight, matrix)
+
+
+@pytest.mark.parametrize("steps", [2, 15])
+def test_recurrent_spikes_arrive_after_the_delay(steps):
+    c = AMONG.with_delay(4)
+    layer, w, state, sent = SparseRecurrent(IF(stateful=True), c, weight=weights(c)), weights(c), None, []
+    STDP(layer, RULE).listen(layer)
+    for seed in range(3):
+        sent.append(layer(spikes(steps, 2, 7, seed=seed, rate=0.6)))
+        arrived = torch.cat([torch.zeros(4, 2, 7), *sent])[-4 - steps : -4]
+        state = ops.sparse_stdp_(w, arrived, sent[-1], c, rule=RULE, state=state)
+        assert_equal([layer.weight], [w])
+    snnfast.nn.reset(layer)
+    spikes_of_noise = layer(None, num_steps=9, batch=2, noise=connect.PoissonNoise(1.0, 0.5, seed=1))
+    arrived = torch.cat([torch.zeros(4, 2, 7), spikes_of_noise])[:9]
+    ops.sparse_stdp_(w, arrived, spikes_of_noise, c, rule=RULE, state=state)
+    assert_equal([layer.weight], [w])
+
+
+def test_what_synapses_cannot_learn_is_an_error():
+    with pytest.raises(ValueError, match=r"STDP: linear.weight must have shape \[24\], one for each synapse, got 0.5"):
+        STDP(SparseLinear(C, weight=0.5), RULE)
+    with pytest.raises(ValueError, match=r"STDP: linear.weight must have shape \[24\], .* got \[9\]"):
+        STDP(SparseLinear(C, weight=torch.ones(9)), RULE)
+    with pytest.raises(ValueError, match=r"STDP: linear.weight must lie in \[0, 1\]"):
+        STDP(SparseLinear(C), RULE)
+    pre, post = spikes(5, 2, 9), spikes(5, 2, 6)
+    modulated = STDP(SparseLinear(C, weight=weights(C)), plasticity.reward_modulated(RULE, 5.0))
+    with pytest.raises(TypeError, match=r"sparse_stdp_: rule must be .* without reward"):
+        modulated.run(pre, post)
+    with pytest.raises(ValueError, match="STDP: synapses learn without reward and signals"):
+        STDP(SparseLinear(C, weight=weights(C)), RULE).run(pre, post, 1.0)
+    several = AMONG.with_delay(torch.arange(len(AMONG)) % 2 + 1)
+    layer = SparseRecurrent(IF(), several, weight=weights(several))
+    STDP(layer, RULE).listen(layer)
+    with pytest.raises(ValueError, match="sparse_stdp_: connectivity must have the same delay everywhere, got 1 to 2"):
+        layer(spikes(5, 2, 7))

@@ -250,14 +250,8 @@ def try_op(d: Draw) -> None:
             del kwargs["validate"]
     if name == "spike_count" and any(t.numel() > 2**34 for t in tensors_in(kwargs)):
         return  # 2^45 expanded steps take too long
-    wants = [
-        t
-        for k, t in kwargs.items()
-        if isinstance(t, Tensor)
-        and t.is_floating_point()
-        and t.layout == torch.strided
-        and k not in ("theta", "p", "pre", "post", "error", "count", "mean", "var")
-    ]
+    floats = [(k, t) for k, t in kwargs.items() if isinstance(t, Tensor) and t.is_floating_point()]
+    wants = [t for k, t in floats if t.layout == torch.strided and k not in ("mean", "var")]
     if smooth and d.chance(0.5):
         for t in wants:
             t.requires_grad_()

@@ -47,7 +47,12 @@ infer.command(procedures.RUN)(procedures.classify)
 named = ("dataset", "neurons")
 assign.command("stdp")(command(stdp.Settings, procedures.assign, only=named))
 infer.command("stdp")(command(stdp.Settings, procedures.infer, only=named))
-simulate = typer.Typer(help="Simulate a paper's sparse network.", no_args_is_help=True, rich_markup_mode=None)
+simulate = typer.Typer(
+    cls=procedures.SimulationOrEdges,
+    help="Simulate a paper's sparse network, or the connectome in a file: snnfast simulate FILE.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 app.add_typer(simulate, name="simulate")
 for simulation in SIMULATIONS:
     simulate.command(simulation.name)(procedures.simulating(simulation))

@@ -21,9 +21,10 @@ from snnfast_zoo.cli.options import (
     plain_errors,
     tell_interruption,
 )
+from snnfast_zoo.data.edges import FORMATS
 from snnfast_zoo.papers.conversion import convert as conversion
 from snnfast_zoo.papers.diehl_cook2015 import readout
-from snnfast_zoo.papers.procedures import load, stdp
+from snnfast_zoo.papers.procedures import connectome, load, stdp
 from snnfast_zoo.papers.simulation import Simulation
 from snnfast_zoo.train.checkpoint import same_settings
 from snnfast_zoo.train.folder import locked
@@ -98,6 +99,16 @@ def simulating(simulation: Simulation) -> Callable[..., None]:
 
     simulate.__doc__ = f"Simulate the network of {simulation.paper}; draw a raster, and write spikes and rates."
     return command(simulation.settings, simulate, defaults=True)
+
+
+class SimulationOrEdges(TyperGroup):
+    """A group of commands whose first argument may also be a file of edges, for ``connectome``."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Use the command ``connectome`` if the first argument has a suffix of such files."""
+        if args and args[0] not in self.commands and Path(args[0]).suffix in FORMATS:
+            args = [connectome.name, "--edges", *args]
+        return super().resolve_command(ctx, args)
 
 
 def convert(

@@ -20,6 +20,7 @@ from .conversion.train import diehl2015, vgg16
 from .diehl_cook2015.train import stdp
 from .potjans_diesmann2014.model import microcircuit
 from .sequence.train import sequence
+from .shiu2024.model import connectome
 from .simulation import Simulation, SimulationResult
 from .spiking_vgg.train import spiking_vgg
 from .tavanaei_maida2017.train import bp_stdp
@@ -28,7 +29,7 @@ from .wu2018.train import stbp
 
 PROCEDURES = (stbp, stdp, spikeprop, bp_stdp, diehl2015, vgg16, spiking_vgg, sequence)
 
-SIMULATIONS = (vogels_abbott, brunel, microcircuit)
+SIMULATIONS = (vogels_abbott, brunel, microcircuit, connectome)
 
 
 def load(folder: str | Path, *, device: torch.device | str = "cpu") -> Trained:
@@ -58,6 +59,7 @@ __all__ = [
     "Trained",
     "bp_stdp",
     "brunel",
+    "connectome",
     "convert",
     "diehl2015",
     "load",

@@ -64,6 +64,7 @@ class SimulatedNetwork:
         states: initial states by name, and None for those that begin at rest, in the order in which the op returns
             them.
         dt: milliseconds of a step.
+        ids: the names that a user's file gives the neurons, integers; None: their numbers.
     """
 
     op: Callable[..., tuple[Any, ...]]
@@ -73,6 +74,7 @@ class SimulatedNetwork:
     noise: PoissonNoise | None
     states: Mapping[str, Tensor | None]
     dt: float = 0.1
+    ids: Tensor | None = None
 
     def run(self, steps: int, on_part: Callable[[int], object] = lambda steps: None) -> SpikeEvents:
         """Return the spikes of ``steps`` steps; call ``on_part(steps)`` after each part."""
@@ -196,8 +198,9 @@ class SimulationResult:
         from snnfast_zoo import visual
 
         with replacing(out / EVENTS) as new, new.open("wb") as file:
+            named = {} if self.network.ids is None else {"ids": self.network.ids.numpy()}
             step, neuron = self.events.step.numpy(), self.events.neuron.numpy()
-            np.savez(file, step=step, neuron=neuron, shape=self.events.shape, dt=self.network.dt)
+            np.savez(file, step=step, neuron=neuron, shape=self.events.shape, dt=self.network.dt, **named)  # type: ignore[arg-type]
         visual.save(self.raster(), out / RASTER)
         write_json(out / RESULT, self.numbers())
 

@@ -15,7 +15,7 @@ from snnfast_zoo.papers.procedures import SIMULATIONS, brunel, microcircuit, vog
 from snnfast_zoo.papers.vogels_abbott2005.model import VogelsAbbottSettings, vogels_abbott_network
 
 SMALL = {"seconds": 0.12, "warm_up": 0.05, "progress": False}
-SCALES = {"brunel": 0.02, "vogels-abbott": 0.1, "microcircuit": 0.01}
+SCALES = {"brunel": 0.02, "vogels-abbott": 0.1, "microcircuit": 0.01, "connectome": 0.002}
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

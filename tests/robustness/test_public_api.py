@@ -32,8 +32,8 @@ NAMES = {
     "snnfast.monitoring": "Activity Monitor NeuronActivity ProductActivity Tally monitor",
     "snnfast.nir": "Graph Offset Scale SumPool2d Threshold TwoLI from_nir read to_nir write",
     "snnfast.procedure": (
-        "ConversionResult Procedure Result Simulation SimulationResult Trained bp_stdp brunel convert diehl2015 load "
-        "microcircuit sequence spikeprop spiking_vgg stbp stdp vgg16 vogels_abbott"
+        "ConversionResult Procedure Result Simulation SimulationResult Trained bp_stdp brunel connectome convert "
+        "diehl2015 load microcircuit sequence spikeprop spiking_vgg stbp stdp vgg16 vogels_abbott"
     ),
     "snnfast.threshold": "activation_based spikenorm",
     "snnfast.encoder": (

@@ -1,0 +1,1 @@
+"""A brain of leaky neurons from its connectome (Shiu et al. 2024)."""

@@ -85,7 +85,7 @@ class Resized:
             return value
         d, name = self.d, self.name
         shape = list(value.shape)
-        sizes = SIZES[:5] if self.exact else SIZES
+        sizes = SIZES[:4] if self.exact else SIZES
         for k, n in enumerate(shape):
             if k > 1 and len(shape) == 4:  # pixels; those of convolution kernels stay
                 shape[k] = n if key == "weight" else self.sizes.setdefault((k, n), d.choice((n, 3, 4, 9, 19)))

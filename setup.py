@@ -6,6 +6,7 @@ SNNFAST_EMULATION=0|1      also build the CUDA kernels for the CPU, for tests; d
 SNNFAST_BEST_ISA=isa       the best instruction set to build CPU kernels for: base, avx2 or avx512; default: this processor's
 SNNFAST_SANITIZE=list      sanitizers, e.g. address,undefined (tests)
 SNNFAST_WERROR=1           warnings are errors
+SNNFAST_QUICK=1            compile what is for tests alone in less time (CI): weaker instruction sets, CUDA kernels but lif's
 MAX_JOBS=n                 parallel compilations
 """
 
@@ -207,6 +208,7 @@ class CMakeBuild(build_ext):
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-DSNNFAST_EMULATION={'ON' if self.emulation else 'OFF'}",
             f"-DSNNFAST_WERROR={'ON' if switch('SNNFAST_WERROR', False) else 'OFF'}",
+            f"-DSNNFAST_QUICK={'ON' if switch('SNNFAST_QUICK', False) else 'OFF'}",
             f"-DSNNFAST_BEST_ISA={best_isa()}",
             # A build for this machine needs no weaker instruction sets; an editable install has them for tests.
             f"-DSNNFAST_ONE_ISA={'OFF' if self.in_source or os.environ.get('SNNFAST_BEST_ISA') else 'ON'}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ from benchmarks import (
     published,
     report,
     resources,
+    startup,
     streams,
     zoo,
 )
@@ -124,44 +126,18 @@ def add_command(benchmark: str) -> None:
             )
 
 
-for name in (
-    *neurons.stems(),
-    "batch_norm",
-    "layer",
-    "conv",
-    "network",
-    "loops",
-    "memory",
-    "poisson",
-    "pool2d",
-    "integer_lif",
-    "spike_conv2d",
-    "spike_count",
-    "readout",
-    "refractory",
-    "delay",
-    "export_c",
-    "own_neuron",
-    "recurrent",
-    "eprop",
-    "ottt",
-    "sequence",
-    "sparse",
-    "sparse_linear",
-    "sparse_stdp",
-    "spike_linear",
-    "stdp",
-    "bp_stdp",
-    "bp_stdp_network",
-    "diehl_cook",
-    "diehl_cook_conductance",
-    "spikeprop",
-    "eventprop",
-    "conversion",
-    "spikenorm",
-    "shortcuts",
-):
+for name in (*neurons.stems(), *neurons.benchmarks()):
     add_command(name)
+
+
+def shown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> list[Sequence[str]]:
+    """Print each line when it is there, and a table of all at the end."""
+    found = []
+    for line in lines:
+        typer.echo("  ".join(line), err=True)
+        found.append(line)
+    typer.echo(report.table(header, found))
+    return found
 
 
 @app.command("zoo", help=zoo.__doc__)
@@ -175,12 +151,9 @@ def print_zoo(
 ) -> None:
     torch.set_num_threads(1)
     require_kernels("cpu")
-    lines = []
-    for library in libraries.split(","):
-        for name, model in zoo.models(library, gain, only):
-            lines.append(zoo.line(name, model, repeats, "cpu" if cpu_time else "wall", compiled))
-            typer.echo("  ".join(lines[-1]), err=True)
-    typer.echo(report.table(zoo.HEADER, lines))
+    models = itertools.chain.from_iterable(zoo.models(library, gain, only) for library in libraries.split(","))
+    clock = "cpu" if cpu_time else "wall"
+    shown(zoo.HEADER, (zoo.line(name, model, repeats, clock, compiled) for name, model in models))
 
 
 @app.command("published", help=published.__doc__)
@@ -192,22 +165,17 @@ def print_published(
 ) -> None:
     torch.set_num_threads(1)
     require_kernels("cpu")
-    lines = []
-    for name, network in published.NETWORKS.items():
-        if only not in name:
-            continue
-        if why := published.missing(folder, network):
-            typer.echo(f"skipped: {name}: {why}", err=True)
-            continue
-        lines.append(published.line(name, folder, repeats, "cpu" if cpu_time else "wall"))
-        typer.echo("  ".join(lines[-1]), err=True)
-    typer.echo(report.table(published.HEADER, lines))
+    networks = [name for name in published.NETWORKS if only in name]
+    missing = {name: why for name in networks if (why := published.missing(folder, published.NETWORKS[name]))}
+    for name, why in missing.items():
+        typer.echo(f"skipped: {name}: {why}", err=True)
+    clock = "cpu" if cpu_time else "wall"
+    shown(published.HEADER, (published.line(n, folder, repeats, clock) for n in networks if n not in missing))
 
 
 @app.command("accuracy", help=accuracy.__doc__)
 def print_accuracy(page: Annotated[Path | None, typer.Option(help="Write the table into this page.")] = None) -> None:
-    found = accuracy.lines()
-    typer.echo(report.table(accuracy.HEADER, found))
+    found = shown(accuracy.HEADER, accuracy.lines())
     if page is not None:
         accuracy.write(page, found)
 
@@ -246,11 +214,12 @@ def print_methods(
 ) -> None:
     torch.set_num_threads(1)
     require_kernels("cpu")
-    lines = []
-    for line in methods.rows(hidden, epochs, seeds, validate):
-        typer.echo("  ".join(line), err=True)
-        lines.append(line)
-    typer.echo(report.table(methods.HEADER, lines))
+    shown(methods.HEADER, methods.rows(hidden, epochs, seeds, validate))
+
+
+@app.command("startup", help=startup.__doc__)
+def print_startup(repeats: Annotated[int, typer.Option(help="Processes after the first.")] = 9) -> None:
+    typer.echo(report.table(startup.HEADER, startup.rows(repeats)))
 
 
 @app.command("machine_code", help=machine_code.__doc__)

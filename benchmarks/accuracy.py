@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -248,20 +248,18 @@ def _error(value: Tensor, wanted: Tensor) -> float:
     return ((value.double() - wanted).norm() / wanted.norm().clamp_min(1e-30)).item()
 
 
-def lines() -> list[tuple[str, ...]]:
-    """Return the rows of the table: the largest errors of every case."""
-    found = []
+def lines() -> Iterator[tuple[str, ...]]:
+    """Yield the rows of the table: the largest errors of every case."""
     for name, kind, make in cases():
         torch.manual_seed(0)
         cells = []
         for pairs in errors(make()).values():
             worst = [max(pair) for pair in zip(*pairs.values())] or [None, None]
             cells += ["–" if e is None else f"{e:.1e}" if e else "0" for e in worst]
-        found.append((name, kind, *cells))
-    return found
+        yield name, kind, *cells
 
 
-def write(page: Path, found: list[tuple[str, ...]]) -> None:
+def write(page: Path, found: Iterable[Sequence[str]]) -> None:
     """Write the table between the two marks of a Markdown page, with the machine."""
     machine = describe("cpu")
     rows = [HEADER, ("---",) * len(HEADER), *found]

@@ -69,6 +69,12 @@ def stems() -> list[str]:
     return sorted(stem for stem in STEMS if not stem.startswith("refractory_"))
 
 
+def benchmarks() -> list[str]:
+    """Return the names of the modules here with a benchmark in passes, ``prepare``, but those that neurons share."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return [file.stem for file in files if "\ndef prepare(" in file.read_text() and file.stem not in ("lif", "neuron")]
+
+
 def module_of(benchmark: str) -> ModuleType:
     """Return the module of ``benchmark``, or ``benchmarks.neuron``, which neurons share."""
     exists = (Path(__file__).parent / f"{benchmark}.py").exists()

@@ -5,7 +5,10 @@ skipped, as are those that are not there. Spikformer, Spike-driven transformer, 
 SpikingJelly 0.0.0.0.12 (``pip install --no-deps spikingjelly==0.0.0.0.12``), three also timm. Theirs runs on
 SpikingJelly's backend in PyTorch. Times are minima over ``--repeats`` alternating training steps in float32; the peak
 is the memory of a step. The largest difference is that of outputs and gradients in float64, relative to the largest
-gradient.
+gradient. Ten steps of SGD follow, from equal weights and seeds: the largest relative difference of a loss in float64,
+and the first step whose loss is another one in float32, where one spike more changes it: of ``accelerate(net, x)``, of
+theirs with the last bit of the first layer's weights changed, and of theirs without oneDNN, whose convolutions sum in
+another order.
 """
 
 from __future__ import annotations
@@ -31,7 +34,9 @@ WAYS = ("theirs", "replace", "accelerate(net)", "accelerate(net, x)")
 HEADER = (
     *("network", "settings", *WAYS, "theirs / accelerate(net)", "theirs / accelerate(net, x)"),
     *("peak MB, theirs", "peak MB, accelerate(net, x)", "largest difference"),
+    *("losses in float64", "another loss at step: ours, bits, without oneDNN"),
 )
+STEPS = 10
 _TRANSFORMER: dict[str, Any] = {
     **{"img_size_h": 32, "img_size_w": 32, "patch_size": 4, "in_channels": 3, "num_classes": 10, "mlp_ratios": 4},
     **{"qkv_bias": False, "norm_layer": partial(nn.LayerNorm, eps=1e-6), "sr_ratios": 1, "T": 4},
@@ -111,6 +116,7 @@ def load(folder: Path, network: PublishedNetwork) -> tuple[nn.Module, Tensor]:
     try:
         spec = importlib.util.spec_from_file_location(f"published_{path.parent.name}_{path.stem}", path)
         module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+        sys.modules[module.__name__] = module  # timm looks it up
         spec.loader.exec_module(module)  # type: ignore[union-attr]
     finally:
         del sys.path[:2]
@@ -183,6 +189,7 @@ def line(name: str, folder: Path, repeats: int, clock: str) -> tuple[str, ...]:
         *(f"{seconds[WAYS[0]] / seconds[way]:.2f}" for way in WAYS[2:]),
         *(f"{value:.0f}" for value in peaks),
         difference([ways[way] for way in (WAYS[0], WAYS[-1])], x),
+        *partings(net, ways[WAYS[-1]], x),
     )
 
 
@@ -219,3 +226,51 @@ def difference(nets: list[nn.Module], x: Tensor) -> str:
     values = zip(expected.values(), found.values())
     largest = max(float((a - b).abs().max()) / scale for a, b in values)
     return f"{max(largest, float((outputs[0] - outputs[1]).abs().max())):.0e}"
+
+
+def partings(theirs: nn.Module, ours: nn.Module, x: Tensor) -> tuple[str, str]:
+    """Return how far losses of ten optimizer steps part: in float64, and at which step in float32."""
+    weights = theirs.state_dict()
+
+    def trained(net: nn.Module, x: Tensor, weights: dict[str, Any] = weights) -> list[float]:
+        begin(net)  # deepcopy refuses states with a graph
+        net = copy.deepcopy(net).to(x.dtype)
+        net.load_state_dict(weights)
+        return losses(net, x)
+
+    bits = copy.deepcopy(weights)
+    first = next(iter(bits.values()))
+    first.copy_(torch.nextafter(first, torch.full_like(first, torch.inf)))
+    expected, found = trained(theirs, x), [trained(ours, x), trained(theirs, x, bits)]
+    with torch.backends.mkldnn.flags(enabled=False):  # type: ignore[no-untyped-call]
+        found.append(trained(theirs, x))
+    try:
+        pairs = zip(trained(theirs, x.double()), trained(ours, x.double()), strict=True)
+        largest = f"{max(abs(a - b) / abs(a) for a, b in pairs):.0e}"
+    except RuntimeError as error:
+        if "should be the same" not in str(error):
+            raise
+        largest = "float32 only"
+    return largest, ", ".join(parting(expected, values) for values in found)
+
+
+def parting(a: list[float], b: list[float]) -> str:
+    """Return the first step whose losses differ by more than rounding."""
+    return next((str(step) for step, (x, y) in enumerate(zip(a, b, strict=True)) if abs(x - y) > 1e-6 * abs(x)), "none")
+
+
+def losses(net: nn.Module, x: Tensor) -> list[float]:
+    """Train ten steps on ``x`` with seeds of their own; return the losses before each."""
+    optimizer, labels, found = torch.optim.SGD(net.parameters(), lr=0.1), torch.arange(len(x)) % 10, []
+    for seed in range(STEPS):
+        torch.manual_seed(seed)
+        begin(net)
+        y = net(x.clone())
+        y = y[0] if isinstance(y, tuple) else y
+        loss = nn.functional.cross_entropy(y if y.dim() == 2 else y.mean(1), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        found.append(loss.item())
+    begin(net)
+    return found

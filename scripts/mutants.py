@@ -69,15 +69,35 @@ def _skipped_in_python(text: str) -> Iterator[tuple[int, int]]:
     yield from (match.span() for match in re.finditer(r"(?m)^ *#[^\n]*|  # [^\n]*", text))
 
 
+# Tests of files that have none of their name, or whose tests stand elsewhere, too, by names of test files.
+ELSEWHERE = {
+    **{"arena": ("spikeprop", "stdp"), "autocast": ("spike_linear", "spike_conv2d")},
+    **{"call": ("ops_calls",), "diehl_cook_arguments": ("diehl_cook",), "eager": ("own_neuron",)},
+    **{"exp": ("lif", "eif"), "functions": ("own_neuron",), "networks": ("diehl_cook_networks", "bp_stdp_networks")},
+    **{"noise": ("sparse_recurrent_noise",), "philox": ("poisson",), "plasticity": ("stdp",)},
+    **{"pow": ("stdp",), "presentations": ("diehl_cook", "bp_stdp_network"), "recurrent": ("sparse_recurrent",)},
+    **{"spike_events": ("sparse_recurrent_events",), "surrogate": ("lif", "eif")},
+}
+NEURONS = ("lif", "cuba", "adlif", "recurrent", "stdp")  # tests of what all share
+
+
 def tests_of(path: str, root: Path) -> tuple[str, ...]:
     """Return the test files for a file of ``core``, ``reference`` or ``compiler``, by its name."""
-    found = sorted((root / "tests").rglob(f"test_{Path(path).stem}*.py"))
+    stem = Path(path).stem
+    found = [file for name in (stem, *ELSEWHERE.get(stem, ())) for file in _tests_named(name, root)]
     if "compiler" in path:
         found += [
             *sorted((root / "tests" / "compiler").glob("test_*.py")),
             *(root / "tests" / "ops").glob("test_own_*.py"),
         ]
     if not found:
-        found = [root / "tests" / "ops" / f"test_{op}.py" for op in ("lif", "cuba", "adlif", "recurrent", "stdp")]
+        found = [root / "tests" / "ops" / f"test_{op}.py" for op in NEURONS]
     names = dict.fromkeys(str(file.relative_to(root)) for file in found)
     return tuple(name for name in names if "build_flags" not in name)  # needs a whole build
+
+
+def _tests_named(name: str, root: Path) -> list[Path]:
+    """Return ``test_NAME.py``, ``test_NAME_TOPIC.py`` and those of the plural."""
+    return sorted(
+        file for file in (root / "tests").rglob(f"test_{name}*.py") if re.match(rf"test_{name}s?[._]", file.name)
+    )

@@ -135,6 +135,14 @@ def noticed(copy: Path, tests: tuple[str, ...]) -> tuple[bool, str]:
     return result.returncode == 1, (failed or lines)[-1]
 
 
+def together(chosen: list[Mutation]) -> list[tuple[str, ...]]:
+    """Return the tests of all mistakes, each file once: those with ``-k`` as they are, whole files in one run."""
+    every = {m.tests for m in chosen}
+    chosen_by_name = {tests for tests in every if "-k" in tests}
+    files = sorted({file for tests in every - chosen_by_name for file in tests})
+    return [*sorted(chosen_by_name), *([tuple(files)] if files else [])]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("words", nargs="*", help="only mutations whose name contains one of these")
@@ -159,7 +167,7 @@ def main() -> int:
     where = run([sys.executable, "-c", "import snnfast; print(snnfast.__file__)"], copy, PYTHONPATH=str(copy))
     if not where.stdout.startswith(str(copy)):
         sys.exit(f"the tests would not run on the copy but on {where.stdout or where.stderr}")
-    for tests in sorted({m.tests for m in chosen}):
+    for tests in together(chosen):
         failed, line = noticed(copy, tests)
         if failed:
             sys.exit(f"tests fail without a mutation: {line}")

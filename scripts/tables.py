@@ -1,6 +1,7 @@
 """Write the tables in README.md and docs/, and a figure, from docs/results.json and benchmarks/results/*.json.
 
-A table is between ``<!-- table: NAME -->`` and ``<!-- end -->``, so that no number is typed twice.
+A table is between ``<!-- table: NAME -->`` and ``<!-- end -->``, so that no number is typed twice. Tables of one kind
+are described in benchmarks/tables.json: "kind" is a function here, and the rest are its arguments.
 ``python scripts/tables.py`` writes all of them; with ``--check`` it fails if a page differs.
 """
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n)(?:.*?\n)??(<!-- end -->)", re.S)
 
+DESCRIBED = json.loads((ROOT / "benchmarks/tables.json").read_text())
+NETWORKS = [tuple(network.values()) for network in DESCRIBED["networks"]]  # label, shape, library
 PROCEDURES = json.loads((ROOT / "docs/results.json").read_text())
 ENTRIES = [(procedure, row) for procedure in PROCEDURES for row in procedure["rows"]]
 GUIDES = {"sequences": "sequence"}  # pages of procedures whose name differs
@@ -140,30 +143,26 @@ def duration(seconds: float) -> str:
     return f"{value:.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
 
 
-NETWORKS = [
-    ("conv 32-32, batch norm, max pooling; T = 4, batch 128", (4, 128, 1, 28, 28), "spikingjelly"),
-    ("12C5-MP2-64C5-MP2-10; T = 50, batch 64", (50, 64, 1, 28, 28), "snntorch"),
-    ("SEW ResNet block, 64 channels; T = 4, batch 32", (4, 32, 64, 16, 16), "spikingjelly"),
-    ("784-1000-10; T = 25, batch 128", (25, 128, 784), "snntorch"),
-]
-LIF_SHAPES = ((16, 64, 1024), (32, 32, 4096), (100, 32, 4096))
 JELLY_AND_TORCH = {"spikingjelly": "SpikingJelly", "snntorch": "snnTorch"}
 PEERS = {**JELLY_AND_TORCH, "bindsnet": "BindsNET", "brian2": "Brian2 in C++"}
 
 
+STEP = "training step"
+
+
 def networks() -> str:
     """Return a table of training steps of whole networks, for batches and one sample, with one thread and with two."""
-    files, name = (File("network"), File("network", "threads")), "training step"
+    files = File("network"), File("network", "threads")
     alone = [(f"{label.rpartition(' ')[0]} 1", (s[0], 1, *s[2:]), p) for label, s, p in NETWORKS]
 
     def pair(shape: Sequence[int], other: str) -> str:
-        one, two = (file.ratio(shape, (other, name), ("snnfast", name)) for file in files)
+        one, two = (file.ratio(shape, (other, STEP), ("snnfast", STEP)) for file in files)
         return f"{one.removesuffix(' ×')}, {two}"
 
     lines = [
         (
             label,
-            ", ".join(duration(file.seconds(shape, "snnfast", name)) for file in files),
+            ", ".join(duration(file.seconds(shape, "snnfast", STEP)) for file in files),
             f"{PEERS[peer]}: {pair(shape, peer)}",
             *(pair(shape, relu) for relu in ("relu", "relu_once")),
         )
@@ -177,16 +176,10 @@ def networks() -> str:
 
 def short_networks() -> str:
     """Return the same for batches with one thread, a number a cell."""
-    file, name = File("network"), "training step"
-    lines = [
-        (
-            label,
-            duration(file.seconds(shape, "snnfast", name)),
-            PEERS[peer],
-            *(file.ratio(shape, (other, name), ("snnfast", name)) for other in (peer, "relu_once")),
-        )
-        for label, shape, peer in NETWORKS
-    ]
+    file, ours, lines = File("network"), ("snnfast", STEP), []
+    for label, shape, peer in NETWORKS:
+        ratios = (file.ratio(shape, (other, STEP), ours) for other in (peer, "relu_once"))
+        lines.append((label, duration(file.seconds(shape, *ours)), PEERS[peer], *ratios))
     return table(("a training step", "snnfast", "a peer", "takes", "ReLUs once take"), lines) + file.footer
 
 
@@ -194,12 +187,12 @@ def networks_figure(ink: str) -> Figure:
     """Draw the same as bars with text of colour ``ink``, docs/networks-*.svg, for the first page of the site."""
     from matplotlib.figure import Figure
 
-    file, name = File("network"), "training step"
+    file = File("network")
     figure = Figure(figsize=(4.2, 3.4), layout="constrained")
     axis = figure.subplots()
     for place, (label, shape, peer) in enumerate(reversed(NETWORKS)):
-        ours = file.seconds(shape, "snnfast", name)
-        theirs = file.seconds(shape, peer, name) / ours
+        ours = file.seconds(shape, "snnfast", STEP)
+        theirs = file.seconds(shape, peer, STEP) / ours
         bars = axis.barh((place, place - 0.28), (theirs, 1), 0.26, color=("#9aa0ab", "#2a6fdb"))
         ends = (f"{PEERS[peer]}, {short(theirs)} ×", f"snnfast, {duration(ours)}")
         axis.bar_label(bars, ends, padding=3, size=9, color=ink)
@@ -211,55 +204,14 @@ def networks_figure(ink: str) -> Figure:
     return figure
 
 
-def speed() -> str:
-    """Return a table with a row per benchmark: the time of snnfast and of the next best."""
-    lines: list[tuple[str, ...]] = []
-    files: list[File] = []
-
-    def add(stem: str, label: str, shape: Sequence[int], ours: str, *others: tuple[str, str, str]) -> None:
-        file = File(stem)
-        mine = ("snnfast", ours)
-        beside = "; ".join(f"{title} {file.ratio(shape, (name, row), mine)}" for title, name, row in others)
-        time = duration(file.seconds(shape, *mine))
-        lines.append((label, time, beside))
+def speed(rows: Sequence[dict[str, Any]]) -> str:
+    """Return a table with a row per benchmark: the time of snnfast and of others."""
+    lines, files = [], []
+    for row in rows:
+        file, shape, ours = File(row["stem"]), row["shape"], ("snnfast", row["pass"])
+        beside = "; ".join(f"{title} {file.ratio(shape, (name, other), ours)}" for title, name, other in row["beside"])
+        lines.append((row["label"], duration(file.seconds(shape, *ours)), beside))
         files.append(file)
-
-    for shape in LIF_SHAPES:
-        row = "forward+backward"
-        others = [("tuned loop", "tuned_loop", row), ("SpikingJelly", "spikingjelly", row)]
-        add("lif", f"LIF {size(shape)}, forward and backward", shape, row, *others)
-    row = "training step"
-    for label, shape, peer in NETWORKS:
-        other = (PEERS[peer], peer, row)
-        add("network", f"training step of {label}", shape, row, other)
-    label, shape = "training step of SpikeLinear 1600×1024×1024, 5 % spikes", (1600, 1024, 1024)
-    other = ("three dense products", "products", "products")
-    add("spike-linear", label, shape, "5 %", other)
-    others = [("snnTorch", "snntorch", "step"), ("PyTorch here", "pytorch", "step")]
-    label = "a step of 784-256-10 as C, one sample, 13 % spikes"
-    add("export-c", label, (784, 256, 10), "step", *others)
-    for count in (100, 400, 1600, 6400):
-        label = f"an image to 784-{count} neurons that learn by STDP, 250 steps"
-        add("diehl-cook", label, (250, 784, count), "presentation", ("BindsNET", "bindsnet", "presentation"))
-    add(
-        "spikeprop",
-        "SpikeProp 785-400, times and gradient, a sample",
-        (64, 785, 1, 400),
-        "forward+backward",
-        ("matrix products on a grid", "matrix_products", "forward+backward"),
-    )
-    add(
-        "bp-stdp-network",
-        "BP-STDP 784-500-10, an image",
-        (50, 100, 784, 500, 10),
-        "fit",
-        ("dense products alone", "products", "products"),
-    )
-    row = "constant current"
-    for label, shape in (("12c5-2s-64c5-2s-10", (100, 100)), ("784-1200-1200-10", (100, 100, 1200, 1200))):
-        others = [("SpikingJelly", "spikingjelly", row), ("the ANN's forward", "ann", "ann")]
-        label = f"a step of {label}, converted, batch 100"
-        add("conversion", label, shape, row, *others)
     return table(("what", "snnfast", "beside"), lines) + measured_by(files)
 
 
@@ -277,9 +229,9 @@ def measured_by(files: Sequence[File]) -> str:
 
 def memory() -> str:
     """Peak of a training step, bytes kept a neuron and step after the forward pass, and time, over the steps."""
-    file, step = File("memory"), "training step"
+    file = File("memory")
     names = {"recomputed": "`Recomputed`", "snnfast": "plain layers", **JELLY_AND_TORCH, "jax": "XLA"}
-    found = {(r["shape"][0], r["implementation"]): r for r in file.rows if r["name"] == step}
+    found = {(r["shape"][0], r["implementation"]): r for r in file.rows if r["name"] == STEP}
 
     def cell(steps: int, name: str) -> str:
         row = found.get((steps, name))
@@ -293,36 +245,32 @@ def memory() -> str:
     return table(("steps", *names.values()), lines) + file.footer
 
 
-Work = tuple[Sequence[int], str]  # a shape and a pass
-
-
-def compared(stem: str, works: dict[str, Work], columns: dict[str, tuple[str, str]], fact: str = "") -> str:
+def compared(stem: str, works: Sequence[dict[str, Any]], columns: dict[str, tuple[str, str]], fact: str = "") -> str:
     """Return a table with a row per work: our time, its limits, and other implementations and passes.
 
     A column is an implementation and a pass, in which ``{}`` stands for that of the row; our passes are shown as times,
     others as multiples of ours. ``fact`` is a fact to show with them, whose first word is its unit.
     """
     file, lines = File(stem), []
-    limited = any(v["shape"] == list(s) and v["pass"] == name for s, name in works.values() for v in file.verdicts)
+    verdicts = [[v for v in file.verdicts if (v["shape"], v["pass"]) == (w["shape"], w["pass"])] for w in works]
 
-    def shown(work: Work, implementation: str, name: str) -> str:
-        shape, ours = work
-        found = file.found(shape, implementation, name.format(ours))
+    def shown(work: dict[str, Any], implementation: str, name: str) -> str:
+        found = file.found(work["shape"], implementation, name.format(work["pass"]))
         if not found:
             return ""
         (row,) = found
         if implementation == "snnfast":
             text = duration(row["minimum_seconds"])
         else:
-            text = file.ratio(shape, (implementation, row["name"]), ("snnfast", ours))
+            text = file.ratio(work["shape"], (implementation, row["name"]), ("snnfast", work["pass"]))
         return f"{text}, {row['facts'][fact]:,.0f} {fact.partition(' ')[0]}" if fact else text
 
-    for label, work in works.items():
-        verdicts = [v for v in file.verdicts if (tuple(v["shape"]), v["pass"]) == work]
-        limits = [f"{v['ratio'].removesuffix(', 1 thread').replace('us ', 'µs ')}: {with_limit(v)}" for v in verdicts]
+    for work, judged in zip(works, verdicts):
+        limits = [f"{v['ratio'].removesuffix(', 1 thread').replace('us ', 'µs ')}: {with_limit(v)}" for v in judged]
         others = [shown(work, *column) for column in columns.values()]
-        lines.append((label, shown(work, "snnfast", "{}"), *(["<br>".join(limits)] if limited else []), *others))
-    return table(("", "snnfast", *(["limits"] if limited else []), *columns), lines) + file.footer
+        limit = ["<br>".join(limits)] if any(verdicts) else []
+        lines.append((work["label"], shown(work, "snnfast", "{}"), *limit, *others))
+    return table(("", "snnfast", *(["limits"] if any(verdicts) else []), *columns), lines) + file.footer
 
 
 def times(stem: str, columns: dict[str, tuple[str, str]]) -> str:
@@ -337,7 +285,7 @@ def ported() -> str:
     """Return a table of training steps of networks: in a peer, ported, and written for this package."""
     file, lines = File("network"), []
     for label, shape, peer in NETWORKS:
-        times = [file.seconds(shape, implementation, "training step") for implementation in (peer, "ported", "snnfast")]
+        times = [file.seconds(shape, implementation, STEP) for implementation in (peer, "ported", "snnfast")]
         ratios = f"{times[0] / times[1]:.1f}", f"{times[1] / times[2]:.2f}"
         lines.append((label, PEERS[peer], *map(duration, times), *ratios))
     head = ("network", "peer", "as it is", "ported", "written for snnfast")
@@ -382,17 +330,10 @@ def deployed(case: str) -> str:
     return table(HEADER[1:], [DeployedRow(**row).cells[1:] for row in rows if row["case"] == case])
 
 
-def own_neurons() -> str:
+def own_neurons(columns: dict[str, str]) -> str:
     """Return a table of neurons from step functions: time, and multiples of it elsewhere."""
-    file = File("own-neuron")
+    file, lines = File("own-neuron"), []
     (shape,) = {tuple(row["shape"]) for row in file.rows}
-    columns = {
-        "plain_loop": "loop over `x[t]`",
-        "tuned_loop": "loop over `x.unbind()`",
-        "spikingjelly": "SpikingJelly's FlexSN",
-        "jax": "XLA",
-    }
-    lines = []
     for name in ("klif", "two_compartments", "resonator"):
         ours = file.row(shape, "snnfast", name)
         others = (file.ratio(shape, (other, name), ("snnfast", name)) for other in columns)
@@ -417,14 +358,8 @@ def generated(name: str) -> str:
     return "```cpp\n" + textwrap.dedent("".join(steps)) + "```"
 
 
-FORWARD_BACKWARD = "forward+backward"
-LEARNING = {f"784-{count}": ((250, 784, count), "presentation") for count in (100, 400, 1600, 6400)}
-LEARNING_COLUMNS = {
-    "one in a call": ("snnfast", "alone"),
-    "with encoding": ("snnfast", "with encoding"),
-    "without learning": ("snnfast", "without learning"),
-    "BindsNET": ("bindsnet", "{}"),
-    "reference": ("reference_loop", "{}"),
+KINDS: dict[str, Callable[..., str]] = {
+    function.__name__: function for function in (compared, deployed, generated, own_neurons, speed, times)
 }
 TABLES: dict[str, Callable[[], str]] = {
     "results": results,
@@ -432,94 +367,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "short-results": short_results,
     "short-networks": short_networks,
     "networks": networks,
-    "speed": speed,
     "missed-speed": missed_speed,
-    "delay": partial(
-        times,
-        "delay",
-        {
-            "copy": ("copy", "copy"),
-            "forward": ("snnfast", "forward"),
-            "forward and backward": ("snnfast", FORWARD_BACKWARD),
-        },
-    ),
-    "recurrent": partial(
-        times,
-        "recurrent",
-        {
-            "recurrent LIF": ("snnfast", FORWARD_BACKWARD),
-            "adLIF": ("adlif", FORWARD_BACKWARD),
-            "with delays of 0 to 10": ("delays", FORWARD_BACKWARD),
-            "LIF without recurrence": ("lif", FORWARD_BACKWARD),
-            "loop over `x[t]`": ("plain_loop", FORWARD_BACKWARD),
-            "loop tuned by hand": ("tuned_loop", FORWARD_BACKWARD),
-        },
-    ),
-    **{
-        neuron: partial(
-            times, neuron, {f"`{neuron}`": ("snnfast", FORWARD_BACKWARD), "`lif`": ("lif", FORWARD_BACKWARD)}
-        )
-        for neuron in ("adlif", "alif")
-    },
     "memory": memory,
-    "loops": partial(
-        compared,
-        "loops",
-        {
-            label: (shape, "training step")
-            for label, shape in (
-                ("tutorial 5, 784-1000-10; 25, 128", (25, 128, 784)),
-                ("the same; 25, 4", (25, 4, 784)),
-                ("tutorial 6, 12C5-MP2-64C5-MP2-10; 25, 64", (25, 64, 1, 28, 28)),
-                ("40-64-32-5, recurrent, synaptic and leaky neurons; 100, 16", (100, 16, 40)),
-            )
-        },
-        {"snnTorch": ("snntorch", "{}"), "`sequences=False`": ("steps", "{}")},
-    ),
-    "spike-linear": partial(
-        compared,
-        "spike-linear",
-        {f"{p} % spike": ((1600, 1024, 1024), f"{p} %") for p in (2, 5, 10, 20, 30)},
-        {"three products": ("products", "products"), "input fixed": ("snnfast", "{}, input fixed")},
-    ),
-    "diehl-cook": partial(compared, "diehl-cook", LEARNING, LEARNING_COLUMNS),
-    "diehl-cook-conductance": partial(
-        compared,
-        "diehl-cook-conductance",
-        {"784-100": ((700, 784, 100), "presentation")},
-        {"reference": ("reference_loop", "{}")},
-    ),
-    "eventprop": partial(
-        compared,
-        "eventprop",
-        {
-            "100 inputs, 100 neurons": ((64, 100, 4, 100), FORWARD_BACKWARD),
-            "700 inputs, 200 neurons": ((64, 700, 4, 200), FORWARD_BACKWARD),
-        },
-        {
-            "surrogate, 60 steps of 1 ms": ("steps_of_1_ms", "{}"),
-            "surrogate, 600 steps of 0.1 ms": ("steps_of_0.1_ms", "{}"),
-        },
-        "KB saved",
-    ),
-    "stdp": partial(
-        compared,
-        "stdp",
-        {
-            "784 → 400, T = 250, B = 32, every step": ((250, 32, 784, 400), "step"),
-            "one update for the sequence": ((250, 32, 784, 400), "sequence"),
-        },
-        {
-            "outer products a step and sample": ("outer_products", "{}"),
-            "SpikingJelly's `STDPLearner`": ("spikingjelly", "{}"),
-            "BindsNET's `PostPre`": ("bindsnet", "{}"),
-            "matrix products": ("matrix_products", "{}"),
-        },
-    ),
-    **{f"deploy-{case}": partial(deployed, case) for case in ("mnist-1200", "qtdb", "mnist-conv", "cifar10")},
     "ported": ported,
-    "own-neuron": own_neurons,
-    "steps-klif": partial(generated, "klif"),
+    **{name: partial(KINDS[how.pop("kind")], **how) for name, how in DESCRIBED["tables"].items()},
 }
 
 

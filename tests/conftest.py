@@ -16,7 +16,9 @@ from hypothesis import settings
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
-sys.path.insert(0, str(Path(__file__).parent))  # for `import samples` and `import backends`
+# For `import benchmarks`, and for `import samples` and `import backends`.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parent))
 
 import fake_cuda
 from backends import PRESENT, force
@@ -35,7 +37,7 @@ HEADERS = {
     "cuda_emulation": ("core/functions.h", "cuda/own_neuron.cuh"),
 }
 
-settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=20)
 settings.register_profile("explore", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("SNNFAST_HYPOTHESIS", "repeatable"))
 

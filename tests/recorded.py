@@ -1,4 +1,11 @@
-"""Traces of neurons of other libraries; scripts/record_traces.py writes and describes them."""
+"""Traces of neurons of other libraries, in ``tests/ports/traces/LIBRARY_NEURON.json``, all in float64.
+
+Shared by the ``cases`` of a file: the input ``x`` ``[T, B, N]``, the membrane ``v0`` ``[B, N]`` before the first step,
+and the ``weights`` ``[T, B, N]`` of the loss ``(weights * spikes).sum()``. Each case: the ``settings``, the ``spikes``,
+the membrane ``v_seq`` (``v_seq_is`` says whether before or after the reset), the gradients ``grad_x`` and ``grad_v0``
+of the loss, and ``on_threshold``: the neurons [b, n] whose first step lands exactly on the threshold.
+``scripts/record_traces.py`` of commit d69633cc wrote them.
+"""
 
 import json
 from pathlib import Path

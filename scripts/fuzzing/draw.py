@@ -52,27 +52,21 @@ class Draw(random.Random):
         self, shape: tuple[int, ...], dtype: torch.dtype = torch.float32, low: float = 0.0, high: float = 1.0
     ) -> Tensor:
         """Return uniform values in a random layout."""
-        t = (torch.rand(shape, dtype=torch.float64) * (high - low) + low).to(dtype)
+        return self.laid_out((torch.rand(shape, dtype=torch.float64) * (high - low) + low).to(dtype))
+
+    def laid_out(self, t: Tensor) -> Tensor:
+        """Return ``t`` in a random layout, with NaN or an infinity if the case has special values."""
         if self.special and t.numel() and t.is_floating_point():
-            t.view(-1)[self.randrange(t.numel())] = self.choice((math.nan, math.inf, -math.inf))
+            t = t.clone()
+            t[tuple(self.randrange(n) for n in t.shape)] = self.choice((math.nan, math.inf, -math.inf))
         kind = self.randrange(6)
-        if kind == 0 and len(shape) > 1:
-            dims = self.sample(range(len(shape)), len(shape))
-            inverse = [dims.index(d) for d in range(len(shape))]
+        if kind == 0 and t.dim() > 1:
+            dims = self.sample(range(t.dim()), t.dim())
+            inverse = [dims.index(d) for d in range(t.dim())]
             return self.guarded(t.permute(dims).contiguous()).permute(inverse)
-        if kind == 1 and shape:
-            wide = self.guarded(t.repeat_interleave(2, -1))
-            return wide[..., ::2]
+        if kind == 1 and t.dim():
+            return self.guarded(t.repeat_interleave(2, -1))[..., ::2]
         return self.guarded(t)
-
-    def plain(self, *shape: int, dtype: torch.dtype, high: float = 1.0) -> Tensor:
-        """Return contiguous uniform values in [0, high), all finite."""
-        return self.guarded((high * torch.rand(shape, dtype=torch.float64)).to(dtype))
-
-    def spikes(self, *shape: int) -> Tensor:
-        """Return spikes of random density in a random dtype."""
-        dtype = self.choice((torch.bool, torch.uint8, torch.float32, torch.float64))
-        return self.guarded((torch.rand(shape) < self.choice((0.0, 0.1, 0.5, 1.0))).to(dtype))
 
     def hostile(self, value: Any) -> Any:
         """Return an invalid replacement of ``value``, or one at an end of its range."""

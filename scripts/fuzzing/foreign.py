@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import functools
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
@@ -22,7 +21,6 @@ from .draw import Draw, Finding
 LIBRARIES = [name for name in ("spikingjelly", "snntorch", "norse", "sinabs") if find_spec(name)]
 # How far apart values may be, relative to the largest. Sinabs' spikes are float32; others keep constants in float32.
 CLOSE = {"spikingjelly": 1e-9, "snntorch": 1e-5, "norse": 1e-5, "sinabs": 1e-3}
-COUNTS: Counter[tuple[str, str]] = Counter()  # of networks of each library
 STEPS = 4  # of loops over a constant number of steps
 
 
@@ -577,11 +575,8 @@ def try_network(d: Draw) -> None:
             try:
                 want = trained(a, inputs, between, change, learned_x)
             except (RuntimeError, ValueError, IndexError, TypeError):  # a network that its library does not run
-                COUNTS[library, "refused by its library"] += 1
                 return
             found = difference(want, trained(b, inputs, between, change, learned_x), CLOSE[library], "fuse" in name)
             if not found:
-                apart = ", loop taken apart" if isinstance(b, torch.fx.GraphModule) else ""
-                COUNTS[library, f"compared{apart}"] += 1
                 return
         raise Finding(f"{label}: {found}")

@@ -19,11 +19,13 @@ PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 RELUS = (nn.ReLU, QCFS)
 MAX_POOLS = (nn.MaxPool1d, nn.MaxPool2d)
+POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)
 # Homogeneous: the output scales with the input, channel by channel.
-HOMOGENEOUS = (nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Identity)
+HOMOGENEOUS = (*POOLS, nn.Flatten, nn.Identity)
 MAX_POOL_FUNCTIONS = {F.max_pool1d, F.max_pool2d, torch.max_pool1d, torch.max_pool2d}
 RELU_FUNCTIONS = {F.relu, F.relu_, torch.relu, torch.relu_}
-HOMOGENEOUS_FUNCTIONS = {F.avg_pool1d, F.avg_pool2d, F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, torch.flatten}
+POOL_FUNCTIONS = {F.avg_pool1d, F.avg_pool2d, F.adaptive_avg_pool1d, F.adaptive_avg_pool2d}
+HOMOGENEOUS_FUNCTIONS = POOL_FUNCTIONS | {torch.flatten}
 PRODUCT_FUNCTIONS = {F.linear, F.conv1d, F.conv2d}
 ADDITIONS = {operator.add, operator.sub, torch.add, torch.sub, torch.subtract}
 QUOTIENTS = {operator.truediv, torch.div, torch.divide, torch.true_divide}
@@ -44,26 +46,17 @@ METHODS: dict[str, Callable[..., Any]] = {
     "contiguous": torch.Tensor.contiguous,
     "relu": torch.relu,
 }
-DIMS: dict[Any, int] = {
-    nn.Conv1d: 3,
-    nn.Conv2d: 4,
-    F.conv1d: 3,
-    F.conv2d: 4,
-    nn.AvgPool1d: 3,
-    nn.AvgPool2d: 4,
-    nn.AdaptiveAvgPool1d: 3,
-    nn.AdaptiveAvgPool2d: 4,
-    nn.MaxPool1d: 3,
-    nn.MaxPool2d: 4,
-    F.avg_pool1d: 3,
-    F.avg_pool2d: 4,
-    F.adaptive_avg_pool1d: 3,
-    F.adaptive_avg_pool2d: 4,
-    F.max_pool1d: 3,
-    F.max_pool2d: 4,
-    torch.max_pool1d: 3,
-    torch.max_pool2d: 4,
-}
+_SLIDING: tuple[Any, ...] = (
+    *PRODUCTS[1:],
+    F.conv1d,
+    F.conv2d,
+    *POOLS,
+    *POOL_FUNCTIONS,
+    *MAX_POOLS,
+    *MAX_POOL_FUNCTIONS,
+)
+# Dimensions of the input of a convolution or pool, with the batch.
+DIMS: dict[Any, int] = {layer: 3 if "1d" in layer.__name__ else 4 for layer in _SLIDING}
 
 TWO_SIGNALS = "it multiplies two signals; one of the factors must be a constant"
 MIXES = "it mixes the images of a batch; the first dimension must stay whole"

@@ -35,7 +35,6 @@ from .kinds import (
 from .qcfs import QCFS
 
 HOOKED = "it has a forward hook or a forward of its own, which spikes would not pass; remove it"
-READ_LATER = "it changes in place what is read again by another name; write it without the underscore"
 # Part of a message of torch.fx -> the cause.
 UNTRACEABLE = {
     "inputs to control flow": "its forward branches on values or on the shape of a tensor, as by if, while or assert, "
@@ -151,7 +150,7 @@ class _Conversion(LayerGraph):
         for node in self.graph.nodes:
             _by_position(node)
         self.leave_out()
-        for node, why in self.write_out_of_place(READ_LATER).items():
+        for node, why in self.write_out_of_place().items():
             self.refused[node] = f"{self._place(node)}: {why}"
         products, _ = self.fold()
         self.rows = {node for layer, node in products.items() if isinstance(layer, nn.Linear)}

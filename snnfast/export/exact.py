@@ -110,8 +110,13 @@ def trained_weights(node: LayerNode) -> QuantisedWeights | None:
     return QuantisedWeights(q, scale, weight, 0.0, 0.0)
 
 
-def exact(still: nn.Module, input_shape: Sequence[int], quantise: bool) -> dict[str, QuantisedWeights]:
-    """Change a network at rest so that it computes like the C program; return quantised weights by name.
+def exact(
+    still: nn.Module, input_shape: Sequence[int], quantise: bool
+) -> tuple[list[LayerNode], dict[str, QuantisedWeights]]:
+    """Change a network at rest so that it computes like the C program.
+
+    Returns:
+        its layers, and the quantised weights by name.
 
     Raises:
         ValueError: for operations that are no layers, a normalisation not directly after a product, and quantised
@@ -119,20 +124,24 @@ def exact(still: nn.Module, input_shape: Sequence[int], quantise: bool) -> dict[
     """
     nodes = layers_of(still, input_shape)
     quantised: dict[str, QuantisedWeights] = {}
-    for node in nodes:
-        if isinstance(node.module, (*PRODUCTS, Recurrent)):
+    for index, node in enumerate(nodes):
+        layer = node.module
+        if isinstance(layer, (*PRODUCTS, Recurrent)):
             trained = trained_weights(node)
             if trained is not None:
                 quantised[node.name] = trained
-            elif quantise and node.module.weight.is_floating_point():
-                quantised[node.name] = QuantisedWeights.nearest(node.module.weight)
-                node.module.weight = nn.Parameter(quantised[node.name].weight, requires_grad=False)
-        if isinstance(node.module, PRODUCTS) and node.module.weight.is_floating_point():
-            replace(still, node.name, _ordered(node.name, node.module))
-        elif isinstance(node.module, nn.AdaptiveAvgPool2d):
-            replace(still, node.name, windows(node))
+            elif quantise and layer.weight.is_floating_point():
+                quantised[node.name] = QuantisedWeights.nearest(layer.weight)
+                layer.weight = nn.Parameter(quantised[node.name].weight, requires_grad=False)
+        if isinstance(layer, PRODUCTS) and layer.weight.is_floating_point():
+            layer = _ordered(node.name, layer)
+        elif isinstance(layer, nn.AdaptiveAvgPool2d):
+            layer = windows(node)
+        if layer is not node.module and layer is not None:
+            replace(still, node.name, layer)
+            nodes[index] = node._replace(module=layer)
     reset(still)
-    return quantised
+    return nodes, quantised
 
 
 def _ordered(name: str, product: nn.Linear | nn.Conv2d) -> nn.Module:

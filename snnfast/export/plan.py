@@ -20,7 +20,6 @@ from snnfast.ports.own import own_layers
 __all__ = ["LayerNode", "at_rest", "input_dtype", "input_shape_of", "layers_of", "replace"]
 
 _SUMS = (operator.add, torch.add, "add")
-_READ_LATER = "changes in place what is read again by another name; write it without changing it"
 
 
 class LayerNode(NamedTuple):
@@ -116,8 +115,8 @@ def layers_of(net: nn.Module, input_shape: Sequence[int], *leaves: type[nn.Modul
     graph = LayerGraph(net, trace)
     graph.leave_out()
     builder = _ListBuilder(graph, tuple(input_shape))
-    for node, why in graph.write_out_of_place(_READ_LATER).items():
-        raise ValueError(f"{place(node)} {why}")
+    for node, why in graph.write_out_of_place().items():
+        raise ValueError(f"{place(node)}: {why}")
     _, stays = graph.fold()
     for name, layer in graph.layers.items():
         if layer in stays:

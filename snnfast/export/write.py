@@ -15,14 +15,14 @@ from torch import nn
 from snnfast import check
 from snnfast.files.atomic import replacing
 from snnfast.files.table import markdown
-from snnfast.nn import Delay, IntegerLIF, Recurrent, SpikeLinear, reset
+from snnfast.nn import Delay, IntegerLIF, Recurrent, SpikeLinear
 from snnfast.nn.state import Stateful
 from snnfast.nn.sum_pool2d import SumPool2d
 from snnfast.reference.neuron_arguments import NEURONS
 
 from .exact import PRODUCTS, OrderedConv2d, QuantisedWeights, exact
 from .neurons import integer_lif, neuron_code
-from .plan import LayerNode, at_rest, input_dtype, input_shape_of, layers_of
+from .plan import LayerNode, at_rest, input_dtype, input_shape_of
 from .pooling import flatten, pool, reordered
 from .products import conv2d, linear, sums
 from .program import HEADER, MAIN, MAKEFILE, NETWORK, SATURATED
@@ -124,12 +124,10 @@ def export_c(
     network = at_rest("export_c", net)
     shape = input_shape_of("export_c", network, input_shape)
     try:
-        quantised = exact(network, shape, weights == "int8")
-        nodes = layers_of(network, shape)
+        nodes, quantised = exact(network, shape, weights == "int8")
     except ValueError as error:
         raise ValueError(f"export_c: {error}") from None
     source, output = _program(nodes, shape, KINDS[input_dtype(network)], quantised)
-    reset(network)
     losses = [Loss(name, q.largest, q.relative) for name, q in quantised.items()]
     result = CExport(Path(folder), network, source.layers, losses)
     _write(result, source, output, (shape, nodes[-1].after), weights)

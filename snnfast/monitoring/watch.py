@@ -188,20 +188,23 @@ class Monitor(Tally):
                 source.return_v_seq = False
             if output is None:  # the layer raised an error
                 return None
-            y, v_seq = output if isinstance(output, tuple) else (output, None)
+            several = output if isinstance(output, tuple) else (output,)
+            outputs = getattr(getattr(source, "neuron", None), "outputs", 1)
+            y, v_seq = several[0], several[outputs] if len(several) > outputs else None
+            result = (several[:outputs] if outputs > 1 else y) if shows else None
             if not self._running:
-                return y if shows else None
+                return result
             self._read_batch_size(y)
             with torch.no_grad():
                 if _fires(module):
-                    several = getattr(source, "max_spikes", 1) != 1
-                    self.add_spikes(name, type(module).__name__, y, several=several)
+                    counts = getattr(source, "max_spikes", 1) != 1
+                    self.add_spikes(name, type(module).__name__, y, several=counts)
                 elif "v" in module.states:  # a readout
                     v_seq = y
                 if isinstance(module, RECURRENT):
                     self._add_recurrent(name, module, y, past.pop())
                 self._keep_membranes(name, v_seq)
-            return y if shows else None
+            return result
 
         if shows:
             self._before(module, before)

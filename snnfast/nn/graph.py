@@ -32,6 +32,7 @@ PRODUCTS: dict[type[nn.Module], tuple[type[nn.Module], ...]] = {
     **dict.fromkeys((nn.BatchNorm2d, FoldedBatchNorm2d), (nn.Conv2d, SpikeConv2d, FoldedConv2d)),
     nn.BatchNorm3d: (nn.Conv3d,),
 }
+_READ_LATER = "it changes in place what is read again by another name; write it without changing it"
 CHANGES_BUFFER = "it changes a parameter or buffer in place at every run, which a spiking network would not"
 DROPOUT_FUNCTIONS = {F.dropout, F.dropout1d, F.dropout2d, F.alpha_dropout, torch.dropout}
 
@@ -123,14 +124,12 @@ class LayerGraph:
                 node.replace_all_uses_with(node.args[0])
                 self.graph.erase_node(node)
 
-    def write_out_of_place(self, read_later: str) -> dict[fx.Node, str]:
+    def write_out_of_place(self) -> dict[fx.Node, str]:
         """Replace ReLUs and arithmetic in place by variants that return a new tensor, which later nodes then read.
 
-        Args:
-            read_later: reason of the refusal where later nodes read the old tensor through an alias, such as a view.
-
         Returns:
-            Nodes that cannot be replaced, with the reasons.
+            Nodes that cannot be replaced, with the reasons: later nodes read the old tensor through an alias, such as a
+            view, or it is a parameter or buffer.
         """
         refused: dict[fx.Node, str] = {}
         order = {node: i for i, node in enumerate(self.graph.nodes)}
@@ -144,7 +143,7 @@ class LayerGraph:
                     user.replace_input_with(source, node)
                 aliases = self._views_beside(source, node)
                 if any(order[u] > order[node] for alias in aliases for u in alias.users):
-                    refused[node] = read_later
+                    refused[node] = _READ_LATER
             if in_place and node not in refused:
                 node.target = _OUT_OF_PLACE.get(node.target, node.target)
             if tells_a_size(node, sizes.__contains__):

@@ -75,6 +75,7 @@ class OwnNeuron(Neuron):
 
     def __init__(self, step: Callable[..., Any], *, inputs: int, compile: bool) -> None:
         super().__init__(step, inputs=inputs)
+        self.__doc__ = self.check.__doc__
         self.__signature__ = inspect.signature(self.check).replace(return_annotation=inspect.Signature.empty)
         self.kernels = CompiledKernels(self, compile)
         self.reference = reference_op(scan, result_of)(self.check)

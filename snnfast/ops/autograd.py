@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 import torch
@@ -11,7 +12,12 @@ from torch.autograd import forward_ad
 from torch.overrides import has_torch_function
 
 from snnfast import check
-from snnfast.reference.first_order import WHY, first_order, refusal
+from snnfast.reference.first_order import WHY, first_order
+
+
+@cache  # registrations live as long as the library
+def _library(namespace: str) -> torch.library.Library:
+    return torch.library.Library(namespace, "IMPL")
 
 
 def refuse_transforms(op: str, arguments: Iterable[Any]) -> None:
@@ -41,13 +47,31 @@ def wants_gradient(arguments: Iterable[Any]) -> bool:
     return False
 
 
-def no_double_backward(op: str, why: str = WHY) -> Callable[..., Any]:
-    """Return the derivative of a backward kernel, which raises with the reason ``why``."""
+def register_autograd(namespace: str, operator: str, run: Callable[[Callable[..., Any], list[Any]], Any]) -> None:
+    """Register ``run(kernel, arguments)`` as the call of an operator where an argument requires a gradient.
 
-    def refuse(ctx: Any, *grads: Tensor | None) -> Any:
-        raise refusal(op, why)
+    ``kernel`` takes all arguments and returns all results, without gradients.
+    """
+    # torch.library.register_autograd takes 1.4 ms an operator, which was a third of ``import snnfast``.
+    overload = getattr(getattr(torch.ops, namespace), operator).default
+    is_list = str(overload._schema.returns[0].type) == "List[Tensor]"
 
-    return refuse
+    def call(keys: Any, *arguments: Any) -> Any:
+        def kernel(*arguments: Any) -> Any:
+            with torch._C._AutoDispatchBelowAutograd():
+                return overload.redispatch(keys & torch._C._after_autograd_keyset, *arguments)
+
+        if not (torch.is_grad_enabled() and torch._C._any_requires_grad(*arguments)):
+            return kernel(*arguments)
+        found = run(kernel, list(arguments))
+        return list(found) if is_list else found
+
+    _library(namespace).impl(operator, call, "Autograd", with_keyset=True)
+
+
+def register_backward(namespace: str, operator: str, op: str, why: str = WHY) -> None:
+    """Register that gradients of a backward operator of ``op`` are refused with the reason ``why``."""
+    register_autograd(namespace, operator, lambda kernel, arguments: first_order(op, kernel, *arguments, why=why))
 
 
 def backward_pass(op: str, kernel: Any, *arguments: Any, why: str = WHY) -> tuple[Tensor, ...]:

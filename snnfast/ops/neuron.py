@@ -14,7 +14,15 @@ from snnfast.reference.call import Op, Parameter, fields_of_kind, flatten, posit
 from snnfast.reference.neuron_arguments import NEURONS, calls_of, result_of
 from snnfast.reference.recurrent import DIFFERENTIABLE, recurrent_of
 
-from .autograd import backward_pass, below_autograd, no_double_backward, refuse_transforms, traced, wants_gradient
+from .autograd import (
+    backward_pass,
+    below_autograd,
+    refuse_transforms,
+    register_autograd,
+    register_backward,
+    traced,
+    wants_gradient,
+)
 from .layout import batched, dense_order, inverse, one_by_one, parameter_run, permute_neurons
 from .repeat import repeats
 
@@ -163,7 +171,7 @@ def scan(kernels: Any, op: str, kernel: Kernel, flat: list[Any]) -> tuple[Tensor
             outputs = getattr(kernels, kernel.forward)(*kernel.packed(flat), every)
         else:
             again = on_cpu and not kernel.connections and len(kernel.inputs) == 1 and repeats(x)
-            outputs = _Scan.apply(op, kernels, kernel, every, again, flat, tuple(tensors), *tensors.values())  # type: ignore[no-untyped-call]
+            outputs = _Scan.apply(op, kernels, kernel, None, every, again, flat, tuple(tensors), *tensors.values())  # type: ignore[no-untyped-call]
     outputs = tuple(outputs[: len(kernel.flags)])
     if order is None:
         return outputs
@@ -195,19 +203,26 @@ class _Scan(torch.autograd.Function):
         op: str,
         kernels: Any,
         kernel: Kernel,
+        operator: Callable[..., Any] | None,  # of a call that is recorded or transformed, which returns checkpoints
         every: int,
         x_repeats: bool,
         flat: list[Any],
         places: Sequence[int],
         *tensors: Tensor,
     ) -> Any:
-        outputs = below_autograd(getattr(kernels, kernel.forward), *kernel.packed(flat), every)
+        if operator is None:
+            outputs = below_autograd(getattr(kernels, kernel.forward), *kernel.packed(flat), every)
+        else:
+            outputs = operator(*kernel.packed(flat), every)
         _save(ctx, op, kernels, kernel, every, x_repeats, flat, places, tensors, outputs)
-        return tuple(outputs[:-1])
+        if operator is None:
+            return tuple(outputs[:-1])
+        ctx.mark_non_differentiable(outputs[-1])
+        return tuple(outputs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        return (*(None,) * 7, *_gradients(ctx, grads))
+        return (*(None,) * 8, *_gradients(ctx, grads))
 
 
 def _save(
@@ -301,21 +316,18 @@ def register_kernels(namespace: str, stem: str, kernel_of: Callable[[Any], Kerne
 
         return [gradient(place) for place in kernel.results]
 
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
-        kernel, (*_, every) = kernel_of(inputs), inputs
-        flat = kernel.unpacked(inputs)
-        places = [place for place in kernel.gradient if flat[place] is not None]
-        tensors = [flat[place] for place in places]
-        _save(ctx, kernel.stem, kernels, kernel, every, False, flat, places, tensors, output)
+    def run(operator: Callable[..., Any], arguments: list[Any]) -> Any:
+        kernel, (*_, every) = kernel_of(arguments), arguments
+        flat = kernel.unpacked(arguments)
+        tensors = {place: flat[place] for place in kernel.gradient if flat[place] is not None}
+        if not wants_gradient(tensors.values()):
+            return operator(*arguments)
+        return _Scan.apply(
+            kernel.stem, kernels, kernel, operator, every, False, flat, tuple(tensors), *tensors.values()
+        )  # type: ignore[no-untyped-call]
 
-    def differentiate(ctx: Any, *grads: Any) -> tuple[Any, ...]:
-        result: list[Any] = [[] if value == [] else None for value in ctx.flat]  # PyTorch wants the same empty lists
-        for place, grad in zip(ctx.places, _gradients(ctx, grads[0] if isinstance(grads[0], list) else grads)):
-            result[place] = grad
-        return *ctx.kernel.packed(result), None
-
-    torch.library.register_autograd(forward, differentiate, setup_context=setup_context)
-    torch.library.register_autograd(backward, no_double_backward(stem.removeprefix("own_"), NO_SECOND))
+    register_autograd(namespace, f"{stem}_forward", run)
+    register_backward(namespace, f"{stem}_backward", stem.removeprefix("own_"), NO_SECOND)
 
     @torch.library.register_vmap(forward)
     def _(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> Any:

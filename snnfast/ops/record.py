@@ -12,7 +12,7 @@ from torch import Tensor
 
 from snnfast.reference.call import Op, prepare, unflatten
 
-from .autograd import backward_pass, no_double_backward, refuse_transforms, run_kernel, wants_gradient
+from .autograd import backward_pass, refuse_transforms, register_autograd, register_backward, run_kernel, wants_gradient
 
 
 @dataclass(eq=False)
@@ -109,26 +109,17 @@ class GradientRecord(Record):
     def _register(self, namespace: str) -> None:
         kernels = getattr(torch.ops, namespace)
         forward, backward = getattr(kernels, self.forward), getattr(kernels, self.backward)
-        save, differentiate = _autograd_of(self, backward)
-        self.functions[kernels] = _function_of(self, forward, save, differentiate).apply
+        function = partial(_function_of, self, *_autograd_of(self, backward))
+        self.functions[kernels] = function(partial(run_kernel, forward), self.returned).apply
 
-        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-            results = (output,) if isinstance(output, Tensor) else output
-            save(ctx, inputs, results, None)
-            ctx.mark_non_differentiable(*results[self.results :])
+        def run(kernel: Callable[..., Any], flat: list[Any]) -> Any:
+            return function(kernel, None).apply(*[flat[k] for k in self.tensors], flat)
 
-        def gradients(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-            flat: list[Tensor | None] = [None] * len(ctx.needs_input_grad)
-            found = differentiate(ctx, grads[: self.results], [ctx.needs_input_grad[k] for k in self.tensors])
-            for k, grad in zip(self.tensors, found):
-                flat[k] = grad
-            return tuple(flat)
-
+        register_autograd(namespace, self.forward, run)
+        register_backward(namespace, self.backward, self.name)
         forward_name, backward_name = f"{namespace}::{self.forward}", f"{namespace}::{self.backward}"
         _register_shapes(forward_name, self.call, self.shapes)
         _register_shapes(backward_name, self.backward_call or self.call, self.backward_shapes)
-        torch.library.register_autograd(forward_name, gradients, setup_context=setup_context)
-        torch.library.register_autograd(backward_name, no_double_backward(self.name))
         if self.vmap is not None:
             torch.library.register_vmap(forward_name, self.vmap(forward))
             torch.library.register_vmap(backward_name, self.vmap(backward))
@@ -163,20 +154,25 @@ def _autograd_of(record: GradientRecord, backward: Any) -> tuple[Callable[..., N
     return save, differentiate
 
 
-def _function_of(record: GradientRecord, forward: Any, save: Callable[..., None], differentiate: Any) -> Any:
-    """Return the autograd function of calls that are not recorded: of the tensors, then the list of plain arguments."""
-    returned, without_gradient = record.returned, slice(record.results, record.returned)
-    single = len(forward.default._schema.returns) == 1
+def _function_of(
+    record: GradientRecord, save: Callable[..., None], differentiate: Any, forward: Any, returned: int | None
+) -> Any:
+    """Return the autograd function of the tensors, then the list of plain arguments.
+
+    ``forward`` runs the kernel; ``returned``: number of its results that are returned; None: the call is recorded or
+    transformed, and all are.
+    """
+    without_gradient = slice(record.results, returned)
 
     class Function(torch.autograd.Function):
         # The forward(ctx, ...) form is faster than autograd registered with the kernel, and so are few arguments.
         @staticmethod
         def forward(ctx: Any, *tensors_and_flat: Any) -> Any:
-            found = run_kernel(forward, *tensors_and_flat[-1])
-            results = (found,) if single else found
-            save(ctx, tensors_and_flat[-1], results, ctx.needs_input_grad)
+            found = forward(*tensors_and_flat[-1])
+            results = (found,) if isinstance(found, Tensor) else found
+            save(ctx, tensors_and_flat[-1], results, None if returned is None else ctx.needs_input_grad)
             ctx.mark_non_differentiable(*results[without_gradient])
-            return found if single else found[:returned]
+            return found if isinstance(found, Tensor) else tuple(found[:returned])
 
         @staticmethod
         def backward(ctx: Any, *grads: Tensor | None) -> Any:

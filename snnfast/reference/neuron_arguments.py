@@ -107,7 +107,6 @@ class Neuron:
         vars(self.check).update(__wrapped__=step, __signature__=inspect.Signature(arguments))
         if step.__doc__ is not None and like is not None:  # python -OO has none
             self.check.__doc__ = _completed(step.__doc__, like.check.__doc__ or "", [p.name for p in arguments])
-        self.__doc__ = self.check.__doc__
 
     def _read_signature(self, inputs: int) -> None:
         op = f"neuron {self.name}"

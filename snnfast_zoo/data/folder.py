@@ -103,9 +103,11 @@ class _Decode:
 
 
 def _may_have_alpha(content: Tensor) -> bool:
-    """Return whether bytes are a WebP image or a PNG image with an alpha channel; others decode without alpha only."""
-    head = bytes(content[:26].tolist())
-    return head[:4] == b"RIFF" or (head[:4] == b"\x89PNG" and head[25:] in (b"\x04", b"\x06"))
+    """Return whether bytes are a WebP image or a PNG image with transparency; others decode without alpha only."""
+    image = content.numpy().tobytes()
+    if image[:4] == b"\x89PNG":
+        return image[25] in (4, 6) or b"tRNS" in image[: image.find(b"IDAT")]
+    return image[:4] == b"RIFF"
 
 
 def opaque(name: str, image: Tensor) -> Tensor:

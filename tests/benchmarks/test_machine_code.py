@@ -1,10 +1,6 @@
 """Counting instructions, and the judgement of ``python -m benchmarks machine_code --check``."""
 
 import re
-import sys
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).parents[2]))
 
 from benchmarks import machine_code, neurons
 

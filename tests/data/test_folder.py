@@ -65,8 +65,12 @@ def test_indexed_colours_are_read_as_colours(root):
     file = root / "train" / "cat" / "0.png"
     wanted = torch.zeros(3, 6, 5, dtype=torch.uint8)
     wanted[0, :3], wanted[2, 3:] = 200, 90
-    Image.fromarray(wanted.movedim(0, 2).numpy()).quantize(4).save(file)
+    indexed = Image.fromarray(wanted.movedim(0, 2).numpy()).quantize(4)
+    indexed.save(file)
     torch.testing.assert_close(data.image_folder(root)[0][0], wanted, rtol=0, atol=8)
+    indexed.save(file, transparency=indexed.getpixel((0, 0)))
+    with pytest.raises(ValueError, match=r"image_folder: .*cat.0\.png has transparent pixels"):
+        data.image_folder(root)[0]
 
 
 def test_folders_of_classes_without_parts_are_split_as_arrays_are(root):

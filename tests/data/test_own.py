@@ -10,7 +10,7 @@ import snnfast
 from snnfast_zoo.cli import app
 from snnfast_zoo.data.own import is_own, label_of, own_images
 from snnfast_zoo.papers.procedures import PROCEDURES, bp_stdp, diehl2015, sequence, spikeprop, stbp, stdp
-from snnfast_zoo.papers.sequence.train import rows
+from snnfast_zoo.papers.sequence.data import rows
 
 
 def same(a, b):

@@ -431,7 +431,7 @@ def converted():
         (nn.Sequential(LIF(return_v_seq=True)), r"^export_c: 0, a LIF, returns more than one tensor"),
         (nn.Sequential(LIF(v_threshold=torch.tensor([1.0, torch.inf, 1.0]))), r"^export_c: 0, a LIF, .*finite"),
         (Twice(), r"^export_c: lif runs twice"),
-        (Viewed(), r"^export_c: iadd in forward changes in place what is read again by another name"),
+        (Viewed(), r"^export_c: iadd in forward: it changes in place what is read again by another name"),
         (hooked(pre=False), r"^export_c: 1, a LIF, has a forward hook"),
         (hooked(pre=True), r"^export_c: 1, a LIF, has a forward hook"),
         (converted(), r"^export_c: net must take its input .* alone, but a SpikingNetwork takes images and num_steps"),

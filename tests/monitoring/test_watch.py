@@ -7,6 +7,7 @@ import pytest
 import torch
 from equations import klif
 from monitor_cases import brute_force, hooks, same
+from samples import assert_equal
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -314,3 +315,23 @@ def test_scalars_and_figures(tmp_path):
     for name, figure in figures.items():
         visual.save(figure, tmp_path / name, dpi=30)
         assert figure.axes[0].get_title(loc="left").startswith("layers.")
+
+
+@snnfast.neuron(inputs=2)
+def gated(fire, x, gate, v, *, v_threshold=1.0):
+    s, _, v = fire(0.9 * v + torch.sigmoid(gate) * x, v_threshold)
+    return s, s * x, v
+
+
+@pytest.mark.parametrize("return_v_seq", [False, True])
+def test_neurons_with_two_outputs(return_v_seq):
+    layer, (x, gate) = gated.layer(return_v_seq=return_v_seq), 3 * torch.rand(2, 6, 4, 5)
+    expected = layer(x, gate)
+    with snnfast.monitor(layer, membranes=5) as watching:
+        found = layer(x, gate)
+    assert_equal(found, expected)
+    (neurons,) = watching.activity().neurons
+    assert neurons.spikes == expected[0].sum() / 4  # a sample
+    *_, v_seq = gated(x, gate, return_v_seq=True)
+    (membranes,) = watching.membranes.values()
+    same(membranes, v_seq[:, 0])

@@ -4,7 +4,7 @@ import inspect
 
 import torch
 from backends import PRESENT, force
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from samples import assert_all, assert_equal, assert_gradients_close, firing, over_neurons, scanned
 
@@ -74,7 +74,6 @@ def cpu_and_emulation():
                 yield name
 
 
-@settings(max_examples=40)
 @given(data=data)
 def test_outputs_of_any_call_equal_the_reference(op, data):
     arguments = data.draw(runs(op))
@@ -96,7 +95,6 @@ def graded(function, arguments):
     return outputs, dict(zip(inputs, grads, strict=True))
 
 
-@settings(max_examples=20)
 @given(data=data)
 def test_gradients_of_any_call_equal_the_reference(op, data):
     arguments = data.draw(runs(op, st.just(torch.float64)))
@@ -108,7 +106,6 @@ def test_gradients_of_any_call_equal_the_reference(op, data):
 
 
 @over_neurons("op", scanned)
-@settings(max_examples=40)
 @given(data=data, cut=st.integers(0, 40))
 def test_time_in_two_calls_equals_one(op, data, cut):
     """Outputs are equal bit for bit, and so are the gradients of x and of the states, which pass the cut unchanged.
@@ -140,7 +137,6 @@ def test_time_in_two_calls_equals_one(op, data, cut):
 
 
 @over_neurons("op", scanned)
-@settings(max_examples=40)
 @given(data=data, seed=seeds)
 def test_neurons_in_another_order_do_the_same(op, data, seed):
     arguments = data.draw(runs(op))
@@ -160,7 +156,6 @@ def test_neurons_in_another_order_do_the_same(op, data, seed):
 
 
 @over_neurons("op", firing)
-@settings(max_examples=40)
 @given(data=data)
 def test_membrane_is_v_reset_after_each_spike_and_below_threshold_otherwise(op, data):
     arguments = data.draw(runs(op))
@@ -177,7 +172,6 @@ def test_membrane_is_v_reset_after_each_spike_and_below_threshold_otherwise(op, 
 
 
 @over_neurons("op", lambda op: firing(op) and scanned(op))
-@settings(max_examples=40)
 @given(data=data)
 def test_last_state_is_the_last_of_the_sequence(op, data):
     arguments = data.draw(runs(op))
@@ -187,7 +181,6 @@ def test_last_state_is_the_last_of_the_sequence(op, data):
             assert_equal(v, v_seq[-1])
 
 
-@settings(max_examples=40)
 @given(data=data, power=st.integers(-8, 8))
 def test_scale_of_all_voltages_together_changes_no_spike(op, data, power):
     """The scale is a power of two, so that nothing rounds: spikes stay, membranes scale."""
@@ -211,7 +204,6 @@ def test_scale_of_all_voltages_together_changes_no_spike(op, data, power):
 
 
 @over_neurons("op", scanned)
-@settings(max_examples=40)
 @given(data=data)
 def test_one_step_at_a_time_equals_all_at_once(op, data):
     arguments = data.draw(runs(op, wide_dtypes))
@@ -231,7 +223,6 @@ def test_one_step_at_a_time_equals_all_at_once(op, data):
 
 
 @over_neurons("op", scanned)
-@settings(max_examples=25)
 @given(data=data, factor=st.sampled_from([0.5, 2.0, 4.0]))
 def test_gradient_is_linear_in_the_incoming_gradient(op, data, factor):
     arguments = data.draw(runs(op))

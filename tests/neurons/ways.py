@@ -1,11 +1,9 @@
 """Equal gradients in all ways: eager, mapped, exported, traced, compiled, or from the raw kernels."""
 
-import warnings
-
 import pytest
 import torch
 from backends import PRESENT
-from samples import Sample, assert_equal, assert_gradients_close, cotangents, learned, over_neurons, owner, tensors
+from samples import Sample, assert_equal, assert_gradients_close, cotangents, learned, over_neurons, tensors
 
 from snnfast import ops
 from snnfast.reference.call import flatten
@@ -198,16 +196,6 @@ def test_second_derivative_of_a_compiled_module_is_refused(op):
     ):
         compiled = torch.compile(function, fullgraph=True, backend=compiler)
         assert_second_derivative_is_refused(compiled, function, message)
-
-
-@needs_kernels
-@over_neurons("op", owner)
-@pytest.mark.usefixtures("fresh_compiler")
-def test_gradients_of_a_module_compiled_to_code_are_the_same(op):
-    function = Function(op, functions(op)[-1][1], (6, 2, 3))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        assert_same(torch.compile(function, fullgraph=True), function)
 
 
 def test_training_what_comes_before_a_neuron_works_however_it_is_run(op):

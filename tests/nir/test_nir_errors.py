@@ -64,7 +64,7 @@ def converted():
         (nn.Sequential(Time(nn.ReLU())), r"^to_nir: NIR has no equal for 0, a ReLU"),
         (nn.Sequential(Time(nn.BatchNorm1d(3))), r"^to_nir: 0\.layer, a BatchNorm1d, cannot be folded: it does not"),
         (NormalisedBesides(), r"^to_nir: bn\.layer, a BatchNorm1d, cannot be folded: it does .* nothing else sees"),
-        (Viewed(), r"^to_nir: iadd in forward changes in place what is read again by another name"),
+        (Viewed(), r"^to_nir: iadd in forward: it changes in place what is read again by another name"),
         (SequenceNetwork(3, (4,), 2), r"^to_nir: SequenceNetwork cannot be traced by torch\.fx: Seq.*: x must"),
         (Broadcast(), r"^to_nir: add in forward adds samples \[3\] and \[1\]"),
         (hooked(), r"^to_nir: 0\.layer, a Linear, has a forward hook"),

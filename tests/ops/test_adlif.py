@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from neurons import *  # noqa: F403
 from neurons.properties import runs, wide_dtypes
 from samples import Op, Values, assert_equal
@@ -140,7 +140,6 @@ ADLIF = Op(
 NEURONS = (ADLIF,)
 
 
-@settings(max_examples=60)
 @given(runs(ADLIF, wide_dtypes))
 def test_without_a_and_b_it_is_lif(arguments):
     for name in ("decay_w", "tau_w", "w"):

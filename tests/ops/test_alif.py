@@ -1,7 +1,7 @@
 """``alif``: the shared tests of ``tests/neurons``, and tests of this neuron alone."""
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from neurons import *  # noqa: F403
 from neurons.properties import runs, wide_dtypes
@@ -121,7 +121,6 @@ ALIF = Op(
 NEURONS = (ALIF,)
 
 
-@settings(max_examples=60)
 @given(runs(ALIF, wide_dtypes))
 def test_without_beta_it_is_lif(arguments):
     for name in ("decay_adapt", "tau_adapt", "a"):
@@ -131,7 +130,6 @@ def test_without_beta_it_is_lif(arguments):
     assert_equal([spikes, v, v_seq], list(ops.lif(**arguments)))
 
 
-@settings(max_examples=60)
 @given(runs(ALIF, wide_dtypes))
 def test_adaptation_without_leak_counts_the_spikes(arguments):
     arguments.pop("tau_adapt", None)
@@ -139,7 +137,6 @@ def test_adaptation_without_leak_counts_the_spikes(arguments):
     assert_equal(a, spikes.sum(0, dtype=a.dtype))
 
 
-@settings(max_examples=60)
 @given(st.floats(1.5, 20), st.floats(0.1, 1.0))
 def test_a_constant_drive_fires_ever_more_slowly(drive, beta):
     """Each spike raises the threshold, which no spike lowers: the intervals never shrink."""

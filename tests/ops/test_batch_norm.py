@@ -281,3 +281,11 @@ def test_norms_that_time_does_not_know_get_contiguous_images(kind):
     layer.register_forward_pre_hook(hook)
     Time(nn.Conv2d(2, 8, 3), layer)(torch.randn(3, 2, 2, 9, 9))
     assert seen == [True]
+
+
+def test_images_without_channels():
+    x = torch.rand(2, 0, 3, 3, requires_grad=True)
+    y, mean, var = ops.batch_norm(x, mean=torch.rand(0), var=torch.rand(0))
+    y.sum().backward()
+    assert y.shape == x.grad.shape == (2, 0, 3, 3)
+    assert mean.shape == var.shape == (0,)

@@ -1,6 +1,6 @@
 """``cuba``: the shared tests of ``tests/neurons``, and tests of this neuron alone."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from neurons import *  # noqa: F403
 from neurons.properties import runs, wide_dtypes
 from neurons.values import INF, run
@@ -93,7 +93,6 @@ def test_infinite_current_keeps_a_synapse_infinite_and_the_neuron_firing(backend
     assert v_seq.tolist() == [0.0, 0.0, 0.0]
 
 
-@settings(max_examples=60)
 @given(runs(CUBA, wide_dtypes))
 def test_current_without_memory_is_lif(arguments):
     """With ``decay_syn = 0`` and no initial current, the current is the input."""

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from neurons import *  # noqa: F403
 from neurons.properties import runs, seeds, wide_dtypes
@@ -234,7 +234,6 @@ def test_gradients_are_rounded_to_16_bits_as_pytorch_rounds(kernels, dtype):
     assert_equal(grad[0], wide.to(dtype))
 
 
-@settings(max_examples=60)
 @given(runs(LIF, wide_dtypes), st.floats(0.1, 5))
 def test_higher_threshold_never_fires_earlier(arguments, more):
     arguments.pop("v_threshold", None)
@@ -244,13 +243,11 @@ def test_higher_threshold_never_fires_earlier(arguments, more):
     assert ((fewer.cumsum(0) > 0).sum(0) <= first).all()
 
 
-@settings(max_examples=60)
 @given(runs(IAF, wide_dtypes))
 def test_no_leak_is_iaf(arguments):
     assert_equal(list(ops.iaf(**arguments)), list(ops.lif(**arguments, decay=1.0, decay_input=False)))
 
 
-@settings(max_examples=60)
 @given(runs(LI, st.just(torch.float64)), seeds)
 def test_readout_is_linear(arguments, seed):
     x = arguments.pop("x")

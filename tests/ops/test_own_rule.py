@@ -74,6 +74,8 @@ HOW = {
     "reward": {"reward": torch.linspace(-1, 1, T)},
 }
 
+BOTH = list(zip(HOW, [torch.float32, torch.float64, torch.float64, torch.float32]))  # a kernel is compiled for a dtype
+
 
 def run(rule, dtype, backend_name, how, w=None, steps=slice(None), state=None):
     w = weights(dtype) if w is None else w
@@ -90,8 +92,7 @@ def same(first, other):
             torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize(("how", "dtype"), BOTH)
 @pytest.mark.parametrize("change", [*KNOWN, at_spikes, homeostasis, quotient, decay])
 def test_the_kernel_has_the_bits_of_the_reference(change, how, dtype):
     rule = plasticity.OwnRule(change)
@@ -134,8 +135,7 @@ READS = {
 }
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize(("how", "dtype"), BOTH)
 @pytest.mark.parametrize("change", READS)
 def test_with_signals_the_kernel_has_the_bits_of_the_reference(change, how, dtype):
     rule = plasticity.OwnRule(change)

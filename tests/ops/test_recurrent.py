@@ -77,8 +77,9 @@ def test_delays_and_spikes_of_before_equal_the_reference(kernels, op):
     check_each(cases if op is LIF else zip(times, pasts, DELAYS), check)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-@pytest.mark.parametrize(("T", "longest"), [(150, 40.0), (101, 3.0), (70, 400.0)])
+@pytest.mark.parametrize(
+    ("T", "longest", "dtype"), [(150, 40.0, torch.bfloat16), (101, 3.0, torch.float64), (70, 400.0, torch.float64)]
+)
 def test_delays_longer_and_shorter_than_a_segment_equal_the_reference(kernels, T, longest, dtype):
     """The backward pass recomputes the arriving spikes for as many steps at a time as the longest delay has."""
     arguments = case(LIF, shape=(T, 5, 4), dtype=dtype, past=3, delay="real", device=kernels.device)

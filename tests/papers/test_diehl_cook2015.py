@@ -1,6 +1,7 @@
 """The network of Diehl and Cook 2015: calls, weights and parts."""
 
 import copy
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from samples import assert_all
 from snnfast import ops
 from snnfast.model import DiehlAndCook2015
 from snnfast.ops import Events, Rates
+from snnfast_zoo.papers.diehl_cook2015 import model as module
 from snnfast_zoo.papers.diehl_cook2015.settings import PRESETS
 
 
@@ -58,6 +60,34 @@ def test_rates_are_the_spikes_of_the_poisson_op():
     assert_exact(counts, third.present(Rates(hz.flatten(1), 60, seeds)).counts)
     assert_same(first.state_dict(), second.state_dict())
     assert_same(first.state_dict(), third.state_dict())
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("stimuli", [rates(7).flatten(1), spikes(7)])
+def test_many_images_are_presented_in_parts(stimuli, training, monkeypatch):
+    seeds = None if stimuli.dtype == torch.bool else torch.arange(7)
+    expected, model = lively().train(training), lively().train(training)
+    whole = expected.present(stimuli, seeds=seeds, return_spikes=True)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(module, "PART", 2 * 60 * 6)
+    op = Mock(wraps=ops.diehl_cook_, __name__="diehl_cook_")
+    monkeypatch.setattr(module, "diehl_cook_", op)
+    parts = model.present(stimuli, seeds=seeds, return_spikes=True)
+    assert op.call_count == 4
+    assert_exact(parts.counts, whole.counts)
+    assert_exact(parts.spikes, whole.spikes)
+    assert_same(model.state_dict(), expected.state_dict())
+
+
+def test_a_bad_image_in_a_later_part_changes_nothing(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(module, "PART", 60 * 6)
+    model, images = lively(), rates(3)
+    before = copy.deepcopy(model.state_dict())
+    images[2, 0, 0] = 2000.0
+    with pytest.raises(ValueError, match=r"x.hz must lie in \[0, 1000\] Hz"):
+        model.present(images)
+    assert_same(model.state_dict(), before)
 
 
 def test_one_image_and_one_spike_train_need_no_batch():

@@ -18,8 +18,9 @@ from snnfast.reference.surrogate import resolve
 from snnfast_zoo.data.sequences import copy_memory
 from snnfast_zoo.papers.procedures import sequence
 from snnfast_zoo.papers.sequence import train as sequence_train
+from snnfast_zoo.papers.sequence.answers import cross_entropy, predicted
+from snnfast_zoo.papers.sequence.data import rows, with_other_leads
 from snnfast_zoo.papers.sequence.events import EventNetwork
-from snnfast_zoo.papers.sequence.train import cross_entropy, predicted, rows, with_other_leads
 
 SMALL = {"progress": False, "echo": None, "num_steps": 12, "samples": 64, "hidden": (12,)}
 

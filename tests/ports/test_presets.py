@@ -1,4 +1,4 @@
-"""The presets against traces of the libraries they are named for (scripts/record_traces.py)."""
+"""The presets against traces of the libraries they are named for (tests/recorded.py)."""
 
 import pytest
 import torch

@@ -46,11 +46,11 @@ def test_float32_is_within_the_units_that_are_stated(name):
 
 @pytest.mark.parametrize("name", EXACT)
 def test_float64_is_within_the_units_that_are_stated(name):
-    x = arguments(name, torch.float64)
+    x = arguments(name, torch.float64)[:1500]
     if name == "log":
-        x = torch.cat([x, torch.linspace(0.4, 2.5, 2001, dtype=torch.float64), 1e-310 * x[:500]])
+        x = torch.cat([x, torch.linspace(0.4, 2.5, 801, dtype=torch.float64), 1e-310 * x[:300]])
     else:
-        x = torch.cat([x, torch.linspace(-20, 20, 2001, dtype=torch.float64), 30 * x[:500]])
+        x = torch.cat([x, torch.linspace(-20, 20, 801, dtype=torch.float64), 30 * x[:300]])
         x = x[x.abs() < 700]
     found = getattr(functions, name)(x)
     with decimal.localcontext(prec=60):

@@ -46,3 +46,11 @@ def test_each_file_has_tests_that_exist():
             tests = MUTANTS["tests_of"](str(path.relative_to(ROOT)), ROOT)
             assert tests
             assert all((ROOT / test).exists() for test in tests)
+
+
+def test_tests_are_found_by_whole_names_and_where_they_stand():
+    exp, plasticity = (MUTANTS["tests_of"](f"csrc/core/{name}.h", ROOT) for name in ("exp", "plasticity"))
+    assert "tests/ops/test_eif.py" in exp
+    assert not [test for test in exp if "export" in test]
+    assert {"tests/ops/test_stdp.py", "tests/ops/test_stdp_by_hand.py"} <= set(plasticity)
+    assert not [test for test in plasticity if "lif" in test]

@@ -104,5 +104,7 @@ def verdicts(found: list[Row]) -> list[dict[str, Any]]:
     for row in found:
         if (row.task.implementation, row.task.threads) == (neurons.OURS, 1) and row.name in LIMITS:
             limit = LIMITS[row.name]
-            judged.append(verdict(row.task.shape, row.name, "s per s", row.minimum_seconds, "<=", limit))
+            judged.append(
+                verdict(row.task.shape, row.name, "snnfast / biological time", row.minimum_seconds, "<=", limit)
+            )
     return judged

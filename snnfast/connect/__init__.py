@@ -1,6 +1,6 @@
 """Sparse connections as values: from edges, matrices or random rules to rows of synapses by presynaptic neuron."""
 
-from .connectivity import Connectivity, concatenate, from_dense, from_edges, from_torch
+from .connectivity import Connectivity, concatenate, from_blocks, from_dense, from_edges, from_torch
 from .poisson_noise import PoissonNoise
 from .random_rules import fixed_indegree, fixed_outdegree, fixed_probability, fixed_total, one_to_one
 
@@ -12,6 +12,7 @@ __all__ = [
     "fixed_outdegree",
     "fixed_probability",
     "fixed_total",
+    "from_blocks",
     "from_dense",
     "from_edges",
     "from_torch",

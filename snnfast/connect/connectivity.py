@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -273,6 +273,67 @@ def concatenate(
     all_pre, all_post, delays = zip(*parts)
     delay = steps.pop() if same else np.concatenate(delays)
     return build("concatenate", np.concatenate(all_pre), np.concatenate(all_post), n_pre, n_post, delay)
+
+
+def from_blocks(
+    blocks: Iterable[tuple[Tensor, Tensor, Tensor | int, Tensor]], synapses: int, n_pre: int, n_post: int | None = None
+) -> tuple[Connectivity, Tensor]:
+    """Return the connectivity of edges that come in blocks of presynaptic neurons, and their values.
+
+    While it runs, it takes the memory of the result and, for a moment, some 40 bytes for each edge of a block; so it
+    makes networks that :func:`from_edges` cannot make in the memory there is. The result is that of
+    :func:`from_edges` for all edges in order, without its ``order``, since the values are arranged already.
+
+    Args:
+        blocks: for each ``(pre, post, delay, values)``: neurons as for :func:`from_edges`, a delay or one for each
+            edge, and values of the edges such as weights, ``[edges]``, all of one dtype. All presynaptic neurons of a
+            block are behind those of the blocks before it. A generator makes one block after the other.
+        synapses: number of edges of all blocks.
+        n_pre: number of presynaptic neurons.
+        n_post: number of postsynaptic neurons; ``n_pre`` if None.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type, shape or range.
+    """
+    op = "from_blocks"
+    n_pre, n_post = _sizes(op, n_pre, n_pre if n_post is None else n_post)
+    synapses = check.integer(op, "synapses", synapses, 0)
+    targets = np.empty(synapses, np.int16 if n_post <= SMALL else np.int32)
+    arranged: Tensor | None = None
+    counts: list[tuple[int, Any, Any]] = []  # first neuron, delays, and synapses of each neuron and delay
+    begin = row = 0
+    for k, (pre, post, delay, values) in enumerate(blocks):
+        pre, post = _indices(op, f"blocks[{k}], pre", pre, n_pre), _indices(op, f"blocks[{k}], post", post, n_post)
+        if len(pre) == 0:
+            continue
+        low, high, end = int(pre.min()), int(pre.max()) + 1, begin + len(pre)
+        if low < row:
+            raise ValueError(f"{op}: blocks[{k}], pre must be at least {row}, behind the blocks before, got {low}")
+        if len(pre) != len(post):
+            raise ValueError(f"{op}: blocks[{k}] must have as many post as pre, got {len(post)} and {len(pre)}")
+        if end > synapses:
+            raise ValueError(f"{op}: blocks must have {synapses} edges, the number of synapses, got at least {end}")
+        if np.ndim(delay) and len(delay) != len(pre):  # type: ignore[arg-type]
+            raise ValueError(f"{op}: blocks[{k}], delay must be a number or have shape [{len(pre)}], got {len(delay)}")  # type: ignore[arg-type]
+        c = build(op, pre - low, post, high - low, n_post, delay)
+        if arranged is None:
+            check.tensor(op, f"blocks[{k}], values", values)
+            arranged = values.new_empty(synapses)
+        check.tensor_of(op, f"blocks[{k}], values", values, (len(pre),), arranged.dtype, arranged.device)
+        targets[begin:end] = c.targets.numpy()
+        arranged[begin:end] = c.arrange(values)
+        counts.append((low, c.steps.numpy(), np.diff(c.first.numpy()).reshape(high - low, -1)))
+        begin, row = end, high
+    if begin != synapses:
+        raise ValueError(f"{op}: blocks must have {synapses} edges, the number of synapses, got {begin}")
+    steps = np.unique(np.concatenate([delays for _, delays, _ in counts] or [np.ones(1, np.int64)]))
+    first = np.zeros(n_pre * len(steps) + 1, np.int64)
+    of_neurons = first[1:].reshape(n_pre, len(steps))
+    for low, delays, count in counts:
+        of_neurons[low : low + len(count), np.searchsorted(steps, delays)] = count
+    np.cumsum(first, out=first)
+    c = Connectivity(n_pre, n_post, torch.from_numpy(steps), torch.from_numpy(first), torch.from_numpy(targets))
+    return c, torch.empty(0) if arranged is None else arranged
 
 
 # ---- building

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import itertools
 import pickle
 
 import numpy as np
@@ -122,6 +123,53 @@ def test_the_synapses_of_a_postsynaptic_neuron_are_listed_in_order():
         order = post.argsort(stable=True)
         first = torch.cat([torch.zeros(1), post.bincount(minlength=n_post).cumsum(0)])
         assert_equal(list(c.incoming), [first.long(), order.int(), pre[order].int()])
+
+
+def blocks_of(pre, post, delay, values, bounds):
+    """Yield the edges of ranges of presynaptic neurons."""
+    for low, high in itertools.pairwise(bounds):
+        chosen = (pre >= low) & (pre < high)
+        yield pre[chosen], post[chosen], delay[chosen], values[chosen]
+
+
+@pytest.mark.parametrize("n_post", [30, 2**15 + 9])
+def test_blocks_of_presynaptic_neurons_give_the_connectivity_of_all_edges(n_post):
+    generator = torch.Generator().manual_seed(0)
+    pre, post = (torch.randint(0, n, (600,), generator=generator) for n in (50, n_post))
+    delay, values = torch.where(pre < 20, 2, post % 7 + 3), torch.rand(600, generator=generator)
+    want = connect.from_edges(pre, post, 60, n_post, delay=delay)
+    blocks = blocks_of(pre, post, delay, values, (0, 3, 20, 20, 49, 60))
+    found, arranged = connect.from_blocks(blocks, 600, 60, n_post)
+    names = ("steps", "first", "targets")
+    assert_equal([getattr(found, name) for name in names], [getattr(want, name) for name in names])
+    assert_equal([arranged], [want.arrange(values)])
+    assert found.targets.dtype == want.targets.dtype
+    assert found.order is None
+
+
+def test_no_blocks_are_no_synapses():
+    c, values = connect.from_blocks([], 0, 5)
+    assert (len(c), len(values), c.first.tolist(), c.shortest) == (0, 0, [0] * 6, 1)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "message"),
+    [
+        ([([1], [0], 1, [0.5]), ([1], [0], 1, [0.5])], r"blocks\[1\], pre must be at least 2, behind .*, got 1"),
+        ([([1], [0], 1, [0.5])], "blocks must have 2 edges, the number of synapses, got 1"),
+        ([([1] * 3, [0] * 3, 1, [0.5] * 3)], "blocks must have 2 edges, the number of synapses, got at least 3"),
+        ([([1, 2], [0], 1, [0.5] * 2)], r"blocks\[0\] must have as many post as pre, got 1 and 2"),
+        ([([1, 9], [0, 0], 1, [0.5] * 2)], r"blocks\[0\], pre must be from 0 to 4, got 1 to 9"),
+        ([([1, 2], [0, 0], 0, [0.5] * 2)], "delay must be at least 1, got 0"),
+        ([([1, 2], [0, 0], torch.ones(3), [0.5] * 2)], r"blocks\[0\], delay must be a number or have shape \[2\]"),
+        ([([1, 2], [0, 0], 1, [0.5])], r"blocks\[0\], values must have shape \[2\]"),
+        ([([1], [0], 1, [0.5]), ([2], [0], 1, [1])], r"blocks\[1\], values must have dtype"),
+    ],
+)
+def test_errors_say_what_is_wrong_with_a_block(blocks, message):
+    made = ((torch.tensor(pre), torch.tensor(post), delay, torch.tensor(w)) for pre, post, delay, w in blocks)
+    with pytest.raises((TypeError, ValueError), match=f"from_blocks: {message}"):
+        connect.from_blocks(made, 2, 5)
 
 
 def test_a_connectivity_never_changes_and_can_be_copied():

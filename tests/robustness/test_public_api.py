@@ -21,8 +21,8 @@ NAMES = {
     ),
     "snnfast.checkpoint": "CheckpointError",
     "snnfast.connect": (
-        "Connectivity PoissonNoise concatenate fixed_indegree fixed_outdegree fixed_probability fixed_total from_dense "
-        "from_edges from_torch one_to_one"
+        "Connectivity PoissonNoise concatenate fixed_indegree fixed_outdegree fixed_probability fixed_total "
+        "from_blocks from_dense from_edges from_torch one_to_one"
     ),
     "snnfast.conversion": (
         "METHODS QCFS ConversionReport LayerReport Neurons ProductReport SpikingNetwork Stream "

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from snnfast import connect, neuron
 from snnfast.connect import PoissonNoise
@@ -34,6 +36,7 @@ EXTERNAL = (1600, 1500, 2100, 1900, 2000, 1900, 2900, 2100)  # synapses from out
 RATES = (0.971, 2.868, 4.746, 5.396, 8.142, 9.078, 0.991, 7.523)  # of the whole network, in Hz
 DT, TAU, TAU_SYN, REFRACTORY, CAPACITY = 0.1, 10.0, 0.5, 2.0, 250.0  # ms, and pF
 POTENTIAL, INHIBITION, BACKGROUND = 0.15, -4.0, 8.0  # peak of a spike in mV; weight of inhibition; Hz
+BLOCK = 2**21  # synapses that are sorted at a time
 DELAYS = (1.5, 0.75)  # ms, of excitation and inhibition; the deviation is half of it
 
 
@@ -86,17 +89,30 @@ def microcircuit_network(settings: MicrocircuitSettings) -> SimulatedNetwork:
     first, n = [0, *sizes.cumsum(0).tolist()], int(sizes.sum())
     totals = (degree * scale * sizes[:, None]).round().long().tolist()
     generator = torch.Generator().manual_seed(settings.seed)
-    edges = []
-    for j in range(8):
-        for i in range(8):
-            seed, total = 64 * settings.seed + 8 * i + j, totals[i][j]
-            pre, post = connect.fixed_total(int(sizes[j]), int(sizes[i]), total=total, seed=seed).edges()
-            spread = torch.randn(2, total, generator=generator)
-            w = weight[i, j].item() / root * (1 + 0.1 * spread[0]).clamp(min=0)
-            delay = (DELAYS[j % 2] / DT * (1 + 0.5 * spread[1])).round().clamp(min=1).int()
-            edges.append(((pre + first[j]).int(), (post + first[i]).int(), delay, w))
-    pre, post, delay, w = (torch.cat(values) for values in zip(*edges))
-    c = connect.from_edges(pre, post, n, delay=delay)
+
+    def blocks() -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Yield edges of some neurons after the other: the whole network does not fit into memory several times."""
+        for j in range(8):
+            projections = []
+            for i in range(8):
+                seed, total = 64 * settings.seed + 8 * i + j, totals[i][j]
+                made = connect.fixed_total(int(sizes[j]), int(sizes[i]), total=total, seed=seed)
+                spread = torch.randn(2, total, generator=generator)
+                w = weight[i, j].item() / root * (1 + 0.1 * spread[0]).clamp(min=0)
+                delay = (DELAYS[j % 2] / DT * (1 + 0.5 * spread[1])).round().clamp(min=1).to(torch.int16)
+                projections.append((made.first, made.targets, delay, w))
+            every = max(int(sizes[j]) * BLOCK // max(sum(row[j] for row in totals), 1), 1)
+            for low in range(0, int(sizes[j]), every):
+                high = min(low + every, int(sizes[j]))
+                parts = []
+                for i, (begins, targets, delay, w) in enumerate(projections):
+                    span = slice(int(begins[low]), int(begins[high]))
+                    pre = torch.arange(low + first[j], high + first[j], dtype=torch.int32)
+                    pre = pre.repeat_interleave(begins[low : high + 1].diff())
+                    parts.append((pre, targets[span].int() + first[i], delay[span], w[span]))
+                yield tuple(torch.cat(values) for values in zip(*parts))  # type: ignore[misc]
+
+    c, w = connect.from_blocks(blocks(), sum(map(sum, totals)), n)
     constant = (current * TAU / CAPACITY * (1 - DECAY)).repeat_interleave(sizes).to(settings.torch_dtype)
     op = functools.partial(current_lif.sparse_recurrent, refractory=round(REFRACTORY / DT), constant=constant)
     rate = (external * scale * BACKGROUND * DT / 1000).repeat_interleave(sizes)
@@ -104,7 +120,7 @@ def microcircuit_network(settings: MicrocircuitSettings) -> SimulatedNetwork:
     v = (7 + 10 * torch.randn(n, generator=generator)).to(settings.torch_dtype)
     states = {"v": v, "g": torch.zeros_like(v), "r": None}
     populations = dict(zip(POPULATIONS, sizes.tolist()))
-    return SimulatedNetwork(op, c, c.arrange(w).to(v.dtype), populations, noise, states, DT)
+    return SimulatedNetwork(op, c, w.to(v.dtype), populations, noise, states, DT)
 
 
 microcircuit = Simulation("microcircuit", "Potjans and Diesmann 2014", MicrocircuitSettings, microcircuit_network)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,6 +58,7 @@ class Connectivity:
     first: Tensor
     targets: Tensor
     order: Tensor | None = None
+    _incoming: Incoming | None = field(default=None, init=False)
 
     def __len__(self) -> int:
         """Return the number of synapses."""
@@ -88,7 +88,7 @@ class Connectivity:
 
     def edges(self) -> tuple[Tensor, Tensor]:
         """Return the presynaptic and the postsynaptic neuron of each synapse, in the order of the weights; int64."""
-        pre = torch.arange(self.n_pre).repeat_interleave(self.out_degree())
+        pre = torch.arange(self.n_pre).repeat_interleave(self.out_degree(), output_size=len(self))
         return pre, self.targets.long()
 
     def delays(self) -> Tensor:
@@ -103,16 +103,20 @@ class Connectivity:
         """Return the number of synapses of each postsynaptic neuron."""
         return torch.from_numpy(np.bincount(self.targets.numpy(), minlength=self.n_post))
 
-    @cached_property
+    @property
     def incoming(self) -> Incoming:
         """The synapses by postsynaptic neuron; computed at first use, 8 bytes a synapse."""
+        if self._incoming is not None:
+            return self._incoming
         if len(self) >= 2**31:
             raise ValueError(f"incoming: there must be fewer than 2**31 synapses, got {len(self)}")
-        targets = self.targets.numpy()
-        first = np.concatenate([[0], np.bincount(targets, minlength=self.n_post).cumsum()]).astype(np.int64)
-        order = _stable_order([(targets, self.n_post)])
-        synapses = torch.arange(len(self), dtype=torch.int32) if order is None else torch.from_numpy(order).int()
-        return Incoming(torch.from_numpy(first), synapses, self.edges()[0].int()[synapses])
+        pre, post = self.edges()  # in PyTorch's functions, which torch.compile records
+        counts = post.new_zeros(self.n_post).index_add(0, post, torch.ones_like(post))
+        synapses = post.sort(stable=True).indices.int()
+        found = Incoming(torch.nn.functional.pad(counts.cumsum(0), (1, 0)), synapses, pre.int()[synapses])
+        if not check.is_recorded(self.targets.device):  # else a trace has no values
+            object.__setattr__(self, "_incoming", found)
+        return found
 
     def arrange(self, values: Tensor) -> Tensor:
         """Return values of the edges, in the order in which these were given, in the order of the synapses."""

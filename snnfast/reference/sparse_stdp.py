@@ -121,7 +121,7 @@ def sparse_stdp_(
     check.flag(op, "validate", validate)
     if not isinstance(c, connect.Connectivity):
         raise TypeError(f"{op}: connectivity must be a Connectivity, made by snnfast.connect, got {check.kind(c)}")
-    if c.shortest != c.longest:
+    if c.steps.numel() > 1:
         raise ValueError(
             f"{op}: connectivity must have the same delay everywhere, got {c.shortest} to {c.longest} steps"
         )

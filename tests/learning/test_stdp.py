@@ -159,7 +159,8 @@ def test_autograd_notices_that_weights_changed(layer):
         (
             {"linear": nn.Conv1d(1, 1, 1)},
             TypeError,
-            "linear must be an nn.Linear, .* SparseRecurrent of snnfast.nn, got Conv1d",
+            "linear must be an nn.Linear, nn.Conv2d or a Recurrent, SparseLinear or SparseRecurrent of snnfast.nn, got "
+            "Conv1d",
         ),
         ({"rule": "pair"}, TypeError, "rule must be a rule of snnfast.plasticity, got str"),
         ({"rule": plasticity.pair(w_max=0.5)}, ValueError, "linear.weight must lie in [0, 0.5], got values from "),

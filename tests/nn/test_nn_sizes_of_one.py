@@ -55,6 +55,7 @@ LAYERS = {
     "Delay": lambda t, c, w: sn.Delay(c, 2.0),
     "RLIF": flat(lambda features: sn.RLIF(features, tau=2.0)),
     "Recurrent": flat(lambda features: sn.Recurrent(sn.IF(), features)),
+    "SparseLinear": flat(lambda features: sn.SparseLinear(connect.one_to_one(features))),
     "SparseRecurrent": flat(lambda features: sn.SparseRecurrent(sn.IF(), connect.one_to_one(features))),
     "Recomputed": lambda t, c, w: sn.Recomputed(sn.LIF(2.0), sn.Time(nn.Conv2d(c, c, 1)), every=2),
     "SpikeLinear": lambda t, c, w: sn.SpikeLinear(w, 3),

@@ -352,3 +352,13 @@ def test_raw_calls_with_wrong_arguments_are_refused(name, text, changes, backend
         changes = {"theta": changes["theta"].to(theta.dtype)}
     with force(backend) as on, pytest.raises(RuntimeError, match=f"{OPERATORS[name]}: .*{text}"):
         getattr(on.ops, OPERATORS[name])(*flatten(call._replace(**changes)))
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_weights_are_checked_with_the_bounds_of_their_network(name):
+    x, w, theta, arguments = sample(name, 2)
+    w[1] *= 5
+    rules = [plasticity.triplet(lr_pre_triplet=1e-3, w_max=high) for high in (1.0, 5.0)]
+    ops.diehl_cook_(x, w, theta, rule=rules, **arguments)
+    with pytest.raises(ValueError, match=r"w must lie in \[0, 1\]"):
+        ops.diehl_cook_(x, w, theta, rule=rules[::-1], **arguments)

@@ -3,7 +3,6 @@
 // step go to one array.
 #pragma once
 #include <deque>
-#include <vector>
 
 #include "cpu/noise.h"
 #include "cpu/recurrent_loop.h"
@@ -22,8 +21,8 @@ struct SparseGroup : Samples<C> {
   const SparseMemory<C>& memory;
   const Synapses& s;
   const SparseRows<C, L, Index> synapses;
-  std::vector<Events<C, L>> sent;                // ring of the events of the last steps, a power of 2
-  std::vector<const SparseGroup*> others{this};  // parts of the neurons, whose events arrive here
+  List<Events<C, L>> sent;                // ring of the events of the last steps, a power of 2
+  List<const SparseGroup*> others{this};  // parts of the neurons, whose events arrive here
 
   // steps: number of steps whose events are stored besides those that are in transit
   SparseGroup(const RecurrentScan& scan, const RecurrentNeuron<C>& maths, const SparseMemory<C>& scratch,
@@ -173,7 +172,7 @@ void forward_in_parts(const RecurrentForwardScan& a, const RecurrentNeuron<C>& n
                       int64_t count) {
   const int64_t window = min(a.recurrence.synapses.steps[0], a.T);
   std::deque<SparseGroup<C, 1, Index>> parts;
-  std::vector<const SparseGroup<C, 1, Index>*> all;
+  List<const SparseGroup<C, 1, Index>*> all;
   for (int64_t part = 0; part < count; part++)
     all.push_back(&parts.emplace_back(a, neuron, memory, 0, window, part, count));
   for (auto& part : parts) {

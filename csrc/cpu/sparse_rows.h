@@ -11,6 +11,22 @@
 namespace snnfast::cpu {
 namespace {
 
+// A vector whose functions no other file has: of a vector of floats the linker could keep the functions for AVX-512,
+// for all instruction sets.
+template <class T>
+struct LocalAllocator {
+  using value_type = T;
+  LocalAllocator() = default;
+  template <class U>
+  LocalAllocator(const LocalAllocator<U>&) {}
+  T* allocate(size_t count) { return static_cast<T*>(::operator new(count * sizeof(T))); }
+  void deallocate(T* memory, size_t) { ::operator delete(memory); }
+  bool operator==(const LocalAllocator&) const { return true; }
+  bool operator!=(const LocalAllocator&) const { return false; }
+};
+template <class T>
+using List = std::vector<T, LocalAllocator<T>>;
+
 // L numbers, added and multiplied lane by lane.
 template <class C, int L>
 struct Lanes {
@@ -77,9 +93,9 @@ inline void each_event(const C* values, int64_t low, int64_t high, const Visit& 
 template <class C, int L>
 struct Events {
   size_t count = 0;
-  std::vector<int32_t> index;
-  std::vector<uint16_t> samples;  // bit l: the sample of lane l spiked
-  std::vector<C> value;           // L for each neuron
+  List<int32_t> index;
+  List<uint16_t> samples;  // bit l: the sample of lane l spiked
+  List<C> value;           // L for each neuron
 
   // Lists the neurons of [low, high) that spiked.
   void list(const C* values, int64_t low, int64_t high) {

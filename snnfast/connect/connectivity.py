@@ -302,6 +302,7 @@ def from_blocks(
     op = "from_blocks"
     n_pre, n_post = _sizes(op, n_pre, n_pre if n_post is None else n_post)
     synapses = check.integer(op, "synapses", synapses, 0)
+    fits_memory(op, synapses, n_pre, n_post, size=6 if n_post <= SMALL else 8)  # targets, and values of 4 bytes
     targets = np.empty(synapses, np.int16 if n_post <= SMALL else np.int32)
     arranged: Tensor | None = None
     counts: list[tuple[int, Any, Any]] = []  # first neuron, delays, and synapses of each neuron and delay
@@ -453,9 +454,10 @@ def _indices(op: str, name: str, values: object, size: int) -> Any:
     return array
 
 
-def fits_memory(op: str, synapses: int, n_pre: int, n_post: int) -> None:
-    """Require that memory holds a connectivity while it is built."""
-    needed = synapses * (24 if n_pre <= SMALL and n_post <= SMALL else 32) + 16 * (n_pre + n_post)
+def fits_memory(op: str, synapses: int, n_pre: int, n_post: int, size: int | None = None) -> None:
+    """Require that memory holds a connectivity while it is built; ``size``: bytes a synapse, where that is known."""
+    size = (24 if n_pre <= SMALL and n_post <= SMALL else 32) if size is None else size
+    needed = synapses * size + 16 * (n_pre + n_post)
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE")
     except (AttributeError, OSError, ValueError):  # unknown on this system

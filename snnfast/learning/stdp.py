@@ -41,7 +41,8 @@ class STDP:
 
     In a :class:`snnfast.nn.SparseLinear` or :class:`snnfast.nn.SparseRecurrent` the weights of the synapses learn,
     one each, by :func:`snnfast.ops.sparse_stdp_`: with one delay for all synapses, and without reward and own rules.
-    Those of a recurrent layer learn after each call, by the spikes that arrived in it.
+    The weights of a recurrent layer change after each call of the layer, not within it; their presynaptic spikes are
+    those that arrived during the call.
 
     Write custom rules as :class:`snnfast.plasticity.OwnRule`. Signals that such a rule reads, for example membrane
     potentials, are passed to :meth:`run` by keyword: ``learner.run(pre, post, v_post=v)``.

@@ -188,17 +188,17 @@ class Monitor(Tally):
                 source.return_v_seq = False
             if output is None:  # the layer raised an error
                 return None
-            several = output if isinstance(output, tuple) else (output,)
+            results = output if isinstance(output, tuple) else (output,)
             outputs = getattr(getattr(source, "neuron", None), "outputs", 1)
-            y, v_seq = several[0], several[outputs] if len(several) > outputs else None
-            result = (several[:outputs] if outputs > 1 else y) if shows else None
+            y, v_seq = results[0], results[outputs] if len(results) > outputs else None
+            result = (results[:outputs] if outputs > 1 else y) if shows else None
             if not self._running:
                 return result
             self._read_batch_size(y)
             with torch.no_grad():
                 if _fires(module):
-                    counts = getattr(source, "max_spikes", 1) != 1
-                    self.add_spikes(name, type(module).__name__, y, several=counts)
+                    several = getattr(source, "max_spikes", 1) != 1
+                    self.add_spikes(name, type(module).__name__, y, several=several)
                 elif "v" in module.states:  # a readout
                     v_seq = y
                 if isinstance(module, RECURRENT):

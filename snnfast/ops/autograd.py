@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -47,31 +47,33 @@ def wants_gradient(arguments: Iterable[Any]) -> bool:
     return False
 
 
-def register_autograd(namespace: str, operator: str, run: Callable[[Callable[..., Any], list[Any]], Any]) -> None:
-    """Register ``run(kernel, arguments)`` as the call of an operator where an argument requires a gradient.
+def register_autograd(namespace: str, operator: str, differentiable: Callable[[Callable[..., Any]], Any]) -> None:
+    """Register a function of an operator's arguments as its call where one of them requires a gradient.
 
-    ``kernel`` takes all arguments and returns all results, without gradients.
+    ``differentiable`` returns the function from the kernel, which takes the same arguments and has no gradients.
     """
     # torch.library.register_autograd takes 1.4 ms an operator, which was a third of ``import snnfast``.
     overload = getattr(getattr(torch.ops, namespace), operator).default
     is_list = str(overload._schema.returns[0].type) == "List[Tensor]"
 
-    def call(keys: Any, *arguments: Any) -> Any:
-        def kernel(*arguments: Any) -> Any:
-            with torch._C._AutoDispatchBelowAutograd():
-                return overload.redispatch(keys & torch._C._after_autograd_keyset, *arguments)
+    def kernel(*arguments: Any) -> Any:
+        with torch._C._AutoDispatchBelowAutograd():
+            return overload(*arguments)
 
+    run = differentiable(kernel)
+
+    def call(*arguments: Any) -> Any:
         if not (torch.is_grad_enabled() and torch._C._any_requires_grad(*arguments)):
             return kernel(*arguments)
-        found = run(kernel, list(arguments))
+        found = run(*arguments)
         return list(found) if is_list else found
 
-    _library(namespace).impl(operator, call, "Autograd", with_keyset=True)
+    _library(namespace).impl(operator, call, "Autograd")
 
 
 def register_backward(namespace: str, operator: str, op: str, why: str = WHY) -> None:
     """Register that gradients of a backward operator of ``op`` are refused with the reason ``why``."""
-    register_autograd(namespace, operator, lambda kernel, arguments: first_order(op, kernel, *arguments, why=why))
+    register_autograd(namespace, operator, lambda kernel: partial(first_order, op, kernel, why=why))
 
 
 def backward_pass(op: str, kernel: Any, *arguments: Any, why: str = WHY) -> tuple[Tensor, ...]:

@@ -316,17 +316,17 @@ def register_kernels(namespace: str, stem: str, kernel_of: Callable[[Any], Kerne
 
         return [gradient(place) for place in kernel.results]
 
-    def run(operator: Callable[..., Any], arguments: list[Any]) -> Any:
-        kernel, (*_, every) = kernel_of(arguments), arguments
-        flat = kernel.unpacked(arguments)
-        tensors = {place: flat[place] for place in kernel.gradient if flat[place] is not None}
-        if not wants_gradient(tensors.values()):
-            return operator(*arguments)
-        return _Scan.apply(
-            kernel.stem, kernels, kernel, operator, every, False, flat, tuple(tensors), *tensors.values()
-        )  # type: ignore[no-untyped-call]
+    def differentiable(operator: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            kernel, (*_, every) = kernel_of(arguments), arguments
+            flat = kernel.unpacked(arguments)
+            places = [place for place in kernel.gradient if flat[place] is not None]
+            fixed = kernel.stem, kernels, kernel, operator, every, False, flat, places
+            return _Scan.apply(*fixed, *[flat[place] for place in places])  # type: ignore[no-untyped-call]
 
-    register_autograd(namespace, f"{stem}_forward", run)
+        return run
+
+    register_autograd(namespace, f"{stem}_forward", differentiable)
     register_backward(namespace, f"{stem}_backward", stem.removeprefix("own_"), NO_SECOND)
 
     @torch.library.register_vmap(forward)

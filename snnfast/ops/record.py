@@ -112,10 +112,11 @@ class GradientRecord(Record):
         function = partial(_function_of, self, *_autograd_of(self, backward))
         self.functions[kernels] = function(partial(run_kernel, forward), self.returned).apply
 
-        def run(kernel: Callable[..., Any], flat: list[Any]) -> Any:
-            return function(kernel, None).apply(*[flat[k] for k in self.tensors], flat)
+        def differentiable(kernel: Callable[..., Any]) -> Callable[..., Any]:
+            apply = function(kernel, None).apply
+            return lambda *flat: apply(*[flat[k] for k in self.tensors], list(flat))
 
-        register_autograd(namespace, self.forward, run)
+        register_autograd(namespace, self.forward, differentiable)
         register_backward(namespace, self.backward, self.name)
         forward_name, backward_name = f"{namespace}::{self.forward}", f"{namespace}::{self.backward}"
         _register_shapes(forward_name, self.call, self.shapes)

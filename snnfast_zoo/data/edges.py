@@ -10,6 +10,8 @@ import numpy as np
 
 from snnfast import check
 
+from .own import plain_arrays
+
 FORMATS = (".npz", ".csv", ".parquet")
 
 
@@ -65,12 +67,9 @@ def read_edges(path: str | Path, *, pre: str = "pre", post: str = "post", weight
 
 
 def _of_npz(path: Path, names: tuple[str, ...]) -> list[np.ndarray[Any, Any]]:
-    try:
-        with np.load(path) as file:
-            _known(path, names, file.files)
-            return [file[name] for name in names]
-    except (OSError, EOFError) as error:
-        raise ValueError(f"read_edges: {path} is no .npz file: {error}") from error
+    arrays = plain_arrays(path)
+    _known(path, names, list(arrays))
+    return [arrays[name] for name in names]
 
 
 def _of_csv(path: Path, names: tuple[str, ...]) -> list[np.ndarray[Any, Any]]:

@@ -64,7 +64,7 @@ def class_names(source: str, classes: int) -> list[str]:
         folder = path / "train" if in_parts(path) else path
         found = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
     elif path.suffix in _FILES and path.is_file():
-        content = _npz(path) if path.suffix == ".npz" else _pt(path)
+        content = plain_arrays(path) if path.suffix == ".npz" else _pt(path)
         found = [str(name) for name in content.get("classes", ())]
     return found if len(found) == classes else list(map(str, range(classes)))
 
@@ -115,7 +115,7 @@ def own_images(source: str, split: str, root: str | Path | None = None, *, downl
 def _opened(source: str, root: str | Path | None, download: bool) -> tuple[Any, Any]:
     path = Path(source).expanduser()
     if path.suffix in _FILES:
-        return _parts(source, _npz(path) if path.suffix == ".npz" else _pt(path))
+        return _parts(source, plain_arrays(path) if path.suffix == ".npz" else _pt(path))
     if path.is_dir() and not in_parts(path):
         return _split(source, as_tensors(image_folder(path, None), dtype=torch.uint8))
     if path.is_dir():
@@ -136,7 +136,8 @@ def _opened(source: str, root: str | Path | None, download: bool) -> tuple[Any, 
     return train, test
 
 
-def _npz(path: Path) -> Mapping[str, Any]:
+def plain_arrays(path: Path) -> Mapping[str, Any]:
+    """Return the arrays of a file ``.npz`` by name, without unpickling."""
     try:
         file = np.load(path, allow_pickle=False)
         if isinstance(file, np.ndarray):

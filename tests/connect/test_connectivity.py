@@ -172,6 +172,13 @@ def test_errors_say_what_is_wrong_with_a_block(blocks, message):
         connect.from_blocks(made, 2, 5)
 
 
+def test_blocks_beyond_the_memory_are_refused_before_one_is_made():
+    made = iter([()])
+    with pytest.raises(ValueError, match=r"from_blocks: 1000000000000 synapses need some .* GiB while they are built"):
+        connect.from_blocks(made, 10**12, 10**6)
+    assert next(made) == ()
+
+
 def test_a_connectivity_never_changes_and_can_be_copied():
     c = by_hand()
     with pytest.raises(dataclasses.FrozenInstanceError):

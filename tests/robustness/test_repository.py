@@ -153,6 +153,13 @@ def test_core_knows_neither_pytorch_nor_cuda():
             assert "#include <torch" not in path.read_text(), path
 
 
+def test_no_instruction_set_shares_a_vector():
+    """The linker keeps one copy of std::vector<float>, perhaps that for AVX-512; own_rule.h is compiled for one set."""
+    for path in (ROOT / "csrc/cpu").iterdir():
+        if path.name not in ("own_rule.h", "dispatch.cpp", "dispatch.h"):
+            assert not re.findall(r"std::(?:vector|string|map)\b(?!<T, LocalAllocator<T>>).*", path.read_text()), path
+
+
 def test_type_marker_ships_with_the_package():
     import snnfast
 

@@ -106,7 +106,7 @@ def _parameter(settings: type[Options], name: str, defaults: bool) -> inspect.Pa
     if kind.several:
         annotation = list[kind.item]  # type: ignore[name-defined]
     text, default = settings.__dataclass_fields__[name].metadata["help"], settings.default(name)
-    if defaults and default not in (None, False):
+    if defaults and default not in (None, False, ()):
         shown = " ".join(map(str, default)) if kind.several else default
         text = f"{text} Default: {shown}."
     option = typer.Option(*flag.split(), help=text, show_default=False)

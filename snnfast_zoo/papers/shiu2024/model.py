@@ -90,4 +90,4 @@ def connectome_network(settings: ConnectomeSettings) -> SimulatedNetwork:
     return SimulatedNetwork(op, c, weight, {"all": neurons}, noise, {"v": None, "g": None, "r": None}, DT, ids)
 
 
-connectome = Simulation("connectome", "Shiu et al. 2024", ConnectomeSettings, connectome_network)
+connectome = Simulation("connectome", "Shiu and colleagues 2024", ConnectomeSettings, connectome_network)

@@ -56,6 +56,14 @@ def test_shapes_equal_the_reference(shape, update):
     agree(case(shape, total=0), rule=PLAIN["triplet"], update=update)
 
 
+def test_weights_of_0_stay_where_all_of_a_neuron_are():
+    w, pre, post, c = case((5, 1, 9, 7))
+    w, post = w.where(c.edges()[1] != 3, 0.0), post.index_fill(2, torch.tensor(3), 0)
+    found, *_ = learned(ops.sparse_stdp_, w, pre, post, c, rule=PLAIN["pair"], norm=1.0)
+    assert_equal(found[c.edges()[1] == 3], w[c.edges()[1] == 3])
+    agree((w, pre, post, c), rule=PLAIN["pair"], norm=1.0)
+
+
 def test_targets_of_32_bits_equal_the_reference():
     agree(case((5, 1, 40, 2**15 + 9), rate=0.5), rule=PLAIN["pair"])
 
@@ -185,6 +193,7 @@ def test_errors_name_the_argument(label):
         {"incoming": C.incoming.synapses + 1},
         {"incoming": C.incoming.synapses - 1},
         {"incoming": C.incoming.synapses.long()},
+        {"incoming": C.incoming.synapses.flip(0)},
         {"sources": C.incoming.sources + 1},
         {"sources": C.incoming.sources - 1},
     ],

@@ -78,7 +78,7 @@ def test_command_takes_a_file(tmp_path):
     assert "255 neurons" in text
     assert json.loads((tmp_path / "run" / "result.json").read_text())["settings"]["edges"] == path
     assert np.load(tmp_path / "run" / "events.npz")["ids"][0] == FAR
-    assert "default: the first 100.\n" in command.call("simulate", "connectome", "--help")
+    assert "Default: .\n" not in command.call("simulate", "connectome", "--help")
 
 
 def test_errors_name_the_file_and_the_column(tmp_path):

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from benchmarks import neurons
-from benchmarks.report import Row
 from benchmarks.timing import Prepared, Task
 
 SHAPES = ((1600, 4000, 4000),)
@@ -70,8 +69,3 @@ def prepare(task: Task) -> Prepared:
         passes |= {f"forward, {part:.0%}": forward, f"forward+backward, {part:.0%}": training}
         facts[f"sum, {part:.0%}"] = forward().double().sum().item()
     return Prepared(passes, facts)
-
-
-def verdicts(_found: list[Row]) -> list[dict[str, Any]]:
-    """Return no verdicts: issue 55 sets no limit for this op."""
-    return []

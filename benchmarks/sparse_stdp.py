@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from benchmarks import neurons
-from benchmarks.report import Row
 from benchmarks.timing import Prepared, Task
 
 SHAPES = ((500, 2000, 2000),)
@@ -43,8 +42,3 @@ def prepare(task: Task) -> Prepared:
             w = torch.rand(len(c), generator=generator).to(task.torch_dtype)
             passes[f"{part:.0%}"] = partial(ops.sparse_stdp_, w, pre, post, c, rule=rule)
     return Prepared(passes, {})
-
-
-def verdicts(_found: list[Row]) -> list[dict[str, Any]]:
-    """Return no verdicts: issue 55 sets no limit for this op."""
-    return []

@@ -59,6 +59,11 @@ def kernels(request):
         yield chosen
 
 
+def pytest_runtest_setup():
+    """Seed each test: random weights do not depend on the tests before it in its process."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def one_thread():
     """Use one thread, because small networks of tests only wait for threads."""

@@ -12,6 +12,7 @@ from snnfast import check
 from snnfast.monitoring.watch import Announcing
 
 from .analog import Analog, AnalogNode, Placeholder
+from .layers import sequential
 from .neurons import Neurons
 from .plan import Plan
 from .stream import CHUNK, Encoder, Stream
@@ -174,6 +175,11 @@ class SpikingNetwork(Analog, Announcing):
             TypeError, ValueError: for images of wrong shape, dtype or range.
             RuntimeError: if the thresholds have not been calibrated.
         """
+        if torch.compiler.is_exporting() or torch._C._is_tracing():
+            raise TypeError(
+                "SpikingNetwork: exporters take a function of a sequence, and this network makes its steps itself; "
+                "give net.sequential(), or of one step snnfast.export.Step(net.sequential()[:-1])"
+            )
         if confidence is not None:
             if self.monitor is not None:
                 raise ValueError("SpikingNetwork: a monitor counts all steps of all images; leave confidence out")
@@ -223,15 +229,39 @@ class SpikingNetwork(Analog, Announcing):
             outputs.append(stream.output())
         return torch.stack(outputs).to(images.device)
 
+    def sequential(self) -> nn.Sequential:
+        """Return the network as plain layers over ``[T, B, ...]``, to export, train on, or change.
+
+        ReLUs are :class:`snnfast.nn.IF` with their thresholds and initial membranes, max pooling behind them is
+        :class:`snnfast.nn.RatePool`, products have the sizes of their input spikes in their weights, and the last layer
+        is :class:`snnfast.nn.Rate`, or with ``spiking_output`` :class:`snnfast.nn.Count`. Networks that branch are a
+        graph of such layers before it. The input of each step is that of the encoding: the images themselves for
+        ``"constant"``, ``images.expand(T, *images.shape)``, else spikes that you draw.
+
+        Spikes equal those of this network, and scores except for rounding, where products sum in the same order:
+        PyTorch's may round differently for another number of rows, which can move a spike.
+
+        Returns:
+            A network with weights of its own, in evaluation mode.
+
+        Raises:
+            RuntimeError: if thresholds have not been calibrated, or shapes are not known yet.
+            ValueError: for an operation that is no layer and no sum of two signals, by name.
+
+        Example:
+            >>> net = snn.sequential()
+            >>> scores = net(images.expand(32, *images.shape))    # as snn(images, 32)
+            >>> snnfast.export_c(net, "firmware", images.shape[1:])
+        """
+        self._check_calibrated()
+        if self._fitted is None and any(threshold.numel() > 1 for threshold in self.thresholds):
+            raise RuntimeError("SpikingNetwork: run it on images first, which tell the shapes of the thresholds")
+        return sequential(self)
+
     def stream(self, images: Tensor, *, warm_up: int = 0, record: bool = False, watch: bool = False) -> Stream:
         """Return a run over ``images`` that you can continue step by step; see :class:`Stream`."""
         check.integer("SpikingNetwork", "warm_up", warm_up, least=0)
-        unset = [place for place, th in zip(self.places, self.thresholds) if bool(th.isnan().any())]
-        if unset:
-            raise RuntimeError(
-                f"SpikingNetwork: there are no thresholds yet at {', '.join(unset)}; calibrate with "
-                "snnfast.convert, or give them to update_threshold"
-            )
+        self._check_calibrated()
         images = self.check_images(images)
         self._fit(images)
         return Stream(
@@ -244,6 +274,14 @@ class SpikingNetwork(Analog, Announcing):
             record=record,
             watch=watch,
         )
+
+    def _check_calibrated(self) -> None:
+        unset = [place for place, th in zip(self.places, self.thresholds) if bool(th.isnan().any())]
+        if unset:
+            raise RuntimeError(
+                f"SpikingNetwork: there are no thresholds yet at {', '.join(unset)}; calibrate with "
+                "snnfast.convert, or give them to update_threshold"
+            )
 
     def check_images(self, images: Tensor) -> Tensor:
         """Check ``images``; return them on the network's device."""

@@ -35,6 +35,17 @@ def shortcut_of(layer: nn.Module | None, *, is_sparse: bool) -> Callable[[Tensor
     return None
 
 
+def absorb(product: nn.Module, size: Tensor) -> Tensor:
+    """Return the weights of a product times the size of its input spikes: a number, or one a channel."""
+    weight: Tensor = product.weight.detach()  # type: ignore[operator]
+    size = size.to(weight.dtype)
+    if size.numel() == 1:
+        return weight * size.view(())
+    channels, groups = size.numel(), getattr(product, "groups", 1)
+    grouped = weight.reshape(groups, weight.shape[0] // groups, channels // groups, -1)
+    return (grouped * size.view(groups, 1, channels // groups, 1)).view_as(weight)
+
+
 def is_worth_skipping(weight: Tensor) -> bool:
     """Return whether skipping inputs that are 0 saves time for a product with these weights."""
     known = weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.float64)

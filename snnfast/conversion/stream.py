@@ -16,7 +16,7 @@ from snnfast.monitoring.operations import are_spikes, sample_dims
 from .analog import Analog, AnalogNode, Run, reading
 from .neurons import Neurons
 from .plan import Plan
-from .shortcuts import shortcut_of
+from .shortcuts import absorb, shortcut_of
 
 Encoder = Callable[[Tensor], Tensor]
 
@@ -188,18 +188,12 @@ class Stream:
         # Scale a copy of the weights by the spike size: scaling the spikes would be another pass over them. The copy
         # lives for one run, so that thresholds may change between runs.
         product = copy.copy(self.network.get_submodule(node.target))
-        weight: Tensor = product.weight  # type: ignore[assignment]
-        threshold = self.neurons[source].threshold.to(weight.dtype)
+        threshold = self.neurons[source].threshold
         is_flat = threshold.dim() < 2 or node.name in self.plan.flattened
         if isinstance(product, nn.Linear) and not is_flat:
-            return reading(lambda spikes: product(spikes * threshold), node)
-        if threshold.numel() > 1:
-            channels = threshold.numel()
-            groups = getattr(product, "groups", 1)
-            grouped = weight.reshape(groups, weight.shape[0] // groups, channels // groups, -1)
-            weight = (grouped * threshold.view(groups, 1, channels // groups, 1)).view_as(weight)
-        else:
-            weight = weight * threshold.view(())
+            size = threshold.to(product.weight.dtype)
+            return reading(lambda spikes: product(spikes * size), node)
+        weight = absorb(product, threshold)
         product._parameters = {**product._parameters, "weight": weight}  # type: ignore[dict-item]
         return reading(shortcut_of(product, is_sparse=True) or product, node)
 

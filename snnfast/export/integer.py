@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
 from snnfast import check
-from snnfast.nn import Count, IntegerLIF, Last, Max, Rate, SpikeConv2d, SpikeLinear, reset
+from snnfast.nn import LI, Count, IntegerLIF, Last, Max, Rate, RatePool, SpikeConv2d, SpikeLinear, reset
 from snnfast.nn.spike_conv2d import has_events
 from snnfast.nn.sum_pool2d import SumPool2d
 from snnfast.reference.integer_lif import DECAY, MOST_CURRENT, MOST_MEMBRANE
@@ -114,6 +114,11 @@ def _layer(node: LayerNode, inputs: list[_Whole], limit: int) -> tuple[nn.Module
         return _neuron(layer, x, node.before, limit)
     if isinstance(layer, nn.MaxPool2d):  # of sums, too: their scales are positive
         return layer, x
+    if isinstance(layer, (Count, Rate)) and x.kind == "sums":
+        membranes, total = _neuron(LI(decay=1.0, decay_input=False), x, node.before, limit)
+        return nn.Sequential(membranes, Last()), total
+    if isinstance(layer, RatePool) and x == _Whole(1.0, 1):
+        return layer, x
     if x.kind == "sums":
         raise ValueError("stands between a product and its neurons; put it behind them")
     if isinstance(layer, (nn.Flatten, Count, Last, Max)):
@@ -162,19 +167,40 @@ def _product(node: LayerNode, layer: nn.Linear | nn.Conv2d, x: _Whole) -> tuple[
     return product.eval(), _Whole(weights.scale.double() * x.unit, most, bias.double(), "sums")
 
 
+def _of_one_threshold(values: dict[str, Tensor], x: _Whole, shape: tuple[int, ...]) -> _Whole:
+    """Give neurons with a threshold for each channel the largest one: scale currents and membranes of a channel.
+
+    Changes ``values``, parameters by name; returns the currents ``x``.
+    """
+    threshold, rest = values["v_threshold"], values["v_rest"]
+    sample = (shape[0], *(1,) * (len(shape) - 1))
+    above = threshold - rest
+    if threshold.numel() == 1 or torch.broadcast_shapes(above.shape, sample) != sample or not bool((above > 0).all()):
+        return x
+    size = above.expand(sample) / above.max()
+    for name in ("v_threshold", "v_reset", "v_init"):
+        value = rest + (values[name] - rest) / size
+        is_one = torch.allclose(value, value.flatten()[0], rtol=1e-6, atol=0)  # a fraction of float32 thresholds
+        values[name] = value.flatten()[0] if is_one else value
+    size = size.flatten()
+    return x._replace(unit=x.unit / size, bias=None if x.bias is None else x.bias / size)
+
+
 def _neuron(layer: Any, x: _Whole, shape: tuple[int, ...], limit: int) -> tuple[nn.Module, _Whole]:
     call: Any = NEURONS[layer.op].check(torch.zeros(1, 1, *shape), **layer._arguments(torch.zeros(1)))
     if hasattr(call, "refractory"):
         raise ValueError("has a refractory period, or several spikes a step")
     if call.return_v_seq and call.fires:
         raise ValueError("returns membranes, too; set return_v_seq=False")
-    numbers: dict[str, float] = {}
-    for name in ("decay", "gain", "v_threshold", "v_rest", "v_reset"):
-        value = torch.as_tensor(getattr(call, name), dtype=torch.float64).flatten()
-        if not bool((value == value[:1]).all()):
+    values = {n: getattr(call, n) for n in ("decay", "gain", "v_threshold", "v_rest", "v_reset")}
+    init = getattr(layer, "v_init", None)
+    values["v_init"] = values["v_rest"] if init is None else init
+    values = {name: torch.as_tensor(value, dtype=torch.float64) for name, value in values.items()}
+    x = _of_one_threshold(values, x, shape)
+    for name, value in values.items():
+        if not bool((value == value.flatten()[0]).all()):
             raise ValueError(f"has a {name} for each neuron; whole neurons share it")
-        numbers[name] = float(value[0])
-    decay, gain, threshold, rest, back = numbers.values()
+    decay, gain, threshold, rest, back, init = (float(value.flatten()[0]) for value in values.values())
     if call.fires and not call.hard_reset and rest:
         raise ValueError(f"has a soft reset and v_rest={rest:g}, which must be 0")
     if call.fires and threshold <= rest:
@@ -182,9 +208,8 @@ def _neuron(layer: Any, x: _Whole, shape: tuple[int, ...], limit: int) -> tuple[
     # The unit of the membrane is as small as the largest current allows.
     current = (x.most.clamp(min=1) * x.unit + x.bias.abs()) * gain  # type: ignore[union-attr]
     largest = float(current.max()) if current.numel() else 1.0
-    unit = largest / (
-        MOST_CURRENT // 2 if call.fires else min(MOST_CURRENT // 2, limit)
-    )  # half: rounding may double it
+    held = limit if decay < 1 else limit // _RANGE  # without a leak currents add up
+    unit = largest / (MOST_CURRENT // 2 if call.fires else min(MOST_CURRENT // 2, held))  # half: rounding may double it
     if call.fires:
         unit = max(unit, (threshold - rest) / ((limit + 1) // _RANGE))
         if (threshold - rest) / unit < _LEAST:
@@ -204,6 +229,7 @@ def _neuron(layer: Any, x: _Whole, shape: tuple[int, ...], limit: int) -> tuple[
         v_reset=int(whole(back - rest)) if call.hard_reset else None,
         limit=limit,
         unit=unit,
+        v_init=int(whole(init - rest)),
         stateful=layer.stateful,
     )
     return neurons.eval(), _Whole(1.0, 1) if call.fires else _Whole(unit, limit, kind="membranes")

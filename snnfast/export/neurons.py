@@ -130,7 +130,7 @@ NEEDS = {
 
 def integer_lif(source: Source, id: str, layer: IntegerLIF, x: CValue, y: CValue) -> None:
     """Emit integer neurons."""
-    channels, v = x.shape[0], source.state(f"{id}_v_state", x.size, "0", "int32_t")
+    channels, v = x.shape[0], source.state(f"{id}_v_state", x.size, str(layer.v_init), "int32_t")
     source.counted("snn_saturated")
     fire = f"{y.array}[n] = {v}[n] = cut;"
     if layer.v_threshold is not None:
@@ -171,7 +171,8 @@ def neuron_code(source: Source, id: str, layer: Stateful, x: CValue, y: CValue) 
         value = evaluate(node, leaves)
         return element(source, named, value if value.dim() else float(value), x.shape)
 
-    rest = element(source, f"{id}_rest", parameters.get("v_rest", 0.0), x.shape)
+    init = getattr(layer, "v_init", None)
+    rest = element(source, f"{id}_rest", parameters.get("v_rest", 0.0) if init is None else init, x.shape)
     at_rest = [rest, *[literal(0.0)] * (len(states) - 1)]
     places = {name: f"{source.state(f'{id}_{name}_state', x.size, start)}[n]" for name, start in zip(states, at_rest)}
     lines = c99_step(step, states, coefficient, places | {"x": "x", "y": f"{y.array}[n]"}, strict)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from torch import nn
 from torch.nn.modules.utils import _pair
 
+from snnfast.nn import RatePool
 from snnfast.nn.sum_pool2d import SumPool2d
 
 from .source import CValue, Source
 
-__all__ = ["flatten", "pool", "reordered"]
+__all__ = ["flatten", "pool", "rate_pool", "reordered"]
 
 LEAST = {"float": "-INFINITY"} | {f"int{bits}_t": f"INT{bits}_MIN" for bits in (8, 16, 32, 64)}
 POOL = """
@@ -30,6 +31,21 @@ static void $id(void) {
         ${y}[(row * $out_w + column) * $channels + c] = $end;
       }
     }
+}
+"""
+
+COUNT = """
+static void $id(void) {
+  for (int n = 0; n < $size; n++) ${count}[n] += ${x}[n];
+}
+"""
+
+INCREASE = """
+static void $id(void) {
+  for (int n = 0; n < $size; n++) {
+    ${y}[n] = ${pooled}[n] - ${before}[n];
+    ${before}[n] = ${pooled}[n];
+  }
 }
 """
 
@@ -65,6 +81,24 @@ def pool(source: Source, id: str, layer: nn.MaxPool2d | nn.AvgPool2d | SumPool2d
         words = {"start": "0.0f", "step": "y += x;", "end": f"y / (float)({divisor})"}
     shapes = {"channels": x.shape[0], "h": x.shape[1], "w": x.shape[2], "out_h": y.shape[1]}
     source.function(POOL, id=id, kind=x.kind, x=x.array, y=y.array, out_w=y.shape[2], **shapes, **values, **words)
+
+
+def rate_pool(source: Source, id: str, layer: RatePool, x: CValue, y: CValue) -> None:
+    """Emit pooling of the counts so far, and its increase.
+
+    Raises:
+        ValueError: for pooling that is not ``nn.MaxPool2d``, and for dilated windows.
+    """
+    if not isinstance(layer.pool, nn.MaxPool2d):
+        raise ValueError(f"pools by a {type(layer.pool).__name__}, in C by MaxPool2d alone")
+    kind = x.kind if x.kind == "float" else "int32_t"
+    zero = "0.0f" if kind == "float" else "0"
+    count = x._replace(array=source.state(f"{id}_count", x.size, zero, kind), kind=kind)
+    pooled = y._replace(array=source.memory(f"{id}_pooled", y.size, kind), kind=kind)
+    before = source.state(f"{id}_before", y.size, zero, kind)
+    source.function(COUNT, id=f"{id}_counts", size=x.size, count=count.array, x=x.array)
+    pool(source, f"{id}_pool", layer.pool, count, pooled)
+    source.function(INCREASE, id=id, size=y.size, y=y.array, pooled=pooled.array, before=before)
 
 
 def flatten(source: Source, id: str, layer: nn.Flatten, x: CValue, y: CValue) -> None:

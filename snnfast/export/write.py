@@ -15,7 +15,8 @@ from torch import nn
 from snnfast import check
 from snnfast.files.atomic import replacing
 from snnfast.files.table import markdown
-from snnfast.nn import Delay, IntegerLIF, Recurrent, SpikeLinear
+from snnfast.nn import Delay, IntegerLIF, RatePool, Recurrent, SpikeLinear
+from snnfast.nn.scale import Scale
 from snnfast.nn.state import Stateful
 from snnfast.nn.sum_pool2d import SumPool2d
 from snnfast.reference.neuron_arguments import NEURONS
@@ -23,22 +24,27 @@ from snnfast.reference.neuron_arguments import NEURONS
 from .exact import PRODUCTS, OrderedConv2d, QuantisedWeights, exact
 from .neurons import integer_lif, neuron_code
 from .plan import LayerNode, at_rest, input_dtype, input_shape_of
-from .pooling import flatten, pool, reordered
+from .pooling import flatten, pool, rate_pool, reordered
 from .products import conv2d, linear, sums
 from .program import HEADER, MAIN, MAKEFILE, NETWORK, SATURATED
 from .readout import READOUTS, readout
 from .recurrent import delay, recurrent
-from .source import KINDS, CLayer, CValue, Source
+from .source import KINDS, CLayer, CValue, Source, element
 
 __all__ = ["CExport", "Loss", "export_c"]
 
 WEIGHTS = ("float32", "int8")
 POOLS = (nn.AvgPool2d, nn.MaxPool2d, SumPool2d)  # an AdaptiveAvgPool2d has become an AvgPool2d
-PASSES = (nn.MaxPool2d, nn.Flatten)
-TIMELESS = (SpikeLinear, nn.Conv2d, OrderedConv2d, *POOLS, nn.Flatten)
+PASSES = (nn.MaxPool2d, RatePool, nn.Flatten)
+TIMELESS = (SpikeLinear, nn.Conv2d, OrderedConv2d, *POOLS, nn.Flatten, Scale)
 SUM = """
 static void $id(void) {
   for (int n = 0; n < $size; n++) ${y}[n] = ${a}[n] + ${b}[n];
+}
+"""
+SCALE = """
+static void $id(void) {
+  for (int n = 0; n < $size; n++) ${y}[n] = ${x}[n] * $factor;
 }
 """
 
@@ -200,6 +206,11 @@ def _emit(
         conv2d(source, id, module, x, y, quantised)
     elif isinstance(module, POOLS):
         pool(source, id, module, x, y)
+    elif isinstance(module, RatePool):
+        rate_pool(source, id, module, x, y)
+    elif isinstance(module, Scale):
+        factor = element(source, f"{id}_factor", module.scale, x.shape)
+        source.function(SCALE, id=id, size=x.size, x=x.array, y=y.array, factor=factor)
     elif isinstance(module, nn.Flatten):
         flatten(source, id, module, x, y)
     elif isinstance(module, Recurrent):

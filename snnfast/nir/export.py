@@ -216,8 +216,7 @@ class _Export:
         rate = 1 - layer.decay / DECAY
         fields = {"v_threshold": _filled(layer.v_threshold, shape)} if layer.v_threshold is not None else {}
         if fields:
-            if layer.v_reset is None:
-                raise ValueError(f"to_nir: {name} resets by subtraction, NIR's neurons to v_reset; NIR has no equal")
+            self._refuse_reset(name, layer)
             fields["v_reset"] = _filled(layer.v_reset, shape)
         if rate == 0:
             if bias.any():
@@ -302,9 +301,17 @@ class _Export:
         filled = {n: _filled(v, shape) for n, v in fields.items()}
         return filled, {f"{leakage.name}_syn": leakage.value, "scaled_syn": scaled}
 
-    def _firing(self, name: str, layer: Any, shape: tuple[int, ...]) -> dict[str, Any]:
+    def _refuse_reset(self, name: str, layer: Any) -> None:
+        """Refuse a soft reset, and membranes that do not start where NIR's do."""
+        hint = "; NIR has no equal: of a ReLU network convert with reset='hard' and initial_membrane=0.0"
         if layer.v_reset is None:
-            raise ValueError(f"to_nir: {name} resets by subtraction, NIR's neurons to v_reset; NIR has no equal")
+            raise ValueError(f"to_nir: {name} resets by subtraction, NIR's neurons to v_reset{hint}")
+        init = layer.v_init or None if isinstance(layer, IntegerLIF) else layer.v_init
+        if init is not None:
+            raise ValueError(f"to_nir: {name} starts at v_init, NIR's neurons at rest{hint}")
+
+    def _firing(self, name: str, layer: Any, shape: tuple[int, ...]) -> dict[str, Any]:
+        self._refuse_reset(name, layer)
         for extra, usual in (("refractory", 0), ("max_spikes", 1)):
             value = getattr(layer, extra, usual)
             if value != usual:

@@ -9,27 +9,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from snnfast.nn import LI, LIF
+from snnfast.nn.scale import Scale
 from snnfast.nn.sum_pool2d import SumPool2d
 
 __all__ = ["Graph", "Offset", "Scale", "SumPool2d", "Threshold", "TwoLI"]
-
-
-class Scale(nn.Module):
-    """``y = scale x``, element by element; ``scale`` broadcasts to ``x.shape[1:]`` and is a buffer."""
-
-    scale: Tensor
-
-    def __init__(self, scale: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("scale", scale.detach().clone())
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[T, B, ...]`` -> the same."""
-        return x * self.scale
-
-    def extra_repr(self) -> str:
-        """Return its shape."""
-        return f"scale={list(self.scale.shape)}"
 
 
 class Offset(nn.Module):

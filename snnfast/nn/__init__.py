@@ -18,6 +18,7 @@ from .neurons import *
 from .parametric_lif import ParametricLIF
 from .psn import PSN, SlidingPSN
 from .quantize import quantize
+from .rate_pool import RatePool
 from .readout import Count, FirstSpike, Last, Max, Rate, within
 from .recomputed import Recomputed
 from .recurrent import RLIF, Recurrent
@@ -46,6 +47,7 @@ __all__ = [
     "Max",
     "ParametricLIF",
     "Rate",
+    "RatePool",
     "Recomputed",
     "Recurrent",
     "Sequential",

@@ -23,6 +23,7 @@ class IntegerLIF(Stateful):
     Args:
         gain, bias, decay, v_threshold, v_reset, limit: as in :func:`snnfast.ops.integer_lif`.
         unit: real value of a membrane of 1, in the trained network.
+        v_init: membrane of a layer at rest, before the first step.
         stateful: keep the membrane between calls; see :class:`snnfast.nn.state.Stateful`.
 
     Attributes:
@@ -52,6 +53,7 @@ class IntegerLIF(Stateful):
         v_reset: int | None = 0,
         limit: int = MOST_MEMBRANE,
         unit: float = 1.0,
+        v_init: int = 0,
         stateful: bool = False,
     ) -> None:
         super().__init__(stateful=stateful)
@@ -60,12 +62,16 @@ class IntegerLIF(Stateful):
             self.register_buffer(name, value.detach().clone(), persistent=name != "saturated")
         self.decay, self.v_threshold, self.v_reset, self.limit = decay, v_threshold, v_reset, limit
         self.unit = check.positive("IntegerLIF", "unit", unit)
+        self.v_init = check.integer("IntegerLIF", "v_init", v_init, -limit, limit)
 
     def forward(self, x: Tensor) -> Tensor:
         """Int32 sums ``[T, B, C, ...]`` -> int8 spikes, or int32 membranes if there is no threshold."""
         if self.stateful and self.v is not None:
             self._check_state("v", self.v, x)
-        y, v, saturated = ops.integer_lif(x, self.v if self.stateful else None, **self._arguments(x))
+        v = self.v if self.stateful else None
+        if v is None and self.v_init:
+            v = x.new_full(x.shape[1:], self.v_init)
+        y, v, saturated = ops.integer_lif(x, v, **self._arguments(x))
         self._store_states(v)
         if check.reads_values(True, x.device) and saturated:
             if not self.saturated:
@@ -81,5 +87,5 @@ class IntegerLIF(Stateful):
 
     def extra_repr(self) -> str:
         """Return the number of channels and the constants."""
-        shown = ("decay", "v_threshold", "v_reset", "limit")
+        shown = ["decay", "v_threshold", "v_reset", "limit", *["v_init"] * bool(self.v_init)]
         return f"{len(self.gain)} channels, " + ", ".join(f"{name}={getattr(self, name)}" for name in shown)

@@ -37,7 +37,7 @@ def takes_one(function: str, net: Any) -> None:
     if len(wanted) > 1:
         raise ValueError(
             f"{function}: net must take its input [T, B, ...] alone, but a {type(net).__name__} takes "
-            f"{' and '.join(wanted)}"
+            f"{' and '.join(wanted)}{'; give net.sequential()' if hasattr(net, 'sequential') else ''}"
         )
 
 

@@ -41,6 +41,7 @@ class Firing(TypedDict, total=False):
     detach_reset: bool
     stateful: bool
     return_v_seq: bool
+    v_init: float | Tensor | None
 
 
 class Leaky(Firing, total=False):
@@ -70,6 +71,7 @@ class Spiking(Stateful):
         detach_reset: no gradient through the spike into the reset.
         stateful: keep the states between calls; see :class:`snnfast.nn.state.Stateful`.
         return_v_seq: return ``(spikes, v_seq)`` instead of ``spikes``.
+        v_init: membrane of a layer at rest, before the first step; None: where the op starts, at ``v_rest``.
     """
 
     constants: tuple[str, ...] = ("v_threshold", "v_reset", "strict", "surrogate", "detach_reset", "return_v_seq")
@@ -96,6 +98,7 @@ class Spiking(Stateful):
         detach_reset: bool = False,
         stateful: bool = False,
         return_v_seq: bool = False,
+        v_init: float | Tensor | None = None,
         **unknown: Any,
     ) -> None:
         layer = type(self).__name__
@@ -119,6 +122,7 @@ class Spiking(Stateful):
         self.surrogate = resolve(surrogate)
         self.detach_reset = check.flag(layer, "detach_reset", detach_reset)
         self.return_v_seq = check.flag(layer, "return_v_seq", return_v_seq)
+        self._add_parameter("v_init", v_init)
 
     @property
     def refractory(self) -> int:
@@ -160,6 +164,14 @@ class Spiking(Stateful):
     def _op_arguments(self, x: Tensor) -> dict[str, Any]:
         """Return all arguments of the op besides ``x``."""
         return dict(zip(self.states, self._load_states(x))) | self._arguments(x)
+
+    def _initial_states(self, x: Tensor) -> tuple[Tensor | None, ...]:
+        states = super()._initial_states(x)
+        if self.v_init is None:
+            return states
+        v = check.parameter(type(self).__name__, "v_init", self._constant("v_init", x), x)
+        v = v if isinstance(v, Tensor) else x.new_full((), v, dtype=check.state_dtype(x.dtype))
+        return v.expand(x.shape[1:]).contiguous(), *states[1:]
 
     def _arguments(self, x: Tensor) -> dict[str, Any]:
         arguments = super()._arguments(x)
@@ -218,6 +230,7 @@ class Spiking(Stateful):
         shown: dict[str, Any] = {name: True for name in flags if getattr(self, name)}
         shown |= {"refractory": self.refractory} if self.refractory else {}
         shown |= {"max_spikes": self.max_spikes} if self.max_spikes != 1 else {}
+        shown |= {} if self.v_init is None else {"v_init": self.v_init}
         return {name: getattr(self, name) for name in names} | shown
 
 

@@ -83,17 +83,20 @@ class Stateful(nn.Module):
     def _load_states(self, x: Tensor) -> tuple[Tensor | None, ...]:
         """Return the states before the first step of ``x``, as the op takes them."""
         check.sequence(type(self).__name__, x)
+        states = list(self._initial_states(x))
         if not self.stateful or self._runs_again():
-            return (None,) * len(self.states)
-        states = []
-        for name in self.states:
+            return tuple(states)
+        for place, name in enumerate(self.states):
             value = getattr(self, name)
             if value is not None:
                 self._check_state(name, value, x)
                 value = self._carried(name, value)
-                value = value.to(device=x.device, dtype=check.state_dtype(x.dtype))
-            states.append(value)
+                states[place] = value.to(device=x.device, dtype=check.state_dtype(x.dtype))
         return tuple(states)
+
+    def _initial_states(self, x: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the states of a layer at rest before the first step of ``x``; None: the op knows them."""
+        return (None,) * len(self.states)
 
     def _check_state(self, name: str, value: object, x: Tensor) -> None:
         """Raise if a state is not a tensor for batches of the shape of ``x``."""

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import torch
 
+from snnfast.backend.devices import present
 from snnfast_zoo.train.procedure import Procedure
 from snnfast_zoo.train.result import Result
 from snnfast_zoo.train.trained import Trained, load_run
 
 from .bohte2002.train import spikeprop
 from .brunel2000.model import brunel
-from .conversion.convert import ConversionResult, convert
+from .conversion.convert import CHECKPOINT as CONVERTED
+from .conversion.convert import ConversionResult, convert, load_converted
 from .conversion.train import diehl2015, vgg16
 from .diehl_cook2015.train import stdp
 from .potjans_diesmann2014.model import microcircuit
@@ -35,8 +37,10 @@ SIMULATIONS = (vogels_abbott, brunel, microcircuit, connectome)
 def load(folder: str | Path, *, device: torch.device | str = "cpu") -> Trained:
     """Load the trained network of a run of ``snnfast train`` or :mod:`snnfast.procedure`, with its preprocessing.
 
+    Of a folder of ``snnfast convert`` it is the spiking network, which answers after the last of the ``--steps``.
+
     Args:
-        folder: folder of the run, with its ``checkpoint.pt``.
+        folder: folder of the run, with its ``checkpoint.pt``, or of a conversion, with its ``snn.pt``.
         device: device of the network.
 
     Example:
@@ -47,6 +51,8 @@ def load(folder: str | Path, *, device: torch.device | str = "cpu") -> Trained:
         FileNotFoundError, snnfast.checkpoint.CheckpointError: there is no checkpoint, it is damaged, of another kind,
             or of a version that did not store the shape of the samples.
     """
+    if isinstance(folder, (str, Path)) and (Path(folder).expanduser() / CONVERTED).is_file():
+        return load_converted(Path(folder).expanduser(), present(device, "load: device"))
     return load_run(PROCEDURES, folder, device)
 
 

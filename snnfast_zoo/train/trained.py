@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -179,15 +179,34 @@ def load_run(procedures: Sequence[Procedure[Any]], folder: str | Path, device: t
         raise CheckpointError(
             f"{path} does not say what its samples look like: it is of an earlier version; go on with --resume"
         )
+
+    def weighted(model: nn.Module) -> nn.Module:
+        load_weights(model, path)
+        return model
+
+    return restored(procedure, settings, described, folder, device, weighted)
+
+
+def restored(
+    procedure: Procedure[Any],
+    settings: Settings,
+    described: Mapping[str, Any],
+    folder: Path,
+    device: torch.device,
+    complete: Callable[[nn.Module], nn.Module],
+) -> Trained:
+    """Return the network of a run, which ``complete`` makes of the untrained network of its settings.
+
+    ``described``: shapes, classes and range of the samples, from the checkpoint.
+    """
     # A sample of zeros determines the shapes of the network; its weights come from the file.
     sample = torch.zeros(1, *described["shape"], device=device)
     label = torch.tensor([len(described["classes"]) - 1], device=device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = procedure.model(settings, Data((sample, label), (sample, label)))
-    load_weights(model, path)
     return Trained(
-        *(model.eval(), tuple(described["classes"]), settings, folder, procedure),
+        *(complete(model).eval(), tuple(described["classes"]), settings, folder, procedure),
         *(tuple(described["shape"]), tuple(described["raw"])),
         *(described.get("extent") and tuple(described["extent"]), device),
     )

@@ -15,6 +15,7 @@ from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 import snnfast
 from snnfast import nn as sn
 from snnfast.nn import LIF, SpikeConv2d, SpikeLinear, Time
+from snnfast.nn.scale import Scale
 
 
 def same(a, b):
@@ -112,6 +113,9 @@ NETWORKS = {
     "EIF": (lambda: behind(sn.EIF(4.0, delta_t=varied(8) + 0.5)), FEATURES),
     "QIF": (lambda: behind(sn.QIF(4.0, v_reset=-0.1)), FEATURES),
     "Izhikevich": (lambda: behind(sn.Izhikevich(4.0, b=0.3)), FEATURES),
+    "IF from half its threshold": (lambda: behind(sn.IF(v_threshold=1.3, v_reset=None, v_init=0.65)), FEATURES),
+    "CubaLIF from values of each its own": (lambda: behind(sn.CubaLIF(3.0, 1.7, v_init=varied(8) / 9)), FEATURES),
+    "own KLIF from a value": (lambda: behind(klif.layer(decay=0.7, v_init=0.5)), FEATURES),
     "several spikes": (lambda: behind(LIF(max_spikes=None, v_reset=None, decay_input=False)), FEATURES),
     "several, silent": (
         lambda: behind(sn.CubaLIF(max_spikes=2, v_reset=None, refractory=2, decay_input=False)),
@@ -149,6 +153,13 @@ NETWORKS = {
     ),
     "an image of each pixel its own": (
         lambda: nn.Sequential(LIF(varied(2, 7, 6), v_threshold=varied(7, 6, low=0.1, high=0.6))),
+        IMAGE,
+    ),
+    "pooling of rates": (
+        lambda: nn.Sequential(
+            Time(SpikeConv2d(2, 5, 3, method="events")), sn.IF(v_threshold=varied(5, 1, 1, low=0.3, high=0.9)),
+            Scale(varied(5, 1, 1)), sn.RatePool(nn.MaxPool2d(2, 1, 1)), Scale(torch.tensor(0.3)),
+        ),
         IMAGE,
     ),
     "pooling": (
@@ -434,7 +445,11 @@ def converted():
         (Viewed(), r"^export_c: iadd in forward: it changes in place what is read again by another name"),
         (hooked(pre=False), r"^export_c: 1, a LIF, has a forward hook"),
         (hooked(pre=True), r"^export_c: 1, a LIF, has a forward hook"),
-        (converted(), r"^export_c: net must take its input .* alone, but a SpikingNetwork takes images and num_steps"),
+        (
+            converted(),
+            r"^export_c: net must take .* a SpikingNetwork takes images and num_steps; give net\.sequential\(\)$",
+        ),
+        (nn.Sequential(sn.RatePool(nn.Identity())), r"^export_c: 0, a RatePool, pools by a Identity, in C by"),
         (nn.Sequential(Time(nn.Linear(4, 3))), r"^export_c: 0\.layer, a Linear, does not take \[3\], which"),
         (
             nn.Sequential(Time(nn.Linear(3, 3), nn.BatchNorm1d(3, track_running_stats=False))),

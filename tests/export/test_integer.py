@@ -26,6 +26,7 @@ from snnfast.nn import (
     Max,
     ParametricLIF,
     Rate,
+    RatePool,
     SpikeLinear,
     Time,
     calibrate_,
@@ -102,6 +103,44 @@ def test_maximum_pools_may_stand_before_neurons(weights, channels, tmp_path):
     snnfast.export_c(whole, tmp_path, (channels, 16, 16))
     same(run(tmp_path, x, 5, np.int32)[-1], y.flatten(1).int())
     assert "static int16_t spikeconv2d_3_y" in (tmp_path / "snn.c").read_text()
+
+
+class Peaks(nn.Module):
+    """Max pooling of rates behind neurons with a threshold for each channel, which start at a half of it."""
+
+    def __init__(self, end):
+        super().__init__()
+        threshold = torch.tensor([0.4, 0.9, 0.55]).view(3, 1, 1)
+        self.layers = nn.Sequential(
+            Time(nn.Conv2d(1, 3, 3, padding=1)), IF(v_threshold=threshold, v_reset=None, v_init=threshold / 2),
+            RatePool(nn.MaxPool2d(3, 2, 1)), Time(nn.Flatten(), nn.Linear(48, 6)),
+            IF(v_threshold=0.7, v_init=-0.1), Time(nn.Linear(6, 4)), end,
+        )  # fmt: skip
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+@needs_compiler
+@pytest.mark.parametrize("end", [Rate(), Count()])
+def test_layers_of_a_converted_network(end, tmp_path):
+    """Neurons start off rest, have a threshold for each channel, and the last sums add up over time."""
+    torch.manual_seed(0)
+    few = quantize(Peaks(end), "int8").eval()
+    with torch.no_grad():
+        few.layers[0].layer.parametrizations.weight.original.mul_(3)
+    whole, x = integer(few, (1, 8, 8), unit=1 / 127), frames(12)
+    y = whole(x)
+    with backend.use("reference"):
+        same(whole(x), y)
+    snnfast.export_c(whole, tmp_path, (1, 8, 8))
+    same(run(tmp_path, x, 4, np.int32)[-1], y)
+    with torch.no_grad():
+        real, want = few.layers[:5](x / 127), few(x / 127)
+    assert 0.02 < real.mean() < 0.8
+    assert (whole.layers[:5](x).float() != real).float().mean() < 0.03
+    unit = whole.layers[6][0].unit / (12 if isinstance(end, Rate) else 1)
+    assert (y * unit - want).abs().max() < 0.03 * want.abs().max()
 
 
 @needs_compiler
@@ -366,7 +405,7 @@ def test_errors():
     cases = [
         (nn.Sequential(Time(nn.Linear(8, 3)), LIF()), "0.layer, a Linear, has weights in floating point; call"),
         (linear, "0.layer gives sums; end the network with neurons, such as LI"),
-        (behind(Rate()), "1, a Rate, stands between a product and its neurons"),
+        (behind(Max()), "1, a Max, stands between a product and its neurons"),
         (behind(LIF(refractory=2)), "1, a LIF, has a refractory period"),
         (behind(LIF(torch.tensor([2.0, 3.0, 4.0]))), "1, a LIF, has a decay for each neuron"),
         (behind(LIF(v_reset=None, v_rest=0.1)), "1, a LIF, has a soft reset and v_rest=0.1"),

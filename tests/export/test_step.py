@@ -90,10 +90,37 @@ def test_a_state_that_two_places_would_share_is_refused():
             step.start(torch.rand(3, 2, 4, 4))
 
 
+def converted():
+    torch.manual_seed(0)
+    ann = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 6, 2), nn.ReLU(), nn.Flatten(), nn.Linear(6, 3)
+    )
+    return snnfast.convert(ann, [frames()[0]], method="max", per_channel=True)
+
+
 def test_a_converted_network_is_refused():
-    net = snnfast.convert(nn.Sequential(nn.Linear(3, 3), nn.ReLU()), [torch.rand(5, 3)])
-    with pytest.raises(ValueError, match=r"^Step: net must take .* a SpikingNetwork takes images"):
+    net = converted()
+    with pytest.raises(
+        ValueError, match=r"^Step: net must take .* a SpikingNetwork takes .*; give net\.sequential\(\)$"
+    ):
         Step(net)
+    with pytest.raises(TypeError, match=r"^SpikingNetwork: exporters take .*; give net\.sequential\(\)"):
+        torch.export.export(net, (frames()[0], 4))
+
+
+def test_layers_of_a_converted_network_run_step_by_step():
+    """Neurons of the network start at half their threshold, and its max pooling counts."""
+    net, x = converted(), frames()[:1].expand(12, -1, -1, -1, -1)
+    layers = net.sequential()
+    step = Step(layers[:-1])
+    assert step.names == ["1.v", "2.count", "4.v"]
+    with snnfast.backend.use("reference"), torch.no_grad():
+        outputs = stepped(step, x, step.start(x[0]))
+        torch.testing.assert_close(outputs.mean(0), net(x[0], 12), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(exported(layers[:-1], x), outputs, rtol=1e-5, atol=1e-6)
+    with torch.no_grad():
+        program = torch.export.export(layers, (x,), dynamic_shapes=({0: torch.export.Dim("T")},)).module()
+        torch.testing.assert_close(program(x[:7]), net(x[0], 7), rtol=1e-5, atol=1e-6)
 
 
 def exported(net, x, strict=False):
@@ -155,10 +182,11 @@ def test_a_program_for_onnx_has_no_kernels(monkeypatch):
 
 
 @pytest.mark.skipif(not ONNX, reason="needs onnx, onnxscript and onnxruntime")
-def test_onnx_is_the_reference_by_itself(tmp_path):
+@pytest.mark.parametrize("is_converted", [False, True])
+def test_onnx_is_the_reference_by_itself(is_converted, tmp_path):
     import onnxruntime
 
-    net, x = network(), frames()
+    net, x = converted().sequential()[:-1] if is_converted else network(), frames()
     step = Step(net)
     start = step.start(x[0])
     path = tmp_path / "step.onnx"

@@ -9,6 +9,7 @@ from graphs import graph_of
 from torch import nn
 from torch.nn.utils import prune
 
+from snnfast import convert
 from snnfast import nir as sn
 from snnfast.nn import IF, LI, LIF, RLIF, CubaLI, CubaLIF, Delay, ParametricLIF, Recurrent, Time
 
@@ -21,6 +22,20 @@ def same(a, b):
 
 def per_neuron(*shape, low=1.5, high=6.0):
     return torch.rand(shape, generator=torch.Generator().manual_seed(3)) * (high - low) + low
+
+
+def test_layers_of_a_converted_network():
+    """With hard reset and from rest its neurons are those of NIR."""
+    torch.manual_seed(0)
+    ann = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(36, 5))
+    x = torch.rand(4, 1, 8, 8)
+    network = convert(ann, [x], percentile=99.0, per_channel=True, reset="hard", initial_membrane=0.0)
+    net = network.sequential()
+    back = sn.from_nir(sn.to_nir(net[:-1], (1, 8, 8), dt=1.0, scheme="euler"))
+    frames = x.expand(12, *x.shape)
+    with torch.no_grad():
+        same(back(frames), net[:-1](frames))
+        torch.testing.assert_close(back(frames).mean(0), network(x, 12), rtol=1e-5, atol=1e-6)
 
 
 class Skip(nn.Module):

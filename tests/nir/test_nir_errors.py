@@ -68,7 +68,8 @@ def converted():
         (SequenceNetwork(3, (4,), 2), r"^to_nir: SequenceNetwork cannot be traced by torch\.fx: Seq.*: x must"),
         (Broadcast(), r"^to_nir: add in forward adds samples \[3\] and \[1\]"),
         (hooked(), r"^to_nir: 0\.layer, a Linear, has a forward hook"),
-        (converted(), r"^to_nir: net must take its input .* alone, but a SpikingNetwork takes images and num_steps"),
+        (converted(), r"^to_nir: net must take .* but a SpikingNetwork takes .*; give net\.sequential\(\)$"),
+        (nn.Sequential(LIF(v_init=0.5)), r"^to_nir: 0 starts at v_init, NIR's neurons at rest; NIR has no equal: of"),
         (nn.Sequential(Time(nn.Linear(4, 3))), r"^to_nir: 0\.layer, a Linear, does not take \[3\], which input_shape"),
         (
             nn.Sequential(Time(nn.Linear(3, 3), nn.BatchNorm1d(3, track_running_stats=False))),

@@ -52,6 +52,7 @@ LAYERS = {
     "Izhikevich": neuron("Izhikevich", tau=2.0, tau_w=5.0),
     "PSN": lambda t, c, w: sn.PSN(t),
     "SlidingPSN": neuron("SlidingPSN", order=2),
+    "RatePool": lambda t, c, w: sn.RatePool(nn.MaxPool2d(3, 1, 1)),
     "Delay": lambda t, c, w: sn.Delay(c, 2.0),
     "RLIF": flat(lambda features: sn.RLIF(features, tau=2.0)),
     "Recurrent": flat(lambda features: sn.Recurrent(sn.IF(), features)),

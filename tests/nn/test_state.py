@@ -61,6 +61,33 @@ def test_step_is_one_step_of_the_sequence(layer):
     torch.testing.assert_close(torch.stack([single.step(x_t) for x_t in x]), whole(x))
 
 
+@pytest.mark.parametrize("kind", [sn.LIF, sn.CubaLIF, sn.AdLIF, sn.ParametricLIF])
+def test_a_layer_at_rest_starts_at_v_init(kind):
+    """A number and a value for each channel are the op's membrane before the first step; a parameter has a gradient."""
+    x = torch.rand(6, 2, 3, 4, generator=torch.Generator().manual_seed(0)) * 2
+    torch.manual_seed(0)
+    plain = kind(stateful=True, return_v_seq=True)
+    for v_init in (0.4, nn.Parameter(torch.tensor([0.0, 0.4, 0.8]).view(3, 1))):
+        torch.manual_seed(0)
+        layer = kind(v_init=v_init, return_v_seq=True)
+        plain.reset()
+        plain.v = torch.as_tensor(v_init).detach().expand(x.shape[1:]).clone()
+        want = plain(x)[1].detach()
+        torch.testing.assert_close(layer(x)[1].detach(), want, rtol=0, atol=0)
+        torch.testing.assert_close(layer(x)[1].detach(), want, rtol=0, atol=0)  # it is kept nowhere
+        layer.stateful = True
+        parts = torch.cat([layer(x[:2])[1], layer(x[2:])[1]]).detach()
+        torch.testing.assert_close(parts, want, rtol=0, atol=0)
+        layer.reset()
+        torch.testing.assert_close(layer(x)[1].detach(), want, rtol=0, atol=0)
+    layer.reset()
+    layer(x)[1].sum().backward()
+    assert bool(v_init.grad.any())
+    assert "v_init=" in repr(layer)
+    with pytest.raises(ValueError, match=rf"^{kind.__name__}: v_init must be a number or broadcast to x\.shape\[1:\]"):
+        kind(v_init=torch.ones(5))(x)
+
+
 def test_step_returns_the_membrane_too():
     layer = sn.LIF(stateful=True, return_v_seq=True)
     spikes, v = layer.step(sequence(2, 3))

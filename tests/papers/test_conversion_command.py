@@ -119,6 +119,26 @@ def test_a_conversion_is_a_call(run, tmp_path):
         snnfast.procedure.convert(run, lrr=1)
 
 
+def test_a_conversion_answers_as_it_was_scored(run, tmp_path):
+    """Also by the command, for random input spikes from the seed, and only with all that it needs."""
+    settings = {"calibration_images": 60, "steps": (2, 9), "warm_up": 1, "method": "max"}
+    result = snnfast.procedure.convert(run, out=tmp_path, progress=False, **settings)
+    assert f"snnfast infer {tmp_path} IMAGES" in result.summary()
+    net = snnfast.load(tmp_path)
+    pixels, labels = snnfast.data.as_tensors(snnfast.data.load("digits", split="test"))
+    accuracy = (net(pixels) == labels).double().mean().item()
+    assert accuracy == pytest.approx(result.report.accuracy[1], abs=1e-9)
+    assert (net.classes[3], type(net.model).__name__) == ("3", "SpikingNetwork")
+    torch.save(pixels[:4], tmp_path / "some.pt")
+    lines = call("infer", tmp_path, tmp_path / "some.pt", "--device", "cpu").splitlines()
+    assert [line.split()[-1] for line in lines[:4]] == [str(k) for k in net(pixels[:4]).tolist()]
+    stored = read_checkpoint(tmp_path / "snn.pt")
+    del stored["data"]
+    write_checkpoint(tmp_path / "snn.pt", stored)
+    with pytest.raises(snnfast.checkpoint.CheckpointError, match=r"of an earlier version; run snnfast convert again"):
+        snnfast.load(tmp_path)
+
+
 def write_images(root):
     """Write ten classes of images like CIFAR-10, with two training and two test images."""
     generator = torch.Generator().manual_seed(0)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ from snnfast_zoo.train.folder import locked, refuse_to_replace, write_json
 from snnfast_zoo.train.place import WATCHED, Data
 from snnfast_zoo.train.progress import progress_bar
 from snnfast_zoo.train.result import RESULT, files
-from snnfast_zoo.train.score import Part
+from snnfast_zoo.train.score import Part, largest
 from snnfast_zoo.train.settings import Options, option
+from snnfast_zoo.train.trained import Trained, restored
 
 from .train import AnnSettings, diehl2015
 
@@ -109,7 +111,8 @@ class ConversionResult:
         return (
             f"{self.split} split: {self.report.table()}\n\n{watched}"
             f"calibrated in {self.seconds_calibrating:.1f} s, scored in {self.seconds_scoring:.1f} s\n"
-            f"{self.out}: {', '.join(files(self.out))}"
+            f"{self.out}: {', '.join(files(self.out))}\n"
+            f"use it: snnfast infer {self.out} IMAGES; in Python snnfast.load({str(self.out)!r})"
         )
 
 
@@ -177,6 +180,7 @@ def convert(
             content = {
                 "kind": KIND,
                 "settings": identity,
+                "data": finished.data,
                 "seconds": seconds,
                 "comparison": comparison.state_dict(),
                 "thresholds": [t.cpu() for t in network.thresholds],
@@ -289,6 +293,31 @@ def converted(out: Path, model: nn.Module) -> SpikingNetwork:
     except (TypeError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} is not of a conversion: {error}") from error
     return _stored(path, checkpoint, settings, model)
+
+
+def load_converted(folder: Path, device: torch.device) -> Trained:
+    """Load the spiking network that :func:`convert` saved in ``folder``, with the preprocessing of its ReLU network.
+
+    Raises:
+        snnfast.checkpoint.CheckpointError: the checkpoint is damaged, of another kind, or of an earlier version.
+    """
+    path = folder / CHECKPOINT
+    checkpoint = read_checkpoint(path, KIND)
+    if "data" not in checkpoint:
+        raise CheckpointError(
+            f"{path} does not say what its samples look like: it is of an earlier version; run snnfast convert again"
+        )
+    stored = dict(checkpoint["settings"])
+    run = {name: value for name, value in stored.pop("run").items() if name != "epoch"}
+    settings = ConversionSettings(**stored)
+
+    def answers(run: AnnSettings, network: nn.Module, x: Tensor, folder: Path) -> Tensor:
+        torch.manual_seed(settings.seed)
+        return largest(network(x, settings.steps[-1], warm_up=settings.warm_up))
+
+    procedure = replace(ANN, answers=answers)
+    complete = partial(_stored, path, checkpoint, settings)
+    return restored(procedure, AnnSettings(**run), checkpoint["data"], folder, device, complete)
 
 
 def _stored(path: Path, checkpoint: dict[str, Any], settings: ConversionSettings, model: nn.Module) -> SpikingNetwork:

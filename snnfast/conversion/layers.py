@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import itertools
 import operator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
@@ -14,13 +15,12 @@ from torch.nn import functional as F  # noqa: N812
 from snnfast.nn import IF, Count, Rate, RatePool, Time
 from snnfast.nn.scale import Scale
 
-from .analog import AnalogNode, Placeholder
+from .analog import Analog, AnalogNode, Placeholder
 from .kinds import HOMOGENEOUS, MAX_POOLS
+from .neurons import Neurons
+from .plan import Plan
 from .shortcuts import absorb
 from .trace import max_pool1d, max_pool2d
-
-if TYPE_CHECKING:
-    from .network import SpikingNetwork
 
 _SUMS = (operator.add, torch.add, "add")
 _AVERAGE = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
@@ -47,7 +47,7 @@ class _Value(NamedTuple):
     flat: bool = False
 
 
-class _Layer(NamedTuple):
+class _PlainLayer(NamedTuple):
     """A layer, or a sum if ``module`` is None, with the indices of its inputs; -1 is the network's input."""
 
     name: str
@@ -55,17 +55,23 @@ class _Layer(NamedTuple):
     inputs: tuple[int, ...]
 
 
-def sequential(network: SpikingNetwork) -> nn.Sequential:
-    """See :meth:`SpikingNetwork.sequential`."""
-    return _Builder(network).build()
+def sequential(plan: Plan, network: Analog, neurons: Mapping[str, Neurons]) -> nn.Sequential:
+    """Return the layers of a converted network; see :meth:`SpikingNetwork.sequential`.
+
+    Args:
+        plan: its execution plan.
+        network: the layers and parameters that the plan names.
+        neurons: the neurons with their thresholds, by name.
+    """
+    return _Builder(plan, network, neurons).build()
 
 
 class _Builder:
     """Layers of a converted network, built along its nodes."""
 
-    def __init__(self, network: SpikingNetwork) -> None:
-        self.network, self.plan = network, network.plan
-        self.layers: list[_Layer] = []
+    def __init__(self, plan: Plan, network: Analog, neurons: Mapping[str, Neurons]) -> None:
+        self.plan, self.network, self.neurons = plan, network, neurons
+        self.layers: list[_PlainLayer] = []
         self.values: dict[str, _Value | None] = {}  # None: a size or a constant
         self.scaled: dict[str, _Value] = {}  # with the factor applied
 
@@ -114,11 +120,11 @@ class _Builder:
         )
 
     def _add(self, name: str, module: nn.Module | None, *inputs: _Value) -> _Value:
-        self.layers.append(_Layer(name, module, tuple(value.place for value in inputs)))
+        self.layers.append(_PlainLayer(name, module, tuple(value.place for value in inputs)))
         return _Value(len(self.layers) - 1)
 
     def _neurons(self, node: AnalogNode) -> _Value:
-        neurons = self.network.neurons(node.name)
+        neurons = self.neurons[node.name]
         x = self._scaled(node.source, self._signal(node, node.source))
         threshold, init = (t.detach().clone() for t in (neurons.threshold, neurons.threshold * neurons.initial))
         number = threshold.numel() == 1

@@ -256,7 +256,7 @@ class SpikingNetwork(Analog, Announcing):
         self._check_calibrated()
         if self._fitted is None and any(threshold.numel() > 1 for threshold in self.thresholds):
             raise RuntimeError("SpikingNetwork: run it on images first, which tell the shapes of the thresholds")
-        return sequential(self)
+        return sequential(self.plan, self, {name: self.neurons(name) for name in self.plan.neurons})
 
     def stream(self, images: Tensor, *, warm_up: int = 0, record: bool = False, watch: bool = False) -> Stream:
         """Return a run over ``images`` that you can continue step by step; see :class:`Stream`."""

@@ -29,7 +29,7 @@ def test_layers_of_a_converted_network():
     torch.manual_seed(0)
     ann = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(36, 5))
     x = torch.rand(4, 1, 8, 8)
-    network = convert(ann, [x], percentile=99.0, per_channel=True, reset="hard", initial_membrane=0.0)
+    network = convert(ann, [x], percentile=99.0, reset="hard", initial_membrane=0.0)
     net = network.sequential()
     back = sn.from_nir(sn.to_nir(net[:-1], (1, 8, 8), dt=1.0, scheme="euler"))
     frames = x.expand(12, *x.shape)

@@ -2,7 +2,8 @@
 
 ``coba`` and ``cuba`` are Vogels and Abbott 2005, ``brunel`` and ``irregular`` Brunel 2000, ``microcircuit`` a tenth of
 Potjans and Diesmann 2014. ``csr`` runs the connections and initial states of the first two in a loop over steps with
-sparse CSR tensors of PyTorch.
+sparse CSR tensors of PyTorch, ``brian2`` in a C++ program of Brian2. ``spikes unlike Brian2's`` are those of either
+that the other does not have; with ``--dtype float64`` there are none.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from benchmarks import neurons
 from benchmarks.report import Row, verdict
@@ -20,7 +22,7 @@ from benchmarks.timing import Prepared, Task
 SHAPES = ((10_000, 100),)
 QUICK_SHAPES = ((20, 5),)
 FLOOR = "clone"
-BASELINES = ("csr",)
+BASELINES = ("csr", "brian2")
 # Largest time of a second of biological time, in seconds.
 LIMITS = {"coba": 0.1, "cuba": 0.1, "brunel": 1.4, "irregular": 1.4, "microcircuit": 0.4}
 DT = 0.1  # ms
@@ -80,6 +82,14 @@ def by_csr(made: Any, name: str) -> Callable[[int], int]:
     return run
 
 
+def unlike(made: Any, steps: int, spikes: Tensor) -> int:
+    """Return how many spikes, step and neuron, of another simulator differ from those of the op."""
+    events, width = made.run(steps), made.connectivity.n_pre
+    ours = events.step.long() * width + events.neuron
+    both = torch.cat([ours, spikes[0] * width + spikes[1]])
+    return int((both.unique(return_counts=True)[1] % 2).sum())
+
+
 def prepare(task: Task) -> Prepared:
     steps, percent = task.shape
     if task.implementation == FLOOR:
@@ -90,6 +100,11 @@ def prepare(task: Task) -> Prepared:
     for name in LIMITS if ours else ("coba", "cuba"):
         made = network(name, percent, task.dtype)
         c = made.connectivity
+        if task.implementation == "brian2":
+            passes[name], spikes = neurons.baseline("brian2").vogels_abbott(made, name, task.dtype, steps)
+            facts[f"{name}, spikes"] = spikes.shape[1]
+            facts[f"{name}, spikes unlike Brian2's"] = unlike(made, steps, spikes)
+            continue
         run = partial(by_op(made) if ours else by_csr(made, name), steps)
         passes[name] = run
         facts[f"{name}, Hz"] = run() / c.n_pre / (steps * DT / 1000)

@@ -1,20 +1,22 @@
-"""Brian2: the network of Diehl and Cook as a C++ program."""
+"""Brian2: the networks of Diehl and Cook, and of Vogels and Abbott, as C++ programs."""
 
 from __future__ import annotations
 
 import subprocess
 import tempfile
 from collections.abc import Callable
+from typing import Any
 
 import brian2
 import numpy
+import torch
 from brian2 import ms
 from torch import Tensor
 
 from benchmarks.diehl_cook import INHIBITION, LR_PRE, NORM, V_RESET, V_THRESHOLD, DiehlCookNetwork, settings
 from benchmarks.timing import Seconds
 
-NOTE = "several neurons may fire in a step; CPU time of the program's loop"
+NOTE = "CPU time of the program's loop; Diehl and Cook: several neurons may fire in a step"
 REPEATED = 20  # presentations of the same spikes in a run of the program
 
 INPUTS = "dx/dt = -x / (20*ms) : 1"
@@ -27,6 +29,17 @@ total : 1
 """
 WHILE_RECEPTIVE = "* int(not_refractory_post)"
 CLOCK = 'std::cout << clock() / double(CLOCKS_PER_SEC) << "\\n";'
+
+# Those of Vogels and Abbott: equations, and a method that solves a step.
+VOGELS_ABBOTT = {
+    "coba": ("(ge*(60-v) + gi*(-20-v) + (0-v))/(20*ms)", "euler"),
+    "cuba": ("(ge + gi + 11 - v)/(20*ms)", "exact"),
+}
+CURRENTS = """
+dge/dt = -ge/(5*ms) : 1
+dgi/dt = -gi/(10*ms) : 1
+"""
+EXACT = ["-w", "-O3", "-march=native", "-ffp-contract=off", "-std=c++17"]  # without -ffast-math
 
 
 def diehl_cook(network: DiehlCookNetwork, spikes: Tensor) -> Callable[[], object]:
@@ -72,9 +85,43 @@ def diehl_cook(network: DiehlCookNetwork, spikes: Tensor) -> Callable[[], object
     brian2.device.insert_code("main", CLOCK)
     brian2.device.build(directory=folder.name, run=False)
 
-    def present() -> Seconds:
-        out = subprocess.run(["./main"], cwd=folder.name, capture_output=True, text=True, check=True).stdout
-        begin, end = map(float, out.split())
-        return Seconds((end - begin) / REPEATED)
+    return lambda: Seconds(seconds(folder) / REPEATED)
 
-    return present
+
+def seconds(folder: tempfile.TemporaryDirectory[str]) -> float:
+    """Run a program, and return the time between the two clocks in it."""
+    out = subprocess.run(["./main"], cwd=folder.name, capture_output=True, text=True, check=True).stdout
+    begin, end = map(float, out.split())
+    return end - begin
+
+
+def vogels_abbott(made: Any, name: str, dtype: str, steps: int) -> tuple[Callable[[], Seconds], Tensor]:
+    """Return a run of the connections and initial states of a network of the zoo, and its spikes: step and neuron."""
+    neurons, (pre, post) = made.connectivity.n_pre, (index.numpy() for index in made.connectivity.edges())
+    folder = tempfile.TemporaryDirectory()
+    brian2.set_device("cpp_standalone", build_on_run=False, directory=folder.name)
+    brian2.device.reinit()
+    brian2.device.activate(build_on_run=False, directory=folder.name)
+    brian2.prefs.core.default_float_dtype = getattr(numpy, dtype)
+    brian2.prefs.codegen.cpp.extra_compile_args_gcc = EXACT
+    brian2.defaultclock.dt = made.dt * ms
+    rate, method = VOGELS_ABBOTT[name]
+    group = brian2.NeuronGroup(
+        *(neurons, f"dv/dt = {rate} : 1 (unless refractory)\n{CURRENTS}"),
+        **{"threshold": "v > 10", "reset": "v = 0", "refractory": 5 * ms, "method": method},
+    )
+    parts = []
+    for target, chosen in (("ge", post < neurons), ("gi", post >= neurons)):
+        (weight,) = numpy.unique(made.weight.numpy()[pre[chosen]])
+        parts.append(brian2.Synapses(group, group, on_pre=f"{target} += {float(weight)!r}", delay=made.dt * ms))
+        parts[-1].connect(i=pre[chosen], j=post[chosen] % neurons)
+    for state in ("v", "ge", "gi"):
+        setattr(group, state, made.states[state].numpy())
+    monitor = brian2.SpikeMonitor(group)
+    net = brian2.Network(group, monitor, *parts)
+    brian2.device.insert_code("main", CLOCK)
+    net.run(steps * made.dt * ms)
+    brian2.device.insert_code("main", CLOCK)
+    brian2.device.build(directory=folder.name, with_output=False)
+    step = numpy.round(monitor.t / (made.dt * ms))
+    return lambda: Seconds(seconds(folder)), torch.from_numpy(numpy.stack([step, monitor.i]).astype(numpy.int64))

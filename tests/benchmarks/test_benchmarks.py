@@ -450,6 +450,18 @@ def test_own_process_measures_the_build_that_is_imported(benchmarks, tmp_path, m
     assert measured.seconds["forward"]
 
 
+def test_own_process_takes_the_seconds_of_another_program(benchmarks, tmp_path, monkeypatch):
+    from benchmarks import timing
+
+    shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks")
+    code = "from benchmarks.timing import Prepared, Seconds\n\n\n"
+    code += "def prepare(task):\n    return Prepared({'pass': lambda: Seconds(60.0)}, {})\n"
+    (tmp_path / "benchmarks" / "minute.py").write_text(code)
+    monkeypatch.setattr(timing, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert set(timing.measure_isolated(timing.Task("minute", "snnfast", (1,))).seconds["pass"]) == {60.0}
+
+
 def test_own_process_gives_the_same_facts(benchmarks):
     from benchmarks.timing import Task, measure, measure_isolated
 

@@ -18,6 +18,8 @@ TWO_STEPS = {
     "lightning_module.py": ["--epochs", "1", "--max-steps", "2"],
     "quantize.py": ["--epochs", "1", "--max-steps", "2"],
     "r_stdp.py": ["--trials", "2"],
+    "rewiring.py": ["--epochs", "1", "--max-steps", "2", "--every", "1"],
+    "sparse_recurrent.py": ["--epochs", "1", "--max-steps", "2", "--neurons", "200"],
     "spikeprop.py": ["--epochs", "1", "--max-steps", "2"],
     "stbp.py": ["--epochs", "1", "--max-steps", "2"],
 }

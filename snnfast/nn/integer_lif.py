@@ -60,7 +60,8 @@ class IntegerLIF(Stateful):
         for name, value in (("gain", gain), ("bias", bias), ("saturated", torch.zeros((), dtype=torch.int64))):
             check.tensor("IntegerLIF", name, value)
             self.register_buffer(name, value.detach().clone(), persistent=name != "saturated")
-        self.decay, self.v_threshold, self.v_reset, self.limit = decay, v_threshold, v_reset, limit
+        self.decay, self.v_threshold, self.v_reset = decay, v_threshold, v_reset
+        self.limit = check.integer("IntegerLIF", "limit", limit, most=MOST_MEMBRANE)
         self.unit = check.positive("IntegerLIF", "unit", unit)
         self.v_init = check.integer("IntegerLIF", "v_init", v_init, -limit, limit)
 

@@ -106,6 +106,7 @@ GOOD = {
     "Delay": {"channels": 3, "max_delay": 4.0},
     "PSN": {"num_steps": 2},
     "SlidingPSN": {"order": 2},
+    "RatePool": {"pool": torch.nn.MaxPool2d(2)},
     "Rate": {},
     "Count": {},
     "Last": {},
@@ -166,7 +167,7 @@ INPUTS = {
     "LatencyEncoder": torch.zeros(2),
     "Delay": torch.zeros(4, 2, 3),
     "IntegerLIF": torch.zeros(3, 2, 4, dtype=torch.int32),
-    "SpikeConv2d": torch.zeros(2, 3, 4, 4),
+    **dict.fromkeys(("RatePool", "SpikeConv2d"), torch.zeros(2, 3, 4, 4)),
 }
 MODULES = (ops, nn, encoder, loss)
 PUBLIC = {

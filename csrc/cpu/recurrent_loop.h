@@ -340,7 +340,7 @@ void forward_steps(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neur
         neuron.step(current + h0, group.state(g, p), spikes + h0, nullptr, group.coefficients(g, p), m);
         if (a.v_seq) copy(static_cast<C*>(a.v_seq) + t * a.N + n0 + h0, group.state(g, p)[0], m);
       }
-      write_row(a.spikes, a.x.dtype, t * a.N + n0 + low, size, streaming, spikes + low);
+      if (a.spikes) write_row(a.spikes, a.x.dtype, t * a.N + n0 + low, size, streaming, spikes + low);
       as_stored(a.x.dtype, size, spikes + low);
     }
     group.end_step(t);

@@ -11,6 +11,19 @@
 namespace snnfast::cpu {
 namespace {
 
+template <class C>
+inline void add_event(EventList& to, int64_t step, int64_t sample, int32_t neuron, C spikes) {
+  if (!(spikes >= 0 && spikes < C(1 << 30) && static_cast<C>(static_cast<int32_t>(spikes)) == spikes)) {
+    to.whole = false;
+    return;
+  }
+  for (int32_t n = static_cast<int32_t>(spikes); n > 0; n--) {
+    if (to.count == to.room) to.grow(to);
+    int32_t* const event = to.numbers + 3 * to.count++;
+    event[0] = static_cast<int32_t>(step), event[1] = static_cast<int32_t>(sample), event[2] = neuron;
+  }
+}
+
 template <class C, int L, class Index>
 struct SparseGroup : Samples<C> {
   using Samples<C>::a, Samples<C>::r, Samples<C>::first, Samples<C>::samples, Samples<C>::H, Samples<C>::width;
@@ -23,6 +36,7 @@ struct SparseGroup : Samples<C> {
   const SparseRows<C, L, Index> synapses;
   List<Events<C, L>> sent;                // ring of the events of the last steps, a power of 2
   List<const SparseGroup*> others{this};  // parts of the neurons, whose events arrive here
+  EventList* const recorded;              // the events of the forward pass; null: they are not recorded
 
   // steps: number of steps whose events are stored besides those that are in transit
   SparseGroup(const RecurrentScan& scan, const RecurrentNeuron<C>& maths, const SparseMemory<C>& scratch,
@@ -30,7 +44,8 @@ struct SparseGroup : Samples<C> {
       : Samples<C>(scan, maths, scratch, L, first_sample, part, parts),
         memory(scratch),
         s(r.synapses),
-        synapses(s, r.weight) {
+        synapses(s, r.weight),
+        recorded(r.events ? r.events + first_sample / kSparseGroup + part : nullptr) {
     size_t size = 1;
     while (size < static_cast<size_t>(s.longest() + steps)) size *= 2;
     sent.resize(size);
@@ -74,7 +89,7 @@ struct SparseGroup : Samples<C> {
   }
   const C* input(const Rows&, int64_t, int64_t, int64_t g, bool) const { return memory.current + g * wide; }
 
-  // Lists the spikes of step t.
+  // Lists the spikes of step t, and records those of this call.
   void end_step(int64_t t) {
     const C* spikes = memory.spikes;
     if constexpr (L > 1) {
@@ -82,6 +97,7 @@ struct SparseGroup : Samples<C> {
       spikes = memory.by_neuron;
     }
     events(t).list(spikes, low, high);
+    if (recorded && t >= 0) record(t);
   }
 
   void begin_backward() {}
@@ -109,6 +125,14 @@ struct SparseGroup : Samples<C> {
   Events<C, L>& events(int64_t t) { return sent[static_cast<size_t>(t) & (sent.size() - 1)]; }
   const Events<C, L>& events(int64_t t) const { return sent[static_cast<size_t>(t) & (sent.size() - 1)]; }
   C* inputs_back(int64_t t) const { return memory.inputs_back + (t & (memory.ring - 1)) * wide * L; }
+
+  void record(int64_t t) const {
+    const Events<C, L>& list = events(t);
+    for (int l = 0; l < samples; l++)
+      for (size_t e = 0; e < list.count; e++)
+        if (list.samples[e] >> l & 1)
+          add_event(*recorded, t, first + l, list.index[e], list.value[e * L + static_cast<size_t>(l)]);
+  }
 
   // Adds the rows of the events with delay k.
   template <bool OneARow>

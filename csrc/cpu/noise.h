@@ -33,17 +33,22 @@ inline void noise_words(const Noise& noise, int64_t block, int64_t sample, int64
   }
 }
 
-// Numbers of arrivals of m targets of a run.
+// Numbers of arrivals of m targets of a run. Four thresholds at a time, of which the last ends the loop if no word
+// reaches it.
 inline void arrivals(const int64_t* run, int64_t width, const uint32_t* words, int64_t m, int32_t* count) {
   for (int64_t i = 0; i < m; i++) count[i] = static_cast<int32_t>(run[1]);
-  for (int64_t k = 2; k < width && run[k] <= UINT32_MAX; k++) {
-    const uint32_t threshold = static_cast<uint32_t>(run[k]);
+  // A threshold of 2^32 is reached by no word.
+  const auto below = [&](int64_t k) {
+    return k < width ? static_cast<uint32_t>(min(run[k] - 1, int64_t(UINT32_MAX))) : UINT32_MAX;
+  };
+  for (int64_t k = 2; k < width; k += 4) {
+    const uint32_t a = below(k), b = below(k + 1), c = below(k + 2), d = below(k + 3);
     int32_t any = 0;
 #pragma omp simd reduction(| : any)
     for (int64_t i = 0; i < m; i++) {
-      const int32_t reached = words[i] >= threshold;
-      count[i] += reached;
-      any |= reached;
+      const int32_t last = words[i] > d;
+      count[i] += (words[i] > a) + (words[i] > b) + (words[i] > c) + last;
+      any |= last;
     }
     if (!any) return;
   }

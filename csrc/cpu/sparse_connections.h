@@ -79,12 +79,7 @@ struct SparseGroup : Samples<C> {
     }
     C* sum = L == 1 ? memory.current : memory.by_neuron;
     if constexpr (L > 1) by_neuron<L>(memory.current, wide, sum);
-    for (int64_t k = 0; k < s.delays; k++)
-      if (t - s.steps[k] >= -r.K)
-        for (const SparseGroup* other : others) {
-          const Events<C, L>& list = other->events(t - s.steps[k]);
-          s.one_a_row ? deliver<true>(list, k, sum) : deliver<false>(list, k, sum);
-        }
+    s.one_a_row ? deliver<true>(t, sum) : deliver<false>(t, sum);
     if constexpr (L > 1) by_sample<L>(sum, wide, memory.current);
   }
   const C* input(const Rows&, int64_t, int64_t, int64_t g, bool) const { return memory.current + g * wide; }
@@ -122,6 +117,14 @@ struct SparseGroup : Samples<C> {
   void end_backward(const RecurrentBackwardScan&) const {}
 
  private:
+  // A row of synapses, and the spikes that arrive through it: values of L samples, and bits of those that spiked.
+  struct Arrival {
+    SparseRow<C, L, Index> row;
+    const C* value;
+    uint16_t samples;
+  };
+  List<Arrival> arrivals;
+
   Events<C, L>& events(int64_t t) { return sent[static_cast<size_t>(t) & (sent.size() - 1)]; }
   const Events<C, L>& events(int64_t t) const { return sent[static_cast<size_t>(t) & (sent.size() - 1)]; }
   C* inputs_back(int64_t t) const { return memory.inputs_back + (t & (memory.ring - 1)) * wide * L; }
@@ -134,19 +137,39 @@ struct SparseGroup : Samples<C> {
           add_event(*recorded, t, first + l, list.index[e], list.value[e * L + static_cast<size_t>(l)]);
   }
 
-  // Adds the rows of the events with delay k.
+  // Adds the rows of the spikes that arrive at step t. They are listed first, so that loads of their places overlap, and
+  // prefetched some chunks ahead of the additions.
   template <bool OneARow>
-  void deliver(const Events<C, L>& list, int64_t k, C* sum) const {
-    for (size_t e = 0; e < list.count; e++) {
-      if (e + 1 < list.count) synapses.prefetch(list.index[e + 1], k);
-      const auto row = synapses.template row<OneARow>(list.index[e], k);
-      const C* value = list.value.data() + e * L;
-      if (L > 1 || others.size() == 1)
-        row.template deliver<OneARow>(list.samples[e], value, sum);
-      else
+  void deliver(int64_t t, C* sum) {
+    arrivals.clear();
+    for (int64_t k = 0; k < s.delays; k++)
+      if (t - s.steps[k] >= -r.K)
+        for (const SparseGroup* other : others) {
+          const Events<C, L>& list = other->events(t - s.steps[k]);
+          for (size_t e = 0; e < list.count; e++) {
+            const auto row = synapses.template row<OneARow>(list.index[e], k);
+            if (row.count > 0) arrivals.push_back({row, list.value.data() + e * L, list.samples[e]});
+          }
+        }
+    constexpr int kChunksAhead = 16;
+    auto next = arrivals.begin();
+    int64_t place = 0;
+    const auto prefetch = [&] {
+      if (next == arrivals.end()) return;
+      next->row.template prefetch<OneARow>(place);
+      place += next->row.kChunk;
+      if (place >= next->row.count) next++, place = 0;
+    };
+    for (int chunk = 0; chunk < kChunksAhead; chunk++) prefetch();
+    for (const Arrival& arrival : arrivals)
+      if (L > 1 || others.size() == 1) {
+        arrival.row.template deliver<OneARow>(arrival.samples, arrival.value, sum, prefetch);
+      } else {
+        for (int64_t q = 0; q < arrival.row.count; q += arrival.row.kChunk) prefetch();
         for (int64_t input = 0; input < r.inputs * H; input += H)
-          row.template between<OneARow>(input + low, input + high).template add<OneARow>(*value, sum);
-    }
+          arrival.row.template between<OneARow>(input + low, input + high)
+              .template add<OneARow>(*arrival.value, sum, [] {});
+      }
   }
 
   template <bool OneARow>

@@ -37,12 +37,25 @@ struct Noise {
   SNNFAST_HD const int64_t* run(int64_t k) const { return table + k * width; }
 };
 
+// Spikes as events, in order of their steps, samples and neurons; several spikes of a neuron in a step are several. A
+// cache line of its own, since threads write to neighbouring lists.
+struct alignas(64) EventList {
+  int32_t* numbers;  // [room, 3]: step, sample and neuron
+  int64_t count, room;
+  bool whole;  // all spikes were whole numbers of at least 0
+  void* owner;
+  void (*grow)(EventList& list);  // makes room for more events
+};
+
 struct Recurrence {
   int64_t H;           // neurons of a sample; neuron n of the call is neuron n % H of its sample
   int64_t inputs;      // of a neuron; several only with sparse connections
   const void* weight;  // [H, H] in C, weight[i * H + j]: from j to i; of sparse connections [synapses] or [H]
   Synapses synapses;   // then delay, to_post and to_pre are null
   Noise noise;
+  // [groups of samples + ranges of neurons]: the forward pass with sparse connections lists the spikes here. Null: it
+  // writes them.
+  EventList* events;
   const void* delay;  // [H] in C or null: all 0
   Rows past;          // [K, N] spikes of the K steps before the first; data is null if K is 0
   int64_t K;

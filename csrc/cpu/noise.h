@@ -33,44 +33,55 @@ inline void noise_words(const Noise& noise, int64_t block, int64_t sample, int64
   }
 }
 
-// Numbers of arrivals of m targets of a run.
+// Numbers of arrivals of m targets of a run. Four thresholds at a time, of which the last ends the loop if no word
+// reaches it.
 inline void arrivals(const int64_t* run, int64_t width, const uint32_t* words, int64_t m, int32_t* count) {
   for (int64_t i = 0; i < m; i++) count[i] = static_cast<int32_t>(run[1]);
-  for (int64_t k = 2; k < width && run[k] <= UINT32_MAX; k++) {
-    const uint32_t threshold = static_cast<uint32_t>(run[k]);
+  // A threshold of 2^32 is reached by no word.
+  const auto below = [&](int64_t k) {
+    return k < width ? static_cast<uint32_t>(min(run[k] - 1, int64_t(UINT32_MAX))) : UINT32_MAX;
+  };
+  for (int64_t k = 2; k < width; k += 4) {
+    const uint32_t a = below(k), b = below(k + 1), c = below(k + 2), d = below(k + 3);
     int32_t any = 0;
 #pragma omp simd reduction(| : any)
     for (int64_t i = 0; i < m; i++) {
-      const int32_t reached = words[i] >= threshold;
-      count[i] += reached;
-      any |= reached;
+      const int32_t last = words[i] > d;
+      count[i] += (words[i] > a) + (words[i] > b) + (words[i] > c) + last;
+      any |= last;
     }
     if (!any) return;
   }
 }
 
-// Adds the noise of step t of the call to the targets [begin, end) of a row of all inputs of a sample.
+// Whether a run never has arrivals: its rate is 0.
+inline bool is_silent(const int64_t* run, int64_t width) {
+  return run[1] == 0 && (width == 2 || run[2] > int64_t(UINT32_MAX));
+}
+
+// Adds the noise of step t of the call to the targets [begin, end) of a row of all inputs of a sample; nothing is drawn
+// where the rate is 0.
 template <class C>
 void add_noise(const Noise& noise, int64_t begin, int64_t end, int64_t sample, int64_t t, C* row) {
   const C* const weight = static_cast<const C*>(noise.weight);
   const auto end_of = [&](int64_t run) { return run + 1 < noise.runs ? noise.run(run + 1)[0] : end; };
   alignas(64) uint32_t words[kNoiseBlock];
   alignas(64) int32_t count[kNoiseBlock];
-  int64_t run = 0;
-  for (int64_t n0 = begin, last; n0 < end; n0 = last) {
-    const int64_t block = n0 / kNoiseBlock;
-    last = min((block + 1) * kNoiseBlock, end);
-    noise_words(noise, block, sample, t, words);
-    for (int64_t n = n0, stop; n < last; n = stop) {
-      while (end_of(run) <= n) run++;
-      stop = min(end_of(run), last);
-      if (stop - n == kNoiseBlock)
-        arrivals(noise.run(run), noise.width, words, kNoiseBlock, count);
-      else
-        arrivals(noise.run(run), noise.width, words + n - block * kNoiseBlock, stop - n, count + n - n0);
-    }
+  int64_t run = 0, drawn = -1;  // drawn: block of the words
+  for (int64_t n = begin, stop; n < end; n = stop) {
+    while (end_of(run) <= n) run++;
+    stop = min(end_of(run), end);
+    if (is_silent(noise.run(run), noise.width)) continue;
+    const int64_t block = n / kNoiseBlock;
+    stop = min(stop, (block + 1) * kNoiseBlock);
+    if (block != drawn) noise_words(noise, drawn = block, sample, t, words);
+    const int64_t m = stop - n;
+    if (m == kNoiseBlock)
+      arrivals(noise.run(run), noise.width, words, kNoiseBlock, count);
+    else
+      arrivals(noise.run(run), noise.width, words + n - block * kNoiseBlock, m, count);
 #pragma omp simd
-    for (int64_t i = 0; i < last - n0; i++) row[n0 + i] += weight[n0 + i] * static_cast<C>(count[i]);
+    for (int64_t i = 0; i < m; i++) row[n + i] += weight[n + i] * static_cast<C>(count[i]);
   }
 }
 

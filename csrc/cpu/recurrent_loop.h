@@ -68,7 +68,7 @@ struct Samples {
     clear(memory.spikes, group * width);
     clear(memory.row, group * width);
     each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
-      neuron.coefficients(neuron.scan, n0, m, coefficients(g, p));
+      if (!a.uniform || (g == 0 && p == first_piece)) neuron.coefficients(neuron.scan, n0, m, coefficients(g, p));
     });
   }
 
@@ -91,7 +91,11 @@ struct Samples {
   Block state(int64_t g, int64_t p) const { return piece(g, p, 0); }
   Block grad(int64_t g, int64_t p) const { return piece(g, p, neuron.states); }
   Block grad_params(int64_t g, int64_t p) const { return piece(g, p, 2 * neuron.states); }
-  Block coefficients(int64_t g, int64_t p) const { return piece(g, p, 2 * neuron.states + neuron.params); }
+  // If all neurons have the same, those of the first piece, which stay in the cache.
+  Block coefficients(int64_t g, int64_t p) const {
+    const int row = 2 * neuron.states + neuron.params;
+    return a.uniform ? piece(0, first_piece, row) : piece(g, p, row);
+  }
   // Rows of the inputs, or of their gradients, after the first: from a row of all inputs of a sample to a piece.
   void more_inputs(const C* inputs, int64_t g, int64_t p, int64_t m) const {
     for (int64_t k = 1; k < r.inputs; k++) copy(state(g, p)[neuron.first_input + k - 1], inputs + k * H, m);
@@ -344,7 +348,7 @@ void forward_steps(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neur
         neuron.step(current + h0, group.state(g, p), spikes + h0, nullptr, group.coefficients(g, p), m);
         if (a.v_seq) copy(static_cast<C*>(a.v_seq) + t * a.N + n0 + h0, group.state(g, p)[0], m);
       }
-      write_row(a.spikes, a.x.dtype, t * a.N + n0 + low, size, streaming, spikes + low);
+      if (a.spikes) write_row(a.spikes, a.x.dtype, t * a.N + n0 + low, size, streaming, spikes + low);
       as_stored(a.x.dtype, size, spikes + low);
     }
     group.end_step(t);

@@ -32,6 +32,7 @@ struct RecurrentScan {
   Rows x;
   const Rows* more_inputs;  // indexed as the states; null: the neuron has one input
   Recurrence recurrence;
+  bool uniform;  // each parameter has one value for all neurons
 };
 struct RecurrentForwardScan : RecurrentScan {
   void *spikes, *v_seq, *checkpoints_out;
@@ -177,7 +178,9 @@ template <class Neuron>
 SNNFAST_ISA::RecurrentScan recurrent_scan(const NeuronScan<Neuron>& a, const Recurrence& recurrence) {
   const Rows* more = nullptr;
   if constexpr (kHasMore<Neuron>) more = a.more_inputs;
-  return {a.T, a.N, a.checkpoint_every, a.x, more, recurrence};
+  bool uniform = true;
+  for (int k = 0; k < Neuron::kParams; k++) uniform = uniform && a.param[k].count <= 1;
+  return {a.T, a.N, a.checkpoint_every, a.x, more, recurrence, uniform};
 }
 
 template <class Neuron>

@@ -11,6 +11,19 @@
 namespace snnfast::cpu {
 namespace {
 
+template <class C>
+inline void add_event(EventList& to, int64_t step, int64_t sample, int32_t neuron, C spikes) {
+  if (!(spikes >= 0 && spikes < C(1 << 30) && static_cast<C>(static_cast<int32_t>(spikes)) == spikes)) {
+    to.whole = false;
+    return;
+  }
+  for (int32_t n = static_cast<int32_t>(spikes); n > 0; n--) {
+    if (to.count == to.room) to.grow(to);
+    int32_t* const event = to.numbers + 3 * to.count++;
+    event[0] = static_cast<int32_t>(step), event[1] = static_cast<int32_t>(sample), event[2] = neuron;
+  }
+}
+
 template <class C, int L, class Index>
 struct SparseGroup : Samples<C> {
   using Samples<C>::a, Samples<C>::r, Samples<C>::first, Samples<C>::samples, Samples<C>::H, Samples<C>::width;
@@ -23,6 +36,7 @@ struct SparseGroup : Samples<C> {
   const SparseRows<C, L, Index> synapses;
   List<Events<C, L>> sent;                // ring of the events of the last steps, a power of 2
   List<const SparseGroup*> others{this};  // parts of the neurons, whose events arrive here
+  EventList* const recorded;              // the events of the forward pass; null: they are not recorded
 
   // steps: number of steps whose events are stored besides those that are in transit
   SparseGroup(const RecurrentScan& scan, const RecurrentNeuron<C>& maths, const SparseMemory<C>& scratch,
@@ -30,7 +44,8 @@ struct SparseGroup : Samples<C> {
       : Samples<C>(scan, maths, scratch, L, first_sample, part, parts),
         memory(scratch),
         s(r.synapses),
-        synapses(s, r.weight) {
+        synapses(s, r.weight),
+        recorded(r.events ? r.events + first_sample / kSparseGroup + part : nullptr) {
     size_t size = 1;
     while (size < static_cast<size_t>(s.longest() + steps)) size *= 2;
     sent.resize(size);
@@ -64,17 +79,12 @@ struct SparseGroup : Samples<C> {
     }
     C* sum = L == 1 ? memory.current : memory.by_neuron;
     if constexpr (L > 1) by_neuron<L>(memory.current, wide, sum);
-    for (int64_t k = 0; k < s.delays; k++)
-      if (t - s.steps[k] >= -r.K)
-        for (const SparseGroup* other : others) {
-          const Events<C, L>& list = other->events(t - s.steps[k]);
-          s.one_a_row ? deliver<true>(list, k, sum) : deliver<false>(list, k, sum);
-        }
+    s.one_a_row ? deliver<true>(t, sum) : deliver<false>(t, sum);
     if constexpr (L > 1) by_sample<L>(sum, wide, memory.current);
   }
   const C* input(const Rows&, int64_t, int64_t, int64_t g, bool) const { return memory.current + g * wide; }
 
-  // Lists the spikes of step t.
+  // Lists the spikes of step t, and records those of this call.
   void end_step(int64_t t) {
     const C* spikes = memory.spikes;
     if constexpr (L > 1) {
@@ -82,6 +92,7 @@ struct SparseGroup : Samples<C> {
       spikes = memory.by_neuron;
     }
     events(t).list(spikes, low, high);
+    if (recorded && t >= 0) record(t);
   }
 
   void begin_backward() {}
@@ -106,23 +117,59 @@ struct SparseGroup : Samples<C> {
   void end_backward(const RecurrentBackwardScan&) const {}
 
  private:
+  // A row of synapses, and the spikes that arrive through it: values of L samples, and bits of those that spiked.
+  struct Arrival {
+    SparseRow<C, L, Index> row;
+    const C* value;
+    uint16_t samples;
+  };
+  List<Arrival> arrivals;
+
   Events<C, L>& events(int64_t t) { return sent[static_cast<size_t>(t) & (sent.size() - 1)]; }
   const Events<C, L>& events(int64_t t) const { return sent[static_cast<size_t>(t) & (sent.size() - 1)]; }
   C* inputs_back(int64_t t) const { return memory.inputs_back + (t & (memory.ring - 1)) * wide * L; }
 
-  // Adds the rows of the events with delay k.
+  void record(int64_t t) const {
+    const Events<C, L>& list = events(t);
+    for (int l = 0; l < samples; l++)
+      for (size_t e = 0; e < list.count; e++)
+        if (list.samples[e] >> l & 1)
+          add_event(*recorded, t, first + l, list.index[e], list.value[e * L + static_cast<size_t>(l)]);
+  }
+
+  // Adds the rows of the spikes that arrive at step t. They are listed first, so that loads of their places overlap, and
+  // prefetched some chunks ahead of the additions.
   template <bool OneARow>
-  void deliver(const Events<C, L>& list, int64_t k, C* sum) const {
-    for (size_t e = 0; e < list.count; e++) {
-      if (e + 1 < list.count) synapses.prefetch(list.index[e + 1], k);
-      const auto row = synapses.template row<OneARow>(list.index[e], k);
-      const C* value = list.value.data() + e * L;
-      if (L > 1 || others.size() == 1)
-        row.template deliver<OneARow>(list.samples[e], value, sum);
-      else
+  void deliver(int64_t t, C* sum) {
+    arrivals.clear();
+    for (int64_t k = 0; k < s.delays; k++)
+      if (t - s.steps[k] >= -r.K)
+        for (const SparseGroup* other : others) {
+          const Events<C, L>& list = other->events(t - s.steps[k]);
+          for (size_t e = 0; e < list.count; e++) {
+            const auto row = synapses.template row<OneARow>(list.index[e], k);
+            if (row.count > 0) arrivals.push_back({row, list.value.data() + e * L, list.samples[e]});
+          }
+        }
+    constexpr int kChunksAhead = 16;
+    auto next = arrivals.begin();
+    int64_t place = 0;
+    const auto prefetch = [&] {
+      if (next == arrivals.end()) return;
+      next->row.template prefetch<OneARow>(place);
+      place += next->row.kChunk;
+      if (place >= next->row.count) next++, place = 0;
+    };
+    for (int chunk = 0; chunk < kChunksAhead; chunk++) prefetch();
+    for (const Arrival& arrival : arrivals)
+      if (L > 1 || others.size() == 1) {
+        arrival.row.template deliver<OneARow>(arrival.samples, arrival.value, sum, prefetch);
+      } else {
+        for (int64_t q = 0; q < arrival.row.count; q += arrival.row.kChunk) prefetch();
         for (int64_t input = 0; input < r.inputs * H; input += H)
-          row.template between<OneARow>(input + low, input + high).template add<OneARow>(*value, sum);
-    }
+          arrival.row.template between<OneARow>(input + low, input + high)
+              .template add<OneARow>(*arrival.value, sum, [] {});
+      }
   }
 
   template <bool OneARow>

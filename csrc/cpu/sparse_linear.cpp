@@ -40,7 +40,7 @@ void forward_tile(const SparseLinear& a, int64_t tile, const SparseLinearMemory<
   load<L>(a, a.x, a.inputs, tile, memory.rows, memory.in);
   for (int64_t i = 0; i < padded(a.outputs) * L; i++) memory.out[i] = C(0);
   each_event<L>(memory.in, 0, a.inputs, [&](int64_t j, uint32_t spiked, const C* values) {
-    synapses.template row<OneARow>(j, 0).template deliver<OneARow>(spiked, values, memory.out);
+    synapses.template row<OneARow>(j, 0).template deliver<OneARow>(spiked, values, memory.out, [] {});
   });
   store<L>(a, memory.out, a.outputs, tile, memory.rows, a.y);
 }

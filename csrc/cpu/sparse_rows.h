@@ -143,6 +143,8 @@ template <class C, int L, class Index>
 struct SparseRow {
   using Vector = typename Lanes<C, L>::Type;
   static constexpr int kFewSamples = 1;
+  static constexpr int64_t kChunk = 32, kWord = sizeof(uint64_t) / sizeof(Index);
+  static constexpr uint64_t kMask = (uint64_t(1) << 8 * sizeof(Index)) - 1;
 
   const Index* targets;
   const C* weight;
@@ -156,12 +158,28 @@ struct SparseRow {
     const Index* const to = count && end[-1] >= last ? std::lower_bound(from, end, last) : end;
     return {from, weight + (OneARow ? 0 : from - targets), to - from};
   }
-  template <bool OneARow>
-  inline void add(C value, C* __restrict to) const {
+  // Calls every() before each kChunk synapses, and once for a shorter rest.
+  template <bool OneARow, class Every>
+  inline void add(C value, C* __restrict to, const Every& every) const {
     const Index* const target = targets;
     const C* const w = weight;
+    const int64_t n = count;
     const C first = OneARow ? value * *w : C(0);
-    for (int64_t q = 0; q < count; q++) to[int64_t(target[q]) * L] += OneARow ? first : value * w[q];
+    int64_t q = 0;
+    for (; q + kChunk <= n; q += kChunk) {
+      every();
+      if constexpr (OneARow) {
+        for (int64_t k = q; k < q + kChunk; k += kWord) {
+          uint64_t word;  // a load of several targets, whose order does not matter
+          __builtin_memcpy(&word, target + k, sizeof word);
+          for (int64_t i = 0; i < kWord; i++) to[int64_t(word >> 8 * sizeof(Index) * i & kMask) * L] += first;
+        }
+      } else {
+        for (int64_t k = q; k < q + kChunk; k++) to[int64_t(target[k]) * L] += value * w[k];
+      }
+    }
+    if (q < n) every();
+    for (; q < n; q++) to[int64_t(target[q]) * L] += OneARow ? first : value * w[q];
   }
   template <bool OneARow>
   inline void add_lanes(const C* value, C* __restrict to) const {
@@ -174,16 +192,28 @@ struct SparseRow {
       sum += spikes != 0 ? spikes * w[OneARow ? 0 : q] : none;  // 0 times infinity adds nothing
     }
   }
-  // Adds the values of the samples that spiked, whose bits are set.
+  // Adds the values of the samples that spiked, whose bits are set; calls every() once for each kChunk synapses.
+  template <bool OneARow, class Every>
+  inline void deliver(uint32_t spiked, const C* values, C* to, const Every& every) const {
+    if constexpr (L == 1) {
+      add<OneARow>(*values, to, every);
+    } else {
+      for (int64_t q = 0; q < count; q += kChunk) every();
+      if (__builtin_popcount(spiked) > kFewSamples)
+        add_lanes<OneARow>(values, to);
+      else
+        for (; spiked; spiked = without_first(spiked))
+          add<OneARow>(values[__builtin_ctz(spiked)], to + __builtin_ctz(spiked), [] {});
+    }
+  }
+  // Prefetches kChunk synapses from q on.
   template <bool OneARow>
-  inline void deliver(uint32_t spiked, const C* values, C* to) const {
-    if constexpr (L == 1)
-      add<OneARow>(*values, to);
-    else if (__builtin_popcount(spiked) > kFewSamples)
-      add_lanes<OneARow>(values, to);
-    else
-      for (; spiked; spiked = without_first(spiked))
-        add<OneARow>(values[__builtin_ctz(spiked)], to + __builtin_ctz(spiked));
+  inline void prefetch(int64_t q) const {
+    const auto lines = [](const void* from, size_t bytes) {
+      for (size_t byte = 0; byte < bytes; byte += 64) __builtin_prefetch(static_cast<const char*>(from) + byte);
+    };
+    lines(targets + q, kChunk * sizeof(Index));
+    OneARow ? lines(weight, 1) : lines(weight + q, kChunk * sizeof(C));
   }
   // sum += over synapses weight * input, or the input
   template <bool OneARow>
@@ -254,13 +284,6 @@ struct SparseRows {
   SparseRow<C, L, Index> row(int64_t j, int64_t k) const {
     const int64_t first = begin(j, k);
     return {targets + first, weight + (OneARow ? j : first), s.first[j * s.delays + k + 1] - first};
-  }
-  void prefetch(int64_t j, int64_t k) const {
-    const int64_t first = begin(j, k);
-    const char* rows[] = {reinterpret_cast<const char*>(targets + first),
-                          reinterpret_cast<const char*>(weight + (s.one_a_row ? j : first))};
-    for (const char* row : rows)
-      for (int line = 0; line < 3; line++) __builtin_prefetch(row + 64 * line);
   }
 };
 

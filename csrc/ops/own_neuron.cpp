@@ -28,7 +28,7 @@ Function checked(Function function, const std::string& name) {
   return function;
 }
 
-// Arguments of both passes. States: none, at rest, or all. Weight to noise_key: for recurrent neurons, else none.
+// Arguments of both passes. States: none, at rest, or all. Weight to record_events: for recurrent neurons, else none.
 #define SNNFAST_OWN_NEURON_ARGUMENTS(FIELD) \
   FIELD(std::string, kernel)                \
   FIELD(std::vector<double>, numbers)       \
@@ -41,11 +41,14 @@ Function checked(Function function, const std::string& name) {
   FIELD(Optional, steps)                    \
   FIELD(Optional, noise_table)              \
   FIELD(Optional, noise_weight)             \
-  FIELD(Optional, noise_key) FIELD(Tensors, inputs) FIELD(Tensors, states) FIELD(Tensors, parameters)
+  FIELD(Optional, noise_key)                \
+  FIELD(bool, record_events)                \
+  FIELD(Tensors, inputs) FIELD(Tensors, states) FIELD(Tensors, parameters)
 SNNFAST_ARGUMENTS(Arguments, SNNFAST_OWN_NEURON_ARGUMENTS)
 
 Connections connections_of(const Arguments& a) {
-  return {*a.weight, a.past, a.delay, a.first, a.targets, a.steps, a.noise_table, a.noise_weight, a.noise_key};
+  return {*a.weight, a.past,        a.delay,        a.first,     a.targets,
+          a.steps,   a.noise_table, a.noise_weight, a.noise_key, a.record_events};
 }
 
 // The call, checked against the kernel.

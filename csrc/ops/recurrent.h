@@ -2,6 +2,7 @@
 #pragma once
 #include "ops/interrupt.h"
 #include "ops/neuron.h"
+#include "ops/spike_event_lists.h"
 
 namespace snnfast {
 
@@ -25,10 +26,11 @@ inline void on_threads(int64_t n, int64_t grain, const void* context,
 }
 
 // Connections of recurrent neurons. With `first`, `targets` and `steps`, the fields of Synapses, they are sparse, and
-// may have noise: the table and the weights of Noise, and its seed and step.
+// may have noise: the table and the weights of Noise, and its seed and step. record_events: the spikes are events.
 struct Connections {
   Tensor weight;
   Optional past, delay, first, targets, steps, noise_table, noise_weight, noise_key;
+  bool record_events;
 };
 
 // Arguments of `recurrence`, as kernels read them; owns the rows of weights.
@@ -60,8 +62,8 @@ class RecurrentTensors {
       noise(x, tensors, connections);
       return;
     }
-    SNNFAST_CHECK(r.inputs == 1 && !connections.noise_table, op,
-                  ": several inputs and noise need sparse connections, got a matrix of weights");
+    SNNFAST_CHECK(r.inputs == 1 && !connections.noise_table && !connections.record_events, op,
+                  ": several inputs, noise and record_events need sparse connections, got a matrix of weights");
     r.weight = tensors.of_shape(weight, "weight", {r.H, r.H});
     r.delay = delay ? tensors.of_shape(*delay, "delay", {r.H}) : nullptr;
     if constexpr (!Device::kCuda) r.ring = ring(x.size(0), tensors.state_type() == ScalarType::Double);
@@ -238,17 +240,26 @@ Tensors recurrent_forward(const NeuronCall& call, const Connections& connections
   SNNFAST_CHECK(call.fires, call.op, ": fires must be true, got false");
   const Device device(call.x);
   RecurrentForward<AnyNeuron> a{};
-  Tensors outputs = forward_tensors(call, true, checkpoint_every, tensors, device, a);
+  const bool listed = connections.record_events;
+  Tensors outputs = forward_tensors(call, !listed, checkpoint_every, tensors, device, a);
   RecurrentTensors<Device> recurrent(device, call, tensors, connections);
-  const Recurrence& r = a.recurrence = recurrent.recurrence;
+  Recurrence& r = a.recurrence = recurrent.recurrence;
   a.columns = recurrent.states(device, call.x, tensors, call.sizes.states);
-  if (a.N == 0) return outputs;
+  SNNFAST_CHECK(!listed || a.T <= INT32_MAX, call.op, ": x must have less than 2**31 steps with record_events, got ",
+                a.T);
+  SpikeEventLists lists(listed && a.N > 0 ? RecurrentParts(a.N / r.H, r.H, true).groups + r.threads : 0);
+  if (listed) r.events = lists.data();
+  const auto finished = [&] {
+    if (listed) outputs[0] = lists.merged(call.op, device, call.x);
+    return outputs;
+  };
+  if (a.N == 0) return finished();
   if constexpr (Device::kCuda)
     device.launch(call.op, [&](void* stream) { return kernel(a, stream); });
   else
     recurrent_units(device, call.sizes, r, a.T, a.N, 1, false,
                     [&](int64_t begin, int64_t end, void* scratch) { kernel(a, begin, end, scratch); });
-  return outputs;
+  return finished();
 }
 
 // Gradients as in backward_tensors, then of weight, past and delay; the last two are empty without past or delay.

@@ -12,7 +12,7 @@ from snnfast import backend
 from snnfast.check import state_dtype
 from snnfast.reference.call import Op, Parameter, fields_of_kind, flatten, positions, public
 from snnfast.reference.neuron_arguments import NEURONS, calls_of, result_of
-from snnfast.reference.recurrent import DIFFERENTIABLE, recurrent_of
+from snnfast.reference.recurrent import DIFFERENTIABLE, FIELDS, recurrent_of
 
 from .autograd import (
     backward_pass,
@@ -47,6 +47,7 @@ class Kernel:
             parameters that may be tensors, and of weights, past spikes and delays, if the neurons are recurrent: their
             backward kernels also take the spikes.
         x: position of the first input.
+        record_events: position of the flag of recurrent neurons whose spikes are events.
         results: position of the tensor of each gradient that the backward kernel returns; None: of a number.
         gradient: index among these, by position.
         size: number of plain arguments.
@@ -65,6 +66,7 @@ class Kernel:
         self.forward, self.backward = f"{operator}_forward", f"{operator}_backward"
         self.inputs, self.states, self.parameters, self.connections = places
         self.x = self.inputs[0]
+        self.record_events = self.connections[0] + len(FIELDS) - 1 if self.connections else -1
         self.results = (*self.inputs, *self.states, *(None,) * numbers, *self.parameters, *self.connections)
         self.gradient = {place: k for k, place in enumerate(self.results) if place is not None}
         self.outputs = len(self.flags) - len(self.states) - 1
@@ -294,7 +296,10 @@ def register_kernels(namespace: str, stem: str, kernel_of: Callable[[Any], Kerne
         shapes = [*[x.shape] * kernel.outputs, *[x.shape[1:]] * len(kernel.states), x.shape]
         asked = [shape if flag is None or flat[flag] else (0,) for shape, flag in zip(shapes, kernel.flags)]
         first, *rest = asked
-        outputs = [x.new_empty(first), *(x.new_empty(shape, dtype=dtype) for shape in rest)]
+        spikes = x.new_empty(first)
+        if kernel.connections and flat[kernel.record_events]:
+            spikes = x.new_empty((3, torch.library.get_ctx().new_dynamic_size()), dtype=torch.int32)
+        outputs = [spikes, *(x.new_empty(shape, dtype=dtype) for shape in rest)]
         count = torch.sym_max((x.shape[0] + every - 1) // every - 1, 0) if every else 0
         return [*outputs, x.new_empty((count, kernel.rows, *x.shape[1:]) if every else (0,), dtype=dtype)]
 
@@ -339,6 +344,8 @@ def register_kernels(namespace: str, stem: str, kernel_of: Callable[[Any], Kerne
             return getattr(kernels, kernel.forward)(*kernel.packed(flat), every)
 
         if kernel.connections:
+            if flat[kernel.record_events]:
+                raise RuntimeError(f"{kernel.stem}: under torch.vmap record must be 'spikes', got 'events'")
             return one_by_one(run)(info, dims, *flat)
         places = [*[1] * kernel.outputs, *[0] * len(kernel.states), 1]
         found = [place if flag is None or flat[flag] else None for place, flag in zip(places, kernel.flags)]

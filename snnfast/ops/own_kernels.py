@@ -20,7 +20,7 @@ from snnfast.compiler.outside import Read
 from snnfast.compiler.variant import ALPHA, Variant
 from snnfast.reference.neuron import initial_states
 from snnfast.reference.neuron_arguments import Neuron, refractory_of
-from snnfast.reference.recurrent import FIELDS
+from snnfast.reference.recurrent import FIELDS, NOT_RECURRENT
 
 from .neuron import Kernel, register_kernels
 
@@ -77,7 +77,7 @@ class CompiledKernel(Kernel):
             if state is not None:
                 states = initial_states(call)[: len(states)]
                 break
-        connections = call[-len(FIELDS) :] if variant.recurrent else (None,) * len(FIELDS)
+        connections = call[-len(FIELDS) :] if variant.recurrent else NOT_RECURRENT
         tensors = [call[place] for place in self._tensors]
         plain = self.name, numbers, call.return_v_seq, *connections
         return [*plain, *call[: len(self.inputs)], *states, *tensors]

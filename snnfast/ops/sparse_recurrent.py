@@ -1,4 +1,4 @@
-"""Recurrent neurons with sparse connections: one call of the kernels, or one for each part that is recorded."""
+"""Recurrent neurons with sparse connections: a call of the kernels, whose spikes may be events."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ _run = runner(scan_recurrent, built_in)
 
 @public_op(reference)
 def sparse_recurrent(op: str, call: Any) -> tuple[Any, ...]:
-    """Run a call, in parts if its spikes are recorded as events."""
+    """Run a call."""
     return recorded(call, partial(_run, op))

@@ -32,4 +32,6 @@ def noise_of_step(shape: Sequence[int], t: int, table: Tensor, weight: Tensor, k
     word = words.gather(0, (n % 64 // 16).expand(1, len(sample), targets))[0]
     run = table[torch.searchsorted(table[:, 0].contiguous(), n, right=True) - 1]
     arrivals = run[:, 1] + (word[..., None] >= run[:, 2:]).sum(-1)
-    return (weight * arrivals.to(weight.dtype)).view(shape)
+    silent = (run[:, 1] == 0) & (run[:, 2:] > WORD).all(-1)
+    # A target with rate 0 adds nothing: -0.0 changes no number, 0.0 that of -0.0.
+    return torch.where(silent, -0.0, weight * arrivals.to(weight.dtype)).view(shape)

@@ -14,13 +14,16 @@ from .call import extended, fields_of_kind, reference_op
 from .neuron import scan
 from .neuron_arguments import NEURONS, Neuron, result_of
 from .noise import noise_of_step
+from .spike_events import SpikeEvents
 
 # Fields of a recurrent call after those of its neuron's call: those with a gradient, those of a
-# snnfast.connect.Connectivity, which are None for dense connections, and those of a snnfast.connect.PoissonNoise.
+# snnfast.connect.Connectivity, which are None for dense connections, those of a snnfast.connect.PoissonNoise, and
+# whether the spikes are events, int32 [3, events]: step, sample and neuron of each.
 DIFFERENTIABLE: dict[str, Any] = {"weight": Tensor, "past": Tensor | None, "delay": Tensor | None}
 SPARSE = ("first", "targets", "steps", "noise_table", "noise_weight", "noise_key")
-FIELDS: dict[str, Any] = DIFFERENTIABLE | dict.fromkeys(SPARSE, Tensor | None)
-
+FIELDS: dict[str, Any] = DIFFERENTIABLE | dict.fromkeys(SPARSE, Tensor | None) | {"record_events": bool}
+NOT_SPARSE = (*(None,) * len(SPARSE), False)  # values of the fields after those with a gradient
+NOT_RECURRENT = (*(None,) * len(DIFFERENTIABLE), *NOT_SPARSE)
 
 _CALLS: dict[Any, Any] = {}
 
@@ -46,6 +49,10 @@ def neuron_of(call: Any) -> Any:
 def scan_recurrent(call: Any) -> tuple[Tensor, ...]:
     """Return spikes, last states and membranes of a recurrent call, a step at a time in plain PyTorch."""
     neuron, x, inputs = neuron_of(call), call[0], len(type(call).neuron.inputs)
+    if call.record_events:
+        spikes, *after = scan_recurrent(call._replace(record_events=False))
+        events = SpikeEvents.from_dense(spikes)
+        return torch.stack([events.step, events.sample, events.neuron]), *after
     if len(x) == 0:
         return scan(neuron)
     names = type(call).neuron.inputs + fields_of_kind(type(neuron), Tensor | None)
@@ -57,7 +64,7 @@ def scan_recurrent(call: Any) -> tuple[Tensor, ...]:
 
     states = [getattr(neuron, name) for name in names[inputs:]]
     whole = x if inputs == 1 else torch.cat(call[:inputs], -1)
-    spikes, states, v_seq = fed_back(step, whole, states, *(getattr(call, name) for name in FIELDS))
+    spikes, states, v_seq = fed_back(step, whole, states, *(getattr(call, name) for name in (*DIFFERENTIABLE, *SPARSE)))
     return spikes.to(x.dtype), *states, v_seq
 
 
@@ -214,7 +221,7 @@ def recurrent_call(op: str, call: Any, weight: Tensor, past: Tensor | None, dela
     if delay is not None:
         check.shape(op, "delay", delay, sent)
         check.of_state(op, "delay", delay, x)
-    return recurrent_of(call.__class__)(*call, weight, past, delay, *[None] * len(SPARSE))
+    return recurrent_of(call.__class__)(*call, weight, past, delay, *NOT_SPARSE)
 
 
 def check_past(op: str, x: Tensor, past: Tensor | None) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from snnfast import check
 
-from .call import fields_of_kind, reference_op
+from .call import reference_op
 from .neuron_arguments import Neuron, result_of
 from .recurrent import check_past, firing_neuron, recurrent_of, scan_recurrent
 from .spike_events import SpikeEvents
@@ -21,48 +21,18 @@ if TYPE_CHECKING:
 else:
     Connectivity = PoissonNoise = Any
 
-# Spikes of the steps that run at a time where they are recorded as events: few enough for a cache, and so many that the
-# check of the synapses in each call takes little time.
-RECORDED = 2**21
-
-
-class EventRecording(NamedTuple):
-    """A recurrent call whose spikes are recorded as events.
-
-    Attributes:
-        call: the call.
-        longest: the longest delay in steps.
-    """
-
-    call: Any
-    longest: int
-
 
 def recorded(call: Any, run: Callable[[Any], tuple[Any, ...]]) -> tuple[Any, ...]:
-    """Return ``run(call)``, spikes and states; run a :class:`EventRecording` in parts, and return spikes as events."""
-    if not isinstance(call, EventRecording):
-        return run(call)
-    whole, longest = call
-    neuron, states = type(whole).neuron, fields_of_kind(type(whole).neuron_call, Tensor | None)
-    T, width = len(whole[0]), max(whole[0].shape[1:].numel(), 1)
-    every = max(RECORDED // width, 4 * longest, 1)
-    part, events = whole._replace(return_state=True), []
-    after: list[Any] = []
-    for t in range(0, max(T, 1), every):
-        part = part._replace(**{name: getattr(whole, name)[t : t + every] for name in neuron.inputs})
-        if whole.noise_key is not None:
-            part = part._replace(noise_key=whole.noise_key + torch.tensor([0, t]))
-        spikes, *after = run(part)
-        events.append(SpikeEvents.from_dense(spikes))
-        last = spikes[-longest:]
-        if len(last) < longest and part.past is not None:
-            last = torch.cat([part.past, last])[-longest:]
-        part = part._replace(past=last, **dict(zip(states, after)))
-    return SpikeEvents.cat(events), *(after if whole.return_state else (None,) * len(after))
+    """Return ``run(call)``, spikes and states; spikes that are events as a :class:`SpikeEvents`."""
+    spikes, *states = run(call)
+    if call.record_events:
+        step, sample, neuron = spikes
+        spikes = SpikeEvents(step, sample, neuron, tuple(call[0].shape), call[0].dtype)
+    return spikes, *states
 
 
 def _equation(call: Any) -> tuple[Any, ...]:
-    return recorded(call, lambda part: result_of(part, scan_recurrent(part)))
+    return recorded(call, lambda call: result_of(call, scan_recurrent(call)))
 
 
 @reference_op(_equation)
@@ -134,7 +104,7 @@ def sparse_call(
     record: str = "spikes",
     **arguments: Any,
 ) -> Any:
-    """Check the arguments of :func:`sparse_recurrent`; return the recurrent call of ``neuron``, or a EventRecording.
+    """Check the arguments of :func:`sparse_recurrent`; return the recurrent call of ``neuron``.
 
     ``x``: a tuple for neurons with several inputs. ``arguments``: of the neuron.
     """
@@ -162,15 +132,16 @@ def sparse_call(
         raise TypeError(f"{op}: noise must be a PoissonNoise of snnfast.connect, got {check.kind(noise)}")
     drawn = (None,) * 3 if noise is None else noise.fields(op, count * H, weight.dtype)
     call = neuron.check(*inputs, **arguments)
-    call = recurrent_of(call.__class__)(*call, weight, past, None, c.first, c.targets, c.steps, *drawn)
     check.choice(op, "record", record, ("spikes", "events"))
-    if record == "spikes":
+    events = record == "events"
+    call = recurrent_of(call.__class__)(*call, weight, past, None, c.first, c.targets, c.steps, *drawn, events)
+    if not events:
         return call
     if call.return_v_seq:
         raise ValueError(f"{op}: return_v_seq must be False with record='events', got True")
     if torch.is_grad_enabled() and any(isinstance(value, Tensor) and value.requires_grad for value in call):
         raise ValueError(f"{op}: record='events' has no gradient; call it under torch.no_grad(), or detach its tensors")
-    return EventRecording(call, c.longest)
+    return call
 
 
 def no_input(op: str, x: Any, weight: Any, H: int, num_steps: int | None, batch: int | None, count: int) -> Any:

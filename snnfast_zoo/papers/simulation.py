@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 EVENTS, RASTER = "events.npz", "raster.png"
-PART = 50.0  # ms that run in a call
+PART = 200.0  # ms that run in a call, which checks all synapses
 SHOWN, NEURONS = 200.0, 100  # ms and neurons of the raster
 
 

@@ -20,7 +20,7 @@ from snnfast.compiler.expression import TraceError
 from snnfast.compiler.variant import source_of, variant_of
 from snnfast.ops import own_kernels, own_neuron
 from snnfast.ops.repeat import repeat
-from snnfast.reference.recurrent import FIELDS
+from snnfast.reference.recurrent import NOT_RECURRENT
 
 needs_kernels = pytest.mark.skipif(snnfast.backend.extension is None, reason="the extension is not built")
 
@@ -503,14 +503,14 @@ def test_opcheck():
     x, k = torch.rand(40, 6, requires_grad=True), torch.rand(6, requires_grad=True)
     for every in (0, 32):
         lists = [x], [torch.rand(6, requires_grad=True)], [k]
-        arguments = (name, numbers, True, *(None,) * len(FIELDS), *lists, every)
+        arguments = (name, numbers, True, *NOT_RECURRENT, *lists, every)
         torch.library.opcheck(torch.ops.snnfast.own_neuron_forward.default, arguments)
 
 
 @needs_kernels
 def test_raw_calls_are_checked():
     def call(name, numbers, inputs, *states):
-        connections = (None,) * len(FIELDS)
+        connections = NOT_RECURRENT
         return torch.ops.snnfast.own_neuron_forward(name, numbers, False, *connections, inputs, [*states], [], 0)
 
     with pytest.raises(RuntimeError, match="the kernel nothing is not loaded in this process; import the module"):

@@ -19,7 +19,7 @@ from snnfast.compiler import build
 from snnfast.compiler.build import CompileError
 from snnfast.compiler.variant import source_of, variant_of
 from snnfast.ops import own_kernels, own_neuron
-from snnfast.reference.recurrent import FIELDS
+from snnfast.reference.recurrent import NOT_RECURRENT
 
 emulated = pytest.mark.skipif("cuda_emulation" not in PRESENT, reason="no emulated CUDA")
 
@@ -134,7 +134,7 @@ def test_opcheck():
     kernel = emulated_kernel(klif, torch.rand(3, 6))
     state = torch.rand(6, requires_grad=True)
     numbers = [0.5 + n for n in range(len(kernel.numbers))]
-    arguments = numbers, True, *(None,) * len(FIELDS), [torch.rand(40, 6, requires_grad=True)], [state], []
+    arguments = numbers, True, *NOT_RECURRENT, [torch.rand(40, 6, requires_grad=True)], [state], []
     op = torch.ops.snnfast_emulated.own_neuron_forward.default
     torch.library.opcheck(op, (kernel.name, *arguments, kernel.checkpoint_every))
 
@@ -143,7 +143,7 @@ def test_opcheck():
 def test_kernels_of_another_device_are_refused():
     kernel = emulated_kernel(klif, torch.rand(3, 6))
     own_kernels.load("snnfast", build.folder() / f"{kernel.name}.so")
-    arguments = [1.0] * len(kernel.numbers), False, *(None,) * len(FIELDS), [torch.rand(3, 6)], [], []
+    arguments = [1.0] * len(kernel.numbers), False, *NOT_RECURRENT, [torch.rand(3, 6)], [], []
     with pytest.raises(RuntimeError, match="is for another device"):
         torch.ops.snnfast.own_neuron_forward(kernel.name, *arguments, 0)
 

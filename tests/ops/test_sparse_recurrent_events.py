@@ -1,28 +1,21 @@
 """Spikes of ``sparse_recurrent`` as events, and what these events say of them."""
 
-import sys
-
 import pytest
 import torch
+from backends import force
 from recurrent_cases import LIF, needs_kernels
 from samples import assert_equal
 from sparse_cases import Sparse, case, connected
 
-from snnfast import connect, ops, reference
+from snnfast import connect, neuron, ops, reference
 from snnfast.connect import PoissonNoise
 from snnfast.ops import SpikeEvents
+from snnfast.reference.call import flatten
 
 SPIKES = torch.tensor([[[0, 1], [1, 0]], [[0, 0], [1, 2]], [[1, 1], [0, 0]]], dtype=torch.float32)  # [3, 2, 2]
 
 
-@pytest.fixture(params=[1, 64, 2**20])
-def recorded_at_a_time(request, monkeypatch):
-    """Number of values of the parts that a call runs in."""
-    monkeypatch.setattr(sys.modules["snnfast.reference.sparse_recurrent"], "RECORDED", request.param)
-
-
 @needs_kernels
-@pytest.mark.usefixtures("recorded_at_a_time")
 @pytest.mark.parametrize("run", [ops.sparse_recurrent, reference.sparse_recurrent])
 def test_events_are_the_spikes_and_states_those_of_the_whole(run):
     for shape, options in (
@@ -41,7 +34,6 @@ def test_events_are_the_spikes_and_states_those_of_the_whole(run):
 
 
 @needs_kernels
-@pytest.mark.usefixtures("recorded_at_a_time")
 def test_refractory_neurons_and_several_spikes_a_step_go_on_where_they_stood():
     c = connected(20)
     for options in ({"refractory": 3}, {"max_spikes": 3, "v_reset": None}, {"return_state": False}):
@@ -53,6 +45,85 @@ def test_refractory_neurons_and_several_spikes_a_step_go_on_where_they_stood():
         assert len(after) == len(states)
         for one, other in zip(after, states, strict=True):
             assert_equal(one, other)
+
+
+@needs_kernels
+@pytest.mark.parametrize("batch", [1, 4, 5, 37])
+def test_events_of_every_number_of_lanes_and_threads_are_in_order(batch):
+    """Each thread has a group of samples, or of a single sample a range of the neurons."""
+    H = 2600 if batch == 1 else 20
+    c = connect.fixed_outdegree(H, outdegree=66, delay=13, seed=1)
+    generator = torch.Generator().manual_seed(0)
+    x = (torch.rand(40, batch, H, generator=generator) < 0.2) * 1.5
+    weight = torch.randn(H, generator=generator) * 0.4
+    wanted = SpikeEvents.from_dense(ops.sparse_recurrent(x, weight, c, max_spikes=3, v_reset=None)[0])
+    assert (wanted.dense() > 1).any()
+    before = torch.get_num_threads()
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        events, _ = ops.sparse_recurrent(x, weight, c, max_spikes=3, v_reset=None, record="events")
+        for name in ("step", "sample", "neuron"):
+            assert_equal(getattr(events, name), getattr(wanted, name))
+    torch.set_num_threads(before)
+
+
+@needs_kernels
+def test_events_of_own_neurons_are_their_spikes():
+    @neuron(inputs=2)
+    def two(fire, x, y, v):
+        s, _, v = fire(0.5 * v + x - 0.1 * y, 1.0)
+        return s, v
+
+    c = connect.fixed_outdegree(30, 60, outdegree=9, delay=2, seed=1)
+    x = 2 * torch.rand(25, 3, 30, generator=torch.Generator().manual_seed(0))
+    spikes, v = two.sparse_recurrent((x, x), 0.2, c)
+    for backend in ("cpu", "reference"):
+        with force(backend):
+            events, after = two.sparse_recurrent((x, x), 0.2, c, record="events")
+        assert_equal([events.dense(), after], [spikes, v])
+
+
+@needs_kernels
+def test_no_dense_tensor_is_allocated():
+    T, H = 3000, 500
+    c = connect.fixed_outdegree(H, outdegree=3, seed=1)
+    with torch.profiler.profile(profile_memory=True) as seen:
+        events, _ = ops.sparse_recurrent(
+            None, 0.1, c, num_steps=T, noise=PoissonNoise(0.01, 2.0, seed=1), record="events"
+        )
+    assert len(events) > 1000
+    most = max(event.self_cpu_memory_usage for event in seen.events())
+    assert 12 * len(events) <= most < T * H
+
+
+@needs_kernels
+def test_spikes_that_are_no_whole_numbers_are_an_error():
+    @neuron
+    def half(fire, x, v):
+        s, _, v = fire(0.5 * v + x, 1.0)
+        return 0.5 * s, v
+
+    c = connect.fixed_outdegree(4, outdegree=2, seed=0)
+    for backend in ("cpu", "reference"):
+        with force(backend), pytest.raises((RuntimeError, ValueError), match="spikes must be whole numbers"):
+            half.sparse_recurrent(torch.full((3, 4), 2.0), 0.0, c, record="events")
+
+
+@needs_kernels
+@pytest.mark.usefixtures("fresh_compiler")
+def test_events_are_compiled_and_refused_under_vmap():
+    c, x = connect.fixed_outdegree(7, outdegree=3, delay=2, seed=0), 2 * torch.rand(9, 2, 7)
+    call = ops.sparse_recurrent.check(x, torch.rand(21), c, record="events")
+    torch.library.opcheck(torch.ops.snnfast.recurrent_lif_forward, (*flatten(call), 0))
+
+    def run(x):
+        events, v = ops.sparse_recurrent(x, torch.ones(21), c, record="events")
+        return events.step, events.neuron, v
+
+    compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
+    assert_equal(list(compiled(x)), list(run(x)))
+    with pytest.raises(RuntimeError, match=r"under torch\.vmap record must be 'spikes', got 'events'"):
+        torch.vmap(run)(x[None])
 
 
 def test_values_worked_by_hand():

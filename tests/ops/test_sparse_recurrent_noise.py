@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
+from backends import force
 from recurrent_cases import LIF, needs_kernels
 from samples import assert_equal
 from sparse_cases import Sparse, agree, case, connected
 
-from snnfast import connect, ops
+from snnfast import connect, neuron, ops
 from snnfast.connect import PoissonNoise
 from snnfast.reference.call import flatten
 
@@ -83,6 +84,29 @@ def test_neurons_samples_steps_and_seeds_are_independent():
     for name, (one, other) in pairs.items():
         assert abs((one * other).mean()) < 5 * 2.0 / one.numel() ** 0.5, name
     assert_equal(drawn(PoissonNoise(2.0, seed=1)) - 2.0, counts)
+
+
+@pytest.mark.parametrize("H", [100, 300])
+def test_targets_with_rate_0_draw_nothing_and_leave_the_others_alone(H):
+    """Single ones, ranges that end inside of a block of 64, and whole blocks; 0.0 would change -0.0."""
+    rate = torch.full((H,), 2.0)
+    silent = torch.zeros(H, dtype=torch.bool)
+    for part in ([0], [9], slice(20, 30), slice(50, 270)):
+        silent[part] = True
+    some = PoissonNoise(torch.where(silent, 0.0, rate), 0.5, seed=3)
+    found, whole = drawn(some, steps=5, H=H), drawn(PoissonNoise(rate, 0.5, seed=3), steps=5, H=H)
+    assert_equal(found, torch.where(silent, 0.0, whole))
+
+    @neuron
+    def passes(fire, x, v):
+        s, _, v = fire(x, 1e9)
+        return s, v
+
+    x = torch.full((3, 2, H), -0.0)
+    for backend in ("cpu", "reference"):
+        with force(backend):
+            _, v = passes.sparse_recurrent(x, 0.0, connect.fixed_total(H, total=0), noise=some)
+        assert_equal(v.signbit(), silent.expand(2, H))
 
 
 def test_in_parts_gives_the_bits_of_the_whole():

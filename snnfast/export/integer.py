@@ -10,8 +10,11 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
 from snnfast import check
-from snnfast.nn import LI, Count, IntegerLIF, Last, Max, Rate, RatePool, SpikeConv2d, SpikeLinear, reset
+from snnfast.nn import LI, LIF, Count, IntegerLIF, Last, Max, Rate, RatePool, SpikeConv2d, SpikeLinear, reset
+from snnfast.nn.equations import SpikeCount, ilif
+from snnfast.nn.integer_ilif import IntegerILIF
 from snnfast.nn.spike_conv2d import has_events
+from snnfast.nn.substeps import ilif_substeps, li_substeps
 from snnfast.nn.sum_pool2d import SumPool2d
 from snnfast.reference.integer_lif import DECAY, MOST_CURRENT, MOST_MEMBRANE
 from snnfast.reference.neuron_arguments import NEURONS
@@ -58,8 +61,8 @@ def integer(
 
     Args:
         net: layers in :class:`snnfast.nn.Time` (Linear, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, Flatten,
-            Dropout, Identity), IF, LIF, ParametricLIF or LI after each product (MaxPool2d may stand between), and a
-            readout. It is not changed; average pooling becomes sum pooling.
+            Dropout, Identity), IF, LIF, ParametricLIF, ILIF or LI after each product (MaxPool2d may stand between), and
+            a readout; or a result of :func:`expand`. It is not changed; average pooling becomes sum pooling.
         input_shape: shape of a sample, ``[features]`` or ``[C, H, W]``; may be None if the first layer is linear.
         unit: real value of an input of 1. The copy takes int8: for images in [0, 1], ``(127 * x).round()`` with
             ``unit=1 / 127``.
@@ -112,6 +115,10 @@ def _layer(node: LayerNode, inputs: list[_Whole], limit: int) -> tuple[nn.Module
         if x.kind != "sums":
             raise ValueError("does not stand directly behind a linear layer or a convolution")
         return _neuron(layer, x, node.before, limit)
+    if isinstance(layer, (ilif.layer, ilif_substeps.layer, li_substeps.layer)):
+        if x.kind != "sums":
+            raise ValueError("does not stand directly behind a linear layer or a convolution")
+        return _several(layer, x, node.before, limit)
     if isinstance(layer, nn.MaxPool2d):  # of sums, too: their scales are positive
         return layer, x
     if isinstance(layer, (Count, Rate)) and x.kind == "sums":
@@ -233,3 +240,29 @@ def _neuron(layer: Any, x: _Whole, shape: tuple[int, ...], limit: int) -> tuple[
         stateful=layer.stateful,
     )
     return neurons.eval(), _Whole(1.0, 1) if call.fires else _Whole(unit, limit, kind="membranes")
+
+
+def _several(layer: Any, x: _Whole, shape: tuple[int, ...], limit: int) -> tuple[nn.Module, _Whole]:
+    """Return neurons with several spikes a step, or the same in substeps, from neurons with one spike."""
+    fires = not isinstance(layer, li_substeps.layer)
+    if fires and not isinstance(layer.surrogate, SpikeCount):
+        raise ValueError("has a surrogate other than that of snnfast.nn.ILIF")
+    substeps = not isinstance(layer, ilif.layer)
+    clock = {"steps": int(layer.steps), "start": int(layer.start)} if substeps else {}
+    if substeps:
+        bias = torch.as_tensor(layer.bias, dtype=torch.float64)
+        if bias.numel() not in (1, shape[0]):
+            raise ValueError(f"has a bias for each neuron, {list(bias.shape)}; whole neurons of a channel share it")
+        x = x._replace(bias=x.bias + bias.flatten())  # type: ignore[operator]
+    alike: Any
+    one: Any
+    if fires:
+        alike = LIF(decay=layer.decay, decay_input=False, v_threshold=layer.v_threshold, v_reset=None)
+    else:
+        alike = LI(decay=layer.decay, decay_input=layer.gain != 1, v_rest=layer.v_rest)
+    one, values = _neuron(alike, x, shape, limit)
+    settings = {n: getattr(one, n) for n in ("decay", "v_threshold", "v_reset", "limit", "unit", "v_init")}
+    most = int(layer.surrogate.most) if fires else 1
+    neurons = IntegerILIF(one.gain, one.bias, most=most, stateful=layer.stateful, **settings, **clock)
+    # Of binary spikes, too: the most in a step, which neurons charge by together.
+    return neurons.eval(), values._replace(most=most) if fires else values

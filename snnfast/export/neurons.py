@@ -16,6 +16,7 @@ from snnfast.compiler.neurons import step_of
 from snnfast.compiler.trace import TracedStep
 from snnfast.compiler.variant import ALPHA, states_of, traced, variant_of
 from snnfast.nn import IntegerLIF
+from snnfast.nn.integer_ilif import IntegerILIF
 from snnfast.nn.own_neuron import OwnLayer
 from snnfast.nn.state import Stateful
 from snnfast.reference.neuron_arguments import NEURONS
@@ -49,6 +50,34 @@ static void $id(void) {
   snn_saturated += beyond;
 }
 """
+
+# Several spikes a step; only numbers above 0 are divided.
+INTEGER_ILIF = """
+static void $id(void) {
+  int beyond = 0;
+  $clock
+  for (int p = 0; p < $pixels; p++)
+    for (int c = 0; c < $channels; c++) {
+      const int n = p * $channels + c;
+      const int32_t before = ${v}[n];
+      const int32_t h = (before >> 15) * $decay + ((before & 32767) * $decay >> 15) + ${x}[n] * $gain + $bias;
+      const int32_t cut = h > $limit ? $limit : h < -$limit ? -$limit : h;
+      beyond += cut != h;
+      $fire
+    }
+  snn_saturated += beyond;
+  $emit
+}
+"""
+# The currents of a step in substeps, which charge together.
+CLOCK = """const int due = $clock >= $start;
+  $clock = (due ? $start - $steps : $clock) + 1;
+  for (int n = 0; n < $size; n++) ${a}[n] $adds ${x}[n];
+  if (due)"""
+EMIT = """for (int n = 0; n < $size; n++) {
+    ${y}[n] = ${p}[n] > 0;
+    ${p}[n] -= ${y}[n];
+  }"""
 
 # Functions that C99 lacks; csrc/core/functions.h has the same.
 FUNCTIONS = {
@@ -130,16 +159,54 @@ NEEDS = {
 
 def integer_lif(source: Source, id: str, layer: IntegerLIF, x: CValue, y: CValue) -> None:
     """Emit integer neurons."""
-    channels, v = x.shape[0], source.state(f"{id}_v_state", x.size, str(layer.v_init), "int32_t")
+    if isinstance(layer, IntegerILIF):
+        integer_ilif(source, id, layer, x, y)
+        return
+    v = source.state(f"{id}_v_state", x.size, str(layer.v_init), "int32_t")
     source.counted("snn_saturated")
     fire = f"{y.array}[n] = {v}[n] = cut;"
     if layer.v_threshold is not None:
         after = f"cut - {layer.v_threshold}" if layer.v_reset is None else layer.v_reset
         fire = f"{y.array}[n] = cut >= {layer.v_threshold};\n      {v}[n] = cut >= {layer.v_threshold} ? {after} : cut;"
+    source.function(INTEGER_LIF, id=id, x=x.array, v=v, fire=fire, **_integers(source, id, layer, x))
+
+
+def integer_ilif(source: Source, id: str, layer: IntegerILIF, x: CValue, y: CValue) -> None:
+    """Emit integer neurons with several spikes a step, as numbers or one by one."""
+    v, substeps = source.state(f"{id}_v_state", x.size, str(layer.v_init), "int32_t"), layer.steps > 1
+    source.counted("snn_saturated")
+    values = {"size": x.size, "x": x.array, "y": y.array, "clock": "", "emit": ""}
+    spikes = y.array
+    if substeps:
+        values |= {"a": source.state(f"{id}_a_state", x.size, "0", "int32_t"), "start": layer.start}
+        values["adds"] = "+=" if layer.start else "="
+        clock = source.counter(f"{id}_clock")
+        values["clock"] = Template(CLOCK).substitute(values | {"clock": clock, "steps": layer.steps})
+        values["x"] = values["a"]
+    fire = f"{y.array}[n] = {v}[n] = cut;"
+    if layer.v_threshold is None and substeps:
+        values["emit"], fire = f"for (int n = 0; n < {x.size}; n++) {y.array}[n] = {v}[n];", f"{v}[n] = cut;"
+    elif layer.v_threshold is not None:
+        if substeps:
+            spikes = values["p"] = source.state(f"{id}_p_state", x.size, "0", "int8_t")
+            values["emit"] = Template(EMIT).substitute(values)
+        half, threshold = layer.v_threshold // 2, layer.v_threshold
+        fire = f"""const int32_t high = cut + {half}, whole = high > 0 ? high / {threshold} : 0;
+      const int32_t count = whole > {layer.most} ? {layer.most} : whole;
+      {spikes}[n] = (int8_t)count;
+      {v}[n] = cut - count * {threshold};"""
+    if substeps:
+        fire += f"\n      {values['a']}[n] = 0;"
+    source.function(INTEGER_ILIF, id=id, v=v, fire=fire, **values, **_integers(source, id, layer, x))
+
+
+def _integers(source: Source, id: str, layer: IntegerLIF, x: CValue) -> dict[str, Any]:
+    """Add the constants of integer neurons; return their C expressions."""
     arrays = {n: source.integers(f"{id}_{n}", getattr(layer, n).tolist(), "int32_t") for n in ("gain", "bias")}
     elements = {name: f"{array}[c]" for name, array in arrays.items()}
+    channels = x.shape[0]
     values = {"pixels": x.size // channels, "channels": channels, "decay": layer.decay, "limit": layer.limit}
-    source.function(INTEGER_LIF, id=id, x=x.array, v=v, fire=fire, **elements, **values)
+    return elements | values
 
 
 class _Neuron(NamedTuple):

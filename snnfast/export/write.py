@@ -16,6 +16,7 @@ from snnfast import check
 from snnfast.files.atomic import replacing
 from snnfast.files.table import markdown
 from snnfast.nn import Delay, IntegerLIF, RatePool, Recurrent, SpikeLinear
+from snnfast.nn.integer_ilif import IntegerILIF
 from snnfast.nn.scale import Scale
 from snnfast.nn.state import Stateful
 from snnfast.nn.sum_pool2d import SumPool2d
@@ -187,7 +188,8 @@ def _spikes(node: LayerNode, x: CValue) -> bool:
     """Return whether the output of a layer is spikes, 0 or 1, which need no multiplication."""
     layer: Any = node.module.neuron if isinstance(node.module, Recurrent) else node.module
     if isinstance(layer, IntegerLIF):
-        return layer.v_threshold is not None
+        several = isinstance(layer, IntegerILIF) and layer.steps == 1 and layer.most > 1
+        return layer.v_threshold is not None and not several
     neuron = NEURONS.get(getattr(layer, "op", ""))
     if neuron is not None and neuron.fires:
         return bool(layer.max_spikes == 1)
@@ -231,7 +233,7 @@ def _write(
     result: CExport, source: Source, output: CValue, shapes: tuple[tuple[int, ...], tuple[int, ...]], weights: str
 ) -> None:
     about = [f"{name}: {kind}, {list(s)}" for name, kind, s, _, _ in result.layers if kind]
-    whole = any(layer.kind == IntegerLIF.__name__ for layer in result.layers)
+    whole = any(layer.kind in (IntegerLIF.__name__, IntegerILIF.__name__) for layer in result.layers)
     sizes = [f'"{n},{list(s)},{w},{m}\\n"' for n, _, s, w, m in result.layers]
     words = {
         "version": version("snnfast"),

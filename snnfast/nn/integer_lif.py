@@ -74,6 +74,11 @@ class IntegerLIF(Stateful):
             v = x.new_full(x.shape[1:], self.v_init)
         y, v, saturated = ops.integer_lif(x, v, **self._arguments(x))
         self._store_states(v)
+        self._saw(saturated, x)
+        return y
+
+    def _saw(self, saturated: Tensor, x: Tensor) -> None:
+        """Count the membranes that were clamped, and warn the first time."""
         if check.reads_values(True, x.device) and saturated:
             if not self.saturated:
                 check.warn(
@@ -81,7 +86,6 @@ class IntegerLIF(Stateful):
                     "layer's `saturated` counts on. Inputs or weights are larger than the threshold is meant for"
                 )
             self.saturated += saturated
-        return y
 
     def _constant(self, name: str, x: Tensor) -> Any:
         return getattr(self, name)

@@ -45,6 +45,7 @@ LAYERS = {
     **{name: neuron(name, tau=2.0) for name in ("LIF", "LI", "EIF", "QIF")},
     "ParametricLIF": neuron("ParametricLIF", init_tau=2.0),
     "IF": neuron("IF"),
+    "ILIF": neuron("ILIF"),
     "ALIF": neuron("ALIF", tau=2.0, tau_adapt=5.0),
     "AdLIF": lambda t, c, w: sn.AdLIF(tau=(2.0, 5.0), tau_w=(5.0, 9.0)),
     "CubaLI": neuron("CubaLI", tau=2.0, tau_syn=3.0),

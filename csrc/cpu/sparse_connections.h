@@ -137,8 +137,8 @@ struct SparseGroup : Samples<C> {
           add_event(*recorded, t, first + l, list.index[e], list.value[e * L + static_cast<size_t>(l)]);
   }
 
-  // Adds the rows of the spikes that arrive at step t. They are listed first, so that loads of their places overlap, and
-  // prefetched some chunks ahead of the additions.
+  // Adds the rows of the spikes that arrive at step t. They are listed first, so that loads of their places overlap,
+  // and prefetched some chunks ahead of the additions.
   template <bool OneARow>
   void deliver(int64_t t, C* sum) {
     arrivals.clear();

@@ -111,6 +111,23 @@ def test_every_spike_is_0_or_1_and_those_of_a_step_are_the_number(chosen):
     assert (by_step[:, 1:] <= by_step[:, :-1]).all()
 
 
+def test_neurons_of_a_single_step_charge_once():
+    """Then both forms have equally many spikes; in a stream the first layer begins another step."""
+    few, x = small(Rate()), whole_images(1)
+    one, stream = (expand(few, (1, 8, 8), single=single) for single in (True, False))
+    frames = one.frames(x.float() * 4 / 127)
+    assert one[:2](frames).sum() < stream[:2](frames).sum()
+    exactly(one(frames), stream(frames))
+    with torch.no_grad():
+        numbers = few[:4](x.float() * 4 / 127)
+    exactly(one[:4](frames).sum(0), numbers[0])
+    exactly(one[:2](frames).sum(0), few[:2](x.float() * 4 / 127)[0].detach())
+    whole, wholes = (integer(net, (1, 8, 8), unit=4 / 127) for net in (one, stream))
+    exactly(whole(whole.frames(x)), wholes(wholes.frames(x)))
+    with pytest.raises(ValueError, match="frames: the network was expanded with single=True, and x has 2 steps"):
+        one.frames(torch.zeros(2, 1, 1, 8, 8))
+
+
 def test_without_a_readout_the_output_of_a_step_stands_at_its_substep():
     net, x = made("rate")[:-1], images(3)
     binary = expand(net, (1, 8, 8))
@@ -154,7 +171,7 @@ def units(net):
 @pytest.mark.parametrize("end", [(Rate(),), (LI(2.0), Last()), (LI(2.0),), (ILIF(2),), (ILIF(2), Count())])
 def test_both_forms_are_equal_in_integers_and_in_c(end, steps, tmp_path):
     few, x = small(*end), whole_images(steps)
-    binary = expand(few, (1, 8, 8))
+    binary = expand(few, (1, 8, 8), single=steps == 1)
     numbers, bits = (integer(net, (1, 8, 8), unit=4 / 127) for net in (few, binary))
     assert units(numbers) == units(bits)
     y, frames = numbers(x), bits.frames(x)

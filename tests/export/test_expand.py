@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from jelly import Node, named
 from program import needs_compiler, run
 from torch import nn
 
@@ -252,6 +253,28 @@ def test_nir_has_no_such_neurons():
     for net in (binary, few, integer(few, (1, 8, 8)), integer(expand(few, (1, 8, 8)), (1, 8, 8))):
         with pytest.raises(ValueError, match=r"to_nir: NIR has no equal for 1, a \w*I(LIF|lif)"):
             snnfast.nir.to_nir(net[:4], (1, 8, 8), dt=1e-3, scheme="euler")
+
+
+@named("MultiLevelSpikeCount", "spikingjelly.activation_based.surrogate")
+class MultiLevelSpikeCount:
+    max_spike_count, grad_min, grad_max, spiking = 3, 0.0, 3.0, True
+
+
+@named("ILIFNode")
+class ILIFNode(Node):
+    pass
+
+
+def test_a_network_of_spikingjelly_becomes_binary():
+    """Its class is a stand-in with tau = 2, so decay = 1/2."""
+    torch.manual_seed(0)
+    net = nn.Sequential(Time(nn.Linear(4, 9)), ILIFNode(v_reset=None, surrogate_function=MultiLevelSpikeCount()))
+    ours, x = snnfast.nn.replace(net.double()), 4 * torch.randn(2, 5, 4, dtype=torch.float64)
+    binary = expand(ours).double()
+    y = ours(x).detach()
+    exactly(binary(binary.frames(x)).unflatten(0, (2, 3)).sum(1), y)
+    exactly(y, nn.Sequential(net[0], ILIF(3, decay=0.5))(x).detach())
+    assert y.max() == 3
 
 
 LINEAR = (Time(nn.Linear(4, 4)), ILIF(4))

@@ -88,9 +88,10 @@ def expand(
             with their biases alone, while later ones still compute the last step; these spikes have no effect.
 
     Returns:
-        The network in evaluation mode, of plain layers: for :func:`integer`, :func:`snnfast.export_c`,
-        :class:`Step`. Its ``frames(x)`` makes its input of that of ``net``. ``Rate`` becomes a sum over steps, of one
-        step the same. Without a readout the output for step ``t`` stands at substep ``delay + t steps``.
+        The network in evaluation mode on the CPU, of plain layers: for :func:`integer`, :func:`snnfast.export_c`,
+        :class:`Step`. It keeps states between calls if an ILIF does. Its ``frames(x)`` makes its input of that of
+        ``net``. ``Rate`` becomes a sum over steps, of one step the same. Without a readout the output for step ``t``
+        stands at substep ``delay + t steps``.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type or range, a network without ILIF, and for a layer without
@@ -108,13 +109,16 @@ def expand(
     except ValueError as error:
         raise ValueError(f"expand: {error}") from None
     layers: list[Any] = [node.module for node in nodes]
-    most = [layer.surrogate.most for layer in layers if _is_ilif(layer)]
+    numbers = [layer for layer in layers if _is_ilif(layer)]
+    most = [layer.surrogate.most for layer in numbers]
     if not most:
         raise ValueError("expand: net has no snnfast.nn.ILIF, whose spikes could become binary")
     steps = max(most) if steps is None else check.integer("expand", "steps", steps)
     if steps < max(most):
         raise ValueError(f"expand: steps must be at least {max(most)}, the most spikes of an ILIF, got {steps}")
-    builder = _BinaryBuilder(steps, check.flag("expand", "single", single))
+    builder = _BinaryBuilder(
+        steps, check.flag("expand", "single", single), stateful=any(layer.stateful for layer in numbers)
+    )
     for place, node in enumerate(nodes):
         try:
             builder.add(place, node, is_last=place == len(nodes) - 1)
@@ -147,8 +151,8 @@ class _Signal(NamedTuple):
 class _BinaryBuilder:
     """Layers of a binary network, built along the list of layers."""
 
-    def __init__(self, steps: int, single: bool) -> None:
-        self.steps, self.single = steps, single
+    def __init__(self, steps: int, single: bool, stateful: bool) -> None:
+        self.steps, self.single, self.stateful = steps, single, stateful
         self.layers: list[PlainLayer] = []
         self.signals = {-1: _Signal(-1, "input")}
         self.readout: nn.Module | None = None
@@ -220,14 +224,14 @@ class _BinaryBuilder:
             **self._clock(x),
             v_reset=None,
             surrogate=layer.surrogate,
-            stateful=layer.stateful,
+            stateful=self.stateful,
         )
         return _Signal(self._put(node.name, neurons, x), "spikes", x.delay + self.steps - 1)
 
     def _integrated(self, name: str, layer: LI, x: _Signal, shape: Sequence[int]) -> _Signal:
         call: Any = NEURONS["li"].check(torch.zeros(1, 1, *shape), **layer._arguments(torch.zeros(1)))
         values = {n: _detached(getattr(call, n)) for n in ("decay", "gain", "v_rest")}
-        neurons = li_substeps.layer(**values, **self._clock(x), stateful=layer.stateful)
+        neurons = li_substeps.layer(**values, **self._clock(x), stateful=self.stateful)
         return _Signal(self._put(name, neurons, x), "membranes", x.delay)
 
     def _clock(self, x: _Signal) -> dict[str, Any]:
@@ -247,7 +251,7 @@ class _BinaryBuilder:
         """Delay currents, so that those of a step arrive between the same two charges."""
         if x.delay == delay:
             return x
-        line = Delay(node.before[0], float(delay - x.delay))
+        line = Delay(node.before[0], float(delay - x.delay), stateful=self.stateful)
         line.d.data.fill_(line.max_delay)
         return x._replace(place=self._put(f"{node.name}_delay", line, x), delay=delay)
 

@@ -215,6 +215,17 @@ def test_a_state_carries_over_in_integers():
         assert whole[last].unit > 0
 
 
+def test_a_state_carries_over_with_delayed_currents():
+    net, x = made("shortcut"), images(3)
+    whole = expand(net, (1, 8, 8))
+    net.one.stateful = True
+    parts = expand(net, (1, 8, 8))
+    frames = parts.frames(x)
+    for part in frames.split(2):
+        y = parts(part)
+    exactly(y, whole(frames))
+
+
 def test_membranes_beyond_the_limit_are_cut_and_counted():
     linear = nn.Linear(1, 1, bias=False)
     linear.weight.data.fill_(-1.0)

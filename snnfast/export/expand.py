@@ -21,6 +21,8 @@ from .readout import READOUTS
 
 __all__ = ["Expanded", "expand"]
 
+NEVER = 2**30  # substeps until a further charge, of neurons that charge once
+
 PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 AVERAGES = (nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)
 MAXIMA = (nn.MaxPool1d, nn.MaxPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d)
@@ -32,16 +34,20 @@ class Expanded(nn.Sequential):
     Attributes:
         steps: substeps of a step, ``D``.
         delay: substeps from the input of a step to its result.
+        single: whether it takes a single step.
     """
 
     steps: int
     delay: int
+    single: bool
 
     def frames(self, x: Tensor) -> Tensor:
         """Steps ``[T, B, ...]`` -> substeps ``[(T - 1) steps + delay + 1, B, ...]``: the input, and zeros between."""
         check.sequence("frames", x, (torch.int8,))
         if len(x) == 0:
             raise ValueError(f"frames: x must have at least one step, got shape {list(x.shape)}")
+        if self.single and len(x) > 1:
+            raise ValueError(f"frames: the network was expanded with single=True, and x has {len(x)} steps")
         y = x.new_zeros((len(x) - 1) * self.steps + self.delay + 1, *x.shape[1:])
         y[: len(x) * self.steps : self.steps] = x
         return y
@@ -50,15 +56,17 @@ class Expanded(nn.Sequential):
         """Return a layer, or the layers of a slice, whose ``frames`` are those of the whole network."""
         part = super().__getitem__(index)
         if isinstance(part, Expanded):
-            part.steps, part.delay = self.steps, self.delay
+            part.steps, part.delay, part.single = self.steps, self.delay, self.single
         return part
 
     def extra_repr(self) -> str:
         """Return the numbers of substeps."""
-        return f"steps={self.steps}, delay={self.delay}"
+        return f"steps={self.steps}, delay={self.delay}{', single=True' * self.single}"
 
 
-def expand(net: nn.Module, input_shape: Sequence[int] | None = None, *, steps: int | None = None) -> Expanded:
+def expand(
+    net: nn.Module, input_shape: Sequence[int] | None = None, *, steps: int | None = None, single: bool = False
+) -> Expanded:
     """Convert a network of :class:`snnfast.nn.ILIF` to binary spikes: each step becomes ``steps`` substeps.
 
     The ``n`` spikes of a neuron in a step become 1 in the first ``n`` substeps. Products behind them add up to the
@@ -76,11 +84,14 @@ def expand(net: nn.Module, input_shape: Sequence[int] | None = None, *, steps: i
             these. MaxPool must stand behind ILIF, not before it. ``net`` is not changed.
         input_shape: shape of a sample, ``[features]`` or ``[C, H, W]``; may be None if the first layer is linear.
         steps: ``D``, at least ``most`` of each ILIF; the largest of these if None.
+        single: for networks of a single step: neurons charge once. Else neurons near the input begin further steps,
+            with their biases alone, while later ones still compute the last step; these spikes have no effect.
 
     Returns:
-        The network in evaluation mode, of plain layers: for :func:`integer`, :func:`snnfast.export_c`,
-        :class:`Step`. Its ``frames(x)`` makes its input of that of ``net``. ``Rate`` becomes a sum over steps, of one
-        step the same. Without a readout the output for step ``t`` stands at substep ``delay + t steps``.
+        The network in evaluation mode on the CPU, of plain layers: for :func:`integer`, :func:`snnfast.export_c`,
+        :class:`Step`. It keeps states between calls if an ILIF does. Its ``frames(x)`` makes its input of that of
+        ``net``. ``Rate`` becomes a sum over steps, of one step the same. Without a readout the output for step ``t``
+        stands at substep ``delay + t steps``.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type or range, a network without ILIF, and for a layer without
@@ -98,13 +109,16 @@ def expand(net: nn.Module, input_shape: Sequence[int] | None = None, *, steps: i
     except ValueError as error:
         raise ValueError(f"expand: {error}") from None
     layers: list[Any] = [node.module for node in nodes]
-    most = [layer.surrogate.most for layer in layers if _is_ilif(layer)]
+    numbers = [layer for layer in layers if _is_ilif(layer)]
+    most = [layer.surrogate.most for layer in numbers]
     if not most:
         raise ValueError("expand: net has no snnfast.nn.ILIF, whose spikes could become binary")
     steps = max(most) if steps is None else check.integer("expand", "steps", steps)
     if steps < max(most):
         raise ValueError(f"expand: steps must be at least {max(most)}, the most spikes of an ILIF, got {steps}")
-    builder = _BinaryBuilder(steps)
+    builder = _BinaryBuilder(
+        steps, check.flag("expand", "single", single), stateful=any(layer.stateful for layer in numbers)
+    )
     for place, node in enumerate(nodes):
         try:
             builder.add(place, node, is_last=place == len(nodes) - 1)
@@ -137,8 +151,8 @@ class _Signal(NamedTuple):
 class _BinaryBuilder:
     """Layers of a binary network, built along the list of layers."""
 
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
+    def __init__(self, steps: int, single: bool, stateful: bool) -> None:
+        self.steps, self.single, self.stateful = steps, single, stateful
         self.layers: list[PlainLayer] = []
         self.signals = {-1: _Signal(-1, "input")}
         self.readout: nn.Module | None = None
@@ -162,7 +176,7 @@ class _BinaryBuilder:
         if x.kind == "currents":
             x = self._integrated("output", LI(decay=0.0, decay_input=False), x, ())
         result = Expanded(*joined(self.layers, x.place, *filter(None, (self.readout,)))).eval()
-        result.steps, result.delay = self.steps, x.delay
+        result.steps, result.delay, result.single = self.steps, x.delay, self.single
         return result.requires_grad_(False)
 
     def _put(self, name: str, module: nn.Module | None, *inputs: _Signal) -> int:
@@ -210,19 +224,19 @@ class _BinaryBuilder:
             **self._clock(x),
             v_reset=None,
             surrogate=layer.surrogate,
-            stateful=layer.stateful,
+            stateful=self.stateful,
         )
         return _Signal(self._put(node.name, neurons, x), "spikes", x.delay + self.steps - 1)
 
     def _integrated(self, name: str, layer: LI, x: _Signal, shape: Sequence[int]) -> _Signal:
         call: Any = NEURONS["li"].check(torch.zeros(1, 1, *shape), **layer._arguments(torch.zeros(1)))
         values = {n: _detached(getattr(call, n)) for n in ("decay", "gain", "v_rest")}
-        neurons = li_substeps.layer(**values, **self._clock(x), stateful=layer.stateful)
+        neurons = li_substeps.layer(**values, **self._clock(x), stateful=self.stateful)
         return _Signal(self._put(name, neurons, x), "membranes", x.delay)
 
     def _clock(self, x: _Signal) -> dict[str, Any]:
         """Return the arguments of neurons that charge by ``x``."""
-        clock = {"steps": float(self.steps), "start": float(x.delay)}
+        clock = {"steps": float(NEVER if self.single else self.steps), "start": float(x.delay)}
         # Behind the input all of a step is there at once.
         return clock | {"bias": x.bias, "gathers": float(x.delay > 0)}
 
@@ -237,7 +251,7 @@ class _BinaryBuilder:
         """Delay currents, so that those of a step arrive between the same two charges."""
         if x.delay == delay:
             return x
-        line = Delay(node.before[0], float(delay - x.delay))
+        line = Delay(node.before[0], float(delay - x.delay), stateful=self.stateful)
         line.d.data.fill_(line.max_delay)
         return x._replace(place=self._put(f"{node.name}_delay", line, x), delay=delay)
 

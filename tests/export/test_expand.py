@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from jelly import Node, named
 from program import needs_compiler, run
 from torch import nn
 
@@ -111,6 +112,23 @@ def test_every_spike_is_0_or_1_and_those_of_a_step_are_the_number(chosen):
     assert (by_step[:, 1:] <= by_step[:, :-1]).all()
 
 
+def test_neurons_of_a_single_step_charge_once():
+    """Then both forms have equally many spikes; in a stream the first layer begins another step."""
+    few, x = small(Rate()), whole_images(1)
+    one, stream = (expand(few, (1, 8, 8), single=single) for single in (True, False))
+    frames = one.frames(x.float() * 4 / 127)
+    assert one[:2](frames).sum() < stream[:2](frames).sum()
+    exactly(one(frames), stream(frames))
+    with torch.no_grad():
+        numbers = few[:4](x.float() * 4 / 127)
+    exactly(one[:4](frames).sum(0), numbers[0])
+    exactly(one[:2](frames).sum(0), few[:2](x.float() * 4 / 127)[0].detach())
+    whole, wholes = (integer(net, (1, 8, 8), unit=4 / 127) for net in (one, stream))
+    exactly(whole(whole.frames(x)), wholes(wholes.frames(x)))
+    with pytest.raises(ValueError, match="frames: the network was expanded with single=True, and x has 2 steps"):
+        one.frames(torch.zeros(2, 1, 1, 8, 8))
+
+
 def test_without_a_readout_the_output_of_a_step_stands_at_its_substep():
     net, x = made("rate")[:-1], images(3)
     binary = expand(net, (1, 8, 8))
@@ -154,7 +172,7 @@ def units(net):
 @pytest.mark.parametrize("end", [(Rate(),), (LI(2.0), Last()), (LI(2.0),), (ILIF(2),), (ILIF(2), Count())])
 def test_both_forms_are_equal_in_integers_and_in_c(end, steps, tmp_path):
     few, x = small(*end), whole_images(steps)
-    binary = expand(few, (1, 8, 8))
+    binary = expand(few, (1, 8, 8), single=steps == 1)
     numbers, bits = (integer(net, (1, 8, 8), unit=4 / 127) for net in (few, binary))
     assert units(numbers) == units(bits)
     y, frames = numbers(x), bits.frames(x)
@@ -197,6 +215,17 @@ def test_a_state_carries_over_in_integers():
         assert whole[last].unit > 0
 
 
+def test_a_state_carries_over_with_delayed_currents():
+    net, x = made("shortcut"), images(3)
+    whole = expand(net, (1, 8, 8))
+    net.one.stateful = True
+    parts = expand(net, (1, 8, 8))
+    frames = parts.frames(x)
+    for part in frames.split(2):
+        y = parts(part)
+    exactly(y, whole(frames))
+
+
 def test_membranes_beyond_the_limit_are_cut_and_counted():
     linear = nn.Linear(1, 1, bias=False)
     linear.weight.data.fill_(-1.0)
@@ -235,6 +264,28 @@ def test_nir_has_no_such_neurons():
     for net in (binary, few, integer(few, (1, 8, 8)), integer(expand(few, (1, 8, 8)), (1, 8, 8))):
         with pytest.raises(ValueError, match=r"to_nir: NIR has no equal for 1, a \w*I(LIF|lif)"):
             snnfast.nir.to_nir(net[:4], (1, 8, 8), dt=1e-3, scheme="euler")
+
+
+@named("MultiLevelSpikeCount", "spikingjelly.activation_based.surrogate")
+class MultiLevelSpikeCount:
+    max_spike_count, grad_min, grad_max, spiking = 3, 0.0, 3.0, True
+
+
+@named("ILIFNode")
+class ILIFNode(Node):
+    pass
+
+
+def test_a_network_of_spikingjelly_becomes_binary():
+    """Its class is a stand-in with tau = 2, so decay = 1/2."""
+    torch.manual_seed(0)
+    net = nn.Sequential(Time(nn.Linear(4, 9)), ILIFNode(v_reset=None, surrogate_function=MultiLevelSpikeCount()))
+    ours, x = snnfast.nn.replace(net.double()), 4 * torch.randn(2, 5, 4, dtype=torch.float64)
+    binary = expand(ours).double()
+    y = ours(x).detach()
+    exactly(binary(binary.frames(x)).unflatten(0, (2, 3)).sum(1), y)
+    exactly(y, nn.Sequential(net[0], ILIF(3, decay=0.5))(x).detach())
+    assert y.max() == 3
 
 
 LINEAR = (Time(nn.Linear(4, 4)), ILIF(4))

@@ -1,10 +1,14 @@
-// The Python module snnfast._C. Importing it registers the operators (csrc/ops); the functions here only report.
+// The Python module snnfast._C. Importing it registers the operators (csrc/ops); the functions here report, or work on
+// arrays of numpy.
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
+#include <optional>
 #include <string>
 
 #include "build_info.h"
 #include "cpu/dispatch.h"
+#include "cpu/edges.h"
 
 // PyTorch's headers conflict with pybind11's, so the functions of csrc/ops are declared here again.
 namespace snnfast {
@@ -44,6 +48,33 @@ bool run_signal_handlers() {
   return true;
 }
 
+// Memory of a contiguous array of `count` numbers.
+template <class T>
+T* numbers(const pybind11::buffer& array, pybind11::ssize_t count, bool writable = true) {
+  const pybind11::buffer_info info = array.request(writable);
+  if (info.ndim != 1 || info.shape[0] != count || info.itemsize != sizeof(T) ||
+      (count > 1 && info.strides[0] != info.itemsize))
+    throw pybind11::value_error("sort_edges: expected a contiguous array of " + std::to_string(count) + " numbers of " +
+                                std::to_string(sizeof(T)) + " bytes");
+  return static_cast<T*>(info.ptr);
+}
+
+bool sort_edges(const pybind11::buffer& row, const pybind11::buffer& target, int64_t rows, int64_t n_post,
+                const pybind11::buffer& first, const pybind11::buffer& targets,
+                const std::optional<pybind11::buffer>& order) {
+  const pybind11::ssize_t count = row.request().size;
+  snnfast::cpu::Edges a{};
+  a.row = numbers<int32_t>(row, count, false);
+  a.target = numbers<int32_t>(target, count, false);
+  a.count = count, a.rows = rows, a.n_post = n_post;
+  a.first = numbers<int64_t>(first, rows + 1);
+  a.wide = targets.request().itemsize == sizeof(int32_t);
+  a.targets = a.wide ? static_cast<void*>(numbers<int32_t>(targets, count)) : numbers<int16_t>(targets, count);
+  a.order = order ? numbers<int32_t>(*order, count) : nullptr;
+  const pybind11::gil_scoped_release others_run;
+  return snnfast::cpu::sort_edges(a);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
@@ -61,6 +92,7 @@ PYBIND11_MODULE(_C, m) {
       "bytes of large CPU outputs: (limit, cached, in use)");
   m.def("load_own_kernel", &snnfast::load_own_kernel,
         "loads the kernel of a neuron that was compiled from a step function; returns the steps between checkpoints");
+  m.def("sort_edges", &sort_edges, "sorts the edges of sparse connections (csrc/cpu/edges.h)");
   m.def("set_output_memory_limit", &snnfast::output_memory::set_limit);
   m.def("release_output_memory", &snnfast::output_memory::release);
   m.def("keep_freed_memory", &snnfast::output_memory::keep_freed_memory);

@@ -137,8 +137,8 @@ struct SparseGroup : Samples<C> {
           add_event(*recorded, t, first + l, list.index[e], list.value[e * L + static_cast<size_t>(l)]);
   }
 
-  // Adds the rows of the spikes that arrive at step t. They are listed first, so that loads of their places overlap,
-  // and prefetched some chunks ahead of the additions.
+  // Adds the rows of the spikes that arrive at step t. They are listed first, so that loads of their places overlap;
+  // they are prefetched some chunks ahead of the additions.
   template <bool OneARow>
   void deliver(int64_t t, C* sum) {
     arrivals.clear();
@@ -146,10 +146,24 @@ struct SparseGroup : Samples<C> {
       if (t - s.steps[k] >= -r.K)
         for (const SparseGroup* other : others) {
           const Events<C, L>& list = other->events(t - s.steps[k]);
-          for (size_t e = 0; e < list.count; e++) {
-            const auto row = synapses.template row<OneARow>(list.index[e], k);
+          const auto each_row = [&](const auto& visit) {
+            for (size_t e = 0; e < list.count; e++) visit(synapses.template row<OneARow>(list.index[e], k), e);
+          };
+          const auto arrive = [&](const auto& row, size_t e) {
             if (row.count > 0) arrivals.push_back({row, list.value.data() + e * L, list.samples[e]});
+          };
+          if (others.size() == 1) {
+            each_row(arrive);
+            continue;
           }
+          const auto each_input = [&](const auto& visit) {
+            for (int64_t input = 0; input < r.inputs * H; input += H) visit(input + low, input + high, r.inputs * H);
+          };
+          each_row(
+              [&](const auto& row, size_t) { each_input([&](auto... range) { row.prefetch_between(range...); }); });
+          each_row([&](const auto& row, size_t e) {
+            each_input([&](auto... range) { arrive(row.template between<OneARow>(range...), e); });
+          });
         }
     constexpr int kChunksAhead = 16;
     auto next = arrivals.begin();
@@ -162,14 +176,7 @@ struct SparseGroup : Samples<C> {
     };
     for (int chunk = 0; chunk < kChunksAhead; chunk++) prefetch();
     for (const Arrival& arrival : arrivals)
-      if (L > 1 || others.size() == 1) {
-        arrival.row.template deliver<OneARow>(arrival.samples, arrival.value, sum, prefetch);
-      } else {
-        for (int64_t q = 0; q < arrival.row.count; q += arrival.row.kChunk) prefetch();
-        for (int64_t input = 0; input < r.inputs * H; input += H)
-          arrival.row.template between<OneARow>(input + low, input + high)
-              .template add<OneARow>(*arrival.value, sum, [] {});
-      }
+      arrival.row.template deliver<OneARow>(arrival.samples, arrival.value, sum, prefetch);
   }
 
   template <bool OneARow>

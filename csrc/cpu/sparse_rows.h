@@ -150,13 +150,16 @@ struct SparseRow {
   const C* weight;
   int64_t count;
 
-  // The synapses to the targets [first, last).
+  // The synapses to the targets [first, last) of all targets, [0, all).
   template <bool OneARow>
-  inline SparseRow between(int64_t first, int64_t last) const {
-    const Index* const end = targets + count;
-    const Index* const from = count && *targets < first ? std::lower_bound(targets, end, first) : targets;
-    const Index* const to = count && end[-1] >= last ? std::lower_bound(from, end, last) : end;
-    return {from, weight + (OneARow ? 0 : from - targets), to - from};
+  inline SparseRow between(int64_t first, int64_t last, int64_t all) const {
+    const int64_t from = place(first, all), to = place(last, all);
+    return {targets + from, weight + (OneARow ? 0 : from), to - from};
+  }
+  // Prefetches the targets that between() reads first.
+  inline void prefetch_between(int64_t first, int64_t last, int64_t all) const {
+    __builtin_prefetch(targets + expected(first, all));
+    __builtin_prefetch(targets + expected(last, all));
   }
   // Calls every() before each kChunk synapses, and once for a shorter rest.
   template <bool OneARow, class Every>
@@ -230,6 +233,20 @@ struct SparseRow {
   }
 
  private:
+  // Number of synapses to targets below `target`, if targets were spread evenly; and the number itself.
+  inline int64_t expected(int64_t target, int64_t all) const {
+    return static_cast<int64_t>(static_cast<double>(count) * static_cast<double>(target) / static_cast<double>(all));
+  }
+  inline int64_t place(int64_t target, int64_t all) const {
+    if (target == 0 || target >= all) return target ? count : 0;
+    const int64_t guess = expected(target, all);
+    for (int64_t around = 32;; around *= 4) {
+      const int64_t low = max(guess - around, int64_t(0)), high = min(guess + around, count);
+      if ((low == 0 || targets[low - 1] < target) && (high == count || targets[high] >= target))
+        return std::lower_bound(targets + low, targets + high, target) - targets;
+    }
+  }
+
   static uint32_t without_first(uint32_t bits) { return bits & (bits - 1); }
 
   template <bool Gathers>

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from snnfast import check
+from snnfast import backend, check
 
 MOST_NEURONS = 2**31 - 1  # targets have 32 bits
 SMALL = 2**15  # targets of fewer neurons have 16 bits
@@ -110,12 +110,15 @@ class Connectivity:
             return self._incoming
         if len(self) >= 2**31:
             raise ValueError(f"incoming: there must be fewer than 2**31 synapses, got {len(self)}")
-        pre, post = self.edges()  # in PyTorch's functions, which torch.compile records
-        counts = post.new_zeros(self.n_post).index_add(0, post, torch.ones_like(post))
-        synapses = post.sort(stable=True).indices.int()
-        found = Incoming(torch.nn.functional.pad(counts.cumsum(0), (1, 0)), synapses, pre.int()[synapses])
-        if not check.is_recorded(self.targets.device):  # else a trace has no values
-            object.__setattr__(self, "_incoming", found)
+        pre, post = self.edges()
+        if check.is_recorded(self.targets.device):  # a trace has no values
+            counts = post.new_zeros(self.n_post).index_add(0, post, torch.ones_like(post))
+            synapses = post.sort(stable=True).indices.int()
+            return Incoming(torch.nn.functional.pad(counts.cumsum(0), (1, 0)), synapses, pre.int()[synapses])
+        first, sources, order = _sorted(post.numpy(), pre.numpy(), self.n_post, self.n_pre, True)
+        order = np.arange(len(self)) if order is None else order
+        found = Incoming(*(torch.from_numpy(a) for a in (first, order.astype(np.int32), sources.astype(np.int32))))
+        object.__setattr__(self, "_incoming", found)
         return found
 
     def arrange(self, values: Tensor) -> Tensor:
@@ -303,7 +306,7 @@ def from_blocks(
     n_pre, n_post = _sizes(op, n_pre, n_pre if n_post is None else n_post)
     synapses = check.integer(op, "synapses", synapses, 0)
     fits_memory(op, synapses, n_pre, n_post, size=6 if n_post <= SMALL else 8)  # targets, and values of 4 bytes
-    targets = np.empty(synapses, np.int16 if n_post <= SMALL else np.int32)
+    targets = np.empty(synapses, _target_type(n_post))
     arranged: Tensor | None = None
     counts: list[tuple[int, Any, Any]] = []  # first neuron, delays, and synapses of each neuron and delay
     begin = row = 0
@@ -350,14 +353,32 @@ def build(op: str, pre: Any, post: Any, n_pre: int, n_post: int, delay: Any, ord
     ``ordered``: the order of the edges matters to the caller, who has values of them.
     """
     steps, row = _rows(delay_of_edges(op, delay, pre, n_pre), pre, n_pre)
-    rows = n_pre * len(steps)
-    dtype = np.int16 if n_post <= SMALL else np.int32
+    first, targets, order = _sorted(row, post, n_pre * len(steps), n_post, ordered)
+    found = None if order is None else torch.from_numpy(order)
+    return Connectivity(
+        n_pre, n_post, torch.from_numpy(steps), torch.from_numpy(first), torch.from_numpy(targets), found
+    )
+
+
+def _sorted(row: Any, post: Any, rows: int, n_post: int, ordered: bool) -> tuple[Any, Any, Any]:
+    """Return ``first``, ``targets`` and ``order`` of :class:`Connectivity`: edges by row, then by target."""
+    if backend.extension is None or backend.forced() == "reference" or max(rows, len(post)) >= 2**31:
+        return _sorted_by_numpy(row, post, rows, n_post, ordered)
+    first, targets = np.empty(rows + 1, np.int64), np.empty(len(post), _target_type(n_post))
+    order = np.empty(len(post), np.int32) if ordered else None
+    row, post = (np.ascontiguousarray(values, np.int32) for values in (row, post))
+    moved = backend.extension.sort_edges(row, post, rows, n_post, first, targets, order)
+    return first, targets, order if moved else None
+
+
+def _sorted_by_numpy(row: Any, post: Any, rows: int, n_post: int, ordered: bool) -> tuple[Any, Any, Any]:
+    """Return the same by numpy."""
     order = None
     if ordered:
         first = np.zeros(rows + 1, np.int64)
         np.cumsum(np.bincount(row, minlength=rows), out=first[1:])
         order = _order(row, post, rows, n_post)
-        targets = (post if order is None else post[order]).astype(dtype)
+        targets = (post if order is None else post[order]).astype(_target_type(n_post))
         if order is not None and len(order) < 2**31:
             order = order.astype(np.int32)
     else:
@@ -369,11 +390,12 @@ def build(op: str, pre: Any, post: Any, n_pre: int, n_post: int, delay: Any, ord
         key.sort()
         first = np.searchsorted(key, np.arange(rows + 1, dtype=wide) << wide(bits)).astype(np.int64)
         key &= wide((1 << bits) - 1)
-        targets = key.astype(dtype)
-    found = None if order is None else torch.from_numpy(order)
-    return Connectivity(
-        n_pre, n_post, torch.from_numpy(steps), torch.from_numpy(first), torch.from_numpy(targets), found
-    )
+        targets = key.astype(_target_type(n_post))
+    return first, targets, order
+
+
+def _target_type(n_post: int) -> Any:
+    return np.int16 if n_post <= SMALL else np.int32
 
 
 def _rows(delay: Any, pre: Any, n_pre: int) -> tuple[Any, Any]:
@@ -382,12 +404,13 @@ def _rows(delay: Any, pre: Any, n_pre: int) -> tuple[Any, Any]:
         return np.array([delay if np.ndim(delay) == 0 else 1], np.int64), pre
     if delay.max() < COUNTED:
         steps = np.flatnonzero(np.bincount(delay))
-        place = np.zeros(steps[-1] + 1, np.int64)
+        place = np.zeros(steps[-1] + 1, np.int32)
         place[steps] = np.arange(len(steps))
         which = place[delay]
     else:
         steps, which = np.unique(delay, return_inverse=True)
-    row = pre if len(steps) == 1 else pre.astype(np.int64) * len(steps) + which
+    wide = np.int32 if n_pre * len(steps) < 2**31 else np.int64
+    row = pre if len(steps) == 1 else pre.astype(wide) * wide(len(steps)) + which.astype(wide)
     return steps.astype(np.int64), row
 
 

@@ -8,9 +8,11 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from backends import force
 from samples import assert_equal
 
 from snnfast import connect
+from snnfast.backend import extension
 
 
 def drawn(edges=200, n_pre=9, n_post=7, delays=4, seed=0):
@@ -53,6 +55,40 @@ def test_any_order_of_edges_gives_the_same_synapses():
 def test_edges_that_are_equal_stay_in_their_order():
     c = connect.from_edges([1, 0, 1, 1], [0, 0, 0, 0], 2, 1)
     assert_equal(c.arrange(torch.arange(4)), torch.tensor([1, 0, 2, 3]))
+
+
+@pytest.mark.parametrize("n_post", [3, 300, 2**15, 2**15 + 1, 2**24 + 9])
+@pytest.mark.parametrize("edges", [0, 1, 50, 3000])
+def test_the_compiled_sort_gives_the_synapses_of_numpy(edges, n_post):
+    """Short rows, long rows, rows in order, and targets of one to four bytes."""
+    for n_pre, delays in ((1, 1), (5, 1), (300, 3)):
+        pre, post, delay, *sizes = drawn(edges, n_pre, n_post, delays)
+        pre[: edges // 3] = 0
+        for order in (slice(None), pre.argsort(stable=True), post.argsort(stable=True)):
+            found = []
+            for backend in (None, "reference"):
+                with force(backend):
+                    c = connect.from_edges(pre[order], post[order], *sizes, delay=delay[order])
+                    total = connect.fixed_total(n_pre, n_post, total=edges, seed=1)
+                    found.append([c.first, c.targets, c.arrange(torch.arange(edges)), total.first, total.targets])
+                    found[-1] += c.incoming if n_post < 2**20 else []
+            assert_equal(*found)
+
+
+def test_synapses_by_postsynaptic_neuron():
+    c = by_hand()
+    assert [v.tolist() for v in c.incoming] == [[0, 2, 3, 4], [0, 3, 2, 1], [0, 2, 2, 0]]
+    in_order = connect.one_to_one(3).incoming
+    assert [v.tolist() for v in in_order] == [[0, 1, 2, 3], [0, 1, 2], [0, 1, 2]]
+
+
+@pytest.mark.skipif(extension is None, reason="no extension")
+def test_the_compiled_sort_refuses_arrays_of_other_types_and_sizes():
+    arrays = [np.zeros(4, np.int32), np.zeros(4, np.int32), np.zeros(3, np.int64), np.zeros(4, np.int16)]
+    for wrong in ({0: arrays[0].astype(np.int64)}, {1: arrays[1][:3]}, {2: arrays[0]}, {3: np.zeros(8, np.int16)[::2]}):
+        row, target, first, targets = (wrong.get(k, array) for k, array in enumerate(arrays))
+        with pytest.raises(ValueError, match="sort_edges: expected a contiguous array of"):
+            extension.sort_edges(row, target, 2, 9, first, targets, None)
 
 
 def test_many_neurons_have_targets_of_32_bits():

@@ -81,7 +81,7 @@ def connectome_network(settings: ConnectomeSettings) -> SimulatedNetwork:
     c = connect.from_edges(
         torch.from_numpy(edges.pre), torch.from_numpy(edges.post), neurons, 2 * neurons, delay=round(DELAY / DT)
     )
-    weight = c.arrange(torch.from_numpy(SYNAPSE * edges.weight)).to(settings.torch_dtype)
+    weight = c.arrange(torch.from_numpy(SYNAPSE * edges.weight).to(settings.torch_dtype))
     rates = torch.zeros(2 * neurons)
     rates[[neurons + k for k in chosen]] = settings.rate * DT / 1000
     noise = PoissonNoise(rates, KICK, seed=settings.seed)

@@ -171,6 +171,8 @@ def spikes_read(net: nn.Module, x: Tensor, size: float) -> float:
 @contextmanager
 def shipped(folder: Path, root: Path, epochs: int | None) -> Iterator[dict[str, Shipped]]:
     """Yield the networks in every way to run them."""
+    from snnfast.export import integer
+
     nets = trained(folder, load("train", root), EPOCHS if epochs is None else epochs)
     spiking = nets["float32"]
     samples = load("test", root)[0]
@@ -196,6 +198,10 @@ def shipped(folder: Path, root: Path, epochs: int | None) -> Iterator[dict[str, 
             if kind == "float32":
                 run = step_by_step_in_c(Path(directory) / kind)
                 ways[f"spiking, C {kind}, a step a call"] = way._replace(run=run)
+            else:
+                few = integer(nets[kind], unit=1 / 127)
+                run, weights, memory = in_c(few, (INPUTS,), 1, Path(directory) / f"{kind}-integers")
+                ways[f"spiking, C {kind}, integers alone"] = Shipped(run, weights, way.read, memory, bits=True)
         yield ways
 
 

@@ -63,8 +63,9 @@ def integer(
 
     Args:
         net: layers in :class:`snnfast.nn.Time` (Linear, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, Flatten,
-            Dropout, Identity), IF, LIF, ParametricLIF, ILIF, AdLIF, LI, or Recurrent and RLIF of LIF and AdLIF, after each
-            product (MaxPool2d may stand between), and a readout; or a result of :func:`expand`. It is not changed; average pooling becomes sum pooling.
+            Dropout, Identity), IF, LIF, ParametricLIF, ILIF, AdLIF, LI, or Recurrent and RLIF of LIF and AdLIF, after
+            each product (MaxPool2d may stand between), and a readout; or a result of :func:`expand`. It is not changed;
+            average pooling becomes sum pooling.
         input_shape: shape of a sample, ``[features]`` or ``[C, H, W]``; may be None if the first layer is linear.
         unit: real value of an input of 1. The copy takes int8: for images in [0, 1], ``(127 * x).round()`` with
             ``unit=1 / 127``.

@@ -20,6 +20,7 @@ from snnfast.nn.integer_adlif import MOST_ADAPTATION, IntegerAdLIF
 from snnfast.nn.integer_ilif import IntegerILIF
 from snnfast.nn.own_neuron import OwnLayer
 from snnfast.nn.state import Stateful
+from snnfast.reference.integer_lif import DECAY
 from snnfast.reference.neuron_arguments import NEURONS
 
 from .source import CValue, Source, element, literal
@@ -43,14 +44,15 @@ static void $id(void) {
     for (int c = 0; c < $channels; c++) {
       const int n = p * $channels + c;
       const int32_t before = ${v}[n];
-      const int32_t h = (before >> 15) * $decay + ((before & 32767) * $decay >> 15) + ${x}[n] * $gain + $bias;
-      const int32_t cut = h > $limit ? $limit : h < -$limit ? -$limit : h;
-      beyond += cut != h;
+      const int32_t h = $leaked + ${x}[n] * $gain + $bias;
+      $cut
       $fire
     }
   snn_saturated += beyond;
 }
 """
+CUT = """const int32_t cut = h > $limit ? $limit : h < -$limit ? -$limit : h;
+      beyond += cut != h;"""
 
 # Adaptive neurons; a product with a part of a number above 2^15 has two parts, so that it fits in 32 bits.
 INTEGER_ADLIF = """
@@ -195,8 +197,23 @@ def integer_lif(source: Source, id: str, layer: IntegerLIF, x: CValue, y: CValue
     if layer.v_threshold is not None:
         after = f"cut - {layer.v_threshold}" if layer.v_reset is None else layer.v_reset
         fire = f"{y.array}[n] = cut >= {layer.v_threshold};\n      {v}[n] = cut >= {layer.v_threshold} ? {after} : cut;"
-    values = {"x": x.array, "v": v, "fire": fire, "decay": layer.decay, **_integers(source, id, layer, x, fed)}
-    source.function(INTEGER_LIF, id=id, **values)
+    decay = layer.decay
+    leaked = f"(before >> 15) * {decay} + ((before & 32767) * {decay} >> 15)"
+    if decay and decay & (decay - 1) == 0:
+        leaked = f"(before >> {15 - decay.bit_length() + 1})"
+    cut = Template(CUT).substitute(limit=layer.limit) if _may_saturate(layer, x, fed) else "const int32_t cut = h;"
+    words = {"x": x.array, "v": v, "fire": fire, "leaked": leaked, "cut": cut}
+    source.function(INTEGER_LIF, id=id, **words, **_integers(source, id, layer, x, fed))
+
+
+def _may_saturate(layer: IntegerLIF, x: CValue, fed: bool) -> bool:
+    """Return whether a membrane may reach the limit; no, if all currents together are too small."""
+    leak = 1 - layer.decay / DECAY
+    if fed or x.most is None or leak <= 0:
+        return True
+    current = layer.gain.double().abs() * x.most + layer.bias.double().abs()
+    most = (float(current.max()) + 1) / leak  # + 1: leaks are rounded down
+    return max(most, abs(layer.v_init), abs(layer.v_reset or 0)) > layer.limit
 
 
 def integer_adlif(source: Source, id: str, layer: IntegerAdLIF, x: CValue, y: CValue, fed: bool) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from string import Template
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from .exact import OrderedConv2d, QuantisedWeights, paddings
-from .source import CValue, Source
+from .source import BYTES, CValue, Source
 
 __all__ = ["addition", "conv2d", "linear", "sums"]
 
@@ -18,10 +19,14 @@ TOGETHER = 4  # values of a pixel whose products are added at once: outputs are 
 LINEAR = """
 static void $id(void) {
   for (int o = 0; o < $outputs; o++) ${y}[o] = $bias;
-  for (int w = 0; w < $inputs; w++) {
-    const $kind x = ${x}[w];
-    if (x != 0) {
-      $add
+  for (int begin = 0; begin < $inputs; begin += $block) {
+    const int end = begin + $block < $inputs ? begin + $block : $inputs;
+    if (end - begin == $block && is_silent(&${x}[begin])) continue;
+    for (int w = begin; w < end; w++) {
+      const $kind x = ${x}[w];
+      if (x != 0) {
+        $add
+      }
     }
   }
 }
@@ -33,25 +38,50 @@ CONV2D = """
 static void $id(void) {
   for (int p = 0; p < $out_h * $out_w; p++)
     for (int o = 0; o < $outputs; o++) ${y}[p * $outputs + o] = $bias;
-  for (int i = 0; i < $h * $w_in * $channels; i += $together) {
-    const $kind *x = &${x}[i];
-    if ($silent) continue;
-    const int row = i / ($w_in * $channels), column = i / $channels % $w_in, c = i % $channels;
-    const int first = c / $per_group * $group_outputs;
-    for (int r = 0; r < $kh; r++) {
-      const int down = row + $top - r * $dh;
-      if (down < 0 || down % $sh != 0 || down / $sh >= $out_h) continue;
-      for (int s = 0; s < $kw; s++) {
-        const int right = column + $left - s * $dw;
-        if (right < 0 || right % $sw != 0 || right / $sw >= $out_w) continue;
-        const int w = (c / $together * $kh * $kw + r * $kw + s) * $together;
-        $sum *y = &${y}[(down / $sh * $out_w + right / $sw) * $outputs + first];
-        $add
+  for (int begin = 0; begin < $size; begin += $block) {
+    const int end = begin + $block < $size ? begin + $block : $size;
+    if (end - begin == 8 / (int)sizeof($kind) && is_silent(&${x}[begin])) continue;
+    for (int i = begin; i < end; i += $together) {
+      const $kind *x = &${x}[i];
+      if ($silent) continue;
+      const int row = i / ($w_in * $channels), column = i / $channels % $w_in, c = i % $channels;
+      const int first = c / $per_group * $group_outputs, start = c / $together * $kh * $kw;
+      $inner
+      for (int r = 0; r < $kh; r++) {
+        const int down = row + $top - r * $dh;
+        if (down < 0 || down % $sh != 0 || down / $sh >= $out_h) continue;
+        for (int s = 0; s < $kw; s++) {
+          const int right = column + $left - s * $dw;
+          if (right < 0 || right % $sw != 0 || right / $sw >= $out_w) continue;
+          const int w = (start + r * $kw + s) * $together;
+          $sum *y = &${y}[(down / $sh * $out_w + right / $sw) * $outputs + first];
+          $add
+        }
       }
     }
   }
 }
 """
+
+# Away from the edges every pixel of the kernel has an output, at a constant distance: compilers unroll these loops.
+INNER = """if (row >= $low_row && row < $high_row && column >= $low_column && column < $high_column) {
+        $sum *corner = &${y}[((row + $top) * $out_w + column + $left) * $outputs + first];
+        for (int r = 0; r < $kh; r++)
+          for (int s = 0; s < $kw; s++) {
+            const int w = (start + r * $kw + s) * $together;
+            $sum *y = corner - (r * $out_w + s) * $outputs;
+            $add
+          }
+        continue;
+      }"""
+
+# Whether 8 bytes of spikes, or of other values, are 0: most are.
+SILENT = """#include <string.h>
+static int is_silent(const void *x) {
+  uint64_t eight;
+  memcpy(&eight, x, 8);
+  return eight == 0;
+}"""
 
 
 # gcc would unroll the short loops of half a row, and then not vectorise them.
@@ -104,15 +134,15 @@ def addition(
     return "\n      ".join(lines)
 
 
-def sums(layer: nn.Linear | nn.Conv2d, x: CValue) -> str:
-    """Return the C type of the sums of a product: 16 bits where integer weights allow it."""
+def sums(layer: nn.Linear | nn.Conv2d, x: CValue) -> tuple[str, Tensor | None]:
+    """Return the C type of the sums of a product, 16 bits where integer weights allow it, and their magnitudes."""
     if layer.weight.dtype != torch.int8:
-        return "float"
+        return "float", None
     q = layer.weight.flatten(1).long()
     most = torch.maximum(q.clamp(min=0).sum(1), -q.clamp(max=0).sum(1)) if x.ones else 128 * q.abs().sum(1)
     if layer.bias is not None:
         most = most + layer.bias.long().abs()
-    return "int16_t" if bool((most < 2**15).all()) else "int32_t"
+    return "int16_t" if bool((most < 2**15).all()) else "int32_t", most
 
 
 def linear(source: Source, id: str, layer: nn.Linear, x: CValue, y: CValue, quantised: QuantisedWeights | None) -> None:
@@ -124,9 +154,13 @@ def linear(source: Source, id: str, layer: nn.Linear, x: CValue, y: CValue, quan
     if len(x.shape) != 1:
         raise ValueError(f"gets {list(x.shape)} a sample, not one dimension; flatten it before")
     rows = _stored(layer.weight, quantised).t()
+    if x.image is not None:  # integers may be added in any order
+        rows = rows.unflatten(0, x.image).permute(1, 2, 0, 3).flatten(0, 2)
+    source.helper(SILENT)
     source.function(
         LINEAR,
         id=id,
+        block=8 // BYTES[x.kind],
         x=x.array,
         y=y.array,
         inputs=layer.in_features,
@@ -151,31 +185,21 @@ def conv2d(
         rows = stored[0].permute(2, 3, 1, 0).contiguous()
         rows = rows.int() if rows.dtype == torch.int8 else rows  # to widen weights takes longer than to multiply
     times = [""] if x.ones else [f"{value} * " for value in values]
-    source.function(
-        CONV2D,
-        id=id,
-        x=x.array,
-        y=y.array,
-        channels=conv.in_channels,
-        outputs=conv.out_channels,
-        group_outputs=group_outputs,
-        kind=x.kind,
-        sum=y.kind,
-        together=len(values),
-        silent=" && ".join(f"{value} == 0" for value in values),
-        per_group=conv.in_channels // conv.groups,
-        h=x.shape[1],
-        w_in=x.shape[2],
-        out_h=y.shape[1],
-        out_w=y.shape[2],
-        top=top,
-        left=left,
-        bias=_bias(source, id, conv.bias, y),
-        **dict(zip(("kh", "kw"), conv.kernel_size)),
-        **dict(zip(("sh", "sw"), conv.stride)),
-        **dict(zip(("dh", "dw"), conv.dilation)),
-        add=addition(source, f"{id}_weight", rows, quantised, "y", times, "first + "),
-    )
+    (kh, kw), (sh, sw), (dh, dw) = conv.kernel_size, conv.stride, conv.dilation
+    words = {
+        **{"id": id, "x": x.array, "y": y.array, "kind": x.kind, "sum": y.kind, "size": x.size},
+        **{"channels": conv.in_channels, "outputs": conv.out_channels, "group_outputs": group_outputs},
+        **{"per_group": conv.in_channels // conv.groups, "together": len(values), "top": top, "left": left},
+        **{"w_in": x.shape[2], "out_h": y.shape[1], "out_w": y.shape[2], "bias": _bias(source, id, conv.bias, y)},
+        **{"kh": kh, "kw": kw, "sh": sh, "sw": sw, "dh": dh, "dw": dw},
+        "block": 8 // BYTES[x.kind] if len(values) == 1 else len(values),
+        "silent": " && ".join(f"{value} == 0" for value in values),
+        "add": addition(source, f"{id}_weight", rows, quantised, "y", times, "first + "),
+    }
+    edges = {"low_row": kh - 1 - top, "high_row": y.shape[1] - top, "low_column": kw - 1 - left}
+    inner = Template(INNER).substitute(words, **edges, high_column=y.shape[2] - left)
+    source.helper(SILENT)
+    source.function(CONV2D, **words, inner=inner if sh == sw == dh == dw == 1 else "")
 
 
 def _stored(weight: Tensor, quantised: QuantisedWeights | None) -> Tensor:

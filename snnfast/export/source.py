@@ -19,13 +19,16 @@ KINDS = {torch.float32: "float", torch.int8: "int8_t", torch.int32: "int32_t", t
 class CValue(NamedTuple):
     """Output of a layer: an array in C, and the shape of a sample in PyTorch. In C, images are ``[H, W, C]``.
 
-    ``kind``: C type of the elements. ``ones``: every element is 0 or 1.
+    ``kind``: C type of the elements. ``ones``: every element is 0 or 1. ``most``: largest magnitude of the sums of each
+    channel; None: unknown. ``image``: shape of the image whose elements a flat array has, in the order of C.
     """
 
     array: str
     shape: tuple[int, ...]
     kind: str = "float"
     ones: bool = False
+    most: Tensor | None = None
+    image: tuple[int, ...] | None = None
 
     @property
     def size(self) -> int:

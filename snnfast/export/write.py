@@ -159,13 +159,19 @@ def _program(
         kind = "sum" if node.module is None else type(node.module).__name__
         inputs = [values[i] for i in node.inputs]
         id = f"{kind.lower()}_{index}"
+        most = inputs[0].most if isinstance(node.module, nn.MaxPool2d) else None
+        if _stays_image(nodes, index, inputs[0]):
+            source.layer(node.name, kind, node.after)
+            values[index] = inputs[0]._replace(shape=node.after, image=inputs[0].shape)
+            continue
         if isinstance(node.module, PRODUCTS):
-            ctype = sums(node.module, inputs[0])
+            ctype, most = sums(node.module, inputs[0])
         elif node.dtype == torch.int64 and inputs[0].kind in ("int32_t", "int64_t"):
             ctype = "int64_t"  # a sum of membranes; spikes are counted in 32 bits
         else:
             ctype = inputs[0].kind if isinstance(node.module, nn.MaxPool2d) else KINDS[node.dtype]
-        y = CValue(source.memory(f"{id}_y", math.prod(node.after), ctype), node.after, ctype, _spikes(node, inputs[0]))
+        array = source.memory(f"{id}_y", math.prod(node.after), ctype)
+        y = CValue(array, node.after, ctype, _spikes(node, inputs[0]), most)
         if not isinstance(node.module, TIMELESS):
             source.waits()
         try:
@@ -183,6 +189,17 @@ def _program(
     reordered(source, "output_reordered", last, plain, to_image=False)
     source.layer("output", "", last.shape)
     return source, last._replace(array=plain)
+
+
+def _stays_image(nodes: list[LayerNode], index: int, x: CValue) -> bool:
+    """Return whether only products of integers read a flattened image: they take it in the order of C."""
+    readers = [node.module for node in nodes if index in node.inputs]
+    return (
+        isinstance(nodes[index].module, nn.Flatten)
+        and (len(x.shape), len(nodes[index].after)) == (3, 1)
+        and bool(readers)
+        and all(isinstance(reader, nn.Linear) and reader.weight.dtype == torch.int8 for reader in readers)
+    )
 
 
 def _spikes(node: LayerNode, x: CValue) -> bool:

@@ -32,7 +32,7 @@ from snnfast.nn import (
     calibrate_,
     quantize,
 )  # fmt: skip
-from snnfast.reference.integer_lif import MOST_CURRENT
+from snnfast.reference.integer_lif import MOST_CURRENT, MOST_MEMBRANE
 
 
 def same(a, b):
@@ -347,6 +347,78 @@ def test_membranes_that_are_cut_are_counted_alike(tmp_path):
     same(run(tmp_path, program_x, 10, np.int32, program), y)
     counted = sum(int(layer.saturated) for layer in net.modules() if isinstance(layer, IntegerLIF))
     assert counted == ctypes.c_long.in_dll(program, "snn_saturated").value > 0
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("limit", "decay", "cuts"),
+    [
+        (MOST_MEMBRANE, 2**14, False),
+        (30 * 127 * 50, 2**14, True),
+        (2 * 20 * 128 * 127 * 50 + 2, 2**14, False),  # the largest membrane that inputs can reach
+        (2 * 20 * 128 * 127 * 50 + 1, 2**14, True),
+        (MOST_MEMBRANE, 2**15, True),  # without a leak currents add up
+        (MOST_MEMBRANE, 12345, False),  # no shift
+    ],
+)
+def test_membranes_are_cut_only_where_inputs_can_reach_the_limit(limit, decay, cuts, tmp_path):
+    product = SpikeLinear(20, 3, bias=False)
+    product.weight = nn.Parameter(torch.full((3, 20), 127, dtype=torch.int8), requires_grad=False)
+    one = torch.ones(3, dtype=torch.int32)
+    neurons = IntegerLIF(50 * one, 0 * one, decay=decay, v_threshold=2**17, v_reset=None, limit=limit)
+    net = nn.Sequential(Time(product), neurons).eval()
+    x = torch.full((40, 2, 20), 127, dtype=torch.int8)
+    x[:, 1] = -128
+    snnfast.export_c(net, tmp_path)
+    assert ("beyond +=" in (tmp_path / "snn.c").read_text()) == cuts
+    y = net(x)
+    same(run(tmp_path, x, 3, np.int8), y)
+    neurons.v_threshold = None
+    snnfast.export_c(net, tmp_path / "membranes")
+    same(run(tmp_path / "membranes", x, 3, np.int32), net(x))
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("channels", "outputs", "size", "conv"),
+    [
+        (1, 5, (3, 9), {"padding": 1}),
+        (3, 2, (6, 5), {"padding": 0}),
+        (5, 17, (6, 5), {"padding": 1, "stride": 2}),
+        (8, 4, (1, 4), {"padding": 1}),
+        (5, 3, (3, 9), {"kernel_size": 1}),
+        (8, 4, (3, 9), {"padding": 2}),
+    ],
+)
+def test_few_spikes_near_and_far_from_the_edges(channels, outputs, size, conv, tmp_path):
+    """Blocks of 8 silent inputs are left out; pixels away from the edges have loops without conditions."""
+    torch.manual_seed(0)
+    net = nn.Sequential(Time(nn.Conv2d(channels, outputs, **{"kernel_size": 3} | conv)), LIF(2.0), Time(nn.Flatten()))
+    shape = (channels, *size)
+    features = net(torch.zeros(1, 1, *shape)).shape[2]
+    net.extend([Time(nn.Linear(features, 4)), LI()])
+    net, few = net.eval(), quantize(net).eval()
+    for share in (0.02, 0.3):
+        x = (torch.rand(5, 6, *shape) < share).to(torch.int8)
+        folder = tmp_path / f"{share}"
+        report = snnfast.export_c(few, folder / "floats", shape)
+        same(run(folder / "floats", x.float(), 4), report.network(x.float()))
+        whole = integer(few, shape)
+        snnfast.export_c(whole, folder / "whole", shape)
+        same(run(folder / "whole", x, 4, np.int32), whole(x))
+        text = (folder / "whole" / "snn.c").read_text()
+        assert "flatten" not in text.partition("static void")[2]  # weights of the linear layer are in the order of C
+
+
+@needs_compiler
+def test_a_flattened_image_at_the_end_has_the_order_of_pytorch(tmp_path):
+    torch.manual_seed(0)
+    net = nn.Sequential(Time(nn.Conv2d(1, 3, 3)), LIF(2.0, v_threshold=0.1), Time(nn.Flatten()), Count())
+    whole = integer(quantize(net).eval(), (1, 8, 8), unit=1 / 127)
+    x = frames()
+    snnfast.export_c(whole, tmp_path, (1, 8, 8))
+    same(run(tmp_path, x, 108, np.int32)[-1], whole(x).int())
+    assert 0 < whole(x).float().mean() < len(x)
 
 
 def compilers():

@@ -104,6 +104,33 @@ def test_pytorch_and_c_have_the_same_spikes(name, weights, tmp_path):
     assert differ.mean() < 0.05  # one spike that rounding moves changes all that follow
 
 
+def test_weights_and_delays_are_those_of_the_layer():
+    torch.manual_seed(0)
+    delay = torch.rand(30) * 4
+    net = nn.Sequential(
+        Time(nn.Linear(8, 30)), Recurrent(LIF(5.0), 30, weight=nn.Parameter(torch.randn(30, 30)), delay=delay)
+    )
+    net[1].self_connections = False
+    layer = integer(quantize(net).eval())[1]
+    assert (layer.delay + layer.late / 128 - delay).abs().max() <= 1 / 256
+    assert (layer.late > 0).float().mean() > 0.9
+    assert not layer.weight.diagonal().any()
+    unit = layer.gain / layer.neuron.gain  # a recurrent sum of 128 parts beside a sum of inputs
+    scales = [m.parametrizations.weight[0].scale.flatten() for m in (quantize(net)[1], quantize(net)[0].layer)]
+    torch.testing.assert_close(unit, scales[0] / 128 / scales[1], rtol=0.02, atol=0)
+
+
+def test_recurrent_weights_much_larger_than_those_of_inputs():
+    """The largest current is that of all recurrent spikes together; it fits."""
+    net = nn.Sequential(Time(nn.Linear(8, 30)), RLIF(30, tau=5.0, decay_input=False))
+    with torch.no_grad():
+        net[0].layer.weight.fill_(1.0)
+        net[1].weight.fill_(500.0)
+    few = quantize(net).eval()
+    x = frames()
+    assert_equal(integer(few)(x).float(), few(x.float()).detach())
+
+
 @pytest.mark.parametrize("name", ["adlif", "bittar, learned delays", "lif"])
 def test_in_parts_gives_the_spikes_of_the_whole(name):
     net, x = integer(network(name))[:2], frames()

@@ -55,6 +55,8 @@ def test_wheel_holds_types_and_data(python_files):
     expected = {f"snnfast/{name}" for name in ("py.typed", "_C.pyi")}
     expected |= {f"snnfast_zoo/{name}" for name in ("py.typed", "data/SOURCES.md")}
     expected |= {f"snnfast_zoo/data/{name}.npz" for name in ("digits", "iris", "cancer")}
+    weights = ROOT / "snnfast_zoo/papers/weights"
+    expected |= {str(path.relative_to(ROOT)) for path in (*weights.rglob("*.pt"), weights / "weights.json")}
     assert expected <= python_files
 
 

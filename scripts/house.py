@@ -80,7 +80,8 @@ def circles(graph: dict[str, set[str]]) -> list[list[str]]:
     """Return groups of modules that import one another, directly or indirectly."""
     reached = {}
     for start in graph:
-        seen, todo = set(), [start]
+        seen: set[str] = set()
+        todo = [start]
         while todo:
             new = graph[todo.pop()] - seen
             seen |= new

@@ -249,13 +249,13 @@ def samples(op: Op, *dtypes: torch.dtype) -> list[Sample]:
 
     There are fewer where nothing new can fail. The 16-bit dtypes differ from float32 in how rows are read and written,
     and float16 from bfloat16 in the conversion. float64 takes a variant with one of the shapes and float32 with the
-    other. Sizes only matter for the scan: all of them are for ``SCANNED`` in float64, half in float32. Other neurons
-    take every second variant in float32.
+    other. Sizes only matter for the scan: all of them are for ``SCANNED`` in float64, half in float32. Neurons other
+    than ``lif`` take every second variant in float32.
     """
     result = []
     for dtype in dtypes or DTYPES:
         narrow = dtype in (torch.bfloat16, torch.float16)
-        single = 1 if op.name in SCANNED else 2
+        single = 1 if op.name == "lif" else 2
         step = {torch.float32: single, torch.bfloat16: 3, torch.float16: 9}.get(dtype, 1)
         for k, variant in enumerate(list(op.variants)[::step]):
             shape = FEW_SHAPES[narrow or (k + (dtype == torch.float32)) % 2]

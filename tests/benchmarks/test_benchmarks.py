@@ -458,7 +458,7 @@ def test_plot_is_drawn(benchmarks, tmp_path):
 
 
 def test_own_process_measures_the_build_that_is_imported(benchmarks, tmp_path, monkeypatch):
-    """Run ``snnfast bench`` of an installed wheel in a source folder without a build."""
+    """Run ``snnfast bench`` of an installed wheel in a source folder without a build: the facts are the same."""
     from benchmarks import timing
 
     shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks")
@@ -466,9 +466,12 @@ def test_own_process_measures_the_build_that_is_imported(benchmarks, tmp_path, m
     (tmp_path / "snnfast" / "__init__.py").write_text("raise ImportError('not built')")
     monkeypatch.setattr(timing, "ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
-    measured = timing.measure_isolated(timing.Task("lif", "snnfast", (3, 2, 5), repeats=1))
+    task = timing.Task("lif", "snnfast", (3, 2, 5), repeats=1)
+    measured = timing.measure_isolated(task)
     assert measured.skipped == ""
     assert measured.seconds["forward"]
+    assert set(measured.seconds) == {"forward", "forward+backward"}
+    assert measured.facts == timing.measure(task).facts
 
 
 def test_own_process_takes_the_seconds_of_another_program(benchmarks, tmp_path, monkeypatch):
@@ -481,15 +484,6 @@ def test_own_process_takes_the_seconds_of_another_program(benchmarks, tmp_path, 
     monkeypatch.setattr(timing, "ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
     assert set(timing.measure_isolated(timing.Task("minute", "snnfast", (1,))).seconds["pass"]) == {60.0}
-
-
-def test_own_process_gives_the_same_facts(benchmarks):
-    from benchmarks.timing import Task, measure, measure_isolated
-
-    task = Task("lif", "snnfast", (3, 2, 5), repeats=1)
-    isolated = measure_isolated(task)
-    assert isolated.facts == measure(task).facts
-    assert set(isolated.seconds) == {"forward", "forward+backward"}
 
 
 def test_limits_are_judged(benchmarks):

@@ -8,6 +8,7 @@ import re
 import types
 
 import pytest
+from cases import in_one_test
 
 import snnfast
 from snnfast import ops
@@ -78,7 +79,7 @@ def checks(value):
     return not (inspect.isclass(value) and issubclass(value, tuple))
 
 
-@pytest.mark.parametrize(("name", "value"), public(), ids=lambda x: x if isinstance(x, str) else "")
+@in_one_test(("name", "value"), public())
 def test_docstring_is_whole(name, value):
     text = said(value)
     arguments = [p.name for p in inspect.signature(value).parameters.values() if p.kind not in VARIABLE]

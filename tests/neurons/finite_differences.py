@@ -11,12 +11,11 @@ RESETS = (None, 0.0, -0.3)
 
 
 def soft_recursions(op):
-    """Return a variant with every reset, the others with one reset; and one with every smooth surrogate."""
+    """Return a variant with every reset and a smooth surrogate each, the others with one of the resets."""
     if not op.fires:
         return []
-    others = [(op, rich(op), name, None) for name in ("sigmoid", "gaussian")]
-    variants = [(op, v, "atan", RESETS[k % 3]) for k, v in enumerate(learned(op))]
-    return [*((op, rich(op), "atan", v_reset) for v_reset in RESETS), *others, *variants]
+    resets = [(op, rich(op), name, v_reset) for name, v_reset in zip(("atan", "sigmoid", "gaussian"), RESETS)]
+    return resets + [(op, v, "atan", RESETS[k % 3]) for k, v in enumerate(learned(op))]
 
 
 @over_neurons("op variant name v_reset", soft_recursions)

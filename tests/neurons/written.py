@@ -4,13 +4,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from cases import pairwise
 from samples import Sample, over_neurons
 
 
-@over_neurons("op constants", lambda op: [(op, constants) for constants in op.written_for])
-@pytest.mark.parametrize("v_reset", [0.0, -0.25, None])
-@pytest.mark.parametrize("v_rest", [None, 0.1])
-@pytest.mark.parametrize("decay_input", [True, False])
+def constants_and_resets(op):
+    """Return a few of all combinations, in which each two values meet."""
+    return [(op, *row) for row in pairwise(op.written_for, (0.0, -0.25, None), (None, 0.1), (True, False))]
+
+
+@over_neurons("op constants v_reset v_rest decay_input", constants_and_resets)
 def test_reference_follows_the_equations(op, constants, v_reset, v_rest, decay_input):
     x = Sample(op, "plain", (50, 3), torch.float64).arguments()["x"] * (0.6 if op.runs_away else 1)
     states = torch.tensor([[0.1, 0.2, -0.3], [0.3, 0.0, -0.2]]).double()[: len(op.states)]

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from backends import PRESENT, force
+from cases import in_one_test
 from samples import assert_equal
 
 from snnfast import ops, reference
@@ -147,7 +148,8 @@ def test_number_of_threads_does_not_matter(threads):
     assert_equal(result, passed)
 
 
-@pytest.mark.parametrize(
+@pytest.mark.parametrize("name", [n for n in (*PRESENT, "reference") if n != "cuda"])
+@in_one_test(
     ("change", "error", "message"),
     [
         ({"w": [1.0]}, TypeError, "w must be a tensor, got list"),
@@ -174,7 +176,6 @@ def test_number_of_threads_does_not_matter(threads):
         ({"reduction": "max"}, ValueError, "reduction must be sum or mean, got 'max'"),
     ],
 )
-@pytest.mark.parametrize("name", [n for n in (*PRESENT, "reference") if n != "cuda"])
 def test_errors(name, change, error, message):
     w, pre, errors = sample((3, 2, 5, 4), torch.float32)
     arguments = {"w": w, "pre": pre, "error": errors, **change}

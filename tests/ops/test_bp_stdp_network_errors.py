@@ -6,6 +6,7 @@ import pytest
 import torch
 from backends import PRESENT, force
 from bp_stdp_network_cases import kernel_call, rates, sample
+from cases import in_one_test
 from samples import assert_equal
 
 from snnfast import ops
@@ -20,7 +21,8 @@ def changed(**changes):
 ALONE = {"labels": None, "desired": None}
 
 
-@pytest.mark.parametrize(
+@pytest.mark.parametrize("name", [n for n in (*PRESENT, "reference") if n != "cuda"])
+@in_one_test(
     ("change", "error", "message"),
     [
         ({"weights": 1.0}, TypeError, "weights must be a sequence of tensors, got float"),
@@ -92,7 +94,6 @@ ALONE = {"labels": None, "desired": None}
         ),
     ],
 )
-@pytest.mark.parametrize("name", [n for n in (*PRESENT, "reference") if n != "cuda"])
 def test_errors(name, change, error, message):
     arguments = changed(**change)
     weights = arguments["weights"] if isinstance(arguments["weights"], list) else []

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from backends import PRESENT
-from cases import check_each
+from cases import check_each, in_one_test
 from samples import assert_equal
 
 from snnfast import ops, reference
@@ -273,7 +273,7 @@ WRONG = (
 )
 
 
-@pytest.mark.parametrize(("arguments", "error", "message"), WRONG, ids=[w[2] for w in WRONG])
+@in_one_test(("arguments", "error", "message"), WRONG)
 def test_errors(backend, arguments, error, message):
     inputs = {"x": X, "d": 1.0, **arguments}
     moved = dict(zip(inputs, on(backend.device, *inputs.values()), strict=True))

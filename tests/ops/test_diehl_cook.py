@@ -76,8 +76,8 @@ def test_more_neurons_than_a_block_of_cuda_has_threads(name, dynamics, sizes):
 def test_wherever_cuda_has_its_memory(name, way, dynamics, monkeypatch):
     emulate(monkeypatch, way, EMULATION_SCHEDULE="rand:3")
     rule = list(RULES)[1 + list(DYNAMICS).index(dynamics)]
-    assert_equals_reference(name, rule, dynamics, torch.float64, (130, 49), 2, 25, **WEAK)
-    many = (1100, 12), 2, 25
+    assert_equals_reference(name, rule, dynamics, torch.float64, (130, 49), 2, 15, **WEAK)
+    many = (1100, 12), 2, 15
     assert_equals_reference(name, "pre and post", dynamics, torch.float64, *many, **WEAK)
 
 

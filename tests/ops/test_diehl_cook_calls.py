@@ -139,7 +139,7 @@ def settings_of(name):
 def test_compiled_is_eager(backend, name, dynamic):
     torch._dynamo.reset()
     with force(backend) as on:
-        x, w, theta = sample(name)
+        x, w, theta = sample(name, count=3)
         settings = {k: v.to(on.device) if isinstance(v, torch.Tensor) else v for k, v in settings_of(name).items()}
         eager, compiled = (Network(name, w, theta, **settings).to(on.device) for _ in range(2))
         graph = torch.compile(compiled, fullgraph=True, dynamic=dynamic, backend="aot_eager")

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from backends import PRESENT
+from cases import in_one_test
 from diehl_cook_cases import assert_refused
 from diehl_cook_conductance_cases import CONDUCTANCE
 from samples import assert_equal
@@ -181,7 +182,7 @@ CASES = [(op, case) for op, specific in SPECIFIC.items() for case in (COMMON | s
 
 
 @pytest.mark.parametrize("backend", ["reference", *PRESENT])
-@pytest.mark.parametrize(("op", "case"), CASES)
+@in_one_test(("op", "case"), CASES)
 def test_errors_name_the_argument_and_change_nothing(backend, op, case):
     error, message, changes = (COMMON | SPECIFIC[op])[case]
     assert_refused(op, backend, arguments(op, **changes), error, message)

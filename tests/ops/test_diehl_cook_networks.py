@@ -135,7 +135,7 @@ def test_each_is_what_it_is_alone(backend, name, form):
 def test_wherever_cuda_has_their_memory(way, monkeypatch):
     name = "diehl_cook_"
     emulate(monkeypatch, way)
-    x, w, theta, arguments = sample(name, 2, 130, 49, 2, 12)
+    x, w, theta, arguments = sample(name, 2, 130, 49, 1, 9)
     with force("cuda_emulation"):
         assert_each_is_what_it_is_alone(name, x, w, theta, arguments, [LEARNS, LEARNS])
         assert_each_is_what_it_is_alone(name, x, w, theta, arguments, [FROZEN])

@@ -5,6 +5,7 @@ import warnings
 
 import pytest
 import torch
+from cases import in_one_test
 from eventprop_cases import CASES, F64, case, forward_arguments, on
 
 from snnfast import ops
@@ -18,7 +19,7 @@ def good():
     }
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("change", "error", "message"),
     [
         ({"t_in": [[1.0]]}, TypeError, "t_in must be a tensor, got list"),

@@ -5,11 +5,13 @@ import math
 import pytest
 import torch
 from backends import PRESENT, force
+from cases import in_one_test
 
 from snnfast import ops
 
 
-@pytest.mark.parametrize(
+@pytest.mark.parametrize("name", [n for n in (*PRESENT, "reference") if n != "cuda"])
+@in_one_test(
     ("change", "error", "message"),
     [
         ({"p": [0.5]}, TypeError, "p must be a tensor, got list"),
@@ -50,7 +52,6 @@ from snnfast import ops
         ),
     ],
 )
-@pytest.mark.parametrize("name", [n for n in (*PRESENT, "reference") if n != "cuda"])
 def test_errors(name, change, error, message):
     arguments = {"p": torch.tensor([0.5]), "num_steps": 3, **change}
     with force(name), pytest.raises(error) as caught:

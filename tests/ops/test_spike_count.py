@@ -3,7 +3,7 @@
 import pytest
 import torch
 from backends import PRESENT
-from cases import check_each
+from cases import check_each, in_one_test
 from samples import assert_equal
 
 from snnfast import ops, reference
@@ -177,7 +177,7 @@ WRONG = (
 )
 
 
-@pytest.mark.parametrize(("arguments", "error", "message"), WRONG, ids=[w[2] for w in WRONG])
+@in_one_test(("arguments", "error", "message"), WRONG)
 def test_errors(backend, arguments, error, message):
     arguments = {"x": X, **arguments}
     moved = {k: a.to(backend.device) if isinstance(a, torch.Tensor) else a for k, a in arguments.items()}

@@ -6,6 +6,7 @@ import warnings
 import pytest
 import torch
 from backends import PRESENT, force
+from cases import in_one_test
 from spikeprop_cases import F64, SILENT, case, forward_arguments, on
 
 from snnfast import ops
@@ -21,7 +22,8 @@ def good(device="cpu"):
     }
 
 
-@pytest.mark.parametrize(
+@pytest.mark.parametrize("name", [n for n in (*PRESENT, "reference") if n != "cuda"])
+@in_one_test(
     ("change", "error", "message"),
     [
         ({"t_in": [[1.0]]}, TypeError, "t_in must be a tensor, got list"),
@@ -124,7 +126,6 @@ def good(device="cpu"):
         ({"slope_min": 0.0}, ValueError, "slope_min must be positive, got 0"),
     ],
 )
-@pytest.mark.parametrize("name", [n for n in (*PRESENT, "reference") if n != "cuda"])
 def test_errors(name, change, error, message):
     with force(name), pytest.raises(error) as caught:
         ops.spikeprop(**{**good(), **change})

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from backends import PRESENT, force
+from cases import in_one_test
 from samples import assert_equal
 from stdp_cases import MODULATED, PLAIN, kernel_call, sample
 
@@ -22,7 +23,8 @@ STATE = StdpState(*(torch.zeros(2, n) for n in (5, 5, 4, 4)), None)
 REWARDED = MODULATED["reward, pair"]
 
 
-@pytest.mark.parametrize(
+@pytest.mark.parametrize("name", [n for n in (*PRESENT, "reference") if n != "cuda"])
+@in_one_test(
     ("change", "error", "message"),
     [
         ({"w": [1.0]}, TypeError, "w must be a tensor, got list"),
@@ -103,7 +105,6 @@ REWARDED = MODULATED["reward, pair"]
         ),
     ],
 )
-@pytest.mark.parametrize("name", [n for n in (*PRESENT, "reference") if n != "cuda"])
 def test_errors(name, change, error, message):
     arguments = changed(**change)
     w = arguments.pop("w")

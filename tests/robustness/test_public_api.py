@@ -7,6 +7,7 @@ import pkgutil
 import plain_jelly
 import pytest
 import samples
+from cases import in_one_test
 from interpreter import python
 
 import snnfast
@@ -189,7 +190,7 @@ MODULES = [
 MODULES = [m for m in MODULES if not m.rpartition(".")[2].startswith("_")]
 
 
-@pytest.mark.parametrize("module", MODULES)
+@in_one_test("module", MODULES)
 def test_public_names_exist_and_are_documented(module):
     with plain_jelly.modules():  # snnfast.ports.clock_driven adds to sys.modules
         loaded = importlib.import_module(module)

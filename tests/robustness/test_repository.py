@@ -9,6 +9,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from cases import in_one_test
 
 from snnfast.compiler import neurons
 
@@ -51,7 +52,6 @@ def built(ops):
     return set(re.search(rf"^set\({ops} (.*)\)$", text, re.MULTILINE)[1].split())
 
 
-@pytest.mark.parametrize("stem", STEMS)
 @pytest.mark.parametrize(
     "place",
     [
@@ -65,6 +65,7 @@ def built(ops):
         "benchmarks/{}.py|benchmarks/neuron.py",
     ],
 )
+@in_one_test("stem", STEMS)
 def test_op_stands_under_its_stem(stem, place):
     if place.startswith("csrc/cuda") and stem in built("cpu_ops"):
         return

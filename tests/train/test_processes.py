@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -33,27 +34,53 @@ with joined(torch.device("cpu")):
 """
 
 
+HOW = {"hidden": (60,), "epochs": 4, "batch_size": 32, "batch_norm": True, "encoding": "bernoulli"}
+
+
 def torchrun(*commands, folder):
     """Start two processes that run ``commands`` one after the other."""
     program = folder / "program.py"
     program.write_text(COMMANDS)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONUNBUFFERED": "1"}
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", program, *commands]
     return subprocess.Popen(
-        [str(word) for word in words], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [str(word) for word in words],
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
 
 
-def test_two_processes_reach_the_accuracy_of_one_and_divide_seeds(tmp_path):
-    how = {"hidden": (60,), "epochs": 4, "batch_size": 32, "batch_norm": True, "encoding": "bernoulli"}
-    alone = procedure.stbp("digits", **how, echo=None, progress=False)
-    out, seeds = tmp_path / "together", tmp_path / "seeds"
-    options = "--hidden|60|--batch-size|32|--batch-norm|--encoding|bernoulli|--epochs|4"
-    xor = f"train|spikeprop|--dataset|xor|--epochs|3|--seeds|3|--out|{seeds}"
-    process = torchrun(f"train|stbp|{options}|--out|{out}", xor, folder=tmp_path)
-    said, errors = process.communicate(timeout=240)
-    assert process.returncode == 0, errors
-    assert said.count("test accuracy") == 2, "one process tells"
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """Train a network together, divide seeds, and begin a run without end, in which a process is killed."""
+    folder = tmp_path_factory.mktemp("together")
+    process = torchrun(
+        "train|stbp|--hidden|60|--batch-size|32|--batch-norm|--encoding|bernoulli|--epochs|4|--out|together",
+        "train|spikeprop|--dataset|xor|--epochs|3|--seeds|3|--out|seeds",
+        "train|stbp|--hidden|8|--steps|2|--batch-size|200|--epochs|100000|--out|endless",
+        folder=folder,
+    )
+    try:
+        deadline = time.monotonic() + 240
+        while not (folder / "endless" / "curves.png").exists():
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
+        os.kill(int(children.stdout.split()[-1]), signal.SIGKILL)
+        said, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    return SimpleNamespace(folder=folder, code=process.returncode, said=said, errors=errors)
+
+
+def test_two_processes_reach_the_accuracy_of_one(together):
+    out = together.folder / "together"
+    alone = procedure.stbp("digits", **HOW, echo=None, progress=False)
+    assert together.said.count("test accuracy") == 2, "one process tells"
     result = json.loads((out / RESULT).read_text())
     assert alone.accuracy > 0.9
     assert result["accuracy"] == pytest.approx(alone.accuracy, abs=0.03)
@@ -61,31 +88,21 @@ def test_two_processes_reach_the_accuracy_of_one_and_divide_seeds(tmp_path):
     assert result["history"][-1]["held_out_accuracy"] == pytest.approx(result["accuracy"], abs=0.02)
     assert [row["lr"] for row in result["history"]] == [row["lr"] for row in alone.run.history]
     # One process goes on with a checkpoint of two.
-    assert procedure.stbp("digits", **how, out=out, resume=True, echo=None, progress=False).run.epoch == 4
-    rows = json.loads((seeds / "results.json").read_text())["runs"]
+    assert procedure.stbp("digits", **HOW, out=out, resume=True, echo=None, progress=False).run.epoch == 4
+
+
+def test_two_processes_divide_seeds(together):
+    rows = json.loads((together.folder / "seeds" / "results.json").read_text())["runs"]
     assert [row["seed"] for row in rows] == [0, 1, 2]
     for row in rows:
         one = procedure.spikeprop("xor", epochs=3, seed=row["seed"], echo=None, progress=False)
         assert row["accuracy"] == one.accuracy
 
 
-def test_a_killed_process_ends_the_run(tmp_path):
-    command = f"train|stbp|--hidden|8|--steps|2|--batch-size|200|--epochs|100000|--out|{tmp_path / 'run'}"
-    process = torchrun(command, folder=tmp_path)
-    try:
-        deadline = time.monotonic() + 120
-        while not (tmp_path / "run" / "curves.png").exists():
-            assert process.poll() is None, process.stderr.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
-        os.kill(int(children.stdout.split()[-1]), signal.SIGKILL)
-        _, errors = process.communicate(timeout=120)
-    finally:
-        process.kill()
-    assert process.returncode != 0
-    assert "SIGKILL" in errors or "-9" in errors
-    assert (tmp_path / "run" / CHECKPOINT).is_file()
+def test_a_killed_process_ends_the_run(together):
+    assert together.code != 0
+    assert "SIGKILL" in together.errors or "-9" in together.errors
+    assert (together.folder / "endless" / CHECKPOINT).is_file()
 
 
 def test_a_rule_of_its_own_has_one_process():

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from benchmarks import (
     accuracy,
     deploy,
+    integers,
     machine,
     machine_code,
     methods,
@@ -184,7 +185,7 @@ def print_accuracy(page: Annotated[Path | None, typer.Option(help="Write the tab
 def print_deploy(
     folder: Annotated[Path, typer.Argument(help="Networks that are trained; those missing are trained into it.")],
     root: Annotated[Path | None, typer.Option(help="Folder of torchvision's MNIST, of qtdb and cifar10.")] = None,
-    cases: Annotated[str, typer.Option(help="One or several.")] = ",".join((*deploy.CASES, "qtdb")),
+    cases: Annotated[str, typer.Option(help="One or several.")] = ",".join((*deploy.CASES, "qtdb", "integer-digits")),
     rounds: Annotated[int, typer.Option(help="Of time, the minimum of which counts.")] = 15,
     epochs: Annotated[int | None, typer.Option(help="Of each training.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write the results to this file.")] = None,
@@ -196,6 +197,8 @@ def print_deploy(
     for name in cases.split(","):
         if name == "qtdb":
             found += streams.rows_of(folder, root or Path(), rounds, epochs)
+        elif name.startswith("integer-"):
+            found += integers.rows_of(name, folder, root, rounds, epochs)
         else:
             found += deploy.rows_of(name, folder, root, rounds, epochs)
     typer.echo(report.table(deploy.HEADER, [row.cells for row in found]))

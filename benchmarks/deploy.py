@@ -144,7 +144,7 @@ def load(case: Case, split: str, root: Path | None) -> tuple[Tensor, Tensor]:
     from snnfast import data
 
     if case.data != "folder":
-        return data.as_tensors(data.load(case.data, root, split))
+        return data.as_tensors(data.load(case.data, None if case.data == "digits" else root, split))
     images, labels = data.as_tensors(data.load("folder", (root or Path()) / "cifar10", split))
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))  # they lie there by class
     return images[order], labels[order]
@@ -295,7 +295,7 @@ def in_c(
     subprocess.run(["cc", *options, "snn.c", "run.c"], cwd=folder, check=True)
     program = ctypes.CDLL(str(folder / "snn.so")).run
     program.argtypes = [ctypes.c_void_p] * 2 + [ctypes.c_int] * 3
-    integers = any(layer.kind == "IntegerLIF" for layer in report.layers)
+    integers = any(layer.kind in ("IntegerLIF", "IntegerILIF") for layer in report.layers)
 
     def run(x: Tensor) -> Tensor:
         x = x.contiguous()

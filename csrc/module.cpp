@@ -13,6 +13,7 @@
 // PyTorch's headers conflict with pybind11's, so the functions of csrc/ops are declared here again.
 namespace snnfast {
 bool torch_has_cuda();
+void set_signal_handlers(bool (*run)());
 int64_t load_own_kernel(const std::string& name, const std::string& path);
 namespace output_memory {
 struct Statistics {
@@ -30,6 +31,22 @@ std::string cuda_driver_problem();
 }  // namespace snnfast
 
 namespace {
+
+// Ctrl-C in the middle of a call (ops/interrupt.h). An exception that a handler raises waits until the call is back in
+// Python: on its way, PyTorch would replace it.
+PyObject *exception_type, *exception, *traceback;
+
+int raise_in_python(void*) {
+  PyErr_Restore(exception_type, exception, traceback);
+  return -1;
+}
+bool run_signal_handlers() {
+  const pybind11::gil_scoped_acquire gil;
+  if (PyErr_CheckSignals() == 0) return false;
+  PyErr_Fetch(&exception_type, &exception, &traceback);
+  Py_AddPendingCall(&raise_in_python, nullptr);
+  return true;
+}
 
 // Memory of a contiguous array of `count` numbers.
 template <class T>
@@ -61,6 +78,7 @@ bool sort_edges(const pybind11::buffer& row, const pybind11::buffer& target, int
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
+  snnfast::set_signal_handlers(&run_signal_handlers);
   m.def("cpu_isa", &snnfast::cpu::isa_name, "the instruction set whose CPU kernels run");
   m.def("cpu_isa_problem", &snnfast::cpu::isa_problem, "why SNNFAST_CPU_ISA was not followed, or an empty string");
   m.def("cpu_isas", &snnfast::cpu::isas, "instruction sets that the build has kernels for and this processor runs");

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import re
 import subprocess
 from collections import Counter
@@ -27,6 +28,12 @@ def files() -> list[Path]:
     words = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return [path for name in names.splitlines() if (path := ROOT / name).is_file()]
+
+
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    """Return the syntax tree of a Python file, read once."""
+    return ast.parse(path.read_text())
 
 
 def lines_by_room(paths: list[Path]) -> Counter[str]:
@@ -53,7 +60,7 @@ def modules() -> dict[str, Path]:
 def imported(name: str, path: Path, known: dict[str, Path]) -> Iterator[str]:
     """Yield the modules that ``name`` imports: at its top, for types, and in functions."""
     own_parts = name.split(".")
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             targets = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -105,7 +112,7 @@ def re_exports() -> set[str]:
     """Return loose modules that only import: older paths, and those of n3ml's manual."""
     found = {"__main__"}
     for path in LIBRARY.glob("*.py"):
-        body = ast.parse(path.read_text()).body[1:]
+        body = parsed(path).body[1:]
         if body and all(isinstance(node, ast.ImportFrom) for node in body):
             found.add(path.stem)
     return found
@@ -131,7 +138,7 @@ def riddles(paths: list[Path]) -> list[str]:
         if re.match(r"\s*(//|#) (What|That of|Those of)\b", line)
     ]
     for path in (path for path in paths if path.suffix == ".py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
                 text = ast.get_docstring(node) or ""
                 if re.match(r"(What|That of|Those of)\b", text):
@@ -143,7 +150,7 @@ def pronouns(paths: list[Path]) -> list[str]:
     """Variables, arguments, attributes, functions and classes of Python that have a pronoun or the like as a name."""
     found = []
     for path in (path for path in paths if path.suffix == ".py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             match node:
                 case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()) | ast.arg(arg=name):
                     pass

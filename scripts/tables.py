@@ -33,7 +33,12 @@ PAGES = [
     "docs/results.md",
     "docs/benchmarks.md",
     "benchmarks/notes/speed.md",
-    *(f"docs/{page}.md" for page in ("coming_from_snntorch", "eventprop", "own_neuron", "ship", "why_spikes")),
+    *(
+        f"docs/{page}.md"
+        for page in (
+            *("coming_from_snntorch", "eventprop", "integer_spikes", "own_neuron", "pretrained", "ship", "why_spikes"),
+        )
+    ),
     *(f"docs/ops/{op}.md" for op in ("adlif", "alif", "delay", "recurrent", "stdp")),
 ]
 
@@ -321,13 +326,24 @@ def missed_speed() -> str:
     return table(("what", "x", "takes", "goal", "processor", "commit"), lines)
 
 
-def deployed(case: str) -> str:
+def deployed(case: str, file: str = "deploy") -> str:
     """Return the networks of a case of ``python -m benchmarks deploy`` and what they cost."""
     sys.path.insert(0, str(ROOT))
     from benchmarks.deploy import HEADER, DeployedRow
 
-    rows = json.loads((ROOT / "benchmarks/results/deploy.json").read_text())["rows"]
+    rows = json.loads((ROOT / f"benchmarks/results/{file}.json").read_text())["rows"]
     return table(HEADER[1:], [DeployedRow(**row).cells[1:] for row in rows if row["case"] == case])
+
+
+def pretrained() -> str:
+    """Return the networks that come with the package."""
+    entries = json.loads((ROOT / "snnfast_zoo/papers/weights/weights.json").read_text())
+    head = ("name", "data", "network", "accuracy", "command")
+    lines = [
+        (f"`{name}`", entry["data"], entry["network"], f"{entry['accuracy']} %", f"`{entry['command']}`")
+        for name, entry in entries.items()
+    ]
+    return table(head, lines)
 
 
 def own_neurons(columns: dict[str, str]) -> str:
@@ -367,6 +383,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "short-results": short_results,
     "short-networks": short_networks,
     "networks": networks,
+    "pretrained": pretrained,
     "missed-speed": missed_speed,
     "memory": memory,
     "ported": ported,

@@ -4,6 +4,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 NAMESPACES = ("snnfast", "snnfast_emulated")
+# Checks of opcheck without that of AOTAutograd, which takes 98 % of its time.
+REGISTERED = ("test_schema", "test_autograd_registration", "test_faketensor")
+WITH_AUTOGRAD = (*REGISTERED, "test_aot_dispatch_dynamic")
 
 
 class Recorder(TorchDispatchMode):
@@ -17,6 +20,11 @@ class Recorder(TorchDispatchMode):
         if func.namespace in NAMESPACES:
             self.calls.append((func, copied(list(args))))
         return func(*args, **(kwargs or {}))
+
+
+def opcheck(func, args, checks=REGISTERED):
+    """Check the registration of a kernel for these arguments."""
+    torch.library.opcheck(func, tuple(args), test_utils=checks)
 
 
 def copied(values):

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 
+#include "core/interrupt.h"
 #include "core/presentations.h"
 
 namespace snnfast {
@@ -33,6 +34,7 @@ struct BpStdpNetwork {
   const bool* desired;                    // [T, P]
   int64_t labels_stride, desired_stride;  // from one network to the next; 0: shared
   BpStdpLayer layer[kBpStdpLayers];
+  Interrupt interrupt;
 
   // Call of network k alone.
   SNNFAST_HD BpStdpNetwork network(int64_t k) const {

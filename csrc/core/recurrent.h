@@ -4,6 +4,7 @@
 // any neuron of neuron.h.
 #pragma once
 #include "arena.h"
+#include "interrupt.h"
 #include "neuron.h"
 
 namespace snnfast {
@@ -66,6 +67,7 @@ struct Recurrence {
   int64_t threads;
   void (*parallel_for)(int64_t n, int64_t grain, const void* context,
                        void (*body)(const void* context, int64_t begin, int64_t end));
+  Interrupt interrupt;
 };
 
 template <class Neuron>

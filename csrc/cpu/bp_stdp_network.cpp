@@ -90,7 +90,7 @@ class Network {
     if (packs_)
       for (int64_t l = 0; l < a_.layers; l++)
         parallel(blocks(l), layers_[l].I * kLanes * kBlockVectors, [&](int64_t k) { pack(layers_[l], k); });
-    for (int64_t p0 = 0; p0 < a_.x.P; p0 += B_) present(p0, min(B_, a_.x.P - p0));
+    for (int64_t p0 = 0; p0 < a_.x.P && !a_.interrupt(); p0 += B_) present(p0, min(B_, a_.x.P - p0));
     if (a_.learns)
       parallel(blocks(0), layers_[0].I * kLanes * kBlockVectors, [&](int64_t k) { unpack(layers_[0], k); });
   }

@@ -107,6 +107,9 @@ struct Samples {
     return reinterpret_cast<Block>(memory.tape + ((j * group + g) * pieces + p) * neuron.tape_rows * kBlock);
   }
 
+  // Whether to return before step t.
+  bool interrupted(int64_t t) const { return t % 8 == 0 && r.interrupt(); }
+
   // The spikes of sample g at step t from neuron `low` on, before the first step from the past; null where there are
   // none.
   const C* spikes_at(const Rows& rows, int64_t t, int64_t g, C* buffers) const {
@@ -326,6 +329,7 @@ void forward_steps(const RecurrentForwardScan& a, const RecurrentNeuron<C>& neur
   const bool streaming = streams<C>(a.T, a.N);
   const Rows none{};
   for (int64_t t = begin; t < end; t++) {
+    if (group.interrupted(t)) return;
     if (a.checkpoints_out && t > 0 && t % a.checkpoint_every == 0)
       group.each_piece([&](int64_t g, int64_t p, int64_t n0, int64_t m) {
         for (int k = 0; k < neuron.states; k++)
@@ -392,6 +396,7 @@ void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& ne
     });
     group.begin_segment(a.spikes, t0, steps);
     for (int64_t j = 0; j < steps; j++) {
+      if (group.interrupted(t0 + j)) return;
       group.begin_step(t0 + j);
       for (int64_t g = 0; g < group.samples; g++) {
         if (j + kAhead < steps) prefetch_row(a.x, t0 + j + kAhead, (group.first + g) * H, H);
@@ -408,6 +413,7 @@ void backward_group(const RecurrentBackwardScan& a, const RecurrentNeuron<C>& ne
     }
     for (int64_t j = steps - 1; j >= 0; j--) {
       const int64_t t = t0 + j;
+      if (group.interrupted(t)) return;
       group.begin_step_backward(t, grad_weight);
       for (int64_t g = 0; g < group.samples; g++) {
         const int64_t n0 = (group.first + g) * H;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cpu/dispatch.h"
+#include "ops/interrupt.h"
 #include "ops/presentations.h"
 
 SNNFAST_CPU_KERNEL(bp_stdp_windows, (const BpStdp&, int64_t t0, int64_t t1, int64_t begin, int64_t end))
@@ -31,7 +32,8 @@ void run_on_cpu(const BpStdp& a) {
   const auto parallel = [](int64_t n, int64_t work, const auto& kernel) {
     parallel_for(n, std::max<int64_t>(65536 / std::max<int64_t>(work, 1), 1), kernel);
   };
-  for (int64_t t0 = 0; t0 < a.T; t0 += a.span) {
+  InterruptibleCall call;
+  for (int64_t t0 = 0; t0 < a.T && !call.interrupted(); t0 += a.span) {
     const int64_t t1 = std::min(t0 + a.span, a.T), steps = t1 - t0;
     parallel(a.B, steps * a.I * (a.passed ? 4 + a.O : 4),
              [&](int64_t begin, int64_t end) { cpu::bp_stdp_windows()(a, t0, t1, begin, end); });

@@ -6,6 +6,7 @@
 
 #include "cpu/parallel_for.h"
 #include "cpu/dispatch.h"
+#include "ops/interrupt.h"
 #include "ops/presentations.h"
 
 SNNFAST_CPU_KERNEL(bp_stdp_network_bytes, (const BpStdpNetwork&, int64_t* bytes))
@@ -73,9 +74,11 @@ void check_layers(const Arguments& arguments) {
 
 // Threads process networks; a single network spreads its samples and neurons over threads.
 void present_on_cpu(const BpStdpNetwork& a, const Tensor& first) {
+  InterruptibleCall call;
   const auto present = [&](int64_t begin, int64_t end) {
     for (int64_t k = begin; k < end; k++) {
-      const BpStdpNetwork network = a.network(k);
+      BpStdpNetwork network = a.network(k);
+      network.interrupt = call.interrupt();
       int64_t bytes;
       cpu::bp_stdp_network_bytes()(network, &bytes);
       const WorkMemory memory(first, bytes);

@@ -2,6 +2,7 @@
 // load_own_kernel has loaded. It changes w and eligibility in place.
 #include <algorithm>
 
+#include "ops/interrupt.h"
 #include "ops/own_library.h"
 #include "ops/weights.h"
 
@@ -30,6 +31,7 @@ SNNFAST_ARGUMENTS(Arguments, SNNFAST_OWN_RULE_ARGUMENTS)
 
 constexpr const char* kOp = "own_rule_";
 constexpr int64_t kFewest = int64_t{1} << 18;  // evaluations of the rule a thread
+constexpr int64_t kRows = 128;                 // of neurons between two looks for Ctrl-C
 
 template <class Device>
 void own_rule_(const Arguments& arguments) {
@@ -67,7 +69,10 @@ void own_rule_(const Arguments& arguments) {
   a.w_min = arguments.w_min, a.w_max = arguments.w_max;
   const auto run = w.scalar_type() == ScalarType::Double ? rule->run_double : rule->run_float;
   const int64_t row = std::max<int64_t>(a.T * a.B * a.N_pre, 1);
-  parallel_for(a.N_post, std::max<int64_t>(kFewest / row, 1), [&](int64_t begin, int64_t end) { run(a, begin, end); });
+  InterruptibleCall call;
+  parallel_for(a.N_post, std::max<int64_t>(kFewest / row, 1), [&](int64_t begin, int64_t end) {
+    for (int64_t j = begin; j < end && !call.interrupted(); j += kRows) run(a, j, std::min(j + kRows, end));
+  });
 }
 
 SNNFAST_CPU_OPERATOR("own_rule_", own_rule_, "()")

@@ -5,6 +5,7 @@
 
 #include "core/presentations.h"
 #include "ops/arguments.h"
+#include "ops/interrupt.h"
 #include "ops/weights.h"
 
 #define SNNFAST_PRESENTATIONS_ARGUMENTS(FIELD) \
@@ -204,7 +205,8 @@ void present_in_order(const Tensor& like, const Presentations& x, int64_t local_
   const Trains<Encode> front(like, x, end(0), scratch, encode), next(like, x, end(end(0)) - end(0), scratch, encode);
   const Trains<Encode>*current = &front, *ahead = &next;
   current->encode(0, end(0));
-  for (int64_t p = 0; p < x.P; p = end(p)) {
+  InterruptibleCall call;
+  for (int64_t p = 0; p < x.P && !call.interrupted(); p = end(p)) {
     parallel_for(end(p) < x.P ? 2 : 1, 1, [&](int64_t first, int64_t last) {
       for (int64_t task = first; task < last; task++) {
         if (task == 1)
@@ -221,10 +223,11 @@ void present_in_order(const Tensor& like, const Presentations& x, int64_t local_
 template <class Encode, class Present>
 void present_in_parallel(const Tensor& like, const Presentations& x, int64_t local_bytes, int64_t scratch,
                          const Encode& encode, const Present& present) {
+  InterruptibleCall call;
   parallel_for(x.P, 1, [&](int64_t first, int64_t last) {
     const WorkMemory local(like, local_bytes);
     const Trains<Encode> trains(like, x, 1, scratch, encode);
-    for (int64_t p = first; p < last; p++) {
+    for (int64_t p = first; p < last && !call.interrupted(); p++) {
       trains.encode(p, p + 1);
       present(local.get(), trains.train(0), p);
     }

@@ -1,5 +1,6 @@
 // Operators of recurrent neurons: those of ops/neuron.h with weights, spikes before the first step and delays.
 #pragma once
+#include "ops/interrupt.h"
 #include "ops/neuron.h"
 #include "ops/spike_event_lists.h"
 
@@ -53,6 +54,7 @@ class RecurrentTensors {
     if constexpr (!Device::kCuda) {
       r.threads = static_cast<int64_t>(torch::stable::get_num_threads());
       r.parallel_for = &on_threads;
+      r.interrupt = call_.interrupt();
     }
     r.inputs = 1 + static_cast<int64_t>(call.more_inputs.size());
     if (connections.first) {
@@ -88,6 +90,7 @@ class RecurrentTensors {
 
  private:
   std::vector<int64_t> steps_;
+  InterruptibleCall call_;
 
   void sparse(const Tensor& x, NeuronTensors& tensors, const Connections& connections) {
     const char* op = tensors.op();

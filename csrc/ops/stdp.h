@@ -4,6 +4,7 @@
 
 #include "core/arena.h"
 #include "core/stdp.h"
+#include "ops/interrupt.h"
 #include "ops/plasticity.h"
 #include "ops/weights.h"
 
@@ -94,11 +95,12 @@ void each_chunk(const Device& device, const Tensor& w, int64_t budget, int64_t s
   };
   const Tensor memory = device.allocate(w, {lay_out_all(Arena(nullptr)) + 64}, ScalarType::Byte);
   lay_out_all(Arena(aligned(static_cast<char*>(memory.mutable_data_ptr()))));
+  InterruptibleCall call;
   for (a.t0 = 0;; a.t0 += chunk) {
     a.steps = std::min(chunk, a.T - a.t0);
     a.last = a.t0 + a.steps == a.T;
     run();
-    if (a.last) return;
+    if (a.last || call.interrupted()) return;
   }
 }
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import operator
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from snnfast.nn import IF, Count, Rate, RatePool, Time
+from snnfast.nn import IF, Count, Rate, RatePool
+from snnfast.nn.joined import PlainLayer, joined
 from snnfast.nn.scale import Scale
 
 from .analog import Analog, AnalogNode, Placeholder
@@ -47,14 +47,6 @@ class _Value(NamedTuple):
     flat: bool = False
 
 
-class _PlainLayer(NamedTuple):
-    """A layer, or a sum if ``module`` is None, with the indices of its inputs; -1 is the network's input."""
-
-    name: str
-    module: nn.Module | None
-    inputs: tuple[int, ...]
-
-
 def sequential(plan: Plan, network: Analog, neurons: Mapping[str, Neurons]) -> nn.Sequential:
     """Return the layers of a converted network; see :meth:`SpikingNetwork.sequential`.
 
@@ -71,7 +63,7 @@ class _Builder:
 
     def __init__(self, plan: Plan, network: Analog, neurons: Mapping[str, Neurons]) -> None:
         self.plan, self.network, self.neurons = plan, network, neurons
-        self.layers: list[_PlainLayer] = []
+        self.layers: list[PlainLayer] = []
         self.values: dict[str, _Value | None] = {}  # None: a size or a constant
         self.scaled: dict[str, _Value] = {}  # with the factor applied
 
@@ -81,8 +73,8 @@ class _Builder:
             self.values[node.name] = self._value(node)
         result = self._signal(self.plan.nodes[self.plan.result], self.plan.result)
         if self.plan.counts_spikes:
-            return self._joined(result, Count())
-        return self._joined(self._scaled(self.plan.result, result), Rate())
+            return joined(self.layers, result.place, Count())
+        return joined(self.layers, self._scaled(self.plan.result, result).place, Rate())
 
     def _value(self, node: AnalogNode) -> _Value | None:
         if node.kind in ("static", "size"):
@@ -120,7 +112,7 @@ class _Builder:
         )
 
     def _add(self, name: str, module: nn.Module | None, *inputs: _Value) -> _Value:
-        self.layers.append(_PlainLayer(name, module, tuple(value.place for value in inputs)))
+        self.layers.append(PlainLayer(name, module, tuple(value.place for value in inputs)))
         return _Value(len(self.layers) - 1)
 
     def _neurons(self, node: AnalogNode) -> _Value:
@@ -188,34 +180,3 @@ class _Builder:
         size, *rest = node.args[1:] or (None,)
         is_size = isinstance(size, Placeholder) and self.plan.nodes[size.name].kind == "size"
         return node.target in ("view", "reshape") and is_size and rest == [-1]
-
-    def _joined(self, result: _Value, readout: nn.Module) -> nn.Sequential:
-        """Return the layers as a chain, or as a graph behind which the readout stands."""
-        chain = all(layer.inputs == (index - 1,) for index, layer in enumerate(self.layers))
-        if chain and result.place == len(self.layers) - 1:
-            return nn.Sequential(*self._in_time(), readout).eval()
-        graph, modules = fx.Graph(), dict[str, nn.Module]()
-        nodes: list[fx.Node] = []
-        x = graph.placeholder("x")
-        for name, module, inputs in self.layers:
-            values = tuple(x if place < 0 else nodes[place] for place in inputs)
-            if module is None:
-                nodes.append(graph.call_function(torch.add, values))
-                continue
-            modules[name] = module if _takes_time(module) else Time(module)
-            nodes.append(graph.call_module(name, values))
-        graph.output(nodes[result.place])
-        return nn.Sequential(fx.GraphModule(modules, graph, "Layers"), readout).eval()
-
-    def _in_time(self) -> list[nn.Module]:
-        """Return the layers of a chain; neighbours without time share a :class:`snnfast.nn.Time`."""
-        found: list[nn.Module] = []
-        modules = [layer.module for layer in self.layers if layer.module is not None]
-        for timed, group in itertools.groupby(modules, _takes_time):
-            layers = list(group)
-            found += layers if timed else [Time(*layers)]
-        return found
-
-
-def _takes_time(module: nn.Module) -> bool:
-    return isinstance(module, (IF, RatePool, Scale))

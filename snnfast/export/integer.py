@@ -10,8 +10,13 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
 from snnfast import check
-from snnfast.nn import LI, Count, IntegerLIF, Last, Max, Rate, RatePool, SpikeConv2d, SpikeLinear, reset
+from snnfast.nn import LI, LIF, Count, IntegerLIF, Last, Max, Rate, RatePool, Recurrent, SpikeConv2d, SpikeLinear, reset
+from snnfast.nn.equations import SpikeCount, ilif
+from snnfast.nn.integer_adlif import IntegerAdLIF
+from snnfast.nn.integer_ilif import IntegerILIF
+from snnfast.nn.integer_recurrent import PARTS, IntegerRecurrent
 from snnfast.nn.spike_conv2d import has_events
+from snnfast.nn.substeps import ilif_substeps, li_substeps
 from snnfast.nn.sum_pool2d import SumPool2d
 from snnfast.reference.integer_lif import DECAY, MOST_CURRENT, MOST_MEMBRANE
 from snnfast.reference.neuron_arguments import NEURONS
@@ -58,8 +63,8 @@ def integer(
 
     Args:
         net: layers in :class:`snnfast.nn.Time` (Linear, Conv2d, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, Flatten,
-            Dropout, Identity), IF, LIF, ParametricLIF or LI after each product (MaxPool2d may stand between), and a
-            readout. It is not changed; average pooling becomes sum pooling.
+            Dropout, Identity), IF, LIF, ParametricLIF, ILIF, AdLIF, LI, or Recurrent and RLIF of LIF and AdLIF, after each
+            product (MaxPool2d may stand between), and a readout; or a result of :func:`expand`. It is not changed; average pooling becomes sum pooling.
         input_shape: shape of a sample, ``[features]`` or ``[C, H, W]``; may be None if the first layer is linear.
         unit: real value of an input of 1. The copy takes int8: for images in [0, 1], ``(127 * x).round()`` with
             ``unit=1 / 127``.
@@ -108,14 +113,21 @@ def _layer(node: LayerNode, inputs: list[_Whole], limit: int) -> tuple[nn.Module
         if x.kind != "value":
             raise ValueError("gets no spikes")
         return _product(node, layer, x)
-    if getattr(layer, "op", "") in ("lif", "iaf", "li"):
+    if getattr(layer, "op", "") in ("lif", "iaf", "li", "adlif") or isinstance(layer, Recurrent):
         if x.kind != "sums":
             raise ValueError("does not stand directly behind a linear layer or a convolution")
-        return _neuron(layer, x, node.before, limit)
+        if isinstance(layer, Recurrent):
+            return _recurrent(node, layer, x, limit)
+        neurons, output, _ = _neuron(layer, x, node.before, limit)
+        return neurons, output
+    if isinstance(layer, (ilif.layer, ilif_substeps.layer, li_substeps.layer)):
+        if x.kind != "sums":
+            raise ValueError("does not stand directly behind a linear layer or a convolution")
+        return _several(layer, x, node.before, limit)
     if isinstance(layer, nn.MaxPool2d):  # of sums, too: their scales are positive
         return layer, x
     if isinstance(layer, (Count, Rate)) and x.kind == "sums":
-        membranes, total = _neuron(LI(decay=1.0, decay_input=False), x, node.before, limit)
+        membranes, total, _ = _neuron(LI(decay=1.0, decay_input=False), x, node.before, limit)
         return nn.Sequential(membranes, Last()), total
     if isinstance(layer, RatePool) and x == _Whole(1.0, 1):
         return layer, x
@@ -186,8 +198,34 @@ def _of_one_threshold(values: dict[str, Tensor], x: _Whole, shape: tuple[int, ..
     return x._replace(unit=x.unit / size, bias=None if x.bias is None else x.bias / size)
 
 
-def _neuron(layer: Any, x: _Whole, shape: tuple[int, ...], limit: int) -> tuple[nn.Module, _Whole]:
-    call: Any = NEURONS[layer.op].check(torch.zeros(1, 1, *shape), **layer._arguments(torch.zeros(1)))
+def _recurrent(node: LayerNode, layer: Recurrent, x: _Whole, limit: int) -> tuple[nn.Module, _Whole]:
+    """Return recurrent integer neurons."""
+    weights = trained_weights(node)
+    if weights is None:
+        raise ValueError("has weights in floating point; call snnfast.nn.quantize first")
+    if len(node.before) != 1:
+        raise ValueError(f"gets {list(node.before)} a sample, not one dimension")
+    q = layer.connected(weights.q).to(torch.int8)
+    delays: dict[str, Tensor] = {}
+    parts = 1
+    if layer.delays is not None:
+        parts = PARTS
+        steps = (layer.delays.detach().double().clamp(min=0) * parts).round().to(torch.int32)
+        delays = {"delay": steps // parts, "late": steps % parts}
+    back = _Whole(weights.scale.double() / parts, q.abs().long().sum(1) * parts)
+    try:
+        neurons, spikes, gain = _neuron(layer.neuron, x, node.before, limit, back)
+    except ValueError as error:
+        raise ValueError(f"holds a {type(layer.neuron).__name__} that {error}") from None
+    return IntegerRecurrent(neurons, q, (back.unit * gain / neurons.unit).round().int(), **delays).eval(), spikes
+
+
+def _neuron(
+    layer: Any, x: _Whole, shape: tuple[int, ...], limit: int, back: _Whole | None = None
+) -> tuple[IntegerLIF, _Whole, Tensor]:
+    """Return integer neurons, their output, and the real gain of their currents; ``back``: recurrent sums."""
+    still = torch.zeros(1, 1, *shape)
+    call: Any = NEURONS[layer.op].check(still, **layer._arguments(still))
     if hasattr(call, "refractory"):
         raise ValueError("has a refractory period, or several spikes a step")
     if call.return_v_seq and call.fires:
@@ -195,20 +233,26 @@ def _neuron(layer: Any, x: _Whole, shape: tuple[int, ...], limit: int) -> tuple[
     values = {n: getattr(call, n) for n in ("decay", "gain", "v_threshold", "v_rest", "v_reset")}
     init = getattr(layer, "v_init", None)
     values["v_init"] = values["v_rest"] if init is None else init
-    values = {name: torch.as_tensor(value, dtype=torch.float64) for name, value in values.items()}
-    x = _of_one_threshold(values, x, shape)
+    values = {name: torch.as_tensor(value, dtype=torch.float64).detach() for name, value in values.items()}
+    adapts = layer.op == "adlif"
+    if not adapts and back is None:
+        x = _of_one_threshold(values, x, shape)
     for name, value in values.items():
-        if not bool((value == value.flatten()[0]).all()):
+        if not (adapts and name in ("decay", "gain")) and not bool((value == value.flatten()[0]).all()):
             raise ValueError(f"has a {name} for each neuron; whole neurons share it")
-    decay, gain, threshold, rest, back, init = (float(value.flatten()[0]) for value in values.values())
+    decay, gain = (values[name].flatten() for name in ("decay", "gain"))
+    names = ("v_threshold", "v_rest", "v_reset", "v_init")
+    threshold, rest, after, init = (float(values[name].flatten()[0]) for name in names)
     if call.fires and not call.hard_reset and rest:
         raise ValueError(f"has a soft reset and v_rest={rest:g}, which must be 0")
     if call.fires and threshold <= rest:
         raise ValueError(f"has v_threshold={threshold:g}, not above v_rest={rest:g}")
     # The unit of the membrane is as small as the largest current allows.
     current = (x.most.clamp(min=1) * x.unit + x.bias.abs()) * gain  # type: ignore[union-attr]
+    if back is not None:
+        current = current + back.most * back.unit * gain
     largest = float(current.max()) if current.numel() else 1.0
-    held = limit if decay < 1 else limit // _RANGE  # without a leak currents add up
+    held = limit if bool((decay < 1).all()) else limit // _RANGE  # without a leak currents add up
     unit = largest / (MOST_CURRENT // 2 if call.fires else min(MOST_CURRENT // 2, held))  # half: rounding may double it
     if call.fires:
         unit = max(unit, (threshold - rest) / ((limit + 1) // _RANGE))
@@ -221,15 +265,58 @@ def _neuron(layer: Any, x: _Whole, shape: tuple[int, ...], limit: int) -> tuple[
     def whole(value: Any) -> Tensor:
         return (torch.as_tensor(value, dtype=torch.float64) / unit).round().to(torch.int32)
 
-    neurons = IntegerLIF(
-        whole(x.unit * gain),
-        whole(x.bias * gain),  # type: ignore[operator]
-        decay=round(decay * DECAY),
-        v_threshold=int(whole(threshold - rest)) + bool(call.strict) if call.fires else None,
-        v_reset=int(whole(back - rest)) if call.hard_reset else None,
-        limit=limit,
-        unit=unit,
-        v_init=int(whole(init - rest)),
-        stateful=layer.stateful,
-    )
-    return neurons.eval(), _Whole(1.0, 1) if call.fires else _Whole(unit, limit, kind="membranes")
+    settings: dict[str, Any] = {
+        "v_threshold": int(whole(threshold - rest)) + bool(call.strict) if call.fires else None,
+        "v_reset": int(whole(after - rest)) if call.hard_reset else None,
+        "v_init": int(whole(init - rest)),
+        **{"limit": limit, "unit": unit, "stateful": layer.stateful},
+    }
+    gains = whole(x.unit * gain), whole(x.bias * gain)
+    neurons: IntegerLIF
+    if adapts:
+        settings |= _adaptation(call, gain, unit, len(gains[0]))
+        neurons = IntegerAdLIF(gains[0], gains[1], **settings)
+    else:
+        neurons = IntegerLIF(gains[0], gains[1], decay=round(float(decay[0]) * DECAY), **settings)
+    output = _Whole(1.0, 1) if call.fires else _Whole(unit, limit, kind="membranes")
+    return neurons.eval(), output, gain
+
+
+def _adaptation(call: Any, gain: Tensor, unit: float, channels: int) -> dict[str, Any]:
+    """Return the adaptation of whole neurons: decays, and drives of a current that has the gain of the membrane."""
+    real = {n: torch.as_tensor(getattr(call, n), dtype=torch.float64).detach() for n in ("decay_w", "gain_w", "a", "b")}
+    drive = gain * real["gain_w"].flatten()
+    scaled = {
+        "decay": torch.as_tensor(call.decay, dtype=torch.float64).detach().flatten() * DECAY,
+        "decay_w": real["decay_w"].flatten() * DECAY,
+        "a": drive * real["a"].flatten() * DECAY,
+        "b": drive * real["b"].flatten() / unit,
+    }
+    whole = {name: value.round().to(torch.int32).expand(channels).clone() for name, value in scaled.items()}
+    return whole | {"symplectic": bool(call.symplectic)}
+
+
+def _several(layer: Any, x: _Whole, shape: tuple[int, ...], limit: int) -> tuple[nn.Module, _Whole]:
+    """Return neurons with several spikes a step, or the same in substeps, from neurons with one spike."""
+    fires = not isinstance(layer, li_substeps.layer)
+    if fires and not isinstance(layer.surrogate, SpikeCount):
+        raise ValueError("has a surrogate other than that of snnfast.nn.ILIF")
+    substeps = not isinstance(layer, ilif.layer)
+    clock = {"steps": int(layer.steps), "start": int(layer.start)} if substeps else {}
+    if substeps:
+        bias = torch.as_tensor(layer.bias, dtype=torch.float64)
+        if bias.numel() not in (1, shape[0]):
+            raise ValueError(f"has a bias for each neuron, {list(bias.shape)}; whole neurons of a channel share it")
+        x = x._replace(bias=x.bias + bias.flatten())  # type: ignore[operator]
+    alike: Any
+    one: Any
+    if fires:
+        alike = LIF(decay=layer.decay, decay_input=False, v_threshold=layer.v_threshold, v_reset=None)
+    else:
+        alike = LI(decay=layer.decay, decay_input=layer.gain != 1, v_rest=layer.v_rest)
+    one, values, _ = _neuron(alike, x, shape, limit)
+    settings = {n: getattr(one, n) for n in ("decay", "v_threshold", "v_reset", "limit", "unit", "v_init")}
+    most = int(layer.surrogate.most) if fires else 1
+    neurons = IntegerILIF(one.gain, one.bias, most=most, stateful=layer.stateful, **settings, **clock)
+    # Of binary spikes, too: the most in a step, which neurons charge by together.
+    return neurons.eval(), values._replace(most=most) if fires else values

@@ -16,6 +16,8 @@ from snnfast.compiler.neurons import step_of
 from snnfast.compiler.trace import TracedStep
 from snnfast.compiler.variant import ALPHA, states_of, traced, variant_of
 from snnfast.nn import IntegerLIF
+from snnfast.nn.integer_adlif import MOST_ADAPTATION, IntegerAdLIF
+from snnfast.nn.integer_ilif import IntegerILIF
 from snnfast.nn.own_neuron import OwnLayer
 from snnfast.nn.state import Stateful
 from snnfast.reference.neuron_arguments import NEURONS
@@ -49,6 +51,57 @@ static void $id(void) {
   snn_saturated += beyond;
 }
 """
+
+# Adaptive neurons; a product with a part of a number above 2^15 has two parts, so that it fits in 32 bits.
+INTEGER_ADLIF = """
+static void $id(void) {
+  int beyond = 0;
+  for (int p = 0; p < $pixels; p++)
+    for (int c = 0; c < $channels; c++) {
+      const int n = p * $channels + c;
+      const int32_t before = ${v}[n], current = ${x}[n] * $gain + $bias;
+      const int32_t h = ((before >> 15) * $decay + ((before & 32767) * $decay >> 15)) + current - ${w}[n];
+      const int32_t cut = h > $limit ? $limit : h < -$limit ? -$limit : h;
+      const int s = cut >= $threshold;
+      const int32_t after = s ? $after : cut, m = $driving, last = ${w}[n];
+      const int32_t leaked = (last >> 15) * $decay_w + ((last & 32767) * $decay_w >> 15);
+      const int32_t w = leaked + ((m >> 15) * $a + ((m & 32767) * $a >> 15)) + (s ? $b : 0);
+      ${y}[n] = s;
+      ${v}[n] = after;
+      ${w}[n] = w > $most ? $most : w < -$most ? -$most : w;
+      beyond += (cut != h) + (${w}[n] != w);
+    }
+  snn_saturated += beyond;
+}
+"""
+
+# Several spikes a step; only numbers above 0 are divided.
+INTEGER_ILIF = """
+static void $id(void) {
+  int beyond = 0;
+  $clock
+  for (int p = 0; p < $pixels; p++)
+    for (int c = 0; c < $channels; c++) {
+      const int n = p * $channels + c;
+      const int32_t before = ${v}[n];
+      const int32_t h = (before >> 15) * $decay + ((before & 32767) * $decay >> 15) + ${x}[n] * $gain + $bias;
+      const int32_t cut = h > $limit ? $limit : h < -$limit ? -$limit : h;
+      beyond += cut != h;
+      $fire
+    }
+  snn_saturated += beyond;
+  $emit
+}
+"""
+# The currents of a step in substeps, which charge together.
+CLOCK = """const int due = $clock >= $start;
+  $clock = (due ? $start - $steps : $clock) + 1;
+  for (int n = 0; n < $size; n++) ${a}[n] $adds ${x}[n];
+  if (due)"""
+EMIT = """for (int n = 0; n < $size; n++) {
+    ${y}[n] = ${p}[n] > 0;
+    ${p}[n] -= ${y}[n];
+  }"""
 
 # Functions that C99 lacks; csrc/core/functions.h has the same.
 FUNCTIONS = {
@@ -128,18 +181,79 @@ NEEDS = {
 }
 
 
-def integer_lif(source: Source, id: str, layer: IntegerLIF, x: CValue, y: CValue) -> None:
-    """Emit integer neurons."""
-    channels, v = x.shape[0], source.state(f"{id}_v_state", x.size, str(layer.v_init), "int32_t")
+def integer_lif(source: Source, id: str, layer: IntegerLIF, x: CValue, y: CValue, *, fed: bool = False) -> None:
+    """Emit integer neurons; ``fed``: ``x`` is their current, not sums."""
+    if isinstance(layer, IntegerILIF):
+        integer_ilif(source, id, layer, x, y)
+        return
+    if isinstance(layer, IntegerAdLIF):
+        integer_adlif(source, id, layer, x, y, fed)
+        return
+    v = source.state(f"{id}_v_state", x.size, str(layer.v_init), "int32_t")
     source.counted("snn_saturated")
     fire = f"{y.array}[n] = {v}[n] = cut;"
     if layer.v_threshold is not None:
         after = f"cut - {layer.v_threshold}" if layer.v_reset is None else layer.v_reset
         fire = f"{y.array}[n] = cut >= {layer.v_threshold};\n      {v}[n] = cut >= {layer.v_threshold} ? {after} : cut;"
-    arrays = {n: source.integers(f"{id}_{n}", getattr(layer, n).tolist(), "int32_t") for n in ("gain", "bias")}
-    elements = {name: f"{array}[c]" for name, array in arrays.items()}
-    values = {"pixels": x.size // channels, "channels": channels, "decay": layer.decay, "limit": layer.limit}
-    source.function(INTEGER_LIF, id=id, x=x.array, v=v, fire=fire, **elements, **values)
+    values = {"x": x.array, "v": v, "fire": fire, "decay": layer.decay, **_integers(source, id, layer, x, fed)}
+    source.function(INTEGER_LIF, id=id, **values)
+
+
+def integer_adlif(source: Source, id: str, layer: IntegerAdLIF, x: CValue, y: CValue, fed: bool) -> None:
+    """Emit adaptive integer neurons."""
+    source.counted("snn_saturated")
+    constants = {n: source.integers(f"{id}_{n}", getattr(layer, n).tolist(), "int32_t") for n in layer.of_channels}
+    states = {name: source.state(f"{id}_{name}_state", x.size, "0", "int32_t") for name in layer.states}
+    source.function(
+        INTEGER_ADLIF,
+        id=id,
+        x=x.array,
+        y=y.array,
+        threshold=layer.v_threshold,
+        after=f"cut - {layer.v_threshold}" if layer.v_reset is None else layer.v_reset,
+        driving="after" if layer.symplectic else "cut",
+        most=MOST_ADAPTATION,
+        **states,
+        **{name: f"{array}[c]" for name, array in constants.items()},
+        **_integers(source, id, layer, x, fed),
+    )
+
+
+def integer_ilif(source: Source, id: str, layer: IntegerILIF, x: CValue, y: CValue) -> None:
+    """Emit integer neurons with several spikes a step, as numbers or one by one."""
+    v, substeps = source.state(f"{id}_v_state", x.size, str(layer.v_init), "int32_t"), layer.steps > 1
+    source.counted("snn_saturated")
+    values = {"size": x.size, "x": x.array, "y": y.array, "clock": "", "emit": ""}
+    spikes = y.array
+    if substeps:
+        values |= {"a": source.state(f"{id}_a_state", x.size, "0", "int32_t"), "start": layer.start}
+        values["adds"] = "+=" if layer.start else "="
+        clock = source.counter(f"{id}_clock")
+        values["clock"] = Template(CLOCK).substitute(values | {"clock": clock, "steps": layer.steps})
+        values["x"] = values["a"]
+    fire = f"{y.array}[n] = {v}[n] = cut;"
+    if layer.v_threshold is None and substeps:
+        values["emit"], fire = f"for (int n = 0; n < {x.size}; n++) {y.array}[n] = {v}[n];", f"{v}[n] = cut;"
+    elif layer.v_threshold is not None:
+        if substeps:
+            spikes = values["p"] = source.state(f"{id}_p_state", x.size, "0", "int8_t")
+            values["emit"] = Template(EMIT).substitute(values)
+        half, threshold = layer.v_threshold // 2, layer.v_threshold
+        fire = f"""const int32_t high = cut + {half}, whole = high > 0 ? high / {threshold} : 0;
+      const int32_t count = whole > {layer.most} ? {layer.most} : whole;
+      {spikes}[n] = (int8_t)count;
+      {v}[n] = cut - count * {threshold};"""
+    if substeps:
+        fire += f"\n      {values['a']}[n] = 0;"
+    source.function(INTEGER_ILIF, id=id, v=v, fire=fire, decay=layer.decay, **values, **_integers(source, id, layer, x))
+
+
+def _integers(source: Source, id: str, layer: IntegerLIF, x: CValue, fed: bool = False) -> dict[str, Any]:
+    """Add the constants of integer neurons; return their C expressions. ``fed``: ``x`` is a current already."""
+    channels, elements = x.shape[0], {"gain": "1", "bias": "0"}
+    if not fed:
+        elements = {n: f"{source.integers(f'{id}_{n}', getattr(layer, n).tolist(), 'int32_t')}[c]" for n in elements}
+    return {**elements, "pixels": x.size // channels, "channels": channels, "limit": layer.limit}
 
 
 class _Neuron(NamedTuple):

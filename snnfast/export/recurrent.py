@@ -9,13 +9,14 @@ from torch import Tensor
 
 from snnfast import ops
 from snnfast.nn import Delay, Recurrent
+from snnfast.nn.integer_recurrent import PARTS, IntegerRecurrent
 
 from .exact import QuantisedWeights
-from .neurons import neuron_code
+from .neurons import integer_lif, neuron_code
 from .products import addition
 from .source import CValue, Source
 
-__all__ = ["delay", "recurrent"]
+__all__ = ["delay", "integer_recurrent", "recurrent"]
 
 # `past` holds the spikes of the last $steps steps; row t % $steps has those of step t.
 RECURRENT = """
@@ -28,6 +29,21 @@ static void $id(void) {
       $add
     }
   }
+}
+"""
+
+# Sums of whole numbers, which make currents.
+INTEGER_RECURRENT = """
+static void $id(void) {
+  for (int o = 0; o < $size; o++) ${sums}[o] = 0;
+  for (int j = 0; j < $size; j++) {
+    const int r = $arrived;
+    if (r != 0) {
+      const int w = j;
+      $add
+    }
+  }
+  for (int o = 0; o < $size; o++) ${current}[o] = ${x}[o] * $gain + $bias + ${sums}[o] * $back;
 }
 """
 
@@ -101,6 +117,39 @@ def recurrent(
         raise ValueError(f"holds a {type(layer.neuron).__name__} that {error}") from None
     if position:
         remembered = {"past": past, "now": position, "steps": steps, "size": size}
+        source.function(REMEMBER, id=f"{id}_remember", x=y.array, **remembered)
+
+
+def integer_recurrent(source: Source, id: str, layer: IntegerRecurrent, x: CValue, y: CValue) -> None:
+    """Emit recurrent integer neurons: their feedback is summed, and becomes a current."""
+    size, times, remembered = len(layer.gain), "", None
+    if layer.delay is None or layer.late is None:  # the spikes of the step before arrive
+        arrived = f"{y.array}[j]"
+        source.resets.append(f"for (int n = 0; n < {size}; n++) {y.array}[n] = 0;")
+    else:
+        steps, times = int(layer.delay.max()) + 2, "r * "
+        past, position = source.state(f"{id}_past", steps * size, "0", "int8_t"), source.counter(f"{id}_now")
+        remembered = {"past": past, "now": position, "steps": steps, "size": size}
+        ago = f"{source.integers(f'{id}_ago', (layer.delay + 1).tolist())}[j]"
+        late = f"{source.integers(f'{id}_late', layer.late.tolist())}[j]"
+        row = f"{past}[({position} + {steps} - %s) %% {steps} * {size} + j]"
+        arrived = f"({PARTS} - {late}) * {row % ago} + {late} * {row % f'({ago} + 1)'}"
+    current = CValue(source.memory(f"{id}_current", size, "int32_t"), x.shape, "int32_t")
+    sums = source.memory(f"{id}_sums", size, "int32_t")
+    whole = {"gain": layer.neuron.gain, "bias": layer.neuron.bias, "back": layer.gain}
+    source.function(
+        INTEGER_RECURRENT,
+        id=id,
+        size=size,
+        x=x.array,
+        current=current.array,
+        sums=sums,
+        arrived=arrived,
+        add=addition(source, f"{id}_weight", layer.weight.t(), None, sums, [times]),
+        **{n: f"{source.integers(f'{id}_{n}', value.tolist(), 'int32_t')}[o]" for n, value in whole.items()},
+    )
+    integer_lif(source, f"{id}_neuron", layer.neuron, current, y, fed=True)
+    if remembered:
         source.function(REMEMBER, id=f"{id}_remember", x=y.array, **remembered)
 
 

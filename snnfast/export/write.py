@@ -16,6 +16,8 @@ from snnfast import check
 from snnfast.files.atomic import replacing
 from snnfast.files.table import markdown
 from snnfast.nn import Delay, IntegerLIF, RatePool, Recurrent, SpikeLinear
+from snnfast.nn.integer_ilif import IntegerILIF
+from snnfast.nn.integer_recurrent import IntegerRecurrent
 from snnfast.nn.scale import Scale
 from snnfast.nn.state import Stateful
 from snnfast.nn.sum_pool2d import SumPool2d
@@ -28,7 +30,7 @@ from .pooling import flatten, pool, rate_pool, reordered
 from .products import conv2d, linear, sums
 from .program import HEADER, MAIN, MAKEFILE, NETWORK, SATURATED
 from .readout import READOUTS, readout
-from .recurrent import delay, recurrent
+from .recurrent import delay, integer_recurrent, recurrent
 from .source import KINDS, CLayer, CValue, Source, element
 
 __all__ = ["CExport", "Loss", "export_c"]
@@ -185,9 +187,10 @@ def _program(
 
 def _spikes(node: LayerNode, x: CValue) -> bool:
     """Return whether the output of a layer is spikes, 0 or 1, which need no multiplication."""
-    layer: Any = node.module.neuron if isinstance(node.module, Recurrent) else node.module
+    layer: Any = node.module.neuron if isinstance(node.module, (Recurrent, IntegerRecurrent)) else node.module
     if isinstance(layer, IntegerLIF):
-        return layer.v_threshold is not None
+        several = isinstance(layer, IntegerILIF) and layer.steps == 1 and layer.most > 1
+        return layer.v_threshold is not None and not several
     neuron = NEURONS.get(getattr(layer, "op", ""))
     if neuron is not None and neuron.fires:
         return bool(layer.max_spikes == 1)
@@ -215,6 +218,8 @@ def _emit(
         flatten(source, id, module, x, y)
     elif isinstance(module, Recurrent):
         recurrent(source, id, module, x, y, quantised)
+    elif isinstance(module, IntegerRecurrent):
+        integer_recurrent(source, id, module, x, y)
     elif isinstance(module, Delay):
         delay(source, id, module, x, y)
     elif isinstance(module, IntegerLIF):
@@ -231,7 +236,7 @@ def _write(
     result: CExport, source: Source, output: CValue, shapes: tuple[tuple[int, ...], tuple[int, ...]], weights: str
 ) -> None:
     about = [f"{name}: {kind}, {list(s)}" for name, kind, s, _, _ in result.layers if kind]
-    whole = any(layer.kind == IntegerLIF.__name__ for layer in result.layers)
+    whole = any(isinstance(layer, (IntegerLIF, IntegerRecurrent)) for layer in result.network.modules())
     sizes = [f'"{n},{list(s)},{w},{m}\\n"' for n, _, s, w, m in result.layers]
     words = {
         "version": version("snnfast"),

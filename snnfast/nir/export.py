@@ -211,6 +211,8 @@ class _Export:
 
     def _integer_lif(self, name: str, layer: IntegerLIF, shape: tuple[int, ...]) -> Any:
         """Return a node in units of the membrane; the integers themselves are metadata."""
+        if type(layer) is not IntegerLIF:
+            raise ValueError(f"to_nir: NIR has no equal for {name}, a {type(layer).__name__}")
         exact = _exact({n: _values(v) for n in INTEGER_LIF if (v := getattr(layer, n)) is not None})
         gain, bias = (_values(v.view(-1, *(1,) * (len(shape) - 1))) for v in (layer.gain, layer.bias))
         rate = 1 - layer.decay / DECAY

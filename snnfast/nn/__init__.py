@@ -13,6 +13,7 @@ from .cuba_lif import CubaLIF
 from .delay import Delay
 from .eventprop import EventProp, EventReadout
 from .fuse import fuse
+from .ilif import ILIF
 from .integer_lif import IntegerLIF
 from .neurons import *
 from .parametric_lif import ParametricLIF
@@ -33,6 +34,7 @@ from .time import Time
 
 __all__ = [
     *neurons.__all__,
+    "ILIF",
     "PSN",
     "RLIF",
     "AdLIF",

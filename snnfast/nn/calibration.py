@@ -22,6 +22,7 @@ from snnfast.nn.replaced import Replaced
 from .recomputed import Recomputed
 from .recurrent import Recurrent
 from .sequential import Sequential
+from .sparse_linear import SparseLinear
 from .spikeprop import SpikeProp, calibrate
 from .spiking import Spiking
 from .state import Stateful
@@ -30,7 +31,7 @@ from .time import refuse_without_time
 __all__ = ["calibrate_", "firing_layers", "rates"]
 
 # Layers whose output is proportional to weight and bias together.
-_AFFINE = (nn.Linear, _ConvNd, _NormBase, nn.LayerNorm, nn.GroupNorm, nn.Embedding)
+_AFFINE = (nn.Linear, _ConvNd, _NormBase, nn.LayerNorm, nn.GroupNorm, nn.Embedding, SparseLinear)
 _LOG_GAINS = (math.log(1e-5), math.log(1e5))
 _BISECTIONS = 30
 # With shortcut connections a gain changes only a part of the input, so the rates need several passes.
@@ -52,9 +53,9 @@ def calibrate_(net: nn.Module, x: Tensor, rate: float = 0.1, *, mean_time: float
     layer with which its neurons fire at ``rate`` on average; bisection finds it. The layers behind see these spikes.
     The change goes to ``weight`` and ``bias`` of the ``nn.Linear`` or convolution before (data-dependent
     initialisation: Salimans and Kingma 2016; Mishkin and Matas 2016). A normalisation, a layer without bias, and
-    several layers whose outputs are added get only the factor. A spiking layer without such a layer before it does not
-    change. Where some of the inputs that are added have no weights (a shortcut of spikes), ``net(x)`` runs up to 8
-    times.
+    several layers whose outputs are added get only the factor, as does a :class:`snnfast.nn.SparseLinear`. A spiking
+    layer without such a layer before it does not change. Where some of the inputs that are added have no weights (a
+    shortcut of spikes), ``net(x)`` runs up to 8 times.
 
     Weights before neurons with ``decay_input`` become ``tau`` times as large as without, and an optimizer such as Adam,
     whose steps do not depend on the scale of the weights, then needs a larger learning rate.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from snnfast import check, ops
-from snnfast.reference.integer_lif import DECAY, MOST_MEMBRANE
+from snnfast.reference.integer_lif import DECAY, MOST_CURRENT, MOST_MEMBRANE
 
 from .state import Stateful
 
@@ -74,14 +74,41 @@ class IntegerLIF(Stateful):
             v = x.new_full(x.shape[1:], self.v_init)
         y, v, saturated = ops.integer_lif(x, v, **self._arguments(x))
         self._store_states(v)
+        self._saw(saturated, x)
+        return y
+
+    def currents(self, x: Tensor) -> Tensor:
+        """Return ``gain x + bias`` of int32 sums ``[T, B, C, ...]``."""
+        along = (-1, *(1,) * (x.dim() - 3))
+        current = x.long() * self.gain.view(along) + self.bias.view(along)
+        check.in_range(type(self).__name__, "gain x + bias", current, -MOST_CURRENT, MOST_CURRENT)
+        return current.int()
+
+    def states_before(self, x: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the states before the first step of sums ``x``; None: at rest."""
+        states = tuple(getattr(self, name) if self.stateful else None for name in self.states)
+        for name, state in zip(self.states, states):
+            if state is not None:
+                self._check_state(name, state, x)
+        return states
+
+    def charge(self, current: Tensor, *states: Tensor | None) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
+        """Run a step of whole currents ``[B, C, ...]``; return spikes, states and the number of cut membranes."""
+        (v,) = states
+        one = torch.ones_like(self.gain)
+        y, v, saturated = ops.integer_lif(current[None], v, **self._arguments(current) | {"gain": one, "bias": 0 * one})
+        return y[0], (v,), saturated
+
+    def _saw(self, saturated: Tensor, x: Tensor) -> None:
+        """Count the membranes that were clamped, and warn the first time."""
         if check.reads_values(True, x.device) and saturated:
             if not self.saturated:
                 check.warn(
-                    f"IntegerLIF: {int(saturated)} of {x.numel()} membranes were beyond {self.limit} and cut; the "
-                    "layer's `saturated` counts on. Inputs or weights are larger than the threshold is meant for"
+                    f"{type(self).__name__}: {int(saturated)} of {x.numel()} membranes were beyond {self.limit} and "
+                    "cut; the layer's `saturated` counts on. Inputs or weights are larger than the threshold is meant "
+                    "for"
                 )
             self.saturated += saturated
-        return y
 
     def _constant(self, name: str, x: Tensor) -> Any:
         return getattr(self, name)

@@ -55,6 +55,11 @@ class OwnLayer(FromOp):
         """The op with sparse recurrent connections."""
         return self.neuron.sparse_recurrent
 
+    @property
+    def num_inputs(self) -> int:  # type: ignore[override]
+        """The number of inputs of a neuron."""
+        return len(self.neuron.inputs)
+
     def forward(self, *inputs: Tensor) -> Any:
         """Inputs ``[T, B, ...]`` of one shape -> outputs of the same shape and dtype, a tuple if there are several.
 

@@ -15,6 +15,8 @@ from snnfast import check
 from .graph import LayerGraph
 from .hooks import refuse_own_forward
 from .recurrent import Recurrent
+from .sparse_linear import SparseLinear
+from .sparse_recurrent import SparseRecurrent
 from .state import without_graphs
 
 __all__ = ["Quantized", "quantize"]
@@ -101,8 +103,8 @@ def quantize(net: nn.Module, weights: str = "int8", *, per_channel: bool = True,
 
     Raises:
         TypeError, ValueError: for arguments of wrong type or range, and by name for a batch normalisation that cannot
-            be folded, a weight that is parametrised or shared by two layers, a transposed convolution, and a network
-            without such weights.
+            be folded, a weight that is parametrised or shared by two layers, a transposed convolution, a layer with
+            sparse connections, and a network without such weights.
 
     Example:
         >>> small = snnfast.nn.quantize(net, "int4")
@@ -139,7 +141,7 @@ def quantize(net: nn.Module, weights: str = "int8", *, per_channel: bool = True,
 
 
 def _has_weight(name: str, module: Any) -> bool:
-    if isinstance(module, nn.modules.conv._ConvTransposeNd):
+    if isinstance(module, (nn.modules.conv._ConvTransposeNd, SparseLinear, SparseRecurrent)):
         raise ValueError(f"quantize: {name or 'net'}, a {type(module).__name__}, is not supported")
     return isinstance(module, PRODUCTS) and module.weight.numel() > 0
 

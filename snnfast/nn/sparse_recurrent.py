@@ -30,7 +30,8 @@ class SparseRecurrent(Synaptic, Delaying):
         neuron: the neurons, a spiking layer of this package such as :class:`snnfast.nn.LIF`; call this layer
             instead of ``neuron`` itself.
         connectivity: the synapses, of :mod:`snnfast.connect`, among the neurons of a sample, the last dimension of
-            ``x`` ``[T, ..., features]``.
+            ``x`` ``[T, ..., features]``. If they have several inputs, from ``features`` to ``inputs * features``: a
+            synapse to ``r * features + i`` reaches input ``r`` of neuron ``i``.
         weight: a number; a tensor ``[synapses]`` in the order of ``connectivity.edges()``, or ``[features]``, one for
             each presynaptic neuron; or an ``nn.Parameter`` of such a shape, which is learned. None: a parameter, normal
             with a deviation of 1 over the root of the mean number of synapses of a neuron.
@@ -60,9 +61,11 @@ class SparseRecurrent(Synaptic, Delaying):
         super().__init__()
         self._connect(connectivity, weight)
         c = connectivity
-        if c.n_pre != c.n_post:
+        inputs = neuron.num_inputs
+        if c.n_post != inputs * c.n_pre:
+            wanted = "themselves" if inputs == 1 else f"their {inputs} inputs, {c.n_pre} -> {inputs * c.n_pre}"
             raise ValueError(
-                f"{layer}: connectivity must connect neurons with themselves, got {c.n_pre} -> {c.n_post} neurons"
+                f"{layer}: connectivity must connect neurons with {wanted}, got {c.n_pre} -> {c.n_post} neurons"
             )
         self.neuron = neuron
 
@@ -88,29 +91,30 @@ class SparseRecurrent(Synaptic, Delaying):
 
     def forward(
         self,
-        x: Tensor | None,
+        x: Tensor | tuple[Tensor, ...] | None,
         *,
         num_steps: int | None = None,
         batch: int | None = None,
         noise: PoissonNoise | None = None,
     ) -> Any:
-        """Input current ``[T, ..., features]`` -> spikes of the same shape and dtype.
+        """Input current ``[T, ..., features]`` -> spikes of the same shape and dtype; of several inputs a tuple.
 
         ``x=None`` is no input for ``num_steps`` steps of ``batch`` samples; :func:`snnfast.ops.sparse_recurrent`
         explains ``noise``, of which the next part of a sequence takes ``noise.after(T)``. With ``return_v_seq`` of the
         neurons ``(spikes, v_seq)``.
         """
         neuron, layer = self.neuron, type(self).__name__
-        x = no_input(layer, x, self.weight, self.features, num_steps, batch)
-        check.sequence(layer, x)
-        if x.dim() < 2 or x.shape[-1] != self.features:
-            raise ValueError(f"{layer}: x must have shape [T, ..., {self.features}], got {list(x.shape)}")
-        (past,) = self._load_states(x)
+        x = no_input(layer, x, self.weight, self.features, num_steps, batch, neuron.num_inputs)
+        first: Any = x[0] if isinstance(x, tuple) and x else x
+        check.sequence(layer, first)
+        if first.dim() < 2 or first.shape[-1] != self.features:
+            raise ValueError(f"{layer}: x must have shape [T, ..., {self.features}], got {list(first.shape)}")
+        (past,) = self._load_states(first)
         if past is not None:
-            past = past.to(x.dtype)
-        weight = self._weight_for(x)
+            past = past.to(first.dtype)
+        weight = self._weight_for(first)
         spikes, *after = neuron.sparse_recurrent(
-            x, weight, self.connectivity, past, noise=noise, **neuron._op_arguments(x)
+            x, weight, self.connectivity, past, noise=noise, **neuron._op_arguments(first)
         )
         if self.stateful:
             self._keep_past(past, spikes, self._longest())

@@ -76,6 +76,8 @@ class Spiking(Stateful):
 
     constants: tuple[str, ...] = ("v_threshold", "v_reset", "strict", "surrogate", "detach_reset", "return_v_seq")
 
+    num_inputs = 1
+
     # Calls in training so far, their steps, and the activity of the neurons: 0 hardly ever fired, 1 fired at nearly
     # every step; None: the layer is no longer watched.
     watched: tuple[int, int, int] | None = (0, 0, -1)

@@ -115,8 +115,7 @@ def sparse_call(
             f"{op}: connectivity must be a Connectivity, made by snnfast.connect, got {check.kind(connectivity)}"
         )
     c, count = connectivity, len(neuron.inputs)
-    zeros = no_input(op, x, weight, c.n_pre, num_steps, batch)
-    inputs = _inputs(op, (zeros,) * count if x is None and count > 1 else zeros, count)
+    inputs = _inputs(op, no_input(op, x, weight, c.n_pre, num_steps, batch, count), count)
     x, H = inputs[0], inputs[0].shape[-1]
     if (c.n_pre, c.n_post) != (H, count * H):
         wanted = f"the {H} neurons of x, [T, ..., {H}]"
@@ -145,8 +144,8 @@ def sparse_call(
     return call
 
 
-def no_input(op: str, x: Any, weight: Any, H: int, num_steps: int | None, batch: int | None) -> Any:
-    """Return ``x``, or if it is None, zeros that take no memory."""
+def no_input(op: str, x: Any, weight: Any, H: int, num_steps: int | None, batch: int | None, count: int) -> Any:
+    """Return ``x``, or if it is None, zeros that take no memory: a tuple for several inputs."""
     if x is not None:
         if num_steps is not None or batch is not None:
             raise ValueError(f"{op}: num_steps and batch are the sizes of x=None, got x as well")
@@ -157,7 +156,8 @@ def no_input(op: str, x: Any, weight: Any, H: int, num_steps: int | None, batch:
     shape = (T, H) if batch is None else (T, check.integer(op, "batch", batch, 0), H)
     check.elements(op, "num_steps", shape)
     floating = isinstance(weight, Tensor) and weight.is_floating_point()
-    return torch.zeros((), dtype=weight.dtype if floating else None).expand(shape)
+    zeros = torch.zeros((), dtype=weight.dtype if floating else None).expand(shape)
+    return zeros if count == 1 else (zeros,) * count
 
 
 def _inputs(op: str, x: Any, count: int) -> tuple[Tensor, ...]:

@@ -21,6 +21,7 @@ from .conversion.convert import ConversionResult, convert, load_converted
 from .conversion.train import diehl2015, vgg16
 from .diehl_cook2015.train import stdp
 from .potjans_diesmann2014.model import microcircuit
+from .pretrained import PREFIX, pretrained_folder
 from .sequence.train import sequence
 from .shiu2024.model import connectome
 from .simulation import Simulation, SimulationResult
@@ -38,19 +39,25 @@ def load(folder: str | Path, *, device: torch.device | str = "cpu") -> Trained:
     """Load the trained network of a run of ``snnfast train`` or :mod:`snnfast.procedure`, with its preprocessing.
 
     Of a folder of ``snnfast convert`` it is the spiking network, which answers after the last of the ``--steps``.
+    ``"pretrained:NAME"`` is a network that comes with the package: docs/pretrained.md has the names.
 
     Args:
-        folder: folder of the run, with its ``checkpoint.pt``, or of a conversion, with its ``snn.pt``.
+        folder: folder of the run, with its ``checkpoint.pt``, or of a conversion, with its ``snn.pt``; or
+            ``"pretrained:NAME"``.
         device: device of the network.
 
     Example:
         >>> net = snnfast.load("runs/stbp-digits")
         >>> net(images)                                      # labels [N]
+        >>> snnfast.load("pretrained:stbp-digits").model     # trained by us; needs no network and no data
 
     Raises:
+        ValueError: no such network comes with the package.
         FileNotFoundError, snnfast.checkpoint.CheckpointError: there is no checkpoint, it is damaged, of another kind,
             or of a version that did not store the shape of the samples.
     """
+    if isinstance(folder, str) and folder.startswith(PREFIX):
+        folder = pretrained_folder(folder)
     if isinstance(folder, (str, Path)) and (Path(folder).expanduser() / CONVERTED).is_file():
         return load_converted(Path(folder).expanduser(), present(device, "load: device"))
     return load_run(PROCEDURES, folder, device)

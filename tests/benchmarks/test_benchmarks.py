@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -196,6 +197,26 @@ def test_networks_are_trained_and_shipped(benchmarks, tmp_path, monkeypatch):
     assert "epoch" not in again
     assert picture.stat().st_size > 0
     assert {row["way"] for row in json.loads(file.read_text())["rows"]} >= set(ways)
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler (cc)")
+def test_integer_spikes_are_trained_and_run_as_binary_ones(benchmarks, tmp_path, monkeypatch):
+    from benchmarks import integers
+
+    monkeypatch.setattr(integers, "find_spec", lambda name: None)  # another test exports to ONNX
+    file = tmp_path / "rows.json"
+    arguments = "--cases", "integer-digits", "--epochs", "1", "--rounds", "1", "--json", str(file)
+    output = benchmarks("deploy", str(tmp_path), *arguments)
+    found = {row["way"]: row for row in json.loads(file.read_text())["rows"]}
+    assert "ReLU, PyTorch" in found
+    for bits in ("float32", "int8"):
+        ways = [found[f"{form} spikes, {how} {bits}"] for form in ("integer", "binary") for how in ("PyTorch", "C")]
+        accuracies = {way["accuracy"] for way in ways}
+        assert len(accuracies) == 1
+        assert accuracies.pop() > 30
+        spikes = re.findall(rf"(?:integer|binary) spikes, {bits}: (\d+) spikes", output)
+        assert len(spikes) == 2
+        assert spikes[0] == spikes[1]
 
 
 def test_images_of_a_folder_are_shuffled_with_their_labels_and_moved(benchmarks, tmp_path):

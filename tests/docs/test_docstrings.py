@@ -105,7 +105,8 @@ def test_a_layer_documents_every_argument_that_it_takes(layer):
     entries = re.findall(r"^    (\w[\w, ]*): ", text.partition("\n\n")[0], re.M)
     named = [name for entry in entries for name in entry.split(", ")]
     taken = set(inspect.signature(layer).parameters)
-    if "refractory" not in inspect.signature(getattr(ops, layer.op)).parameters:
+    op = getattr(ops, layer.op)  # of a step function a module
+    if callable(op) and "refractory" not in inspect.signature(op).parameters:
         taken -= {"refractory", "max_spikes"}
     assert len(named) == len(set(named))
     assert set(named) == taken

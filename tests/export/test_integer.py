@@ -410,7 +410,6 @@ def test_errors():
         (behind(LIF(torch.tensor([2.0, 3.0, 4.0]))), "1, a LIF, has a decay for each neuron"),
         (behind(LIF(v_reset=None, v_rest=0.1)), "1, a LIF, has a soft reset and v_rest=0.1"),
         (behind(LIF(v_threshold=-1.0)), "1, a LIF, has v_threshold=-1, not above v_rest=0"),
-        (behind(RLIF(3)), "1, a RLIF, stands between a product and its neurons; put it behind them"),
         (behind(LIF(), LIF()), "2, a LIF, does not stand directly behind a linear layer or a convolution"),
         (behind(LI(), Time(nn.Linear(3, 2)), LI()), "2.layer, a Linear, gets no spikes"),
         (quantize(heavy), "1, a LIF, has v_threshold=1e-05, and its currents could reach"),

@@ -54,13 +54,20 @@ def test_compiled_without_graph_break_gives_the_same(op):
 @pytest.mark.usefixtures("fresh_compiler")
 @over_neurons("op", only_lif)
 def test_compiled_by_inductor_gives_the_same(op):
-    function = network(op)
+    """Inductor checks the strides of the kernels' results.
+
+    It has no kernel of its own to write here: a C++ compiler would take ten seconds for one.
+    """
+
+    def function(x, w):
+        return op(x=x @ w)
+
     compiled = torch.compile(function, fullgraph=True)
-    args = inputs()
-    want, got = function(*args), compiled(*args)
+    x, w, _ = inputs()
+    want, got = function(x, w), compiled(x, w)
     assert_equal(list(got), list(want))
-    grads = torch.autograd.grad(loss(got), args[1:])
-    torch.testing.assert_close(grads, torch.autograd.grad(loss(want), args[1:]))
+    grads = torch.autograd.grad(loss(got), w)
+    torch.testing.assert_close(grads, torch.autograd.grad(loss(want), w))
 
 
 @needs_kernels

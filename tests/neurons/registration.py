@@ -5,7 +5,7 @@ import torch
 import torch.autograd.forward_ad as forward_ad
 from backends import PRESENT
 from cases import check_each
-from raw_calls import Recorder, wrong
+from raw_calls import WITH_AUTOGRAD, Recorder, opcheck, wrong
 from samples import Sample, assert_equal, cotangents, few, over_neurons, owner, require_grad, rich
 
 
@@ -18,10 +18,6 @@ def calls(sample, grad=True, device="cpu"):
             pairs = [(o, g) for o, g in zip(outputs, cotangents(outputs), strict=True) if o is not None]
             torch.autograd.backward([o for o, _ in pairs], [g for _, g in pairs])
     return recorder.calls
-
-
-# Without the check of AOTAutograd, which takes a second per neuron.
-CHECKS = ("test_schema", "test_autograd_registration", "test_faketensor")
 
 
 def opchecked(op, kernels):
@@ -51,10 +47,14 @@ def test_opcheck_finds_nothing(kernels, op):
             f"{op.kernel}_backward",
         }
         for func, args in found:
-            more = {} if op.name == "lif" else {"test_utils": CHECKS}
-            torch.library.opcheck(func, tuple(args), **more)
+            opcheck(func, args)
 
-    check_each(opchecked(op, kernels), check)
+    samples = opchecked(op, kernels)
+    check_each(samples, check)
+    if op.name == "lif":
+        forward, args = calls(samples[-1])[0]
+        args = [a.requires_grad_() if isinstance(a, torch.Tensor) else a for a in args]
+        opcheck(forward, args, WITH_AUTOGRAD)
 
 
 @over_neurons("name", kernel_names)

@@ -9,6 +9,7 @@ from equations import klif
 from torch import nn
 
 import snnfast
+from snnfast import connect
 from snnfast.nn import (
     IF,
     LI,
@@ -18,6 +19,8 @@ from snnfast.nn import (
     Rate,
     Recomputed,
     Recurrent,
+    SparseLinear,
+    SparseRecurrent,
     SpikeConv2d,
     SpikeLinear,
     SpikeProp,
@@ -25,6 +28,7 @@ from snnfast.nn import (
     calibrate_,
 )
 
+GRAPH = connect.fixed_indegree(64, indegree=5, seed=2)
 X = (torch.rand(20, 16, 30, generator=torch.Generator().manual_seed(0)) < 0.3).float()
 
 
@@ -53,7 +57,15 @@ def normalised():
     )
 
 
-@pytest.mark.parametrize("make", [plain, normalised])
+def sparse():
+    return nn.Sequential(
+        *(SparseLinear(connect.fixed_indegree(30, 64, indegree=9, seed=0)), SparseRecurrent(LIF(tau=10.0), GRAPH)),
+        *(SparseLinear(connect.fixed_indegree(64, 64, indegree=9, seed=1)), LIF(tau=20.0)),
+        *(Time(nn.Linear(64, 5)), LIF(), Rate()),
+    )
+
+
+@pytest.mark.parametrize("make", [plain, normalised, sparse])
 @pytest.mark.parametrize("rate", [0.05, 0.2])
 def test_every_layer_fires_at_the_rate(make, rate):
     torch.manual_seed(0)

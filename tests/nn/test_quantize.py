@@ -7,7 +7,8 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
 import snnfast
-from snnfast.nn import LIF, RLIF, Rate, SpikeConv2d, SpikeLinear, Time, calibrate_, quantize
+from snnfast import connect
+from snnfast.nn import LIF, RLIF, Rate, SparseLinear, SpikeConv2d, SpikeLinear, Time, calibrate_, quantize
 
 
 def grid_of(layer):
@@ -175,6 +176,7 @@ def test_errors():
         (nn.Sequential(LIF()), "quantize: net has no linear layer, convolution or recurrent connections"),
         (tied, "quantize: the weight of 0, a Linear, is that of another layer, too; give each its own"),
         (nn.Sequential(nn.ConvTranspose2d(1, 1, 2)), "quantize: 0, a ConvTranspose2d, is not supported"),
+        (nn.Sequential(SparseLinear(connect.one_to_one(3))), "quantize: 0, a SparseLinear, is not supported"),
         (quantize(nn.Linear(3, 2)), "quantize: the weight of net, a ParametrizedLinear, is parametrised"),
         (parametrizations.weight_norm(nn.Linear(3, 2)), "a ParametrizedLinear, is parametrised or pruned already"),
         (nn.Sequential(LIF(), Time(nn.BatchNorm1d(3)), nn.Linear(3, 2)), "1.layer, a BatchNorm1d, cannot be folded"),

@@ -12,12 +12,14 @@ from torch import nn
 import snnfast
 from snnfast import ops
 from snnfast.nn import LIF, RLIF, Recurrent
+from snnfast.nn.own_neuron import OwnLayer
 from snnfast.nn.spiking import Spiking
 
 NEURONS = [
     value
     for name in snnfast.nn.__all__
     if inspect.isclass(value := getattr(snnfast.nn, name)) and issubclass(value, Spiking)
+    if not issubclass(value, OwnLayer)
 ]
 DELAYS = [{}, {"delay": torch.tensor([0.0, 1.0, 2.5, 0.0, 4.0])}, {"max_delay": 3.5}]
 

@@ -1,8 +1,11 @@
 """Random calls of ``eventprop``, and what several of its tests ask of them."""
 
+import functools
 import math
 
 import torch
+
+from snnfast import reference
 
 F64 = torch.float64
 SILENT = "ignore:eventprop. all outputs are silent"
@@ -79,6 +82,14 @@ def loss(t, u=None):
     fired = t.isfinite()
     value = (torch.where(fired, torch.where(fired, t, 0.0) - 30, 0.0) ** 2).sum() / 100
     return value if u is None else value + (u**2).sum()
+
+
+@functools.cache
+def expected(name):
+    """Return results and gradients of the reference, once for all kernels."""
+    a = leaves(case(**CASES[name]))
+    results = reference.eventprop(**a, return_u_max=True, return_slope=True)
+    return [value.detach() for value in results], torch.autograd.grad(loss(*results[:2]), graded(a))
 
 
 def forward_arguments(a, return_u_max=True):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from backends import PRESENT, force
 from diehl_cook_cases import DYNAMICS, ROUNDED, RULES, WAYS, assert_same, dense, emulate, moved, run, sample
+from raw_calls import opcheck
 from samples import assert_all, assert_equal
 
 from snnfast import ops, plasticity, reference
@@ -58,7 +59,7 @@ def test_kernels_equal_reference(name, rule, dynamics, dtype):
 
 
 @pytest.mark.parametrize("name", PRESENT)
-@pytest.mark.parametrize(("dynamics", "sizes"), zip(DYNAMICS, itertools.cycle([(1100, 12), (2100, 9)])), ids=str)
+@pytest.mark.parametrize(("dynamics", "sizes"), [*zip(DYNAMICS, itertools.cycle([(1100, 12), (2100, 9)]))], ids=str)
 def test_more_neurons_than_a_block_of_cuda_has_threads(name, dynamics, sizes):
     """A thread has several neurons."""
     rule = "pre and post" if sizes[0] == 1100 else "triplet"
@@ -236,4 +237,4 @@ def test_opcheck(name, form, carry):
         call = ops.diehl_cook_.check(
             x, w, theta, rule=RULES["pair"], norm=2.0, state=state, v_threshold=4.0, return_spikes=True
         )
-        torch.library.opcheck(on.ops.diehl_cook_, tuple(flatten(call)))
+        opcheck(on.ops.diehl_cook_, flatten(call))

@@ -8,6 +8,7 @@ import torch
 from backends import CPU, force
 from diehl_cook_cases import ROUNDED, assert_same, moved
 from diehl_cook_conductance_cases import CONDUCTANCE, REFERENCE, dense, sample
+from raw_calls import opcheck
 from samples import assert_all, assert_equal, once
 
 from snnfast import plasticity
@@ -134,7 +135,7 @@ def test_forms_of_input_are_one(name, sizes):
 
 
 @pytest.mark.parametrize("backend", ["reference", *CPU])
-@pytest.mark.parametrize(("dynamics", "rule"), zip(DYNAMICS, itertools.cycle(["triplet", "none"])))
+@pytest.mark.parametrize(("dynamics", "rule"), [*zip(DYNAMICS, itertools.cycle(["triplet", "none"]))])
 def test_cut_in_time_is_the_same(backend, dynamics, rule):
     """The state is complete: it includes spikes that have not arrived."""
     w, theta, x = sample((20, 24), count=1, steps=40)
@@ -315,4 +316,4 @@ def test_opcheck(name, form, carry):
         x, w, theta, delays, state = (moved(v, on.device) for v in (x, w, theta, delays, state))
         options = {"rule": RULES["pair"], "norm": 3.0, "delays": delays, "rest": 1.5, "return_spikes": True}
         call = op.check(x, w, theta, state=state if carry else None, **options)
-        torch.library.opcheck(on.ops.diehl_cook_conductance_, tuple(flatten(call)))
+        opcheck(on.ops.diehl_cook_conductance_, flatten(call))

@@ -4,6 +4,7 @@ import pytest
 import torch
 from backends import PRESENT, force
 from diehl_cook_cases import WAYS, emulate
+from raw_calls import opcheck
 
 from snnfast import ops, plasticity, reference
 from snnfast.ops import Events, Rates
@@ -269,11 +270,11 @@ def test_no_network_and_the_fake(kernels, name):
         assert all(value.shape[0] == networks for value in result.state if value is not None)
     call = ops.diehl_cook_.check(x, w, theta, **settings)
     if kernels.name == "cpu":
-        torch.library.opcheck(getattr(kernels.ops, OPERATORS[name]).default, flatten(call))
+        opcheck(getattr(kernels.ops, OPERATORS[name]).default, flatten(call))
         settings |= {"tau_theta": [10.0, None], "theta_plus": [0.0, 0.1]}
         call = ops.diehl_cook_.check(x, w, theta, **settings)
         assert call.numbers.shape == (2, 20 if name == "diehl_cook_" else 32)
-        torch.library.opcheck(getattr(kernels.ops, OPERATORS[name]).default, flatten(call))
+        opcheck(getattr(kernels.ops, OPERATORS[name]).default, flatten(call))
 
 
 WRONG = {

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import samples
 import torch
-from backends import PRESENT, force
+from backends import CPU, PRESENT, force
 from cases import check_each
 from recurrent_cases import KERNELS, LIF, OPS, Recurrent, case, each_kernel, needs_kernels
 from samples import (
@@ -92,10 +92,10 @@ def test_many_neurons_equal_the_reference(kernels):
     agree(LIF, case(LIF, "plain", (2, 1, 600), device=kernels.device), kernels.exact)
 
 
+@pytest.mark.parametrize("kernels", CPU, indirect=True)  # those of CUDA have a block a sample
 def test_weights_beyond_the_cache_serve_sixteen_samples(kernels):
-    """More than 1,024 neurons and four samples: on the CPU a group of 16 samples, and one of two."""
-    samples = 18 if kernels.name == "cpu" else 5
-    agree(LIF, case(LIF, "plain", (2, samples, 1025), device=kernels.device), kernels.exact)
+    """More than 1,024 neurons and four samples: a group of 16 samples, and one of two."""
+    agree(LIF, case(LIF, "plain", (2, 18, 1025), device=kernels.device), kernels.exact)
 
 
 @pytest.mark.parametrize("delay", [-1.0, 0.0, 2.5, 30.0, 1e30, float("inf"), float("nan")])

@@ -6,7 +6,7 @@ from backends import force
 from recurrent_cases import needs_kernels
 from samples import assert_equal, assert_gradients_close
 
-from snnfast import connect, neuron
+from snnfast import connect, neuron, nn
 from snnfast.connect import PoissonNoise
 
 pytestmark = needs_kernels
@@ -83,6 +83,24 @@ def test_a_spike_reaches_the_input_of_its_synapse():
     assert last.tolist() == [0, 0.5, 0]
     *_, last, other = inputs.sparse_recurrent((x[:3], y[:3]), torch.tensor([0.5, 0.25]), c)
     assert [last.tolist(), other.tolist()] == [[0, 0, 0], [0, 0, 0.25]]
+
+
+def test_a_layer_takes_a_tuple_and_runs_in_parts():
+    c = connect.fixed_indegree(9, 18, indegree=5, delay=2, seed=1)
+    inputs = tuple(torch.rand(2, 30, 2, 9, generator=torch.Generator().manual_seed(0)))
+    weight = torch.full((len(c),), 0.3)
+    expected, *_ = coba.sparse_recurrent(inputs, weight, c)
+    layer = nn.SparseRecurrent(coba.layer(stateful=True), c, weight=weight)
+    found = torch.cat([layer(tuple(part)) for part in zip(*(x.split([1, 9, 20]) for x in inputs))])
+    assert_equal(found, expected)
+    assert expected.any()
+    layer.reset()
+    assert layer(None, num_steps=4, batch=3).shape == (4, 3, 9)
+    layer.reset()
+    with pytest.raises(TypeError, match="coba: x must be a tuple of 2 tensors, or None, got Tensor"):
+        layer(inputs[0])
+    with pytest.raises(ValueError, match=r"neurons with their 2 inputs, 9 -> 18, got 9 -> 9 neurons"):
+        nn.SparseRecurrent(coba.layer(), connect.one_to_one(9))
 
 
 def test_without_input_and_as_events():

@@ -13,7 +13,7 @@ from snnfast import ops, reference
 
 
 @functools.cache
-def brute_force(name, points=3601, threshold=1.0):
+def brute_force(name, points=1801, threshold=1.0):
     """First crossings by a fine grid and bisection, and the largest potential on the grid."""
     a = case(**CASES[name])
     batch, outputs = a["t_in"].shape[0], a["w"].shape[0]

@@ -186,7 +186,7 @@ def test_sizes_whose_product_overflows_get_an_error(kernels, t_in, w):
 @pytest.mark.parametrize("return_u_max", [False, True])
 def test_a_tape_from_elsewhere_reads_and_writes_nothing_outside(kernels, dt, return_u_max):
     """Any 32-bit words where the tape of the forward pass should be: an error, or a gradient without a meaning."""
-    a = on(kernels.device, case(6, 50, 4, 20, dtype=torch.float32))
+    a = on(kernels.device, case(2, 20, 4, 20, dtype=torch.float32))
     arguments = forward_arguments(a, dt, 37 if dt else 0, return_u_max)
     t, u, slope, tape, _ = kernels.ops.spikeprop_forward(*arguments)
     grads = (torch.ones_like(t), torch.ones_like(u))

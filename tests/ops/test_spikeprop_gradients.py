@@ -1,10 +1,11 @@
 """Gradients of first spike times: by hand, by finite differences, and between backends."""
 
+import functools
 import math
 
 import pytest
 import torch
-from backends import PRESENT
+from backends import CPU, PRESENT
 from samples import assert_all
 from spikeprop_cases import CASES, F64, GRADED, SILENT, case, leaves
 
@@ -139,13 +140,19 @@ def relative_error(got, want, scale):
     return ((got - want).abs().max() / want.abs().max().clamp(min=scale)).item()
 
 
+@functools.cache
+def expected(name, dt, dtype):
+    """Return arguments and results of the reference, once for all kernels."""
+    a = leaves(case(**CASES[name], dtype=dtype))
+    return a, reference.spikeprop(**a, dt=dt, return_u_max=True, return_slope=True)
+
+
 @pytest.mark.filterwarnings(SILENT)
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 @pytest.mark.parametrize("dt", [None, 0.25])
 @pytest.mark.parametrize("name", CASES)
 def test_kernels_agree_with_the_reference(kernels, name, dt, dtype):
-    a = leaves(case(**CASES[name], dtype=dtype))
-    want = reference.spikeprop(**a, dt=dt, return_u_max=True, return_slope=True)
+    a, want = expected(name, dt, dtype)
     on_device = {
         k: v.detach().to(kernels.device).requires_grad_() if isinstance(v, torch.Tensor) else v for k, v in a.items()
     }
@@ -218,13 +225,17 @@ def test_gradients_of_expanded_arguments(backend):
 
 
 @pytest.mark.filterwarnings(SILENT)
-@pytest.mark.parametrize(("batch", "outputs"), [(16, 3), (17, 40), (33, 40), (130, 3)])
+@pytest.mark.parametrize(
+    ("kernels", "batch", "outputs"),
+    [*((name, 17, 3) for name in PRESENT), *(("cpu", *size) for size in ((16, 3), (33, 40), (130, 3)) if CPU)],
+    indirect=["kernels"],
+)
 def test_gradient_of_weights_over_pieces_of_the_batch(kernels, batch, outputs):
     """With 17 samples and more the CPU sums the gradient of the weights in pieces of the batch."""
     a = leaves(case(batch, 7, 3, outputs), kernels.device)
     (whole,) = torch.autograd.grad(loss(a, weigh_u=1.0), a["w"])
-    alone = torch.zeros_like(whole)
-    for t in a["t_in"].detach().split(1):
-        alone += torch.autograd.grad(loss({**a, "t_in": t}, weigh_u=1.0), a["w"])[0]
-    assert alone.any(dim=2).all()
-    torch.testing.assert_close(whole, alone, rtol=1e-11, atol=1e-11)
+    summed = torch.zeros_like(whole)
+    for t in a["t_in"].detach().split(6):  # each of them in one piece
+        summed += torch.autograd.grad(loss({**a, "t_in": t}, weigh_u=1.0), a["w"])[0]
+    assert summed.any(dim=2).all()
+    torch.testing.assert_close(whole, summed, rtol=1e-11, atol=1e-11)

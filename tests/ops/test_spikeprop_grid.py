@@ -1,10 +1,11 @@
 """First spike times on a grid of time steps (``dt``): by hand, and the first points above the threshold."""
 
+import functools
 import math
 
 import pytest
 import torch
-from spikeprop_cases import F64, SILENT, on, potential
+from spikeprop_cases import CASES, F64, SILENT, case, on, potential
 from spikeprop_cases import arguments as arguments  # a fixture
 
 from snnfast import ops
@@ -48,17 +49,23 @@ def test_an_event_at_the_time_of_the_spike_has_no_influence_on_the_grid_either(b
     assert w.grad.flatten().tolist() == [pytest.approx(-28 / 3), 0]
 
 
+@functools.cache
+def first_points(name, dt):
+    """Return the first points of the grid above the threshold, and the largest potentials there."""
+    a = case(**CASES[name])
+    points = torch.arange(1 + int(18.0 / dt * (1 + 1e-9)), dtype=F64) * dt
+    u = torch.stack([potential(a, t.expand(len(a["t_in"]), len(a["w"]))) for t in points])
+    assert ((u - 1).abs() > 1e-12).all()
+    times = torch.where((u >= 1).any(0), points[(u >= 1).byte().argmax(0)], math.inf)
+    return times, u.amax(0)
+
+
 @pytest.mark.filterwarnings(SILENT)
 @pytest.mark.parametrize("dt", [0.1, 0.25, 1.0, 7.0])
-def test_grid_times_are_the_first_points_above(backend, arguments, dt):
-    batch, outputs = arguments["t_in"].shape[0], arguments["w"].shape[0]
-    points = [k * dt for k in range(1 + int(18.0 / dt * (1 + 1e-9)))]
-    u = torch.stack([potential(arguments, torch.full((batch, outputs), t, dtype=F64)) for t in points])
-    clear = ((u - 1).abs() > 1e-12).all(0)
-    assert clear.all()
-    first = (u >= 1).byte().argmax(0)
-    expected = torch.where((u >= 1).any(0), torch.tensor(points, dtype=F64)[first], math.inf)
-    t, u_max = ops.spikeprop(**on(backend.device, arguments), dt=dt, return_u_max=True)
+@pytest.mark.parametrize("name", CASES)
+def test_grid_times_are_the_first_points_above(backend, name, dt):
+    expected, largest = first_points(name, dt)
+    t, u_max = ops.spikeprop(**on(backend.device, case(**CASES[name])), dt=dt, return_u_max=True)
     torch.testing.assert_close(t.cpu(), expected, rtol=0, atol=0)
-    largest = torch.where(expected.isfinite(), 1.0, u.amax(0).clamp(min=0))
+    largest = torch.where(expected.isfinite(), 1.0, largest.clamp(min=0))
     torch.testing.assert_close(u_max.cpu(), largest, rtol=0, atol=1e-13)

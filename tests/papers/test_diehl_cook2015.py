@@ -1,7 +1,6 @@
 """The network of Diehl and Cook 2015: calls, weights and parts."""
 
 import copy
-from unittest.mock import Mock
 
 import pytest
 import torch
@@ -11,7 +10,6 @@ from samples import assert_all
 from snnfast import ops
 from snnfast.model import DiehlAndCook2015
 from snnfast.ops import Events, Rates
-from snnfast_zoo.papers.diehl_cook2015 import model as module
 from snnfast_zoo.papers.diehl_cook2015.settings import PRESETS
 
 
@@ -62,26 +60,7 @@ def test_rates_are_the_spikes_of_the_poisson_op():
     assert_same(first.state_dict(), third.state_dict())
 
 
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("stimuli", [rates(7).flatten(1), spikes(7)])
-def test_many_images_are_presented_in_parts(stimuli, training, monkeypatch):
-    seeds = None if stimuli.dtype == torch.bool else torch.arange(7)
-    expected, model = lively().train(training), lively().train(training)
-    whole = expected.present(stimuli, seeds=seeds, return_spikes=True)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    monkeypatch.setattr(module, "PART", 2 * 60 * 6)
-    op = Mock(wraps=ops.diehl_cook_, __name__="diehl_cook_")
-    monkeypatch.setattr(module, "diehl_cook_", op)
-    parts = model.present(stimuli, seeds=seeds, return_spikes=True)
-    assert op.call_count == 4
-    assert_exact(parts.counts, whole.counts)
-    assert_exact(parts.spikes, whole.spikes)
-    assert_same(model.state_dict(), expected.state_dict())
-
-
-def test_a_bad_image_in_a_later_part_changes_nothing(monkeypatch):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    monkeypatch.setattr(module, "PART", 60 * 6)
+def test_a_bad_image_changes_nothing():
     model, images = lively(), rates(3)
     before = copy.deepcopy(model.state_dict())
     images[2, 0, 0] = 2000.0

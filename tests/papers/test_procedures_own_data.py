@@ -71,9 +71,7 @@ def test_own_images_without_batch_norm(bars):
     assert any("weights scaled to a rate of 0.1" in line for line in said)
 
 
-@pytest.mark.parametrize(
-    ("kind", "n", "neuron"), [(tones, 90, "adlif"), (bumps, 200, "lif"), (patterns, 60, "lif"), (patterns, 60, "adlif")]
-)
+@pytest.mark.parametrize(("kind", "n", "neuron"), [(tones, 90, "adlif"), (bumps, 200, "lif"), (patterns, 60, "lif")])
 def test_own_sequences(kind, n, neuron, tmp_path):
     parts = {}
     for name, count in (("train", n), ("test", 150)):

@@ -34,7 +34,7 @@ def test_surrogate_is_even_nonnegative_and_largest_at_the_threshold(name):
 @pytest.mark.parametrize("alpha", [0.5, 2.0, 5.0])
 def test_soft_spike_rises_from_0_to_1(name, alpha):
     chosen = surrogate.Surrogate(name, alpha)
-    u = torch.linspace(-1000, 1000, 4_000_001, dtype=torch.float64)
+    u = torch.linspace(-8, 8, 200_001, dtype=torch.float64).sinh()  # to 1490, in steps of 1e-4 around 0
     area = torch.trapezoid(chosen.derivative(u), u).item()
     assert area == pytest.approx(1.0, abs=3e-3)
 

@@ -28,7 +28,7 @@ NAMES = {
         "METHODS QCFS ConversionReport LayerReport Neurons ProductReport SpikingNetwork Stream "
         "conversion_report convert fine_tune quantise thresholds_from_activations thresholds_from_currents"
     ),
-    "snnfast.export": "CExport CLayer Loss Step export_c integer",
+    "snnfast.export": "CExport CLayer Expanded Loss Step expand export_c integer",
     "snnfast.monitoring": "Activity Monitor NeuronActivity ProductActivity Tally monitor",
     "snnfast.nir": "Graph Offset Scale SumPool2d Threshold TwoLI from_nir read to_nir write",
     "snnfast.procedure": (

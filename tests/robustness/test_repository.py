@@ -14,7 +14,8 @@ from snnfast.compiler import neurons
 
 ROOT = Path(__file__).parents[2]
 # csrc/ops/*.cpp that are not one op: neurons has those of all neurons, own_* those compiled at run time
-BESIDE_OPS = {"check", "device", "neuron", "neurons", "output_memory", "own_library", "own_neuron", "own_rule"}
+BESIDE_OPS = {"check", "device", "interrupt", "neuron", "neurons", "output_memory"}
+BESIDE_OPS |= {"own_library", "own_neuron", "own_rule"}
 NEURONS = sorted(name for name in neurons.STEMS if not name.startswith("refractory_"))
 STEMS = sorted(NEURONS + [p.stem for p in (ROOT / "csrc/ops").glob("*.cpp") if p.stem not in BESIDE_OPS])
 
@@ -26,6 +27,13 @@ def tracked():
     if result.returncode:
         pytest.skip("not a git checkout")
     return [ROOT / name for name in result.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def house():
+    """Return the names of scripts/house.py."""
+    tracked()  # skips the test outside a git checkout
+    return runpy.run_path(str(ROOT / "scripts/house.py"))
 
 
 # Kernels that are not an op of their own.
@@ -100,11 +108,11 @@ def test_every_neuron_is_tested_under_its_name():
     assert set(tested) == set(neuron_arguments.NEURONS)
 
 
-def test_no_test_compares_tensors_without_saying_where_they_differ():
+def test_no_test_compares_tensors_without_saying_where_they_differ(house):
     """``torch.testing.assert_close(a, b, rtol=0, atol=0)`` says where; ``assert torch.equal(a, b)`` does not."""
     bare = []
     for path in sorted((ROOT / "tests").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(house["parsed"](path)):
             if isinstance(node, ast.Assert) and says_only_equal(node.test):
                 bare.append(f"{path.relative_to(ROOT)}:{node.lineno}")
     assert not bare, "\n".join(bare)
@@ -184,39 +192,33 @@ def test_planted_mistakes_are_of_this_source(monkeypatch):
         assert all((ROOT / path).exists() for path in paths), m.name
 
 
-def test_no_docstring_begins_with_a_relative_clause():
+def test_no_docstring_begins_with_a_relative_clause(house):
     """Its first line is an imperative or a noun phrase, not "What ...", "That of ..." or "Those of ..."."""
-    tracked()  # skips the test outside a git checkout
-    house = runpy.run_path(str(ROOT / "scripts/house.py"))
     found = house["riddles"](house["files"]())
     assert not found, "\n".join(found)
 
 
-def test_no_name_is_a_pronoun():
+def test_no_name_is_a_pronoun(house):
     """CONTRIBUTING.md has the list: a name says what the thing is."""
-    tracked()
-    house = runpy.run_path(str(ROOT / "scripts/house.py"))
     found = house["pronouns"](house["files"]())
     assert not found, "\n".join(found)
 
 
-def test_a_class_name_is_one_class():
+def test_a_class_name_is_one_class(house):
     """Names of other libraries and of n3ml are theirs, wherever they stand."""
     theirs = ("snnfast/ports/", "snnfast_zoo/n3ml/", "benchmarks/baselines/", "tests/", "docs/", "examples/")
     places = defaultdict(list)
-    for path in tracked():
+    for path in house["files"]():
         name = path.relative_to(ROOT).as_posix()
-        if path.suffix == ".py" and path.exists() and not name.startswith(theirs):
-            for node in ast.parse(path.read_text()).body:
+        if path.suffix == ".py" and not name.startswith(theirs):
+            for node in house["parsed"](path).body:
                 if isinstance(node, ast.ClassDef):
                     places[node.name].append(name)
     assert {name: where for name, where in places.items() if len(where) > 1} == {}
 
 
-def test_no_line_of_cpp_or_prose_is_longer_than_120_columns():
+def test_no_line_of_cpp_or_prose_is_longer_than_120_columns(house):
     """Ruff does the same for Python."""
-    tracked()
-    house = runpy.run_path(str(ROOT / "scripts/house.py"))
     paths = house["files"]()
     found = house["long_lines"](paths, house["CPP"], 120) + house["long_prose"](paths)
     assert not found, "\n".join(found)

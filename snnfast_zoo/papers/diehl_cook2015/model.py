@@ -18,8 +18,6 @@ from ..networks import Draws, seeds_of, shared_or_list
 from .parts import Excitatory, ExcitatorySynapses, Input, LastStep, normalize_each
 from .settings import DATASETS, NetworkSettings, for_dataset, of_networks, slower
 
-PART = 2**24  # presentations times steps times neurons of a call of the op: some 0.3 s
-
 
 class DiehlAndCook2015(nn.Module):
     """Excitatory neurons with adaptive thresholds that inhibit one another; learns without labels.
@@ -293,8 +291,11 @@ class DiehlAndCook2015(nn.Module):
         stimuli = _stimuli(self, x, seeds, validate)
         self.reset()
 
-        def present_part(stimuli: Tensor | Events | Rates) -> DiehlCookResult:
+        def present(stimuli: Tensor | Events | Rates) -> DiehlCookResult:
             unchanged = self._validated is not None and self._validated == self._versions()
+            if validate and unchanged:  # check the stimuli only
+                w, dt = self.xe.w, self.settings.neurons.dt
+                presentations(diehl_cook_.__name__, stimuli, w.shape[-1], w.device, dt, True, self.networks)
             result = self._op(
                 stimuli,
                 None,
@@ -308,32 +309,9 @@ class DiehlAndCook2015(nn.Module):
             self._validated = self._versions() if validate else None
             return result
 
-        def present(stimuli: Tensor | Events | Rates) -> DiehlCookResult:
-            w, dt = self.xe.w, self.settings.neurons.dt
-            presentations(diehl_cook_.__name__, stimuli, w.shape[-1], w.device, dt, validate, self.networks)
-            parts = [present_part(part) for part in self._interruptible(stimuli)]
-            if len(parts) == 1:
-                return parts[0]
-            spikes = [part.spikes for part in parts if part.spikes is not None]
-            return parts[-1]._replace(
-                counts=torch.cat([part.counts for part in parts], -2), spikes=torch.cat(spikes, -3) if spikes else None
-            )
-
         if self.settings.min_spikes and isinstance(stimuli, Rates):
             return self._until_enough(stimuli, present)
         return present(stimuli)
-
-    def _interruptible(self, x: Tensor | Events | Rates) -> Sequence[Tensor | Events | Rates]:
-        """Split stimuli into parts of some 0.3 s on a CPU: kernels do not see Ctrl-C, which then ends the next part."""
-        if isinstance(x, Events) or self.xe.w.device.type != "cpu":
-            return [x]
-        steps = x.num_steps if isinstance(x, Rates) else x.shape[-2]
-        work = max(1, steps * self.exc.theta.numel())
-        size = max(PART // work, torch.get_num_threads())
-        if isinstance(x, Rates):
-            pairs = zip(x.hz.split(size, -2), x.seeds.split(size, -1), strict=True)
-            return [Rates(hz, x.num_steps, seeds) for hz, seeds in pairs]
-        return list(x.split(size, -3))
 
     def _versions(self) -> tuple[object, ...] | None:
         """Return the versions of weights and thresholds, to detect changes; None for inference tensors.

@@ -17,6 +17,7 @@ from snnfast import check
 from .connectivity import MOST_NEURONS, Connectivity, build, delay_of_edges, fits_memory
 
 CHUNK = 2**24  # pairs of neurons that are marked at a time
+DRAWN = 2**17  # words that are drawn at a time, few enough for a cache
 COMPARED = 64  # distinct draws of a row up to which each is compared with all before it
 
 
@@ -175,9 +176,7 @@ def fixed_total(
     if total and (rule.n_pre == 0 or choices < 1):
         raise ValueError(f"{rule.op}: total must be 0 where no two neurons can be connected, got {total}")
     rule.fits(total)
-    words = rule.words(total)
-    pre = _below(words, rule.n_pre)
-    post = _below(words << np.uint64(32), choices)
+    pre, post = rule.drawn(total, rule.n_pre, choices)
     return rule.built(pre, post if rule.autapses else post + (post >= pre))
 
 
@@ -234,11 +233,20 @@ class _RandomRule:
         """Return the next random words."""
         return self._generator.random_raw(count)
 
+    def drawn(self, count: int, *sizes: int) -> list[Any]:
+        """Return ``count`` numbers below a size from the upper halves of the next words, and from the lower ones."""
+        found = [np.empty(count, np.int32) for _ in sizes]
+        for begin in range(0, count, DRAWN):
+            words = self.words(min(DRAWN, count - begin))
+            for numbers, size, shift in zip(found, sizes, (0, 32)):
+                numbers[begin : begin + DRAWN] = _below(words << np.uint64(shift), size)
+        return found
+
     def columns(self, counts: Any, most: int) -> Any:
         """Return ``counts[row]`` columns below ``most`` for each row, rising in a row if they are distinct."""
         choices = most - (not self.autapses)
         if self.multapses:
-            found = _below(self.words(int(counts.sum())), choices)
+            (found,) = self.drawn(int(counts.sum()), choices)
         else:
             chunks, rows = [np.empty(0, np.int32)], max(CHUNK // max(choices, 1), 1)
             for begin in range(0, len(counts), rows):

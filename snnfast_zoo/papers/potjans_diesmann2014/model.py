@@ -36,7 +36,7 @@ EXTERNAL = (1600, 1500, 2100, 1900, 2000, 1900, 2900, 2100)  # synapses from out
 RATES = (0.971, 2.868, 4.746, 5.396, 8.142, 9.078, 0.991, 7.523)  # of the whole network, in Hz
 DT, TAU, TAU_SYN, REFRACTORY, CAPACITY = 0.1, 10.0, 0.5, 2.0, 250.0  # ms, and pF
 POTENTIAL, INHIBITION, BACKGROUND = 0.15, -4.0, 8.0  # peak of a spike in mV; weight of inhibition; Hz
-BLOCK = 2**21  # synapses that are sorted at a time
+BLOCK = 2**19  # synapses that are sorted at a time
 DELAYS = (1.5, 0.75)  # ms, of excitation and inhibition; the deviation is half of it
 
 

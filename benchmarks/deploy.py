@@ -78,10 +78,10 @@ def _digits(fire: Callable[[], nn.Module], width: int = 16) -> list[nn.Module]:
     return [*_images(fire, width), nn.Linear(8 * width, 10)]
 
 
-def _conv(fire: Callable[[], nn.Module], width: int = 16) -> list[nn.Module]:
-    # Pooling before the activation: a quarter of the neurons; with ReLUs it is the same network.
-    conv1, norm1, fire1, pool1, conv2, norm2, fire2, pool2, flatten = _images(fire, width)
-    images = [conv1, norm1, pool1, fire1, conv2, norm2, pool2, fire2, flatten]
+def conv(fire: Callable[[], nn.Module], width: int = 16, pool_first: bool = True) -> list[nn.Module]:
+    images = _images(fire, width)
+    if pool_first:  # before the activation: a quarter of the neurons; with ReLUs it is the same network
+        images = [images[k] for k in (0, 1, 3, 2, 4, 5, 7, 6, 8)]
     return [*images, nn.Linear(98 * width, 8 * width), fire(), nn.Linear(8 * width, 10)]
 
 
@@ -101,7 +101,7 @@ def _vgg(fire: Callable[[], nn.Module], width: int = 32) -> list[nn.Module]:
 CASES = {
     "digits": Case("digits", (1, 8, 8), 4, 60, 60, _digits, lr=3e-3),
     "mnist-1200": Case("MNIST", (1, 28, 28), 3, 2, 2, _wide),
-    "mnist-conv": Case("MNIST", (1, 28, 28), 3, 2, 2, _conv, narrow=(6,)),
+    "mnist-conv": Case("MNIST", (1, 28, 28), 3, 2, 2, conv, narrow=(6,)),
     "cifar10": Case("folder", (3, 32, 32), 2, 4, 7, _vgg, (8, 6), 3e-3, "train", moved),
 }
 

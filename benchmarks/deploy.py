@@ -27,7 +27,6 @@ from torch.nn.functional import cross_entropy
 from benchmarks import compact, machine
 
 BATCH = 128
-FEW = 0.05  # spikes a neuron and step, at most
 PENALTY = 5.0
 SAME = nn.Identity()
 
@@ -46,6 +45,7 @@ class Case(NamedTuple):
         lr: largest learning rate of the ReLU networks.
         split: part of the data set that trains; the rest is for settings.
         augment: changes images before each training step.
+        rate: spikes a neuron and step, at most.
     """
 
     data: str
@@ -58,6 +58,7 @@ class Case(NamedTuple):
     lr: float = 1e-3
     split: str = "train+val"
     augment: Callable[[Tensor], Tensor] = SAME
+    rate: float = 0.05
 
 
 def moved(x: Tensor) -> Tensor:
@@ -101,7 +102,7 @@ def _vgg(fire: Callable[[], nn.Module], width: int = 32) -> list[nn.Module]:
 CASES = {
     "digits": Case("digits", (1, 8, 8), 4, 60, 60, _digits, lr=3e-3),
     "mnist-1200": Case("MNIST", (1, 28, 28), 3, 2, 2, _wide),
-    "mnist-conv": Case("MNIST", (1, 28, 28), 3, 2, 2, conv, narrow=(6,)),
+    "mnist-conv": Case("MNIST", (1, 28, 28), 3, 2, 2, conv, narrow=(6,), rate=0.1),
     "cifar10": Case("folder", (3, 32, 32), 2, 4, 7, _vgg, (8, 6), 3e-3, "train", moved),
 }
 
@@ -159,12 +160,12 @@ def relu_loss(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return cross_entropy(net(x.contiguous(memory_format=torch.channels_last)), y)  # faster convolutions
 
 
-def spiking_loss(steps: int) -> Loss:
+def spiking_loss(case: Case) -> Loss:
     """Return the cross-entropy with a penalty on the rates."""
 
     def loss(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        outputs, rates = spike_rates(net, x.expand(steps, *x.shape))
-        return cross_entropy(outputs, y) + PENALTY * (rates - 0.8 * FEW).relu().sum()
+        outputs, rates = spike_rates(net, x.expand(case.steps, *x.shape))
+        return cross_entropy(outputs, y) + PENALTY * (rates - 0.8 * case.rate).relu().sum()
 
     return loss
 
@@ -206,7 +207,7 @@ def trained(name: str, case: Case, folder: Path, root: Path | None) -> dict[str,
 
     folder.mkdir(parents=True, exist_ok=True)
     more = -(-case.epochs // 4)
-    data, spiking = load(case, case.split, root), spiking_loss(case.steps)
+    data, spiking = load(case, case.split, root), spiking_loss(case)
 
     def train(net: nn.Module, kind: str, loss: Loss, epochs: int, lr: float) -> None:
         fit(net, data, loss, epochs, lr, folder / f"{name}-{kind}.pt", augment=case.augment)

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from samples import assert_equal
+from samples import assert_equal, share_of_loss_left
 from torch import nn
 
 import snnfast
@@ -76,16 +76,8 @@ def test_a_network_learns():
     torch.manual_seed(0)
     c = connect.fixed_indegree(40, indegree=8, seed=0)
     net = nn.Sequential(snnfast.nn.Time(nn.Linear(9, 40)), SparseRecurrent(LIF(), c), snnfast.nn.Rate())
-    optimizer = torch.optim.Adam(net[1].parameters(), 0.05)
-    target = torch.rand(2, 40) / 2
-    losses = []
-    for _ in range(30):
-        loss = (net(x(20)) - target).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.7 * losses[0]
+    net[0].requires_grad_(False)
+    assert share_of_loss_left(net, x(20), torch.rand(2, 40) / 2) < 0.7
 
 
 def test_the_monitor_counts_spikes_and_synaptic_operations():

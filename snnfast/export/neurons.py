@@ -54,7 +54,8 @@ static void $id(void) {
 CUT = """const int32_t cut = h > $limit ? $limit : h < -$limit ? -$limit : h;
       beyond += cut != h;"""
 
-# Adaptive neurons; a product with a part of a number above 2^15 has two parts, so that it fits in 32 bits.
+# Adaptive neurons; a product with a part of a number above 2^15 has two parts, so that it fits in 32 bits. `fired` is a
+# mask, -1 in place of 1: with conditions gcc does not vectorise the loop.
 INTEGER_ADLIF = """
 static void $id(void) {
   int beyond = 0;
@@ -64,14 +65,14 @@ static void $id(void) {
       const int32_t before = ${v}[n], current = ${x}[n] * $gain + $bias;
       const int32_t h = ((before >> 15) * $decay + ((before & 32767) * $decay >> 15)) + current - ${w}[n];
       const int32_t cut = h > $limit ? $limit : h < -$limit ? -$limit : h;
-      const int s = cut >= $threshold;
-      const int32_t after = s ? $after : cut, m = $driving, last = ${w}[n];
+      const int32_t fired = -(cut >= $threshold), after = $after, m = $driving, last = ${w}[n];
       const int32_t leaked = (last >> 15) * $decay_w + ((last & 32767) * $decay_w >> 15);
-      const int32_t w = leaked + ((m >> 15) * $a + ((m & 32767) * $a >> 15)) + (s ? $b : 0);
-      ${y}[n] = s;
+      const int32_t w = leaked + ((m >> 15) * $a + ((m & 32767) * $a >> 15)) + ($b & fired);
+      const int32_t held = w > $most ? $most : w < -$most ? -$most : w;
+      ${y}[n] = -fired;
       ${v}[n] = after;
-      ${w}[n] = w > $most ? $most : w < -$most ? -$most : w;
-      beyond += (cut != h) + (${w}[n] != w);
+      ${w}[n] = held;
+      beyond += (cut != h) + (held != w);
     }
   snn_saturated += beyond;
 }
@@ -221,13 +222,14 @@ def integer_adlif(source: Source, id: str, layer: IntegerAdLIF, x: CValue, y: CV
     source.counted("snn_saturated")
     constants = {n: source.integers(f"{id}_{n}", getattr(layer, n).tolist(), "int32_t") for n in layer.of_channels}
     states = {name: source.state(f"{id}_{name}_state", x.size, "0", "int32_t") for name in layer.states}
+    threshold, back = layer.v_threshold, layer.v_reset
     source.function(
         INTEGER_ADLIF,
         id=id,
         x=x.array,
         y=y.array,
-        threshold=layer.v_threshold,
-        after=f"cut - {layer.v_threshold}" if layer.v_reset is None else layer.v_reset,
+        threshold=threshold,
+        after=f"cut - ({threshold} & fired)" if back is None else f"((cut & ~fired) | ({back} & fired))",
         driving="after" if layer.symplectic else "cut",
         most=MOST_ADAPTATION,
         **states,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .exact import OrderedConv2d, QuantisedWeights, paddings
-from .source import BYTES, CValue, Source
+from .source import CValue, Source
 
 __all__ = ["addition", "conv2d", "linear", "sums"]
 
@@ -21,7 +21,7 @@ static void $id(void) {
   for (int o = 0; o < $outputs; o++) ${y}[o] = $bias;
   for (int begin = 0; begin < $inputs; begin += $block) {
     const int end = begin + $block < $inputs ? begin + $block : $inputs;
-    if (end - begin == $block && is_silent(&${x}[begin])) continue;
+    $skip
     for (int w = begin; w < end; w++) {
       const $kind x = ${x}[w];
       if (x != 0) {
@@ -40,7 +40,7 @@ static void $id(void) {
     for (int o = 0; o < $outputs; o++) ${y}[p * $outputs + o] = $bias;
   for (int begin = 0; begin < $size; begin += $block) {
     const int end = begin + $block < $size ? begin + $block : $size;
-    if (end - begin == 8 / (int)sizeof($kind) && is_silent(&${x}[begin])) continue;
+    $skip
     for (int i = begin; i < end; i += $together) {
       const $kind *x = &${x}[i];
       if ($silent) continue;
@@ -75,12 +75,10 @@ INNER = """if (row >= $low_row && row < $high_row && column >= $low_column && co
         continue;
       }"""
 
-# Whether 8 bytes of spikes, or of other values, are 0: most are.
-SILENT = """#include <string.h>
-static int is_silent(const void *x) {
-  uint64_t eight;
-  memcpy(&eight, x, 8);
-  return eight == 0;
+# Most spikes are 0: eight at a time are left out. No memcpy, which a Cortex-M may lack.
+SKIP = "if (end - begin == 8 && is_silent(&%s[begin])) continue;"
+SILENT = """static int is_silent(const int8_t *x) {
+  return !(x[0] | x[1] | x[2] | x[3] | x[4] | x[5] | x[6] | x[7]);
 }"""
 
 
@@ -156,11 +154,11 @@ def linear(source: Source, id: str, layer: nn.Linear, x: CValue, y: CValue, quan
     rows = _stored(layer.weight, quantised).t()
     if x.image is not None:  # integers may be added in any order
         rows = rows.unflatten(0, x.image).permute(1, 2, 0, 3).flatten(0, 2)
-    source.helper(SILENT)
     source.function(
         LINEAR,
         id=id,
-        block=8 // BYTES[x.kind],
+        block=8,
+        skip=_skip(source, x),
         x=x.array,
         y=y.array,
         inputs=layer.in_features,
@@ -192,14 +190,21 @@ def conv2d(
         **{"per_group": conv.in_channels // conv.groups, "together": len(values), "top": top, "left": left},
         **{"w_in": x.shape[2], "out_h": y.shape[1], "out_w": y.shape[2], "bias": _bias(source, id, conv.bias, y)},
         **{"kh": kh, "kw": kw, "sh": sh, "sw": sw, "dh": dh, "dw": dw},
-        "block": 8 // BYTES[x.kind] if len(values) == 1 else len(values),
+        **{"block": 8 * len(values), "skip": _skip(source, x) if len(values) == 1 else ""},
         "silent": " && ".join(f"{value} == 0" for value in values),
         "add": addition(source, f"{id}_weight", rows, quantised, "y", times, "first + "),
     }
     edges = {"low_row": kh - 1 - top, "high_row": y.shape[1] - top, "low_column": kw - 1 - left}
     inner = Template(INNER).substitute(words, **edges, high_column=y.shape[2] - left)
-    source.helper(SILENT)
     source.function(CONV2D, **words, inner=inner if sh == sw == dh == dw == 1 else "")
+
+
+def _skip(source: Source, x: CValue) -> str:
+    """Return C that leaves out inputs from ``begin`` to ``end`` if they are eight spikes and none fires."""
+    if x.kind != "int8_t":
+        return ""
+    source.helper(SILENT)
+    return SKIP % x.array
 
 
 def _stored(weight: Tensor, quantised: QuantisedWeights | None) -> Tensor:

@@ -22,13 +22,14 @@ def test_memory_is_used_again_and_given_back():
     if not memory.statistics().limit:
         pytest.skip("no cache on this platform")
     x = torch.rand(LARGE)
+    gc.collect()
+    others = memory.statistics().in_use  # of tensors that earlier tests keep
     spikes, _ = ops.lif(x)
-    if not memory.statistics().in_use:
+    if memory.statistics().in_use == others:
         pytest.skip("this PyTorch cannot wrap foreign memory")
     address = spikes.data_ptr()
     del spikes
-    gc.collect()
-    assert memory.statistics().in_use == 0
+    assert memory.statistics().in_use == others
     assert memory.statistics().cached > 0
     again, _ = ops.lif(x)
     assert again.data_ptr() == address

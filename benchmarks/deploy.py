@@ -13,7 +13,7 @@ import math
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import cycle
@@ -91,6 +91,7 @@ def _wide(fire: Callable[[], nn.Module]) -> list[nn.Module]:
 
 
 def _vgg(fire: Callable[[], nn.Module], width: int = 32) -> list[nn.Module]:
+    # Pooling before the activation: fewer neurons, and fewer spikes than a maximum of spikes has.
     layers: list[nn.Module] = []
     sizes = (3, width, 2 * width, 4 * width, 4 * width)
     for before, after, pool in zip(sizes, sizes[1:], (True, True, False, True)):
@@ -112,14 +113,14 @@ def relu_network(case: Case, **width: int) -> nn.Sequential:
     return nn.Sequential(*case.layers(nn.ReLU, **width))
 
 
-def spiking_network(case: Case) -> nn.Sequential:
-    """Build the spiking network, ``[T, B, ...] -> [B, 10]``; it returns the output membranes of the last step."""
-    from snnfast.nn import LI, LIF, Last, SpikeConv2d, SpikeLinear, Time
+def timed(layers: Iterable[nn.Module], *neurons: type[nn.Module]) -> nn.Sequential:
+    """Return a network over steps: products that skip zeros, in ``Time``, and between them ``neurons``."""
+    from snnfast.nn import SpikeConv2d, SpikeLinear, Time
 
     net = nn.Sequential()
     folded: list[nn.Module] = []
-    for layer in (*case.layers(lambda: LIF(tau=2.0, decay_input=False)), LI(tau=4.0, decay_input=False)):
-        if isinstance(layer, (LIF, LI)):
+    for layer in layers:
+        if isinstance(layer, neurons):
             net.extend([Time(*folded), layer])
             folded = []
         elif isinstance(layer, nn.Linear):
@@ -128,7 +129,15 @@ def spiking_network(case: Case) -> nn.Sequential:
             folded.append(SpikeConv2d(layer.in_channels, layer.out_channels, layer.kernel_size, padding=layer.padding))
         else:
             folded.append(layer)
-    return net.append(Last())
+    return net
+
+
+def spiking_network(case: Case) -> nn.Sequential:
+    """Build the spiking network, ``[T, B, ...] -> [B, 10]``; it returns the output membranes of the last step."""
+    from snnfast.nn import LI, LIF, Last
+
+    layers = (*case.layers(lambda: LIF(tau=2.0, decay_input=False)), LI(tau=4.0, decay_input=False))
+    return timed(layers, LIF, LI).append(Last())
 
 
 def spike_rates(net: nn.Sequential, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -27,20 +27,9 @@ MOST = 4  # spikes of a neuron in a step
 
 def integer_network(case: Case) -> nn.Sequential:
     """Build the network with integer spikes, ``[1, B, ...] -> [B, 10]``; it has the keys of the ReLU network."""
-    from snnfast.nn import ILIF, Rate, SpikeConv2d, SpikeLinear, Time
+    from snnfast.nn import ILIF, Rate
 
-    net, folded = nn.Sequential(), list[nn.Module]()
-    for layer in (*case.layers(lambda: ILIF(MOST)), Rate()):
-        if isinstance(layer, (ILIF, Rate)):
-            net.extend([Time(*folded), layer])
-            folded = []
-        elif isinstance(layer, nn.Linear):
-            folded.append(SpikeLinear(layer.in_features, layer.out_features))
-        elif isinstance(layer, nn.Conv2d):
-            folded.append(SpikeConv2d(layer.in_channels, layer.out_channels, layer.kernel_size, padding=layer.padding))
-        else:
-            folded.append(layer)
-    return net
+    return deploy.timed((*case.layers(lambda: ILIF(MOST)), Rate()), ILIF, Rate)
 
 
 def loss(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:

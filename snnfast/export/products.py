@@ -19,8 +19,8 @@ TOGETHER = 4  # values of a pixel whose products are added at once: outputs are 
 LINEAR = """
 static void $id(void) {
   for (int o = 0; o < $outputs; o++) ${y}[o] = $bias;
-  for (int begin = 0; begin < $inputs; begin += $block) {
-    const int end = begin + $block < $inputs ? begin + $block : $inputs;
+  for (int begin = 0; begin < $inputs; begin += 8) {
+    const int end = begin + 8 < $inputs ? begin + 8 : $inputs;
     $skip
     for (int w = begin; w < end; w++) {
       const $kind x = ${x}[w];
@@ -157,7 +157,6 @@ def linear(source: Source, id: str, layer: nn.Linear, x: CValue, y: CValue, quan
     source.function(
         LINEAR,
         id=id,
-        block=8,
         skip=_skip(source, x),
         x=x.array,
         y=y.array,

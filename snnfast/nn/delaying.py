@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from snnfast import check
 
 from .state import Stateful
 
-__all__ = ["Delaying"]
+__all__ = ["Delaying", "FeedingBack"]
 
 
 class Delaying(Stateful):
@@ -47,3 +48,39 @@ class Delaying(Stateful):
 
     def _state_shape(self, value: Tensor, x: Tensor) -> tuple[int, ...]:
         return (value.shape[0], *x.shape[1:])
+
+
+class FeedingBack(Delaying):
+    """Base of the layers that feed the spikes of their neurons back: the neurons' state is theirs, too.
+
+    Attributes:
+        neuron: the layer of neurons.
+    """
+
+    neuron: Stateful
+
+    @property
+    def stateful(self) -> bool:
+        """Return whether the neurons' states and the spikes in transit are kept between calls."""
+        return self.neuron.stateful
+
+    @stateful.setter
+    def stateful(self, value: bool) -> None:
+        if "neuron" in self._modules:  # not yet, inside of super().__init__
+            self.neuron.stateful = check.flag(type(self).__name__, "stateful", value)
+
+    @property
+    def surrogate(self) -> Any:  # type: ignore[override]
+        """The surrogate gradient of the neurons."""
+        return self.neuron.surrogate
+
+    def reset(self) -> None:
+        """Reset the state, also that of the neurons: the next call starts at rest, with any batch size."""
+        super().reset()
+        if "neuron" in self._modules:
+            self.neuron.reset()
+
+    def detach(self) -> None:
+        """Keep the values of the state and drop its graph."""
+        super().detach()
+        self.neuron.detach()

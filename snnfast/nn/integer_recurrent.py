@@ -8,7 +8,7 @@ from torch import Tensor
 from snnfast import check
 from snnfast.reference.integer_lif import MOST_CURRENT
 
-from .delaying import Delaying
+from .delaying import FeedingBack
 from .integer_adlif import IntegerAdLIF
 from .integer_lif import IntegerLIF
 
@@ -17,7 +17,7 @@ __all__ = ["PARTS", "IntegerRecurrent"]
 PARTS = 128  # of a spike that is between two steps
 
 
-class IntegerRecurrent(Delaying):
+class IntegerRecurrent(FeedingBack):
     """:class:`snnfast.nn.Recurrent` in integers; :func:`snnfast.export.integer` makes it.
 
     The current of a step, which ``neuron`` takes without its own ``gain`` and ``bias``, is::
@@ -39,7 +39,7 @@ class IntegerRecurrent(Delaying):
 
     max_delay = 0.0
     d = None
-    surrogate = None
+    neuron: IntegerLIF
     weight: Tensor
     gain: Tensor
     delay: Tensor | None
@@ -72,16 +72,6 @@ class IntegerRecurrent(Delaying):
             check.in_range(layer, "delay", delay, 0, 2**20)
             check.in_range(layer, "late", late, 0, PARTS - 1)
         self.neuron = neuron
-
-    @property
-    def stateful(self) -> bool:
-        """Return whether the neurons' states and the spikes in transit are kept between calls."""
-        return self.neuron.stateful
-
-    @stateful.setter
-    def stateful(self, value: bool) -> None:
-        if "neuron" in self._modules:  # not yet, inside of super().__init__
-            self.neuron.stateful = check.flag(type(self).__name__, "stateful", value)
 
     def forward(self, x: Tensor) -> Tensor:
         """Int32 sums ``[T, B, H]`` -> int8 spikes."""
@@ -121,9 +111,3 @@ class IntegerRecurrent(Delaying):
 
     def _longest(self) -> int:
         return 1 if self.delay is None else int(self.delay.max()) + 2
-
-    def reset(self) -> None:
-        """Reset the state, also that of the neurons: the next call starts at rest, with any batch size."""
-        super().reset()
-        if "neuron" in self._modules:
-            self.neuron.reset()

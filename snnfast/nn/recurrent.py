@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from snnfast import check
 
 from .adlif import AdLIF
-from .delaying import Delaying
+from .delaying import FeedingBack
 from .neurons import LIF
 from .own_neuron import OwnLayer
 from .spiking import Spiking, show
@@ -20,7 +20,7 @@ from .spiking import Spiking, show
 __all__ = ["RLIF", "Recurrent"]
 
 
-class Recurrent(Delaying):
+class Recurrent(FeedingBack):
     """Neurons with recurrent connections within the layer: their input is ``x[t] + weight s[t-1]``.
 
     All steps run in one call of :func:`snnfast.ops.recurrent`. The state, ``stateful`` and ``return_v_seq`` are those
@@ -51,6 +51,7 @@ class Recurrent(Delaying):
     """
 
     op = "recurrent"
+    neuron: Spiking
     delay: Tensor | None
     # Steps for which spikes may be in transit with a fixed delay; None if unknown.
     _steps: int | None = None
@@ -108,21 +109,6 @@ class Recurrent(Delaying):
         self.max_delay = max_delay
         self.d = nn.Parameter(torch.rand(features) * max_delay) if max_delay else None
         self._check_delay()
-
-    @property
-    def stateful(self) -> bool:
-        """Return whether the neurons' states and the spikes in transit are kept between calls."""
-        return self.neuron.stateful
-
-    @stateful.setter
-    def stateful(self, value: bool) -> None:
-        if "neuron" in self._modules:  # not yet, inside of super().__init__
-            self.neuron.stateful = check.flag(type(self).__name__, "stateful", value)
-
-    @property
-    def surrogate(self) -> Any:  # type: ignore[override]
-        """The surrogate gradient of the neurons."""
-        return self.neuron.surrogate
 
     def forward(self, x: Tensor) -> Any:
         """Input current ``[T, ..., features]`` -> spikes of the same shape and dtype.
@@ -184,17 +170,6 @@ class Recurrent(Delaying):
     def _check_delay(self) -> None:
         if self.delay is not None and check.reads_values(True, self.delay.device):
             self._steps = math.ceil(max(self.delay.max().item(), 0.0)) + 2
-
-    def reset(self) -> None:
-        """Reset the state, also that of the neurons: the next call starts at rest, with any batch size."""
-        super().reset()
-        if "neuron" in self._modules:
-            self.neuron.reset()
-
-    def detach(self) -> None:
-        """Keep the values of the state and drop its graph."""
-        super().detach()
-        self.neuron.detach()
 
     def extra_repr(self) -> str:
         """Return the layer's own settings; tensors by their shape."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from snnfast import check
 from snnfast.reference.sparse_recurrent import no_input
 
-from .delaying import Delaying
+from .delaying import FeedingBack
 from .spiking import Spiking
 from .synaptic import Synaptic
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # numpy, which it needs, is missing where the package is buil
 __all__ = ["SparseRecurrent"]
 
 
-class SparseRecurrent(Synaptic, Delaying):
+class SparseRecurrent(Synaptic, FeedingBack):
     """Neurons with sparse recurrent connections within the layer, on the CPU.
 
     All steps run in one call of :func:`snnfast.ops.sparse_recurrent`. The state, ``stateful`` and ``return_v_seq`` are
@@ -45,6 +45,7 @@ class SparseRecurrent(Synaptic, Delaying):
     """
 
     op = "sparse_recurrent"
+    neuron: Spiking
     max_delay = 0.0
     d = None
 
@@ -73,21 +74,6 @@ class SparseRecurrent(Synaptic, Delaying):
     def features(self) -> int:
         """Return the number of neurons of a sample."""
         return self.connectivity.n_pre
-
-    @property
-    def stateful(self) -> bool:
-        """Return whether the neurons' states and the spikes in transit are kept between calls."""
-        return self.neuron.stateful
-
-    @stateful.setter
-    def stateful(self, value: bool) -> None:
-        if "neuron" in self._modules:  # not yet, inside of super().__init__
-            self.neuron.stateful = check.flag(type(self).__name__, "stateful", value)
-
-    @property
-    def surrogate(self) -> Any:  # type: ignore[override]
-        """The surrogate gradient of the neurons."""
-        return self.neuron.surrogate
 
     def forward(
         self,
@@ -122,14 +108,3 @@ class SparseRecurrent(Synaptic, Delaying):
 
     def _longest(self) -> int:
         return self.connectivity.longest
-
-    def reset(self) -> None:
-        """Reset the state, also that of the neurons: the next call starts at rest, with any batch size."""
-        super().reset()
-        if "neuron" in self._modules:
-            self.neuron.reset()
-
-    def detach(self) -> None:
-        """Keep the values of the state and drop its graph."""
-        super().detach()
-        self.neuron.detach()

@@ -141,6 +141,19 @@ def test_in_parts_gives_the_spikes_of_the_whole(name):
     assert_equal(net(x), whole_sequence)
 
 
+def test_a_step_at_a_time_and_no_nir():
+    net, x = integer(network("bittar, learned delays")), frames()
+    step, found = snnfast.export.Step(net), []
+    states = step.start(x[0])
+    for frame in x:
+        y, *states = step(frame, *states)
+        found.append(y)
+    assert_equal(torch.stack(found), net(x))
+    pytest.importorskip("nir")
+    with pytest.raises(ValueError, match="NIR has no equal for 1, a IntegerRecurrent"):
+        snnfast.nir.to_nir(net, (8,), dt=1.0, scheme="euler")
+
+
 def test_a_copy_that_is_saved_and_loaded():
     net, x = integer(network("bittar, learned delays")), frames()
     other = integer(network("bittar, learned delays"))

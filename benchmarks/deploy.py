@@ -264,7 +264,7 @@ class Shipped(NamedTuple):
     bits: bool = False
 
 
-def whole(x: Tensor) -> Tensor:
+def as_integers(x: Tensor) -> Tensor:
     """Convert images in [0, 1] to int8."""
     return (127 * x).round().to(torch.int8)
 
@@ -426,7 +426,7 @@ def shipped(name: str, case: Case, folder: Path, root: Path | None) -> Iterator[
         ways["spiking, C float32"] = Shipped(run, weights, read, memory)
         for place, bits in zip(places[1:], ("int8", "int4")):
             net = integer(nets[bits], case.shape, unit=1 / 127)
-            few = whole(samples)
+            few = as_integers(samples)
             read = bytes_read(net, few.expand(steps, *few.shape), 1, len(few)) / (2 if bits == "int4" else 1)
             if bits == "int8":
                 ways[f"spiking, PyTorch {bits}"] = Shipped(in_pytorch(net, steps), number, read, bits=True)
@@ -437,7 +437,7 @@ def shipped(name: str, case: Case, folder: Path, root: Path | None) -> Iterator[
 
 def accuracy(way: Shipped, images: Tensor, labels: Tensor) -> float:
     """Return the accuracy in %; labels below 0 do not count."""
-    images = whole(images) if way.bits else images
+    images = as_integers(images) if way.bits else images
     right = sum(int((way.run(x).argmax(-1) == y).sum()) for x, y in zip(images.split(500), labels.split(500)))
     return 100 * right / int((labels >= 0).sum())
 
@@ -445,7 +445,7 @@ def accuracy(way: Shipped, images: Tensor, labels: Tensor) -> float:
 def milliseconds(ways: dict[str, Shipped], images: Tensor, batch: int, rounds: int) -> dict[str, float]:
     """Return the CPU time of a batch: the minimum over rounds that alternate between ways; calls differ in images."""
     batches = [x.clone() for x in images.split(batch)[: 256 if batch == 1 else 8] if len(x) == batch]
-    ready = {True: [whole(x) for x in batches], False: batches}
+    ready = {True: [as_integers(x) for x in batches], False: batches}
     best = dict.fromkeys(ways, float("inf"))
     for _ in range(rounds):
         for name, way in ways.items():

@@ -32,8 +32,8 @@ def spikes_in_steps(t_in: Tensor, dt: float, t_max: float = T_MAX) -> Tensor:
     """Return spike counts ``[T, B, I]`` for times ``[B, I, S]``."""
     steps = round(t_max / dt)
     counts = torch.zeros(steps + 1, *t_in.shape[:2], dtype=t_in.dtype)
-    at = (t_in.nan_to_num(posinf=t_max) / dt).long().clamp(max=steps)
-    counts.scatter_add_(0, at.movedim(2, 0), torch.ones_like(t_in.movedim(2, 0)))
+    step = (t_in.nan_to_num(posinf=t_max) / dt).long().clamp(max=steps)
+    counts.scatter_add_(0, step.movedim(2, 0), torch.ones_like(t_in.movedim(2, 0)))
     return counts[:-1]
 
 

@@ -52,8 +52,8 @@ class Code(NamedTuple):
 def nvdisasm() -> str | None:
     wheels = [f"{root}/nvidia/cu13/bin/nvdisasm" for root in site.getsitepackages()]
     compiler = resources.nvcc()
-    beside = [str(Path(compiler).parent / "nvdisasm")] if compiler else []
-    tries = ["nvdisasm", *beside, *wheels]
+    next_to_nvcc = [str(Path(compiler).parent / "nvdisasm")] if compiler else []
+    tries = ["nvdisasm", *next_to_nvcc, *wheels]
     return next((found for name in tries if (found := shutil.which(name))), None)
 
 

@@ -25,7 +25,7 @@ class Mutant(NamedTuple):
     """A change of a file: ``old`` at position ``at`` becomes ``new``."""
 
     name: str
-    at: int
+    offset: int
     old: str
     new: str
 
@@ -39,11 +39,11 @@ def mutants(path: str, text: str) -> list[Mutant]:
     blank = "".join(code)
     found = [(match.start(1), match[1], SWAPPED[match[1]]) for match in _OPERATOR.finditer(blank)]
     found += [(m.start(), m[0], f"({m[0]} + 1)" if float(m[0]) else "1") for m in _NUMBER.finditer(blank)]
-    return [Mutant(_name(path, text, at, f"{old} => {new}"), at, old, new) for at, old, new in found]
+    return [Mutant(_name(path, text, offset, f"{old} => {new}"), offset, old, new) for offset, old, new in found]
 
 
-def _name(path: str, text: str, at: int, change: str) -> str:
-    line = text.count("\n", 0, at)
+def _name(path: str, text: str, offset: int, change: str) -> str:
+    line = text.count("\n", 0, offset)
     return f"{path}:{line + 1}: {change} in {text.splitlines()[line].strip()}"
 
 
@@ -57,9 +57,9 @@ def _skipped_in_python(text: str) -> Iterator[tuple[int, int]]:
         begin = starts[node.lineno - 1] + node.col_offset  # type: ignore[attr-defined]
         return begin, starts[node.end_lineno - 1] + node.end_col_offset  # type: ignore[attr-defined]
 
-    whole = ast.Import | ast.ImportFrom | ast.Raise | ast.Assert | ast.JoinedStr
+    skipped_nodes = ast.Import | ast.ImportFrom | ast.Raise | ast.Assert | ast.JoinedStr
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, whole) or (isinstance(node, ast.Constant) and isinstance(node.value, str | bytes)):
+        if isinstance(node, skipped_nodes) or (isinstance(node, ast.Constant) and isinstance(node.value, str | bytes)):
             yield place(node)
         elif isinstance(node, ast.FunctionDef):
             yield from map(place, node.decorator_list)

@@ -46,13 +46,13 @@ class Mutation:
     old: str
     new: str
     tests: tuple[str, ...]
-    at: int | None = None
+    offset: int | None = None
 
     def applied(self, text: str) -> str:
         """Return the text of the file with the mistake."""
-        if self.at is None:
+        if self.offset is None:
             return text.replace(self.old, self.new)
-        return text[: self.at] + self.new + text[self.at + len(self.old) :]
+        return text[: self.offset] + self.new + text[self.offset + len(self.old) :]
 
 
 def planted() -> tuple[Mutation, ...]:
@@ -85,7 +85,7 @@ def drawn(count: int, seed: int, words: list[str]) -> list[Mutation]:
         name, text = str(path.relative_to(ROOT)), path.read_text()
         tests = tests_of(name, ROOT)
         if not words or any(word in name for word in words):
-            found += [Mutation(m.name, name, m.old, m.new, tests, m.at) for m in mutants(name, text)]
+            found += [Mutation(m.name, name, m.old, m.new, tests, m.offset) for m in mutants(name, text)]
     return random.Random(seed).sample(found, min(count, len(found)))
 
 

@@ -214,8 +214,8 @@ def speed(rows: Sequence[dict[str, Any]]) -> str:
     lines, files = [], []
     for row in rows:
         file, shape, ours = File(row["stem"]), row["shape"], ("snnfast", row["pass"])
-        beside = "; ".join(f"{title} {file.ratio(shape, (name, other), ours)}" for title, name, other in row["beside"])
-        lines.append((row["label"], duration(file.seconds(shape, *ours)), beside))
+        rivals = "; ".join(f"{title} {file.ratio(shape, (name, other), ours)}" for title, name, other in row["beside"])
+        lines.append((row["label"], duration(file.seconds(shape, *ours)), rivals))
         files.append(file)
     return table(("what", "snnfast", "beside"), lines) + measured_by(files)
 
@@ -282,7 +282,7 @@ def times(stem: str, columns: dict[str, tuple[str, str]]) -> str:
     """Return a table of times, a row per shape; a column is an implementation and a pass."""
     file = File(stem)
     shapes = dict.fromkeys(tuple(row["shape"]) for row in file.rows)
-    lines = [(size(s), *(duration(file.seconds(s, *at)) for at in columns.values())) for s in shapes]
+    lines = [(size(s), *(duration(file.seconds(s, *key)) for key in columns.values())) for s in shapes]
     return table(("x", *columns), lines) + file.footer
 
 
@@ -316,11 +316,11 @@ def missed_speed() -> str:
         for v in file.verdicts:
             if v.get("kept") is False:
                 op = re.sub("-(xeon|zen3|avx2)$", "", stem)
-                other, _, beside = v["ratio"].partition(" / ")
-                if not beside or "copies" in beside:  # "clones" and "delay / copies of x"
-                    other, beside = "snnfast", "a copy of the input"
-                name, beside = PEERS.get(other, other.replace("_", " ")), {"snnfast": "ours"}.get(beside, beside)
-                times = f"{name}: {short(v['value'])} times as long as {beside}"
+                other, _, ours = v["ratio"].partition(" / ")
+                if not ours or "copies" in ours:  # "clones" and "delay / copies of x"
+                    other, ours = "snnfast", "a copy of the input"
+                name, ours = PEERS.get(other, other.replace("_", " ")), {"snnfast": "ours"}.get(ours, ours)
+                times = f"{name}: {short(v['value'])} times as long as {ours}"
                 label = f"{op}, {v['pass'].replace('+', ' and ').replace('_', ' ')}"
                 lines.append((label, size(v["shape"]), times, goal(v), file.processor, file.commit))
     return table(("what", "x", "takes", "goal", "processor", "commit"), lines)

@@ -1,12 +1,19 @@
 """Spiking neural networks in PyTorch with fused CPU and CUDA kernels."""
 
+import gc as _gc
 from importlib import import_module as _import_module
 from importlib.metadata import PackageNotFoundError as _PackageNotFoundError
 from importlib.metadata import version as _version
 from typing import TYPE_CHECKING
 
-from . import backend, nn, ops, plasticity, reference, surrogate
-from . import check as _check
+_collects = _gc.isenabled()
+_gc.disable()  # in the middle of this import it would look through all objects of PyTorch, for a third of the time
+try:
+    from . import backend, nn, ops, plasticity, reference, surrogate
+    from . import check as _check
+finally:
+    if _collects:
+        _gc.enable()
 
 if TYPE_CHECKING:
     from . import (

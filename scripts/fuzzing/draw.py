@@ -36,16 +36,16 @@ class Draw(random.Random):
 
     def guarded(self, t: Tensor) -> Tensor:
         """Return a copy of ``t`` between guard elements, which are checked after the case."""
-        whole = torch.full((t.numel() + 2 * GUARD,), 1, dtype=t.dtype)
-        inside = whole[GUARD : GUARD + t.numel()].view(t.shape)
+        memory = torch.full((t.numel() + 2 * GUARD,), 1, dtype=t.dtype)
+        inside = memory[GUARD : GUARD + t.numel()].view(t.shape)
         inside.copy_(t)
-        self.guards.append((whole, t.numel()))
+        self.guards.append((memory, t.numel()))
         return inside
 
     def check_guards(self) -> None:
         """Raise a finding if guard elements have changed."""
-        for whole, size in self.guards:
-            if bool((whole[:GUARD] != 1).any()) or bool((whole[GUARD + size :] != 1).any()):
+        for memory, size in self.guards:
+            if bool((memory[:GUARD] != 1).any()) or bool((memory[GUARD + size :] != 1).any()):
                 raise Finding("something was written outside of a tensor")
 
     def tensor(

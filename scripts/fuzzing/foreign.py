@@ -519,8 +519,8 @@ def difference(want: dict[str, Tensor], got: dict[str, Tensor], close: float, fo
         b = got.get(key)
         if b is None or a.shape != b.shape:
             return f"{key}: {'none' if b is None else list(b.shape)}, expected {list(a.shape)}"
-        near = close * max(float(a.abs().max()) if a.numel() else 0.0, 1e-3 * largest)
-        if not torch.allclose(a.double(), b.double(), rtol=0.0, atol=near, equal_nan=True):
+        tolerance = close * max(float(a.abs().max()) if a.numel() else 0.0, 1e-3 * largest)
+        if not torch.allclose(a.double(), b.double(), rtol=0.0, atol=tolerance, equal_nan=True):
             return f"{key} is {float((a - b).abs().max()):.3g} off, the largest is {float(a.abs().max()):.3g}"
     return ""
 

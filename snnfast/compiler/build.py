@@ -292,11 +292,11 @@ def _is_whole(path: Path) -> bool:
         content = path.read_bytes()
     except OSError:
         return False
-    whole = hashlib.sha256(content[:-DIGEST]).digest() == content[-DIGEST:]
-    if whole:
+    intact = hashlib.sha256(content[:-DIGEST]).digest() == content[-DIGEST:]
+    if intact:
         with suppress(OSError):  # on a read-only file system
             os.utime(path)
-    return whole
+    return intact
 
 
 def _files(where: Path) -> list[tuple[int, int, Path]]:

@@ -25,7 +25,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     **{op: getattr(torch, f"logical_{op}") for op in ("and", "or", "not")},
     "exponential": exponential,
     "exp_nonpositive": exp_nonpositive,
-    "exp_quotient": lambda x, by, reciprocal: exp_quotient(x, by),
+    "exp_quotient": lambda x, divisor, reciprocal: exp_quotient(x, divisor),
     "mantissa": lambda x: mantissa_and_exponent(x)[0],
     "exponent": lambda x: mantissa_and_exponent(x)[1],
 }

@@ -55,7 +55,7 @@ def make_plan(step: TracedStep, margin: Node | None = None) -> KernelPlan:
     leaves = [*step.inputs, *step.states, *step.tensors.values()]
     pairs = [*zip(step.outputs, grad_outputs), *zip(step.after, grad_after)]
     found = gradients(pairs, graph, leaves, step.names)
-    at = len(step.inputs), len(step.inputs) + len(step.states)
+    bounds = len(step.inputs), len(step.inputs) + len(step.states)
     margins = [] if margin is None else [margin]
     tape = _tape([*step.outputs, *step.after], found, margins)
     rest = [p["v_rest"] for p in (step.numbers, step.tensors) if "v_rest" in p]  # where the first state starts
@@ -68,9 +68,9 @@ def make_plan(step: TracedStep, margin: Node | None = None) -> KernelPlan:
         tape,
         grad_outputs,
         grad_after,
-        found[: at[0]],
-        found[at[0] : at[1]],
-        found[at[1] :],
+        found[: bounds[0]],
+        found[bounds[0] : bounds[1]],
+        found[bounds[1] :],
     )
 
 
@@ -118,13 +118,13 @@ def _tape(forward: list[Node], backward: list[Node], margins: list[Node]) -> lis
 def minimum_cut(nodes: list[Node], sources: set[int], sinks: set[int]) -> list[Node]:
     """Return the fewest nodes that cut all paths from sources to sinks, close to the sinks; conditions are not cut."""
     flow: dict[tuple[int, int], int] = {}  # residual capacities between halves of nodes: 2 id enters, 2 id + 1 leaves
-    beside: dict[int, set[int]] = {}
+    neighbours: dict[int, set[int]] = {}
 
     def edge(a: int, b: int, capacity: int) -> None:
         flow[a, b] = flow.get((a, b), 0) + capacity
         flow.setdefault((b, a), 0)
-        beside.setdefault(a, set()).add(b)
-        beside.setdefault(b, set()).add(a)
+        neighbours.setdefault(a, set()).add(b)
+        neighbours.setdefault(b, set()).add(a)
 
     start, end = -1, -2
     known = {node.id for node in nodes}
@@ -138,22 +138,24 @@ def minimum_cut(nodes: list[Node], sources: set[int], sinks: set[int]) -> list[N
                     edge(2 * arg.id + 1, 2 * node.id, LARGE)
         if node.id in sinks:
             edge(2 * node.id + 1, end, LARGE)
-    if start not in beside or end not in beside:
+    if start not in neighbours or end not in neighbours:
         return []
-    while path := _path(start, end, flow, beside):
+    while path := _path(start, end, flow, neighbours):
         for a, b in path:
             flow[a, b] -= 1
             flow[b, a] += 1
-    reaching = _reaching(end, flow, beside)
+    reaching = _reaching(end, flow, neighbours)
     return [n for n in nodes if 2 * n.id + 1 in reaching and 2 * n.id not in reaching]
 
 
-def _path(start: int, end: int, flow: dict[tuple[int, int], int], beside: dict[int, set[int]]) -> list[tuple[int, int]]:
+def _path(
+    start: int, end: int, flow: dict[tuple[int, int], int], neighbours: dict[int, set[int]]
+) -> list[tuple[int, int]]:
     before = {start: start}
     queue = deque([start])
     while queue and end not in before:
         current = queue.popleft()
-        for vertex in sorted(beside[current]):
+        for vertex in sorted(neighbours[current]):
             if vertex not in before and flow[current, vertex] > 0:
                 before[vertex] = current
                 queue.append(vertex)
@@ -165,13 +167,13 @@ def _path(start: int, end: int, flow: dict[tuple[int, int], int], beside: dict[i
     return path
 
 
-def _reaching(end: int, flow: dict[tuple[int, int], int], beside: dict[int, set[int]]) -> set[int]:
+def _reaching(end: int, flow: dict[tuple[int, int], int], neighbours: dict[int, set[int]]) -> set[int]:
     """Return all vertices from which a path with residual capacity leads to ``end``."""
     found = {end}
     queue = deque([end])
     while queue:
         current = queue.popleft()
-        for vertex in beside[current]:
+        for vertex in neighbours[current]:
             if vertex not in found and flow[vertex, current] > 0:
                 found.add(vertex)
                 queue.append(vertex)

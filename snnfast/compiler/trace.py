@@ -115,8 +115,8 @@ def trace(
             "write a = a + b instead of a += b"
         )
     results = [number(lift(graph, value.node if isinstance(value, Value) else value)) for value in results]
-    at = len(results) - states
-    return TracedStep(graph, xs, before, numbers, tensors, results[:at], results[at:], names)
+    first_state = len(results) - states
+    return TracedStep(graph, xs, before, numbers, tensors, results[:first_state], results[first_state:], names)
 
 
 class TracedSurrogate:

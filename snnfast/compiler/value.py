@@ -33,7 +33,7 @@ _INSTEAD = {
     "floor_divide": ": write torch.floor(a / b)",
 }
 # Functions whose results in int64 are exact: 0 and 1 of conditions, and sums and products of a few.
-_WHOLE = ("add", "sub", "rsub", "mul", "neg", "abs", "minimum", "maximum", "where", "clamp")
+_EXACT_IN_INTEGERS = ("add", "sub", "rsub", "mul", "neg", "abs", "minimum", "maximum", "where", "clamp")
 
 
 class TraceAttributeError(TraceError, AttributeError):
@@ -169,10 +169,10 @@ class Value:
         """Return ``exponential`` of :mod:`snnfast.reference.exp`."""
         return self._inner("exponential")
 
-    def exp_quotient(self, by: Any) -> Value:
+    def exp_quotient(self, divisor: Any) -> Value:
         """Return ``exp_quotient`` of :mod:`snnfast.reference.exp`, which may use the reciprocal of its divisor."""
-        divisor = lift(self.node.graph, _node(by))
-        return self._inner("exp_quotient", divisor, call("div", 1.0, divisor))
+        node = lift(self.node.graph, _node(divisor))
+        return self._inner("exp_quotient", node, call("div", 1.0, node))
 
     def mantissa(self) -> Value:
         """Return the mantissa of :mod:`snnfast.reference.functions`."""
@@ -297,9 +297,13 @@ def _in_dtype(name: str, node: Node, dtype: torch.dtype, operands: Sequence[Any]
     values = [a for a in operands if isinstance(a, Value)]
     wide = node.graph.dtype
     if dtype != wide:
-        whole = all(a.dtype != wide and isinstance(a.sample, Tensor) for a in values)
+        narrow = all(a.dtype != wide and isinstance(a.sample, Tensor) for a in values)
         small = all(abs(a) <= 1024 for a in operands if isinstance(a, int))
-        if not whole or not small or not (name in CONVERSIONS or (name in _WHOLE and dtype == torch.int64)):
+        if (
+            not narrow
+            or not small
+            or not (name in CONVERSIONS or (name in _EXACT_IN_INTEGERS and dtype == torch.int64))
+        ):
             _refuse_dtype(name, dtype, wide)
     return number(node)
 

@@ -85,9 +85,9 @@ class PoissonNoise:
                     f"{op}: {name} of the noise must be a number or have shape [{targets}], got {list(value.shape)}"
                 )
         weight = self.weight
-        whole = weight.to(dtype) if isinstance(weight, Tensor) else torch.full((targets,), weight, dtype=dtype)
+        weights = weight.to(dtype) if isinstance(weight, Tensor) else torch.full((targets,), weight, dtype=dtype)
         seed = self.seed - 2**64 if self.seed >= 2**63 else self.seed
-        return self.table, whole, torch.tensor([seed, self.step])
+        return self.table, weights, torch.tensor([seed, self.step])
 
 
 def _values(op: str, name: str, value: object) -> Any:

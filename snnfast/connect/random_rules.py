@@ -66,7 +66,7 @@ def fixed_indegree(
     """
     rule = _RandomRule("fixed_indegree", n_pre, n_post, delay, autapses, multapses, seed, generator)
     rule.degree("indegree", indegree, rule.n_pre)
-    rule.fits(rule.n_post * indegree)
+    rule.check_memory(rule.n_post * indegree)
     pre = rule.columns(np.full(rule.n_post, indegree), rule.n_pre)
     return rule.built(pre, np.repeat(np.arange(rule.n_post, dtype=np.int32), indegree))
 
@@ -99,7 +99,7 @@ def fixed_outdegree(
     """
     rule = _RandomRule("fixed_outdegree", n_pre, n_post, delay, autapses, multapses, seed, generator)
     rule.degree("outdegree", outdegree, rule.n_post)
-    rule.fits(rule.n_pre * outdegree)
+    rule.check_memory(rule.n_pre * outdegree)
     post = rule.columns(np.full(rule.n_pre, outdegree), rule.n_post)
     return rule.built(np.repeat(np.arange(rule.n_pre, dtype=np.int32), outdegree), post)
 
@@ -136,7 +136,7 @@ def fixed_probability(
     if not 0 <= probability <= 1:
         raise ValueError(f"{rule.op}: probability must be from 0 to 1, got {probability}")
     choices = rule.n_post - (not rule.autapses)
-    rule.fits(int(rule.n_pre * max(choices, 0) * probability))
+    rule.check_memory(int(rule.n_pre * max(choices, 0) * probability))
     counts = np.random.Generator(np.random.Philox(key=rule.seed + (1 << 64))).binomial(
         max(choices, 0), probability, rule.n_pre
     )
@@ -175,7 +175,7 @@ def fixed_total(
     choices = rule.n_post - (not rule.autapses)
     if total and (rule.n_pre == 0 or choices < 1):
         raise ValueError(f"{rule.op}: total must be 0 where no two neurons can be connected, got {total}")
-    rule.fits(total)
+    rule.check_memory(total)
     pre, post = rule.drawn(total, rule.n_pre, choices)
     return rule.built(pre, post if rule.autapses else post + (post >= pre))
 
@@ -225,7 +225,7 @@ class _RandomRule:
                 f"connected to{'' if self.multapses else ' once'}, got {degree}"
             )
 
-    def fits(self, synapses: int) -> None:
+    def check_memory(self, synapses: int) -> None:
         """Require that memory holds the synapses."""
         fits_memory(self.op, synapses, self.n_pre, self.n_post)
 

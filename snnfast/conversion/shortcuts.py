@@ -31,7 +31,7 @@ def shortcut_of(layer: nn.Module | None, *, is_sparse: bool) -> Callable[[Tensor
         stride, padding = layer.stride, cast(tuple[int, int], layer.padding)
         return lambda x: ops.spike_conv2d(x, kernel, shift, stride=stride, padding=padding)
     if isinstance(layer, nn.AvgPool2d) and (size := _window(layer)):
-        return lambda x: average_pool(x, size) if _fits(x, size) else layer(x)
+        return lambda x: average_pool(x, size) if _divides(x, size) else layer(x)
     return None
 
 
@@ -78,5 +78,5 @@ def _window(pool: nn.AvgPool2d) -> int:
     return sides.pop() if plain and len(sides) == 1 else 0
 
 
-def _fits(x: Tensor, size: int) -> bool:
+def _divides(x: Tensor, size: int) -> bool:
     return x.device.type == "cpu" and all(side % size == 0 for side in x.shape[-2:])

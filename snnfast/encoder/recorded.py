@@ -69,15 +69,15 @@ def from_times(
     if not bool(times.isfinite().all()) or bool((times < 0).any()):
         raise ValueError(f"{op}: t must be finite and at least 0, got {times.min().item():g} to {times.max().item():g}")
     check.in_range(op, "unit", units, 0, neurons - 1)
-    at = (times / step).floor().long()
-    steps = int(at.max()) + 1 if num_steps is None and len(at) else num_steps
+    index = (times / step).floor().long()
+    steps = int(index.max()) + 1 if num_steps is None and len(index) else num_steps
     steps = check.integer(op, "num_steps", 0 if steps is None else steps, 0)
     count = int(samples.max()) + 1 if batch is None and len(samples) else batch
     count = check.integer(op, "batch", 1 if count is None else count)
     check.in_range(op, "sample", samples, 0, count - 1)
     spikes = torch.zeros(steps, count, neurons)
-    within = at < steps
-    spikes[at[within], samples[within], units[within]] = 1.0
+    within = index < steps
+    spikes[index[within], samples[within], units[within]] = 1.0
     return spikes
 
 
@@ -93,8 +93,8 @@ def to_times(spikes: Tensor, dt: float = 1.0) -> Recorded:
     """
     check.shape("to_times", "spikes", spikes, ("T", "B", "N"))
     step = check.positive("to_times", "dt", dt)
-    sample, at, unit = (spikes.detach().transpose(0, 1) != 0).nonzero(as_tuple=True)
-    return Recorded(at.to(torch.float64) * step, unit, sample)
+    sample, index, unit = (spikes.detach().transpose(0, 1) != 0).nonzero(as_tuple=True)
+    return Recorded(index.to(torch.float64) * step, unit, sample)
 
 
 def _column(op: str, name: str, values: Any, size: int | None = None) -> Tensor:

@@ -32,7 +32,7 @@ _RANGE = 64  # largest membrane in thresholds, unless a current exceeds it
 _LEAST = 2**8  # smallest threshold in units of the membrane
 
 
-class _Whole(NamedTuple):
+class _Integers(NamedTuple):
     """Integers that stand for real numbers.
 
     Attributes:
@@ -90,7 +90,7 @@ def integer(
     shape = input_shape_of("integer", result, input_shape)
     try:
         nodes = layers_of(result, shape)
-        values = {-1: _Whole(unit, MOST_INPUT)}
+        values = {-1: _Integers(unit, MOST_INPUT)}
         for place, node in enumerate(nodes):
             try:
                 layer, values[place] = _layer(node, [values[i] for i in node.inputs], limit)
@@ -107,7 +107,7 @@ def integer(
     return result
 
 
-def _layer(node: LayerNode, inputs: list[_Whole], limit: int) -> tuple[nn.Module | None, _Whole]:
+def _layer(node: LayerNode, inputs: list[_Integers], limit: int) -> tuple[nn.Module | None, _Integers]:
     """Return the integer layer and the description of its output."""
     layer, x = node.module, inputs[0]
     if isinstance(layer, PRODUCTS):
@@ -130,7 +130,7 @@ def _layer(node: LayerNode, inputs: list[_Whole], limit: int) -> tuple[nn.Module
     if isinstance(layer, (Count, Rate)) and x.kind == "sums":
         membranes, total, _ = _neuron(LI(decay=1.0, decay_input=False), x, node.before, limit)
         return nn.Sequential(membranes, Last()), total
-    if isinstance(layer, RatePool) and x == _Whole(1.0, 1):
+    if isinstance(layer, RatePool) and x == _Integers(1.0, 1):
         return layer, x
     if x.kind == "sums":
         raise ValueError("stands between a product and its neurons; put it behind them")
@@ -145,7 +145,7 @@ def _layer(node: LayerNode, inputs: list[_Whole], limit: int) -> tuple[nn.Module
     raise ValueError("has no equal in whole numbers")
 
 
-def _sums(layer: nn.AvgPool2d, x: _Whole) -> tuple[nn.Module, _Whole]:
+def _sums(layer: nn.AvgPool2d, x: _Integers) -> tuple[nn.Module, _Integers]:
     """Replace means of windows by sums: the divisor moves into the unit."""
     rows, columns = _pair(layer.kernel_size)
     if layer.ceil_mode or not (layer.count_include_pad or _pair(layer.padding) == (0, 0)):
@@ -154,10 +154,10 @@ def _sums(layer: nn.AvgPool2d, x: _Whole) -> tuple[nn.Module, _Whole]:
     if x.kind != "value" or most >= MOST_INPUT:
         raise ValueError(f"sums {rows * columns} inputs, which could reach {most}; 8 bits hold {MOST_INPUT - 1}")
     pool: Any = SumPool2d(layer.kernel_size, layer.stride, layer.padding)
-    return pool, _Whole(x.unit / (layer.divisor_override or rows * columns), most)
+    return pool, _Integers(x.unit / (layer.divisor_override or rows * columns), most)
 
 
-def _product(node: LayerNode, layer: nn.Linear | nn.Conv2d, x: _Whole) -> tuple[nn.Module, _Whole]:
+def _product(node: LayerNode, layer: nn.Linear | nn.Conv2d, x: _Integers) -> tuple[nn.Module, _Integers]:
     weights = trained_weights(node)
     if weights is None:
         raise ValueError("has weights in floating point; call snnfast.nn.quantize first")
@@ -177,10 +177,10 @@ def _product(node: LayerNode, layer: nn.Linear | nn.Conv2d, x: _Whole) -> tuple[
     product.weight = nn.Parameter(q, requires_grad=False)
     most = q.flatten(1).abs().long().sum(1) * x.most if q.numel() else q.new_zeros(len(q), dtype=torch.int64)
     bias = torch.zeros(len(q)) if layer.bias is None else layer.bias.detach()
-    return product.eval(), _Whole(weights.scale.double() * x.unit, most, bias.double(), "sums")
+    return product.eval(), _Integers(weights.scale.double() * x.unit, most, bias.double(), "sums")
 
 
-def _of_one_threshold(values: dict[str, Tensor], x: _Whole, shape: tuple[int, ...]) -> _Whole:
+def _of_one_threshold(values: dict[str, Tensor], x: _Integers, shape: tuple[int, ...]) -> _Integers:
     """Give neurons with a threshold for each channel the largest one: scale currents and membranes of a channel.
 
     Changes ``values``, parameters by name; returns the currents ``x``.
@@ -199,7 +199,7 @@ def _of_one_threshold(values: dict[str, Tensor], x: _Whole, shape: tuple[int, ..
     return x._replace(unit=x.unit / size, bias=None if x.bias is None else x.bias / size)
 
 
-def _recurrent(node: LayerNode, layer: Recurrent, x: _Whole, limit: int) -> tuple[nn.Module, _Whole]:
+def _recurrent(node: LayerNode, layer: Recurrent, x: _Integers, limit: int) -> tuple[nn.Module, _Integers]:
     """Return recurrent integer neurons."""
     weights = trained_weights(node)
     if weights is None:
@@ -213,7 +213,7 @@ def _recurrent(node: LayerNode, layer: Recurrent, x: _Whole, limit: int) -> tupl
         parts = PARTS
         steps = (layer.delays.detach().double().clamp(min=0) * parts).round().to(torch.int32)
         delays = {"delay": steps // parts, "late": steps % parts}
-    back = _Whole(weights.scale.double() / parts, q.abs().long().sum(1) * parts)
+    back = _Integers(weights.scale.double() / parts, q.abs().long().sum(1) * parts)
     try:
         neurons, spikes, gain = _neuron(layer.neuron, x, node.before, limit, back)
     except ValueError as error:
@@ -222,8 +222,8 @@ def _recurrent(node: LayerNode, layer: Recurrent, x: _Whole, limit: int) -> tupl
 
 
 def _neuron(
-    layer: Any, x: _Whole, shape: tuple[int, ...], limit: int, back: _Whole | None = None
-) -> tuple[IntegerLIF, _Whole, Tensor]:
+    layer: Any, x: _Integers, shape: tuple[int, ...], limit: int, back: _Integers | None = None
+) -> tuple[IntegerLIF, _Integers, Tensor]:
     """Return integer neurons, their output, and the real gain of their currents; ``back``: recurrent sums."""
     still = torch.zeros(1, 1, *shape)
     call: Any = NEURONS[layer.op].check(still, **layer._arguments(still))
@@ -263,23 +263,23 @@ def _neuron(
                 f"membranes up to {limit}"
             )
 
-    def whole(value: Any) -> Tensor:
+    def as_int32(value: Any) -> Tensor:
         return (torch.as_tensor(value, dtype=torch.float64) / unit).round().to(torch.int32)
 
     settings: dict[str, Any] = {
-        "v_threshold": int(whole(threshold - rest)) + bool(call.strict) if call.fires else None,
-        "v_reset": int(whole(after - rest)) if call.hard_reset else None,
-        "v_init": int(whole(init - rest)),
+        "v_threshold": int(as_int32(threshold - rest)) + bool(call.strict) if call.fires else None,
+        "v_reset": int(as_int32(after - rest)) if call.hard_reset else None,
+        "v_init": int(as_int32(init - rest)),
         **{"limit": limit, "unit": unit, "stateful": layer.stateful},
     }
-    gains = whole(x.unit * gain), whole(x.bias * gain)
+    gains = as_int32(x.unit * gain), as_int32(x.bias * gain)
     neurons: IntegerLIF
     if adapts:
         settings |= _adaptation(call, gain, unit, len(gains[0]))
         neurons = IntegerAdLIF(gains[0], gains[1], **settings)
     else:
         neurons = IntegerLIF(gains[0], gains[1], decay=round(float(decay[0]) * DECAY), **settings)
-    output = _Whole(1.0, 1) if call.fires else _Whole(unit, limit, kind="membranes")
+    output = _Integers(1.0, 1) if call.fires else _Integers(unit, limit, kind="membranes")
     return neurons.eval(), output, gain
 
 
@@ -293,11 +293,11 @@ def _adaptation(call: Any, gain: Tensor, unit: float, channels: int) -> dict[str
         "a": drive * real["a"].flatten() * DECAY,
         "b": drive * real["b"].flatten() / unit,
     }
-    whole = {name: value.round().to(torch.int32).expand(channels).clone() for name, value in scaled.items()}
-    return whole | {"symplectic": bool(call.symplectic)}
+    integers = {name: value.round().to(torch.int32).expand(channels).clone() for name, value in scaled.items()}
+    return integers | {"symplectic": bool(call.symplectic)}
 
 
-def _several(layer: Any, x: _Whole, shape: tuple[int, ...], limit: int) -> tuple[nn.Module, _Whole]:
+def _several(layer: Any, x: _Integers, shape: tuple[int, ...], limit: int) -> tuple[nn.Module, _Integers]:
     """Return neurons with several spikes a step, or the same in substeps, from neurons with one spike."""
     fires = not isinstance(layer, li_substeps.layer)
     if fires and not isinstance(layer.surrogate, SpikeCount):

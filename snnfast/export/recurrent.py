@@ -89,14 +89,14 @@ def recurrent(
         source.resets.append(f"for (int n = 0; n < {size}; n++) {y.array}[n] = 0.0f;")
     else:
         late = delays.detach().float().clamp(min=0)
-        whole = late.floor()
-        steps = int(whole.max()) + 2
+        whole_steps = late.floor()
+        steps = int(whole_steps.max()) + 2
         past, position = source.state(f"{id}_past", steps * size), source.counter(f"{id}_now")
         row = f"{past}[({position} + {steps} - %s) %% {steps} * {size} + j]"
-        ago = f"{source.integers(f'{id}_ago', (whole + 1).tolist())}[j]"
+        ago = f"{source.integers(f'{id}_ago', (whole_steps + 1).tolist())}[j]"
         early, late_part = (
             f"{source.floats(f'{id}_{name}', part)}[j]"
-            for name, part in (("early", 1 - (late - whole)), ("late", late - whole))
+            for name, part in (("early", 1 - (late - whole_steps)), ("late", late - whole_steps))
         )
         arrived = f"{early} * {row % ago} + {late_part} * {row % f'({ago} + 1)'}"
     weight = layer.connected(layer.weight if quantised is None else quantised.q)
@@ -136,7 +136,7 @@ def integer_recurrent(source: Source, id: str, layer: IntegerRecurrent, x: CValu
         arrived = f"({PARTS} - {late}) * {row % ago} + {late} * {row % f'({ago} + 1)'}"
     current = CValue(source.memory(f"{id}_current", size, "int32_t"), x.shape, "int32_t")
     sums = source.memory(f"{id}_sums", size, "int32_t")
-    whole = {"gain": layer.neuron.gain, "bias": layer.neuron.bias, "back": layer.gain}
+    scales = {"gain": layer.neuron.gain, "bias": layer.neuron.bias, "back": layer.gain}
     source.function(
         INTEGER_RECURRENT,
         id=id,
@@ -146,7 +146,7 @@ def integer_recurrent(source: Source, id: str, layer: IntegerRecurrent, x: CValu
         sums=sums,
         arrived=arrived,
         add=addition(source, f"{id}_weight", layer.weight.t(), None, sums, [times]),
-        **{n: f"{source.integers(f'{id}_{n}', value.tolist(), 'int32_t')}[o]" for n, value in whole.items()},
+        **{n: f"{source.integers(f'{id}_{n}', value.tolist(), 'int32_t')}[o]" for n, value in scales.items()},
     )
     integer_lif(source, f"{id}_neuron", layer.neuron, current, y, fed=True)
     if remembered:

@@ -87,9 +87,9 @@ class Source:
 
     def integers(self, array: str, values: Iterable[int], kind: str = "int") -> str:
         """Add a constant array of integers: ``int8_t``, ``uint8_t`` or ``int32_t``, or ``int`` for indices."""
-        whole = [str(int(v)) for v in values]
-        self._weights += BYTES[kind] * len(whole)
-        self.constants.append(_array(kind, array, whole))
+        texts = [str(int(v)) for v in values]
+        self._weights += BYTES[kind] * len(texts)
+        self.constants.append(_array(kind, array, texts))
         return array
 
     def memory(self, array: str, size: int, kind: str = "float") -> str:

@@ -253,11 +253,11 @@ def _write(
     result: CExport, source: Source, output: CValue, shapes: tuple[tuple[int, ...], tuple[int, ...]], weights: str
 ) -> None:
     about = [f"{name}: {kind}, {list(s)}" for name, kind, s, _, _ in result.layers if kind]
-    whole = any(isinstance(layer, (IntegerLIF, IntegerRecurrent)) for layer in result.network.modules())
+    has_integers = any(isinstance(layer, (IntegerLIF, IntegerRecurrent)) for layer in result.network.modules())
     sizes = [f'"{n},{list(s)},{w},{m}\\n"' for n, _, s, w, m in result.layers]
     words = {
         "version": version("snnfast"),
-        "about": "\n   ".join(["Whole numbers alone." if whole else f"Weights in {weights}.", *about]),
+        "about": "\n   ".join(["Whole numbers alone." if has_integers else f"Weights in {weights}.", *about]),
         "layers": " \\\n  ".join(size.replace(", ", "x") for size in sizes),
         "weight_bytes": str(sum(layer.weights for layer in result.layers)),
         "memory_bytes": str(sum(layer.memory for layer in result.layers)),
@@ -269,8 +269,8 @@ def _write(
         "calls": "\n  ".join(source.calls),
         "output": output.array,
         "input_type": KINDS[input_dtype(result.network)],
-        "saturated": SATURATED if whole else "",
-        "math": "" if whole else "\n#include <math.h>\n",
+        "saturated": SATURATED if has_integers else "",
+        "math": "" if has_integers else "\n#include <math.h>\n",
         "output_type": output.kind,
     }
     for end, shape in zip(("input", "output"), shapes):

@@ -260,11 +260,11 @@ class _Layer:
             by_parameter = {name: grad[0] * trace for name, trace in self.parameter_traces[FILTER].items()}
         else:
             by_weight, by_parameter = self._gradients(self.filtered, grad)
-        learned, by = ([self.weights], [by_weight.sum(0)]) if self.weights.requires_grad else ([], [])
+        learned, gradients = ([self.weights], [by_weight.sum(0)]) if self.weights.requires_grad else ([], [])
         for name, value in self.parameters.items():
-            learned, by = [*learned, value], [*by, by_parameter[name].sum_to_size(value.shape)]
+            learned, gradients = [*learned, value], [*gradients, by_parameter[name].sum_to_size(value.shape)]
         if learned:
-            torch.autograd.backward(learned, by)
+            torch.autograd.backward(learned, gradients)
 
     def carry(self) -> None:
         """Compute the traces after the last steps, which is delayed until they are needed."""
@@ -281,8 +281,8 @@ class _Layer:
 
     def _gradients(self, outputs: Tensor, grad: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return gradients of ``outputs`` over all steps so far: by weights ``[B, N, P]``, by parameters ``[B, N]``."""
-        by = [self.current, *self.begin.values(), *self.leaves.values()]
-        current, *found = torch.autograd.grad(outputs, by, grad.to(outputs), retain_graph=True, allow_unused=True)
+        sources = [self.current, *self.begin.values(), *self.leaves.values()]
+        current, *found = torch.autograd.grad(outputs, sources, grad.to(outputs), retain_graph=True, allow_unused=True)
         by_weight = torch.einsum("kbn,kbp->bnp", current, self.seen)
         leaves = dict(zip(self.leaves, found[len(self.begin) :]))
         by_parameter = {n: torch.zeros_like(outputs[-1]) if g is None else g for n, g in leaves.items()}

@@ -187,10 +187,10 @@ class _Traced(torch.autograd.Function):
             by_x = grad @ weight if to_x else None
             by_weight = grad.flatten(0, -2).T @ trace.flatten(0, -2) if to_weight else None
         elif to_x or to_weight:
-            at, weight = trace.detach().requires_grad_(), weight.detach().requires_grad_()
+            leaf, weight = trace.detach().requires_grad_(), weight.detach().requires_grad_()
             with torch.enable_grad():
-                y = inner._conv_forward(at.flatten(0, 1), weight, None)
-            by_x, by_weight = torch.autograd.grad(y, (at, weight), grad.flatten(0, 1))
+                y = inner._conv_forward(leaf.flatten(0, 1), weight, None)
+            by_x, by_weight = torch.autograd.grad(y, (leaf, weight), grad.flatten(0, 1))
         if to_bias:
             channel = -1 if isinstance(inner, nn.Linear) else 1 - weight.dim()
             by_bias = torch.tensordot(ones, grad, 1).movedim(channel, 0).flatten(1).sum(1)

@@ -65,14 +65,14 @@ def arriving(spikes: Tensor, delays: Tensor | None, past: Tensor | None) -> Tens
     if delays is None:
         return sent[first - 1 : -1]
     delays = delays.detach().clamp(0, len(sent) + 1).to(check.state_dtype(spikes.dtype))
-    whole = delays.floor()
-    late, before = delays - whole, int(whole.max()) + 1
+    whole_steps = delays.floor()
+    late, before = delays - whole_steps, int(whole_steps.max()) + 1
     # No spikes before: rows of zeros.
     rows = torch.nn.functional.pad(sent, (0, 0) * (sent.dim() - 1) + (before, 0))
     steps = torch.arange(len(sent), device=spikes.device)[first:] - 1
-    at = (steps[:, None] + before - whole.long()).view(-1, *(1,) * (spikes.dim() - 2), len(whole))
-    at = at.expand(-1, *spikes.shape[1:])
-    return (1 - late) * rows.gather(0, at) + late * rows.gather(0, at - 1)
+    index = (steps[:, None] + before - whole_steps.long()).view(-1, *(1,) * (spikes.dim() - 2), len(whole_steps))
+    index = index.expand(-1, *spikes.shape[1:])
+    return (1 - late) * rows.gather(0, index) + late * rows.gather(0, index - 1)
 
 
 def sparse_operations(layer: SparseRecurrent, spikes: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -94,8 +94,8 @@ class _Export:
             words += [] if isinstance(module, Time) else [word]
             module = getattr(module, word)
         name = ".".join(words)
-        whole = next((n for n in self.names if name == n or name.startswith(f"{n}.")), "")
-        return self.names.get(whole, "") + name[len(whole) :]
+        longest = next((n for n in self.names if name == n or name.startswith(f"{n}.")), "")
+        return self.names.get(longest, "") + name[len(longest) :]
 
     def _add(self, name: str, node: Any, sources: Sequence[str]) -> tuple[str, ...]:
         while name in self.nodes:
@@ -384,5 +384,5 @@ def _array(value: Any) -> Any:
 
 def _filled(value: Any, shape: tuple[int, ...]) -> Any:
     """Broadcast a value to every neuron, as float32."""
-    whole = np.broadcast_to(_values(value), shape)
-    return np.ascontiguousarray(whole, dtype=np.float32)
+    filled = np.broadcast_to(_values(value), shape)
+    return np.ascontiguousarray(filled, dtype=np.float32)

@@ -95,12 +95,15 @@ def _strings_end(data: bytes) -> bool:
     HDF5 file format 3.0, section III.E: a header of 16 bytes, objects of header and padded data; index 0: free space.
     """
     for found in re.finditer(b"GCOL\x01", data):
-        at = found.start() + 16
-        end = found.start() + int.from_bytes(data[at - 8 : at], "little")
-        while at + 16 <= end:
-            free, size = (data[at : at + 2] == b"\0\0", int.from_bytes(data[at + 8 : at + 16], "little"))
-            at += size if free else 16 + -(-size // 8) * 8
-            if at > min(end, len(data)) or (free and size < 16):
+        offset = found.start() + 16
+        end = found.start() + int.from_bytes(data[offset - 8 : offset], "little")
+        while offset + 16 <= end:
+            free, size = (
+                data[offset : offset + 2] == b"\0\0",
+                int.from_bytes(data[offset + 8 : offset + 16], "little"),
+            )
+            offset += size if free else 16 + -(-size // 8) * 8
+            if offset > min(end, len(data)) or (free and size < 16):
                 return False
     return True
 
@@ -111,15 +114,15 @@ def _unreadable(nir: Any, path: str | Path) -> str:
 
     def first(group: Any, prefix: str) -> str:
         for name in group:
-            whole = f"{prefix}{name}"
+            place = f"{prefix}{name}"
             try:
                 inner = group[name].get("nodes")
-                found = "" if inner is None else first(inner, f"{whole}.")
+                found = "" if inner is None else first(inner, f"{place}.")
                 if found:
                     return found
                 nir.dict2NIRNode(nir.serialization.hdf2dict(group[name]))
             except Exception:
-                return f"the node {whole}: "
+                return f"the node {place}: "
         return ""
 
     try:

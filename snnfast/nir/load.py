@@ -77,8 +77,8 @@ def from_nir(graph: Any, *, dt: float | None = None, scheme: str | None = None) 
         raise ValueError(f"from_nir: {error}") from None
     dimensions = {entry: _dimensions_of_input(nodes[entry])}
     with _named(f"{entry}, an Input, cannot be read"):
-        whole = any(np.asarray(getattr(node, "weight", 0.0)).dtype == np.int8 for node in nodes.values())
-        samples = {entry: _sample_of_input(nodes[entry], torch.int8 if whole else torch.float32)}
+        has_int8 = any(np.asarray(getattr(node, "weight", 0.0)).dtype == np.int8 for node in nodes.values())
+        samples = {entry: _sample_of_input(nodes[entry], torch.int8 if has_int8 else torch.float32)}
     modules: dict[str, nn.Module] = {}
     for name in order:
         if name == entry:
@@ -139,17 +139,17 @@ def _taken_apart(graph: Any, prefix: str = "") -> tuple[dict[str, Any], dict[str
     enter: dict[str, str] = {}
     leave: dict[str, str] = {}
     for name, node in graph.nodes.items():
-        whole = prefix + name
+        path = prefix + name
         if _kind(node) != "NIRGraph":
-            nodes[whole] = node
-            enter[name] = leave[name] = whole
-            sources[whole] = []
+            nodes[path] = node
+            enter[name] = leave[name] = path
+            sources[path] = []
             continue
-        inner, of_inner = _taken_apart(node, f"{whole}.")
+        inner, of_inner = _taken_apart(node, f"{path}.")
         for kind, side in (("Input", enter), ("Output", leave)):
             names = [n for n in inner if _kind(inner[n]) == kind]
             if len(names) != 1:
-                raise ValueError(f"from_nir: the graph {whole} must have one {kind}, got {len(names)}")
+                raise ValueError(f"from_nir: the graph {path} must have one {kind}, got {len(names)}")
             side[name] = names[0]
             inner[names[0]] = _PassOn()
         nodes |= inner
@@ -220,14 +220,14 @@ class _Load:
 
     def _conv2d(self) -> nn.Module:
         weight, two = self._tensor("weight"), _kind(self.node) == "Conv2d"
-        options = {n: _whole(getattr(self.node, n), two) for n in ("stride", "padding", "dilation")}
+        options = {n: _as_ints(getattr(self.node, n), two) for n in ("stride", "padding", "dilation")}
         groups = int(self.node.groups)
-        whole = weight.dtype == torch.int8
-        conv: Any = cast(Any, SpikeConv2d if whole else nn.Conv2d if two else nn.Conv1d)(
-            weight.shape[1] * groups, len(weight), tuple(weight.shape[2:]), groups=groups, bias=not whole, **options
+        is_int8 = weight.dtype == torch.int8
+        conv: Any = cast(Any, SpikeConv2d if is_int8 else nn.Conv2d if two else nn.Conv1d)(
+            weight.shape[1] * groups, len(weight), tuple(weight.shape[2:]), groups=groups, bias=not is_int8, **options
         )
-        conv.weight = nn.Parameter(weight, requires_grad=not whole)
-        if not whole:
+        conv.weight = nn.Parameter(weight, requires_grad=not is_int8)
+        if not is_int8:
             conv.bias = nn.Parameter(self._tensor("bias").expand(len(weight)).contiguous())
         return Time(conv)
 
@@ -235,7 +235,7 @@ class _Load:
 
     def _sumpool2d(self) -> nn.Module:
         kind = SumPool2d if _kind(self.node) == "SumPool2d" else nn.AvgPool2d
-        return Time(kind(*(_whole(getattr(self.node, n)) for n in ("kernel_size", "stride", "padding"))))
+        return Time(kind(*(_as_ints(getattr(self.node, n)) for n in ("kernel_size", "stride", "padding"))))
 
     _avgpool2d = _sumpool2d
 
@@ -273,10 +273,10 @@ class _Load:
 
     def _integer_lif(self) -> nn.Module:
         fields = {n: np.asarray(self.exact[n]) for n in INTEGER_LIF if n in self.exact}
-        whole = {n: torch.from_numpy(fields.pop(n).astype(np.int32)) for n in ("gain", "bias")}
+        scales = {n: torch.from_numpy(fields.pop(n).astype(np.int32)) for n in ("gain", "bias")}
         for name in ("decay", "v_threshold", "v_reset", "limit"):
-            whole[name] = int(fields.pop(name)) if name in fields else None  # type: ignore[assignment]
-        return IntegerLIF(**whole, unit=float(fields["unit"]))  # type: ignore[arg-type]
+            scales[name] = int(fields.pop(name)) if name in fields else None  # type: ignore[assignment]
+        return IntegerLIF(**scales, unit=float(fields["unit"]))  # type: ignore[arg-type]
 
     def _i(self) -> nn.Module:
         return self._scaled(LI(decay=1.0, decay_input=False), self._gain())
@@ -388,8 +388,8 @@ class _Load:
     def _tensor(self, name: str) -> Tensor:
         if name == "scale":
             self._per_neuron(name)
-        whole = name == "weight" and np.asarray(self.node.weight).dtype == np.int8
-        array = numbers(self.name, self.node, name).astype(np.int8 if whole else np.float32)
+        is_int8 = name == "weight" and np.asarray(self.node.weight).dtype == np.int8
+        array = numbers(self.name, self.node, name).astype(np.int8 if is_int8 else np.float32)
         return self._shaped(torch.from_numpy(array)) if name == "scale" else torch.from_numpy(array)
 
     def _shaped(self, value: Tensor) -> Tensor:
@@ -399,7 +399,7 @@ class _Load:
         return value
 
 
-def _whole(value: Any, pair: bool = True) -> Any:
+def _as_ints(value: Any, pair: bool = True) -> Any:
     """Return an integer, or a pair of integers; ``"same"`` and ``"valid"`` unchanged."""
     if isinstance(value, (str, bytes)):
         return _text(value)

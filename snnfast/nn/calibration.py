@@ -191,7 +191,7 @@ class _Pass:
             for handle in handles:
                 handle.remove()
 
-    def at(self, name: str, probe: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    def measure(self, name: str, probe: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return the inputs of a spiking layer, scaled so that it fires at the target rate."""
         if name in self.rates:
             raise ValueError(
@@ -281,7 +281,7 @@ class _Before:
         self.run, self.name, self.probe = run, name, probe
 
     def __call__(self, _layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        return self.run.at(self.name, self.probe, inputs)
+        return self.run.measure(self.name, self.probe, inputs)
 
 
 def _cut(source: nn.Module | None) -> Callable[..., Any]:

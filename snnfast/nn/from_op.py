@@ -85,8 +85,8 @@ class _FromOp(Stateful):
 def _specific(neuron: Neuron) -> inspect.Signature:
     """Arguments of an op that only some layers have; time constants may be passed by position."""
     place, shared = inspect.Parameter.POSITIONAL_OR_KEYWORD, arguments(Spiking.__init__).parameters
-    beside = {*neuron.inputs, "r", "return_state", *neuron.states, *shared}
-    specific = [p for n, p in inspect.signature(neuron.check).parameters.items() if n not in beside]
+    shared_names = {*neuron.inputs, "r", "return_state", *neuron.states, *shared}
+    specific = [p for n, p in inspect.signature(neuron.check).parameters.items() if n not in shared_names]
     found = [p.replace(kind=place) if p.name.startswith("tau") else p for p in specific]
     return inspect.Signature(sorted(found, key=lambda p: p.kind))
 
@@ -133,15 +133,15 @@ def _documentation(layer: type[_FromOp], text: str | None) -> str | None:
     op_doc = layer.neuron.check.__doc__
     if op_doc is None:  # python -OO
         return None
-    whole, added = sections(op_doc), sections(text or "")
-    documented = entries(sections(Spiking.__doc__ or "")["Args"]) | entries(whole["Args"])
+    op_parts, added = sections(op_doc), sections(text or "")
+    documented = entries(sections(Spiking.__doc__ or "")["Args"]) | entries(op_parts["Args"])
     documented |= entries(added.get("Args", ""))
     every = "\n".join(documented[name] for name in inspect.signature(layer).parameters)
     parts = [
-        *(whole[""], added[""]),
+        *(op_parts[""], added[""]),
         f"The layer of :func:`snnfast.ops.{layer.op}`. Every parameter is a number, a tensor (kept as a buffer) or an\n"
         "``nn.Parameter`` (learned).",
-        *(f"Args:\n{every}", f"Raises:\n{whole['Raises']}"),
+        *(f"Args:\n{every}", f"Raises:\n{op_parts['Raises']}"),
         f"Example::\n\n    net = nn.Sequential(Time(nn.Linear(64, 100)), {layer.__name__}())\n"
         "    y = net(torch.rand(25, 8, 64))    # [T, B, features] -> [25, 8, 100]",
     ]

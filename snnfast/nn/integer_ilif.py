@@ -86,8 +86,7 @@ class IntegerILIF(IntegerLIF):
         """Return the number of spikes, and the membrane after the reset."""
         if self.v_threshold is None:
             return torch.zeros_like(h), h
-        whole = torch.div(h + self.v_threshold // 2, self.v_threshold, rounding_mode="floor")
-        count = whole.clamp(0, self.most)
+        count = torch.div(h + self.v_threshold // 2, self.v_threshold, rounding_mode="floor").clamp(0, self.most)
         return count, h - count * self.v_threshold
 
     def extra_repr(self) -> str:

@@ -104,8 +104,8 @@ class IntegerRecurrent(FeedingBack):
             return sent[-1]
         spikes = torch.stack([torch.zeros_like(sent[0]), *sent[-self._longest() :]]).int()
         early = (len(spikes) - 1 - self.delay).clamp(min=0)  # row 0: before the first
-        at = torch.stack([early, (early - 1).clamp(min=0)])[:, None].expand(-1, spikes.shape[1], -1)
-        first, second = spikes.gather(0, at)
+        index = torch.stack([early, (early - 1).clamp(min=0)])[:, None].expand(-1, spikes.shape[1], -1)
+        first, second = spikes.gather(0, index)
         arriving: Tensor = (PARTS - self.late) * first + self.late * second
         return arriving
 

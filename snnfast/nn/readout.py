@@ -12,7 +12,7 @@ from snnfast.ops.layout import tell_format
 
 __all__ = ["Count", "FirstSpike", "Last", "Max", "Rate", "within"]
 
-WHOLE = (torch.int8, torch.int32)  # of snnfast.nn.IntegerLIF
+INTEGERS = (torch.int8, torch.int32)  # of snnfast.nn.IntegerLIF
 
 
 def within(lengths: Tensor, num_steps: int) -> Tensor:
@@ -61,7 +61,7 @@ class Count(nn.Module):
 
         ``lengths`` as in :meth:`Rate.forward`.
         """
-        check.sequence("Count", x, WHOLE)
+        check.sequence("Count", x, INTEGERS)
         return _sum(x if lengths is None else torch.where(_mask("Count", x, lengths), x, 0))
 
 
@@ -115,7 +115,7 @@ class FirstSpike(nn.Module):
 
 
 def _some_steps(op: str, x: Tensor) -> None:
-    check.sequence(op, x, WHOLE)
+    check.sequence(op, x, INTEGERS)
     if x.shape[0] == 0:  # len would fix the number of steps in torch.export
         raise ValueError(f"{op}: x must have at least one step, got shape {list(x.shape)}")
 

@@ -20,7 +20,7 @@ from .state import Stateful, is_memory
 
 __all__ = ["Recomputed"]
 
-_WHOLE = (Count, FirstSpike, Last, Max, Rate, PSN, SlidingPSN)
+_NEED_ALL_STEPS = (Count, FirstSpike, Last, Max, Rate, PSN, SlidingPSN)
 
 
 class Recomputed(nn.Sequential):
@@ -118,7 +118,7 @@ class Recomputed(nn.Sequential):
         """Return the layers with state; raise for layers that cannot run in parts."""
         for name, layer in self.named_modules():
             kind = type(layer).__name__
-            if isinstance(layer, _WHOLE):
+            if isinstance(layer, _NEED_ALL_STEPS):
                 raise ValueError(f"Recomputed: layer {name}, a {kind}, needs all steps at once; put it outside")
             if isinstance(layer, _BatchNorm) and (layer.training or layer.running_mean is None):
                 raise ValueError(

@@ -168,13 +168,13 @@ class SpikeProp(nn.Module):
         return float(clipped.sum() / fired.isfinite().sum())
 
     @torch.no_grad()
-    def potentials(self, t: Tensor, at: Tensor) -> Tensor:
-        """Potentials ``[T, B, O]`` at the times ``at`` ``[T]`` for input spikes ``[B, I]``, as if no neuron fired.
+    def potentials(self, t: Tensor, times: Tensor) -> Tensor:
+        """Potentials ``[T, B, O]`` at the times ``times`` ``[T]`` for input spikes ``[B, I]``, as if no neuron fired.
 
         A spike response neuron that fires once has no reset; its potential goes on as shown.
         """
         w, d = self.effective()
-        s = (at[:, None, None, None] - (t[:, :, None] + d)) / self.tau
+        s = (times[:, None, None, None] - (t[:, :, None] + d)) / self.tau
         # A silent input is inf, and so is its s: -inf.
         response = torch.where(s > 0, s * (1 - s).exp(), 0)
         return torch.einsum("tbik,oik->tbo", response, w)

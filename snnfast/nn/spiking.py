@@ -105,9 +105,9 @@ class Spiking(Stateful):
     ) -> None:
         layer = type(self).__name__
         for name in unknown:
-            near = check.suggestion(name, inspect.signature(type(self)).parameters)
+            hint = check.suggestion(name, inspect.signature(type(self)).parameters)
             raise TypeError(
-                f"{layer}: there is no argument {name!r}; snnfast.nn.like takes other libraries' arguments{near}"
+                f"{layer}: there is no argument {name!r}; snnfast.nn.like takes other libraries' arguments{hint}"
             )
         self.refractory = refractory
         self.max_spikes = None if max_spikes is None else check.integer(layer, "max_spikes", max_spikes)
@@ -325,10 +325,10 @@ def filled(layer: str, value: float, channels: int | None) -> Tensor:
 
 def _completed(layer: type[Spiking]) -> str | None:
     """The docstring of a layer, with the entries of :class:`Spiking` for the arguments that it leaves out."""
-    whole, base = vars(layer).get("__doc__"), Spiking.__doc__
-    if not whole or not base or "op" not in vars(layer):  # python -OO has no docstrings
+    text, base = vars(layer).get("__doc__"), Spiking.__doc__
+    if not text or not base or "op" not in vars(layer):  # python -OO has no docstrings
         return layer.__doc__
-    parts = sections(whole)
+    parts = sections(text)
     listed = entries(parts.get("Args", ""))
     named = {name for names in listed for name in names.split(", ")} | {""}
     shared = entries(sections(base)["Args"])

@@ -313,7 +313,7 @@ def window(layer: nn.Module, y: Tensor) -> tuple[int, int, bool] | None:
         plain = plain and not pool.return_indices and _two(pool.dilation) == (1, 1)
     else:
         plain = plain and pool.divisor_override is None
-    fits = (
+    fusable = (
         plain
         and y.is_cpu
         and y.dim() == 4
@@ -322,7 +322,7 @@ def window(layer: nn.Module, y: Tensor) -> tuple[int, int, bool] | None:
         and y.shape[3] >= kernel[1]
         and y.is_contiguous(memory_format=torch.channels_last)
     )
-    return (*kernel, _kind(layer) is nn.AvgPool2d) if fits else None
+    return (*kernel, _kind(layer) is nn.AvgPool2d) if fusable else None
 
 
 def _two(value: Any) -> tuple[int, int]:

@@ -304,8 +304,8 @@ def _pairs(
             outputs, gradients = group[0].outputs, group[0].gradient
         elif name in neurons or times[name] == 1:  # a call of each step
             outputs = [torch.stack(values) for values in zip(*(p.outputs for p in group))]
-            whole = all(p.gradient for p in group)
-            gradients = [torch.stack([p.gradient[0] for p in group])] if whole else []
+            complete = all(p.gradient for p in group)
+            gradients = [torch.stack([p.gradient[0] for p in group])] if complete else []
         else:
             continue
         same = [a.shape for a in outputs[:1]] == [b.shape for b in part.outputs[:1]]

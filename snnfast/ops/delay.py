@@ -17,10 +17,10 @@ from .autograd import traced
 from .layout import batched, dense_order, inverse, parameter_run, permute_neurons
 from .record import GradientRecord
 
-_AT = positions(DelayCall)
+_PLACES = positions(DelayCall)
 # Positions of x, a d tensor and past among the plain arguments.
-_D = _AT["d"] + 1
-_TENSORS = (_AT["x"], _D, _AT["past"])
+_D = _PLACES["d"] + 1
+_TENSORS = (_PLACES["x"], _D, _PLACES["past"])
 BackwardDelayCall = extended(
     DelayCall, "BackwardDelayCall", {"grad_y": Tensor, "x_needed": bool, "d_needed": bool, "past_needed": bool}
 )
@@ -71,7 +71,7 @@ def _vmap(kernel: Any) -> Callable[..., Any]:
     sequences = {names.index(name): 1 for name in ("x", "past", "grad_y") if name in names}
 
     def mapped(info: Any, in_dims: tuple[int | None, ...], *flat: Any) -> Any:
-        found = kernel(*batched(flat, in_dims, _AT["x"], sequences, info.batch_size))
+        found = kernel(*batched(flat, in_dims, _PLACES["x"], sequences, info.batch_size))
         if isinstance(found, Tensor):
             return found, 1
         call = unflatten(BackwardDelayCall, flat)

@@ -23,10 +23,10 @@ def dense_order(x: Tensor) -> list[int] | None:
     row, strides = x[0], x.stride()[1:]
     order: list[int] = []
     for d in range(len(strides)):  # sorted by comparisons alone, which torch.compile can do
-        at = len(order)
-        while at and strides[order[at - 1]] < strides[d]:
-            at -= 1
-        order.insert(at, d)
+        place = len(order)
+        while place and strides[order[place - 1]] < strides[d]:
+            place -= 1
+        order.insert(place, d)
     if order == list(range(row.dim())) or not row.permute(order).is_contiguous():
         return None
     return [0, *(d + 1 for d in order)]

@@ -95,19 +95,19 @@ class BuiltIn(Kernel):
     """
 
     def __init__(self, call: Any) -> None:
-        self.call, at = call, positions(call)
+        self.call, places = call, positions(call)
         inner = getattr(call, "neuron_call", call)
         recurrent = "" if inner is call else "recurrent_"
         refractory = "refractory_" if "refractory" in inner._fields else ""
         # Ends with the name of the module that defines the call.
         self.stem = recurrent + refractory + inner.__module__.rpartition(".")[2]
-        states = [at[name] for name in fields_of_kind(inner, Tensor | None)]
-        params = [at[name] + 1 for name in fields_of_kind(inner, Parameter)]  # after the number
-        connections = [at[name] for name in DIFFERENTIABLE] if recurrent else []
-        fires, return_state, return_v_seq = (at[f] for f in ("fires", "return_state", "return_v_seq"))
+        states = [places[name] for name in fields_of_kind(inner, Tensor | None)]
+        params = [places[name] + 1 for name in fields_of_kind(inner, Parameter)]  # after the number
+        connections = [places[name] for name in DIFFERENTIABLE] if recurrent else []
+        fires, return_state, return_v_seq = (places[f] for f in ("fires", "return_state", "return_v_seq"))
         self.flags = fires, *(return_state,) * len(states), return_v_seq
         self.size = sum(kind.size for kind in call.kinds)
-        super().__init__(self.stem, [at["x"]], states, params, connections)
+        super().__init__(self.stem, [places["x"]], states, params, connections)
 
     def flat(self, call: Any) -> list[Any]:
         """Return the plain arguments of a call."""
@@ -285,7 +285,7 @@ def register_kernels(namespace: str, stem: str, kernel_of: Callable[[Any], Kerne
     """Register the operators of ``stem``; ``kernel_of`` returns the kernel from the arguments of an operator."""
     kernels, forward, backward = getattr(torch.ops, namespace), f"{stem}_forward", f"{stem}_backward"
     arguments_back = getattr(kernels, backward).default._schema.arguments
-    at = {argument.name: place for place, argument in enumerate(arguments_back)}
+    places = {argument.name: place for place, argument in enumerate(arguments_back)}
     forward, backward = f"{namespace}::{forward}", f"{namespace}::{backward}"
 
     @torch.library.register_fake(forward)
@@ -308,7 +308,7 @@ def register_kernels(namespace: str, stem: str, kernel_of: Callable[[Any], Kerne
         kernel = kernel_of(arguments)
         flat = kernel.unpacked(arguments)
         x = flat[kernel.x]
-        x_repeats = "x_repeats" in at and arguments[at["x_repeats"]]
+        x_repeats = "x_repeats" in places and arguments[places["x_repeats"]]
 
         def gradient(place: int | None) -> Any:
             value = None if place is None else flat[place]
@@ -316,7 +316,7 @@ def register_kernels(namespace: str, stem: str, kernel_of: Callable[[Any], Kerne
                 return x.new_empty((1, *x.shape[1:]) if x_repeats else x.shape)
             if place in kernel.connections[:2] and value is not None:  # weight and past
                 return value.new_empty(value.shape)
-            wanted = arguments[at["state_needed"]] if place in kernel.states else value is not None
+            wanted = arguments[places["state_needed"]] if place in kernel.states else value is not None
             return x.new_empty(x.shape[1:] if wanted else (0,), dtype=state_dtype(x.dtype))
 
         return [gradient(place) for place in kernel.results]
@@ -353,7 +353,7 @@ def register_kernels(namespace: str, stem: str, kernel_of: Callable[[Any], Kerne
         outputs = run(*moved)
         return outputs, type(outputs)([*found, 2 if every else None])
 
-    if "x" not in at:  # gradients in lists
+    if "x" not in places:  # gradients in lists
         return
 
     @torch.library.register_vmap(backward)
@@ -361,9 +361,9 @@ def register_kernels(namespace: str, stem: str, kernel_of: Callable[[Any], Kerne
         kernel, run = kernel_of(arguments), getattr(kernels, f"{stem}_backward")
         if kernel.connections:
             return one_by_one(run)(info, in_dims, *arguments)
-        batch_at = dict.fromkeys((at["x"], at["grad_spikes"], at["grad_v_seq"]), 1)
-        batch_at[at["checkpoints"]] = 2  # [count, states, neurons]
-        wanted = [arguments[at["state_needed"]]] * len(kernel.states)
+        batch_at = dict.fromkeys((places["x"], places["grad_spikes"], places["grad_v_seq"]), 1)
+        batch_at[places["checkpoints"]] = 2  # [count, states, neurons]
+        wanted = [arguments[places["state_needed"]]] * len(kernel.states)
         wanted += [arguments[place] is not None for place in kernel.parameters]
-        moved = batched(arguments, in_dims, at["x"], batch_at, info.batch_size)
+        moved = batched(arguments, in_dims, places["x"], batch_at, info.batch_size)
         return run(*moved), (1, *(0 if needed else None for needed in wanted))

@@ -38,19 +38,19 @@ def spike_conv2d(op: str, call: SpikeConv2dCall) -> Tensor:
         return reference.equation(call)  # type: ignore[no-any-return]
     # A program that is exported without the kernels has one product, not one for each weight.
     x, weight, bias = call.x, call.weight, call.bias
-    whole = x.dtype == torch.int8
+    is_int8 = x.dtype == torch.int8
     if (
         kernels is not torch.ops.snnfast
         or not x.is_cpu
-        or (not whole and x.dtype.itemsize < 4)
+        or (not is_int8 and x.dtype.itemsize < 4)
         or METHODS[call.method] == "dense"
-        or (not whole and not has_values(x))
-        or (not whole and torch.is_autocast_enabled("cpu"))
+        or (not is_int8 and not has_values(x))
+        or (not is_int8 and torch.is_autocast_enabled("cpu"))
     ):
         stride, padding = (call.stride_h, call.stride_w), (call.padding_h, call.padding_w)
         return exactly(F.conv2d, x, weight, bias, stride, padding)
     call = _without_padding_alone(call)
-    if METHODS[call.method] == "auto" and not whole and _few_pixels(call):
+    if METHODS[call.method] == "auto" and not is_int8 and _few_pixels(call):
         return _product(call)
     y, *_ = _RECORD.run(kernels, flatten(call), recorded=traced())
     return y  # type: ignore[no-any-return]

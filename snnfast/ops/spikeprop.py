@@ -15,10 +15,10 @@ from snnfast.reference.spikeprop import (
     SpikePropCall,
     look_at_silence,
     look_at_values,
-    looks,
     needs_spikes,
     result,
     result_of,
+    validates,
 )
 from snnfast.reference.spikeprop import spikeprop as reference
 
@@ -27,9 +27,9 @@ from .spike_times import spike_times_record
 
 # Bits of the status that the kernels return; csrc/core/spikeprop.h.
 _BAD, _FIRED = 15, 16
-_AT = positions(SpikePropCall)
+_PLACES = positions(SpikePropCall)
 # Positions of t_in, w and delays among the plain arguments.
-_STRIDED = (_AT["t_in"], _AT["w"], _AT["delays"])
+_STRIDED = (_PLACES["t_in"], _PLACES["w"], _PLACES["delays"])
 _WANTED = ("t_in_wanted", "w_wanted", "delays_wanted", "tau_wanted")
 BackwardSpikePropCall = extended(
     SpikePropCall,
@@ -51,7 +51,7 @@ def spikeprop(op: str, call: SpikePropCall) -> Any:
     if kernels is None:
         return result_of(call, reference.equation(call))
     t_out, u_max, slope, _, status = _RECORD.run(kernels, _contiguous(call), recorded=traced())
-    if looks(call):
+    if validates(call):
         _report(call, int(status), t_out, needs_spikes(call))
     if call.return_slope:
         slope = torch.where(t_out.detach() < math.inf, slope.detach(), math.inf)
@@ -92,7 +92,7 @@ def untracked(t_in: Tensor, w: Tensor, delays: Tensor, **constants: Any) -> tupl
     )
     flat = _contiguous(call)
     t_out, _, slope, tape, status = below_autograd(kernels.spikeprop_forward, *flat)
-    if looks(call):
+    if validates(call):
         _report(call, int(status), t_out, True)
 
     def pull(grad: Tensor, t_in_wanted: bool) -> tuple[Tensor | None, Tensor]:
@@ -125,7 +125,7 @@ def _backward_shapes(call: Any) -> tuple[Tensor, ...]:
 _RECORD = spike_times_record(
     reference,
     _shapes,
-    tensors=(*_STRIDED, _AT["tau"] + 1),
+    tensors=(*_STRIDED, _PLACES["tau"] + 1),
     saved=(0, 2, 3),
     returned=5,
     backward_call=BackwardSpikePropCall,

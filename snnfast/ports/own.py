@@ -26,7 +26,7 @@ from .port import Port
 from .sequences import OverTime
 from .snntorch_neuron import SnntorchNeuron
 from .steps import WithoutLoop
-from .unrolling import beside, every_step, filled, first_steps, viewed
+from .unrolling import alongside, every_step, filled, first_steps, viewed
 
 __all__ = ["own_layers"]
 
@@ -83,7 +83,7 @@ class _Rewritten:
         target, arguments = node.target, node.args
         name = getattr(target, "__name__", target)
         rank = arguments[1:2] if name in ("sum", "mean") else None
-        if target in (first_steps, beside):
+        if target in (first_steps, alongside):
             self._pass(node, arguments[0])
         elif target is every_step:
             self._each_step(arguments[0])

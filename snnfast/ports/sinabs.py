@@ -102,11 +102,11 @@ class _Neuron(Functions, Port, ABC):
 
     def _state(self, name: str, x: Tensor) -> Tensor | None:
         value = self._buffers[name]
-        fits = value is not None and value.shape == x.shape[1:]
+        same_shape = value is not None and value.shape == x.shape[1:]
         # Sinabs' from_model leaves zeros of another shape.
-        if value is None or not (fits or value.any()) or self._runs_again():
+        if value is None or not (same_shape or value.any()) or self._runs_again():
             return None
-        if not fits:
+        if not same_shape:
             raise ValueError(
                 f"{type(self).__name__}: the state {name} has shape {list(value.shape)}, but a step has "
                 f"{list(x.shape[1:])}; call reset_states() before a batch of another shape (Sinabs draws states)"

@@ -117,8 +117,8 @@ class SnntorchNeuron(Steps):
         before = []
         for name in self.states:
             state = getattr(self, name)
-            fits = state is not None and state.shape == x.shape[1:]
-            if not fits:
+            same_shape = state is not None and state.shape == x.shape[1:]
+            if not same_shape:
                 state = torch.zeros_like(x[0])
             elif name not in passed:
                 state = self._carried(name, state)

@@ -32,7 +32,7 @@ from .known import (
 )
 from .port import Looping
 from .traces import CONSTANT, is_neuron, refuse_at
-from .unrolling import LINE, Node, Unrolling, beside, every_step, filled, first_steps, viewed
+from .unrolling import LINE, Node, Unrolling, alongside, every_step, filled, first_steps, viewed
 
 __all__ = ["UnrolledLoop", "WithoutLoop"]
 
@@ -182,10 +182,10 @@ class UnrolledLoop:
                 continue
             values = [n.args[2] for n in sets]
             with self.graph.inserting_after(sets[-1]):
-                whole = self.graph.call_function(filled, (target, values, dim))
-            whole.meta[LINE] = sets[-1].meta.get(LINE)
+                sequence = self.graph.call_function(filled, (target, values, dim))
+            sequence.meta[LINE] = sets[-1].meta.get(LINE)
             for other in others:
-                other.replace_input_with(target, whole)
+                other.replace_input_with(target, sequence)
             for node in sets:
                 self.graph.erase_node(node)
 
@@ -371,7 +371,7 @@ class UnrolledLoop:
         if len(found) > 1 and first.target not in RETURNED:  # x.to(other) does not broadcast
             values, steps = zip(*found)
             found = [
-                (self.new_graph.call_function(beside, (v, steps, *values)) if same else v, same) for v, same in found
+                (self.new_graph.call_function(alongside, (v, steps, *values)) if same else v, same) for v, same in found
             ]
         arguments = tuple(value for value, _ in found)
         return self.new_graph.create_node(first.op, first.target, arguments, dict(keywords))

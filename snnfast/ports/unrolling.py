@@ -18,7 +18,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 from snnfast.nn.tracer import InPlace, Tracer
 
 __all__ = [
-    *("LINE", "UNROLLED", "Node", "Unrolling", "beside", "every_step", "filled"),
+    *("LINE", "UNROLLED", "Node", "Unrolling", "alongside", "every_step", "filled"),
     *("first_steps", "line_of_error", "shown", "viewed"),
 ]
 
@@ -180,7 +180,7 @@ def filled(x: Tensor, every: Tensor, dim: int) -> Tensor:
 
 
 @_leaf
-def beside(every: Tensor, same: tuple[bool, ...], *others: Any) -> Tensor:
+def alongside(every: Tensor, same: tuple[bool, ...], *others: Any) -> Tensor:
     """Reshape ``every`` ``[T, ...]`` to broadcast with ``others`` as each step does; ``same``: which have steps."""
     sizes = [x.dim() - s for x, s in zip(others, same) if isinstance(x, Tensor)]
     return _in_rank(every, max(sizes, default=0))

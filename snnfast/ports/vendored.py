@@ -33,8 +33,8 @@ def refuse_changed(where: str, node: nn.Module, neuron: Any) -> None:
     shape = (getattr(node, "T", _STEPS), 2, channels, 2, 2)
     tensor = next(node.parameters(), torch.empty(0))
     x = 2 * torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(tensor)
-    whole = neuron.time_dim is not None or not neuron.fires
+    takes_sequences = neuron.time_dim is not None or not neuron.fires
     try:
-        agree("replace", original, neuron, [(x,)] if whole else [(step,) for step in x], neurons=[""])
+        agree("replace", original, neuron, [(x,)] if takes_sequences else [(step,) for step in x], neurons=[""])
     except Exception as error:  # a copy may raise anything
         refuse(where, f"it is a copy of the library's, and on a random sequence does something else: {error}")

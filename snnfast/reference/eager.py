@@ -51,10 +51,10 @@ class Scalar(float):
         like = next((a for a in (*args, *named.values()) if isinstance(a, Tensor) and a.is_floating_point()), None)
         if like is not None:
 
-            def beside(value: Any) -> Any:
+            def as_tensor(value: Any) -> Any:
                 return like.new_tensor(float(value)) if isinstance(value, cls) else value
 
-            return function(*map(beside, args), **{k: beside(a) for k, a in named.items()})
+            return function(*map(as_tensor, args), **{k: as_tensor(a) for k, a in named.items()})
         if any(isinstance(a, Tensor) for a in args):  # a condition: the mode selects the dtype
             return function(*(float(a) if isinstance(a, cls) else a for a in args), **named)
         wide = [torch.tensor(float(a), dtype=torch.float64) if type(a) in (cls, float) else a for a in args]

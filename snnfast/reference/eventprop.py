@@ -74,9 +74,9 @@ def _crossing(a: EventPropCall, v: Tensor, i: Tensor, length: Tensor) -> Tensor:
         d = _after(a, s)
         return v * d.mem + i * d.response
 
-    whole = length[:, None].expand_as(v)
+    end = length[:, None].expand_as(v)
     # Either the end is above the threshold, or the maximum before it may be.
-    last = torch.where(potential(whole) >= a.v_threshold, whole, _top(a, v, i).minimum(whole))
+    last = torch.where(potential(end) >= a.v_threshold, end, _top(a, v, i).minimum(end))
     crosses = rises & (potential(last) >= a.v_threshold)
     low, high = torch.zeros_like(v), last
     for _ in range(64):
@@ -104,14 +104,14 @@ def _eventprop(a: EventPropCall) -> tuple[Tensor, Tensor, Tensor]:
     slopes, u_max = t_out.detach(), v
     under_way = v.new_full((samples, neurons, spikes, neurons), math.inf)  # arrivals of spikes
     t = v.new_zeros(samples)
-    at, count = t.long(), torch.zeros_like(v, dtype=torch.long)
+    step, count = t.long(), torch.zeros_like(v, dtype=torch.long)
     running, full = torch.ones_like(t, dtype=torch.bool), torch.zeros_like(v, dtype=torch.bool)
     row, last = torch.arange(samples, device=t.device), times.shape[1] - 1
     never = torch.full_like(t, math.inf)
     while bool(running.any()):
-        of_input, of_spike, spike = never, never, at
+        of_input, of_spike, spike = never, never, step
         if last >= 0:
-            of_input = torch.where(at <= last, times[row, at.clamp(max=last)], math.inf)
+            of_input = torch.where(step <= last, times[row, step.clamp(max=last)], math.inf)
         if a.delays_rec is not None and under_way.numel():
             of_spike, spike = under_way.flatten(1).min(1)
         first_input = of_input <= of_spike
@@ -156,7 +156,7 @@ def _eventprop(a: EventPropCall) -> tuple[Tensor, Tensor, Tensor]:
 
         # Deliver one arrival per sample.
         arrives = comes & ~fires
-        number = (order[row, at.clamp(max=last)] if last >= 0 else torch.zeros_like(at)) % max(times.shape[1], 1)
+        number = (order[row, step.clamp(max=last)] if last >= 0 else torch.zeros_like(step)) % max(times.shape[1], 1)
         weight = torch.zeros_like(v)
         if last >= 0:
             weight = a.w[:, number % per_row // a.arrivals.shape[-1]].T
@@ -175,7 +175,7 @@ def _eventprop(a: EventPropCall) -> tuple[Tensor, Tensor, Tensor]:
         later = torch.where(arrives, arrival - arrival.detach(), 0.0)[:, None]
         v = v - weight * later / a.tau_mem
         i = i + weight * (1 + later / a.tau_syn)
-        at = at + (arrives & first_input)
+        step = step + (arrives & first_input)
         t = torch.where(running, t_end, t)
         running = running & (fires | comes)
         if a.w_rec is not None:
@@ -202,8 +202,8 @@ def _highest(
     """Return the largest potential so far; the interval ends ``ending`` later than its constant end."""
     rises = silent & (i > v) & (i > 0)
     inside = i_end < v_end
-    at = _top(a, v.detach(), i.detach()).minimum(length[:, None])
-    d = _after(a, torch.where(rises, at, 0.0))
+    peak = _top(a, v.detach(), i.detach()).minimum(length[:, None])
+    d = _after(a, torch.where(rises, peak, 0.0))
     top = v * d.mem + i * d.response
     slope = ((i_end - v_end) / a.tau_mem).detach()
     value = torch.where(inside, top, v_end + slope * ending[:, None])
@@ -324,17 +324,17 @@ def eventprop(
     elif delays_rec is not None:
         raise ValueError("eventprop: delays_rec must come with w_rec, got w_rec None")
     end = check.positive("eventprop", "t_max", t_max)
-    looks = check.reads_values(check.flag("eventprop", "validate", validate), t_in.device)
-    if looks:
+    validates = check.reads_values(check.flag("eventprop", "validate", validate), t_in.device)
+    if validates:
         look_at_times("eventprop", t_in, end)
     arrivals = t_in if t_in.dim() == 3 else t_in[:, :, None]
     sizes = (t_in.shape[0] + 1, neurons + 1, inputs + 1, arrivals.shape[2] + 1)
     check.elements("eventprop", "t_in or w", sizes)
     if delays is not None:
-        _delays("delays", delays, (inputs,), (neurons, inputs), t_in, looks)
+        _delays("delays", delays, (inputs,), (neurons, inputs), t_in, validates)
         arrivals = (arrivals if delays.dim() == 1 else arrivals[:, None]) + delays[..., None]
     if delays_rec is not None:
-        _delays("delays_rec", delays_rec, (neurons,), (neurons, neurons), t_in, looks)
+        _delays("delays_rec", delays_rec, (neurons,), (neurons, neurons), t_in, validates)
         delays_rec = delays_rec.expand(neurons, neurons)
     spikes = check.integer("eventprop", "max_spikes", max_spikes)
     if spikes >= 2**30:
@@ -360,9 +360,9 @@ def eventprop(
 
 
 def _delays(
-    name: str, delays: Tensor, by_source: tuple[int, ...], by_synapse: tuple[int, ...], t_in: Tensor, looks: bool
+    name: str, delays: Tensor, by_source: tuple[int, ...], by_synapse: tuple[int, ...], t_in: Tensor, validates: bool
 ) -> None:
     check.shape("eventprop", name, delays, by_source, by_synapse)
     check.same_dtype_and_device("eventprop", name, delays, "t_in", t_in)
-    if looks:
+    if validates:
         look_at_delays("eventprop", name, delays)

@@ -66,14 +66,14 @@ def exponential(x: Tensor) -> Tensor:
     return p * _power_of_two(half, x.dtype) * _power_of_two(n - half, x.dtype)
 
 
-def exp_quotient(x: Tensor, by: float | Tensor) -> Tensor:
+def exp_quotient(x: Tensor, divisor: float | Tensor) -> Tensor:
     """``exp(x / by)``, at most ``e^87`` in float32, ``e^708`` in float64; without a gradient.
 
     For a traced value it is a single operation: GPU kernels avoid the division (``csrc/core/exp.h``).
     """
     if not isinstance(x, Tensor):
-        return x.exp_quotient(by)
-    z = divided(x, by)
+        return x.exp_quotient(divisor)
+    z = divided(x, divisor)
     small = exp_nonpositive(torch.where(z < 0, z, -z))
     return torch.where(z < 0, small, 1 / small)
 
@@ -105,8 +105,8 @@ def exp_upstroke(x: Tensor, delta: float | Tensor) -> Tensor:
     return result
 
 
-def divided(x: Tensor, by: float | Tensor) -> Tensor:
+def divided(x: Tensor, divisor: float | Tensor) -> Tensor:
     """Return ``x / by``, rounded once on every device: on CUDA PyTorch multiplies by the reciprocal of a number."""
-    if not isinstance(by, Tensor) and not x.is_cpu:
-        by = torch.full((), by, dtype=x.dtype, device=x.device)
-    return x / by
+    if not isinstance(divisor, Tensor) and not x.is_cpu:
+        divisor = torch.full((), divisor, dtype=x.dtype, device=x.device)
+    return x / divisor

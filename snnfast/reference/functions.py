@@ -52,11 +52,11 @@ class _Log(torch.autograd.Function):
         f = m - 1
         s = f / (2 + f)
         terms = 12 if _double(x) else 6
-        near = s * _polynomial(s * s, [2 / (2 * k + 1) for k in reversed(range(terms))])
+        series = s * _polynomial(s * s, [2 / (2 * k + 1) for k in reversed(range(terms))])
         high, rest = (
             (6.93147180369123816490e-01, 1.90821492927058770002e-10) if _double(x) else (0.693145752, 1.42860677e-6)
         )
-        result = e * high + (near + e * rest)
+        result = e * high + (series + e * rest)
         below = torch.where(x == 0, -math.inf, math.nan)
         return torch.where(x > 0, torch.where(x < math.inf, result, x), below)
 

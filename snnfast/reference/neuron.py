@@ -171,8 +171,8 @@ def whole_step(
 
     returned = type(call).neuron.step(fire_and_reset, *inputs, *carried, **parameters)
     results = list(returned) if isinstance(returned, tuple) else [returned]
-    at = len(results) - len(carried)
-    outputs, after = results[:at], results[at:]
+    first_state = len(results) - len(carried)
+    outputs, after = results[:first_state], results[first_state:]
     if r is not None and period is not None:
         remaining = torch.where(r > 1, r - 1, 0.0)  # NaN: not refractory
         period = float(period) if isinstance(period, int) else period

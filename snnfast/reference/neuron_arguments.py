@@ -184,14 +184,14 @@ class Neuron:
             for name, p in SHARED.items()
             if name not in self.fixed and name not in self.specific
         ]
-        at = 2 if shared[0].name == "tau" else 0  # position after the time constant
+        place = 2 if shared[0].name == "tau" else 0  # position after the time constant
         return [
             *(_argument(name, Tensor) for name in self.inputs),
             *(_argument(name, Tensor | None, None) for name in self.states),
-            *shared[:at],
+            *shared[:place],
             *(p for name, argument in self.specific.items() for p in _arguments(name, argument)),
             *(p for p in choices if p.kind == p.KEYWORD_ONLY),
-            *shared[at:],
+            *shared[place:],
         ]
 
 
@@ -400,8 +400,8 @@ def _completed(docstring: str, model: str, arguments: Iterable[str]) -> str:
     """Complete the arguments, result and errors of a docstring from that of a model."""
     of_model, said = sections(model), sections(docstring)
     every = entries(of_model["Args"]) | entries(said.get("Args", ""))
-    whole = of_model | said | {"Args": "\n".join(every[name] for name in arguments)}
-    return "\n\n".join(f"{title}:\n{text}" if title else text for title, text in whole.items())
+    merged = of_model | said | {"Args": "\n".join(every[name] for name in arguments)}
+    return "\n\n".join(f"{title}:\n{text}" if title else text for title, text in merged.items())
 
 
 def sections(docstring: str) -> dict[str, str]:

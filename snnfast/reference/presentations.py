@@ -112,7 +112,7 @@ def presentations(
     elif isinstance(x, Events):
         checked = _events(op, x, inputs, device, validate, networks)
     elif isinstance(x, Tensor):
-        _fits(op, "x", x, DTYPES, device, ("P", "T", inputs), networks)
+        _check_tensor(op, "x", x, DTYPES, device, ("P", "T", inputs), networks)
         checked = Presentations(spikes=x.detach())
     else:
         raise TypeError(f"{op}: x must be a tensor, Events or Rates, got {type(x).__name__}")
@@ -124,8 +124,8 @@ def rates(
     op: str, x: Rates, inputs: int, device: torch.device, dt: float, validate: bool, networks: int | None = None
 ) -> Presentations:
     """Check rates; return them as presentations."""
-    _fits(op, "x.hz", x.hz, (torch.float32,), device, ("P", inputs), networks)
-    _fits(op, "x.seeds", x.seeds, (torch.int64,), device, (x.hz.shape[-2],), networks)
+    _check_tensor(op, "x.hz", x.hz, (torch.float32,), device, ("P", inputs), networks)
+    _check_tensor(op, "x.seeds", x.seeds, (torch.int64,), device, (x.hz.shape[-2],), networks)
     num_steps = check.integer(op, "x.num_steps", x.num_steps, 0)
     if validate:
         check.in_range(op, "x.hz", x.hz, 0.0, 1000.0 / dt, " Hz")
@@ -143,8 +143,8 @@ def size(op: str, num_steps: int, count: int, noun: str = "inputs") -> None:
 def _events(
     op: str, x: Events, inputs: int, device: torch.device, validate: bool, networks: int | None
 ) -> Presentations:
-    _fits(op, "x.inputs", x.inputs, (torch.int32,), device, ("spikes",))
-    _fits(op, "x.offsets", x.offsets, (torch.int64,), device, ("P", "T + 1"), networks)
+    _check_tensor(op, "x.inputs", x.inputs, (torch.int32,), device, ("spikes",))
+    _check_tensor(op, "x.offsets", x.offsets, (torch.int64,), device, ("P", "T + 1"), networks)
     if not x.offsets.shape[-1]:
         raise ValueError(f"{op}: x.offsets must hold where a presentation begins, got T + 1 = 0")
     if check.reads_values(validate, device):
@@ -169,7 +169,7 @@ def _check_events(op: str, x: Events, inputs: int) -> None:
             raise ValueError(f"{op}: x.inputs must ascend within a step")
 
 
-def _fits(
+def _check_tensor(
     op: str,
     name: str,
     value: Tensor,

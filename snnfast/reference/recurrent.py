@@ -63,8 +63,10 @@ def scan_recurrent(call: Any) -> tuple[Tensor, ...]:
         return s[0], states
 
     states = [getattr(neuron, name) for name in names[inputs:]]
-    whole = x if inputs == 1 else torch.cat(call[:inputs], -1)
-    spikes, states, v_seq = fed_back(step, whole, states, *(getattr(call, name) for name in (*DIFFERENTIABLE, *SPARSE)))
+    currents = x if inputs == 1 else torch.cat(call[:inputs], -1)
+    spikes, states, v_seq = fed_back(
+        step, currents, states, *(getattr(call, name) for name in (*DIFFERENTIABLE, *SPARSE))
+    )
     return spikes.to(x.dtype), *states, v_seq
 
 
@@ -121,14 +123,14 @@ class _Row(NamedTuple):
 
 def synapse_rows(weight: Tensor, first: Tensor, targets: Tensor, steps: Tensor) -> list[_Row]:
     """Return the rows of sparse connections, in the order in which their spikes are added."""
-    begins, whole, rows = first.tolist(), targets.long(), []
+    begins, all_targets, rows = first.tolist(), targets.long(), []
     one_a_neuron = len(weight) != len(targets)
     for k, step in enumerate(steps.tolist()):
         for j in range((len(begins) - 1) // len(steps)):
             begin, end = begins[j * len(steps) + k : j * len(steps) + k + 2]
             if begin < end:
                 w = weight[j].expand(end - begin) if one_a_neuron else weight[begin:end]
-                rows.append(_Row(step, j, w, whole[begin:end]))
+                rows.append(_Row(step, j, w, all_targets[begin:end]))
     return rows
 
 
@@ -147,12 +149,12 @@ def _arriving(spikes: list[Tensor], delay: Tensor | None, most: int, x: Tensor) 
         return spikes[-1] if spikes else none
     known = (delay >= 0) & (delay < most)
     steps = torch.where(known, delay, 0.0)
-    whole = steps.detach().floor()
-    late = steps - whole
+    whole_steps = steps.detach().floor()
+    late = steps - whole_steps
     rows = torch.stack([none, none, *spikes]).movedim(-1, 0)  # [H, steps, ...]
-    at = (len(spikes) + 1 - whole.long()).clamp(min=1)
+    index = (len(spikes) + 1 - whole_steps.long()).clamp(min=1)
     j = torch.arange(len(rows), device=x.device)
-    early_spikes, late_spikes = (rows[j, k].movedim(0, -1) for k in (at, at - 1))
+    early_spikes, late_spikes = (rows[j, k].movedim(0, -1) for k in (index, index - 1))
     arrived = (1 - late) * early_spikes + late * late_spikes
     return torch.where(delay >= most, 0.0, arrived)
 

@@ -51,7 +51,7 @@ def result(call: SpikePropCall, t_out: Tensor, u_max: Tensor, slope: Tensor) -> 
 
 def result_of(call: SpikePropCall, outputs: tuple[Tensor, Tensor, Tensor]) -> Any:
     """Return the :func:`result` of the reference's outputs, after checks of values."""
-    if looks(call):
+    if validates(call):
         look_at_values(call)
         if outputs[0].numel() and outputs[0].detach().amin() == math.inf:
             look_at_silence(call, needs_spikes(call))
@@ -204,13 +204,13 @@ def _first_and_largest(
     hit = candidates.potential >= a.v_threshold
     fired = hit.any(2)
 
-    def at(index: Tensor) -> tuple[Tensor, ...]:
+    def chosen(index: Tensor) -> tuple[Tensor, ...]:
         event = candidates.event.gather(2, index)
         of_event = (events.q, events.p, events.times[:, None].expand_as(events.q))
         q, p, time = (t.gather(2, event)[:, :, 0] for t in of_event)
         return q, p, time, event[:, :, 0], candidates.after.gather(2, index)[:, :, 0]
 
-    q, p, time, event, top = at(hit.byte().argmax(2, keepdim=True))
+    q, p, time, event, top = chosen(hit.byte().argmax(2, keepdim=True))
     low, high = torch.zeros_like(top), top
     for _ in range(0 if a.grid_points else 100):  # the potential rises from 0 to top
         middle = (low + high) / 2
@@ -222,7 +222,7 @@ def _first_and_largest(
     # The last of equal potentials: among events at the same time, the one after which the potential falls.
     last = candidates.potential.shape[2] - 1
     largest = last - candidates.potential.flip(2).argmax(2, keepdim=True)
-    q, p, time, event, after = at(largest)
+    q, p, time, event, after = chosen(largest)
     value = _value(q, p, after, tau)
     some = candidates.potential.gather(2, largest)[:, :, 0] > 0
     slope = _slope(q, p, after, tau)
@@ -380,7 +380,7 @@ def spikeprop(
     )
 
 
-def looks(call: SpikePropCall) -> bool:
+def validates(call: SpikePropCall) -> bool:
     """Return whether the values of a call are checked."""
     return check.reads_values(call.validate, call.t_in.device)
 

@@ -238,9 +238,9 @@ def _check_signals(
 ) -> None:
     for name, value in signals.items():
         if not name.endswith(("_pre", "_post")) or name.startswith("_") or name in SYNAPSE:
-            near = check.suggestion(name, stdp_.check.__kwdefaults__ or ())
+            hint = check.suggestion(name, stdp_.check.__kwdefaults__ or ())
             raise TypeError(
-                f"{op}: there is no argument {name!r}{near}; a name of a signal ends in _pre or _post, and is none of "
+                f"{op}: there is no argument {name!r}{hint}; a name of a signal ends in _pre or _post, and is none of "
                 f"{', '.join(SYNAPSE)}"
             )
         if isinstance(rule, Rule):

@@ -98,5 +98,5 @@ def _of_parquet(path: Path, names: tuple[str, ...]) -> list[np.ndarray[Any, Any]
 def _known(path: Path, names: tuple[str, ...], known: list[str]) -> None:
     for name in names:
         if name not in known:
-            near = check.suggestion(name, known)
-            raise ValueError(f"read_edges: {path} has no column {name!r}; it has {', '.join(known)}{near}")
+            hint = check.suggestion(name, known)
+            raise ValueError(f"read_edges: {path} has no column {name!r}; it has {', '.join(known)}{hint}")

@@ -68,10 +68,10 @@ def load(
     if root is None:
         raise ValueError(f"load: {official} needs root, the folder that holds it, got None")
     if official == "folder":
-        whole = image_folder(root, split != "test", **options)
+        dataset = image_folder(root, split != "test", **options)
     else:
-        whole = torchvision_dataset(official, root, split != "test", transform, download, **options)
+        dataset = torchvision_dataset(official, root, split != "test", transform, download, **options)
     if split in ("test", "train+val"):
-        return whole
-    chosen = train_or_val(f"load: {official}", split, len(cast(Sized, whole)), seed)
-    return Subset(whole, chosen.tolist())
+        return dataset
+    chosen = train_or_val(f"load: {official}", split, len(cast(Sized, dataset)), seed)
+    return Subset(dataset, chosen.tolist())

@@ -176,9 +176,9 @@ def _parts(source: str, arrays: Mapping[str, Any]) -> tuple[Any, Any]:
     return _split(source, (arrays["images"], arrays["labels"]))
 
 
-def _split(source: str, whole: Any) -> tuple[Part, Part]:
+def _split(source: str, dataset: Any) -> tuple[Part, Part]:
     """Split images and labels: a sixth of each class is the test part."""
-    images, labels = _checked(source, "all", whole)
+    images, labels = _checked(source, "all", dataset)
     _check_classes(source, labels, labels)
     if int(labels.bincount().min()) < 6:
         raise ValueError(

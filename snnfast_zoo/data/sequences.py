@@ -54,9 +54,9 @@ def binary_adding(samples: int, num_steps: int = 100, *, seed: int = 0) -> tuple
     half, rows = num_steps // 2, torch.arange(samples)
     labels = torch.zeros(samples, dtype=torch.int64)
     for first, last in ((0, half), (half, num_steps)):
-        at = torch.randint(first, last, (samples,), generator=generator)
-        x[rows, at, 1] = 1
-        labels += x[rows, at, 0]
+        step = torch.randint(first, last, (samples,), generator=generator)
+        x[rows, step, 1] = 1
+        labels += x[rows, step, 0]
     return x, labels
 
 
@@ -78,9 +78,9 @@ def delayed_xor(samples: int, num_steps: int = 100, *, seed: int = 0) -> tuple[T
     quarter, rows = num_steps // 4, torch.arange(samples)
     labels = torch.zeros(samples, dtype=torch.int64)
     for first, last in ((0, quarter), (num_steps - quarter, num_steps)):
-        at = torch.randint(first, last, (samples,), generator=generator)
+        step = torch.randint(first, last, (samples,), generator=generator)
         bit = torch.randint(2, (samples,), generator=generator)
-        x[rows, at, bit] = 1
+        x[rows, step, bit] = 1
         labels ^= bit
     return x, labels
 

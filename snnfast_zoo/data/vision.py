@@ -202,9 +202,9 @@ def _in_memory(dataset: Dataset[Any]) -> tuple[Tensor, Tensor] | None:
 
 def _arrays(dataset: Dataset[Any]) -> tuple[Tensor, Tensor] | None:
     if isinstance(dataset, Subset):
-        whole = _arrays(dataset.dataset)
+        arrays = _arrays(dataset.dataset)
         indices = torch.as_tensor(dataset.indices, dtype=torch.int64)
-        return None if whole is None else (whole[0][indices], whole[1][indices])
+        return None if arrays is None else (arrays[0][indices], arrays[1][indices])
     if isinstance(dataset, TensorDataset):
         return (dataset.tensors[0], dataset.tensors[1]) if len(dataset.tensors) == 2 else None
     transform = getattr(dataset, "transform", None)

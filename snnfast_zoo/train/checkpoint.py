@@ -38,11 +38,11 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
         OSError: the file cannot be written; the old one is untouched.
         TypeError: ``content`` has a value that could not be read again.
     """
-    whole = _plain("checkpoint", {**content, "format": FORMAT})
-    whole["checksum"] = checksum(whole)
+    payload = _plain("checkpoint", {**content, "format": FORMAT})
+    payload["checksum"] = checksum(payload)
     try:
         with replacing(path) as new, new.open("wb") as stream:
-            torch.save(whole, stream)
+            torch.save(payload, stream)
             stream.flush()
             os.fsync(stream.fileno())
     except (OSError, RuntimeError) as error:

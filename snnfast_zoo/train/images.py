@@ -181,8 +181,8 @@ def augmentation(settings: Augmented) -> Augment | None:
         return None
 
     def augment(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        whole = images.flatten(1, -3)  # frames of a sample move together
-        B, _, height, width = whole.shape
+        frames = images.flatten(1, -3)  # frames of a sample move together
+        B, _, height, width = frames.shape
         # Drawn on the CPU, so that every device sees the same images.
         draw = torch.rand(5, B) * 2 - 1
         angle = draw[0] * math.radians(settings.rotate)
@@ -194,13 +194,13 @@ def augmentation(settings: Augmented) -> Augment | None:
             ],
             1,
         ).to(images)
-        grid = F.affine_grid(theta, list(whole.shape), align_corners=False)
+        grid = F.affine_grid(theta, list(frames.shape), align_corners=False)
         if settings.elastic:
             points = torch.randn(B, 2, ELASTIC, ELASTIC).to(images) * settings.elastic
             moved = F.interpolate(points, (height, width), mode="bicubic", align_corners=True)
             # The grid runs from -1 to 1 over an image.
             pixel = 2 / torch.tensor([width, height]).to(images)
             grid = grid + moved.permute(0, 2, 3, 1) * pixel
-        return F.grid_sample(whole, grid, align_corners=False).view(images.shape), labels
+        return F.grid_sample(frames, grid, align_corners=False).view(images.shape), labels
 
     return augment

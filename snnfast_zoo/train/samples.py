@@ -42,8 +42,8 @@ def load(settings: FoldedSettings, root: str | Path | None = None, *, download: 
     """
     if settings.dataset == "xor":
         patterns = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
-        whole = patterns, torch.tensor([0, 1, 1, 0])
-        return Data(whole, whole, raw=(2,))
+        dataset = patterns, torch.tensor([0, 1, 1, 0])
+        return Data(dataset, dataset, raw=(2,))
 
     raw: list[int] = []
 
@@ -51,8 +51,8 @@ def load(settings: FoldedSettings, root: str | Path | None = None, *, download: 
         if settings.dataset not in CLASSES:
             if split == "all":
                 splits = zip(named("train+val"), named("test"))
-                whole, labels = (torch.cat(parts) for parts in splits)
-                return whole, labels
+                dataset, labels = (torch.cat(parts) for parts in splits)
+                return dataset, labels
             pixels, labels = images.part(settings.dataset, split, root, download, unit=True)
             raw[:] = pixels.shape[1:]
             return pixels.flatten(1), labels
@@ -68,9 +68,9 @@ def load(settings: FoldedSettings, root: str | Path | None = None, *, download: 
     return Data(train, held_out, settings.held_out, tuple(raw))
 
 
-def folded(settings: FoldedSettings, folds: int, whole: Part) -> tuple[Part, Part]:
+def folded(settings: FoldedSettings, folds: int, dataset: Part) -> tuple[Part, Part]:
     """Split the samples into ``folds`` folds; return the parts to train on and to score, see :func:`load`."""
-    values, labels = whole
+    values, labels = dataset
     fold = data.stratified_folds(labels, folds, seed=settings.split_seed)
     training = fold != settings.fold
     held_out = values[~training], labels[~training]

@@ -119,8 +119,8 @@ class Options:
         known = [setting.name for setting in fields(cls)]
         for name in names:
             if name not in known:
-                near = check.suggestion(name, known)
-                raise TypeError(f"{op}: there is no setting {name!r}; known: {', '.join(known)}{near}")
+                hint = check.suggestion(name, known)
+                raise TypeError(f"{op}: there is no setting {name!r}; known: {', '.join(known)}{hint}")
 
     @classmethod
     def check_choice(cls, name: str, value: Any) -> None:
@@ -137,8 +137,8 @@ class Options:
         hint = ""
         if metadata["user_data"]:
             hint = ", or your own: a file .npz or .pt, a folder, module:function, a set of torchvision"
-        near = check.suggestion(value, choices)
-        raise ValueError(f"{cls.name}: {name} must be one of {', '.join(choices)}{hint}, got {value!r}{near}")
+        nearest = check.suggestion(value, choices)
+        raise ValueError(f"{cls.name}: {name} must be one of {', '.join(choices)}{hint}, got {value!r}{nearest}")
 
     @classmethod
     def default(cls, name: str) -> Any:

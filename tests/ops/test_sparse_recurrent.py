@@ -36,7 +36,9 @@ def test_delays_and_weights_equal_the_reference(kind, weights):
         agree(LIF, *case(LIF, "soft", (T, 3, 7), past=past, weights=weights, c=connected(7, kind)))
 
 
-@pytest.mark.parametrize("shape", [(3, 0, 4), (3, 2, 0), (1, 1), (5, 2), (5, 2, 3, 4), (34, 3, 300)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(3, 0, 4), (3, 2, 0), (1, 1), (5, 2), (5, 2, 3, 4), (34, 2, 70), (3, 2, 300)], ids=str
+)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_shapes_and_dtypes_equal_the_reference(shape, dtype):
     agree(LIF, *case(LIF, shape=shape, dtype=dtype, past=1))

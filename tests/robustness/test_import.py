@@ -52,6 +52,12 @@ def test_losses_are_there_without_an_import_of_their_own():
     assert (result.stdout, result.returncode) == ("True\n", 0), result.stderr
 
 
+@pytest.mark.parametrize("collects", [True, False])
+def test_the_garbage_collector_is_left_as_it_was(collects):
+    result = python(f"import gc\n{'' if collects else 'gc.disable()'}\nimport snnfast\nprint(gc.isenabled())\n")
+    assert result.stdout == f"{collects}\n", result.stderr
+
+
 @pytest.mark.parametrize("installed", [True, False])
 def test_a_source_folder_without_a_build_says_so(tmp_path, installed):
     sources = Path(__file__).parents[2]

@@ -56,6 +56,14 @@ def bp_stdp_network():
     return lambda: ops.bp_stdp_network_(weights, x, labels, desired, thresholds=[0.9, 12.5], batch=16)
 
 
+@pytest.fixture(autouse=True)
+def python_handles_ctrl_c():
+    """A program that a shell starts in the background ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(
     "prepare", [recurrent, recurrent_backward, sparse_recurrent, stdp, bp_stdp, diehl_cook, bp_stdp_network]
 )

@@ -60,9 +60,9 @@ def potentials(model: nn.Module, times: Tensor, *, title: str | None = None) -> 
     fired = after[after <= network.t_max]
     end = min(network.t_max, 1.5 * float(fired.max())) if len(fired) else network.t_max
     dt = end / (_TRACES - 1)
-    at = torch.linspace(0, end, _TRACES, dtype=before.dtype, device=before.device)
-    v = layer.potentials(before, at)[:, 0, :16]
-    spike = (at[:, None] >= after[0, :16]) & (at[:, None] - dt < after[0, :16])
+    moments = torch.linspace(0, end, _TRACES, dtype=before.dtype, device=before.device)
+    v = layer.potentials(before, moments)[:, 0, :16]
+    spike = (moments[:, None] >= after[0, :16]) & (moments[:, None] - dt < after[0, :16])
     return visual.potentials(v, network.v_threshold, spike, dt=dt, unit="ms", title=title)
 
 

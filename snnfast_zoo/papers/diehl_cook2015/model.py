@@ -329,27 +329,27 @@ class DiehlAndCook2015(nn.Module):
         """Present images with increasing rates until each has ``settings.min_spikes`` spikes."""
         settings, P = self.settings, len(rates.hz)
         everything = torch.arange(P, device=rates.hz.device)
-        whole = None
+        total = None
         # With learning, images are presented one by one, because each changes the weights; without it, all at once.
         for todo in everything.split(1) if self.training else (everything,):
             times = 0
             while len(todo):
                 hz = rates.hz[todo] * (1 + times * settings.boost)
                 result = present(Rates(hz, rates.num_steps, rates.seeds[todo] + times))
-                if whole is None:
+                if total is None:
                     counts, spikes = result.counts, result.spikes
-                    whole = result._replace(
+                    total = result._replace(
                         counts=counts.new_empty((P, *counts.shape[1:])),
                         spikes=None if spikes is None else spikes.new_empty((P, *spikes.shape[1:])),
                     )
-                whole.counts[todo] = result.counts
-                if whole.spikes is not None:
-                    whole.spikes[todo] = cast(Tensor, result.spikes)
+                total.counts[todo] = result.counts
+                if total.spikes is not None:
+                    total.spikes[todo] = cast(Tensor, result.spikes)
                 times += 1
                 peak = rates.hz[todo].amax(1) * (1 + times * settings.boost)
                 weak = result.counts.sum(1) < settings.min_spikes
                 todo = todo[weak & (peak > 0) & (peak <= 1000 / settings.neurons.dt)]
-        return present(rates) if whole is None else whole
+        return present(rates) if total is None else total
 
     def fit(self, loader: Iterable[Tensor | tuple[Any, ...]], epochs: int = 1) -> DiehlAndCook2015:
         """Present all images of ``loader``, ``epochs`` times, and learn.

@@ -42,8 +42,8 @@ def load(
     if not settings.validate or settings.dataset != "mnist":
         return images.load(settings, root, download=download, device=device, unit=True)
     pixels, labels = images.part(settings.dataset, "train+val", root, download, device)
-    whole = len(pixels)
-    n = whole - VALIDATION_IMAGES if whole > VALIDATION_IMAGES else whole // 2
+    count = len(pixels)
+    n = count - VALIDATION_IMAGES if count > VALIDATION_IMAGES else count // 2
     return Data((pixels[:n], labels[:n]), (pixels[n:], labels[n:]), "validation")
 
 

@@ -76,16 +76,16 @@ class MicrocircuitSettings(SimulationSettings):
 
 def microcircuit_network(settings: MicrocircuitSettings) -> SimulatedNetwork:
     """Return the network; ``scale`` is that of neurons and of synapses to each of them."""
-    whole, probability = torch.tensor(SIZES, dtype=torch.float64), torch.tensor(PROBABILITY, dtype=torch.float64)
-    pairs = whole[:, None] * whole
-    degree = ((1 - probability).log() / (1 - 1 / pairs).log()).round() / whole[:, None]
+    full_sizes, probability = torch.tensor(SIZES, dtype=torch.float64), torch.tensor(PROBABILITY, dtype=torch.float64)
+    pairs = full_sizes[:, None] * full_sizes
+    degree = ((1 - probability).log() / (1 - 1 / pairs).log()).round() / full_sizes[:, None]
     weight = _current(POTENTIAL) * torch.tensor([1.0, INHIBITION]).double().repeat(8, 4)
     weight[0, 2] *= 2
     external = torch.tensor(EXTERNAL).double()
     mean = (weight * degree * torch.tensor(RATES)).sum(1) + _current(POTENTIAL) * external * BACKGROUND
     scale, root = settings.scale, settings.scale**0.5
     current = 0.001 * TAU_SYN * (1 - root) * mean
-    sizes = (whole * scale).round().long().clamp(min=1)
+    sizes = (full_sizes * scale).round().long().clamp(min=1)
     first, n = [0, *sizes.cumsum(0).tolist()], int(sizes.sum())
     totals = (degree * scale * sizes[:, None]).round().long().tolist()
     generator = torch.Generator().manual_seed(settings.seed)

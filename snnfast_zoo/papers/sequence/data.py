@@ -109,8 +109,8 @@ def nmnist(settings: SequenceSettings, root: Path) -> tuple[Part, Part]:
     found = [sets.nmnist(source, train) for source, train in zip(lists, (True, False))]
     train, test = ((part.frames, part.labels) for part in found)
     if settings.folds is not None:
-        whole = torch.cat([train[0], test[0]]), torch.cat([train[1], test[1]])
-        return samples.folded(settings, settings.folds, whole)
+        recordings = torch.cat([train[0], test[0]]), torch.cat([train[1], test[1]])
+        return samples.folded(settings, settings.folds, recordings)
     if not settings.validate:
         return train, test
     x, labels = train

@@ -37,9 +37,9 @@ def sample(model: nn.Module, x: Tensor, label: Tensor, classes: Sequence[str], *
     axes = figure.subplots(2 + len(spikes), 1, sharex=True)
     label_axes(axes[0], None, "input", None)
     for k, channel in enumerate(x[:, :_NEURONS].cpu().unbind(1)):
-        at = channel.nonzero()[:, 0]
-        signs = [COLORS[0] if channel[t] > 0 else COLORS[1] for t in at]
-        axes[0].scatter(at, [k] * len(at), s=3, c=signs)
+        steps = channel.nonzero()[:, 0]
+        signs = [COLORS[0] if channel[t] > 0 else COLORS[1] for t in steps]
+        axes[0].scatter(steps, [k] * len(steps), s=3, c=signs)
     for i, (ax, s) in enumerate(zip(axes[1:], spikes)):
         raster(s[:, 0, :_NEURONS].cpu(), ax=ax)
         ax.set_xlabel("")

@@ -19,6 +19,7 @@ struct Synapses {
   const void* targets;  // [synapses] of int16_t, or of int32_t if wide
   bool wide;
   bool one_a_row;  // weight has one number for each presynaptic neuron, not for each synapse
+  int64_t size;    // number of synapses
 
   SNNFAST_HD int64_t longest() const { return delays ? steps[delays - 1] : 1; }
   SNNFAST_HD int64_t count(int64_t H) const { return first[H * delays]; }
@@ -132,7 +133,7 @@ struct RecurrentParts {
 // Number of weights: `dense` of dense connections.
 SNNFAST_HD int64_t recurrent_weights(const Recurrence& r, int64_t dense) {
   if (!r.synapses.first) return dense;
-  return r.synapses.one_a_row ? r.H : r.synapses.count(r.H);
+  return r.synapses.one_a_row ? r.H : r.synapses.size;
 }
 
 // Length of a row of H numbers, rounded up to whole vectors of any processor.

@@ -13,10 +13,11 @@ void recurrent_pack(const Cuda&, const Recurrence& r, bool is_double, void* to_p
 void recurrent_weight(const Cuda&, const RecurrentWeightGradient& a);
 void recurrent_sum(const Cpu&, void* parts, int64_t count, int64_t H, bool is_double, void* grad_weight);
 void recurrent_sum(const Cuda&, void* parts, int64_t count, int64_t H, bool is_double, void* grad_weight);
-// Sparse connections run on the CPU alone. Checks the rows of H neurons with synapses to `targets` neurons; the number
-// of weights remains to be checked.
+// Sparse connections: the rows of H neurons; the number of weights remains to be checked. On the CPU check_synapses
+// reads the rows; on CUDA the kernels check every index that they use.
 Synapses synapses_of(const char* op, const Tensor& x, const Tensor& first, const Tensor& targets, const int64_t* steps,
-                     int64_t delays, int64_t H, int64_t outputs);
+                     int64_t delays, int64_t H);
+void check_synapses(const char* op, const Synapses& s, int64_t H, int64_t outputs);
 // Adds up `count` gradients of `size` weights.
 void recurrent_sum_sparse(void* parts, int64_t count, int64_t size, bool is_double);
 
@@ -104,7 +105,8 @@ class RecurrentTensors {
     check_shape(op, "steps", steps, {steps.numel()});
     check_device(op, "steps", steps, "x", x);
     check_contiguous(op, "steps", steps);
-    s = synapses_of(op, x, first, targets, steps.const_data_ptr<int64_t>(), steps.numel(), r.H, r.inputs * r.H);
+    s = synapses_of(op, x, first, targets, steps.const_data_ptr<int64_t>(), steps.numel(), r.H);
+    if constexpr (!Device::kCuda) check_synapses(op, s, r.H, r.inputs * r.H);
     const int64_t count = targets.numel();
     s.one_a_row = connections.weight.numel() != count;
     r.weight = tensors.of_shape(connections.weight, "weight", {s.one_a_row ? r.H : count});
@@ -192,7 +194,8 @@ class RecurrentGradients {
   // After the kernel: adds up the gradient of the weights.
   void sum(const Device& device, const RecurrentBackward<AnyNeuron>& a) {
     if (H_ == 0) return;
-    if (sparse_) return sum_sparse();
+    if constexpr (!Device::kCuda)
+      if (sparse_) return sum_sparse();
     if constexpr (Device::kCuda)
       if (a.N > 0) recurrent_weight(device, {a.T, a.N, a.recurrence, a.spikes, a.grad_current, a.grad_weight});
     recurrent_sum(device, partial_.mutable_data_ptr(), parts_, H_, is_double_, weight.mutable_data_ptr());

@@ -68,7 +68,8 @@ void sparse_stdp(const Arguments& arguments) {
   const Device device(w);
   SparseStdp a{};
   a.N_pre = pre.size(2), a.N_post = post.size(2);
-  a.synapses = synapses_of(kOp, w, arguments.first, arguments.targets, &kStep, 1, a.N_pre, a.N_post);
+  a.synapses = synapses_of(kOp, w, arguments.first, arguments.targets, &kStep, 1, a.N_pre);
+  check_synapses(kOp, a.synapses, a.N_pre, a.N_post);
   read_spikes(kOp, arguments, w, w.scalar_type() == ScalarType::Double ? 8 : 16, a);
   read_incoming(arguments, count, a);
   if (a.N_post == 0 && a.N_pre == 0) return;

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from snnfast import backend, check
 
+from .placed import placed
+
 MOST_NEURONS = 2**31 - 1  # targets have 32 bits
 SMALL = 2**15  # targets of fewer neurons have 16 bits
 LONGEST = 2**31 - 1  # of a delay, in steps
@@ -59,6 +61,11 @@ class Connectivity:
     targets: Tensor
     order: Tensor | None = None
     _incoming: Incoming | None = field(default=None, init=False)
+    _copies: dict[Any, tuple[Tensor, ...]] = field(default_factory=dict, init=False)  # on GPUs
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled and copied: all but the copies on GPUs."""
+        return self.__dict__ | {"_copies": {}}
 
     def __len__(self) -> int:
         """Return the number of synapses."""
@@ -120,6 +127,13 @@ class Connectivity:
         found = Incoming(*(torch.from_numpy(a) for a in (first, order.astype(np.int32), sources.astype(np.int32))))
         object.__setattr__(self, "_incoming", found)
         return found
+
+    def on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Return ``first``, ``targets`` and ``steps`` where kernels read them.
+
+        A GPU gets copies at first use, which this connectivity keeps; it stays on the CPU itself.
+        """
+        return placed(self._copies, "rows", device, lambda: (self.first, self.targets, self.steps))  # type: ignore[return-value]
 
     def arrange(self, values: Tensor) -> Tensor:
         """Return values of the edges, in the order in which these were given, in the order of the synapses."""

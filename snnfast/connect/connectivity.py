@@ -135,6 +135,10 @@ class Connectivity:
         """
         return placed(self._copies, "rows", device, lambda: (self.first, self.targets, self.steps))  # type: ignore[return-value]
 
+    def incoming_on(self, device: torch.device) -> Incoming:
+        """Return :attr:`incoming` where kernels read it, copied to a GPU as by :meth:`on`."""
+        return Incoming(*placed(self._copies, "incoming", device, lambda: self.incoming))
+
     def arrange(self, values: Tensor) -> Tensor:
         """Return values of the edges, in the order in which these were given, in the order of the synapses."""
         check.shape("arrange", "values", values, (len(self),))

@@ -1,5 +1,5 @@
-// A thread owns a weight for all steps of a chunk, whose traces and spikes are those of stdp.cu. Threads are in order of
-// the postsynaptic neurons: neighbours read the same traces.
+// A thread owns a weight for all steps of a chunk, whose traces and spikes are those of stdp.cu. Threads are in the
+// order of the postsynaptic neurons: neighbours read the same traces.
 #include "core/sparse_stdp.h"
 
 #include "cuda/normalize.cuh"

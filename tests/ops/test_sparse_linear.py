@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from backends import PRESENT
+from backends import PRESENT, fetched, force, placed
 from samples import assert_equal, assert_gradients_close
 from spike_linear_cases import F64, inputs, needs_kernels, uniform
 
@@ -23,15 +23,21 @@ def case(lead, n_pre, n_post, dtype=F64, weights="synapse", outdegree=3, unit=Fa
 
 def gradients(op, x, weight, c, wanted="xw"):
     """Return the gradients of the named arguments."""
-    leaves = [t.detach().requires_grad_(name in wanted) for name, t in zip("xw", (x, weight))]
+    leaves = [placed(t.detach()).requires_grad_(name in wanted) for name, t in zip("xw", (x, weight))]
     y = op(*leaves, c) + 0 * sum(leaf.sum() for leaf in leaves)  # without synapses the reference has no graph
-    grad = uniform(*y.shape, seed=5, dtype=y.dtype)
-    return dict(zip(wanted, torch.autograd.grad(y, [t for t in leaves if t.requires_grad], grad)))
+    grad = placed(uniform(*y.shape, seed=5, dtype=y.dtype))
+    return dict(zip(wanted, fetched(torch.autograd.grad(y, [t for t in leaves if t.requires_grad], grad))))
+
+
+def run(x, weight, c):
+    return fetched(ops.sparse_linear(placed(x), placed(weight), c))
 
 
 def agree(x, weight, c):
-    assert_equal([ops.sparse_linear(x, weight, c)], [reference.sparse_linear(x, weight, c)])
-    found, wanted = gradients(ops.sparse_linear, x, weight, c), gradients(reference.sparse_linear, x, weight, c)
+    assert_equal([run(x, weight, c)], [reference.sparse_linear(x, weight, c)])
+    found = gradients(ops.sparse_linear, x, weight, c)
+    with force("reference"):
+        wanted = gradients(reference.sparse_linear, x, weight, c)
     assert_gradients_close(found, wanted)
 
 
@@ -67,9 +73,10 @@ def test_targets_of_32_bits_equal_the_matrix():
     n_post = 2**15 + 9
     x, weight, c = case((5,), 40, n_post, outdegree=9)
     assert c.targets.dtype == torch.int32
-    torch.testing.assert_close(ops.sparse_linear(x, weight, c), x @ c.dense(weight).T)
+    torch.testing.assert_close(run(x, weight, c), x @ c.dense(weight).T)
     found = gradients(ops.sparse_linear, x, weight, c)
-    wanted = gradients(lambda x, weight, c: x @ c.dense(weight).T, x, weight, c)
+    with force("reference"):
+        wanted = gradients(lambda x, weight, c: x @ c.dense(weight).T, x, weight, c)
     assert_gradients_close(found, wanted)
 
 
@@ -104,19 +111,19 @@ def test_inputs_of_0_add_nothing_through_an_infinite_weight(rows):
     c = connect.from_edges([0, 1], [0, 0], 2, 1)
     x = torch.zeros(rows, 2)
     x[0, 1] = 1
-    y = ops.sparse_linear(x, torch.tensor([torch.inf, 0.25]), c)
+    y = run(x, torch.tensor([torch.inf, 0.25]), c)
     assert y.flatten().tolist() == [0.25, *[0.0] * (rows - 1)]
     x[0, 0] = 1
-    assert ops.sparse_linear(x, torch.tensor([torch.inf, 0.25]), c)[0].item() == torch.inf
+    assert run(x, torch.tensor([torch.inf, 0.25]), c)[0].item() == torch.inf
 
 
 @pytest.mark.usefixtures("kernels")
 def test_rows_alone_or_together_and_any_layout_give_the_same_bits():
     x, weight, c = case((6, 9), 40, 30, torch.float32)
-    want = ops.sparse_linear(x, weight, c)
-    assert_equal([torch.stack([ops.sparse_linear(row, weight, c) for row in x])], [want])
+    want = run(x, weight, c)
+    assert_equal([torch.stack([run(row, weight, c) for row in x])], [want])
     strided = x.transpose(0, 1).contiguous().transpose(0, 1)
-    assert_equal([ops.sparse_linear(strided, torch.stack([weight, weight], 1)[:, 0], c)], [want])
+    assert_equal([run(strided, torch.stack([weight, weight], 1)[:, 0], c)], [want])
 
 
 def test_any_number_of_threads_gives_the_same_bits(threads):

@@ -33,7 +33,8 @@ struct Noise {
   int64_t runs, width;
   const void* weight;  // [inputs * H] in C, of an arrival
   uint64_t seed;
-  int64_t step;  // number of the first step in the sequence of random words
+  int64_t step;        // number of the first step in the sequence of random words
+  const int64_t* key;  // on CUDA: these two
 
   SNNFAST_HD const int64_t* run(int64_t k) const { return table + k * width; }
 };
@@ -63,7 +64,9 @@ struct Recurrence {
   int64_t ring;         // steps for which spikes in flight are stored: a power of 2, at least the longest delay and 3
   const void* to_post;  // [H, padded(H)] in C, row j: weight_ij over i; zero-padded
   const void* to_pre;   // [H, padded(H)] in C, row i: weight_ij over j
-  void* room;           // [samples, recurrent_room(H)] in C, on CUDA beyond kRecurrentThreads neurons
+  // On CUDA beyond kRecurrentThreads neurons [samples, recurrent_room(H)] in C; of sparse connections [samples, inputs *
+  // H]: all inputs of a step
+  void* room;
   // On the CPU: number of threads, and a loop over ranges of [0, n) that runs on them (cpu/parallel_for.h)
   int64_t threads;
   void (*parallel_for)(int64_t n, int64_t grain, const void* context,
@@ -74,7 +77,7 @@ struct Recurrence {
 template <class Neuron>
 struct RecurrentForward : NeuronForward<Neuron> {
   Recurrence recurrence;
-  void* columns;  // [states, N] in C, on CUDA beyond kRecurrentThreads neurons: the states
+  void* columns;  // [states, N] in C, on CUDA if the recurrence has `room`: the states
 };
 
 template <class Neuron>
@@ -84,8 +87,8 @@ struct RecurrentBackward : NeuronBackward<Neuron> {
   void* grad_weight;   // [RecurrentParts::parts, H, padded(H)] in C, partial sums; rows as in to_post, if sparse weight
   void* grad_past;     // [K, N] in x's dtype, null if K is 0
   void* grad_delay;    // [N] in C or null: per neuron, summed over time
-  void* grad_current;  // [T, N] in C, on CUDA: dL/d(input of a step); grad_x is the same in x's dtype
-  void* returned;      // [T, N] in C, on CUDA with delays: dL/d(arriving spikes)
+  void* grad_current;  // [T, samples, inputs, H] in C, on CUDA: dL/d(input of a step); grad_x is the same in x's dtype
+  void* returned;      // [T, N] in C, on CUDA with delays: dL/d(arriving spikes); of sparse connections [N]: of a step
   void* columns;       // [recurrent_columns, N] in C, on CUDA: memory of each neuron
 };
 

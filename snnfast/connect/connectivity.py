@@ -161,14 +161,14 @@ class Connectivity:
         Args:
             weight: ``[synapses]``, a weight for each neuron ``[n_pre]``, or one number ``[]``.
         """
-        pre, post = self.edges()
+        pre, post = (index.to(weight.device) for index in self.edges())
         matrix = weight.new_zeros(self.n_post, self.n_pre)
         return matrix.index_put((post, pre), self.per_synapse(weight), accumulate=True)
 
     def to_torch(self, weight: Tensor) -> Tensor:
         """Return the matrix of :meth:`dense` as a sparse CSR tensor of PyTorch."""
         pre, post = self.edges()
-        indices = torch.stack([post, pre])
+        indices = torch.stack([post, pre]).to(weight.device)
         size = (self.n_post, self.n_pre)
         matrix = torch.sparse_coo_tensor(indices, self.per_synapse(weight), size, check_invariants=False)
         return matrix.coalesce().to_sparse_csr()
@@ -179,7 +179,7 @@ class Connectivity:
         check.shape("per_synapse", "weight", weight, (len(self),), (self.n_pre,), ())
         if weight.shape == (len(self),):
             return weight
-        return weight.expand(self.n_pre).repeat_interleave(self.out_degree())
+        return weight.expand(self.n_pre).repeat_interleave(self.out_degree().to(weight.device))
 
 
 def from_edges(

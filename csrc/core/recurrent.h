@@ -64,8 +64,8 @@ struct Recurrence {
   int64_t ring;         // steps for which spikes in flight are stored: a power of 2, at least the longest delay and 3
   const void* to_post;  // [H, padded(H)] in C, row j: weight_ij over i; zero-padded
   const void* to_pre;   // [H, padded(H)] in C, row i: weight_ij over j
-  // On CUDA beyond kRecurrentThreads neurons [samples, recurrent_room(H)] in C; of sparse connections [samples, inputs *
-  // H]: all inputs of a step
+  // In C, on CUDA: beyond kRecurrentThreads neurons [samples, recurrent_room(H)]; of sparse connections all inputs of a
+  // step, [samples, inputs * H]
   void* room;
   // On the CPU: number of threads, and a loop over ranges of [0, n) that runs on them (cpu/parallel_for.h)
   int64_t threads;

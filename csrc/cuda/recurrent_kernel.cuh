@@ -1,8 +1,8 @@
 // The scan over time of recurrent neurons on CUDA: a block is a sample and runs through all steps, so only the threads
 // of a block wait for each other. A thread has one neuron, whose states are in its registers, or, beyond
 // kRecurrentThreads, several in memory; so are the arriving events, which are otherwise in shared memory. The weights
-// are in shared memory if they fit, else they are read through the cache. Neurons with sparse connections are in memory,
-// however few they are.
+// are in shared memory if they fit, else they are read through the cache. With sparse connections
+// (sparse_recurrent.cuh) all neurons are in memory.
 #pragma once
 #include "cuda/neuron_kernel.cuh"
 #include "cuda/sparse_recurrent.cuh"
@@ -277,8 +277,8 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1)
 #pragma unroll
         for (int k = 0; k < Neuron::kParams; k++) column.set(kGradParam + k, n, gp[k]);
       }
-      __syncthreads();
       if (sparse) continue;
+      __syncthreads();
       for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
         C sum = C(0);
         for (int64_t k = 0; k < H; k++) sum += current[k] * to_pre[k * width + i];
@@ -294,7 +294,6 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1)
     synapses.begin_step_backward(t, a.grad_current, static_cast<C*>(a.returned));
     for (int64_t i = threadIdx.x; i < H; i += blockDim.x)
       put(a.grad_past, a.x.dtype, (t + r.K) * a.N + first + i, through(t, first + i));
-    __syncthreads();
   }
   for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
     const int64_t n = first + i;

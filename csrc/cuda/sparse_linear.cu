@@ -15,7 +15,6 @@ __global__ void __launch_bounds__(kSparseThreads, 1) sparse_linear_forward_kerne
   for (int64_t r = blockIdx.x; r < a.rows; r += gridDim.x) {
     C* sums = static_cast<C*>(a.sums) + r * a.outputs;
     for (int64_t i = threadIdx.x; i < a.outputs; i += blockDim.x) sums[i] = C(0);
-    __syncthreads();
     chunk.each_event(
         a.inputs, [&](int64_t j) { return number_at<C>(x, r, j); },
         [&](int64_t j, C value) { synapses.deliver(j, 0, value, sums); });

@@ -49,9 +49,9 @@ struct SparseConnections {
         first(sample * r.H),
         samples(neurons / r.H) {}
 
-  // Computes the inputs of step t: those of input_rows(0), input_rows(1), ..., the noise, then the arriving spikes, from
-  // the shortest delay to the longest, in order of their presynaptic neurons and of their synapses. A thread reads and
-  // writes its own neurons before the block meets; after that it may read them.
+  // Computes the inputs of step t: those of input_rows(0), input_rows(1), ..., the noise, then the arriving spikes,
+  // from the shortest delay to the longest, in order of their presynaptic neurons and of their synapses. A thread
+  // writes and reads the inputs and spikes of its own neurons, so the block need not meet before.
   template <class InputRows>
   __device__ __forceinline__ void begin_step(int64_t t, const Rows& spikes, const InputRows& input_rows) const {
     for (int64_t i = threadIdx.x; i < r.H; i += blockDim.x)
@@ -59,7 +59,6 @@ struct SparseConnections {
         const C x = number_at<C>(input_rows(m), t, first + i);
         current[m * r.H + i] = r.noise.table ? with_noise(r.noise, m * r.H + i, sample, t, x) : x;
       }
-    __syncthreads();
     for (int64_t k = 0; k < rows.s.delays; k++) {
       const int64_t sent = t - rows.s.steps[k];
       if (!fits(k) || sent < -r.K) continue;
@@ -76,6 +75,7 @@ struct SparseConnections {
 
   // Computes dL/d(spikes of step t) of all neurons through their arrivals; called by all threads of a block.
   __device__ __forceinline__ void begin_step_backward(int64_t t, void* grad_current, C* returned) const {
+    __syncthreads();  // the gradients of step t + 1 are there, and what they returned has been read
     for (int64_t j = threadIdx.x / 32; j < r.H; j += blockDim.x / 32) {
       C sum = C(0);
       for (int64_t k = 0; k < rows.s.delays; k++) {

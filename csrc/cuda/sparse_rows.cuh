@@ -126,7 +126,7 @@ struct Chunk {
   int32_t index[kRecurrentThreads], counts[kRecurrentThreads / 32];
 
   // Calls visit(j, spikes) for the neurons j < n that spiked, in their order; called by all threads of a block, which
-  // must meet at the end of visit.
+  // meet before the first visit, and must meet at the end of each.
   template <class Spikes, class Visit>
   __device__ __forceinline__ void each_event(int64_t n, const Spikes& spikes_of, const Visit& visit) {
     const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from backends import fetched, force, placed
+from backends import PRESENT, fetched, force, placed
 from recurrent_cases import KERNELS, LIF, needs_kernels
 from samples import assert_equal, assert_gradients_close, cotangents, gradients, require_grad, rich
 from sparse_cases import Sparse, agree, case, connected
@@ -360,6 +360,25 @@ def test_raw_calls_with_wrong_tensors_are_refused(changes):
     with pytest.raises(RuntimeError, match="recurrent_lif: "):
         raw(**changes)
     raw()
+
+
+@pytest.mark.skipif("cuda_emulation" not in PRESENT, reason="no emulated CUDA")
+def test_wrong_synapses_on_a_gpu_reach_no_other_memory():
+    """A kernel checks every index, since the host does not read them; the emulation has the bounds of the CPU."""
+    call = ops.sparse_recurrent.check(2 * torch.ones(4, 2, 3), torch.ones(4), C, past=torch.ones(4, 2, 3))
+    for changes in (
+        {"first": torch.tensor([-9, 1, 3, 99])},
+        {"first": C.first.flip(0)},
+        {"targets": C.targets + 2},
+        {"targets": C.targets - 900},
+        *({"steps": torch.tensor([step])} for step in (-9, 0, 5, 2**63 - 1)),
+    ):
+        flat = flatten(call._replace(**changes))
+        spikes, v, _, checkpoints = torch.ops.snnfast_emulated.recurrent_lif_forward(*flat, 2)
+        assert v.isfinite().all()
+        rest = torch.ones_like(spikes), torch.ones_like(v), None
+        grads = torch.ops.snnfast_emulated.recurrent_lif_backward(*flat, spikes, checkpoints, 2, True, *rest)
+        assert grads[0].isfinite().all()
 
 
 def test_raw_calls_with_falling_delays_are_refused():

@@ -36,7 +36,7 @@ FOUND = 66  # exit code of ThreadSanitizer
 # Kernels with barriers, and the operators around them; one of the scans of neurons.
 KERNELS = ("stdp", "bp_stdp_network", "spikeprop", "eventprop", "diehl_cook", "recurrent", "sparse_linear")
 SOURCES = (
-    *(f"ops/{name}.cpp" for name in (*KERNELS, "check", "device", "neuron", "neurons", "output_memory")),
+    *(f"ops/{name}.cpp" for name in (*KERNELS, "check", "device", "interrupt", "neuron", "neurons", "output_memory")),
     *(f"cuda/{name}.cu" for name in (*KERNELS, "error", "presentations")),
 )
 TEMPLATES = {"cuda/neuron.cu.in": "cuda/lif.cu", "cuda/recurrent_neuron.cu.in": "cuda/recurrent_lif.cu"}

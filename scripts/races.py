@@ -24,6 +24,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -35,6 +36,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOUND = 66  # exit code of ThreadSanitizer
 # Kernels with barriers, and the operators around them; one of the scans of neurons.
 KERNELS = ("stdp", "bp_stdp_network", "spikeprop", "eventprop", "diehl_cook", "recurrent", "sparse_linear")
+DIFFERENTIABLE = ("spikeprop", "eventprop", "sparse_linear")  # whose gradients are registered
 SOURCES = (
     *(f"ops/{name}.cpp" for name in (*KERNELS, "check", "device", "interrupt", "neuron", "neurons", "output_memory")),
     *(f"cuda/{name}.cu" for name in (*KERNELS, "error", "presentations")),
@@ -263,6 +265,8 @@ def inside(library: Path, only: str) -> int:
     """Run all kernels unchanged, then without each barrier; each in a process that ends at its first report."""
     torch.set_num_threads(1)
     torch.ops.load_library(library)
+    for name in DIFFERENTIABLE:
+        import_module(f"snnfast.ops.{name}").register("snnfast_emulated")
     drop = ctypes.CDLL(str(library)).emulation_drop
 
     def reported(calls: tuple[Callable[[], None], ...], file: bytes, line: int, tell: bool) -> bool:

@@ -24,19 +24,21 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 
 import torch
 
-from snnfast import backend, ops, plasticity
+from snnfast import backend, connect, ops, plasticity
 from snnfast.compiler.neurons import write
 
 ROOT = Path(__file__).resolve().parents[1]
 FOUND = 66  # exit code of ThreadSanitizer
 # Kernels with barriers, and the operators around them; one of the scans of neurons.
-KERNELS = ("stdp", "bp_stdp_network", "spikeprop", "eventprop", "diehl_cook", "recurrent")
+KERNELS = ("stdp", "bp_stdp_network", "spikeprop", "eventprop", "diehl_cook", "recurrent", "sparse_linear")
+DIFFERENTIABLE = ("spikeprop", "eventprop", "sparse_linear")  # whose gradients are registered
 SOURCES = (
-    *(f"ops/{name}.cpp" for name in (*KERNELS, "check", "device", "neuron", "neurons", "output_memory")),
+    *(f"ops/{name}.cpp" for name in (*KERNELS, "check", "device", "interrupt", "neuron", "neurons", "output_memory")),
     *(f"cuda/{name}.cu" for name in (*KERNELS, "error", "presentations")),
 )
 TEMPLATES = {"cuda/neuron.cu.in": "cuda/lif.cu", "cuda/recurrent_neuron.cu.in": "cuda/recurrent_lif.cu"}
@@ -50,6 +52,7 @@ SMALL = {
     "cuda/spikeprop.cu": {"kTile": 8},
     "cuda/eventprop.cu": {"kThreads": 64},
     "cuda/recurrent.cu": {"kSide": 8},
+    "cuda/sparse_rows.cuh": {"kSparseThreads": 64},
     "core/recurrent.h": {"kRecurrentThreads": 64},
 }
 # Barriers that may be missing without a report, by file and index in the file, and the reason.
@@ -230,6 +233,16 @@ def recurrent() -> None:
             torch.autograd.grad(ops.recurrent(x, w, delay=delay)[0].sum(), inputs)
 
 
+def sparse() -> None:
+    for neurons in (40, 100):
+        c = connect.fixed_outdegree(neurons, outdegree=70, delay=torch.arange(neurons) % 3 + 1, seed=1)
+        x, w, past = 2 * torch.rand(9, 2, neurons), 0.2 * torch.rand(len(c)), torch.ones(2, 2, neurons)
+        for value in (x, w, past):
+            value.requires_grad_()
+        torch.autograd.grad(ops.sparse_recurrent(x, w, c, past)[0].sum(), (x, w, past))
+        torch.autograd.grad(ops.sparse_linear(x, w, c.with_delay(1)).sum(), (x, w))
+
+
 CALLS: dict[str, tuple[Callable[[], None], ...]] = {
     "cuda/stdp.cu": (stdp,),
     "cuda/bp_stdp_network": (bp_stdp_network,),
@@ -238,6 +251,7 @@ CALLS: dict[str, tuple[Callable[[], None], ...]] = {
     "cuda/diehl_cook.cu": (diehl_cook,),
     "cuda/presentations.cuh": (diehl_cook,),
     "cuda/recurrent": (recurrent,),
+    "cuda/sparse": (sparse,),
     "cuda/rows.cuh": (lif,),
     "cuda/neuron_kernel.cuh": (lif,),
 }
@@ -251,6 +265,8 @@ def inside(library: Path, only: str) -> int:
     """Run all kernels unchanged, then without each barrier; each in a process that ends at its first report."""
     torch.set_num_threads(1)
     torch.ops.load_library(library)
+    for name in DIFFERENTIABLE:
+        import_module(f"snnfast.ops.{name}").register("snnfast_emulated")
     drop = ctypes.CDLL(str(library)).emulation_drop
 
     def reported(calls: tuple[Callable[[], None], ...], file: bytes, line: int, tell: bool) -> bool:

@@ -54,3 +54,19 @@ def force(name):
     fake = fake_cuda.present() if name == "cuda" and fake_cuda.WANTED else nullcontext()
     with fake, backend.use(name):
         yield Backend(name, "cuda" if name == "cuda" else "cpu")
+
+
+def placed(value):
+    """Return a tensor, or the tensors in a dictionary, where the forced backend has its input."""
+    if isinstance(value, dict):
+        return {name: placed(inner) for name, inner in value.items()}
+    return value.to("cuda") if isinstance(value, torch.Tensor) and backend.forced() == "cuda" else value
+
+
+def fetched(value):
+    """Return a tensor, or those in a list, tuple or dictionary, on the CPU; nothing else changes."""
+    if isinstance(value, dict):
+        return {name: fetched(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [fetched(inner) for inner in value]
+    return value.cpu() if isinstance(value, torch.Tensor) else value

@@ -17,7 +17,8 @@ from torch.utils._pytree import tree_flatten, tree_map
 WANTED = os.environ.get("SNNFAST_FAKE_CUDA", "0") == "1"
 DEVICE = torch.device("cuda", 0)
 # Tests of features that the fake lacks: addresses, views with their own dispatch, other threads, messages of PyTorch,
-# generators of the device, streams, autocast, tracing, other layouts, lists as indices, Tensor.cuda, the meta device.
+# generators of the device, streams, autocast, tracing, other layouts, lists as indices, Tensor.cuda, the meta device,
+# the capability.
 UNABLE = (
     "test_argument_on_another_device_is_named",
     "test_autocast",
@@ -37,6 +38,7 @@ UNABLE = (
     "export",
     "opcheck",
     "TestCuda",
+    "test_sparse_recurrent_receptors",
 )
 META = torch.device("meta")
 aten = torch.ops.aten

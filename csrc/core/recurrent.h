@@ -19,6 +19,7 @@ struct Synapses {
   const void* targets;  // [synapses] of int16_t, or of int32_t if wide
   bool wide;
   bool one_a_row;  // weight has one number for each presynaptic neuron, not for each synapse
+  int64_t size;    // number of synapses
 
   SNNFAST_HD int64_t longest() const { return delays ? steps[delays - 1] : 1; }
   SNNFAST_HD int64_t count(int64_t H) const { return first[H * delays]; }
@@ -32,7 +33,8 @@ struct Noise {
   int64_t runs, width;
   const void* weight;  // [inputs * H] in C, of an arrival
   uint64_t seed;
-  int64_t step;  // number of the first step in the sequence of random words
+  int64_t step;        // number of the first step in the sequence of random words
+  const int64_t* key;  // on CUDA: these two
 
   SNNFAST_HD const int64_t* run(int64_t k) const { return table + k * width; }
 };
@@ -62,7 +64,9 @@ struct Recurrence {
   int64_t ring;         // steps for which spikes in flight are stored: a power of 2, at least the longest delay and 3
   const void* to_post;  // [H, padded(H)] in C, row j: weight_ij over i; zero-padded
   const void* to_pre;   // [H, padded(H)] in C, row i: weight_ij over j
-  void* room;           // [samples, recurrent_room(H)] in C, on CUDA beyond kRecurrentThreads neurons
+  // In C, on CUDA: beyond kRecurrentThreads neurons [samples, recurrent_room(H)]; of sparse connections all inputs of a
+  // step, [samples, inputs * H]
+  void* room;
   // On the CPU: number of threads, and a loop over ranges of [0, n) that runs on them (cpu/parallel_for.h)
   int64_t threads;
   void (*parallel_for)(int64_t n, int64_t grain, const void* context,
@@ -73,7 +77,7 @@ struct Recurrence {
 template <class Neuron>
 struct RecurrentForward : NeuronForward<Neuron> {
   Recurrence recurrence;
-  void* columns;  // [states, N] in C, on CUDA beyond kRecurrentThreads neurons: the states
+  void* columns;  // [states, N] in C, on CUDA if the recurrence has `room`: the states
 };
 
 template <class Neuron>
@@ -83,8 +87,8 @@ struct RecurrentBackward : NeuronBackward<Neuron> {
   void* grad_weight;   // [RecurrentParts::parts, H, padded(H)] in C, partial sums; rows as in to_post, if sparse weight
   void* grad_past;     // [K, N] in x's dtype, null if K is 0
   void* grad_delay;    // [N] in C or null: per neuron, summed over time
-  void* grad_current;  // [T, N] in C, on CUDA: dL/d(input of a step); grad_x is the same in x's dtype
-  void* returned;      // [T, N] in C, on CUDA with delays: dL/d(arriving spikes)
+  void* grad_current;  // [T, samples, inputs, H] in C, on CUDA: dL/d(input of a step); grad_x is the same in x's dtype
+  void* returned;      // [T, N] in C, on CUDA with delays: dL/d(arriving spikes); of sparse connections [N]: of a step
   void* columns;       // [recurrent_columns, N] in C, on CUDA: memory of each neuron
 };
 
@@ -132,7 +136,7 @@ struct RecurrentParts {
 // Number of weights: `dense` of dense connections.
 SNNFAST_HD int64_t recurrent_weights(const Recurrence& r, int64_t dense) {
   if (!r.synapses.first) return dense;
-  return r.synapses.one_a_row ? r.H : r.synapses.count(r.H);
+  return r.synapses.one_a_row ? r.H : r.synapses.size;
 }
 
 // Length of a row of H numbers, rounded up to whole vectors of any processor.

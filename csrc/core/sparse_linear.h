@@ -13,6 +13,7 @@ struct SparseLinear {
   const void* weight;
   const void* x;  // [rows, inputs]
   void* y;        // [rows, outputs]
+  void* sums;     // [rows, outputs] in the dtype of the weights, on CUDA; y itself in that dtype
 
   // Backward pass; null: not wanted
   const void* grad_y;

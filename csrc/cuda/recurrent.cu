@@ -1,5 +1,5 @@
 // Shared part of the recurrent layers on CUDA: packing of the weights, and their gradient.
-#include "cuda/recurrent_steps.cuh"
+#include "cuda/sparse_rows.cuh"
 
 namespace snnfast {
 namespace {
@@ -48,6 +48,28 @@ __global__ void weight_kernel(const RecurrentWeightGradient a) {
   if (i < H && j < H) static_cast<C*>(a.parts)[(part * H + j) * width + i] = sum;
 }
 
+// The same with sparse connections: a block has a presynaptic neuron, and follows its spikes in order.
+template <class C>
+__global__ void __launch_bounds__(kSparseThreads, 1) sparse_weight_kernel(const RecurrentWeightGradient a) {
+  const Recurrence& r = a.recurrence;
+  const SparseRows<C> rows(r.synapses, r.weight, r.inputs * r.H);
+  const int64_t samples = a.N / r.H, wide = r.inputs * r.H;
+  const C* grads = static_cast<const C*>(a.grad_current);
+  for (int64_t j = blockIdx.x; j < r.H; j += gridDim.x)
+    rows.learn(
+        j, (a.T + r.K) * samples,
+        [&](int64_t slot) {
+          const int64_t step = divided(slot, samples);
+          return spike_at<C>(a.spikes, r, step - r.K, (slot - step * samples) * r.H + j);
+        },
+        [&](int64_t slot, int64_t k, int64_t to) {
+          const int64_t step = divided(slot, samples), delay = r.synapses.steps[k], t = step - r.K + delay;
+          const bool arrives = delay >= 1 && delay <= a.T + r.K && t >= 0 && t < a.T;
+          return arrives ? grads[(t * samples + slot - step * samples) * wide + to] : C(0);
+        },
+        static_cast<C*>(a.parts));
+}
+
 template <class C>
 __global__ void sum_kernel(const C* parts, int64_t count, int64_t H, C* grad_weight) {
   const int64_t width = padded(H);
@@ -65,6 +87,10 @@ unsigned some_blocks(int64_t size) { return size < 256 * 1024 ? blocks_of(size, 
 
 template <class C>
 int launch_weight(const RecurrentWeightGradient& a, cudaStream_t stream) {
+  if (a.recurrence.synapses.first) {
+    SNNFAST_LAUNCH(sparse_weight_kernel<C>, some_of(a.recurrence.H), kSparseThreads, 0, stream, a);
+    return cudaGetLastError();
+  }
   const unsigned tiles = blocks_of(a.recurrence.H, kSide);
   const dim3 grid(tiles, tiles, static_cast<unsigned>(RecurrentParts(a.N / a.recurrence.H, a.recurrence.H).parts));
   SNNFAST_LAUNCH(weight_kernel<C>, grid, kSide * kSide, 0, stream, a);

@@ -1,10 +1,11 @@
 // The scan over time of recurrent neurons on CUDA: a block is a sample and runs through all steps, so only the threads
 // of a block wait for each other. A thread has one neuron, whose states are in its registers, or, beyond
 // kRecurrentThreads, several in memory; so are the arriving events, which are otherwise in shared memory. The weights
-// are in shared memory if they fit, else they are read through the cache.
+// are in shared memory if they fit, else they are read through the cache. With sparse connections
+// (sparse_recurrent.cuh) all neurons are in memory.
 #pragma once
 #include "cuda/neuron_kernel.cuh"
-#include "cuda/recurrent_steps.cuh"
+#include "cuda/sparse_recurrent.cuh"
 
 namespace snnfast {
 namespace {
@@ -52,6 +53,24 @@ __device__ __forceinline__ C* room_of_block(const Recurrence& r, bool staged, C*
   return kOne ? memory + (staged ? r.H * padded(r.H) : 0) : static_cast<C*>(r.room) + blockIdx.x * recurrent_room(r.H);
 }
 
+// Rows of input m.
+template <class Neuron>
+__device__ __forceinline__ const Rows& input_rows(const NeuronScan<Neuron>& a, [[maybe_unused]] int64_t m) {
+  if constexpr (kHasMore<Neuron>)
+    if (m > 0) return a.more_inputs[Neuron::kFirstInput + m - 1];
+  return a.x;
+}
+
+// Further inputs of a neuron from `inputs`, those of all neurons of a sample, into their rows of the states.
+template <class Neuron, class C>
+__device__ __forceinline__ void further_inputs([[maybe_unused]] const C* inputs, [[maybe_unused]] int64_t H,
+                                               [[maybe_unused]] int64_t i, [[maybe_unused]] C* state) {
+  if constexpr (kHasMore<Neuron>)
+#pragma unroll
+    for (int k = Neuron::kFirstInput; k < Neuron::kFirstOutput; k++)
+      state[k] = inputs[(k - Neuron::kFirstInput + 1) * H + i];
+}
+
 template <class Neuron, class C, class Rows_>
 __device__ __forceinline__ void initial_state(const NeuronScan<Neuron>& a, const C* c, int64_t n, Rows_& state) {
 #pragma unroll
@@ -65,8 +84,11 @@ template <class Neuron, class C, Reset R, bool kOne>
 __global__ void __launch_bounds__(kRecurrentThreads, 1)
     recurrent_forward_kernel(const RecurrentForward<Neuron> a, bool staged) {
   SNNFAST_DYN_SHARED(C, memory);
+  __shared__ Chunk<C> chunk;  // of sparse connections
   const Recurrence& r = a.recurrence;
   const int64_t H = r.H, width = padded(H), first = blockIdx.x * H;
+  const bool sparse = !kOne && r.synapses.first;
+  const SparseConnections<C> synapses(r, chunk, a.T, a.N);
   Events<C> events(room_of_block<kOne>(r, staged, memory), H);
   const C* rows = staged_rows<C>(r.to_post, H * width, staged, memory);
   const Rows spikes = {a.spikes, a.x.dtype, a.N, 1};
@@ -84,11 +106,16 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1)
     const Bits<C> x_bits = ahead;
     ahead = mine.row(a.x, t + 1, a.T);
     if (mine.has && r.delay) last = arriving<C>(spikes, r, a.T, t, mine.n);
-    const int32_t count =
-        events.list(H, [&](int64_t i) { return kOne ? last : arriving<C>(spikes, r, a.T, t, first + i); });
+    int32_t count = 0;
+    if (sparse)
+      synapses.begin_step(t, spikes, [&](int64_t m) { return input_rows<Neuron>(a, m); });
+    else
+      count = events.list(H, [&](int64_t i) { return kOne ? last : arriving<C>(spikes, r, a.T, t, first + i); });
     for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
       const int64_t n = first + i;
-      const C x = number_of<C>(kOne ? x_bits : bits_at<C>(a.x, t, n), a.x.dtype);
+      const C x =
+          sparse ? synapses.current[i]
+                 : events.add(number_of<C>(kOne ? x_bits : bits_at<C>(a.x, t, n), a.x.dtype), rows, width, i, count);
       C s[Neuron::kStates], tape[Neuron::template kTape<false>];
       if constexpr (!kOne) neuron_coefficients<Neuron, C, 1>(a, n, &c);
 #pragma unroll
@@ -97,7 +124,8 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1)
 #pragma unroll
         for (int k = 0; k < Neuron::kStates; k++)
           store<C, 1>(a.checkpoints_out, ((t / a.checkpoint_every - 1) * Neuron::kStates + k) * a.N + n, &s[k]);
-      const C spike = Neuron::template step<R, false>(events.add(x, rows, width, i, count), c, s, tape);
+      if (sparse) further_inputs<Neuron>(synapses.current, H, i, s);
+      const C spike = Neuron::template step<R, false>(x, c, s, tape);
       last = put(a.spikes, a.x.dtype, t * a.N + n, spike);
       if (a.v_seq) store<C, 1>(a.v_seq, t * a.N + n, &s[0]);
 #pragma unroll
@@ -122,8 +150,11 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1)
     kColumns
   };
   constexpr int kTape = Neuron::template kTape<false>;
+  __shared__ Chunk<C> chunk;  // of sparse connections
   const Recurrence& r = a.recurrence;
   const int64_t H = r.H, width = padded(H), first = blockIdx.x * H, K = a.checkpoint_every;
+  const bool sparse = !kOne && r.synapses.first;
+  const SparseConnections<C> synapses(r, chunk, a.T, a.N);
   C* current = room_of_block<kOne>(r, staged, memory);  // dL/d(input of this step) of all neurons
   Events<C> events(current + H, H);
   const C* to_pre = staged_rows<C>(r.to_pre, H * width, staged, memory);
@@ -143,6 +174,7 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1)
   };
   // dL/d(spike of step t) through its arrivals; adds to the gradient of the delay.
   const auto through = [&](int64_t t, int64_t n) {
+    if (sparse) return static_cast<const C*>(a.returned)[n];
     if (!r.delay) return t < -1 ? C(0) : column.get(kReturned, n);
     const Lag<C> lag = lag_of_neuron<C>(r, a.T, n);
     const C early = arrived(t + 1 + lag.steps, n), late = arrived(t + 2 + lag.steps, n),
@@ -184,16 +216,22 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1)
       const Bits<C> x_bits = ahead;
       const C arriving_spike = coming;
       ahead = mine.row(a.x, t + 1, a.T), coming = arrives(t + 1);
-      const int32_t count = events.list(
-          H, [&](int64_t i) { return kOne ? arriving_spike : arriving<C>(a.spikes, r, a.T, t, first + i); });
+      int32_t count = 0;
+      if (sparse)
+        synapses.begin_step(t, a.spikes, [&](int64_t m) { return input_rows<Neuron>(a, m); });
+      else
+        count = events.list(
+            H, [&](int64_t i) { return kOne ? arriving_spike : arriving<C>(a.spikes, r, a.T, t, first + i); });
       for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
         const int64_t n = first + i;
-        C x = number_of<C>(kOne ? x_bits : bits_at<C>(a.x, t, n), a.x.dtype);
+        const C x = sparse ? synapses.current[i]
+                           : events.add(number_of<C>(kOne ? x_bits : bits_at<C>(a.x, t, n), a.x.dtype), to_post, width,
+                                        i, count);
         C s[Neuron::kStates], written[kTape] = {};
-        x = events.add(x, to_post, width, i, count);
         if constexpr (!kOne) neuron_coefficients<Neuron, C, 1>(a, n, &c);
 #pragma unroll
         for (int k = 0; k < Neuron::kStates; k++) s[k] = column.get(k, n);
+        if (sparse) further_inputs<Neuron>(synapses.current, H, i, s);
         Neuron::template step<R, false>(x, c, s, written);
 #pragma unroll
         for (int k = 0; k < kTape; k++) tape(j, k, n) = written[k];
@@ -203,6 +241,7 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1)
     }
     for (int64_t j = steps - 1; j >= 0; j--) {
       const int64_t t = t0 + j;
+      if (sparse) synapses.begin_step_backward(t, a.grad_current, static_cast<C*>(a.returned));
       for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
         const int64_t n = first + i;
         if constexpr (!kOne) neuron_coefficients<Neuron, C, 1>(a, n, &c);
@@ -221,12 +260,24 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1)
         derivatives<Surrogate::count, C, 1>(a.surrogate, &slope, static_cast<C>(a.alpha), &slope);
         const C grad_x = Neuron::template step_backward<R, false>(read, c, grad_spike, slope, attached, g, gp);
         put(a.grad_x, a.x.dtype, t * a.N + n, grad_x);
-        static_cast<C*>(a.grad_current)[t * a.N + n] = current[i] = grad_x;
+        if (sparse) {
+          C* inputs = synapses.inputs_back(a.grad_current, t);
+          inputs[i] = grad_x;
+          if constexpr (kHasMore<Neuron>)
+#pragma unroll
+            for (int k = Neuron::kFirstInput; k < Neuron::kFirstOutput; k++) {
+              inputs[(k - Neuron::kFirstInput + 1) * H + i] = g[k];
+              put(a.more_grad_inputs[k], a.x.dtype, t * a.N + n, g[k]);
+            }
+        } else {
+          static_cast<C*>(a.grad_current)[t * a.N + n] = current[i] = grad_x;
+        }
 #pragma unroll
         for (int k = 0; k < Neuron::kStates; k++) column.set(kGrad + k, n, g[k]);
 #pragma unroll
         for (int k = 0; k < Neuron::kParams; k++) column.set(kGradParam + k, n, gp[k]);
       }
+      if (sparse) continue;
       __syncthreads();
       for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
         C sum = C(0);
@@ -239,9 +290,14 @@ __global__ void __launch_bounds__(kRecurrentThreads, 1)
       __syncthreads();
     }
   }
+  for (int64_t t = -1; sparse && t >= -r.K; t--) {
+    synapses.begin_step_backward(t, a.grad_current, static_cast<C*>(a.returned));
+    for (int64_t i = threadIdx.x; i < H; i += blockDim.x)
+      put(a.grad_past, a.x.dtype, (t + r.K) * a.N + first + i, through(t, first + i));
+  }
   for (int64_t i = threadIdx.x; i < H; i += blockDim.x) {
     const int64_t n = first + i;
-    for (int64_t t = -1; t >= -r.K; t--) {
+    for (int64_t t = -1; !sparse && t >= -r.K; t--) {
       put(a.grad_past, a.x.dtype, (t + r.K) * a.N + n, through(t, n));
     }
     if (a.grad_delay) static_cast<C*>(a.grad_delay)[n] = column.get(kGradDelay, n);
@@ -272,7 +328,7 @@ int launch_samples(Kernel kernel, const Scan& a, cudaStream_t stream) {
   cudaError_t error = cudaGetDevice(&device);
   if (error == cudaSuccess) error = allow_shared(kernel, device, most);
   if (error != cudaSuccess) return error;
-  const bool staged = bytes + weights <= most;
+  const bool staged = !a.recurrence.synapses.first && bytes + weights <= most;
   if (staged) bytes += weights;
   const int64_t threads = H < kRecurrentThreads ? (H + 31) / 32 * 32 : kRecurrentThreads;
   SNNFAST_LAUNCH(kernel, static_cast<unsigned>(a.N / H), static_cast<unsigned>(threads), static_cast<size_t>(bytes),

@@ -196,19 +196,24 @@ void launch_traces(const Stdp& a, const Plasticity<C>& p, const Side<C>& side, c
 }
 
 template <class C>
-int launch(const Stdp& a, cudaStream_t stream) {
+void launch_both_traces(const Stdp& a, cudaStream_t stream) {
   const Plasticity<C> p = plasticity<C>(a.rule);
   const auto as = [](void* pointer) { return static_cast<C*>(pointer); };
-  if (a.steps > 0) {
-    launch_traces(a, p,
-                  Side<C>{a.pre, a.N_pre, p.decay_pre, p.decay_pre2, as(a.trace_pre), as(a.trace_pre2), as(a.x_pre),
-                          as(a.x_pre2), a.spikes_pre},
-                  stream);
-    launch_traces(a, p,
-                  Side<C>{a.post, a.N_post, p.decay_post, p.decay_post2, as(a.trace_post), as(a.trace_post2),
-                          as(a.x_post), as(a.x_post2), a.spikes_post},
-                  stream);
-  }
+  if (a.steps == 0) return;
+  launch_traces(a, p,
+                Side<C>{a.pre, a.N_pre, p.decay_pre, p.decay_pre2, as(a.trace_pre), as(a.trace_pre2), as(a.x_pre),
+                        as(a.x_pre2), a.spikes_pre},
+                stream);
+  launch_traces(a, p,
+                Side<C>{a.post, a.N_post, p.decay_post, p.decay_post2, as(a.trace_post), as(a.trace_post2),
+                        as(a.x_post), as(a.x_post2), a.spikes_post},
+                stream);
+}
+
+template <class C>
+int launch(const Stdp& a, cudaStream_t stream) {
+  const Plasticity<C> p = plasticity<C>(a.rule);
+  launch_both_traces<C>(a, stream);
   if (a.N_pre == 0 || a.N_post == 0) return cudaGetLastError();
   if (a.steps > 0) with_kind(p.kind, [&](auto kind) { launch_weights<decltype(kind)::value>(a, p, stream); });
   if (a.last && a.norm > 0)
@@ -217,6 +222,13 @@ int launch(const Stdp& a, cudaStream_t stream) {
 }
 
 }  // namespace
+
+// Of both sides of a chunk of steps.
+int launch_stdp_traces(const Stdp& a, void* stream_pointer) {
+  const cudaStream_t stream = static_cast<cudaStream_t>(stream_pointer);
+  a.is_double ? launch_both_traces<double>(a, stream) : launch_both_traces<float>(a, stream);
+  return cudaGetLastError();
+}
 
 int launch_stdp(const Stdp& a, void* stream_pointer) {
   const cudaStream_t stream = static_cast<cudaStream_t>(stream_pointer);

@@ -14,15 +14,8 @@ int launch_recurrent_pack(const Recurrence&, bool is_double, void* to_post, void
 int launch_recurrent_weight(const RecurrentWeightGradient&, void* stream);
 int launch_recurrent_sum(void* parts, int64_t count, int64_t H, bool is_double, void* grad_weight, void* stream);
 
-#if !defined(SNNFAST_CUDA_EMULATION)
-void recurrent_pack(const Cpu&, const Recurrence& r, bool is_double, void* to_post, void* to_pre) {
-  cpu::recurrent_pack()(r, is_double, to_post, to_pre);
-}
-void recurrent_sum(const Cpu&, void* parts, int64_t count, int64_t H, bool is_double, void* grad_weight) {
-  cpu::recurrent_sum()(parts, count, H, is_double, grad_weight);
-}
 Synapses synapses_of(const char* op, const Tensor& x, const Tensor& first, const Tensor& targets, const int64_t* steps,
-                     int64_t delays, int64_t H, int64_t outputs) {
+                     int64_t delays, int64_t H) {
   Synapses s{};
   check_dtype(op, "first", first, ScalarType::Long);
   s.wide = targets.scalar_type() != ScalarType::Short;
@@ -37,23 +30,28 @@ Synapses synapses_of(const char* op, const Tensor& x, const Tensor& first, const
   s.first = first.const_data_ptr<int64_t>();
   s.steps = steps;
   s.delays = delays;
+  s.size = count;
   s.targets = targets.const_data_ptr();
+  return s;
+}
+
+#if !defined(SNNFAST_CUDA_EMULATION)
+void recurrent_pack(const Cpu&, const Recurrence& r, bool is_double, void* to_post, void* to_pre) {
+  cpu::recurrent_pack()(r, is_double, to_post, to_pre);
+}
+void recurrent_sum(const Cpu&, void* parts, int64_t count, int64_t H, bool is_double, void* grad_weight) {
+  cpu::recurrent_sum()(parts, count, H, is_double, grad_weight);
+}
+void check_synapses(const char* op, const Synapses& s, int64_t H, int64_t outputs) {
   bool fits = false;
-  cpu::sparse_fits()(s, H, outputs, count, &fits);
+  cpu::sparse_fits()(s, H, outputs, s.size, &fits);
   SNNFAST_CHECK(fits, op,
                 ": first must rise from 0 to the number of synapses, targets must be neurons, and steps must rise "
                 "from 1 or more");
-  return s;
 }
 void recurrent_sum_sparse(void* parts, int64_t count, int64_t size, bool is_double) {
   cpu::recurrent_sum_sparse()(parts, count, size, is_double);
 }
-#else  // no tensor reaches them: sparse connections are refused on CUDA
-Synapses synapses_of(const char*, const Tensor&, const Tensor&, const Tensor&, const int64_t*, int64_t, int64_t,
-                     int64_t) {
-  return {};
-}
-void recurrent_sum_sparse(void*, int64_t, int64_t, bool) {}
 #endif
 
 #if defined(SNNFAST_WITH_CUDA) || defined(SNNFAST_CUDA_EMULATION)

@@ -13,10 +13,11 @@ void recurrent_pack(const Cuda&, const Recurrence& r, bool is_double, void* to_p
 void recurrent_weight(const Cuda&, const RecurrentWeightGradient& a);
 void recurrent_sum(const Cpu&, void* parts, int64_t count, int64_t H, bool is_double, void* grad_weight);
 void recurrent_sum(const Cuda&, void* parts, int64_t count, int64_t H, bool is_double, void* grad_weight);
-// Sparse connections run on the CPU alone. Checks the rows of H neurons with synapses to `targets` neurons; the number
-// of weights remains to be checked.
+// Sparse connections: the rows of H neurons; the number of weights remains to be checked. On the CPU check_synapses
+// reads the rows; on CUDA the kernels check every index that they use.
 Synapses synapses_of(const char* op, const Tensor& x, const Tensor& first, const Tensor& targets, const int64_t* steps,
-                     int64_t delays, int64_t H, int64_t outputs);
+                     int64_t delays, int64_t H);
+void check_synapses(const char* op, const Synapses& s, int64_t H, int64_t outputs);
 // Adds up `count` gradients of `size` weights.
 void recurrent_sum_sparse(void* parts, int64_t count, int64_t size, bool is_double);
 
@@ -58,7 +59,7 @@ class RecurrentTensors {
     }
     r.inputs = 1 + static_cast<int64_t>(call.more_inputs.size());
     if (connections.first) {
-      sparse(x, tensors, connections);
+      sparse(device, x, tensors, connections);
       noise(x, tensors, connections);
       return;
     }
@@ -83,7 +84,7 @@ class RecurrentTensors {
 
   // Memory for the states of a forward pass on CUDA; null: they are in registers.
   void* states(const Device& device, const Tensor& x, const NeuronTensors& tensors, int64_t rows) {
-    if (!Device::kCuda || recurrence.H <= kRecurrentThreads) return nullptr;
+    if (!Device::kCuda || (recurrence.H <= kRecurrentThreads && !recurrence.synapses.first)) return nullptr;
     columns = device.allocate(x, {rows, tensors.count()}, tensors.state_type());
     return columns.mutable_data_ptr();
   }
@@ -92,9 +93,10 @@ class RecurrentTensors {
   std::vector<int64_t> steps_;
   InterruptibleCall call_;
 
-  void sparse(const Tensor& x, NeuronTensors& tensors, const Connections& connections) {
+  void sparse(const Device& device, const Tensor& x, NeuronTensors& tensors, const Connections& connections) {
     const char* op = tensors.op();
-    SNNFAST_CHECK(!Device::kCuda, op, ": sparse connections have kernels for the CPU alone, got x on CUDA");
+    SNNFAST_CHECK(!Device::kCuda || !connections.record_events, op,
+                  ": record_events must be false on CUDA, where kernels write spikes, got true; make events of them");
     SNNFAST_CHECK(connections.targets && connections.steps && !connections.delay, op,
                   ": sparse connections need first, targets and steps, and no delay");
     const Tensor &first = *connections.first, &targets = *connections.targets, &steps = *connections.steps;
@@ -104,14 +106,20 @@ class RecurrentTensors {
     check_shape(op, "steps", steps, {steps.numel()});
     check_device(op, "steps", steps, "x", x);
     check_contiguous(op, "steps", steps);
-    s = synapses_of(op, x, first, targets, steps.const_data_ptr<int64_t>(), steps.numel(), r.H, r.inputs * r.H);
+    s = synapses_of(op, x, first, targets, steps.const_data_ptr<int64_t>(), steps.numel(), r.H);
+    if constexpr (!Device::kCuda) check_synapses(op, s, r.H, r.inputs * r.H);
     const int64_t count = targets.numel();
     s.one_a_row = connections.weight.numel() != count;
     r.weight = tensors.of_shape(connections.weight, "weight", {s.one_a_row ? r.H : count});
-    // Spikes with a longer delay never arrive, and memory grows with the longest.
-    const int64_t never = x.size(0) + r.K + 1;
-    for (int64_t k = 0; k < s.delays; k++) steps_.push_back(std::min(s.steps[k], never));
-    s.steps = steps_.data();
+    if constexpr (Device::kCuda) {
+      if (r.H > 0) room = device.allocate(x, {tensors.count() / r.H, r.inputs * r.H}, tensors.state_type());
+      r.room = room.mutable_data_ptr();
+    } else {
+      // Spikes with a longer delay never arrive, and memory grows with the longest.
+      const int64_t never = x.size(0) + r.K + 1;
+      for (int64_t k = 0; k < s.delays; k++) steps_.push_back(std::min(s.steps[k], never));
+      s.steps = steps_.data();
+    }
   }
 
   void noise(const Tensor& x, NeuronTensors& tensors, const Connections& connections) {
@@ -129,13 +137,11 @@ class RecurrentTensors {
       check_contiguous(op, name, *t);
     }
     Recurrence& r = recurrence;
-    const int64_t* words = key.const_data_ptr<int64_t>();
-    r.noise = {table.const_data_ptr<int64_t>(),
-               table.size(0),
-               table.size(1),
-               tensors.of_shape(*connections.noise_weight, "noise_weight", {r.inputs * r.H}),
-               static_cast<uint64_t>(words[0]),
-               words[1]};
+    Noise& noise = r.noise;
+    noise.table = table.const_data_ptr<int64_t>(), noise.runs = table.size(0), noise.width = table.size(1);
+    noise.weight = tensors.of_shape(*connections.noise_weight, "noise_weight", {r.inputs * r.H});
+    noise.key = key.const_data_ptr<int64_t>();
+    if constexpr (!Device::kCuda) noise.seed = static_cast<uint64_t>(noise.key[0]), noise.step = noise.key[1];
   }
 
   // Number of steps that spikes in flight are stored for, a power of 2.
@@ -170,7 +176,7 @@ class RecurrentGradients {
         parts_(r.H > 0 ? RecurrentParts(a.N / r.H, r.H, sparse(r)).parts : 0),
         is_double_(tensors.state_type() == ScalarType::Double),
         sparse_(sparse(r)),
-        partial_(sparse_ && parts_ == 1
+        partial_(sparse_ && (Device::kCuda || parts_ == 1)
                      ? weight
                      : device.allocate(x, {parts_, recurrent_weights(r, r.H * padded(r.H))}, tensors.state_type())) {
     a.recurrence = r;
@@ -183,8 +189,8 @@ class RecurrentGradients {
         scratch_.push_back(device.allocate(x, {rows, a.N}, tensors.state_type()));
         return scratch_.back().mutable_data_ptr();
       };
-      a.grad_current = take(a.T);
-      a.returned = delayed ? take(a.T) : nullptr;
+      a.grad_current = take(a.T * r.inputs);
+      a.returned = delayed ? take(a.T) : sparse_ ? take(1) : nullptr;
       a.columns = take(columns);
     }
   }
@@ -192,9 +198,13 @@ class RecurrentGradients {
   // After the kernel: adds up the gradient of the weights.
   void sum(const Device& device, const RecurrentBackward<AnyNeuron>& a) {
     if (H_ == 0) return;
-    if (sparse_) return sum_sparse();
-    if constexpr (Device::kCuda)
-      if (a.N > 0) recurrent_weight(device, {a.T, a.N, a.recurrence, a.spikes, a.grad_current, a.grad_weight});
+    if constexpr (Device::kCuda) {
+      if (a.N > 0 || sparse_)
+        recurrent_weight(device, {a.T, a.N, a.recurrence, a.spikes, a.grad_current, a.grad_weight});
+      if (sparse_) return;
+    } else if (sparse_) {
+      return sum_sparse();
+    }
     recurrent_sum(device, partial_.mutable_data_ptr(), parts_, H_, is_double_, weight.mutable_data_ptr());
   }
 

@@ -25,14 +25,17 @@ SNNFAST_CPU_KERNEL(sparse_stdp_normalize, (const SparseStdp&, int64_t begin, int
   FIELD(std::optional<double>, norm)
 
 namespace snnfast {
+
+int launch_sparse_stdp(const SparseStdp&, void* stream);
+
 namespace {
 
 SNNFAST_ARGUMENTS(Arguments, SNNFAST_SPARSE_STDP_ARGUMENTS)
 
 constexpr const char* kOp = "sparse_stdp_";
-constexpr int64_t kChunkBytes = int64_t{1} << 20, kStep = 1;
+constexpr int64_t kStep = 1;
 
-// Reads the synapses by postsynaptic neuron, which must be those of the rows.
+// Reads the synapses by postsynaptic neuron.
 void read_incoming(const Arguments& arguments, int64_t count, SparseStdp& a) {
   const Tensor &first = arguments.incoming_first, &incoming = arguments.incoming, &sources = arguments.sources;
   check_tensor(kOp, "incoming_first", first, ScalarType::Long, {a.N_post + 1}, "w", arguments.w.tensor);
@@ -44,6 +47,10 @@ void read_incoming(const Arguments& arguments, int64_t count, SparseStdp& a) {
   a.incoming_first = first.const_data_ptr<int64_t>();
   a.incoming = incoming.const_data_ptr<int32_t>();
   a.sources = sources.const_data_ptr<int32_t>();
+}
+
+// They must be those of the rows. On CUDA the kernels check every index that they use.
+void check_incoming(int64_t count, const SparseStdp& a) {
   bool fits = a.incoming_first[0] == 0 && a.incoming_first[a.N_post] == count;
   for (int64_t i = 0; i < a.N_post; i++) fits = fits && a.incoming_first[i] <= a.incoming_first[i + 1];
   // A synapse of another row would be changed by two threads.
@@ -68,23 +75,33 @@ void sparse_stdp(const Arguments& arguments) {
   const Device device(w);
   SparseStdp a{};
   a.N_pre = pre.size(2), a.N_post = post.size(2);
-  a.synapses = synapses_of(kOp, w, arguments.first, arguments.targets, &kStep, 1, a.N_pre, a.N_post);
-  read_spikes(kOp, arguments, w, w.scalar_type() == ScalarType::Double ? 8 : 16, a);
+  a.synapses = synapses_of(kOp, w, arguments.first, arguments.targets, &kStep, 1, a.N_pre);
+  read_spikes(kOp, arguments, w, Device::kCuda ? 1 : w.scalar_type() == ScalarType::Double ? 8 : 16, a);
   read_incoming(arguments, count, a);
+  if constexpr (!Device::kCuda) {
+    check_synapses(kOp, a.synapses, a.N_pre, a.N_post);
+    check_incoming(count, a);
+  }
   if (a.N_post == 0 && a.N_pre == 0) return;
-  const size_t flags = static_cast<size_t>(std::max(a.N_pre, a.N_post) + 8);
-  each_chunk(device, w, kChunkBytes, std::max<int64_t>(count, 1), a, [&] {
-    in_parallel(2 * a.B, a.steps * a.N_pre,
-                [&](int64_t begin, int64_t end) { cpu::stdp_traces()(a, begin, end, thread_scratch(flags)); });
-    in_parallel(a.N_pre, a.steps * a.B * (count / std::max<int64_t>(a.N_pre, 1) + 1) / 16 + 1,
-                [&](int64_t begin, int64_t end) { cpu::sparse_stdp_weights()(a, begin, end); });
-  });
-  if (a.norm > 0)
-    in_parallel(a.N_post, count / std::max<int64_t>(a.N_post, 1) + 1,
-                [&](int64_t begin, int64_t end) { cpu::sparse_stdp_normalize()(a, begin, end); });
+  const int64_t sums = std::max<int64_t>(count, 1);
+  if constexpr (Device::kCuda) {
+    each_chunk(device, w, a.each_step ? 0 : sums, a,
+               [&] { device.launch(kOp, [&](void* stream) { return launch_sparse_stdp(a, stream); }); });
+  } else {
+    const size_t flags = static_cast<size_t>(std::max(a.N_pre, a.N_post) + 8);
+    each_chunk(device, w, sums, a, [&] {
+      in_parallel(2 * a.B, a.steps * a.N_pre,
+                  [&](int64_t begin, int64_t end) { cpu::stdp_traces()(a, begin, end, thread_scratch(flags)); });
+      in_parallel(a.N_pre, a.steps * a.B * (count / std::max<int64_t>(a.N_pre, 1) + 1) / 16 + 1,
+                  [&](int64_t begin, int64_t end) { cpu::sparse_stdp_weights()(a, begin, end); });
+    });
+    if (a.norm > 0)
+      in_parallel(a.N_post, count / std::max<int64_t>(a.N_post, 1) + 1,
+                  [&](int64_t begin, int64_t end) { cpu::sparse_stdp_normalize()(a, begin, end); });
+  }
 }
 
-SNNFAST_CPU_OPERATOR("sparse_stdp_", sparse_stdp, "()")
+SNNFAST_OPERATOR("sparse_stdp_", sparse_stdp, "()")
 
 }  // namespace
 }  // namespace snnfast

@@ -29,15 +29,6 @@ SNNFAST_ARGUMENTS(Arguments, SNNFAST_STDP_ARGUMENTS)
 
 constexpr const char* kOp = "stdp_";
 
-// Memory for the traces of a chunk of steps, which the L2 cache holds beside the weights: 40 MiB on an A100, 50 on an
-// H100.
-constexpr int64_t kChunkBytesCpu = int64_t{1} << 20;
-#ifdef SNNFAST_CUDA_EMULATION
-constexpr int64_t kChunkBytesCuda = int64_t{1} << 16;  // so that small tests run several chunks
-#else
-constexpr int64_t kChunkBytesCuda = int64_t{16} << 20;
-#endif
-
 template <class Device>
 void run_chunk(const Device& device, const Stdp& a) {
   if constexpr (Device::kCuda) {
@@ -75,8 +66,7 @@ void stdp(const Arguments& arguments) {
   }
   if (a.N_post == 0 && a.N_pre == 0) return;
 
-  const int64_t budget = Device::kCuda ? kChunkBytesCuda : kChunkBytesCpu;
-  each_chunk(device, w, budget, a.each_step ? 0 : a.padded_post * a.N_pre, a, [&] { run_chunk(device, a); });
+  each_chunk(device, w, a.each_step ? 0 : a.padded_post * a.N_pre, a, [&] { run_chunk(device, a); });
 }
 
 SNNFAST_OPERATOR("stdp_", stdp, "()")

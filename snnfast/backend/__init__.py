@@ -34,7 +34,7 @@ __all__ = ["BackendError", "BackendWarning", "explain", "use"]
 OPS: set[str] = set()  # the names of all ops
 # Ops with kernels for the CPU alone: on other devices PyTorch's operators, or for the last ones the reference.
 CPU_ONLY = ("batch_norm", "pool2d", "spike_conv2d", "spike_linear")
-BY_REFERENCE = ("diehl_cook_ with conductances", "integer_lif", "sparse_linear", "sparse_recurrent", "sparse_stdp_")
+BY_REFERENCE = ("diehl_cook_ with conductances", "integer_lif")
 # Environment variables, without the prefix SNNFAST_.
 VARIABLES = ("BACKEND", "CACHE_DIR", "CPU_CACHE_MB", "CPU_ISA")
 BACKENDS = ("cpu", "cuda", "reference", "cuda_emulation")
@@ -241,6 +241,11 @@ def choose(op: str, x: Tensor, surrogate: object = None) -> tuple[str, str]:
     if asked:
         raise BackendError(f"{op}: backend {asked!r} was asked for, but {problem}")
     return "reference", problem
+
+
+def is_cuda(x: Tensor) -> bool:
+    """Return whether kernels of CUDA, possibly emulated, would run on ``x``."""
+    return x.is_cuda or forced() == "cuda_emulation"
 
 
 def library(op: str, x: Tensor, surrogate: object = None) -> Any:

@@ -4,6 +4,8 @@ from .connectivity import Connectivity, concatenate, from_blocks, from_dense, fr
 from .poisson_noise import PoissonNoise
 from .random_rules import fixed_indegree, fixed_outdegree, fixed_probability, fixed_total, one_to_one
 
+DEVICES = ("cpu", "cuda")  # with kernels
+
 __all__ = [
     "Connectivity",
     "PoissonNoise",

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from snnfast import backend, check
 
+from .placed import placed
+
 MOST_NEURONS = 2**31 - 1  # targets have 32 bits
 SMALL = 2**15  # targets of fewer neurons have 16 bits
 LONGEST = 2**31 - 1  # of a delay, in steps
@@ -59,6 +61,11 @@ class Connectivity:
     targets: Tensor
     order: Tensor | None = None
     _incoming: Incoming | None = field(default=None, init=False)
+    _copies: dict[Any, tuple[Tensor, ...]] = field(default_factory=dict, init=False)  # on GPUs
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled and copied: all but the copies on GPUs."""
+        return self.__dict__ | {"_copies": {}}
 
     def __len__(self) -> int:
         """Return the number of synapses."""
@@ -121,6 +128,17 @@ class Connectivity:
         object.__setattr__(self, "_incoming", found)
         return found
 
+    def on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Return ``first``, ``targets`` and ``steps`` where kernels read them.
+
+        A GPU gets copies at first use, which this connectivity keeps; it stays on the CPU itself.
+        """
+        return placed(self._copies, "rows", device, lambda: (self.first, self.targets, self.steps))  # type: ignore[return-value]
+
+    def incoming_on(self, device: torch.device) -> Incoming:
+        """Return :attr:`incoming` where kernels read it, copied to a GPU as by :meth:`on`."""
+        return Incoming(*placed(self._copies, "incoming", device, lambda: self.incoming))
+
     def arrange(self, values: Tensor) -> Tensor:
         """Return values of the edges, in the order in which these were given, in the order of the synapses."""
         check.shape("arrange", "values", values, (len(self),))
@@ -143,14 +161,14 @@ class Connectivity:
         Args:
             weight: ``[synapses]``, a weight for each neuron ``[n_pre]``, or one number ``[]``.
         """
-        pre, post = self.edges()
+        pre, post = (index.to(weight.device) for index in self.edges())
         matrix = weight.new_zeros(self.n_post, self.n_pre)
         return matrix.index_put((post, pre), self.per_synapse(weight), accumulate=True)
 
     def to_torch(self, weight: Tensor) -> Tensor:
         """Return the matrix of :meth:`dense` as a sparse CSR tensor of PyTorch."""
         pre, post = self.edges()
-        indices = torch.stack([post, pre])
+        indices = torch.stack([post, pre]).to(weight.device)
         size = (self.n_post, self.n_pre)
         matrix = torch.sparse_coo_tensor(indices, self.per_synapse(weight), size, check_invariants=False)
         return matrix.coalesce().to_sparse_csr()
@@ -161,7 +179,7 @@ class Connectivity:
         check.shape("per_synapse", "weight", weight, (len(self),), (self.n_pre,), ())
         if weight.shape == (len(self),):
             return weight
-        return weight.expand(self.n_pre).repeat_interleave(self.out_degree())
+        return weight.expand(self.n_pre).repeat_interleave(self.out_degree().to(weight.device))
 
 
 def from_edges(

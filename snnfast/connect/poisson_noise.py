@@ -11,6 +11,8 @@ from torch import Tensor
 
 from snnfast import check
 
+from .placed import placed
+
 MOST = 1000.0  # expected arrivals a step; many more are as good as a normal distribution
 WORDS = 2**32  # values of a random word
 
@@ -63,6 +65,11 @@ class PoissonNoise:
                 f"{op}: rate must be from 0 to {MOST:.0f} arrivals a step, got {rates.min():g} to {rates.max():g}"
             )
         self.table = torch.from_numpy(_table(rates))
+        self._copies: dict[Any, tuple[Tensor, ...]] = {}  # on GPUs
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled and copied: all but the copies on GPUs."""
+        return self.__dict__ | {"_copies": {}}
 
     def __repr__(self) -> str:
         """Return the arguments; tensors by their shape."""
@@ -73,21 +80,30 @@ class PoissonNoise:
     def after(self, steps: int) -> PoissonNoise:
         """Return the noise that follows ``steps`` steps, for the next part of a sequence."""
         later = copy.copy(self)
+        later._copies = self._copies
         later.step = self.step + check.integer("after", "steps", steps, 0)
         return later
 
-    def fields(self, op: str, targets: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        """Return table, weights and key as kernels read them, for ``targets`` inputs of neurons."""
+    def fields(self, op: str, targets: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Return table, weights and key as kernels read them on ``device``, for ``targets`` inputs of neurons."""
         for name in ("rate", "weight"):
             value = getattr(self, name)
             if isinstance(value, Tensor) and len(value) != targets:
                 raise ValueError(
                     f"{op}: {name} of the noise must be a number or have shape [{targets}], got {list(value.shape)}"
                 )
-        weight = self.weight
-        weights = weight.to(dtype) if isinstance(weight, Tensor) else torch.full((targets,), weight, dtype=dtype)
+        table, weight = placed(
+            self._copies, (targets, dtype), device, lambda: (self.table, self._weights(targets, dtype))
+        )
         seed = self.seed - 2**64 if self.seed >= 2**63 else self.seed
-        return self.table, weights, torch.tensor([seed, self.step])
+        if device.type == "cpu":
+            return table, weight, torch.tensor([seed, self.step])
+        # A tensor from a list would be copied from the CPU, which a CUDA graph refuses.
+        return table, weight, torch.cat([torch.full((1,), word, device=device) for word in (seed, self.step)])
+
+    def _weights(self, targets: int, dtype: torch.dtype) -> Tensor:
+        weight = self.weight
+        return weight.to(dtype) if isinstance(weight, Tensor) else torch.full((targets,), weight, dtype=dtype)
 
 
 def _values(op: str, name: str, value: object) -> Any:

@@ -85,9 +85,9 @@ def sparse_operations(layer: SparseRecurrent, spikes: Tensor, past: Tensor | Non
     """
     c, sent = layer.connectivity, spikes if past is None else torch.cat([past.to(spikes), spikes])
     weight = torch.as_tensor(layer.weight).expand(c.n_pre) if not isinstance(layer.weight, Tensor) else layer.weight
-    counted = (c.per_synapse(weight.detach()) != 0).cumsum(0)
-    paths = torch.cat([counted.new_zeros(1), counted])[c.first].diff().view(c.n_pre, -1)
-    operations = torch.zeros(c.n_pre, dtype=torch.float64)
+    counted = (c.per_synapse(weight.detach().cpu()) != 0).cumsum(0)
+    paths = torch.cat([counted.new_zeros(1), counted])[c.first].diff().view(c.n_pre, -1).to(spikes.device)
+    operations = torch.zeros(c.n_pre, dtype=torch.float64, device=spikes.device)
     dense, samples = 0.0, spikes[0].numel() / max(c.n_pre, 1)
     for k, step in enumerate(c.steps.tolist()):
         arrived = sent[max(len(sent) - len(spikes) - step, 0) : max(len(sent) - step, 0)]

@@ -17,7 +17,7 @@ __all__ = ["SparseLinear"]
 
 
 class SparseLinear(Synaptic):
-    """Linear map through sparse connections, on the CPU: :func:`snnfast.ops.sparse_linear`.
+    """Linear map through sparse connections: :func:`snnfast.ops.sparse_linear`.
 
     It stands where ``nn.Linear`` does, and needs no :class:`snnfast.nn.Time` around it. The time grows with the inputs
     that are not 0, so spikes are fast. The state dict has the weights and a fingerprint of the connectivity, not the

@@ -20,7 +20,7 @@ __all__ = ["SparseRecurrent"]
 
 
 class SparseRecurrent(Synaptic, FeedingBack):
-    """Neurons with sparse recurrent connections within the layer, on the CPU.
+    """Neurons with sparse recurrent connections within the layer.
 
     All steps run in one call of :func:`snnfast.ops.sparse_recurrent`. The state, ``stateful`` and ``return_v_seq`` are
     those of ``neuron``; the last spikes, for as many steps as the longest delay has, are part of the state. The state

@@ -48,6 +48,5 @@ _RECORD = GradientRecord(
     backward_call=BackwardSparseLinearCall,
     backward_shapes=_backward_shapes,
     vmap=one_by_one,
-    cpu_only=True,
 )
 register = _RECORD.register

@@ -25,8 +25,8 @@ def noise_of_step(shape: Sequence[int], t: int, table: Tensor, weight: Tensor, k
     """
     *batch, targets = shape
     seed, step = key[0], key[1] + t
-    n = torch.arange(targets)
-    sample = torch.arange(int(torch.tensor(batch).prod()))[:, None]
+    n = torch.arange(targets, device=key.device)
+    sample = torch.arange(torch.Size(batch).numel(), device=key.device)[:, None]
     counter = n // 64 * 16 + n % 16 + 0 * sample, sample + 0 * n, (step & WORD) + 0 * n, (step >> 32 & WORD) + 0 * n
     words = torch.stack(philox4x32_10(counter, (seed & WORD, seed >> 32)))
     word = words.gather(0, (n % 64 // 16).expand(1, len(sample), targets))[0]

@@ -49,8 +49,8 @@ def sparse_linear(x: Tensor, weight: Tensor | float, connectivity: Connectivity)
 
     The sum is in order of the presynaptic neurons, in order of the synapses; an input of 0 adds nothing, so the time
     grows with the spikes. All other dimensions, such as steps and samples, are independent. A spike counts at its own
-    step, as in every layer that feeds forward. Gradients flow to ``x`` and ``weight``. There are kernels for the CPU
-    alone, and no second derivatives.
+    step, as in every layer that feeds forward. Gradients flow to ``x`` and ``weight``; there are no second derivatives.
+    A GPU gets a copy of the synapses at the first call, which the connectivity keeps.
 
     Args:
         x: ``[..., n_pre]``, for example spikes ``[T, B, n_pre]``; float32, float64, bfloat16 or float16, any values and
@@ -84,16 +84,17 @@ def sparse_linear(x: Tensor, weight: Tensor | float, connectivity: Connectivity)
     check.dtype(op, "x", x.dtype, check.FLOATING)
     if x.dim() == 0 or x.shape[-1] != c.n_pre:
         raise ValueError(f"{op}: x must have shape [..., {c.n_pre}] for {c}, got {list(x.shape)}")
-    if x.device.type != "cpu":
+    if x.device.type not in connect.DEVICES:
         raise ValueError(
-            f"{op}: x must be on the CPU, where alone sparse connections have kernels, got {x.device}; on a GPU use "
-            "torch.nn.functional.linear with connectivity.dense(weight)"
+            f"{op}: x must be on the CPU or on CUDA, where sparse connections have kernels, got {x.device}; elsewhere "
+            "use torch.nn.functional.linear with connectivity.dense(weight)"
         )
     check.elements(op, "y", (*x.shape[:-1], c.n_post))
     if not isinstance(weight, Tensor):
         number = check.number(op, "weight", weight)
-        weight = torch.full((c.n_pre,), number, dtype=check.state_dtype(x.dtype))
+        weight = torch.full((c.n_pre,), number, dtype=check.state_dtype(x.dtype), device=x.device)
     check.shape(op, "weight", weight, (len(c),), (c.n_pre,), ())
     check.of_state(op, "weight", weight, x)
     weight = weight.expand(c.n_pre) if weight.dim() == 0 else weight
-    return SparseLinearCall(x=x, weight=weight, first=c.first, targets=c.targets, outputs=c.n_post)
+    first, targets, _ = c.on(x.device)
+    return SparseLinearCall(x=x, weight=weight, first=first, targets=targets, outputs=c.n_post)

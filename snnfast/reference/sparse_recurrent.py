@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from snnfast import check
+from snnfast import backend, check
 
 from .call import reference_op
 from .neuron_arguments import Neuron, result_of
@@ -23,7 +23,10 @@ else:
 
 
 def recorded(call: Any, run: Callable[[Any], tuple[Any, ...]]) -> tuple[Any, ...]:
-    """Return ``run(call)``, spikes and states; spikes that are events as a :class:`SpikeEvents`."""
+    """Return ``run(call)``, spikes and states; events as a :class:`SpikeEvents`, on the CPU."""
+    if call.record_events and backend.is_cuda(call[0]):  # the kernels write spikes
+        spikes, *states = run(call._replace(record_events=False))
+        return SpikeEvents.from_dense(spikes), *states
     spikes, *states = run(call)
     if call.record_events:
         step, sample, neuron = spikes
@@ -59,11 +62,12 @@ def sparse_recurrent(
     begins with ``x`` and ``noise`` and continues from the shortest delay to the longest, in order of the presynaptic
     neurons, in order of the synapses; a neuron that did not fire adds nothing. With a delay of one step everywhere the
     spikes are those of :func:`snnfast.ops.recurrent` with the weights as a matrix. Gradients flow to ``x``, ``weight``,
-    ``past``, the states and every parameter that is a tensor. There are kernels for the CPU alone.
+    ``past``, the states and every parameter that is a tensor. A GPU gets a copy of the synapses at the first call,
+    which the connectivity keeps.
 
     Args:
         x: input current ``[T, ..., H]``; float32, float64, bfloat16 or float16, any strides. None: no input, for
-            ``num_steps`` steps and ``batch`` samples, in the dtype of ``weight``.
+            ``num_steps`` steps and ``batch`` samples, in the dtype of ``weight`` and on its device.
         weight: ``[synapses]``, in the order of ``connectivity.edges()``; or ``[H]``, one for the synapses of each
             presynaptic neuron; or a number. A tensor in float64 for float64 ``x``, else float32. If there are as many
             synapses as neurons, one for each synapse.
@@ -74,8 +78,9 @@ def sparse_recurrent(
         num_steps: number of steps, if ``x`` is None.
         batch: number of samples, if ``x`` is None: spikes ``[T, batch, H]``. None: ``[T, H]``.
         noise: Poisson input that the kernel draws, a :class:`snnfast.connect.PoissonNoise`.
-        record: ``"spikes"``: a tensor ``[T, ..., H]``; ``"events"``: a :class:`SpikeEvents`, which takes memory for
-            each spike alone and has no gradient.
+        record: ``"spikes"``: a tensor ``[T, ..., H]``; ``"events"``: a :class:`SpikeEvents` on the CPU, which
+            takes memory for each spike alone and has no gradient. On a GPU it is made from the tensor, which takes the
+            tensor's memory for a moment.
         arguments: arguments of ``snnfast.ops.<neuron>`` except ``x``, by name, including states.
 
     Returns:
@@ -130,11 +135,11 @@ def sparse_call(
     check_past(op, x, past)
     if noise is not None and not isinstance(noise, connect.PoissonNoise):
         raise TypeError(f"{op}: noise must be a PoissonNoise of snnfast.connect, got {check.kind(noise)}")
-    drawn = (None,) * 3 if noise is None else noise.fields(op, count * H, weight.dtype)
+    drawn = (None,) * 3 if noise is None else noise.fields(op, count * H, weight.dtype, x.device)
     call = neuron.check(*inputs, **arguments)
     check.choice(op, "record", record, ("spikes", "events"))
     events = record == "events"
-    call = recurrent_of(call.__class__)(*call, weight, past, None, c.first, c.targets, c.steps, *drawn, events)
+    call = recurrent_of(call.__class__)(*call, weight, past, None, *c.on(x.device), *drawn, events)
     if not events:
         return call
     if call.return_v_seq:
@@ -155,8 +160,8 @@ def no_input(op: str, x: Any, weight: Any, H: int, num_steps: int | None, batch:
     T = check.integer(op, "num_steps", num_steps, 0)
     shape = (T, H) if batch is None else (T, check.integer(op, "batch", batch, 0), H)
     check.elements(op, "num_steps", shape)
-    floating = isinstance(weight, Tensor) and weight.is_floating_point()
-    zeros = torch.zeros((), dtype=weight.dtype if floating else None).expand(shape)
+    like = weight if isinstance(weight, Tensor) and weight.is_floating_point() else torch.zeros(())
+    zeros = torch.zeros((), dtype=like.dtype, device=like.device).expand(shape)
     return zeros if count == 1 else (zeros,) * count
 
 
@@ -169,9 +174,9 @@ def _inputs(op: str, x: Any, count: int) -> tuple[Tensor, ...]:
         check.sequence(op, value)
     if inputs[0].dim() < 2:
         raise ValueError(f"{op}: x must have shape [T, ..., H], got {list(inputs[0].shape)}")
-    if inputs[0].device.type != "cpu":
+    if inputs[0].device.type not in ("cpu", "cuda"):
         raise ValueError(
-            f"{op}: x must be on the CPU, where alone sparse connections have kernels, got {inputs[0].device}; on a "
-            "GPU use recurrent with connectivity.dense(weight)"
+            f"{op}: x must be on the CPU or on CUDA, where sparse connections have kernels, got {inputs[0].device}; "
+            "elsewhere use recurrent with connectivity.dense(weight)"
         )
     return inputs

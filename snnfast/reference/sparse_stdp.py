@@ -41,7 +41,7 @@ class SparseStdpCall(NamedTuple):
 
 def _sparse_stdp(call: SparseStdpCall) -> StdpState:
     w, pre, post, rule = call.w.detach(), call.pre.detach() != 0, call.post.detach() != 0, call.rule
-    source = torch.arange(pre.shape[2]).repeat_interleave(call.first.diff())
+    source = torch.arange(pre.shape[2], device=w.device).repeat_interleave(call.first.diff())
     target = call.targets.long()
     x_pre, x_pre2, x_post, x_post2, _ = call.state
     grown, lost = torch.zeros_like(w), torch.zeros_like(w)
@@ -87,8 +87,8 @@ def sparse_stdp_(
     """Change the weights of synapses by the spikes of the neurons that they connect.
 
     It is :func:`snnfast.ops.stdp_` for a list of synapses instead of a matrix: where all neurons are connected once,
-    the weights are the same bit for bit. Work grows with the spikes and their synapses. There are kernels for the CPU
-    alone.
+    the weights are the same bit for bit. On the CPU work grows with the spikes and their synapses, on a
+    GPU with steps and synapses.
 
     ``w`` is **changed in place**; nothing is changed when an error is raised. There is no gradient.
 
@@ -126,8 +126,8 @@ def sparse_stdp_(
             f"{op}: connectivity must have the same delay everywhere, got {c.shortest} to {c.longest} steps"
         )
     check.weights(op, "w", w, (len(c),))
-    if w.device.type != "cpu":
-        raise ValueError(f"{op}: w must be on the CPU, where alone synapses have kernels, got {w.device}")
+    if w.device.type not in connect.DEVICES:
+        raise ValueError(f"{op}: w must be on the CPU or on CUDA, where synapses have kernels, got {w.device}")
     check.spikes(op, "pre", pre, ("T", "B", c.n_pre), w)
     check.spikes(op, "post", post, (*pre.shape[:2], c.n_post), w)
     if not isinstance(rule, Rule) or rule.tau_eligibility is not None:
@@ -137,7 +137,7 @@ def sparse_stdp_(
     check.choice(op, "reduction", reduction, ("sum", "mean"))
     check.choice(op, "update", update, ("step", "sequence"))
     target = None if norm is None else check.positive(op, "norm", norm)
-    batch, incoming = pre.shape[1], c.incoming
+    batch, incoming, (first, targets, _) = pre.shape[1], c.incoming_on(w.device), c.on(w.device)
     before = started(op, state, w, batch, c.n_pre, c.n_post)
     if validate:
         check.in_range(op, "w", w.detach(), rule.w_min, rule.w_max)
@@ -146,8 +146,8 @@ def sparse_stdp_(
         w=w,
         pre=pre,
         post=post,
-        first=c.first,
-        targets=c.targets,
+        first=first,
+        targets=targets,
         incoming_first=incoming.first,
         incoming=incoming.synapses,
         sources=incoming.sources,

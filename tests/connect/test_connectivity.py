@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import pickle
 
+import fake_cuda
 import numpy as np
 import pytest
 import torch
@@ -261,3 +262,24 @@ def test_without_neurons_or_edges():
 def test_errors_say_what_is_wrong(call, message):
     with pytest.raises((TypeError, ValueError), match=message):
         call()
+
+
+@pytest.mark.skipif(extension is None, reason="the fake GPU needs the extension")
+def test_a_gpu_gets_copies_once_which_are_not_pickled():
+    c = connect.fixed_outdegree(8, outdegree=3, delay=2, seed=1)
+    noise = connect.PoissonNoise(torch.ones(8), seed=1)
+    with fake_cuda.present():
+        device = torch.device("cuda:0")
+        rows, incoming = c.on(device), c.incoming_on(device)
+        table, weight, key = noise.fields("op", 8, torch.float32, device)
+        for value, want in zip((*rows, *incoming), (c.first, c.targets, c.steps, *c.incoming)):
+            assert value.is_cuda
+            assert value.cpu().tolist() == want.tolist()
+        assert all(a is b for a, b in zip((*c.on(device), *c.incoming_on(device)), (*rows, *incoming)))
+        later = noise.after(5).fields("op", 8, torch.float32, device)
+        assert (later[0] is table, later[1] is weight) == (True, True)
+        assert (key.cpu().tolist(), later[2].cpu().tolist()) == ([1, 0], [1, 5])
+    for owner in (c, noise):
+        again = pickle.loads(pickle.dumps(owner))
+        assert (len(owner._copies), again._copies) == (2 if owner is c else 1, {})
+    assert c.on(torch.device("cpu"))[0] is c.first

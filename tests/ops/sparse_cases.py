@@ -1,6 +1,7 @@
 """Neurons with sparse connections for the tests: arguments, and the comparison of kernels with the reference."""
 
 import torch
+from backends import fetched, placed
 from samples import Sample, assert_equal, assert_gradients_close, gradients, outputs_and_gradients
 
 from snnfast import connect, ops, reference
@@ -8,13 +9,14 @@ from snnfast.check import state_dtype
 
 
 class Sparse:
-    """A neuron with sparse connections, as a function of its arguments."""
+    """A neuron with sparse connections, as a function of its arguments, which are on the CPU like the results."""
 
     def __init__(self, op, connectivity, run=ops.sparse_recurrent):
         self.op, self.connectivity, self.run = op, connectivity, run
 
     def __call__(self, **arguments):
-        return self.run(connectivity=self.connectivity, neuron=self.op.name, **arguments)
+        there = arguments if self.run is reference.sparse_recurrent else placed(arguments)
+        return fetched(self.run(connectivity=self.connectivity, neuron=self.op.name, **there))
 
 
 def connected(H, kind="a delay a synapse", degree=3):
@@ -46,5 +48,5 @@ def agree(op, c, arguments):
     """Assert that kernels and reference agree: outputs bit for bit, gradients to rounding."""
     kernel = Sparse(op, c)
     outputs, wanted = outputs_and_gradients(Sparse(op, c, reference.sparse_recurrent), arguments)
-    assert_equal(list(kernel(**arguments)), outputs)
+    assert_equal(kernel(**arguments), list(outputs))
     assert_gradients_close(gradients(kernel, arguments), wanted)

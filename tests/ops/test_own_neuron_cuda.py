@@ -38,6 +38,13 @@ def wide(fire, x, gain, shift, v, a, b, c, *, decay=0.5):
     return s, a * b * c, v, a, b, c
 
 
+@snnfast.neuron(inputs=2)
+def receptors(fire, x, y, v, g, *, decay=0.5):
+    """Two inputs and one output: sparse connections reach both."""
+    s, _, v = fire(decay * v + x + g, 1.0)
+    return s, v, decay * g + y
+
+
 def inputs_of(op, *shape, dtype=torch.float64):
     return [draw(*shape, seed=k, scale=1.5, dtype=dtype) for k in range(len(op.inputs))]
 
@@ -219,7 +226,12 @@ def test_without_nvcc_a_gpu_runs_the_reference_and_warns_once(gpu, monkeypatch):
 @pytest.mark.skipif(not any(map(shutil.which, ("nvcc", "/usr/local/cuda/bin/nvcc"))), reason="no nvcc")
 @pytest.mark.parametrize(
     ("op", "dtype", "recurrent"),
-    [(wide, torch.float64, False), (klif, torch.bfloat16, True), (bare, torch.float32, False)],
+    [
+        (wide, torch.float64, False),
+        (klif, torch.bfloat16, True),
+        (bare, torch.float32, False),
+        (receptors, torch.float32, True),
+    ],
 )
 def test_nvcc_compiles_them_without_spills(op, dtype, recurrent, tmp_path):
     x = [torch.zeros(1, 2, dtype=dtype) for _ in op.inputs]

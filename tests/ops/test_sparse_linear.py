@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from backends import PRESENT, fetched, force, placed
 from samples import assert_equal, assert_gradients_close
 from spike_linear_cases import F64, inputs, needs_kernels, uniform
 
@@ -22,21 +23,28 @@ def case(lead, n_pre, n_post, dtype=F64, weights="synapse", outdegree=3, unit=Fa
 
 def gradients(op, x, weight, c, wanted="xw"):
     """Return the gradients of the named arguments."""
-    leaves = [t.detach().requires_grad_(name in wanted) for name, t in zip("xw", (x, weight))]
+    leaves = [placed(t.detach()).requires_grad_(name in wanted) for name, t in zip("xw", (x, weight))]
     y = op(*leaves, c) + 0 * sum(leaf.sum() for leaf in leaves)  # without synapses the reference has no graph
-    grad = uniform(*y.shape, seed=5, dtype=y.dtype)
-    return dict(zip(wanted, torch.autograd.grad(y, [t for t in leaves if t.requires_grad], grad)))
+    grad = placed(uniform(*y.shape, seed=5, dtype=y.dtype))
+    return dict(zip(wanted, fetched(torch.autograd.grad(y, [t for t in leaves if t.requires_grad], grad))))
+
+
+def run(x, weight, c):
+    return fetched(ops.sparse_linear(placed(x), placed(weight), c))
 
 
 def agree(x, weight, c):
-    assert_equal([ops.sparse_linear(x, weight, c)], [reference.sparse_linear(x, weight, c)])
-    found, wanted = gradients(ops.sparse_linear, x, weight, c), gradients(reference.sparse_linear, x, weight, c)
+    assert_equal([run(x, weight, c)], [reference.sparse_linear(x, weight, c)])
+    found = gradients(ops.sparse_linear, x, weight, c)
+    with force("reference"):
+        wanted = gradients(reference.sparse_linear, x, weight, c)
     assert_gradients_close(found, wanted)
 
 
 # ---- the kernels against the equation
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("rows", [0, 1, 2, 4, 5, 16, 17, 33, 36])
 @pytest.mark.parametrize("weights", ["synapse", "neuron", "number"])
 def test_tiles_of_every_number_of_rows_equal_the_reference(rows, weights):
@@ -44,26 +52,31 @@ def test_tiles_of_every_number_of_rows_equal_the_reference(rows, weights):
     agree(*case((rows,), 20, 17, torch.float32, weights))
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("lead", [(), (1,), (3, 2), (2, 0), (0,), (2, 3, 4)], ids=str)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_shapes_and_dtypes_equal_the_reference(lead, dtype):
-    for n_pre, n_post in ((7, 5), (1, 1), (0, 4), (4, 0), (33, 70)):
+    for n_pre, n_post in ((7, 5), (1, 1), (0, 4), (4, 0), (33, 70), (300, 70)):
         agree(*case(lead, n_pre, n_post, dtype))
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("part", [0.0, 0.02, 1.0])
 @pytest.mark.parametrize("rows", [1, 3, 40])
 def test_no_spikes_few_or_all_equal_the_reference(rows, part):
-    agree(*case((rows,), 50, 30, outdegree=11, part=part, unit=True))
+    for outdegree in (11, 60):  # 60: several synapses of a pair
+        agree(*case((rows,), 50, 30, outdegree=outdegree, part=part, unit=True))
 
 
+@pytest.mark.usefixtures("kernels")
 def test_targets_of_32_bits_equal_the_matrix():
     n_post = 2**15 + 9
     x, weight, c = case((5,), 40, n_post, outdegree=9)
     assert c.targets.dtype == torch.int32
-    torch.testing.assert_close(ops.sparse_linear(x, weight, c), x @ c.dense(weight).T)
+    torch.testing.assert_close(run(x, weight, c), x @ c.dense(weight).T)
     found = gradients(ops.sparse_linear, x, weight, c)
-    wanted = gradients(lambda x, weight, c: x @ c.dense(weight).T, x, weight, c)
+    with force("reference"):
+        wanted = gradients(lambda x, weight, c: x @ c.dense(weight).T, x, weight, c)
     assert_gradients_close(found, wanted)
 
 
@@ -82,6 +95,7 @@ def test_hand_worked():
     assert grad_weight.tolist() == [10.0, 2000.0, 0.5, 5.0]  # synapses 0 -> 1, 1 -> 1, 2 -> 0, 2 -> 1
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("weights", ["synapse", "neuron"])
 @pytest.mark.parametrize("rows", [1, 3, 20])
 def test_one_gradient_alone_is_that_of_both(rows, weights):
@@ -91,23 +105,25 @@ def test_one_gradient_alone_is_that_of_both(rows, weights):
         assert_equal(gradients(ops.sparse_linear, x, weight, c, name), {name: both[name]})
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("rows", [1, 2, 20])
 def test_inputs_of_0_add_nothing_through_an_infinite_weight(rows):
     c = connect.from_edges([0, 1], [0, 0], 2, 1)
     x = torch.zeros(rows, 2)
     x[0, 1] = 1
-    y = ops.sparse_linear(x, torch.tensor([torch.inf, 0.25]), c)
+    y = run(x, torch.tensor([torch.inf, 0.25]), c)
     assert y.flatten().tolist() == [0.25, *[0.0] * (rows - 1)]
     x[0, 0] = 1
-    assert ops.sparse_linear(x, torch.tensor([torch.inf, 0.25]), c)[0].item() == torch.inf
+    assert run(x, torch.tensor([torch.inf, 0.25]), c)[0].item() == torch.inf
 
 
+@pytest.mark.usefixtures("kernels")
 def test_rows_alone_or_together_and_any_layout_give_the_same_bits():
     x, weight, c = case((6, 9), 40, 30, torch.float32)
-    want = ops.sparse_linear(x, weight, c)
-    assert_equal([torch.stack([ops.sparse_linear(row, weight, c) for row in x])], [want])
+    want = run(x, weight, c)
+    assert_equal([torch.stack([run(row, weight, c) for row in x])], [want])
     strided = x.transpose(0, 1).contiguous().transpose(0, 1)
-    assert_equal([ops.sparse_linear(strided, torch.stack([weight, weight], 1)[:, 0], c)], [want])
+    assert_equal([run(strided, torch.stack([weight, weight], 1)[:, 0], c)], [want])
 
 
 def test_any_number_of_threads_gives_the_same_bits(threads):
@@ -194,7 +210,7 @@ MISTAKES = {
     "weights of a matrix": ((X, torch.zeros(4, 3), C), ValueError, r"\[4\] or \[3\] or \[\], got \[4, 3\]"),
     "weight is wide": ((X, W.double(), C), TypeError, "weight must have dtype torch.float32"),
     "weight is a word": ((X, "w", C), TypeError, "weight must be a number"),
-    "another device": ((X.to("meta"), W, C), ValueError, "x must be on the CPU, .* got meta; on a GPU use torch.nn"),
+    "another device": ((X.to("meta"), W, C), ValueError, "x must be on the CPU or on CUDA, .* got meta; elsewhere use"),
     "an endless result": ((X[:1].expand(2**55, 2, 3), W, C), ValueError, "y is too large"),
 }
 
@@ -231,6 +247,24 @@ def test_raw_calls_with_wrong_tensors_are_refused(changes):
     torch.ops.snnfast.sparse_linear_forward(*flatten(call))
     with pytest.raises(RuntimeError, match="sparse_linear: "):
         torch.ops.snnfast.sparse_linear_forward(*flatten(call._replace(**changes)))
+
+
+@pytest.mark.skipif("cuda_emulation" not in PRESENT, reason="no emulated CUDA")
+def test_wrong_synapses_on_a_gpu_reach_no_other_memory():
+    """A kernel checks every index, since the host does not read them; the emulation has the bounds of the CPU."""
+    x, weight, grad = torch.ones(2, 3), torch.ones(4), torch.ones(2, 4)
+    for first, targets in (
+        ([-9, 1, 3, 99], [1, 0, 3, 0]),
+        ([3, 2, 1, 0], [1, 0, 3, 0]),
+        ([0, 1, 3, 4], [-5, 4, 32_000, 3]),
+    ):
+        rows = torch.tensor(first), torch.tensor(targets, dtype=torch.int16)
+        kernels = torch.ops.snnfast_emulated
+        y = kernels.sparse_linear_forward(x, weight, *rows, 4)
+        assert_equal(y[0], y[1])
+        assert y.sum() <= 2 * 4
+        grad_x, _ = kernels.sparse_linear_backward(x, weight, *rows, 4, grad, True, True)
+        assert grad_x.sum() <= 2 * 4
 
 
 def test_raw_gradients_of_another_shape_are_refused():

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from backends import force
+from backends import PRESENT, fetched, force, placed
 from recurrent_cases import KERNELS, LIF, needs_kernels
 from samples import assert_equal, assert_gradients_close, cotangents, gradients, require_grad, rich
 from sparse_cases import Sparse, agree, case, connected
@@ -18,17 +18,20 @@ pytestmark = needs_kernels
 # ---- the kernels against the equations
 
 
+@pytest.mark.usefixtures("kernels")
 @each_kernel
 def test_every_neuron_equals_the_reference(op):
     for variant in {"plain", rich(op), *(["soft"] if op is LIF else [])}:
         agree(op, *case(op, variant, (12, 2, 7)))
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("batch", [1, 2, 4, 5, 16, 17, 37])
 def test_samples_of_every_number_of_lanes_equal_the_reference(batch):
     agree(LIF, *case(LIF, shape=(9, batch, 20), past=2))
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("weights", ["synapse", "neuron", "number"])
 @pytest.mark.parametrize("kind", CONNECTED)
 def test_delays_and_weights_equal_the_reference(kind, weights):
@@ -36,6 +39,7 @@ def test_delays_and_weights_equal_the_reference(kind, weights):
         agree(LIF, *case(LIF, "soft", (T, 3, 7), past=past, weights=weights, c=connected(7, kind)))
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize(
     "shape", [(3, 0, 4), (3, 2, 0), (1, 1), (5, 2), (5, 2, 3, 4), (34, 2, 70), (3, 2, 300)], ids=str
 )
@@ -44,6 +48,18 @@ def test_shapes_and_dtypes_equal_the_reference(shape, dtype):
     agree(LIF, *case(LIF, shape=shape, dtype=dtype, past=1))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_more_neurons_than_a_block_of_the_cpu_equal_the_reference(dtype):
+    agree(LIF, *case(LIF, shape=(34, 3, 300), dtype=dtype, past=1))
+
+
+@pytest.mark.usefixtures("kernels")
+def test_more_neurons_than_threads_of_cuda_equal_the_reference():
+    c = connected(600, degree=1)
+    agree(LIF, *case(LIF, shape=(18, 1, 600), past=1, weights="neuron", c=c))
+
+
+@pytest.mark.usefixtures("kernels")
 def test_delays_longer_than_a_segment_and_than_the_sequence_equal_the_reference():
     """The backward pass recomputes 32 steps at a time."""
     c = connected(5).with_delay(torch.tensor([1, 33, 40, 64, 200] * 3))
@@ -52,11 +68,13 @@ def test_delays_longer_than_a_segment_and_than_the_sequence_equal_the_reference(
     agree(LIF, *case(LIF, shape=(100, 3, 5), past=0, c=c))  # lists of spikes are used again
 
 
+@pytest.mark.usefixtures("kernels")
 def test_a_delay_beyond_every_memory_never_arrives():
     c = connected(5).with_delay(torch.tensor([1, 2, 2**31 - 1] * 5))
     agree(LIF, *case(LIF, shape=(9, 3, 5), past=2, c=c))
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("past", [[0.5, -2.0], [3.0, 1.0]])
 @pytest.mark.parametrize("batch", [1, 5])
 def test_spikes_of_before_may_be_any_numbers(past, batch):
@@ -91,8 +109,9 @@ def test_targets_of_32_bits():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("shape", [(100, 16, 200), (40, 3, 40)], ids=str)
-def test_spikes_are_those_of_dense_connections(shape, dtype):
+def test_spikes_are_those_of_dense_connections(shape, dtype, kernels):
     """Bit for bit, and gradients to rounding."""
+    shape = (20, 2, *shape[2:]) if kernels.name == "cuda_emulation" else shape
     H = shape[-1]
     c = connect.fixed_indegree(H, indegree=H // 10, multapses=False, seed=3)
     _, arguments = case(LIF, shape=shape, dtype=dtype, c=c, past=1)
@@ -101,9 +120,9 @@ def test_spikes_are_those_of_dense_connections(shape, dtype):
     sparse = Sparse(LIF, c)
 
     def run(**values):
-        return ops.recurrent(neuron="lif", **values)
+        return fetched(ops.recurrent(neuron="lif", **placed(values)))
 
-    assert_equal(list(sparse(**arguments)), list(run(**dense)))
+    assert_equal(sparse(**arguments), run(**dense))
     found, wanted = gradients(sparse, arguments), gradients(run, dense)
     pre, post = c.edges()
     wanted["weight"] = wanted["weight"][post, pre]
@@ -297,7 +316,7 @@ MISTAKES = {
         (X.to("meta"), W, C),
         {},
         ValueError,
-        "x must be on the CPU, .* got meta; on a GPU use recurrent",
+        "x must be on the CPU or on CUDA, .* got meta; elsewhere use recurrent",
     ),
 }
 
@@ -343,6 +362,25 @@ def test_raw_calls_with_wrong_tensors_are_refused(changes):
     with pytest.raises(RuntimeError, match="recurrent_lif: "):
         raw(**changes)
     raw()
+
+
+@pytest.mark.skipif("cuda_emulation" not in PRESENT, reason="no emulated CUDA")
+def test_wrong_synapses_on_a_gpu_reach_no_other_memory():
+    """A kernel checks every index, since the host does not read them; the emulation has the bounds of the CPU."""
+    call = ops.sparse_recurrent.check(2 * torch.ones(4, 2, 3), torch.ones(4), C, past=torch.ones(4, 2, 3))
+    for changes in (
+        {"first": torch.tensor([-9, 1, 3, 99])},
+        {"first": C.first.flip(0)},
+        {"targets": C.targets + 2},
+        {"targets": C.targets - 900},
+        *({"steps": torch.tensor([step])} for step in (-9, 0, 5, 2**63 - 1)),
+    ):
+        flat = flatten(call._replace(**changes))
+        spikes, v, _, checkpoints = torch.ops.snnfast_emulated.recurrent_lif_forward(*flat, 2)
+        assert v.isfinite().all()
+        rest = torch.ones_like(spikes), torch.ones_like(v), None
+        grads = torch.ops.snnfast_emulated.recurrent_lif_backward(*flat, spikes, checkpoints, 2, True, *rest)
+        assert grads[0].isfinite().all()
 
 
 def test_raw_calls_with_falling_delays_are_refused():

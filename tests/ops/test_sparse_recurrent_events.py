@@ -16,6 +16,7 @@ SPIKES = torch.tensor([[[0, 1], [1, 0]], [[0, 0], [1, 2]], [[1, 1], [0, 0]]], dt
 
 
 @needs_kernels
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("run", [ops.sparse_recurrent, reference.sparse_recurrent])
 def test_events_are_the_spikes_and_states_those_of_the_whole(run):
     for shape, options in (

@@ -40,6 +40,7 @@ def drawn(noise, steps=200, batch=8, H=100, dtype=torch.float64):
 # ---- the kernels against the equations
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("kind", RATES)
 def test_kernels_equal_the_reference(kind, dtype):
@@ -49,6 +50,7 @@ def test_kernels_equal_the_reference(kind, dtype):
         agree(LIF, c, arguments | {"noise": noise_for(kind, shape[-1])})
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("seed", [0, 2**63, 2**64 - 1])
 @pytest.mark.parametrize("after", [0, 2**32 - 3])
 def test_any_seed_and_step_equal_the_reference(seed, after):

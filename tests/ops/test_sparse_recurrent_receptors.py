@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from backends import force
+from backends import fetched, force, placed
 from recurrent_cases import needs_kernels
 from samples import assert_equal, assert_gradients_close
 
@@ -45,14 +45,15 @@ def leaves(op, c, shape, dtype=torch.float64):
 
 
 def outputs_and_gradients(op, c, values, **options):
-    *x, weight, v = values
-    outputs = op.sparse_recurrent(tuple(x), weight, c, v=v, **options)
+    *x, weight, v = map(placed, values)
+    outputs = fetched(op.sparse_recurrent(tuple(x), weight, c, v=v, **options))
     generator = torch.Generator().manual_seed(2)
     loss = sum((torch.randn(y.shape, generator=generator, dtype=torch.float64) * y).sum() for y in outputs)
     grads = torch.autograd.grad(loss, values)
-    return list(outputs), dict(zip((*"xyz"[: len(x)], "weight", "v"), grads, strict=True))
+    return outputs, dict(zip((*"xyz"[: len(x)], "weight", "v"), grads, strict=True))
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("kind", ["one step", "a delay a synapse"])
 @pytest.mark.parametrize("op", [coba, three], ids=lambda op: op.name)
 def test_kernels_equal_the_reference(op, kind):

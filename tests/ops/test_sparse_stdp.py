@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from backends import PRESENT, fetched, placed
 from samples import assert_equal
 from spike_linear_cases import needs_kernels
 from stdp_cases import PLAIN, sample
@@ -24,9 +25,10 @@ def case(shape, dtype=torch.float64, total=None, rate=0.2, seed=0):
 
 def learned(op, w, *arguments, **how):
     """Return the weights and the state afterwards."""
-    w = w.clone()
-    state = op(w, *arguments, **how)
-    return [w, *state[:4]]
+    move = (lambda value: value) if op is reference.sparse_stdp_ else placed
+    w = move(w.clone())
+    state = op(w, *map(move, arguments), **how)
+    return fetched([w, *state[:4]])
 
 
 def agree(arguments, **how):
@@ -36,6 +38,7 @@ def agree(arguments, **how):
 # ---- the kernel against the equations
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("update", ["step", "sequence"])
 @pytest.mark.parametrize("label", PLAIN)
 def test_every_rule_equals_the_reference(label, update):
@@ -47,6 +50,7 @@ def test_every_rule_equals_the_reference(label, update):
             agree(case((30, batch, 20, 17), torch.float32), **how)
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize(
     "shape", [(0, 2, 3, 4), (5, 0, 3, 4), (5, 2, 0, 4), (5, 2, 3, 0), (1, 1, 1, 1), (7, 2, 9, 70)], ids=str
 )
@@ -56,6 +60,7 @@ def test_shapes_equal_the_reference(shape, update):
     agree(case(shape, total=0), rule=PLAIN["triplet"], update=update)
 
 
+@pytest.mark.usefixtures("kernels")
 def test_weights_of_0_stay_where_all_of_a_neuron_are():
     w, pre, post, c = case((5, 1, 9, 7))
     w, post = w.where(c.edges()[1] != 3, 0.0), post.index_fill(2, torch.tensor(3), 0)
@@ -64,12 +69,14 @@ def test_weights_of_0_stay_where_all_of_a_neuron_are():
     agree((w, pre, post, c), rule=PLAIN["pair"], norm=1.0)
 
 
+@pytest.mark.usefixtures("kernels")
 def test_targets_of_32_bits_equal_the_reference():
     agree(case((5, 1, 40, 2**15 + 9), rate=0.5), rule=PLAIN["pair"])
 
 
+@pytest.mark.usefixtures("kernels")
 def test_chunks_of_steps_equal_the_reference():
-    """A chunk holds the traces of 1 MiB."""
+    """A chunk holds the traces of 1 MiB, in the emulation of 64 KiB."""
     shape = (40, 2, 3000, 2000)
     for update in ("step", "sequence"):
         agree(case(shape, total=4000), rule=PLAIN["triplet"], update=update)
@@ -78,6 +85,7 @@ def test_chunks_of_steps_equal_the_reference():
 # ---- what must hold
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("update", ["step", "sequence"])
 @pytest.mark.parametrize("label", EXACT)
 def test_weights_are_those_of_the_matrix(label, update):
@@ -91,6 +99,7 @@ def test_weights_are_those_of_the_matrix(label, update):
     assert_equal(found, [want[0][targets, sources], *want[1:]])
 
 
+@pytest.mark.usefixtures("kernels")
 def test_hand_worked():
     """Two synapses of one neuron; both neurons in between fire a step later."""
     c = connect.from_edges([0, 0], [1, 0], 1, 2)
@@ -98,16 +107,19 @@ def test_hand_worked():
     pre = torch.tensor([[[1.0]], [[0.0]], [[1.0]]])
     post = torch.tensor([[[0.0, 0.0]], [[1.0, 0.0]], [[0.0, 0.0]]])
     rule = plasticity.pair(0.125, 0.25, tau_pre=1e30, tau_post=1e30)
+    w, pre, post = map(placed, (w, pre, post))
     ops.sparse_stdp_(w, pre, post, c, rule=rule)
     assert w.tolist() == [0.5 + 0.25 - 0.125, 0.25]
 
 
+@pytest.mark.usefixtures("kernels")
 def test_in_parts_gives_the_bits_of_the_whole():
     w, pre, post, c = case((40, 2, 20, 17))
     want = learned(ops.sparse_stdp_, w, pre, post, c, rule=PLAIN["triplet"])
+    w, pre, post = map(placed, (w, pre, post))
     state = ops.sparse_stdp_(w, pre[:13], post[:13], c, rule=PLAIN["triplet"])
     state = ops.sparse_stdp_(w, pre[13:], post[13:], c, rule=PLAIN["triplet"], state=state)
-    assert_equal([w, *state[:4]], want)
+    assert_equal(fetched([w, *state[:4]]), want)
 
 
 @pytest.mark.parametrize("update", ["step", "sequence"])
@@ -123,15 +135,17 @@ def test_any_number_of_threads_gives_the_same_bits(threads, update):
         assert_equal(run(count), want)
 
 
+@pytest.mark.usefixtures("kernels")
 def test_weights_with_strides_and_parameters_learn():
     w, pre, post, c = case((20, 2, 9, 7))
     (want, *_) = learned(ops.sparse_stdp_, w, pre, post, c, rule=PLAIN["pair"])
+    w, pre, post = map(placed, (w, pre, post))
     wide = torch.stack([w, w * torch.nan], 1)
     ops.sparse_stdp_(wide[:, 0], pre.float(), post.double(), c, rule=PLAIN["pair"])
-    assert_equal([wide[:, 0]], [want])
+    assert_equal(fetched([wide[:, 0]]), [want])
     parameter = torch.nn.Parameter(w.clone())
     ops.sparse_stdp_(parameter, pre, post, c, rule=PLAIN["pair"])
-    assert_equal([parameter.detach()], [want])
+    assert_equal(fetched([parameter.detach()]), [want])
     assert parameter._version == 1
 
 
@@ -139,6 +153,18 @@ def test_opcheck_finds_nothing():
     w, pre, post, c = case((9, 2, 7, 5))
     call = ops.sparse_stdp_.check(w, pre, post, c, rule=PLAIN["triplet"], norm=1.0)
     torch.library.opcheck(torch.ops.snnfast.sparse_stdp_, flatten(call))
+
+
+@pytest.mark.skipif("cuda_emulation" not in PRESENT, reason="no emulated CUDA")
+def test_wrong_synapses_on_a_gpu_reach_no_other_memory():
+    """A kernel checks every index, since the host does not read them; the emulation has the bounds of the CPU."""
+    w, pre, post, c = case((5, 2, 3, 4))
+    call = ops.sparse_stdp_.check(w, pre, post, c, rule=PLAIN["pair"], norm=1.0)
+    for name in ("targets", "incoming_first", "incoming", "sources"):
+        for change in (-3, 4, 1000):
+            wrong = call._replace(**{name: getattr(call, name) + change})
+            torch.ops.snnfast_emulated.sparse_stdp_(*flatten(wrong))
+            assert w.isfinite().all()
 
 
 # ---- errors
@@ -157,7 +183,7 @@ MISTAKES = {
     "whole weights": ({"w": W.int()}, TypeError, "w must have dtype float32 or float64"),
     "weights overlap": ({"w": W[:1].expand(9)}, ValueError, "w must not overlap itself"),
     "weights out of bounds": ({"w": W - 2}, ValueError, r"w must lie in \[0, 1\], got values from"),
-    "another device": ({"w": W.to("meta")}, ValueError, "w must be on the CPU, .* got meta"),
+    "another device": ({"w": W.to("meta")}, ValueError, "w must be on the CPU or on CUDA, .* got meta"),
     "other neurons before": ({"pre": POST}, ValueError, r"pre must have shape \[T, B, 3\]"),
     "other neurons behind": ({"post": PRE}, ValueError, r"post must have shape \[5, 2, 4\]"),
     "membranes": ({"pre": torch.full(PRE.shape, 0.5)}, ValueError, "pre must be spikes, 0 or 1"),

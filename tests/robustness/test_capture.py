@@ -6,7 +6,7 @@ import pytest
 import torch
 from backends import why_absent
 
-from snnfast import backend, encoder, nn, ops
+from snnfast import backend, connect, encoder, nn, ops
 
 pytestmark = pytest.mark.skipif(bool(why_absent("cuda_emulation")), reason=why_absent("cuda_emulation"))
 OPS = sorted(name for name in ops.__all__ if name.islower() and name not in backend.BY_REFERENCE)
@@ -33,6 +33,20 @@ def test_every_op_goes_into_a_graph(op, cuda, examples):
         torch.testing.assert_close(a.cpu(), b.cpu(), rtol=0, atol=0, equal_nan=True)
 
 
+def test_noise_goes_into_a_graph(cuda):
+    c, noise = connect.fixed_outdegree(8, outdegree=3, delay=2, seed=1), connect.PoissonNoise(2.0, 0.4, seed=1)
+    weight = torch.full((8,), 0.1).to("cuda")
+
+    def run(noise):
+        return ops.sparse_recurrent(None, weight, c, num_steps=5, batch=2, noise=noise)
+
+    want = run(noise.after(3))
+    with fake_cuda.capturing():
+        got = run(noise.after(3))
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a.cpu(), b.cpu(), rtol=0, atol=0)
+
+
 LAYERS = [
     nn.LIF(),
     nn.ParametricLIF(),
@@ -40,6 +54,8 @@ LAYERS = [
     nn.CubaLIF(),
     nn.ALIF(),
     nn.Recurrent(nn.LIF(), 8),
+    nn.SparseRecurrent(nn.LIF(), connect.fixed_outdegree(8, outdegree=3, seed=1)),
+    nn.SparseLinear(connect.fixed_outdegree(8, 5, outdegree=3, seed=1)),
     encoder.PoissonEncoder(duration=5.0),
     encoder.BernoulliEncoder(num_steps=5),
 ]

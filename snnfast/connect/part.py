@@ -139,7 +139,7 @@ class Part:
         self._steps += self._last
         self._recent = {}
 
-    def exchange(self, first: int, samples: int, t: int, own: Any) -> Any:
+    def exchange(self, first: int, samples: int, t: int, sent: Any) -> Any:
         """Return the spikes of the whole network since the last exchange, int32 ``[spikes, 3]``: step, sample, neuron.
 
         They are in order of steps, neurons and samples.
@@ -148,13 +148,13 @@ class Part:
             first: first sample.
             samples: number of samples.
             t: number of steps of the call so far. 0: return the spikes before the call.
-            own: spikes of this process, int32 ``[spikes, 3]``.
+            sent: spikes of this process, int32 ``[spikes, 3]``.
         """
         if t == 0:
             return self._past.get(first, NO_EVENTS)
         begin = (t - 1) // self._window * self._window
         start = time.perf_counter()
-        step, sample, neuron = own.astype(np.int64).T
+        step, sample, neuron = sent.astype(np.int64).T
         codes = self._codes(step - begin, sample - first, neuron, samples)
         small = self._window * self.total * samples < 2**31
         codes, most = self._gathered(codes.astype(np.int32) if small else codes, self._room)
@@ -219,11 +219,11 @@ def part_of(key: int) -> Part:
     return _PARTS[key]
 
 
-def _exchange(key: int, first: int, samples: int, t: int, own: bytes) -> Any:
+def _exchange(key: int, first: int, samples: int, t: int, sent: bytes) -> Any:
     """Exchange spikes for the kernel; None ends its call, whose part then raises the error."""
     part = part_of(key)
     try:
-        return part.exchange(first, samples, t, np.frombuffer(own, np.int32).reshape(-1, 3))
+        return part.exchange(first, samples, t, np.frombuffer(sent, np.int32).reshape(-1, 3))
     except BaseException as error:  # Python's errors do not pass through the kernel
         part._error = error
         return None

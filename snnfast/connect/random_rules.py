@@ -287,10 +287,10 @@ class _RandomRule:
             size = end
         c = build(self.op, pre[:size], post[:size], self.n_pre, high - low, self.delay, ordered=False)
         # The synapses of a neuron are sorted by target, so those of the part are neighbours.
-        own = c.out_degree().numpy()
-        begin = degree.cumsum() - degree + before - (own.cumsum() - own)
+        chosen = c.out_degree().numpy()
+        begin = degree.cumsum() - degree + before - (chosen.cumsum() - chosen)
         narrow = np.int32 if total < 2**31 else np.int64
-        order = np.repeat(begin.astype(narrow), own)
+        order = np.repeat(begin.astype(narrow), chosen)
         order += np.arange(size, dtype=narrow)
         return replace(c, order=torch.from_numpy(order), edges_in_all=total)
 

@@ -44,8 +44,8 @@ class WholeNetwork:
         if t % self._window == 0 or t == T:
             begin, samples, sent = len(self._all) - self._before, torch.Size(batch).numel(), None
             if t > 0:
-                own = SpikeEvents.from_dense(torch.stack(computed[begin:]))
-                sent = torch.stack([own.step + begin, own.sample, own.neuron], 1).numpy()
+                fired = SpikeEvents.from_dense(torch.stack(computed[begin:]))
+                sent = torch.stack([fired.step + begin, fired.sample, fired.neuron], 1).numpy()
             step, sample, neuron = torch.from_numpy(self._part.exchange(0, samples, t, sent)).T
             found = SpikeEvents(step - begin, sample, neuron, (t - begin, *batch, self._total), self._x.dtype)
             self._all += found.dense()

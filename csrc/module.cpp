@@ -3,10 +3,12 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <cstring>
 #include <optional>
 #include <string>
 
 #include "build_info.h"
+#include "core/recurrent.h"
 #include "cpu/dispatch.h"
 #include "cpu/edges.h"
 
@@ -14,6 +16,7 @@
 namespace snnfast {
 bool torch_has_cuda();
 void set_signal_handlers(bool (*run)());
+void set_spike_exchange(bool (*exchange)(int64_t, int64_t, int64_t, int64_t, EventList&));
 int64_t load_own_kernel(const std::string& name, const std::string& path);
 namespace output_memory {
 struct Statistics {
@@ -40,12 +43,38 @@ int raise_in_python(void*) {
   PyErr_Restore(exception_type, exception, traceback);
   return -1;
 }
+void raise_later() {
+  PyErr_Fetch(&exception_type, &exception, &traceback);
+  Py_AddPendingCall(&raise_in_python, nullptr);
+}
 bool run_signal_handlers() {
   const pybind11::gil_scoped_acquire gil;
   if (PyErr_CheckSignals() == 0) return false;
-  PyErr_Fetch(&exception_type, &exception, &traceback);
-  Py_AddPendingCall(&raise_in_python, nullptr);
+  raise_later();
   return true;
+}
+
+// Exchange of spikes between processes (ops/exchange.h), by a function of snnfast.connect.part. It returns int32
+// [spikes, 3], or None to end the call; errors of its own it raises when the call is back.
+pybind11::handle exchange_in_python;
+
+bool exchange_spikes(int64_t key, int64_t first_sample, int64_t samples, int64_t t, snnfast::EventList& spikes) {
+  const pybind11::gil_scoped_acquire gil;
+  const auto size = static_cast<pybind11::ssize_t>(3 * sizeof(int32_t));
+  const pybind11::bytes sent(reinterpret_cast<const char*>(spikes.numbers), static_cast<size_t>(spikes.count * size));
+  try {
+    const pybind11::object received = exchange_in_python(key, first_sample, samples, t, sent);
+    if (received.is_none()) return false;
+    const pybind11::buffer_info info = pybind11::buffer(received).request();
+    spikes.count = info.size * info.itemsize / size;
+    while (spikes.room < spikes.count) spikes.grow(spikes);
+    if (spikes.count > 0) std::memcpy(spikes.numbers, info.ptr, static_cast<size_t>(spikes.count * size));
+    return true;
+  } catch (pybind11::error_already_set& error) {  // Ctrl-C
+    error.restore();
+    raise_later();
+    return false;
+  }
 }
 
 // Memory of a contiguous array of `count` numbers.
@@ -92,6 +121,13 @@ PYBIND11_MODULE(_C, m) {
       "bytes of large CPU outputs: (limit, cached, in use)");
   m.def("load_own_kernel", &snnfast::load_own_kernel,
         "loads the kernel of a neuron that was compiled from a step function; returns the steps between checkpoints");
+  m.def(
+      "set_spike_exchange",
+      [](const pybind11::object& exchange) {
+        exchange_in_python = exchange.inc_ref();
+        snnfast::set_spike_exchange(&exchange_spikes);
+      },
+      "sets the function that exchanges spikes between processes");
   m.def("sort_edges", &sort_edges, "sorts the edges of sparse connections (csrc/cpu/edges.h)");
   m.def("set_output_memory_limit", &snnfast::output_memory::set_limit);
   m.def("release_output_memory", &snnfast::output_memory::release);

@@ -25,13 +25,14 @@ struct Synapses {
   SNNFAST_HD int64_t count(int64_t H) const { return first[H * delays]; }
 };
 
-// Poisson input of sparse connections. Target n, input n / H of neuron n % H, has the first run of targets that ends
-// behind it. A run is a row of the table: its first target, the smallest number of arrivals in a step, and thresholds,
-// each of which adds an arrival where the random word of the target reaches it; 2^32 and more are never reached.
+// Poisson input of sparse connections. Target n, input n / H of neuron n % H of all H neurons of the network, has the
+// first run of targets that ends behind it. A run is a row of the table: its first target, the smallest number of
+// arrivals in a step, and thresholds, each of which adds an arrival where the random word of the target reaches it; 2^32
+// and more are never reached.
 struct Noise {
   const int64_t* table;  // [runs, width]; null: no noise
   int64_t runs, width;
-  const void* weight;  // [inputs * H] in C, of an arrival
+  const void* weight;  // [targets] in C, of an arrival
   uint64_t seed;
   int64_t step;        // number of the first step in the sequence of random words
   const int64_t* key;  // on CUDA: these two
@@ -49,12 +50,24 @@ struct alignas(64) EventList {
   void (*grow)(EventList& list);  // makes room for more events
 };
 
+// The neurons of a call may be a part of a network: [first, first + H) of `senders` neurons, of which other processes
+// compute the rest. After each `window` steps, at most the shortest delay, the parts exchange their spikes.
+struct Part {
+  int64_t senders, first, window;
+  EventList* spikes;  // memory for the exchange; null: the neurons of the call are the whole network
+  int64_t key;
+  // Replaces the spikes of the call's neurons since the last exchange by those of the whole network, in order of their
+  // steps, neurons and samples; at step t = 0 by those before the first step. False: the call ends.
+  bool (*exchange)(int64_t key, int64_t first_sample, int64_t samples, int64_t t, EventList& spikes);
+};
+
 struct Recurrence {
   int64_t H;           // neurons of a sample; neuron n of the call is neuron n % H of its sample
   int64_t inputs;      // of a neuron; several only with sparse connections
   const void* weight;  // [H, H] in C, weight[i * H + j]: from j to i; of sparse connections [synapses] or [H]
   Synapses synapses;   // then delay, to_post and to_pre are null
   Noise noise;
+  Part part;  // of sparse connections
   // [groups of samples + ranges of neurons]: the forward pass with sparse connections lists the spikes here. Null: it
   // writes them.
   EventList* events;

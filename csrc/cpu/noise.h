@@ -59,8 +59,8 @@ inline bool is_silent(const int64_t* run, int64_t width) {
   return run[1] == 0 && (width == 2 || run[2] > int64_t(UINT32_MAX));
 }
 
-// Adds the noise of step t of the call to the targets [begin, end) of a row of all inputs of a sample; nothing is drawn
-// where the rate is 0.
+// Adds the noise of step t of the call to a row of the targets [begin, end) of a sample; nothing is drawn where the
+// rate is 0.
 template <class C>
 void add_noise(const Noise& noise, int64_t begin, int64_t end, int64_t sample, int64_t t, C* row) {
   const C* const weight = static_cast<const C*>(noise.weight);
@@ -81,7 +81,7 @@ void add_noise(const Noise& noise, int64_t begin, int64_t end, int64_t sample, i
     else
       arrivals(noise.run(run), noise.width, words + n - block * kNoiseBlock, m, count);
 #pragma omp simd
-    for (int64_t i = 0; i < m; i++) row[n + i] += weight[n + i] * static_cast<C>(count[i]);
+    for (int64_t i = 0; i < m; i++) row[n - begin + i] += weight[n + i] * static_cast<C>(count[i]);
   }
 }
 

@@ -37,6 +37,7 @@ struct SparseGroup : Samples<C> {
   List<Events<C, L>> sent;                // ring of the events of the last steps, a power of 2
   List<const SparseGroup*> others{this};  // parts of the neurons, whose events arrive here
   EventList* const recorded;              // the events of the forward pass; null: they are not recorded
+  bool stopped = false;                   // an exchange of spikes failed
 
   // steps: number of steps whose events are stored besides those that are in transit
   SparseGroup(const RecurrentScan& scan, const RecurrentNeuron<C>& maths, const SparseMemory<C>& scratch,
@@ -53,7 +54,7 @@ struct SparseGroup : Samples<C> {
 
   // ---- the functions that the loops call
 
-  void begin_forward() { begin_segment(Rows{}, 0, 0); }
+  void begin_forward() { r.part.spikes ? exchange(0) : begin_segment(Rows{}, 0, 0); }
   void begin_segment(const Rows& rows, int64_t t0, int64_t) {
     for (int64_t t = max(t0 - s.longest(), -r.K); t < t0; t++) {
       for (int64_t g = 0; g < samples; g++) {
@@ -74,7 +75,8 @@ struct SparseGroup : Samples<C> {
         const Rows& rows = k == 0 ? a.x : a.more_inputs[neuron.first_input + k - 1];
         const C* x = read_samples<C>(rows, t, (first + g) * H + low, high - low, current + low);
         if (x != current + low) copy(current + low, x, high - low);
-        if (r.noise.table) add_noise(r.noise, k * H + low, k * H + high, first + g, t, memory.current + g * wide);
+        const int64_t target = k * r.part.senders + r.part.first;
+        if (r.noise.table) add_noise(r.noise, target + low, target + high, first + g, t, current + low);
       }
     }
     C* sum = L == 1 ? memory.current : memory.by_neuron;
@@ -84,7 +86,8 @@ struct SparseGroup : Samples<C> {
   }
   const C* input(const Rows&, int64_t, int64_t, int64_t g, bool) const { return memory.current + g * wide; }
 
-  // Lists the spikes of step t, and records those of this call.
+  // Lists the spikes of step t, and records those of this call. Those of a part are replaced by those of all neurons
+  // before they arrive.
   void end_step(int64_t t) {
     const C* spikes = memory.spikes;
     if constexpr (L > 1) {
@@ -92,8 +95,12 @@ struct SparseGroup : Samples<C> {
       spikes = memory.by_neuron;
     }
     events(t).list(spikes, low, high);
-    if (recorded && t >= 0) record(t);
+    if (recorded && t >= 0) record(t, *recorded);
+    if (!r.part.spikes) return;
+    record(t, *r.part.spikes);
+    if ((t + 1) % r.part.window == 0 || t + 1 == a.T) exchange(t + 1);
   }
+  bool interrupted(int64_t t) const { return stopped || Samples<C>::interrupted(t); }
 
   void begin_backward() {}
   // Computes dL/d(spikes of step t) through their arrivals, and adds to the gradient of the weights.
@@ -129,12 +136,29 @@ struct SparseGroup : Samples<C> {
   const Events<C, L>& events(int64_t t) const { return sent[static_cast<size_t>(t) & (sent.size() - 1)]; }
   C* inputs_back(int64_t t) const { return memory.inputs_back + (t & (memory.ring - 1)) * wide * L; }
 
-  void record(int64_t t) const {
+  // Exchanges the spikes since the last exchange; at step t = 0 receives those before the first step.
+  void exchange(int64_t t) {
+    const Part& part = r.part;
+    EventList& spikes = *part.spikes;
+    const int64_t begin = t == 0 ? -s.longest() : (t - 1) / part.window * part.window;
+    stopped = !spikes.whole || !part.exchange(part.key, first, samples, t, spikes);
+    for (int64_t step = begin; step < t; step++) events(step).count = 0;
+    for (int64_t e = 0; e < (stopped ? 0 : spikes.count); e++) {
+      const int32_t* event = spikes.numbers + 3 * e;
+      const int64_t step = event[0], l = event[1] - first, neuron = event[2];
+      const bool valid = step >= -r.K && step < t && l >= 0 && l < samples && neuron >= 0 && neuron < part.senders;
+      spikes.whole = spikes.whole && valid;
+      if (valid && step >= begin) events(step).add_spike(event[2], static_cast<int>(l));
+    }
+    spikes.count = 0;
+  }
+
+  void record(int64_t t, EventList& to) const {
     const Events<C, L>& list = events(t);
     for (int l = 0; l < samples; l++)
       for (size_t e = 0; e < list.count; e++)
         if (list.samples[e] >> l & 1)
-          add_event(*recorded, t, first + l, list.index[e], list.value[e * L + static_cast<size_t>(l)]);
+          add_event(to, t, first + l, list.index[e], list.value[e * L + static_cast<size_t>(l)]);
   }
 
   // Adds the rows of the spikes that arrive at step t. They are listed first, so that loads of their places overlap;
@@ -216,7 +240,8 @@ inline int64_t sparse_parts(const RecurrentScan& a) {
   const Recurrence& r = a.recurrence;
   const Synapses& s = r.synapses;
   constexpr int64_t kFewest = 1 << 15, kShortest = 64;  // neurons times steps, synapses of a row
-  if (a.N != r.H || s.steps[0] * r.H < kFewest || s.count(r.H) < kShortest * s.delays * r.H) return 1;
+  if (a.N != r.H || r.part.spikes) return 1;
+  if (s.steps[0] * r.H < kFewest || s.count(r.H) < kShortest * s.delays * r.H) return 1;
   return min(r.threads, (r.H + kBlock - 1) / kBlock);
 }
 

@@ -105,6 +105,14 @@ struct Events {
     });
   }
 
+  // Adds a spike of the last neuron or of one behind it.
+  void add_spike(int32_t neuron, int lane) {
+    const C none[L] = {};
+    if (count == 0 || index[count - 1] != neuron) add(neuron, 0, none);
+    samples[count - 1] = static_cast<uint16_t>(samples[count - 1] | 1u << lane);
+    value[(count - 1) * L + static_cast<size_t>(lane)] += C(1);
+  }
+
  private:
   void add(int32_t neuron, uint16_t spiked, const C* values) {
     if (count == index.size()) grow(2 * count + 64);

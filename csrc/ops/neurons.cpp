@@ -141,7 +141,7 @@ NeuronGradients take_gradients(Stack& stack, const NeuronCall& call, bool x_repe
 
 Connections take_connections(Stack& stack) {
   const auto next = [&] { return stack.take<Optional>(); };
-  return {stack.take<Tensor>(), next(), next(), next(), next(), next(), next(), next(), next(),
+  return {stack.take<Tensor>(), next(), next(), next(), next(), next(), next(), next(), next(), next(),
           stack.take<bool>()};  // in this order, as in every braced list
 }
 
@@ -232,7 +232,7 @@ void define_all(Library& m) {
     define(m, neuron, neuron.recurrent,
            {"Tensor weight, Tensor? past, Tensor? delay, "
             "Tensor? first, Tensor? targets, Tensor? steps, "
-            "Tensor? noise_table, Tensor? noise_weight, Tensor? noise_key, bool record_events, ",
+            "Tensor? noise_table, Tensor? noise_weight, Tensor? noise_key, Tensor? part, bool record_events, ",
             "Tensor spikes, ", ", Tensor grad_weight, Tensor grad_past, Tensor grad_delay"});
   }
 }

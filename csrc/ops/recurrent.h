@@ -1,5 +1,6 @@
 // Operators of recurrent neurons: those of ops/neuron.h with weights, spikes before the first step and delays.
 #pragma once
+#include "ops/exchange.h"
 #include "ops/interrupt.h"
 #include "ops/neuron.h"
 #include "ops/spike_event_lists.h"
@@ -27,10 +28,11 @@ inline void on_threads(int64_t n, int64_t grain, const void* context,
 }
 
 // Connections of recurrent neurons. With `first`, `targets` and `steps`, the fields of Synapses, they are sparse, and
-// may have noise: the table and the weights of Noise, and its seed and step. record_events: the spikes are events.
+// may have noise: the table and the weights of Noise, and its seed and step. part: senders, first, window and key of
+// Part, and the number of steps before the first. record_events: the spikes are events.
 struct Connections {
   Tensor weight;
-  Optional past, delay, first, targets, steps, noise_table, noise_weight, noise_key;
+  Optional past, delay, first, targets, steps, noise_table, noise_weight, noise_key, part;
   bool record_events;
 };
 
@@ -50,6 +52,7 @@ class RecurrentTensors {
     const Tensor& weight = connections.weight;
     const Optional& delay = connections.delay;
     r.H = x.size(x.dim() - 1);
+    r.part.senders = r.H;
     r.past = tensors.past(connections.past, &r.K);
     r.ring = 2;
     if constexpr (!Device::kCuda) {
@@ -63,8 +66,8 @@ class RecurrentTensors {
       noise(x, tensors, connections);
       return;
     }
-    SNNFAST_CHECK(r.inputs == 1 && !connections.noise_table && !connections.record_events, op,
-                  ": several inputs, noise and record_events need sparse connections, got a matrix of weights");
+    SNNFAST_CHECK(r.inputs == 1 && !connections.noise_table && !connections.part && !connections.record_events, op,
+                  ": several inputs, noise, part and record_events need sparse connections, got a matrix of weights");
     r.weight = tensors.of_shape(weight, "weight", {r.H, r.H});
     r.delay = delay ? tensors.of_shape(*delay, "delay", {r.H}) : nullptr;
     if constexpr (!Device::kCuda) r.ring = ring(x.size(0), tensors.state_type() == ScalarType::Double);
@@ -92,6 +95,7 @@ class RecurrentTensors {
  private:
   std::vector<int64_t> steps_;
   InterruptibleCall call_;
+  SpikeEventLists exchanged_{1};
 
   void sparse(const Device& device, const Tensor& x, NeuronTensors& tensors, const Connections& connections) {
     const char* op = tensors.op();
@@ -106,20 +110,43 @@ class RecurrentTensors {
     check_shape(op, "steps", steps, {steps.numel()});
     check_device(op, "steps", steps, "x", x);
     check_contiguous(op, "steps", steps);
-    s = synapses_of(op, x, first, targets, steps.const_data_ptr<int64_t>(), steps.numel(), r.H);
-    if constexpr (!Device::kCuda) check_synapses(op, s, r.H, r.inputs * r.H);
+    SNNFAST_CHECK(!Device::kCuda || !connections.part, op, ": part must be None on CUDA, got one");
+    if (connections.part) part(x, tensors, connections);
+    const int64_t senders = r.part.senders;
+    s = synapses_of(op, x, first, targets, steps.const_data_ptr<int64_t>(), steps.numel(), senders);
     const int64_t count = targets.numel();
     s.one_a_row = connections.weight.numel() != count;
-    r.weight = tensors.of_shape(connections.weight, "weight", {s.one_a_row ? r.H : count});
+    r.weight = tensors.of_shape(connections.weight, "weight", {s.one_a_row ? senders : count});
     if constexpr (Device::kCuda) {
       if (r.H > 0) room = device.allocate(x, {tensors.count() / r.H, r.inputs * r.H}, tensors.state_type());
       r.room = room.mutable_data_ptr();
     } else {
+      check_synapses(op, s, senders, r.inputs * r.H);
+      SNNFAST_CHECK(r.part.window <= s.steps[0], op, ": the window of part must be at most the shortest delay, ",
+                    s.steps[0], ", got ", r.part.window);
       // Spikes with a longer delay never arrive, and memory grows with the longest.
       const int64_t never = x.size(0) + r.K + 1;
       for (int64_t k = 0; k < s.delays; k++) steps_.push_back(std::min(s.steps[k], never));
       s.steps = steps_.data();
     }
+  }
+
+  void part(const Tensor& x, NeuronTensors& tensors, const Connections& connections) {
+    const char* op = tensors.op();
+    const Tensor& part = *connections.part;
+    check_dtype(op, "part", part, ScalarType::Long);
+    check_shape(op, "part", part, {5});
+    check_device(op, "part", part, "x", x);
+    check_contiguous(op, "part", part);
+    SNNFAST_CHECK(!connections.past, op, ": past must be None with part, which has the spikes before the first step");
+    Recurrence& r = recurrence;
+    const int64_t* numbers = part.const_data_ptr<int64_t>();
+    r.part = {numbers[0], numbers[1], numbers[2], exchanged_.data(), numbers[3], spike_exchange(op)};
+    r.K = numbers[4];
+    SNNFAST_CHECK(r.part.first >= 0 && r.H <= r.part.senders && r.part.first <= r.part.senders - r.H &&
+                      r.part.senders <= INT32_MAX && r.part.window >= 1 && r.K >= 0 && r.K <= INT32_MAX,
+                  op, ": part must have neurons of the network and at least one step, got ", r.H, " from ",
+                  r.part.first, " of ", r.part.senders, ", window ", r.part.window, ", ", r.K, " steps before");
   }
 
   void noise(const Tensor& x, NeuronTensors& tensors, const Connections& connections) {
@@ -139,7 +166,7 @@ class RecurrentTensors {
     Recurrence& r = recurrence;
     Noise& noise = r.noise;
     noise.table = table.const_data_ptr<int64_t>(), noise.runs = table.size(0), noise.width = table.size(1);
-    noise.weight = tensors.of_shape(*connections.noise_weight, "noise_weight", {r.inputs * r.H});
+    noise.weight = tensors.of_shape(*connections.noise_weight, "noise_weight", {r.inputs * r.part.senders});
     noise.key = key.const_data_ptr<int64_t>();
     if constexpr (!Device::kCuda) noise.seed = static_cast<uint64_t>(noise.key[0]), noise.step = noise.key[1];
   }
@@ -239,6 +266,7 @@ void recurrent_units(const Cpu& device, const NeuronSizes& sizes, const Recurren
       r.synapses.first ? SparseMemory<double>(nullptr, rows, tape, r, samples, steps, backward).bytes
                        : RecurrentMemory<double>(nullptr, rows, tape, r, samples, steps, backward).bytes);
   const RecurrentParts split(samples, r.H, r.synapses.first);
+  if (r.part.spikes) return kernel(0, split.groups, thread_scratch(bytes));  // all parts exchange in the same order
   device.parallel((backward ? split.parts : split.groups) * kOne, T * r.H,
                   [&](int64_t begin, int64_t end) { kernel(begin / kOne, end / kOne, thread_scratch(bytes)); });
 }
@@ -269,6 +297,8 @@ Tensors recurrent_forward(const NeuronCall& call, const Connections& connections
   else
     recurrent_units(device, call.sizes, r, a.T, a.N, 1, false,
                     [&](int64_t begin, int64_t end, void* scratch) { kernel(a, begin, end, scratch); });
+  SNNFAST_CHECK(!r.part.spikes || r.part.spikes->whole, call.op,
+                ": spikes must be whole numbers of at least 0 to be exchanged, of neurons and steps of the network");
   return finished();
 }
 
@@ -277,7 +307,8 @@ template <class Device, class Kernel>
 Tensors recurrent_backward(const NeuronCall& call, const Connections& connections, const Tensor& spikes,
                            const NeuronGradients& gradients, const Kernel& kernel) {
   NeuronTensors tensors(call.op, call.x);
-  SNNFAST_CHECK(call.fires, call.op, ": fires must be true, got false");
+  SNNFAST_CHECK(call.fires && !connections.part, call.op,
+                ": fires must be true, and a part of a network has no gradient");
   const Device device(call.x);
   RecurrentBackward<AnyNeuron> a{};
   Tensors outputs = backward_tensors(call, gradients, tensors, device, a);

@@ -51,7 +51,8 @@ class Connectivity:
             the next entry; int64 ``[n_pre * delays + 1]``.
         targets: the postsynaptic neuron of each synapse; int16 where that suffices, else int32.
         order: index of the edge that became each synapse, in the order in which the edges were given; None if they
-            were in order.
+            were in order. Of a part (``targets=`` of a random rule, :meth:`onto`): index among all synapses.
+        edges_in_all: number of edges, of a part those of the whole; None: as many as synapses.
     """
 
     n_pre: int
@@ -60,6 +61,7 @@ class Connectivity:
     first: Tensor
     targets: Tensor
     order: Tensor | None = None
+    edges_in_all: int | None = None
     _incoming: Incoming | None = field(default=None, init=False)
     _copies: dict[Any, tuple[Tensor, ...]] = field(default_factory=dict, init=False)  # on GPUs
 
@@ -140,9 +142,25 @@ class Connectivity:
         return Incoming(*placed(self._copies, "incoming", device, lambda: self.incoming))
 
     def arrange(self, values: Tensor) -> Tensor:
-        """Return values of the edges, in the order in which these were given, in the order of the synapses."""
-        check.shape("arrange", "values", values, (len(self),))
+        """Return values of the edges, in the order in which these were given, in the order of the synapses.
+
+        Of a part, ``values`` are those of all synapses, in their order.
+        """
+        check.shape("arrange", "values", values, (len(self) if self.edges_in_all is None else self.edges_in_all,))
         return values if self.order is None else values[self.order]
+
+    def onto(self, targets: range) -> Connectivity:
+        """Return the part of the synapses whose postsynaptic neurons are ``targets``, numbered from 0 there.
+
+        ``part.arrange(weight)`` has their weights, of those of all synapses.
+        """
+        low, high = target_range("onto", targets, self.n_post)
+        every = self.targets.numpy()
+        place = np.flatnonzero((every >= low) & (every < high))
+        first = torch.from_numpy(np.searchsorted(place, self.first.numpy()).astype(np.int64))
+        found = (every[place] - low).astype(_target_type(high - low))
+        chosen = torch.from_numpy(found), torch.from_numpy(place.astype(np.int32 if len(every) < 2**31 else np.int64))
+        return Connectivity(self.n_pre, high - low, self.steps, first, *chosen, edges_in_all=len(self))
 
     def with_delay(self, delay: int | Tensor) -> Connectivity:
         """Return the same synapses with other delays.
@@ -493,6 +511,17 @@ def _indices(op: str, name: str, values: object, size: int) -> Any:
     if len(array) and not 0 <= array.min() <= array.max() < size:
         raise ValueError(f"{op}: {name} must be from 0 to {size - 1}, got {array.min()} to {array.max()}")
     return array
+
+
+def target_range(op: str, targets: object, n_post: int) -> tuple[int, int]:
+    """Check a range of postsynaptic neurons; None: all. Return the first and the one behind the last."""
+    if targets is None:
+        return 0, n_post
+    if not isinstance(targets, range):
+        raise TypeError(f"{op}: targets must be a range, such as range(0, {n_post}), got {check.kind(targets)}")
+    if targets.step != 1 or not 0 <= targets.start <= targets.stop <= n_post:
+        raise ValueError(f"{op}: targets must be a range with step 1 within range(0, {n_post}), got {targets}")
+    return targets.start, targets.stop
 
 
 def fits_memory(op: str, synapses: int, n_pre: int, n_post: int, size: int | None = None) -> None:

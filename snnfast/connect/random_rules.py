@@ -6,6 +6,8 @@ half ``u`` gives a number below ``n`` as ``floor(u n / 2**32)``.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from torch import Tensor
 
 from snnfast import check
 
-from .connectivity import MOST_NEURONS, Connectivity, build, delay_of_edges, fits_memory
+from .connectivity import MOST_NEURONS, Connectivity, build, delay_of_edges, fits_memory, target_range
 
 CHUNK = 2**24  # pairs of neurons that are marked at a time
 DRAWN = 2**17  # words that are drawn at a time, few enough for a cache
@@ -46,6 +48,7 @@ def fixed_indegree(
     multapses: bool = True,
     seed: int | None = None,
     generator: torch.Generator | None = None,
+    targets: range | None = None,
 ) -> Connectivity:
     """Return random connections with ``indegree`` synapses to every postsynaptic neuron.
 
@@ -60,15 +63,17 @@ def fixed_indegree(
         seed: an integer in [0, 2**64); the same seed gives the same synapses for any number of threads. None: drawn
             from ``generator``.
         generator: None: PyTorch's generator of the CPU, which ``torch.manual_seed`` seeds.
+        targets: build only the synapses to these postsynaptic neurons, which are numbered from 0: a part of the
+            connections, as by :meth:`Connectivity.onto`, whose memory is that of the part. None: all.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type or range, and for more synapses than memory holds.
     """
-    rule = _RandomRule("fixed_indegree", n_pre, n_post, delay, autapses, multapses, seed, generator)
+    rule = _RandomRule("fixed_indegree", n_pre, n_post, delay, autapses, multapses, seed, generator, targets)
     rule.degree("indegree", indegree, rule.n_pre)
     rule.check_memory(rule.n_post * indegree)
-    pre = rule.columns(np.full(rule.n_post, indegree), rule.n_pre)
-    return rule.built(pre, np.repeat(np.arange(rule.n_post, dtype=np.int32), indegree))
+    edges = rule.rows(np.full(rule.n_post, indegree), rule.n_pre)
+    return rule.built(((pre, post) for post, pre in edges), rule.n_post * indegree)
 
 
 def fixed_outdegree(
@@ -81,6 +86,7 @@ def fixed_outdegree(
     multapses: bool = True,
     seed: int | None = None,
     generator: torch.Generator | None = None,
+    targets: range | None = None,
 ) -> Connectivity:
     """Return random connections with ``outdegree`` synapses of every presynaptic neuron.
 
@@ -92,16 +98,16 @@ def fixed_outdegree(
         multapses: as for :func:`fixed_indegree`.
         seed: as for :func:`fixed_indegree`.
         generator: as for :func:`fixed_indegree`.
+        targets: as for :func:`fixed_indegree`.
         outdegree: synapses of a presynaptic neuron, to postsynaptic neurons drawn evenly.
 
     Raises:
         TypeError, ValueError: as for :func:`fixed_indegree`.
     """
-    rule = _RandomRule("fixed_outdegree", n_pre, n_post, delay, autapses, multapses, seed, generator)
+    rule = _RandomRule("fixed_outdegree", n_pre, n_post, delay, autapses, multapses, seed, generator, targets)
     rule.degree("outdegree", outdegree, rule.n_post)
     rule.check_memory(rule.n_pre * outdegree)
-    post = rule.columns(np.full(rule.n_pre, outdegree), rule.n_post)
-    return rule.built(np.repeat(np.arange(rule.n_pre, dtype=np.int32), outdegree), post)
+    return rule.built(rule.rows(np.full(rule.n_pre, outdegree), rule.n_post), rule.n_pre * outdegree)
 
 
 def fixed_probability(
@@ -113,6 +119,7 @@ def fixed_probability(
     autapses: bool = True,
     seed: int | None = None,
     generator: torch.Generator | None = None,
+    targets: range | None = None,
 ) -> Connectivity:
     """Return random connections with a synapse between any two neurons with ``probability``, independently.
 
@@ -126,12 +133,13 @@ def fixed_probability(
         autapses: as for :func:`fixed_indegree`.
         seed: as for :func:`fixed_indegree`.
         generator: as for :func:`fixed_indegree`.
+        targets: as for :func:`fixed_indegree`.
         probability: from 0 to 1.
 
     Raises:
         TypeError, ValueError: as for :func:`fixed_indegree`.
     """
-    rule = _RandomRule("fixed_probability", n_pre, n_post, delay, autapses, False, seed, generator)
+    rule = _RandomRule("fixed_probability", n_pre, n_post, delay, autapses, False, seed, generator, targets)
     probability = check.number(rule.op, "probability", probability)
     if not 0 <= probability <= 1:
         raise ValueError(f"{rule.op}: probability must be from 0 to 1, got {probability}")
@@ -140,8 +148,7 @@ def fixed_probability(
     counts = np.random.Generator(np.random.Philox(key=rule.seed + (1 << 64))).binomial(
         max(choices, 0), probability, rule.n_pre
     )
-    post = rule.columns(counts, rule.n_post)
-    return rule.built(np.repeat(np.arange(rule.n_pre, dtype=np.int32), counts), post)
+    return rule.built(rule.rows(counts, rule.n_post), int(counts.sum()))
 
 
 def fixed_total(
@@ -153,6 +160,7 @@ def fixed_total(
     autapses: bool = True,
     seed: int | None = None,
     generator: torch.Generator | None = None,
+    targets: range | None = None,
 ) -> Connectivity:
     """Return ``total`` synapses, each between a presynaptic and a postsynaptic neuron drawn evenly.
 
@@ -165,19 +173,19 @@ def fixed_total(
         autapses: as for :func:`fixed_indegree`.
         seed: as for :func:`fixed_indegree`.
         generator: as for :func:`fixed_indegree`.
+        targets: as for :func:`fixed_indegree`.
         total: number of synapses.
 
     Raises:
         TypeError, ValueError: as for :func:`fixed_indegree`.
     """
-    rule = _RandomRule("fixed_total", n_pre, n_post, delay, autapses, True, seed, generator)
+    rule = _RandomRule("fixed_total", n_pre, n_post, delay, autapses, True, seed, generator, targets)
     total = check.integer(rule.op, "total", total, 0)
     choices = rule.n_post - (not rule.autapses)
     if total and (rule.n_pre == 0 or choices < 1):
         raise ValueError(f"{rule.op}: total must be 0 where no two neurons can be connected, got {total}")
     rule.check_memory(total)
-    pre, post = rule.drawn(total, rule.n_pre, choices)
-    return rule.built(pre, post if rule.autapses else post + (post >= pre))
+    return rule.built(rule.pairs(total, choices), total)
 
 
 class _RandomRule:
@@ -193,6 +201,7 @@ class _RandomRule:
         multapses: object,
         seed: object,
         generator: torch.Generator | None,
+        targets: object,
     ) -> None:
         self.op = op
         self.n_pre = check.integer(op, "n_pre", n_pre, 0, MOST_NEURONS)
@@ -204,6 +213,7 @@ class _RandomRule:
                 f"{op}: autapses=False needs the same neurons on both sides, got n_pre={self.n_pre} and "
                 f"n_post={self.n_post}"
             )
+        self.low, self.high = target_range(op, targets, self.n_post)
         delay_of_edges(op, delay, np.empty(self.n_pre, np.int32), self.n_pre)
         self.delay = delay
         check.generator(op, generator)
@@ -226,40 +236,63 @@ class _RandomRule:
             )
 
     def check_memory(self, synapses: int) -> None:
-        """Require that memory holds the synapses."""
-        fits_memory(self.op, synapses, self.n_pre, self.n_post)
+        """Require that memory holds the synapses of the part."""
+        share = synapses * (self.high - self.low) // max(self.n_post, 1)
+        fits_memory(self.op, share, self.n_pre, self.high - self.low)
 
     def words(self, count: int) -> Any:
         """Return the next random words."""
         return self._generator.random_raw(count)
 
-    def drawn(self, count: int, *sizes: int) -> list[Any]:
-        """Return ``count`` numbers below a size from the upper halves of the next words, and from the lower ones."""
-        found = [np.empty(count, np.int32) for _ in sizes]
-        for begin in range(0, count, DRAWN):
-            words = self.words(min(DRAWN, count - begin))
-            for numbers, size, shift in zip(found, sizes, (0, 32)):
-                numbers[begin : begin + DRAWN] = _below(words << np.uint64(shift), size)
-        return found
+    def pairs(self, total: int, choices: int) -> Iterator[tuple[Any, Any]]:
+        """Yield presynaptic and postsynaptic neurons of ``total`` synapses, some at a time: a word for each."""
+        for begin in range(0, total, DRAWN):
+            words = self.words(min(DRAWN, total - begin))
+            pre, post = _below(words, self.n_pre), _below(words << np.uint64(32), choices)
+            yield pre, post if self.autapses else post + (post >= pre)
 
-    def columns(self, counts: Any, most: int) -> Any:
-        """Return ``counts[row]`` columns below ``most`` for each row, rising in a row if they are distinct."""
-        choices = most - (not self.autapses)
-        if self.multapses:
-            (found,) = self.drawn(int(counts.sum()), choices)
-        else:
-            chunks, rows = [np.empty(0, np.int32)], max(CHUNK // max(choices, 1), 1)
-            for begin in range(0, len(counts), rows):
-                count = counts[begin : begin + rows]
-                chunks.append(_distinct(self.words(int(count.sum())), count, choices))
-            found = np.concatenate(chunks)
-        if not self.autapses:
-            found += found >= np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-        return found
+    def rows(self, counts: Any, most: int) -> Iterator[tuple[Any, Any]]:
+        """Yield rows and columns below ``most``, ``counts[row]`` for each row, some rows at a time.
 
-    def built(self, pre: Any, post: Any) -> Connectivity:
-        """Return the connectivity of these edges, which have no order of their own."""
-        return build(self.op, pre, post, self.n_pre, self.n_post, self.delay, ordered=False)
+        Columns of a row rise if they are distinct.
+        """
+        choices, begin = most - (not self.autapses), 0
+        ends = np.cumsum(counts)
+        while begin < len(counts):
+            drawn = ends[begin - 1] if begin else 0
+            several = np.searchsorted(ends, drawn + DRAWN) if self.multapses else begin + CHUNK // max(choices, 1)
+            end = min(max(int(several), begin + 1), len(counts))
+            words, count = self.words(int(ends[end - 1] - drawn)), counts[begin:end]
+            row = np.repeat(np.arange(begin, end, dtype=np.int32), count)
+            column = _below(words, choices) if self.multapses else _distinct(words, count, choices)
+            yield row, column if self.autapses else column + (column >= row)
+            begin = end
+
+    def built(self, edges: Iterable[tuple[Any, Any]], total: int) -> Connectivity:
+        """Return the connectivity of ``total`` edges in chunks, which have no order of their own, or of the part."""
+        low, high, size = self.low, self.high, 0
+        pre, post = np.empty(total, np.int32), np.empty(total, np.int32)  # memory that a part does not write costs none
+        if (low, high) == (0, self.n_post):
+            for sources, targets in edges:
+                pre[size : size + len(sources)], post[size : size + len(targets)] = sources, targets
+                size += len(sources)
+            return build(self.op, pre, post, self.n_pre, self.n_post, self.delay, ordered=False)
+        degree, before = np.zeros(self.n_pre, np.int64), np.zeros(self.n_pre, np.int64)
+        for sources, targets in edges:
+            degree += np.bincount(sources, minlength=self.n_pre)
+            before += np.bincount(sources[targets < low], minlength=self.n_pre)
+            chosen = (targets >= low) & (targets < high)
+            end = size + int(np.count_nonzero(chosen))
+            pre[size:end], post[size:end] = sources[chosen], targets[chosen] - low
+            size = end
+        c = build(self.op, pre[:size], post[:size], self.n_pre, high - low, self.delay, ordered=False)
+        # The synapses of a neuron are sorted by target, so those of the part are neighbours.
+        chosen = c.out_degree().numpy()
+        begin = degree.cumsum() - degree + before - (chosen.cumsum() - chosen)
+        narrow = np.int32 if total < 2**31 else np.int64
+        order = np.repeat(begin.astype(narrow), chosen)
+        order += np.arange(size, dtype=narrow)
+        return replace(c, order=torch.from_numpy(order), edges_in_all=total)
 
 
 def _below(words: Any, n: int) -> Any:

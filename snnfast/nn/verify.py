@@ -32,7 +32,7 @@ class PartedError(ValueError):
     """The networks differ."""
 
 
-class Part(NamedTuple):
+class ComparedLayer(NamedTuple):
     """A call of a layer: the tensors that it returned, and from the backward pass the gradient of the first one."""
 
     name: str
@@ -49,7 +49,7 @@ class RecordedRun(NamedTuple):
         gradients: gradients of inputs and parameters, by their names; None without any.
     """
 
-    parts: list[Part]
+    parts: list[ComparedLayer]
     outputs: list[Tensors]
     gradients: Tensors | None
 
@@ -168,7 +168,7 @@ def _run(
     net.zero_grad()
     for name in neurons if gradients else ():
         net.get_submodule(name).training = True  # those of SpikingJelly have no gradient in evaluation
-    parts: list[Part] = []
+    parts: list[ComparedLayer] = []
     # Hooks inside of Time would change which kernels run there.
     folding = [module for module in net.modules() if getattr(module, "folds_time", False)]
     inside = {module for outer in folding for module in outer.modules() if module is not outer}
@@ -192,12 +192,12 @@ def _run(
     return RecordedRun(forward, [{key: value.detach() for key, value in call.items()} for call in outputs], found)
 
 
-def _keep(name: str, parts: list[Part]) -> Any:
+def _keep(name: str, parts: list[ComparedLayer]) -> Any:
     """Return a forward hook that appends the calls of a layer to ``parts``."""
 
     def hook(module: nn.Module, inputs: Any, output: Any) -> None:
         tensors = [tensor for _, tensor in _leaves(output)]
-        part = Part(name, [tensor.detach().clone() for tensor in tensors], [])
+        part = ComparedLayer(name, [tensor.detach().clone() for tensor in tensors], [])
         parts.append(part)
         if tensors and tensors[0].requires_grad:
             tensors[0].register_hook(lambda gradient: part.gradient.append(gradient.detach().clone()))
@@ -288,7 +288,7 @@ def _pairs(
     expected: RecordedRun, found: RecordedRun, neurons: Sequence[str], changed: Sequence[str]
 ) -> Iterator[tuple[str, list[Tensor], list[Tensor], Tensor | None, Tensor | None]]:
     """Yield layers that both networks ran, with their outputs and gradients, in the order of ``found``."""
-    calls: dict[str, list[Part]] = {}
+    calls: dict[str, list[ComparedLayer]] = {}
     for part in expected.parts:
         calls.setdefault(part.name, []).append(part)
     times = {name: [p.name for p in found.parts].count(name) for name in calls}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -15,12 +16,14 @@ from .neuron import scan
 from .neuron_arguments import NEURONS, Neuron, result_of
 from .noise import noise_of_step
 from .spike_events import SpikeEvents
+from .whole_network import WholeNetwork
 
 # Fields of a recurrent call after those of its neuron's call: those with a gradient, those of a
-# snnfast.connect.Connectivity, which are None for dense connections, those of a snnfast.connect.PoissonNoise, and
-# whether the spikes are events, int32 [3, events]: step, sample and neuron of each.
+# snnfast.connect.Connectivity, which are None for dense connections, those of a snnfast.connect.PoissonNoise, the
+# numbers of a snnfast.connect.Part, and whether the spikes are events, int32 [3, events]: step, sample and neuron of
+# each.
 DIFFERENTIABLE: dict[str, Any] = {"weight": Tensor, "past": Tensor | None, "delay": Tensor | None}
-SPARSE = ("first", "targets", "steps", "noise_table", "noise_weight", "noise_key")
+SPARSE = ("first", "targets", "steps", "noise_table", "noise_weight", "noise_key", "part")
 FIELDS: dict[str, Any] = DIFFERENTIABLE | dict.fromkeys(SPARSE, Tensor | None) | {"record_events": bool}
 NOT_SPARSE = (*(None,) * len(SPARSE), False)  # values of the fields after those with a gradient
 NOT_RECURRENT = (*(None,) * len(DIFFERENTIABLE), *NOT_SPARSE)
@@ -89,11 +92,13 @@ def fed_back(
     before = [] if past is None else list(past.to(x.dtype))
     spikes, v_seq = list(before), []
     rows = None if sparse[0] is None else synapse_rows(weight, *sparse[:3])  # type: ignore[arg-type]
+    network = None if rows is None or sparse[6] is None else WholeNetwork(sparse[6].tolist(), x)
     for t, current in enumerate(x):
         if rows is not None:
             if sparse[3] is not None:
-                current = current + noise_of_step(current.shape, t, *sparse[3:])  # type: ignore[arg-type]
-            current = delivered(current, spikes, rows)
+                draw = functools.partial(noise_of_step, current.shape) if network is None else network.noise
+                current = current + draw(t, *sparse[3:6])  # type: ignore[arg-type]
+            current = delivered(current, spikes if network is None else network.spikes(t, spikes), rows)
         else:
             arrived = _arriving(spikes, delay, len(x) + len(before), current)
             for j in range(x.shape[-1]):
@@ -104,6 +109,8 @@ def fed_back(
             s = torch.where(rounded == s, s, s + (rounded - s.detach()))  # infinite counts have no difference
         spikes.append(s)
         v_seq.append(states[0])
+    if network is not None:
+        network.spikes(len(x), spikes)
     return torch.stack(spikes[len(before) :]), states, torch.stack(v_seq)
 
 
@@ -134,7 +141,7 @@ def synapse_rows(weight: Tensor, first: Tensor, targets: Tensor, steps: Tensor) 
     return rows
 
 
-def delivered(current: Tensor, spikes: list[Tensor], rows: list[_Row]) -> Tensor:
+def delivered(current: Tensor, spikes: Sequence[Any], rows: list[_Row]) -> Tensor:
     """Return the input of a step with the spikes that arrive through sparse connections."""
     for step, j, weight, targets in rows:
         if step <= len(spikes):

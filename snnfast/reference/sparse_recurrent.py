@@ -17,9 +17,9 @@ from .spike_events import SpikeEvents
 
 # numpy, which snnfast.connect needs, is missing where the package is built.
 if TYPE_CHECKING:
-    from snnfast.connect import Connectivity, PoissonNoise
+    from snnfast.connect import Connectivity, Part, PoissonNoise
 else:
-    Connectivity = PoissonNoise = Any
+    Connectivity = Part = PoissonNoise = Any
 
 
 def recorded(call: Any, run: Callable[[Any], tuple[Any, ...]]) -> tuple[Any, ...]:
@@ -28,6 +28,10 @@ def recorded(call: Any, run: Callable[[Any], tuple[Any, ...]]) -> tuple[Any, ...
         spikes, *states = run(call._replace(record_events=False))
         return SpikeEvents.from_dense(spikes), *states
     spikes, *states = run(call)
+    if call.part is not None:
+        from snnfast.connect.part import part_of
+
+        part_of(int(call.part[3])).end()
     if call.record_events:
         step, sample, neuron = spikes
         spikes = SpikeEvents(step, sample, neuron, tuple(call[0].shape), call[0].dtype)
@@ -50,6 +54,7 @@ def sparse_recurrent(
     batch: int | None = None,
     noise: PoissonNoise | None = None,
     record: str = "spikes",
+    part: Part | None = None,
     **arguments: Any,
 ) -> Any:
     """Neurons with sparse recurrent connections, over all time steps of ``x``.
@@ -81,6 +86,10 @@ def sparse_recurrent(
         record: ``"spikes"``: a tensor ``[T, ..., H]``; ``"events"``: a :class:`SpikeEvents` on the CPU, which
             takes memory for each spike alone and has no gradient. On a GPU it is made from the tensor, which takes the
             tensor's memory for a moment.
+        part: the neurons of this process among those of several, a :class:`snnfast.connect.Part`; None: ``x`` has all
+            neurons. ``connectivity`` then connects all neurons to those of the part, ``weight`` ``[H]`` and ``noise``
+            are those of all neurons, and ``x``, states and result those of the part. Without gradient and ``past``,
+            which the part has.
         arguments: arguments of ``snnfast.ops.<neuron>`` except ``x``, by name, including states.
 
     Returns:
@@ -90,9 +99,8 @@ def sparse_recurrent(
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
     """
     op = "sparse_recurrent"
-    sizes = {"num_steps": num_steps, "batch": batch}
-    found = firing_neuron(op, neuron)
-    return sparse_call(op, found, x, weight, connectivity, past, noise=noise, record=record, **sizes, **arguments)
+    more: dict[str, Any] = {"num_steps": num_steps, "batch": batch, "noise": noise, "record": record, "part": part}
+    return sparse_call(op, firing_neuron(op, neuron), x, weight, connectivity, past, **more, **arguments)
 
 
 def sparse_call(
@@ -107,6 +115,7 @@ def sparse_call(
     batch: int | None = None,
     noise: PoissonNoise | None = None,
     record: str = "spikes",
+    part: Part | None = None,
     **arguments: Any,
 ) -> Any:
     """Check the arguments of :func:`sparse_recurrent`; return the recurrent call of ``neuron``.
@@ -120,33 +129,43 @@ def sparse_call(
             f"{op}: connectivity must be a Connectivity, made by snnfast.connect, got {check.kind(connectivity)}"
         )
     c, count = connectivity, len(neuron.inputs)
-    inputs = _inputs(op, no_input(op, x, weight, c.n_pre, num_steps, batch, count), count)
+    if part is not None and not isinstance(part, connect.Part):
+        raise TypeError(f"{op}: part must be a Part of snnfast.connect, got {check.kind(part)}")
+    neurons = c.n_pre if part is None else len(part.neurons)
+    inputs = _inputs(op, no_input(op, x, weight, neurons, num_steps, batch, count), count)
     x, H = inputs[0], inputs[0].shape[-1]
-    if (c.n_pre, c.n_post) != (H, count * H):
-        wanted = f"the {H} neurons of x, [T, ..., {H}]"
-        wanted += f", to their {count} inputs, {H} -> {count * H}" if count > 1 else ""
+    senders = H if part is None else part.total
+    if (c.n_pre, c.n_post) != (senders, count * H) or (part is not None and neurons != H):
+        if part is None:
+            wanted = f"the {H} neurons of x, [T, ..., {H}]"
+            wanted += f", to their {count} inputs, {H} -> {count * H}" if count > 1 else ""
+        else:
+            wanted = f"the {senders} neurons of the network to the {neurons} of part, {senders} -> {count * neurons}, "
+            wanted += f"which x has, [T, ..., {neurons}]"
         raise ValueError(f"{op}: connectivity must connect {wanted}, got {c.n_pre} -> {c.n_post} neurons")
     if not isinstance(weight, Tensor):
         number = check.number(op, "weight", weight)
-        weight = torch.full((H,), number, dtype=check.state_dtype(x.dtype), device=x.device)
-    check.shape(op, "weight", weight, (len(c),), (H,), ())
+        weight = torch.full((senders,), number, dtype=check.state_dtype(x.dtype), device=x.device)
+    check.shape(op, "weight", weight, (len(c),), (senders,), ())
     check.of_state(op, "weight", weight, x)
-    weight = weight.expand(H) if weight.dim() == 0 else weight
+    weight = weight.expand(senders) if weight.dim() == 0 else weight
     check_past(op, x, past)
     if noise is not None and not isinstance(noise, connect.PoissonNoise):
         raise TypeError(f"{op}: noise must be a PoissonNoise of snnfast.connect, got {check.kind(noise)}")
-    drawn = (None,) * 3 if noise is None else noise.fields(op, count * H, weight.dtype, x.device)
+    drawn = (None,) * 3 if noise is None else noise.fields(op, count * senders, weight.dtype, x.device)
     call = neuron.check(*inputs, **arguments)
     check.choice(op, "record", record, ("spikes", "events"))
     events = record == "events"
-    call = recurrent_of(call.__class__)(*call, weight, past, None, *c.on(x.device), *drawn, events)
-    if not events:
-        return call
-    if call.return_v_seq:
+    fields = *call, weight, past, None, *c.on(x.device), *drawn
+    learns = torch.is_grad_enabled() and any(isinstance(value, Tensor) and value.requires_grad for value in fields)
+    if part is not None and (learns or past is not None):
+        raise ValueError(f"{op}: with part there is no gradient and past must be None; call it under torch.no_grad()")
+    if events and call.return_v_seq:
         raise ValueError(f"{op}: return_v_seq must be False with record='events', got True")
-    if torch.is_grad_enabled() and any(isinstance(value, Tensor) and value.requires_grad for value in call):
+    if events and learns:
         raise ValueError(f"{op}: record='events' has no gradient; call it under torch.no_grad(), or detach its tensors")
-    return call
+    numbers = None if part is None else part.begin(op, c, x.shape[0], x.shape[1:-1].numel())
+    return recurrent_of(call.__class__)(*fields, numbers, events)
 
 
 def no_input(op: str, x: Any, weight: Any, H: int, num_steps: int | None, batch: int | None, count: int) -> Any:

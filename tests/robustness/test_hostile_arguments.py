@@ -40,6 +40,7 @@ HOSTILE = {
     "Module": ("a", 3),
     "Connectivity": ("a", 3, torch.zeros(4, 4)),
     "PoissonNoise": ("a", 3, torch.zeros(4)),
+    "Part": ("a", 3, torch.zeros(4)),
     "SpikeProp": ("a", 3),
     "Spiking": ("a", 3),
     "Any": (),

@@ -22,7 +22,7 @@ NAMES = {
     ),
     "snnfast.checkpoint": "CheckpointError",
     "snnfast.connect": (
-        "Connectivity PoissonNoise concatenate fixed_indegree fixed_outdegree fixed_probability fixed_total "
+        "Connectivity Part PoissonNoise concatenate fixed_indegree fixed_outdegree fixed_probability fixed_total "
         "from_blocks from_dense from_edges from_torch one_to_one"
     ),
     "snnfast.conversion": (
@@ -114,7 +114,7 @@ SIGNATURES = {
     "recurrent": "x, weight, past=None, *, neuron='lif', delay=None, **arguments",
     "sparse_recurrent": (
         "x, weight, connectivity, past=None, *, neuron='lif', num_steps=None, batch=None, noise=None, "
-        "record='spikes', **arguments"
+        "record='spikes', part=None, **arguments"
     ),
     "sparse_linear": "x, weight, connectivity",
     "sparse_stdp_": (

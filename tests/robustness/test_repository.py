@@ -15,7 +15,7 @@ from snnfast.compiler import neurons
 
 ROOT = Path(__file__).parents[2]
 # csrc/ops/*.cpp that are not one op: neurons has those of all neurons, own_* those compiled at run time
-BESIDE_OPS = {"check", "device", "interrupt", "neuron", "neurons", "output_memory"}
+BESIDE_OPS = {"check", "device", "exchange", "interrupt", "neuron", "neurons", "output_memory"}
 BESIDE_OPS |= {"own_library", "own_neuron", "own_rule"}
 NEURONS = sorted(name for name in neurons.STEMS if not name.startswith("refractory_"))
 STEMS = sorted(NEURONS + [p.stem for p in (ROOT / "csrc/ops").glob("*.cpp") if p.stem not in BESIDE_OPS])

@@ -134,6 +134,8 @@ def sparse_call(
     neurons = c.n_pre if part is None else len(part.neurons)
     inputs = _inputs(op, no_input(op, x, weight, neurons, num_steps, batch, count), count)
     x, H = inputs[0], inputs[0].shape[-1]
+    if part is not None and x.device.type != "cpu":
+        raise ValueError(f"{op}: x must be on the CPU with part, got {x.device}; or leave part out, on one GPU")
     senders = H if part is None else part.total
     if (c.n_pre, c.n_post) != (senders, count * H) or (part is not None and neurons != H):
         if part is None:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from backends import PRESENT, force
 from raw_calls import Recorder
 from samples import assert_equal
 
@@ -226,3 +227,10 @@ def test_an_error_in_the_exchange_ends_the_call(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         ops.sparse_recurrent(None, weight, c, num_steps=100, part=part)
     assert len(asked) == 1
+
+
+@pytest.mark.skipif("cuda_emulation" not in PRESENT, reason="no emulated kernels")
+def test_kernels_for_cuda_refuse_a_part():
+    c, weight, noise = network()
+    with force("cuda_emulation"), pytest.raises(RuntimeError, match="part must be None on CUDA, got one"):
+        ops.sparse_recurrent(None, weight, c, num_steps=2, noise=noise, part=Part(NEURONS), **HOW)

@@ -27,9 +27,8 @@ struct Synapses {
 
 // Poisson input of sparse connections. Target n, input n / H of neuron n % H of all H neurons of the network, has the
 // first run of targets that ends behind it. A run is a row of the table: its first target, the smallest number of
-// arrivals in a step, and thresholds, each of which adds an arrival where the random word of the target reaches it;
-// 2^32
-// and more are never reached.
+// arrivals in a step, and thresholds, each of which adds an arrival where the random word of the target reaches it.
+// 2^32 and more are never reached.
 struct Noise {
   const int64_t* table;  // [runs, width]; null: no noise
   int64_t runs, width;

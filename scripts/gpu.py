@@ -43,8 +43,10 @@ JELLY = "spikingjelly,spikingjelly:torch,spikingjelly:triton,spikingjelly:cupy"
 LEARNING = ("diehl_cook", "bp_stdp_network", "stdp", "bp_stdp", "spikeprop")
 TOOLS = ("memcheck", "racecheck", "synccheck", "initcheck")
 # Ops with CUDA kernels. The others use PyTorch, whose libraries read uninitialised workspaces.
-OURS = ["lif", "alif", "delay", "spike_count", "poisson", "stdp_", "bp_stdp_", "spikeprop", "eventprop", "recurrent"]
-OURS += ["sparse_linear", "sparse_stdp_", "sparse_recurrent"]
+OURS = [
+    *("lif", "alif", "delay", "spike_count", "poisson", "stdp_", "bp_stdp_", "spikeprop", "eventprop", "recurrent"),
+    *("sparse_linear", "sparse_stdp_", "sparse_recurrent"),
+]
 PROFILED = ["lif", "cuba", "eif", "delay", "recurrent", "spike_count", "poisson", "stdp_", "diehl_cook_", "spikeprop"]
 METRICS = (
     "gpu__time_duration.sum,gpu__dram_throughput.avg.pct_of_peak_sustained_elapsed,launch__registers_per_thread,"

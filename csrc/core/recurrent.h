@@ -38,6 +38,10 @@ struct Noise {
   const int64_t* key;  // on CUDA: these two
 
   SNNFAST_HD const int64_t* run(int64_t k) const { return table + k * width; }
+  // Whether a run never has arrivals: its rate is 0.
+  SNNFAST_HD bool silent(const int64_t* run) const {
+    return run[1] == 0 && (width == 2 || run[2] > int64_t(UINT32_MAX));
+  }
 };
 
 // Spikes as events, in order of their steps, samples and neurons; several spikes of a neuron in a step are several. A

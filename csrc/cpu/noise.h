@@ -54,11 +54,6 @@ inline void arrivals(const int64_t* run, int64_t width, const uint32_t* words, i
   }
 }
 
-// Whether a run never has arrivals: its rate is 0.
-inline bool is_silent(const int64_t* run, int64_t width) {
-  return run[1] == 0 && (width == 2 || run[2] > int64_t(UINT32_MAX));
-}
-
 // Adds the noise of step t of the call to a row of the targets [begin, end) of a sample; nothing is drawn where the
 // rate is 0.
 template <class C>
@@ -71,7 +66,7 @@ void add_noise(const Noise& noise, int64_t begin, int64_t end, int64_t sample, i
   for (int64_t n = begin, stop; n < end; n = stop) {
     while (end_of(run) <= n) run++;
     stop = min(end_of(run), end);
-    if (is_silent(noise.run(run), noise.width)) continue;
+    if (noise.silent(noise.run(run))) continue;
     const int64_t block = n / kNoiseBlock;
     stop = min(stop, (block + 1) * kNoiseBlock);
     if (block != drawn) noise_words(noise, drawn = block, sample, t, words);

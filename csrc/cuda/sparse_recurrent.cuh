@@ -18,7 +18,7 @@ __device__ __forceinline__ C with_noise(const Noise& noise, int64_t n, int64_t s
       high = middle;
   }
   const int64_t* run = noise.run(low);
-  if (run[1] == 0 && (noise.width == 2 || run[2] > int64_t(UINT32_MAX))) return input;  // its rate is 0
+  if (noise.silent(run)) return input;
   const uint64_t seed = static_cast<uint64_t>(noise.key[0]), step = static_cast<uint64_t>(noise.key[1] + t);
   const Words<uint32_t> drawn =
       philox4x32_10(Words<uint32_t>{static_cast<uint32_t>(n / 64 * 16 + n % 16), static_cast<uint32_t>(sample),
@@ -61,7 +61,7 @@ struct SparseConnections {
       }
     for (int64_t k = 0; k < rows.s.delays; k++) {
       const int64_t sent = t - rows.s.steps[k];
-      if (!fits(k) || sent < -r.K) continue;
+      if (!may_arrive(k) || sent < -r.K) continue;
       chunk.each_event(
           r.H, [&](int64_t j) { return spike_at<C>(spikes, r, sent, first + j); },
           [&](int64_t j, C number) { rows.deliver(j, k, number, current); });
@@ -80,7 +80,7 @@ struct SparseConnections {
       C sum = C(0);
       for (int64_t k = 0; k < rows.s.delays; k++) {
         const int64_t arrives = t + rows.s.steps[k];
-        if (!fits(k) || arrives < 0 || arrives >= T) continue;
+        if (!may_arrive(k) || arrives < 0 || arrives >= T) continue;
         const C* inputs = inputs_back(grad_current, arrives);
         sum += rows.gather(j, k, [&](int64_t to) { return inputs[to]; });
       }
@@ -92,7 +92,9 @@ struct SparseConnections {
 
  private:
   // Whether spikes with this delay arrive in the call.
-  __device__ __forceinline__ bool fits(int64_t k) const { return rows.s.steps[k] >= 1 && rows.s.steps[k] <= T + r.K; }
+  __device__ __forceinline__ bool may_arrive(int64_t k) const {
+    return rows.s.steps[k] >= 1 && rows.s.steps[k] <= T + r.K;
+  }
 };
 
 }  // namespace

@@ -37,8 +37,8 @@ struct SparseRows {
     int64_t begin, end;
   };
   __device__ __forceinline__ Range row(int64_t j, int64_t k) const {
-    const int64_t at = j * s.delays + k;
-    return {max(s.first[at], 0), min(s.first[at + 1], s.size)};
+    const int64_t* first = s.first + j * s.delays + k;
+    return {max(first[0], 0), min(first[1], s.size)};
   }
   // -1: no target
   __device__ __forceinline__ int64_t target(int64_t q) const {
@@ -135,12 +135,12 @@ struct Chunk {
       const unsigned firing = __ballot_sync(~0u, mine != C(0));
       if (lane == 0) counts[warp] = __popc(firing);
       __syncthreads();
-      int at = __popc(firing & ((1u << lane) - 1)), count = 0;
+      int place = __popc(firing & ((1u << lane) - 1)), count = 0;
       for (int w = 0; w < static_cast<int>(blockDim.x) / 32; w++) {
-        if (w < warp) at += counts[w];
+        if (w < warp) place += counts[w];
         count += counts[w];
       }
-      if (mine != C(0)) index[at] = static_cast<int32_t>(threadIdx.x), spikes[at] = mine;
+      if (mine != C(0)) index[place] = static_cast<int32_t>(threadIdx.x), spikes[place] = mine;
       __syncthreads();
       for (int e = 0; e < count; e++) visit(base + index[e], spikes[e]);
     }

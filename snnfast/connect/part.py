@@ -34,7 +34,7 @@ class Part:
     ``torch.distributed.init_process_group`` there is one process, with all neurons.
 
     A part belongs to one run: the next call of ``sparse_recurrent`` with it continues with its last spikes. All
-    processes make the same calls.
+    processes make the same calls. ``torch.compile`` leaves them out of its graphs; ``torch.vmap`` is an error.
 
     Args:
         neurons: number of neurons of the network, at least that of the processes.
@@ -112,6 +112,11 @@ class Part:
 
         These are: neurons of the network, first one of this process, steps between exchanges, key, steps before.
         """
+        if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
+            raise RuntimeError(
+                f"{op}: with part there must be no torch.vmap or other transform outside of the call, which exchanges "
+                "its spikes once; give it all samples as a batch"
+            )
         sizes = np.array([connectivity.shortest, connectivity.longest, steps, samples, self.total])
         every = self._gathered(sizes, len(sizes))[0].reshape(self.size, -1)
         for name, values in (("num_steps", every[:, 2]), ("batch", every[:, 3]), ("neurons of part", every[:, 4])):

@@ -188,6 +188,8 @@ def no_input(op: str, x: Any, weight: Any, H: int, num_steps: int | None, batch:
 
 def _inputs(op: str, x: Any, count: int) -> tuple[Tensor, ...]:
     """Check and return the inputs of the neurons."""
+    from snnfast import connect
+
     inputs = x if count > 1 else (x,)
     if not isinstance(inputs, tuple) or len(inputs) != count:
         raise TypeError(f"{op}: x must be a tuple of {count} tensors, or None, got {check.kind(x)}")
@@ -195,7 +197,7 @@ def _inputs(op: str, x: Any, count: int) -> tuple[Tensor, ...]:
         check.sequence(op, value)
     if inputs[0].dim() < 2:
         raise ValueError(f"{op}: x must have shape [T, ..., H], got {list(inputs[0].shape)}")
-    if inputs[0].device.type not in ("cpu", "cuda"):
+    if inputs[0].device.type not in connect.DEVICES:
         raise ValueError(
             f"{op}: x must be on the CPU or on CUDA, where sparse connections have kernels, got {inputs[0].device}; "
             "elsewhere use recurrent with connectivity.dense(weight)"

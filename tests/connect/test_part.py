@@ -234,3 +234,18 @@ def test_kernels_for_cuda_refuse_a_part():
     c, weight, noise = network()
     with force("cuda_emulation"), pytest.raises(RuntimeError, match="part must be None on CUDA, got one"):
         ops.sparse_recurrent(None, weight, c, num_steps=2, noise=noise, part=Part(NEURONS), **HOW)
+
+
+def test_compiled_calls_exchange_and_vmap_is_refused():
+    c, weight, _ = network()
+    x, part = 2 * torch.rand(9, NEURONS), Part(NEURONS)
+
+    def run(x):
+        return ops.sparse_recurrent(x, weight, c, part=part)[0]
+
+    want = [run(x), run(x)]
+    part.reset()
+    compiled = torch.compile(run, backend="aot_eager")
+    assert_equal([compiled(x), compiled(x)], want)
+    with pytest.raises(RuntimeError, match=r"with part there must be no torch\.vmap"):
+        torch.vmap(run)(x[None])

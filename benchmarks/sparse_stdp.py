@@ -26,19 +26,19 @@ def prepare(task: Task) -> Prepared:
 
     T, inputs, outputs = task.shape
     generator = torch.Generator().manual_seed(0)
-    pre, post = (torch.rand(T, 1, n, generator=generator) < SPIKES for n in (inputs, outputs))
+    pre, post = ((torch.rand(T, 1, n, generator=generator) < SPIKES).to(task.device) for n in (inputs, outputs))
     rule = plasticity.pair(1e-4, 1e-4)
     if task.implementation == FLOOR:
         return Prepared({FLOOR: pre.clone}, {})
     passes: dict[str, Any] = {}
     for part in PARTS if task.implementation == neurons.OURS else (1.0,):
         if task.implementation == "dense":
-            w = torch.rand(outputs, inputs, generator=generator).to(task.torch_dtype)
+            w = torch.rand(outputs, inputs, generator=generator).to(task.device, task.torch_dtype)
             run = partial(ops.stdp_, w, pre, post, rule=rule)
             passes |= {f"{share:.0%}": run for share in PARTS}
         else:
             degree = max(round(outputs * part), 1)
             c = connect.fixed_outdegree(inputs, outputs, outdegree=degree, multapses=False, seed=0)
-            w = torch.rand(len(c), generator=generator).to(task.torch_dtype)
+            w = torch.rand(len(c), generator=generator).to(task.device, task.torch_dtype)
             passes[f"{part:.0%}"] = partial(ops.sparse_stdp_, w, pre, post, c, rule=rule)
     return Prepared(passes, {})

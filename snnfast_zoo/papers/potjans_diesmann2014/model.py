@@ -97,19 +97,19 @@ def microcircuit_network(settings: MicrocircuitSettings) -> SimulatedNetwork:
             for i in range(8):
                 seed, total = 64 * settings.seed + 8 * i + j, totals[i][j]
                 made = connect.fixed_total(int(sizes[j]), int(sizes[i]), total=total, seed=seed)
-                spread = torch.randn(2, total, generator=generator)
-                w = weight[i, j].item() / root * (1 + 0.1 * spread[0]).clamp(min=0)
-                delay = (DELAYS[j % 2] / DT * (1 + 0.5 * spread[1])).round().clamp(min=1).to(torch.int16)
-                projections.append((made.first, made.targets, delay, w))
+                projections.append((made.first, made.targets, weight[i, j].item() / root))
             every = max(int(sizes[j]) * BLOCK // max(sum(row[j] for row in totals), 1), 1)
             for low in range(0, int(sizes[j]), every):
                 high = min(low + every, int(sizes[j]))
                 parts = []
-                for i, (begins, targets, delay, w) in enumerate(projections):
+                for i, (begins, targets, mean_weight) in enumerate(projections):
                     span = slice(int(begins[low]), int(begins[high]))
+                    spread = torch.randn(2, span.stop - span.start, generator=generator)
+                    w = mean_weight * (1 + 0.1 * spread[0]).clamp(min=0)
+                    delay = (DELAYS[j % 2] / DT * (1 + 0.5 * spread[1])).round().clamp(min=1).to(torch.int16)
                     pre = torch.arange(low + first[j], high + first[j], dtype=torch.int32)
                     pre = pre.repeat_interleave(begins[low : high + 1].diff())
-                    parts.append((pre, targets[span].int() + first[i], delay[span], w[span]))
+                    parts.append((pre, targets[span].int() + first[i], delay, w))
                 yield tuple(torch.cat(values) for values in zip(*parts))  # type: ignore[misc]
 
     c, w = connect.from_blocks(blocks(), sum(map(sum, totals)), n)

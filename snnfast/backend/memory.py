@@ -52,8 +52,8 @@ def keep_freed_memory() -> bool:
     """Make malloc keep all freed memory, for the whole process.
 
     PyTorch's large CPU tensors then cost no page faults either, which in a training loop can be half of the time.
-    The price: the process never gets smaller again, and this cannot be undone. The command line calls it; a library
-    should not.
+    The price: the process never gets smaller again, and this cannot be undone. The command line calls it, but for
+    simulations; a library should not.
 
     Returns:
         whether it took effect: it does with glibc and the compiled extension.

@@ -131,5 +131,7 @@ def bench(context: typer.Context) -> None:
 def main() -> None:
     """Entry point of the command ``snnfast``."""
     # Set here and not in the commands, because it affects the whole process, which may be a user's there.
-    memory.keep_freed_memory()
+    # A simulation allocates once, and what it frees while it builds would stay with a large network.
+    if sys.argv[1:2] != ["simulate"]:
+        memory.keep_freed_memory()
     app()

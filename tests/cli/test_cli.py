@@ -33,6 +33,16 @@ QUICK = ["--steps", "2", "--batch-size", "200", "--device", "cpu"]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+@pytest.mark.parametrize(("command", "keeps"), [("simulate", False), ("train", True), ("infer", True)])
+def test_only_a_simulation_gives_freed_memory_back(command, keeps, monkeypatch):
+    calls = []
+    monkeypatch.setattr(cli.memory, "keep_freed_memory", lambda: calls.append("keep"))
+    monkeypatch.setattr(cli, "app", lambda: calls.append("run"))
+    monkeypatch.setattr(sys, "argv", ["snnfast", command])
+    cli.main()
+    assert calls == ["keep"] * keeps + ["run"]
+
+
 def test_help_names_every_command():
     text = call("--help")
     assert all(name in text for name in ("train", "convert", "assign", "infer", "demo"))

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LIBRARY, ZOO = ROOT / "snnfast", ROOT / "snnfast_zoo"
 SECONDS = ROOT / "build/ci-seconds.txt"  # .ci/run leaves it
 CPP = {".h", ".cpp", ".cu", ".cuh", ".in"}
-BINARY = {".json", ".npz", ".png", ".svg", ".ico"}
+BINARY = {".json", ".npz", ".pt", ".png", ".svg", ".ico"}
 PRONOUNS = {"of", "own", "each", "given", "kept", "now"}
 # In tests they may stand: `whole` and `parts` are two runs of the same.
 VAGUE = {"at", "by", "whole", "near", "beside", "fits", "looks", "silence"}
@@ -39,7 +39,7 @@ def parsed(path: Path) -> ast.Module:
 
 
 def lines_by_room(paths: list[Path]) -> Counter[str]:
-    """Count the lines of each folder, and of each folder of the package; without JSON and pictures."""
+    """Count the lines of each folder, and of each folder of the package; without JSON, pictures and weights."""
     rooms: Counter[str] = Counter()
     for path in paths:
         if path.suffix not in BINARY:

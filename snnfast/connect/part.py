@@ -164,8 +164,8 @@ class Part:
         small = self._window * self.total * samples < 2**31
         codes, most = self._gathered(codes.astype(np.int32) if small else codes, self._room)
         self.bytes += codes.itemsize * (1 + max(self._room, most)) if self.size > 1 else 0
-        if most > self._room:
-            self._room = 2 * most
+        # A message has room for the next exchange; that of a burst is given up slowly.
+        self._room = max(ROOM, 2 * most, self._room - self._room // 64)
         codes.sort()
         step, sample, neuron = self._decoded(codes, samples)
         events = np.stack([step + begin, sample + first, neuron], 1, dtype=np.int32, casting="same_kind")

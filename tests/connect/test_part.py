@@ -26,7 +26,8 @@ def network(targets=None):
     """Return synapses with delays of 2 to 8 steps, weights of all synapses, and noise."""
     how = {"probability": 0.2, "delay": torch.arange(NEURONS) % 7 + 2, "seed": 1}
     c = connect.fixed_probability(NEURONS, **how, targets=targets)
-    weight = 0.2 * torch.rand(c.edges_in_all or len(c), generator=torch.Generator().manual_seed(2))
+    synapses = len(c) if c.first_in_all is None else int(c.first_in_all[-1])
+    weight = 0.2 * torch.rand(synapses, generator=torch.Generator().manual_seed(2))
     return c, c.arrange(weight), PoissonNoise(torch.linspace(0, 0.4, NEURONS), 0.3, seed=3)
 
 
@@ -119,8 +120,9 @@ def test_each_process_has_its_own_synapses(together):
     assert sum(result["synapses"] for result in together) == len(whole)
     for result in together:
         assert result["synapses"] < 1.2 * len(whole) / size
-        # The rows of presynaptic neurons, and the order for the weights, which a whole network does not have.
-        assert result["bytes"] < 1.2 * (whole.targets.nbytes + 4 * len(whole)) / size + whole.first.nbytes + 100
+        # The rows of presynaptic neurons, also of the whole, and the order for the weights, which a whole one lacks.
+        rows = whole.first.nbytes + 8 * (NEURONS + 1)
+        assert result["bytes"] < 1.2 * (whole.targets.nbytes + 4 * len(whole)) / size + rows + 100
         assert result["sent"] > 0
 
 

@@ -2,8 +2,11 @@
 
 import json
 import os
+import runpy
 import signal
+import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import command
@@ -14,7 +17,7 @@ from samples import assert_equal
 from torchrun import children, torchrun
 
 from snnfast import connect
-from snnfast_zoo.papers.procedures import SIMULATIONS
+from snnfast_zoo.papers.procedures import SIMULATIONS, brunel
 from snnfast_zoo.papers.shiu2024 import model as shiu2024
 
 SHORT = {"seconds": 0.04, "warm_up": 0.0}
@@ -160,3 +163,19 @@ def test_drawing_in_chunks_changes_no_edge(monkeypatch):
     monkeypatch.setattr(shiu2024, "DRAWN", 777)
     for found, expected in zip(shiu2024.random_edges(0.002, 1), edges, strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+def test_one_process_of_many_is_measured_alone(tmp_path, monkeypatch, capsys):
+    brunel(**SHORT, scale=SCALES["brunel"], out=tmp_path, progress=False)
+    script = runpy.run_path(str(Path(__file__).parents[2] / "scripts/one_of_many.py"))
+    for rank in (0, 2):
+        monkeypatch.setattr(sys, "argv", ["one_of_many.py", "3", str(tmp_path), "--rank", str(rank)])
+        with monkeypatch.context() as patch:
+            patch.setattr(connect, "Part", connect.Part)  # the script replaces it
+            script["main"]()
+        assert f"process {rank} of 3: " in capsys.readouterr().out
+    stored = dict(np.load(tmp_path / "events.npz"))
+    np.savez(tmp_path / "events.npz", **{**stored, "step": stored["step"] + 1})
+    monkeypatch.setattr(connect, "Part", connect.Part)
+    with pytest.raises(RuntimeError, match="spikes of process 2 of 3 differ"):
+        script["main"]()

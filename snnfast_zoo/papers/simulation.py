@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +16,10 @@ from torch import Tensor
 from snnfast.connect import Connectivity, Part, PoissonNoise
 from snnfast.files.atomic import replacing
 from snnfast.ops import SpikeEvents
-from snnfast_zoo.train.folder import locked, write_json
-from snnfast_zoo.train.processes import joined_already
+from snnfast_zoo.train.checkpoint import read_checkpoint, same_settings, write_checkpoint
+from snnfast_zoo.train.folder import locked, refuse_to_replace, write_json
+from snnfast_zoo.train.place import CHECKPOINT
+from snnfast_zoo.train.processes import Processes, joined_already
 from snnfast_zoo.train.progress import progress_bar
 from snnfast_zoo.train.result import RESULT
 from snnfast_zoo.train.settings import Options, option
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 EVENTS, RASTER = "events.npz", "raster.png"
 PART = 200.0  # ms that run in a call, which checks all synapses
+SAVED = 60.0  # seconds between two checkpoints
 SHOWN, NEURONS = 200.0, 100  # ms and neurons of the raster
 
 
@@ -79,23 +82,37 @@ class SimulatedNetwork:
     dt: float = 0.1
     ids: Tensor | None = None
 
-    def run(self, steps: int, on_part: Callable[[int], object] = lambda steps: None) -> SpikeEvents:
-        """Return the spikes of ``steps`` steps, of all neurons; call ``on_part(steps)`` after each part."""
-        c, noise, past = self.connectivity, self.noise, None
-        states, parts, alone = dict(self.states), [], self.part.size == 1
+    def run(self, steps: int) -> SpikeEvents:
+        """Return the spikes of ``steps`` steps, of all neurons."""
+        return SpikeEvents.cat([events for events, _ in self.parts(steps)])
+
+    def parts(
+        self, steps: int, before: SpikeEvents | None = None, states: Mapping[str, Tensor | None] | None = None
+    ) -> Iterator[tuple[SpikeEvents, dict[str, Tensor]]]:
+        """Yield the spikes of all neurons, a part of ``steps`` steps after the other, and the states at its end.
+
+        Args:
+            steps: number of steps from the beginning of the simulation.
+            before: spikes of the steps that were run before; None: none were.
+            states: states after these; None: the initial ones.
+        """
+        c, noise, past, alone = self.connectivity, self.noise, None, self.part.size == 1
         # Parts of several processes have their own past, and the same lengths in all of them.
         every = max(round(PART / self.dt), c.longest if alone else 1)
         self.part.reset()
-        for t in range(0, steps, every):
+        first, states = 0 if before is None else before.shape[0], self.states if states is None else states
+        if before is not None and alone:
+            past = before.window(max(first - c.longest, 0)).dense()
+        elif before is not None:
+            self.part.continue_after(before)
+        for t in range(first, steps, every):
             n = min(every, steps - t)
             more = {"noise": None if noise is None else noise.after(t), "record": "events"}
             events, *after = self.call(n, past, **more, **states)
             past = events.window(max(n - c.longest, 0)).dense() if alone else None
-            states = dict(zip(states, after, strict=True))
-            parts.append(events)
-            on_part(n)
-        events = SpikeEvents.cat(parts)
-        return events if alone else self.part.gather(events)
+            ended = dict(zip(states, after, strict=True))
+            yield events if alone else self.part.gather(events), ended
+            states = ended
 
     def call(self, steps: int, past: Tensor | None = None, **more: Any) -> tuple[Any, ...]:
         """Return spikes and states after ``steps`` steps of the neurons of this process."""
@@ -119,20 +136,25 @@ class Simulation:
     settings: Any
     build: Callable[[Any], SimulatedNetwork]
 
-    def __call__(self, out: Path | None = None, *, progress: bool | None = None, **changes: Any) -> SimulationResult:
+    def __call__(
+        self, out: Path | None = None, *, resume: bool = False, progress: bool | None = None, **changes: Any
+    ) -> SimulationResult:
         """Simulate, and write events, raster and result into ``out``; None: write nothing.
 
         The processes of ``torch.distributed``, where it is initialised, simulate the network together: each builds the
         synapses to its neurons, all return all spikes, and the first one writes. All must make this call.
 
         Args:
-            out: folder, made if missing.
+            out: folder, made if missing. Once a minute it gets a checkpoint.
+            resume: continue after the checkpoint in ``out``, which must have the same settings, in any number of
+                processes.
             progress: progress bar; None: only if standard error is a terminal.
             changes: settings that differ from their defaults.
 
         Raises:
             TypeError, ValueError: for settings of wrong type or range, or that differ between processes.
-            FileExistsError: ``out`` holds a result.
+            FileExistsError: ``out`` holds a result, or a checkpoint and ``resume`` is False.
+            FileNotFoundError, snnfast.checkpoint.CheckpointError: there is nothing to resume, or it does not fit.
             RuntimeError: another process ended.
         """
         self.settings.check_names(self.name, changes)
@@ -150,22 +172,67 @@ class Simulation:
                     stack.enter_context(locked(out))
                 if (out / RESULT).exists():
                     raise FileExistsError(f"{out / RESULT} exists; give another folder (out, --out)")
+                if not resume:
+                    refuse_to_replace(out / CHECKPOINT)
+            stored = self._stored(out, settings) if resume else {}
             start = time.perf_counter()
             network = self.build(settings)
             network.call(0)  # compiles an own neuron
             processes.wait()
             built = time.perf_counter() - start
             steps = round(1000 * settings.seconds / network.dt)
+            parts, states = [], None
+            if stored:
+                step, neuron = stored["step"], stored["neuron"]
+                shape = (stored["steps"], network.part.total)
+                parts = [SpikeEvents(step, torch.zeros_like(step), neuron, shape, settings.torch_dtype)]
+                here = network.part.neurons
+                states = {name: whole[here.start : here.stop] for name, whole in stored["states"].items()}
             start, cpu = time.perf_counter(), time.process_time()
-            progress = progress if processes.first else False
-            with progress_bar(self.name, steps, unit="step", progress=progress) as bar:
-                events = network.run(steps, bar.update)
+            start, cpu = start - stored.get("seconds", 0.0), cpu - stored.get("cpu_seconds", 0.0)
+            shown = {"done": stored.get("steps", 0), "unit": "step"}
+            saved, progress = time.perf_counter(), progress if processes.first else False
+            with progress_bar(self.name, steps, progress=progress, **shown) as bar:
+                for events, after in network.parts(steps, parts[0] if parts else None, states):
+                    parts.append(events)
+                    bar.update(events.shape[0])
+                    if out is not None and processes.gather(time.perf_counter() - saved >= SAVED)[0]:
+                        spent = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu}
+                        self._save(out, settings, processes, SpikeEvents.cat(parts), after, spent)
+                        saved = time.perf_counter()
+            events = SpikeEvents.cat(parts)
             seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
             sizes = processes.gather((len(network.connectivity), network.connectivity.nbytes))
             result = SimulationResult(self.name, settings, network, events, built, seconds, cpu, *map(sum, zip(*sizes)))
             if out is not None and processes.first:
                 result.write(out)
+                (out / CHECKPOINT).unlink(missing_ok=True)
         return result
+
+    def _save(
+        self,
+        out: Path,
+        settings: SimulationSettings,
+        processes: Processes,
+        events: SpikeEvents,
+        states: Mapping[str, Tensor],
+        spent: Mapping[str, float],
+    ) -> None:
+        """Write a checkpoint of all neurons, by the first process."""
+        every = processes.gather(dict(states))
+        if processes.first:
+            content = {"kind": self.name, "settings": settings.plain(), "steps": events.shape[0], **spent}
+            content |= {"step": events.step, "neuron": events.neuron}
+            content["states"] = {name: torch.cat([found[name] for found in every]) for name in states}
+            write_checkpoint(out / CHECKPOINT, content)
+
+    def _stored(self, out: Path | None, settings: SimulationSettings) -> dict[str, Any]:
+        """Return the checkpoint to resume."""
+        if out is None:
+            raise ValueError(f"{self.name}: resume needs out, the folder of the run, got None")
+        stored = read_checkpoint(out / CHECKPOINT, self.name)
+        same_settings(out / CHECKPOINT, stored["settings"], settings.plain())
+        return stored
 
 
 @dataclass(frozen=True)

@@ -159,6 +159,21 @@ def test_one_process_is_the_whole_network(run, batch):
 
 
 @pytest.mark.parametrize("run", [ops.sparse_recurrent, reference.sparse_recurrent])
+@pytest.mark.parametrize("first", [3, 31])  # the longest delay is 8 steps
+def test_a_part_continues_after_spikes_of_an_earlier_program(run, first):
+    c, weight, noise = network()
+    how = {"record": "events", **HOW}
+    whole, *_ = run(None, weight, c, num_steps=60, noise=noise, **how)
+    before, v, r = run(None, weight, c, num_steps=first, noise=noise, **how)
+    part = Part(NEURONS)
+    part.continue_after(before)
+    for t, n in ((first, 2), (first + 2, 58 - first)):
+        events, v, r = run(None, weight, c, num_steps=n, noise=noise.after(t), part=part, v=v, r=r, **how)
+        before = ops.SpikeEvents.cat([before, events])
+    assert_equal(before.dense(), whole.dense())
+
+
+@pytest.mark.parametrize("run", [ops.sparse_recurrent, reference.sparse_recurrent])
 def test_parts_of_16_bits_and_of_float64(run):
     c, weight, noise = network()
     for dtype in (torch.bfloat16, torch.float64):

@@ -3,6 +3,7 @@
 import json
 import os
 import runpy
+import shutil
 import signal
 import sys
 import time
@@ -14,25 +15,34 @@ import numpy as np
 import pytest
 import torch
 from samples import assert_equal
+from test_simulation import interrupt
 from torchrun import children, torchrun
 
 from snnfast import connect
-from snnfast_zoo.papers.procedures import SIMULATIONS, brunel
+from snnfast_zoo.papers import simulation as simulation_module
+from snnfast_zoo.papers.procedures import SIMULATIONS, brunel, connectome, microcircuit
 from snnfast_zoo.papers.shiu2024 import model as shiu2024
 
 SHORT = {"seconds": 0.04, "warm_up": 0.0}
+RESUMED = (brunel, connectome)
 SCALES = {"brunel": 0.02, "vogels-abbott": 0.1, "microcircuit": 0.01, "connectome": 0.002}
-# Each command runs as one of several processes; the last one has another seed in each.
+# Each command runs as one of several processes; then one writes checkpoints, and one has another seed in each.
 PROGRAM = """
 import json, sys
 import torch
+from pathlib import Path
 from snnfast import procedure
 from snnfast_zoo import cli
+from snnfast_zoo.papers import simulation
+from snnfast_zoo.train.checkpoint import write_checkpoint
 from snnfast_zoo.train.processes import joined
 
 with joined(torch.device("cpu")) as processes:
     for command in sys.argv[1:]:
         cli.app(command.split("|"), standalone_mode=False)
+    simulation.PART, simulation.SAVED = 10.0, 0.0
+    simulation.write_checkpoint = lambda path, content: write_checkpoint(Path(f"{content['steps']}.pt"), content)
+    procedure.microcircuit(seconds=0.04, warm_up=0.0, scale=0.01, out=Path("saved"))
     try:
         procedure.brunel(seed=processes.rank)
     except ValueError as error:
@@ -47,7 +57,7 @@ needs_gloo = pytest.mark.skipif(not torch.distributed.is_gloo_available(), reaso
 def words(simulation):
     named = {**SHORT, "scale": SCALES[simulation.name], "out": simulation.name}
     options = [f"--{name.replace('_', '-')}|{value}" for name, value in named.items()]
-    return "|".join(["simulate", simulation.name, *options])
+    return "|".join(["simulate", simulation.name, *options, *["--resume"] * (simulation in RESUMED)])
 
 
 @pytest.fixture(scope="module", params=[2, 3])
@@ -56,6 +66,12 @@ def together(request, tmp_path_factory):
     size, folder = request.param, tmp_path_factory.mktemp("together")
     program = folder / "program.py"
     program.write_text(PROGRAM)
+    for simulation in RESUMED:  # checkpoints of one process
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(simulation_module, "PART", 10.0)
+            interrupt(patch, 2)
+            with pytest.raises(KeyboardInterrupt):
+                simulation(**SHORT, scale=SCALES[simulation.name], out=folder / simulation.name, progress=False)
     process = torchrun(size, program, *map(words, SIMULATIONS), folder=folder)
     try:
         said, errors = process.communicate(timeout=240)
@@ -77,7 +93,7 @@ def test_several_processes_have_the_spikes_of_one(together, simulation):
         assert tuple(stored["shape"]) == alone.events.shape
     numbers, expected = json.loads((folder / "result.json").read_text()), alone.numbers()
     assert numbers["processes"] == together.size
-    assert numbers["exchange"]["exchanges"] > 20
+    assert numbers["exchange"]["exchanges"] > 10
     assert expected["exchange"] == {"exchanges": 0, "bytes": 0, "seconds": 0.0}
     for name in ("neurons", "synapses", "spikes", "rates"):
         assert numbers[name] == expected[name]
@@ -90,6 +106,15 @@ def test_the_first_process_prints_and_settings_must_be_the_same(together):
     assert together.said.count("neurons, ") == len(SIMULATIONS)
     seeds = ", ".join(map(str, range(together.size)))
     assert together.said.count(f"seed must be the same in all, got {seeds};") == together.size
+
+
+@needs_gloo
+def test_one_process_goes_on_with_a_checkpoint_of_several(together, tmp_path):
+    shutil.copy(together.folder / "200.pt", tmp_path / "checkpoint.pt")
+    how = {**SHORT, "scale": 0.01, "progress": False}
+    resumed, alone = microcircuit(**how, out=tmp_path, resume=True), microcircuit(**how)
+    assert len(alone.events.window(200)) > 20
+    assert_equal(resumed.events.dense(), alone.events.dense())
 
 
 @needs_gloo

@@ -187,7 +187,7 @@ class Simulation:
                 shape = (stored["steps"], network.part.total)
                 parts = [SpikeEvents(step, torch.zeros_like(step), neuron, shape, settings.torch_dtype)]
                 here = network.part.neurons
-                states = {name: whole[here.start : here.stop] for name, whole in stored["states"].items()}
+                states = {name: state[here.start : here.stop] for name, state in stored["states"].items()}
             start, cpu = time.perf_counter(), time.process_time()
             start, cpu = start - stored.get("seconds", 0.0), cpu - stored.get("cpu_seconds", 0.0)
             shown = {"done": stored.get("steps", 0), "unit": "step"}

@@ -52,7 +52,8 @@ class Connectivity:
         targets: the postsynaptic neuron of each synapse; int16 where that suffices, else int32.
         order: index of the edge that became each synapse, in the order in which the edges were given; None if they
             were in order. Of a part (``targets=`` of a random rule, :meth:`onto`): index among all synapses.
-        edges_in_all: number of edges, of a part those of the whole; None: as many as synapses.
+        first_in_all: of a part: the synapses of neuron ``j`` in the whole begin at ``first_in_all[j]``; int64
+            ``[n_pre + 1]``. None: these are all.
     """
 
     n_pre: int
@@ -61,7 +62,7 @@ class Connectivity:
     first: Tensor
     targets: Tensor
     order: Tensor | None = None
-    edges_in_all: int | None = None
+    first_in_all: Tensor | None = None
     _incoming: Incoming | None = field(default=None, init=False)
     _copies: dict[Any, tuple[Tensor, ...]] = field(default_factory=dict, init=False)  # on GPUs
 
@@ -92,7 +93,7 @@ class Connectivity:
     @property
     def nbytes(self) -> int:
         """Return the bytes of its tensors."""
-        tensors = (self.steps, self.first, self.targets, self.order)
+        tensors = (self.steps, self.first, self.targets, self.order, self.first_in_all)
         return sum(t.numel() * t.element_size() for t in tensors if t is not None)
 
     def edges(self) -> tuple[Tensor, Tensor]:
@@ -146,7 +147,8 @@ class Connectivity:
 
         Of a part, ``values`` are those of all synapses, in their order.
         """
-        check.shape("arrange", "values", values, (len(self) if self.edges_in_all is None else self.edges_in_all,))
+        count = len(self) if self.first_in_all is None else int(self.first_in_all[-1])
+        check.shape("arrange", "values", values, (count,))
         return values if self.order is None else values[self.order]
 
     def onto(self, targets: range) -> Connectivity:
@@ -160,7 +162,8 @@ class Connectivity:
         first = torch.from_numpy(np.searchsorted(place, self.first.numpy()).astype(np.int64))
         found = (every[place] - low).astype(_target_type(high - low))
         chosen = torch.from_numpy(found), torch.from_numpy(place.astype(np.int32 if len(every) < 2**31 else np.int64))
-        return Connectivity(self.n_pre, high - low, self.steps, first, *chosen, edges_in_all=len(self))
+        in_all = self.first[:: self.steps.numel()].clone()
+        return Connectivity(self.n_pre, high - low, self.steps, first, *chosen, in_all)
 
     def with_delay(self, delay: int | Tensor) -> Connectivity:
         """Return the same synapses with other delays.

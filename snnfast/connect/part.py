@@ -85,6 +85,16 @@ class Part:
         self._recent: dict[int, list[Any]] = {}
         self._error: BaseException | None = None
 
+    def continue_after(self, events: Any) -> None:
+        """Take the :class:`~snnfast.ops.SpikeEvents` of the whole network as those of all earlier calls, of one sample.
+
+        A simulation that was interrupted goes on after it, with the states that its calls returned.
+        """
+        self.reset()
+        self._steps, self._samples = events.shape[0], 1
+        step, sample, neuron = (getattr(events, name).numpy() for name in ("step", "sample", "neuron"))
+        self._past = {0: np.stack([step - self._steps, sample, neuron], 1).astype(np.int32)}
+
     def within(self, first: int, size: int) -> range:
         """Return the neurons of this process in a population of ``size`` neurons that begins at neuron ``first``.
 
@@ -156,7 +166,8 @@ class Part:
             sent: spikes of this process, int32 ``[spikes, 3]``.
         """
         if t == 0:
-            return self._past.get(first, NO_EVENTS)
+            past = self._past.get(first, NO_EVENTS)
+            return past[past[:, 0] >= -self._longest]
         begin = (t - 1) // self._window * self._window
         start = time.perf_counter()
         step, sample, neuron = sent.astype(np.int64).T
@@ -164,8 +175,8 @@ class Part:
         small = self._window * self.total * samples < 2**31
         codes, most = self._gathered(codes.astype(np.int32) if small else codes, self._room)
         self.bytes += codes.itemsize * (1 + max(self._room, most)) if self.size > 1 else 0
-        if most > self._room:
-            self._room = 2 * most
+        # A message has room for the next exchange; that of a burst is given up slowly.
+        self._room = max(ROOM, 2 * most, self._room - self._room // 64)
         codes.sort()
         step, sample, neuron = self._decoded(codes, samples)
         events = np.stack([step + begin, sample + first, neuron], 1, dtype=np.int32, casting="same_kind")

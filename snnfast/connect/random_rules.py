@@ -288,11 +288,12 @@ class _RandomRule:
         c = build(self.op, pre[:size], post[:size], self.n_pre, high - low, self.delay, ordered=False)
         # The synapses of a neuron are sorted by target, so those of the part are neighbours.
         chosen = c.out_degree().numpy()
-        begin = degree.cumsum() - degree + before - (chosen.cumsum() - chosen)
+        first_in_all = np.concatenate([[0], degree.cumsum()])
+        begin = first_in_all[:-1] + before - (chosen.cumsum() - chosen)
         narrow = np.int32 if total < 2**31 else np.int64
         order = np.repeat(begin.astype(narrow), chosen)
         order += np.arange(size, dtype=narrow)
-        return replace(c, order=torch.from_numpy(order), edges_in_all=total)
+        return replace(c, order=torch.from_numpy(order), first_in_all=torch.from_numpy(first_in_all))
 
 
 def _below(words: Any, n: int) -> Any:

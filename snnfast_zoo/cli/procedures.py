@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 from typer.core import TyperGroup
 
@@ -92,10 +93,17 @@ def training(procedure: Procedure[Any]) -> Callable[..., None]:
 def simulating(simulation: Simulation) -> Callable[..., None]:
     """Return the command that runs a simulation."""
 
-    def simulate(changes: dict[str, Any], *, out: Out = None) -> None:
+    def simulate(changes: dict[str, Any], *, out: Out = None, resume: Resume = False) -> None:
         folder = out or Path("runs") / simulation.name
-        typer.echo(simulation(folder, **changes).summary())
-        typer.echo(f"Events, raster and numbers: {folder.resolve()}")
+        simulation.settings(**changes)  # wrong ones end each process before it waits for others
+        try:
+            with joined(torch.device("cpu")) as processes:
+                summary = simulation(folder, resume=resume, **changes).summary()
+                if processes.first:
+                    typer.echo(summary)
+                    typer.echo(f"Events, raster and numbers: {folder.resolve()}")
+        except KeyboardInterrupt:
+            tell_interruption(folder / CHECKPOINT)
 
     simulate.__doc__ = f"Simulate the network of {simulation.paper}; draw a raster, and write spikes and rates."
     return command(simulation.settings, simulate, defaults=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from snnfast.connect import Connectivity, PoissonNoise
+from snnfast.connect import Connectivity, Part, PoissonNoise
 from snnfast.files.atomic import replacing
 from snnfast.ops import SpikeEvents
-from snnfast_zoo.train.folder import locked, write_json
+from snnfast_zoo.train.checkpoint import read_checkpoint, same_settings, write_checkpoint
+from snnfast_zoo.train.folder import locked, refuse_to_replace, write_json
+from snnfast_zoo.train.place import CHECKPOINT
+from snnfast_zoo.train.processes import Processes, joined_already
 from snnfast_zoo.train.progress import progress_bar
 from snnfast_zoo.train.result import RESULT
 from snnfast_zoo.train.settings import Options, option
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
 EVENTS, RASTER = "events.npz", "raster.png"
 PART = 200.0  # ms that run in a call, which checks all synapses
+SAVED = 60.0  # seconds between two checkpoints
 SHOWN, NEURONS = 200.0, 100  # ms and neurons of the raster
 
 
@@ -57,12 +61,13 @@ class SimulatedNetwork:
 
     Attributes:
         op: the op of its neurons with sparse connections and their arguments.
-        connectivity: the synapses.
+        connectivity: the synapses to the neurons of this process.
         weight: their weights.
         populations: number of neurons of each population, in order.
-        noise: its input from outside.
+        noise: its input from outside, of all neurons.
         states: initial states by name, and None for those that begin at rest, in the order in which the op returns
-            them.
+            them; of the neurons of this process.
+        part: the neurons of this process.
         dt: milliseconds of a step.
         ids: the names that a user's file gives the neurons, integers; None: their numbers.
     """
@@ -73,23 +78,46 @@ class SimulatedNetwork:
     populations: Mapping[str, int]
     noise: PoissonNoise | None
     states: Mapping[str, Tensor | None]
+    part: Part
     dt: float = 0.1
     ids: Tensor | None = None
 
-    def run(self, steps: int, on_part: Callable[[int], object] = lambda steps: None) -> SpikeEvents:
-        """Return the spikes of ``steps`` steps; call ``on_part(steps)`` after each part."""
-        c, noise, past = self.connectivity, self.noise, None
-        states, parts = dict(self.states), []
-        every = max(round(PART / self.dt), c.longest)
-        for t in range(0, steps, every):
+    def run(self, steps: int) -> SpikeEvents:
+        """Return the spikes of ``steps`` steps, of all neurons."""
+        return SpikeEvents.cat([events for events, _ in self.parts(steps)])
+
+    def parts(
+        self, steps: int, before: SpikeEvents | None = None, states: Mapping[str, Tensor | None] | None = None
+    ) -> Iterator[tuple[SpikeEvents, dict[str, Tensor]]]:
+        """Yield the spikes of all neurons, a part of ``steps`` steps after the other, and the states at its end.
+
+        Args:
+            steps: number of steps from the beginning of the simulation.
+            before: spikes of the steps that were run before; None: none were.
+            states: states after these; None: the initial ones.
+        """
+        c, noise, past, alone = self.connectivity, self.noise, None, self.part.size == 1
+        # Parts of several processes have their own past, and the same lengths in all of them.
+        every = max(round(PART / self.dt), c.longest if alone else 1)
+        self.part.reset()
+        first, states = 0 if before is None else before.shape[0], self.states if states is None else states
+        if before is not None and alone:
+            past = before.window(max(first - c.longest, 0)).dense()
+        elif before is not None:
+            self.part.continue_after(before)
+        for t in range(first, steps, every):
             n = min(every, steps - t)
             more = {"noise": None if noise is None else noise.after(t), "record": "events"}
-            events, *after = self.op(None, self.weight, c, past, num_steps=n, **more, **states)
-            past = events.window(max(n - c.longest, 0)).dense()
-            states = dict(zip(states, after, strict=True))
-            parts.append(events)
-            on_part(n)
-        return SpikeEvents.cat(parts)
+            events, *after = self.call(n, past, **more, **states)
+            past = events.window(max(n - c.longest, 0)).dense() if alone else None
+            ended = dict(zip(states, after, strict=True))
+            yield events if alone else self.part.gather(events), ended
+            states = ended
+
+    def call(self, steps: int, past: Tensor | None = None, **more: Any) -> tuple[Any, ...]:
+        """Return spikes and states after ``steps`` steps of the neurons of this process."""
+        part = None if self.part.size == 1 else self.part
+        return self.op(None, self.weight, self.connectivity, past, num_steps=steps, part=part, **more)
 
 
 @dataclass(frozen=True)
@@ -108,38 +136,103 @@ class Simulation:
     settings: Any
     build: Callable[[Any], SimulatedNetwork]
 
-    def __call__(self, out: Path | None = None, *, progress: bool | None = None, **changes: Any) -> SimulationResult:
+    def __call__(
+        self, out: Path | None = None, *, resume: bool = False, progress: bool | None = None, **changes: Any
+    ) -> SimulationResult:
         """Simulate, and write events, raster and result into ``out``; None: write nothing.
 
+        The processes of ``torch.distributed``, where it is initialised, simulate the network together: each builds the
+        synapses to its neurons, all return all spikes, and the first one writes. All must make this call.
+
         Args:
-            out: folder, made if missing.
+            out: folder, made if missing. Once a minute it gets a checkpoint.
+            resume: continue after the checkpoint in ``out``, which must have the same settings, in any number of
+                processes.
             progress: progress bar; None: only if standard error is a terminal.
             changes: settings that differ from their defaults.
 
         Raises:
-            TypeError, ValueError: for settings of wrong type or range.
-            FileExistsError: ``out`` holds a result.
+            TypeError, ValueError: for settings of wrong type or range, or that differ between processes.
+            FileExistsError: ``out`` holds a result, or a checkpoint and ``resume`` is False.
+            FileNotFoundError, snnfast.checkpoint.CheckpointError: there is nothing to resume, or it does not fit.
+            RuntimeError: another process ended.
         """
         self.settings.check_names(self.name, changes)
-        settings = self.settings(**changes)
+        settings, processes = self.settings(**changes), joined_already()
+        every = processes.gather(settings.plain())
+        for name in settings.plain():
+            if len(values := {repr(other[name]) for other in every}) > 1:
+                raise ValueError(
+                    f"{self.name}: the processes simulate one network, so {name} must be the same in all, got "
+                    f"{', '.join(sorted(values))}; for networks of their own call it before init_process_group"
+                )
         with ExitStack() as stack:
             if out is not None:
-                stack.enter_context(locked(out))
+                if processes.first:
+                    stack.enter_context(locked(out))
                 if (out / RESULT).exists():
                     raise FileExistsError(f"{out / RESULT} exists; give another folder (out, --out)")
+                if not resume:
+                    refuse_to_replace(out / CHECKPOINT)
+            stored = self._stored(out, settings) if resume else {}
             start = time.perf_counter()
             network = self.build(settings)
-            network.op(None, network.weight, network.connectivity, num_steps=0)  # compiles an own neuron
+            network.call(0)  # compiles an own neuron
+            processes.wait()
             built = time.perf_counter() - start
             steps = round(1000 * settings.seconds / network.dt)
+            parts, states = [], None
+            if stored:
+                step, neuron = stored["step"], stored["neuron"]
+                shape = (stored["steps"], network.part.total)
+                parts = [SpikeEvents(step, torch.zeros_like(step), neuron, shape, settings.torch_dtype)]
+                here = network.part.neurons
+                states = {name: state[here.start : here.stop] for name, state in stored["states"].items()}
             start, cpu = time.perf_counter(), time.process_time()
-            with progress_bar(self.name, steps, unit="step", progress=progress) as bar:
-                events = network.run(steps, bar.update)
+            start, cpu = start - stored.get("seconds", 0.0), cpu - stored.get("cpu_seconds", 0.0)
+            shown = {"done": stored.get("steps", 0), "unit": "step"}
+            saved, progress = time.perf_counter(), progress if processes.first else False
+            with progress_bar(self.name, steps, progress=progress, **shown) as bar:
+                for events, after in network.parts(steps, parts[0] if parts else None, states):
+                    parts.append(events)
+                    bar.update(events.shape[0])
+                    if out is not None and processes.gather(time.perf_counter() - saved >= SAVED)[0]:
+                        spent = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu}
+                        self._save(out, settings, processes, SpikeEvents.cat(parts), after, spent)
+                        saved = time.perf_counter()
+            events = SpikeEvents.cat(parts)
             seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-            result = SimulationResult(self.name, settings, network, events, built, seconds, cpu)
-            if out is not None:
+            sizes = processes.gather((len(network.connectivity), network.connectivity.nbytes))
+            result = SimulationResult(self.name, settings, network, events, built, seconds, cpu, *map(sum, zip(*sizes)))
+            if out is not None and processes.first:
                 result.write(out)
+                (out / CHECKPOINT).unlink(missing_ok=True)
         return result
+
+    def _save(
+        self,
+        out: Path,
+        settings: SimulationSettings,
+        processes: Processes,
+        events: SpikeEvents,
+        states: Mapping[str, Tensor],
+        spent: Mapping[str, float],
+    ) -> None:
+        """Write a checkpoint of all neurons, by the first process."""
+        every = processes.gather(dict(states))
+        if processes.first:
+            content = {"kind": self.name, "settings": settings.plain(), "steps": events.shape[0], **spent}
+            content |= {"step": events.step, "neuron": events.neuron}
+            content["states"] = {name: torch.cat([found[name] for found in every]) for name in states}
+            write_checkpoint(out / CHECKPOINT, content)
+
+    def _stored(self, out: Path | None, settings: SimulationSettings) -> dict[str, Any]:
+        """Return the checkpoint to resume."""
+        if out is None:
+            raise ValueError(f"{self.name}: resume needs out, the folder of the run, got None")
+        stored = read_checkpoint(out / CHECKPOINT, self.name)
+        same_settings(out / CHECKPOINT, stored["settings"], settings.plain())
+        return stored
 
 
 @dataclass(frozen=True)
@@ -151,7 +244,8 @@ class SimulationResult:
         settings: its settings.
         network: the network.
         events: all spikes.
-        build_seconds, seconds, cpu_seconds: time to build the network, and to run it.
+        build_seconds, seconds, cpu_seconds: time to build the network, and to run it, in this process.
+        synapses, nbytes: synapses of all processes, and bytes of their connectivities.
         rates: spikes a second of a neuron, by population.
         cv: mean coefficient of variation of the intervals of a neuron, by population; neurons with less than five
             intervals are left out.
@@ -164,6 +258,8 @@ class SimulationResult:
     build_seconds: float
     seconds: float
     cpu_seconds: float
+    synapses: int
+    nbytes: int
     rates: dict[str, float] = field(init=False)
     cv: dict[str, float] = field(init=False)
 
@@ -177,13 +273,14 @@ class SimulationResult:
 
     def numbers(self) -> dict[str, Any]:
         """Return what ``result.json`` holds."""
-        c, biological = self.network.connectivity, self.settings.seconds
+        part, biological = self.network.part, self.settings.seconds
+        exchanged = {"exchanges": part.exchanges, "bytes": part.bytes, "seconds": round(part.seconds, 3)}
         return {
             "simulation": self.name,
             "settings": self.settings.plain(),
-            "neurons": c.n_pre,
-            "synapses": len(c),
-            "bytes_per_synapse": c.nbytes / max(len(c), 1),
+            "neurons": part.total,
+            "synapses": self.synapses,
+            "bytes_per_synapse": self.nbytes / max(self.synapses, 1),
             "spikes": len(self.events),
             "rates": self.rates,
             "cv": self.cv,
@@ -191,6 +288,8 @@ class SimulationResult:
             "seconds_per_second": round(self.seconds / biological, 4),
             "cpu_seconds_per_second": round(self.cpu_seconds / biological, 4),
             "threads": torch.get_num_threads(),
+            "processes": part.size,
+            "exchange": exchanged,
         }
 
     def write(self, out: Path) -> None:
@@ -208,7 +307,7 @@ class SimulationResult:
         """Draw the last spikes of some neurons, evenly spaced."""
         from snnfast_zoo import visual
 
-        steps, neurons = self.events.shape[0], self.network.connectivity.n_pre
+        steps, neurons = self.events.shape[0], self.network.part.total
         last = self.events.window(max(steps - round(SHOWN / self.network.dt), 0))
         some = torch.linspace(0, neurons - 1, min(NEURONS, neurons)).long()
         title = f"{self.name}: {len(some)} of {neurons} neurons"
@@ -221,7 +320,7 @@ class SimulationResult:
             f"{n['neurons']:,} neurons, {n['synapses']:,} synapses of {n['bytes_per_synapse']:.1f} bytes, built in "
             f"{self.build_seconds:.2f} s",
             f"{self.settings.seconds:g} s of biological time: {n['seconds_per_second']:.2f} s a second "
-            f"({n['threads']} threads), {n['spikes']:,} spikes",
+            f"({n['processes']} processes, {n['threads']} threads), {n['spikes']:,} spikes",
         ]
         lines += [f"{name}: {rate:.2f} Hz, CV {self.cv[name]:.2f}" for name, rate in self.rates.items()]
         return "\n".join(lines)

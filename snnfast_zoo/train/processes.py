@@ -87,6 +87,13 @@ class Processes:
             distributed.broadcast(buffer, 0)
 
 
+def joined_already() -> Processes:
+    """Return this process among those of ``torch.distributed``, on the CPU; alone if its group is not initialised."""
+    if distributed.is_available() and distributed.is_initialized():
+        return Processes(distributed.get_rank(), distributed.get_world_size())
+    return Processes()
+
+
 @contextmanager
 def joined(device: torch.device) -> Iterator[Processes]:
     """Join the processes of ``torchrun`` for the duration of the context: GPUs by NCCL, CPUs by Gloo."""

@@ -26,7 +26,8 @@ def network(targets=None):
     """Return synapses with delays of 2 to 8 steps, weights of all synapses, and noise."""
     how = {"probability": 0.2, "delay": torch.arange(NEURONS) % 7 + 2, "seed": 1}
     c = connect.fixed_probability(NEURONS, **how, targets=targets)
-    weight = 0.2 * torch.rand(c.edges_in_all or len(c), generator=torch.Generator().manual_seed(2))
+    synapses = len(c) if c.first_in_all is None else int(c.first_in_all[-1])
+    weight = 0.2 * torch.rand(synapses, generator=torch.Generator().manual_seed(2))
     return c, c.arrange(weight), PoissonNoise(torch.linspace(0, 0.4, NEURONS), 0.3, seed=3)
 
 
@@ -119,8 +120,9 @@ def test_each_process_has_its_own_synapses(together):
     assert sum(result["synapses"] for result in together) == len(whole)
     for result in together:
         assert result["synapses"] < 1.2 * len(whole) / size
-        # The rows of presynaptic neurons, and the order for the weights, which a whole network does not have.
-        assert result["bytes"] < 1.2 * (whole.targets.nbytes + 4 * len(whole)) / size + whole.first.nbytes + 100
+        # The rows of presynaptic neurons, also of the whole, and the order for the weights, which a whole one lacks.
+        rows = whole.first.nbytes + 8 * (NEURONS + 1)
+        assert result["bytes"] < 1.2 * (whole.targets.nbytes + 4 * len(whole)) / size + rows + 100
         assert result["sent"] > 0
 
 
@@ -154,6 +156,21 @@ def test_one_process_is_the_whole_network(run, batch):
     assert_equal(events.dense(), spikes)
     for state, whole in zip(after, states, strict=True):
         assert_equal(state, whole)
+
+
+@pytest.mark.parametrize("run", [ops.sparse_recurrent, reference.sparse_recurrent])
+@pytest.mark.parametrize("first", [3, 31])  # the longest delay is 8 steps
+def test_a_part_continues_after_spikes_of_an_earlier_program(run, first):
+    c, weight, noise = network()
+    how = {"record": "events", **HOW}
+    whole, *_ = run(None, weight, c, num_steps=60, noise=noise, **how)
+    before, v, r = run(None, weight, c, num_steps=first, noise=noise, **how)
+    part = Part(NEURONS)
+    part.continue_after(before)
+    for t, n in ((first, 2), (first + 2, 58 - first)):
+        events, v, r = run(None, weight, c, num_steps=n, noise=noise.after(t), part=part, v=v, r=r, **how)
+        before = ops.SpikeEvents.cat([before, events])
+    assert_equal(before.dense(), whole.dense())
 
 
 @pytest.mark.parametrize("run", [ops.sparse_recurrent, reference.sparse_recurrent])

@@ -10,9 +10,11 @@ import torch
 from samples import assert_equal
 
 from snnfast.ops import SpikeEvents
+from snnfast_zoo.papers import simulation as simulation_module
 from snnfast_zoo.papers.potjans_diesmann2014.model import MicrocircuitSettings, microcircuit_network
 from snnfast_zoo.papers.procedures import SIMULATIONS, brunel, microcircuit, vogels_abbott
 from snnfast_zoo.papers.vogels_abbott2005.model import VogelsAbbottSettings, vogels_abbott_network
+from snnfast_zoo.train.checkpoint import write_checkpoint
 
 SMALL = {"seconds": 0.12, "warm_up": 0.05, "progress": False}
 SCALES = {"brunel": 0.02, "vogels-abbott": 0.1, "microcircuit": 0.01, "connectome": 0.002}
@@ -125,6 +127,52 @@ def test_command_writes_spikes_raster_and_numbers(tmp_path):
     rate = SpikeEvents.rates(result.events.window(1000))[:500].mean().item() * 10_000
     assert result.rates["excitatory"] == pytest.approx(rate)
     assert "exists" in command.call("simulate", "brunel", *options, code=2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("simulation", SIMULATIONS, ids=lambda s: s.name)
+def test_an_interrupted_simulation_goes_on_with_the_same_spikes(simulation, dtype, tmp_path, monkeypatch):
+    monkeypatch.setattr(simulation_module, "PART", 10.0)
+    interrupt(monkeypatch, 7)
+    with pytest.raises(KeyboardInterrupt):
+        small(simulation, dtype=dtype, out=tmp_path)
+    assert {path.name for path in tmp_path.iterdir() if path.suffix} == {"checkpoint.pt"}
+    monkeypatch.setattr(simulation_module, "SAVED", 60.0)
+    again, expected = small(simulation, dtype=dtype, out=tmp_path, resume=True), small(simulation, dtype=dtype)
+    assert len(expected.events.window(700)) > 10
+    assert_equal(again.events.dense(), expected.events.dense())
+    assert again.rates == expected.rates
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def interrupt(monkeypatch, saved):
+    """Let simulations write a checkpoint after each part, and interrupt them when there are ``saved``."""
+    written = []
+
+    def write(path, content):
+        write_checkpoint(path, content)
+        written.append(path)
+        if len(written) == saved:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(simulation_module, "SAVED", 0.0)
+    monkeypatch.setattr(simulation_module, "write_checkpoint", write)
+
+
+def test_command_resumes(tmp_path, monkeypatch):
+    out, options = tmp_path / "run", ["--scale", 0.02, "--seconds", 0.5, "--out", tmp_path / "run"]
+    assert "there is no checkpoint" in command.call("simulate", "brunel", *options, "--resume", code=2)
+    interrupt(monkeypatch, 2)
+    text = command.call("simulate", "brunel", *options, code=130)
+    assert "repeat the command with --resume to go on" in text
+    assert "exists: resume it" in command.call("simulate", "brunel", *options, code=2)
+    assert "seed: 1 there, 2 here" in command.call("simulate", "brunel", *options, "--resume", "--seed", 2, code=2)
+    command.call("simulate", "brunel", *options, "--resume")
+    assert json.loads((out / "result.json").read_text())["spikes"] == len(
+        brunel(scale=0.02, seconds=0.5, progress=False).events
+    )
+    with pytest.raises(ValueError, match="resume needs out"):
+        brunel(resume=True)
 
 
 def test_command_names_what_is_wrong(tmp_path):

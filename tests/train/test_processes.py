@@ -3,13 +3,12 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from types import SimpleNamespace
 
 import pytest
 import torch
+from torchrun import children, torchrun
 
 from snnfast import procedure
 from snnfast.train import Output, Run, fit
@@ -37,27 +36,15 @@ with joined(torch.device("cpu")):
 HOW = {"hidden": (60,), "epochs": 4, "batch_size": 32, "batch_norm": True, "encoding": "bernoulli"}
 
 
-def torchrun(*commands, folder):
-    """Start two processes that run ``commands`` one after the other."""
-    program = folder / "program.py"
-    program.write_text(COMMANDS)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONUNBUFFERED": "1"}
-    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", program, *commands]
-    return subprocess.Popen(
-        [str(word) for word in words],
-        cwd=folder,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-
-
 @pytest.fixture(scope="module")
 def together(tmp_path_factory):
     """Train a network together, divide seeds, and begin a run without end, in which a process is killed."""
     folder = tmp_path_factory.mktemp("together")
+    program = folder / "program.py"
+    program.write_text(COMMANDS)
     process = torchrun(
+        2,
+        program,
         "train|stbp|--hidden|60|--batch-size|32|--batch-norm|--encoding|bernoulli|--epochs|4|--out|together",
         "train|spikeprop|--dataset|xor|--epochs|3|--seeds|3|--out|seeds",
         "train|stbp|--hidden|8|--steps|2|--batch-size|200|--epochs|100000|--out|endless",
@@ -69,8 +56,7 @@ def together(tmp_path_factory):
             assert process.poll() is None, process.stderr.read()
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
-        os.kill(int(children.stdout.split()[-1]), signal.SIGKILL)
+        os.kill(children(process)[-1], signal.SIGKILL)
         said, errors = process.communicate(timeout=120)
     finally:
         process.kill()

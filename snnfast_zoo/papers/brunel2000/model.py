@@ -52,11 +52,13 @@ def brunel_network(settings: BrunelSettings) -> SimulatedNetwork:
     neurons = excitatory + inhibitory
     delay = round(DELAY / DT)
     degrees = [max(round(SHARE * n), 1) for n in (excitatory, inhibitory)]
+    part = connect.Part(neurons)
+    here = part.neurons
     parts = [
-        connect.fixed_indegree(n, neurons, indegree=degree, delay=delay, seed=2 * settings.seed + k)
+        connect.fixed_indegree(n, neurons, indegree=degree, delay=delay, seed=2 * settings.seed + k, targets=here)
         for k, (n, degree) in enumerate(zip((excitatory, inhibitory), degrees))
     ]
-    c = connect.concatenate([(parts[0], 0, 0), (parts[1], excitatory, 0)], neurons)
+    c = connect.concatenate([(parts[0], 0, 0), (parts[1], excitatory, 0)], neurons, len(here))
     op = functools.partial(
         ops.sparse_recurrent,
         neuron="lif",
@@ -69,7 +71,7 @@ def brunel_network(settings: BrunelSettings) -> SimulatedNetwork:
     # At rate 1 relative to the threshold the mean membrane potential of this input alone is the threshold.
     noise = PoissonNoise(eta * THRESHOLD / (j * TAU) * DT, j, seed=settings.seed)
     populations = {"excitatory": excitatory, "inhibitory": inhibitory}
-    return SimulatedNetwork(op, c, weight, populations, noise, {"v": None, "r": None}, DT)
+    return SimulatedNetwork(op, c, weight, populations, noise, {"v": None, "r": None}, part, DT)
 
 
 brunel = Simulation("brunel", "Brunel 2000", BrunelSettings, brunel_network)

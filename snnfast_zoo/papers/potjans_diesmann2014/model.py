@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from snnfast import connect, neuron
-from snnfast.connect import PoissonNoise
+from snnfast.connect import Connectivity, PoissonNoise
 from snnfast_zoo.papers.simulation import SimulatedNetwork, Simulation, SimulationSettings
 
 POPULATIONS = ("L2/3E", "L2/3I", "L4E", "L4I", "L5E", "L5I", "L6E", "L6I")
@@ -89,38 +89,53 @@ def microcircuit_network(settings: MicrocircuitSettings) -> SimulatedNetwork:
     first, n = [0, *sizes.cumsum(0).tolist()], int(sizes.sum())
     totals = (degree * scale * sizes[:, None]).round().long().tolist()
     generator = torch.Generator().manual_seed(settings.seed)
+    part = connect.Part(n)
+    here = [part.within(first[i], int(sizes[i])) for i in range(8)]  # neurons of this process in each population
+    ends = torch.tensor([0, *map(len, here)]).cumsum(0).tolist()
+
+    def drawn(j: int) -> list[Connectivity]:
+        """Return the synapses of population ``j`` to the neurons of each population in this process."""
+        return [
+            connect.fixed_total(
+                int(sizes[j]), int(sizes[i]), total=totals[i][j], seed=64 * settings.seed + 8 * i + j, targets=here[i]
+            )
+            for i in range(8)
+        ]
 
     def blocks() -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """Yield edges of some neurons after the other: the whole network does not fit into memory several times."""
         for j in range(8):
-            projections = []
-            for i in range(8):
-                seed, total = 64 * settings.seed + 8 * i + j, totals[i][j]
-                made = connect.fixed_total(int(sizes[j]), int(sizes[i]), total=total, seed=seed)
-                projections.append((made.first, made.targets, weight[i, j].item() / root))
+            projections = made.pop(0) if made else drawn(j)
             every = max(int(sizes[j]) * BLOCK // max(sum(row[j] for row in totals), 1), 1)
             for low in range(0, int(sizes[j]), every):
                 high = min(low + every, int(sizes[j]))
                 parts = []
-                for i, (begins, targets, mean_weight) in enumerate(projections):
-                    span = slice(int(begins[low]), int(begins[high]))
-                    spread = torch.randn(2, span.stop - span.start, generator=generator)
-                    w = mean_weight * (1 + 0.1 * spread[0]).clamp(min=0)
+                for i, c in enumerate(projections):
+                    begins = c.first if c.first_in_all is None else c.first_in_all
+                    span = slice(int(c.first[low]), int(c.first[high]))
+                    # Every process draws for all synapses, so that each synapse has the numbers that it has in one.
+                    spread = torch.randn(2, int(begins[high] - begins[low]), generator=generator)
+                    if c.order is not None:
+                        spread = spread[:, c.order[span] - begins[low]]
+                    w = weight[i, j].item() / root * (1 + 0.1 * spread[0]).clamp(min=0)
                     delay = (DELAYS[j % 2] / DT * (1 + 0.5 * spread[1])).round().clamp(min=1).to(torch.int16)
                     pre = torch.arange(low + first[j], high + first[j], dtype=torch.int32)
-                    pre = pre.repeat_interleave(begins[low : high + 1].diff())
-                    parts.append((pre, targets[span].int() + first[i], delay, w))
+                    pre = pre.repeat_interleave(c.first[low : high + 1].diff())
+                    parts.append((pre, c.targets[span].int() + ends[i], delay, w))
                 yield tuple(torch.cat(values) for values in zip(*parts))  # type: ignore[misc]
 
-    c, w = connect.from_blocks(blocks(), sum(map(sum, totals)), n)
-    constant = (current * TAU / CAPACITY * (1 - DECAY)).repeat_interleave(sizes).to(settings.torch_dtype)
+    # The number of synapses of a part is known when all are drawn.
+    made = [drawn(j) for j in range(8)] if part.size > 1 else []
+    synapses = sum(len(c) for projections in made for c in projections) if made else sum(map(sum, totals))
+    c, w = connect.from_blocks(blocks(), synapses, n, len(part.neurons))
+    constant = (current * TAU / CAPACITY * (1 - DECAY)).repeat_interleave(sizes).to(settings.torch_dtype)[part.neurons]
     op = functools.partial(current_lif.sparse_recurrent, refractory=round(REFRACTORY / DT), constant=constant)
     rate = (external * scale * BACKGROUND * DT / 1000).repeat_interleave(sizes)
     noise = PoissonNoise(rate, _current(POTENTIAL) / root, seed=settings.seed)
-    v = (7 + 10 * torch.randn(n, generator=generator)).to(settings.torch_dtype)
+    v = (7 + 10 * torch.randn(n, generator=generator)).to(settings.torch_dtype)[part.neurons]
     states = {"v": v, "g": torch.zeros_like(v), "r": None}
     populations = dict(zip(POPULATIONS, sizes.tolist()))
-    return SimulatedNetwork(op, c, w.to(v.dtype), populations, noise, states, DT)
+    return SimulatedNetwork(op, c, w.to(v.dtype), populations, noise, states, part, DT)
 
 
 microcircuit = Simulation("microcircuit", "Potjans and Diesmann 2014", MicrocircuitSettings, microcircuit_network)

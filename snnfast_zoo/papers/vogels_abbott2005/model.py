@@ -58,28 +58,30 @@ def vogels_abbott_network(settings: VogelsAbbottSettings) -> SimulatedNetwork:
     excitatory, inhibitory = (max(round(n * settings.scale), 1) for n in (EXCITATORY, INHIBITORY))
     neurons = excitatory + inhibitory
     share = min(SHARE / settings.scale, 1.0)
+    part = connect.Part(neurons)
+    here = part.neurons
     parts = [
-        connect.fixed_probability(n, neurons, probability=share, seed=2 * settings.seed + k)
+        connect.fixed_probability(n, neurons, probability=share, seed=2 * settings.seed + k, targets=here)
         for k, n in enumerate((excitatory, inhibitory))
     ]
     # Targets of inhibition are the second input of the neurons.
-    c = connect.concatenate([(parts[0], 0, 0), (parts[1], excitatory, neurons)], neurons, 2 * neurons)
+    c = connect.concatenate([(parts[0], 0, 0), (parts[1], excitatory, len(here))], neurons, 2 * len(here))
     e, i = (0.6, 6.7) if settings.synapses == "coba" else (1.62, -9.0)
     dtype = settings.torch_dtype
     weight = torch.where(torch.arange(neurons) < excitatory, e, i).to(dtype)
     generator = torch.Generator().manual_seed(settings.seed)
     if settings.synapses == "coba":
         mean, deviation = torch.tensor([[-5.0], [4.0], [20.0]]), torch.tensor([[5.0], [1.5], [12.0]])
-        v, ge, gi = (mean + deviation * torch.randn(3, neurons, generator=generator)).to(dtype)
+        v, ge, gi = (mean + deviation * torch.randn(3, neurons, generator=generator)).to(dtype)[:, here]
         start = {"v": v, "ge": ge.clamp(min=0), "gi": gi.clamp(min=0)}
     else:
-        v = 10 * torch.rand(neurons, generator=generator).to(dtype)
+        v = 10 * torch.rand(neurons, generator=generator).to(dtype)[here]
         start = {"v": v, "ge": torch.zeros_like(v), "gi": torch.zeros_like(v)}
     op = functools.partial(
         {"coba": coba, "cuba": cuba}[settings.synapses].sparse_recurrent, refractory=round(REFRACTORY / DT) - 1
     )
     populations = {"excitatory": excitatory, "inhibitory": inhibitory}
-    return SimulatedNetwork(op, c, weight, populations, None, {**start, "r": None}, DT)
+    return SimulatedNetwork(op, c, weight, populations, None, {**start, "r": None}, part, DT)
 
 
 vogels_abbott = Simulation("vogels-abbott", "Vogels and Abbott 2005", VogelsAbbottSettings, vogels_abbott_network)

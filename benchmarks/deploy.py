@@ -90,13 +90,14 @@ def _wide(fire: Callable[[], nn.Module]) -> list[nn.Module]:
     return [nn.Flatten(), nn.Linear(784, 1200), fire(), nn.Linear(1200, 1200), fire(), nn.Linear(1200, 10)]
 
 
-def _vgg(fire: Callable[[], nn.Module], width: int = 32) -> list[nn.Module]:
+def vgg(fire: Callable[[], nn.Module], width: int = 32, pool_first: bool = True) -> list[nn.Module]:
     # Pooling before the activation: fewer neurons, and fewer spikes than a maximum of spikes has.
     layers: list[nn.Module] = []
     sizes = (3, width, 2 * width, 4 * width, 4 * width)
     for before, after, pool in zip(sizes, sizes[1:], (True, True, False, True)):
         layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after)]
-        layers += [nn.MaxPool2d(2), fire()] if pool else [fire()]
+        layers += [nn.MaxPool2d(2), fire()] if pool and pool_first else [fire()]
+        layers += [nn.MaxPool2d(2)] if pool and not pool_first else []
     return [*layers, nn.Flatten(), nn.Linear(64 * width, 10)]
 
 
@@ -104,7 +105,7 @@ CASES = {
     "digits": Case("digits", (1, 8, 8), 4, 60, 60, _digits, lr=3e-3),
     "mnist-1200": Case("MNIST", (1, 28, 28), 3, 2, 2, _wide),
     "mnist-conv": Case("MNIST", (1, 28, 28), 3, 2, 2, conv, narrow=(6,), rate=0.1),
-    "cifar10": Case("folder", (3, 32, 32), 2, 4, 7, _vgg, (8, 6), 3e-3, "train", moved),
+    "cifar10": Case("folder", (3, 32, 32), 2, 4, 7, vgg, (8, 6), 3e-3, "train", moved),
 }
 
 

@@ -145,8 +145,8 @@ def shipped(name: str, case: Case, folder: Path, root: Path | None) -> Iterator[
 def rows_of(name: str, folder: Path, root: Path | None, rounds: int, epochs: int | None) -> list[DeployedRow]:
     """Return the rows of a case, whose name is one of :mod:`benchmarks.deploy` behind ``"integer-"``."""
     case = deploy.CASES[name.removeprefix("integer-")]
-    if case.layers is deploy.conv:  # expand takes max pooling behind neurons alone
-        case = case._replace(layers=partial(deploy.conv, pool_first=False))
+    if case.layers in (deploy.conv, deploy.vgg):  # expand takes max pooling behind neurons alone
+        case = case._replace(layers=partial(case.layers, pool_first=False))
     case = case if epochs is None else case._replace(begun=epochs, epochs=epochs)
     with shipped(name, case, folder, root) as ways:
         return list(deploy.rows(name, ways, *deploy.load(case, "test", root), rounds))

@@ -244,6 +244,7 @@ WRONG = (
     ({"calibration_loader": []}, ValueError, "the loader holds no images"),
     ({"calibration_loader": [X[:0]]}, ValueError, "the loader holds no images"),
     ({"calibration_loader": 3}, TypeError, "the loader must give batches of images, got int"),
+    ({"calibration_loader": torch.ones(4, 1, 8, 8)}, TypeError, r"got a tensor \[4, 1, 8, 8\]; pass \[images\]"),
     ({"calibration_loader": [[1.0]]}, TypeError, "images must be a tensor, got float"),
     ({"calibration_loader": [X.int()]}, TypeError, "images must be floating point, got torch.int32"),
     ({"calibration_loader": [X, X[:, :1]]}, ValueError, r"images must have shape \[B, 2, 8, 8\]"),

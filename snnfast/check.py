@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import inspect
 import math
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +23,8 @@ INTEGERS = (int, torch.SymInt, Integral)
 MOST_ELEMENTS = 2**56  # of a tensor; csrc/ops/check.h
 LARGEST = 3.4028234663852886e38  # of float32, in which most kernels take their numbers
 LEAST = 1.1754943508222875e-38  # of float32: the least positive number that is not denormal
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def state_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -52,6 +56,53 @@ def suggestion(name: object, known: Iterable[str], prefix: str = "") -> str:
     names = {other.casefold(): other for other in known}
     found = difflib.get_close_matches(str(name).casefold(), names, 1) if isinstance(name, str) else []
     return f"; did you mean {prefix + names[found[0]]!r}?" if found else ""
+
+
+def refuse_unknown(op: str, function: Callable[..., Any], keywords: Iterable[str]) -> None:
+    """Raise if ``function`` lacks one of the ``keywords``, with the nearest name; for calls that raised a TypeError."""
+    known = inspect.signature(function).parameters
+    if any(p.kind == p.VAR_KEYWORD for p in known.values()):
+        return
+    names = [name for name, p in known.items() if p.kind != p.POSITIONAL_ONLY and name != "self"]
+    for name in keywords:
+        if name not in names:
+            hint = suggestion(name, names) or f"; its arguments are {', '.join(names) or 'none'}"
+            raise TypeError(f"{op}: there is no argument {name!r}{hint}") from None
+
+
+def keywords(function: Function) -> Function:
+    """Decorate a function: the error of a keyword argument that it lacks has the nearest name."""
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **words: Any) -> Any:
+        try:
+            return function(*arguments, **words)
+        except TypeError:
+            refuse_unknown(function.__name__, function, words)
+            raise
+
+    return cast("Function", call)
+
+
+def keywords_of_classes(names: Iterable[object]) -> None:
+    """Replace the constructors of the package's classes among ``names``, as :func:`keywords` does for a function."""
+    for public in names:
+        for cls in public.__mro__ if isinstance(public, type) else ():
+            constructor = vars(cls).get("__init__")
+            if cls.__module__.startswith("snnfast") and constructor and not hasattr(constructor, "__wrapped__"):
+                cls.__init__ = _constructor(constructor)  # type: ignore[misc]
+
+
+def _constructor(constructor: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(constructor)
+    def construct(self: Any, *arguments: Any, **words: Any) -> None:
+        try:
+            constructor(self, *arguments, **words)
+        except TypeError:
+            refuse_unknown(type(self).__name__, constructor, words)
+            raise
+
+    return construct
 
 
 def moved(package: str, name: str, homes: Mapping[str, str]) -> Any:

@@ -38,6 +38,7 @@ def one_to_one(n: int, *, delay: int | Tensor = 1) -> Connectivity:
     return build("one_to_one", every, every, n, n, delay)
 
 
+@check.keywords
 def fixed_indegree(
     n_pre: int,
     n_post: int | None = None,
@@ -76,6 +77,7 @@ def fixed_indegree(
     return rule.built(((pre, post) for post, pre in edges), rule.n_post * indegree)
 
 
+@check.keywords
 def fixed_outdegree(
     n_pre: int,
     n_post: int | None = None,
@@ -110,6 +112,7 @@ def fixed_outdegree(
     return rule.built(rule.rows(np.full(rule.n_pre, outdegree), rule.n_post), rule.n_pre * outdegree)
 
 
+@check.keywords
 def fixed_probability(
     n_pre: int,
     n_post: int | None = None,
@@ -151,6 +154,7 @@ def fixed_probability(
     return rule.built(rule.rows(counts, rule.n_post), int(counts.sum()))
 
 
+@check.keywords
 def fixed_total(
     n_pre: int,
     n_post: int | None = None,

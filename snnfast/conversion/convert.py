@@ -28,6 +28,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 METHODS = tuple(OPTIONS)
 
 
+@check.keywords
 def convert(
     model: nn.Module,
     calibration_loader: Iterable[Any],

@@ -17,7 +17,9 @@ T = TypeVar("T")
 def each_batch(loader: Loader, op: str, *, progress: bool | None, title: str | None = None) -> Iterable[Any]:
     """Return the batches of ``loader`` with a progress bar named ``title`` or ``op``; errors begin with ``op``."""
     if isinstance(loader, Tensor):  # its rows would be taken for batches
-        raise TypeError(f"{op}: the loader must give batches of images, got a tensor {list(loader.shape)}; pass [images]")
+        raise TypeError(
+            f"{op}: the loader must give batches of images, got a tensor {list(loader.shape)}; pass [images]"
+        )
     if not (hasattr(loader, "__iter__") or hasattr(loader, "__getitem__")):
         raise TypeError(f"{op}: the loader must give batches of images, got {type(loader).__name__}")
     return with_progress(loader, title or op, "batch", progress)

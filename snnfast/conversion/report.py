@@ -138,6 +138,7 @@ class ConversionReport:
         return values
 
 
+@check.keywords
 def conversion_report(
     ann: nn.Module,
     snn: SpikingNetwork,

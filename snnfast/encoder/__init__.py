@@ -27,6 +27,8 @@ __all__ = [
     "to_times",
 ]
 
+_check.keywords_of_classes(globals().get(name) for name in __all__)
+
 _MANUAL = dict.fromkeys(("Population", "Simple"), "snnfast_zoo.n3ml.encoder")
 
 if not TYPE_CHECKING:

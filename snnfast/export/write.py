@@ -92,6 +92,7 @@ class CExport(NamedTuple):
         return f"{table}\n\n{markdown(('layer', 'largest change', 'relative'), lost)}"
 
 
+@check.keywords
 def export_c(
     net: nn.Module, folder: str | Path, input_shape: Sequence[int] | None = None, *, weights: str = "float32"
 ) -> CExport:

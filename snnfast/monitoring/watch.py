@@ -28,6 +28,7 @@ __all__ = ["Monitor", "monitor"]
 ENERGY_AC, ENERGY_MAC = 0.9e-12, 4.6e-12
 
 
+@check.keywords
 def monitor(
     net: nn.Module, *, membranes: int = 0, energy_ac: float = ENERGY_AC, energy_mac: float = ENERGY_MAC
 ) -> Monitor:

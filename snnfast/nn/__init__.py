@@ -72,6 +72,7 @@ __all__ = [
     "within",
 ]
 
+_check.keywords_of_classes(globals().get(name) for name in __all__)
 
 _PORTS = dict.fromkeys(("like", "replace"), "snnfast.ports")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -42,6 +41,7 @@ _PASSES = 8
 def calibrate_(net: SpikeProp, x: Tensor, *, mean_time: float) -> Tensor: ...
 @overload
 def calibrate_(net: nn.Module, x: Tensor, rate: float = 0.1) -> dict[str, float]: ...
+@check.keywords
 def calibrate_(net: nn.Module, x: Tensor, rate: float = 0.1, *, mean_time: float | None = None) -> Any:
     """Set the weights before every spiking layer so that the layer fires at ``rate`` for the batch ``x``.
 
@@ -105,10 +105,9 @@ def calibrate_(net: nn.Module, x: Tensor, rate: float = 0.1, *, mean_time: float
         if not run.again:
             break
     for name in run.unreachable:
-        warnings.warn(
+        check.warn(
             f"calibrate_: {name}, {net.get_submodule(name)}, fires at {found[name]:.3g} of the steps, and at "
-            f"{target:g} with no scale of its input; change its v_threshold or bias",
-            stacklevel=2,
+            f"{target:g} with no scale of its input; change its v_threshold or bias"
         )
     return found
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from torch import Tensor, nn
 
+from snnfast.check import refuse_unknown
 from snnfast.ops.neuron import runner
 from snnfast.ops.own_neuron import CompiledKernels
 from snnfast.reference.call import reference_op
@@ -89,7 +90,12 @@ class OwnNeuron(Neuron):
 
     def __call__(self, *arguments: Any, **keywords: Any) -> tuple[Any, ...]:
         """Return outputs, states and, with ``return_v_seq``, the first state after every step."""
-        return self._run(self.name, self.check(*arguments, **keywords))  # type: ignore[no-any-return]
+        try:
+            call = self.check(*arguments, **keywords)
+        except TypeError:
+            refuse_unknown(self.name, self.check, keywords)
+            raise
+        return self._run(self.name, call)  # type: ignore[no-any-return]
 
     def recurrent(
         self, x: Tensor, weight: Tensor, past: Tensor | None = None, *, delay: Tensor | None = None, **arguments: Any
@@ -123,7 +129,7 @@ class OwnNeuron(Neuron):
                 "sparse_recurrent takes several"
             )
         self._check_one_output()
-        return self.check(x, **arguments)
+        return self.checked(self.name, x, **arguments)
 
     def _check_one_output(self) -> None:
         if self.outputs > 1 or not self.fires:

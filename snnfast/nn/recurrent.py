@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import torch
@@ -77,10 +76,9 @@ class Recurrent(FeedingBack):
             )
         features = check.integer(layer, "features", features)
         if features > 1 and isinstance(neuron, AdLIF) and neuron.channels is None:
-            warnings.warn(
+            check.warn(
                 f"{layer}: AdLIF() learns one tau, tau_w, a and b for all {features} neurons; AdLIF({features}) learns "
-                "them for each neuron, as the papers do; AdLIF(1) is one for all",
-                stacklevel=2,
+                "them for each neuron, as the papers do; AdLIF(1) is one for all"
             )
         tensors = {"weight": (weight, (features, features)), "delay": (delay, (features,))}
         for name, (value, shape) in tensors.items():

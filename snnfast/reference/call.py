@@ -10,6 +10,7 @@ from typing import Annotated, Any, NamedTuple, ParamSpec, Protocol, TypeVar, cas
 import torch
 from torch import Tensor
 
+from snnfast.check import refuse_unknown
 from snnfast.reference.surrogate import Surrogate, SurrogateLike, numbered
 
 Parameter = float | Tensor
@@ -183,7 +184,12 @@ def public(check: Callable[P, C], run: Callable[[str, C], R], module: str) -> Op
 
     @functools.wraps(check)
     def op(*args: P.args, **kwargs: P.kwargs) -> R:
-        return run(name, check(*args, **kwargs))
+        try:
+            checked = check(*args, **kwargs)
+        except TypeError:
+            refuse_unknown(name, check, kwargs)
+            raise
+        return run(name, checked)
 
     signature = inspect.signature(check)
     op.__dict__.pop("__wrapped__")

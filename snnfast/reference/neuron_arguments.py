@@ -108,6 +108,14 @@ class Neuron:
         if step.__doc__ is not None and like is not None:  # python -OO has none
             self.check.__doc__ = _completed(step.__doc__, like.check.__doc__ or "", [p.name for p in arguments])
 
+    def checked(self, op: str, /, *tensors: Any, **arguments: Any) -> Any:
+        """Check the arguments of an op that runs these neurons; return their call."""
+        try:
+            return self.check(*tensors, **arguments)
+        except TypeError:
+            check.refuse_unknown(op, self.check, arguments)
+            raise
+
     def _read_signature(self, inputs: int) -> None:
         op = f"neuron {self.name}"
         found = list(inspect.signature(self.step).parameters.values())
@@ -150,7 +158,12 @@ class Neuron:
         zero = torch.zeros(())
         spikes: list[Tensor] = []
 
-        def fire(h: Any, threshold: Any, subtract: Any = None) -> tuple[Any, Any, Any]:
+        def fire(h: Any = None, threshold: Any = None, subtract: Any = None, *more: Any) -> tuple[Any, Any, Any]:
+            if h is None or threshold is None or more:
+                raise TypeError(
+                    f"neuron {self.name}: fire takes the membrane and the threshold, fire(h, threshold), and what a "
+                    "soft reset subtracts, if that is not the threshold: fire(h, threshold, subtract)"
+                )
             spikes.append(zero.clone())
             return spikes[-1], h, h
 

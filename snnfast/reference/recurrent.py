@@ -207,7 +207,7 @@ def recurrent(
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
     """
     check.sequence("recurrent", x)
-    call = firing_neuron("recurrent", neuron).check(x, **arguments)
+    call = firing_neuron("recurrent", neuron).checked("recurrent", x, **arguments)
     return recurrent_call("recurrent", call, weight, past, delay)
 
 

@@ -155,7 +155,7 @@ def sparse_call(
     if noise is not None and not isinstance(noise, connect.PoissonNoise):
         raise TypeError(f"{op}: noise must be a PoissonNoise of snnfast.connect, got {check.kind(noise)}")
     drawn = (None,) * 3 if noise is None else noise.fields(op, count * senders, weight.dtype, x.device)
-    call = neuron.check(*inputs, **arguments)
+    call = neuron.checked(op, *inputs, **arguments)
     check.choice(op, "record", record, ("spikes", "events"))
     events = record == "events"
     fields = *call, weight, past, None, *c.on(x.device), *drawn

@@ -216,6 +216,7 @@ def dvs128_gesture(
     return _frames("dvs128_gesture", trials, sources, recordings, shape, dt, num_steps, dtype, cache, settings)
 
 
+@check.keywords
 def frames(
     t: npt.ArrayLike,
     x: npt.ArrayLike,

@@ -19,6 +19,7 @@ from .yin_yang import yin_yang
 _BUNDLED = {"cancer": cancer, "digits": digits, "iris": iris, "yin-yang": yin_yang}
 
 
+@check.keywords
 def load(
     name: str,
     root: str | Path | None = None,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from snnfast import check
 from snnfast.backend.devices import present
 from snnfast_zoo.train.procedure import Procedure
 from snnfast_zoo.train.result import Result
@@ -35,6 +36,7 @@ PROCEDURES = (stbp, stdp, spikeprop, bp_stdp, diehl2015, vgg16, spiking_vgg, seq
 SIMULATIONS = (vogels_abbott, brunel, microcircuit, connectome)
 
 
+@check.keywords
 def load(folder: str | Path, *, device: torch.device | str = "cpu") -> Trained:
     """Load the trained network of a run of ``snnfast train`` or :mod:`snnfast.procedure`, with its preprocessing.
 

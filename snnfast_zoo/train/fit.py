@@ -28,6 +28,7 @@ MOST_SKIPPED = 10
 DEAD, SATURATED = 0.01, 0.9
 
 
+@check.keywords
 def fit(
     run: Run,
     train: Part,

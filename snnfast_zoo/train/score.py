@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snnfast import check
+
 from .processes import Processes
 
 __all__ = ["EVALUATED", "Decide", "Loss", "Part", "Score", "batches", "evaluate", "largest", "outputs_of"]
@@ -89,6 +91,7 @@ class Score:
         self.images, self._loss, self._correct = (state[k] for k in ("images", "loss", "correct"))
 
 
+@check.keywords
 def evaluate(
     model: nn.Module,
     data: tuple[Tensor, Tensor],

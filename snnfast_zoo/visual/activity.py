@@ -15,6 +15,7 @@ from .style import BLUE, VERMILION, Array, Values, finite_array, head, label_axe
 _MAX_MEMBRANES = 16
 
 
+@check.keywords
 def raster(
     spikes: Values,
     *,
@@ -72,6 +73,7 @@ def raster(
     return figure
 
 
+@check.keywords
 def potentials(
     v: Values,
     threshold: float | Values | None = None,

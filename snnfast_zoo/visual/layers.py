@@ -8,6 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from snnfast import check
+
 from .activity import raster
 from .style import (
     BLUE,
@@ -26,6 +28,7 @@ from .style import (
 _MAX_COLUMNS = 3
 
 
+@check.keywords
 def rasters(
     spikes: Mapping[str, Values], *, dt: float = 1.0, unit: str = "steps", sample: int = 0, title: str | None = None
 ) -> Figure:
@@ -55,6 +58,7 @@ def rasters(
     return figure
 
 
+@check.keywords
 def traces(
     v: Mapping[str, Values],
     threshold: Mapping[str, float] | None = None,

@@ -20,6 +20,7 @@ from benchmarks import (
     machine_code,
     methods,
     neurons,
+    own_recordings,
     published,
     report,
     resources,
@@ -218,6 +219,11 @@ def print_methods(
     torch.set_num_threads(1)
     require_kernels("cpu")
     shown(methods.HEADER, methods.rows(hidden, epochs, seeds, validate))
+
+
+@app.command("own-recordings", help=own_recordings.__doc__)
+def print_own_recordings() -> None:
+    typer.echo(report.table(own_recordings.HEADER, list(own_recordings.rows())))
 
 
 @app.command("startup", help=startup.__doc__)

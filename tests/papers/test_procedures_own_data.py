@@ -9,6 +9,7 @@ import pytest
 import torch
 from procedures import quiet
 
+from benchmarks.own_recordings import LIMIT, bumps, patterns, tones, write
 from snnfast import data
 from snnfast.monitoring import Activity, NeuronActivity
 from snnfast_zoo.papers import procedures as procedure
@@ -31,30 +32,6 @@ def bars(tmp_path):
     return str(tmp_path / "bars.npz")
 
 
-def tones(n, rng):
-    """Return tones of three frequencies beside a channel of noise, and their classes."""
-    labels, t = np.arange(n) % 3, np.arange(60)
-    pitch = np.array([0.03, 0.06, 0.12])[labels] * rng.uniform(0.9, 1.1, n)
-    waves = np.sin(2 * np.pi * pitch[:, None] * t + rng.uniform(0, 2 * np.pi, (n, 1)))
-    return np.stack([waves, rng.normal(0, 0.3, waves.shape)], 2), labels
-
-
-def bumps(n, rng):
-    """Return bumps over 20 channels that move up, down or not at all, in noise, and their classes."""
-    labels, t = np.arange(n) % 3, np.arange(25)
-    speed = np.array([0.5, -0.5, 0])[labels] * rng.uniform(0.8, 1.2, n)
-    place = rng.uniform(8, 12, (n, 1)) + speed[:, None] * t
-    return np.exp(-((np.arange(20) - place[..., None]) ** 2) / 4) + rng.normal(0, 0.1, (n, 25, 20)), labels
-
-
-def patterns(n, rng):
-    """Return spikes of 40 channels, a sixth of which are more active in each sixth of the time, and their classes."""
-    labels = np.arange(n) % 3
-    active = np.random.default_rng(7).random((3, 6, 40)) < 1 / 6
-    rates = 0.02 + 0.25 * active.repeat(5, 1)
-    return rng.random((n, 30, 40)) < rates[labels], labels
-
-
 @pytest.mark.parametrize("seed", range(2))
 def test_own_images(bars, seed):
     result = procedure.stbp(bars, seed=seed, epochs=4, **QUIET)
@@ -71,16 +48,12 @@ def test_own_images_without_batch_norm(bars):
     assert any("weights scaled to a rate of 0.1" in line for line in said)
 
 
-@pytest.mark.parametrize(("kind", "n", "neuron"), [(tones, 90, "adlif"), (bumps, 200, "lif"), (patterns, 60, "lif")])
+@pytest.mark.parametrize(
+    ("kind", "n", "neuron"), [(tones, 60, "lif"), (tones, 90, "adlif"), (bumps, 200, "lif"), (patterns, 60, "lif")]
+)
 def test_own_sequences(kind, n, neuron, tmp_path):
-    parts = {}
-    for name, count in (("train", n), ("test", 150)):
-        x, labels = kind(count, np.random.default_rng(len(parts)))
-        parts |= {f"{name}_images": x.astype(np.float32), f"{name}_labels": labels}
-    np.savez(tmp_path / "mine.npz", **parts)
-    result = procedure.sequence(str(tmp_path / "mine.npz"), neuron=neuron, **QUIET)
-    print(f"{kind.__name__}, {n} samples, {neuron}: {result.accuracy:.1%}")
-    assert result.accuracy > 0.9
+    result = procedure.sequence(write(tmp_path / "mine.npz", kind, n), neuron=neuron, **QUIET)
+    assert result.accuracy > LIMIT
     assert 0.03 < result.measured["rates"][0] < 0.3
     assert not result.advice
 

@@ -141,8 +141,9 @@ def use(backend: str | None) -> Iterator[None]:
         BackendError: by the ops inside, where that backend cannot run.
     """
     global _last
-    if backend is not None and backend not in BACKENDS:
-        raise ValueError(f"backend: expected one of {', '.join(BACKENDS[:3])}, got {backend!r}")
+    if backend is not None and not (isinstance(backend, str) and backend in BACKENDS):
+        hint = check.suggestion(backend, BACKENDS[:3])
+        raise ValueError(f"backend: expected one of {', '.join(BACKENDS[:3])}, got {check.shown(backend)}{hint}")
     mine = _Force(backend)
     _forces.set((*_forces.get(), mine))
     _last = forced()

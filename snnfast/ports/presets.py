@@ -76,9 +76,10 @@ def like(neuron: str, **arguments: Any) -> Spiking:
         ValueError: for a neuron or a setting that is not supported.
         TypeError: for an argument that the neuron does not have.
     """
-    if neuron not in PRESETS:
+    if not isinstance(neuron, str) or neuron not in PRESETS:
         raise ValueError(
-            f"like: neuron must be one of {', '.join(PRESETS)}, got {neuron!r}{check.suggestion(neuron, PRESETS)}"
+            f"like: neuron must be one of {', '.join(PRESETS)}, got {check.shown(neuron)}"
+            f"{check.suggestion(neuron, PRESETS)}"
         )
     takes = inspect.signature(PRESETS[neuron])
     try:

@@ -214,7 +214,8 @@ def recurrent(
 def firing_neuron(op: str, neuron: object) -> Neuron:
     """Return a neuron that fires, by the name of its op."""
     if not isinstance(neuron, str) or neuron not in firing():
-        raise ValueError(f"{op}: neuron must be one of {', '.join(firing())}, got {check.shown(neuron)}")
+        hint = check.suggestion(neuron, firing())
+        raise ValueError(f"{op}: neuron must be one of {', '.join(firing())}, got {check.shown(neuron)}{hint}")
     return NEURONS[neuron]
 
 

@@ -148,6 +148,8 @@ def plain_arrays(path: Path) -> Mapping[str, Any]:
         raise FileNotFoundError(f"{path}: there is no such file") from None
     except Exception as error:  # reading a damaged or foreign file raises many types
         first = str(error).partition(". ")[0]  # the rest of numpy's message explains unpickling
+        if first.startswith("Object arrays"):
+            first = "one is of Python objects; make strings of them (np.asarray(labels, dtype=str)) or numbers"
         raise ValueError(f"{path} holds no plain arrays: {first}") from error
 
 

@@ -79,6 +79,8 @@ class Procedure(Generic[S]):
         """
         how = {name: options.pop(name) for name in PLACE if name in options}
         settings = self.preset(dataset, **options)
+        if out is not None and not isinstance(out, (str, Path)):
+            raise TypeError(f"{self.name}: out must be the path of a folder, got {type(out).__name__}")
         with self.place(settings, None if out is None else Path(out).expanduser(), **how) as place:
             return self.train(settings, place)
 

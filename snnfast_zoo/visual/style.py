@@ -63,13 +63,20 @@ def new_figure(width: float, height: float, *, fixed_aspect: bool = False) -> Fi
     return Figure(figsize=(width, height), layout=layout)
 
 
+def titled(title: object) -> bool:
+    """Require a string or None; return whether there is a title."""
+    if not isinstance(title, (str, type(None))):
+        raise TypeError(f"title must be a string or None, got {type(title).__name__}")
+    return bool(title)
+
+
 def label_axes(ax: Axes, x: str | None, y: str, title: str | None) -> None:
     """Label the axes, and remove spines without information."""
     if x is not None:
         ax.set_xlabel(x)
     ax.set_ylabel(y)
-    if title:
-        ax.set_title(title, fontsize=11, loc="left")
+    if titled(title):
+        ax.set_title(title or "", fontsize=11, loc="left")
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(alpha=0.25, linewidth=0.6)
     ax.set_axisbelow(True)
@@ -82,5 +89,5 @@ def whole_ticks(axis: Axis, most: int | Literal["auto"] = "auto") -> None:
 
 def head(figure: Figure, title: str | None) -> None:
     """Add a title to a figure of several axes."""
-    if title:
-        figure.suptitle(title, fontsize=11, x=0.015, ha="left")
+    if titled(title):
+        figure.suptitle(title or "", fontsize=11, x=0.015, ha="left")

@@ -33,6 +33,20 @@ QUICK = ["--steps", "2", "--batch-size", "200", "--device", "cpu"]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trian"], "No such command 'trian'. Did you mean 'train'?"),
+        (["train", "stpb"], "'stbp'"),
+        (["train", "stbp", "--epocs", "3"], "--epochs"),
+        (["simulate", "brunell"], "Did you mean 'brunel'?"),
+        (["demo", "--ouy", "x"], "--out"),
+    ],
+)
+def test_a_wrong_command_or_option_suggests_the_nearest(words, message):
+    assert message in call(*words, code=2)
+
+
 @pytest.mark.parametrize(("command", "keeps"), [("simulate", False), ("train", True), ("infer", True)])
 def test_only_a_simulation_gives_freed_memory_back(command, keeps, monkeypatch):
     calls = []

@@ -115,6 +115,7 @@ def test_a_set_of_torchvision_needs_its_folder():
         ({"images": np.full((36, 4, 4), np.nan)}, r"all images must be finite"),
         ({"images": np.zeros((36, 4, 4), np.int64)}, r"must be floating point or uint8, got torch.int64"),
         ({"images": np.array([None] * 36)}, r"holds no plain arrays"),
+        ({"labels": np.array(["a", "b", "c"] * 12, object)}, r"Python objects; make strings of them .*dtype=str"),
         (
             {"labels": np.arange(36) % 3 * 10**12},
             r"go up to 2000000000000, but no training image is of class 1, 2, 3, 4, 5$",

@@ -3,6 +3,7 @@
 import inspect
 import timeit
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -63,6 +64,27 @@ def test_an_unknown_argument_names_the_nearest(call, message):
         call()
     assert message in str(error.value)
     assert error.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: snnfast.nn.like(np.ones(3)), "like: neuron must be one of "),
+        (lambda: ops.recurrent(x, x, neuron=np.ones(3)), "recurrent: neuron must be one of "),
+        (lambda: ops.recurrent(x, x, neuron="liff"), "got 'liff'; did you mean 'lif'?"),
+        (lambda: snnfast.procedure.stbp(np.ones(3)), "stbp: dataset must be a name; save arrays in a file"),
+        (lambda: snnfast.procedure.stbp("digits", out=np.ones(3)), "stbp: out must be the path of a folder, got"),
+        (lambda: snnfast.load(np.ones(3)), "load: folder must be the folder of a run, got ndarray"),
+        (lambda: data.load(np.ones(3)), "load: name must be a string, got ndarray"),
+        (lambda: visual.raster(x[:, 0], title=np.ones(3)), "title must be a string or None, got ndarray"),
+        (lambda: snnfast.backend.use(np.ones(3)).__enter__(), "backend: expected one of cpu, cuda, reference"),
+        (lambda: snnfast.backend.use("refernce").__enter__(), "did you mean 'reference'?"),
+    ],
+)
+def test_an_array_in_place_of_a_name(call, message):
+    with pytest.raises((TypeError, ValueError)) as error:
+        call()
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize("wrong", [{"a": 1}, {"b": 1}])

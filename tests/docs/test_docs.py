@@ -99,6 +99,10 @@ def test_ci_runs_the_commands_of_the_readme(command):
         assert part in script
 
 
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().split()) <= 900
+
+
 @pytest.mark.parametrize("name", ["run", "nightly"])
 def test_ci_script_is_executable_bash(name):
     script = ROOT / ".ci" / name

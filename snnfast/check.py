@@ -58,9 +58,9 @@ def suggestion(name: object, known: Iterable[str], prefix: str = "") -> str:
     return f"; did you mean {prefix + names[found[0]]!r}?" if found else ""
 
 
-def refuse_unknown(op: str, function: Callable[..., Any], keywords: Iterable[str]) -> None:
+def refuse_unknown(op: str, function: Callable[..., Any] | inspect.Signature, keywords: Iterable[str]) -> None:
     """Raise if ``function`` lacks one of the ``keywords``, with the nearest name; for calls that raised a TypeError."""
-    known = inspect.signature(function).parameters
+    known = (function if isinstance(function, inspect.Signature) else inspect.signature(function)).parameters
     if any(p.kind == p.VAR_KEYWORD for p in known.values()):
         return
     names = [name for name, p in known.items() if p.kind != p.POSITIONAL_ONLY and name != "self"]

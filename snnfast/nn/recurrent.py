@@ -14,7 +14,7 @@ from .adlif import AdLIF
 from .delaying import FeedingBack
 from .neurons import LIF
 from .own_neuron import OwnLayer
-from .spiking import Spiking, show
+from .spiking import Spiking, arguments, show
 
 __all__ = ["RLIF", "Recurrent"]
 
@@ -201,6 +201,7 @@ class RLIF(Recurrent):
         max_delay: float = 0.0,
         **lif: Any,
     ) -> None:
+        check.refuse_unknown(type(self).__name__, arguments(RLIF.__init__, LIF), lif)
         super().__init__(
             LIF(tau, **lif),
             features,

@@ -17,7 +17,7 @@ struct SpikeConv2d {
   int64_t images, groups;  // images of a group
   int64_t parts;           // of the inputs
   Dtype dtype;
-  bool whole;                            // x and weight are int8; y, bias and table are int32, as wide as the dtype
+  bool int8;                             // x and weight are int8; y, bias and table are int32, as wide as the dtype
   bool turned;                           // weight is [C, O, kh, kw], flipped in rows and columns
   const uint64_t* bits;                  // of x, one row per image
   bool binary;                           // x holds only 0 and 1: its bits are read, x is not
@@ -115,7 +115,7 @@ inline int64_t winograd_table(const SpikeConv2d& a) { return 36 * (a.C + 1) * a.
 // Measured costs in products: 800 to transform the weights of an input and an output, 525 to transform a tile of an
 // input or of an output. A direct product must cost a quarter more.
 inline bool winograd_pays(const SpikeConv2d& a) {
-  if (a.dtype != Dtype::f32 || a.whole || a.kh != 3 || a.kw != 3 || a.stride_h != 1 || a.stride_w != 1) return false;
+  if (a.dtype != Dtype::f32 || a.int8 || a.kh != 3 || a.kw != 3 || a.stride_h != 1 || a.stride_w != 1) return false;
   if (a.C % kConvLine || a.O % kConvLine) return false;
   const double pairs = static_cast<double>(a.C) * static_cast<double>(a.O),
                tiles = static_cast<double>(winograd_tiles(a)),

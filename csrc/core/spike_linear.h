@@ -34,7 +34,7 @@ struct SpikeSums {
   const int32_t* indices;
   const void* values;
   Dtype dtype;  // of source, bias and result; sums are float64 for float64, else float32
-  bool whole;   // source is int8, and all else int32; no dtype
+  bool int8;    // source is int8, and all else int32; no dtype
   const void* source;
   int64_t source_row, source_column;  // strides; one of them is 1
   bool in_place;                      // rows of the source are read where they lie

@@ -413,10 +413,10 @@ void unpack(const SpikeConv2d& a) {
 }  // namespace
 
 void spike_conv2d_pack(const SpikeConv2d& a) {
-  a.whole ? pack<int32_t, int8_t>(a) : a.dtype == Dtype::f64 ? pack<double>(a) : pack<float>(a);
+  a.int8 ? pack<int32_t, int8_t>(a) : a.dtype == Dtype::f64 ? pack<double>(a) : pack<float>(a);
 }
 void spike_conv2d_forward(const SpikeConv2d& a, int64_t begin, int64_t end, char* scratch) {
-  a.whole                 ? forward_images<int32_t, int8_t>(a, begin, end, scratch)
+  a.int8                  ? forward_images<int32_t, int8_t>(a, begin, end, scratch)
   : a.dtype == Dtype::f64 ? forward_images<double>(a, begin, end, scratch)
                           : forward_images<float>(a, begin, end, scratch);
 }

@@ -288,7 +288,7 @@ void spike_lists(const SpikeLists& a, int64_t begin, int64_t end) {
 
 // Computes the results [begin, end) of a block of outputs.
 void spike_sums(const SpikeSums& a, int64_t block, int64_t begin, int64_t end, char* scratch) {
-  if (a.whole) return sums_of<int32_t, int8_t, int32_t>(a, block, begin, end, scratch);
+  if (a.int8) return sums_of<int32_t, int8_t, int32_t>(a, block, begin, end, scratch);
   switch (a.dtype) {
     case Dtype::f32: return sums_of<float, float>(a, block, begin, end, scratch);
     case Dtype::f64: return sums_of<double, double>(a, block, begin, end, scratch);

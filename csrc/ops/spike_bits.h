@@ -26,7 +26,7 @@ inline SpikesFound find_bits(const SpikeBits& a) {
 }
 
 // Sums of int8 in int32 must not overflow.
-inline void check_whole(const char* op, int64_t inputs, const std::optional<Tensor>& bias) {
+inline void check_int8(const char* op, int64_t inputs, const std::optional<Tensor>& bias) {
   SNNFAST_CHECK(inputs <= kMostWholeInputs, op, ": an output of int8 weights must have at most ", kMostWholeInputs,
                 " inputs, whose sum fits in 32 bits, got ", inputs);
   if (!bias) return;

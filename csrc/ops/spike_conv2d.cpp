@@ -65,8 +65,8 @@ SpikeConv2d sizes(const Arguments& arguments) {
   a.out_h = rows / a.stride_h + 1, a.out_w = columns / a.stride_w + 1;
   SNNFAST_CHECK(rows >= 0 && columns >= 0, kOp, ": the kernel must be no larger than the images with their padding, ",
                 a.H + 2 * a.pad_h, " x ", a.W + 2 * a.pad_w, ", got ", a.kh, " x ", a.kw);
-  a.whole = x.scalar_type() == ScalarType::Char;
-  a.dtype = a.whole ? Dtype::f32 : dtype_of(kOp, "x", x);
+  a.int8 = x.scalar_type() == ScalarType::Char;
+  a.dtype = a.int8 ? Dtype::f32 : dtype_of(kOp, "x", x);
   // Keys are 32 bits wide.
   SNNFAST_CHECK(a.C <= most && elements(kOp, {a.H + 2 * a.kh, a.W + 2 * a.kw, a.C}) < (int64_t{1} << 31), kOp,
                 ": an image must have fewer than 2^31 pixels, with a kernel's size around it and all channels, got ",
@@ -151,10 +151,10 @@ std::tuple<Tensor, Tensor, Tensor> spike_conv2d_forward(const Arguments& argumen
                 ": method must be 0, 1, 2, 3 or 4, got ", arguments.method);
   SpikeConv2d a = sizes(arguments);
   const Optional& bias = arguments.bias;
-  const ScalarType type = a.whole ? ScalarType::Int : arguments.x.scalar_type();
+  const ScalarType type = a.int8 ? ScalarType::Int : arguments.x.scalar_type();
   if (bias) check_tensor(kOp, "bias", *bias, type, {a.O}, "x", arguments.x);
-  if (a.whole) check_whole(kOp, a.C * a.kh * a.kw, bias);
-  SNNFAST_CHECK(!a.whole || arguments.method == kAuto || arguments.method == kEvents, kOp,
+  if (a.int8) check_int8(kOp, a.C * a.kh * a.kw, bias);
+  SNNFAST_CHECK(!a.int8 || arguments.method == kAuto || arguments.method == kEvents, kOp,
                 ": int8 weights are summed by events, got method ", arguments.method);
   if (arguments.method == kEvents) check_dtype(a);
   const Device device(arguments.x);
@@ -163,11 +163,11 @@ std::tuple<Tensor, Tensor, Tensor> spike_conv2d_forward(const Arguments& argumen
                found = device.allocate(x, {kFound}, ScalarType::Long);
   a.x = x.const_data_ptr(), a.bits = static_cast<uint64_t*>(bits.mutable_data_ptr());
   const auto [nonzeros, others] = find_bits(
-      {a.N, a.H * a.W * a.C, conv_words(a), a.x, a.dtype, a.whole, static_cast<uint64_t*>(bits.mutable_data_ptr())});
+      {a.N, a.H * a.W * a.C, conv_words(a), a.x, a.dtype, a.int8, static_cast<uint64_t*>(bits.mutable_data_ptr())});
   a.binary = others == 0;
   const bool able = a.dtype == Dtype::f32 || a.dtype == Dtype::f64;
   const bool by_events =
-      a.whole || arguments.method == kEvents || (arguments.method != kDense && able && conv_by_events(nonzeros, a));
+      a.int8 || arguments.method == kEvents || (arguments.method != kDense && able && conv_by_events(nonzeros, a));
   int64_t* words = static_cast<int64_t*>(found.mutable_data_ptr());
   words[kNonzeros] = nonzeros, words[kOthers] = others;
   // of the gradient of the weights
@@ -193,7 +193,7 @@ std::tuple<Tensor, Tensor, Tensor> spike_conv2d_forward(const Arguments& argumen
 template <class Device>
 Tensor spike_conv2d_backward(const Arguments& arguments, Tensor bits, Tensor found, Tensor grad_y) {
   SpikeConv2d a = sizes(arguments);
-  SNNFAST_CHECK(!a.whole, kOp, ": int8 weights have no gradient");
+  SNNFAST_CHECK(!a.int8, kOp, ": int8 weights have no gradient");
   check_dtype(a);
   check_bits(a, arguments.x, bits, found);
   check("grad_y", grad_y, arguments.x, {a.N, a.O, a.out_h, a.out_w});

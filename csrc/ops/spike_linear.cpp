@@ -36,14 +36,14 @@ void check(const char* name, const Tensor& t, const Tensor& weight, ScalarType t
 struct Layer {
   Tensor weight;  // with contiguous rows or columns
   int64_t rows = 0, inputs, outputs;
-  bool whole;   // int8, summed in int32
-  Dtype dtype;  // if whole, one of the width of the sums
+  bool int8;    // weights, summed in int32
+  Dtype dtype;  // if int8, one of the width of the sums
   ScalarType type;
 
   explicit Layer(const Tensor& w)
       : weight(w),
-        whole(w.scalar_type() == ScalarType::Char),
-        dtype(whole ? Dtype::f32 : dtype_of(kOp, "weight", w)),
+        int8(w.scalar_type() == ScalarType::Char),
+        dtype(int8 ? Dtype::f32 : dtype_of(kOp, "weight", w)),
         type(w.scalar_type()) {
     SNNFAST_CHECK(w.dim() == 2, kOp, ": weight must have shape [out, in], got ", shape_of(w));
     outputs = w.size(0), inputs = w.size(1);
@@ -63,7 +63,7 @@ struct Layer {
     return n;
   }
 
-  ScalarType sum_type() const { return whole ? ScalarType::Int : type; }
+  ScalarType sum_type() const { return int8 ? ScalarType::Int : type; }
 
   bool input_major() const { return weight.stride(0) == 1 || outputs == 1; }
 
@@ -96,7 +96,7 @@ void sum_events(const Layer& layer, const SpikeBits& bits, int64_t x_row, int64_
   const Cpu device(layer.weight);
   SpikeLists lists{};
   lists.of = bits, lists.x_row = x_row, lists.x_column = x_column;
-  a.N = bits.rows, a.K = bits.inputs, a.O = layer.outputs, a.dtype = layer.dtype, a.whole = layer.whole;
+  a.N = bits.rows, a.K = bits.inputs, a.O = layer.outputs, a.dtype = layer.dtype, a.int8 = layer.int8;
   a.chunks = std::max<int64_t>((a.K + kSpikeChunk - 1) / kSpikeChunk, 1);
   a.chunk = std::max<int64_t>(((a.K + a.chunks - 1) / a.chunks + 63) / 64 * 64, 64);
   lists.chunk = a.chunk, lists.chunks = a.chunks;
@@ -153,17 +153,17 @@ std::tuple<Tensor, Tensor, Tensor> spike_linear_forward(const Arguments& argumen
   if (bias) check("bias", *bias, layer.weight, layer.sum_type(), {layer.outputs});
   SNNFAST_CHECK(arguments.method >= kAuto && arguments.method <= kDense, kOp, ": method must be 0, 1 or 2, got ",
                 arguments.method);
-  SNNFAST_CHECK(!layer.whole || arguments.method != kDense, kOp, ": int8 weights are summed by events, got method 2");
-  if (layer.whole) check_whole(kOp, layer.inputs, bias);
+  SNNFAST_CHECK(!layer.int8 || arguments.method != kDense, kOp, ": int8 weights are summed by events, got method 2");
+  if (layer.int8) check_int8(kOp, layer.inputs, bias);
   const Device device(layer.weight);
   const Tensor x = contiguous_of(arguments.x);
   const Tensor bits = device.allocate(x, {layer.rows, (layer.inputs + 63) / 64}, ScalarType::Long);
   const Tensor found = device.allocate(x, {kFound}, ScalarType::Long);
   SpikeBits spikes = bits_of(layer, bits);
   spikes.x = x.const_data_ptr();
-  spikes.bytes = type == ScalarType::Bool || layer.whole;
+  spikes.bytes = type == ScalarType::Bool || layer.int8;
   const auto [nonzeros, others] = find_bits(spikes);
-  const bool by_events = layer.whole                 ? true
+  const bool by_events = layer.int8                  ? true
                          : arguments.method == kAuto ? spikes_by_events(nonzeros, layer.rows, layer.inputs,
                                                                         layer.outputs, layer.dtype, layer.in_place())
                                                      : arguments.method == kEvents;
@@ -210,7 +210,7 @@ std::tuple<Tensor, Tensor, Tensor> spike_linear_backward(const Arguments& argume
                                                          bool bias_wanted) {
   const Tensor &weight = arguments.weight, &x = arguments.x;
   Layer layer(weight);
-  SNNFAST_CHECK(!layer.whole, kOp, ": int8 weights have no gradient");
+  SNNFAST_CHECK(!layer.int8, kOp, ": int8 weights have no gradient");
   layer.rows = layer.rows_of("grad_y", grad_y, layer.outputs);
   check("grad_y", grad_y, weight, layer.type, sizes_of(grad_y));
   check("bits", bits, weight, ScalarType::Long, {layer.rows, (layer.inputs + 63) / 64});

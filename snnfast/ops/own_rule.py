@@ -27,6 +27,7 @@ from .in_place import buffer, changed
 from .own_kernels import load
 
 
+@torch.compiler.disable(reason="a plasticity rule of your own is compiled apart")
 def run(op: str, call: StdpCall, rule: OwnConstants) -> StdpState:
     """Return the state after the last step, by a kernel where one can run, else by the reference with a warning."""
     choice, why = backend.choose(op, call.w)

@@ -385,6 +385,22 @@ def test_a_broken_compiler_leaves_the_reference(monkeypatch, tmp_path):
         build._compiler.cache_clear()
 
 
+def test_compiled_programs_run_the_kernel(monkeypatch):
+    calls = []
+    kernel = own_rule._by_kernel
+    monkeypatch.setattr(own_rule, "_by_kernel", lambda *arguments: calls.append(1) or kernel(*arguments))
+    rule = plasticity.OwnRule(pair)
+
+    @torch.compile(backend="eager")
+    def learn(w):
+        return ops.stdp_(w, PRE_SPIKES, POST_SPIKES, rule=rule)
+
+    w = weights(torch.float64)
+    found = w, learn(w)
+    assert calls
+    same(found, run(rule, torch.float64, "reference", {}))
+
+
 def test_errors_and_no_steps():
     rule = plasticity.OwnRule(pair)
     with pytest.raises(ValueError, match=r"^stdp_: w must lie in \[0, 1\]"):

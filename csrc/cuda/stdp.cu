@@ -74,7 +74,7 @@ __device__ void load_tile(const C* x, const uint8_t* spikes, int64_t N, int64_t 
 }
 
 template <PlasticityKind K, class C, bool Modulated>
-__global__ void __launch_bounds__(kThreads) stdp_weights_kernel(const Stdp a, const Plasticity<C> p) {
+__global__ void __launch_bounds__(kThreads, 1) stdp_weights_kernel(const Stdp a, const Plasticity<C> p) {
   __shared__ Tile<C> tile;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int64_t i0 = static_cast<int64_t>(blockIdx.x) * kTile, i = i0 + lane;

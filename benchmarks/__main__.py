@@ -29,6 +29,8 @@ from benchmarks import (
     zoo,
 )
 from benchmarks.timing import Task, measure, measure_isolated, require_kernels
+from snnfast import check
+from snnfast_zoo.cli.options import plain_errors
 
 
 class Several(TyperGroup):
@@ -51,6 +53,9 @@ class Several(TyperGroup):
 app = typer.Typer(
     cls=Several, help="Benchmarks of snnfast against plain PyTorch and other libraries.", no_args_is_help=True
 )
+
+# Cases of ``deploy``: those in integers train the same networks.
+DEPLOYED = (*deploy.CASES, "qtdb", *(f"integer-{case}" for case in deploy.CASES))
 
 # Limits hold on the CPU in float32.
 JUDGED = ("cpu", "float32")
@@ -186,7 +191,9 @@ def print_accuracy(page: Annotated[Path | None, typer.Option(help="Write the tab
 def print_deploy(
     folder: Annotated[Path, typer.Argument(help="Networks that are trained; those missing are trained into it.")],
     root: Annotated[Path | None, typer.Option(help="Folder of torchvision's MNIST, of qtdb and cifar10.")] = None,
-    cases: Annotated[str, typer.Option(help="One or several.")] = ",".join((*deploy.CASES, "qtdb", "integer-digits")),
+    cases: Annotated[str, typer.Option(help=f"Of {', '.join(DEPLOYED)}.")] = ",".join(
+        (*deploy.CASES, "qtdb", "integer-digits")
+    ),
     rounds: Annotated[int, typer.Option(help="Of time, the minimum of which counts.")] = 15,
     epochs: Annotated[int | None, typer.Option(help="Of each training.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write the results to this file.")] = None,
@@ -194,14 +201,19 @@ def print_deploy(
 ) -> None:
     torch.set_num_threads(1)
     require_kernels("cpu")
+    names = cases.split(",")
+    for name in names:
+        if name not in DEPLOYED:
+            raise typer.BadParameter(f"--cases: there is no case {name!r}{check.suggestion(name, DEPLOYED)}")
     found: list[deploy.DeployedRow] = []
-    for name in cases.split(","):
-        if name == "qtdb":
-            found += streams.rows_of(folder, root or Path(), rounds, epochs)
-        elif name.startswith("integer-"):
-            found += integers.rows_of(name, folder, root, rounds, epochs)
-        else:
-            found += deploy.rows_of(name, folder, root, rounds, epochs)
+    with plain_errors():
+        for name in names:
+            if name == "qtdb":
+                found += streams.rows_of(folder, root or Path(), rounds, epochs)
+            elif name.startswith("integer-"):
+                found += integers.rows_of(name, folder, root, rounds, epochs)
+            else:
+                found += deploy.rows_of(name, folder, root, rounds, epochs)
     typer.echo(report.table(deploy.HEADER, [row.cells for row in found]))
     if json is not None:
         deploy.write_json(json, found)

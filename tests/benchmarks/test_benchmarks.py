@@ -219,6 +219,18 @@ def test_integer_spikes_are_trained_and_run_as_binary_ones(benchmarks, tmp_path,
         assert spikes[0] == spikes[1]
 
 
+def test_deploy_names_wrong_cases_and_missing_data(benchmarks, tmp_path):
+    from benchmarks.__main__ import app
+
+    for cases, text in {
+        "cifar": "there is no case 'cifar'; did you mean 'cifar10'?",
+        "cifar10": "there is no folder",
+    }.items():
+        result = CliRunner().invoke(app, ["deploy", str(tmp_path), "--root", str(tmp_path), "--cases", cases])
+        assert result.exit_code == 2
+        assert text in " ".join(result.output.replace("│", " ").split())
+
+
 def test_images_of_a_folder_are_shuffled_with_their_labels_and_moved(benchmarks, tmp_path):
     pytest.importorskip("torchvision")
     from PIL import Image

@@ -95,14 +95,16 @@ def test_import_warns_of_nothing_and_loads_nothing_slow():
         "before, start = set(sys.modules), time.process_time()\n"
         "import snnfast\n"
         "print(time.process_time() - start)\n"
-        "print(*sorted({m.partition('.')[0] for m in set(sys.modules) - before}))\n"
+        "loaded = set(sys.modules) - before\n"
+        "print(*sorted({m.partition('.')[0] for m in loaded}), 'torch._dynamo' if 'torch._dynamo' in loaded else '')\n"
         "print(snnfast.backend.explain('lif', torch.zeros(2, 2)))\n"
     )
     result = python(code)
     assert result.returncode == 0, result.stderr
     seconds, modules, explanation = result.stdout.splitlines()
     assert float(seconds) < 1.0  # CPU time; usually 0.3
-    assert not set(modules.split()) & {"matplotlib", "torchvision", "typer", "tqdm", "scipy"}
+    # torch._dynamo takes seconds, and does not load in the isolated environment of a build.
+    assert not set(modules.split()) & {"matplotlib", "torchvision", "typer", "tqdm", "scipy", "torch._dynamo"}
     assert explanation.startswith("lif: CPU kernels (")
 
 

@@ -103,7 +103,7 @@ def test_import_warns_of_nothing_and_loads_nothing_slow():
     assert result.returncode == 0, result.stderr
     seconds, modules, explanation = result.stdout.splitlines()
     assert float(seconds) < 1.0  # CPU time; usually 0.3
-    # torch._dynamo takes seconds, and does not load in the isolated environment of a build.
+    # torch._dynamo takes a second, and does not load in the isolated environment of a build.
     assert not set(modules.split()) & {"matplotlib", "torchvision", "typer", "tqdm", "scipy", "torch._dynamo"}
     assert explanation.startswith("lif: CPU kernels (")
 

@@ -12,6 +12,7 @@ struct SparseStdp : Stdp {
   // neurons `sources`.
   const int64_t* incoming_first;
   const int32_t *incoming, *sources;
+  int64_t begin, end;  // presynaptic neurons whose synapses learn
 };
 
 }  // namespace snnfast

@@ -130,7 +130,8 @@ void normalize(const SparseStdp& a, int64_t begin, int64_t end) {
   const Plasticity<C> p = plasticity<C>(a.rule);
   C* const w = static_cast<C*>(a.w);
   for (int64_t i = begin; i < end; i++) {
-    const int64_t low = a.incoming_first[i], high = a.incoming_first[i + 1];
+    const int64_t first = a.incoming_first[i], last = a.incoming_first[i + 1];
+    const int64_t low = first_of(a.sources, first, last, a.begin), high = first_of(a.sources, low, last, a.end);
     double total = 0;
     for (int64_t k = low; k < high; k++) total += __builtin_fabs(static_cast<double>(w[a.incoming[k]]));
     if (!(total > 0)) continue;

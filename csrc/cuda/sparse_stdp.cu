@@ -11,10 +11,10 @@ int launch_stdp_traces(const Stdp& a, void* stream);
 
 namespace {
 
-// The weight of entry k of incoming; -1: of none.
+// The weight of entry k of incoming; -1: of none, or it does not learn.
 __device__ int64_t weight_of(const SparseStdp& a, int64_t k) {
   const int64_t q = a.incoming[k];
-  return q < a.synapses.size ? q : -1;
+  return q < a.synapses.size && a.sources[k] >= a.begin && a.sources[k] < a.end ? q : -1;
 }
 
 template <PlasticityKind K, class C>
@@ -28,7 +28,7 @@ __global__ void __launch_bounds__(kSparseThreads, 1)
   for (int64_t k = static_cast<int64_t>(blockIdx.x) * kSparseThreads + threadIdx.x; k < a.synapses.size;
        k += static_cast<int64_t>(gridDim.x) * kSparseThreads) {
     const int64_t q = weight_of(a, k), j = a.sources[k], i = q < 0 ? -1 : rows.target(q);
-    if (i < 0 || j < 0 || j >= a.N_pre) continue;
+    if (i < 0) continue;
     const bool goes_on = !a.each_step && a.t0 > 0;
     C w = weights[q], up = goes_on ? grown[q] : C(0), down = goes_on ? lost[q] : C(0);
     StdpGrowth<C> growth = stdp_growth<K>(p, w);

@@ -22,7 +22,9 @@ SNNFAST_CPU_KERNEL(sparse_stdp_normalize, (const SparseStdp&, int64_t begin, int
   FIELD(PlasticityArguments, rule)           \
   FIELD(double, scale)                       \
   FIELD(bool, each_step)                     \
-  FIELD(std::optional<double>, norm)
+  FIELD(std::optional<double>, norm)         \
+  FIELD(int64_t, begin)                      \
+  FIELD(int64_t, end)
 
 namespace snnfast {
 
@@ -75,6 +77,9 @@ void sparse_stdp(const Arguments& arguments) {
   const Device device(w);
   SparseStdp a{};
   a.N_pre = pre.size(2), a.N_post = post.size(2);
+  a.begin = arguments.begin, a.end = arguments.end;
+  SNNFAST_CHECK(0 <= a.begin && a.begin <= a.end && a.end <= a.N_pre, kOp, ": begin and end must be a range of the ",
+                a.N_pre, " presynaptic neurons, got ", a.begin, " and ", a.end);
   a.synapses = synapses_of(kOp, w, arguments.first, arguments.targets, &kStep, 1, a.N_pre);
   read_spikes(kOp, arguments, w, Device::kCuda ? 1 : w.scalar_type() == ScalarType::Double ? 8 : 16, a);
   read_incoming(arguments, count, a);
@@ -92,8 +97,8 @@ void sparse_stdp(const Arguments& arguments) {
     each_chunk(device, w, sums, a, [&] {
       in_parallel(2 * a.B, a.steps * a.N_pre,
                   [&](int64_t begin, int64_t end) { cpu::stdp_traces()(a, begin, end, thread_scratch(flags)); });
-      in_parallel(a.N_pre, a.steps * a.B * (count / std::max<int64_t>(a.N_pre, 1) + 1) / 16 + 1,
-                  [&](int64_t begin, int64_t end) { cpu::sparse_stdp_weights()(a, begin, end); });
+      in_parallel(a.end - a.begin, a.steps * a.B * (count / std::max<int64_t>(a.N_pre, 1) + 1) / 16 + 1,
+                  [&](int64_t begin, int64_t end) { cpu::sparse_stdp_weights()(a, a.begin + begin, a.begin + end); });
     });
     if (a.norm > 0)
       in_parallel(a.N_post, count / std::max<int64_t>(a.N_post, 1) + 1,

@@ -113,6 +113,14 @@ class Connectivity:
         """Return the number of synapses of each postsynaptic neuron."""
         return torch.from_numpy(np.bincount(self.targets.numpy(), minlength=self.n_post))
 
+    def out_of(self, sources: range | None) -> slice:
+        """Return the places of the synapses of a range of presynaptic neurons; None: of all."""
+        if sources is None:
+            return slice(None)
+        begin, end = neuron_range("out_of", "sources", sources, self.n_pre)
+        delays = self.steps.numel()
+        return slice(int(self.first[begin * delays]), int(self.first[end * delays]))
+
     @property
     def incoming(self) -> Incoming:
         """The synapses by postsynaptic neuron; computed at first use, 8 bytes a synapse."""
@@ -156,7 +164,7 @@ class Connectivity:
 
         ``part.arrange(weight)`` has their weights, of those of all synapses.
         """
-        low, high = target_range("onto", targets, self.n_post)
+        low, high = neuron_range("onto", "targets", targets, self.n_post)
         every = self.targets.numpy()
         place = np.flatnonzero((every >= low) & (every < high))
         first = torch.from_numpy(np.searchsorted(place, self.first.numpy()).astype(np.int64))
@@ -516,15 +524,15 @@ def _indices(op: str, name: str, values: object, size: int) -> Any:
     return array
 
 
-def target_range(op: str, targets: object, n_post: int) -> tuple[int, int]:
-    """Check a range of postsynaptic neurons; None: all. Return the first and the one behind the last."""
-    if targets is None:
-        return 0, n_post
-    if not isinstance(targets, range):
-        raise TypeError(f"{op}: targets must be a range, such as range(0, {n_post}), got {check.kind(targets)}")
-    if targets.step != 1 or not 0 <= targets.start <= targets.stop <= n_post:
-        raise ValueError(f"{op}: targets must be a range with step 1 within range(0, {n_post}), got {targets}")
-    return targets.start, targets.stop
+def neuron_range(op: str, name: str, chosen: object, count: int) -> tuple[int, int]:
+    """Check a range of ``count`` neurons; None: all. Return the first and the one behind the last."""
+    if chosen is None:
+        return 0, count
+    if not isinstance(chosen, range):
+        raise TypeError(f"{op}: {name} must be a range, such as range(0, {count}), got {check.kind(chosen)}")
+    if chosen.step != 1 or not 0 <= chosen.start <= chosen.stop <= count:
+        raise ValueError(f"{op}: {name} must be a range with step 1 within range(0, {count}), got {chosen}")
+    return chosen.start, chosen.stop
 
 
 def fits_memory(op: str, synapses: int, n_pre: int, n_post: int, size: int | None = None) -> None:

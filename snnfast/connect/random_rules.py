@@ -16,7 +16,7 @@ from torch import Tensor
 
 from snnfast import check
 
-from .connectivity import MOST_NEURONS, Connectivity, build, delay_of_edges, fits_memory, target_range
+from .connectivity import MOST_NEURONS, Connectivity, build, delay_of_edges, fits_memory, neuron_range
 
 CHUNK = 2**24  # pairs of neurons that are marked at a time
 DRAWN = 2**17  # words that are drawn at a time, few enough for a cache
@@ -217,7 +217,7 @@ class _RandomRule:
                 f"{op}: autapses=False needs the same neurons on both sides, got n_pre={self.n_pre} and "
                 f"n_post={self.n_post}"
             )
-        self.low, self.high = target_range(op, targets, self.n_post)
+        self.low, self.high = neuron_range(op, "targets", targets, self.n_post)
         delay_of_edges(op, delay, np.empty(self.n_pre, np.int32), self.n_pre)
         self.delay = delay
         check.generator(op, generator)

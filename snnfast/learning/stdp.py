@@ -60,6 +60,8 @@ class STDP:
         update: ``"step"`` or ``"sequence"``: after each step, or after each call.
         norm: sum of magnitudes to which the weights of every neuron are scaled after each call, also of :meth:`reward`;
             None: no scaling.
+        sources: of sparse connections, the presynaptic neurons whose synapses learn, such as the excitatory ones; None:
+            all.
 
     Attributes:
         state: :class:`snnfast.ops.StdpState` after the last step, or None after :meth:`reset`.
@@ -79,6 +81,7 @@ class STDP:
         reduction: Reduction = "sum",
         update: Update = "step",
         norm: float | None = None,
+        sources: range | None = None,
     ) -> None:
         if not isinstance(linear, (nn.Linear, nn.Conv2d, Recurrent, *_SPARSE)):
             raise TypeError(
@@ -90,6 +93,8 @@ class STDP:
             if shape != [len(linear.connectivity)]:
                 wanted = f"[{len(linear.connectivity)}], one for each synapse"
                 raise ValueError(f"STDP: linear.weight must have shape {wanted}, got {shape}")
+        elif sources is not None:
+            raise ValueError(f"STDP: sources must be None for a {check.kind(linear)}, got {sources}")
         if isinstance(linear, nn.Conv2d) and (
             linear.groups != 1 or linear.padding_mode != "zeros" or isinstance(linear.padding, str)
         ):
@@ -100,7 +105,9 @@ class STDP:
         if not isinstance(rule, (Rule, OwnRule)):
             raise TypeError(f"STDP: rule must be a rule of snnfast.plasticity, got {type(rule).__name__}")
         try:
-            check.in_range("STDP", "linear.weight", linear.weight.detach(), rule.w_min, rule.w_max)
+            learning = linear.weight.detach()
+            learning = learning[linear.connectivity.out_of(sources)] if isinstance(linear, _SPARSE) else learning
+            check.in_range("STDP", "linear.weight", learning, rule.w_min, rule.w_max)
         except ValueError as error:
             raise ValueError(
                 f"{error}; draw them there, nn.init.uniform_(linear.weight, {rule.w_min:g}, {rule.w_max:g}), or give "
@@ -112,6 +119,7 @@ class STDP:
         self.reduction: Reduction = reduction
         self.update: Update = update
         self.norm = norm
+        self.sources = sources
         self.state = None
 
     def reset(self) -> None:
@@ -165,6 +173,7 @@ class STDP:
                 reduction=self.reduction,
                 update=self.update,
                 norm=norm,
+                sources=self.sources,
                 validate=self.state is None,
             )
             return

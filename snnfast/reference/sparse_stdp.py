@@ -22,7 +22,10 @@ else:
 
 
 class SparseStdpCall(NamedTuple):
-    """See :func:`sparse_stdp_`; the fields behind ``post`` are of the connectivity, ``state`` is a copy to change."""
+    """See :func:`sparse_stdp_`; the fields behind ``post`` are of the connectivity, ``state`` is a copy to change.
+
+    ``begin`` to before ``end`` are the presynaptic neurons whose synapses learn.
+    """
 
     w: Changed
     pre: Tensor
@@ -37,12 +40,15 @@ class SparseStdpCall(NamedTuple):
     scale: float
     each_step: bool
     norm: float | None
+    begin: int
+    end: int
 
 
 def _sparse_stdp(call: SparseStdpCall) -> StdpState:
     w, pre, post, rule = call.w.detach(), call.pre.detach() != 0, call.post.detach() != 0, call.rule
     source = torch.arange(pre.shape[2], device=w.device).repeat_interleave(call.first.diff())
     target = call.targets.long()
+    learns = (source >= call.begin) & (source < call.end)
     x_pre, x_pre2, x_post, x_post2, _ = call.state
     grown, lost = torch.zeros_like(w), torch.zeros_like(w)
     num_steps, batch = pre.shape[:2]
@@ -58,11 +64,13 @@ def _sparse_stdp(call: SparseStdpCall) -> StdpState:
                 lost += torch.where(pre[t, b, source], down, 0.0)
         x_pre2, x_post2 = rule.trace(x_pre2, pre[t]), rule.trace(x_post2, post[t])
         if call.each_step or t == num_steps - 1:
-            w.copy_((w + (grown - lost) * call.scale).clamp(rule.w_min, rule.w_max))
+            changed = (w + (grown - lost) * call.scale).clamp(rule.w_min, rule.w_max)
+            w.copy_(torch.where(learns, changed, w))
             grown, lost = torch.zeros_like(w), torch.zeros_like(w)
     if call.norm is not None:
         for begin, end in itertools.pairwise(call.incoming_first.tolist()):
             of_neuron = call.incoming[begin:end].long()
+            of_neuron = of_neuron[learns[of_neuron]]
             row = w[of_neuron][None]
             normalize(row, row.new_ones(1, dtype=torch.bool), call.norm, rule)
             w[of_neuron] = row[0]
@@ -82,6 +90,7 @@ def sparse_stdp_(
     reduction: Reduction = "sum",
     update: Update = "step",
     norm: float | None = None,
+    sources: range | None = None,
     validate: bool = True,
 ) -> SparseStdpCall:
     """Change the weights of synapses by the spikes of the neurons that they connect.
@@ -106,6 +115,8 @@ def sparse_stdp_(
         update: ``"step"`` or ``"sequence"``: as for :func:`snnfast.ops.stdp_`.
         norm: sum of magnitudes to which the weights of the synapses to every postsynaptic neuron are scaled after the
             last step (zeros stay; weights stay within the bounds); None: no scaling.
+        sources: the presynaptic neurons whose synapses learn, such as ``range(0, 800)``, the excitatory ones; other
+            weights stay, and may lie out of the bounds. None: all.
         validate: check the values of ``w``, and whether the last step of ``pre`` and ``post`` has values other than 0
             and 1.
 
@@ -116,6 +127,7 @@ def sparse_stdp_(
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
     """
     from snnfast import connect
+    from snnfast.connect.connectivity import neuron_range
 
     op, c = "sparse_stdp_", connectivity
     check.flag(op, "validate", validate)
@@ -137,10 +149,11 @@ def sparse_stdp_(
     check.choice(op, "reduction", reduction, ("sum", "mean"))
     check.choice(op, "update", update, ("step", "sequence"))
     target = None if norm is None else check.positive(op, "norm", norm)
+    begin, end = neuron_range(op, "sources", sources, c.n_pre)
     batch, incoming, (first, targets, _) = pre.shape[1], c.incoming_on(w.device), c.on(w.device)
     before = started(op, state, w, batch, c.n_pre, c.n_post)
     if validate:
-        check.in_range(op, "w", w.detach(), rule.w_min, rule.w_max)
+        check.in_range(op, "w", w.detach()[c.out_of(sources)], rule.w_min, rule.w_max)
         check_values(op, pre, post, {})
     return SparseStdpCall(
         w=w,
@@ -156,4 +169,6 @@ def sparse_stdp_(
         scale=1.0 / max(batch, 1) if reduction == "mean" else 1.0,
         each_step=update == "step",
         norm=target,
+        begin=begin,
+        end=end,
     )

@@ -34,6 +34,18 @@ def test_synapses_of_a_linear_layer_learn_as_in_the_op():
     assert not torch.equal(w, weights(C))
 
 
+def test_synapses_of_some_neurons_learn():
+    layer, w = SparseLinear(C, weight=weights(C)), weights(C)
+    layer.weight[C.out_of(range(4, 9))] -= 3
+    w[C.out_of(range(4, 9))] -= 3
+    learner, pre, post = STDP(layer, RULE, sources=range(4), norm=2.0), spikes(20, 2, 9), spikes(20, 2, 6)
+    learner.run(pre, post)
+    ops.sparse_stdp_(w, pre, post, C, rule=RULE, sources=range(4), norm=2.0)
+    assert_equal([layer.weight], [w])
+    with pytest.raises(ValueError, match=r"STDP: sources must be None for a Linear, got range\(0, 4\)"):
+        STDP(nn.Linear(3, 2), RULE, sources=range(4))
+
+
 def test_a_network_that_listens_learns_as_by_run():
     layer, w = SparseLinear(C, weight=weights(C)), weights(C)
     net = nn.Sequential(layer, IF())

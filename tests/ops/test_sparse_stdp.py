@@ -82,7 +82,42 @@ def test_chunks_of_steps_equal_the_reference():
         agree(case(shape, total=4000), rule=PLAIN["triplet"], update=update)
 
 
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize("update", ["step", "sequence"])
+@pytest.mark.parametrize("label", ["triplet", "power law"])
+def test_synapses_of_some_neurons_equal_the_reference(label, update):
+    arguments = case((30, 2, 20, 17))
+    for sources in (range(0, 20), range(0, 8), range(5, 20), range(7, 7)):
+        how = {"rule": PLAIN[label], "update": update, "sources": sources}
+        agree(arguments, **how)
+        agree(arguments, **how, norm=1.5)
+
+
 # ---- what must hold
+
+
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize("update", ["step", "sequence"])
+def test_synapses_of_some_neurons_learn_as_among_all_and_others_stay(update):
+    w, pre, post, c = case((40, 2, 20, 17))
+    chosen, how = c.out_of(range(3, 11)), {"rule": PLAIN["triplet"], "update": update}
+    w[: chosen.start] -= 5  # out of the bounds
+    found = learned(ops.sparse_stdp_, w, pre, post, c, **how, sources=range(3, 11))
+    every = learned(ops.sparse_stdp_, w.clamp(min=0), pre, post, c, **how)
+    want = w.clone()
+    want[chosen] = every[0][chosen]
+    assert_equal(found, [want, *every[1:]])
+    assert not torch.equal(want[chosen], w[chosen])
+
+
+@pytest.mark.usefixtures("kernels")
+def test_norm_is_that_of_the_synapses_that_learn():
+    w, pre, post, c = case((5, 1, 20, 4))
+    found, *_ = learned(ops.sparse_stdp_, w, pre[:0], post[:0], c, rule=PLAIN["pair"], norm=0.7, sources=range(9, 20))
+    chosen = c.out_of(range(9, 20))
+    sums = found.new_zeros(4).index_add(0, c.edges()[1][chosen], found[chosen])
+    torch.testing.assert_close(sums, torch.full((4,), 0.7, dtype=torch.float64))
+    assert_equal(found[: chosen.start], w[: chosen.start])
 
 
 @pytest.mark.usefixtures("kernels")
@@ -194,6 +229,8 @@ MISTAKES = {
     "no update": ({"update": "day"}, ValueError, "update must be step or sequence, got 'day'"),
     "no reduction": ({"reduction": "max"}, ValueError, "reduction must be sum or mean, got 'max'"),
     "no norm": ({"norm": -1.0}, ValueError, "norm must be"),
+    "no sources": ({"sources": [0, 1]}, TypeError, r"sources must be a range, such as range\(0, 3\), got list"),
+    "sources beyond": ({"sources": range(1, 4)}, ValueError, "sources must be a range with step 1 within .* got range"),
 }
 
 
@@ -222,6 +259,9 @@ def test_errors_name_the_argument(label):
         {"incoming": C.incoming.synapses.flip(0)},
         {"sources": C.incoming.sources + 1},
         {"sources": C.incoming.sources - 1},
+        {"begin": -1},
+        {"begin": 3, "end": 2},
+        {"end": 4},
     ],
     ids=lambda changes: next(iter(changes)),
 )

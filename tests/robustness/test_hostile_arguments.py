@@ -39,6 +39,7 @@ HOSTILE = {
     "Verify": ("a", 3, object()),
     "Module": ("a", 3),
     "Connectivity": ("a", 3, torch.zeros(4, 4)),
+    "range": ("a", 3, [0, 1], range(HUGE)),
     "PoissonNoise": ("a", 3, torch.zeros(4)),
     "Part": ("a", 3, torch.zeros(4)),
     "SpikeProp": ("a", 3),

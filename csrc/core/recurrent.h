@@ -65,13 +65,22 @@ struct Part {
   bool (*exchange)(int64_t key, int64_t first_sample, int64_t samples, int64_t t, EventList& spikes);
 };
 
+// Learning within a call, on the CPU: learn(learner, t, spikes, row) is called behind every step t, from the earliest
+// whose spikes arrive in the call on. The spikes, in C, of sample g of all samples begin at spikes + g * row. It may
+// change the weights.
+struct Learning {
+  void* learner;  // null: nothing learns
+  void (*learn)(void* learner, int64_t t, const void* spikes, int64_t row);
+};
+
 struct Recurrence {
   int64_t H;           // neurons of a sample; neuron n of the call is neuron n % H of its sample
   int64_t inputs;      // of a neuron; several only with sparse connections
   const void* weight;  // [H, H] in C, weight[i * H + j]: from j to i; of sparse connections [synapses] or [H]
   Synapses synapses;   // then delay, to_post and to_pre are null
   Noise noise;
-  Part part;  // of sparse connections
+  Part part;          // of sparse connections
+  Learning learning;  // the same, with samples of one group
   // [groups of samples + ranges of neurons]: the forward pass with sparse connections lists the spikes here. Null: it
   // writes them.
   EventList* events;

@@ -86,8 +86,8 @@ struct SparseGroup : Samples<C> {
   }
   const C* input(const Rows&, int64_t, int64_t, int64_t g, bool) const { return memory.current + g * wide; }
 
-  // Lists the spikes of step t, and records those of this call. Those of a part are replaced by those of all neurons
-  // before they arrive.
+  // Lists the spikes of step t, learns from them, and records those of this call. Those of a part are replaced by those
+  // of all neurons before they arrive.
   void end_step(int64_t t) {
     const C* spikes = memory.spikes;
     if constexpr (L > 1) {
@@ -95,6 +95,7 @@ struct SparseGroup : Samples<C> {
       spikes = memory.by_neuron;
     }
     events(t).list(spikes, low, high);
+    if (r.learning.learner) r.learning.learn(r.learning.learner, t, memory.spikes, width);
     if (recorded && t >= 0) record(t, *recorded);
     if (!r.part.spikes) return;
     record(t, *r.part.spikes);
@@ -240,7 +241,7 @@ inline int64_t sparse_parts(const RecurrentScan& a) {
   const Recurrence& r = a.recurrence;
   const Synapses& s = r.synapses;
   constexpr int64_t kFewest = 1 << 15, kShortest = 64;  // neurons times steps, synapses of a row
-  if (a.N != r.H || r.part.spikes) return 1;
+  if (a.N != r.H || r.part.spikes || r.learning.learner) return 1;
   if (s.steps[0] * r.H < kFewest || s.count(r.H) < kShortest * s.delays * r.H) return 1;
   return min(r.threads, (r.H + kBlock - 1) / kBlock);
 }

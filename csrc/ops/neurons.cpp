@@ -140,9 +140,14 @@ NeuronGradients take_gradients(Stack& stack, const NeuronCall& call, bool x_repe
 }
 
 Connections take_connections(Stack& stack) {
-  const auto next = [&] { return stack.take<Optional>(); };
-  return {stack.take<Tensor>(), next(), next(), next(), next(), next(), next(), next(), next(), next(),
-          stack.take<bool>()};  // in this order, as in every braced list
+  Connections c{};
+  c.weight = stack.take<Tensor>();
+  for (Optional* tensor :
+       {&c.past, &c.delay, &c.first, &c.targets, &c.steps, &c.noise_table, &c.noise_weight, &c.noise_key, &c.part})
+    *tensor = stack.take<Optional>();
+  c.plasticity = stack.take<Tensors>();
+  c.record_events = stack.take<bool>();
+  return c;
 }
 
 // Operators: a separate function for each, since PyTorch does not pass the name of the operator.
@@ -232,7 +237,8 @@ void define_all(Library& m) {
     define(m, neuron, neuron.recurrent,
            {"Tensor weight, Tensor? past, Tensor? delay, "
             "Tensor? first, Tensor? targets, Tensor? steps, "
-            "Tensor? noise_table, Tensor? noise_weight, Tensor? noise_key, Tensor? part, bool record_events, ",
+            "Tensor? noise_table, Tensor? noise_weight, Tensor? noise_key, Tensor? part, "
+            "Tensor[] plasticity, bool record_events, ",
             "Tensor spikes, ", ", Tensor grad_weight, Tensor grad_past, Tensor grad_delay"});
   }
 }

@@ -43,13 +43,14 @@ Function checked(Function function, const std::string& name) {
   FIELD(Optional, noise_weight)             \
   FIELD(Optional, noise_key)                \
   FIELD(Optional, part)                     \
+  FIELD(Tensors, plasticity)                \
   FIELD(bool, record_events)                \
   FIELD(Tensors, inputs) FIELD(Tensors, states) FIELD(Tensors, parameters)
 SNNFAST_ARGUMENTS(Arguments, SNNFAST_OWN_NEURON_ARGUMENTS)
 
 Connections connections_of(const Arguments& a) {
-  return {*a.weight,     a.past,         a.delay,     a.first, a.targets,      a.steps,
-          a.noise_table, a.noise_weight, a.noise_key, a.part,  a.record_events};
+  return {*a.weight,     a.past,         a.delay,     a.first, a.targets,    a.steps,
+          a.noise_table, a.noise_weight, a.noise_key, a.part,  a.plasticity, a.record_events};
 }
 
 // The call, checked against the kernel.

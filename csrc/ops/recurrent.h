@@ -1,5 +1,7 @@
 // Operators of recurrent neurons: those of ops/neuron.h with weights, spikes before the first step and delays.
 #pragma once
+#include <memory>
+
 #include "ops/exchange.h"
 #include "ops/interrupt.h"
 #include "ops/neuron.h"
@@ -29,12 +31,22 @@ inline void on_threads(int64_t n, int64_t grain, const void* context,
 
 // Connections of recurrent neurons. With `first`, `targets` and `steps`, the fields of Synapses, they are sparse, and
 // may have noise: the table and the weights of Noise, and its seed and step. part: senders, first, window and key of
-// Part, and the number of steps before the first. record_events: the spikes are events.
+// Part, and the number of steps before the first. plasticity: see sparse_plasticity. record_events: the spikes are
+// events.
 struct Connections {
   Tensor weight;
   Optional past, delay, first, targets, steps, noise_table, noise_weight, noise_key, part;
+  Tensors plasticity;
   bool record_events;
 };
+
+// Plasticity within a call (sparse_stdp.cpp). plasticity: empty, or incoming_first, incoming, sources, trace_pre,
+// trace_pre2, trace_post and trace_post2 of sparse_stdp_, then its rule, scale, begin and end as numbers. Weights and
+// traces are changed in place. Returns the learner, which r refers to.
+std::shared_ptr<void> sparse_plasticity(const Cpu&, const char* op, const Connections& connections, int64_t samples,
+                                        Recurrence& r);
+std::shared_ptr<void> sparse_plasticity(const Cuda&, const char* op, const Connections& connections, int64_t samples,
+                                        Recurrence& r);
 
 // Arguments of `recurrence`, as kernels read them; owns the rows of weights.
 template <class Device>
@@ -64,10 +76,15 @@ class RecurrentTensors {
     if (connections.first) {
       sparse(device, x, tensors, connections);
       noise(x, tensors, connections);
+      if (!connections.plasticity.empty() && r.H > 0)
+        learner_ = sparse_plasticity(device, op, connections, tensors.count() / r.H, r);
       return;
     }
-    SNNFAST_CHECK(r.inputs == 1 && !connections.noise_table && !connections.part && !connections.record_events, op,
-                  ": several inputs, noise, part and record_events need sparse connections, got a matrix of weights");
+    SNNFAST_CHECK(r.inputs == 1 && !connections.noise_table && !connections.part && connections.plasticity.empty() &&
+                      !connections.record_events,
+                  op,
+                  ": several inputs, noise, part, plasticity and record_events need sparse connections, got a matrix "
+                  "of weights");
     r.weight = tensors.of_shape(weight, "weight", {r.H, r.H});
     r.delay = delay ? tensors.of_shape(*delay, "delay", {r.H}) : nullptr;
     if constexpr (!Device::kCuda) r.ring = ring(x.size(0), tensors.state_type() == ScalarType::Double);
@@ -96,6 +113,7 @@ class RecurrentTensors {
   std::vector<int64_t> steps_;
   InterruptibleCall call_;
   SpikeEventLists exchanged_{1};
+  std::shared_ptr<void> learner_;
 
   void sparse(const Device& device, const Tensor& x, NeuronTensors& tensors, const Connections& connections) {
     const char* op = tensors.op();
@@ -307,8 +325,8 @@ template <class Device, class Kernel>
 Tensors recurrent_backward(const NeuronCall& call, const Connections& connections, const Tensor& spikes,
                            const NeuronGradients& gradients, const Kernel& kernel) {
   NeuronTensors tensors(call.op, call.x);
-  SNNFAST_CHECK(call.fires && !connections.part, call.op,
-                ": fires must be true, and a part of a network has no gradient");
+  SNNFAST_CHECK(call.fires && !connections.part && connections.plasticity.empty(), call.op,
+                ": fires must be true, and neither a part of a network nor plasticity has a gradient");
   const Device device(call.x);
   RecurrentBackward<AnyNeuron> a{};
   Tensors outputs = backward_tensors(call, gradients, tensors, device, a);

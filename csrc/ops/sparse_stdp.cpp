@@ -38,21 +38,30 @@ constexpr const char* kOp = "sparse_stdp_";
 constexpr int64_t kStep = 1;
 
 // Reads the synapses by postsynaptic neuron.
-void read_incoming(const Arguments& arguments, int64_t count, SparseStdp& a) {
-  const Tensor &first = arguments.incoming_first, &incoming = arguments.incoming, &sources = arguments.sources;
-  check_tensor(kOp, "incoming_first", first, ScalarType::Long, {a.N_post + 1}, "w", arguments.w.tensor);
-  check_tensor(kOp, "incoming", incoming, ScalarType::Int, {count}, "w", arguments.w.tensor);
-  check_tensor(kOp, "sources", sources, ScalarType::Int, {count}, "w", arguments.w.tensor);
-  check_contiguous(kOp, "incoming_first", first);
-  check_contiguous(kOp, "incoming", incoming);
-  check_contiguous(kOp, "sources", sources);
+void read_incoming(const char* op, const Tensor& w, const Tensor& first, const Tensor& incoming, const Tensor& sources,
+                   SparseStdp& a) {
+  const auto check = [&](const char* name, const Tensor& t, ScalarType type, int64_t size) {
+    check_tensor(op, name, t, type, {size}, "w", w);
+    check_contiguous(op, name, t);
+  };
+  check("incoming_first", first, ScalarType::Long, a.N_post + 1);
+  check("incoming", incoming, ScalarType::Int, w.numel());
+  check("sources", sources, ScalarType::Int, w.numel());
   a.incoming_first = first.const_data_ptr<int64_t>();
   a.incoming = incoming.const_data_ptr<int32_t>();
   a.sources = sources.const_data_ptr<int32_t>();
 }
 
+// Reads the range of presynaptic neurons whose synapses learn.
+template <class Number>
+void read_range(const char* op, Number begin, Number end, SparseStdp& a) {
+  SNNFAST_CHECK(0 <= begin && begin <= end && end <= static_cast<Number>(a.N_pre), op,
+                ": begin and end must be a range of the ", a.N_pre, " presynaptic neurons, got ", begin, " and ", end);
+  a.begin = static_cast<int64_t>(begin), a.end = static_cast<int64_t>(end);
+}
+
 // They must be those of the rows. On CUDA the kernels check every index that they use.
-void check_incoming(int64_t count, const SparseStdp& a) {
+void check_incoming(const char* op, int64_t count, const SparseStdp& a) {
   bool fits = a.incoming_first[0] == 0 && a.incoming_first[a.N_post] == count;
   for (int64_t i = 0; i < a.N_post; i++) fits = fits && a.incoming_first[i] <= a.incoming_first[i + 1];
   // A synapse of another row would be changed by two threads.
@@ -60,7 +69,7 @@ void check_incoming(int64_t count, const SparseStdp& a) {
     const int64_t q = a.incoming[k], j = a.sources[k];
     fits = j >= 0 && j < a.N_pre && q >= a.synapses.first[j] && q < a.synapses.first[j + 1];
   }
-  SNNFAST_CHECK(fits, kOp, ": incoming must be the synapses of first and targets by postsynaptic neuron");
+  SNNFAST_CHECK(fits, op, ": incoming must be the synapses of first and targets by postsynaptic neuron");
 }
 
 template <class Device>
@@ -77,15 +86,13 @@ void sparse_stdp(const Arguments& arguments) {
   const Device device(w);
   SparseStdp a{};
   a.N_pre = pre.size(2), a.N_post = post.size(2);
-  a.begin = arguments.begin, a.end = arguments.end;
-  SNNFAST_CHECK(0 <= a.begin && a.begin <= a.end && a.end <= a.N_pre, kOp, ": begin and end must be a range of the ",
-                a.N_pre, " presynaptic neurons, got ", a.begin, " and ", a.end);
+  read_range(kOp, arguments.begin, arguments.end, a);
   a.synapses = synapses_of(kOp, w, arguments.first, arguments.targets, &kStep, 1, a.N_pre);
   read_spikes(kOp, arguments, w, Device::kCuda ? 1 : w.scalar_type() == ScalarType::Double ? 8 : 16, a);
-  read_incoming(arguments, count, a);
+  read_incoming(kOp, w, arguments.incoming_first, arguments.incoming, arguments.sources, a);
   if constexpr (!Device::kCuda) {
     check_synapses(kOp, a.synapses, a.N_pre, a.N_post);
-    check_incoming(count, a);
+    check_incoming(kOp, count, a);
   }
   if (a.N_post == 0 && a.N_pre == 0) return;
   const int64_t sums = std::max<int64_t>(count, 1);
@@ -108,5 +115,98 @@ void sparse_stdp(const Arguments& arguments) {
 
 SNNFAST_OPERATOR("sparse_stdp_", sparse_stdp, "()")
 
+#ifndef SNNFAST_CUDA_EMULATION
+// Learns from one step after the other, as sparse_stdp of a step.
+class OnlineStdp {
+ public:
+  OnlineStdp(const char* op, const Cpu& device, const Connections& connections, int64_t samples, const Recurrence& r)
+      : memory_(connections.weight) {
+    const Tensor& w = connections.weight;
+    const Tensors& tensors = connections.plasticity;
+    SNNFAST_CHECK(tensors.size() == 8, op, ": plasticity must be 8 tensors, got ", tensors.size());
+    SNNFAST_CHECK(!connections.part && !r.synapses.one_a_row && r.synapses.delays == 1 && samples <= kSparseGroup, op,
+                  ": plasticity is without part, and needs a weight for each synapse, one delay and at most ",
+                  kSparseGroup, " samples, got ", r.synapses.delays, " delays and ", samples, " samples");
+    check_contiguous(op, "weight", w);
+    const Tensor& numbers = tensors[7];
+    check_tensor(op, "numbers of plasticity", numbers, ScalarType::Double, {kNumbers}, "w", w);
+    check_contiguous(op, "numbers of plasticity", numbers);
+    const double* number = numbers.const_data_ptr<double>();
+    SNNFAST_CHECK(number[0] >= 0 && number[0] < static_cast<double>(PlasticityKind::count), op,
+                  ": kind of rule must be a number from 0 to ", static_cast<int64_t>(PlasticityKind::count) - 1,
+                  ", got ", number[0]);
+    a_.rule.kind = static_cast<PlasticityKind>(number[0]), a_.rule.all = number[1] != 0;
+    read_rule(a_.rule, number += 2);
+    a_.scale = *number++, a_.each_step = true, a_.is_double = w.scalar_type() == ScalarType::Double;
+    a_.B = samples, a_.N_pre = r.H, a_.N_post = r.inputs * r.H, a_.w = w.mutable_data_ptr();
+    const int64_t rows = a_.is_double ? 8 : 16;
+    a_.padded_post = (a_.N_post + rows - 1) / rows * rows;
+    read_range(op, number[0], number[1], a_);
+    a_.synapses = r.synapses;
+    read_incoming(op, w, tensors[0], tensors[1], tensors[2], a_);
+    check_incoming(op, w.numel(), a_);
+    a_.trace_pre = stdp_state(op, "trace_pre", tensors[3], w, {samples, a_.N_pre});
+    a_.trace_pre2 = stdp_state(op, "trace_pre2", tensors[4], w, {samples, a_.N_pre});
+    a_.trace_post = stdp_state(op, "trace_post", tensors[5], w, {samples, a_.N_post});
+    a_.trace_post2 = stdp_state(op, "trace_post2", tensors[6], w, {samples, a_.N_post});
+    a_.t0 = 1, a_.steps = 1;  // not the first step of a call, so `lost` is read, which is 0 behind every step
+    steps_ = r.synapses.steps[0] + 1;
+    memory_ = device.allocate(w, {lay_out_all(Arena(nullptr)) + 64}, ScalarType::Byte);
+    torch::stable::zero_(memory_);
+    lay_out_all(Arena(aligned(static_cast<char*>(memory_.mutable_data_ptr()))));
+  }
+
+  void learn(int64_t t, const void* spikes, int64_t row) {
+    uint8_t *const sent = of_step(t), *const arrived = of_step(t - steps_ + 1);
+    for (int64_t b = 0; b < a_.B; b++)
+      a_.is_double ? flags(static_cast<const double*>(spikes) + b * row, sent + b * a_.N_post)
+                   : flags(static_cast<const float*>(spikes) + b * row, sent + b * a_.N_post);
+    if (t < 0) return;
+    a_.pre = {arrived, 0, a_.N_post, 1, 1, false};
+    a_.post = {sent, 0, a_.N_post, 1, 1, false};
+    cpu::stdp_traces()(a_, 0, 2 * a_.B, flags_);
+    cpu::sparse_stdp_weights()(a_, a_.begin, a_.end);
+  }
+
+ private:
+  static constexpr int64_t kNumbers = 18;
+  SparseStdp a_{};
+  int64_t steps_;  // the ring has the spikes of as many steps, [steps, samples, inputs * H]
+  uint8_t *ring_, *flags_;
+  Tensor memory_;
+
+  int64_t lay_out_all(Arena arena) {
+    lay_out<Cpu>(arena, a_, 1);
+    const int64_t bytes = (a_.is_double ? 8 : 4) * a_.synapses.size;
+    a_.lost = arena.take<char>(bytes), a_.grown = a_.lost;
+    ring_ = arena.take<uint8_t>(steps_ * a_.B * a_.N_post);
+    flags_ = arena.take<uint8_t>(std::max(a_.N_pre, a_.N_post) + 8);
+    return arena.used();
+  }
+  uint8_t* of_step(int64_t t) { return ring_ + ((t % steps_ + steps_) % steps_) * a_.B * a_.N_post; }
+  // The spikes of a sample, once for each input.
+  template <class C>
+  void flags(const C* spikes, uint8_t* to) const {
+    for (int64_t i = 0; i < a_.N_pre; i++) to[i] = spikes[i] != C(0);
+    for (int64_t n = a_.N_pre; n < a_.N_post; n += a_.N_pre) std::copy(to, to + a_.N_pre, to + n);
+  }
+};
+#endif
+
 }  // namespace
+
+#ifndef SNNFAST_CUDA_EMULATION
+std::shared_ptr<void> sparse_plasticity(const Cpu& device, const char* op, const Connections& connections,
+                                        int64_t samples, Recurrence& r) {
+  const auto learner = std::make_shared<OnlineStdp>(op, device, connections, samples, r);
+  r.learning = {learner.get(), [](void* of, int64_t t, const void* spikes, int64_t row) {
+                  static_cast<OnlineStdp*>(of)->learn(t, spikes, row);
+                }};
+  return learner;
+}
+#endif
+std::shared_ptr<void> sparse_plasticity(const Cuda&, const char* op, const Connections&, int64_t, Recurrence&) {
+  SNNFAST_CHECK(false, op, ": plasticity must be empty on CUDA; change the weights after the call, by sparse_stdp_");
+  return nullptr;
+}
 }  // namespace snnfast

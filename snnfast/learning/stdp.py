@@ -12,7 +12,7 @@ from torch.nn import functional
 from snnfast import check, ops
 from snnfast.nn import Recurrent, SparseLinear, SparseRecurrent
 from snnfast.ops import StdpState
-from snnfast.reference.plasticity import OwnRule, Rule, is_presynaptic
+from snnfast.reference.plasticity import Online, OwnRule, Rule, is_presynaptic
 from snnfast.reference.stdp import Reduction, Update
 
 
@@ -41,8 +41,9 @@ class STDP:
 
     In a :class:`snnfast.nn.SparseLinear` or :class:`snnfast.nn.SparseRecurrent` the weights of the synapses learn,
     one each, by :func:`snnfast.ops.sparse_stdp_`: with one delay for all synapses, and without reward and own rules.
-    The weights of a recurrent layer change after each call of the layer, not within it; their presynaptic spikes are
-    those that arrived during the call.
+    In a recurrent layer that :meth:`listen` follows they change within the call, at every step, by
+    :class:`snnfast.plasticity.Online`: on the CPU, for at most 16 samples. With ``update="sequence"`` they change after
+    the call, by the spikes that arrived during it.
 
     Write custom rules as :class:`snnfast.plasticity.OwnRule`. Signals that such a rule reads, for example membrane
     potentials, are passed to :meth:`run` by keyword: ``learner.run(pre, post, v_post=v)``.
@@ -268,7 +269,8 @@ class STDP:
         handle ends learning. A deep or unpickled copy of a network that holds both learns independently. For recurrent
         weights ``neurons`` is the recurrent layer itself.
         """
-        return Listening(self, neurons)
+        within = isinstance(self.linear, SparseRecurrent) and self.update == "step"
+        return (_WithinCall if within else Listening)(self, neurons)
 
     def __repr__(self) -> str:
         return f"STDP({self.linear}, {self.rule})"
@@ -316,6 +318,28 @@ class Listening:
                 delay = linear.connectivity.longest if isinstance(linear, SparseRecurrent) else 1
                 at_rest = post.new_zeros(delay, *post.shape[1:])
                 pre = torch.cat((at_rest, pre.to(post.dtype), post.detach()))[-delay - len(post) : -delay]
+                inputs = linear.neuron.num_inputs
+                post = post if inputs == 1 else post.repeat(1, 1, inputs)
             elif pre.dim() in (2, 4) and len(pre) == math.prod(post.shape[:2]):
                 pre = pre.unflatten(0, post.shape[:2])  # Time folds steps into the batch
             self._learner.run(pre, post)
+
+
+class _WithinCall(Listening):
+    """The same for sparse recurrent weights that change at every step."""
+
+    def _hear(self, module: nn.Module, _inputs: tuple[Any, ...]) -> None:
+        learner = self._learner
+        if module.training:
+            how: Any = {"dt": learner.dt, "reduction": learner.reduction, "sources": learner.sources}
+            module.plasticity = Online(learner.rule, state=learner.state, **how)  # type: ignore[arg-type, assignment]
+
+    def _learn(self, module: Any, _inputs: tuple[Any, ...], _output: Any) -> None:
+        online, module.plasticity = module.plasticity, None
+        if online is None:
+            return
+        learner, c, batch = self._learner, module.connectivity, len(online.state.trace_pre)
+        learner.state = online.state
+        if learner.norm is not None:  # a call without steps only scales
+            pre, post = (module.weight.new_zeros(0, batch, neurons) for neurons in (c.n_pre, c.n_post))
+            learner._learn(pre, post, learner.norm)

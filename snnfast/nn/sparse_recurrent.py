@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from snnfast import check
+from snnfast.reference.plasticity import Online
 from snnfast.reference.sparse_recurrent import no_input
 
 from .delaying import FeedingBack
@@ -39,6 +40,8 @@ class SparseRecurrent(Synaptic, FeedingBack):
     Attributes:
         weight: the parameter, buffer or number.
         past: the spikes that have not arrived yet, ``[P, ..., features]``, the latest last; None at rest.
+        plasticity: in training mode changes ``weight`` at every step, a :class:`snnfast.plasticity.Online`; None:
+            nothing does. :meth:`snnfast.learning.STDP.listen` sets it.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
@@ -48,6 +51,7 @@ class SparseRecurrent(Synaptic, FeedingBack):
     neuron: Spiking
     max_delay = 0.0
     d = None
+    plasticity: Online | None = None
 
     def __init__(self, neuron: Spiking, connectivity: Connectivity, *, weight: float | Tensor | None = None) -> None:
         layer = type(self).__name__
@@ -98,10 +102,10 @@ class SparseRecurrent(Synaptic, FeedingBack):
         (past,) = self._load_states(first)
         if past is not None:
             past = past.to(first.dtype)
-        weight = self._weight_for(first)
-        spikes, *after = neuron.sparse_recurrent(
-            x, weight, self.connectivity, past, noise=noise, **neuron._op_arguments(first)
-        )
+        learner = self.plasticity if self.training else None
+        weight = self._weight_for(first) if learner is None else self.weight  # which changes in place
+        arguments = {"noise": noise, "plasticity": learner, **neuron._op_arguments(first)}
+        spikes, *after = neuron.sparse_recurrent(x, weight, self.connectivity, past, **arguments)
         if self.stateful:
             self._keep_past(past, spikes, self._longest())
         return neuron._finish(spikes, *after)

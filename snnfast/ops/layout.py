@@ -118,7 +118,7 @@ def one_by_one(kernel: Any) -> Callable[..., Any]:
 
     def mapped(info: Any, in_dims: tuple[int | None, ...], *flat: Any) -> Any:
         def call(k: int) -> Any:
-            return kernel(*(v if d is None else v.select(d, k) for v, d in zip(flat, in_dims)))
+            return kernel(*(v.select(d, k) if isinstance(d, int) else v for v, d in zip(flat, in_dims)))
 
         if info.batch_size:
             found = list(map(call, range(info.batch_size)))
@@ -126,7 +126,7 @@ def one_by_one(kernel: Any) -> Callable[..., Any]:
                 return torch.stack(found), 0
             outputs = tuple(map(torch.stack, zip(*found)))
         else:  # shapes come from a sample of zeros, made by sums over no samples, which have a graph for gradients
-            zeros = [v if d is None else v.sum(d, dtype=v.dtype) for v, d in zip(flat, in_dims)]
+            zeros = [v.sum(d, dtype=v.dtype) if isinstance(d, int) else v for v, d in zip(flat, in_dims)]
             of_zeros = kernel(*zeros)
             if isinstance(of_zeros, Tensor):
                 return of_zeros[None][:0], 0

@@ -32,6 +32,7 @@ from snnfast import check
 
 __all__ = [
     "Constants",
+    "Online",
     "OwnRule",
     "Rule",
     "Synapses",
@@ -376,6 +377,70 @@ def reward_modulated(rule: AnyRule, tau_eligibility: float = 100.0) -> AnyRule:
     if not isinstance(rule, (Rule, OwnRule)):
         raise TypeError(f"reward_modulated: rule must be a rule of snnfast.plasticity, got {type(rule).__name__}")
     return replace(rule, tau_eligibility=tau_eligibility)
+
+
+def rule_of_synapses(op: str, rule: object) -> Rule:
+    """Check and return a rule that sparse connections have kernels for."""
+    if not isinstance(rule, Rule) or rule.tau_eligibility is not None:
+        got = "a reward-modulated rule" if isinstance(rule, Rule) else type(rule).__name__
+        raise TypeError(f"{op}: rule must be a rule of snnfast.plasticity without reward and no OwnRule, got {got}")
+    return rule
+
+
+class Online:
+    """Plasticity within a call of :func:`snnfast.ops.sparse_recurrent`: weights change at every step.
+
+    Behind each step the weights change as by :func:`snnfast.ops.sparse_stdp_` for that step: presynaptic spikes are
+    those that arrive in it, after the delay, postsynaptic ones those of the step. The next step has the new weights, so
+    a call equals as many calls of one step, bit for bit. :meth:`snnfast.learning.STDP.listen` makes one for a layer.
+
+    The call changes its ``weight``, ``[synapses]`` and within the bounds of ``rule``, **in place**. It is for the CPU,
+    at most 16 samples, and synapses with one delay; it has no gradient.
+
+    Example::
+
+        >>> online = plasticity.Online(plasticity.pair(0.01, 0.02), dt=0.1)
+        >>> spikes, v = ops.sparse_recurrent(x, weight, connectivity, plasticity=online)
+
+    Args:
+        rule: from this module, neither reward-modulated nor an :class:`OwnRule`.
+        dt: length of a step, ms.
+        reduction: ``"sum"`` or ``"mean"`` of the changes over the batch.
+        sources: the presynaptic neurons whose synapses learn; None: all.
+        state: the :class:`snnfast.ops.StdpState` to start from; None: no neuron has spiked before.
+
+    Attributes:
+        state: the state behind the last step, from which the next call goes on; None before the first call.
+
+    Raises:
+        TypeError, ValueError: for arguments of wrong type or range, here or in the call.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        *,
+        dt: float = 1.0,
+        reduction: Literal["sum", "mean"] = "sum",
+        sources: range | None = None,
+        state: Any = None,
+    ) -> None:
+        self.rule = rule_of_synapses("Online", rule)
+        self.dt = check.positive("Online", "dt", dt)
+        check.choice("Online", "reduction", reduction, ("sum", "mean"))
+        self.reduction = reduction
+        if sources is not None and not isinstance(sources, range):
+            raise TypeError(f"Online: sources must be a range or None, got {check.kind(sources)}")
+        self.sources = sources
+        self.state = state
+
+    def reset(self) -> None:
+        """Forget all spikes."""
+        self.state = None
+
+    def __repr__(self) -> str:
+        """Return the rule and the length of a step."""
+        return f"Online({self.rule}, dt={self.dt:g})"
 
 
 class Synapses:

@@ -15,17 +15,19 @@ from .call import extended, fields_of_kind, reference_op
 from .neuron import scan
 from .neuron_arguments import NEURONS, Neuron, result_of
 from .noise import noise_of_step
+from .online import learner
 from .spike_events import SpikeEvents
 from .whole_network import WholeNetwork
 
 # Fields of a recurrent call after those of its neuron's call: those with a gradient, those of a
 # snnfast.connect.Connectivity, which are None for dense connections, those of a snnfast.connect.PoissonNoise, the
-# numbers of a snnfast.connect.Part, and whether the spikes are events, int32 [3, events]: step, sample and neuron of
-# each.
+# numbers of a snnfast.connect.Part, the tensors of a snnfast.plasticity.Online, empty without, and whether the spikes
+# are events, int32 [3, events]: step, sample and neuron of each.
 DIFFERENTIABLE: dict[str, Any] = {"weight": Tensor, "past": Tensor | None, "delay": Tensor | None}
 SPARSE = ("first", "targets", "steps", "noise_table", "noise_weight", "noise_key", "part")
-FIELDS: dict[str, Any] = DIFFERENTIABLE | dict.fromkeys(SPARSE, Tensor | None) | {"record_events": bool}
-NOT_SPARSE = (*(None,) * len(SPARSE), False)  # values of the fields after those with a gradient
+FIELDS: dict[str, Any] = DIFFERENTIABLE | dict.fromkeys(SPARSE, Tensor | None)
+FIELDS |= {"plasticity": list[Tensor], "record_events": bool}
+NOT_SPARSE: tuple[Any, ...] = (*(None,) * len(SPARSE), [], False)  # values of the fields after those with a gradient
 NOT_RECURRENT = (*(None,) * len(DIFFERENTIABLE), *NOT_SPARSE)
 
 _CALLS: dict[Any, Any] = {}
@@ -68,7 +70,11 @@ def scan_recurrent(call: Any) -> tuple[Tensor, ...]:
     states = [getattr(neuron, name) for name in names[inputs:]]
     currents = x if inputs == 1 else torch.cat(call[:inputs], -1)
     spikes, states, v_seq = fed_back(
-        step, currents, states, *(getattr(call, name) for name in (*DIFFERENTIABLE, *SPARSE))
+        step,
+        currents,
+        states,
+        *(getattr(call, name) for name in (*DIFFERENTIABLE, *SPARSE)),
+        learn=learner(call) if call.plasticity else None,
     )
     return spikes.to(x.dtype), *states, v_seq
 
@@ -81,11 +87,13 @@ def fed_back(
     past: Tensor | None,
     delay: Tensor | None,
     *sparse: Tensor | None,
+    learn: Callable[[Sequence[Tensor]], None] | None = None,
 ) -> tuple[Tensor, list[Any], Tensor]:
     """Iterate ``step(x[t] + recurrent input, states) -> spikes, states``; return spikes, last and first states.
 
     ``x``: the inputs of a neuron side by side, ``[T, ..., inputs * H]``.
     ``sparse``: the fields :data:`SPARSE`, None for dense connections.
+    ``learn``: changes the weights behind every step, by the spikes up to it.
     Recurrent spikes are rounded to the dtype of ``x``: 16 bits do not hold every count of several spikes per step.
     """
     stored, x = x.dtype, x.to(check.state_dtype(x.dtype))
@@ -108,6 +116,8 @@ def fed_back(
             rounded = s.detach().to(stored).to(x.dtype)
             s = torch.where(rounded == s, s, s + (rounded - s.detach()))  # infinite counts have no difference
         spikes.append(s)
+        if learn is not None:
+            learn(spikes)
         v_seq.append(states[0])
     if network is not None:
         network.spikes(len(x), spikes)

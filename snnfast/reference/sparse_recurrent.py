@@ -12,6 +12,8 @@ from snnfast import backend, check
 
 from .call import reference_op
 from .neuron_arguments import Neuron, result_of
+from .online import plasticity_tensors
+from .plasticity import Online
 from .recurrent import check_past, firing_neuron, recurrent_of, scan_recurrent
 from .spike_events import SpikeEvents
 
@@ -24,6 +26,11 @@ else:
 
 def recorded(call: Any, run: Callable[[Any], tuple[Any, ...]]) -> tuple[Any, ...]:
     """Return ``run(call)``, spikes and states; events as a :class:`SpikeEvents`, on the CPU."""
+    if call.plasticity:
+        if torch.compiler.is_compiling():  # graphs leave it out: the weights are no result of a kernel
+            return torch.compiler.disable(recorded)(call, run)  # type: ignore[no-any-return]
+        # A backward pass that needs the old weights raises.
+        torch.autograd.graph.increment_version([t for t in (call.weight,) if not t.is_inference()])
     if call.record_events and backend.is_cuda(call[0]):  # the kernels write spikes
         spikes, *states = run(call._replace(record_events=False))
         return SpikeEvents.from_dense(spikes), *states
@@ -55,6 +62,7 @@ def sparse_recurrent(
     noise: PoissonNoise | None = None,
     record: str = "spikes",
     part: Part | None = None,
+    plasticity: Online | None = None,
     **arguments: Any,
 ) -> Any:
     """Neurons with sparse recurrent connections, over all time steps of ``x``.
@@ -90,6 +98,8 @@ def sparse_recurrent(
             neurons. ``connectivity`` then connects all neurons to those of the part, ``weight`` ``[H]`` and ``noise``
             are those of all neurons, and ``x``, states and result those of the part. Without gradient and ``past``,
             which the part has.
+        plasticity: changes ``weight`` in place behind every step, a :class:`snnfast.plasticity.Online`; without
+            gradient.
         arguments: arguments of ``snnfast.ops.<neuron>`` except ``x``, by name, including states.
 
     Returns:
@@ -100,6 +110,7 @@ def sparse_recurrent(
     """
     op = "sparse_recurrent"
     more: dict[str, Any] = {"num_steps": num_steps, "batch": batch, "noise": noise, "record": record, "part": part}
+    more["plasticity"] = plasticity
     return sparse_call(op, firing_neuron(op, neuron), x, weight, connectivity, past, **more, **arguments)
 
 
@@ -116,6 +127,7 @@ def sparse_call(
     noise: PoissonNoise | None = None,
     record: str = "spikes",
     part: Part | None = None,
+    plasticity: Online | None = None,
     **arguments: Any,
 ) -> Any:
     """Check the arguments of :func:`sparse_recurrent`; return the recurrent call of ``neuron``.
@@ -158,16 +170,37 @@ def sparse_call(
     call = neuron.checked(op, *inputs, **arguments)
     check.choice(op, "record", record, ("spikes", "events"))
     events = record == "events"
+    learner, weight = learning(op, plasticity, weight, c, call, part)
     fields = *call, weight, past, None, *c.on(x.device), *drawn
     learns = torch.is_grad_enabled() and any(isinstance(value, Tensor) and value.requires_grad for value in fields)
     if part is not None and (learns or past is not None):
         raise ValueError(f"{op}: with part there is no gradient and past must be None; call it under torch.no_grad()")
     if events and call.return_v_seq:
         raise ValueError(f"{op}: return_v_seq must be False with record='events', got True")
+    if learner and learns:
+        raise ValueError(
+            f"{op}: plasticity has no gradient; call it under torch.no_grad(), or detach its tensors besides weight"
+        )
     if events and learns:
         raise ValueError(f"{op}: record='events' has no gradient; call it under torch.no_grad(), or detach its tensors")
     numbers = None if part is None else part.begin(op, c, x.shape[0], x.shape[1:-1].numel())
-    return recurrent_of(call.__class__)(*fields, numbers, events)
+    return recurrent_of(call.__class__)(*fields, numbers, learner, events)
+
+
+def learning(
+    op: str, plasticity: object, weight: Tensor, c: Connectivity, call: Any, part: object
+) -> tuple[list[Tensor], Tensor]:
+    """Check plasticity within a call of neurons; return its tensors, and the weights that it changes."""
+    if plasticity is None:
+        return [], weight
+    if not isinstance(plasticity, Online):
+        raise TypeError(f"{op}: plasticity must be an Online of snnfast.plasticity, got {check.kind(plasticity)}")
+    if part is not None:
+        raise ValueError(f"{op}: plasticity must be None with part, got both")
+    if getattr(call, "max_spikes", 1) != 1:
+        raise ValueError(f"{op}: max_spikes must be 1 with plasticity, got {call.max_spikes:g}")
+    weight = weight.detach()
+    return plasticity_tensors(op, plasticity, weight, c, call[0].shape[1:-1].numel()), weight
 
 
 def no_input(op: str, x: Any, weight: Any, H: int, num_steps: int | None, batch: int | None, count: int) -> Any:

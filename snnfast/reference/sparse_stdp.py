@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from snnfast import check
-from snnfast.reference.plasticity import Constants, Rule
+from snnfast.reference.plasticity import Constants, Rule, rule_of_synapses
 
 from .call import Changed, reference_op
 from .stdp import Reduction, StdpState, Update, check_values, normalize, started
@@ -142,9 +142,7 @@ def sparse_stdp_(
         raise ValueError(f"{op}: w must be on the CPU or on CUDA, where synapses have kernels, got {w.device}")
     check.spikes(op, "pre", pre, ("T", "B", c.n_pre), w)
     check.spikes(op, "post", post, (*pre.shape[:2], c.n_post), w)
-    if not isinstance(rule, Rule) or rule.tau_eligibility is not None:
-        got = "a reward-modulated rule" if isinstance(rule, Rule) else type(rule).__name__
-        raise TypeError(f"{op}: rule must be a rule of snnfast.plasticity without reward and no OwnRule, got {got}")
+    rule_of_synapses(op, rule)
     step = check.positive(op, "dt", dt)
     check.choice(op, "reduction", reduction, ("sum", "mean"))
     check.choice(op, "update", update, ("step", "sequence"))

@@ -65,7 +65,7 @@ def test_recurrent_synapses_of_all_neurons_learn_as_the_matrix():
     dense = Recurrent(IF(stateful=True), 7, weight=matrix)
     sparse = SparseRecurrent(IF(stateful=True), c, weight=matrix[post, pre])
     for layer in (dense, sparse):
-        STDP(layer, RULE).listen(layer)
+        STDP(layer, RULE, update="sequence").listen(layer)
     for seed in range(3):
         x = spikes(15, 2, 7, seed=seed)
         assert_equal([dense(x)], [sparse(x)])
@@ -73,20 +73,79 @@ def test_recurrent_synapses_of_all_neurons_learn_as_the_matrix():
     assert not torch.equal(dense.weight, matrix)
 
 
+def learned_step_by_step(c, w, x, norm=None, **how):
+    """Return spikes, weights and state of as many calls of one step, each followed by plasticity."""
+    layer, sent, state = SparseRecurrent(IF(stateful=True), c, weight=w), [], None
+    for current in x:
+        sent.append(layer(current[None]))
+        arrived = sent[-1 - c.longest] if len(sent) > c.longest else torch.zeros_like(sent[0])
+        state = ops.sparse_stdp_(layer.weight, arrived, sent[-1], c, rule=RULE, state=state, **how)
+    return torch.cat(sent), layer.weight, state
+
+
+@pytest.mark.parametrize("delay", [1, 4])
+def test_recurrent_synapses_learn_within_a_call(delay):
+    c, x = AMONG.with_delay(delay), spikes(30, 2, 7, rate=0.6)
+    layer = SparseRecurrent(IF(stateful=True), c, weight=nn.Parameter(weights(c)))
+    learner = STDP(layer, RULE, dt=0.5, reduction="mean", sources=range(1, 7))
+    learner.listen(layer)
+    found = torch.cat([layer(x[:11]), layer(x[11:12]), layer(x[12:])])
+    want, w, state = learned_step_by_step(c, weights(c), x, dt=0.5, reduction="mean", sources=range(1, 7))
+    assert_equal([found, layer.weight.detach(), *learner.state[:4]], [want, w, *state[:4]])
+    assert not torch.equal(w, weights(c))
+    layer.eval()(x)
+    assert_equal([layer.weight.detach()], [w])
+
+
+def test_recurrent_weights_are_scaled_after_the_call():
+    c, x = AMONG.with_delay(2), spikes(9, 2, 7, rate=0.6)
+    layer = SparseRecurrent(IF(stateful=True), c, weight=weights(c))
+    learner = STDP(layer, RULE, norm=1.0)
+    handle = learner.listen(layer)
+    found = layer(x)
+    want, w, state = learned_step_by_step(c, weights(c), x)
+    rest = torch.zeros(0, 2, 7)
+    ops.sparse_stdp_(w, rest, rest, c, rule=RULE, state=state, norm=1.0)
+    assert_equal([found, layer.weight, *learner.state[:4]], [want, w, *state[:4]])
+    handle.remove()
+    layer(x)
+    assert_equal([layer.weight], [w])
+
+
+@pytest.mark.parametrize("update", ["step", "sequence"])
+def test_each_receptor_has_the_spikes_of_its_neuron(update):
+    @snnfast.neuron(inputs=2)
+    def two(fire, x, y, v, *, decay=0.9):
+        s, _, after = fire(decay * v + x - 0.5 * y, 1.0)
+        return s, after
+
+    c = connect.fixed_indegree(7, 14, indegree=3, seed=1).with_delay(2)
+    layer = SparseRecurrent(two.layer(stateful=True), c, weight=weights(c))
+    learner = STDP(layer, RULE, update=update)
+    learner.listen(layer)
+    x = spikes(12, 2, 7, rate=0.8)
+    post = layer((x, x * 0.1))
+    arrived = torch.cat([torch.zeros(2, 2, 7), post])[:-2]
+    w = weights(c)
+    state = ops.sparse_stdp_(w, arrived, post.repeat(1, 1, 2), c, rule=RULE, update=update)
+    assert_equal([layer.weight, *learner.state[:4]], [w, *state[:4]])
+    assert not torch.equal(w, weights(c))
+
+
 @pytest.mark.parametrize("steps", [2, 15])
-def test_recurrent_spikes_arrive_after_the_delay(steps):
+def test_with_a_sequence_recurrent_weights_change_after_the_call(steps):
     c = AMONG.with_delay(4)
     layer, w, state, sent = SparseRecurrent(IF(stateful=True), c, weight=weights(c)), weights(c), None, []
-    STDP(layer, RULE).listen(layer)
+    STDP(layer, RULE, update="sequence").listen(layer)
     for seed in range(3):
         sent.append(layer(spikes(steps, 2, 7, seed=seed, rate=0.6)))
         arrived = torch.cat([torch.zeros(4, 2, 7), *sent])[-4 - steps : -4]
-        state = ops.sparse_stdp_(w, arrived, sent[-1], c, rule=RULE, state=state)
+        state = ops.sparse_stdp_(w, arrived, sent[-1], c, rule=RULE, state=state, update="sequence")
         assert_equal([layer.weight], [w])
     snnfast.nn.reset(layer)
     spikes_of_noise = layer(None, num_steps=9, batch=2, noise=connect.PoissonNoise(1.0, 0.5, seed=1))
     arrived = torch.cat([torch.zeros(4, 2, 7), spikes_of_noise])[:9]
-    ops.sparse_stdp_(w, arrived, spikes_of_noise, c, rule=RULE, state=state)
+    ops.sparse_stdp_(w, arrived, spikes_of_noise, c, rule=RULE, state=state, update="sequence")
     assert_equal([layer.weight], [w])
 
 
@@ -106,5 +165,15 @@ def test_what_synapses_cannot_learn_is_an_error():
     several = AMONG.with_delay(torch.arange(len(AMONG)) % 2 + 1)
     layer = SparseRecurrent(IF(), several, weight=weights(several))
     STDP(layer, RULE).listen(layer)
-    with pytest.raises(ValueError, match="sparse_stdp_: connectivity must have the same delay everywhere, got 1 to 2"):
+    with pytest.raises(ValueError, match="sparse_recurrent: connectivity must have the same delay everywhere"):
         layer(spikes(5, 2, 7))
+    modulated = STDP(layer, plasticity.reward_modulated(RULE, 5.0))
+    modulated.listen(layer)
+    with pytest.raises(TypeError, match=r"Online: rule must be .* without reward"):
+        layer(spikes(5, 2, 7))
+    many = SparseRecurrent(IF(), AMONG, weight=weights(AMONG))
+    STDP(many, RULE).listen(many)
+    with pytest.raises(ValueError, match=r"at most 16 samples with plasticity, got 17; .*update='sequence'"):
+        many(spikes(5, 17, 7))
+    with pytest.raises(ValueError, match="plasticity has no gradient"):
+        many(spikes(5, 2, 7).requires_grad_())

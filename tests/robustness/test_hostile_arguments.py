@@ -41,6 +41,7 @@ HOSTILE = {
     "Connectivity": ("a", 3, torch.zeros(4, 4)),
     "range": ("a", 3, [0, 1], range(HUGE)),
     "PoissonNoise": ("a", 3, torch.zeros(4)),
+    "Online": ("a", 3, torch.zeros(4)),
     "Part": ("a", 3, torch.zeros(4)),
     "SpikeProp": ("a", 3),
     "Spiking": ("a", 3),

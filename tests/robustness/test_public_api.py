@@ -58,7 +58,8 @@ NAMES = {
     ),
     "snnfast.visualizer": "plot",
     "snnfast.plasticity": (
-        "Constants OwnRule Rule Synapses exponential pair power_law pre_post reward_modulated soft_bounds triplet"
+        "Constants Online OwnRule Rule Synapses exponential pair power_law pre_post reward_modulated soft_bounds "
+        "triplet"
     ),
     "snnfast.ops": (
         "DiehlCookResult DiehlCookState "
@@ -114,7 +115,7 @@ SIGNATURES = {
     "recurrent": "x, weight, past=None, *, neuron='lif', delay=None, **arguments",
     "sparse_recurrent": (
         "x, weight, connectivity, past=None, *, neuron='lif', num_steps=None, batch=None, noise=None, "
-        "record='spikes', part=None, **arguments"
+        "record='spikes', part=None, plasticity=None, **arguments"
     ),
     "sparse_linear": "x, weight, connectivity",
     "sparse_stdp_": (

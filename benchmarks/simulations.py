@@ -1,14 +1,16 @@
 """Sparse networks of papers without gradients, ``steps x percent of the neurons``: CPU time of the simulated steps.
 
-``coba`` and ``cuba`` are Vogels and Abbott 2005, ``brunel`` and ``irregular`` Brunel 2000, ``microcircuit`` a tenth of
-Potjans and Diesmann 2014. ``csr`` runs the connections and initial states of the first two in a loop over steps with
-sparse CSR tensors of PyTorch, ``brian2`` in a C++ program of Brian2. ``spikes unlike Brian2's`` are those of either
-that the other does not have; with ``--dtype float64`` there are none.
+``coba`` and ``cuba`` are Vogels and Abbott 2005, ``cuba STDP`` with plasticity of the excitatory synapses, ``brunel``
+and ``irregular`` Brunel 2000, ``microcircuit`` a tenth of Potjans and Diesmann 2014. ``csr`` runs the connections and
+initial states of the first two in a loop over steps with sparse CSR tensors of PyTorch, ``brian2`` those of the first
+three in a C++ program of Brian2. ``spikes unlike Brian2's`` are those of either that the other does not have; with
+``--dtype float64`` there are none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,13 +20,16 @@ from torch import Tensor
 from benchmarks import neurons
 from benchmarks.report import Row, verdict
 from benchmarks.timing import Prepared, Task
+from snnfast import plasticity
 
 SHAPES = ((10_000, 100),)
 QUICK_SHAPES = ((20, 5),)
 FLOOR = "clone"
 BASELINES = ("csr", "brian2")
+STDP = "cuba STDP"
+RATES = {"lr_pre": 0.0105, "lr_post": 0.01, "w_max": 3.24}  # of its pair rule, with traces of all spikes
 # Largest time of a second of biological time, in seconds.
-LIMITS = {"coba": 0.1, "cuba": 0.1, "brunel": 1.4, "irregular": 1.4, "microcircuit": 0.4}
+LIMITS = {"coba": 0.1, "cuba": 0.1, STDP: 0.12, "brunel": 1.4, "irregular": 1.4, "microcircuit": 0.4}
 DT = 0.1  # ms
 
 
@@ -35,6 +40,8 @@ def network(name: str, percent: int, dtype: str) -> Any:
     from snnfast_zoo.papers.vogels_abbott2005 import model as vogels_abbott2005
 
     scale, how = percent / 100, {"dtype": dtype}
+    if name == STDP:
+        return Learning(network("cuba", percent, dtype))
     if name in ("coba", "cuba"):
         settings = vogels_abbott2005.VogelsAbbottSettings(scale=scale, synapses=name, **how)  # type: ignore[arg-type]
         return vogels_abbott2005.vogels_abbott_network(settings)
@@ -44,6 +51,26 @@ def network(name: str, percent: int, dtype: str) -> Any:
     regime = {"brunel": "regular", "irregular": "irregular"}[name]
     settings = brunel2000.BrunelSettings(scale=scale, regime=regime, **how)  # type: ignore[arg-type]
     return brunel2000.brunel_network(settings)
+
+
+class Learning:
+    """A network whose excitatory synapses learn, from the same weights in every run."""
+
+    def __init__(self, made: Any) -> None:
+        rule = plasticity.pair(**RATES, trace="all")
+        self.online = plasticity.Online(rule, dt=made.dt, sources=range(made.populations["excitatory"]))
+        self.start = made.connectivity.per_synapse(made.weight)
+        op = partial(made.op, plasticity=self.online)
+        self.made = replace(made, op=op, weight=self.start.clone())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.made, name)
+
+    def run(self, steps: int) -> Any:
+        """Return the spikes."""
+        self.online.reset()
+        self.made.weight.copy_(self.start)
+        return self.made.run(steps)
 
 
 def by_op(made: Any) -> Callable[[int], int]:
@@ -97,13 +124,17 @@ def prepare(task: Task) -> Prepared:
     passes: dict[str, Callable[[], object]] = {}
     facts: dict[str, float] = {}
     ours = task.implementation == neurons.OURS
-    for name in LIMITS if ours else ("coba", "cuba"):
+    for name in LIMITS if ours else ("coba", "cuba", STDP)[: 2 + (task.implementation == "brian2")]:
         made = network(name, percent, task.dtype)
         c = made.connectivity
         if task.implementation == "brian2":
-            passes[name], spikes = neurons.baseline("brian2").vogels_abbott(made, name, task.dtype, steps)
+            how = name, task.dtype, steps, RATES if name == STDP else None
+            passes[name], spikes, weight = neurons.baseline("brian2").vogels_abbott(made, *how)
             facts[f"{name}, spikes"] = spikes.shape[1]
             facts[f"{name}, spikes unlike Brian2's"] = unlike(made, steps, spikes)
+            if weight is not None:
+                found = made.weight[made.connectivity.out_of(made.online.sources)]
+                facts[f"{name}, largest difference of a weight"] = (found - weight).abs().max().item()
             continue
         run = partial(by_op(made) if ours else by_csr(made, name), steps)
         passes[name] = run

@@ -95,8 +95,14 @@ def seconds(folder: tempfile.TemporaryDirectory[str]) -> float:
     return end - begin
 
 
-def vogels_abbott(made: Any, name: str, dtype: str, steps: int) -> tuple[Callable[[], Seconds], Tensor]:
-    """Return a run of the connections and initial states of a network of the zoo, and its spikes: step and neuron."""
+def vogels_abbott(
+    made: Any, name: str, dtype: str, steps: int, rates: dict[str, float] | None
+) -> tuple[Callable[[], Seconds], Tensor, Tensor | None]:
+    """Return a run of the connections and initial states of a network of the zoo, and its spikes: step and neuron.
+
+    ``rates``: of the pair rule of the excitatory synapses, whose weights after the run are the last result; None: they
+    do not learn.
+    """
     neurons, (pre, post) = made.connectivity.n_pre, (index.numpy() for index in made.connectivity.edges())
     folder = tempfile.TemporaryDirectory()
     brian2.set_device("cpp_standalone", build_on_run=False, directory=folder.name)
@@ -105,16 +111,24 @@ def vogels_abbott(made: Any, name: str, dtype: str, steps: int) -> tuple[Callabl
     brian2.prefs.core.default_float_dtype = getattr(numpy, dtype)
     brian2.prefs.codegen.cpp.extra_compile_args_gcc = EXACT
     brian2.defaultclock.dt = made.dt * ms
-    rate, method = VOGELS_ABBOTT[name]
+    rate, method = VOGELS_ABBOTT[name.partition(" ")[0]]
     group = brian2.NeuronGroup(
         *(neurons, f"dv/dt = {rate} : 1 (unless refractory)\n{CURRENTS}"),
         **{"threshold": "v > 10", "reset": "v = 0", "refractory": 5 * ms, "method": method},
     )
     parts = []
     for target, chosen in (("ge", post < neurons), ("gi", post >= neurons)):
-        (weight,) = numpy.unique(made.weight.numpy()[pre[chosen]])
-        parts.append(brian2.Synapses(group, group, on_pre=f"{target} += {float(weight)!r}", delay=made.dt * ms))
+        (weight,) = numpy.unique(made.connectivity.per_synapse(made.weight).numpy()[chosen])
+        learns = rates is not None and target == "ge"
+        model = pair_rule(rates) if learns else {"on_pre": f"{target} += {float(weight)!r}", "delay": made.dt * ms}
+        parts.append(brian2.Synapses(group, group, **model))
         parts[-1].connect(i=pre[chosen], j=post[chosen] % neurons)
+        if learns:
+            parts[-1].w = weight
+            for order, pathway in enumerate(("pre", "post", "depress", "potentiate")):
+                getattr(parts[-1], pathway).order = order
+            for pathway in ("pre", "depress"):
+                getattr(parts[-1], pathway).delay = made.dt * ms
     for state in ("v", "ge", "gi"):
         setattr(group, state, made.states[state].numpy())
     monitor = brian2.SpikeMonitor(group)
@@ -124,4 +138,14 @@ def vogels_abbott(made: Any, name: str, dtype: str, steps: int) -> tuple[Callabl
     brian2.device.insert_code("main", CLOCK)
     brian2.device.build(directory=folder.name, with_output=False)
     step = numpy.round(monitor.t / (made.dt * ms))
-    return lambda: Seconds(seconds(folder)), torch.from_numpy(numpy.stack([step, monitor.i]).astype(numpy.int64))
+    spikes = torch.from_numpy(numpy.stack([step, monitor.i]).astype(numpy.int64))
+    return lambda: Seconds(seconds(folder)), spikes, torch.tensor(parts[0].w[:]) if rates else None
+
+
+def pair_rule(rates: dict[str, float]) -> dict[str, Any]:
+    """Return synapses that learn: traces come before weights, so spikes of a step are a pair in both directions."""
+    return {
+        "model": "w : 1\ndx/dt = -x / (20*ms) : 1 (event-driven)\ndy/dt = -y / (20*ms) : 1 (event-driven)",
+        "on_pre": {"pre": "x += 1", "depress": f"ge += w; w = clip(w - {rates['lr_pre']} * y, 0, {rates['w_max']})"},
+        "on_post": {"post": "y += 1", "potentiate": f"w = clip(w + {rates['lr_post']} * x, 0, {rates['w_max']})"},
+    }

@@ -65,12 +65,11 @@ struct Part {
   bool (*exchange)(int64_t key, int64_t first_sample, int64_t samples, int64_t t, EventList& spikes);
 };
 
-// Learning within a call, on the CPU: learn(learner, t, spikes, row) is called behind every step t, from the earliest
-// whose spikes arrive in the call on. The spikes, in C, of sample g of all samples begin at spikes + g * row. It may
-// change the weights.
+// Learning within a call, on the CPU: learn is called behind every step t, from the earliest whose spikes arrive in the
+// call on, with the neurons that spiked, in order, and for each the bits of its samples. It may change the weights.
 struct Learning {
   void* learner;  // null: nothing learns
-  void (*learn)(void* learner, int64_t t, const void* spikes, int64_t row);
+  void (*learn)(void* learner, int64_t t, int64_t count, const int32_t* neurons, const uint16_t* samples);
 };
 
 struct Recurrence {

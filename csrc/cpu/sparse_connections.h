@@ -94,8 +94,10 @@ struct SparseGroup : Samples<C> {
       by_neuron<L>(memory.spikes, width, memory.by_neuron);
       spikes = memory.by_neuron;
     }
-    events(t).list(spikes, low, high);
-    if (r.learning.learner) r.learning.learn(r.learning.learner, t, memory.spikes, width);
+    Events<C, L>& list = events(t);
+    list.list(spikes, low, high);
+    if (const Learning& l = r.learning; l.learner)
+      l.learn(l.learner, t, static_cast<int64_t>(list.count), list.index.data(), list.samples.data());
     if (recorded && t >= 0) record(t, *recorded);
     if (!r.part.spikes) return;
     record(t, *r.part.spikes);

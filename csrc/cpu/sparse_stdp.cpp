@@ -9,6 +9,8 @@ namespace {
 template <class C>
 constexpr int64_t kRows = 64 / sizeof(C);  // neurons of a word of `fired_post`
 
+constexpr int64_t kAhead = 16;  // synapses that are loaded before their turn: those that come in are far apart
+
 // First index of [low, high) whose value in a rising array is at least `least`.
 template <class Value>
 inline int64_t first_of(const Value* values, int64_t low, int64_t high, int64_t least) {
@@ -58,6 +60,12 @@ struct Range {
     return a.fired_post[(t * (a.padded_post / kRows<C>)+i / kRows<C>)*a.B + b] >> i % kRows<C> & 1;
   }
 
+  // The postsynaptic neuron of a target.
+  inline int64_t neuron(int64_t target) const {
+    while (target >= a.N_post) target -= a.N_post;
+    return target;
+  }
+
   void depress(int64_t t) const {
     for (int64_t b = 0; b < a.B; b++) {
       const C* x_post = static_cast<const C*>(a.x_post) + (t * a.B + b) * a.padded_post;
@@ -65,7 +73,7 @@ struct Range {
         const C x_pre2 =
             K == PlasticityKind::triplet ? static_cast<const C*>(a.x_pre2)[(t * a.B + b) * a.N_pre + j] : C(0);
         for (int64_t q = first[j]; q < first[j + 1]; q++)
-          lost[q] += stdp_depression<K>(p, w[q], x_post[targets[q]], x_pre2);
+          lost[q] += stdp_depression<K>(p, w[q], x_post[neuron(targets[q])], x_pre2);
       });
     }
   }
@@ -78,22 +86,29 @@ struct Range {
   // Also applies the loss of these synapses if weights change at each step.
   void potentiate(int64_t t) const {
     each_fired_post(t, [&](int64_t i) {
-      const int64_t last = a.incoming_first[i + 1];
-      for (int64_t k = first_of(a.sources, a.incoming_first[i], last, begin); k < last && a.sources[k] < end; k++) {
-        const int64_t q = a.incoming[k];
-        C up = a.each_step ? C(0) : grown[q];
-        const StdpGrowth<C> growth = stdp_growth<K>(p, w[q]);
-        for (int64_t b = 0; b < a.B; b++) {
-          if (!fires_post(t, b, i)) continue;
-          const int64_t index = t * a.B + b;
-          const C x_post2 =
-              K == PlasticityKind::triplet ? static_cast<const C*>(a.x_post2)[index * a.padded_post + i] : C(0);
-          up +=
-              stdp_potentiation<K>(p, growth, static_cast<const C*>(a.x_pre)[index * a.N_pre + a.sources[k]], x_post2);
-        }
-        a.each_step ? apply(q, up) : void(grown[q] = up);
-      }
+      for (int64_t target = i; target < a.inputs * a.N_post; target += a.N_post) potentiate(t, i, target);
     });
+  }
+  void potentiate(int64_t t, int64_t i, int64_t target) const {
+    const int64_t last = a.incoming_first[target + 1];
+    for (int64_t k = first_of(a.sources, a.incoming_first[target], last, begin); k < last && a.sources[k] < end; k++) {
+      const int64_t q = a.incoming[k];
+      if (k + kAhead < last) {
+        const int64_t next = a.incoming[k + kAhead];
+        __builtin_prefetch(w + next, 1);
+        __builtin_prefetch(lost + next, 1);
+      }
+      C up = a.each_step ? C(0) : grown[q];
+      const StdpGrowth<C> growth = stdp_growth<K>(p, w[q]);
+      for (int64_t b = 0; b < a.B; b++) {
+        if (!fires_post(t, b, i)) continue;
+        const int64_t index = t * a.B + b;
+        const C x_post2 =
+            K == PlasticityKind::triplet ? static_cast<const C*>(a.x_post2)[index * a.padded_post + i] : C(0);
+        up += stdp_potentiation<K>(p, growth, static_cast<const C*>(a.x_pre)[index * a.N_pre + a.sources[k]], x_post2);
+      }
+      a.each_step ? apply(q, up) : void(grown[q] = up);
+    }
   }
 
   void run() const {

@@ -44,7 +44,7 @@ void read_incoming(const char* op, const Tensor& w, const Tensor& first, const T
     check_tensor(op, name, t, type, {size}, "w", w);
     check_contiguous(op, name, t);
   };
-  check("incoming_first", first, ScalarType::Long, a.N_post + 1);
+  check("incoming_first", first, ScalarType::Long, a.inputs * a.N_post + 1);
   check("incoming", incoming, ScalarType::Int, w.numel());
   check("sources", sources, ScalarType::Int, w.numel());
   a.incoming_first = first.const_data_ptr<int64_t>();
@@ -62,8 +62,9 @@ void read_range(const char* op, Number begin, Number end, SparseStdp& a) {
 
 // They must be those of the rows. On CUDA the kernels check every index that they use.
 void check_incoming(const char* op, int64_t count, const SparseStdp& a) {
-  bool fits = a.incoming_first[0] == 0 && a.incoming_first[a.N_post] == count;
-  for (int64_t i = 0; i < a.N_post; i++) fits = fits && a.incoming_first[i] <= a.incoming_first[i + 1];
+  const int64_t targets = a.inputs * a.N_post;
+  bool fits = a.incoming_first[0] == 0 && a.incoming_first[targets] == count;
+  for (int64_t i = 0; i < targets; i++) fits = fits && a.incoming_first[i] <= a.incoming_first[i + 1];
   // A synapse of another row would be changed by two threads.
   for (int64_t k = 0; fits && k < count; k++) {
     const int64_t q = a.incoming[k], j = a.sources[k];
@@ -85,7 +86,7 @@ void sparse_stdp(const Arguments& arguments) {
   SNNFAST_CHECK(!arguments.state.eligibility.tensor, kOp, ": eligibility must be None");
   const Device device(w);
   SparseStdp a{};
-  a.N_pre = pre.size(2), a.N_post = post.size(2);
+  a.N_pre = pre.size(2), a.N_post = post.size(2), a.inputs = 1;
   read_range(kOp, arguments.begin, arguments.end, a);
   a.synapses = synapses_of(kOp, w, arguments.first, arguments.targets, &kStep, 1, a.N_pre);
   read_spikes(kOp, arguments, w, Device::kCuda ? 1 : w.scalar_type() == ScalarType::Double ? 8 : 16, a);
@@ -138,7 +139,7 @@ class OnlineStdp {
     a_.rule.kind = static_cast<PlasticityKind>(number[0]), a_.rule.all = number[1] != 0;
     read_rule(a_.rule, number += 2);
     a_.scale = *number++, a_.each_step = true, a_.is_double = w.scalar_type() == ScalarType::Double;
-    a_.B = samples, a_.N_pre = r.H, a_.N_post = r.inputs * r.H, a_.w = w.mutable_data_ptr();
+    a_.B = samples, a_.N_pre = a_.N_post = r.H, a_.inputs = r.inputs, a_.w = w.mutable_data_ptr();
     const int64_t rows = a_.is_double ? 8 : 16;
     a_.padded_post = (a_.N_post + rows - 1) / rows * rows;
     read_range(op, number[0], number[1], a_);
@@ -156,13 +157,13 @@ class OnlineStdp {
     lay_out_all(Arena(aligned(static_cast<char*>(memory_.mutable_data_ptr()))));
   }
 
-  void learn(int64_t t, const void* spikes, int64_t row) {
+  void learn(int64_t t, int64_t count, const int32_t* neurons, const uint16_t* samples) {
     uint8_t *const sent = of_step(t), *const arrived = of_step(t - steps_ + 1);
-    for (int64_t b = 0; b < a_.B; b++)
-      a_.is_double ? flags(static_cast<const double*>(spikes) + b * row, sent + b * a_.N_post)
-                   : flags(static_cast<const float*>(spikes) + b * row, sent + b * a_.N_post);
+    std::fill(sent, sent + a_.B * a_.N_post, uint8_t{0});
+    for (int64_t e = 0; e < count; e++)
+      for (int64_t b = 0; b < a_.B; b++) sent[b * a_.N_post + neurons[e]] = samples[e] >> b & 1;
     if (t < 0) return;
-    a_.pre = {arrived, 0, a_.N_post, 1, 1, false};
+    a_.pre = {arrived, 0, a_.N_pre, 1, 1, false};
     a_.post = {sent, 0, a_.N_post, 1, 1, false};
     cpu::stdp_traces()(a_, 0, 2 * a_.B, flags_);
     cpu::sparse_stdp_weights()(a_, a_.begin, a_.end);
@@ -171,7 +172,7 @@ class OnlineStdp {
  private:
   static constexpr int64_t kNumbers = 18;
   SparseStdp a_{};
-  int64_t steps_;  // the ring has the spikes of as many steps, [steps, samples, inputs * H]
+  int64_t steps_;  // the ring has the spikes of as many steps, [steps, samples, H]
   uint8_t *ring_, *flags_;
   Tensor memory_;
 
@@ -179,17 +180,13 @@ class OnlineStdp {
     lay_out<Cpu>(arena, a_, 1);
     const int64_t bytes = (a_.is_double ? 8 : 4) * a_.synapses.size;
     a_.lost = arena.take<char>(bytes), a_.grown = a_.lost;
+    a_.x_pre = a_.trace_pre;  // of one step: where the traces are
+    if (a_.padded_post == a_.N_post) a_.x_post = a_.trace_post;
     ring_ = arena.take<uint8_t>(steps_ * a_.B * a_.N_post);
     flags_ = arena.take<uint8_t>(std::max(a_.N_pre, a_.N_post) + 8);
     return arena.used();
   }
   uint8_t* of_step(int64_t t) { return ring_ + ((t % steps_ + steps_) % steps_) * a_.B * a_.N_post; }
-  // The spikes of a sample, once for each input.
-  template <class C>
-  void flags(const C* spikes, uint8_t* to) const {
-    for (int64_t i = 0; i < a_.N_pre; i++) to[i] = spikes[i] != C(0);
-    for (int64_t n = a_.N_pre; n < a_.N_post; n += a_.N_pre) std::copy(to, to + a_.N_pre, to + n);
-  }
 };
 #endif
 
@@ -199,8 +196,8 @@ class OnlineStdp {
 std::shared_ptr<void> sparse_plasticity(const Cpu& device, const char* op, const Connections& connections,
                                         int64_t samples, Recurrence& r) {
   const auto learner = std::make_shared<OnlineStdp>(op, device, connections, samples, r);
-  r.learning = {learner.get(), [](void* of, int64_t t, const void* spikes, int64_t row) {
-                  static_cast<OnlineStdp*>(of)->learn(t, spikes, row);
+  r.learning = {learner.get(), [](void* of, int64_t t, int64_t count, const int32_t* neurons, const uint16_t* samples) {
+                  static_cast<OnlineStdp*>(of)->learn(t, count, neurons, samples);
                 }};
   return learner;
 }

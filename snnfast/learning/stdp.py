@@ -342,4 +342,5 @@ class _WithinCall(Listening):
         learner.state = online.state
         if learner.norm is not None:  # a call without steps only scales
             pre, post = (module.weight.new_zeros(0, batch, neurons) for neurons in (c.n_pre, c.n_post))
-            learner._learn(pre, post, learner.norm)
+            how: Any = {"rule": learner.rule, "norm": learner.norm, "sources": learner.sources, "validate": False}
+            ops.sparse_stdp_(module.weight, pre, post, c, **how)

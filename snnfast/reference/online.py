@@ -56,7 +56,7 @@ def plasticity_tensors(op: str, online: Online, weight: Tensor, c: Connectivity,
     begin, end = neuron_range(op, "sources of plasticity", online.sources, c.n_pre)
     if online.state is None:
         check.in_range(op, "weight", weight[c.out_of(online.sources)], online.rule.w_min, online.rule.w_max)
-    online.state = started(op, online.state, weight, batch, c.n_pre, c.n_post)
+    online.state = started(op, online.state, weight, batch, c.n_pre, c.n_pre)
     scale = 1.0 / max(batch, 1) if online.reduction == "mean" else 1.0
     numbers = [*online.rule.constants(online.dt), scale, begin, end]
     return [*c.incoming, *online.state[:4], torch.tensor(numbers, dtype=torch.float64)]
@@ -73,13 +73,15 @@ def learner(call: Any) -> Callable[[Sequence[Tensor]], None]:
     def learn(spikes: Sequence[Tensor]) -> None:
         post = spikes[-1].detach().reshape(shape)
         arrived = spikes[-1 - delay].detach().reshape(shape) if len(spikes) > delay else torch.zeros_like(post)
+        # Every input of a neuron has its spikes and traces.
+        state = StdpState._make([*traces[:2], *(trace.repeat(1, inputs) for trace in traces[2:]), None])
         after = sparse_stdp_.equation(
             SparseStdpCall(
                 *(w, arrived, post.repeat(1, 1, inputs), call.first, call.targets, incoming_first, incoming, sources),
-                *(StdpState._make([*traces, None]), rule, scale, True, None, int(begin), int(end)),
+                *(state, rule, scale, True, None, int(begin), int(end)),
             )
         )
         for trace, value in zip(traces, after):
-            trace.copy_(value)
+            trace.copy_(value[:, : trace.shape[1]])
 
     return learn

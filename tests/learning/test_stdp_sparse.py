@@ -121,14 +121,15 @@ def test_each_receptor_has_the_spikes_of_its_neuron(update):
 
     c = connect.fixed_indegree(7, 14, indegree=3, seed=1).with_delay(2)
     layer = SparseRecurrent(two.layer(stateful=True), c, weight=weights(c))
-    learner = STDP(layer, RULE, update=update)
+    learner = STDP(layer, RULE, update=update, norm=2.0)
     learner.listen(layer)
     x = spikes(12, 2, 7, rate=0.8)
     post = layer((x, x * 0.1))
     arrived = torch.cat([torch.zeros(2, 2, 7), post])[:-2]
     w = weights(c)
-    state = ops.sparse_stdp_(w, arrived, post.repeat(1, 1, 2), c, rule=RULE, update=update)
-    assert_equal([layer.weight, *learner.state[:4]], [w, *state[:4]])
+    state = ops.sparse_stdp_(w, arrived, post.repeat(1, 1, 2), c, rule=RULE, update=update, norm=2.0)
+    of_neurons = [*learner.state[:2], *(trace[:, :7] for trace in learner.state[2:4])]
+    assert_equal([layer.weight, *of_neurons], [w, *state[:2], *(trace[:, :7] for trace in state[2:4])])
     assert not torch.equal(w, weights(c))
 
 

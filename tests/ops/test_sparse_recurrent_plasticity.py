@@ -216,13 +216,9 @@ def test_traces_and_vmap_are_refused():
     def run(x, w):
         return ops.sparse_recurrent(x, w, c, plasticity=plasticity.Online(PLAIN["pair"]), **HOW)[0]
 
-    with pytest.raises(
-        ValueError, match="sparse_recurrent: plasticity must be None under torch"
-    ):
+    with pytest.raises(ValueError, match="sparse_recurrent: plasticity must be None under torch"):
         torch.vmap(run, (0, None))(x[None], w)
-    with pytest.raises(
-        ValueError, match="sparse_recurrent: plasticity must be None under torch"
-    ):
+    with pytest.raises(ValueError, match="sparse_recurrent: plasticity must be None under torch"):
         make_fx(run, tracing_mode="fake")(x, w)
 
     class Module(torch.nn.Module):

@@ -46,13 +46,13 @@ struct Range {
     for (int64_t f = first_of(fired, 0, count, begin); f < count && fired[f] < end; f++) visit(fired[f]);
   }
 
-  // Calls visit(neuron) for the postsynaptic neurons that fire in step t of any sample.
+  // Calls visit(neuron) for the postsynaptic neurons that fire in step t of any of the samples [b0, b1).
   template <class Visit>
-  inline void each_fired_post(int64_t t, const Visit& visit) const {
+  inline void each_fired_post(int64_t t, int64_t b0, int64_t b1, const Visit& visit) const {
     const int64_t blocks = a.padded_post / kRows<C>;
     for (int64_t k = 0; k < blocks; k++) {
       unsigned any = 0;
-      for (int64_t b = 0; b < a.B; b++) any |= a.fired_post[(t * blocks + k) * a.B + b];
+      for (int64_t b = b0; b < b1; b++) any |= a.fired_post[(t * blocks + k) * a.B + b];
       for (; any; any &= any - 1) visit(k * kRows<C> + __builtin_ctz(any));
     }
   }
@@ -66,16 +66,53 @@ struct Range {
     return target;
   }
 
-  void depress(int64_t t) const {
-    for (int64_t b = 0; b < a.B; b++) {
-      const C* x_post = static_cast<const C*>(a.x_post) + (t * a.B + b) * a.padded_post;
-      each_fired(t, b, [&](int64_t j) {
-        const C x_pre2 =
-            K == PlasticityKind::triplet ? static_cast<const C*>(a.x_pre2)[(t * a.B + b) * a.N_pre + j] : C(0);
-        for (int64_t q = first[j]; q < first[j + 1]; q++)
-          lost[q] += stdp_depression<K>(p, w[q], x_post[neuron(targets[q])], x_pre2);
-      });
-    }
+  // Adds what the synapses lose in step t of sample b.
+  void depress(int64_t t, int64_t b) const {
+    const int64_t index = t * a.B + b;
+    const C* x_post = static_cast<const C*>(a.x_post) + index * a.padded_post;
+    each_fired(t, b, [&](int64_t j) {
+      const C x_pre2 = K == PlasticityKind::triplet ? static_cast<const C*>(a.x_pre2)[index * a.N_pre + j] : C(0);
+      for (int64_t q = first[j]; q < first[j + 1]; q++)
+        lost[q] += stdp_depression<K>(p, w[q], x_post[neuron(targets[q])], x_pre2);
+    });
+  }
+
+  // Calls to(q, up) for the synapses that grow in step t of the samples [b0, b1): from(q) and then their growth.
+  template <class From, class To>
+  inline void potentiate(int64_t t, int64_t b0, int64_t b1, const From& from, const To& to) const {
+    each_fired_post(t, b0, b1, [&](int64_t i) {
+      for (int64_t target = i; target < a.inputs * a.N_post; target += a.N_post) {
+        const int64_t low = a.incoming_first[target], last = a.incoming_first[target + 1];
+        for (int64_t k = first_of(a.sources, low, last, begin); k < last && a.sources[k] < end; k++) {
+          const int64_t q = a.incoming[k];
+          if (k + kAhead < last) {
+            const int64_t next = a.incoming[k + kAhead];
+            __builtin_prefetch(w + next, 1);
+            __builtin_prefetch(lost + next, 1);
+          }
+          C up = from(q);
+          const StdpGrowth<C> growth = stdp_growth<K>(p, w[q]);
+          for (int64_t b = b0; b < b1; b++) {
+            if (!fires_post(t, b, i)) continue;
+            const int64_t index = t * a.B + b;
+            const C x_pre = static_cast<const C*>(a.x_pre)[index * a.N_pre + a.sources[k]];
+            const C x_post2 =
+                K == PlasticityKind::triplet ? static_cast<const C*>(a.x_post2)[index * a.padded_post + i] : C(0);
+            up += stdp_potentiation<K>(p, growth, x_pre, x_post2);
+          }
+          to(q, up);
+        }
+      }
+    });
+  }
+
+  // Calls visit(q) for the synapses that lose in step t of sample b.
+  template <class Visit>
+  inline void each_losing(int64_t t, int64_t b, const Visit& visit) const {
+    if (!p.depresses()) return;
+    each_fired(t, b, [&](int64_t j) {
+      for (int64_t q = first[j]; q < first[j + 1]; q++) visit(q);
+    });
   }
 
   inline void apply(int64_t q, C up) const {
@@ -83,48 +120,53 @@ struct Range {
     lost[q] = C(0);
   }
 
-  // Also applies the loss of these synapses if weights change at each step.
-  void potentiate(int64_t t) const {
-    each_fired_post(t, [&](int64_t i) {
-      for (int64_t target = i; target < a.inputs * a.N_post; target += a.N_post) potentiate(t, i, target);
-    });
+  // A step of a rule without reward; without each_step, sums of changes.
+  void change(int64_t t) const {
+    for (int64_t b = 0; b < (p.depresses() ? a.B : 0); b++) depress(t, b);
+    if (!a.each_step)
+      return potentiate(t, 0, a.B, [&](int64_t q) { return grown[q]; }, [&](int64_t q, C up) { grown[q] = up; });
+    potentiate(t, 0, a.B, [](int64_t) { return C(0); }, [&](int64_t q, C up) { apply(q, up); });
+    for (int64_t b = 0; b < a.B; b++) each_losing(t, b, [&](int64_t q) { apply(q, C(0)); });
   }
-  void potentiate(int64_t t, int64_t i, int64_t target) const {
-    const int64_t last = a.incoming_first[target + 1];
-    for (int64_t k = first_of(a.sources, a.incoming_first[target], last, begin); k < last && a.sources[k] < end; k++) {
-      const int64_t q = a.incoming[k];
-      if (k + kAhead < last) {
-        const int64_t next = a.incoming[k + kAhead];
-        __builtin_prefetch(w + next, 1);
-        __builtin_prefetch(lost + next, 1);
-      }
-      C up = a.each_step ? C(0) : grown[q];
-      const StdpGrowth<C> growth = stdp_growth<K>(p, w[q]);
-      for (int64_t b = 0; b < a.B; b++) {
-        if (!fires_post(t, b, i)) continue;
-        const int64_t index = t * a.B + b;
-        const C x_post2 =
-            K == PlasticityKind::triplet ? static_cast<const C*>(a.x_post2)[index * a.padded_post + i] : C(0);
-        up += stdp_potentiation<K>(p, growth, static_cast<const C*>(a.x_pre)[index * a.N_pre + a.sources[k]], x_post2);
-      }
-      a.each_step ? apply(q, up) : void(grown[q] = up);
+
+  // A step of a reward-modulated rule: the eligibility of every synapse decays, so nothing is sparse.
+  void modulate(int64_t t) const {
+    const C decay = static_cast<C>(a.decay_eligibility);
+    const int64_t low = first[begin], high = first[end];
+    bool rewarded = false;
+    for (int64_t b = 0; b < a.B; b++) {
+      C* const e = static_cast<C*>(a.eligibility) + b * a.synapses.size;
+      const auto hebbian = [&](int64_t q, C up) {
+        e[q] += up - lost[q];
+        lost[q] = C(0);
+      };
+#pragma omp simd
+      for (int64_t q = low; q < high; q++) e[q] *= decay;
+      if (p.depresses()) depress(t, b);
+      potentiate(t, b, b + 1, [](int64_t) { return C(0); }, hebbian);
+      each_losing(t, b, [&](int64_t q) { hebbian(q, C(0)); });
+      const C reward = static_cast<const C*>(a.reward)[(a.t0 + t) * a.B + b];
+      if (reward == 0) continue;
+      rewarded = true;
+#pragma omp simd
+      for (int64_t q = low; q < high; q++) grown[q] += reward * e[q];
+    }
+    if (a.each_step && rewarded) settle();
+  }
+
+  // Adds the sums of changes to all weights.
+  void settle() const {
+    for (int64_t q = first[begin]; q < first[end]; q++) {
+      apply(q, grown[q]);
+      grown[q] = C(0);
     }
   }
 
   void run() const {
     if (a.t0 == 0)
       for (int64_t q = first[begin]; q < first[end]; q++) grown[q] = lost[q] = C(0);
-    for (int64_t t = 0; t < a.steps; t++) {
-      if (p.depresses()) depress(t);
-      potentiate(t);
-      if (!a.each_step || !p.depresses()) continue;
-      for (int64_t b = 0; b < a.B; b++)
-        each_fired(t, b, [&](int64_t j) {
-          for (int64_t q = first[j]; q < first[j + 1]; q++) apply(q, C(0));
-        });
-    }
-    if (a.each_step || !a.last || a.T == 0) return;
-    for (int64_t q = first[begin]; q < first[end]; q++) apply(q, grown[q]);
+    for (int64_t t = 0; t < a.steps; t++) a.modulated ? modulate(t) : change(t);
+    if (!a.each_step && a.last && a.T > 0) settle();
   }
 };
 

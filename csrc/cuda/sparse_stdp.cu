@@ -17,11 +17,11 @@ __device__ int64_t weight_of(const SparseStdp& a, int64_t k) {
   return q < a.synapses.size && a.sources[k] >= a.begin && a.sources[k] < a.end ? q : -1;
 }
 
-template <PlasticityKind K, class C>
+template <PlasticityKind K, class C, bool Modulated>
 __global__ void __launch_bounds__(kSparseThreads, 1)
     sparse_stdp_weights_kernel(const SparseStdp a, const Plasticity<C> p) {
   const SparseRows<C> rows(a.synapses, a.w, a.N_post);
-  const C scale = static_cast<C>(a.scale);
+  const C scale = static_cast<C>(a.scale), decay = static_cast<C>(a.decay_eligibility);
   const C *x_pre = static_cast<const C*>(a.x_pre), *x_pre2 = static_cast<const C*>(a.x_pre2),
           *x_post = static_cast<const C*>(a.x_post), *x_post2 = static_cast<const C*>(a.x_post2);
   C *weights = static_cast<C*>(a.w), *grown = static_cast<C*>(a.grown), *lost = static_cast<C*>(a.lost);
@@ -37,14 +37,24 @@ __global__ void __launch_bounds__(kSparseThreads, 1)
       bool changes = false;
       for (int64_t b = 0; b < a.B; b++) {
         const int64_t slot = t * a.B + b, pre = slot * a.N_pre + j, post = slot * a.N_post + i;
+        C grows = Modulated ? C(0) : up, loses = Modulated ? C(0) : down;
         if (p.depresses() && a.spikes_pre[pre]) {
-          down += stdp_loss<K>(p, x_post[post], K == PlasticityKind::triplet ? x_pre2[pre] : C(0)) * shrink;
+          loses += stdp_loss<K>(p, x_post[post], K == PlasticityKind::triplet ? x_pre2[pre] : C(0)) * shrink;
           changes = true;
         }
         if (a.spikes_post[post]) {
-          up += stdp_potentiation<K>(p, growth, x_pre[pre], K == PlasticityKind::triplet ? x_post2[post] : C(0));
+          grows += stdp_potentiation<K>(p, growth, x_pre[pre], K == PlasticityKind::triplet ? x_post2[post] : C(0));
           changes = true;
         }
+        if (!Modulated) {
+          up = grows, down = loses;
+          continue;
+        }
+        C& eligibility = static_cast<C*>(a.eligibility)[b * a.synapses.size + q];
+        const C reward = static_cast<const C*>(a.reward)[(a.t0 + t) * a.B + b];
+        const C e = eligibility * decay + (grows - loses);
+        eligibility = e;
+        if (reward != 0) up += reward * e, changes = true;
       }
       if (!a.each_step || !changes) continue;
       w = stdp_clamp(p, w + (up - down) * scale);
@@ -80,8 +90,13 @@ int launch(const SparseStdp& a, cudaStream_t stream) {
   const Plasticity<C> p = plasticity<C>(a.rule);
   if (a.synapses.size > 0 && a.steps > 0)
     with_kind(p.kind, [&](auto kind) {
-      SNNFAST_LAUNCH((sparse_stdp_weights_kernel<decltype(kind)::value, C>),
-                     some_of(blocks_of(a.synapses.size, kSparseThreads)), kSparseThreads, 0, stream, a, p);
+      const auto blocks = some_of(blocks_of(a.synapses.size, kSparseThreads));
+      if (a.modulated)
+        SNNFAST_LAUNCH((sparse_stdp_weights_kernel<decltype(kind)::value, C, true>), blocks, kSparseThreads, 0, stream,
+                       a, p);
+      else
+        SNNFAST_LAUNCH((sparse_stdp_weights_kernel<decltype(kind)::value, C, false>), blocks, kSparseThreads, 0, stream,
+                       a, p);
     });
   if (a.last && a.norm > 0 && a.N_post > 0)
     SNNFAST_LAUNCH(sparse_stdp_normalize_kernel<C>, some_of(blocks_of(a.N_post, kSparseThreads / 32)), kSparseThreads,

@@ -40,9 +40,10 @@ struct Connections {
   bool record_events;
 };
 
-// Plasticity within a call (sparse_stdp.cpp). plasticity: empty, or incoming_first, incoming, sources, trace_pre,
-// trace_pre2, trace_post and trace_post2 of sparse_stdp_, then its rule, scale, begin and end as numbers. Weights and
-// traces are changed in place. Returns the learner, which r refers to.
+// Plasticity within a call (sparse_stdp.cpp). plasticity: empty, or of sparse_stdp_ incoming_first, incoming, sources,
+// trace_pre, trace_pre2, trace_post, trace_post2 and, if the rule is reward-modulated, eligibility, then as numbers
+// rule, decay_eligibility, scale, begin and end. Weights, traces and eligibility are changed in place; the reward is 0.
+// Returns the learner, which r refers to.
 std::shared_ptr<void> sparse_plasticity(const Cpu&, const char* op, const Connections& connections, int64_t samples,
                                         Recurrence& r);
 std::shared_ptr<void> sparse_plasticity(const Cuda&, const char* op, const Connections& connections, int64_t samples,

@@ -19,7 +19,9 @@ SNNFAST_CPU_KERNEL(sparse_stdp_normalize, (const SparseStdp&, int64_t begin, int
   FIELD(Tensor, incoming)                    \
   FIELD(Tensor, sources)                     \
   FIELD(StdpStateArguments, state)           \
+  FIELD(Optional, reward)                    \
   FIELD(PlasticityArguments, rule)           \
+  FIELD(double, decay_eligibility)           \
   FIELD(double, scale)                       \
   FIELD(bool, each_step)                     \
   FIELD(std::optional<double>, norm)         \
@@ -83,13 +85,13 @@ void sparse_stdp(const Arguments& arguments) {
   SNNFAST_CHECK(count < (int64_t{1} << 31), kOp, ": w must have fewer than 2^31 weights, got ", count);
   SNNFAST_CHECK(post.dim() == 3, kOp, ": post must have shape [T, B, N_post], got ", shape_of(post));
   SNNFAST_CHECK(pre.dim() == 3, kOp, ": pre must have shape [T, B, N_pre], got ", shape_of(pre));
-  SNNFAST_CHECK(!arguments.state.eligibility.tensor, kOp, ": eligibility must be None");
   const Device device(w);
   SparseStdp a{};
   a.N_pre = pre.size(2), a.N_post = post.size(2), a.inputs = 1;
   read_range(kOp, arguments.begin, arguments.end, a);
   a.synapses = synapses_of(kOp, w, arguments.first, arguments.targets, &kStep, 1, a.N_pre);
   read_spikes(kOp, arguments, w, Device::kCuda ? 1 : w.scalar_type() == ScalarType::Double ? 8 : 16, a);
+  read_reward(kOp, arguments, w, {count}, a);
   read_incoming(kOp, w, arguments.incoming_first, arguments.incoming, arguments.sources, a);
   if constexpr (!Device::kCuda) {
     check_synapses(kOp, a.synapses, a.N_pre, a.N_post);
@@ -124,12 +126,13 @@ class OnlineStdp {
       : memory_(connections.weight) {
     const Tensor& w = connections.weight;
     const Tensors& tensors = connections.plasticity;
-    SNNFAST_CHECK(tensors.size() == 8, op, ": plasticity must be 8 tensors, got ", tensors.size());
+    SNNFAST_CHECK(tensors.size() == 8 || tensors.size() == 9, op, ": plasticity must be 8 or 9 tensors, got ",
+                  tensors.size());
     SNNFAST_CHECK(!connections.part && !r.synapses.one_a_row && r.synapses.delays == 1 && samples <= kSparseGroup, op,
                   ": plasticity is without part, and needs a weight for each synapse, one delay and at most ",
                   kSparseGroup, " samples, got ", r.synapses.delays, " delays and ", samples, " samples");
     check_contiguous(op, "weight", w);
-    const Tensor& numbers = tensors[7];
+    const Tensor& numbers = tensors.back();
     check_tensor(op, "numbers of plasticity", numbers, ScalarType::Double, {kNumbers}, "w", w);
     check_contiguous(op, "numbers of plasticity", numbers);
     const double* number = numbers.const_data_ptr<double>();
@@ -138,7 +141,8 @@ class OnlineStdp {
                   ", got ", number[0]);
     a_.rule.kind = static_cast<PlasticityKind>(number[0]), a_.rule.all = number[1] != 0;
     read_rule(a_.rule, number += 2);
-    a_.scale = *number++, a_.each_step = true, a_.is_double = w.scalar_type() == ScalarType::Double;
+    a_.decay_eligibility = *number++, a_.scale = *number++, a_.each_step = true,
+    a_.is_double = w.scalar_type() == ScalarType::Double;
     a_.B = samples, a_.N_pre = a_.N_post = r.H, a_.inputs = r.inputs, a_.w = w.mutable_data_ptr();
     const int64_t rows = a_.is_double ? 8 : 16;
     a_.padded_post = (a_.N_post + rows - 1) / rows * rows;
@@ -150,6 +154,8 @@ class OnlineStdp {
     a_.trace_pre2 = stdp_state(op, "trace_pre2", tensors[4], w, {samples, a_.N_pre});
     a_.trace_post = stdp_state(op, "trace_post", tensors[5], w, {samples, a_.N_post});
     a_.trace_post2 = stdp_state(op, "trace_post2", tensors[6], w, {samples, a_.N_post});
+    a_.modulated = tensors.size() == 9;
+    if (a_.modulated) a_.eligibility = stdp_state(op, "eligibility", tensors[7], w, {samples, w.numel()});
     a_.t0 = 1, a_.steps = 1;  // not the first step of a call, so `lost` is read, which is 0 behind every step
     steps_ = r.synapses.steps[0] + 1;
     memory_ = device.allocate(w, {lay_out_all(Arena(nullptr)) + 64}, ScalarType::Byte);
@@ -170,7 +176,7 @@ class OnlineStdp {
   }
 
  private:
-  static constexpr int64_t kNumbers = 18;
+  static constexpr int64_t kNumbers = 19;
   SparseStdp a_{};
   int64_t steps_;  // the ring has the spikes of as many steps, [steps, samples, H]
   uint8_t *ring_, *flags_;
@@ -180,6 +186,7 @@ class OnlineStdp {
     lay_out<Cpu>(arena, a_, 1);
     const int64_t bytes = (a_.is_double ? 8 : 4) * a_.synapses.size;
     a_.lost = arena.take<char>(bytes), a_.grown = a_.lost;
+    a_.reward = arena.take<double>(2 * a_.B);
     a_.x_pre = a_.trace_pre;  // of one step: where the traces are
     if (a_.padded_post == a_.N_post) a_.x_post = a_.trace_post;
     ring_ = arena.take<uint8_t>(steps_ * a_.B * a_.N_post);

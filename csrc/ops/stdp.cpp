@@ -51,19 +51,12 @@ void stdp(const Arguments& arguments) {
   const Tensor& w = arguments.w.tensor;
   check_weights(kOp, "w", w);
   SNNFAST_CHECK(w.size(1) < (int64_t{1} << 31), kOp, ": w must have fewer than 2^31 columns, got ", w.size(1));
-  SNNFAST_CHECK(arguments.state.eligibility.tensor.has_value() == arguments.reward.has_value(), kOp,
-                ": eligibility and reward must be given together, got only ",
-                arguments.reward ? "reward" : "eligibility");
   const Device device(w);
   Stdp a{};
   a.N_pre = w.size(1), a.N_post = w.size(0);
   read_spikes(kOp, arguments, w, Device::kCuda ? 1 : w.scalar_type() == ScalarType::Double ? 8 : 16, a);
-  a.decay_eligibility = arguments.decay_eligibility, a.modulated = arguments.reward.has_value();
+  read_reward(kOp, arguments, w, {a.N_post, a.N_pre}, a);
   a.w_stride = a.N_post > 1 ? w.stride(0) : a.N_pre;
-  if (a.modulated) {
-    a.eligibility = stdp_state(kOp, "eligibility", *arguments.state.eligibility.tensor, w, {a.B, a.N_post, a.N_pre});
-    a.reward = stdp_state(kOp, "reward", *arguments.reward, w, {a.T, a.B});
-  }
   if (a.N_post == 0 && a.N_pre == 0) return;
 
   each_chunk(device, w, a.each_step ? 0 : a.padded_post * a.N_pre, a, [&] { run_chunk(device, a); });

@@ -58,6 +58,19 @@ void read_spikes(const char* op, const Arguments& arguments, const Tensor& w, in
   a.trace_post2 = stdp_state(op, "trace_post2", state.trace_post2.tensor, w, {a.B, a.N_post});
 }
 
+// Reads reward and eligibility, of all samples of this shape, where the rule is modulated; T and B are set before.
+template <class Arguments>
+void read_reward(const char* op, const Arguments& arguments, const Tensor& w, std::vector<int64_t> shape, Stdp& a) {
+  const Optional &eligibility = arguments.state.eligibility.tensor, &reward = arguments.reward;
+  SNNFAST_CHECK(eligibility.has_value() == reward.has_value(), op,
+                ": eligibility and reward must be given together, got only ", reward ? "reward" : "eligibility");
+  a.decay_eligibility = arguments.decay_eligibility, a.modulated = reward.has_value();
+  if (!a.modulated) return;
+  shape.insert(shape.begin(), a.B);
+  a.eligibility = stdp_state(op, "eligibility", *eligibility, w, shape);
+  a.reward = stdp_state(op, "reward", *reward, w, {a.T, a.B});
+}
+
 // Memory for the traces and spikes of `steps` steps.
 template <class Device>
 void lay_out(Arena& arena, Stdp& a, int64_t steps) {

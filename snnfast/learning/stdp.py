@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -40,7 +41,7 @@ class STDP:
     the diagonal stays 0.
 
     In a :class:`snnfast.nn.SparseLinear` or :class:`snnfast.nn.SparseRecurrent` the weights of the synapses learn,
-    one each, by :func:`snnfast.ops.sparse_stdp_`: with one delay for all synapses, and without reward and own rules.
+    one each, by :func:`snnfast.ops.sparse_stdp_`: with one delay for all synapses, and without own rules.
     In a recurrent layer that :meth:`listen` follows they change within the call, at every step, by
     :class:`snnfast.plasticity.Online`: on the CPU, for at most 16 samples. With ``update="sequence"`` they change after
     the call, by the spikes that arrived during it.
@@ -151,10 +152,17 @@ class STDP:
 
     def _finish(self, batch: int) -> None:
         """Clear the diagonal without self-connections, then scale the weights."""
-        weight = self.linear.weight.detach()
+        weight, linear = self.linear.weight.detach(), self.linear
         if not self._has_diagonal:
             weight.fill_diagonal_(0.0)
-        if self.norm is not None:  # a call without steps only scales
+        if self.norm is None:
+            return
+        # A call without steps only scales.
+        if isinstance(linear, _SPARSE):
+            c, rule = linear.connectivity, replace(self.rule, tau_eligibility=None)
+            pre, post = (weight.new_zeros(0, batch, neurons) for neurons in (c.n_pre, c.n_post))
+            ops.sparse_stdp_(weight, pre, post, c, rule=rule, norm=self.norm, sources=self.sources, validate=False)  # type: ignore[arg-type]
+        else:
             n_post, n_pre = weight.flatten(1).shape
             self._learn(weight.new_zeros((0, batch, n_pre)), weight.new_zeros((0, batch, n_post)), self.norm)
 
@@ -163,14 +171,17 @@ class STDP:
     ) -> None:
         """Update the weights by spikes of a dense layer."""
         weight = self.linear.weight
+        if reward is None and self.rule.tau_eligibility is not None:
+            reward = 0.0
         if isinstance(self.linear, _SPARSE):
-            if reward is not None or signals:
-                raise ValueError("STDP: synapses learn without reward and signals, got some")
+            if signals:
+                raise ValueError(f"STDP: synapses learn without signals, got {', '.join(signals)}")
             self.state = ops.sparse_stdp_(
                 *(weight, pre, post, self.linear.connectivity),
                 rule=self.rule,  # type: ignore[arg-type]
                 dt=self.dt,
                 state=self.state,
+                reward=reward,
                 reduction=self.reduction,
                 update=self.update,
                 norm=norm,
@@ -179,8 +190,6 @@ class STDP:
             )
             return
         w = weight if weight.dim() == 2 else weight.detach().reshape(len(weight), -1)
-        if reward is None and self.rule.tau_eligibility is not None:
-            reward = 0.0
         self.state = ops.stdp_(
             *(w, pre, post),
             rule=self.rule,
@@ -246,7 +255,10 @@ class STDP:
         if self.state is None or self.state.eligibility is None:
             raise ValueError("STDP: reward needs eligibility: a reward-modulated rule, and spikes since the last reset")
         eligibility, weight = self.state.eligibility, self.linear.weight.detach()
-        w = weight.reshape(len(weight), -1)
+        if isinstance(self.linear, _SPARSE):
+            learning = self.linear.connectivity.out_of(self.sources)
+            eligibility, weight = eligibility[:, learning], weight[learning]
+        w = weight if isinstance(self.linear, _SPARSE) else weight.reshape(len(weight), -1)
         if not isinstance(reward, Tensor):
             reward = w.new_full((), check.number("STDP", "reward", reward))
         batch = len(eligibility)
@@ -255,7 +267,7 @@ class STDP:
             raise ValueError(f"STDP: reward must be a number or have shape [{batch}], got {list(reward.shape)}")
         check.on_device("STDP", "reward", reward, "linear.weight", w.device)
         check.finite("STDP", "reward", reward)
-        change = torch.einsum("b,bji->ji", reward.to(w).expand(batch), eligibility)
+        change = torch.einsum("b,b...->...", reward.to(w).expand(batch), eligibility)
         scale = 1 / max(batch, 1) if self.reduction == "mean" else 1.0
         w.add_(change, alpha=scale).clamp_(self.rule.w_min, self.rule.w_max)
         weight.copy_(w.view_as(weight))
@@ -338,9 +350,5 @@ class _WithinCall(Listening):
         online, module.plasticity = module.plasticity, None
         if online is None:
             return
-        learner, c, batch = self._learner, module.connectivity, len(online.state.trace_pre)
-        learner.state = online.state
-        if learner.norm is not None:  # a call without steps only scales
-            pre, post = (module.weight.new_zeros(0, batch, neurons) for neurons in (c.n_pre, c.n_post))
-            how: Any = {"rule": learner.rule, "norm": learner.norm, "sources": learner.sources, "validate": False}
-            ops.sparse_stdp_(module.weight, pre, post, c, **how)
+        self._learner.state = online.state
+        self._learner._finish(len(online.state.trace_pre))

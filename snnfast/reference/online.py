@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -56,17 +57,20 @@ def plasticity_tensors(op: str, online: Online, weight: Tensor, c: Connectivity,
     begin, end = neuron_range(op, "sources of plasticity", online.sources, c.n_pre)
     if online.state is None:
         check.in_range(op, "weight", weight[c.out_of(online.sources)], online.rule.w_min, online.rule.w_max)
-    online.state = started(op, online.state, weight, batch, c.n_pre, c.n_pre)
+    tau = online.rule.tau_eligibility
+    online.state = started(op, online.state, weight, batch, c.n_pre, c.n_pre, modulated=tau is not None)
+    decay = 0.0 if tau is None else math.exp(-online.dt / tau)
     scale = 1.0 / max(batch, 1) if online.reduction == "mean" else 1.0
-    numbers = [*online.rule.constants(online.dt), scale, begin, end]
-    return [*c.incoming, *online.state[:4], torch.tensor(numbers, dtype=torch.float64)]
+    numbers = torch.tensor([*online.rule.constants(online.dt), decay, scale, begin, end], dtype=torch.float64)
+    return [*c.incoming, *(value for value in online.state if value is not None), numbers]
 
 
 def learner(call: Any) -> Callable[[Sequence[Tensor]], None]:
     """Return the function that learns from the spikes up to a step, in plain PyTorch, within a recurrent call."""
-    incoming_first, incoming, sources, *traces, numbers = call.plasticity
+    incoming_first, incoming, sources, *changing, numbers = call.plasticity
+    traces, eligibility = changing[:4], changing[4] if len(changing) > 4 else None
     kind, every, *rest = numbers.tolist()
-    *rest, scale, begin, end = rest
+    *rest, decay, scale, begin, end = rest
     rule, w, delay = Constants(int(kind), bool(every), *rest), call.weight.detach(), int(call.steps[0])
     inputs, shape = len(type(call).neuron.inputs), (1, *traces[0].shape)
 
@@ -74,13 +78,12 @@ def learner(call: Any) -> Callable[[Sequence[Tensor]], None]:
         post = spikes[-1].detach().reshape(shape)
         arrived = spikes[-1 - delay].detach().reshape(shape) if len(spikes) > delay else torch.zeros_like(post)
         # Every input of a neuron has its spikes and traces.
-        state = StdpState._make([*traces[:2], *(trace.repeat(1, inputs) for trace in traces[2:]), None])
-        after = sparse_stdp_.equation(
-            SparseStdpCall(
-                *(w, arrived, post.repeat(1, 1, inputs), call.first, call.targets, incoming_first, incoming, sources),
-                *(state, rule, scale, True, None, int(begin), int(end)),
-            )
-        )
+        state = StdpState._make([*traces[:2], *(trace.repeat(1, inputs) for trace in traces[2:]), eligibility])
+        reward = None if eligibility is None else w.new_zeros(shape[:2])
+        rows = call.first, call.targets, incoming_first, incoming, sources
+        how = rule, decay, scale, True, None, int(begin), int(end)
+        step = SparseStdpCall._make([w, arrived, post.repeat(1, 1, inputs), *rows, state, reward, *how])
+        after = sparse_stdp_.equation(step)
         for trace, value in zip(traces, after):
             trace.copy_(value[:, : trace.shape[1]])
 

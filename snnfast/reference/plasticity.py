@@ -381,9 +381,8 @@ def reward_modulated(rule: AnyRule, tau_eligibility: float = 100.0) -> AnyRule:
 
 def rule_of_synapses(op: str, rule: object) -> Rule:
     """Check and return a rule that sparse connections have kernels for."""
-    if not isinstance(rule, Rule) or rule.tau_eligibility is not None:
-        got = "a reward-modulated rule" if isinstance(rule, Rule) else type(rule).__name__
-        raise TypeError(f"{op}: rule must be a rule of snnfast.plasticity without reward and no OwnRule, got {got}")
+    if not isinstance(rule, Rule):
+        raise TypeError(f"{op}: rule must be a rule of snnfast.plasticity and no OwnRule, got {type(rule).__name__}")
     return rule
 
 
@@ -395,7 +394,8 @@ class Online:
     a call equals as many calls of one step, bit for bit. :meth:`snnfast.learning.STDP.listen` makes one for a layer.
 
     The call changes its ``weight``, ``[synapses]`` and within the bounds of ``rule``, **in place**. It is for the CPU,
-    at most 16 samples, and synapses with one delay; it has no gradient.
+    at most 16 samples, and synapses with one delay; it has no gradient. A reward-modulated rule only builds up
+    eligibility, ``[B, synapses]`` in the state, since its reward is 0 within the call.
 
     Example::
 
@@ -403,7 +403,7 @@ class Online:
         >>> spikes, v = ops.sparse_recurrent(x, weight, connectivity, plasticity=online)
 
     Args:
-        rule: from this module, neither reward-modulated nor an :class:`OwnRule`.
+        rule: from this module; no :class:`OwnRule`.
         dt: length of a step, ms.
         reduction: ``"sum"`` or ``"mean"`` of the changes over the batch.
         sources: the presynaptic neurons whose synapses learn; None: all.

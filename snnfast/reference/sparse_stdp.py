@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -12,7 +13,7 @@ from snnfast import check
 from snnfast.reference.plasticity import Constants, Rule, rule_of_synapses
 
 from .call import Changed, reference_op
-from .stdp import Reduction, StdpState, Update, check_values, normalize, started
+from .stdp import Reduction, StdpState, Update, check_values, normalize, rewards_of, started
 
 # numpy, which snnfast.connect needs, is missing where the package is built.
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ class SparseStdpCall(NamedTuple):
     incoming: Tensor
     sources: Tensor
     state: StdpState
+    reward: Tensor | None
     rule: Constants
+    decay_eligibility: float
     scale: float
     each_step: bool
     norm: float | None
@@ -49,7 +52,7 @@ def _sparse_stdp(call: SparseStdpCall) -> StdpState:
     source = torch.arange(pre.shape[2], device=w.device).repeat_interleave(call.first.diff())
     target = call.targets.long()
     learns = (source >= call.begin) & (source < call.end)
-    x_pre, x_pre2, x_post, x_post2, _ = call.state
+    x_pre, x_pre2, x_post, x_post2, eligibility = call.state
     grown, lost = torch.zeros_like(w), torch.zeros_like(w)
     num_steps, batch = pre.shape[:2]
     for t in range(num_steps):
@@ -57,11 +60,17 @@ def _sparse_stdp(call: SparseStdpCall) -> StdpState:
         x_post = rule.trace(x_post * rule.decay_post, post[t])
         x_pre2, x_post2 = x_pre2 * rule.decay_pre2, x_post2 * rule.decay_post2
         for b in range(batch):
-            up = rule.potentiation(w, x_pre[b, source], x_post2[b, target])
-            grown += torch.where(post[t, b, target], up, 0.0)
+            up, down = torch.zeros_like(w), torch.zeros_like(w)
+            if eligibility is None:
+                up, down = grown, lost
+            up += torch.where(post[t, b, target], rule.potentiation(w, x_pre[b, source], x_post2[b, target]), 0.0)
             if rule.depresses:
-                down = rule.depression(w, x_post[b, target], x_pre2[b, source])
-                lost += torch.where(pre[t, b, source], down, 0.0)
+                loss = rule.depression(w, x_post[b, target], x_pre2[b, source])
+                down += torch.where(pre[t, b, source], loss, 0.0)
+            if eligibility is not None and call.reward is not None:
+                change = torch.where(learns, up - down, 0.0)
+                eligibility[b] = eligibility[b] * call.decay_eligibility + change
+                grown += call.reward[t, b] * eligibility[b]
         x_pre2, x_post2 = rule.trace(x_pre2, pre[t]), rule.trace(x_post2, post[t])
         if call.each_step or t == num_steps - 1:
             changed = (w + (grown - lost) * call.scale).clamp(rule.w_min, rule.w_max)
@@ -74,7 +83,7 @@ def _sparse_stdp(call: SparseStdpCall) -> StdpState:
             row = w[of_neuron][None]
             normalize(row, row.new_ones(1, dtype=torch.bool), call.norm, rule)
             w[of_neuron] = row[0]
-    return StdpState(x_pre, x_pre2, x_post, x_post2, None)
+    return StdpState(x_pre, x_pre2, x_post, x_post2, eligibility)
 
 
 @reference_op(_sparse_stdp)
@@ -87,6 +96,7 @@ def sparse_stdp_(
     rule: Rule,
     dt: float = 1.0,
     state: StdpState | None = None,
+    reward: float | Tensor | None = None,
     reduction: Reduction = "sum",
     update: Update = "step",
     norm: float | None = None,
@@ -108,9 +118,10 @@ def sparse_stdp_(
             spike) or floating point, 0 or 1.
         post: postsynaptic spikes ``[T, B, n_post]``, likewise.
         connectivity: the synapses, of :mod:`snnfast.connect`, all with the same delay.
-        rule: plasticity rule, from :mod:`snnfast.plasticity`, neither reward-modulated nor an ``OwnRule``.
+        rule: plasticity rule, from :mod:`snnfast.plasticity`; no ``OwnRule``.
         dt: length of a step, ms.
         state: the state to start from, as returned; it is not changed. None: no neuron has spiked before.
+        reward: for a reward-modulated rule: a number, ``[T]`` or ``[T, B]``.
         reduction: ``"sum"`` or ``"mean"`` of the changes over the batch.
         update: ``"step"`` or ``"sequence"``: as for :func:`snnfast.ops.stdp_`.
         norm: sum of magnitudes to which the weights of the synapses to every postsynaptic neuron are scaled after the
@@ -121,7 +132,8 @@ def sparse_stdp_(
             and 1.
 
     Returns:
-        :class:`snnfast.ops.StdpState` after the last step, without eligibility.
+        :class:`snnfast.ops.StdpState` after the last step; eligibility, where the rule is reward-modulated, is
+        ``[B, synapses]``, 0 where synapses do not learn.
 
     Raises:
         TypeError, ValueError: for arguments of wrong type, shape, dtype, device or range.
@@ -149,7 +161,9 @@ def sparse_stdp_(
     target = None if norm is None else check.positive(op, "norm", norm)
     begin, end = neuron_range(op, "sources", sources, c.n_pre)
     batch, incoming, (first, targets, _) = pre.shape[1], c.incoming_on(w.device), c.on(w.device)
-    before = started(op, state, w, batch, c.n_pre, c.n_post)
+    tau = rule.tau_eligibility
+    rewards = rewards_of(op, reward, rule, w, pre, validate)
+    before = started(op, state, w, batch, c.n_pre, c.n_post, modulated=tau is not None)
     if validate:
         check.in_range(op, "w", w.detach()[c.out_of(sources)], rule.w_min, rule.w_max)
         check_values(op, pre, post, {})
@@ -163,7 +177,9 @@ def sparse_stdp_(
         incoming=incoming.synapses,
         sources=incoming.sources,
         state=before,
+        reward=rewards,
         rule=rule.constants(step),
+        decay_eligibility=0.0 if tau is None else math.exp(-step / tau),
         scale=1.0 / max(batch, 1) if reduction == "mean" else 1.0,
         each_step=update == "step",
         norm=target,

@@ -189,13 +189,7 @@ def stdp_(
     check.choice(op, "update", update, ("step", "sequence"))
     target = None if norm is None else check.positive(op, "norm", norm)
     batch, tau = pre.shape[1], rule.tau_eligibility
-    if (tau is None) != (reward is None) and (tau is not None or isinstance(rule, Rule)):
-        raise ValueError(
-            f"{op}: reward must be None, since rule is not reward-modulated"
-            if tau is None
-            else f"{op}: reward must be given, since rule is reward-modulated"
-        )
-    rewards = None if reward is None else _reward(op, reward, w, pre, validate)
+    rewards = rewards_of(op, reward, rule, w, pre, validate)
     _check_signals(op, signals, rule, w, pre, post)
     if validate:
         check.in_range(op, "w", w.detach(), rule.w_min, rule.w_max)
@@ -268,9 +262,17 @@ def started(
     )
 
 
-def _reward(op: str, reward: object, w: Tensor, pre: Tensor, validate: bool) -> Tensor:
-    """Return ``reward`` as contiguous [T, B] in the dtype of ``w``."""
-    shape = pre.shape[:2]
+def rewards_of(op: str, reward: object, rule: Rule | OwnRule, w: Tensor, pre: Tensor, validate: bool) -> Tensor | None:
+    """Check ``reward``, which a rule may need; return it as contiguous [T, B] in the dtype of ``w``, or None."""
+    tau, shape = rule.tau_eligibility, pre.shape[:2]
+    if (tau is None) != (reward is None) and (tau is not None or isinstance(rule, Rule)):
+        raise ValueError(
+            f"{op}: reward must be None, since rule is not reward-modulated"
+            if tau is None
+            else f"{op}: reward must be given, since rule is reward-modulated"
+        )
+    if reward is None:
+        return None
     if not isinstance(reward, Tensor):
         return w.new_full(shape, check.number(op, "reward", reward))
     if reward.dtype not in check.FLOATING:

@@ -46,6 +46,46 @@ def test_synapses_of_some_neurons_learn():
         STDP(nn.Linear(3, 2), RULE, sources=range(4))
 
 
+MODULATED = plasticity.reward_modulated(RULE, 5.0)
+
+
+def test_a_reward_changes_synapses_as_it_changes_a_matrix():
+    c = connect.from_dense(torch.ones(6, 9))
+    pre, post = c.edges()
+    matrix = torch.rand(6, 9, generator=torch.Generator().manual_seed(3))
+    dense, sparse = nn.Linear(9, 6), SparseLinear(c, weight=matrix[post, pre])
+    dense.weight.data.copy_(matrix)
+    for layer in (dense, sparse):
+        learner = STDP(layer, MODULATED, norm=3.0, reduction="mean")
+        learner.run(spikes(20, 2, 9), spikes(20, 2, 6, seed=1))
+        learner.reward(torch.tensor([0.5, -2.0]))
+        learner.run(spikes(20, 2, 9, seed=2), spikes(20, 2, 6, seed=3), 0.25)
+    assert_equal([dense.weight.detach()[post, pre]], [sparse.weight])
+    assert not torch.equal(dense.weight, matrix)
+
+
+def test_a_reward_follows_a_call_of_recurrent_neurons():
+    c, x = AMONG.with_delay(2), spikes(15, 2, 7, rate=0.6)
+    layer = SparseRecurrent(IF(stateful=True), c, weight=weights(c))
+    layer.weight[c.out_of(range(5))] -= 3
+    learner = STDP(layer, MODULATED, sources=range(5, 7), norm=1.0)
+    learner.listen(layer)
+    before = layer.weight.clone()
+    post = layer(x)
+    arrived = torch.cat([torch.zeros(2, 2, 7), post])[:-2]
+    w = before.clone()
+    how = {"rule": MODULATED, "sources": range(5, 7), "norm": 1.0}
+    state = ops.sparse_stdp_(w, arrived, post, c, reward=0.0, **how)
+    assert_equal([layer.weight, *learner.state], [w, *state])
+    learner.reward(0.5)
+    chosen = c.out_of(range(5, 7))
+    w[chosen] = (w[chosen] + 0.5 * state.eligibility.sum(0)[chosen]).clamp(0, 1)
+    ops.sparse_stdp_(w, arrived[:0], post[:0], c, reward=0.0, **how)
+    torch.testing.assert_close(layer.weight, w)
+    assert_equal([layer.weight[: chosen.start]], [before[: chosen.start]])
+    assert not torch.equal(layer.weight, before)
+
+
 def test_a_network_that_listens_learns_as_by_run():
     layer, w = SparseLinear(C, weight=weights(C)), weights(C)
     net = nn.Sequential(layer, IF())
@@ -158,20 +198,19 @@ def test_what_synapses_cannot_learn_is_an_error():
     with pytest.raises(ValueError, match=r"STDP: linear.weight must lie in \[0, 1\]"):
         STDP(SparseLinear(C), RULE)
     pre, post = spikes(5, 2, 9), spikes(5, 2, 6)
-    modulated = STDP(SparseLinear(C, weight=weights(C)), plasticity.reward_modulated(RULE, 5.0))
-    with pytest.raises(TypeError, match=r"sparse_stdp_: rule must be .* without reward"):
-        modulated.run(pre, post)
-    with pytest.raises(ValueError, match="STDP: synapses learn without reward and signals"):
+    with pytest.raises(ValueError, match="STDP: synapses learn without signals, got v_post"):
+        STDP(SparseLinear(C, weight=weights(C)), RULE).run(pre, post, v_post=post)
+    with pytest.raises(ValueError, match="sparse_stdp_: reward must be None, since rule is not reward-modulated"):
         STDP(SparseLinear(C, weight=weights(C)), RULE).run(pre, post, 1.0)
     several = AMONG.with_delay(torch.arange(len(AMONG)) % 2 + 1)
     layer = SparseRecurrent(IF(), several, weight=weights(several))
     STDP(layer, RULE).listen(layer)
     with pytest.raises(ValueError, match="sparse_recurrent: connectivity must have the same delay everywhere"):
         layer(spikes(5, 2, 7))
-    modulated = STDP(layer, plasticity.reward_modulated(RULE, 5.0))
-    modulated.listen(layer)
-    with pytest.raises(TypeError, match=r"Online: rule must be .* without reward"):
-        layer(spikes(5, 2, 7))
+    by_rule = SparseRecurrent(IF(), AMONG, weight=weights(AMONG))
+    STDP(by_rule, plasticity.OwnRule(lambda s: s.w)).listen(by_rule)
+    with pytest.raises(TypeError, match=r"Online: rule must be .* no OwnRule, got OwnRule"):
+        by_rule(spikes(5, 2, 7))
     many = SparseRecurrent(IF(), AMONG, weight=weights(AMONG))
     STDP(many, RULE).listen(many)
     with pytest.raises(ValueError, match=r"at most 16 samples with plasticity, got 17; .*update='sequence'"):

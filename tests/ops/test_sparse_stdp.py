@@ -1,17 +1,19 @@
 """``sparse_stdp_``: plasticity of synapses, against the reference and against the matrix."""
 
+import math
+
 import pytest
 import torch
 from backends import PRESENT, fetched, placed
 from samples import assert_equal
 from spike_linear_cases import needs_kernels
-from stdp_cases import PLAIN, sample
+from stdp_cases import MODULATED, PLAIN, RULES, sample, with_reward
 
 from snnfast import connect, ops, plasticity, reference
 from snnfast.reference.call import flatten
 
 pytestmark = needs_kernels
-EXACT = {k: rule for k, rule in PLAIN.items() if k not in ("power law", "exponential", "pre and post")}
+EXACT = {k for k in RULES if not k.endswith(("power law", "exponential", "pre and post"))}
 
 
 def case(shape, dtype=torch.float64, total=None, rate=0.2, seed=0):
@@ -27,8 +29,8 @@ def learned(op, w, *arguments, **how):
     """Return the weights and the state afterwards."""
     move = (lambda value: value) if op is reference.sparse_stdp_ else placed
     w = move(w.clone())
-    state = op(w, *map(move, arguments), **how)
-    return fetched([w, *state[:4]])
+    state = op(w, *map(move, arguments), **{name: move(value) for name, value in how.items()})
+    return fetched([w, *(value for value in state if value is not None)])
 
 
 def agree(arguments, **how):
@@ -40,14 +42,16 @@ def agree(arguments, **how):
 
 @pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("update", ["step", "sequence"])
-@pytest.mark.parametrize("label", PLAIN)
+@pytest.mark.parametrize("label", RULES)
 def test_every_rule_equals_the_reference(label, update):
     for batch in (1, 3):
-        how = {"rule": PLAIN[label], "update": update, "reduction": "mean"}
-        agree(case((30, batch, 20, 17)), **how)
-        agree(case((30, batch, 20, 17)), **how, norm=1.5)
+        shape = (30, batch, 20, 17)
+        how = {"rule": RULES[label], "update": update, "reduction": "mean"}
+        reward = sample(shape)[3]
+        agree(case(shape), **how, **with_reward(label, reward))
+        agree(case(shape), **how, **with_reward(label, reward), norm=1.5)
         if label in EXACT:
-            agree(case((30, batch, 20, 17), torch.float32), **how)
+            agree(case(shape, torch.float32), **how, **with_reward(label, reward))
 
 
 @pytest.mark.usefixtures("kernels")
@@ -80,15 +84,16 @@ def test_chunks_of_steps_equal_the_reference():
     shape = (40, 2, 3000, 2000)
     for update in ("step", "sequence"):
         agree(case(shape, total=4000), rule=PLAIN["triplet"], update=update)
+        agree(case(shape, total=4000), rule=MODULATED["reward, triplet"], update=update, reward=sample(shape)[3])
 
 
 @pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("update", ["step", "sequence"])
-@pytest.mark.parametrize("label", ["triplet", "power law"])
+@pytest.mark.parametrize("label", ["triplet", "power law", "reward, triplet"])
 def test_synapses_of_some_neurons_equal_the_reference(label, update):
-    arguments = case((30, 2, 20, 17))
+    arguments, reward = case((30, 2, 20, 17)), sample((30, 2, 20, 17))[3]
     for sources in (range(0, 20), range(0, 8), range(5, 20), range(7, 7)):
-        how = {"rule": PLAIN[label], "update": update, "sources": sources}
+        how = {"rule": RULES[label], "update": update, "sources": sources, **with_reward(label, reward)}
         agree(arguments, **how)
         agree(arguments, **how, norm=1.5)
 
@@ -122,16 +127,17 @@ def test_norm_is_that_of_the_synapses_that_learn():
 
 @pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("update", ["step", "sequence"])
-@pytest.mark.parametrize("label", EXACT)
+@pytest.mark.parametrize("label", sorted(EXACT))
 def test_weights_are_those_of_the_matrix(label, update):
-    w, pre, post, _ = sample((40, 2, 9, 6), torch.float32)
+    w, pre, post, reward = sample((40, 2, 9, 6), torch.float32)
     c = connect.from_dense(torch.ones(6, 9))
     sources, targets = c.edges()
-    how = {"rule": PLAIN[label], "update": update, "norm": 2.0}
+    how = {"rule": RULES[label], "update": update, "norm": 2.0, **with_reward(label, reward)}
     weights = w[targets, sources]
     found = learned(ops.sparse_stdp_, weights, pre, post, c, **how)
-    want = learned(ops.stdp_, w, pre, post, **how)
-    assert_equal(found, [want[0][targets, sources], *want[1:]])
+    weights, *traces = learned(ops.stdp_, w, pre, post, **how)
+    traces[4:] = [eligibility[:, targets, sources] for eligibility in traces[4:]]
+    assert_equal(found, [weights[targets, sources], *traces])
 
 
 @pytest.mark.usefixtures("kernels")
@@ -145,6 +151,20 @@ def test_hand_worked():
     w, pre, post = map(placed, (w, pre, post))
     ops.sparse_stdp_(w, pre, post, c, rule=rule)
     assert w.tolist() == [0.5 + 0.25 - 0.125, 0.25]
+
+
+@pytest.mark.usefixtures("kernels")
+def test_hand_worked_with_reward():
+    """A pair leaves eligibility of 0.25, which halves in every step; the reward comes two steps later."""
+    c = connect.from_edges([0], [0], 1, 1)
+    pre, post = torch.tensor([1.0, 0, 0, 0])[:, None, None], torch.tensor([0, 1.0, 0, 0])[:, None, None]
+    rule = plasticity.reward_modulated(plasticity.pair(0.0, 0.25, tau_pre=1e30), 1 / math.log(2))
+    w, pre, post, reward = map(
+        placed, (torch.tensor([0.5], dtype=torch.float64), pre, post, torch.tensor([0, 0, 0, 4.0]))
+    )
+    state = ops.sparse_stdp_(w, pre, post, c, rule=rule, reward=reward.double())
+    torch.testing.assert_close(fetched(state.eligibility), torch.tensor([[0.0625]], dtype=torch.float64))
+    torch.testing.assert_close(fetched(w), torch.tensor([0.75], dtype=torch.float64))
 
 
 @pytest.mark.usefixtures("kernels")
@@ -186,8 +206,9 @@ def test_weights_with_strides_and_parameters_learn():
 
 def test_opcheck_finds_nothing():
     w, pre, post, c = case((9, 2, 7, 5))
-    call = ops.sparse_stdp_.check(w, pre, post, c, rule=PLAIN["triplet"], norm=1.0)
-    torch.library.opcheck(torch.ops.snnfast.sparse_stdp_, flatten(call))
+    for how in ({"rule": PLAIN["triplet"]}, {"rule": MODULATED["reward, pair"], "reward": 1.0}):
+        call = ops.sparse_stdp_.check(w, pre, post, c, norm=1.0, **how)
+        torch.library.opcheck(torch.ops.snnfast.sparse_stdp_, flatten(call))
 
 
 @pytest.mark.skipif("cuda_emulation" not in PRESENT, reason="no emulated CUDA")
@@ -222,7 +243,13 @@ MISTAKES = {
     "other neurons before": ({"pre": POST}, ValueError, r"pre must have shape \[T, B, 3\]"),
     "other neurons behind": ({"post": PRE}, ValueError, r"post must have shape \[5, 2, 4\]"),
     "membranes": ({"pre": torch.full(PRE.shape, 0.5)}, ValueError, "pre must be spikes, 0 or 1"),
-    "a reward": ({"rule": plasticity.reward_modulated(PAIR, 5.0)}, TypeError, "without reward .* a reward-modulated"),
+    "no reward": ({"rule": plasticity.reward_modulated(PAIR, 5.0)}, ValueError, "reward must be given, since rule is"),
+    "a reward": ({"reward": 1.0}, ValueError, "reward must be None, since rule is not reward-modulated"),
+    "an own rule": (
+        {"rule": plasticity.OwnRule(lambda s: s.w)},
+        TypeError,
+        "rule must be a rule of snnfast.plasticity and no OwnRule, got OwnRule",
+    ),
     "no rule": ({"rule": "pair"}, TypeError, "rule must be a rule of snnfast.plasticity .* got str"),
     "no step": ({"dt": 0.0}, ValueError, "dt must be"),
     "no state": ({"state": (1, 2)}, TypeError, "state must be a StdpState or None, got tuple"),
@@ -262,6 +289,7 @@ def test_errors_name_the_argument(label):
         {"begin": -1},
         {"begin": 3, "end": 2},
         {"end": 4},
+        {"reward": torch.ones(5, 2)},
     ],
     ids=lambda changes: next(iter(changes)),
 )

@@ -41,10 +41,10 @@ class STDP:
     the diagonal stays 0.
 
     In a :class:`snnfast.nn.SparseLinear` or :class:`snnfast.nn.SparseRecurrent` the weights of the synapses learn,
-    one each, by :func:`snnfast.ops.sparse_stdp_`: with one delay for all synapses, and without own rules.
-    In a recurrent layer that :meth:`listen` follows they change within the call, at every step, by
-    :class:`snnfast.plasticity.Online`: on the CPU, for at most 16 samples. With ``update="sequence"`` they change after
-    the call, by the spikes that arrived during it.
+    one each, by :func:`snnfast.ops.sparse_stdp_`: with one delay for all synapses. In a recurrent layer that
+    :meth:`listen` follows they change within the call, at every step, by :class:`snnfast.plasticity.Online`: on the
+    CPU, for at most 16 samples, and not by an own rule. With ``update="sequence"`` they change after the call, by the
+    spikes that arrived during it.
 
     Write custom rules as :class:`snnfast.plasticity.OwnRule`. Signals that such a rule reads, for example membrane
     potentials, are passed to :meth:`run` by keyword: ``learner.run(pre, post, v_post=v)``.
@@ -161,7 +161,7 @@ class STDP:
         if isinstance(linear, _SPARSE):
             c, rule = linear.connectivity, replace(self.rule, tau_eligibility=None)
             pre, post = (weight.new_zeros(0, batch, neurons) for neurons in (c.n_pre, c.n_post))
-            ops.sparse_stdp_(weight, pre, post, c, rule=rule, norm=self.norm, sources=self.sources, validate=False)  # type: ignore[arg-type]
+            ops.sparse_stdp_(weight, pre, post, c, rule=rule, norm=self.norm, sources=self.sources, validate=False)
         else:
             n_post, n_pre = weight.flatten(1).shape
             self._learn(weight.new_zeros((0, batch, n_pre)), weight.new_zeros((0, batch, n_post)), self.norm)
@@ -174,11 +174,12 @@ class STDP:
         if reward is None and self.rule.tau_eligibility is not None:
             reward = 0.0
         if isinstance(self.linear, _SPARSE):
-            if signals:
-                raise ValueError(f"STDP: synapses learn without signals, got {', '.join(signals)}")
             self.state = ops.sparse_stdp_(
-                *(weight, pre, post, self.linear.connectivity),
-                rule=self.rule,  # type: ignore[arg-type]
+                weight,
+                pre,
+                post,
+                self.linear.connectivity,
+                rule=self.rule,
                 dt=self.dt,
                 state=self.state,
                 reward=reward,
@@ -187,6 +188,7 @@ class STDP:
                 norm=norm,
                 sources=self.sources,
                 validate=self.state is None,
+                **signals,
             )
             return
         w = weight if weight.dim() == 2 else weight.detach().reshape(len(weight), -1)

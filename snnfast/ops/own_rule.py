@@ -17,20 +17,21 @@ from snnfast.compiler.expression import StepGraph, TraceError
 from snnfast.compiler.outside import Read, hold, observed
 from snnfast.compiler.trace import trace
 from snnfast.compiler.value import Value
+from snnfast.reference.call import Op, flatten
 from snnfast.reference.eager import KernelFunctions
-from snnfast.reference.plasticity import SYNAPSE, OwnConstants, Synapses, is_presynaptic
+from snnfast.reference.plasticity import SYNAPSE, Constants, OwnConstants, Synapses, is_presynaptic
+from snnfast.reference.sparse_stdp import SparseStdpCall
 from snnfast.reference.stdp import StdpCall, StdpState, normalize
-from snnfast.reference.stdp import stdp_ as reference
 
 from .autograd import traced
 from .in_place import buffer, changed
 from .own_kernels import load
 
 
-def run(op: str, call: StdpCall, rule: OwnConstants) -> StdpState:
+def run(op: str, call: StdpCall | SparseStdpCall, rule: OwnConstants, reference: Op[..., Any]) -> StdpState:
     """Return the state after the last step, by a kernel where one can run, else by the reference with a warning."""
     if torch.compiler.is_compiling():  # graphs leave it out: the rule is compiled apart
-        return torch.compiler.disable(run)(op, call, rule)  # type: ignore[no-any-return]
+        return torch.compiler.disable(run)(op, call, rule, reference)  # type: ignore[no-any-return]
     choice, why = backend.choose(op, call.w)
     if choice == "cpu" and not traced() and call.pre.numel() and call.post.numel():
         try:
@@ -92,7 +93,7 @@ def _loaded(path: Path) -> str:
     return path.stem
 
 
-def _by_kernel(call: StdpCall, rule: OwnConstants, path: Path) -> StdpState:
+def _by_kernel(call: StdpCall | SparseStdpCall, rule: OwnConstants, path: Path) -> StdpState:
     w, state = buffer(call.w), call.state
     steps, batch, _ = call.pre.shape
     pre = _traces(call.pre, state.trace_pre, state.trace_pre2, rule, rule.decay_pre, rule.decay_pre2, w)
@@ -101,8 +102,14 @@ def _by_kernel(call: StdpCall, rule: OwnConstants, path: Path) -> StdpState:
     signals = [signal.contiguous() for signal in rule.signals.values()]
     settings = call.each_step, call.decay_eligibility, call.scale, rule.w_min, rule.w_max
     kernel = _loaded(path)
-    torch.ops.snnfast.own_rule_(w, kernel, *pre[:3], *post[:3], reward, signals, state.eligibility, *settings)
-    if call.norm is not None:
+    rows: tuple[Any, ...] = None, None, None, 0, 0
+    if isinstance(call, SparseStdpCall):
+        rows = call.incoming_first, call.incoming, call.sources, call.begin, call.end
+    torch.ops.snnfast.own_rule_(w, kernel, *pre[:3], *post[:3], reward, signals, state.eligibility, *settings, *rows)
+    if isinstance(call, SparseStdpCall) and call.norm is not None:  # a call without steps only scales
+        rest = call._replace(w=w, pre=call.pre[:0], post=call.post[:0], rule=Constants(*rule), reward=None)
+        torch.ops.snnfast.sparse_stdp_(*flatten(rest._replace(state=state._replace(eligibility=None))))
+    elif call.norm is not None:
         normalize(w, w.new_ones(len(w), dtype=torch.bool), call.norm, rule)
     changed((call.w, w))
     return StdpState._make((*pre[3:], *post[3:], state.eligibility))

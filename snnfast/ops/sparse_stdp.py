@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from snnfast import backend
 from snnfast.reference.call import flatten, public_op
+from snnfast.reference.plasticity import OwnConstants
 from snnfast.reference.sparse_stdp import SparseStdpCall
 from snnfast.reference.sparse_stdp import sparse_stdp_ as reference
 from snnfast.reference.stdp import StdpState
 
+from . import own_rule
 from .in_place import buffer, changed
 from .record import Record
 
@@ -15,6 +17,8 @@ from .record import Record
 @public_op(reference)
 def sparse_stdp_(op: str, call: SparseStdpCall) -> StdpState:
     """Change the weights, and return the state after the last step."""
+    if isinstance(call.rule, OwnConstants):
+        return own_rule.run(op, call, call.rule, reference)
     kernels = backend.library(op, call.w)
     if kernels is None:
         return reference.equation(call)  # type: ignore[no-any-return]

@@ -17,7 +17,7 @@ from .record import Record
 def stdp_(op: str, call: StdpCall) -> StdpState:
     """Change the weights, and return the state after the last step."""
     if isinstance(call.rule, OwnConstants):
-        return own_rule.run(op, call, call.rule)
+        return own_rule.run(op, call, call.rule, reference)
     kernels = backend.library(op, call.w)
     if kernels is None:
         return reference.equation(call)  # type: ignore[no-any-return]

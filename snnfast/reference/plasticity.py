@@ -379,13 +379,6 @@ def reward_modulated(rule: AnyRule, tau_eligibility: float = 100.0) -> AnyRule:
     return replace(rule, tau_eligibility=tau_eligibility)
 
 
-def rule_of_synapses(op: str, rule: object) -> Rule:
-    """Check and return a rule that sparse connections have kernels for."""
-    if not isinstance(rule, Rule):
-        raise TypeError(f"{op}: rule must be a rule of snnfast.plasticity and no OwnRule, got {type(rule).__name__}")
-    return rule
-
-
 class Online:
     """Plasticity within a call of :func:`snnfast.ops.sparse_recurrent`: weights change at every step.
 
@@ -425,7 +418,12 @@ class Online:
         sources: range | None = None,
         state: Any = None,
     ) -> None:
-        self.rule = rule_of_synapses("Online", rule)
+        if not isinstance(rule, Rule):
+            raise TypeError(
+                f"Online: rule must be a rule of snnfast.plasticity and no OwnRule, got {type(rule).__name__}; "
+                "sparse_stdp_ and learning.STDP(update='sequence') take an OwnRule, after a call"
+            )
+        self.rule = rule
         self.dt = check.positive("Online", "dt", dt)
         check.choice("Online", "reduction", reduction, ("sum", "mean"))
         self.reduction = reduction
@@ -445,6 +443,8 @@ class Online:
 
 class Synapses:
     """Arguments of a rule of your own in a step; the tensors broadcast to ``[B, N_post, N_pre]``.
+
+    Of sparse connections they broadcast to ``[B, 1, synapses]``.
 
     A signal of the call is an attribute of its name: ``synapses.v_post`` if ``v_post=`` was passed.
 

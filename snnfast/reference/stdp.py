@@ -190,7 +190,7 @@ def stdp_(
     target = None if norm is None else check.positive(op, "norm", norm)
     batch, tau = pre.shape[1], rule.tau_eligibility
     rewards = rewards_of(op, reward, rule, w, pre, validate)
-    _check_signals(op, signals, rule, w, pre, post)
+    check_signals(op, signals, rule, w, pre, post)
     if validate:
         check.in_range(op, "w", w.detach(), rule.w_min, rule.w_max)
         check_values(op, pre, post, signals)
@@ -227,7 +227,7 @@ def check_values(op: str, pre: Tensor, post: Tensor, signals: dict[str, Tensor])
         check.finite(op, name, signal)
 
 
-def _check_signals(
+def check_signals(
     op: str, signals: dict[str, Tensor], rule: Rule | OwnRule, w: Tensor, pre: Tensor, post: Tensor
 ) -> None:
     for name, value in signals.items():

@@ -64,6 +64,23 @@ def test_a_reward_changes_synapses_as_it_changes_a_matrix():
     assert not torch.equal(dense.weight, matrix)
 
 
+def test_a_rule_of_ones_own_changes_synapses():
+    rule = plasticity.OwnRule(lambda s: 0.1 * s.s_post * s.x_pre * s.v_post - 0.01 * s.s_pre)
+    layer, w, v = SparseLinear(C, weight=weights(C)), weights(C), spikes(20, 2, 6, seed=4) - 0.25
+    pre, post = spikes(20, 2, 9), spikes(20, 2, 6, seed=1)
+    STDP(layer, rule, norm=2.0).run(pre, post, v_post=v)
+    ops.sparse_stdp_(w, pre, post, C, rule=rule, norm=2.0, v_post=v)
+    assert_equal([layer.weight], [w])
+    assert not torch.equal(w, weights(C))
+    recurrent, w = SparseRecurrent(IF(), AMONG, weight=weights(AMONG)), weights(AMONG)
+    without = plasticity.OwnRule(lambda s: 0.1 * s.s_post * s.x_pre - 0.01 * s.s_pre)
+    STDP(recurrent, without, update="sequence").listen(recurrent)
+    post = recurrent(spikes(9, 2, 7, rate=0.6))
+    arrived = torch.cat([torch.zeros(1, 2, 7), post])[:-1]
+    ops.sparse_stdp_(w, arrived, post, AMONG, rule=without, update="sequence")
+    assert_equal([recurrent.weight], [w])
+
+
 def test_a_reward_follows_a_call_of_recurrent_neurons():
     c, x = AMONG.with_delay(2), spikes(15, 2, 7, rate=0.6)
     layer = SparseRecurrent(IF(stateful=True), c, weight=weights(c))
@@ -198,8 +215,6 @@ def test_what_synapses_cannot_learn_is_an_error():
     with pytest.raises(ValueError, match=r"STDP: linear.weight must lie in \[0, 1\]"):
         STDP(SparseLinear(C), RULE)
     pre, post = spikes(5, 2, 9), spikes(5, 2, 6)
-    with pytest.raises(ValueError, match="STDP: synapses learn without signals, got v_post"):
-        STDP(SparseLinear(C, weight=weights(C)), RULE).run(pre, post, v_post=post)
     with pytest.raises(ValueError, match="sparse_stdp_: reward must be None, since rule is not reward-modulated"):
         STDP(SparseLinear(C, weight=weights(C)), RULE).run(pre, post, 1.0)
     several = AMONG.with_delay(torch.arange(len(AMONG)) % 2 + 1)

@@ -315,6 +315,7 @@ def raw_arguments(change=decay, signals=None):
         1.0,
         0.0,
         1.0,
+        *(None, None, None, 0, 0),  # weights of a matrix
     ]
 
 

@@ -120,7 +120,7 @@ SIGNATURES = {
     "sparse_linear": "x, weight, connectivity",
     "sparse_stdp_": (
         "w, pre, post, connectivity, *, rule, dt=1.0, state=None, reward=None, reduction='sum', update='step', "
-        "norm=None, sources=None, validate=True"
+        "norm=None, sources=None, validate=True, **signals"
     ),
     "spike_count": "x, v=None, count=None, *, v_threshold=1.0, v_reset=None",
     "spike_linear": "x, weight, bias=None, *, method='auto'",

@@ -9,6 +9,7 @@
 
 #include "build_info.h"
 #include "core/recurrent.h"
+#include "core/spike_conv2d.h"
 #include "cpu/dispatch.h"
 #include "cpu/edges.h"
 
@@ -129,6 +130,13 @@ PYBIND11_MODULE(_C, m) {
       },
       "sets the function that exchanges spikes between processes");
   m.def("sort_edges", &sort_edges, "sorts the edges of sparse connections (csrc/cpu/edges.h)");
+  m.def(
+      "set_conv_costs",
+      [](double small, double large, double row, double most, double weight_line, double weight_pixel,
+         double weight_most) {
+        snnfast::conv_costs = {small, large, row, most, weight_line, weight_pixel, weight_most};
+      },
+      "sets the costs of spike_conv2d by events (csrc/core/spike_conv2d.h)");
   m.def("set_output_memory_limit", &snnfast::output_memory::set_limit);
   m.def("release_output_memory", &snnfast::output_memory::release);
   m.def("keep_freed_memory", &snnfast::output_memory::keep_freed_memory);

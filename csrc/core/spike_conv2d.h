@@ -69,9 +69,19 @@ inline int64_t conv_backward_scratch(const SpikeConv2d& a) {
          a.C * 4;
 }
 
-// Measured costs (docs/ops/spike_conv2d.md) against a dense product, which multiplies whole lines of outputs. Events
-// add such lines, must be listed, and each output waits for each row of the kernel; weights are copied into the table
-// first. If more than a third of the pixels are nonzero, loading the lines of the table is too slow.
+// Costs of events, in those of a line of outputs of a dense product (docs/ops/spike_conv2d.md). These are of a Zen 5;
+// snnfast/ops/spike_costs.py measures those of the processor that runs.
+struct ConvCosts {
+  double small = 2, large = 2;  // to add a line of a table of weights that fits the first-level cache, or does not
+  double row = 78;              // of an output, for each row of the kernel
+  double most = 1.0 / 3;        // largest share of events
+  double weight_line = 2.1, weight_pixel = 200, weight_most = 0.4;  // the same of the gradient of the weights
+};
+inline ConvCosts conv_costs;
+constexpr int64_t kConvSmall = 40 << 10;  // bytes of such a table
+
+// A dense product multiplies whole lines of outputs. Events add such lines, must be listed, and each output waits for
+// each row of the kernel; weights are copied into the table first.
 inline bool conv_by_events(int64_t nonzeros, const SpikeConv2d& a) {
   const double outputs = static_cast<double>(a.N) * static_cast<double>(a.out_h * a.out_w),
                found = static_cast<double>(nonzeros);
@@ -80,8 +90,10 @@ inline bool conv_by_events(int64_t nonzeros, const SpikeConv2d& a) {
                          static_cast<double>((a.O + kConvLine - 1) / kConvLine);
   const double dense = outputs * weights;
   if (nonzeros == 0 || a.O == 0) return true;
-  return 3 * found <= pixels &&
-         2 * dense * found / pixels + 4 * found + 78 * outputs * static_cast<double>(a.kh) + 8 * weights <= dense;
+  const ConvCosts& c = conv_costs;
+  const double line = weights * kConvLine * (a.dtype == Dtype::f64 ? 8 : 4) <= kConvSmall ? c.small : c.large;
+  return found <= c.most * pixels &&
+         line * dense * found / pixels + 4 * found + c.row * outputs * static_cast<double>(a.kh) + 8 * weights <= dense;
 }
 
 // The same for the gradient of the weights. Its dense product is slower, above all with a stride and for small images;
@@ -94,8 +106,10 @@ inline bool conv_weight_by_events(int64_t nonzeros, const SpikeConv2d& a) {
   const bool small = a.H * a.W <= 16, strided = a.stride_h * a.stride_w > 1;
   const double share = static_cast<double>(nonzeros) / (pixels * static_cast<double>(a.C)),
                slower = strided ? 1.5 : (small ? 1.4 : 1), dense = slower * outputs * weights;
+  const ConvCosts& c = conv_costs;
   return conv_by_events(nonzeros, a) ||
-         (share <= (small ? 0.7 : 0.4) && 2.1 * share * outputs * weights + 200 * pixels + 8 * weights <= dense);
+         (share <= (small ? 0.7 : c.weight_most) &&
+          c.weight_line * share * outputs * weights + c.weight_pixel * pixels + 8 * weights <= dense);
 }
 
 // ---- Winograd's F(4 x 4, 3 x 3), for 16 n inputs and outputs (csrc/cpu/spike_conv2d_winograd.cpp)

@@ -19,6 +19,7 @@ from snnfast.reference.spike_linear import result_dtype
 
 from .autograd import has_values, traced
 from .record import GradientRecord
+from .spike_costs import fit
 from .spike_linear import exactly
 
 # Methods after those of a call, with weights [C, O, kh, kw] that the kernel reads flipped: "auto" or by Winograd, and
@@ -52,6 +53,8 @@ def spike_conv2d(op: str, call: SpikeConv2dCall) -> Tensor:
     call = _without_padding_alone(call)
     if METHODS[call.method] == "auto" and not is_int8 and _few_pixels(call):
         return _product(call)
+    if METHODS[call.method] == "auto" and not is_int8 and not traced():
+        fit(math.prod(_size(call)) * weight.numel())
     y, *_ = _RECORD.run(kernels, flatten(call), recorded=traced())
     return y  # type: ignore[no-any-return]
 

@@ -180,10 +180,12 @@ void own_rule_(const Arguments& arguments) {
   InterruptibleCall call;
   if (sparse) {
     const auto run_one = is_double ? run_synapses<double> : run_synapses<float>;
-    parallel_for(a.N_post, std::max<int64_t>(kFewest / std::max<int64_t>(a.T * a.B * (w.numel() / a.N_post), 1), 1),
-                 [&](int64_t begin, int64_t end) {
-                   for (int64_t i = begin; i < end && !call.interrupted(); i++) run_one(*rule, a, incoming, i, i + 1);
-                 });
+    parallel_for(
+        a.N_post,
+        std::max<int64_t>(kFewest / std::max<int64_t>(a.T * a.B * (w.numel() / std::max<int64_t>(a.N_post, 1)), 1), 1),
+        [&](int64_t begin, int64_t end) {
+          for (int64_t i = begin; i < end && !call.interrupted(); i++) run_one(*rule, a, incoming, i, i + 1);
+        });
     return;
   }
   parallel_for(a.N_post, std::max<int64_t>(kFewest / row, 1), [&](int64_t begin, int64_t end) {

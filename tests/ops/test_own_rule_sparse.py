@@ -144,6 +144,13 @@ def raw(**changes):
     return [changes[name](value) if name in changes else value for name, value in zip(names, arguments, strict=True)]
 
 
+def test_raw_calls_without_neurons_change_nothing():
+    nothing = {"s_post": lambda s: s[..., :0], "x_post": lambda x: x[..., :0], "x_post2": lambda x: x[..., :0]}
+    rows = {"incoming_first": lambda first: first[:1], "incoming": lambda k: k[:0], "sources": lambda k: k[:0]}
+    arguments = raw(w=lambda w: w[:0], eligibility=lambda e: e[:, :0], **nothing, **rows)
+    torch.ops.snnfast.own_rule_(*arguments)
+
+
 def test_opcheck():
     torch.library.opcheck(torch.ops.snnfast.own_rule_.default, raw())
 
